@@ -1,0 +1,127 @@
+//! Decides whether one more unit fits a rate: the only rate arithmetic in the repository.
+//!
+//! The generic cell rate algorithm keeps one word per budget, the theoretical arrival time: the moment at which the
+//! budget will be full again. A unit that would push it further than `burst` past now does not conform. There is no
+//! pair of words that could tear, so a compare-and-swap makes it exact on any number of processors.
+
+/// A rate and its burst, as times: what one unit costs, and how much may be owed.
+///
+/// Nanoseconds of one monotonic clock throughout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Rate {
+    /// What one unit costs, in nanoseconds. 0: nothing is limited.
+    pub interval: u64,
+    /// How far ahead of now the budget may run, in nanoseconds; at least `interval`, or nothing ever conforms.
+    pub burst: u64,
+}
+
+/// The state of one budget: its theoretical arrival time, in nanoseconds. Zero is a full budget.
+pub type ArrivalTime = u64;
+
+impl Rate {
+    /// Allows everything.
+    pub const UNLIMITED: Self = Self { interval: 0, burst: u64::MAX };
+
+    /// The rate of `units` per second with bursts of up to `burst` units. `None` if either is 0, or more than one
+    /// unit per nanosecond.
+    #[must_use]
+    pub const fn per_second(units: u64, burst: u64) -> Option<Self> {
+        Self::per(units, 1_000_000_000, burst)
+    }
+
+    /// The rate of `units` per `period` nanoseconds with bursts of up to `burst` units. `None` if any is 0, or more
+    /// than one unit per nanosecond.
+    #[must_use]
+    pub const fn per(units: u64, period: u64, burst: u64) -> Option<Self> {
+        if units == 0 || burst == 0 || period < units {
+            return None;
+        }
+        let interval = period / units;
+        Some(Self { interval, burst: interval.saturating_mul(burst) })
+    }
+
+    /// Takes `units` out of the budget at `arrival`: the budget's new state if they conform, `None` (and nothing is
+    /// taken) if they do not.
+    #[inline(always)]
+    #[must_use]
+    pub const fn spend(&self, arrival: ArrivalTime, now: u64, units: u64) -> Option<ArrivalTime> {
+        let start = if arrival > now { arrival } else { now };
+        let next = start.saturating_add(self.interval.saturating_mul(units));
+        if next > now.saturating_add(self.burst) { None } else { Some(next) }
+    }
+
+    /// How long until one unit conforms again, in nanoseconds; 0 if it does now.
+    #[must_use]
+    pub const fn wait(&self, arrival: ArrivalTime, now: u64) -> u64 {
+        let start = if arrival > now { arrival } else { now };
+        start.saturating_add(self.interval).saturating_sub(now.saturating_add(self.burst))
+    }
+
+    /// How many whole units conform right now.
+    #[must_use]
+    pub const fn left(&self, arrival: ArrivalTime, now: u64) -> u64 {
+        if self.interval == 0 {
+            return u64::MAX;
+        }
+        let start = if arrival > now { arrival } else { now };
+        now.saturating_add(self.burst).saturating_sub(start) / self.interval
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// Offers one unit every `gap` nanoseconds for `seconds`, and counts those that conform.
+    fn admitted(rate: Rate, gap: u64, seconds: u64) -> u64 {
+        let (mut arrival, mut count, start) = (0, 0, 5 * SECOND);
+        let mut now = start;
+        while now < start + seconds * SECOND {
+            if let Some(next) = rate.spend(arrival, now, 1) {
+                arrival = next;
+                count += 1;
+            }
+            now += gap;
+        }
+        count
+    }
+
+    #[test]
+    fn d05_admits_rate_and_burst() {
+        for (units, burst, gap, expect) in [
+            (100, 1, SECOND / 1_000, 1_000),
+            (100, 50, SECOND / 1_000, 1_049),
+            (100, 50, SECOND / 50, 500),
+            (1, 10, SECOND / 1_000, 19),
+        ] {
+            let rate = Rate::per_second(units, burst).unwrap();
+            let count = admitted(rate, gap, 10);
+            assert!(count.abs_diff(expect) <= expect / 100 + 1, "{units}/s burst {burst}: {count}, not {expect}");
+        }
+    }
+
+    #[test]
+    fn d07_idle_time_earns_no_more_than_the_burst() {
+        let rate = Rate::per_second(10, 5).unwrap();
+        let mut arrival = rate.spend(0, SECOND, 1).unwrap();
+        let now = 3_600 * SECOND;
+        assert_eq!(rate.left(arrival, now), 5);
+        for _ in 0..5 {
+            arrival = rate.spend(arrival, now, 1).unwrap();
+        }
+        assert_eq!(rate.spend(arrival, now, 1), None);
+        assert_eq!(rate.wait(arrival, now), SECOND / 10);
+    }
+
+    #[test]
+    fn extremes() {
+        assert_eq!(Rate::per_second(0, 1), None);
+        assert_eq!(Rate::per_second(1, 0), None);
+        assert_eq!(Rate::per_second(2_000_000_000, 1), None);
+        assert!(Rate::UNLIMITED.spend(0, u64::MAX, u64::MAX).is_some());
+        assert_eq!(Rate::per_second(1, 1).unwrap().spend(u64::MAX, 0, 1), None);
+    }
+}

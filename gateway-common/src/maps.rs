@@ -1,0 +1,177 @@
+//! Decides how the kernel's maps look: names, keys and values, as both sides lay them out.
+//!
+//! *Invariant:* whoever changes a type here raises [`LAYOUT`]; pins of another layout are never opened.
+
+use core::mem::{align_of, size_of};
+
+use crate::limit::Rate;
+
+/// The version of everything in this file. Part of the directory that the maps are pinned under.
+pub const LAYOUT: u32 = 1;
+
+/// Names of the maps; the kernel keeps 15 characters.
+pub mod name {
+    /// Allow and deny prefixes of IPv4: an array of one longest-prefix trie, swapped as a whole.
+    pub const RULES4: &str = "RULES4";
+    /// As [`RULES4`], of IPv6.
+    pub const RULES6: &str = "RULES6";
+    /// Bans of what clients are told apart by: `SourceKey` to [`Ban`](super::Ban). Never evicted.
+    pub const BANS: &str = "BANS";
+    /// What the deny rules dropped, by [`Rule::slot`](super::Rule::slot): an array of [`Hits`](super::Hits).
+    pub const HITS: &str = "HITS";
+    /// Budgets of busy sources: `SourceKey` to [`Spent`](super::Spent). Least recently used is evicted.
+    pub const SRCS: &str = "SRCS";
+    /// A two-row per-CPU sketch of how busy each source is; see the packet limit.
+    pub const SKETCH: &str = "SKETCH";
+    /// Guarded ports, by number: [`port`](super::port) bits.
+    pub const PORTS: &str = "PORTS";
+    /// The one [`Limits`](super::Limits).
+    pub const LIM: &str = "LIM";
+    /// One [`Tally`](super::Tally) per verdict and CPU.
+    pub const STATS: &str = "STATS";
+}
+
+/// Bits of a `PORTS` entry.
+pub mod port {
+    /// TCP to this port is guarded.
+    pub const TCP: u32 = 1;
+    /// UDP to this port is guarded.
+    pub const UDP: u32 = 2;
+}
+
+/// Cells in one row of the sketch; two rows lie behind each other.
+pub const SKETCH_CELLS: u32 = 65_536;
+
+/// An expiry that never comes.
+pub const NEVER: u64 = u64::MAX;
+
+/// A ban in the kernel. The first two words are the daemon's, the last two the kernel's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Ban {
+    /// When it ends: `CLOCK_MONOTONIC`, nanoseconds. [`NEVER`] for no end.
+    pub expires: u64,
+    /// The ban's id in the store, with [`Self::SHADOW`] where it is only counted.
+    pub id: u64,
+    /// Packets dropped (or, in shadow, that would have been).
+    pub packets: u64,
+    /// Bytes of those packets, link layer included.
+    pub bytes: u64,
+}
+
+impl Ban {
+    /// Set in `id`: the entry is in shadow mode.
+    pub const SHADOW: u64 = 1 << 63;
+}
+
+/// What a prefix in `RULES4`/`RULES6` means. Longest prefix wins; the daemon never loads a deny prefix that an allow
+/// prefix covers, so an allowlisted source is always let through.
+///
+/// Made of 32-bit words because the trie aligns its values no better.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Rule {
+    /// [`Self::ALLOW`], [`Self::DENY`] or [`Self::SHADOW`].
+    pub action: u32,
+    /// Where a deny rule's drops are counted: an index into `HITS`.
+    pub slot: u32,
+    /// When it ends, `CLOCK_MONOTONIC` nanoseconds: the low word of what [`Ban::expires`] is.
+    pub expires_low: u32,
+    /// The high word.
+    pub expires_high: u32,
+}
+
+impl Rule {
+    /// Let through, nothing else asked. Never expires in the kernel.
+    pub const ALLOW: u32 = 1;
+    /// Drop until it expires.
+    pub const DENY: u32 = 2;
+    /// Count as [`Self::DENY`] would drop, and let through.
+    pub const SHADOW: u32 = 3;
+
+    /// A rule that ends at `expires` (`CLOCK_MONOTONIC`, nanoseconds).
+    #[must_use]
+    pub const fn new(action: u32, slot: u32, expires: u64) -> Self {
+        let [a, b, c, d, e, f, g, h] = expires.to_le_bytes();
+        Self {
+            action,
+            slot,
+            expires_low: u32::from_le_bytes([a, b, c, d]),
+            expires_high: u32::from_le_bytes([e, f, g, h]),
+        }
+    }
+
+    /// When it ends: `CLOCK_MONOTONIC`, nanoseconds.
+    #[inline(always)]
+    #[must_use]
+    pub const fn expires(&self) -> u64 {
+        (self.expires_high as u64) << 32 | self.expires_low as u64
+    }
+}
+
+/// What one deny rule dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Hits {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes, link layer included.
+    pub bytes: u64,
+}
+
+/// The budgets of one busy source: theoretical arrival times as in [`limit`](crate::limit).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Spent {
+    /// Of packets per second.
+    pub packets: u64,
+}
+
+/// The limits in force, and what else the program is told at run time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Limits {
+    /// Packets per source. `interval` 0: not limited.
+    pub packets: Rate,
+    /// Seeds the sketch, so that nobody can aim at a cell.
+    pub seed: u64,
+    /// Which bits of an IPv6 address' upper half tell clients apart: [`SourceKey::ipv6_mask`](crate::source::SourceKey::ipv6_mask).
+    pub ipv6_mask: u64,
+    /// Packets a source may send in about one second, per CPU, before it is worth a budget of its own.
+    pub sketch_threshold: u32,
+    /// [`Self::PASS_MALFORMED`] and [`Self::SCOPE_HOST`].
+    pub flags: u32,
+}
+
+impl Limits {
+    /// Pass malformed packets instead of dropping them.
+    pub const PASS_MALFORMED: u32 = 1;
+    /// Every packet is in scope, not only those to guarded ports.
+    pub const SCOPE_HOST: u32 = 2;
+}
+
+/// Packets and bytes of one verdict on one CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Tally {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes, link layer included.
+    pub bytes: u64,
+}
+
+const _: () = assert!(size_of::<Ban>() == 32 && size_of::<Rule>() == 16 && align_of::<Rule>() == 4);
+const _: () = assert!(size_of::<Hits>() == 16 && size_of::<Tally>() == 16 && size_of::<Spent>() == 8);
+const _: () = assert!(size_of::<Limits>() == 40);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expiry_survives_its_two_words() {
+        for expires in [0, 1, u64::from(u32::MAX), 1 << 32, NEVER] {
+            assert_eq!(Rule::new(Rule::DENY, 7, expires).expires(), expires);
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Reads where a packet comes from and goes to.

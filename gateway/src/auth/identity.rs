@@ -1,0 +1,23 @@
+//! Decides what is known of an authenticated client.
+//!
+//! *Invariant:* only this module's parent makes an [`Identity`].
+
+/// Proof of authentication.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    pub(super) principal: Box<str>,
+    pub(super) roles: Vec<Box<str>>,
+}
+
+impl Identity {
+    /// Who: the token's `sub` (RFC 7519 4.1.2).
+    #[must_use]
+    pub fn principal(&self) -> &str {
+        &self.principal
+    }
+
+    /// Which roles the token names, whether or not the configuration knows them.
+    pub fn roles(&self) -> impl Iterator<Item = &str> {
+        self.roles.iter().map(|role| &**role)
+    }
+}

@@ -1,0 +1,38 @@
+//! Reads the clocks, once per decision; policies are told the time and never ask for it.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use nix::time::{ClockId, clock_gettime};
+
+/// One moment on both clocks: the monotonic one for limits and expiry, the wall clock for tokens and records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// `CLOCK_MONOTONIC`, nanoseconds: what the kernel program compares expiries with.
+    pub monotonic: u64,
+    /// Milliseconds since the Unix epoch.
+    pub unix_millis: u64,
+}
+
+impl Now {
+    /// Reads both clocks.
+    #[must_use]
+    pub fn read() -> Self {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { monotonic: monotonic(), unix_millis: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX) }
+    }
+
+    /// Whole seconds since the Unix epoch.
+    #[must_use]
+    pub const fn unix_seconds(&self) -> u64 {
+        self.unix_millis / 1_000
+    }
+}
+
+/// `CLOCK_MONOTONIC` in nanoseconds. Zero if the kernel refused, which it does for no valid clock.
+#[must_use]
+pub fn monotonic() -> u64 {
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |time| {
+        let (seconds, nanos) = (u64::try_from(time.tv_sec()), u64::try_from(time.tv_nsec()));
+        seconds.unwrap_or(0).saturating_mul(1_000_000_000).saturating_add(nanos.unwrap_or(0))
+    })
+}

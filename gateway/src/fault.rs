@@ -1,0 +1,36 @@
+//! Decides how a fault in the configuration is told: which key, what is wrong, what would be right.
+
+use std::fmt;
+
+/// One fault in the configuration. `config` adds the file and the line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The key as written in TOML, array elements counted from 0: `listener[0].certificate`.
+    pub key: String,
+    /// What is wrong, as a sentence without a full stop. Never holds a secret.
+    pub message: String,
+    /// What would be right.
+    pub hint: Option<String>,
+}
+
+impl Fault {
+    /// A fault at `key`.
+    #[must_use]
+    pub fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { key: key.into(), message: message.into(), hint: None }
+    }
+
+    /// Adds what would be right.
+    #[must_use]
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}: {}", self.key, self.message)
+    }
+}
+
+impl std::error::Error for Fault {}

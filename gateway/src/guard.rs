@@ -1,0 +1,16 @@
+//! The privileged process: owns the kernel's drop path, the ban store and the audit chain, and supervises the proxy.
+
+pub mod control;
+pub mod settings;
+
+pub mod audit;
+pub mod bans;
+pub mod kernel;
+pub mod store;
+
+mod reconcile;
+mod run;
+mod sockets;
+mod supervise;
+
+pub use run::main;

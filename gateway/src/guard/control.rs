@@ -1,0 +1,234 @@
+//! Decides what the CLI may ask the guard, and what it is answered: one JSON object a line each way, over a Unix
+//! socket that only the guard's own user may open.
+
+use std::net::IpAddr;
+
+use gateway_common::source::Source;
+use serde::{Deserialize, Serialize};
+
+use crate::message::RequestId;
+
+pub mod client;
+pub mod server;
+
+/// What the CLI asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// Block a source.
+    BlockAdd {
+        /// Who.
+        #[serde(with = "crate::text")]
+        source: Source,
+        /// How long; absent: `guard.default_ban`; 0: until removed.
+        seconds: Option<u64>,
+        /// Why, for people.
+        reason: String,
+        /// Count only.
+        shadow: bool,
+    },
+    /// Remove a block.
+    BlockDel {
+        /// Exactly as it is listed.
+        #[serde(with = "crate::text")]
+        source: Source,
+    },
+    /// Remove all blocks.
+    BlockFlush,
+    /// List all blocks in force.
+    BlockList,
+    /// Let a source through, whatever else is said.
+    AllowAdd {
+        /// Who.
+        #[serde(with = "crate::text")]
+        source: Source,
+        /// Why, for people.
+        reason: String,
+    },
+    /// Undo [`Self::AllowAdd`].
+    AllowDel {
+        /// Exactly as it is listed.
+        #[serde(with = "crate::text")]
+        source: Source,
+    },
+    /// List what is let through, configured and added.
+    AllowList,
+    /// Explain an address.
+    Why {
+        /// Which.
+        address: IpAddr,
+    },
+    /// How things are.
+    Status,
+    /// Read the configuration again.
+    Reload,
+}
+
+/// What the guard answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub enum Answer {
+    /// Done; what changed.
+    Done {
+        /// For people.
+        message: String,
+        /// How many entries changed.
+        changed: u64,
+    },
+    /// Not done.
+    Refused {
+        /// What stands against it, as one word: `allowlisted`, `own_address`, `too_wide`, `full`, `not_found`, ...
+        code: String,
+        /// For people, with what would be right.
+        message: String,
+    },
+    /// To [`Request::BlockList`].
+    Blocks {
+        /// In the order of their ids.
+        entries: Vec<Entry>,
+    },
+    /// To [`Request::AllowList`].
+    Allows {
+        /// Configured ones first.
+        entries: Vec<Allow>,
+    },
+    /// To [`Request::Why`].
+    Why(Box<Why>),
+    /// To [`Request::Status`].
+    Status(Box<Status>),
+}
+
+/// A block in force, with what the kernel counted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The ban's id.
+    pub id: u64,
+    /// Who.
+    #[serde(with = "crate::text")]
+    pub source: Source,
+    /// Why, for people: the operator's words, or the rule and what it counted.
+    pub reason: String,
+    /// Who did it: `rule:NAME`, `operator:UID`, `feed:NAME`.
+    pub actor: String,
+    /// `enforce` or `shadow`.
+    pub mode: String,
+    /// RFC 3339, UTC.
+    pub started: String,
+    /// RFC 3339, UTC; absent: until removed.
+    pub expires: Option<String>,
+    /// Seconds left; absent: until removed.
+    pub remaining_seconds: Option<u64>,
+    /// Packets that the kernel dropped (in shadow: would have).
+    pub packets: u64,
+    /// Bytes of those.
+    pub bytes: u64,
+}
+
+/// An allowlisted source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Allow {
+    /// Who.
+    #[serde(with = "crate::text")]
+    pub source: Source,
+    /// Why, for people.
+    pub reason: String,
+    /// `config` or `operator:UID`.
+    pub actor: String,
+}
+
+/// All that is known about an address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Why {
+    /// Which.
+    pub address: IpAddr,
+    /// What happens to its packets: `blocked`, `shadow_blocked`, `allowed` or `passed`.
+    pub verdict: String,
+    /// The entry that decides, if one does.
+    pub entry: Option<Entry>,
+    /// The requests that were the evidence, oldest first.
+    pub evidence: Vec<RequestId>,
+    /// From the offence to the entry in the kernel, in microseconds.
+    pub reaction_micros: Option<u64>,
+    /// Connections that were closed when the entry was made.
+    pub connections_closed: Option<u32>,
+    /// Why it would not be banned: `allowlisted 10.0.0.0/8 (config)`, `own address`, ...
+    pub shields: Vec<String>,
+    /// Earlier entries for it that have ended, newest first, at most 10.
+    pub history: Vec<Past>,
+    /// What happens next, as a sentence.
+    pub next: String,
+}
+
+/// An entry that has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Past {
+    /// The ban's id.
+    pub id: u64,
+    /// Why.
+    pub reason: String,
+    /// Who did it.
+    pub actor: String,
+    /// RFC 3339, UTC.
+    pub started: String,
+    /// RFC 3339, UTC.
+    pub ended: String,
+    /// `expired`, `removed by operator:UID`, `flushed by ...`, `replaced`.
+    pub how: String,
+    /// Packets dropped.
+    pub packets: u64,
+    /// Bytes of those.
+    pub bytes: u64,
+}
+
+/// How things are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The program's version.
+    pub version: String,
+    /// Where the configuration is.
+    pub config: String,
+    /// The guard's process id.
+    pub guard_pid: u32,
+    /// The proxy's process id; absent while it is being restarted.
+    pub proxy_pid: Option<u32>,
+    /// How often the proxy had to be restarted.
+    pub proxy_restarts: u64,
+    /// Seconds since the guard started.
+    pub uptime_seconds: u64,
+    /// `xdp` where it is attached, `accept` where bans are enforced only when connections are accepted.
+    pub enforcement: String,
+    /// One per interface.
+    pub interfaces: Vec<Interface>,
+    /// Where the proxy listens.
+    pub listeners: Vec<String>,
+    /// Blocks in force.
+    pub blocks: u64,
+    /// Allowlisted sources.
+    pub allows: u64,
+    /// Packets and bytes per verdict, every verdict named.
+    pub verdicts: Vec<Counted>,
+    /// What an operator should know, one sentence each. Empty: all is well.
+    pub warnings: Vec<String>,
+}
+
+/// Where XDP is attached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// `native` or `generic`.
+    pub mode: String,
+    /// Whether the link was taken over from an earlier guard, without a gap.
+    pub adopted: bool,
+}
+
+/// Packets and bytes of one verdict, over all CPUs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// Its name.
+    pub verdict: String,
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+}

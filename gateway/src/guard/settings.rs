@@ -1,0 +1,73 @@
+//! Decides what the guard's part of the configuration holds once it is valid.
+
+use std::{path::PathBuf, time::Duration};
+
+use gateway_common::source::Source;
+
+/// `[guard]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// `guard.interfaces`: where XDP is attached. Empty: bans are enforced at accept, and status says so.
+    pub interfaces: Vec<String>,
+    /// `guard.mode`.
+    pub mode: Mode,
+    /// `guard.scope`.
+    pub scope: Scope,
+    /// `guard.state_dir`: ban store, audit chain.
+    pub state_dir: PathBuf,
+    /// `guard.control_socket`: what the CLI speaks to.
+    pub control_socket: PathBuf,
+    /// `guard.pin_dir`: where in bpffs maps and links are pinned.
+    pub pin_dir: PathBuf,
+    /// `guard.allow`: sources that are never limited, blocked or banned.
+    pub allow: Vec<Source>,
+    /// `guard.ipv6_prefix`: how many bits of an IPv6 address tell clients apart, 1 to 64.
+    pub ipv6_prefix: u8,
+    /// `guard.widest_ipv4`: the shortest IPv4 prefix that may be blocked.
+    pub widest_ipv4: u8,
+    /// `guard.widest_ipv6`: the shortest IPv6 prefix that may be blocked.
+    pub widest_ipv6: u8,
+    /// `guard.max_bans`: capacity for exact entries.
+    pub max_bans: u32,
+    /// `guard.max_rules`: capacity for prefixes, per family.
+    pub max_rules: u32,
+    /// `guard.max_sources`: capacity for packet budgets.
+    pub max_sources: u32,
+    /// `guard.max_bans_per_minute`: how many bans rules may ask for before they are paused.
+    pub max_bans_per_minute: u32,
+    /// `guard.pass_malformed`: let packets with contradicting headers through.
+    pub pass_malformed: bool,
+    /// `[guard.packet_limit]`; `None`: packets are not limited.
+    pub packet_limit: Option<PacketLimit>,
+    /// `guard.default_ban`: how long `block add` blocks unless told.
+    pub default_ban: Duration,
+}
+
+/// How XDP is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Native where the driver can, else generic, saying so.
+    Auto,
+    /// In the network stack: works everywhere, costs more.
+    Generic,
+    /// In the driver, or not at all.
+    Native,
+}
+
+/// Which packets lists and limits apply to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Every packet to this host.
+    Host,
+    /// Packets to the ports that the proxy listens on.
+    Listeners,
+}
+
+/// `[guard.packet_limit]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PacketLimit {
+    /// `packets`, per second and source.
+    pub per_second: u64,
+    /// `burst`, packets.
+    pub burst: u64,
+}

@@ -1,0 +1,164 @@
+//! What the guard and the proxy say to each other: small typed messages over one `SOCK_SEQPACKET` socketpair.
+//!
+//! *Invariant:* a message is one datagram of at most [`MAX_BYTES`], carries the protocol's version, and is refused
+//! whole if anything in it is off. The guard trusts nothing in a [`ToGuard`]: every field is bounded and checked again.
+
+use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr};
+
+use gateway_common::source::Source;
+use serde::{Deserialize, Serialize};
+
+use crate::detect::signal::Signal;
+
+pub mod channel;
+
+/// The largest message, in bytes.
+pub const MAX_BYTES: usize = 64 * 1024;
+
+/// The most file descriptors one message carries; the kernel's own limit is 253.
+pub const MAX_DESCRIPTORS: usize = 200;
+
+/// The most requests that a ban names as its evidence.
+pub const MAX_EVIDENCE: usize = 64;
+
+/// Names one request in every log: a random half per worker and a counter, as 32 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct RequestId(pub u128);
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{:032x}", self.0)
+    }
+}
+
+impl From<RequestId> for String {
+    fn from(id: RequestId) -> Self {
+        id.to_string()
+    }
+}
+
+impl FromStr for RequestId {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.len() != 32 || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return Err("a request id is 32 hexadecimal digits");
+        }
+        u128::from_str_radix(text, 16).map(Self).map_err(|_parse_error| "a request id is 32 hexadecimal digits")
+    }
+}
+
+impl TryFrom<String> for RequestId {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+/// What the proxy tells the guard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToGuard {
+    /// Every worker accepts connections.
+    Ready,
+    /// It cannot start: what is wrong, for the operator.
+    Failed {
+        /// One line.
+        reason: String,
+    },
+    /// A rule asks for a ban.
+    Ask(Box<Ask>),
+    /// The live connections of a banned source are closed.
+    Closed {
+        /// The ban.
+        ban: u64,
+        /// How many connections.
+        connections: u32,
+    },
+}
+
+/// A rule's request for a ban. The guard decides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ask {
+    /// Who.
+    #[serde(with = "crate::text")]
+    pub source: Source,
+    /// The address that the last of the evidence came from.
+    pub address: IpAddr,
+    /// The rule's name.
+    pub rule: String,
+    /// What the rule counted last.
+    pub signal: Signal,
+    /// The requests that filled the rule's bucket, oldest first; at most [`MAX_EVIDENCE`].
+    pub evidence: Vec<RequestId>,
+    /// How long, in seconds.
+    pub seconds: u64,
+    /// Record and count only.
+    pub shadow: bool,
+    /// When the last offence was noted: `CLOCK_MONOTONIC`, nanoseconds.
+    pub noted: u64,
+}
+
+/// What the guard tells the proxy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToProxy {
+    /// The first message. Carries the [`Bundle`] as a sealed memory file, then the access log, opened for appending.
+    Start {
+        /// How many workers, each with one socket per listener.
+        workers: u16,
+        /// How many [`Self::Listen`] messages follow.
+        listeners: u16,
+    },
+    /// Carries one listening socket per worker for one listener (more than one message of the same listener follow
+    /// where there are over [`MAX_DESCRIPTORS`] workers; the descriptors then add up).
+    Listen {
+        /// Which listener: its position in the configuration.
+        listener: u16,
+    },
+    /// A source was banned: close its connections, accept no more.
+    Banned {
+        /// The ban.
+        id: u64,
+        /// Who.
+        #[serde(with = "crate::text")]
+        source: Source,
+        /// When it ends: `CLOCK_MONOTONIC`, nanoseconds.
+        expires: u64,
+    },
+    /// A source is no longer banned.
+    Lifted {
+        /// Who.
+        #[serde(with = "crate::text")]
+        source: Source,
+    },
+    /// Stop accepting, let requests in flight finish, then exit.
+    Drain,
+    /// Carries the access log, opened anew.
+    ReopenLogs,
+}
+
+/// Everything that the proxy needs from the disk, read by the guard: the proxy opens no file of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bundle {
+    /// Where the configuration was read from.
+    pub path: PathBuf,
+    /// Its text.
+    pub text: String,
+    /// The files that it names, as it names them.
+    pub files: Vec<(PathBuf, Vec<u8>)>,
+    /// Bans in force: who, until when (`CLOCK_MONOTONIC`, nanoseconds).
+    pub bans: Vec<BanInForce>,
+}
+
+/// A ban that is in force when the proxy starts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BanInForce {
+    /// The ban.
+    pub id: u64,
+    /// Who.
+    #[serde(with = "crate::text")]
+    pub source: Source,
+    /// When it ends: `CLOCK_MONOTONIC`, nanoseconds.
+    pub expires: u64,
+}

@@ -1,0 +1,168 @@
+//! Sends and receives whole messages, with file descriptors, over a `SOCK_SEQPACKET` socket.
+
+use std::{
+    io::{self, IoSlice, IoSliceMut},
+    mem::MaybeUninit,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::io::{Interest, unix::AsyncFd};
+
+use super::{MAX_BYTES, MAX_DESCRIPTORS};
+
+/// The first byte of every message. Raised with every change of a type in [`message`](super).
+const VERSION: u8 = 1;
+
+/// One end of the socketpair, driven by the runtime it was made in.
+#[derive(Debug)]
+pub struct Channel {
+    socket: AsyncFd<OwnedFd>,
+}
+
+/// Two connected ends, non-blocking, closed on exec.
+///
+/// # Errors
+/// The kernel is out of descriptors.
+pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?)
+}
+
+impl Channel {
+    /// Takes an end of [`pair`]. Must be called inside a runtime.
+    ///
+    /// # Errors
+    /// The runtime refuses the descriptor.
+    pub fn new(socket: OwnedFd) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe for types that may change their descriptor; ours owns it"
+        )]
+        let socket = AsyncFd::with_interest(socket, Interest::READABLE | Interest::WRITABLE)?;
+        Ok(Self { socket })
+    }
+
+    /// Sends one message and the descriptors that go with it.
+    ///
+    /// # Errors
+    /// The other side is gone, or the message is over [`MAX_BYTES`] or [`MAX_DESCRIPTORS`].
+    pub async fn send<T: Serialize>(&self, message: &T, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let bytes = encode(message, descriptors.len())?;
+        self.socket.async_io(Interest::WRITABLE, |socket| send(socket.as_fd(), &bytes, descriptors)).await
+    }
+
+    /// Sends one message now, or fails with `WouldBlock`.
+    ///
+    /// # Errors
+    /// As [`Self::send`]; `WouldBlock` if the other side does not read.
+    pub fn try_send<T: Serialize>(&self, message: &T) -> io::Result<()> {
+        let bytes = encode(message, 0)?;
+        self.socket.try_io(Interest::WRITABLE, |socket| send(socket.as_fd(), &bytes, &[]))
+    }
+
+    /// Receives one message and the descriptors that came with it. `None`: the other side is gone.
+    ///
+    /// # Errors
+    /// The message is too large, of another version, or not what it should be.
+    pub async fn receive<T: DeserializeOwned>(&self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+        let received = self.socket.async_io(Interest::READABLE, |socket| receive(socket.as_fd())).await;
+        let (bytes, descriptors) = match received {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+            other => other?,
+        };
+        let Some((&version, body)) = bytes.split_first() else { return Ok(None) };
+        if version != VERSION {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("message of version {version}")));
+        }
+        let message = postcard::from_bytes(body).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        Ok(Some((message, descriptors)))
+    }
+}
+
+fn encode<T: Serialize>(message: &T, descriptors: usize) -> io::Result<Vec<u8>> {
+    let bytes = postcard::to_extend(message, vec![VERSION]).map_err(io::Error::other)?;
+    if bytes.len() > MAX_BYTES || descriptors > MAX_DESCRIPTORS {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "message too large"));
+    }
+    Ok(bytes)
+}
+
+fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many descriptors"));
+    }
+    sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+fn receive(socket: BorrowedFd<'_>) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+    let mut bytes = vec![0; MAX_BYTES];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let received = recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+    if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "message cut off"));
+    }
+    let mut descriptors = Vec::new();
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            descriptors.extend(rights);
+        }
+    }
+    bytes.truncate(received.bytes);
+    Ok((bytes, descriptors))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::File, io::Read as _, io::Seek as _, io::Write as _};
+
+    use super::*;
+    use crate::message::ToProxy;
+
+    fn run(test: impl Future<Output = ()>) {
+        tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap().block_on(test);
+    }
+
+    #[test]
+    fn carries_messages_and_files() {
+        run(async {
+            let (left, right) = pair().unwrap();
+            let (left, right) = (Channel::new(left).unwrap(), Channel::new(right).unwrap());
+            let memory = rustix::fs::memfd_create("test", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+            let mut file = File::from(memory);
+            file.write_all(b"hello").unwrap();
+            let start = ToProxy::Start { workers: 2, listeners: 1 };
+            left.send(&start, &[file.as_fd()]).await.unwrap();
+            let (message, descriptors) = right.receive::<ToProxy>().await.unwrap().unwrap();
+            assert_eq!(message, start);
+            let mut copy = File::from(descriptors.into_iter().next().unwrap());
+            copy.rewind().unwrap();
+            let mut text = String::new();
+            copy.read_to_string(&mut text).unwrap();
+            assert_eq!(text, "hello");
+            drop(left);
+            assert!(right.receive::<ToProxy>().await.unwrap().is_none());
+        });
+    }
+
+    #[test]
+    fn refuses_what_is_no_message() {
+        for bytes in [&[VERSION][..], &[VERSION + 1, 4], &[VERSION, 0xff, 0xff]] {
+            run(async {
+                let (left, right) = pair().unwrap();
+                send(left.as_fd(), bytes, &[]).unwrap();
+                let right = Channel::new(right).unwrap();
+                assert!(right.receive::<ToProxy>().await.is_err(), "{bytes:?}");
+            });
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Records what happened: the access log.

@@ -1,0 +1,112 @@
+//! Decides every way in which the proxy refuses a request: status, public text, log label and Signal, one row each.
+//!
+//! *Invariant:* internals (which claim failed, which upstream) go to the log only, through [`Refusal::detail`].
+
+use std::borrow::Cow;
+
+use http::StatusCode;
+
+use crate::detect::signal::Signal;
+
+/// Every way to be refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reject {
+    /// The request breaks HTTP or could be read in two ways.
+    BadRequest,
+    /// The body is over the route's limit.
+    BodyTooLarge,
+    /// Authenticated, not permitted.
+    Forbidden,
+    /// The body does not match the route's schema.
+    InvalidBody,
+    /// A token was presented and is not valid.
+    InvalidToken,
+    /// The path exists, not with this method.
+    MethodNotAllowed,
+    /// The host is not served on this connection.
+    Misdirected,
+    /// No token where one is needed.
+    MissingToken,
+    /// No such route.
+    NotFound,
+    /// The client took too long to send the request.
+    RequestTimeout,
+    /// Over a request limit.
+    TooManyRequests,
+    /// The body's media type is not what the route takes.
+    UnsupportedMediaType,
+    /// The upstream could not be reached or broke off.
+    UpstreamFailed,
+    /// The upstream did not answer in time.
+    UpstreamTimeout,
+    /// The gateway itself cannot serve now: draining or overloaded.
+    Unavailable,
+    /// The request line is too long.
+    UriTooLong,
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// The status of the answer.
+    pub status: StatusCode,
+    /// What the client is told (RFC 9457 `title`).
+    pub title: &'static str,
+    /// The label in logs and metrics, and the tail of the problem's `type`.
+    pub label: &'static str,
+    /// What it says about the source.
+    pub signal: Option<Signal>,
+}
+
+impl Reject {
+    /// The row of this refusal.
+    #[must_use]
+    pub const fn row(self) -> Row {
+        use Signal as S;
+        use StatusCode as C;
+        let (status, title, label, signal) = match self {
+            Self::BadRequest => (C::BAD_REQUEST, "Malformed request", "bad_request", Some(S::BadRequest)),
+            Self::BodyTooLarge => (C::PAYLOAD_TOO_LARGE, "Body too large", "body_too_large", Some(S::TooLarge)),
+            Self::Forbidden => (C::FORBIDDEN, "Not permitted", "forbidden", Some(S::Forbidden)),
+            Self::InvalidBody => (C::UNPROCESSABLE_ENTITY, "Body not valid", "invalid_body", Some(S::InvalidBody)),
+            Self::InvalidToken => (C::UNAUTHORIZED, "Token not valid", "invalid_token", Some(S::BadToken)),
+            Self::MethodNotAllowed => {
+                (C::METHOD_NOT_ALLOWED, "Method not allowed", "method_not_allowed", Some(S::UnknownRoute))
+            }
+            Self::Misdirected => (C::MISDIRECTED_REQUEST, "Wrong host", "misdirected", None),
+            Self::MissingToken => (C::UNAUTHORIZED, "Token needed", "missing_token", Some(S::MissingToken)),
+            Self::NotFound => (C::NOT_FOUND, "No such resource", "not_found", Some(S::UnknownRoute)),
+            Self::RequestTimeout => (C::REQUEST_TIMEOUT, "Request too slow", "request_timeout", Some(S::SlowClient)),
+            Self::TooManyRequests => {
+                (C::TOO_MANY_REQUESTS, "Too many requests", "too_many_requests", Some(S::OverLimit))
+            }
+            Self::UnsupportedMediaType => {
+                (C::UNSUPPORTED_MEDIA_TYPE, "Media type not supported", "unsupported_media_type", Some(S::InvalidBody))
+            }
+            Self::UpstreamFailed => (C::BAD_GATEWAY, "Upstream failed", "upstream_failed", None),
+            Self::UpstreamTimeout => (C::GATEWAY_TIMEOUT, "Upstream too slow", "upstream_timeout", None),
+            Self::Unavailable => (C::SERVICE_UNAVAILABLE, "Not available now", "unavailable", None),
+            Self::UriTooLong => (C::URI_TOO_LONG, "Request line too long", "uri_too_long", Some(S::TooLarge)),
+        };
+        Row { status, title, label, signal }
+    }
+}
+
+/// A request refused: which way, and why for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Which way.
+    pub reject: Reject,
+    /// Why, for the log only. Holds no secret.
+    pub detail: Cow<'static, str>,
+    /// After how many whole seconds trying again makes sense (RFC 9110 10.2.3).
+    pub retry_after: Option<u64>,
+}
+
+impl Refusal {
+    /// A refusal with its reason.
+    #[must_use]
+    pub fn new(reject: Reject, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { reject, detail: detail.into(), retry_after: None }
+    }
+}

@@ -1,0 +1,122 @@
+//! Decides what the proxy's part of the configuration holds once it is valid.
+
+use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use crate::{auth, authz, detect, limit};
+
+/// A file that the configuration names, and what was in it when the configuration was read.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NamedFile {
+    /// As the configuration names it, relative paths resolved against the configuration's folder.
+    pub path: PathBuf,
+    /// Its content. May be a secret: never printed.
+    pub bytes: Arc<[u8]>,
+}
+
+impl fmt::Debug for NamedFile {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{:?} ({} bytes)", self.path, self.bytes.len())
+    }
+}
+
+/// Everything the proxy is told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The user that the proxy runs as: a name or a number. `proxy.user`.
+    pub user: String,
+    /// Threads, each with its own sockets, connections and pools. `proxy.workers`; 0 in the file means one per core.
+    pub workers: usize,
+    /// Where the access log goes; `None`: standard output. `proxy.access_log`.
+    pub access_log: Option<PathBuf>,
+    /// How long requests in flight may take once the proxy stops. `proxy.drain`.
+    pub drain: Duration,
+    /// The most connections at once, over all workers. `proxy.max_connections`.
+    pub max_connections: usize,
+    /// The largest request body, in bytes, where the route says nothing else. `proxy.max_body`.
+    pub max_body: u64,
+    /// The most bytes of a request's head. `proxy.max_header_bytes`.
+    pub max_header_bytes: usize,
+    /// How many bits of an IPv6 address tell clients apart. From `guard.ipv6_prefix`.
+    pub ipv6_prefix: u8,
+    /// Deadlines. `[timeouts]`.
+    pub timeouts: Timeouts,
+    /// Where to listen. `[[listener]]`.
+    pub listeners: Vec<Listener>,
+    /// Servers behind the proxy. `[upstream.NAME]`, in the order of their names.
+    pub upstreams: Vec<Upstream>,
+    /// What is served. `[[route]]`.
+    pub routes: Vec<Route>,
+    /// Tokens. `[jwt]`; `None`: no route can ask for authentication.
+    pub jwt: Option<auth::jwt::Settings>,
+    /// Which role may do what. `[roles]`.
+    pub roles: authz::Settings,
+    /// Requests per address. `[limit.address]`; `None`: not limited.
+    pub address_limit: Option<limit::Settings>,
+    /// When signals become bans. `[[rule]]` and `[detect]`.
+    pub detect: detect::Settings,
+}
+
+/// Deadlines of a connection and of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From accept to the end of the TLS handshake. `timeouts.handshake`.
+    pub handshake: Duration,
+    /// From a request's first byte (or accept) to the end of its head. `timeouts.headers`.
+    pub headers: Duration,
+    /// A kept-alive connection without a request. `timeouts.idle`.
+    pub idle: Duration,
+    /// Between two pieces of a request's body. `timeouts.body`.
+    pub body: Duration,
+    /// Connecting to an upstream. `timeouts.connect`.
+    pub connect: Duration,
+    /// From the request's end to the head of the upstream's answer. `timeouts.response`.
+    pub response: Duration,
+}
+
+/// One listening address.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// `listener.address`.
+    pub address: SocketAddr,
+    /// `listener.certificate` and `listener.private_key`; `None`: plain HTTP/1.1.
+    pub tls: Option<Tls>,
+}
+
+/// A certificate chain and its key, PEM.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// The chain, leaf first.
+    pub certificate: NamedFile,
+    /// PKCS#8, SEC1 or PKCS#1.
+    pub private_key: NamedFile,
+}
+
+/// One group of interchangeable servers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// The NAME of `[upstream.NAME]`.
+    pub name: String,
+    /// `host:port`, at least one. `upstream.NAME.servers`.
+    pub servers: Vec<String>,
+    /// The most idle connections kept per worker. `upstream.NAME.max_idle`.
+    pub max_idle: usize,
+}
+
+/// One route.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// `route.host`, lower case, without port; `None`: every host.
+    pub host: Option<String>,
+    /// `route.path`: `/items/{id}`, or `/files/{*rest}` for everything below.
+    pub path: String,
+    /// `route.methods`; empty: every method but CONNECT and TRACE.
+    pub methods: Vec<http::Method>,
+    /// `route.require`.
+    pub require: authz::Requirement,
+    /// `route.upstream`: an index into [`Settings::upstreams`].
+    pub upstream: usize,
+    /// `route.schema`: a JSON Schema that the body must match.
+    pub schema: Option<NamedFile>,
+    /// `route.max_body`, in bytes.
+    pub max_body: Option<u64>,
+}

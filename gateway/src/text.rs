@@ -1,0 +1,27 @@
+//! Reads and writes types of `gateway-common`, which knows no serde, as the text they display as.
+//!
+//! For `#[serde(with = "crate::text")]`.
+
+use std::{borrow::Cow, fmt::Display, str::FromStr};
+
+use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+/// Writes the value's `Display` form.
+///
+/// # Errors
+/// Whatever the serializer says.
+pub fn serialize<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+/// Reads the value from its text.
+///
+/// # Errors
+/// A text that the type refuses.
+pub fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: FromStr<Err: Display>,
+    D: Deserializer<'de>,
+{
+    Cow::<'de, str>::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+}

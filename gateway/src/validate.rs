@@ -1,0 +1,1 @@
+//! Decides whether a body is what its route takes.
