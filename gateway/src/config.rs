@@ -1,8 +1,22 @@
 //! Decides whether a `gateway.toml` is valid: the only place that knows TOML.
+//!
+//! *Invariant:* reading a configuration finds every fault at once, changes nothing, and looks at the world through
+//! [`Files`] alone: guard, proxy and `gateway check` come to the same result from the same bytes.
 
-use std::{io, path::Path, sync::Arc};
+use std::path::Path;
 
-use crate::{guard, proxy};
+use crate::{fault::Fault, guard, proxy};
+
+pub mod document;
+pub mod errors;
+pub mod files;
+
+pub use document::Document;
+pub use errors::Errors;
+pub use files::{Bundled, Disk, Files, Recorder};
+
+/// Where the configuration is unless the command line says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/gateway/gateway.toml";
 
 /// A valid configuration.
 #[derive(Clone, Debug)]
@@ -11,13 +25,26 @@ pub struct Config {
     pub guard: guard::settings::Settings,
     /// The proxy's part.
     pub proxy: proxy::settings::Settings,
+    /// Its text, with the place of every key, for faults that are found later ([`Errors::from_faults`]).
+    pub document: Document,
+    /// What works and is unwise, or will not work as somebody may expect.
+    pub warnings: Vec<Fault>,
 }
 
-/// Where files that the configuration names are read from: the disk, or what the guard has read already.
-pub trait Files {
-    /// The whole content of `path`.
+impl Config {
+    /// Reads the configuration at `path`, and every file that it names, through `files`. Relative paths in it count
+    /// from its own folder.
     ///
     /// # Errors
-    /// As reading a file.
-    fn read(&self, path: &Path) -> io::Result<Arc<[u8]>>;
+    /// Every fault that was found.
+    pub fn load(path: &Path, files: &dyn Files) -> Result<Self, Errors> {
+        let document = Document::read(path, files)?;
+        Err(Errors::from_faults(&document, vec![Fault::new("", "reading the configuration is not built yet")]))
+    }
+
+    /// Everything that is in force, defaults included, as JSON. Files are named, never shown: nothing in it is secret.
+    #[must_use]
+    pub fn effective(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
 }

@@ -1,0 +1,145 @@
+//! Decides how faults in a configuration are shown: file, line and column, the line itself, and what would be right.
+
+use std::{error::Error, fmt, io, ops::Range, path::Path};
+
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use serde::{Serialize, Serializer, ser::SerializeSeq as _};
+
+use super::Document;
+use crate::fault::Fault;
+
+/// Every fault of one configuration, in the order of their places.
+#[derive(Clone, Debug)]
+pub struct Errors {
+    document: Document,
+    faults: Vec<Located>,
+    readable: bool,
+}
+
+/// A fault and the bytes it is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Located {
+    fault: Fault,
+    span: Range<usize>,
+}
+
+impl Located {
+    pub(super) const fn new(fault: Fault, span: Range<usize>) -> Self {
+        Self { fault, span }
+    }
+}
+
+/// One fault as `--json` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Shown<'a> {
+    /// The configuration's path.
+    pub file: String,
+    /// From 1; absent where the file cannot be read.
+    pub line: Option<usize>,
+    /// From 1, in characters; absent where the file cannot be read.
+    pub column: Option<usize>,
+    /// The key as in [`Fault::key`]; empty for faults of syntax.
+    pub key: &'a str,
+    /// What is wrong.
+    pub message: &'a str,
+    /// What would be right.
+    pub hint: Option<&'a str>,
+}
+
+impl Errors {
+    /// Faults of a configuration that was read, each placed by its key.
+    #[must_use]
+    pub fn from_faults(document: &Document, faults: Vec<Fault>) -> Self {
+        let place = |fault: Fault| {
+            let span = document.span(&fault.key);
+            Located::new(fault, span)
+        };
+        Self::new(document.clone(), faults.into_iter().map(place).collect())
+    }
+
+    pub(super) fn new(document: Document, mut faults: Vec<Located>) -> Self {
+        faults.sort_by_key(|fault| fault.span.start);
+        faults.dedup();
+        Self { document, faults, readable: true }
+    }
+
+    pub(super) fn unreadable(path: &Path, error: &io::Error) -> Self {
+        let document = Document::without_places(path, "".into());
+        let fault = Fault::new("", format!("cannot read {}: {error}", path.display()));
+        let fault = match error.kind() {
+            io::ErrorKind::NotFound => fault.hint("name the file with --config PATH"),
+            io::ErrorKind::PermissionDenied => fault.hint("run as root, or give this user the right to read it"),
+            _ => fault,
+        };
+        Self { document, faults: vec![Located::new(fault, 0..0)], readable: false }
+    }
+
+    /// Whether the file could be read at all.
+    #[must_use]
+    pub const fn readable(&self) -> bool {
+        self.readable
+    }
+
+    /// Each fault with its place.
+    pub fn shown(&self) -> impl ExactSizeIterator<Item = Shown<'_>> {
+        self.faults.iter().map(|Located { fault, span }| {
+            let position = self.readable.then(|| self.document.position(span.start));
+            Shown {
+                file: self.document.path().display().to_string(),
+                line: position.map(|(line, _)| line),
+                column: position.map(|(_, column)| column),
+                key: &fault.key,
+                message: &fault.message,
+                hint: fault.hint.as_deref(),
+            }
+        })
+    }
+
+    /// As people read it, as errors.
+    #[must_use]
+    pub fn render(&self, colour: bool) -> String {
+        self.draw(&Level::ERROR, colour)
+    }
+
+    /// As people read it, as warnings.
+    #[must_use]
+    pub fn render_as_warnings(&self, colour: bool) -> String {
+        self.draw(&Level::WARNING, colour)
+    }
+
+    fn draw(&self, level: &Level<'static>, colour: bool) -> String {
+        let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
+        let path = self.document.path().display().to_string();
+        let drawn = self.faults.iter().map(|Located { fault, span }| {
+            let title = if fault.key.is_empty() { fault.message.clone() } else { fault.to_string() };
+            let mut group = Group::with_title(level.clone().primary_title(title));
+            if self.readable {
+                let annotation = AnnotationKind::Primary.span(span.clone());
+                group = group.element(Snippet::source(self.document.text()).path(&path).annotation(annotation));
+            }
+            if let Some(hint) = &fault.hint {
+                group = group.element(Level::HELP.message(hint));
+            }
+            renderer.render(&[group])
+        });
+        drawn.collect::<Vec<_>>().join("\n\n")
+    }
+}
+
+impl fmt::Display for Errors {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.render(false))
+    }
+}
+
+impl Error for Errors {}
+
+impl Serialize for Errors {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut sequence = serializer.serialize_seq(Some(self.faults.len()))?;
+        for fault in self.shown() {
+            sequence.serialize_element(&fault)?;
+        }
+        sequence.end()
+    }
+}
