@@ -1,1 +1,58 @@
-fn main() {}
+//! Decides what `cargo xtask` can do: one line per command, one file per command.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+mod setup;
+
+mod build;
+mod ebpf;
+mod run;
+
+mod bench;
+mod ci;
+mod test;
+mod tidy;
+
+/// Builds, tests and demonstrates the gateway; installs what that needs.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Command {
+    /// Install what is missing for building and running (and, with --all, for eBPF, tests and CI).
+    Setup(setup::Arguments),
+    /// Build the product.
+    Build(build::Arguments),
+    /// Build the kernel program from source into gateway/ebpf/guard.bpf.o.
+    Ebpf(ebpf::Arguments),
+    /// Set up, build and run the real daemon in a demonstration network.
+    Run(run::Arguments),
+    /// Set up and run every test: unit, kernel packet tables, namespaces, end to end.
+    Test(test::Arguments),
+    /// Everything that must hold before a change is accepted.
+    Ci(ci::Arguments),
+    /// Check the invariants of the source tree that no compiler checks.
+    Tidy(tidy::Arguments),
+    /// Measure: packets in the kernel, requests through the proxy.
+    Bench(bench::Arguments),
+}
+
+fn main() -> ExitCode {
+    let done = match Command::parse() {
+        Command::Setup(arguments) => setup::run(&arguments),
+        Command::Build(arguments) => build::run(&arguments),
+        Command::Ebpf(arguments) => ebpf::run(&arguments),
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Test(arguments) => test::run(&arguments),
+        Command::Ci(arguments) => ci::run(&arguments),
+        Command::Tidy(arguments) => tidy::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cargo xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
