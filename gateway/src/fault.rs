@@ -20,6 +20,12 @@ impl Fault {
         Self { key: key.into(), message: message.into(), hint: None }
     }
 
+    /// Puts the key under another: `schema` under `route[2]` is `route[2].schema`.
+    #[must_use]
+    pub fn under(self, parent: &str) -> Self {
+        Self { key: format!("{parent}.{}", self.key), ..self }
+    }
+
     /// Adds what would be right.
     #[must_use]
     pub fn hint(self, hint: impl Into<String>) -> Self {
