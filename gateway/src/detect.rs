@@ -1,8 +1,11 @@
 //! Decides when signals about a source add up to a ban.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
+use gateway_common::source::Source;
 use signal::Signal;
+
+use crate::message::{Ask, RequestId};
 
 pub mod signal;
 
@@ -30,4 +33,25 @@ pub struct Rule {
     pub ban: Duration,
     /// `rule.shadow`: record and count only.
     pub shadow: bool,
+}
+
+/// The buckets of every rule.
+#[derive(Debug)]
+pub struct Detector {
+    _settings: Settings,
+}
+
+impl Detector {
+    /// Empty buckets.
+    #[must_use]
+    pub fn new(settings: &Settings) -> Self {
+        Self { _settings: settings.clone() }
+    }
+
+    /// Counts one signal about `source`, seen in the request `id` from `address`, and says which bans to ask for:
+    /// usually none. `now` is `CLOCK_MONOTONIC` in nanoseconds.
+    #[must_use]
+    pub fn note(&self, _signal: Signal, _source: Source, _address: IpAddr, _id: RequestId, _now: u64) -> Vec<Ask> {
+        Vec::new()
+    }
 }

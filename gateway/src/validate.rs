@@ -1,1 +1,4 @@
 //! Decides whether a body is what its route takes.
+
+pub mod json;
+pub mod schema;

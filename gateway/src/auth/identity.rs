@@ -20,4 +20,11 @@ impl Identity {
     pub fn roles(&self) -> impl Iterator<Item = &str> {
         self.roles.iter().map(|role| &**role)
     }
+
+    /// An identity that nobody proved, for the tests of what follows authentication.
+    #[cfg(test)]
+    #[must_use]
+    pub(crate) fn of(principal: &str, roles: &[&str]) -> Self {
+        Self { principal: principal.into(), roles: roles.iter().map(|role| (*role).into()).collect() }
+    }
 }
