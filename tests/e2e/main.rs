@@ -1,1 +1,10 @@
-//! x
+//! Black-box tests of the real binary: one file per policy.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests: whatever fails here panics and names its line"
+)]
+
+mod network;

@@ -1,1 +1,23 @@
-//! x
+//! What the tests and the demonstration are driven by: namespaces, the real daemon, keys and tokens, clients that can
+//! misbehave, and an upstream that remembers what reached it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "for tests: whatever fails here panics and names its line"
+)]
+
+pub mod daemon;
+pub mod settings;
+pub mod world;
+
+pub mod http1;
+pub mod http2;
+pub mod upstream;
+
+pub mod pki;
+pub mod tokens;
+
+pub mod report;
+pub mod wait;

@@ -1,0 +1,324 @@
+//! Decides how the real binary is run: in the gateway's namespace, with its state in the world's folder, killed and
+//! cleaned up whatever happens to the test.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs::{self, File, OpenOptions},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    thread,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+
+use crate::{
+    pki::PKI,
+    settings::Settings,
+    wait::{SOON, until},
+    world::{World, pin_folder},
+};
+
+/// What a command said.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// Its exit code.
+    pub code: i32,
+    /// Its standard output, which is one JSON value.
+    pub json: Value,
+    /// Its standard error.
+    pub errors: String,
+}
+
+/// The gateway's binary: `GATEWAY_BIN`, or what was built beside the test.
+#[must_use]
+pub fn binary() -> OsString {
+    env::var_os("GATEWAY_BIN").unwrap_or_else(|| {
+        let test = env::current_exe().unwrap();
+        let built = test.ancestors().skip(1).map(|folder| folder.join("gateway")).find(|path| path.is_file());
+        built.expect("no `gateway` beside the test: run `cargo build` first, or `cargo xtask test`").into()
+    })
+}
+
+/// Runs `gateway ARGUMENTS --json` and reads what it says.
+///
+/// # Panics
+/// If it cannot be started, is killed, or says anything but one JSON value.
+#[track_caller]
+#[must_use]
+pub fn gateway(arguments: &[&str]) -> Told {
+    let output = Command::new(binary()).args(arguments).arg("--json").stdin(Stdio::null()).output().unwrap();
+    let Output { status, stdout, stderr } = output;
+    let errors = String::from_utf8_lossy(&stderr).into_owned();
+    let text = String::from_utf8_lossy(&stdout);
+    let json = serde_json::from_str(&text).unwrap_or(Value::Null);
+    assert!(text.trim().is_empty() || !json.is_null(), "{arguments:?} said no JSON: {text}{errors}");
+    Told { code: status.code().expect("not killed"), json, errors }
+}
+
+/// A running gateway.
+pub struct Daemon<'world> {
+    world: &'world World,
+    child: Child,
+    /// The configuration's path.
+    pub config: PathBuf,
+    pins: PathBuf,
+    /// Every process seen as guard or proxy, so that none outlives the test.
+    seen: Vec<u32>,
+}
+
+impl<'world> Daemon<'world> {
+    /// Writes the configuration and what it names, starts the gateway and waits until it serves.
+    ///
+    /// # Panics
+    /// If it does not come up.
+    #[track_caller]
+    #[must_use]
+    pub fn start(world: &'world World, settings: &Settings) -> Self {
+        let pins = pin_folder(&world.name);
+        let config = world.folder.join("gateway.toml");
+        PKI.write(&world.folder);
+        fs::write(&config, settings.text(&world.folder, &pins)).unwrap();
+        let child = spawn(world, &config);
+        let mut daemon = Self { world, child, config, pins, seen: Vec::new() };
+        daemon.wait_until_ready();
+        daemon
+    }
+
+    /// Starts the gateway again after it ended.
+    ///
+    /// # Panics
+    /// If it does not come up.
+    #[track_caller]
+    pub fn start_again(&mut self) {
+        self.child = spawn(self.world, &self.config);
+        self.wait_until_ready();
+    }
+
+    #[track_caller]
+    fn wait_until_ready(&mut self) {
+        let child = &mut self.child;
+        let config = self.config.to_str().unwrap();
+        let log = self.world.folder.join("stderr.log");
+        let (guard, proxy) = until("the gateway to serve", SOON, || {
+            if let Some(status) = child.try_wait().unwrap() {
+                panic!("the gateway ended with {status}:\n{}", tail(&log));
+            }
+            let told = gateway(&["--config", config, "status"]);
+            let guard = told.json["guard_pid"].as_u64().filter(|pid| *pid == u64::from(child.id()))?;
+            let proxy = told.json["proxy_pid"].as_u64()?;
+            Some((u32::try_from(guard).ok()?, u32::try_from(proxy).ok()?))
+        });
+        self.seen.extend([guard, proxy]);
+    }
+
+    /// Runs `gateway --config ITS_OWN ARGUMENTS --json`.
+    ///
+    /// # Panics
+    /// As [`gateway`].
+    #[track_caller]
+    #[must_use]
+    pub fn cli(&self, arguments: &[&str]) -> Told {
+        gateway(&[&["--config", self.config.to_str().unwrap()], arguments].concat())
+    }
+
+    /// As [`Self::cli`], for what must succeed.
+    ///
+    /// # Panics
+    /// If it does not.
+    #[track_caller]
+    pub fn done(&self, arguments: &[&str]) -> Value {
+        let told = self.cli(arguments);
+        assert_eq!(told.code, 0, "{arguments:?}: {} {}", told.json, told.errors);
+        told.json
+    }
+
+    /// `gateway status`.
+    ///
+    /// # Panics
+    /// If it fails.
+    #[track_caller]
+    #[must_use]
+    pub fn status(&self) -> Value {
+        self.done(&["status"])
+    }
+
+    /// Packets of one verdict so far.
+    ///
+    /// # Panics
+    /// If there is no such verdict.
+    #[track_caller]
+    #[must_use]
+    pub fn packets(&self, verdict: &str) -> u64 {
+        let status = self.status();
+        let row = status["verdicts"].as_array().and_then(|rows| rows.iter().find(|row| row["verdict"] == verdict));
+        row.and_then(|row| row["packets"].as_u64()).unwrap_or_else(|| panic!("no {verdict}: {status}"))
+    }
+
+    /// The guard's process.
+    #[must_use]
+    pub fn guard_pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The proxy's process, once there is one that is not `than`.
+    ///
+    /// # Panics
+    /// If none comes up.
+    #[track_caller]
+    pub fn proxy_pid_other_than(&mut self, than: u32) -> u32 {
+        let pid = until("another proxy", SOON, || {
+            let pid = self.status()["proxy_pid"].as_u64().and_then(|pid| u32::try_from(pid).ok())?;
+            (pid != than).then_some(pid)
+        });
+        self.seen.push(pid);
+        pid
+    }
+
+    /// The proxy's process.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[track_caller]
+    pub fn proxy_pid(&mut self) -> u32 {
+        self.proxy_pid_other_than(0)
+    }
+
+    /// Sends the guard a signal.
+    ///
+    /// # Panics
+    /// If it is gone.
+    #[track_caller]
+    pub fn signal(&self, signal: Signal) {
+        send(self.guard_pid(), signal);
+    }
+
+    /// Waits for the guard to end.
+    ///
+    /// # Panics
+    /// If it does not.
+    #[track_caller]
+    pub fn ended(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        until("the gateway to end", SOON, || child.try_wait().unwrap())
+    }
+
+    /// kill -9 of the guard.
+    ///
+    /// # Panics
+    /// If it is gone already.
+    #[track_caller]
+    pub fn kill_guard(&mut self) {
+        self.signal(Signal::SIGKILL);
+        self.ended();
+    }
+
+    /// The end of what it wrote to standard error.
+    #[must_use]
+    pub fn standard_error(&self) -> String {
+        tail(&self.world.folder.join("stderr.log"))
+    }
+
+    /// Replaces a text in the configuration file.
+    ///
+    /// # Panics
+    /// If it is not there.
+    #[track_caller]
+    pub fn edit(&self, from: &str, to: &str) {
+        let text = fs::read_to_string(&self.config).unwrap();
+        assert!(text.contains(from), "{from:?} is not in the configuration");
+        fs::write(&self.config, text.replacen(from, to, 1)).unwrap();
+    }
+
+    /// The access log so far.
+    ///
+    /// # Panics
+    /// If a line is not JSON.
+    #[track_caller]
+    #[must_use]
+    pub fn access_log(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.world.folder.join("access.log")).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+    }
+
+    /// The access log's record of one request, once it is written.
+    ///
+    /// # Panics
+    /// If it is not.
+    #[track_caller]
+    #[must_use]
+    pub fn logged(&self, id: &str) -> Value {
+        until("the request in the access log", SOON, || self.access_log().into_iter().find(|line| line["id"] == id))
+    }
+}
+
+impl Drop for Daemon<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("--- standard error of the gateway\n{}", self.standard_error());
+            eprintln!("--- access log\n{}", tail(&self.world.folder.join("access.log")));
+        }
+        self.seen.extend(children(self.child.id()));
+        drop(self.child.kill());
+        drop(self.child.wait());
+        for pid in &self.seen {
+            // Ours and still the gateway: a number may have been given to somebody else meanwhile.
+            let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            if command.windows(5).any(|word| word == b"proxy") {
+                send_if_there(*pid, Signal::SIGKILL);
+            }
+        }
+        remove_pins(&self.pins);
+    }
+}
+
+fn spawn(world: &World, config: &Path) -> Child {
+    let log = OpenOptions::new().create(true).append(true).open(world.folder.join("stderr.log")).unwrap();
+    let mut command = world.gate.command(&binary());
+    command.arg("--config").arg(config).arg("run").stdin(Stdio::null()).stderr(log);
+    command.stdout(File::create(world.folder.join("stdout.log")).unwrap());
+    command.spawn().expect("`nsenter` of the package util-linux")
+}
+
+/// Sends a process a signal.
+///
+/// # Panics
+/// If it is gone.
+#[track_caller]
+pub fn send(pid: u32, signal: Signal) {
+    kill(Pid::from_raw(i32::try_from(pid).unwrap()), signal).expect("a process to signal");
+}
+
+fn send_if_there(pid: u32, signal: Signal) {
+    if let Ok(pid) = i32::try_from(pid) {
+        kill(Pid::from_raw(pid), signal).unwrap_or_default();
+    }
+}
+
+/// The processes that `pid` started.
+fn children(pid: u32) -> Vec<u32> {
+    let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// bpffs has files and folders only, and neither can be removed with content.
+fn remove_pins(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_pins(&entry.path());
+        } else {
+            drop(fs::remove_file(entry.path()));
+        }
+    }
+    drop(fs::remove_dir(folder));
+}
+
+fn tail(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(60)..].join("\n")
+}

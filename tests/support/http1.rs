@@ -1,0 +1,372 @@
+//! Decides what a client sends and when, byte by byte: blocking HTTP/1.1 over TLS from a chosen address, so that a test
+//! sees exactly what came back, and that nothing did.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Read, Write},
+    net::{IpAddr, SocketAddr, TcpStream},
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use rustls_pki_types::ServerName;
+use serde_json::Value;
+
+use crate::{
+    pki::{HOST, PKI},
+    world::{GATEWAY_V4, GATEWAY_V6, World},
+};
+
+/// How long a client waits for an answer that should come.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+static TLS: LazyLock<Arc<ClientConfig>> = LazyLock::new(|| PKI.client(rustls::ALL_VERSIONS, &[b"http/1.1"]));
+
+/// A client at one address of the outside world.
+#[derive(Clone, Copy)]
+pub struct Client<'world> {
+    /// Where.
+    pub world: &'world World,
+    /// Which address it sends from.
+    pub source: IpAddr,
+}
+
+/// One request.
+#[derive(Clone, Debug)]
+pub struct Request {
+    method: String,
+    target: String,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+}
+
+/// One answer.
+#[derive(Clone, Debug)]
+pub struct Response {
+    /// The status code.
+    pub status: u16,
+    /// In the order they came; names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// The content, without chunk framing.
+    pub body: Vec<u8>,
+}
+
+/// A connection to the gateway.
+pub struct Connection {
+    stream: Stream,
+    received: Vec<u8>,
+}
+
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl<'world> Client<'world> {
+    /// A client of `world` at `source`.
+    #[must_use]
+    pub const fn new(world: &'world World, source: IpAddr) -> Self {
+        Self { world, source }
+    }
+
+    /// The gateway's TLS listener in this client's family.
+    #[must_use]
+    pub fn target(&self) -> SocketAddr {
+        SocketAddr::new(if self.source.is_ipv4() { GATEWAY_V4 } else { GATEWAY_V6 }, 443)
+    }
+
+    /// A TCP connection, nothing sent.
+    ///
+    /// # Errors
+    /// `TimedOut` if nothing answered within `timeout`.
+    pub fn tcp(&self, timeout: Duration) -> io::Result<TcpStream> {
+        let stream = self.world.outside.connect(self.source, self.target(), timeout)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(stream)
+    }
+
+    /// A connection with its TLS handshake done.
+    ///
+    /// # Errors
+    /// As connecting or the handshake.
+    pub fn connect(&self) -> io::Result<Connection> {
+        self.connect_with(TLS.clone(), PATIENCE)
+    }
+
+    /// As [`Self::connect`], with other TLS settings.
+    ///
+    /// # Errors
+    /// As connecting or the handshake.
+    pub fn connect_with(&self, config: Arc<ClientConfig>, timeout: Duration) -> io::Result<Connection> {
+        let mut tcp = self.tcp(timeout)?;
+        tcp.set_read_timeout(Some(timeout))?;
+        let name = ServerName::try_from(HOST).map_err(io::Error::other)?;
+        let mut tls = ClientConnection::new(config, name).map_err(io::Error::other)?;
+        while tls.is_handshaking() {
+            tls.complete_io(&mut tcp)?;
+        }
+        Ok(Connection { stream: Stream::Tls(Box::new(StreamOwned::new(tls, tcp))), received: Vec::new() })
+    }
+
+    /// One request on its own connection.
+    ///
+    /// # Errors
+    /// As the connection.
+    pub fn send(&self, request: &Request) -> io::Result<Response> {
+        self.connect()?.exchange(request)
+    }
+
+    /// `GET path` with `token` on its own connection.
+    ///
+    /// # Errors
+    /// As the connection.
+    pub fn get(&self, path: &str, token: &str) -> io::Result<Response> {
+        self.send(&Request::new("GET", path).token(token))
+    }
+
+    /// Whether nothing at all comes back when this client tries to connect: no answer, no refusal.
+    #[must_use]
+    pub fn is_ignored(&self, timeout: Duration) -> bool {
+        self.tcp(timeout).is_err_and(|error| error.kind() == io::ErrorKind::TimedOut)
+    }
+}
+
+impl Request {
+    /// A request to [`HOST`] without a body.
+    #[must_use]
+    pub fn new(method: &str, target: &str) -> Self {
+        let headers = vec![("Host".to_owned(), HOST.to_owned())];
+        Self { method: method.to_owned(), target: target.to_owned(), headers, body: Vec::new() }
+    }
+
+    /// Adds a header.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Adds a bearer token.
+    #[must_use]
+    pub fn token(self, token: &str) -> Self {
+        self.header("Authorization", &format!("Bearer {token}"))
+    }
+
+    /// Sets the body and its length.
+    #[must_use]
+    pub fn body(mut self, media_type: &str, body: &[u8]) -> Self {
+        self.body = body.to_vec();
+        self.header("Content-Type", media_type).header("Content-Length", &body.len().to_string())
+    }
+
+    /// As it goes over the wire.
+    #[must_use]
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
+        for (name, value) in &self.headers {
+            write!(head, "{name}: {value}\r\n").unwrap();
+        }
+        head.push_str("\r\n");
+        [head.as_bytes(), &self.body].concat()
+    }
+}
+
+impl Response {
+    /// The first value of a header, named in lower case.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|header| header.0 == name).map(|header| header.1.as_str())
+    }
+
+    /// The request's id in the logs.
+    ///
+    /// # Panics
+    /// If the answer has none: every answer must.
+    #[must_use]
+    #[track_caller]
+    pub fn id(&self) -> String {
+        self.header("x-request-id").expect("every answer carries x-request-id").to_owned()
+    }
+
+    /// The content as JSON.
+    ///
+    /// # Panics
+    /// If it is not.
+    #[must_use]
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {:?}", self.text()))
+    }
+
+    /// The content as text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+impl Connection {
+    /// A connection without TLS.
+    #[must_use]
+    pub const fn plain(stream: TcpStream) -> Self {
+        Self { stream: Stream::Plain(stream), received: Vec::new() }
+    }
+
+    /// Sends a request and reads its answer.
+    ///
+    /// # Errors
+    /// As the connection.
+    pub fn exchange(&mut self, request: &Request) -> io::Result<Response> {
+        self.write(&request.bytes())?;
+        self.response(&request.method)
+    }
+
+    /// Sends these bytes.
+    ///
+    /// # Errors
+    /// As the connection.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match &mut self.stream {
+            Stream::Plain(stream) => stream.write_all(bytes).and_then(|()| stream.flush()),
+            Stream::Tls(stream) => stream.write_all(bytes).and_then(|()| stream.flush()),
+        }
+    }
+
+    /// How long reads wait.
+    ///
+    /// # Errors
+    /// As the socket.
+    pub fn set_patience(&self, timeout: Duration) -> io::Result<()> {
+        self.tcp().set_read_timeout(Some(timeout))
+    }
+
+    /// The socket below.
+    #[must_use]
+    pub fn tcp(&self) -> &TcpStream {
+        match &self.stream {
+            Stream::Plain(stream) => stream,
+            Stream::Tls(stream) => &stream.sock,
+        }
+    }
+
+    /// The TLS version in use.
+    #[must_use]
+    pub fn tls_version(&self) -> Option<rustls::ProtocolVersion> {
+        match &self.stream {
+            Stream::Plain(_) => None,
+            Stream::Tls(stream) => stream.conn.protocol_version(),
+        }
+    }
+
+    /// Whether the other side ends the connection within the read timeout, by closing or resetting it.
+    pub fn ends(&mut self) -> bool {
+        loop {
+            match self.fill() {
+                Ok(0) => return true,
+                Ok(_) => {}
+                Err(error) => {
+                    return !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
+                }
+            }
+        }
+    }
+
+    /// Reads more into the buffer; 0 at the end.
+    fn fill(&mut self) -> io::Result<usize> {
+        let mut piece = [0; 16 * 1024];
+        let read = match &mut self.stream {
+            Stream::Plain(stream) => stream.read(&mut piece),
+            Stream::Tls(stream) => stream.read(&mut piece),
+        };
+        // A peer that leaves without close_notify: for HTTP/1.1 the framing tells whether something is missing.
+        let read = match read {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
+            other => other?,
+        };
+        self.received.extend_from_slice(&piece[..read]);
+        Ok(read)
+    }
+
+    /// At least `count` bytes, taken out of the buffer.
+    fn take(&mut self, count: usize) -> io::Result<Vec<u8>> {
+        while self.received.len() < count {
+            if self.fill()? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(self.received.drain(..count).collect())
+    }
+
+    /// Up to and without `end`, which is taken too.
+    fn take_until(&mut self, end: &[u8]) -> io::Result<Vec<u8>> {
+        loop {
+            if let Some(at) = self.received.windows(end.len()).position(|window| window == end) {
+                let mut taken: Vec<u8> = self.received.drain(..at + end.len()).collect();
+                taken.truncate(at);
+                return Ok(taken);
+            }
+            if self.fill()? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+
+    /// The head of the next answer, as status and headers.
+    ///
+    /// # Errors
+    /// As the connection; `UnexpectedEof` if it ends first.
+    pub fn head(&mut self) -> io::Result<Response> {
+        let head = String::from_utf8_lossy(&self.take_until(b"\r\n\r\n")?).into_owned();
+        let mut lines = head.split("\r\n");
+        let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|code| code.parse().ok());
+        let status = status.ok_or_else(|| io::Error::other(format!("no status line: {head:?}")))?;
+        let headers = lines.filter_map(|line| line.split_once(':'));
+        let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned())).collect();
+        Ok(Response { status, headers, body: Vec::new() })
+    }
+
+    /// The next final answer, to a request with `method`.
+    ///
+    /// # Errors
+    /// As the connection; `UnexpectedEof` if it ends first.
+    pub fn response(&mut self, method: &str) -> io::Result<Response> {
+        let mut response = self.head()?;
+        while response.status < 200 {
+            response = self.head()?;
+        }
+        if method == "HEAD" || matches!(response.status, 204 | 304) {
+            return Ok(response);
+        }
+        if response.header("transfer-encoding").is_some_and(|coding| coding.eq_ignore_ascii_case("chunked")) {
+            while let Some(chunk) = self.chunk()? {
+                response.body.extend(chunk);
+            }
+        } else if let Some(length) = response.header("content-length") {
+            let length = length.parse().map_err(io::Error::other)?;
+            response.body = self.take(length)?;
+        } else {
+            while self.fill()? > 0 {}
+            response.body = std::mem::take(&mut self.received);
+        }
+        Ok(response)
+    }
+
+    /// The next chunk (RFC 9112 7.1); `None` at the last one.
+    ///
+    /// # Errors
+    /// As the connection; `UnexpectedEof` if it ends first.
+    pub fn chunk(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let line = String::from_utf8_lossy(&self.take_until(b"\r\n")?).into_owned();
+        let size = usize::from_str_radix(line.trim(), 16).map_err(io::Error::other)?;
+        if size == 0 {
+            while !self.take_until(b"\r\n")?.is_empty() {}
+            return Ok(None);
+        }
+        let chunk = self.take(size)?;
+        self.take(2)?;
+        Ok(Some(chunk))
+    }
+}
