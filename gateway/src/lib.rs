@@ -18,6 +18,7 @@ pub mod validate;
 
 pub mod observe;
 
+pub mod bounded;
 pub mod clock;
 pub mod fault;
 pub mod message;
