@@ -9,6 +9,7 @@ pub mod tls;
 pub mod upstream;
 
 mod body;
+pub mod framing;
 mod pipeline;
 mod server;
 mod start;

@@ -17,6 +17,8 @@ pub enum Reject {
     BodyTooLarge,
     /// Authenticated, not permitted.
     Forbidden,
+    /// The head has too many headers, or too many bytes.
+    HeadersTooLarge,
     /// The body does not match the route's schema.
     InvalidBody,
     /// A token was presented and is not valid.
@@ -68,6 +70,9 @@ impl Reject {
             Self::BadRequest => (C::BAD_REQUEST, "Malformed request", "bad_request", Some(S::BadRequest)),
             Self::BodyTooLarge => (C::PAYLOAD_TOO_LARGE, "Body too large", "body_too_large", Some(S::TooLarge)),
             Self::Forbidden => (C::FORBIDDEN, "Not permitted", "forbidden", Some(S::Forbidden)),
+            Self::HeadersTooLarge => {
+                (C::REQUEST_HEADER_FIELDS_TOO_LARGE, "Headers too large", "headers_too_large", Some(S::TooLarge))
+            }
             Self::InvalidBody => (C::UNPROCESSABLE_ENTITY, "Body not valid", "invalid_body", Some(S::InvalidBody)),
             Self::InvalidToken => (C::UNAUTHORIZED, "Token not valid", "invalid_token", Some(S::BadToken)),
             Self::MethodNotAllowed => {

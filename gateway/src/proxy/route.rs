@@ -1,1 +1,164 @@
-//! Stub.
+//! Decides which route serves a request: by exact host, then any host; by path template; by method.
+//!
+//! Templates are read as canonical paths are (see [`target`](super::target)), so a template matches the one form in
+//! which a path arrives. *Invariant:* no two routes serve the same host, template and method.
+
+use std::collections::HashMap;
+
+use http::{HeaderValue, Method};
+
+use super::{
+    reject::{Refusal, Reject},
+    settings::Route,
+    target::{self, Target},
+};
+use crate::fault::Fault;
+
+/// Every route, ready to be looked up. A route is its position in the configuration.
+#[derive(Default)]
+pub struct Routes {
+    hosts: HashMap<Box<str>, Table>,
+    /// The routes that name no host, where there are any.
+    any: Option<Table>,
+}
+
+/// The routes of one host, by template.
+type Table = matchit::Router<Vec<Served>>;
+
+/// What one template serves.
+struct Served {
+    route: usize,
+    /// Empty: every method.
+    methods: Box<[Method]>,
+}
+
+/// Why no route was found.
+#[derive(Debug)]
+pub struct Miss {
+    /// The refusal.
+    pub refusal: Refusal,
+    /// The methods that the path has, for `Allow` (RFC 9110 10.2.1).
+    pub allow: Option<HeaderValue>,
+}
+
+impl Routes {
+    /// Compiles the templates.
+    ///
+    /// # Errors
+    /// A template that is none (`route[2].path`), or two routes for the same requests (both keys).
+    pub fn new(routes: &[Route]) -> Result<Self, Vec<Fault>> {
+        let mut made = Self::default();
+        let mut faults = Vec::new();
+        // matchit names the template that is in the way as it was inserted.
+        let mut inserted: HashMap<(Option<&str>, String), usize> = HashMap::new();
+        for (index, route) in routes.iter().enumerate() {
+            let template = match template(&route.path) {
+                Ok(template) => template,
+                Err(message) => {
+                    faults.push(Fault::new(format!("route[{index}].path"), message));
+                    continue;
+                }
+            };
+            let host = route.host.as_deref();
+            let table = match host {
+                Some(host) => made.hosts.entry(host.into()).or_default(),
+                None => made.any.get_or_insert_default(),
+            };
+            let served = Served { route: index, methods: route.methods.clone().into() };
+            if inserted.contains_key(&(host, template.clone())) {
+                let Ok(found) = table.at_mut(&template) else { continue };
+                match found.value.iter().find(|other| other.overlaps(&served)) {
+                    Some(other) => faults.push(conflict(index, other.route)),
+                    None => found.value.push(served),
+                }
+                continue;
+            }
+            match table.insert(template.clone(), vec![served]) {
+                Ok(()) => {
+                    inserted.insert((host, template), index);
+                }
+                Err(matchit::InsertError::Conflict { with }) => match inserted.get(&(host, with)) {
+                    Some(&other) => faults.push(conflict(index, other)),
+                    None => faults.push(Fault::new(format!("route[{index}].path"), "conflicts with another route")),
+                },
+                Err(error) => faults.push(Fault::new(format!("route[{index}].path"), error.to_string())),
+            }
+        }
+        if faults.is_empty() { Ok(made) } else { Err(faults) }
+    }
+
+    /// Finds the route of a request.
+    ///
+    /// # Errors
+    /// 404, 405 with the methods that would do, or 421 where nothing is served under this host.
+    pub fn find(&self, target: &Target, method: &Method) -> Result<usize, Miss> {
+        let host = self.hosts.get(target.host());
+        let mut others = Vec::new();
+        for table in host.into_iter().chain(&self.any) {
+            let Ok(found) = table.at(target.path()) else { continue };
+            match found.value.iter().find(|served| served.takes(method)) {
+                Some(served) => return Ok(served.route),
+                None => others.extend(found.value.iter().flat_map(|served| served.methods.iter())),
+            }
+        }
+        if !others.is_empty() {
+            let names: Vec<_> = others.into_iter().map(Method::as_str).collect();
+            let allow = HeaderValue::try_from(names.join(", ")).ok();
+            return Err(Miss { refusal: Refusal::new(Reject::MethodNotAllowed, "method not served here"), allow });
+        }
+        let refusal = if host.is_none() && self.any.is_none() {
+            Refusal::new(Reject::Misdirected, "host not served here")
+        } else {
+            Refusal::new(Reject::NotFound, "no route for this path")
+        };
+        Err(Miss { refusal, allow: None })
+    }
+}
+
+impl Served {
+    fn takes(&self, method: &Method) -> bool {
+        self.methods.is_empty() || self.methods.contains(method)
+    }
+
+    fn overlaps(&self, other: &Self) -> bool {
+        self.methods.is_empty() || other.methods.is_empty() || self.methods.iter().any(|method| other.takes(method))
+    }
+}
+
+fn conflict(index: usize, other: usize) -> Fault {
+    Fault::new(format!("route[{index}].path"), format!("serves the same requests as route[{other}]"))
+        .hint("give each route its own host, path or methods")
+}
+
+/// A template with its literals canonical and its parameters named by position: `/items/{id}` is `/items/{p1}`, so
+/// that `/items/{id}` and `/items/{name}` are the same template.
+fn template(path: &str) -> Result<String, String> {
+    let Some(rest) = path.strip_prefix('/') else { return Err("must begin with /".into()) };
+    let mut out = String::with_capacity(path.len());
+    let mut segments = rest.split('/').enumerate().peekable();
+    while let Some((position, segment)) = segments.next() {
+        out.push('/');
+        let Some(name) = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) else {
+            let literal = format!("/{segment}");
+            let canonical = target::canonical_path(&literal)
+                .map_err(|refusal| format!("segment `{segment}` would be refused in a request: {}", refusal.detail))?;
+            out.push_str(canonical.as_deref().unwrap_or(&literal).trim_start_matches('/'));
+            if segment.is_empty() && segments.peek().is_some() {
+                return Err("has an empty segment".into());
+            }
+            continue;
+        };
+        let (star, name) = name.strip_prefix('*').map_or(("", name), |name| ("*", name));
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+            return Err(format!("parameter `{segment}` must be `{{name}}` or `{{*name}}`"));
+        }
+        if !star.is_empty() && segments.peek().is_some() {
+            return Err(format!("`{segment}` must be the last segment"));
+        }
+        out.push_str(&format!("{{{star}p{position}}}"));
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,256 @@
-//! Stub.
+//! Decides the one reading of a request's target that routing, policy, logging and forwarding share.
+//!
+//! Percent-encoding of unreserved characters is undone (RFC 3986 6.2.2.2), other encodings are kept in upper case.
+//! *Invariant:* whatever two parsers could read differently is refused: dot segments, empty segments, encoded
+//! separators, path parameters, double encoding, raw bytes outside RFC 3986, hosts that disagree.
+
+use http::{HeaderMap, HeaderValue, Method, Uri, Version, header, request::Parts, uri::PathAndQuery};
+
+use super::reject::{Refusal, Reject};
+
+/// The longest path with query, in bytes.
+const MAX_LENGTH: usize = 8 * 1_024;
+
+/// The longest host, in bytes (RFC 1035 2.3.4, with brackets).
+const MAX_HOST: usize = 255;
+
+/// Where a request goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// `host` or `host:port`, lower case.
+    authority: String,
+    host_length: usize,
+    origin: PathAndQuery,
+}
+
+impl Target {
+    /// Reads the target of a request that came over `scheme`.
+    ///
+    /// # Errors
+    /// [`Reject::BadRequest`] or [`Reject::UriTooLong`].
+    pub fn read(head: &Parts, scheme: &str) -> Result<Self, Refusal> {
+        if matches!(head.method, Method::CONNECT | Method::TRACE) {
+            return Err(bad("method never served"));
+        }
+        let (authority, host_length) = authority(&head.uri, &head.headers, head.version, scheme)?;
+        let origin = head.uri.path_and_query().ok_or(bad("no path"))?;
+        if origin.as_str().len() > MAX_LENGTH {
+            return Err(Refusal::new(Reject::UriTooLong, "target too long"));
+        }
+        let origin = canonical(origin)?;
+        Ok(Self { authority, host_length, origin })
+    }
+
+    /// The host, lower case, without its port.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        self.authority.get(..self.host_length).unwrap_or_default()
+    }
+
+    /// The host with its port, where the client gave one.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// The canonical path.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.origin.path()
+    }
+
+    /// The canonical path with the query as it came: what the upstream is sent.
+    #[must_use]
+    pub const fn origin(&self) -> &PathAndQuery {
+        &self.origin
+    }
+}
+
+/// One host for the request, from the request line, `:authority` and `Host` (RFC 9112 3.2, RFC 9113 8.3.1).
+fn authority(uri: &Uri, headers: &HeaderMap, version: Version, scheme: &str) -> Result<(String, usize), Refusal> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let (host, second) = (hosts.next(), hosts.next());
+    if second.is_some() {
+        return Err(bad("more than one Host"));
+    }
+    let host = host.map(HeaderValue::as_bytes);
+    if uri.scheme_str().is_some_and(|named| named != scheme) {
+        return Err(bad("scheme does not match the connection"));
+    }
+    let text = match (uri.authority(), host) {
+        (None, Some(host)) => host,
+        (Some(named), Some(host)) if named.as_str().as_bytes().eq_ignore_ascii_case(host) => host,
+        (Some(_), Some(_)) => return Err(bad("Host and the target's authority differ")),
+        // HTTP/1.1 wants Host whatever the request line says.
+        (Some(named), None) if version == Version::HTTP_2 => named.as_str().as_bytes(),
+        (_, None) => return Err(bad("no Host")),
+    };
+    let host_length = host_length(text).ok_or(bad("invalid Host"))?;
+    let text = std::str::from_utf8(text).map_err(|_not_utf8| bad("invalid Host"))?;
+    Ok((text.to_ascii_lowercase(), host_length))
+}
+
+/// How many bytes of `text` are the host; `None` if it is no `host` or `host:port` of plain characters.
+fn host_length(text: &[u8]) -> Option<usize> {
+    let length = match text.first()? {
+        b'[' => {
+            let end = text.iter().position(|&byte| byte == b']')?;
+            let address = std::str::from_utf8(text.get(1..end)?).ok()?;
+            address.parse::<std::net::Ipv6Addr>().ok()?;
+            end + 1
+        }
+        _ => text.iter().position(|&byte| byte == b':').unwrap_or(text.len()),
+    };
+    let (host, port) = text.split_at_checked(length)?;
+    if host.len() > MAX_HOST || !(host.starts_with(b"[") || is_name(host)) {
+        return None;
+    }
+    if let Some((colon, digits)) = port.split_first() {
+        let number = std::str::from_utf8(digits).ok()?;
+        let plain = *colon == b':' && digits.iter().all(u8::is_ascii_digit) && !digits.starts_with(b"0");
+        let port: Option<u16> = number.parse().ok();
+        if !plain || port.is_none() {
+            return None;
+        }
+    }
+    Some(length)
+}
+
+fn is_name(host: &[u8]) -> bool {
+    host.split(|&byte| byte == b'.').all(|label| {
+        !label.is_empty() && label.iter().all(|&byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    })
+}
+
+/// The canonical form of a path and its query.
+fn canonical(origin: &PathAndQuery) -> Result<PathAndQuery, Refusal> {
+    if let Some(query) = origin.query() {
+        check_query(query.as_bytes())?;
+    }
+    let Some(path) = canonical_path(origin.path())? else { return Ok(origin.clone()) };
+    let text = match origin.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path,
+    };
+    PathAndQuery::try_from(text).map_err(|_invalid| bad("invalid path"))
+}
+
+/// The canonical form of a path; `None` if `path` is canonical already.
+///
+/// # Errors
+/// [`Reject::BadRequest`] for every path that could be read in two ways.
+pub fn canonical_path(path: &str) -> Result<Option<String>, Refusal> {
+    let Some(rest) = path.strip_prefix('/') else { return Err(bad("path does not begin with /")) };
+    let plain = rest.bytes().all(is_plain);
+    if !plain {
+        let decoded = normalise(path)?;
+        check_segments(decoded.strip_prefix('/').unwrap_or_default())?;
+        return Ok((decoded != path).then_some(decoded));
+    }
+    check_segments(rest)?;
+    Ok(None)
+}
+
+/// Undoes the encoding of unreserved characters and refuses what may not stand in a path.
+fn normalise(path: &str) -> Result<String, Refusal> {
+    let mut out = String::with_capacity(path.len());
+    let mut encoded: Vec<u8> = Vec::new();
+    let mut bytes = path.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            end_of_run(&mut encoded)?;
+            if byte != b'/' && !is_plain(byte) {
+                return Err(bad(if byte == b';' { "path parameter" } else { "character that no path may hold" }));
+            }
+            out.push(char::from(byte));
+            continue;
+        }
+        let value = escape(&mut bytes)?;
+        match value {
+            b'/' | b'\\' => return Err(bad("encoded separator")),
+            0..0x20 | 0x7f => return Err(bad("encoded control character")),
+            // What stands behind would be decoded by a second, careless reader.
+            b'%' if bytes.clone().take(2).filter(u8::is_ascii_hexdigit).count() == 2 => {
+                return Err(bad("encoded twice"));
+            }
+            _ if is_unreserved(value) => {
+                end_of_run(&mut encoded)?;
+                out.push(char::from(value));
+            }
+            _ => {
+                encoded.push(value);
+                out.push('%');
+                for nibble in [value >> 4, value & 15] {
+                    out.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0').to_ascii_uppercase());
+                }
+            }
+        }
+    }
+    end_of_run(&mut encoded)?;
+    Ok(out)
+}
+
+/// Reads the two digits behind a `%`.
+fn escape(bytes: &mut std::str::Bytes<'_>) -> Result<u8, Refusal> {
+    let mut digit = || bytes.next().and_then(|byte| char::from(byte).to_digit(16));
+    let (Some(high), Some(low)) = (digit(), digit()) else { return Err(bad("% without two hexadecimal digits")) };
+    u8::try_from(high * 16 + low).map_err(|_impossible| bad("% without two hexadecimal digits"))
+}
+
+/// A run of encoded bytes must be UTF-8: overlong forms have two readings.
+fn end_of_run(encoded: &mut Vec<u8>) -> Result<(), Refusal> {
+    if !encoded.is_empty() {
+        std::str::from_utf8(encoded).map_err(|_not_utf8| bad("path is not UTF-8"))?;
+        encoded.clear();
+    }
+    Ok(())
+}
+
+fn check_segments(rest: &str) -> Result<(), Refusal> {
+    let mut segments = rest.split('/').peekable();
+    while let Some(segment) = segments.next() {
+        match segment {
+            "." | ".." => return Err(bad("dot segment")),
+            "" if segments.peek().is_some() => return Err(bad("empty segment")),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn check_query(query: &[u8]) -> Result<(), Refusal> {
+    let mut rest = query.iter();
+    while let Some(&byte) = rest.next() {
+        match byte {
+            b'%' => {
+                let digits = [rest.next(), rest.next()];
+                if !digits.iter().all(|digit| digit.is_some_and(u8::is_ascii_hexdigit)) {
+                    return Err(bad("% without two hexadecimal digits"));
+                }
+                if matches!(digits, [Some(b'0'), Some(b'0')]) {
+                    return Err(bad("encoded NUL"));
+                }
+            }
+            0x21..=0x7e => {}
+            _ => return Err(bad("character that no query may hold")),
+        }
+    }
+    Ok(())
+}
+
+const fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+/// What may stand in a path as it is, `;` excepted: path parameters are read by some upstreams and not by others.
+const fn is_plain(byte: u8) -> bool {
+    is_unreserved(byte)
+        || matches!(byte, b'/' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@')
+}
+
+fn bad(detail: &'static str) -> Refusal {
+    Refusal::new(Reject::BadRequest, detail)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,130 @@
+//! Decides whether a request's framing and connection headers can be read in one way only: the one place for what
+//! hyper lets through and the threats do not.
+//!
+//! What hyper answers itself with 400: Content-Length that is not one plain number (F02, F03), Transfer-Encoding whose
+//! last coding is not `chunked` or that comes with HTTP/1.0 (F04, F05), control bytes and blanks around names (F06,
+//! F07), broken chunks (F08-F10), versions (F17). Content-Length beside Transfer-Encoding: the length is dropped, the
+//! connection ends with the response (F01).
+
+use http::{HeaderMap, Version, header, request::Parts};
+
+use super::reject::{Refusal, Reject};
+
+/// The most header lines, cookie crumbs of HTTP/2 included.
+pub const MAX_HEADERS: usize = 100;
+
+/// Checks a request's head.
+///
+/// # Errors
+/// [`Reject::BadRequest`] or [`Reject::HeadersTooLarge`].
+pub fn check(head: &Parts) -> Result<(), Refusal> {
+    if head.headers.len() > MAX_HEADERS {
+        return Err(Refusal::new(Reject::HeadersTooLarge, "too many headers"));
+    }
+    let connection_headers: &[_] = match head.version {
+        Version::HTTP_10 | Version::HTTP_11 => &[],
+        // RFC 9113 8.2.2: these belong to HTTP/1 connections.
+        Version::HTTP_2 => &[header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE],
+        _ => return Err(bad("version")),
+    };
+    if connection_headers.iter().any(|name| head.headers.contains_key(name)) {
+        return Err(bad("connection header in HTTP/2"));
+    }
+    transfer_encoding(&head.headers)?;
+    content_length(&head.headers)?;
+    expect(&head.headers)
+}
+
+/// Nothing but one `chunked` (RFC 9112 6.1): every other spelling is read differently somewhere.
+fn transfer_encoding(headers: &HeaderMap) -> Result<(), Refusal> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let Some(coding) = codings.next() else { return Ok(()) };
+    if codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+        return Err(bad("Transfer-Encoding other than chunked"));
+    }
+    if headers.contains_key(header::CONTENT_LENGTH) {
+        return Err(bad("Content-Length beside Transfer-Encoding"));
+    }
+    Ok(())
+}
+
+fn content_length(headers: &HeaderMap) -> Result<(), Refusal> {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let Some(length) = lengths.next() else { return Ok(()) };
+    let length = length.as_bytes();
+    if lengths.next().is_some() || length.is_empty() || !length.iter().all(u8::is_ascii_digit) {
+        return Err(bad("Content-Length is not one number"));
+    }
+    Ok(())
+}
+
+/// RFC 9110 10.1.1 knows one expectation.
+fn expect(headers: &HeaderMap) -> Result<(), Refusal> {
+    let mut expectations = headers.get_all(header::EXPECT).iter();
+    let Some(expectation) = expectations.next() else { return Ok(()) };
+    if expectations.next().is_some() || !expectation.as_bytes().eq_ignore_ascii_case(b"100-continue") {
+        return Err(bad("expectation other than 100-continue"));
+    }
+    Ok(())
+}
+
+fn bad(detail: &'static str) -> Refusal {
+    Refusal::new(Reject::BadRequest, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    #[track_caller]
+    fn check_head(version: Version, headers: &[(&str, &str)], expect: Result<(), &str>) {
+        let mut request = Request::builder().version(version).uri("/");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        let checked = check(&head);
+        assert_eq!(checked.as_ref().map_err(|refusal| &*refusal.detail).copied(), expect, "{version:?} {headers:?}");
+    }
+
+    #[test]
+    fn framing() {
+        use Version as V;
+        const TE: &str = "transfer-encoding";
+        const CL: &str = "content-length";
+        let other = Err("Transfer-Encoding other than chunked");
+        let number = Err("Content-Length is not one number");
+        let expectation = Err("expectation other than 100-continue");
+        for (version, headers, expect) in [
+            (V::HTTP_11, &[][..], Ok(())),
+            (V::HTTP_10, &[(CL, "5")], Ok(())),
+            (V::HTTP_11, &[(TE, "chunked")], Ok(())),
+            (V::HTTP_11, &[(TE, "Chunked")], Ok(())),
+            (V::HTTP_11, &[(TE, "gzip, chunked")], other),
+            (V::HTTP_11, &[(TE, "identity"), (TE, "chunked")], other),
+            (V::HTTP_11, &[(TE, "chunked"), (TE, "chunked")], other),
+            (V::HTTP_11, &[(TE, ",chunked")], other),
+            (V::HTTP_11, &[(TE, "\"chunked\"")], other),
+            (V::HTTP_11, &[(TE, "xchunked")], other),
+            (V::HTTP_11, &[(TE, "chunked"), (CL, "5")], Err("Content-Length beside Transfer-Encoding")),
+            (V::HTTP_11, &[(CL, "5"), (CL, "5")], number),
+            (V::HTTP_11, &[(CL, "+5")], number),
+            (V::HTTP_11, &[(CL, "")], number),
+            (V::HTTP_11, &[(CL, "5, 5")], number),
+            (V::HTTP_11, &[("expect", "100-Continue")], Ok(())),
+            (V::HTTP_11, &[("expect", "y 100-continue")], expectation),
+            (V::HTTP_11, &[("expect", "100-continue"), ("expect", "100-continue")], expectation),
+            (V::HTTP_2, &[(CL, "5"), ("te", "trailers")], Ok(())),
+            (V::HTTP_2, &[("connection", "close")], Err("connection header in HTTP/2")),
+            (V::HTTP_2, &[(TE, "chunked")], Err("connection header in HTTP/2")),
+            (V::HTTP_2, &[("upgrade", "h2c")], Err("connection header in HTTP/2")),
+            (V::HTTP_09, &[], Err("version")),
+            (V::HTTP_3, &[], Err("version")),
+        ] {
+            check_head(version, headers, expect);
+        }
+        check_head(V::HTTP_2, &[("cookie", "a"); MAX_HEADERS + 1], Err("too many headers"));
+    }
+}
