@@ -2,12 +2,52 @@
 
 use std::sync::Arc;
 
-use crate::{fault::Fault, proxy::settings::Settings};
+use rustls::ServerConfig;
+
+use super::{
+    route::Routes,
+    settings::{Route, Settings},
+    tls,
+};
+use crate::{
+    auth::jwt::Jwt,
+    authz::{self, Access},
+    detect::Detector,
+    fault::Fault,
+    limit::AddressLimit,
+    validate::schema::Schema,
+};
 
 /// One compiled configuration. Shared by all workers, never changed.
 pub struct Snapshot {
     /// What it was made from.
     pub settings: Arc<Settings>,
+    /// Which route serves a request.
+    pub routes: Routes,
+    /// What each route asks for, in the order of the configuration.
+    pub served: Box<[Served]>,
+    /// How each listener speaks TLS; `None`: it does not.
+    pub tls: Box<[Option<Arc<ServerConfig>>]>,
+    /// Whose tokens are good; `None`: nobody's.
+    pub jwt: Option<Jwt>,
+    /// How many requests a source may make; `None`: any number.
+    pub address_limit: Option<AddressLimit>,
+    /// When signals become bans.
+    pub detector: Detector,
+}
+
+/// One route, compiled.
+pub struct Served {
+    /// The template as the configuration has it.
+    pub template: Box<str>,
+    /// Who may have it.
+    pub access: Access,
+    /// What its bodies must match.
+    pub schema: Option<Schema>,
+    /// The largest body, in bytes.
+    pub max_body: u64,
+    /// Who answers: an index into [`Settings::upstreams`].
+    pub upstream: usize,
 }
 
 impl Snapshot {
@@ -16,6 +56,59 @@ impl Snapshot {
     /// # Errors
     /// Every fault found, each naming its key: `route[2].schema`, `listener[0].private_key`, `jwt.jwks`.
     pub fn new(settings: Settings) -> Result<Self, Vec<Fault>> {
-        Ok(Self { settings: Arc::new(settings) })
+        let mut faults = Vec::new();
+        let routes = collect(Routes::new(&settings.routes), &mut faults);
+        let policy = authz::Policy::new(&settings.roles);
+        let mut served = Vec::new();
+        for (index, route) in settings.routes.iter().enumerate() {
+            match Served::new(route, &policy, &settings) {
+                Ok(route) => served.push(route),
+                Err(found) => faults.extend(found.into_iter().map(|fault| fault.under(&format!("route[{index}]")))),
+            }
+        }
+        let mut listeners = Vec::new();
+        for (index, listener) in settings.listeners.iter().enumerate() {
+            let made = listener.tls.as_ref().map(tls::server).transpose();
+            let made = made.map_err(|found| in_listener(found, index));
+            listeners.push(collect(made, &mut faults).flatten());
+        }
+        let jwt = collect(settings.jwt.as_ref().map(Jwt::new).transpose(), &mut faults).flatten();
+        let Some(routes) = routes.filter(|_| faults.is_empty()) else { return Err(faults) };
+        Ok(Self {
+            routes,
+            served: served.into(),
+            tls: listeners.into(),
+            jwt,
+            address_limit: settings.address_limit.as_ref().map(AddressLimit::new),
+            detector: Detector::new(&settings.detect),
+            settings: Arc::new(settings),
+        })
     }
+}
+
+impl Served {
+    fn new(route: &Route, policy: &authz::Policy, settings: &Settings) -> Result<Self, Vec<Fault>> {
+        let mut faults = Vec::new();
+        let access = policy.compile(&route.require).map_err(|fault| faults.push(fault)).ok();
+        let schema = route.schema.as_ref().map(Schema::new).transpose();
+        let schema = schema.map_err(|fault| faults.push(fault)).ok().flatten();
+        if access.as_ref().is_some_and(Access::needs_identity) && settings.jwt.is_none() {
+            faults.push(Fault::new("require", "asks for an identity, and nothing gives one").hint("configure [jwt]"));
+        }
+        if settings.upstreams.get(route.upstream).is_none() {
+            faults.push(Fault::new("upstream", "does not exist"));
+        }
+        let Some(access) = access.filter(|_| faults.is_empty()) else { return Err(faults) };
+        let max_body = route.max_body.unwrap_or(settings.max_body);
+        Ok(Self { template: route.path.as_str().into(), access, schema, max_body, upstream: route.upstream })
+    }
+}
+
+fn in_listener(faults: Vec<Fault>, index: usize) -> Vec<Fault> {
+    faults.into_iter().map(|fault| fault.under(&format!("listener[{index}]"))).collect()
+}
+
+/// The value, or its faults among the others.
+fn collect<T>(made: Result<T, Vec<Fault>>, faults: &mut Vec<Fault>) -> Option<T> {
+    made.map_err(|found| faults.extend(found)).ok()
 }
