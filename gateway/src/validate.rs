@@ -1,4 +1,5 @@
 //! Decides whether a body is what its route takes.
 
 pub mod json;
+pub mod media_type;
 pub mod schema;

@@ -1,16 +1,123 @@
 //! Decides whether bytes are JSON (RFC 8259) that every parser reads the same way.
+//!
+//! *Invariant:* what is read has no duplicate member (RFC 8259 4: parsers differ in which one they keep), at most
+//! [`MAX_DEPTH`] levels and [`MAX_VALUES`] values, no lone surrogate, no byte order mark and nothing after its end.
 
+use std::{cell::Cell, fmt};
+
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
 use thiserror::Error;
 
-/// Why bytes are not acceptable JSON. Names what is wrong, never a value.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{0}")]
-pub struct JsonError(pub(crate) String);
+#[cfg(test)]
+mod tests;
+
+/// How deep arrays and objects may be nested. Under the library's own limit of 128.
+pub const MAX_DEPTH: usize = 64;
+
+/// The most values in one text, each element and member counted.
+pub const MAX_VALUES: usize = 200_000;
+
+/// Why bytes are not acceptable JSON: what is wrong and where. Never holds a part of the text.
+#[derive(Debug, Error)]
+#[error(transparent)]
+pub struct JsonError(#[from] serde_json::Error);
 
 /// Reads one JSON text.
 ///
 /// # Errors
-/// Anything but exactly one value of bounded depth and size without duplicate members.
-pub fn parse(bytes: &[u8]) -> Result<serde_json::Value, JsonError> {
-    serde_json::from_slice(bytes).map_err(|error| JsonError(error.to_string()))
+/// Anything but exactly one value within the limits and without duplicate members.
+pub fn parse(bytes: &[u8]) -> Result<Value, JsonError> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let values = Cell::new(0);
+    let value = Reader { depth: 0, values: &values }.deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(value)
+}
+
+/// Reads one value at some depth.
+#[derive(Clone, Copy)]
+struct Reader<'a> {
+    depth: usize,
+    /// How many values were read so far, over the whole text.
+    values: &'a Cell<usize>,
+}
+
+impl Reader<'_> {
+    fn deeper<E: serde::de::Error>(self) -> Result<Self, E> {
+        if self.depth == MAX_DEPTH {
+            return Err(E::custom("nested too deeply"));
+        }
+        Ok(Self { depth: self.depth + 1, ..self })
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Reader<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        self.values.set(self.values.get() + 1);
+        if self.values.get() > MAX_VALUES {
+            return Err(D::Error::custom("too many values"));
+        }
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Reader<'_> {
+    type Value = Value;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("number out of range"))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Value, A::Error> {
+        let reader = self.deeper()?;
+        let mut array = Vec::new();
+        while let Some(element) = elements.next_element_seed(reader)? {
+            array.push(element);
+        }
+        Ok(array.into())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        let reader = self.deeper()?;
+        let mut object = Map::new();
+        while let Some(name) = members.next_key::<String>()? {
+            if object.contains_key(&name) {
+                return Err(A::Error::custom("duplicate member"));
+            }
+            let value = members.next_value_seed(reader)?;
+            object.insert(name, value);
+        }
+        Ok(object.into())
+    }
 }

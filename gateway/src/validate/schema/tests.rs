@@ -1,0 +1,110 @@
+//! What schemas compile, and what bodies match.
+
+use std::time::{Duration, Instant};
+
+use super::*;
+
+fn file(text: &str) -> NamedFile {
+    NamedFile { path: "item.json".into(), bytes: text.as_bytes().into() }
+}
+
+#[track_caller]
+fn check(schema: &str, body: &str, expect: Option<(Reject, &str)>) {
+    let schema = Schema::new(&file(schema)).unwrap();
+    let content_type = HeaderValue::from_static("application/json");
+    let verdict = schema.validate(Some(&content_type), body.as_bytes());
+    let verdict = verdict.as_ref().err().map(|refusal| (refusal.reject, &*refusal.detail));
+    assert_eq!(verdict, expect, "{}", body.get(..60).unwrap_or(body));
+}
+
+#[track_caller]
+fn check_fault(schema: &str, expect: &str) {
+    let fault = Schema::new(&file(schema)).unwrap_err();
+    assert_eq!(fault.key, "schema");
+    assert!(fault.message.contains(expect), "{fault}");
+}
+
+const ITEM: &str = r#"{
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "minLength": 1, "pattern": "^[a-z]+$"},
+        "when": {"type": "string", "format": "date-time"},
+        "tags": {"type": "array", "items": {"type": "string"}, "uniqueItems": true}
+    },
+    "required": ["name"],
+    "additionalProperties": false
+}"#;
+
+#[test]
+fn what_matches() {
+    let invalid = |detail| Some((Reject::InvalidBody, detail));
+    for (body, expect) in [
+        (r#"{"name":"a"}"#, None),
+        (r#"{"name":"a","when":"2026-01-02T03:04:05Z","tags":["x","y"]}"#, None),
+        ("{}", invalid("body: required")),
+        ("[]", invalid("body: type")),
+        (r#"{"name":1}"#, invalid("body: type at /name")),
+        (r#"{"name":"A"}"#, invalid("body: pattern at /name")),
+        (r#"{"name":"a","secret":"s"}"#, invalid("body: additionalProperties")),
+        (r#"{"name":"a","when":"yesterday"}"#, invalid("body: format at /when")),
+        (r#"{"name":"a","tags":["x",2]}"#, invalid("body: type at /tags/1")),
+        (r#"{"name":"a","tags":["x","x"]}"#, invalid("body: uniqueItems at /tags")),
+    ] {
+        check(ITEM, body, expect);
+    }
+}
+
+#[test]
+fn b04_what_cannot_be_read_is_not_judged() {
+    check(ITEM, r#"{"name":"a","name":"b"}"#, Some((Reject::BadRequest, "body: duplicate member at line 1 column 18")));
+    check(ITEM, "", Some((Reject::BadRequest, "body: EOF while parsing a value at line 1 column 0")));
+}
+
+#[test]
+fn b05_the_media_type_comes_first() {
+    let schema = Schema::new(&file(ITEM)).unwrap();
+    for content_type in [None, Some(HeaderValue::from_static("text/plain"))] {
+        let refusal = schema.validate(content_type.as_ref(), b"not JSON").unwrap_err();
+        assert_eq!(refusal.reject, Reject::UnsupportedMediaType);
+    }
+}
+
+#[test]
+fn b06_what_is_no_schema() {
+    for (schema, expect) in [
+        ("", "not acceptable as JSON"),
+        ("[]", "a schema is a JSON object"),
+        ("true", "a schema is a JSON object"),
+        (r#"{"type":"object","type":"array"}"#, "duplicate member"),
+        (r#"{"type":"objekt"}"#, "objekt"),
+        (r#"{"required":"name"}"#, "at /required"),
+        (r#"{"$ref":"https://example.com/other.json"}"#, "example.com"),
+        (r#"{"$ref":"file:///etc/passwd"}"#, "passwd"),
+        (r#"{"$ref":"other.json"}"#, "other.json"),
+        (r##"{"$ref":"#/$defs/none"}"##, "none"),
+        (r#"{"$schema":"https://example.com/draft"}"#, "example.com"),
+        (r#"{"pattern":"(?=a)b"}"#, "regex"),
+        (r#"{"pattern":"(a)\\1"}"#, "regex"),
+        (r#"{"pattern":"((a{1000}){1000}){1000}"}"#, ""),
+        (r#"{"format":"date-tiem"}"#, "date-tiem"),
+    ] {
+        check_fault(schema, expect);
+    }
+    check_fault(&format!(r#"{{"description":"{}"}}"#, "x".repeat(MAX_SCHEMA)), "over 262144 bytes");
+}
+
+#[test]
+fn b06_hostile_bodies_take_bounded_time() {
+    let start = Instant::now();
+    let invalid = |detail| Some((Reject::InvalidBody, detail));
+    let evil = format!("\"{}!\"", "a".repeat(50_000));
+    check(r#"{"pattern":"^(a+)+$"}"#, &evil, invalid("body: pattern"));
+    check(r#"{"pattern":"^(a|a)*$"}"#, &evil, invalid("body: pattern"));
+    let many: Vec<String> = (0..100_000).map(|number| number.to_string()).collect();
+    check(r#"{"uniqueItems":true}"#, &format!("[{}]", many.join(",")), None);
+    // Schemas that refer to themselves without getting anywhere.
+    check(r##"{"$ref":"#"}"##, "1", None);
+    check(r##"{"$dynamicAnchor":"a","$dynamicRef":"#a"}"##, "1", None);
+    check(r##"{"anyOf":[{"$ref":"#"},{"$ref":"#"}]}"##, "1", None);
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+}
