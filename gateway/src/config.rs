@@ -10,6 +10,13 @@ use crate::{fault::Fault, guard, proxy};
 pub mod document;
 pub mod errors;
 pub mod files;
+pub mod value;
+
+mod effective;
+mod policy;
+mod process;
+mod service;
+mod table;
 
 pub use document::Document;
 pub use errors::Errors;
@@ -39,12 +46,15 @@ impl Config {
     /// Every fault that was found.
     pub fn load(path: &Path, files: &dyn Files) -> Result<Self, Errors> {
         let document = Document::read(path, files)?;
-        Err(Errors::from_faults(&document, vec![Fault::new("", "reading the configuration is not built yet")]))
+        process::read(&document, files)
     }
 
     /// Everything that is in force, defaults included, as JSON. Files are named, never shown: nothing in it is secret.
     #[must_use]
     pub fn effective(&self) -> serde_json::Value {
-        serde_json::Value::Null
+        effective::describe(self)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -48,13 +48,21 @@ impl Document {
             }
         };
         let document = Self::without_places(path, text);
-        let (root, broken) = DeTable::parse_recoverable(&document.text);
+        let (root, mut broken) = DeTable::parse_recoverable(&document.text);
+        broken.sort_by_key(|error| error.span().map_or(0, |span| span.start));
         if !broken.is_empty() {
-            let faults = broken.iter().map(|error| {
-                let fault = Fault::new("", format!("not TOML: {}", error.message()));
-                Located::new(fault, error.span().unwrap_or(0..0))
-            });
-            return Err(Errors::new(document.clone(), faults.collect()));
+            // The parser recovers within a line or two; what it says until then is a consequence of the first.
+            let (mut faults, mut quiet) = (Vec::new(), 0);
+            for error in &broken {
+                let span = error.span().unwrap_or(0..0);
+                let (line, _) = document.position(span.start);
+                if line > quiet {
+                    let fault = Fault::new("", format!("not TOML: {}", error.message()));
+                    faults.push(Located::new(fault, span));
+                    quiet = line + 1;
+                }
+            }
+            return Err(Errors::new(document.clone(), faults));
         }
         let mut places = BTreeMap::new();
         note_table(String::new(), root.get_ref(), &mut places);

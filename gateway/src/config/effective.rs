@@ -1,0 +1,145 @@
+//! Decides how the configuration in force is shown: in the form of the file, with every default written out.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    Config,
+    value::{show_duration, show_size},
+};
+use crate::{
+    authz::Requirement,
+    guard::settings::{Mode, Scope},
+    proxy::settings::{Listener, NamedFile, Route},
+};
+
+pub(super) fn describe(config: &Config) -> Value {
+    let proxy = &config.proxy;
+    let timeouts = &proxy.timeouts;
+    let mut root = json!({
+        "guard": guard(config),
+        "proxy": {
+            "user": proxy.user,
+            "workers": proxy.workers,
+            "access_log": proxy.access_log,
+            "drain": show_duration(proxy.drain),
+            "max_connections": proxy.max_connections,
+            "max_body": show_size(proxy.max_body),
+            "max_header_bytes": show_size(u64::try_from(proxy.max_header_bytes).unwrap_or(u64::MAX)),
+        },
+        "timeouts": {
+            "handshake": show_duration(timeouts.handshake),
+            "headers": show_duration(timeouts.headers),
+            "idle": show_duration(timeouts.idle),
+            "body": show_duration(timeouts.body),
+            "connect": show_duration(timeouts.connect),
+            "response": show_duration(timeouts.response),
+        },
+        "listener": proxy.listeners.iter().map(listener).collect::<Vec<_>>(),
+        "upstream": proxy.upstreams.iter().map(|upstream| {
+            (upstream.name.clone(), json!({ "servers": upstream.servers, "max_idle": upstream.max_idle }))
+        }).collect::<BTreeMap<_, _>>(),
+        "roles": proxy.roles,
+        "route": proxy.routes.iter().map(|it| route(it, config)).collect::<Vec<_>>(),
+        "detect": { "capacity": proxy.detect.capacity },
+        "rule": proxy.detect.rules.iter().map(|rule| json!({
+            "name": rule.name,
+            "signals": rule.signals.iter().map(|signal| signal.name()).collect::<Vec<_>>(),
+            "count": rule.count,
+            "within": show_duration(rule.within),
+            "ban": show_duration(rule.ban),
+            "shadow": rule.shadow,
+        })).collect::<Vec<_>>(),
+        "jwt": proxy.jwt.as_ref().map(|jwt| json!({
+            "issuer": jwt.issuer,
+            "audience": jwt.audience,
+            "jwks": file(&jwt.jwks),
+            "leeway": show_duration(jwt.leeway),
+            "max_lifetime": jwt.max_lifetime.map(show_duration),
+            "type": jwt.typ,
+            "roles_claim": jwt.roles_claim,
+            "cache": jwt.cache,
+        })),
+        "limit": proxy.address_limit.map(|limit| json!({ "address": {
+            "interval_ns": limit.rate.interval,
+            "burst": limit.rate.burst / limit.rate.interval.max(1),
+            "capacity": limit.capacity,
+        }})),
+    });
+    without_nulls(&mut root);
+    root
+}
+
+fn guard(config: &Config) -> Value {
+    let guard = &config.guard;
+    json!({
+        "interfaces": guard.interfaces,
+        "mode": match guard.mode {
+            Mode::Auto => "auto",
+            Mode::Generic => "generic",
+            Mode::Native => "native",
+        },
+        "scope": match guard.scope {
+            Scope::Host => "host",
+            Scope::Listeners => "listeners",
+        },
+        "state_dir": guard.state_dir,
+        "control_socket": guard.control_socket,
+        "pin_dir": guard.pin_dir,
+        "allow": guard.allow.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "ipv6_prefix": guard.ipv6_prefix,
+        "widest_ipv4": guard.widest_ipv4,
+        "widest_ipv6": guard.widest_ipv6,
+        "max_bans": guard.max_bans,
+        "max_rules": guard.max_rules,
+        "max_sources": guard.max_sources,
+        "max_bans_per_minute": guard.max_bans_per_minute,
+        "pass_malformed": guard.pass_malformed,
+        "packet_limit": guard.packet_limit.map(|limit| json!({ "packets": limit.per_second, "burst": limit.burst })),
+        "default_ban": show_duration(guard.default_ban),
+    })
+}
+
+fn listener(listener: &Listener) -> Value {
+    let tls = listener.tls.as_ref();
+    json!({
+        "address": listener.address.to_string(),
+        "certificate": tls.map(|tls| file(&tls.certificate)),
+        "private_key": tls.map(|tls| file(&tls.private_key)),
+    })
+}
+
+fn route(route: &Route, config: &Config) -> Value {
+    json!({
+        "host": route.host,
+        "path": route.path,
+        "methods": route.methods.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "require": match &route.require {
+            Requirement::Nobody => Vec::new(),
+            Requirement::Public => vec!["public"],
+            Requirement::Authenticated => vec!["authenticated"],
+            Requirement::Permissions(words) => words.iter().map(String::as_str).collect(),
+        },
+        "upstream": config.proxy.upstreams.get(route.upstream).map(|upstream| &upstream.name),
+        "schema": route.schema.as_ref().map(file),
+        "max_body": show_size(route.max_body.unwrap_or(config.proxy.max_body)),
+    })
+}
+
+/// The path alone: the content may be a secret.
+fn file(file: &NamedFile) -> String {
+    file.path.display().to_string()
+}
+
+/// TOML knows no null: what is not set is left out.
+fn without_nulls(value: &mut Value) {
+    match value {
+        Value::Array(elements) => elements.iter_mut().for_each(without_nulls),
+        Value::Object(members) => {
+            members.retain(|_, member| !member.is_null());
+            Map::values_mut(members).for_each(without_nulls);
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,207 @@
+//! Decides what the two processes are told: `[guard]`, `[proxy]` and `[timeouts]`, and the configuration as a whole.
+
+use std::{num::NonZero, path::Path, thread, time::Duration};
+
+use gateway_common::{limit::Rate, source::Source};
+use toml::de::{DeTable, DeValue};
+
+use super::{
+    Config, Document, Errors, Files, policy, service,
+    table::{Reader, Table},
+    value::{self, Wrong},
+};
+use crate::{
+    fault::Fault,
+    guard::settings::{Mode, PacketLimit, Scope, Settings as Guard},
+    proxy::settings::{Settings as Proxy, Timeouts},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// The longest ban that ends, ten years of 365 days: sums of it and any clock stay far from overflowing.
+pub(super) const LONGEST_BAN: Duration = Duration::from_secs(3_650 * 86_400);
+
+/// Where the kernel's map file system is mounted on every distribution.
+const BPFFS: &str = "/sys/fs/bpf";
+
+/// Reads the whole configuration.
+pub(super) fn read(document: &Document, files: &dyn Files) -> Result<Config, Errors> {
+    let parsed = DeTable::parse(document.text()).map_err(|error| {
+        Errors::from_faults(document, vec![Fault::new("", format!("not TOML: {}", error.message()))])
+    })?;
+    let reader = Reader::new(document, files);
+    let mut root = Table::root(&reader, parsed.get_ref());
+
+    let guard = guard(root.table("guard"), &reader);
+    let proxy = proxy(&mut root, &guard, &reader);
+    root.finish();
+
+    let (faults, warnings) = reader.finish();
+    if !faults.is_empty() {
+        return Err(Errors::new(document.clone(), faults));
+    }
+    Ok(Config { guard, proxy, document: document.clone(), warnings })
+}
+
+fn guard(mut table: Table<'_>, reader: &Reader<'_>) -> Guard {
+    let interfaces = table.list("interfaces", interface);
+    for (index, (key, name)) in interfaces.iter().enumerate() {
+        if interfaces.iter().take(index).any(|(_, earlier)| earlier == name) {
+            reader.report(Fault::new(key, format!("{name:?} is there already")).hint("name each interface once"));
+        }
+    }
+    let hint = "write an address or a prefix: \"192.0.2.7\", \"192.0.2.0/24\", \"2001:db8::/32\"";
+    let allow = table.list("allow", value::parsed::<Source>(hint));
+    let guard = Guard {
+        interfaces: interfaces.into_iter().map(|(_, name)| name).collect(),
+        mode: table.or(
+            "mode",
+            Mode::Auto,
+            value::choice(&[("auto", Mode::Auto), ("generic", Mode::Generic), ("native", Mode::Native)]),
+        ),
+        scope: table.or(
+            "scope",
+            Scope::Listeners,
+            value::choice(&[("host", Scope::Host), ("listeners", Scope::Listeners)]),
+        ),
+        state_dir: table.path("state_dir").unwrap_or_else(|| "/var/lib/gateway".into()),
+        control_socket: table.path("control_socket").unwrap_or_else(|| "/run/gateway/control.sock".into()),
+        pin_dir: table.path("pin_dir").unwrap_or_else(|| "/sys/fs/bpf/gateway".into()),
+        allow: allow.into_iter().map(|(_, source)| source).collect(),
+        ipv6_prefix: table.or("ipv6_prefix", gateway_common::source::IPV6_PREFIX, value::integer(1..=64)),
+        widest_ipv4: table.or("widest_ipv4", 16, value::integer(1..=32)),
+        widest_ipv6: table.or("widest_ipv6", 32, value::integer(1..=128)),
+        max_bans: table.or("max_bans", 131_072, value::integer(1..=16_777_216)),
+        // Longest-prefix tries of more than two million prefixes stall the kernel while they are freed.
+        max_rules: table.or("max_rules", 131_072, value::integer(1..=2_000_000)),
+        max_sources: table.or("max_sources", 131_072, value::integer(1_024..=16_777_216)),
+        max_bans_per_minute: table.or("max_bans_per_minute", 60, value::integer(1..=1_000_000)),
+        pass_malformed: table.or("pass_malformed", false, value::boolean),
+        packet_limit: packet_limit(table.table("packet_limit")),
+        default_ban: table.or("default_ban", HOUR, value::duration_in(SECOND..=LONGEST_BAN)),
+    };
+    if guard.widest_ipv6 > guard.ipv6_prefix {
+        let message = format!("{} leaves no IPv6 client that could be banned", guard.widest_ipv6);
+        let hint = format!("write at most {}, which is `guard.ipv6_prefix`", guard.ipv6_prefix);
+        table.report("widest_ipv6", Wrong::new(message).hint(hint));
+    }
+    // `sun_path` holds 108 bytes, the last of which is zero.
+    if guard.control_socket.as_os_str().len() > 107 {
+        table.report(
+            "control_socket",
+            Wrong::new("is longer than the 107 bytes that a socket's path may have").hint("choose a shorter path"),
+        );
+    }
+    pin_dir(&guard.pin_dir, &table, reader);
+    table.finish();
+    guard
+}
+
+fn pin_dir(path: &Path, table: &Table<'_>, reader: &Reader<'_>) {
+    let Ok(below) = path.strip_prefix(BPFFS) else {
+        let warning = Fault::new(table.key("pin_dir"), format!("is not below {BPFFS}"));
+        reader.warn(warning.hint("make sure that a file system of type bpf is mounted there"));
+        return;
+    };
+    if below.as_os_str().is_empty() {
+        let wrong = Wrong::new("is the root of bpffs, which other programs share");
+        table.report("pin_dir", wrong.hint(format!("write a folder of its own: \"{BPFFS}/gateway\"")));
+    } else if below.as_os_str().to_string_lossy().contains('.') {
+        let wrong = Wrong::new("has a dot in it, which bpffs refuses in names");
+        table.report("pin_dir", wrong.hint(format!("write a name without dots: \"{BPFFS}/gateway\"")));
+    }
+}
+
+fn packet_limit(mut table: Table<'_>) -> Option<PacketLimit> {
+    if !table.is_present() {
+        return None;
+    }
+    let per_second = table.required("packets", "20000", value::integer(1..=1_000_000_000));
+    let burst = table.optional("burst", value::integer(1..=1_000_000_000));
+    table.finish();
+    let per_second: u64 = per_second?;
+    let burst = burst.unwrap_or(per_second);
+    Rate::per_second(per_second, burst).map(|_| PacketLimit { per_second, burst })
+}
+
+/// What the kernel takes as the name of an interface (`dev_valid_name`).
+fn interface(value: &DeValue<'_>) -> Result<String, Wrong> {
+    let name = value::line(value)?;
+    let bad = name.len() > 15 || matches!(name.as_str(), "." | "..");
+    if bad || name.contains(|letter: char| letter == '/' || letter == ':' || letter.is_whitespace()) {
+        return Err(Wrong::new(format!("{name:?} is no interface")).hint("`ip link` lists the interfaces' names"));
+    }
+    Ok(name)
+}
+
+fn proxy(root: &mut Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
+    let mut table = root.table("proxy");
+    let user = table.or("user", "gateway".to_owned(), user);
+    let workers = table.or("workers", 0, value::count(0..=1_024));
+    let workers = if workers == 0 { thread::available_parallelism().map_or(1, NonZero::get) } else { workers };
+    let access_log = table.path("access_log");
+    let drain = table.or("drain", 30 * SECOND, value::duration_in(Duration::ZERO..=HOUR));
+    let max_connections = table.or("max_connections", 20_000, value::count(1..=10_000_000));
+    let max_body = table.or("max_body", 1 << 20, value::size_in(0..=service::LARGEST_BODY));
+    // hyper takes no smaller buffer than 8 KiB.
+    let max_header_bytes = table.or("max_header_bytes", 16 << 10, value::size_in((8 << 10)..=(1 << 20)));
+    table.finish();
+
+    let timeouts = timeouts(root.table("timeouts"));
+    let listeners = service::listeners(root.tables("listener"), root, reader);
+    let upstreams = service::upstreams(root.named_tables("upstream"), reader);
+    let jwt = policy::jwt(root.table("jwt"));
+    let roles = policy::roles(root.table("roles"), reader);
+    let address_limit = policy::address_limit(root.table("limit"));
+    let routes = root.tables("route");
+    let routes =
+        service::routes(routes, &service::Known { upstreams: &upstreams, roles: &roles, jwt: jwt.is_some() }, reader);
+    let detect = policy::detect(root.table("detect"), root.tables("rule"), reader);
+    Proxy {
+        user,
+        workers,
+        access_log,
+        drain,
+        max_connections,
+        max_body,
+        max_header_bytes: usize::try_from(max_header_bytes).unwrap_or(usize::MAX),
+        ipv6_prefix: guard.ipv6_prefix,
+        timeouts,
+        listeners,
+        upstreams: upstreams.into_iter().map(|upstream| upstream.settings).collect(),
+        routes,
+        jwt,
+        roles,
+        address_limit,
+        detect,
+    }
+}
+
+fn timeouts(mut table: Table<'_>) -> Timeouts {
+    let mut seconds =
+        |name, default: u32| table.or(name, default * SECOND, value::duration_in(Duration::from_millis(10)..=HOUR));
+    let timeouts = Timeouts {
+        handshake: seconds("handshake", 10),
+        headers: seconds("headers", 10),
+        idle: seconds("idle", 75),
+        body: seconds("body", 30),
+        connect: seconds("connect", 5),
+        response: seconds("response", 60),
+    };
+    table.finish();
+    timeouts
+}
+
+/// A user that is not root.
+fn user(value: &DeValue<'_>) -> Result<String, Wrong> {
+    const HINT: &str = "write the name or the number of a user without rights, as a string: \"gateway\"";
+    let user = value::line(value).map_err(|wrong| wrong.hint(HINT))?;
+    if user == "root" || user.parse::<u32>().is_ok_and(|number| number == 0) {
+        return Err(Wrong::new("is root; the proxy reads bytes from the network and gets no rights").hint(HINT));
+    }
+    if user.contains([':', '/', ' ']) {
+        return Err(Wrong::new(format!("{user:?} is no user")).hint(HINT));
+    }
+    Ok(user)
+}

@@ -1,0 +1,317 @@
+//! Decides what is served: `[[listener]]`, `[upstream.NAME]` and `[[route]]`.
+
+use std::net::SocketAddr;
+
+use http::Method;
+use toml::de::DeValue;
+
+use super::{
+    table::{Reader, Table},
+    value::{self, Wrong, closest},
+};
+use crate::{
+    authz::{self, Requirement},
+    fault::Fault,
+    proxy::settings::{Listener, Route, Tls, Upstream},
+};
+
+/// No body may be larger: it is measured in memory where a schema reads it.
+pub(super) const LARGEST_BODY: u64 = 1 << 30;
+
+/// What routes refer to.
+pub(super) struct Known<'a> {
+    pub(super) upstreams: &'a [NamedUpstream],
+    pub(super) roles: &'a authz::Settings,
+    pub(super) jwt: bool,
+}
+
+/// An upstream and the key of its table.
+pub(super) struct NamedUpstream {
+    key: String,
+    pub(super) settings: Upstream,
+}
+
+pub(super) fn listeners(tables: Vec<Table<'_>>, root: &Table<'_>, reader: &Reader<'_>) -> Vec<Listener> {
+    if tables.is_empty() && !root.has("listener") {
+        let hint = "write `[[listener]]` and below it `address = \"0.0.0.0:443\"`, `certificate` and `private_key`";
+        root.report("listener", Wrong::new("is missing: the proxy would listen nowhere").hint(hint));
+    }
+    let mut listeners: Vec<Listener> = Vec::new();
+    for mut table in tables {
+        let hint = "write an address and a port: \"0.0.0.0:443\", \"[::]:443\"";
+        let address = table.required("address", "\"0.0.0.0:443\"", |value| {
+            let address: SocketAddr = value::parsed(hint)(value)?;
+            if address.port() == 0 {
+                return Err(Wrong::new("has port 0, which means any").hint("name a port from 1 to 65535"));
+            }
+            Ok(address)
+        });
+        let tls = tls(&mut table, reader);
+        let Some(address) = address else {
+            table.finish();
+            continue;
+        };
+        if let Some(earlier) = listeners.iter().position(|listener| listener.address == address) {
+            let wrong = Wrong::new(format!("{address} is the address of listener[{earlier}] already"));
+            table.report("address", wrong.hint("give each listener an address of its own"));
+        }
+        if tls.is_none() && !table.has("certificate") && !address.ip().is_loopback() {
+            let warning = Fault::new(table.key("address"), "speaks plain HTTP beyond this machine: tokens can be read");
+            reader.warn(warning.hint("add `certificate` and `private_key`"));
+        }
+        table.finish();
+        listeners.push(Listener { address, tls });
+    }
+    listeners
+}
+
+fn tls(table: &mut Table<'_>, reader: &Reader<'_>) -> Option<Tls> {
+    let certificate = table.file("certificate");
+    let private_key = table.file("private_key");
+    if certificate.is_some() && !table.has("private_key") {
+        let wrong = Wrong::new("is missing beside `certificate`");
+        table.report("private_key", wrong.hint("write `private_key = \"server.key\"`"));
+    }
+    if private_key.is_some() && !table.has("certificate") {
+        let wrong = Wrong::new("is missing beside `private_key`");
+        table.report("certificate", wrong.hint("write `certificate = \"server.crt\"`"));
+    }
+    let (certificate, private_key) = (certificate?, private_key?);
+    if let Some(mode) = reader.mode(&private_key.path).filter(|mode| mode & 0o007 != 0) {
+        let shown = private_key.path.display();
+        let warning =
+            Fault::new(table.key("private_key"), format!("{shown} is open to every user (mode {:04o})", mode & 0o7777));
+        reader.warn(warning.hint(format!("chmod 0600 {shown}")));
+    }
+    Some(Tls { certificate, private_key })
+}
+
+pub(super) fn upstreams(tables: Vec<(String, Table<'_>)>, reader: &Reader<'_>) -> Vec<NamedUpstream> {
+    let mut upstreams = Vec::new();
+    for (name, mut table) in tables {
+        let key = table.own_key().to_owned();
+        if let Err(wrong) = simple_name(&name) {
+            reader.report(wrong.at(&key));
+        }
+        let servers =
+            table.required_list("servers", "[\"127.0.0.1:9000\"]", |value| value::server(value::text(value)?));
+        for (index, (key, server)) in servers.iter().enumerate() {
+            if servers.iter().take(index).any(|(_, earlier)| earlier == server) {
+                reader.report(Fault::new(key, format!("{server:?} is there already")).hint("name each server once"));
+            }
+        }
+        let max_idle = table.or("max_idle", 64, value::count(0..=10_000));
+        table.finish();
+        let servers = servers.into_iter().map(|(_, server)| server).collect();
+        upstreams.push(NamedUpstream { key, settings: Upstream { name, servers, max_idle } });
+    }
+    upstreams
+}
+
+pub(super) fn routes(tables: Vec<Table<'_>>, known: &Known<'_>, reader: &Reader<'_>) -> Vec<Route> {
+    let mut routes: Vec<Route> = Vec::new();
+    let mut used = vec![false; known.upstreams.len()];
+    if tables.is_empty() {
+        reader.warn(Fault::new("route", "there is none: every request is answered 404").hint("add a `[[route]]`"));
+    }
+    for mut table in tables {
+        let host = table.optional("host", |value| value::host(value::text(value)?));
+        let path = table.required("path", "\"/items/{id}\"", path);
+        let methods = methods(&mut table, reader);
+        let require = require(&mut table, known, reader);
+        let upstream = table.required("upstream", "\"items\"", |value| upstream(value::text(value)?, known));
+        let schema = table.file("schema");
+        let max_body = table.optional("max_body", value::size_in(0..=LARGEST_BODY));
+        if let Some(used) = upstream.and_then(|index| used.get_mut(index)) {
+            *used = true;
+        }
+        if let Some(path) = path {
+            let route = Route { host, path, methods, require, upstream: upstream.unwrap_or(0), schema, max_body };
+            if let Some(earlier) = routes.iter().position(|earlier| overlap(earlier, &route)) {
+                let wrong = Wrong::new(format!("route[{earlier}] serves this host, path and method already"));
+                table.report("path", wrong.hint("join the two, or tell them apart by `host` or `methods`"));
+            }
+            routes.push(route);
+        }
+        table.finish();
+    }
+    for upstream in known.upstreams.iter().zip(used).filter_map(|(upstream, used)| (!used).then_some(upstream)) {
+        reader.warn(
+            Fault::new(&upstream.key, "no route leads here").hint("remove it, or name it in a route's `upstream`"),
+        );
+    }
+    routes
+}
+
+/// Whether both routes claim a request. Templates that differ in their text are compared when they are compiled.
+fn overlap(a: &Route, b: &Route) -> bool {
+    let methods = a.methods.is_empty() || b.methods.is_empty() || a.methods.iter().any(|name| b.methods.contains(name));
+    a.host == b.host && a.path == b.path && methods
+}
+
+fn methods(table: &mut Table<'_>, reader: &Reader<'_>) -> Vec<Method> {
+    let named = table.list("methods", method);
+    for (index, (key, method)) in named.iter().enumerate() {
+        if named.iter().take(index).any(|(_, earlier)| earlier == method) {
+            reader.report(Fault::new(key, format!("{method} is there already")).hint("name each method once"));
+        }
+    }
+    named.into_iter().map(|(_, method)| method).collect()
+}
+
+fn method(value: &DeValue<'_>) -> Result<Method, Wrong> {
+    const KNOWN: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    let text = value::text(value)?;
+    if matches!(text, "CONNECT" | "TRACE") {
+        let hint = "tunnels and echoes are never forwarded: leave it out";
+        return Err(Wrong::new(format!("{text} is not served")).hint(hint));
+    }
+    if KNOWN.contains(&text) {
+        return Method::from_bytes(text.as_bytes()).map_err(|_no_token| Wrong::new("is no method"));
+    }
+    // Methods of extensions (RFC 9110 16.1) are in capitals, too; what is close to a known one is a slip.
+    let capitals = text.to_ascii_uppercase();
+    let wrong = || Wrong::new(format!("{text:?} is no method"));
+    if let Some(known) = closest(&capitals, KNOWN).filter(|_| text.len() > 2) {
+        return Err(wrong().hint(format!("did you mean {known:?}?")));
+    }
+    if text != capitals || !text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-') {
+        return Err(wrong().hint(format!("methods are written in capitals: {}, ...", KNOWN.join(", "))));
+    }
+    Method::from_bytes(text.as_bytes()).map_err(|_no_token| wrong().hint(format!("write one of {}", KNOWN.join(", "))))
+}
+
+fn require(table: &mut Table<'_>, known: &Known<'_>, reader: &Reader<'_>) -> Requirement {
+    if !table.has("require") {
+        let warning = Fault::new(table.key("require"), "is missing: nobody is let through");
+        reader.warn(warning.hint("write [\"public\"], [\"authenticated\"], or the permissions it takes"));
+    }
+    let words = table.list("require", permission);
+    let Some((key, first)) = words.first() else { return Requirement::Nobody };
+    let special = |word: &str| matches!(word, "public" | "authenticated");
+    if let Some((key, word)) = words.iter().find(|(_, word)| words.len() > 1 && special(word)) {
+        let hint = format!("write [{word:?}] alone, or permissions alone");
+        reader.report(Fault::new(key, format!("{word:?} stands beside other words")).hint(hint));
+    }
+    if first == "public" {
+        return Requirement::Public;
+    }
+    if !known.jwt {
+        let fault = Fault::new(key, "asks who the client is, and there is no [jwt] to tell");
+        reader.report(fault.hint("add a [jwt] table, or write require = [\"public\"]"));
+    }
+    if first == "authenticated" {
+        return Requirement::Authenticated;
+    }
+    for (key, word) in words.iter().filter(|(_, word)| !special(word)) {
+        let granted = || known.roles.values().flatten().map(String::as_str);
+        if granted().any(|permission| permission == word) {
+            continue;
+        }
+        let fault = Fault::new(key, format!("no role gives the permission {word:?}: nobody would be let through"));
+        let words = ["public", "authenticated"].into_iter().chain(granted());
+        reader.report(match closest(word, words) {
+            Some(near) => fault.hint(format!("did you mean {near:?}?")),
+            None => fault.hint("add it to a role under [roles]"),
+        });
+    }
+    Requirement::Permissions(words.into_iter().map(|(_, word)| word).collect())
+}
+
+/// A permission: one word.
+pub(super) fn permission(value: &DeValue<'_>) -> Result<String, Wrong> {
+    let word = value::line(value)?;
+    if word.contains(char::is_whitespace) {
+        return Err(Wrong::new(format!("{word:?} has blanks")).hint("write one word, as in \"items:read\""));
+    }
+    Ok(word)
+}
+
+fn upstream(name: &str, known: &Known<'_>) -> Result<usize, Wrong> {
+    let names = || known.upstreams.iter().map(|upstream| upstream.settings.name.as_str());
+    if let Some(index) = names().position(|known| known == name) {
+        return Ok(index);
+    }
+    let wrong = Wrong::new(format!("there is no upstream {name:?}"));
+    Err(match closest(name, names()) {
+        Some(near) => wrong.hint(format!("did you mean {near:?}?")),
+        None => wrong.hint(format!("add `[upstream.{name}]` with `servers`")),
+    })
+}
+
+/// A template: `/items/{id}`, `/files/{*rest}`.
+fn path(value: &DeValue<'_>) -> Result<String, Wrong> {
+    let text = value::line(value)?;
+    let wrong = |message: &str, hint: &str| Err(Wrong::new(format!("{text:?} {message}")).hint(hint));
+    let Some(below) = text.strip_prefix('/') else {
+        return wrong("does not start with a slash", "write the path from its start: \"/items\"");
+    };
+    if text.contains(['?', '#']) {
+        return wrong("has a query or fragment", "routes are chosen by path alone: leave it out");
+    }
+    let mut names = Vec::new();
+    let mut segments = below.split('/').peekable();
+    while let Some(segment) = segments.next() {
+        let last = segments.peek().is_none();
+        if (segment.is_empty() && !last) || matches!(segment, "." | "..") {
+            return wrong("is not canonical and would never match", "write it without \"//\", \".\" and \"..\"");
+        }
+        let Some(name) = segment.strip_prefix('{').and_then(|segment| segment.strip_suffix('}')) else {
+            if segment.contains(['{', '}', '*']) {
+                return wrong(
+                    "has a parameter that is no whole segment",
+                    "write \"/{name}/\", or \"/{*rest}\" at the end",
+                );
+            }
+            if !segment.bytes().all(is_path_byte) {
+                return wrong("has characters that no path has", "write it percent-encoded in UTF-8: \"/caf%C3%A9\"");
+            }
+            continue;
+        };
+        let (name, rest) = name.strip_prefix('*').map_or((name, false), |name| (name, true));
+        if rest && !last {
+            return wrong("goes on after a parameter for everything below", "write \"{*rest}\" at the end");
+        }
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+            return wrong("has a parameter without a proper name", "name it by letters, digits and \"_\": \"{id}\"");
+        }
+        if names.contains(&name) {
+            return wrong("has two parameters of one name", "give each parameter a name of its own");
+        }
+        names.push(name);
+    }
+    Ok(text)
+}
+
+/// `pchar` (RFC 3986 3.3), percent signs included.
+const fn is_path_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'-' | b'.'
+                | b'_'
+                | b'~'
+                | b'!'
+                | b'$'
+                | b'&'
+                | b'\''
+                | b'('
+                | b')'
+                | b'+'
+                | b','
+                | b';'
+                | b'='
+                | b':'
+                | b'@'
+                | b'%'
+        )
+}
+
+/// A name that reads the same in logs, metrics and on the command line.
+pub(super) fn simple_name(name: &str) -> Result<(), Wrong> {
+    let fine = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if !name.is_empty() && name.len() <= 64 && name.bytes().all(fine) {
+        return Ok(());
+    }
+    Err(Wrong::new(format!("{name:?} is no name")).hint("write 1 to 64 letters, digits, \"-\" or \"_\""))
+}

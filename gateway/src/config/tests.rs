@@ -1,0 +1,404 @@
+//! Wrong configurations, each with what must be said about it; and right ones.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{Bundled, Config, Disk, Errors, Files, Recorder};
+use crate::message::Bundle;
+
+/// Valid. The tests below spoil one place each.
+const BASE: &str = r#"[guard]
+interfaces = ["eth0"]
+mode = "auto"
+allow = ["192.0.2.0/24"]
+ipv6_prefix = 64
+widest_ipv6 = 32
+default_ban = "1h"
+
+[guard.packet_limit]
+packets = 20000
+
+[proxy]
+user = "gateway"
+workers = 2
+max_body = "1MiB"
+
+[timeouts]
+idle = "75s"
+
+[[listener]]
+address = "0.0.0.0:443"
+certificate = "server.crt"
+private_key = "server.key"
+
+[upstream.items]
+servers = ["127.0.0.1:9000"]
+
+[jwt]
+issuer = "https://issuer.example"
+audience = "api"
+jwks = "jwks.json"
+
+[roles]
+reader = ["items:read"]
+
+[limit.address]
+requests = 100
+
+[[route]]
+host = "api.example.com"
+path = "/items/{id}"
+methods = ["GET", "HEAD"]
+require = ["items:read"]
+upstream = "items"
+schema = "item.schema.json"
+
+[[rule]]
+name = "bad-tokens"
+signals = ["bad_token"]
+count = 10
+within = "60s"
+ban = "10m"
+"#;
+
+/// Every file is there, but for some.
+struct Fake<'a>(&'a str);
+
+impl Files for Fake<'_> {
+    fn read(&self, path: &Path) -> io::Result<Arc<[u8]>> {
+        if path.ends_with("gateway.toml") {
+            return Ok(self.0.as_bytes().into());
+        }
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        match name.split('.').next() {
+            Some("missing") => Err(io::Error::from_raw_os_error(2)),
+            Some("forbidden") => Err(io::Error::from_raw_os_error(13)),
+            _ => Ok(name.as_bytes().into()),
+        }
+    }
+
+    fn mode(&self, path: &Path) -> Option<u32> {
+        Some(if path.ends_with("open.key") { 0o100_644 } else { 0o100_600 })
+    }
+}
+
+fn load(text: &str) -> Result<Config, Errors> {
+    Config::load(Path::new("/etc/gateway/gateway.toml"), &Fake(text))
+}
+
+fn spoiled(from: &str, to: &str) -> String {
+    assert_eq!(BASE.matches(from).count(), 1, "{from:?} must be in BASE once");
+    BASE.replace(from, to)
+}
+
+/// BASE with `from` replaced by `to` has exactly one fault: at `line` and `key`, with these words in it.
+#[track_caller]
+fn wrong(from: &str, to: &str, line: usize, key: &str, message: &str, hint: &str) {
+    let errors = load(&spoiled(from, to)).expect_err(to);
+    let shown: Vec<_> = errors.shown().collect();
+    let [fault] = shown.as_slice() else { panic!("{to:?}: not one fault:\n{errors}") };
+    assert_eq!((fault.line, fault.key), (Some(line), key), "{to:?}:\n{errors}");
+    assert!(fault.message.contains(message), "{to:?}: {message:?} is not in:\n{errors}");
+    assert!(fault.hint.unwrap_or_default().contains(hint), "{to:?}: {hint:?} is not in:\n{errors}");
+    let place = format!("/etc/gateway/gateway.toml:{line}:");
+    assert!(errors.to_string().contains(&place), "{to:?}: {place} is not in:\n{errors}");
+}
+
+#[test]
+fn the_base_is_valid() {
+    let config = load(BASE).unwrap_or_else(|errors| panic!("{errors}"));
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    assert_eq!(config.proxy.listeners[0].tls.as_ref().unwrap().private_key.path, Path::new("/etc/gateway/server.key"));
+}
+
+#[test]
+fn wrong_in_general() {
+    wrong("[guard]\n", "[gard]\n", 1, "gard", "unknown", "did you mean `guard`?");
+    wrong("mode = ", "mods = ", 3, "guard.mods", "unknown", "did you mean `mode`?");
+    wrong("workers = ", "zzz = ", 14, "proxy.zzz", "unknown", "known here: user, workers");
+    wrong("idle = \"75s\"", "idle = 75", 18, "timeouts.idle", "expected a duration", "\"75s\"");
+    wrong("idle = \"75s\"", "idle = \"75\"", 18, "timeouts.idle", "no duration", "a unit");
+    wrong("idle = \"75s\"", "idle = \"2h\"", 18, "timeouts.idle", "out of range", "to \"1h\"");
+    wrong("idle = \"75s\"", "idle = ", 18, "", "not TOML", "");
+    wrong("\"gateway\"", "\"gateway\nx\"", 13, "", "not TOML", "");
+    wrong("workers = 2", "workers = 2\nworkers = 3", 15, "", "duplicate", "");
+    wrong("[timeouts]\n", "[[timeouts]]\n", 17, "timeouts", "expected a table, found an array", "[timeouts]");
+}
+
+#[test]
+fn wrong_guards() {
+    wrong("\"auto\"", "\"nativ\"", 3, "guard.mode", "\"nativ\" is unknown", "did you mean \"native\"?");
+    wrong("\"auto\"", "true", 3, "guard.mode", "expected a string, found a boolean", "quotation marks");
+    wrong("[\"eth0\"]", "\"eth0\"", 2, "guard.interfaces", "expected an array", "brackets");
+    wrong("[\"eth0\"]", "[\"eth0\", \"eth/1\"]", 2, "guard.interfaces[1]", "no interface", "ip link");
+    wrong("[\"eth0\"]", "[\"eth0\", \"eth0\"]", 2, "guard.interfaces[1]", "already", "once");
+    wrong("192.0.2.0/24", "192.0.2.1/24", 4, "guard.allow[0]", "beyond the prefix length", "192.0.2.0/24");
+    wrong("192.0.2.0/24", "example.com", 4, "guard.allow[0]", "not an IP address", "2001:db8::/32");
+    wrong("ipv6_prefix = 64", "ipv6_prefix = 65", 5, "guard.ipv6_prefix", "65 is out of range", "from 1 to 64");
+    wrong("widest_ipv6 = 32", "widest_ipv6 = 65", 6, "guard.widest_ipv6", "no IPv6 client", "at most 64");
+    wrong("\"1h\"", "\"0s\"", 7, "guard.default_ban", "out of range", "from \"1s\"");
+    wrong("\"1h\"", "\"1h\"\npin_dir = \"/sys/fs/bpf\"", 8, "guard.pin_dir", "root of bpffs", "/sys/fs/bpf/gateway");
+    wrong("\"1h\"", "\"1h\"\npin_dir = \"/sys/fs/bpf/a.b\"", 8, "guard.pin_dir", "dot", "without dots");
+    wrong("packets = 20000", "packets = 0", 10, "guard.packet_limit.packets", "out of range", "from 1 to");
+    wrong("packets = 20000", "burst = 1", 9, "guard.packet_limit.packets", "missing", "packets = 20000");
+    let long = format!("\"1h\"\ncontrol_socket = \"/{}\"", "x".repeat(107));
+    wrong("\"1h\"", &long, 8, "guard.control_socket", "107 bytes", "shorter");
+}
+
+#[test]
+fn wrong_proxies() {
+    wrong("\"gateway\"", "\"root\"", 13, "proxy.user", "is root", "without rights");
+    wrong("\"gateway\"", "1000", 13, "proxy.user", "expected a string", "as a string");
+    wrong("workers = 2", "workers = -1", 14, "proxy.workers", "-1 is out of range", "from 0 to 1024");
+    wrong("workers = 2", "workers = 2.5", 14, "proxy.workers", "found a float", "whole number");
+    wrong("\"1MiB\"", "\"1MB\"", 15, "proxy.max_body", "no size", "\"1MiB\"");
+    wrong("\"1MiB\"", "\"2GiB\"", 15, "proxy.max_body", "2GiB is out of range", "to \"1GiB\"");
+    wrong("\"1MiB\"", "\"1MiB\"\nmax_header_bytes = 100", 16, "proxy.max_header_bytes", "out of range", "8192");
+}
+
+#[test]
+fn wrong_listeners() {
+    wrong("\"0.0.0.0:443\"", "\"443\"", 21, "listener[0].address", "invalid socket address", "\"[::]:443\"");
+    wrong("\"0.0.0.0:443\"", "\"0.0.0.0:0\"", 21, "listener[0].address", "port 0", "1 to 65535");
+    wrong("address = \"0.0.0.0:443\"\n", "", 20, "listener[0].address", "missing", "address = ");
+    wrong("private_key = \"server.key\"\n", "", 20, "listener[0].private_key", "missing", "private_key = ");
+    wrong("certificate = \"server.crt\"\n", "", 20, "listener[0].certificate", "missing", "certificate = ");
+    let (crt, key) = ("listener[0].certificate", "listener[0].private_key");
+    wrong("server.crt", "missing.crt", 22, crt, "/etc/gateway/missing.crt: No such file", "folder of the config");
+    wrong("server.crt", "/x/missing.crt", 22, crt, "cannot read /x/missing.crt", "check the path");
+    wrong("server.key", "forbidden.key", 23, key, "Permission denied", "run as root");
+    let twice = "\"server.key\"\n[[listener]]\naddress = \"0.0.0.0:443\"\ncertificate = \"a\"\nprivate_key = \"b\"";
+    wrong("\"server.key\"", twice, 25, "listener[1].address", "listener[0] already", "of its own");
+    let start = BASE.find("[[listener]]").unwrap();
+    let section = &BASE[start..BASE.find("[upstream").unwrap()];
+    wrong(section, "", 1, "listener", "missing", "[[listener]]");
+    wrong("[[listener]]", "[listener]", 20, "listener", "several", "two brackets");
+}
+
+#[test]
+fn wrong_routes() {
+    let key = |name: &str| format!("route[0].{name}");
+    wrong(
+        "upstream = \"items\"",
+        "upstream = \"item\"",
+        44,
+        &key("upstream"),
+        "no upstream \"item\"",
+        "mean \"items\"?",
+    );
+    wrong("upstream = \"items\"", "upstream = \"xyz\"", 44, &key("upstream"), "no upstream", "[upstream.xyz]");
+    wrong("upstream = \"items\"\n", "", 39, &key("upstream"), "missing", "upstream = \"items\"");
+    wrong("127.0.0.1:9000", "127.0.0.1", 26, "upstream.items.servers[0]", "no port", "host and port");
+    wrong("127.0.0.1:9000", "http://a:1", 26, "upstream.items.servers[0]", "URL", "items.internal:9000");
+    wrong("127.0.0.1:9000", "a:70000", 26, "upstream.items.servers[0]", "1 to 65535", "host and port");
+    wrong("[\"127.0.0.1:9000\"]", "[]", 26, "upstream.items.servers", "empty", "127.0.0.1:9000");
+    wrong("\"api.example.com\"", "\"api.example.com:443\"", 40, &key("host"), "port", "\"api.example.com\"");
+    wrong("\"api.example.com\"", "\"*.example.com\"", 40, &key("host"), "wildcard", "each host");
+    wrong("\"api.example.com\"", "\"bücher.example\"", 40, &key("host"), "ASCII", "xn--");
+    wrong("\"/items/{id}\"", "\"items\"", 41, &key("path"), "slash", "\"/items\"");
+    wrong("\"/items/{id}\"", "\"/a//b\"", 41, &key("path"), "not canonical", "\"//\"");
+    wrong("\"/items/{id}\"", "\"/a?b\"", 41, &key("path"), "query", "path alone");
+    wrong("\"/items/{id}\"", "\"/a/{id}.json\"", 41, &key("path"), "whole segment", "{*rest}");
+    wrong("\"/items/{id}\"", "\"/{*rest}/a\"", 41, &key("path"), "goes on", "at the end");
+    wrong("\"/items/{id}\"", "\"/{a}/{a}\"", 41, &key("path"), "one name", "of its own");
+    wrong("\"HEAD\"", "\"head\"", 42, &key("methods[1]"), "no method", "mean \"HEAD\"?");
+    wrong("\"HEAD\"", "\"TRACE\"", 42, &key("methods[1]"), "not served", "leave it out");
+    wrong("\"HEAD\"", "\"GET\"", 42, &key("methods[1]"), "already", "once");
+    wrong("require = [\"items:read\"]", "require = [\"items:raed\"]", 43, &key("require[0]"), "no role", "items:read");
+    wrong("require = [\"items:read\"]", "require = [\"pubic\"]", 43, &key("require[0]"), "no role", "mean \"public\"?");
+    wrong("require = [\"items:read\"]", "require = \"public\"", 43, &key("require"), "expected an array", "brackets");
+    let two = "require = [\"items:read\", \"authenticated\"]";
+    wrong("require = [\"items:read\"]", two, 43, &key("require[1]"), "beside other words", "alone");
+    wrong("item.schema.json", "missing.json", 45, &key("schema"), "cannot read", "relative paths");
+    let again = "\"item.schema.json\"\n[[route]]\nhost = \"API.example.com\"\npath = \"/items/{id}\"\n\
+                 require = [\"public\"]\nupstream = \"items\"";
+    wrong("\"item.schema.json\"", again, 48, "route[1].path", "route[0] serves", "methods");
+    let start = BASE.find("[jwt]").unwrap();
+    let section = &BASE[start..BASE.find("[roles]").unwrap()];
+    wrong(section, "", 38, "route[0].require[0]", "no [jwt]", "add a [jwt]");
+}
+
+#[test]
+fn wrong_policies() {
+    wrong("issuer = \"https://issuer.example\"\n", "", 28, "jwt.issuer", "missing", "issuer = ");
+    wrong("\"api\"", "\"\"", 30, "jwt.audience", "empty", "between the quotation marks");
+    wrong("jwks = \"jwks.json\"\n", "", 28, "jwt.jwks", "missing", "jwks.json");
+    wrong("\"jwks.json\"", "\"forbidden.json\"", 31, "jwt.jwks", "Permission denied", "run as root");
+    wrong("reader = ", "\"a reader\" = ", 34, "roles.\"a reader\"", "no role", "one word");
+    wrong(
+        "reader = [\"items:read\"]",
+        "reader = [\"items:read\", \"a b\"]",
+        34,
+        "roles.reader[1]",
+        "blanks",
+        "one word",
+    );
+    wrong(
+        "reader = [\"items:read\"]",
+        "reader = [\"items:read\", \"public\"]",
+        34,
+        "roles.reader[1]",
+        "else",
+        "another",
+    );
+    wrong("requests = 100", "requests = 0", 37, "limit.address.requests", "out of range", "from 1 to");
+    wrong("requests = 100", "burst = 100", 36, "limit.address.requests", "missing", "requests = 100");
+    let fast = "requests = 1_000_000_000\nper = \"1ms\"";
+    wrong("requests = 100", fast, 37, "limit.address.requests", "per nanosecond", "longer `per`");
+    wrong("limit.address", "limit.adress", 36, "limit.adress", "unknown", "did you mean `address`?");
+    wrong("\"bad_token\"", "\"bad_tokens\"", 49, "rule[0].signals[0]", "unknown", "mean \"bad_token\"?");
+    wrong("[\"bad_token\"]", "[]", 49, "rule[0].signals", "empty", "bad_token");
+    wrong("count = 10", "count = 65", 50, "rule[0].count", "65 is out of range", "from 1 to 64");
+    wrong("count = 10", "count = \"10\"", 50, "rule[0].count", "found a string", "from 1 to 64");
+    wrong("within = \"60s\"\n", "", 47, "rule[0].within", "missing", "within = \"60s\"");
+    wrong("\"10m\"", "\"-10m\"", 52, "rule[0].ban", "no duration", "number and a unit");
+    wrong("\"bad-tokens\"", "\"bad tokens\"", 48, "rule[0].name", "no name", "letters, digits");
+    let again =
+        "\"10m\"\n[[rule]]\nname = \"bad-tokens\"\nsignals = [\"forbidden\"]\ncount = 1\nwithin = \"1s\"\nban = \"1m\"";
+    wrong("\"10m\"", again, 54, "rule[1].name", "rule[0] has", "of its own");
+}
+
+#[test]
+fn all_faults_are_told_at_once_in_order() {
+    let text = BASE.replace("\"auto\"", "7").replace("workers", "wokers").replace("\"10m\"", "\"ten\"");
+    let errors = load(&text).expect_err("three faults");
+    let keys: Vec<_> = errors.shown().map(|fault| fault.key.to_owned()).collect();
+    assert_eq!(keys, ["guard.mode", "proxy.wokers", "rule[0].ban"]);
+    let json = serde_json::to_value(&errors).unwrap();
+    assert_eq!(
+        json[1],
+        serde_json::json!({
+            "file": "/etc/gateway/gateway.toml", "line": 14, "column": 1, "key": "proxy.wokers",
+            "message": "is unknown", "hint": "did you mean `workers`?",
+        })
+    );
+}
+
+#[test]
+fn shown_with_the_line_itself() {
+    let errors = load(&spoiled("\"auto\"", "\"nativ\"")).expect_err("a fault");
+    let expect = "\
+error: guard.mode: \"nativ\" is unknown
+ --> /etc/gateway/gateway.toml:3:8
+  |
+3 | mode = \"nativ\"
+  |        ^^^^^^^
+  |
+  = help: did you mean \"native\"?";
+    assert_eq!(errors.to_string(), expect);
+    assert!(errors.render(true).contains('\u{1b}'));
+}
+
+#[test]
+fn what_cannot_be_read() {
+    struct Nothing;
+    impl Files for Nothing {
+        fn read(&self, _: &Path) -> io::Result<Arc<[u8]>> {
+            Err(io::Error::from_raw_os_error(2))
+        }
+    }
+    let errors = Config::load(Path::new("x.toml"), &Nothing).expect_err("no file");
+    assert!(!errors.readable());
+    let text = errors.to_string();
+    assert!(text.contains("cannot read x.toml: No such file") && text.contains("--config"), "{text}");
+
+    struct Latin1;
+    impl Files for Latin1 {
+        fn read(&self, _: &Path) -> io::Result<Arc<[u8]>> {
+            Ok(b"[guard]\nmode = \"\xfc\"".as_slice().into())
+        }
+    }
+    let errors = Config::load(Path::new("x.toml"), &Latin1).expect_err("not UTF-8");
+    let fault = errors.shown().next().unwrap();
+    assert_eq!((fault.line, fault.column), (Some(2), Some(9)));
+
+    let errors = Config::load(Path::new("/"), &Disk).expect_err("a folder");
+    assert!(errors.to_string().contains("not a regular file"), "{errors}");
+}
+
+/// BASE with `from` replaced by `to` is valid, with one warning.
+#[track_caller]
+fn warned(from: &str, to: &str, key: &str, message: &str) {
+    let config = load(&spoiled(from, to)).unwrap_or_else(|errors| panic!("{errors}"));
+    let [warning] = config.warnings.as_slice() else { panic!("{to:?}: not one warning: {:?}", config.warnings) };
+    assert_eq!(warning.key, key, "{to:?}");
+    assert!(warning.message.contains(message) && warning.hint.is_some(), "{to:?}: {warning:?}");
+}
+
+#[test]
+fn warnings() {
+    warned("server.key", "open.key", "listener[0].private_key", "mode 0644");
+    warned("certificate = \"server.crt\"\nprivate_key = \"server.key\"\n", "", "listener[0].address", "plain HTTP");
+    warned("\"1h\"", "\"1h\"\npin_dir = \"/run/bpf\"", "guard.pin_dir", "not below /sys/fs/bpf");
+    warned("require = [\"items:read\"]\n", "", "route[0].require", "nobody");
+    warned("[jwt]", "[upstream.b]\nservers = [\"b:1\"]\n[jwt]", "upstream.b", "no route");
+}
+
+#[test]
+fn examples_are_valid() {
+    let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples"));
+    let mut seen = 0;
+    for entry in folder.read_dir().unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let config = load(&text).unwrap_or_else(|errors| panic!("{}:\n{errors}", path.display()));
+        assert!(config.effective()["guard"]["pin_dir"].is_string());
+        seen += 1;
+    }
+    assert!(seen > 0, "no example in {}", folder.display());
+}
+
+/// The comments of `examples/gateway.toml` promise that it shows the defaults: what is left out comes to the same.
+#[test]
+fn defaults_are_those_of_the_example() {
+    let example = load(include_str!("../../../examples/gateway.toml")).unwrap().effective();
+    let bare =
+        load("[[listener]]\naddress = \"127.0.0.1:80\"\n[jwt]\nissuer = \"i\"\naudience = \"a\"\njwks = \"j\"\n")
+            .unwrap()
+            .effective();
+    for (table, key, value) in ["guard", "proxy", "timeouts", "jwt", "detect"]
+        .into_iter()
+        .flat_map(|table| bare[table].as_object().unwrap().iter().map(move |(key, value)| (table, key, value)))
+    {
+        let own = ["interfaces", "allow", "issuer", "audience", "jwks"];
+        if !own.contains(&key.as_str()) {
+            assert_eq!(value, &example[table][key], "{table}.{key}");
+        }
+    }
+}
+
+#[test]
+fn a_bundle_gives_the_same_configuration() {
+    let files = Fake(BASE);
+    let recorder = Recorder::new(&files);
+    let path = Path::new("/etc/gateway/gateway.toml");
+    let config = Config::load(path, &recorder).unwrap();
+    let bundle = recorder.bundle(&config);
+    assert_eq!(bundle.files.len(), 4, "certificate, key, key set, schema");
+    let again = Config::load(path, &Bundled(&bundle)).unwrap();
+    assert_eq!(format!("{:?}", again.proxy), format!("{:?}", config.proxy));
+    assert_eq!(again.guard, config.guard);
+    let empty = Bundle { path: path.to_owned(), text: BASE.to_owned(), ..Bundle::default() };
+    let errors = Config::load(path, &Bundled(&empty)).expect_err("no files");
+    assert_eq!(errors.shown().len(), 4);
+}
+
+#[test]
+fn nothing_secret_is_shown() {
+    struct Secret;
+    impl Files for Secret {
+        fn read(&self, path: &Path) -> io::Result<Arc<[u8]>> {
+            let text = if path.ends_with("gateway.toml") { BASE } else { "hunter2" };
+            Ok(text.as_bytes().into())
+        }
+    }
+    let config = Config::load(Path::new("gateway.toml"), &Secret).unwrap();
+    assert!(!config.effective().to_string().contains("hunter2"));
+    assert!(!format!("{config:?}").contains("hunter2"));
+}

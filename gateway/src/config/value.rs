@@ -1,0 +1,317 @@
+//! Decides what a single value may be: durations, sizes, names, addresses. Used by the command line too.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use toml::de::DeValue;
+
+use crate::fault::Fault;
+
+/// What is wrong with a value, wherever it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrong {
+    /// As [`Fault::message`].
+    pub message: String,
+    /// As [`Fault::hint`].
+    pub hint: Option<String>,
+}
+
+impl Wrong {
+    /// Without a hint yet.
+    #[must_use]
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None }
+    }
+
+    /// Adds what would be right.
+    #[must_use]
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
+    /// As the fault of a key.
+    #[must_use]
+    pub fn at(self, key: impl Into<String>) -> Fault {
+        Fault { key: key.into(), message: self.message, hint: self.hint }
+    }
+}
+
+/// Reads `500ms`, `10s`, `5m`, `1h`, `7d`, or several of them from the largest to the smallest: `1h30m`.
+///
+/// # Errors
+/// Anything else.
+pub fn duration(text: &str) -> Result<Duration, Wrong> {
+    const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+    const HINT: &str = "write a number and a unit: \"500ms\", \"10s\", \"5m\", \"1h\", \"7d\" or \"1h30m\"";
+    let wrong = || Wrong::new(format!("{text:?} is no duration")).hint(HINT);
+    let (mut rest, mut units, mut total) = (text, UNITS.iter(), 0_u64);
+    while !rest.is_empty() {
+        let digits = rest.len() - rest.trim_start_matches(|letter: char| letter.is_ascii_digit()).len();
+        let (number, tail) = rest.split_at_checked(digits).ok_or_else(wrong)?;
+        let letters = tail.len() - tail.trim_start_matches(|letter: char| letter.is_ascii_alphabetic()).len();
+        let (unit, tail) = tail.split_at_checked(letters).ok_or_else(wrong)?;
+        // The iterator goes on from the last unit: none comes twice, and none after a smaller one.
+        let (_, millis) = units.find(|(name, _)| *name == unit).ok_or_else(wrong)?;
+        let number: u64 = number.parse().map_err(|_no_number| wrong())?;
+        let part = number.checked_mul(*millis).ok_or_else(wrong)?;
+        total = total.checked_add(part).ok_or_else(wrong)?;
+        rest = tail;
+    }
+    if text.is_empty() { Err(wrong()) } else { Ok(Duration::from_millis(total)) }
+}
+
+/// The text that [`duration`] reads, whole milliseconds.
+#[must_use]
+pub fn show_duration(duration: Duration) -> String {
+    let mut rest = duration.as_millis();
+    let mut text = String::new();
+    for (unit, millis) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)] {
+        if rest >= millis {
+            text.push_str(&format!("{}{unit}", rest / millis));
+            rest %= millis;
+        }
+    }
+    if text.is_empty() { "0s".to_owned() } else { text }
+}
+
+/// Reads a number of bytes: `1048576`, `64KiB`, `1MiB`, `1GiB`.
+///
+/// # Errors
+/// Anything else, units of 1000 included: they look too much like those of 1024.
+pub fn size(text: &str) -> Result<u64, Wrong> {
+    let wrong = || {
+        Wrong::new(format!("{text:?} is no size"))
+            .hint("write bytes, or a number and a unit: \"1048576\", \"64KiB\", \"1MiB\", \"1GiB\"")
+    };
+    let digits = text.trim_end_matches(|letter: char| !letter.is_ascii_digit());
+    let unit = match text.strip_prefix(digits).unwrap_or_default() {
+        "" | "B" => 1_u64,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return Err(wrong()),
+    };
+    if !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+        return Err(wrong());
+    }
+    digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)).ok_or_else(wrong)
+}
+
+/// The text that [`size`] reads.
+#[must_use]
+pub fn show_size(bytes: u64) -> String {
+    for (unit, name) in [(1_u64 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")] {
+        if bytes > 0 && bytes.is_multiple_of(unit) {
+            return format!("{}{name}", bytes / unit);
+        }
+    }
+    bytes.to_string()
+}
+
+/// A host name, an IPv4 address, or an IPv6 address in brackets; in lower case.
+///
+/// # Errors
+/// Anything else: ports, wildcards, letters beyond ASCII.
+pub fn host(text: &str) -> Result<String, Wrong> {
+    let wrong = |message: &str| Wrong::new(format!("{text:?} is no host name: {message}"));
+    if let Some(address) = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
+        let address: std::net::Ipv6Addr =
+            address.parse().map_err(|_no_address| wrong("there is no IPv6 address in the brackets"))?;
+        return Ok(format!("[{address}]"));
+    }
+    if text.parse::<std::net::Ipv6Addr>().is_ok() {
+        return Err(wrong("it is a bare IPv6 address").hint(format!("put it in brackets: \"[{text}]\"")));
+    }
+    if text.contains("://") || text.contains('/') {
+        return Err(wrong("it is a URL").hint("write the name alone, as in \"api.example.com\""));
+    }
+    if let Some((name, _)) = text.split_once(':') {
+        return Err(wrong("it has a port").hint(format!("a host is matched on every port: write {name:?}")));
+    }
+    if text.contains('*') {
+        return Err(wrong("it has a wildcard").hint("name each host in a route of its own, or leave `host` out"));
+    }
+    if !text.is_ascii() {
+        return Err(wrong("it has letters beyond ASCII").hint("write its ASCII form, which starts with \"xn--\""));
+    }
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    if text.len() > 253 || !text.split('.').all(label) {
+        return Err(
+            wrong("a name is labels of letters, digits and hyphens with dots between").hint("no dot at the end")
+        );
+    }
+    Ok(text.to_ascii_lowercase())
+}
+
+/// `host:port`.
+///
+/// # Errors
+/// Anything else.
+pub fn server(text: &str) -> Result<String, Wrong> {
+    const HINT: &str = "write host and port: \"127.0.0.1:9000\", \"[::1]:9000\" or \"items.internal:9000\"";
+    if text.contains("://") {
+        return Err(Wrong::new(format!("{text:?} is a URL; servers are reached by plain HTTP/1.1")).hint(HINT));
+    }
+    let Some((name, port)) = text.rsplit_once(':') else {
+        return Err(Wrong::new(format!("{text:?} has no port")).hint(HINT));
+    };
+    if !port.bytes().all(|digit| digit.is_ascii_digit()) || port.parse::<u16>().is_ok_and(|port| port == 0) {
+        return Err(Wrong::new(format!("{text:?} has no port from 1 to 65535")).hint(HINT));
+    }
+    let port: u16 =
+        port.parse().map_err(|_no_port| Wrong::new(format!("{text:?} has no port from 1 to 65535")).hint(HINT))?;
+    Ok(format!("{}:{port}", host(name).map_err(|wrong| Wrong { hint: Some(HINT.to_owned()), ..wrong })?))
+}
+
+/// The name among `known` that `text` was probably meant to be.
+pub(crate) fn closest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let near = known.into_iter().map(|name| (strsim::jaro_winkler(text, name), name));
+    near.filter(|(score, _)| *score >= 0.8).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
+}
+
+/// What a value is, with its article.
+pub(super) const fn kind(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "an integer",
+        DeValue::Float(_) => "a float",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "an array",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+/// The text of a string.
+pub(super) fn text<'v>(value: &'v DeValue<'_>) -> Result<&'v str, Wrong> {
+    let DeValue::String(text) = value else {
+        return Err(Wrong::new(format!("expected a string, found {}", kind(value))).hint("put it in quotation marks"));
+    };
+    Ok(text)
+}
+
+/// A string that holds something, in one line.
+pub(super) fn line(value: &DeValue<'_>) -> Result<String, Wrong> {
+    let text = text(value)?;
+    if text.is_empty() {
+        return Err(Wrong::new("is empty").hint("write something between the quotation marks"));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(Wrong::new("has control characters").hint("write it in one line of printable characters"));
+    }
+    Ok(text.to_owned())
+}
+
+/// A path as text.
+pub(super) fn path(value: &DeValue<'_>) -> Result<String, Wrong> {
+    line(value)
+}
+
+/// `true` or `false`.
+pub(super) fn boolean(value: &DeValue<'_>) -> Result<bool, Wrong> {
+    let DeValue::Boolean(boolean) = value else {
+        let wrong = Wrong::new(format!("expected a boolean, found {}", kind(value)));
+        return Err(wrong.hint("write `true` or `false`, without quotation marks"));
+    };
+    Ok(*boolean)
+}
+
+/// An integer in `range`.
+pub(super) fn integer<T>(range: RangeInclusive<T>) -> impl Fn(&DeValue<'_>) -> Result<T, Wrong>
+where
+    T: TryFrom<i128> + Into<i128> + Copy,
+{
+    number(range, Into::into)
+}
+
+/// As [`integer`], for a count of things in memory.
+pub(super) fn count(range: RangeInclusive<usize>) -> impl Fn(&DeValue<'_>) -> Result<usize, Wrong> {
+    number(range, |bound| i128::try_from(bound).unwrap_or(i128::MAX))
+}
+
+fn number<T: TryFrom<i128> + Copy>(
+    range: RangeInclusive<T>,
+    widen: impl Fn(T) -> i128,
+) -> impl Fn(&DeValue<'_>) -> Result<T, Wrong> {
+    let (least, most) = (widen(*range.start()), widen(*range.end()));
+    move |value| {
+        let hint = format!("write a whole number from {least} to {most}");
+        let DeValue::Integer(integer) = value else {
+            return Err(Wrong::new(format!("expected an integer, found {}", kind(value))).hint(hint));
+        };
+        let wrong = || Wrong::new(format!("{} is out of range", integer.as_str())).hint(hint.clone());
+        let number = i128::from_str_radix(integer.as_str(), integer.radix()).map_err(|_too_large| wrong())?;
+        if !(least..=most).contains(&number) {
+            return Err(wrong());
+        }
+        T::try_from(number).map_err(|_out_of_range| wrong())
+    }
+}
+
+/// A duration in `range`.
+pub(super) fn duration_in(range: RangeInclusive<Duration>) -> impl Fn(&DeValue<'_>) -> Result<Duration, Wrong> {
+    move |value| {
+        let (least, most) = (show_duration(*range.start()), show_duration(*range.end()));
+        let hint = format!("write a duration from \"{least}\" to \"{most}\"");
+        let DeValue::String(text) = value else {
+            let wrong = Wrong::new(format!("expected a duration, found {}", kind(value)));
+            let example = if let DeValue::Integer(number) = value { number.as_str() } else { "10" };
+            return Err(wrong.hint(format!("durations are strings with a unit: \"{example}s\"")));
+        };
+        let read = duration(text)?;
+        if range.contains(&read) { Ok(read) } else { Err(Wrong::new(format!("{text:?} is out of range")).hint(hint)) }
+    }
+}
+
+/// A size in `range`, in bytes: a string with a unit, or a whole number.
+pub(super) fn size_in(range: RangeInclusive<u64>) -> impl Fn(&DeValue<'_>) -> Result<u64, Wrong> {
+    move |value| {
+        let (least, most) = (show_size(*range.start()), show_size(*range.end()));
+        let read = match value {
+            DeValue::String(text) => size(text)?,
+            DeValue::Integer(_) => integer(range.clone())(value)?,
+            _ => {
+                let wrong = Wrong::new(format!("expected a size, found {}", kind(value)));
+                return Err(wrong.hint("write a number and a unit: \"64KiB\", \"1MiB\""));
+            }
+        };
+        if range.contains(&read) {
+            return Ok(read);
+        }
+        Err(Wrong::new(format!("{} is out of range", show_size(read)))
+            .hint(format!("write a size from \"{least}\" to \"{most}\"")))
+    }
+}
+
+/// One of some words.
+pub(super) fn choice<T: Copy>(words: &[(&str, T)]) -> impl Fn(&DeValue<'_>) -> Result<T, Wrong> {
+    move |value| {
+        let text = text(value)?;
+        if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == text) {
+            return Ok(*meaning);
+        }
+        let known = || words.iter().map(|(word, _)| *word);
+        let wrong = Wrong::new(format!("{text:?} is unknown"));
+        Err(match closest(text, known()) {
+            Some(word) => wrong.hint(format!("did you mean {word:?}?")),
+            None => wrong.hint(format!("write one of: {}", known().collect::<Vec<_>>().join(", "))),
+        })
+    }
+}
+
+/// Whatever its text form says.
+pub(super) fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
+    hint: &str,
+) -> impl Fn(&DeValue<'_>) -> Result<T, Wrong> {
+    move |value| {
+        let text = text(value)?;
+        text.parse().map_err(|error| Wrong::new(format!("{text:?}: {error}")).hint(hint))
+    }
+}
+
+#[cfg(test)]
+mod tests;
