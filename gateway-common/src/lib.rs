@@ -6,5 +6,6 @@
 pub mod limit;
 pub mod maps;
 pub mod packet;
+pub mod sketch;
 pub mod source;
 pub mod verdict;

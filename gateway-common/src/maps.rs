@@ -39,8 +39,11 @@ pub mod port {
     pub const UDP: u32 = 2;
 }
 
-/// Cells in one row of the sketch; two rows lie behind each other.
+/// Cells in one row of the sketch, a power of two; two rows lie behind each other.
 pub const SKETCH_CELLS: u32 = 65_536;
+
+/// Entries of `STATS`: more than there are verdicts, so that one more does not change the layout.
+pub const VERDICTS: u32 = 32;
 
 /// An expiry that never comes.
 pub const NEVER: u64 = u64::MAX;
@@ -62,6 +65,13 @@ pub struct Ban {
 impl Ban {
     /// Set in `id`: the entry is in shadow mode.
     pub const SHADOW: u64 = 1 << 63;
+
+    /// Whether it is counted only.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_shadow(&self) -> bool {
+        self.id & Self::SHADOW != 0
+    }
 }
 
 /// What a prefix in `RULES4`/`RULES6` means. Longest prefix wins; the daemon never loads a deny prefix that an allow

@@ -1,1 +1,242 @@
-//! Reads where a packet comes from and goes to.
+//! Decides who sent a frame, and which port it is for, from its headers alone.
+//!
+//! *Invariant:* a source is found in every form that a network stack would accept from it: under two VLAN tags, with
+//! options, in fragments, behind extension headers. Where the port cannot be known, that is said ([`Port::Unknown`])
+//! and never guessed.
+//!
+//! The same code runs in the kernel, in unit tests and in fuzzing: it reads through [`Frame`] only.
+
+use crate::source::SourceKey;
+
+/// How many VLAN tags are looked under (802.1Q, 802.1ad). What lies deeper is [`Parsed::NotIp`].
+pub const VLAN_TAGS: usize = 2;
+
+/// How many IPv6 extension headers are walked to find the port. Behind more, it is [`Port::Unknown`].
+pub const EXTENSION_HEADERS: usize = 6;
+
+/// The furthest that a header may begin, in bytes. Behind it, the port is [`Port::Unknown`].
+pub const FURTHEST: usize = 0x3fff;
+
+const IPV4: u16 = 0x0800;
+const IPV6: u16 = 0x86dd;
+const VLAN: u16 = 0x8100;
+const SERVICE_VLAN: u16 = 0x88a8;
+
+const HOP_BY_HOP: u8 = 0;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const ENCRYPTED: u8 = 50;
+const AUTHENTICATION: u8 = 51;
+const ICMPV6: u8 = 58;
+const DESTINATION: u8 = 60;
+
+/// Sixteen bits as they are in a frame, most significant byte first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Word(u16);
+
+impl Word {
+    /// The word that these two bytes are.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(bytes: [u8; 2]) -> Self {
+        Self(u16::from_ne_bytes(bytes))
+    }
+
+    /// The number that it is.
+    #[inline(always)]
+    #[must_use]
+    pub const fn value(self) -> u16 {
+        u16::from_be(self.0)
+    }
+
+    /// The first byte.
+    #[inline(always)]
+    #[must_use]
+    pub const fn first(self) -> u8 {
+        self.value().to_be_bytes()[0]
+    }
+
+    /// The second byte.
+    #[inline(always)]
+    #[must_use]
+    pub const fn second(self) -> u8 {
+        self.value().to_be_bytes()[1]
+    }
+}
+
+/// An Ethernet frame, readable at its beginning.
+pub trait Frame {
+    /// Bytes in the whole frame, readable or not.
+    fn length(&self) -> usize;
+
+    /// The words that begin at `offset`; `None` unless all of them are readable. Must be `None` where `offset` is over
+    /// [`FURTHEST`].
+    fn words<const N: usize>(&self, offset: usize) -> Option<[Word; N]>;
+}
+
+/// The source address of a packet, in host byte order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// IPv4.
+    V4(u32),
+    /// IPv6: the upper and the lower half.
+    V6(u64, u64),
+}
+
+impl Address {
+    /// The key of the exact-match maps, with `ipv6_mask` of the limits in force.
+    #[inline(always)]
+    #[must_use]
+    pub const fn key(self, ipv6_mask: u64) -> SourceKey {
+        match self {
+            Self::V4(address) => SourceKey::ipv4(address),
+            Self::V6(upper, _) => SourceKey::ipv6(upper, ipv6_mask),
+        }
+    }
+}
+
+/// Where at the destination a packet goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Port {
+    /// A protocol without ports.
+    None,
+    /// TCP.
+    Tcp(u16),
+    /// UDP.
+    Udp(u16),
+    /// It may be any: a fragment, encrypted, or too far behind. Treated as if it were a guarded one.
+    Unknown,
+}
+
+/// What a frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parsed {
+    /// An IP packet from this address to this port.
+    Ip(Address, Port),
+    /// Its headers contradict each other or the frame. The address, if the fixed IP header is there.
+    Malformed(Option<Address>),
+    /// Nothing that a list may apply to: no IP, or what IPv6 needs to find its neighbours (RFC 4861), which passes
+    /// whatever is said, as ARP does.
+    NotIp,
+}
+
+/// Reads the headers of a frame.
+#[inline(always)]
+pub fn parse<F: Frame>(frame: &F) -> Parsed {
+    let Some([kind]) = frame.words(12) else { return Parsed::Malformed(None) };
+    let (mut kind, mut offset) = (kind.value(), 14);
+    for _ in 0..VLAN_TAGS {
+        if kind != VLAN && kind != SERVICE_VLAN {
+            break;
+        }
+        let Some([_, inner]) = frame.words(offset) else { return Parsed::Malformed(None) };
+        (kind, offset) = (inner.value(), offset + 4);
+    }
+    match kind {
+        IPV4 => ipv4(frame, offset),
+        IPV6 => ipv6(frame, offset),
+        _ => Parsed::NotIp,
+    }
+}
+
+/// RFC 791.
+#[inline(always)]
+fn ipv4<F: Frame>(frame: &F, offset: usize) -> Parsed {
+    let Some([version, total, _, fragment, protocol, _, high, low, _, _]) = frame.words(offset) else {
+        return Parsed::Malformed(None);
+    };
+    let source = Address::V4((high.value() as u32) << 16 | low.value() as u32);
+    let header = (version.first() & 0x0f) as usize * 4;
+    let end = offset + total.value() as usize;
+    if version.first() >> 4 != 4 || header < 20 || end < offset + header || end > frame.length() {
+        return Parsed::Malformed(Some(source));
+    }
+    // More-fragments or an offset: also the first fragment, whose port another fragment could contradict.
+    if fragment.value() & 0x3fff != 0 {
+        return Parsed::Ip(source, Port::Unknown);
+    }
+    match protocol.second() {
+        // IPv4 stacks carry anything in these two; in IPv6, authentication headers are walked.
+        AUTHENTICATION => Parsed::Ip(source, Port::Unknown),
+        protocol => transport(frame, source, protocol, offset + header, end),
+    }
+}
+
+/// RFC 8200.
+#[inline(always)]
+fn ipv6<F: Frame>(frame: &F, offset: usize) -> Parsed {
+    let Some([version, _, payload, next, a, b, c, d, e, f, g, h, _, _, _, _, _, _, _, _]) = frame.words(offset) else {
+        return Parsed::Malformed(None);
+    };
+    let source = Address::V6(join(a, b, c, d), join(e, f, g, h));
+    let mut at = offset + 40;
+    // A length of zero is a jumbogram (RFC 2675), or nothing: bounded by the frame either way.
+    let end = if payload.value() == 0 { frame.length() } else { at + payload.value() as usize };
+    if version.first() >> 4 != 6 || end > frame.length() {
+        return Parsed::Malformed(Some(source));
+    }
+    if a.value() & 0xffc0 == 0xfe80 {
+        return Parsed::NotIp;
+    }
+    let (mut next, hop_limit) = (next.first(), next.second());
+    if next == ICMPV6 && hop_limit == 255 && discovers_neighbours(frame, at) {
+        return Parsed::NotIp;
+    }
+    for _ in 0..EXTENSION_HEADERS {
+        match next {
+            HOP_BY_HOP | ROUTING | DESTINATION | AUTHENTICATION => {
+                if at + 8 > end {
+                    return Parsed::Malformed(Some(source));
+                }
+                let Some([head]) = frame.words(at) else { return Parsed::Ip(source, Port::Unknown) };
+                // The authentication header counts in words of four bytes, less two (RFC 4302).
+                at += if next == AUTHENTICATION {
+                    (head.second() as usize + 2) * 4
+                } else {
+                    (head.second() as usize + 1) * 8
+                };
+                if at > end {
+                    return Parsed::Malformed(Some(source));
+                }
+                next = head.first();
+            }
+            FRAGMENT => return Parsed::Ip(source, Port::Unknown),
+            next => return transport(frame, source, next, at, end),
+        }
+    }
+    Parsed::Ip(source, Port::Unknown)
+}
+
+/// The packet of a protocol whose header begins at `offset`, in a packet that ends at `end`.
+#[inline(always)]
+fn transport<F: Frame>(frame: &F, source: Address, protocol: u8, offset: usize, end: usize) -> Parsed {
+    let header = match protocol {
+        TCP => 20,
+        UDP => 8,
+        ENCRYPTED => return Parsed::Ip(source, Port::Unknown),
+        _ => return Parsed::Ip(source, Port::None),
+    };
+    if offset + header > end {
+        return Parsed::Malformed(Some(source));
+    }
+    match frame.words(offset) {
+        Some([_, port]) if protocol == TCP => Parsed::Ip(source, Port::Tcp(port.value())),
+        Some([_, port]) => Parsed::Ip(source, Port::Udp(port.value())),
+        // In the frame, but not in its readable beginning.
+        None => Parsed::Ip(source, Port::Unknown),
+    }
+}
+
+/// Whether the ICMPv6 message at `offset` is one of neighbour discovery (RFC 4861 section 4).
+#[inline(always)]
+fn discovers_neighbours<F: Frame>(frame: &F, offset: usize) -> bool {
+    matches!(frame.words(offset), Some([kind]) if matches!(kind.first(), 133..=137))
+}
+
+#[inline(always)]
+const fn join(a: Word, b: Word, c: Word, d: Word) -> u64 {
+    (a.value() as u64) << 48 | (b.value() as u64) << 32 | (c.value() as u64) << 16 | d.value() as u64
+}
