@@ -38,7 +38,9 @@ fn judge(frame: &Received) -> Verdict {
         Parsed::Malformed(_) if limits.flags & Limits::PASS_MALFORMED == 0 => return Verdict::Malformed,
         Parsed::Malformed(None) => return Verdict::MalformedPassed,
         Parsed::Malformed(Some(source)) => (source, Verdict::MalformedPassed),
-        Parsed::Ip(_, port) if limits.flags & Limits::SCOPE_HOST == 0 && !is_guarded(port) => return Verdict::Unguarded,
+        Parsed::Ip(_, port) if limits.flags & Limits::SCOPE_HOST == 0 && !is_guarded(port) => {
+            return Verdict::Unguarded;
+        }
         Parsed::Ip(source, _) => (source, Verdict::Passed),
     };
     let (now, bytes) = (now(), frame.length() as u64);
