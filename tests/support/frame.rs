@@ -169,7 +169,8 @@ impl Frame {
             let next = chain.get(index + 1).map_or(self.protocol, |(kind, _)| *kind);
             let mut header = vec![0; *length];
             header[0] = next;
-            header[1] = u8::try_from(if *kind == extension::AUTHENTICATION { length / 4 - 2 } else { length / 8 - 1 }).unwrap();
+            header[1] =
+                u8::try_from(if *kind == extension::AUTHENTICATION { length / 4 - 2 } else { length / 8 - 1 }).unwrap();
             if *kind == extension::FRAGMENT {
                 let (offset, more) = self.fragment.unwrap_or_default();
                 header[1] = 0;

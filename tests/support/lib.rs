@@ -12,6 +12,8 @@ pub mod daemon;
 pub mod settings;
 pub mod world;
 
+pub mod frame;
+
 pub mod http1;
 pub mod http2;
 pub mod upstream;

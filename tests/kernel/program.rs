@@ -1,0 +1,190 @@
+//! Decides how a test reaches the program: loaded from the committed object, its maps as the daemon would fill them.
+
+use std::{
+    net::IpAddr,
+    sync::{Mutex, MutexGuard},
+};
+
+use aya::{
+    Ebpf, EbpfLoader, Pod, TestRun as _, TestRunOptions,
+    maps::{Array, ArrayOfMaps, HashMap, LpmTrie, MapData, PerCpuArray, lpm_trie::Key},
+    programs::Xdp,
+};
+use gateway_common::{
+    limit::Rate,
+    maps::{Ban, Hits, Limits, NEVER, Rule, Tally, name, port},
+    source::{Source, SourceKey},
+    verdict::Verdict,
+};
+use nix::time::{ClockId, clock_gettime};
+
+const OBJECT: &[u8] = aya::include_bytes_aligned!("../../gateway/ebpf/guard.bpf.o");
+
+const XDP_DROP: u32 = 1;
+const XDP_PASS: u32 = 2;
+
+/// A value as both sides lay it out.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(crate) struct Laid<T>(T);
+
+// SAFETY: plain words without padding, valid whatever their bits.
+unsafe impl Pod for Laid<Ban> {}
+// SAFETY: as above.
+unsafe impl Pod for Laid<Hits> {}
+// SAFETY: as above.
+unsafe impl Pod for Laid<Limits> {}
+// SAFETY: as above.
+unsafe impl Pod for Laid<Rule> {}
+// SAFETY: as above.
+unsafe impl Pod for Laid<Tally> {}
+
+/// The program in the kernel.
+pub(crate) struct Program {
+    ebpf: Ebpf,
+    rules4: LpmTrie<MapData, [u8; 4], Laid<Rule>>,
+    rules6: LpmTrie<MapData, [u8; 16], Laid<Rule>>,
+    // Per-CPU counters are read before and after each packet, and times are measured: one test at a time.
+    _turn: MutexGuard<'static, ()>,
+}
+
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Loads the program with guarded TCP ports 80 and 443, UDP port 443 and no limits; says so and skips the test if this
+/// machine does not let it.
+macro_rules! program {
+    () => {
+        match $crate::program::Program::load() {
+            Ok(program) => program,
+            Err(reason) => {
+                println!("skipped: {reason}");
+                return;
+            }
+        }
+    };
+}
+pub(crate) use program;
+
+impl Program {
+    pub(crate) fn load() -> Result<Self, String> {
+        if !nix::unistd::geteuid().is_root() {
+            return Err("loading BPF programs needs root".to_owned());
+        }
+        let turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut ebpf = EbpfLoader::new().load(OBJECT).map_err(|error| format!("{error:?}"))?;
+        let program: &mut Xdp = ebpf.program_mut("guard").unwrap().try_into().unwrap();
+        program.load().unwrap();
+        let (rules4, rules6) = (LpmTrie::create(1024, 1).unwrap(), LpmTrie::create(1024, 1).unwrap());
+        let mut outer: ArrayOfMaps<_, LpmTrie<MapData, [u8; 4], Laid<Rule>>> =
+            ebpf.map_mut(name::RULES4).unwrap().try_into().unwrap();
+        outer.set(0, &rules4, 0).unwrap();
+        let mut outer: ArrayOfMaps<_, LpmTrie<MapData, [u8; 16], Laid<Rule>>> =
+            ebpf.map_mut(name::RULES6).unwrap().try_into().unwrap();
+        outer.set(0, &rules6, 0).unwrap();
+        let mut ports: Array<_, u32> = ebpf.map_mut(name::PORTS).unwrap().try_into().unwrap();
+        ports.set(80, port::TCP, 0).unwrap();
+        ports.set(443, port::TCP | port::UDP, 0).unwrap();
+        let mut program = Self { ebpf, rules4, rules6, _turn: turn };
+        program.limits(limits());
+        Ok(program)
+    }
+
+    pub(crate) fn limits(&mut self, limits: Limits) {
+        let mut map: Array<_, Laid<Limits>> = self.ebpf.map_mut(name::LIM).unwrap().try_into().unwrap();
+        map.set(0, Laid(limits), 0).unwrap();
+    }
+
+    pub(crate) fn rule(&mut self, source: &str, action: u32, slot: u32, expires: u64) {
+        let source: Source = source.parse().unwrap();
+        let rule = Laid(Rule::new(action, slot, expires));
+        match source.address() {
+            IpAddr::V4(address) => self.rules4.insert(&Key::new(source.length().into(), address.octets()), rule, 0),
+            IpAddr::V6(address) => self.rules6.insert(&Key::new(source.length().into(), address.octets()), rule, 0),
+        }
+        .unwrap();
+    }
+
+    fn bans(&mut self) -> HashMap<&mut MapData, u64, Laid<Ban>> {
+        self.ebpf.map_mut(name::BANS).unwrap().try_into().unwrap()
+    }
+
+    /// Bans the source of an address, as the daemon would.
+    pub(crate) fn ban(&mut self, address: &str, id: u64, expires: u64) {
+        self.bans().insert(key(address).0, Laid(Ban { expires, id, packets: 0, bytes: 0 }), 0).unwrap();
+    }
+
+    pub(crate) fn find_ban(&mut self, address: &str) -> Ban {
+        self.bans().get(&key(address).0, 0).unwrap().0
+    }
+
+    pub(crate) fn hits(&mut self, slot: u32) -> Hits {
+        let map: Array<_, Laid<Hits>> = self.ebpf.map_mut(name::HITS).unwrap().try_into().unwrap();
+        map.get(&slot, 0).unwrap().0
+    }
+
+    /// Packets and bytes of each verdict so far.
+    pub(crate) fn tallies(&mut self) -> Vec<Tally> {
+        let map: PerCpuArray<_, Laid<Tally>> = self.ebpf.map_mut(name::STATS).unwrap().try_into().unwrap();
+        map.iter()
+            .map(|cpus| {
+                cpus.unwrap().iter().fold(Tally::default(), |sum, Laid(tally)| Tally {
+                    packets: sum.packets + tally.packets,
+                    bytes: sum.bytes + tally.bytes,
+                })
+            })
+            .collect()
+    }
+
+    /// Runs a frame through the program so many times: its last action, and nanoseconds for each on average.
+    pub(crate) fn run(&mut self, frame: &[u8], repeat: u32) -> (u32, u128) {
+        let program: &mut Xdp = self.ebpf.program_mut("guard").unwrap().try_into().unwrap();
+        let result =
+            program.test_run(TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::default() }).unwrap();
+        (result.return_value, result.duration.as_nanos())
+    }
+
+    /// The verdict on one frame.
+    ///
+    /// Whatever the frame: exactly one verdict is counted, with the frame's bytes, and the action is what it says.
+    #[track_caller]
+    pub(crate) fn judge(&mut self, frame: &[u8]) -> Verdict {
+        let before = self.tallies();
+        let (action, _) = self.run(frame, 1);
+        let after = self.tallies();
+        let changed: Vec<usize> = (0..after.len()).filter(|&index| after[index] != before[index]).collect();
+        let [index] = changed[..] else { panic!("not one verdict was counted but {changed:?}, frame {frame:02x?}") };
+        assert_eq!(after[index].packets, before[index].packets + 1);
+        assert_eq!(after[index].bytes, before[index].bytes + frame.len() as u64);
+        let verdict = Verdict::ALL[index];
+        assert_eq!(action, if verdict.drops() { XDP_DROP } else { XDP_PASS }, "{}: {frame:02x?}", verdict.name());
+        verdict
+    }
+
+    /// Expects verdicts: one line a row.
+    #[track_caller]
+    pub(crate) fn check(&mut self, rows: &[(&str, Vec<u8>, Verdict)]) {
+        for (what, frame, expect) in rows {
+            let verdict = self.judge(frame);
+            assert_eq!(verdict, *expect, "{what}: {frame:02x?}");
+        }
+    }
+}
+
+/// Limits that limit nothing; scope listeners; clients told apart by /64.
+pub(crate) fn limits() -> Limits {
+    Limits { packets: Rate::UNLIMITED, seed: 7, ipv6_mask: SourceKey::ipv6_mask(64), sketch_threshold: 0, flags: 0 }
+}
+
+fn key(address: &str) -> SourceKey {
+    Source::of(address.parse().unwrap(), 64).key(64).unwrap()
+}
+
+/// A time that far from now, as entries end.
+pub(crate) fn seconds_from_now(seconds: i64) -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap();
+    let nanos = (now.tv_sec() + seconds) * 1_000_000_000 + now.tv_nsec();
+    u64::try_from(nanos).unwrap()
+}
+
+/// An end that never comes.
+pub(crate) const FOREVER: u64 = NEVER;
