@@ -15,6 +15,8 @@ mod ci;
 mod test;
 mod tidy;
 
+mod step;
+
 /// Builds, tests and demonstrates the gateway; installs what that needs.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]

@@ -1,0 +1,103 @@
+//! Decides what in a Rust file is code, as opposed to comments and the content of strings.
+
+/// The text with comments and the content of strings blanked; lines stay where they are.
+pub(super) fn code(text: &str) -> String {
+    let mut code = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let (length, keep) = token(rest, first);
+        let (token, after) = rest.split_at(length);
+        match keep {
+            true => code.push_str(token),
+            false => code.extend(token.chars().map(|character| if character == '\n' { '\n' } else { ' ' })),
+        }
+        rest = after;
+    }
+    code
+}
+
+/// How long the token at the start of `rest` is, in bytes, and whether it is code.
+fn token(rest: &str, first: char) -> (usize, bool) {
+    if rest.starts_with("//") {
+        return (rest.find('\n').unwrap_or(rest.len()), false);
+    }
+    if rest.starts_with("/*") {
+        return (rest.find("*/").map_or(rest.len(), |end| end + 2), false);
+    }
+    if let Some(raw) = rest.strip_prefix('r') {
+        let hashes = raw.len() - raw.trim_start_matches('#').len();
+        if let Some(content) = raw.trim_start_matches('#').strip_prefix('"') {
+            let end = format!("\"{}", "#".repeat(hashes));
+            return (content.find(&end).map_or(rest.len(), |at| 1 + hashes + 1 + at + end.len()), false);
+        }
+    }
+    if first == '"' {
+        return (quoted(rest, '"').unwrap_or(rest.len()), false);
+    }
+    // A lifetime has no closing quote where a character literal has one.
+    if first == '\'' && (rest.starts_with("'\\") || rest.chars().nth(2) == Some('\'')) {
+        return (quoted(rest, '\'').unwrap_or(1), false);
+    }
+    // A whole word at once, so that the r of `for` starts no raw string.
+    let word = rest.find(|character: char| !character.is_alphanumeric() && character != '_').unwrap_or(rest.len());
+    (word.max(first.len_utf8()), true)
+}
+
+/// The length of a literal between `quote`s, with escapes.
+fn quoted(rest: &str, quote: char) -> Option<usize> {
+    let mut escaped = false;
+    for (at, character) in rest.char_indices().skip(1) {
+        match character {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            _ if character == quote => return Some(at + quote.len_utf8()),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Whether `word` stands in `line` by itself.
+pub(super) fn has_word(line: &str, word: &str) -> bool {
+    line.split(|character: char| !character.is_alphanumeric() && character != '_').any(|part| part == word)
+}
+
+/// Every `#[allow(..)]` and `#[expect(..)]`: its line and its code.
+pub(super) fn relaxations(code: &str) -> Vec<(usize, &str)> {
+    let starts = ["[allow(", "[expect("].into_iter().flat_map(|start| code.match_indices(start));
+    let found = starts.filter(|(at, _)| code.get(..*at).is_some_and(|before| before.ends_with(['#', '!'])));
+    let with_line = found.map(|(at, _)| {
+        let (before, attribute) = code.split_at(at);
+        let end = attribute.find(")]").unwrap_or(attribute.len());
+        (before.lines().count(), attribute.split_at(end).0)
+    });
+    with_line.collect()
+}
+
+/// The code before the file's tests; nothing of a file that is tests altogether.
+pub(super) fn without_tests<'code>(path: &str, code: &'code str) -> &'code str {
+    if path.ends_with("tests.rs") || path.contains("/tests/") {
+        return "";
+    }
+    code.split_once("#[cfg(test)]").map_or(code, |(before, _tests)| before)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn keeps(text: &str, expect: &str) {
+        let words = code(text).split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(words, expect, "{text}");
+    }
+
+    #[test]
+    fn comments_and_strings_are_blank() {
+        keeps("a // b\nc /* d\n e */ f", "a c f");
+        keeps(r#"a "b \" c" d"#, "a d");
+        keeps("for x in r#\"a \" b\"# {}", "for x in {}");
+        keeps("&'a str, '\"', '\\'', b", "&'a str, , , b");
+        assert_eq!(code("\"a\nb\"\nc").lines().count(), 3);
+    }
+}
