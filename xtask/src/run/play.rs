@@ -1,0 +1,107 @@
+//! Decides the scenario that `--play` shows: what a bad client gets, and what a good one keeps getting meanwhile.
+
+use std::{
+    fs,
+    process::Command,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+
+use super::stage::{ATTACKER, GOOD, Stage, URL};
+use crate::step;
+
+/// As `count` of the rule in examples/demo.toml.
+const STRIKES: usize = 5;
+/// As `ban` of that rule.
+const BAN: Duration = Duration::from_secs(20);
+
+/// Plays all steps; fails at the first that does not go as it must.
+pub(super) fn play(stage: &mut Stage, interrupted: &AtomicBool) -> anyhow::Result<()> {
+    println!("\nThe gateway serves {URL}; the outside world is the namespace `{}`.", super::stage::OUTSIDE);
+
+    title("A good client is served");
+    request(stage, GOOD, "good", "200")?;
+
+    title(&format!("An attacker sends forged tokens: {STRIKES} are answered 401"));
+    for _ in 0..STRIKES {
+        request(stage, ATTACKER, "forged", "401")?;
+    }
+    let banned = Instant::now();
+
+    title("Then its packets are dropped in the kernel: nothing comes back, not even a refusal");
+    request(stage, ATTACKER, "forged", "000")?;
+    request(stage, ATTACKER, "good", "000")?;
+
+    title("Why?");
+    show(&mut stage.cli(&["why", ATTACKER]))?;
+    show(&mut stage.cli(&["status"]))?;
+
+    title("The good client never noticed");
+    request(stage, GOOD, "good", "200")?;
+
+    title(&format!("The ban ends by itself after {} s", BAN.as_secs()));
+    loop {
+        stage.check()?;
+        if interrupted.load(Ordering::Relaxed) {
+            bail!("interrupted");
+        }
+        let (code, _) = curl(stage, ATTACKER, "good")?;
+        if code == "200" {
+            break;
+        }
+        if banned.elapsed() > BAN + Duration::from_secs(10) {
+            bail!("the ban did not end");
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
+    println!("served again after {:.1} s", banned.elapsed().as_secs_f64());
+    request(stage, ATTACKER, "good", "200")?;
+    show(&mut stage.cli(&["why", ATTACKER]))?;
+    println!("\nAll steps went as they must. Everything that was made for them is removed.");
+    Ok(())
+}
+
+fn title(text: &str) {
+    println!("\n--- {text}");
+}
+
+/// One request, shown as a command with its answer, which must have `status`; "000" is curl's for none at all.
+fn request(stage: &Stage, source: &str, token: &str, status: &str) -> anyhow::Result<()> {
+    println!("$ curl --interface {source} -H \"Authorization: Bearer $(cat {token}.token)\" {URL}/items/7");
+    let (code, said) = curl(stage, source, token)?;
+    println!("{said}");
+    if code != status {
+        bail!("{source} with the {token} token was to get {status}, got {code}");
+    }
+    Ok(())
+}
+
+/// The status code and what there is to show.
+fn curl(stage: &Stage, source: &str, token: &str) -> anyhow::Result<(String, String)> {
+    let folder = &stage.folder;
+    let token = fs::read_to_string(folder.join(format!("{token}.token"))).context("a token")?;
+    let mut command = stage.outside("curl");
+    command.args(["-sS", "-m", "2", "--interface", source, "-w", "\n%{http_code}"]);
+    command.arg("--cacert").arg(folder.join("ca.crt"));
+    command.args(["-H", &format!("Authorization: Bearer {}", token.trim()), &format!("{URL}/items/7")]);
+    let output = command.output().context("curl does not start")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let (body, code) = text.rsplit_once('\n').unwrap_or(("", text.as_str()));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let said = if code == "000" { errors.trim().to_owned() } else { format!("{code} {body}") };
+    Ok((code.to_owned(), said))
+}
+
+/// A command with its whole output.
+fn show(command: &mut Command) -> anyhow::Result<()> {
+    println!("$ {}", step::text(command));
+    let output = command.output()?;
+    println!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if !output.status.success() {
+        bail!("{} failed ({})", step::text(command), output.status);
+    }
+    Ok(())
+}
