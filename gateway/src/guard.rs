@@ -8,6 +8,7 @@ pub mod bans;
 pub mod kernel;
 pub mod store;
 
+mod drops;
 mod reconcile;
 mod run;
 mod sockets;

@@ -1,1 +1,396 @@
-//! Stub.
+//! Decides about bans: the one place that asks whether a ban is safe, records it, tells the kernel and tells the proxy,
+//! in this order.
+//!
+//! *Invariant:* nothing is in the kernel that is not in the store. A ban that cannot be recorded is not made: an
+//! enforcement that nobody can explain is worse than one request more, and status says so loudly.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+};
+
+use gateway_common::{
+    limit::{ArrivalTime, Rate},
+    maps::{self, NEVER},
+    source::{Source, SourceKey},
+};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    clock::Now,
+    detect::Rule,
+    guard::{
+        audit::Audit,
+        control::{Allow, Answer, Request},
+        drops::DropPath,
+        settings::Settings,
+        store::{Change, Ended, Record, Store, StoreError},
+    },
+    message::{Ask, BanInForce, MAX_EVIDENCE, ToProxy},
+};
+
+mod adopt;
+mod change;
+mod compose;
+mod explain;
+pub(crate) mod safety;
+mod surroundings;
+
+use compose::{Blocked, Prefixes};
+
+pub(crate) use adopt::Parts;
+pub(crate) use explain::Processes;
+pub(crate) use safety::{Refused, Surroundings};
+
+const SECOND: u64 = 1_000_000_000;
+const MINUTE: u64 = 60 * SECOND;
+
+/// How many refused asks are recorded one by one, per minute; the rest are recorded as a number.
+const REFUSALS: Rate = Rate { interval: SECOND, burst: MINUTE };
+
+/// How many ended bans there must be before the store is pruned again.
+const PRUNE_EVERY: usize = 1_000;
+
+/// The longest reason, in bytes.
+const LONGEST_REASON: usize = 500;
+
+/// Who wants something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Actor {
+    /// The guard itself.
+    Guard,
+    /// Whoever speaks to the control socket, by user id.
+    Operator(u32),
+    /// A rule of the configuration.
+    Rule(String),
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Guard => out.write_str("guard"),
+            Self::Operator(uid) => write!(out, "operator:{uid}"),
+            Self::Rule(name) => write!(out, "rule:{name}"),
+        }
+    }
+}
+
+/// All bans and allowances, and everything needed to decide about them.
+pub(crate) struct Guard {
+    settings: Settings,
+    rules: Vec<Rule>,
+    surroundings: Surroundings,
+    store: Store,
+    audit: Audit,
+    drops: Box<dyn DropPath>,
+    boot: String,
+    in_force: BTreeMap<u64, Record>,
+    by_source: HashMap<Source, u64>,
+    prefixes: Prefixes,
+    /// Bans that rules ask for, per minute.
+    pace: ArrivalTime,
+    /// Rules' asks are refused until then: `CLOCK_MONOTONIC`, nanoseconds.
+    paused_until: Option<u64>,
+    refusals: ArrivalTime,
+    refusals_unrecorded: u64,
+    ended_since_prune: usize,
+    /// What the proxy is to be told, in order.
+    notices: Vec<ToProxy>,
+    /// What an operator should know and what only a restart can change.
+    standing: Vec<String>,
+    /// The last failure to record something; gone with the next success.
+    failing: Option<String>,
+    repairs: u64,
+    unrepaired: Vec<String>,
+}
+
+impl Guard {
+    /// Answers the control socket. [`Request::Status`] and [`Request::Reload`] need more than bans: they are answered
+    /// elsewhere.
+    pub(crate) fn handle(&mut self, request: Request, actor: &Actor, now: Now) -> Answer {
+        let done = match request {
+            Request::BlockAdd { source, seconds, reason, shadow } => {
+                self.add(source, seconds, &reason, shadow, actor, now)
+            }
+            Request::BlockDel { source } => self.del(source, actor, now),
+            Request::BlockFlush => self.flush(actor, now),
+            Request::BlockList => return Answer::Blocks { entries: self.entries(now) },
+            Request::AllowAdd { source, reason } => self.allow(source, &reason, actor, now),
+            Request::AllowDel { source } => self.disallow(source, actor, now),
+            Request::AllowList => return Answer::Allows { entries: self.allows() },
+            Request::Why { address } => match self.why(address, now) {
+                Ok(why) => return Answer::Why(Box::new(why)),
+                Err(refused) => Err(refused),
+            },
+            Request::Status | Request::Reload => Err(Refused::new("not_here", "not a matter of bans")),
+        };
+        match done {
+            Ok((message, changed)) => Answer::Done { message, changed },
+            Err(refused) => refused.into(),
+        }
+    }
+
+    /// A rule of the proxy asks for a ban. Nothing in the ask is trusted: how long and in which mode is the
+    /// configuration's to say, the source must be what its own address makes it.
+    pub(crate) fn ask(&mut self, ask: &Ask, now: Now) -> Result<u64, Refused> {
+        let asked = self.judge_ask(ask, now);
+        if let Err(refused) = &asked
+            && refused.code != "already_blocked"
+        {
+            self.note_refusal(ask, refused, now);
+        }
+        asked
+    }
+
+    fn judge_ask(&mut self, ask: &Ask, now: Now) -> Result<u64, Refused> {
+        let Some(rule) = self.rules.iter().find(|rule| rule.name == ask.rule) else {
+            return Err(Refused::new("unknown_rule", "no rule of that name is configured"));
+        };
+        if ask.source != Source::of(ask.address, self.settings.ipv6_prefix) {
+            return Err(Refused::new("not_the_source", "the source is not what clients are told apart by"));
+        }
+        if ask.evidence.is_empty() || ask.evidence.len() > MAX_EVIDENCE || !rule.signals.contains(&ask.signal) {
+            return Err(Refused::new("no_evidence", "the evidence is not what the rule counts"));
+        }
+        let (shadow, seconds) = (rule.shadow, rule.ban.as_secs().max(1));
+        let reason =
+            format!("{} {} within {}", rule.count, ask.signal.name().replace('_', " "), span(rule.within.as_secs()));
+        // A neighbour in the host's own network shares its prefix with the gateway: only its address is banned.
+        let single = Source::of(ask.address, 128);
+        let source = match self.judge(ask.source) {
+            Err(_protected) if ask.source != single && self.judge(single).is_ok() => single,
+            Err(refused) => return Err(refused),
+            Ok(()) => ask.source,
+        };
+        if let Some(record) = self.find(source)
+            && (shadow || !record.shadow)
+        {
+            return Err(Refused::new("already_blocked", format!("{source} is blocked already, by ban {}", record.id)));
+        }
+        if !shadow {
+            self.keep_pace(now)?;
+        }
+        let record = self.draft(source, reason, &Actor::Rule(ask.rule.clone()), Some(seconds), shadow, now);
+        self.ban(Record { rule: Some(ask.rule.clone()), evidence: ask.evidence.clone(), ..record }, now)
+    }
+
+    /// The mass-ban breaker: a broken upstream or a stale key must not ban the customers.
+    fn keep_pace(&mut self, now: Now) -> Result<(), Refused> {
+        let most = u64::from(self.settings.max_bans_per_minute);
+        let paused = || {
+            let message =
+                format!("rules asked for more than {most} bans a minute: banning is paused, look at the access log");
+            Refused::new("paused", message)
+        };
+        if self.paused_until.is_some_and(|until| now.monotonic < until) {
+            return Err(paused());
+        }
+        let rate = Rate::per(most, MINUTE, most).unwrap_or(Rate { interval: 1, burst: 0 });
+        if let Some(next) = rate.spend(self.pace, now.monotonic, 1) {
+            self.pace = next;
+            return Ok(());
+        }
+        self.paused_until = Some(now.monotonic.saturating_add(MINUTE));
+        tracing::warn!(max_bans_per_minute = most, "banning by rules is paused for a minute");
+        let members = members(json!({"max_bans_per_minute": most, "seconds": 60}));
+        self.tell("paused", now, members);
+        Err(paused())
+    }
+
+    fn note_refusal(&mut self, ask: &Ask, refused: &Refused, now: Now) {
+        tracing::info!(source = %ask.source, code = refused.code, "a ban that a rule asked for was refused");
+        let Some(next) = REFUSALS.spend(self.refusals, now.monotonic, 1) else {
+            self.refusals_unrecorded += 1;
+            return;
+        };
+        self.refusals = next;
+        let rule: String = ask.rule.chars().take(100).collect();
+        let members = json!({"source": ask.source.to_string(), "actor": format!("rule:{rule}"),
+            "code": refused.code, "reason": refused.message});
+        self.tell("refusal", now, self::members(members));
+    }
+
+    /// When the ban of `source` is in the kernel, how long that took from the offence on.
+    pub(crate) fn reacted(&mut self, id: u64, noted: u64, monotonic: u64) {
+        let Some(nanos) = monotonic.checked_sub(noted).filter(|nanos| *nanos < MINUTE) else { return };
+        let Some(record) = self.in_force.get_mut(&id) else { return };
+        record.reaction_micros = Some(nanos / 1_000);
+        self.amend(|change| change.reacted(id, nanos / 1_000));
+    }
+
+    /// The proxy has closed the connections of a banned source; only the first word of it counts.
+    pub(crate) fn closed(&mut self, id: u64, connections: u32) {
+        let Some(record) = self.in_force.get_mut(&id).filter(|record| record.connections_closed.is_none()) else {
+            return;
+        };
+        record.connections_closed = Some(connections);
+        self.amend(|change| change.closed(id, connections));
+    }
+
+    /// What the proxy is to be told since the last call, in order.
+    pub(crate) fn notices(&mut self) -> Vec<ToProxy> {
+        std::mem::take(&mut self.notices)
+    }
+
+    /// Enforced bans, for a proxy that starts.
+    pub(crate) fn bans_in_force(&self) -> Vec<BanInForce> {
+        let enforced = self.in_force.values().filter(|record| !record.shadow);
+        enforced.map(|record| BanInForce { id: record.id, source: record.source, expires: expiry(record) }).collect()
+    }
+
+    /// Whether `source` may be banned.
+    fn judge(&self, source: Source) -> Result<(), Refused> {
+        let bounds = safety::Bounds { widest_ipv4: self.settings.widest_ipv4, widest_ipv6: self.settings.widest_ipv6 };
+        safety::judge(source, bounds, &self.surroundings, |source| {
+            self.prefixes.allowed(source).map(|allow| (allow.source, allow.actor.clone()))
+        })
+    }
+
+    fn find(&self, source: Source) -> Option<&Record> {
+        self.by_source.get(&source).and_then(|id| self.in_force.get(id))
+    }
+
+    fn key(&self, source: Source) -> Option<SourceKey> {
+        source.key(self.settings.ipv6_prefix)
+    }
+
+    fn draft(
+        &self,
+        source: Source,
+        reason: String,
+        actor: &Actor,
+        seconds: Option<u64>,
+        shadow: bool,
+        now: Now,
+    ) -> Record {
+        let after = |start: u64, unit: u64| seconds.map(|seconds| start.saturating_add(seconds.saturating_mul(unit)));
+        Record {
+            id: 0,
+            source,
+            reason,
+            actor: actor.to_string(),
+            rule: None,
+            evidence: Vec::new(),
+            shadow,
+            started: now.unix_millis,
+            expires: after(now.unix_millis, 1_000),
+            boot: self.boot.clone(),
+            expires_monotonic: after(now.monotonic, SECOND),
+            reaction_micros: None,
+            connections_closed: None,
+            ended: None,
+            packets: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Writes to the store and the audit chain as one; neither is changed if either fails.
+    fn decide<T>(
+        &mut self,
+        event: &str,
+        now: Now,
+        write: impl FnOnce(&Change<'_>) -> Result<(T, Map<String, Value>), StoreError>,
+    ) -> Result<T, Refused> {
+        let decided = Self::write(&mut self.store, &mut self.audit, event, now, write);
+        match &decided {
+            Ok(_) => self.failing = None,
+            Err(refused) => self.fail(&refused.message),
+        }
+        decided
+    }
+
+    fn write<T>(
+        store: &mut Store,
+        audit: &mut Audit,
+        event: &str,
+        now: Now,
+        write: impl FnOnce(&Change<'_>) -> Result<(T, Map<String, Value>), StoreError>,
+    ) -> Result<T, Refused> {
+        let failed = |error: StoreError| Refused::new("store_failed", format!("nothing was changed: {error}"));
+        let change = store.change().map_err(failed)?;
+        let (value, members) = write(&change).map_err(failed)?;
+        audit.append(event, now.unix_millis, members).map_err(|error| {
+            Refused::new("audit_failed", format!("nothing was changed: the audit chain cannot be written: {error}"))
+        })?;
+        if let Err(error) = change.commit(&audit.anchor()) {
+            let members = members_of([("event", event.into()), ("error", error.to_string().into())]);
+            if let Err(error) = audit.append("not_done", now.unix_millis, members) {
+                tracing::error!(%error, "the audit chain cannot be written");
+            }
+            return Err(failed(error));
+        }
+        Ok(value)
+    }
+
+    /// Records what has happened anyway. A failure is told, and changes nothing.
+    pub(crate) fn tell(&mut self, event: &str, now: Now, members: Map<String, Value>) {
+        if let Err(refused) = self.decide(event, now, |_| Ok(((), members))) {
+            tracing::error!(event, error = %refused, "a record could not be written");
+        }
+    }
+
+    /// Changes the store without a decision behind it.
+    fn amend(&mut self, write: impl FnOnce(&Change<'_>) -> Result<(), StoreError>) {
+        let anchor = self.audit.anchor();
+        let amended = self.store.change().and_then(|change| {
+            write(&change)?;
+            change.commit(&anchor)
+        });
+        if let Err(error) = amended {
+            self.fail(&error.to_string());
+        }
+    }
+
+    fn fail(&mut self, text: &str) {
+        if self.failing.is_none() {
+            tracing::error!(error = text, "decisions cannot be recorded");
+        }
+        self.failing = Some(text.to_owned());
+    }
+}
+
+impl From<Refused> for Answer {
+    fn from(refused: Refused) -> Self {
+        Self::Refused { code: refused.code.to_owned(), message: refused.message }
+    }
+}
+
+fn expiry(record: &Record) -> u64 {
+    record.expires_monotonic.unwrap_or(NEVER)
+}
+
+/// The kernel's entry of a ban.
+fn kernel_ban(record: &Record) -> maps::Ban {
+    let mode = if record.shadow { maps::Ban::SHADOW } else { 0 };
+    maps::Ban { expires: expiry(record), id: record.id | mode, packets: 0, bytes: 0 }
+}
+
+/// The members of a JSON object, for a record.
+pub(crate) fn members(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(members) => members,
+        other => members_of([("value", other)]),
+    }
+}
+
+fn members_of<const N: usize>(members: [(&str, Value); N]) -> Map<String, Value> {
+    members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// A number of seconds as people write it: `90s`, `10m`, `1h30m`.
+fn span(seconds: u64) -> String {
+    let mut text = String::new();
+    let mut left = seconds;
+    for (unit, name) in [(86_400, 'd'), (3_600, 'h'), (60, 'm'), (1, 's')] {
+        let count = left / unit;
+        left %= unit;
+        if count > 0 || unit == 1 && text.is_empty() {
+            text.push_str(&count.to_string());
+            text.push(name);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

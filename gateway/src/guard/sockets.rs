@@ -1,1 +1,79 @@
-//! Stub.
+//! Decides how listening sockets are made: bound while the guard still may bind low ports, one per worker, and passed
+//! on, so that they outlive the proxy.
+
+use std::{io, net::SocketAddr, os::fd::OwnedFd};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Connections that wait to be accepted, per socket; the kernel caps it at `net.core.somaxconn`.
+const BACKLOG: i32 = 4_096;
+
+/// Why a listener cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error("listener {address}: {source}{hint}")]
+pub(crate) struct SocketError {
+    address: SocketAddr,
+    source: io::Error,
+    hint: &'static str,
+}
+
+/// One listening socket per worker; connections are spread over them by the kernel.
+///
+/// # Errors
+/// [`SocketError`], with what would help.
+pub(crate) fn bind(address: SocketAddr, workers: usize) -> Result<Vec<OwnedFd>, SocketError> {
+    let failed = |source: io::Error| SocketError { address, hint: hint(source.kind()), source };
+    // Two programs of one user may share a port by SO_REUSEPORT and would then steal each other's connections: the
+    // first socket is bound without it, so that a second gateway is refused.
+    let probe = socket(address).map_err(failed)?;
+    probe.set_reuse_address(true).map_err(failed)?;
+    probe.bind(&address.into()).map_err(failed)?;
+    drop(probe);
+    (0..workers.max(1)).map(|_| listen(address).map(OwnedFd::from).map_err(failed)).collect()
+}
+
+fn listen(address: SocketAddr) -> io::Result<Socket> {
+    let socket = socket(address)?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+fn socket(address: SocketAddr) -> io::Result<Socket> {
+    let kind = Type::STREAM.nonblocking().cloexec();
+    let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        // IPv4 has listeners of its own: one address, one meaning.
+        socket.set_only_v6(true)?;
+    }
+    Ok(socket)
+}
+
+const fn hint(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::AddrInUse => {
+            ": another program listens there, see `ss -ltnp`; stop it, or change listener.address"
+        }
+        io::ErrorKind::AddrNotAvailable => ": no interface of this host has that address, see `ip address`",
+        io::ErrorKind::PermissionDenied => ": ports below 1024 need root or CAP_NET_BIND_SERVICE",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_socket_per_worker_and_nobody_elses_port() {
+        let first = bind("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+        let listener = Socket::from(first.into_iter().next().unwrap());
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        let refused = bind(address, 2).unwrap_err().to_string();
+        assert!(refused.contains("ss -ltnp") && refused.contains(&address.to_string()), "{refused}");
+        drop(listener);
+        assert_eq!(bind(address, 3).unwrap().len(), 3);
+    }
+}

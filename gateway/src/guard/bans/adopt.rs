@@ -1,0 +1,288 @@
+//! Decides what is in force when the guard starts, when the configuration changes, and when time passes.
+
+use super::*;
+use crate::guard::{audit::Finding, reconcile};
+
+/// How many bans end per tick at most; the kernel ends them on time anyway.
+const SWEEP: usize = 1_000;
+
+/// Above this many entries the comparison with the kernel is made every tenth time only.
+const MANY: usize = 10_000;
+
+/// What the guard is made of.
+pub(crate) struct Parts {
+    pub(crate) settings: Settings,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) surroundings: Surroundings,
+    pub(crate) store: Store,
+    pub(crate) audit: Audit,
+    pub(crate) drops: Box<dyn DropPath>,
+    /// This boot's id: on another, the store's monotonic times mean nothing.
+    pub(crate) boot: String,
+    /// What the audit chain was found to be.
+    pub(crate) findings: Vec<Finding>,
+    /// What an operator should know and what only a restart can change.
+    pub(crate) standing: Vec<String>,
+}
+
+impl Guard {
+    /// Takes over what an earlier guard left: bans with their remaining times, and the kernel's maps.
+    ///
+    /// # Errors
+    /// The store cannot be read or written, or the kernel does not take the rules.
+    pub(crate) fn start(parts: Parts, start: Map<String, Value>, now: Now) -> Result<Self, Refused> {
+        let Parts { settings, rules, surroundings, store, audit, drops, boot, findings, standing } = parts;
+        let stored = |error: StoreError| Refused::new("store_failed", error.to_string());
+        let (records, allowed) = (store.in_force().map_err(stored)?, store.allowed().map_err(stored)?);
+        let mut guard = Self {
+            settings,
+            rules,
+            surroundings,
+            store,
+            audit,
+            drops,
+            boot,
+            in_force: BTreeMap::new(),
+            by_source: HashMap::new(),
+            prefixes: Prefixes::default(),
+            pace: 0,
+            paused_until: None,
+            refusals: 0,
+            refusals_unrecorded: 0,
+            ended_since_prune: 0,
+            notices: Vec::new(),
+            standing,
+            failing: None,
+            repairs: 0,
+            unrepaired: Vec::new(),
+        };
+        guard.decide("start", now, |_| Ok(((), start)))?;
+        for finding in findings {
+            tracing::warn!(tampered = finding.tampered, "audit chain: {}", finding.text);
+            let event = if finding.tampered { "chain_broken" } else { "chain_recovered" };
+            guard.decide(event, now, |_| Ok(((), members(json!({"finding": finding.text})))))?;
+            if finding.tampered {
+                guard.standing.push(format!("the audit chain is broken: {}; see `gateway audit verify`", finding.text));
+            }
+        }
+        for allowed in allowed {
+            let allow = Allow { source: allowed.source, reason: allowed.reason, actor: allowed.actor };
+            guard.prefixes.allows.insert(allow.source, allow);
+        }
+        guard.configure_allows();
+        let slots: HashMap<Source, u32> = guard
+            .drops
+            .rules()
+            .into_iter()
+            .map(|(source, rule)| (source, rule.slot))
+            .filter(|(_, slot)| *slot > 0)
+            .collect();
+        for mut record in records {
+            guard.rebase(&mut record, now);
+            guard.by_source.insert(record.source, record.id);
+            if guard.key(record.source).is_none() {
+                let slot = slots.get(&record.source).copied().filter(|slot| guard.is_free(*slot));
+                let slot = slot.unwrap_or_else(|| guard.prefixes.free_slot());
+                let blocked = Blocked { shadow: record.shadow, expires: expiry(&record), slot };
+                guard.prefixes.blocked.insert(record.source, blocked);
+            }
+            guard.in_force.insert(record.id, record);
+        }
+        guard.lift_allowed(now)?;
+        guard.load_rules()?;
+        guard.sweep(now);
+        let drift = guard.compare();
+        let entered = drift.0.count() + drift.1.count();
+        let interfaces: Vec<&str> =
+            guard.drops.interfaces().iter().filter(|at| at.adopted).map(|at| &*at.name).collect();
+        if !interfaces.is_empty() || !guard.in_force.is_empty() {
+            let members = members(json!({"interfaces": interfaces, "bans": guard.in_force.len(), "entered": entered}));
+            guard.decide("adoption", now, |_| Ok(((), members)))?;
+        }
+        guard.repair(drift);
+        guard.notices.clear();
+        Ok(guard)
+    }
+
+    fn is_free(&self, slot: u32) -> bool {
+        self.prefixes.blocked.values().all(|blocked| blocked.slot != slot)
+    }
+
+    /// Within one boot the monotonic clock decides, whatever happened to the wall clock. After a reboot only the wall
+    /// clock is left; a ban never gets longer than it was.
+    fn rebase(&mut self, record: &mut Record, now: Now) {
+        if record.boot == self.boot {
+            return;
+        }
+        record.boot.clone_from(&self.boot);
+        record.expires_monotonic = record.expires.map(|expires| {
+            let whole = expires.saturating_sub(record.started);
+            let left = expires.saturating_sub(now.unix_millis).min(whole);
+            now.monotonic.saturating_add(left.saturating_mul(1_000_000))
+        });
+        let (id, boot, expires) = (record.id, record.boot.clone(), record.expires_monotonic);
+        self.amend(|change| change.rebase(id, &boot, expires));
+    }
+
+    /// Puts the configuration's allowances in the place of those of the last configuration.
+    fn configure_allows(&mut self) {
+        self.prefixes.allows.retain(|_, allow| allow.actor != "config");
+        for source in self.settings.allow.clone() {
+            let allow = Allow { source, reason: "guard.allow".to_owned(), actor: "config".to_owned() };
+            self.prefixes.allows.insert(source, allow);
+        }
+    }
+
+    /// Ends bans that are allowed by now.
+    fn lift_allowed(&mut self, now: Now) -> Result<(), Refused> {
+        let allowed = |record: &&Record| self.prefixes.allowed(record.source).is_some();
+        let ids: Vec<u64> = self.in_force.values().filter(allowed).map(|record| record.id).collect();
+        self.end(&ids, "lifted: allowed by the configuration", Some("unban"), now, None, |_| Ok(()))
+    }
+
+    fn load_rules(&mut self) -> Result<(), Refused> {
+        let rules = self.prefixes.rules();
+        self.drops.swap_rules(&rules).map_err(|error| Refused::new("kernel_failed", error.to_string()))
+    }
+
+    /// Puts a new, valid configuration in force. Nothing has changed if it is refused.
+    pub(crate) fn reconfigure(
+        &mut self,
+        settings: Settings,
+        rules: Vec<Rule>,
+        surroundings: Surroundings,
+        ports: &[u16],
+        now: Now,
+    ) -> Result<(), Refused> {
+        fixed(&self.settings, &settings)?;
+        let before = (std::mem::replace(&mut self.settings, settings), self.prefixes.allows.clone());
+        self.configure_allows();
+        let most = usize::try_from(self.settings.max_rules).unwrap_or(usize::MAX);
+        let loaded = if self.prefixes.count(true) > most || self.prefixes.count(false) > most {
+            Err(Refused::new(
+                "full",
+                format!("guard.allow and the blocked prefixes are more than guard.max_rules ({most})"),
+            ))
+        } else {
+            self.load_rules()
+        };
+        if let Err(refused) = loaded {
+            (self.settings, self.prefixes.allows) = before;
+            return Err(refused);
+        }
+        self.rules = rules;
+        self.surroundings = surroundings;
+        self.lift_allowed(now)?;
+        let settings = self.settings.clone();
+        self.drops.apply(&settings, ports).map_err(|error| Refused::new("kernel_failed", error.to_string()))
+    }
+
+    /// Once a second: ends what has expired, compares with the kernel, flushes and signs the audit chain.
+    pub(crate) fn tick(&mut self, now: Now, ticks: u64) {
+        self.sweep(now);
+        if self.paused_until.is_some_and(|until| now.monotonic >= until) {
+            self.paused_until = None;
+            self.tell("resumed", now, Map::new());
+        }
+        if self.refusals_unrecorded > 0 && ticks.is_multiple_of(60) {
+            let unrecorded = std::mem::take(&mut self.refusals_unrecorded);
+            self.tell("refusals", now, members(json!({"unrecorded": unrecorded})));
+        }
+        if self.in_force.len() < MANY || ticks.is_multiple_of(10) {
+            self.reconcile(now);
+        }
+        if self.audit.checkpoint_due() || self.audit.checkpoint_worthwhile() && ticks.is_multiple_of(60) {
+            self.checkpoint(now);
+        }
+        self.sync();
+    }
+
+    /// At the end: a last record, signed and on the disk.
+    pub(crate) fn stop(mut self, reason: &str, detach: bool, now: Now) -> Result<(), Refused> {
+        self.tell("stop", now, members(json!({"reason": reason, "detached": detach})));
+        self.checkpoint(now);
+        self.sync();
+        if !detach {
+            return Ok(());
+        }
+        self.drops.detach().map_err(|error| Refused::new("kernel_failed", error.to_string()))
+    }
+
+    fn checkpoint(&mut self, now: Now) {
+        let signed = self.audit.checkpoint(now.unix_millis);
+        match signed {
+            Ok(()) => self.amend(|_| Ok(())),
+            Err(error) => self.fail(&format!("the audit chain cannot be written: {error}")),
+        }
+    }
+
+    fn sync(&mut self) {
+        if let Err(error) = self.audit.sync() {
+            self.fail(&format!("the audit chain cannot be flushed: {error}"));
+        }
+    }
+
+    fn sweep(&mut self, now: Now) {
+        let expired = self.in_force.values().filter(|record| expiry(record) <= now.monotonic);
+        let ids: Vec<u64> = expired.map(|record| record.id).take(SWEEP).collect();
+        if ids.is_empty() {
+            return;
+        }
+        if let Err(refused) = self.end(&ids, "expired", Some("expiry"), now, None, |_| Ok(())) {
+            tracing::error!(error = %refused, "expired bans stay listed until their end can be recorded");
+        }
+    }
+
+    fn reconcile(&mut self, now: Now) {
+        let (reattached, failing) = self.drops.reattach();
+        let drift = self.compare();
+        let entries = drift.0.count() + drift.1.count();
+        if entries > 0 || !reattached.is_empty() {
+            self.repairs += u64::try_from(entries + reattached.len()).unwrap_or(0);
+            tracing::warn!(entries, ?reattached, "the kernel had something else than the store says: repaired");
+            self.tell("repair", now, members(json!({"entries": entries, "attached_again": reattached})));
+        }
+        self.unrepaired = failing;
+        self.repair(drift);
+    }
+
+    fn compare(&self) -> (reconcile::Drift<SourceKey, maps::Ban>, reconcile::Drift<Source, maps::Rule>) {
+        let exact = self.in_force.values().filter_map(|record| Some((self.key(record.source)?, kernel_ban(record))));
+        let same = |wanted: &maps::Ban, found: &maps::Ban| (wanted.id, wanted.expires) == (found.id, found.expires);
+        let bans = reconcile::compare(exact, self.drops.bans(), same);
+        (bans, reconcile::compare(self.prefixes.rules(), self.drops.rules(), |wanted, found| wanted == found))
+    }
+
+    fn repair(&mut self, drift: (reconcile::Drift<SourceKey, maps::Ban>, reconcile::Drift<Source, maps::Rule>)) {
+        let (bans, rules) = drift;
+        let removed = bans.remove.into_iter().map(|key| self.drops.unban(key).map(|_| ())).collect::<Vec<_>>();
+        let entered = bans.enter.into_iter().map(|(key, ban)| self.drops.ban(key, ban)).collect::<Vec<_>>();
+        let dropped = rules.remove.into_iter().map(|source| self.drops.remove_rule(source)).collect::<Vec<_>>();
+        let put = rules.enter.into_iter().map(|(source, rule)| self.drops.put_rule(source, rule)).collect::<Vec<_>>();
+        for error in removed.into_iter().chain(entered).chain(dropped).chain(put).filter_map(Result::err) {
+            tracing::error!(%error, "the kernel could not be repaired");
+            self.unrepaired.push(error.to_string());
+        }
+    }
+}
+
+/// What cannot change while the guard runs.
+fn fixed(old: &Settings, new: &Settings) -> Result<(), Refused> {
+    let changed = [
+        ("guard.interfaces", old.interfaces != new.interfaces),
+        ("guard.mode", old.mode != new.mode),
+        ("guard.state_dir", old.state_dir != new.state_dir),
+        ("guard.control_socket", old.control_socket != new.control_socket),
+        ("guard.pin_dir", old.pin_dir != new.pin_dir),
+        ("guard.ipv6_prefix", old.ipv6_prefix != new.ipv6_prefix),
+        ("guard.max_bans", old.max_bans != new.max_bans),
+        ("guard.max_rules", old.max_rules != new.max_rules),
+        ("guard.max_sources", old.max_sources != new.max_sources),
+    ];
+    let keys: Vec<&str> = changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect();
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let message = format!("{} cannot change while the guard runs: restart it (bans stay in force)", keys.join(", "));
+    Err(Refused::new("needs_restart", message))
+}

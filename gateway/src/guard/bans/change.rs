@@ -1,0 +1,293 @@
+//! Decides how bans and allowances begin and end: store and audit chain first, then the kernel, then the proxy.
+
+use super::*;
+
+impl Guard {
+    /// Blocks `source`. An entry that is there already is replaced, without a moment in between.
+    pub(super) fn add(
+        &mut self,
+        source: Source,
+        seconds: Option<u64>,
+        reason: &str,
+        shadow: bool,
+        actor: &Actor,
+        now: Now,
+    ) -> Result<(String, u64), Refused> {
+        judge_reason(reason)?;
+        self.judge(source)?;
+        let seconds = match seconds {
+            None => Some(self.settings.default_ban.as_secs().max(1)),
+            Some(0) => None,
+            Some(seconds) => Some(seconds),
+        };
+        let record = self.draft(source, reason.to_owned(), actor, seconds, shadow, now);
+        let id = self.ban(record, now)?;
+        let how = if shadow { " (shadow: counted, not dropped)" } else { "" };
+        let long = seconds.map_or_else(|| "until it is removed".to_owned(), |seconds| format!("for {}", span(seconds)));
+        Ok((format!("{source} is blocked {long}{how}, ban {id}"), 1))
+    }
+
+    pub(super) fn del(&mut self, source: Source, actor: &Actor, now: Now) -> Result<(String, u64), Refused> {
+        let Some(id) = self.by_source.get(&source).copied() else {
+            let around = compose::around(source).find(|network| self.by_source.contains_key(network));
+            let hint = around.map(|network| format!(": it is blocked as part of {network}")).unwrap_or_default();
+            return Err(Refused::new("not_found", format!("{source} is not blocked{hint}")));
+        };
+        self.end(&[id], &format!("removed by {actor}"), Some("unban"), now, None, |_| Ok(()))?;
+        Ok((format!("{source} is no longer blocked"), 1))
+    }
+
+    pub(super) fn flush(&mut self, actor: &Actor, now: Now) -> Result<(String, u64), Refused> {
+        let ids: Vec<u64> = self.in_force.keys().copied().collect();
+        let summary = members(json!({"actor": actor.to_string(), "entries": ids.len()}));
+        self.end(&ids, &format!("flushed by {actor}"), None, now, Some(("flush", summary)), |_| Ok(()))?;
+        Ok((format!("{} blocks removed", ids.len()), count(ids.len())))
+    }
+
+    pub(super) fn allow(
+        &mut self,
+        source: Source,
+        reason: &str,
+        actor: &Actor,
+        now: Now,
+    ) -> Result<(String, u64), Refused> {
+        judge_reason(reason)?;
+        if self.prefixes.allows.get(&source).is_some_and(|allow| allow.actor == "config") {
+            return Err(Refused::new("in_configuration", format!("{source} is in guard.allow already")));
+        }
+        let known = self.prefixes.allows.contains_key(&source) || self.prefixes.blocked.contains_key(&source);
+        if !known {
+            self.judge_room(source)?;
+        }
+        let ids = self.covered_by(source);
+        let allow = Allow { source, reason: reason.to_owned(), actor: actor.to_string() };
+        let allowed = crate::guard::store::Allowed { source, reason: allow.reason.clone(), actor: allow.actor.clone() };
+        let summary = members(json!({"source": source.to_string(), "actor": allow.actor, "reason": reason,
+            "lifted": ids.len()}));
+        let how = format!("lifted: {source} was allowed by {actor}");
+        self.end(&ids, &how, Some("unban"), now, Some(("allow_add", summary)), |change| {
+            change.allow(&allowed, now.unix_millis)
+        })?;
+        self.prefixes.allows.insert(source, allow);
+        self.refresh(source);
+        let lifted = if ids.is_empty() { String::new() } else { format!(", {} blocks lifted", ids.len()) };
+        Ok((format!("{source} is always let through{lifted}"), 1 + count(ids.len())))
+    }
+
+    pub(super) fn disallow(&mut self, source: Source, actor: &Actor, now: Now) -> Result<(String, u64), Refused> {
+        match self.prefixes.allows.get(&source) {
+            None => return Err(Refused::new("not_found", format!("{source} is not allowed by itself"))),
+            Some(allow) if allow.actor == "config" => {
+                let message = format!("{source} is in guard.allow: remove it there and reload");
+                return Err(Refused::new("in_configuration", message));
+            }
+            Some(_) => {}
+        }
+        let members = members(json!({"source": source.to_string(), "actor": actor.to_string()}));
+        self.decide("allow_del", now, |change| Ok((change.disallow(source)?, members)))?;
+        self.prefixes.allows.remove(&source);
+        self.refresh(source);
+        Ok((format!("{source} is no longer let through unasked; blocks that it lifted stay lifted"), 1))
+    }
+
+    /// Records a ban that was found safe, then tells the kernel, then the proxy.
+    pub(super) fn ban(&mut self, mut record: Record, now: Now) -> Result<u64, Refused> {
+        let source = record.source;
+        let replaced = self.find(source).cloned();
+        if replaced.is_none() {
+            self.judge_room(source)?;
+        }
+        let counted = replaced.as_ref().map(|old| (old.id, self.counted(old)));
+        let id = self.decide("ban", now, |change| {
+            if let Some((old, (packets, bytes))) = counted {
+                let ended = Ended { at: now.unix_millis, how: "replaced".to_owned() };
+                change.end(old, &ended, packets, bytes)?;
+            }
+            let id = change.begin(&record)?;
+            let mut members = about(&record, id);
+            if let Some((old, _)) = counted {
+                members.insert("replaces".to_owned(), old.into());
+            }
+            Ok((id, members))
+        })?;
+        record.id = id;
+        if let Some((old, _)) = counted {
+            self.in_force.remove(&old);
+        }
+        self.by_source.insert(source, id);
+        self.in_force.insert(id, record.clone());
+        if let Err(error) = self.enter(&record) {
+            // Unheard of while the store's bounds are the maps' bounds; the record tells of it.
+            let how = format!("the kernel would not take it: {error}");
+            self.end(&[id], &how, Some("unban"), now, None, |_| Ok(()))?;
+            return Err(Refused::new("kernel_failed", how));
+        }
+        let (expires, shadow) = (expiry(&record), record.shadow);
+        tracing::warn!(ban = id, %source, reason = record.reason, actor = record.actor, shadow, "banned");
+        if !shadow {
+            self.notices.push(ToProxy::Banned { id, source, expires });
+        } else if replaced.is_some_and(|old| !old.shadow) {
+            self.notices.push(ToProxy::Lifted { source });
+        }
+        Ok(id)
+    }
+
+    /// Puts a recorded ban into the kernel.
+    pub(super) fn enter(&mut self, record: &Record) -> Result<(), crate::guard::kernel::KernelError> {
+        if let Some(key) = self.key(record.source) {
+            return self.drops.ban(key, kernel_ban(record));
+        }
+        let slot = self.prefixes.blocked.get(&record.source).map(|blocked| blocked.slot);
+        let slot = slot.unwrap_or_else(|| self.prefixes.free_slot());
+        self.drops.clear_hits(slot)?;
+        let blocked = Blocked { shadow: record.shadow, expires: expiry(record), slot };
+        self.prefixes.blocked.insert(record.source, blocked);
+        let Some(rule) = self.prefixes.rule(record.source) else { return Ok(()) };
+        self.drops.put_rule(record.source, rule)?;
+        self.refresh(record.source);
+        Ok(())
+    }
+
+    /// Ends bans: with what the kernel counted in the store, then out of the kernel, then out of the proxy.
+    ///
+    /// `event` is recorded for each, `summary` once for all.
+    pub(super) fn end(
+        &mut self,
+        ids: &[u64],
+        how: &str,
+        event: Option<&str>,
+        now: Now,
+        summary: Option<(&str, Map<String, Value>)>,
+        and: impl FnOnce(&Change<'_>) -> Result<(), StoreError>,
+    ) -> Result<(), Refused> {
+        let records: Vec<Record> = ids.iter().filter_map(|id| self.in_force.get(id)).cloned().collect();
+        let counts: Vec<(u64, u64)> = records.iter().map(|record| self.counted(record)).collect();
+        let ended = Ended { at: now.unix_millis, how: how.to_owned() };
+        let mut first = summary;
+        // The chain is one line per ban; the last line and the store's change are committed together.
+        if let Some(event) = event {
+            for (record, (packets, bytes)) in records.iter().zip(&counts) {
+                let members = members(json!({"ban": record.id, "source": record.source.to_string(), "how": how,
+                    "packets": packets, "bytes": bytes}));
+                if let Some((summary, of)) = first.replace((event, members)) {
+                    self.append(summary, now, of)?;
+                }
+            }
+        }
+        let Some((event, of)) = first else { return Ok(()) };
+        let prune = self.ended_since_prune + records.len() >= PRUNE_EVERY;
+        self.decide(event, now, |change| {
+            for (record, (packets, bytes)) in records.iter().zip(&counts) {
+                change.end(record.id, &ended, *packets, *bytes)?;
+            }
+            and(change)?;
+            if prune {
+                change.prune(crate::guard::store::HISTORY)?;
+            }
+            Ok(((), of))
+        })?;
+        self.ended_since_prune = if prune { 0 } else { self.ended_since_prune + records.len() };
+        for record in &records {
+            self.forget(record);
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, event: &str, now: Now, members: Map<String, Value>) -> Result<(), Refused> {
+        self.audit
+            .append(event, now.unix_millis, members)
+            .map_err(|error| Refused::new("audit_failed", format!("the audit chain cannot be written: {error}")))
+    }
+
+    /// Takes an ended ban out of the kernel and the proxy. What the kernel will not let go of, the next comparison
+    /// finds.
+    fn forget(&mut self, record: &Record) {
+        let source = record.source;
+        self.in_force.remove(&record.id);
+        self.by_source.remove(&source);
+        let removed = if let Some(key) = self.key(source) {
+            self.drops.unban(key).map(|_| ())
+        } else {
+            let blocked = self.prefixes.blocked.remove(&source);
+            let removed = self.drops.remove_rule(source);
+            self.refresh(source);
+            removed.and(blocked.map_or(Ok(()), |blocked| self.drops.clear_hits(blocked.slot)))
+        };
+        if let Err(error) = removed {
+            tracing::error!(ban = record.id, %error, "an ended ban stays in the kernel until it can be removed");
+        }
+        tracing::info!(ban = record.id, %source, "no longer banned");
+        if !record.shadow {
+            self.notices.push(ToProxy::Lifted { source });
+        }
+    }
+
+    /// Puts right the rules of `source` and of every prefix inside it.
+    pub(super) fn refresh(&mut self, source: Source) {
+        let mut sources = self.prefixes.inside(source);
+        sources.push(source);
+        for source in sources {
+            let put = match self.prefixes.rule(source) {
+                Some(rule) => self.drops.put_rule(source, rule),
+                None => self.drops.remove_rule(source),
+            };
+            if let Err(error) = put {
+                tracing::error!(%source, %error, "a rule is not in force until it can be entered");
+            }
+        }
+    }
+
+    /// Bans that an allowance of `source` lifts.
+    pub(super) fn covered_by(&self, source: Source) -> Vec<u64> {
+        self.in_force.values().filter(|record| source.covers(&record.source)).map(|record| record.id).collect()
+    }
+
+    /// What the kernel has counted on a ban.
+    pub(super) fn counted(&self, record: &Record) -> (u64, u64) {
+        if let Some(key) = self.key(record.source) {
+            let found = self.drops.find_ban(key).filter(|ban| ban.id & !maps::Ban::SHADOW == record.id);
+            return found.map_or((0, 0), |ban| (ban.packets, ban.bytes));
+        }
+        let slot = self.prefixes.blocked.get(&record.source).map(|blocked| blocked.slot);
+        slot.map_or((0, 0), |slot| {
+            let hits = self.drops.hits(slot);
+            (hits.packets, hits.bytes)
+        })
+    }
+
+    fn judge_room(&self, source: Source) -> Result<(), Refused> {
+        let (taken, most, setting) = if self.key(source).is_some() {
+            let exact = self.in_force.len().saturating_sub(self.prefixes.blocked.len());
+            (exact, self.settings.max_bans, "guard.max_bans")
+        } else {
+            (self.prefixes.count(source.address().is_ipv4()), self.settings.max_rules, "guard.max_rules")
+        };
+        if count(taken) < u64::from(most) {
+            return Ok(());
+        }
+        Err(Refused::new("full", format!("{setting} entries ({most}) are in force: remove some, or raise {setting}")))
+    }
+}
+
+/// What a record says about a ban.
+fn about(record: &Record, id: u64) -> Map<String, Value> {
+    let mut about = members(json!({"ban": id, "source": record.source.to_string(), "reason": record.reason,
+        "actor": record.actor, "mode": if record.shadow { "shadow" } else { "enforce" },
+        "expires": record.expires.map(crate::guard::audit::time)}));
+    if !record.evidence.is_empty() {
+        about.insert("evidence".to_owned(), record.evidence.iter().map(ToString::to_string).collect());
+    }
+    about
+}
+
+fn judge_reason(reason: &str) -> Result<(), Refused> {
+    if reason.len() > LONGEST_REASON || reason.chars().any(char::is_control) {
+        let message = format!("a reason is one line of at most {LONGEST_REASON} bytes");
+        return Err(Refused::new("bad_reason", message));
+    }
+    Ok(())
+}
+
+fn count(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,132 @@
+//! Decides what the kernel's prefix rules are, given what is allowed and what is blocked. Pure.
+//!
+//! The kernel asks the longest matching prefix only, so each rule must say what all the prefixes around it say
+//! together: an allowance always wins, a wider block goes on inside a narrower one that is weaker or ends sooner.
+
+use std::collections::{BTreeMap, HashMap};
+
+use gateway_common::{
+    maps::{NEVER, Rule},
+    source::Source,
+};
+
+use crate::guard::control::Allow;
+
+/// A blocked prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Blocked {
+    /// Counted only.
+    pub(crate) shadow: bool,
+    /// `CLOCK_MONOTONIC`, nanoseconds, or [`NEVER`].
+    pub(crate) expires: u64,
+    /// Where it is counted.
+    pub(crate) slot: u32,
+}
+
+/// All that is allowed and all prefixes that are blocked.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Prefixes {
+    pub(crate) allows: BTreeMap<Source, Allow>,
+    pub(crate) blocked: HashMap<Source, Blocked>,
+}
+
+/// The rule of an allowance. Slot 0 is nobody's, so nothing is miscounted.
+const ALLOW: Rule = Rule::new(Rule::ALLOW, 0, NEVER);
+
+impl Prefixes {
+    /// The widest allowance that covers `source`.
+    pub(crate) fn allowed(&self, source: Source) -> Option<&Allow> {
+        around(source).find_map(|network| self.allows.get(&network))
+    }
+
+    /// The rule of `source` itself; `None`: it has none, or an allowance covers it and it must not be loaded.
+    pub(crate) fn rule(&self, source: Source) -> Option<Rule> {
+        if self.allows.contains_key(&source) {
+            return Some(ALLOW);
+        }
+        let blocked = self.blocked.get(&source)?;
+        if self.allowed(source).is_some() {
+            return None;
+        }
+        // No allowance can lie between the two: it would cover the narrower one.
+        let enforced = around(source).filter_map(|network| self.blocked.get(&network)).filter(|other| !other.shadow);
+        Some(match enforced.map(|other| other.expires).max() {
+            Some(expires) => Rule::new(Rule::DENY, blocked.slot, expires),
+            None => Rule::new(Rule::SHADOW, blocked.slot, blocked.expires),
+        })
+    }
+
+    /// All rules.
+    pub(crate) fn rules(&self) -> Vec<(Source, Rule)> {
+        let sources = self.allows.keys().chain(self.blocked.keys().filter(|source| !self.allows.contains_key(source)));
+        sources.filter_map(|source| Some((*source, self.rule(*source)?))).collect()
+    }
+
+    /// Blocked prefixes inside `source`, itself included.
+    pub(crate) fn inside(&self, source: Source) -> Vec<Source> {
+        self.blocked.keys().filter(|other| source.covers(other)).copied().collect()
+    }
+
+    /// How many rules of one family are taken.
+    pub(crate) fn count(&self, ipv4: bool) -> usize {
+        let of_family = |source: &&Source| source.address().is_ipv4() == ipv4;
+        self.allows.keys().filter(of_family).count() + self.blocked.keys().filter(of_family).count()
+    }
+
+    /// A slot that no blocked prefix counts in.
+    pub(crate) fn free_slot(&self) -> u32 {
+        let taken: std::collections::HashSet<u32> = self.blocked.values().map(|blocked| blocked.slot).collect();
+        (1..).find(|slot| !taken.contains(slot)).unwrap_or(0)
+    }
+}
+
+/// Every network that covers `source`, widest first, itself last.
+pub(crate) fn around(source: Source) -> impl Iterator<Item = Source> {
+    (0..=source.length()).filter_map(move |length| Source::network(source.address(), length))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(blocks: &[(&str, u64)], allows: &[&str], expect: &[&str]) {
+        let mut prefixes = Prefixes::default();
+        for (slot, (text, expires)) in (1..).zip(blocks) {
+            let (text, shadow) = text.strip_prefix('~').map_or((*text, false), |text| (text, true));
+            prefixes.blocked.insert(text.parse().unwrap(), Blocked { shadow, expires: *expires, slot });
+        }
+        for text in allows {
+            let source = text.parse().unwrap();
+            prefixes.allows.insert(source, Allow { source, reason: String::new(), actor: String::new() });
+        }
+        let mut rules = prefixes.rules();
+        rules.sort_by_key(|(source, rule)| (rule.slot, *source));
+        let made: Vec<String> = rules
+            .into_iter()
+            .map(|(source, rule)| {
+                let action = ["", "allow", "deny", "shadow"][rule.action as usize];
+                let expires = if rule.expires() == NEVER { "never".to_owned() } else { rule.expires().to_string() };
+                format!("{source} {action} {} {expires}", rule.slot)
+            })
+            .collect();
+        assert_eq!(made, expect);
+    }
+
+    #[test]
+    fn the_longest_prefix_says_what_all_say() {
+        check(&[("192.0.2.0/24", 9)], &[], &["192.0.2.0/24 deny 1 9"]);
+        check(&[("~192.0.2.0/24", 9)], &[], &["192.0.2.0/24 shadow 1 9"]);
+        check(
+            &[("192.0.2.0/24", NEVER), ("192.0.2.0/28", 5)],
+            &[],
+            &["192.0.2.0/24 deny 1 never", "192.0.2.0/28 deny 2 never"],
+        );
+        check(&[("192.0.2.0/24", 5), ("~192.0.2.0/28", 9)], &[], &["192.0.2.0/24 deny 1 5", "192.0.2.0/28 deny 2 5"]);
+        check(&[("~192.0.2.0/24", 5), ("192.0.2.0/28", 9)], &[], &["192.0.2.0/24 shadow 1 5", "192.0.2.0/28 deny 2 9"]);
+        check(&[("192.0.2.0/24", 5)], &["192.0.2.8/29"], &["192.0.2.8/29 allow 0 never", "192.0.2.0/24 deny 1 5"]);
+        check(&[("192.0.2.0/24", 5)], &["192.0.0.0/16"], &["192.0.0.0/16 allow 0 never"]);
+        check(&[("192.0.2.0/24", 5)], &["192.0.2.0/24"], &["192.0.2.0/24 allow 0 never"]);
+        check(&[("2001:db8::/48", 5)], &["192.0.2.0/24"], &["192.0.2.0/24 allow 0 never", "2001:db8::/48 deny 1 5"]);
+    }
+}

@@ -1,0 +1,181 @@
+//! Decides how bans are told: lists, `why`, and what an operator should know.
+
+use std::net::IpAddr;
+
+use gateway_common::verdict::Verdict;
+
+use super::*;
+use crate::guard::{
+    audit::time,
+    control::{Counted, Entry, Interface, Past, Status, Why},
+};
+
+/// What the guard process knows beside bans.
+#[derive(Clone, Debug)]
+pub(crate) struct Processes {
+    /// Where the configuration is.
+    pub(crate) config: String,
+    /// The proxy in service.
+    pub(crate) proxy_pid: Option<u32>,
+    /// How often it had to be restarted.
+    pub(crate) proxy_restarts: u64,
+    /// When the guard started: `CLOCK_MONOTONIC`, nanoseconds.
+    pub(crate) started: u64,
+    /// Where the proxy listens.
+    pub(crate) listeners: Vec<String>,
+    /// What an operator should know about them.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Guard {
+    /// Every ban in force, in the order of their ids.
+    pub(super) fn entries(&self, now: Now) -> Vec<Entry> {
+        self.in_force.values().map(|record| self.entry(record, now)).collect()
+    }
+
+    /// Every allowance, configured ones first.
+    pub(super) fn allows(&self) -> Vec<Allow> {
+        let mut allows: Vec<Allow> = self.prefixes.allows.values().cloned().collect();
+        allows.sort_by_key(|allow| allow.actor != "config");
+        allows
+    }
+
+    fn entry(&self, record: &Record, now: Now) -> Entry {
+        let (packets, bytes) = self.counted(record);
+        Entry {
+            id: record.id,
+            source: record.source,
+            reason: record.reason.clone(),
+            actor: record.actor.clone(),
+            mode: if record.shadow { "shadow" } else { "enforce" }.to_owned(),
+            started: time(record.started),
+            expires: record.expires.map(time),
+            remaining_seconds: record.expires_monotonic.map(|at| at.saturating_sub(now.monotonic).div_ceil(SECOND)),
+            packets,
+            bytes,
+        }
+    }
+
+    /// All that is known about an address.
+    pub(super) fn why(&self, address: IpAddr, now: Now) -> Result<Why, Refused> {
+        let address = address.to_canonical();
+        let single = Source::of(address, 128);
+        let live = |record: &&Record| expiry(record) > now.monotonic;
+        let exact = self.find(Source::of(address, self.settings.ipv6_prefix)).filter(live);
+        let around: Vec<Source> = compose::around(single).collect();
+        let wider = around.iter().rev().filter_map(|network| self.find(*network)).filter(live);
+        let all: Vec<&Record> = exact.into_iter().chain(wider).collect();
+        let decides = all.iter().find(|record| !record.shadow).or_else(|| all.first()).copied();
+        let allow = self.prefixes.allowed(single);
+        let (verdict, decides) = match (allow, decides) {
+            (Some(_), _) => (Verdict::Allowed, None),
+            (None, Some(record)) if record.shadow => (Verdict::ShadowBlocked, Some(record)),
+            (None, Some(record)) => (Verdict::Blocked, Some(record)),
+            (None, None) => (Verdict::Passed, None),
+        };
+        let mut shields = Vec::new();
+        if let Some(allow) = allow {
+            shields.push(format!("allowlisted {} ({})", allow.source, allow.actor));
+        }
+        for source in [single, Source::of(address, self.settings.ipv6_prefix)] {
+            if let Err(refused) = self.judge(source)
+                && refused.code != "allowlisted"
+                && !shields.contains(&refused.message)
+            {
+                shields.push(refused.message);
+            }
+        }
+        let history = self.store.history(address, 10);
+        let history = history.map_err(|error| Refused::new("store_failed", error.to_string()))?;
+        Ok(Why {
+            address,
+            verdict: verdict.name().to_owned(),
+            entry: decides.map(|record| self.entry(record, now)),
+            evidence: decides.map(|record| record.evidence.clone()).unwrap_or_default(),
+            reaction_micros: decides.and_then(|record| record.reaction_micros),
+            connections_closed: decides.and_then(|record| record.connections_closed),
+            shields,
+            next: next(verdict, decides, history.len(), now),
+            history: history.into_iter().map(past).collect(),
+        })
+    }
+
+    /// How things are.
+    pub(crate) fn status(&self, processes: Processes, now: Now) -> Status {
+        let interfaces = self.drops.interfaces();
+        let interface = |at: &crate::guard::kernel::Attached| Interface {
+            name: at.name.clone(),
+            mode: if at.native { "native" } else { "generic" }.to_owned(),
+            adopted: at.adopted,
+        };
+        let counted = |(verdict, tally): (Verdict, maps::Tally)| Counted {
+            verdict: verdict.name().to_owned(),
+            packets: tally.packets,
+            bytes: tally.bytes,
+        };
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            config: processes.config,
+            guard_pid: std::process::id(),
+            proxy_pid: processes.proxy_pid,
+            proxy_restarts: processes.proxy_restarts,
+            uptime_seconds: now.monotonic.saturating_sub(processes.started) / SECOND,
+            enforcement: if interfaces.is_empty() { "accept" } else { "xdp" }.to_owned(),
+            interfaces: interfaces.iter().map(interface).collect(),
+            listeners: processes.listeners,
+            blocks: u64::try_from(self.in_force.len()).unwrap_or(0),
+            allows: u64::try_from(self.prefixes.allows.len()).unwrap_or(0),
+            verdicts: self.drops.verdicts().into_iter().map(counted).collect(),
+            warnings: self.warnings(processes.warnings, now),
+        }
+    }
+
+    fn warnings(&self, processes: Vec<String>, now: Now) -> Vec<String> {
+        let mut warnings = self.standing.clone();
+        warnings.extend(processes);
+        warnings.extend(self.drops.interfaces().iter().filter_map(|at| at.note.clone()));
+        if self.paused_until.is_some_and(|until| now.monotonic < until) {
+            warnings.push("banning by rules is paused: they asked for more than guard.max_bans_per_minute".to_owned());
+        }
+        if let Some(failing) = &self.failing {
+            warnings.push(format!("decisions cannot be recorded, so none are made: {failing}"));
+        }
+        if self.repairs > 0 {
+            warnings.push(format!("{} entries in the kernel had to be repaired since the start", self.repairs));
+        }
+        warnings.extend(self.unrepaired.iter().cloned());
+        warnings
+    }
+}
+
+fn next(verdict: Verdict, decides: Option<&Record>, earlier: usize, now: Now) -> String {
+    let Some(record) = decides else {
+        return match (verdict, earlier) {
+            (Verdict::Allowed, _) => "It is let through for as long as it is allowed.".to_owned(),
+            (_, 0) => "Nothing: it was never banned, and is served as everybody is.".to_owned(),
+            _ => "It is served as everybody is.".to_owned(),
+        };
+    };
+    let dropped = if record.shadow { "Its packets are counted, not dropped," } else { "Its packets are dropped" };
+    match record.expires_monotonic {
+        None => format!("{dropped} until an operator removes the block: `gateway block del {}`.", record.source),
+        Some(at) => {
+            let left = span(at.saturating_sub(now.monotonic).div_ceil(SECOND));
+            format!("{dropped} for another {left}; then it is served again.")
+        }
+    }
+}
+
+fn past(record: Record) -> Past {
+    let ended = record.ended.unwrap_or(Ended { at: 0, how: String::new() });
+    Past {
+        id: record.id,
+        reason: record.reason,
+        actor: record.actor,
+        started: time(record.started),
+        ended: time(ended.at),
+        how: ended.how,
+        packets: record.packets,
+        bytes: record.bytes,
+    }
+}

@@ -1,0 +1,164 @@
+//! Decides where bans take effect: in the kernel, or, where no interface is guarded, in a table of the guard's own
+//! from which the proxy is told whom to refuse at accept.
+
+use std::collections::BTreeMap;
+
+use gateway_common::{
+    maps::{Ban, Hits, Rule, Tally},
+    source::{Source, SourceKey},
+    verdict::Verdict,
+};
+
+use crate::guard::{
+    kernel::{Attached, Kernel, KernelError},
+    settings::Settings,
+};
+
+/// What the guard does to the drop path. The kernel's maps, or a table that behaves like them and counts nothing.
+pub(crate) trait DropPath {
+    /// Where packets are judged; empty: nowhere.
+    fn interfaces(&self) -> &[Attached];
+    /// Enters a ban, keeping what an entry of the same id has counted.
+    fn ban(&mut self, key: SourceKey, ban: Ban) -> Result<(), KernelError>;
+    /// Removes a ban; what it was.
+    fn unban(&mut self, key: SourceKey) -> Result<Option<Ban>, KernelError>;
+    /// One ban.
+    fn find_ban(&self, key: SourceKey) -> Option<Ban>;
+    /// Every ban.
+    fn bans(&self) -> Vec<(SourceKey, Ban)>;
+    /// Enters a rule.
+    fn put_rule(&mut self, source: Source, rule: Rule) -> Result<(), KernelError>;
+    /// Removes a rule.
+    fn remove_rule(&mut self, source: Source) -> Result<(), KernelError>;
+    /// Every rule.
+    fn rules(&self) -> Vec<(Source, Rule)>;
+    /// Replaces all rules at once.
+    fn swap_rules(&mut self, rules: &[(Source, Rule)]) -> Result<(), KernelError>;
+    /// What the rules of a slot dropped.
+    fn hits(&self, slot: u32) -> Hits;
+    /// Forgets what the rules of a slot dropped.
+    fn clear_hits(&mut self, slot: u32) -> Result<(), KernelError>;
+    /// How many slots there are; 0 is used for nothing.
+    fn slots(&self) -> u32;
+    /// Packets per verdict.
+    fn verdicts(&self) -> Vec<(Verdict, Tally)>;
+    /// Puts new limits and ports in force.
+    fn apply(&mut self, settings: &Settings, ports: &[u16]) -> Result<(), KernelError>;
+    /// Attaches again where a link is gone; the names of the interfaces that needed it, and what cannot be repaired.
+    fn reattach(&mut self) -> (Vec<String>, Vec<String>);
+    /// Removes everything from the kernel.
+    fn detach(self: Box<Self>) -> Result<(), KernelError>;
+}
+
+impl DropPath for Kernel {
+    fn interfaces(&self) -> &[Attached] {
+        self.interfaces()
+    }
+    fn ban(&mut self, key: SourceKey, ban: Ban) -> Result<(), KernelError> {
+        self.ban(key, ban)
+    }
+    fn unban(&mut self, key: SourceKey) -> Result<Option<Ban>, KernelError> {
+        self.unban(key)
+    }
+    fn find_ban(&self, key: SourceKey) -> Option<Ban> {
+        self.find_ban(key)
+    }
+    fn bans(&self) -> Vec<(SourceKey, Ban)> {
+        self.bans()
+    }
+    fn put_rule(&mut self, source: Source, rule: Rule) -> Result<(), KernelError> {
+        self.put_rule(source, rule)
+    }
+    fn remove_rule(&mut self, source: Source) -> Result<(), KernelError> {
+        self.remove_rule(source)
+    }
+    fn rules(&self) -> Vec<(Source, Rule)> {
+        self.rules()
+    }
+    fn swap_rules(&mut self, rules: &[(Source, Rule)]) -> Result<(), KernelError> {
+        self.swap_rules(rules)
+    }
+    fn hits(&self, slot: u32) -> Hits {
+        self.hits(slot)
+    }
+    fn clear_hits(&mut self, slot: u32) -> Result<(), KernelError> {
+        self.clear_hits(slot)
+    }
+    fn slots(&self) -> u32 {
+        self.slots()
+    }
+    fn verdicts(&self) -> Vec<(Verdict, Tally)> {
+        self.verdicts()
+    }
+    fn apply(&mut self, settings: &Settings, ports: &[u16]) -> Result<(), KernelError> {
+        self.apply(settings, ports)
+    }
+    fn reattach(&mut self) -> (Vec<String>, Vec<String>) {
+        (Vec::new(), Vec::new())
+    }
+    fn detach(self: Box<Self>) -> Result<(), KernelError> {
+        (*self).detach()
+    }
+}
+
+/// Remembers what the kernel would be told. The guard bounds what it holds.
+#[derive(Debug, Default)]
+pub(crate) struct AtAccept {
+    bans: BTreeMap<SourceKey, Ban>,
+    rules: BTreeMap<Source, Rule>,
+}
+
+impl DropPath for AtAccept {
+    fn interfaces(&self) -> &[Attached] {
+        &[]
+    }
+    fn ban(&mut self, key: SourceKey, ban: Ban) -> Result<(), KernelError> {
+        self.bans.insert(key, ban);
+        Ok(())
+    }
+    fn unban(&mut self, key: SourceKey) -> Result<Option<Ban>, KernelError> {
+        Ok(self.bans.remove(&key))
+    }
+    fn find_ban(&self, key: SourceKey) -> Option<Ban> {
+        self.bans.get(&key).copied()
+    }
+    fn bans(&self) -> Vec<(SourceKey, Ban)> {
+        self.bans.iter().map(|(key, ban)| (*key, *ban)).collect()
+    }
+    fn put_rule(&mut self, source: Source, rule: Rule) -> Result<(), KernelError> {
+        self.rules.insert(source, rule);
+        Ok(())
+    }
+    fn remove_rule(&mut self, source: Source) -> Result<(), KernelError> {
+        self.rules.remove(&source);
+        Ok(())
+    }
+    fn rules(&self) -> Vec<(Source, Rule)> {
+        self.rules.iter().map(|(source, rule)| (*source, *rule)).collect()
+    }
+    fn swap_rules(&mut self, rules: &[(Source, Rule)]) -> Result<(), KernelError> {
+        self.rules = rules.iter().copied().collect();
+        Ok(())
+    }
+    fn hits(&self, _slot: u32) -> Hits {
+        Hits::default()
+    }
+    fn clear_hits(&mut self, _slot: u32) -> Result<(), KernelError> {
+        Ok(())
+    }
+    fn slots(&self) -> u32 {
+        u32::MAX
+    }
+    fn verdicts(&self) -> Vec<(Verdict, Tally)> {
+        Verdict::ALL.into_iter().map(|verdict| (verdict, Tally::default())).collect()
+    }
+    fn apply(&mut self, _settings: &Settings, _ports: &[u16]) -> Result<(), KernelError> {
+        Ok(())
+    }
+    fn reattach(&mut self) -> (Vec<String>, Vec<String>) {
+        (Vec::new(), Vec::new())
+    }
+    fn detach(self: Box<Self>) -> Result<(), KernelError> {
+        Ok(())
+    }
+}
