@@ -1,11 +1,16 @@
 //! Decides whether a bearer token (RFC 6750) is a valid JWT (RFC 7519, RFC 8725) of the configured issuer.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
-use http::HeaderMap;
+use http::{HeaderMap, header::AUTHORIZATION};
+use jsonwebtoken::Validation;
+use keys::Keys;
+use serde::de::IgnoredAny;
+use token::{Unverified, Validity};
 
 use crate::{
     auth::Identity,
+    bounded::Sharded,
     clock::Now,
     fault::Fault,
     proxy::{
@@ -13,6 +18,15 @@ use crate::{
         settings::NamedFile,
     },
 };
+
+mod keys;
+mod token;
+
+#[cfg(test)]
+mod tests;
+
+/// What comes before the token: the scheme in any case and exactly one space.
+const SCHEME: &[u8] = b"Bearer ";
 
 /// `[jwt]`.
 #[derive(Clone, Debug)]
@@ -36,9 +50,22 @@ pub struct Settings {
 }
 
 /// The bearer tokens of one issuer.
-#[derive(Debug)]
+///
+/// Verified tokens are remembered, whole, until they expire, at most `jwt.cache` of them: a newcomer takes the place
+/// of the least recently used of a few picked at random. A new configuration starts with none, so a key that it no
+/// longer has vouches for nothing from then on. What is not valid is not remembered: it is what an attacker has most of.
 pub struct Jwt {
-    _settings: Settings,
+    settings: Settings,
+    keys: Keys,
+    verified: Option<Sharded<Box<[u8]>, Verified>>,
+}
+
+/// What is remembered of a token.
+struct Verified {
+    identity: Arc<Identity>,
+    validity: Validity,
+    /// When it was last presented: `CLOCK_MONOTONIC`, nanoseconds.
+    used: u64,
 }
 
 impl Jwt {
@@ -47,7 +74,9 @@ impl Jwt {
     /// # Errors
     /// Every fault of the key set, under the key `jwt.jwks`.
     pub fn new(settings: &Settings) -> Result<Self, Vec<Fault>> {
-        Ok(Self { _settings: settings.clone() })
+        let keys = Keys::new(&settings.jwks.bytes)?;
+        let verified = (settings.cache > 0).then(|| Sharded::new(settings.cache));
+        Ok(Self { settings: settings.clone(), keys, verified })
     }
 
     /// Judges the request's `Authorization`.
@@ -55,10 +84,64 @@ impl Jwt {
     /// # Errors
     /// [`Reject::MissingToken`] without the header, [`Reject::BadRequest`] with more than one, else
     /// [`Reject::InvalidToken`], whose detail names the check that failed and nothing of the token.
-    pub fn authenticate(&self, headers: &HeaderMap, _now: Now) -> Result<Arc<Identity>, Refusal> {
-        if !headers.contains_key(http::header::AUTHORIZATION) {
-            return Err(Refusal::new(Reject::MissingToken, "no Authorization"));
+    pub fn authenticate(&self, headers: &HeaderMap, now: Now) -> Result<Arc<Identity>, Refusal> {
+        let token = bearer(headers)?;
+        if let Some(identity) = self.remember(token, now) {
+            return Ok(identity);
         }
-        Err(Refusal::new(Reject::InvalidToken, "tokens cannot be read yet"))
+        let (identity, validity) = self.verify(token, now).map_err(|why| Refusal::new(Reject::InvalidToken, why))?;
+        let identity = Arc::new(identity);
+        if let Some(verified) = &self.verified {
+            let entry = Verified { identity: Arc::clone(&identity), validity, used: now.monotonic };
+            verified.lock(token).put(token.into(), entry, |_, entry| entry.used);
+        }
+        Ok(identity)
+    }
+
+    /// The identity that a verified token proved, if it still does.
+    fn remember(&self, token: &[u8], now: Now) -> Option<Arc<Identity>> {
+        let mut verified = self.verified.as_ref()?.lock(token);
+        let entry = verified.find(token)?;
+        if entry.validity.check(now.unix_seconds()).is_err() {
+            verified.forget(token);
+            return None;
+        }
+        entry.used = now.monotonic;
+        Some(Arc::clone(&entry.identity))
+    }
+
+    fn verify(&self, token: &[u8], now: Now) -> Result<(Identity, Validity), &'static str> {
+        let Unverified { algorithm, kid, identity, validity } = token::read(token, &self.settings, now.unix_seconds())?;
+        let key = self.keys.find(kid.as_deref(), &algorithm)?;
+        // The library's own checks repeat ours where they can; it would read a clock for the times.
+        let mut validation = Validation::new(key.algorithm());
+        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+        validation.set_issuer(&[&self.settings.issuer]);
+        validation.set_audience(&[&self.settings.audience]);
+        validation.validate_exp = false;
+        validation.validate_nbf = false;
+        jsonwebtoken::decode::<IgnoredAny>(token, &key.decoding, &validation)
+            .map_err(|_why| "its signature is not its key's")?;
+        Ok((identity, validity))
+    }
+}
+
+impl fmt::Debug for Jwt {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Jwt({:?}, {:?})", self.settings.issuer, self.keys)
+    }
+}
+
+/// The one bearer token of a request (RFC 6750 2.1): nowhere but in `Authorization`.
+fn bearer(headers: &HeaderMap) -> Result<&[u8], Refusal> {
+    let mut authorizations = headers.get_all(AUTHORIZATION).iter();
+    let authorization = match (authorizations.next(), authorizations.next()) {
+        (None, _) => return Err(Refusal::new(Reject::MissingToken, "no Authorization")),
+        (Some(_), Some(_)) => return Err(Refusal::new(Reject::BadRequest, "more than one Authorization")),
+        (Some(authorization), None) => authorization.as_bytes(),
+    };
+    match authorization.split_at_checked(SCHEME.len()) {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case(SCHEME) => Ok(token),
+        _ => Err(Refusal::new(Reject::InvalidToken, "Authorization is not Bearer")),
     }
 }

@@ -1,0 +1,103 @@
+//! Which key sets are trusted.
+
+use super::*;
+
+const P256: &str = r#""kty":"EC","crv":"P-256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM""#;
+const ED: &str = r#""kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo""#;
+
+/// An RSA modulus of `bits` bits: odd, and of no use but its length.
+fn rsa(bits: usize) -> String {
+    let n = vec![0xff; bits / 8];
+    format!(r#""kty":"RSA","n":"{}","e":"AQAB""#, BASE64URL_NOPAD.encode(&n))
+}
+
+#[track_caller]
+fn check(set: &str, expect: Result<usize, &str>) {
+    match (Keys::new(set.as_bytes()), expect) {
+        (Ok(keys), Ok(count)) => assert_eq!(keys.0.len(), count, "{set}"),
+        (Err(faults), Err(message)) => {
+            assert!(faults.iter().all(|fault| fault.key == "jwt.jwks"));
+            assert!(faults.iter().any(|fault| fault.message.contains(message)), "{set}: {faults:?}");
+        }
+        (Ok(_), Err(message)) => panic!("{set}: accepted, not: {message}"),
+        (Err(faults), Ok(_)) => panic!("{set}: {faults:?}"),
+    }
+}
+
+#[test]
+fn j03_keys_are_checked_one_by_one() {
+    let of = |key: &str, rest: &str, expect| check(&format!(r#"{{"keys":[{{{key}{rest}}}]}}"#), expect);
+    let for_something_else = Err("no key of the set can vouch");
+    of(P256, "", Ok(1));
+    of(P256, r#","use":"sig","key_ops":["verify"],"alg":"ES256","kid":"a","x5c":["ignored"]"#, Ok(1));
+    of(P256, r#","use":"enc""#, for_something_else);
+    of(P256, r#","use":["sig"]"#, Err("\"use\" that is no string"));
+    of(P256, r#","key_ops":["sign","deriveKey"]"#, for_something_else);
+    of(P256, r#","key_ops":"verify""#, Err("\"key_ops\" that is no array"));
+    of(P256, r#","alg":"ECDH-ES""#, for_something_else);
+    for alg in ["ES384", "RS256", "HS256", "none", "es256"] {
+        of(P256, &format!(r#","alg":"{alg}""#), Err("its type and curve make it ES256"));
+    }
+    of(ED, r#","alg":"EdDSA""#, Ok(1));
+    of(ED, r#","alg":"ES256""#, Err("its type and curve make it EdDSA"));
+    of(&rsa(2_048), "", Ok(1));
+    of(&rsa(2_048), r#","alg":"PS512""#, Ok(1));
+    of(&rsa(2_048), r#","alg":"RSA-OAEP""#, for_something_else);
+    of(&rsa(2_048), r#","alg":"HS256""#, Err("which is not RSA's"));
+    of(&rsa(2_040), "", Err("has 2040 bits"));
+    of(&rsa(1_024), "", Err("has 1024 bits"));
+    of(&rsa(16_384), "", Err("has 16384 bits"));
+    of(&rsa(2_048).replace("AQAB", "AQ"), "", Err("no sound RSA key"));
+    of(&rsa(2_048).replace("AQAB", "Ag"), "", Err("no sound RSA key"));
+    of(&rsa(2_048).replace("AQAB", "AQAAAAE"), "", Err("no sound RSA key"));
+    of(&rsa(2_048).replace("\",\"e", "4\",\"e"), "", Err("no sound RSA key"));
+    of(&rsa(2_048).replace("AQAB", "AAEAAQ"), "", Err("starts with a zero byte"));
+    of(&rsa(2_048).replace("AQAB", ""), "", Err("\"e\" that is empty"));
+    of(&rsa(2_048).replace("AQAB", "AQAB="), "", Err("\"e\" that is no base64url"));
+    of(&P256.replace("MKBC", "MKBD"), "", Err("not a point on its curve"));
+    of(&P256.replace("P-256", "P-384"), "", Err("not 48 bytes"));
+    of(&P256.replace("P-256", "secp256k1"), "", for_something_else);
+    of(&ED.replace("Ed25519", "X25519"), "", for_something_else);
+    of(&ED.replace("HURo", ""), "", Err("\"x\" that is"));
+    of(r#""kty":"future""#, "", for_something_else);
+    of(r#""kid":"a""#, "", Err("has no \"kty\""));
+}
+
+#[test]
+fn secrets_do_not_belong_into_a_key_set() {
+    for key in [
+        r#"{"kty":"oct","k":"c2VjcmV0"}"#.to_owned(),
+        r#"{"kty":"oct","use":"enc","k":"c2VjcmV0"}"#.to_owned(),
+        format!(r#"{{{ED},"d":"c2VjcmV0"}}"#),
+        format!(r#"{{{},"p":"c2VjcmV0","use":"enc"}}"#, rsa(2_048)),
+    ] {
+        let faults = Keys::new(format!(r#"{{"keys":[{key}]}}"#).as_bytes()).unwrap_err();
+        let message = &faults[0].message;
+        assert!(message.contains("secret (\"oct\")") || message.contains("private key"), "{message}");
+        assert!(!message.contains("c2VjcmV0"));
+    }
+}
+
+#[test]
+fn j05_sets_are_checked_as_a_whole() {
+    check(&format!(r#"{{"keys":[{{{P256},"kid":"a"}},{{{ED},"kid":"b"}},{{{ED}}}]}}"#), Ok(3));
+    check(&format!(r#"{{"keys":[{{{P256},"kid":"a"}},{{{ED},"kid":"a"}}]}}"#), Err("\"a\" is there twice"));
+    check(&format!(r#"{{"keys":[{{{P256},"kid":"a","use":"enc"}},{{{ED},"kid":"a"}}]}}"#), Err("there twice"));
+    check(&format!(r#"{{"keys":[{{{P256},"kid":""}}]}}"#), Err("empty or over"));
+    check(&format!(r#"{{"keys":[{{{P256},"kid":"a","kid":"b"}}]}}"#), Err("duplicate member"));
+    check(&format!(r#"{{"keys":[{}{{{ED}}}]}}"#, format!("{{{ED}}},").repeat(100)), Err("over 100 keys"));
+    check(r#"{"keys":[]}"#, Err("no key of the set can vouch"));
+    check(r#"{"keys":[1]}"#, Err("keys[0] is no object"));
+    check(r#"{"keys":{}}"#, Err("no array \"keys\""));
+    check("[]", Err("no array \"keys\""));
+    check(&format!("{{{ED}}}"), Err("no array \"keys\""));
+    check("", Err("not acceptable as JSON"));
+    check(&" ".repeat(MAX_SET + 1), Err("over 262144 bytes"));
+}
+
+/// Every fault is told at once.
+#[test]
+fn faults_are_told_together() {
+    let faults = Keys::new(br#"{"keys":[{"kty":"oct"},{"kty":"EC"},{"kid":"a"}]}"#).unwrap_err();
+    assert_eq!(faults.len(), 3, "{faults:?}");
+}
