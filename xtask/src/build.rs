@@ -16,7 +16,7 @@ pub(crate) struct Arguments {
 
 /// Builds the daemon. The kernel program is embedded as committed; `cargo xtask ebpf` renews it.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    setup::run(&setup::Arguments { all: false, yes: false })?;
+    setup::ensure(setup::Level::Build, setup::Consent::Ask)?;
     let mut cargo = Command::new(cargo());
     cargo.current_dir(root()).args(["build", "--package", "gateway", "--locked"]);
     if arguments.release {

@@ -1,6 +1,24 @@
 //! Decides how the kernel program is built; the only place that knows the eBPF toolchain.
+//!
+//! The object is committed, so that building the product needs no eBPF toolchain. It is reproducible: the same bytes
+//! from any checkout with the toolchain that is named beside it.
 
-use anyhow::bail;
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, bail};
+
+use crate::{
+    build::{cargo, root},
+    setup,
+};
+
+const OBJECT: &str = "gateway/ebpf/guard.bpf.o";
+const TOOLCHAIN: &str = "gateway/ebpf/toolchain.txt";
+const TARGET: &str = "bpfel-unknown-none";
 
 /// What `cargo xtask ebpf` is told.
 #[derive(Debug, Default, clap::Args)]
@@ -12,6 +30,180 @@ pub(crate) struct Arguments {
 
 /// Builds `gateway/ebpf/guard.bpf.o`, or checks it.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let Arguments { check: _ } = arguments;
-    bail!("ebpf: not built yet")
+    setup::ensure(setup::Level::All, setup::Consent::Ask)?;
+    let (root, toolchain) = (root(), Toolchain::find()?);
+    if arguments.check { check(&root, &toolchain) } else { renew(&root, &toolchain) }
+}
+
+fn renew(root: &Path, toolchain: &Toolchain) -> anyhow::Result<()> {
+    let object = build(root, toolchain, &root.join("target/ebpf"))?;
+    fs::create_dir_all(root.join("gateway/ebpf"))?;
+    fs::write(root.join(OBJECT), &object).with_context(|| format!("{OBJECT} cannot be written"))?;
+    fs::write(root.join(TOOLCHAIN), toolchain.describe()?).with_context(|| format!("{TOOLCHAIN} cannot be written"))?;
+    eprintln!("{OBJECT}: {} bytes", object.len());
+    Ok(())
+}
+
+fn check(root: &Path, toolchain: &Toolchain) -> anyhow::Result<()> {
+    let committed = fs::read(root.join(OBJECT))
+        .with_context(|| format!("{OBJECT} is missing: build it with `cargo xtask ebpf` and commit it"))?;
+    let (reference, found) = (fs::read_to_string(root.join(TOOLCHAIN)).unwrap_or_default(), toolchain.describe()?);
+    if reference != found {
+        bail!(
+            "{OBJECT} cannot be checked here: bytes compare only between equal toolchains\n\
+             it was built by:\n{reference}this machine has:\n{found}\
+             Check it on Debian 12 (`cargo xtask setup --all` installs the reference there), or renew it with \
+             `cargo xtask ebpf` and commit it together with {TOOLCHAIN}."
+        );
+    }
+    // A directory of its own: what is compared comes from the source, and from nothing that was built before.
+    let target = root.join(format!("target/ebpf-check-{}", std::process::id()));
+    let built = build(root, toolchain, &target);
+    drop(fs::remove_dir_all(&target));
+    let built = built?;
+    if built != committed {
+        let at = built.iter().zip(&committed).take_while(|(a, b)| a == b).count();
+        bail!(
+            "{OBJECT} is not what gateway-ebpf and gateway-common give: {} bytes committed, {} built, different from \
+             byte {at} on. Renew it with `cargo xtask ebpf` and commit it.",
+            committed.len(),
+            built.len()
+        );
+    }
+    eprintln!("{OBJECT} is what its source gives, byte for byte");
+    Ok(())
+}
+
+/// A compiler for the target, and its core library.
+#[derive(Debug)]
+pub(crate) enum Toolchain {
+    /// A stable compiler that comes with core for the target, as Debian's `libstd-rust-web-dev-bpf`.
+    Precompiled(PathBuf),
+    /// rustup's nightly, which builds core from `rust-src`, in this sysroot.
+    Nightly(PathBuf),
+}
+
+impl Toolchain {
+    /// The reference if it is there, else a nightly.
+    pub(crate) fn find() -> anyhow::Result<Self> {
+        Self::precompiled().or_else(Self::nightly).context(
+            "no compiler for the kernel program: `cargo xtask setup --all` installs one (Debian 12: the packages \
+             rustc-web and libstd-rust-web-dev-bpf; elsewhere: `rustup toolchain install nightly --component rust-src`)",
+        )
+    }
+
+    pub(crate) fn precompiled() -> Option<Self> {
+        let rustc = PathBuf::from("/usr/bin/rustc");
+        let libraries = output(Command::new(&rustc).args(["--print", "target-libdir", "--target", TARGET])).ok()?;
+        let has_core = fs::read_dir(libraries.trim())
+            .ok()?
+            .flatten()
+            .any(|entry| entry.file_name().to_string_lossy().starts_with("libcore-"));
+        has_core.then_some(Self::Precompiled(rustc))
+    }
+
+    pub(crate) fn nightly() -> Option<Self> {
+        let sysroot = output(rustup("rustc").args(["--print", "sysroot"])).ok()?;
+        let sysroot = PathBuf::from(sysroot.trim());
+        sysroot.join("lib/rustlib/src/rust/library/core").is_dir().then_some(Self::Nightly(sysroot))
+    }
+
+    /// What decides the object's bytes, as two lines.
+    fn describe(&self) -> anyhow::Result<String> {
+        let verbose = match self {
+            Self::Precompiled(rustc) => output(Command::new(rustc).arg("-vV"))?,
+            Self::Nightly(_) => output(rustup("rustc").arg("-vV"))?,
+        };
+        let line = |prefix: &str| verbose.lines().find(|line| line.starts_with(prefix)).unwrap_or_default();
+        let linker = output(Command::new("bpf-linker").arg("--version"))?;
+        Ok(format!("{}, {}\n{}\n", line("rustc "), line("LLVM version"), linker.trim()))
+    }
+
+    /// A cargo command that uses it.
+    fn cargo(&self) -> Command {
+        let mut command = match self {
+            Self::Precompiled(rustc) => {
+                let mut command = Command::new(cargo());
+                // Core's intrinsics need a compiler that lets unstable features be used.
+                command.env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1");
+                command
+            }
+            Self::Nightly(_) => rustup("cargo"),
+        };
+        // Nothing of the caller's environment may decide bytes.
+        for name in
+            ["RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "CARGO_BUILD_RUSTFLAGS", "CARGO_TARGET_DIR"]
+        {
+            command.env_remove(name);
+        }
+        command
+    }
+}
+
+/// The stripped object, from source.
+fn build(root: &Path, toolchain: &Toolchain, target: &Path) -> anyhow::Result<Vec<u8>> {
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cargo")));
+    let mut flags = vec![
+        // One object serves every architecture; the program touches nothing that differs.
+        "--cfg=bpf_target_arch=\"x86_64\"".to_owned(),
+        "-Cdebuginfo=2".to_owned(),
+        "-Clink-arg=--btf".to_owned(),
+        // Compare-and-swap; Linux 5.12.
+        "-Ctarget-cpu=v3".to_owned(),
+        format!("--remap-path-prefix={}=/gateway", root.display()),
+    ];
+    if let Some(home) = home {
+        flags.push(format!("--remap-path-prefix={}=/cargo", home.display()));
+    }
+    let mut command = toolchain.cargo();
+    command
+        .current_dir(root.join("gateway-ebpf"))
+        .args(["build", "--release", "--locked", "--target", TARGET])
+        .arg("--target-dir")
+        .arg(target);
+    if let Toolchain::Nightly(sysroot) = toolchain {
+        command.arg("-Zbuild-std=core");
+        flags.push(format!("--remap-path-prefix={}=/rust", sysroot.display()));
+    }
+    command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
+    if !command.status().context("cargo does not start")?.success() {
+        bail!("the kernel program does not build");
+    }
+    strip(toolchain, &target.join(TARGET).join("release/guard"))
+}
+
+/// The object without debug information. BTF stays: the maps are described in it.
+fn strip(toolchain: &Toolchain, object: &Path) -> anyhow::Result<Vec<u8>> {
+    let stripped = object.with_extension("stripped");
+    let mut tools = vec![PathBuf::from("/usr/lib/llvm-22/bin/llvm-objcopy")];
+    if let Toolchain::Nightly(sysroot) = toolchain {
+        let hosts = fs::read_dir(sysroot.join("lib/rustlib")).into_iter().flatten().flatten();
+        tools.extend(hosts.map(|host| host.path().join("bin/llvm-objcopy")));
+    }
+    let tool = tools.into_iter().find(|tool| tool.is_file()).unwrap_or_else(|| PathBuf::from("llvm-objcopy"));
+    output(Command::new(&tool).arg("--strip-debug").arg(object).arg(&stripped)).with_context(|| {
+        "llvm-objcopy is needed: `cargo xtask setup --all` installs it (Debian: llvm-22-dev; elsewhere: `rustup \
+         component add --toolchain nightly llvm-tools`)"
+    })?;
+    fs::read(&stripped).with_context(|| format!("{} cannot be read", stripped.display()))
+}
+
+/// A command of rustup's nightly.
+fn rustup(program: &str) -> Command {
+    let mut command = Command::new("rustup");
+    command.args(["run", "nightly", program]);
+    for name in ["RUSTC", "CARGO", "RUSTUP_TOOLCHAIN"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// What a command prints.
+fn output(command: &mut Command) -> anyhow::Result<String> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().with_context(|| format!("{program} does not start"))?;
+    if !output.status.success() {
+        bail!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -1,4 +1,19 @@
-//! Decides what must be installed, and installs it.
+//! Decides what must be installed, and installs it: never more than is missing, never in place of what is there.
+
+use std::{
+    env, fs,
+    io::{self, BufRead as _, IsTerminal as _},
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+    process::Command,
+};
+
+use anyhow::{Context as _, bail};
+
+use crate::{build::cargo, ebpf::Toolchain};
+
+/// The linker that is the reference for the kernel program.
+const LINKER: &str = "0.13.0";
 
 /// What `cargo xtask setup` is told.
 #[derive(Debug, Default, clap::Args)]
@@ -11,8 +26,203 @@ pub(crate) struct Arguments {
     pub(crate) yes: bool,
 }
 
-/// Installs what is missing, and touches nothing that is there.
+/// What something is needed for; each includes the ones before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Level {
+    /// Building the product.
+    Build,
+    /// Running it in a demonstration network.
+    Run,
+    /// Building the kernel program, testing, CI.
+    All,
+}
+
+/// Whether the user is asked first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Consent {
+    /// On a terminal; elsewhere only CI (`CI` in the environment) goes on without.
+    Ask,
+    /// He said yes already.
+    Given,
+}
+
+/// Installs what is missing.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let Arguments { all: _, yes: _ } = arguments;
+    let level = if arguments.all { Level::All } else { Level::Run };
+    ensure(level, if arguments.yes { Consent::Given } else { Consent::Ask })?;
+    eprintln!("set up: nothing is missing");
     Ok(())
+}
+
+/// Installs what is missing for `level`, and says nothing if nothing is.
+pub(crate) fn ensure(level: Level, consent: Consent) -> anyhow::Result<()> {
+    let steps = plan(level)?;
+    if steps.is_empty() {
+        return Ok(());
+    }
+    eprintln!("To be installed:");
+    for step in &steps {
+        eprintln!("  {}\n      {}", step.why, step.shown());
+    }
+    if consent == Consent::Ask && env::var_os("CI").is_none() {
+        ask()?;
+    }
+    for step in &steps {
+        step.run()?;
+    }
+    let left = plan(level)?;
+    if let Some(step) = left.first() {
+        bail!("still missing after installing: {}", step.why);
+    }
+    Ok(())
+}
+
+/// One command that installs something.
+struct Step {
+    why: String,
+    command: Vec<String>,
+    environment: Vec<(&'static str, String)>,
+    as_root: bool,
+}
+
+impl Step {
+    fn shown(&self) -> String {
+        let environment: Vec<String> = self.environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        [environment, self.command.clone()].concat().join(" ")
+    }
+
+    fn run(&self) -> anyhow::Result<()> {
+        let mut words = self.command.clone();
+        if self.as_root && !is_root() {
+            if !in_path("sudo") {
+                bail!("{} is missing, and installing needs root. Run as root: {}", self.why, self.shown());
+            }
+            let environment = self.environment.iter().map(|(name, value)| format!("{name}={value}"));
+            words = ["sudo".to_owned(), "env".to_owned()].into_iter().chain(environment).chain(words).collect();
+        }
+        let (program, arguments) = words.split_first().context("an empty command")?;
+        let status = Command::new(program)
+            .args(arguments)
+            .envs(self.environment.iter().map(|(name, value)| (*name, value)))
+            .status()
+            .with_context(|| format!("{program} does not start"))?;
+        if !status.success() {
+            bail!("`{}` failed: install {} by hand and try again", self.shown(), self.why);
+        }
+        Ok(())
+    }
+}
+
+/// What is missing, in the order of installing.
+fn plan(level: Level) -> anyhow::Result<Vec<Step>> {
+    let mut packages = Vec::new();
+    let mut wanted = vec![("cc", "a C compiler", &["gcc", "libc6-dev"][..])];
+    if level >= Level::Run {
+        wanted.push(("ip", "ip (network namespaces)", &["iproute2"]));
+        wanted.push(("nsenter", "nsenter (network namespaces)", &["util-linux"]));
+    }
+    for (program, what, debian) in wanted {
+        if !in_path(program) {
+            packages.push((what, debian));
+        }
+    }
+    let mut steps = Vec::new();
+    if level >= Level::All && Toolchain::find().is_err() {
+        if is_debian_12() {
+            packages.push((
+                "a compiler for the kernel program",
+                &["rustc-web", "libstd-rust-web-dev-bpf", "llvm-22-dev", "libpolly-22-dev"],
+            ));
+        } else {
+            steps.push(nightly()?);
+        }
+    }
+    if level >= Level::All && !in_path("bpf-linker") {
+        if is_debian_12() && !Path::new("/usr/lib/llvm-22/bin/llvm-config").exists() && Toolchain::find().is_ok() {
+            packages.push(("the library that bpf-linker is built with", &["llvm-22-dev", "libpolly-22-dev"]));
+        }
+        steps.push(linker());
+    }
+    Ok(install(&packages)?.into_iter().chain(steps).collect())
+}
+
+/// The commands that install distribution packages.
+fn install(packages: &[(&str, &[&str])]) -> anyhow::Result<Vec<Step>> {
+    if packages.is_empty() {
+        return Ok(Vec::new());
+    }
+    let what = packages.iter().map(|(what, _)| *what).collect::<Vec<_>>().join(", ");
+    if !in_path("apt-get") {
+        bail!("missing: {what}. Install them with your distribution's package manager and try again.");
+    }
+    let step = |why: String, words: &[&str]| Step {
+        why,
+        command: words.iter().map(|word| (*word).to_owned()).collect(),
+        environment: vec![("DEBIAN_FRONTEND", "noninteractive".to_owned())],
+        as_root: true,
+    };
+    // Nothing that is installed is removed for it.
+    let names = packages.iter().flat_map(|(_, names)| names.iter().copied());
+    let words: Vec<&str> =
+        ["apt-get", "install", "-y", "--no-remove", "--no-install-recommends"].into_iter().chain(names).collect();
+    Ok(vec![step("the list of packages".to_owned(), &["apt-get", "update"]), step(what, &words)])
+}
+
+/// The command that installs a nightly compiler.
+fn nightly() -> anyhow::Result<Step> {
+    if !in_path("rustup") {
+        bail!("a compiler for the kernel program is missing, and so is rustup: install it from https://rustup.rs");
+    }
+    let words = ["rustup", "toolchain", "install", "nightly", "--profile", "minimal"];
+    let components = ["--component", "rust-src", "--component", "llvm-tools"];
+    Ok(Step {
+        why: "a compiler for the kernel program".to_owned(),
+        command: words.into_iter().chain(components).map(str::to_owned).collect(),
+        environment: Vec::new(),
+        as_root: false,
+    })
+}
+
+/// The command that builds the linker of the kernel program.
+fn linker() -> Step {
+    let mut words = vec![cargo().display().to_string()];
+    words.extend(["install", "bpf-linker", "--locked"].map(str::to_owned));
+    let mut environment = Vec::new();
+    if is_debian_12() {
+        words.extend(["--version", LINKER, "--no-default-features", "--features", "llvm-22"].map(str::to_owned));
+        let path = env::var("PATH").unwrap_or_default();
+        environment.push(("LLVM_PREFIX", "/usr/lib/llvm-22".to_owned()));
+        environment.push(("PATH", format!("/usr/lib/llvm-22/bin:{path}")));
+    }
+    Step { why: "bpf-linker, the kernel program's linker".to_owned(), command: words, environment, as_root: false }
+}
+
+fn ask() -> anyhow::Result<()> {
+    if !io::stdin().is_terminal() {
+        bail!("this would change the machine, and nobody can be asked: run `cargo xtask setup --all --yes` first");
+    }
+    eprint!("Install? [y/N] ");
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    if !matches!(answer.trim(), "y" | "Y" | "yes") {
+        bail!("nothing was installed");
+    }
+    Ok(())
+}
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+}
+
+/// Debian 12 has a compiler with core for the kernel's target among its packages.
+fn is_debian_12() -> bool {
+    let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let has = |line: &str| release.lines().any(|own| own == line);
+    has("ID=debian") && has("VERSION_ID=\"12\"")
+}
+
+fn in_path(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    // Administrative programs are not in everybody's path, and are found there anyway.
+    env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).any(|folder| folder.join(program).is_file())
 }
