@@ -240,3 +240,6 @@ fn discovers_neighbours<F: Frame>(frame: &F, offset: usize) -> bool {
 const fn join(a: Word, b: Word, c: Word, d: Word) -> u64 {
     (a.value() as u64) << 48 | (b.value() as u64) << 32 | (c.value() as u64) << 16 | d.value() as u64
 }
+
+#[cfg(test)]
+mod tests;

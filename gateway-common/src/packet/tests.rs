@@ -1,0 +1,207 @@
+extern crate std;
+use std::{vec, vec::Vec};
+
+use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
+use proptest::{collection::vec as bytes, prelude::*};
+
+use super::*;
+
+/// A frame that is readable up to `readable` bytes.
+struct Bytes<'a> {
+    frame: &'a [u8],
+    readable: usize,
+}
+
+impl Frame for Bytes<'_> {
+    fn length(&self) -> usize {
+        self.frame.len()
+    }
+
+    fn words<const N: usize>(&self, offset: usize) -> Option<[Word; N]> {
+        if offset > FURTHEST {
+            return None;
+        }
+        let readable = self.frame.get(..self.readable.min(self.frame.len()))?;
+        let words = readable.get(offset..)?.get(..2 * N)?;
+        let mut read = [Word::new([0, 0]); N];
+        for (word, pair) in read.iter_mut().zip(words.chunks_exact(2)) {
+            *word = Word::new([pair[0], pair[1]]);
+        }
+        Some(read)
+    }
+}
+
+fn read(frame: &[u8]) -> Parsed {
+    parse(&Bytes { frame, readable: frame.len() })
+}
+
+const SOURCE: Address = Address::V4(0xcb00_7107);
+const SOURCE6: Address = Address::V6(0x2001_0db8_0000_0000, 7);
+
+fn tcp4() -> Vec<u8> {
+    let mut frame = Vec::new();
+    let builder = PacketBuilder::ethernet2([2; 6], [4; 6]).ipv4([203, 0, 113, 7], [198, 51, 100, 1], 64);
+    builder.tcp(40_000, 443, 1, 1_000).write(&mut frame, &[]).unwrap();
+    frame
+}
+
+fn udp6() -> Vec<u8> {
+    let (mut source, mut frame) = ([0; 16], Vec::new());
+    source[..4].copy_from_slice(&[0x20, 0x01, 0x0d, 0xb8]);
+    source[15] = 7;
+    PacketBuilder::ethernet2([2; 6], [4; 6])
+        .ipv6(source, [0xfd; 16], 64)
+        .udp(40_000, 443)
+        .write(&mut frame, &[1, 2, 3])
+        .unwrap();
+    frame
+}
+
+/// A frame with other bytes at an offset.
+fn patched(mut frame: Vec<u8>, offset: usize, bytes: &[u8]) -> Vec<u8> {
+    frame[offset..offset + bytes.len()].copy_from_slice(bytes);
+    frame
+}
+
+/// A frame with bytes put in at an offset.
+fn inserted(mut frame: Vec<u8>, offset: usize, bytes: &[u8]) -> Vec<u8> {
+    frame.splice(offset..offset, bytes.iter().copied());
+    frame
+}
+
+#[track_caller]
+fn check(what: &str, frame: &[u8], expect: Parsed) {
+    assert_eq!(read(frame), expect, "{what}: {frame:02x?}");
+}
+
+#[test]
+fn forms() {
+    let (to_443, unknown) = (Parsed::Ip(SOURCE, Port::Tcp(443)), Parsed::Ip(SOURCE, Port::Unknown));
+    let (bad, bad6) = (Parsed::Malformed(Some(SOURCE)), Parsed::Malformed(Some(SOURCE6)));
+    check("IPv4", &tcp4(), to_443);
+    check("IPv6", &udp6(), Parsed::Ip(SOURCE6, Port::Udp(443)));
+    check("one tag", &inserted(tcp4(), 12, &[0x81, 0, 0, 1]), to_443);
+    check("two tags", &inserted(tcp4(), 12, &[0x88, 0xa8, 0, 1, 0x81, 0, 0, 1]), to_443);
+    check("three tags", &inserted(tcp4(), 12, &[0x81, 0, 0, 1].repeat(3)), Parsed::NotIp);
+    check("ARP", &patched(tcp4(), 12, &[8, 6]), Parsed::NotIp);
+    check("first fragment", &patched(tcp4(), 20, &[0x20, 0]), unknown);
+    check("later fragment", &patched(tcp4(), 20, &[0, 1]), unknown);
+    check("do not fragment", &patched(tcp4(), 20, &[0x40, 0]), to_443);
+    check("encrypted", &patched(tcp4(), 23, &[50]), unknown);
+    check("authenticated", &patched(tcp4(), 23, &[51]), unknown);
+    check("ICMP", &patched(tcp4(), 23, &[1]), Parsed::Ip(SOURCE, Port::None));
+    check("x01 header length", &patched(tcp4(), 14, &[0x44]), bad);
+    check("x01 version", &patched(tcp4(), 14, &[0x65]), bad);
+    check("x01 total length short", &patched(tcp4(), 16, &[0, 19]), bad);
+    check("x01 total length long", &patched(tcp4(), 16, &[0, 41]), bad);
+    check("x01 IPv6 version", &patched(udp6(), 14, &[0x40]), bad6);
+    check("x01 IPv6 payload length long", &patched(udp6(), 18, &[0, 12]), bad6);
+    check("x04 extension header longer than the packet", &patched(udp6(), 20, &[60]), bad6);
+    check("x04 jumbogram", &patched(udp6(), 18, &[0, 0]), Parsed::Ip(SOURCE6, Port::Udp(443)));
+    check("link-local", &patched(udp6(), 22, &[0xfe, 0x80]), Parsed::NotIp);
+    check("empty", &[], Parsed::Malformed(None));
+}
+
+#[test]
+fn x05_what_is_not_readable_is_unknown_and_not_guessed() {
+    let frame = inserted(patched(udp6(), 18, &[0, 19]), 54, &[17, 0, 0, 0, 0, 0, 0, 0]);
+    let frame = patched(frame, 20, &[60]);
+    for readable in 0..=frame.len() {
+        let expect = match readable {
+            ..54 => Parsed::Malformed(None),
+            54..66 => Parsed::Ip(SOURCE6, Port::Unknown),
+            _ => Parsed::Ip(SOURCE6, Port::Udp(443)),
+        };
+        assert_eq!(parse(&Bytes { frame: &frame, readable }), expect, "{readable}");
+    }
+}
+
+/// What another parser makes of a frame that it finds no fault with: source, and port where there is one.
+fn reference(frame: &[u8]) -> Option<(Address, Option<Port>)> {
+    let packet = SlicedPacket::from_ethernet(frame).ok()?;
+    let tags = packet.link_exts.len();
+    // It looks under more kinds of tags than two VLAN tags.
+    if tags > VLAN_TAGS || packet.vlan_ids().len() != tags || frame.get(12..18)?.chunks(2).any(|kind| kind == [0x91, 0])
+    {
+        return None;
+    }
+    let source = match packet.net.as_ref()? {
+        NetSlice::Ipv4(slice) => Address::V4(u32::from_be_bytes(slice.header().source())),
+        NetSlice::Ipv6(slice) => {
+            let (upper, lower) = slice.header().slice().get(8..24)?.split_at(8);
+            Address::V6(u64::from_be_bytes(upper.try_into().ok()?), u64::from_be_bytes(lower.try_into().ok()?))
+        }
+        NetSlice::Arp(_) => return None,
+    };
+    let port = match packet.transport {
+        _ if packet.is_ip_payload_fragmented() => None,
+        Some(TransportSlice::Tcp(header)) => Some(Port::Tcp(header.destination_port())),
+        Some(TransportSlice::Udp(header)) => Some(Port::Udp(header.destination_port())),
+        _ => None,
+    };
+    Some((source, port))
+}
+
+/// Frames that are nearly right: valid ones under tags, with options or extension headers, and a few bytes changed.
+fn frames() -> impl Strategy<Value = Vec<u8>> {
+    let tag = prop_oneof![Just([0x81, 0, 0, 1]), Just([0x88, 0xa8, 0, 1]), Just([0x91, 0, 0, 1])];
+    let headers = bytes((prop_oneof![Just(0_u8), Just(43), Just(44), Just(51), Just(60)], 0_u8..3), 0..8);
+    let changes = bytes((any::<proptest::sample::Index>(), any::<u8>()), 0..4);
+    (any::<bool>(), bytes(tag, 0..4), headers, changes, any::<proptest::sample::Index>(), 0_usize..4).prop_map(
+        |(is_ipv6, tags, headers, changes, cut, whole)| {
+            let mut frame = if is_ipv6 { udp6() } else { tcp4() };
+            if is_ipv6 {
+                for (kind, units) in headers {
+                    let length = if kind == 44 { 8 } else { 8 * (usize::from(units) + 1) };
+                    let mut header = vec![0; length];
+                    // The new header comes first: it names the one that was.
+                    header[0] = frame[20];
+                    header[1] = if kind == 51 { units * 2 } else { units };
+                    frame = patched(inserted(frame, 54, &header), 20, &[kind]);
+                    let payload = u16::try_from(frame.len() - 54).unwrap();
+                    frame = patched(frame, 18, &payload.to_be_bytes());
+                }
+            }
+            for tag in tags {
+                frame = inserted(frame, 12, &tag);
+            }
+            for (index, byte) in changes {
+                let at = index.index(frame.len());
+                frame[at] = byte;
+            }
+            if whole == 0 {
+                frame.truncate(cut.index(frame.len() + 1));
+            }
+            frame
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+    /// Whatever another parser accepts has the same source here, and the same port or an unknown one.
+    #[test]
+    fn x05_another_parser_finds_the_same_source(frame in frames()) {
+        let ours = read(&frame);
+        if let Some((source, port)) = reference(&frame) {
+            match ours {
+                Parsed::NotIp => match source {
+                    Address::V6(upper, _) => prop_assert!(upper >> 54 == 0xfe80 >> 6 || port.is_none()),
+                    Address::V4(_) => prop_assert!(false, "{frame:02x?}"),
+                },
+                Parsed::Ip(own, _) | Parsed::Malformed(Some(own)) => prop_assert_eq!(own, source),
+                Parsed::Malformed(None) => prop_assert!(false, "{frame:02x?}"),
+            }
+            if let (Parsed::Ip(_, own), Some(port)) = (ours, port) {
+                prop_assert!(own == port || own == Port::Unknown, "{own:?}, not {port:?}: {frame:02x?}");
+            }
+        }
+    }
+
+    /// No bytes whatever make it panic or read beyond them.
+    #[test]
+    fn x05_any_bytes_have_a_reading(frame in bytes(any::<u8>(), 0..200), readable in 0_usize..200) {
+        let _parsed = parse(&Bytes { frame: &frame, readable });
+    }
+}
