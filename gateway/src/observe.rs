@@ -1,1 +1,4 @@
-//! Records what happened: the access log.
+//! Decides what is told of what happened: the access log.
+
+pub mod access;
+pub mod sink;

@@ -1,18 +1,27 @@
 //! The unprivileged process: everything that touches bytes from the network.
 
+pub mod framing;
 pub mod reject;
 pub mod route;
 pub mod settings;
 pub mod snapshot;
 pub mod target;
 pub mod tls;
-pub mod upstream;
+
+mod start;
+
+mod server;
+mod worker;
+
+mod banned;
+mod connection;
+mod deadline;
+mod wire;
 
 mod body;
-pub mod framing;
 mod pipeline;
-mod server;
-mod start;
-mod worker;
+mod problem;
+mod record;
+mod upstream;
 
 pub use start::main;

@@ -1,1 +1,320 @@
-//! Stub.
+//! Decides how bodies pass: both ways as they come, with back-pressure, bounded in size and in patience, trailers
+//! dropped (they would be headers that no rule has seen).
+
+use std::{
+    cell::Cell,
+    error::Error,
+    fmt, io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::{deadline::Alarm, record::Record, upstream::Lease};
+
+/// How much of an unread body is read and forgotten, so that the connection can go on, in bytes.
+const FORGOTTEN: u64 = 64 * 1_024;
+
+/// Why a request's body ended early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// Its framing is broken.
+    Broken,
+    /// The client left.
+    Gone,
+    /// It is larger than the route takes.
+    TooLarge,
+    /// The client stopped sending.
+    TooSlow,
+}
+
+impl fmt::Display for Cut {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Broken => "request body broken",
+            Self::Gone => "client left",
+            Self::TooLarge => "request body too large",
+            Self::TooSlow => "request body too slow",
+        })
+    }
+}
+
+impl Error for Cut {}
+
+/// How a request's body is doing, for those who wait behind it.
+#[derive(Debug, Default)]
+pub(super) struct Flow {
+    pub(super) cut: Cell<Option<Cut>>,
+    pub(super) ended: Cell<bool>,
+}
+
+/// A request's body on its way in.
+pub(super) struct Arriving {
+    incoming: Incoming,
+    left: u64,
+    received: Rc<Cell<u64>>,
+    between: Duration,
+    alarm: Alarm,
+    flow: Rc<Flow>,
+}
+
+impl Arriving {
+    /// A body of at most `limit` bytes, whose pieces come at most `between` apart.
+    pub(super) fn new(incoming: Incoming, limit: u64, between: Duration, received: Rc<Cell<u64>>) -> Self {
+        Self { incoming, left: limit, received, between, alarm: Alarm::default(), flow: Rc::default() }
+    }
+
+    pub(super) fn flow(&self) -> Rc<Flow> {
+        Rc::clone(&self.flow)
+    }
+
+    /// Reads it whole.
+    pub(super) async fn whole(mut self) -> Result<Bytes, Cut> {
+        let Some(first) = std::future::poll_fn(|cx| self.poll_piece(cx)).await.transpose()? else {
+            return Ok(Bytes::new());
+        };
+        let mut rest: Option<BytesMut> = None;
+        while let Some(piece) = std::future::poll_fn(|cx| self.poll_piece(cx)).await.transpose()? {
+            rest.get_or_insert_with(|| BytesMut::from(&*first)).extend_from_slice(&piece);
+        }
+        Ok(rest.map_or(first, BytesMut::freeze))
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
+        let piece = ready!(self.poll_unmarked(cx));
+        match &piece {
+            Some(Ok(_)) => {}
+            Some(Err(cut)) => self.flow.cut.set(Some(*cut)),
+            None => self.flow.ended.set(true),
+        }
+        Poll::Ready(piece)
+    }
+
+    fn poll_unmarked(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
+        loop {
+            let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
+                return self.alarm.poll(self.between, cx).map(|()| Some(Err(Cut::TooSlow)));
+            };
+            self.alarm.rest();
+            let Some(frame) = frame else { return Poll::Ready(None) };
+            let frame = match frame {
+                Ok(frame) => frame,
+                Err(error) => return Poll::Ready(Some(Err(cause(&error)))),
+            };
+            let Ok(piece) = frame.into_data() else { continue };
+            let length = u64::try_from(piece.len()).unwrap_or(u64::MAX);
+            self.received.set(self.received.get().saturating_add(length));
+            let Some(left) = self.left.checked_sub(length) else { return Poll::Ready(Some(Err(Cut::TooLarge))) };
+            self.left = left;
+            return Poll::Ready(Some(Ok(piece)));
+        }
+    }
+}
+
+/// Whether a body broke off or was broken.
+fn cause(error: &hyper::Error) -> Cut {
+    let mut source: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(inner) = source {
+        if let Some(error) = inner.downcast_ref::<io::Error>() {
+            let gone = matches!(
+                error.kind(),
+                io::ErrorKind::UnexpectedEof
+                    | io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::ConnectionAborted
+                    | io::ErrorKind::BrokenPipe
+            );
+            return if gone { Cut::Gone } else { Cut::Broken };
+        }
+        if let Some(error) = inner.downcast_ref::<h2::Error>() {
+            return if error.is_remote() || error.is_io() { Cut::Gone } else { Cut::Broken };
+        }
+        source = inner.source();
+    }
+    if error.is_incomplete_message() || error.is_canceled() || error.is_closed() { Cut::Gone } else { Cut::Broken }
+}
+
+/// What an upstream is sent.
+pub(super) enum Upload {
+    Empty,
+    Streaming(Box<Arriving>),
+    Whole(Bytes),
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = Cut;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let this = self.get_mut();
+        match this {
+            Self::Empty => Poll::Ready(None),
+            Self::Streaming(arriving) => arriving.poll_piece(cx).map(|piece| Some(piece?.map(Frame::data))),
+            Self::Whole(bytes) => {
+                let bytes = std::mem::take(bytes);
+                *this = Self::Empty;
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Streaming(arriving) => arriving.incoming.is_end_stream(),
+            Self::Whole(bytes) => bytes.is_empty(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Streaming(arriving) => arriving.incoming.size_hint(),
+            Self::Whole(bytes) => SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX)),
+        }
+    }
+}
+
+/// Reads a little of a body that nobody wants, so that the connection can carry the next request.
+pub(super) async fn forget(incoming: Incoming, between: Duration) {
+    let arriving = Arriving::new(incoming, FORGOTTEN, between, Rc::default());
+    let mut arriving = arriving;
+    while let Some(Ok(_)) = std::future::poll_fn(|cx| arriving.poll_piece(cx)).await {}
+}
+
+/// Whether an unread body is small enough to be read and forgotten.
+pub(super) fn is_forgettable(incoming: &Incoming) -> bool {
+    incoming.size_hint().upper().is_some_and(|length| length <= FORGOTTEN)
+}
+
+/// An answer on its way out. The exchange is over when it is dropped.
+pub(super) struct Answer {
+    content: Content,
+    record: Box<Record>,
+    /// How long the upstream may pause, and the client may take nothing.
+    patience: (Duration, Duration),
+    upstream: Alarm,
+    client: Alarm,
+}
+
+enum Content {
+    Done,
+    Upstream(Incoming, Option<Lease>),
+    Whole(Bytes),
+}
+
+impl Answer {
+    /// An answer of our own.
+    pub(super) fn whole(bytes: Bytes, record: Box<Record>) -> Self {
+        Self::new(if bytes.is_empty() { Content::Done } else { Content::Whole(bytes) }, record)
+    }
+
+    /// An upstream's.
+    pub(super) fn relayed(incoming: Incoming, lease: Lease, record: Box<Record>) -> Self {
+        if incoming.is_end_stream() {
+            lease.give_back();
+            return Self::new(Content::Done, record);
+        }
+        Self::new(Content::Upstream(incoming, Some(lease)), record)
+    }
+
+    fn new(content: Content, record: Box<Record>) -> Self {
+        let timeouts = &record.worker.shared.snapshot.settings.timeouts;
+        let patience = (timeouts.response, timeouts.body);
+        let mut answer = Self { content, record, patience, upstream: Alarm::default(), client: Alarm::default() };
+        answer.wait_for_client();
+        answer
+    }
+
+    /// HTTP/2 asks for the next piece only when the client's window has room for it: one that never does is closed.
+    fn wait_for_client(&mut self) {
+        if matches!(&self.record.request, Some((_, http::Version::HTTP_2, _))) && !self.is_end_stream() {
+            self.client.guard(self.patience.1, &self.record.connection);
+        } else {
+            self.client.rest();
+        }
+    }
+
+    fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
+        loop {
+            let Content::Upstream(incoming, lease) = &mut self.content else { return Poll::Ready(None) };
+            let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(cx) else {
+                self.client.rest();
+                return self.upstream.poll(self.patience.0, cx).map(|()| Some(Err(Broken("upstream stopped sending"))));
+            };
+            self.upstream.rest();
+            let over = frame.is_none() || incoming.is_end_stream();
+            if over
+                && let Some(lease) = lease.take()
+                && !matches!(frame, Some(Err(_)))
+            {
+                lease.give_back();
+            }
+            match frame {
+                None => return Poll::Ready(None),
+                Some(Err(_)) => return Poll::Ready(Some(Err(Broken("upstream broke off")))),
+                Some(Ok(frame)) => {
+                    if let Ok(piece) = frame.into_data() {
+                        return Poll::Ready(Some(Ok(piece)));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The answer cannot be completed: the client must not take what it has for the whole.
+#[derive(Debug)]
+pub(super) struct Broken(&'static str);
+
+impl fmt::Display for Broken {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.0)
+    }
+}
+
+impl Error for Broken {}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let this = self.get_mut();
+        let piece = match &mut this.content {
+            Content::Done => None,
+            Content::Whole(bytes) => Some(Ok(std::mem::take(bytes))),
+            Content::Upstream(..) => ready!(this.poll_upstream(cx)),
+        };
+        match &piece {
+            Some(Ok(piece)) => this.record.bytes_out += u64::try_from(piece.len()).unwrap_or(u64::MAX),
+            Some(Err(broken)) => this.record.broke_off(broken.0),
+            None => {}
+        }
+        if !matches!(this.content, Content::Upstream(..)) || !matches!(piece, Some(Ok(_))) {
+            this.content = Content::Done;
+        }
+        this.wait_for_client();
+        Poll::Ready(piece.map(|piece| piece.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Done => true,
+            Content::Upstream(incoming, _) => incoming.is_end_stream(),
+            Content::Whole(bytes) => bytes.is_empty(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Done => SizeHint::with_exact(0),
+            Content::Upstream(incoming, _) => incoming.size_hint(),
+            Content::Whole(bytes) => SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX)),
+        }
+    }
+}

@@ -1,1 +1,181 @@
-//! Stub.
+//! Decides what becomes of a request. Cheapest question first: no cryptography before the address is counted, no byte
+//! of the body before the permit.
+
+use std::{convert::Infallible, rc::Rc};
+
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts};
+use http_body::Body as _;
+use hyper::body::Incoming;
+
+use super::{
+    body::{self, Answer, Arriving, Upload},
+    connection::Connection,
+    framing, problem,
+    record::Record,
+    reject::{Refusal, Reject},
+    snapshot::Served,
+    target::Target,
+    upstream::{self, Failure, Lease, hygiene},
+    worker::Worker,
+};
+use crate::{auth::Identity, clock::Now};
+
+/// Answers one request.
+pub(super) async fn serve(
+    worker: Rc<Worker>,
+    connection: Rc<Connection>,
+    request: Request<Incoming>,
+) -> Result<Response<Answer>, Infallible> {
+    let now = Now::read();
+    let (head, incoming) = request.into_parts();
+    let line = (head.method.clone(), head.version, head.uri.clone());
+    let expects = head.headers.contains_key(header::EXPECT);
+    let mut record = Record::begin(&worker, &connection, line, now);
+    let mut unread = Some(incoming);
+    let answer = match answer(&worker, &connection, &mut record, head, &mut unread, now).await {
+        Ok((response, lease)) => relay(record, response, lease),
+        Err(Failure::Refused(refusal)) => {
+            let close = settle(&worker, &connection, unread, expects, &refusal);
+            problem::refuse(record, refusal, close)
+        }
+        Err(Failure::ClientLeft) => {
+            let mut nobody = Response::new(Answer::whole(bytes::Bytes::new(), record));
+            *nobody.status_mut() = StatusCode::BAD_REQUEST;
+            nobody
+        }
+    };
+    Ok(answer)
+}
+
+/// The way of a request, one question a line.
+async fn answer(
+    worker: &Rc<Worker>,
+    connection: &Rc<Connection>,
+    record: &mut Record,
+    head: Parts,
+    incoming: &mut Option<Incoming>,
+    now: Now,
+) -> Result<(Response<Incoming>, Lease), Failure> {
+    let snapshot = &worker.shared.snapshot;
+    if let Some(limit) = &snapshot.address_limit {
+        limit.spend(connection.source, now.monotonic)?;
+    }
+    framing::check(&head)?;
+    let scheme = if connection.tls.get().is_some() { "https" } else { "http" };
+    let target = record.target.insert(Target::read(&head, scheme)?);
+    let route = match snapshot.routes.find(target, &head.method) {
+        Ok(route) => route,
+        Err(miss) => {
+            record.allow = miss.allow;
+            return Err(miss.refusal.into());
+        }
+    };
+    record.route = Some(route);
+    let served = snapshot.served.get(route).ok_or_else(|| Refusal::new(Reject::NotFound, "no such route"))?;
+    if served.access.needs_identity() {
+        let jwt = snapshot.jwt.as_ref().ok_or_else(|| Refusal::new(Reject::MissingToken, "no [jwt]"))?;
+        record.identity = Some(jwt.authenticate(&head.headers, now)?);
+    }
+    let permit = served.access.authorize(record.identity.as_deref())?;
+    let upload = admit(served, &head, incoming, worker, record).await?;
+    let group = worker
+        .upstreams
+        .get(served.upstream)
+        .ok_or_else(|| Refusal::new(Reject::UpstreamFailed, "no such upstream"))?;
+    record.forwarded();
+    let request = outgoing(head, upload, record, connection, scheme)?;
+    upstream::forward(permit, group, request, &snapshot.settings.timeouts).await
+}
+
+/// Takes the body, whole where it must match a schema.
+async fn admit(
+    served: &Served,
+    head: &Parts,
+    incoming: &mut Option<Incoming>,
+    worker: &Rc<Worker>,
+    record: &Record,
+) -> Result<Upload, Failure> {
+    let Some(body) = incoming.as_ref() else { return Ok(Upload::Empty) };
+    if body.size_hint().exact().is_some_and(|length| length > served.max_body) {
+        return Err(Refusal::new(Reject::BodyTooLarge, "Content-Length over the limit").into());
+    }
+    if body.is_end_stream() && served.schema.is_none() {
+        return Ok(Upload::Empty);
+    }
+    let Some(body) = incoming.take() else { return Ok(Upload::Empty) };
+    let between = worker.shared.snapshot.settings.timeouts.body;
+    let arriving = Arriving::new(body, served.max_body, between, Rc::clone(&record.bytes_in));
+    let Some(schema) = &served.schema else { return Ok(Upload::Streaming(Box::new(arriving))) };
+    let bytes = arriving.whole().await?;
+    schema.validate(head.headers.get(header::CONTENT_TYPE), &bytes)?;
+    Ok(Upload::Whole(bytes))
+}
+
+/// What the upstream is sent.
+fn outgoing(
+    head: Parts,
+    upload: Upload,
+    record: &Record,
+    connection: &Connection,
+    scheme: &'static str,
+) -> Result<Request<Upload>, Refusal> {
+    let target = record.target.as_ref().ok_or_else(|| Refusal::new(Reject::BadRequest, "no target"))?;
+    let told = hygiene::Told {
+        client: connection.peer.ip().to_canonical(),
+        scheme,
+        authority: target.authority(),
+        id: record.id,
+        principal: record.identity.as_deref().map(Identity::principal),
+    };
+    let mut headers = head.headers;
+    hygiene::request(&mut headers, &told);
+    // hyper frames by what it is told; a body of unknown length has to say so with every method.
+    if !upload.is_end_stream() && upload.size_hint().exact().is_none() {
+        headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    } else if upload.is_end_stream() && !matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS) {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
+    let mut request = Request::new(upload);
+    *request.method_mut() = head.method;
+    *request.uri_mut() = target.origin().clone().into();
+    *request.headers_mut() = headers;
+    Ok(request)
+}
+
+/// Passes the upstream's answer on.
+fn relay(mut record: Box<Record>, response: Response<Incoming>, lease: Lease) -> Response<Answer> {
+    let (mut head, incoming) = response.into_parts();
+    hygiene::response(&mut head.headers, record.id);
+    head.version = Version::HTTP_11;
+    record.status = head.status.as_u16();
+    Response::from_parts(head, Answer::relayed(incoming, lease, record))
+}
+
+/// Deals with the body of a request that is refused (F14). `true`: the connection ends with the answer.
+fn settle(
+    worker: &Worker,
+    connection: &Connection,
+    unread: Option<Incoming>,
+    expects: bool,
+    refusal: &Refusal,
+) -> bool {
+    let close = match unread {
+        _ if refusal.reject == Reject::BadRequest => true,
+        Some(body) if body.is_end_stream() => false,
+        // Whoever asked first may leave the body out now, or may not: what follows could be either (F15).
+        Some(_) if expects => true,
+        Some(body) if body::is_forgettable(&body) => {
+            let between = worker.shared.snapshot.settings.timeouts.body;
+            tokio::task::spawn_local(body::forget(body, between));
+            false
+        }
+        Some(_) => true,
+        // Judged whole, so read to its end.
+        None if matches!(refusal.reject, Reject::InvalidBody | Reject::UnsupportedMediaType) => false,
+        None => true,
+    };
+    if close {
+        connection.unread.set(true);
+    }
+    close
+}

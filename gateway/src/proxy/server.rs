@@ -1,1 +1,284 @@
-//! Stub.
+//! Decides which connections are taken and how one is led from accept to its end.
+
+use std::{
+    error::Error as _,
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use hyper::{
+    body::Incoming,
+    rt::Executor,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+use super::{
+    connection::{Close, Connection, Why},
+    deadline::within,
+    framing, pipeline,
+    record::Record,
+    reject::{Refusal, Reject},
+    settings::Settings,
+    tls,
+    wire::{Io, Stream, Wire},
+    worker::{Admitted, Worker},
+};
+use crate::detect::signal::Signal;
+
+/// How long accepting rests when there are no descriptors left (D03).
+const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
+
+/// How long a connection whose last request was not read to its end is listened to, so that the answer is not lost to
+/// a reset, and for how many bytes.
+const LINGER: (Duration, usize) = (Duration::from_secs(1), 256 * 1_024);
+
+/// How long the kernel keeps trying to reach a banned client.
+const BANNED_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The smallest buffer that hyper takes, and what one read may bring.
+const LEAST_BUFFER: usize = 64 * 1_024;
+
+/// The most streams of one HTTP/2 connection.
+const MAX_STREAMS: u32 = 128;
+
+/// How many resets, by us for the client's fault and by the client before we answered, end an HTTP/2 connection (H01,
+/// H02).
+const MAX_RESETS: usize = 64;
+
+/// What is sent to one stream before the client has to take some, in bytes.
+const MAX_SEND_BUFFER: usize = 128 * 1_024;
+
+/// Takes connections from `listener` until it is aborted.
+pub(super) async fn accept(worker: Rc<Worker>, index: usize, listener: TcpListener) {
+    loop {
+        let (socket, peer) = match listener.accept().await {
+            Ok(taken) => taken,
+            Err(error) => {
+                if is_exhaustion(&error) {
+                    tokio::time::sleep(OUT_OF_DESCRIPTORS).await;
+                }
+                continue;
+            }
+        };
+        if worker.shared.banned.refuses(peer.ip(), crate::clock::monotonic()) {
+            continue;
+        }
+        // Over the limit new connections are closed: those who are here keep their place.
+        if let Some(admitted) = worker.admit(peer, index) {
+            tokio::task::spawn_local(serve(Rc::clone(&worker), admitted, socket));
+        }
+    }
+}
+
+/// EMFILE, ENFILE, ENOBUFS, ENOMEM: the same call would fail again at once.
+fn is_exhaustion(error: &io::Error) -> bool {
+    use rustix::io::Errno as E;
+    let code = error.raw_os_error().map(E::from_raw_os_error);
+    code.is_some_and(|code| matches!(code, E::MFILE | E::NFILE | E::NOBUFS | E::NOMEM))
+}
+
+async fn serve(worker: Rc<Worker>, admitted: Admitted, socket: TcpStream) {
+    let connection = &admitted.connection;
+    // A socket without it is slower, not wrong.
+    socket.set_nodelay(true).unwrap_or_default();
+    let Some(stream) = secure(&worker, connection, socket).await else { return };
+    let multiplexed = matches!(&stream, Stream::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2"));
+    connection.established(multiplexed);
+    let wire = Wire::new(stream, Rc::clone(connection), multiplexed);
+    let io = TokioIo::new(Io(Rc::clone(&wire)));
+    let service = {
+        let (worker, connection) = (Rc::clone(&worker), Rc::clone(connection));
+        // Boxed, the future is moved through hyper and its tasks as one pointer.
+        service_fn(move |request: hyper::Request<Incoming>| {
+            Box::pin(pipeline::serve(Rc::clone(&worker), Rc::clone(&connection), request))
+        })
+    };
+    let settings = &worker.shared.snapshot.settings;
+    let ended = if multiplexed {
+        drive(http2(settings).serve_connection(io, service), connection, &wire).await
+    } else {
+        drive(http1(settings).serve_connection(io, service), connection, &wire).await
+    };
+    match ended {
+        Some(ended) => {
+            if let Err(error) = &ended {
+                complain(&worker, connection, error, multiplexed);
+            }
+            leave(connection, &wire, ended.is_err()).await;
+        }
+        None if connection.why() == Some(Why::Slow) => {
+            Record::observe(
+                &worker,
+                connection,
+                Signal::SlowClient,
+                "too slow with a request or with taking an answer",
+            );
+        }
+        None => {}
+    }
+}
+
+/// The TLS handshake, where the listener has one. `None`: it failed.
+async fn secure(worker: &Rc<Worker>, connection: &Rc<Connection>, socket: TcpStream) -> Option<Stream> {
+    let Some(config) = worker.shared.snapshot.tls.get(connection.listener)? else { return Some(Stream::Plain(socket)) };
+    let handshake = TlsAcceptor::from(std::sync::Arc::clone(config)).accept(socket);
+    match connection.unless_closed(handshake).await {
+        Some(Ok(stream)) => {
+            let version = stream.get_ref().1.protocol_version();
+            connection.tls.set(Some(if version == Some(rustls::ProtocolVersion::TLSv1_2) {
+                "TLSv1.2"
+            } else {
+                "TLSv1.3"
+            }));
+            Some(Stream::Tls(Box::new(stream)))
+        }
+        Some(Err(error)) => {
+            if tls::is_clients_fault(&error) {
+                Record::observe(worker, connection, Signal::BadHandshake, "TLS handshake failed");
+            }
+            None
+        }
+        None => {
+            if connection.why() == Some(Why::Slow) {
+                Record::observe(worker, connection, Signal::SlowClient, "TLS handshake took too long");
+            }
+            None
+        }
+    }
+}
+
+fn http1(settings: &Settings) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        // Heads and small bodies leave in one write (measured: cheaper than gathering).
+        .writev(false)
+        .half_close(false)
+        .max_header_size(settings.max_header_bytes)
+        .max_headers(framing::MAX_HEADERS)
+        .max_buf_size(LEAST_BUFFER.max(settings.max_header_bytes))
+        // Connections are watched by their worker: see `connection`.
+        .header_read_timeout(None);
+    builder
+}
+
+fn http2(settings: &Settings) -> http2::Builder<Local> {
+    let mut builder = http2::Builder::new(Local);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_local_error_reset_streams(MAX_RESETS)
+        .max_pending_accept_reset_streams(MAX_RESETS)
+        .max_header_list_size(u32::try_from(settings.max_header_bytes).unwrap_or(u32::MAX))
+        .max_send_buf_size(MAX_SEND_BUFFER)
+        .keep_alive_interval(settings.timeouts.idle)
+        .keep_alive_timeout(settings.timeouts.headers);
+    builder
+}
+
+/// Runs the tasks of HTTP/2 streams on their connection's thread.
+#[derive(Clone, Copy)]
+struct Local;
+
+impl<F: Future<Output = ()> + 'static> Executor<F> for Local {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}
+
+/// What both kinds of connections can do.
+trait Served: Future<Output = hyper::Result<()>> {
+    fn finish(self: Pin<&mut Self>);
+}
+
+impl<I, S, B> Served for http1::Connection<I, S>
+where
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+    S: hyper::service::HttpService<Incoming, ResBody = B>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B: http_body::Body + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    fn finish(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl<I, S, B> Served for http2::Connection<I, S, Local>
+where
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+    S: hyper::service::HttpService<Incoming, ResBody = B>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    S::Future: 'static,
+    B: http_body::Body + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    fn finish(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+/// Drives a connection to its end. `None`: it was cut off.
+async fn drive(served: impl Served, connection: &Connection, wire: &Wire) -> Option<hyper::Result<()>> {
+    let mut served = std::pin::pin!(served);
+    let mut finishing = false;
+    std::future::poll_fn(|cx| {
+        match connection.closing(cx) {
+            Close::No => {}
+            Close::Graceful if finishing => {}
+            Close::Graceful => {
+                finishing = true;
+                if connection.why() == Some(Why::Banned) {
+                    wire.give_up_after(BANNED_PATIENCE);
+                }
+                served.as_mut().finish();
+            }
+            Close::Now => return Poll::Ready(None),
+        }
+        let polled = served.as_mut().poll(cx);
+        // Everything that was written in this turn leaves in one go.
+        if wire.is_deferred() && matches!(wire.push(cx), Poll::Ready(Err(_))) && polled.is_pending() {
+            return Poll::Ready(None);
+        }
+        polled.map(Some)
+    })
+    .await
+}
+
+/// Sends what is still to be sent, and listens a little longer where a client is still sending what nobody reads.
+async fn leave(connection: &Connection, wire: &Wire, failed: bool) {
+    let (patience, mut left) = LINGER;
+    let pushed = within(patience, std::future::poll_fn(|cx| wire.push(cx))).await;
+    if !matches!(pushed, Some(Ok(()))) || connection.why() == Some(Why::Banned) {
+        return;
+    }
+    if failed || connection.unread.get() {
+        // Whatever comes, or nothing: the connection is over.
+        let discarded = within(patience, std::future::poll_fn(|cx: &mut Context<'_>| wire.poll_discard(cx, &mut left)));
+        discarded.await.unwrap_or(Ok(())).unwrap_or_default();
+    }
+}
+
+/// Notes what hyper refused before there was a request. It has answered already, in HTTP/1.1.
+fn complain(worker: &Rc<Worker>, connection: &Rc<Connection>, error: &hyper::Error, multiplexed: bool) {
+    if multiplexed {
+        let broken = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
+        if broken.is_some_and(|error| !error.is_io() && !error.is_remote()) {
+            Record::fault(worker, connection, Refusal::new(Reject::BadRequest, "breaks HTTP/2"), false);
+        }
+        return;
+    }
+    if error.is_parse_too_large() {
+        let reject = if error.is_parse_status() { Reject::BadRequest } else { Reject::HeadersTooLarge };
+        return Record::fault(worker, connection, Refusal::new(reject, "head too large"), true);
+    }
+    if error.is_parse() {
+        Record::fault(worker, connection, Refusal::new(Reject::BadRequest, error.to_string()), true);
+    }
+}

@@ -1,6 +1,293 @@
-//! Stub.
-use std::process::ExitCode;
-/// `gateway proxy`: the process that the guard starts, with its [`Channel`](crate::message::channel) as standard input.
+//! Decides how the unprivileged process begins and ends: it is told everything by the guard, gives up what rights it
+//! has left, and only then starts threads and looks at the network.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::{self, Read as _, Seek as _},
+    net::TcpListener,
+    os::fd::{AsFd as _, OwnedFd},
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::JoinHandle,
+};
+
+use anyhow::{Context as _, bail};
+use tokio::sync::mpsc;
+
+use super::{
+    banned::Banned,
+    snapshot::Snapshot,
+    worker::{Event, Order, Shared, Worker},
+};
+use crate::{
+    clock,
+    config::{self, Bundled, Config},
+    message::{Bundle, ToGuard, ToProxy, channel::Channel},
+    observe::sink::{Lines, Sink},
+    sandbox,
+};
+
+/// How many orders or events wait at most for one thread.
+const QUEUE: usize = 4_096;
+
+/// `gateway proxy`: the process that the guard starts, with its [`Channel`] as standard input. Exits with 0 once it
+/// has drained, with 1 if it cannot start.
 pub fn main() -> ExitCode {
-    ExitCode::FAILURE
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("the proxy cannot run: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
+    let socket = io::stdin().as_fd().try_clone_to_owned().context("no channel to the guard")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let channel = Channel::new(socket).context("standard input is no channel; the guard starts this command")?;
+        match prepare(&channel).await {
+            Ok(prepared) => serve(&channel, prepared).await,
+            Err(error) => {
+                let reason = format!("{error:#}");
+                let reason = reason.lines().collect::<Vec<_>>().join(" ");
+                channel.send(&ToGuard::Failed { reason }, &[]).await.unwrap_or_default();
+                Err(error)
+            }
+        }
+    })
+}
+
+struct Prepared {
+    shared: Arc<Shared>,
+    log: File,
+    /// For each worker, its sockets and which listener they are.
+    sockets: Vec<Vec<(usize, TcpListener)>>,
+}
+
+/// Receives everything, compiles it, and gives up every right. No thread exists yet, and none is left out.
+async fn prepare(channel: &Channel) -> anyhow::Result<Prepared> {
+    let Some((ToProxy::Start { workers, listeners }, descriptors)) = channel.receive::<ToProxy>().await? else {
+        bail!("the guard did not say how to start");
+    };
+    let mut descriptors = descriptors.into_iter();
+    let (Some(bundle), Some(log)) = (descriptors.next(), descriptors.next()) else {
+        bail!("the guard sent no configuration or no access log");
+    };
+    let bundle = read_bundle(bundle).context("cannot read the configuration that the guard sent")?;
+    let sockets = receive_sockets(channel, usize::from(workers), usize::from(listeners)).await?;
+    raise_descriptor_limit();
+    let report = sandbox::proxy(&[]).context("cannot give up rights")?;
+    tracing::info!("the proxy is confined: {report}");
+    let config = Config::load(&bundle.path, &Bundled(&bundle)).map_err(|errors| anyhow::anyhow!("{errors}"))?;
+    let (document, settings) = (config.document, config.proxy);
+    let banned = Banned::new(settings.ipv6_prefix, &bundle.bans, clock::monotonic());
+    let snapshot = Snapshot::new(settings)
+        .map_err(|faults| anyhow::anyhow!("{}", config::Errors::from_faults(&document, faults)))?;
+    let shared = Shared {
+        snapshot: Arc::new(snapshot),
+        banned,
+        connections: AtomicUsize::new(0),
+        lost_asks: AtomicUsize::new(0),
+    };
+    Ok(Prepared { shared: Arc::new(shared), log: File::from(log), sockets })
+}
+
+fn read_bundle(descriptor: OwnedFd) -> anyhow::Result<Bundle> {
+    let mut file = File::from(descriptor);
+    file.rewind()?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(postcard::from_bytes(&bytes)?)
+}
+
+async fn receive_sockets(
+    channel: &Channel,
+    workers: usize,
+    listeners: usize,
+) -> anyhow::Result<Vec<Vec<(usize, TcpListener)>>> {
+    let mut sockets: Vec<Vec<_>> = std::iter::repeat_with(Vec::new).take(workers.max(1)).collect();
+    for _ in 0..listeners {
+        let Some((ToProxy::Listen { listener }, descriptors)) = channel.receive::<ToProxy>().await? else {
+            bail!("the guard sent too few listening sockets");
+        };
+        let listener = usize::from(listener);
+        for descriptor in descriptors {
+            let socket = TcpListener::from(descriptor);
+            socket.set_nonblocking(true)?;
+            // The worker that has the fewest sockets of this listener.
+            let fewest = sockets.iter_mut().min_by_key(|mine| mine.iter().filter(|(of, _)| *of == listener).count());
+            fewest.context("no worker")?.push((listener, socket));
+        }
+    }
+    Ok(sockets)
+}
+
+/// Every connection is a descriptor, and an upstream's another.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Refused, the limit stays as it was: accepting backs off when it is reached.
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).unwrap_or_default();
+}
+
+/// Starts the workers, and carries messages between them and the guard until they are done.
+async fn serve(channel: &Channel, prepared: Prepared) -> anyhow::Result<()> {
+    let Prepared { shared, log, sockets } = prepared;
+    let (sink, writer) = Sink::start(log)?;
+    let (events, from_workers) = mpsc::channel(QUEUE);
+    let mut workers = Vec::new();
+    for (index, sockets) in sockets.into_iter().enumerate() {
+        let (orders, queue) = mpsc::channel(QUEUE);
+        let (shared, sink, events) = (Arc::clone(&shared), sink.clone(), events.clone());
+        let thread = std::thread::Builder::new().name(format!("worker-{index}"));
+        let thread = thread.spawn(move || work(shared, sink, events, sockets, queue))?;
+        workers.push(Running { orders, thread });
+    }
+    drop(events);
+    let mut control = Control { channel, shared: &shared, sink: &sink, closing: HashMap::new(), ready: 0 };
+    control.run(&workers, from_workers).await;
+    drop(control);
+    for Running { thread, .. } in workers {
+        if !matches!(thread.join(), Ok(Ok(()))) {
+            bail!("a worker died");
+        }
+    }
+    let lost = sink.lost();
+    drop(sink);
+    if writer.join().is_err() {
+        bail!("the access log's writer died");
+    }
+    if lost > 0 {
+        tracing::warn!(lines = lost, "lines of the access log were lost");
+    }
+    Ok(())
+}
+
+struct Running {
+    orders: mpsc::Sender<Order>,
+    thread: JoinHandle<io::Result<()>>,
+}
+
+/// One worker's thread.
+fn work(
+    shared: Arc<Shared>,
+    sink: Sink,
+    events: mpsc::Sender<Event>,
+    sockets: Vec<(usize, TcpListener)>,
+    orders: mpsc::Receiver<Order>,
+) -> io::Result<()> {
+    let mut random = [0; 8];
+    aws_lc_rs::rand::fill(&mut random).map_err(|_unspecified| io::Error::other("no randomness"))?;
+    let first_id = u128::from(u64::from_ne_bytes(random)) << 64;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let worker = Worker::new(shared, Lines::new(sink), events, first_id);
+        let listen = |(index, socket)| Ok((index, tokio::net::TcpListener::from_std(socket)?));
+        let listeners = sockets.into_iter().map(listen).collect::<io::Result<Vec<_>>>()?;
+        worker.run(listeners, orders).await;
+        Ok(())
+    })
+}
+
+/// Between the guard and the workers.
+struct Control<'a> {
+    channel: &'a Channel,
+    shared: &'a Shared,
+    sink: &'a Sink,
+    /// Bans whose connections are being closed: how many workers are still at it, and how many connections so far.
+    closing: HashMap<u64, (usize, u32)>,
+    ready: usize,
+}
+
+impl Control<'_> {
+    /// Ends once every worker has.
+    async fn run(&mut self, workers: &[Running], mut events: mpsc::Receiver<Event>) {
+        let mut draining = false;
+        loop {
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(event) => self.tell_guard(event, workers.len()).await,
+                    None => return,
+                },
+                message = self.channel.receive::<ToProxy>(), if !draining => {
+                    match message {
+                        Ok(Some((message, descriptors))) => {
+                            draining = self.obey(message, descriptors, workers).await;
+                        }
+                        // Without its guard a proxy finishes what it has begun.
+                        Ok(None) => draining = true,
+                        Err(error) => {
+                            tracing::error!("the guard cannot be understood: {error}");
+                            draining = true;
+                        }
+                    }
+                    if draining {
+                        order(workers, Order::Drain).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// `true`: it is time to drain.
+    async fn obey(&mut self, message: ToProxy, descriptors: Vec<OwnedFd>, workers: &[Running]) -> bool {
+        match message {
+            ToProxy::Banned { id, source, expires } => {
+                if !self.shared.banned.add(source, expires, clock::monotonic()) {
+                    tracing::warn!(ban = id, "too many bans to refuse this one at accept as well");
+                }
+                self.closing.insert(id, (workers.len(), 0));
+                order(workers, Order::Close { ban: id, source }).await;
+            }
+            ToProxy::Lifted { source } => self.shared.banned.lift(source),
+            ToProxy::ReopenLogs => {
+                if let Some(log) = descriptors.into_iter().next() {
+                    self.sink.reopen(File::from(log));
+                }
+            }
+            ToProxy::Drain => return true,
+            ToProxy::Start { .. } | ToProxy::Listen { .. } => tracing::error!("told to start twice"),
+        }
+        false
+    }
+
+    async fn tell_guard(&mut self, event: Event, workers: usize) {
+        let message = match event {
+            Event::Ask(ask) => ToGuard::Ask(Box::new(ask)),
+            Event::Closed { ban, connections } => {
+                let Some((waiting, total)) = self.closing.get_mut(&ban) else { return };
+                *waiting = waiting.saturating_sub(1);
+                *total = total.saturating_add(connections);
+                if *waiting > 0 {
+                    return;
+                }
+                let connections = *total;
+                self.closing.remove(&ban);
+                ToGuard::Closed { ban, connections }
+            }
+            Event::Ready => {
+                self.ready += 1;
+                if self.ready < workers {
+                    return;
+                }
+                ToGuard::Ready
+            }
+        };
+        if self.channel.send(&message, &[]).await.is_err() {
+            self.shared.lost_asks.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A worker that is gone has nothing to do.
+async fn order(workers: &[Running], order: Order) {
+    for worker in workers {
+        worker.orders.send(order).await.unwrap_or_default();
+    }
 }

@@ -1,1 +1,219 @@
-//! Stub.
+//! Decides what one worker owns: a thread with its own sockets, connections, upstream pools and log lines, so that no
+//! request waits for another core.
+
+use std::{
+    cell::{Cell, RefCell},
+    net::SocketAddr,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use gateway_common::source::Source;
+use tokio::sync::mpsc;
+
+use super::{
+    banned::Banned,
+    connection::{Close, Connection, Why},
+    deadline, server,
+    snapshot::Snapshot,
+    upstream::Group,
+};
+use crate::{
+    clock,
+    message::{Ask, RequestId},
+    observe::sink::Lines,
+};
+
+/// How long the connections of a banned source may take to send what is being answered.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
+/// What a worker is told.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Order {
+    /// Close the connections of a source, then say so.
+    Close {
+        ban: u64,
+        source: Source,
+    },
+    Drain,
+}
+
+/// What a worker tells.
+#[derive(Debug)]
+pub(super) enum Event {
+    Ask(Ask),
+    /// The connections of a banned source are gone.
+    Closed {
+        ban: u64,
+        connections: u32,
+    },
+    /// It accepts.
+    Ready,
+}
+
+/// What all workers share.
+pub(super) struct Shared {
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) banned: Banned,
+    /// Connections of all workers.
+    pub(super) connections: AtomicUsize,
+    /// Asks that found the queue to the guard full.
+    pub(super) lost_asks: AtomicUsize,
+}
+
+/// One worker.
+pub(super) struct Worker {
+    pub(super) shared: Arc<Shared>,
+    pub(super) upstreams: Box<[Group]>,
+    pub(super) lines: Lines,
+    pub(super) draining: Cell<bool>,
+    connections: RefCell<Registry>,
+    events: mpsc::Sender<Event>,
+    ids: Cell<u128>,
+}
+
+#[derive(Default)]
+struct Registry {
+    live: Vec<Option<Rc<Connection>>>,
+    free: Vec<usize>,
+}
+
+impl Registry {
+    fn iter(&self) -> impl Iterator<Item = &Rc<Connection>> {
+        self.live.iter().flatten()
+    }
+}
+
+/// A connection that counts, until dropped.
+pub(super) struct Admitted {
+    pub(super) connection: Rc<Connection>,
+    worker: Rc<Worker>,
+    place: usize,
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        let mut registry = self.worker.connections.borrow_mut();
+        if let Some(place) = registry.live.get_mut(self.place) {
+            *place = None;
+        }
+        registry.free.push(self.place);
+        self.worker.shared.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Worker {
+    pub(super) fn new(shared: Arc<Shared>, lines: Lines, events: mpsc::Sender<Event>, first_id: u128) -> Rc<Self> {
+        let upstreams = shared.snapshot.settings.upstreams.iter().map(Group::new).collect();
+        let (connections, ids) = (RefCell::default(), Cell::new(first_id));
+        Rc::new(Self { shared, upstreams, lines, draining: Cell::new(false), connections, events, ids })
+    }
+
+    /// Serves `listeners` until the order to drain, then until the last connection is gone.
+    pub(super) async fn run(
+        self: Rc<Self>,
+        listeners: Vec<(usize, tokio::net::TcpListener)>,
+        mut orders: mpsc::Receiver<Order>,
+    ) {
+        let accepting: Vec<_> = listeners
+            .into_iter()
+            .map(|(index, listener)| tokio::task::spawn_local(server::accept(Rc::clone(&self), index, listener)))
+            .collect();
+        let ticking = tokio::task::spawn_local(Rc::clone(&self).tick());
+        self.tell(Event::Ready);
+        // The other end gone means the same as the order.
+        while let Some(Order::Close { ban, source }) = orders.recv().await {
+            tokio::task::spawn_local(Rc::clone(&self).close(ban, source));
+        }
+        self.draining.set(true);
+        accepting.iter().for_each(tokio::task::JoinHandle::abort);
+        self.shut_all(Close::Graceful);
+        let drained = async {
+            while self.connections.borrow().iter().next().is_some() {
+                tokio::time::sleep(deadline::TICK).await;
+            }
+        };
+        if tokio::time::timeout(self.shared.snapshot.settings.drain, drained).await.is_err() {
+            self.shut_all(Close::Now);
+            tokio::time::sleep(deadline::TICK).await;
+        }
+        ticking.abort();
+        self.lines.flush();
+    }
+
+    /// Takes a connection in. `None`: there are too many.
+    pub(super) fn admit(self: &Rc<Self>, peer: SocketAddr, listener: usize) -> Option<Admitted> {
+        let settings = &self.shared.snapshot.settings;
+        if self.shared.connections.fetch_add(1, Ordering::Relaxed) >= settings.max_connections {
+            self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        let source = Source::of(peer.ip(), settings.ipv6_prefix);
+        let connection = Rc::new(Connection::new(peer, source, listener));
+        let mut registry = self.connections.borrow_mut();
+        let place = registry.free.pop().unwrap_or_else(|| {
+            registry.live.push(None);
+            registry.live.len() - 1
+        });
+        if let Some(free) = registry.live.get_mut(place) {
+            *free = Some(Rc::clone(&connection));
+        }
+        drop(registry);
+        Some(Admitted { connection, worker: Rc::clone(self), place })
+    }
+
+    /// The name of the next request.
+    pub(super) fn next_id(&self) -> RequestId {
+        let id = self.ids.get();
+        self.ids.set(id.wrapping_add(1));
+        RequestId(id)
+    }
+
+    /// Hands an event to the control thread. Asks over its capacity are lost and counted: the source goes on, so its
+    /// rule asks again.
+    pub(super) fn tell(&self, event: Event) {
+        if self.events.try_send(event).is_err() {
+            self.shared.lost_asks.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    async fn tick(self: Rc<Self>) {
+        let mut interval = tokio::time::interval(deadline::TICK);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            interval.tick().await;
+            let now = clock::monotonic();
+            deadline::tick(now);
+            let timeouts = &self.shared.snapshot.settings.timeouts;
+            self.connections.borrow().iter().for_each(|connection| connection.sweep(now, timeouts));
+            self.lines.flush();
+        }
+    }
+
+    async fn close(self: Rc<Self>, ban: u64, source: Source) {
+        let mine: Vec<_> = {
+            let registry = self.connections.borrow();
+            registry.iter().filter(|connection| source.contains(connection.peer.ip())).cloned().collect()
+        };
+        mine.iter().for_each(|connection| connection.shut(Close::Graceful, Why::Banned));
+        // One reference is ours; a connection in use is in the registry and with its task as well.
+        let gone = |connection: &Rc<Connection>| Rc::strong_count(connection) == 1;
+        let start = tokio::time::Instant::now();
+        while !mine.iter().all(gone) && start.elapsed() < LAST_WORDS {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        mine.iter().for_each(|connection| connection.shut(Close::Now, Why::Banned));
+        let connections = u32::try_from(mine.len()).unwrap_or(u32::MAX);
+        // Never lost: the guard waits for it.
+        self.events.send(Event::Closed { ban, connections }).await.unwrap_or_default();
+    }
+
+    fn shut_all(&self, close: Close) {
+        let all: Vec<_> = self.connections.borrow().iter().cloned().collect();
+        all.iter().for_each(|connection| connection.shut(close, Why::Drain));
+    }
+}

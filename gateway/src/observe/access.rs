@@ -1,0 +1,292 @@
+//! Decides what one line of the access log says: one JSON object, written by hand into a buffer.
+//!
+//! *Invariant:* whatever a client sent stands in it escaped; query strings, tokens and bodies never do.
+
+use std::{
+    io::Write as _,
+    net::{IpAddr, SocketAddr},
+};
+
+use crate::message::RequestId;
+
+/// The longest text of a client that a line takes over, in bytes.
+const MAX_TEXT: usize = 2_048;
+
+/// What one request, or one connection that never came to one, was.
+#[derive(Clone, Copy, Debug)]
+pub struct Line<'a> {
+    /// When it began, milliseconds since the Unix epoch.
+    pub unix_millis: u64,
+    /// Its name in every log.
+    pub id: RequestId,
+    /// Who.
+    pub client: SocketAddr,
+    /// Where it came in.
+    pub listener: SocketAddr,
+    /// `HTTP/1.1`, `HTTP/2.0`.
+    pub protocol: Option<&'a str>,
+    /// `TLSv1.3`, `TLSv1.2`.
+    pub tls: Option<&'a str>,
+    /// The host, as the target has it.
+    pub host: Option<&'a str>,
+    /// The method.
+    pub method: Option<&'a str>,
+    /// The path, without its query.
+    pub path: Option<&'a str>,
+    /// What was answered; 0: nothing.
+    pub status: u16,
+    /// The label of the refusal.
+    pub reject: Option<&'a str>,
+    /// Why it was refused.
+    pub detail: Option<&'a str>,
+    /// What it says about the source.
+    pub signal: Option<&'a str>,
+    /// Who it was, if a token said so.
+    pub principal: Option<&'a str>,
+    /// The template of the route.
+    pub route: Option<&'a str>,
+    /// Who answered.
+    pub upstream: Option<&'a str>,
+    /// Bytes of the body that were received.
+    pub bytes_in: u64,
+    /// Bytes of the body that were sent.
+    pub bytes_out: u64,
+    /// How long it took, in microseconds.
+    pub duration_us: u64,
+}
+
+impl Line<'_> {
+    /// Appends the line.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"time\":\"");
+        time(self.unix_millis, out);
+        out.extend_from_slice(b"\",\"id\":\"");
+        id(self.id, out);
+        out.extend_from_slice(b"\",\"client\":\"");
+        put(format_args!("{}", self.client.ip().to_canonical()), out);
+        out.extend_from_slice(b"\",\"client_port\":");
+        number(u64::from(self.client.port()), out);
+        out.extend_from_slice(b",\"listener\":\"");
+        put(format_args!("{}", self.listener), out);
+        out.push(b'"');
+        for (name, value) in [
+            ("protocol", self.protocol),
+            ("tls", self.tls),
+            ("host", self.host),
+            ("method", self.method),
+            ("path", self.path),
+        ] {
+            member(name, value, out);
+        }
+        out.extend_from_slice(b",\"status\":");
+        number(u64::from(self.status), out);
+        for (name, value) in [
+            ("reject", self.reject),
+            ("detail", self.detail),
+            ("signal", self.signal),
+            ("principal", self.principal),
+            ("route", self.route),
+            ("upstream", self.upstream),
+        ] {
+            member(name, value, out);
+        }
+        for (name, value) in
+            [("bytes_in", self.bytes_in), ("bytes_out", self.bytes_out), ("duration_us", self.duration_us)]
+        {
+            put(format_args!(",\"{name}\":"), out);
+            number(value, out);
+        }
+        out.extend_from_slice(b"}\n");
+    }
+}
+
+fn member(name: &str, value: Option<&str>, out: &mut Vec<u8>) {
+    let Some(value) = value else { return };
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":\"");
+    escape(value, out);
+    out.push(b'"');
+}
+
+/// Appends `text` as the inside of a JSON string, at most [`MAX_TEXT`] bytes of it. Control characters of both sets
+/// are escaped: some terminals obey the upper set too.
+pub fn escape(text: &str, out: &mut Vec<u8>) {
+    let text =
+        if text.len() > MAX_TEXT { text.get(..text.floor_char_boundary(MAX_TEXT)).unwrap_or_default() } else { text };
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\') {
+        return out.extend_from_slice(text.as_bytes());
+    }
+    for letter in text.chars() {
+        match letter {
+            '"' | '\\' => out.extend([b'\\', letter as u8]),
+            // U+2028 and U+2029 end lines where JSON is read as JavaScript.
+            '\u{2028}' | '\u{2029}' => put(format_args!("\\u{:04x}", u32::from(letter)), out),
+            _ if letter.is_control() => put(format_args!("\\u{:04x}", u32::from(letter)), out),
+            _ => out.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+}
+
+fn put(text: std::fmt::Arguments<'_>, out: &mut Vec<u8>) {
+    // Writing into memory does not fail.
+    out.write_fmt(text).unwrap_or_default();
+}
+
+/// Appends `value` in decimal.
+fn number(value: u64, out: &mut Vec<u8>) {
+    let mut digits = [0_u8; 20];
+    let mut rest = value;
+    let mut length = 0;
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + u8::try_from(rest % 10).unwrap_or_default();
+        rest /= 10;
+        length += 1;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(digits.get(digits.len() - length..).unwrap_or_default());
+}
+
+fn id(id: RequestId, out: &mut Vec<u8>) {
+    out.extend(hexadecimal(id));
+}
+
+/// The 32 digits of a request id.
+#[must_use]
+pub fn hexadecimal(id: RequestId) -> [u8; 32] {
+    const DIGITS: [u8; 16] = *b"0123456789abcdef";
+    let mut text = [0; 32];
+    for (pair, byte) in text.chunks_exact_mut(2).zip(id.0.to_be_bytes()) {
+        let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or_default();
+        if let [high, low] = pair {
+            (*high, *low) = (digit(byte >> 4), digit(byte & 15));
+        }
+    }
+    text
+}
+
+/// Appends a moment as RFC 3339 has it, UTC, with milliseconds.
+fn time(unix_millis: u64, out: &mut Vec<u8>) {
+    let (seconds, millis) = (unix_millis / 1_000, unix_millis % 1_000);
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = civil(days);
+    for (value, width, before) in [
+        (year, 4, ""),
+        (month, 2, "-"),
+        (day, 2, "-"),
+        (second / 3_600, 2, "T"),
+        (second / 60 % 60, 2, ":"),
+        (second % 60, 2, ":"),
+        (millis, 3, "."),
+    ] {
+        out.extend_from_slice(before.as_bytes());
+        let mut power = 10_u64.pow(width - 1);
+        while power > 0 {
+            out.push(b'0' + u8::try_from(value / power % 10).unwrap_or_default());
+            power /= 10;
+        }
+    }
+    out.push(b'Z');
+}
+
+/// The date `days` after 1970-01-01 (Howard Hinnant, "chrono-compatible low-level date algorithms").
+const fn civil(days: u64) -> (u64, u64, u64) {
+    let shifted = days + 719_468;
+    let era = shifted / 146_097;
+    let day_of_era = shifted % 146_097;
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    (year_of_era + era * 400 + if month <= 2 { 1 } else { 0 }, month, day)
+}
+
+/// An address without its port.
+#[must_use]
+pub fn client(address: &SocketAddr) -> IpAddr {
+    address.ip().to_canonical()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line<'a>() -> Line<'a> {
+        Line {
+            unix_millis: 1_764_000_000_123,
+            id: RequestId(0x0123_4567_89ab_cdef_0011_2233_4455_6677),
+            client: "[::ffff:203.0.113.7]:40000".parse().unwrap(),
+            listener: "0.0.0.0:443".parse().unwrap(),
+            protocol: Some("HTTP/1.1"),
+            tls: None,
+            host: None,
+            method: Some("GET"),
+            path: None,
+            status: 200,
+            reject: None,
+            detail: None,
+            signal: None,
+            principal: None,
+            route: None,
+            upstream: None,
+            bytes_in: 0,
+            bytes_out: u64::MAX,
+            duration_us: 15,
+        }
+    }
+
+    #[test]
+    fn a_line() {
+        let mut out = Vec::new();
+        line().write(&mut out);
+        let expect = "{\"time\":\"2025-11-24T16:00:00.123Z\",\"id\":\"0123456789abcdef0011223344556677\",\
+            \"client\":\"203.0.113.7\",\"client_port\":40000,\"listener\":\"0.0.0.0:443\",\"protocol\":\"HTTP/1.1\",\
+            \"method\":\"GET\",\"status\":200,\"bytes_in\":0,\"bytes_out\":18446744073709551615,\"duration_us\":15}\n";
+        assert_eq!(String::from_utf8(out).unwrap(), expect);
+    }
+
+    #[test]
+    fn times() {
+        for (millis, expect) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_399_999, "2000-02-28T23:59:59.999Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (1_709_251_200_001, "2024-03-01T00:00:00.001Z"),
+            (4_102_444_799_000, "2099-12-31T23:59:59.000Z"),
+        ] {
+            let mut out = Vec::new();
+            time(millis, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), expect);
+        }
+    }
+
+    #[test]
+    fn t08_hostile_text_stays_in_its_string() {
+        for text in [
+            "plain",
+            "quote\" back\\slash",
+            "line\r\nbreak\ttab",
+            "\u{1b}[31mred\u{9b}31m",
+            "nul\0del\u{7f}",
+            "separators\u{2028}\u{2029}",
+            "caf\u{e9} \u{20ac} \u{1f600}",
+            "\",\"status\":200,\"x\":\"",
+        ] {
+            let mut out = Vec::new();
+            Line { path: Some(text), principal: Some(text), ..line() }.write(&mut out);
+            let (last, rest) = out.split_last().unwrap();
+            assert_eq!(*last, b'\n');
+            let letters: Vec<char> = std::str::from_utf8(rest).unwrap().chars().collect();
+            assert!(!letters.iter().any(|letter| letter.is_control() || *letter == '\u{2028}'), "{text:?}");
+            let read: serde_json::Value = serde_json::from_slice(&out).unwrap();
+            assert_eq!((&read["path"], &read["principal"]), (&text.into(), &text.into()));
+            assert_eq!(read["status"], 200);
+        }
+        let mut out = Vec::new();
+        escape(&"\u{20ac}".repeat(MAX_TEXT), &mut out);
+        assert!(out.len() <= MAX_TEXT && std::str::from_utf8(&out).is_ok());
+    }
+}

@@ -1,0 +1,108 @@
+//! Decides whether a source is refused at accept: what the kernel drops, once more, for where there is no XDP and for
+//! the moment before a ban is in the map.
+//!
+//! *Invariant:* at most [`CAPACITY`] bans of single clients and [`WIDE`] of networks are known here. Over that the
+//! kernel's map, which holds every ban, is alone; what has ended makes room first.
+
+use std::{collections::HashMap, net::IpAddr, sync::RwLock};
+
+use gateway_common::source::Source;
+
+use crate::message::BanInForce;
+
+const CAPACITY: usize = 131_072;
+const WIDE: usize = 1_024;
+
+/// The bans in force, shared by the workers.
+pub(super) struct Banned {
+    ipv6_prefix: u8,
+    table: RwLock<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    /// Sources that clients are told apart by, and when their ban ends.
+    clients: HashMap<Source, u64>,
+    /// Everything wider or narrower.
+    networks: Vec<(Source, u64)>,
+}
+
+impl Banned {
+    pub(super) fn new(ipv6_prefix: u8, bans: &[BanInForce], now: u64) -> Self {
+        let banned = Self { ipv6_prefix, table: RwLock::default() };
+        for ban in bans {
+            banned.add(ban.source, ban.expires, now);
+        }
+        banned
+    }
+
+    /// Refuses `source` until `expires`. `false`: the table is full.
+    pub(super) fn add(&self, source: Source, expires: u64, now: u64) -> bool {
+        let Ok(mut table) = self.table.write() else { return false };
+        if source.key(self.ipv6_prefix).is_none() {
+            table.networks.retain(|(other, until)| *other != source && *until > now);
+            if table.networks.len() >= WIDE {
+                return false;
+            }
+            table.networks.push((source, expires));
+            return true;
+        }
+        if table.clients.len() >= CAPACITY && !table.clients.contains_key(&source) {
+            table.clients.retain(|_, until| *until > now);
+            if table.clients.len() >= CAPACITY {
+                return false;
+            }
+        }
+        table.clients.insert(source, expires);
+        true
+    }
+
+    pub(super) fn lift(&self, source: Source) {
+        let Ok(mut table) = self.table.write() else { return };
+        table.clients.remove(&source);
+        table.networks.retain(|(other, _)| *other != source);
+    }
+
+    pub(super) fn refuses(&self, address: IpAddr, now: u64) -> bool {
+        // A poisoned lock means that a thread died over it; the kernel's map still stands.
+        let Ok(table) = self.table.read() else { return false };
+        let client = Source::of(address, self.ipv6_prefix);
+        table.clients.get(&client).is_some_and(|until| *until > now)
+            || table.networks.iter().any(|(network, until)| *until > now && network.contains(address))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refuses_until_the_end() {
+        let source = |text: &str| text.parse::<Source>().unwrap();
+        let ban = |text: &str| BanInForce { id: 1, source: source(text), expires: 100 };
+        let banned = Banned::new(64, &[ban("203.0.113.7"), ban("2001:db8::/64"), ban("198.51.100.0/24")], 0);
+        let check = |address: &str, now: u64, expect: bool| {
+            assert_eq!(banned.refuses(address.parse().unwrap(), now), expect, "{address} at {now}");
+        };
+        check("203.0.113.7", 99, true);
+        check("::ffff:203.0.113.7", 99, true);
+        check("203.0.113.7", 100, false);
+        check("203.0.113.8", 0, false);
+        check("2001:db8::1234", 0, true);
+        check("2001:db8:0:1::1234", 0, false);
+        check("198.51.100.200", 0, true);
+        check("198.51.100.200", 100, false);
+        banned.lift(source("203.0.113.7"));
+        banned.lift(source("198.51.100.0/24"));
+        check("203.0.113.7", 0, false);
+        check("198.51.100.200", 0, false);
+        for index in 0..=u32::try_from(CAPACITY).unwrap() {
+            let address = IpAddr::V4((0x0a00_0000 + index).into());
+            let added = banned.add(Source::of(address, 64), u64::from(index) + 1, 0);
+            assert_eq!(added, usize::try_from(index).unwrap() < CAPACITY - 1, "{address}");
+        }
+        let late = source("203.0.113.99");
+        assert!(banned.add(late, 1_000_000, 1_000));
+        check("203.0.113.99", 1_000, true);
+    }
+}

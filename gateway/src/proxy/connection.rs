@@ -1,0 +1,199 @@
+//! Decides when a connection has to go: what it is doing, since when, and who wants it closed.
+
+use std::{
+    cell::{Cell, RefCell},
+    net::SocketAddr,
+    pin::pin,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use gateway_common::source::Source;
+
+use super::{deadline, settings::Timeouts};
+
+/// How a connection is to be closed. Only ever gets worse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Close {
+    /// It is not.
+    No,
+    /// Once the requests in flight are answered.
+    Graceful,
+    /// At once.
+    Now,
+}
+
+/// Why a connection is being closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// Its source was banned.
+    Banned,
+    /// The worker stops.
+    Drain,
+    /// It sat idle.
+    Idle,
+    /// The client was too slow: with the handshake, a head, or taking an answer.
+    Slow,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Handshake,
+    /// A head is arriving.
+    Head,
+    /// Between requests.
+    Idle,
+    /// A request is in flight.
+    Busy,
+}
+
+/// One live connection of a client.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) peer: SocketAddr,
+    pub(super) source: Source,
+    /// Its position in the configuration.
+    pub(super) listener: usize,
+    /// The version of TLS, once it is known.
+    pub(super) tls: Cell<Option<&'static str>>,
+    /// Whether a request was answered before its body was read.
+    pub(super) unread: Cell<bool>,
+    multiplexed: Cell<bool>,
+    phase: Cell<Phase>,
+    since: Cell<u64>,
+    /// When the client stopped taking what we send; 0: it takes it.
+    stalled: Cell<u64>,
+    in_flight: Cell<u32>,
+    close: Cell<Close>,
+    why: Cell<Option<Why>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Connection {
+    pub(super) fn new(peer: SocketAddr, source: Source, listener: usize) -> Self {
+        Self {
+            peer,
+            source,
+            listener,
+            tls: Cell::new(None),
+            unread: Cell::new(false),
+            multiplexed: Cell::new(false),
+            phase: Cell::new(Phase::Handshake),
+            since: Cell::new(deadline::now()),
+            stalled: Cell::new(0),
+            in_flight: Cell::new(0),
+            close: Cell::new(Close::No),
+            why: Cell::new(None),
+            waker: RefCell::new(None),
+        }
+    }
+
+    /// The handshake is done, or there is none.
+    pub(super) fn established(&self, multiplexed: bool) {
+        self.multiplexed.set(multiplexed);
+        self.enter(if multiplexed { Phase::Idle } else { Phase::Head });
+    }
+
+    /// Bytes came in.
+    pub(super) fn received(&self) {
+        if self.phase.get() == Phase::Idle && !self.multiplexed.get() {
+            self.enter(Phase::Head);
+        }
+    }
+
+    /// A request begins.
+    pub(super) fn begin(&self) {
+        self.in_flight.set(self.in_flight.get() + 1);
+        self.phase.set(Phase::Busy);
+    }
+
+    /// A request is answered, to the last byte or not.
+    pub(super) fn end(&self) {
+        let left = self.in_flight.get().saturating_sub(1);
+        self.in_flight.set(left);
+        if left == 0 {
+            self.enter(Phase::Idle);
+        }
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.phase.set(phase);
+        self.since.set(deadline::now());
+    }
+
+    /// Whether the client takes what we send.
+    pub(super) fn writing(&self, pending: bool) {
+        match (pending, self.stalled.get()) {
+            (true, 0) => self.stalled.set(deadline::now()),
+            (false, since) if since != 0 => self.stalled.set(0),
+            _ => {}
+        }
+    }
+
+    /// The client has taken nothing of an answer for too long.
+    pub(super) fn stalled(&self) {
+        self.shut(Close::Now, Why::Slow);
+    }
+
+    /// Whether nothing but a handshake happened here.
+    pub(super) fn in_handshake(&self) -> bool {
+        self.phase.get() == Phase::Handshake
+    }
+
+    /// Closes what is overdue at `now`.
+    pub(super) fn sweep(&self, now: u64, timeouts: &Timeouts) {
+        let over = |since: u64, limit: Duration| u128::from(now.saturating_sub(since)) > limit.as_nanos();
+        let since = self.since.get();
+        let (close, why) = match self.phase.get() {
+            Phase::Handshake if over(since, timeouts.handshake) => (Close::Now, Why::Slow),
+            Phase::Head if over(since, timeouts.headers) => (Close::Now, Why::Slow),
+            Phase::Idle if over(since, timeouts.idle) => (Close::Graceful, Why::Idle),
+            _ if self.stalled.get() != 0 && over(self.stalled.get(), timeouts.body) => (Close::Now, Why::Slow),
+            _ => return,
+        };
+        // An idle connection that does not even take our goodbye.
+        let patience = timeouts.idle.saturating_add(timeouts.body);
+        let close = if close == Close::Graceful && over(since, patience) { Close::Now } else { close };
+        self.shut(close, why);
+    }
+
+    /// Closes it, the first reason given standing.
+    pub(super) fn shut(&self, close: Close, why: Why) {
+        if self.close.get() >= close {
+            return;
+        }
+        self.close.set(close);
+        if self.why.get().is_none() {
+            self.why.set(Some(why));
+        }
+        let waker = self.waker.borrow_mut().take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    pub(super) fn why(&self) -> Option<Why> {
+        self.why.get()
+    }
+
+    /// How it is to be closed; whoever asks is woken when that changes.
+    pub(super) fn closing(&self, cx: &Context<'_>) -> Close {
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+        self.close.get()
+    }
+
+    /// Runs `future` until it is done. `None`: the connection is to be closed at once.
+    pub(super) async fn unless_closed<F: Future>(&self, future: F) -> Option<F::Output> {
+        let mut future = pin!(future);
+        std::future::poll_fn(|cx| {
+            if self.closing(cx) != Close::No && self.in_handshake() || self.closing(cx) == Close::Now {
+                return Poll::Ready(None);
+            }
+            future.as_mut().poll(cx).map(Some)
+        })
+        .await
+    }
+}

@@ -1,0 +1,152 @@
+//! Decides when something took too long: coarsely, by one table per worker that is looked through at every [`TICK`],
+//! so that a deadline costs a request a few stores and no timer.
+
+use std::{
+    cell::RefCell,
+    pin::pin,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use super::connection::Connection;
+use crate::clock;
+
+/// How often the table is looked through: how late a deadline may fire.
+pub(super) const TICK: Duration = Duration::from_millis(50);
+
+thread_local! {
+    static TABLE: RefCell<Table> = RefCell::new(Table { now: clock::monotonic(), entries: Vec::new(), free: Vec::new() });
+}
+
+struct Table {
+    /// As of the last tick.
+    now: u64,
+    entries: Vec<Option<Entry>>,
+    free: Vec<usize>,
+}
+
+struct Entry {
+    due: u64,
+    action: Action,
+}
+
+enum Action {
+    Close(Rc<Connection>),
+    Wake(Waker),
+}
+
+/// The time of the last tick: `CLOCK_MONOTONIC`, nanoseconds.
+pub(super) fn now() -> u64 {
+    TABLE.with_borrow(|table| table.now)
+}
+
+/// Sets the time to `now` and lets everything that is due happen.
+pub(super) fn tick(now: u64) {
+    let mut wakers = Vec::new();
+    let mut connections = Vec::new();
+    TABLE.with_borrow_mut(|table| {
+        table.now = now;
+        for entry in table.entries.iter_mut().flatten().filter(|entry| entry.due <= now) {
+            match &entry.action {
+                Action::Wake(waker) => wakers.push(waker.clone()),
+                Action::Close(connection) => {
+                    connections.push(Rc::clone(connection));
+                    entry.due = u64::MAX;
+                }
+            }
+        }
+    });
+    // Outside of the borrow: whoever wakes may come back here.
+    wakers.into_iter().for_each(Waker::wake);
+    connections.into_iter().for_each(|connection| connection.stalled());
+}
+
+/// One deadline. Disarmed when dropped.
+#[derive(Default)]
+pub(super) struct Alarm {
+    slot: Option<usize>,
+}
+
+impl Alarm {
+    /// Ready once `after` has passed since the alarm was armed, which the first call does.
+    pub(super) fn poll(&mut self, after: Duration, cx: &Context<'_>) -> Poll<()> {
+        TABLE.with_borrow_mut(|table| {
+            let now = table.now;
+            let Some(entry) = self.slot.and_then(|slot| table.entries.get_mut(slot)?.as_mut()) else {
+                let entry = Entry { due: after_now(now, after), action: Action::Wake(cx.waker().clone()) };
+                self.slot = Some(table.insert(entry));
+                return Poll::Pending;
+            };
+            if entry.due <= now {
+                return Poll::Ready(());
+            }
+            if !matches!(&entry.action, Action::Wake(waker) if waker.will_wake(cx.waker())) {
+                entry.action = Action::Wake(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+    }
+
+    /// Closes `connection` once `after` has passed from now, unless this is called again.
+    pub(super) fn guard(&mut self, after: Duration, connection: &Rc<Connection>) {
+        TABLE.with_borrow_mut(|table| {
+            let due = after_now(table.now, after);
+            match self.slot.and_then(|slot| table.entries.get_mut(slot)?.as_mut()) {
+                Some(entry) => entry.due = due,
+                None => {
+                    let entry = Entry { due, action: Action::Close(Rc::clone(connection)) };
+                    self.slot = Some(table.insert(entry));
+                }
+            }
+        });
+    }
+
+    /// Disarms it.
+    pub(super) fn rest(&mut self) {
+        let Some(slot) = self.slot.take() else { return };
+        // The table may be gone: threads end in any order.
+        let entry = TABLE.try_with(|table| {
+            let mut table = table.borrow_mut();
+            table.free.push(slot);
+            table.entries.get_mut(slot).and_then(Option::take)
+        });
+        drop(entry);
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        self.rest();
+    }
+}
+
+impl Table {
+    fn insert(&mut self, entry: Entry) -> usize {
+        if let Some(slot) = self.free.pop() {
+            if let Some(free) = self.entries.get_mut(slot) {
+                *free = Some(entry);
+            }
+            return slot;
+        }
+        self.entries.push(Some(entry));
+        self.entries.len() - 1
+    }
+}
+
+fn after_now(now: u64, after: Duration) -> u64 {
+    now.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// Runs `future` for at most about `after`. `None`: it took longer.
+pub(super) async fn within<F: Future>(after: Duration, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let mut alarm = Alarm::default();
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            return Poll::Ready(Some(output));
+        }
+        alarm.poll(after, cx).map(|()| None)
+    })
+    .await
+}

@@ -1,0 +1,67 @@
+//! Decides what a refused client is told: `application/problem+json` (RFC 9457), nothing about the inside.
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, Version, header};
+
+use super::{
+    body::Answer,
+    record::Record,
+    reject::{Refusal, Reject},
+};
+use crate::observe::access::hexadecimal;
+
+/// The answer to a request that is refused. `close`: nothing more can be read from this connection.
+pub(super) fn refuse(mut record: Box<Record>, refusal: Refusal, close: bool) -> Response<Answer> {
+    let (reject, retry_after) = (refusal.reject, refusal.retry_after);
+    let row = record.refuse(refusal);
+    let id = hexadecimal(record.id);
+    let body = text(row.label, row.title, row.status, &id);
+    let allow = record.allow.take();
+    let http1 = matches!(&record.request, Some((_, Version::HTTP_10 | Version::HTTP_11, _)));
+    let mut response = Response::new(Answer::whole(body, record));
+    *response.status_mut() = row.status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Ok(id) = HeaderValue::from_bytes(&id) {
+        headers.insert("x-request-id", id);
+    }
+    match reject {
+        Reject::MissingToken => {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        Reject::InvalidToken => {
+            let challenge = HeaderValue::from_static("Bearer error=\"invalid_token\"");
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        Reject::TooManyRequests | Reject::Unavailable => {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after.unwrap_or(1)));
+        }
+        _ => {}
+    }
+    if let Some(allow) = allow {
+        headers.insert(header::ALLOW, allow);
+    }
+    // In HTTP/2 a refused stream says nothing about the others.
+    if close && http1 {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+fn text(label: &str, title: &str, status: StatusCode, id: &[u8; 32]) -> Bytes {
+    let id = std::str::from_utf8(id).unwrap_or_default();
+    let status = status.as_str();
+    let parts = [
+        "{\"type\":\"urn:gateway:problem:",
+        label,
+        "\",\"title\":\"",
+        title,
+        "\",\"status\":",
+        status,
+        ",\"request_id\":\"",
+        id,
+        "\"}",
+    ];
+    Bytes::from(parts.concat())
+}

@@ -1,0 +1,174 @@
+//! Decides what is remembered of an exchange: the one exit that counts, logs and signals.
+//!
+//! *Invariant:* every request that was read makes one line in the access log, when its answer is sent, cut off or given
+//! up, and every [`Reject`](super::reject::Reject) with a Signal is noted before its answer goes out.
+
+use std::{borrow::Cow, cell::Cell, rc::Rc, sync::Arc};
+
+use http::{HeaderValue, Method, Uri, Version};
+
+use super::{
+    connection::Connection,
+    reject::{Refusal, Row},
+    target::Target,
+    worker::{Event, Worker},
+};
+use crate::{auth::Identity, clock::Now, detect::signal::Signal, message::RequestId, observe::access::Line};
+
+/// What the log says of a client that left before it was answered.
+const CLIENT_LEFT: u16 = 499;
+
+/// One exchange. Written to the log when dropped.
+pub(super) struct Record {
+    pub(super) worker: Rc<Worker>,
+    pub(super) connection: Rc<Connection>,
+    pub(super) id: RequestId,
+    pub(super) began: Now,
+    pub(super) request: Option<(Method, Version, Uri)>,
+    pub(super) target: Option<Target>,
+    /// An index into [`Snapshot::served`](super::snapshot::Snapshot::served).
+    pub(super) route: Option<usize>,
+    pub(super) identity: Option<Arc<Identity>>,
+    /// The methods to name in a 405.
+    pub(super) allow: Option<HeaderValue>,
+    pub(super) status: u16,
+    /// Bytes of the request's body, counted by whoever reads it.
+    pub(super) bytes_in: Rc<Cell<u64>>,
+    pub(super) bytes_out: u64,
+    forwarded: bool,
+    refused: Option<(Row, Cow<'static, str>)>,
+    counted: bool,
+}
+
+impl Record {
+    /// Begins an exchange on `connection`.
+    pub(super) fn begin(
+        worker: &Rc<Worker>,
+        connection: &Rc<Connection>,
+        request: (Method, Version, Uri),
+        now: Now,
+    ) -> Box<Self> {
+        connection.begin();
+        Self::new(worker, connection, Some(request), now, true)
+    }
+
+    /// Something that went wrong with a connection outside of any request.
+    pub(super) fn fault(worker: &Rc<Worker>, connection: &Rc<Connection>, refusal: Refusal, answered: bool) {
+        let mut record = Self::new(worker, connection, None, Now::read(), false);
+        record.refuse(refusal);
+        if !answered {
+            record.status = 0;
+        }
+    }
+
+    /// Something that a connection said of its source outside of any request.
+    pub(super) fn observe(worker: &Rc<Worker>, connection: &Rc<Connection>, signal: Signal, detail: &'static str) {
+        let mut record = Self::new(worker, connection, None, Now::read(), false);
+        record.status = 0;
+        record.note(signal);
+        let row = Row { status: http::StatusCode::BAD_REQUEST, title: "", label: signal.name(), signal: Some(signal) };
+        record.refused = Some((row, Cow::Borrowed(detail)));
+    }
+
+    fn new(
+        worker: &Rc<Worker>,
+        connection: &Rc<Connection>,
+        request: Option<(Method, Version, Uri)>,
+        began: Now,
+        counted: bool,
+    ) -> Box<Self> {
+        Box::new(Self {
+            worker: Rc::clone(worker),
+            connection: Rc::clone(connection),
+            id: worker.next_id(),
+            began,
+            request,
+            target: None,
+            route: None,
+            identity: None,
+            allow: None,
+            status: CLIENT_LEFT,
+            bytes_in: Rc::default(),
+            bytes_out: 0,
+            forwarded: false,
+            refused: None,
+            counted,
+        })
+    }
+
+    /// The request goes to its upstream.
+    pub(super) const fn forwarded(&mut self) {
+        self.forwarded = true;
+    }
+
+    /// The exchange ends with a refusal: its signal is noted now, before the answer leaves.
+    pub(super) fn refuse(&mut self, refusal: Refusal) -> Row {
+        let row = refusal.reject.row();
+        self.status = row.status.as_u16();
+        if let Some(signal) = row.signal {
+            self.note(signal);
+        }
+        self.refused = Some((row, refusal.detail));
+        row
+    }
+
+    /// The upstream's answer could not be completed after its head was sent.
+    pub(super) fn broke_off(&mut self, detail: &'static str) {
+        self.refused = Some((super::reject::Reject::UpstreamFailed.row(), Cow::Borrowed(detail)));
+    }
+
+    fn note(&self, signal: Signal) {
+        let (source, address) = (self.connection.source, self.connection.peer.ip().to_canonical());
+        let detector = &self.worker.shared.snapshot.detector;
+        for ask in detector.note(signal, source, address, self.id, crate::clock::monotonic()) {
+            self.worker.tell(Event::Ask(ask));
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if self.counted {
+            self.connection.end();
+        }
+        let settings = &self.worker.shared.snapshot.settings;
+        let served = self.route.and_then(|route| self.worker.shared.snapshot.served.get(route));
+        let upstream = served.filter(|_| self.forwarded).and_then(|route| settings.upstreams.get(route.upstream));
+        let Some(listener) = settings.listeners.get(self.connection.listener) else { return };
+        let (method, version, uri) = match &self.request {
+            Some((method, version, uri)) => (Some(method.as_str()), Some(*version), Some(uri)),
+            None => (None, None, None),
+        };
+        let took = crate::clock::monotonic().saturating_sub(self.began.monotonic);
+        let line = Line {
+            unix_millis: self.began.unix_millis,
+            id: self.id,
+            client: self.connection.peer,
+            listener: listener.address,
+            protocol: version.map(protocol),
+            tls: self.connection.tls.get(),
+            host: self.target.as_ref().map(Target::host),
+            method,
+            path: self.target.as_ref().map(Target::path).or(uri.map(Uri::path)),
+            status: self.status,
+            reject: self.refused.as_ref().map(|(row, _)| row.label),
+            detail: self.refused.as_ref().map(|(_, detail)| &**detail),
+            signal: self.refused.as_ref().and_then(|(row, _)| row.signal).map(Signal::name),
+            principal: self.identity.as_ref().map(|identity| identity.principal()),
+            route: served.map(|route| &*route.template),
+            upstream: upstream.map(|upstream| upstream.name.as_str()),
+            bytes_in: self.bytes_in.get(),
+            bytes_out: self.bytes_out,
+            duration_us: took / 1_000,
+        };
+        self.worker.lines.add(|out| line.write(out));
+    }
+}
+
+const fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2.0",
+        _ => "HTTP/1.1",
+    }
+}

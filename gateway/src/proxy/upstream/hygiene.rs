@@ -1,0 +1,242 @@
+//! Decides which headers pass: nothing that belongs to one connection, nothing that an upstream would believe of us
+//! and a client could have written, and nothing twice.
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use crate::{message::RequestId, observe::access::hexadecimal};
+
+/// Headers of one connection (RFC 9110 7.6.1), and those that the forwarding side writes itself.
+const HOP_BY_HOP: [&str; 10] = [
+    "connection",
+    "http2-settings",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Headers that only a proxy may write: whole names, then beginnings of names (T01, T04, T05, P06).
+const OURS: [&str; 16] = [
+    "cf-connecting-ip",
+    "content-length",
+    "expect",
+    "fastly-client-ip",
+    "forwarded",
+    "front-end-https",
+    "host",
+    "remote-user",
+    "true-client-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-host",
+    "x-method-override",
+    "x-real-ip",
+    "x-request-id",
+    "x-scheme",
+];
+const OUR_BEGINNINGS: [&str; 14] = [
+    "x-authenticated",
+    "x-auth-",
+    "x-client-",
+    "x-consumer",
+    "x-envoy-",
+    "x-forwarded",
+    "x-group",
+    "x-http-method",
+    "x-original-",
+    "x-remote-",
+    "x-rewrite-",
+    "x-role",
+    "x-ssl-",
+    "x-user",
+];
+
+/// What the upstream is told of the request.
+pub(in crate::proxy) struct Told<'a> {
+    /// The client's address.
+    pub(in crate::proxy) client: std::net::IpAddr,
+    /// `http` or `https`.
+    pub(in crate::proxy) scheme: &'static str,
+    /// The canonical host with its port.
+    pub(in crate::proxy) authority: &'a str,
+    pub(in crate::proxy) id: RequestId,
+    /// Whom a token named.
+    pub(in crate::proxy) principal: Option<&'a str>,
+}
+
+/// Makes a client's headers into what the upstream gets.
+pub(in crate::proxy) fn request(headers: &mut HeaderMap, told: &Told<'_>) {
+    let mut unwanted = nominated(headers);
+    unwanted.extend(headers.keys().filter(|name| !passes(name)).cloned());
+    for name in unwanted {
+        headers.remove(name);
+    }
+    join_cookies(headers);
+    let mut set = |name: &'static str, value: Result<HeaderValue, header::InvalidHeaderValue>| {
+        // Only a principal can hold what no header may: it is then not told, which proves nobody's identity.
+        if let Ok(value) = value {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    };
+    set("host", HeaderValue::from_str(told.authority));
+    set("x-forwarded-for", HeaderValue::try_from(told.client.to_string()));
+    set("x-forwarded-host", HeaderValue::from_str(told.authority));
+    set("x-forwarded-proto", Ok(HeaderValue::from_static(told.scheme)));
+    set("x-request-id", HeaderValue::from_bytes(&hexadecimal(told.id)));
+    if let Some(principal) = told.principal {
+        set("x-authenticated-principal", HeaderValue::from_str(principal));
+    }
+}
+
+/// Makes an upstream's headers into what the client gets.
+pub(in crate::proxy) fn response(headers: &mut HeaderMap, id: RequestId) {
+    for name in nominated(headers) {
+        headers.remove(name);
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+    if let Ok(value) = HeaderValue::from_bytes(&hexadecimal(id)) {
+        headers.insert("x-request-id", value);
+    }
+}
+
+fn passes(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    // `X_User` and `X.User` are `X-User` to whoever turns names into variables (T02).
+    let plain = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    let ours = OURS.contains(&name) || OUR_BEGINNINGS.iter().any(|beginning| name.starts_with(beginning));
+    plain && !ours && !HOP_BY_HOP.contains(&name)
+}
+
+/// The headers that `Connection` names as its own (RFC 9110 7.6.1). Ours are set afterwards, so naming them is in
+/// vain (T03).
+fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
+    let lines = headers.get_all(header::CONNECTION).iter();
+    let names = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
+    names.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()).collect()
+}
+
+/// HTTP/2 may send cookies crumb by crumb; HTTP/1.1 knows one line of them (RFC 9113 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut crumbs = headers.get_all(header::COOKIE).iter();
+    let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) else { return };
+    let mut joined = first.as_bytes().to_vec();
+    for crumb in std::iter::once(second).chain(crumbs) {
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(crumb.as_bytes());
+    }
+    if let Ok(joined) = HeaderValue::from_bytes(&joined) {
+        headers.insert(header::COOKIE, joined);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(headers: &[(&'static str, &'static str)]) -> HeaderMap {
+        let pair = |(name, value): &(&'static str, &'static str)| {
+            (HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_static(value))
+        };
+        headers.iter().map(pair).collect()
+    }
+
+    #[track_caller]
+    fn check(sent: &[(&'static str, &'static str)], expect: &[(&'static str, &'static str)]) {
+        let mut headers = map(sent);
+        let told = Told {
+            client: "203.0.113.7".parse().unwrap(),
+            scheme: "https",
+            authority: "a.example",
+            id: RequestId(0xab),
+            principal: Some("alice"),
+        };
+        request(&mut headers, &told);
+        let mut all = map(expect);
+        all.extend(map(&[
+            ("host", "a.example"),
+            ("x-forwarded-for", "203.0.113.7"),
+            ("x-forwarded-host", "a.example"),
+            ("x-forwarded-proto", "https"),
+            ("x-request-id", "000000000000000000000000000000ab"),
+            ("x-authenticated-principal", "alice"),
+        ]));
+        assert_eq!(headers, all, "{sent:?}");
+    }
+
+    #[test]
+    fn requests() {
+        let passing = [("accept", "*/*"), ("authorization", "Bearer x"), ("x-tenant", "1"), ("accept", "text/html")];
+        check(&passing, &passing);
+        for (name, value) in [
+            ("X-Forwarded-For", "10.0.0.1"),
+            ("X-Forwarded-Prefix", "/x"),
+            ("Forwarded", "for=10.0.0.1"),
+            ("X-Real-IP", "10.0.0.1"),
+            ("True-Client-IP", "10.0.0.1"),
+            ("X-Request-Id", "1"),
+            ("X-User", "root"),
+            ("X-User-Id", "0"),
+            ("X-Role", "admin"),
+            ("X-Roles", "admin"),
+            ("X-Consumer-Username", "root"),
+            ("X-Authenticated-Principal", "root"),
+            ("X_User", "root"),
+            ("X.User", "root"),
+            ("x_forwarded_for", "10.0.0.1"),
+            ("X-HTTP-Method-Override", "DELETE"),
+            ("X-Original-URL", "/admin"),
+            ("X-Rewrite-URL", "/admin"),
+            ("Host", "b.example"),
+            ("Content-Length", "5"),
+            ("Transfer-Encoding", "chunked"),
+            ("Upgrade", "h2c"),
+            ("HTTP2-Settings", "AAMAAABkAAQCAAAAAAIAAAAA"),
+            ("TE", "trailers"),
+            ("Trailer", "x"),
+            ("Expect", "100-continue"),
+            ("Keep-Alive", "timeout=5"),
+            ("Proxy-Authorization", "Basic x"),
+            ("Proxy-Connection", "keep-alive"),
+        ] {
+            check(&[(name, value), ("accept", "*/*")], &[("accept", "*/*")]);
+        }
+    }
+
+    #[test]
+    fn t03_connection_cannot_name_ours_away() {
+        let named = [("connection", "close, X-Forwarded-For,x-authenticated-principal, x-own , host"), ("x-own", "1")];
+        check(&named, &[]);
+        check(&[("connection", "accept"), ("connection", "x-own"), ("x-own", "1"), ("accept", "*/*")], &[]);
+    }
+
+    #[test]
+    fn cookies_are_one_line() {
+        check(&[("cookie", "a=1"), ("cookie", "b=2"), ("cookie", "c=3")], &[("cookie", "a=1; b=2; c=3")]);
+    }
+
+    #[test]
+    fn responses() {
+        let mut headers = map(&[
+            ("content-type", "text/plain"),
+            ("content-length", "5"),
+            ("connection", "x-own"),
+            ("x-own", "1"),
+            ("keep-alive", "timeout=5"),
+            ("upgrade", "h2c"),
+            ("x-request-id", "theirs"),
+        ]);
+        response(&mut headers, RequestId(1));
+        let expect = [
+            ("content-type", "text/plain"),
+            ("content-length", "5"),
+            ("x-request-id", "00000000000000000000000000000001"),
+        ];
+        assert_eq!(headers, map(&expect));
+    }
+}
