@@ -21,6 +21,7 @@ pub mod observe;
 pub mod bounded;
 pub mod clock;
 pub mod fault;
+pub mod json;
 pub mod message;
 pub mod sandbox;
 pub mod text;

@@ -1,5 +1,4 @@
 //! Decides whether a body is what its route takes.
 
-pub mod json;
 pub mod media_type;
 pub mod schema;

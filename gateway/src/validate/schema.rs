@@ -8,9 +8,10 @@ use std::{fmt, path::PathBuf};
 use http::HeaderValue;
 use jsonschema::{PatternOptions, ValidationError, Validator};
 
-use super::{json, media_type};
+use super::media_type;
 use crate::{
     fault::Fault,
+    json,
     proxy::{
         reject::{Refusal, Reject},
         settings::NamedFile,

@@ -4,7 +4,7 @@ use super::source::has_word;
 
 /// What each part of the crate may name of the others, as the starts of paths after `crate::`. A part may always name
 /// itself. What is not listed here may name nothing.
-const MAY: [(&str, &[&str]); 18] = [
+const MAY: [(&str, &[&str]); 19] = [
     ("lib", &[]),
     ("main", &[]),
     ("cli", &["config", "guard", "proxy", "clock", "fault", "message", "text"]),
@@ -47,10 +47,10 @@ const MAY: [(&str, &[&str]); 18] = [
         ],
     ),
     // Policies: the refusal table, the settings that are theirs, and what is proven by an earlier policy.
-    ("auth", &["bounded", "proxy::reject", "proxy::settings::NamedFile", "clock", "fault", "text"]),
+    ("auth", &["bounded", "json", "proxy::reject", "proxy::settings::NamedFile", "clock", "fault", "text"]),
     ("authz", &["proxy::reject", "auth::Identity", "auth::identity", "fault", "text"]),
     ("limit", &["bounded", "proxy::reject", "fault", "text"]),
-    ("validate", &["bounded", "proxy::reject", "proxy::settings::NamedFile", "fault", "text"]),
+    ("validate", &["json", "proxy::reject", "proxy::settings::NamedFile", "fault", "text"]),
     ("detect", &["bounded", "message", "fault", "text"]),
     (
         "observe",
@@ -72,6 +72,7 @@ const MAY: [(&str, &[&str]); 18] = [
     ("fault", &[]),
     ("text", &[]),
     ("bounded", &[]),
+    ("json", &[]),
 ];
 
 /// Parts that decide and do nothing else: no sockets, no runtime, no clock.

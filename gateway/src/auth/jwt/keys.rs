@@ -11,7 +11,7 @@ use data_encoding::BASE64URL_NOPAD;
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::{Map, Value};
 
-use crate::{fault::Fault, validate::json};
+use crate::{fault::Fault, json};
 
 #[cfg(test)]
 mod tests;

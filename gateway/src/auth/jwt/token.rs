@@ -11,7 +11,7 @@ use data_encoding::BASE64URL_NOPAD;
 use serde_json::{Map, Value};
 
 use super::{Settings, keys::MAX_KID};
-use crate::{auth::Identity, validate::json};
+use crate::{auth::Identity, json};
 
 /// The longest token, in bytes.
 pub(super) const MAX_TOKEN: usize = 8 * 1024;
