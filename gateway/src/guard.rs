@@ -9,8 +9,10 @@ pub mod kernel;
 pub mod store;
 
 mod drops;
+mod prepare;
 mod reconcile;
 mod run;
+mod serve;
 mod sockets;
 mod supervise;
 

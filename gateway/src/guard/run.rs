@@ -1,8 +1,225 @@
-//! Stub.
-use std::{path::Path, process::ExitCode};
+//! Decides in which order the guard starts: everything that needs rights first, then the rights are given up, then it
+//! serves.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    io::{self, Read as _, Seek as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use nix::unistd::{Uid, User, geteuid};
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use crate::{
+    clock::Now,
+    config::Errors,
+    guard::{
+        audit::{self, Audit},
+        bans::{self, Guard, Parts},
+        control::server,
+        drops::{AtAccept, DropPath},
+        kernel::{Kernel, KernelError},
+        prepare::{Prepared, ports, prepare},
+        serve::{Service, serve},
+        settings::Settings,
+        sockets,
+        store::Store,
+        supervise::{RunAs, Supervisor},
+    },
+    sandbox,
+};
+
 /// `gateway run`: becomes the guard and stays until a signal ends it. A clean stop leaves link and maps pinned, so
 /// that bans go on, unless `detach_on_exit`.
+///
+/// Ends with 0 after a clean stop, 2 if the configuration is not valid, 1 if anything else keeps it from running.
 pub fn main(config: &Path, detach_on_exit: bool) -> ExitCode {
-    drop((config.to_owned(), detach_on_exit));
-    ExitCode::FAILURE
+    log();
+    match run(config, detach_on_exit) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Errors>() => {
+            eprintln!("{error}");
+            ExitCode::from(2)
+        }
+        Err(error) => {
+            tracing::error!("{error:#}");
+            eprintln!("gateway: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env();
+    let filter = filter.unwrap_or_else(|_unset| tracing_subscriber::EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().json().flatten_event(true).with_writer(io::stderr).with_env_filter(filter);
+    if log.try_init().is_err() {
+        eprintln!("gateway: the log was set up twice");
+    }
+}
+
+fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
+    let path = std::path::absolute(path).unwrap_or_else(|_error| path.to_owned());
+    let Prepared { config, bundle, surroundings, warnings: mut standing } = prepare(&path)?;
+    for warning in &standing {
+        tracing::warn!("configuration: {warning}");
+    }
+    let run_as = run_as(&config.proxy.user, &mut standing)?;
+    let settings = &config.guard;
+    make_folder(&settings.state_dir, 0o750)?;
+    let lock = lock(&settings.state_dir)?;
+    let drops = drop_path(settings, &ports(&config.proxy), &mut standing)?;
+    let store = Store::open(&settings.state_dir.join(audit::STORE))
+        .with_context(|| format!("{}", settings.state_dir.display()))?;
+    let anchor = store.anchor()?;
+    let (audit, findings) = Audit::open(&settings.state_dir, anchor.as_ref())
+        .with_context(|| format!("the audit chain in {}", settings.state_dir.display()))?;
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
+    let start = bans::members(json!({"version": env!("CARGO_PKG_VERSION"), "pid": std::process::id(),
+        "config": path.display().to_string(), "xdp": drops.interfaces().iter().map(|at| &at.name).collect::<Vec<_>>()}));
+    let parts = Parts {
+        settings: settings.clone(),
+        rules: config.proxy.detect.rules.clone(),
+        surroundings,
+        store,
+        audit,
+        drops,
+        boot,
+        findings,
+        standing,
+    };
+    let mut guard = Guard::start(parts, start, Now::read()).map_err(|refused| anyhow!("{refused}"))?;
+
+    let listeners = &config.proxy.listeners;
+    let sockets = listeners.iter().map(|listener| sockets::bind(listener.address, config.proxy.workers));
+    let sockets = sockets.collect::<Result<Vec<_>, _>>()?;
+    let access_log = open_log(config.proxy.access_log.as_deref())?;
+    let control = server::bind(&settings.control_socket)
+        .with_context(|| format!("guard.control_socket {}", settings.control_socket.display()))?;
+
+    let report = sandbox::guard()?;
+    tracing::info!(sandbox = %report, "the guard has what it needs and gave up the rest");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let control_socket = settings.control_socket.clone();
+    let stopped = runtime.block_on(async {
+        let (events, heard) = mpsc::channel(1_024);
+        let supervisor = Supervisor::new(run_as, sockets, access_log, bundle, config.proxy.drain, events);
+        serve(Service::new(path, config, &mut guard, supervisor), control, heard).await
+    });
+    let reason = stopped.as_ref().map_or_else(|error| format!("{error:#}"), |reason| (*reason).to_owned());
+    guard.stop(&reason, detach_on_exit, Now::read()).map_err(|refused| anyhow!("{refused}"))?;
+    // The next guard may start once the lock is gone.
+    remove(&control_socket);
+    drop(lock);
+    stopped.map(|_reason| ())
+}
+
+fn remove(socket: &Path) {
+    if let Err(error) = fs::remove_file(socket) {
+        tracing::warn!(%error, "the control socket stays");
+    }
+}
+
+/// Whom the proxy runs as; `None`: as the guard itself, which has no right to become anybody else.
+fn run_as(name: &str, standing: &mut Vec<String>) -> Result<Option<RunAs>> {
+    let found = match name.parse::<u32>() {
+        Ok(uid) => {
+            let gid = User::from_uid(Uid::from_raw(uid)).ok().flatten().map_or(uid, |user| user.gid.as_raw());
+            Some(RunAs { uid, gid })
+        }
+        Err(_name) => User::from_name(name)?.map(|user| RunAs { uid: user.uid.as_raw(), gid: user.gid.as_raw() }),
+    };
+    if !geteuid().is_root() {
+        if found.is_none_or(|found| found.uid != geteuid().as_raw()) {
+            standing.push(format!("the proxy does not run as {name} but as the guard does, which is not root"));
+        }
+        return Ok(None);
+    }
+    let Some(found) = found else {
+        bail!("proxy.user: there is no user {name}: `useradd --system {name}`, or name another one");
+    };
+    if found.uid == 0 {
+        bail!("proxy.user: the proxy must not be root: `useradd --system gateway`, and name that user");
+    }
+    Ok(Some(found))
+}
+
+/// Loads the kernel program, or does without where that is what was asked for or the rights are missing.
+fn drop_path(settings: &Settings, ports: &[u16], standing: &mut Vec<String>) -> Result<Box<dyn DropPath>> {
+    let without = if settings.interfaces.is_empty() {
+        "guard.interfaces is empty: no packet is dropped in the kernel, bans are enforced when connections are accepted"
+            .to_owned()
+    } else {
+        match Kernel::load(settings, ports) {
+            Ok(kernel) => {
+                for at in kernel.interfaces() {
+                    let note = at.note.as_deref().unwrap_or_default();
+                    tracing::info!(
+                        interface = at.name,
+                        native = at.native,
+                        adopted = at.adopted,
+                        note,
+                        "XDP is attached"
+                    );
+                }
+                return Ok(Box::new(kernel));
+            }
+            Err(error @ (KernelError::NotPermitted { .. } | KernelError::NoBpffs { .. })) => {
+                format!("no packet is dropped in the kernel, bans are enforced when connections are accepted: {error}")
+            }
+            Err(error) => return Err(error.into()),
+        }
+    };
+    tracing::warn!("{without}");
+    standing.push(without);
+    Ok(Box::new(AtAccept::default()))
+}
+
+fn make_folder(path: &Path, mode: u32) -> Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(path)
+        .with_context(|| format!("{} cannot be made", path.display()))
+}
+
+/// One guard per state directory. The lock goes with the process, however it ends.
+fn lock(state_dir: &Path) -> Result<File> {
+    let path: PathBuf = state_dir.join("lock");
+    let open = OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o644).open(&path);
+    let mut file = open.with_context(|| format!("{}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            file.read_to_string(&mut pid).unwrap_or_default();
+            let pid = pid.trim();
+            bail!(
+                "another gateway (pid {pid}) runs on {}: stop it, or give this one another guard.state_dir",
+                state_dir.display()
+            );
+        }
+        Err(TryLockError::Error(error)) => return Err(error).context(format!("{}", path.display())),
+    }
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "{}", std::process::id())?;
+    Ok(file)
+}
+
+/// Opens the access log for appending; without a path it is standard output.
+pub(crate) fn open_log(path: Option<&Path>) -> Result<File> {
+    use std::os::fd::AsFd as _;
+    let Some(path) = path else {
+        return Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?));
+    };
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        make_folder(folder, 0o755)?;
+    }
+    let open = OpenOptions::new().create(true).append(true).mode(0o640).open(path);
+    open.with_context(|| format!("proxy.access_log: {} cannot be opened", path.display()))
 }

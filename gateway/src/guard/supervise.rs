@@ -1,1 +1,417 @@
-//! Stub.
+//! Decides when a proxy is started, replaced, drained and killed.
+//!
+//! Proxies come in generations: a new one gets the same listening sockets, and only once it is ready the old one
+//! drains. Whatever a proxy does, the sockets stay open here: clients wait, they are not refused.
+
+use std::{
+    fs::File,
+    io::{self, Write as _},
+    os::fd::{AsFd as _, OwnedFd},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
+};
+
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use tokio::{sync::mpsc, time::Instant};
+
+use crate::message::{
+    Bundle, MAX_DESCRIPTORS, ToGuard, ToProxy,
+    channel::{self, Channel},
+};
+
+/// How long a proxy may take until it is ready.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long past its deadline a draining proxy may live.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// A proxy that served for so long is started again at once.
+const SETTLED: Duration = Duration::from_secs(10);
+
+/// Waiting times between restarts of a proxy that keeps dying: none, then doubling up to the last.
+const BACK_OFF: [Duration; 7] = [
+    Duration::ZERO,
+    Duration::from_millis(100),
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+];
+
+/// Messages that wait for a proxy. One that lets so many pile up is stuck and is killed.
+const OUTBOX: usize = 65_536;
+
+/// Whom the proxy runs as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RunAs {
+    /// User id.
+    pub(crate) uid: u32,
+    /// Group id.
+    pub(crate) gid: u32,
+}
+
+/// What a proxy has to say, and from which generation.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A message.
+    Said(u64, ToGuard),
+    /// The channel is closed, or what came was no message.
+    Silent(u64, Option<io::Error>),
+}
+
+/// What became of a proxy.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// A generation serves from now on.
+    Ready,
+    /// A generation that was to serve never will; an older one may still.
+    Failed(String),
+    /// The generation that served is gone and another is started.
+    Died(String),
+    /// One that had drained is gone.
+    Left,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Starting(Instant),
+    Serving(Instant),
+    Draining(Instant),
+}
+
+struct Proxy {
+    generation: u64,
+    child: Child,
+    state: State,
+    outbox: mpsc::Sender<(ToProxy, Option<OwnedFd>)>,
+}
+
+/// All proxies, and what new ones are made from.
+pub(crate) struct Supervisor {
+    /// Whom they run as; `None`: as the guard itself.
+    pub(crate) run_as: Option<RunAs>,
+    /// One list of sockets per listener.
+    pub(crate) sockets: Vec<Vec<OwnedFd>>,
+    /// Appended to by all workers.
+    pub(crate) access_log: File,
+    /// Configuration and files; the bans are filled in for each proxy.
+    pub(crate) bundle: Bundle,
+    /// How long one may drain.
+    pub(crate) drain: Duration,
+    events: mpsc::Sender<Event>,
+    proxies: Vec<Proxy>,
+    generation: u64,
+    deaths: usize,
+    restart_at: Option<Instant>,
+    /// How often a serving proxy was lost.
+    pub(crate) restarts: u64,
+    /// Whether any was ever ready.
+    pub(crate) ever_ready: bool,
+    stopping: bool,
+}
+
+impl Supervisor {
+    pub(crate) const fn new(
+        run_as: Option<RunAs>,
+        sockets: Vec<Vec<OwnedFd>>,
+        access_log: File,
+        bundle: Bundle,
+        drain: Duration,
+        events: mpsc::Sender<Event>,
+    ) -> Self {
+        Self {
+            run_as,
+            sockets,
+            access_log,
+            bundle,
+            drain,
+            events,
+            proxies: Vec::new(),
+            generation: 0,
+            deaths: 0,
+            restart_at: None,
+            restarts: 0,
+            ever_ready: false,
+            stopping: false,
+        }
+    }
+
+    /// Starts a proxy of the current bundle. It serves once it says that it is ready.
+    ///
+    /// # Errors
+    /// It cannot be started at all.
+    pub(crate) fn start(&mut self) -> io::Result<()> {
+        let (ours, theirs) = channel::pair()?;
+        let mut command = Command::new("/proc/self/exe");
+        command.arg("proxy").stdin(Stdio::from(theirs)).current_dir("/").env_clear();
+        for name in ["RUST_LOG", "RUST_BACKTRACE"] {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        if let Some(RunAs { uid, gid }) = self.run_as {
+            use std::os::unix::process::CommandExt as _;
+            command.uid(uid).gid(gid);
+        }
+        let mut opening =
+            vec![(self.opening()?, vec![seal(&self.bundle)?, self.access_log.as_fd().try_clone_to_owned()?])];
+        for (listener, sockets) in (0..).zip(&self.sockets) {
+            for some in sockets.chunks(MAX_DESCRIPTORS) {
+                let copies = some.iter().map(OwnedFd::try_clone).collect::<io::Result<_>>()?;
+                opening.push((ToProxy::Listen { listener }, copies));
+            }
+        }
+        let channel = Channel::new(ours)?;
+        let child = command.spawn()?;
+        self.generation += 1;
+        let generation = self.generation;
+        tracing::info!(pid = child.id(), generation, "a proxy is starting");
+        let (outbox, queue) = mpsc::channel(OUTBOX);
+        tokio::spawn(converse(channel, generation, opening, queue, self.events.clone()));
+        let state = State::Starting(Instant::now() + READY_WITHIN);
+        self.proxies.push(Proxy { generation, child, state, outbox });
+        Ok(())
+    }
+
+    fn opening(&self) -> io::Result<ToProxy> {
+        let many = |_overflow| io::Error::other("too many workers or listeners");
+        let workers = self.sockets.first().map_or(1, Vec::len);
+        Ok(ToProxy::Start {
+            workers: u16::try_from(workers).map_err(many)?,
+            listeners: u16::try_from(self.sockets.len()).map_err(many)?,
+        })
+    }
+
+    /// Tells every proxy.
+    pub(crate) fn tell(&mut self, message: &ToProxy) {
+        for proxy in &mut self.proxies {
+            if proxy.outbox.try_send((message.clone(), None)).is_err() {
+                kill(proxy, "it takes no messages");
+            }
+        }
+    }
+
+    /// Hands every proxy the access log, opened anew.
+    ///
+    /// # Errors
+    /// Out of descriptors.
+    pub(crate) fn reopen(&mut self, access_log: File) -> io::Result<()> {
+        self.access_log = access_log;
+        for proxy in &mut self.proxies {
+            let copy = self.access_log.as_fd().try_clone_to_owned()?;
+            if proxy.outbox.try_send((ToProxy::ReopenLogs, Some(copy))).is_err() {
+                kill(proxy, "it takes no messages");
+            }
+        }
+        Ok(())
+    }
+
+    /// A proxy is ready: it serves, and those before it drain.
+    pub(crate) fn ready(&mut self, generation: u64) -> Option<Outcome> {
+        let proxy = self.proxies.iter_mut().find(|proxy| proxy.generation == generation)?;
+        let State::Starting(_) = proxy.state else { return None };
+        proxy.state = State::Serving(Instant::now());
+        self.ever_ready = true;
+        tracing::info!(pid = proxy.child.id(), generation, "the proxy is serving");
+        for old in self.proxies.iter_mut().filter(|proxy| proxy.generation < generation) {
+            drain(old, self.drain);
+        }
+        Some(Outcome::Ready)
+    }
+
+    /// A proxy cannot start. What it says is bounded before it is shown.
+    pub(crate) fn failed(&mut self, generation: u64, reason: &str) {
+        let reason: String = reason.chars().filter(|letter| !letter.is_control()).take(1_000).collect();
+        tracing::error!(generation, reason, "the proxy cannot start");
+        self.kill(generation, &reason);
+    }
+
+    /// Ends a proxy that misbehaves.
+    pub(crate) fn kill(&mut self, generation: u64, reason: &str) {
+        if let Some(proxy) = self.proxies.iter_mut().find(|proxy| proxy.generation == generation) {
+            kill(proxy, reason);
+        }
+    }
+
+    /// Buries dead proxies and starts another where the one that served is among them.
+    pub(crate) fn reap(&mut self) -> Vec<Outcome> {
+        let mut outcomes = Vec::new();
+        let mut left = Vec::new();
+        for mut proxy in std::mem::take(&mut self.proxies) {
+            match proxy.child.try_wait() {
+                Ok(None) => left.push(proxy),
+                Ok(Some(status)) => outcomes.push(self.bury(&proxy, status)),
+                Err(error) => {
+                    tracing::error!(%error, "a proxy cannot be waited for");
+                    left.push(proxy);
+                }
+            }
+        }
+        self.proxies = left;
+        if !self.stopping && !outcomes.is_empty() && !self.serves() && !self.starts() {
+            let wait = BACK_OFF.get(self.deaths).copied().unwrap_or(Duration::from_secs(5));
+            self.deaths += 1;
+            self.restart_at = Some(Instant::now() + wait);
+        }
+        outcomes
+    }
+
+    fn bury(&mut self, proxy: &Proxy, status: ExitStatus) -> Outcome {
+        let pid = proxy.child.id();
+        match proxy.state {
+            State::Draining(_) => {
+                tracing::info!(pid, %status, "a proxy has drained");
+                Outcome::Left
+            }
+            _ if self.stopping => Outcome::Left,
+            State::Starting(_) => Outcome::Failed(format!("the proxy (pid {pid}) never got ready: {status}")),
+            State::Serving(since) => {
+                if since.elapsed() >= SETTLED {
+                    self.deaths = 0;
+                }
+                self.restarts += 1;
+                tracing::error!(pid, %status, "the proxy died; its listeners stay open");
+                Outcome::Died(format!("pid {pid}: {status}"))
+            }
+        }
+    }
+
+    /// Kills whoever is past a deadline.
+    pub(crate) fn check(&mut self) {
+        let now = Instant::now();
+        for proxy in &mut self.proxies {
+            match proxy.state {
+                State::Starting(deadline) if now >= deadline => kill(proxy, "it did not get ready in time"),
+                State::Draining(deadline) if now >= deadline => kill(proxy, "it did not drain in time"),
+                _ => {}
+            }
+        }
+    }
+
+    /// When another proxy is due; `None`: none is.
+    pub(crate) const fn restart_at(&self) -> Option<Instant> {
+        self.restart_at
+    }
+
+    /// Starts the proxy that is due.
+    pub(crate) fn restart(&mut self) {
+        self.restart_at = None;
+        if let Err(error) = self.start() {
+            tracing::error!(%error, "no proxy can be started; trying again");
+            self.restart_at = Some(Instant::now() + Duration::from_secs(1));
+        }
+    }
+
+    /// Lets every proxy finish and starts no more.
+    pub(crate) fn stop(&mut self) {
+        self.stopping = true;
+        self.restart_at = None;
+        for proxy in &mut self.proxies {
+            drain(proxy, self.drain);
+        }
+    }
+
+    /// Ends every proxy at once.
+    pub(crate) fn kill_all(&mut self, reason: &str) {
+        for proxy in &mut self.proxies {
+            kill(proxy, reason);
+        }
+    }
+
+    /// Whether none is left.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.proxies.is_empty()
+    }
+
+    /// Whether a proxy is starting.
+    pub(crate) fn starts(&self) -> bool {
+        self.proxies.iter().any(|proxy| matches!(proxy.state, State::Starting(_)))
+    }
+
+    fn serves(&self) -> bool {
+        self.pid().is_some()
+    }
+
+    /// The proxy that serves.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.proxies.iter().find(|proxy| matches!(proxy.state, State::Serving(_))).map(|proxy| proxy.child.id())
+    }
+
+    /// How many died in a row before they had served for long.
+    pub(crate) const fn deaths(&self) -> usize {
+        self.deaths
+    }
+}
+
+fn drain(proxy: &mut Proxy, patience: Duration) {
+    if matches!(proxy.state, State::Draining(_)) {
+        return;
+    }
+    proxy.state = State::Draining(Instant::now() + patience + GRACE);
+    if proxy.outbox.try_send((ToProxy::Drain, None)).is_err() {
+        kill(proxy, "it takes no messages");
+    }
+}
+
+fn kill(proxy: &mut Proxy, reason: &str) {
+    tracing::warn!(pid = proxy.child.id(), reason, "a proxy is killed");
+    if let Err(error) = proxy.child.kill() {
+        tracing::error!(pid = proxy.child.id(), %error, "it cannot be killed");
+    }
+}
+
+/// The bundle as a file in memory that nobody can change any more. It holds private keys: it has no name, and the
+/// guard keeps no copy open.
+fn seal(bundle: &Bundle) -> io::Result<OwnedFd> {
+    let bytes = postcard::to_stdvec(bundle).map_err(io::Error::other)?;
+    let memory = memfd_create("gateway-bundle", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let mut file = File::from(memory);
+    file.write_all(&bytes)?;
+    let memory = OwnedFd::from(file);
+    fcntl_add_seals(&memory, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)?;
+    Ok(memory)
+}
+
+/// Speaks with one proxy until either side is gone.
+async fn converse(
+    channel: Channel,
+    generation: u64,
+    opening: Vec<(ToProxy, Vec<OwnedFd>)>,
+    mut queue: mpsc::Receiver<(ToProxy, Option<OwnedFd>)>,
+    events: mpsc::Sender<Event>,
+) {
+    let speak = async {
+        for (message, descriptors) in opening {
+            let borrowed: Vec<_> = descriptors.iter().map(OwnedFd::as_fd).collect();
+            channel.send(&message, &borrowed).await?;
+        }
+        while let Some((message, descriptor)) = queue.recv().await {
+            let borrowed: Vec<_> = descriptor.iter().map(OwnedFd::as_fd).collect();
+            channel.send(&message, &borrowed).await?;
+        }
+        // The supervisor has buried the proxy.
+        io::Result::Ok(())
+    };
+    let listen = async {
+        loop {
+            match channel.receive::<ToGuard>().await {
+                // Descriptors that come along are closed: there is nothing the proxy has to give.
+                Ok(Some((message, _descriptors))) => {
+                    if events.send(Event::Said(generation, message)).await.is_err() {
+                        return None;
+                    }
+                }
+                Ok(None) => return None,
+                Err(error) => return Some(error),
+            }
+        }
+    };
+    let error = tokio::select! {
+        spoken = speak => spoken.err(),
+        heard = listen => heard,
+    };
+    if events.send(Event::Silent(generation, error)).await.is_err() {
+        tracing::debug!(generation, "nobody listens any more");
+    }
+}

@@ -145,6 +145,11 @@ impl Guard {
         self.drops.swap_rules(&rules).map_err(|error| Refused::new("kernel_failed", error.to_string()))
     }
 
+    /// Whether a new configuration could be put in force.
+    pub(crate) fn judge_settings(&self, settings: &Settings) -> Result<(), Refused> {
+        fixed(&self.settings, settings)
+    }
+
     /// Puts a new, valid configuration in force. Nothing has changed if it is refused.
     pub(crate) fn reconfigure(
         &mut self,
@@ -154,7 +159,7 @@ impl Guard {
         ports: &[u16],
         now: Now,
     ) -> Result<(), Refused> {
-        fixed(&self.settings, &settings)?;
+        self.judge_settings(&settings)?;
         let before = (std::mem::replace(&mut self.settings, settings), self.prefixes.allows.clone());
         self.configure_allows();
         let most = usize::try_from(self.settings.max_rules).unwrap_or(usize::MAX);

@@ -262,7 +262,8 @@ impl Guard {
         } else {
             (self.prefixes.count(source.address().is_ipv4()), self.settings.max_rules, "guard.max_rules")
         };
-        if count(taken) < u64::from(most) {
+        let countable = self.key(source).is_some() || self.prefixes.free_slot() < self.drops.slots();
+        if count(taken) < u64::from(most) && countable {
             return Ok(());
         }
         Err(Refused::new("full", format!("{setting} entries ({most}) are in force: remove some, or raise {setting}")))

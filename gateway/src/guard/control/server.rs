@@ -39,11 +39,11 @@ pub(crate) struct Call {
     pub(crate) answer: oneshot::Sender<Answer>,
 }
 
-/// Makes the socket. A file that is there already and nobody listens on is replaced. Inside a runtime only.
+/// Makes the socket. A file that is there already and nobody listens on is replaced.
 ///
 /// # Errors
 /// The folder cannot be made or written, or somebody listens there.
-pub(crate) fn bind(path: &Path) -> io::Result<UnixListener> {
+pub(crate) fn bind(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
         fs::create_dir_all(folder)?;
         fs::set_permissions(folder, Permissions::from_mode(0o755))?;
@@ -59,7 +59,8 @@ pub(crate) fn bind(path: &Path) -> io::Result<UnixListener> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    let listener = UnixListener::bind(path)?;
+    let listener = std::os::unix::net::UnixListener::bind(path)?;
+    listener.set_nonblocking(true)?;
     fs::set_permissions(path, Permissions::from_mode(0o600))?;
     Ok(listener)
 }
@@ -139,7 +140,7 @@ mod tests {
         let path = std::env::temp_dir().join(format!("gateway-control-{}-{}", std::process::id(), request.len()));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let text = runtime.block_on(async {
-            let listener = bind(&path).unwrap();
+            let listener = UnixListener::from_std(bind(&path).unwrap()).unwrap();
             assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
             let (sender, mut calls) = mpsc::channel::<Call>(1);
             tokio::spawn(serve(listener, sender));

@@ -1,0 +1,353 @@
+//! Decides what the guard does next: one event at a time, from signals, proxies, the control socket and the clock.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Result, anyhow};
+use serde_json::json;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, oneshot},
+    time::{MissedTickBehavior, interval, sleep_until},
+};
+
+use crate::{
+    clock::{self, Now},
+    config::Config,
+    guard::{
+        bans::{self, Actor, Guard, Processes},
+        control::{
+            Answer, Request,
+            server::{self, Call},
+        },
+        prepare::{Prepared, ports, prepare},
+        run::open_log,
+        supervise::{Event, Outcome, Supervisor},
+    },
+    message::{Ask, ToGuard},
+};
+
+/// A guard that never got a proxy ready gives up after so many.
+const HOPELESS: usize = 4;
+
+/// A configuration that waits for its proxy to get ready, and whoever waits for that.
+struct Reload {
+    prepared: Prepared,
+    actor: Actor,
+    answer: Option<oneshot::Sender<Answer>>,
+}
+
+/// Everything that the events change.
+pub(crate) struct Service<'guard> {
+    path: PathBuf,
+    config: Config,
+    guard: &'guard mut Guard,
+    supervisor: Supervisor,
+    reload: Option<Reload>,
+    /// A reload's configuration is being read.
+    preparing: bool,
+    started: u64,
+    ticks: u64,
+    warnings: Vec<String>,
+    stopping: Option<&'static str>,
+    hopeless: Option<String>,
+}
+
+impl<'guard> Service<'guard> {
+    pub(crate) fn new(path: PathBuf, config: Config, guard: &'guard mut Guard, supervisor: Supervisor) -> Self {
+        Self {
+            path,
+            config,
+            guard,
+            supervisor,
+            reload: None,
+            preparing: false,
+            started: clock::monotonic(),
+            ticks: 0,
+            warnings: Vec::new(),
+            stopping: None,
+            hopeless: None,
+        }
+    }
+}
+
+type Ready = (Result<Box<Prepared>, String>, Actor, Option<oneshot::Sender<Answer>>);
+
+/// Serves until a signal ends it; why it ended.
+///
+/// # Errors
+/// No proxy can be started.
+pub(crate) async fn serve(
+    mut service: Service<'_>,
+    control: std::os::unix::net::UnixListener,
+    mut heard: mpsc::Receiver<Event>,
+) -> Result<&'static str> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut reopen = signal(SignalKind::user_defined1())?;
+    let mut child = signal(SignalKind::child())?;
+    let (calls, mut called) = mpsc::channel::<Call>(1);
+    tokio::spawn(server::serve(tokio::net::UnixListener::from_std(control)?, calls));
+    let (prepared, mut ready) = mpsc::channel::<Ready>(1);
+    let mut second = interval(Duration::from_secs(1));
+    second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    service.start()?;
+    loop {
+        let restart = service.supervisor.restart_at();
+        tokio::select! {
+            _ = terminate.recv() => service.stop("terminated"),
+            _ = interrupt.recv() => service.stop("interrupted"),
+            _ = hangup.recv() => service.prepare(Actor::Guard, None, &prepared),
+            _ = reopen.recv() => service.reopen(),
+            _ = child.recv() => service.reap(),
+            Some(event) = heard.recv() => service.hear(event),
+            Some(call) = called.recv() => service.call(call, &prepared),
+            Some((result, actor, answer)) = ready.recv() => service.prepared(result, actor, answer),
+            _ = second.tick() => service.tick(),
+            () = async { if let Some(at) = restart { sleep_until(at).await } }, if restart.is_some() => service.restart(),
+        }
+        service.relay();
+        if let Some(reason) = service.hopeless.take() {
+            service.supervisor.kill_all("the guard gives up");
+            return Err(anyhow!("no proxy can be started: {reason}"));
+        }
+        if let Some(reason) = service.stopping.filter(|_| service.supervisor.is_empty()) {
+            tracing::info!(reason, "the guard stops");
+            return Ok(reason);
+        }
+    }
+}
+
+impl Service<'_> {
+    fn start(&mut self) -> Result<()> {
+        self.supervisor.bundle.bans = self.guard.bans_in_force();
+        Ok(self.supervisor.start()?)
+    }
+
+    fn restart(&mut self) {
+        self.supervisor.bundle.bans = self.guard.bans_in_force();
+        self.supervisor.restart();
+    }
+
+    /// The first time: drain. The second time: now.
+    fn stop(&mut self, reason: &'static str) {
+        if self.stopping.replace(reason).is_some() {
+            self.supervisor.kill_all("the guard was told to stop twice");
+            return;
+        }
+        tracing::info!(reason, "the guard lets the proxy finish");
+        self.supervisor.stop();
+    }
+
+    fn reopen(&mut self) {
+        let log = open_log(self.config.proxy.access_log.as_deref());
+        let reopened = log.and_then(|log| Ok(self.supervisor.reopen(log)?));
+        match reopened {
+            Ok(()) => tracing::info!("the access log is opened anew"),
+            Err(error) => tracing::error!("the access log stays as it was: {error:#}"),
+        }
+    }
+
+    fn tick(&mut self) {
+        self.ticks += 1;
+        self.guard.tick(Now::read(), self.ticks);
+        self.supervisor.check();
+        // A signal can stand for several children.
+        self.reap();
+    }
+
+    /// Tells the proxies what has changed, after every event.
+    fn relay(&mut self) {
+        for message in self.guard.notices() {
+            self.supervisor.tell(&message);
+        }
+    }
+
+    fn reap(&mut self) {
+        for outcome in self.supervisor.reap() {
+            match outcome {
+                Outcome::Ready | Outcome::Left => {}
+                Outcome::Died(how) => {
+                    self.guard.tell("proxy_restart", Now::read(), bans::members(json!({"how": how})));
+                }
+                Outcome::Failed(how) => self.never_ready(how),
+            }
+        }
+    }
+
+    fn never_ready(&mut self, how: String) {
+        if let Some(reload) = self.reload.take() {
+            let message = format!("the configuration stays as it was: {how}");
+            self.refuse_reload(&reload.actor, reload.answer, "proxy_failed", message);
+        } else if !self.supervisor.ever_ready && self.supervisor.deaths() >= HOPELESS && self.stopping.is_none() {
+            self.hopeless = Some(how);
+        } else {
+            tracing::error!(how, "the proxy did not get ready");
+        }
+    }
+
+    fn hear(&mut self, event: Event) {
+        match event {
+            Event::Said(generation, ToGuard::Ready) => {
+                if self.supervisor.ready(generation).is_some() {
+                    self.put_in_force();
+                }
+            }
+            Event::Said(generation, ToGuard::Failed { reason }) => {
+                self.supervisor.failed(generation, &reason);
+                if !self.supervisor.ever_ready {
+                    let reason = reason.chars().filter(|letter| !letter.is_control()).take(1_000).collect();
+                    self.hopeless = Some(reason);
+                } else if let Some(reload) = self.reload.take() {
+                    let message = format!("the configuration stays as it was: {reason}");
+                    self.refuse_reload(&reload.actor, reload.answer, "proxy_failed", message);
+                }
+            }
+            Event::Said(_, ToGuard::Ask(ask)) => self.ask(&ask),
+            Event::Said(_, ToGuard::Closed { ban, connections }) => self.guard.closed(ban, connections),
+            Event::Silent(generation, None) => tracing::debug!(generation, "a proxy closed its channel"),
+            Event::Silent(generation, Some(error)) => {
+                tracing::error!(generation, %error, "a proxy broke the rules of its channel");
+                self.supervisor.kill(generation, "it sent what is no message");
+            }
+        }
+    }
+
+    fn ask(&mut self, ask: &Ask) {
+        if let Ok(id) = self.guard.ask(ask, Now::read()) {
+            let monotonic = clock::monotonic();
+            // The proxy closes connections before the store learns how fast it all was.
+            self.relay();
+            self.guard.reacted(id, ask.noted, monotonic);
+        }
+    }
+
+    fn call(&mut self, call: Call, prepared: &mpsc::Sender<Ready>) {
+        let actor = Actor::Operator(call.uid);
+        let answer = match call.request {
+            Request::Reload => return self.prepare(actor, Some(call.answer), prepared),
+            Request::Status => Answer::Status(Box::new(self.guard.status(self.processes(), Now::read()))),
+            request => self.guard.handle(request, &actor, Now::read()),
+        };
+        if call.answer.send(answer).is_err() {
+            tracing::debug!("a control client did not wait for its answer");
+        }
+    }
+
+    fn processes(&self) -> Processes {
+        let address = |listener: &crate::proxy::settings::Listener| {
+            let scheme = if listener.tls.is_some() { "https" } else { "http" };
+            format!("{scheme}://{}", listener.address)
+        };
+        let mut warnings = self.warnings.clone();
+        if self.supervisor.pid().is_none() {
+            warnings.push("no proxy is serving: clients wait".to_owned());
+        }
+        Processes {
+            config: self.path.display().to_string(),
+            proxy_pid: self.supervisor.pid(),
+            proxy_restarts: self.supervisor.restarts,
+            started: self.started,
+            listeners: self.config.proxy.listeners.iter().map(address).collect(),
+            warnings,
+        }
+    }
+
+    /// Reads the configuration beside the loop: compiling it and resolving names takes its time.
+    fn prepare(&mut self, actor: Actor, answer: Option<oneshot::Sender<Answer>>, prepared: &mpsc::Sender<Ready>) {
+        if self.preparing || self.reload.is_some() || self.stopping.is_some() || self.supervisor.starts() {
+            let message = "a proxy is starting or stopping: try again in a moment".to_owned();
+            return self.refuse_reload(&actor, answer, "busy", message);
+        }
+        self.preparing = true;
+        let (path, prepared) = (self.path.clone(), prepared.clone());
+        tokio::task::spawn_blocking(move || {
+            let result = prepare(&path).map(Box::new).map_err(|errors| errors.to_string());
+            if prepared.blocking_send((result, actor, answer)).is_err() {
+                tracing::debug!("the guard stopped before the configuration was read");
+            }
+        });
+    }
+
+    /// A new configuration was read: it comes into force with the proxy that it starts.
+    fn prepared(
+        &mut self,
+        result: Result<Box<Prepared>, String>,
+        actor: Actor,
+        answer: Option<oneshot::Sender<Answer>>,
+    ) {
+        self.preparing = false;
+        let prepared = match result {
+            Ok(prepared) => *prepared,
+            Err(message) => return self.refuse_reload(&actor, answer, "invalid_configuration", message),
+        };
+        let fixed = fixed(&self.config, &prepared.config);
+        if let Err(refused) = fixed.and_then(|()| self.guard.judge_settings(&prepared.config.guard)) {
+            return self.refuse_reload(&actor, answer, refused.code, refused.message);
+        }
+        let old = std::mem::replace(&mut self.supervisor.bundle, prepared.bundle.clone());
+        self.supervisor.bundle.bans = self.guard.bans_in_force();
+        if let Err(error) = self.supervisor.start() {
+            self.supervisor.bundle = old;
+            return self.refuse_reload(&actor, answer, "proxy_failed", error.to_string());
+        }
+        // Until the new proxy is ready, one that has to be started again gets the old configuration.
+        let new = std::mem::replace(&mut self.supervisor.bundle, old);
+        self.reload = Some(Reload { prepared: Prepared { bundle: new, ..prepared }, actor, answer });
+    }
+
+    /// The proxy of a new configuration is ready: now the guard's part follows.
+    fn put_in_force(&mut self) {
+        let Some(Reload { prepared, actor, answer }) = self.reload.take() else { return };
+        let Prepared { config, bundle, surroundings, warnings } = prepared;
+        let now = Now::read();
+        let rules = config.proxy.detect.rules.clone();
+        let done = self.guard.reconfigure(config.guard.clone(), rules, surroundings, &ports(&config.proxy), now);
+        if let Err(refused) = done {
+            let message = format!("the proxy has the new configuration, the guard the old one: {}", refused.message);
+            self.warnings = vec![message.clone()];
+            return self.refuse_reload(&actor, answer, refused.code, message);
+        }
+        let log = config.proxy.access_log != self.config.proxy.access_log;
+        self.supervisor.bundle = bundle;
+        self.supervisor.drain = config.proxy.drain;
+        self.config = config;
+        self.warnings = warnings;
+        if log {
+            self.reopen();
+        }
+        tracing::info!("a new configuration is in force");
+        self.guard.tell("reload", now, bans::members(json!({"actor": actor.to_string()})));
+        reply(answer, Answer::Done { message: "the new configuration is in force".to_owned(), changed: 1 });
+    }
+
+    fn refuse_reload(&mut self, actor: &Actor, answer: Option<oneshot::Sender<Answer>>, code: &str, message: String) {
+        tracing::error!(code, message, "the configuration was not reloaded");
+        let members = bans::members(json!({"actor": actor.to_string(), "code": code}));
+        self.guard.tell("reload_refused", Now::read(), members);
+        reply(answer, Answer::Refused { code: code.to_owned(), message });
+    }
+}
+
+fn reply(to: Option<oneshot::Sender<Answer>>, answer: Answer) {
+    if to.is_some_and(|to| to.send(answer).is_err()) {
+        tracing::debug!("a control client did not wait for its answer");
+    }
+}
+
+/// What of the proxy's part cannot change while the guard runs: sockets are bound once, with rights that are gone.
+fn fixed(old: &Config, new: &Config) -> Result<(), bans::Refused> {
+    let addresses =
+        |config: &Config| config.proxy.listeners.iter().map(|listener| listener.address).collect::<Vec<_>>();
+    let changed = [
+        ("listener.address", addresses(old) != addresses(new)),
+        ("proxy.workers", old.proxy.workers != new.proxy.workers),
+        ("proxy.user", old.proxy.user != new.proxy.user),
+    ];
+    let keys: Vec<&str> = changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect();
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let message = format!("{} cannot change while the guard runs: restart it (bans stay in force)", keys.join(", "));
+    Err(bans::Refused::new("needs_restart", message))
+}
