@@ -8,3 +8,18 @@
 )]
 
 mod network;
+
+mod ban_loop;
+mod crash;
+mod drain;
+mod privileges;
+mod without_xdp;
+
+mod cli;
+mod config;
+
+mod auth;
+mod authz;
+mod forward;
+mod limit;
+mod validate;

@@ -12,6 +12,7 @@ use std::{
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use rustls_pki_types::ServerName;
 use serde_json::Value;
+use socket2::Socket;
 
 use crate::{
     pki::{HOST, PKI},
@@ -22,6 +23,12 @@ use crate::{
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
 static TLS: LazyLock<Arc<ClientConfig>> = LazyLock::new(|| PKI.client(rustls::ALL_VERSIONS, &[b"http/1.1"]));
+
+/// How clients speak TLS unless a test wants something else.
+#[must_use]
+pub fn tls() -> Arc<ClientConfig> {
+    Arc::clone(&TLS)
+}
 
 /// A client at one address of the outside world.
 #[derive(Clone, Copy)]
@@ -88,12 +95,20 @@ impl<'world> Client<'world> {
         Ok(stream)
     }
 
+    /// Sends a SYN and waits for nothing. Dropping the socket sends nothing more, as long as nothing has come back.
+    ///
+    /// # Errors
+    /// As making a socket.
+    pub fn knock(&self) -> io::Result<Socket> {
+        self.world.outside.knock(self.source, self.target())
+    }
+
     /// A connection with its TLS handshake done.
     ///
     /// # Errors
     /// As connecting or the handshake.
     pub fn connect(&self) -> io::Result<Connection> {
-        self.connect_with(TLS.clone(), PATIENCE)
+        self.connect_with(tls(), PATIENCE)
     }
 
     /// As [`Self::connect`], with other TLS settings.

@@ -9,6 +9,7 @@
 )]
 
 pub mod daemon;
+pub mod kernel_view;
 pub mod settings;
 pub mod world;
 

@@ -1,8 +1,9 @@
 //! Decides whom TLS clients of a test trust: one authority per process, and the gateway's certificate under it.
 
 use std::{
-    fs,
+    fs::{self, Permissions},
     net::IpAddr,
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     sync::{Arc, LazyLock},
 };
@@ -87,6 +88,8 @@ impl Pki {
         ] {
             fs::write(folder.join(name), content).expect(name);
         }
+        let private = Permissions::from_mode(0o600);
+        fs::set_permissions(folder.join("server.key"), private).expect("server.key");
     }
 
     /// A client's TLS settings: trusts the authority, speaks `versions`, offers `protocols`.

@@ -127,11 +127,28 @@ impl Namespace {
     /// # Errors
     /// As connecting; `TimedOut` if nothing answered within `timeout`.
     pub fn connect(&self, source: IpAddr, target: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
-        let domain = Domain::for_address(target);
-        let socket = self.enter(|| Socket::new(domain, Type::STREAM, Some(Protocol::TCP)))?;
-        socket.bind(&SocketAddr::new(source, 0).into())?;
+        let socket = self.socket(source, target)?;
         socket.connect_timeout(&target.into(), timeout)?;
         Ok(socket.into())
+    }
+
+    /// Sends a SYN from `source` to `target` and waits for nothing.
+    ///
+    /// # Errors
+    /// As making a socket.
+    pub fn knock(&self, source: IpAddr, target: SocketAddr) -> io::Result<Socket> {
+        let socket = self.socket(source, target)?;
+        socket.set_nonblocking(true)?;
+        match socket.connect(&target.into()) {
+            Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+            _ => Ok(socket),
+        }
+    }
+
+    fn socket(&self, source: IpAddr, target: SocketAddr) -> io::Result<Socket> {
+        let socket = self.enter(|| Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP)))?;
+        socket.bind(&SocketAddr::new(source, 0).into())?;
+        Ok(socket)
     }
 
     /// Configures the namespace: lines for `ip -batch`.

@@ -1,0 +1,90 @@
+//! What the two processes may still do once they run, as the kernel sees it, and that this is enough for their work.
+
+use std::{collections::BTreeMap, fs, time::Duration};
+
+use nix::sys::signal::Signal;
+use support::{
+    daemon::Daemon,
+    http1::Client,
+    report,
+    settings::{Settings, bad_tokens},
+    tokens,
+    upstream::Upstream,
+    wait::{SOON, until},
+    world::{ATTACKER_V4, World},
+};
+
+/// `CAP_KILL`, `CAP_SETGID`, `CAP_SETUID`: bits 5, 6 and 7 (capabilities(7)).
+const SUPERVISION: u64 = 1 << 5 | 1 << 6 | 1 << 7;
+const NOBODY: &str = "65534";
+
+#[test]
+fn both_processes_hold_no_more_than_they_need_and_still_work() {
+    if !report::may_run("privileges") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let settings = Settings { guard: "allow = []".to_owned(), rules: bad_tokens(3, "2s"), ..Settings::default() };
+    let mut daemon = Daemon::start(&world, &settings);
+
+    for thread in threads(daemon.proxy_pid()) {
+        for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+            assert_eq!(capabilities(&thread, set), 0, "{set} of the proxy: {thread:?}");
+        }
+        assert_eq!(thread["NoNewPrivs"], "1", "the proxy: {thread:?}");
+        assert_eq!(thread["Seccomp"], "2", "the proxy: {thread:?}");
+        for ids in ["Uid", "Gid"] {
+            assert!(thread[ids].split_whitespace().all(|id| id == NOBODY), "{ids} of the proxy: {thread:?}");
+        }
+        assert!(thread["Groups"].split_whitespace().all(|id| id == NOBODY), "groups of the proxy: {thread:?}");
+    }
+    for thread in threads(daemon.guard_pid()) {
+        for set in ["CapInh", "CapPrm", "CapEff", "CapAmb", "CapBnd"] {
+            let held = capabilities(&thread, set);
+            assert_eq!(held & !SUPERVISION, 0, "{set} of the guard: {held:x}");
+        }
+        assert_eq!(thread["NoNewPrivs"], "1", "the guard: {thread:?}");
+        assert_eq!(thread["Seccomp"], "2", "the guard: {thread:?}");
+    }
+
+    // A ban by a rule, and its end.
+    let attacker = Client::new(&world, ATTACKER_V4);
+    for _ in 0..3 {
+        assert_eq!(attacker.get("/items/7", &tokens::forged("mallory", &[])).unwrap().status, 401);
+    }
+    until("the ban", SOON, || attacker.is_ignored(Duration::from_millis(200)).then_some(()));
+    until("the ban's end", SOON, || {
+        let stream = attacker.tcp(Duration::from_millis(200)).ok()?;
+        drop(stream);
+        Some(())
+    });
+
+    // Lists reloaded by signal and by command: an allowed source cannot be blocked.
+    let refused = || daemon.cli(&["block", "add", "10.0.0.66", "--for", "1m"]).json["code"] == "allowlisted";
+    assert!(!refused());
+    assert!(attacker.is_ignored(Duration::from_millis(200)));
+    daemon.edit("allow = []", "allow = [\"10.0.0.66\"]");
+    daemon.signal(Signal::SIGHUP);
+    until("the list of the reload by signal", SOON, || refused().then_some(()));
+    assert_eq!(attacker.get("/health", "").unwrap().status, 200, "allowed is allowed, blocked or not");
+    daemon.edit("allow = [\"10.0.0.66\"]", "allow = []");
+    daemon.done(&["reload"]);
+    assert!(!refused());
+    until("the block", SOON, || attacker.is_ignored(Duration::from_millis(200)).then_some(()));
+    assert_eq!(Client::new(&world, support::world::GOOD_V4).get("/health", "").unwrap().status, 200);
+}
+
+fn threads(pid: u32) -> Vec<BTreeMap<String, String>> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let read = threads.map(|thread| {
+        let text = fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
+        let fields = text.lines().filter_map(|line| line.split_once(':'));
+        fields.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect()
+    });
+    read.collect()
+}
+
+fn capabilities(thread: &BTreeMap<String, String>, set: &str) -> u64 {
+    u64::from_str_radix(&thread[set], 16).unwrap()
+}

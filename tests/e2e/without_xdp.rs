@@ -1,0 +1,52 @@
+//! What is left where XDP cannot be attached: bans are enforced when connections are accepted, and status says so.
+
+use std::{net::IpAddr, time::Duration};
+
+use support::{
+    daemon::Daemon,
+    http1::{Client, Request},
+    report,
+    settings::{Settings, bad_tokens},
+    tokens,
+    upstream::Upstream,
+    wait::{SOON, until},
+    world::{ATTACKER_V4, GOOD_V4, World},
+};
+
+#[test]
+fn bans_are_enforced_at_accept_and_status_says_so() {
+    if !report::may_run("without_xdp") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let settings = Settings { interfaces: Vec::new(), rules: bad_tokens(3, "3s"), ..Settings::default() };
+    let daemon = Daemon::start(&world, &settings);
+    let status = daemon.status();
+    assert_eq!(status["enforcement"], "accept", "{status}");
+    assert!(status["warnings"].as_array().is_some_and(|warnings| !warnings.is_empty()), "{status}");
+
+    let attacker = Client::new(&world, ATTACKER_V4);
+    let mut open = attacker.connect().unwrap();
+    for _ in 0..3 {
+        let bad = Request::new("GET", "/items/7").token(&tokens::forged("mallory", &[]));
+        assert_eq!(attacker.send(&bad).unwrap().status, 401);
+    }
+    open.set_patience(Duration::from_secs(2)).unwrap();
+    assert!(open.ends(), "a connection of a banned source stays open");
+    assert!(is_turned_away(&world, ATTACKER_V4), "the ban is not enforced at accept");
+    assert_eq!(Client::new(&world, GOOD_V4).get("/health", "").unwrap().status, 200);
+    let why = daemon.done(&["why", "10.0.0.66"]);
+    assert_eq!(why["verdict"], "blocked", "{why}");
+    assert_eq!(why["evidence"].as_array().map(Vec::len), Some(3), "{why}");
+
+    until("the ban's end", SOON, || attacker.get("/health", "").ok().filter(|response| response.status == 200));
+    daemon.done(&["block", "add", "10.0.0.66", "--for", "1h"]);
+    assert!(is_turned_away(&world, ATTACKER_V4), "the operator's block is not enforced at accept");
+    daemon.done(&["block", "del", "10.0.0.66"]);
+    assert_eq!(attacker.get("/health", "").unwrap().status, 200);
+}
+
+fn is_turned_away(world: &World, source: IpAddr) -> bool {
+    Client::new(world, source).get("/health", "").is_err()
+}
