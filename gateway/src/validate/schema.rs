@@ -18,6 +18,8 @@ use crate::{
     },
 };
 
+mod lint;
+
 #[cfg(test)]
 mod tests;
 
@@ -41,7 +43,8 @@ impl Schema {
     ///
     /// # Errors
     /// What is wrong with it: no JSON, too large, no schema, a reference to another file or host, a pattern that
-    /// cannot be matched in linear time, an unknown format. The fault's key is `schema`, within the route.
+    /// cannot be matched in linear time
+    /// an unknown format, a keyword that is probably misspelt. The fault's key is `schema`, within the route.
     pub fn new(file: &NamedFile) -> Result<Self, Fault> {
         let fault = |message: String| Fault::new("schema", format!("{}: {message}", file.path.display()));
         if file.bytes.len() > MAX_SCHEMA {
@@ -50,6 +53,9 @@ impl Schema {
         let schema = json::parse(&file.bytes).map_err(|error| fault(format!("not acceptable as JSON: {error}")))?;
         if !schema.is_object() {
             return Err(fault("a schema is a JSON object".to_owned()));
+        }
+        if let Some((place, keyword)) = lint::misspelt(&schema) {
+            return Err(fault(format!("unknown keyword at {place}")).hint(format!("did you mean {keyword:?}?")));
         }
         let patterns = PatternOptions::regex().size_limit(MAX_PATTERN).dfa_size_limit(MAX_PATTERN);
         let options = jsonschema::options().with_pattern_options(patterns).should_validate_formats(true);

@@ -87,10 +87,25 @@ fn b06_what_is_no_schema() {
         (r#"{"pattern":"(a)\\1"}"#, "regex"),
         (r#"{"pattern":"((a{1000}){1000}){1000}"}"#, ""),
         (r#"{"format":"date-tiem"}"#, "date-tiem"),
+        (r#"{"requierd":["name"]}"#, "unknown keyword at /requierd"),
+        (r#"{"properties":{"a":{"items":[{"patern":"a"}]}}}"#, "unknown keyword at /properties/a/items/0/patern"),
+        (r#"{"anyOf":[{"not":{"minimun":1}}]}"#, "unknown keyword at /anyOf/0/not/minimun"),
+        (r#"{"$defs":{"a":{"additionalproperties":false}}}"#, "/$defs/a/additionalproperties"),
     ] {
         check_fault(schema, expect);
     }
     check_fault(&format!(r#"{{"description":"{}"}}"#, "x".repeat(MAX_SCHEMA)), "over 262144 bytes");
+}
+
+#[test]
+fn names_of_members_and_values_are_no_keywords() {
+    for schema in [
+        r#"{"properties":{"requierd":{},"patern":true},"required":["requierd"]}"#,
+        r#"{"enum":[{"requierd":1}],"const":{"patern":1},"default":{"minimun":1},"examples":[{"tpye":1}]}"#,
+        r#"{"x-required":true,"x-internal":{"tpye":1},"owner":"us","nullable":true}"#,
+    ] {
+        Schema::new(&file(schema)).unwrap();
+    }
 }
 
 #[test]
