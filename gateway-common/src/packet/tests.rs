@@ -1,3 +1,5 @@
+//! Every form of a packet, against a parser by other authors.
+
 extern crate std;
 use std::{vec, vec::Vec};
 

@@ -31,6 +31,7 @@ const MAY: [(&str, &[&str]); 19] = [
             "config",
             "proxy::snapshot",
             "proxy::settings",
+            "detect::Rule",
             "detect::signal",
             "clock",
             "fault",
@@ -114,7 +115,8 @@ fn through_module(path: String, may: &[&str], code: &str) -> Vec<String> {
     if !partly {
         return vec![path];
     }
-    paths(code, &format!("{module}::")).into_iter().map(|name| format!("{module}::{name}")).collect()
+    let uses = paths(code, &format!("{module}::")).into_iter().filter(|name| name != "self");
+    uses.map(|name| format!("{module}::{name}")).collect()
 }
 
 /// Every path after `start`, groups in braces taken apart.

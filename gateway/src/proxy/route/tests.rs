@@ -1,3 +1,5 @@
+//! Which route a request is for, and which route tables are refused.
+
 use http::Request;
 
 use super::*;
