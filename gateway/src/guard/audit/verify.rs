@@ -109,12 +109,18 @@ pub(super) fn resume(
         Some(fault) if fault.line > 0 && !(fault.torn && walked.seq >= anchored) => {
             let text = format!("{}, line {}: {}", path.display(), fault.line, fault.reason);
             findings.push(Finding { text, tampered: true });
-            if let Some(anchor) = anchor.filter(|anchor| anchor.seq > head.seq) {
-                // New records are numbered after the lost ones: the gap stays visible.
-                head.seq = anchor.seq;
+            if let Some(anchor) = anchor {
+                // The next record follows what the store knows, not what was put in its place, and is numbered after
+                // both: the break stays visible however far the chain grows.
+                head.seq = head.seq.max(anchor.seq);
                 head.hash.clone_from(&anchor.hash);
                 head.first.clone_from(&anchor.first);
             }
+        }
+        _ if anchor.is_none() && head.seq > 1 => {
+            let text =
+                format!("{} holds {} records, the store knows of none: it was replaced", path.display(), head.seq);
+            findings.push(Finding { text, tampered: true });
         }
         _ if head.seq > anchored => {
             let ahead = head.seq - anchored;

@@ -1,1 +1,356 @@
+use std::{fs, net::IpAddr, path::PathBuf, time::Duration};
 
+use super::*;
+use crate::{
+    detect::signal::Signal,
+    guard::{
+        audit::{self, verify},
+        control::Why,
+        drops::AtAccept,
+        settings::{Mode, Scope},
+    },
+    message::RequestId,
+};
+
+const OPERATOR: Actor = Actor::Operator(0);
+
+/// A guard over a state directory of its own.
+struct World {
+    folder: PathBuf,
+    guard: Option<Guard>,
+    now: Now,
+    boot: &'static str,
+}
+
+impl World {
+    #[track_caller]
+    fn new(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("gateway-bans-{}-{name}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let now = Now { monotonic: 1_000 * SECOND, unix_millis: 1_700_000_000_000 };
+        let mut world = Self { folder, guard: None, now, boot: "one" };
+        world.start(Box::new(AtAccept::default()));
+        world
+    }
+
+    fn settings() -> Settings {
+        Settings {
+            interfaces: Vec::new(),
+            mode: Mode::Auto,
+            scope: Scope::Listeners,
+            state_dir: PathBuf::new(),
+            control_socket: PathBuf::new(),
+            pin_dir: PathBuf::new(),
+            allow: vec!["10.0.0.0/8".parse().unwrap()],
+            ipv6_prefix: 64,
+            widest_ipv4: 16,
+            widest_ipv6: 32,
+            max_bans: 4,
+            max_rules: 4,
+            max_sources: 16,
+            max_bans_per_minute: 3,
+            pass_malformed: false,
+            packet_limit: None,
+            default_ban: Duration::from_secs(3_600),
+        }
+    }
+
+    fn start(&mut self, drops: Box<dyn DropPath>) {
+        let store = Store::open(&self.folder.join(audit::STORE)).unwrap();
+        let (audit, findings) = Audit::open(&self.folder, store.anchor().unwrap().as_ref()).unwrap();
+        let rule = |name: &str, shadow| Rule {
+            name: name.to_owned(),
+            signals: vec![Signal::BadToken],
+            count: 3,
+            within: Duration::from_secs(60),
+            ban: Duration::from_secs(600),
+            shadow,
+        };
+        let own = ["203.0.113.2", "2001:db8:5::2"].map(|text| (text.parse().unwrap(), safety::Role::Own));
+        let parts = Parts {
+            settings: Self::settings(),
+            rules: vec![rule("bad-tokens", false), rule("trial", true)],
+            surroundings: Surroundings { protected: own.to_vec() },
+            store,
+            audit,
+            drops,
+            boot: self.boot.to_owned(),
+            findings,
+            standing: Vec::new(),
+        };
+        self.guard = Some(Guard::start(parts, Map::new(), self.now).unwrap());
+    }
+
+    /// Ends the guard as `kill -9` does; the kernel keeps what it has.
+    fn crash(&mut self) -> Box<dyn DropPath> {
+        self.guard.take().unwrap().drops
+    }
+
+    fn guard(&mut self) -> &mut Guard {
+        self.guard.as_mut().unwrap()
+    }
+
+    fn pass(&mut self, seconds: u64) {
+        self.now.monotonic += seconds * SECOND;
+        self.now.unix_millis += seconds * 1_000;
+        let now = self.now;
+        self.guard().tick(now, 1);
+    }
+
+    /// What the control socket answers, as `done N: …` or the code of the refusal.
+    fn handle(&mut self, request: Request) -> String {
+        let now = self.now;
+        match self.guard().handle(request, &OPERATOR, now) {
+            Answer::Done { changed, .. } => format!("done {changed}"),
+            Answer::Refused { code, .. } => code,
+            other => format!("{other:?}"),
+        }
+    }
+
+    fn add(&mut self, source: &str) -> String {
+        let source = source.parse().unwrap();
+        self.handle(Request::BlockAdd { source, seconds: None, reason: "tests".into(), shadow: false })
+    }
+
+    fn ask(&mut self, address: &str, rule: &str) -> Result<u64, &'static str> {
+        let address: IpAddr = address.parse().unwrap();
+        let ask = Ask {
+            source: Source::of(address, 64),
+            address,
+            rule: rule.to_owned(),
+            signal: Signal::BadToken,
+            evidence: vec![RequestId(1), RequestId(2), RequestId(3)],
+            seconds: u64::MAX,
+            shadow: true,
+            noted: 0,
+        };
+        let now = self.now;
+        self.guard().ask(&ask, now).map_err(|refused| refused.code)
+    }
+
+    fn why(&mut self, address: &str) -> Why {
+        let now = self.now;
+        self.guard().why(address.parse().unwrap(), now).unwrap()
+    }
+
+    fn events(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.folder.join(audit::LOG)).unwrap();
+        let event = |line: &str| serde_json::from_str::<Value>(line).unwrap()["event"].as_str().unwrap().to_owned();
+        text.lines().map(event).filter(|event| event != "checkpoint").collect()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.guard = None;
+        if !std::thread::panicking() {
+            let found = verify(&self.folder);
+            assert_eq!(found.first_bad, None);
+        }
+        fs::remove_dir_all(&self.folder).unwrap();
+    }
+}
+
+#[test]
+fn a_rule_bans_and_the_ban_ends() {
+    let mut world = World::new("life");
+    let id = world.ask("192.0.2.7", "bad-tokens").unwrap();
+    world.guard().reacted(id, 1_000 * SECOND, 1_000 * SECOND + 2_500_000);
+    world.guard().closed(id, 2);
+    world.guard().closed(id, 9);
+    let expires = 1_600 * SECOND;
+    let source = "192.0.2.7".parse().unwrap();
+    assert_eq!(world.guard().notices(), [ToProxy::Banned { id, source, expires }]);
+    let why = world.why("::ffff:192.0.2.7");
+    assert_eq!((why.verdict.as_str(), why.reaction_micros, why.connections_closed), ("blocked", Some(2_500), Some(2)));
+    assert_eq!(why.evidence, [RequestId(1), RequestId(2), RequestId(3)]);
+    let entry = why.entry.unwrap();
+    assert_eq!((entry.actor.as_str(), entry.remaining_seconds), ("rule:bad-tokens", Some(600)));
+    assert_eq!(world.ask("192.0.2.7", "bad-tokens"), Err("already_blocked"));
+    world.pass(599);
+    assert_eq!(world.why("192.0.2.7").verdict, "blocked");
+    world.pass(1);
+    assert_eq!(world.guard().notices(), [ToProxy::Lifted { source }]);
+    let why = world.why("192.0.2.7");
+    assert_eq!((why.verdict.as_str(), why.history[0].how.as_str()), ("passed", "expired"));
+    assert!(world.guard().drops.bans().is_empty());
+    assert_eq!(world.events(), ["start", "ban", "expiry"]);
+}
+
+#[test]
+fn nothing_in_an_ask_is_trusted() {
+    let mut world = World::new("asks");
+    assert_eq!(world.ask("192.0.2.7", "no-such-rule"), Err("unknown_rule"));
+    assert_eq!(world.ask("10.1.2.3", "bad-tokens"), Err("allowlisted"));
+    assert_eq!(world.ask("127.0.0.1", "bad-tokens"), Err("special_address"));
+    assert_eq!(world.ask("203.0.113.2", "bad-tokens"), Err("own_address"));
+    let now = world.now;
+    let ask = |source: &str, evidence: usize, signal| Ask {
+        source: source.parse().unwrap(),
+        address: "192.0.2.7".parse().unwrap(),
+        rule: "bad-tokens".to_owned(),
+        signal,
+        evidence: vec![RequestId(1); evidence],
+        seconds: 1,
+        shadow: false,
+        noted: 0,
+    };
+    for (ask, code) in [
+        (ask("192.0.2.8", 1, Signal::BadToken), "not_the_source"),
+        (ask("192.0.2.0/24", 1, Signal::BadToken), "not_the_source"),
+        (ask("192.0.2.7", 0, Signal::BadToken), "no_evidence"),
+        (ask("192.0.2.7", MAX_EVIDENCE + 1, Signal::BadToken), "no_evidence"),
+        (ask("192.0.2.7", 1, Signal::Forbidden), "no_evidence"),
+    ] {
+        assert_eq!(world.guard().ask(&ask, now).unwrap_err().code, code, "{ask:?}");
+    }
+    assert!(world.guard().notices().is_empty());
+    // A neighbour of the host itself: its address, not the network that both share.
+    world.ask("2001:db8:5::bad", "bad-tokens").unwrap();
+    assert_eq!(world.why("2001:db8:5::bad").entry.unwrap().source.to_string(), "2001:db8:5::bad");
+    assert_eq!(world.why("2001:db8:5::2").verdict, "passed");
+    assert_eq!(world.events().iter().filter(|event| *event == "refusal").count(), 9);
+}
+
+#[test]
+fn shadow_counts_only() {
+    let mut world = World::new("shadow");
+    world.ask("192.0.2.7", "trial").unwrap();
+    assert!(world.guard().notices().is_empty());
+    assert!(world.guard().bans_in_force().is_empty());
+    assert_eq!(world.why("192.0.2.7").verdict, "shadow_blocked");
+    assert_eq!(world.ask("192.0.2.7", "trial"), Err("already_blocked"));
+    let id = world.ask("192.0.2.7", "bad-tokens").unwrap();
+    assert_eq!(world.guard().drops.bans().len(), 1);
+    let why = world.why("192.0.2.7");
+    assert_eq!((why.verdict.as_str(), why.entry.unwrap().id, why.history[0].how.as_str()), ("blocked", id, "replaced"));
+}
+
+#[test]
+fn rules_are_paused_and_operators_are_not() {
+    let mut world = World::new("pace");
+    for number in 1..=3 {
+        world.ask(&format!("192.0.2.{number}"), "bad-tokens").unwrap();
+    }
+    assert_eq!(world.ask("192.0.2.9", "bad-tokens"), Err("paused"));
+    assert_eq!(world.add("198.51.100.1"), "done 1");
+    world.pass(59);
+    assert_eq!(world.ask("192.0.2.9", "bad-tokens"), Err("paused"));
+    world.pass(1);
+    assert_eq!(world.handle(Request::BlockFlush), "done 4");
+    world.ask("192.0.2.9", "bad-tokens").unwrap();
+    let events = world.events();
+    assert!(events.contains(&"paused".to_owned()) && events.contains(&"resumed".to_owned()), "{events:?}");
+}
+
+#[test]
+fn operators_are_refused_what_is_unsafe() {
+    let mut world = World::new("operators");
+    for (source, expect) in [
+        ("192.0.2.7", "done 1"),
+        ("192.0.2.7", "done 1"),
+        ("2001:db8:1::/64", "done 1"),
+        ("192.0.2.0/24", "done 1"),
+        ("0.0.0.0/0", "too_wide"),
+        ("10.0.0.1", "allowlisted"),
+        ("203.0.113.0/24", "own_address"),
+        ("127.0.0.1", "special_address"),
+        ("192.0.2.1", "done 1"),
+        ("192.0.2.2", "done 1"),
+        ("192.0.2.3", "full"),
+        ("198.51.100.0/24", "done 1"),
+        ("198.51.101.0/24", "done 1"),
+        ("198.51.102.0/24", "full"),
+        ("2001:db8:1:2::/63", "done 1"),
+    ] {
+        assert_eq!(world.add(source), expect, "{source}");
+    }
+    let del = |source: &str| Request::BlockDel { source: source.parse().unwrap() };
+    assert_eq!(world.handle(del("192.0.2.7")), "done 1");
+    assert_eq!(world.handle(del("192.0.2.7")), "not_found");
+    assert_eq!(world.handle(del("192.0.2.0/24")), "done 1");
+    assert_eq!(world.handle(Request::BlockFlush), "done 6");
+    assert!(world.guard().drops.bans().is_empty());
+    assert_eq!(world.guard().drops.rules().len(), 1);
+    let long = Request::BlockAdd {
+        source: "192.0.2.7".parse().unwrap(),
+        seconds: Some(0),
+        reason: "x".repeat(501),
+        shadow: false,
+    };
+    assert_eq!(world.handle(long), "bad_reason");
+}
+
+#[test]
+fn an_allowance_lifts_what_it_covers() {
+    let mut world = World::new("allow");
+    for source in ["192.0.2.7", "192.0.2.0/28", "192.0.0.0/16", "2001:db8:1::/64"] {
+        assert_eq!(world.add(source), "done 1", "{source}");
+    }
+    let add = |source: &str| Request::AllowAdd { source: source.parse().unwrap(), reason: "us".into() };
+    let del = |source: &str| Request::AllowDel { source: source.parse().unwrap() };
+    assert_eq!(world.handle(add("192.0.2.0/24")), "done 3");
+    assert_eq!(world.why("192.0.2.7").verdict, "allowed");
+    assert_eq!(world.why("192.0.3.7").verdict, "blocked");
+    assert_eq!(world.add("192.0.2.9"), "allowlisted");
+    assert_eq!(world.handle(del("192.0.2.0/24")), "done 1");
+    assert_eq!(world.why("192.0.2.7").verdict, "blocked", "as part of 192.0.0.0/16");
+    assert_eq!(world.handle(del("192.0.2.0/24")), "not_found");
+    assert_eq!(world.handle(del("10.0.0.0/8")), "in_configuration");
+    assert_eq!(world.handle(add("10.0.0.0/8")), "in_configuration");
+    // An address of the host may be part of a blocked network once it is allowed by itself.
+    assert_eq!(world.handle(add("203.0.113.2")), "done 1");
+    assert_eq!(world.add("203.0.113.0/24"), "done 1");
+    assert_eq!(world.why("203.0.113.2").verdict, "allowed");
+}
+
+#[test]
+fn x09_a_restart_keeps_bans_and_times() {
+    let mut world = World::new("restart");
+    let id = world.ask("192.0.2.7", "bad-tokens").unwrap();
+    assert_eq!(world.add("198.51.100.0/24"), "done 1");
+    let kernel = world.crash();
+    // The wall clock jumps by a day; within a boot that means nothing.
+    world.now.monotonic += 100 * SECOND;
+    world.now.unix_millis += 86_400_000;
+    world.start(kernel);
+    let entry = world.why("192.0.2.7").entry.unwrap();
+    assert_eq!((entry.id, entry.remaining_seconds), (id, Some(500)));
+    assert_eq!(world.guard().repairs, 0);
+    // A reboot: the kernel has forgotten everything, the monotonic clock starts anew.
+    drop(world.crash());
+    world.now = Now { monotonic: 5 * SECOND, unix_millis: 1_700_000_000_000 + 200_000 };
+    world.boot = "two";
+    world.start(Box::new(AtAccept::default()));
+    assert_eq!(world.why("192.0.2.7").entry.unwrap().remaining_seconds, Some(400));
+    assert_eq!(world.guard().drops.bans().len(), 1);
+    assert_eq!(world.why("198.51.100.9").verdict, "blocked");
+    world.pass(401);
+    assert_eq!(world.why("192.0.2.7").verdict, "passed");
+}
+
+#[test]
+fn drift_is_repaired_and_told() {
+    let mut world = World::new("drift");
+    world.ask("192.0.2.7", "bad-tokens").unwrap();
+    assert_eq!(world.add("198.51.100.0/24"), "done 1");
+    let stranger = SourceKey::ipv4(0xc000_02ff);
+    let drops = &mut world.guard().drops;
+    drops.unban(SourceKey::ipv4(0xc000_0207)).unwrap();
+    drops.ban(stranger, maps::Ban { expires: NEVER, id: 99, packets: 0, bytes: 0 }).unwrap();
+    drops.remove_rule("198.51.100.0/24".parse().unwrap()).unwrap();
+    world.pass(1);
+    assert_eq!(world.guard().repairs, 3);
+    assert!(world.guard().drops.find_ban(stranger).is_none());
+    assert!(world.guard().drops.find_ban(SourceKey::ipv4(0xc000_0207)).is_some());
+    world.pass(1);
+    assert_eq!(world.guard().repairs, 3);
+    assert_eq!(world.events().last().unwrap(), "repair");
+}
+
+#[test]
+fn spans() {
+    for (seconds, text) in [(0, "0s"), (59, "59s"), (600, "10m"), (5_400, "1h30m"), (90_061, "1d1h1m1s")] {
+        assert_eq!(span(seconds), text);
+    }
+}

@@ -164,7 +164,7 @@ mod tests {
     fn one_line_one_answer() {
         check(b"{\"ask\":\"status\"}\n", "Status");
         check(b"{\"ask\":\"why\",\"address\":\"192.0.2.1\"}\n", "192.0.2.1");
-        check(b"{\"ask\":\"status\",\"more\":1}\n", "bad_request");
+        check(b"{\"ask\":\"why\",\"address\":\"192.0.2.1\",\"more\":1}\n", "bad_request");
         check(b"{\"ask\":\"block_del\",\"source\":\"192.0.2.1/24\"}\n", "bad_request");
         check(b"GET / HTTP/1.1\r\n\n", "bad_request");
         check(&[b'x'; 70_000], "at most 64 KiB");

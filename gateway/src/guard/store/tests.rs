@@ -1,1 +1,114 @@
+use super::*;
 
+fn anchor(seq: u64) -> Anchor {
+    Anchor { seq, hash: format!("hash {seq}"), first: "first".to_owned() }
+}
+
+fn draft(source: &str) -> Record {
+    Record {
+        id: 0,
+        source: source.parse().unwrap(),
+        reason: "why".to_owned(),
+        actor: "rule:bad-tokens".to_owned(),
+        rule: Some("bad-tokens".to_owned()),
+        evidence: vec![RequestId(1), RequestId(u128::MAX)],
+        shadow: false,
+        started: 1_000,
+        expires: Some(2_000),
+        boot: "boot".to_owned(),
+        expires_monotonic: Some(5),
+        reaction_micros: None,
+        connections_closed: None,
+        ended: None,
+        packets: 0,
+        bytes: 0,
+    }
+}
+
+fn add(store: &mut Store, source: &str, seq: u64) -> u64 {
+    let change = store.change().unwrap();
+    let id = change.begin(&draft(source)).unwrap();
+    change.commit(&anchor(seq)).unwrap();
+    id
+}
+
+fn end(store: &mut Store, id: u64, seq: u64) {
+    let change = store.change().unwrap();
+    change.end(id, &Ended { at: 3_000, how: "expired".to_owned() }, 7, 700).unwrap();
+    change.commit(&anchor(seq)).unwrap();
+}
+
+#[test]
+fn remembers_over_a_restart() {
+    let path = std::env::temp_dir().join(format!("gateway-store-{}.db", std::process::id()));
+    let mut store = Store::open(&path).unwrap();
+    assert_eq!(store.anchor().unwrap(), None);
+    let id = add(&mut store, "192.0.2.7", 1);
+    let change = store.change().unwrap();
+    change.reacted(id, 42).unwrap();
+    change.closed(id, 3).unwrap();
+    change.commit(&anchor(2)).unwrap();
+    // What is not committed never was.
+    let change = store.change().unwrap();
+    change.begin(&draft("192.0.2.8")).unwrap();
+    drop(change);
+    drop(store);
+    let store = Store::open(&path).unwrap();
+    let expect = Record { id, reaction_micros: Some(42), connections_closed: Some(3), ..draft("192.0.2.7") };
+    assert_eq!(store.in_force().unwrap(), [expect]);
+    assert_eq!(store.anchor().unwrap(), Some(anchor(2)));
+    assert_eq!(read_anchor(&path).unwrap(), Some(anchor(2)));
+    store.connection.pragma_update(None, "user_version", 99).unwrap();
+    drop(store);
+    assert!(matches!(Store::open(&path), Err(StoreError::Newer { found: 99 })));
+    for ending in ["db", "db-wal", "db-shm"] {
+        drop(std::fs::remove_file(path.with_extension(ending)));
+    }
+}
+
+#[test]
+fn ids_only_grow_and_history_is_bounded() {
+    let mut store = Store::open(Path::new(":memory:")).unwrap();
+    for number in 1..=5 {
+        let id = add(&mut store, "192.0.2.7", number);
+        assert_eq!(id, number);
+        end(&mut store, id, number);
+    }
+    let kept = add(&mut store, "192.0.2.0/24", 6);
+    let change = store.change().unwrap();
+    assert_eq!(change.prune(2).unwrap(), 3);
+    change.commit(&anchor(7)).unwrap();
+    let history = store.history("192.0.2.7".parse().unwrap(), 10).unwrap();
+    assert_eq!(history.iter().map(|record| record.id).collect::<Vec<_>>(), [5, 4]);
+    assert_eq!(history[0].ended, Some(Ended { at: 3_000, how: "expired".to_owned() }));
+    assert_eq!((history[0].packets, history[0].bytes), (7, 700));
+    end(&mut store, kept, 8);
+    assert_eq!(store.history("192.0.2.9".parse().unwrap(), 10).unwrap().len(), 1);
+    let change = store.change().unwrap();
+    change.prune(0).unwrap();
+    change.commit(&anchor(9)).unwrap();
+    assert_eq!(add(&mut store, "192.0.2.7", 10), 7, "a pruned id came back");
+}
+
+#[test]
+fn a_source_is_banned_once() {
+    let mut store = Store::open(Path::new(":memory:")).unwrap();
+    add(&mut store, "192.0.2.7", 1);
+    let change = store.change().unwrap();
+    assert!(change.begin(&draft("192.0.2.7")).is_err());
+}
+
+#[test]
+fn allowances() {
+    let mut store = Store::open(Path::new(":memory:")).unwrap();
+    let allowed = Allowed { source: "192.0.2.0/24".parse().unwrap(), reason: "us".into(), actor: "operator:0".into() };
+    let change = store.change().unwrap();
+    change.allow(&allowed, 1).unwrap();
+    change.commit(&anchor(1)).unwrap();
+    assert_eq!(store.allowed().unwrap(), std::slice::from_ref(&allowed));
+    let change = store.change().unwrap();
+    assert!(change.disallow(allowed.source).unwrap());
+    assert!(!change.disallow(allowed.source).unwrap());
+    change.commit(&anchor(2)).unwrap();
+    assert_eq!(store.allowed().unwrap(), []);
+}
