@@ -13,6 +13,7 @@ pub mod files;
 pub mod value;
 
 mod effective;
+mod locations;
 mod policy;
 mod process;
 mod service;
@@ -21,6 +22,7 @@ mod table;
 pub use document::Document;
 pub use errors::Errors;
 pub use files::{Bundled, Disk, Files, Recorder};
+pub use locations::Locations;
 
 /// Where the configuration is unless the command line says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/gateway/gateway.toml";

@@ -1,7 +1,8 @@
 //! Decides how the configuration in force is shown: in the form of the file, with every default written out.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
+use gateway_common::limit::Rate;
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -11,6 +12,7 @@ use super::{
 use crate::{
     authz::Requirement,
     guard::settings::{Mode, Scope},
+    limit,
     proxy::settings::{Listener, NamedFile, Route},
 };
 
@@ -61,11 +63,7 @@ pub(super) fn describe(config: &Config) -> Value {
             "roles_claim": jwt.roles_claim,
             "cache": jwt.cache,
         })),
-        "limit": proxy.address_limit.map(|limit| json!({ "address": {
-            "interval_ns": limit.rate.interval,
-            "burst": limit.rate.burst / limit.rate.interval.max(1),
-            "capacity": limit.capacity,
-        }})),
+        "limit": proxy.address_limit.as_ref().map(|limit| json!({ "address": address_limit(limit) })),
     });
     without_nulls(&mut root);
     root
@@ -99,6 +97,22 @@ fn guard(config: &Config) -> Value {
         "packet_limit": guard.packet_limit.map(|limit| json!({ "packets": limit.per_second, "burst": limit.burst })),
         "default_ban": show_duration(guard.default_ban),
     })
+}
+
+/// A rate in the shortest period that says it exactly.
+fn address_limit(limit: &limit::Settings) -> Value {
+    const PERIODS: [u64; 4] = [1, 60, 3_600, 86_400];
+    let Rate { interval, burst } = limit.rate;
+    let interval = interval.max(1);
+    let burst = burst / interval;
+    let exact = PERIODS.into_iter().find_map(|seconds| {
+        let period = seconds * 1_000_000_000;
+        let requests = (period + interval / 2) / interval;
+        (Rate::per(requests, period, burst) == Some(limit.rate)).then_some((requests, seconds))
+    });
+    let (requests, seconds) = exact.unwrap_or((86_400_000_000_000 / interval, 86_400));
+    let per = show_duration(Duration::from_secs(seconds));
+    json!({ "requests": requests, "per": per, "burst": burst, "capacity": limit.capacity })
 }
 
 fn listener(listener: &Listener) -> Value {

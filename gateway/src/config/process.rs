@@ -19,6 +19,12 @@ use crate::{
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
 
+/// The default of `guard.state_dir`.
+pub(super) const STATE_DIR: &str = "/var/lib/gateway";
+
+/// The default of `guard.control_socket`.
+pub(super) const CONTROL_SOCKET: &str = "/run/gateway/control.sock";
+
 /// The longest ban that ends, ten years of 365 days: sums of it and any clock stay far from overflowing.
 pub(super) const LONGEST_BAN: Duration = Duration::from_secs(3_650 * 86_400);
 
@@ -65,8 +71,8 @@ fn guard(mut table: Table<'_>, reader: &Reader<'_>) -> Guard {
             Scope::Listeners,
             value::choice(&[("host", Scope::Host), ("listeners", Scope::Listeners)]),
         ),
-        state_dir: table.path("state_dir").unwrap_or_else(|| "/var/lib/gateway".into()),
-        control_socket: table.path("control_socket").unwrap_or_else(|| "/run/gateway/control.sock".into()),
+        state_dir: table.path("state_dir").unwrap_or_else(|| STATE_DIR.into()),
+        control_socket: table.path("control_socket").unwrap_or_else(|| CONTROL_SOCKET.into()),
         pin_dir: table.path("pin_dir").unwrap_or_else(|| "/sys/fs/bpf/gateway".into()),
         allow: allow.into_iter().map(|(_, source)| source).collect(),
         ipv6_prefix: table.or("ipv6_prefix", gateway_common::source::IPV6_PREFIX, value::integer(1..=64)),

@@ -126,12 +126,8 @@ pub(super) fn routes(tables: Vec<Table<'_>>, known: &Known<'_>, reader: &Reader<
             *used = true;
         }
         if let Some(path) = path {
-            let route = Route { host, path, methods, require, upstream: upstream.unwrap_or(0), schema, max_body };
-            if let Some(earlier) = routes.iter().position(|earlier| overlap(earlier, &route)) {
-                let wrong = Wrong::new(format!("route[{earlier}] serves this host, path and method already"));
-                table.report("path", wrong.hint("join the two, or tell them apart by `host` or `methods`"));
-            }
-            routes.push(route);
+            // Whether two routes are in each other's way is found when they are compiled.
+            routes.push(Route { host, path, methods, require, upstream: upstream.unwrap_or(0), schema, max_body });
         }
         table.finish();
     }
@@ -141,12 +137,6 @@ pub(super) fn routes(tables: Vec<Table<'_>>, known: &Known<'_>, reader: &Reader<
         );
     }
     routes
-}
-
-/// Whether both routes claim a request. Templates that differ in their text are compared when they are compiled.
-fn overlap(a: &Route, b: &Route) -> bool {
-    let methods = a.methods.is_empty() || b.methods.is_empty() || a.methods.iter().any(|name| b.methods.contains(name));
-    a.host == b.host && a.path == b.path && methods
 }
 
 fn methods(table: &mut Table<'_>, reader: &Reader<'_>) -> Vec<Method> {

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Bundled, Config, Disk, Errors, Files, Recorder};
+use super::{Bundled, Config, Disk, Errors, Files, Locations, Recorder};
 use crate::message::Bundle;
 
 /// Valid. The tests below spoil one place each.
@@ -213,9 +213,6 @@ fn wrong_routes() {
     let two = "require = [\"items:read\", \"authenticated\"]";
     wrong("require = [\"items:read\"]", two, 43, &key("require[1]"), "beside other words", "alone");
     wrong("item.schema.json", "missing.json", 45, &key("schema"), "cannot read", "relative paths");
-    let again = "\"item.schema.json\"\n[[route]]\nhost = \"API.example.com\"\npath = \"/items/{id}\"\n\
-                 require = [\"public\"]\nupstream = \"items\"";
-    wrong("\"item.schema.json\"", again, 48, "route[1].path", "route[0] serves", "methods");
     let start = BASE.find("[jwt]").unwrap();
     let section = &BASE[start..BASE.find("[roles]").unwrap()];
     wrong(section, "", 38, "route[0].require[0]", "no [jwt]", "add a [jwt]");
@@ -371,6 +368,23 @@ fn defaults_are_those_of_the_example() {
             assert_eq!(value, &example[table][key], "{table}.{key}");
         }
     }
+}
+
+/// What `gateway check` prints is a configuration itself, which comes to the same.
+#[test]
+fn what_is_in_force_can_be_written_down() {
+    let effective = load(BASE).unwrap().effective();
+    let text = toml::to_string_pretty(&effective).unwrap();
+    let again = load(&text).unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!(again.effective(), effective, "{text}");
+}
+
+#[test]
+fn the_gateway_is_found_by_a_wrong_configuration() {
+    let text = BASE.replace("\"1h\"", "7\ncontrol_socket = \"run/c.sock\"");
+    let found = Locations::load(Path::new("/etc/gateway/gateway.toml"), &Fake(&text)).unwrap();
+    assert_eq!(found.control_socket, Path::new("/etc/gateway/run/c.sock"));
+    assert_eq!(found.state_dir, Path::new("/var/lib/gateway"));
 }
 
 #[test]

@@ -1,1 +1,116 @@
-//! Stub.
+//! Decides how the command line reaches the guard, and what to tell a person when it cannot.
+
+use std::{
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+use thiserror::Error;
+
+use super::{Answer, Request};
+
+/// How long the guard may take for any step. A reload starts a proxy and waits until it is ready.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The longest answer, in bytes: lists of as many blocks as the maps hold stay below it.
+const LONGEST: u64 = 1 << 30;
+
+/// Why there is no answer.
+#[derive(Debug, Error)]
+pub enum Unreachable {
+    /// There is no socket.
+    #[error("there is no {}: is the gateway running? Start it with `gateway run --config PATH`, or name its socket with --socket", .0.display())]
+    Missing(PathBuf),
+    /// There is a socket and nobody behind it.
+    #[error("nobody answers at {}: the gateway ended. Start it with `gateway run --config PATH`", .0.display())]
+    Gone(PathBuf),
+    /// Only the guard's own user may speak to it.
+    #[error("{} is not for this user: run as root", .0.display())]
+    Denied(PathBuf),
+    /// It took too long.
+    #[error("the gateway at {} did not answer within 30 s", .0.display())]
+    Slow(PathBuf),
+    /// It broke off, or said what this program does not understand.
+    #[error("the gateway at {} gave no proper answer ({}): does `gateway version` agree with the running one?", .0.display(), .1)]
+    Garbled(PathBuf, String),
+    /// Anything else.
+    #[error("cannot speak to the gateway at {}: {}", .0.display(), .1)]
+    Io(PathBuf, #[source] io::Error),
+}
+
+/// Asks one thing and waits for the answer.
+///
+/// # Errors
+/// The guard cannot be reached or understood.
+pub fn ask(path: &Path, request: &Request) -> Result<Answer, Unreachable> {
+    let fault = |error| unreachable(path, error);
+    let stream = connect(path).map_err(fault)?;
+    let mut line = serde_json::to_vec(request).map_err(io::Error::from).map_err(fault)?;
+    line.push(b'\n');
+    (&stream).write_all(&line).map_err(fault)?;
+    let mut answer = Vec::new();
+    BufReader::new(&stream).take(LONGEST).read_until(b'\n', &mut answer).map_err(fault)?;
+    if answer.is_empty() {
+        return Err(Unreachable::Garbled(path.to_owned(), "it closed the connection".to_owned()));
+    }
+    serde_json::from_slice(&answer).map_err(|error| Unreachable::Garbled(path.to_owned(), error.to_string()))
+}
+
+fn connect(path: &Path) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // Before connecting: a Unix socket whose queue is full makes one wait by the same timeout.
+    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.connect(&SockAddr::unix(path)?)?;
+    Ok(socket)
+}
+
+fn unreachable(path: &Path, error: io::Error) -> Unreachable {
+    let path = path.to_owned();
+    match error.kind() {
+        io::ErrorKind::NotFound => Unreachable::Missing(path),
+        io::ErrorKind::ConnectionRefused => Unreachable::Gone(path),
+        io::ErrorKind::PermissionDenied => Unreachable::Denied(path),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Unreachable::Slow(path),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Unreachable::Garbled(path, error.to_string()),
+        _ => Unreachable::Io(path, error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::net::UnixListener, thread};
+
+    use super::*;
+
+    /// Asks a guard that answers `answer` to anything.
+    fn asked(answer: &'static [u8]) -> Result<Answer, Unreachable> {
+        let path = std::env::temp_dir().join(format!("gateway-client-{}-{}", std::process::id(), answer.len()));
+        let listener = UnixListener::bind(&path).unwrap();
+        let guard = thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            let mut line = String::new();
+            BufReader::new(&stream).read_line(&mut line).unwrap();
+            (&stream).write_all(answer).unwrap();
+            line
+        });
+        let told = ask(&path, &Request::Status);
+        assert_eq!(guard.join().unwrap(), "{\"ask\":\"status\"}\n");
+        let gone = ask(&path, &Request::Status);
+        assert!(matches!(gone, Err(Unreachable::Gone(_))), "{gone:?}");
+        std::fs::remove_file(&path).unwrap();
+        told
+    }
+
+    #[test]
+    fn answers_and_what_is_none() {
+        let done = asked(b"{\"answer\":\"done\",\"message\":\"m\",\"changed\":1}\n").unwrap();
+        assert_eq!(done, Answer::Done { message: "m".to_owned(), changed: 1 });
+        assert!(matches!(asked(b""), Err(Unreachable::Garbled(..))));
+        assert!(matches!(asked(b"{\"answer\":\"else\"}\n"), Err(Unreachable::Garbled(..))));
+        let missing = ask(Path::new("/nonexistent/control.sock"), &Request::Status).unwrap_err();
+        assert!(missing.to_string().contains("gateway run --config"), "{missing}");
+    }
+}

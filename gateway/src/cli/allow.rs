@@ -1,0 +1,58 @@
+//! `gateway allow`: lets sources through.
+
+use clap::Subcommand;
+use gateway_common::source::Source;
+
+use super::{Context, block::reason, exit::Exit, table::Table};
+use crate::guard::control::{self, Answer, Request};
+
+#[derive(Debug, Subcommand)]
+#[command(after_help = "\
+What `guard.allow` names is let through too, and can be removed in the configuration alone.
+
+Examples:
+  gateway allow add 192.0.2.0/24 --reason \"office\"
+  gateway allow list
+  gateway allow del 192.0.2.0/24")]
+pub(super) enum Allow {
+    /// Never limit, block or ban a source
+    Add {
+        /// An address or a prefix: 192.0.2.7, 192.0.2.0/24, 2001:db8::/48
+        source: Source,
+        /// Why, for whoever reads it later
+        #[arg(long, default_value = "by hand", value_parser = reason)]
+        reason: String,
+    },
+    /// Undo `add`
+    Del {
+        /// As it is listed
+        source: Source,
+    },
+    /// List what is let through, configured and added
+    List,
+}
+
+impl Allow {
+    pub(super) fn execute(self, context: &Context) -> Exit {
+        let request = match self {
+            Self::Add { source, reason } => Request::AllowAdd { source, reason },
+            Self::Del { source } => Request::AllowDel { source },
+            Self::List => Request::AllowList,
+        };
+        context.ask(&request, |answer| match answer {
+            Answer::Allows { entries } => Some(render(entries)),
+            _ => None,
+        })
+    }
+}
+
+fn render(entries: &[control::Allow]) -> String {
+    if entries.is_empty() {
+        return "nothing is allowlisted".to_owned();
+    }
+    let mut table = Table::new(["SOURCE", "BY", "REASON"]);
+    for entry in entries {
+        table.row([entry.source.to_string(), entry.actor.clone(), entry.reason.clone()]);
+    }
+    table.render()
+}

@@ -1,0 +1,56 @@
+//! `gateway audit`: whether the record of decisions is whole.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use serde_json::json;
+
+use super::{Context, exit::Exit, table::clean};
+use crate::guard::audit;
+
+#[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Works on the files alone: the gateway need not run.
+
+Examples:
+  gateway audit verify
+  gateway audit verify --state-dir /backup/gateway --json")]
+pub(super) enum Audit {
+    /// Say whether every record is as it was written, and name the first that is not
+    Verify {
+        /// Where the chain is [default: guard.state_dir of the configuration]
+        #[arg(long, value_name = "DIR")]
+        state_dir: Option<PathBuf>,
+    },
+}
+
+impl Audit {
+    pub(super) fn execute(self, context: &Context) -> Exit {
+        let Self::Verify { state_dir } = self;
+        let state_dir = match state_dir {
+            Some(state_dir) => state_dir,
+            None => match context.locations() {
+                Ok(locations) => locations.state_dir,
+                Err(errors) => return context.out.fail(&errors.to_string(), Exit::Usage),
+            },
+        };
+        let found = audit::verify(&state_dir);
+        let exit = if found.first_bad.is_none() { Exit::Done } else { Exit::Refused };
+        if context.out.json {
+            let first_bad = found
+                .first_bad
+                .as_ref()
+                .map(|bad| json!({ "file": bad.file, "line": bad.line, "seq": bad.seq, "reason": bad.reason }));
+            let value = json!({ "valid": first_bad.is_none(), "records": found.records, "first_bad": first_bad });
+            return context.out.value(&value, exit);
+        }
+        match found.first_bad {
+            None => context.out.text(&format!("whole: {} records", found.records), exit),
+            Some(bad) => {
+                let place = format!("{}:{}", bad.file.display(), bad.line);
+                let text = format!("broken at {place}, record {}: {}", bad.seq, bad.reason);
+                context.out.complain(&clean(&text), exit)
+            }
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! `gateway block`: blocks sources by hand.
+
+use std::time::Duration;
+
+use clap::Subcommand;
+use gateway_common::source::Source;
+
+use super::{
+    Context,
+    exit::Exit,
+    table::{Table, bytes, seconds},
+};
+use crate::{
+    config::value,
+    guard::control::{Answer, Entry, Request},
+};
+
+#[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  gateway block add 203.0.113.7 --for 10m --reason \"scraping\"
+  gateway block add 2001:db8:1::/48 --forever
+  gateway block add 198.51.100.0/24 --shadow     # count only
+  gateway block list
+  gateway block del 203.0.113.7")]
+pub(super) enum Block {
+    /// Block a source: drop its packets and close its connections
+    Add {
+        /// An address or a prefix: 203.0.113.7, 203.0.113.0/24, 2001:db8::/48
+        source: Source,
+        /// How long: 10m, 1h30m, 7d [default: guard.default_ban of the configuration]
+        #[arg(long = "for", value_name = "DURATION", value_parser = ban_duration)]
+        duration: Option<Duration>,
+        /// Until it is removed
+        #[arg(long, conflicts_with = "duration")]
+        forever: bool,
+        /// Why, for whoever reads it later
+        #[arg(long, default_value = "by hand", value_parser = reason)]
+        reason: String,
+        /// Count what would be dropped, and drop nothing
+        #[arg(long)]
+        shadow: bool,
+    },
+    /// Remove a block
+    Del {
+        /// As it is listed
+        source: Source,
+    },
+    /// List all blocks in force
+    List,
+    /// Remove all blocks
+    Flush {
+        /// Yes, all of them
+        #[arg(long, required = true)]
+        yes: bool,
+    },
+}
+
+impl Block {
+    pub(super) fn execute(self, context: &Context) -> Exit {
+        let request = match self {
+            Self::Add { source, duration, forever, reason, shadow } => {
+                let seconds = if forever { Some(0) } else { duration.map(|duration| duration.as_secs()) };
+                Request::BlockAdd { source, seconds, reason, shadow }
+            }
+            Self::Del { source } => Request::BlockDel { source },
+            Self::List => Request::BlockList,
+            Self::Flush { .. } => Request::BlockFlush,
+        };
+        context.ask(&request, |answer| match answer {
+            Answer::Blocks { entries } => Some(render(entries)),
+            _ => None,
+        })
+    }
+}
+
+pub(super) fn render(entries: &[Entry]) -> String {
+    if entries.is_empty() {
+        return "nothing is blocked".to_owned();
+    }
+    let mut table = Table::new(["ID", "SOURCE", "MODE", "LEFT", "PACKETS", "BYTES", "BY", "REASON"]);
+    for entry in entries {
+        table.row([
+            entry.id.to_string(),
+            entry.source.to_string(),
+            entry.mode.clone(),
+            entry.remaining_seconds.map_or_else(|| "forever".to_owned(), seconds),
+            entry.packets.to_string(),
+            bytes(entry.bytes),
+            entry.actor.clone(),
+            entry.reason.clone(),
+        ]);
+    }
+    table.render()
+}
+
+/// A ban's length: whole seconds.
+pub(super) fn ban_duration(text: &str) -> Result<Duration, String> {
+    let duration = value::duration(text).map_err(|wrong| wrong.hint.unwrap_or(wrong.message))?;
+    if duration < Duration::from_secs(1) || duration.subsec_nanos() != 0 {
+        return Err("write at least 1s, in whole seconds; --forever blocks until removed".to_owned());
+    }
+    Ok(duration)
+}
+
+/// Words for the record: one line, and not a novel.
+pub(super) fn reason(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > 256 || text.chars().any(char::is_control) {
+        return Err("write 1 to 256 bytes without control characters".to_owned());
+    }
+    Ok(text.to_owned())
+}

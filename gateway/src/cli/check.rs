@@ -1,0 +1,63 @@
+//! `gateway check`: whether the configuration is valid, and what is in force by it.
+
+use clap::Args;
+use serde_json::json;
+
+use super::{Context, exit::Exit};
+use crate::{
+    config::{Config, Disk, Errors},
+    proxy::snapshot::Snapshot,
+};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Reads the configuration and every file that it names, as `gateway run` would, and changes nothing. Every fault is
+told at once, with its line. What is in force, defaults included, goes to standard output as TOML; no secret in it.
+
+Examples:
+  gateway check --config gateway.toml
+  gateway check --config gateway.toml --json | jq .errors")]
+pub(super) struct Check {}
+
+impl Check {
+    pub(super) fn execute(&self, context: &Context) -> Exit {
+        let Context { out, .. } = context;
+        match load(context) {
+            Ok(config) => {
+                let effective = config.effective();
+                let warnings = Errors::from_faults(&config.document, config.warnings);
+                if out.json {
+                    let value = json!({ "valid": true, "errors": [], "warnings": warnings, "config": effective });
+                    return out.value(&value, Exit::Done);
+                }
+                if warnings.shown().len() > 0 {
+                    out.complain(&warnings.render_as_warnings(out.colour), Exit::Done);
+                }
+                let path = config.document.path().display();
+                match toml::to_string_pretty(&effective) {
+                    Ok(text) => out.text(&format!("# {path} is valid. In force:\n{}", text.trim_end()), Exit::Done),
+                    Err(error) => out.fail(&error.to_string(), Exit::Refused),
+                }
+            }
+            Err(errors) => {
+                let exit = if errors.readable() { Exit::Refused } else { Exit::Usage };
+                if out.json {
+                    return out.value(&json!({ "valid": false, "errors": errors }), exit);
+                }
+                out.complain(&errors.render(out.colour), exit);
+                let count = errors.shown().len();
+                let s = if count == 1 { "" } else { "s" };
+                out.complain(&format!("\n{} is not valid: {count} error{s}", context.config().display()), exit)
+            }
+        }
+    }
+}
+
+/// The configuration, and everything compiled that a proxy would be started with.
+fn load(context: &Context) -> Result<Config, Errors> {
+    let config = Config::load(context.config(), &Disk)?;
+    match Snapshot::new(config.proxy.clone()) {
+        Ok(_) => Ok(config),
+        Err(faults) => Err(Errors::from_faults(&config.document, faults)),
+    }
+}

@@ -1,0 +1,48 @@
+//! Decides what the exit code of every command means.
+
+use std::process::ExitCode;
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Exit {
+    /// It did what it was asked.
+    Done = 0,
+    /// Refused by the gateway; a configuration that is not valid; a chain that is broken.
+    Refused = 1,
+    /// Arguments that mean nothing, or a configuration that cannot be read.
+    Usage = 2,
+    /// The running gateway cannot be reached.
+    Unreachable = 3,
+}
+
+impl Exit {
+    /// The word for it in `--json`.
+    pub(super) const fn code(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Refused => "refused",
+            Self::Usage => "usage",
+            Self::Unreachable => "unreachable",
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// For `--help`.
+pub(super) const HELP: &str = "\
+Exit codes:
+  0  done
+  1  refused by the gateway, configuration not valid, audit chain broken
+  2  wrong usage, or a configuration that cannot be read
+  3  the running gateway cannot be reached
+
+Examples:
+  gateway check --config gateway.toml
+  gateway run --config gateway.toml
+  gateway block add 203.0.113.7 --for 10m --reason \"scraping\"
+  gateway why 203.0.113.7";

@@ -1,0 +1,69 @@
+//! Decides how a command speaks: results to standard output, complaints to standard error, colour for terminals only.
+
+use std::{
+    env,
+    io::{self, IsTerminal as _, Write},
+};
+
+use serde::Serialize;
+
+use super::exit::Exit;
+use crate::guard::control::Answer;
+
+/// Where a command's words go.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Output {
+    /// Exactly one JSON value on standard output.
+    pub(super) json: bool,
+    /// Whether standard error takes colour (<https://no-color.org>).
+    pub(super) colour: bool,
+}
+
+impl Output {
+    pub(super) fn new(json: bool) -> Self {
+        let wanted = env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Self { json, colour: wanted && io::stderr().is_terminal() }
+    }
+
+    /// Writes one JSON value.
+    pub(super) fn value(self, value: &impl Serialize, exit: Exit) -> Exit {
+        match serde_json::to_string(value) {
+            Ok(text) => self.text(&text, exit),
+            Err(error) => self.complain(&error.to_string(), Exit::Refused),
+        }
+    }
+
+    /// Writes text and a line's end to standard output. A reader that went away (`gateway ... | head`) is no fault.
+    pub(super) fn text(self, text: &str, exit: Exit) -> Exit {
+        match write(io::stdout().lock(), text) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                self.complain(&format!("cannot write to standard output: {error}"), Exit::Refused)
+            }
+            _ => exit,
+        }
+    }
+
+    /// Writes a complaint to standard error. There is nobody to tell if that fails.
+    pub(super) fn complain(self, text: &str, exit: Exit) -> Exit {
+        drop(write(io::stderr().lock(), text));
+        exit
+    }
+
+    /// Says why a command could not be done, in both forms.
+    pub(super) fn fail(self, message: &str, exit: Exit) -> Exit {
+        if self.json {
+            let answer = Answer::Refused { code: exit.code().to_owned(), message: message.to_owned() };
+            return self.value(&answer, exit);
+        }
+        if message.starts_with("error") {
+            return self.complain(message, exit);
+        }
+        self.complain(&format!("error: {message}"), exit)
+    }
+}
+
+fn write(mut out: impl Write, text: &str) -> io::Result<()> {
+    out.write_all(text.as_bytes())?;
+    out.write_all(b"\n")?;
+    out.flush()
+}

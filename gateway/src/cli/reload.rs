@@ -1,0 +1,21 @@
+//! `gateway reload`: has the running gateway read its configuration again.
+
+use clap::Args;
+
+use super::{Context, exit::Exit};
+use crate::guard::control::Request;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The gateway reads the file that it was started with. A file that is not valid changes nothing and is refused with its
+faults. Bans, counters and connections are kept.
+
+Examples:
+  gateway check && gateway reload")]
+pub(super) struct Reload {}
+
+impl Reload {
+    pub(super) fn execute(&self, context: &Context) -> Exit {
+        context.ask(&Request::Reload, |_| None)
+    }
+}

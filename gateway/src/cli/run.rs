@@ -1,0 +1,27 @@
+//! `gateway run`: becomes the guard.
+
+use std::{path::Path, process::ExitCode};
+
+use clap::Args;
+
+use crate::guard;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Start it as root. It attaches XDP, binds the listeners, gives up its rights and starts the proxy as proxy.user.
+SIGHUP reads the configuration again; SIGTERM and SIGINT let requests in flight finish and stop.
+
+Examples:
+  gateway run --config gateway.toml
+  gateway run --config gateway.toml --detach-on-exit")]
+pub(super) struct Run {
+    /// Detach XDP and forget its maps at the end; without it, bans stay in force in the kernel
+    #[arg(long)]
+    detach_on_exit: bool,
+}
+
+impl Run {
+    pub(super) fn execute(&self, config: &Path) -> ExitCode {
+        guard::main(config, self.detach_on_exit)
+    }
+}

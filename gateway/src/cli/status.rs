@@ -1,0 +1,68 @@
+//! `gateway status`: how the running gateway is.
+
+use clap::Args;
+
+use super::{
+    Context,
+    exit::Exit,
+    table::{Table, bytes, clean, seconds},
+};
+use crate::guard::control::{self, Answer, Request};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  gateway status
+  gateway status --json | jq .enforcement")]
+pub(super) struct Status {}
+
+impl Status {
+    pub(super) fn execute(&self, context: &Context) -> Exit {
+        context.ask(&Request::Status, |answer| match answer {
+            Answer::Status(status) => Some(render(status)),
+            _ => None,
+        })
+    }
+}
+
+pub(super) fn render(status: &control::Status) -> String {
+    let mut lines = Vec::new();
+    // First, because somebody must act on them.
+    lines.extend(status.warnings.iter().map(|warning| format!("WARNING: {}", clean(warning))));
+    if !lines.is_empty() {
+        lines.push(String::new());
+    }
+    let proxy = match status.proxy_pid {
+        Some(pid) => format!("pid {pid}, restarted {} times", status.proxy_restarts),
+        None => format!("being restarted, {} times so far", status.proxy_restarts),
+    };
+    let interfaces = status.interfaces.iter().map(|interface| {
+        let adopted = if interface.adopted { ", adopted" } else { "" };
+        format!("{} ({}{adopted})", interface.name, interface.mode)
+    });
+    let interfaces: Vec<_> = interfaces.collect();
+    let enforcement = match interfaces.as_slice() {
+        [] => status.enforcement.clone(),
+        some => format!("{} on {}", status.enforcement, some.join(", ")),
+    };
+    for (name, value) in [
+        ("version", status.version.clone()),
+        ("configuration", status.config.clone()),
+        ("guard", format!("pid {}, up {}", status.guard_pid, seconds(status.uptime_seconds))),
+        ("proxy", proxy),
+        ("listening", status.listeners.join(", ")),
+        ("enforcement", enforcement),
+        ("blocks", status.blocks.to_string()),
+        ("allowlisted", status.allows.to_string()),
+    ] {
+        lines.push(format!("{name:<14}{}", clean(&value)));
+    }
+    if status.verdicts.is_empty() {
+        return lines.join("\n");
+    }
+    let mut table = Table::new(["VERDICT", "PACKETS", "BYTES"]);
+    for counted in &status.verdicts {
+        table.row([counted.verdict.clone(), counted.packets.to_string(), bytes(counted.bytes)]);
+    }
+    format!("{}\n\n{}", lines.join("\n"), table.render())
+}

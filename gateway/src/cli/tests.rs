@@ -1,0 +1,167 @@
+//! Arguments and what they ask; data and how it is shown.
+
+use clap::CommandFactory as _;
+
+use super::*;
+use crate::guard::control;
+
+#[test]
+fn the_arguments_are_consistent() {
+    Arguments::command().debug_assert();
+}
+
+/// `gateway TEXT` is understood, or is wrong usage.
+#[track_caller]
+fn parses(text: &str, expect: bool) {
+    let parsed = Arguments::try_parse_from(std::iter::once("gateway").chain(text.split(' ')));
+    assert_eq!(parsed.is_ok(), expect, "{text}: {parsed:?}");
+}
+
+#[test]
+fn arguments() {
+    parses("run", true);
+    parses("--config a.toml run --detach-on-exit", true);
+    parses("run --config a.toml", true);
+    parses("check --json", true);
+    parses("status --json --socket /run/a.sock", true);
+    parses("block add 203.0.113.7", true);
+    parses("block add 203.0.113.0/24 --for 1h30m --reason x --shadow --json", true);
+    parses("block add 2001:db8::/48 --forever", true);
+    parses("block add 203.0.113.7 --for 10m --forever", false);
+    parses("block add 203.0.113.7/24", false);
+    parses("block add example.com", false);
+    parses("block add 203.0.113.7 --for 10", false);
+    parses("block add 203.0.113.7 --for 0s", false);
+    parses("block add 203.0.113.7 --for 1500ms", false);
+    parses("block add 203.0.113.7 --reason a\nb", false);
+    parses("block add", false);
+    parses("block del 203.0.113.7", true);
+    parses("block list", true);
+    parses("block flush", false);
+    parses("block flush --yes", true);
+    parses("allow add 192.0.2.0/24 --reason office", true);
+    parses("allow del 192.0.2.0/24", true);
+    parses("allow list", true);
+    parses("why 2001:db8::1", true);
+    parses("why 2001:db8::/64", false);
+    parses("audit verify --state-dir /x", true);
+    parses("audit", false);
+    parses("reload", true);
+    parses("version", true);
+    parses("proxy", true);
+    parses("frobnicate", false);
+}
+
+#[test]
+fn terminals_obey_no_data() {
+    for (text, expect) in [
+        ("plain ünïcode 日本", "plain ünïcode 日本"),
+        ("\u{1b}[2J", "\\u{1b}[2J"),
+        ("a\nb\tc\0", "a\\nb\\tc\\u{0}"),
+        ("\u{9b}31m", "\\u{9b}31m"),
+        ("\u{202e}txt", "\\u{202e}txt"),
+    ] {
+        assert_eq!(table::clean(text), expect, "{text:?}");
+    }
+}
+
+#[test]
+fn amounts() {
+    for (bytes, expect) in [(0, "0 B"), (1_023, "1023 B"), (1_024, "1.0 KiB"), (1_536, "1.5 KiB"), (5 << 30, "5.0 GiB")]
+    {
+        assert_eq!(table::bytes(bytes), expect);
+    }
+    assert_eq!(table::bytes(u64::MAX), "16383.9 PiB");
+    for (seconds, expect) in [(0, "0s"), (59, "59s"), (60, "1m0s"), (3_661, "1h1m"), (90_000, "1d1h")] {
+        assert_eq!(table::seconds(seconds), expect);
+    }
+}
+
+fn entry(id: u64, source: &str, reason: &str) -> control::Entry {
+    control::Entry {
+        id,
+        source: source.parse().unwrap(),
+        reason: reason.to_owned(),
+        actor: "rule:bad-tokens".to_owned(),
+        mode: "enforce".to_owned(),
+        started: "2026-11-23T19:00:00Z".to_owned(),
+        expires: (id != 12).then(|| "2026-11-23T19:10:00Z".to_owned()),
+        remaining_seconds: (id != 12).then_some(599),
+        packets: id * 3,
+        bytes: id * 1_024,
+    }
+}
+
+#[test]
+fn blocks() {
+    assert_eq!(block::render(&[]), "nothing is blocked");
+    let shown = block::render(&[entry(7, "203.0.113.7", "10 × bad_token"), entry(12, "2001:db8::/32", "\u{1b}x")]);
+    let expect = "\
+ID  SOURCE         MODE     LEFT     PACKETS     BYTES  BY               REASON
+ 7  203.0.113.7    enforce  9m59s         21   7.0 KiB  rule:bad-tokens  10 × bad_token
+12  2001:db8::/32  enforce  forever       36  12.0 KiB  rule:bad-tokens  \\u{1b}x";
+    assert_eq!(shown, expect);
+}
+
+#[test]
+fn explanations() {
+    let why = control::Why {
+        address: "203.0.113.7".parse().unwrap(),
+        verdict: "blocked".to_owned(),
+        entry: Some(entry(7, "203.0.113.7", "10 × bad_token")),
+        evidence: vec![crate::message::RequestId(1), crate::message::RequestId(2)],
+        reaction_micros: Some(1_234),
+        connections_closed: Some(2),
+        shields: Vec::new(),
+        history: Vec::new(),
+        next: "it is let through again in 9m59s".to_owned(),
+    };
+    let expect = "\
+203.0.113.7 is blocked
+  block       203.0.113.7 (id 7, enforce)
+  reason      10 × bad_token
+  by          rule:bad-tokens
+  since       2026-11-23T19:00:00Z
+  until       2026-11-23T19:10:00Z (9m59s left)
+  dropped     21 packets, 7.0 KiB dropped
+  reaction    1.234 ms from the offence to the kernel
+  closed      2 connections
+  evidence    00000000000000000000000000000001
+              00000000000000000000000000000002
+  next        it is let through again in 9m59s";
+    assert_eq!(why::render(&why), expect);
+}
+
+#[test]
+fn how_things_are() {
+    let status = control::Status {
+        version: "0.1.0".to_owned(),
+        config: "/etc/gateway/gateway.toml".to_owned(),
+        guard_pid: 1,
+        proxy_pid: Some(2),
+        proxy_restarts: 0,
+        uptime_seconds: 61,
+        enforcement: "xdp".to_owned(),
+        interfaces: vec![control::Interface { name: "eth0".to_owned(), mode: "native".to_owned(), adopted: true }],
+        listeners: vec!["0.0.0.0:443".to_owned()],
+        blocks: 1,
+        allows: 2,
+        verdicts: vec![control::Counted { verdict: "blocked".to_owned(), packets: 12, bytes: 2_048 }],
+        warnings: vec!["the clock went back".to_owned()],
+    };
+    let expect = "\
+WARNING: the clock went back
+
+version       0.1.0
+configuration /etc/gateway/gateway.toml
+guard         pid 1, up 1m1s
+proxy         pid 2, restarted 0 times
+listening     0.0.0.0:443
+enforcement   xdp on eth0 (native, adopted)
+blocks        1
+allowlisted   2
+
+VERDICT  PACKETS    BYTES
+blocked       12  2.0 KiB";
+    assert_eq!(status::render(&status), expect);
+}

@@ -1,0 +1,78 @@
+//! `gateway why`: what happens to an address, and why.
+
+use std::net::IpAddr;
+
+use clap::Args;
+
+use super::{
+    Context,
+    exit::Exit,
+    table::{Table, bytes, clean, seconds},
+};
+use crate::guard::control::{self, Answer, Request};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The requests that were the evidence are named by their ids, as in the access log.
+
+Examples:
+  gateway why 203.0.113.7
+  gateway why 203.0.113.7 --json | jq -r .evidence[]")]
+pub(super) struct Why {
+    /// An IP address
+    address: IpAddr,
+}
+
+impl Why {
+    pub(super) fn execute(&self, context: &Context) -> Exit {
+        context.ask(&Request::Why { address: self.address }, |answer| match answer {
+            Answer::Why(why) => Some(render(why)),
+            _ => None,
+        })
+    }
+}
+
+pub(super) fn render(why: &control::Why) -> String {
+    let mut lines = vec![format!("{} is {}", why.address, clean(&why.verdict.replace('_', " ")))];
+    let mut line = |name: &str, value: String| lines.push(format!("  {name:<12}{}", clean(&value)));
+    if let Some(entry) = &why.entry {
+        line("block", format!("{} (id {}, {})", entry.source, entry.id, entry.mode));
+        line("reason", entry.reason.clone());
+        line("by", entry.actor.clone());
+        line("since", entry.started.clone());
+        let left = entry.remaining_seconds.map(|left| format!(" ({} left)", seconds(left))).unwrap_or_default();
+        line("until", entry.expires.clone().map_or_else(|| "removed".to_owned(), |expires| format!("{expires}{left}")));
+        let verb = if entry.mode == "shadow" { "would have been dropped" } else { "dropped" };
+        line("dropped", format!("{} packets, {} {verb}", entry.packets, bytes(entry.bytes)));
+    }
+    if let Some(micros) = why.reaction_micros {
+        line("reaction", format!("{}.{:03} ms from the offence to the kernel", micros / 1_000, micros % 1_000));
+    }
+    if let Some(closed) = why.connections_closed {
+        line("closed", format!("{closed} connections"));
+    }
+    for (index, id) in why.evidence.iter().enumerate() {
+        line(if index == 0 { "evidence" } else { "" }, id.to_string());
+    }
+    for shield in &why.shields {
+        line("shielded", shield.clone());
+    }
+    line("next", why.next.clone());
+    if why.history.is_empty() {
+        return lines.join("\n");
+    }
+    let mut table = Table::new(["ID", "STARTED", "ENDED", "PACKETS", "BYTES", "HOW", "BY", "REASON"]);
+    for past in &why.history {
+        table.row([
+            past.id.to_string(),
+            past.started.clone(),
+            past.ended.clone(),
+            past.packets.to_string(),
+            bytes(past.bytes),
+            past.how.clone(),
+            past.actor.clone(),
+            past.reason.clone(),
+        ]);
+    }
+    format!("{}\n\nearlier\n{}", lines.join("\n"), table.render())
+}
