@@ -1,14 +1,29 @@
 //! Decides how the kernel program is loaded, attached and told; the only place that names aya.
 
-use std::io;
+use std::{fmt, fs, io, net::IpAddr, os::fd::AsFd as _, path::PathBuf};
 
+use aya::{
+    Ebpf, Pod,
+    maps::{Array, HashMap, IterableMap as _, Map, MapData, MapError, PerCpuArray},
+    programs::links::FdLink,
+};
 use gateway_common::{
-    maps::{Ban, Hits, Rule, Tally},
+    limit::Rate,
+    maps::{Ban, Hits, LAYOUT, Limits, Rule, Tally, name, port},
     source::{Source, SourceKey},
     verdict::Verdict,
 };
 
-use crate::guard::settings::Settings;
+use self::tries::{Prefix, Tries, errno};
+use crate::guard::settings::{Scope, Settings};
+
+mod attach;
+mod load;
+mod sys;
+mod tries;
+
+#[cfg(test)]
+mod tests;
 
 /// Where the program is attached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,22 +110,85 @@ pub enum KernelError {
     Verifier(String),
 }
 
+/// A value as the kernel program lays it out.
+#[derive(Clone, Copy, Debug)]
+#[repr(transparent)]
+struct Laid<T>(T);
+
+// SAFETY: words without padding, valid whatever their bits.
+unsafe impl Pod for Laid<Ban> {}
+// SAFETY: as above.
+unsafe impl Pod for Laid<Hits> {}
+// SAFETY: as above.
+unsafe impl Pod for Laid<Limits> {}
+// SAFETY: as above.
+unsafe impl Pod for Laid<Rule> {}
+// SAFETY: as above.
+unsafe impl Pod for Laid<Tally> {}
+
 /// The kernel program, loaded and attached, and its maps. Everything after [`Self::load`] works without any capability.
 ///
 /// Dropping it leaves links and maps pinned: packets go on being judged. [`Self::detach`] removes both.
-#[derive(Debug)]
 pub struct Kernel {
     interfaces: Vec<Attached>,
+    /// Open descriptors are the right to use what they are of.
+    links: Vec<FdLink>,
+    program: Ebpf,
+    pin_dir: PathBuf,
+    bans: HashMap<MapData, u64, Laid<Ban>>,
+    max_bans: u32,
+    hits: Array<MapData, Laid<Hits>>,
+    limits: Array<MapData, Laid<Limits>>,
+    ports: Array<MapData, u32>,
+    guarded: Vec<u16>,
+    stats: PerCpuArray<MapData, Laid<Tally>>,
+    rules4: Tries<4>,
+    rules6: Tries<16>,
+}
+
+impl fmt::Debug for Kernel {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Kernel").field("interfaces", &self.interfaces).finish_non_exhaustive()
+    }
 }
 
 impl Kernel {
     /// Loads the program, takes over what an earlier guard pinned, and attaches to every interface of the settings.
     ///
+    /// Bans, rules and counters that are pinned go on; only those of a map whose capacity changed are counted anew (of
+    /// these, bans and rules are carried over).
+    ///
     /// # Errors
     /// Whatever keeps a single interface from being guarded; nothing stays attached then that was not before.
     pub fn load(settings: &Settings, guarded_tcp_ports: &[u16]) -> Result<Self, KernelError> {
-        let _unused = (settings, guarded_tcp_ports);
-        Err(KernelError::Object("not built yet".to_owned()))
+        let load::Loaded { mut ebpf, folder, carried } = load::load(settings)?;
+        let ports: Array<_, u32> = map(&mut ebpf, name::PORTS)?;
+        let numbers = 0..=u16::MAX;
+        let guarded = numbers.filter(|number| ports.get(&u32::from(*number), 0).is_ok_and(|bits| bits != 0)).collect();
+        let mut kernel = Self {
+            interfaces: Vec::new(),
+            links: Vec::new(),
+            pin_dir: settings.pin_dir.clone(),
+            bans: map(&mut ebpf, name::BANS)?,
+            max_bans: settings.max_bans,
+            hits: map(&mut ebpf, name::HITS)?,
+            limits: map(&mut ebpf, name::LIM)?,
+            ports,
+            guarded,
+            stats: map(&mut ebpf, name::STATS)?,
+            rules4: Tries::open(name::RULES4, take(&mut ebpf, name::RULES4)?, &folder, settings.max_rules)?,
+            rules6: Tries::open(name::RULES6, take(&mut ebpf, name::RULES6)?, &folder, settings.max_rules)?,
+            program: ebpf,
+        };
+        for (key, ban) in carried {
+            kernel.ban(SourceKey(u64::from_ne_bytes(key)), read_ban(&ban))?;
+        }
+        // Everything is in place before the first packet is judged by it.
+        kernel.apply(settings, guarded_tcp_ports)?;
+        let links = load::links(&settings.pin_dir);
+        let attached = attach::attach(&mut kernel.program, &links, &settings.interfaces, settings.mode)?;
+        (kernel.interfaces, kernel.links) = attached;
+        Ok(kernel)
     }
 
     /// Where the program is attached, in the order of the settings.
@@ -124,16 +202,38 @@ impl Kernel {
     /// # Errors
     /// [`KernelError::Pin`] if a pin cannot be removed.
     pub fn detach(self) -> Result<(), KernelError> {
+        // The last of descriptor and pin to go detaches.
+        drop(self.links);
+        for folder in [load::links(&self.pin_dir), self.pin_dir.join(format!("v{LAYOUT}"))] {
+            let failed = |error: io::Error| KernelError::Pin {
+                path: folder.display().to_string(),
+                reason: format!("cannot be removed: {error}"),
+            };
+            for entry in fs::read_dir(&folder).map_err(failed)? {
+                fs::remove_file(entry.map_err(failed)?.path()).map_err(failed)?;
+            }
+            fs::remove_dir(&folder).map_err(failed)?;
+        }
+        // Another layout's maps may still be there; they are not ours.
+        drop(fs::remove_dir(&self.pin_dir));
         Ok(())
     }
 
-    /// Enters a ban. What was counted on an existing entry of the same id is kept.
+    /// Enters a ban. What was counted on an existing entry of the same id is kept, but for packets that are dropped in
+    /// the very moment.
     ///
     /// # Errors
     /// [`KernelError::Full`]: nothing is evicted for it.
     pub fn ban(&mut self, key: SourceKey, ban: Ban) -> Result<(), KernelError> {
-        let _unused = (key, ban);
-        Ok(())
+        let same = |existing: &Ban| existing.id & !Ban::SHADOW == ban.id & !Ban::SHADOW;
+        let counted = self.find_ban(key).filter(same).unwrap_or(ban);
+        let ban = Ban { packets: counted.packets, bytes: counted.bytes, ..ban };
+        self.bans.insert(key.0, Laid(ban), 0).map_err(|error| match errno(&error) {
+            Some(libc::E2BIG) => {
+                KernelError::Full { map: name::BANS, capacity: self.max_bans, setting: "guard.max_bans" }
+            }
+            _ => refused(name::BANS, "adding a ban")(error),
+        })
     }
 
     /// Removes a ban; what it was, with its counters.
@@ -141,21 +241,27 @@ impl Kernel {
     /// # Errors
     /// [`KernelError::Map`].
     pub fn unban(&mut self, key: SourceKey) -> Result<Option<Ban>, KernelError> {
-        let _unused = key;
-        Ok(None)
+        let ban = self.find_ban(key);
+        match self.bans.remove(&key.0) {
+            Err(error) if errno(&error) != Some(libc::ENOENT) => Err(refused(name::BANS, "removing a ban")(error)),
+            _ => Ok(ban),
+        }
     }
 
     /// The ban of a source, expired or not, with its counters.
     #[must_use]
     pub fn find_ban(&self, key: SourceKey) -> Option<Ban> {
-        let _unused = key;
-        None
+        self.bans.get(&key.0, 0).ok().map(|Laid(ban)| ban)
     }
 
     /// Every ban, expired or not, with its counters.
     #[must_use]
     pub fn bans(&self) -> Vec<(SourceKey, Ban)> {
-        Vec::new()
+        let all = sys::dump(self.bans.map().fd().as_fd(), self.max_bans).unwrap_or_else(|error| {
+            tracing::error!(%error, "bans cannot be read from the kernel");
+            Vec::new()
+        });
+        all.into_iter().map(|(key, ban)| (SourceKey(u64::from_ne_bytes(key)), read_ban(&ban))).collect()
     }
 
     /// Enters or replaces the rule of a prefix.
@@ -163,8 +269,10 @@ impl Kernel {
     /// # Errors
     /// [`KernelError::Full`]: nothing is evicted for it.
     pub fn put_rule(&mut self, source: Source, rule: Rule) -> Result<(), KernelError> {
-        let _unused = (source, rule);
-        Ok(())
+        match source.address() {
+            IpAddr::V4(address) => self.rules4.put((address.octets(), source.length()), rule),
+            IpAddr::V6(address) => self.rules6.put((address.octets(), source.length()), rule),
+        }
     }
 
     /// Removes the rule of exactly this prefix, if there is one.
@@ -172,14 +280,30 @@ impl Kernel {
     /// # Errors
     /// [`KernelError::Map`].
     pub fn remove_rule(&mut self, source: Source) -> Result<(), KernelError> {
-        let _unused = source;
-        Ok(())
+        match source.address() {
+            IpAddr::V4(address) => self.rules4.remove((address.octets(), source.length())),
+            IpAddr::V6(address) => self.rules6.remove((address.octets(), source.length())),
+        }
     }
 
     /// Every rule in force, both families.
     #[must_use]
     pub fn rules(&self) -> Vec<(Source, Rule)> {
-        Vec::new()
+        fn sources<const N: usize>(all: io::Result<Vec<(Prefix<N>, Rule)>>) -> Vec<(Source, Rule)>
+        where
+            IpAddr: From<[u8; N]>,
+        {
+            let all = all.unwrap_or_else(|error| {
+                tracing::error!(%error, "rules cannot be read from the kernel");
+                Vec::new()
+            });
+            let named =
+                |((address, length), rule): (Prefix<N>, Rule)| Some((Source::network(address.into(), length)?, rule));
+            all.into_iter().filter_map(named).collect()
+        }
+        let mut rules = sources(self.rules4.all());
+        rules.extend(sources(self.rules6.all()));
+        rules
     }
 
     /// Replaces all rules at once: no packet sees half of the old and half of the new.
@@ -187,36 +311,51 @@ impl Kernel {
     /// # Errors
     /// [`KernelError::Full`]; the old rules stay in force then.
     pub fn swap_rules(&mut self, rules: &[(Source, Rule)]) -> Result<(), KernelError> {
-        let _unused = rules;
-        Ok(())
+        let (mut rules4, mut rules6) = (Vec::new(), Vec::new());
+        for (source, rule) in rules {
+            match source.address() {
+                IpAddr::V4(address) => rules4.push(((address.octets(), source.length()), *rule)),
+                IpAddr::V6(address) => rules6.push(((address.octets(), source.length()), *rule)),
+            }
+        }
+        self.rules4.check(rules4.len())?;
+        self.rules6.check(rules6.len())?;
+        self.rules4.swap(&rules4)?;
+        self.rules6.swap(&rules6)
     }
 
     /// What the rules that count in `slot` dropped.
     #[must_use]
     pub fn hits(&self, slot: u32) -> Hits {
-        let _unused = slot;
-        Hits::default()
+        self.hits.get(&slot, 0).map(|Laid(hits)| hits).unwrap_or_default()
     }
 
-    /// Counts `slot` from zero again, for another rule. Slots are numbered from 0 to [`Self::slots`].
+    /// Counts `slot` from zero again, for another rule. Slots are numbered from 0 to below [`Self::slots`].
     ///
     /// # Errors
     /// [`KernelError::Map`].
     pub fn clear_hits(&mut self, slot: u32) -> Result<(), KernelError> {
-        let _unused = slot;
-        Ok(())
+        self.hits.set(slot, Laid(Hits::default()), 0).map_err(refused(name::HITS, "clearing a counter"))
     }
 
     /// How many slots there are; rules with a higher one are not counted.
     #[must_use]
     pub fn slots(&self) -> u32 {
-        0
+        self.hits.len()
     }
 
     /// What happened to packets since the maps were made, summed over CPUs.
     #[must_use]
     pub fn verdicts(&self) -> Vec<(Verdict, Tally)> {
-        Verdict::ALL.into_iter().map(|verdict| (verdict, Tally::default())).collect()
+        let sum = |sum: Tally, Laid(tally): &Laid<Tally>| Tally {
+            packets: sum.packets.saturating_add(tally.packets),
+            bytes: sum.bytes.saturating_add(tally.bytes),
+        };
+        let of = |verdict: Verdict| {
+            let cpus = self.stats.get(&(verdict as u32), 0);
+            (verdict, cpus.map(|cpus| cpus.iter().fold(Tally::default(), sum)).unwrap_or_default())
+        };
+        Verdict::ALL.into_iter().map(of).collect()
     }
 
     /// Puts scope, limits and guarded ports into force. Capacities and interfaces need a restart.
@@ -224,7 +363,68 @@ impl Kernel {
     /// # Errors
     /// [`KernelError::Map`].
     pub fn apply(&mut self, settings: &Settings, guarded_tcp_ports: &[u16]) -> Result<(), KernelError> {
-        let _unused = (settings, guarded_tcp_ports);
-        Ok(())
+        for number in guarded_tcp_ports {
+            self.ports.set(u32::from(*number), port::TCP, 0).map_err(refused(name::PORTS, "guarding a port"))?;
+        }
+        for number in self.guarded.iter().filter(|number| !guarded_tcp_ports.contains(number)) {
+            self.ports.set(u32::from(*number), 0, 0).map_err(refused(name::PORTS, "releasing a port"))?;
+        }
+        self.guarded = guarded_tcp_ports.to_vec();
+        let old = self.limits.get(&0, 0).map(|Laid(limits)| limits).map_err(refused(name::LIM, "reading limits"))?;
+        let limits = limits(settings, old.seed)?;
+        self.limits.set(0, Laid(limits), 0).map_err(refused(name::LIM, "setting limits"))
+    }
+}
+
+/// What the settings mean to the program. `seed` 0: a new one is drawn.
+fn limits(settings: &Settings, seed: u64) -> Result<Limits, KernelError> {
+    let mut seed = seed.to_ne_bytes();
+    if seed == [0; 8] {
+        aws_lc_rs::rand::fill(&mut seed).map_err(|_unspecified| KernelError::Map {
+            map: name::LIM,
+            operation: "drawing a seed",
+            source: io::Error::other("no randomness"),
+        })?;
+    }
+    let limit = settings.packet_limit.as_ref();
+    // A tenth of what is allowed needs no budget: that much is not charged per second and CPU, and spares the rest.
+    let threshold = limit.map_or(0, |limit| limit.per_second / 10).min(1 << 19);
+    Ok(Limits {
+        packets: limit
+            .and_then(|limit| Rate::per_second(limit.per_second, limit.burst))
+            .unwrap_or(Rate { interval: 0, burst: u64::MAX }),
+        seed: u64::from_ne_bytes(seed),
+        ipv6_mask: SourceKey::ipv6_mask(settings.ipv6_prefix),
+        sketch_threshold: u32::try_from(threshold).unwrap_or(u32::MAX),
+        flags: if settings.pass_malformed { Limits::PASS_MALFORMED } else { 0 }
+            | match settings.scope {
+                Scope::Host => Limits::SCOPE_HOST,
+                Scope::Listeners => 0,
+            },
+    })
+}
+
+fn read_ban(bytes: &[u8; 32]) -> Ban {
+    let word = |at: usize| bytes.get(at..).and_then(|rest| rest.first_chunk()).copied().map_or(0, u64::from_ne_bytes);
+    Ban { expires: word(0), id: word(8), packets: word(16), bytes: word(24) }
+}
+
+fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, KernelError> {
+    ebpf.take_map(name).ok_or_else(|| KernelError::Object(format!("it has no map {name}")))
+}
+
+fn map<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, KernelError> {
+    take(ebpf, name)?.try_into().map_err(refused(name, "opening"))
+}
+
+/// Makes the kernel's refusal of `operation` on `map` an error.
+fn refused(map: &'static str, operation: &'static str) -> impl Fn(MapError) -> KernelError {
+    move |error| {
+        let source = match error {
+            MapError::SyscallError(error) => error.io_error,
+            MapError::CreateError { io_error, .. } => io_error,
+            error => io::Error::other(error.to_string()),
+        };
+        KernelError::Map { map, operation, source }
     }
 }

@@ -1,0 +1,155 @@
+//! Decides how the program gets onto an interface: through the pinned link of an earlier guard, without a gap, or
+//! through a new one; natively, or in the network stack.
+
+use std::{fs, io, path::Path};
+
+use aya::{
+    Ebpf,
+    programs::{
+        ProgramError, XdpMode,
+        links::{FdLink, PinnedLink},
+        xdp::{XdpLink, XdpLinkId},
+    },
+};
+use nix::net::if_::if_nametoindex;
+
+use super::{Attached, KernelError, load::program, sys};
+use crate::guard::settings::Mode;
+
+const NATIVE: &str = "native";
+const GENERIC: &str = "generic";
+
+/// Attaches to every interface. If one fails, links that were made for the others are given up again.
+pub(super) fn attach(
+    ebpf: &mut Ebpf,
+    folder: &Path,
+    interfaces: &[String],
+    mode: Mode,
+) -> Result<(Vec<Attached>, Vec<FdLink>), KernelError> {
+    let (mut attached, mut links) = (Vec::new(), Vec::new());
+    for name in interfaces {
+        match one(ebpf, folder, name, mode) {
+            Ok((at, link)) => {
+                attached.push(at);
+                links.push(link);
+            }
+            Err(error) => {
+                for at in attached.iter().filter(|at| !at.adopted) {
+                    drop(fs::remove_file(folder.join(pin(&at.name, at.native))));
+                }
+                return Err(error);
+            }
+        }
+    }
+    give_up_others(folder, &attached)?;
+    Ok((attached, links))
+}
+
+/// The name of an interface's pin. It says the mode, which a link does not tell.
+fn pin(interface: &str, native: bool) -> String {
+    format!("{interface}-{}", if native { NATIVE } else { GENERIC })
+}
+
+/// Removes the links of interfaces that are no longer guarded, and so detaches from them.
+fn give_up_others(folder: &Path, attached: &[Attached]) -> Result<(), KernelError> {
+    let wanted: Vec<String> = attached.iter().map(|at| pin(&at.name, at.native)).collect();
+    for entry in fs::read_dir(folder).map_err(|error| failed(folder, &error))?.flatten() {
+        if !wanted.iter().any(|name| entry.file_name() == name.as_str()) {
+            fs::remove_file(entry.path()).map_err(|error| failed(&entry.path(), &error))?;
+        }
+    }
+    Ok(())
+}
+
+fn one(ebpf: &mut Ebpf, folder: &Path, name: &str, mode: Mode) -> Result<(Attached, FdLink), KernelError> {
+    let index = if_nametoindex(name).map_err(|_no_such_interface| KernelError::Interface(name.to_owned()))?;
+    for native in [true, false] {
+        let path = folder.join(pin(name, native));
+        if !path.exists() {
+            continue;
+        }
+        let is_wanted = matches!((mode, native), (Mode::Auto, _) | (Mode::Native, true) | (Mode::Generic, false));
+        if is_wanted && let Some(link) = adopt(ebpf, &path) {
+            let note = (!native).then(|| "attached in the network stack, not in the driver".to_owned());
+            return Ok((Attached { name: name.to_owned(), native, adopted: true, note }, link));
+        }
+        // Of another mode, or of an interface of that name that is gone.
+        fs::remove_file(&path).map_err(|error| failed(&path, &error))?;
+    }
+    let (native, note, link) = match mode {
+        Mode::Native => (true, None, fresh(ebpf, index, XdpMode::Driver)),
+        Mode::Generic => (false, None, fresh(ebpf, index, XdpMode::Skb)),
+        Mode::Auto => match fresh(ebpf, index, XdpMode::Driver) {
+            Err(Refused::Unsupported(error)) => {
+                let note = format!("the driver cannot run XDP natively ({error}): attached in the network stack");
+                (false, Some(note), fresh(ebpf, index, XdpMode::Skb))
+            }
+            link => (true, None, link),
+        },
+    };
+    let link = link.map_err(|refused| refused.explain(name, index))?;
+    let path = folder.join(pin(name, native));
+    let pinned = link.pin(&path).map_err(|error| KernelError::Pin {
+        path: path.display().to_string(),
+        reason: format!("the link cannot be pinned: {error}"),
+    })?;
+    Ok((Attached { name: name.to_owned(), native, adopted: false, note }, pinned.into()))
+}
+
+/// Puts the program in the place of the one that a pinned link holds. `None` if the link's interface is gone.
+fn adopt(ebpf: &mut Ebpf, path: &Path) -> Option<FdLink> {
+    let link: FdLink = PinnedLink::from_pin(path).ok()?.into();
+    let link: XdpLink = link.try_into().ok()?;
+    let program = program(ebpf).ok()?;
+    let id = program.attach_to_link(link).ok()?;
+    program.take_link(id).ok()?.try_into().ok()
+}
+
+/// Why the program is not attached.
+enum Refused {
+    Busy,
+    Other(io::Error),
+    Unsupported(io::Error),
+}
+
+impl Refused {
+    fn explain(self, name: &str, index: u32) -> KernelError {
+        match self {
+            Self::Busy => KernelError::Busy { interface: name.to_owned(), program: sys::attached_program(index) },
+            Self::Other(source) => KernelError::NotPermitted { what: format!("attaching to {name}"), source },
+            Self::Unsupported(_) => KernelError::NoNative(name.to_owned()),
+        }
+    }
+}
+
+impl From<ProgramError> for Refused {
+    fn from(error: ProgramError) -> Self {
+        let error = match error {
+            ProgramError::SyscallError(error) => error.io_error,
+            error => io::Error::other(error.to_string()),
+        };
+        match error.raw_os_error() {
+            Some(libc::EBUSY | libc::EEXIST) => Self::Busy,
+            // Only links are wanted, because only they can be pinned; where the kernel refuses one for what the
+            // interface is (its size of packets, its offloads), aya tries without and fails for the same reason.
+            Some(libc::EOPNOTSUPP | libc::EINVAL | libc::ERANGE | libc::ENOSPC | libc::ENOMEM) => {
+                Self::Unsupported(error)
+            }
+            None => Self::Unsupported(error),
+            Some(_) => Self::Other(error),
+        }
+    }
+}
+
+fn fresh(ebpf: &mut Ebpf, index: u32, mode: XdpMode) -> Result<FdLink, Refused> {
+    let program = program(ebpf).map_err(|error| Refused::Other(io::Error::other(error.to_string())))?;
+    let id: XdpLinkId = program.attach_to_if_index(index, mode)?;
+    program
+        .take_link(id)?
+        .try_into()
+        .map_err(|_attached_by_netlink| Refused::Unsupported(io::Error::other("the kernel offers no link for it")))
+}
+
+fn failed(path: &Path, error: &io::Error) -> KernelError {
+    KernelError::Pin { path: path.display().to_string(), reason: format!("cannot be removed: {error}") }
+}

@@ -1,0 +1,226 @@
+//! Decides what is reused of an earlier guard's maps, and what is made anew.
+//!
+//! *Invariant:* a pinned map is used only if its type, sizes, capacity and flags are exactly those that this program
+//! was compiled with: the kernel copies as many bytes as the map says, not as many as there is room for.
+
+use std::{
+    fs, io,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use aya::{
+    Ebpf, EbpfLoader, VerifierLogLevel,
+    maps::{MapData, MapType},
+    programs::{ProgramError, Xdp},
+};
+use gateway_common::maps::{LAYOUT, SKETCH_CELLS, VERDICTS, name};
+use nix::{
+    mount::{MsFlags, mount},
+    sys::statfs::{BPF_FS_MAGIC, statfs},
+};
+
+use super::{KernelError, refused};
+use crate::guard::settings::Settings;
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../ebpf/guard.bpf.o");
+
+/// Where a BPF file system belongs.
+const BPFFS: &str = "/sys/fs/bpf";
+
+/// How a map must look to be used.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    pub(super) name: &'static str,
+    pub(super) kind: MapType,
+    pub(super) key: u32,
+    pub(super) value: u32,
+    pub(super) entries: u32,
+    pub(super) flags: u32,
+}
+
+/// A map that is pinned where one is expected.
+pub(super) struct Pinned {
+    pub(super) map: MapData,
+    pub(super) id: Option<u32>,
+    /// It is exactly as expected.
+    pub(super) fits: bool,
+    /// It differs in its capacity alone: its entries can be read.
+    pub(super) is_readable: bool,
+    pub(super) entries: u32,
+}
+
+impl Shape {
+    /// What is pinned at `path`.
+    pub(super) fn pinned(&self, path: &Path) -> Result<Option<Pinned>, KernelError> {
+        if !path.exists() {
+            return Ok(None);
+        }
+        let map = MapData::from_pin(path).map_err(|error| KernelError::Pin {
+            path: path.display().to_string(),
+            reason: format!("not a map that can be opened ({error}): remove it"),
+        })?;
+        let info = map.info().map_err(refused(self.name, "inspecting"))?;
+        let is_readable = info.map_type().ok() == Some(self.kind)
+            && info.key_size() == self.key
+            && info.value_size() == self.value
+            && info.map_flags() == self.flags;
+        let entries = info.max_entries();
+        Ok(Some(Pinned {
+            id: Some(info.id()),
+            fits: is_readable && entries == self.entries,
+            is_readable,
+            entries,
+            map,
+        }))
+    }
+
+    /// Gives up what is pinned at `path`. A program that uses it keeps it.
+    pub(super) fn unpin(&self, path: &Path) -> Result<(), KernelError> {
+        fs::remove_file(path).map_err(|error| KernelError::Pin {
+            path: path.display().to_string(),
+            reason: format!("the map of another size cannot be removed: {error}"),
+        })
+    }
+}
+
+/// How many counters of rules there are.
+pub(super) const fn slots(settings: &Settings) -> u32 {
+    settings.max_rules.saturating_mul(2)
+}
+
+/// Every map that the program names.
+fn shapes(settings: &Settings) -> [Shape; 9] {
+    let shape = |name, kind, key, value, entries| Shape { name, kind, key, value, entries, flags: 0 };
+    [
+        shape(name::BANS, MapType::Hash, 8, 32, settings.max_bans),
+        shape(name::HITS, MapType::Array, 4, 16, slots(settings)),
+        shape(name::LIM, MapType::Array, 4, 40, 1),
+        shape(name::PORTS, MapType::Array, 4, 4, 65_536),
+        shape(name::RULES4, MapType::ArrayOfMaps, 4, 4, 1),
+        shape(name::RULES6, MapType::ArrayOfMaps, 4, 4, 1),
+        shape(name::SKETCH, MapType::PerCpuArray, 4, 4, 2 * SKETCH_CELLS),
+        shape(name::SRCS, MapType::LruHash, 8, 8, settings.max_sources),
+        shape(name::STATS, MapType::PerCpuArray, 4, 16, VERDICTS),
+    ]
+}
+
+/// The program in the kernel, its maps pinned, and the bans of a map that had another capacity.
+pub(super) struct Loaded {
+    pub(super) ebpf: Ebpf,
+    pub(super) folder: PathBuf,
+    pub(super) carried: Vec<([u8; 8], [u8; 32])>,
+}
+
+/// Loads the program with the maps that are pinned, or new ones.
+pub(super) fn load(settings: &Settings) -> Result<Loaded, KernelError> {
+    let folder = folder(&settings.pin_dir)?;
+    let shapes = shapes(settings);
+    let mut carried = Vec::new();
+    let mut loader = EbpfLoader::new();
+    loader.verifier_log_level(VerifierLogLevel::STATS);
+    for shape in &shapes {
+        let path = folder.join(shape.name);
+        if let Some(pinned) = shape.pinned(&path)?
+            && !pinned.fits
+        {
+            if shape.name == name::BANS && pinned.is_readable {
+                use std::os::fd::AsFd as _;
+                carried = super::sys::dump(pinned.map.fd().as_fd(), pinned.entries)
+                    .map_err(|source| KernelError::Map { map: shape.name, operation: "reading", source })?;
+                if carried.len() > shape.entries as usize {
+                    return Err(KernelError::Full {
+                        map: shape.name,
+                        capacity: shape.entries,
+                        setting: "guard.max_bans",
+                    });
+                }
+            }
+            shape.unpin(&path)?;
+        }
+        if shape.kind != MapType::ArrayOfMaps {
+            loader.map_max_entries(shape.name, shape.entries);
+        }
+        loader.map_pin_path(shape.name, path);
+    }
+    let mut ebpf = loader.load(OBJECT).map_err(|error| {
+        let error = anyhow::Error::from(error);
+        match permission(&error) {
+            Some(source) => KernelError::NotPermitted { what: "making BPF maps".to_owned(), source },
+            None => KernelError::Object(format!("{error:#}")),
+        }
+    })?;
+    program(&mut ebpf)?.load().map_err(|error| match error {
+        ProgramError::LoadError { io_error, verifier_log } => match io_error.raw_os_error() {
+            Some(libc::EPERM) => {
+                KernelError::NotPermitted { what: "loading the kernel program".to_owned(), source: io_error }
+            }
+            // The verifier tells what is wrong in its last lines.
+            _ => {
+                let log = verifier_log.to_string();
+                let last: Vec<&str> = log.lines().rev().take(5).collect();
+                KernelError::Verifier(format!("{io_error}: {}", last.into_iter().rev().collect::<Vec<_>>().join(" | ")))
+            }
+        },
+        error => KernelError::Verifier(error.to_string()),
+    })?;
+    Ok(Loaded { ebpf, folder, carried })
+}
+
+/// The one program of the object.
+pub(super) fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, KernelError> {
+    ebpf.program_mut("guard")
+        .ok_or_else(|| KernelError::Object("it has no program".to_owned()))?
+        .try_into()
+        .map_err(|error: ProgramError| KernelError::Object(error.to_string()))
+}
+
+/// The missing right behind an error, if that is what it is.
+fn permission(error: &anyhow::Error) -> Option<io::Error> {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error())
+        .find(|code| matches!(*code, libc::EPERM | libc::EACCES))
+        .map(io::Error::from_raw_os_error)
+}
+
+/// The folder that maps of this layout are pinned in, for this user alone.
+fn folder(pin_dir: &Path) -> Result<PathBuf, KernelError> {
+    bpffs(pin_dir)?;
+    let folder = pin_dir.join(format!("v{LAYOUT}"));
+    let links = links(pin_dir);
+    for folder in [pin_dir, &folder, &links] {
+        fs::create_dir_all(folder)
+            .and_then(|()| fs::set_permissions(folder, fs::Permissions::from_mode(0o700)))
+            .map_err(|source| match source.kind() {
+                io::ErrorKind::PermissionDenied => {
+                    KernelError::NotPermitted { what: format!("making {}", folder.display()), source }
+                }
+                _ => KernelError::Pin { path: folder.display().to_string(), reason: source.to_string() },
+            })?;
+    }
+    Ok(folder)
+}
+
+/// The folder that links are pinned in, whatever the layout of the maps.
+pub(super) fn links(pin_dir: &Path) -> PathBuf {
+    pin_dir.join("links")
+}
+
+/// Makes sure that `pin_dir` is on a BPF file system; mounts one where it belongs if there is none.
+fn bpffs(pin_dir: &Path) -> Result<(), KernelError> {
+    let is_bpffs = || {
+        let there = pin_dir.ancestors().find(|folder| folder.exists()).unwrap_or(pin_dir);
+        statfs(there).is_ok_and(|found| found.filesystem_type() == BPF_FS_MAGIC)
+    };
+    if is_bpffs() {
+        return Ok(());
+    }
+    let refuse = |source| KernelError::NoBpffs { path: pin_dir.display().to_string(), source };
+    if !pin_dir.starts_with(BPFFS) {
+        return Err(refuse(io::Error::other(format!("only {BPFFS} is mounted without being asked"))));
+    }
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_RELATIME;
+    mount(Some("bpf"), BPFFS, Some("bpf"), flags, Some("mode=0700")).map_err(|error| refuse(error.into()))?;
+    if is_bpffs() { Ok(()) } else { Err(refuse(io::Error::other("it is still none after mounting one"))) }
+}

@@ -1,0 +1,158 @@
+//! Decides what is asked of the kernel that aya has no call for: whole maps at once, which trie is in force, and who
+//! else holds an interface.
+
+use std::{
+    io,
+    mem::size_of,
+    os::fd::{AsRawFd as _, BorrowedFd},
+};
+
+use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket};
+
+const LOOKUP: libc::c_long = 1;
+const LOOKUP_BATCH: libc::c_long = 24;
+
+/// Entries asked for at once. More than lie in any one bucket of a hash map, or the kernel answers `ENOSPC`.
+const BATCH: u32 = 4_096;
+
+/// The attributes of `BPF_MAP_*_BATCH`.
+#[repr(C)]
+struct Batch {
+    from: u64,
+    to: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map: u32,
+    element_flags: u64,
+    flags: u64,
+}
+
+/// The attributes of `BPF_MAP_LOOKUP_ELEM`.
+#[repr(C)]
+struct Element {
+    map: u64,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// Every entry of a map, as bytes, at most twice its capacity: entries may come and go meanwhile.
+pub(super) fn dump<const K: usize, const V: usize>(
+    map: BorrowedFd<'_>,
+    capacity: u32,
+) -> io::Result<Vec<([u8; K], [u8; V])>> {
+    let mut entries = Vec::new();
+    let (mut keys, mut values) = (vec![[0; K]; BATCH as usize], vec![[0; V]; BATCH as usize]);
+    // Where the next batch begins: a bucket's number or a key, which is never longer than this.
+    let (mut from, mut to) = ([0_u8; 32], [0_u8; 32]);
+    let mut is_first = true;
+    while entries.len() < 2 * capacity as usize + 1 {
+        let mut batch = Batch {
+            from: if is_first { 0 } else { address(&mut from) },
+            to: address(&mut to),
+            keys: address(keys.as_mut_slice()),
+            values: address(values.as_mut_slice()),
+            count: BATCH,
+            map: descriptor(map),
+            element_flags: 0,
+            flags: 0,
+        };
+        // SAFETY: the attributes are the kernel's own layout; each pointer is to memory that lives through the call
+        // and is as large as `count` entries of the sizes that the map was checked to have when it was opened.
+        let answer = unsafe { libc::syscall(libc::SYS_bpf, LOOKUP_BATCH, &raw mut batch, size_of::<Batch>()) };
+        let error = (answer < 0).then(io::Error::last_os_error);
+        let is_last = error.as_ref().is_some_and(|error| error.raw_os_error() == Some(libc::ENOENT));
+        if let Some(error) = error
+            && !is_last
+        {
+            return Err(error);
+        }
+        let count = batch.count.min(BATCH) as usize;
+        entries.extend(keys.iter().copied().zip(values.iter().copied()).take(count));
+        if is_last {
+            break;
+        }
+        (from, is_first) = (to, false);
+    }
+    Ok(entries)
+}
+
+/// The id of the map at index 0 of an array of maps; `None` if there is none.
+pub(super) fn inner_id(outer: BorrowedFd<'_>) -> io::Result<Option<u32>> {
+    let (mut key, mut id) = (0_u32, 0_u32);
+    let mut element =
+        Element { map: u64::from(descriptor(outer)), key: address(&mut key), value: address(&mut id), flags: 0 };
+    // SAFETY: the attributes are the kernel's own layout; key and value of an array of maps are 32-bit words that live
+    // through the call.
+    let answer = unsafe { libc::syscall(libc::SYS_bpf, LOOKUP, &raw mut element, size_of::<Element>()) };
+    if answer == 0 {
+        return Ok(Some(id));
+    }
+    let error = io::Error::last_os_error();
+    if error.raw_os_error() == Some(libc::ENOENT) { Ok(None) } else { Err(error) }
+}
+
+/// A pointer as the kernel takes it: to memory that it writes.
+fn address<T: ?Sized>(to: &mut T) -> u64 {
+    std::ptr::from_mut(to).cast::<u8>().addr() as u64
+}
+
+fn descriptor(map: BorrowedFd<'_>) -> u32 {
+    u32::try_from(map.as_raw_fd()).unwrap_or(u32::MAX)
+}
+
+/// The id of the XDP program that is attached to an interface, by whatever means. `None` also if it cannot be told.
+pub(super) fn attached_program(interface: u32) -> Option<u32> {
+    const GETLINK: u16 = 18;
+    const REQUEST: u16 = 1;
+    const XDP: u16 = 43;
+    /// `IFLA_XDP_PROG_ID`, and those of the driver's and the network stack's hook.
+    const PROGRAM_IDS: [u16; 3] = [4, 5, 6];
+    let link =
+        socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute).ok()?;
+    let mut request = Vec::new();
+    request.extend(32_u32.to_ne_bytes());
+    request.extend(GETLINK.to_ne_bytes());
+    request.extend(REQUEST.to_ne_bytes());
+    request.extend([0; 8]);
+    request.extend([0; 4]);
+    request.extend(interface.to_ne_bytes());
+    request.extend([0; 8]);
+    sendto(link.as_raw_fd(), &request, &NetlinkAddr::new(0, 0), MsgFlags::empty()).ok()?;
+    let mut answer = vec![0; 32 * 1024];
+    let length = recv(link.as_raw_fd(), &mut answer, MsgFlags::empty()).ok()?;
+    // The header of the message, and of the link in it, are 32 bytes together.
+    let attributes = answer.get(32..length)?;
+    let xdp = attribute(attributes, XDP)?;
+    PROGRAM_IDS.iter().find_map(|kind| Some(u32::from_ne_bytes(attribute(xdp, *kind)?.get(..4)?.try_into().ok()?)))
+}
+
+/// The first netlink attribute of a kind.
+fn attribute(mut attributes: &[u8], kind: u16) -> Option<&[u8]> {
+    loop {
+        let [a, b, c, d] = *attributes.first_chunk()?;
+        let length = usize::from(u16::from_ne_bytes([a, b]));
+        let value = attributes.get(4..length)?;
+        // The upper two bits say how it is nested and ordered.
+        if u16::from_ne_bytes([c, d]) & 0x3fff == kind {
+            return Some(value);
+        }
+        attributes = attributes.get(length.next_multiple_of(4)..)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes() {
+        let bytes = [5, 0, 1, 0, 9, 0, 0, 0, 8, 0, 2, 0x80, 1, 2, 3, 4];
+        assert_eq!(attribute(&bytes, 1), Some(&[9][..]));
+        assert_eq!(attribute(&bytes, 2), Some(&[1, 2, 3, 4][..]));
+        assert_eq!(attribute(&bytes, 3), None);
+        assert_eq!(attribute(&[0, 0, 1, 0], 1), None);
+        assert_eq!(attribute(&[200, 0, 1, 0], 1), None);
+    }
+}

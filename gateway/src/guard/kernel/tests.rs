@@ -1,0 +1,296 @@
+use std::{
+    net::{IpAddr, SocketAddr, TcpStream},
+    process::Command,
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use gateway_common::maps::NEVER;
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+    unistd::{geteuid, gettid},
+};
+use socket2::{Domain, Socket, Type};
+
+use super::*;
+use crate::guard::settings::{Mode, PacketLimit};
+
+const SERVER: &str = "203.0.113.1:443";
+const BAD: &str = "203.0.113.7";
+const GOOD: &str = "203.0.113.8";
+
+/// Two networks and a cable between them, of this test alone; mounts of its own too. Gone when the test ends.
+struct Cable {
+    /// Tells the other end to connect from an address, and whether it got an answer.
+    connect: mpsc::Sender<(String, mpsc::Sender<bool>)>,
+}
+
+impl Cable {
+    /// Runs a test at the one end, on interface `v0`; says so and skips it where this machine does not let it.
+    fn with(test: impl FnOnce(&Self) + Send + 'static) {
+        if !geteuid().is_root() {
+            println!("skipped: namespaces and BPF need root");
+            return;
+        }
+        let near = thread::spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).unwrap();
+            mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+            mount(Some("bpf"), "/sys/fs/bpf", Some("bpf"), MsFlags::empty(), None::<&str>).unwrap();
+            let (ready, far) = mpsc::channel();
+            let (connect, orders) = mpsc::channel::<(String, mpsc::Sender<bool>)>();
+            thread::spawn(move || {
+                unshare(CloneFlags::CLONE_NEWNET).unwrap();
+                ready.send(gettid()).unwrap();
+                for (source, answer) in orders {
+                    answer.send(Self::reaches(&source)).unwrap();
+                }
+            });
+            let far = far.recv().unwrap().to_string();
+            ip(&["link", "add", "v0", "type", "veth", "peer", "name", "v1", "netns", &far]);
+            ip(&["address", "add", "203.0.113.1/24", "dev", "v0"]);
+            ip(&["link", "set", "v0", "up"]);
+            test(&Self { connect });
+        });
+        near.join().unwrap();
+    }
+
+    /// Whether a host at that address gets an answer: a refusal will do, since nothing listens.
+    fn answers(&self, source: &str) -> bool {
+        let (answer, answered) = mpsc::channel();
+        self.connect.send((source.to_owned(), answer)).unwrap();
+        answered.recv().unwrap()
+    }
+
+    fn reaches(source: &str) -> bool {
+        ip(&["link", "set", "v1", "up"]);
+        ip(&["address", "replace", &format!("{source}/24"), "dev", "v1"]);
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::new(source.parse().unwrap(), 0).into()).unwrap();
+        let server: SocketAddr = SERVER.parse().unwrap();
+        let error = socket.connect_timeout(&server.into(), Duration::from_millis(300)).unwrap_err();
+        drop(TcpStream::from(socket));
+        error.kind() == io::ErrorKind::ConnectionRefused
+    }
+}
+
+fn ip(arguments: &[&str]) {
+    let done = Command::new("ip").args(arguments).output().unwrap();
+    assert!(done.status.success(), "ip {}: {}", arguments.join(" "), String::from_utf8_lossy(&done.stderr));
+}
+
+fn settings() -> Settings {
+    Settings {
+        interfaces: vec!["v0".to_owned()],
+        mode: Mode::Auto,
+        scope: Scope::Listeners,
+        state_dir: PathBuf::new(),
+        control_socket: PathBuf::new(),
+        pin_dir: PathBuf::from("/sys/fs/bpf/gateway"),
+        allow: Vec::new(),
+        ipv6_prefix: 64,
+        widest_ipv4: 16,
+        widest_ipv6: 32,
+        max_bans: 100,
+        max_rules: 50,
+        max_sources: 1_024,
+        max_bans_per_minute: 60,
+        pass_malformed: false,
+        packet_limit: Some(PacketLimit { per_second: 10_000, burst: 10_000 }),
+        default_ban: Duration::from_secs(600),
+    }
+}
+
+fn source(text: &str) -> Source {
+    text.parse().unwrap()
+}
+
+fn key(text: &str) -> SourceKey {
+    source(text).key(64).unwrap()
+}
+
+fn ban(id: u64) -> Ban {
+    Ban { expires: NEVER, id, packets: 0, bytes: 0 }
+}
+
+fn load(settings: &Settings) -> Kernel {
+    Kernel::load(settings, &[443]).unwrap()
+}
+
+#[test]
+fn x09_a_guard_that_is_gone_leaves_its_bans_in_force_and_the_next_takes_over() {
+    Cable::with(|cable| {
+        let mut kernel = load(&settings());
+        let at = &kernel.interfaces()[0];
+        assert_eq!((at.name.as_str(), at.native, at.adopted), ("v0", true, false));
+        assert!(cable.answers(BAD) && cable.answers(GOOD));
+        kernel.ban(key(BAD), ban(7)).unwrap();
+        let rule = (source("198.51.100.0/24"), Rule::new(Rule::DENY, 3, NEVER));
+        kernel.put_rule(rule.0, rule.1).unwrap();
+        assert!(!cable.answers(BAD) && cable.answers(GOOD));
+        let dropped = kernel.find_ban(key(BAD)).unwrap().packets;
+        assert!(dropped > 0);
+        drop(kernel);
+        assert!(!cable.answers(BAD), "nobody runs, and the ban is in force");
+
+        let kernel = load(&settings());
+        assert!(kernel.interfaces()[0].adopted);
+        assert_eq!(kernel.rules(), [rule]);
+        let [(found, taken_over)] = kernel.bans()[..] else { panic!("{:?}", kernel.bans()) };
+        assert_eq!((found, taken_over.id), (key(BAD), 7));
+        assert!(taken_over.packets > dropped, "counted while nobody ran");
+        assert!(!cable.answers(BAD) && cable.answers(GOOD));
+        drop(kernel);
+
+        let resized = Settings { max_bans: 200, max_rules: 60, max_sources: 2_048, ..settings() };
+        let kernel = load(&resized);
+        assert!(kernel.interfaces()[0].adopted);
+        assert_eq!((kernel.bans().len(), kernel.rules(), kernel.slots()), (1, vec![rule], 120));
+        assert!(!cable.answers(BAD) && cable.answers(GOOD));
+        drop(kernel);
+
+        let generic = load(&Settings { mode: Mode::Generic, ..resized });
+        assert_eq!((generic.interfaces()[0].native, generic.interfaces()[0].adopted), (false, false));
+        assert!(!cable.answers(BAD) && cable.answers(GOOD));
+        generic.detach().unwrap();
+        assert!(cable.answers(BAD), "detached");
+        assert!(!settings().pin_dir.exists(), "nothing is left behind");
+    });
+}
+
+#[test]
+fn everything_after_start_works_without_any_capability() {
+    Cable::with(|cable| {
+        let mut kernel = load(&settings());
+        for set in [caps::CapSet::Effective, caps::CapSet::Permitted, caps::CapSet::Inheritable] {
+            caps::clear(None, set).unwrap();
+        }
+        kernel.ban(key(BAD), ban(1)).unwrap();
+        assert!(!cable.answers(BAD));
+        assert!(kernel.unban(key(BAD)).unwrap().unwrap().packets > 0);
+        assert_eq!(kernel.unban(key(BAD)).unwrap(), None);
+        assert!(cable.answers(BAD));
+
+        let deny = Rule::new(Rule::DENY, 5, NEVER);
+        kernel.put_rule(source("203.0.113.0/29"), deny).unwrap();
+        assert!(!cable.answers(BAD));
+        assert!(kernel.hits(5).packets > 0);
+        kernel.clear_hits(5).unwrap();
+        assert_eq!(kernel.hits(5), Hits::default());
+        for (rules, answers) in [
+            (vec![], true),
+            (vec![(source("203.0.113.0/29"), deny), (source("2001:db8::/32"), deny)], false),
+            (vec![(source("203.0.113.0/29"), deny), (source(BAD), Rule::new(Rule::ALLOW, 0, NEVER))], true),
+        ] {
+            kernel.swap_rules(&rules).unwrap();
+            assert_eq!(cable.answers(BAD), answers, "{rules:?}");
+            let mut found = kernel.rules();
+            found.sort_by_key(|(source, _)| *source);
+            let mut expect = rules;
+            expect.sort_by_key(|(source, _)| *source);
+            assert_eq!(found, expect);
+        }
+        kernel.remove_rule(source(BAD)).unwrap();
+        kernel.remove_rule(source(BAD)).unwrap();
+        assert!(!cable.answers(BAD));
+        kernel.apply(&settings(), &[80]).unwrap();
+        assert!(cable.answers(BAD), "443 is no longer guarded");
+        kernel.apply(&Settings { scope: Scope::Host, ..settings() }, &[80]).unwrap();
+        assert!(!cable.answers(BAD), "every port is");
+        let blocked = kernel.verdicts().into_iter().find(|(verdict, _)| *verdict == Verdict::Blocked).unwrap().1;
+        assert!(blocked.packets > 0 && blocked.bytes > blocked.packets);
+    });
+}
+
+#[test]
+fn x06_full_maps_refuse_and_keep_what_they_have() {
+    Cable::with(|_| {
+        let mut kernel = load(&settings());
+        for id in 0..100_u32 {
+            kernel.ban(SourceKey::ipv4(id), ban(u64::from(id))).unwrap();
+        }
+        let refusal = kernel.ban(SourceKey::ipv4(1_000), ban(1)).unwrap_err();
+        assert!(matches!(refusal, KernelError::Full { capacity: 100, .. }), "{refusal}");
+        kernel.ban(SourceKey::ipv4(5), Ban { expires: 9, ..ban(5) }).unwrap();
+        assert_eq!(kernel.find_ban(SourceKey::ipv4(5)).unwrap().expires, 9, "an existing entry can be changed");
+        assert_eq!(kernel.bans().len(), 100);
+
+        let network =
+            |number: u8| (Source::network([10, number, 0, 0].into(), 16).unwrap(), Rule::new(Rule::DENY, 0, NEVER));
+        let fifty: Vec<_> = (0..50).map(network).collect();
+        kernel.swap_rules(&fifty).unwrap();
+        let refusal = kernel.put_rule(network(60).0, network(60).1).unwrap_err();
+        assert!(matches!(refusal, KernelError::Full { capacity: 50, .. }), "{refusal}");
+        let more: Vec<_> = (0..51).map(network).collect();
+        assert!(matches!(kernel.swap_rules(&more), Err(KernelError::Full { .. })));
+        assert_eq!(kernel.rules().len(), 50, "the old rules are in force");
+    });
+}
+
+#[test]
+fn counters_are_kept_for_the_same_ban() {
+    Cable::with(|_| {
+        let mut kernel = load(&settings());
+        let counted = Ban { packets: 5, bytes: 500, ..ban(1) };
+        kernel.ban(key("2001:db8:1:2::/64"), counted).unwrap();
+        kernel.ban(key("2001:db8:1:2::/64"), Ban { expires: 9, ..ban(1 | Ban::SHADOW) }).unwrap();
+        let expect = Ban { expires: 9, id: 1 | Ban::SHADOW, packets: 5, bytes: 500 };
+        assert_eq!(kernel.find_ban(key("2001:db8:1:2::/64")), Some(expect));
+        kernel.ban(key("2001:db8:1:2::/64"), ban(2)).unwrap();
+        assert_eq!(kernel.bans(), [(key("2001:db8:1:2::/64"), ban(2))]);
+    });
+}
+
+#[test]
+fn refusals_name_what_to_do() {
+    Cable::with(|_| {
+        let refusal = Kernel::load(&Settings { interfaces: vec!["v0".into(), "nope".into()], ..settings() }, &[]);
+        let refusal = refusal.unwrap_err().to_string();
+        assert!(refusal.contains("no network interface nope"), "{refusal}");
+
+        let _other = load(&settings());
+        let second = Settings { pin_dir: "/sys/fs/bpf/second".into(), ..settings() };
+        let refusal = Kernel::load(&second, &[]).unwrap_err();
+        assert!(matches!(refusal, KernelError::Busy { program: Some(_), .. }), "{refusal:?}");
+
+        let elsewhere = Settings { pin_dir: "/tmp/gateway-no-bpffs".into(), ..settings() };
+        assert!(matches!(Kernel::load(&elsewhere, &[]), Err(KernelError::NoBpffs { .. })));
+
+        let native = Settings { interfaces: vec!["lo".into()], mode: Mode::Native, ..second };
+        assert!(matches!(Kernel::load(&native, &[]), Err(KernelError::NoNative(_))));
+        let auto = load(&Settings { mode: Mode::Auto, ..native });
+        assert!(!auto.interfaces()[0].native && auto.interfaces()[0].note.is_some());
+    });
+}
+
+#[test]
+fn a_pinned_map_of_another_shape_is_not_used() {
+    Cable::with(|_| {
+        let folder = settings().pin_dir.join(format!("v{LAYOUT}"));
+        fs::create_dir_all(&folder).unwrap();
+        let foreign = HashMap::<MapData, u64, u64>::create(100, 0).unwrap();
+        foreign.pin(folder.join(name::BANS)).unwrap();
+        let mut kernel = load(&settings());
+        kernel.ban(key(BAD), ban(1)).unwrap();
+        assert_eq!(kernel.bans(), [(key(BAD), ban(1))]);
+    });
+}
+
+#[test]
+fn bans_are_read_whole() {
+    Cable::with(|_| {
+        let mut kernel = load(&Settings { max_bans: 20_000, ..settings() });
+        for address in 0..20_000_u32 {
+            kernel.ban(SourceKey::ipv4(address), ban(u64::from(address))).unwrap();
+        }
+        let mut bans = kernel.bans();
+        bans.sort_by_key(|(key, _)| *key);
+        assert!(
+            bans.iter().zip(0..20_000).all(|((key, ban), id)| *key == SourceKey::ipv4(id) && ban.id == u64::from(id))
+        );
+        assert_eq!(bans.len(), 20_000);
+        let address: IpAddr = BAD.parse().unwrap();
+        assert_eq!(kernel.find_ban(Source::of(address, 64).key(64).unwrap()), None);
+    });
+}

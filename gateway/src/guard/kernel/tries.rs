@@ -1,0 +1,227 @@
+//! Decides how the rules of one family are kept: in one of two tries, of which the other is spare.
+//!
+//! Both are made at start, because making a map needs rights that the guard gives up. A replacement fills the spare
+//! one and swaps them in one step; packets see all of the old rules or all of the new.
+
+use std::{
+    io,
+    os::fd::{AsFd as _, BorrowedFd},
+    path::Path,
+    thread,
+    time::Duration,
+};
+
+use aya::{
+    Pod,
+    maps::{ArrayOfMaps, IterableMap as _, LpmTrie, Map, MapData, MapError, MapType, lpm_trie::Key},
+};
+use gateway_common::maps::Rule;
+
+use super::{KernelError, Laid, load::Shape, refused, sys};
+
+/// `BPF_F_NO_PREALLOC`, which tries demand.
+pub(super) const NO_PREALLOC: u32 = 1;
+
+/// How often an entry is tried again for which the kernel has no memory at the moment (seen since Linux 6.13, although
+/// memory is free), and how long it waits between.
+const TRIES: u32 = 50;
+const PAUSE: Duration = Duration::from_micros(100);
+
+type Trie<const N: usize> = LpmTrie<MapData, [u8; N], Laid<Rule>>;
+
+/// A prefix as it is in the map: the address, and how many of its bits count.
+pub(super) type Prefix<const N: usize> = ([u8; N], u8);
+
+/// The rules of one family.
+pub(super) struct Tries<const N: usize>
+where
+    [u8; N]: Pod,
+{
+    name: &'static str,
+    outer: ArrayOfMaps<MapData, Trie<N>>,
+    tries: [Trie<N>; 2],
+    /// Which of the two is in force.
+    active: usize,
+    capacity: u32,
+}
+
+impl<const N: usize> Tries<N>
+where
+    [u8; N]: Pod,
+{
+    /// Takes over the tries pinned under `folder`, or makes them. Rules in force stay in force.
+    pub(super) fn open(name: &'static str, outer: Map, folder: &Path, capacity: u32) -> Result<Self, KernelError> {
+        let shape = Shape {
+            name,
+            kind: MapType::LpmTrie,
+            key: 4 + u32::try_from(N).unwrap_or(0),
+            value: 16,
+            entries: capacity,
+            flags: NO_PREALLOC,
+        };
+        let in_force = match &outer {
+            Map::ArrayOfMaps(data) => sys::inner_id(data.fd().as_fd()),
+            _ => Err(io::Error::other("not an array of maps")),
+        }
+        .map_err(|source| KernelError::Map { map: name, operation: "reading", source })?;
+        let paths = ["A", "B"].map(|letter| folder.join(format!("{name}_{letter}")));
+        let mut active = None;
+        let mut carried = Vec::new();
+        for (index, path) in paths.iter().enumerate() {
+            let Some(pinned) = shape.pinned(path)? else { continue };
+            let is_active = in_force.is_some_and(|id| pinned.id == Some(id));
+            if pinned.fits {
+                active = if is_active { Some(index) } else { active };
+            } else {
+                if is_active && pinned.is_readable {
+                    carried = entries::<N>(pinned.map.fd().as_fd(), pinned.entries)
+                        .map_err(|source| KernelError::Map { map: name, operation: "reading", source })?;
+                }
+                shape.unpin(path)?;
+            }
+        }
+        let [a, b] = paths.map(|path| Self::trie(name, &path, capacity));
+        let outer = outer.try_into().map_err(refused(name, "opening"))?;
+        let mut tries = Self { name, outer, tries: [a?, b?], active: active.unwrap_or(1), capacity };
+        if active.is_none() {
+            // Also where a trie was resized: the rules that were in force come along, and the program that is attached
+            // sees them throughout.
+            tries.swap(&carried)?;
+        }
+        Ok(tries)
+    }
+
+    fn trie(name: &'static str, path: &Path, capacity: u32) -> Result<Trie<N>, KernelError> {
+        if !path.exists() {
+            let trie: Trie<N> = LpmTrie::create(capacity, NO_PREALLOC).map_err(refused(name, "making"))?;
+            trie.pin(path)
+                .map_err(|error| KernelError::Pin { path: path.display().to_string(), reason: error.to_string() })?;
+        }
+        let pinned = MapData::from_pin(path).map_err(refused(name, "opening"))?;
+        Map::LpmTrie(pinned).try_into().map_err(refused(name, "opening"))
+    }
+
+    /// Enters or replaces one rule.
+    pub(super) fn put(&mut self, prefix: Prefix<N>, rule: Rule) -> Result<(), KernelError> {
+        let (name, capacity) = (self.name, self.capacity);
+        put(self.active_mut(), name, capacity, prefix, rule)
+    }
+
+    /// Removes one rule, if it is there.
+    pub(super) fn remove(&mut self, (address, length): Prefix<N>) -> Result<(), KernelError> {
+        let name = self.name;
+        remove(self.active_mut(), name, &Key::new(u32::from(length), address))
+    }
+
+    /// The rules in force.
+    pub(super) fn all(&self) -> io::Result<Vec<(Prefix<N>, Rule)>> {
+        let [a, b] = &self.tries;
+        let active = if self.active == 0 { a } else { b };
+        entries(active.map().fd().as_fd(), self.capacity)
+    }
+
+    /// Whether so many rules fit.
+    pub(super) const fn check(&self, rules: usize) -> Result<(), KernelError> {
+        if rules > self.capacity as usize { Err(full(self.name, self.capacity)) } else { Ok(()) }
+    }
+
+    /// Puts these rules in force, and no others.
+    pub(super) fn swap(&mut self, rules: &[(Prefix<N>, Rule)]) -> Result<(), KernelError> {
+        self.check(rules.len())?;
+        let (name, capacity) = (self.name, self.capacity);
+        let [a, b] = &mut self.tries;
+        let (active, spare) = if self.active == 0 { (a, b) } else { (b, a) };
+        // A guard that was killed in the middle may have left something.
+        clear(spare, name, capacity)?;
+        for (prefix, rule) in rules {
+            put(spare, name, capacity, *prefix, *rule)?;
+        }
+        self.outer.set(0, spare, 0).map_err(refused(name, "swapping"))?;
+        self.active = 1 - self.active;
+        clear(active, name, capacity)
+    }
+
+    const fn active_mut(&mut self) -> &mut Trie<N> {
+        let [a, b] = &mut self.tries;
+        if self.active == 0 { a } else { b }
+    }
+}
+
+fn put<const N: usize>(
+    trie: &mut Trie<N>,
+    name: &'static str,
+    capacity: u32,
+    (address, length): Prefix<N>,
+    rule: Rule,
+) -> Result<(), KernelError>
+where
+    [u8; N]: Pod,
+{
+    let key = Key::new(u32::from(length), address);
+    let mut tried = 0;
+    loop {
+        let Err(error) = trie.insert(&key, Laid(rule), 0) else { return Ok(()) };
+        match errno(&error) {
+            Some(libc::ENOMEM) if tried < TRIES => {
+                tried += 1;
+                thread::sleep(PAUSE);
+            }
+            Some(libc::ENOSPC) => return Err(full(name, capacity)),
+            _ => return Err(refused(name, "adding a rule")(error)),
+        }
+    }
+}
+
+fn remove<const N: usize>(trie: &mut Trie<N>, name: &'static str, key: &Key<[u8; N]>) -> Result<(), KernelError>
+where
+    [u8; N]: Pod,
+{
+    match trie.remove(key) {
+        Err(error) if errno(&error) != Some(libc::ENOENT) => Err(refused(name, "removing a rule")(error)),
+        _ => Ok(()),
+    }
+}
+
+fn clear<const N: usize>(trie: &mut Trie<N>, name: &'static str, capacity: u32) -> Result<(), KernelError>
+where
+    [u8; N]: Pod,
+{
+    let left = entries::<N>(trie.map().fd().as_fd(), capacity).map_err(|source| KernelError::Map {
+        map: name,
+        operation: "reading",
+        source,
+    })?;
+    for ((address, length), _) in left {
+        remove(trie, name, &Key::new(u32::from(length), address))?;
+    }
+    Ok(())
+}
+
+/// Everything in a trie, which must have been checked to be of this key and value size.
+fn entries<const N: usize>(trie: BorrowedFd<'_>, capacity: u32) -> io::Result<Vec<(Prefix<N>, Rule)>> {
+    let read = |key: &[u8], value: &[u8; 16]| {
+        let (length, address) = key.split_first_chunk::<4>()?;
+        let words = [0, 4, 8, 12].map(|at| value.get(at..)?.first_chunk().copied().map(u32::from_ne_bytes));
+        let [Some(action), Some(slot), Some(expires_low), Some(expires_high)] = words else { return None };
+        let length = u8::try_from(u32::from_ne_bytes(*length)).ok()?;
+        Some(((*address.first_chunk()?, length), Rule { action, slot, expires_low, expires_high }))
+    };
+    Ok(if N == 4 {
+        sys::dump::<8, 16>(trie, capacity)?.iter().filter_map(|(key, value)| read(key, value)).collect()
+    } else {
+        sys::dump::<20, 16>(trie, capacity)?.iter().filter_map(|(key, value)| read(key, value)).collect()
+    })
+}
+
+const fn full(map: &'static str, capacity: u32) -> KernelError {
+    KernelError::Full { map, capacity, setting: "guard.max_rules" }
+}
+
+/// The kernel's own word for an error.
+pub(super) fn errno(error: &MapError) -> Option<i32> {
+    match error {
+        MapError::SyscallError(error) => error.io_error.raw_os_error(),
+        MapError::KeyNotFound => Some(libc::ENOENT),
+        _ => None,
+    }
+}
