@@ -103,11 +103,11 @@ pub const RESOLVER: [&str; 16] = [
 ];
 
 fn keep_capabilities(keep: &CapsHashSet) -> Result<(), SandboxError> {
-    // The bounding set can be reduced with CAP_SETPCAP only. Without it nothing can be gained from it either:
-    // no_new_privs sees to that.
+    // Nothing can be gained from the bounding set by starting a program: neither process keeps any of it, not even what
+    // the guard itself goes on using. It can be reduced with CAP_SETPCAP only; without, no_new_privs has the same effect.
     if caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP)? {
         for capability in caps::all() {
-            if !keep.contains(&capability) && caps::has_cap(None, CapSet::Bounding, capability).unwrap_or(false) {
+            if caps::has_cap(None, CapSet::Bounding, capability).unwrap_or(false) {
                 caps::drop(None, CapSet::Bounding, capability)?;
             }
         }

@@ -3,7 +3,7 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
-    io::{self, Read as _, Seek as _, Write as _},
+    io::{self, IsTerminal as _, Read as _, Seek as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -46,8 +46,11 @@ pub fn main(config: &Path, detach_on_exit: bool) -> ExitCode {
             ExitCode::from(2)
         }
         Err(error) => {
-            tracing::error!("{error:#}");
-            eprintln!("gateway: {error:#}");
+            if io::stderr().is_terminal() {
+                eprintln!("gateway: {error:#}");
+            } else {
+                tracing::error!("{error:#}");
+            }
             ExitCode::FAILURE
         }
     }

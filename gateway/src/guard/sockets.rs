@@ -10,10 +10,10 @@ const BACKLOG: i32 = 4_096;
 
 /// Why a listener cannot be had.
 #[derive(Debug, thiserror::Error)]
-#[error("listener {address}: {source}{hint}")]
+#[error("listener {address}: {error}{hint}")]
 pub(crate) struct SocketError {
     address: SocketAddr,
-    source: io::Error,
+    error: io::Error,
     hint: &'static str,
 }
 
@@ -22,7 +22,7 @@ pub(crate) struct SocketError {
 /// # Errors
 /// [`SocketError`], with what would help.
 pub(crate) fn bind(address: SocketAddr, workers: usize) -> Result<Vec<OwnedFd>, SocketError> {
-    let failed = |source: io::Error| SocketError { address, hint: hint(source.kind()), source };
+    let failed = |error: io::Error| SocketError { address, hint: hint(error.kind()), error };
     // Two programs of one user may share a port by SO_REUSEPORT and would then steal each other's connections: the
     // first socket is bound without it, so that a second gateway is refused.
     let probe = socket(address).map_err(failed)?;

@@ -3,7 +3,7 @@
 //! *Invariant:* every change and the audit record that tells of it are one transaction, whose last statement anchors
 //! the audit chain's head. Ids only ever grow, also over removals and restarts.
 
-use std::{net::IpAddr, path::Path, time::Duration};
+use std::{fs::OpenOptions, io, net::IpAddr, os::unix::fs::OpenOptionsExt as _, path::Path, time::Duration};
 
 use gateway_common::source::Source;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
@@ -49,6 +49,9 @@ pub enum StoreError {
     /// SQLite says no: disk full, not a database, locked by a stranger.
     #[error("the ban store: {0}")]
     Database(#[from] rusqlite::Error),
+    /// The file cannot be made.
+    #[error("the ban store: {0}")]
+    File(#[from] io::Error),
     /// A later version of this program wrote it.
     #[error("the ban store has schema {found}, this program knows {SCHEMA}: run the version that wrote it, or newer")]
     Newer {
@@ -146,6 +149,10 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        // SQLite gives the files that it makes beside this one the same mode.
+        if path != Path::new(":memory:") {
+            OpenOptions::new().create(true).append(true).mode(0o640).open(path)?;
+        }
         let mut connection = Connection::open(path)?;
         connection.busy_timeout(Duration::from_secs(2))?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
