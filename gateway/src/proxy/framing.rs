@@ -3,12 +3,13 @@
 //!
 //! What hyper answers itself with 400: Content-Length that is not one plain number (F02, F03), Transfer-Encoding whose
 //! last coding is not `chunked` or that comes with HTTP/1.0 (F04, F05), control bytes and blanks around names (F06,
-//! F07), broken chunks (F08-F10), versions (F17). Content-Length beside Transfer-Encoding: the length is dropped, the
-//! connection ends with the response (F01).
+//! F07), broken chunks (F08-F10), versions (F17). What it would hide from us, [`strict`] sees before hyper does.
 
 use http::{HeaderMap, Version, header, request::Parts};
 
 use super::reject::{Refusal, Reject};
+
+pub(super) mod strict;
 
 /// The most header lines, cookie crumbs of HTTP/2 included.
 pub const MAX_HEADERS: usize = 100;

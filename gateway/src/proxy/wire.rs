@@ -20,7 +20,7 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-use super::connection::Connection;
+use super::{connection::Connection, framing::strict::Strict};
 
 /// The most bytes that are collected before the client has to take some.
 const HIGH: usize = 64 * 1_024;
@@ -75,6 +75,8 @@ struct Inner {
     stream: Stream,
     collected: Vec<u8>,
     sent: usize,
+    /// Reads HTTP/1 before hyper does; `None`: it is HTTP/2.
+    strict: Option<Strict>,
 }
 
 /// One client's stream, shared by hyper and whoever drives it.
@@ -86,7 +88,8 @@ pub(super) struct Wire {
 
 impl Wire {
     pub(super) fn new(stream: Stream, connection: Rc<Connection>, deferred: bool) -> Rc<Self> {
-        let inner = RefCell::new(Inner { stream, collected: Vec::new(), sent: 0 });
+        let strict = (!deferred).then(Strict::new);
+        let inner = RefCell::new(Inner { stream, collected: Vec::new(), sent: 0, strict });
         Rc::new(Self { inner, connection, deferred })
     }
 
@@ -146,9 +149,14 @@ pub(super) struct Io(pub(super) Rc<Wire>);
 impl AsyncRead for Io {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let read = self.0.inner.borrow_mut().stream.poll_read(cx, buffer);
-        if buffer.filled().len() > before {
+        let mut inner = self.0.inner.borrow_mut();
+        let read = inner.stream.poll_read(cx, buffer);
+        let fresh = buffer.filled_mut().get_mut(before..).unwrap_or_default();
+        if !fresh.is_empty() {
             self.0.connection.received();
+            if let Some(strict) = &mut inner.strict {
+                strict.read(fresh);
+            }
         }
         read
     }
