@@ -21,5 +21,6 @@ mod config;
 mod auth;
 mod authz;
 mod forward;
+mod hostile;
 mod limit;
 mod validate;
