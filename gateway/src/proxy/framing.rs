@@ -33,6 +33,7 @@ pub fn check(head: &Parts) -> Result<(), Refusal> {
     }
     transfer_encoding(&head.headers)?;
     content_length(&head.headers)?;
+    content_type(&head.headers)?;
     expect(&head.headers)
 }
 
@@ -55,6 +56,14 @@ fn content_length(headers: &HeaderMap) -> Result<(), Refusal> {
     let length = length.as_bytes();
     if lengths.next().is_some() || length.is_empty() || !length.iter().all(u8::is_ascii_digit) {
         return Err(bad("Content-Length is not one number"));
+    }
+    Ok(())
+}
+
+/// One media type at most: the schema's reader and the upstream's could take different ones (B05).
+fn content_type(headers: &HeaderMap) -> Result<(), Refusal> {
+    if headers.get_all(header::CONTENT_TYPE).iter().nth(1).is_some() {
+        return Err(bad("more than one Content-Type"));
     }
     Ok(())
 }
@@ -114,6 +123,8 @@ mod tests {
             (V::HTTP_11, &[(CL, "+5")], number),
             (V::HTTP_11, &[(CL, "")], number),
             (V::HTTP_11, &[(CL, "5, 5")], number),
+            (V::HTTP_11, &[("content-type", "text/plain")], Ok(())),
+            (V::HTTP_11, &[("content-type", "a/json"), ("content-type", "a/json")], Err("more than one Content-Type")),
             (V::HTTP_11, &[("expect", "100-Continue")], Ok(())),
             (V::HTTP_11, &[("expect", "y 100-continue")], expectation),
             (V::HTTP_11, &[("expect", "100-continue"), ("expect", "100-continue")], expectation),
