@@ -98,7 +98,8 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
     let mut guard = Guard::start(parts, start, Now::read()).map_err(|refused| anyhow!("{refused}"))?;
 
     let listeners = &config.proxy.listeners;
-    let sockets = listeners.iter().map(|listener| sockets::bind(listener.address, config.proxy.workers));
+    let sockets =
+        listeners.iter().map(|listener| sockets::bind(listener.address, config.proxy.workers, sockets::PATIENCE));
     let sockets = sockets.collect::<Result<Vec<_>, _>>()?;
     let access_log = open_log(config.proxy.access_log.as_deref())?;
     let control = server::bind(&settings.control_socket)

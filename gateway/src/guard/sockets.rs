@@ -1,7 +1,12 @@
 //! Decides how listening sockets are made: bound while the guard still may bind low ports, one per worker, and passed
 //! on, so that they outlive the proxy.
 
-use std::{io, net::SocketAddr, os::fd::OwnedFd};
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    time::{Duration, Instant},
+};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -17,19 +22,32 @@ pub(crate) struct SocketError {
     hint: &'static str,
 }
 
-/// One listening socket per worker; connections are spread over them by the kernel.
+/// How long the proxy of a guard that was killed may take to let go of its sockets.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
+
+/// One listening socket per worker; connections are spread over them by the kernel. Waits for up to `patience` for
+/// whoever has the port to let it go.
 ///
 /// # Errors
 /// [`SocketError`], with what would help.
-pub(crate) fn bind(address: SocketAddr, workers: usize) -> Result<Vec<OwnedFd>, SocketError> {
+pub(crate) fn bind(address: SocketAddr, workers: usize, patience: Duration) -> Result<Vec<OwnedFd>, SocketError> {
     let failed = |error: io::Error| SocketError { address, hint: hint(error.kind()), error };
     // Two programs of one user may share a port by SO_REUSEPORT and would then steal each other's connections: the
     // first socket is bound without it, so that a second gateway is refused.
-    let probe = socket(address).map_err(failed)?;
-    probe.set_reuse_address(true).map_err(failed)?;
-    probe.bind(&address.into()).map_err(failed)?;
-    drop(probe);
+    let start = Instant::now();
+    while let Err(error) = probe(address) {
+        if error.kind() != io::ErrorKind::AddrInUse || start.elapsed() >= patience {
+            return Err(failed(error));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
     (0..workers.max(1)).map(|_| listen(address).map(OwnedFd::from).map_err(failed)).collect()
+}
+
+fn probe(address: SocketAddr) -> io::Result<()> {
+    let socket = socket(address)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())
 }
 
 fn listen(address: SocketAddr) -> io::Result<Socket> {
@@ -68,12 +86,12 @@ mod tests {
 
     #[test]
     fn one_socket_per_worker_and_nobody_elses_port() {
-        let first = bind("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+        let first = bind("127.0.0.1:0".parse().unwrap(), 1, Duration::ZERO).unwrap();
         let listener = Socket::from(first.into_iter().next().unwrap());
         let address = listener.local_addr().unwrap().as_socket().unwrap();
-        let refused = bind(address, 2).unwrap_err().to_string();
+        let refused = bind(address, 2, Duration::ZERO).unwrap_err().to_string();
         assert!(refused.contains("ss -ltnp") && refused.contains(&address.to_string()), "{refused}");
         drop(listener);
-        assert_eq!(bind(address, 3).unwrap().len(), 3);
+        assert_eq!(bind(address, 3, Duration::ZERO).unwrap().len(), 3);
     }
 }
