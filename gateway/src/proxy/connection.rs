@@ -39,6 +39,8 @@ pub(super) enum Why {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Handshake,
+    /// Nothing has come yet.
+    Fresh,
     /// A head is arriving.
     Head,
     /// Between requests.
@@ -64,6 +66,8 @@ pub(super) struct Connection {
     /// When the client stopped taking what we send; 0: it takes it.
     stalled: Cell<u64>,
     in_flight: Cell<u32>,
+    /// Whether there ever was a request.
+    begun: Cell<bool>,
     close: Cell<Close>,
     why: Cell<Option<Why>>,
     waker: RefCell<Option<Waker>>,
@@ -82,6 +86,7 @@ impl Connection {
             since: Cell::new(deadline::now()),
             stalled: Cell::new(0),
             in_flight: Cell::new(0),
+            begun: Cell::new(false),
             close: Cell::new(Close::No),
             why: Cell::new(None),
             waker: RefCell::new(None),
@@ -91,12 +96,12 @@ impl Connection {
     /// The handshake is done, or there is none.
     pub(super) fn established(&self, multiplexed: bool) {
         self.multiplexed.set(multiplexed);
-        self.enter(if multiplexed { Phase::Idle } else { Phase::Head });
+        self.enter(if multiplexed { Phase::Idle } else { Phase::Fresh });
     }
 
     /// Bytes came in.
     pub(super) fn received(&self) {
-        if self.phase.get() == Phase::Idle && !self.multiplexed.get() {
+        if matches!(self.phase.get(), Phase::Fresh | Phase::Idle) && !self.multiplexed.get() {
             self.enter(Phase::Head);
         }
     }
@@ -104,6 +109,7 @@ impl Connection {
     /// A request begins.
     pub(super) fn begin(&self) {
         self.in_flight.set(self.in_flight.get() + 1);
+        self.begun.set(true);
         self.phase.set(Phase::Busy);
     }
 
@@ -135,9 +141,9 @@ impl Connection {
         self.shut(Close::Now, Why::Slow);
     }
 
-    /// Whether nothing but a handshake happened here.
-    pub(super) fn in_handshake(&self) -> bool {
-        self.phase.get() == Phase::Handshake
+    /// Whether the client has yet to send its first request: closed now, it would think us broken.
+    pub(super) const fn is_new(&self) -> bool {
+        !self.begun.get()
     }
 
     /// Closes what is overdue at `now`.
@@ -147,6 +153,8 @@ impl Connection {
         let (close, why) = match self.phase.get() {
             Phase::Handshake if over(since, timeouts.handshake) => (Close::Now, Why::Slow),
             Phase::Head if over(since, timeouts.headers) => (Close::Now, Why::Slow),
+            // Browsers connect ahead of what they may need: no offence.
+            Phase::Fresh if over(since, timeouts.headers) => (Close::Now, Why::Idle),
             Phase::Idle if over(since, timeouts.idle) => (Close::Graceful, Why::Idle),
             _ if self.stalled.get() != 0 && over(self.stalled.get(), timeouts.body) => (Close::Now, Why::Slow),
             _ => return,
@@ -189,7 +197,13 @@ impl Connection {
     pub(super) async fn unless_closed<F: Future>(&self, future: F) -> Option<F::Output> {
         let mut future = pin!(future);
         std::future::poll_fn(|cx| {
-            if self.closing(cx) != Close::No && self.in_handshake() || self.closing(cx) == Close::Now {
+            // Whoever was accepted before a drain is still served; a banned source is not.
+            let over = match self.closing(cx) {
+                Close::No => false,
+                Close::Graceful => self.why() == Some(Why::Banned),
+                Close::Now => true,
+            };
+            if over {
                 return Poll::Ready(None);
             }
             future.as_mut().poll(cx).map(Some)

@@ -32,7 +32,8 @@ pub(super) async fn serve(
     let expects = head.headers.contains_key(header::EXPECT);
     let mut record = Record::begin(&worker, &connection, line, now);
     let mut unread = Some(incoming);
-    let answer = match answer(&worker, &connection, &mut record, head, &mut unread, now).await {
+    let last = worker.draining.get() && head.version != Version::HTTP_2;
+    let mut answer = match answer(&worker, &connection, &mut record, head, &mut unread, now).await {
         Ok((response, lease)) => relay(record, response, lease),
         Err(Failure::Refused(refusal)) => {
             let close = settle(&worker, &connection, unread, expects, &refusal);
@@ -44,6 +45,9 @@ pub(super) async fn serve(
             nobody
         }
     };
+    if last {
+        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     Ok(answer)
 }
 

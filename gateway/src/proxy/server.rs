@@ -232,6 +232,8 @@ async fn drive(served: impl Served, connection: &Connection, wire: &Wire) -> Opt
         match connection.closing(cx) {
             Close::No => {}
             Close::Graceful if finishing => {}
+            // Its first request is on its way, and is answered with `Connection: close`.
+            Close::Graceful if connection.why() == Some(Why::Drain) && connection.is_new() => {}
             Close::Graceful => {
                 finishing = true;
                 if connection.why() == Some(Why::Banned) {
