@@ -23,11 +23,10 @@ use support::{
 };
 
 /// What is spoiled, and the key that must be named.
-const SPOILED: [(&str, &str, &str); 13] = [
+const SPOILED: [(&str, &str, &str); 12] = [
     ("interfaces = [", "interfases = [", "guard.interfases"),
     ("[jwt]", "[jwt", ""),
     ("issuer = ", "isuer = ", "jwt.isuer"),
-    ("user = \"nobody\"", "user = \"nobody-here\"", "proxy.user"),
     ("certificate = \"server.crt\"", "certificate = \"none.crt\"", "listener[0].certificate"),
     ("private_key = \"server.key\"", "private_key = \"server.crt\"", "listener[0].private_key"),
     ("jwks = \"jwks.json\"", "jwks = \"server.crt\"", "jwt.jwks"),
