@@ -18,6 +18,11 @@ const STRIKES: usize = 5;
 /// As `ban` of that rule.
 const BAN: Duration = Duration::from_secs(20);
 
+/// What stands for no answer at all, as opposed to a connection that is refused or closed.
+const SILENCE: &str = "timeout";
+/// curl's exit code for it.
+const TIMED_OUT: i32 = 28;
+
 /// Plays all steps; fails at the first that does not go as it must.
 pub(super) fn play(stage: &mut Stage, interrupted: &AtomicBool) -> anyhow::Result<()> {
     println!("\nThe gateway serves {URL}; the outside world is the namespace `{}`.", super::stage::OUTSIDE);
@@ -32,8 +37,8 @@ pub(super) fn play(stage: &mut Stage, interrupted: &AtomicBool) -> anyhow::Resul
     let banned = Instant::now();
 
     title("Then its packets are dropped in the kernel: nothing comes back, not even a refusal");
-    request(stage, ATTACKER, "forged", "000")?;
-    request(stage, ATTACKER, "good", "000")?;
+    request(stage, ATTACKER, "forged", SILENCE)?;
+    request(stage, ATTACKER, "good", SILENCE)?;
 
     title("Why?");
     show(&mut stage.cli(&["why", ATTACKER]))?;
@@ -68,7 +73,7 @@ fn title(text: &str) {
     println!("\n--- {text}");
 }
 
-/// One request, shown as a command with its answer, which must have `status`; "000" is curl's for none at all.
+/// One request, shown as a command with its answer, which must have `status`.
 fn request(stage: &Stage, source: &str, token: &str, status: &str) -> anyhow::Result<()> {
     println!("$ curl --interface {source} -H \"Authorization: Bearer $(cat {token}.token)\" {URL}/items/7");
     let (code, said) = curl(stage, source, token)?;
@@ -92,6 +97,7 @@ fn curl(stage: &Stage, source: &str, token: &str) -> anyhow::Result<(String, Str
     let (body, code) = text.rsplit_once('\n').unwrap_or(("", text.as_str()));
     let errors = String::from_utf8_lossy(&output.stderr);
     let said = if code == "000" { errors.trim().to_owned() } else { format!("{code} {body}") };
+    let code = if output.status.code() == Some(TIMED_OUT) { SILENCE } else { code };
     Ok((code.to_owned(), said))
 }
 

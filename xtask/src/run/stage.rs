@@ -114,7 +114,7 @@ impl Stage {
              # why, and how things are\n{gateway} why {ATTACKER}\n{gateway} status\n\n\
              # let it in again\n{gateway} block del {ATTACKER}\n\n\
              # what was served and refused\ntail -f {folder}/access.log",
-            curl(GOOD, "good", ""),
+            curl(GOOD, "good", "-w '\\n' "),
             curl(ATTACKER, "forged", "-o /dev/null -w '%{http_code}\\n' "),
         )
     }
