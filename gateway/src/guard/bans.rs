@@ -108,6 +108,8 @@ impl Guard {
     /// Answers the control socket. [`Request::Status`] and [`Request::Reload`] need more than bans: they are answered
     /// elsewhere.
     pub(crate) fn handle(&mut self, request: Request, actor: &Actor, now: Now) -> Answer {
+        // What has ended in the kernel is history in every answer, without waiting for the next tick.
+        self.sweep(now);
         let done = match request {
             Request::BlockAdd { source, seconds, reason, shadow } => {
                 self.add(source, seconds, &reason, shadow, actor, now)

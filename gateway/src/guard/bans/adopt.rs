@@ -227,7 +227,8 @@ impl Guard {
         }
     }
 
-    fn sweep(&mut self, now: Now) {
+    /// Ends what has expired.
+    pub(super) fn sweep(&mut self, now: Now) {
         let expired = self.in_force.values().filter(|record| expiry(record) <= now.monotonic);
         let ids: Vec<u64> = expired.map(|record| record.id).take(SWEEP).collect();
         if ids.is_empty() {
