@@ -37,13 +37,13 @@ mod table;
 #[command(name = "gateway", version, after_help = exit::HELP, max_term_width = 100)]
 struct Arguments {
     /// The configuration [default: /etc/gateway/gateway.toml]
-    #[arg(long, global = true, env = "GATEWAY_CONFIG", value_name = "PATH")]
+    #[arg(long, global = true, help_heading = "Global options", env = "GATEWAY_CONFIG", value_name = "PATH")]
     config: Option<PathBuf>,
     /// The running gateway's control socket [default: guard.control_socket of the configuration]
-    #[arg(long, global = true, value_name = "PATH")]
+    #[arg(long, global = true, help_heading = "Global options", value_name = "PATH")]
     socket: Option<PathBuf>,
     /// Say it as one JSON value
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Global options")]
     json: bool,
     #[command(subcommand)]
     command: Command,

@@ -37,7 +37,7 @@ impl Output {
     pub(super) fn text(self, text: &str, exit: Exit) -> Exit {
         match write(io::stdout().lock(), text) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                self.complain(&format!("cannot write to standard output: {error}"), Exit::Refused)
+                self.complain(&format!("error: cannot write to standard output: {error}"), Exit::Refused)
             }
             _ => exit,
         }
