@@ -7,7 +7,7 @@ use super::source::has_word;
 const MAY: [(&str, &[&str]); 19] = [
     ("lib", &[]),
     ("main", &[]),
-    ("cli", &["config", "guard", "proxy", "clock", "fault", "message", "text"]),
+    ("cli", &["auth::crypto", "config", "guard", "proxy", "clock", "fault", "message", "text"]),
     (
         "config",
         &[

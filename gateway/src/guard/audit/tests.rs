@@ -1,3 +1,5 @@
+//! What the chain tells after it was tampered with, cut off or written half.
+
 use std::{fs, path::PathBuf};
 
 use serde_json::json;

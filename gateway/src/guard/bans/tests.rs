@@ -1,3 +1,5 @@
+//! Decisions as tables: what is refused, what is recorded, what the kernel and the proxy are told.
+
 use std::{fs, net::IpAddr, path::PathBuf, time::Duration};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The maps and links of the real kernel; needs root.
+
 use std::{
     net::{IpAddr, SocketAddr, TcpStream},
     process::Command,

@@ -1,3 +1,5 @@
+//! What the store remembers over restarts.
+
 use super::*;
 
 fn anchor(seq: u64) -> Anchor {
