@@ -119,7 +119,11 @@ fn framing() -> Vec<Row> {
     for lines in ["X: a\rb\r\n", "X: a\0b\r\n", "X\0: a\r\n", "X: a\r\r\n", "X: \u{1}\r\n", "X: \u{7f}\r\n"] {
         rows.push(row(format!("F07 {lines:?}"), with(lines), &[400]));
     }
-    for size in ["0xf", "+f", "-1", "f_", "", "10000000000000000f", "fffffffffffffffff", "g"] {
+    for lines in ["X: a\nY: b\r\n", "X: a\n", "\nX: a\r\n"] {
+        rows.push(row(format!("F07 {lines:?}"), with(lines), &[400]));
+    }
+    rows.push(row("F07 bare line feeds", with("").replace("\r\n", "\n"), &[400]));
+    for size in ["0xf", "+f", "-1", "f ", "f\t", "f_", "", "10000000000000000f", "fffffffffffffffff", "g"] {
         let body = chunked.replacen("f\r\n", &format!("{size}\r\n"), 1);
         rows.push(row(format!("F08 {size:?}"), post("Transfer-Encoding: chunked\r\n", &body), &[400]));
     }
@@ -185,6 +189,8 @@ fn heads() -> Vec<Row> {
         b"/files/\xff",
         b"/files/a\"",
         b"/files/<a>",
+        b"/files/a#b",
+        b"/files/a?b#c",
         b"/files/a\\b",
         b"/files/a?b c",
         b"/files/a?\xff",
@@ -319,38 +325,6 @@ fn what_could_be_read_in_two_ways_is_read_in_one() {
     let response = client.send(&Request::new("GET", "/health").header("Transfer_Encoding", "chunked")).unwrap();
     assert!(matches!(response.status, 200 | 400), "{}", response.status);
     assert!(upstream.received().iter().all(|request| request.header("transfer_encoding").is_empty()));
-
-    // What hyper and `http` read leniently has one reading all the same, and the upstream is sent that one: a line feed
-    // alone ends a line (RFC 9112 2.2), blanks may follow a chunk's size, `#` ends the target, a length may be said twice.
-    let nail = r#"{"name":"nail"}"#;
-    for (case, bytes, target) in [
-        ("F07 in the head", format!("GET /health HTTP/1.1\nHost: {HOST}\nX: a\nY: b\r\n\n"), "/health"),
-        ("F07 in a value", format!("GET /health HTTP/1.1\r\nHost: {HOST}\r\nX: a\nY: b\r\n\r\n"), "/health"),
-        ("F19 in the path", format!("GET /files/a#b HTTP/1.1\r\nHost: {HOST}\r\n\r\n"), "/files/a"),
-        ("F19 in the query", format!("GET /files/a?b#c HTTP/1.1\r\nHost: {HOST}\r\n\r\n"), "/files/a?b"),
-        ("F08", post(chunked, &format!("f \r\n{nail}\r\n0\r\n\r\n")), "/items"),
-        ("F02", post("Content-Length: 15\r\ncontent-length: 15\r\n", nail), "/items"),
-    ] {
-        upstream.forget();
-        let mut connection = client.connect().unwrap();
-        connection.write(&[bytes.as_bytes(), SMUGGLED.as_bytes()].concat()).unwrap();
-        let status = connection.response("GET").unwrap().status;
-        let received = upstream.received();
-        if status == 400 {
-            assert!(received.is_empty(), "{case}");
-            continue;
-        }
-        assert!(matches!(status, 200 | 201), "{case}: {status}");
-        let second = connection.response("GET").unwrap();
-        assert_eq!((second.status, received[0].target.as_str()), (200, target), "{case}");
-        let headers = |name| received[0].header(name);
-        if case.starts_with("F07") {
-            assert_eq!((headers("x"), headers("y")), (vec!["a"], vec!["b"]), "{case}");
-        }
-        if target == "/items" {
-            assert_eq!((headers("content-length"), headers("transfer-encoding")), (vec!["15"], vec![]), "{case}");
-        }
-    }
 
     // B05: two media types are none: the schema's reader and the upstream's could take different ones.
     upstream.forget();
