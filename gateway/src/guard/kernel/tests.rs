@@ -33,7 +33,7 @@ impl Cable {
     /// Runs a test at the one end, on interface `v0`; says so and skips it where this machine does not let it.
     fn with(test: impl FnOnce(&Self) + Send + 'static) {
         if !geteuid().is_root() {
-            println!("skipped: namespaces and BPF need root");
+            eprintln!("skipped: namespaces and BPF need root");
             return;
         }
         let near = thread::spawn(|| {
