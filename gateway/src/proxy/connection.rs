@@ -30,6 +30,8 @@ pub(super) enum Why {
     Banned,
     /// The worker stops.
     Drain,
+    /// It sends frames that only cost us work.
+    Flood,
     /// It sat idle.
     Idle,
     /// The client was too slow: with the handshake, a head, or taking an answer.

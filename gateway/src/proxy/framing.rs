@@ -9,6 +9,7 @@ use http::{HeaderMap, Version, header, request::Parts};
 
 use super::reject::{Refusal, Reject};
 
+pub(super) mod frames;
 pub(super) mod strict;
 
 /// The most header lines, cookie crumbs of HTTP/2 included.

@@ -121,6 +121,9 @@ async fn serve(worker: Rc<Worker>, admitted: Admitted, socket: TcpStream) {
                 "too slow with a request or with taking an answer",
             );
         }
+        None if connection.why() == Some(Why::Flood) => {
+            Record::observe(&worker, connection, Signal::BadRequest, "flood of HTTP/2 control frames");
+        }
         None => {}
     }
 }

@@ -20,7 +20,11 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-use super::{connection::Connection, framing::strict::Strict};
+use super::{
+    connection::{Close, Connection, Why},
+    deadline,
+    framing::{frames::Frames, strict::Strict},
+};
 
 /// The most bytes that are collected before the client has to take some.
 const HIGH: usize = 64 * 1_024;
@@ -75,8 +79,13 @@ struct Inner {
     stream: Stream,
     collected: Vec<u8>,
     sent: usize,
-    /// Reads HTTP/1 before hyper does; `None`: it is HTTP/2.
-    strict: Option<Strict>,
+    reader: Reader,
+}
+
+/// Reads along before hyper does.
+enum Reader {
+    Http1(Strict),
+    Http2(Frames),
 }
 
 /// One client's stream, shared by hyper and whoever drives it.
@@ -88,8 +97,8 @@ pub(super) struct Wire {
 
 impl Wire {
     pub(super) fn new(stream: Stream, connection: Rc<Connection>, deferred: bool) -> Rc<Self> {
-        let strict = (!deferred).then(Strict::new);
-        let inner = RefCell::new(Inner { stream, collected: Vec::new(), sent: 0, strict });
+        let reader = if deferred { Reader::Http2(Frames::new()) } else { Reader::Http1(Strict::new()) };
+        let inner = RefCell::new(Inner { stream, collected: Vec::new(), sent: 0, reader });
         Rc::new(Self { inner, connection, deferred })
     }
 
@@ -154,8 +163,13 @@ impl AsyncRead for Io {
         let fresh = buffer.filled_mut().get_mut(before..).unwrap_or_default();
         if !fresh.is_empty() {
             self.0.connection.received();
-            if let Some(strict) = &mut inner.strict {
-                strict.read(fresh);
+            match &mut inner.reader {
+                Reader::Http1(strict) => strict.read(fresh),
+                Reader::Http2(frames) => {
+                    if !frames.read(fresh, deadline::now()) {
+                        self.0.connection.shut(Close::Now, Why::Flood);
+                    }
+                }
             }
         }
         read
