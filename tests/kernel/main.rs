@@ -4,12 +4,14 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "for tests: whatever fails here panics and names its line; skips and measurements are printed"
+    reason = "for tests: whatever fails here panics and names its line"
 )]
 
 // The program, its maps, and what became of a packet.
 mod program;
+
+// The guard's hold on it, in networks of the test's own.
+mod live;
 
 // What the parser makes of a packet.
 mod form;

@@ -57,7 +57,7 @@ macro_rules! program {
         match $crate::program::Program::load() {
             Ok(program) => program,
             Err(reason) => {
-                println!("skipped: {reason}");
+                support::report::skipped(std::thread::current().name().unwrap_or("kernel"), &reason);
                 return;
             }
         }

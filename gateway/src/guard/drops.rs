@@ -94,7 +94,7 @@ impl DropPath for Kernel {
         self.apply(settings, ports)
     }
     fn reattach(&mut self) -> (Vec<String>, Vec<String>) {
-        (Vec::new(), Vec::new())
+        self.reattach()
     }
     fn detach(self: Box<Self>) -> Result<(), KernelError> {
         (*self).detach()

@@ -15,15 +15,12 @@ use gateway_common::{
 };
 
 use self::tries::{Prefix, Tries, errno};
-use crate::guard::settings::{Scope, Settings};
+use crate::guard::settings::{Mode, Scope, Settings};
 
 mod attach;
 mod load;
 mod sys;
 mod tries;
-
-#[cfg(test)]
-mod tests;
 
 /// Where the program is attached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,6 +131,8 @@ pub struct Kernel {
     /// Open descriptors are the right to use what they are of.
     links: Vec<FdLink>,
     program: Ebpf,
+    program_id: u32,
+    mode: Mode,
     pin_dir: PathBuf,
     bans: HashMap<MapData, u64, Laid<Ban>>,
     max_bans: u32,
@@ -178,6 +177,8 @@ impl Kernel {
             stats: map(&mut ebpf, name::STATS)?,
             rules4: Tries::open(name::RULES4, take(&mut ebpf, name::RULES4)?, &folder, settings.max_rules)?,
             rules6: Tries::open(name::RULES6, take(&mut ebpf, name::RULES6)?, &folder, settings.max_rules)?,
+            program_id: load::program(&mut ebpf)?.info().map_err(|error| KernelError::Object(error.to_string()))?.id(),
+            mode: settings.mode,
             program: ebpf,
         };
         for (key, ban) in carried {
@@ -195,6 +196,26 @@ impl Kernel {
     #[must_use]
     pub fn interfaces(&self) -> &[Attached] {
         &self.interfaces
+    }
+
+    /// Attaches again where the interface was made anew, or somebody took the program off: the names of those where it
+    /// had to, and what stands in the way of the others, a sentence each.
+    pub fn reattach(&mut self) -> (Vec<String>, Vec<String>) {
+        let (mut again, mut failing) = (Vec::new(), Vec::new());
+        let folder = load::links(&self.pin_dir);
+        for (at, link) in self.interfaces.iter_mut().zip(&mut self.links) {
+            if attach::is_attached(&at.name, self.program_id) {
+                continue;
+            }
+            match attach::again(&mut self.program, &folder, &at.name, self.mode) {
+                Ok((attached, renewed)) => {
+                    again.push(attached.name.clone());
+                    (*at, *link) = (attached, renewed);
+                }
+                Err(error) => failing.push(error.to_string()),
+            }
+        }
+        (again, failing)
     }
 
     /// Detaches from every interface and removes the pins: nothing is judged any more.

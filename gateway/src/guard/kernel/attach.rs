@@ -69,7 +69,7 @@ fn one(ebpf: &mut Ebpf, folder: &Path, name: &str, mode: Mode) -> Result<(Attach
             continue;
         }
         let is_wanted = matches!((mode, native), (Mode::Auto, _) | (Mode::Native, true) | (Mode::Generic, false));
-        if is_wanted && let Some(link) = adopt(ebpf, &path) {
+        if is_wanted && let Some(link) = adopt(ebpf, name, &path) {
             let note = (!native).then(|| "attached in the network stack, not in the driver".to_owned());
             return Ok((Attached { name: name.to_owned(), native, adopted: true, note }, link));
         }
@@ -96,13 +96,29 @@ fn one(ebpf: &mut Ebpf, folder: &Path, name: &str, mode: Mode) -> Result<(Attach
     Ok((Attached { name: name.to_owned(), native, adopted: false, note }, pinned.into()))
 }
 
-/// Puts the program in the place of the one that a pinned link holds. `None` if the link's interface is gone.
-fn adopt(ebpf: &mut Ebpf, path: &Path) -> Option<FdLink> {
+/// Whether the program is on the interface of this name. Where that cannot be told, it is taken to be: attaching again
+/// would open a gap.
+pub(super) fn is_attached(name: &str, program: u32) -> bool {
+    let Ok(index) = if_nametoindex(name) else { return false };
+    sys::attached_program(index).map_or(true, |attached| attached == Some(program))
+}
+
+/// Attaches to one interface whose link is dead or gone.
+pub(super) fn again(ebpf: &mut Ebpf, folder: &Path, name: &str, mode: Mode) -> Result<(Attached, FdLink), KernelError> {
+    let (at, link) = one(ebpf, folder, name, mode)?;
+    // A link that could be taken over was not dead: the program in it was another one.
+    Ok((Attached { adopted: false, ..at }, link))
+}
+
+/// Puts the program in the place of the one that a pinned link holds. `None` if the link's interface is gone, or has
+/// another name by now.
+fn adopt(ebpf: &mut Ebpf, name: &str, path: &Path) -> Option<FdLink> {
     let link: FdLink = PinnedLink::from_pin(path).ok()?.into();
     let link: XdpLink = link.try_into().ok()?;
     let program = program(ebpf).ok()?;
     let id = program.attach_to_link(link).ok()?;
-    program.take_link(id).ok()?.try_into().ok()
+    let link = program.take_link(id).ok()?.try_into().ok()?;
+    is_attached(name, program.info().ok()?.id()).then_some(link)
 }
 
 /// Why the program is not attached.
@@ -115,7 +131,9 @@ enum Refused {
 impl Refused {
     fn explain(self, name: &str, index: u32) -> KernelError {
         match self {
-            Self::Busy => KernelError::Busy { interface: name.to_owned(), program: sys::attached_program(index) },
+            Self::Busy => {
+                KernelError::Busy { interface: name.to_owned(), program: sys::attached_program(index).ok().flatten() }
+            }
             Self::Other(source) => KernelError::NotPermitted { what: format!("attaching to {name}"), source },
             Self::Unsupported(_) => KernelError::NoNative(name.to_owned()),
         }

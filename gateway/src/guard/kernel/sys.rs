@@ -102,30 +102,33 @@ fn descriptor(map: BorrowedFd<'_>) -> u32 {
     u32::try_from(map.as_raw_fd()).unwrap_or(u32::MAX)
 }
 
-/// The id of the XDP program that is attached to an interface, by whatever means. `None` also if it cannot be told.
-pub(super) fn attached_program(interface: u32) -> Option<u32> {
+/// The id of the XDP program that is attached to an interface, by whatever means; `None` if there is none.
+pub(super) fn attached_program(interface: u32) -> io::Result<Option<u32>> {
     const GETLINK: u16 = 18;
+    const NEWLINK: u16 = 16;
     const REQUEST: u16 = 1;
     const XDP: u16 = 43;
     /// `IFLA_XDP_PROG_ID`, and those of the driver's and the network stack's hook.
     const PROGRAM_IDS: [u16; 3] = [4, 5, 6];
-    let link =
-        socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute).ok()?;
-    let mut request = Vec::new();
+    let link = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?;
+    let mut request = Vec::with_capacity(32);
     request.extend(32_u32.to_ne_bytes());
     request.extend(GETLINK.to_ne_bytes());
     request.extend(REQUEST.to_ne_bytes());
-    request.extend([0; 8]);
-    request.extend([0; 4]);
+    request.extend([0; 12]);
     request.extend(interface.to_ne_bytes());
     request.extend([0; 8]);
-    sendto(link.as_raw_fd(), &request, &NetlinkAddr::new(0, 0), MsgFlags::empty()).ok()?;
+    sendto(link.as_raw_fd(), &request, &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
     let mut answer = vec![0; 32 * 1024];
-    let length = recv(link.as_raw_fd(), &mut answer, MsgFlags::empty()).ok()?;
+    let length = recv(link.as_raw_fd(), &mut answer, MsgFlags::empty())?;
+    let answer = answer.get(..length).unwrap_or_default();
+    if answer.get(4..6) != Some(&NEWLINK.to_ne_bytes()) {
+        return Err(io::Error::other("the kernel does not describe the interface"));
+    }
     // The header of the message, and of the link in it, are 32 bytes together.
-    let attributes = answer.get(32..length)?;
-    let xdp = attribute(attributes, XDP)?;
-    PROGRAM_IDS.iter().find_map(|kind| Some(u32::from_ne_bytes(attribute(xdp, *kind)?.get(..4)?.try_into().ok()?)))
+    let xdp = answer.get(32..).and_then(|attributes| attribute(attributes, XDP));
+    let id = |kind| Some(u32::from_ne_bytes(*attribute(xdp?, kind)?.first_chunk()?));
+    Ok(PROGRAM_IDS.into_iter().find_map(id))
 }
 
 /// The first netlink attribute of a kind.
