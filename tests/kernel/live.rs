@@ -86,7 +86,8 @@ impl Cable {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.bind(&SocketAddr::new(source.parse().unwrap(), 0).into()).unwrap();
         let server: SocketAddr = SERVER.parse().unwrap();
-        let error = socket.connect_timeout(&server.into(), Duration::from_millis(300)).unwrap_err();
+        // Longer than it takes the kernel to ask for a neighbour's address twice.
+        let error = socket.connect_timeout(&server.into(), Duration::from_millis(1_500)).unwrap_err();
         error.kind() == io::ErrorKind::ConnectionRefused
     }
 }
