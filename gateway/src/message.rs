@@ -132,6 +132,18 @@ pub enum ToProxy {
         #[serde(with = "crate::text")]
         source: Source,
     },
+    /// A source is allowed, whatever around it is banned.
+    Allowed {
+        /// Who.
+        #[serde(with = "crate::text")]
+        source: Source,
+    },
+    /// A source is no longer allowed by itself.
+    Disallowed {
+        /// Who.
+        #[serde(with = "crate::text")]
+        source: Source,
+    },
     /// Stop accepting, let requests in flight finish, then exit.
     Drain,
     /// Carries the access log, opened anew.
@@ -149,6 +161,16 @@ pub struct Bundle {
     pub files: Vec<(PathBuf, Vec<u8>)>,
     /// Bans in force: who, until when (`CLOCK_MONOTONIC`, nanoseconds).
     pub bans: Vec<BanInForce>,
+    /// Allowances in force, configured and added.
+    pub allows: Vec<AllowInForce>,
+}
+
+/// An allowance that is in force when the proxy starts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AllowInForce {
+    /// Who.
+    #[serde(with = "crate::text")]
+    pub source: Source,
 }
 
 /// A ban that is in force when the proxy starts.

@@ -26,7 +26,7 @@ use crate::{
         settings::Settings,
         store::{Change, Ended, Record, Store, StoreError},
     },
-    message::{Ask, BanInForce, MAX_EVIDENCE, ToProxy},
+    message::{AllowInForce, Ask, BanInForce, MAX_EVIDENCE, ToProxy},
 };
 
 mod adopt;
@@ -238,6 +238,11 @@ impl Guard {
     pub(crate) fn bans_in_force(&self) -> Vec<BanInForce> {
         let enforced = self.in_force.values().filter(|record| !record.shadow);
         enforced.map(|record| BanInForce { id: record.id, source: record.source, expires: expiry(record) }).collect()
+    }
+
+    /// Allowances, for a proxy that starts.
+    pub(crate) fn allows_in_force(&self) -> Vec<AllowInForce> {
+        self.prefixes.allows.keys().map(|source| AllowInForce { source: *source }).collect()
     }
 
     /// Whether `source` may be banned.

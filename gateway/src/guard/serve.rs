@@ -120,12 +120,17 @@ pub(crate) async fn serve(
 
 impl Service<'_> {
     fn start(&mut self) -> Result<()> {
-        self.supervisor.bundle.bans = self.guard.bans_in_force();
+        self.fill_bundle();
         Ok(self.supervisor.start()?)
     }
 
-    fn restart(&mut self) {
+    fn fill_bundle(&mut self) {
         self.supervisor.bundle.bans = self.guard.bans_in_force();
+        self.supervisor.bundle.allows = self.guard.allows_in_force();
+    }
+
+    fn restart(&mut self) {
+        self.fill_bundle();
         self.supervisor.restart();
     }
 
@@ -286,7 +291,7 @@ impl Service<'_> {
             return self.refuse_reload(&actor, answer, refused.code, refused.message);
         }
         let old = std::mem::replace(&mut self.supervisor.bundle, prepared.bundle.clone());
-        self.supervisor.bundle.bans = self.guard.bans_in_force();
+        self.fill_bundle();
         if let Err(error) = self.supervisor.start() {
             self.supervisor.bundle = old;
             return self.refuse_reload(&actor, answer, "proxy_failed", error.to_string());

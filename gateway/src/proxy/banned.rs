@@ -4,11 +4,15 @@
 //! *Invariant:* at most [`CAPACITY`] bans of single clients and [`WIDE`] of networks are known here. Over that the
 //! kernel's map, which holds every ban, is alone; what has ended makes room first.
 
-use std::{collections::HashMap, net::IpAddr, sync::RwLock};
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+    sync::RwLock,
+};
 
 use gateway_common::source::Source;
 
-use crate::message::BanInForce;
+use crate::message::{AllowInForce, BanInForce};
 
 const CAPACITY: usize = 131_072;
 const WIDE: usize = 1_024;
@@ -25,11 +29,16 @@ struct Table {
     clients: HashMap<Source, u64>,
     /// Everything wider or narrower.
     networks: Vec<(Source, u64)>,
+    /// Sources that are let through even where a network around them is banned.
+    allowed: HashSet<Source>,
 }
 
 impl Banned {
-    pub(super) fn new(ipv6_prefix: u8, bans: &[BanInForce], now: u64) -> Self {
+    pub(super) fn new(ipv6_prefix: u8, bans: &[BanInForce], allows: &[AllowInForce], now: u64) -> Self {
         let banned = Self { ipv6_prefix, table: RwLock::default() };
+        for allow in allows {
+            banned.allow(allow.source);
+        }
         for ban in bans {
             banned.add(ban.source, ban.expires, now);
         }
@@ -63,12 +72,43 @@ impl Banned {
         table.networks.retain(|(other, _)| *other != source);
     }
 
+    /// Lets `source` through, whatever is banned around it. `false`: there are too many.
+    pub(super) fn allow(&self, source: Source) -> bool {
+        let Ok(mut table) = self.table.write() else { return false };
+        let known = table.allowed.len() < CAPACITY || table.allowed.contains(&source);
+        if known {
+            table.allowed.insert(source);
+        }
+        known
+    }
+
+    pub(super) fn disallow(&self, source: Source) {
+        let Ok(mut table) = self.table.write() else { return };
+        table.allowed.remove(&source);
+    }
+
+    pub(super) fn allows(&self, address: IpAddr) -> bool {
+        self.table.read().is_ok_and(|table| table.allows(address))
+    }
+
     pub(super) fn refuses(&self, address: IpAddr, now: u64) -> bool {
         // A poisoned lock means that a thread died over it; the kernel's map still stands.
         let Ok(table) = self.table.read() else { return false };
         let client = Source::of(address, self.ipv6_prefix);
-        table.clients.get(&client).is_some_and(|until| *until > now)
-            || table.networks.iter().any(|(network, until)| *until > now && network.contains(address))
+        let is_banned = table.clients.get(&client).is_some_and(|until| *until > now)
+            || table.networks.iter().any(|(network, until)| *until > now && network.contains(address));
+        is_banned && !table.allows(address)
+    }
+}
+
+impl Table {
+    /// Every network that could hold the address is looked up: at most 129, and only for who is banned otherwise.
+    fn allows(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        let width = if address.is_ipv4() { 32 } else { 128 };
+        !self.allowed.is_empty()
+            && (0..=width)
+                .any(|length| Source::network(address, length).is_some_and(|network| self.allowed.contains(&network)))
     }
 }
 
@@ -80,7 +120,7 @@ mod tests {
     fn refuses_until_the_end() {
         let source = |text: &str| text.parse::<Source>().unwrap();
         let ban = |text: &str| BanInForce { id: 1, source: source(text), expires: 100 };
-        let banned = Banned::new(64, &[ban("203.0.113.7"), ban("2001:db8::/64"), ban("198.51.100.0/24")], 0);
+        let banned = Banned::new(64, &[ban("203.0.113.7"), ban("2001:db8::/64"), ban("198.51.100.0/24")], &[], 0);
         let check = |address: &str, now: u64, expect: bool| {
             assert_eq!(banned.refuses(address.parse().unwrap(), now), expect, "{address} at {now}");
         };
@@ -92,6 +132,11 @@ mod tests {
         check("2001:db8:0:1::1234", 0, false);
         check("198.51.100.200", 0, true);
         check("198.51.100.200", 100, false);
+        banned.allow(source("198.51.100.128/25"));
+        check("198.51.100.200", 0, false);
+        check("198.51.100.7", 0, true);
+        banned.disallow(source("198.51.100.128/25"));
+        check("198.51.100.200", 0, true);
         banned.lift(source("203.0.113.7"));
         banned.lift(source("198.51.100.0/24"));
         check("203.0.113.7", 0, false);

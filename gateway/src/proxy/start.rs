@@ -91,7 +91,7 @@ async fn prepare(channel: &Channel) -> anyhow::Result<Prepared> {
     tracing::info!("the proxy is confined: {report}");
     let config = Config::load(&bundle.path, &Bundled(&bundle)).map_err(|errors| anyhow::anyhow!("{errors}"))?;
     let (document, settings) = (config.document, config.proxy);
-    let banned = Banned::new(settings.ipv6_prefix, &bundle.bans, clock::monotonic());
+    let banned = Banned::new(settings.ipv6_prefix, &bundle.bans, &bundle.allows, clock::monotonic());
     let snapshot = Snapshot::new(settings)
         .map_err(|faults| anyhow::anyhow!("{}", config::Errors::from_faults(&document, faults)))?;
     let shared = Shared {
@@ -251,6 +251,12 @@ impl Control<'_> {
                 order(workers, Order::Close { ban: id, source }).await;
             }
             ToProxy::Lifted { source } => self.shared.banned.lift(source),
+            ToProxy::Allowed { source } => {
+                if !self.shared.banned.allow(source) {
+                    tracing::warn!(%source, "too many allowances to know this one at accept as well");
+                }
+            }
+            ToProxy::Disallowed { source } => self.shared.banned.disallow(source),
             ToProxy::ReopenLogs => {
                 if let Some(log) = descriptors.into_iter().next() {
                     self.sink.reopen(File::from(log));

@@ -197,7 +197,8 @@ impl Worker {
     async fn close(self: Rc<Self>, ban: u64, source: Source) {
         let mine: Vec<_> = {
             let registry = self.connections.borrow();
-            registry.iter().filter(|connection| source.contains(connection.peer.ip())).cloned().collect()
+            let is_banned = |peer| source.contains(peer) && !self.shared.banned.allows(peer);
+            registry.iter().filter(|connection| is_banned(connection.peer.ip())).cloned().collect()
         };
         mine.iter().for_each(|connection| connection.shut(Close::Graceful, Why::Banned));
         // One reference is ours; a connection in use is in the registry and with its task as well.

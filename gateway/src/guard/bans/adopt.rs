@@ -33,7 +33,7 @@ impl Guard {
     pub(crate) fn start(parts: Parts, start: Map<String, Value>, now: Now) -> Result<Self, Refused> {
         let Parts { settings, rules, surroundings, store, audit, drops, boot, findings, standing } = parts;
         let stored = |error: StoreError| Refused::new("store_failed", error.to_string());
-        let (records, allowed) = (store.in_force().map_err(stored)?, store.allowed().map_err(stored)?);
+        let records = store.in_force().map_err(stored)?;
         let mut guard = Self {
             settings,
             rules,
@@ -65,11 +65,7 @@ impl Guard {
                 guard.standing.push(format!("the audit chain is broken: {}; see `gateway audit verify`", finding.text));
             }
         }
-        for allowed in allowed {
-            let allow = Allow { source: allowed.source, reason: allowed.reason, actor: allowed.actor };
-            guard.prefixes.allows.insert(allow.source, allow);
-        }
-        guard.configure_allows();
+        guard.configure_allows()?;
         let slots: HashMap<Source, u32> = guard
             .drops
             .rules()
@@ -124,13 +120,18 @@ impl Guard {
         self.amend(|change| change.rebase(id, &boot, expires));
     }
 
-    /// Puts the configuration's allowances in the place of those of the last configuration.
-    fn configure_allows(&mut self) {
-        self.prefixes.allows.retain(|_, allow| allow.actor != "config");
-        for source in self.settings.allow.clone() {
-            let allow = Allow { source, reason: "guard.allow".to_owned(), actor: "config".to_owned() };
-            self.prefixes.allows.insert(source, allow);
-        }
+    /// Puts the operators' allowances and the configuration's in force; where both name a source it is the
+    /// configuration's.
+    fn configure_allows(&mut self) -> Result<(), Refused> {
+        let stored = self.store.allowed().map_err(|error| Refused::new("store_failed", error.to_string()))?;
+        let added = stored.into_iter().map(|one| Allow { source: one.source, reason: one.reason, actor: one.actor });
+        let configured = self.settings.allow.iter().map(|source| Allow {
+            source: *source,
+            reason: "guard.allow".to_owned(),
+            actor: "config".to_owned(),
+        });
+        self.prefixes.allows = added.chain(configured).map(|allow| (allow.source, allow)).collect();
+        Ok(())
     }
 
     /// Ends bans that are allowed by now.
@@ -161,7 +162,7 @@ impl Guard {
     ) -> Result<(), Refused> {
         self.judge_settings(&settings)?;
         let before = (std::mem::replace(&mut self.settings, settings), self.prefixes.allows.clone());
-        self.configure_allows();
+        let configured = self.configure_allows();
         let most = usize::try_from(self.settings.max_rules).unwrap_or(usize::MAX);
         let loaded = if self.prefixes.count(true) > most || self.prefixes.count(false) > most {
             Err(Refused::new(
@@ -171,12 +172,18 @@ impl Guard {
         } else {
             self.load_rules()
         };
-        if let Err(refused) = loaded {
+        if let Err(refused) = configured.and(loaded) {
             (self.settings, self.prefixes.allows) = before;
             return Err(refused);
         }
         self.rules = rules;
         self.surroundings = surroundings;
+        // The proxy of this configuration was started before the guard took it over.
+        let (old, new) = (before.1, &self.prefixes.allows);
+        let gone = old.keys().filter(|source| !new.contains_key(source));
+        self.notices.extend(gone.map(|source| ToProxy::Disallowed { source: *source }));
+        let fresh = new.keys().filter(|source| !old.contains_key(source));
+        self.notices.extend(fresh.map(|source| ToProxy::Allowed { source: *source }));
         self.lift_allowed(now)?;
         let settings = self.settings.clone();
         self.drops.apply(&settings, ports).map_err(|error| Refused::new("kernel_failed", error.to_string()))

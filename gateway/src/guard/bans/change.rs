@@ -69,6 +69,7 @@ impl Guard {
             change.allow(&allowed, now.unix_millis)
         })?;
         self.prefixes.allows.insert(source, allow);
+        self.notices.push(ToProxy::Allowed { source });
         self.refresh(source);
         let lifted = if ids.is_empty() { String::new() } else { format!(", {} blocks lifted", ids.len()) };
         Ok((format!("{source} is always let through{lifted}"), 1 + count(ids.len())))
@@ -86,6 +87,7 @@ impl Guard {
         let members = members(json!({"source": source.to_string(), "actor": actor.to_string()}));
         self.decide("allow_del", now, |change| Ok((change.disallow(source)?, members)))?;
         self.prefixes.allows.remove(&source);
+        self.notices.push(ToProxy::Disallowed { source });
         self.refresh(source);
         Ok((format!("{source} is no longer let through unasked; blocks that it lifted stay lifted"), 1))
     }
