@@ -123,7 +123,7 @@ fn explanations() {
   by          rule:bad-tokens
   since       2026-11-23T19:00:00Z
   until       2026-11-23T19:10:00Z (9m59s left)
-  dropped     21 packets, 7.0 KiB dropped
+  dropped     21 packets, 7.0 KiB
   reaction    1.234 ms from the offence to the kernel
   closed      2 connections
   evidence    00000000000000000000000000000001

@@ -42,8 +42,8 @@ pub(super) fn render(why: &control::Why) -> String {
         line("since", entry.started.clone());
         let left = entry.remaining_seconds.map(|left| format!(" ({} left)", seconds(left))).unwrap_or_default();
         line("until", entry.expires.clone().map_or_else(|| "removed".to_owned(), |expires| format!("{expires}{left}")));
-        let verb = if entry.mode == "shadow" { "would have been dropped" } else { "dropped" };
-        line("dropped", format!("{} packets, {} {verb}", entry.packets, bytes(entry.bytes)));
+        let dropped = if entry.mode == "shadow" { "would drop" } else { "dropped" };
+        line(dropped, format!("{} packets, {}", entry.packets, bytes(entry.bytes)));
     }
     if let Some(micros) = why.reaction_micros {
         line("reaction", format!("{}.{:03} ms from the offence to the kernel", micros / 1_000, micros % 1_000));
