@@ -22,7 +22,7 @@ use tokio_rustls::TlsAcceptor;
 use super::{
     connection::{Close, Connection, Why},
     deadline::within,
-    framing, pipeline,
+    pipeline,
     record::Record,
     reject::{Refusal, Reject},
     settings::Settings,
@@ -164,9 +164,8 @@ fn http1(settings: &Settings) -> http1::Builder {
         .writev(false)
         .half_close(false)
         .max_header_size(settings.max_header_bytes)
-        .max_headers(framing::MAX_HEADERS)
         .max_buf_size(LEAST_BUFFER.max(settings.max_header_bytes))
-        // Connections are watched by their worker: see `connection`.
+        // At most 100 headers is its default, and naming it costs a little. Connections are watched by their worker.
         .header_read_timeout(None);
     builder
 }
