@@ -12,6 +12,9 @@ use gateway_common::source::Source;
 
 use super::{deadline, settings::Timeouts};
 
+/// How long a drain leaves a connection for its first request, which may be on its way.
+const FIRST_REQUEST: Duration = Duration::from_millis(250);
+
 /// How a connection is to be closed. Only ever gets worse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Close {
@@ -155,6 +158,9 @@ impl Connection {
         let (close, why) = match self.phase.get() {
             Phase::Handshake if over(since, timeouts.handshake) => (Close::Now, Why::Slow),
             Phase::Head if over(since, timeouts.headers) => (Close::Now, Why::Slow),
+            Phase::Fresh if self.close.get() == Close::Graceful && over(since, FIRST_REQUEST) => {
+                (Close::Now, Why::Drain)
+            }
             // Browsers connect ahead of what they may need: no offence.
             Phase::Fresh if over(since, timeouts.headers) => (Close::Now, Why::Idle),
             Phase::Idle if over(since, timeouts.idle) => (Close::Graceful, Why::Idle),
