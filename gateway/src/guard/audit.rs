@@ -63,11 +63,24 @@ pub struct Finding {
     pub text: String,
     /// Whether somebody must have changed the files; else a crash explains it.
     pub tampered: bool,
+    /// The first and the last of the records whose changes never reached the store: what they tell of was not done.
+    pub undone: Option<[u64; 2]>,
+}
+
+/// A place in the chain to go back to.
+#[derive(Clone, Debug)]
+pub struct Mark {
+    seq: u64,
+    hash: String,
+    first: String,
+    length: u64,
+    since_checkpoint: u64,
 }
 
 impl Audit {
     /// Opens the chain in `state_dir`, making key and file where there are none, and recovers from a crash: a last
-    /// line that was torn is cut off, records that are ahead of the store's anchor are taken over. Where the chain is
+    /// line that was torn is cut off, records that are ahead of the store's anchor stay, and
+    /// what they tell of was not done. Where the chain is
     /// broken it goes on after its last line: the break stays visible to [`verify`], and the findings say so.
     ///
     /// # Errors
@@ -141,6 +154,30 @@ impl Audit {
     #[must_use]
     pub fn anchor(&self) -> Anchor {
         Anchor { seq: self.seq, hash: self.hash.clone(), first: self.first.clone() }
+    }
+
+    /// Where the chain ends now, to come back to if what is appended next turns out not to be done.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        Mark {
+            seq: self.seq,
+            hash: self.hash.clone(),
+            first: self.first.clone(),
+            length: self.length,
+            since_checkpoint: self.since_checkpoint,
+        }
+    }
+
+    /// Takes back what was appended since `mark`. Only for records that no anchor was committed for.
+    ///
+    /// # Errors
+    /// The file cannot be cut: the records stay, and the chain goes on after them.
+    pub fn rewind(&mut self, mark: Mark) -> io::Result<()> {
+        self.file.set_len(mark.length)?;
+        let Mark { seq, hash, first, length, since_checkpoint } = mark;
+        (self.seq, self.hash, self.first) = (seq, hash, first);
+        (self.length, self.since_checkpoint) = (length, since_checkpoint);
+        Ok(())
     }
 
     /// Flushes to the disk what was written since the last time.

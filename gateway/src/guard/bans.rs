@@ -100,6 +100,8 @@ pub(crate) struct Guard {
     standing: Vec<String>,
     /// The last failure to record something; gone with the next success.
     failing: Option<String>,
+    /// Blocks that were refused because there was no room.
+    full: u64,
     repairs: u64,
     unrepaired: Vec<String>,
 }
@@ -126,6 +128,7 @@ impl Guard {
             },
             Request::Status | Request::Reload => Err(Refused::new("not_here", "not a matter of bans")),
         };
+        self.note_full(&done);
         match done {
             Ok((message, changed)) => Answer::Done { message, changed },
             Err(refused) => refused.into(),
@@ -136,6 +139,7 @@ impl Guard {
     /// configuration's to say, the source must be what its own address makes it.
     pub(crate) fn ask(&mut self, ask: &Ask, now: Now) -> Result<u64, Refused> {
         let asked = self.judge_ask(ask, now);
+        self.note_full(&asked);
         if let Err(refused) = &asked
             && refused.code != "already_blocked"
         {
@@ -197,6 +201,16 @@ impl Guard {
         let members = members(json!({"max_bans_per_minute": most, "seconds": 60}));
         self.tell("paused", now, members);
         Err(paused())
+    }
+
+    /// Nothing is evicted to make room: who looks at the status must see that blocks are missing.
+    fn note_full<T>(&mut self, done: &Result<T, Refused>) {
+        if let Err(refused) = done
+            && refused.code == "full"
+        {
+            self.full += 1;
+            tracing::error!(refused = self.full, "a block was refused: {}", refused.message);
+        }
     }
 
     fn note_refusal(&mut self, ask: &Ask, refused: &Refused, now: Now) {
@@ -298,7 +312,18 @@ impl Guard {
         now: Now,
         write: impl FnOnce(&Change<'_>) -> Result<(T, Map<String, Value>), StoreError>,
     ) -> Result<T, Refused> {
-        let decided = Self::write(&mut self.store, &mut self.audit, event, now, write);
+        self.decide_after(Vec::new(), event, now, write)
+    }
+
+    /// As [`Self::decide`], with records that go before.
+    fn decide_after<T>(
+        &mut self,
+        before: Vec<(&str, Map<String, Value>)>,
+        event: &str,
+        now: Now,
+        write: impl FnOnce(&Change<'_>) -> Result<(T, Map<String, Value>), StoreError>,
+    ) -> Result<T, Refused> {
+        let decided = Self::write(&mut self.store, &mut self.audit, before, event, now, write);
         match &decided {
             Ok(_) => self.failing = None,
             Err(refused) => self.fail(&refused.message),
@@ -309,6 +334,7 @@ impl Guard {
     fn write<T>(
         store: &mut Store,
         audit: &mut Audit,
+        before: Vec<(&str, Map<String, Value>)>,
         event: &str,
         now: Now,
         write: impl FnOnce(&Change<'_>) -> Result<(T, Map<String, Value>), StoreError>,
@@ -316,17 +342,23 @@ impl Guard {
         let failed = |error: StoreError| Refused::new("store_failed", format!("nothing was changed: {error}"));
         let change = store.change().map_err(failed)?;
         let (value, members) = write(&change).map_err(failed)?;
-        audit.append(event, now.unix_millis, members).map_err(|error| {
-            Refused::new("audit_failed", format!("nothing was changed: the audit chain cannot be written: {error}"))
-        })?;
-        if let Err(error) = change.commit(&audit.anchor()) {
-            let members = members_of([("event", event.into()), ("error", error.to_string().into())]);
-            if let Err(error) = audit.append("not_done", now.unix_millis, members) {
-                tracing::error!(%error, "the audit chain cannot be written");
+        let mark = audit.mark();
+        let mut records = before.into_iter().chain([(event, members)]);
+        let appended = records.try_for_each(|(event, members)| audit.append(event, now.unix_millis, members));
+        let refused = match appended.map(|()| change.commit(&audit.anchor())) {
+            Ok(Ok(())) => return Ok(value),
+            Ok(Err(error)) => failed(error),
+            Err(error) => {
+                Refused::new("audit_failed", format!("nothing was changed: the audit chain cannot be written: {error}"))
             }
-            return Err(failed(error));
+        };
+        // The chain must not tell of what was not done, but that it was not, if it still can.
+        let members = members_of([("event", event.into()), ("error", refused.message.clone().into())]);
+        let told = audit.rewind(mark).and_then(|()| audit.append("not_done", now.unix_millis, members));
+        if let Err(error) = told {
+            tracing::error!(%error, "the audit chain cannot be written");
         }
-        Ok(value)
+        Err(refused)
     }
 
     /// Records what has happened anyway. A failure is told, and changes nothing.
@@ -336,16 +368,17 @@ impl Guard {
         }
     }
 
-    /// Changes the store without a decision behind it.
-    fn amend(&mut self, write: impl FnOnce(&Change<'_>) -> Result<(), StoreError>) {
+    /// Changes the store without a decision behind it; whether it could be.
+    fn amend(&mut self, write: impl FnOnce(&Change<'_>) -> Result<(), StoreError>) -> bool {
         let anchor = self.audit.anchor();
         let amended = self.store.change().and_then(|change| {
             write(&change)?;
             change.commit(&anchor)
         });
-        if let Err(error) = amended {
+        if let Err(error) = &amended {
             self.fail(&error.to_string());
         }
+        amended.is_ok()
     }
 
     fn fail(&mut self, text: &str) {

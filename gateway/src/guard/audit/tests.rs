@@ -169,9 +169,25 @@ fn a02_recovers_from_a_crash() {
     assert_eq!(verify(&place.0).first_bad.unwrap().line, 10);
     let findings = place.fill(1);
     assert!(findings.iter().all(|finding| !finding.tampered), "{findings:?}");
-    assert_eq!(findings.len(), 2, "{findings:?}");
+    assert_eq!(findings.iter().map(|finding| finding.undone).collect::<Vec<_>>(), [None, Some([9, 9])]);
     let found = verify(&place.0);
     assert_eq!((found.records, found.first_bad), (10, None));
+}
+
+#[test]
+fn what_was_not_done_is_taken_back() {
+    let place = Place::new("rewind");
+    place.fill(2);
+    let (mut store, mut audit, _) = place.open();
+    let mark = audit.mark();
+    audit.append("ban", 0, Map::new()).unwrap();
+    audit.append("ban", 0, Map::new()).unwrap();
+    audit.rewind(mark).unwrap();
+    audit.append("not_done", 0, Map::new()).unwrap();
+    store.change().unwrap().commit(&audit.anchor()).unwrap();
+    let found = verify(&place.0);
+    assert_eq!((found.records, found.first_bad), (3, None));
+    assert!(place.lines().iter().all(|line| !line.contains("\"time\":\"1970-01-01T00:00:00.000Z\",\"event\":\"ban\"")));
 }
 
 #[test]

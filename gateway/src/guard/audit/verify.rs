@@ -100,7 +100,7 @@ pub(super) fn resume(
     if walked.torn > 0 {
         file.set_len(walked.length)?;
         let text = format!("the last line was cut off in the middle: {} bytes of it were removed", walked.torn);
-        findings.push(Finding { text, tampered: false });
+        findings.push(Finding { text, tampered: false, undone: None });
     }
     let anchored = anchor.map_or(0, |anchor| anchor.seq);
     let mut head = Head { seq: walked.seq, hash: walked.hash, first: walked.first, length: walked.length };
@@ -108,7 +108,7 @@ pub(super) fn resume(
         // A line that was torn is told above, unless it was complete once.
         Some(fault) if fault.line > 0 && !(fault.torn && walked.seq >= anchored) => {
             let text = format!("{}, line {}: {}", path.display(), fault.line, fault.reason);
-            findings.push(Finding { text, tampered: true });
+            findings.push(Finding { text, tampered: true, undone: None });
             if let Some(anchor) = anchor {
                 // The next record follows what the store knows, not what was put in its place, and is numbered after
                 // both: the break stays visible however far the chain grows.
@@ -120,12 +120,13 @@ pub(super) fn resume(
         _ if anchor.is_none() && head.seq > 1 => {
             let text =
                 format!("{} holds {} records, the store knows of none: it was replaced", path.display(), head.seq);
-            findings.push(Finding { text, tampered: true });
+            findings.push(Finding { text, tampered: true, undone: None });
         }
         _ if head.seq > anchored => {
             let ahead = head.seq - anchored;
-            let text = format!("{ahead} records were ahead of the store, as after a crash: they were taken over");
-            findings.push(Finding { text, tampered: false });
+            let text =
+                format!("{ahead} records were ahead of the store, as after a crash: what they tell of was not done");
+            findings.push(Finding { text, tampered: false, undone: Some([anchored + 1, head.seq]) });
         }
         _ => {}
     }

@@ -53,6 +53,7 @@ impl Guard {
             notices: Vec::new(),
             standing,
             failing: None,
+            full: 0,
             repairs: 0,
             unrepaired: Vec::new(),
         };
@@ -60,7 +61,11 @@ impl Guard {
         for finding in findings {
             tracing::warn!(tampered = finding.tampered, "audit chain: {}", finding.text);
             let event = if finding.tampered { "chain_broken" } else { "chain_recovered" };
-            guard.decide(event, now, |_| Ok(((), members(json!({"finding": finding.text})))))?;
+            let mut told = members(json!({"finding": finding.text}));
+            if let Some(undone) = finding.undone {
+                told.insert("undone".to_owned(), json!(undone));
+            }
+            guard.decide(event, now, |_| Ok(((), told)))?;
             if finding.tampered {
                 guard.standing.push(format!("the audit chain is broken: {}; see `gateway audit verify`", finding.text));
             }
@@ -191,6 +196,7 @@ impl Guard {
 
     /// Once a second: ends what has expired, compares with the kernel, flushes and signs the audit chain.
     pub(crate) fn tick(&mut self, now: Now, ticks: u64) {
+        self.try_again(now);
         self.sweep(now);
         if self.paused_until.is_some_and(|until| now.monotonic >= until) {
             self.paused_until = None;
@@ -209,6 +215,14 @@ impl Guard {
         self.sync();
     }
 
+    /// Whether decisions can be recorded again. Asked without one, so that nothing is half written each second.
+    fn try_again(&mut self, now: Now) {
+        let Some(failed) = self.failing.clone() else { return };
+        if self.amend(|_| Ok(())) {
+            self.tell("recovered", now, members(json!({"failed": failed})));
+        }
+    }
+
     /// At the end: a last record, signed and on the disk.
     pub(crate) fn stop(mut self, reason: &str, detach: bool, now: Now) -> Result<(), Refused> {
         self.tell("stop", now, members(json!({"reason": reason, "detached": detach})));
@@ -223,7 +237,7 @@ impl Guard {
     fn checkpoint(&mut self, now: Now) {
         let signed = self.audit.checkpoint(now.unix_millis);
         match signed {
-            Ok(()) => self.amend(|_| Ok(())),
+            Ok(()) => drop(self.amend(|_| Ok(()))),
             Err(error) => self.fail(&format!("the audit chain cannot be written: {error}")),
         }
     }

@@ -165,20 +165,18 @@ impl Guard {
         let records: Vec<Record> = ids.iter().filter_map(|id| self.in_force.get(id)).cloned().collect();
         let counts: Vec<(u64, u64)> = records.iter().map(|record| self.counted(record)).collect();
         let ended = Ended { at: now.unix_millis, how: how.to_owned() };
-        let mut first = summary;
-        // The chain is one line per ban; the last line and the store's change are committed together.
+        // The chain is one line per ban; all lines and the store's change are kept together, or none.
+        let mut lines: Vec<(&str, Map<String, Value>)> = summary.into_iter().collect();
         if let Some(event) = event {
-            for (record, (packets, bytes)) in records.iter().zip(&counts) {
-                let members = members(json!({"ban": record.id, "source": record.source.to_string(), "how": how,
-                    "packets": packets, "bytes": bytes}));
-                if let Some((summary, of)) = first.replace((event, members)) {
-                    self.append(summary, now, of)?;
-                }
-            }
+            lines.extend(records.iter().zip(&counts).map(|(record, (packets, bytes))| {
+                let told = json!({"ban": record.id, "source": record.source.to_string(), "how": how,
+                    "packets": packets, "bytes": bytes});
+                (event, members(told))
+            }));
         }
-        let Some((event, of)) = first else { return Ok(()) };
+        let Some((event, of)) = lines.pop() else { return Ok(()) };
         let prune = self.ended_since_prune + records.len() >= PRUNE_EVERY;
-        self.decide(event, now, |change| {
+        self.decide_after(lines, event, now, |change| {
             for (record, (packets, bytes)) in records.iter().zip(&counts) {
                 change.end(record.id, &ended, *packets, *bytes)?;
             }
@@ -193,12 +191,6 @@ impl Guard {
             self.forget(record);
         }
         Ok(())
-    }
-
-    fn append(&mut self, event: &str, now: Now, members: Map<String, Value>) -> Result<(), Refused> {
-        self.audit
-            .append(event, now.unix_millis, members)
-            .map_err(|error| Refused::new("audit_failed", format!("the audit chain cannot be written: {error}")))
     }
 
     /// Takes an ended ban out of the kernel and the proxy. What the kernel will not let go of, the next comparison

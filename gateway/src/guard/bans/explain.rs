@@ -140,6 +140,10 @@ impl Guard {
         if let Some(failing) = &self.failing {
             warnings.push(format!("decisions cannot be recorded, so none are made: {failing}"));
         }
+        if self.full > 0 {
+            let text = "blocks were refused since the start because there was no room: remove some, or raise guard.max_bans or guard.max_rules";
+            warnings.push(format!("{} {text}", self.full));
+        }
         if self.repairs > 0 {
             warnings.push(format!("{} entries in the kernel had to be repaired since the start", self.repairs));
         }
