@@ -6,6 +6,7 @@
 pub mod limit;
 pub mod maps;
 pub mod packet;
+pub mod presence;
 pub mod sketch;
 pub mod source;
 pub mod verdict;

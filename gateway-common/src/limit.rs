@@ -46,9 +46,14 @@ impl Rate {
     #[inline(always)]
     #[must_use]
     pub const fn spend(&self, arrival: ArrivalTime, now: u64, units: u64) -> Option<ArrivalTime> {
-        let start = if arrival > now { arrival } else { now };
-        let next = start.saturating_add(self.interval.saturating_mul(units));
-        if next > now.saturating_add(self.burst) { None } else { Some(next) }
+        take(arrival, now, self.interval.saturating_mul(units), self.burst)
+    }
+
+    /// A budget out of which `units` have been taken at `now`, however few it holds: none are left at worst.
+    #[inline(always)]
+    #[must_use]
+    pub const fn spent(&self, now: u64, units: u64) -> ArrivalTime {
+        used(now, self.interval.saturating_mul(units), self.burst)
     }
 
     /// How long until one unit conforms again, in nanoseconds; 0 if it does now.
@@ -67,6 +72,60 @@ impl Rate {
         let start = if arrival > now { arrival } else { now };
         now.saturating_add(self.burst).saturating_sub(start) / self.interval
     }
+}
+
+/// As [`Rate`], of bytes: what one costs is kept in fractions of a nanosecond.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct ByteRate {
+    /// What one byte costs, in units of 2^-10 nanoseconds. 0: nothing is limited.
+    pub interval: u64,
+    /// How far ahead of now the budget may run, in nanoseconds.
+    pub burst: u64,
+}
+
+impl ByteRate {
+    /// Allows everything.
+    pub const UNLIMITED: Self = Self { interval: 0, burst: u64::MAX };
+
+    const FRACTION: u32 = 10;
+
+    /// The rate of `bytes` per second with bursts of up to `burst` bytes. `None` if either is 0, or more than 2^37
+    /// bytes (one terabit) per second.
+    #[must_use]
+    pub const fn per_second(bytes: u64, burst: u64) -> Option<Self> {
+        if bytes == 0 || burst == 0 || bytes > 1 << 37 {
+            return None;
+        }
+        let interval = (1_000_000_000 << Self::FRACTION) / bytes;
+        Some(Self { interval, burst: interval.saturating_mul(burst) >> Self::FRACTION })
+    }
+
+    /// As [`Rate::spend`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn spend(&self, arrival: ArrivalTime, now: u64, bytes: u64) -> Option<ArrivalTime> {
+        take(arrival, now, self.interval.saturating_mul(bytes) >> Self::FRACTION, self.burst)
+    }
+
+    /// As [`Rate::spent`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn spent(&self, now: u64, bytes: u64) -> ArrivalTime {
+        used(now, self.interval.saturating_mul(bytes) >> Self::FRACTION, self.burst)
+    }
+}
+
+#[inline(always)]
+const fn take(arrival: ArrivalTime, now: u64, cost: u64, burst: u64) -> Option<ArrivalTime> {
+    let start = if arrival > now { arrival } else { now };
+    let next = start.saturating_add(cost);
+    if next > now.saturating_add(burst) { None } else { Some(next) }
+}
+
+#[inline(always)]
+const fn used(now: u64, cost: u64, burst: u64) -> ArrivalTime {
+    now.saturating_add(if cost > burst { burst } else { cost })
 }
 
 #[cfg(test)]

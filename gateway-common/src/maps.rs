@@ -4,10 +4,10 @@
 
 use core::mem::{align_of, size_of};
 
-use crate::limit::Rate;
+use crate::limit::{ByteRate, Rate};
 
 /// The version of everything in this file. Part of the directory that the maps are pinned under.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
 
 /// Names of the maps; the kernel keeps 15 characters.
 pub mod name {
@@ -27,6 +27,18 @@ pub mod name {
     pub const PORTS: &str = "PORTS";
     /// The one [`Limits`](super::Limits).
     pub const LIM: &str = "LIM";
+    /// Which keys `BANS` may hold: a bitmap in front of it, see [`presence`](crate::presence).
+    pub const BANBITS: &str = "BANBITS";
+    /// Which IPv4 networks `RULES4` may speak of: a bitmap in front of it.
+    pub const RULEBITS4: &str = "RULEBITS4";
+    /// As [`RULEBITS4`], of IPv6.
+    pub const RULEBITS6: &str = "RULEBITS6";
+    /// The global SYN budget: one theoretical arrival time.
+    pub const SYNS: &str = "SYNS";
+    /// What each CPU keeps to itself: one [`Cpu`](super::Cpu).
+    pub const CPU: &str = "CPU";
+    /// A ring buffer of [`Event`](super::Event)s.
+    pub const EVENTS: &str = "EVENTS";
     /// One [`Tally`](super::Tally) per verdict and CPU.
     pub const STATS: &str = "STATS";
 }
@@ -135,6 +147,10 @@ pub struct Hits {
 pub struct Spent {
     /// Of packets per second.
     pub packets: u64,
+    /// Of bytes per second.
+    pub bytes: u64,
+    /// Of SYNs per second.
+    pub syns: u64,
 }
 
 /// The limits in force, and what else the program is told at run time.
@@ -143,14 +159,28 @@ pub struct Spent {
 pub struct Limits {
     /// Packets per source. `interval` 0: not limited.
     pub packets: Rate,
+    /// Bytes per source, link layer included. `interval` 0: not limited.
+    pub bytes: ByteRate,
+    /// TCP connection attempts (SYN without ACK) per source. `interval` 0: not limited.
+    pub syns: Rate,
+    /// TCP connection attempts of all sources, beyond which they are answered with cookies. `interval` 0: never.
+    pub all_syns: Rate,
     /// Seeds the sketch, so that nobody can aim at a cell.
     pub seed: u64,
     /// Which bits of an IPv6 address' upper half tell clients apart: [`SourceKey::ipv6_mask`](crate::source::SourceKey::ipv6_mask).
     pub ipv6_mask: u64,
-    /// Packets a source may send in about one second, per CPU, before it is worth a budget of its own.
+    /// What a source may weigh in about one second, per CPU, before it is worth budgets of its own. A packet weighs 1.
     pub sketch_threshold: u32,
-    /// [`Self::PASS_MALFORMED`] and [`Self::SCOPE_HOST`].
+    /// What a SYN weighs more than another packet.
+    pub syn_weight: u32,
+    /// A packet of 2 to the power of this many bytes weighs 1 more, and so on.
+    pub byte_shift: u32,
+    /// [`Self::PASS_MALFORMED`] and the like.
     pub flags: u32,
+    /// Bits in the bitmap in front of `BANS`, a power of two, less 1.
+    pub ban_bits: u32,
+    /// Unused, 0.
+    pub reserved: u32,
 }
 
 impl Limits {
@@ -158,7 +188,53 @@ impl Limits {
     pub const PASS_MALFORMED: u32 = 1;
     /// Every packet is in scope, not only those to guarded ports.
     pub const SCOPE_HOST: u32 = 2;
+    /// The packet limit is in shadow: counted, not enforced.
+    pub const SHADOW_PACKETS: u32 = 4;
+    /// The byte limit is.
+    pub const SHADOW_BYTES: u32 = 8;
+    /// The SYN limit is.
+    pub const SHADOW_SYNS: u32 = 16;
 }
+
+/// What a CPU keeps to itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Cpu {
+    /// The kernel's tick that `now` was read in.
+    pub tick: u64,
+    /// `CLOCK_MONOTONIC`, nanoseconds, as of that tick.
+    pub now: u64,
+    /// When the next event may be told.
+    pub next_event: u64,
+    /// The budget for new entries in `SRCS`: a theoretical arrival time.
+    pub entries: u64,
+}
+
+/// A sample of what was dropped or answered: at most [`EVENTS_PER_SECOND`] of these on each CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Event {
+    /// When: `CLOCK_MONOTONIC`, nanoseconds, as of the last tick.
+    pub time: u64,
+    /// Who: a [`SourceKey`](crate::source::SourceKey); 0 where no source could be read.
+    pub source: u64,
+    /// Why: a [`Verdict`](crate::verdict::Verdict)'s number.
+    pub verdict: u32,
+    /// Bytes of the packet, link layer included.
+    pub length: u32,
+    /// The destination's port; 0 where there is none, or it cannot be known.
+    pub port: u16,
+    /// The protocol that the port is of: 6 TCP, 17 UDP, 0 another or none known.
+    pub protocol: u8,
+    /// Unused, 0.
+    pub reserved: [u8; 5],
+}
+
+/// How many events a CPU tells in a second.
+pub const EVENTS_PER_SECOND: u64 = 100;
+
+/// Bytes of the ring of events: some thousand of them.
+pub const EVENT_BYTES: u32 = 256 * 1024;
 
 /// Packets and bytes of one verdict on one CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -171,8 +247,8 @@ pub struct Tally {
 }
 
 const _: () = assert!(size_of::<Ban>() == 32 && size_of::<Rule>() == 16 && align_of::<Rule>() == 4);
-const _: () = assert!(size_of::<Hits>() == 16 && size_of::<Tally>() == 16 && size_of::<Spent>() == 8);
-const _: () = assert!(size_of::<Limits>() == 40);
+const _: () = assert!(size_of::<Hits>() == 16 && size_of::<Tally>() == 16 && size_of::<Spent>() == 24);
+const _: () = assert!(size_of::<Limits>() == 104 && size_of::<Cpu>() == 32 && size_of::<Event>() == 32);
 
 #[cfg(test)]
 mod tests {

@@ -4,7 +4,7 @@
 //! two never counts too little, so a busy source is always noticed; a quiet one that shares both cells with busy ones
 //! merely gets a budget, which it does not exceed. Cells start over by themselves each epoch.
 
-use crate::{maps::SKETCH_CELLS, source::SourceKey};
+use crate::{maps::SKETCH_CELLS, presence::hash, source::SourceKey};
 
 const COUNT: u32 = 0x000f_ffff;
 
@@ -19,7 +19,7 @@ pub type Cell = u32;
 #[must_use]
 #[expect(clippy::cast_possible_truncation, reason = "two independent halves of the hash are wanted")]
 pub const fn cells(key: SourceKey, seed: u64) -> (u32, u32) {
-    let hash = mix(key.0 ^ seed);
+    let hash = hash(key, seed);
     (hash as u32 & (SKETCH_CELLS - 1), (hash >> 32) as u32 & (SKETCH_CELLS - 1) | SKETCH_CELLS)
 }
 
@@ -32,16 +32,6 @@ pub const fn count(cell: Cell, now: u64) -> (Cell, u32) {
     let counted = if cell >> 20 == epoch { cell & COUNT } else { 0 };
     let counted = if counted == COUNT { COUNT } else { counted + 1 };
     (epoch << 20 | counted, counted)
-}
-
-/// The finalizer of MurmurHash3: every bit of the key moves every bit of the hash.
-#[inline(always)]
-const fn mix(mut hash: u64) -> u64 {
-    hash ^= hash >> 33;
-    hash = hash.wrapping_mul(0xff51_afd7_ed55_8ccd);
-    hash ^= hash >> 33;
-    hash = hash.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    hash ^ hash >> 33
 }
 
 #[cfg(test)]

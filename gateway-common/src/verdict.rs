@@ -24,11 +24,25 @@ pub enum Verdict {
     ShadowBlocked = 7,
     /// Not for a guarded port: passed, no list or limit applies.
     Unguarded = 8,
+    /// Over the source's byte budget: this packet is dropped, the source is not banned.
+    OverBytes = 9,
+    /// Over the source's budget of connection attempts: this packet is dropped, the source is not banned.
+    OverSyns = 10,
+    /// Would have been [`Self::OverPackets`], passed: the limit is in shadow mode.
+    ShadowOverPackets = 11,
+    /// Would have been [`Self::OverBytes`], passed.
+    ShadowOverBytes = 12,
+    /// Would have been [`Self::OverSyns`], passed.
+    ShadowOverSyns = 13,
+    /// A connection attempt beyond the global budget: answered with a cookie, so that no state is kept for it.
+    CookieSent = 14,
+    /// A connection attempt beyond the global budget that the network stack has no cookie for: passed to it.
+    CookieRefused = 15,
 }
 
 impl Verdict {
     /// Every verdict, in the order of its number.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 16] = [
         Self::Allowed,
         Self::Blocked,
         Self::Malformed,
@@ -38,6 +52,13 @@ impl Verdict {
         Self::Passed,
         Self::ShadowBlocked,
         Self::Unguarded,
+        Self::OverBytes,
+        Self::OverSyns,
+        Self::ShadowOverPackets,
+        Self::ShadowOverBytes,
+        Self::ShadowOverSyns,
+        Self::CookieSent,
+        Self::CookieRefused,
     ];
 
     /// The name in metrics, logs and the CLI.
@@ -53,14 +74,35 @@ impl Verdict {
             Self::Passed => "passed",
             Self::ShadowBlocked => "shadow_blocked",
             Self::Unguarded => "unguarded",
+            Self::OverBytes => "over_bytes",
+            Self::OverSyns => "over_syns",
+            Self::ShadowOverPackets => "shadow_over_packets",
+            Self::ShadowOverBytes => "shadow_over_bytes",
+            Self::ShadowOverSyns => "shadow_over_syns",
+            Self::CookieSent => "cookie_sent",
+            Self::CookieRefused => "cookie_refused",
         }
     }
 
-    /// Whether the packet is dropped. Nothing else happens to packets: the kernel never answers and never aborts.
+    /// Whether the packet is dropped. What is neither dropped nor answered is passed; nothing is ever aborted.
     #[inline(always)]
     #[must_use]
     pub const fn drops(self) -> bool {
-        matches!(self, Self::Blocked | Self::Malformed | Self::OverPackets)
+        matches!(self, Self::Blocked | Self::Malformed | Self::OverPackets | Self::OverBytes | Self::OverSyns)
+    }
+
+    /// Whether the packet is turned into its answer and sent back.
+    #[inline(always)]
+    #[must_use]
+    pub const fn answers(self) -> bool {
+        matches!(self, Self::CookieSent)
+    }
+
+    /// Whether it would have been dropped, were nothing in shadow mode.
+    #[inline(always)]
+    #[must_use]
+    pub const fn shadows(self) -> bool {
+        matches!(self, Self::ShadowBlocked | Self::ShadowOverPackets | Self::ShadowOverBytes | Self::ShadowOverSyns)
     }
 }
 

@@ -116,7 +116,7 @@ pub(crate) fn conforms(key: SourceKey, limits: &Limits, now: u64) -> bool {
         return true;
     }
     let Some(spent) = SRCS.get_ptr_mut(key.0) else {
-        let first = Spent { packets: now + limits.packets.interval };
+        let first = Spent { packets: now + limits.packets.interval, bytes: 0, syns: 0 };
         // Fails open: where even the least recently used entry cannot be had, the packet passes.
         let _ = SRCS.insert(key.0, first, 0);
         return true;

@@ -13,7 +13,7 @@ use std::{
 use aya::maps::{HashMap, MapData};
 use gateway::guard::{
     kernel::{Kernel, KernelError},
-    settings::{Mode, PacketLimit, Scope, Settings},
+    settings::{Mode, Scope, Settings, SourceLimit},
 };
 use gateway_common::{
     maps::{Ban, Hits, LAYOUT, NEVER, Rule, name},
@@ -114,7 +114,10 @@ fn settings() -> Settings {
         max_sources: 1_024,
         max_bans_per_minute: 60,
         pass_malformed: false,
-        packet_limit: Some(PacketLimit { per_second: 10_000, burst: 10_000 }),
+        packet_limit: Some(SourceLimit { per_second: 10_000, burst: 10_000, shadow: false }),
+        byte_limit: None,
+        syn_limit: None,
+        syn_cookies: None,
         default_ban: Duration::from_secs(600),
     }
 }

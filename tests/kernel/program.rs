@@ -11,8 +11,8 @@ use aya::{
     programs::Xdp,
 };
 use gateway_common::{
-    limit::Rate,
     maps::{Ban, Hits, Limits, NEVER, Rule, Tally, name, port},
+    presence,
     source::{Source, SourceKey},
     verdict::Verdict,
 };
@@ -172,7 +172,7 @@ impl Program {
 
 /// Limits that limit nothing; scope listeners; clients told apart by /64.
 pub(crate) fn limits() -> Limits {
-    Limits { packets: Rate::UNLIMITED, seed: 7, ipv6_mask: SourceKey::ipv6_mask(64), sketch_threshold: 0, flags: 0 }
+    Limits { seed: 7, ipv6_mask: SourceKey::ipv6_mask(64), ban_bits: presence::ban_bits(1024) - 1, ..Limits::default() }
 }
 
 fn key(address: &str) -> SourceKey {

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     authz::Requirement,
-    guard::settings::{Mode, Scope},
+    guard::settings::{Mode, Scope, SourceLimit},
     limit,
     proxy::settings::{Listener, NamedFile, Route},
 };
@@ -94,9 +94,16 @@ fn guard(config: &Config) -> Value {
         "max_sources": guard.max_sources,
         "max_bans_per_minute": guard.max_bans_per_minute,
         "pass_malformed": guard.pass_malformed,
-        "packet_limit": guard.packet_limit.map(|limit| json!({ "packets": limit.per_second, "burst": limit.burst })),
+        "packet_limit": guard.packet_limit.map(|limit| source_limit("packets", limit)),
+        "byte_limit": guard.byte_limit.map(|limit| source_limit("bytes", limit)),
+        "syn_limit": guard.syn_limit.map(|limit| source_limit("syns", limit)),
+        "syn_cookies": guard.syn_cookies.map(|limit| json!({ "per_second": limit.per_second, "burst": limit.burst })),
         "default_ban": show_duration(guard.default_ban),
     })
+}
+
+fn source_limit(unit: &str, limit: SourceLimit) -> Value {
+    json!({ unit: limit.per_second, "burst": limit.burst, "shadow": limit.shadow })
 }
 
 /// A rate in the shortest period that says it exactly.

@@ -1,8 +1,8 @@
 //! Decides what the two processes are told: `[guard]`, `[proxy]` and `[timeouts]`, and the configuration as a whole.
 
-use std::{num::NonZero, path::Path, thread, time::Duration};
+use std::{num::NonZero, ops::RangeInclusive, path::Path, thread, time::Duration};
 
-use gateway_common::{limit::Rate, source::Source};
+use gateway_common::source::Source;
 use toml::de::{DeTable, DeValue};
 
 use super::{
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     fault::Fault,
-    guard::settings::{Mode, PacketLimit, Scope, Settings as Guard},
+    guard::settings::{Mode, Scope, Settings as Guard, SourceLimit, SynCookies},
     proxy::settings::{Settings as Proxy, Timeouts},
 };
 
@@ -84,7 +84,10 @@ fn guard(mut table: Table<'_>, reader: &Reader<'_>) -> Guard {
         max_sources: table.or("max_sources", 131_072, value::integer(1_024..=16_777_216)),
         max_bans_per_minute: table.or("max_bans_per_minute", 60, value::integer(1..=1_000_000)),
         pass_malformed: table.or("pass_malformed", false, value::boolean),
-        packet_limit: packet_limit(table.table("packet_limit")),
+        packet_limit: source_limit(table.table("packet_limit"), "packets", "20000", value::integer(UNITS), 1),
+        byte_limit: source_limit(table.table("byte_limit"), "bytes", "\"10MiB\"", value::size_in(BYTES), FRAME),
+        syn_limit: source_limit(table.table("syn_limit"), "syns", "100", value::integer(UNITS), 1),
+        syn_cookies: syn_cookies(table.table("syn_cookies")),
         default_ban: table.or("default_ban", HOUR, value::duration_in(SECOND..=LONGEST_BAN)),
     };
     if guard.widest_ipv6 > guard.ipv6_prefix {
@@ -119,16 +122,50 @@ fn pin_dir(path: &Path, table: &Table<'_>, reader: &Reader<'_>) {
     }
 }
 
-fn packet_limit(mut table: Table<'_>) -> Option<PacketLimit> {
+/// How many of anything a second's limit may be.
+const UNITS: RangeInclusive<u64> = 1..=1_000_000_000;
+/// As [`UNITS`], of bytes: up to a terabit.
+const BYTES: RangeInclusive<u64> = 1..=1 << 37;
+/// The largest packet that the kernel program is given: a smaller burst would never let it pass.
+const FRAME: u64 = 65_536;
+
+fn source_limit(
+    mut table: Table<'_>,
+    unit: &'static str,
+    example: &str,
+    read: impl Fn(&DeValue<'_>) -> Result<u64, Wrong>,
+    least_burst: u64,
+) -> Option<SourceLimit> {
     if !table.is_present() {
         return None;
     }
-    let per_second = table.required("packets", "20000", value::integer(1..=1_000_000_000));
-    let burst = table.optional("burst", value::integer(1..=1_000_000_000));
+    let per_second = table.required(unit, example, &read);
+    let burst = table.optional("burst", &read);
+    let shadow = table.or("shadow", false, value::boolean);
+    let limit = per_second.map(|per_second| SourceLimit {
+        per_second,
+        burst: burst.unwrap_or_else(|| per_second.max(least_burst)),
+        shadow,
+    });
+    if let Some(limit) = limit
+        && limit.burst < least_burst
+    {
+        let message = format!("{} is less than one packet may have", limit.burst);
+        table.report("burst", Wrong::new(message).hint(format!("write at least {least_burst}, or leave it out")));
+    }
     table.finish();
-    let per_second: u64 = per_second?;
-    let burst = burst.unwrap_or(per_second);
-    Rate::per_second(per_second, burst).map(|_| PacketLimit { per_second, burst })
+    limit
+}
+
+fn syn_cookies(mut table: Table<'_>) -> Option<SynCookies> {
+    if !table.is_present() {
+        return None;
+    }
+    let per_second = table.required("per_second", "1000", value::integer(UNITS));
+    let burst = table.optional("burst", value::integer(UNITS));
+    table.finish();
+    let per_second = per_second?;
+    Some(SynCookies { per_second, burst: burst.unwrap_or(per_second) })
 }
 
 /// What the kernel takes as the name of an interface (`dev_valid_name`).

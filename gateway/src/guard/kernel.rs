@@ -8,19 +8,24 @@ use aya::{
     programs::links::FdLink,
 };
 use gateway_common::{
-    limit::Rate,
+    limit::{ByteRate, Rate},
     maps::{Ban, Hits, LAYOUT, Limits, Rule, Tally, name, port},
+    presence,
     source::{Source, SourceKey},
     verdict::Verdict,
 };
 
-use self::tries::{Prefix, Tries, errno};
-use crate::guard::settings::{Mode, Scope, Settings};
+use self::{
+    tries::{Prefix, Tries, errno},
+    weights::Weights,
+};
+use crate::guard::settings::{Mode, Scope, Settings, SourceLimit, SynCookies};
 
 mod attach;
 mod load;
 mod sys;
 mod tries;
+mod weights;
 
 /// Where the program is attached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -407,21 +412,35 @@ fn limits(settings: &Settings, seed: u64) -> Result<Limits, KernelError> {
             source: io::Error::other("no randomness"),
         })?;
     }
-    let limit = settings.packet_limit.as_ref();
-    // A tenth of what is allowed needs no budget: that much is not charged per second and CPU, and spares the rest.
-    let threshold = limit.map_or(0, |limit| limit.per_second / 10).min(1 << 19);
+    let rate = |limit: Option<SourceLimit>| {
+        limit.and_then(|limit| Rate::per_second(limit.per_second, limit.burst)).unwrap_or(Rate::UNLIMITED)
+    };
+    let weights = Weights::of(settings);
+    let shadow = |limit: Option<SourceLimit>, flag| if limit.is_some_and(|limit| limit.shadow) { flag } else { 0 };
+    let cookies = settings.syn_cookies.map(|SynCookies { per_second, burst }| (per_second, burst));
     Ok(Limits {
-        packets: limit
-            .and_then(|limit| Rate::per_second(limit.per_second, limit.burst))
-            .unwrap_or(Rate { interval: 0, burst: u64::MAX }),
+        packets: rate(settings.packet_limit),
+        bytes: settings
+            .byte_limit
+            .and_then(|limit| ByteRate::per_second(limit.per_second, limit.burst))
+            .unwrap_or(ByteRate::UNLIMITED),
+        syns: rate(settings.syn_limit),
+        all_syns: cookies.and_then(|(rate, burst)| Rate::per_second(rate, burst)).unwrap_or(Rate::UNLIMITED),
         seed: u64::from_ne_bytes(seed),
         ipv6_mask: SourceKey::ipv6_mask(settings.ipv6_prefix),
-        sketch_threshold: u32::try_from(threshold).unwrap_or(u32::MAX),
+        sketch_threshold: weights.threshold,
+        syn_weight: weights.syn,
+        byte_shift: weights.byte_shift,
         flags: if settings.pass_malformed { Limits::PASS_MALFORMED } else { 0 }
             | match settings.scope {
                 Scope::Host => Limits::SCOPE_HOST,
                 Scope::Listeners => 0,
-            },
+            }
+            | shadow(settings.packet_limit, Limits::SHADOW_PACKETS)
+            | shadow(settings.byte_limit, Limits::SHADOW_BYTES)
+            | shadow(settings.syn_limit, Limits::SHADOW_SYNS),
+        ban_bits: presence::ban_bits(settings.max_bans) - 1,
+        reserved: 0,
     })
 }
 

@@ -38,7 +38,13 @@ pub struct Settings {
     /// `guard.pass_malformed`: let packets with contradicting headers through.
     pub pass_malformed: bool,
     /// `[guard.packet_limit]`; `None`: packets are not limited.
-    pub packet_limit: Option<PacketLimit>,
+    pub packet_limit: Option<SourceLimit>,
+    /// `[guard.byte_limit]`; `None`: bytes are not limited.
+    pub byte_limit: Option<SourceLimit>,
+    /// `[guard.syn_limit]`; `None`: connection attempts are not limited.
+    pub syn_limit: Option<SourceLimit>,
+    /// `[guard.syn_cookies]`; `None`: connection attempts are never answered by the kernel program.
+    pub syn_cookies: Option<SynCookies>,
     /// `guard.default_ban`: how long `block add` blocks unless told.
     pub default_ban: Duration,
 }
@@ -63,11 +69,22 @@ pub enum Scope {
     Listeners,
 }
 
-/// `[guard.packet_limit]`.
+/// `[guard.packet_limit]`, `[guard.byte_limit]`, `[guard.syn_limit]`: what the kernel lets one source send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PacketLimit {
-    /// `packets`, per second and source.
+pub struct SourceLimit {
+    /// `packets`, `bytes` or `syns`, per second and source.
     pub per_second: u64,
-    /// `burst`, packets.
+    /// `burst`, of the same.
+    pub burst: u64,
+    /// `shadow`: what would have been dropped is counted, and passes.
+    pub shadow: bool,
+}
+
+/// `[guard.syn_cookies]`: how many connection attempts, of all sources, get state in the network stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SynCookies {
+    /// `per_second`.
+    pub per_second: u64,
+    /// `burst`.
     pub burst: u64,
 }

@@ -53,6 +53,9 @@ impl World {
             max_bans_per_minute: 3,
             pass_malformed: false,
             packet_limit: None,
+            byte_limit: None,
+            syn_limit: None,
+            syn_cookies: None,
             default_ban: Duration::from_secs(3_600),
         }
     }

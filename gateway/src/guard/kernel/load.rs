@@ -95,12 +95,12 @@ fn shapes(settings: &Settings) -> [Shape; 9] {
     [
         shape(name::BANS, MapType::Hash, 8, 32, settings.max_bans),
         shape(name::HITS, MapType::Array, 4, 16, slots(settings)),
-        shape(name::LIM, MapType::Array, 4, 40, 1),
+        shape(name::LIM, MapType::Array, 4, 104, 1),
         shape(name::PORTS, MapType::Array, 4, 4, 65_536),
         shape(name::RULES4, MapType::ArrayOfMaps, 4, 4, 1),
         shape(name::RULES6, MapType::ArrayOfMaps, 4, 4, 1),
         shape(name::SKETCH, MapType::PerCpuArray, 4, 4, 2 * SKETCH_CELLS),
-        shape(name::SRCS, MapType::LruHash, 8, 8, settings.max_sources),
+        shape(name::SRCS, MapType::LruHash, 8, 24, settings.max_sources),
         shape(name::STATS, MapType::PerCpuArray, 4, 16, VERDICTS),
     ]
 }
