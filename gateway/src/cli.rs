@@ -22,6 +22,7 @@ mod allow;
 mod audit;
 mod block;
 mod check;
+mod confirm;
 mod reload;
 mod run;
 mod status;
@@ -60,6 +61,8 @@ enum Command {
     /// Block sources, list and unblock them
     #[command(subcommand)]
     Block(block::Block),
+    /// Let a block stay that was added with `--confirm`
+    Confirm(confirm::Confirm),
     /// Let sources through whatever else is said, list and undo it
     #[command(subcommand)]
     Allow(allow::Allow),
@@ -107,6 +110,7 @@ pub fn main() -> ExitCode {
         Command::Check(check) => check.execute(&context).into(),
         Command::Status(status) => status.execute(&context).into(),
         Command::Block(block) => block.execute(&context).into(),
+        Command::Confirm(confirm) => confirm.execute(&context).into(),
         Command::Allow(allow) => allow.execute(&context).into(),
         Command::Why(why) => why.execute(&context).into(),
         Command::Audit(audit) => audit.execute(&context).into(),

@@ -23,4 +23,5 @@ mod authz;
 mod forward;
 mod hostile;
 mod limit;
+mod safety;
 mod validate;

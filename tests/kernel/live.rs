@@ -13,7 +13,7 @@ use std::{
 use aya::maps::{HashMap, MapData};
 use gateway::guard::{
     kernel::{Kernel, KernelError},
-    settings::{Mode, Scope, Settings, SourceLimit},
+    settings::{Mode, Safety, Scope, Settings, SourceLimit},
 };
 use gateway_common::{
     maps::{Ban, Hits, LAYOUT, NEVER, Rule, name},
@@ -119,6 +119,7 @@ fn settings() -> Settings {
         syn_limit: None,
         syn_cookies: None,
         default_ban: Duration::from_secs(600),
+        safety: Safety::default(),
     }
 }
 

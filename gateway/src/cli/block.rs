@@ -21,6 +21,7 @@ Examples:
   gateway block add 203.0.113.7 --for 10m --reason \"scraping\"
   gateway block add 2001:db8:1::/48 --forever
   gateway block add 198.51.100.0/24 --shadow     # count only
+  gateway block add 198.51.100.0/24 --confirm 60s && gateway confirm
   gateway block list
   gateway block del 203.0.113.7")]
 pub(super) enum Block {
@@ -40,6 +41,9 @@ pub(super) enum Block {
         /// Count what would be dropped, and drop nothing
         #[arg(long)]
         shadow: bool,
+        /// Take the block back after so long, unless `gateway confirm` comes: for whoever might lock themselves out
+        #[arg(long, value_name = "DURATION", value_parser = ban_duration)]
+        confirm: Option<Duration>,
     },
     /// Remove a block
     Del {
@@ -59,9 +63,10 @@ pub(super) enum Block {
 impl Block {
     pub(super) fn execute(self, context: &Context) -> Exit {
         let request = match self {
-            Self::Add { source, duration, forever, reason, shadow } => {
+            Self::Add { source, duration, forever, reason, shadow, confirm } => {
                 let seconds = if forever { Some(0) } else { duration.map(|duration| duration.as_secs()) };
-                Request::BlockAdd { source, seconds, reason, shadow }
+                let confirm = confirm.map(|confirm| confirm.as_secs());
+                Request::BlockAdd { source, seconds, reason, shadow, confirm }
             }
             Self::Del { source } => Request::BlockDel { source },
             Self::List => Request::BlockList,

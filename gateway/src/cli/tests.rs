@@ -34,7 +34,12 @@ fn arguments() {
     parses("block add 203.0.113.7 --for 0s", false);
     parses("block add 203.0.113.7 --for 1500ms", false);
     parses("block add 203.0.113.7 --reason a\nb", false);
+    parses("block add 203.0.113.7 --confirm 60s", true);
+    parses("block add 203.0.113.7 --confirm 0s", false);
     parses("block add", false);
+    parses("confirm", true);
+    parses("confirm 12 --json", true);
+    parses("confirm 203.0.113.7", false);
     parses("block del 203.0.113.7", true);
     parses("block list", true);
     parses("block flush", false);
@@ -87,6 +92,7 @@ fn entry(id: u64, source: &str, reason: &str) -> control::Entry {
         started: "2026-11-23T19:00:00Z".to_owned(),
         expires: (id != 12).then(|| "2026-11-23T19:10:00Z".to_owned()),
         remaining_seconds: (id != 12).then_some(599),
+        confirm_seconds: None,
         packets: id * 3,
         bytes: id * 1_024,
     }
@@ -113,6 +119,7 @@ fn explanations() {
         reaction_micros: Some(1_234),
         connections_closed: Some(2),
         shields: Vec::new(),
+        standing: control::Standing::default(),
         history: Vec::new(),
         next: "it is let through again in 9m59s".to_owned(),
     };

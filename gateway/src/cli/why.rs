@@ -45,6 +45,9 @@ pub(super) fn render(why: &control::Why) -> String {
         let dropped = if entry.mode == "shadow" { "would drop" } else { "dropped" };
         line(dropped, format!("{} packets, {}", entry.packets, bytes(entry.bytes)));
     }
+    if let Some(left) = why.entry.as_ref().and_then(|entry| entry.confirm_seconds) {
+        line("unconfirmed", format!("taken back in {} unless `gateway confirm` comes", seconds(left)));
+    }
     if let Some(micros) = why.reaction_micros {
         line("reaction", format!("{}.{:03} ms from the offence to the kernel", micros / 1_000, micros % 1_000));
     }

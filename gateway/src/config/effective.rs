@@ -99,6 +99,7 @@ fn guard(config: &Config) -> Value {
         "syn_limit": guard.syn_limit.map(|limit| source_limit("syns", limit)),
         "syn_cookies": guard.syn_cookies.map(|limit| json!({ "per_second": limit.per_second, "burst": limit.burst })),
         "default_ban": show_duration(guard.default_ban),
+        "unban_grace": show_duration(guard.safety.unban_grace),
     })
 }
 

@@ -6,7 +6,7 @@ use gateway_common::source::Source;
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    Config, Document, Errors, Files, policy, service,
+    Config, Document, Errors, Files, policy, safety, service,
     table::{Reader, Table},
     value::{self, Wrong},
 };
@@ -89,6 +89,7 @@ fn guard(mut table: Table<'_>, reader: &Reader<'_>) -> Guard {
         syn_limit: source_limit(table.table("syn_limit"), "syns", "100", value::integer(UNITS), 1),
         syn_cookies: syn_cookies(table.table("syn_cookies")),
         default_ban: table.or("default_ban", HOUR, value::duration_in(SECOND..=LONGEST_BAN)),
+        safety: safety::read(&mut table),
     };
     if guard.widest_ipv6 > guard.ipv6_prefix {
         let message = format!("{} leaves no IPv6 client that could be banned", guard.widest_ipv6);

@@ -32,11 +32,15 @@ use crate::{
 mod adopt;
 mod change;
 mod compose;
+mod confirm;
 mod explain;
+mod pardon;
 pub(crate) mod safety;
 mod surroundings;
 
+use change::Wanted;
 use compose::{Blocked, Prefixes};
+use pardon::Pardons;
 
 pub(crate) use adopt::Parts;
 pub(crate) use explain::Processes;
@@ -91,6 +95,7 @@ pub(crate) struct Guard {
     pace: ArrivalTime,
     /// Rules' asks are refused until then: `CLOCK_MONOTONIC`, nanoseconds.
     paused_until: Option<u64>,
+    pardons: Pardons,
     refusals: ArrivalTime,
     refusals_unrecorded: u64,
     ended_since_prune: usize,
@@ -113,9 +118,10 @@ impl Guard {
         // What has ended in the kernel is history in every answer, without waiting for the next tick.
         self.sweep(now);
         let done = match request {
-            Request::BlockAdd { source, seconds, reason, shadow } => {
-                self.add(source, seconds, &reason, shadow, actor, now)
+            Request::BlockAdd { source, seconds, reason, shadow, confirm } => {
+                self.add(Wanted { source, seconds, reason, shadow, confirm }, actor, now)
             }
+            Request::Confirm { id } => self.confirm(id, actor, now),
             Request::BlockDel { source } => self.del(source, actor, now),
             Request::BlockFlush => self.flush(actor, now),
             Request::BlockList => return Answer::Blocks { entries: self.entries(now) },
@@ -173,6 +179,7 @@ impl Guard {
         {
             return Err(Refused::new("already_blocked", format!("{source} is blocked already, by ban {}", record.id)));
         }
+        self.pardons.judge(source, now.monotonic)?;
         if !shadow {
             self.keep_pace(now)?;
         }
@@ -300,6 +307,7 @@ impl Guard {
             reaction_micros: None,
             connections_closed: None,
             ended: None,
+            confirm: None,
             packets: 0,
             bytes: 0,
         }
@@ -395,8 +403,10 @@ impl From<Refused> for Answer {
     }
 }
 
+/// When the kernel lets a source go: an unconfirmed ban ends at its deadline, whether or not a guard is alive then.
 fn expiry(record: &Record) -> u64 {
-    record.expires_monotonic.unwrap_or(NEVER)
+    let whole = record.expires_monotonic.unwrap_or(NEVER);
+    record.confirm.map_or(whole, |confirm| confirm.monotonic.min(whole))
 }
 
 /// The kernel's entry of a ban.

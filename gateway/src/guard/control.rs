@@ -26,6 +26,15 @@ pub enum Request {
         reason: String,
         /// Count only.
         shadow: bool,
+        /// Take it back after so many seconds unless [`Self::Confirm`] comes.
+        #[serde(default)]
+        confirm: Option<u64>,
+    },
+    /// Let a block stay that was added to be confirmed.
+    Confirm {
+        /// The ban; absent: the only one that waits.
+        #[serde(default)]
+        id: Option<u64>,
     },
     /// Remove a block.
     BlockDel {
@@ -118,6 +127,9 @@ pub struct Entry {
     pub expires: Option<String>,
     /// Seconds left; absent: until removed.
     pub remaining_seconds: Option<u64>,
+    /// Seconds until it is taken back unless it is confirmed; absent: it stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm_seconds: Option<u64>,
     /// Packets that the kernel dropped (in shadow: would have).
     pub packets: u64,
     /// Bytes of those.
@@ -153,10 +165,21 @@ pub struct Why {
     pub connections_closed: Option<u32>,
     /// Why it would not be banned: `allowlisted 10.0.0.0/8 (config)`, `own address`, ...
     pub shields: Vec<String>,
+    /// What its past means for its next ban.
+    #[serde(default)]
+    pub standing: Standing,
     /// Earlier entries for it that have ended, newest first, at most 10.
     pub history: Vec<Past>,
     /// What happens next, as a sentence.
     pub next: String,
+}
+
+/// What an address's past means for its next ban.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// For so many seconds rules may not ban it, because an operator unbanned it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unban_grace_seconds: Option<u64>,
 }
 
 /// An entry that has ended.

@@ -47,6 +47,21 @@ pub struct Settings {
     pub syn_cookies: Option<SynCookies>,
     /// `guard.default_ban`: how long `block add` blocks unless told.
     pub default_ban: Duration,
+    /// What keeps bans from doing harm.
+    pub safety: Safety,
+}
+
+/// What keeps bans from doing harm, and how they grow and end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Safety {
+    /// `guard.unban_grace`: how long rules may not ban a source again after an operator removed its block.
+    pub unban_grace: Duration,
+}
+
+impl Default for Safety {
+    fn default() -> Self {
+        Self { unban_grace: Duration::from_secs(3_600) }
+    }
 }
 
 /// How XDP is attached.

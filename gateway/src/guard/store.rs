@@ -10,13 +10,20 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, Transaction
 
 use crate::message::RequestId;
 
+mod safety;
+
+pub use safety::{Offence, Pardon, Promotion};
+
 /// What `PRAGMA user_version` says. A newer file is refused, never changed.
-const SCHEMA: i64 = 1;
+const SCHEMA: i64 = 2;
 
 /// How many ended bans are kept; the oldest go first.
 pub const HISTORY: u64 = 100_000;
 
-const TABLES: &str = "
+/// What makes each schema out of the one before it; the first out of an empty file.
+const MIGRATIONS: [&str; 2] = [FIRST, SECOND];
+
+const FIRST: &str = "
     CREATE TABLE ban (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         source TEXT NOT NULL,
@@ -41,6 +48,13 @@ const TABLES: &str = "
     CREATE INDEX ban_ended ON ban (ended, id) WHERE ended IS NOT NULL;
     CREATE TABLE allow (source TEXT PRIMARY KEY, reason TEXT NOT NULL, actor TEXT NOT NULL, added INTEGER NOT NULL) STRICT;
     CREATE TABLE audit (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL, hash TEXT NOT NULL, first TEXT NOT NULL) STRICT;
+";
+
+const SECOND: &str = "
+    ALTER TABLE ban ADD COLUMN confirm_by INTEGER;
+    ALTER TABLE ban ADD COLUMN confirm_monotonic INTEGER;
+    CREATE TABLE pardon (source TEXT PRIMARY KEY, actor TEXT NOT NULL, at INTEGER NOT NULL) STRICT;
+    CREATE TABLE promotion (what TEXT PRIMARY KEY, actor TEXT NOT NULL, at INTEGER NOT NULL) STRICT;
 ";
 
 /// Why the store cannot be used.
@@ -100,10 +114,21 @@ pub struct Record {
     pub connections_closed: Option<u32>,
     /// When and how it ended; `None`: in force.
     pub ended: Option<Ended>,
+    /// It goes unless an operator confirms it in time; `None`: it stays.
+    pub confirm: Option<Deadline>,
     /// Packets at its end.
     pub packets: u64,
     /// Bytes at its end.
     pub bytes: u64,
+}
+
+/// A moment on both clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadline {
+    /// Milliseconds since the Unix epoch: what people are shown, and what counts after a reboot.
+    pub unix_millis: u64,
+    /// `CLOCK_MONOTONIC`, nanoseconds: what decides within one boot.
+    pub monotonic: u64,
 }
 
 /// How a ban ended.
@@ -160,15 +185,15 @@ impl Store {
         // flush to disk per ban would under attack.
         connection.pragma_update(None, "synchronous", "NORMAL")?;
         let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        match found {
-            0 => {
-                let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-                change.execute_batch(TABLES)?;
-                change.pragma_update(None, "user_version", SCHEMA)?;
-                change.commit()?;
+        if found != SCHEMA {
+            let missing = usize::try_from(found).ok().and_then(|found| MIGRATIONS.get(found..));
+            let missing = missing.filter(|missing| !missing.is_empty()).ok_or(StoreError::Newer { found })?;
+            let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            for migration in missing {
+                change.execute_batch(migration)?;
             }
-            SCHEMA => {}
-            found => return Err(StoreError::Newer { found }),
+            change.pragma_update(None, "user_version", SCHEMA)?;
+            change.commit()?;
         }
         Ok(Self { connection })
     }
@@ -271,8 +296,9 @@ impl Change<'_> {
         let evidence: Vec<String> = record.evidence.iter().map(ToString::to_string).collect();
         self.0
             .prepare(
-                "INSERT INTO ban (source, reason, actor, rule, evidence, shadow, started, expires, boot, expires_monotonic)
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO ban (source, reason, actor, rule, evidence, shadow, started, expires, boot, expires_monotonic,
+                     confirm_by, confirm_monotonic)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             )?
             .execute(params![
                 record.source.to_string(),
@@ -285,6 +311,8 @@ impl Change<'_> {
                 record.expires.map(signed),
                 record.boot,
                 record.expires_monotonic.map(signed),
+                record.confirm.map(|confirm| signed(confirm.unix_millis)),
+                record.confirm.map(|confirm| signed(confirm.monotonic)),
             ])?;
         Ok(u64::try_from(self.0.last_insert_rowid()).unwrap_or(0))
     }
@@ -304,16 +332,19 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// Gives a ban its expiry on this boot's clock.
+    /// Gives a ban its times on this boot's clock.
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub fn rebase(&self, id: u64, boot: &str, expires_monotonic: Option<u64>) -> Result<(), StoreError> {
-        self.0.prepare("UPDATE ban SET boot = ?, expires_monotonic = ? WHERE id = ?")?.execute(params![
-            boot,
-            expires_monotonic.map(signed),
-            signed(id)
-        ])?;
+    pub fn rebase(&self, record: &Record) -> Result<(), StoreError> {
+        self.0.prepare("UPDATE ban SET boot = ?, expires_monotonic = ?, confirm_monotonic = ? WHERE id = ?")?.execute(
+            params![
+                record.boot,
+                record.expires_monotonic.map(signed),
+                record.confirm.map(|confirm| signed(confirm.monotonic)),
+                signed(record.id)
+            ],
+        )?;
         Ok(())
     }
 
@@ -420,6 +451,10 @@ fn record(row: &Row<'_>) -> Result<Record, StoreError> {
         reaction_micros: optional(row, "reaction_micros")?,
         connections_closed: row.get("connections_closed")?,
         ended: at.map(|at| Ended { at, how: how.unwrap_or_default() }),
+        confirm: match (optional(row, "confirm_by")?, optional(row, "confirm_monotonic")?) {
+            (Some(unix_millis), Some(monotonic)) => Some(Deadline { unix_millis, monotonic }),
+            _ => None,
+        },
         packets: unsigned(row, "packets")?,
         bytes: unsigned(row, "bytes")?,
     })

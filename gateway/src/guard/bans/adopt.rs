@@ -34,6 +34,7 @@ impl Guard {
         let Parts { settings, rules, surroundings, store, audit, drops, boot, findings, standing } = parts;
         let stored = |error: StoreError| Refused::new("store_failed", error.to_string());
         let records = store.in_force().map_err(stored)?;
+        let pardons = Pardons::read(store.pardons().map_err(stored)?, settings.safety.unban_grace, now);
         let mut guard = Self {
             settings,
             rules,
@@ -47,6 +48,7 @@ impl Guard {
             prefixes: Prefixes::default(),
             pace: 0,
             paused_until: None,
+            pardons,
             refusals: 0,
             refusals_unrecorded: 0,
             ended_since_prune: 0,
@@ -121,8 +123,8 @@ impl Guard {
             let left = expires.saturating_sub(now.unix_millis).min(whole);
             now.monotonic.saturating_add(left.saturating_mul(1_000_000))
         });
-        let (id, boot, expires) = (record.id, record.boot.clone(), record.expires_monotonic);
-        self.amend(|change| change.rebase(id, &boot, expires));
+        record.confirm = record.confirm.map(|confirm| confirm::rebased(confirm, record.started, now));
+        self.amend(|change| change.rebase(record));
     }
 
     /// Puts the operators' allowances and the configuration's in force; where both name a source it is the
@@ -250,13 +252,19 @@ impl Guard {
 
     /// Ends what has expired.
     pub(super) fn sweep(&mut self, now: Now) {
-        let expired = self.in_force.values().filter(|record| expiry(record) <= now.monotonic);
-        let ids: Vec<u64> = expired.map(|record| record.id).take(SWEEP).collect();
-        if ids.is_empty() {
-            return;
-        }
-        if let Err(refused) = self.end(&ids, "expired", Some("expiry"), now, None, |_| Ok(())) {
-            tracing::error!(error = %refused, "expired bans stay listed until their end can be recorded");
+        let ended = self.in_force.values().filter(|record| expiry(record) <= now.monotonic).take(SWEEP);
+        let (overdue, expired): (Vec<&Record>, Vec<&Record>) =
+            ended.partition(|record| confirm::is_overdue(record, now));
+        let ids = |records: Vec<&Record>| records.into_iter().map(|record| record.id).collect::<Vec<_>>();
+        for (ids, how, event) in
+            [(ids(expired), "expired", "expiry"), (ids(overdue), "taken back: not confirmed in time", "rollback")]
+        {
+            if ids.is_empty() {
+                continue;
+            }
+            if let Err(refused) = self.end(&ids, how, Some(event), now, None, |_| Ok(())) {
+                tracing::error!(error = %refused, "ended bans stay listed until their end can be recorded");
+            }
         }
     }
 

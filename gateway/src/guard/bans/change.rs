@@ -1,30 +1,42 @@
 //! Decides how bans and allowances begin and end: store and audit chain first, then the kernel, then the proxy.
 
 use super::*;
+use crate::guard::store::Pardon;
+
+/// A block that an operator asks for.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    pub(super) source: Source,
+    /// `None`: the default; 0: until it is removed.
+    pub(super) seconds: Option<u64>,
+    pub(super) reason: String,
+    pub(super) shadow: bool,
+    /// Take it back after so many seconds unless it is confirmed.
+    pub(super) confirm: Option<u64>,
+}
 
 impl Guard {
     /// Blocks `source`. An entry that is there already is replaced, without a moment in between.
-    pub(super) fn add(
-        &mut self,
-        source: Source,
-        seconds: Option<u64>,
-        reason: &str,
-        shadow: bool,
-        actor: &Actor,
-        now: Now,
-    ) -> Result<(String, u64), Refused> {
-        judge_reason(reason)?;
+    pub(super) fn add(&mut self, wanted: Wanted, actor: &Actor, now: Now) -> Result<(String, u64), Refused> {
+        let Wanted { source, seconds, reason, shadow, confirm } = wanted;
+        judge_reason(&reason)?;
         self.judge(source)?;
+        if confirm.is_some() && self.find(source).is_some() {
+            let message = format!("{source} is blocked already, and a block that replaces it cannot be taken back");
+            return Err(Refused::new("already_blocked", message));
+        }
         let seconds = match seconds {
             None => Some(self.settings.default_ban.as_secs().max(1)),
             Some(0) => None,
             Some(seconds) => Some(seconds),
         };
-        let record = self.draft(source, reason.to_owned(), actor, seconds, shadow, now);
-        let id = self.ban(record, now)?;
+        let record = self.draft(source, reason, actor, seconds, shadow, now);
+        let id = self.ban(Record { confirm: confirm.map(|seconds| confirm::deadline(seconds, now)), ..record }, now)?;
         let how = if shadow { " (shadow: counted, not dropped)" } else { "" };
         let long = seconds.map_or_else(|| "until it is removed".to_owned(), |seconds| format!("for {}", span(seconds)));
-        Ok((format!("{source} is blocked {long}{how}, ban {id}"), 1))
+        let unless = confirm
+            .map(|seconds| format!("; it is taken back in {} unless `gateway confirm {id}` comes", span(seconds)));
+        Ok((format!("{source} is blocked {long}{how}, ban {id}{}", unless.unwrap_or_default()), 1))
     }
 
     pub(super) fn del(&mut self, source: Source, actor: &Actor, now: Now) -> Result<(String, u64), Refused> {
@@ -33,8 +45,19 @@ impl Guard {
             let hint = around.map(|network| format!(": it is blocked as part of {network}")).unwrap_or_default();
             return Err(Refused::new("not_found", format!("{source} is not blocked{hint}")));
         };
-        self.end(&[id], &format!("removed by {actor}"), Some("unban"), now, None, |_| Ok(()))?;
-        Ok((format!("{source} is no longer blocked"), 1))
+        let grace = self.settings.safety.unban_grace;
+        let pardon = Pardon { source, actor: actor.to_string(), at: now.unix_millis };
+        let since = now.unix_millis.saturating_sub(pardon::millis(grace));
+        self.end(&[id], &format!("removed by {actor}"), Some("unban"), now, None, |change| {
+            if grace.is_zero() { Ok(()) } else { change.pardon(&pardon, since, pardon::MOST) }
+        })?;
+        self.pardons.add(source, pardon.actor, grace, now.monotonic);
+        let sticky = if grace.is_zero() {
+            String::new()
+        } else {
+            format!("; rules do not ban it again for {}", span(grace.as_secs()))
+        };
+        Ok((format!("{source} is no longer blocked{sticky}"), 1))
     }
 
     pub(super) fn flush(&mut self, actor: &Actor, now: Now) -> Result<(String, u64), Refused> {
@@ -106,6 +129,9 @@ impl Guard {
                 change.end(old, &ended, packets, bytes)?;
             }
             let id = change.begin(&record)?;
+            if record.rule.is_none() {
+                change.unpardon(source)?;
+            }
             let mut members = about(&record, id);
             if let Some((old, _)) = counted {
                 members.insert("replaces".to_owned(), old.into());
@@ -113,6 +139,9 @@ impl Guard {
             Ok((id, members))
         })?;
         record.id = id;
+        if record.rule.is_none() {
+            self.pardons.forget(source);
+        }
         if let Some((old, _)) = counted {
             self.in_force.remove(&old);
         }
@@ -269,6 +298,9 @@ fn about(record: &Record, id: u64) -> Map<String, Value> {
     let mut about = members(json!({"ban": id, "source": record.source.to_string(), "reason": record.reason,
         "actor": record.actor, "mode": if record.shadow { "shadow" } else { "enforce" },
         "expires": record.expires.map(crate::guard::audit::time)}));
+    if let Some(confirm) = record.confirm {
+        about.insert("confirm_by".to_owned(), crate::guard::audit::time(confirm.unix_millis).into());
+    }
     if !record.evidence.is_empty() {
         about.insert("evidence".to_owned(), record.evidence.iter().map(ToString::to_string).collect());
     }

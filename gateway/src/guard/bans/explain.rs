@@ -7,7 +7,7 @@ use gateway_common::verdict::Verdict;
 use super::*;
 use crate::guard::{
     audit::time,
-    control::{Counted, Entry, Interface, Past, Status, Why},
+    control::{Counted, Entry, Interface, Past, Standing, Status, Why},
 };
 
 /// What the guard process knows beside bans.
@@ -51,6 +51,7 @@ impl Guard {
             started: time(record.started),
             expires: record.expires.map(time),
             remaining_seconds: record.expires_monotonic.map(|at| at.saturating_sub(now.monotonic).div_ceil(SECOND)),
+            confirm_seconds: record.confirm.map(|at| at.monotonic.saturating_sub(now.monotonic).div_ceil(SECOND)),
             packets,
             bytes,
         }
@@ -85,6 +86,12 @@ impl Guard {
                 shields.push(refused.message);
             }
         }
+        let client = Source::of(address, self.settings.ipv6_prefix);
+        let standing =
+            Standing { unban_grace_seconds: self.pardons.find(client, now.monotonic).map(|(_, _, seconds)| seconds) };
+        if let Err(refused) = self.pardons.judge(client, now.monotonic) {
+            shields.push(refused.message);
+        }
         let history = self.store.history(address, 10);
         let history = history.map_err(|error| Refused::new("store_failed", error.to_string()))?;
         Ok(Why {
@@ -95,6 +102,7 @@ impl Guard {
             reaction_micros: decides.and_then(|record| record.reaction_micros),
             connections_closed: decides.and_then(|record| record.connections_closed),
             shields,
+            standing,
             next: next(verdict, decides, history.len(), now),
             history: history.into_iter().map(past).collect(),
         })
@@ -160,6 +168,10 @@ fn next(verdict: Verdict, decides: Option<&Record>, earlier: usize, now: Now) ->
             _ => "It is served as everybody is.".to_owned(),
         };
     };
+    if let Some(confirm) = record.confirm {
+        let left = span(confirm.monotonic.saturating_sub(now.monotonic).div_ceil(SECOND));
+        return format!("The block is taken back in {left} unless `gateway confirm {}` comes.", record.id);
+    }
     let dropped = if record.shadow { "Its packets are counted, not dropped," } else { "Its packets are dropped" };
     match record.expires_monotonic {
         None => format!("{dropped} until an operator removes the block: `gateway block del {}`.", record.source),

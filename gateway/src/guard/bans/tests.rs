@@ -14,6 +14,8 @@ use crate::{
     message::RequestId,
 };
 
+mod harm;
+
 const OPERATOR: Actor = Actor::Operator(0);
 
 /// A guard over a state directory of its own.
@@ -57,6 +59,7 @@ impl World {
             syn_limit: None,
             syn_cookies: None,
             default_ban: Duration::from_secs(3_600),
+            safety: crate::guard::settings::Safety::default(),
         }
     }
 
@@ -114,7 +117,7 @@ impl World {
 
     fn add(&mut self, source: &str) -> String {
         let source = source.parse().unwrap();
-        self.handle(Request::BlockAdd { source, seconds: None, reason: "tests".into(), shadow: false })
+        self.handle(Request::BlockAdd { source, seconds: None, reason: "tests".into(), shadow: false, confirm: None })
     }
 
     fn ask(&mut self, address: &str, rule: &str) -> Result<u64, &'static str> {
@@ -282,6 +285,7 @@ fn operators_are_refused_what_is_unsafe() {
         seconds: Some(0),
         reason: "x".repeat(501),
         shadow: false,
+        confirm: None,
     };
     assert_eq!(world.handle(long), "bad_reason");
 }

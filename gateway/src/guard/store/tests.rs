@@ -22,6 +22,7 @@ fn draft(source: &str) -> Record {
         reaction_micros: None,
         connections_closed: None,
         ended: None,
+        confirm: None,
         packets: 0,
         bytes: 0,
     }
@@ -113,4 +114,51 @@ fn allowances() {
     assert!(!change.disallow(allowed.source).unwrap());
     change.commit(&anchor(2)).unwrap();
     assert_eq!(store.allowed().unwrap(), []);
+}
+
+#[test]
+fn a_store_of_the_first_schema_is_brought_forward() {
+    let path = std::env::temp_dir().join(format!("gateway-store-first-{}.db", std::process::id()));
+    let old = Connection::open(&path).unwrap();
+    old.execute_batch(FIRST).unwrap();
+    old.pragma_update(None, "user_version", 1).unwrap();
+    let (columns, values) =
+        ("source, reason, actor, evidence, shadow, started, boot", "'192.0.2.7', 'x', 'y', '', 0, 1, 'b'");
+    old.execute(&format!("INSERT INTO ban ({columns}) VALUES ({values})"), []).unwrap();
+    drop(old);
+    let mut store = Store::open(&path).unwrap();
+    assert_eq!(store.in_force().unwrap()[0].confirm, None);
+    let deadline = Deadline { unix_millis: 5_000, monotonic: 7 };
+    let change = store.change().unwrap();
+    change.begin(&Record { confirm: Some(deadline), ..draft("192.0.2.8") }).unwrap();
+    change.commit(&anchor(1)).unwrap();
+    drop(store);
+    let store = Store::open(&path).unwrap();
+    assert_eq!(store.in_force().unwrap()[1].confirm, Some(deadline));
+    for ending in ["db", "db-wal", "db-shm"] {
+        drop(std::fs::remove_file(path.with_extension(ending)));
+    }
+}
+
+#[test]
+fn pardons_and_offences() {
+    let mut store = Store::open(Path::new(":memory:")).unwrap();
+    for (number, how) in ["expired", "removed by operator:0", "expired"].into_iter().enumerate() {
+        let id = add(&mut store, "192.0.2.7", 1 + number as u64);
+        let change = store.change().unwrap();
+        change.end(id, &Ended { at: 3_000 + number as u64, how: how.to_owned() }, 0, 0).unwrap();
+        change.commit(&anchor(1)).unwrap();
+    }
+    let ended: Vec<u64> =
+        store.offences("192.0.2.7".parse().unwrap(), 10).unwrap().iter().map(|offence| offence.ended).collect();
+    assert_eq!(ended, [3_000, 3_002]);
+    assert_eq!(store.expired_since(3_001, 10).unwrap().len(), 1);
+    let pardon = |source: &str, at| Pardon { source: source.parse().unwrap(), actor: "operator:0".to_owned(), at };
+    let change = store.change().unwrap();
+    for (source, at) in [("192.0.2.1", 1), ("192.0.2.2", 2), ("192.0.2.3", 3), ("192.0.2.4", 4)] {
+        change.pardon(&pardon(source, at), 2, 2).unwrap();
+    }
+    change.unpardon("192.0.2.4".parse().unwrap()).unwrap();
+    change.commit(&anchor(2)).unwrap();
+    assert_eq!(store.pardons().unwrap(), [pardon("192.0.2.3", 3)]);
 }

@@ -1,0 +1,23 @@
+//! `gateway confirm`: lets a block stay that was added with `--confirm`.
+
+use clap::Args;
+
+use super::{Context, exit::Exit};
+use crate::guard::control::Request;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  gateway block add 198.51.100.0/24 --confirm 60s
+  gateway confirm          # the only block that waits
+  gateway confirm 12")]
+pub(super) struct Confirm {
+    /// The block's id, as it is listed [default: the only one that waits]
+    id: Option<u64>,
+}
+
+impl Confirm {
+    pub(super) fn execute(&self, context: &Context) -> Exit {
+        context.ask(&Request::Confirm { id: self.id }, |_answer| None)
+    }
+}

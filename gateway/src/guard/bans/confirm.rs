@@ -1,0 +1,85 @@
+//! Decides what becomes of a block that its operator may have locked themselves out with: it goes unless they say in
+//! time that they are still there.
+//!
+//! Until then the kernel's own entry ends at the deadline: the block goes on time even if the guard is dead by then.
+
+use super::*;
+use crate::guard::store::Deadline;
+
+/// The moment `seconds` from `now`.
+pub(super) const fn deadline(seconds: u64, now: Now) -> Deadline {
+    Deadline {
+        unix_millis: now.unix_millis.saturating_add(seconds.saturating_mul(1_000)),
+        monotonic: now.monotonic.saturating_add(seconds.saturating_mul(SECOND)),
+    }
+}
+
+/// After a reboot: the deadline by what is left of it on the wall clock, never more than there was.
+pub(super) fn rebased(confirm: Deadline, started: u64, now: Now) -> Deadline {
+    let whole = confirm.unix_millis.saturating_sub(started);
+    let left = confirm.unix_millis.saturating_sub(now.unix_millis).min(whole);
+    Deadline { monotonic: now.monotonic.saturating_add(left.saturating_mul(1_000_000)), ..confirm }
+}
+
+/// Whether a ban was to be confirmed and was not.
+pub(super) fn is_overdue(record: &Record, now: Now) -> bool {
+    let whole = record.expires_monotonic.unwrap_or(NEVER);
+    record.confirm.is_some_and(|confirm| confirm.monotonic <= now.monotonic && confirm.monotonic < whole)
+}
+
+impl Guard {
+    /// Lets a block stay for its whole time.
+    pub(super) fn confirm(&mut self, id: Option<u64>, actor: &Actor, now: Now) -> Result<(String, u64), Refused> {
+        let record = self.waiting(id)?.clone();
+        let members = members(json!({"ban": record.id, "source": record.source.to_string(),
+            "actor": actor.to_string()}));
+        self.decide("confirm", now, |change| Ok((change.confirm(record.id)?, members)))?;
+        let record = Record { confirm: None, ..record };
+        let (id, source, expires) = (record.id, record.source, expiry(&record));
+        self.in_force.insert(id, record.clone());
+        if let Err(error) = self.enter_again(&record) {
+            // The next comparison with the kernel enters it.
+            tracing::error!(ban = id, %error, "a confirmed block has its old end until it can be entered");
+        }
+        if !record.shadow {
+            self.notices.push(ToProxy::Banned { id, source, expires });
+        }
+        Ok((format!("{source} stays blocked, ban {id}"), 1))
+    }
+
+    /// The block that waits for its confirmation.
+    fn waiting(&self, id: Option<u64>) -> Result<&Record, Refused> {
+        let mut waiting = self.in_force.values().filter(|record| record.confirm.is_some());
+        if let Some(id) = id {
+            return waiting.find(|record| record.id == id).ok_or_else(|| {
+                let message = if self.in_force.contains_key(&id) {
+                    format!("ban {id} waits for no confirmation")
+                } else {
+                    format!("there is no ban {id}: it may have been taken back already, see `gateway block list`")
+                };
+                Refused::new("not_found", message)
+            });
+        }
+        match (waiting.next(), waiting.next()) {
+            (Some(only), None) => Ok(only),
+            (None, _) => Err(Refused::new("not_found", "no block waits for a confirmation")),
+            (Some(one), Some(other)) => {
+                let message = format!("several wait, as {} and {}: say which", one.id, other.id);
+                Err(Refused::new("several", message))
+            }
+        }
+    }
+
+    /// Gives the kernel's entry of a ban new times or a new mode, and keeps what it has counted.
+    pub(super) fn enter_again(&mut self, record: &Record) -> Result<(), crate::guard::kernel::KernelError> {
+        if let Some(key) = self.key(record.source) {
+            let (packets, bytes) = self.counted(record);
+            return self.drops.ban(key, maps::Ban { packets, bytes, ..kernel_ban(record) });
+        }
+        if let Some(blocked) = self.prefixes.blocked.get_mut(&record.source) {
+            *blocked = Blocked { shadow: record.shadow, expires: expiry(record), ..*blocked };
+        }
+        self.refresh(record.source);
+        Ok(())
+    }
+}

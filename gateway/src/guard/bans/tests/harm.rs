@@ -1,0 +1,94 @@
+//! What keeps bans from doing harm.
+
+use super::*;
+
+impl World {
+    fn add_to_confirm(&mut self, source: &str, seconds: Option<u64>, confirm: u64) -> String {
+        let source = source.parse().unwrap();
+        let confirm = Some(confirm);
+        self.handle(Request::BlockAdd { source, seconds, reason: "tests".into(), shadow: false, confirm })
+    }
+
+    fn del(&mut self, source: &str) -> String {
+        self.handle(Request::BlockDel { source: source.parse().unwrap() })
+    }
+
+    /// As a reboot does: the kernel forgets, the monotonic clock starts anew `seconds` later.
+    fn reboot(&mut self, seconds: u64) {
+        drop(self.crash());
+        self.now = Now { monotonic: 5 * SECOND, unix_millis: self.now.unix_millis + seconds * 1_000 };
+        self.boot = "two";
+        self.start(Box::new(AtAccept::default()));
+    }
+}
+
+#[test]
+fn an_unconfirmed_block_is_taken_back() {
+    let mut world = World::new("confirm");
+    assert_eq!(world.add_to_confirm("192.0.2.7", None, 60), "done 1");
+    assert_eq!(world.add_to_confirm("192.0.2.7", None, 60), "already_blocked");
+    assert_eq!(world.add_to_confirm("198.51.100.0/24", Some(0), 60), "done 1");
+    assert_eq!(world.handle(Request::Confirm { id: None }), "several");
+    assert_eq!(world.handle(Request::Confirm { id: Some(9) }), "not_found");
+    let why = world.why("192.0.2.7");
+    let entry = why.entry.unwrap();
+    assert_eq!((entry.confirm_seconds, entry.remaining_seconds), (Some(60), Some(3_600)));
+    assert_eq!(why.next, "The block is taken back in 1m unless `gateway confirm 1` comes.");
+    // The kernel ends it by itself.
+    let deadline = world.now.monotonic + 60 * SECOND;
+    assert_eq!(world.guard().drops.bans()[0].1.expires, deadline);
+    world.pass(59);
+    assert_eq!(world.handle(Request::Confirm { id: Some(2) }), "done 1");
+    assert_eq!(world.handle(Request::Confirm { id: Some(2) }), "not_found");
+    world.pass(1);
+    let why = world.why("192.0.2.7");
+    assert_eq!((why.verdict.as_str(), why.history[0].how.as_str()), ("passed", "taken back: not confirmed in time"));
+    let entry = world.why("198.51.100.9").entry.unwrap();
+    assert_eq!((entry.confirm_seconds, entry.remaining_seconds), (None, None));
+    let rule = world.guard().drops.rules().into_iter().find(|(source, _)| source.length() == 24).unwrap().1;
+    assert_eq!(rule.expires(), NEVER);
+    assert_eq!(world.guard().repairs, 0);
+    assert_eq!(world.events(), ["start", "ban", "ban", "confirm", "rollback"]);
+    assert_eq!(world.handle(Request::Confirm { id: None }), "not_found");
+}
+
+#[test]
+fn a_restart_forgets_no_deadline() {
+    let mut world = World::new("confirm-restart");
+    assert_eq!(world.add_to_confirm("192.0.2.7", None, 60), "done 1");
+    let kernel = world.crash();
+    world.now.monotonic += 30 * SECOND;
+    world.start(kernel);
+    assert_eq!(world.why("192.0.2.7").entry.unwrap().confirm_seconds, Some(30));
+    let kernel = world.crash();
+    world.now.monotonic += 30 * SECOND;
+    world.start(kernel);
+    assert_eq!(world.why("192.0.2.7").history[0].how, "taken back: not confirmed in time");
+    assert_eq!(world.add_to_confirm("192.0.2.8", None, 60), "done 1");
+    world.reboot(20);
+    assert_eq!(world.why("192.0.2.8").entry.unwrap().confirm_seconds, Some(40));
+    // A block that ends before its deadline ends as any other.
+    assert_eq!(world.add_to_confirm("192.0.2.9", Some(5), 60), "done 1");
+    world.pass(5);
+    assert_eq!(world.why("192.0.2.9").history[0].how, "expired");
+}
+
+#[test]
+fn rules_do_not_ban_what_an_operator_unbanned() {
+    let mut world = World::new("pardon");
+    world.ask("192.0.2.7", "bad-tokens").unwrap();
+    assert_eq!(world.del("192.0.2.7"), "done 1");
+    assert_eq!(world.ask("192.0.2.7", "bad-tokens"), Err("operator_unbanned"));
+    let why = world.why("192.0.2.7");
+    assert_eq!(why.standing.unban_grace_seconds, Some(3_600));
+    assert_eq!(why.shields, ["operator:0 unbanned 192.0.2.7: rules may not ban it for another 1h"]);
+    world.reboot(600);
+    assert_eq!(world.why("192.0.2.7").standing.unban_grace_seconds, Some(3_000));
+    assert_eq!(world.ask("192.0.2.7", "bad-tokens"), Err("operator_unbanned"));
+    // The operator may, and then so may the rules.
+    assert_eq!(world.add("192.0.2.7"), "done 1");
+    assert_eq!(world.why("192.0.2.7").standing.unban_grace_seconds, None);
+    assert_eq!(world.del("192.0.2.7"), "done 1");
+    world.pass(3_600);
+    assert!(world.ask("192.0.2.7", "bad-tokens").is_ok());
+}

@@ -1,0 +1,72 @@
+//! What keeps bans from doing harm, through the real socket.
+
+use std::{io, time::Duration};
+
+use support::{
+    daemon::Daemon,
+    http1::{Client, Request},
+    report,
+    settings::{Settings, bad_tokens},
+    tokens,
+    upstream::Upstream,
+    wait::{SOON, pause, until},
+    world::{ATTACKER_V4, World},
+};
+
+const SILENCE: Duration = Duration::from_millis(200);
+
+#[test]
+fn an_unconfirmed_block_is_taken_back_even_without_a_guard() {
+    if !report::may_run("safety::confirm") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let mut daemon = Daemon::start(&world, &Settings::default());
+    let attacker = Client::new(&world, ATTACKER_V4);
+    let knock = || attacker.tcp(SILENCE).map(|_stream| ()).map_err(|error| error.kind());
+
+    let added = daemon.done(&["block", "add", "10.0.0.66", "--for", "1h", "--confirm", "2s"]);
+    assert!(added["message"].as_str().is_some_and(|text| text.contains("gateway confirm")), "{added}");
+    assert_eq!(knock(), Err(io::ErrorKind::TimedOut));
+    daemon.kill_guard();
+    until("the kernel to let it go by itself", SOON, || (knock() != Err(io::ErrorKind::TimedOut)).then_some(()));
+    daemon.start_again();
+    let why = daemon.done(&["why", "10.0.0.66"]);
+    assert_eq!(why["history"][0]["how"], "taken back: not confirmed in time", "{why}");
+
+    daemon.done(&["block", "add", "10.0.0.66", "--for", "1h", "--confirm", "1s"]);
+    daemon.done(&["confirm"]);
+    assert_eq!(daemon.cli(&["confirm"]).json["code"], "not_found");
+    pause(Duration::from_millis(1_500));
+    assert_eq!(knock(), Err(io::ErrorKind::TimedOut), "a confirmed block was taken back");
+}
+
+#[test]
+fn rules_do_not_ban_what_an_operator_unbanned() {
+    if !report::may_run("safety::unban") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let settings = Settings { rules: bad_tokens(3, "10m"), ..Settings::default() };
+    let mut daemon = Daemon::start(&world, &settings);
+    let attacker = Client::new(&world, ATTACKER_V4);
+    offend(&attacker, 3);
+    until("the ban", SOON, || (daemon.done(&["why", "10.0.0.66"])["verdict"] == "blocked").then_some(()));
+    daemon.done(&["block", "del", "10.0.0.66"]);
+    offend(&attacker, 6);
+    daemon.kill_guard();
+    daemon.start_again();
+    offend(&attacker, 6);
+    let why = daemon.done(&["why", "10.0.0.66"]);
+    assert_eq!(why["verdict"], "passed", "{why}");
+    assert!(why["standing"]["unban_grace_seconds"].as_u64().is_some_and(|left| left > 3_500), "{why}");
+}
+
+fn offend(attacker: &Client<'_>, times: u32) {
+    for _ in 0..times {
+        let bad = Request::new("GET", "/items/7").token(&tokens::forged("mallory", &[]));
+        assert_eq!(attacker.send(&bad).unwrap().status, 401);
+    }
+}
