@@ -12,6 +12,7 @@ mod network;
 mod ban_loop;
 mod crash;
 mod drain;
+mod faults;
 mod privileges;
 mod without_xdp;
 

@@ -67,6 +67,8 @@ pub struct Daemon<'world> {
     /// The configuration's path.
     pub config: PathBuf,
     pins: PathBuf,
+    /// What the gateway is started by, if not at once.
+    under: Vec<String>,
     /// Every process seen as guard or proxy, so that none outlives the test.
     seen: Vec<u32>,
 }
@@ -79,12 +81,23 @@ impl<'world> Daemon<'world> {
     #[track_caller]
     #[must_use]
     pub fn start(world: &'world World, settings: &Settings) -> Self {
+        Self::start_under(world, settings, &[])
+    }
+
+    /// As [`Self::start`], with the gateway as the last arguments of another program, which must become it.
+    ///
+    /// # Panics
+    /// If it does not come up.
+    #[track_caller]
+    #[must_use]
+    pub fn start_under(world: &'world World, settings: &Settings, under: &[&str]) -> Self {
         let pins = pin_folder(&world.name);
         let config = world.folder.join("gateway.toml");
         PKI.write(&world.folder);
         fs::write(&config, settings.text(&world.folder, &pins)).unwrap();
-        let child = spawn(world, &config);
-        let mut daemon = Self { world, child, config, pins, seen: Vec::new() };
+        let under: Vec<String> = under.iter().map(|&word| word.to_owned()).collect();
+        let child = spawn(world, &config, &under);
+        let mut daemon = Self { world, child, config, pins, under, seen: Vec::new() };
         daemon.wait_until_ready();
         daemon
     }
@@ -95,7 +108,7 @@ impl<'world> Daemon<'world> {
     /// If it does not come up.
     #[track_caller]
     pub fn start_again(&mut self) {
-        self.child = spawn(self.world, &self.config);
+        self.child = spawn(self.world, &self.config, &self.under);
         self.wait_until_ready();
     }
 
@@ -276,10 +289,11 @@ impl Drop for Daemon<'_> {
     }
 }
 
-fn spawn(world: &World, config: &Path) -> Child {
+fn spawn(world: &World, config: &Path, under: &[String]) -> Child {
     let log = OpenOptions::new().create(true).append(true).open(world.folder.join("stderr.log")).unwrap();
-    let mut command = world.gate.command(&binary());
-    command.arg("--config").arg(config).arg("run").stdin(Stdio::null()).stderr(log);
+    let words: Vec<OsString> = under.iter().map(OsString::from).chain([binary()]).collect();
+    let mut command = world.gate.command(&words[0]);
+    command.args(&words[1..]).arg("--config").arg(config).arg("run").stdin(Stdio::null()).stderr(log);
     command.stdout(File::create(world.folder.join("stdout.log")).unwrap());
     command.spawn().expect("`nsenter` of the package util-linux")
 }

@@ -1,13 +1,18 @@
 //! Decides what a test sees of the kernel's own counters, past everything that the gateway says about them.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
-use aya::maps::{HashMap, Map, MapData};
+use aya::{
+    Pod,
+    maps::{ArrayOfMaps, HashMap, LpmTrie, Map, MapData, lpm_trie::Key},
+};
 use gateway_common::{
-    maps::name,
+    maps::{Rule, name},
     source::{IPV6_PREFIX, Source},
 };
 
@@ -42,6 +47,44 @@ impl Bans {
         let key = source.key(IPV6_PREFIX).expect("an address or a client's prefix");
         self.0.get(&key.0, 0).map_or(0, |[_expires, _id, packets, _bytes]| packets)
     }
+}
+
+/// Everything that the pinned maps block, past everything that the gateway says about them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blocked {
+    /// Ban ids by the key of their source.
+    pub exact: BTreeMap<u64, u64>,
+    /// Denied prefixes, as text.
+    pub prefixes: BTreeSet<String>,
+}
+
+/// Reads the maps that the gateway of this world pinned.
+///
+/// # Panics
+/// If there are none.
+#[must_use]
+pub fn blocked(world: &World) -> Blocked {
+    let bans = Bans::open(world);
+    let exact = bans.0.iter().map(|entry| entry.expect("the map of bans")).map(|(key, [_expires, id, ..])| (key, id));
+    let mut prefixes = denied::<4>(world, name::RULES4);
+    prefixes.extend(denied::<16>(world, name::RULES6));
+    Blocked { exact: exact.collect(), prefixes }
+}
+
+fn denied<const N: usize>(world: &World, name: &str) -> BTreeSet<String>
+where
+    [u8; N]: Pod + Into<IpAddr>,
+{
+    let path = find(&pin_folder(&world.name), name).expect("the pinned rules");
+    let outer = Map::ArrayOfMaps(MapData::from_pin(path).expect("the pinned rules"));
+    let outer: ArrayOfMaps<MapData, LpmTrie<MapData, [u8; N], [u32; 4]>> = outer.try_into().expect("their layout");
+    let rules = outer.get(&0, 0).expect("rules in force");
+    let prefix = |key: Key<[u8; N]>| {
+        let length = u8::try_from(key.prefix_len()).unwrap();
+        Source::network(key.data().into(), length).expect("a prefix").to_string()
+    };
+    let all = rules.iter().map(|entry| entry.expect("the rules"));
+    all.filter(|(_, [action, ..])| *action == Rule::DENY).map(|(key, _)| prefix(key)).collect()
 }
 
 fn find(folder: &Path, name: &str) -> Option<PathBuf> {

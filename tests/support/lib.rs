@@ -11,8 +11,10 @@
 pub mod daemon;
 pub mod kernel_view;
 pub mod settings;
+pub mod small_disk;
 pub mod world;
 
+pub mod flood;
 pub mod frame;
 
 pub mod http1;
@@ -22,5 +24,6 @@ pub mod upstream;
 pub mod pki;
 pub mod tokens;
 
+pub mod random;
 pub mod report;
 pub mod wait;

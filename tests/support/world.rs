@@ -33,6 +33,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 pub const GATE: &str = "gate0";
 /// The outside world's end.
 pub const OUTSIDE: &str = "out0";
+/// The link address of the gateway's end: known, for frames that are built by hand.
+pub const GATE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+/// The link address of the outside world's end.
+pub const OUTSIDE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 
 /// The gateway.
 pub const GATEWAY_V4: IpAddr = v4(1);
@@ -195,15 +199,28 @@ impl World {
         let gate = Namespace::new(format!("{name}-gate"));
         let outside = Namespace::new(format!("{name}-out"));
 
-        gate.configure(&format!(
-            "link set lo up\n\
-             link add {GATE} type veth peer name {OUTSIDE} netns {}\n\
+        for namespace in [&gate, &outside] {
+            namespace.configure("link set lo up\n");
+        }
+        let world = Self { name, gate, outside, folder };
+        world.plug();
+        world
+    }
+
+    /// Lays the cable between the two, with all addresses.
+    ///
+    /// # Panics
+    /// If it is there.
+    pub fn plug(&self) {
+        let [gate, out] = [GATE_MAC, OUTSIDE_MAC].map(|mac| mac.map(|byte| format!("{byte:02x}")).join(":"));
+        self.gate.configure(&format!(
+            "link add {GATE} address {gate} type veth peer name {OUTSIDE} address {out} netns {}\n\
              addr add {GATEWAY_V4}/24 dev {GATE}\n\
              addr add {GATEWAY_V6}/64 dev {GATE} nodad\n\
              link set {GATE} up\n",
-            outside.name
+            self.outside.name
         ));
-        let mut lines = format!("link set lo up\nlink set {OUTSIDE} up\n");
+        let mut lines = format!("link set {OUTSIDE} up\n");
         for address in [GOOD_V4, ATTACKER_V4].into_iter().chain((0..BYSTANDERS).map(bystander)) {
             writeln!(lines, "addr add {address}/24 dev {OUTSIDE}").unwrap();
         }
@@ -211,10 +228,16 @@ impl World {
             writeln!(lines, "addr add {address}/64 dev {OUTSIDE} nodad").unwrap();
         }
         writeln!(lines, "route add fd00::/64 dev {OUTSIDE}").unwrap();
-        outside.configure(&lines);
-        gate.configure(&format!("route add fd00:0:0:1::/64 dev {GATE}\nroute add fd00:0:0:2::/64 dev {GATE}\n"));
+        self.outside.configure(&lines);
+        self.gate.configure(&format!("route add fd00:0:0:1::/64 dev {GATE}\nroute add fd00:0:0:2::/64 dev {GATE}\n"));
+    }
 
-        Self { name, gate, outside, folder }
+    /// Takes the cable away, and both interfaces with it.
+    ///
+    /// # Panics
+    /// If it is not there.
+    pub fn unplug(&self) {
+        self.gate.configure(&format!("link del {GATE}\n"));
     }
 }
 
@@ -274,6 +297,7 @@ fn sweep() {
             let owner = (parts.next() == Some(PREFIX)).then(|| parts.next()).flatten();
             let Some(owner) = owner.and_then(|pid| pid.parse::<u32>().ok()) else { continue };
             if !PathBuf::from(format!("/proc/{owner}")).exists() {
+                crate::small_disk::unmount_below(&entry.path());
                 remove(name);
                 drop(fs::remove_dir_all(entry.path()));
             }

@@ -361,7 +361,7 @@ impl Guard {
             }
         };
         // The chain must not tell of what was not done, but that it was not, if it still can.
-        let members = members_of([("event", event.into()), ("error", refused.message.clone().into())]);
+        let members = members_of([("of", event.into()), ("error", refused.message.clone().into())]);
         let told = audit.rewind(mark).and_then(|()| audit.append("not_done", now.unix_millis, members));
         if let Err(error) = told {
             tracing::error!(%error, "the audit chain cannot be written");

@@ -1,0 +1,175 @@
+//! Decides what a flood is: frames built once, sent at a fixed rate, of a fixed number, from inside a test's own
+//! namespace. It ends by itself, and cannot leave the pair of interfaces that the [`World`] made.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr},
+    os::fd::AsRawFd as _,
+    thread,
+    time::{Duration, Instant},
+};
+
+use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
+
+use crate::world::{GATE_MAC, GATEWAY_V4, OUTSIDE, OUTSIDE_MAC, World};
+
+/// The longest that any flood may last.
+const LONGEST: Duration = Duration::from_secs(3);
+/// Frames handed to the kernel at once.
+const BATCH: usize = 64;
+
+/// Where spoofed packets come from: a network for benchmarks (RFC 2544), which is nobody's.
+const SPOOFED: u32 = u32::from_be_bytes([198, 18, 0, 0]);
+/// How many different spoofed sources there are.
+const SPOOFED_SOURCES: u32 = 1 << 14;
+
+/// A number of packets at a rate.
+#[derive(Clone, Debug)]
+pub struct Flood {
+    frames: Vec<Vec<u8>>,
+    per_second: u32,
+    packets: u32,
+}
+
+/// What was sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent {
+    /// Packets that the kernel took.
+    pub packets: u64,
+    /// How long that took.
+    pub took: Duration,
+}
+
+impl Flood {
+    /// SYNs from one address, each from another port.
+    #[must_use]
+    pub fn from_one(source: Ipv4Addr, port: u16) -> Self {
+        let frames = (0..4_096).map(|number| syn(source, 1_024 + number, port, u32::from(number))).collect();
+        Self { frames, per_second: 0, packets: 0 }
+    }
+
+    /// SYNs from 16384 addresses that nobody has, in no order.
+    #[must_use]
+    pub fn spoofed(port: u16) -> Self {
+        let frames = (0..SPOOFED_SOURCES).map(|number| {
+            // A permutation: the multiplier is odd.
+            let scattered = number.wrapping_mul(0x9e35) % SPOOFED_SOURCES;
+            let from = 1_024 + u16::try_from(number % 60_000).unwrap();
+            syn(Ipv4Addr::from(SPOOFED + scattered), from, port, number)
+        });
+        Self { frames: frames.collect(), per_second: 0, packets: 0 }
+    }
+
+    /// So many packets per second, for so long.
+    ///
+    /// # Panics
+    /// If that is longer than a flood may last.
+    #[must_use]
+    pub fn at(mut self, per_second: u32, time: Duration) -> Self {
+        assert!(time <= LONGEST, "floods last {LONGEST:?} at most");
+        self.per_second = per_second;
+        self.packets = u32::try_from(u128::from(per_second) * time.as_millis() / 1_000).unwrap();
+        self
+    }
+
+    /// Sends it from the outside world; returns when it is over. Where the kernel is too slow for the rate, fewer
+    /// packets are sent, not for longer.
+    ///
+    /// # Panics
+    /// If there is no right to.
+    #[must_use]
+    pub fn send(&self, world: &World) -> Sent {
+        world.outside.enter(|| self.send_here(&link().expect("a packet socket needs root")))
+    }
+
+    fn send_here(&self, socket: &Socket) -> Sent {
+        let mut parts: Vec<libc::iovec> = (self.frames.iter())
+            .map(|frame| libc::iovec { iov_base: frame.as_ptr().cast_mut().cast(), iov_len: frame.len() })
+            .collect();
+        let mut messages: Vec<libc::mmsghdr> = (parts.iter_mut())
+            .map(|part| {
+                // SAFETY: a header of zeros is one without address, parts, control data and flags.
+                let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
+                message.msg_hdr.msg_iov = part;
+                message.msg_hdr.msg_iovlen = 1;
+                message
+            })
+            .collect();
+        let start = Instant::now();
+        let most = Duration::from_secs(1) * self.packets / self.per_second;
+        let (mut packets, mut turn) = (0_u64, 0);
+        while packets < u64::from(self.packets) && start.elapsed() < most {
+            let due = start.elapsed().as_micros() * u128::from(self.per_second) / 1_000_000;
+            if u128::from(packets) > due {
+                thread::sleep(Duration::from_micros(50));
+                continue;
+            }
+            let batch = &mut messages[turn..];
+            let count = batch.len().min(BATCH);
+            turn = (turn + count) % self.frames.len();
+            // SAFETY: `count` headers that live through the call, each with one part that points to a frame of
+            // `self`; the kernel only reads the frames.
+            let sent =
+                unsafe { libc::sendmmsg(socket.as_raw_fd(), batch.as_mut_ptr(), u32::try_from(count).unwrap(), 0) };
+            match u64::try_from(sent) {
+                Ok(sent) => packets += sent,
+                Err(_negative) => {
+                    let error = io::Error::last_os_error();
+                    assert_eq!(error.raw_os_error(), Some(libc::ENOBUFS), "a flood: {error}");
+                }
+            }
+        }
+        Sent { packets, took: start.elapsed() }
+    }
+}
+
+/// A socket that frames are sent through as they are, on the outside world's interface.
+fn link() -> io::Result<Socket> {
+    let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0)))?;
+    let index = nix::net::if_::if_nametoindex(OUTSIDE)?;
+    let mut storage = SockAddrStorage::zeroed();
+    // SAFETY: the address of a packet socket is plain words, smaller than the storage, and valid as zeros.
+    let address = unsafe { storage.view_as::<libc::sockaddr_ll>() };
+    address.sll_family = u16::try_from(libc::AF_PACKET).unwrap();
+    address.sll_ifindex = i32::try_from(index).unwrap();
+    let length = u32::try_from(size_of::<libc::sockaddr_ll>()).unwrap();
+    // SAFETY: the storage holds an address of the family that it names, of this length.
+    socket.bind(&unsafe { SockAddr::new(storage, length) })?;
+    Ok(socket)
+}
+
+/// A SYN to the gateway with good checksums (RFC 791 3.1, RFC 9293 3.1), as a whole frame.
+fn syn(source: Ipv4Addr, from: u16, port: u16, number: u32) -> Vec<u8> {
+    let IpAddr::V4(gateway) = GATEWAY_V4 else { unreachable!("it is an IPv4 address") };
+    let mut ip = vec![0x45, 0, 0, 44, 0, 1, 0, 0, 64, 6, 0, 0];
+    ip.extend(source.octets());
+    ip.extend(gateway.octets());
+    let sum = checksum(&ip, 0);
+    ip[10..12].copy_from_slice(&sum.to_be_bytes());
+
+    let mut tcp = Vec::new();
+    tcp.extend(from.to_be_bytes());
+    tcp.extend(port.to_be_bytes());
+    tcp.extend(number.wrapping_mul(0x9e37_79b9).to_be_bytes());
+    tcp.extend([0; 4]);
+    // Six words, SYN, the whole window, no checksum yet, not urgent; a maximum segment size of 1460.
+    tcp.extend([0x60, 0x02, 0xff, 0xff, 0, 0, 0, 0, 2, 4, 0x05, 0xb4]);
+    let pseudo: u32 = [source, gateway].iter().map(|address| words(&address.octets())).sum::<u32>() + 6 + 24;
+    let sum = checksum(&tcp, pseudo);
+    tcp[16..18].copy_from_slice(&sum.to_be_bytes());
+
+    [&GATE_MAC[..], &OUTSIDE_MAC, &[0x08, 0x00], &ip, &tcp].concat()
+}
+
+fn words(bytes: &[u8]) -> u32 {
+    bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum()
+}
+
+/// The Internet checksum (RFC 1071) of an even number of bytes.
+fn checksum(bytes: &[u8], start: u32) -> u16 {
+    let mut sum = start + words(bytes);
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !u16::try_from(sum).unwrap()
+}

@@ -1,0 +1,69 @@
+//! Decides how a disk gets full: a file system of its own, small, and a file that takes whatever is left of it.
+
+use std::{
+    fs::{self, File},
+    io::Write as _,
+    path::{Path, PathBuf},
+};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+/// A file system in memory; gone when dropped.
+pub struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// Mounts `bytes` at `path`, which is made.
+    ///
+    /// # Panics
+    /// Without the right to.
+    #[must_use]
+    pub fn mount(path: &Path, bytes: usize) -> Self {
+        fs::create_dir_all(path).unwrap();
+        let options = format!("size={bytes},mode=0750");
+        mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::empty(), Some(options.as_str())).expect("mounting a tmpfs");
+        Self(path.to_owned())
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.0.join("filler")
+    }
+
+    /// Takes all the space that is left.
+    ///
+    /// # Panics
+    /// If there seems to be no end to it.
+    pub fn fill(&self) {
+        let mut file = File::create(self.filler()).unwrap();
+        for _ in 0..1_000_000 {
+            if file.write_all(&[0; 4_096]).is_err() {
+                return;
+            }
+        }
+        panic!("4 GB, and the disk is not full");
+    }
+
+    /// Gives the space back.
+    ///
+    /// # Panics
+    /// If it was not taken.
+    pub fn clear(&self) {
+        fs::remove_file(self.filler()).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // The gateway may still have files open there.
+        umount2(&self.0, MntFlags::MNT_DETACH).unwrap_or_default();
+    }
+}
+
+/// Unmounts what a killed test left mounted below `folder`.
+pub(crate) fn unmount_below(folder: &Path) {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    for path in mounts.lines().filter_map(|line| line.split(' ').nth(1)).map(Path::new) {
+        if path.starts_with(folder) {
+            umount2(path, MntFlags::MNT_DETACH).unwrap_or_default();
+        }
+    }
+}
