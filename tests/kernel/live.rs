@@ -12,7 +12,7 @@ use std::{
 
 use aya::maps::{HashMap, MapData};
 use gateway::guard::{
-    kernel::{Kernel, KernelError},
+    kernel::{self, Kernel, KernelError, Removed},
     settings::{Mode, Safety, Scope, Settings, SourceLimit},
 };
 use gateway_common::{
@@ -253,6 +253,49 @@ fn an_interface_that_is_made_anew_is_guarded_again() {
 }
 
 #[test]
+fn what_is_let_go_of_can_be_taken_hold_of_again_and_foreign_pins_are_left() {
+    Cable::with(|cable| {
+        let mut kernel = load(&settings());
+        kernel.ban(key(BAD), ban(1)).unwrap();
+        kernel.put_rule(source("203.0.113.64/26"), Rule::new(Rule::DENY, 1, NEVER)).unwrap();
+        assert!(!cable.answers(BAD));
+        drop_rights();
+        assert_eq!(kernel.release().unwrap().links, 1);
+        assert!(!settings().pin_dir.join("links/v0-native").exists());
+        assert!(cable.answers(BAD), "nothing is judged");
+        assert_eq!(kernel.reattach(), (vec![], vec![]), "it stays let go of");
+        assert_eq!(kernel.release().unwrap(), Removed::default());
+        assert_eq!(kernel.attach().unwrap(), (vec!["v0".to_owned()], vec![]));
+        assert!(!cable.answers(BAD) && cable.answers(GOOD), "the maps are as they were");
+        drop(kernel);
+    });
+    Cable::with(|cable| {
+        let mut kernel = load(&settings());
+        kernel.ban(key(BAD), ban(7)).unwrap();
+        kernel.put_rule(source("203.0.113.64/26"), Rule::new(Rule::DENY, 1, NEVER)).unwrap();
+        let rules = kernel.rules();
+        drop(kernel);
+        let mut opened = Kernel::open_pinned(&settings()).unwrap();
+        assert_eq!((opened.bans(), opened.rules()), (vec![(key(BAD), ban(7))], rules));
+        assert_eq!(opened.interfaces().len(), 1);
+        opened.unban(key(BAD)).unwrap();
+        assert!(cable.answers(BAD), "what is opened is what is in force");
+        opened.ban(key(BAD), ban(8)).unwrap();
+        assert!(!cable.answers(BAD));
+
+        let foreign = settings().pin_dir.join("links/v0-other");
+        HashMap::<MapData, u64, u64>::create(1, 0).unwrap().pin(&foreign).unwrap();
+        let refusal = kernel::remove(&settings().pin_dir).unwrap_err().to_string();
+        assert!(refusal.contains("v0-other") && refusal.contains("not the gateway's"), "{refusal}");
+        assert!(!cable.answers(BAD), "nothing was removed");
+        fs::remove_file(foreign).unwrap();
+        assert_eq!(kernel::remove(&settings().pin_dir).unwrap().links, 1);
+        assert!(!settings().pin_dir.exists() && cable.answers(BAD));
+        assert_eq!(kernel::remove(&settings().pin_dir).unwrap(), Removed::default(), "nothing is left");
+    });
+}
+
+#[test]
 fn x06_full_maps_refuse_and_keep_what_they_have() {
     Cable::with(|_| {
         let mut kernel = load(&settings());
@@ -294,11 +337,11 @@ fn counters_are_kept_for_the_same_ban() {
 #[test]
 fn refusals_name_what_to_do() {
     Cable::with(|_cable| {
-        let refusal = Kernel::load(&Settings { interfaces: vec!["v0".into(), "nope".into()], ..settings() }, &[]);
-        let refusal = refusal.unwrap_err().to_string();
-        assert!(refusal.contains("no network interface nope"), "{refusal}");
+        let mut other = load(&Settings { interfaces: vec!["v0".into(), "nope".into()], ..settings() });
+        assert_eq!(other.interfaces().len(), 1, "the one that is there is guarded");
+        let (again, failing) = other.reattach();
+        assert!(again.is_empty() && failing[0].contains("no network interface nope"), "{failing:?}");
 
-        let _other = load(&settings());
         let second = Settings { pin_dir: "/sys/fs/bpf/second".into(), ..settings() };
         let refusal = Kernel::load(&second, &[]).unwrap_err();
         assert!(matches!(refusal, KernelError::Busy { program: Some(_), .. }), "{refusal:?}");

@@ -30,6 +30,7 @@ use crate::{
 };
 
 mod adopt;
+mod attachment;
 mod change;
 mod compose;
 mod confirm;
@@ -109,6 +110,8 @@ pub(crate) struct Guard {
     full: u64,
     repairs: u64,
     unrepaired: Vec<String>,
+    /// Who took the program out of the kernel, while it is.
+    detached: Option<String>,
 }
 
 impl Guard {
@@ -132,6 +135,8 @@ impl Guard {
                 Ok(why) => return Answer::Why(Box::new(why)),
                 Err(refused) => Err(refused),
             },
+            Request::Detach => self.detach(actor, now),
+            Request::Attach => self.attach(actor, now),
             Request::Status | Request::Reload => Err(Refused::new("not_here", "not a matter of bans")),
         };
         self.note_full(&done);

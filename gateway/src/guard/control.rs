@@ -71,6 +71,10 @@ pub enum Request {
     Status,
     /// Read the configuration again.
     Reload,
+    /// Take links and pins out of the kernel.
+    Detach,
+    /// Undo [`Self::Detach`].
+    Attach,
 }
 
 /// What the guard answers.

@@ -10,7 +10,7 @@ use gateway_common::{
 };
 
 use crate::guard::{
-    kernel::{Attached, Kernel, KernelError},
+    kernel::{Attached, Kernel, KernelError, Removed},
     settings::Settings,
 };
 
@@ -46,6 +46,10 @@ pub(crate) trait DropPath {
     fn apply(&mut self, settings: &Settings, ports: &[u16]) -> Result<(), KernelError>;
     /// Attaches again where a link is gone; the names of the interfaces that needed it, and what cannot be repaired.
     fn reattach(&mut self) -> (Vec<String>, Vec<String>);
+    /// Takes everything out of the kernel until [`Self::attach`]; how many links and maps that were.
+    fn release(&mut self) -> Result<Removed, KernelError>;
+    /// Undoes [`Self::release`]; as [`Self::reattach`].
+    fn attach(&mut self) -> Result<(Vec<String>, Vec<String>), KernelError>;
     /// Removes everything from the kernel.
     fn detach(self: Box<Self>) -> Result<(), KernelError>;
 }
@@ -95,6 +99,12 @@ impl DropPath for Kernel {
     }
     fn reattach(&mut self) -> (Vec<String>, Vec<String>) {
         self.reattach()
+    }
+    fn release(&mut self) -> Result<Removed, KernelError> {
+        self.release()
+    }
+    fn attach(&mut self) -> Result<(Vec<String>, Vec<String>), KernelError> {
+        self.attach()
     }
     fn detach(self: Box<Self>) -> Result<(), KernelError> {
         (*self).detach()
@@ -157,6 +167,12 @@ impl DropPath for AtAccept {
     }
     fn reattach(&mut self) -> (Vec<String>, Vec<String>) {
         (Vec::new(), Vec::new())
+    }
+    fn release(&mut self) -> Result<Removed, KernelError> {
+        Ok(Removed::default())
+    }
+    fn attach(&mut self) -> Result<(Vec<String>, Vec<String>), KernelError> {
+        Ok((Vec::new(), Vec::new()))
     }
     fn detach(self: Box<Self>) -> Result<(), KernelError> {
         Ok(())

@@ -1,6 +1,6 @@
 //! Decides how the kernel program is loaded, attached and told; the only place that names aya.
 
-use std::{fmt, fs, io, net::IpAddr, os::fd::AsFd as _, path::PathBuf};
+use std::{fmt, io, net::IpAddr, os::fd::AsFd as _, path::PathBuf};
 
 use aya::{
     Ebpf, Pod,
@@ -9,7 +9,7 @@ use aya::{
 };
 use gateway_common::{
     limit::{ByteRate, Rate},
-    maps::{Ban, Hits, LAYOUT, Limits, Rule, Tally, name, port},
+    maps::{Ban, Hits, Limits, Rule, Tally, name, port},
     presence,
     source::{Source, SourceKey},
     verdict::Verdict,
@@ -23,9 +23,12 @@ use crate::guard::settings::{Mode, Scope, Settings, SourceLimit, SynCookies};
 
 mod attach;
 mod load;
+mod pins;
 mod sys;
 mod tries;
 mod weights;
+
+pub use pins::{PinnedAt, Removed, pinned_links, remove};
 
 /// Where the program is attached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,9 +138,16 @@ pub struct Kernel {
     interfaces: Vec<Attached>,
     /// Open descriptors are the right to use what they are of.
     links: Vec<FdLink>,
-    program: Ebpf,
+    /// Where it was attached and is not at the moment.
+    absent: Vec<(Attached, FdLink)>,
+    /// `None`: opened from its pins; nothing can be attached.
+    program: Option<Ebpf>,
     program_id: u32,
     mode: Mode,
+    /// Where it is to be attached; [`Self::interfaces`] is where it is.
+    wanted: Vec<String>,
+    /// Maps whose pins were given up together with the links, and where those were.
+    released: Option<Vec<(PathBuf, MapData)>>,
     pin_dir: PathBuf,
     bans: HashMap<MapData, u64, Laid<Ban>>,
     max_bans: u32,
@@ -146,6 +156,18 @@ pub struct Kernel {
     ports: Array<MapData, u32>,
     guarded: Vec<u16>,
     stats: PerCpuArray<MapData, Laid<Tally>>,
+    rules4: Tries<4>,
+    rules6: Tries<16>,
+}
+
+/// The maps that this side uses.
+struct Parts {
+    bans: Map,
+    max_bans: u32,
+    hits: Map,
+    limits: Map,
+    ports: Map,
+    stats: Map,
     rules4: Tries<4>,
     rules6: Tries<16>,
 }
@@ -163,86 +185,67 @@ impl Kernel {
     /// these, bans and rules are carried over).
     ///
     /// # Errors
-    /// Whatever keeps a single interface from being guarded; nothing stays attached then that was not before.
+    /// Whatever keeps a single interface that is there from being guarded; nothing stays attached then that was not
+    /// before. One that is not there is waited for: see [`Self::reattach`].
     pub fn load(settings: &Settings, guarded_tcp_ports: &[u16]) -> Result<Self, KernelError> {
         let load::Loaded { mut ebpf, folder, carried } = load::load(settings)?;
-        let ports: Array<_, u32> = map(&mut ebpf, name::PORTS)?;
-        let numbers = 0..=u16::MAX;
-        let guarded = numbers.filter(|number| ports.get(&u32::from(*number), 0).is_ok_and(|bits| bits != 0)).collect();
-        let mut kernel = Self {
-            interfaces: Vec::new(),
-            links: Vec::new(),
-            pin_dir: settings.pin_dir.clone(),
-            bans: map(&mut ebpf, name::BANS)?,
+        let parts = Parts {
+            bans: take(&mut ebpf, name::BANS)?,
             max_bans: settings.max_bans,
-            hits: map(&mut ebpf, name::HITS)?,
-            limits: map(&mut ebpf, name::LIM)?,
-            ports,
-            guarded,
-            stats: map(&mut ebpf, name::STATS)?,
+            hits: take(&mut ebpf, name::HITS)?,
+            limits: take(&mut ebpf, name::LIM)?,
+            ports: take(&mut ebpf, name::PORTS)?,
+            stats: take(&mut ebpf, name::STATS)?,
             rules4: Tries::open(name::RULES4, take(&mut ebpf, name::RULES4)?, &folder, settings.max_rules)?,
             rules6: Tries::open(name::RULES6, take(&mut ebpf, name::RULES6)?, &folder, settings.max_rules)?,
-            program_id: load::program(&mut ebpf)?.info().map_err(|error| KernelError::Object(error.to_string()))?.id(),
-            mode: settings.mode,
-            program: ebpf,
         };
+        let mut kernel = Self::assemble(settings, parts, Some(ebpf))?;
         for (key, ban) in carried {
             kernel.ban(SourceKey(u64::from_ne_bytes(key)), read_ban(&ban))?;
         }
         // Everything is in place before the first packet is judged by it.
         kernel.apply(settings, guarded_tcp_ports)?;
         let links = load::links(&settings.pin_dir);
-        let attached = attach::attach(&mut kernel.program, &links, &settings.interfaces, settings.mode)?;
-        (kernel.interfaces, kernel.links) = attached;
+        if let Some(program) = &mut kernel.program {
+            (kernel.interfaces, kernel.links) = attach::attach(program, &links, &settings.interfaces, settings.mode)?;
+        }
         Ok(kernel)
+    }
+
+    fn assemble(settings: &Settings, parts: Parts, mut program: Option<Ebpf>) -> Result<Self, KernelError> {
+        let ports: Array<_, u32> = parts.ports.try_into().map_err(refused(name::PORTS, "opening"))?;
+        let numbers = 0..=u16::MAX;
+        let guarded = numbers.filter(|number| ports.get(&u32::from(*number), 0).is_ok_and(|bits| bits != 0)).collect();
+        let program_id = match &mut program {
+            Some(ebpf) => load::program(ebpf)?.info().map_err(|error| KernelError::Object(error.to_string()))?.id(),
+            None => 0,
+        };
+        Ok(Self {
+            interfaces: Vec::new(),
+            links: Vec::new(),
+            absent: Vec::new(),
+            pin_dir: settings.pin_dir.clone(),
+            bans: parts.bans.try_into().map_err(refused(name::BANS, "opening"))?,
+            max_bans: parts.max_bans,
+            hits: parts.hits.try_into().map_err(refused(name::HITS, "opening"))?,
+            limits: parts.limits.try_into().map_err(refused(name::LIM, "opening"))?,
+            ports,
+            guarded,
+            stats: parts.stats.try_into().map_err(refused(name::STATS, "opening"))?,
+            rules4: parts.rules4,
+            rules6: parts.rules6,
+            program_id,
+            mode: settings.mode,
+            wanted: settings.interfaces.clone(),
+            released: None,
+            program,
+        })
     }
 
     /// Where the program is attached, in the order of the settings.
     #[must_use]
     pub fn interfaces(&self) -> &[Attached] {
         &self.interfaces
-    }
-
-    /// Attaches again where the interface was made anew, or somebody took the program off: the names of those where it
-    /// had to, and what stands in the way of the others, a sentence each.
-    pub fn reattach(&mut self) -> (Vec<String>, Vec<String>) {
-        let (mut again, mut failing) = (Vec::new(), Vec::new());
-        let folder = load::links(&self.pin_dir);
-        for (at, link) in self.interfaces.iter_mut().zip(&mut self.links) {
-            if attach::is_attached(&at.name, self.program_id) {
-                continue;
-            }
-            match attach::again(&mut self.program, &folder, &at.name, self.mode) {
-                Ok((attached, renewed)) => {
-                    again.push(attached.name.clone());
-                    (*at, *link) = (attached, renewed);
-                }
-                Err(error) => failing.push(error.to_string()),
-            }
-        }
-        (again, failing)
-    }
-
-    /// Detaches from every interface and removes the pins: nothing is judged any more.
-    ///
-    /// # Errors
-    /// [`KernelError::Pin`] if a pin cannot be removed.
-    pub fn detach(self) -> Result<(), KernelError> {
-        // The last of descriptor and pin to go detaches.
-        drop(self.links);
-        for folder in [load::links(&self.pin_dir), self.pin_dir.join(format!("v{LAYOUT}"))] {
-            let failed = |error: io::Error| KernelError::Pin {
-                path: folder.display().to_string(),
-                reason: format!("cannot be removed: {error}"),
-            };
-            for entry in fs::read_dir(&folder).map_err(failed)? {
-                fs::remove_file(entry.map_err(failed)?.path()).map_err(failed)?;
-            }
-            fs::remove_dir(&folder).map_err(failed)?;
-        }
-        // Another layout's maps may still be there; they are not ours.
-        drop(fs::remove_dir(&self.pin_dir));
-        Ok(())
     }
 
     /// Enters a ban. What was counted on an existing entry of the same id is kept, but for packets that are dropped in
@@ -451,10 +454,6 @@ fn read_ban(bytes: &[u8; 32]) -> Ban {
 
 fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, KernelError> {
     ebpf.take_map(name).ok_or_else(|| KernelError::Object(format!("it has no map {name}")))
-}
-
-fn map<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, KernelError> {
-    take(ebpf, name)?.try_into().map_err(refused(name, "opening"))
 }
 
 /// Makes the kernel's refusal of `operation` on `map` an error.

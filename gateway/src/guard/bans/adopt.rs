@@ -31,11 +31,55 @@ impl Guard {
     /// # Errors
     /// The store cannot be read or written, or the kernel does not take the rules.
     pub(crate) fn start(parts: Parts, start: Map<String, Value>, now: Now) -> Result<Self, Refused> {
+        let (mut guard, findings) = Self::over(parts, now)?;
+        guard.decide("start", now, |_| Ok(((), start)))?;
+        for finding in findings {
+            tracing::warn!(tampered = finding.tampered, "audit chain: {}", finding.text);
+            let event = if finding.tampered { "chain_broken" } else { "chain_recovered" };
+            let mut told = members(json!({"finding": finding.text}));
+            if let Some(undone) = finding.undone {
+                told.insert("undone".to_owned(), json!(undone));
+            }
+            guard.decide(event, now, |_| Ok(((), told)))?;
+            if finding.tampered {
+                guard.standing.push(format!("the audit chain is broken: {}; see `gateway audit verify`", finding.text));
+            }
+        }
+        guard.take_over(now)?;
+        guard.lift_allowed(now)?;
+        guard.load_rules()?;
+        guard.sweep(now);
+        let drift = guard.compare();
+        let entered = drift.0.count() + drift.1.count();
+        let interfaces: Vec<&str> =
+            guard.drops.interfaces().iter().filter(|at| at.adopted).map(|at| &*at.name).collect();
+        if !interfaces.is_empty() || !guard.in_force.is_empty() {
+            let members = members(json!({"interfaces": interfaces, "bans": guard.in_force.len(), "entered": entered}));
+            guard.decide("adoption", now, |_| Ok(((), members)))?;
+        }
+        guard.repair(drift);
+        guard.notices.clear();
+        Ok(guard)
+    }
+
+    /// Opens what a guard has left while none runs: the same decisions over the same store and maps. Nothing is
+    /// compared, repaired or started.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    #[expect(dead_code, reason = "the command line is about to use it")]
+    pub(crate) fn offline(parts: Parts, now: Now) -> Result<Self, Refused> {
+        let (mut guard, findings) = Self::over(parts, now)?;
+        guard.standing.extend(findings.into_iter().map(|finding| format!("audit chain: {}", finding.text)));
+        guard.take_over(now)?;
+        Ok(guard)
+    }
+
+    fn over(parts: Parts, now: Now) -> Result<(Self, Vec<Finding>), Refused> {
         let Parts { settings, rules, surroundings, store, audit, drops, boot, findings, standing } = parts;
         let stored = |error: StoreError| Refused::new("store_failed", error.to_string());
-        let records = store.in_force().map_err(stored)?;
         let pardons = Pardons::read(store.pardons().map_err(stored)?, settings.safety.unban_grace, now);
-        let mut guard = Self {
+        let guard = Self {
             settings,
             rules,
             surroundings,
@@ -58,22 +102,17 @@ impl Guard {
             full: 0,
             repairs: 0,
             unrepaired: Vec::new(),
+            detached: None,
         };
-        guard.decide("start", now, |_| Ok(((), start)))?;
-        for finding in findings {
-            tracing::warn!(tampered = finding.tampered, "audit chain: {}", finding.text);
-            let event = if finding.tampered { "chain_broken" } else { "chain_recovered" };
-            let mut told = members(json!({"finding": finding.text}));
-            if let Some(undone) = finding.undone {
-                told.insert("undone".to_owned(), json!(undone));
-            }
-            guard.decide(event, now, |_| Ok(((), told)))?;
-            if finding.tampered {
-                guard.standing.push(format!("the audit chain is broken: {}; see `gateway audit verify`", finding.text));
-            }
-        }
-        guard.configure_allows()?;
-        let slots: HashMap<Source, u32> = guard
+        Ok((guard, findings))
+    }
+
+    /// Takes over allowances and bans from the store, and the slots that prefixes count in from the kernel.
+    fn take_over(&mut self, now: Now) -> Result<(), Refused> {
+        let records = self.store.in_force();
+        let records = records.map_err(|error| Refused::new("store_failed", error.to_string()))?;
+        self.configure_allows()?;
+        let slots: HashMap<Source, u32> = self
             .drops
             .rules()
             .into_iter()
@@ -81,30 +120,17 @@ impl Guard {
             .filter(|(_, slot)| *slot > 0)
             .collect();
         for mut record in records {
-            guard.rebase(&mut record, now);
-            guard.by_source.insert(record.source, record.id);
-            if guard.key(record.source).is_none() {
-                let slot = slots.get(&record.source).copied().filter(|slot| guard.is_free(*slot));
-                let slot = slot.unwrap_or_else(|| guard.prefixes.free_slot());
+            self.rebase(&mut record, now);
+            self.by_source.insert(record.source, record.id);
+            if self.key(record.source).is_none() {
+                let slot = slots.get(&record.source).copied().filter(|slot| self.is_free(*slot));
+                let slot = slot.unwrap_or_else(|| self.prefixes.free_slot());
                 let blocked = Blocked { shadow: record.shadow, expires: expiry(&record), slot };
-                guard.prefixes.blocked.insert(record.source, blocked);
+                self.prefixes.blocked.insert(record.source, blocked);
             }
-            guard.in_force.insert(record.id, record);
+            self.in_force.insert(record.id, record);
         }
-        guard.lift_allowed(now)?;
-        guard.load_rules()?;
-        guard.sweep(now);
-        let drift = guard.compare();
-        let entered = drift.0.count() + drift.1.count();
-        let interfaces: Vec<&str> =
-            guard.drops.interfaces().iter().filter(|at| at.adopted).map(|at| &*at.name).collect();
-        if !interfaces.is_empty() || !guard.in_force.is_empty() {
-            let members = members(json!({"interfaces": interfaces, "bans": guard.in_force.len(), "entered": entered}));
-            guard.decide("adoption", now, |_| Ok(((), members)))?;
-        }
-        guard.repair(drift);
-        guard.notices.clear();
-        Ok(guard)
+        Ok(())
     }
 
     fn is_free(&self, slot: u32) -> bool {
@@ -244,7 +270,8 @@ impl Guard {
         }
     }
 
-    fn sync(&mut self) {
+    /// Has the audit chain on the disk.
+    pub(crate) fn sync(&mut self) {
         if let Err(error) = self.audit.sync() {
             self.fail(&format!("the audit chain cannot be flushed: {error}"));
         }
@@ -276,6 +303,9 @@ impl Guard {
             self.repairs += u64::try_from(entries + reattached.len()).unwrap_or(0);
             tracing::warn!(entries, ?reattached, "the kernel had something else than the store says: repaired");
             self.tell("repair", now, members(json!({"entries": entries, "attached_again": reattached})));
+        }
+        if failing != self.unrepaired && !failing.is_empty() {
+            tracing::warn!(?failing, "XDP is not attached where it should be");
         }
         self.unrepaired = failing;
         self.repair(drift);

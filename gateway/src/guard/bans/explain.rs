@@ -140,6 +140,7 @@ impl Guard {
 
     fn warnings(&self, processes: Vec<String>, now: Now) -> Vec<String> {
         let mut warnings = self.standing.clone();
+        warnings.extend(self.detached.as_ref().map(|actor| attachment::warning(actor)));
         warnings.extend(processes);
         warnings.extend(self.drops.interfaces().iter().filter_map(|at| at.note.clone()));
         if self.paused_until.is_some_and(|until| now.monotonic < until) {

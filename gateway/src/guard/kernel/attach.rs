@@ -19,7 +19,7 @@ use crate::guard::settings::Mode;
 const NATIVE: &str = "native";
 const GENERIC: &str = "generic";
 
-/// Attaches to every interface. If one fails, links that were made for the others are given up again.
+/// Attaches to every interface that is there. If one fails, links that were made for the others are given up again.
 pub(super) fn attach(
     ebpf: &mut Ebpf,
     folder: &Path,
@@ -33,6 +33,8 @@ pub(super) fn attach(
                 attached.push(at);
                 links.push(link);
             }
+            // It may come later; whoever asked for it is told until it does.
+            Err(KernelError::Interface(_)) => {}
             Err(error) => {
                 for at in attached.iter().filter(|at| !at.adopted) {
                     drop(fs::remove_file(folder.join(pin(&at.name, at.native))));
@@ -48,6 +50,16 @@ pub(super) fn attach(
 /// The name of an interface's pin. It says the mode, which a link does not tell.
 fn pin(interface: &str, native: bool) -> String {
     format!("{interface}-{}", if native { NATIVE } else { GENERIC })
+}
+
+/// The interface and the mode that a pin's name says.
+pub(super) fn pinned_name(name: &str) -> Option<(&str, bool)> {
+    let (interface, mode) = name.rsplit_once('-')?;
+    match mode {
+        NATIVE => Some((interface, true)),
+        GENERIC => Some((interface, false)),
+        _ => None,
+    }
 }
 
 /// Removes the links of interfaces that are no longer guarded, and so detaches from them.
@@ -103,11 +115,20 @@ pub(super) fn is_attached(name: &str, program: u32) -> bool {
     sys::attached_program(index).map_or(true, |attached| attached == Some(program))
 }
 
-/// Attaches to one interface whose link is dead or gone.
-pub(super) fn again(ebpf: &mut Ebpf, folder: &Path, name: &str, mode: Mode) -> Result<(Attached, FdLink), KernelError> {
+/// Attaches to one interface whose link is dead or gone; `None` if the program `is_on` it by a link that is known.
+pub(super) fn again(
+    ebpf: &mut Ebpf,
+    folder: &Path,
+    name: &str,
+    mode: Mode,
+    is_on: bool,
+) -> Result<Option<(Attached, FdLink)>, KernelError> {
+    if is_on {
+        return Ok(None);
+    }
     let (at, link) = one(ebpf, folder, name, mode)?;
     // A link that could be taken over was not dead: the program in it was another one.
-    Ok((Attached { adopted: false, ..at }, link))
+    Ok(Some((Attached { adopted: false, ..at }, link)))
 }
 
 /// Puts the program in the place of the one that a pinned link holds. `None` if the link's interface is gone, or has

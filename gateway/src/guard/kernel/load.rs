@@ -28,6 +28,9 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../ebpf/guard.bpf.o");
 /// Where a BPF file system belongs.
 const BPFFS: &str = "/sys/fs/bpf";
 
+/// The program's name, by which the kernel tells it from others.
+pub(super) const PROGRAM: &str = "guard";
+
 /// How a map must look to be used.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shape {
@@ -105,6 +108,12 @@ fn shapes(settings: &Settings) -> [Shape; 9] {
     ]
 }
 
+/// How the map of this name must look.
+pub(super) fn shape(settings: &Settings, name: &'static str) -> Result<Shape, KernelError> {
+    let named = shapes(settings).into_iter().find(|shape| shape.name == name);
+    named.ok_or_else(|| KernelError::Object(format!("it has no map {name}")))
+}
+
 /// The program in the kernel, its maps pinned, and the bans of a map that had another capacity.
 pub(super) struct Loaded {
     pub(super) ebpf: Ebpf,
@@ -169,7 +178,7 @@ pub(super) fn load(settings: &Settings) -> Result<Loaded, KernelError> {
 
 /// The one program of the object.
 pub(super) fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, KernelError> {
-    ebpf.program_mut("guard")
+    ebpf.program_mut(PROGRAM)
         .ok_or_else(|| KernelError::Object("it has no program".to_owned()))?
         .try_into()
         .map_err(|error: ProgramError| KernelError::Object(error.to_string()))

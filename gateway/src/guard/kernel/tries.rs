@@ -51,14 +51,7 @@ where
 {
     /// Takes over the tries pinned under `folder`, or makes them. Rules in force stay in force.
     pub(super) fn open(name: &'static str, outer: Map, folder: &Path, capacity: u32) -> Result<Self, KernelError> {
-        let shape = Shape {
-            name,
-            kind: MapType::LpmTrie,
-            key: 4 + u32::try_from(N).unwrap_or(0),
-            value: 16,
-            entries: capacity,
-            flags: NO_PREALLOC,
-        };
+        let shape = shape::<N>(name, capacity);
         let in_force = match &outer {
             Map::ArrayOfMaps(data) => sys::inner_id(data.fd().as_fd()),
             _ => Err(io::Error::other("not an array of maps")),
@@ -89,6 +82,41 @@ where
             tries.swap(&carried)?;
         }
         Ok(tries)
+    }
+
+    /// Opens the tries pinned under `folder` and makes none.
+    pub(super) fn open_pinned(name: &'static str, outer: Map, folder: &Path) -> Result<Self, KernelError> {
+        let Map::ArrayOfMaps(data) = &outer else {
+            return Err(KernelError::Object(format!("{name} is not an array of maps")));
+        };
+        let in_force = sys::inner_id(data.fd().as_fd()).map_err(|source| KernelError::Map {
+            map: name,
+            operation: "reading",
+            source,
+        })?;
+        let mut shape = shape::<N>(name, 0);
+        let (mut tries, mut active) = (Vec::new(), 0);
+        for (index, letter) in ["A", "B"].into_iter().enumerate() {
+            let path = folder.join(format!("{name}_{letter}"));
+            let pinned = shape.pinned(&path)?.filter(|pinned| pinned.is_readable);
+            let Some(pinned) = pinned else {
+                let reason = "no trie of this program's layout is pinned there".to_owned();
+                return Err(KernelError::Pin { path: path.display().to_string(), reason });
+            };
+            if in_force.is_some() && pinned.id == in_force {
+                active = index;
+            }
+            shape.entries = pinned.entries;
+            tries.push(Map::LpmTrie(pinned.map).try_into().map_err(refused(name, "opening"))?);
+        }
+        let outer = outer.try_into().map_err(refused(name, "opening"))?;
+        let tries = tries.try_into().map_err(|_two| KernelError::Object(format!("{name} has no two tries")))?;
+        Ok(Self { name, outer, tries, active, capacity: shape.entries })
+    }
+
+    /// How many rules fit.
+    pub(super) const fn capacity(&self) -> u32 {
+        self.capacity
     }
 
     fn trie(name: &'static str, path: &Path, capacity: u32) -> Result<Trie<N>, KernelError> {
@@ -145,6 +173,12 @@ where
         let [a, b] = &mut self.tries;
         if self.active == 0 { a } else { b }
     }
+}
+
+const fn shape<const N: usize>(name: &'static str, entries: u32) -> Shape {
+    // Not cut off: an address has 4 or 16 bytes.
+    let key = if N == 4 { 8 } else { 20 };
+    Shape { name, kind: MapType::LpmTrie, key, value: 16, entries, flags: NO_PREALLOC }
 }
 
 fn put<const N: usize>(

@@ -1,0 +1,51 @@
+//! Decides when the kernel is let go of, and taken hold of again.
+//!
+//! *Invariant:* while it is let go of, bans are recorded and kept up in the maps as ever, and enforced when connections
+//! are accepted; taking hold again forgets nothing.
+
+use super::*;
+
+impl Guard {
+    /// An operator wants the program out of the kernel: to recover, or to make room for another.
+    pub(super) fn detach(&mut self, actor: &Actor, now: Now) -> Result<(String, u64), Refused> {
+        if let Some(by) = &self.detached {
+            return Err(Refused::new("detached", format!("it was detached already, by {by}")));
+        }
+        // Recorded whatever comes of it: an attempt to stop enforcement is worth a record.
+        let members = members(json!({"actor": actor.to_string()}));
+        self.decide("detach", now, |_| Ok(((), members)))?;
+        let removed = self.drops.release().map_err(|error| Refused::new("kernel_failed", error.to_string()))?;
+        self.detached = Some(actor.to_string());
+        tracing::warn!(%actor, links = removed.links, maps = removed.maps, "detached: no packet is dropped in the kernel");
+        let message = format!(
+            "{} links and {} maps are out of the kernel: bans are enforced when connections are accepted until `gateway attach`, or until the gateway is started again",
+            removed.links, removed.maps
+        );
+        Ok((message, u64::try_from(removed.links).unwrap_or(0)))
+    }
+
+    /// Undoes [`Self::detach`].
+    pub(super) fn attach(&mut self, actor: &Actor, now: Now) -> Result<(String, u64), Refused> {
+        let (attached, failing) =
+            self.drops.attach().map_err(|error| Refused::new("kernel_failed", error.to_string()))?;
+        self.detached = None;
+        let members = members(json!({"actor": actor.to_string(), "interfaces": attached, "failing": failing}));
+        self.tell("attach", now, members);
+        self.unrepaired.clone_from(&failing);
+        if !failing.is_empty() {
+            return Err(Refused::new("not_attached", failing.join("; ")));
+        }
+        let message = match attached.as_slice() {
+            [] => "everything that guard.interfaces names was attached already".to_owned(),
+            names => format!("attached to {}", names.join(", ")),
+        };
+        Ok((message, u64::try_from(attached.len()).unwrap_or(0)))
+    }
+}
+
+/// For status.
+pub(super) fn warning(actor: &str) -> String {
+    format!(
+        "DETACHED by {actor}: no packet is dropped in the kernel, bans are enforced when connections are accepted; `gateway attach` undoes it"
+    )
+}
