@@ -117,9 +117,15 @@ async fn receive_sockets(
     listeners: usize,
 ) -> anyhow::Result<Vec<Vec<(usize, TcpListener)>>> {
     let mut sockets: Vec<Vec<_>> = std::iter::repeat_with(Vec::new).take(workers.max(1)).collect();
-    for _ in 0..listeners {
+    // One message carries so many at most; more workers than that take several for each listener.
+    let mut missing = workers.max(1).saturating_mul(listeners);
+    while missing > 0 {
         let Some((ToProxy::Listen { listener }, descriptors)) = channel.receive::<ToProxy>().await? else {
             bail!("the guard sent too few listening sockets");
+        };
+        missing = match missing.checked_sub(descriptors.len()) {
+            Some(left) if !descriptors.is_empty() => left,
+            _ => bail!("the guard sent listening sockets that do not add up"),
         };
         let listener = usize::from(listener);
         for descriptor in descriptors {
@@ -300,5 +306,47 @@ impl Control<'_> {
 async fn order(workers: &[Running], order: Order) {
     for worker in workers {
         worker.orders.send(order).await.unwrap_or_default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::BorrowedFd;
+
+    use super::*;
+    use crate::message::{MAX_DESCRIPTORS, channel};
+
+    /// Sends the sockets of two listeners, so many in each message, and tells how many each worker got of each.
+    #[track_caller]
+    fn check(workers: usize, messages: &[(u16, usize)], expect: Option<usize>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        let got = runtime.block_on(async {
+            let (left, right) = channel::pair().unwrap();
+            let (guard, proxy) = (Channel::new(left).unwrap(), Channel::new(right).unwrap());
+            let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+            for (listener, count) in messages {
+                let descriptors: Vec<BorrowedFd<'_>> = vec![socket.as_fd(); *count];
+                guard.send(&ToProxy::Listen { listener: *listener }, &descriptors).await.unwrap();
+            }
+            drop(guard);
+            receive_sockets(&proxy, workers, 2).await
+        });
+        let Some(expect) = expect else { return assert!(got.is_err(), "{workers} {messages:?}") };
+        for mine in got.unwrap() {
+            for listener in 0..2 {
+                let count = mine.iter().filter(|(of, _)| *of == listener).count();
+                assert_eq!(count, expect, "{workers} {messages:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn sockets_add_up() {
+        check(1, &[(0, 1), (1, 1)], Some(1));
+        check(3, &[(0, 3), (1, 3)], Some(1));
+        check(230, &[(0, MAX_DESCRIPTORS), (0, 30), (1, MAX_DESCRIPTORS), (1, 30)], Some(1));
+        check(3, &[(0, 3), (1, 2)], None);
+        check(3, &[(0, 3), (1, 0), (1, 3)], None);
+        check(1, &[(0, 1), (1, 2)], None);
     }
 }
