@@ -25,4 +25,5 @@ mod forward;
 mod hostile;
 mod limit;
 mod safety;
+mod upstream;
 mod validate;

@@ -51,6 +51,10 @@ impl Error for Cut {}
 pub(super) struct Flow {
     pub(super) cut: Cell<Option<Cut>>,
     pub(super) ended: Cell<bool>,
+    /// Bytes of it that were passed on.
+    pub(super) passed: Cell<u64>,
+    /// Whether the client has to send more before anything can be passed on.
+    pub(super) waiting: Cell<bool>,
 }
 
 /// A request's body on its way in.
@@ -86,9 +90,16 @@ impl Arriving {
     }
 
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
-        let piece = ready!(self.poll_unmarked(cx));
+        let piece = self.poll_unmarked(cx);
+        self.flow.waiting.set(piece.is_pending());
+        let piece = ready!(piece);
         match &piece {
-            Some(Ok(_)) => {}
+            Some(Ok(piece)) => {
+                let length = u64::try_from(piece.len()).unwrap_or(u64::MAX);
+                self.flow.passed.set(self.flow.passed.get().saturating_add(length));
+                // Whoever knows the length does not ask for what comes behind the last piece.
+                self.flow.ended.set(self.incoming.is_end_stream());
+            }
             Some(Err(cut)) => self.flow.cut.set(Some(*cut)),
             None => self.flow.ended.set(true),
         }
@@ -216,7 +227,7 @@ impl Answer {
     /// An upstream's.
     pub(super) fn relayed(incoming: Incoming, lease: Lease, record: Box<Record>) -> Self {
         if incoming.is_end_stream() {
-            lease.give_back();
+            Self::give_back(lease, &record);
             return Self::new(Content::Done, record);
         }
         Self::new(Content::Upstream(incoming, Some(lease)), record)
@@ -228,6 +239,12 @@ impl Answer {
         let mut answer = Self { content, record, patience, upstream: Alarm::default(), client: Alarm::default() };
         answer.wait_for_client();
         answer
+    }
+
+    fn give_back(lease: Lease, record: &Record) {
+        if !lease.give_back() {
+            record.connection.unread.set(true);
+        }
     }
 
     /// HTTP/2 asks for the next piece only when the client's window has room for it: one that never does is closed.
@@ -252,7 +269,7 @@ impl Answer {
                 && let Some(lease) = lease.take()
                 && !matches!(frame, Some(Err(_)))
             {
-                lease.give_back();
+                Self::give_back(lease, &self.record);
             }
             match frame {
                 None => return Poll::Ready(None),

@@ -5,7 +5,7 @@
 
 use std::{pin::pin, rc::Rc, task::Poll, time::Duration};
 
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 
 use super::{
@@ -77,7 +77,11 @@ pub(super) async fn forward(
             Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 return Err(Refusal::new(Reject::UpstreamFailed, "switched protocols unasked").into());
             }
-            Ok(response) => return Ok((response, lease)),
+            // RFC 9112 6.3: one of the two is a lie. The connection ends with the lease.
+            Ok(response) if is_framed_twice(response.headers()) => {
+                return Err(Refusal::new(Reject::UpstreamFailed, "Content-Length beside Transfer-Encoding").into());
+            }
+            Ok(response) => return Ok((response, lease.with(flow))),
             Err(error) => error,
         };
         if let Some(cut) = flow.as_ref().and_then(|flow| flow.cut.get()) {
@@ -99,6 +103,7 @@ pub(super) async fn forward(
 async fn answered<F: Future>(sent: F, flow: Option<&Rc<Flow>>, patience: Duration) -> Option<F::Output> {
     let mut sent = pin!(sent);
     let mut alarm = Alarm::default();
+    let mut passed = 0;
     std::future::poll_fn(|cx| {
         if let Poll::Ready(answer) = sent.as_mut().poll(cx) {
             return Poll::Ready(Some(answer));
@@ -106,14 +111,23 @@ async fn answered<F: Future>(sent: F, flow: Option<&Rc<Flow>>, patience: Duratio
         if alarm.poll(patience, cx).is_pending() {
             return Poll::Pending;
         }
-        if flow.is_none_or(|flow| flow.ended.get() || flow.cut.get().is_some()) {
+        // A body that is still coming has its own deadline; one that the upstream does not take has this one.
+        let is_coming = flow.is_some_and(|flow| {
+            let before = std::mem::replace(&mut passed, flow.passed.get());
+            let moved = before != passed;
+            !flow.ended.get() && flow.cut.get().is_none() && (moved || flow.waiting.get())
+        });
+        if !is_coming {
             return Poll::Ready(None);
         }
-        // The body is still coming; its own deadline watches over that.
         alarm.rest();
         alarm.poll(patience, cx).map(|()| None)
     })
     .await
+}
+
+fn is_framed_twice(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH)
 }
 
 /// RFC 9110 9.2.2, and nothing that was read from the client is gone.

@@ -15,9 +15,12 @@ use hyper::{
     client::conn::{TrySendError, http1},
 };
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, task::AbortHandle};
 
-use super::{super::body::Upload, Failure};
+use super::{
+    super::body::{Flow, Upload},
+    Failure,
+};
 use crate::proxy::{
     deadline::{self, within},
     reject::{Refusal, Reject},
@@ -39,7 +42,7 @@ struct Server {
     name: String,
     resolved: RefCell<Resolved>,
     /// Kept connections, the one used last at the end.
-    idle: RefCell<Vec<http1::SendRequest<Upload>>>,
+    idle: RefCell<Vec<Link>>,
     max_idle: usize,
 }
 
@@ -48,11 +51,26 @@ enum Resolved {
     Name { addresses: Vec<SocketAddr>, until: u64 },
 }
 
+/// A connection. Dropped: closed, whatever it was at.
+struct Link {
+    sender: http1::SendRequest<Upload>,
+    driver: AbortHandle,
+}
+
+impl Drop for Link {
+    /// hyper goes on with a body that the upstream does not take, though nobody waits for the answer any more.
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
 /// A connection in use. Dropped: closed.
 pub(in crate::proxy) struct Lease {
     server: Rc<Server>,
-    sender: http1::SendRequest<Upload>,
+    link: Link,
     kept: bool,
+    /// The request's body, which may be on its way still.
+    flow: Option<Rc<Flow>>,
 }
 
 impl Group {
@@ -75,14 +93,14 @@ impl Group {
         let mut refusal = Refusal::new(Reject::UpstreamFailed, "no server");
         for offset in 0..self.servers.len() {
             let Some(server) = self.servers.get(turn.wrapping_add(offset) % self.servers.len()) else { break };
-            while !fresh && let Some(mut sender) = server.take() {
+            while !fresh && let Some(mut link) = server.take() {
                 // Back in the pool a moment ago, it may have its last answer's end still to read.
-                if sender.is_ready() || matches!(within(patience, sender.ready()).await, Some(Ok(()))) {
-                    return Ok(Lease { server: Rc::clone(server), sender, kept: true });
+                if link.sender.is_ready() || matches!(within(patience, link.sender.ready()).await, Some(Ok(()))) {
+                    return Ok(Lease { server: Rc::clone(server), link, kept: true, flow: None });
                 }
             }
             match within(patience, server.connect()).await {
-                Some(Ok(sender)) => return Ok(Lease { server: Rc::clone(server), sender, kept: false }),
+                Some(Ok(link)) => return Ok(Lease { server: Rc::clone(server), link, kept: false, flow: None }),
                 Some(Err(error)) => {
                     refusal = Refusal::new(
                         Reject::UpstreamFailed,
@@ -100,28 +118,28 @@ impl Group {
 }
 
 impl Server {
-    fn take(&self) -> Option<http1::SendRequest<Upload>> {
+    fn take(&self) -> Option<Link> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(sender) = idle.pop() {
-            if !sender.is_closed() {
-                return Some(sender);
+        while let Some(link) = idle.pop() {
+            if !link.sender.is_closed() {
+                return Some(link);
             }
         }
         None
     }
 
-    async fn connect(&self) -> io::Result<http1::SendRequest<Upload>> {
+    async fn connect(&self) -> io::Result<Link> {
         let stream = self.dial().await?;
         stream.set_nodelay(true)?;
         let mut builder = http1::Builder::new();
         // Heads and small bodies leave in one write (measured: cheaper than gathering).
         builder.writev(false);
         let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-        tokio::task::spawn_local(async move {
+        let driver = tokio::task::spawn_local(async move {
             // Whoever waits for an answer is told by hyper; an idle connection that breaks is simply gone.
             connection.await.unwrap_or_default();
         });
-        Ok(sender)
+        Ok(Link { sender, driver: driver.abort_handle() })
     }
 
     async fn dial(&self) -> io::Result<TcpStream> {
@@ -162,17 +180,28 @@ impl Lease {
         &mut self,
         request: Request<Upload>,
     ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Upload>>>> + use<> {
-        self.sender.try_send_request(request)
+        self.link.sender.try_send_request(request)
     }
 
-    /// The answer was read to its end: the connection may carry another.
-    pub(in crate::proxy) fn give_back(self) {
+    /// The lease of a connection that is being sent the body behind `flow`.
+    pub(super) fn with(self, flow: Option<Rc<Flow>>) -> Self {
+        Self { flow, ..self }
+    }
+
+    /// The answer was read to its end: the connection may carry another. `false`: the client was answered early and
+    /// is still sending. Nobody else is to wait for that client, so the connection ends.
+    #[must_use]
+    pub(in crate::proxy) fn give_back(self) -> bool {
+        if self.flow.is_some_and(|flow| !flow.ended.get()) {
+            return false;
+        }
         let mut idle = self.server.idle.borrow_mut();
         if idle.len() >= self.server.max_idle {
-            idle.retain(|sender| !sender.is_closed());
+            idle.retain(|link| !link.sender.is_closed());
         }
-        if idle.len() < self.server.max_idle && !self.sender.is_closed() {
-            idle.push(self.sender);
+        if idle.len() < self.server.max_idle && !self.link.sender.is_closed() {
+            idle.push(self.link);
         }
+        true
     }
 }

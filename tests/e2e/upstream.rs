@@ -1,0 +1,181 @@
+//! What an upstream that misbehaves comes to: the rows F22, F23 and D04 of the threats. The client gets a good answer
+//! or is told that there is none, and nobody gets what was meant for somebody else.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    thread,
+    time::Duration,
+};
+
+use support::{
+    daemon::Daemon,
+    http1::{Client, Request},
+    report,
+    settings::{Settings, route},
+    tokens,
+    world::{GOOD_V4, Namespace, World},
+};
+
+/// What is said after the end of an answer, and must never be taken for another.
+const POISON: &str = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison";
+
+/// Serves on `port` of the loopback in `namespace`, until the test process ends, whatever the path asks for.
+fn misbehave(namespace: &Namespace, port: u16) {
+    let address: SocketAddr = ([127, 0, 0, 1], port).into();
+    let listener = namespace.enter(|| TcpListener::bind(address)).expect("the upstream's address");
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            thread::spawn(move || drop(converse(stream)));
+        }
+    });
+}
+
+/// Answers requests on one connection until it has to end.
+fn converse(mut stream: TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    loop {
+        let head = head(&mut stream)?;
+        let path = head.split(' ').nth(1).unwrap_or_default();
+        let (answer, goes_on) = match path.rsplit('/').next().unwrap_or_default() {
+            "both" => ("Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n".into(), true),
+            "lengths" => ("Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello!".into(), true),
+            "cr" => ("X: a\rSet-Cookie: b\r\nContent-Length: 5\r\n\r\nhello".into(), true),
+            "nul" => ("X: a\0b\r\nContent-Length: 5\r\n\r\nhello".into(), true),
+            "fold" => ("X: a\r\n Content-Length: 0\r\nContent-Length: 5\r\n\r\nhello".into(), true),
+            "more" => (format!("Content-Length: 5\r\n\r\nhello{POISON}"), true),
+            "head" => (format!("Content-Length: 100\r\n\r\n{POISON}"), true),
+            "short" => ("Content-Length: 10\r\n\r\nhello".into(), false),
+            "closing" => ("Content-Length: 5\r\n\r\nhello".into(), false),
+            "good" => ("Content-Length: 4\r\n\r\ngood".into(), true),
+            "empty" => {
+                stream.write_all(format!("HTTP/1.1 204 No Content\r\n\r\n{POISON}").as_bytes())?;
+                continue;
+            }
+            "switch" => {
+                stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n")?;
+                continue;
+            }
+            "endless" => loop {
+                stream.write_all(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")?;
+                thread::sleep(Duration::from_millis(1));
+            },
+            "cut" => return stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Le"),
+            "echo" if head.contains("x-case: early") => ("Content-Length: 5\r\n\r\nearly".into(), true),
+            // Silent, and takes nothing, until the other side leaves.
+            _ => {
+                while stream.peek(&mut [0])? > 0 {
+                    thread::sleep(Duration::from_millis(50));
+                }
+                return Ok(());
+            }
+        };
+        stream.write_all(format!("HTTP/1.1 200 OK\r\n{answer}").as_bytes())?;
+        if !goes_on {
+            return Ok(());
+        }
+    }
+}
+
+fn head(stream: &mut TcpStream) -> io::Result<String> {
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte)?;
+        head.push(byte[0]);
+    }
+    Ok(String::from_utf8_lossy(&head).into_owned())
+}
+
+fn settings(timeouts: &str) -> Settings {
+    let served = Settings::default();
+    Settings {
+        interfaces: Vec::new(),
+        rules: String::new(),
+        routes: served.routes.clone() + &route("/bare/{name}", "[\"HEAD\"]", "[\"public\"]", ""),
+        proxy: "workers = 1\nmax_body = \"64MiB\"".to_owned(),
+        timeouts: timeouts.to_owned(),
+        // By its name, which has an address of each family here or there.
+        upstream: "servers = [\"localhost:9001\"]\n".to_owned(),
+        ..served
+    }
+}
+
+#[test]
+fn what_an_upstream_says_wrong_reaches_nobody() {
+    if !report::may_run("upstream") {
+        return;
+    }
+    let world = World::new();
+    misbehave(&world.gate, 9001);
+    let daemon = Daemon::start(&world, &settings("response = \"700ms\""));
+    let client = Client::new(&world, GOOD_V4);
+    let mut wrong = Vec::new();
+    for (case, method, name, expect) in [
+        ("F22", "GET", "both", 502),
+        ("F22", "GET", "lengths", 502),
+        ("F22", "GET", "cr", 502),
+        ("F22", "GET", "nul", 502),
+        ("F22", "GET", "fold", 502),
+        ("F22", "GET", "more", 200),
+        ("F22", "GET", "endless", 504),
+        ("F22", "GET", "switch", 502),
+        ("F23", "HEAD", "head", 200),
+        ("F23", "GET", "empty", 204),
+        ("D04", "GET", "cut", 502),
+        ("D04", "GET", "hang", 504),
+        ("D04", "GET", "closing", 200),
+        ("D04", "GET", "closing", 200),
+    ] {
+        let mut connection = client.connect().unwrap();
+        let folder = if method == "HEAD" { "bare" } else { "files" };
+        match connection.exchange(&Request::new(method, &format!("/{folder}/{name}"))) {
+            Ok(answer) if answer.status == expect && (expect != 200 || matches!(&*answer.text(), "hello" | "")) => {}
+            other => wrong.push(format!("{case} {method} {name}: {other:?}, not {expect}")),
+        }
+        // Whoever comes next, on this connection or another, gets an answer of their own.
+        for answer in [connection.exchange(&Request::new("GET", "/files/good")), client.get("/files/good", "")] {
+            match answer {
+                Ok(answer) if answer.status == 200 && answer.text() == "good" => {}
+                other => wrong.push(format!("{case} after {method} {name}: {other:?}")),
+            }
+        }
+    }
+    // A body that broke off is not taken for the whole.
+    let short = client.get("/files/short", "");
+    if short.as_ref().is_ok_and(|answer| answer.status == 200) {
+        wrong.push(format!("D04 short: {short:?}"));
+    }
+    // What was asked with a body ends as well: whether the upstream took it, or takes nothing.
+    let token = tokens::good("ada", &[]);
+    for size in [5, 10 << 20] {
+        let request = Request::new("POST", "/echo").token(&token).body("text/plain", &vec![b'x'; size]);
+        let mut connection = client.connect().unwrap();
+        drop(connection.write(&request.bytes()));
+        match connection.response("POST") {
+            Ok(answer) if answer.status == 504 => {}
+            other => wrong.push(format!("D04 POST of {size} bytes: {other:?}, not 504")),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(daemon.standard_error().lines().all(|line| !line.contains("panicked")), "{}", daemon.standard_error());
+}
+
+/// A client that was answered early, and sends its body byte by byte, has its upstream connection to itself.
+#[test]
+fn nobody_waits_for_another_clients_body() {
+    if !report::may_run("upstream: early answer") {
+        return;
+    }
+    let world = World::new();
+    misbehave(&world.gate, 9001);
+    let _daemon = Daemon::start(&world, &settings("connect = \"60s\""));
+    let client = Client::new(&world, GOOD_V4);
+    let early = Request::new("POST", "/echo").token(&tokens::good("ada", &[])).header("x-case", "early");
+    let mut slow = client.connect().unwrap();
+    slow.write(&early.header("Content-Length", "100000").bytes()).unwrap();
+    slow.write(b"some of it").unwrap();
+    let answer = slow.response("POST").unwrap();
+    assert_eq!((answer.status, &*answer.text()), (200, "early"));
+    let next = client.get("/files/good", "").expect("an answer while somebody else is still sending");
+    assert_eq!((next.status, &*next.text()), (200, "good"));
+}
