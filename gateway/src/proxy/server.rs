@@ -122,7 +122,7 @@ async fn serve(worker: Rc<Worker>, admitted: Admitted, socket: TcpStream) {
             );
         }
         None if connection.why() == Some(Why::Flood) => {
-            Record::observe(&worker, connection, Signal::BadRequest, "flood of HTTP/2 control frames");
+            Record::observe(&worker, connection, Signal::BadRequest, "flood of HTTP/2 frames");
         }
         None => {}
     }
@@ -234,8 +234,9 @@ async fn drive(served: impl Served, connection: &Connection, wire: &Wire) -> Opt
         match connection.closing(cx) {
             Close::No => {}
             Close::Graceful if finishing => {}
-            // Its first request is on its way, and is answered with `Connection: close`.
-            Close::Graceful if connection.why() == Some(Why::Drain) && connection.is_new() => {}
+            // Its first request is on its way, and is answered with `Connection: close`. HTTP/2 can say which requests
+            // are still served.
+            Close::Graceful if connection.why() == Some(Why::Drain) && connection.is_new() && !wire.is_deferred() => {}
             Close::Graceful => {
                 finishing = true;
                 if connection.why() == Some(Why::Banned) {
