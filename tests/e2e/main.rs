@@ -22,6 +22,7 @@ mod config;
 mod auth;
 mod authz;
 mod forward;
+mod h2_hostile;
 mod hostile;
 mod limit;
 mod safety;

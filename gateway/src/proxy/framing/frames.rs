@@ -1,6 +1,7 @@
 //! Decides whether an HTTP/2 connection is kept busy for nothing: frames that only have to be answered or noted
 //! (SETTINGS, PING, PRIORITY, PRIORITY_UPDATE, kinds nobody knows) are counted as they come in, before h2 deals with
-//! them, and too many of them end the connection (H06).
+//! them, and too many of them end the connection (H06). So do streams that are opened only to be reset: h2 counts
+//! those that nobody has looked at yet, while each that was on its way upstream costs a connection there (H01).
 
 use gateway_common::limit::{ArrivalTime, Rate};
 
@@ -44,8 +45,8 @@ impl Frames {
             self.have = 0;
             let [a, b, c, kind, ..] = self.header;
             self.skip = usize::try_from(u32::from_be_bytes([0, a, b, c])).unwrap_or(usize::MAX);
-            // DATA, HEADERS, RST_STREAM, WINDOW_UPDATE and CONTINUATION belong to streams; h2 counts those.
-            if !matches!(kind, 0 | 1 | 3 | 8 | 9) && !self.spend(now) {
+            // DATA, HEADERS, WINDOW_UPDATE and CONTINUATION belong to streams; h2 bounds those.
+            if !matches!(kind, 0 | 1 | 8 | 9) && !self.spend(now) {
                 return false;
             }
         }
@@ -85,13 +86,13 @@ mod tests {
     }
 
     #[test]
-    fn h06_floods_end_the_connection() {
-        for kind in [2, 4, 6, 16, 0xff] {
+    fn h01_h06_floods_end_the_connection() {
+        for kind in [2, 3, 4, 6, 16, 0xff] {
             check(kind, 8, 1_000, 0, true);
             check(kind, 8, 1_002, 0, false);
             check(kind, 8, 5_000, 11_000_000, true);
         }
-        for kind in [0, 1, 3, 8, 9] {
+        for kind in [0, 1, 8, 9] {
             check(kind, 200, 5_000, 0, true);
         }
     }
