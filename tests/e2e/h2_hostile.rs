@@ -350,6 +350,27 @@ fn floods_end_the_connection() {
             wrong.push(format!("{name}: nobody else is served"));
         }
     }
+    // H01, after they were looked at: all are on their way upstream before they are reset.
+    upstream.forget();
+    let mut raw = Raw::open(&client, &[]).unwrap();
+    let mut asked: u32 = 0;
+    while asked < 3_000 {
+        let streams = (asked..asked + 100).map(|number| 2 * number + 1);
+        let heads = streams.clone().flat_map(|stream| frame(HEADERS, END_STREAM | END_HEADERS, stream, &slow));
+        if raw.write(&heads.collect::<Vec<_>>()).is_err() {
+            break;
+        }
+        asked += 100;
+        let arrived = || upstream.received().len() >= asked as usize;
+        while !arrived() && !raw.hear(Duration::from_millis(10), |_| arrived()).ended {}
+        let resets = streams.flat_map(|stream| frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes()));
+        if !arrived() || raw.write(&resets.collect::<Vec<_>>()).is_err() {
+            break;
+        }
+    }
+    if asked >= 3_000 {
+        wrong.push(format!("H01 on their way: {asked} requests reached the upstream"));
+    }
     // H04: refused by the size of what the references stand for, not by what they take on the wire.
     upstream.forget();
     let mut raw = Raw::open(&client, &[]).unwrap();
@@ -373,7 +394,7 @@ fn streams_are_bounded_in_number_and_patience() {
     }
     let world = World::new();
     let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
-    let mut daemon = Daemon::start(&world, &settings("body = \"700ms\"\nidle = \"2s\""));
+    let mut daemon = Daemon::start(&world, &settings("body = \"700ms\""));
     let client = Client::new(&world, GOOD_V4);
     let end = END_STREAM | END_HEADERS;
 

@@ -15,6 +15,9 @@ use super::{deadline, settings::Timeouts};
 /// How long a drain leaves a connection for its first request, which may be on its way.
 const FIRST_REQUEST: Duration = Duration::from_millis(250);
 
+/// How long an idle HTTP/2 client may take to see that we are leaving.
+const GOODBYE: Duration = Duration::from_secs(1);
+
 /// How a connection is to be closed. Only ever gets worse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Close {
@@ -74,6 +77,8 @@ pub(super) struct Connection {
     /// Whether there ever was a request.
     begun: Cell<bool>,
     close: Cell<Close>,
+    /// Since when.
+    closing: Cell<u64>,
     why: Cell<Option<Why>>,
     waker: RefCell<Option<Waker>>,
 }
@@ -93,6 +98,7 @@ impl Connection {
             in_flight: Cell::new(0),
             begun: Cell::new(false),
             close: Cell::new(Close::No),
+            closing: Cell::new(0),
             why: Cell::new(None),
             waker: RefCell::new(None),
         }
@@ -163,13 +169,16 @@ impl Connection {
             }
             // Browsers connect ahead of what they may need: no offence.
             Phase::Fresh if over(since, timeouts.headers) => (Close::Now, Why::Idle),
+            // An idle connection that does not take our goodbye.
+            Phase::Idle
+                if self.close.get() == Close::Graceful && over(since, GOODBYE) && over(self.closing.get(), GOODBYE) =>
+            {
+                (Close::Now, Why::Idle)
+            }
             Phase::Idle if over(since, timeouts.idle) => (Close::Graceful, Why::Idle),
             _ if self.stalled.get() != 0 && over(self.stalled.get(), timeouts.body) => (Close::Now, Why::Slow),
             _ => return,
         };
-        // An idle connection that does not even take our goodbye.
-        let patience = timeouts.idle.saturating_add(timeouts.body);
-        let close = if close == Close::Graceful && over(since, patience) { Close::Now } else { close };
         self.shut(close, why);
     }
 
@@ -179,6 +188,7 @@ impl Connection {
             return;
         }
         self.close.set(close);
+        self.closing.set(deadline::now());
         if self.why.get().is_none() {
             self.why.set(Some(why));
         }
