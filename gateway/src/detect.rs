@@ -11,6 +11,7 @@
 use std::{collections::VecDeque, net::IpAddr, time::Duration};
 
 use gateway_common::source::Source;
+use probation::Probations;
 use signal::Signal;
 
 use crate::{
@@ -18,6 +19,7 @@ use crate::{
     message::{Ask, MAX_EVIDENCE, RequestId},
 };
 
+mod probation;
 pub mod signal;
 
 #[cfg(test)]
@@ -56,6 +58,7 @@ pub struct Detector {
     /// For each signal, in the order of [`Signal::ALL`], the rules that count it.
     counted_by: [Box<[usize]>; Signal::ALL.len()],
     buckets: Sharded<(usize, Source), Bucket>,
+    probations: Probations,
 }
 
 /// What one rule holds against one source: the requests and when they came, oldest first.
@@ -104,7 +107,13 @@ impl Detector {
             rules: settings.rules.iter().cloned().collect(),
             counted_by: Signal::ALL.map(counting),
             buckets: Sharded::new(settings.capacity),
+            probations: Probations::default(),
         }
+    }
+
+    /// Half as many signals of `source` ask for a ban until `until`.
+    pub fn watch(&self, source: Source, until: u64, now: u64) {
+        self.probations.add(source, until, now);
     }
 
     /// Counts one signal about `source`, seen in the request `id` from `address`, and says which bans to ask for:
@@ -113,9 +122,10 @@ impl Detector {
     pub fn note(&self, signal: Signal, source: Source, address: IpAddr, id: RequestId, now: u64) -> Vec<Ask> {
         let at = Signal::ALL.iter().position(|one| *one == signal);
         let counted_by = at.and_then(|at| self.counted_by.get(at)).into_iter().flatten();
+        let watched = self.probations.hold(address, now);
         let rules = counted_by.filter_map(|at| Some((*at, self.rules.get(*at)?)));
         let overflowing = rules.filter_map(|(at, rule)| {
-            let evidence = self.fill((at, source), rule, id, now)?;
+            let evidence = self.fill((at, source), rule, watched, id, now)?;
             Some(Ask {
                 source,
                 address,
@@ -131,7 +141,14 @@ impl Detector {
     }
 
     /// Puts one request into a bucket: all that is in it if that makes it overflow, and the bucket is gone.
-    fn fill(&self, key: (usize, Source), rule: &Rule, id: RequestId, now: u64) -> Option<Vec<RequestId>> {
+    fn fill(
+        &self,
+        key: (usize, Source),
+        rule: &Rule,
+        watched: bool,
+        id: RequestId,
+        now: u64,
+    ) -> Option<Vec<RequestId>> {
         let mut buckets = self.buckets.lock(&key);
         if buckets.find(&key).is_none() {
             buckets.put(key, Bucket::default(), |(at, _), bucket| bucket.progress(self.rules.get(*at), now));
@@ -139,7 +156,8 @@ impl Detector {
         let bucket = buckets.find(&key)?;
         bucket.leak(rule, now);
         bucket.held.push_back((now, id));
-        if bucket.held.len() < rule.overflows_at() {
+        let enough = if watched { rule.overflows_at().div_ceil(2) } else { rule.overflows_at() };
+        if bucket.held.len() < enough {
             return None;
         }
         let evidence = bucket.held.iter().map(|(_, id)| *id).collect();

@@ -144,6 +144,14 @@ pub enum ToProxy {
         #[serde(with = "crate::text")]
         source: Source,
     },
+    /// A source's ban is over: half as many signals ask for the next, for a while.
+    Probation {
+        /// Who.
+        #[serde(with = "crate::text")]
+        source: Source,
+        /// When it ends: `CLOCK_MONOTONIC`, nanoseconds.
+        until: u64,
+    },
     /// Stop accepting, let requests in flight finish, then exit.
     Drain,
     /// Carries the access log, opened anew.
@@ -163,6 +171,18 @@ pub struct Bundle {
     pub bans: Vec<BanInForce>,
     /// Allowances in force, configured and added.
     pub allows: Vec<AllowInForce>,
+    /// Who is on probation.
+    pub probations: Vec<Probation>,
+}
+
+/// A source that was banned until a moment ago.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probation {
+    /// Who.
+    #[serde(with = "crate::text")]
+    pub source: Source,
+    /// Until when: `CLOCK_MONOTONIC`, nanoseconds.
+    pub until: u64,
 }
 
 /// An allowance that is in force when the proxy starts.

@@ -70,3 +70,27 @@ fn offend(attacker: &Client<'_>, times: u32) {
         assert_eq!(attacker.send(&bad).unwrap().status, 401);
     }
 }
+
+#[test]
+fn who_comes_back_is_banned_sooner_and_longer() {
+    if !report::may_run("safety::ladder") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let settings = Settings { rules: bad_tokens(4, "1s"), ..Settings::default() };
+    let daemon = Daemon::start(&world, &settings);
+    let attacker = Client::new(&world, ATTACKER_V4);
+    let why = || daemon.done(&["why", "10.0.0.66"]);
+    offend(&attacker, 4);
+    until("the end of the first ban", SOON, || (why()["history"][0]["how"] == "expired").then_some(()));
+    let past = why();
+    assert!(past["standing"]["probation_seconds"].is_u64(), "{past}");
+    assert_eq!(past["standing"]["next_factor"], 3, "{past}");
+    // On probation two are enough.
+    offend(&attacker, 2);
+    let banned = until("the second ban", SOON, || Some(why()).filter(|why| why["verdict"] == "blocked"));
+    assert_eq!(banned["standing"]["factor"], 3, "{banned}");
+    assert_eq!(banned["entry"]["remaining_seconds"], 3, "{banned}");
+    assert_eq!(banned["evidence"].as_array().map(Vec::len), Some(2), "{banned}");
+}

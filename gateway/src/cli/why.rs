@@ -60,6 +60,16 @@ pub(super) fn render(why: &control::Why) -> String {
     for shield in &why.shields {
         line("shielded", shield.clone());
     }
+    let standing = &why.standing;
+    if let Some(left) = standing.probation_seconds {
+        line("probation", format!("half as many signals ban it, for another {}", seconds(left)));
+    }
+    if let Some(factor) = standing.factor.filter(|factor| *factor > 1) {
+        line("ladder", format!("{factor} times as long as its rule says, after {} bans", standing.earlier_bans));
+    }
+    if standing.next_factor > 1 {
+        line("next ban", format!("{} times as long as its rule says", standing.next_factor));
+    }
     line("next", why.next.clone());
     if why.history.is_empty() {
         return lines.join("\n");

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     authz::Requirement,
-    guard::settings::{Mode, Scope, SourceLimit},
+    guard::settings::{Ladder, Mode, Scope, SourceLimit},
     limit,
     proxy::settings::{Listener, NamedFile, Route},
 };
@@ -100,11 +100,23 @@ fn guard(config: &Config) -> Value {
         "syn_cookies": guard.syn_cookies.map(|limit| json!({ "per_second": limit.per_second, "burst": limit.burst })),
         "default_ban": show_duration(guard.default_ban),
         "unban_grace": show_duration(guard.safety.unban_grace),
+        "probation": show_duration(guard.safety.probation),
+        "ladder": ladder(&guard.safety.ladder),
     })
 }
 
 fn source_limit(unit: &str, limit: SourceLimit) -> Value {
     json!({ unit: limit.per_second, "burst": limit.burst, "shadow": limit.shadow })
+}
+
+fn ladder(ladder: &Ladder) -> Value {
+    json!({
+        "factors": ladder.factors,
+        "decay": show_duration(ladder.decay),
+        "longest": show_duration(ladder.longest),
+        "widen_at": ladder.widen_at,
+        "widen_to": ladder.widen_to,
+    })
 }
 
 /// A rate in the shortest period that says it exactly.

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     fault::Fault,
-    guard::settings::{Mode, Scope, Settings as Guard, SourceLimit, SynCookies},
+    guard::settings::{Mode, Safety, Scope, Settings as Guard, SourceLimit, SynCookies},
     proxy::settings::{Settings as Proxy, Timeouts},
 };
 
@@ -59,7 +59,7 @@ fn guard(mut table: Table<'_>, reader: &Reader<'_>) -> Guard {
     }
     let hint = "write an address or a prefix: \"192.0.2.7\", \"192.0.2.0/24\", \"2001:db8::/32\"";
     let allow = table.list("allow", value::parsed::<Source>(hint));
-    let guard = Guard {
+    let mut guard = Guard {
         interfaces: interfaces.into_iter().map(|(_, name)| name).collect(),
         mode: table.or(
             "mode",
@@ -89,8 +89,9 @@ fn guard(mut table: Table<'_>, reader: &Reader<'_>) -> Guard {
         syn_limit: source_limit(table.table("syn_limit"), "syns", "100", value::integer(UNITS), 1),
         syn_cookies: syn_cookies(table.table("syn_cookies")),
         default_ban: table.or("default_ban", HOUR, value::duration_in(SECOND..=LONGEST_BAN)),
-        safety: safety::read(&mut table),
+        safety: Safety::default(),
     };
+    guard.safety = safety::read(&mut table, guard.ipv6_prefix, guard.widest_ipv6);
     if guard.widest_ipv6 > guard.ipv6_prefix {
         let message = format!("{} leaves no IPv6 client that could be banned", guard.widest_ipv6);
         let hint = format!("write at most {}, which is `guard.ipv6_prefix`", guard.ipv6_prefix);

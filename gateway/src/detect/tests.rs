@@ -127,3 +127,17 @@ fn threads_share_a_bucket() {
     });
     assert_eq!(asks, 400);
 }
+
+#[test]
+fn half_is_enough_on_probation() {
+    let detector = detector(100, &[rule("bad-tokens", &[Signal::BadToken], 5, 60)]);
+    let (watched, until) = (Source::network(Ipv4Addr::from_bits(256).into(), 24).unwrap(), START + 10 * SECOND);
+    detector.watch(watched, until, START);
+    let asked = |from: u32, now| {
+        let notes = (0..5).map(|id| note(&detector, Signal::BadToken, from, id, now));
+        notes.map(|asks| asks.first().map_or(0, |(_, evidence)| evidence.len())).max().unwrap()
+    };
+    assert_eq!(asked(256 + 7, START), 3);
+    assert_eq!(asked(7, START), 5);
+    assert_eq!(asked(256 + 8, until), 5);
+}

@@ -30,18 +30,22 @@ use crate::{
 };
 
 mod adopt;
+mod ask;
 mod attachment;
 mod change;
 mod compose;
 mod confirm;
 mod explain;
+mod ladder;
 mod pardon;
+mod probation;
 pub(crate) mod safety;
 mod surroundings;
 
 use change::Wanted;
 use compose::{Blocked, Prefixes};
 use pardon::Pardons;
+use probation::Probations;
 
 pub(crate) use adopt::Parts;
 pub(crate) use explain::Processes;
@@ -49,9 +53,6 @@ pub(crate) use safety::{Refused, Surroundings};
 
 const SECOND: u64 = 1_000_000_000;
 const MINUTE: u64 = 60 * SECOND;
-
-/// How many refused asks are recorded one by one, per minute; the rest are recorded as a number.
-const REFUSALS: Rate = Rate { interval: SECOND, burst: MINUTE };
 
 /// How many ended bans there must be before the store is pruned again.
 const PRUNE_EVERY: usize = 1_000;
@@ -97,6 +98,7 @@ pub(crate) struct Guard {
     /// Rules' asks are refused until then: `CLOCK_MONOTONIC`, nanoseconds.
     paused_until: Option<u64>,
     pardons: Pardons,
+    probations: Probations,
     refusals: ArrivalTime,
     refusals_unrecorded: u64,
     ended_since_prune: usize,
@@ -144,98 +146,6 @@ impl Guard {
             Ok((message, changed)) => Answer::Done { message, changed },
             Err(refused) => refused.into(),
         }
-    }
-
-    /// A rule of the proxy asks for a ban. Nothing in the ask is trusted: how long and in which mode is the
-    /// configuration's to say, the source must be what its own address makes it.
-    pub(crate) fn ask(&mut self, ask: &Ask, now: Now) -> Result<u64, Refused> {
-        let asked = self.judge_ask(ask, now);
-        self.note_full(&asked);
-        if let Err(refused) = &asked
-            && refused.code != "already_blocked"
-        {
-            self.note_refusal(ask, refused, now);
-        }
-        asked
-    }
-
-    fn judge_ask(&mut self, ask: &Ask, now: Now) -> Result<u64, Refused> {
-        let Some(rule) = self.rules.iter().find(|rule| rule.name == ask.rule) else {
-            return Err(Refused::new("unknown_rule", "no rule of that name is configured"));
-        };
-        if ask.source != Source::of(ask.address, self.settings.ipv6_prefix) {
-            return Err(Refused::new("not_the_source", "the source is not what clients are told apart by"));
-        }
-        if ask.evidence.is_empty() || ask.evidence.len() > MAX_EVIDENCE || !rule.signals.contains(&ask.signal) {
-            return Err(Refused::new("no_evidence", "the evidence is not what the rule counts"));
-        }
-        let (shadow, seconds) = (rule.shadow, rule.ban.as_secs().max(1));
-        let reason =
-            format!("{} {} within {}", rule.count, ask.signal.name().replace('_', " "), span(rule.within.as_secs()));
-        // A neighbour in the host's own network shares its prefix with the gateway: only its address is banned.
-        let single = Source::of(ask.address, 128);
-        let source = match self.judge(ask.source) {
-            Err(_protected) if ask.source != single && self.judge(single).is_ok() => single,
-            Err(refused) => return Err(refused),
-            Ok(()) => ask.source,
-        };
-        if let Some(record) = self.find(source)
-            && (shadow || !record.shadow)
-        {
-            return Err(Refused::new("already_blocked", format!("{source} is blocked already, by ban {}", record.id)));
-        }
-        self.pardons.judge(source, now.monotonic)?;
-        if !shadow {
-            self.keep_pace(now)?;
-        }
-        let record = self.draft(source, reason, &Actor::Rule(ask.rule.clone()), Some(seconds), shadow, now);
-        self.ban(Record { rule: Some(ask.rule.clone()), evidence: ask.evidence.clone(), ..record }, now)
-    }
-
-    /// The mass-ban breaker: a broken upstream or a stale key must not ban the customers.
-    fn keep_pace(&mut self, now: Now) -> Result<(), Refused> {
-        let most = u64::from(self.settings.max_bans_per_minute);
-        let paused = || {
-            let message =
-                format!("rules asked for more than {most} bans a minute: banning is paused, look at the access log");
-            Refused::new("paused", message)
-        };
-        if self.paused_until.is_some_and(|until| now.monotonic < until) {
-            return Err(paused());
-        }
-        let rate = Rate::per(most, MINUTE, most).unwrap_or(Rate { interval: 1, burst: 0 });
-        if let Some(next) = rate.spend(self.pace, now.monotonic, 1) {
-            self.pace = next;
-            return Ok(());
-        }
-        self.paused_until = Some(now.monotonic.saturating_add(MINUTE));
-        tracing::warn!(max_bans_per_minute = most, "banning by rules is paused for a minute");
-        let members = members(json!({"max_bans_per_minute": most, "seconds": 60}));
-        self.tell("paused", now, members);
-        Err(paused())
-    }
-
-    /// Nothing is evicted to make room: who looks at the status must see that blocks are missing.
-    fn note_full<T>(&mut self, done: &Result<T, Refused>) {
-        if let Err(refused) = done
-            && refused.code == "full"
-        {
-            self.full += 1;
-            tracing::error!(refused = self.full, "a block was refused: {}", refused.message);
-        }
-    }
-
-    fn note_refusal(&mut self, ask: &Ask, refused: &Refused, now: Now) {
-        tracing::info!(source = %ask.source, code = refused.code, "a ban that a rule asked for was refused");
-        let Some(next) = REFUSALS.spend(self.refusals, now.monotonic, 1) else {
-            self.refusals_unrecorded += 1;
-            return;
-        };
-        self.refusals = next;
-        let rule: String = ask.rule.chars().take(100).collect();
-        let members = json!({"source": ask.source.to_string(), "actor": format!("rule:{rule}"),
-            "code": refused.code, "reason": refused.message});
-        self.tell("refusal", now, self::members(members));
     }
 
     /// When the ban of `source` is in the kernel, how long that took from the offence on.

@@ -181,6 +181,16 @@ pub struct Why {
 /// What an address's past means for its next ban.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standing {
+    /// Bans by rules that have ended and still count.
+    pub earlier_bans: u64,
+    /// How many times as long as its rule says the ban in force is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub factor: Option<u32>,
+    /// How many times as long its next ban by a rule would be.
+    pub next_factor: u32,
+    /// For so many seconds half as many signals ask for its next ban.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probation_seconds: Option<u64>,
     /// For so many seconds rules may not ban it, because an operator unbanned it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unban_grace_seconds: Option<u64>,

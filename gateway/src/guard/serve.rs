@@ -127,6 +127,7 @@ impl Service<'_> {
     fn fill_bundle(&mut self) {
         self.supervisor.bundle.bans = self.guard.bans_in_force();
         self.supervisor.bundle.allows = self.guard.allows_in_force();
+        self.supervisor.bundle.probations = self.guard.probations_in_force(clock::monotonic());
     }
 
     fn restart(&mut self) {

@@ -56,11 +56,38 @@ pub struct Settings {
 pub struct Safety {
     /// `guard.unban_grace`: how long rules may not ban a source again after an operator removed its block.
     pub unban_grace: Duration,
+    /// `guard.probation`: how long after a rule's ban half as many signals ask for the next.
+    pub probation: Duration,
+    /// `[guard.ladder]`.
+    pub ladder: Ladder,
+}
+
+/// `[guard.ladder]`: how bans grow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ladder {
+    /// `factors`: how many times as long as the rule says the first ban is, the second, ...; the last goes on.
+    pub factors: Vec<u32>,
+    /// `decay`: how long without a ban makes up for one.
+    pub decay: Duration,
+    /// `longest`: no ban grows longer than this.
+    pub longest: Duration,
+    /// `widen_at`: so many banned client prefixes of one network widen the next ban to it; 0: never.
+    pub widen_at: u32,
+    /// `widen_to`: that network's length; as long as [`Settings::ipv6_prefix`]: never.
+    pub widen_to: u8,
 }
 
 impl Default for Safety {
     fn default() -> Self {
-        Self { unban_grace: Duration::from_secs(3_600) }
+        let hour = Duration::from_secs(3_600);
+        Self { unban_grace: hour, probation: hour / 6, ladder: Ladder::default() }
+    }
+}
+
+impl Default for Ladder {
+    fn default() -> Self {
+        let day = Duration::from_secs(86_400);
+        Self { factors: vec![1, 3, 10, 30, 100], decay: day, longest: 30 * day, widen_at: 4, widen_to: 56 }
     }
 }
 

@@ -94,6 +94,9 @@ async fn prepare(channel: &Channel) -> anyhow::Result<Prepared> {
     let banned = Banned::new(settings.ipv6_prefix, &bundle.bans, &bundle.allows, clock::monotonic());
     let snapshot = Snapshot::new(settings)
         .map_err(|faults| anyhow::anyhow!("{}", config::Errors::from_faults(&document, faults)))?;
+    for probation in &bundle.probations {
+        snapshot.detector.watch(probation.source, probation.until, clock::monotonic());
+    }
     let shared = Shared {
         snapshot: Arc::new(snapshot),
         banned,
@@ -263,6 +266,9 @@ impl Control<'_> {
                 }
             }
             ToProxy::Disallowed { source } => self.shared.banned.disallow(source),
+            ToProxy::Probation { source, until } => {
+                self.shared.snapshot.detector.watch(source, until, clock::monotonic());
+            }
             ToProxy::ReopenLogs => {
                 if let Some(log) = descriptors.into_iter().next() {
                     self.sink.reopen(File::from(log));

@@ -78,6 +78,10 @@ impl Guard {
     fn over(parts: Parts, now: Now) -> Result<(Self, Vec<Finding>), Refused> {
         let Parts { settings, rules, surroundings, store, audit, drops, boot, findings, standing } = parts;
         let stored = |error: StoreError| Refused::new("store_failed", error.to_string());
+        let probation = settings.safety.probation;
+        let since = now.unix_millis.saturating_sub(pardon::millis(probation));
+        let expired = store.expired_since(since, probation::MOST).map_err(stored)?;
+        let probations = Probations::read(expired, probation, now);
         let pardons = Pardons::read(store.pardons().map_err(stored)?, settings.safety.unban_grace, now);
         let guard = Self {
             settings,
@@ -93,6 +97,7 @@ impl Guard {
             pace: 0,
             paused_until: None,
             pardons,
+            probations,
             refusals: 0,
             refusals_unrecorded: 0,
             ended_since_prune: 0,
@@ -282,6 +287,7 @@ impl Guard {
         let ended = self.in_force.values().filter(|record| expiry(record) <= now.monotonic).take(SWEEP);
         let (overdue, expired): (Vec<&Record>, Vec<&Record>) =
             ended.partition(|record| confirm::is_overdue(record, now));
+        let over: Vec<Record> = expired.iter().copied().cloned().collect();
         let ids = |records: Vec<&Record>| records.into_iter().map(|record| record.id).collect::<Vec<_>>();
         for (ids, how, event) in
             [(ids(expired), "expired", "expiry"), (ids(overdue), "taken back: not confirmed in time", "rollback")]
@@ -291,8 +297,10 @@ impl Guard {
             }
             if let Err(refused) = self.end(&ids, how, Some(event), now, None, |_| Ok(())) {
                 tracing::error!(error = %refused, "ended bans stay listed until their end can be recorded");
+                return;
             }
         }
+        self.begin_probation(&over, now);
     }
 
     fn reconcile(&mut self, now: Now) {

@@ -278,7 +278,7 @@ impl Guard {
         })
     }
 
-    fn judge_room(&self, source: Source) -> Result<(), Refused> {
+    pub(super) fn judge_room(&self, source: Source) -> Result<(), Refused> {
         let (taken, most, setting) = if self.key(source).is_some() {
             let exact = self.in_force.len().saturating_sub(self.prefixes.blocked.len());
             (exact, self.settings.max_bans, "guard.max_bans")

@@ -87,8 +87,19 @@ impl Guard {
             }
         }
         let client = Source::of(address, self.settings.ipv6_prefix);
-        let standing =
-            Standing { unban_grace_seconds: self.pardons.find(client, now.monotonic).map(|(_, _, seconds)| seconds) };
+        let ladder = &self.settings.safety.ladder;
+        let earlier = self.earlier(decides.map_or(client, |record| record.source), now)?;
+        let banned_by_rule = decides.is_some_and(|record| record.rule.is_some() && !record.shadow);
+        let standing = Standing {
+            earlier_bans: u64::try_from(earlier).unwrap_or(u64::MAX),
+            factor: banned_by_rule.then(|| ladder.factor(earlier)),
+            next_factor: ladder.factor(if banned_by_rule { earlier + 1 } else { earlier }),
+            probation_seconds: self
+                .probations
+                .find(client, now.monotonic)
+                .map(|until| until.saturating_sub(now.monotonic).div_ceil(SECOND)),
+            unban_grace_seconds: self.pardons.find(client, now.monotonic).map(|(_, _, seconds)| seconds),
+        };
         if let Err(refused) = self.pardons.judge(client, now.monotonic) {
             shields.push(refused.message);
         }

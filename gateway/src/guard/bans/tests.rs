@@ -178,7 +178,8 @@ fn a_rule_bans_and_the_ban_ends() {
     world.pass(599);
     assert_eq!(world.why("192.0.2.7").verdict, "blocked");
     world.pass(1);
-    assert_eq!(world.guard().notices(), [ToProxy::Lifted { source }]);
+    let until = world.now.monotonic + 600 * SECOND;
+    assert_eq!(world.guard().notices(), [ToProxy::Lifted { source }, ToProxy::Probation { source, until }]);
     let why = world.why("192.0.2.7");
     assert_eq!((why.verdict.as_str(), why.history[0].how.as_str()), ("passed", "expired"));
     assert!(world.guard().drops.bans().is_empty());

@@ -92,3 +92,70 @@ fn rules_do_not_ban_what_an_operator_unbanned() {
     world.pass(3_600);
     assert!(world.ask("192.0.2.7", "bad-tokens").is_ok());
 }
+
+#[test]
+fn who_comes_back_waits_longer_and_is_watched() {
+    let mut world = World::new("ladder");
+    for (ban, left, factor) in [(1, 600, 1), (2, 1_800, 3), (3, 6_000, 10)] {
+        world.ask("192.0.2.7", "bad-tokens").unwrap();
+        let why = world.why("192.0.2.7");
+        assert_eq!(why.entry.as_ref().unwrap().remaining_seconds, Some(left), "ban {ban}");
+        assert_eq!((why.standing.earlier_bans, why.standing.factor), (ban - 1, Some(factor)));
+        world.guard().notices();
+        world.pass(left);
+        let source = "192.0.2.7".parse().unwrap();
+        let until = world.now.monotonic + 600 * SECOND;
+        assert_eq!(world.guard().notices(), [ToProxy::Lifted { source }, ToProxy::Probation { source, until }]);
+        assert_eq!(world.why("192.0.2.7").standing.probation_seconds, Some(600));
+    }
+    let why = world.why("192.0.2.7");
+    assert_eq!((why.standing.earlier_bans, why.standing.next_factor), (3, 30));
+    world.reboot(100);
+    assert_eq!(world.why("192.0.2.7").standing.probation_seconds, Some(500));
+    let now = world.now.monotonic;
+    assert_eq!(world.guard().probations_in_force(now).len(), 1);
+    world.pass(500);
+    assert_eq!(world.why("192.0.2.7").standing.probation_seconds, None);
+    world.pass(3 * 86_400);
+    assert_eq!(world.why("192.0.2.7").standing.next_factor, 1);
+    // A shadow ban, an operator's and one that was taken back are no offences.
+    world.ask("192.0.2.8", "trial").unwrap();
+    assert_eq!(world.add("192.0.2.9"), "done 1");
+    world.pass(86_400);
+    assert_eq!(["192.0.2.8", "192.0.2.9"].map(|text| world.why(text).standing.earlier_bans), [0, 0]);
+}
+
+#[test]
+fn a_network_is_banned_when_its_clients_are_one_by_one() {
+    let mut world = World::new("widen");
+    for number in [0, 1] {
+        world.ask(&format!("2001:db8:0:{number:x}::1"), "bad-tokens").unwrap();
+    }
+    // Shadow bans and those of operators do not count.
+    world.ask("2001:db8:0:70::1", "trial").unwrap();
+    world.ask("2001:db8:0:2::1", "bad-tokens").unwrap();
+    world.pass(60);
+    assert_eq!(world.del("2001:db8:0:70::/64"), "done 1");
+    // What an operator unbanned is in the network: it is not widened to.
+    world.ask("2001:db8:0:3::1", "bad-tokens").unwrap();
+    assert_eq!(world.why("2001:db8:0:3::1").entry.unwrap().source.to_string(), "2001:db8:0:3::/64");
+    for number in 0..=3 {
+        assert_eq!(world.del(&format!("2001:db8:0:{number:x}::/64")), "done 1");
+    }
+    world.pass(3_600);
+    for number in 0x10..=0x12 {
+        world.ask(&format!("2001:db8:0:{number:x}::1"), "bad-tokens").unwrap();
+    }
+    world.pass(60);
+    world.ask("2001:db8:0:13::1", "bad-tokens").unwrap();
+    let why = world.why("2001:db8:0:ff::1");
+    assert_eq!(why.entry.unwrap().source.to_string(), "2001:db8::/56");
+    assert_eq!(world.ask("2001:db8:0:77::1", "bad-tokens"), Err("already_blocked"));
+    assert_eq!(world.why("2001:db8:0:100::1").verdict, "passed");
+    // Around an address of the host nothing is widened.
+    for number in 0x10..=0x12 {
+        world.ask(&format!("2001:db8:5:{number:x}::1"), "bad-tokens").unwrap_or(0);
+        world.pass(30);
+    }
+    assert_eq!(world.why("2001:db8:5:2::1").verdict, "passed");
+}
