@@ -11,18 +11,23 @@ use self::{exit::Exit, output::Output};
 use crate::{
     auth,
     config::{self, Disk, Errors, Locations},
-    guard::control::{
-        Answer, Request,
-        client::{self, Unreachable},
+    guard::{
+        control::{
+            Answer, Request,
+            client::{self, Unreachable},
+        },
+        offline,
     },
     proxy,
 };
 
 mod allow;
+mod attach;
 mod audit;
 mod block;
 mod check;
 mod confirm;
+mod detach;
 mod reload;
 mod run;
 mod status;
@@ -71,6 +76,10 @@ enum Command {
     /// Check the record of everything that was decided
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// Take the program out of the kernel, to recover or to make room
+    Detach(detach::Detach),
+    /// Attach again after `detach`
+    Attach(attach::Attach),
     /// Read the configuration again
     Reload(reload::Reload),
     /// Show the program's version
@@ -114,6 +123,8 @@ pub fn main() -> ExitCode {
         Command::Allow(allow) => allow.execute(&context).into(),
         Command::Why(why) => why.execute(&context).into(),
         Command::Audit(audit) => audit.execute(&context).into(),
+        Command::Detach(detach) => detach.execute(&context).into(),
+        Command::Attach(attach) => attach.execute(&context).into(),
         Command::Reload(reload) => reload.execute(&context).into(),
         Command::Version(version) => version.execute(&context).into(),
     }
@@ -149,15 +160,69 @@ impl Context {
                 Err(errors) => return self.out.fail(&errors.to_string(), Exit::Usage),
             },
         };
-        let answer = match client::ask(&socket, request) {
-            Ok(answer) => answer,
-            Err(error) => return self.out.fail(&error.to_string(), Exit::Unreachable),
+        let (answer, is_down) = match client::ask(&socket, request) {
+            Ok(answer) => (answer, false),
+            Err(error) => match self.ask_offline(request, &error) {
+                Some(Ok(answer)) => (answer, true),
+                Some(Err(reason)) => return self.out.fail(&format!("{error}\n{reason}"), Exit::Unreachable),
+                None => return self.out.fail(&error.to_string(), Exit::Unreachable),
+            },
         };
-        let exit = if matches!(answer, Answer::Refused { .. }) { Exit::Refused } else { Exit::Done };
+        if is_down { self.tell_offline(&answer, show) } else { self.tell(&answer, &socket, show) }
+    }
+
+    fn tell(&self, answer: &Answer, socket: &Path, show: impl FnOnce(&Answer) -> Option<String>) -> Exit {
+        let exit = exit_of(answer);
         if self.out.json {
-            return self.out.value(&answer, exit);
+            return self.out.value(answer, exit);
         }
-        match &answer {
+        self.show(answer, socket, exit, show)
+    }
+
+    /// What store and pinned maps say, where nobody answers at the configured socket. `None`: nothing can be said.
+    fn ask_offline(&self, request: &Request, error: &Unreachable) -> Option<Result<Answer, String>> {
+        let is_down = matches!(error, Unreachable::Missing(_) | Unreachable::Gone(_));
+        if self.socket.is_some() || !is_down {
+            return None;
+        }
+        offline::answer(self.config(), request.clone(), nix::unistd::getuid().as_raw())
+    }
+
+    /// Says loudly that no guard has answered.
+    fn tell_offline(&self, answer: &Answer, show: impl FnOnce(&Answer) -> Option<String>) -> Exit {
+        // What status asks about is not there.
+        let exit = if matches!(answer, Answer::Status(_)) { Exit::Unreachable } else { exit_of(answer) };
+        if self.out.json {
+            let mut value = serde_json::to_value(answer).unwrap_or_default();
+            if let Some(members) = value.as_object_mut() {
+                members.insert("daemon".to_owned(), "down".into());
+            }
+            return self.out.value(&value, exit);
+        }
+        self.out.complain("WARNING: the gateway is not running; done on its store and the pinned maps", exit);
+        self.show(answer, Path::new(""), exit, show)
+    }
+
+    /// Takes everything out of the kernel, with the running gateway or without.
+    fn detach(&self) -> Exit {
+        let locations = match self.locations() {
+            Ok(locations) => locations,
+            Err(errors) => return self.out.fail(&errors.to_string(), Exit::Usage),
+        };
+        let socket = self.socket.as_ref().unwrap_or(&locations.control_socket);
+        match client::ask(socket, &Request::Detach) {
+            Err(Unreachable::Missing(_) | Unreachable::Gone(_)) if self.socket.is_none() => {}
+            Err(error) => return self.out.fail(&error.to_string(), Exit::Unreachable),
+            Ok(answer) => return self.tell(&answer, socket, |_answer| None),
+        }
+        match offline::detach(&locations, nix::unistd::getuid().as_raw()) {
+            Ok(answer) => self.tell_offline(&answer, |_answer| None),
+            Err(reason) => self.out.fail(&reason, Exit::Refused),
+        }
+    }
+
+    fn show(&self, answer: &Answer, socket: &Path, exit: Exit, show: impl FnOnce(&Answer) -> Option<String>) -> Exit {
+        match answer {
             Answer::Done { message, .. } => self.out.text(&table::clean(message), exit),
             Answer::Refused { code, message } => {
                 self.out.complain(&format!("refused ({}): {}", table::clean(code), table::clean(message)), exit)
@@ -165,12 +230,16 @@ impl Context {
             answer => match show(answer) {
                 Some(text) => self.out.text(&text, exit),
                 None => {
-                    let garbled = Unreachable::Garbled(socket, "it answered something else".to_owned());
+                    let garbled = Unreachable::Garbled(socket.to_owned(), "it answered something else".to_owned());
                     self.out.fail(&garbled.to_string(), Exit::Unreachable)
                 }
             },
         }
     }
+}
+
+const fn exit_of(answer: &Answer) -> Exit {
+    if matches!(answer, Answer::Refused { .. }) { Exit::Refused } else { Exit::Done }
 }
 
 #[cfg(test)]

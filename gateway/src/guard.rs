@@ -8,7 +8,10 @@ pub mod bans;
 pub mod kernel;
 pub mod store;
 
+pub mod offline;
+
 mod drops;
+mod lock;
 mod prepare;
 mod reconcile;
 mod run;

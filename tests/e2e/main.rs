@@ -13,6 +13,7 @@ mod ban_loop;
 mod crash;
 mod drain;
 mod faults;
+mod interfaces;
 mod privileges;
 mod without_xdp;
 

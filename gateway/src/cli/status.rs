@@ -32,7 +32,12 @@ pub(super) fn render(status: &control::Status) -> String {
     if !lines.is_empty() {
         lines.push(String::new());
     }
+    let guard = match status.guard_pid {
+        0 => "not running".to_owned(),
+        pid => format!("pid {pid}, up {}", seconds(status.uptime_seconds)),
+    };
     let proxy = match status.proxy_pid {
+        _ if status.guard_pid == 0 => "not running".to_owned(),
         Some(pid) => format!("pid {pid}, restarted {} times", status.proxy_restarts),
         None => format!("being restarted, {} times so far", status.proxy_restarts),
     };
@@ -48,7 +53,7 @@ pub(super) fn render(status: &control::Status) -> String {
     for (name, value) in [
         ("version", status.version.clone()),
         ("configuration", status.config.clone()),
-        ("guard", format!("pid {}, up {}", status.guard_pid, seconds(status.uptime_seconds))),
+        ("guard", guard),
         ("proxy", proxy),
         ("listening", status.listeners.join(", ")),
         ("enforcement", enforcement),

@@ -52,6 +52,9 @@ fn arguments() {
     parses("audit verify --state-dir /x", true);
     parses("audit", false);
     parses("reload", true);
+    parses("detach --json", true);
+    parses("attach", true);
+    parses("attach eth0", false);
     parses("version", true);
     parses("proxy", true);
     parses("frobnicate", false);

@@ -14,16 +14,22 @@ pub struct Locations {
     pub control_socket: PathBuf,
     /// As [`Settings::state_dir`](crate::guard::settings::Settings::state_dir).
     pub state_dir: PathBuf,
+    /// As [`Settings::pin_dir`](crate::guard::settings::Settings::pin_dir).
+    pub pin_dir: PathBuf,
 }
 
 impl Default for Locations {
     fn default() -> Self {
-        Self { control_socket: process::CONTROL_SOCKET.into(), state_dir: process::STATE_DIR.into() }
+        Self {
+            control_socket: process::CONTROL_SOCKET.into(),
+            state_dir: process::STATE_DIR.into(),
+            pin_dir: process::PIN_DIR.into(),
+        }
     }
 }
 
 impl Locations {
-    /// Reads the two keys and nothing else: the gateway may run by an earlier, valid version of the file.
+    /// Reads the three keys and nothing else: the gateway may run by an earlier, valid version of the file.
     ///
     /// # Errors
     /// The file cannot be read or is not TOML.
@@ -37,6 +43,7 @@ impl Locations {
         Ok(Self {
             control_socket: guard.path("control_socket").unwrap_or(default.control_socket),
             state_dir: guard.path("state_dir").unwrap_or(default.state_dir),
+            pin_dir: guard.path("pin_dir").unwrap_or(default.pin_dir),
         })
     }
 }

@@ -25,6 +25,9 @@ pub(super) const STATE_DIR: &str = "/var/lib/gateway";
 /// The default of `guard.control_socket`.
 pub(super) const CONTROL_SOCKET: &str = "/run/gateway/control.sock";
 
+/// The default of `guard.pin_dir`.
+pub(super) const PIN_DIR: &str = "/sys/fs/bpf/gateway";
+
 /// The longest ban that ends, ten years of 365 days: sums of it and any clock stay far from overflowing.
 pub(super) const LONGEST_BAN: Duration = Duration::from_secs(3_650 * 86_400);
 
@@ -73,7 +76,7 @@ fn guard(mut table: Table<'_>, reader: &Reader<'_>) -> Guard {
         ),
         state_dir: table.path("state_dir").unwrap_or_else(|| STATE_DIR.into()),
         control_socket: table.path("control_socket").unwrap_or_else(|| CONTROL_SOCKET.into()),
-        pin_dir: table.path("pin_dir").unwrap_or_else(|| "/sys/fs/bpf/gateway".into()),
+        pin_dir: table.path("pin_dir").unwrap_or_else(|| PIN_DIR.into()),
         allow: allow.into_iter().map(|(_, source)| source).collect(),
         ipv6_prefix: table.or("ipv6_prefix", gateway_common::source::IPV6_PREFIX, value::integer(1..=64)),
         widest_ipv4: table.or("widest_ipv4", 16, value::integer(1..=32)),

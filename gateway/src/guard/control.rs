@@ -224,7 +224,7 @@ pub struct Status {
     pub version: String,
     /// Where the configuration is.
     pub config: String,
-    /// The guard's process id.
+    /// The guard's process id; 0: none runs.
     pub guard_pid: u32,
     /// The proxy's process id; absent while it is being restarted.
     pub proxy_pid: Option<u32>,
@@ -232,7 +232,8 @@ pub struct Status {
     pub proxy_restarts: u64,
     /// Seconds since the guard started.
     pub uptime_seconds: u64,
-    /// `xdp` where it is attached, `accept` where bans are enforced only when connections are accepted.
+    /// `xdp` where it is attached, `accept` where bans are enforced only when connections are accepted, `none`
+    /// where no guard runs and nothing is attached.
     pub enforcement: String,
     /// One per interface.
     pub interfaces: Vec<Interface>,

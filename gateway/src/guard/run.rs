@@ -2,10 +2,10 @@
 //! serves.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
-    io::{self, IsTerminal as _, Read as _, Seek as _, Write as _},
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, IsTerminal as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
-    path::{Path, PathBuf},
+    path::Path,
     process::ExitCode,
 };
 
@@ -23,6 +23,7 @@ use crate::{
         control::server,
         drops::{AtAccept, DropPath},
         kernel::{Kernel, KernelError},
+        lock::{PATIENCE, lock},
         prepare::{Prepared, ports, prepare},
         serve::{Service, serve},
         settings::Settings,
@@ -74,7 +75,7 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
     let run_as = run_as(&config.proxy.user, &mut standing)?;
     let settings = &config.guard;
     make_folder(&settings.state_dir, 0o750)?;
-    let lock = lock(&settings.state_dir)?;
+    let lock = lock(&settings.state_dir, PATIENCE)?;
     let drops = drop_path(settings, &ports(&config.proxy), &mut standing)?;
     let store = Store::open(&settings.state_dir.join(audit::STORE))
         .with_context(|| format!("{}", settings.state_dir.display()))?;
@@ -189,30 +190,6 @@ fn make_folder(path: &Path, mode: u32) -> Result<()> {
         .mode(mode)
         .create(path)
         .with_context(|| format!("{} cannot be made", path.display()))
-}
-
-/// One guard per state directory. The lock goes with the process, however it ends.
-fn lock(state_dir: &Path) -> Result<File> {
-    let path: PathBuf = state_dir.join("lock");
-    let open = OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o644).open(&path);
-    let mut file = open.with_context(|| format!("{}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut pid = String::new();
-            file.read_to_string(&mut pid).unwrap_or_default();
-            let pid = pid.trim();
-            bail!(
-                "another gateway (pid {pid}) runs on {}: stop it, or give this one another guard.state_dir",
-                state_dir.display()
-            );
-        }
-        Err(TryLockError::Error(error)) => return Err(error).context(format!("{}", path.display())),
-    }
-    file.set_len(0)?;
-    file.rewind()?;
-    writeln!(file, "{}", std::process::id())?;
-    Ok(file)
 }
 
 /// Opens the access log for appending; without a path it is standard output.

@@ -67,7 +67,6 @@ impl Guard {
     ///
     /// # Errors
     /// The store cannot be read.
-    #[expect(dead_code, reason = "the command line is about to use it")]
     pub(crate) fn offline(parts: Parts, now: Now) -> Result<Self, Refused> {
         let (mut guard, findings) = Self::over(parts, now)?;
         guard.standing.extend(findings.into_iter().map(|finding| format!("audit chain: {}", finding.text)));

@@ -15,12 +15,9 @@ use aya::{
     },
 };
 use gateway_common::maps::{LAYOUT, name};
-use nix::{
-    net::if_::if_nametoindex,
-    sys::statfs::{BPF_FS_MAGIC, statfs},
-};
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
-use super::{Attached, Kernel, KernelError, Parts, attach, load, refused, tries::Tries};
+use super::{Attached, Kernel, KernelError, Parts, attach, load, refused, sys, tries::Tries};
 use crate::guard::settings::Settings;
 
 /// A link that is pinned.
@@ -32,7 +29,7 @@ pub struct PinnedAt {
     pub native: bool,
     /// The program's id.
     pub program: u32,
-    /// Whether the interface runs this program at the moment.
+    /// Whether its interface is still there.
     pub in_force: bool,
 }
 
@@ -158,7 +155,7 @@ fn link(path: &Path) -> Result<PinnedAt, KernelError> {
     if other.is_some_and(|loaded| loaded.name_as_str() != Some(load::PROGRAM)) {
         return Err(foreign(path, "holds another program"));
     }
-    let in_force = if_nametoindex(interface).is_ok() && attach::is_attached(interface, program);
+    let in_force = sys::link_interface(path).map_err(|error| fault(path, error.to_string()))? != 0;
     Ok(PinnedAt { interface: interface.to_owned(), native, program, in_force })
 }
 

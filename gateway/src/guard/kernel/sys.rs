@@ -93,6 +93,35 @@ pub(super) fn inner_id(outer: BorrowedFd<'_>) -> io::Result<Option<u32>> {
     if error.raw_os_error() == Some(libc::ENOENT) { Ok(None) } else { Err(error) }
 }
 
+/// The interface that the XDP link pinned at `path` is on, by its number in its own namespace; 0: it is dead.
+pub(super) fn link_interface(path: &std::path::Path) -> io::Result<u32> {
+    use std::os::{fd::FromRawFd as _, fd::OwnedFd, unix::ffi::OsStrExt as _};
+    const GET: libc::c_long = 7;
+    const INFO: libc::c_long = 15;
+    let name = std::ffi::CString::new(path.as_os_str().as_bytes())?;
+    // Path, descriptor and flags; then descriptor and length, and where to.
+    let mut open = [name.as_ptr().addr() as u64, 0];
+    // SAFETY: the attributes are the kernel's own layout; the path lives through the call and ends with a zero.
+    let link = unsafe { libc::syscall(libc::SYS_bpf, GET, &raw mut open, size_of_val(&open)) };
+    if link < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let link = i32::try_from(link).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just made this descriptor, for nobody else.
+    let link = unsafe { OwnedFd::from_raw_fd(link) };
+    let mut info = [0_u32; 32];
+    let lengths = u64::from(link.as_raw_fd().unsigned_abs()) | (size_of_val(&info) as u64) << 32;
+    let mut ask = [if cfg!(target_endian = "big") { lengths.rotate_left(32) } else { lengths }, address(&mut info)];
+    // SAFETY: the attributes are the kernel's own layout; the information lives through the call and is as long as is
+    // said.
+    let answer = unsafe { libc::syscall(libc::SYS_bpf, INFO, &raw mut ask, size_of_val(&ask)) };
+    if answer < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // Kind, id, program, padding; then what is special to XDP.
+    Ok(info.get(4).copied().unwrap_or(0))
+}
+
 /// A pointer as the kernel takes it: to memory that it writes.
 fn address<T: ?Sized>(to: &mut T) -> u64 {
     std::ptr::from_mut(to).cast::<u8>().addr() as u64

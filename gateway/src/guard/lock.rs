@@ -1,0 +1,67 @@
+//! Decides who may change the state directory: one guard, or, while none runs, one command.
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io::{self, Read as _, Seek as _, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How long a guard waits for a command that holds the lock: those take milliseconds.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Why the lock is not held.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LockError {
+    /// Another process holds it.
+    #[error(
+        "another gateway (pid {pid}) runs on {}: stop it, or give this one another guard.state_dir", .state_dir.display()
+    )]
+    Held {
+        /// What it says its process id is.
+        pid: String,
+        /// Which directory.
+        state_dir: PathBuf,
+    },
+    /// The file cannot be used.
+    #[error("{}: {source}", .path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Takes the lock of a state directory, waiting `patience` for it. It goes with the process, however that ends.
+///
+/// # Errors
+/// [`LockError`].
+pub(crate) fn lock(state_dir: &Path, patience: Duration) -> Result<File, LockError> {
+    let path = state_dir.join("lock");
+    let fault = |source| LockError::Io { path: path.clone(), source };
+    let open = OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o644).open(&path);
+    let mut file = open.map_err(fault)?;
+    let start = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) if start.elapsed() < patience => thread::sleep(Duration::from_millis(2)),
+            Err(TryLockError::WouldBlock) => {
+                let mut pid = String::new();
+                file.read_to_string(&mut pid).unwrap_or_default();
+                return Err(LockError::Held { pid: pid.trim().to_owned(), state_dir: state_dir.to_owned() });
+            }
+            Err(TryLockError::Error(error)) => return Err(fault(error)),
+        }
+    }
+    let mut write = || {
+        file.set_len(0)?;
+        file.rewind()?;
+        writeln!(file, "{}", std::process::id())
+    };
+    write().map_err(fault)?;
+    Ok(file)
+}

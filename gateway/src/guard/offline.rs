@@ -1,0 +1,151 @@
+//! Decides what can be done while no guard runs: the same questions over the store and the pinned maps, under the lock
+//! that a guard would hold.
+//!
+//! *Invariant:* whatever needs somebody who goes on living (a roll-back, a proxy, an attachment) is refused.
+
+use std::{fs, path::Path, time::Duration};
+
+use serde_json::json;
+
+use crate::{
+    clock::Now,
+    config::{Config, Disk, Locations},
+    guard::{
+        audit::{self, Audit},
+        bans::{self, Actor, Guard, Parts, Processes, Surroundings},
+        control::{Answer, Request},
+        drops::{AtAccept, DropPath},
+        kernel::{self, Kernel, KernelError},
+        lock::lock,
+        store::Store,
+    },
+};
+
+/// How long a command waits for another one.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// For status, first of all.
+const DOWN: &str = "the gateway is NOT RUNNING: nobody is served; this is what the store and the pinned maps say";
+
+/// Answers `request` without a guard. `None`: it needs one.
+///
+/// # Errors
+/// Why it cannot be answered, for people.
+pub fn answer(config: &Path, request: Request, uid: u32) -> Option<Result<Answer, String>> {
+    let needs_resolving = match &request {
+        Request::BlockAdd { confirm: Some(_), .. } => return None,
+        Request::BlockAdd { .. } | Request::Why { .. } => true,
+        Request::AllowAdd { .. }
+        | Request::AllowDel { .. }
+        | Request::AllowList
+        | Request::BlockDel { .. }
+        | Request::BlockFlush
+        | Request::BlockList
+        | Request::Status => false,
+        _ => return None,
+    };
+    Some(answer_with(config, request, uid, needs_resolving))
+}
+
+fn answer_with(path: &Path, request: Request, uid: u32, resolve: bool) -> Result<Answer, String> {
+    let config = Config::load(path, &Disk).map_err(|errors| errors.to_string())?;
+    let settings = config.guard;
+    let store = settings.state_dir.join(audit::STORE);
+    if !store.exists() {
+        return Err(format!("there is no {}: no gateway ever ran here, or this user may not see it", store.display()));
+    }
+    // Held until the answer is there.
+    let lock = lock(&settings.state_dir, PATIENCE).map_err(|error| error.to_string())?;
+    let mut standing = vec![DOWN.to_owned()];
+    let drops: Box<dyn DropPath> = match Kernel::open_pinned(&settings) {
+        Ok(kernel) => Box::new(kernel),
+        Err(error @ KernelError::NotPermitted { .. }) => return Err(error.to_string()),
+        Err(error) => {
+            standing.push(format!("nothing is dropped in the kernel: {error}"));
+            Box::new(AtAccept::default())
+        }
+    };
+    let is_in_kernel = !drops.interfaces().is_empty();
+    let store = Store::open(&store).map_err(|error| error.to_string())?;
+    let anchor = store.anchor().map_err(|error| error.to_string())?;
+    let (audit, findings) =
+        Audit::open(&settings.state_dir, anchor.as_ref()).map_err(|error| format!("the audit chain: {error}"))?;
+    let upstreams = config.proxy.upstreams.iter().flat_map(|upstream| upstream.servers.iter().cloned());
+    let upstreams: Vec<String> = upstreams.collect();
+    let (surroundings, unknown) = Surroundings::look(if resolve { &upstreams } else { &[] }, resolve);
+    standing.extend(unknown);
+    let parts = Parts {
+        settings,
+        rules: config.proxy.detect.rules.clone(),
+        surroundings,
+        store,
+        audit,
+        drops,
+        boot: fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned(),
+        findings,
+        standing,
+    };
+    let now = Now::read();
+    let mut guard = Guard::offline(parts, now).map_err(|refused| refused.to_string())?;
+    let answer = if request == Request::Status {
+        let processes = Processes {
+            config: path.display().to_string(),
+            proxy_pid: None,
+            proxy_restarts: 0,
+            started: now.monotonic,
+            listeners: Vec::new(),
+            warnings: Vec::new(),
+        };
+        let mut status = guard.status(processes, now);
+        status.guard_pid = 0;
+        if !is_in_kernel {
+            "none".clone_into(&mut status.enforcement);
+        }
+        Answer::Status(Box::new(status))
+    } else {
+        guard.handle(request, &Actor::Operator(uid), now)
+    };
+    guard.sync();
+    drop(lock);
+    Ok(answer)
+}
+
+/// Takes links and maps out of the kernel by their pins. What was done is recorded where there is a record; a record
+/// that cannot be written does not keep anybody from recovering.
+///
+/// # Errors
+/// For people: a guard runs, or something is pinned that is not ours.
+pub fn detach(locations: &Locations, uid: u32) -> Result<Answer, String> {
+    let lock = if locations.state_dir.exists() {
+        Some(lock(&locations.state_dir, PATIENCE).map_err(|error| error.to_string())?)
+    } else {
+        None
+    };
+    let recorded = if lock.is_some() { record(locations, uid) } else { Ok(()) };
+    let removed = kernel::remove(&locations.pin_dir).map_err(|error| error.to_string())?;
+    let mut message = match (removed.links, removed.maps) {
+        (0, 0) => format!("nothing was pinned in {}", locations.pin_dir.display()),
+        (links, maps) => format!("{links} links and {maps} maps are out of the kernel: no packet is dropped there now"),
+    };
+    if let Err(error) = recorded {
+        message.push_str(&format!(" (not recorded: {error})"));
+    }
+    drop(lock);
+    Ok(Answer::Done { message, changed: u64::try_from(removed.links).unwrap_or(0) })
+}
+
+fn record(locations: &Locations, uid: u32) -> Result<(), String> {
+    let path = locations.state_dir.join(audit::STORE);
+    if !path.exists() {
+        return Ok(());
+    }
+    let mut store = Store::open(&path).map_err(|error| error.to_string())?;
+    let anchor = store.anchor().map_err(|error| error.to_string())?;
+    let (mut audit, _findings) =
+        Audit::open(&locations.state_dir, anchor.as_ref()).map_err(|error| error.to_string())?;
+    let members = bans::members(json!({"actor": Actor::Operator(uid).to_string(), "offline": true}));
+    let change = store.change().map_err(|error| error.to_string())?;
+    audit.append("detach", Now::read().unix_millis, members).map_err(|error| error.to_string())?;
+    change.commit(&audit.anchor()).map_err(|error| error.to_string())?;
+    audit.sync().map_err(|error| error.to_string())
+}
