@@ -128,8 +128,8 @@ impl Known {
                 Some(blocked) => Change::Del(*blocked),
                 None => Change::Add(source("192.0.2.0/28")),
             },
-            90..94 => Change::Flush,
-            94..97 => Change::Allow(source(&format!("203.0.{}.0/25", number(random, 4)))),
+            90 => Change::Flush,
+            91..95 => Change::Allow(source(&format!("203.0.{}.0/25", number(random, 4)))),
             _ => match self.allowed.first() {
                 Some(allowed) => Change::Disallow(*allowed),
                 None => Change::Allow(source("203.0.0.0/25")),

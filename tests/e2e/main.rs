@@ -14,6 +14,7 @@ mod crash;
 mod drain;
 mod faults;
 mod interfaces;
+mod flood;
 mod kill;
 mod privileges;
 mod without_xdp;

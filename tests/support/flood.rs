@@ -2,7 +2,7 @@
 //! namespace. It ends by itself, and cannot leave the pair of interfaces that the [`World`] made.
 
 use std::{
-    io,
+    fs, io,
     net::{IpAddr, Ipv4Addr},
     os::fd::AsRawFd as _,
     thread,
@@ -11,7 +11,7 @@ use std::{
 
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 
-use crate::world::{GATE_MAC, GATEWAY_V4, OUTSIDE, OUTSIDE_MAC, World};
+use crate::world::{GATE, GATE_MAC, GATEWAY_V4, OUTSIDE, OUTSIDE_MAC, World};
 
 /// The longest that any flood may last.
 const LONGEST: Duration = Duration::from_secs(3);
@@ -121,6 +121,17 @@ impl Flood {
         }
         Sent { packets, took: start.elapsed() }
     }
+}
+
+/// Packets that have arrived on the gateway's end of the cable.
+///
+/// # Panics
+/// If it is not there.
+#[must_use]
+pub fn received(world: &World) -> u64 {
+    let table = world.gate.enter(|| fs::read_to_string("/proc/thread-self/net/dev").unwrap());
+    let line = table.lines().find_map(|line| line.trim().strip_prefix(&format!("{GATE}:"))).expect("the interface");
+    line.split_whitespace().nth(1).and_then(|packets| packets.parse().ok()).expect("its packets")
 }
 
 /// A socket that frames are sent through as they are, on the outside world's interface.
