@@ -1,4 +1,4 @@
-//! Decides what is measured: requests through the proxy, with nginx doing the same work beside it.
+//! Decides what is measured: packets, floods, faults, and requests with nginx doing the same work beside the gateway.
 //!
 //! Numbers of a shared machine are worth little by themselves; their ratio is what to look at.
 
@@ -29,6 +29,18 @@ pub(crate) struct Arguments {
 enum What {
     /// Nanoseconds per packet in the kernel, by verdict.
     Kernel,
+    /// Kill the guard at random moments and compare store, maps and audit chain.
+    Faults {
+        /// How often.
+        #[arg(long, default_value_t = 100)]
+        rounds: u32,
+    },
+    /// What a good client gets beside floods: a banned flooder, the same with nftables, SYNs with and without cookies.
+    Flood {
+        /// Packets per second of the banned flooder.
+        #[arg(long, default_value_t = 150_000)]
+        rate: u32,
+    },
     /// Requests per second over TLS, beside nginx (needs wrk and nginx).
     Proxy {
         /// Seconds per run.
@@ -44,6 +56,8 @@ const PORTS: [u16; 3] = [18_443, 18_444, 18_080];
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     match arguments.what {
         What::Kernel => kernel(),
+        What::Faults { rounds } => faults(rounds),
+        What::Flood { rate } => flood(rate),
         What::Proxy { seconds } => proxy(seconds),
     }
 }
@@ -52,6 +66,29 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 fn kernel() -> anyhow::Result<()> {
     let arguments = ["test", "--quiet", "--locked", "--package", "gateway-tests", "--test", "kernel", "nanoseconds"];
     step("packets", Command::new(cargo()).current_dir(root()).args(arguments))
+}
+
+fn faults(rounds: u32) -> anyhow::Result<()> {
+    build::run(&build::Arguments::default())?;
+    step("faults", end_to_end("kill::").env("GATEWAY_FAULT_ROUNDS", rounds.to_string()))
+}
+
+/// The table of `tests/e2e/flood.rs`. The gateway that is flooded is the one that would be in service.
+fn flood(rate: u32) -> anyhow::Result<()> {
+    step::need("nft", "nftables")?;
+    build::run(&build::Arguments { release: true })?;
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    let mut command = end_to_end("flood::bench");
+    command.args(["--", "--ignored", "--test-threads", "1"]);
+    command.env("GATEWAY_BIN", target.join("release/gateway")).env("GATEWAY_FLOOD_RATE", rate.to_string());
+    step("floods", &mut command)
+}
+
+fn end_to_end(tests: &str) -> Command {
+    let mut command = Command::new(cargo());
+    command.current_dir(root());
+    command.args(["test", "--quiet", "--locked", "--package", "gateway-tests", "--test", "e2e", tests]);
+    command
 }
 
 fn proxy(seconds: u32) -> anyhow::Result<()> {

@@ -35,7 +35,7 @@ enum Command {
     Ci(ci::Arguments),
     /// Check the invariants of the source tree that no compiler checks.
     Tidy(tidy::Arguments),
-    /// Measure: packets in the kernel, requests through the proxy.
+    /// Measure: packets in the kernel, floods, requests through the proxy; break things on purpose.
     Bench(bench::Arguments),
 }
 
