@@ -5,13 +5,15 @@ use std::{
     fs, io,
     net::{IpAddr, Ipv4Addr},
     os::fd::AsRawFd as _,
-    thread,
     time::{Duration, Instant},
 };
 
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 
-use crate::world::{GATE, GATE_MAC, GATEWAY_V4, OUTSIDE, OUTSIDE_MAC, World};
+use crate::{
+    wait::pause,
+    world::{GATE, GATE_MAC, GATEWAY_V4, OUTSIDE, OUTSIDE_MAC, World},
+};
 
 /// The longest that any flood may last.
 const LONGEST: Duration = Duration::from_secs(3);
@@ -101,7 +103,7 @@ impl Flood {
         while packets < u64::from(self.packets) && start.elapsed() < most {
             let due = start.elapsed().as_micros() * u128::from(self.per_second) / 1_000_000;
             if u128::from(packets) > due {
-                thread::sleep(Duration::from_micros(50));
+                pause(Duration::from_micros(50));
                 continue;
             }
             let batch = &mut messages[turn..];
