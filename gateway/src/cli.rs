@@ -28,6 +28,7 @@ mod block;
 mod check;
 mod confirm;
 mod detach;
+mod doctor;
 mod reload;
 mod run;
 mod status;
@@ -76,6 +77,8 @@ enum Command {
     /// Check the record of everything that was decided
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// Say what is off with this host and this gateway
+    Doctor(doctor::Doctor),
     /// Take the program out of the kernel, to recover or to make room
     Detach(detach::Detach),
     /// Attach again after `detach`
@@ -123,6 +126,7 @@ pub fn main() -> ExitCode {
         Command::Allow(allow) => allow.execute(&context).into(),
         Command::Why(why) => why.execute(&context).into(),
         Command::Audit(audit) => audit.execute(&context).into(),
+        Command::Doctor(doctor) => doctor.execute(&context).into(),
         Command::Detach(detach) => detach.execute(&context).into(),
         Command::Attach(attach) => attach.execute(&context).into(),
         Command::Reload(reload) => reload.execute(&context).into(),

@@ -8,6 +8,7 @@ pub mod bans;
 pub mod kernel;
 pub mod store;
 
+pub mod doctor;
 pub mod offline;
 
 mod drops;

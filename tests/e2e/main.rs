@@ -11,6 +11,7 @@ mod network;
 
 mod ban_loop;
 mod crash;
+mod doctor;
 mod drain;
 mod faults;
 mod flood;

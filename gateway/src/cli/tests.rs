@@ -53,6 +53,7 @@ fn arguments() {
     parses("audit", false);
     parses("reload", true);
     parses("detach --json", true);
+    parses("doctor --json", true);
     parses("attach", true);
     parses("attach eth0", false);
     parses("version", true);

@@ -28,7 +28,7 @@ mod sys;
 mod tries;
 mod weights;
 
-pub use pins::{PinnedAt, Removed, pinned_links, remove};
+pub use pins::{PinnedAt, Removed, attached_program, pinned_links, remove};
 
 /// Where the program is attached.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -58,6 +58,14 @@ pub fn pinned_links(pin_dir: &Path) -> Result<Vec<PinnedAt>, KernelError> {
     Ok(survey(pin_dir)?.links.into_iter().map(|(_, at)| at).collect())
 }
 
+/// The id of the XDP program on an interface, whoever's it is.
+///
+/// # Errors
+/// There is no such interface, or the kernel does not say.
+pub fn attached_program(interface: &str) -> io::Result<Option<u32>> {
+    sys::attached_program(nix::net::if_::if_nametoindex(interface)?)
+}
+
 /// Removes every link and map below `pin_dir`, of whatever layout: for when no guard runs.
 ///
 /// # Errors

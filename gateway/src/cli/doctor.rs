@@ -1,0 +1,47 @@
+//! `gateway doctor`: everything that is off with the host and the gateway.
+
+use clap::Args;
+use serde_json::json;
+
+use super::{Context, exit::Exit, table::Table};
+use crate::{
+    config::{Config, Disk},
+    guard::doctor::{self, State},
+};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Looks and changes nothing; works with the gateway running or not, and as any user: what cannot be looked at is said.
+Ends with 1 if a check failed; warnings alone end with 0.
+
+Examples:
+  gateway doctor
+  gateway doctor --json | jq '.checks[] | select(.state != \"ok\")'")]
+pub(super) struct Doctor {}
+
+impl Doctor {
+    pub(super) fn execute(&self, context: &Context) -> Exit {
+        let config = match Config::load(context.config(), &Disk) {
+            Ok(config) => config,
+            Err(errors) => return context.out.fail(&errors.to_string(), Exit::Usage),
+        };
+        let checks = doctor::judge(&doctor::look(&config));
+        let count = |state| checks.iter().filter(|check| check.state == state).count();
+        let (failed, warned) = (count(State::Fail), count(State::Warn));
+        let exit = if failed > 0 { Exit::Refused } else { Exit::Done };
+        if context.out.json {
+            let value = json!({"well": failed == 0, "failed": failed, "warned": warned, "checks": checks});
+            return context.out.value(&value, exit);
+        }
+        let mut table = Table::new(["STATE", "CHECK", "FOUND", "WHAT HELPS"]);
+        for check in &checks {
+            let state = match check.state {
+                State::Ok => "ok",
+                State::Warn => "WARN",
+                State::Fail => "FAIL",
+            };
+            table.row([state.to_owned(), check.name.clone(), check.what.clone(), check.fix.clone()]);
+        }
+        context.out.text(&format!("{}\n\n{failed} failed, {warned} warnings", table.render()), exit)
+    }
+}

@@ -1,0 +1,344 @@
+//! Decides what is well and what is off with this host and this gateway, from facts that were gathered before.
+//!
+//! *Invariant:* every check is a function of the facts alone; what could not be looked at is never called well.
+
+use serde::Serialize;
+
+use super::kernel::PinnedAt;
+
+mod certificate;
+mod look;
+
+pub use look::look;
+
+/// How a check came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// As it should be.
+    Ok,
+    /// It works; somebody should know. Also what could not be looked at.
+    Warn,
+    /// It does not work, or protects less than the configuration says.
+    Fail,
+}
+
+/// One check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// Which.
+    pub name: String,
+    /// How it came out.
+    pub state: State,
+    /// What was found.
+    pub what: String,
+    /// What would help; empty: nothing needs to be done.
+    pub fix: String,
+}
+
+/// A fact, or why it is not known.
+type Known<T> = Result<T, String>;
+
+/// Everything that is looked at.
+#[derive(Debug)]
+pub struct Facts {
+    kernel: String,
+    is_root: bool,
+    sysctls: Vec<(&'static str, Known<i64>)>,
+    has_btf: bool,
+    is_bpffs: bool,
+    interfaces: Vec<Interface>,
+    links: Known<Vec<PinnedAt>>,
+    maps: Known<Vec<(&'static str, usize, u32)>>,
+    /// Entries that the store has and the kernel has not, and the other way.
+    drift: Known<(usize, usize)>,
+    audit: Known<(u64, Option<String>)>,
+    /// How far the youngest record is in the future, in seconds, and this year.
+    clock: Known<(u64, i16)>,
+    modes: Vec<(String, Known<u32>)>,
+    /// Free and all bytes of the state's file system.
+    disk: Known<(u64, u64)>,
+    /// Per certificate: its path, and the days until it ends.
+    certificates: Vec<(String, Known<i64>)>,
+    proxy_user: (String, Option<u32>),
+    /// The limit on open files, and connections at most.
+    files: Known<(u64, u64)>,
+    /// The daemon: its proxy's pid and its warnings.
+    daemon: Known<(Option<u32>, Vec<String>)>,
+}
+
+#[derive(Debug)]
+struct Interface {
+    name: String,
+    is_there: bool,
+    is_up: Option<bool>,
+    driver: Option<String>,
+    mtu: Option<u32>,
+    queues: Option<usize>,
+    /// The XDP program that is on it.
+    program: Known<Option<u32>>,
+}
+
+fn check(name: impl Into<String>, state: State, what: impl Into<String>, fix: impl Into<String>) -> Check {
+    Check { name: name.into(), state, what: what.into(), fix: fix.into() }
+}
+
+fn unknown(name: impl Into<String>, reason: &str) -> Check {
+    check(name, State::Warn, format!("not looked at: {reason}"), "run as root on the gateway's host")
+}
+
+/// Every check, in the order in which one would look.
+#[must_use]
+pub fn judge(facts: &Facts) -> Vec<Check> {
+    let mut checks = vec![kernel(&facts.kernel), rights(facts.is_root)];
+    checks.extend(facts.sysctls.iter().map(|(name, value)| sysctl(name, value)));
+    checks.push(btf(facts.has_btf));
+    checks.push(bpffs(facts.is_bpffs));
+    checks.extend(facts.interfaces.iter().flat_map(|at| interface(at, &facts.links)));
+    if facts.interfaces.is_empty() {
+        let what = "guard.interfaces is empty: no packet is dropped in the kernel";
+        checks.push(check("interfaces", State::Warn, what, "name the interfaces that clients come in by"));
+    }
+    checks.push(links(&facts.links, &facts.interfaces));
+    match &facts.maps {
+        Ok(maps) => checks.extend(maps.iter().map(|map| usage(*map))),
+        Err(reason) => checks.push(unknown("maps", reason)),
+    }
+    checks.push(drift(&facts.drift));
+    checks.push(audit(&facts.audit));
+    checks.push(clock(&facts.clock));
+    checks.extend(facts.modes.iter().map(|(path, mode)| permissions(path, mode)));
+    checks.push(disk(&facts.disk));
+    checks.extend(facts.certificates.iter().map(|(path, days)| certificate_days(path, days)));
+    checks.push(proxy_user(&facts.proxy_user));
+    checks.push(files(&facts.files));
+    checks.extend(daemon(&facts.daemon));
+    checks
+}
+
+fn kernel(release: &str) -> Check {
+    let mut numbers = release.split(|letter: char| !letter.is_ascii_digit()).map(|part| part.parse::<u32>().ok());
+    match (numbers.next().flatten(), numbers.next().flatten()) {
+        (Some(major), Some(minor)) if (major, minor) >= (5, 18) => check("kernel", State::Ok, release, ""),
+        (Some(_), Some(_)) => check("kernel", State::Fail, release, "Linux 5.18 or newer is needed"),
+        _ => check("kernel", State::Warn, format!("unknown version {release:?}"), "Linux 5.18 or newer is needed"),
+    }
+}
+
+fn rights(is_root: bool) -> Check {
+    if is_root {
+        return check("rights", State::Ok, "root", "");
+    }
+    check("rights", State::Warn, "not root: much cannot be looked at", "run as root")
+}
+
+fn sysctl(name: &'static str, value: &Known<i64>) -> Check {
+    let value = match value {
+        Ok(value) => *value,
+        Err(reason) => return unknown(name, reason),
+    };
+    let (is_well, least, why) = match name {
+        "net.core.bpf_jit_enable" => (value >= 1, 1, "every packet is interpreted, many times slower"),
+        "kernel.unprivileged_bpf_disabled" => (value >= 1, 2, "any user may load BPF programs"),
+        "net.ipv4.tcp_syncookies" => (value >= 1, 1, "a SYN flood fills the queue of connections"),
+        "net.core.somaxconn" => (value >= 1_024, 4_096, "bursts of connections are refused"),
+        _ => (true, 0, ""),
+    };
+    if is_well {
+        return check(name, State::Ok, value.to_string(), "");
+    }
+    check(name, State::Warn, format!("{value}: {why}"), format!("sysctl -w {name}={least}"))
+}
+
+fn btf(has_btf: bool) -> Check {
+    if has_btf {
+        return check("btf", State::Ok, "the kernel describes its types", "");
+    }
+    check("btf", State::Ok, "the kernel does not describe its types, which is not needed", "")
+}
+
+fn bpffs(is_mounted: bool) -> Check {
+    if is_mounted {
+        return check("bpffs", State::Ok, "mounted", "");
+    }
+    let what = "not mounted where guard.pin_dir is; the gateway mounts it if it may";
+    check("bpffs", State::Warn, what, "mount -t bpf bpf /sys/fs/bpf")
+}
+
+fn interface(at: &Interface, links: &Known<Vec<PinnedAt>>) -> Vec<Check> {
+    let name = format!("interface {}", at.name);
+    if !at.is_there {
+        return vec![check(name, State::Fail, "not there", "see `ip link`, and guard.interfaces")];
+    }
+    let driver = at.driver.as_deref().unwrap_or("none known");
+    let known = |value: Option<String>| value.unwrap_or_else(|| "?".to_owned());
+    let (mtu, queues) = (known(at.mtu.map(|mtu| mtu.to_string())), known(at.queues.map(|queues| queues.to_string())));
+    let what = format!("driver {driver}, MTU {mtu}, {queues} receive queues");
+    let mut checks = vec![if at.is_up == Some(false) {
+        check(&*name, State::Warn, format!("down; {what}"), format!("ip link set {} up", at.name))
+    } else {
+        check(&*name, State::Ok, what, "")
+    }];
+    let ours =
+        links.as_ref().ok().and_then(|links| links.iter().find(|link| link.interface == at.name && link.in_force));
+    let name = format!("xdp {}", at.name);
+    checks.push(match (&at.program, ours) {
+        (Err(reason), _) => unknown(name, reason),
+        (Ok(Some(program)), Some(link)) if *program == link.program && link.native => {
+            check(name, State::Ok, format!("attached in the driver (program {program})"), "")
+        }
+        (Ok(Some(program)), Some(link)) if *program == link.program => {
+            let big = if at.mtu.is_some_and(|mtu| mtu > 3_498) { "; its MTU is too large for one page" } else { "" };
+            let what = format!("attached in the network stack, which costs more: the driver ({driver}) cannot run XDP, or guard.mode says so{big}");
+            check(name, State::Warn, what, "a driver with XDP, a smaller MTU, or large receive offload off (`ethtool -K ... lro off`)")
+        }
+        (Ok(Some(program)), _) if links.is_err() => {
+            check(name, State::Warn, format!("program {program} is on it; whose cannot be seen"), "run as root")
+        }
+        (Ok(Some(program)), _) => {
+            let fix = format!("`ip link set dev {} xdp off`, or leave it out of guard.interfaces", at.name);
+            check(name, State::Fail, format!("another XDP program (id {program}) is on it"), fix)
+        }
+        (Ok(None), _) => check(name, State::Fail, "nothing is attached", "`gateway attach`, or start the gateway"),
+    });
+    checks
+}
+
+fn links(links: &Known<Vec<PinnedAt>>, interfaces: &[Interface]) -> Check {
+    match links {
+        Err(reason) => unknown("pins", reason),
+        Ok(links) if links.is_empty() && !interfaces.is_empty() => {
+            check("pins", State::Fail, "no link is pinned", "start the gateway, or `gateway attach`")
+        }
+        Ok(links) => check("pins", State::Ok, format!("{} links, all of the gateway's program", links.len()), ""),
+    }
+}
+
+fn usage((name, used, capacity): (&'static str, usize, u32)) -> Check {
+    let percent = u64::try_from(used).unwrap_or(u64::MAX).saturating_mul(100) / u64::from(capacity.max(1));
+    let state = match percent {
+        100.. => State::Fail,
+        80.. => State::Warn,
+        _ => State::Ok,
+    };
+    let setting = if name == "BANS" { "guard.max_bans" } else { "guard.max_rules" };
+    let fix = if state == State::Ok { String::new() } else { format!("raise {setting}, or remove entries") };
+    check(format!("map {name}"), state, format!("{used} of {capacity} entries ({percent} %)"), fix)
+}
+
+fn drift(drift: &Known<(usize, usize)>) -> Check {
+    match drift {
+        Err(reason) => unknown("drift", reason),
+        Ok((0, 0)) => check("drift", State::Ok, "the kernel has what the store says", ""),
+        Ok((missing, surplus)) => {
+            let what = format!("{missing} entries are missing in the kernel, {surplus} are there and not in the store");
+            check("drift", State::Fail, what, "the running gateway repairs it within a second: is it running?")
+        }
+    }
+}
+
+fn audit(audit: &Known<(u64, Option<String>)>) -> Check {
+    match audit {
+        Err(reason) => unknown("audit", reason),
+        Ok((records, None)) => check("audit", State::Ok, format!("whole: {records} records"), ""),
+        Ok((_, Some(bad))) => check("audit", State::Fail, bad, "see `gateway audit verify`; restore from a backup"),
+    }
+}
+
+fn clock(clock: &Known<(u64, i16)>) -> Check {
+    match clock {
+        Err(reason) => unknown("clock", reason),
+        Ok((_, year)) if *year < 2025 => {
+            let what = format!("the wall clock says {year}: tokens and certificates are judged wrongly");
+            check("clock", State::Fail, what, "set the clock; run an NTP client")
+        }
+        Ok((ahead, _)) if *ahead > 60 => {
+            let what = format!("a record is {ahead} s in the future: the clock was set back");
+            check("clock", State::Warn, what, "run an NTP client")
+        }
+        Ok(_) => check("clock", State::Ok, "no record is in the future; whether NTP runs is not known", ""),
+    }
+}
+
+fn permissions(path: &str, mode: &Known<u32>) -> Check {
+    let name = format!("permissions {path}");
+    match mode {
+        Err(reason) => unknown(name, reason),
+        Ok(mode) if mode & 0o027 == 0 => check(name, State::Ok, format!("{:03o}", mode & 0o777), ""),
+        Ok(mode) if mode & 0o022 == 0 => {
+            check(name, State::Warn, format!("{:03o}: everybody may read it", mode & 0o777), format!("chmod o= {path}"))
+        }
+        Ok(mode) => {
+            let what = format!("{:03o}: others may write it", mode & 0o777);
+            check(name, State::Fail, what, format!("chmod go-w,o= {path}"))
+        }
+    }
+}
+
+fn disk(disk: &Known<(u64, u64)>) -> Check {
+    let (free, all) = match disk {
+        Ok(disk) => *disk,
+        Err(reason) => return unknown("disk", reason),
+    };
+    let what = format!("{} MiB free of {} MiB", free >> 20, all >> 20);
+    match free >> 20 {
+        0..16 => check("disk", State::Fail, what, "no ban can be recorded soon, so none is made: make room"),
+        16..256 => check("disk", State::Warn, what, "make room on the file system of guard.state_dir"),
+        _ => check("disk", State::Ok, what, ""),
+    }
+}
+
+fn certificate_days(path: &str, days: &Known<i64>) -> Check {
+    let name = format!("certificate {path}");
+    match days {
+        Err(reason) => check(name, State::Warn, format!("its end cannot be read: {reason}"), "check the file"),
+        Ok(days) if *days < 0 => {
+            check(name, State::Fail, format!("ended {} days ago", -days), "renew it, then `gateway reload`")
+        }
+        Ok(days) if *days < 30 => {
+            check(name, State::Warn, format!("ends in {days} days"), "renew it, then `gateway reload`")
+        }
+        Ok(days) => check(name, State::Ok, format!("ends in {days} days"), ""),
+    }
+}
+
+fn proxy_user((name, uid): &(String, Option<u32>)) -> Check {
+    match uid {
+        Some(0) => check("proxy user", State::Fail, "root", "useradd --system gateway, and name that user"),
+        Some(uid) => check("proxy user", State::Ok, format!("{name} ({uid})"), ""),
+        None => check("proxy user", State::Fail, format!("there is no {name}"), format!("useradd --system {name}")),
+    }
+}
+
+fn files(files: &Known<(u64, u64)>) -> Check {
+    match files {
+        Err(reason) => unknown("open files", reason),
+        // A connection takes a descriptor, and one to the upstream.
+        Ok((limit, connections)) if *limit < connections.saturating_mul(2).saturating_add(256) => {
+            let what = format!("at most {limit}, for proxy.max_connections = {connections} and as many to upstreams");
+            check("open files", State::Warn, what, "raise LimitNOFILE (ulimit -n), or lower proxy.max_connections")
+        }
+        Ok((limit, connections)) => {
+            check("open files", State::Ok, format!("at most {limit}, for {connections} connections"), "")
+        }
+    }
+}
+
+fn daemon(daemon: &Known<(Option<u32>, Vec<String>)>) -> Vec<Check> {
+    let (proxy, warnings) = match daemon {
+        Err(reason) => return vec![check("daemon", State::Fail, reason, "start it: `gateway run`")],
+        Ok((proxy, warnings)) => (proxy, warnings),
+    };
+    let mut checks = vec![
+        check("daemon", State::Ok, "it answers", ""),
+        match proxy {
+            Some(pid) => check("proxy", State::Ok, format!("pid {pid}"), ""),
+            None => check("proxy", State::Fail, "none is serving", "see the gateway's log"),
+        },
+    ];
+    checks.extend(warnings.iter().map(|warning| check("warning", State::Warn, warning, "see `gateway status`")));
+    checks
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,185 @@
+//! Decides where the facts are found: files of the kernel, the store, the pins, the control socket. Changes nothing.
+
+use std::{collections::HashSet, fs, os::unix::fs::PermissionsExt as _, path::Path, thread, time::Duration};
+
+use gateway_common::{
+    maps::Ban,
+    source::{Source, SourceKey},
+};
+use jiff::Timestamp;
+use nix::{
+    net::if_::if_nametoindex,
+    sys::{
+        statfs::{BPF_FS_MAGIC, statfs},
+        statvfs::statvfs,
+    },
+    unistd::{User, geteuid},
+};
+
+use super::{Facts, Interface, Known, certificate};
+use crate::{
+    clock::Now,
+    config::Config,
+    guard::{
+        audit,
+        control::{Answer, Request, client},
+        kernel::{self, Kernel},
+        store::{Record, Store},
+    },
+};
+
+/// A difference between store and kernel that is still there after so long is none that is being made.
+const SETTLE: Duration = Duration::from_millis(1_200);
+
+/// Looks at everything. Takes about a second where store and kernel differ.
+#[must_use]
+pub fn look(config: &Config) -> Facts {
+    let (settings, proxy) = (&config.guard, &config.proxy);
+    let is_root = geteuid().is_root();
+    let rights = || if is_root { Ok(()) } else { Err("this needs root".to_owned()) };
+    let text = |path: &str| fs::read_to_string(path).map_err(|error| format!("{path}: {error}"));
+    let sysctl = |name: &'static str| {
+        let path = format!("/proc/sys/{}", name.replace('.', "/"));
+        let number = text(&path).and_then(|text| text.trim().parse().map_err(|_error| format!("{path}: no number")));
+        (name, number)
+    };
+    let there = settings.pin_dir.ancestors().find(|folder| folder.exists()).unwrap_or(&settings.pin_dir);
+    let opened = || rights().and_then(|()| Kernel::open_pinned(settings).map_err(|error| error.to_string()));
+    let store = settings.state_dir.join(audit::STORE);
+    let records = || -> Known<Vec<Record>> {
+        rights()?;
+        if !store.exists() {
+            return Err(format!("there is no {}", store.display()));
+        }
+        Store::open(&store).and_then(|store| store.in_force()).map_err(|error| error.to_string())
+    };
+    let status = client::ask(&settings.control_socket, &Request::Status);
+    let daemon = match status {
+        Ok(Answer::Status(status)) => Ok((status.proxy_pid, status.warnings)),
+        Ok(_) => Err("it answers something else".to_owned()),
+        Err(error) => Err(error.to_string()),
+    };
+    let limits = match &daemon {
+        Ok((Some(pid), _)) => format!("/proc/{pid}/limits"),
+        _ => "/proc/self/limits".to_owned(),
+    };
+    let mut drift = compare(&opened, &records, settings.ipv6_prefix);
+    if drift.as_ref().is_ok_and(|drift| *drift != (0, 0)) {
+        thread::sleep(SETTLE);
+        drift = compare(&opened, &records, settings.ipv6_prefix);
+    }
+    let secret = [settings.state_dir.clone(), settings.state_dir.join(audit::KEY), store.clone()];
+    let socket = daemon.is_ok().then(|| settings.control_socket.clone());
+    let log = proxy.access_log.clone().filter(|log| log.exists());
+    let now = Now::read();
+    Facts {
+        kernel: text("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
+        is_root,
+        sysctls: [
+            "net.core.bpf_jit_enable",
+            "kernel.unprivileged_bpf_disabled",
+            "net.ipv4.tcp_syncookies",
+            "net.core.somaxconn",
+        ]
+        .map(sysctl)
+        .into(),
+        has_btf: Path::new("/sys/kernel/btf/vmlinux").exists(),
+        is_bpffs: statfs(there).is_ok_and(|found| found.filesystem_type() == BPF_FS_MAGIC),
+        interfaces: settings.interfaces.iter().map(|name| interface(name)).collect(),
+        links: rights().and_then(|()| kernel::pinned_links(&settings.pin_dir).map_err(|error| error.to_string())),
+        maps: opened().map(|kernel| kernel.usage().to_vec()),
+        drift,
+        audit: rights().map(|()| {
+            let found = audit::verify(&settings.state_dir);
+            (found.records, found.first_bad.map(|bad| format!("record {}: {}", bad.seq, bad.reason)))
+        }),
+        clock: records().map(|records| {
+            let youngest = records.iter().map(|record| record.started).max().unwrap_or(0);
+            let year = jiff::tz::TimeZone::UTC.to_datetime(Timestamp::now()).year();
+            (youngest.saturating_sub(now.unix_millis) / 1_000, year)
+        }),
+        modes: secret.into_iter().chain(socket).chain(log).map(|path| mode(&path)).collect(),
+        disk: statvfs(settings.state_dir.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/")))
+            .map(|found| {
+                let block = found.fragment_size();
+                (found.blocks_available().saturating_mul(block), found.blocks().saturating_mul(block))
+            })
+            .map_err(|error| error.to_string()),
+        certificates: proxy
+            .listeners
+            .iter()
+            .filter_map(|listener| listener.tls.as_ref())
+            .map(|tls| {
+                let seconds = |end: Timestamp| end.as_second().saturating_sub(Timestamp::now().as_second());
+                let days = certificate::end(&tls.certificate.bytes).map(|end| seconds(end).div_euclid(86_400));
+                (tls.certificate.path.display().to_string(), days)
+            })
+            .collect(),
+        proxy_user: (proxy.user.clone(), user(&proxy.user)),
+        files: text(&limits).and_then(|text| {
+            let line = text.lines().find_map(|line| line.strip_prefix("Max open files"));
+            let soft = line.and_then(|line| line.split_ascii_whitespace().next());
+            let soft = soft.map(|soft| if soft == "unlimited" { Ok(u64::MAX) } else { soft.parse() });
+            let soft = soft.and_then(Result::ok).ok_or_else(|| format!("{limits}: no limit on open files"))?;
+            Ok((soft, u64::try_from(proxy.max_connections).unwrap_or(u64::MAX)))
+        }),
+        daemon,
+    }
+}
+
+fn user(name: &str) -> Option<u32> {
+    name.parse().ok().or_else(|| User::from_name(name).ok().flatten().map(|user| user.uid.as_raw()))
+}
+
+fn mode(path: &Path) -> (String, Known<u32>) {
+    let found = fs::metadata(path).map(|found| found.permissions().mode()).map_err(|error| error.to_string());
+    (path.display().to_string(), found)
+}
+
+fn interface(name: &str) -> Interface {
+    let index = if_nametoindex(name).ok();
+    let folder = Path::new("/sys/class/net").join(name);
+    let read = |file: &str| fs::read_to_string(folder.join(file)).ok().map(|text| text.trim().to_owned());
+    let flags = read("flags").and_then(|text| u32::from_str_radix(text.trim_start_matches("0x"), 16).ok());
+    let driver = fs::read_link(folder.join("device/driver")).ok();
+    let queues = fs::read_dir(folder.join("queues"))
+        .ok()
+        .map(|queues| queues.flatten().filter(|queue| queue.file_name().to_string_lossy().starts_with("rx-")).count());
+    Interface {
+        name: name.to_owned(),
+        is_there: index.is_some(),
+        is_up: flags.map(|flags| flags & 1 == 1),
+        driver: driver.and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned())),
+        mtu: read("mtu").and_then(|mtu| mtu.parse().ok()),
+        queues,
+        program: kernel::attached_program(name).map_err(|error| error.to_string()),
+    }
+}
+
+/// How many bans the kernel lacks, and how many it has that the store does not know.
+fn compare(
+    kernel: &dyn Fn() -> Known<Kernel>,
+    records: &dyn Fn() -> Known<Vec<Record>>,
+    ipv6_prefix: u8,
+) -> Known<(usize, usize)> {
+    let kernel = kernel()?;
+    let now = Now::read();
+    let live = |until: u64| until > now.monotonic;
+    let mut found: Vec<(SourceKey, u64)> =
+        kernel.bans().into_iter().map(|(key, ban)| (key, ban.id & !Ban::SHADOW)).collect();
+    found.sort_unstable_by_key(|(key, id)| (key.0, *id));
+    let rules: HashSet<Source> = kernel.rules().into_iter().map(|(source, _)| source).collect();
+    let (mut missing, mut known) = (0, 0);
+    for record in records()?.iter().filter(|record| record.expires_monotonic.is_none_or(live)) {
+        let Some(key) = record.source.key(ipv6_prefix) else {
+            missing += usize::from(!rules.contains(&record.source));
+            continue;
+        };
+        match found.binary_search_by_key(&(key.0, record.id), |(key, id)| (key.0, *id)) {
+            Ok(_) => known += 1,
+            Err(_) => missing += 1,
+        }
+    }
+    let expired = kernel.bans().iter().filter(|(_, ban)| !live(ban.expires)).count();
+    Ok((missing, found.len().saturating_sub(known).saturating_sub(expired)))
+}

@@ -1,0 +1,96 @@
+//! Facts and what is said about them.
+
+use super::*;
+
+#[track_caller]
+fn says(check: &Check, state: State, text: &str) {
+    assert_eq!(check.state, state, "{check:?}");
+    assert!(check.what.contains(text), "{check:?}");
+    assert_eq!(state == State::Ok, check.fix.is_empty(), "{check:?}");
+}
+
+fn link(program: u32, native: bool) -> PinnedAt {
+    PinnedAt { interface: "eth0".to_owned(), native, program, in_force: true }
+}
+
+fn at(program: Option<u32>) -> Interface {
+    Interface {
+        name: "eth0".to_owned(),
+        is_there: true,
+        is_up: Some(true),
+        driver: Some("virtio_net".to_owned()),
+        mtu: Some(1_500),
+        queues: Some(2),
+        program: Ok(program),
+    }
+}
+
+#[test]
+fn the_host() {
+    for (release, state) in
+        [("6.12.1-amd64", State::Ok), ("5.18.0", State::Ok), ("5.15.0", State::Fail), ("what", State::Warn)]
+    {
+        says(&kernel(release), state, release);
+    }
+    for (name, value, state) in [
+        ("net.core.bpf_jit_enable", 1, State::Ok),
+        ("net.core.bpf_jit_enable", 0, State::Warn),
+        ("kernel.unprivileged_bpf_disabled", 0, State::Warn),
+        ("kernel.unprivileged_bpf_disabled", 2, State::Ok),
+        ("net.ipv4.tcp_syncookies", 0, State::Warn),
+        ("net.core.somaxconn", 128, State::Warn),
+    ] {
+        says(&sysctl(name, &Ok(value)), state, &value.to_string());
+    }
+    says(&sysctl("net.core.somaxconn", &Err("hidden".to_owned())), State::Warn, "not looked at: hidden");
+    says(&rights(false), State::Warn, "not root");
+    says(&bpffs(false), State::Warn, "not mounted");
+    says(&disk(&Ok((1 << 40, 1 << 41))), State::Ok, "1048576 MiB");
+    says(&disk(&Ok((100 << 20, 1 << 41))), State::Warn, "100 MiB");
+    says(&disk(&Ok((15 << 20, 1 << 41))), State::Fail, "15 MiB");
+    says(&clock(&Ok((0, 1_970))), State::Fail, "1970");
+    says(&clock(&Ok((61, 2_026))), State::Warn, "61 s in the future");
+    says(&clock(&Ok((60, 2_026))), State::Ok, "NTP");
+    says(&files(&Ok((1_024, 10_000))), State::Warn, "1024");
+    says(&files(&Ok((1 << 20, 10_000))), State::Ok, "10000");
+}
+
+#[test]
+fn attachment() {
+    let judged = |at: &Interface, links: Known<Vec<PinnedAt>>| interface(at, &links).pop().unwrap();
+    says(&judged(&at(Some(7)), Ok(vec![link(7, true)])), State::Ok, "in the driver");
+    says(&judged(&at(Some(7)), Ok(vec![link(7, false)])), State::Warn, "virtio_net");
+    let jumbo = Interface { mtu: Some(9_000), ..at(Some(7)) };
+    says(&judged(&jumbo, Ok(vec![link(7, false)])), State::Warn, "MTU is too large");
+    says(&judged(&at(Some(8)), Ok(vec![link(7, true)])), State::Fail, "another XDP program (id 8)");
+    says(&judged(&at(Some(8)), Err("no".to_owned())), State::Warn, "whose cannot be seen");
+    says(&judged(&at(None), Ok(vec![])), State::Fail, "nothing is attached");
+    says(&judged(&Interface { is_there: false, ..at(None) }, Ok(vec![])), State::Fail, "not there");
+    says(&interface(&Interface { is_up: Some(false), ..at(None) }, &Ok(vec![]))[0], State::Warn, "down");
+    says(&links(&Ok(vec![]), &[at(None)]), State::Fail, "no link");
+    says(&links(&Ok(vec![]), &[]), State::Ok, "0 links");
+    says(&links(&Err("this needs root".to_owned()), &[]), State::Warn, "not looked at");
+}
+
+#[test]
+fn the_gateway() {
+    says(&usage(("BANS", 79, 100)), State::Ok, "79 %");
+    says(&usage(("BANS", 80, 100)), State::Warn, "80 of 100");
+    says(&usage(("RULES4", 100, 100)), State::Fail, "100 %");
+    says(&drift(&Ok((0, 0))), State::Ok, "what the store says");
+    says(&drift(&Ok((1, 2))), State::Fail, "1 entries are missing in the kernel, 2");
+    says(&audit(&Ok((9, None))), State::Ok, "9 records");
+    says(&audit(&Ok((9, Some("record 3: changed".to_owned())))), State::Fail, "record 3");
+    for (mode, state) in [(0o100_600, State::Ok), (0o750, State::Ok), (0o644, State::Warn), (0o620, State::Fail)] {
+        says(&permissions("/x", &Ok(mode)), state, "");
+    }
+    for (days, state) in [(90, State::Ok), (30, State::Ok), (29, State::Warn), (0, State::Warn), (-1, State::Fail)] {
+        says(&certificate_days("/x", &Ok(days)), state, "");
+    }
+    says(&proxy_user(&("gateway".to_owned(), Some(999))), State::Ok, "999");
+    says(&proxy_user(&("gateway".to_owned(), None)), State::Fail, "there is no gateway");
+    says(&proxy_user(&("root".to_owned(), Some(0))), State::Fail, "root");
+    says(&daemon(&Err("nobody answers".to_owned()))[0], State::Fail, "nobody answers");
+    says(&daemon(&Ok((None, vec![])))[1], State::Fail, "none");
+    says(&daemon(&Ok((Some(5), vec!["DETACHED".to_owned()])))[2], State::Warn, "DETACHED");
+}

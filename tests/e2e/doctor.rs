@@ -1,0 +1,61 @@
+//! What `gateway doctor` finds, on a host that is well and on one that is not.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+use support::{
+    daemon::{Daemon, binary},
+    report,
+    settings::Settings,
+    world::{GATE, World},
+};
+
+/// Asks where the gateway is: interfaces are those of a namespace.
+fn doctor(world: &World, daemon: &Daemon<'_>) -> (i32, Value) {
+    let mut command: Command = world.gate.command(&binary());
+    let output = command.arg("--config").arg(&daemon.config).args(["doctor", "--json"]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    (output.status.code().unwrap(), serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}")))
+}
+
+#[track_caller]
+fn state(told: &Value, name: &str, expect: &str) {
+    let check = told["checks"].as_array().unwrap().iter().find(|check| check["name"] == name);
+    assert_eq!(check.map(|check| &check["state"]), Some(&json!(expect)), "{name}: {told}");
+}
+
+#[test]
+fn what_is_off_is_named() {
+    if !report::may_run("doctor") {
+        return;
+    }
+    let world = World::new();
+    let mut daemon = Daemon::start(&world, &Settings::default());
+    daemon.done(&["block", "add", "10.0.0.66", "--for", "1h"]);
+    daemon.done(&["block", "add", "10.0.0.72/30", "--for", "1h"]);
+    let (code, told) = doctor(&world, &daemon);
+    assert_eq!((code, &told["well"], &told["failed"]), (0, &json!(true), &json!(0)), "{told}");
+    let xdp = format!("xdp {GATE}");
+    for name in ["kernel", "rights", "bpffs", &xdp, "pins", "map BANS", "drift", "audit", "disk", "daemon", "proxy"] {
+        state(&told, name, "ok");
+    }
+
+    daemon.done(&["detach"]);
+    let (code, told) = doctor(&world, &daemon);
+    assert_eq!((code, &told["well"]), (1, &json!(false)), "{told}");
+    state(&told, &xdp, "fail");
+    state(&told, "warning", "warn");
+    daemon.done(&["attach"]);
+
+    daemon.kill_guard();
+    let (code, told) = doctor(&world, &daemon);
+    assert_eq!(code, 1, "{told}");
+    state(&told, "daemon", "fail");
+    for name in [&*xdp, "pins", "drift", "audit"] {
+        state(&told, name, "ok");
+    }
+    // Neither the daemon nor anybody else, for what a user may see.
+    let elsewhere = daemon.cli(&["doctor"]);
+    assert_eq!(elsewhere.code, 1);
+    state(&elsewhere.json, &format!("interface {GATE}"), "fail");
+}
