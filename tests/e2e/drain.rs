@@ -1,6 +1,6 @@
 //! What happens to requests in flight, to new ones and to bans when the gateway is told to stop.
 
-use std::{thread, time::Duration};
+use std::{fs, thread, time::Duration};
 
 use nix::sys::signal::Signal;
 use support::{
@@ -48,4 +48,55 @@ fn requests_in_flight_finish_and_bans_go_on() {
     let status = daemon.status();
     assert_eq!(status["interfaces"][0]["adopted"], true, "{status}");
     assert_eq!(client.get("/health", "").unwrap().status, 200);
+}
+
+/// A drain may take as long as `proxy.drain`: who is banned in that time is cut off as at any other.
+#[test]
+fn a_ban_during_a_drain_closes_connections() {
+    if !report::may_run("drain: ban") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let settings = Settings { interfaces: Vec::new(), ..Settings::default() };
+    let mut daemon = Daemon::start(&world, &settings);
+    let mut streamed = Client::new(&world, ATTACKER_V4).connect().unwrap();
+    streamed.write(&Request::new("GET", "/stream?100").bytes()).unwrap();
+    assert_eq!(streamed.head().unwrap().status, 200);
+    assert!(streamed.chunk().unwrap().is_some());
+    daemon.signal(Signal::SIGTERM);
+    daemon.done(&["block", "add", "10.0.0.66", "--for", "1h"]);
+    let mut chunks = 1;
+    while matches!(streamed.chunk(), Ok(Some(_))) {
+        chunks += 1;
+    }
+    assert!(chunks < 100, "a banned source was served to the end");
+    assert!(daemon.ended().success(), "{}", daemon.standard_error());
+}
+
+#[test]
+fn logs_are_opened_anew() {
+    if !report::may_run("drain: reopen") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let settings = Settings { interfaces: Vec::new(), ..Settings::default() };
+    let daemon = Daemon::start(&world, &settings);
+    let client = Client::new(&world, GOOD_V4);
+    let (log, rotated) = (world.folder.join("access.log"), world.folder.join("access.log.1"));
+    let before = client.get("/health", "").unwrap().id();
+    assert_eq!(daemon.logged(&before)["status"], 200);
+    fs::rename(&log, &rotated).unwrap();
+    daemon.signal(Signal::SIGUSR1);
+    until("the access log to be there again", SOON, || log.exists().then_some(()));
+    // What is written meanwhile may go to either: a worker hands it over in its own time.
+    until("a line in the new log", SOON, || {
+        client.get("/health", "").unwrap();
+        (!daemon.access_log().is_empty()).then_some(())
+    });
+    let after = client.get("/health", "").unwrap().id();
+    assert_eq!(daemon.logged(&after)["status"], 200);
+    let rotated = fs::read_to_string(&rotated).unwrap();
+    assert!(rotated.contains(&before) && !rotated.contains(&after), "{rotated}");
 }

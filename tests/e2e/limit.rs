@@ -1,12 +1,15 @@
 //! How many requests a source may make, over the wire: exactly its burst, whatever it dresses them up as.
 
+use std::{os::unix::process::CommandExt as _, process::Command};
+
 use support::{
     daemon::Daemon,
     http1::{Client, Request},
     http2, report,
     settings::Settings,
     upstream::Upstream,
-    world::{ATTACKER_V6, ATTACKER_V6_TOO, GOOD_V4, World, bystander},
+    wait::{SOON, until},
+    world::{ATTACKER_V4, ATTACKER_V6, ATTACKER_V6_TOO, GOOD_V4, GOOD_V6, World, bystander},
 };
 
 const BURST: usize = 8;
@@ -53,4 +56,58 @@ fn a_source_has_one_budget() {
     let statuses: Vec<u16> =
         (0..BURST + 4).map(|number| clients[number % 2].get("/health", "").unwrap().status).collect();
     assert_eq!(statuses.iter().filter(|status| **status == 200).count(), BURST, "{statuses:?}");
+}
+
+/// D02, D03: one source cannot take every place, and running out of descriptors is survived.
+#[test]
+fn connections_are_limited() {
+    if !report::may_run("limit: connections") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let settings = Settings {
+        interfaces: Vec::new(),
+        rules: String::new(),
+        guard: "allow = [\"10.0.0.66\"]".to_owned(),
+        proxy: "max_connections_per_source = 3".to_owned(),
+        ..Settings::default()
+    };
+    let mut daemon = Daemon::start(&world, &settings);
+    let client = Client::new(&world, GOOD_V4);
+    let health = Request::new("GET", "/health");
+    let served = |client: &Client<'_>| {
+        let mut connection = client.connect().ok()?;
+        (connection.exchange(&health).ok()?.status == 200).then_some(connection)
+    };
+    let mut open: Vec<_> = (0..3).map(|_| served(&client).expect("one of three")).collect();
+    assert!(served(&client).is_none(), "a fourth connection is taken");
+    assert!(open.iter_mut().all(|open| open.exchange(&health).unwrap().status == 200), "the others lose their place");
+    let line = until("the refusal in the access log", SOON, || {
+        daemon.access_log().into_iter().find(|line| line["signal"] == "over_limit")
+    });
+    assert_eq!((&line["client"], &line["status"]), (&"10.0.0.2".into(), &0.into()), "{line}");
+    assert!(served(&Client::new(&world, GOOD_V6)).is_some(), "another source pays for it");
+    let allowed: Vec<_> = (0..6).map(|_| served(&Client::new(&world, ATTACKER_V4))).collect();
+    assert!(allowed.iter().all(Option::is_some), "an allowlisted source is limited");
+    open.pop();
+    until("the place to be free", SOON, || served(&client));
+
+    let proxy = daemon.proxy_pid();
+    let pid = format!("--pid={proxy}");
+    let descriptors = std::fs::read_dir(format!("/proc/{proxy}/fd")).unwrap().count();
+    // As the proxy's own user, who may.
+    let mut command = Command::new("prlimit");
+    command.uid(65_534).gid(65_534).args([&pid, &format!("--nofile={}", descriptors + 10)]);
+    let limited = command.status();
+    assert!(limited.expect("`prlimit` of the package util-linux").success());
+    let attacker = Client::new(&world, ATTACKER_V4);
+    let many: Vec<_> = (0..50).filter_map(|_| attacker.tcp(SOON).ok()).collect();
+    until("the descriptors to run out", SOON, || {
+        let used = std::fs::read_dir(format!("/proc/{proxy}/fd")).unwrap().count();
+        (used >= descriptors + 8).then_some(())
+    });
+    drop((many, allowed));
+    until("accepting to go on", SOON, || served(&Client::new(&world, GOOD_V6)));
+    assert_eq!(daemon.proxy_pid(), proxy, "the proxy did not survive it");
 }

@@ -27,6 +27,7 @@ pub(super) fn describe(config: &Config) -> Value {
             "access_log": proxy.access_log,
             "drain": show_duration(proxy.drain),
             "max_connections": proxy.max_connections,
+            "max_connections_per_source": proxy.max_connections_per_source,
             "max_body": show_size(proxy.max_body),
             "max_header_bytes": show_size(u64::try_from(proxy.max_header_bytes).unwrap_or(u64::MAX)),
         },
@@ -40,7 +41,9 @@ pub(super) fn describe(config: &Config) -> Value {
         },
         "listener": proxy.listeners.iter().map(listener).collect::<Vec<_>>(),
         "upstream": proxy.upstreams.iter().map(|upstream| {
-            (upstream.name.clone(), json!({ "servers": upstream.servers, "max_idle": upstream.max_idle }))
+            let idle = show_duration(upstream.idle);
+            let members = json!({ "servers": upstream.servers, "max_idle": upstream.max_idle, "idle": idle });
+            (upstream.name.clone(), members)
         }).collect::<BTreeMap<_, _>>(),
         "roles": proxy.roles,
         "route": proxy.routes.iter().map(|it| route(it, config)).collect::<Vec<_>>(),

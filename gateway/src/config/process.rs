@@ -191,6 +191,7 @@ fn proxy(root: &mut Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
     let access_log = table.path("access_log");
     let drain = table.or("drain", 30 * SECOND, value::duration_in(Duration::ZERO..=HOUR));
     let max_connections = table.or("max_connections", 20_000, value::count(1..=10_000_000));
+    let max_connections_per_source = table.or("max_connections_per_source", 1_000, value::count(1..=10_000_000));
     let max_body = table.or("max_body", 1 << 20, value::size_in(0..=service::LARGEST_BODY));
     // hyper takes no smaller buffer than 8 KiB.
     let max_header_bytes = table.or("max_header_bytes", 16 << 10, value::size_in((8 << 10)..=(1 << 20)));
@@ -212,6 +213,7 @@ fn proxy(root: &mut Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
         access_log,
         drain,
         max_connections,
+        max_connections_per_source,
         max_body,
         max_header_bytes: usize::try_from(max_header_bytes).unwrap_or(usize::MAX),
         ipv6_prefix: guard.ipv6_prefix,

@@ -1,6 +1,6 @@
 //! Decides what is served: `[[listener]]`, `[upstream.NAME]` and `[[route]]`.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use http::Method;
 use toml::de::DeValue;
@@ -101,9 +101,11 @@ pub(super) fn upstreams(tables: Vec<(String, Table<'_>)>, reader: &Reader<'_>) -
             }
         }
         let max_idle = table.or("max_idle", 64, value::count(0..=10_000));
+        let (shortest, longest) = (Duration::from_millis(10), Duration::from_secs(3_600));
+        let idle = table.or("idle", Duration::from_secs(30), value::duration_in(shortest..=longest));
         table.finish();
         let servers = servers.into_iter().map(|(_, server)| server).collect();
-        upstreams.push(NamedUpstream { key, settings: Upstream { name, servers, max_idle } });
+        upstreams.push(NamedUpstream { key, settings: Upstream { name, servers, max_idle, idle } });
     }
     upstreams
 }

@@ -32,6 +32,8 @@ pub struct Settings {
     pub drain: Duration,
     /// The most connections at once, over all workers. `proxy.max_connections`.
     pub max_connections: usize,
+    /// The most connections of one source at once, over all workers. `proxy.max_connections_per_source`.
+    pub max_connections_per_source: usize,
     /// The largest request body, in bytes, where the route says nothing else. `proxy.max_body`.
     pub max_body: u64,
     /// The most bytes of a request's head. `proxy.max_header_bytes`.
@@ -100,6 +102,8 @@ pub struct Upstream {
     pub servers: Vec<String>,
     /// The most idle connections kept per worker. `upstream.NAME.max_idle`.
     pub max_idle: usize,
+    /// How long a connection is kept without a request. `upstream.NAME.idle`.
+    pub idle: Duration,
 }
 
 /// One route.

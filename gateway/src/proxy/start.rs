@@ -9,7 +9,7 @@ use std::{
     os::fd::{AsFd as _, OwnedFd},
     process::ExitCode,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     thread::JoinHandle,
@@ -101,6 +101,7 @@ async fn prepare(channel: &Channel) -> anyhow::Result<Prepared> {
         snapshot: Arc::new(snapshot),
         banned,
         connections: AtomicUsize::new(0),
+        sources: Mutex::default(),
         lost_asks: AtomicUsize::new(0),
     };
     Ok(Prepared { shared: Arc::new(shared), log: File::from(log), sockets })
@@ -222,26 +223,29 @@ struct Control<'a> {
 impl Control<'_> {
     /// Ends once every worker has.
     async fn run(&mut self, workers: &[Running], mut events: mpsc::Receiver<Event>) {
-        let mut draining = false;
+        let (mut draining, mut listening) = (false, true);
         loop {
             tokio::select! {
                 event = events.recv() => match event {
                     Some(event) => self.tell_guard(event, workers.len()).await,
                     None => return,
                 },
-                message = self.channel.receive::<ToProxy>(), if !draining => {
-                    match message {
-                        Ok(Some((message, descriptors))) => {
-                            draining = self.obey(message, descriptors, workers).await;
-                        }
+                message = self.channel.receive::<ToProxy>(), if listening => {
+                    let drain = match message {
+                        Ok(Some((message, descriptors))) => self.obey(message, descriptors, workers).await,
                         // Without its guard a proxy finishes what it has begun.
-                        Ok(None) => draining = true,
+                        Ok(None) => {
+                            listening = false;
+                            true
+                        }
                         Err(error) => {
                             tracing::error!("the guard cannot be understood: {error}");
-                            draining = true;
+                            listening = false;
+                            true
                         }
-                    }
-                    if draining {
+                    };
+                    if drain && !draining {
+                        draining = true;
                         order(workers, Order::Drain).await;
                     }
                 }

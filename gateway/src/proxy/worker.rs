@@ -3,10 +3,11 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::HashMap,
     net::SocketAddr,
     rc::Rc,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -18,12 +19,15 @@ use tokio::sync::mpsc;
 use super::{
     banned::Banned,
     connection::{Close, Connection, Why},
-    deadline, server,
+    deadline,
+    record::Record,
+    server,
     snapshot::Snapshot,
     upstream::Group,
 };
 use crate::{
     clock,
+    detect::signal::Signal,
     message::{Ask, RequestId},
     observe::sink::Lines,
 };
@@ -61,6 +65,8 @@ pub(super) struct Shared {
     pub(super) banned: Banned,
     /// Connections of all workers.
     pub(super) connections: AtomicUsize,
+    /// Connections of each source, over all workers. At most as many sources as connections.
+    pub(super) sources: Mutex<HashMap<Source, usize>>,
     /// Asks that found the queue to the guard full.
     pub(super) lost_asks: AtomicUsize,
 }
@@ -102,7 +108,30 @@ impl Drop for Admitted {
             *place = None;
         }
         registry.free.push(self.place);
-        self.worker.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        self.worker.shared.leave(self.connection.source);
+    }
+}
+
+impl Shared {
+    /// Counts a connection of `source`. `false`: it has `most` already.
+    fn enter(&self, source: Source, most: usize) -> bool {
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = sources.entry(source).or_default();
+        let enters = *count < most;
+        *count += usize::from(enters);
+        enters
+    }
+
+    fn leave(&self, source: Source) {
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = sources.get_mut(&source) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                sources.remove(&source);
+            }
+        }
+        drop(sources);
+        self.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -137,7 +166,20 @@ impl Worker {
                 tokio::time::sleep(deadline::TICK).await;
             }
         };
-        if tokio::time::timeout(self.shared.snapshot.settings.drain, drained).await.is_err() {
+        // Whoever is banned meanwhile is not served to the end.
+        let closing = async {
+            while let Some(order) = orders.recv().await {
+                if let Order::Close { ban, source } = order {
+                    tokio::task::spawn_local(Rc::clone(&self).close(ban, source));
+                }
+            }
+            std::future::pending::<()>().await;
+        };
+        let in_time = tokio::select! {
+            drained = tokio::time::timeout(self.shared.snapshot.settings.drain, drained) => drained.is_ok(),
+            () = closing => true,
+        };
+        if !in_time {
             self.shut_all(Close::Now);
             tokio::time::sleep(deadline::TICK).await;
         }
@@ -145,7 +187,8 @@ impl Worker {
         self.lines.flush();
     }
 
-    /// Takes a connection in. `None`: there are too many.
+    /// Takes a connection in. `None`: there are too many, of all sources or of this one, which is an offence. Who is
+    /// allowlisted, as a load balancer is, may have any number.
     pub(super) fn admit(self: &Rc<Self>, peer: SocketAddr, listener: usize) -> Option<Admitted> {
         let settings = &self.shared.snapshot.settings;
         if self.shared.connections.fetch_add(1, Ordering::Relaxed) >= settings.max_connections {
@@ -154,6 +197,14 @@ impl Worker {
         }
         let source = Source::of(peer.ip(), settings.ipv6_prefix);
         let connection = Rc::new(Connection::new(peer, source, listener));
+        let enters = self.shared.enter(source, settings.max_connections_per_source)
+            || (self.shared.banned.allows(peer.ip()) && self.shared.enter(source, usize::MAX));
+        if !enters {
+            self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+            let detail = "over proxy.max_connections_per_source";
+            Record::observe(self, &connection, Signal::OverLimit, detail);
+            return None;
+        }
         let mut registry = self.connections.borrow_mut();
         let place = registry.free.pop().unwrap_or_else(|| {
             registry.live.push(None);
@@ -189,6 +240,7 @@ impl Worker {
             let now = clock::monotonic();
             deadline::tick(now);
             let timeouts = &self.shared.snapshot.settings.timeouts;
+            self.upstreams.iter().for_each(|group| group.sweep(now));
             self.connections.borrow().iter().for_each(|connection| connection.sweep(now, timeouts));
             self.lines.flush();
         }

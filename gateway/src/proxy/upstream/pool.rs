@@ -44,6 +44,9 @@ struct Server {
     /// Kept connections, the one used last at the end.
     idle: RefCell<Vec<Link>>,
     max_idle: usize,
+    /// How long they are kept.
+    patience: Duration,
+    resolving: Cell<bool>,
 }
 
 enum Resolved {
@@ -55,6 +58,8 @@ enum Resolved {
 struct Link {
     sender: http1::SendRequest<Upload>,
     driver: AbortHandle,
+    /// Since when it is idle.
+    since: u64,
 }
 
 impl Drop for Link {
@@ -81,9 +86,18 @@ impl Group {
                 Err(_) => Resolved::Name { addresses: Vec::new(), until: 0 },
             };
             let (resolved, idle) = (RefCell::new(resolved), RefCell::default());
-            Rc::new(Server { name: name.clone(), resolved, idle, max_idle: settings.max_idle })
+            let (name, max_idle, patience) = (name.clone(), settings.max_idle, settings.idle);
+            Rc::new(Server { name, resolved, idle, max_idle, patience, resolving: Cell::new(false) })
         });
         Self { servers: servers.collect(), turn: Cell::new(0) }
+    }
+
+    /// Closes connections that were kept for long enough by `now`, or that the upstream has closed.
+    pub(in crate::proxy) fn sweep(&self, now: u64) {
+        for server in &self.servers {
+            let over = |link: &Link| u128::from(now.saturating_sub(link.since)) > server.patience.as_nanos();
+            server.idle.borrow_mut().retain(|link| !over(link) && !link.sender.is_closed());
+        }
     }
 
     /// A connection that is ready for a request; a new one if it has to be `fresh`.
@@ -128,7 +142,7 @@ impl Server {
         None
     }
 
-    async fn connect(&self) -> io::Result<Link> {
+    async fn connect(self: &Rc<Self>) -> io::Result<Link> {
         let stream = self.dial().await?;
         stream.set_nodelay(true)?;
         let mut builder = http1::Builder::new();
@@ -139,10 +153,10 @@ impl Server {
             // Whoever waits for an answer is told by hyper; an idle connection that breaks is simply gone.
             connection.await.unwrap_or_default();
         });
-        Ok(Link { sender, driver: driver.abort_handle() })
+        Ok(Link { sender, driver: driver.abort_handle(), since: deadline::now() })
     }
 
-    async fn dial(&self) -> io::Result<TcpStream> {
+    async fn dial(self: &Rc<Self>) -> io::Result<TcpStream> {
         let mut last = io::Error::from(io::ErrorKind::HostUnreachable);
         for address in self.addresses().await? {
             match TcpStream::connect(address).await {
@@ -153,20 +167,33 @@ impl Server {
         Err(last)
     }
 
-    async fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
+    /// The addresses that are known. Only the first time anybody waits for them: afterwards they are asked for beside,
+    /// so that name servers that do not answer cost no request its deadline.
+    async fn addresses(self: &Rc<Self>) -> io::Result<Vec<SocketAddr>> {
         let known = match &*self.resolved.borrow() {
             Resolved::Literal(address) => return Ok(vec![*address]),
             Resolved::Name { addresses, until } if *until > deadline::now() => return Ok(addresses.clone()),
             Resolved::Name { addresses, .. } => addresses.clone(),
         };
-        let found: Vec<_> = match tokio::net::lookup_host(&self.name).await {
-            Ok(found) => found.collect(),
-            Err(_) if !known.is_empty() => known,
-            Err(error) => return Err(error),
-        };
+        if known.is_empty() {
+            return self.resolve().await;
+        }
+        if !self.resolving.replace(true) {
+            let server = Rc::clone(self);
+            tokio::task::spawn_local(async move {
+                // Without an answer the last one stands, until the next request asks again.
+                server.resolve().await.unwrap_or_default();
+                server.resolving.set(false);
+            });
+        }
+        Ok(known)
+    }
+
+    async fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
+        let addresses: Vec<_> = tokio::net::lookup_host(&self.name).await?.collect();
         let until = deadline::now().saturating_add(BELIEVED);
-        *self.resolved.borrow_mut() = Resolved::Name { addresses: found.clone(), until };
-        Ok(found)
+        *self.resolved.borrow_mut() = Resolved::Name { addresses: addresses.clone(), until };
+        Ok(addresses)
     }
 }
 
@@ -200,7 +227,9 @@ impl Lease {
             idle.retain(|link| !link.sender.is_closed());
         }
         if idle.len() < self.server.max_idle && !self.link.sender.is_closed() {
-            idle.push(self.link);
+            let mut link = self.link;
+            link.since = deadline::now();
+            idle.push(link);
         }
         true
     }
