@@ -73,6 +73,12 @@ fn bodies_must_be_what_the_schema_says() {
     // A body without a type, and a good one in chunks.
     let untyped = Request::new("POST", "/items").token(&token).header("Content-Length", "0");
     assert_eq!(client.send(&untyped).unwrap().status, 415);
+    // What the upstream would decode is not what was judged (B05).
+    for coding in ["gzip", "deflate", "identity"] {
+        let coded = Request::new("POST", "/items").token(&token).header("Content-Encoding", coding);
+        let response = client.send(&coded.body("application/json", br#"{"name":"nail"}"#)).unwrap();
+        assert_eq!(response.status, 415, "Content-Encoding: {coding}");
+    }
     let mut connection = client.connect().unwrap();
     let head = format!(
         "POST /items HTTP/1.1\r\nHost: api.example.com\r\nAuthorization: Bearer {token}\r\n\

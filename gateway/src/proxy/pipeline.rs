@@ -106,6 +106,10 @@ async fn admit(
     if body.is_end_stream() && served.schema.is_none() {
         return Ok(Upload::Empty);
     }
+    // What is judged must be what the upstream reads (B05): nothing is decoded here.
+    if served.schema.is_some() && head.headers.contains_key(header::CONTENT_ENCODING) {
+        return Err(Refusal::new(Reject::UnsupportedMediaType, "Content-Encoding").into());
+    }
     let Some(body) = incoming.take() else { return Ok(Upload::Empty) };
     let between = worker.shared.snapshot.settings.timeouts.body;
     let arriving = Arriving::new(body, served.max_body, between, Rc::clone(&record.bytes_in));
