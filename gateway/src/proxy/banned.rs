@@ -27,6 +27,8 @@ pub(super) struct Banned {
 struct Table {
     /// Sources that clients are told apart by, and when their ban ends.
     clients: HashMap<Source, u64>,
+    /// When the table was found full, and nothing of it ends before this: it is not looked through again until then.
+    full_until: u64,
     /// Everything wider or narrower.
     networks: Vec<(Source, u64)>,
     /// Sources that are let through even where a network around them is banned.
@@ -57,8 +59,12 @@ impl Banned {
             return true;
         }
         if table.clients.len() >= CAPACITY && !table.clients.contains_key(&source) {
+            if now < table.full_until {
+                return false;
+            }
             table.clients.retain(|_, until| *until > now);
             if table.clients.len() >= CAPACITY {
+                table.full_until = table.clients.values().copied().min().unwrap_or(0);
                 return false;
             }
         }
