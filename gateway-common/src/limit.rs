@@ -53,7 +53,10 @@ impl Rate {
     #[inline(always)]
     #[must_use]
     pub const fn spent(&self, now: u64, units: u64) -> ArrivalTime {
-        used(now, self.interval.saturating_mul(units), self.burst)
+        if self.interval == 0 {
+            return 0;
+        }
+        now.saturating_add(if units >= self.burst / self.interval { self.burst } else { self.interval * units })
     }
 
     /// How long until one unit conforms again, in nanoseconds; 0 if it does now.
@@ -105,14 +108,26 @@ impl ByteRate {
     #[inline(always)]
     #[must_use]
     pub const fn spend(&self, arrival: ArrivalTime, now: u64, bytes: u64) -> Option<ArrivalTime> {
-        take(arrival, now, self.interval.saturating_mul(bytes) >> Self::FRACTION, self.burst)
+        take(arrival, now, self.cost(bytes), self.burst)
     }
 
-    /// As [`Rate::spent`].
+    /// As [`Rate::spent`], of at most 4 MiB.
     #[inline(always)]
     #[must_use]
     pub const fn spent(&self, now: u64, bytes: u64) -> ArrivalTime {
-        used(now, self.interval.saturating_mul(bytes) >> Self::FRACTION, self.burst)
+        if self.interval == 0 {
+            return 0;
+        }
+        let cost = self.cost(bytes);
+        now.saturating_add(if cost > self.burst { self.burst } else { cost })
+    }
+
+    /// What so many bytes cost, in nanoseconds; over 4 MiB, which no packet is, as if they were 4 MiB.
+    #[inline(always)]
+    const fn cost(&self, bytes: u64) -> u64 {
+        const MOST: u64 = 1 << 22;
+        // No overflow: an interval is at most 2^40, and the kernel has no wider multiplication.
+        self.interval.wrapping_mul(if bytes > MOST { MOST } else { bytes }) >> Self::FRACTION
     }
 }
 
@@ -121,11 +136,6 @@ const fn take(arrival: ArrivalTime, now: u64, cost: u64, burst: u64) -> Option<A
     let start = if arrival > now { arrival } else { now };
     let next = start.saturating_add(cost);
     if next > now.saturating_add(burst) { None } else { Some(next) }
-}
-
-#[inline(always)]
-const fn used(now: u64, cost: u64, burst: u64) -> ArrivalTime {
-    now.saturating_add(if cost > burst { burst } else { cost })
 }
 
 #[cfg(test)]
@@ -173,6 +183,37 @@ mod tests {
         }
         assert_eq!(rate.spend(arrival, now, 1), None);
         assert_eq!(rate.wait(arrival, now), SECOND / 10);
+    }
+
+    #[test]
+    fn bytes_cost_fractions_of_a_nanosecond() {
+        for (bytes, burst, length, gap, expect) in [
+            (1_000_000, 100_000, 1_000, SECOND / 10_000, 10_099),
+            (10_000_000_000, 1_000_000, 1_500, 100, 6_667_332),
+            (64, 65_536, 64, SECOND / 10, 100),
+        ] {
+            let rate = ByteRate::per_second(bytes, burst).unwrap();
+            let (mut arrival, mut admitted, mut now) = (0, 0_u64, SECOND);
+            let end = if gap == 100 { 2 * SECOND } else { 11 * SECOND };
+            while now < end {
+                if let Some(next) = rate.spend(arrival, now, length) {
+                    (arrival, admitted) = (next, admitted + 1);
+                }
+                now += gap;
+            }
+            assert!(admitted.abs_diff(expect) <= expect / 50 + 1, "{bytes}/s burst {burst}: {admitted}, not {expect}");
+        }
+    }
+
+    #[test]
+    fn what_is_known_to_be_spent_is_charged() {
+        let (rate, bytes) = (Rate::per_second(10, 5).unwrap(), ByteRate::per_second(1 << 20, 1 << 20).unwrap());
+        for (units, left) in [(0, 5), (3, 2), (5, 0), (u64::MAX, 0)] {
+            assert_eq!(rate.left(rate.spent(SECOND, units), SECOND), left, "{units} units");
+        }
+        let half = bytes.spent(SECOND, 1 << 19);
+        assert!(bytes.spend(half, SECOND, (1 << 19) - 1).is_some() && bytes.spend(half, SECOND, 1 << 20).is_none());
+        assert_eq!((Rate::UNLIMITED.spent(SECOND, 1), ByteRate::UNLIMITED.spent(SECOND, 1)), (0, 0));
     }
 
     #[test]

@@ -32,6 +32,11 @@ const AUTHENTICATION: u8 = 51;
 const ICMPV6: u8 = 58;
 const DESTINATION: u8 = 60;
 
+const FIN: u8 = 1;
+const SYN: u8 = 2;
+const RST: u8 = 4;
+const ACK: u8 = 16;
+
 /// Sixteen bits as they are in a frame, most significant byte first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
@@ -111,6 +116,20 @@ pub enum Port {
     Unknown,
 }
 
+/// Where a TCP segment is, and whether it asks for a connection. All zero: there is none, or it does not ask.
+///
+/// Apart from [`Parsed`], and never partly set: a value that is undefined on some path becomes, once compiled, whatever
+/// lay in a register, and the kernel's verifier refuses to let that be computed with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Syn {
+    /// SYN without ACK, RST or FIN.
+    pub asks: bool,
+    /// Where in the frame the IP header begins.
+    pub network: u16,
+    /// Where the TCP header does.
+    pub transport: u16,
+}
+
 /// What a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parsed {
@@ -126,6 +145,12 @@ pub enum Parsed {
 /// Reads the headers of a frame.
 #[inline(always)]
 pub fn parse<F: Frame>(frame: &F) -> Parsed {
+    parse_syn(frame, &mut Syn::default())
+}
+
+/// As [`parse`]; also whether it is a SYN.
+#[inline(always)]
+pub fn parse_syn<F: Frame>(frame: &F, syn: &mut Syn) -> Parsed {
     let Some([kind]) = frame.words(12) else { return Parsed::Malformed(None) };
     let (mut kind, mut offset) = (kind.value(), 14);
     for _ in 0..VLAN_TAGS {
@@ -136,15 +161,15 @@ pub fn parse<F: Frame>(frame: &F) -> Parsed {
         (kind, offset) = (inner.value(), offset + 4);
     }
     match kind {
-        IPV4 => ipv4(frame, offset),
-        IPV6 => ipv6(frame, offset),
+        IPV4 => ipv4(frame, offset, syn),
+        IPV6 => ipv6(frame, offset, syn),
         _ => Parsed::NotIp,
     }
 }
 
 /// RFC 791.
 #[inline(always)]
-fn ipv4<F: Frame>(frame: &F, offset: usize) -> Parsed {
+fn ipv4<F: Frame>(frame: &F, offset: usize, syn: &mut Syn) -> Parsed {
     let Some([version, total, _, fragment, protocol, _, high, low, _, _]) = frame.words(offset) else {
         return Parsed::Malformed(None);
     };
@@ -161,13 +186,13 @@ fn ipv4<F: Frame>(frame: &F, offset: usize) -> Parsed {
     match protocol.second() {
         // IPv4 stacks carry anything in these two; in IPv6, authentication headers are walked.
         AUTHENTICATION => Parsed::Ip(source, Port::Unknown),
-        protocol => transport(frame, source, protocol, offset + header, end),
+        protocol => transport(frame, source, protocol, [offset, offset + header], end, syn),
     }
 }
 
 /// RFC 8200.
 #[inline(always)]
-fn ipv6<F: Frame>(frame: &F, offset: usize) -> Parsed {
+fn ipv6<F: Frame>(frame: &F, offset: usize, syn: &mut Syn) -> Parsed {
     let Some([version, _, payload, next, a, b, c, d, e, f, g, h, _, _, _, _, _, _, _, _]) = frame.words(offset) else {
         return Parsed::Malformed(None);
     };
@@ -204,15 +229,16 @@ fn ipv6<F: Frame>(frame: &F, offset: usize) -> Parsed {
                 next = head.first();
             }
             FRAGMENT => return Parsed::Ip(source, Port::Unknown),
-            next => return transport(frame, source, next, at, end),
+            next => return transport(frame, source, next, [offset, at], end, syn),
         }
     }
     Parsed::Ip(source, Port::Unknown)
 }
 
-/// The packet of a protocol whose header begins at `offset`, in a packet that ends at `end`.
+/// The packet of a protocol whose header begins at the second offset, in a packet between the first and `end`.
 #[inline(always)]
-fn transport<F: Frame>(frame: &F, source: Address, protocol: u8, offset: usize, end: usize) -> Parsed {
+fn transport<F: Frame>(frame: &F, source: Address, protocol: u8, at: [usize; 2], end: usize, syn: &mut Syn) -> Parsed {
+    let [network, offset] = at;
     let header = match protocol {
         TCP => 20,
         UDP => 8,
@@ -222,12 +248,26 @@ fn transport<F: Frame>(frame: &F, source: Address, protocol: u8, offset: usize, 
     if offset + header > end {
         return Parsed::Malformed(Some(source));
     }
-    match frame.words(offset) {
-        Some([_, port]) if protocol == TCP => Parsed::Ip(source, Port::Tcp(port.value())),
-        Some([_, port]) => Parsed::Ip(source, Port::Udp(port.value())),
+    let Some([_, port]) = frame.words(offset) else {
         // In the frame, but not in its readable beginning.
-        None => Parsed::Ip(source, Port::Unknown),
+        return Parsed::Ip(source, Port::Unknown);
+    };
+    let port = port.value();
+    if protocol == UDP {
+        return Parsed::Ip(source, Port::Udp(port));
     }
+    if let Some([flags]) = frame.words(offset + 12)
+        && flags.second() & (SYN | ACK | RST | FIN) == SYN
+    {
+        *syn = found(network, offset);
+    }
+    Parsed::Ip(source, Port::Tcp(port))
+}
+
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "both were read from, and so are no further than `FURTHEST`")]
+const fn found(network: usize, transport: usize) -> Syn {
+    Syn { asks: true, network: network as u16, transport: transport as u16 }
 }
 
 /// Whether the ICMPv6 message at `offset` is one of neighbour discovery (RFC 4861 section 4).

@@ -38,7 +38,6 @@ pub const fn ban_bits(entries: u32) -> u32 {
 /// The bit of a banned key, given its [`hash`] and how many bits there are, less 1.
 #[inline(always)]
 #[must_use]
-#[expect(clippy::cast_possible_truncation, reason = "the upper half of the hash is wanted")]
 pub const fn ban_bit(hash: u64, mask: u32) -> u32 {
     (hash >> 32) as u32 & mask
 }
@@ -53,7 +52,6 @@ pub const fn rule_bit4(address: u32) -> u32 {
 /// The bit of an IPv6 address, given its first half.
 #[inline(always)]
 #[must_use]
-#[expect(clippy::cast_possible_truncation, reason = "twenty bits of the product are wanted")]
 pub const fn rule_bit6(upper: u64) -> u32 {
     // Fibonacci hashing: networks that lie beside each other get bits of their own.
     ((upper >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 44) as u32

@@ -5,13 +5,15 @@
 use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd};
 
 use aya_ebpf::{
-    btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, lpm_trie::Key},
+    btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, PerCpuArray, lpm_trie::Key},
+    helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns},
     macros::btf_map,
 };
 use gateway_common::{
-    maps::{Ban, Hits, Limits, Rule, SKETCH_CELLS, Spent, Tally, VERDICTS},
+    limit::Rate,
+    maps::{Ban, Cpu, Hits, Limits, Rule, Tally, VERDICTS},
     packet::Address,
-    sketch,
+    presence::{self, RULE_BITS},
     source::SourceKey,
     verdict::Verdict,
 };
@@ -25,18 +27,19 @@ static BANS: HashMap<u64, Ban, 1024> = HashMap::new();
 #[btf_map]
 static HITS: Array<Hits, 1024> = Array::new();
 #[btf_map]
-static SRCS: LruHashMap<u64, Spent, 65536> = LruHashMap::new();
+static BANBITS: Array<u64, 1024> = Array::new();
 #[btf_map]
-static SKETCH: PerCpuArray<sketch::Cell, { 2 * SKETCH_CELLS as usize }> = PerCpuArray::new();
+static RULEBITS4: Array<u64, { RULE_BITS as usize / 64 }> = Array::new();
+#[btf_map]
+static RULEBITS6: Array<u64, { RULE_BITS as usize / 64 }> = Array::new();
 #[btf_map]
 static PORTS: Array<u32, 65536> = Array::new();
 #[btf_map]
 static LIM: Array<Limits, 1> = Array::new();
 #[btf_map]
 static STATS: PerCpuArray<Tally, { VERDICTS as usize }> = PerCpuArray::new();
-
-/// How often a compare-and-swap that another CPU won is tried again.
-const TRIES: usize = 4;
+#[btf_map]
+static CPU: PerCpuArray<Cpu, 1> = PerCpuArray::new();
 
 /// The limits in force.
 #[inline(always)]
@@ -54,9 +57,21 @@ pub(crate) fn port(number: u16) -> u32 {
 #[inline(always)]
 pub(crate) fn rule(source: Address) -> Option<&'static Rule> {
     match source {
-        Address::V4(address) => RULES4.get(0)?.get(&Key::new(32, address.to_be_bytes())),
-        Address::V6(upper, lower) => RULES6.get(0)?.get(&Key::new(128, join(upper, lower))),
+        Address::V4(address) if may_hold(&RULEBITS4, presence::rule_bit4(address)) => {
+            RULES4.get(0)?.get(&Key::new(32, address.to_be_bytes()))
+        }
+        Address::V6(upper, lower) if may_hold(&RULEBITS6, presence::rule_bit6(upper)) => {
+            RULES6.get(0)?.get(&Key::new(128, join(upper, lower)))
+        }
+        _ => None,
     }
+}
+
+/// What a bitmap says. Whoever has no bit in it is not in the map behind; a bit beyond its end says that he may be.
+#[inline(always)]
+fn may_hold<const N: usize>(bits: &Array<u64, N>, bit: u32) -> bool {
+    let (word, mask) = presence::word(bit);
+    bits.get(word).is_none_or(|word| word & mask != 0)
 }
 
 /// The sixteen bytes of an address, built from two words: the compiler would fill an array byte by byte.
@@ -82,7 +97,10 @@ pub(crate) struct Banned(*mut Ban);
 
 /// Finds the entry of a source.
 #[inline(always)]
-pub(crate) fn ban(key: SourceKey) -> Option<Banned> {
+pub(crate) fn ban(key: SourceKey, hash: u64, limits: &Limits) -> Option<Banned> {
+    if !may_hold(&BANBITS, presence::ban_bit(hash, limits.ban_bits)) {
+        return None;
+    }
     BANS.get_ptr_mut(key.0).map(Banned)
 }
 
@@ -109,53 +127,62 @@ impl Banned {
     }
 }
 
-/// Takes one packet out of the source's budget: whether it conforms. Quiet sources have no budget and always do.
+/// `CLOCK_MONOTONIC` as of the last tick: at most 10 ms late, so an entry ends a tick late and never early.
+///
+/// The clock is read once a tick and CPU; to ask for the tick costs nothing.
 #[inline(always)]
-pub(crate) fn conforms(key: SourceKey, limits: &Limits, now: u64) -> bool {
-    if limits.packets.interval == 0 || noted(key, limits, now) < limits.sketch_threshold {
-        return true;
-    }
-    let Some(spent) = SRCS.get_ptr_mut(key.0) else {
-        let first = Spent { packets: now + limits.packets.interval, bytes: 0, syns: 0 };
-        // Fails open: where even the least recently used entry cannot be had, the packet passes.
-        let _ = SRCS.insert(key.0, first, 0);
-        return true;
-    };
-    // SAFETY: the kernel gave the pointer; an entry that is evicted meanwhile is reused, never freed, before the
-    // program ends, and whoever reuses it starts from a state that conforms.
-    let word = unsafe { &raw mut (*spent).packets };
-    // SAFETY: as above. Volatile: the word is read once, whatever the optimizer thinks of it.
-    let mut arrival = unsafe { core::ptr::read_volatile(word) };
-    for _ in 0..TRIES {
-        let Some(next) = limits.packets.spend(arrival, now, 1) else { return false };
+pub(crate) fn now() -> u64 {
+    // SAFETY: the helper has no arguments and no preconditions.
+    let tick = unsafe { bpf_jiffies64() };
+    let Some(cpu) = CPU.get_ptr_mut(0) else {
         // SAFETY: as above.
-        let (seen, swapped) =
-            unsafe { atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(word, arrival, next) };
-        if swapped {
-            return true;
+        return unsafe { bpf_ktime_get_ns() };
+    };
+    // SAFETY: the kernel gave the pointer, to this CPU's own copy, which nothing else writes while the program runs.
+    unsafe {
+        if (*cpu).tick != tick {
+            (*cpu).now = bpf_ktime_get_ns();
+            (*cpu).tick = tick;
         }
-        arrival = seen;
+        (*cpu).now
     }
-    // Fails open: so many CPUs at once fight for one source's budget that some have already been refused.
+}
+
+/// Now, if the last event of this CPU is at least `gap` nanoseconds ago; the next one waits as long then.
+#[inline(always)]
+pub(crate) fn may_tell(gap: u64) -> Option<u64> {
+    let now = now();
+    let cpu = CPU.get_ptr_mut(0)?;
+    // SAFETY: as in `now`.
+    unsafe {
+        if now < (*cpu).next_event {
+            return None;
+        }
+        (*cpu).next_event = now + gap;
+    }
+    Some(now)
+}
+
+/// Whether this CPU may make one more entry at this rate; takes it if so.
+#[inline(always)]
+pub(crate) fn may_enter(rate: &Rate) -> bool {
+    let Some(cpu) = CPU.get_ptr_mut(0) else { return false };
+    // SAFETY: as in `now`, which has just been asked.
+    unsafe {
+        let Some(next) = rate.spend((*cpu).entries, (*cpu).now, 1) else { return false };
+        (*cpu).entries = next;
+    }
     true
 }
 
-/// Counts a packet of a source in the sketch: at most how many it sent in this epoch, on this CPU.
+/// Replaces a word if it is what it was thought to be: what it was, and whether it was replaced.
+///
+/// # Safety
+/// `word` points into a map's value.
 #[inline(always)]
-fn noted(key: SourceKey, limits: &Limits, now: u64) -> u32 {
-    let (first, second) = sketch::cells(key, limits.seed);
-    u32::min(noted_at(first, now), noted_at(second, now))
-}
-
-#[inline(always)]
-fn noted_at(index: u32, now: u64) -> u32 {
-    let Some(cell) = SKETCH.get_ptr_mut(index) else { return 0 };
-    // SAFETY: the kernel gave the pointer, to this CPU's own copy, which nothing else writes while the program runs.
-    unsafe {
-        let (next, counted) = sketch::count(*cell, now);
-        *cell = next;
-        counted
-    }
+pub(crate) unsafe fn swap(word: *mut u64, expected: u64, next: u64) -> (u64, bool) {
+    // SAFETY: the caller's.
+    unsafe { atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(word, expected, next) }
 }
 
 /// Counts a verdict, on this CPU.

@@ -17,3 +17,6 @@ mod live;
 mod form;
 // What lists, scope and limits make of it.
 mod verdicts;
+
+// Budgets of a source, and of all of them; answers; samples.
+mod budgets;

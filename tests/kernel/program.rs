@@ -3,11 +3,13 @@
 use std::{
     net::IpAddr,
     sync::{Mutex, MutexGuard},
+    thread,
+    time::{Duration, Instant},
 };
 
 use aya::{
     Ebpf, EbpfLoader, Pod, TestRun as _, TestRunOptions,
-    maps::{Array, ArrayOfMaps, HashMap, LpmTrie, MapData, PerCpuArray, lpm_trie::Key},
+    maps::{Array, ArrayOfMaps, HashMap, LpmTrie, MapData, PerCpuArray, RingBuf, lpm_trie::Key},
     programs::Xdp,
 };
 use gateway_common::{
@@ -16,12 +18,17 @@ use gateway_common::{
     source::{Source, SourceKey},
     verdict::Verdict,
 };
-use nix::time::{ClockId, clock_gettime};
+use nix::{
+    sched::{CpuSet, sched_setaffinity},
+    time::{ClockId, clock_gettime},
+    unistd::Pid,
+};
 
 const OBJECT: &[u8] = aya::include_bytes_aligned!("../../gateway/ebpf/guard.bpf.o");
 
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
+const XDP_TX: u32 = 3;
 
 /// A value as both sides lay it out.
 #[derive(Clone, Copy)]
@@ -98,6 +105,16 @@ impl Program {
         let source: Source = source.parse().unwrap();
         let rule = Laid(Rule::new(action, slot, expires));
         match source.address() {
+            IpAddr::V4(address) => {
+                let (first, last) = presence::rule_bits4(address.to_bits(), source.length());
+                (first..=last).for_each(|bit| self.mark(name::RULEBITS4, bit));
+            }
+            IpAddr::V6(address) => {
+                let upper = u64::try_from(address.to_bits() >> 64).unwrap();
+                self.mark(name::RULEBITS6, presence::rule_bit6(upper));
+            }
+        }
+        match source.address() {
             IpAddr::V4(address) => self.rules4.insert(&Key::new(source.length().into(), address.octets()), rule, 0),
             IpAddr::V6(address) => self.rules6.insert(&Key::new(source.length().into(), address.octets()), rule, 0),
         }
@@ -108,8 +125,17 @@ impl Program {
         self.ebpf.map_mut(name::BANS).unwrap().try_into().unwrap()
     }
 
+    /// Sets a bit of a bitmap that lies before a map, as the daemon would.
+    fn mark(&mut self, map: &str, bit: u32) {
+        let mut map: Array<_, u64> = self.ebpf.map_mut(map).unwrap().try_into().unwrap();
+        let (word, mask) = presence::word(bit);
+        map.set(word, map.get(&word, 0).unwrap() | mask, 0).unwrap();
+    }
+
     /// Bans the source of an address, as the daemon would.
     pub(crate) fn ban(&mut self, address: &str, id: u64, expires: u64) {
+        let bit = presence::ban_bit(presence::hash(key(address), limits().seed), limits().ban_bits);
+        self.mark(name::BANBITS, bit);
         self.bans().insert(key(address).0, Laid(Ban { expires, id, packets: 0, bytes: 0 }), 0).unwrap();
     }
 
@@ -143,6 +169,57 @@ impl Program {
         (result.return_value, result.duration.as_nanos())
     }
 
+    /// What a frame has become once the program has judged it.
+    pub(crate) fn becomes(&mut self, frame: &[u8]) -> Vec<u8> {
+        let program: &mut Xdp = self.ebpf.program_mut("guard").unwrap().try_into().unwrap();
+        let mut out = vec![0; 2_048];
+        let options =
+            TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), repeat: 1, ..TestRunOptions::default() };
+        let length = program.test_run(options).unwrap().data_size_out;
+        out.truncate(usize::try_from(length).unwrap());
+        out
+    }
+
+    /// Samples of what was dropped or answered since the last call.
+    pub(crate) fn events(&mut self) -> Vec<[u8; 32]> {
+        let mut ring: RingBuf<_> = self.ebpf.map_mut(name::EVENTS).unwrap().try_into().unwrap();
+        let mut events = Vec::new();
+        while let Some(event) = ring.next() {
+            events.push(<[u8; 32]>::try_from(&*event).unwrap());
+        }
+        events
+    }
+
+    /// Takes away the budgets of a source, as the kernel does where there are too many.
+    pub(crate) fn evict(&mut self, address: &str) {
+        let mut map: HashMap<_, u64, [u64; 3]> = self.ebpf.map_mut(name::SRCS).unwrap().try_into().unwrap();
+        // It may have none.
+        drop(map.remove(&key(address).0));
+    }
+
+    /// Runs a frame on several CPUs at once, so many times on each: how many passed, and how long it took.
+    pub(crate) fn hammer(&mut self, frame: &[u8], cpus: usize, repeat: u32) -> (u64, Duration) {
+        let before = self.tallies()[Verdict::Passed as usize].packets;
+        let program: &Xdp = self.ebpf.program("guard").unwrap().try_into().unwrap();
+        let started = Instant::now();
+        thread::scope(|scope| {
+            for cpu in 0..cpus {
+                scope.spawn(move || {
+                    let mut set = CpuSet::new();
+                    // Where there are fewer, they share.
+                    set.set(cpu).and_then(|()| sched_setaffinity(Pid::from_raw(0), &set)).ok();
+                    let options =
+                        || TestRunOptions { data_in: Some(frame), repeat: repeat / 10, ..TestRunOptions::default() };
+                    for _ in 0..10 {
+                        program.test_run(options()).unwrap();
+                    }
+                });
+            }
+        });
+        let elapsed = started.elapsed();
+        (self.tallies()[Verdict::Passed as usize].packets - before, elapsed)
+    }
+
     /// The verdict on one frame.
     ///
     /// Whatever the frame: exactly one verdict is counted, with the frame's bytes, and the action is what it says.
@@ -156,7 +233,12 @@ impl Program {
         assert_eq!(after[index].packets, before[index].packets + 1);
         assert_eq!(after[index].bytes, before[index].bytes + frame.len() as u64);
         let verdict = Verdict::ALL[index];
-        assert_eq!(action, if verdict.drops() { XDP_DROP } else { XDP_PASS }, "{}: {frame:02x?}", verdict.name());
+        let expect = match verdict {
+            verdict if verdict.drops() => XDP_DROP,
+            verdict if verdict.answers() => XDP_TX,
+            _ => XDP_PASS,
+        };
+        assert_eq!(action, expect, "{}: {frame:02x?}", verdict.name());
         verdict
     }
 
@@ -172,7 +254,15 @@ impl Program {
 
 /// Limits that limit nothing; scope listeners; clients told apart by /64.
 pub(crate) fn limits() -> Limits {
-    Limits { seed: 7, ipv6_mask: SourceKey::ipv6_mask(64), ban_bits: presence::ban_bits(1024) - 1, ..Limits::default() }
+    Limits {
+        seed: 7,
+        ipv6_mask: SourceKey::ipv6_mask(64),
+        ban_bits: presence::ban_bits(1024) - 1,
+        // Whoever is seen has budgets of his own, and bytes do not matter to that.
+        sketch_threshold: 1,
+        byte_shift: 31,
+        ..Limits::default()
+    }
 }
 
 fn key(address: &str) -> SourceKey {

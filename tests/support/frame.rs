@@ -65,6 +65,16 @@ impl Frame {
         Self::of(source, TCP, segment)
     }
 
+    /// A TCP segment that asks for a connection, from port 40000, with the options of a usual client: 20 bytes of them.
+    #[must_use]
+    pub fn syn(source: &str, port: u16) -> Self {
+        let mut segment = ports(port);
+        segment.extend([0, 0, 0, 1, 0, 0, 0, 0, 0xa0, 0x02, 0xff, 0xff, 0, 0, 0, 0]);
+        // Segment size, selective acknowledgement, timestamp, nothing, window scale.
+        segment.extend([2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 9, 0, 0, 0, 0, 1, 3, 3, 7]);
+        Self::of(source, TCP, segment)
+    }
+
     /// An empty UDP datagram, from port 40000.
     #[must_use]
     pub fn udp(source: &str, port: u16) -> Self {

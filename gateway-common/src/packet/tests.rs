@@ -105,16 +105,30 @@ fn forms() {
 }
 
 #[test]
-fn x05_what_is_not_readable_is_unknown_and_not_guessed() {
-    let frame = inserted(patched(udp6(), 18, &[0, 19]), 54, &[17, 0, 0, 0, 0, 0, 0, 0]);
-    let frame = patched(frame, 20, &[60]);
-    for readable in 0..=frame.len() {
-        let expect = match readable {
-            ..54 => Parsed::Malformed(None),
-            54..66 => Parsed::Ip(SOURCE6, Port::Unknown),
-            _ => Parsed::Ip(SOURCE6, Port::Udp(443)),
+fn who_asks_for_a_connection_and_where_it_says_so() {
+    for (flags, opens) in [
+        (0x02, true),
+        (0xc2, true),
+        (0x2a, true),
+        (0x12, false),
+        (0x06, false),
+        (0x03, false),
+        (0x10, false),
+        (0, false),
+    ] {
+        let frame = patched(tcp4(), 47, &[flags]);
+        let check = |what: &str, frame: &[u8], network, transport| {
+            let mut found = Syn::default();
+            assert_eq!(
+                parse_syn(&Bytes { frame, readable: frame.len() }, &mut found),
+                Parsed::Ip(SOURCE, Port::Tcp(443))
+            );
+            let expect = if opens { Syn { asks: true, network, transport } } else { Syn::default() };
+            assert_eq!(found, expect, "{what}: {flags:x}");
         };
-        assert_eq!(parse(&Bytes { frame: &frame, readable }), expect, "{readable}");
+        check("plain", &frame, 14, 34);
+        check("tagged", &inserted(frame.clone(), 12, &[0x81, 0, 0, 1]), 18, 38);
+        check("options", &inserted(patched(patched(frame, 14, &[0x46]), 16, &[0, 44]), 34, &[1; 4]), 14, 38);
     }
 }
 

@@ -8,25 +8,27 @@ use aya::{
     programs::links::FdLink,
 };
 use gateway_common::{
-    limit::{ByteRate, Rate},
-    maps::{Ban, Hits, Limits, Rule, Tally, name, port},
+    maps::{Ban, Event, Hits, Limits, Rule, Tally, name, port},
     presence,
     source::{Source, SourceKey},
     verdict::Verdict,
 };
 
 use self::{
+    bits::{Bits, Hashed},
+    events::Events,
     tries::{Prefix, Tries, errno},
-    weights::Weights,
 };
-use crate::guard::settings::{Mode, Scope, Settings, SourceLimit, SynCookies};
+use crate::guard::settings::{Mode, Settings};
 
 mod attach;
+mod bits;
+mod events;
+mod limits;
 mod load;
 mod pins;
 mod sys;
 mod tries;
-mod weights;
 
 pub use pins::{PinnedAt, Removed, attached_program, pinned_links, remove};
 
@@ -151,6 +153,12 @@ pub struct Kernel {
     pin_dir: PathBuf,
     bans: HashMap<MapData, u64, Laid<Ban>>,
     max_bans: u32,
+    ban_bits: Bits,
+    /// Bans that are gone, whose bits may still be set.
+    gone: u32,
+    hashed: Hashed,
+    /// `None`: opened from its pins.
+    events: Option<Events>,
     hits: Array<MapData, Laid<Hits>>,
     limits: Array<MapData, Laid<Limits>>,
     ports: Array<MapData, u32>,
@@ -164,8 +172,11 @@ pub struct Kernel {
 struct Parts {
     bans: Map,
     max_bans: u32,
+    ban_bits: Bits,
+    hashed: Hashed,
+    events: Option<Events>,
     hits: Map,
-    limits: Map,
+    limits: Array<MapData, Laid<Limits>>,
     ports: Map,
     stats: Map,
     rules4: Tries<4>,
@@ -189,15 +200,26 @@ impl Kernel {
     /// before. One that is not there is waited for: see [`Self::reattach`].
     pub fn load(settings: &Settings, guarded_tcp_ports: &[u16]) -> Result<Self, KernelError> {
         let load::Loaded { mut ebpf, folder, carried } = load::load(settings)?;
+        let bans = take(&mut ebpf, name::BANS)?;
+        let limits: Array<_, Laid<Limits>> = map(&mut ebpf, name::LIM)?;
+        let Laid(in_force) = limits.get(&0, 0).map_err(refused(name::LIM, "reading limits"))?;
+        let hashed = Hashed { seed: limits::seed(in_force.seed)?, mask: presence::ban_bits(settings.max_bans) - 1 };
+        let banned = match &bans {
+            Map::HashMap(data) => hashed.keys(data, settings.max_bans)?,
+            _ => Vec::new(),
+        };
         let parts = Parts {
-            bans: take(&mut ebpf, name::BANS)?,
+            bans,
             max_bans: settings.max_bans,
+            ban_bits: Bits::open(name::BANBITS, map(&mut ebpf, name::BANBITS)?, banned.into_iter())?,
+            hashed,
+            events: Some(Events::open(take(&mut ebpf, name::EVENTS)?)?),
             hits: take(&mut ebpf, name::HITS)?,
-            limits: take(&mut ebpf, name::LIM)?,
+            limits,
             ports: take(&mut ebpf, name::PORTS)?,
             stats: take(&mut ebpf, name::STATS)?,
-            rules4: Tries::open(name::RULES4, take(&mut ebpf, name::RULES4)?, &folder, settings.max_rules)?,
-            rules6: Tries::open(name::RULES6, take(&mut ebpf, name::RULES6)?, &folder, settings.max_rules)?,
+            rules4: Tries::open(&mut ebpf, [name::RULES4, name::RULEBITS4], &folder, settings.max_rules)?,
+            rules6: Tries::open(&mut ebpf, [name::RULES6, name::RULEBITS6], &folder, settings.max_rules)?,
         };
         let mut kernel = Self::assemble(settings, parts, Some(ebpf))?;
         for (key, ban) in carried {
@@ -227,8 +249,12 @@ impl Kernel {
             pin_dir: settings.pin_dir.clone(),
             bans: parts.bans.try_into().map_err(refused(name::BANS, "opening"))?,
             max_bans: parts.max_bans,
+            ban_bits: parts.ban_bits,
+            gone: 0,
+            hashed: parts.hashed,
+            events: parts.events,
             hits: parts.hits.try_into().map_err(refused(name::HITS, "opening"))?,
-            limits: parts.limits.try_into().map_err(refused(name::LIM, "opening"))?,
+            limits: parts.limits,
             ports,
             guarded,
             stats: parts.stats.try_into().map_err(refused(name::STATS, "opening"))?,
@@ -257,12 +283,31 @@ impl Kernel {
         let same = |existing: &Ban| existing.id & !Ban::SHADOW == ban.id & !Ban::SHADOW;
         let counted = self.find_ban(key).filter(same).unwrap_or(ban);
         let ban = Ban { packets: counted.packets, bytes: counted.bytes, ..ban };
+        self.expect([key].into_iter())?;
         self.bans.insert(key.0, Laid(ban), 0).map_err(|error| match errno(&error) {
             Some(libc::E2BIG) => {
                 KernelError::Full { map: name::BANS, capacity: self.max_bans, setting: "guard.max_bans" }
             }
             _ => refused(name::BANS, "adding a ban")(error),
         })
+    }
+
+    /// Makes packets of these keys be looked up in the map of bans: before an entry of theirs is made in it, or it is
+    /// not found.
+    fn expect(&mut self, keys: impl Iterator<Item = SourceKey>) -> Result<(), KernelError> {
+        let hashed = self.hashed;
+        self.ban_bits.mark(keys.map(|key| hashed.bit(key)))
+    }
+
+    /// Lets packets of those who were once banned be looked up no more, once they are many.
+    fn forget(&mut self, gone: u32) -> Result<(), KernelError> {
+        self.gone = self.gone.saturating_add(gone);
+        if self.gone <= (self.max_bans / 4).max(1_024) {
+            return Ok(());
+        }
+        let there = self.hashed.keys(self.bans.map(), self.max_bans)?;
+        self.gone = 0;
+        self.ban_bits.keep(there.into_iter())
     }
 
     /// Removes a ban; what it was, with its counters.
@@ -273,7 +318,10 @@ impl Kernel {
         let ban = self.find_ban(key);
         match self.bans.remove(&key.0) {
             Err(error) if errno(&error) != Some(libc::ENOENT) => Err(refused(name::BANS, "removing a ban")(error)),
-            _ => Ok(ban),
+            _ => {
+                self.forget(1)?;
+                Ok(ban)
+            }
         }
     }
 
@@ -399,52 +447,20 @@ impl Kernel {
             self.ports.set(u32::from(*number), 0, 0).map_err(refused(name::PORTS, "releasing a port"))?;
         }
         self.guarded = guarded_tcp_ports.to_vec();
-        let old = self.limits.get(&0, 0).map(|Laid(limits)| limits).map_err(refused(name::LIM, "reading limits"))?;
-        let limits = limits(settings, old.seed)?;
+        if settings.syn_cookies.is_some()
+            && let Some(reason) = limits::no_cookies()
+        {
+            tracing::warn!("{reason}");
+        }
+        let limits = limits::of(settings, self.hashed);
         self.limits.set(0, Laid(limits), 0).map_err(refused(name::LIM, "setting limits"))
     }
-}
 
-/// What the settings mean to the program. `seed` 0: a new one is drawn.
-fn limits(settings: &Settings, seed: u64) -> Result<Limits, KernelError> {
-    let mut seed = seed.to_ne_bytes();
-    if seed == [0; 8] {
-        aws_lc_rs::rand::fill(&mut seed).map_err(|_unspecified| KernelError::Map {
-            map: name::LIM,
-            operation: "drawing a seed",
-            source: io::Error::other("no randomness"),
-        })?;
+    /// Samples of what was dropped or answered since the last call, oldest first, at most `most`. The kernel keeps some
+    /// thousand, and tells of at most [`EVENTS_PER_SECOND`](gateway_common::maps::EVENTS_PER_SECOND) on each CPU.
+    pub fn events(&mut self, most: usize) -> Vec<Event> {
+        self.events.as_mut().map(|events| events.take(most)).unwrap_or_default()
     }
-    let rate = |limit: Option<SourceLimit>| {
-        limit.and_then(|limit| Rate::per_second(limit.per_second, limit.burst)).unwrap_or(Rate::UNLIMITED)
-    };
-    let weights = Weights::of(settings);
-    let shadow = |limit: Option<SourceLimit>, flag| if limit.is_some_and(|limit| limit.shadow) { flag } else { 0 };
-    let cookies = settings.syn_cookies.map(|SynCookies { per_second, burst }| (per_second, burst));
-    Ok(Limits {
-        packets: rate(settings.packet_limit),
-        bytes: settings
-            .byte_limit
-            .and_then(|limit| ByteRate::per_second(limit.per_second, limit.burst))
-            .unwrap_or(ByteRate::UNLIMITED),
-        syns: rate(settings.syn_limit),
-        all_syns: cookies.and_then(|(rate, burst)| Rate::per_second(rate, burst)).unwrap_or(Rate::UNLIMITED),
-        seed: u64::from_ne_bytes(seed),
-        ipv6_mask: SourceKey::ipv6_mask(settings.ipv6_prefix),
-        sketch_threshold: weights.threshold,
-        syn_weight: weights.syn,
-        byte_shift: weights.byte_shift,
-        flags: if settings.pass_malformed { Limits::PASS_MALFORMED } else { 0 }
-            | match settings.scope {
-                Scope::Host => Limits::SCOPE_HOST,
-                Scope::Listeners => 0,
-            }
-            | shadow(settings.packet_limit, Limits::SHADOW_PACKETS)
-            | shadow(settings.byte_limit, Limits::SHADOW_BYTES)
-            | shadow(settings.syn_limit, Limits::SHADOW_SYNS),
-        ban_bits: presence::ban_bits(settings.max_bans) - 1,
-        reserved: 0,
-    })
 }
 
 fn read_ban(bytes: &[u8; 32]) -> Ban {
@@ -454,6 +470,10 @@ fn read_ban(bytes: &[u8; 32]) -> Ban {
 
 fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, KernelError> {
     ebpf.take_map(name).ok_or_else(|| KernelError::Object(format!("it has no map {name}")))
+}
+
+fn map<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, KernelError> {
+    take(ebpf, name)?.try_into().map_err(refused(name, "opening"))
 }
 
 /// Makes the kernel's refusal of `operation` on `map` an error.

@@ -14,7 +14,10 @@ use aya::{
     maps::{MapData, MapType},
     programs::{ProgramError, Xdp},
 };
-use gateway_common::maps::{LAYOUT, SKETCH_CELLS, VERDICTS, name};
+use gateway_common::{
+    maps::{EVENT_BYTES, LAYOUT, SKETCH_CELLS, VERDICTS, name},
+    presence::{RULE_BITS, ban_bits},
+};
 use nix::{
     mount::{MsFlags, mount},
     sys::statfs::{BPF_FS_MAGIC, statfs},
@@ -93,18 +96,25 @@ pub(super) const fn slots(settings: &Settings) -> u32 {
 }
 
 /// Every map that the program names.
-fn shapes(settings: &Settings) -> [Shape; 9] {
+fn shapes(settings: &Settings) -> [Shape; 15] {
     let shape = |name, kind, key, value, entries| Shape { name, kind, key, value, entries, flags: 0 };
     [
+        // First: where it is made anew, so are the limits, which say how long it is.
+        shape(name::BANBITS, MapType::Array, 4, 8, ban_bits(settings.max_bans) / 64),
         shape(name::BANS, MapType::Hash, 8, 32, settings.max_bans),
+        shape(name::CPU, MapType::PerCpuArray, 4, 32, 1),
+        shape(name::EVENTS, MapType::RingBuf, 0, 0, EVENT_BYTES),
         shape(name::HITS, MapType::Array, 4, 16, slots(settings)),
         shape(name::LIM, MapType::Array, 4, 104, 1),
         shape(name::PORTS, MapType::Array, 4, 4, 65_536),
+        shape(name::RULEBITS4, MapType::Array, 4, 8, RULE_BITS / 64),
+        shape(name::RULEBITS6, MapType::Array, 4, 8, RULE_BITS / 64),
         shape(name::RULES4, MapType::ArrayOfMaps, 4, 4, 1),
         shape(name::RULES6, MapType::ArrayOfMaps, 4, 4, 1),
         shape(name::SKETCH, MapType::PerCpuArray, 4, 4, 2 * SKETCH_CELLS),
         shape(name::SRCS, MapType::LruHash, 8, 24, settings.max_sources),
         shape(name::STATS, MapType::PerCpuArray, 4, 16, VERDICTS),
+        shape(name::SYNS, MapType::Array, 4, 8, 1),
     ]
 }
 
@@ -125,14 +135,16 @@ pub(super) struct Loaded {
 pub(super) fn load(settings: &Settings) -> Result<Loaded, KernelError> {
     let folder = folder(&settings.pin_dir)?;
     let shapes = shapes(settings);
-    let mut carried = Vec::new();
+    let (mut carried, mut is_resized) = (Vec::new(), false);
     let mut loader = EbpfLoader::new();
     loader.verifier_log_level(VerifierLogLevel::STATS);
     for shape in &shapes {
         let path = folder.join(shape.name);
         if let Some(pinned) = shape.pinned(&path)?
-            && !pinned.fits
+            && (!pinned.fits || is_resized && shape.name == name::LIM)
         {
+            // The program that is attached goes on with the maps that it has.
+            is_resized |= shape.name == name::BANBITS;
             if shape.name == name::BANS && pinned.is_readable {
                 use std::os::fd::AsFd as _;
                 carried = super::sys::dump(pinned.map.fd().as_fd(), pinned.entries)

@@ -8,16 +8,21 @@ use std::{
 };
 
 use aya::{
-    maps::{Map, MapData},
+    maps::{Array, Map, MapData},
     programs::{
         links::{FdLink, LinkType, PinnedLink},
         loaded_programs,
     },
 };
-use gateway_common::maps::{LAYOUT, name};
+use gateway_common::maps::{LAYOUT, Limits, name};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
-use super::{Attached, Kernel, KernelError, Parts, attach, load, refused, sys, tries::Tries};
+use super::{
+    Attached, Kernel, KernelError, Laid, Parts, attach,
+    bits::{Bits, Hashed},
+    load, refused, sys,
+    tries::Tries,
+};
 use crate::guard::settings::Settings;
 
 /// A link that is pinned.
@@ -187,15 +192,21 @@ impl Kernel {
             Ok((Map::from_map_data(pinned.map).map_err(refused(name, "opening"))?, entries))
         };
         let (bans, max_bans) = open(name::BANS)?;
+        let bits = |name| Bits::adopt(name, open(name)?.0.try_into().map_err(refused(name, "opening"))?);
+        let limits: Array<_, Laid<Limits>> = open(name::LIM)?.0.try_into().map_err(refused(name::LIM, "opening"))?;
+        let Laid(in_force) = limits.get(&0, 0).map_err(refused(name::LIM, "reading limits"))?;
         let parts = Parts {
             bans,
             max_bans,
+            ban_bits: bits(name::BANBITS)?,
+            hashed: Hashed { seed: in_force.seed, mask: in_force.ban_bits },
+            events: None,
             hits: open(name::HITS)?.0,
-            limits: open(name::LIM)?.0,
+            limits,
             ports: open(name::PORTS)?.0,
             stats: open(name::STATS)?.0,
-            rules4: Tries::open_pinned(name::RULES4, open(name::RULES4)?.0, &folder)?,
-            rules6: Tries::open_pinned(name::RULES6, open(name::RULES6)?.0, &folder)?,
+            rules4: Tries::open_pinned(name::RULES4, open(name::RULES4)?.0, bits(name::RULEBITS4)?, &folder)?,
+            rules6: Tries::open_pinned(name::RULES6, open(name::RULES6)?.0, bits(name::RULEBITS6)?, &folder)?,
         };
         let mut kernel = Self::assemble(settings, parts, None)?;
         let attached = links.into_iter().filter(|at| at.in_force);

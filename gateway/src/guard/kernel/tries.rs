@@ -5,6 +5,7 @@
 
 use std::{
     io,
+    ops::RangeInclusive,
     os::fd::{AsFd as _, BorrowedFd},
     path::Path,
     thread,
@@ -12,12 +13,12 @@ use std::{
 };
 
 use aya::{
-    Pod,
+    Ebpf, Pod,
     maps::{ArrayOfMaps, IterableMap as _, LpmTrie, Map, MapData, MapError, MapType, lpm_trie::Key},
 };
-use gateway_common::maps::Rule;
+use gateway_common::{maps::Rule, presence};
 
-use super::{KernelError, Laid, load::Shape, refused, sys};
+use super::{KernelError, Laid, bits::Bits, load::Shape, map, refused, sys, take};
 
 /// `BPF_F_NO_PREALLOC`, which tries demand.
 pub(super) const NO_PREALLOC: u32 = 1;
@@ -43,6 +44,7 @@ where
     /// Which of the two is in force.
     active: usize,
     capacity: u32,
+    bits: Bits,
 }
 
 impl<const N: usize> Tries<N>
@@ -50,7 +52,13 @@ where
     [u8; N]: Pod,
 {
     /// Takes over the tries pinned under `folder`, or makes them. Rules in force stay in force.
-    pub(super) fn open(name: &'static str, outer: Map, folder: &Path, capacity: u32) -> Result<Self, KernelError> {
+    pub(super) fn open(
+        ebpf: &mut Ebpf,
+        [name, bits]: [&'static str; 2],
+        folder: &Path,
+        capacity: u32,
+    ) -> Result<Self, KernelError> {
+        let (outer, bits_map) = (take(ebpf, name)?, map(ebpf, bits)?);
         let shape = shape::<N>(name, capacity);
         let in_force = match &outer {
             Map::ArrayOfMaps(data) => sys::inner_id(data.fd().as_fd()),
@@ -75,7 +83,14 @@ where
         }
         let [a, b] = paths.map(|path| Self::trie(name, &path, capacity));
         let outer = outer.try_into().map_err(refused(name, "opening"))?;
-        let mut tries = Self { name, outer, tries: [a?, b?], active: active.unwrap_or(1), capacity };
+        let (tries, mut there) = ([a?, b?], carried.clone());
+        if let Some(trie) = active.and_then(|active| tries.get(active)) {
+            let read = entries::<N>(trie.map().fd().as_fd(), capacity);
+            there = read.map_err(|source| KernelError::Map { map: name, operation: "reading", source })?;
+        }
+        // A trie that is about to be replaced is in force a moment longer.
+        let bits = Bits::open(bits, bits_map, there.iter().flat_map(|(prefix, _)| bits_of(*prefix)))?;
+        let mut tries = Self { name, outer, tries, active: active.unwrap_or(1), capacity, bits };
         if active.is_none() {
             // Also where a trie was resized: the rules that were in force come along, and the program that is attached
             // sees them throughout.
@@ -85,7 +100,7 @@ where
     }
 
     /// Opens the tries pinned under `folder` and makes none.
-    pub(super) fn open_pinned(name: &'static str, outer: Map, folder: &Path) -> Result<Self, KernelError> {
+    pub(super) fn open_pinned(name: &'static str, outer: Map, bits: Bits, folder: &Path) -> Result<Self, KernelError> {
         let Map::ArrayOfMaps(data) = &outer else {
             return Err(KernelError::Object(format!("{name} is not an array of maps")));
         };
@@ -111,7 +126,7 @@ where
         }
         let outer = outer.try_into().map_err(refused(name, "opening"))?;
         let tries = tries.try_into().map_err(|_two| KernelError::Object(format!("{name} has no two tries")))?;
-        Ok(Self { name, outer, tries, active, capacity: shape.entries })
+        Ok(Self { name, outer, tries, active, capacity: shape.entries, bits })
     }
 
     /// How many rules fit.
@@ -132,6 +147,7 @@ where
     /// Enters or replaces one rule.
     pub(super) fn put(&mut self, prefix: Prefix<N>, rule: Rule) -> Result<(), KernelError> {
         let (name, capacity) = (self.name, self.capacity);
+        self.bits.mark(bits_of(prefix))?;
         put(self.active_mut(), name, capacity, prefix, rule)
     }
 
@@ -157,6 +173,8 @@ where
     pub(super) fn swap(&mut self, rules: &[(Prefix<N>, Rule)]) -> Result<(), KernelError> {
         self.check(rules.len())?;
         let (name, capacity) = (self.name, self.capacity);
+        let bits = || rules.iter().flat_map(|(prefix, _)| bits_of(*prefix));
+        self.bits.mark(bits())?;
         let [a, b] = &mut self.tries;
         let (active, spare) = if self.active == 0 { (a, b) } else { (b, a) };
         // A guard that was killed in the middle may have left something.
@@ -166,7 +184,8 @@ where
         }
         self.outer.set(0, spare, 0).map_err(refused(name, "swapping"))?;
         self.active = 1 - self.active;
-        clear(active, name, capacity)
+        clear(active, name, capacity)?;
+        self.bits.keep(bits())
     }
 
     const fn active_mut(&mut self) -> &mut Trie<N> {
@@ -179,6 +198,23 @@ const fn shape<const N: usize>(name: &'static str, entries: u32) -> Shape {
     // Not cut off: an address has 4 or 16 bytes.
     let key = if N == 4 { 8 } else { 20 };
     Shape { name, kind: MapType::LpmTrie, key, value: 16, entries, flags: NO_PREALLOC }
+}
+
+/// The bits of a prefix, in the bitmap of its family.
+fn bits_of<const N: usize>((address, length): Prefix<N>) -> RangeInclusive<u32> {
+    let Some(upper) = address.first_chunk::<8>() else {
+        let address = address.first_chunk().copied().map_or(0, u32::from_be_bytes);
+        let (first, last) = presence::rule_bits4(address, length);
+        return first..=last;
+    };
+    match length {
+        32.. => {
+            let bit = presence::rule_bit6(u64::from_be_bytes(*upper));
+            bit..=bit
+        }
+        // Shorter than what a bit is of: all of them.
+        _ => 0..=presence::RULE_BITS - 1,
+    }
 }
 
 fn put<const N: usize>(
