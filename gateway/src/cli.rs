@@ -30,6 +30,7 @@ mod confirm;
 mod detach;
 mod doctor;
 mod reload;
+mod resume;
 mod run;
 mod status;
 mod version;
@@ -83,6 +84,8 @@ enum Command {
     Detach(detach::Detach),
     /// Attach again after `detach`
     Attach(attach::Attach),
+    /// Let rules ban again that were paused for asking too much
+    Resume(resume::Resume),
     /// Read the configuration again
     Reload(reload::Reload),
     /// Show the program's version
@@ -129,6 +132,7 @@ pub fn main() -> ExitCode {
         Command::Doctor(doctor) => doctor.execute(&context).into(),
         Command::Detach(detach) => detach.execute(&context).into(),
         Command::Attach(attach) => attach.execute(&context).into(),
+        Command::Resume(resume) => resume.execute(&context).into(),
         Command::Reload(reload) => reload.execute(&context).into(),
         Command::Version(version) => version.execute(&context).into(),
     }

@@ -69,6 +69,8 @@ pub enum ToGuard {
     },
     /// A rule asks for a ban.
     Ask(Box<Ask>),
+    /// Clients that were served with a valid token since the last message; at most [`MAX_GOOD`], some may be missing.
+    Good(Vec<GoodClient>),
     /// The live connections of a banned source are closed.
     Closed {
         /// The ban.
@@ -76,6 +78,19 @@ pub enum ToGuard {
         /// How many connections.
         connections: u32,
     },
+}
+
+/// The most clients that one [`ToGuard::Good`] names.
+pub const MAX_GOOD: usize = 500;
+
+/// A client that was served, and as whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct GoodClient {
+    /// Who.
+    #[serde(with = "crate::text")]
+    pub source: Source,
+    /// A hash of the principal: tells principals apart, names none.
+    pub principal: u64,
 }
 
 /// A rule's request for a ban. The guard decides.

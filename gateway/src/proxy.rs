@@ -16,6 +16,7 @@ mod worker;
 mod banned;
 mod connection;
 mod deadline;
+mod good;
 mod wire;
 
 mod body;

@@ -153,6 +153,7 @@ fn work(socket: &Path, known: &mut Known, random: &mut Random, tally: &mut Tally
                 reason: "faults".to_owned(),
                 shadow: false,
                 confirm: None,
+                force: false,
             },
             Change::Del(source) => Request::BlockDel { source },
             Change::Flush => Request::BlockFlush,

@@ -94,3 +94,30 @@ fn who_comes_back_is_banned_sooner_and_longer() {
     assert_eq!(banned["entry"]["remaining_seconds"], 3, "{banned}");
     assert_eq!(banned["evidence"].as_array().map(Vec::len), Some(2), "{banned}");
 }
+
+#[test]
+fn good_clients_stand_against_a_block_and_a_ban() {
+    if !report::may_run("safety::good") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let guard = "shield_clients = 0\nshared_principals = 2\nestablished = \"1s\"\n".to_owned();
+    let settings = Settings { guard, rules: bad_tokens(3, "10m"), ..Settings::default() };
+    let daemon = Daemon::start(&world, &settings);
+    let shared = Client::new(&world, ATTACKER_V4);
+    for name in ["ada", "bob"] {
+        let request = Request::new("GET", "/items/7").token(&tokens::good(name, &["reader"]));
+        assert_eq!(shared.send(&request).unwrap().status, 200);
+    }
+    until("two principals to be established", SOON, || {
+        (daemon.done(&["why", "10.0.0.66"])["standing"]["good_principals"] == 2).then_some(())
+    });
+    offend(&shared, 6);
+    let why = daemon.done(&["why", "10.0.0.66"]);
+    assert_eq!(why["verdict"], "passed", "{why}");
+    assert!(why["shields"][0].as_str().is_some_and(|text| text.contains("share")), "{why}");
+    assert_eq!(daemon.cli(&["block", "add", "10.0.0.66"]).json["code"], "good_clients");
+    daemon.done(&["block", "add", "10.0.0.66", "--force"]);
+    assert_eq!(daemon.cli(&["resume"]).json["code"], "not_paused");
+}

@@ -44,6 +44,9 @@ pub(super) enum Block {
         /// Take the block back after so long, unless `gateway confirm` comes: for whoever might lock themselves out
         #[arg(long, value_name = "DURATION", value_parser = ban_duration)]
         confirm: Option<Duration>,
+        /// Also if it covers many clients that were served with a valid token lately
+        #[arg(long)]
+        force: bool,
     },
     /// Remove a block
     Del {
@@ -63,10 +66,10 @@ pub(super) enum Block {
 impl Block {
     pub(super) fn execute(self, context: &Context) -> Exit {
         let request = match self {
-            Self::Add { source, duration, forever, reason, shadow, confirm } => {
+            Self::Add { source, duration, forever, reason, shadow, confirm, force } => {
                 let seconds = if forever { Some(0) } else { duration.map(|duration| duration.as_secs()) };
                 let confirm = confirm.map(|confirm| confirm.as_secs());
-                Request::BlockAdd { source, seconds, reason, shadow, confirm }
+                Request::BlockAdd { source, seconds, reason, shadow, confirm, force }
             }
             Self::Del { source } => Request::BlockDel { source },
             Self::List => Request::BlockList,

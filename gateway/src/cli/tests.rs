@@ -37,6 +37,8 @@ fn arguments() {
     parses("block add 203.0.113.7 --confirm 60s", true);
     parses("block add 203.0.113.7 --confirm 0s", false);
     parses("block add", false);
+    parses("block add 203.0.113.0/24 --force", true);
+    parses("resume", true);
     parses("confirm", true);
     parses("confirm 12 --json", true);
     parses("confirm 203.0.113.7", false);

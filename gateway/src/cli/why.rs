@@ -61,6 +61,9 @@ pub(super) fn render(why: &control::Why) -> String {
         line("shielded", shield.clone());
     }
     let standing = &why.standing;
+    if standing.good_principals > 0 {
+        line("good", format!("{} principals with valid tokens lately", standing.good_principals));
+    }
     if let Some(left) = standing.probation_seconds {
         line("probation", format!("half as many signals ban it, for another {}", seconds(left)));
     }

@@ -105,6 +105,15 @@ fn guard(config: &Config) -> Value {
         "unban_grace": show_duration(guard.safety.unban_grace),
         "probation": show_duration(guard.safety.probation),
         "ladder": ladder(&guard.safety.ladder),
+        "shield_clients": guard.safety.shield_clients,
+        "shared_principals": guard.safety.shared_principals,
+        "good_for": show_duration(guard.safety.good_for),
+        "established": show_duration(guard.safety.established),
+        "breaker": {
+            "share": guard.safety.breaker.share,
+            "at_least": guard.safety.breaker.at_least,
+            "pause": show_duration(guard.safety.breaker.pause),
+        },
     })
 }
 

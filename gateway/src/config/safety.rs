@@ -7,7 +7,7 @@ use super::{
     table::Table,
     value::{self, Wrong},
 };
-use crate::guard::settings::{Ladder, Safety};
+use crate::guard::settings::{Breaker, Ladder, Safety};
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -22,8 +22,23 @@ pub(super) fn read(guard: &mut Table<'_>, ipv6_prefix: u8, widest_ipv6: u8) -> S
     Safety {
         unban_grace: guard.or("unban_grace", defaults.unban_grace, day()),
         probation: guard.or("probation", defaults.probation, day()),
+        shield_clients: guard.or("shield_clients", defaults.shield_clients, value::integer(0..=1_000_000)),
+        shared_principals: guard.or("shared_principals", defaults.shared_principals, value::integer(0..=16)),
+        good_for: guard.or("good_for", defaults.good_for, value::duration_in(60 * SECOND..=DAY)),
+        established: guard.or("established", defaults.established, value::duration_in(Duration::ZERO..=DAY)),
+        breaker: breaker(guard.table("breaker"), defaults.breaker),
         ladder: ladder(guard.table("ladder"), ipv6_prefix, widest_ipv6),
     }
+}
+
+fn breaker(mut table: Table<'_>, defaults: Breaker) -> Breaker {
+    let breaker = Breaker {
+        share: table.or("share", defaults.share, value::integer(0..=100)),
+        at_least: table.or("at_least", defaults.at_least, value::integer(1..=1_000_000)),
+        pause: table.or("pause", defaults.pause, value::duration_in(SECOND..=DAY)),
+    };
+    table.finish();
+    breaker
 }
 
 fn ladder(mut table: Table<'_>, ipv6_prefix: u8, widest_ipv6: u8) -> Ladder {

@@ -36,6 +36,7 @@ mod change;
 mod compose;
 mod confirm;
 mod explain;
+mod good;
 mod ladder;
 mod pardon;
 mod probation;
@@ -44,6 +45,7 @@ mod surroundings;
 
 use change::Wanted;
 use compose::{Blocked, Prefixes};
+use good::Good;
 use pardon::Pardons;
 use probation::Probations;
 
@@ -97,8 +99,11 @@ pub(crate) struct Guard {
     pace: ArrivalTime,
     /// Rules' asks are refused until then: `CLOCK_MONOTONIC`, nanoseconds.
     paused_until: Option<u64>,
+    /// Why they are.
+    paused_because: &'static str,
     pardons: Pardons,
     probations: Probations,
+    good: Good,
     refusals: ArrivalTime,
     refusals_unrecorded: u64,
     ended_since_prune: usize,
@@ -123,10 +128,11 @@ impl Guard {
         // What has ended in the kernel is history in every answer, without waiting for the next tick.
         self.sweep(now);
         let done = match request {
-            Request::BlockAdd { source, seconds, reason, shadow, confirm } => {
-                self.add(Wanted { source, seconds, reason, shadow, confirm }, actor, now)
+            Request::BlockAdd { source, seconds, reason, shadow, confirm, force } => {
+                self.add(Wanted { source, seconds, reason, shadow, confirm, force }, actor, now)
             }
             Request::Confirm { id } => self.confirm(id, actor, now),
+            Request::Resume => self.resume(actor, now),
             Request::BlockDel { source } => self.del(source, actor, now),
             Request::BlockFlush => self.flush(actor, now),
             Request::BlockList => return Answer::Blocks { entries: self.entries(now) },

@@ -29,7 +29,12 @@ pub enum Request {
         /// Take it back after so many seconds unless [`Self::Confirm`] comes.
         #[serde(default)]
         confirm: Option<u64>,
+        /// Good clients that it covers do not stand against it.
+        #[serde(default)]
+        force: bool,
     },
+    /// Let rules ban again that are paused.
+    Resume,
     /// Let a block stay that was added to be confirmed.
     Confirm {
         /// The ban; absent: the only one that waits.
@@ -191,6 +196,9 @@ pub struct Standing {
     /// For so many seconds half as many signals ask for its next ban.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probation_seconds: Option<u64>,
+    /// Principals that have been good there for a while.
+    #[serde(default)]
+    pub good_principals: u64,
     /// For so many seconds rules may not ban it, because an operator unbanned it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unban_grace_seconds: Option<u64>,

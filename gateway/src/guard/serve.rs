@@ -156,6 +156,9 @@ impl Service<'_> {
 
     fn tick(&mut self) {
         self.ticks += 1;
+        if self.ticks.is_multiple_of(10) {
+            self.guard.look_again();
+        }
         self.guard.tick(Now::read(), self.ticks);
         self.supervisor.check();
         // A signal can stand for several children.
@@ -210,6 +213,7 @@ impl Service<'_> {
                 }
             }
             Event::Said(_, ToGuard::Ask(ask)) => self.ask(&ask),
+            Event::Said(_, ToGuard::Good(clients)) => self.guard.hear_good(&clients, Now::read()),
             Event::Said(_, ToGuard::Closed { ban, connections }) => self.guard.closed(ban, connections),
             Event::Silent(generation, None) => tracing::debug!(generation, "a proxy closed its channel"),
             Event::Silent(generation, Some(error)) => {

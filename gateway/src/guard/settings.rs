@@ -60,6 +60,28 @@ pub struct Safety {
     pub probation: Duration,
     /// `[guard.ladder]`.
     pub ladder: Ladder,
+    /// `guard.shield_clients`: how many recently good clients a block may cover that is not forced.
+    pub shield_clients: u32,
+    /// `guard.shared_principals`: so many established good principals keep rules from banning their source; 0: none
+    /// do.
+    pub shared_principals: u32,
+    /// `guard.good_for`: how long a client counts as good after a request that succeeded with a token.
+    pub good_for: Duration,
+    /// `guard.established`: how long a principal must have been good for it to shield its source.
+    pub established: Duration,
+    /// `[guard.breaker]`.
+    pub breaker: Breaker,
+}
+
+/// `[guard.breaker]`: when rules are kept from banning for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Breaker {
+    /// `share`: more than so many of a hundred recently good clients are banned; 100: never.
+    pub share: u32,
+    /// `at_least`: fewer good clients than this say nothing about a share.
+    pub at_least: u32,
+    /// `pause`: for how long.
+    pub pause: Duration,
 }
 
 /// `[guard.ladder]`: how bans grow.
@@ -80,7 +102,16 @@ pub struct Ladder {
 impl Default for Safety {
     fn default() -> Self {
         let hour = Duration::from_secs(3_600);
-        Self { unban_grace: hour, probation: hour / 6, ladder: Ladder::default() }
+        Self {
+            unban_grace: hour,
+            probation: hour / 6,
+            ladder: Ladder::default(),
+            shield_clients: 10,
+            shared_principals: 5,
+            good_for: hour / 6,
+            established: hour / 60,
+            breaker: Breaker { share: 20, at_least: 20, pause: hour / 60 },
+        }
     }
 }
 

@@ -131,6 +131,11 @@ impl Drop for Record {
         if self.counted {
             self.connection.end();
         }
+        if let Some(identity) = self.identity.as_ref().filter(|_| self.forwarded && self.refused.is_none())
+            && (200..400).contains(&self.status)
+        {
+            self.worker.good.note(self.connection.source, identity.principal());
+        }
         let settings = &self.worker.shared.snapshot.settings;
         let served = self.route.and_then(|route| self.worker.shared.snapshot.served.get(route));
         let upstream = served.filter(|_| self.forwarded).and_then(|route| settings.upstreams.get(route.upstream));

@@ -287,6 +287,7 @@ impl Control<'_> {
     async fn tell_guard(&mut self, event: Event, workers: usize) {
         let message = match event {
             Event::Ask(ask) => ToGuard::Ask(Box::new(ask)),
+            Event::Good(clients) => ToGuard::Good(clients),
             Event::Closed { ban, connections } => {
                 let Some((waiting, total)) = self.closing.get_mut(&ban) else { return };
                 *waiting = waiting.saturating_sub(1);

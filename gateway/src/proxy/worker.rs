@@ -20,6 +20,7 @@ use super::{
     banned::Banned,
     connection::{Close, Connection, Why},
     deadline,
+    good::Good,
     record::Record,
     server,
     snapshot::Snapshot,
@@ -28,7 +29,7 @@ use super::{
 use crate::{
     clock,
     detect::signal::Signal,
-    message::{Ask, RequestId},
+    message::{Ask, GoodClient, RequestId},
     observe::sink::Lines,
 };
 
@@ -55,6 +56,8 @@ pub(super) enum Event {
         ban: u64,
         connections: u32,
     },
+    /// Clients that were served with a valid token.
+    Good(Vec<GoodClient>),
     /// It accepts.
     Ready,
 }
@@ -77,6 +80,7 @@ pub(super) struct Worker {
     pub(super) upstreams: Box<[Group]>,
     pub(super) lines: Lines,
     pub(super) draining: Cell<bool>,
+    pub(super) good: Good,
     connections: RefCell<Registry>,
     events: mpsc::Sender<Event>,
     ids: Cell<u128>,
@@ -139,7 +143,16 @@ impl Worker {
     pub(super) fn new(shared: Arc<Shared>, lines: Lines, events: mpsc::Sender<Event>, first_id: u128) -> Rc<Self> {
         let upstreams = shared.snapshot.settings.upstreams.iter().map(Group::new).collect();
         let (connections, ids) = (RefCell::default(), Cell::new(first_id));
-        Rc::new(Self { shared, upstreams, lines, draining: Cell::new(false), connections, events, ids })
+        Rc::new(Self {
+            shared,
+            upstreams,
+            lines,
+            draining: Cell::new(false),
+            good: Good::default(),
+            connections,
+            events,
+            ids,
+        })
     }
 
     /// Serves `listeners` until the order to drain, then until the last connection is gone.
@@ -243,6 +256,9 @@ impl Worker {
             self.upstreams.iter().for_each(|group| group.sweep(now));
             self.connections.borrow().iter().for_each(|connection| connection.sweep(now, timeouts));
             self.lines.flush();
+            if let Some(good) = self.good.take(now) {
+                self.tell(Event::Good(good));
+            }
         }
     }
 

@@ -97,6 +97,8 @@ impl Guard {
             paused_until: None,
             pardons,
             probations,
+            good: Good::default(),
+            paused_because: "",
             refusals: 0,
             refusals_unrecorded: 0,
             ended_since_prune: 0,

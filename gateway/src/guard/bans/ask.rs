@@ -42,6 +42,7 @@ impl Guard {
         };
         self.judge_news(source, shadow)?;
         self.pardons.judge(source, now.monotonic)?;
+        self.judge_shared(ask.source, now)?;
         let source = self.widened(ask, source, shadow, now).unwrap_or(source);
         let earlier = self.earlier(source, now)?;
         let factor = self.settings.safety.ladder.factor(earlier);
@@ -51,7 +52,7 @@ impl Guard {
             factor => format!("{reason}; {earlier} bans before count, so {factor} times as long"),
         };
         if !shadow {
-            self.keep_pace(now)?;
+            self.keep_pace(source, now)?;
         }
         let record = self.draft(source, reason, &Actor::Rule(ask.rule.clone()), Some(seconds), shadow, now);
         self.ban(Record { rule: Some(ask.rule.clone()), evidence: ask.evidence.clone(), ..record }, now)
@@ -70,26 +71,57 @@ impl Guard {
     }
 
     /// The mass-ban breaker: a broken upstream or a stale key must not ban the customers.
-    fn keep_pace(&mut self, now: Now) -> Result<(), Refused> {
+    fn keep_pace(&mut self, source: Source, now: Now) -> Result<(), Refused> {
+        self.judge_paused(now)?;
+        if self.is_too_large_a_share(source, now) {
+            return self.pause("too many of the recently good clients were banned", now);
+        }
         let most = u64::from(self.settings.max_bans_per_minute);
-        let paused = || {
-            let message =
-                format!("rules asked for more than {most} bans a minute: banning is paused, look at the access log");
-            Refused::new("paused", message)
-        };
-        if self.paused_until.is_some_and(|until| now.monotonic < until) {
-            return Err(paused());
-        }
         let rate = Rate::per(most, MINUTE, most).unwrap_or(Rate { interval: 1, burst: 0 });
-        if let Some(next) = rate.spend(self.pace, now.monotonic, 1) {
-            self.pace = next;
+        let Some(next) = rate.spend(self.pace, now.monotonic, 1) else {
+            return self.pause("they asked for more than guard.max_bans_per_minute", now);
+        };
+        self.pace = next;
+        Ok(())
+    }
+
+    fn pause(&mut self, because: &'static str, now: Now) -> Result<(), Refused> {
+        let pause = self.settings.safety.breaker.pause;
+        let nanos = u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX);
+        self.paused_until = Some(now.monotonic.saturating_add(nanos));
+        self.paused_because = because;
+        tracing::error!(because, seconds = pause.as_secs(), "banning by rules is paused: look at the access log");
+        self.tell(
+            "paused",
+            now,
+            members(json!({"because": because, "seconds": pause.as_secs(),
+            "max_bans_per_minute": self.settings.max_bans_per_minute})),
+        );
+        self.judge_paused(now)
+    }
+
+    /// Whether rules may ban at all.
+    pub(super) fn judge_paused(&self, now: Now) -> Result<(), Refused> {
+        let Some(left) = self.paused_until.and_then(|until| until.checked_sub(now.monotonic)).filter(|left| *left > 0)
+        else {
             return Ok(());
+        };
+        let (because, left) = (self.paused_because, span(left.div_ceil(SECOND)));
+        let message = format!(
+            "banning by rules is paused for another {left}: {because}; look at the access log, or `gateway resume`"
+        );
+        Err(Refused::new("paused", message))
+    }
+
+    /// An operator lets rules ban again.
+    pub(super) fn resume(&mut self, actor: &Actor, now: Now) -> Result<(String, u64), Refused> {
+        if self.judge_paused(now).is_ok() {
+            return Err(Refused::new("not_paused", "rules are not paused"));
         }
-        self.paused_until = Some(now.monotonic.saturating_add(MINUTE));
-        tracing::warn!(max_bans_per_minute = most, "banning by rules is paused for a minute");
-        let members = members(json!({"max_bans_per_minute": most, "seconds": 60}));
-        self.tell("paused", now, members);
-        Err(paused())
+        self.decide("resumed", now, |_| Ok(((), members(json!({"actor": actor.to_string()})))))?;
+        self.paused_until = None;
+        self.pace = 0;
+        Ok(("rules may ban again".to_owned(), 1))
     }
 
     /// Nothing is evicted to make room: who looks at the status must see that blocks are missing.

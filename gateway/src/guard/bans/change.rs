@@ -13,14 +13,19 @@ pub(super) struct Wanted {
     pub(super) shadow: bool,
     /// Take it back after so many seconds unless it is confirmed.
     pub(super) confirm: Option<u64>,
+    /// Good clients that it covers do not stand against it.
+    pub(super) force: bool,
 }
 
 impl Guard {
     /// Blocks `source`. An entry that is there already is replaced, without a moment in between.
     pub(super) fn add(&mut self, wanted: Wanted, actor: &Actor, now: Now) -> Result<(String, u64), Refused> {
-        let Wanted { source, seconds, reason, shadow, confirm } = wanted;
+        let Wanted { source, seconds, reason, shadow, confirm, force } = wanted;
         judge_reason(&reason)?;
         self.judge(source)?;
+        if !shadow && !force {
+            self.judge_good(source, now)?;
+        }
         if confirm.is_some() && self.find(source).is_some() {
             let message = format!("{source} is blocked already, and a block that replaces it cannot be taken back");
             return Err(Refused::new("already_blocked", message));

@@ -91,6 +91,7 @@ impl Guard {
         let earlier = self.earlier(decides.map_or(client, |record| record.source), now)?;
         let banned_by_rule = decides.is_some_and(|record| record.rule.is_some() && !record.shadow);
         let standing = Standing {
+            good_principals: u64::try_from(self.good_principals(client, now)).unwrap_or(u64::MAX),
             earlier_bans: u64::try_from(earlier).unwrap_or(u64::MAX),
             factor: banned_by_rule.then(|| ladder.factor(earlier)),
             next_factor: ladder.factor(if banned_by_rule { earlier + 1 } else { earlier }),
@@ -100,9 +101,8 @@ impl Guard {
                 .map(|until| until.saturating_sub(now.monotonic).div_ceil(SECOND)),
             unban_grace_seconds: self.pardons.find(client, now.monotonic).map(|(_, _, seconds)| seconds),
         };
-        if let Err(refused) = self.pardons.judge(client, now.monotonic) {
-            shields.push(refused.message);
-        }
+        let harm = [self.pardons.judge(client, now.monotonic), self.judge_shared(client, now), self.judge_paused(now)];
+        shields.extend(harm.into_iter().filter_map(Result::err).map(|refused| refused.message));
         let history = self.store.history(address, 10);
         let history = history.map_err(|error| Refused::new("store_failed", error.to_string()))?;
         Ok(Why {
@@ -154,8 +154,8 @@ impl Guard {
         warnings.extend(self.detached.as_ref().map(|actor| attachment::warning(actor)));
         warnings.extend(processes);
         warnings.extend(self.drops.interfaces().iter().filter_map(|at| at.note.clone()));
-        if self.paused_until.is_some_and(|until| now.monotonic < until) {
-            warnings.push("banning by rules is paused: they asked for more than guard.max_bans_per_minute".to_owned());
+        if let Err(refused) = self.judge_paused(now) {
+            warnings.push(refused.message);
         }
         if let Some(failing) = &self.failing {
             warnings.push(format!("decisions cannot be recorded, so none are made: {failing}"));

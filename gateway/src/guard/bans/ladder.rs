@@ -54,6 +54,7 @@ impl Guard {
         let enough = others + 1 >= usize::try_from(ladder.widen_at).unwrap_or(usize::MAX);
         let safe = || {
             self.judge(network).and_then(|()| self.pardons.judge(network, now.monotonic))?;
+            self.judge_shared(network, now).and_then(|()| self.judge_good(network, now))?;
             self.judge_news(network, false).and_then(|()| self.judge_room(network))
         };
         (enough && safe().is_ok()).then_some(network)

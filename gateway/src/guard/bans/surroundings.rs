@@ -48,6 +48,25 @@ impl Surroundings {
     }
 }
 
+impl super::Guard {
+    /// Looks around again: addresses, routes and name servers change while a host runs. What names resolve to is found
+    /// out at start and reload only.
+    pub(crate) fn look_again(&mut self) {
+        let (seen, unknown) = Surroundings::look(&[], false);
+        // What could not be read protects as it did before.
+        if unknown.is_empty() {
+            self.surroundings.renew(seen);
+        }
+    }
+}
+
+impl Surroundings {
+    fn renew(&mut self, seen: Self) {
+        self.protected.retain(|(_, role)| *role == Role::Upstream);
+        self.protected.extend(seen.protected);
+    }
+}
+
 /// Gateways of default routes in `/proc/net/route`: hexadecimal words in this machine's byte order.
 fn gateways_ipv4(table: &str) -> Vec<Ipv4Addr> {
     let read = |line: &str| {
@@ -83,6 +102,17 @@ fn resolvers(text: &str) -> Vec<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_new_look_keeps_what_names_resolved_to() {
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        let mut known = Surroundings {
+            protected: vec![(address("192.0.2.1"), Role::Own), (address("198.51.100.7"), Role::Upstream)],
+        };
+        known.renew(Surroundings { protected: vec![(address("192.0.2.2"), Role::Own)] });
+        let expect = [(address("198.51.100.7"), Role::Upstream), (address("192.0.2.2"), Role::Own)];
+        assert_eq!(known.protected, expect);
+    }
 
     #[test]
     fn reads_the_kernels_tables() {

@@ -117,7 +117,14 @@ impl World {
 
     fn add(&mut self, source: &str) -> String {
         let source = source.parse().unwrap();
-        self.handle(Request::BlockAdd { source, seconds: None, reason: "tests".into(), shadow: false, confirm: None })
+        self.handle(Request::BlockAdd {
+            source,
+            seconds: None,
+            reason: "tests".into(),
+            shadow: false,
+            confirm: None,
+            force: false,
+        })
     }
 
     fn ask(&mut self, address: &str, rule: &str) -> Result<u64, &'static str> {
@@ -287,6 +294,7 @@ fn operators_are_refused_what_is_unsafe() {
         reason: "x".repeat(501),
         shadow: false,
         confirm: None,
+        force: false,
     };
     assert_eq!(world.handle(long), "bad_reason");
 }

@@ -6,7 +6,7 @@ impl World {
     fn add_to_confirm(&mut self, source: &str, seconds: Option<u64>, confirm: u64) -> String {
         let source = source.parse().unwrap();
         let confirm = Some(confirm);
-        self.handle(Request::BlockAdd { source, seconds, reason: "tests".into(), shadow: false, confirm })
+        self.handle(Request::BlockAdd { source, seconds, reason: "tests".into(), shadow: false, confirm, force: false })
     }
 
     fn del(&mut self, source: &str) -> String {
@@ -158,4 +158,72 @@ fn a_network_is_banned_when_its_clients_are_one_by_one() {
         world.pass(30);
     }
     assert_eq!(world.why("2001:db8:5:2::1").verdict, "passed");
+}
+
+impl World {
+    /// `principals` good ones at each address.
+    fn serve(&mut self, addresses: &[&str], principals: u64) {
+        let now = self.now;
+        for address in addresses {
+            let source = Source::of(address.parse().unwrap(), 64);
+            let clients = (0..principals).map(|principal| crate::message::GoodClient { source, principal });
+            self.guard().hear_good(&clients.collect::<Vec<_>>(), now);
+        }
+    }
+}
+
+#[test]
+fn good_clients_are_shielded() {
+    let mut world = World::new("good");
+    let many: Vec<String> = (1..=11).map(|number| format!("192.0.2.{number}")).collect();
+    world.serve(&many.iter().map(String::as_str).collect::<Vec<_>>(), 1);
+    world.serve(&["198.51.100.7"], 5);
+    assert_eq!(world.add("192.0.2.0/24"), "good_clients");
+    assert_eq!(world.add("192.0.2.0/28"), "good_clients");
+    assert_eq!(world.add("192.0.2.0/29"), "done 1");
+    let add = |shadow, force| Request::BlockAdd {
+        source: "192.0.2.0/24".parse().unwrap(),
+        seconds: None,
+        reason: "tests".into(),
+        shadow,
+        confirm: None,
+        force,
+    };
+    assert_eq!(world.handle(add(true, false)), "done 1");
+    assert_eq!(world.handle(add(false, true)), "done 1");
+    assert_eq!(world.handle(Request::BlockFlush), "done 2");
+    // Established only after a while.
+    world.pass(60);
+    assert_eq!(world.ask("198.51.100.7", "bad-tokens"), Err("shared_source"));
+    let why = world.why("198.51.100.7");
+    assert_eq!(why.standing.good_principals, 5);
+    assert_eq!(why.shields, ["5 established good principals share 198.51.100.7: rules may not ban it"]);
+    assert_eq!(world.add("198.51.100.7"), "done 1", "operators may");
+    assert!(world.ask("192.0.2.1", "bad-tokens").is_ok(), "one good principal is no shield");
+    world.pass(600);
+    assert_eq!(world.add("192.0.2.0/24"), "done 1");
+}
+
+#[test]
+fn banning_many_good_clients_pauses_until_resumed() {
+    let mut world = World::new("share");
+    let many: Vec<String> = (1..=20).map(|number| format!("192.0.2.{number}")).collect();
+    world.serve(&many.iter().map(String::as_str).collect::<Vec<_>>(), 1);
+    world.guard().settings.max_bans_per_minute = 100;
+    world.guard().settings.max_bans = 100;
+    for number in 1..=4 {
+        world.ask(&format!("192.0.2.{number}"), "bad-tokens").unwrap();
+    }
+    // Others are no customers.
+    world.ask("198.51.100.1", "bad-tokens").unwrap();
+    assert_eq!(world.handle(Request::Resume), "not_paused");
+    assert_eq!(world.ask("192.0.2.5", "bad-tokens"), Err("paused"));
+    assert_eq!(world.ask("198.51.100.2", "bad-tokens"), Err("paused"));
+    let why = world.why("198.51.100.2");
+    assert!(why.shields[0].contains("too many of the recently good clients"), "{:?}", why.shields);
+    assert_eq!(world.handle(Request::Resume), "done 1");
+    world.ask("198.51.100.2", "bad-tokens").unwrap();
+    assert_eq!(world.ask("192.0.2.5", "bad-tokens"), Err("paused"));
+    world.pass(60);
+    world.ask("198.51.100.3", "bad-tokens").unwrap();
 }

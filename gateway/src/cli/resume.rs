@@ -1,0 +1,20 @@
+//! `gateway resume`: lets rules ban again that are paused.
+
+use clap::Args;
+
+use super::{Context, exit::Exit};
+use crate::guard::control::Request;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Rules are paused when they ask for too many bans: `gateway status` says so.
+
+Examples:
+  gateway resume")]
+pub(super) struct Resume {}
+
+impl Resume {
+    pub(super) fn execute(&self, context: &Context) -> Exit {
+        context.ask(&Request::Resume, |_answer| None)
+    }
+}

@@ -1,0 +1,83 @@
+//! Decides which clients the guard hears good of: those that were served with a valid token, each once in a while.
+//!
+//! *Invariant:* a worker remembers at most [`REMEMBERED`] of them, and tells at most [`MAX_GOOD`] at a time. Over that
+//! some are not told of until the memory is emptied: the guard knows of fewer good clients, never of wrong ones.
+
+use std::{
+    cell::RefCell,
+    collections::HashSet,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+};
+
+use gateway_common::source::Source;
+
+use crate::message::{GoodClient, MAX_GOOD};
+
+const REMEMBERED: usize = 16_384;
+const SECOND: u64 = 1_000_000_000;
+
+/// After so long a client is told of again.
+const AGAIN: u64 = 20 * SECOND;
+
+/// What one worker knows of good clients.
+#[derive(Default)]
+pub(super) struct Good(RefCell<Known>);
+
+#[derive(Default)]
+struct Known {
+    told: HashSet<GoodClient>,
+    fresh: Vec<GoodClient>,
+    emptied: u64,
+    sent: u64,
+}
+
+impl Good {
+    /// A request of `source` with a token of `principal` succeeded.
+    pub(super) fn note(&self, source: Source, principal: &str) {
+        // Without a random key: the next proxy must tell the same principals by the same numbers.
+        let mut hasher = DefaultHasher::new();
+        principal.hash(&mut hasher);
+        let client = GoodClient { source, principal: hasher.finish() };
+        let mut known = self.0.borrow_mut();
+        if known.fresh.len() < MAX_GOOD && known.told.len() < REMEMBERED && known.told.insert(client) {
+            known.fresh.push(client);
+        }
+    }
+
+    /// What the guard is to be told, about once a second. `now` is `CLOCK_MONOTONIC` in nanoseconds.
+    pub(super) fn take(&self, now: u64) -> Option<Vec<GoodClient>> {
+        let mut known = self.0.borrow_mut();
+        if now.saturating_sub(known.sent) < SECOND {
+            return None;
+        }
+        known.sent = now;
+        if now.saturating_sub(known.emptied) >= AGAIN {
+            known.emptied = now;
+            known.told = known.fresh.iter().copied().collect();
+        }
+        (!known.fresh.is_empty()).then(|| std::mem::take(&mut known.fresh))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_told_once_in_a_while() {
+        let good = Good::default();
+        let source = |number: u32| Source::of(std::net::Ipv4Addr::from_bits(number).into(), 64);
+        let told = |now| good.take(now * SECOND).map_or(0, |told| told.len());
+        for (now, expect) in [(100, 2), (101, 0), (119, 0), (120, 0), (121, 2)] {
+            for principal in ["ada", "bob", "ada"] {
+                good.note(source(1), principal);
+            }
+            assert_eq!(told(now), expect, "at {now}");
+        }
+        for number in 0..1_000_000 {
+            good.note(source(number), "ada");
+        }
+        assert_eq!(told(122), MAX_GOOD);
+        assert!(good.0.borrow().told.len() <= REMEMBERED);
+    }
+}
