@@ -63,6 +63,19 @@ fn broken_configurations_are_refused_by_file_line_and_key() {
         names(&told, file.to_str().unwrap(), line, key, to);
     }
 
+    // What works here and not elsewhere, or not for long, is told and refuses nothing.
+    let told = check(&text.replacen("user = \"nobody\"", "user = \"nobody-at-all\"", 1));
+    assert_eq!((told.code, &told.json["warnings"][0]["key"]), (0, &"proxy.user".into()), "{}", told.json);
+    let mut old = rcgen::CertificateParams::new(["api.example.com".to_owned()]).unwrap();
+    old.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    let key = rcgen::KeyPair::generate().unwrap();
+    fs::write(folder.join("old.crt"), old.self_signed(&key).unwrap().pem()).unwrap();
+    fs::write(folder.join("old.key"), key.serialize_pem()).unwrap();
+    let told = check(&text.replacen("server.crt", "old.crt", 1).replacen("server.key", "old.key", 1));
+    let warned = told.json["warnings"].as_array().unwrap();
+    let warned = warned.iter().find(|warning| warning["key"] == "listener[0].certificate");
+    assert!(told.code == 0 && warned.is_some_and(|it| it["message"] == "expired at 2020-01-01T00:00:00Z"), "{told:?}");
+
     // All faults at once, for people too.
     let twice = text.replacen("issuer = ", "isuer = ", 1).replacen("user = \"nobody\"", "users = \"nobody\"", 1);
     assert!(check(&twice).json["errors"].as_array().is_some_and(|errors| errors.len() >= 2));

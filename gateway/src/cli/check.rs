@@ -1,12 +1,15 @@
 //! `gateway check`: whether the configuration is valid, and what is in force by it.
 
 use clap::Args;
+use nix::unistd::User;
 use serde_json::json;
 
 use super::{Context, exit::Exit};
 use crate::{
+    clock::Now,
     config::{Config, Disk, Errors},
-    proxy::snapshot::Snapshot,
+    fault::Fault,
+    proxy::{snapshot::Snapshot, tls},
 };
 
 #[derive(Debug, Args)]
@@ -55,9 +58,22 @@ impl Check {
 
 /// The configuration, and everything compiled that a proxy would be started with.
 fn load(context: &Context) -> Result<Config, Errors> {
-    let config = Config::load(context.config(), &Disk)?;
+    let mut config = Config::load(context.config(), &Disk)?;
     match Snapshot::new(config.proxy.clone()) {
-        Ok(_) => Ok(config),
+        Ok(_) => {
+            config.warnings.extend(tls::outdated(&config.proxy.listeners, Now::read()));
+            config.warnings.extend(unknown_user(&config.proxy.user));
+            Ok(config)
+        }
         Err(faults) => Err(Errors::from_faults(&config.document, faults)),
     }
+}
+
+/// Here the configuration may be meant for another machine; `gateway run` refuses a user that does not exist.
+fn unknown_user(name: &str) -> Option<Fault> {
+    if name.parse::<u32>().is_ok() || matches!(User::from_name(name), Ok(Some(_))) {
+        return None;
+    }
+    let fault = Fault::new("proxy.user", format!("there is no user {name:?} on this machine"));
+    Some(fault.hint(format!("useradd --system {name}")))
 }

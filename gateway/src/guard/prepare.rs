@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::{
+    clock::Now,
     config::{Config, Disk, Errors, Recorder},
     guard::bans::Surroundings,
     message::Bundle,
@@ -29,7 +30,8 @@ pub(crate) fn prepare(path: &Path) -> Result<Prepared, Errors> {
     Snapshot::new(config.proxy.clone()).map_err(|faults| Errors::from_faults(&config.document, faults))?;
     let bundle = recorder.bundle(&config);
     let (surroundings, unknown) = Surroundings::look(&servers(&config.proxy), true);
-    let unwise = config.warnings.iter().map(ToString::to_string);
+    let outdated = proxy::tls::outdated(&config.proxy.listeners, Now::read());
+    let unwise = config.warnings.iter().chain(&outdated).map(ToString::to_string);
     let warnings = unwise.chain(unknown).collect();
     Ok(Prepared { config, bundle, surroundings, warnings })
 }

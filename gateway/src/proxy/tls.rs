@@ -10,10 +10,15 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 
 use super::settings;
-use crate::fault::Fault;
+use crate::{clock::Now, fault::Fault};
+
+mod validity;
 
 /// What ALPN offers (RFC 7301), the best first.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// How long before its end a certificate is warned about, in seconds.
+const SOON: i64 = 14 * 86_400;
 
 /// Reads a listener's certificate and key.
 ///
@@ -44,6 +49,28 @@ pub fn server(settings: &settings::Tls) -> Result<Arc<ServerConfig>, Vec<Fault>>
     config.max_early_data_size = 0;
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(|error| vec![Fault::new("certificate", error.to_string())])?;
     Ok(Arc::new(config))
+}
+
+/// What is wrong with the certificates at `now`, or will be within [`SOON`]: clients refuse it, we cannot.
+#[must_use]
+pub fn outdated(listeners: &[settings::Listener], now: Now) -> Vec<Fault> {
+    let now = i64::try_from(now.unix_seconds()).unwrap_or(i64::MAX);
+    let judge = |(index, listener): (usize, &settings::Listener)| {
+        let chain = chain(&listener.tls.as_ref()?.certificate.bytes).ok()?;
+        let (first, last) = validity::validity(chain.first()?)?;
+        let at = |moment| jiff::Timestamp::from_second(moment).map(|moment| moment.to_string()).unwrap_or_default();
+        let message = if now < first {
+            format!("is not valid before {}", at(first))
+        } else if now > last {
+            format!("expired at {}", at(last))
+        } else if last - now < SOON {
+            format!("expires at {}", at(last))
+        } else {
+            return None;
+        };
+        Some(Fault::new(format!("listener[{index}].certificate"), message).hint("renew it, then `gateway reload`"))
+    };
+    listeners.iter().enumerate().filter_map(judge).collect()
 }
 
 fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Fault> {
