@@ -50,6 +50,9 @@ pub enum SandboxError {
     /// The kernel refuses `no_new_privs`.
     #[error("no_new_privs cannot be set: {0}")]
     NoNewPrivileges(io::Error),
+    /// The kernel refuses to keep the memory to the process itself.
+    #[error("memory cannot be kept from other processes: {0}")]
+    NotDumpable(io::Error),
     /// The kernel refuses the filter, or it cannot be made.
     #[error("seccomp: {0}")]
     Seccomp(String),
@@ -69,13 +72,15 @@ pub fn guard() -> Result<Report, SandboxError> {
 }
 
 /// Confines the proxy: no capability, no program started, no bpf(2), files only below `readable` (those that exist)
-/// and only for reading, no TCP socket bound.
+/// and only for reading, no TCP socket bound, its memory nobody else's.
 ///
 /// # Errors
 /// [`SandboxError`].
 pub fn proxy(readable: &[&Path]) -> Result<Report, SandboxError> {
     keep_capabilities(&CapsHashSet::new())?;
     nix::sys::prctl::set_no_new_privs().map_err(|error| SandboxError::NoNewPrivileges(error.into()))?;
+    // It holds private keys: another process of its user could read its memory, and a core dump would keep it.
+    nix::sys::prctl::set_dumpable(false).map_err(|error| SandboxError::NotDumpable(error.into()))?;
     let landlock = restrict_files(readable)?;
     let refused: Vec<i64> = REFUSED.into_iter().chain(REFUSED_TO_PROXY).collect();
     let seccomp = refuse(&refused, false)?;

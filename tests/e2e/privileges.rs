@@ -1,6 +1,6 @@
 //! What the two processes may still do once they run, as the kernel sees it, and that this is enough for their work.
 
-use std::{collections::BTreeMap, fs, time::Duration};
+use std::{collections::BTreeMap, fs, os::unix::fs::MetadataExt as _, time::Duration};
 
 use nix::sys::signal::Signal;
 use support::{
@@ -39,6 +39,9 @@ fn both_processes_hold_no_more_than_they_need_and_still_work() {
         }
         assert!(thread["Groups"].split_whitespace().all(|id| id == NOBODY), "groups of the proxy: {thread:?}");
     }
+    // What belongs to root there, no other process of the proxy's user may read: it has the private keys.
+    let memory = fs::metadata(format!("/proc/{}/mem", daemon.proxy_pid())).unwrap();
+    assert_eq!(memory.uid(), 0, "the proxy's memory is open to its user's other processes");
     for thread in threads(daemon.guard_pid()) {
         for set in ["CapInh", "CapPrm", "CapEff", "CapAmb", "CapBnd"] {
             let held = capabilities(&thread, set);
