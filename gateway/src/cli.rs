@@ -34,6 +34,7 @@ mod resume;
 mod run;
 mod status;
 mod version;
+mod watch;
 mod why;
 
 mod exit;
@@ -78,6 +79,8 @@ enum Command {
     /// Check the record of everything that was decided
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// Show decisions as they are made
+    Watch(watch::Watch),
     /// Say what is off with this host and this gateway
     Doctor(doctor::Doctor),
     /// Take the program out of the kernel, to recover or to make room
@@ -130,6 +133,7 @@ pub fn main() -> ExitCode {
         Command::Why(why) => why.execute(&context).into(),
         Command::Audit(audit) => audit.execute(&context).into(),
         Command::Doctor(doctor) => doctor.execute(&context).into(),
+        Command::Watch(watch) => watch.execute(&context).into(),
         Command::Detach(detach) => detach.execute(&context).into(),
         Command::Attach(attach) => attach.execute(&context).into(),
         Command::Resume(resume) => resume.execute(&context).into(),

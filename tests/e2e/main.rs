@@ -18,6 +18,7 @@ mod flood;
 mod interfaces;
 mod kill;
 mod privileges;
+mod watch;
 mod without_xdp;
 
 mod cli;

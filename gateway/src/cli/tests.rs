@@ -54,6 +54,8 @@ fn arguments() {
     parses("audit verify --state-dir /x", true);
     parses("audit", false);
     parses("reload", true);
+    parses("watch --json --count 3", true);
+    parses("watch --count 0", false);
     parses("detach --json", true);
     parses("doctor --json", true);
     parses("attach", true);
@@ -177,4 +179,12 @@ allowlisted   2
 VERDICT  PACKETS    BYTES
 blocked       12  2.0 KiB";
     assert_eq!(status::render(&status), expect);
+}
+
+#[test]
+fn events() {
+    let event =
+        serde_json::json!({"time": "T", "event": "ban", "id": 7, "reason": "by \u{1b}hand", "source": "10.0.0.66"});
+    let shown = watch::render(event.as_object().unwrap());
+    assert_eq!(shown, "T ban id=7 reason=\"by \\u{1b}hand\" source=10.0.0.66");
 }

@@ -21,7 +21,10 @@ use crate::{
     detect::Rule,
     guard::{
         audit::Audit,
-        control::{Allow, Answer, Request},
+        control::{
+            Allow, Answer, Request,
+            watch::{self, Watchers},
+        },
         drops::DropPath,
         settings::Settings,
         store::{Change, Ended, Record, Store, StoreError},
@@ -119,6 +122,7 @@ pub(crate) struct Guard {
     unrepaired: Vec<String>,
     /// Who took the program out of the kernel, while it is.
     detached: Option<String>,
+    watchers: Watchers,
 }
 
 impl Guard {
@@ -145,7 +149,7 @@ impl Guard {
             },
             Request::Detach => self.detach(actor, now),
             Request::Attach => self.attach(actor, now),
-            Request::Status | Request::Reload => Err(Refused::new("not_here", "not a matter of bans")),
+            Request::Status | Request::Reload | Request::Watch => Err(Refused::new("not_here", "not a matter of bans")),
         };
         self.note_full(&done);
         match done {
@@ -252,7 +256,7 @@ impl Guard {
         now: Now,
         write: impl FnOnce(&Change<'_>) -> Result<(T, Map<String, Value>), StoreError>,
     ) -> Result<T, Refused> {
-        let decided = Self::write(&mut self.store, &mut self.audit, before, event, now, write);
+        let decided = Self::write(&mut self.store, &mut self.audit, &self.watchers, before, event, now, write);
         match &decided {
             Ok(_) => self.failing = None,
             Err(refused) => self.fail(&refused.message),
@@ -263,6 +267,7 @@ impl Guard {
     fn write<T>(
         store: &mut Store,
         audit: &mut Audit,
+        watchers: &Watchers,
         before: Vec<(&str, Map<String, Value>)>,
         event: &str,
         now: Now,
@@ -272,10 +277,16 @@ impl Guard {
         let change = store.change().map_err(failed)?;
         let (value, members) = write(&change).map_err(failed)?;
         let mark = audit.mark();
-        let mut records = before.into_iter().chain([(event, members)]);
+        let records: Vec<_> = before.into_iter().chain([(event, members)]).collect();
+        let told = records.iter().filter(|_| !watchers.is_empty());
+        let told: Vec<_> = told.map(|(event, members)| watch::line(event, now.unix_millis, members)).collect();
+        let mut records = records.into_iter();
         let appended = records.try_for_each(|(event, members)| audit.append(event, now.unix_millis, members));
         let refused = match appended.map(|()| change.commit(&audit.anchor())) {
-            Ok(Ok(())) => return Ok(value),
+            Ok(Ok(())) => {
+                told.iter().for_each(|line| watchers.tell(line));
+                return Ok(value);
+            }
             Ok(Err(error)) => failed(error),
             Err(error) => {
                 Refused::new("audit_failed", format!("nothing was changed: the audit chain cannot be written: {error}"))

@@ -10,6 +10,7 @@ use crate::message::RequestId;
 
 pub mod client;
 pub mod server;
+pub(crate) mod watch;
 
 /// What the CLI asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +77,8 @@ pub enum Request {
     Status,
     /// Read the configuration again.
     Reload,
+    /// Tell every decision from now on, a line each, until either side goes away.
+    Watch,
     /// Take links and pins out of the kernel.
     Detach,
     /// Undo [`Self::Detach`].

@@ -87,7 +87,7 @@ pub(crate) async fn serve(
     let mut reopen = signal(SignalKind::user_defined1())?;
     let mut child = signal(SignalKind::child())?;
     let (calls, mut called) = mpsc::channel::<Call>(1);
-    tokio::spawn(server::serve(tokio::net::UnixListener::from_std(control)?, calls));
+    tokio::spawn(server::serve(tokio::net::UnixListener::from_std(control)?, calls, service.guard.watchers()));
     let (prepared, mut ready) = mpsc::channel::<Ready>(1);
     let mut second = interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -109,6 +109,7 @@ impl Guard {
             repairs: 0,
             unrepaired: Vec::new(),
             detached: None,
+            watchers: Watchers::default(),
         };
         Ok((guard, findings))
     }
@@ -274,6 +275,11 @@ impl Guard {
             Ok(()) => drop(self.amend(|_| Ok(()))),
             Err(error) => self.fail(&format!("the audit chain cannot be written: {error}")),
         }
+    }
+
+    /// Who is told of decisions.
+    pub(crate) fn watchers(&self) -> Watchers {
+        self.watchers.clone()
     }
 
     /// Has the audit chain on the disk.

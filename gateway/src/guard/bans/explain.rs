@@ -151,6 +151,10 @@ impl Guard {
 
     fn warnings(&self, processes: Vec<String>, now: Now) -> Vec<String> {
         let mut warnings = self.standing.clone();
+        if self.watchers.too_slow() > 0 {
+            let many = self.watchers.too_slow();
+            warnings.push(format!("{many} watchers did not keep up and were let go (`gateway watch`)"));
+        }
         warnings.extend(self.detached.as_ref().map(|actor| attachment::warning(actor)));
         warnings.extend(processes);
         warnings.extend(self.drops.interfaces().iter().filter_map(|at| at.note.clone()));

@@ -11,13 +11,13 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader},
     net::{UnixListener, UnixStream},
-    sync::{Semaphore, mpsc, oneshot},
+    sync::{Semaphore, broadcast::error::RecvError, mpsc, oneshot},
     time::timeout,
 };
 
-use super::{Answer, Request};
+use super::{Answer, Request, watch::Watchers};
 
 /// The longest request, in bytes.
 const LONGEST: u64 = 64 * 1024;
@@ -66,7 +66,7 @@ pub(crate) fn bind(path: &Path) -> io::Result<std::os::unix::net::UnixListener> 
 }
 
 /// Serves clients until the guard ends. Requests go to `calls`, one after the other.
-pub(crate) async fn serve(listener: UnixListener, calls: mpsc::Sender<Call>) {
+pub(crate) async fn serve(listener: UnixListener, calls: mpsc::Sender<Call>, watchers: Watchers) {
     let room = Arc::new(Semaphore::new(CLIENTS));
     loop {
         let stream = match listener.accept().await {
@@ -79,9 +79,9 @@ pub(crate) async fn serve(listener: UnixListener, calls: mpsc::Sender<Call>) {
             }
         };
         let Ok(permit) = Arc::clone(&room).try_acquire_owned() else { continue };
-        let calls = calls.clone();
+        let (calls, watchers) = (calls.clone(), watchers.clone());
         tokio::spawn(async move {
-            if let Err(error) = client(stream, calls).await {
+            if let Err(error) = client(stream, calls, watchers).await {
                 tracing::debug!(%error, "a control client went away");
             }
             drop(permit);
@@ -89,7 +89,7 @@ pub(crate) async fn serve(listener: UnixListener, calls: mpsc::Sender<Call>) {
     }
 }
 
-async fn client(stream: UnixStream, calls: mpsc::Sender<Call>) -> io::Result<()> {
+async fn client(stream: UnixStream, calls: mpsc::Sender<Call>, watchers: Watchers) -> io::Result<()> {
     let uid = stream.peer_cred()?.uid();
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
@@ -108,6 +108,7 @@ async fn client(stream: UnixStream, calls: mpsc::Sender<Call>) -> io::Result<()>
         }
         let reply = match serde_json::from_slice(&line) {
             Err(error) => refused("bad_request", &format!("not a request: {error}")),
+            Ok(Request::Watch) => return watch(read, write, &watchers).await,
             Ok(request) => {
                 let (sender, receiver) = oneshot::channel();
                 let gone = || refused("stopping", "the guard is stopping");
@@ -121,7 +122,42 @@ async fn client(stream: UnixStream, calls: mpsc::Sender<Call>) -> io::Result<()>
     }
 }
 
-async fn answer(write: &mut (impl tokio::io::AsyncWrite + Unpin), answer: &Answer) -> io::Result<()> {
+/// Tells one watcher until it goes away or falls behind.
+async fn watch(
+    mut read: impl AsyncRead + Unpin,
+    mut write: impl AsyncWrite + Unpin,
+    watchers: &Watchers,
+) -> io::Result<()> {
+    let Some(mut events) = watchers.join() else {
+        return answer(&mut write, &refused("too_many", "too many watch already")).await;
+    };
+    write.write_all(b"{\"event\":\"watching\"}\n").await?;
+    let mut ignored = [0; 64];
+    loop {
+        let event = tokio::select! {
+            event = events.recv() => event,
+            // Nothing more is expected of a watcher than that it goes.
+            read = read.read(&mut ignored) => match read? {
+                0 => return Ok(()),
+                _ => continue,
+            },
+        };
+        let line = match event {
+            Ok(line) => format!("{line}\n"),
+            Err(RecvError::Closed) => return Ok(()),
+            Err(RecvError::Lagged(_)) => {
+                watchers.let_go();
+                return answer(&mut write, &refused("too_slow", "this watcher did not keep up")).await;
+            }
+        };
+        if timeout(PATIENCE, write.write_all(line.as_bytes())).await.is_err() {
+            watchers.let_go();
+            return Ok(());
+        }
+    }
+}
+
+async fn answer(write: &mut (impl AsyncWrite + Unpin), answer: &Answer) -> io::Result<()> {
     let mut line = serde_json::to_vec(answer)?;
     line.push(b'\n');
     timeout(PATIENCE, write.write_all(&line)).await?
@@ -143,7 +179,7 @@ mod tests {
             let listener = UnixListener::from_std(bind(&path).unwrap()).unwrap();
             assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
             let (sender, mut calls) = mpsc::channel::<Call>(1);
-            tokio::spawn(serve(listener, sender));
+            tokio::spawn(serve(listener, sender, Watchers::default()));
             tokio::spawn(async move {
                 while let Some(call) = calls.recv().await {
                     let done = Answer::Done { message: format!("{:?}", call.request), changed: 0 };
