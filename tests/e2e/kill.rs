@@ -35,7 +35,7 @@ fn killed_at_any_moment_nothing_is_half_done() {
     if !report::may_run("kill") {
         return;
     }
-    let rounds = env::var("GATEWAY_FAULT_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(ROUNDS);
+    let rounds = rounds();
     let world = World::new();
     let settings = Settings { guard: "max_bans = 4096\nmax_rules = 1024\n".to_owned(), ..Settings::default() };
     let mut daemon = Daemon::start(&world, &settings);
@@ -84,6 +84,11 @@ fn killed_at_any_moment_nothing_is_half_done() {
     let audit = fs::read_to_string(world.folder.join("state/audit.jsonl")).unwrap();
     let undone = audit.lines().filter(|line| line.contains("\"undone\":[")).count();
     report::note(&format!("kill: {rounds} rounds, {}, {undone} between record and commit", tally.text(rounds)));
+}
+
+/// How often the guard is killed.
+pub(crate) fn rounds() -> u32 {
+    env::var("GATEWAY_FAULT_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(ROUNDS)
 }
 
 /// What an operator does over and over.

@@ -70,7 +70,7 @@ fn kernel() -> anyhow::Result<()> {
 
 fn faults(rounds: u32) -> anyhow::Result<()> {
     build::run(&build::Arguments::default())?;
-    step("faults", end_to_end("kill::").env("GATEWAY_FAULT_ROUNDS", rounds.to_string()))
+    step("faults", end_to_end("kill").env("GATEWAY_FAULT_ROUNDS", rounds.to_string()))
 }
 
 /// The table of `tests/e2e/flood.rs`. The gateway that is flooded is the one that would be in service.
