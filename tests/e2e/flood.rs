@@ -15,7 +15,7 @@ use std::{
 
 use support::{
     daemon::Daemon,
-    flood::{Flood, Sent, received},
+    flood::{Flood, Sent, received, take_answers},
     http1::Client,
     report,
     settings::Settings,
@@ -55,9 +55,9 @@ fn connections_succeed_beside_a_syn_flood_with_cookies_and_fail_without() {
         return;
     }
     let flood = Flood::spoofed(443).at(30_000, SECOND);
-    let without = syn_flood(&flood, false);
+    let without = syn_flood(&flood, Cookies::None);
     report::note(&format!("SYN flood without cookies: {}", without.text()));
-    let with = syn_flood(&flood, true);
+    let with = syn_flood(&flood, Cookies::Stack);
     report::note(&format!("SYN flood with cookies: {}", with.text()));
     assert!(with.good.served() > 0 && with.good.failed == 0, "{}", with.text());
     assert!(without.good.failed > 4 * without.good.served(), "the flood does not bite: {}", without.text());
@@ -72,10 +72,10 @@ fn measured() -> Option<u32> {
 }
 
 fn measure_syn() {
-    for (name, cookies) in [("without cookies", false), ("with cookies", true)] {
+    for cookies in [Cookies::None, Cookies::Stack, Cookies::Guard] {
         for per_second in [10_000, 50_000, 200_000] {
             let run = syn_flood(&Flood::spoofed(443).at(per_second, 2 * SECOND), cookies);
-            report::note(&format!("SYN flood, {name}, {per_second}/s: {}", run.text()));
+            report::note(&format!("SYN flood, cookies {cookies:?}, {per_second}/s: {}", run.text()));
         }
     }
 }
@@ -247,6 +247,16 @@ fn beside(world: &World, flood: &Flood, kind: Kind, clients: usize) -> (Sent, Go
     })
 }
 
+/// Who answers SYNs with cookies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cookies {
+    None,
+    /// The network stack alone.
+    Stack,
+    /// The kernel program, beyond a budget, before the network stack.
+    Guard,
+}
+
 /// A SYN flood, and what became of it.
 #[derive(Debug)]
 struct SynFlood {
@@ -267,23 +277,24 @@ impl SynFlood {
 }
 
 /// The network stack has room for few half-open connections; without cookies of any kind the flood takes it all.
-fn syn_flood(flood: &Flood, cookies: bool) -> SynFlood {
+fn syn_flood(flood: &Flood, cookies: Cookies) -> SynFlood {
     let world = World::new();
     let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
     // Answers to the spoofed sources leave, and nobody refuses them.
     world.gate.configure("route add 198.18.0.0/15 via 10.0.0.2\n");
+    take_answers(&world);
     world.gate.enter(|| {
         for (setting, value) in [
             ("core/somaxconn", "16"),
             ("ipv4/tcp_max_syn_backlog", "16"),
-            ("ipv4/tcp_syncookies", if cookies { "2" } else { "0" }),
+            ("ipv4/tcp_syncookies", if cookies == Cookies::None { "0" } else { "2" }),
         ] {
             fs::write(format!("/proc/sys/net/{setting}"), value).expect(setting);
         }
     });
-    let guard = if cookies { "[guard.syn_cookies]\nper_second = 50\nburst = 50\n" } else { "" };
+    let guard = if cookies == Cookies::Guard { "[guard.syn_cookies]\nper_second = 50\nburst = 50\n" } else { "" };
     let daemon = Daemon::start(&world, &Settings { guard: guard.to_owned(), ..Settings::default() });
     let (sent, good) = beside(&world, flood, Kind::Request, 8);
-    let cookies = if cookies { daemon.packets("cookie_sent") } else { 0 };
+    let cookies = if cookies == Cookies::Guard { daemon.packets("cookie_sent") } else { 0 };
     SynFlood { sent, good, cookies }
 }
