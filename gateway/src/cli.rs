@@ -32,6 +32,7 @@ mod doctor;
 mod reload;
 mod resume;
 mod run;
+mod shadow;
 mod status;
 mod version;
 mod watch;
@@ -87,6 +88,9 @@ enum Command {
     Detach(detach::Detach),
     /// Attach again after `detach`
     Attach(attach::Attach),
+    /// Show what is counted only, and enforce it
+    #[command(subcommand)]
+    Shadow(shadow::Shadow),
     /// Let rules ban again that were paused for asking too much
     Resume(resume::Resume),
     /// Read the configuration again
@@ -136,6 +140,7 @@ pub fn main() -> ExitCode {
         Command::Watch(watch) => watch.execute(&context).into(),
         Command::Detach(detach) => detach.execute(&context).into(),
         Command::Attach(attach) => attach.execute(&context).into(),
+        Command::Shadow(shadow) => shadow.execute(&context).into(),
         Command::Resume(resume) => resume.execute(&context).into(),
         Command::Reload(reload) => reload.execute(&context).into(),
         Command::Version(version) => version.execute(&context).into(),

@@ -31,5 +31,6 @@ mod h2_hostile;
 mod hostile;
 mod limit;
 mod safety;
+mod shadow;
 mod upstream;
 mod validate;

@@ -39,6 +39,9 @@ fn arguments() {
     parses("block add", false);
     parses("block add 203.0.113.0/24 --force", true);
     parses("resume", true);
+    parses("shadow report --json", true);
+    parses("shadow promote rule.x", true);
+    parses("shadow promote", false);
     parses("confirm", true);
     parses("confirm 12 --json", true);
     parses("confirm 203.0.113.7", false);

@@ -44,6 +44,7 @@ mod ladder;
 mod pardon;
 mod probation;
 pub(crate) mod safety;
+mod shadow;
 mod surroundings;
 
 use change::Wanted;
@@ -107,6 +108,8 @@ pub(crate) struct Guard {
     pardons: Pardons,
     probations: Probations,
     good: Good,
+    /// Shadow rules that enforce all the same, and who said so.
+    promoted: BTreeMap<String, String>,
     refusals: ArrivalTime,
     refusals_unrecorded: u64,
     ended_since_prune: usize,
@@ -136,6 +139,8 @@ impl Guard {
                 self.add(Wanted { source, seconds, reason, shadow, confirm, force }, actor, now)
             }
             Request::Confirm { id } => self.confirm(id, actor, now),
+            Request::ShadowReport => return Answer::Shadow { rows: self.shadowed(now) },
+            Request::ShadowPromote { what } => self.promote(&what, actor, now),
             Request::Resume => self.resume(actor, now),
             Request::BlockDel { source } => self.del(source, actor, now),
             Request::BlockFlush => self.flush(actor, now),

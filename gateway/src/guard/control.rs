@@ -34,6 +34,13 @@ pub enum Request {
         #[serde(default)]
         force: bool,
     },
+    /// What shadow entries and rules would have hit.
+    ShadowReport,
+    /// Enforce what is in shadow.
+    ShadowPromote {
+        /// An entry's id, `rule.NAME`, or `all`.
+        what: String,
+    },
     /// Let rules ban again that are paused.
     Resume,
     /// Let a block stay that was added to be confirmed.
@@ -113,6 +120,11 @@ pub enum Answer {
         /// Configured ones first.
         entries: Vec<Allow>,
     },
+    /// To [`Request::ShadowReport`].
+    Shadow {
+        /// Rules first, then entries in the order of their ids.
+        rows: Vec<Shadowed>,
+    },
     /// To [`Request::Why`].
     Why(Box<Why>),
     /// To [`Request::Status`].
@@ -146,6 +158,21 @@ pub struct Entry {
     pub packets: u64,
     /// Bytes of those.
     pub bytes: u64,
+}
+
+/// What a shadow rule or a shadow entry would have hit, by what is in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shadowed {
+    /// What promotes it: `rule.NAME`, or an entry's id.
+    pub what: String,
+    /// `rule`, or the entry's source.
+    pub name: String,
+    /// How many sources it would block now.
+    pub sources: u64,
+    /// Packets that would have been dropped.
+    pub packets: u64,
+    /// Clients among them that were served with a valid token lately.
+    pub good_clients: u64,
 }
 
 /// An allowlisted source.

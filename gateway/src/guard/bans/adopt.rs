@@ -81,6 +81,8 @@ impl Guard {
         let since = now.unix_millis.saturating_sub(pardon::millis(probation));
         let expired = store.expired_since(since, probation::MOST).map_err(stored)?;
         let probations = Probations::read(expired, probation, now);
+        let promotions = store.promotions().map_err(stored)?;
+        let promoted = promotions.into_iter().map(|promotion| (promotion.what, promotion.actor)).collect();
         let pardons = Pardons::read(store.pardons().map_err(stored)?, settings.safety.unban_grace, now);
         let guard = Self {
             settings,
@@ -98,6 +100,7 @@ impl Guard {
             pardons,
             probations,
             good: Good::default(),
+            promoted,
             paused_because: "",
             refusals: 0,
             refusals_unrecorded: 0,
@@ -217,6 +220,7 @@ impl Guard {
             return Err(refused);
         }
         self.rules = rules;
+        self.settle_promotions(now);
         self.surroundings = surroundings;
         // The proxy of this configuration was started before the guard took it over.
         let (old, new) = (before.1, &self.prefixes.allows);

@@ -29,7 +29,7 @@ impl Guard {
         if ask.evidence.is_empty() || ask.evidence.len() > MAX_EVIDENCE || !rule.signals.contains(&ask.signal) {
             return Err(Refused::new("no_evidence", "the evidence is not what the rule counts"));
         }
-        let (shadow, seconds) = (rule.shadow, rule.ban.as_secs().max(1));
+        let (shadow, seconds) = (self.is_shadow(rule), rule.ban.as_secs().max(1));
         let signals = ask.evidence.len();
         let reason =
             format!("{signals} {} within {}", ask.signal.name().replace('_', " "), span(rule.within.as_secs()));

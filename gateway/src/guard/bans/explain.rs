@@ -158,6 +158,9 @@ impl Guard {
         warnings.extend(self.detached.as_ref().map(|actor| attachment::warning(actor)));
         warnings.extend(processes);
         warnings.extend(self.drops.interfaces().iter().filter_map(|at| at.note.clone()));
+        warnings.extend(self.promoted.iter().map(|(what, actor)| {
+            format!("{what} enforces because {actor} promoted it; the configuration still says shadow")
+        }));
         if let Err(refused) = self.judge_paused(now) {
             warnings.push(refused.message);
         }

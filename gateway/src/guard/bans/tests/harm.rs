@@ -227,3 +227,31 @@ fn banning_many_good_clients_pauses_until_resumed() {
     world.pass(60);
     world.ask("198.51.100.3", "bad-tokens").unwrap();
 }
+
+#[test]
+fn what_is_in_shadow_is_reported_and_promoted() {
+    let mut world = World::new("promote");
+    world.serve(&["192.0.2.7"], 1);
+    let id = world.ask("192.0.2.7", "trial").unwrap();
+    let now = world.now;
+    let rows = world.guard().shadowed(now);
+    let told: Vec<_> = rows.iter().map(|row| (row.what.as_str(), row.sources, row.good_clients)).collect();
+    assert_eq!(told, [("rule.trial", 1, 1), (id.to_string().as_str(), 1, 1)]);
+    let promote = |what: &str| Request::ShadowPromote { what: what.to_owned() };
+    assert_eq!(world.handle(promote("99")), "not_found");
+    assert_eq!(world.handle(promote("rule.bad-tokens")), "not_found");
+    assert_eq!(world.handle(promote(&id.to_string())), "done 1");
+    assert_eq!(world.why("192.0.2.7").verdict, "blocked");
+    assert!(matches!(world.guard().notices()[..], [ToProxy::Banned { .. }]));
+    world.pass(1);
+    assert_eq!(world.guard().repairs, 0);
+    assert_eq!(world.handle(promote("all")), "done 1");
+    let kernel = world.crash();
+    world.start(kernel);
+    world.ask("192.0.2.8", "trial").unwrap();
+    assert_eq!(world.why("192.0.2.8").verdict, "blocked");
+    world.guard().rules.iter_mut().for_each(|rule| rule.shadow = false);
+    let now = world.now;
+    world.guard().settle_promotions(now);
+    assert!(world.guard().promoted.is_empty());
+}
