@@ -1,7 +1,7 @@
 //! Decides whether a request's framing and connection headers can be read in one way only: the one place for what
 //! hyper lets through and the threats do not.
 //!
-//! What hyper answers itself with 400: Content-Length that is not one plain number (F02, F03), Transfer-Encoding whose
+//! What hyper answers itself with 400 (a status alone, no content and no `x-request-id`; the access log has a line): Content-Length that is not one plain number (F02, F03), Transfer-Encoding whose
 //! last coding is not `chunked` or that comes with HTTP/1.0 (F04, F05), control bytes and blanks around names (F06,
 //! F07), broken chunks (F08-F10), versions (F17). What it would hide from us, [`strict`] sees before hyper does.
 
@@ -32,10 +32,27 @@ pub fn check(head: &Parts) -> Result<(), Refusal> {
     if connection_headers.iter().any(|name| head.headers.contains_key(name)) {
         return Err(bad("connection header in HTTP/2"));
     }
+    connection(&head.headers)?;
     transfer_encoding(&head.headers)?;
     content_length(&head.headers)?;
     content_type(&head.headers)?;
     expect(&head.headers)
+}
+
+/// What was judged must reach the upstream: `Connection` cannot take the content's own headers, or the credentials,
+/// away behind us (RFC 9110 7.6.1).
+fn connection(headers: &HeaderMap) -> Result<(), Refusal> {
+    let lines = headers.get_all(header::CONNECTION).iter();
+    let mut names = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b',')).map(<[u8]>::trim_ascii);
+    let ours = |name: &[u8]| {
+        name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case(b"content-"))
+            || name.eq_ignore_ascii_case(b"authorization")
+            || name.eq_ignore_ascii_case(b"cookie")
+    };
+    if names.any(ours) {
+        return Err(bad("Connection names a header of the message"));
+    }
+    Ok(())
 }
 
 /// Nothing but one `chunked` (RFC 9112 6.1): every other spelling is read differently somewhere.
@@ -107,6 +124,7 @@ mod tests {
         const CL: &str = "content-length";
         let other = Err("Transfer-Encoding other than chunked");
         let number = Err("Content-Length is not one number");
+        let named = Err("Connection names a header of the message");
         let expectation = Err("expectation other than 100-continue");
         for (version, headers, expect) in [
             (V::HTTP_11, &[][..], Ok(())),
@@ -126,6 +144,10 @@ mod tests {
             (V::HTTP_11, &[(CL, "5, 5")], number),
             (V::HTTP_11, &[("content-type", "text/plain")], Ok(())),
             (V::HTTP_11, &[("content-type", "a/json"), ("content-type", "a/json")], Err("more than one Content-Type")),
+            (V::HTTP_11, &[("connection", "keep-alive, x-own, X-Forwarded-For, upgrade")], Ok(())),
+            (V::HTTP_11, &[("connection", "close, Content-Type")], named),
+            (V::HTTP_11, &[("connection", "close"), ("connection", "AUTHORIZATION")], named),
+            (V::HTTP_11, &[("connection", "cookie")], named),
             (V::HTTP_11, &[("expect", "100-Continue")], Ok(())),
             (V::HTTP_11, &[("expect", "y 100-continue")], expectation),
             (V::HTTP_11, &[("expect", "100-continue"), ("expect", "100-continue")], expectation),
