@@ -29,6 +29,8 @@ mod check;
 mod confirm;
 mod detach;
 mod doctor;
+mod export;
+mod import;
 mod reload;
 mod resume;
 mod run;
@@ -40,6 +42,7 @@ mod why;
 
 mod exit;
 mod output;
+mod progress;
 mod table;
 
 /// An edge guard for HTTP APIs: an authenticating proxy whose refusals become drops in the kernel.
@@ -168,14 +171,22 @@ impl Context {
         }
     }
 
+    /// Where the running gateway is spoken to; how the command ends if that cannot be known.
+    fn socket(&self) -> Result<PathBuf, Exit> {
+        match &self.socket {
+            Some(socket) => Ok(socket.clone()),
+            None => match self.locations() {
+                Ok(locations) => Ok(locations.control_socket),
+                Err(errors) => Err(self.out.fail(&errors.to_string(), Exit::Usage)),
+            },
+        }
+    }
+
     /// Asks the running gateway; `show` writes what it says for people.
     fn ask(&self, request: &Request, show: impl FnOnce(&Answer) -> Option<String>) -> Exit {
-        let socket = match &self.socket {
-            Some(socket) => socket.clone(),
-            None => match self.locations() {
-                Ok(locations) => locations.control_socket,
-                Err(errors) => return self.out.fail(&errors.to_string(), Exit::Usage),
-            },
+        let socket = match self.socket() {
+            Ok(socket) => socket,
+            Err(exit) => return exit,
         };
         let (answer, is_down) = match client::ask(&socket, request) {
             Ok(answer) => (answer, false),

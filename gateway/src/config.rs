@@ -28,6 +28,11 @@ pub use locations::Locations;
 /// Where the configuration is unless the command line says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/gateway/gateway.toml";
 
+/// Whether a name is one that reads the same in logs, metrics and on the command line.
+pub(crate) fn is_name(name: &str) -> bool {
+    service::simple_name(name).is_ok()
+}
+
 /// A valid configuration.
 #[derive(Clone, Debug)]
 pub struct Config {

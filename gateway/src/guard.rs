@@ -5,6 +5,7 @@ pub mod settings;
 
 pub mod audit;
 pub mod bans;
+pub mod feeds;
 pub mod kernel;
 pub mod store;
 

@@ -23,6 +23,7 @@ mod without_xdp;
 
 mod cli;
 mod config;
+mod feeds;
 
 mod auth;
 mod authz;

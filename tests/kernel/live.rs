@@ -120,6 +120,7 @@ fn settings() -> Settings {
         syn_cookies: None,
         default_ban: Duration::from_secs(600),
         safety: Safety::default(),
+        feeds: Vec::new(),
     }
 }
 

@@ -23,7 +23,9 @@ Examples:
   gateway block add 198.51.100.0/24 --shadow     # count only
   gateway block add 198.51.100.0/24 --confirm 60s && gateway confirm
   gateway block list
-  gateway block del 203.0.113.7")]
+  gateway block del 203.0.113.7
+  gateway block import drop.txt --feed drop
+  gateway block export --format csv > blocks.csv")]
 pub(super) enum Block {
     /// Block a source: drop its packets and close its connections
     Add {
@@ -53,9 +55,13 @@ pub(super) enum Block {
         /// As it is listed
         source: Source,
     },
-    /// List all blocks in force
+    /// List the blocks that were made one by one
     List,
-    /// Remove all blocks
+    /// Block everything that a list names
+    Import(super::import::Import),
+    /// Write everything that is blocked, lists included
+    Export(super::export::Export),
+    /// Remove all blocks, and all lists that were imported
     Flush {
         /// Yes, all of them
         #[arg(long, required = true)]
@@ -73,6 +79,8 @@ impl Block {
             }
             Self::Del { source } => Request::BlockDel { source },
             Self::List => Request::BlockList,
+            Self::Import(import) => return import.execute(context),
+            Self::Export(export) => return export.execute(context),
             Self::Flush { .. } => Request::BlockFlush,
         };
         context.ask(&request, |answer| match answer {

@@ -62,6 +62,16 @@ pub(super) fn render(status: &control::Status) -> String {
     ] {
         lines.push(format!("{name:<14}{}", clean(&value)));
     }
+    if !status.feeds.is_empty() {
+        let mut table = Table::new(["LIST", "ENTRIES", "MODE", "FROM", "LOADED"]);
+        for feed in &status.feeds {
+            let name = if feed.name.is_empty() { "(no name)" } else { &feed.name };
+            let cells = [name.to_owned(), feed.entries.to_string(), feed.mode.clone(), feed.origin.clone()];
+            let [name, entries, mode, origin] = cells;
+            table.row([name, entries, mode, origin, feed.loaded.clone()]);
+        }
+        lines.push(format!("\n{}", table.render()));
+    }
     if status.verdicts.is_empty() {
         return lines.join("\n");
     }

@@ -47,6 +47,13 @@ fn arguments() {
     parses("confirm 203.0.113.7", false);
     parses("block del 203.0.113.7", true);
     parses("block list", true);
+    parses("block import drop.txt", true);
+    parses("block import - --format spamhaus --feed drop --for 1d --shadow --json", true);
+    parses("block import", false);
+    parses("block import a --format other", false);
+    parses("block import a --feed a/b", false);
+    parses("block export --format csv --feed drop", true);
+    parses("block export", true);
     parses("block flush", false);
     parses("block flush --yes", true);
     parses("allow add 192.0.2.0/24 --reason office", true);
@@ -163,6 +170,7 @@ fn how_things_are() {
         interfaces: vec![control::Interface { name: "eth0".to_owned(), mode: "native".to_owned(), adopted: true }],
         listeners: vec!["0.0.0.0:443".to_owned()],
         blocks: 1,
+        feeds: Vec::new(),
         allows: 2,
         verdicts: vec![control::Counted { verdict: "blocked".to_owned(), packets: 12, bytes: 2_048 }],
         warnings: vec!["the clock went back".to_owned()],

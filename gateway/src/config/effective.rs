@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     authz::Requirement,
-    guard::settings::{Ladder, Mode, Scope, SourceLimit},
+    guard::settings::{Format, Ladder, Mode, Scope, SourceLimit},
     limit,
     proxy::settings::{Listener, NamedFile, Route},
 };
@@ -47,6 +47,13 @@ pub(super) fn describe(config: &Config) -> Value {
         }).collect::<BTreeMap<_, _>>(),
         "roles": proxy.roles,
         "route": proxy.routes.iter().map(|it| route(it, config)).collect::<Vec<_>>(),
+        "feed": config.guard.feeds.iter().map(|feed| json!({
+            "name": feed.name,
+            "path": feed.path,
+            "format": feed.format.map(Format::name),
+            "ban": feed.ban.map(show_duration),
+            "shadow": feed.shadow,
+        })).collect::<Vec<_>>(),
         "detect": { "capacity": proxy.detect.capacity },
         "rule": proxy.detect.rules.iter().map(|rule| json!({
             "name": rule.name,

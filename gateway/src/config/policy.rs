@@ -15,6 +15,7 @@ use crate::{
     auth, authz,
     detect::{self, Rule, signal::Signal},
     fault::Fault,
+    guard::settings::{Feed, Format},
     limit,
     message::MAX_EVIDENCE,
 };
@@ -118,6 +119,37 @@ pub(super) fn detect(mut table: Table<'_>, rules: Vec<Table<'_>>, reader: &Reade
         read.push(rule);
     }
     detect::Settings { capacity, rules: read }
+}
+
+/// `[[feed]]`.
+pub(super) fn feeds(tables: Vec<Table<'_>>) -> Vec<Feed> {
+    let mut read: Vec<Feed> = Vec::new();
+    for mut table in tables {
+        let name = table.required("name", "\"firehol-level1\"", |value| {
+            let name = value::text(value)?;
+            simple_name(name).map(|()| name.to_owned())
+        });
+        if let Some(earlier) = read.iter().position(|feed| Some(&feed.name) == name.as_ref()) {
+            let wrong = Wrong::new(format!("feed[{earlier}] has this name already"));
+            table.report("name", wrong.hint("give each feed a name of its own"));
+        }
+        if !table.has("path") {
+            table.report(
+                "path",
+                Wrong::new("is missing").hint("write, for example, `path = \"/var/lib/lists/drop.txt\"`"),
+            );
+        }
+        let feed = Feed {
+            name: name.unwrap_or_default(),
+            path: table.path("path").unwrap_or_default(),
+            format: table.optional("format", value::choice(&Format::NAMES)),
+            ban: table.optional("ban", value::duration_in(SECOND..=LONGEST_BAN)),
+            shadow: table.or("shadow", false, value::boolean),
+        };
+        table.finish();
+        read.push(feed);
+    }
+    read
 }
 
 /// Every signal that fills a rule's bucket is evidence, and a ban names at most this many.

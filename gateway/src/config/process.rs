@@ -42,7 +42,8 @@ pub(super) fn read(document: &Document, files: &dyn Files) -> Result<Config, Err
     let reader = Reader::new(document, files);
     let mut root = Table::root(&reader, parsed.get_ref());
 
-    let guard = guard(root.table("guard"), &reader);
+    let mut guard = guard(root.table("guard"), &reader);
+    guard.feeds = policy::feeds(root.tables("feed"));
     let proxy = proxy(&mut root, &guard, &reader);
     root.finish();
 
@@ -81,7 +82,7 @@ fn guard(mut table: Table<'_>, reader: &Reader<'_>) -> Guard {
         ipv6_prefix: table.or("ipv6_prefix", gateway_common::source::IPV6_PREFIX, value::integer(1..=64)),
         widest_ipv4: table.or("widest_ipv4", 16, value::integer(1..=32)),
         widest_ipv6: table.or("widest_ipv6", 32, value::integer(1..=128)),
-        max_bans: table.or("max_bans", 131_072, value::integer(1..=16_777_216)),
+        max_bans: table.or("max_bans", 1_000_000, value::integer(1..=16_777_216)),
         // Longest-prefix tries of more than two million prefixes stall the kernel while they are freed.
         max_rules: table.or("max_rules", 131_072, value::integer(1..=2_000_000)),
         max_sources: table.or("max_sources", 131_072, value::integer(1_024..=16_777_216)),
@@ -93,6 +94,7 @@ fn guard(mut table: Table<'_>, reader: &Reader<'_>) -> Guard {
         syn_cookies: syn_cookies(table.table("syn_cookies")),
         default_ban: table.or("default_ban", HOUR, value::duration_in(SECOND..=LONGEST_BAN)),
         safety: Safety::default(),
+        feeds: Vec::new(),
     };
     guard.safety = safety::read(&mut table, guard.ipv6_prefix, guard.widest_ipv6);
     if guard.widest_ipv6 > guard.ipv6_prefix {

@@ -39,6 +39,7 @@ mod change;
 mod compose;
 mod confirm;
 mod explain;
+mod feeds;
 mod good;
 mod ladder;
 mod pardon;
@@ -49,12 +50,14 @@ mod surroundings;
 
 use change::Wanted;
 use compose::{Blocked, Prefixes};
+use feeds::Feeds;
 use good::Good;
 use pardon::Pardons;
 use probation::Probations;
 
 pub(crate) use adopt::Parts;
 pub(crate) use explain::Processes;
+pub(crate) use feeds::Planned;
 pub(crate) use safety::{Refused, Surroundings};
 
 const SECOND: u64 = 1_000_000_000;
@@ -126,6 +129,7 @@ pub(crate) struct Guard {
     /// Who took the program out of the kernel, while it is.
     detached: Option<String>,
     watchers: Watchers,
+    feeds: Feeds,
 }
 
 impl Guard {
@@ -154,7 +158,18 @@ impl Guard {
             },
             Request::Detach => self.detach(actor, now),
             Request::Attach => self.attach(actor, now),
-            Request::Status | Request::Reload | Request::Watch => Err(Refused::new("not_here", "not a matter of bans")),
+            Request::BlockImportBegin { feed, seconds, shadow } => {
+                return self.import_begin(feed, seconds, shadow, now).unwrap_or_else(Into::into);
+            }
+            Request::BlockImportChunk { id, entries } => {
+                return self.import_chunk(id, entries, now).unwrap_or_else(Into::into);
+            }
+            Request::BlockExport { feed, cursor } => {
+                return self.export(feed.as_deref(), cursor, now).unwrap_or_else(Into::into);
+            }
+            Request::Status | Request::Reload | Request::Watch | Request::BlockImportCommit { .. } => {
+                Err(Refused::new("not_here", "not a matter of bans"))
+            }
         };
         self.note_full(&done);
         match done {

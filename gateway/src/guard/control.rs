@@ -59,6 +59,36 @@ pub enum Request {
     BlockFlush,
     /// List all blocks in force.
     BlockList,
+    /// Begin to load a list. Nothing of it is in force before [`Self::BlockImportCommit`].
+    BlockImportBegin {
+        /// The feed whose content it becomes; absent: it is added to what was imported without a name.
+        feed: Option<String>,
+        /// How long its entries last that do not say so themselves; absent: until they are removed.
+        seconds: Option<u64>,
+        /// Count only.
+        shadow: bool,
+    },
+    /// Some entries of the list.
+    BlockImportChunk {
+        /// What [`Answer::Import`] said.
+        id: u64,
+        /// Line, source, seconds, reason.
+        entries: Vec<ImportEntry>,
+    },
+    /// The list is complete: put it in force.
+    BlockImportCommit {
+        /// What [`Answer::Import`] said.
+        id: u64,
+        /// SHA-256 of the list, hexadecimal, for the record.
+        digest: String,
+    },
+    /// List everything that is blocked, a page at a time.
+    BlockExport {
+        /// Of this feed alone.
+        feed: Option<String>,
+        /// Where the page before ended.
+        cursor: Option<Cursor>,
+    },
     /// Let a source through, whatever else is said.
     AllowAdd {
         /// Who.
@@ -114,6 +144,15 @@ pub enum Answer {
     Blocks {
         /// In the order of their ids.
         entries: Vec<Entry>,
+    },
+    /// To [`Request::BlockImportBegin`] and what follows it.
+    Import(Box<Import>),
+    /// To [`Request::BlockExport`].
+    Exported {
+        /// Blocks that were made one by one first, then feed by feed.
+        entries: Vec<Exported>,
+        /// Where the next page begins; absent: this was the last.
+        next: Option<Cursor>,
     },
     /// To [`Request::AllowList`].
     Allows {
@@ -173,6 +212,85 @@ pub struct Shadowed {
     pub packets: u64,
     /// Clients among them that were served with a valid token lately.
     pub good_clients: u64,
+}
+
+/// An entry of a list: its line, its source, how many seconds it lasts, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportEntry(pub u32, #[serde(with = "crate::text")] pub Source, pub Option<u64>, pub Option<String>);
+
+/// How far an import is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Import {
+    /// Which.
+    pub id: u64,
+    /// The feed; empty: without a name.
+    pub feed: String,
+    /// Entries that were taken so far.
+    pub taken: u64,
+    /// Sources that were not listed before.
+    pub added: u64,
+    /// Sources that were listed before and still are.
+    pub unchanged: u64,
+    /// Sources that are not listed any more.
+    pub removed: u64,
+    /// Entries that must not be blocked.
+    pub refused: u64,
+    /// Those of the last chunk.
+    pub refusals: Vec<Refusal>,
+}
+
+/// An entry that must not be blocked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// Which line of the list.
+    pub line: u32,
+    /// Who.
+    #[serde(with = "crate::text")]
+    pub source: Source,
+    /// As in [`Answer::Refused`].
+    pub code: String,
+    /// As in [`Answer::Refused`].
+    pub message: String,
+}
+
+/// Where a page of an export ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor {
+    /// The feed's number; 0: blocks that were made one by one.
+    pub feed: u32,
+    /// The source that came last; absent: the feed is to begin.
+    pub after: Option<String>,
+}
+
+/// An exported block.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exported {
+    /// Who.
+    #[serde(with = "crate::text")]
+    pub source: Source,
+    /// Seconds left; absent: until removed.
+    pub seconds: Option<u64>,
+    /// Why.
+    pub reason: String,
+    /// `rule:NAME`, `operator:UID`, `feed:NAME`.
+    pub actor: String,
+    /// Counted only.
+    pub shadow: bool,
+}
+
+/// A feed in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Feed {
+    /// Its name; empty: what was imported without one.
+    pub name: String,
+    /// How many sources it lists.
+    pub entries: u64,
+    /// `enforce` or `shadow`.
+    pub mode: String,
+    /// `file` or `import`.
+    pub origin: String,
+    /// When its content was loaded: RFC 3339, UTC.
+    pub loaded: String,
 }
 
 /// An allowlisted source.
@@ -277,8 +395,11 @@ pub struct Status {
     pub interfaces: Vec<Interface>,
     /// Where the proxy listens.
     pub listeners: Vec<String>,
-    /// Blocks in force.
+    /// Blocks in force; those of feeds are not among them.
     pub blocks: u64,
+    /// Lists in force.
+    #[serde(default)]
+    pub feeds: Vec<Feed>,
     /// Allowlisted sources.
     pub allows: u64,
     /// Packets and bytes per verdict, every verdict named.

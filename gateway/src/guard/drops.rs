@@ -14,6 +14,8 @@ use crate::guard::{
     settings::Settings,
 };
 
+pub(crate) use crate::guard::kernel::Scan;
+
 /// What the guard does to the drop path. The kernel's maps, or a table that behaves like them and counts nothing.
 pub(crate) trait DropPath {
     /// Where packets are judged; empty: nowhere.
@@ -50,6 +52,18 @@ pub(crate) trait DropPath {
     fn release(&mut self) -> Result<Removed, KernelError>;
     /// Undoes [`Self::release`]; as [`Self::reattach`].
     fn attach(&mut self) -> Result<(Vec<String>, Vec<String>), KernelError>;
+    /// Enters bans as they are, counters included.
+    fn ban_many(&mut self, bans: &[(SourceKey, Ban)]) -> Result<(), KernelError>;
+    /// Removes bans; those that are not there are passed over.
+    fn unban_many(&mut self, keys: &[SourceKey]) -> Result<(), KernelError>;
+    /// Some bans, from where the last call ended.
+    fn scan(&self, from: &mut Scan) -> Result<Vec<(SourceKey, Ban)>, KernelError>;
+    /// Prepares rules that are not in force yet.
+    fn stage_rules(&mut self, rules: &[(Source, Rule)]) -> Result<(), KernelError>;
+    /// Forgets about so many of what was prepared, or was in force before; whether nothing of it is left.
+    fn clear_staged(&mut self, most: usize) -> Result<bool, KernelError>;
+    /// Puts what was prepared in force in the place of all rules.
+    fn commit_staged(&mut self) -> Result<(), KernelError>;
     /// Removes everything from the kernel.
     fn detach(self: Box<Self>) -> Result<(), KernelError>;
 }
@@ -106,6 +120,24 @@ impl DropPath for Kernel {
     fn attach(&mut self) -> Result<(Vec<String>, Vec<String>), KernelError> {
         self.attach()
     }
+    fn ban_many(&mut self, bans: &[(SourceKey, Ban)]) -> Result<(), KernelError> {
+        self.ban_many(bans)
+    }
+    fn unban_many(&mut self, keys: &[SourceKey]) -> Result<(), KernelError> {
+        self.unban_many(keys)
+    }
+    fn scan(&self, from: &mut Scan) -> Result<Vec<(SourceKey, Ban)>, KernelError> {
+        self.scan(from)
+    }
+    fn stage_rules(&mut self, rules: &[(Source, Rule)]) -> Result<(), KernelError> {
+        self.stage_rules(rules)
+    }
+    fn clear_staged(&mut self, most: usize) -> Result<bool, KernelError> {
+        self.clear_staged(most)
+    }
+    fn commit_staged(&mut self) -> Result<(), KernelError> {
+        self.commit_staged()
+    }
     fn detach(self: Box<Self>) -> Result<(), KernelError> {
         (*self).detach()
     }
@@ -116,6 +148,7 @@ impl DropPath for Kernel {
 pub(crate) struct AtAccept {
     bans: BTreeMap<SourceKey, Ban>,
     rules: BTreeMap<Source, Rule>,
+    staged: BTreeMap<Source, Rule>,
 }
 
 impl DropPath for AtAccept {
@@ -173,6 +206,32 @@ impl DropPath for AtAccept {
     }
     fn attach(&mut self) -> Result<(Vec<String>, Vec<String>), KernelError> {
         Ok((Vec::new(), Vec::new()))
+    }
+    fn ban_many(&mut self, bans: &[(SourceKey, Ban)]) -> Result<(), KernelError> {
+        self.bans.extend(bans.iter().copied());
+        Ok(())
+    }
+    fn unban_many(&mut self, keys: &[SourceKey]) -> Result<(), KernelError> {
+        for key in keys {
+            self.bans.remove(key);
+        }
+        Ok(())
+    }
+    fn scan(&self, from: &mut Scan) -> Result<Vec<(SourceKey, Ban)>, KernelError> {
+        *from = Scan::ended();
+        Ok(self.bans())
+    }
+    fn stage_rules(&mut self, rules: &[(Source, Rule)]) -> Result<(), KernelError> {
+        self.staged.extend(rules.iter().copied());
+        Ok(())
+    }
+    fn clear_staged(&mut self, _most: usize) -> Result<bool, KernelError> {
+        self.staged.clear();
+        Ok(true)
+    }
+    fn commit_staged(&mut self) -> Result<(), KernelError> {
+        std::mem::swap(&mut self.rules, &mut self.staged);
+        Ok(())
     }
     fn detach(self: Box<Self>) -> Result<(), KernelError> {
         Ok(())

@@ -14,6 +14,7 @@ use gateway_common::{
     verdict::Verdict,
 };
 
+pub use self::batch::Scan;
 use self::{
     bits::{Bits, Hashed},
     events::Events,
@@ -22,6 +23,7 @@ use self::{
 use crate::guard::settings::{Mode, Settings};
 
 mod attach;
+mod batch;
 mod bits;
 mod events;
 mod limits;

@@ -105,6 +105,7 @@ fn answer_with(path: &Path, request: Request, uid: u32, resolve: bool) -> Result
     } else {
         guard.handle(request, &Actor::Operator(uid), now)
     };
+    guard.finish_work(now);
     guard.sync();
     drop(lock);
     Ok(answer)

@@ -14,13 +14,15 @@ use crate::{
     clock::{self, Now},
     config::Config,
     guard::{
-        bans::{self, Actor, Guard, Processes},
+        bans::{self, Actor, Guard, Planned, Processes},
         control::{
             Answer, Request,
             server::{self, Call},
         },
+        feeds::watch::{News, Watcher},
         prepare::{Prepared, ports, prepare},
         run::open_log,
+        settings::Feed,
         supervise::{Event, Outcome, Supervisor},
     },
     message::{Ask, ToGuard},
@@ -28,6 +30,9 @@ use crate::{
 
 /// A guard that never got a proxy ready gives up after so many.
 const HOPELESS: usize = 4;
+
+/// The feeds' files are looked at every so many seconds.
+const LOOK: u64 = 2;
 
 /// A configuration that waits for its proxy to get ready, and whoever waits for that.
 struct Reload {
@@ -50,6 +55,8 @@ pub(crate) struct Service<'guard> {
     warnings: Vec<String>,
     stopping: Option<&'static str>,
     hopeless: Option<String>,
+    /// Looks at the feeds' files; absent while it does.
+    watcher: Option<Watcher>,
 }
 
 impl<'guard> Service<'guard> {
@@ -66,8 +73,15 @@ impl<'guard> Service<'guard> {
             warnings: Vec::new(),
             stopping: None,
             hopeless: None,
+            watcher: Some(Watcher::default()),
         }
     }
+}
+
+/// What was done beside the loop.
+enum Done {
+    Planned(Planned),
+    Looked(Watcher, Vec<(Feed, News)>),
 }
 
 type Ready = (Result<Box<Prepared>, String>, Actor, Option<oneshot::Sender<Answer>>);
@@ -89,6 +103,7 @@ pub(crate) async fn serve(
     let (calls, mut called) = mpsc::channel::<Call>(1);
     tokio::spawn(server::serve(tokio::net::UnixListener::from_std(control)?, calls, service.guard.watchers()));
     let (prepared, mut ready) = mpsc::channel::<Ready>(1);
+    let (beside, mut done) = mpsc::channel::<Done>(4);
     let mut second = interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
     service.start()?;
@@ -103,7 +118,10 @@ pub(crate) async fn serve(
             Some(event) = heard.recv() => service.hear(event),
             Some(call) = called.recv() => service.call(call, &prepared),
             Some((result, actor, answer)) = ready.recv() => service.prepared(result, actor, answer),
-            _ = second.tick() => service.tick(),
+            _ = second.tick() => service.tick(&beside),
+            Some(done) = done.recv() => service.done(done),
+            // Yields: whatever else is ready comes first.
+            () = tokio::task::yield_now(), if service.guard.has_work() => service.work(&beside),
             () = async { if let Some(at) = restart { sleep_until(at).await } }, if restart.is_some() => service.restart(),
         }
         service.relay();
@@ -154,10 +172,60 @@ impl Service<'_> {
         }
     }
 
-    fn tick(&mut self) {
+    /// Does a little of what takes long.
+    fn work(&mut self, beside: &mpsc::Sender<Done>) {
+        self.guard.work(Now::read());
+        if let Some(planning) = self.guard.planning() {
+            let beside = beside.clone();
+            tokio::task::spawn_blocking(move || {
+                if beside.blocking_send(Done::Planned(planning.run())).is_err() {
+                    tracing::debug!("the guard stopped before a list was in force");
+                }
+            });
+        }
+    }
+
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Planned(planned) => self.guard.planned(planned, Now::read()),
+            Done::Looked(watcher, news) => {
+                self.watcher = Some(watcher);
+                for (feed, news) in news {
+                    // The configuration may have changed meanwhile.
+                    if self.config.guard.feeds.contains(&feed) {
+                        self.guard.feed_file(feed, news, Now::read());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Looks at the files of feeds, beside the loop: they may be on a slow disk, and long.
+    fn look_at_feeds(&mut self, beside: &mpsc::Sender<Done>) {
+        let Some(mut watcher) = self.watcher.take() else { return };
+        let feeds = self.config.guard.feeds.clone();
+        let names: Vec<&str> = feeds.iter().map(|feed| feed.name.as_str()).collect();
+        self.guard.keep_feed_files(&names, Now::read());
+        if feeds.is_empty() || self.guard.has_work() {
+            self.watcher = Some(watcher);
+            return;
+        }
+        let (digests, beside) = (self.guard.feed_digests(), beside.clone());
+        tokio::task::spawn_blocking(move || {
+            let news = watcher.poll(&feeds, &digests);
+            if beside.blocking_send(Done::Looked(watcher, news)).is_err() {
+                tracing::debug!("the guard stopped before the feeds were read");
+            }
+        });
+    }
+
+    fn tick(&mut self, beside: &mpsc::Sender<Done>) {
         self.ticks += 1;
         if self.ticks.is_multiple_of(10) {
             self.guard.look_again();
+        }
+        if self.ticks.is_multiple_of(LOOK) {
+            self.look_at_feeds(beside);
         }
         self.guard.tick(Now::read(), self.ticks);
         self.supervisor.check();
@@ -235,6 +303,9 @@ impl Service<'_> {
     fn call(&mut self, call: Call, prepared: &mpsc::Sender<Ready>) {
         let actor = Actor::Operator(call.uid);
         let answer = match call.request {
+            Request::BlockImportCommit { id, digest } => {
+                return self.guard.import_commit(id, digest, &actor, call.answer, Now::read());
+            }
             Request::Reload => return self.prepare(actor, Some(call.answer), prepared),
             Request::Status => Answer::Status(Box::new(self.guard.status(self.processes(), Now::read()))),
             request => self.guard.handle(request, &actor, Now::read()),

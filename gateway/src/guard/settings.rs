@@ -4,6 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use gateway_common::source::Source;
 
+pub use crate::guard::feeds::Format;
+
 /// `[guard]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -49,6 +51,8 @@ pub struct Settings {
     pub default_ban: Duration,
     /// What keeps bans from doing harm.
     pub safety: Safety,
+    /// `[[feed]]`: lists that are followed.
+    pub feeds: Vec<Feed>,
 }
 
 /// What keeps bans from doing harm, and how they grow and end.
@@ -120,6 +124,21 @@ impl Default for Ladder {
         let day = Duration::from_secs(86_400);
         Self { factors: vec![1, 3, 10, 30, 100], decay: day, longest: 30 * day, widen_at: 4, widen_to: 56 }
     }
+}
+
+/// `[[feed]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Feed {
+    /// `name`.
+    pub name: String,
+    /// `path`: the file that is followed.
+    pub path: PathBuf,
+    /// `format`; `None`: as it looks.
+    pub format: Option<Format>,
+    /// `ban`: how long an entry lasts from when it was loaded; `None`: for as long as it is listed.
+    pub ban: Option<Duration>,
+    /// `shadow`: count only.
+    pub shadow: bool,
 }
 
 /// How XDP is attached.

@@ -13,6 +13,7 @@ use crate::message::RequestId;
 mod safety;
 
 pub use safety::{Offence, Pardon, Promotion};
+pub(crate) mod feeds;
 
 /// What `PRAGMA user_version` says. A newer file is refused, never changed.
 const SCHEMA: i64 = 2;
@@ -195,6 +196,7 @@ impl Store {
             change.pragma_update(None, "user_version", SCHEMA)?;
             change.commit()?;
         }
+        connection.execute_batch(feeds::FEED_TABLES)?;
         Ok(Self { connection })
     }
 

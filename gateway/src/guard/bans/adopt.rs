@@ -113,6 +113,7 @@ impl Guard {
             unrepaired: Vec::new(),
             detached: None,
             watchers: Watchers::default(),
+            feeds: Feeds::default(),
         };
         Ok((guard, findings))
     }
@@ -140,7 +141,7 @@ impl Guard {
             }
             self.in_force.insert(record.id, record);
         }
-        Ok(())
+        self.adopt_feeds(&slots, now)
     }
 
     fn is_free(&self, slot: u32) -> bool {
@@ -185,6 +186,7 @@ impl Guard {
     }
 
     fn load_rules(&mut self) -> Result<(), Refused> {
+        self.feeds.rules_replaced();
         let rules = self.prefixes.rules();
         self.drops.swap_rules(&rules).map_err(|error| Refused::new("kernel_failed", error.to_string()))
     }
@@ -245,8 +247,13 @@ impl Guard {
             let unrecorded = std::mem::take(&mut self.refusals_unrecorded);
             self.tell("refusals", now, members(json!({"unrecorded": unrecorded})));
         }
-        if self.in_force.len() < MANY || ticks.is_multiple_of(10) {
-            self.reconcile(now);
+        self.tick_feeds(now, ticks);
+        if self.in_force.len().saturating_add(self.feeds.len()) < MANY {
+            if !self.feeds.is_changing() {
+                self.reconcile(now);
+            }
+        } else if ticks.is_multiple_of(10) {
+            self.feeds.scrub();
         }
         if self.audit.checkpoint_due() || self.audit.checkpoint_worthwhile() && ticks.is_multiple_of(60) {
             self.checkpoint(now);
@@ -331,16 +338,27 @@ impl Guard {
     }
 
     fn compare(&self) -> (reconcile::Drift<SourceKey, maps::Ban>, reconcile::Drift<Source, maps::Rule>) {
-        let exact = self.in_force.values().filter_map(|record| Some((self.key(record.source)?, kernel_ban(record))));
+        let explicit = self.in_force.values().map(|record| record.source);
+        let listed = self.feeds.sources().filter(|source| !self.by_source.contains_key(source));
+        // Several feeds may list the same.
+        let exact: HashMap<SourceKey, maps::Ban> =
+            explicit.chain(listed).filter_map(|source| Some((self.key(source)?, self.wanted(source)?))).collect();
         let same = |wanted: &maps::Ban, found: &maps::Ban| (wanted.id, wanted.expires) == (found.id, found.expires);
         let bans = reconcile::compare(exact, self.drops.bans(), same);
         (bans, reconcile::compare(self.prefixes.rules(), self.drops.rules(), |wanted, found| wanted == found))
     }
 
-    fn repair(&mut self, drift: (reconcile::Drift<SourceKey, maps::Ban>, reconcile::Drift<Source, maps::Rule>)) {
+    pub(super) fn repair(
+        &mut self,
+        drift: (reconcile::Drift<SourceKey, maps::Ban>, reconcile::Drift<Source, maps::Rule>),
+    ) {
         let (bans, rules) = drift;
         let removed = bans.remove.into_iter().map(|key| self.drops.unban(key).map(|_| ())).collect::<Vec<_>>();
-        let entered = bans.enter.into_iter().map(|(key, ban)| self.drops.ban(key, ban)).collect::<Vec<_>>();
+        let entered = if bans.enter.len() > MANY {
+            bans.enter.chunks(MANY).map(|some| self.drops.ban_many(some)).collect::<Vec<_>>()
+        } else {
+            bans.enter.into_iter().map(|(key, ban)| self.drops.ban(key, ban)).collect::<Vec<_>>()
+        };
         let dropped = rules.remove.into_iter().map(|source| self.drops.remove_rule(source)).collect::<Vec<_>>();
         let put = rules.enter.into_iter().map(|(source, rule)| self.drops.put_rule(source, rule)).collect::<Vec<_>>();
         for error in removed.into_iter().chain(entered).chain(dropped).chain(put).filter_map(Result::err) {

@@ -46,6 +46,9 @@ impl Guard {
 
     pub(super) fn del(&mut self, source: Source, actor: &Actor, now: Now) -> Result<(String, u64), Refused> {
         let Some(id) = self.by_source.get(&source).copied() else {
+            if let Some(done) = self.unlist(source, actor, now)? {
+                return Ok(done);
+            }
             let around = compose::around(source).find(|network| self.by_source.contains_key(network));
             let hint = around.map(|network| format!(": it is blocked as part of {network}")).unwrap_or_default();
             return Err(Refused::new("not_found", format!("{source} is not blocked{hint}")));
@@ -69,7 +72,15 @@ impl Guard {
         let ids: Vec<u64> = self.in_force.keys().copied().collect();
         let summary = members(json!({"actor": actor.to_string(), "entries": ids.len()}));
         self.end(&ids, &format!("flushed by {actor}"), None, now, Some(("flush", summary)), |_| Ok(()))?;
-        Ok((format!("{} blocks removed", ids.len()), count(ids.len())))
+        let listed = self.flush_imports(now);
+        let kept = self.feed_files();
+        let kept = if kept.is_empty() {
+            String::new()
+        } else {
+            format!("; {} stay: remove them from the configuration", kept.join(", "))
+        };
+        let removed = count(ids.len()).saturating_add(listed);
+        Ok((format!("{removed} blocks removed{kept}"), removed))
     }
 
     pub(super) fn allow(
@@ -171,7 +182,7 @@ impl Guard {
     /// Puts a recorded ban into the kernel.
     pub(super) fn enter(&mut self, record: &Record) -> Result<(), crate::guard::kernel::KernelError> {
         if let Some(key) = self.key(record.source) {
-            return self.drops.ban(key, kernel_ban(record));
+            return self.drops.ban(key, self.wanted(record.source).unwrap_or_else(|| kernel_ban(record)));
         }
         let slot = self.prefixes.blocked.get(&record.source).map(|blocked| blocked.slot);
         let slot = slot.unwrap_or_else(|| self.prefixes.free_slot());
@@ -234,10 +245,13 @@ impl Guard {
         self.in_force.remove(&record.id);
         self.by_source.remove(&source);
         let removed = if let Some(key) = self.key(source) {
-            self.drops.unban(key).map(|_| ())
+            match self.wanted(source) {
+                Some(listed) => self.drops.ban(key, listed),
+                None => self.drops.unban(key).map(|_| ()),
+            }
         } else {
             let blocked = self.prefixes.blocked.remove(&source);
-            let removed = self.drops.remove_rule(source);
+            let removed = if self.prefixes.fed.contains_key(&source) { Ok(()) } else { self.drops.remove_rule(source) };
             self.refresh(source);
             removed.and(blocked.map_or(Ok(()), |blocked| self.drops.clear_hits(blocked.slot)))
         };
@@ -254,6 +268,7 @@ impl Guard {
     pub(super) fn refresh(&mut self, source: Source) {
         let mut sources = self.prefixes.inside(source);
         sources.push(source);
+        self.feeds.touched(&sources);
         for source in sources {
             let put = match self.prefixes.rule(source) {
                 Some(rule) => self.drops.put_rule(source, rule),
@@ -286,7 +301,7 @@ impl Guard {
     pub(super) fn judge_room(&self, source: Source) -> Result<(), Refused> {
         let (taken, most, setting) = if self.key(source).is_some() {
             let exact = self.in_force.len().saturating_sub(self.prefixes.blocked.len());
-            (exact, self.settings.max_bans, "guard.max_bans")
+            (exact.saturating_add(self.feeds.exact), self.settings.max_bans, "guard.max_bans")
         } else {
             (self.prefixes.count(source.address().is_ipv4()), self.settings.max_rules, "guard.max_rules")
         };
@@ -312,7 +327,7 @@ fn about(record: &Record, id: u64) -> Map<String, Value> {
     about
 }
 
-fn judge_reason(reason: &str) -> Result<(), Refused> {
+pub(super) fn judge_reason(reason: &str) -> Result<(), Refused> {
     if reason.len() > LONGEST_REASON || reason.chars().any(char::is_control) {
         let message = format!("a reason is one line of at most {LONGEST_REASON} bytes");
         return Err(Refused::new("bad_reason", message));

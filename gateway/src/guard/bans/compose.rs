@@ -28,6 +28,8 @@ pub(crate) struct Blocked {
 pub(crate) struct Prefixes {
     pub(crate) allows: BTreeMap<Source, Allow>,
     pub(crate) blocked: HashMap<Source, Blocked>,
+    /// Prefixes that feeds list. They count in slots of their own, from the last one down.
+    pub(crate) fed: HashMap<Source, Blocked>,
 }
 
 /// The rule of an allowance. Slot 0 is nobody's, so nothing is miscounted.
@@ -44,12 +46,13 @@ impl Prefixes {
         if self.allows.contains_key(&source) {
             return Some(ALLOW);
         }
-        let blocked = self.blocked.get(&source)?;
+        let blocked = self.blocked.get(&source).or_else(|| self.fed.get(&source))?;
         if self.allowed(source).is_some() {
             return None;
         }
         // No allowance can lie between the two: it would cover the narrower one.
-        let enforced = around(source).filter_map(|network| self.blocked.get(&network)).filter(|other| !other.shadow);
+        let at = |network| self.blocked.get(&network).into_iter().chain(self.fed.get(&network));
+        let enforced = around(source).flat_map(at).filter(|other| !other.shadow);
         Some(match enforced.map(|other| other.expires).max() {
             Some(expires) => Rule::new(Rule::DENY, blocked.slot, expires),
             None => Rule::new(Rule::SHADOW, blocked.slot, blocked.expires),
@@ -58,19 +61,28 @@ impl Prefixes {
 
     /// All rules.
     pub(crate) fn rules(&self) -> Vec<(Source, Rule)> {
-        let sources = self.allows.keys().chain(self.blocked.keys().filter(|source| !self.allows.contains_key(source)));
-        sources.filter_map(|source| Some((*source, self.rule(*source)?))).collect()
+        self.sources().into_iter().filter_map(|source| Some((source, self.rule(source)?))).collect()
+    }
+
+    /// Every prefix that may have a rule, each once.
+    pub(crate) fn sources(&self) -> Vec<Source> {
+        let blocked = self.blocked.keys().filter(|source| !self.allows.contains_key(source));
+        let fed = |source: &&Source| !self.allows.contains_key(source) && !self.blocked.contains_key(source);
+        self.allows.keys().chain(blocked).chain(self.fed.keys().filter(fed)).copied().collect()
     }
 
     /// Blocked prefixes inside `source`, itself included.
     pub(crate) fn inside(&self, source: Source) -> Vec<Source> {
-        self.blocked.keys().filter(|other| source.covers(other)).copied().collect()
+        let inside = |other: &&Source| source.covers(other);
+        self.blocked.keys().chain(self.fed.keys()).filter(inside).copied().collect()
     }
 
     /// How many rules of one family are taken.
     pub(crate) fn count(&self, ipv4: bool) -> usize {
         let of_family = |source: &&Source| source.address().is_ipv4() == ipv4;
-        self.allows.keys().filter(of_family).count() + self.blocked.keys().filter(of_family).count()
+        self.allows.keys().filter(of_family).count()
+            + self.blocked.keys().filter(of_family).count()
+            + self.fed.keys().filter(of_family).count()
     }
 
     /// A slot that no blocked prefix counts in.

@@ -68,8 +68,14 @@ impl Guard {
         let all: Vec<&Record> = exact.into_iter().chain(wider).collect();
         let decides = all.iter().find(|record| !record.shadow).or_else(|| all.first()).copied();
         let allow = self.prefixes.allowed(single);
+        let fed =
+            self.fed_entry(address, now).filter(|fed| decides.is_none_or(|it| it.shadow && fed.mode == "enforce"));
         let (verdict, decides) = match (allow, decides) {
             (Some(_), _) => (Verdict::Allowed, None),
+            (None, _) if fed.is_some() => {
+                let shadow = fed.as_ref().is_some_and(|fed| fed.mode == "shadow");
+                (if shadow { Verdict::ShadowBlocked } else { Verdict::Blocked }, None)
+            }
             (None, Some(record)) if record.shadow => (Verdict::ShadowBlocked, Some(record)),
             (None, Some(record)) => (Verdict::Blocked, Some(record)),
             (None, None) => (Verdict::Passed, None),
@@ -108,13 +114,18 @@ impl Guard {
         Ok(Why {
             address,
             verdict: verdict.name().to_owned(),
-            entry: decides.map(|record| self.entry(record, now)),
+            entry: fed.clone().filter(|_| allow.is_none()).or_else(|| decides.map(|record| self.entry(record, now))),
             evidence: decides.map(|record| record.evidence.clone()).unwrap_or_default(),
             reaction_micros: decides.and_then(|record| record.reaction_micros),
             connections_closed: decides.and_then(|record| record.connections_closed),
             shields,
             standing,
-            next: next(verdict, decides, history.len(), now),
+            next: match fed.filter(|_| allow.is_none()) {
+                Some(fed) => {
+                    format!("Its packets are dropped (in shadow: counted) for as long as {} lists it.", fed.actor)
+                }
+                None => next(verdict, decides, history.len(), now),
+            },
             history: history.into_iter().map(past).collect(),
         })
     }
@@ -143,6 +154,7 @@ impl Guard {
             interfaces: interfaces.iter().map(interface).collect(),
             listeners: processes.listeners,
             blocks: u64::try_from(self.in_force.len()).unwrap_or(0),
+            feeds: self.feed_list(),
             allows: u64::try_from(self.prefixes.allows.len()).unwrap_or(0),
             verdicts: self.drops.verdicts().into_iter().map(counted).collect(),
             warnings: self.warnings(processes.warnings, now),
@@ -175,6 +187,7 @@ impl Guard {
             warnings.push(format!("{} entries in the kernel had to be repaired since the start", self.repairs));
         }
         warnings.extend(self.unrepaired.iter().cloned());
+        warnings.extend(self.feed_warnings());
         warnings
     }
 }

@@ -60,6 +60,7 @@ impl World {
             syn_cookies: None,
             default_ban: Duration::from_secs(3_600),
             safety: crate::guard::settings::Safety::default(),
+            feeds: Vec::new(),
         }
     }
 
@@ -372,3 +373,5 @@ fn spans() {
         assert_eq!(span(seconds), text);
     }
 }
+
+mod feeds;

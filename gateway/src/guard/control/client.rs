@@ -45,17 +45,50 @@ pub enum Unreachable {
 /// # Errors
 /// The guard cannot be reached or understood.
 pub fn ask(path: &Path, request: &Request) -> Result<Answer, Unreachable> {
-    let fault = |error| unreachable(path, error);
-    let stream = connect(path).map_err(fault)?;
-    let mut line = serde_json::to_vec(request).map_err(io::Error::from).map_err(fault)?;
-    line.push(b'\n');
-    (&stream).write_all(&line).map_err(fault)?;
-    let mut answer = Vec::new();
-    BufReader::new(&stream).take(LONGEST).read_until(b'\n', &mut answer).map_err(fault)?;
-    if answer.is_empty() {
-        return Err(Unreachable::Garbled(path.to_owned(), "it closed the connection".to_owned()));
+    Conversation::open(path)?.ask(request)
+}
+
+/// A connection that asks one thing after the other.
+#[derive(Debug)]
+pub struct Conversation {
+    path: PathBuf,
+    stream: BufReader<Socket>,
+}
+
+impl Conversation {
+    /// Connects.
+    ///
+    /// # Errors
+    /// The guard cannot be reached.
+    pub fn open(path: &Path) -> Result<Self, Unreachable> {
+        let stream = connect(path).map_err(|error| unreachable(path, error))?;
+        Ok(Self { path: path.to_owned(), stream: BufReader::new(stream) })
     }
-    serde_json::from_slice(&answer).map_err(|error| Unreachable::Garbled(path.to_owned(), error.to_string()))
+
+    /// Asks one thing and waits for the answer.
+    ///
+    /// # Errors
+    /// The guard cannot be reached or understood.
+    pub fn ask(&mut self, request: &Request) -> Result<Answer, Unreachable> {
+        let line = serde_json::to_vec(request).map_err(|error| unreachable(&self.path, error.into()))?;
+        self.ask_line(line)
+    }
+
+    /// As [`Self::ask`], of a request that is JSON already.
+    ///
+    /// # Errors
+    /// The guard cannot be reached or understood.
+    pub fn ask_line(&mut self, mut line: Vec<u8>) -> Result<Answer, Unreachable> {
+        let fault = |error| unreachable(&self.path, error);
+        line.push(b'\n');
+        self.stream.get_mut().write_all(&line).map_err(fault)?;
+        let mut answer = Vec::new();
+        (&mut self.stream).take(LONGEST).read_until(b'\n', &mut answer).map_err(fault)?;
+        if answer.is_empty() {
+            return Err(Unreachable::Garbled(self.path.clone(), "it closed the connection".to_owned()));
+        }
+        serde_json::from_slice(&answer).map_err(|error| Unreachable::Garbled(self.path.clone(), error.to_string()))
+    }
 }
 
 fn connect(path: &Path) -> io::Result<Socket> {

@@ -17,15 +17,15 @@ const BATCH: u32 = 4_096;
 
 /// The attributes of `BPF_MAP_*_BATCH`.
 #[repr(C)]
-struct Batch {
-    from: u64,
-    to: u64,
-    keys: u64,
-    values: u64,
-    count: u32,
-    map: u32,
-    element_flags: u64,
-    flags: u64,
+pub(super) struct Batch {
+    pub(super) from: u64,
+    pub(super) to: u64,
+    pub(super) keys: u64,
+    pub(super) values: u64,
+    pub(super) count: u32,
+    pub(super) map: u32,
+    pub(super) element_flags: u64,
+    pub(super) flags: u64,
 }
 
 /// The attributes of `BPF_MAP_LOOKUP_ELEM`.
@@ -123,11 +123,16 @@ pub(super) fn link_interface(path: &std::path::Path) -> io::Result<u32> {
 }
 
 /// A pointer as the kernel takes it: to memory that it writes.
-fn address<T: ?Sized>(to: &mut T) -> u64 {
+pub(super) fn address<T: ?Sized>(to: &mut T) -> u64 {
     std::ptr::from_mut(to).cast::<u8>().addr() as u64
 }
 
-fn descriptor(map: BorrowedFd<'_>) -> u32 {
+/// A pointer as the kernel takes it: to memory that it reads.
+pub(super) fn read_address<T>(from: &[T]) -> u64 {
+    from.as_ptr().addr() as u64
+}
+
+pub(super) fn descriptor(map: BorrowedFd<'_>) -> u32 {
     u32::try_from(map.as_raw_fd()).unwrap_or(u32::MAX)
 }
 

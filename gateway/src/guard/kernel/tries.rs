@@ -45,6 +45,8 @@ where
     active: usize,
     capacity: u32,
     bits: Bits,
+    /// Bits of rules that were swapped away are still set.
+    is_stale: bool,
 }
 
 impl<const N: usize> Tries<N>
@@ -90,7 +92,7 @@ where
         }
         // A trie that is about to be replaced is in force a moment longer.
         let bits = Bits::open(bits, bits_map, there.iter().flat_map(|(prefix, _)| bits_of(*prefix)))?;
-        let mut tries = Self { name, outer, tries, active: active.unwrap_or(1), capacity, bits };
+        let mut tries = Self { name, outer, tries, active: active.unwrap_or(1), capacity, bits, is_stale: false };
         if active.is_none() {
             // Also where a trie was resized: the rules that were in force come along, and the program that is attached
             // sees them throughout.
@@ -126,7 +128,7 @@ where
         }
         let outer = outer.try_into().map_err(refused(name, "opening"))?;
         let tries = tries.try_into().map_err(|_two| KernelError::Object(format!("{name} has no two tries")))?;
-        Ok(Self { name, outer, tries, active, capacity: shape.entries, bits })
+        Ok(Self { name, outer, tries, active, capacity: shape.entries, bits, is_stale: false })
     }
 
     /// How many rules fit.
@@ -186,6 +188,49 @@ where
         self.active = 1 - self.active;
         clear(active, name, capacity)?;
         self.bits.keep(bits())
+    }
+
+    /// Enters rules into the spare trie.
+    pub(super) fn stage(&mut self, rules: &[(Prefix<N>, Rule)]) -> Result<(), KernelError> {
+        let (name, capacity) = (self.name, self.capacity);
+        self.bits.mark(rules.iter().flat_map(|(prefix, _)| bits_of(*prefix)))?;
+        let spare = self.spare_mut();
+        rules.iter().try_for_each(|(prefix, rule)| put(spare, name, capacity, *prefix, *rule))
+    }
+
+    /// Removes at most `most` rules from the spare trie; whether it is empty now.
+    pub(super) fn clear_staged(&mut self, most: usize) -> Result<bool, KernelError> {
+        let name = self.name;
+        let spare = self.spare_mut();
+        let mut keys = Vec::new();
+        for key in spare.keys().take(most.saturating_add(1)) {
+            keys.push(key.map_err(refused(name, "reading"))?);
+        }
+        for key in keys.iter().take(most) {
+            remove(spare, name, key)?;
+        }
+        let is_empty = keys.len() <= most;
+        if is_empty && std::mem::take(&mut self.is_stale) {
+            let there = self.all().map_err(|source| KernelError::Map { map: name, operation: "reading", source })?;
+            self.bits.keep(there.iter().flat_map(|(prefix, _)| bits_of(*prefix)))?;
+        }
+        Ok(is_empty)
+    }
+
+    /// Swaps the tries: what was in force is spare, and is still to be cleared.
+    pub(super) fn commit_staged(&mut self) -> Result<(), KernelError> {
+        let name = self.name;
+        let [a, b] = &self.tries;
+        let spare = if self.active == 0 { b } else { a };
+        self.outer.set(0, spare, 0).map_err(refused(name, "swapping"))?;
+        self.active = 1 - self.active;
+        self.is_stale = true;
+        Ok(())
+    }
+
+    const fn spare_mut(&mut self) -> &mut Trie<N> {
+        let [a, b] = &mut self.tries;
+        if self.active == 0 { b } else { a }
     }
 
     const fn active_mut(&mut self) -> &mut Trie<N> {

@@ -1,0 +1,173 @@
+//! `gateway block export`: writes everything that is blocked, as lists that can be imported.
+
+use std::io::{self, BufWriter, Write as _};
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use super::{Context, exit::Exit, table::clean};
+use crate::guard::control::{
+    Answer, Exported, Request,
+    client::{Conversation, Unreachable},
+};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  gateway block export > blocks.txt
+  gateway block export --format csv --feed drop
+  gateway block export --format json | jq '.[].value'")]
+pub(super) struct Export {
+    /// How it is written [default: plain, with --json: json]
+    #[arg(long)]
+    format: Option<Written>,
+    /// This list alone
+    #[arg(long, value_name = "NAME")]
+    feed: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Written {
+    /// A source a line
+    Plain,
+    /// One array of decisions
+    Json,
+    /// A heading and a record a line
+    Csv,
+}
+
+impl Export {
+    pub(super) fn execute(self, context: &Context) -> Exit {
+        let socket = match context.socket() {
+            Ok(socket) => socket,
+            Err(exit) => return exit,
+        };
+        let format = self.format.unwrap_or(if context.out.json { Written::Json } else { Written::Plain });
+        let mut guard = match Conversation::open(&socket) {
+            Ok(guard) => guard,
+            Err(error) => return context.out.fail(&error.to_string(), Exit::Unreachable),
+        };
+        let mut out = BufWriter::new(io::stdout().lock());
+        let (mut cursor, mut count) = (None, 0_u64);
+        loop {
+            let answer = guard.ask(&Request::BlockExport { feed: self.feed.clone(), cursor });
+            let (entries, next) = match answer {
+                Ok(Answer::Exported { entries, next }) => (entries, next),
+                Ok(answer @ Answer::Refused { .. }) if context.out.json => {
+                    return context.out.value(&answer, Exit::Refused);
+                }
+                Ok(Answer::Refused { code, message }) => {
+                    let told = format!("refused ({}): {}", clean(&code), clean(&message));
+                    return context.out.complain(&told, Exit::Refused);
+                }
+                Ok(_) => {
+                    let garbled = Unreachable::Garbled(socket, "it answered something else".to_owned());
+                    return context.out.fail(&garbled.to_string(), Exit::Unreachable);
+                }
+                Err(error) => return context.out.fail(&error.to_string(), Exit::Unreachable),
+            };
+            let written = entries.iter().try_for_each(|entry| {
+                let text = record(entry, format, count == 0);
+                count += 1;
+                out.write_all(text.as_bytes())
+            });
+            match written {
+                Ok(()) => {}
+                // A reader that went away (`gateway ... | head`) is no fault.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Exit::Done,
+                Err(error) => {
+                    let told = format!("error: cannot write to standard output: {error}");
+                    return context.out.complain(&told, Exit::Refused);
+                }
+            }
+            cursor = next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        let end = out.write_all(end(format, count == 0).as_bytes()).and_then(|()| out.flush());
+        match end {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                context.out.complain(&format!("error: cannot write to standard output: {error}"), Exit::Refused)
+            }
+            _ => Exit::Done,
+        }
+    }
+}
+
+const HEADING: &str = "value,scope,duration,reason,actor,mode\n";
+
+/// An entry, and what comes before it.
+fn record(entry: &Exported, format: Written, is_first: bool) -> String {
+    let scope = if entry.source.to_string().contains('/') { "Range" } else { "Ip" };
+    let duration = entry.seconds.map(|seconds| format!("{seconds}s"));
+    let mode = if entry.shadow { "shadow" } else { "enforce" };
+    match format {
+        Written::Plain => format!("{}\n", entry.source),
+        Written::Csv => {
+            let fields = [
+                &entry.source.to_string(),
+                scope,
+                duration.as_deref().unwrap_or(""),
+                &entry.reason,
+                &entry.actor,
+                mode,
+            ];
+            let line = fields.map(field).join(",");
+            format!("{}{line}\n", if is_first { HEADING } else { "" })
+        }
+        Written::Json => {
+            let decision = json!({"value": entry.source.to_string(), "scope": scope, "duration": duration,
+                "reason": entry.reason, "actor": entry.actor, "mode": mode, "type": "ban"});
+            format!("{}\n{decision}", if is_first { "[" } else { "," })
+        }
+    }
+}
+
+/// What comes after the last entry.
+const fn end(format: Written, is_empty: bool) -> &'static str {
+    match (format, is_empty) {
+        (Written::Plain, _) | (Written::Csv, false) => "",
+        (Written::Csv, true) => HEADING,
+        (Written::Json, false) => "\n]\n",
+        (Written::Json, true) => "[]\n",
+    }
+}
+
+/// A field of CSV (RFC 4180).
+fn field(text: &str) -> String {
+    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guard::feeds;
+
+    #[test]
+    fn what_is_written_can_be_read() {
+        let entries = [("203.0.113.7", None, "say \"no\", twice"), ("2001:db8::/48", Some(60), "listed")];
+        let exported = entries.map(|(source, seconds, reason)| Exported {
+            source: source.parse().unwrap(),
+            seconds,
+            reason: reason.to_owned(),
+            actor: "feed:x".to_owned(),
+            shadow: false,
+        });
+        for format in [Written::Plain, Written::Csv, Written::Json] {
+            let mut text = String::new();
+            for (index, entry) in exported.iter().enumerate() {
+                text += &record(entry, format, index == 0);
+            }
+            text += end(format, false);
+            let mut back = Vec::new();
+            feeds::read(text.as_bytes(), None, |_, read| back.push(read.unwrap())).unwrap();
+            let sources: Vec<String> = back.iter().map(|listed| listed.source.to_string()).collect();
+            assert_eq!(sources, ["203.0.113.7", "2001:db8::/48"], "{format:?}: {text}");
+            if format != Written::Plain {
+                assert_eq!(back[0].reason.as_deref(), Some("say \"no\", twice"));
+                assert_eq!(back[1].seconds, Some(60));
+            }
+        }
+    }
+}

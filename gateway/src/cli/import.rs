@@ -1,0 +1,268 @@
+//! `gateway block import`: blocks everything that a list names.
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::PathBuf,
+    time::Duration,
+};
+
+use aws_lc_rs::digest;
+use clap::Args;
+use data_encoding::HEXLOWER;
+use serde_json::json;
+
+use super::{Context, block::ban_duration, exit::Exit, progress::Progress, table::clean};
+use crate::guard::{
+    control::{
+        Answer, Import as Far, ImportEntry, Refusal, Request,
+        client::{Conversation, Unreachable},
+    },
+    feeds::{self, Format, LineError, MAX_BYTES},
+};
+
+/// How much of a request is entries, in bytes: the guard takes lines of 64 KiB.
+const CHUNK: usize = 56 * 1_024;
+
+/// How many errors and refusals are told one by one as JSON, and to people.
+const TOLD: usize = 100;
+const SHOWN: usize = 10;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A list with a name replaces the earlier content of that name as a whole; an empty one removes it.
+A list without a name is added to what was imported before without a name.
+Lines that cannot be read, and sources that must not be blocked, are told; the rest is blocked.
+
+Examples:
+  gateway block import firehol_level1.netset --feed firehol
+  curl -s https://www.spamhaus.org/drop/drop_v4.json | gateway block import - --feed drop
+  cscli decisions list -o raw | gateway block import - --feed crowdsec --for 4h
+  gateway block import suspects.txt --for 1d --shadow --feed suspects")]
+pub(super) struct Import {
+    /// The list, or - for standard input
+    file: PathBuf,
+    /// How it is written [default: as it looks]
+    #[arg(long)]
+    format: Option<Format>,
+    /// The list's name: its earlier content is replaced
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    feed: Option<String>,
+    /// How long at most: 10m, 1d [default: as the list says, or until it is replaced]
+    #[arg(long = "for", value_name = "DURATION", value_parser = ban_duration)]
+    duration: Option<Duration>,
+    /// Count what would be dropped, and drop nothing
+    #[arg(long)]
+    shadow: bool,
+}
+
+/// Why an import ends before it is done.
+enum Stop {
+    Unreachable(Unreachable),
+    Refused(Answer),
+}
+
+/// An import on its way.
+struct Sending<'a> {
+    guard: &'a mut Conversation,
+    progress: Progress,
+    id: u64,
+    /// Entries as JSON, with commas between.
+    chunk: Vec<u8>,
+    far: Far,
+    refusals: Vec<Refusal>,
+    errors: Vec<LineError>,
+    failed: u64,
+    stop: Option<Stop>,
+}
+
+impl Import {
+    pub(super) fn execute(self, context: &Context) -> Exit {
+        let bytes = match self.read() {
+            Ok(bytes) => bytes,
+            Err(message) => return context.out.fail(&message, Exit::Usage),
+        };
+        let socket = match context.socket() {
+            Ok(socket) => socket,
+            Err(exit) => return exit,
+        };
+        let done = Conversation::open(&socket).map_err(Stop::Unreachable);
+        let done = done.and_then(|mut guard| self.send(&mut guard, &bytes, context.out.json));
+        match done {
+            Ok(Ok(report)) if context.out.json => context.out.value(&report.json(), Exit::Done),
+            Ok(Ok(report)) => report.show(context),
+            Ok(Err(message)) => context.out.fail(&message, Exit::Usage),
+            Err(Stop::Unreachable(error)) => context.out.fail(&error.to_string(), Exit::Unreachable),
+            Err(Stop::Refused(answer)) if context.out.json => context.out.value(&answer, Exit::Refused),
+            Err(Stop::Refused(Answer::Refused { code, message })) => {
+                context.out.complain(&format!("refused ({}): {}", clean(&code), clean(&message)), Exit::Refused)
+            }
+            Err(Stop::Refused(_)) => context.out.fail("the gateway answered something else", Exit::Unreachable),
+        }
+    }
+
+    fn read(&self) -> Result<Vec<u8>, String> {
+        let most = u64::try_from(MAX_BYTES).unwrap_or(u64::MAX).saturating_add(1);
+        let mut bytes = Vec::new();
+        let read = if self.file.as_os_str() == "-" {
+            io::stdin().lock().take(most).read_to_end(&mut bytes)
+        } else {
+            File::open(&self.file).and_then(|file| file.take(most).read_to_end(&mut bytes))
+        };
+        read.map_err(|error| format!("{} cannot be read: {error}", self.file.display()))?;
+        Ok(bytes)
+    }
+
+    fn send(&self, guard: &mut Conversation, bytes: &[u8], json: bool) -> Result<Result<Report, String>, Stop> {
+        let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
+        let begin = Request::BlockImportBegin {
+            feed: self.feed.clone(),
+            seconds: self.duration.map(|duration| duration.as_secs()),
+            shadow: self.shadow,
+        };
+        let far = far_of(guard.ask(&begin))?;
+        let mut sending = Sending {
+            guard,
+            progress: Progress::new(u64::try_from(lines).unwrap_or(u64::MAX), json),
+            id: far.id,
+            chunk: Vec::with_capacity(CHUNK),
+            far,
+            refusals: Vec::new(),
+            errors: Vec::new(),
+            failed: 0,
+            stop: None,
+        };
+        let read = feeds::read(bytes, self.format, |line, read| sending.take(line, read));
+        let format = match read {
+            Ok(format) => format,
+            Err(error) => {
+                sending.progress.clear();
+                return Ok(Err(format!("{} {error}", self.file.display())));
+            }
+        };
+        sending.flush();
+        if let Some(stop) = sending.stop {
+            sending.progress.clear();
+            return Err(stop);
+        }
+        sending.progress.say("putting the list in force");
+        let digest = HEXLOWER.encode(digest::digest(&digest::SHA256, bytes).as_ref());
+        let done = far_of(sending.guard.ask(&Request::BlockImportCommit { id: sending.id, digest }));
+        sending.progress.clear();
+        Ok(Ok(Report {
+            far: done?,
+            format,
+            refusals: sending.refusals,
+            errors: sending.errors,
+            failed: sending.failed,
+        }))
+    }
+}
+
+impl Sending<'_> {
+    fn take(&mut self, line: u32, read: Result<feeds::Listed, String>) {
+        if self.stop.is_some() {
+            return;
+        }
+        let listed = match read {
+            Ok(listed) => listed,
+            Err(message) => {
+                self.failed += 1;
+                if self.errors.len() < TOLD {
+                    self.errors.push(LineError { line, message });
+                }
+                return;
+            }
+        };
+        let entry = ImportEntry(line, listed.source, listed.seconds, listed.reason);
+        // Writing to memory, of what has no keys that JSON could not hold.
+        let Ok(entry) = serde_json::to_vec(&entry) else { return };
+        if self.chunk.len() + entry.len() >= CHUNK {
+            self.flush();
+        }
+        if !self.chunk.is_empty() {
+            self.chunk.push(b',');
+        }
+        self.chunk.extend(entry);
+        self.progress.tell(line.into());
+    }
+
+    fn flush(&mut self) {
+        if self.chunk.is_empty() || self.stop.is_some() {
+            return;
+        }
+        let mut line = format!("{{\"ask\":\"block_import_chunk\",\"id\":{},\"entries\":[", self.id).into_bytes();
+        line.append(&mut self.chunk);
+        line.extend(b"]}");
+        match far_of(self.guard.ask_line(line)) {
+            Ok(mut far) => {
+                let room = TOLD.saturating_sub(self.refusals.len());
+                self.refusals.extend(far.refusals.drain(..).take(room));
+                self.far = far;
+            }
+            Err(stop) => self.stop = Some(stop),
+        }
+    }
+}
+
+fn far_of(answer: Result<Answer, Unreachable>) -> Result<Far, Stop> {
+    match answer.map_err(Stop::Unreachable)? {
+        Answer::Import(far) => Ok(*far),
+        other => Err(Stop::Refused(other)),
+    }
+}
+
+/// What an import has done.
+struct Report {
+    far: Far,
+    format: Format,
+    refusals: Vec<Refusal>,
+    errors: Vec<LineError>,
+    failed: u64,
+}
+
+impl Report {
+    fn json(&self) -> serde_json::Value {
+        let Self { far, format, refusals, errors, failed } = self;
+        let errors: Vec<_> = errors.iter().map(|error| json!({"line": error.line, "message": error.message})).collect();
+        json!({"answer": "import", "feed": far.feed, "format": format.name(), "listed": far.taken, "added": far.added,
+            "unchanged": far.unchanged, "removed": far.removed, "refused": far.refused, "refusals": refusals,
+            "failed": failed, "errors": errors})
+    }
+
+    fn show(&self, context: &Context) -> Exit {
+        let Self { far, format, refusals, errors, failed } = self;
+        let mut complaints = Vec::new();
+        for error in errors.iter().take(SHOWN) {
+            complaints.push(format!("line {}: cannot be read: {}", error.line, clean(&error.message)));
+        }
+        for refusal in refusals.iter().take(SHOWN) {
+            let (code, message) = (clean(&refusal.code), clean(&refusal.message));
+            complaints.push(format!("line {}: refused ({code}): {message}", refusal.line));
+        }
+        if !complaints.is_empty() {
+            context.out.complain(&complaints.join("\n"), Exit::Done);
+        }
+        let name = if far.feed.is_empty() { "the list".to_owned() } else { format!("feed {}", clean(&far.feed)) };
+        context.out.text(
+            &format!(
+                "{name} ({}): {} sources listed; {} added, {} unchanged, {} removed, {} refused, {} lines not read",
+                format.name(),
+                far.taken,
+                far.added,
+                far.unchanged,
+                far.removed,
+                far.refused,
+                failed
+            ),
+            Exit::Done,
+        )
+    }
+}
+
+fn name(text: &str) -> Result<String, String> {
+    if crate::config::is_name(text) {
+        return Ok(text.to_owned());
+    }
+    Err("write 1 to 64 letters, digits, \"-\" or \"_\"".to_owned())
+}

@@ -1,0 +1,317 @@
+//! Decides what feeds block: lists that come and go as a whole, beneath the blocks that are made one by one.
+//!
+//! *Invariant:* a feed's content is in the store before the kernel is told, and is replaced there by one statement. Of
+//! several that name the same source the one that enforces, then the one that lasts longest, is the kernel's entry.
+
+use std::sync::Arc;
+
+use gateway_common::maps::{Ban, Rule};
+
+use super::*;
+use crate::guard::{
+    audit::time,
+    control::{Cursor, Entry, Exported, Feed, Import, ImportEntry, Refusal},
+    feeds::content::{Content, Draft, Listing},
+    store::feeds::FeedRow,
+};
+
+mod import;
+mod plan;
+mod scrub;
+mod work;
+
+pub(crate) use plan::Planned;
+pub(crate) use work::Reply;
+
+use import::Session;
+use scrub::Scrub;
+use work::Job;
+
+/// Set in the id of a kernel's entry that is a feed's.
+const FED: u64 = 1 << 62;
+
+/// How many entries a page of an export holds: about 32 KiB.
+const PAGE: usize = 500;
+
+/// A list in force.
+pub(super) struct Listed {
+    pub(super) row: FeedRow,
+    pub(super) content: Arc<Content>,
+}
+
+/// All lists, and what is being done about them.
+#[derive(Default)]
+pub(crate) struct Feeds {
+    listed: Vec<Listed>,
+    /// Different sources that are exact entries.
+    pub(super) exact: usize,
+    generation: u64,
+    sessions: HashMap<u64, Session>,
+    next_session: u64,
+    job: Option<Job>,
+    waiting: std::collections::VecDeque<Job>,
+    scrub: Option<Scrub>,
+    slots: Slots,
+    /// What is wrong, by feed.
+    warnings: BTreeMap<String, String>,
+    /// Prefixes whose rules changed while others were being prepared.
+    touched: Option<Vec<Source>>,
+}
+
+/// Where rules of feeds are counted: from the last slot down.
+#[derive(Default)]
+struct Slots {
+    free: Vec<u32>,
+    taken: u32,
+    kept: std::collections::HashSet<u32>,
+}
+
+impl Slots {
+    /// A slot that nothing counts in; 0, which is not counted, if there is none.
+    fn take(&mut self, all: u32) -> u32 {
+        if let Some(free) = self.free.pop() {
+            return free;
+        }
+        loop {
+            self.taken = self.taken.saturating_add(1);
+            let slot = all.saturating_sub(self.taken);
+            if slot == 0 || !self.kept.contains(&slot) {
+                return slot;
+            }
+        }
+    }
+}
+
+impl Feeds {
+    /// How many entries there are, those that several feeds list counted for each.
+    pub(super) fn len(&self) -> usize {
+        self.listed.iter().map(|one| one.content.entries.len()).sum()
+    }
+
+    /// Everything that is listed, by some feed or several.
+    pub(super) fn sources(&self) -> impl Iterator<Item = Source> {
+        self.listed.iter().flat_map(|one| one.content.entries.iter().map(|entry| entry.source))
+    }
+
+    fn find(&self, name: &str) -> Option<&Listed> {
+        self.listed.iter().find(|one| one.row.name == name)
+    }
+
+    /// The entry of exactly `source` that decides.
+    fn decides(&self, source: Source) -> Option<(&Listed, &Listing, u64)> {
+        let of = |one: &'_ Listed| one.content.find(source).map(|entry| one.content.expires(entry));
+        let best = self.listed.iter().filter_map(|one| Some((one, of(one)?)));
+        let (one, expires) = best.max_by_key(|(one, expires)| (!one.row.shadow, *expires))?;
+        Some((one, one.content.find(source)?, expires))
+    }
+}
+
+impl Listed {
+    fn actor(&self) -> String {
+        actor(&self.row.name)
+    }
+
+    fn mode(&self) -> &'static str {
+        if self.row.shadow { "shadow" } else { "enforce" }
+    }
+}
+
+fn actor(name: &str) -> String {
+    if name.is_empty() { "import".to_owned() } else { format!("feed:{name}") }
+}
+
+impl Guard {
+    /// What the kernel should have for exactly `source`, counters aside.
+    pub(super) fn wanted(&self, source: Source) -> Option<Ban> {
+        let made = self.find(source).map(kernel_ban);
+        let fed = self.feeds.decides(source).map(|(one, _, expires)| {
+            let mode = if one.row.shadow { Ban::SHADOW } else { 0 };
+            Ban { expires, id: FED | u64::from(one.row.id) | mode, ..Ban::default() }
+        });
+        let rank = |ban: &Ban| (!ban.is_shadow(), ban.expires);
+        match (made, fed) {
+            (Some(made), Some(fed)) => Some(if rank(&fed) > rank(&made) { fed } else { made }),
+            (made, fed) => made.or(fed),
+        }
+    }
+
+    /// The prefix rule that feeds ask for, where it is counted aside.
+    fn fed_prefix(&self, source: Source) -> Option<(bool, u64)> {
+        self.feeds.decides(source).map(|(one, _, expires)| (one.row.shadow, expires))
+    }
+
+    /// Puts what feeds say about a prefix beside the blocks that are made one by one. Its rule is not changed yet.
+    fn relist(&mut self, source: Source) {
+        let known = self.prefixes.fed.get(&source).map(|blocked| blocked.slot);
+        match (self.fed_prefix(source), known) {
+            (Some((shadow, expires)), slot) => {
+                let slot = slot.unwrap_or_else(|| {
+                    let slot = self.feeds.slots.take(self.drops.slots().min(1 << 22));
+                    if slot > 0
+                        && let Err(error) = self.drops.clear_hits(slot)
+                    {
+                        tracing::error!(%source, %error, "an earlier prefix's counters go on");
+                    }
+                    slot
+                });
+                self.prefixes.fed.insert(source, Blocked { shadow, expires, slot });
+            }
+            (None, Some(slot)) => {
+                self.prefixes.fed.remove(&source);
+                if slot > 0 {
+                    self.feeds.slots.free.push(slot);
+                }
+            }
+            (None, None) => {}
+        }
+    }
+
+    /// Takes over the feeds that an earlier guard left. Within one boot the monotonic clock decides when entries end,
+    /// after a reboot the wall clock.
+    pub(super) fn adopt_feeds(&mut self, slots: &HashMap<Source, u32>, now: Now) -> Result<(), Refused> {
+        let stored = |error: StoreError| Refused::new("store_failed", error.to_string());
+        self.feeds.generation = self.store.sweep_feeds().map_err(stored)?;
+        for (row, mut content) in self.store.feeds().map_err(stored)? {
+            if row.boot != self.boot {
+                content.later(now.unix_millis.saturating_sub(row.loaded) / 1_000, now.monotonic);
+            }
+            self.feeds.listed.push(Listed { row, content: Arc::new(content) });
+        }
+        let prefix = self.settings.ipv6_prefix;
+        let listed = std::mem::take(&mut self.feeds.listed);
+        for (index, one) in listed.iter().enumerate() {
+            let earlier = listed.get(..index).unwrap_or_default();
+            let first = |source: Source| earlier.iter().all(|other| other.content.find(source).is_none());
+            self.feeds.exact +=
+                one.content.entries.iter().filter(|it| it.source.key(prefix).is_some() && first(it.source)).count();
+        }
+        self.feeds.listed = listed;
+        let prefixes: Vec<Source> = self.feeds.sources().filter(|source| source.key(prefix).is_none()).collect();
+        // Counters of rules that are in force go on where nothing else counts there.
+        let taken: std::collections::HashSet<u32> =
+            self.prefixes.blocked.values().map(|blocked| blocked.slot).collect();
+        for source in &prefixes {
+            let kept = slots.get(source).copied().filter(|slot| !taken.contains(slot));
+            if let (Some(slot), Some((shadow, expires))) = (kept, self.fed_prefix(*source))
+                && self.feeds.slots.kept.insert(slot)
+            {
+                self.prefixes.fed.insert(*source, Blocked { shadow, expires, slot });
+            }
+        }
+        for source in prefixes {
+            if !self.prefixes.fed.contains_key(&source) {
+                self.relist(source);
+            }
+        }
+        Ok(())
+    }
+
+    /// Feeds, for `status`.
+    pub(super) fn feed_list(&self) -> Vec<Feed> {
+        let feed = |one: &Listed| Feed {
+            name: one.row.name.clone(),
+            entries: u64::try_from(one.content.entries.len()).unwrap_or(u64::MAX),
+            mode: one.mode().to_owned(),
+            origin: if one.row.file { "file" } else { "import" }.to_owned(),
+            loaded: time(one.row.loaded),
+        };
+        self.feeds.listed.iter().map(feed).collect()
+    }
+
+    /// What an operator should know about feeds.
+    pub(super) fn feed_warnings(&self) -> Vec<String> {
+        let mut warnings: Vec<String> =
+            self.feeds.warnings.iter().map(|(name, warning)| format!("{}: {warning}", actor(name))).collect();
+        if self.drops.interfaces().is_empty() && !self.feeds.listed.is_empty() {
+            warnings.push(
+                "lists are in force in the kernel alone, and no interface is guarded: name one in guard.interfaces"
+                    .to_owned(),
+            );
+        }
+        warnings
+    }
+
+    /// The entry of a feed that decides about an address.
+    pub(super) fn fed_entry(&self, address: std::net::IpAddr, now: Now) -> Option<Entry> {
+        let exact = Source::of(address, self.settings.ipv6_prefix);
+        let mut around: Vec<Source> = compose::around(Source::of(address, 128)).collect();
+        around.push(exact);
+        let live = around.into_iter().rev().filter_map(|source| self.feeds.decides(source));
+        let live: Vec<_> = live.filter(|(_, _, expires)| *expires > now.monotonic).collect();
+        let (one, entry, expires) = live.iter().find(|(one, ..)| !one.row.shadow).or_else(|| live.first())?;
+        let (packets, bytes) = match self.key(entry.source) {
+            Some(key) => {
+                let found = self.drops.find_ban(key).filter(|ban| ban.id & FED != 0);
+                found.map_or((0, 0), |ban| (ban.packets, ban.bytes))
+            }
+            None => self.prefixes.fed.get(&entry.source).map_or((0, 0), |blocked| {
+                let hits = self.drops.hits(blocked.slot);
+                (hits.packets, hits.bytes)
+            }),
+        };
+        let left = (*expires != NEVER).then(|| expires.saturating_sub(now.monotonic).div_ceil(SECOND));
+        let reason = one.content.reason(entry);
+        Some(Entry {
+            confirm_seconds: None,
+            id: u64::from(one.row.id),
+            source: entry.source,
+            reason: if reason.is_empty() { format!("listed by {}", one.actor()) } else { reason.to_owned() },
+            actor: one.actor(),
+            mode: one.mode().to_owned(),
+            started: time(one.row.loaded),
+            expires: left.map(|left| time(now.unix_millis.saturating_add(left.saturating_mul(1_000)))),
+            remaining_seconds: left,
+            packets,
+            bytes,
+        })
+    }
+
+    /// One page of everything that is blocked.
+    pub(super) fn export(&self, feed: Option<&str>, cursor: Option<Cursor>, now: Now) -> Result<Answer, Refused> {
+        let number = match feed {
+            None => None,
+            Some(name) => {
+                let found =
+                    self.feeds.find(name).ok_or_else(|| Refused::new("not_found", "there is no feed of that name"))?;
+                Some(found.row.id)
+            }
+        };
+        let cursor = cursor.unwrap_or(Cursor { feed: number.unwrap_or(0), after: None });
+        let after = cursor.after.as_deref().map(str::parse::<Source>).transpose();
+        let after = after.map_err(|_error| Refused::new("bad_request", "the cursor names no source"))?;
+        let left = |expires: u64| (expires != NEVER).then(|| expires.saturating_sub(now.monotonic).div_ceil(SECOND));
+        let mut entries = Vec::new();
+        if cursor.feed == 0 {
+            let mut made: Vec<&Record> =
+                self.in_force.values().filter(|record| after.is_none_or(|after| record.source > after)).collect();
+            made.sort_unstable_by_key(|record| record.source);
+            entries.extend(made.into_iter().take(PAGE).map(|record| Exported {
+                source: record.source,
+                seconds: left(expiry(record)),
+                reason: record.reason.clone(),
+                actor: record.actor.clone(),
+                shadow: record.shadow,
+            }));
+        } else if let Some(one) = self.feeds.listed.iter().find(|one| one.row.id == cursor.feed) {
+            let live = one.content.after(after).iter().filter(|entry| one.content.expires(entry) > now.monotonic);
+            entries.extend(live.take(PAGE).map(|entry| Exported {
+                source: entry.source,
+                seconds: left(one.content.expires(entry)),
+                reason: one.content.reason(entry).to_owned(),
+                actor: one.actor(),
+                shadow: one.row.shadow,
+            }));
+        }
+        let next = match entries.last() {
+            Some(last) if entries.len() == PAGE => {
+                Some(Cursor { feed: cursor.feed, after: Some(last.source.to_string()) })
+            }
+            _ if number.is_some() => None,
+            _ => {
+                let later = self.feeds.listed.iter().map(|one| one.row.id).filter(|id| *id > cursor.feed);
+                later.min().map(|feed| Cursor { feed, after: None })
+            }
+        };
+        Ok(Answer::Exported { entries, next })
+    }
+}

@@ -1,0 +1,278 @@
+//! Decides what of a list is taken: entry by entry, each judged as a block that is made by hand is.
+
+use super::{super::change::judge_reason, plan::Kind, *};
+use crate::guard::{
+    feeds::watch::{FileContent, News},
+    settings,
+};
+
+/// How many lists may be loaded at once.
+const SESSIONS: usize = 4;
+
+/// How long a list may stop arriving before it is forgotten.
+const IDLE: u64 = 60 * SECOND;
+
+/// How many refusals of one list are told one by one.
+const TOLD: usize = 100;
+
+/// A list that is arriving.
+pub(super) struct Session {
+    pub(super) name: Option<String>,
+    seconds: Option<u64>,
+    pub(super) shadow: bool,
+    pub(super) draft: Draft,
+    pub(super) refused: u64,
+    told: usize,
+    used: u64,
+}
+
+impl Guard {
+    pub(in super::super) fn import_begin(
+        &mut self,
+        feed: Option<String>,
+        seconds: Option<u64>,
+        shadow: bool,
+        now: Now,
+    ) -> Result<Answer, Refused> {
+        if let Some(name) = &feed {
+            if !crate::config::is_name(name) {
+                return Err(Refused::new("bad_name", "a feed's name is 1 to 64 letters, digits, \"-\" or \"_\""));
+            }
+            if self.feeds.find(name).is_some_and(|one| one.row.file) {
+                let message =
+                    format!("{name} follows a file of the configuration: change the file, or choose another name");
+                return Err(Refused::new("in_configuration", message));
+            }
+        }
+        self.feeds.sessions.retain(|_, session| now.monotonic.saturating_sub(session.used) < IDLE);
+        if self.feeds.sessions.len() >= SESSIONS {
+            return Err(Refused::new("busy", "other lists are being imported: try again in a moment"));
+        }
+        self.feeds.next_session += 1;
+        let id = self.feeds.next_session;
+        let name = feed.clone().unwrap_or_default();
+        let session = Session {
+            name: feed,
+            seconds,
+            shadow,
+            draft: Draft::new(now.monotonic),
+            refused: 0,
+            told: 0,
+            used: now.monotonic,
+        };
+        self.feeds.sessions.insert(id, session);
+        Ok(Answer::Import(Box::new(Import { id, feed: name, ..Import::default() })))
+    }
+
+    pub(in super::super) fn import_chunk(
+        &mut self,
+        id: u64,
+        entries: Vec<ImportEntry>,
+        now: Now,
+    ) -> Result<Answer, Refused> {
+        let Some(mut session) = self.feeds.sessions.remove(&id) else {
+            return Err(Refused::new("not_found", "there is no such import: it may have waited for too long"));
+        };
+        session.used = now.monotonic;
+        let mut refusals = Vec::new();
+        for entry in entries {
+            if let Err(refusal) = self.take(&mut session, entry)
+                && session.told < TOLD
+            {
+                session.told += 1;
+                refusals.push(refusal);
+            }
+        }
+        // What could never be put in force need not be kept.
+        let most = u64::from(self.settings.max_bans) + 2 * u64::from(self.settings.max_rules);
+        let taken = u64::try_from(session.draft.len()).unwrap_or(u64::MAX);
+        if taken > 2 * most {
+            let message = format!(
+                "the list has more than twice the {most} entries that guard.max_bans and guard.max_rules leave room for"
+            );
+            return Err(self.list_refused(
+                session.name.as_deref().unwrap_or_default(),
+                Refused::new("full", message),
+                now,
+            ));
+        }
+        let feed = session.name.clone().unwrap_or_default();
+        let import = Import { id, feed, taken, refused: session.refused, refusals, ..Import::default() };
+        self.feeds.sessions.insert(id, session);
+        Ok(Answer::Import(Box::new(import)))
+    }
+
+    fn take(&self, session: &mut Session, entry: ImportEntry) -> Result<(), Refusal> {
+        let ImportEntry(line, source, seconds, reason) = entry;
+        // `--for` bounds what the list itself says; without either it lasts until it is removed.
+        let seconds = match (session.seconds, seconds) {
+            (Some(bound), Some(said)) => Some(said.min(bound)),
+            (bound, said) => said.or(bound),
+        };
+        let judged = match reason.as_deref().map_or(Ok(()), judge_reason) {
+            Ok(()) => self.judge(source),
+            refused => refused,
+        };
+        judged.map_err(|refused| {
+            session.refused += 1;
+            Refusal { line, source, code: refused.code.to_owned(), message: refused.message }
+        })?;
+        session.draft.push(source, seconds, reason.as_deref());
+        Ok(())
+    }
+
+    /// Puts a list in force once it is complete; the answer follows when it is.
+    pub(crate) fn import_commit(&mut self, id: u64, digest: String, actor: &Actor, reply: Reply, now: Now) {
+        let Some(session) = self.feeds.sessions.remove(&id) else {
+            let message = "there is no such import: it may have waited for too long";
+            return work::reply(Some(reply), Refused::new("not_found", message).into());
+        };
+        let kind = if session.name.is_none() { Kind::Add } else { Kind::Replace };
+        let row = self.row(session.name.clone().unwrap_or_default(), false, session.shadow, actor, digest, now);
+        self.begin_job(Job::new(kind, row, session.draft, session.refused, Some((id, reply))));
+    }
+
+    fn row(&self, name: String, file: bool, shadow: bool, actor: &Actor, digest: String, now: Now) -> FeedRow {
+        let digest = digest.chars().filter(char::is_ascii_hexdigit).take(64).collect();
+        FeedRow {
+            id: 0,
+            name,
+            file,
+            shadow,
+            actor: actor.to_string(),
+            digest,
+            boot: self.boot.clone(),
+            loaded: now.unix_millis,
+            generation: 0,
+        }
+    }
+
+    /// What a feed file says by now: its content replaces the last one, or that stays in force with a warning.
+    pub(crate) fn feed_file(&mut self, feed: settings::Feed, news: News, now: Now) {
+        let settings::Feed { name, shadow, .. } = feed;
+        let FileContent { digest, entries, errors, failed } = match news {
+            News::Changed(content) => content,
+            News::Same => {
+                self.feeds.warnings.remove(&name);
+                return;
+            }
+            News::Unusable(message) => {
+                tracing::warn!(feed = name, message, "a feed's file cannot be used");
+                self.feeds.warnings.insert(name, message);
+                return;
+            }
+        };
+        for error in errors.iter().take(10) {
+            tracing::warn!(feed = name, line = error.line, message = error.message, "a line of a feed cannot be read");
+        }
+        let session = Session {
+            name: Some(name.clone()),
+            seconds: None,
+            shadow,
+            draft: Draft::new(now.monotonic),
+            refused: 0,
+            told: 0,
+            used: 0,
+        };
+        let lines = match errors.first() {
+            Some(first) => {
+                format!("{failed} lines cannot be read, the first is line {}: {}", first.line, first.message)
+            }
+            None => String::new(),
+        };
+        if entries.is_empty() && self.feeds.find(&name).is_some_and(|one| !one.content.entries.is_empty()) {
+            let message = if failed > 0 { lines } else { "its file is empty".to_owned() };
+            self.feeds.warnings.insert(name, format!("{message}; what was loaded before stays in force"));
+            return;
+        }
+        if failed > 0 {
+            self.feeds.warnings.insert(name.clone(), lines);
+        } else {
+            self.feeds.warnings.remove(&name);
+        }
+        let row = self.row(name, true, shadow, &Actor::Guard, digest, now);
+        self.begin_job(Job::judging(row, session, entries));
+    }
+
+    /// Judges some of a file's entries.
+    pub(super) fn judge_some(
+        &self,
+        session: &mut Session,
+        entries: &mut std::vec::IntoIter<ImportEntry>,
+        most: usize,
+    ) -> bool {
+        for entry in entries.by_ref().take(most) {
+            if let Err(refusal) = self.take(session, entry)
+                && session.told < 10
+            {
+                session.told += 1;
+                let name = session.name.as_deref().unwrap_or_default();
+                tracing::warn!(feed = name, line = refusal.line, source = %refusal.source, code = refusal.code, "an entry of a feed is refused");
+            }
+        }
+        entries.len() == 0
+    }
+
+    /// Which files' contents are in force, by feed: for the watcher.
+    pub(crate) fn feed_digests(&self) -> HashMap<String, String> {
+        let file = self.feeds.listed.iter().filter(|one| one.row.file);
+        file.map(|one| (one.row.name.clone(), one.row.digest.clone())).collect()
+    }
+
+    /// Removes feeds of files that are in the configuration no more.
+    pub(crate) fn keep_feed_files(&mut self, names: &[&str], now: Now) {
+        let gone = self.feeds.listed.iter().filter(|one| one.row.file && !names.contains(&one.row.name.as_str()));
+        let gone: Vec<FeedRow> = gone.map(|one| one.row.clone()).collect();
+        for row in gone {
+            self.feeds.warnings.remove(&row.name);
+            let row = self.row(row.name, true, row.shadow, &Actor::Guard, String::new(), now);
+            self.begin_job(Job::new(Kind::Replace, row, Draft::new(now.monotonic), 0, None));
+        }
+    }
+
+    /// Removes every list that was imported; those of files stay.
+    pub(in super::super) fn flush_imports(&mut self, now: Now) -> u64 {
+        let imported = self.feeds.listed.iter().filter(|one| !one.row.file);
+        let imported: Vec<(String, bool, usize)> =
+            imported.map(|one| (one.row.name.clone(), one.row.shadow, one.content.entries.len())).collect();
+        let mut entries = 0;
+        for (name, shadow, length) in imported {
+            entries += u64::try_from(length).unwrap_or(0);
+            let row = self.row(name, false, shadow, &Actor::Guard, String::new(), now);
+            self.begin_job(Job::new(Kind::Replace, row, Draft::new(now.monotonic), 0, None));
+        }
+        entries
+    }
+
+    /// Names of the feeds that follow files.
+    pub(in super::super) fn feed_files(&self) -> Vec<String> {
+        self.feeds.listed.iter().filter(|one| one.row.file).map(|one| actor(&one.row.name)).collect()
+    }
+
+    /// Removes `source` from what was imported without a name. Other lists are left as they are.
+    pub(in super::super) fn unlist(
+        &mut self,
+        source: Source,
+        by: &Actor,
+        now: Now,
+    ) -> Result<Option<(String, u64)>, Refused> {
+        let Some((one, ..)) = self.feeds.decides(source) else { return Ok(None) };
+        if !one.row.name.is_empty() {
+            let message = format!("{source} is listed by {}: `gateway allow add` it, or replace the list", one.actor());
+            return Err(Refused::new("in_feed", message));
+        }
+        let row = self.row(String::new(), false, one.row.shadow, by, String::new(), now);
+        self.begin_job(Job::new(Kind::Without(source), row, Draft::new(now.monotonic), 0, None));
+        Ok(Some((format!("{source} is no longer blocked"), 1)))
+    }
+
+    /// Records and surfaces that a list was refused as a whole.
+    pub(super) fn list_refused(&mut self, name: &str, refused: Refused, now: Now) -> Refused {
+        tracing::error!(feed = name, code = refused.code, message = refused.message, "a list is refused");
+        let warning = format!("refused ({}): {}", refused.code, refused.message);
+        self.feeds.warnings.insert(name.to_owned(), warning);
+        let told = json!({"feed": name, "code": refused.code, "reason": refused.message});
+        self.tell("import_refused", now, members(told));
+        refused
+    }
+}

@@ -1,0 +1,123 @@
+//! Decides how a million entries are compared with the kernel's: some at a time, so that nobody waits for it.
+
+use super::*;
+
+/// How many of the feeds' entries are looked up at once.
+const SOME: usize = 512;
+
+/// A comparison that is under way.
+pub(in super::super) struct Scrub {
+    /// Where in the map it is.
+    cursor: crate::guard::drops::Scan,
+    /// Entries that are as they should be, or were made so.
+    right: usize,
+    repaired: usize,
+    /// Entries are missing: which feed and which entry are looked for next. The blocks made one by one come first.
+    missing: Option<(usize, usize)>,
+}
+
+impl Feeds {
+    /// Begins a comparison, unless one is under way.
+    pub(in super::super) fn scrub(&mut self) {
+        if self.scrub.is_none() && self.job.is_none() {
+            self.scrub = Some(Scrub { cursor: Default::default(), right: 0, repaired: 0, missing: None });
+        }
+    }
+}
+
+impl Guard {
+    /// Does a part of the comparison.
+    pub(super) fn scrub_some(&mut self, now: Now) {
+        let Some(mut scrub) = self.feeds.scrub.take() else { return };
+        let done = match scrub.missing {
+            None => self.scan_some(&mut scrub),
+            Some(at) => self.seek_some(&mut scrub, at),
+        };
+        if !done {
+            self.feeds.scrub = Some(scrub);
+            return;
+        }
+        let (reattached, failing) = self.drops.reattach();
+        let (rules, entries) = self.scrub_rules(scrub.repaired);
+        if entries > 0 || !reattached.is_empty() {
+            self.repairs += u64::try_from(entries + reattached.len()).unwrap_or(0);
+            tracing::warn!(entries, ?reattached, "the kernel had something else than the store says: repaired");
+            self.tell("repair", now, members(json!({"entries": entries, "attached_again": reattached})));
+        }
+        self.unrepaired = failing;
+        self.repair((reconcile_nothing(), rules));
+    }
+
+    fn scrub_rules(&self, repaired: usize) -> (crate::guard::reconcile::Drift<Source, Rule>, usize) {
+        let rules = crate::guard::reconcile::compare(self.prefixes.rules(), self.drops.rules(), |wanted, found| {
+            wanted == found
+        });
+        let entries = repaired + rules.count();
+        (rules, entries)
+    }
+
+    /// Compares what is in the kernel with what should be; whether nothing is left to do.
+    fn scan_some(&mut self, scrub: &mut Scrub) -> bool {
+        let found = match self.drops.scan(&mut scrub.cursor) {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::error!(%error, "bans cannot be read from the kernel");
+                return true;
+            }
+        };
+        for (key, ban) in found {
+            let wanted = self.wanted(Source::from_key(key, self.settings.ipv6_prefix));
+            let repaired = match wanted {
+                Some(wanted) if (wanted.id, wanted.expires) == (ban.id, ban.expires) => {
+                    scrub.right += 1;
+                    continue;
+                }
+                Some(wanted) => {
+                    scrub.right += 1;
+                    self.drops.ban(key, wanted)
+                }
+                None => self.drops.unban(key).map(|_| ()),
+            };
+            scrub.repaired += 1;
+            if let Err(error) = repaired {
+                tracing::error!(%error, "the kernel could not be repaired");
+            }
+        }
+        if !scrub.cursor.is_done() {
+            return false;
+        }
+        let made = self
+            .in_force
+            .values()
+            .filter(|it| self.key(it.source).is_some() && self.feeds.decides(it.source).is_none());
+        if scrub.right >= made.count() + self.feeds.exact {
+            return true;
+        }
+        let sources: Vec<Source> = self.in_force.values().map(|record| record.source).collect();
+        scrub.repaired += sources.into_iter().filter(|source| self.enter_missing(*source)).count();
+        scrub.missing = Some((0, 0));
+        false
+    }
+
+    fn seek_some(&mut self, scrub: &mut Scrub, (feed, entry): (usize, usize)) -> bool {
+        let Some(content) = self.feeds.listed.get(feed).map(|one| Arc::clone(&one.content)) else { return true };
+        let some = content.entries.iter().skip(entry).take(SOME);
+        scrub.repaired += some.filter(|listing| self.enter_missing(listing.source)).count();
+        let next = entry + SOME;
+        scrub.missing = Some(if next < content.entries.len() { (feed, next) } else { (feed + 1, 0) });
+        false
+    }
+
+    fn enter_missing(&mut self, source: Source) -> bool {
+        let Some(key) = self.key(source).filter(|key| self.drops.find_ban(*key).is_none()) else { return false };
+        let Some(wanted) = self.wanted(source) else { return false };
+        if let Err(error) = self.drops.ban(key, wanted) {
+            tracing::error!(%error, "the kernel could not be repaired");
+        }
+        true
+    }
+}
+
+fn reconcile_nothing<K, V>() -> crate::guard::reconcile::Drift<K, V> {
+    crate::guard::reconcile::Drift { enter: Vec::new(), remove: Vec::new() }
+}

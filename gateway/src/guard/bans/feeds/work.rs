@@ -1,0 +1,461 @@
+//! Decides in which steps a list comes into force: planned beside the guard, then a few milliseconds at a time, so that
+//! bans are decided in between.
+//!
+//! Store first, under a generation that nothing refers to; one transaction with the audit record puts it in force; then
+//! the kernel: new exact entries in batches, prefixes as a whole in the spare trie, and last what is gone.
+
+use tokio::sync::oneshot;
+
+use super::{
+    import::Session,
+    plan::{Kind, Plan, Planned, Planning},
+    *,
+};
+
+/// Entries of a kernel batch, rules of a piece, rows of a transaction: each takes about two milliseconds.
+const BATCH: usize = 2_048;
+const RULES: usize = 512;
+const ROWS: usize = 8;
+const JUDGED: usize = 1_000;
+
+/// Above so many changed prefixes while others are prepared, the preparation begins anew.
+const TOUCHED: usize = 10_000;
+
+/// Lists that wait for their turn.
+const WAITING: usize = 64;
+
+/// Who waits for an import.
+pub(crate) type Reply = oneshot::Sender<Answer>;
+
+/// A list on its way.
+pub(super) struct Job {
+    kind: Kind,
+    row: FeedRow,
+    draft: Option<Draft>,
+    refused: u64,
+    reply: Option<(u64, Reply)>,
+    stage: Stage,
+    plan: Plan,
+    /// The generation that this one replaces.
+    old: Option<u64>,
+    /// Entries must go before others come, or they do not fit.
+    leave_first: bool,
+    error: Option<String>,
+}
+
+enum Stage {
+    Judge(Box<(Session, std::vec::IntoIter<ImportEntry>)>),
+    Plan,
+    Planning,
+    Store(u64),
+    Force,
+    Enter(usize),
+    Leave(usize),
+    Relist(usize),
+    Clear,
+    Fill(Option<std::vec::IntoIter<Source>>),
+    Forget,
+    Chunks,
+    Done,
+}
+
+impl Job {
+    pub(super) fn new(kind: Kind, row: FeedRow, draft: Draft, refused: u64, reply: Option<(u64, Reply)>) -> Self {
+        Self {
+            kind,
+            row,
+            draft: Some(draft),
+            refused,
+            reply,
+            stage: Stage::Plan,
+            plan: Plan::default(),
+            old: None,
+            leave_first: false,
+            error: None,
+        }
+    }
+
+    pub(super) fn judging(row: FeedRow, session: Session, entries: Vec<ImportEntry>) -> Self {
+        let stage = Stage::Judge(Box::new((session, entries.into_iter())));
+        Self { stage, draft: None, ..Self::new(Kind::Replace, row, Draft::default(), 0, None) }
+    }
+}
+
+impl Feeds {
+    /// Whether the kernel is being changed, and is not yet as it should be.
+    pub(in super::super) const fn is_changing(&self) -> bool {
+        self.job.is_some()
+    }
+
+    /// Rules changed beside the preparation of others.
+    pub(in super::super) fn touched(&mut self, sources: &[Source]) {
+        if let Some(touched) = &mut self.touched {
+            touched.extend_from_slice(sources);
+        }
+    }
+
+    /// All rules were replaced, and with them what was prepared.
+    pub(in super::super) fn rules_replaced(&mut self) {
+        self.touched = None;
+        if let Some(job) = &mut self.job
+            && matches!(job.stage, Stage::Clear | Stage::Fill(_) | Stage::Forget)
+        {
+            job.stage = Stage::Clear;
+        }
+    }
+}
+
+impl Guard {
+    pub(super) fn begin_job(&mut self, job: Job) {
+        if self.feeds.waiting.len() >= WAITING {
+            let refused = Refused::new("busy", "too many lists wait to be put in force");
+            return reply(job.reply.map(|(_, reply)| reply), refused.into());
+        }
+        self.feeds.waiting.push_back(job);
+    }
+
+    /// Whether [`Self::work`] has something to do.
+    pub(crate) fn has_work(&self) -> bool {
+        match &self.feeds.job {
+            Some(job) => !matches!(job.stage, Stage::Planning),
+            None => !self.feeds.waiting.is_empty() || self.feeds.scrub.is_some(),
+        }
+    }
+
+    /// What is to be done beside the guard, if anything is: [`Self::planned`] takes the result.
+    pub(crate) fn planning(&mut self) -> Option<Planning> {
+        let job = self.feeds.job.as_mut().filter(|job| matches!(job.stage, Stage::Plan))?;
+        job.stage = Stage::Planning;
+        let draft = job.draft.take().unwrap_or_default();
+        let old = self.feeds.listed.iter().find(|one| one.row.name == job.row.name);
+        let others = self.feeds.listed.iter().filter(|one| one.row.name != job.row.name);
+        Some(Planning {
+            kind: job.kind,
+            draft,
+            anew: old.is_some_and(|old| old.row.shadow != job.row.shadow),
+            old: old.map_or_else(Arc::default, |old| Arc::clone(&old.content)),
+            others: others.map(|other| Arc::clone(&other.content)).collect(),
+            ipv6_prefix: self.settings.ipv6_prefix,
+        })
+    }
+
+    /// Takes a plan. What does not fit is refused as a whole: nothing is evicted for it.
+    pub(crate) fn planned(&mut self, planned: Planned, now: Now) {
+        let Some(mut job) = self.feeds.job.take() else { return };
+        job.plan = *planned.0;
+        if let Err(refused) = self.judge_list(&mut job) {
+            let refused = self.list_refused(&job.row.name, refused, now);
+            return reply(job.reply.map(|(_, reply)| reply), refused.into());
+        }
+        let nothing = job.plan.enter.is_empty() && job.plan.leave.is_empty() && job.plan.prefixes.is_empty();
+        self.feeds.generation += 1;
+        job.row.generation = self.feeds.generation;
+        job.old = self.feeds.find(&job.row.name).map(|old| old.row.generation);
+        if nothing && job.old.is_none() {
+            job.stage = Stage::Done;
+        } else {
+            job.stage = Stage::Store(0);
+        }
+        self.feeds.job = Some(job);
+    }
+
+    fn judge_list(&self, job: &mut Job) -> Result<(), Refused> {
+        let plan = &job.plan;
+        let made = self.in_force.len().saturating_sub(self.prefixes.blocked.len());
+        let taken = made + self.feeds.exact;
+        let most = usize::try_from(self.settings.max_bans).unwrap_or(usize::MAX);
+        let full = |setting: &str, most: usize, would: usize| {
+            let message = format!("{would} entries would be in force, {setting} is {most}: remove some, or raise it");
+            Err(Refused::new("full", message))
+        };
+        let end = (taken + plan.more).saturating_sub(plan.fewer);
+        if plan.more > 0 && end > most {
+            return full("guard.max_bans", most, end);
+        }
+        job.leave_first = taken + plan.more > most;
+        let most = usize::try_from(self.settings.max_rules).unwrap_or(usize::MAX);
+        for ((more, fewer), ipv4) in plan.prefixes_more.into_iter().zip(plan.prefixes_fewer).zip([true, false]) {
+            let end = (self.prefixes.count(ipv4) + more).saturating_sub(fewer);
+            if more > 0 && end > most {
+                return full("guard.max_rules", most, end);
+            }
+        }
+        Ok(())
+    }
+
+    /// Does some milliseconds of what is to be done.
+    pub(crate) fn work(&mut self, now: Now) {
+        let Some(mut job) = self.feeds.job.take().or_else(|| self.feeds.waiting.pop_front()) else {
+            return self.scrub_some(now);
+        };
+        // What the comparison has seen is about to change.
+        self.feeds.scrub = None;
+        let stage = std::mem::replace(&mut job.stage, Stage::Done);
+        job.stage = match stage {
+            Stage::Judge(mut judging) => {
+                let (session, entries) = &mut *judging;
+                if self.judge_some(session, entries, JUDGED) {
+                    job.refused = session.refused;
+                    job.draft = Some(std::mem::take(&mut session.draft));
+                    Stage::Plan
+                } else {
+                    Stage::Judge(judging)
+                }
+            }
+            stage @ (Stage::Plan | Stage::Planning) => stage,
+            Stage::Store(number) => match self.store_some(&job, number) {
+                Ok(None) => Stage::Force,
+                Ok(Some(next)) => Stage::Store(next),
+                Err(error) => return self.give_up(job, Refused::new("store_failed", error.to_string()), now),
+            },
+            Stage::Force => match self.put_list_in_force(&mut job, now) {
+                Ok(()) if job.leave_first => Stage::Leave(0),
+                Ok(()) => Stage::Enter(0),
+                Err(refused) => return self.give_up(job, refused, now),
+            },
+            Stage::Enter(at) => self.enter_some(&mut job, at),
+            Stage::Leave(at) => self.leave_some(&mut job, at),
+            Stage::Relist(at) => {
+                let some = job.plan.prefixes.get(at..).unwrap_or_default();
+                some.iter().take(RULES).for_each(|source| self.relist(*source));
+                match (at + RULES < job.plan.prefixes.len(), job.plan.prefixes.is_empty()) {
+                    (true, _) => Stage::Relist(at + RULES),
+                    (false, false) => Stage::Clear,
+                    (false, true) => Stage::Chunks,
+                }
+            }
+            Stage::Clear => match self.drops.clear_staged(RULES) {
+                Ok(true) => {
+                    self.feeds.touched = Some(Vec::new());
+                    Stage::Fill(None)
+                }
+                Ok(false) => Stage::Clear,
+                Err(error) => job.failed(&error, Stage::Chunks),
+            },
+            Stage::Fill(sources) => {
+                let mut sources = sources.unwrap_or_else(|| self.prefixes.sources().into_iter());
+                self.fill_some(&mut job, &mut sources).unwrap_or(Stage::Fill(Some(sources)))
+            }
+            Stage::Forget => match self.drops.clear_staged(RULES) {
+                Ok(true) => Stage::Chunks,
+                Ok(false) => Stage::Forget,
+                Err(error) => job.failed(&error, Stage::Chunks),
+            },
+            Stage::Chunks => match job.old.map(|old| self.drop_some(old)) {
+                Some(Ok(false)) => Stage::Chunks,
+                Some(Err(error)) => job.failed(&error, Stage::Done),
+                _ => Stage::Done,
+            },
+            Stage::Done => return Self::finish_job(job),
+        };
+        self.feeds.job = Some(job);
+    }
+
+    /// Does all of it at once, where nobody else waits for the guard.
+    pub(crate) fn finish_work(&mut self, now: Now) {
+        while self.has_work() {
+            match self.planning() {
+                Some(planning) => self.planned(planning.run(), now),
+                None => self.work(now),
+            }
+        }
+    }
+
+    fn store_some(&mut self, job: &Job, number: u64) -> Result<Option<u64>, StoreError> {
+        let start = usize::try_from(number).unwrap_or(usize::MAX);
+        let rows = job.plan.rows.get(start..).unwrap_or_default();
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let change = self.store.change()?;
+        let mut next = number;
+        for row in rows.iter().take(ROWS) {
+            change.feed_chunk(job.row.generation, next, row)?;
+            next += 1;
+        }
+        change.commit(&self.audit.anchor())?;
+        Ok(Some(next))
+    }
+
+    fn drop_some(&mut self, generation: u64) -> Result<bool, StoreError> {
+        let change = self.store.change()?;
+        let done = change.drop_chunks(generation, ROWS as u64)?;
+        change.commit(&self.audit.anchor())?;
+        Ok(done)
+    }
+
+    /// The one statement that puts a list in force, with the one record that tells of it.
+    fn put_list_in_force(&mut self, job: &mut Job, now: Now) -> Result<(), Refused> {
+        let (plan, row) = (&job.plan, &job.row);
+        let removed = plan.content.entries.is_empty();
+        let members = members(json!({"feed": row.name, "actor": row.actor, "digest": row.digest,
+            "mode": if row.shadow { "shadow" } else { "enforce" }, "entries": plan.content.entries.len(),
+            "added": plan.added, "unchanged": plan.unchanged, "removed": plan.removed(), "refused": job.refused}));
+        let id = self.feeds.listed.iter().find(|one| one.row.name == row.name).map(|one| one.row.id);
+        let written = self.decide("import", now, |change| {
+            let id = match (removed, id) {
+                (true, Some(id)) => change.drop_feed(id).map(|()| id)?,
+                (true, None) => 0,
+                (false, _) => change.put_feed(row, &plan.content)?,
+            };
+            Ok((id, members))
+        })?;
+        job.row.id = written;
+        self.feeds.exact = (self.feeds.exact + plan.more).saturating_sub(plan.fewer);
+        self.feeds.warnings.retain(|name, warning| *name != job.row.name || !warning.starts_with("refused"));
+        self.feeds.listed.retain(|one| one.row.name != job.row.name);
+        if !removed {
+            let at = self.feeds.listed.partition_point(|one| one.row.id < written);
+            self.feeds.listed.insert(at, Listed { row: job.row.clone(), content: Arc::clone(&plan.content) });
+        }
+        tracing::warn!(
+            feed = job.row.name,
+            entries = plan.content.entries.len(),
+            added = plan.added,
+            "a list is in force"
+        );
+        Ok(())
+    }
+
+    fn enter_some(&mut self, job: &mut Job, at: usize) -> Stage {
+        let some: Vec<Source> = job.plan.enter.get(at..).unwrap_or_default().iter().take(BATCH).copied().collect();
+        if some.is_empty() {
+            return if job.leave_first { Stage::Relist(0) } else { Stage::Leave(0) };
+        }
+        let counts = job.old.is_some();
+        let entries: Vec<(SourceKey, Ban)> = some
+            .into_iter()
+            .filter_map(|source| {
+                let (key, wanted) = (self.key(source)?, self.wanted(source)?);
+                // What the entry has counted goes on; a new list has no entries yet.
+                let there = if counts { self.drops.find_ban(key) } else { None };
+                let there =
+                    there.filter(|there| there.id & !Ban::SHADOW == wanted.id & !Ban::SHADOW).unwrap_or_default();
+                Some((key, Ban { packets: there.packets, bytes: there.bytes, ..wanted }))
+            })
+            .collect();
+        // A block of the same source that was made by hand may be in the kernel, and may be what is wanted.
+        let made = |key: &SourceKey| self.by_source.contains_key(&Source::from_key(*key, self.settings.ipv6_prefix));
+        let (made, new): (Vec<_>, Vec<_>) = entries.into_iter().partition(|(key, _)| made(key));
+        let mut entered = self.drops.ban_many(&new);
+        for (key, ban) in made {
+            entered = entered.and(self.drops.ban(key, Ban { packets: 0, bytes: 0, ..ban }));
+        }
+        match entered {
+            Ok(()) => Stage::Enter(at + BATCH),
+            Err(error) => job.failed(&error, Stage::Enter(at + BATCH)),
+        }
+    }
+
+    fn leave_some(&mut self, job: &mut Job, at: usize) -> Stage {
+        let some = job.plan.leave.get(at..).unwrap_or_default();
+        if some.is_empty() {
+            return if job.leave_first { Stage::Enter(0) } else { Stage::Relist(0) };
+        }
+        let mut gone = Vec::new();
+        let mut failed = None;
+        for source in some.iter().take(BATCH) {
+            let Some(key) = self.key(*source) else { continue };
+            match self.wanted(*source) {
+                None => gone.push(key),
+                // Another list, or somebody's block, goes on.
+                Some(wanted) => failed = failed.or(self.drops.ban(key, wanted).err()),
+            }
+        }
+        match failed.or(self.drops.unban_many(&gone).err()) {
+            None => Stage::Leave(at + BATCH),
+            Some(error) => job.failed(&error, Stage::Leave(at + BATCH)),
+        }
+    }
+
+    /// Prepares some rules; the next stage once all are in force.
+    fn fill_some(&mut self, job: &mut Job, sources: &mut std::vec::IntoIter<Source>) -> Option<Stage> {
+        let some = sources.by_ref().take(RULES);
+        let rules: Vec<(Source, Rule)> =
+            some.filter_map(|source| Some((source, self.prefixes.rule(source)?))).collect();
+        if let Err(error) = self.drops.stage_rules(&rules) {
+            self.feeds.touched = None;
+            return Some(job.failed(&error, Stage::Chunks));
+        }
+        if sources.len() > 0 {
+            return None;
+        }
+        let touched = self.feeds.touched.take().unwrap_or_default();
+        if touched.len() > TOUCHED {
+            return Some(Stage::Clear);
+        }
+        if let Err(error) = self.drops.commit_staged() {
+            return Some(job.failed(&error, Stage::Chunks));
+        }
+        for source in touched {
+            self.refresh(source);
+        }
+        Some(Stage::Forget)
+    }
+
+    /// Nothing has changed yet, and nothing will.
+    fn give_up(&mut self, job: Job, refused: Refused, now: Now) {
+        if let Err(error) = self.drop_some(job.row.generation) {
+            tracing::error!(%error, "the store keeps a part of a list until the next start");
+        }
+        let refused = self.list_refused(&job.row.name, refused, now);
+        reply(job.reply.map(|(_, reply)| reply), refused.into());
+    }
+
+    fn finish_job(job: Job) {
+        let Some((id, to)) = job.reply else { return };
+        let answer = match job.error {
+            Some(message) => Answer::Refused {
+                code: "kernel_failed".to_owned(),
+                message: format!(
+                    "the list is recorded, and the kernel did not take all of it (it is told again): {message}"
+                ),
+            },
+            None => Answer::Import(Box::new(Import {
+                id,
+                removed: job.plan.removed(),
+                feed: job.row.name,
+                taken: u64::try_from(job.plan.content.entries.len()).unwrap_or(u64::MAX),
+                added: job.plan.added,
+                unchanged: job.plan.unchanged,
+                refused: job.refused,
+                refusals: Vec::new(),
+            })),
+        };
+        reply(Some(to), answer);
+    }
+
+    /// Once a second: forgets entries that have ended, where they are many.
+    pub(in super::super) fn tick_feeds(&mut self, now: Now, ticks: u64) {
+        if !ticks.is_multiple_of(60) || self.feeds.job.is_some() || !self.feeds.waiting.is_empty() {
+            return;
+        }
+        let mut jobs = Vec::new();
+        for one in &self.feeds.listed {
+            let ended = one.content.ended(now.monotonic);
+            // Rewriting a long list for each of its entries would be worse than keeping a few: the kernel ended them.
+            if ended.saturating_mul(20) >= one.content.entries.len().max(1) && ended > 0 {
+                jobs.push(Job::new(Kind::Add, one.row.clone(), Draft::new(now.monotonic), 0, None));
+            }
+        }
+        for mut job in jobs {
+            (job.row.boot, job.row.loaded) = (self.boot.clone(), now.unix_millis);
+            self.begin_job(job);
+        }
+    }
+}
+
+impl Job {
+    /// Goes on after an error that only the kernel had.
+    fn failed(&mut self, error: &dyn std::error::Error, next: Stage) -> Stage {
+        tracing::error!(feed = self.row.name, %error, "a list is not in the kernel as a whole until it is repaired");
+        self.error.get_or_insert_with(|| error.to_string());
+        next
+    }
+}
+
+pub(super) fn reply(to: Option<Reply>, answer: Answer) {
+    if to.is_some_and(|to| to.send(answer).is_err()) {
+        tracing::debug!("a control client did not wait for its answer");
+    }
+}

@@ -1,0 +1,201 @@
+//! Lists as the guard takes them: judged, replaced as a whole, beneath the blocks that are made one by one.
+
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::guard::control::{Import, ImportEntry};
+
+impl World {
+    fn import(&mut self, feed: Option<&str>, seconds: Option<u64>, shadow: bool, sources: &[&str]) -> Answer {
+        let now = self.now;
+        let begin = Request::BlockImportBegin { feed: feed.map(str::to_owned), seconds, shadow };
+        let id = match self.guard().handle(begin, &OPERATOR, now) {
+            Answer::Import(import) => import.id,
+            refused => return refused,
+        };
+        let entries = (1..).zip(sources).map(|(line, text)| ImportEntry(line, text.parse().unwrap(), None, None));
+        let entries = entries.collect();
+        let taken = self.guard().handle(Request::BlockImportChunk { id, entries }, &OPERATOR, now);
+        let (sender, mut receiver) = oneshot::channel();
+        if !matches!(taken, Answer::Import(_)) {
+            return taken;
+        }
+        self.guard().import_commit(id, "ab".to_owned(), &OPERATOR, sender, now);
+        self.finish();
+        receiver.try_recv().unwrap()
+    }
+
+    /// Does all work that waits.
+    fn finish(&mut self) {
+        let now = self.now;
+        self.guard().finish_work(now);
+    }
+
+    /// What the kernel has, by source: `-` in front of what is only counted.
+    fn kernel(&mut self) -> Vec<String> {
+        let drops = &self.guard().drops;
+        let bans = drops.bans().into_iter().map(|(key, ban)| (Source::from_key(key, 64), ban.is_shadow()));
+        let rules = drops.rules().into_iter().filter(|(_, rule)| rule.action != maps::Rule::ALLOW);
+        let rules = rules.map(|(source, rule)| (source, rule.action == maps::Rule::SHADOW));
+        let mut all: Vec<String> =
+            bans.chain(rules).map(|(source, shadow)| format!("{}{source}", if shadow { "-" } else { "" })).collect();
+        all.sort();
+        all
+    }
+}
+
+#[track_caller]
+fn done(answer: &Answer, added: u64, unchanged: u64, removed: u64, refused: u64) {
+    let Answer::Import(import) = answer else { panic!("{answer:?}") };
+    let Import { added: a, unchanged: u, removed: r, refused: f, .. } = **import;
+    assert_eq!((a, u, r, f), (added, unchanged, removed, refused));
+}
+
+#[track_caller]
+fn code(answer: &Answer, expect: &str) {
+    assert!(matches!(answer, Answer::Refused { code, .. } if code == expect), "{answer:?}");
+}
+
+#[test]
+fn a_named_list_is_replaced_and_one_without_a_name_grows() {
+    let mut world = World::new("feed-replace");
+    let list = ["192.0.2.1", "198.51.100.0/24", "10.0.0.1", "203.0.113.2", "0.0.0.0/0", "192.0.2.1"];
+    done(&world.import(Some("a"), None, false, &list), 2, 0, 0, 3);
+    assert_eq!(world.kernel(), ["192.0.2.1", "198.51.100.0/24"]);
+    done(&world.import(Some("a"), None, false, &["192.0.2.2", "198.51.100.0/24"]), 1, 1, 1, 0);
+    assert_eq!(world.kernel(), ["192.0.2.2", "198.51.100.0/24"]);
+    done(&world.import(Some("a"), None, true, &["192.0.2.2", "198.51.100.0/24"]), 0, 2, 0, 0);
+    assert_eq!(world.kernel(), ["-192.0.2.2", "-198.51.100.0/24"]);
+    done(&world.import(None, None, false, &["192.0.2.9"]), 1, 0, 0, 0);
+    done(&world.import(None, Some(60), false, &["192.0.2.2", "192.0.2.9"]), 1, 1, 0, 0);
+    assert_eq!(world.kernel(), ["-198.51.100.0/24", "192.0.2.2", "192.0.2.9"], "enforcing goes before counting");
+    world.pass(1);
+    assert_eq!(world.guard().repairs, 0);
+    done(&world.import(Some("a"), None, false, &[]), 0, 0, 2, 0);
+    assert_eq!(world.kernel(), ["192.0.2.2", "192.0.2.9"]);
+    let now = world.now;
+    let del = Request::BlockDel { source: "192.0.2.9".parse().unwrap() };
+    assert!(matches!(world.guard().handle(del, &OPERATOR, now), Answer::Done { .. }));
+    world.finish();
+    assert_eq!(world.kernel(), ["192.0.2.2"]);
+    assert!(matches!(world.guard().handle(Request::BlockFlush, &OPERATOR, now), Answer::Done { changed: 1, .. }));
+    world.finish();
+    assert!(world.kernel().is_empty());
+    assert_eq!(world.guard().feeds.exact, 0);
+}
+
+#[test]
+fn a_block_made_by_hand_lies_over_a_list() {
+    let mut world = World::new("feed-over");
+    done(&world.import(Some("a"), None, false, &["192.0.2.1", "192.0.2.0/24"]), 2, 0, 0, 0);
+    let now = world.now;
+    for source in ["192.0.2.1", "192.0.2.0/24"] {
+        let source: Source = source.parse().unwrap();
+        let add = Request::BlockAdd {
+            source,
+            seconds: Some(60),
+            reason: "r".to_owned(),
+            shadow: true,
+            confirm: None,
+            force: false,
+        };
+        assert!(matches!(world.guard().handle(add, &OPERATOR, now), Answer::Done { .. }));
+        assert_eq!(world.kernel(), ["192.0.2.0/24", "192.0.2.1"], "what is listed is enforced");
+        let del = Request::BlockDel { source };
+        assert!(matches!(world.guard().handle(del.clone(), &OPERATOR, now), Answer::Done { .. }));
+        assert_eq!(world.kernel(), ["192.0.2.0/24", "192.0.2.1"]);
+        code(&world.guard().handle(del, &OPERATOR, now), "in_feed");
+    }
+    let why = world.guard().why("192.0.2.1".parse().unwrap(), now).unwrap();
+    assert_eq!((why.verdict.as_str(), why.entry.unwrap().actor.as_str()), ("blocked", "feed:a"));
+    world.pass(1);
+    assert_eq!(world.guard().repairs, 0);
+}
+
+#[test]
+fn a_restart_finds_the_old_content_or_the_new() {
+    let mut world = World::new("feed-crash");
+    done(&world.import(Some("a"), Some(600), false, &["192.0.2.1", "192.0.2.0/24"]), 2, 0, 0, 0);
+    for stop_after in 0..12 {
+        let now = world.now;
+        let guard = world.guard();
+        let Answer::Import(import) = guard.import_begin(Some("a".to_owned()), Some(600), false, now).unwrap() else {
+            return;
+        };
+        let names = [format!("192.0.2.{}", 10 + stop_after), "198.51.100.0/24".to_owned()];
+        let entries = names.iter().map(|text| ImportEntry(1, text.parse().unwrap(), None, None)).collect();
+        guard.import_chunk(import.id, entries, now).unwrap();
+        let (sender, _receiver) = oneshot::channel();
+        guard.import_commit(import.id, String::new(), &OPERATOR, sender, now);
+        for _ in 0..stop_after {
+            match guard.planning() {
+                Some(planning) => guard.planned(planning.run(), now),
+                None => guard.work(now),
+            }
+        }
+        let before: Vec<Source> = guard.feeds.sources().collect();
+        let drops = world.crash();
+        world.start(drops);
+        let after: Vec<Source> = world.guard().feeds.sources().collect();
+        assert_eq!(before, after, "after {stop_after} steps");
+        let mut expect: Vec<String> = after.iter().map(ToString::to_string).collect();
+        expect.sort();
+        assert_eq!(world.kernel(), expect, "after {stop_after} steps");
+        assert_eq!(world.guard().feeds.exact, 1);
+    }
+    world.boot = "two";
+    world.now = Now { monotonic: SECOND, unix_millis: world.now.unix_millis + 300_000 };
+    drop(world.crash());
+    world.start(Box::new(AtAccept::default()));
+    assert_eq!(world.kernel().len(), 2);
+    let now = world.now;
+    let entry = world.guard().fed_entry("198.51.100.7".parse().unwrap(), now).unwrap();
+    assert_eq!(entry.remaining_seconds, Some(300));
+    world.now.unix_millis += 400_000;
+    drop(world.crash());
+    world.start(Box::new(AtAccept::default()));
+    assert!(world.kernel().is_empty());
+}
+
+#[test]
+fn a_list_that_does_not_fit_is_refused_as_a_whole() {
+    let mut world = World::new("feed-full");
+    done(&world.import(Some("a"), None, false, &["192.0.2.1", "192.0.2.2", "192.0.2.3"]), 3, 0, 0, 0);
+    code(&world.import(Some("b"), None, false, &["192.0.2.4", "192.0.2.5"]), "full");
+    assert_eq!(world.kernel().len(), 3);
+    let now = world.now;
+    assert!(world.guard().feed_warnings().iter().any(|warning| warning.contains("guard.max_bans")));
+    // As many as before, all of them others: there is no room for both at once.
+    done(&world.import(Some("a"), None, false, &["192.0.2.4", "192.0.2.5", "192.0.2.6", "192.0.2.7"]), 4, 0, 3, 0);
+    assert_eq!(world.kernel(), ["192.0.2.4", "192.0.2.5", "192.0.2.6", "192.0.2.7"]);
+    let add = Request::BlockAdd {
+        source: "192.0.2.8".parse().unwrap(),
+        seconds: None,
+        reason: "r".to_owned(),
+        shadow: false,
+        confirm: None,
+        force: false,
+    };
+    code(&world.guard().handle(add, &OPERATOR, now), "full");
+    let rules = ["192.0.0.0/24", "192.0.1.0/24", "192.0.3.0/24", "192.0.4.0/24"];
+    code(&world.import(Some("c"), None, false, &rules), "full");
+}
+
+#[test]
+fn a_page_after_the_other() {
+    let mut world = World::new("feed-export");
+    done(&world.import(Some("a"), None, false, &["192.0.2.1", "192.0.2.0/24"]), 2, 0, 0, 0);
+    done(&world.import(None, Some(60), true, &["192.0.2.7"]), 1, 0, 0, 0);
+    let now = world.now;
+    let (mut cursor, mut told) = (None, Vec::new());
+    loop {
+        let Answer::Exported { entries, next } = world.guard().export(None, cursor, now).unwrap() else { return };
+        told.extend(entries.into_iter().map(|entry| format!("{} {} {:?}", entry.source, entry.actor, entry.seconds)));
+        cursor = next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(told, ["192.0.2.0/24 feed:a None", "192.0.2.1 feed:a None", "192.0.2.7 import Some(60)"]);
+    assert!(world.guard().export(Some("b"), None, now).is_err());
+}

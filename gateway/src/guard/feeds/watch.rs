@@ -1,0 +1,185 @@
+//! Decides when a feed's file is read again: when it has changed and stopped changing. Polled, so that it works on every
+//! file system and however the file is replaced.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    io::Read as _,
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+};
+
+use aws_lc_rs::digest;
+use data_encoding::HEXLOWER;
+
+use super::{LineError, MAX_BYTES, read};
+use crate::guard::{control::ImportEntry, settings::Feed};
+
+/// How many errors of one file are told one by one.
+const TOLD: usize = 100;
+
+/// What is new about a feed's file.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// It has another content, which is ready to be judged.
+    Changed(FileContent),
+    /// It can be used again, and has the content that is in force.
+    Same,
+    /// It cannot be used, and why.
+    Unusable(String),
+}
+
+/// A feed's file as it was read.
+#[derive(Debug)]
+pub(crate) struct FileContent {
+    /// Of its bytes and of its settings.
+    pub(crate) digest: String,
+    /// What it lists.
+    pub(crate) entries: Vec<ImportEntry>,
+    /// Lines that cannot be read, the first of them.
+    pub(crate) errors: Vec<LineError>,
+    /// How many there are.
+    pub(crate) failed: u64,
+}
+
+/// What is remembered of each file.
+#[derive(Debug, Default)]
+pub(crate) struct Watcher {
+    seen: HashMap<String, Seen>,
+}
+
+/// Modification time, size and inode.
+type Stat = (i64, i64, u64, u64);
+
+#[derive(Debug, Default)]
+struct Seen {
+    last: Option<Stat>,
+    handled: Option<Stat>,
+    unusable: bool,
+}
+
+impl Watcher {
+    /// Looks at every file; `in_force` has the digests of what is loaded, by feed.
+    pub(crate) fn poll(&mut self, feeds: &[Feed], in_force: &HashMap<String, String>) -> Vec<(Feed, News)> {
+        self.seen.retain(|name, _| feeds.iter().any(|feed| feed.name == *name));
+        let mut news = Vec::new();
+        for feed in feeds {
+            let is_new = !self.seen.contains_key(&feed.name);
+            let seen = self.seen.entry(feed.name.clone()).or_default();
+            if let Some(one) = look(feed, seen, is_new, in_force.get(&feed.name)) {
+                news.push((feed.clone(), one));
+            }
+        }
+        news
+    }
+}
+
+fn look(feed: &Feed, seen: &mut Seen, is_new: bool, in_force: Option<&String>) -> Option<News> {
+    let unusable = |seen: &mut Seen, error: String| {
+        let was = std::mem::replace(&mut seen.unusable, true);
+        (!was)
+            .then(|| News::Unusable(format!("{}: {error}; what was loaded before stays in force", feed.path.display())))
+    };
+    let stat = match stat(&feed.path) {
+        Ok(stat) => stat,
+        Err(error) => {
+            (seen.last, seen.handled) = (None, None);
+            return unusable(seen, error);
+        }
+    };
+    let settled = seen.last.replace(stat) == Some(stat) || is_new;
+    if !settled || seen.handled == Some(stat) {
+        return None;
+    }
+    seen.handled = Some(stat);
+    let bytes = match content(&feed.path) {
+        Ok(bytes) => bytes,
+        Err(error) => return unusable(seen, error),
+    };
+    let mut hash = digest::Context::new(&digest::SHA256);
+    hash.update(format!("{:?} {:?} {}\n", feed.format, feed.ban, feed.shadow).as_bytes());
+    hash.update(&bytes);
+    let digest = HEXLOWER.encode(hash.finish().as_ref());
+    if in_force == Some(&digest) {
+        return std::mem::take(&mut seen.unusable).then_some(News::Same);
+    }
+    let (mut entries, mut errors, mut failed) = (Vec::new(), Vec::new(), 0);
+    let bound = feed.ban.map(|ban| ban.as_secs().max(1));
+    let read = read(&bytes, feed.format, |line, read| match read {
+        Ok(listed) => {
+            let seconds = match (bound, listed.seconds) {
+                (Some(bound), Some(said)) => Some(said.min(bound)),
+                (bound, said) => said.or(bound),
+            };
+            entries.push(ImportEntry(line, listed.source, seconds, listed.reason));
+        }
+        Err(message) => {
+            failed += 1;
+            if errors.len() < TOLD {
+                errors.push(LineError { line, message });
+            }
+        }
+    });
+    if let Err(error) = read {
+        return unusable(seen, error.to_string());
+    }
+    seen.unusable = false;
+    Some(News::Changed(FileContent { digest, entries, errors, failed }))
+}
+
+fn stat(path: &Path) -> Result<Stat, String> {
+    let found = fs::metadata(path).map_err(|error| error.to_string())?;
+    if !found.is_file() {
+        return Err("not a regular file".to_owned());
+    }
+    Ok((found.mtime(), found.mtime_nsec(), found.size(), found.ino()))
+}
+
+fn content(path: &Path) -> Result<Vec<u8>, String> {
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    let mut bytes = Vec::new();
+    let most = u64::try_from(MAX_BYTES).unwrap_or(u64::MAX).saturating_add(1);
+    file.take(most).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_once_they_have_settled() {
+        let path = std::env::temp_dir().join(format!("gateway-feed-{}", std::process::id()));
+        let feed = Feed { name: "f".to_owned(), path: path.clone(), format: None, ban: None, shadow: false };
+        let feeds = [feed];
+        let mut watcher = Watcher::default();
+        let mut in_force = HashMap::new();
+        let mut poll = |in_force: &HashMap<String, String>| {
+            let mut news = watcher.poll(&feeds, in_force);
+            news.pop().map(|(_, news)| match news {
+                News::Changed(content) => {
+                    (content.entries.len().to_string() + "/" + &content.failed.to_string(), content.digest)
+                }
+                News::Same => ("same".to_owned(), String::new()),
+                News::Unusable(_) => ("unusable".to_owned(), String::new()),
+            })
+        };
+        assert_eq!(poll(&in_force).unwrap().0, "unusable");
+        assert_eq!(poll(&in_force), None, "told once");
+        fs::write(&path, "192.0.2.1\nx\n").unwrap();
+        assert_eq!(poll(&in_force), None, "it may still be written");
+        let (told, digest) = poll(&in_force).unwrap();
+        assert_eq!(told, "1/1");
+        in_force.insert("f".to_owned(), digest);
+        assert_eq!(poll(&in_force), None);
+        fs::remove_file(&path).unwrap();
+        assert_eq!(poll(&in_force).unwrap().0, "unusable");
+        fs::write(&path, "192.0.2.1\nx\n").unwrap();
+        assert_eq!(poll(&in_force), None);
+        assert_eq!(poll(&in_force).unwrap().0, "same");
+        fs::write(&path, "192.0.2.1\n192.0.2.0/24\n").unwrap();
+        assert_eq!(poll(&in_force), None);
+        assert_eq!(poll(&in_force).unwrap().0, "2/0");
+        fs::remove_file(&path).unwrap();
+    }
+}

@@ -1,0 +1,183 @@
+//! Decides how many entries reach the kernel at once: bans in batches, and rules piece by piece in the spare trie, so
+//! that a million of them leave the guard time for everything else.
+
+use std::{
+    io,
+    mem::size_of,
+    os::fd::{AsFd as _, BorrowedFd},
+};
+
+use aya::maps::IterableMap as _;
+use gateway_common::{
+    maps::{Ban, Rule, name},
+    source::{Source, SourceKey},
+};
+
+use super::{Kernel, KernelError, sys, tries::Prefix};
+
+const LOOKUP_BATCH: libc::c_long = 24;
+const UPDATE_BATCH: libc::c_long = 26;
+const DELETE_BATCH: libc::c_long = 27;
+
+/// Entries asked for at once; as for a whole dump, more than lie in any one bucket.
+const SCANNED: u32 = 4_096;
+
+/// How far a walk over all bans has come.
+#[derive(Debug, Default)]
+pub struct Scan {
+    bucket: u32,
+    begun: bool,
+    done: bool,
+}
+
+impl Scan {
+    /// Nothing is left.
+    #[must_use]
+    pub const fn ended() -> Self {
+        Self { bucket: 0, begun: true, done: true }
+    }
+
+    /// Whether nothing is left.
+    #[must_use]
+    pub const fn is_done(&self) -> bool {
+        self.done
+    }
+}
+
+impl Kernel {
+    /// Some bans, from where the last call ended. Entries that come and go meanwhile may be missed, or be told twice.
+    ///
+    /// # Errors
+    /// [`KernelError::Map`].
+    pub fn scan(&self, from: &mut Scan) -> Result<Vec<(SourceKey, Ban)>, KernelError> {
+        let (mut keys, mut values) = (vec![0_u64; SCANNED as usize], vec![Ban::default(); SCANNED as usize]);
+        let mut to = 0_u32;
+        let mut batch = sys::Batch {
+            from: if from.begun { sys::address(&mut from.bucket) } else { 0 },
+            to: sys::address(&mut to),
+            keys: sys::address(keys.as_mut_slice()),
+            values: sys::address(values.as_mut_slice()),
+            count: SCANNED,
+            map: sys::descriptor(self.bans.map().fd().as_fd()),
+            element_flags: 0,
+            flags: 0,
+        };
+        // SAFETY: the attributes are the kernel's own layout; where a hash map's batch begins is a bucket's number of
+        // 32 bits; keys and values have room for `count` entries of the sizes that the map was checked to have. Any
+        // bits make a valid key and a valid `Ban`.
+        let answer = unsafe { libc::syscall(libc::SYS_bpf, LOOKUP_BATCH, &raw mut batch, size_of::<sys::Batch>()) };
+        if answer < 0 {
+            let source = io::Error::last_os_error();
+            if source.raw_os_error() != Some(libc::ENOENT) {
+                return Err(KernelError::Map { map: name::BANS, operation: "reading", source });
+            }
+            from.done = true;
+        }
+        (from.bucket, from.begun) = (to, true);
+        let count = batch.count.min(SCANNED) as usize;
+        Ok(keys.into_iter().map(SourceKey).zip(values).take(count).collect())
+    }
+
+    /// Enters bans as they are, counters included.
+    ///
+    /// # Errors
+    /// [`KernelError::Full`]; those before the one that found no room are in.
+    pub fn ban_many(&mut self, bans: &[(SourceKey, Ban)]) -> Result<(), KernelError> {
+        self.expect(bans.iter().map(|(key, _)| *key))?;
+        let keys: Vec<u64> = bans.iter().map(|(key, _)| key.0).collect();
+        let values: Vec<Ban> = bans.iter().map(|(_, ban)| *ban).collect();
+        let done = batch(self.bans.map().fd().as_fd(), UPDATE_BATCH, &keys, &values);
+        done.map(|_count| ()).map_err(|(_, source)| match source.raw_os_error() {
+            Some(libc::E2BIG) => {
+                KernelError::Full { map: name::BANS, capacity: self.max_bans, setting: "guard.max_bans" }
+            }
+            _ => KernelError::Map { map: name::BANS, operation: "adding bans", source },
+        })
+    }
+
+    /// Removes bans; those that are not there are passed over.
+    ///
+    /// # Errors
+    /// [`KernelError::Map`].
+    pub fn unban_many(&mut self, keys: &[SourceKey]) -> Result<(), KernelError> {
+        let keys: Vec<u64> = keys.iter().map(|key| key.0).collect();
+        let mut left = keys.as_slice();
+        while !left.is_empty() {
+            match batch::<_, Ban>(self.bans.map().fd().as_fd(), DELETE_BATCH, left, &[]) {
+                Ok(_count) => break,
+                // The kernel stops at the first that is missing.
+                Err((done, error)) if error.raw_os_error() == Some(libc::ENOENT) => {
+                    left = left.get(done + 1..).unwrap_or_default();
+                }
+                Err((_, source)) => {
+                    return Err(KernelError::Map { map: name::BANS, operation: "removing bans", source });
+                }
+            }
+        }
+        self.forget(u32::try_from(keys.len()).unwrap_or(u32::MAX))
+    }
+
+    /// Enters rules into the spare tries, where no packet sees them.
+    ///
+    /// # Errors
+    /// [`KernelError::Full`].
+    pub fn stage_rules(&mut self, rules: &[(Source, Rule)]) -> Result<(), KernelError> {
+        let mut rules4: Vec<(Prefix<4>, Rule)> = Vec::new();
+        let mut rules6: Vec<(Prefix<16>, Rule)> = Vec::new();
+        for (source, rule) in rules {
+            match source.address() {
+                std::net::IpAddr::V4(address) => rules4.push(((address.octets(), source.length()), *rule)),
+                std::net::IpAddr::V6(address) => rules6.push(((address.octets(), source.length()), *rule)),
+            }
+        }
+        self.rules4.stage(&rules4)?;
+        self.rules6.stage(&rules6)
+    }
+
+    /// Removes at most about `most` rules from the spare tries; whether they are empty now.
+    ///
+    /// # Errors
+    /// [`KernelError::Map`].
+    pub fn clear_staged(&mut self, most: usize) -> Result<bool, KernelError> {
+        Ok(self.rules4.clear_staged(most)? && self.rules6.clear_staged(most)?)
+    }
+
+    /// Puts what was staged in force in the place of all rules.
+    ///
+    /// # Errors
+    /// [`KernelError::Map`]; the old rules stay in force then.
+    pub fn commit_staged(&mut self) -> Result<(), KernelError> {
+        self.rules4.commit_staged()?;
+        self.rules6.commit_staged()
+    }
+}
+
+/// Runs one `BPF_MAP_*_BATCH`; on an error also how many entries were done before it.
+fn batch<K, V>(
+    map: BorrowedFd<'_>,
+    command: libc::c_long,
+    keys: &[K],
+    values: &[V],
+) -> Result<usize, (usize, io::Error)> {
+    let Ok(count) = u32::try_from(keys.len()) else {
+        return Err((0, io::Error::from_raw_os_error(libc::EINVAL)));
+    };
+    if count == 0 {
+        return Ok(0);
+    }
+    let mut batch = sys::Batch {
+        from: 0,
+        to: 0,
+        keys: sys::read_address(keys),
+        values: if values.is_empty() { 0 } else { sys::read_address(values) },
+        count,
+        map: sys::descriptor(map),
+        element_flags: 0,
+        flags: 0,
+    };
+    // SAFETY: the attributes are the kernel's own layout; both pointers are to as many keys and values as `count`
+    // says, of the sizes that the map was checked to have when it was opened, and live through the call.
+    let answer = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut batch, size_of::<sys::Batch>()) };
+    let done = batch.count.min(count) as usize;
+    if answer < 0 { Err((done, io::Error::last_os_error())) } else { Ok(done) }
+}

@@ -1,0 +1,190 @@
+//! Lists through the real socket into the real maps: every format, errors by line, replaced as a whole, followed in a
+//! file, written and read again.
+
+use std::{fs, time::Duration};
+
+use serde_json::{Value, json};
+use support::{
+    daemon::Daemon,
+    http1::Client,
+    report,
+    settings::Settings,
+    wait::{SOON, until},
+    world::{ATTACKER_V4, GOOD_V4, World},
+};
+
+const SILENCE: Duration = Duration::from_millis(300);
+
+#[test]
+fn imported() {
+    if !report::may_run("feeds::imported") {
+        return;
+    }
+    let world = World::new();
+    let mut daemon = Daemon::start(&world, &Settings::default());
+    formats(&world, &daemon);
+
+    let list =
+        write(&world, "list", "10.0.0.66\n# a note\n10.0.0.1\nnonsense\n192.0.2.0/24 ; b\n192.0.2.1-192.0.2.2\n");
+    let told = daemon.done(&["block", "import", &list, "--feed", "a"]);
+    // 192.0.2.1-192.0.2.2 is two addresses.
+    assert_eq!(counts(&told), [4, 4, 0, 0, 1, 1], "{told}");
+    assert_eq!((&told["errors"][0]["line"], &told["refusals"][0]["line"]), (&json!(4), &json!(3)), "{told}");
+    assert_eq!(told["refusals"][0]["code"], "own_address", "{told}");
+    assert!(Client::new(&world, ATTACKER_V4).is_ignored(SILENCE), "a listed source is answered");
+    assert!(!Client::new(&world, GOOD_V4).is_ignored(SILENCE));
+    let why = daemon.done(&["why", "10.0.0.66"]);
+    assert_eq!((&why["verdict"], &why["entry"]["actor"]), (&json!("blocked"), &json!("feed:a")), "{why}");
+    assert!(why["entry"]["packets"].as_u64() > Some(0), "{why}");
+    assert_eq!(daemon.done(&["why", "192.0.2.9"])["verdict"], "blocked");
+
+    let other = write(&world, "other", "10.0.0.67\n192.0.2.1\n198.51.100.0/24\n");
+    let told = daemon.done(&["block", "import", &other, "--feed", "a"]);
+    assert_eq!(counts(&told), [3, 2, 1, 3, 0, 0], "{told}");
+    assert!(!Client::new(&world, ATTACKER_V4).is_ignored(SILENCE), "what is listed no more is dropped");
+    for (address, verdict) in [("10.0.0.67", "blocked"), ("192.0.2.9", "passed"), ("198.51.100.9", "blocked")] {
+        assert_eq!(daemon.done(&["why", address])["verdict"], verdict, "{address}");
+    }
+
+    let told = daemon.done(&["block", "import", &list, "--feed", "b", "--shadow", "--for", "1h"]);
+    assert_eq!(counts(&told)[0], 4, "{told}");
+    assert_eq!(daemon.done(&["why", "10.0.0.66"])["verdict"], "shadow_blocked");
+    written_and_read_again(&world, &daemon);
+
+    daemon.kill_guard();
+    daemon.start_again();
+    let status = daemon.status();
+    assert_eq!(status["feeds"].as_array().map(Vec::len), Some(3), "{status}");
+    assert_eq!(daemon.done(&["why", "10.0.0.67"])["verdict"], "blocked");
+    assert!(!status["warnings"].to_string().contains("repaired"), "{status}");
+
+    // An allowance goes before a list, and the list is back after it.
+    daemon.done(&["allow", "add", "198.51.100.7"]);
+    assert_eq!(daemon.done(&["why", "198.51.100.7"])["verdict"], "allowed");
+    daemon.done(&["allow", "del", "198.51.100.7"]);
+    assert_eq!(daemon.done(&["why", "198.51.100.7"])["verdict"], "blocked");
+    let refused = daemon.cli(&["block", "del", "10.0.0.67"]);
+    assert_eq!((refused.code, &refused.json["code"]), (1, &json!("in_feed")), "{}", refused.json);
+
+    let empty = write(&world, "empty", "");
+    assert_eq!(counts(&daemon.done(&["block", "import", &empty, "--feed", "a"]))[3], 3);
+    daemon.done(&["block", "flush", "--yes"]);
+    until("every list to be gone", SOON, || daemon.status()["feeds"].as_array()?.is_empty().then_some(()));
+    assert_eq!(daemon.done(&["why", "10.0.0.67"])["verdict"], "passed");
+    assert_eq!(daemon.done(&["audit", "verify"])["valid"], true);
+}
+
+fn formats(world: &World, daemon: &Daemon<'_>) {
+    for (name, format, text, listed) in [
+        ("a.txt", "plain", "192.0.2.1\n2001:db8:1::/48\n", 2),
+        ("b.netset", "plain", "# firehol\n192.0.2.0/24\n", 1),
+        ("c.save", "ipset", "create x hash:net family inet\nadd x 192.0.2.0/24\nadd x 192.0.2.1 timeout 60\n", 2),
+        ("d.txt", "spamhaus", "; Spamhaus DROP\n192.0.2.0/24 ; SBL1\n", 1),
+        ("e.json", "spamhaus", "{\"cidr\":\"192.0.2.0/24\",\"sblid\":\"SBL1\"}\n{\"type\":\"metadata\"}\n", 1),
+        ("f.csv", "crowdsec-csv", "value,scope,duration,reason\n192.0.2.1,Ip,1h,ssh\n", 1),
+        (
+            "g.json",
+            "crowdsec-json",
+            "[{\"decisions\":[{\"value\":\"192.0.2.1\",\"scope\":\"Ip\",\"duration\":\"59m\",\"type\":\"ban\"}]}]",
+            1,
+        ),
+    ] {
+        let path = write(world, name, text);
+        let told = daemon.done(&["block", "import", &path, "--feed", "formats"]);
+        assert_eq!((&told["format"], &told["listed"]), (&json!(format), &json!(listed)), "{name}: {told}");
+        let told = daemon.done(&["block", "import", &path, "--feed", "formats", "--format", format]);
+        assert_eq!(told["added"], 0, "{name}: {told}");
+    }
+    let left = daemon.done(&["why", "192.0.2.1"])["entry"]["remaining_seconds"].as_u64();
+    assert!(left <= Some(3_540) && left > Some(3_500), "{left:?}");
+    let broken = write(world, "h.json", "[{");
+    let told = daemon.cli(&["block", "import", &broken, "--feed", "formats"]);
+    assert_eq!((told.code, &told.json["answer"]), (2, &json!("refused")), "{}", told.json);
+    assert_ne!(daemon.cli(&["block", "import", "/nonexistent"]).code, 0);
+    let empty = write(world, "none", "");
+    daemon.done(&["block", "import", &empty, "--feed", "formats"]);
+    assert_eq!(daemon.status()["feeds"], json!([]));
+}
+
+/// What `block export` writes, imported under another name, lists the same.
+fn written_and_read_again(world: &World, daemon: &Daemon<'_>) {
+    let exported = daemon.done(&["block", "export", "--feed", "a"]);
+    let values = |exported: &Value| -> Vec<String> {
+        exported.as_array().unwrap().iter().map(|one| one["value"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(values(&exported), ["10.0.0.67", "192.0.2.1", "198.51.100.0/24"]);
+    let all = daemon.done(&["block", "export"]);
+    assert_eq!(values(&all).len(), 7, "{all}");
+    let path = write(world, "exported.json", &exported.to_string());
+    let told = daemon.done(&["block", "import", &path, "--feed", "copy"]);
+    assert_eq!((&told["format"], counts(&told)[0]), (&json!("crowdsec-json"), 3), "{told}");
+    assert_eq!(values(&daemon.done(&["block", "export", "--feed", "copy"])), values(&exported));
+}
+
+#[test]
+fn followed() {
+    if !report::may_run("feeds::followed") {
+        return;
+    }
+    let world = World::new();
+    let path = write(&world, "followed.txt", "10.0.0.66\n198.51.100.0/24\nnonsense\n");
+    let settings = Settings {
+        more: format!("[[feed]]\nname = \"f\"\npath = \"{path}\"\n"),
+        guard: "max_bans = 1000".to_owned(),
+        ..Settings::default()
+    };
+    let daemon = Daemon::start(&world, &settings);
+    let loaded = |entries: u64| {
+        until("the list to be loaded", Duration::from_secs(20), || {
+            let status = daemon.status();
+            (status["feeds"][0]["entries"] == entries).then_some(status)
+        })
+    };
+    let status = loaded(2);
+    assert!(status["warnings"].to_string().contains("line 3"), "{status}");
+    assert!(Client::new(&world, ATTACKER_V4).is_ignored(SILENCE));
+
+    // Replaced as such programs do: written beside it, then renamed.
+    fs::rename(write(&world, "new", "10.0.0.67\n10.0.0.68\n10.0.0.69\n"), &path).unwrap();
+    let status = loaded(3);
+    assert!(!status["warnings"].to_string().contains("line 3"), "{status}");
+    until("the first list's entry to be gone", SOON, || {
+        (daemon.done(&["why", "10.0.0.66"])["verdict"] == "passed").then_some(())
+    });
+
+    fs::remove_file(&path).unwrap();
+    let status = until("the missing file to be told", Duration::from_secs(20), || {
+        let status = daemon.status();
+        status["warnings"].to_string().contains("stays in force").then_some(status)
+    });
+    assert_eq!(status["feeds"][0]["entries"], 3, "{status}");
+    assert_eq!(daemon.done(&["why", "10.0.0.67"])["verdict"], "blocked");
+
+    let many: String = (0..2_000).map(|number| format!("203.0.{}.{}\n", number / 250, number % 250)).collect();
+    fs::write(&path, many).unwrap();
+    let status = until("the list to be refused", Duration::from_secs(20), || {
+        let status = daemon.status();
+        status["warnings"].to_string().contains("guard.max_bans").then_some(status)
+    });
+    assert_eq!(status["feeds"][0]["entries"], 3, "nothing was evicted: {status}");
+    let refused = daemon.cli(&["block", "import", &path, "--feed", "f"]);
+    assert_eq!(refused.json["code"], "in_configuration", "{}", refused.json);
+
+    daemon.edit(&format!("[[feed]]\nname = \"f\"\npath = \"{path}\"\n"), "");
+    daemon.done(&["reload"]);
+    until("the list to go with its setting", Duration::from_secs(20), || {
+        daemon.status()["feeds"].as_array()?.is_empty().then_some(())
+    });
+    assert_eq!(daemon.done(&["why", "10.0.0.67"])["verdict"], "passed");
+}
+
+fn write(world: &World, name: &str, text: &str) -> String {
+    let path = world.folder.join(name);
+    fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// Listed, added, unchanged, removed, refused, failed.
+fn counts(told: &Value) -> [u64; 6] {
+    ["listed", "added", "unchanged", "removed", "refused", "failed"].map(|key| told[key].as_u64().unwrap())
+}
