@@ -77,6 +77,9 @@ impl Program {
         if !nix::unistd::geteuid().is_root() {
             return Err("loading BPF programs needs root".to_owned());
         }
+        // Each CPU knows what it has seen itself: a test stays on one.
+        let mut set = CpuSet::new();
+        set.set(0).and_then(|()| sched_setaffinity(Pid::from_raw(0), &set)).ok();
         let turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut ebpf = EbpfLoader::new().load(OBJECT).map_err(|error| format!("{error:?}"))?;
         let program: &mut Xdp = ebpf.program_mut("guard").unwrap().try_into().unwrap();
