@@ -4,10 +4,12 @@
 use std::{
     io::{self, ErrorKind, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
+    os::fd::AsFd as _,
     thread,
     time::Duration,
 };
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use support::{
     daemon::Daemon,
     http1::{Client, Request},
@@ -60,15 +62,13 @@ fn converse(mut stream: TcpStream) -> io::Result<()> {
             }
             "endless" => loop {
                 stream.write_all(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")?;
-                thread::sleep(Duration::from_millis(1));
             },
             "cut" => return stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Le"),
             "echo" if head.contains("x-case: early") => ("Content-Length: 5\r\n\r\nearly".into(), true),
             // Silent, and takes nothing, until the other side leaves.
             _ => {
-                while stream.peek(&mut [0])? > 0 {
-                    thread::sleep(Duration::from_millis(50));
-                }
+                let mut left = [PollFd::new(stream.as_fd(), PollFlags::from_bits_retain(libc::POLLRDHUP))];
+                poll(&mut left, PollTimeout::NONE)?;
                 return Ok(());
             }
         };

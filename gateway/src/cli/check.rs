@@ -9,7 +9,7 @@ use crate::{
     clock::Now,
     config::{Config, Disk, Errors},
     fault::Fault,
-    proxy::{snapshot::Snapshot, tls},
+    proxy::snapshot::Snapshot,
 };
 
 #[derive(Debug, Args)]
@@ -60,8 +60,8 @@ impl Check {
 fn load(context: &Context) -> Result<Config, Errors> {
     let mut config = Config::load(context.config(), &Disk)?;
     match Snapshot::new(config.proxy.clone()) {
-        Ok(_) => {
-            config.warnings.extend(tls::outdated(&config.proxy.listeners, Now::read()));
+        Ok(snapshot) => {
+            config.warnings.extend(snapshot.warnings(Now::read()));
             config.warnings.extend(unknown_user(&config.proxy.user));
             Ok(config)
         }

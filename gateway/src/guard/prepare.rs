@@ -27,10 +27,11 @@ pub(crate) fn prepare(path: &Path) -> Result<Prepared, Errors> {
     let disk = Disk;
     let recorder = Recorder::new(&disk);
     let config = Config::load(path, &recorder)?;
-    Snapshot::new(config.proxy.clone()).map_err(|faults| Errors::from_faults(&config.document, faults))?;
+    let compiled = Snapshot::new(config.proxy.clone());
+    let snapshot = compiled.map_err(|faults| Errors::from_faults(&config.document, faults))?;
     let bundle = recorder.bundle(&config);
     let (surroundings, unknown) = Surroundings::look(&servers(&config.proxy), true);
-    let outdated = proxy::tls::outdated(&config.proxy.listeners, Now::read());
+    let outdated = snapshot.warnings(Now::read());
     let unwise = config.warnings.iter().chain(&outdated).map(ToString::to_string);
     let warnings = unwise.chain(unknown).collect();
     Ok(Prepared { config, bundle, surroundings, warnings })

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     auth::jwt::Jwt,
     authz::{self, Access},
+    clock::Now,
     detect::Detector,
     fault::Fault,
     limit::AddressLimit,
@@ -83,6 +84,12 @@ impl Snapshot {
             detector: Detector::new(&settings.detect),
             settings: Arc::new(settings),
         })
+    }
+
+    /// What works now and soon will not: certificates that have ended or are about to.
+    #[must_use]
+    pub fn warnings(&self, now: Now) -> Vec<Fault> {
+        tls::outdated(&self.settings.listeners, now)
     }
 }
 

@@ -53,7 +53,7 @@ pub fn server(settings: &settings::Tls) -> Result<Arc<ServerConfig>, Vec<Fault>>
 
 /// What is wrong with the certificates at `now`, or will be within [`SOON`]: clients refuse it, we cannot.
 #[must_use]
-pub fn outdated(listeners: &[settings::Listener], now: Now) -> Vec<Fault> {
+pub(super) fn outdated(listeners: &[settings::Listener], now: Now) -> Vec<Fault> {
     let now = i64::try_from(now.unix_seconds()).unwrap_or(i64::MAX);
     let judge = |(index, listener): (usize, &settings::Listener)| {
         let chain = chain(&listener.tls.as_ref()?.certificate.bytes).ok()?;
