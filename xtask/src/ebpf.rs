@@ -207,7 +207,24 @@ fn strip(toolchain: &Toolchain, object: &Path) -> anyhow::Result<Vec<u8>> {
         "llvm-objcopy is needed: `cargo xtask setup --all` installs it (Debian: llvm-22-dev; elsewhere: `rustup \
          component add --toolchain nightly llvm-tools`)"
     })?;
-    fs::read(&stripped).with_context(|| format!("{} cannot be read", stripped.display()))
+    let read = || fs::read(&stripped).with_context(|| format!("{} cannot be read", stripped.display()));
+    let renamed: Vec<String> = stable_names(&read()?).map(|(name, stable)| format!("{name}={stable}")).collect();
+    if !renamed.is_empty() {
+        let renames = renamed.iter().flat_map(|name| ["--redefine-sym", name]);
+        output(Command::new(&tool).args(renames).arg(&stripped))?;
+    }
+    read()
+}
+
+/// Symbols whose names depend on where the source lies, each with one that does not: cargo hashes the path of
+/// `gateway-common` into the disambiguator of every crate that uses it (`Cs…_` in rustc's v0 mangling).
+fn stable_names(object: &[u8]) -> impl Iterator<Item = (&str, String)> {
+    object.split(|byte| *byte == 0).filter_map(|text| {
+        let name = str::from_utf8(text).ok().filter(|name| name.starts_with("_R"))?;
+        let (before, rest) = name.split_once("Cs")?;
+        let (disambiguator, after) = rest.split_once('_')?;
+        disambiguator.bytes().all(|digit| digit.is_ascii_alphanumeric()).then(|| (name, format!("{before}C{after}")))
+    })
 }
 
 /// A command of rustup's nightly.
@@ -228,4 +245,21 @@ fn output(command: &mut Command) -> anyhow::Result<String> {
         bail!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::stable_names;
+
+    #[test]
+    fn symbols_are_named_without_their_place() {
+        for (object, expect) in [
+            (&b"\0_RNvNtCs6Qs62h0ALG1_5guard6cookie7answer4\0"[..], Some("_RNvNtC5guard6cookie7answer4")),
+            (b"\0_RNvNtCsaR3V0U32fQG_5guard6cookie7answer4\0", Some("_RNvNtC5guard6cookie7answer4")),
+            (b"\0guard\0BANS\0", None),
+            (b"\0_R\xff\0", None),
+        ] {
+            assert_eq!(stable_names(object).next().map(|(_, stable)| stable).as_deref(), expect);
+        }
+    }
 }
