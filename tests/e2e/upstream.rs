@@ -62,6 +62,7 @@ fn converse(mut stream: TcpStream) -> io::Result<()> {
             }
             "endless" => loop {
                 stream.write_all(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")?;
+                pause(Duration::from_millis(1));
             },
             "cut" => return stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Le"),
             "echo" if head.contains("x-case: early") => ("Content-Length: 5\r\n\r\nearly".into(), true),
