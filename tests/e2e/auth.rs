@@ -88,7 +88,7 @@ fn refused(daemon: &Daemon<'_>, case: &str, response: &Response) {
     assert!(line["detail"].is_string() && line["principal"].is_null(), "{case}: {line}");
 }
 
-/// THREATS.md, J01 to J16: what can be told over the wire.
+/// Threats J01 to J16: what can be told over the wire.
 fn broken() -> Vec<(&'static str, String)> {
     let es = Algorithm::Es256;
     let good = tokens::good("ada", &["reader"]);
