@@ -255,7 +255,9 @@ impl<'world> Daemon<'world> {
     #[must_use]
     pub fn access_log(&self) -> Vec<Value> {
         let text = fs::read_to_string(self.world.folder.join("access.log")).unwrap_or_default();
-        text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+        // The gateway may be writing the last line right now.
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        whole.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
     }
 
     /// The access log's record of one request, once it is written.
