@@ -16,10 +16,14 @@ use super::{
 };
 use crate::authz::Permit;
 
+mod dial;
+mod group;
 pub(super) mod hygiene;
 mod pool;
+mod server;
 
-pub(super) use pool::{Group, Lease};
+pub(super) use group::Group;
+pub(super) use pool::Lease;
 
 /// Why there is no answer.
 pub(super) enum Failure {
