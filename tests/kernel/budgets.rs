@@ -178,7 +178,7 @@ fn events_are_few_and_name_source_and_reason() {
 }
 
 /// Runs a test in a network of its own in which the stack always has cookies, and something listens on port 443.
-fn listening(test: impl FnOnce(&mut Program) + Send + 'static) {
+pub(crate) fn listening(test: impl FnOnce(&mut Program) + Send + 'static) {
     if !report::may_run(thread::current().name().unwrap_or("cookies")) {
         return;
     }

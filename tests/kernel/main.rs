@@ -15,6 +15,8 @@ mod live;
 
 // What the parser makes of a packet.
 mod form;
+// Every verdict in every form.
+mod product;
 // What lists, scope and limits make of it.
 mod verdicts;
 

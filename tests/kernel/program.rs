@@ -142,6 +142,11 @@ impl Program {
         self.bans().insert(key(address).0, Laid(Ban { expires, id, packets: 0, bytes: 0 }), 0).unwrap();
     }
 
+    /// Takes it back.
+    pub(crate) fn unban(&mut self, address: &str) {
+        self.bans().remove(&key(address).0).unwrap();
+    }
+
     pub(crate) fn find_ban(&mut self, address: &str) -> Ban {
         self.bans().get(&key(address).0, 0).unwrap().0
     }
