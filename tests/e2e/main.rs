@@ -27,6 +27,7 @@ mod feeds;
 
 mod auth;
 mod authz;
+mod balance;
 mod forward;
 mod h2_hostile;
 mod hostile;

@@ -13,7 +13,10 @@ use crate::{
     authz::Requirement,
     guard::settings::{Format, Ladder, Mode, Scope, SourceLimit},
     limit,
-    proxy::settings::{Listener, NamedFile, Route},
+    proxy::settings::{
+        Listener, NamedFile, Route,
+        upstream::{Balance, HashBy, Server, Upstream},
+    },
 };
 
 pub(super) fn describe(config: &Config) -> Value {
@@ -40,11 +43,7 @@ pub(super) fn describe(config: &Config) -> Value {
             "response": show_duration(timeouts.response),
         },
         "listener": proxy.listeners.iter().map(listener).collect::<Vec<_>>(),
-        "upstream": proxy.upstreams.iter().map(|upstream| {
-            let idle = show_duration(upstream.idle);
-            let members = json!({ "servers": upstream.servers, "max_idle": upstream.max_idle, "idle": idle });
-            (upstream.name.clone(), members)
-        }).collect::<BTreeMap<_, _>>(),
+        "upstream": proxy.upstreams.iter().map(|it| (it.name.clone(), upstream(it))).collect::<BTreeMap<_, _>>(),
         "roles": proxy.roles,
         "route": proxy.routes.iter().map(|it| route(it, config)).collect::<Vec<_>>(),
         "feed": config.guard.feeds.iter().map(|feed| json!({
@@ -160,6 +159,24 @@ fn listener(listener: &Listener) -> Value {
         "address": listener.address.to_string(),
         "certificate": tls.map(|tls| file(&tls.certificate)),
         "private_key": tls.map(|tls| file(&tls.private_key)),
+    })
+}
+
+fn upstream(upstream: &Upstream) -> Value {
+    let server = |server: &Server| json!({ "address": server.address, "weight": server.weight });
+    let (balance, hash_by) = match &upstream.balance {
+        Balance::RoundRobin => ("round_robin", None),
+        Balance::LeastRequests => ("least_requests", None),
+        Balance::Hash(HashBy::Source) => ("hash", Some("source".to_owned())),
+        Balance::Hash(HashBy::Path) => ("hash", Some("path".to_owned())),
+        Balance::Hash(HashBy::Header(name)) => ("hash", Some(format!("header:{name}"))),
+    };
+    json!({
+        "servers": upstream.servers.iter().map(server).collect::<Vec<_>>(),
+        "balance": balance,
+        "hash_by": hash_by,
+        "max_idle": upstream.max_idle,
+        "idle": show_duration(upstream.idle),
     })
 }
 

@@ -8,6 +8,7 @@ use toml::de::{DeTable, DeValue};
 use super::{
     Config, Document, Errors, Files, policy, safety, service,
     table::{Reader, Table},
+    upstream,
     value::{self, Wrong},
 };
 use crate::{
@@ -201,7 +202,7 @@ fn proxy(root: &mut Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
 
     let timeouts = timeouts(root.table("timeouts"));
     let listeners = service::listeners(root.tables("listener"), root, reader);
-    let upstreams = service::upstreams(root.named_tables("upstream"), reader);
+    let upstreams = upstream::upstreams(root.named_tables("upstream"), reader);
     let jwt = policy::jwt(root.table("jwt"));
     let roles = policy::roles(root.table("roles"), reader);
     let address_limit = policy::address_limit(root.table("limit"));

@@ -1,6 +1,6 @@
-//! Decides what is served: `[[listener]]`, `[upstream.NAME]` and `[[route]]`.
+//! Decides what is served: `[[listener]]` and `[[route]]`.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use http::Method;
 use toml::de::DeValue;
@@ -27,7 +27,7 @@ pub(super) struct Known<'a> {
 
 /// An upstream and the key of its table.
 pub(super) struct NamedUpstream {
-    key: String,
+    pub(super) key: String,
     pub(super) settings: Upstream,
 }
 
@@ -84,30 +84,6 @@ fn tls(table: &mut Table<'_>, reader: &Reader<'_>) -> Option<Tls> {
         reader.warn(warning.hint(format!("chmod 0600 {shown}")));
     }
     Some(Tls { certificate, private_key })
-}
-
-pub(super) fn upstreams(tables: Vec<(String, Table<'_>)>, reader: &Reader<'_>) -> Vec<NamedUpstream> {
-    let mut upstreams = Vec::new();
-    for (name, mut table) in tables {
-        let key = table.own_key().to_owned();
-        if let Err(wrong) = simple_name(&name) {
-            reader.report(wrong.at(&key));
-        }
-        let servers =
-            table.required_list("servers", "[\"127.0.0.1:9000\"]", |value| value::server(value::text(value)?));
-        for (index, (key, server)) in servers.iter().enumerate() {
-            if servers.iter().take(index).any(|(_, earlier)| earlier == server) {
-                reader.report(Fault::new(key, format!("{server:?} is there already")).hint("name each server once"));
-            }
-        }
-        let max_idle = table.or("max_idle", 64, value::count(0..=10_000));
-        let (shortest, longest) = (Duration::from_millis(10), Duration::from_secs(3_600));
-        let idle = table.or("idle", Duration::from_secs(30), value::duration_in(shortest..=longest));
-        table.finish();
-        let servers = servers.into_iter().map(|(_, server)| server).collect();
-        upstreams.push(NamedUpstream { key, settings: Upstream { name, servers, max_idle, idle } });
-    }
-    upstreams
 }
 
 pub(super) fn routes(tables: Vec<Table<'_>>, known: &Known<'_>, reader: &Reader<'_>) -> Vec<Route> {

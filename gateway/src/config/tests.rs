@@ -179,6 +179,27 @@ fn wrong_listeners() {
 }
 
 #[test]
+fn wrong_upstreams() {
+    let one = "[\"127.0.0.1:9000\"]";
+    let server = "upstream.items.servers[0]";
+    let (balance, hash_by) = ("upstream.items.balance", "upstream.items.hash_by");
+    let of = |entry: &str| format!("[{entry}]");
+    wrong(one, &of("{ addres = \"a:1\" }"), 26, server, "`addres` is unknown", "mean `address`?");
+    wrong(one, &of("{ weight = 2 }"), 26, server, "no `address`", "weight = 3");
+    wrong(one, &of("{ address = \"a:1\", weight = 0 }"), 26, server, "weight: 0 is out", "from 1 to 100");
+    wrong(one, &of("{ address = \"a\" }"), 26, server, "no port", "host and port");
+    wrong(one, &of("\"a:1\", { address = \"a:1\" }"), 26, "upstream.items.servers[1]", "already", "once");
+    let many: Vec<_> = (0..65).map(|port| format!("\"a:{}\"", 9_000 + port)).collect();
+    wrong(one, &of(&many.join(", ")), 26, "upstream.items.servers[64]", "more than 64", "another upstream");
+    let with = |line: &str| format!("{one}\n{line}");
+    wrong(one, &with("balance = \"round-robin\""), 27, balance, "unknown", "mean \"round_robin\"?");
+    wrong(one, &with("hash_by = \"path\""), 27, hash_by, "without balance", "balance = \"hash\"");
+    let by = |by: &str| with(&format!("balance = \"hash\"\nhash_by = \"{by}\""));
+    wrong(one, &by("cookie"), 28, hash_by, "unknown", "\"header:x-tenant\"");
+    wrong(one, &by("header:a b"), 28, hash_by, "unknown", "\"header:x-tenant\"");
+}
+
+#[test]
 fn wrong_routes() {
     let key = |name: &str| format!("route[0].{name}");
     wrong(

@@ -70,7 +70,8 @@ fn answer_with(path: &Path, request: Request, uid: u32, resolve: bool) -> Result
     let anchor = store.anchor().map_err(|error| error.to_string())?;
     let (audit, findings) =
         Audit::open(&settings.state_dir, anchor.as_ref()).map_err(|error| format!("the audit chain: {error}"))?;
-    let upstreams = config.proxy.upstreams.iter().flat_map(|upstream| upstream.servers.iter().cloned());
+    let upstreams =
+        config.proxy.upstreams.iter().flat_map(|upstream| upstream.servers.iter().map(|server| server.address.clone()));
     let upstreams: Vec<String> = upstreams.collect();
     let (surroundings, unknown) = Surroundings::look(if resolve { &upstreams } else { &[] }, resolve);
     standing.extend(unknown);

@@ -38,7 +38,11 @@ pub(crate) fn prepare(path: &Path) -> Result<Prepared, Errors> {
 }
 
 fn servers(settings: &proxy::settings::Settings) -> Vec<String> {
-    settings.upstreams.iter().flat_map(|upstream| upstream.servers.iter().cloned()).collect()
+    settings
+        .upstreams
+        .iter()
+        .flat_map(|upstream| upstream.servers.iter().map(|server| server.address.clone()))
+        .collect()
 }
 
 /// The ports that packets are judged for.

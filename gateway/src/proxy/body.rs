@@ -15,7 +15,7 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::{deadline::Alarm, record::Record, upstream::Lease};
+use super::{deadline::Alarm, record::Record, upstream::Exchange};
 
 /// How much of an unread body is read and forgotten, so that the connection can go on, in bytes.
 const FORGOTTEN: u64 = 64 * 1_024;
@@ -214,7 +214,7 @@ pub(super) struct Answer {
 
 enum Content {
     Done,
-    Upstream(Incoming, Option<Lease>),
+    Upstream(Incoming, Option<Exchange>),
     Whole(Bytes),
 }
 
@@ -225,12 +225,12 @@ impl Answer {
     }
 
     /// An upstream's.
-    pub(super) fn relayed(incoming: Incoming, lease: Lease, record: Box<Record>) -> Self {
+    pub(super) fn relayed(incoming: Incoming, exchange: Exchange, record: Box<Record>) -> Self {
         if incoming.is_end_stream() {
-            Self::give_back(lease, &record);
+            Self::give_back(exchange, &record);
             return Self::new(Content::Done, record);
         }
-        Self::new(Content::Upstream(incoming, Some(lease)), record)
+        Self::new(Content::Upstream(incoming, Some(exchange)), record)
     }
 
     fn new(content: Content, record: Box<Record>) -> Self {
@@ -241,8 +241,8 @@ impl Answer {
         answer
     }
 
-    fn give_back(lease: Lease, record: &Record) {
-        if !lease.give_back() {
+    fn give_back(exchange: Exchange, record: &Record) {
+        if !exchange.give_back() {
             record.connection.unread.set(true);
         }
     }
@@ -258,7 +258,7 @@ impl Answer {
 
     fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
         loop {
-            let Content::Upstream(incoming, lease) = &mut self.content else { return Poll::Ready(None) };
+            let Content::Upstream(incoming, exchange) = &mut self.content else { return Poll::Ready(None) };
             let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(cx) else {
                 self.client.rest();
                 return self.upstream.poll(self.patience.0, cx).map(|()| Some(Err(Broken("upstream stopped sending"))));
@@ -266,10 +266,10 @@ impl Answer {
             self.upstream.rest();
             let over = frame.is_none() || incoming.is_end_stream();
             if over
-                && let Some(lease) = lease.take()
+                && let Some(exchange) = exchange.take()
                 && !matches!(frame, Some(Err(_)))
             {
-                Self::give_back(lease, &self.record);
+                Self::give_back(exchange, &self.record);
             }
             match frame {
                 None => return Poll::Ready(None),

@@ -15,7 +15,7 @@ use super::{
     reject::{Refusal, Reject},
     snapshot::Served,
     target::Target,
-    upstream::{self, Failure, Lease, hygiene},
+    upstream::{self, Exchange, Failure, hygiene},
     worker::Worker,
 };
 use crate::{auth::Identity, clock::Now};
@@ -34,7 +34,7 @@ pub(super) async fn serve(
     let mut unread = Some(incoming);
     let last = worker.draining.get() && head.version != Version::HTTP_2;
     let mut answer = match answer(&worker, &connection, &mut record, head, &mut unread, now).await {
-        Ok((response, lease)) => relay(record, response, lease),
+        Ok((response, exchange)) => relay(record, response, exchange),
         Err(Failure::Refused(refusal)) => {
             let close = settle(&worker, &connection, unread, expects, &refusal);
             problem::refuse(record, refusal, close)
@@ -59,7 +59,7 @@ async fn answer(
     head: Parts,
     incoming: &mut Option<Incoming>,
     now: Now,
-) -> Result<(Response<Incoming>, Lease), Failure> {
+) -> Result<(Response<Incoming>, Exchange), Failure> {
     let snapshot = &worker.shared.snapshot;
     if let Some(limit) = &snapshot.address_limit {
         limit.spend(connection.source, now.monotonic)?;
@@ -87,8 +87,10 @@ async fn answer(
         .get(served.upstream)
         .ok_or_else(|| Refusal::new(Reject::UpstreamFailed, "no such upstream"))?;
     record.forwarded();
+    let path = record.target.as_ref().map_or("", Target::path);
+    let key = group.key(connection.source, path, &head.headers);
     let request = outgoing(head, upload, record, connection, scheme)?;
-    upstream::forward(permit, group, request, &snapshot.settings.timeouts).await
+    upstream::forward(permit, group, key, request, &snapshot.settings.timeouts).await
 }
 
 /// Takes the body, whole where it must match a schema.
@@ -151,12 +153,12 @@ fn outgoing(
 }
 
 /// Passes the upstream's answer on.
-fn relay(mut record: Box<Record>, response: Response<Incoming>, lease: Lease) -> Response<Answer> {
+fn relay(mut record: Box<Record>, response: Response<Incoming>, exchange: Exchange) -> Response<Answer> {
     let (mut head, incoming) = response.into_parts();
     hygiene::response(&mut head.headers, record.id);
     head.version = Version::HTTP_11;
     record.status = head.status.as_u16();
-    Response::from_parts(head, Answer::relayed(incoming, lease, record))
+    Response::from_parts(head, Answer::relayed(incoming, exchange, record))
 }
 
 /// Deals with the body of a request that is refused (F14). `true`: the connection ends with the answer.

@@ -4,6 +4,10 @@ use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{auth, authz, detect, limit};
 
+pub mod upstream;
+
+pub use upstream::Upstream;
+
 /// A file that the configuration names, and what was in it when the configuration was read.
 #[derive(Clone, PartialEq, Eq)]
 pub struct NamedFile {
@@ -91,19 +95,6 @@ pub struct Tls {
     pub certificate: NamedFile,
     /// PKCS#8, SEC1 or PKCS#1.
     pub private_key: NamedFile,
-}
-
-/// One group of interchangeable servers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Upstream {
-    /// The NAME of `[upstream.NAME]`.
-    pub name: String,
-    /// `host:port`, at least one. `upstream.NAME.servers`.
-    pub servers: Vec<String>,
-    /// The most idle connections kept per worker. `upstream.NAME.max_idle`.
-    pub max_idle: usize,
-    /// How long a connection is kept without a request. `upstream.NAME.idle`.
-    pub idle: Duration,
 }
 
 /// One route.

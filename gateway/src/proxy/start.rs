@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 use super::{
     banned::Banned,
     snapshot::Snapshot,
+    upstream::Standing,
     worker::{Event, Order, Shared, Worker},
 };
 use crate::{
@@ -97,12 +98,14 @@ async fn prepare(channel: &Channel) -> anyhow::Result<Prepared> {
     for probation in &bundle.probations {
         snapshot.detector.watch(probation.source, probation.until, clock::monotonic());
     }
+    let standings = snapshot.settings.upstreams.iter().map(Standing::new).collect();
     let shared = Shared {
         snapshot: Arc::new(snapshot),
         banned,
         connections: AtomicUsize::new(0),
         sources: Mutex::default(),
         lost_asks: AtomicUsize::new(0),
+        standings,
     };
     Ok(Prepared { shared: Arc::new(shared), log: File::from(log), sockets })
 }

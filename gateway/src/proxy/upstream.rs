@@ -16,6 +16,7 @@ use super::{
 };
 use crate::authz::Permit;
 
+mod balance;
 mod dial;
 mod group;
 pub(super) mod hygiene;
@@ -23,7 +24,7 @@ mod pool;
 mod server;
 
 pub(super) use group::Group;
-pub(super) use pool::Lease;
+pub(super) use server::{Exchange, Standing};
 
 /// Why there is no answer.
 pub(super) enum Failure {
@@ -55,14 +56,16 @@ impl From<Cut> for Failure {
     }
 }
 
-/// Carries `request` to a server of `group`. The answer's connection is the [`Lease`]: it goes back to the pool once
-/// the body has been read to its end, and is closed otherwise.
+/// Carries `request` to a server of `group`. `key` is what makes it alike to others (see [`Group::key`]). The
+/// answer's connection is in the [`Exchange`]: it goes back to the pool once the body has been read to its end, and is
+/// closed otherwise.
 pub(super) async fn forward(
     permit: Permit,
     group: &Group,
+    key: u64,
     mut request: Request<Upload>,
     timeouts: &Timeouts,
-) -> Result<(Response<Incoming>, Lease), Failure> {
+) -> Result<(Response<Incoming>, Exchange), Failure> {
     // What it proves has been used up.
     drop(permit);
     let flow = match request.body() {
@@ -71,7 +74,7 @@ pub(super) async fn forward(
     };
     let mut fresh = false;
     loop {
-        let mut lease = group.lease(fresh, timeouts.connect).await?;
+        let (mut lease, place) = group.lease(key, fresh, timeouts.connect).await?;
         let spare = (lease.is_kept() && is_repeatable(&request)).then(|| copy(&request));
         let sent = lease.send(request);
         let Some(answer) = answered(sent, flow.as_ref(), timeouts.response).await else {
@@ -85,7 +88,7 @@ pub(super) async fn forward(
             Ok(response) if is_framed_twice(response.headers()) => {
                 return Err(Refusal::new(Reject::UpstreamFailed, "Content-Length beside Transfer-Encoding").into());
             }
-            Ok(response) => return Ok((response, lease.with(flow))),
+            Ok(response) => return Ok((response, Exchange::new(lease.with(flow), place))),
             Err(error) => error,
         };
         if let Some(cut) = flow.as_ref().and_then(|flow| flow.cut.get()) {

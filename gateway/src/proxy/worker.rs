@@ -24,7 +24,7 @@ use super::{
     record::Record,
     server,
     snapshot::Snapshot,
-    upstream::Group,
+    upstream::{Group, Standing},
 };
 use crate::{
     clock,
@@ -72,6 +72,8 @@ pub(super) struct Shared {
     pub(super) sources: Mutex<HashMap<Source, usize>>,
     /// Asks that found the queue to the guard full.
     pub(super) lost_asks: AtomicUsize,
+    /// What is known of the servers of each upstream, in the order of the configuration.
+    pub(super) standings: Box<[Standing]>,
 }
 
 /// One worker.
@@ -141,7 +143,10 @@ impl Shared {
 
 impl Worker {
     pub(super) fn new(shared: Arc<Shared>, lines: Lines, events: mpsc::Sender<Event>, first_id: u128) -> Rc<Self> {
-        let upstreams = shared.snapshot.settings.upstreams.iter().map(Group::new).collect();
+        let settings = shared.snapshot.settings.upstreams.iter().zip(&shared.standings);
+        // The random half of the worker's name.
+        let seed = u64::try_from(first_id >> 64).unwrap_or(1);
+        let upstreams = settings.map(|(settings, standing)| Group::new(settings, standing, seed)).collect();
         let (connections, ids) = (RefCell::default(), Cell::new(first_id));
         Rc::new(Self {
             shared,

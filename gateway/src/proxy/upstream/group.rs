@@ -1,23 +1,54 @@
 //! Decides which server of an upstream carries a request.
 
-use std::{cell::Cell, time::Duration};
+use std::{rc::Rc, time::Duration};
 
-use super::{Failure, pool::Lease, server::Server};
+use gateway_common::source::Source;
+use http::HeaderMap;
+
+use super::{
+    Failure,
+    balance::{Balancer, bit, hash},
+    pool::Lease,
+    server::{Place, Server, Standing},
+};
 use crate::proxy::{
     reject::{Refusal, Reject},
-    settings::Upstream,
+    settings::upstream::{Balance, HashBy, Upstream},
 };
 
 /// The servers of one upstream, seen from one worker.
 pub(in crate::proxy) struct Group {
-    servers: Box<[Server]>,
-    turn: Cell<usize>,
+    servers: Box<[Rc<Server>]>,
+    balancer: Balancer,
+    /// The bits of all servers.
+    all: u64,
+    alike: Option<HashBy>,
 }
 
 impl Group {
-    pub(in crate::proxy) fn new(settings: &Upstream) -> Self {
-        let servers = settings.servers.iter().map(|address| Server::new(address, settings));
-        Self { servers: servers.collect(), turn: Cell::new(0) }
+    /// `seed` is a random number.
+    pub(in crate::proxy) fn new(settings: &Upstream, standing: &Standing, seed: u64) -> Self {
+        let servers = standing.servers(settings);
+        let all = (0..servers.len()).map(bit).fold(0, |all, bit| all | bit);
+        let balancer = Balancer::new(&settings.balance, &settings.servers, seed);
+        let alike = match &settings.balance {
+            Balance::Hash(by) => Some(by.clone()),
+            Balance::LeastRequests | Balance::RoundRobin => None,
+        };
+        Self { servers, balancer, all, alike }
+    }
+
+    /// What a request is alike by to others that go to the same server.
+    pub(in crate::proxy) fn key(&self, source: Source, path: &str, headers: &HeaderMap) -> u64 {
+        match &self.alike {
+            None => 0,
+            Some(HashBy::Path) => hash(path.as_bytes()),
+            Some(HashBy::Header(name)) if let Some(value) = headers.get(name) => hash(value.as_bytes()),
+            Some(HashBy::Header(_) | HashBy::Source) => match source.address() {
+                std::net::IpAddr::V4(address) => hash(&address.octets()),
+                std::net::IpAddr::V6(address) => hash(&address.octets()),
+            },
+        }
     }
 
     /// Closes connections that were kept for long enough by `now`, or that the upstream has closed.
@@ -25,17 +56,25 @@ impl Group {
         self.servers.iter().for_each(|server| server.pool.sweep(now));
     }
 
-    /// A connection that is ready for a request; a new one if it has to be `fresh`.
-    pub(super) async fn lease(&self, fresh: bool, patience: Duration) -> Result<Lease, Failure> {
-        let turn = self.turn.get();
-        self.turn.set(turn.wrapping_add(1));
+    /// A connection that is ready for a request alike by `key`; a new one if it has to be `fresh`.
+    pub(super) async fn lease(
+        &self,
+        key: u64,
+        fresh: bool,
+        patience: Duration,
+    ) -> Result<(Lease, Option<Place>), Failure> {
         let mut refusal = Refusal::new(Reject::UpstreamFailed, "no server");
-        for offset in 0..self.servers.len() {
-            let Some(server) = self.servers.get(turn.wrapping_add(offset) % self.servers.len()) else { break };
+        let mut left = self.all;
+        let load = |server: usize| self.servers.get(server).map_or(0, |server| server.load());
+        while let Some((chosen, server)) =
+            self.balancer.choose(left, key, load).and_then(|chosen| Some((chosen, self.servers.get(chosen)?)))
+        {
+            let place = self.balancer.needs_load().then(|| server.enter());
             match server.pool.lease(fresh, patience).await {
-                Ok(lease) => return Ok(lease),
+                Ok(lease) => return Ok((lease, place)),
                 Err(refused) => refusal = refused,
             }
+            left &= !bit(chosen);
         }
         Err(refusal.into())
     }

@@ -1,18 +1,88 @@
-//! Decides what one worker knows of one server of an upstream.
+//! Decides what is known of one server of an upstream: by this worker its connections, by all workers how many
+//! requests it has.
 
-use std::rc::Rc;
+use std::{
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
 
-use super::{dial::Dialer, pool::Pool};
-use crate::proxy::settings::Upstream;
+use super::{
+    dial::Dialer,
+    pool::{Lease, Pool},
+};
+use crate::proxy::settings::upstream::{self, Upstream};
 
-/// One server.
+/// What all workers know of the servers of one upstream.
+pub(in crate::proxy) struct Standing {
+    servers: Box<[Arc<Counts>]>,
+}
+
+/// What all workers know of one server.
+#[derive(Default)]
+pub(super) struct Counts {
+    in_flight: AtomicU32,
+}
+
+/// One server, seen from one worker.
 pub(super) struct Server {
     pub(super) pool: Rc<Pool>,
+    counts: Arc<Counts>,
+}
+
+/// A request in flight at a server, until dropped.
+pub(super) struct Place(Rc<Server>);
+
+/// A request at its server: the connection, and the place among those in flight. Dropped: both are given up.
+pub(in crate::proxy) struct Exchange {
+    lease: Lease,
+    _place: Option<Place>,
+}
+
+impl Standing {
+    pub(in crate::proxy) fn new(settings: &Upstream) -> Self {
+        Self { servers: settings.servers.iter().map(|_| Arc::default()).collect() }
+    }
+
+    /// One worker's view of each server.
+    pub(super) fn servers(&self, settings: &Upstream) -> Box<[Rc<Server>]> {
+        let server = |(server, counts): (&upstream::Server, &Arc<Counts>)| {
+            let pool = Pool::new(Dialer::new(&server.address), settings.max_idle, settings.idle);
+            Rc::new(Server { pool: Rc::new(pool), counts: Arc::clone(counts) })
+        };
+        settings.servers.iter().zip(&self.servers).map(server).collect()
+    }
 }
 
 impl Server {
-    /// The server at `address`, which is `host:port`.
-    pub(super) fn new(address: &str, settings: &Upstream) -> Self {
-        Self { pool: Rc::new(Pool::new(Dialer::new(address), settings.max_idle, settings.idle)) }
+    /// Requests in flight, of all workers.
+    pub(super) fn load(&self) -> u32 {
+        self.counts.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Counts a request.
+    pub(super) fn enter(self: &Rc<Self>) -> Place {
+        self.counts.in_flight.fetch_add(1, Ordering::Relaxed);
+        Place(Rc::clone(self))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.counts.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Exchange {
+    pub(super) const fn new(lease: Lease, place: Option<Place>) -> Self {
+        Self { lease, _place: place }
+    }
+
+    /// As [`Lease::give_back`].
+    #[must_use]
+    pub(in crate::proxy) fn give_back(self) -> bool {
+        self.lease.give_back()
     }
 }
