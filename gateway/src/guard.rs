@@ -14,7 +14,7 @@ pub mod offline;
 
 mod drops;
 mod lock;
-mod prepare;
+pub(crate) mod prepare;
 mod reconcile;
 mod run;
 mod serve;

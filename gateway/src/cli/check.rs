@@ -9,6 +9,7 @@ use crate::{
     clock::Now,
     config::{Config, Disk, Errors},
     fault::Fault,
+    guard::prepare,
     proxy::snapshot::Snapshot,
 };
 
@@ -63,6 +64,7 @@ fn load(context: &Context) -> Result<Config, Errors> {
         Ok(snapshot) => {
             config.warnings.extend(snapshot.warnings(Now::read()));
             config.warnings.extend(unknown_user(&config.proxy.user));
+            config.warnings.extend(prepare::host(&config.guard));
             Ok(config)
         }
         Err(faults) => Err(Errors::from_faults(&config.document, faults)),

@@ -140,7 +140,9 @@ fn sysctl(name: &'static str, value: &Known<i64>) -> Check {
     let (is_well, least, why) = match name {
         "net.core.bpf_jit_enable" => (value >= 1, 1, "every packet is interpreted, many times slower"),
         "kernel.unprivileged_bpf_disabled" => (value >= 1, 2, "any user may load BPF programs"),
-        "net.ipv4.tcp_syncookies" => (value >= 1, 1, "a SYN flood fills the queue of connections"),
+        "net.ipv4.tcp_syncookies" => {
+            (value >= 1, 1, "a SYN flood fills the queue of connections, and guard.syn_cookies has no effect")
+        }
         "net.core.somaxconn" => (value >= 1_024, 4_096, "bursts of connections are refused"),
         _ => (true, 0, ""),
     };

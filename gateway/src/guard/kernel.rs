@@ -449,11 +449,6 @@ impl Kernel {
             self.ports.set(u32::from(*number), 0, 0).map_err(refused(name::PORTS, "releasing a port"))?;
         }
         self.guarded = guarded_tcp_ports.to_vec();
-        if settings.syn_cookies.is_some()
-            && let Some(reason) = limits::no_cookies()
-        {
-            tracing::warn!("{reason}");
-        }
         let limits = limits::of(settings, self.hashed);
         self.limits.set(0, Laid(limits), 0).map_err(refused(name::LIM, "setting limits"))
     }

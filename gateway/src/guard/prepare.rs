@@ -1,11 +1,12 @@
 //! Decides whether a configuration can be put in force: read, valid, compiled, and its surroundings known.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use crate::{
     clock::Now,
     config::{Config, Disk, Errors, Recorder},
-    guard::bans::Surroundings,
+    fault::Fault,
+    guard::{bans::Surroundings, settings::Settings},
     message::Bundle,
     proxy::{self, snapshot::Snapshot},
 };
@@ -32,9 +33,26 @@ pub(crate) fn prepare(path: &Path) -> Result<Prepared, Errors> {
     let bundle = recorder.bundle(&config);
     let (surroundings, unknown) = Surroundings::look(&servers(&config.proxy), true);
     let outdated = snapshot.warnings(Now::read());
-    let unwise = config.warnings.iter().chain(&outdated).map(ToString::to_string);
+    let host = host(&config.guard);
+    let unwise = config.warnings.iter().chain(&outdated).chain(&host).map(ToString::to_string);
     let warnings = unwise.chain(unknown).collect();
     Ok(Prepared { config, bundle, surroundings, warnings })
+}
+
+/// What of this host keeps a setting from having its effect.
+pub(crate) fn host(settings: &Settings) -> Option<Fault> {
+    settings.syn_cookies?;
+    cookies(fs::read_to_string("/proc/sys/net/ipv4/tcp_syncookies").ok().as_deref())
+}
+
+/// The kernel program sends the network stack's own cookies: where that has none, there are none.
+fn cookies(sysctl: Option<&str>) -> Option<Fault> {
+    let what = match sysctl.map(str::trim) {
+        Some("1" | "2") => return None,
+        Some(_) => "has no effect: the network stack has no SYN cookies (net.ipv4.tcp_syncookies is 0)",
+        None => "may have no effect: net.ipv4.tcp_syncookies cannot be read, and must not be 0",
+    };
+    Some(Fault::new("guard.syn_cookies", what).hint("sysctl -w net.ipv4.tcp_syncookies=1"))
 }
 
 fn servers(settings: &proxy::settings::Settings) -> Vec<String> {
@@ -48,4 +66,23 @@ fn servers(settings: &proxy::settings::Settings) -> Vec<String> {
 /// The ports that packets are judged for.
 pub(crate) fn ports(settings: &proxy::settings::Settings) -> Vec<u16> {
     settings.listeners.iter().map(|listener| listener.address.port()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_without_cookies() {
+        for (sysctl, says) in [
+            (Some("0\n"), Some("has no effect")),
+            (Some("1\n"), None),
+            (Some("2"), None),
+            (None, Some("cannot be read")),
+        ] {
+            let fault = cookies(sysctl).map(|fault| fault.to_string());
+            assert_eq!(fault.is_some(), says.is_some(), "{sysctl:?}");
+            assert!(fault.unwrap_or_default().contains(says.unwrap_or_default()), "{sysctl:?}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 //! A packet weighs so much in the sketch that a source is given budgets of its own before it has sent an eighth of what
 //! any one of them allows in a second.
 
-use std::{fs, io};
+use std::io;
 
 use gateway_common::{
     limit::{ByteRate, Rate},
@@ -58,19 +58,6 @@ pub(super) fn of(settings: &Settings, hashed: Hashed) -> Limits {
             | shadow(settings.syn_limit, Limits::SHADOW_SYNS),
         ban_bits: hashed.mask,
         reserved: 0,
-    }
-}
-
-/// What keeps the network stack from having SYN cookies, which `guard.syn_cookies` asks it for.
-pub(super) fn no_cookies() -> Option<&'static str> {
-    let setting = fs::read_to_string("/proc/sys/net/ipv4/tcp_syncookies").ok();
-    match setting.as_deref().map(str::trim) {
-        Some("1" | "2") => None,
-        Some("0") => Some(
-            "guard.syn_cookies has no effect: the network stack has no SYN cookies (net.ipv4.tcp_syncookies is 0): \
-             `sysctl net.ipv4.tcp_syncookies=1`",
-        ),
-        _ => Some("guard.syn_cookies may have no effect: net.ipv4.tcp_syncookies cannot be read, and must not be 0"),
     }
 }
 
