@@ -66,6 +66,41 @@ fn rules_do_not_ban_what_an_operator_unbanned() {
     assert!(why["standing"]["unban_grace_seconds"].as_u64().is_some_and(|left| left > 3_500), "{why}");
 }
 
+#[test]
+fn whoever_is_logged_in_is_not_blocked_by_accident() {
+    if !report::may_run("safety::session") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let daemon = Daemon::start(&world, &Settings::default());
+    assert!(!daemon.cli(&["block", "add", "10.0.0.66", "--shadow"]).json["code"].is_string());
+    let _sshd = world.gate.enter(|| std::net::TcpListener::bind("10.0.0.1:22").unwrap());
+    let session = world.outside.connect(ATTACKER_V4, "10.0.0.1:22".parse().unwrap(), SOON).unwrap();
+    for source in ["10.0.0.66", "10.0.0.64/30"] {
+        let told = daemon.cli(&["block", "add", source]).json;
+        assert_eq!(told["code"], "operator_session", "{told}");
+        assert!(told["message"].as_str().is_some_and(|text| text.contains("--force")), "{told}");
+    }
+    let shields = daemon.done(&["why", "10.0.0.66"])["shields"].to_string();
+    assert!(shields.contains("SSH"), "{shields}");
+    daemon.done(&["block", "add", "10.0.0.66", "--force", "--for", "1h"]);
+    drop(session);
+    daemon.done(&["block", "del", "10.0.0.66"]);
+    until("the session to be over", SOON, || {
+        daemon.cli(&["block", "add", "10.0.0.66"]).json["code"].is_null().then_some(())
+    });
+
+    // The issuer's host is found beside the loop.
+    let idp = "198.51.100.99";
+    daemon.edit(tokens::ISSUER, &format!("https://{idp}/realm"));
+    daemon.done(&["reload"]);
+    until("the identity provider to be known", SOON, || {
+        let told = daemon.cli(&["block", "add", idp, "--shadow"]).json;
+        (told["code"] == "identity_provider").then_some(())
+    });
+}
+
 fn offend(attacker: &Client<'_>, times: u32) {
     for _ in 0..times {
         let bad = Request::new("GET", "/items/7").token(&tokens::forged("mallory", &[]));

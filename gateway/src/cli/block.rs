@@ -1,6 +1,6 @@
 //! `gateway block`: blocks sources by hand.
 
-use std::time::Duration;
+use std::{net::IpAddr, path::Path, time::Duration};
 
 use clap::Subcommand;
 use gateway_common::source::Source;
@@ -75,6 +75,12 @@ impl Block {
             Self::Add { source, duration, forever, reason, shadow, confirm, force } => {
                 let seconds = if forever { Some(0) } else { duration.map(|duration| duration.as_secs()) };
                 let confirm = confirm.map(|confirm| confirm.as_secs());
+                if !force
+                    && !shadow
+                    && let Some(refused) = own_session(source, std::env::var("SSH_CONNECTION").ok())
+                {
+                    return context.tell(&refused, Path::new(""), |_answer| None);
+                }
                 Request::BlockAdd { source, seconds, reason, shadow, confirm, force }
             }
             Self::Del { source } => Request::BlockDel { source },
@@ -88,6 +94,15 @@ impl Block {
             _ => None,
         })
     }
+}
+
+/// Whoever blocks where they are logged in from locks themselves out. The guard sees sessions to the usual port; this
+/// one is seen whatever its port is.
+fn own_session(source: Source, connection: Option<String>) -> Option<Answer> {
+    let from = connection?.split_ascii_whitespace().next()?.split('%').next()?.parse::<IpAddr>().ok()?;
+    let message =
+        format!("{source} is or holds {from}, where you are logged in from by SSH: use --force if you mean it");
+    source.contains(from.to_canonical()).then(|| Answer::Refused { code: "operator_session".to_owned(), message })
 }
 
 pub(super) fn render(entries: &[Entry]) -> String {

@@ -59,6 +59,7 @@ pub(crate) use adopt::Parts;
 pub(crate) use explain::Processes;
 pub(crate) use feeds::Planned;
 pub(crate) use safety::{Refused, Surroundings};
+pub(crate) use surroundings::identity_providers;
 
 const SECOND: u64 = 1_000_000_000;
 const MINUTE: u64 = 60 * SECOND;

@@ -63,6 +63,11 @@ fn servers(settings: &proxy::settings::Settings) -> Vec<String> {
         .collect()
 }
 
+/// Who vouches for tokens, by URL.
+pub(crate) fn identity_providers(settings: &proxy::settings::Settings) -> Vec<String> {
+    settings.jwt.iter().map(|jwt| jwt.issuer.clone()).collect()
+}
+
 /// The ports that packets are judged for.
 pub(crate) fn ports(settings: &proxy::settings::Settings) -> Vec<u16> {
     settings.listeners.iter().map(|listener| listener.address.port()).collect()

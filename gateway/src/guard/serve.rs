@@ -1,6 +1,6 @@
 //! Decides what the guard does next: one event at a time, from signals, proxies, the control socket and the clock.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Result, anyhow};
 use serde_json::json;
@@ -20,7 +20,7 @@ use crate::{
             server::{self, Call},
         },
         feeds::watch::{News, Watcher},
-        prepare::{Prepared, ports, prepare},
+        prepare::{Prepared, identity_providers, ports, prepare},
         run::open_log,
         settings::Feed,
         supervise::{Event, Outcome, Supervisor},
@@ -33,6 +33,9 @@ const HOPELESS: usize = 4;
 
 /// The feeds' files are looked at every so many seconds.
 const LOOK: u64 = 2;
+
+/// Identity providers are resolved again every so many seconds.
+const RESOLVE: u64 = 600;
 
 /// A configuration that waits for its proxy to get ready, and whoever waits for that.
 struct Reload {
@@ -82,6 +85,7 @@ impl<'guard> Service<'guard> {
 enum Done {
     Planned(Planned),
     Looked(Watcher, Vec<(Feed, News)>),
+    Resolved(Vec<IpAddr>),
 }
 
 type Ready = (Result<Box<Prepared>, String>, Actor, Option<oneshot::Sender<Answer>>);
@@ -107,6 +111,7 @@ pub(crate) async fn serve(
     let mut second = interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
     service.start()?;
+    service.resolve(&beside);
     loop {
         let restart = service.supervisor.restart_at();
         tokio::select! {
@@ -115,7 +120,7 @@ pub(crate) async fn serve(
             _ = hangup.recv() => service.prepare(Actor::Guard, None, &prepared),
             _ = reopen.recv() => service.reopen(),
             _ = child.recv() => service.reap(),
-            Some(event) = heard.recv() => service.hear(event),
+            Some(event) = heard.recv() => service.hear(event, &beside),
             Some(call) = called.recv() => service.call(call, &prepared),
             Some((result, actor, answer)) = ready.recv() => service.prepared(result, actor, answer),
             _ = second.tick() => service.tick(&beside),
@@ -188,6 +193,7 @@ impl Service<'_> {
     fn done(&mut self, done: Done) {
         match done {
             Done::Planned(planned) => self.guard.planned(planned, Now::read()),
+            Done::Resolved(addresses) => self.guard.protect_identity_providers(addresses),
             Done::Looked(watcher, news) => {
                 self.watcher = Some(watcher);
                 for (feed, news) in news {
@@ -198,6 +204,16 @@ impl Service<'_> {
                 }
             }
         }
+    }
+
+    /// Finds out what addresses identity providers have, beside the loop: nothing waits for a name server.
+    fn resolve(&self, beside: &mpsc::Sender<Done>) {
+        let (urls, beside) = (identity_providers(&self.config.proxy), beside.clone());
+        tokio::task::spawn_blocking(move || {
+            if beside.blocking_send(Done::Resolved(bans::identity_providers(&urls))).is_err() {
+                tracing::debug!("the guard stopped before identity providers were found");
+            }
+        });
     }
 
     /// Looks at the files of feeds, beside the loop: they may be on a slow disk, and long.
@@ -223,6 +239,9 @@ impl Service<'_> {
         self.ticks += 1;
         if self.ticks.is_multiple_of(10) {
             self.guard.look_again();
+        }
+        if self.ticks.is_multiple_of(RESOLVE) {
+            self.resolve(beside);
         }
         if self.ticks.is_multiple_of(LOOK) {
             self.look_at_feeds(beside);
@@ -263,11 +282,12 @@ impl Service<'_> {
         }
     }
 
-    fn hear(&mut self, event: Event) {
+    fn hear(&mut self, event: Event, beside: &mpsc::Sender<Done>) {
         match event {
             Event::Said(generation, ToGuard::Ready) => {
                 if self.supervisor.ready(generation).is_some() {
                     self.put_in_force();
+                    self.resolve(beside);
                 }
             }
             Event::Said(generation, ToGuard::Failed { reason }) => {

@@ -223,7 +223,7 @@ impl Guard {
         }
         self.rules = rules;
         self.settle_promotions(now);
-        self.surroundings = surroundings;
+        self.surround(surroundings);
         // The proxy of this configuration was started before the guard took it over.
         let (old, new) = (before.1, &self.prefixes.allows);
         let gone = old.keys().filter(|source| !new.contains_key(source));

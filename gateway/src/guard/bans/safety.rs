@@ -16,6 +16,10 @@ pub(crate) struct Surroundings {
 pub(crate) enum Role {
     /// The way to everywhere else.
     Gateway,
+    /// Vouches for tokens.
+    IdentityProvider,
+    /// Somebody is logged in from there: perhaps whoever asks.
+    Operator,
     /// Of this host.
     Own,
     /// Answers names, which upstreams are reached by.
@@ -23,6 +27,9 @@ pub(crate) enum Role {
     /// Behind the proxy.
     Upstream,
 }
+
+/// What stands against a ban for as long as nobody insists.
+pub(crate) const OPERATOR: &str = "operator_session";
 
 /// How wide and how many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +65,8 @@ impl Role {
     const fn code(self) -> &'static str {
         match self {
             Self::Gateway => "default_gateway",
+            Self::IdentityProvider => "identity_provider",
+            Self::Operator => OPERATOR,
             Self::Own => "own_address",
             Self::Resolver => "resolver",
             Self::Upstream => "upstream",
@@ -67,6 +76,8 @@ impl Role {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Gateway => "the default gateway",
+            Self::IdentityProvider => "an identity provider",
+            Self::Operator => "where somebody is logged in from by SSH",
             Self::Own => "an address of this host",
             Self::Resolver => "a name server of this host",
             Self::Upstream => "a server behind the proxy",
@@ -98,14 +109,20 @@ pub(crate) fn judge(
     if let Some(what) = special(source) {
         return Err(Refused::new("special_address", format!("{source} is or holds {what}, which never is a client")));
     }
-    for (address, role) in &surroundings.protected {
-        let own = Source::of(*address, 128);
-        if source.contains(*address) && allowed(own).is_none() {
+    // Last what an operator may insist on: nothing else stands against it then.
+    let (insistable, absolute): (Vec<_>, Vec<_>) =
+        surroundings.protected.iter().copied().partition(|(_, role)| *role == Role::Operator);
+    for (address, role) in absolute.into_iter().chain(insistable) {
+        let own = Source::of(address, 128);
+        if source.contains(address) && allowed(own).is_none() {
             let (code, what) = (role.code(), role.name());
             let holds = if source == own { "is" } else { "holds" };
             let address = if source == own { String::new() } else { format!("{address}, ") };
-            let advice = "`gateway allow add` that address first if the rest is to be blocked";
-            let advice = if source == own { String::new() } else { format!(": {advice}") };
+            let advice = match role {
+                Role::Operator => ": with --force it is blocked all the same",
+                _ if source == own => "",
+                _ => ": `gateway allow add` that address first if the rest is to be blocked",
+            };
             return Err(Refused::new(code, format!("{source} {holds} {address}{what}{advice}")));
         }
     }
@@ -149,6 +166,10 @@ mod tests {
                 ("9.9.9.9".parse().unwrap(), Role::Resolver),
                 ("198.51.100.7".parse().unwrap(), Role::Upstream),
                 ("100.64.3.4".parse().unwrap(), Role::Own),
+                ("192.0.2.50".parse().unwrap(), Role::Operator),
+                ("203.0.113.9".parse().unwrap(), Role::Operator),
+                ("192.0.2.60".parse().unwrap(), Role::IdentityProvider),
+                ("10.9.9.9".parse().unwrap(), Role::Operator),
             ],
         };
         let allows = [source("10.0.0.0/8"), source("2001:db8:a::/48"), source("100.64.3.4")];
@@ -162,7 +183,13 @@ mod tests {
     #[test]
     fn x07_x10_what_may_be_banned() {
         check("192.0.2.7", None);
-        check("192.0.2.0/24", None);
+        check("192.0.2.0/28", None);
+        check("192.0.2.50", Some("operator_session"));
+        check("192.0.2.48/29", Some("operator_session"));
+        check("192.0.2.60", Some("identity_provider"));
+        check("192.0.2.0/24", Some("identity_provider"));
+        check("203.0.113.0/24", Some("default_gateway"));
+        check("10.9.9.9", Some("allowlisted"));
         check("10.1.2.3", Some("allowlisted"));
         check("10.0.0.0/8", Some("allowlisted"));
         check("::ffff:10.1.2.3", Some("allowlisted"));
