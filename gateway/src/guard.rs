@@ -13,6 +13,7 @@ pub mod doctor;
 pub mod offline;
 
 mod drops;
+mod heard;
 mod lock;
 pub(crate) mod prepare;
 mod reconcile;

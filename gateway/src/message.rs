@@ -78,6 +78,11 @@ pub enum ToGuard {
         /// How many connections.
         connections: u32,
     },
+    /// Everything before this [`ToProxy::Mark`] is in force.
+    Heard {
+        /// The mark.
+        mark: u64,
+    },
 }
 
 /// The most clients that one [`ToGuard::Good`] names.
@@ -171,6 +176,11 @@ pub enum ToProxy {
     Drain,
     /// Carries the access log, opened anew.
     ReopenLogs,
+    /// To be answered with [`ToGuard::Heard`], in its turn.
+    Mark {
+        /// Larger than any before.
+        mark: u64,
+    },
 }
 
 /// Everything that the proxy needs from the disk, read by the guard: the proxy opens no file of its own.

@@ -2,8 +2,9 @@
 
 use std::{net::IpAddr, time::Duration};
 
+use nix::sys::signal::Signal;
 use support::{
-    daemon::Daemon,
+    daemon::{Daemon, send},
     http1::{Client, Request},
     report,
     settings::{Settings, bad_tokens},
@@ -21,7 +22,7 @@ fn bans_are_enforced_at_accept_and_status_says_so() {
     let world = World::new();
     let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
     let settings = Settings { interfaces: Vec::new(), rules: bad_tokens(3, "3s"), ..Settings::default() };
-    let daemon = Daemon::start(&world, &settings);
+    let mut daemon = Daemon::start(&world, &settings);
     let status = daemon.status();
     assert_eq!(status["enforcement"], "accept", "{status}");
     assert!(status["warnings"].as_array().is_some_and(|warnings| !warnings.is_empty()), "{status}");
@@ -41,11 +42,20 @@ fn bans_are_enforced_at_accept_and_status_says_so() {
     assert_eq!(why["evidence"].as_array().map(Vec::len), Some(3), "{why}");
 
     until("the ban's end", SOON, || attacker.get("/health", "").ok().filter(|response| response.status == 200));
+    // The proxy has heard of a change once there is an answer.
+    for round in 0..20 {
+        daemon.done(&["block", "add", "10.0.0.66", "--for", "1h"]);
+        assert!(is_turned_away(&world, ATTACKER_V4), "round {round}: the operator's block is not enforced at accept");
+        daemon.done(&["block", "del", "10.0.0.66"]);
+        assert_eq!(attacker.get("/health", "").unwrap().status, 200, "round {round}");
+    }
+
+    // A proxy that stands still keeps nobody waiting for long, and hears of it later.
+    let proxy = daemon.proxy_pid();
+    send(proxy, Signal::SIGSTOP);
     daemon.done(&["block", "add", "10.0.0.66", "--for", "1h"]);
-    // The proxy hears of a change a moment after the answer.
-    until("the operator's block", SOON, || is_turned_away(&world, ATTACKER_V4).then_some(()));
-    daemon.done(&["block", "del", "10.0.0.66"]);
-    until("its end", SOON, || attacker.get("/health", "").ok().filter(|response| response.status == 200));
+    send(proxy, Signal::SIGCONT);
+    until("the block", SOON, || is_turned_away(&world, ATTACKER_V4).then_some(()));
 }
 
 fn is_turned_away(world: &World, source: IpAddr) -> bool {

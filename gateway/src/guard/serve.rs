@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot},
-    time::{MissedTickBehavior, interval, sleep_until},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
 use crate::{
@@ -20,12 +20,13 @@ use crate::{
             server::{self, Call},
         },
         feeds::watch::{News, Watcher},
+        heard::Waiting,
         prepare::{Prepared, identity_providers, ports, prepare},
         run::open_log,
         settings::Feed,
         supervise::{Event, Outcome, Supervisor},
     },
-    message::{Ask, ToGuard},
+    message::{Ask, ToGuard, ToProxy},
 };
 
 /// A guard that never got a proxy ready gives up after so many.
@@ -60,6 +61,8 @@ pub(crate) struct Service<'guard> {
     hopeless: Option<String>,
     /// Looks at the feeds' files; absent while it does.
     watcher: Option<Watcher>,
+    /// Answers that the proxy has to hear of first.
+    waiting: Waiting,
 }
 
 impl<'guard> Service<'guard> {
@@ -77,6 +80,7 @@ impl<'guard> Service<'guard> {
             stopping: None,
             hopeless: None,
             watcher: Some(Watcher::default()),
+            waiting: Waiting::default(),
         }
     }
 }
@@ -113,7 +117,7 @@ pub(crate) async fn serve(
     service.start()?;
     service.resolve(&beside);
     loop {
-        let restart = service.supervisor.restart_at();
+        let (restart, due) = (service.supervisor.restart_at(), service.waiting.due());
         tokio::select! {
             _ = terminate.recv() => service.stop("terminated"),
             _ = interrupt.recv() => service.stop("interrupted"),
@@ -127,7 +131,8 @@ pub(crate) async fn serve(
             Some(done) = done.recv() => service.done(done),
             // Yields: whatever else is ready comes first.
             () = tokio::task::yield_now(), if service.guard.has_work() => service.work(&beside),
-            () = async { if let Some(at) = restart { sleep_until(at).await } }, if restart.is_some() => service.restart(),
+            () = until(restart), if restart.is_some() => service.restart(),
+            () = until(due), if due.is_some() => service.waiting.give_up(Instant::now()),
         }
         service.relay();
         if let Some(reason) = service.hopeless.take() {
@@ -252,11 +257,13 @@ impl Service<'_> {
         self.reap();
     }
 
-    /// Tells the proxies what has changed, after every event.
-    fn relay(&mut self) {
-        for message in self.guard.notices() {
-            self.supervisor.tell(&message);
+    /// Tells the proxies what has changed, after every event; whether anything has.
+    fn relay(&mut self) -> bool {
+        let notices = self.guard.notices();
+        for message in &notices {
+            self.supervisor.tell(message);
         }
+        !notices.is_empty()
     }
 
     fn reap(&mut self) {
@@ -303,6 +310,7 @@ impl Service<'_> {
             Event::Said(_, ToGuard::Ask(ask)) => self.ask(&ask),
             Event::Said(_, ToGuard::Good(clients)) => self.guard.hear_good(&clients, Now::read()),
             Event::Said(_, ToGuard::Closed { ban, connections }) => self.guard.closed(ban, connections),
+            Event::Said(generation, ToGuard::Heard { mark }) => self.waiting.heard(generation, mark),
             Event::Silent(generation, None) => tracing::debug!(generation, "a proxy closed its channel"),
             Event::Silent(generation, Some(error)) => {
                 tracing::error!(generation, %error, "a proxy broke the rules of its channel");
@@ -330,8 +338,13 @@ impl Service<'_> {
             Request::Status => Answer::Status(Box::new(self.guard.status(self.processes(), Now::read()))),
             request => self.guard.handle(request, &actor, Now::read()),
         };
-        if call.answer.send(answer).is_err() {
-            tracing::debug!("a control client did not wait for its answer");
+        // What the answer says is true of the proxy, too, once the client has it.
+        match self.supervisor.generation() {
+            Some(generation) if self.relay() => {
+                let mark = self.waiting.hold(generation, Instant::now(), answer, call.answer);
+                self.supervisor.tell(&ToProxy::Mark { mark });
+            }
+            _ => reply(Some(call.answer), answer),
         }
     }
 
@@ -427,6 +440,12 @@ impl Service<'_> {
         let members = bans::members(json!({"actor": actor.to_string(), "code": code}));
         self.guard.tell("reload_refused", Now::read(), members);
         reply(answer, Answer::Refused { code: code.to_owned(), message });
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    if let Some(at) = at {
+        sleep_until(at).await;
     }
 }
 

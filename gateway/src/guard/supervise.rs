@@ -333,9 +333,18 @@ impl Supervisor {
         self.pid().is_some()
     }
 
-    /// The proxy that serves.
+    /// The process id of the proxy that serves.
     pub(crate) fn pid(&self) -> Option<u32> {
-        self.proxies.iter().find(|proxy| matches!(proxy.state, State::Serving(_))).map(|proxy| proxy.child.id())
+        self.serving().map(|proxy| proxy.child.id())
+    }
+
+    /// The generation of the proxy that serves.
+    pub(crate) fn generation(&self) -> Option<u64> {
+        self.serving().map(|proxy| proxy.generation)
+    }
+
+    fn serving(&self) -> Option<&Proxy> {
+        self.proxies.iter().find(|proxy| matches!(proxy.state, State::Serving(_)))
     }
 
     /// How many died in a row before they had served for long.

@@ -281,6 +281,7 @@ impl Control<'_> {
                     self.sink.reopen(File::from(log));
                 }
             }
+            ToProxy::Mark { mark } => self.say(&ToGuard::Heard { mark }).await,
             ToProxy::Drain => return true,
             ToProxy::Start { .. } | ToProxy::Listen { .. } => tracing::error!("told to start twice"),
         }
@@ -310,7 +311,11 @@ impl Control<'_> {
                 ToGuard::Ready
             }
         };
-        if self.channel.send(&message, &[]).await.is_err() {
+        self.say(&message).await;
+    }
+
+    async fn say(&self, message: &ToGuard) {
+        if self.channel.send(message, &[]).await.is_err() {
             self.shared.lost_asks.fetch_add(1, Ordering::Relaxed);
         }
     }

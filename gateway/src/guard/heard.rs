@@ -1,0 +1,92 @@
+//! Decides how long an answer waits until the proxy has heard of what it says: whoever has the answer can rely on it.
+//!
+//! *Invariant:* an answer waits for [`PATIENCE`] at most, whatever the proxy does. There are as many that wait as there
+//! are control clients at most.
+
+use std::{collections::VecDeque, time::Duration};
+
+use tokio::{sync::oneshot, time::Instant};
+
+use crate::guard::control::Answer;
+
+/// A proxy that has not answered by then is busy, or gone; its bans are in the kernel, and will be in its table.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+struct Held {
+    generation: u64,
+    mark: u64,
+    until: Instant,
+    answer: Answer,
+    to: oneshot::Sender<Answer>,
+}
+
+/// The answers that wait, oldest first.
+#[derive(Default)]
+pub(crate) struct Waiting {
+    held: VecDeque<Held>,
+    marks: u64,
+}
+
+impl Waiting {
+    /// Keeps an answer until a proxy has come to the mark that is returned.
+    pub(crate) fn hold(&mut self, generation: u64, now: Instant, answer: Answer, to: oneshot::Sender<Answer>) -> u64 {
+        self.marks += 1;
+        self.held.push_back(Held { generation, mark: self.marks, until: now + PATIENCE, answer, to });
+        self.marks
+    }
+
+    /// A proxy has come to a mark: what waited for it is answered. One that lies gains nothing.
+    pub(crate) fn heard(&mut self, generation: u64, mark: u64) {
+        self.release(|held| held.generation == generation && held.mark <= mark);
+    }
+
+    /// When the next answer has waited for long enough.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.held.front().map(|held| held.until)
+    }
+
+    /// Answers whoever has waited for long enough.
+    pub(crate) fn give_up(&mut self, now: Instant) {
+        self.release(|held| held.until <= now);
+    }
+
+    fn release(&mut self, is_over: impl Fn(&Held) -> bool) {
+        let (over, left) = std::mem::take(&mut self.held).into_iter().partition(is_over);
+        self.held = left;
+        for Held { answer, to, .. } in over {
+            if to.send(answer).is_err() {
+                tracing::debug!("a control client did not wait for its answer");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_waits_for_its_mark_and_not_for_ever() {
+        let now = Instant::now();
+        let mut waiting = Waiting::default();
+        let mut hold = |generation| {
+            let (to, answer) = oneshot::channel();
+            let done = Answer::Done { message: String::new(), changed: 1 };
+            (waiting.hold(generation, now, done, to), answer)
+        };
+        let [(first, mut one), (_, mut two), (last, mut three)] = [hold(1), hold(1), hold(2)];
+        let mut answered = || [&mut one, &mut two, &mut three].map(|answer| answer.try_recv().is_ok());
+        assert_eq!(answered(), [false; 3]);
+        waiting.heard(1, first);
+        assert_eq!(answered(), [true, false, false]);
+        // Another proxy's mark, and one that was never set.
+        waiting.heard(1, last + 7);
+        assert_eq!(answered(), [false, true, false]);
+        assert_eq!(waiting.due(), Some(now + PATIENCE));
+        waiting.give_up(now + PATIENCE - Duration::from_millis(1));
+        assert_eq!(answered(), [false; 3]);
+        waiting.give_up(now + PATIENCE);
+        assert_eq!(answered(), [false, false, true]);
+        assert_eq!(waiting.due(), None);
+    }
+}
