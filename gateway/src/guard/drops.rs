@@ -14,7 +14,7 @@ use crate::guard::{
     settings::Settings,
 };
 
-pub(crate) use crate::guard::kernel::Scan;
+pub(crate) use crate::guard::kernel::{RuleScan, Scan};
 
 /// What the guard does to the drop path. The kernel's maps, or a table that behaves like them and counts nothing.
 pub(crate) trait DropPath {
@@ -58,6 +58,8 @@ pub(crate) trait DropPath {
     fn unban_many(&mut self, keys: &[SourceKey]) -> Result<(), KernelError>;
     /// Some bans, from where the last call ended.
     fn scan(&self, from: &mut Scan) -> Result<Vec<(SourceKey, Ban)>, KernelError>;
+    /// Some rules, from where the last call ended.
+    fn scan_rules(&self, from: &mut RuleScan) -> Result<Vec<(Source, Rule)>, KernelError>;
     /// Prepares rules that are not in force yet.
     fn stage_rules(&mut self, rules: &[(Source, Rule)]) -> Result<(), KernelError>;
     /// Forgets about so many of what was prepared, or was in force before; whether nothing of it is left.
@@ -128,6 +130,9 @@ impl DropPath for Kernel {
     }
     fn scan(&self, from: &mut Scan) -> Result<Vec<(SourceKey, Ban)>, KernelError> {
         self.scan(from)
+    }
+    fn scan_rules(&self, from: &mut RuleScan) -> Result<Vec<(Source, Rule)>, KernelError> {
+        self.scan_rules(from)
     }
     fn stage_rules(&mut self, rules: &[(Source, Rule)]) -> Result<(), KernelError> {
         self.stage_rules(rules)
@@ -220,6 +225,10 @@ impl DropPath for AtAccept {
     fn scan(&self, from: &mut Scan) -> Result<Vec<(SourceKey, Ban)>, KernelError> {
         *from = Scan::ended();
         Ok(self.bans())
+    }
+    fn scan_rules(&self, from: &mut RuleScan) -> Result<Vec<(Source, Rule)>, KernelError> {
+        *from = RuleScan::ended();
+        Ok(self.rules())
     }
     fn stage_rules(&mut self, rules: &[(Source, Rule)]) -> Result<(), KernelError> {
         self.staged.extend(rules.iter().copied());

@@ -14,11 +14,11 @@ use gateway_common::{
     verdict::Verdict,
 };
 
-pub use self::batch::Scan;
+pub use self::batch::{RuleScan, Scan};
 use self::{
     bits::{Bits, Hashed},
     events::Events,
-    tries::{Prefix, Tries, errno},
+    tries::{Tries, errno},
 };
 use crate::guard::settings::{Mode, Settings};
 
@@ -368,21 +368,10 @@ impl Kernel {
     /// Every rule in force, both families.
     #[must_use]
     pub fn rules(&self) -> Vec<(Source, Rule)> {
-        fn sources<const N: usize>(all: io::Result<Vec<(Prefix<N>, Rule)>>) -> Vec<(Source, Rule)>
-        where
-            IpAddr: From<[u8; N]>,
-        {
-            let all = all.unwrap_or_else(|error| {
-                tracing::error!(%error, "rules cannot be read from the kernel");
-                Vec::new()
-            });
-            let named =
-                |((address, length), rule): (Prefix<N>, Rule)| Some((Source::network(address.into(), length)?, rule));
-            all.into_iter().filter_map(named).collect()
-        }
-        let mut rules = sources(self.rules4.all());
-        rules.extend(sources(self.rules6.all()));
-        rules
+        let failed = |error: &io::Error| tracing::error!(%error, "rules cannot be read from the kernel");
+        let rules4 = self.rules4.all().inspect_err(failed).unwrap_or_default();
+        let rules6 = self.rules6.all().inspect_err(failed).unwrap_or_default();
+        batch::sources(rules4).chain(batch::sources(rules6)).collect()
     }
 
     /// Replaces all rules at once: no packet sees half of the old and half of the new.

@@ -15,7 +15,6 @@ use gateway_common::{
 
 use super::{Kernel, KernelError, sys, tries::Prefix};
 
-const LOOKUP_BATCH: libc::c_long = 24;
 const UPDATE_BATCH: libc::c_long = 26;
 const DELETE_BATCH: libc::c_long = 27;
 
@@ -24,24 +23,49 @@ const SCANNED: u32 = 4_096;
 
 /// How far a walk over all bans has come.
 #[derive(Debug, Default)]
-pub struct Scan {
-    bucket: u32,
-    begun: bool,
-    done: bool,
-}
+pub struct Scan(sys::Place);
 
 impl Scan {
     /// Nothing is left.
     #[must_use]
     pub const fn ended() -> Self {
-        Self { bucket: 0, begun: true, done: true }
+        Self(sys::Place::ended())
     }
 
     /// Whether nothing is left.
     #[must_use]
     pub const fn is_done(&self) -> bool {
-        self.done
+        self.0.done
     }
+}
+
+/// How far a walk over all rules has come.
+#[derive(Debug, Default)]
+pub struct RuleScan {
+    ipv4: sys::Place,
+    ipv6: sys::Place,
+}
+
+impl RuleScan {
+    /// Nothing is left.
+    #[must_use]
+    pub const fn ended() -> Self {
+        Self { ipv4: sys::Place::ended(), ipv6: sys::Place::ended() }
+    }
+
+    /// Whether nothing is left.
+    #[must_use]
+    pub const fn is_done(&self) -> bool {
+        self.ipv4.done && self.ipv6.done
+    }
+}
+
+/// Rules by their sources.
+pub(super) fn sources<const N: usize>(all: Vec<(Prefix<N>, Rule)>) -> impl Iterator<Item = (Source, Rule)>
+where
+    std::net::IpAddr: From<[u8; N]>,
+{
+    all.into_iter().filter_map(|((address, length), rule)| Some((Source::network(address.into(), length)?, rule)))
 }
 
 impl Kernel {
@@ -50,32 +74,23 @@ impl Kernel {
     /// # Errors
     /// [`KernelError::Map`].
     pub fn scan(&self, from: &mut Scan) -> Result<Vec<(SourceKey, Ban)>, KernelError> {
-        let (mut keys, mut values) = (vec![0_u64; SCANNED as usize], vec![Ban::default(); SCANNED as usize]);
-        let mut to = 0_u32;
-        let mut batch = sys::Batch {
-            from: if from.begun { sys::address(&mut from.bucket) } else { 0 },
-            to: sys::address(&mut to),
-            keys: sys::address(keys.as_mut_slice()),
-            values: sys::address(values.as_mut_slice()),
-            count: SCANNED,
-            map: sys::descriptor(self.bans.map().fd().as_fd()),
-            element_flags: 0,
-            flags: 0,
-        };
-        // SAFETY: the attributes are the kernel's own layout; where a hash map's batch begins is a bucket's number of
-        // 32 bits; keys and values have room for `count` entries of the sizes that the map was checked to have. Any
-        // bits make a valid key and a valid `Ban`.
-        let answer = unsafe { libc::syscall(libc::SYS_bpf, LOOKUP_BATCH, &raw mut batch, size_of::<sys::Batch>()) };
-        if answer < 0 {
-            let source = io::Error::last_os_error();
-            if source.raw_os_error() != Some(libc::ENOENT) {
-                return Err(KernelError::Map { map: name::BANS, operation: "reading", source });
-            }
-            from.done = true;
+        let some = sys::some::<8, 32>(self.bans.map().fd().as_fd(), &mut from.0, SCANNED);
+        let some = some.map_err(|source| KernelError::Map { map: name::BANS, operation: "reading", source })?;
+        Ok(some.into_iter().map(|(key, ban)| (SourceKey(u64::from_ne_bytes(key)), super::read_ban(&ban))).collect())
+    }
+
+    /// Some rules in force, from where the last call ended; as [`Self::scan`].
+    ///
+    /// # Errors
+    /// [`KernelError::Map`].
+    pub fn scan_rules(&self, from: &mut RuleScan) -> Result<Vec<(Source, Rule)>, KernelError> {
+        let failed = |map, source| KernelError::Map { map, operation: "reading", source };
+        if !from.ipv4.done {
+            let some = self.rules4.some(&mut from.ipv4).map_err(|error| failed(name::RULES4, error))?;
+            return Ok(sources(some).collect());
         }
-        (from.bucket, from.begun) = (to, true);
-        let count = batch.count.min(SCANNED) as usize;
-        Ok(keys.into_iter().map(SourceKey).zip(values).take(count).collect())
+        let some = self.rules6.some(&mut from.ipv6).map_err(|error| failed(name::RULES6, error))?;
+        Ok(sources(some).collect())
     }
 
     /// Enters bans as they are, counters included.

@@ -88,6 +88,16 @@ impl Bits {
         self.write(words(self.words.len(), bits))
     }
 
+    /// As many words as the bitmap has, all clear.
+    pub(super) fn none(&self) -> Vec<u64> {
+        vec![0; self.words.len()]
+    }
+
+    /// Has the bitmap say what these words say. Whatever has an entry must be in them.
+    pub(super) fn replace(&mut self, words: Vec<u64>) -> Result<(), KernelError> {
+        self.write(words)
+    }
+
     fn write(&mut self, words: Vec<u64>) -> Result<(), KernelError> {
         for (index, word) in words.iter().enumerate() {
             if self.words.get(index) != Some(word) {
@@ -102,11 +112,16 @@ impl Bits {
 
 fn words(length: usize, bits: impl Iterator<Item = u32>) -> Vec<u64> {
     let mut words = vec![0; length];
+    set(&mut words, bits);
+    words
+}
+
+/// Sets bits in a copy of a bitmap.
+pub(super) fn set(words: &mut [u64], bits: impl Iterator<Item = u32>) {
     for bit in bits {
         let (word, mask) = presence::word(bit);
         if let Some(word) = words.get_mut(word as usize) {
             *word |= mask;
         }
     }
-    words
 }

@@ -37,45 +37,65 @@ struct Element {
     flags: u64,
 }
 
+/// How far a walk over a map has come.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Place {
+    /// Where the next batch begins: a bucket's number or a key, which is never longer than this.
+    at: [u8; 32],
+    begun: bool,
+    pub(super) done: bool,
+}
+
+impl Place {
+    /// Nothing is left.
+    pub(super) const fn ended() -> Self {
+        Self { at: [0; 32], begun: true, done: true }
+    }
+}
+
 /// Every entry of a map, as bytes, at most twice its capacity: entries may come and go meanwhile.
 pub(super) fn dump<const K: usize, const V: usize>(
     map: BorrowedFd<'_>,
     capacity: u32,
 ) -> io::Result<Vec<([u8; K], [u8; V])>> {
-    let mut entries = Vec::new();
-    let (mut keys, mut values) = (vec![[0; K]; BATCH as usize], vec![[0; V]; BATCH as usize]);
-    // Where the next batch begins: a bucket's number or a key, which is never longer than this.
-    let (mut from, mut to) = ([0_u8; 32], [0_u8; 32]);
-    let mut is_first = true;
-    while entries.len() < 2 * capacity as usize + 1 {
-        let mut batch = Batch {
-            from: if is_first { 0 } else { address(&mut from) },
-            to: address(&mut to),
-            keys: address(keys.as_mut_slice()),
-            values: address(values.as_mut_slice()),
-            count: BATCH,
-            map: descriptor(map),
-            element_flags: 0,
-            flags: 0,
-        };
-        // SAFETY: the attributes are the kernel's own layout; each pointer is to memory that lives through the call
-        // and is as large as `count` entries of the sizes that the map was checked to have when it was opened.
-        let answer = unsafe { libc::syscall(libc::SYS_bpf, LOOKUP_BATCH, &raw mut batch, size_of::<Batch>()) };
-        let error = (answer < 0).then(io::Error::last_os_error);
-        let is_last = error.as_ref().is_some_and(|error| error.raw_os_error() == Some(libc::ENOENT));
-        if let Some(error) = error
-            && !is_last
-        {
-            return Err(error);
-        }
-        let count = batch.count.min(BATCH) as usize;
-        entries.extend(keys.iter().copied().zip(values.iter().copied()).take(count));
-        if is_last {
-            break;
-        }
-        (from, is_first) = (to, false);
+    let (mut entries, mut place) = (Vec::new(), Place::default());
+    while !place.done && entries.len() < 2 * capacity as usize + 1 {
+        entries.extend(some(map, &mut place, BATCH)?);
     }
     Ok(entries)
+}
+
+/// At most `most` entries of a map, from where the last call ended. Entries that come and go meanwhile may be missed, or
+/// be told twice.
+pub(super) fn some<const K: usize, const V: usize>(
+    map: BorrowedFd<'_>,
+    place: &mut Place,
+    most: u32,
+) -> io::Result<Vec<([u8; K], [u8; V])>> {
+    let (mut keys, mut values) = (vec![[0; K]; most as usize], vec![[0; V]; most as usize]);
+    let mut to = [0_u8; 32];
+    let mut batch = Batch {
+        from: if place.begun { address(&mut place.at) } else { 0 },
+        to: address(&mut to),
+        keys: address(keys.as_mut_slice()),
+        values: address(values.as_mut_slice()),
+        count: most,
+        map: descriptor(map),
+        element_flags: 0,
+        flags: 0,
+    };
+    // SAFETY: the attributes are the kernel's own layout; each pointer is to memory that lives through the call and is
+    // as large as `count` entries of the sizes that the map was checked to have when it was opened.
+    let answer = unsafe { libc::syscall(libc::SYS_bpf, LOOKUP_BATCH, &raw mut batch, size_of::<Batch>()) };
+    if answer < 0 {
+        let error = io::Error::last_os_error();
+        if error.raw_os_error() != Some(libc::ENOENT) {
+            return Err(error);
+        }
+        place.done = true;
+    }
+    (place.at, place.begun) = (to, true);
+    Ok(keys.into_iter().zip(values).take(batch.count.min(most) as usize).collect())
 }
 
 /// The id of the map at index 0 of an array of maps; `None` if there is none.

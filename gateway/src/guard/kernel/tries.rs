@@ -18,7 +18,12 @@ use aya::{
 };
 use gateway_common::{maps::Rule, presence};
 
-use super::{KernelError, Laid, bits::Bits, load::Shape, map, refused, sys, take};
+use super::{
+    KernelError, Laid,
+    bits::{self, Bits},
+    load::Shape,
+    map, refused, sys, take,
+};
 
 /// `BPF_F_NO_PREALLOC`, which tries demand.
 pub(super) const NO_PREALLOC: u32 = 1;
@@ -27,6 +32,9 @@ pub(super) const NO_PREALLOC: u32 = 1;
 /// memory is free), and how long it waits between.
 const TRIES: u32 = 50;
 const PAUSE: Duration = Duration::from_micros(100);
+
+/// How many rules are read at once where others wait.
+const PIECE: u32 = 1_024;
 
 type Trie<const N: usize> = LpmTrie<MapData, [u8; N], Laid<Rule>>;
 
@@ -45,8 +53,14 @@ where
     active: usize,
     capacity: u32,
     bits: Bits,
-    /// Bits of rules that were swapped away are still set.
-    is_stale: bool,
+    /// Bits of rules that were swapped away are still set: how far those in force were counted again.
+    stale: Option<Recount>,
+}
+
+/// The bits of the rules in force, as far as they were read.
+struct Recount {
+    place: sys::Place,
+    words: Vec<u64>,
 }
 
 impl<const N: usize> Tries<N>
@@ -92,7 +106,7 @@ where
         }
         // A trie that is about to be replaced is in force a moment longer.
         let bits = Bits::open(bits, bits_map, there.iter().flat_map(|(prefix, _)| bits_of(*prefix)))?;
-        let mut tries = Self { name, outer, tries, active: active.unwrap_or(1), capacity, bits, is_stale: false };
+        let mut tries = Self { name, outer, tries, active: active.unwrap_or(1), capacity, bits, stale: None };
         if active.is_none() {
             // Also where a trie was resized: the rules that were in force come along, and the program that is attached
             // sees them throughout.
@@ -128,7 +142,7 @@ where
         }
         let outer = outer.try_into().map_err(refused(name, "opening"))?;
         let tries = tries.try_into().map_err(|_two| KernelError::Object(format!("{name} has no two tries")))?;
-        Ok(Self { name, outer, tries, active, capacity: shape.entries, bits, is_stale: false })
+        Ok(Self { name, outer, tries, active, capacity: shape.entries, bits, stale: None })
     }
 
     /// How many rules fit.
@@ -149,7 +163,7 @@ where
     /// Enters or replaces one rule.
     pub(super) fn put(&mut self, prefix: Prefix<N>, rule: Rule) -> Result<(), KernelError> {
         let (name, capacity) = (self.name, self.capacity);
-        self.bits.mark(bits_of(prefix))?;
+        self.mark(bits_of(prefix))?;
         put(self.active_mut(), name, capacity, prefix, rule)
     }
 
@@ -161,9 +175,7 @@ where
 
     /// The rules in force.
     pub(super) fn all(&self) -> io::Result<Vec<(Prefix<N>, Rule)>> {
-        let [a, b] = &self.tries;
-        let active = if self.active == 0 { a } else { b };
-        entries(active.map().fd().as_fd(), self.capacity)
+        entries(self.active().map().fd().as_fd(), self.capacity)
     }
 
     /// Whether so many rules fit.
@@ -193,7 +205,7 @@ where
     /// Enters rules into the spare trie.
     pub(super) fn stage(&mut self, rules: &[(Prefix<N>, Rule)]) -> Result<(), KernelError> {
         let (name, capacity) = (self.name, self.capacity);
-        self.bits.mark(rules.iter().flat_map(|(prefix, _)| bits_of(*prefix)))?;
+        rules.iter().try_for_each(|(prefix, _)| self.mark(bits_of(*prefix)))?;
         let spare = self.spare_mut();
         rules.iter().try_for_each(|(prefix, rule)| put(spare, name, capacity, *prefix, *rule))
     }
@@ -209,12 +221,34 @@ where
         for key in keys.iter().take(most) {
             remove(spare, name, key)?;
         }
-        let is_empty = keys.len() <= most;
-        if is_empty && std::mem::take(&mut self.is_stale) {
-            let there = self.all().map_err(|source| KernelError::Map { map: name, operation: "reading", source })?;
-            self.bits.keep(there.iter().flat_map(|(prefix, _)| bits_of(*prefix)))?;
+        if keys.len() > most {
+            return Ok(false);
         }
-        Ok(is_empty)
+        let Some(mut stale) = self.stale.take() else { return Ok(true) };
+        let read = |source| KernelError::Map { map: name, operation: "reading", source };
+        let some = some(self.active().map().fd().as_fd(), &mut stale.place, PIECE).map_err(read)?;
+        for (prefix, _) in &some {
+            bits::set(&mut stale.words, bits_of::<N>(*prefix));
+        }
+        if stale.place.done {
+            self.bits.replace(stale.words)?;
+            return Ok(true);
+        }
+        self.stale = Some(stale);
+        Ok(false)
+    }
+
+    /// Some of the rules in force, from where the last call ended.
+    pub(super) fn some(&self, place: &mut sys::Place) -> io::Result<Vec<(Prefix<N>, Rule)>> {
+        some(self.active().map().fd().as_fd(), place, PIECE)
+    }
+
+    /// Sets bits, also of those that are being counted.
+    fn mark(&mut self, bits: RangeInclusive<u32>) -> Result<(), KernelError> {
+        if let Some(stale) = &mut self.stale {
+            bits::set(&mut stale.words, bits.clone());
+        }
+        self.bits.mark(bits)
     }
 
     /// Swaps the tries: what was in force is spare, and is still to be cleared.
@@ -224,8 +258,13 @@ where
         let spare = if self.active == 0 { b } else { a };
         self.outer.set(0, spare, 0).map_err(refused(name, "swapping"))?;
         self.active = 1 - self.active;
-        self.is_stale = true;
+        self.stale = Some(Recount { place: sys::Place::default(), words: self.bits.none() });
         Ok(())
+    }
+
+    const fn active(&self) -> &Trie<N> {
+        let [a, b] = &self.tries;
+        if self.active == 0 { a } else { b }
     }
 
     const fn spare_mut(&mut self) -> &mut Trie<N> {
@@ -314,6 +353,15 @@ where
 
 /// Everything in a trie, which must have been checked to be of this key and value size.
 fn entries<const N: usize>(trie: BorrowedFd<'_>, capacity: u32) -> io::Result<Vec<(Prefix<N>, Rule)>> {
+    let (mut all, mut place) = (Vec::new(), sys::Place::default());
+    while !place.done && all.len() < 2 * capacity as usize + 1 {
+        all.extend(some(trie, &mut place, 8 * PIECE)?);
+    }
+    Ok(all)
+}
+
+/// At most `most` entries of a trie, from where the last call ended.
+fn some<const N: usize>(trie: BorrowedFd<'_>, place: &mut sys::Place, most: u32) -> io::Result<Vec<(Prefix<N>, Rule)>> {
     let read = |key: &[u8], value: &[u8; 16]| {
         let (length, address) = key.split_first_chunk::<4>()?;
         let words = [0, 4, 8, 12].map(|at| value.get(at..)?.first_chunk().copied().map(u32::from_ne_bytes));
@@ -322,9 +370,9 @@ fn entries<const N: usize>(trie: BorrowedFd<'_>, capacity: u32) -> io::Result<Ve
         Some(((*address.first_chunk()?, length), Rule { action, slot, expires_low, expires_high }))
     };
     Ok(if N == 4 {
-        sys::dump::<8, 16>(trie, capacity)?.iter().filter_map(|(key, value)| read(key, value)).collect()
+        sys::some::<8, 16>(trie, place, most)?.iter().filter_map(|(key, value)| read(key, value)).collect()
     } else {
-        sys::dump::<20, 16>(trie, capacity)?.iter().filter_map(|(key, value)| read(key, value)).collect()
+        sys::some::<20, 16>(trie, place, most)?.iter().filter_map(|(key, value)| read(key, value)).collect()
     })
 }
 

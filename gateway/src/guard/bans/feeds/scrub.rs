@@ -1,11 +1,13 @@
 //! Decides how a million entries are compared with the kernel's: some at a time, so that nobody waits for it.
 
+use std::collections::HashSet;
+
 use super::*;
 
 /// How many of the feeds' entries are looked up at once.
 const SOME: usize = 512;
 
-/// A comparison that is under way.
+/// A comparison that is under way: bans first, then rules.
 pub(in super::super) struct Scrub {
     /// Where in the map it is.
     cursor: crate::guard::drops::Scan,
@@ -14,13 +16,39 @@ pub(in super::super) struct Scrub {
     repaired: usize,
     /// Entries are missing: which feed and which entry are looked for next. The blocks made one by one come first.
     missing: Option<(usize, usize)>,
+    /// The bans are compared; what of the rules is.
+    rules: Option<Rules>,
+    /// Rules that were changed meanwhile. They are right, whatever was read of them.
+    changed: HashSet<Source>,
+}
+
+#[derive(Default)]
+struct Rules {
+    cursor: crate::guard::drops::RuleScan,
+    found: HashMap<Source, Rule>,
+    /// Sources that may have a rule and are still to be looked at; `None`: what there is is still being read.
+    wanted: Option<std::vec::IntoIter<Source>>,
 }
 
 impl Feeds {
     /// Begins a comparison, unless one is under way.
     pub(in super::super) fn scrub(&mut self) {
         if self.scrub.is_none() && self.job.is_none() {
-            self.scrub = Some(Scrub { cursor: Default::default(), right: 0, repaired: 0, missing: None });
+            self.scrub = Some(Scrub {
+                cursor: Default::default(),
+                right: 0,
+                repaired: 0,
+                missing: None,
+                rules: None,
+                changed: HashSet::new(),
+            });
+        }
+    }
+
+    /// Rules were changed beside the comparison.
+    pub(super) fn scrub_changed(&mut self, sources: &[Source]) {
+        if let Some(scrub) = &mut self.scrub {
+            scrub.changed.extend(sources);
         }
     }
 }
@@ -29,31 +57,64 @@ impl Guard {
     /// Does a part of the comparison.
     pub(super) fn scrub_some(&mut self, now: Now) {
         let Some(mut scrub) = self.feeds.scrub.take() else { return };
-        let done = match scrub.missing {
-            None => self.scan_some(&mut scrub),
-            Some(at) => self.seek_some(&mut scrub, at),
-        };
-        if !done {
+        if let Some(rules) = &mut scrub.rules {
+            if !self.compare_some_rules(rules, &scrub.changed, &mut scrub.repaired) {
+                self.feeds.scrub = Some(scrub);
+                return;
+            }
+        } else {
+            let done = match scrub.missing {
+                None => self.scan_some(&mut scrub),
+                Some(at) => self.seek_some(&mut scrub, at),
+            };
+            scrub.rules = done.then(Rules::default);
             self.feeds.scrub = Some(scrub);
             return;
         }
         let (reattached, failing) = self.drops.reattach();
-        let (rules, entries) = self.scrub_rules(scrub.repaired);
+        let entries = scrub.repaired;
         if entries > 0 || !reattached.is_empty() {
             self.repairs += u64::try_from(entries + reattached.len()).unwrap_or(0);
             tracing::warn!(entries, ?reattached, "the kernel had something else than the store says: repaired");
             self.tell("repair", now, members(json!({"entries": entries, "attached_again": reattached})));
         }
         self.unrepaired = failing;
-        self.repair((reconcile_nothing(), rules));
     }
 
-    fn scrub_rules(&self, repaired: usize) -> (crate::guard::reconcile::Drift<Source, Rule>, usize) {
-        let rules = crate::guard::reconcile::compare(self.prefixes.rules(), self.drops.rules(), |wanted, found| {
-            wanted == found
-        });
-        let entries = repaired + rules.count();
-        (rules, entries)
+    /// Reads some of the rules in force, or compares some of what should be with them; whether nothing is left to do.
+    fn compare_some_rules(&mut self, rules: &mut Rules, changed: &HashSet<Source>, repaired: &mut usize) -> bool {
+        let Some(wanted) = &mut rules.wanted else {
+            match self.drops.scan_rules(&mut rules.cursor) {
+                Ok(some) => rules.found.extend(some),
+                Err(error) => {
+                    tracing::error!(%error, "rules cannot be read from the kernel");
+                    return true;
+                }
+            }
+            if rules.cursor.is_done() {
+                rules.wanted = Some(self.prefixes.sources().into_iter());
+            }
+            return false;
+        };
+        let some: Vec<Source> = wanted.by_ref().take(SOME).collect();
+        let is_last = some.is_empty();
+        // At the end: what should not be there.
+        let some = if is_last { rules.found.keys().copied().take(SOME).collect() } else { some };
+        for source in &some {
+            let (wanted, found) = (self.prefixes.rule(*source), rules.found.remove(source));
+            if wanted == found || changed.contains(source) {
+                continue;
+            }
+            *repaired += 1;
+            let done = match wanted {
+                Some(rule) => self.drops.put_rule(*source, rule),
+                None => self.drops.remove_rule(*source),
+            };
+            if let Err(error) = done {
+                tracing::error!(%source, %error, "the kernel could not be repaired");
+            }
+        }
+        is_last && rules.found.is_empty()
     }
 
     /// Compares what is in the kernel with what should be; whether nothing is left to do.
@@ -116,8 +177,4 @@ impl Guard {
         }
         true
     }
-}
-
-fn reconcile_nothing<K, V>() -> crate::guard::reconcile::Drift<K, V> {
-    crate::guard::reconcile::Drift { enter: Vec::new(), remove: Vec::new() }
 }

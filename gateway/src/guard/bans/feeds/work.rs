@@ -92,11 +92,13 @@ impl Feeds {
         if let Some(touched) = &mut self.touched {
             touched.extend_from_slice(sources);
         }
+        self.scrub_changed(sources);
     }
 
     /// All rules were replaced, and with them what was prepared.
     pub(in super::super) fn rules_replaced(&mut self) {
         self.touched = None;
+        self.scrub = None;
         if let Some(job) = &mut self.job
             && matches!(job.stage, Stage::Clear | Stage::Fill(_) | Stage::Forget)
         {
