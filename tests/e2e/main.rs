@@ -17,6 +17,8 @@ mod faults;
 mod flood;
 mod interfaces;
 mod kill;
+mod kill_import;
+mod many;
 mod privileges;
 mod watch;
 mod without_xdp;

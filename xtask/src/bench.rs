@@ -1,4 +1,4 @@
-//! Decides what is measured: packets, floods, faults, and requests with nginx doing the same work beside the gateway.
+//! Decides what is measured: packets, floods, faults, lists, and requests with nginx doing the same work beside the gateway.
 //!
 //! Numbers of a shared machine are worth little by themselves; their ratio is what to look at.
 
@@ -18,6 +18,8 @@ use crate::{
     step::{self, find, step},
 };
 
+mod feeds;
+
 /// What `cargo xtask bench` is told.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -35,6 +37,8 @@ enum What {
         #[arg(long, default_value_t = 100)]
         rounds: u32,
     },
+    /// Lists of many entries: time to load, memory, updates per second, restart, and what a ban waits meanwhile.
+    Feeds(feeds::Arguments),
     /// What a good client gets beside floods: a banned flooder, the same with nftables, SYNs with and without cookies.
     Flood {
         /// Packets per second of the banned flooder.
@@ -54,11 +58,12 @@ const PORTS: [u16; 3] = [18_443, 18_444, 18_080];
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    match arguments.what {
+    match &arguments.what {
         What::Kernel => kernel(),
-        What::Faults { rounds } => faults(rounds),
-        What::Flood { rate } => flood(rate),
-        What::Proxy { seconds } => proxy(seconds),
+        What::Faults { rounds } => faults(*rounds),
+        What::Feeds(arguments) => feeds::run(arguments),
+        What::Flood { rate } => flood(*rate),
+        What::Proxy { seconds } => proxy(*seconds),
     }
 }
 
