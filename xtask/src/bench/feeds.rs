@@ -1,7 +1,12 @@
 //! Decides how lists of many entries are measured: by the end-to-end test of them, with the gateway that would be in
 //! service, in a network namespace of its own.
 
-use std::{env, fs, path::PathBuf, process::Stdio};
+use std::{
+    env, fs,
+    io::{self, Write as _},
+    path::PathBuf,
+    process::Stdio,
+};
 
 use anyhow::Context as _;
 use serde_json::{Map, Value};
@@ -33,15 +38,15 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     step("lists", command.stdout(Stdio::null()))?;
     let text = fs::read_to_string(&report).context("the test was skipped: it needs root")?;
     fs::remove_file(&report)?;
+    let mut out = io::stdout().lock();
     if arguments.json {
-        println!("{text}");
-        return Ok(());
+        return Ok(writeln!(out, "{text}")?);
     }
     let lists: Vec<Map<String, Value>> = serde_json::from_str(&text)?;
     for mut list in lists {
-        println!("\n{}", list.remove("list").as_ref().and_then(Value::as_str).unwrap_or_default());
+        writeln!(out, "\n{}", list.remove("list").as_ref().and_then(Value::as_str).unwrap_or_default())?;
         for (name, value) in list {
-            println!("  {:<28} {}", name.replace('_', " "), value.to_string().trim_matches('"'));
+            writeln!(out, "  {:<28} {}", name.replace('_', " "), value.to_string().trim_matches('"'))?;
         }
     }
     Ok(())
