@@ -2,15 +2,20 @@
 
 use std::{
     io::{BufRead as _, BufReader},
+    net::IpAddr,
     process::{Command, Stdio},
+    thread,
+    time::Duration,
 };
 
 use serde_json::{Value, json};
 use support::{
     daemon::{Daemon, binary, send},
+    flood::Flood,
     report,
     settings::Settings,
-    world::World,
+    wait::{SOON, pause, until},
+    world::{ATTACKER_V4, GATE, GATEWAY_V4, World},
 };
 
 #[test]
@@ -44,4 +49,68 @@ fn decisions_are_told_as_they_are_made() {
     send(endless.id(), nix::sys::signal::Signal::SIGINT);
     assert_eq!(endless.wait().unwrap().code(), Some(0), "Ctrl-C is how one ends it");
     assert_eq!(daemon.done(&["block", "list"])["entries"], json!([]));
+}
+
+#[test]
+fn packets_are_told_as_they_are_dropped() {
+    if !report::may_run("watch-packets") {
+        return;
+    }
+    let world = World::new();
+    let daemon = Daemon::start(&world, &Settings::default());
+    daemon.done(&["block", "add", "10.0.0.66", "--for", "1h", "--reason", "seen"]);
+    let knock = || drop(world.outside.knock(ATTACKER_V4, (GATEWAY_V4, 443).into()).unwrap());
+    // Before anybody watches: not to be shown later.
+    knock();
+    until("the packet before", SOON, || (daemon.packets("blocked") > 0).then_some(()));
+    pause(Duration::from_millis(20));
+    daemon.done(&["block", "add", "10.0.0.67", "--for", "1h"]);
+    let begun = daemon.done(&["why", "10.0.0.67"])["entry"]["started"].clone();
+    let watch = |more: &[&str]| {
+        let mut command = Command::new(binary());
+        command.arg("--config").arg(&daemon.config).args(["watch", "--json"]).args(more);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(lines.next().unwrap().unwrap().contains("watching"));
+        (child, lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap()))
+    };
+    let filters = ["--packets", "--source", "10.0.0.0/24", "--verdict", "blocked"];
+    let (mut first, mut told) = watch(&[&filters[..], &["--count", "1"]].concat());
+    let (mut decisions, mut decided) = watch(&["--decisions", "--count", "1"]);
+    let packet = thread::scope(|scope| {
+        let told = scope.spawn(|| told.next().unwrap());
+        until("a packet to be told of", SOON, || {
+            knock();
+            pause(Duration::from_millis(50));
+            told.is_finished().then_some(())
+        });
+        told.join().unwrap()
+    });
+    for (name, expect) in [
+        ("event", json!("packet")),
+        ("verdict", json!("blocked")),
+        ("source", json!("10.0.0.66")),
+        ("protocol", json!("tcp")),
+        ("port", json!(443)),
+        ("interface", json!(GATE)),
+        ("ban", json!(1)),
+        ("reason", json!("seen")),
+    ] {
+        assert_eq!(packet[name], expect, "{packet}");
+    }
+    assert!(packet["time"].as_str() > begun.as_str(), "{packet} is of before {begun}");
+    assert!(first.wait().unwrap().success());
+
+    // Of a flood a few are told, and how many each stands for.
+    let (mut flooded, told) = watch(&[&filters[..], &["--count", "20"]].concat());
+    let IpAddr::V4(attacker) = ATTACKER_V4 else { unreachable!("it is an IPv4 address") };
+    let sent = Flood::from_one(attacker, 443).at(20_000, Duration::from_millis(1_500)).send(&world);
+    let stand: Vec<u64> = told.map(|packet| packet["one_in"].as_u64().unwrap()).collect();
+    assert_eq!(stand.len(), 20);
+    assert!(stand.iter().any(|many| *many > 10), "{stand:?} of {sent:?}");
+    assert!(flooded.wait().unwrap().success());
+
+    daemon.done(&["block", "del", "10.0.0.66"]);
+    assert_eq!(decided.next().unwrap()["event"], "unban", "no packet before it");
+    assert!(decisions.wait().unwrap().success());
 }

@@ -45,6 +45,7 @@ mod ladder;
 mod pardon;
 mod probation;
 pub(crate) mod safety;
+mod sampled;
 mod shadow;
 mod surroundings;
 
@@ -59,6 +60,7 @@ pub(crate) use adopt::Parts;
 pub(crate) use explain::Processes;
 pub(crate) use feeds::Planned;
 pub(crate) use safety::{Refused, Surroundings};
+pub(crate) use sampled::Sampled;
 pub(crate) use surroundings::identity_providers;
 
 const SECOND: u64 = 1_000_000_000;
@@ -168,7 +170,7 @@ impl Guard {
             Request::BlockExport { feed, cursor } => {
                 return self.export(feed.as_deref(), cursor, now).unwrap_or_else(Into::into);
             }
-            Request::Status | Request::Reload | Request::Watch | Request::BlockImportCommit { .. } => {
+            Request::Status | Request::Reload | Request::Watch { .. } | Request::BlockImportCommit { .. } => {
                 Err(Refused::new("not_here", "not a matter of bans"))
             }
         };

@@ -114,12 +114,23 @@ pub enum Request {
     Status,
     /// Read the configuration again.
     Reload,
-    /// Tell every decision from now on, a line each, until either side goes away.
-    Watch,
+    /// Tell what happens from now on, a line each, until either side goes away.
+    Watch {
+        /// Decisions. Who does not keep up with them is let go.
+        #[serde(default = "yes")]
+        decisions: bool,
+        /// Samples of packets that were dropped or answered. Who does not keep up with them is told how many he missed.
+        #[serde(default = "yes")]
+        packets: bool,
+    },
     /// Take links and pins out of the kernel.
     Detach,
     /// Undo [`Self::Detach`].
     Attach,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// What the guard answers.

@@ -1,10 +1,10 @@
 //! Decides where bans take effect: in the kernel, or, where no interface is guarded, in a table of the guard's own
 //! from which the proxy is told whom to refuse at accept.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, os::fd::OwnedFd};
 
 use gateway_common::{
-    maps::{Ban, Hits, Rule, Tally},
+    maps::{Ban, Event, Hits, Rule, Tally},
     source::{Source, SourceKey},
     verdict::Verdict,
 };
@@ -66,6 +66,10 @@ pub(crate) trait DropPath {
     fn clear_staged(&mut self, most: usize) -> Result<bool, KernelError>;
     /// Puts what was prepared in force in the place of all rules.
     fn commit_staged(&mut self) -> Result<(), KernelError>;
+    /// Samples of what was dropped or answered, at most so many.
+    fn events(&mut self, most: usize) -> Vec<Event>;
+    /// Readable while there are samples; `None`: there never are any.
+    fn events_waiting(&self) -> Option<OwnedFd>;
     /// Removes everything from the kernel.
     fn detach(self: Box<Self>) -> Result<(), KernelError>;
 }
@@ -142,6 +146,12 @@ impl DropPath for Kernel {
     }
     fn commit_staged(&mut self) -> Result<(), KernelError> {
         self.commit_staged()
+    }
+    fn events(&mut self, most: usize) -> Vec<Event> {
+        self.events(most)
+    }
+    fn events_waiting(&self) -> Option<OwnedFd> {
+        self.events_waiting()
     }
     fn detach(self: Box<Self>) -> Result<(), KernelError> {
         (*self).detach()
@@ -241,6 +251,12 @@ impl DropPath for AtAccept {
     fn commit_staged(&mut self) -> Result<(), KernelError> {
         std::mem::swap(&mut self.rules, &mut self.staged);
         Ok(())
+    }
+    fn events(&mut self, _most: usize) -> Vec<Event> {
+        Vec::new()
+    }
+    fn events_waiting(&self) -> Option<OwnedFd> {
+        None
     }
     fn detach(self: Box<Self>) -> Result<(), KernelError> {
         Ok(())

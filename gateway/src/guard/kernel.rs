@@ -8,7 +8,7 @@ use aya::{
     programs::links::FdLink,
 };
 use gateway_common::{
-    maps::{Ban, Event, Hits, Limits, Rule, Tally, name, port},
+    maps::{Ban, Hits, Limits, Rule, Tally, name, port},
     presence,
     source::{Source, SourceKey},
     verdict::Verdict,
@@ -440,12 +440,6 @@ impl Kernel {
         self.guarded = guarded_tcp_ports.to_vec();
         let limits = limits::of(settings, self.hashed);
         self.limits.set(0, Laid(limits), 0).map_err(refused(name::LIM, "setting limits"))
-    }
-
-    /// Samples of what was dropped or answered since the last call, oldest first, at most `most`. The kernel keeps some
-    /// thousand, and tells of at most [`EVENTS_PER_SECOND`](gateway_common::maps::EVENTS_PER_SECOND) on each CPU.
-    pub fn events(&mut self, most: usize) -> Vec<Event> {
-        self.events.as_mut().map(|events| events.take(most)).unwrap_or_default()
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     clock::{self, Now},
     config::Config,
     guard::{
-        bans::{self, Actor, Guard, Planned, Processes},
+        bans::{self, Actor, Guard, Planned, Processes, Sampled},
         control::{
             Answer, Request,
             server::{self, Call},
@@ -114,6 +114,7 @@ pub(crate) async fn serve(
     let (beside, mut done) = mpsc::channel::<Done>(4);
     let mut second = interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (watchers, mut sampled) = (service.guard.watchers(), Sampled::new(service.guard));
     service.start()?;
     service.resolve(&beside);
     loop {
@@ -129,6 +130,8 @@ pub(crate) async fn serve(
             Some((result, actor, answer)) = ready.recv() => service.prepared(result, actor, answer),
             _ = second.tick() => service.tick(&beside),
             Some(done) = done.recv() => service.done(done),
+            () = watchers.wanted() => service.guard.begin_samples(&mut sampled),
+            () = sampled.wait(), if watchers.want_packets() => service.guard.tell_samples(&mut sampled, Now::read()),
             // Yields: whatever else is ready comes first.
             () = tokio::task::yield_now(), if service.guard.has_work() => service.work(&beside),
             () = until(restart), if restart.is_some() => service.restart(),

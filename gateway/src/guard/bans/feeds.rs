@@ -206,6 +206,11 @@ impl Guard {
         Ok(())
     }
 
+    /// Which feed blocks exactly `source`.
+    pub(super) fn listed_by(&self, source: Source) -> Option<String> {
+        self.feeds.decides(source).filter(|(one, ..)| !one.row.shadow).map(|(one, ..)| one.actor())
+    }
+
     /// Feeds, for `status`.
     pub(super) fn feed_list(&self) -> Vec<Feed> {
         let feed = |one: &Listed| Feed {

@@ -13,11 +13,14 @@ use std::{
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader},
     net::{UnixListener, UnixStream},
-    sync::{Semaphore, broadcast::error::RecvError, mpsc, oneshot},
+    sync::{Semaphore, mpsc, oneshot},
     time::timeout,
 };
 
-use super::{Answer, Request, watch::Watchers};
+use super::{
+    Answer, Request,
+    watch::{Heard, Watchers},
+};
 
 /// The longest request, in bytes.
 const LONGEST: u64 = 64 * 1024;
@@ -108,7 +111,9 @@ async fn client(stream: UnixStream, calls: mpsc::Sender<Call>, watchers: Watcher
         }
         let reply = match serde_json::from_slice(&line) {
             Err(error) => refused("bad_request", &format!("not a request: {error}")),
-            Ok(Request::Watch) => return watch(read, write, &watchers).await,
+            Ok(Request::Watch { decisions, packets }) => {
+                return watch(read, write, &watchers, (decisions, packets)).await;
+            }
             Ok(request) => {
                 let (sender, receiver) = oneshot::channel();
                 let gone = || refused("stopping", "the guard is stopping");
@@ -127,25 +132,27 @@ async fn watch(
     mut read: impl AsyncRead + Unpin,
     mut write: impl AsyncWrite + Unpin,
     watchers: &Watchers,
+    (decisions, packets): (bool, bool),
 ) -> io::Result<()> {
-    let Some(mut events) = watchers.join() else {
+    let Some(mut watcher) = watchers.join(decisions, packets) else {
         return answer(&mut write, &refused("too_many", "too many watch already")).await;
     };
     write.write_all(b"{\"event\":\"watching\"}\n").await?;
     let mut ignored = [0; 64];
     loop {
-        let event = tokio::select! {
-            event = events.recv() => event,
+        let heard = tokio::select! {
+            heard = watcher.hear() => heard,
             // Nothing more is expected of a watcher than that it goes.
             read = read.read(&mut ignored) => match read? {
                 0 => return Ok(()),
                 _ => continue,
             },
         };
-        let line = match event {
-            Ok(line) => format!("{line}\n"),
-            Err(RecvError::Closed) => return Ok(()),
-            Err(RecvError::Lagged(_)) => {
+        let line = match heard {
+            Heard::Line(line) => format!("{line}\n"),
+            Heard::Skipped(packets) => format!("{{\"event\":\"skipped\",\"packets\":{packets}}}\n"),
+            Heard::Ended => return Ok(()),
+            Heard::TooSlow => {
                 watchers.let_go();
                 return answer(&mut write, &refused("too_slow", "this watcher did not keep up")).await;
             }

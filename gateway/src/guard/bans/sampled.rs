@@ -1,0 +1,190 @@
+//! Decides what is told of packets that the kernel dropped or answered: a sample of them, each with the ban behind it,
+//! and with how many it stands for.
+//!
+//! *Invariant:* nothing is read from the kernel, and nothing is kept, while nobody wants to be told.
+
+use std::{
+    os::fd::OwnedFd,
+    time::{Duration, Instant},
+};
+
+use gateway_common::{
+    maps::{Event, Tally},
+    verdict::Verdict,
+};
+use tokio::io::{Interest, unix::AsyncFd};
+
+use super::*;
+use crate::guard::audit::time;
+
+/// Packets are gathered for so long before they are told, so that a flood does not wake the guard for each.
+const GATHER: Duration = Duration::from_millis(100);
+
+/// How many are read at once. The rest is read [`GATHER`] later.
+const MOST: usize = 512;
+
+/// More than the kernel's ring holds.
+const ALL: usize = 16_384;
+
+/// When to read, and what was counted when it was read last.
+pub(crate) struct Sampled {
+    ring: Option<AsyncFd<OwnedFd>>,
+    due: Option<Instant>,
+    before: Vec<(Verdict, Tally)>,
+}
+
+impl Sampled {
+    /// Over the kernel's ring, where there is one. Inside the runtime alone.
+    pub(crate) fn new(guard: &Guard) -> Self {
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe for types that may change their descriptor; ours owns it"
+        )]
+        let ring = guard.drops.events_waiting().map(|ring| AsyncFd::with_interest(ring, Interest::READABLE));
+        let ring = ring.transpose().unwrap_or_else(|error| {
+            tracing::warn!(%error, "samples of packets cannot be waited for: `gateway watch` shows none");
+            None
+        });
+        Self { ring, due: None, before: Vec::new() }
+    }
+
+    /// Waits until there is something to read, and some more. Nothing is lost if it is given up.
+    pub(crate) async fn wait(&mut self) {
+        let due = match self.due {
+            Some(due) => due,
+            None => {
+                let Some(ring) = &self.ring else { return std::future::pending().await };
+                match ring.readable().await {
+                    Ok(mut ready) => ready.clear_ready(),
+                    Err(_shut_down) => return std::future::pending().await,
+                }
+                *self.due.insert(Instant::now() + GATHER)
+            }
+        };
+        tokio::time::sleep_until(due.into()).await;
+    }
+}
+
+impl Guard {
+    /// Somebody wants to be told from now on: what lies in the ring is of before.
+    pub(crate) fn begin_samples(&mut self, sampled: &mut Sampled) {
+        drop(self.drops.events(ALL));
+        sampled.before = self.drops.verdicts();
+        sampled.due = None;
+    }
+
+    /// Tells watchers what the kernel has told.
+    pub(crate) fn tell_samples(&mut self, sampled: &mut Sampled, now: Now) {
+        let events = self.drops.events(MOST);
+        sampled.due = (events.len() == MOST).then(|| Instant::now() + GATHER);
+        let after = self.drops.verdicts();
+        // The kernel does not tell by which of several it came in.
+        let interface = match self.drops.interfaces() {
+            [only] => Some(only.name.clone()),
+            _ => None,
+        };
+        for event in &events {
+            let one_in = one_in(event.verdict, &events, &sampled.before, &after);
+            let packet = self.sample(event, interface.as_deref(), one_in, now);
+            self.watchers.tell_packet(&Value::Object(packet).to_string());
+        }
+        sampled.before = after;
+    }
+
+    fn sample(&self, event: &Event, interface: Option<&str>, one_in: u64, now: Now) -> Map<String, Value> {
+        let age = now.monotonic.saturating_sub(event.time) / 1_000_000;
+        let verdict = verdict(event.verdict);
+        let source = (event.source != 0).then(|| Source::from_key(SourceKey(event.source), self.settings.ipv6_prefix));
+        let mut packet = members_of([
+            ("event", "packet".into()),
+            ("time", time(now.unix_millis.saturating_sub(age)).into()),
+            ("verdict", verdict.map_or("unknown", Verdict::name).into()),
+            ("bytes", event.length.into()),
+            ("one_in", one_in.into()),
+        ]);
+        let mut tell = |name: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                packet.insert(name.to_owned(), value);
+            }
+        };
+        tell("source", source.map(|source| source.to_string().into()));
+        tell("port", (event.port != 0).then(|| event.port.into()));
+        tell("protocol", protocol(event.protocol).map(Into::into));
+        tell("interface", interface.map(Into::into));
+        let Some(source) = source.filter(|_| verdict == Some(Verdict::Blocked)) else { return packet };
+        match self.behind(source) {
+            Some(Behind::Ban(record)) => {
+                tell("ban", Some(record.id.into()));
+                tell("reason", Some(record.reason.clone().into()));
+                tell("actor", Some(record.actor.clone().into()));
+            }
+            Some(Behind::List(actor)) => tell("actor", Some(actor.into())),
+            None => {}
+        }
+        packet
+    }
+
+    /// What drops the packets of `source`: its own entry, else the narrowest around it.
+    fn behind(&self, source: Source) -> Option<Behind<'_>> {
+        let mut around: Vec<Source> = compose::around(source).collect();
+        around.reverse();
+        let enforced = |source: &Source| self.find(*source).filter(|record| !record.shadow);
+        if let Some(record) = around.iter().find_map(enforced) {
+            return Some(Behind::Ban(record));
+        }
+        around.iter().find_map(|source| self.listed_by(*source)).map(Behind::List)
+    }
+}
+
+enum Behind<'guard> {
+    Ban(&'guard Record),
+    List(String),
+}
+
+fn verdict(number: u32) -> Option<Verdict> {
+    Verdict::ALL.get(usize::try_from(number).ok()?).copied()
+}
+
+const fn protocol(number: u8) -> Option<&'static str> {
+    match number {
+        6 => Some("tcp"),
+        17 => Some("udp"),
+        _ => None,
+    }
+}
+
+/// How many packets of a verdict each of its samples stands for, by what was counted meanwhile.
+fn one_in(of: u32, events: &[Event], before: &[(Verdict, Tally)], after: &[(Verdict, Tally)]) -> u64 {
+    let counted = |tallies: &[(Verdict, Tally)]| {
+        let found = tallies.iter().find(|(verdict, _)| *verdict as u32 == of);
+        found.map_or(0, |(_, tally)| tally.packets)
+    };
+    let samples = events.iter().filter(|event| event.verdict == of).count();
+    let samples = u64::try_from(samples).unwrap_or(u64::MAX).max(1);
+    (counted(after).saturating_sub(counted(before)) / samples).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_sample_stands_for() {
+        let tally = |packets| vec![(Verdict::Blocked, Tally { packets, bytes: 0 })];
+        let event = |verdict: Verdict| Event { verdict: verdict as u32, ..Event::default() };
+        for (verdicts, before, after, expect) in [
+            (vec![Verdict::Blocked], 10, 11, 1),
+            (vec![Verdict::Blocked, Verdict::Blocked, Verdict::OverSyns], 10, 2_010, 1_000),
+            // Read between a packet's event and its count, and after the counters were lost.
+            (vec![Verdict::Blocked], 10, 10, 1),
+            (vec![Verdict::Blocked], 10, 0, 1),
+            (vec![], 0, 7, 7),
+        ] {
+            let events: Vec<Event> = verdicts.into_iter().map(event).collect();
+            let stands = one_in(Verdict::Blocked as u32, &events, &tally(before), &tally(after));
+            assert_eq!(stands, expect, "{before} to {after}");
+        }
+        assert_eq!(verdict(1), Some(Verdict::Blocked));
+        assert_eq!(verdict(99), None);
+    }
+}
