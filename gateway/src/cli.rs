@@ -36,6 +36,7 @@ mod resume;
 mod run;
 mod shadow;
 mod status;
+mod top;
 mod version;
 mod watch;
 mod why;
@@ -85,6 +86,8 @@ enum Command {
     Audit(audit::Audit),
     /// Show decisions as they are made
     Watch(watch::Watch),
+    /// Show what is dropped and who is blocked as it changes
+    Top(top::Top),
     /// Say what is off with this host and this gateway
     Doctor(doctor::Doctor),
     /// Take the program out of the kernel, to recover or to make room
@@ -141,6 +144,7 @@ pub fn main() -> ExitCode {
         Command::Audit(audit) => audit.execute(&context).into(),
         Command::Doctor(doctor) => doctor.execute(&context).into(),
         Command::Watch(watch) => watch.execute(&context).into(),
+        Command::Top(top) => top.execute(&context).into(),
         Command::Detach(detach) => detach.execute(&context).into(),
         Command::Attach(attach) => attach.execute(&context).into(),
         Command::Shadow(shadow) => shadow.execute(&context).into(),
@@ -151,6 +155,7 @@ pub fn main() -> ExitCode {
 }
 
 /// What every command is told.
+#[derive(Clone)]
 struct Context {
     config: Option<PathBuf>,
     socket: Option<PathBuf>,
@@ -219,7 +224,8 @@ impl Context {
     /// Says loudly that no guard has answered.
     fn tell_offline(&self, answer: &Answer, show: impl FnOnce(&Answer) -> Option<String>) -> Exit {
         // What status asks about is not there.
-        let exit = if matches!(answer, Answer::Status(_)) { Exit::Unreachable } else { exit_of(answer) };
+        let exit =
+            if matches!(answer, Answer::Status(_) | Answer::Top(_)) { Exit::Unreachable } else { exit_of(answer) };
         if self.out.json {
             let mut value = serde_json::to_value(answer).unwrap_or_default();
             if let Some(members) = value.as_object_mut() {

@@ -71,6 +71,8 @@ pub enum ToGuard {
     Ask(Box<Ask>),
     /// Clients that were served with a valid token since the last message; at most [`MAX_GOOD`], some may be missing.
     Good(Vec<GoodClient>),
+    /// What was lost since the last message of this kind.
+    Lost(Lost),
     /// The live connections of a banned source are closed.
     Closed {
         /// The ban.
@@ -83,6 +85,19 @@ pub enum ToGuard {
         /// The mark.
         mark: u64,
     },
+}
+
+/// What a proxy had no room or no time for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    /// Asks for a ban.
+    pub asks: u64,
+    /// Lines of the access log.
+    pub log_lines: u64,
+    /// Connections over `proxy.max_connections`.
+    pub connections: u64,
+    /// Bans and allowances that are not known at accept.
+    pub at_accept: u64,
 }
 
 /// The most clients that one [`ToGuard::Good`] names.

@@ -13,6 +13,7 @@ mod ban_loop;
 mod crash;
 mod doctor;
 mod drain;
+mod drift;
 mod faults;
 mod flood;
 mod interfaces;
@@ -20,6 +21,7 @@ mod kill;
 mod kill_import;
 mod many;
 mod privileges;
+mod top;
 mod watch;
 mod without_xdp;
 

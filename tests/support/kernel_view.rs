@@ -99,3 +99,22 @@ fn find(folder: &Path, name: &str) -> Option<PathBuf> {
     }
     None
 }
+
+/// Changes an IPv4 rule behind the gateway's back: `None` takes it away.
+///
+/// # Panics
+/// If there are no rules, or the prefix is none.
+pub fn tamper(world: &World, prefix: &str, rule: Option<Rule>) {
+    let source: Source = prefix.parse().expect("a prefix");
+    let IpAddr::V4(address) = source.address() else { panic!("{prefix} is not of IPv4") };
+    let path = find(&pin_folder(&world.name), name::RULES4).expect("the pinned rules");
+    let outer = Map::ArrayOfMaps(MapData::from_pin(path).expect("the pinned rules"));
+    let outer: ArrayOfMaps<MapData, LpmTrie<MapData, [u8; 4], [u32; 4]>> = outer.try_into().expect("their layout");
+    let mut rules = outer.get(&0, 0).expect("rules in force");
+    let key = Key::new(u32::from(source.length()), address.octets());
+    match rule {
+        Some(rule) => rules.insert(&key, [rule.action, rule.slot, rule.expires_low, rule.expires_high], 0),
+        None => rules.remove(&key),
+    }
+    .expect("to change a rule");
+}

@@ -174,6 +174,9 @@ fn how_things_are() {
         allows: 2,
         verdicts: vec![control::Counted { verdict: "blocked".to_owned(), packets: 12, bytes: 2_048 }],
         warnings: vec!["the clock went back".to_owned()],
+        budgets: Vec::new(),
+        paused: None,
+        lost: control::Lost::default(),
     };
     let expect = "\
 WARNING: the clock went back

@@ -22,7 +22,7 @@ use crate::{
     guard::{
         audit::Audit,
         control::{
-            Allow, Answer, Request,
+            Allow, Answer, Lost, Request,
             watch::{self, Watchers},
         },
         drops::DropPath,
@@ -133,6 +133,7 @@ pub(crate) struct Guard {
     detached: Option<String>,
     watchers: Watchers,
     feeds: Feeds,
+    lost: Lost,
 }
 
 impl Guard {
@@ -170,9 +171,11 @@ impl Guard {
             Request::BlockExport { feed, cursor } => {
                 return self.export(feed.as_deref(), cursor, now).unwrap_or_else(Into::into);
             }
-            Request::Status | Request::Reload | Request::Watch { .. } | Request::BlockImportCommit { .. } => {
-                Err(Refused::new("not_here", "not a matter of bans"))
-            }
+            Request::Status
+            | Request::Top
+            | Request::Reload
+            | Request::Watch { .. }
+            | Request::BlockImportCommit { .. } => Err(Refused::new("not_here", "not a matter of bans")),
         };
         self.note_full(&done);
         match done {

@@ -10,7 +10,10 @@ use crate::message::RequestId;
 
 pub mod client;
 pub mod server;
+mod state;
 pub(crate) mod watch;
+
+pub use state::{Budget, Counted, Feed, Interface, Lost, Status, Top};
 
 /// What the CLI asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,6 +115,8 @@ pub enum Request {
     },
     /// How things are.
     Status,
+    /// How things are, and the entries that count most.
+    Top,
     /// Read the configuration again.
     Reload,
     /// Tell what happens from now on, a line each, until either side goes away.
@@ -179,6 +184,8 @@ pub enum Answer {
     Why(Box<Why>),
     /// To [`Request::Status`].
     Status(Box<Status>),
+    /// To [`Request::Top`].
+    Top(Box<Top>),
 }
 
 /// A block in force, with what the kernel counted.
@@ -289,21 +296,6 @@ pub struct Exported {
     pub shadow: bool,
 }
 
-/// A feed in force.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Feed {
-    /// Its name; empty: what was imported without one.
-    pub name: String,
-    /// How many sources it lists.
-    pub entries: u64,
-    /// `enforce` or `shadow`.
-    pub mode: String,
-    /// `file` or `import`.
-    pub origin: String,
-    /// When its content was loaded: RFC 3339, UTC.
-    pub loaded: String,
-}
-
 /// An allowlisted source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Allow {
@@ -381,62 +373,5 @@ pub struct Past {
     /// Packets dropped.
     pub packets: u64,
     /// Bytes of those.
-    pub bytes: u64,
-}
-
-/// How things are.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Status {
-    /// The program's version.
-    pub version: String,
-    /// Where the configuration is.
-    pub config: String,
-    /// The guard's process id; 0: none runs.
-    pub guard_pid: u32,
-    /// The proxy's process id; absent while it is being restarted.
-    pub proxy_pid: Option<u32>,
-    /// How often the proxy had to be restarted.
-    pub proxy_restarts: u64,
-    /// Seconds since the guard started.
-    pub uptime_seconds: u64,
-    /// `xdp` where it is attached, `accept` where bans are enforced only when connections are accepted, `none`
-    /// where no guard runs and nothing is attached.
-    pub enforcement: String,
-    /// One per interface.
-    pub interfaces: Vec<Interface>,
-    /// Where the proxy listens.
-    pub listeners: Vec<String>,
-    /// Blocks in force; those of feeds are not among them.
-    pub blocks: u64,
-    /// Lists in force.
-    #[serde(default)]
-    pub feeds: Vec<Feed>,
-    /// Allowlisted sources.
-    pub allows: u64,
-    /// Packets and bytes per verdict, every verdict named.
-    pub verdicts: Vec<Counted>,
-    /// What an operator should know, one sentence each. Empty: all is well.
-    pub warnings: Vec<String>,
-}
-
-/// Where XDP is attached.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Interface {
-    /// Its name.
-    pub name: String,
-    /// `native` or `generic`.
-    pub mode: String,
-    /// Whether the link was taken over from an earlier guard, without a gap.
-    pub adopted: bool,
-}
-
-/// Packets and bytes of one verdict, over all CPUs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counted {
-    /// Its name.
-    pub verdict: String,
-    /// Packets.
-    pub packets: u64,
-    /// Bytes.
     pub bytes: u64,
 }

@@ -41,7 +41,8 @@ pub fn answer(config: &Path, request: Request, uid: u32) -> Option<Result<Answer
         | Request::BlockDel { .. }
         | Request::BlockFlush
         | Request::BlockList
-        | Request::Status => false,
+        | Request::Status
+        | Request::Top => false,
         _ => return None,
     };
     Some(answer_with(config, request, uid, needs_resolving))
@@ -88,7 +89,7 @@ fn answer_with(path: &Path, request: Request, uid: u32, resolve: bool) -> Result
     };
     let now = Now::read();
     let mut guard = Guard::offline(parts, now).map_err(|refused| refused.to_string())?;
-    let answer = if request == Request::Status {
+    let answer = if matches!(request, Request::Status | Request::Top) {
         let processes = Processes {
             config: path.display().to_string(),
             proxy_pid: None,
@@ -102,7 +103,10 @@ fn answer_with(path: &Path, request: Request, uid: u32, resolve: bool) -> Result
         if !is_in_kernel {
             "none".clone_into(&mut status.enforcement);
         }
-        Answer::Status(Box::new(status))
+        match request {
+            Request::Top => Answer::Top(Box::new(guard.top(status, now))),
+            _ => Answer::Status(Box::new(status)),
+        }
     } else {
         guard.handle(request, &Actor::Operator(uid), now)
     };

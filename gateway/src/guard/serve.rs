@@ -312,6 +312,7 @@ impl Service<'_> {
             }
             Event::Said(_, ToGuard::Ask(ask)) => self.ask(&ask),
             Event::Said(_, ToGuard::Good(clients)) => self.guard.hear_good(&clients, Now::read()),
+            Event::Said(_, ToGuard::Lost(lost)) => self.guard.hear_lost(lost),
             Event::Said(_, ToGuard::Closed { ban, connections }) => self.guard.closed(ban, connections),
             Event::Said(generation, ToGuard::Heard { mark }) => self.waiting.heard(generation, mark),
             Event::Silent(generation, None) => tracing::debug!(generation, "a proxy closed its channel"),
@@ -339,6 +340,11 @@ impl Service<'_> {
             }
             Request::Reload => return self.prepare(actor, Some(call.answer), prepared),
             Request::Status => Answer::Status(Box::new(self.guard.status(self.processes(), Now::read()))),
+            Request::Top => {
+                let now = Now::read();
+                let status = self.guard.status(self.processes(), now);
+                Answer::Top(Box::new(self.guard.top(status, now)))
+            }
             request => self.guard.handle(request, &actor, Now::read()),
         };
         // What the answer says is true of the proxy, too, once the client has it.

@@ -7,9 +7,9 @@ use std::{
     fs::File,
     io::{self, Write as _},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
-        mpsc::{Receiver, SyncSender, sync_channel},
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     thread::JoinHandle,
 };
@@ -29,6 +29,8 @@ enum Job {
 #[derive(Clone)]
 pub struct Sink {
     jobs: SyncSender<Job>,
+    /// A file that found the queue full.
+    late: Arc<Mutex<Option<File>>>,
     lost: Arc<AtomicU64>,
 }
 
@@ -40,16 +42,21 @@ impl Sink {
     pub fn start(file: File) -> io::Result<(Self, JoinHandle<()>)> {
         let (jobs, queue) = sync_channel(WAITING);
         let lost = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&lost);
-        let thread =
-            std::thread::Builder::new().name("access-log".into()).spawn(move || write(&queue, file, &counter))?;
-        Ok((Self { jobs, lost }, thread))
+        let late = Arc::default();
+        let (counter, other) = (Arc::clone(&lost), Arc::clone(&late));
+        let thread = std::thread::Builder::new().name("access-log".into());
+        let thread = thread.spawn(move || write(&queue, file, &other, &counter))?;
+        Ok((Self { jobs, late, lost }, thread))
     }
 
-    /// Writes to another file from here on.
+    /// Writes to another file from here on. Where the disk is so slow that the queue is full, what waits in it goes to
+    /// that file as well: nobody waits here.
     pub fn reopen(&self, file: File) {
-        // The thread lives as long as this handle does.
-        self.jobs.send(Job::Reopen(file)).unwrap_or_default();
+        if let Err(TrySendError::Full(Job::Reopen(file))) = self.jobs.try_send(Job::Reopen(file))
+            && let Ok(mut late) = self.late.lock()
+        {
+            *late = Some(file);
+        }
     }
 
     /// How many lines never reached the disk.
@@ -60,7 +67,7 @@ impl Sink {
 
     fn hand_over(&self, block: Vec<u8>) {
         if let Err(error) = self.jobs.try_send(Job::Write(block)) {
-            let (std::sync::mpsc::TrySendError::Full(job) | std::sync::mpsc::TrySendError::Disconnected(job)) = error;
+            let (TrySendError::Full(job) | TrySendError::Disconnected(job)) = error;
             if let Job::Write(block) = job {
                 count(&self.lost, &block);
             }
@@ -68,8 +75,11 @@ impl Sink {
     }
 }
 
-fn write(queue: &Receiver<Job>, mut file: File, lost: &AtomicU64) {
+fn write(queue: &Receiver<Job>, mut file: File, late: &Mutex<Option<File>>, lost: &AtomicU64) {
     for job in queue {
+        if let Some(other) = late.lock().ok().and_then(|mut late| late.take()) {
+            file = other;
+        }
         match job {
             Job::Reopen(other) => file = other,
             Job::Write(block) => {
@@ -160,12 +170,33 @@ mod tests {
     }
 
     #[test]
+    fn a_slow_disk_keeps_nobody_from_reopening() {
+        // A pipe that nobody reads is full soon.
+        let (mut reader, writer) = io::pipe().unwrap();
+        let (sink, thread) = Sink::start(File::from(std::os::fd::OwnedFd::from(writer))).unwrap();
+        let block = vec![b'x'; 128 * 1_024];
+        while sink.lost() == 0 {
+            sink.hand_over([&block[..], b"\n"].concat());
+        }
+        let other = memory();
+        sink.reopen(other.try_clone().unwrap());
+        let read = std::thread::spawn(move || {
+            let mut first = vec![0; 128 * 1_024 + 1];
+            reader.read_exact(&mut first).unwrap();
+        });
+        read.join().unwrap();
+        drop(sink);
+        thread.join().unwrap();
+        assert!(other.metadata().unwrap().len() > 128 * 1_024, "what waited went there");
+    }
+
+    #[test]
     fn lost_lines_are_counted() {
         let (sink, thread) = Sink::start(File::open("/dev/null").unwrap()).unwrap();
         let lines = Lines::new(sink.clone());
         lines.add(|out| out.extend_from_slice(b"one\ntwo\n"));
         drop(lines);
-        let Sink { jobs, lost } = sink;
+        let Sink { jobs, lost, .. } = sink;
         drop(jobs);
         thread.join().unwrap();
         assert_eq!(lost.load(Ordering::Relaxed), 2);

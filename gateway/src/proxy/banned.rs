@@ -7,7 +7,10 @@
 use std::{
     collections::{HashMap, HashSet},
     net::IpAddr,
-    sync::RwLock,
+    sync::{
+        RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use gateway_common::source::Source;
@@ -21,6 +24,8 @@ const WIDE: usize = 1_024;
 pub(super) struct Banned {
     ipv6_prefix: u8,
     table: RwLock<Table>,
+    /// Bans and allowances that found no room.
+    lost: AtomicU64,
 }
 
 #[derive(Default)]
@@ -37,7 +42,7 @@ struct Table {
 
 impl Banned {
     pub(super) fn new(ipv6_prefix: u8, bans: &[BanInForce], allows: &[AllowInForce], now: u64) -> Self {
-        let banned = Self { ipv6_prefix, table: RwLock::default() };
+        let banned = Self { ipv6_prefix, table: RwLock::default(), lost: AtomicU64::default() };
         for allow in allows {
             banned.allow(allow.source);
         }
@@ -49,6 +54,20 @@ impl Banned {
 
     /// Refuses `source` until `expires`. `false`: the table is full.
     pub(super) fn add(&self, source: Source, expires: u64, now: u64) -> bool {
+        self.count(self.enter(source, expires, now))
+    }
+
+    /// How many found no room since the last call.
+    pub(super) fn take_lost(&self) -> u64 {
+        self.lost.swap(0, Ordering::Relaxed)
+    }
+
+    fn count(&self, fits: bool) -> bool {
+        self.lost.fetch_add(u64::from(!fits), Ordering::Relaxed);
+        fits
+    }
+
+    fn enter(&self, source: Source, expires: u64, now: u64) -> bool {
         let Ok(mut table) = self.table.write() else { return false };
         if source.key(self.ipv6_prefix).is_none() {
             table.networks.retain(|(other, until)| *other != source && *until > now);
@@ -85,7 +104,7 @@ impl Banned {
         if known {
             table.allowed.insert(source);
         }
-        known
+        self.count(known)
     }
 
     pub(super) fn disallow(&self, source: Source) {
@@ -152,6 +171,7 @@ mod tests {
             let added = banned.add(Source::of(address, 64), u64::from(index) + 1, 0);
             assert_eq!(added, usize::try_from(index).unwrap() < CAPACITY - 1, "{address}");
         }
+        assert_eq!((banned.take_lost(), banned.take_lost()), (2, 0));
         let late = source("203.0.113.99");
         assert!(banned.add(late, 1_000_000, 1_000));
         check("203.0.113.99", 1_000, true);

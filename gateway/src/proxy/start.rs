@@ -10,13 +10,14 @@ use std::{
     process::ExitCode,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
+    time::Duration,
 };
 
 use anyhow::{Context as _, bail};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::MissedTickBehavior};
 
 use super::{
     banned::Banned,
@@ -27,7 +28,7 @@ use super::{
 use crate::{
     clock,
     config::{self, Bundled, Config},
-    message::{Bundle, ToGuard, ToProxy, channel::Channel},
+    message::{Bundle, Lost, ToGuard, ToProxy, channel::Channel},
     observe::sink::{Lines, Sink},
     sandbox,
 };
@@ -104,7 +105,8 @@ async fn prepare(channel: &Channel) -> anyhow::Result<Prepared> {
         banned,
         connections: AtomicUsize::new(0),
         sources: Mutex::default(),
-        lost_asks: AtomicUsize::new(0),
+        lost_asks: AtomicU64::new(0),
+        lost_connections: AtomicU64::new(0),
         standings,
     };
     Ok(Prepared { shared: Arc::new(shared), log: File::from(log), sockets })
@@ -168,7 +170,8 @@ async fn serve(channel: &Channel, prepared: Prepared) -> anyhow::Result<()> {
         workers.push(Running { orders, thread });
     }
     drop(events);
-    let mut control = Control { channel, shared: &shared, sink: &sink, closing: HashMap::new(), ready: 0 };
+    let mut control =
+        Control { channel, shared: &shared, sink: &sink, closing: HashMap::new(), ready: 0, told_lines: 0 };
     control.run(&workers, from_workers).await;
     drop(control);
     for Running { thread, .. } in workers {
@@ -221,14 +224,19 @@ struct Control<'a> {
     /// Bans whose connections are being closed: how many workers are still at it, and how many connections so far.
     closing: HashMap<u64, (usize, u32)>,
     ready: usize,
+    /// Lost lines that the guard was told of.
+    told_lines: u64,
 }
 
 impl Control<'_> {
     /// Ends once every worker has.
     async fn run(&mut self, workers: &[Running], mut events: mpsc::Receiver<Event>) {
         let (mut draining, mut listening) = (false, true);
+        let mut second = tokio::time::interval(Duration::from_secs(1));
+        second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
+                _ = second.tick(), if listening => self.tell_lost().await,
                 event = events.recv() => match event {
                     Some(event) => self.tell_guard(event, workers.len()).await,
                     None => return,
@@ -286,6 +294,21 @@ impl Control<'_> {
             ToProxy::Start { .. } | ToProxy::Listen { .. } => tracing::error!("told to start twice"),
         }
         false
+    }
+
+    /// Tells what was lost, if anything was.
+    async fn tell_lost(&mut self) {
+        let lines = self.sink.lost();
+        let lost = Lost {
+            asks: self.shared.lost_asks.swap(0, Ordering::Relaxed),
+            log_lines: lines.saturating_sub(self.told_lines),
+            connections: self.shared.lost_connections.swap(0, Ordering::Relaxed),
+            at_accept: self.shared.banned.take_lost(),
+        };
+        self.told_lines = lines;
+        if lost != Lost::default() && self.channel.send(&ToGuard::Lost(lost), &[]).await.is_err() {
+            tracing::warn!(?lost, "the guard does not hear what was lost");
+        }
     }
 
     async fn tell_guard(&mut self, event: Event, workers: usize) {

@@ -8,7 +8,7 @@ use std::{
     rc::Rc,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -71,7 +71,9 @@ pub(super) struct Shared {
     /// Connections of each source, over all workers. At most as many sources as connections.
     pub(super) sources: Mutex<HashMap<Source, usize>>,
     /// Asks that found the queue to the guard full.
-    pub(super) lost_asks: AtomicUsize,
+    pub(super) lost_asks: AtomicU64,
+    /// Connections that were closed because there were too many.
+    pub(super) lost_connections: AtomicU64,
     /// What is known of the servers of each upstream, in the order of the configuration.
     pub(super) standings: Box<[Standing]>,
 }
@@ -211,6 +213,7 @@ impl Worker {
         let settings = &self.shared.snapshot.settings;
         if self.shared.connections.fetch_add(1, Ordering::Relaxed) >= settings.max_connections {
             self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+            self.shared.lost_connections.fetch_add(1, Ordering::Relaxed);
             return None;
         }
         let source = Source::of(peer.ip(), settings.ipv6_prefix);

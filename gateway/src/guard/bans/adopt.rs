@@ -114,6 +114,7 @@ impl Guard {
             detached: None,
             watchers: Watchers::default(),
             feeds: Feeds::default(),
+            lost: Lost::default(),
         };
         Ok((guard, findings))
     }
@@ -191,6 +192,17 @@ impl Guard {
         self.drops.swap_rules(&rules).map_err(|error| Refused::new("kernel_failed", error.to_string()))
     }
 
+    /// Puts right the rules of what is allowed and was not before, and the other way.
+    fn refresh_allows(&mut self, before: &BTreeMap<Source, Allow>) {
+        let new = &self.prefixes.allows;
+        let gone = before.keys().filter(|source| !new.contains_key(source));
+        let changed: Vec<Source> =
+            gone.chain(new.keys().filter(|source| !before.contains_key(source))).copied().collect();
+        for source in changed {
+            self.refresh(source);
+        }
+    }
+
     /// Whether a new configuration could be put in force.
     pub(crate) fn judge_settings(&self, settings: &Settings) -> Result<(), Refused> {
         fixed(&self.settings, settings)
@@ -214,6 +226,10 @@ impl Guard {
                 "full",
                 format!("guard.allow and the blocked prefixes are more than guard.max_rules ({most})"),
             ))
+        } else if self.prefixes.fed.len().saturating_add(self.prefixes.blocked.len()) > MANY {
+            // To replace all of them would take too long for everybody who waits meanwhile.
+            self.refresh_allows(&before.1);
+            Ok(())
         } else {
             self.load_rules()
         };

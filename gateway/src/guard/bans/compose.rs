@@ -53,15 +53,37 @@ impl Prefixes {
         // No allowance can lie between the two: it would cover the narrower one.
         let at = |network| self.blocked.get(&network).into_iter().chain(self.fed.get(&network));
         let enforced = around(source).flat_map(at).filter(|other| !other.shadow);
-        Some(match enforced.map(|other| other.expires).max() {
-            Some(expires) => Rule::new(Rule::DENY, blocked.slot, expires),
-            None => Rule::new(Rule::SHADOW, blocked.slot, blocked.expires),
-        })
+        Some(block(blocked, enforced.map(|other| other.expires).max()))
     }
 
-    /// All rules.
+    /// All rules: what [`Self::rule`] says of each, in one pass over all. There may be a hundred thousand.
     pub(crate) fn rules(&self) -> Vec<(Source, Rule)> {
-        self.sources().into_iter().filter_map(|source| Some((source, self.rule(source)?))).collect()
+        let mut sources = self.sources();
+        // A network comes before everything inside it.
+        sources.sort_unstable();
+        // The networks around: each with whether it is allowed, and when the last block of it and around it ends.
+        let mut around: Vec<(Source, bool, Option<u64>)> = Vec::new();
+        let mut rules = Vec::with_capacity(sources.len());
+        for source in sources {
+            while around.last().is_some_and(|(outer, ..)| !outer.covers(&source)) {
+                around.pop();
+            }
+            let (_, covered, outer) = around.last().copied().unwrap_or((source, false, None));
+            if self.allows.contains_key(&source) {
+                rules.push((source, ALLOW));
+                around.push((source, true, None));
+                continue;
+            }
+            let (made, fed) = (self.blocked.get(&source), self.fed.get(&source));
+            let Some(blocked) = made.or(fed) else { continue };
+            let enforced = made.into_iter().chain(fed).filter(|other| !other.shadow).map(|other| other.expires);
+            let expires = enforced.chain(outer).max();
+            around.push((source, covered, expires));
+            if !covered {
+                rules.push((source, block(blocked, expires)));
+            }
+        }
+        rules
     }
 
     /// Every prefix that may have a rule, each once.
@@ -92,6 +114,14 @@ impl Prefixes {
     }
 }
 
+/// The rule of a block; `enforced` is when the last block that enforces, of it and around it, ends.
+const fn block(blocked: &Blocked, enforced: Option<u64>) -> Rule {
+    match enforced {
+        Some(expires) => Rule::new(Rule::DENY, blocked.slot, expires),
+        None => Rule::new(Rule::SHADOW, blocked.slot, blocked.expires),
+    }
+}
+
 /// Every network that covers `source`, widest first, itself last.
 pub(crate) fn around(source: Source) -> impl Iterator<Item = Source> {
     (0..=source.length()).filter_map(move |length| Source::network(source.address(), length))
@@ -100,6 +130,39 @@ pub(crate) fn around(source: Source) -> impl Iterator<Item = Source> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn sorted(mut rules: Vec<(Source, Rule)>) -> Vec<(Source, Rule)> {
+        rules.sort_unstable_by_key(|(source, _)| *source);
+        rules
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn one_pass_says_the_same(entries: Vec<(u8, u8, u8, u8)>) {
+            let mut prefixes = Prefixes::default();
+            for (slot, (kind, address, length, expires)) in (1..).zip(entries) {
+                let family = if kind & 1 == 0 { "192.0.2.0" } else { "2001:db8::" };
+                let (address, bits) = match family.parse().unwrap() {
+                    std::net::IpAddr::V4(v4) => (std::net::IpAddr::V4((v4.to_bits() | u32::from(address)).into()), 24),
+                    std::net::IpAddr::V6(v6) => {
+                        (std::net::IpAddr::V6((v6.to_bits() | u128::from(address) << 88).into()), 32)
+                    }
+                };
+                let source = Source::network(address, bits + length % 9).unwrap();
+                let blocked = Blocked { shadow: kind & 2 == 0, expires: u64::from(expires), slot };
+                match kind >> 2 & 3 {
+                    0 => drop(prefixes.allows.insert(
+                        source,
+                        Allow { source, reason: String::new(), actor: String::new() },
+                    )),
+                    1 => drop(prefixes.fed.insert(source, blocked)),
+                    _ => drop(prefixes.blocked.insert(source, blocked)),
+                }
+            }
+            let one = prefixes.sources().into_iter().filter_map(|source| Some((source, prefixes.rule(source)?)));
+            proptest::prop_assert_eq!(sorted(prefixes.rules()), sorted(one.collect()));
+        }
+    }
 
     #[track_caller]
     fn check(blocks: &[(&str, u64)], allows: &[&str], expect: &[&str]) {
@@ -113,6 +176,8 @@ mod tests {
             prefixes.allows.insert(source, Allow { source, reason: String::new(), actor: String::new() });
         }
         let mut rules = prefixes.rules();
+        let one_by_one = prefixes.sources().into_iter().filter_map(|source| Some((source, prefixes.rule(source)?)));
+        assert_eq!(sorted(rules.clone()), sorted(one_by_one.collect()));
         rules.sort_by_key(|(source, rule)| (rule.slot, *source));
         let made: Vec<String> = rules
             .into_iter()

@@ -7,8 +7,12 @@ use gateway_common::verdict::Verdict;
 use super::*;
 use crate::guard::{
     audit::time,
-    control::{Counted, Entry, Interface, Past, Standing, Status, Why},
+    control::{Budget, Counted, Entry, Interface, Past, Standing, Status, Top, Why},
 };
+
+/// How many entries are looked at for `top`, the youngest first, and how many of them are told.
+const CONSIDERED: usize = 4_096;
+const SHOWN: usize = 200;
 
 /// What the guard process knows beside bans.
 #[derive(Clone, Debug)]
@@ -158,7 +162,26 @@ impl Guard {
             allows: u64::try_from(self.prefixes.allows.len()).unwrap_or(0),
             verdicts: self.drops.verdicts().into_iter().map(counted).collect(),
             warnings: self.warnings(processes.warnings, now),
+            budgets: budgets(&self.settings),
+            paused: self.judge_paused(now).err().map(|refused| refused.message),
+            lost: self.lost,
         }
+    }
+
+    /// How things are, and the entries that count most.
+    pub(crate) fn top(&self, status: Status, now: Now) -> Top {
+        // Each costs a question to the kernel: bounded, so that nobody waits for it.
+        let young = self.in_force.values().rev().take(CONSIDERED);
+        let mut entries: Vec<Entry> = young.map(|record| self.entry(record, now)).collect();
+        entries.sort_by_key(|entry| (std::cmp::Reverse(entry.packets), entry.id));
+        entries.truncate(SHOWN);
+        Top { unix_millis: now.unix_millis, status, entries }
+    }
+
+    /// A proxy tells what it has lost.
+    pub(crate) fn hear_lost(&mut self, lost: crate::message::Lost) {
+        let crate::message::Lost { asks, log_lines, connections, at_accept } = lost;
+        self.lost.add(Lost { asks, log_lines, connections, at_accept, samples: 0 });
     }
 
     fn warnings(&self, processes: Vec<String>, now: Now) -> Vec<String> {
@@ -186,10 +209,40 @@ impl Guard {
         if self.repairs > 0 {
             warnings.push(format!("{} entries in the kernel had to be repaired since the start", self.repairs));
         }
+        warnings.extend(lost(self.lost, self.drops.interfaces().is_empty()));
         warnings.extend(self.unrepaired.iter().cloned());
         warnings.extend(self.feed_warnings());
         warnings
     }
+}
+
+/// What was lost, as an operator should know it. Samples of packets are meant to be few.
+fn lost(lost: Lost, at_accept_alone: bool) -> Vec<String> {
+    let unfit = if at_accept_alone {
+        "bans and allowances do not fit into the proxy's table, and nothing else enforces them: guard an interface (guard.interfaces)"
+    } else {
+        "bans and allowances do not fit into the proxy's table: the kernel alone enforces them"
+    };
+    let all = [
+        (lost.asks, "bans that rules asked for were lost on the way to the guard"),
+        (lost.log_lines, "lines of the access log were lost: the disk is full or too slow"),
+        (lost.connections, "connections were closed at once, over proxy.max_connections"),
+        (lost.at_accept, unfit),
+    ];
+    let some = all.into_iter().filter(|(count, _)| *count > 0);
+    some.map(|(count, text)| format!("{count} {text} (since the start)")).collect()
+}
+
+fn budgets(settings: &Settings) -> Vec<Budget> {
+    let all = [("packets", &settings.packet_limit), ("bytes", &settings.byte_limit), ("syns", &settings.syn_limit)];
+    let some = all.into_iter().filter_map(|(of, limit)| Some((of, limit.as_ref()?)));
+    some.map(|(of, limit)| Budget {
+        of: of.to_owned(),
+        per_second: limit.per_second,
+        burst: limit.burst,
+        shadow: limit.shadow,
+    })
+    .collect()
 }
 
 fn next(verdict: Verdict, decides: Option<&Record>, earlier: usize, now: Now) -> String {

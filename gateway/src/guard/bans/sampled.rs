@@ -88,6 +88,8 @@ impl Guard {
             let packet = self.sample(event, interface.as_deref(), one_in, now);
             self.watchers.tell_packet(&Value::Object(packet).to_string());
         }
+        let missed = untold(events.len(), &sampled.before, &after);
+        self.lost.add(Lost { samples: missed, ..Lost::default() });
         sampled.before = after;
     }
 
@@ -164,6 +166,15 @@ fn one_in(of: u32, events: &[Event], before: &[(Verdict, Tally)], after: &[(Verd
     (counted(after).saturating_sub(counted(before)) / samples).max(1)
 }
 
+/// How many packets there were that nothing was told of.
+fn untold(events: usize, before: &[(Verdict, Tally)], after: &[(Verdict, Tally)]) -> u64 {
+    let told = |verdict: Verdict| verdict.drops() || verdict.answers();
+    let all = |tallies: &[(Verdict, Tally)]| -> u64 {
+        tallies.iter().filter(|(verdict, _)| told(*verdict)).map(|(_, tally)| tally.packets).sum()
+    };
+    all(after).saturating_sub(all(before)).saturating_sub(u64::try_from(events).unwrap_or(u64::MAX))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,6 +195,12 @@ mod tests {
             let stands = one_in(Verdict::Blocked as u32, &events, &tally(before), &tally(after));
             assert_eq!(stands, expect, "{before} to {after}");
         }
+        let tallies = |blocked, passed| {
+            [(Verdict::Blocked, blocked), (Verdict::Passed, passed)]
+                .map(|(verdict, packets)| (verdict, Tally { packets, bytes: 0 }))
+        };
+        assert_eq!(untold(3, &tallies(10, 10), &tallies(20, 99)), 7);
+        assert_eq!(untold(3, &tallies(10, 10), &tallies(11, 99)), 0);
         assert_eq!(verdict(1), Some(Verdict::Blocked));
         assert_eq!(verdict(99), None);
     }

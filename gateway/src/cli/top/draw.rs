@@ -1,0 +1,196 @@
+//! Decides where on the screen what is shown is.
+
+use std::convert::Infallible;
+
+use ratatui::{
+    Frame, Terminal,
+    backend::TestBackend,
+    layout::{Constraint, Layout, Rect},
+    style::{Color, Modifier, Style},
+    text::Line,
+    widgets::{Block, Cell, Clear, Paragraph, Row, Table, TableState},
+};
+
+use super::{
+    press::Screen,
+    view::{Dropped, Rate, View},
+};
+use crate::cli::table::bytes;
+
+const WARNINGS: usize = 4;
+const HELP: [&str; 11] = [
+    "q, Esc     quit",
+    "s          sort blocks by packets/s, packets, time left, age",
+    "p, space   pause, go on",
+    "/, f       filter blocks: address, reason, who did it, mode",
+    "d          unblock the selected source, after asking",
+    "up, down   select (also j, k, PgUp, PgDn, Home, End)",
+    "?          this",
+    "",
+    "Packets of blocked sources are counted exactly; sources with a ~ are",
+    "known by samples: at most 100 packets a second on each CPU.",
+    "                                                  any key closes this",
+];
+
+/// One frame.
+pub(super) fn frame(frame: &mut Frame<'_>, view: &View, screen: &Screen) {
+    let warnings = warnings(view);
+    let rows = u16::try_from(view.verdicts.iter().filter(|rate| rate.packets > 0).count()).unwrap_or(16).clamp(5, 16);
+    // Where there is little room the blocks need some of it.
+    let rows = rows.min((frame.area().height / 3).max(4));
+    let lines = |count: usize| Constraint::Length(u16::try_from(count).unwrap_or(u16::MAX));
+    let parts =
+        [lines(view.head.len()), lines(warnings.len()), Constraint::Length(rows + 2), Constraint::Min(3), lines(1)];
+    let [head, warned, middle, blocks, foot] = Layout::vertical(parts).areas(frame.area());
+    frame.render_widget(Paragraph::new(view.head.iter().map(|line| Line::raw(&**line)).collect::<Vec<_>>()), head);
+    let warn = Style::new().fg(Color::Yellow);
+    frame.render_widget(Paragraph::new(warnings.into_iter().map(Line::from).collect::<Vec<_>>()).style(warn), warned);
+    let verdict_columns = if is_narrow(middle) { 44 } else { 62 };
+    let [left, right] = Layout::horizontal([Constraint::Length(verdict_columns), Constraint::Min(20)]).areas(middle);
+    verdicts(frame, left, &view.verdicts);
+    sources(frame, right, &view.sources);
+    self::blocks(frame, blocks, view, screen);
+    frame.render_widget(Paragraph::new(footer(screen)).style(Style::new().add_modifier(Modifier::REVERSED)), foot);
+    if screen.shows_help {
+        help(frame);
+    }
+}
+
+/// One frame as lines of text, as high as what is in it up to `highest`.
+pub(super) fn text(view: &View, width: u16, highest: u16) -> Result<String, Infallible> {
+    let happened = view.verdicts.iter().filter(|rate| rate.packets > 0).count().clamp(5, 16);
+    let lines = view.head.len() + warnings(view).len() + happened + 2 + view.blocks.len().max(1) + 3 + 1;
+    let height = u16::try_from(lines).unwrap_or(highest).max(3 * 16).min(highest);
+    let mut terminal = Terminal::new(TestBackend::new(width, height))?;
+    let screen = Screen::default();
+    terminal.draw(|frame| self::frame(frame, view, &screen))?;
+    let buffer = terminal.backend().buffer();
+    let rows = buffer.content().chunks(usize::from(width.max(1)));
+    let rows = rows.map(|row| row.iter().map(|cell| cell.symbol()).collect::<String>().trim_end().to_owned());
+    let mut rows: Vec<String> = rows.collect();
+    // The line with the keys, and what is empty above it.
+    rows.pop();
+    rows.retain(|row| !row.trim_matches(['│', ' ']).is_empty());
+    Ok(rows.join("\n"))
+}
+
+fn warnings(view: &View) -> Vec<String> {
+    let mut lines: Vec<String> = view.warnings.iter().take(WARNINGS).map(|text| format!("! {text}")).collect();
+    if view.warnings.len() > WARNINGS {
+        lines.push(format!("! and {} more: `gateway status`", view.warnings.len() - WARNINGS));
+    }
+    lines
+}
+
+/// Whether there is no room for every column.
+const fn is_narrow(area: Rect) -> bool {
+    area.width < 110
+}
+
+/// A column: its heading, its width (0: what is left), whether it holds numbers.
+type Column = (&'static str, u16, bool);
+
+/// A table of these columns; rows that are longer than the columns lose their end.
+fn table(columns: &[Column], rows: impl Iterator<Item = (Vec<String>, Style)>) -> Table<'static> {
+    let cell = |(text, (_, _, is_number)): (String, &Column)| {
+        let line = Line::from(text);
+        Cell::from(if *is_number { line.right_aligned() } else { line })
+    };
+    let row = |(texts, style): (Vec<String>, Style)| Row::new(texts.into_iter().zip(columns).map(cell)).style(style);
+    let names = columns.iter().map(|(name, ..)| (*name).to_owned()).collect();
+    let widths = columns.iter().map(|(_, width, _)| match width {
+        0 => Constraint::Fill(1),
+        width => Constraint::Length(*width),
+    });
+    Table::new(rows.map(row).collect::<Vec<_>>(), widths)
+        .header(row((names, Style::new().add_modifier(Modifier::BOLD))))
+        .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED))
+}
+
+fn verdicts(frame: &mut Frame<'_>, area: Rect, rates: &[Rate]) {
+    let columns = [
+        ("VERDICT", 19, false),
+        ("PACKETS/S", 9, true),
+        ("BYTES/S", 12, true),
+        ("PACKETS", 9, true),
+        ("BYTES", 9, true),
+    ];
+    let shown = if area.width < 62 { 3 } else { 5 };
+    let rows = rates.iter().map(|rate| {
+        let texts = vec![
+            rate.verdict.clone(),
+            rate.packets_per_second.to_string(),
+            format!("{}/s", bytes(rate.bytes_per_second)),
+            rate.packets.to_string(),
+            bytes(rate.bytes),
+        ];
+        let quiet = Style::new().add_modifier(Modifier::DIM);
+        (texts, if rate.packets_per_second > 0 { Style::new() } else { quiet })
+    });
+    let table = table(columns.get(..shown).unwrap_or(&columns), rows);
+    frame.render_widget(table.block(Block::bordered()), area);
+}
+
+fn sources(frame: &mut Frame<'_>, area: Rect, dropped: &[Dropped]) {
+    let rows = dropped.iter().map(|dropped| {
+        let about = if dropped.estimated { "~" } else { "" };
+        let rate = format!("{about}{}", dropped.packets_per_second);
+        (vec![dropped.source.clone(), rate, dropped.verdict.clone()], Style::new())
+    });
+    let columns = [("DROPPED OF", 0, false), ("PACKETS/S", 9, true), ("AS", 12, false)];
+    frame.render_widget(table(&columns, rows).block(Block::bordered()), area);
+}
+
+fn blocks(frame: &mut Frame<'_>, area: Rect, view: &View, screen: &Screen) {
+    let narrow = is_narrow(area);
+    let rows = view.blocks.iter().map(|block| {
+        let mut texts = vec![block.id.to_string(), block.source.to_string(), block.left.clone()];
+        texts.push(block.packets_per_second.to_string());
+        texts.push(block.packets.to_string());
+        if !narrow {
+            texts.extend([block.bytes.clone(), block.mode.clone(), block.actor.clone()]);
+        }
+        texts.push(block.reason.clone());
+        (texts, Style::new())
+    });
+    let first = [
+        ("ID", if narrow { 4 } else { 6 }, true),
+        ("SOURCE", if narrow { 18 } else { 24 }, false),
+        ("LEFT", 8, false),
+        ("PACKETS/S", 9, true),
+        ("PACKETS", 9, true),
+    ];
+    let more: &[Column] = if narrow { &[] } else { &[("BYTES", 10, true), ("MODE", 7, false), ("BY", 15, false)] };
+    let columns = [&first[..], more, &[("REASON", 0, false)]].concat();
+    let table = table(&columns, rows).block(Block::bordered().title(view.title.clone()));
+    let last = view.blocks.len().saturating_sub(1);
+    let mut state = TableState::default().with_selected(Some(screen.selected.min(last)));
+    frame.render_stateful_widget(table, area, &mut state);
+}
+
+fn footer(screen: &Screen) -> String {
+    if let Some(source) = screen.asks {
+        return format!(" unblock {source}? y: yes, any other key: no");
+    }
+    if screen.is_typing {
+        return format!(" filter: {}_   Enter: keep, Esc: forget", screen.filter);
+    }
+    if let Some(says) = &screen.says {
+        return format!(" {}", crate::cli::table::clean(says));
+    }
+    let paused = if screen.is_paused { "PAUSED  " } else { "" };
+    let filter = if screen.filter.is_empty() { String::new() } else { format!("filter \"{}\"  ", screen.filter) };
+    format!(" {paused}{filter}q quit  s sort  p pause  / filter  d unblock  ? help")
+}
+
+fn help(frame: &mut Frame<'_>) {
+    let area = frame.area();
+    let (width, height) = (74.min(area.width), 13.min(area.height));
+    let [_, across, _] =
+        Layout::horizontal([Constraint::Fill(1), Constraint::Length(width), Constraint::Fill(1)]).areas(area);
+    let [_, at, _] =
+        Layout::vertical([Constraint::Fill(1), Constraint::Length(height), Constraint::Fill(1)]).areas(across);
+    frame.render_widget(Clear, at);
+    let lines: Vec<Line<'_>> = HELP.into_iter().map(Line::raw).collect();
+    frame.render_widget(Paragraph::new(lines).block(Block::bordered().title("keys")), at);
+}

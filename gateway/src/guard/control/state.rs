@@ -1,0 +1,136 @@
+//! Decides what is told of how things are.
+
+use serde::{Deserialize, Serialize};
+
+use super::Entry;
+
+/// How things are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The program's version.
+    pub version: String,
+    /// Where the configuration is.
+    pub config: String,
+    /// The guard's process id; 0: none runs.
+    pub guard_pid: u32,
+    /// The proxy's process id; absent while it is being restarted.
+    pub proxy_pid: Option<u32>,
+    /// How often the proxy had to be restarted.
+    pub proxy_restarts: u64,
+    /// Seconds since the guard started.
+    pub uptime_seconds: u64,
+    /// `xdp` where it is attached, `accept` where bans are enforced only when connections are accepted, `none`
+    /// where no guard runs and nothing is attached.
+    pub enforcement: String,
+    /// One per interface.
+    pub interfaces: Vec<Interface>,
+    /// Where the proxy listens.
+    pub listeners: Vec<String>,
+    /// Blocks in force; those of feeds are not among them.
+    pub blocks: u64,
+    /// Lists in force.
+    #[serde(default)]
+    pub feeds: Vec<Feed>,
+    /// Allowlisted sources.
+    pub allows: u64,
+    /// Packets and bytes per verdict, every verdict named.
+    pub verdicts: Vec<Counted>,
+    /// What an operator should know, one sentence each. Empty: all is well.
+    pub warnings: Vec<String>,
+    /// Budgets per source that are in force.
+    #[serde(default)]
+    pub budgets: Vec<Budget>,
+    /// Why rules may not ban at the moment; absent: they may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<String>,
+    /// What was lost since the guard started.
+    #[serde(default)]
+    pub lost: Lost,
+}
+
+/// A budget that every source has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Budget {
+    /// `packets`, `bytes` or `syns`.
+    pub of: String,
+    /// So many in a second.
+    pub per_second: u64,
+    /// So many at once.
+    pub burst: u64,
+    /// Counted, not enforced.
+    pub shadow: bool,
+}
+
+/// What was not done because there was no room or no time for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    /// Bans that rules asked for and that the guard never heard of. The rule asks again.
+    pub asks: u64,
+    /// Lines of the access log.
+    pub log_lines: u64,
+    /// Connections that were closed because `proxy.max_connections` were there.
+    pub connections: u64,
+    /// Bans and allowances that did not fit into the proxy's own table: in force in the kernel alone.
+    pub at_accept: u64,
+    /// Packets that were dropped while somebody watched, and that no sample was told of.
+    pub samples: u64,
+}
+
+impl Lost {
+    /// Adds what was lost since.
+    pub const fn add(&mut self, more: Self) {
+        self.asks = self.asks.saturating_add(more.asks);
+        self.log_lines = self.log_lines.saturating_add(more.log_lines);
+        self.connections = self.connections.saturating_add(more.connections);
+        self.at_accept = self.at_accept.saturating_add(more.at_accept);
+        self.samples = self.samples.saturating_add(more.samples);
+    }
+}
+
+/// How things are, and the entries that count most.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Top {
+    /// When: milliseconds since 1970.
+    pub unix_millis: u64,
+    /// How things are.
+    pub status: Status,
+    /// Blocks in force, those that dropped most first: at most 200, of the youngest 4096.
+    pub entries: Vec<Entry>,
+}
+
+/// Where XDP is attached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// `native` or `generic`.
+    pub mode: String,
+    /// Whether the link was taken over from an earlier guard, without a gap.
+    pub adopted: bool,
+}
+
+/// Packets and bytes of one verdict, over all CPUs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// Its name.
+    pub verdict: String,
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// A feed in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Feed {
+    /// Its name; empty: what was imported without one.
+    pub name: String,
+    /// How many sources it lists.
+    pub entries: u64,
+    /// `enforce` or `shadow`.
+    pub mode: String,
+    /// `file` or `import`.
+    pub origin: String,
+    /// When its content was loaded: RFC 3339, UTC.
+    pub loaded: String,
+}
