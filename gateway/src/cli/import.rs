@@ -32,7 +32,8 @@ const SHOWN: usize = 10;
 #[command(after_help = "\
 A list with a name replaces the earlier content of that name as a whole; an empty one removes it.
 A list without a name is added to what was imported before without a name.
-Lines that cannot be read, and sources that must not be blocked, are told; the rest is blocked.
+Lines that cannot be read, and sources that must not be blocked, are told; the rest is blocked. A client that was
+served with a valid token lately is such a source, unless --force or --shadow is given.
 
 Examples:
   gateway block import firehol_level1.netset --feed firehol
@@ -54,6 +55,9 @@ pub(super) struct Import {
     /// Count what would be dropped, and drop nothing
     #[arg(long)]
     shadow: bool,
+    /// Block good clients too, and where you are logged in from
+    #[arg(long)]
+    force: bool,
 }
 
 /// Why an import ends before it is done.
@@ -119,6 +123,7 @@ impl Import {
             feed: self.feed.clone(),
             seconds: self.duration.map(|duration| duration.as_secs()),
             shadow: self.shadow,
+            force: self.force,
         };
         let far = far_of(guard.ask(&begin))?;
         let mut sending = Sending {

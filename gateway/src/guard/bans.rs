@@ -162,8 +162,8 @@ impl Guard {
             },
             Request::Detach => self.detach(actor, now),
             Request::Attach => self.attach(actor, now),
-            Request::BlockImportBegin { feed, seconds, shadow } => {
-                return self.import_begin(feed, seconds, shadow, now).unwrap_or_else(Into::into);
+            Request::BlockImportBegin { feed, seconds, shadow, force } => {
+                return self.import_begin(feed, seconds, shadow, force, now).unwrap_or_else(Into::into);
             }
             Request::BlockImportChunk { id, entries } => {
                 return self.import_chunk(id, entries, now).unwrap_or_else(Into::into);

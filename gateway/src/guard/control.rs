@@ -70,6 +70,9 @@ pub enum Request {
         seconds: Option<u64>,
         /// Count only.
         shadow: bool,
+        /// Good clients that it names do not stand against their lines.
+        #[serde(default)]
+        force: bool,
     },
     /// Some entries of the list.
     BlockImportChunk {

@@ -69,7 +69,14 @@ impl Guard {
         } else {
             format!("; rules do not ban it again for {}", span(grace.as_secs()))
         };
-        Ok((format!("{source} is no longer blocked{sticky}"), 1))
+        let listed = self.fed_entry(source.address(), now).filter(|entry| entry.source.covers(&source));
+        let done = match listed {
+            Some(entry) => {
+                format!("the block of {source} is removed, and {} still lists {}", entry.actor, entry.source)
+            }
+            None => format!("{source} is no longer blocked"),
+        };
+        Ok((format!("{done}{sticky}"), 1))
     }
 
     pub(super) fn flush(&mut self, actor: &Actor, now: Now) -> Result<(String, u64), Refused> {

@@ -18,6 +18,7 @@ use crate::guard::{
 mod import;
 mod plan;
 mod scrub;
+mod shield;
 mod work;
 
 pub(crate) use plan::Planned;
@@ -25,6 +26,7 @@ pub(crate) use work::Reply;
 
 use import::Session;
 use scrub::Scrub;
+use shield::Shield;
 use work::Job;
 
 /// Set in the id of a kernel's entry that is a feed's.

@@ -1,6 +1,6 @@
 //! Decides whether banning a source is safe. Pure: what the host looks like comes in as data.
 
-use std::{fmt, net::IpAddr};
+use std::{fmt, net::IpAddr, sync::LazyLock};
 
 use gateway_common::source::Source;
 
@@ -142,10 +142,12 @@ pub(crate) fn special(source: Source) -> Option<&'static str> {
         ("fe80::/10", "link-local addresses"),
         ("ff00::/8", "multicast addresses"),
     ];
-    SPECIAL.into_iter().find_map(|(network, what)| {
-        let network: Source = network.parse().ok()?;
-        (network.covers(&source) || source.covers(&network)).then_some(what)
-    })
+    // Parsed once: a list has a million sources to ask about.
+    static NETWORKS: LazyLock<Vec<(Source, &str)>> = LazyLock::new(|| {
+        SPECIAL.into_iter().filter_map(|(network, what)| Some((network.parse().ok()?, what))).collect()
+    });
+    let hit = |(network, _): &&(Source, &str)| network.covers(&source) || source.covers(network);
+    NETWORKS.iter().find(hit).map(|(_, what)| *what)
 }
 
 #[cfg(test)]

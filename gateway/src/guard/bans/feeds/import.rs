@@ -20,8 +20,12 @@ pub(super) struct Session {
     pub(super) name: Option<String>,
     seconds: Option<u64>,
     pub(super) shadow: bool,
+    /// Whom it must not block; `None`: it may block everybody that a block made by hand may with `--force`.
+    shield: Option<Shield>,
     pub(super) draft: Draft,
     pub(super) refused: u64,
+    /// The first entry that was refused.
+    first: Option<Refusal>,
     told: usize,
     used: u64,
 }
@@ -32,6 +36,7 @@ impl Guard {
         feed: Option<String>,
         seconds: Option<u64>,
         shadow: bool,
+        force: bool,
         now: Now,
     ) -> Result<Answer, Refused> {
         if let Some(name) = &feed {
@@ -51,17 +56,26 @@ impl Guard {
         self.feeds.next_session += 1;
         let id = self.feeds.next_session;
         let name = feed.clone().unwrap_or_default();
-        let session = Session {
-            name: feed,
-            seconds,
-            shadow,
-            draft: Draft::new(now.monotonic),
-            refused: 0,
-            told: 0,
-            used: now.monotonic,
-        };
+        let session = Session { seconds, used: now.monotonic, ..self.session(feed, shadow, force, now) };
         self.feeds.sessions.insert(id, session);
         Ok(Answer::Import(Box::new(Import { id, feed: name, ..Import::default() })))
+    }
+
+    /// What is shadowed or forced may hit good clients too, as a block that is made by hand.
+    fn session(&mut self, name: Option<String>, shadow: bool, force: bool, now: Now) -> Session {
+        self.look_for_operators();
+        let good = || self.good.recent(self.settings.safety.good_for, now.monotonic);
+        Session {
+            name,
+            seconds: None,
+            shadow,
+            shield: (!shadow && !force).then(|| Shield::new(good(), self.settings.ipv6_prefix)),
+            draft: Draft::new(now.monotonic),
+            refused: 0,
+            first: None,
+            told: 0,
+            used: 0,
+        }
     }
 
     pub(in super::super) fn import_chunk(
@@ -110,15 +124,41 @@ impl Guard {
             (bound, said) => said.or(bound),
         };
         let judged = match reason.as_deref().map_or(Ok(()), judge_reason) {
-            Ok(()) => self.judge(source),
+            Ok(()) => self.judge_listed(source, session.shield.as_ref()),
             refused => refused,
         };
         judged.map_err(|refused| {
             session.refused += 1;
-            Refusal { line, source, code: refused.code.to_owned(), message: refused.message }
+            let refusal = Refusal { line, source, code: refused.code.to_owned(), message: refused.message };
+            session.first.get_or_insert_with(|| refusal.clone());
+            refusal
         })?;
         session.draft.push(source, seconds, reason.as_deref());
         Ok(())
+    }
+
+    fn judge_listed(&self, source: Source, shield: Option<&Shield>) -> Result<(), Refused> {
+        match self.judge(source) {
+            Err(refused) if refused.code == safety::OPERATOR && shield.is_none() => {}
+            judged => judged?,
+        }
+        let Some(client) = shield.and_then(|shield| shield.hit(source)) else { return Ok(()) };
+        let long = span(self.settings.safety.good_for.as_secs());
+        let how = if source.covers(&client) && source != client { "covers" } else { "is" };
+        let message = format!("{source} {how} {client}, which was served with a valid token within {long}");
+        Err(Refused::new("good_client", message))
+    }
+
+    /// What a feed's status says about entries that were refused.
+    pub(super) fn warn_of_refusals(&mut self, session: &mut Session) {
+        let (Some(name), Some(first)) = (session.name.clone(), session.first.take()) else { return };
+        let (line, code, message) = (first.line, first.code, first.message);
+        let more = format!("{} entries are not loaded, the first is line {line} ({code}): {message}", session.refused);
+        let warning = match self.feeds.warnings.remove(&name) {
+            Some(lines) => format!("{lines}; {more}"),
+            None => more,
+        };
+        self.feeds.warnings.insert(name, warning);
     }
 
     /// Puts a list in force once it is complete; the answer follows when it is.
@@ -165,15 +205,7 @@ impl Guard {
         for error in errors.iter().take(10) {
             tracing::warn!(feed = name, line = error.line, message = error.message, "a line of a feed cannot be read");
         }
-        let session = Session {
-            name: Some(name.clone()),
-            seconds: None,
-            shadow,
-            draft: Draft::new(now.monotonic),
-            refused: 0,
-            told: 0,
-            used: 0,
-        };
+        let session = self.session(Some(name.clone()), shadow, false, now);
         let lines = match errors.first() {
             Some(first) => {
                 format!("{failed} lines cannot be read, the first is line {}: {}", first.line, first.message)

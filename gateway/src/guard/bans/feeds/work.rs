@@ -198,6 +198,7 @@ impl Guard {
                 let (session, entries) = &mut *judging;
                 if self.judge_some(session, entries, JUDGED) {
                     job.refused = session.refused;
+                    self.warn_of_refusals(session);
                     job.draft = Some(std::mem::take(&mut session.draft));
                     Stage::Plan
                 } else {

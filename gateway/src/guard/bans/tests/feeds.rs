@@ -7,8 +7,12 @@ use crate::guard::control::{Import, ImportEntry};
 
 impl World {
     fn import(&mut self, feed: Option<&str>, seconds: Option<u64>, shadow: bool, sources: &[&str]) -> Answer {
+        let feed = feed.map(str::to_owned);
+        self.import_as(Request::BlockImportBegin { feed, seconds, shadow, force: false }, sources)
+    }
+
+    fn import_as(&mut self, begin: Request, sources: &[&str]) -> Answer {
         let now = self.now;
-        let begin = Request::BlockImportBegin { feed: feed.map(str::to_owned), seconds, shadow };
         let id = match self.guard().handle(begin, &OPERATOR, now) {
             Answer::Import(import) => import.id,
             refused => return refused,
@@ -54,6 +58,36 @@ fn done(answer: &Answer, added: u64, unchanged: u64, removed: u64, refused: u64)
 #[track_caller]
 fn code(answer: &Answer, expect: &str) {
     assert!(matches!(answer, Answer::Refused { code, .. } if code == expect), "{answer:?}");
+}
+
+#[test]
+fn good_clients_are_refused_line_by_line() {
+    let mut world = World::new("feed-good");
+    let now = world.now;
+    let source = "192.0.2.1".parse().unwrap();
+    world.guard().hear_good(&[crate::message::GoodClient { source, principal: 7 }], now);
+    let list = ["192.0.2.1", "192.0.2.2", "192.0.2.0/24", "198.51.100.0/24"];
+    let begin = |shadow, force| Request::BlockImportBegin { feed: Some("a".into()), seconds: None, shadow, force };
+    done(&world.import_as(begin(false, false), &list), 2, 0, 0, 2);
+    assert_eq!(world.kernel(), ["192.0.2.2", "198.51.100.0/24"]);
+    done(&world.import_as(begin(true, false), &list), 2, 2, 0, 0);
+    done(&world.import_as(begin(false, true), &list), 0, 4, 0, 0);
+    assert_eq!(world.kernel().len(), 4);
+    // Good no more.
+    world.pass(601);
+    done(&world.import_as(begin(false, false), &list), 0, 4, 0, 0);
+}
+
+#[test]
+fn unbanned_by_hand_and_still_listed() {
+    let mut world = World::new("feed-unban");
+    done(&world.import(Some("a"), None, false, &["192.0.2.0/24"]), 1, 0, 0, 0);
+    assert_eq!(world.add("192.0.2.1"), "done 1");
+    let now = world.now;
+    let del = Request::BlockDel { source: "192.0.2.1".parse().unwrap() };
+    let Answer::Done { message, .. } = world.guard().handle(del, &OPERATOR, now) else { panic!("refused") };
+    assert!(message.starts_with("the block of 192.0.2.1 is removed, and feed:a still lists 192.0.2.0/24"), "{message}");
+    assert_eq!(world.why("192.0.2.1").verdict, "blocked");
 }
 
 #[test]
@@ -119,7 +153,8 @@ fn a_restart_finds_the_old_content_or_the_new() {
     for stop_after in 0..12 {
         let now = world.now;
         let guard = world.guard();
-        let Answer::Import(import) = guard.import_begin(Some("a".to_owned()), Some(600), false, now).unwrap() else {
+        let Answer::Import(import) = guard.import_begin(Some("a".to_owned()), Some(600), false, false, now).unwrap()
+        else {
             return;
         };
         let names = [format!("192.0.2.{}", 10 + stop_after), "198.51.100.0/24".to_owned()];
