@@ -1,8 +1,36 @@
 //! Decides who a request comes from.
 
+use std::sync::Arc;
+
+use http::{HeaderMap, header::AUTHORIZATION};
+
+use crate::{
+    clock::Now,
+    proxy::reject::{Refusal, Reject},
+};
+
+pub mod certificate;
 pub mod crypto;
 pub mod identity;
 pub mod jwt;
 
 pub use crypto::install as install_crypto;
 pub use identity::Identity;
+
+/// Whom a request comes from: a token says so if there is one, else the client's certificate.
+///
+/// # Errors
+/// As [`jwt::Jwt::authenticate`] and [`certificate::Shown::identity`]; [`Reject::MissingToken`] where there is neither.
+pub fn identify(
+    jwt: Option<&jwt::Jwt>,
+    shown: Option<&certificate::Shown>,
+    headers: &HeaderMap,
+    now: Now,
+) -> Result<Arc<Identity>, Refusal> {
+    match (jwt, shown) {
+        (Some(jwt), Some(_)) if headers.contains_key(AUTHORIZATION) => jwt.authenticate(headers, now),
+        (_, Some(shown)) => shown.identity(now),
+        (Some(jwt), None) => jwt.authenticate(headers, now),
+        (None, None) => Err(Refusal::new(Reject::MissingToken, "no client certificate")),
+    }
+}

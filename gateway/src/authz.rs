@@ -25,6 +25,8 @@ pub enum Requirement {
     Public,
     /// `"authenticated"`: whoever has an identity.
     Authenticated,
+    /// `"certificate"`: whoever has an identity by a client certificate; no token will do.
+    Certificate,
     /// Names of permissions, all of which the identity's roles must give.
     Permissions(Vec<String>),
 }
@@ -50,6 +52,7 @@ enum Rule {
     Nobody,
     Public,
     Authenticated,
+    Certificate,
     /// `all` has one bit per permission asked for; each role, sorted by name, the bits that it gives. Only roles that
     /// give one at least are listed: what an identity's roles give together is the union of their bits.
     Roles {
@@ -82,6 +85,7 @@ impl Policy {
             Requirement::Nobody => return Ok(Access(Rule::Nobody)),
             Requirement::Public => return Ok(Access(Rule::Public)),
             Requirement::Authenticated => return Ok(Access(Rule::Authenticated)),
+            Requirement::Certificate => return Ok(Access(Rule::Certificate)),
             Requirement::Permissions(asked) => asked,
         };
         if asked.is_empty() {
@@ -121,7 +125,13 @@ impl Access {
     /// Whether the decision depends on who asks: requests to other routes need not be authenticated.
     #[must_use]
     pub const fn needs_identity(&self) -> bool {
-        matches!(self.0, Rule::Authenticated | Rule::Roles { .. })
+        matches!(self.0, Rule::Authenticated | Rule::Certificate | Rule::Roles { .. })
+    }
+
+    /// Whether the identity must be one that a client certificate proves.
+    #[must_use]
+    pub const fn needs_certificate(&self) -> bool {
+        matches!(self.0, Rule::Certificate)
     }
 
     /// Judges one request.
@@ -132,9 +142,9 @@ impl Access {
     pub fn authorize(&self, identity: Option<&Identity>) -> Result<Permit, Refusal> {
         let permit = Permit { _made_here: () };
         let (all, gives) = match (&self.0, identity) {
-            (Rule::Public, _) | (Rule::Authenticated, Some(_)) => return Ok(permit),
+            (Rule::Public, _) | (Rule::Authenticated | Rule::Certificate, Some(_)) => return Ok(permit),
             (Rule::Nobody, _) => return Err(Refusal::new(Reject::Forbidden, "the route lets nobody through")),
-            (Rule::Authenticated | Rule::Roles { .. }, None) => {
+            (Rule::Authenticated | Rule::Certificate | Rule::Roles { .. }, None) => {
                 return Err(Refusal::new(Reject::MissingToken, "the route needs an identity"));
             }
             (Rule::Roles { all, gives }, Some(identity)) => (*all, identity.roles().map(|role| bits_of(gives, role))),

@@ -19,6 +19,7 @@ mod process;
 mod safety;
 mod service;
 mod table;
+mod tls;
 mod upstream;
 
 pub use document::Document;

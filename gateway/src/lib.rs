@@ -25,3 +25,4 @@ pub mod json;
 pub mod message;
 pub mod sandbox;
 pub mod text;
+pub mod x509;

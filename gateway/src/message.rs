@@ -8,7 +8,7 @@ use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr};
 use gateway_common::source::Source;
 use serde::{Deserialize, Serialize};
 
-use crate::detect::signal::Signal;
+use crate::{detect::signal::Signal, proxy::tls::Chain};
 
 pub mod channel;
 
@@ -213,6 +213,8 @@ pub struct Bundle {
     pub allows: Vec<AllowInForce>,
     /// Who is on probation.
     pub probations: Vec<Probation>,
+    /// By which keys TLS sessions are resumed, as of now; `None`: by new ones.
+    pub tickets: Option<Chain>,
 }
 
 /// A source that was banned until a moment ago.

@@ -38,5 +38,7 @@ mod hostile;
 mod limit;
 mod safety;
 mod shadow;
+mod tls;
+mod tls_clients;
 mod upstream;
 mod validate;

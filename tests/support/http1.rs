@@ -116,9 +116,17 @@ impl<'world> Client<'world> {
     /// # Errors
     /// As connecting or the handshake.
     pub fn connect_with(&self, config: Arc<ClientConfig>, timeout: Duration) -> io::Result<Connection> {
+        self.connect_to(HOST, config, timeout)
+    }
+
+    /// As [`Self::connect_with`], asking for another name, or for none where it is an address.
+    ///
+    /// # Errors
+    /// As connecting or the handshake.
+    pub fn connect_to(&self, name: &str, config: Arc<ClientConfig>, timeout: Duration) -> io::Result<Connection> {
         let mut tcp = self.tcp(timeout)?;
         tcp.set_read_timeout(Some(timeout))?;
-        let name = ServerName::try_from(HOST).map_err(io::Error::other)?;
+        let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
         let mut tls = ClientConnection::new(config, name).map_err(io::Error::other)?;
         while tls.is_handshaking() {
             tls.complete_io(&mut tcp)?;
@@ -155,6 +163,13 @@ impl Request {
     pub fn new(method: &str, target: &str) -> Self {
         let headers = vec![("Host".to_owned(), HOST.to_owned())];
         Self { method: method.to_owned(), target: target.to_owned(), headers, body: Vec::new() }
+    }
+
+    /// Sends it to another host.
+    #[must_use]
+    pub fn host(mut self, host: &str) -> Self {
+        host.clone_into(&mut self.headers[0].1);
+        self
     }
 
     /// Adds a header.
@@ -273,6 +288,15 @@ impl Connection {
         match &self.stream {
             Stream::Plain(_) => None,
             Stream::Tls(stream) => stream.conn.protocol_version(),
+        }
+    }
+
+    /// The session, if there is one.
+    #[must_use]
+    pub fn session(&self) -> Option<&ClientConnection> {
+        match &self.stream {
+            Stream::Plain(_) => None,
+            Stream::Tls(stream) => Some(&stream.conn),
         }
     }
 

@@ -21,6 +21,7 @@ pub mod http1;
 pub mod http2;
 pub mod upstream;
 
+pub mod authority;
 pub mod pki;
 pub mod tokens;
 

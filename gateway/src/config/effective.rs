@@ -13,9 +13,12 @@ use crate::{
     authz::Requirement,
     guard::settings::{Format, Ladder, Mode, Scope, SourceLimit},
     limit,
-    proxy::settings::{
-        Listener, NamedFile, Route,
-        upstream::{Balance, HashBy, Server, Upstream},
+    proxy::{
+        settings::{
+            Listener, NamedFile, Route,
+            upstream::{Balance, HashBy, Server, Upstream},
+        },
+        tls::settings::{Certificate, ClientCertificates},
     },
 };
 
@@ -42,7 +45,9 @@ pub(super) fn describe(config: &Config) -> Value {
             "connect": show_duration(timeouts.connect),
             "response": show_duration(timeouts.response),
         },
-        "listener": proxy.listeners.iter().map(listener).collect::<Vec<_>>(),
+        "listener": proxy.listeners.iter().map(|it| listener(it, config)).collect::<Vec<_>>(),
+        "certificate": proxy.certificates.iter().map(certificate).collect::<Vec<_>>(),
+        "client_certificates": proxy.client_certificates.iter().map(client_certificates).collect::<BTreeMap<_, _>>(),
         "upstream": proxy.upstreams.iter().map(|it| (it.name.clone(), upstream(it))).collect::<BTreeMap<_, _>>(),
         "roles": proxy.roles,
         "route": proxy.routes.iter().map(|it| route(it, config)).collect::<Vec<_>>(),
@@ -153,12 +158,26 @@ fn address_limit(limit: &limit::Settings) -> Value {
     json!({ "requests": requests, "per": per, "burst": burst, "capacity": limit.capacity })
 }
 
-fn listener(listener: &Listener) -> Value {
+fn listener(listener: &Listener, config: &Config) -> Value {
     let tls = listener.tls.as_ref();
+    let default = tls.and_then(|tls| tls.default.as_ref());
+    let trusts = &config.proxy.client_certificates;
+    let trust = tls.and_then(|tls| trusts.get(tls.client_certificates?));
     json!({
         "address": listener.address.to_string(),
-        "certificate": tls.map(|tls| file(&tls.certificate)),
-        "private_key": tls.map(|tls| file(&tls.private_key)),
+        "redirect": listener.redirect,
+        "tls": tls.map(|_| true),
+        "certificate": default.map(|pair| file(&pair.certificate)),
+        "private_key": default.map(|pair| file(&pair.private_key)),
+        "ocsp": default.and_then(|pair| pair.ocsp.as_ref()).map(file),
+        "protocols": tls.map(|tls| tls.protocols.iter().map(|protocol| protocol.name()).collect::<Vec<_>>()),
+        "min_tls": tls.map(|tls| if tls.only_tls13 { "1.3" } else { "1.2" }),
+        "client_certificates": trust.map(|trust| &trust.name),
+        "ja4": tls.map(|tls| tls.ja4),
+        "hsts": tls.and_then(|tls| tls.hsts).map(|hsts| json!({
+            "max_age": show_duration(hsts.max_age),
+            "include_subdomains": hsts.include_subdomains,
+        })),
     })
 }
 
@@ -180,6 +199,25 @@ fn upstream(upstream: &Upstream) -> Value {
     })
 }
 
+fn certificate(pair: &Certificate) -> Value {
+    json!({
+        "certificate": file(&pair.certificate),
+        "private_key": file(&pair.private_key),
+        "ocsp": pair.ocsp.as_ref().map(file),
+    })
+}
+
+fn client_certificates(trust: &ClientCertificates) -> (String, Value) {
+    let members = json!({
+        "ca": file(&trust.ca),
+        "crl": trust.crl.as_ref().map(file),
+        "required": trust.required,
+        "hosts": trust.hosts,
+        "roles": trust.roles,
+    });
+    (trust.name.clone(), members)
+}
+
 fn route(route: &Route, config: &Config) -> Value {
     json!({
         "host": route.host,
@@ -189,6 +227,7 @@ fn route(route: &Route, config: &Config) -> Value {
             Requirement::Nobody => Vec::new(),
             Requirement::Public => vec!["public"],
             Requirement::Authenticated => vec!["authenticated"],
+            Requirement::Certificate => vec!["certificate"],
             Requirement::Permissions(words) => words.iter().map(String::as_str).collect(),
         },
         "upstream": config.proxy.upstreams.get(route.upstream).map(|upstream| &upstream.name),

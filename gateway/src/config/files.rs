@@ -75,7 +75,7 @@ impl<'a> Recorder<'a> {
         let mut read = self.read.into_inner();
         read.remove(&path);
         let files = read.into_iter().map(|(path, content)| (path, content.to_vec())).collect();
-        Bundle { path, text, files, bans: Vec::new(), allows: Vec::new(), probations: Vec::new() }
+        Bundle { path, text, files, bans: Vec::new(), allows: Vec::new(), probations: Vec::new(), tickets: None }
     }
 }
 
@@ -99,11 +99,11 @@ impl Files for Bundled<'_> {
         if path == self.0.path {
             return Ok(self.0.text.as_bytes().into());
         }
-        let (_, content) = self
-            .0
-            .files
-            .iter()
-            .find(|(name, _)| name == path)
+        // Sorted by [`Recorder::bundle`]; there may be thousands of certificates.
+        let files = &self.0.files;
+        let found = files.binary_search_by(|(name, _)| name.as_path().cmp(path)).ok();
+        let (_, content) = found
+            .and_then(|at| files.get(at))
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "not among the files that the guard sent"))?;
         Ok(content.as_slice().into())
     }

@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 use super::{
     Config, Document, Errors, Files, policy, safety, service,
     table::{Reader, Table},
-    upstream,
+    tls, upstream,
     value::{self, Wrong},
 };
 use crate::{
@@ -201,14 +201,23 @@ fn proxy(root: &mut Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
     table.finish();
 
     let timeouts = timeouts(root.table("timeouts"));
-    let listeners = service::listeners(root.tables("listener"), root, reader);
+    let roles = policy::roles(root.table("roles"), reader);
+    let certificates = tls::certificates(root.tables("certificate"), reader);
+    let client_certificates = tls::client_certificates(root.named_tables("client_certificates"), &roles, reader);
+    let known = tls::Known { client_certificates: &client_certificates, certificates: root.has("certificate") };
+    let listeners = service::listeners(root.tables("listener"), root, &known, reader);
+    tls::warn(&listeners, &client_certificates, !certificates.is_empty(), reader);
     let upstreams = upstream::upstreams(root.named_tables("upstream"), reader);
     let jwt = policy::jwt(root.table("jwt"));
-    let roles = policy::roles(root.table("roles"), reader);
     let address_limit = policy::address_limit(root.table("limit"));
     let routes = root.tables("route");
-    let routes =
-        service::routes(routes, &service::Known { upstreams: &upstreams, roles: &roles, jwt: jwt.is_some() }, reader);
+    let known = service::Known {
+        upstreams: &upstreams,
+        roles: &roles,
+        jwt: jwt.is_some(),
+        certificates: !client_certificates.is_empty(),
+    };
+    let routes = service::routes(routes, &known, reader);
     let detect = policy::detect(root.table("detect"), root.tables("rule"), reader);
     Proxy {
         user,
@@ -222,6 +231,8 @@ fn proxy(root: &mut Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
         ipv6_prefix: guard.ipv6_prefix,
         timeouts,
         listeners,
+        certificates,
+        client_certificates,
         upstreams: upstreams.into_iter().map(|upstream| upstream.settings).collect(),
         routes,
         jwt,

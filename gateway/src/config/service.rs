@@ -7,12 +7,13 @@ use toml::de::DeValue;
 
 use super::{
     table::{Reader, Table},
+    tls,
     value::{self, Wrong, closest},
 };
 use crate::{
     authz::{self, Requirement},
     fault::Fault,
-    proxy::settings::{Listener, Route, Tls, Upstream},
+    proxy::settings::{Listener, Route, Upstream},
 };
 
 /// No body may be larger: it is measured in memory where a schema reads it.
@@ -23,6 +24,8 @@ pub(super) struct Known<'a> {
     pub(super) upstreams: &'a [NamedUpstream],
     pub(super) roles: &'a authz::Settings,
     pub(super) jwt: bool,
+    /// Whether clients may show certificates.
+    pub(super) certificates: bool,
 }
 
 /// An upstream and the key of its table.
@@ -31,7 +34,12 @@ pub(super) struct NamedUpstream {
     pub(super) settings: Upstream,
 }
 
-pub(super) fn listeners(tables: Vec<Table<'_>>, root: &Table<'_>, reader: &Reader<'_>) -> Vec<Listener> {
+pub(super) fn listeners(
+    tables: Vec<Table<'_>>,
+    root: &Table<'_>,
+    known: &tls::Known<'_>,
+    reader: &Reader<'_>,
+) -> Vec<Listener> {
     if tables.is_empty() && !root.has("listener") {
         let hint = "write `[[listener]]` and below it `address = \"0.0.0.0:443\"`, `certificate` and `private_key`";
         root.report("listener", Wrong::new("is missing: the proxy would listen nowhere").hint(hint));
@@ -46,7 +54,8 @@ pub(super) fn listeners(tables: Vec<Table<'_>>, root: &Table<'_>, reader: &Reade
             }
             Ok(address)
         });
-        let tls = tls(&mut table, reader);
+        let redirect = table.optional("redirect", value::integer(1..=u16::MAX));
+        let tls = tls::listener(&mut table, known, reader);
         let Some(address) = address else {
             table.finish();
             continue;
@@ -55,35 +64,19 @@ pub(super) fn listeners(tables: Vec<Table<'_>>, root: &Table<'_>, reader: &Reade
             let wrong = Wrong::new(format!("{address} is the address of listener[{earlier}] already"));
             table.report("address", wrong.hint("give each listener an address of its own"));
         }
-        if tls.is_none() && !table.has("certificate") && !address.ip().is_loopback() {
+        if redirect.is_some() && tls.is_some() {
+            let wrong = Wrong::new("is for listeners of plain HTTP, and this one speaks TLS");
+            table.report("redirect", wrong.hint("give plain HTTP a [[listener]] of its own"));
+        }
+        let is_plain = tls.is_none() && redirect.is_none() && !table.has("certificate");
+        if is_plain && !address.ip().is_loopback() {
             let warning = Fault::new(table.key("address"), "speaks plain HTTP beyond this machine: tokens can be read");
             reader.warn(warning.hint("add `certificate` and `private_key`"));
         }
         table.finish();
-        listeners.push(Listener { address, tls });
+        listeners.push(Listener { address, tls, redirect });
     }
     listeners
-}
-
-fn tls(table: &mut Table<'_>, reader: &Reader<'_>) -> Option<Tls> {
-    let certificate = table.file("certificate");
-    let private_key = table.file("private_key");
-    if certificate.is_some() && !table.has("private_key") {
-        let wrong = Wrong::new("is missing beside `certificate`");
-        table.report("private_key", wrong.hint("write `private_key = \"server.key\"`"));
-    }
-    if private_key.is_some() && !table.has("certificate") {
-        let wrong = Wrong::new("is missing beside `private_key`");
-        table.report("certificate", wrong.hint("write `certificate = \"server.crt\"`"));
-    }
-    let (certificate, private_key) = (certificate?, private_key?);
-    if let Some(mode) = reader.mode(&private_key.path).filter(|mode| mode & 0o007 != 0) {
-        let shown = private_key.path.display();
-        let warning =
-            Fault::new(table.key("private_key"), format!("{shown} is open to every user (mode {:04o})", mode & 0o7777));
-        reader.warn(warning.hint(format!("chmod 0600 {shown}")));
-    }
-    Some(Tls { certificate, private_key })
 }
 
 pub(super) fn routes(tables: Vec<Table<'_>>, known: &Known<'_>, reader: &Reader<'_>) -> Vec<Route> {
@@ -156,7 +149,7 @@ fn require(table: &mut Table<'_>, known: &Known<'_>, reader: &Reader<'_>) -> Req
     }
     let words = table.list("require", permission);
     let Some((key, first)) = words.first() else { return Requirement::Nobody };
-    let special = |word: &str| matches!(word, "public" | "authenticated");
+    let special = |word: &str| matches!(word, "public" | "authenticated" | "certificate");
     if let Some((key, word)) = words.iter().find(|(_, word)| words.len() > 1 && special(word)) {
         let hint = format!("write [{word:?}] alone, or permissions alone");
         reader.report(Fault::new(key, format!("{word:?} stands beside other words")).hint(hint));
@@ -164,7 +157,14 @@ fn require(table: &mut Table<'_>, known: &Known<'_>, reader: &Reader<'_>) -> Req
     if first == "public" {
         return Requirement::Public;
     }
-    if !known.jwt {
+    if first == "certificate" {
+        if !known.certificates {
+            let fault = Fault::new(key, "asks for a client certificate, and there is no [client_certificates.NAME]");
+            reader.report(fault.hint("add one with `ca` and `hosts`"));
+        }
+        return Requirement::Certificate;
+    }
+    if !known.jwt && !known.certificates {
         let fault = Fault::new(key, "asks who the client is, and there is no [jwt] to tell");
         reader.report(fault.hint("add a [jwt] table, or write require = [\"public\"]"));
     }
@@ -177,7 +177,7 @@ fn require(table: &mut Table<'_>, known: &Known<'_>, reader: &Reader<'_>) -> Req
             continue;
         }
         let fault = Fault::new(key, format!("no role gives the permission {word:?}: nobody would be let through"));
-        let words = ["public", "authenticated"].into_iter().chain(granted());
+        let words = ["public", "authenticated", "certificate"].into_iter().chain(granted());
         reader.report(match closest(word, words) {
             Some(near) => fault.hint(format!("did you mean {near:?}?")),
             None => fault.hint("add it to a role under [roles]"),

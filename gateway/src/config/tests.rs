@@ -111,7 +111,8 @@ fn wrong(from: &str, to: &str, line: usize, key: &str, message: &str, hint: &str
 fn the_base_is_valid() {
     let config = load(BASE).unwrap_or_else(|errors| panic!("{errors}"));
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
-    assert_eq!(config.proxy.listeners[0].tls.as_ref().unwrap().private_key.path, Path::new("/etc/gateway/server.key"));
+    let tls = config.proxy.listeners[0].tls.as_ref().unwrap();
+    assert_eq!(tls.default.as_ref().unwrap().private_key.path, Path::new("/etc/gateway/server.key"));
 }
 
 #[test]
@@ -437,3 +438,5 @@ fn nothing_secret_is_shown() {
     assert!(!config.effective().to_string().contains("hunter2"));
     assert!(!format!("{config:?}").contains("hunter2"));
 }
+
+mod tls;

@@ -6,7 +6,6 @@ use serde::Serialize;
 
 use super::kernel::PinnedAt;
 
-mod certificate;
 mod look;
 
 pub use look::look;
@@ -294,11 +293,14 @@ fn certificate_days(path: &str, days: &Known<i64>) -> Check {
     let name = format!("certificate {path}");
     match days {
         Err(reason) => check(name, State::Warn, format!("its end cannot be read: {reason}"), "check the file"),
-        Ok(days) if *days < 0 => {
-            check(name, State::Fail, format!("ended {} days ago", -days), "renew it, then `gateway reload`")
-        }
-        Ok(days) if *days < 30 => {
-            check(name, State::Warn, format!("ends in {days} days"), "renew it, then `gateway reload`")
+        Ok(days) if *days < 0 => check(
+            name,
+            State::Fail,
+            format!("ended {} days ago", -days),
+            "renew it: the new files are read within seconds",
+        ),
+        Ok(days) if *days < 21 => {
+            check(name, State::Warn, format!("ends in {days} days"), "renew it: the new files are read within seconds")
         }
         Ok(days) => check(name, State::Ok, format!("ends in {days} days"), ""),
     }

@@ -27,6 +27,7 @@ use crate::{
         supervise::{Event, Outcome, Supervisor},
     },
     message::{Ask, ToGuard, ToProxy},
+    proxy::tls::Chain,
 };
 
 /// A guard that never got a proxy ready gives up after so many.
@@ -63,6 +64,8 @@ pub(crate) struct Service<'guard> {
     watcher: Option<Watcher>,
     /// Answers that the proxy has to hear of first.
     waiting: Waiting,
+    /// By which keys the proxies let clients resume TLS sessions.
+    tickets: Option<Chain>,
 }
 
 impl<'guard> Service<'guard> {
@@ -81,6 +84,7 @@ impl<'guard> Service<'guard> {
             hopeless: None,
             watcher: Some(Watcher::default()),
             waiting: Waiting::default(),
+            tickets: None,
         }
     }
 }
@@ -158,6 +162,14 @@ impl Service<'_> {
     fn fill_bundle(&mut self) {
         self.supervisor.bundle.bans = self.guard.bans_in_force();
         self.supervisor.bundle.allows = self.guard.allows_in_force();
+        // Every proxy gets the same keys, so that clients resume their sessions with any of them.
+        if self.tickets.is_none() {
+            self.tickets = Chain::new(Now::read());
+        }
+        if let Some(chain) = &mut self.tickets {
+            chain.advance(Now::read());
+        }
+        self.supervisor.bundle.tickets.clone_from(&self.tickets);
         self.supervisor.bundle.probations = self.guard.probations_in_force(clock::monotonic());
     }
 

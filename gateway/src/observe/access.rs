@@ -27,6 +27,8 @@ pub struct Line<'a> {
     pub protocol: Option<&'a str>,
     /// `TLSv1.3`, `TLSv1.2`.
     pub tls: Option<&'a str>,
+    /// The JA4 fingerprint of the client's hello.
+    pub ja4: Option<&'a str>,
     /// The host, as the target has it.
     pub host: Option<&'a str>,
     /// The method.
@@ -72,6 +74,7 @@ impl Line<'_> {
         for (name, value) in [
             ("protocol", self.protocol),
             ("tls", self.tls),
+            ("ja4", self.ja4),
             ("host", self.host),
             ("method", self.method),
             ("path", self.path),
@@ -222,6 +225,7 @@ mod tests {
             listener: "0.0.0.0:443".parse().unwrap(),
             protocol: Some("HTTP/1.1"),
             tls: None,
+            ja4: None,
             host: None,
             method: Some("GET"),
             path: None,

@@ -1,7 +1,7 @@
 //! Decides when a connection has to go: what it is doing, since when, and who wants it closed.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     net::SocketAddr,
     pin::pin,
     task::{Context, Poll, Waker},
@@ -10,7 +10,7 @@ use std::{
 
 use gateway_common::source::Source;
 
-use super::{deadline, settings::Timeouts};
+use super::{deadline, settings::Timeouts, tls::Secured};
 
 /// How long a drain leaves a connection for its first request, which may be on its way.
 const FIRST_REQUEST: Duration = Duration::from_millis(250);
@@ -58,14 +58,13 @@ enum Phase {
 }
 
 /// One live connection of a client.
-#[derive(Debug)]
 pub(super) struct Connection {
     pub(super) peer: SocketAddr,
     pub(super) source: Source,
     /// Its position in the configuration.
     pub(super) listener: usize,
-    /// The version of TLS, once it is known.
-    pub(super) tls: Cell<Option<&'static str>>,
+    /// What the TLS handshake said, once it is done.
+    pub(super) secured: OnceCell<Box<Secured>>,
     /// Whether a request was answered before its body was read.
     pub(super) unread: Cell<bool>,
     multiplexed: Cell<bool>,
@@ -89,7 +88,7 @@ impl Connection {
             peer,
             source,
             listener,
-            tls: Cell::new(None),
+            secured: OnceCell::new(),
             unread: Cell::new(false),
             multiplexed: Cell::new(false),
             phase: Cell::new(Phase::Handshake),

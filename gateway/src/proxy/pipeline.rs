@@ -13,12 +13,15 @@ use super::{
     framing, problem,
     record::Record,
     reject::{Refusal, Reject},
-    snapshot::Served,
+    snapshot::{Served, Snapshot},
     target::Target,
     upstream::{self, Exchange, Failure, hygiene},
     worker::Worker,
 };
-use crate::{auth::Identity, clock::Now};
+use crate::{
+    auth::{self, Identity, certificate::Shown},
+    clock::Now,
+};
 
 /// Answers one request.
 pub(super) async fn serve(
@@ -39,12 +42,21 @@ pub(super) async fn serve(
             let close = settle(&worker, &connection, unread, expects, &refusal);
             problem::refuse(record, refusal, close)
         }
+        Err(Failure::Redirected(location)) => {
+            if unread.is_some_and(|body| !body.is_end_stream()) {
+                connection.unread.set(true);
+            }
+            problem::redirect(record, location, connection.unread.get())
+        }
         Err(Failure::ClientLeft) => {
             let mut nobody = Response::new(Answer::whole(bytes::Bytes::new(), record));
             *nobody.status_mut() = StatusCode::BAD_REQUEST;
             nobody
         }
     };
+    if let Some(hsts) = connection.secured.get().and_then(|secured| secured.hsts.as_ref()) {
+        answer.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
+    }
     if last {
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
@@ -65,8 +77,13 @@ async fn answer(
         limit.spend(connection.source, now.monotonic)?;
     }
     framing::check(&head)?;
-    let scheme = if connection.tls.get().is_some() { "https" } else { "http" };
+    let secured = connection.secured.get();
+    let scheme = if secured.is_some() { "https" } else { "http" };
     let target = record.target.insert(Target::read(&head, scheme)?);
+    if let Some(port) = snapshot.settings.listeners.get(connection.listener).and_then(|listener| listener.redirect) {
+        return Err(Failure::Redirected(elsewhere(snapshot, target, port)?));
+    }
+    let shown = snapshot.demands.judge(connection.listener, target.host(), secured.map(AsRef::as_ref))?;
     let route = match snapshot.routes.find(target, &head.method) {
         Ok(route) => route,
         Err(miss) => {
@@ -77,8 +94,8 @@ async fn answer(
     record.route = Some(route);
     let served = snapshot.served.get(route).ok_or_else(|| Refusal::new(Reject::NotFound, "no such route"))?;
     if served.access.needs_identity() {
-        let jwt = snapshot.jwt.as_ref().ok_or_else(|| Refusal::new(Reject::MissingToken, "no [jwt]"))?;
-        record.identity = Some(jwt.authenticate(&head.headers, now)?);
+        let jwt = snapshot.jwt.as_ref().filter(|_| !served.access.needs_certificate());
+        record.identity = Some(auth::identify(jwt, shown, &head.headers, now)?);
     }
     let permit = served.access.authorize(record.identity.as_deref())?;
     let upload = admit(served, &head, incoming, worker, record).await?;
@@ -89,8 +106,20 @@ async fn answer(
     record.forwarded();
     let path = record.target.as_ref().map_or("", Target::path);
     let key = group.key(connection.source, path, &head.headers);
-    let request = outgoing(head, upload, record, connection, scheme)?;
+    let request = outgoing(head, upload, record, connection, scheme, shown)?;
     upstream::forward(permit, group, key, request, &snapshot.settings.timeouts).await
+}
+
+/// Where a request by plain HTTP belongs: to the same host and target by HTTPS, if that is served (no open redirect).
+fn elsewhere(snapshot: &Snapshot, target: &Target, port: u16) -> Result<HeaderValue, Refusal> {
+    let host = target.host();
+    if !snapshot.routes.serves(host) || !snapshot.tls.load().names(host) {
+        return Err(Refusal::new(Reject::Misdirected, "host not served by HTTPS"));
+    }
+    let origin = target.origin();
+    let location =
+        if port == 443 { format!("https://{host}{origin}") } else { format!("https://{host}:{port}{origin}") };
+    HeaderValue::try_from(location).map_err(|_no_header| Refusal::new(Reject::BadRequest, "target fits no header"))
 }
 
 /// Takes the body, whole where it must match a schema.
@@ -128,6 +157,7 @@ fn outgoing(
     record: &Record,
     connection: &Connection,
     scheme: &'static str,
+    shown: Option<&Shown>,
 ) -> Result<Request<Upload>, Refusal> {
     let target = record.target.as_ref().ok_or_else(|| Refusal::new(Reject::BadRequest, "no target"))?;
     let told = hygiene::Told {
@@ -136,6 +166,7 @@ fn outgoing(
         authority: target.authority(),
         id: record.id,
         principal: record.identity.as_deref().map(Identity::principal),
+        certificate: shown,
     };
     let mut headers = head.headers;
     hygiene::request(&mut headers, &told);

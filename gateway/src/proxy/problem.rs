@@ -49,6 +49,24 @@ pub(super) fn refuse(mut record: Box<Record>, refusal: Refusal, close: bool) -> 
     response
 }
 
+/// The answer that sends a client elsewhere for good, with the same method and body (RFC 9110 15.4.9).
+pub(super) fn redirect(mut record: Box<Record>, location: HeaderValue, close: bool) -> Response<Answer> {
+    let status = StatusCode::PERMANENT_REDIRECT;
+    record.status = status.as_u16();
+    let id = hexadecimal(record.id);
+    let mut response = Response::new(Answer::whole(Bytes::new(), record));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::LOCATION, location);
+    if let Ok(id) = HeaderValue::from_bytes(&id) {
+        headers.insert("x-request-id", id);
+    }
+    if close {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
 fn text(label: &str, title: &str, status: StatusCode, id: &[u8; 32]) -> Bytes {
     let id = std::str::from_utf8(id).unwrap_or_default();
     let status = status.as_str();

@@ -144,6 +144,7 @@ impl Drop for Record {
             Some((method, version, uri)) => (Some(method.as_str()), Some(*version), Some(uri)),
             None => (None, None, None),
         };
+        let secured = self.connection.secured.get();
         let took = crate::clock::monotonic().saturating_sub(self.began.monotonic);
         let line = Line {
             unix_millis: self.began.unix_millis,
@@ -151,7 +152,8 @@ impl Drop for Record {
             client: self.connection.peer,
             listener: listener.address,
             protocol: version.map(protocol),
-            tls: self.connection.tls.get(),
+            tls: secured.map(|secured| secured.version),
+            ja4: secured.and_then(|secured| secured.ja4()),
             host: self.target.as_ref().map(Target::host),
             method,
             path: self.target.as_ref().map(Target::path).or(uri.map(Uri::path)),

@@ -87,6 +87,12 @@ impl Routes {
         if faults.is_empty() { Ok(made) } else { Err(faults) }
     }
 
+    /// Whether anything is served under `host`.
+    #[must_use]
+    pub fn serves(&self, host: &str) -> bool {
+        self.any.is_some() || self.hosts.contains_key(host)
+    }
+
     /// Finds the route of a request.
     ///
     /// # Errors

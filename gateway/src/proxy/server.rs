@@ -17,7 +17,6 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
 
 use super::{
     connection::{Close, Connection, Why},
@@ -26,7 +25,7 @@ use super::{
     record::Record,
     reject::{Refusal, Reject},
     settings::Settings,
-    tls,
+    tls::{self, Failed},
     wire::{Io, Stream, Wire},
     worker::{Admitted, Worker},
 };
@@ -89,7 +88,7 @@ async fn serve(worker: Rc<Worker>, admitted: Admitted, socket: TcpStream) {
     // A socket without it is slower, not wrong.
     socket.set_nodelay(true).unwrap_or_default();
     let Some(stream) = secure(&worker, connection, socket).await else { return };
-    let multiplexed = matches!(&stream, Stream::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2"));
+    let multiplexed = connection.secured.get().is_some_and(|secured| secured.is_http2);
     connection.established(multiplexed);
     let wire = Wire::new(stream, Rc::clone(connection), multiplexed);
     let io = TokioIo::new(Io(Rc::clone(&wire)));
@@ -130,31 +129,27 @@ async fn serve(worker: Rc<Worker>, admitted: Admitted, socket: TcpStream) {
 
 /// The TLS handshake, where the listener has one. `None`: it failed.
 async fn secure(worker: &Rc<Worker>, connection: &Rc<Connection>, socket: TcpStream) -> Option<Stream> {
-    let Some(config) = worker.shared.snapshot.tls.get(connection.listener)? else { return Some(Stream::Plain(socket)) };
-    let handshake = TlsAcceptor::from(std::sync::Arc::clone(config)).accept(socket);
-    match connection.unless_closed(handshake).await {
-        Some(Ok(stream)) => {
-            let version = stream.get_ref().1.protocol_version();
-            connection.tls.set(Some(if version == Some(rustls::ProtocolVersion::TLSv1_2) {
-                "TLSv1.2"
-            } else {
-                "TLSv1.3"
-            }));
-            Some(Stream::Tls(Box::new(stream)))
-        }
-        Some(Err(error)) => {
-            if tls::is_clients_fault(&error) {
-                Record::observe(worker, connection, Signal::BadHandshake, "TLS handshake failed");
-            }
-            None
-        }
-        None => {
-            if connection.why() == Some(Why::Slow) {
-                Record::observe(worker, connection, Signal::SlowClient, "TLS handshake took too long");
-            }
-            None
-        }
+    let snapshot = &worker.shared.snapshot;
+    if snapshot.settings.listeners.get(connection.listener)?.tls.is_none() {
+        return Some(Stream::Plain(socket));
     }
+    let tls = snapshot.tls.load();
+    match connection.unless_closed(tls::accept(&tls, connection.listener, socket)).await {
+        Some(Ok((stream, secured))) => {
+            connection.secured.set(Box::new(secured)).unwrap_or_default();
+            return Some(Stream::Tls(Box::new(stream)));
+        }
+        Some(Err(Failed::Gone)) => {}
+        Some(Err(Failed::NoCertificate)) => {
+            Record::observe(worker, connection, Signal::MissingToken, "no client certificate");
+        }
+        Some(Err(Failed::Offence(why))) => Record::observe(worker, connection, Signal::BadHandshake, why),
+        None if connection.why() == Some(Why::Slow) => {
+            Record::observe(worker, connection, Signal::SlowClient, "TLS handshake took too long");
+        }
+        None => {}
+    }
+    None
 }
 
 fn http1(settings: &Settings) -> http1::Builder {

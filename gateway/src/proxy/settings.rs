@@ -2,6 +2,7 @@
 
 use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use super::tls;
 use crate::{auth, authz, detect, limit};
 
 pub mod upstream;
@@ -48,6 +49,10 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// Where to listen. `[[listener]]`.
     pub listeners: Vec<Listener>,
+    /// What every listener that speaks TLS shows to whoever asks for their names. `[[certificate]]`.
+    pub certificates: Vec<tls::settings::Certificate>,
+    /// Whose certificates clients may show. `[client_certificates.NAME]`.
+    pub client_certificates: Vec<tls::settings::ClientCertificates>,
     /// Servers behind the proxy. `[upstream.NAME]`, in the order of their names.
     pub upstreams: Vec<Upstream>,
     /// What is served. `[[route]]`.
@@ -84,17 +89,10 @@ pub struct Timeouts {
 pub struct Listener {
     /// `listener.address`.
     pub address: SocketAddr,
-    /// `listener.certificate` and `listener.private_key`; `None`: plain HTTP/1.1.
-    pub tls: Option<Tls>,
-}
-
-/// A certificate chain and its key, PEM.
-#[derive(Clone, Debug)]
-pub struct Tls {
-    /// The chain, leaf first.
-    pub certificate: NamedFile,
-    /// PKCS#8, SEC1 or PKCS#1.
-    pub private_key: NamedFile,
+    /// `None`: plain HTTP/1.1.
+    pub tls: Option<tls::settings::Tls>,
+    /// Every request is sent to this port by HTTPS instead. `listener.redirect`.
+    pub redirect: Option<u16>,
 }
 
 /// One route.

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use rustls::ServerConfig;
-
 use super::{
     route::Routes,
     settings::{Route, Settings},
@@ -27,8 +25,12 @@ pub struct Snapshot {
     pub routes: Routes,
     /// What each route asks for, in the order of the configuration.
     pub served: Box<[Served]>,
-    /// How each listener speaks TLS; `None`: it does not.
-    pub tls: Box<[Option<Arc<ServerConfig>>]>,
+    /// How the listeners speak TLS. Files that change are put in its place.
+    pub tls: tls::Swap<tls::Tls>,
+    /// By which keys TLS sessions are resumed.
+    pub tickets: Arc<tls::Tickets>,
+    /// Which hosts ask for client certificates.
+    pub demands: tls::Demands,
     /// Whose tokens are good; `None`: nobody's.
     pub jwt: Option<Jwt>,
     /// How many requests a source may make; `None`: any number.
@@ -67,18 +69,22 @@ impl Snapshot {
                 Err(found) => faults.extend(found.into_iter().map(|fault| fault.under(&format!("route[{index}]")))),
             }
         }
-        let mut listeners = Vec::new();
-        for (index, listener) in settings.listeners.iter().enumerate() {
-            let made = listener.tls.as_ref().map(tls::server).transpose();
-            let made = made.map_err(|found| in_listener(found, index));
-            listeners.push(collect(made, &mut faults).flatten());
-        }
+        let now = Now::read();
+        let tickets = tls::Chain::new(now).and_then(tls::Tickets::new).map(Arc::new);
+        let tickets = tickets.ok_or_else(|| vec![Fault::new("", "the machine has no randomness")]);
+        let made = tickets.and_then(|tickets| Ok((tls::Tls::new(&settings, &tickets, now)?, tickets)));
+        let tls = collect(made, &mut faults);
         let jwt = collect(settings.jwt.as_ref().map(Jwt::new).transpose(), &mut faults).flatten();
-        let Some(routes) = routes.filter(|_| faults.is_empty()) else { return Err(faults) };
+        let (Some(routes), Some((tls, tickets))) = (routes, tls) else { return Err(faults) };
+        if !faults.is_empty() {
+            return Err(faults);
+        }
         Ok(Self {
             routes,
             served: served.into(),
-            tls: listeners.into(),
+            tls: tls::Swap::new(tls),
+            tickets,
+            demands: tls::Demands::new(&settings),
             jwt,
             address_limit: settings.address_limit.as_ref().map(AddressLimit::new),
             detector: Detector::new(&settings.detect),
@@ -89,7 +95,7 @@ impl Snapshot {
     /// What works now and soon will not: certificates that have ended or are about to.
     #[must_use]
     pub fn warnings(&self, now: Now) -> Vec<Fault> {
-        tls::outdated(&self.settings.listeners, now)
+        tls::outdated(&self.settings, now)
     }
 }
 
@@ -99,7 +105,8 @@ impl Served {
         let access = policy.compile(&route.require).map_err(|fault| faults.push(fault)).ok();
         let schema = route.schema.as_ref().map(Schema::new).transpose();
         let schema = schema.map_err(|fault| faults.push(fault)).ok().flatten();
-        if access.as_ref().is_some_and(Access::needs_identity) && settings.jwt.is_none() {
+        let identified = settings.jwt.is_some() || !settings.client_certificates.is_empty();
+        if access.as_ref().is_some_and(Access::needs_identity) && !identified {
             faults.push(Fault::new("require", "asks for an identity, and nothing gives one").hint("configure [jwt]"));
         }
         if settings.upstreams.get(route.upstream).is_none() {
@@ -109,10 +116,6 @@ impl Served {
         let max_body = route.max_body.unwrap_or(settings.max_body);
         Ok(Self { template: route.path.as_str().into(), access, schema, max_body, upstream: route.upstream })
     }
-}
-
-fn in_listener(faults: Vec<Fault>, index: usize) -> Vec<Fault> {
-    faults.into_iter().map(|fault| fault.under(&format!("listener[{index}]"))).collect()
 }
 
 /// The value, or its faults among the others.

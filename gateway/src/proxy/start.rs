@@ -96,6 +96,9 @@ async fn prepare(channel: &Channel) -> anyhow::Result<Prepared> {
     let banned = Banned::new(settings.ipv6_prefix, &bundle.bans, &bundle.allows, clock::monotonic());
     let snapshot = Snapshot::new(settings)
         .map_err(|faults| anyhow::anyhow!("{}", config::Errors::from_faults(&document, faults)))?;
+    if let Some(chain) = bundle.tickets {
+        snapshot.tickets.adopt(chain);
+    }
     for probation in &bundle.probations {
         snapshot.detector.watch(probation.source, probation.until, clock::monotonic());
     }

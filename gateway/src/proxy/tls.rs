@@ -1,134 +1,257 @@
-//! Decides how TLS is spoken to clients: 1.3 and 1.2 (RFC 8446, RFC 5246), one certificate per listener, no early data.
+//! Decides how TLS is spoken to clients: 1.3 and 1.2 (RFC 8446, RFC 5246), by the certificate of the name that they ask
+//! for, with certificates of their own where a host wants them, and no early data.
+//!
+//! *Invariant:* a session of a host that asks for client certificates is never resumed: whoever comes back shows the
+//! certificate again, and it is judged again (L02).
 
-use std::{io, sync::Arc};
+use std::{
+    fmt, io,
+    sync::{Arc, PoisonError, RwLock},
+};
 
+use http::HeaderValue;
 use rustls::{
     ServerConfig,
-    crypto::aws_lc_rs,
-    sign::{CertifiedKey, SingleCertAndKey},
+    crypto::{CryptoProvider, aws_lc_rs},
+    server::{NoServerSessionStorage, WebPkiClientVerifier},
+    sign::CertifiedKey,
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 
-use super::settings;
+use super::settings::{self as all, Settings};
 use crate::{clock::Now, fault::Fault};
 
-mod validity;
+mod accept;
+mod certificate;
+mod client;
+mod demands;
+mod hello;
+mod names;
+mod ocsp;
+pub mod settings;
+mod tickets;
 
-/// What ALPN offers (RFC 7301), the best first.
-const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+pub(super) use accept::{Failed, Secured, accept};
+pub use demands::Demands;
+use names::Names;
+pub use tickets::{Chain, Tickets};
 
-/// How long before its end a certificate is warned about, in seconds.
-const SOON: i64 = 14 * 86_400;
+/// How many tickets a TLS 1.3 handshake gives: browsers open a second connection at most.
+const TICKETS: usize = 2;
 
-/// Reads a listener's certificate and key.
-///
-/// # Errors
-/// `certificate` or `private_key`: no PEM, no such thing in it, or a key that is not the certificate's.
-pub fn server(settings: &settings::Tls) -> Result<Arc<ServerConfig>, Vec<Fault>> {
-    let chain = chain(&settings.certificate.bytes);
-    let key = private_key(&settings.private_key.bytes);
-    let (chain, key) = match (chain, key) {
-        (Ok(chain), Ok(key)) => (chain, key),
-        (chain, key) => return Err([chain.err(), key.err()].into_iter().flatten().collect()),
-    };
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let certified = CertifiedKey::from_der(chain, key, &provider).map_err(|error| {
-        vec![match error {
-            rustls::Error::InconsistentKeys(_) => Fault::new("private_key", "is not the key of the certificate")
-                .hint("the first certificate must be the leaf"),
-            error => Fault::new("certificate", format!("cannot be used: {error}")),
-        }]
-    })?;
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .map(|builder| builder.with_no_client_auth())
-        .map_err(|error| vec![Fault::new("certificate", error.to_string())])?;
-    let mut config = config.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
-    config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
+/// How TLS is spoken by the files of one moment.
+pub struct Tls {
+    listeners: Box<[Option<Listener>]>,
+    trusts: Box<[client::Trust]>,
+    demands: Demands,
+}
+
+/// One listener.
+struct Listener {
+    /// Who asks for no client certificate, then one for each of `[client_certificates]`.
+    configs: Box<[Arc<ServerConfig>]>,
+    choice: Arc<certificate::Choice>,
+    hsts: Option<HeaderValue>,
+    ja4: bool,
+}
+
+impl Tls {
+    /// Compiles everything at `now`.
+    ///
+    /// # Errors
+    /// Every fault: files that are not what they should be, keys that are not their certificates', two certificates for
+    /// one name.
+    pub fn new(settings: &Settings, tickets: &Arc<Tickets>, now: Now) -> Result<Self, Vec<Fault>> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let now = i64::try_from(now.unix_seconds()).unwrap_or(i64::MAX);
+        let mut faults = Vec::new();
+        let names = Arc::new(shared(&settings.certificates, &provider, now, &mut faults));
+        let mut trusts = Vec::new();
+        for trust in &settings.client_certificates {
+            let made = client::Trust::new(trust, &provider);
+            trusts.extend(under(made, &format!("client_certificates.{}", trust.name), &mut faults));
+        }
+        let mut listeners = Vec::new();
+        for (index, listener) in settings.listeners.iter().enumerate() {
+            let key = format!("listener[{index}]");
+            let made = listener.tls.as_ref().map(|tls| Listener::new(tls, &names, &trusts, tickets, &provider, now));
+            listeners.push(under(made.transpose(), &key, &mut faults).flatten());
+        }
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        Ok(Self { listeners: listeners.into(), trusts: trusts.into(), demands: Demands::new(settings) })
+    }
+
+    /// Whether a certificate names `host`, in lower case: whether it can be reached by HTTPS at all.
+    #[must_use]
+    pub fn names(&self, host: &str) -> bool {
+        self.listeners.iter().flatten().any(|listener| {
+            let default = || listener.choice.default_hosts.find(host).is_some();
+            listener.choice.names.find(host).is_some() || default()
+        })
+    }
+}
+
+/// What is wrong with certificates and lists at `now`, or will be soon.
+#[must_use]
+pub fn outdated(settings: &Settings, now: Now) -> Vec<Fault> {
+    let now = i64::try_from(now.unix_seconds()).unwrap_or(i64::MAX);
+    let certificates = settings
+        .tls_certificates()
+        .flat_map(|(key, pair)| certificate::outdated(pair, now).into_iter().map(move |fault| fault.under(&key)));
+    let trusts = settings.client_certificates.iter().flat_map(|trust| {
+        let key = format!("client_certificates.{}", trust.name);
+        client::outdated(trust, now).into_iter().map(move |fault| fault.under(&key))
+    });
+    certificates.chain(trusts).collect()
+}
+
+/// The certificates that all listeners have, by name.
+fn shared(
+    certificates: &[settings::Certificate],
+    provider: &CryptoProvider,
+    now: i64,
+    faults: &mut Vec<Fault>,
+) -> Names<Arc<CertifiedKey>> {
+    let mut names = Names::default();
+    let mut owners = Names::default();
+    for (index, settings) in certificates.iter().enumerate() {
+        let key = format!("certificate[{index}]");
+        let made = certificate::read(settings, provider, now);
+        let Some(pair) = under(made, &key, faults) else { continue };
+        if pair.hosts.is_empty() {
+            let fault = Fault::new(format!("{key}.certificate"), "names no host, so nobody is ever shown it");
+            faults.push(fault.hint("names belong into its subject alternative names (RFC 9525)"));
+        }
+        for host in &pair.hosts {
+            names.enter(host, Arc::clone(&pair.shown));
+            if let Some(other) = owners.enter(host, index).filter(|other| **other != index) {
+                let message = format!("is for {host:?}, and so is certificate[{other}]");
+                let fault = Fault::new(format!("{key}.certificate"), message);
+                faults.push(fault.hint("show each name by one certificate"));
+            }
+        }
+    }
+    names
+}
+
+fn under<T>(made: Result<T, Vec<Fault>>, key: &str, faults: &mut Vec<Fault>) -> Option<T> {
+    made.map_err(|found| faults.extend(found.into_iter().map(|fault| fault.under(key)))).ok()
+}
+
+impl Listener {
+    fn new(
+        settings: &settings::Tls,
+        names: &Arc<Names<Arc<CertifiedKey>>>,
+        trusts: &[client::Trust],
+        tickets: &Arc<Tickets>,
+        provider: &Arc<CryptoProvider>,
+        now: i64,
+    ) -> Result<Self, Vec<Fault>> {
+        let default = settings.default.as_ref().map(|pair| certificate::read(pair, provider, now)).transpose()?;
+        let mut default_hosts = Names::default();
+        for host in default.iter().flat_map(|pair| &pair.hosts) {
+            default_hosts.enter(host, ());
+        }
+        let default = default.map(|pair| pair.shown);
+        let choice = Arc::new(certificate::Choice { names: Arc::clone(names), default, default_hosts });
+        let open = [None].into_iter().chain(trusts.iter().map(Some));
+        let configs = open.map(|trust| config(settings, trust, &choice, tickets, provider));
+        let configs = configs.collect::<Result<_, _>>();
+        let configs = configs.map_err(|error| vec![Fault::new("certificate", error.to_string())])?;
+        Ok(Self { configs, choice, hsts: settings.hsts.and_then(hsts), ja4: settings.ja4 })
+    }
+}
+
+fn config(
+    settings: &settings::Tls,
+    trust: Option<&client::Trust>,
+    choice: &Arc<certificate::Choice>,
+    tickets: &Arc<Tickets>,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let versions: &[_] = if settings.only_tls13 { &[&rustls::version::TLS13] } else { rustls::ALL_VERSIONS };
+    let builder = ServerConfig::builder_with_provider(Arc::clone(provider)).with_protocol_versions(versions)?;
+    let verifier = trust.map_or_else(WebPkiClientVerifier::no_client_auth, |trust| Arc::clone(&trust.verifier));
+    let chosen = Arc::<certificate::Choice>::clone(choice);
+    let mut config = builder.with_client_cert_verifier(verifier).with_cert_resolver(chosen);
+    config.alpn_protocols = settings.protocols.iter().map(|protocol| protocol.name().as_bytes().to_vec()).collect();
     // Early data can be replayed (RFC 8446 8): never accepted.
     config.max_early_data_size = 0;
-    config.ticketer = aws_lc_rs::Ticketer::new().map_err(|error| vec![Fault::new("certificate", error.to_string())])?;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    if trust.is_none() {
+        config.ticketer = Arc::<Tickets>::clone(tickets);
+        config.send_tls13_tickets = TICKETS;
+    } else {
+        // Without it TLS 1.2 does not tie the client's certificate to one session (RFC 7627).
+        config.require_ems = true;
+    }
     Ok(Arc::new(config))
 }
 
-/// What is wrong with the certificates at `now`, or will be within [`SOON`]: clients refuse it, we cannot.
-#[must_use]
-pub(super) fn outdated(listeners: &[settings::Listener], now: Now) -> Vec<Fault> {
-    let now = i64::try_from(now.unix_seconds()).unwrap_or(i64::MAX);
-    let judge = |(index, listener): (usize, &settings::Listener)| {
-        let chain = chain(&listener.tls.as_ref()?.certificate.bytes).ok()?;
-        let (first, last) = validity::validity(chain.first()?)?;
-        let at = |moment| jiff::Timestamp::from_second(moment).map(|moment| moment.to_string()).unwrap_or_default();
-        let message = if now < first {
-            format!("is not valid before {}", at(first))
-        } else if now > last {
-            format!("expired at {}", at(last))
-        } else if last - now < SOON {
-            format!("expires at {}", at(last))
-        } else {
-            return None;
-        };
-        Some(Fault::new(format!("listener[{index}].certificate"), message).hint("renew it, then `gateway reload`"))
-    };
-    listeners.iter().enumerate().filter_map(judge).collect()
+fn hsts(settings: settings::Hsts) -> Option<HeaderValue> {
+    let below = if settings.include_subdomains { "; includeSubDomains" } else { "" };
+    HeaderValue::try_from(format!("max-age={}{below}", settings.max_age.as_secs())).ok()
 }
 
-fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Fault> {
-    let fault = |message: String| Fault::new("certificate", message).hint("a PEM file, the server's certificate first");
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let chain = chain.map_err(|error| fault(format!("is not PEM: {error}")))?;
-    if chain.is_empty() { Err(fault("holds no certificate".into())) } else { Ok(chain) }
+/// Something that is replaced as a whole while others use it.
+pub struct Swap<T>(RwLock<Arc<T>>);
+
+impl<T> Swap<T> {
+    /// Begins with `value`.
+    pub fn new(value: T) -> Self {
+        Self(RwLock::new(Arc::new(value)))
+    }
+
+    /// What is there now. Whoever has it keeps it, whatever is put there later.
+    pub fn load(&self) -> Arc<T> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts `value` in its place.
+    pub fn store(&self, value: T) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(value);
+    }
 }
 
-fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, Fault> {
-    // The parser's own text could quote the file, which is a secret.
-    PrivateKeyDer::from_pem_slice(pem).map_err(|_secret| {
-        Fault::new("private_key", "holds no private key").hint("a PEM file with PKCS#8, SEC1 or PKCS#1, not encrypted")
+impl<T> fmt::Debug for Swap<T> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Swap")
+    }
+}
+
+/// What a failed handshake says of the client. `None`: nothing. It spoke something other than TLS, or TLS that breaks
+/// the rules or that we do not speak, or it showed a certificate that is not good. A client that closes, or that refuses
+/// our certificate, does nothing wrong.
+fn offence(error: &io::Error) -> Option<&'static str> {
+    use rustls::{CertificateError as C, Error as E};
+    let error = error.get_ref().and_then(|inner| inner.downcast_ref::<E>())?;
+    Some(match error {
+        E::NoCertificatesPresented => "no client certificate",
+        E::InvalidCertificate(error) => match error {
+            C::Expired | C::ExpiredContext { .. } => "client certificate expired",
+            C::NotValidYet | C::NotValidYetContext { .. } => "client certificate not valid yet",
+            C::Revoked => "client certificate revoked",
+            C::UnknownIssuer => "client certificate of an unknown authority",
+            C::UnknownRevocationStatus => "client certificate that no revocation list covers",
+            C::ExpiredRevocationList | C::ExpiredRevocationListContext { .. } => {
+                "client certificate, and the revocation list is over"
+            }
+            C::InvalidPurpose | C::InvalidPurposeContext { .. } => "client certificate for another purpose",
+            _ => "client certificate not good",
+        },
+        E::InappropriateMessage { .. }
+        | E::InappropriateHandshakeMessage { .. }
+        | E::InvalidMessage(_)
+        | E::PeerIncompatible(_)
+        | E::PeerMisbehaved(_)
+        | E::DecryptError
+        | E::PeerSentOversizedRecord
+        | E::NoApplicationProtocol => "TLS handshake failed",
+        _ => return None,
     })
 }
 
-/// Whether a failed handshake is the client's fault: it spoke something other than TLS, or TLS that breaks the rules or
-/// that we do not speak. A client that closes, or that refuses our certificate, does nothing wrong.
-#[must_use]
-pub fn is_clients_fault(error: &io::Error) -> bool {
-    use rustls::Error as E;
-    let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<E>()) else { return false };
-    matches!(
-        error,
-        E::InappropriateMessage { .. }
-            | E::InappropriateHandshakeMessage { .. }
-            | E::InvalidMessage(_)
-            | E::PeerIncompatible(_)
-            | E::PeerMisbehaved(_)
-            | E::DecryptError
-            | E::PeerSentOversizedRecord
-            | E::NoApplicationProtocol
-    )
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn named(bytes: &str) -> settings::NamedFile {
-        settings::NamedFile { path: "x.pem".into(), bytes: bytes.as_bytes().into() }
-    }
-
-    #[track_caller]
-    fn check(certificate: &str, private_key: &str, expect: &[&str]) {
-        let made = server(&settings::Tls { certificate: named(certificate), private_key: named(private_key) });
-        let told: Vec<_> = made.err().unwrap_or_default().iter().map(ToString::to_string).collect();
-        assert_eq!(told, expect);
-    }
-
-    #[test]
-    fn certificates() {
-        let one = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
-        let two = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
-        let (certificate, key) = (one.cert.pem(), one.signing_key.serialize_pem());
-        check(&certificate, &key, &[]);
-        check(&certificate, &two.signing_key.serialize_pem(), &["private_key: is not the key of the certificate"]);
-        check("", "", &["certificate: holds no certificate", "private_key: holds no private key"]);
-        check(&key, &certificate, &["certificate: holds no certificate", "private_key: holds no private key"]);
-    }
-}
+mod tests;

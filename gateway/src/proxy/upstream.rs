@@ -5,7 +5,7 @@
 
 use std::{pin::pin, rc::Rc, task::Poll, time::Duration};
 
-use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 
 use super::{
@@ -30,6 +30,8 @@ pub(super) use server::{Exchange, Standing};
 pub(super) enum Failure {
     /// The client left: nobody is there to be told.
     ClientLeft,
+    /// The client is to come back there.
+    Redirected(HeaderValue),
     Refused(Refusal),
 }
 

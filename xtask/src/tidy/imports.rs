@@ -4,7 +4,7 @@ use super::source::has_word;
 
 /// What each part of the crate may name of the others, as the starts of paths after `crate::`. A part may always name
 /// itself. What is not listed here may name nothing.
-const MAY: [(&str, &[&str]); 19] = [
+const MAY: [(&str, &[&str]); 20] = [
     ("lib", &[]),
     ("main", &[]),
     ("cli", &["auth::crypto", "config", "guard", "proxy", "clock", "fault", "message", "text"]),
@@ -13,6 +13,7 @@ const MAY: [(&str, &[&str]); 19] = [
         &[
             "guard::settings",
             "proxy::settings",
+            "proxy::tls::settings",
             "auth::",
             "authz",
             "detect",
@@ -31,6 +32,7 @@ const MAY: [(&str, &[&str]); 19] = [
             "config",
             "proxy::snapshot",
             "proxy::settings",
+            "proxy::tls",
             "detect::Rule",
             "detect::signal",
             "clock",
@@ -38,17 +40,18 @@ const MAY: [(&str, &[&str]); 19] = [
             "message",
             "sandbox",
             "text",
+            "x509",
         ],
     ),
     (
         "proxy",
         &[
             "bounded", "config", "auth", "authz", "limit", "validate", "detect", "observe", "clock", "fault",
-            "message", "sandbox", "text",
+            "message", "sandbox", "text", "x509",
         ],
     ),
     // Policies: the refusal table, the settings that are theirs, and what is proven by an earlier policy.
-    ("auth", &["bounded", "json", "proxy::reject", "proxy::settings::NamedFile", "clock", "fault", "text"]),
+    ("auth", &["bounded", "json", "proxy::reject", "proxy::settings::NamedFile", "clock", "fault", "text", "x509"]),
     ("authz", &["proxy::reject", "auth::Identity", "auth::identity", "fault", "text"]),
     ("limit", &["bounded", "proxy::reject", "fault", "text"]),
     ("validate", &["json", "proxy::reject", "proxy::settings::NamedFile", "fault", "text"]),
@@ -68,12 +71,13 @@ const MAY: [(&str, &[&str]); 19] = [
         ],
     ),
     ("sandbox", &[]),
-    ("message", &["detect::signal", "text"]),
+    ("message", &["detect::signal", "proxy::tls::Chain", "text"]),
     ("clock", &[]),
     ("fault", &[]),
     ("text", &[]),
     ("bounded", &[]),
     ("json", &[]),
+    ("x509", &[]),
 ];
 
 /// Parts that decide and do nothing else: no sockets, no runtime, no clock.

@@ -15,8 +15,9 @@ use nix::{
     },
     unistd::{User, geteuid},
 };
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
-use super::{Facts, Interface, Known, certificate};
+use super::{Facts, Interface, Known};
 use crate::{
     clock::Now,
     config::Config,
@@ -26,6 +27,7 @@ use crate::{
         kernel::{self, Kernel},
         store::{Record, Store},
     },
+    x509,
 };
 
 /// A difference between store and kernel that is still there after so long is none that is being made.
@@ -106,13 +108,13 @@ pub fn look(config: &Config) -> Facts {
             })
             .map_err(|error| error.to_string()),
         certificates: proxy
-            .listeners
-            .iter()
-            .filter_map(|listener| listener.tls.as_ref())
-            .map(|tls| {
-                let seconds = |end: Timestamp| end.as_second().saturating_sub(Timestamp::now().as_second());
-                let days = certificate::end(&tls.certificate.bytes).map(|end| seconds(end).div_euclid(86_400));
-                (tls.certificate.path.display().to_string(), days)
+            .tls_certificates()
+            .map(|(_, pair)| {
+                let leaf = CertificateDer::from_pem_slice(&pair.certificate.bytes).map_err(|error| error.to_string());
+                let leaf =
+                    leaf.and_then(|der| x509::Certificate::read(&der).ok_or("it is no X.509 certificate".into()));
+                let days = leaf.map(|leaf| leaf.days_left(Timestamp::now().as_second()));
+                (pair.certificate.path.display().to_string(), days)
             })
             .collect(),
         proxy_user: (proxy.user.clone(), user(&proxy.user)),

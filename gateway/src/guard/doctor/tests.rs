@@ -84,7 +84,7 @@ fn the_gateway() {
     for (mode, state) in [(0o100_600, State::Ok), (0o750, State::Ok), (0o644, State::Warn), (0o620, State::Fail)] {
         says(&permissions("/x", &Ok(mode)), state, "");
     }
-    for (days, state) in [(90, State::Ok), (30, State::Ok), (29, State::Warn), (0, State::Warn), (-1, State::Fail)] {
+    for (days, state) in [(90, State::Ok), (21, State::Ok), (20, State::Warn), (0, State::Warn), (-1, State::Fail)] {
         says(&certificate_days("/x", &Ok(days)), state, "");
     }
     says(&proxy_user(&("gateway".to_owned(), Some(999))), State::Ok, "999");

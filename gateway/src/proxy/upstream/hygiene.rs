@@ -3,7 +3,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use crate::{message::RequestId, observe::access::hexadecimal};
+use crate::{auth::certificate::Shown, message::RequestId, observe::access::hexadecimal};
 
 /// Headers of one connection (RFC 9110 7.6.1), and those that the forwarding side writes itself.
 const HOP_BY_HOP: [&str; 10] = [
@@ -38,7 +38,9 @@ const OURS: [&str; 16] = [
     "x-request-id",
     "x-scheme",
 ];
-const OUR_BEGINNINGS: [&str; 14] = [
+const OUR_BEGINNINGS: [&str; 17] = [
+    "client-cert",
+    "ssl-",
     "x-authenticated",
     "x-auth-",
     "x-client-",
@@ -52,6 +54,7 @@ const OUR_BEGINNINGS: [&str; 14] = [
     "x-rewrite-",
     "x-role",
     "x-ssl-",
+    "x-tls-",
     "x-user",
 ];
 
@@ -66,6 +69,8 @@ pub(in crate::proxy) struct Told<'a> {
     pub(in crate::proxy) id: RequestId,
     /// Whom a token named.
     pub(in crate::proxy) principal: Option<&'a str>,
+    /// The certificate that the client showed for this host.
+    pub(in crate::proxy) certificate: Option<&'a Shown>,
 }
 
 /// Makes a client's headers into what the upstream gets.
@@ -89,6 +94,10 @@ pub(in crate::proxy) fn request(headers: &mut HeaderMap, told: &Told<'_>) {
     set("x-request-id", HeaderValue::from_bytes(&hexadecimal(told.id)));
     if let Some(principal) = told.principal {
         set("x-authenticated-principal", HeaderValue::from_str(principal));
+    }
+    if let Some(shown) = told.certificate {
+        set("x-client-certificate-fingerprint", HeaderValue::from_str(&shown.fingerprint));
+        set("x-client-certificate-serial", HeaderValue::from_str(&shown.serial));
     }
 }
 
@@ -155,6 +164,7 @@ mod tests {
             authority: "a.example",
             id: RequestId(0xab),
             principal: Some("alice"),
+            certificate: None,
         };
         request(&mut headers, &told);
         let mut all = map(expect);
@@ -183,6 +193,11 @@ mod tests {
             ("X-User", "root"),
             ("X-User-Id", "0"),
             ("X-Role", "admin"),
+            ("Client-Cert", ":MIIB:"),
+            ("Ssl-Client-Verify", "SUCCESS"),
+            ("X-Client-Certificate-Fingerprint", "00"),
+            ("X-Forwarded-Client-Cert", "Hash=00"),
+            ("X-SSL-Client-S-DN", "CN=root"),
             ("X-Roles", "admin"),
             ("X-Consumer-Username", "root"),
             ("X-Authenticated-Principal", "root"),

@@ -1,0 +1,107 @@
+//! Decides whom a client certificate names, and until when. That it is good, TLS has judged in the handshake.
+
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use data_encoding::HEXLOWER;
+
+use crate::{
+    auth::Identity,
+    clock::Now,
+    proxy::reject::{Refusal, Reject},
+    x509::{self, Name},
+};
+
+/// A certificate that a client showed and proved to have the key of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    identity: Arc<Identity>,
+    /// SHA-256 of the certificate, 64 hexadecimal digits.
+    pub fingerprint: Box<str>,
+    /// The serial number in hexadecimal digits.
+    pub serial: Box<str>,
+    /// The last second in which it is valid, since the Unix epoch.
+    last: i64,
+}
+
+impl Shown {
+    /// Reads the certificate in DER of a client of `[client_certificates.NAME]`, who has `roles`.
+    ///
+    /// The principal is `cert:NAME:` and the first URI among the certificate's subject alternative names, else the first
+    /// DNS name, mail address or address, else its common name, else its serial number.
+    ///
+    /// `None`: the certificate has names that could be read in two ways (L03).
+    #[must_use]
+    pub fn read(der: &[u8], name: &str, roles: &[String]) -> Option<Self> {
+        let certificate = x509::Certificate::read(der)?;
+        let serial = HEXLOWER.encode(&certificate.serial);
+        let principal = format!("cert:{name}:{}", subject(&certificate).unwrap_or_else(|| format!("serial:{serial}")));
+        let roles = roles.iter().map(|role| role.as_str().into()).collect();
+        Some(Self {
+            identity: Arc::new(Identity { principal: principal.into(), roles }),
+            fingerprint: HEXLOWER.encode(digest(&SHA256, der).as_ref()).into(),
+            serial: serial.into(),
+            last: certificate.last,
+        })
+    }
+
+    /// Whom it names.
+    ///
+    /// # Errors
+    /// [`Reject::InvalidToken`] once it has expired: a connection may outlive it.
+    pub fn identity(&self, now: Now) -> Result<Arc<Identity>, Refusal> {
+        if i64::try_from(now.unix_seconds()).is_ok_and(|now| now <= self.last) {
+            return Ok(Arc::clone(&self.identity));
+        }
+        Err(Refusal::new(Reject::InvalidToken, "the client certificate has expired"))
+    }
+}
+
+fn subject(certificate: &x509::Certificate) -> Option<String> {
+    let uri = certificate.names.iter().find_map(|name| match name {
+        Name::Uri(uri) => Some(uri.clone()),
+        _ => None,
+    });
+    let any = || {
+        certificate.names.first().map(|name| match name {
+            Name::Dns(name) | Name::Email(name) | Name::Uri(name) => name.clone(),
+            Name::Ip(address) => address.to_string(),
+        })
+    };
+    uri.or_else(any).or_else(|| certificate.common_name.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(names: &[rcgen::SanType], common_name: Option<&str>, expect: &str) {
+        let mut parameters = rcgen::CertificateParams::default();
+        parameters.distinguished_name = rcgen::DistinguishedName::new();
+        if let Some(common_name) = common_name {
+            parameters.distinguished_name.push(rcgen::DnType::CommonName, common_name);
+        }
+        parameters.subject_alt_names = names.to_vec();
+        parameters.serial_number = Some(vec![1, 0xab].into());
+        parameters.not_after = rcgen::date_time_ymd(2030, 1, 1);
+        let der = parameters.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+        let shown = Shown::read(der.der(), "partners", &["reader".to_owned()]).unwrap();
+        let at = |seconds: u64| Now { monotonic: 0, unix_millis: seconds * 1_000 };
+        let identity = shown.identity(at(1_893_456_000)).unwrap();
+        assert_eq!((identity.principal(), identity.roles().collect::<Vec<_>>()), (expect, vec!["reader"]));
+        assert_eq!((&*shown.serial, shown.fingerprint.len()), ("01ab", 64));
+        assert_eq!(shown.identity(at(1_893_456_001)).unwrap_err().reject, Reject::InvalidToken);
+    }
+
+    #[test]
+    fn principals() {
+        let uri = || rcgen::SanType::URI("spiffe://example/billing".try_into().unwrap());
+        let dns = || rcgen::SanType::DnsName("b.example".try_into().unwrap());
+        check(&[dns(), uri()], Some("Billing"), "cert:partners:spiffe://example/billing");
+        check(&[dns()], Some("Billing"), "cert:partners:b.example");
+        check(&[], Some("Billing"), "cert:partners:Billing");
+        check(&[], None, "cert:partners:serial:01ab");
+        assert_eq!(Shown::read(b"\x30\x03", "x", &[]), None);
+    }
+}

@@ -1,0 +1,74 @@
+//! Wrong TLS, each with what must be said about it.
+
+use super::{BASE, load, warned, wrong};
+
+const KEY: &str = "private_key = \"server.key\"\n";
+
+/// A listener with this line too, which is line 24.
+#[track_caller]
+fn line(line: &str, key: &str, message: &str, hint: &str) {
+    wrong(KEY, &format!("{KEY}{line}\n"), 24, &format!("listener[0].{key}"), message, hint);
+}
+
+#[test]
+fn listeners() {
+    line("protocols = [\"h3\"]", "protocols[0]", "\"h3\" is unknown", "h2, http/1.1");
+    line("min_tls = \"1.1\"", "min_tls", "\"1.1\" is unknown", "1.3");
+    line("min_tls = 1.2", "min_tls", "found a float", "quotation marks");
+    line("ja4 = \"yes\"", "ja4", "expected a boolean", "without quotation marks");
+    line("tls = false", "tls", "false beside a certificate", "leave one of them out");
+    line("redirect = 443", "redirect", "plain HTTP", "of its own");
+    line("redirect = 0", "redirect", "out of range", "from 1 to 65535");
+    line("ocsp = \"missing.ocsp\"", "ocsp", "cannot read", "relative paths");
+    line("client_certificates = \"partner\"", "client_certificates", "no client_certificates.partner", "`ca`");
+    line("hsts = { max_age = 60 }", "hsts.max_age", "expected a duration", "\"60s\"");
+    line("hsts = { max_age = \"1y\" }", "hsts.max_age", "no duration", "number and a unit");
+    line("hsts = { include_subdomains = true }", "hsts.max_age", "missing", "365d");
+    line("hsts = { max_age = \"1d\", preload = true }", "hsts.preload", "unknown", "known here");
+    let plain = "certificate = \"server.crt\"\nprivate_key = \"server.key\"\n";
+    let key = |name: &str| format!("listener[0].{name}");
+    wrong(plain, "tls = true\n", 22, &key("tls"), "no certificate to show", "[[certificate]]");
+    let loopback = BASE.replace("0.0.0.0:443", "127.0.0.1:443").replace(plain, "ja4 = true\n");
+    let errors = load(&loopback).expect_err("no TLS");
+    assert!(errors.to_string().contains("is for TLS, which this listener does not speak"), "{errors}");
+}
+
+#[test]
+fn certificates() {
+    let certificate = |text: &str| format!("{KEY}[[certificate]]\n{text}");
+    let (crt, key) = ("certificate[0].certificate", "certificate[0].private_key");
+    wrong(KEY, &certificate("certificate = \"a.crt\"\n"), 24, key, "missing", "private_key = ");
+    wrong(KEY, &certificate("private_key = \"a.key\"\n"), 24, crt, "missing", "certificate = ");
+    wrong(KEY, &certificate(""), 24, crt, "missing", "private_key");
+    let missing = certificate("certificate = \"missing.crt\"\nprivate_key = \"a.key\"\n");
+    wrong(KEY, &missing, 25, crt, "cannot read", "relative paths");
+    let name = certificate("certificate = \"a.crt\"\nprivate_key = \"a.key\"\nname = \"a\"\n");
+    wrong(KEY, &name, 27, "certificate[0].name", "unknown", "known here: certificate, private_key, ocsp");
+}
+
+#[test]
+fn client_certificates() {
+    let trust = |text: &str| format!("{KEY}[client_certificates.partners]\nhosts = [\"p.example\"]\n{text}\n");
+    let key = |name: &str| format!("client_certificates.partners.{name}");
+    wrong(KEY, &trust(""), 24, &key("ca"), "missing", "partners-ca.pem");
+    wrong(KEY, &trust("ca = \"ca.pem\"\ncrl = \"missing.crl\""), 27, &key("crl"), "cannot read", "relative paths");
+    wrong(KEY, &trust("ca = \"ca.pem\"\nrequired = 1"), 27, &key("required"), "found an integer", "`true` or `false`");
+    wrong(KEY, &trust("ca = \"ca.pem\"\nroles = [\"raeder\"]"), 27, &key("roles[0]"), "no role", "mean \"reader\"?");
+    let again =
+        "ca = \"ca.pem\"\n[client_certificates.quests]\nca = \"ca.pem\"\nhosts = [\"q.example\", \"P.example\"]";
+    let host = "client_certificates.quests.hosts[1]";
+    wrong(KEY, &trust(again), 29, host, "in client_certificates.partners already", "one kind");
+    let wild = trust("ca = \"ca.pem\"").replace("p.example", "p.*.example");
+    wrong(KEY, &wild, 25, &key("hosts[0]"), "wildcard", "name each host");
+    let unused = trust("ca = \"ca.pem\"").replace("\"p.example\"", "");
+    warned(KEY, &unused, "client_certificates.partners", "no listener and no host");
+    let require = "require = [\"items:read\"]";
+    wrong(
+        require,
+        "require = [\"certificate\"]",
+        43,
+        "route[0].require[0]",
+        "no [client_certificates",
+        "`ca` and `hosts`",
+    );
+}

@@ -1,0 +1,139 @@
+//! Decides how a handshake goes: the client's hello first, which says by what name it came and so who has to be shown,
+//! then the rest by the configuration that this name has.
+//!
+//! *Invariant:* no more than [`MOST_BYTES`] are read before there is a whole hello, in however many records and segments
+//! it comes.
+
+use std::{io, sync::Arc};
+
+use http::HeaderValue;
+use rustls::server::Acceptor;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+use tokio_rustls::{StartHandshake, server::TlsStream};
+
+use super::{Tls, hello, offence};
+use crate::auth::certificate::Shown;
+
+/// What a hello may have: with post-quantum keys and encrypted names they have two to four kilobytes.
+const MOST_BYTES: usize = 16 * 1_024;
+
+/// What is read at once.
+const PIECE: usize = 2 * 1_024;
+
+/// A fatal alert (RFC 8446 6): `unrecognized_name` (112), `decode_error` (50).
+const fn alert(description: u8) -> [u8; 7] {
+    [21, 3, 3, 0, 2, 2, description]
+}
+
+/// What a handshake said of its client.
+pub(in crate::proxy) struct Secured {
+    /// `TLSv1.2`, `TLSv1.3`.
+    pub(in crate::proxy) version: &'static str,
+    /// Whether HTTP/2 was agreed on.
+    pub(in crate::proxy) is_http2: bool,
+    ja4: Option<hello::Ja4>,
+    /// Which certificates it was asked for: an index into the settings.
+    pub(in crate::proxy) asked: Option<usize>,
+    /// The one that it showed.
+    pub(in crate::proxy) shown: Option<Shown>,
+    /// What its browser is told with every answer.
+    pub(in crate::proxy) hsts: Option<HeaderValue>,
+}
+
+impl Secured {
+    /// The hello's fingerprint.
+    pub(in crate::proxy) fn ja4(&self) -> Option<&str> {
+        std::str::from_utf8(self.ja4.as_ref()?).ok()
+    }
+}
+
+/// A handshake that did not come to its end.
+pub(in crate::proxy) enum Failed {
+    /// Nobody did anything wrong.
+    Gone,
+    /// The client had no certificate to show.
+    NoCertificate,
+    /// The client did.
+    Offence(&'static str),
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Self {
+        match offence(&error) {
+            None => Self::Gone,
+            Some("no client certificate") => Self::NoCertificate,
+            Some(why) => Self::Offence(why),
+        }
+    }
+}
+
+/// Shakes hands on a connection that came in by `listener`.
+pub(in crate::proxy) async fn accept(
+    tls: &Tls,
+    listener: usize,
+    mut socket: TcpStream,
+) -> Result<(TlsStream<TcpStream>, Secured), Failed> {
+    let Some(settings) = tls.listeners.get(listener).and_then(Option::as_ref) else { return Err(Failed::Gone) };
+    let mut received = Vec::new();
+    let mut acceptor = Acceptor::default();
+    let accepted = loop {
+        received.reserve(PIECE);
+        let before = received.len();
+        if socket.read_buf(&mut received).await? == 0 {
+            return Err(Failed::Gone);
+        }
+        let mut fresh = received.get(before..).unwrap_or_default();
+        while !fresh.is_empty() {
+            acceptor.read_tls(&mut fresh)?;
+        }
+        match acceptor.accept() {
+            Ok(Some(accepted)) => break accepted,
+            Ok(None) if received.len() > MOST_BYTES => {
+                farewell(&mut socket, &alert(50)).await;
+                return Err(Failed::Offence("TLS hello too large"));
+            }
+            Ok(None) => {}
+            Err((error, mut alert)) => {
+                let mut bytes = Vec::new();
+                alert.write_all(&mut bytes).unwrap_or_default();
+                farewell(&mut socket, &bytes).await;
+                return Err(io::Error::other(error).into());
+            }
+        }
+    };
+    let name = accepted.client_hello().server_name().map(str::to_ascii_lowercase);
+    if !settings.choice.has(name.as_deref()) {
+        farewell(&mut socket, &alert(112)).await;
+        return Err(Failed::Gone);
+    }
+    let asked = tls.demands.of(listener, name.as_deref());
+    let config = settings.configs.get(asked.map_or(0, |asked| asked.saturating_add(1))).ok_or(Failed::Gone)?;
+    let ja4 = if settings.ja4 { hello::ja4(&received) } else { None };
+    drop(received);
+    let stream = StartHandshake::from_parts(accepted, socket).into_stream(Arc::clone(config)).await?;
+    let session = stream.get_ref().1;
+    let shown = match (asked.and_then(|asked| tls.trusts.get(asked)), session.peer_certificates()) {
+        (Some(trust), Some([leaf, ..])) => {
+            let shown = Shown::read(leaf, &trust.name, &trust.roles);
+            Some(shown.ok_or(Failed::Offence("client certificate with names that can be misread"))?)
+        }
+        _ => None,
+    };
+    let version = match session.protocol_version() {
+        Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
+        _ => "TLSv1.3",
+    };
+    let is_http2 = session.alpn_protocol() == Some(b"h2");
+    let hsts = settings.hsts.clone();
+    Ok((stream, Secured { version, is_http2, ja4, asked, shown, hsts }))
+}
+
+/// Says why, as far as the client takes it at once.
+async fn farewell(socket: &mut TcpStream, alert: &[u8]) {
+    if socket.write_all(alert).await.is_ok() {
+        socket.shutdown().await.unwrap_or_default();
+    }
+}
