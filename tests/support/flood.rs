@@ -8,6 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::{
+    sched::{CpuSet, sched_setaffinity},
+    unistd::Pid,
+};
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 
 use crate::{
@@ -19,6 +23,8 @@ use crate::{
 const LONGEST: Duration = Duration::from_secs(3);
 /// Frames handed to the kernel at once.
 const BATCH: usize = 64;
+/// Where a flood is sent to that shall reach nobody.
+const NOWHERE: &str = "nowhere0";
 
 /// Where spoofed packets come from: a network for benchmarks (RFC 2544), which is nobody's.
 const SPOOFED: u32 = u32::from_be_bytes([198, 18, 0, 0]);
@@ -31,6 +37,8 @@ pub struct Flood {
     frames: Vec<Vec<u8>>,
     per_second: u32,
     packets: u32,
+    through: &'static str,
+    cpu: Option<usize>,
 }
 
 /// What was sent.
@@ -47,7 +55,7 @@ impl Flood {
     #[must_use]
     pub fn from_one(source: Ipv4Addr, port: u16) -> Self {
         let frames = (0..4_096).map(|number| syn(source, 1_024 + number, port, u32::from(number))).collect();
-        Self { frames, per_second: 0, packets: 0 }
+        Self { frames, per_second: 0, packets: 0, through: OUTSIDE, cpu: None }
     }
 
     /// SYNs from 16384 addresses that nobody has, in no order.
@@ -59,7 +67,7 @@ impl Flood {
             let from = 1_024 + u16::try_from(number % 60_000).unwrap();
             syn(Ipv4Addr::from(SPOOFED + scattered), from, port, number)
         });
-        Self { frames: frames.collect(), per_second: 0, packets: 0 }
+        Self { frames: frames.collect(), per_second: 0, packets: 0, through: OUTSIDE, cpu: None }
     }
 
     /// So many packets per second, for so long.
@@ -74,6 +82,20 @@ impl Flood {
         self
     }
 
+    /// Has it sent by one processor, which then also does the kernel's work on what arrives.
+    #[must_use]
+    pub fn on(mut self, cpu: Option<usize>) -> Self {
+        self.cpu = cpu;
+        self
+    }
+
+    /// Sends it to nobody: into the cable of [`dead_end`].
+    #[must_use]
+    pub fn nowhere(mut self) -> Self {
+        self.through = NOWHERE;
+        self
+    }
+
     /// Sends it from the outside world; returns when it is over. Where the kernel is too slow for the rate, fewer
     /// packets are sent, not for longer.
     ///
@@ -81,7 +103,12 @@ impl Flood {
     /// If there is no right to.
     #[must_use]
     pub fn send(&self, world: &World) -> Sent {
-        world.outside.enter(|| self.send_here(&link().expect("a packet socket needs root")))
+        world.outside.enter(|| {
+            if let Some(cpu) = self.cpu {
+                pin(|number| number == cpu);
+            }
+            self.send_here(&link(self.through).expect("a packet socket needs root"))
+        })
     }
 
     fn send_here(&self, socket: &Socket) -> Sent {
@@ -136,10 +163,10 @@ pub fn received(world: &World) -> u64 {
     line.split_whitespace().nth(1).and_then(|packets| packets.parse().ok()).expect("its packets")
 }
 
-/// A socket that frames are sent through as they are, on the outside world's interface.
-fn link() -> io::Result<Socket> {
+/// A socket that frames are sent through as they are, on an interface of the outside world.
+fn link(interface: &str) -> io::Result<Socket> {
     let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0)))?;
-    let index = nix::net::if_::if_nametoindex(OUTSIDE)?;
+    let index = nix::net::if_::if_nametoindex(interface)?;
     let mut storage = SockAddrStorage::zeroed();
     // SAFETY: the address of a packet socket is plain words, smaller than the storage, and valid as zeros.
     let address = unsafe { storage.view_as::<libc::sockaddr_ll>() };
@@ -197,10 +224,42 @@ fn checksum(bytes: &[u8], start: u32) -> u16 {
 /// If there is no right to.
 #[must_use = "the program is gone when this is"]
 pub fn take_answers(world: &World) -> OwnedFd {
+    attach(world, OUTSIDE, XDP_PASS)
+}
+
+/// Lays a cable in the outside world of which the other end drops everything at once, until the answer is dropped. What
+/// a flood costs whoever makes it, it costs here as well.
+///
+/// # Panics
+/// If there is no right to.
+#[must_use = "the program is gone when this is"]
+pub fn dead_end(world: &World) -> OwnedFd {
+    const END: &str = "nowhere1";
+    world.outside.configure(&format!(
+        "link add {NOWHERE} type veth peer name {END}\nlink set {END} up\nlink set {NOWHERE} up\n"
+    ));
+    attach(world, END, XDP_DROP)
+}
+
+/// Keeps the calling thread, and what it starts from now on, on some processors.
+///
+/// # Panics
+/// If the kernel refuses.
+pub fn pin(to: impl Fn(usize) -> bool) {
+    let mut set = CpuSet::new();
+    (0..CpuSet::count()).filter(|number| to(*number)).for_each(|number| set.set(number).unwrap());
+    sched_setaffinity(Pid::from_raw(0), &set).unwrap();
+}
+
+const XDP_DROP: u64 = 1;
+const XDP_PASS: u64 = 2;
+
+/// Has a program that always answers the same judge what arrives on an interface of the outside world.
+fn attach(world: &World, interface: &str, verdict: u64) -> OwnedFd {
     const LOAD: libc::c_long = 5;
     const LINK: libc::c_long = 28;
-    // `r0 = XDP_PASS; exit`.
-    let instructions: [u64; 2] = [0x0000_0002_0000_00b7, 0x95];
+    // `r0 = verdict; exit`.
+    let instructions: [u64; 2] = [verdict << 32 | 0xb7, 0x95];
     let licence = c"MIT";
     let program = bpf(
         LOAD,
@@ -213,7 +272,7 @@ pub fn take_answers(world: &World) -> OwnedFd {
     );
     let program = program.expect("loading a program needs root");
     world.outside.enter(|| {
-        let index = u64::from(nix::net::if_::if_nametoindex(OUTSIDE).unwrap());
+        let index = u64::from(nix::net::if_::if_nametoindex(interface).unwrap());
         let program = u64::try_from(program.as_raw_fd()).unwrap();
         // `BPF_XDP`, in the driver.
         bpf(LINK, &[program | index << 32, 37 | 4 << 32]).expect("a veth takes XDP programs")

@@ -44,6 +44,9 @@ enum What {
         /// Packets per second of the banned flooder.
         #[arg(long, default_value_t = 100_000)]
         rate: u32,
+        /// One of the tables: `connect`, `request` or `kept` for what the good client does, or `syn`.
+        #[arg(long, value_parser = ["connect", "request", "kept", "syn"])]
+        only: Option<String>,
     },
     /// Requests per second over TLS, beside nginx (needs wrk and nginx).
     Proxy {
@@ -62,7 +65,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         What::Kernel => kernel(),
         What::Faults { rounds } => faults(*rounds),
         What::Feeds(arguments) => feeds::run(arguments),
-        What::Flood { rate } => flood(*rate),
+        What::Flood { rate, only } => flood(*rate, only.as_deref()),
         What::Proxy { seconds } => proxy(*seconds),
     }
 }
@@ -79,13 +82,14 @@ fn faults(rounds: u32) -> anyhow::Result<()> {
 }
 
 /// The table of `tests/e2e/flood.rs`. The gateway that is flooded is the one that would be in service.
-fn flood(rate: u32) -> anyhow::Result<()> {
+fn flood(rate: u32, only: Option<&str>) -> anyhow::Result<()> {
     step::need("nft", "nftables")?;
     build::run(&build::Arguments { release: true })?;
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
     let mut command = end_to_end("flood::");
     command.args(["--", "--test-threads", "1"]);
     command.env("GATEWAY_BIN", target.join("release/gateway")).env("GATEWAY_FLOOD_RATE", rate.to_string());
+    command.envs(only.map(|only| ("GATEWAY_FLOOD_ONLY", only)));
     step("floods", &mut command)
 }
 
