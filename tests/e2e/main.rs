@@ -36,6 +36,7 @@ mod forward;
 mod h2_hostile;
 mod hostile;
 mod limit;
+mod many_bans;
 mod safety;
 mod shadow;
 mod tls;

@@ -257,7 +257,8 @@ impl Guard {
         self.sweep(now);
         if self.paused_until.is_some_and(|until| now.monotonic >= until) {
             self.paused_until = None;
-            self.tell("resumed", now, Map::new());
+            tracing::info!("rules may ban again: the pause is over");
+            self.tell("resumed", now, members(json!({"because": "the pause is over"})));
         }
         if self.refusals_unrecorded > 0 && ticks.is_multiple_of(60) {
             let unrecorded = std::mem::take(&mut self.refusals_unrecorded);
