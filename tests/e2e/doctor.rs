@@ -2,9 +2,11 @@
 
 use std::process::Command;
 
+use gateway_common::maps::{NEVER, Rule};
 use serde_json::{Value, json};
 use support::{
     daemon::{Daemon, binary},
+    kernel_view::{pin_as_earlier, tamper},
     report,
     settings::Settings,
     world::{GATE, World},
@@ -54,6 +56,21 @@ fn what_is_off_is_named() {
     for name in [&*xdp, "pins", "drift", "audit"] {
         state(&told, name, "ok");
     }
+    // Without a guard nobody repairs what is changed behind its back.
+    tamper(&world, "192.0.2.0/24", Some(Rule::new(Rule::DENY, 0, NEVER)));
+    tamper(&world, "10.0.0.72/30", None);
+    let earlier = pin_as_earlier(&world);
+    let (_, told) = doctor(&world, &daemon);
+    state(&told, "drift", "fail");
+    assert!(told.to_string().contains("1 entries are missing in the kernel, 1 are there"), "{told}");
+    state(&told, "earlier pins", "warn");
+    daemon.start_again();
+    assert!(!earlier.exists(), "maps of an earlier version stay");
+    let (code, told) = doctor(&world, &daemon);
+    assert_eq!(code, 0, "{told}");
+    state(&told, "drift", "ok");
+    daemon.kill_guard();
+
     // Neither the daemon nor anybody else, for what a user may see.
     let elsewhere = daemon.cli(&["doctor"]);
     assert_eq!(elsewhere.code, 1);

@@ -118,3 +118,16 @@ pub fn tamper(world: &World, prefix: &str, rule: Option<Rule>) {
     }
     .expect("to change a rule");
 }
+
+/// Pins the map of bans once more, where an earlier layout would have.
+///
+/// # Panics
+/// If it cannot be.
+#[must_use]
+pub fn pin_as_earlier(world: &World) -> PathBuf {
+    let folder = pin_folder(&world.name).join("v1");
+    let path = find(&pin_folder(&world.name), name::BANS).expect("the pinned map of bans");
+    fs::create_dir(&folder).unwrap();
+    MapData::from_pin(path).expect("the pinned map").pin(folder.join(name::BANS)).unwrap();
+    folder
+}

@@ -54,6 +54,10 @@ pub struct Facts {
     audit: Known<(u64, Option<String>)>,
     /// How far the youngest record is in the future, in seconds, and this year.
     clock: Known<(u64, i16)>,
+    /// Whether something keeps the clock right.
+    clock_is_kept: Known<bool>,
+    /// Folders of maps that earlier versions pinned.
+    earlier: Vec<String>,
     modes: Vec<(String, Known<u32>)>,
     /// Free and all bytes of the state's file system.
     disk: Known<(u64, u64)>,
@@ -76,6 +80,10 @@ struct Interface {
     queues: Option<usize>,
     /// The XDP program that is on it.
     program: Known<Option<u32>>,
+    /// Its name and tag, and whose it likely is.
+    program_named: Option<String>,
+    /// Large receive offload is on.
+    joins_packets: Option<bool>,
 }
 
 fn check(name: impl Into<String>, state: State, what: impl Into<String>, fix: impl Into<String>) -> Check {
@@ -99,6 +107,7 @@ pub fn judge(facts: &Facts) -> Vec<Check> {
         checks.push(check("interfaces", State::Warn, what, "name the interfaces that clients come in by"));
     }
     checks.push(links(&facts.links, &facts.interfaces));
+    checks.extend(earlier(&facts.earlier));
     match &facts.maps {
         Ok(maps) => checks.extend(maps.iter().map(|map| usage(*map))),
         Err(reason) => checks.push(unknown("maps", reason)),
@@ -106,6 +115,7 @@ pub fn judge(facts: &Facts) -> Vec<Check> {
     checks.push(drift(&facts.drift));
     checks.push(audit(&facts.audit));
     checks.push(clock(&facts.clock));
+    checks.push(ntp(&facts.clock_is_kept));
     checks.extend(facts.modes.iter().map(|(path, mode)| permissions(path, mode)));
     checks.push(disk(&facts.disk));
     checks.extend(facts.certificates.iter().map(|(path, days)| certificate_days(path, days)));
@@ -180,6 +190,15 @@ fn interface(at: &Interface, links: &Known<Vec<PinnedAt>>) -> Vec<Check> {
     } else {
         check(&*name, State::Ok, what, "")
     }];
+    if at.joins_packets == Some(true) {
+        let what = "large receive offload is on: drivers refuse XDP with it";
+        checks.push(check(
+            format!("offload {}", at.name),
+            State::Warn,
+            what,
+            format!("ethtool -K {} lro off", at.name),
+        ));
+    }
     let ours =
         links.as_ref().ok().and_then(|links| links.iter().find(|link| link.interface == at.name && link.in_force));
     let name = format!("xdp {}", at.name);
@@ -198,7 +217,8 @@ fn interface(at: &Interface, links: &Known<Vec<PinnedAt>>) -> Vec<Check> {
         }
         (Ok(Some(program)), _) => {
             let fix = format!("`ip link set dev {} xdp off`, or leave it out of guard.interfaces", at.name);
-            check(name, State::Fail, format!("another XDP program (id {program}) is on it"), fix)
+            let named = at.program_named.as_ref().map(|named| format!(", {named}")).unwrap_or_default();
+            check(name, State::Fail, format!("another XDP program (id {program}{named}) is on it"), fix)
         }
         (Ok(None), _) => check(name, State::Fail, "nothing is attached", "`gateway attach`, or start the gateway"),
     });
@@ -257,8 +277,26 @@ fn clock(clock: &Known<(u64, i16)>) -> Check {
             let what = format!("a record is {ahead} s in the future: the clock was set back");
             check("clock", State::Warn, what, "run an NTP client")
         }
-        Ok(_) => check("clock", State::Ok, "no record is in the future; whether NTP runs is not known", ""),
+        Ok(_) => check("clock", State::Ok, "no record is in the future", ""),
     }
+}
+
+fn ntp(is_kept: &Known<bool>) -> Check {
+    match is_kept {
+        Err(reason) => unknown("ntp", reason),
+        Ok(true) => check("ntp", State::Ok, "the clock is kept right", ""),
+        Ok(false) => {
+            let what = "nobody keeps the clock right: tokens are judged by it";
+            check("ntp", State::Warn, what, "run an NTP client, such as chrony or systemd-timesyncd")
+        }
+    }
+}
+
+/// Nothing is said where there are none.
+fn earlier(folders: &[String]) -> Option<Check> {
+    let what = format!("maps of an earlier version are still pinned: {}", folders.join(", "));
+    let fix = "the next start of the gateway removes them";
+    (!folders.is_empty()).then(|| check("earlier pins", State::Warn, what, fix))
 }
 
 fn permissions(path: &str, mode: &Known<u32>) -> Check {

@@ -26,12 +26,14 @@ mod attach;
 mod batch;
 mod bits;
 mod events;
+mod host;
 mod limits;
 mod load;
 mod pins;
 mod sys;
 mod tries;
 
+pub use host::{clock_is_kept, earlier_layouts, joins_packets, program_named};
 pub use pins::{PinnedAt, Removed, attached_program, pinned_links, remove};
 
 /// Where the program is attached.
@@ -53,7 +55,7 @@ pub enum KernelError {
     /// Another XDP program holds the interface.
     #[error(
         "another XDP program{} is attached to {interface}: detach it first (`ip link set dev {interface} xdp off`), or leave {interface} out of guard.interfaces",
-        .program.map(|id| format!(" (id {id})")).unwrap_or_default()
+        .program.map(|id| format!(" (id {id}{})", host::program_named(id).map(|name| format!(", {name}")).unwrap_or_default())).unwrap_or_default()
     )]
     Busy {
         /// Which.
@@ -233,6 +235,7 @@ impl Kernel {
         if let Some(program) = &mut kernel.program {
             (kernel.interfaces, kernel.links) = attach::attach(program, &links, &settings.interfaces, settings.mode)?;
         }
+        host::remove_earlier(&settings.pin_dir);
         Ok(kernel)
     }
 

@@ -1,9 +1,16 @@
 //! Decides where the facts are found: files of the kernel, the store, the pins, the control socket. Changes nothing.
 
-use std::{collections::HashSet, fs, os::unix::fs::PermissionsExt as _, path::Path, thread, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    thread,
+    time::Duration,
+};
 
 use gateway_common::{
-    maps::Ban,
+    maps::{Ban, Rule},
     source::{Source, SourceKey},
 };
 use jiff::Timestamp;
@@ -25,7 +32,8 @@ use crate::{
         audit,
         control::{Answer, Request, client},
         kernel::{self, Kernel},
-        store::{Record, Store},
+        settings::Settings,
+        store::{Record, Store, StoreError},
     },
     x509,
 };
@@ -65,11 +73,17 @@ pub fn look(config: &Config) -> Facts {
         Ok((Some(pid), _)) => format!("/proc/{pid}/limits"),
         _ => "/proc/self/limits".to_owned(),
     };
-    let mut drift = compare(&opened, &records, settings.ipv6_prefix);
-    if drift.as_ref().is_ok_and(|drift| *drift != (0, 0)) {
+    let drift = || -> Known<(usize, usize)> {
+        let kernel = opened()?;
+        rights()?;
+        Ok(compare(&kernel, &Wanted::read(settings, &store)?, settings.ipv6_prefix))
+    };
+    let mut found = drift();
+    if found.as_ref().is_ok_and(|found| *found != (0, 0)) {
         thread::sleep(SETTLE);
-        drift = compare(&opened, &records, settings.ipv6_prefix);
+        found = drift();
     }
+    let drift = found;
     let secret = [settings.state_dir.clone(), settings.state_dir.join(audit::KEY), store.clone()];
     let socket = daemon.is_ok().then(|| settings.control_socket.clone());
     let log = proxy.access_log.clone().filter(|log| log.exists());
@@ -100,6 +114,8 @@ pub fn look(config: &Config) -> Facts {
             let year = jiff::tz::TimeZone::UTC.to_datetime(Timestamp::now()).year();
             (youngest.saturating_sub(now.unix_millis) / 1_000, year)
         }),
+        clock_is_kept: kernel::clock_is_kept().map_err(|error| error.to_string()),
+        earlier: kernel::earlier_layouts(&settings.pin_dir).iter().map(|path| path.display().to_string()).collect(),
         modes: secret.into_iter().chain(socket).chain(log).map(|path| mode(&path)).collect(),
         disk: statvfs(settings.state_dir.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/")))
             .map(|found| {
@@ -144,6 +160,8 @@ fn interface(name: &str) -> Interface {
     let read = |file: &str| fs::read_to_string(folder.join(file)).ok().map(|text| text.trim().to_owned());
     let flags = read("flags").and_then(|text| u32::from_str_radix(text.trim_start_matches("0x"), 16).ok());
     let driver = fs::read_link(folder.join("device/driver")).ok();
+    let program = kernel::attached_program(name);
+    let program_named = program.as_ref().ok().copied().flatten().and_then(kernel::program_named);
     let queues = fs::read_dir(folder.join("queues"))
         .ok()
         .map(|queues| queues.flatten().filter(|queue| queue.file_name().to_string_lossy().starts_with("rx-")).count());
@@ -154,34 +172,67 @@ fn interface(name: &str) -> Interface {
         driver: driver.and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned())),
         mtu: read("mtu").and_then(|mtu| mtu.parse().ok()),
         queues,
-        program: kernel::attached_program(name).map_err(|error| error.to_string()),
+        program: program.map_err(|error| error.to_string()),
+        program_named,
+        joins_packets: kernel::joins_packets(name).ok(),
     }
 }
 
-/// How many bans the kernel lacks, and how many it has that the store does not know.
-fn compare(
-    kernel: &dyn Fn() -> Known<Kernel>,
-    records: &dyn Fn() -> Known<Vec<Record>>,
-    ipv6_prefix: u8,
-) -> Known<(usize, usize)> {
-    let kernel = kernel()?;
+/// What the store says should be in the kernel.
+struct Wanted {
+    records: Vec<Record>,
+    allows: HashSet<Source>,
+    /// Everything that some feed lists.
+    listed: HashSet<Source>,
+}
+
+impl Wanted {
+    fn read(settings: &Settings, path: &Path) -> Known<Self> {
+        let read = || -> Result<Self, StoreError> {
+            let store = Store::open(path)?;
+            let added = store.allowed()?.into_iter().map(|allowed| allowed.source);
+            let lists = store.feeds()?;
+            let listed = lists.iter().flat_map(|(_, content)| content.entries.iter().map(|entry| entry.source));
+            Ok(Self {
+                records: store.in_force()?,
+                allows: added.chain(settings.allow.iter().copied()).collect(),
+                listed: listed.collect(),
+            })
+        };
+        read().map_err(|error| error.to_string())
+    }
+}
+
+/// How many bans and rules the kernel lacks, and how many it has that the store does not know, or otherwise.
+fn compare(kernel: &Kernel, wanted: &Wanted, ipv6_prefix: u8) -> (usize, usize) {
     let now = Now::read();
     let live = |until: u64| until > now.monotonic;
-    let mut found: Vec<(SourceKey, u64)> =
-        kernel.bans().into_iter().map(|(key, ban)| (key, ban.id & !Ban::SHADOW)).collect();
-    found.sort_unstable_by_key(|(key, id)| (key.0, *id));
-    let rules: HashSet<Source> = kernel.rules().into_iter().map(|(source, _)| source).collect();
-    let (mut missing, mut known) = (0, 0);
-    for record in records()?.iter().filter(|record| record.expires_monotonic.is_none_or(live)) {
-        let Some(key) = record.source.key(ipv6_prefix) else {
-            missing += usize::from(!rules.contains(&record.source));
-            continue;
-        };
-        match found.binary_search_by_key(&(key.0, record.id), |(key, id)| (key.0, *id)) {
-            Ok(_) => known += 1,
-            Err(_) => missing += 1,
+    let bans: HashMap<SourceKey, u64> =
+        kernel.bans().into_iter().filter(|(_, ban)| live(ban.expires)).map(|(key, ban)| (key, ban.id)).collect();
+    let rules: HashMap<Source, Rule> = kernel.rules().into_iter().collect();
+    let records: Vec<&Record> =
+        wanted.records.iter().filter(|record| record.expires_monotonic.is_none_or(live)).collect();
+    let keys: HashSet<SourceKey> = wanted
+        .listed
+        .iter()
+        .chain(records.iter().map(|record| &record.source))
+        .filter_map(|it| it.key(ipv6_prefix))
+        .collect();
+    let prefixes: HashSet<Source> = records.iter().map(|record| record.source).collect();
+    let is_allow = |rule: &Rule| rule.action == Rule::ALLOW;
+    let is_missing = |record: &&&Record| match record.source.key(ipv6_prefix) {
+        // A list that names it as well may have the stronger entry.
+        Some(key) => {
+            bans.get(&key).is_none_or(|id| id & !Ban::SHADOW != record.id && !wanted.listed.contains(&record.source))
         }
-    }
-    let expired = kernel.bans().iter().filter(|(_, ban)| !live(ban.expires)).count();
-    Ok((missing, found.len().saturating_sub(known).saturating_sub(expired)))
+        None => rules.get(&record.source).is_none_or(is_allow),
+    };
+    let missing = records.iter().filter(is_missing).count();
+    let not_allowed = wanted.allows.iter().filter(|source| !rules.get(source).is_some_and(is_allow)).count();
+    let is_surplus = |(source, rule): &(&Source, &Rule)| match is_allow(rule) {
+        true => !wanted.allows.contains(source),
+        false => live(rule.expires()) && !prefixes.contains(source) && !wanted.listed.contains(source),
+    };
+    let surplus = bans.keys().filter(|key| !keys.contains(key)).count() + rules.iter().filter(is_surplus).count();
+    (missing + not_allowed, surplus)
 }

@@ -22,6 +22,8 @@ fn at(program: Option<u32>) -> Interface {
         mtu: Some(1_500),
         queues: Some(2),
         program: Ok(program),
+        program_named: Some("xdp_dispatcher, tag 00".to_owned()),
+        joins_packets: Some(false),
     }
 }
 
@@ -50,7 +52,9 @@ fn the_host() {
     says(&disk(&Ok((15 << 20, 1 << 41))), State::Fail, "15 MiB");
     says(&clock(&Ok((0, 1_970))), State::Fail, "1970");
     says(&clock(&Ok((61, 2_026))), State::Warn, "61 s in the future");
-    says(&clock(&Ok((60, 2_026))), State::Ok, "NTP");
+    says(&clock(&Ok((60, 2_026))), State::Ok, "no record");
+    says(&ntp(&Ok(true)), State::Ok, "kept right");
+    says(&ntp(&Ok(false)), State::Warn, "nobody");
     says(&files(&Ok((1_024, 10_000))), State::Warn, "1024");
     says(&files(&Ok((1 << 20, 10_000))), State::Ok, "10000");
 }
@@ -62,11 +66,22 @@ fn attachment() {
     says(&judged(&at(Some(7)), Ok(vec![link(7, false)])), State::Warn, "virtio_net");
     let jumbo = Interface { mtu: Some(9_000), ..at(Some(7)) };
     says(&judged(&jumbo, Ok(vec![link(7, false)])), State::Warn, "MTU is too large");
-    says(&judged(&at(Some(8)), Ok(vec![link(7, true)])), State::Fail, "another XDP program (id 8)");
+    says(
+        &judged(&at(Some(8)), Ok(vec![link(7, true)])),
+        State::Fail,
+        "another XDP program (id 8, xdp_dispatcher, tag 00)",
+    );
     says(&judged(&at(Some(8)), Err("no".to_owned())), State::Warn, "whose cannot be seen");
     says(&judged(&at(None), Ok(vec![])), State::Fail, "nothing is attached");
     says(&judged(&Interface { is_there: false, ..at(None) }, Ok(vec![])), State::Fail, "not there");
     says(&interface(&Interface { is_up: Some(false), ..at(None) }, &Ok(vec![]))[0], State::Warn, "down");
+    says(
+        &interface(&Interface { joins_packets: Some(true), ..at(None) }, &Ok(vec![]))[1],
+        State::Warn,
+        "receive offload",
+    );
+    says(&earlier(&["/sys/fs/bpf/gateway/v1".to_owned()]).unwrap(), State::Warn, "gateway/v1");
+    assert_eq!(earlier(&[]), None);
     says(&links(&Ok(vec![]), &[at(None)]), State::Fail, "no link");
     says(&links(&Ok(vec![]), &[]), State::Ok, "0 links");
     says(&links(&Err("this needs root".to_owned()), &[]), State::Warn, "not looked at");
