@@ -165,6 +165,7 @@ fn listener(listener: &Listener, config: &Config) -> Value {
     let trust = tls.and_then(|tls| trusts.get(tls.client_certificates?));
     json!({
         "address": listener.address.to_string(),
+        "access_log": listener.access_log,
         "redirect": listener.redirect,
         "tls": tls.map(|_| true),
         "certificate": default.map(|pair| file(&pair.certificate)),

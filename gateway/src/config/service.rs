@@ -56,6 +56,7 @@ pub(super) fn listeners(
         });
         let redirect = table.optional("redirect", value::integer(1..=u16::MAX));
         let tls = tls::listener(&mut table, known, reader);
+        let access_log = table.or("access_log", true, value::boolean);
         let Some(address) = address else {
             table.finish();
             continue;
@@ -74,7 +75,7 @@ pub(super) fn listeners(
             reader.warn(warning.hint("add `certificate` and `private_key`"));
         }
         table.finish();
-        listeners.push(Listener { address, tls, redirect });
+        listeners.push(Listener { address, access_log, tls, redirect });
     }
     listeners
 }

@@ -214,7 +214,7 @@ pub(super) struct Answer {
 
 enum Content {
     Done,
-    Upstream(Incoming, Option<Exchange>),
+    Upstream(Exchange),
     Whole(Bytes),
 }
 
@@ -225,12 +225,12 @@ impl Answer {
     }
 
     /// An upstream's.
-    pub(super) fn relayed(incoming: Incoming, exchange: Exchange, record: Box<Record>) -> Self {
-        if incoming.is_end_stream() {
+    pub(super) fn relayed(exchange: Exchange, record: Box<Record>) -> Self {
+        if exchange.is_over() {
             Self::give_back(exchange, &record);
             return Self::new(Content::Done, record);
         }
-        Self::new(Content::Upstream(incoming, Some(exchange)), record)
+        Self::new(Content::Upstream(exchange), record)
     }
 
     fn new(content: Content, record: Box<Record>) -> Self {
@@ -257,30 +257,18 @@ impl Answer {
     }
 
     fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
-        loop {
-            let Content::Upstream(incoming, exchange) = &mut self.content else { return Poll::Ready(None) };
-            let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(cx) else {
-                self.client.rest();
-                return self.upstream.poll(self.patience.0, cx).map(|()| Some(Err(Broken("upstream stopped sending"))));
-            };
-            self.upstream.rest();
-            let over = frame.is_none() || incoming.is_end_stream();
-            if over
-                && let Some(exchange) = exchange.take()
-                && !matches!(frame, Some(Err(_)))
-            {
-                Self::give_back(exchange, &self.record);
-            }
-            match frame {
-                None => return Poll::Ready(None),
-                Some(Err(_)) => return Poll::Ready(Some(Err(Broken("upstream broke off")))),
-                Some(Ok(frame)) => {
-                    if let Ok(piece) = frame.into_data() {
-                        return Poll::Ready(Some(Ok(piece)));
-                    }
-                }
-            }
+        let Content::Upstream(exchange) = &mut self.content else { return Poll::Ready(None) };
+        let Poll::Ready(piece) = exchange.poll_piece(cx) else {
+            self.client.rest();
+            return self.upstream.poll(self.patience.0, cx).map(|()| Some(Err(Broken("upstream stopped sending"))));
+        };
+        self.upstream.rest();
+        if exchange.is_over()
+            && let Content::Upstream(exchange) = std::mem::replace(&mut self.content, Content::Done)
+        {
+            Self::give_back(exchange, &self.record);
         }
+        Poll::Ready(piece.map(|piece| piece.map_err(Broken)))
     }
 }
 
@@ -322,7 +310,7 @@ impl Body for Answer {
     fn is_end_stream(&self) -> bool {
         match &self.content {
             Content::Done => true,
-            Content::Upstream(incoming, _) => incoming.is_end_stream(),
+            Content::Upstream(exchange) => exchange.is_over(),
             Content::Whole(bytes) => bytes.is_empty(),
         }
     }
@@ -330,7 +318,7 @@ impl Body for Answer {
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             Content::Done => SizeHint::with_exact(0),
-            Content::Upstream(incoming, _) => incoming.size_hint(),
+            Content::Upstream(exchange) => exchange.left(),
             Content::Whole(bytes) => SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX)),
         }
     }

@@ -3,7 +3,7 @@
 
 use std::{convert::Infallible, rc::Rc};
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header, request::Parts, response};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
@@ -37,7 +37,7 @@ pub(super) async fn serve(
     let mut unread = Some(incoming);
     let last = worker.draining.get() && head.version != Version::HTTP_2;
     let mut answer = match answer(&worker, &connection, &mut record, head, &mut unread, now).await {
-        Ok((response, exchange)) => relay(record, response, exchange),
+        Ok((head, exchange)) => relay(record, head, exchange),
         Err(Failure::Refused(refusal)) => {
             let close = settle(&worker, &connection, unread, expects, &refusal);
             problem::refuse(record, refusal, close)
@@ -71,7 +71,7 @@ async fn answer(
     head: Parts,
     incoming: &mut Option<Incoming>,
     now: Now,
-) -> Result<(Response<Incoming>, Exchange), Failure> {
+) -> Result<(response::Parts, Exchange), Failure> {
     let snapshot = &worker.shared.snapshot;
     if let Some(limit) = &snapshot.address_limit {
         limit.spend(connection.source, now.monotonic)?;
@@ -170,12 +170,6 @@ fn outgoing(
     };
     let mut headers = head.headers;
     hygiene::request(&mut headers, &told);
-    // hyper frames by what it is told; a body of unknown length has to say so with every method.
-    if !upload.is_end_stream() && upload.size_hint().exact().is_none() {
-        headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    } else if upload.is_end_stream() && !matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS) {
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
-    }
     let mut request = Request::new(upload);
     *request.method_mut() = head.method;
     *request.uri_mut() = target.origin().clone().into();
@@ -184,12 +178,10 @@ fn outgoing(
 }
 
 /// Passes the upstream's answer on.
-fn relay(mut record: Box<Record>, response: Response<Incoming>, exchange: Exchange) -> Response<Answer> {
-    let (mut head, incoming) = response.into_parts();
+fn relay(mut record: Box<Record>, mut head: response::Parts, exchange: Exchange) -> Response<Answer> {
     hygiene::response(&mut head.headers, record.id);
-    head.version = Version::HTTP_11;
     record.status = head.status.as_u16();
-    Response::from_parts(head, Answer::relayed(incoming, exchange, record))
+    Response::from_parts(head, Answer::relayed(exchange, record))
 }
 
 /// Deals with the body of a request that is refused (F14). `true`: the connection ends with the answer.

@@ -1,7 +1,7 @@
 //! Decides what is remembered of an exchange: the one exit that counts, logs and signals.
 //!
 //! *Invariant:* every request that was read makes one line in the access log, when its answer is sent, cut off or given
-//! up, and every [`Reject`](super::reject::Reject) with a Signal is noted before its answer goes out.
+//! up (those that were served are left out where the listener is not logged: a refusal is evidence), and every [`Reject`](super::reject::Reject) with a Signal is noted before its answer goes out.
 
 use std::{borrow::Cow, cell::Cell, rc::Rc, sync::Arc};
 
@@ -140,6 +140,9 @@ impl Drop for Record {
         let served = self.route.and_then(|route| self.worker.shared.snapshot.served.get(route));
         let upstream = served.filter(|_| self.forwarded).and_then(|route| settings.upstreams.get(route.upstream));
         let Some(listener) = settings.listeners.get(self.connection.listener) else { return };
+        if !listener.access_log && self.refused.is_none() {
+            return;
+        }
         let (method, version, uri) = match &self.request {
             Some((method, version, uri)) => (Some(method.as_str()), Some(*version), Some(uri)),
             None => (None, None, None),

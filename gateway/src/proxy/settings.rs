@@ -89,6 +89,8 @@ pub struct Timeouts {
 pub struct Listener {
     /// `listener.address`.
     pub address: SocketAddr,
+    /// Whether requests that were served are in the access log. `listener.access_log`.
+    pub access_log: bool,
     /// `None`: plain HTTP/1.1.
     pub tls: Option<tls::settings::Tls>,
     /// Every request is sent to this port by HTTPS instead. `listener.redirect`.

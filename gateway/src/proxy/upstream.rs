@@ -5,8 +5,7 @@
 
 use std::{pin::pin, rc::Rc, task::Poll, time::Duration};
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
-use hyper::body::Incoming;
+use http::{HeaderValue, Method, Request, StatusCode, response};
 
 use super::{
     body::{Cut, Flow, Upload},
@@ -17,6 +16,7 @@ use super::{
 use crate::authz::Permit;
 
 mod balance;
+mod client;
 mod dial;
 mod group;
 pub(super) mod hygiene;
@@ -25,6 +25,8 @@ mod server;
 
 pub(super) use group::Group;
 pub(super) use server::{Exchange, Standing};
+
+use self::client::Broken;
 
 /// Why there is no answer.
 pub(super) enum Failure {
@@ -67,7 +69,7 @@ pub(super) async fn forward(
     key: u64,
     mut request: Request<Upload>,
     timeouts: &Timeouts,
-) -> Result<(Response<Incoming>, Exchange), Failure> {
+) -> Result<(response::Parts, Exchange), Failure> {
     // What it proves has been used up.
     drop(permit);
     let flow = match request.body() {
@@ -77,34 +79,21 @@ pub(super) async fn forward(
     let mut fresh = false;
     loop {
         let (mut lease, place) = group.lease(key, fresh, timeouts.connect).await?;
-        let spare = (lease.is_kept() && is_repeatable(&request)).then(|| copy(&request));
-        let sent = lease.send(request);
-        let Some(answer) = answered(sent, flow.as_ref(), timeouts.response).await else {
+        let Some(answer) = answered(lease.send(&mut request), flow.as_ref(), timeouts.response).await else {
             return Err(Refusal::new(Reject::UpstreamTimeout, "no answer in time").into());
         };
-        let mut error = match answer {
-            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                return Err(Refusal::new(Reject::UpstreamFailed, "switched protocols unasked").into());
+        let detail = match answer {
+            Ok(head) if head.status == StatusCode::SWITCHING_PROTOCOLS => "switched protocols unasked",
+            Ok(head) => return Ok((head, Exchange::new(lease.with(flow), place))),
+            Err(Broken::Cut(cut)) => return Err(cut.into()),
+            Err(Broken::Answer(detail)) => detail,
+            Err(Broken::Gone { sent }) if lease.is_kept() && !fresh && is_repeatable(&request, sent) => {
+                fresh = true;
+                continue;
             }
-            // RFC 9112 6.3: one of the two is a lie. The connection ends with the lease.
-            Ok(response) if is_framed_twice(response.headers()) => {
-                return Err(Refusal::new(Reject::UpstreamFailed, "Content-Length beside Transfer-Encoding").into());
-            }
-            Ok(response) => return Ok((response, Exchange::new(lease.with(flow), place))),
-            Err(error) => error,
+            Err(Broken::Gone { .. } | Broken::Off) => "connection broke off",
         };
-        if let Some(cut) = flow.as_ref().and_then(|flow| flow.cut.get()) {
-            return Err(cut.into());
-        }
-        let again = error.take_message().or(spare);
-        match again {
-            Some(again) if lease.is_kept() && !fresh => request = again,
-            _ => {
-                let detail = if error.error().is_parse() { "answer breaks HTTP" } else { "connection broke off" };
-                return Err(Refusal::new(Reject::UpstreamFailed, detail).into());
-            }
-        }
-        fresh = true;
+        return Err(Refusal::new(Reject::UpstreamFailed, detail).into());
     }
 }
 
@@ -135,20 +124,9 @@ async fn answered<F: Future>(sent: F, flow: Option<&Rc<Flow>>, patience: Duratio
     .await
 }
 
-fn is_framed_twice(headers: &HeaderMap) -> bool {
-    headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH)
-}
-
-/// RFC 9110 9.2.2, and nothing that was read from the client is gone.
-fn is_repeatable(request: &Request<Upload>) -> bool {
-    matches!(request.body(), Upload::Empty)
-        && matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
-}
-
-fn copy(request: &Request<Upload>) -> Request<Upload> {
-    let mut copy = Request::new(Upload::Empty);
-    copy.method_mut().clone_from(request.method());
-    copy.uri_mut().clone_from(request.uri());
-    copy.headers_mut().clone_from(request.headers());
-    copy
+/// Nothing that was read from the client is gone, and the request never left or may be made twice (RFC 9110 9.2.2).
+fn is_repeatable(request: &Request<Upload>, sent: bool) -> bool {
+    let idempotent =
+        matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
+    matches!(request.body(), Upload::Empty) && (idempotent || !sent)
 }

@@ -15,6 +15,9 @@ use crate::proxy::deadline;
 /// How long a resolved name is believed, in nanoseconds. When it cannot be resolved again, the last answer stands.
 const BELIEVED: u64 = 5_000_000_000;
 
+/// A connection to a server.
+pub(super) type Stream = TcpStream;
+
 /// Opens connections to one server.
 pub(super) struct Dialer {
     /// `host:port`.
@@ -43,7 +46,7 @@ impl Dialer {
     }
 
     /// A connected stream. The caller sets the deadline.
-    pub(super) async fn dial(&self) -> io::Result<TcpStream> {
+    pub(super) async fn dial(&self) -> io::Result<Stream> {
         let mut last = io::Error::from(io::ErrorKind::HostUnreachable);
         for address in self.addresses().await? {
             match TcpStream::connect(address).await {

@@ -1,18 +1,13 @@
 //! Decides which connection to a server carries a request: a kept one, else a new one. One pool per server and worker,
 //! so that no request waits for a lock.
 
-use std::{cell::RefCell, io, rc::Rc, time::Duration};
+use std::{cell::RefCell, rc::Rc, time::Duration};
 
-use http::{Request, Response};
-use hyper::{
-    body::Incoming,
-    client::conn::{TrySendError, http1},
-};
-use hyper_util::rt::TokioIo;
-use tokio::task::AbortHandle;
+use http::{Request, response};
 
 use super::{
     super::body::{Flow, Upload},
+    client::{Broken, Link},
     dial::Dialer,
 };
 use crate::proxy::{
@@ -24,31 +19,22 @@ use crate::proxy::{
 pub(super) struct Pool {
     dialer: Dialer,
     /// Kept connections, the one used last at the end.
-    idle: RefCell<Vec<Link>>,
+    idle: RefCell<Vec<Idle>>,
     max_idle: usize,
     /// How long they are kept.
     patience: Duration,
 }
 
-/// A connection. Dropped: closed, whatever it was at.
-struct Link {
-    sender: http1::SendRequest<Upload>,
-    driver: AbortHandle,
-    /// Since when it is idle.
+/// A connection that waits for its next request.
+struct Idle {
+    link: Link,
     since: u64,
-}
-
-impl Drop for Link {
-    /// hyper goes on with a body that the upstream does not take, though nobody waits for the answer any more.
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
 }
 
 /// A connection in use. Dropped: closed.
 pub(in crate::proxy) struct Lease {
     pool: Rc<Pool>,
-    link: Link,
+    pub(super) link: Link,
     kept: bool,
     /// The request's body, which may be on its way still.
     flow: Option<Rc<Flow>>,
@@ -61,22 +47,19 @@ impl Pool {
 
     /// Closes connections that were kept for long enough by `now`, or that the server has closed.
     pub(super) fn sweep(&self, now: u64) {
-        let over = |link: &Link| u128::from(now.saturating_sub(link.since)) > self.patience.as_nanos();
-        self.idle.borrow_mut().retain(|link| !over(link) && !link.sender.is_closed());
+        let over = |idle: &Idle| u128::from(now.saturating_sub(idle.since)) > self.patience.as_nanos();
+        self.idle.borrow_mut().retain(|idle| !over(idle) && idle.link.is_alive());
     }
 
     /// A connection that is ready for a request; a new one if it has to be `fresh`. One that is new takes at most
     /// `patience`.
     pub(super) async fn lease(self: &Rc<Self>, fresh: bool, patience: Duration) -> Result<Lease, Refusal> {
-        while !fresh && let Some(mut link) = self.take() {
-            // Back in the pool a moment ago, it may have its last answer's end still to read.
-            if link.sender.is_ready() || matches!(within(patience, link.sender.ready()).await, Some(Ok(()))) {
-                return Ok(Lease { pool: Rc::clone(self), link, kept: true, flow: None });
-            }
+        if !fresh && let Some(link) = self.take() {
+            return Ok(Lease { pool: Rc::clone(self), link, kept: true, flow: None });
         }
         let name = &self.dialer.name;
-        match within(patience, self.connect()).await {
-            Some(Ok(link)) => Ok(Lease { pool: Rc::clone(self), link, kept: false, flow: None }),
+        match within(patience, self.dialer.dial()).await {
+            Some(Ok(stream)) => Ok(Lease { pool: Rc::clone(self), link: Link::new(stream), kept: false, flow: None }),
             Some(Err(error)) => {
                 Err(Refusal::new(Reject::UpstreamFailed, format!("{name}: cannot connect: {}", error.kind())))
             }
@@ -84,27 +67,15 @@ impl Pool {
         }
     }
 
+    /// The kept connection that was used last and that the server left open.
     fn take(&self) -> Option<Link> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(link) = idle.pop() {
-            if !link.sender.is_closed() {
+        while let Some(Idle { link, .. }) = idle.pop() {
+            if link.is_alive() {
                 return Some(link);
             }
         }
         None
-    }
-
-    async fn connect(&self) -> io::Result<Link> {
-        let stream = self.dialer.dial().await?;
-        let mut builder = http1::Builder::new();
-        // Heads and small bodies leave in one write (measured: cheaper than gathering).
-        builder.writev(false);
-        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-        let driver = tokio::task::spawn_local(async move {
-            // Whoever waits for an answer is told by hyper; an idle connection that breaks is simply gone.
-            connection.await.unwrap_or_default();
-        });
-        Ok(Link { sender, driver: driver.abort_handle(), since: deadline::now() })
     }
 }
 
@@ -114,11 +85,9 @@ impl Lease {
         self.kept
     }
 
-    pub(super) fn send(
-        &mut self,
-        request: Request<Upload>,
-    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Upload>>>> + use<> {
-        self.link.sender.try_send_request(request)
+    /// As [`Link::send`].
+    pub(super) async fn send(&mut self, request: &mut Request<Upload>) -> Result<response::Parts, Broken> {
+        self.link.send(request).await
     }
 
     /// The lease of a connection that is being sent the body behind `flow`.
@@ -133,14 +102,14 @@ impl Lease {
         if self.flow.is_some_and(|flow| !flow.ended.get()) {
             return false;
         }
-        let mut idle = self.pool.idle.borrow_mut();
-        if idle.len() >= self.pool.max_idle {
-            idle.retain(|link| !link.sender.is_closed());
-        }
-        if idle.len() < self.pool.max_idle && !self.link.sender.is_closed() {
-            let mut link = self.link;
-            link.since = deadline::now();
-            idle.push(link);
+        if self.link.is_reusable() {
+            let mut idle = self.pool.idle.borrow_mut();
+            if idle.len() >= self.pool.max_idle {
+                idle.retain(|idle| idle.link.is_alive());
+            }
+            if idle.len() < self.pool.max_idle {
+                idle.push(Idle { link: self.link, since: deadline::now() });
+            }
         }
         true
     }

@@ -7,9 +7,14 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
+    task::{Context, Poll},
 };
 
+use bytes::Bytes;
+use http_body::SizeHint;
+
 use super::{
+    client::Broken,
     dial::Dialer,
     pool::{Lease, Pool},
 };
@@ -78,6 +83,24 @@ impl Drop for Place {
 impl Exchange {
     pub(super) const fn new(lease: Lease, place: Option<Place>) -> Self {
         Self { lease, _place: place }
+    }
+
+    /// Whether the answer's body has been read to its end.
+    pub(in crate::proxy) const fn is_over(&self) -> bool {
+        self.lease.link.is_over()
+    }
+
+    /// How much of the answer's body is left.
+    pub(in crate::proxy) fn left(&self) -> SizeHint {
+        self.lease.link.left()
+    }
+
+    /// The next piece of the answer's body, or why it will never be whole. `None`: it is whole.
+    pub(in crate::proxy) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, &'static str>>> {
+        self.lease.link.poll_piece(cx).map_err(|broken| match broken {
+            Broken::Answer(detail) => detail,
+            Broken::Cut(_) | Broken::Gone { .. } | Broken::Off => "upstream broke off",
+        })
     }
 
     /// As [`Lease::give_back`].

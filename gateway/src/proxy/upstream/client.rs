@@ -1,0 +1,225 @@
+//! Decides how a request is written to an HTTP/1.1 server and how its answer is read: one exchange at a time, driven by
+//! whoever waits for it, so that it costs no task and no channel.
+//!
+//! *Invariant:* a connection carries another exchange only if the last one was written and read to its end, nothing
+//! came behind it, and the server did not say that it closes. An answer that two parsers could read differently is
+//! refused, and its connection ends (F22, F23).
+
+use std::{
+    cell::RefCell,
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker, ready},
+};
+
+use bytes::{Bytes, BytesMut};
+use http::{Method, Request, StatusCode, response};
+use http_body::SizeHint;
+use tokio::{
+    io::{AsyncRead as _, ReadBuf},
+    task::AbortHandle,
+};
+
+use self::{
+    answer::{Framing, Head},
+    upload::Pump,
+};
+use super::{
+    super::body::{Cut, Upload},
+    dial::Stream,
+};
+
+mod answer;
+mod chunks;
+mod upload;
+
+#[cfg(test)]
+mod tests;
+
+/// What one read may bring, in bytes.
+const READ: usize = 32 * 1_024;
+
+/// The most interim answers before the answer (F22).
+const MAX_INTERIM: usize = 16;
+
+/// Why there is no answer, or no whole one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Broken {
+    /// The answer breaks HTTP.
+    Answer(&'static str),
+    /// The request's body ended early: the client's doing.
+    Cut(Cut),
+    /// The connection ended before any of the answer had come.
+    Gone {
+        /// Whether some of the request had left.
+        sent: bool,
+    },
+    /// The connection ended within the answer.
+    Off,
+}
+
+/// A connection. Dropped: closed, whatever it was at.
+pub(super) struct Link {
+    stream: Rc<RefCell<Stream>>,
+    /// Read, and not yet taken.
+    unread: Bytes,
+    framing: Framing,
+    reusable: bool,
+    /// What goes on sending a body whose answer has come already.
+    sending: Option<AbortHandle>,
+}
+
+impl Link {
+    pub(super) fn new(stream: Stream) -> Self {
+        let stream = Rc::new(RefCell::new(stream));
+        Self { stream, unread: Bytes::new(), framing: Framing::None, reusable: true, sending: None }
+    }
+
+    /// Whether the server left an idle connection open, and unused as it should.
+    pub(super) fn is_alive(&self) -> bool {
+        let mut space = [0; 1];
+        let mut buffer = ReadBuf::new(&mut space);
+        // Nothing that has been heard of since the last exchange: no system call.
+        Pin::new(&mut *self.stream.borrow_mut())
+            .poll_read(&mut Context::from_waker(Waker::noop()), &mut buffer)
+            .is_pending()
+    }
+
+    /// Whether the exchange is over and the connection may carry another.
+    pub(super) fn is_reusable(&self) -> bool {
+        self.reusable && self.is_over() && self.unread.is_empty()
+    }
+
+    /// Whether nothing of the answer's body is left to read.
+    pub(super) const fn is_over(&self) -> bool {
+        matches!(self.framing, Framing::None)
+    }
+
+    /// How much of the answer's body is left.
+    pub(super) fn left(&self) -> SizeHint {
+        match self.framing {
+            Framing::None => SizeHint::with_exact(0),
+            Framing::Length(left) => SizeHint::with_exact(left),
+            Framing::Chunked(_) | Framing::UntilClose => SizeHint::new(),
+        }
+    }
+
+    /// Sends `request` and waits for the head of its answer. Until then the body is taken from `request` as the server
+    /// takes it; what is left of it when the answer comes is sent beside.
+    pub(super) async fn send(&mut self, request: &mut Request<Upload>) -> Result<response::Parts, Broken> {
+        let method = request.method().clone();
+        let mut pump = Pump::new(request);
+        let mut partial = BytesMut::new();
+        let mut interim = 0;
+        let mut sent = None;
+        let head = std::future::poll_fn(|cx| {
+            if sent.is_none()
+                && let Poll::Ready(done) = pump.poll(&self.stream, request.body_mut(), cx)
+            {
+                // A server may answer and close without reading on: the answer counts.
+                if let Err(upload::Stopped::Cut(cut)) = done {
+                    return Poll::Ready(Err(Broken::Cut(cut)));
+                }
+                sent = Some(done.is_ok());
+            }
+            loop {
+                if self.unread.is_empty() {
+                    let more = match ready!(read(&self.stream, cx)) {
+                        Ok(more) if !more.is_empty() => more,
+                        _ if partial.is_empty() && interim == 0 => {
+                            return Poll::Ready(Err(Broken::Gone { sent: pump.has_begun() }));
+                        }
+                        _ => return Poll::Ready(Err(Broken::Off)),
+                    };
+                    self.unread = more;
+                }
+                match self.head(&mut partial, &method) {
+                    Ok(Some(head)) if head.is_interim() => interim += 1,
+                    Ok(Some(head)) => return Poll::Ready(Ok(head)),
+                    Ok(None) => {}
+                    Err(detail) => return Poll::Ready(Err(Broken::Answer(detail))),
+                }
+                if interim > MAX_INTERIM {
+                    return Poll::Ready(Err(Broken::Answer("too many interim answers")));
+                }
+            }
+        })
+        .await?;
+        self.framing = head.framing;
+        self.reusable = head.keeps && sent == Some(true) && !head.parts.status.is_informational();
+        if sent.is_none() {
+            let upload = std::mem::replace(request.body_mut(), Upload::Empty);
+            self.sending = Some(pump.go_on(Rc::clone(&self.stream), upload));
+        }
+        Ok(head.parts)
+    }
+
+    /// Takes a head off what was read. `None`: it is not complete.
+    fn head(&mut self, partial: &mut BytesMut, method: &Method) -> Result<Option<Head>, &'static str> {
+        if partial.is_empty() {
+            if let Some(head) = answer::read(&mut self.unread, method)? {
+                return Ok(Some(head));
+            }
+            partial.extend_from_slice(&self.unread);
+        } else {
+            let before = partial.len().saturating_sub(3);
+            partial.extend_from_slice(&self.unread);
+            // Looked at again only when it is complete: a server that sends byte by byte costs no more than others.
+            if partial.get(before..).is_some_and(|fresh| fresh.windows(4).any(|end| end == b"\r\n\r\n")) {
+                let mut whole = partial.split().freeze();
+                let head = answer::read(&mut whole, method)?.ok_or("no head")?;
+                self.unread = whole;
+                return Ok(Some(head));
+            }
+        }
+        self.unread = Bytes::new();
+        if partial.len() > answer::MAX_HEAD { Err("head too large") } else { Ok(None) }
+    }
+
+    /// The next piece of the answer's body. `None`: it is whole.
+    pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
+        loop {
+            match self.framing.take(&mut self.unread) {
+                Ok(Some(piece)) => return Poll::Ready(Some(Ok(piece))),
+                Ok(None) if self.is_over() => return Poll::Ready(None),
+                Ok(None) => {}
+                Err(detail) => return Poll::Ready(Some(Err(Broken::Answer(detail)))),
+            }
+            match ready!(read(&self.stream, cx)) {
+                Ok(more) if !more.is_empty() => self.unread = more,
+                Ok(_) if matches!(self.framing, Framing::UntilClose) => self.framing = Framing::None,
+                _ => return Poll::Ready(Some(Err(Broken::Off))),
+            }
+        }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        if let Some(sending) = &self.sending {
+            sending.abort();
+        }
+    }
+}
+
+impl Head {
+    /// 100, 102, 103: what comes before the answer. 101 is an answer.
+    fn is_interim(&self) -> bool {
+        self.parts.status.is_informational() && self.parts.status != StatusCode::SWITCHING_PROTOCOLS
+    }
+}
+
+thread_local! {
+    /// Where bytes land before it is known how many they are.
+    static SPACE: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into());
+}
+
+/// What the server sent; nothing: it closed.
+fn read(stream: &RefCell<Stream>, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+    SPACE.with_borrow_mut(|space| {
+        let mut buffer = ReadBuf::new(space);
+        ready!(Pin::new(&mut *stream.borrow_mut()).poll_read(cx, &mut buffer))?;
+        Poll::Ready(Ok(Bytes::copy_from_slice(buffer.filled())))
+    })
+}

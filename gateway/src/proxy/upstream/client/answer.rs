@@ -1,0 +1,148 @@
+//! Decides what the head of an answer says, and how the body behind it ends (RFC 9112 6.3).
+
+use std::mem::MaybeUninit;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header, response};
+
+use super::chunks::Chunks;
+
+/// The largest head, in bytes.
+pub(super) const MAX_HEAD: usize = 64 * 1_024;
+
+/// The most header lines.
+const MAX_HEADERS: usize = 100;
+
+/// The head of an answer, or of an interim one.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) parts: response::Parts,
+    pub(super) framing: Framing,
+    /// Whether the server takes another request on this connection.
+    pub(super) keeps: bool,
+}
+
+/// How a body ends.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    Chunked(Chunks),
+    /// So many bytes are left.
+    Length(u64),
+    /// There is none, or none left.
+    None,
+    UntilClose,
+}
+
+impl Framing {
+    /// Takes the next piece off `bytes`. `None`: there are no bytes left to take, or the body is whole, and then this
+    /// is [`Framing::None`].
+    pub(super) fn take(&mut self, bytes: &mut Bytes) -> Result<Option<Bytes>, &'static str> {
+        let piece = match self {
+            Self::None => return Ok(None),
+            Self::UntilClose => bytes.split_to(bytes.len()),
+            Self::Length(left) => {
+                let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+                *left -= u64::try_from(taken).unwrap_or(*left);
+                bytes.split_to(taken)
+            }
+            Self::Chunked(chunks) => chunks.take(bytes)?,
+        };
+        if matches!(self, Self::Length(0)) || matches!(self, Self::Chunked(chunks) if chunks.is_over()) {
+            *self = Self::None;
+        }
+        Ok((!piece.is_empty()).then_some(piece))
+    }
+}
+
+/// Takes the head of an answer to a request by `method` off `bytes`. `None`: it is not complete.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn read(bytes: &mut Bytes, method: &Method) -> Result<Option<Head>, &'static str> {
+    // The library would pass over empty lines.
+    if bytes.first().is_some_and(|&first| first != b'H') {
+        return Err("no status line");
+    }
+    let mut space = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+    let mut parsed = httparse::Response::new(&mut []);
+    let config = httparse::ParserConfig::default();
+    let length = match config.parse_response_with_uninit_headers(&mut parsed, bytes, &mut space) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(httparse::Error::TooManyHeaders) => return Err("too many headers"),
+        Err(_) => return Err("head breaks HTTP"),
+    };
+    let head = bytes.get(..length).unwrap_or_default();
+    let count = |wanted: u8| head.iter().filter(|&&byte| byte == wanted).count();
+    // It takes lines that end without CR, and no CR without LF: another parser may see other lines.
+    if length > MAX_HEAD || count(b'\n') != count(b'\r') {
+        return Err("head breaks HTTP");
+    }
+    let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or("no status")?;
+    let mut headers = HeaderMap::with_capacity(parsed.headers.len() + SPARE);
+    for line in parsed.headers.iter() {
+        let name = HeaderName::from_bytes(line.name.as_bytes()).map_err(|_invalid| "header breaks HTTP")?;
+        let value = HeaderValue::from_maybe_shared(bytes.slice_ref(line.value));
+        headers.append(name, value.map_err(|_invalid| "header breaks HTTP")?);
+    }
+    let is_current = parsed.version == Some(1);
+    let framing = framing(&headers, is_current)?;
+    let has_none = has_none(status, method);
+    // A body where none may be: it would be taken for the next answer.
+    let lies = status == StatusCode::NO_CONTENT && matches!(framing, Framing::Chunked(_) | Framing::Length(_));
+    let unframed = !has_none && framing == Framing::UntilClose;
+    let keeps = is_current && !closes(&headers) && !lies && !unframed;
+    let framing = if has_none { Framing::None } else { framing };
+    let _head = bytes.split_to(length);
+    let (mut parts, ()) = Response::new(()).into_parts();
+    (parts.status, parts.headers, parts.version) = (status, headers, Version::HTTP_11);
+    Ok(Some(Head { parts, framing, keeps }))
+}
+
+/// How many headers we add.
+const SPARE: usize = 4;
+
+/// What the headers say of the body.
+fn framing(headers: &HeaderMap, is_current: bool) -> Result<Framing, &'static str> {
+    let coding = one(headers, &header::TRANSFER_ENCODING, "more than one Transfer-Encoding")?;
+    let length = one(headers, &header::CONTENT_LENGTH, "more than one Content-Length")?;
+    if coding.is_some() && length.is_some() {
+        return Err("Content-Length beside Transfer-Encoding");
+    }
+    Ok(match (coding, length) {
+        (Some(coding), _) if is_current && coding.eq_ignore_ascii_case(b"chunked") => {
+            Framing::Chunked(Chunks::default())
+        }
+        (Some(_), _) => return Err("Transfer-Encoding other than chunked"),
+        (None, Some(length)) => match decimal(length).ok_or("Content-Length is not a number")? {
+            0 => Framing::None,
+            length => Framing::Length(length),
+        },
+        (None, None) => Framing::UntilClose,
+    })
+}
+
+/// Whether there is no body, whatever the headers say.
+fn has_none(status: StatusCode, method: &Method) -> bool {
+    status.is_informational()
+        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+        || *method == Method::HEAD
+}
+
+/// The one value of a header.
+fn one<'a>(headers: &'a HeaderMap, name: &HeaderName, else_: &'static str) -> Result<Option<&'a [u8]>, &'static str> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next();
+    if values.next().is_some() { Err(else_) } else { Ok(first.map(HeaderValue::as_bytes)) }
+}
+
+fn decimal(digits: &[u8]) -> Option<u64> {
+    let plain = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(digits).ok().filter(|_| plain)?.parse().ok()
+}
+
+fn closes(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(header::CONNECTION).iter();
+    let mut options = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
+    options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
+}

@@ -1,0 +1,180 @@
+//! Decides how a request is written: its head and what there is of its body in one write where they fit, the rest as
+//! it comes and as the server takes it, framed by what is known of its length.
+
+use std::{
+    cell::RefCell,
+    io::Write as _,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
+
+use http::{HeaderMap, Method, Request, header};
+use http_body::Body as _;
+use tokio::{io::AsyncWrite as _, task::AbortHandle};
+
+use super::super::{
+    super::body::{Cut, Upload},
+    dial::Stream,
+};
+
+/// How much is collected before it is written, in bytes.
+const COLLECTED: usize = 16 * 1_024;
+
+/// Why a request did not leave.
+pub(super) enum Stopped {
+    Cut(Cut),
+    /// The server does not take it.
+    Refused,
+}
+
+/// A request on its way.
+pub(super) struct Pump {
+    out: Vec<u8>,
+    written: usize,
+    framing: Framing,
+    begun: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Framing {
+    Chunked,
+    Ended,
+    /// So many bytes are still to come.
+    Length(u64),
+}
+
+impl Pump {
+    pub(super) fn new(request: &Request<Upload>) -> Self {
+        let mut out = Vec::with_capacity(1_024);
+        let framing = head(request, &mut out);
+        Self { out, written: 0, framing, begun: false }
+    }
+
+    /// Whether anything has left.
+    pub(super) const fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    /// Writes on. Ready once all has left, or never will.
+    pub(super) fn poll(
+        &mut self,
+        stream: &RefCell<Stream>,
+        upload: &mut Upload,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Stopped>> {
+        loop {
+            while !matches!(self.framing, Framing::Ended) && self.out.len() - self.written < COLLECTED {
+                let Poll::Ready(frame) = Pin::new(&mut *upload).poll_frame(cx) else { break };
+                match frame {
+                    None => self.end()?,
+                    Some(Err(cut)) => return Poll::Ready(Err(Stopped::Cut(cut))),
+                    Some(Ok(frame)) => {
+                        if let Ok(piece) = frame.into_data() {
+                            self.add(&piece)?;
+                        }
+                    }
+                }
+            }
+            let rest = self.out.get(self.written..).unwrap_or_default();
+            let mut stream = stream.borrow_mut();
+            if rest.is_empty() {
+                if !matches!(self.framing, Framing::Ended) {
+                    return Poll::Pending;
+                }
+                return Pin::new(&mut *stream).poll_flush(cx).map_err(|_gone| Stopped::Refused);
+            }
+            match ready!(Pin::new(&mut *stream).poll_write(cx, rest)) {
+                Ok(taken) if taken > 0 => self.written += taken,
+                _ => return Poll::Ready(Err(Stopped::Refused)),
+            }
+            self.begun = true;
+            if self.written == self.out.len() {
+                self.out.clear();
+                self.written = 0;
+            }
+        }
+    }
+
+    fn add(&mut self, piece: &[u8]) -> Result<(), Stopped> {
+        let length = u64::try_from(piece.len()).unwrap_or(u64::MAX);
+        match &mut self.framing {
+            Framing::Length(left) => {
+                *left = left.checked_sub(length).ok_or(Stopped::Cut(Cut::Broken))?;
+                self.out.extend_from_slice(piece);
+            }
+            // An empty chunk would be the last.
+            Framing::Chunked if length > 0 => {
+                write!(self.out, "{length:x}\r\n").unwrap_or_default();
+                self.out.extend_from_slice(piece);
+                self.out.extend_from_slice(b"\r\n");
+            }
+            Framing::Chunked | Framing::Ended => {}
+        }
+        if matches!(self.framing, Framing::Length(0)) {
+            self.framing = Framing::Ended;
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), Stopped> {
+        match self.framing {
+            Framing::Length(1..) => return Err(Stopped::Cut(Cut::Broken)),
+            Framing::Chunked => self.out.extend_from_slice(b"0\r\n\r\n"),
+            Framing::Length(0) | Framing::Ended => {}
+        }
+        self.framing = Framing::Ended;
+        Ok(())
+    }
+
+    /// Goes on beside the answer, which came early.
+    pub(super) fn go_on(mut self, stream: Rc<RefCell<Stream>>, mut upload: Upload) -> AbortHandle {
+        let rest = async move {
+            // The answer stands, whatever becomes of this.
+            let _done = std::future::poll_fn(|cx| self.poll(&stream, &mut upload, cx)).await;
+        };
+        tokio::task::spawn_local(rest).abort_handle()
+    }
+}
+
+/// Writes a request's head, and decides how its body ends.
+fn head(request: &Request<Upload>, out: &mut Vec<u8>) -> Framing {
+    out.extend_from_slice(request.method().as_str().as_bytes());
+    out.push(b' ');
+    let target = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    out.extend_from_slice(target.as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    lines(request.headers(), out);
+    let framing = match (request.body(), request.body().size_hint().exact()) {
+        (Upload::Empty, _) => {
+            // RFC 9110 8.6: whoever expects content is told that there is none.
+            if !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
+                out.extend_from_slice(b"content-length: 0\r\n");
+            }
+            Framing::Ended
+        }
+        (_, Some(length)) => {
+            write!(out, "content-length: {length}\r\n").unwrap_or_default();
+            if length == 0 { Framing::Ended } else { Framing::Length(length) }
+        }
+        (_, None) => {
+            out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+            Framing::Chunked
+        }
+    };
+    out.extend_from_slice(b"\r\n");
+    framing
+}
+
+fn lines(headers: &HeaderMap, out: &mut Vec<u8>) {
+    for (name, value) in headers {
+        // The framing is ours to write, once.
+        if *name == header::CONTENT_LENGTH || *name == header::TRANSFER_ENCODING {
+            continue;
+        }
+        out.extend_from_slice(name.as_str().as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+}
