@@ -49,6 +49,14 @@ impl Rate {
         take(arrival, now, self.interval.saturating_mul(units), self.burst)
     }
 
+    /// As [`Self::spend`], of few units, where nothing multiplies wider than 64 bits.
+    #[inline(always)]
+    #[must_use]
+    pub const fn spend_few(&self, arrival: ArrivalTime, now: u64, units: u8) -> Option<ArrivalTime> {
+        // An interval is an hour or so at most: no overflow, and a wrong state at worst.
+        take(arrival, now, self.interval.wrapping_mul(units as u64), self.burst)
+    }
+
     /// A budget out of which `units` have been taken at `now`, however few it holds: none are left at worst.
     #[inline(always)]
     #[must_use]
@@ -57,6 +65,13 @@ impl Rate {
             return 0;
         }
         now.saturating_add(if units >= self.burst / self.interval { self.burst } else { self.interval * units })
+    }
+
+    /// A budget that was last known to be at `arrival`, under this rate or another: none are left at worst.
+    #[inline(always)]
+    #[must_use]
+    pub const fn resumed(&self, now: u64, arrival: ArrivalTime) -> ArrivalTime {
+        resumed(self.burst, now, arrival)
     }
 
     /// How long until one unit conforms again, in nanoseconds; 0 if it does now.
@@ -122,6 +137,13 @@ impl ByteRate {
         now.saturating_add(if cost > self.burst { self.burst } else { cost })
     }
 
+    /// As [`Rate::resumed`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn resumed(&self, now: u64, arrival: ArrivalTime) -> ArrivalTime {
+        resumed(self.burst, now, arrival)
+    }
+
     /// What so many bytes cost, in nanoseconds; over 4 MiB, which no packet is, as if they were 4 MiB.
     #[inline(always)]
     const fn cost(&self, bytes: u64) -> u64 {
@@ -136,6 +158,12 @@ const fn take(arrival: ArrivalTime, now: u64, cost: u64, burst: u64) -> Option<A
     let start = if arrival > now { arrival } else { now };
     let next = start.saturating_add(cost);
     if next > now.saturating_add(burst) { None } else { Some(next) }
+}
+
+#[inline(always)]
+const fn resumed(burst: u64, now: u64, arrival: ArrivalTime) -> ArrivalTime {
+    let most = now.saturating_add(burst);
+    if arrival > most { most } else { arrival }
 }
 
 #[cfg(test)]
@@ -210,6 +238,9 @@ mod tests {
         let (rate, bytes) = (Rate::per_second(10, 5).unwrap(), ByteRate::per_second(1 << 20, 1 << 20).unwrap());
         for (units, left) in [(0, 5), (3, 2), (5, 0), (u64::MAX, 0)] {
             assert_eq!(rate.left(rate.spent(SECOND, units), SECOND), left, "{units} units");
+        }
+        for (arrival, left) in [(0, 5), (SECOND + SECOND / 5, 3), (SECOND + SECOND / 2, 0), (u64::MAX, 0)] {
+            assert_eq!(rate.left(rate.resumed(SECOND, arrival), SECOND), left, "resumed at {arrival}");
         }
         let half = bytes.spent(SECOND, 1 << 19);
         assert!(bytes.spend(half, SECOND, (1 << 19) - 1).is_some() && bytes.spend(half, SECOND, 1 << 20).is_none());

@@ -7,7 +7,7 @@ use core::mem::{align_of, size_of};
 use crate::limit::{ByteRate, Rate};
 
 /// The version of everything in this file. Part of the directory that the maps are pinned under.
-pub const LAYOUT: u32 = 2;
+pub const LAYOUT: u32 = 3;
 
 /// Names of the maps; the kernel keeps 15 characters.
 pub mod name {
@@ -21,6 +21,10 @@ pub mod name {
     pub const HITS: &str = "HITS";
     /// Budgets of busy sources: `SourceKey` to [`Spent`](super::Spent). Least recently used is evicted.
     pub const SRCS: &str = "SRCS";
+    /// What is remembered of budgets whose entry may have been evicted: an array of [`Spent`](super::Spent), by hash.
+    pub const KEPT: &str = "KEPT";
+    /// What each CPU took out of budgets in advance: an array of [`Advance`](super::Advance), by hash.
+    pub const ADVANCES: &str = "ADVANCES";
     /// A two-row per-CPU sketch of how busy each source is; see the packet limit.
     pub const SKETCH: &str = "SKETCH";
     /// Guarded ports, by number: [`port`](super::port) bits.
@@ -53,6 +57,12 @@ pub mod port {
 
 /// Cells in one row of the sketch, a power of two; two rows lie behind each other.
 pub const SKETCH_CELLS: u32 = 65_536;
+
+/// Entries of `KEPT`, a power of two.
+pub const KEPT: u32 = 65_536;
+
+/// Entries of `ADVANCES` on each CPU, a power of two.
+pub const ADVANCES: u32 = 4_096;
 
 /// Entries of `STATS`: more than there are verdicts, so that one more does not change the layout.
 pub const VERDICTS: u32 = 32;
@@ -153,6 +163,20 @@ pub struct Spent {
     pub syns: u64,
 }
 
+/// What one CPU took out of one source's budgets and has not used yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Advance {
+    /// Whose: a [`SourceKey`](crate::source::SourceKey).
+    pub source: u64,
+    /// When it was taken: `CLOCK_MONOTONIC`, nanoseconds.
+    pub taken: u64,
+    /// Packets that are left of it.
+    pub packets: u64,
+    /// Bytes that are left of it.
+    pub bytes: u64,
+}
+
 /// The limits in force, and what else the program is told at run time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -179,8 +203,8 @@ pub struct Limits {
     pub flags: u32,
     /// Bits in the bitmap in front of `BANS`, a power of two, less 1.
     pub ban_bits: u32,
-    /// Unused, 0.
-    pub reserved: u32,
+    /// How many packets a CPU takes out of a source's budgets at once; 0 and 1: each by itself.
+    pub advance: u32,
 }
 
 impl Limits {
@@ -248,6 +272,7 @@ pub struct Tally {
 
 const _: () = assert!(size_of::<Ban>() == 32 && size_of::<Rule>() == 16 && align_of::<Rule>() == 4);
 const _: () = assert!(size_of::<Hits>() == 16 && size_of::<Tally>() == 16 && size_of::<Spent>() == 24);
+const _: () = assert!(size_of::<Advance>() == 32);
 const _: () = assert!(size_of::<Limits>() == 104 && size_of::<Cpu>() == 32 && size_of::<Event>() == 32);
 
 #[cfg(test)]

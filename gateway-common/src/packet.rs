@@ -77,6 +77,12 @@ pub trait Frame {
     /// Bytes in the whole frame, readable or not.
     fn length(&self) -> usize;
 
+    /// Whether the frame has so many bytes, readable or not.
+    #[inline(always)]
+    fn holds(&self, bytes: usize) -> bool {
+        bytes <= self.length()
+    }
+
     /// The words that begin at `offset`; `None` unless all of them are readable. Must be `None` where `offset` is over
     /// [`FURTHEST`].
     fn words<const N: usize>(&self, offset: usize) -> Option<[Word; N]>;
@@ -116,18 +122,73 @@ pub enum Port {
     Unknown,
 }
 
-/// Where a TCP segment is, and whether it asks for a connection. All zero: there is none, or it does not ask.
+/// What the headers of a packet say, as far as they were read.
 ///
-/// Apart from [`Parsed`], and never partly set: a value that is undefined on some path becomes, once compiled, whatever
-/// lay in a register, and the kernel's verifier refuses to let that be computed with.
+/// Words, and never partly set: a value that is undefined on some path (as the content of an enum's other variants is)
+/// becomes, once compiled, whatever lay in a register, and the kernel's verifier refuses to let that be kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Syn {
-    /// SYN without ACK, RST or FIN.
+pub struct Headers {
+    /// The source's upper half in IPv6; in IPv4 all of it. In host byte order.
+    pub upper: u64,
+    /// The source's lower half in IPv6.
+    pub lower: u64,
+    /// Whether it is IPv4.
+    pub is_ipv4: bool,
+    /// The protocol that the port is of: 6 TCP, 17 UDP; 0: one without ports; [`Self::ANY`]: it cannot be known.
+    pub protocol: u8,
+    /// The destination's port; 0 where there is none, or it cannot be known.
+    pub port: u16,
+    /// A TCP segment that asks for a connection: SYN without ACK, RST or FIN.
     pub asks: bool,
-    /// Where in the frame the IP header begins.
+    /// Where in the frame the IP header of one that asks begins.
     pub network: u16,
-    /// Where the TCP header does.
+    /// Where its TCP header does.
     pub transport: u16,
+}
+
+impl Headers {
+    /// The port may be any, of any protocol: see [`Port::Unknown`].
+    pub const ANY: u8 = 255;
+
+    /// The source's key in the exact-match maps, with `ipv6_mask` of the limits in force.
+    #[inline(always)]
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "IPv4 addresses have 32 bits")]
+    pub const fn key(&self, ipv6_mask: u64) -> SourceKey {
+        if self.is_ipv4 { SourceKey::ipv4(self.upper as u32) } else { SourceKey::ipv6(self.upper, ipv6_mask) }
+    }
+
+    /// The source address.
+    #[inline(always)]
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "IPv4 addresses have 32 bits")]
+    pub const fn source(&self) -> Address {
+        if self.is_ipv4 { Address::V4(self.upper as u32) } else { Address::V6(self.upper, self.lower) }
+    }
+
+    /// Where the packet goes.
+    #[must_use]
+    pub const fn port(&self) -> Port {
+        match self.protocol {
+            TCP => Port::Tcp(self.port),
+            UDP => Port::Udp(self.port),
+            Self::ANY => Port::Unknown,
+            _ => Port::None,
+        }
+    }
+}
+
+/// What a frame is; whose it is and where it goes is in [`Headers`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// An IP packet.
+    Ip,
+    /// Its headers contradict each other or the frame. The source is known.
+    Malformed,
+    /// As [`Self::Malformed`], and there is no source to be read.
+    Nobody,
+    /// Nothing that a list may apply to: see [`Parsed::NotIp`].
+    NotIp,
 }
 
 /// What a frame is.
@@ -142,81 +203,88 @@ pub enum Parsed {
     NotIp,
 }
 
-/// Reads the headers of a frame.
-#[inline(always)]
+/// What a frame is, in one value.
+#[must_use]
 pub fn parse<F: Frame>(frame: &F) -> Parsed {
-    parse_syn(frame, &mut Syn::default())
+    let mut headers = Headers::default();
+    match read(frame, &mut headers) {
+        Form::Ip => Parsed::Ip(headers.source(), headers.port()),
+        Form::Malformed => Parsed::Malformed(Some(headers.source())),
+        Form::Nobody => Parsed::Malformed(None),
+        Form::NotIp => Parsed::NotIp,
+    }
 }
 
-/// As [`parse`]; also whether it is a SYN.
+/// Reads the headers of a frame into `headers`, which are to be as by default before.
 #[inline(always)]
-pub fn parse_syn<F: Frame>(frame: &F, syn: &mut Syn) -> Parsed {
-    let Some([kind]) = frame.words(12) else { return Parsed::Malformed(None) };
+pub fn read<F: Frame>(frame: &F, headers: &mut Headers) -> Form {
+    let Some([kind]) = frame.words(12) else { return Form::Nobody };
     let (mut kind, mut offset) = (kind.value(), 14);
     for _ in 0..VLAN_TAGS {
         if kind != VLAN && kind != SERVICE_VLAN {
             break;
         }
-        let Some([_, inner]) = frame.words(offset) else { return Parsed::Malformed(None) };
+        let Some([_, inner]) = frame.words(offset) else { return Form::Nobody };
         (kind, offset) = (inner.value(), offset + 4);
     }
     match kind {
-        IPV4 => ipv4(frame, offset, syn),
-        IPV6 => ipv6(frame, offset, syn),
-        _ => Parsed::NotIp,
+        IPV4 => ipv4(frame, offset, headers),
+        IPV6 => ipv6(frame, offset, headers),
+        _ => Form::NotIp,
     }
 }
 
 /// RFC 791.
 #[inline(always)]
-fn ipv4<F: Frame>(frame: &F, offset: usize, syn: &mut Syn) -> Parsed {
+fn ipv4<F: Frame>(frame: &F, offset: usize, headers: &mut Headers) -> Form {
     let Some([version, total, _, fragment, protocol, _, high, low, _, _]) = frame.words(offset) else {
-        return Parsed::Malformed(None);
+        return Form::Nobody;
     };
-    let source = Address::V4((high.value() as u32) << 16 | low.value() as u32);
+    headers.is_ipv4 = true;
+    headers.upper = (high.value() as u64) << 16 | low.value() as u64;
     let header = (version.first() & 0x0f) as usize * 4;
     let end = offset + total.value() as usize;
-    if version.first() >> 4 != 4 || header < 20 || end < offset + header || end > frame.length() {
-        return Parsed::Malformed(Some(source));
+    if version.first() >> 4 != 4 || header < 20 || end < offset + header || !frame.holds(end) {
+        return Form::Malformed;
     }
     // More-fragments or an offset: also the first fragment, whose port another fragment could contradict.
     if fragment.value() & 0x3fff != 0 {
-        return Parsed::Ip(source, Port::Unknown);
+        return anywhere(headers);
     }
     match protocol.second() {
         // IPv4 stacks carry anything in these two; in IPv6, authentication headers are walked.
-        AUTHENTICATION => Parsed::Ip(source, Port::Unknown),
-        protocol => transport(frame, source, protocol, [offset, offset + header], end, syn),
+        AUTHENTICATION => anywhere(headers),
+        protocol => transport(frame, protocol, [offset, offset + header], end, headers),
     }
 }
 
 /// RFC 8200.
 #[inline(always)]
-fn ipv6<F: Frame>(frame: &F, offset: usize, syn: &mut Syn) -> Parsed {
+fn ipv6<F: Frame>(frame: &F, offset: usize, headers: &mut Headers) -> Form {
     let Some([version, _, payload, next, a, b, c, d, e, f, g, h, _, _, _, _, _, _, _, _]) = frame.words(offset) else {
-        return Parsed::Malformed(None);
+        return Form::Nobody;
     };
-    let source = Address::V6(join(a, b, c, d), join(e, f, g, h));
+    (headers.upper, headers.lower) = (join(a, b, c, d), join(e, f, g, h));
     let mut at = offset + 40;
     // A length of zero is a jumbogram (RFC 2675), or nothing: bounded by the frame either way.
     let end = if payload.value() == 0 { frame.length() } else { at + payload.value() as usize };
-    if version.first() >> 4 != 6 || end > frame.length() {
-        return Parsed::Malformed(Some(source));
+    if version.first() >> 4 != 6 || !frame.holds(end) {
+        return Form::Malformed;
     }
     if a.value() & 0xffc0 == 0xfe80 {
-        return Parsed::NotIp;
+        return Form::NotIp;
     }
     let (mut next, hop_limit) = (next.first(), next.second());
     if next == ICMPV6 && hop_limit == 255 && discovers_neighbours(frame, at) {
-        return Parsed::NotIp;
+        return Form::NotIp;
     }
     for _ in 0..EXTENSION_HEADERS {
         match next {
             HOP_BY_HOP | ROUTING | DESTINATION | AUTHENTICATION => {
                 if at + 8 > end {
-                    return Parsed::Malformed(Some(source));
+                    return Form::Malformed;
                 }
-                let Some([head]) = frame.words(at) else { return Parsed::Ip(source, Port::Unknown) };
+                let Some([head]) = frame.words(at) else { return anywhere(headers) };
                 // The authentication header counts in words of four bytes, less two (RFC 4302).
                 at += if next == AUTHENTICATION {
                     (head.second() as usize + 2) * 4
@@ -224,50 +292,54 @@ fn ipv6<F: Frame>(frame: &F, offset: usize, syn: &mut Syn) -> Parsed {
                     (head.second() as usize + 1) * 8
                 };
                 if at > end {
-                    return Parsed::Malformed(Some(source));
+                    return Form::Malformed;
                 }
                 next = head.first();
             }
-            FRAGMENT => return Parsed::Ip(source, Port::Unknown),
-            next => return transport(frame, source, next, [offset, at], end, syn),
+            FRAGMENT => return anywhere(headers),
+            next => return transport(frame, next, [offset, at], end, headers),
         }
     }
-    Parsed::Ip(source, Port::Unknown)
+    anywhere(headers)
 }
 
 /// The packet of a protocol whose header begins at the second offset, in a packet between the first and `end`.
 #[inline(always)]
-fn transport<F: Frame>(frame: &F, source: Address, protocol: u8, at: [usize; 2], end: usize, syn: &mut Syn) -> Parsed {
+fn transport<F: Frame>(frame: &F, protocol: u8, at: [usize; 2], end: usize, headers: &mut Headers) -> Form {
     let [network, offset] = at;
     let header = match protocol {
         TCP => 20,
         UDP => 8,
-        ENCRYPTED => return Parsed::Ip(source, Port::Unknown),
-        _ => return Parsed::Ip(source, Port::None),
+        ENCRYPTED => return anywhere(headers),
+        _ => return Form::Ip,
     };
     if offset + header > end {
-        return Parsed::Malformed(Some(source));
+        return Form::Malformed;
     }
     let Some([_, port]) = frame.words(offset) else {
         // In the frame, but not in its readable beginning.
-        return Parsed::Ip(source, Port::Unknown);
+        return anywhere(headers);
     };
-    let port = port.value();
-    if protocol == UDP {
-        return Parsed::Ip(source, Port::Udp(port));
-    }
-    if let Some([flags]) = frame.words(offset + 12)
+    (headers.protocol, headers.port) = (protocol, port.value());
+    if protocol == TCP
+        && let Some([flags]) = frame.words(offset + 12)
         && flags.second() & (SYN | ACK | RST | FIN) == SYN
     {
-        *syn = found(network, offset);
+        (headers.asks, headers.network, headers.transport) = (true, near(network), near(offset));
     }
-    Parsed::Ip(source, Port::Tcp(port))
+    Form::Ip
 }
 
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "both were read from, and so are no further than `FURTHEST`")]
-const fn found(network: usize, transport: usize) -> Syn {
-    Syn { asks: true, network: network as u16, transport: transport as u16 }
+const fn anywhere(headers: &mut Headers) -> Form {
+    headers.protocol = Headers::ANY;
+    Form::Ip
+}
+
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "it was read from, and so is no further than `FURTHEST`")]
+const fn near(offset: usize) -> u16 {
+    offset as u16
 }
 
 /// Whether the ICMPv6 message at `offset` is one of neighbour discovery (RFC 4861 section 4).

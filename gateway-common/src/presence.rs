@@ -10,16 +10,14 @@ use crate::source::SourceKey;
 /// network of 32.
 pub const RULE_BITS: u32 = 1 << 20;
 
-/// The finalizer of MurmurHash3: every bit of the key moves every bit of the hash. `seed` is secret, so nobody can aim.
+/// Multiplication by a secret: every bit of the key moves the upper half of the hash, and that the lower one. `seed` is
+/// secret, and decides the factor, so nobody can aim.
 #[inline(always)]
 #[must_use]
 pub const fn hash(key: SourceKey, seed: u64) -> u64 {
-    let mut hash = key.0 ^ seed;
-    hash ^= hash >> 33;
-    hash = hash.wrapping_mul(0xff51_afd7_ed55_8ccd);
-    hash ^= hash >> 33;
-    hash = hash.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    hash ^ hash >> 33
+    let folded = key.0 ^ key.0 >> 32;
+    let hash = (folded ^ seed).wrapping_mul(seed ^ 0x9e37_79b9_7f4a_7c15 | 1);
+    hash ^ hash >> 32
 }
 
 /// How many bits a map of bans with so many entries is given: eight an entry at least, so that few stand for nothing.

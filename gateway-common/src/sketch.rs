@@ -6,7 +6,8 @@
 
 use crate::maps::SKETCH_CELLS;
 
-const COUNT: u32 = 0x000f_ffff;
+/// The most that a cell counts to.
+pub const COUNT: u32 = 0x000f_ffff;
 
 /// An epoch lasts 2^30 nanoseconds.
 const EPOCH_BITS: u32 = 30;

@@ -13,10 +13,7 @@ use aya_ebpf::{
     },
     programs::XdpContext,
 };
-use gateway_common::{
-    packet::{Address, Syn},
-    verdict::Verdict,
-};
+use gateway_common::{packet::Headers, verdict::Verdict};
 
 /// `BPF_F_CURRENT_NETNS`.
 const THIS_NETWORK: u64 = u64::MAX;
@@ -32,14 +29,15 @@ const ANSWER: u32 = 24;
 
 /// Turns a SYN into its answer. What the stack has no cookie for is left as it is.
 #[inline(always)]
-pub(crate) fn answer(context: &XdpContext, source: Address, syn: Syn, length: usize) -> Verdict {
+pub(crate) fn answer(context: &XdpContext, headers: &Headers, length: usize) -> Verdict {
     let packet = context.as_ptr().cast();
-    let (network, transport) = (u32::from(syn.network), u32::from(syn.transport));
+    let (network, transport) = (u32::from(headers.network), u32::from(headers.transport));
     // SAFETY: the pointer is the context that the kernel called the program with.
     let done = unsafe {
-        match source {
-            Address::V4(_) => answer4(packet, network, transport, length as u32),
-            Address::V6(..) => answer6(packet, network, transport, length as u32),
+        if headers.is_ipv4 {
+            answer4(packet, network, transport, length as u32)
+        } else {
+            answer6(packet, network, transport, length as u32)
         }
     };
     if done == 1 { Verdict::CookieSent } else { Verdict::CookieRefused }

@@ -3,7 +3,7 @@
 use aya_ebpf::{btf_maps::RingBuf, macros::btf_map};
 use gateway_common::{
     maps::{EVENT_BYTES, EVENTS_PER_SECOND, Event},
-    packet::Port,
+    packet::Headers,
     source::SourceKey,
     verdict::Verdict,
 };
@@ -15,21 +15,20 @@ static EVENTS: RingBuf<Event, { EVENT_BYTES as usize }> = RingBuf::new();
 
 /// Tells of a packet, if this CPU has not told of one just now. What finds no room is not told.
 #[inline(always)]
-pub(crate) fn tell(verdict: Verdict, source: SourceKey, port: Port, length: usize) {
+pub(crate) fn tell(verdict: Verdict, source: SourceKey, headers: &Headers, length: usize) {
+    if matches!(verdict, Verdict::Malformed) {
+        // The only one that is found without asking for the time.
+        maps::now();
+    }
     let Some(time) = maps::may_tell(1_000_000_000 / EVENTS_PER_SECOND) else { return };
-    let (port, protocol) = match port {
-        Port::Tcp(port) => (port, 6),
-        Port::Udp(port) => (port, 17),
-        Port::None | Port::Unknown => (0, 0),
-    };
     let Some(mut entry) = EVENTS.reserve(0) else { return };
     entry.write(Event {
         time,
         source: source.0,
         verdict: verdict as u32,
         length: length as u32,
-        port,
-        protocol,
+        port: headers.port,
+        protocol: if headers.protocol == Headers::ANY { 0 } else { headers.protocol },
         reserved: [0; 5],
     });
     entry.submit(0);

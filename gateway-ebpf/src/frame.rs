@@ -1,30 +1,47 @@
 //! Decides which bytes of a packet may be read: the only place that does.
 
-use core::mem::size_of;
+use core::{cell::Cell, mem::size_of};
 
-use aya_ebpf::{EbpfContext as _, helpers::generated::bpf_xdp_get_buff_len, programs::XdpContext};
+use aya_ebpf::{EbpfContext as _, bindings::xdp_md, helpers::generated::bpf_xdp_get_buff_len, programs::XdpContext};
 use gateway_common::packet::{FURTHEST, Frame, Word};
 
 /// The packet at hand.
 pub(crate) struct Received {
     start: usize,
     end: usize,
-    length: usize,
+    context: *mut xdp_md,
+    /// What is readable, until it was asked for more.
+    length: Cell<usize>,
 }
 
 impl Received {
     #[inline(always)]
     pub(crate) fn new(context: &XdpContext) -> Self {
-        // SAFETY: the pointer is the context that the kernel called the program with.
-        let length = unsafe { bpf_xdp_get_buff_len(context.as_ptr().cast()) };
-        Self { start: context.data(), end: context.data_end(), length: length as usize }
+        let (start, end) = (context.data(), context.data_end());
+        Self { start, end, context: context.as_ptr().cast(), length: Cell::new(end - start) }
+    }
+
+    /// As [`Frame::length`], as far as it had to be known to judge the packet: what says of itself that it is longer
+    /// than its readable beginning has been measured, whatever else is counted by that beginning.
+    #[inline(always)]
+    pub(crate) fn counted(&self) -> usize {
+        self.length.get()
     }
 }
 
 impl Frame for Received {
     #[inline(always)]
     fn length(&self) -> usize {
-        self.length
+        // SAFETY: the pointer is the context that the kernel called the program with.
+        let length = unsafe { bpf_xdp_get_buff_len(self.context) };
+        self.length.set(length as usize);
+        length as usize
+    }
+
+    /// Few packets are in pieces; the others need no call to be measured.
+    #[inline(always)]
+    fn holds(&self, bytes: usize) -> bool {
+        bytes <= self.end - self.start || bytes <= self.length()
     }
 
     #[inline(always)]

@@ -16,7 +16,7 @@ mod maps;
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use gateway_common::{
     maps::{Limits, Rule, port},
-    packet::{Address, Frame as _, Parsed, Port, Syn, parse_syn},
+    packet::{self, Form, Headers},
     presence,
     source::SourceKey,
     verdict::Verdict,
@@ -28,41 +28,45 @@ use crate::frame::Received;
 #[xdp(frags)]
 pub fn guard(context: XdpContext) -> u32 {
     let frame = Received::new(&context);
-    let (verdict, source, port) = judge(&context, &frame);
-    maps::tally(verdict, frame.length() as u64);
+    let (mut headers, mut key) = (Headers::default(), SourceKey(0));
+    let verdict = judge(&context, &frame, &mut headers, &mut key);
+    maps::tally(verdict, frame.counted() as u64);
     if verdict.drops() {
-        event::tell(verdict, source, port, frame.length());
+        event::tell(verdict, key, &headers, frame.counted());
         return xdp_action::XDP_DROP;
     }
     if verdict.answers() {
-        event::tell(verdict, source, port, frame.length());
+        event::tell(verdict, key, &headers, frame.counted());
         return xdp_action::XDP_TX;
     }
     xdp_action::XDP_PASS
 }
 
-/// The verdict on a packet, from whom it is, and which port it is for.
+/// The verdict on a packet; also from whom it is, and what its headers say.
 #[inline(always)]
-fn judge(context: &XdpContext, frame: &Received) -> (Verdict, SourceKey, Port) {
-    let nobody = SourceKey(0);
+fn judge(context: &XdpContext, frame: &Received, headers: &mut Headers, key: &mut SourceKey) -> Verdict {
     // Fails open: without limits (the daemon writes them before it attaches) all pass.
-    let Some(limits) = maps::limits() else { return (Verdict::Unguarded, nobody, Port::None) };
-    let mut syn = Syn::default();
-    let (source, port, passed) = match parse_syn(frame, &mut syn) {
-        Parsed::NotIp => return (Verdict::NotIp, nobody, Port::None),
-        Parsed::Malformed(source) if limits.flags & Limits::PASS_MALFORMED == 0 => {
-            let key = source.map_or(nobody, |source| source.key(limits.ipv6_mask));
-            return (Verdict::Malformed, key, Port::None);
-        }
-        Parsed::Malformed(None) => return (Verdict::MalformedPassed, nobody, Port::None),
-        Parsed::Malformed(Some(source)) => (source, Port::None, Verdict::MalformedPassed),
-        Parsed::Ip(_, port) if limits.flags & Limits::SCOPE_HOST == 0 && !is_guarded(port) => {
-            return (Verdict::Unguarded, nobody, port);
-        }
-        Parsed::Ip(source, port) => (source, port, Verdict::Passed),
+    let Some(limits) = maps::limits() else { return Verdict::Unguarded };
+    let form = packet::read(frame, headers);
+    if matches!(form, Form::NotIp) {
+        return Verdict::NotIp;
+    }
+    let passed = match form {
+        Form::Ip => Verdict::Passed,
+        _ if limits.flags & Limits::PASS_MALFORMED != 0 => Verdict::MalformedPassed,
+        _ => Verdict::Malformed,
     };
-    let key = source.key(limits.ipv6_mask);
-    (weigh(context, frame, limits, source, key, port, syn, passed), key, port)
+    if matches!(form, Form::Nobody) {
+        return passed;
+    }
+    if matches!(form, Form::Ip) && limits.flags & Limits::SCOPE_HOST == 0 && !is_guarded(headers) {
+        return Verdict::Unguarded;
+    }
+    *key = headers.key(limits.ipv6_mask);
+    if matches!(passed, Verdict::Malformed) {
+        return passed;
+    }
+    weigh(context, frame, limits, headers, *key, passed)
 }
 
 /// The verdict on a packet in scope: one question a line, cheapest first.
@@ -71,14 +75,12 @@ fn weigh(
     context: &XdpContext,
     frame: &Received,
     limits: &Limits,
-    source: Address,
+    headers: &Headers,
     key: SourceKey,
-    port: Port,
-    syn: Syn,
     passed: Verdict,
 ) -> Verdict {
-    let (now, bytes) = (maps::now(), frame.length() as u64);
-    let shadowed = match listed(source, now, bytes) {
+    let (now, bytes) = (maps::now(), frame.counted() as u64);
+    let shadowed = match listed(headers, now, bytes) {
         Listed::Allowed => return Verdict::Allowed,
         Listed::Denied => return Verdict::Blocked,
         Listed::Shadow => true,
@@ -90,26 +92,25 @@ fn weigh(
         Listed::Shadow => true,
         Listed::Allowed | Listed::No => shadowed,
     };
-    let over = budget::over(key, hash, limits, now, bytes, syn.asks);
+    let over = budget::over(key, hash, limits, now, bytes, headers.asks);
     if let Some(verdict) = over
         && verdict.drops()
     {
         return verdict;
     }
-    if syn.asks && limits.all_syns.interval != 0 && is_guarded(port) && !budget::opens(limits, now) {
-        return cookie::answer(context, source, syn, frame.length());
+    if headers.asks && limits.all_syns.interval != 0 && is_guarded(headers) && !budget::opens(limits, now) {
+        return cookie::answer(context, headers, frame.counted());
     }
     if shadowed { Verdict::ShadowBlocked } else { over.unwrap_or(passed) }
 }
 
 /// Whether a packet to this port is in scope. One whose port is unknown might go to a guarded one.
 #[inline(always)]
-fn is_guarded(port: Port) -> bool {
-    match port {
-        Port::None => false,
-        Port::Tcp(number) => maps::port(number) & port::TCP != 0,
-        Port::Udp(number) => maps::port(number) & port::UDP != 0,
-        Port::Unknown => true,
+fn is_guarded(headers: &Headers) -> bool {
+    match headers.protocol {
+        6 => maps::port(headers.port) & port::TCP != 0,
+        17 => maps::port(headers.port) & port::UDP != 0,
+        protocol => protocol == Headers::ANY,
     }
 }
 
@@ -123,8 +124,8 @@ enum Listed {
 
 /// What the longest prefix that the source is under says; an expired one says nothing.
 #[inline(always)]
-fn listed(source: Address, now: u64, bytes: u64) -> Listed {
-    let Some(rule) = maps::rule(source) else { return Listed::No };
+fn listed(headers: &Headers, now: u64, bytes: u64) -> Listed {
+    let Some(rule) = maps::rule(headers) else { return Listed::No };
     if rule.action == Rule::ALLOW {
         return Listed::Allowed;
     }

@@ -12,7 +12,7 @@ use aya_ebpf::{
 use gateway_common::{
     limit::Rate,
     maps::{Ban, Cpu, Hits, Limits, Rule, Tally, VERDICTS},
-    packet::Address,
+    packet::Headers,
     presence::{self, RULE_BITS},
     source::SourceKey,
     verdict::Verdict,
@@ -55,16 +55,18 @@ pub(crate) fn port(number: u16) -> u32 {
 
 /// The rule of the longest prefix that covers the source.
 #[inline(always)]
-pub(crate) fn rule(source: Address) -> Option<&'static Rule> {
-    match source {
-        Address::V4(address) if may_hold(&RULEBITS4, presence::rule_bit4(address)) => {
-            RULES4.get(0)?.get(&Key::new(32, address.to_be_bytes()))
+pub(crate) fn rule(headers: &Headers) -> Option<&'static Rule> {
+    if headers.is_ipv4 {
+        let address = headers.upper as u32;
+        if !may_hold(&RULEBITS4, presence::rule_bit4(address)) {
+            return None;
         }
-        Address::V6(upper, lower) if may_hold(&RULEBITS6, presence::rule_bit6(upper)) => {
-            RULES6.get(0)?.get(&Key::new(128, join(upper, lower)))
-        }
-        _ => None,
+        return RULES4.get(0)?.get(&Key::new(32, address.to_be_bytes()));
     }
+    if !may_hold(&RULEBITS6, presence::rule_bit6(headers.upper)) {
+        return None;
+    }
+    RULES6.get(0)?.get(&Key::new(128, join(headers.upper, headers.lower)))
 }
 
 /// What a bitmap says. Whoever has no bit in it is not in the map behind; a bit beyond its end says that he may be.
@@ -151,16 +153,16 @@ pub(crate) fn now() -> u64 {
 /// Now, if the last event of this CPU is at least `gap` nanoseconds ago; the next one waits as long then.
 #[inline(always)]
 pub(crate) fn may_tell(gap: u64) -> Option<u64> {
-    let now = now();
     let cpu = CPU.get_ptr_mut(0)?;
-    // SAFETY: as in `now`.
+    // SAFETY: as in `now`, which has just been asked.
     unsafe {
+        let now = (*cpu).now;
         if now < (*cpu).next_event {
             return None;
         }
         (*cpu).next_event = now + gap;
+        Some(now)
     }
-    Some(now)
 }
 
 /// Whether this CPU may make one more entry at this rate; takes it if so.

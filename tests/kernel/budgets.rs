@@ -160,6 +160,44 @@ fn an_entry_that_was_evicted_comes_back_empty() {
 }
 
 #[test]
+fn an_entry_that_was_evicted_comes_back_empty_on_a_cpu_that_never_saw_its_source() {
+    for advance in [0, 7] {
+        let mut program = program!();
+        let frame = Frame::tcp(SOURCE, 443).bytes();
+        program.limits(Limits { packets: few(1_000), sketch_threshold: 11, seed: 9, advance, ..limits() });
+        program.run(&frame, 2_000);
+        program.evict(SOURCE);
+        if !program.move_to(1) {
+            report::skipped("an eviction seen from another CPU", "there is one CPU only");
+            return;
+        }
+        let before = program.tallies()[OverPackets as usize].packets;
+        program.run(&frame, 100);
+        let over = program.tallies()[OverPackets as usize].packets - before;
+        // Ten are below what is worth an entry, the eleventh makes it.
+        assert_eq!(100 - over, 11, "passed after the eviction, taking {advance} in advance");
+    }
+}
+
+#[test]
+fn what_is_taken_in_advance_is_taken_once() {
+    let mut program = program!();
+    let limited = Limits { packets: few(1_000), advance: 16, ..limits() };
+    for (what, limits, expect) in [
+        ("packets", limited, 1_000),
+        // One that is not there to be taken sixteen times is taken alone.
+        ("bytes", Limits { bytes: bytes(54 * 100 + 10), byte_shift: 31, ..limited }, 100),
+    ] {
+        program.limits(limits);
+        let source = if what == "packets" { SOURCE } else { "203.0.113.99" };
+        let before = program.tallies()[Passed as usize].packets;
+        program.run(&Frame::tcp(source, 443).bytes(), 5_000);
+        let passed = program.tallies()[Passed as usize].packets - before;
+        assert!(passed.abs_diff(expect) <= 1, "{what}: {passed} passed, not {expect}");
+    }
+}
+
+#[test]
 fn events_are_few_and_name_source_and_reason() {
     let mut program = program!();
     program.ban(SOURCE, 1, FOREVER);
@@ -281,9 +319,12 @@ fn a_stack_without_cookies_is_left_to_answer() {
 fn two_cpus_share_one_budget() {
     let mut program = program!();
     let (rate, burst) = (100_000, 1_000);
-    program.limits(Limits { packets: Rate::per_second(rate, burst).unwrap(), sketch_threshold: 1, ..limits() });
-    let (passed, elapsed) = program.hammer(&Frame::tcp(SOURCE, 443).bytes(), 2, 300_000);
-    // Nothing that is passed twice: the clock stands still for a tick, and the runs do not fill all of the time.
-    let most = elapsed.as_millis() * u128::from(rate) / 1_000 + u128::from(burst);
-    assert!(u128::from(passed) * 100 <= most * 105, "{passed} passed in {elapsed:?}, at most {most}");
+    for (advance, source) in [(0, SOURCE), (7, "203.0.113.8")] {
+        let packets = Rate::per_second(rate, burst).unwrap();
+        program.limits(Limits { packets, sketch_threshold: 1, advance, ..limits() });
+        let (passed, elapsed) = program.hammer(&Frame::tcp(source, 443).bytes(), 2, 300_000);
+        // Nothing that is passed twice: the clock stands still for a tick, and the runs do not fill all of the time.
+        let most = elapsed.as_millis() * u128::from(rate) / 1_000 + u128::from(burst);
+        assert!(u128::from(passed) * 100 <= most * 105, "{passed} passed in {elapsed:?}, at most {most}");
+    }
 }

@@ -205,6 +205,12 @@ impl Program {
         drop(map.remove(&key(address).0));
     }
 
+    /// Goes on on another CPU; `false` if there is none. Its sketch knows nobody yet.
+    pub(crate) fn move_to(&self, cpu: usize) -> bool {
+        let mut set = CpuSet::new();
+        set.set(cpu).and_then(|()| sched_setaffinity(Pid::from_raw(0), &set)).is_ok()
+    }
+
     /// Runs a frame on several CPUs at once, so many times on each: how many passed, and how long it took.
     pub(crate) fn hammer(&mut self, frame: &[u8], cpus: usize, repeat: u32) -> (u64, Duration) {
         let before = self.tallies()[Verdict::Passed as usize].packets;

@@ -118,13 +118,11 @@ fn who_asks_for_a_connection_and_where_it_says_so() {
     ] {
         let frame = patched(tcp4(), 47, &[flags]);
         let check = |what: &str, frame: &[u8], network, transport| {
-            let mut found = Syn::default();
-            assert_eq!(
-                parse_syn(&Bytes { frame, readable: frame.len() }, &mut found),
-                Parsed::Ip(SOURCE, Port::Tcp(443))
-            );
-            let expect = if opens { Syn { asks: true, network, transport } } else { Syn::default() };
-            assert_eq!(found, expect, "{what}: {flags:x}");
+            let mut headers = Headers::default();
+            assert_eq!(super::read(&Bytes { frame, readable: frame.len() }, &mut headers), Form::Ip);
+            assert_eq!((headers.source(), headers.port()), (SOURCE, Port::Tcp(443)), "{what}: {flags:x}");
+            let expect = if opens { (true, network, transport) } else { (false, 0, 0) };
+            assert_eq!((headers.asks, headers.network, headers.transport), expect, "{what}: {flags:x}");
         };
         check("plain", &frame, 14, 34);
         check("tagged", &inserted(frame.clone(), 12, &[0x81, 0, 0, 1]), 18, 38);

@@ -57,8 +57,19 @@ pub(super) fn of(settings: &Settings, hashed: Hashed) -> Limits {
             | shadow(settings.byte_limit, Limits::SHADOW_BYTES)
             | shadow(settings.syn_limit, Limits::SHADOW_SYNS),
         ban_bits: hashed.mask,
-        reserved: 0,
+        advance: advance(settings),
     }
+}
+
+/// How many packets a CPU takes out of a source's budgets at once: so few that what one CPU holds and another would
+/// need is a hundredth of a burst.
+fn advance(settings: &Settings) -> u32 {
+    const PART: u64 = 128;
+    /// Bytes of a full packet.
+    const FULL: u64 = 1_514;
+    let packets = settings.packet_limit.map_or(u64::MAX, |limit| limit.burst / PART);
+    let bytes = settings.byte_limit.map_or(u64::MAX, |limit| limit.burst / PART / FULL);
+    u32::try_from(packets.min(bytes).min(16)).unwrap_or(16)
 }
 
 /// The most that a sketch's cell should need to count to; it counts to twice as much.

@@ -15,7 +15,7 @@ use aya::{
     programs::{ProgramError, Xdp},
 };
 use gateway_common::{
-    maps::{EVENT_BYTES, LAYOUT, SKETCH_CELLS, VERDICTS, name},
+    maps::{ADVANCES, EVENT_BYTES, KEPT, LAYOUT, SKETCH_CELLS, VERDICTS, name},
     presence::{RULE_BITS, ban_bits},
 };
 use nix::{
@@ -96,15 +96,17 @@ pub(super) const fn slots(settings: &Settings) -> u32 {
 }
 
 /// Every map that the program names.
-fn shapes(settings: &Settings) -> [Shape; 15] {
+fn shapes(settings: &Settings) -> [Shape; 17] {
     let shape = |name, kind, key, value, entries| Shape { name, kind, key, value, entries, flags: 0 };
     [
         // First: where it is made anew, so are the limits, which say how long it is.
         shape(name::BANBITS, MapType::Array, 4, 8, ban_bits(settings.max_bans) / 64),
+        shape(name::ADVANCES, MapType::PerCpuArray, 4, 32, ADVANCES),
         shape(name::BANS, MapType::Hash, 8, 32, settings.max_bans),
         shape(name::CPU, MapType::PerCpuArray, 4, 32, 1),
         shape(name::EVENTS, MapType::RingBuf, 0, 0, EVENT_BYTES),
         shape(name::HITS, MapType::Array, 4, 16, slots(settings)),
+        shape(name::KEPT, MapType::Array, 4, 24, KEPT),
         shape(name::LIM, MapType::Array, 4, 104, 1),
         shape(name::PORTS, MapType::Array, 4, 4, 65_536),
         shape(name::RULEBITS4, MapType::Array, 4, 8, RULE_BITS / 64),
