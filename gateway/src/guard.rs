@@ -12,6 +12,7 @@ pub mod store;
 pub mod doctor;
 pub mod offline;
 
+mod certificates;
 mod drops;
 mod heard;
 mod lock;

@@ -187,6 +187,9 @@ pub enum ToProxy {
         /// When it ends: `CLOCK_MONOTONIC`, nanoseconds.
         until: u64,
     },
+    /// Carries files of the [`Bundle`] that have changed, in the same form, as a sealed memory file: TLS goes on with
+    /// them.
+    Files,
     /// Stop accepting, let requests in flight finish, then exit.
     Drain,
     /// Carries the access log, opened anew.

@@ -41,5 +41,6 @@ mod safety;
 mod shadow;
 mod tls;
 mod tls_clients;
+mod tls_renewal;
 mod upstream;
 mod validate;

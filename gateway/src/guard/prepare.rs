@@ -3,7 +3,6 @@
 use std::{fs, path::Path};
 
 use crate::{
-    clock::Now,
     config::{Config, Disk, Errors, Recorder},
     fault::Fault,
     guard::{bans::Surroundings, settings::Settings},
@@ -29,12 +28,11 @@ pub(crate) fn prepare(path: &Path) -> Result<Prepared, Errors> {
     let recorder = Recorder::new(&disk);
     let config = Config::load(path, &recorder)?;
     let compiled = Snapshot::new(config.proxy.clone());
-    let snapshot = compiled.map_err(|faults| Errors::from_faults(&config.document, faults))?;
+    compiled.map_err(|faults| Errors::from_faults(&config.document, faults))?;
     let bundle = recorder.bundle(&config);
     let (surroundings, unknown) = Surroundings::look(&servers(&config.proxy), true);
-    let outdated = snapshot.warnings(Now::read());
     let host = host(&config.guard);
-    let unwise = config.warnings.iter().chain(&outdated).chain(&host).map(ToString::to_string);
+    let unwise = config.warnings.iter().chain(&host).map(ToString::to_string);
     let warnings = unwise.chain(unknown).collect();
     Ok(Prepared { config, bundle, surroundings, warnings })
 }

@@ -15,6 +15,7 @@ use crate::{
     config::Config,
     guard::{
         bans::{self, Actor, Guard, Planned, Processes, Sampled},
+        certificates::{News as NewFiles, Watcher as FileWatcher},
         control::{
             Answer, Request,
             server::{self, Call},
@@ -27,8 +28,11 @@ use crate::{
         supervise::{Event, Outcome, Supervisor},
     },
     message::{Ask, ToGuard, ToProxy},
-    proxy::tls::Chain,
 };
+
+use certificates::Certificates;
+
+mod certificates;
 
 /// A guard that never got a proxy ready gives up after so many.
 const HOPELESS: usize = 4;
@@ -64,8 +68,7 @@ pub(crate) struct Service<'guard> {
     watcher: Option<Watcher>,
     /// Answers that the proxy has to hear of first.
     waiting: Waiting,
-    /// By which keys the proxies let clients resume TLS sessions.
-    tickets: Option<Chain>,
+    certificates: Certificates,
 }
 
 impl<'guard> Service<'guard> {
@@ -84,7 +87,7 @@ impl<'guard> Service<'guard> {
             hopeless: None,
             watcher: Some(Watcher::default()),
             waiting: Waiting::default(),
-            tickets: None,
+            certificates: Certificates::default(),
         }
     }
 }
@@ -93,6 +96,7 @@ impl<'guard> Service<'guard> {
 enum Done {
     Planned(Planned),
     Looked(Watcher, Vec<(Feed, News)>),
+    Certificates(u64, FileWatcher, Option<NewFiles>),
     Resolved(Vec<IpAddr>),
 }
 
@@ -155,6 +159,7 @@ pub(crate) async fn serve(
 
 impl Service<'_> {
     fn start(&mut self) -> Result<()> {
+        self.find_outdated();
         self.fill_bundle();
         Ok(self.supervisor.start()?)
     }
@@ -162,14 +167,7 @@ impl Service<'_> {
     fn fill_bundle(&mut self) {
         self.supervisor.bundle.bans = self.guard.bans_in_force();
         self.supervisor.bundle.allows = self.guard.allows_in_force();
-        // Every proxy gets the same keys, so that clients resume their sessions with any of them.
-        if self.tickets.is_none() {
-            self.tickets = Chain::new(Now::read());
-        }
-        if let Some(chain) = &mut self.tickets {
-            chain.advance(Now::read());
-        }
-        self.supervisor.bundle.tickets.clone_from(&self.tickets);
+        self.supervisor.bundle.tickets = self.certificates.chain(Now::read());
         self.supervisor.bundle.probations = self.guard.probations_in_force(clock::monotonic());
     }
 
@@ -212,6 +210,7 @@ impl Service<'_> {
 
     fn done(&mut self, done: Done) {
         match done {
+            Done::Certificates(epoch, watcher, news) => self.looked_at_certificates(epoch, watcher, news),
             Done::Planned(planned) => self.guard.planned(planned, Now::read()),
             Done::Resolved(addresses) => self.guard.protect_identity_providers(addresses),
             Done::Looked(watcher, news) => {
@@ -265,6 +264,7 @@ impl Service<'_> {
         }
         if self.ticks.is_multiple_of(LOOK) {
             self.look_at_feeds(beside);
+            self.look_at_certificates(beside);
         }
         self.guard.tick(Now::read(), self.ticks);
         self.supervisor.check();
@@ -375,6 +375,7 @@ impl Service<'_> {
             format!("{scheme}://{}", listener.address)
         };
         let mut warnings = self.warnings.clone();
+        warnings.extend(self.certificates.warnings());
         if self.supervisor.pid().is_none() {
             warnings.push("no proxy is serving: clients wait".to_owned());
         }
@@ -448,6 +449,8 @@ impl Service<'_> {
         self.supervisor.drain = config.proxy.drain;
         self.config = config;
         self.warnings = warnings;
+        self.certificates.renewed();
+        self.find_outdated();
         if log {
             self.reopen();
         }

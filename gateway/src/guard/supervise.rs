@@ -7,6 +7,7 @@ use std::{
     fs::File,
     io::{self, Write as _},
     os::fd::{AsFd as _, OwnedFd},
+    path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
 };
@@ -207,6 +208,20 @@ impl Supervisor {
         Ok(())
     }
 
+    /// Hands every proxy files that have changed.
+    ///
+    /// # Errors
+    /// Out of descriptors or memory.
+    pub(crate) fn hand_over(&mut self, files: &[(PathBuf, Vec<u8>)]) -> io::Result<()> {
+        let sealed = seal(&files)?;
+        for proxy in &mut self.proxies {
+            if proxy.outbox.try_send((ToProxy::Files, Some(sealed.try_clone()?))).is_err() {
+                kill(proxy, "it takes no messages");
+            }
+        }
+        Ok(())
+    }
+
     /// A proxy is ready: it serves, and those before it drain.
     pub(crate) fn ready(&mut self, generation: u64) -> Option<Outcome> {
         let proxy = self.proxies.iter_mut().find(|proxy| proxy.generation == generation)?;
@@ -370,10 +385,10 @@ fn kill(proxy: &mut Proxy, reason: &str) {
     }
 }
 
-/// The bundle as a file in memory that nobody can change any more. It holds private keys: it has no name, and the
+/// A bundle or files as a file in memory that nobody can change any more. It holds private keys: it has no name, and the
 /// guard keeps no copy open.
-fn seal(bundle: &Bundle) -> io::Result<OwnedFd> {
-    let bytes = postcard::to_stdvec(bundle).map_err(io::Error::other)?;
+fn seal(content: &impl serde::Serialize) -> io::Result<OwnedFd> {
+    let bytes = postcard::to_stdvec(content).map_err(io::Error::other)?;
     let memory = memfd_create("gateway-bundle", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     let mut file = File::from(memory);
     file.write_all(&bytes)?;

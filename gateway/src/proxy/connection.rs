@@ -156,6 +156,11 @@ impl Connection {
         !self.begun.get()
     }
 
+    /// Whether it was asked for a client certificate.
+    pub(super) fn is_certified(&self) -> bool {
+        self.secured.get().is_some_and(|secured| secured.asked.is_some())
+    }
+
     /// Closes what is overdue at `now`.
     pub(super) fn sweep(&self, now: u64, timeouts: &Timeouts) {
         let over = |since: u64, limit: Duration| u128::from(now.saturating_sub(since)) > limit.as_nanos();

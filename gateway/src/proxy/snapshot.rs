@@ -1,6 +1,6 @@
 //! Decides what a request is served by: the valid configuration with every certificate, key and schema compiled.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use super::{
     route::Routes,
@@ -90,6 +90,20 @@ impl Snapshot {
             detector: Detector::new(&settings.detect),
             settings: Arc::new(settings),
         })
+    }
+
+    /// Goes on with files that have changed; whether any of them says whose client certificates are good.
+    ///
+    /// # Errors
+    /// They cannot be used; those before stay in force.
+    pub(super) fn renew(&self, files: Vec<(PathBuf, Vec<u8>)>) -> anyhow::Result<bool> {
+        let told = |faults: Vec<Fault>| {
+            let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+            anyhow::anyhow!("{}", faults.join("; "))
+        };
+        let (tls, others) = self.tls.load().with(files, &self.tickets, Now::read()).map_err(told)?;
+        self.tls.store(tls);
+        Ok(others)
     }
 
     /// What works now and soon will not: certificates that have ended or are about to.

@@ -17,6 +17,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use serde::de::DeserializeOwned;
 use tokio::{sync::mpsc, time::MissedTickBehavior};
 
 use super::{
@@ -86,7 +87,7 @@ async fn prepare(channel: &Channel) -> anyhow::Result<Prepared> {
     let (Some(bundle), Some(log)) = (descriptors.next(), descriptors.next()) else {
         bail!("the guard sent no configuration or no access log");
     };
-    let bundle = read_bundle(bundle).context("cannot read the configuration that the guard sent")?;
+    let bundle: Bundle = unseal(bundle).context("cannot read the configuration that the guard sent")?;
     let sockets = receive_sockets(channel, usize::from(workers), usize::from(listeners)).await?;
     raise_descriptor_limit();
     let report = sandbox::proxy(&[]).context("cannot give up rights")?;
@@ -115,7 +116,8 @@ async fn prepare(channel: &Channel) -> anyhow::Result<Prepared> {
     Ok(Prepared { shared: Arc::new(shared), log: File::from(log), sockets })
 }
 
-fn read_bundle(descriptor: OwnedFd) -> anyhow::Result<Bundle> {
+/// What the guard put into a file in memory.
+fn unseal<T: DeserializeOwned>(descriptor: OwnedFd) -> anyhow::Result<T> {
     let mut file = File::from(descriptor);
     file.rewind()?;
     let mut bytes = Vec::new();
@@ -290,6 +292,14 @@ impl Control<'_> {
             ToProxy::ReopenLogs => {
                 if let Some(log) = descriptors.into_iter().next() {
                     self.sink.reopen(File::from(log));
+                }
+            }
+            ToProxy::Files => {
+                let files = descriptors.into_iter().next().context("no files came along").and_then(unseal);
+                match files.and_then(|files| self.shared.snapshot.renew(files)) {
+                    Ok(true) => order(workers, Order::Reverify).await,
+                    Ok(false) => {}
+                    Err(error) => tracing::error!("new TLS files are not in force: {error:#}"),
                 }
             }
             ToProxy::Mark { mark } => self.say(&ToGuard::Heard { mark }).await,

@@ -5,7 +5,9 @@
 //! certificate again, and it is judged again (L02).
 
 use std::{
+    collections::HashMap,
     fmt, io,
+    path::PathBuf,
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -43,6 +45,8 @@ pub struct Tls {
     listeners: Box<[Option<Listener>]>,
     trusts: Box<[client::Trust]>,
     demands: Demands,
+    /// What it was made from.
+    settings: Settings,
 }
 
 /// One listener.
@@ -79,7 +83,35 @@ impl Tls {
         if !faults.is_empty() {
             return Err(faults);
         }
-        Ok(Self { listeners: listeners.into(), trusts: trusts.into(), demands: Demands::new(settings) })
+        Ok(Self {
+            listeners: listeners.into(),
+            trusts: trusts.into(),
+            demands: Demands::new(settings),
+            settings: settings.clone(),
+        })
+    }
+
+    /// The same with files that have changed, and whether any of them says whose client certificates are good.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub(super) fn with(
+        &self,
+        files: Vec<(PathBuf, Vec<u8>)>,
+        tickets: &Arc<Tickets>,
+        now: Now,
+    ) -> Result<(Self, bool), Vec<Fault>> {
+        let files: HashMap<PathBuf, Arc<[u8]>> =
+            files.into_iter().map(|(path, bytes)| (path, Arc::from(bytes))).collect();
+        let mut settings = self.settings.clone();
+        for file in settings.tls_files_mut() {
+            if let Some(bytes) = files.get(&file.path) {
+                file.bytes = Arc::clone(bytes);
+            }
+        }
+        let trusts = settings.client_certificates.iter().zip(&self.settings.client_certificates);
+        let others = trusts.into_iter().any(|(new, old)| (&new.ca, &new.crl) != (&old.ca, &old.crl));
+        Ok((Self::new(&settings, tickets, now)?, others))
     }
 
     /// Whether a certificate names `host`, in lower case: whether it can be reached by HTTPS at all.
@@ -104,6 +136,14 @@ pub fn outdated(settings: &Settings, now: Now) -> Vec<Fault> {
         client::outdated(trust, now).into_iter().map(move |fault| fault.under(&key))
     });
     certificates.chain(trusts).collect()
+}
+
+/// The certificates that no client takes at `now`, because their time is over or has not come.
+#[must_use]
+pub fn over(settings: &Settings, now: Now) -> Vec<Fault> {
+    let now = i64::try_from(now.unix_seconds()).unwrap_or(i64::MAX);
+    let over = |(key, pair): (String, &settings::Certificate)| Some(certificate::over(pair, now)?.under(&key));
+    settings.tls_certificates().filter_map(over).collect()
 }
 
 /// The certificates that all listeners have, by name.

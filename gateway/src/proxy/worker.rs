@@ -44,6 +44,8 @@ pub(super) enum Order {
         ban: u64,
         source: Source,
     },
+    /// Let go of connections whose client certificates were judged by authorities or lists that are no more.
+    Reverify,
     Drain,
 }
 
@@ -175,12 +177,18 @@ impl Worker {
         let ticking = tokio::task::spawn_local(Rc::clone(&self).tick());
         self.tell(Event::Ready);
         // The other end gone means the same as the order.
-        while let Some(Order::Close { ban, source }) = orders.recv().await {
-            tokio::task::spawn_local(Rc::clone(&self).close(ban, source));
+        while let Some(order) = orders.recv().await {
+            match order {
+                Order::Close { ban, source } => {
+                    tokio::task::spawn_local(Rc::clone(&self).close(ban, source));
+                }
+                Order::Reverify => self.shut_all(Close::Graceful, |connection| connection.is_certified()),
+                Order::Drain => break,
+            }
         }
         self.draining.set(true);
         accepting.iter().for_each(tokio::task::JoinHandle::abort);
-        self.shut_all(Close::Graceful);
+        self.shut_all(Close::Graceful, |_| true);
         let drained = async {
             while self.connections.borrow().iter().next().is_some() {
                 tokio::time::sleep(deadline::TICK).await;
@@ -200,7 +208,7 @@ impl Worker {
             () = closing => true,
         };
         if !in_time {
-            self.shut_all(Close::Now);
+            self.shut_all(Close::Now, |_| true);
             tokio::time::sleep(deadline::TICK).await;
         }
         ticking.abort();
@@ -289,8 +297,8 @@ impl Worker {
         self.events.send(Event::Closed { ban, connections }).await.unwrap_or_default();
     }
 
-    fn shut_all(&self, close: Close) {
-        let all: Vec<_> = self.connections.borrow().iter().cloned().collect();
+    fn shut_all(&self, close: Close, which: impl Fn(&Connection) -> bool) {
+        let all: Vec<_> = self.connections.borrow().iter().filter(|connection| which(connection)).cloned().collect();
         all.iter().for_each(|connection| connection.shut(close, Why::Drain));
     }
 }

@@ -72,6 +72,13 @@ pub(super) fn outdated(settings: &settings::Certificate, now: i64) -> Vec<Fault>
     faults
 }
 
+/// What keeps every client from taking a certificate at `now`.
+pub(super) fn over(settings: &settings::Certificate, now: i64) -> Option<Fault> {
+    let leaf = x509::Certificate::read(chain(&settings.certificate.bytes).ok()?.first()?)?;
+    let message = lifetime(leaf.first, leaf.last, now).filter(|_| now < leaf.first || now > leaf.last)?;
+    Some(Fault::new("certificate", message))
+}
+
 /// What a lifetime in seconds since the Unix epoch says at `now`. Warned of are the last three weeks, or the last third
 /// of one that is short.
 pub(super) fn lifetime(first: i64, last: i64, now: i64) -> Option<String> {
