@@ -129,6 +129,7 @@ impl Detector {
             Some(Ask {
                 source,
                 address,
+                relay: None,
                 rule: rule.name.clone(),
                 signal,
                 evidence,

@@ -73,6 +73,9 @@ pub enum ToGuard {
     Good(Vec<GoodClient>),
     /// What was lost since the last message of this kind.
     Lost(Lost),
+    /// How many requests and connections the proxy refused because of each ban since the last message; at most
+    /// [`MAX_REFUSED`] bans, the rest is told later.
+    Refused(Vec<(u64, u64)>),
     /// The live connections of a banned source are closed.
     Closed {
         /// The ban.
@@ -100,6 +103,9 @@ pub struct Lost {
     pub at_accept: u64,
 }
 
+/// The most bans that one [`ToGuard::Refused`] names.
+pub const MAX_REFUSED: usize = 1_000;
+
 /// The most clients that one [`ToGuard::Good`] names.
 pub const MAX_GOOD: usize = 500;
 
@@ -121,6 +127,9 @@ pub struct Ask {
     pub source: Source,
     /// The address that the last of the evidence came from.
     pub address: IpAddr,
+    /// The trusted proxy that it came through: its packets are not the client's own, so the ban is the proxy's to
+    /// enforce, request by request.
+    pub relay: Option<IpAddr>,
     /// The rule's name.
     pub rule: String,
     /// What the rule counted last.

@@ -14,9 +14,11 @@ mod server;
 mod worker;
 
 mod banned;
+mod client;
 mod connection;
 mod deadline;
 mod good;
+mod proxy_protocol;
 mod wire;
 
 mod body;

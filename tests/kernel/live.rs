@@ -106,6 +106,7 @@ fn settings() -> Settings {
         control_socket: PathBuf::new(),
         pin_dir: PathBuf::from("/sys/fs/bpf/gateway"),
         allow: Vec::new(),
+        trusted_proxies: Vec::new(),
         ipv6_prefix: 64,
         widest_ipv4: 16,
         widest_ipv6: 32,

@@ -109,15 +109,16 @@ pub(super) fn render(entries: &[Entry]) -> String {
     if entries.is_empty() {
         return "nothing is blocked".to_owned();
     }
-    let mut table = Table::new(["ID", "SOURCE", "MODE", "LEFT", "PACKETS", "BYTES", "BY", "REASON"]);
+    let mut table = Table::new(["ID", "SOURCE", "MODE", "LEFT", "PACKETS", "BYTES", "REFUSED", "BY", "REASON"]);
     for entry in entries {
         table.row([
             entry.id.to_string(),
             entry.source.to_string(),
-            entry.mode.clone(),
+            if entry.relay.is_some() { format!("{} (L7)", entry.mode) } else { entry.mode.clone() },
             entry.remaining_seconds.map_or_else(|| "forever".to_owned(), seconds),
             entry.packets.to_string(),
             bytes(entry.bytes),
+            entry.refused.to_string(),
             entry.actor.clone(),
             entry.reason.clone(),
         ]);

@@ -36,7 +36,7 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
 }
 
 /// Headings of columns that lean right.
-const NUMBERS: [&str; 4] = ["ID", "PACKETS", "BYTES", "ENTRIES"];
+const NUMBERS: [&str; 5] = ["ID", "PACKETS", "BYTES", "ENTRIES", "REFUSED"];
 
 /// The text with everything escaped that a terminal would obey or that would change how other text is read: control
 /// characters, and those that turn the direction of writing.

@@ -102,6 +102,8 @@ fn amounts() {
 
 fn entry(id: u64, source: &str, reason: &str) -> control::Entry {
     control::Entry {
+        relay: (id == 12).then(|| "10.0.0.2".parse().unwrap()),
+        refused: if id == 12 { 3 } else { 0 },
         id,
         source: source.parse().unwrap(),
         reason: reason.to_owned(),
@@ -121,9 +123,9 @@ fn blocks() {
     assert_eq!(block::render(&[]), "nothing is blocked");
     let shown = block::render(&[entry(7, "203.0.113.7", "10 × bad_token"), entry(12, "2001:db8::/32", "\u{1b}x")]);
     let expect = "\
-ID  SOURCE         MODE     LEFT     PACKETS     BYTES  BY               REASON
- 7  203.0.113.7    enforce  9m59s         21   7.0 KiB  rule:bad-tokens  10 × bad_token
-12  2001:db8::/32  enforce  forever       36  12.0 KiB  rule:bad-tokens  \\u{1b}x";
+ID  SOURCE         MODE          LEFT     PACKETS     BYTES  REFUSED  BY               REASON
+ 7  203.0.113.7    enforce       9m59s         21   7.0 KiB        0  rule:bad-tokens  10 × bad_token
+12  2001:db8::/32  enforce (L7)  forever       36  12.0 KiB        3  rule:bad-tokens  \\u{1b}x";
     assert_eq!(shown, expect);
 }
 

@@ -42,6 +42,12 @@ pub(super) fn render(why: &control::Why) -> String {
         line("since", entry.started.clone());
         let left = entry.remaining_seconds.map(|left| format!(" ({} left)", seconds(left))).unwrap_or_default();
         line("until", entry.expires.clone().map_or_else(|| "removed".to_owned(), |expires| format!("{expires}{left}")));
+        if let Some(relay) = entry.relay {
+            line("enforced", format!("at L7 by the proxy, because it came through {relay}"));
+        }
+        if entry.refused > 0 {
+            line("refused", format!("{} requests or connections by the proxy", entry.refused));
+        }
         let dropped = if entry.mode == "shadow" { "would drop" } else { "dropped" };
         line(dropped, format!("{} packets, {}", entry.packets, bytes(entry.bytes)));
     }

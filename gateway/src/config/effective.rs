@@ -15,8 +15,8 @@ use crate::{
     limit,
     proxy::{
         settings::{
-            Listener, NamedFile, Route,
-            upstream::{Balance, HashBy, Server, Upstream},
+            ClientHeader, Listener, NamedFile, Route,
+            upstream::{Balance, HashBy, ProxyProtocol, Server, Upstream},
         },
         tls::settings::{Certificate, ClientCertificates},
     },
@@ -34,6 +34,12 @@ pub(super) fn describe(config: &Config) -> Value {
             "drain": show_duration(proxy.drain),
             "max_connections": proxy.max_connections,
             "max_connections_per_source": proxy.max_connections_per_source,
+            "trusted_proxies": proxy.trust.proxies.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "client_header": (!proxy.trust.proxies.is_empty()).then_some(match proxy.trust.header {
+                Some(ClientHeader::XForwardedFor) => "x-forwarded-for",
+                Some(ClientHeader::Forwarded) => "forwarded",
+                None => "none",
+            }),
             "max_body": show_size(proxy.max_body),
             "max_header_bytes": show_size(u64::try_from(proxy.max_header_bytes).unwrap_or(u64::MAX)),
         },
@@ -165,6 +171,7 @@ fn listener(listener: &Listener, config: &Config) -> Value {
     let trust = tls.and_then(|tls| trusts.get(tls.client_certificates?));
     json!({
         "address": listener.address.to_string(),
+        "proxy_protocol": listener.proxy_protocol,
         "access_log": listener.access_log,
         "redirect": listener.redirect,
         "tls": tls.map(|_| true),
@@ -195,6 +202,10 @@ fn upstream(upstream: &Upstream) -> Value {
         "servers": upstream.servers.iter().map(server).collect::<Vec<_>>(),
         "balance": balance,
         "hash_by": hash_by,
+        "proxy_protocol": upstream.proxy_protocol.map(|version| match version {
+            ProxyProtocol::V1 => "v1",
+            ProxyProtocol::V2 => "v2",
+        }),
         "max_idle": upstream.max_idle,
         "idle": show_duration(upstream.idle),
     })

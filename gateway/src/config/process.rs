@@ -14,7 +14,7 @@ use super::{
 use crate::{
     fault::Fault,
     guard::settings::{Mode, Safety, Scope, Settings as Guard, SourceLimit, SynCookies},
-    proxy::settings::{Settings as Proxy, Timeouts},
+    proxy::settings::{ClientHeader, Settings as Proxy, Timeouts, Trust},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -46,6 +46,7 @@ pub(super) fn read(document: &Document, files: &dyn Files) -> Result<Config, Err
     let mut guard = guard(root.table("guard"), &reader);
     guard.feeds = policy::feeds(root.tables("feed"));
     let proxy = proxy(&mut root, &guard, &reader);
+    guard.trusted_proxies.clone_from(&proxy.trust.proxies);
     root.finish();
 
     let (faults, warnings) = reader.finish();
@@ -80,6 +81,7 @@ fn guard(mut table: Table<'_>, reader: &Reader<'_>) -> Guard {
         control_socket: table.path("control_socket").unwrap_or_else(|| CONTROL_SOCKET.into()),
         pin_dir: table.path("pin_dir").unwrap_or_else(|| PIN_DIR.into()),
         allow: allow.into_iter().map(|(_, source)| source).collect(),
+        trusted_proxies: Vec::new(),
         ipv6_prefix: table.or("ipv6_prefix", gateway_common::source::IPV6_PREFIX, value::integer(1..=64)),
         widest_ipv4: table.or("widest_ipv4", 16, value::integer(1..=32)),
         widest_ipv6: table.or("widest_ipv6", 32, value::integer(1..=128)),
@@ -198,6 +200,7 @@ fn proxy(root: &mut Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
     let max_body = table.or("max_body", 1 << 20, value::size_in(0..=service::LARGEST_BODY));
     // hyper takes no smaller buffer than 8 KiB.
     let max_header_bytes = table.or("max_header_bytes", 16 << 10, value::size_in((8 << 10)..=(1 << 20)));
+    let trust = trust(&mut table);
     table.finish();
 
     let timeouts = timeouts(root.table("timeouts"));
@@ -205,7 +208,7 @@ fn proxy(root: &mut Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
     let certificates = tls::certificates(root.tables("certificate"), reader);
     let client_certificates = tls::client_certificates(root.named_tables("client_certificates"), &roles, reader);
     let known = tls::Known { client_certificates: &client_certificates, certificates: root.has("certificate") };
-    let listeners = service::listeners(root.tables("listener"), root, &known, reader);
+    let listeners = service::listeners(root.tables("listener"), root, &known, &trust, reader);
     tls::warn(&listeners, &client_certificates, !certificates.is_empty(), reader);
     let upstreams = upstream::upstreams(root.named_tables("upstream"), reader);
     let jwt = policy::jwt(root.table("jwt"));
@@ -228,6 +231,7 @@ fn proxy(root: &mut Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
         max_connections_per_source,
         max_body,
         max_header_bytes: usize::try_from(max_header_bytes).unwrap_or(usize::MAX),
+        trust,
         ipv6_prefix: guard.ipv6_prefix,
         timeouts,
         listeners,
@@ -240,6 +244,31 @@ fn proxy(root: &mut Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
         address_limit,
         detect,
     }
+}
+
+/// Whose word about clients is taken.
+fn trust(table: &mut Table<'_>) -> Trust {
+    let hint = "write an address or a prefix: \"10.0.0.2\", \"10.0.0.0/24\", \"2001:db8::/48\"";
+    let proxies = table.list("trusted_proxies", |value| {
+        let source: Source = value::parsed(hint)(value)?;
+        let least = if source.address().is_ipv4() { 8 } else { 16 };
+        if source.length() < least {
+            let wrong = Wrong::new(format!("{source} is about everybody, and whoever is trusted says who they are"));
+            return Err(wrong.hint("name the addresses of your load balancers alone"));
+        }
+        Ok(source)
+    });
+    let headers = [
+        ("x-forwarded-for", Some(ClientHeader::XForwardedFor)),
+        ("forwarded", Some(ClientHeader::Forwarded)),
+        ("none", None),
+    ];
+    let header = table.or("client_header", Some(ClientHeader::XForwardedFor), value::choice(&headers));
+    if proxies.is_empty() && table.has("client_header") {
+        let wrong = Wrong::new("is read of trusted proxies alone, and there are none");
+        table.report("client_header", wrong.hint("add `trusted_proxies = [\"10.0.0.2\"]`, or leave it out"));
+    }
+    Trust { proxies: proxies.into_iter().map(|(_, source)| source).collect(), header }
 }
 
 fn timeouts(mut table: Table<'_>) -> Timeouts {

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     authz::{self, Requirement},
     fault::Fault,
-    proxy::settings::{Listener, Route, Upstream},
+    proxy::settings::{Listener, Route, Trust, Upstream},
 };
 
 /// No body may be larger: it is measured in memory where a schema reads it.
@@ -38,6 +38,7 @@ pub(super) fn listeners(
     tables: Vec<Table<'_>>,
     root: &Table<'_>,
     known: &tls::Known<'_>,
+    trust: &Trust,
     reader: &Reader<'_>,
 ) -> Vec<Listener> {
     if tables.is_empty() && !root.has("listener") {
@@ -54,6 +55,11 @@ pub(super) fn listeners(
             }
             Ok(address)
         });
+        let proxy_protocol = table.or("proxy_protocol", false, value::boolean);
+        if proxy_protocol && trust.proxies.is_empty() {
+            let wrong = Wrong::new("is spoken with trusted proxies alone, and there are none");
+            table.report("proxy_protocol", wrong.hint("add `trusted_proxies = [\"10.0.0.2\"]` to [proxy]"));
+        }
         let redirect = table.optional("redirect", value::integer(1..=u16::MAX));
         let tls = tls::listener(&mut table, known, reader);
         let access_log = table.or("access_log", true, value::boolean);
@@ -75,7 +81,7 @@ pub(super) fn listeners(
             reader.warn(warning.hint("add `certificate` and `private_key`"));
         }
         table.finish();
-        listeners.push(Listener { address, access_log, tls, redirect });
+        listeners.push(Listener { address, proxy_protocol, access_log, tls, redirect });
     }
     listeners
 }

@@ -161,6 +161,23 @@ fn wrong_proxies() {
 }
 
 #[test]
+fn wrong_trust() {
+    let (proxies, header) = ("proxy.trusted_proxies[0]", "proxy.client_header");
+    let with = |line: &str| format!("\"1MiB\"\n{line}");
+    wrong("\"1MiB\"", &with("trusted_proxies = [\"balancer\"]"), 16, proxies, "not an IP address", "10.0.0.0/24");
+    wrong("\"1MiB\"", &with("trusted_proxies = [\"0.0.0.0/0\"]"), 16, proxies, "everybody", "load balancers");
+    wrong("\"1MiB\"", &with("client_header = \"forwarded\""), 16, header, "there are none", "trusted_proxies");
+    let known = "trusted_proxies = [\"10.0.0.2\"]\nclient_header = \"x-forwarded-fr\"";
+    wrong("\"1MiB\"", &with(known), 17, header, "unknown", "mean \"x-forwarded-for\"?");
+    let protocol = "listener[0].proxy_protocol";
+    wrong("\"0.0.0.0:443\"", "\"0.0.0.0:443\"\nproxy_protocol = true", 22, protocol, "none", "trusted_proxies");
+    wrong("\"0.0.0.0:443\"", "\"0.0.0.0:443\"\nproxy_protocol = 1", 22, protocol, "expected a boolean", "`true`");
+    let out = "upstream.items.proxy_protocol";
+    let one = "[\"127.0.0.1:9000\"]";
+    wrong(one, &format!("{one}\nproxy_protocol = \"v3\""), 27, out, "unknown", "one of: v1, v2");
+}
+
+#[test]
 fn wrong_listeners() {
     wrong("\"0.0.0.0:443\"", "\"443\"", 21, "listener[0].address", "invalid socket address", "\"[::]:443\"");
     wrong("\"0.0.0.0:443\"", "\"0.0.0.0:0\"", 21, "listener[0].address", "port 0", "1 to 65535");
@@ -385,7 +402,7 @@ fn defaults_are_those_of_the_example() {
         .into_iter()
         .flat_map(|table| bare[table].as_object().unwrap().iter().map(move |(key, value)| (table, key, value)))
     {
-        let own = ["interfaces", "allow", "issuer", "audience", "jwks"];
+        let own = ["interfaces", "allow", "trusted_proxies", "issuer", "audience", "jwks"];
         if !own.contains(&key.as_str()) {
             assert_eq!(value, &example[table][key], "{table}.{key}");
         }

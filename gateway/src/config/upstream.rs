@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     fault::Fault,
-    proxy::settings::upstream::{Balance, HashBy, MAX_SERVERS, MAX_WEIGHT, Server, Upstream},
+    proxy::settings::upstream::{Balance, HashBy, MAX_SERVERS, MAX_WEIGHT, ProxyProtocol, Server, Upstream},
 };
 
 pub(super) fn upstreams(tables: Vec<(String, Table<'_>)>, reader: &Reader<'_>) -> Vec<NamedUpstream> {
@@ -27,8 +27,11 @@ pub(super) fn upstreams(tables: Vec<(String, Table<'_>)>, reader: &Reader<'_>) -
         let max_idle = table.or("max_idle", 64, value::count(0..=10_000));
         let (shortest, longest) = (Duration::from_millis(10), Duration::from_secs(3_600));
         let idle = table.or("idle", Duration::from_secs(30), value::duration_in(shortest..=longest));
+        let versions = [("v1", ProxyProtocol::V1), ("v2", ProxyProtocol::V2)];
+        let proxy_protocol = table.optional("proxy_protocol", value::choice(&versions));
         table.finish();
-        upstreams.push(NamedUpstream { key, settings: Upstream { name, servers, balance, max_idle, idle } });
+        let settings = Upstream { name, servers, balance, proxy_protocol, max_idle, idle };
+        upstreams.push(NamedUpstream { key, settings });
     }
     upstreams
 }

@@ -29,7 +29,7 @@ use crate::{
         settings::Settings,
         store::{Change, Ended, Record, Store, StoreError},
     },
-    message::{AllowInForce, Ask, BanInForce, MAX_EVIDENCE, ToProxy},
+    message::{AllowInForce, Ask, BanInForce, MAX_EVIDENCE, MAX_REFUSED, ToProxy},
 };
 
 mod adopt;
@@ -127,6 +127,8 @@ pub(crate) struct Guard {
     failing: Option<String>,
     /// Blocks that were refused because there was no room.
     full: u64,
+    /// How often the proxy refused somebody because of a ban in force.
+    refused: HashMap<u64, u64>,
     repairs: u64,
     unrepaired: Vec<String>,
     /// Who took the program out of the kernel, while it is.
@@ -201,6 +203,14 @@ impl Guard {
         self.amend(|change| change.closed(id, connections));
     }
 
+    /// What bans have made the proxy refuse.
+    pub(crate) fn refused(&mut self, bans: &[(u64, u64)]) {
+        for (id, refused) in bans.iter().take(MAX_REFUSED).filter(|(id, _)| self.in_force.contains_key(id)) {
+            let so_far = self.refused.entry(*id).or_default();
+            *so_far = so_far.saturating_add(*refused);
+        }
+    }
+
     /// What the proxy is to be told since the last call, in order.
     pub(crate) fn notices(&mut self) -> Vec<ToProxy> {
         std::mem::take(&mut self.notices)
@@ -249,6 +259,7 @@ impl Guard {
             reason,
             actor: actor.to_string(),
             rule: None,
+            relay: None,
             evidence: Vec::new(),
             shadow,
             started: now.unix_millis,

@@ -218,6 +218,13 @@ pub struct Entry {
     pub packets: u64,
     /// Bytes of those.
     pub bytes: u64,
+    /// The trusted proxy that the client came through: enforced at layer 7 by the proxy, request by request; absent:
+    /// in the kernel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay: Option<IpAddr>,
+    /// Requests and connections that the proxy refused because of it.
+    #[serde(default)]
+    pub refused: u64,
 }
 
 /// What a shadow rule or a shadow entry would have hit, by what is in force.

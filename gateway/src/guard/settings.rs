@@ -23,6 +23,8 @@ pub struct Settings {
     pub pin_dir: PathBuf,
     /// `guard.allow`: sources that are never limited, blocked or banned.
     pub allow: Vec<Source>,
+    /// `proxy.trusted_proxies`: as [`Self::allow`], because behind each of them are many clients.
+    pub trusted_proxies: Vec<Source>,
     /// `guard.ipv6_prefix`: how many bits of an IPv6 address tell clients apart, 1 to 64.
     pub ipv6_prefix: u8,
     /// `guard.widest_ipv4`: the shortest IPv4 prefix that may be blocked.

@@ -16,13 +16,13 @@ pub use safety::{Offence, Pardon, Promotion};
 pub(crate) mod feeds;
 
 /// What `PRAGMA user_version` says. A newer file is refused, never changed.
-const SCHEMA: i64 = 2;
+const SCHEMA: i64 = 3;
 
 /// How many ended bans are kept; the oldest go first.
 pub const HISTORY: u64 = 100_000;
 
 /// What makes each schema out of the one before it; the first out of an empty file.
-const MIGRATIONS: [&str; 2] = [FIRST, SECOND];
+const MIGRATIONS: [&str; 3] = [FIRST, SECOND, THIRD];
 
 const FIRST: &str = "
     CREATE TABLE ban (
@@ -57,6 +57,8 @@ const SECOND: &str = "
     CREATE TABLE pardon (source TEXT PRIMARY KEY, actor TEXT NOT NULL, at INTEGER NOT NULL) STRICT;
     CREATE TABLE promotion (what TEXT PRIMARY KEY, actor TEXT NOT NULL, at INTEGER NOT NULL) STRICT;
 ";
+
+const THIRD: &str = "ALTER TABLE ban ADD COLUMN relay TEXT;";
 
 /// Why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +98,8 @@ pub struct Record {
     pub actor: String,
     /// The rule that asked for it.
     pub rule: Option<String>,
+    /// The trusted proxy that its evidence came through: the proxy enforces it, the kernel has no entry of it.
+    pub relay: Option<IpAddr>,
     /// The requests that were the evidence, oldest first.
     pub evidence: Vec<RequestId>,
     /// Counted only.
@@ -299,8 +303,8 @@ impl Change<'_> {
         self.0
             .prepare(
                 "INSERT INTO ban (source, reason, actor, rule, evidence, shadow, started, expires, boot, expires_monotonic,
-                     confirm_by, confirm_monotonic)
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                     confirm_by, confirm_monotonic, relay)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             )?
             .execute(params![
                 record.source.to_string(),
@@ -315,6 +319,7 @@ impl Change<'_> {
                 record.expires_monotonic.map(signed),
                 record.confirm.map(|confirm| signed(confirm.unix_millis)),
                 record.confirm.map(|confirm| signed(confirm.monotonic)),
+                record.relay.map(|relay| relay.to_string()),
             ])?;
         Ok(u64::try_from(self.0.last_insert_rowid()).unwrap_or(0))
     }
@@ -440,6 +445,10 @@ fn record(row: &Row<'_>) -> Result<Record, StoreError> {
         reason: row.get("reason")?,
         actor: row.get("actor")?,
         rule: row.get("rule")?,
+        relay: match row.get::<_, Option<String>>("relay")? {
+            Some(relay) => Some(relay.parse().map_err(|_error| StoreError::Row { what: "a relay", id })?),
+            None => None,
+        },
         evidence: evidence
             .split_ascii_whitespace()
             .map(str::parse)

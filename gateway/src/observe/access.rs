@@ -21,6 +21,8 @@ pub struct Line<'a> {
     pub id: RequestId,
     /// Who.
     pub client: SocketAddr,
+    /// The trusted proxy that named the client.
+    pub relay: Option<IpAddr>,
     /// Where it came in.
     pub listener: SocketAddr,
     /// `HTTP/1.1`, `HTTP/2.0`.
@@ -68,6 +70,11 @@ impl Line<'_> {
         put(format_args!("{}", self.client.ip().to_canonical()), out);
         out.extend_from_slice(b"\",\"client_port\":");
         number(u64::from(self.client.port()), out);
+        if let Some(relay) = self.relay {
+            out.extend_from_slice(b",\"relay\":\"");
+            put(format_args!("{relay}"), out);
+            out.push(b'"');
+        }
         out.extend_from_slice(b",\"listener\":\"");
         put(format_args!("{}", self.listener), out);
         out.push(b'"');
@@ -221,6 +228,7 @@ mod tests {
         Line {
             unix_millis: 1_764_000_000_123,
             id: RequestId(0x0123_4567_89ab_cdef_0011_2233_4455_6677),
+            relay: None,
             client: "[::ffff:203.0.113.7]:40000".parse().unwrap(),
             listener: "0.0.0.0:443".parse().unwrap(),
             protocol: Some("HTTP/1.1"),

@@ -1,4 +1,4 @@
-//! Decides whether a source is refused at accept: what the kernel drops, once more, for where there is no XDP and for
+//! Decides whether a source is refused by the proxy, at accept or request by request behind a trusted proxy: what the kernel drops, once more, for where there is no XDP and for
 //! the moment before a ban is in the map.
 //!
 //! *Invariant:* at most [`CAPACITY`] bans of single clients and [`WIDE`] of networks are known here. Over that the
@@ -9,16 +9,19 @@ use std::{
     net::IpAddr,
     sync::{
         RwLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use gateway_common::source::Source;
 
-use crate::message::{AllowInForce, BanInForce};
+use crate::message::{AllowInForce, BanInForce, MAX_REFUSED};
 
 const CAPACITY: usize = 131_072;
 const WIDE: usize = 1_024;
+
+/// How often the guard is told what was refused, in nanoseconds.
+const TELL_EVERY: u64 = 500_000_000;
 
 /// The bans in force, shared by the workers.
 pub(super) struct Banned {
@@ -26,35 +29,53 @@ pub(super) struct Banned {
     table: RwLock<Table>,
     /// Bans and allowances that found no room.
     lost: AtomicU64,
+    /// Whether any ban has refused anything that was not told of yet.
+    has_refused: AtomicBool,
+    /// Not before then.
+    tell_at: AtomicU64,
+}
+
+/// A ban in force.
+struct Ban {
+    id: u64,
+    until: u64,
+    /// Requests and connections that were refused and not told of yet.
+    refused: AtomicU64,
 }
 
 #[derive(Default)]
 struct Table {
-    /// Sources that clients are told apart by, and when their ban ends.
-    clients: HashMap<Source, u64>,
+    /// Sources that clients are told apart by.
+    clients: HashMap<Source, Ban>,
     /// When the table was found full, and nothing of it ends before this: it is not looked through again until then.
     full_until: u64,
     /// Everything wider or narrower.
-    networks: Vec<(Source, u64)>,
+    networks: Vec<(Source, Ban)>,
     /// Sources that are let through even where a network around them is banned.
     allowed: HashSet<Source>,
 }
 
 impl Banned {
     pub(super) fn new(ipv6_prefix: u8, bans: &[BanInForce], allows: &[AllowInForce], now: u64) -> Self {
-        let banned = Self { ipv6_prefix, table: RwLock::default(), lost: AtomicU64::default() };
+        let banned = Self {
+            ipv6_prefix,
+            table: RwLock::default(),
+            lost: AtomicU64::default(),
+            has_refused: AtomicBool::new(false),
+            tell_at: AtomicU64::new(0),
+        };
         for allow in allows {
             banned.allow(allow.source);
         }
         for ban in bans {
-            banned.add(ban.source, ban.expires, now);
+            banned.add(ban.id, ban.source, ban.expires, now);
         }
         banned
     }
 
     /// Refuses `source` until `expires`. `false`: the table is full.
-    pub(super) fn add(&self, source: Source, expires: u64, now: u64) -> bool {
-        self.count(self.enter(source, expires, now))
+    pub(super) fn add(&self, id: u64, source: Source, expires: u64, now: u64) -> bool {
+        self.count(self.enter(id, source, expires, now))
     }
 
     /// How many found no room since the last call.
@@ -67,27 +88,28 @@ impl Banned {
         fits
     }
 
-    fn enter(&self, source: Source, expires: u64, now: u64) -> bool {
+    fn enter(&self, id: u64, source: Source, expires: u64, now: u64) -> bool {
+        let ban = Ban { id, until: expires, refused: AtomicU64::new(0) };
         let Ok(mut table) = self.table.write() else { return false };
         if source.key(self.ipv6_prefix).is_none() {
-            table.networks.retain(|(other, until)| *other != source && *until > now);
+            table.networks.retain(|(other, ban)| *other != source && ban.until > now);
             if table.networks.len() >= WIDE {
                 return false;
             }
-            table.networks.push((source, expires));
+            table.networks.push((source, ban));
             return true;
         }
         if table.clients.len() >= CAPACITY && !table.clients.contains_key(&source) {
             if now < table.full_until {
                 return false;
             }
-            table.clients.retain(|_, until| *until > now);
+            table.clients.retain(|_, ban| ban.until > now);
             if table.clients.len() >= CAPACITY {
-                table.full_until = table.clients.values().copied().min().unwrap_or(0);
+                table.full_until = table.clients.values().map(|ban| ban.until).min().unwrap_or(0);
                 return false;
             }
         }
-        table.clients.insert(source, expires);
+        table.clients.insert(source, ban);
         true
     }
 
@@ -116,13 +138,36 @@ impl Banned {
         self.table.read().is_ok_and(|table| table.allows(address))
     }
 
+    /// Whether `address` is to be refused now, which counts on its ban.
     pub(super) fn refuses(&self, address: IpAddr, now: u64) -> bool {
         // A poisoned lock means that a thread died over it; the kernel's map still stands.
         let Ok(table) = self.table.read() else { return false };
         let client = Source::of(address, self.ipv6_prefix);
-        let is_banned = table.clients.get(&client).is_some_and(|until| *until > now)
-            || table.networks.iter().any(|(network, until)| *until > now && network.contains(address));
-        is_banned && !table.allows(address)
+        let narrow = table.clients.get(&client).filter(|ban| ban.until > now);
+        let wide = || table.networks.iter().find(|(network, ban)| ban.until > now && network.contains(address));
+        let Some(ban) = narrow.or_else(|| wide().map(|(_, ban)| ban)).filter(|_| !table.allows(address)) else {
+            return false;
+        };
+        ban.refused.fetch_add(1, Ordering::Relaxed);
+        self.has_refused.store(true, Ordering::Relaxed);
+        true
+    }
+
+    /// What each ban has refused since the last call: at most [`MAX_REFUSED`] of them, more the next time. Usually
+    /// nothing.
+    pub(super) fn take_refused(&self, now: u64) -> Vec<(u64, u64)> {
+        if now < self.tell_at.load(Ordering::Relaxed) || !self.has_refused.swap(false, Ordering::Relaxed) {
+            return Vec::new();
+        }
+        self.tell_at.store(now.saturating_add(TELL_EVERY), Ordering::Relaxed);
+        let Ok(table) = self.table.read() else { return Vec::new() };
+        let bans = table.clients.values().chain(table.networks.iter().map(|(_, ban)| ban));
+        let taken = bans.filter(|ban| ban.refused.load(Ordering::Relaxed) > 0).take(MAX_REFUSED);
+        let taken: Vec<_> = taken.map(|ban| (ban.id, ban.refused.swap(0, Ordering::Relaxed))).collect();
+        if taken.len() == MAX_REFUSED {
+            self.has_refused.store(true, Ordering::Relaxed);
+        }
+        taken
     }
 }
 
@@ -162,18 +207,20 @@ mod tests {
         check("198.51.100.7", 0, true);
         banned.disallow(source("198.51.100.128/25"));
         check("198.51.100.200", 0, true);
+        assert_eq!(banned.take_refused(0).iter().map(|(_, refused)| refused).sum::<u64>(), 6, "each refusal counts");
+        assert_eq!(banned.take_refused(u64::MAX), []);
         banned.lift(source("203.0.113.7"));
         banned.lift(source("198.51.100.0/24"));
         check("203.0.113.7", 0, false);
         check("198.51.100.200", 0, false);
         for index in 0..=u32::try_from(CAPACITY).unwrap() {
             let address = IpAddr::V4((0x0a00_0000 + index).into());
-            let added = banned.add(Source::of(address, 64), u64::from(index) + 1, 0);
+            let added = banned.add(1, Source::of(address, 64), u64::from(index) + 1, 0);
             assert_eq!(added, usize::try_from(index).unwrap() < CAPACITY - 1, "{address}");
         }
         assert_eq!((banned.take_lost(), banned.take_lost()), (2, 0));
         let late = source("203.0.113.99");
-        assert!(banned.add(late, 1_000_000, 1_000));
+        assert!(banned.add(2, late, 1_000_000, 1_000));
         check("203.0.113.99", 1_000, true);
     }
 }

@@ -2,15 +2,12 @@
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
-    net::SocketAddr,
     pin::pin,
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use gateway_common::source::Source;
-
-use super::{deadline, settings::Timeouts, tls::Secured};
+use super::{client::Client, deadline, settings::Timeouts, tls::Secured};
 
 /// How long a drain leaves a connection for its first request, which may be on its way.
 const FIRST_REQUEST: Duration = Duration::from_millis(250);
@@ -59,8 +56,8 @@ enum Phase {
 
 /// One live connection of a client.
 pub(super) struct Connection {
-    pub(super) peer: SocketAddr,
-    pub(super) source: Source,
+    /// Who is at the other end, or whom the PROXY protocol names.
+    pub(super) client: Cell<Client>,
     /// Its position in the configuration.
     pub(super) listener: usize,
     /// What the TLS handshake said, once it is done.
@@ -83,10 +80,9 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(peer: SocketAddr, source: Source, listener: usize) -> Self {
+    pub(super) fn new(client: Client, listener: usize) -> Self {
         Self {
-            peer,
-            source,
+            client: Cell::new(client),
             listener,
             secured: OnceCell::new(),
             unread: Cell::new(false),

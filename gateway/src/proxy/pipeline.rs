@@ -73,8 +73,15 @@ async fn answer(
     now: Now,
 ) -> Result<(response::Parts, Exchange), Failure> {
     let snapshot = &worker.shared.snapshot;
+    if record.client.is_trusted {
+        record.client = snapshot.trusted.read(record.client, &head.headers)?;
+    }
+    // Its packets are the relay's, so the kernel cannot drop them: this is where such a ban is enforced.
+    if record.client.relay.is_some() && worker.shared.banned.refuses(record.client.address.ip(), now.monotonic) {
+        return Err(Refusal::new(Reject::Banned, "banned").into());
+    }
     if let Some(limit) = &snapshot.address_limit {
-        limit.spend(connection.source, now.monotonic)?;
+        limit.spend(record.client.source, now.monotonic)?;
     }
     framing::check(&head)?;
     let secured = connection.secured.get();
@@ -105,9 +112,11 @@ async fn answer(
         .ok_or_else(|| Refusal::new(Reject::UpstreamFailed, "no such upstream"))?;
     record.forwarded();
     let path = record.target.as_ref().map_or("", Target::path);
-    let key = group.key(connection.source, path, &head.headers);
-    let request = outgoing(head, upload, record, connection, scheme, shown)?;
-    upstream::forward(permit, group, key, request, &snapshot.settings.timeouts).await
+    let listener = snapshot.settings.listeners.get(connection.listener);
+    let local = listener.map_or(record.client.address, |listener| listener.address);
+    let wish = group.wish(&record.client, local, path, &head.headers);
+    let request = outgoing(head, upload, record, scheme, shown)?;
+    upstream::forward(permit, group, &wish, request, &snapshot.settings.timeouts).await
 }
 
 /// Where a request by plain HTTP belongs: to the same host and target by HTTPS, if that is served (no open redirect).
@@ -155,13 +164,12 @@ fn outgoing(
     head: Parts,
     upload: Upload,
     record: &Record,
-    connection: &Connection,
     scheme: &'static str,
     shown: Option<&Shown>,
 ) -> Result<Request<Upload>, Refusal> {
     let target = record.target.as_ref().ok_or_else(|| Refusal::new(Reject::BadRequest, "no target"))?;
     let told = hygiene::Told {
-        client: connection.peer.ip().to_canonical(),
+        client: record.client.address.ip(),
         scheme,
         authority: target.authority(),
         id: record.id,

@@ -8,12 +8,19 @@ use std::{borrow::Cow, cell::Cell, rc::Rc, sync::Arc};
 use http::{HeaderValue, Method, Uri, Version};
 
 use super::{
+    client::Client,
     connection::Connection,
     reject::{Refusal, Row},
     target::Target,
     worker::{Event, Worker},
 };
-use crate::{auth::Identity, clock::Now, detect::signal::Signal, message::RequestId, observe::access::Line};
+use crate::{
+    auth::Identity,
+    clock::Now,
+    detect::signal::Signal,
+    message::{Ask, RequestId},
+    observe::access::Line,
+};
 
 /// What the log says of a client that left before it was answered.
 const CLIENT_LEFT: u16 = 499;
@@ -22,6 +29,8 @@ const CLIENT_LEFT: u16 = 499;
 pub(super) struct Record {
     pub(super) worker: Rc<Worker>,
     pub(super) connection: Rc<Connection>,
+    /// Whom the request comes from.
+    pub(super) client: Client,
     pub(super) id: RequestId,
     pub(super) began: Now,
     pub(super) request: Option<(Method, Version, Uri)>,
@@ -80,6 +89,7 @@ impl Record {
         Box::new(Self {
             worker: Rc::clone(worker),
             connection: Rc::clone(connection),
+            client: connection.client.get(),
             id: worker.next_id(),
             began,
             request,
@@ -118,10 +128,14 @@ impl Record {
     }
 
     fn note(&self, signal: Signal) {
-        let (source, address) = (self.connection.source, self.connection.peer.ip().to_canonical());
+        // A load balancer is not to blame for what it relays, and cannot be banned.
+        if self.client.is_trusted {
+            return;
+        }
+        let (source, address) = (self.client.source, self.client.address.ip());
         let detector = &self.worker.shared.snapshot.detector;
         for ask in detector.note(signal, source, address, self.id, crate::clock::monotonic()) {
-            self.worker.tell(Event::Ask(ask));
+            self.worker.tell(Event::Ask(Ask { relay: self.client.relay, ..ask }));
         }
     }
 }
@@ -134,7 +148,7 @@ impl Drop for Record {
         if let Some(identity) = self.identity.as_ref().filter(|_| self.forwarded && self.refused.is_none())
             && (200..400).contains(&self.status)
         {
-            self.worker.good.note(self.connection.source, identity.principal());
+            self.worker.good.note(self.client.source, identity.principal());
         }
         let settings = &self.worker.shared.snapshot.settings;
         let served = self.route.and_then(|route| self.worker.shared.snapshot.served.get(route));
@@ -152,7 +166,8 @@ impl Drop for Record {
         let line = Line {
             unix_millis: self.began.unix_millis,
             id: self.id,
-            client: self.connection.peer,
+            client: self.client.address,
+            relay: self.client.relay,
             listener: listener.address,
             protocol: version.map(protocol),
             tls: secured.map(|secured| secured.version),

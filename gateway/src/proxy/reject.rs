@@ -11,6 +11,8 @@ use crate::detect::signal::Signal;
 /// Every way to be refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reject {
+    /// The client is banned, and is known by the word of a trusted proxy: its packets cannot be told apart.
+    Banned,
     /// The request breaks HTTP or could be read in two ways.
     BadRequest,
     /// The body is over the route's limit.
@@ -68,6 +70,7 @@ impl Reject {
         use StatusCode as C;
         let (status, title, label, signal) = match self {
             Self::BadRequest => (C::BAD_REQUEST, "Malformed request", "bad_request", Some(S::BadRequest)),
+            Self::Banned => (C::FORBIDDEN, "Blocked", "banned", None),
             Self::BodyTooLarge => (C::PAYLOAD_TOO_LARGE, "Body too large", "body_too_large", Some(S::TooLarge)),
             Self::Forbidden => (C::FORBIDDEN, "Not permitted", "forbidden", Some(S::Forbidden)),
             Self::HeadersTooLarge => {

@@ -21,7 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::{
     connection::{Close, Connection, Why},
     deadline::within,
-    pipeline,
+    pipeline, proxy_protocol,
     record::Record,
     reject::{Refusal, Reject},
     settings::Settings,
@@ -87,6 +87,7 @@ async fn serve(worker: Rc<Worker>, admitted: Admitted, socket: TcpStream) {
     let connection = &admitted.connection;
     // A socket without it is slower, not wrong.
     socket.set_nodelay(true).unwrap_or_default();
+    let Some(socket) = introduce(&worker, connection, socket).await else { return };
     let Some(stream) = secure(&worker, connection, socket).await else { return };
     let multiplexed = connection.secured.get().is_some_and(|secured| secured.is_http2);
     connection.established(multiplexed);
@@ -124,6 +125,33 @@ async fn serve(worker: Rc<Worker>, admitted: Admitted, socket: TcpStream) {
             Record::observe(&worker, connection, Signal::BadRequest, "flood of HTTP/2 frames");
         }
         None => {}
+    }
+}
+
+/// The PROXY protocol, where the listener speaks it: who is behind a trusted proxy (T06). `None`: the connection ends.
+async fn introduce(worker: &Rc<Worker>, connection: &Rc<Connection>, mut socket: TcpStream) -> Option<TcpStream> {
+    let snapshot = &worker.shared.snapshot;
+    if !snapshot.settings.listeners.get(connection.listener)?.proxy_protocol {
+        return Some(socket);
+    }
+    let relay = connection.client.get();
+    if !relay.is_trusted {
+        Record::observe(worker, connection, Signal::BadHandshake, "PROXY protocol expected of trusted proxies alone");
+        return None;
+    }
+    match connection.unless_closed(proxy_protocol::read(&mut socket)).await {
+        Some(Ok(None)) => Some(socket),
+        Some(Ok(Some(address))) => {
+            worker.rename(connection, snapshot.trusted.relayed(address, relay)).then_some(socket)
+        }
+        Some(Err(error)) => {
+            // Connections without a byte are how load balancers look whether we live.
+            if error.kind() == io::ErrorKind::InvalidData {
+                Record::observe(worker, connection, Signal::BadHandshake, "malformed PROXY protocol");
+            }
+            None
+        }
+        None => None,
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use gateway_common::source::Source;
+
 use super::tls;
 use crate::{auth, authz, detect, limit};
 
@@ -43,6 +45,8 @@ pub struct Settings {
     pub max_body: u64,
     /// The most bytes of a request's head. `proxy.max_header_bytes`.
     pub max_header_bytes: usize,
+    /// Whose word about clients is taken. `proxy.trusted_proxies`, `proxy.client_header`.
+    pub trust: Trust,
     /// How many bits of an IPv6 address tell clients apart. From `guard.ipv6_prefix`.
     pub ipv6_prefix: u8,
     /// Deadlines. `[timeouts]`.
@@ -67,6 +71,24 @@ pub struct Settings {
     pub detect: detect::Settings,
 }
 
+/// Whose word about clients is taken, and where it stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// Load balancers and the like. `proxy.trusted_proxies`.
+    pub proxies: Vec<Source>,
+    /// The one header that is read of them; `None`: none is. `proxy.client_header`.
+    pub header: Option<ClientHeader>,
+}
+
+/// A header that names clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientHeader {
+    /// RFC 7239.
+    Forwarded,
+    /// `X-Forwarded-For`.
+    XForwardedFor,
+}
+
 /// Deadlines of a connection and of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
@@ -89,6 +111,8 @@ pub struct Timeouts {
 pub struct Listener {
     /// `listener.address`.
     pub address: SocketAddr,
+    /// Connections begin with a header of the PROXY protocol, from trusted proxies alone. `listener.proxy_protocol`.
+    pub proxy_protocol: bool,
     /// Whether requests that were served are in the access log. `listener.access_log`.
     pub access_log: bool,
     /// `None`: plain HTTP/1.1.

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use super::{
+    client::Trusted,
     route::Routes,
     settings::{Route, Settings},
     tls,
@@ -35,6 +36,8 @@ pub struct Snapshot {
     pub jwt: Option<Jwt>,
     /// How many requests a source may make; `None`: any number.
     pub address_limit: Option<AddressLimit>,
+    /// Whose word about clients is taken.
+    pub trusted: Trusted,
     /// When signals become bans.
     pub detector: Detector,
 }
@@ -87,6 +90,7 @@ impl Snapshot {
             demands: tls::Demands::new(&settings),
             jwt,
             address_limit: settings.address_limit.as_ref().map(AddressLimit::new),
+            trusted: Trusted::new(&settings.trust, settings.ipv6_prefix),
             detector: Detector::new(&settings.detect),
             settings: Arc::new(settings),
         })

@@ -273,7 +273,7 @@ impl Control<'_> {
     async fn obey(&mut self, message: ToProxy, descriptors: Vec<OwnedFd>, workers: &[Running]) -> bool {
         match message {
             ToProxy::Banned { id, source, expires } => {
-                if !self.shared.banned.add(source, expires, clock::monotonic()) {
+                if !self.shared.banned.add(id, source, expires, clock::monotonic()) {
                     tracing::warn!(ban = id, "too many bans to refuse this one at accept as well");
                 }
                 self.closing.insert(id, (workers.len(), 0));
@@ -328,6 +328,7 @@ impl Control<'_> {
         let message = match event {
             Event::Ask(ask) => ToGuard::Ask(Box::new(ask)),
             Event::Good(clients) => ToGuard::Good(clients),
+            Event::Refused(bans) => ToGuard::Refused(bans),
             Event::Closed { ban, connections } => {
                 let Some((waiting, total)) = self.closing.get_mut(&ban) else { return };
                 *waiting = waiting.saturating_sub(1);

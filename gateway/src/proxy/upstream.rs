@@ -23,7 +23,7 @@ pub(super) mod hygiene;
 mod pool;
 mod server;
 
-pub(super) use group::Group;
+pub(super) use group::{Group, Wish};
 pub(super) use server::{Exchange, Standing};
 
 use self::client::Broken;
@@ -60,13 +60,13 @@ impl From<Cut> for Failure {
     }
 }
 
-/// Carries `request` to a server of `group`. `key` is what makes it alike to others (see [`Group::key`]). The
+/// Carries `request` to a server of `group`. The
 /// answer's connection is in the [`Exchange`]: it goes back to the pool once the body has been read to its end, and is
 /// closed otherwise.
 pub(super) async fn forward(
     permit: Permit,
     group: &Group,
-    key: u64,
+    wish: &Wish,
     mut request: Request<Upload>,
     timeouts: &Timeouts,
 ) -> Result<(response::Parts, Exchange), Failure> {
@@ -78,7 +78,7 @@ pub(super) async fn forward(
     };
     let mut fresh = false;
     loop {
-        let (mut lease, place) = group.lease(key, fresh, timeouts.connect).await?;
+        let (mut lease, place) = group.lease(wish, fresh, timeouts.connect).await?;
         let Some(answer) = answered(lease.send(&mut request), flow.as_ref(), timeouts.response).await else {
             return Err(Refusal::new(Reject::UpstreamTimeout, "no answer in time").into());
         };

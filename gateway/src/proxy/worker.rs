@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 
 use super::{
     banned::Banned,
+    client::Client,
     connection::{Close, Connection, Why},
     deadline,
     good::Good,
@@ -35,6 +36,8 @@ use crate::{
 
 /// How long the connections of a banned source may take to send what is being answered.
 const LAST_WORDS: Duration = Duration::from_millis(100);
+
+const OVER_PER_SOURCE: &str = "over proxy.max_connections_per_source";
 
 /// What a worker is told.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +63,8 @@ pub(super) enum Event {
     },
     /// Clients that were served with a valid token.
     Good(Vec<GoodClient>),
+    /// What the bans in force have refused.
+    Refused(Vec<(u64, u64)>),
     /// It accepts.
     Ready,
 }
@@ -118,7 +123,7 @@ impl Drop for Admitted {
             *place = None;
         }
         registry.free.push(self.place);
-        self.worker.shared.leave(self.connection.source);
+        self.worker.shared.leave(self.connection.client.get().source);
     }
 }
 
@@ -133,6 +138,11 @@ impl Shared {
     }
 
     fn leave(&self, source: Source) {
+        self.forget(source);
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn forget(&self, source: Source) {
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = sources.get_mut(&source) {
             *count = count.saturating_sub(1);
@@ -140,8 +150,6 @@ impl Shared {
                 sources.remove(&source);
             }
         }
-        drop(sources);
-        self.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -224,14 +232,11 @@ impl Worker {
             self.shared.lost_connections.fetch_add(1, Ordering::Relaxed);
             return None;
         }
-        let source = Source::of(peer.ip(), settings.ipv6_prefix);
-        let connection = Rc::new(Connection::new(peer, source, listener));
-        let enters = self.shared.enter(source, settings.max_connections_per_source)
-            || (self.shared.banned.allows(peer.ip()) && self.shared.enter(source, usize::MAX));
-        if !enters {
+        let client = self.shared.snapshot.trusted.peer(peer);
+        let connection = Rc::new(Connection::new(client, listener));
+        if !self.enter(client) {
             self.shared.connections.fetch_sub(1, Ordering::Relaxed);
-            let detail = "over proxy.max_connections_per_source";
-            Record::observe(self, &connection, Signal::OverLimit, detail);
+            Record::observe(self, &connection, Signal::OverLimit, OVER_PER_SOURCE);
             return None;
         }
         let mut registry = self.connections.borrow_mut();
@@ -244,6 +249,32 @@ impl Worker {
         }
         drop(registry);
         Some(Admitted { connection, worker: Rc::clone(self), place })
+    }
+
+    /// Counts a connection of `client`. `false`: it has too many already.
+    fn enter(&self, client: Client) -> bool {
+        let most = self.shared.snapshot.settings.max_connections_per_source;
+        self.shared.enter(client.source, most)
+            || ((client.is_trusted || self.shared.banned.allows(client.address.ip()))
+                && self.shared.enter(client.source, usize::MAX))
+    }
+
+    /// A trusted proxy names the client of a connection: it counts as that client's from now on. `false`: that client
+    /// is banned or has too many already.
+    pub(super) fn rename(self: &Rc<Self>, connection: &Rc<Connection>, client: Client) -> bool {
+        if self.shared.banned.refuses(client.address.ip(), clock::monotonic()) {
+            return false;
+        }
+        let enters = self.enter(client);
+        if enters {
+            self.shared.forget(connection.client.get().source);
+            connection.client.set(client);
+        } else {
+            let before = connection.client.replace(client);
+            Record::observe(self, connection, Signal::OverLimit, OVER_PER_SOURCE);
+            connection.client.set(before);
+        }
+        enters
     }
 
     /// The name of the next request.
@@ -272,6 +303,10 @@ impl Worker {
             self.upstreams.iter().for_each(|group| group.sweep(now));
             self.connections.borrow().iter().for_each(|connection| connection.sweep(now, timeouts));
             self.lines.flush();
+            let refused = self.shared.banned.take_refused(now);
+            if !refused.is_empty() {
+                self.tell(Event::Refused(refused));
+            }
             if let Some(good) = self.good.take(now) {
                 self.tell(Event::Good(good));
             }
@@ -282,7 +317,7 @@ impl Worker {
         let mine: Vec<_> = {
             let registry = self.connections.borrow();
             let is_banned = |peer| source.contains(peer) && !self.shared.banned.allows(peer);
-            registry.iter().filter(|connection| is_banned(connection.peer.ip())).cloned().collect()
+            registry.iter().filter(|connection| is_banned(connection.client.get().address.ip())).cloned().collect()
         };
         mine.iter().for_each(|connection| connection.shut(Close::Graceful, Why::Banned));
         // One reference is ours; a connection in use is in the registry and with its task as well.

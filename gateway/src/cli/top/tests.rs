@@ -8,6 +8,8 @@ use crate::guard::control::{self, Budget, Counted, Entry, Feed, Interface, Lost,
 
 fn entry(id: u64, source: &str, packets: u64, reason: &str, left: Option<u64>) -> Entry {
     Entry {
+        relay: None,
+        refused: 0,
         id,
         source: source.parse().unwrap(),
         reason: reason.to_owned(),

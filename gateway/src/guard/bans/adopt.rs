@@ -109,6 +109,7 @@ impl Guard {
             standing,
             failing: None,
             full: 0,
+            refused: HashMap::new(),
             repairs: 0,
             unrepaired: Vec::new(),
             detached: None,
@@ -134,7 +135,7 @@ impl Guard {
         for mut record in records {
             self.rebase(&mut record, now);
             self.by_source.insert(record.source, record.id);
-            if self.key(record.source).is_none() {
+            if self.key(record.source).is_none() && record.relay.is_none() {
                 let slot = slots.get(&record.source).copied().filter(|slot| self.is_free(*slot));
                 let slot = slot.unwrap_or_else(|| self.prefixes.free_slot());
                 let blocked = Blocked { shadow: record.shadow, expires: expiry(&record), slot };
@@ -175,7 +176,12 @@ impl Guard {
             reason: "guard.allow".to_owned(),
             actor: "config".to_owned(),
         });
-        self.prefixes.allows = added.chain(configured).map(|allow| (allow.source, allow)).collect();
+        let trusted = self.settings.trusted_proxies.iter().map(|source| Allow {
+            source: *source,
+            reason: "proxy.trusted_proxies".to_owned(),
+            actor: "config".to_owned(),
+        });
+        self.prefixes.allows = added.chain(trusted).chain(configured).map(|allow| (allow.source, allow)).collect();
         Ok(())
     }
 

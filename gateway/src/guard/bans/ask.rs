@@ -26,6 +26,11 @@ impl Guard {
         if ask.source != Source::of(ask.address, self.settings.ipv6_prefix) {
             return Err(Refused::new("not_the_source", "the source is not what clients are told apart by"));
         }
+        if let Some(relay) = ask.relay
+            && !self.settings.trusted_proxies.iter().any(|network| network.contains(relay))
+        {
+            return Err(Refused::new("not_trusted", format!("{relay} is not in proxy.trusted_proxies")));
+        }
         if ask.evidence.is_empty() || ask.evidence.len() > MAX_EVIDENCE || !rule.signals.contains(&ask.signal) {
             return Err(Refused::new("no_evidence", "the evidence is not what the rule counts"));
         }
@@ -55,7 +60,8 @@ impl Guard {
             self.keep_pace(source, now)?;
         }
         let record = self.draft(source, reason, &Actor::Rule(ask.rule.clone()), Some(seconds), shadow, now);
-        self.ban(Record { rule: Some(ask.rule.clone()), evidence: ask.evidence.clone(), ..record }, now)
+        let (rule, evidence) = (Some(ask.rule.clone()), ask.evidence.clone());
+        self.ban(Record { rule, evidence, relay: ask.relay, ..record }, now)
     }
 
     /// Whether an ask would change anything: a network around the source may be banned as well.

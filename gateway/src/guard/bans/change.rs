@@ -192,6 +192,9 @@ impl Guard {
 
     /// Puts a recorded ban into the kernel.
     pub(super) fn enter(&mut self, record: &Record) -> Result<(), crate::guard::kernel::KernelError> {
+        if record.relay.is_some() {
+            return self.leave_to_proxy(record.source);
+        }
         if let Some(key) = self.key(record.source) {
             return self.drops.ban(key, self.wanted(record.source).unwrap_or_else(|| kernel_ban(record)));
         }
@@ -203,6 +206,22 @@ impl Guard {
         let Some(rule) = self.prefixes.rule(record.source) else { return Ok(()) };
         self.drops.put_rule(record.source, rule)?;
         self.refresh(record.source);
+        Ok(())
+    }
+
+    /// A client behind a trusted proxy sends no packets of its own: the kernel keeps no entry of it. Another one that
+    /// the ban replaces goes.
+    fn leave_to_proxy(&mut self, source: Source) -> Result<(), crate::guard::kernel::KernelError> {
+        if let Some(key) = self.key(source) {
+            return match self.wanted(source) {
+                Some(listed) => self.drops.ban(key, listed),
+                None => self.drops.unban(key).map(|_| ()),
+            };
+        }
+        if let Some(blocked) = self.prefixes.blocked.remove(&source) {
+            self.refresh(source);
+            self.drops.clear_hits(blocked.slot)?;
+        }
         Ok(())
     }
 
@@ -255,7 +274,10 @@ impl Guard {
         let source = record.source;
         self.in_force.remove(&record.id);
         self.by_source.remove(&source);
-        let removed = if let Some(key) = self.key(source) {
+        self.refused.remove(&record.id);
+        let removed = if record.relay.is_some() {
+            Ok(())
+        } else if let Some(key) = self.key(source) {
             match self.wanted(source) {
                 Some(listed) => self.drops.ban(key, listed),
                 None => self.drops.unban(key).map(|_| ()),
@@ -331,6 +353,9 @@ fn about(record: &Record, id: u64) -> Map<String, Value> {
         "expires": record.expires.map(crate::guard::audit::time)}));
     if let Some(confirm) = record.confirm {
         about.insert("confirm_by".to_owned(), crate::guard::audit::time(confirm.unix_millis).into());
+    }
+    if let Some(relay) = record.relay {
+        about.insert("relay".to_owned(), relay.to_string().into());
     }
     if !record.evidence.is_empty() {
         about.insert("evidence".to_owned(), record.evidence.iter().map(ToString::to_string).collect());

@@ -58,6 +58,8 @@ impl Guard {
             confirm_seconds: record.confirm.map(|at| at.monotonic.saturating_sub(now.monotonic).div_ceil(SECOND)),
             packets,
             bytes,
+            relay: record.relay,
+            refused: self.refused.get(&record.id).copied().unwrap_or(0),
         }
     }
 
@@ -257,7 +259,13 @@ fn next(verdict: Verdict, decides: Option<&Record>, earlier: usize, now: Now) ->
         let left = span(confirm.monotonic.saturating_sub(now.monotonic).div_ceil(SECOND));
         return format!("The block is taken back in {left} unless `gateway confirm {}` comes.", record.id);
     }
-    let dropped = if record.shadow { "Its packets are counted, not dropped," } else { "Its packets are dropped" };
+    let dropped = if record.relay.is_some() && !record.shadow {
+        "Its requests are refused by the proxy"
+    } else if record.shadow {
+        "Its packets are counted, not dropped,"
+    } else {
+        "Its packets are dropped"
+    };
     match record.expires_monotonic {
         None => format!("{dropped} until an operator removes the block: `gateway block del {}`.", record.source),
         Some(at) => {

@@ -125,7 +125,7 @@ fn actor(name: &str) -> String {
 impl Guard {
     /// What the kernel should have for exactly `source`, counters aside.
     pub(super) fn wanted(&self, source: Source) -> Option<Ban> {
-        let made = self.find(source).map(kernel_ban);
+        let made = self.find(source).filter(|record| record.relay.is_none()).map(kernel_ban);
         let fed = self.feeds.decides(source).map(|(one, _, expires)| {
             let mode = if one.row.shadow { Ban::SHADOW } else { 0 };
             Ban { expires, id: FED | u64::from(one.row.id) | mode, ..Ban::default() }
@@ -270,6 +270,8 @@ impl Guard {
             remaining_seconds: left,
             packets,
             bytes,
+            relay: None,
+            refused: 0,
         })
     }
 

@@ -46,6 +46,7 @@ impl World {
             control_socket: PathBuf::new(),
             pin_dir: PathBuf::new(),
             allow: vec!["10.0.0.0/8".parse().unwrap()],
+            trusted_proxies: Vec::new(),
             ipv6_prefix: 64,
             widest_ipv4: 16,
             widest_ipv6: 32,
@@ -131,6 +132,7 @@ impl World {
     fn ask(&mut self, address: &str, rule: &str) -> Result<u64, &'static str> {
         let address: IpAddr = address.parse().unwrap();
         let ask = Ask {
+            relay: None,
             source: Source::of(address, 64),
             address,
             rule: rule.to_owned(),
@@ -203,6 +205,7 @@ fn nothing_in_an_ask_is_trusted() {
     assert_eq!(world.ask("203.0.113.2", "bad-tokens"), Err("own_address"));
     let now = world.now;
     let ask = |source: &str, evidence: usize, signal| Ask {
+        relay: None,
         source: source.parse().unwrap(),
         address: "192.0.2.7".parse().unwrap(),
         rule: "bad-tokens".to_owned(),

@@ -8,6 +8,7 @@ fn anchor(seq: u64) -> Anchor {
 
 fn draft(source: &str) -> Record {
     Record {
+        relay: None,
         id: 0,
         source: source.parse().unwrap(),
         reason: "why".to_owned(),

@@ -13,6 +13,9 @@ pub struct Upstream {
     pub servers: Vec<Server>,
     /// Which of them a request goes to. `upstream.NAME.balance`.
     pub balance: Balance,
+    /// Connections begin with this version of the PROXY protocol, and carry one request each.
+    /// `upstream.NAME.proxy_protocol`.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// The most idle connections kept per server and worker. `upstream.NAME.max_idle`.
     pub max_idle: usize,
     /// How long a connection is kept without a request. `upstream.NAME.idle`.
@@ -32,6 +35,15 @@ pub struct Server {
     pub address: String,
     /// Its share, 1 to [`MAX_WEIGHT`].
     pub weight: u32,
+}
+
+/// A version of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
 }
 
 /// How a server is chosen.

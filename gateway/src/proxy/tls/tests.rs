@@ -36,8 +36,13 @@ fn all(default: Option<settings::Certificate>, more: Vec<settings::Certificate>)
         hsts: Some(settings::Hsts { max_age: std::time::Duration::from_secs(60), include_subdomains: true }),
         ja4: true,
     };
-    let listener =
-        Listening { address: "127.0.0.1:1".parse().unwrap(), access_log: true, tls: Some(tls), redirect: None };
+    let listener = Listening {
+        address: "127.0.0.1:1".parse().unwrap(),
+        access_log: true,
+        proxy_protocol: false,
+        tls: Some(tls),
+        redirect: None,
+    };
     Settings { listeners: vec![listener], certificates: more, ..plain() }
 }
 

@@ -8,7 +8,7 @@ use std::{
     rc::Rc,
 };
 
-use tokio::net::TcpStream;
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 use crate::proxy::deadline;
 
@@ -45,13 +45,14 @@ impl Dialer {
         Self { name: name.to_owned(), resolved: Rc::new(resolved) }
     }
 
-    /// A connected stream. The caller sets the deadline.
-    pub(super) async fn dial(&self) -> io::Result<Stream> {
+    /// A connected stream that began with `introduction`. The caller sets the deadline.
+    pub(super) async fn dial(&self, introduction: &[u8]) -> io::Result<Stream> {
         let mut last = io::Error::from(io::ErrorKind::HostUnreachable);
         for address in self.addresses().await? {
             match TcpStream::connect(address).await {
-                Ok(stream) => {
+                Ok(mut stream) => {
                     stream.set_nodelay(true)?;
+                    stream.write_all(introduction).await?;
                     return Ok(stream);
                 }
                 Err(error) => last = error,

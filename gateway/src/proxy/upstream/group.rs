@@ -1,6 +1,6 @@
 //! Decides which server of an upstream carries a request.
 
-use std::{rc::Rc, time::Duration};
+use std::{net::SocketAddr, rc::Rc, time::Duration};
 
 use gateway_common::source::Source;
 use http::HeaderMap;
@@ -12,8 +12,10 @@ use super::{
     server::{Place, Server, Standing},
 };
 use crate::proxy::{
+    client::Client,
+    proxy_protocol,
     reject::{Refusal, Reject},
-    settings::upstream::{Balance, HashBy, Upstream},
+    settings::upstream::{Balance, HashBy, ProxyProtocol, Upstream},
 };
 
 /// The servers of one upstream, seen from one worker.
@@ -23,6 +25,15 @@ pub(in crate::proxy) struct Group {
     /// The bits of all servers.
     all: u64,
     alike: Option<HashBy>,
+    proxy_protocol: Option<ProxyProtocol>,
+}
+
+/// What choosing a server and a connection takes to know of a request.
+pub(in crate::proxy) struct Wish {
+    /// What it is alike by to others that go to the same server.
+    key: u64,
+    /// What a connection of its own begins with; empty: any connection will do.
+    introduction: Vec<u8>,
 }
 
 impl Group {
@@ -35,11 +46,16 @@ impl Group {
             Balance::Hash(by) => Some(by.clone()),
             Balance::LeastRequests | Balance::RoundRobin => None,
         };
-        Self { servers, balancer, all, alike }
+        Self { servers, balancer, all, alike, proxy_protocol: settings.proxy_protocol }
     }
 
-    /// What a request is alike by to others that go to the same server.
-    pub(in crate::proxy) fn key(&self, source: Source, path: &str, headers: &HeaderMap) -> u64 {
+    /// What `client`, who was accepted at `local`, asks for.
+    pub(in crate::proxy) fn wish(&self, client: &Client, local: SocketAddr, path: &str, headers: &HeaderMap) -> Wish {
+        let introduction = self.proxy_protocol.map(|version| proxy_protocol::write(version, client.address, local));
+        Wish { key: self.key(client.source, path, headers), introduction: introduction.unwrap_or_default() }
+    }
+
+    fn key(&self, source: Source, path: &str, headers: &HeaderMap) -> u64 {
         match &self.alike {
             None => 0,
             Some(HashBy::Path) => hash(path.as_bytes()),
@@ -56,10 +72,10 @@ impl Group {
         self.servers.iter().for_each(|server| server.pool.sweep(now));
     }
 
-    /// A connection that is ready for a request alike by `key`; a new one if it has to be `fresh`.
+    /// A connection that is ready for a request; a new one if it has to be `fresh`.
     pub(super) async fn lease(
         &self,
-        key: u64,
+        wish: &Wish,
         fresh: bool,
         patience: Duration,
     ) -> Result<(Lease, Option<Place>), Failure> {
@@ -67,10 +83,10 @@ impl Group {
         let mut left = self.all;
         let load = |server: usize| self.servers.get(server).map_or(0, |server| server.load());
         while let Some((chosen, server)) =
-            self.balancer.choose(left, key, load).and_then(|chosen| Some((chosen, self.servers.get(chosen)?)))
+            self.balancer.choose(left, wish.key, load).and_then(|chosen| Some((chosen, self.servers.get(chosen)?)))
         {
             let place = self.balancer.needs_load().then(|| server.enter());
-            match server.pool.lease(fresh, patience).await {
+            match server.pool.lease(fresh, &wish.introduction, patience).await {
                 Ok(lease) => return Ok((lease, place)),
                 Err(refused) => refusal = refused,
             }

@@ -36,6 +36,8 @@ pub(in crate::proxy) struct Lease {
     pool: Rc<Pool>,
     pub(super) link: Link,
     kept: bool,
+    /// It may carry other clients' requests.
+    shared: bool,
     /// The request's body, which may be on its way still.
     flow: Option<Rc<Flow>>,
 }
@@ -52,14 +54,23 @@ impl Pool {
     }
 
     /// A connection that is ready for a request; a new one if it has to be `fresh`. One that is new takes at most
-    /// `patience`.
-    pub(super) async fn lease(self: &Rc<Self>, fresh: bool, patience: Duration) -> Result<Lease, Refusal> {
-        if !fresh && let Some(link) = self.take() {
-            return Ok(Lease { pool: Rc::clone(self), link, kept: true, flow: None });
+    /// `patience`. With an `introduction` it begins with that, and carries this request alone.
+    pub(super) async fn lease(
+        self: &Rc<Self>,
+        fresh: bool,
+        introduction: &[u8],
+        patience: Duration,
+    ) -> Result<Lease, Refusal> {
+        let (pool, shared) = (Rc::clone(self), introduction.is_empty());
+        if shared
+            && !fresh
+            && let Some(link) = self.take()
+        {
+            return Ok(Lease { pool, link, kept: true, shared, flow: None });
         }
         let name = &self.dialer.name;
-        match within(patience, self.dialer.dial()).await {
-            Some(Ok(stream)) => Ok(Lease { pool: Rc::clone(self), link: Link::new(stream), kept: false, flow: None }),
+        match within(patience, self.dialer.dial(introduction)).await {
+            Some(Ok(stream)) => Ok(Lease { pool, link: Link::new(stream), kept: false, shared, flow: None }),
             Some(Err(error)) => {
                 Err(Refusal::new(Reject::UpstreamFailed, format!("{name}: cannot connect: {}", error.kind())))
             }
@@ -102,7 +113,7 @@ impl Lease {
         if self.flow.is_some_and(|flow| !flow.ended.get()) {
             return false;
         }
-        if self.link.is_reusable() {
+        if self.shared && self.link.is_reusable() {
             let mut idle = self.pool.idle.borrow_mut();
             if idle.len() >= self.pool.max_idle {
                 idle.retain(|idle| idle.link.is_alive());
