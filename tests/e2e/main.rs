@@ -43,5 +43,6 @@ mod shadow;
 mod tls;
 mod tls_clients;
 mod tls_renewal;
+mod tls_upstream;
 mod upstream;
 mod validate;

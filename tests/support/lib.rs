@@ -19,6 +19,7 @@ pub mod frame;
 
 pub mod http1;
 pub mod http2;
+pub mod tls_upstream;
 pub mod upstream;
 
 pub mod authority;

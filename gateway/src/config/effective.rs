@@ -208,6 +208,13 @@ fn upstream(upstream: &Upstream) -> Value {
         }),
         "max_idle": upstream.max_idle,
         "idle": show_duration(upstream.idle),
+        "tls": upstream.tls.as_ref().map(|tls| json!({
+            "ca": (!tls.accepts_any).then(|| file(&tls.ca)),
+            "server_name": tls.server_name,
+            "certificate": tls.certificate.as_ref().map(|pair| file(&pair.0)),
+            "private_key": tls.certificate.as_ref().map(|pair| file(&pair.1)),
+            "dangerous_accept_any_certificate": tls.accepts_any,
+        })),
     })
 }
 

@@ -66,6 +66,14 @@ impl<'a> Reader<'a> {
         self.files.mode(path)
     }
 
+    /// The first of these files that can be read.
+    pub(super) fn first_of(&self, paths: &[&str]) -> Option<NamedFile> {
+        paths.iter().map(PathBuf::from).find_map(|path| {
+            let bytes = self.files.read(&path).ok()?;
+            Some(NamedFile { path, bytes })
+        })
+    }
+
     fn file(&self, text: &str) -> Result<NamedFile, Wrong> {
         let path = self.resolve(text);
         match self.files.read(&path) {
@@ -119,6 +127,12 @@ impl<'r> Table<'r> {
     /// Whether `name` is in the table, well written or not.
     pub(super) fn has(&self, name: &str) -> bool {
         self.content.is_some_and(|content| content.contains_key(name))
+    }
+
+    /// Whether `name` is a table.
+    pub(super) fn is_table(&self, name: &str) -> bool {
+        let value = self.content.and_then(|content| content.get(name));
+        value.is_some_and(|value| matches!(value.get_ref(), DeValue::Table(_)))
     }
 
     /// Reports a fault at `name`.

@@ -14,7 +14,7 @@ use crate::{
     fault::Fault,
     proxy::{
         settings::{Listener, NamedFile},
-        tls::settings::{Certificate, ClientCertificates, Hsts, Protocol, Tls},
+        tls::settings::{Certificate, Client, ClientCertificates, Hsts, Protocol, Tls},
     },
 };
 
@@ -31,7 +31,7 @@ pub(super) struct Known<'a> {
 /// The parts of a `[[listener]]`; `None`: it speaks no TLS.
 pub(super) fn listener(table: &mut Table<'_>, known: &Known<'_>, reader: &Reader<'_>) -> Option<Tls> {
     let asked = table.optional("tls", value::boolean);
-    let default = pair(table, reader);
+    let default = pair(table, true, reader);
     let protocols = table.list("protocols", value::choice(&[("h2", Protocol::Http2), ("http/1.1", Protocol::Http1)]));
     let only_tls13 = table.or("min_tls", false, value::choice(&[("1.2", false), ("1.3", true)]));
     let client_certificates = table.optional("client_certificates", |value| trust(value::text(value)?, known));
@@ -61,11 +61,11 @@ pub(super) fn listener(table: &mut Table<'_>, known: &Known<'_>, reader: &Reader
     (default.is_some() || !names_one).then_some(Tls { default, protocols, only_tls13, client_certificates, hsts, ja4 })
 }
 
-/// `certificate`, `private_key` and `ocsp`.
-fn pair(table: &mut Table<'_>, reader: &Reader<'_>) -> Option<Certificate> {
+/// `certificate`, `private_key` and, where it is shown to clients, `ocsp`.
+fn pair(table: &mut Table<'_>, to_clients: bool, reader: &Reader<'_>) -> Option<Certificate> {
     let certificate = table.file("certificate");
     let private_key = table.file("private_key");
-    let ocsp = table.file("ocsp");
+    let ocsp = if to_clients { table.file("ocsp") } else { None };
     if certificate.is_some() && !table.has("private_key") {
         let wrong = Wrong::new("is missing beside `certificate`");
         table.report("private_key", wrong.hint("write `private_key = \"server.key\"`"));
@@ -117,7 +117,7 @@ pub(super) fn certificates(tables: Vec<Table<'_>>, reader: &Reader<'_>) -> Vec<C
             let wrong = Wrong::new("is missing");
             table.report("certificate", wrong.hint("write `certificate = \"server.crt\"` and `private_key`"));
         }
-        let pair = pair(&mut table, reader);
+        let pair = pair(&mut table, true, reader);
         table.finish();
         pair
     };
@@ -175,6 +175,49 @@ fn role(name: &str, roles: &authz::Settings) -> Result<String, Wrong> {
     Err(match closest(name, roles.keys().map(String::as_str)) {
         Some(near) => wrong.hint(format!("did you mean {near:?}?")),
         None => wrong.hint("add it to [roles], with what it may do"),
+    })
+}
+
+/// Where distributions keep the authorities that they trust: Debian, Fedora, openSUSE, Alpine.
+const SYSTEM: [&str; 5] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// `upstream.NAME.tls`: `true`, or a table.
+pub(super) fn upstream(table: &mut Table<'_>, reader: &Reader<'_>) -> Option<Client> {
+    if !table.is_table("tls") {
+        return if table.or("tls", false, value::boolean) {
+            Some(Client { ca: system(table, reader), server_name: None, certificate: None, accepts_any: false })
+        } else {
+            None
+        };
+    }
+    let mut inner = table.table("tls");
+    let ca = inner.file("ca");
+    let server_name = inner.optional("server_name", |value| value::host(value::text(value)?));
+    let certificate = pair(&mut inner, false, reader).map(|pair| (pair.certificate, pair.private_key));
+    let accepts_any = inner.or("dangerous_accept_any_certificate", false, value::boolean);
+    if accepts_any {
+        let key = inner.key("dangerous_accept_any_certificate");
+        let warning = Fault::new(key, "whoever is in between can read and change everything");
+        reader.warn(warning.hint("name the authority instead: `ca`"));
+    }
+    inner.finish();
+    let none = || NamedFile { path: std::path::PathBuf::new(), bytes: std::sync::Arc::default() };
+    let ca = ca.unwrap_or_else(|| if accepts_any { none() } else { system(table, reader) });
+    Some(Client { ca, server_name, certificate, accepts_any })
+}
+
+/// Whom this system trusts.
+fn system(table: &Table<'_>, reader: &Reader<'_>) -> NamedFile {
+    reader.first_of(&SYSTEM).unwrap_or_else(|| {
+        let wrong = Wrong::new("this system has no list of authorities that it trusts");
+        table.report("tls", wrong.hint("install ca-certificates, or write `tls = { ca = \"internal-ca.pem\" }`"));
+        NamedFile { path: SYSTEM.first().copied().unwrap_or_default().into(), bytes: std::sync::Arc::default() }
     })
 }
 

@@ -8,6 +8,7 @@ use toml::de::DeValue;
 use super::{
     service::{NamedUpstream, simple_name},
     table::{Reader, Table},
+    tls,
     value::{self, Wrong, closest},
 };
 use crate::{
@@ -29,8 +30,9 @@ pub(super) fn upstreams(tables: Vec<(String, Table<'_>)>, reader: &Reader<'_>) -
         let idle = table.or("idle", Duration::from_secs(30), value::duration_in(shortest..=longest));
         let versions = [("v1", ProxyProtocol::V1), ("v2", ProxyProtocol::V2)];
         let proxy_protocol = table.optional("proxy_protocol", value::choice(&versions));
+        let tls = tls::upstream(&mut table, reader);
         table.finish();
-        let settings = Upstream { name, servers, balance, proxy_protocol, max_idle, idle };
+        let settings = Upstream { name, servers, balance, proxy_protocol, max_idle, idle, tls };
         upstreams.push(NamedUpstream { key, settings });
     }
     upstreams

@@ -154,7 +154,8 @@ pub fn host(text: &str) -> Result<String, Wrong> {
 pub fn server(text: &str) -> Result<String, Wrong> {
     const HINT: &str = "write host and port: \"127.0.0.1:9000\", \"[::1]:9000\" or \"items.internal:9000\"";
     if text.contains("://") {
-        return Err(Wrong::new(format!("{text:?} is a URL; servers are reached by plain HTTP/1.1")).hint(HINT));
+        return Err(Wrong::new(format!("{text:?} is a URL; by TLS servers are reached with `tls = true` beside them"))
+            .hint(HINT));
     }
     let Some((name, port)) = text.rsplit_once(':') else {
         return Err(Wrong::new(format!("{text:?} has no port")).hint(HINT));

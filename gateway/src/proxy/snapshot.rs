@@ -27,7 +27,7 @@ pub struct Snapshot {
     /// What each route asks for, in the order of the configuration.
     pub served: Box<[Served]>,
     /// How the listeners speak TLS. Files that change are put in its place.
-    pub tls: tls::Swap<tls::Tls>,
+    pub tls: Arc<tls::Swap<tls::Tls>>,
     /// By which keys TLS sessions are resumed.
     pub tickets: Arc<tls::Tickets>,
     /// Which hosts ask for client certificates.
@@ -85,7 +85,7 @@ impl Snapshot {
         Ok(Self {
             routes,
             served: served.into(),
-            tls: tls::Swap::new(tls),
+            tls: Arc::new(tls::Swap::new(tls)),
             tickets,
             demands: tls::Demands::new(&settings),
             jwt,

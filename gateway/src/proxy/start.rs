@@ -103,7 +103,8 @@ async fn prepare(channel: &Channel) -> anyhow::Result<Prepared> {
     for probation in &bundle.probations {
         snapshot.detector.watch(probation.source, probation.until, clock::monotonic());
     }
-    let standings = snapshot.settings.upstreams.iter().map(Standing::new).collect();
+    let upstreams = snapshot.settings.upstreams.iter().enumerate();
+    let standings = upstreams.map(|(index, upstream)| Standing::new(upstream, index, &snapshot.tls)).collect();
     let shared = Shared {
         snapshot: Arc::new(snapshot),
         banned,

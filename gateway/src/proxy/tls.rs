@@ -13,7 +13,7 @@ use std::{
 
 use http::HeaderValue;
 use rustls::{
-    ServerConfig,
+    ClientConfig, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
     server::{NoServerSessionStorage, WebPkiClientVerifier},
     sign::CertifiedKey,
@@ -33,6 +33,8 @@ pub mod settings;
 mod tickets;
 
 pub(super) use accept::{Failed, Secured, accept};
+pub(super) use certificate::{chain, private_key};
+pub(super) use client::roots;
 pub use demands::Demands;
 use names::Names;
 pub use tickets::{Chain, Tickets};
@@ -45,6 +47,8 @@ pub struct Tls {
     listeners: Box<[Option<Listener>]>,
     trusts: Box<[client::Trust]>,
     demands: Demands,
+    /// How the gateway speaks to the servers of each upstream; `None`: without TLS.
+    upstreams: Box<[Option<Arc<ClientConfig>>]>,
     /// What it was made from.
     settings: Settings,
 }
@@ -80,10 +84,16 @@ impl Tls {
             let made = listener.tls.as_ref().map(|tls| Listener::new(tls, &names, &trusts, tickets, &provider, now));
             listeners.push(under(made.transpose(), &key, &mut faults).flatten());
         }
+        let mut upstreams = Vec::new();
+        for upstream in &settings.upstreams {
+            let made = upstream.tls.as_ref().map(|tls| super::upstream::tls::config(tls, &provider)).transpose();
+            upstreams.push(under(made, &format!("upstream.{}.tls", upstream.name), &mut faults).flatten());
+        }
         if !faults.is_empty() {
             return Err(faults);
         }
         Ok(Self {
+            upstreams: upstreams.into(),
             listeners: listeners.into(),
             trusts: trusts.into(),
             demands: Demands::new(settings),
@@ -112,6 +122,11 @@ impl Tls {
         let trusts = settings.client_certificates.iter().zip(&self.settings.client_certificates);
         let others = trusts.into_iter().any(|(new, old)| (&new.ca, &new.crl) != (&old.ca, &old.crl));
         Ok((Self::new(&settings, tickets, now)?, others))
+    }
+
+    /// How the gateway speaks to the servers of an upstream.
+    pub(super) fn upstream(&self, index: usize) -> Option<Arc<ClientConfig>> {
+        self.upstreams.get(index).cloned().flatten()
     }
 
     /// Whether a certificate names `host`, in lower case: whether it can be reached by HTTPS at all.

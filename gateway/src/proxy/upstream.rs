@@ -22,6 +22,7 @@ mod group;
 pub(super) mod hygiene;
 mod pool;
 mod server;
+pub(super) mod tls;
 
 pub(super) use group::{Group, Wish};
 pub(super) use server::{Exchange, Standing};

@@ -72,3 +72,20 @@ fn client_certificates() {
         "`ca` and `hosts`",
     );
 }
+
+#[test]
+fn upstreams() {
+    const SERVERS: &str = "servers = [\"127.0.0.1:9000\"]";
+    let tls = |tls: &str| format!("{SERVERS}\ntls = {tls}");
+    let key = |name: &str| format!("upstream.items.tls{name}");
+    wrong(SERVERS, &tls("\"yes\""), 27, &key(""), "expected a boolean", "`true` or `false`");
+    wrong(SERVERS, &tls("{ ca = \"missing.pem\" }"), 27, &key(".ca"), "cannot read", "relative paths");
+    wrong(SERVERS, &tls("{ verify = false }"), 27, &key(".verify"), "unknown", "known here: ca, server_name");
+    wrong(SERVERS, &tls("{ server_name = \"a:443\" }"), 27, &key(".server_name"), "port", "\"a\"");
+    wrong(SERVERS, &tls("{ certificate = \"a.crt\" }"), 27, &key(".private_key"), "missing", "private_key = ");
+    wrong(SERVERS, &tls("{ ocsp = \"a\" }"), 27, &key(".ocsp"), "unknown", "known here");
+    let any = "dangerous_accept_any_certificate";
+    warned(SERVERS, &tls(&format!("{{ {any} = true }}")), &key(&format!(".{any}")), "can read and change everything");
+    let https = "servers = [\"https://items.internal\"]";
+    wrong(SERVERS, https, 26, "upstream.items.servers[0]", "`tls = true`", "host and port");
+}

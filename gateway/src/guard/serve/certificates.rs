@@ -66,7 +66,7 @@ impl Certificates {
 impl Service<'_> {
     /// Looks at the files, beside the loop.
     pub(super) fn look_at_certificates(&mut self, beside: &mpsc::Sender<Done>) {
-        if self.ticks % HOUR == 0 {
+        if self.ticks.is_multiple_of(HOUR) {
             self.find_outdated();
         }
         let Some(mut watcher) = self.certificates.watcher.take() else { return };

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use http::HeaderName;
 
+use crate::proxy::tls;
+
 /// One group of interchangeable servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
@@ -20,6 +22,8 @@ pub struct Upstream {
     pub max_idle: usize,
     /// How long a connection is kept without a request. `upstream.NAME.idle`.
     pub idle: Duration,
+    /// `None`: its servers are reached without TLS. `upstream.NAME.tls`.
+    pub tls: Option<tls::settings::Client>,
 }
 
 /// The most servers of one upstream: the ones that may be used are one word of bits.

@@ -100,7 +100,7 @@ pub(super) fn lifetime(first: i64, last: i64, now: i64) -> Option<String> {
 }
 
 /// The certificates of a PEM file.
-pub(super) fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Fault> {
+pub(in crate::proxy) fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Fault> {
     let fault = |message: String| Fault::new("certificate", message).hint("a PEM file, the server's certificate first");
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let chain = chain.map_err(|error| fault(format!("is not PEM: {error}")))?;

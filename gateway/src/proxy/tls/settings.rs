@@ -99,6 +99,10 @@ impl Settings {
         self.tls_certificates()
             .flat_map(|(_, pair)| [Some(&pair.certificate), Some(&pair.private_key), pair.ocsp.as_ref()])
             .chain(self.client_certificates.iter().flat_map(|trust| [Some(&trust.ca), trust.crl.as_ref()]))
+            .chain(self.upstreams.iter().filter_map(|upstream| upstream.tls.as_ref()).flat_map(|tls| {
+                let (certificate, key) = tls.certificate.as_ref().map(|(certificate, key)| (certificate, key)).unzip();
+                [(!tls.accepts_any).then_some(&tls.ca), certificate, key]
+            }))
             .flatten()
     }
 
@@ -109,6 +113,10 @@ impl Settings {
             .chain(&mut self.certificates)
             .flat_map(|pair| [Some(&mut pair.certificate), Some(&mut pair.private_key), pair.ocsp.as_mut()])
             .chain(self.client_certificates.iter_mut().flat_map(|trust| [Some(&mut trust.ca), trust.crl.as_mut()]))
+            .chain(self.upstreams.iter_mut().filter_map(|upstream| upstream.tls.as_mut()).flat_map(|tls| {
+                let (certificate, key) = tls.certificate.as_mut().map(|(certificate, key)| (certificate, key)).unzip();
+                [(!tls.accepts_any).then_some(&mut tls.ca), certificate, key]
+            }))
             .flatten()
     }
 

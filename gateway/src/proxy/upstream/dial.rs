@@ -10,18 +10,19 @@ use std::{
 
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
+use super::tls::Secure;
+pub(super) use super::tls::Stream;
 use crate::proxy::deadline;
 
 /// How long a resolved name is believed, in nanoseconds. When it cannot be resolved again, the last answer stands.
 const BELIEVED: u64 = 5_000_000_000;
 
-/// A connection to a server.
-pub(super) type Stream = TcpStream;
-
 /// Opens connections to one server.
 pub(super) struct Dialer {
     /// `host:port`.
     pub(super) name: String,
+    /// `None`: no TLS.
+    secure: Option<Secure>,
     resolved: Rc<Resolved>,
 }
 
@@ -36,13 +37,13 @@ enum Addresses {
 }
 
 impl Dialer {
-    pub(super) fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str, secure: Option<Secure>) -> Self {
         let addresses = match name.parse() {
             Ok(address) => Addresses::Literal(address),
             Err(_) => Addresses::Name { known: Vec::new(), until: 0 },
         };
         let resolved = Resolved { addresses: RefCell::new(addresses), resolving: Cell::new(false) };
-        Self { name: name.to_owned(), resolved: Rc::new(resolved) }
+        Self { name: name.to_owned(), secure, resolved: Rc::new(resolved) }
     }
 
     /// A connected stream that began with `introduction`. The caller sets the deadline.
@@ -52,8 +53,12 @@ impl Dialer {
             match TcpStream::connect(address).await {
                 Ok(mut stream) => {
                     stream.set_nodelay(true)?;
+                    // Before TLS: whoever ends TLS there has to know the client first.
                     stream.write_all(introduction).await?;
-                    return Ok(stream);
+                    return match &self.secure {
+                        Some(secure) => secure.connect(stream).await,
+                        None => Ok(Stream::Plain(stream)),
+                    };
                 }
                 Err(error) => last = error,
             }

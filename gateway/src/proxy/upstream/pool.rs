@@ -9,6 +9,7 @@ use super::{
     super::body::{Flow, Upload},
     client::{Broken, Link},
     dial::Dialer,
+    tls::describe,
 };
 use crate::proxy::{
     deadline::{self, within},
@@ -72,7 +73,7 @@ impl Pool {
         match within(patience, self.dialer.dial(introduction)).await {
             Some(Ok(stream)) => Ok(Lease { pool, link: Link::new(stream), kept: false, shared, flow: None }),
             Some(Err(error)) => {
-                Err(Refusal::new(Reject::UpstreamFailed, format!("{name}: cannot connect: {}", error.kind())))
+                Err(Refusal::new(Reject::UpstreamFailed, format!("{name}: cannot connect: {}", describe(&error))))
             }
             None => Err(Refusal::new(Reject::UpstreamTimeout, format!("{name}: connecting took too long"))),
         }

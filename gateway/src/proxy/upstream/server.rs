@@ -17,12 +17,19 @@ use super::{
     client::Broken,
     dial::Dialer,
     pool::{Lease, Pool},
+    tls::Secure,
 };
-use crate::proxy::settings::upstream::{self, Upstream};
+use crate::proxy::{
+    settings::upstream::{self, Upstream},
+    tls::{Swap, Tls},
+};
 
 /// What all workers know of the servers of one upstream.
 pub(in crate::proxy) struct Standing {
     servers: Box<[Arc<Counts>]>,
+    tls: Arc<Swap<Tls>>,
+    /// Its position in the settings.
+    index: usize,
 }
 
 /// What all workers know of one server.
@@ -47,14 +54,16 @@ pub(in crate::proxy) struct Exchange {
 }
 
 impl Standing {
-    pub(in crate::proxy) fn new(settings: &Upstream) -> Self {
-        Self { servers: settings.servers.iter().map(|_| Arc::default()).collect() }
+    pub(in crate::proxy) fn new(settings: &Upstream, index: usize, tls: &Arc<Swap<Tls>>) -> Self {
+        Self { servers: settings.servers.iter().map(|_| Arc::default()).collect(), tls: Arc::clone(tls), index }
     }
 
     /// One worker's view of each server.
     pub(super) fn servers(&self, settings: &Upstream) -> Box<[Rc<Server>]> {
         let server = |(server, counts): (&upstream::Server, &Arc<Counts>)| {
-            let pool = Pool::new(Dialer::new(&server.address), settings.max_idle, settings.idle);
+            let secure = settings.tls.as_ref();
+            let secure = secure.and_then(|tls| Secure::new(&self.tls, self.index, tls, &server.address));
+            let pool = Pool::new(Dialer::new(&server.address, secure), settings.max_idle, settings.idle);
             Rc::new(Server { pool: Rc::new(pool), counts: Arc::clone(counts) })
         };
         settings.servers.iter().zip(&self.servers).map(server).collect()

@@ -56,7 +56,7 @@ fn ask(method: &str, bytes: &[u8], size: usize) -> Outcome {
         }
     });
     let outcome = run(async {
-        let mut link = Link::new(Stream::connect(address).await.unwrap());
+        let mut link = Link::new(Stream::Plain(tokio::net::TcpStream::connect(address).await.unwrap()));
         exchange(&mut link, request(method, b"")).await
     });
     server.join().unwrap();
@@ -262,7 +262,7 @@ fn a_second_implementation_reads_the_same() {
             });
             hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), echo).await.unwrap();
         });
-        let mut link = Link::new(Stream::connect(address).await.unwrap());
+        let mut link = Link::new(Stream::Plain(tokio::net::TcpStream::connect(address).await.unwrap()));
         let count = Cell::new(0);
         for (method, size, length) in [
             ("GET", 0, ""),
@@ -289,7 +289,8 @@ fn a_second_implementation_reads_the_same() {
 fn a_connection_that_the_server_closed_is_not_alive() {
     run(async {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let link = Link::new(Stream::connect(listener.local_addr().unwrap()).await.unwrap());
+        let link =
+            Link::new(Stream::Plain(tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap()));
         let (accepted, _) = listener.accept().await.unwrap();
         assert!(link.is_alive());
         drop(accepted);
