@@ -1,8 +1,9 @@
 //! Which certificate a client is shown, what it may speak, and what its browser is told.
 
 use std::{
+    fs,
     io::{self, Read as _, Write as _},
-    process::Stdio,
+    process::{Command, Stdio},
     sync::Arc,
     thread,
     time::Duration,
@@ -313,4 +314,50 @@ fn d02_hostile_hellos() {
         });
     }
     assert_eq!(Client::new(&world, GOOD_V4).get("/items/1", &tokens::good("ada", &["reader"])).unwrap().status, 200);
+}
+
+/// What the authority says of a certificate comes with it.
+#[test]
+fn staples() {
+    if !report::may_run("tls::staples") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let authority = Authority::new("stapling authority");
+    let mut params = rcgen::CertificateParams::new(["shop.example".to_owned()]).unwrap();
+    params.serial_number = Some(vec![0x42].into());
+    authority.issue(params).write(&world.folder, "shop");
+    for (name, content) in [
+        ("authority.crt", authority.pem()),
+        ("authority.key", authority.key()),
+        ("index.txt", "V\t400101000000Z\t\t42\tunknown\t/CN=shop.example\n".to_owned()),
+    ] {
+        fs::write(world.folder.join(name), content).unwrap();
+    }
+    let respond = |days: &str| {
+        let status = Command::new("openssl")
+            .args("ocsp -index index.txt -CA authority.crt -rsigner authority.crt -rkey authority.key".split(' '))
+            .args("-issuer authority.crt -cert shop.crt -noverify -respout shop.new -ndays".split(' '))
+            .arg(days)
+            .current_dir(&world.folder)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        assert!(status.is_ok_and(|status| status.success()), "openssl ocsp");
+        fs::rename(world.folder.join("shop.new"), world.folder.join("shop.ocsp")).unwrap();
+    };
+    respond("7");
+    let more = "[[certificate]]\ncertificate = \"shop.crt\"\nprivate_key = \"shop.key\"\nocsp = \"shop.ocsp\"\n";
+    let _daemon = Daemon::start(&world, &settings(more, ""));
+    let staple = |name: &str| {
+        let mut command = world.outside.command("openssl".as_ref());
+        command.args(["s_client", "-connect", "10.0.0.1:443", "-status", "-servername", name]).stdin(Stdio::null());
+        let output = command.output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let said = staple("shop.example");
+    assert!(said.contains("OCSP Response Status: successful") && said.contains("Cert Status: good"), "{said}");
+    let said = staple(HOST);
+    assert!(said.contains("OCSP response: no response sent"), "{said}");
 }

@@ -2,6 +2,7 @@
 
 use std::{fs, sync::Arc};
 
+use http_body_util::Full;
 use support::{
     authority::{Authority, Issued, Speaks},
     daemon::Daemon,
@@ -142,6 +143,12 @@ fn l02_no_way_around() {
         assert_eq!(response.status, expect, "{name} {host}: {}", response.text());
     }
     assert_eq!(stage.ask(PARTNERS, HOST, "/me", Some(&good), "").unwrap().status, 401);
+    // A browser that finds both names in one certificate sends both over one connection (RFC 9113 9.1.1).
+    let to = |host: &str| http::Request::get(format!("https://{host}/health")).body(Full::default()).unwrap();
+    let client = Client::new(&stage.world, GOOD_V4);
+    let answers = client.send_http2(vec![to(HOST), to(PARTNERS), to(OPTIONAL), to(HOST)]).unwrap();
+    let answers: Vec<u16> = answers.into_iter().map(|answer| answer.unwrap().status().as_u16()).collect();
+    assert_eq!(answers, [200, 421, 421, 200]);
     for (host, expect) in [(PARTNERS, 421), (OPTIONAL, 200), (HOST, 200)] {
         let stream = stage.world.outside.connect(GOOD_V4, "10.0.0.1:8080".parse().unwrap(), PATIENCE).unwrap();
         let mut plain = support::http1::Connection::plain(stream);

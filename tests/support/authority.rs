@@ -42,6 +42,12 @@ impl Authority {
         Self { issuer: CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap() }
     }
 
+    /// Its key, PEM: for programs that sign in its name.
+    #[must_use]
+    pub fn key(&self) -> String {
+        self.issuer.key().serialize_pem()
+    }
+
     /// Its own certificate, PEM.
     #[must_use]
     pub fn pem(&self) -> String {

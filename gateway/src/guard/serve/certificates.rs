@@ -69,6 +69,9 @@ impl Service<'_> {
         if self.ticks.is_multiple_of(HOUR) {
             self.find_outdated();
         }
+        if self.config.proxy.tls_files().next().is_none() {
+            return;
+        }
         let Some(mut watcher) = self.certificates.watcher.take() else { return };
         let (settings, epoch, beside) = (self.config.proxy.clone(), self.certificates.epoch, beside.clone());
         tokio::task::spawn_blocking(move || {

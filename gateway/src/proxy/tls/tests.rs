@@ -132,3 +132,22 @@ fn hsts_headers() {
         assert_eq!(hsts(settings::Hsts { max_age: year, include_subdomains }).unwrap(), expect);
     }
 }
+
+/// One key for all: what takes long is making them.
+#[test]
+fn thousands_of_certificates() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let private = key.serialize_pem();
+    let one = |number: usize| {
+        let names = [format!("host{number}.example"), format!("*.apps{number}.example")];
+        let pem = rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap().pem();
+        certificate(&pem, &private)
+    };
+    let settings = all(None, (0..2_000).map(one).collect());
+    let tls = Tls::new(&settings, &tickets(), Now::read()).ok().unwrap();
+    for (host, expect) in [("host0.example", true), ("x.apps1999.example", true), ("host2000.example", false)] {
+        assert_eq!(tls.names(host), expect, "{host}");
+    }
+    let changed = vec![(PathBuf::from("another.pem"), b"x".to_vec())];
+    assert!(tls.with(changed, &tickets(), Now::read()).is_ok_and(|(_, others)| !others));
+}
