@@ -361,3 +361,51 @@ fn staples() {
     let said = staple(HOST);
     assert!(said.contains("OCSP response: no response sent"), "{said}");
 }
+
+/// D02: after the handshake, too, messages that only cost work are bounded: new keys without end, by a client that
+/// reads nothing.
+#[test]
+fn d02_floods_after_the_handshake() {
+    if !report::may_run("tls::d02_after") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let mut settings = settings("", "");
+    settings.timeouts = "headers = \"2s\"\n".to_owned();
+    let mut daemon = Daemon::start(&world, &settings);
+    let proxy = daemon.proxy_pid();
+    let memory = || {
+        let text = fs::read_to_string(format!("/proc/{proxy}/status")).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
+    };
+    let before = memory();
+    let mut tcp = Client::new(&world, bystander(1)).tcp(PATIENCE).unwrap();
+    let config = Speaks { trusts: &[&PKI.authority_pem], versions: &[&rustls::version::TLS13], ..Speaks::default() };
+    let name = rustls_pki_types::ServerName::try_from(HOST).unwrap();
+    let mut tls = rustls::ClientConnection::new(config.config(), name).unwrap();
+    while tls.is_handshaking() {
+        tls.complete_io(&mut tcp).unwrap();
+    }
+    let mut sent = 0;
+    while sent < 100_000 {
+        tls.refresh_traffic_keys().unwrap();
+        let mut written = Ok(0);
+        while tls.wants_write() && written.is_ok() {
+            written = tls.write_tls(&mut tcp);
+        }
+        if written.is_err() {
+            break;
+        }
+        sent += 1;
+    }
+    report::note(&format!("tls: let go after {sent} new keys"));
+    tcp.set_read_timeout(Some(SOON)).unwrap();
+    let mut rest = Vec::new();
+    let ended = tcp.read_to_end(&mut rest);
+    assert!(!matches!(&ended, Err(error) if error.kind() == io::ErrorKind::WouldBlock), "{ended:?}");
+    assert!(memory() < before + 16_384, "{before} kB, then {} kB", memory());
+    assert_eq!(Client::new(&world, GOOD_V4).get("/health", "").unwrap().status, 200);
+    assert_eq!(daemon.proxy_pid(), proxy);
+}

@@ -1,6 +1,6 @@
 //! Whom a client certificate names, and which are not good.
 
-use std::{fs, sync::Arc};
+use std::{fs, io::Write as _, process::Stdio, sync::Arc};
 
 use http_body_util::Full;
 use support::{
@@ -168,6 +168,36 @@ fn l02_no_way_around() {
             assert_ne!(kind, Some(rustls::HandshakeKind::Resumed));
             assert_eq!(connection.session().unwrap().tls13_tickets_received(), 0);
         }
+    }
+}
+
+/// L02: a session with one host is none with a host that asks for certificates, whatever the client claims.
+#[test]
+fn l02_sessions_of_other_hosts() {
+    if !report::may_run("tls_clients::l02_sessions") {
+        return;
+    }
+    let stage = Stage::new();
+    let _upstream = Upstream::start(&stage.world.gate, "127.0.0.1:9000");
+    let _daemon = Daemon::start(&stage.world, &settings());
+    let session = stage.world.folder.join("session");
+    let visit = |version: &str, name: &str, with: &str| {
+        let mut command = stage.world.outside.command("openssl".as_ref());
+        command.args(["s_client", "-connect", "10.0.0.1:443", "-ign_eof", version, "-servername", name, with]);
+        let mut child =
+            command.arg(&session).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        // The answer comes after the tickets, and ends the connection.
+        let request = format!("GET /health HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n");
+        child.stdin.take().unwrap().write_all(request.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(said.contains("HTTP/1.1 200"), "{name}: {said}");
+        said.contains("Reused, TLSv1")
+    };
+    for version in ["-tls1_2", "-tls1_3"] {
+        assert!(!visit(version, HOST, "-sess_out"));
+        assert!(visit(version, HOST, "-sess_in"), "{version}: the host's own session");
+        assert!(!visit(version, OPTIONAL, "-sess_in"), "{version}: another host's session");
     }
 }
 
