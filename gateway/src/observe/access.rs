@@ -67,7 +67,7 @@ impl Line<'_> {
         out.extend_from_slice(b"\",\"id\":\"");
         id(self.id, out);
         out.extend_from_slice(b"\",\"client\":\"");
-        put(format_args!("{}", self.client.ip().to_canonical()), out);
+        address(self.client.ip().to_canonical(), out);
         out.extend_from_slice(b"\",\"client_port\":");
         number(u64::from(self.client.port()), out);
         if let Some(relay) = self.relay {
@@ -76,7 +76,14 @@ impl Line<'_> {
             out.push(b'"');
         }
         out.extend_from_slice(b",\"listener\":\"");
-        put(format_args!("{}", self.listener), out);
+        match self.listener {
+            SocketAddr::V4(listener) => {
+                address(IpAddr::V4(*listener.ip()), out);
+                out.push(b':');
+                number(u64::from(listener.port()), out);
+            }
+            SocketAddr::V6(listener) => put(format_args!("{listener}"), out),
+        }
         out.push(b'"');
         for (name, value) in [
             ("protocol", self.protocol),
@@ -103,7 +110,9 @@ impl Line<'_> {
         for (name, value) in
             [("bytes_in", self.bytes_in), ("bytes_out", self.bytes_out), ("duration_us", self.duration_us)]
         {
-            put(format_args!(",\"{name}\":"), out);
+            out.extend_from_slice(b",\"");
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(b"\":");
             number(value, out);
         }
         out.extend_from_slice(b"}\n");
@@ -135,6 +144,21 @@ pub fn escape(text: &str, out: &mut Vec<u8>) {
             _ if letter.is_control() => put(format_args!("\\u{:04x}", u32::from(letter)), out),
             _ => out.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes()),
         }
+    }
+}
+
+/// Appends `address` as it is written: IPv4 by hand, as it is what most are.
+pub fn address(address: IpAddr, out: &mut Vec<u8>) {
+    match address {
+        IpAddr::V4(address) => {
+            for (place, octet) in address.octets().into_iter().enumerate() {
+                if place > 0 {
+                    out.push(b'.');
+                }
+                number(u64::from(octet), out);
+            }
+        }
+        IpAddr::V6(address) => put(format_args!("{address}"), out),
     }
 }
 

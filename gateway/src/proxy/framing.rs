@@ -15,6 +15,16 @@ pub(super) mod strict;
 /// The most header lines, cookie crumbs of HTTP/2 included.
 pub const MAX_HEADERS: usize = 100;
 
+/// The headers that [`check`] looks at.
+static CHECKED: [http::HeaderName; 6] = [
+    header::CONNECTION,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::EXPECT,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
 /// Checks a request's head.
 ///
 /// # Errors
@@ -29,6 +39,10 @@ pub fn check(head: &Parts) -> Result<(), Refusal> {
         Version::HTTP_2 => &[header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE],
         _ => return Err(bad("version")),
     };
+    // Most requests have none of what is checked below.
+    if !head.headers.keys().any(|name| CHECKED.contains(name)) {
+        return Ok(());
+    }
     if connection_headers.iter().any(|name| head.headers.contains_key(name)) {
         return Err(bad("connection header in HTTP/2"));
     }

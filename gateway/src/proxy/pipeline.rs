@@ -137,7 +137,7 @@ async fn admit(
     head: &Parts,
     incoming: &mut Option<Incoming>,
     worker: &Rc<Worker>,
-    record: &Record,
+    record: &mut Record,
 ) -> Result<Upload, Failure> {
     let Some(body) = incoming.as_ref() else { return Ok(Upload::Empty) };
     if body.size_hint().exact().is_some_and(|length| length > served.max_body) {
@@ -152,7 +152,7 @@ async fn admit(
     }
     let Some(body) = incoming.take() else { return Ok(Upload::Empty) };
     let between = worker.shared.snapshot.settings.timeouts.body;
-    let arriving = Arriving::new(body, served.max_body, between, Rc::clone(&record.bytes_in));
+    let arriving = Arriving::new(body, served.max_body, between, Rc::clone(record.bytes_in.get_or_insert_default()));
     let Some(schema) = &served.schema else { return Ok(Upload::Streaming(Box::new(arriving))) };
     let bytes = arriving.whole().await?;
     schema.validate(head.headers.get(header::CONTENT_TYPE), &bytes)?;

@@ -42,7 +42,7 @@ pub(super) struct Record {
     pub(super) allow: Option<HeaderValue>,
     pub(super) status: u16,
     /// Bytes of the request's body, counted by whoever reads it.
-    pub(super) bytes_in: Rc<Cell<u64>>,
+    pub(super) bytes_in: Option<Rc<Cell<u64>>>,
     pub(super) bytes_out: u64,
     forwarded: bool,
     refused: Option<(Row, Cow<'static, str>)>,
@@ -98,7 +98,7 @@ impl Record {
             identity: None,
             allow: None,
             status: CLIENT_LEFT,
-            bytes_in: Rc::default(),
+            bytes_in: None,
             bytes_out: 0,
             forwarded: false,
             refused: None,
@@ -182,7 +182,7 @@ impl Drop for Record {
             principal: self.identity.as_ref().map(|identity| identity.principal()),
             route: served.map(|route| &*route.template),
             upstream: upstream.map(|upstream| upstream.name.as_str()),
-            bytes_in: self.bytes_in.get(),
+            bytes_in: self.bytes_in.as_ref().map_or(0, |bytes| bytes.get()),
             bytes_out: self.bytes_out,
             duration_us: took / 1_000,
         };

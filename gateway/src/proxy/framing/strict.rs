@@ -50,7 +50,10 @@ impl Default for Line {
 impl Line {
     fn extend(&mut self, bytes: &[u8]) {
         let free = self.start.get_mut(self.length.min(KEPT)..).unwrap_or_default();
-        free.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+        let taken = free.len().min(bytes.len());
+        if let (Some(free), Some(bytes)) = (free.get_mut(..taken), bytes.get(..taken)) {
+            free.copy_from_slice(bytes);
+        }
         self.length = self.length.saturating_add(bytes.len());
         self.last = bytes.last().copied().unwrap_or(self.last);
     }
@@ -85,9 +88,9 @@ impl Strict {
                 };
                 continue;
             }
-            let end = rest.iter().position(|&byte| byte == b'\n');
+            let end = memchr::memchr(b'\n', rest);
             let (line, after) = rest.split_at_mut(end.unwrap_or(rest.len()));
-            if matches!(self.state, State::RequestLine) && line.contains(&b'#') {
+            if matches!(self.state, State::RequestLine) && memchr::memchr(b'#', line).is_some() {
                 self.line.fragment = true;
             }
             self.line.extend(line);

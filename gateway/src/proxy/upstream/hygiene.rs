@@ -3,21 +3,50 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use crate::{auth::certificate::Shown, message::RequestId, observe::access::hexadecimal};
+use crate::{
+    auth::certificate::Shown,
+    message::RequestId,
+    observe::access::{address, hexadecimal},
+};
 
 /// Headers of one connection (RFC 9110 7.6.1), and those that the forwarding side writes itself.
-const HOP_BY_HOP: [&str; 10] = [
-    "connection",
-    "http2-settings",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
+static HOP_BY_HOP: [HeaderName; 10] = [
+    header::CONNECTION,
+    HeaderName::from_static("http2-settings"),
+    HeaderName::from_static("keep-alive"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    HeaderName::from_static("proxy-connection"),
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
 ];
+
+/// What most requests carry and may: the others are looked at more closely. `Host` is replaced in any case.
+static HARMLESS: [HeaderName; 10] = [
+    header::HOST,
+    header::USER_AGENT,
+    header::ACCEPT,
+    header::ACCEPT_ENCODING,
+    header::ACCEPT_LANGUAGE,
+    header::AUTHORIZATION,
+    header::CONTENT_TYPE,
+    header::COOKIE,
+    header::ORIGIN,
+    header::REFERER,
+];
+
+static X_AUTHENTICATED_PRINCIPAL: HeaderName = HeaderName::from_static("x-authenticated-principal");
+static X_CLIENT_CERTIFICATE_FINGERPRINT: HeaderName = HeaderName::from_static("x-client-certificate-fingerprint");
+static X_CLIENT_CERTIFICATE_SERIAL: HeaderName = HeaderName::from_static("x-client-certificate-serial");
+static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// How many headers we add at most, so that the map grows once.
+const ADDED: usize = 8;
 
 /// Headers that only a proxy may write: whole names, then beginnings of names (T01, T04, T05, P06).
 const OURS: [&str; 16] = [
@@ -81,45 +110,53 @@ pub(in crate::proxy) fn request(headers: &mut HeaderMap, told: &Told<'_>) {
         headers.remove(name);
     }
     join_cookies(headers);
-    let mut set = |name: &'static str, value: Result<HeaderValue, header::InvalidHeaderValue>| {
+    headers.reserve(ADDED);
+    let mut set = |name: &HeaderName, value: Result<HeaderValue, header::InvalidHeaderValue>| {
         // Only a principal can hold what no header may: it is then not told, which proves nobody's identity.
         if let Ok(value) = value {
-            headers.insert(HeaderName::from_static(name), value);
+            headers.insert(name, value);
         }
     };
-    set("host", HeaderValue::from_str(told.authority));
-    set("x-forwarded-for", HeaderValue::try_from(told.client.to_string()));
-    set("x-forwarded-host", HeaderValue::from_str(told.authority));
-    set("x-forwarded-proto", Ok(HeaderValue::from_static(told.scheme)));
-    set("x-request-id", HeaderValue::from_bytes(&hexadecimal(told.id)));
+    let mut client = Vec::with_capacity(16);
+    address(told.client, &mut client);
+    set(&header::HOST, HeaderValue::from_str(told.authority));
+    set(&X_FORWARDED_FOR, HeaderValue::try_from(client));
+    set(&X_FORWARDED_HOST, HeaderValue::from_str(told.authority));
+    set(&X_FORWARDED_PROTO, Ok(HeaderValue::from_static(told.scheme)));
+    set(&X_REQUEST_ID, HeaderValue::from_bytes(&hexadecimal(told.id)));
     if let Some(principal) = told.principal {
-        set("x-authenticated-principal", HeaderValue::from_str(principal));
+        set(&X_AUTHENTICATED_PRINCIPAL, HeaderValue::from_str(principal));
     }
     if let Some(shown) = told.certificate {
-        set("x-client-certificate-fingerprint", HeaderValue::from_str(&shown.fingerprint));
-        set("x-client-certificate-serial", HeaderValue::from_str(&shown.serial));
+        set(&X_CLIENT_CERTIFICATE_FINGERPRINT, HeaderValue::from_str(&shown.fingerprint));
+        set(&X_CLIENT_CERTIFICATE_SERIAL, HeaderValue::from_str(&shown.serial));
     }
 }
 
 /// Makes an upstream's headers into what the client gets.
 pub(in crate::proxy) fn response(headers: &mut HeaderMap, id: RequestId) {
-    for name in nominated(headers) {
-        headers.remove(name);
-    }
-    for name in HOP_BY_HOP {
+    let mut unwanted = nominated(headers);
+    unwanted.extend(headers.keys().filter(|name| HOP_BY_HOP.contains(name)).cloned());
+    for name in unwanted {
         headers.remove(name);
     }
     if let Ok(value) = HeaderValue::from_bytes(&hexadecimal(id)) {
-        headers.insert("x-request-id", value);
+        headers.insert(&X_REQUEST_ID, value);
     }
 }
 
 fn passes(name: &HeaderName) -> bool {
+    if HARMLESS.contains(name) {
+        return true;
+    }
+    if HOP_BY_HOP.contains(name) {
+        return false;
+    }
     let name = name.as_str();
     // `X_User` and `X.User` are `X-User` to whoever turns names into variables (T02).
     let plain = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
     let ours = OURS.contains(&name) || OUR_BEGINNINGS.iter().any(|beginning| name.starts_with(beginning));
-    plain && !ours && !HOP_BY_HOP.contains(&name)
+    plain && !ours
 }
 
 /// The headers that `Connection` names as its own (RFC 9110 7.6.1). Ours are set afterwards, so naming them is in
@@ -127,7 +164,11 @@ fn passes(name: &HeaderName) -> bool {
 fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
     let lines = headers.get_all(header::CONNECTION).iter();
     let names = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
-    names.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()).collect()
+    // What most lines name is no header, or goes anyway.
+    let names = names
+        .map(<[u8]>::trim_ascii)
+        .filter(|name| !name.eq_ignore_ascii_case(b"keep-alive") && !name.eq_ignore_ascii_case(b"close"));
+    names.filter_map(|name| HeaderName::from_bytes(name).ok()).collect()
 }
 
 /// HTTP/2 may send cookies crumb by crumb; HTTP/1.1 knows one line of them (RFC 9113 8.2.3).

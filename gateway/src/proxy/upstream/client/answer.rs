@@ -73,9 +73,9 @@ pub(super) fn read(bytes: &mut Bytes, method: &Method) -> Result<Option<Head>, &
         Err(_) => return Err("head breaks HTTP"),
     };
     let head = bytes.get(..length).unwrap_or_default();
-    let count = |wanted: u8| head.iter().filter(|&&byte| byte == wanted).count();
-    // It takes lines that end without CR, and no CR without LF: another parser may see other lines.
-    if length > MAX_HEAD || count(b'\n') != count(b'\r') {
+    // It takes lines that end without CR: another parser may see other lines.
+    let whole = |end: usize| end.checked_sub(1).and_then(|before| head.get(before)) == Some(&b'\r');
+    if length > MAX_HEAD || !memchr::memchr_iter(b'\n', head).all(whole) {
         return Err("head breaks HTTP");
     }
     let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or("no status")?;
