@@ -76,6 +76,8 @@ pub enum ToGuard {
     /// How many requests and connections the proxy refused because of each ban since the last message; at most
     /// [`MAX_REFUSED`] bans, the rest is told later.
     Refused(Vec<(u64, u64)>),
+    /// How an upstream is, once that has changed.
+    Upstream(Box<UpstreamState>),
     /// The live connections of a banned source are closed.
     Closed {
         /// The ban.
@@ -101,6 +103,35 @@ pub struct Lost {
     pub connections: u64,
     /// Bans and allowances that are not known at accept.
     pub at_accept: u64,
+}
+
+/// How the servers of an upstream are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpstreamState {
+    /// Its name.
+    pub name: String,
+    /// Addresses as configured, and how each server is.
+    pub servers: Vec<(String, ServerState)>,
+    /// Requests that found no server to use.
+    pub without_server: u64,
+    /// Requests over `max_requests` or `max_pending`, refused.
+    pub over_limit: u64,
+    /// Tries after the first of a request.
+    pub retries: u64,
+}
+
+/// How a server is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServerState {
+    /// Its health checks fail.
+    Down,
+    /// It failed too many requests in a row.
+    Ejected,
+    /// It came back and gets less than its share for a while.
+    Slow,
+    /// It is used.
+    Up,
 }
 
 /// The most bans that one [`ToGuard::Refused`] names.

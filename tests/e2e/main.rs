@@ -38,6 +38,7 @@ mod hostile;
 mod limit;
 mod many_bans;
 mod relay;
+mod resilience;
 mod safety;
 mod shadow;
 mod tls;

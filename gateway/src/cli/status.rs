@@ -72,6 +72,16 @@ pub(super) fn render(status: &control::Status) -> String {
         }
         lines.push(format!("\n{}", table.render()));
     }
+    if !status.upstreams.is_empty() {
+        let mut table = Table::new(["UPSTREAM", "SERVER", "STATE"]);
+        for upstream in &status.upstreams {
+            for (server, state) in &upstream.servers {
+                let state = format!("{state:?}").to_lowercase();
+                table.row([upstream.name.clone(), server.clone(), state]);
+            }
+        }
+        lines.push(format!("\n{}", table.render()));
+    }
     if status.verdicts.is_empty() {
         return lines.join("\n");
     }

@@ -162,6 +162,7 @@ fn explanations() {
 #[test]
 fn how_things_are() {
     let status = control::Status {
+        upstreams: Vec::new(),
         version: "0.1.0".to_owned(),
         config: "/etc/gateway/gateway.toml".to_owned(),
         guard_pid: 1,

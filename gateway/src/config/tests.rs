@@ -218,6 +218,28 @@ fn wrong_upstreams() {
 }
 
 #[test]
+fn wrong_resilience() {
+    let one = "[\"127.0.0.1:9000\"]";
+    let of = |key: &str| format!("upstream.items.{key}");
+    let with = |line: &str| format!("{one}\n{line}");
+    wrong(one, &with("when_down = \"open\""), 27, &of("when_down"), "unknown", "refuse, try");
+    wrong(one, &with("max_requests = 0"), 27, &of("max_requests"), "out of range", "from 1");
+    wrong(one, &with("max_pending = \"many\""), 27, &of("max_pending"), "expected an integer", "whole number");
+    wrong(one, &with("slow_start = \"2h\""), 27, &of("slow_start"), "out of range", "to \"1h\"");
+    let table = |name: &str, line: &str| with(&format!("[upstream.items.{name}]\n{line}"));
+    wrong(one, &table("health", "interval = \"5s\""), 27, &of("health.path"), "missing", "path = \"/health\"");
+    wrong(one, &table("health", "path = \"health\""), 28, &of("health.path"), "no path", "\"/health\"");
+    wrong(one, &table("health", "path = \"/\"\nexpect = [99]"), 29, &of("health.expect[0]"), "out of", "100 to 599");
+    wrong(one, &table("health", "path = \"/\"\nintervall = \"1s\""), 29, &of("health.intervall"), "unknown", "mean");
+    wrong(one, &table("ejection", "share = 101"), 28, &of("ejection.share"), "out of range", "1 to 100");
+    let shorter = "time = \"1m\"\nlongest = \"1s\"";
+    wrong(one, &table("ejection", shorter), 29, &of("ejection.longest"), "shorter", "leave it out");
+    wrong(one, &table("retry", "tries = 0"), 28, &of("retry.tries"), "out of range", "from 1 to 10");
+    wrong(one, &table("retry", "statuses = [404]"), 28, &of("retry.statuses[0]"), "out of range", "500 to 599");
+    wrong(one, &table("retry", "statuses = [501]"), 28, &of("retry.statuses[0]"), "nothing", "502, 503");
+}
+
+#[test]
 fn wrong_routes() {
     let key = |name: &str| format!("route[0].{name}");
     wrong(

@@ -13,7 +13,9 @@ use super::{
 };
 use crate::{
     fault::Fault,
-    proxy::settings::upstream::{Balance, HashBy, MAX_SERVERS, MAX_WEIGHT, ProxyProtocol, Server, Upstream},
+    proxy::settings::upstream::{
+        Balance, Ejection, HashBy, HealthCheck, MAX_SERVERS, MAX_WEIGHT, ProxyProtocol, Retry, Server, Upstream,
+    },
 };
 
 pub(super) fn upstreams(tables: Vec<(String, Table<'_>)>, reader: &Reader<'_>) -> Vec<NamedUpstream> {
@@ -30,12 +32,91 @@ pub(super) fn upstreams(tables: Vec<(String, Table<'_>)>, reader: &Reader<'_>) -
         let idle = table.or("idle", Duration::from_secs(30), value::duration_in(shortest..=longest));
         let versions = [("v1", ProxyProtocol::V1), ("v2", ProxyProtocol::V2)];
         let proxy_protocol = table.optional("proxy_protocol", value::choice(&versions));
+        let health = health(table.table("health"));
+        let ejection = ejection(table.table("ejection"));
+        let retry = retry(table.table("retry"));
+        let slow_start = table.or("slow_start", Duration::ZERO, value::duration_in(Duration::ZERO..=longest));
+        let try_when_down = table.or("when_down", false, value::choice(&[("refuse", false), ("try", true)]));
+        let max_requests = table.or("max_requests", u32::MAX, value::integer(1..=1_000_000));
+        let max_pending = table.or("max_pending", u32::MAX, value::integer(1..=1_000_000));
         let tls = tls::upstream(&mut table, reader);
         table.finish();
-        let settings = Upstream { name, servers, balance, proxy_protocol, max_idle, idle, tls };
+        let settings = Upstream {
+            name,
+            servers,
+            balance,
+            health,
+            ejection,
+            slow_start,
+            try_when_down,
+            retry,
+            max_requests,
+            max_pending,
+            proxy_protocol,
+            max_idle,
+            idle,
+            tls,
+        };
         upstreams.push(NamedUpstream { key, settings });
     }
     upstreams
+}
+
+fn health(mut table: Table<'_>) -> Option<HealthCheck> {
+    if !table.is_present() {
+        return None;
+    }
+    let path = table.required("path", "\"/health\"", |value| {
+        let path = value::line(value)?;
+        if path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Ok(path);
+        }
+        Err(Wrong::new(format!("{path:?} is no path")).hint("write it as it is requested: \"/health\""))
+    });
+    let host = table.optional("host", |value| value::host(value::text(value)?));
+    let expect = table.list("expect", value::integer(100..=599));
+    let hour = Duration::from_secs(3_600);
+    let interval = table.or("interval", Duration::from_secs(5), value::duration_in(Duration::from_millis(100)..=hour));
+    let timeout = table.or("timeout", Duration::from_secs(2), value::duration_in(Duration::from_millis(10)..=hour));
+    let healthy = table.or("healthy", 2, value::integer(1..=100));
+    let unhealthy = table.or("unhealthy", 3, value::integer(1..=100));
+    table.finish();
+    let expect = expect.into_iter().map(|(_, status)| status).collect();
+    Some(HealthCheck { path: path?, host, expect, interval, timeout, healthy, unhealthy })
+}
+
+fn ejection(mut table: Table<'_>) -> Option<Ejection> {
+    if !table.is_present() {
+        return None;
+    }
+    let (second, day) = (Duration::from_secs(1), Duration::from_secs(86_400));
+    let failures = table.or("failures", 5, value::integer(1..=1_000));
+    let time = table.or("time", 10 * second, value::duration_in(Duration::from_millis(100)..=day));
+    let longest = table.or("longest", time.max(300 * second), value::duration_in(Duration::from_millis(100)..=day));
+    if longest < time {
+        table.report("longest", Wrong::new("is shorter than `time`").hint("write at least as much, or leave it out"));
+    }
+    let share = table.or("share", 50, value::integer(1..=100));
+    table.finish();
+    Some(Ejection { failures, time, longest, share })
+}
+
+fn retry(mut table: Table<'_>) -> Retry {
+    let default = Retry::default();
+    let tries = table.or("tries", default.tries, value::integer(1..=10));
+    let budget = table.or("budget", default.budget, value::integer(0..=100));
+    let reserve = table.or("reserve", default.reserve, value::integer(0..=10_000));
+    let (least, most) = (Duration::from_millis(10), Duration::from_secs(3_600));
+    let timeout = table.optional("timeout", value::duration_in(least..=most));
+    let statuses = table.list("statuses", |value| {
+        let status = value::integer(500..=599)(value)?;
+        if matches!(status, 500 | 502..=504) {
+            return Ok(status);
+        }
+        Err(Wrong::new(format!("{status} says nothing about the server")).hint("write 500, 502, 503 or 504"))
+    });
+    table.finish();
+    Retry { tries, budget, reserve, timeout, statuses: statuses.into_iter().map(|(_, status)| status).collect() }
 }
 
 fn servers(table: &mut Table<'_>, reader: &Reader<'_>) -> Vec<Server> {

@@ -29,7 +29,7 @@ use crate::{
         settings::Settings,
         store::{Change, Ended, Record, Store, StoreError},
     },
-    message::{AllowInForce, Ask, BanInForce, MAX_EVIDENCE, MAX_REFUSED, ToProxy},
+    message::{AllowInForce, Ask, BanInForce, MAX_EVIDENCE, MAX_REFUSED, ToProxy, UpstreamState},
 };
 
 mod adopt;
@@ -136,6 +136,8 @@ pub(crate) struct Guard {
     watchers: Watchers,
     feeds: Feeds,
     lost: Lost,
+    /// How upstreams are, as the proxy says.
+    upstreams: BTreeMap<String, UpstreamState>,
 }
 
 impl Guard {

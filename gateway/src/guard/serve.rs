@@ -325,6 +325,7 @@ impl Service<'_> {
             Event::Said(_, ToGuard::Ask(ask)) => self.ask(&ask),
             Event::Said(_, ToGuard::Good(clients)) => self.guard.hear_good(&clients, Now::read()),
             Event::Said(_, ToGuard::Lost(lost)) => self.guard.hear_lost(lost),
+            Event::Said(_, ToGuard::Upstream(state)) => self.guard.hear_upstream(*state),
             Event::Said(_, ToGuard::Refused(bans)) => self.guard.refused(&bans),
             Event::Said(_, ToGuard::Closed { ban, connections }) => self.guard.closed(ban, connections),
             Event::Said(generation, ToGuard::Heard { mark }) => self.waiting.heard(generation, mark),

@@ -23,13 +23,13 @@ use tokio::{sync::mpsc, time::MissedTickBehavior};
 use super::{
     banned::Banned,
     snapshot::Snapshot,
-    upstream::Standing,
+    upstream::{self, Backend},
     worker::{Event, Order, Shared, Worker},
 };
 use crate::{
     clock,
     config::{self, Bundled, Config},
-    message::{Bundle, Lost, ToGuard, ToProxy, channel::Channel},
+    message::{Bundle, Lost, ToGuard, ToProxy, UpstreamState, channel::Channel},
     observe::sink::{Lines, Sink},
     sandbox,
 };
@@ -104,7 +104,7 @@ async fn prepare(channel: &Channel) -> anyhow::Result<Prepared> {
         snapshot.detector.watch(probation.source, probation.until, clock::monotonic());
     }
     let upstreams = snapshot.settings.upstreams.iter().enumerate();
-    let standings = upstreams.map(|(index, upstream)| Standing::new(upstream, index, &snapshot.tls)).collect();
+    let backends = upstreams.map(|(index, upstream)| Backend::new(upstream, index, &snapshot.tls)).collect();
     let shared = Shared {
         snapshot: Arc::new(snapshot),
         banned,
@@ -112,7 +112,7 @@ async fn prepare(channel: &Channel) -> anyhow::Result<Prepared> {
         sources: Mutex::default(),
         lost_asks: AtomicU64::new(0),
         lost_connections: AtomicU64::new(0),
-        standings,
+        backends,
     };
     Ok(Prepared { shared: Arc::new(shared), log: File::from(log), sockets })
 }
@@ -176,8 +176,15 @@ async fn serve(channel: &Channel, prepared: Prepared) -> anyhow::Result<()> {
         workers.push(Running { orders, thread });
     }
     drop(events);
-    let mut control =
-        Control { channel, shared: &shared, sink: &sink, closing: HashMap::new(), ready: 0, told_lines: 0 };
+    let mut control = Control {
+        channel,
+        shared: &shared,
+        sink: &sink,
+        closing: HashMap::new(),
+        ready: 0,
+        told_lines: 0,
+        told_upstreams: vec![None; shared.backends.len()],
+    };
     control.run(&workers, from_workers).await;
     drop(control);
     for Running { thread, .. } in workers {
@@ -232,17 +239,25 @@ struct Control<'a> {
     ready: usize,
     /// Lost lines that the guard was told of.
     told_lines: u64,
+    /// What the guard was told of each upstream.
+    told_upstreams: Vec<Option<UpstreamState>>,
 }
 
 impl Control<'_> {
     /// Ends once every worker has.
     async fn run(&mut self, workers: &[Running], mut events: mpsc::Receiver<Event>) {
         let (mut draining, mut listening) = (false, true);
+        self.shared.backends.iter().for_each(upstream::watch);
         let mut second = tokio::time::interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                _ = second.tick(), if listening => self.tell_lost().await,
+                _ = second.tick(), if listening => {
+                    self.tell_lost().await;
+                    if !draining {
+                        self.tell_upstreams().await;
+                    }
+                }
                 event = events.recv() => match event {
                     Some(event) => self.tell_guard(event, workers.len()).await,
                     None => return,
@@ -308,6 +323,19 @@ impl Control<'_> {
             ToProxy::Start { .. } | ToProxy::Listen { .. } => tracing::error!("told to start twice"),
         }
         false
+    }
+
+    /// Tells of upstreams that are not as they were when the guard was told last.
+    async fn tell_upstreams(&mut self) {
+        for (backend, told) in self.shared.backends.iter().zip(&mut self.told_upstreams) {
+            let state = backend.standing.state();
+            if told.as_ref() == Some(&state) {
+                continue;
+            }
+            if self.channel.send(&ToGuard::Upstream(Box::new(state.clone())), &[]).await.is_ok() {
+                *told = Some(state);
+            }
+        }
     }
 
     /// Tells what was lost, if anything was.

@@ -1,7 +1,7 @@
 //! Decides how an authorised request is carried to its upstream, and what counts as an answer.
 //!
 //! *Invariant:* nothing is forwarded without a [`Permit`]. A request is sent twice only if it cannot have been acted on
-//! twice: it never left, or it is idempotent, has no body, and met a kept connection that the upstream was closing.
+//! twice: it never left, or it is idempotent and has no body. Nothing of an answer has been passed on by then.
 
 use std::{pin::pin, rc::Rc, task::Poll, time::Duration};
 
@@ -9,7 +9,7 @@ use http::{HeaderValue, Method, Request, StatusCode, response};
 
 use super::{
     body::{Cut, Flow, Upload},
-    deadline::Alarm,
+    deadline::{self, Alarm},
     reject::{Refusal, Reject},
     settings::Timeouts,
 };
@@ -19,15 +19,18 @@ mod balance;
 mod client;
 mod dial;
 mod group;
+mod health;
 pub(super) mod hygiene;
 mod pool;
 mod server;
+mod standing;
 pub(super) mod tls;
 
 pub(super) use group::{Group, Wish};
-pub(super) use server::{Exchange, Standing};
+pub(super) use health::watch;
+pub(super) use server::{Backend, Exchange};
 
-use self::client::Broken;
+use self::{balance::bit, client::Broken, group::Try};
 
 /// Why there is no answer.
 pub(super) enum Failure {
@@ -77,24 +80,51 @@ pub(super) async fn forward(
         Upload::Streaming(arriving) => Some(arriving.flow()),
         Upload::Empty | Upload::Whole(_) => None,
     };
-    let mut fresh = false;
+    let seat = group.admit()?;
+    let retry = &group.standing.settings.retry;
+    let patience = retry.timeout.map_or(timeouts.response, |timeout| timeout.min(timeouts.response));
+    let (mut fresh, mut tries, mut tried) = (false, 1, 0);
     loop {
-        let (mut lease, place) = group.lease(wish, fresh, timeouts.connect).await?;
-        let Some(answer) = answered(lease.send(&mut request), flow.as_ref(), timeouts.response).await else {
-            return Err(Refusal::new(Reject::UpstreamTimeout, "no answer in time").into());
-        };
-        let detail = match answer {
-            Ok(head) if head.status == StatusCode::SWITCHING_PROTOCOLS => "switched protocols unasked",
-            Ok(head) => return Ok((head, Exchange::new(lease.with(flow), place))),
-            Err(Broken::Cut(cut)) => return Err(cut.into()),
-            Err(Broken::Answer(detail)) => detail,
-            Err(Broken::Gone { sent }) if lease.is_kept() && !fresh && is_repeatable(&request, sent) => {
+        let Try { mut lease, place, server } = group.lease(wish, fresh, &mut tried, timeouts.connect).await?;
+        let answer = answered(lease.send(&mut request), flow.as_ref(), patience).await;
+        let mut left = true;
+        let (reject, detail) = match answer {
+            None => (Reject::UpstreamTimeout, "no answer in time"),
+            Some(Ok(head)) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
+                (Reject::UpstreamFailed, "switched protocols unasked")
+            }
+            Some(Ok(head)) => {
+                if !matches!(head.status.as_u16(), 500 | 502..=504) {
+                    group.standing.succeeded(server);
+                    return Ok((head, Exchange::new(lease.with(flow), place, seat)));
+                }
+                group.standing.failed(server, deadline::now());
+                let again = retry.statuses.contains(&head.status.as_u16()) && is_repeatable(&request, true);
+                if !again || !group.may_retry(tries, tried | bit(server)) {
+                    return Ok((head, Exchange::new(lease.with(flow), place, seat)));
+                }
+                (fresh, tries, tried) = (false, tries + 1, tried | bit(server));
+                continue;
+            }
+            Some(Err(Broken::Cut(cut))) => return Err(cut.into()),
+            Some(Err(Broken::Answer(detail))) => (Reject::UpstreamFailed, detail),
+            // It closed a connection that it had kept for long enough: no fault, and nothing to pay for.
+            Some(Err(Broken::Gone { sent })) if lease.is_kept() && !fresh && is_repeatable(&request, sent) => {
                 fresh = true;
                 continue;
             }
-            Err(Broken::Gone { .. } | Broken::Off) => "connection broke off",
+            Some(Err(Broken::Gone { sent })) => {
+                left = sent;
+                (Reject::UpstreamFailed, "connection broke off")
+            }
+            Some(Err(Broken::Off)) => (Reject::UpstreamFailed, "connection broke off"),
         };
-        return Err(Refusal::new(Reject::UpstreamFailed, detail).into());
+        group.standing.failed(server, deadline::now());
+        tried |= bit(server);
+        if !is_repeatable(&request, left) || !group.may_retry(tries, tried) {
+            return Err(Refusal::new(reject, detail).into());
+        }
+        (fresh, tries) = (false, tries + 1);
     }
 }
 

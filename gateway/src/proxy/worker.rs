@@ -25,7 +25,7 @@ use super::{
     record::Record,
     server,
     snapshot::Snapshot,
-    upstream::{Group, Standing},
+    upstream::{Backend, Group},
 };
 use crate::{
     clock,
@@ -82,7 +82,7 @@ pub(super) struct Shared {
     /// Connections that were closed because there were too many.
     pub(super) lost_connections: AtomicU64,
     /// What is known of the servers of each upstream, in the order of the configuration.
-    pub(super) standings: Box<[Standing]>,
+    pub(super) backends: Box<[Backend]>,
 }
 
 /// One worker.
@@ -155,10 +155,10 @@ impl Shared {
 
 impl Worker {
     pub(super) fn new(shared: Arc<Shared>, lines: Lines, events: mpsc::Sender<Event>, first_id: u128) -> Rc<Self> {
-        let settings = shared.snapshot.settings.upstreams.iter().zip(&shared.standings);
+        let backends = shared.backends.iter();
         // The random half of the worker's name.
         let seed = u64::try_from(first_id >> 64).unwrap_or(1);
-        let upstreams = settings.map(|(settings, standing)| Group::new(settings, standing, seed)).collect();
+        let upstreams = backends.map(|backend| Group::new(backend, seed)).collect();
         let (connections, ids) = (RefCell::default(), Cell::new(first_id));
         Rc::new(Self {
             shared,

@@ -27,6 +27,7 @@ fn entry(id: u64, source: &str, packets: u64, reason: &str, left: Option<u64>) -
 fn snapshot(seconds: u64, blocked: u64, entries: Vec<Entry>, samples: &[&str]) -> Snapshot {
     let counted = |verdict: &str, packets| Counted { verdict: verdict.to_owned(), packets, bytes: packets * 60 };
     let status = Status {
+        upstreams: Vec::new(),
         version: "0.1.0".to_owned(),
         config: "gateway.toml".to_owned(),
         guard_pid: 10,

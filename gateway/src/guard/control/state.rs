@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::message::UpstreamState;
+
 use super::Entry;
 
 /// How things are.
@@ -35,6 +37,9 @@ pub struct Status {
     pub allows: u64,
     /// Packets and bytes per verdict, every verdict named.
     pub verdicts: Vec<Counted>,
+    /// How upstreams are, as the proxy says; empty until it has.
+    #[serde(default)]
+    pub upstreams: Vec<UpstreamState>,
     /// What an operator should know, one sentence each. Empty: all is well.
     pub warnings: Vec<String>,
     /// Budgets per source that are in force.

@@ -7,7 +7,7 @@ use http::HeaderName;
 use crate::proxy::tls;
 
 /// One group of interchangeable servers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Upstream {
     /// The NAME of `[upstream.NAME]`.
     pub name: String,
@@ -15,6 +15,21 @@ pub struct Upstream {
     pub servers: Vec<Server>,
     /// Which of them a request goes to. `upstream.NAME.balance`.
     pub balance: Balance,
+    /// How servers are asked whether they are healthy; `None`: they are not. `[upstream.NAME.health]`.
+    pub health: Option<HealthCheck>,
+    /// When servers that fail requests are left out; `None`: never. `[upstream.NAME.ejection]`.
+    pub ejection: Option<Ejection>,
+    /// How long a server that comes back gets less than its share. `upstream.NAME.slow_start`.
+    pub slow_start: Duration,
+    /// Without any server that may be used, all are used; else requests are refused. `upstream.NAME.when_down`.
+    pub try_when_down: bool,
+    /// When requests are tried again. `[upstream.NAME.retry]`.
+    pub retry: Retry,
+    /// The most requests in flight, over all workers; [`u32::MAX`]: any number. `upstream.NAME.max_requests`.
+    pub max_requests: u32,
+    /// The most requests that wait for a connection, over all workers; [`u32::MAX`]: any number.
+    /// `upstream.NAME.max_pending`.
+    pub max_pending: u32,
     /// Connections begin with this version of the PROXY protocol, and carry one request each.
     /// `upstream.NAME.proxy_protocol`.
     pub proxy_protocol: Option<ProxyProtocol>,
@@ -41,6 +56,67 @@ pub struct Server {
     pub weight: u32,
 }
 
+/// How servers are asked whether they are healthy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// What is asked for by GET.
+    pub path: String,
+    /// Of whom; `None`: the server's own address.
+    pub host: Option<String>,
+    /// The statuses of the healthy; empty: 200 to 299.
+    pub expect: Vec<u16>,
+    /// How often.
+    pub interval: Duration,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// So many good answers in a row bring a server back.
+    pub healthy: u32,
+    /// So many bad ones, or none, take it out.
+    pub unhealthy: u32,
+}
+
+impl HealthCheck {
+    /// Whether this status is a healthy server's.
+    #[must_use]
+    pub fn expects(&self, status: u16) -> bool {
+        if self.expect.is_empty() { (200..300).contains(&status) } else { self.expect.contains(&status) }
+    }
+}
+
+/// When servers that fail requests are left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ejection {
+    /// After so many failures in a row.
+    pub failures: u32,
+    /// For so long the first time, twice as long the second, ...
+    pub time: Duration,
+    /// But no longer than this; so long without any is a fresh start.
+    pub longest: Duration,
+    /// At most so many of a hundred servers at once.
+    pub share: u8,
+}
+
+/// When requests are tried again, on another server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// Tries of one request, the first included; 1: none is tried again.
+    pub tries: u32,
+    /// So many of a hundred requests may be tried again.
+    pub budget: u32,
+    /// So many more, at once.
+    pub reserve: u32,
+    /// How long one try may wait for the head of its answer; `None`: as `timeouts.response` says.
+    pub timeout: Option<Duration>,
+    /// Answers of these statuses are not taken while another server may be tried.
+    pub statuses: Vec<u16>,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { tries: 2, budget: 20, reserve: 10, timeout: None, statuses: Vec::new() }
+    }
+}
+
 /// A version of the PROXY protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProxyProtocol {
@@ -51,13 +127,14 @@ pub enum ProxyProtocol {
 }
 
 /// How a server is chosen.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Balance {
     /// What is alike goes to the same server, as long as that has not much more to do than others.
     Hash(HashBy),
     /// Two are drawn, the one with fewer requests in flight is taken.
     LeastRequests,
     /// In turn, by weight.
+    #[default]
     RoundRobin,
 }
 

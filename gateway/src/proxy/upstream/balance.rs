@@ -97,14 +97,18 @@ impl Balancer {
         self.weights.get(server).map_or(1, |weight| u64::from(*weight))
     }
 
-    /// xorshift64*: spread, not secret.
     fn draw(&self) -> usize {
+        usize::try_from(self.random() >> 33).unwrap_or(0)
+    }
+
+    /// xorshift64*: spread, not secret.
+    pub(super) fn random(&self) -> u64 {
         let mut random = self.random.get();
         random ^= random >> 12;
         random ^= random << 25;
         random ^= random >> 27;
         self.random.set(random);
-        usize::try_from(random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33).unwrap_or(0)
+        random.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 }
 

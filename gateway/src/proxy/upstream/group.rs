@@ -1,6 +1,6 @@
 //! Decides which server of an upstream carries a request.
 
-use std::{net::SocketAddr, rc::Rc, time::Duration};
+use std::{cell::Cell, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use gateway_common::source::Source;
 use http::HeaderMap;
@@ -9,23 +9,32 @@ use super::{
     Failure,
     balance::{Balancer, bit, hash},
     pool::Lease,
-    server::{Place, Server, Standing},
+    server::{Backend, Common, Place, Seat, Server, Waiting},
 };
 use crate::proxy::{
     client::Client,
-    proxy_protocol,
+    deadline, proxy_protocol,
     reject::{Refusal, Reject},
-    settings::upstream::{Balance, HashBy, ProxyProtocol, Upstream},
+    settings::upstream::{Balance, HashBy, ProxyProtocol, Retry},
 };
 
 /// The servers of one upstream, seen from one worker.
 pub(in crate::proxy) struct Group {
-    servers: Box<[Rc<Server>]>,
+    servers: Box<[Server]>,
+    pub(super) standing: Rc<Common>,
     balancer: Balancer,
-    /// The bits of all servers.
-    all: u64,
     alike: Option<HashBy>,
     proxy_protocol: Option<ProxyProtocol>,
+    /// What may be spent on trying again, in hundredths of a try.
+    credit: Cell<u32>,
+}
+
+/// A connection for one try.
+pub(super) struct Try {
+    pub(super) lease: Lease,
+    pub(super) place: Option<Place>,
+    /// Which server: an index.
+    pub(super) server: usize,
 }
 
 /// What choosing a server and a connection takes to know of a request.
@@ -38,15 +47,16 @@ pub(in crate::proxy) struct Wish {
 
 impl Group {
     /// `seed` is a random number.
-    pub(in crate::proxy) fn new(settings: &Upstream, standing: &Standing, seed: u64) -> Self {
-        let servers = standing.servers(settings);
-        let all = (0..servers.len()).map(bit).fold(0, |all, bit| all | bit);
+    pub(in crate::proxy) fn new(backend: &Backend, seed: u64) -> Self {
+        let standing = Rc::new(Common(Arc::clone(&backend.standing)));
+        let (servers, settings) = (backend.servers(), &standing.settings);
         let balancer = Balancer::new(&settings.balance, &settings.servers, seed);
         let alike = match &settings.balance {
             Balance::Hash(by) => Some(by.clone()),
             Balance::LeastRequests | Balance::RoundRobin => None,
         };
-        Self { servers, balancer, all, alike, proxy_protocol: settings.proxy_protocol }
+        let (proxy_protocol, credit) = (settings.proxy_protocol, Cell::new(settings.retry.reserve * 100));
+        Self { servers, standing, balancer, alike, proxy_protocol, credit }
     }
 
     /// What `client`, who was accepted at `local`, asks for.
@@ -72,26 +82,77 @@ impl Group {
         self.servers.iter().for_each(|server| server.pool.sweep(now));
     }
 
-    /// A connection that is ready for a request; a new one if it has to be `fresh`.
+    /// Lets a request in. `Ok(None)`: nobody counts them.
+    ///
+    /// # Errors
+    /// As many are in flight as may be.
+    pub(super) fn admit(&self) -> Result<Option<Seat>, Refusal> {
+        let Retry { budget, reserve, .. } = self.standing.settings.retry;
+        // What is saved up is worth the reserve at most.
+        self.credit.set((self.credit.get() + budget).min(reserve.max(1) * 100));
+        if self.standing.settings.max_requests == u32::MAX {
+            return Ok(None);
+        }
+        Seat::take(&self.standing).map(Some).ok_or_else(|| busy("over upstream.max_requests"))
+    }
+
+    /// Whether a request that failed at all of `tried` may be tried once more, which is then paid for.
+    pub(super) fn may_retry(&self, tries: u32, tried: u64) -> bool {
+        let credit = self.credit.get();
+        let retry = &self.standing.settings.retry;
+        if tries >= retry.tries || credit < 100 || self.standing.usable() & !tried == 0 {
+            return false;
+        }
+        self.credit.set(credit - 100);
+        self.standing.retried();
+        true
+    }
+
+    /// A connection that is ready for a request, to none of the servers `tried`; a new one if it has to be `fresh`.
+    /// Servers that cannot be reached are added to those.
     pub(super) async fn lease(
         &self,
         wish: &Wish,
         fresh: bool,
+        tried: &mut u64,
         patience: Duration,
-    ) -> Result<(Lease, Option<Place>), Failure> {
+    ) -> Result<Try, Failure> {
+        let usable = self.standing.usable();
+        if usable == 0 {
+            return Err(busy("no server is up").into());
+        }
         let mut refusal = Refusal::new(Reject::UpstreamFailed, "no server");
-        let mut left = self.all;
-        let load = |server: usize| self.servers.get(server).map_or(0, |server| server.load());
-        while let Some((chosen, server)) =
-            self.balancer.choose(left, wish.key, load).and_then(|chosen| Some((chosen, self.servers.get(chosen)?)))
-        {
-            let place = self.balancer.needs_load().then(|| server.enter());
-            match server.pool.lease(fresh, &wish.introduction, patience).await {
-                Ok(lease) => return Ok((lease, place)),
+        while let Some(index) = self.choose(usable & !*tried, wish.key) {
+            let Some(server) = self.servers.get(index) else { break };
+            let place = self.balancer.needs_load().then(|| Place::new(&self.standing, index));
+            let waiting = if self.standing.settings.max_pending == u32::MAX {
+                None
+            } else {
+                Some(Waiting::take(&self.standing).ok_or_else(|| busy("over upstream.max_pending"))?)
+            };
+            let leased = server.pool.lease(fresh, &wish.introduction, patience).await;
+            drop(waiting);
+            match leased {
+                Ok(lease) => return Ok(Try { lease, place, server: index }),
                 Err(refused) => refusal = refused,
             }
-            left &= !bit(chosen);
+            self.standing.failed(index, deadline::now());
+            *tried |= bit(index);
         }
         Err(refusal.into())
     }
+
+    fn choose(&self, usable: u64, key: u64) -> Option<usize> {
+        let load = |server: usize| self.standing.load(server);
+        let chosen = self.balancer.choose(usable, key, load)?;
+        if self.standing.takes(chosen, self.balancer.random(), deadline::now()) {
+            return Some(chosen);
+        }
+        self.balancer.choose(usable & !bit(chosen), key, load).or(Some(chosen))
+    }
+}
+
+/// Nothing is wrong with the request: it may come again.
+fn busy(detail: &'static str) -> Refusal {
+    Refusal { retry_after: Some(1), ..Refusal::new(Reject::Unavailable, detail) }
 }

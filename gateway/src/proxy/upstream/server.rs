@@ -1,12 +1,10 @@
-//! Decides what is known of one server of an upstream: by this worker its connections, by all workers how many
-//! requests it has.
+//! Decides what one worker has of the servers of an upstream: their connections, and the places of its requests among
+//! those of all workers.
 
 use std::{
+    ops::Deref,
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -17,6 +15,7 @@ use super::{
     client::Broken,
     dial::Dialer,
     pool::{Lease, Pool},
+    standing::Standing,
     tls::Secure,
 };
 use crate::proxy::{
@@ -24,74 +23,114 @@ use crate::proxy::{
     tls::{Swap, Tls},
 };
 
-/// What all workers know of the servers of one upstream.
-pub(in crate::proxy) struct Standing {
-    servers: Box<[Arc<Counts>]>,
+/// What the workers make their views of one upstream from.
+pub(in crate::proxy) struct Backend {
+    pub(in crate::proxy) standing: Arc<Standing>,
     tls: Arc<Swap<Tls>>,
     /// Its position in the settings.
     index: usize,
 }
 
-/// What all workers know of one server.
-#[derive(Default)]
-pub(super) struct Counts {
-    in_flight: AtomicU32,
-}
-
 /// One server, seen from one worker.
 pub(super) struct Server {
     pub(super) pool: Rc<Pool>,
-    counts: Arc<Counts>,
+}
+
+/// What all workers know, as one worker hands it around: that touches no word which other workers touch.
+pub(super) struct Common(pub(super) Arc<Standing>);
+
+impl Deref for Common {
+    type Target = Standing;
+
+    fn deref(&self) -> &Standing {
+        &self.0
+    }
 }
 
 /// A request in flight at a server, until dropped.
-pub(super) struct Place(Rc<Server>);
+pub(super) struct Place {
+    standing: Rc<Common>,
+    server: usize,
+}
+
+/// One of the requests that an upstream may have in flight, until dropped.
+pub(super) struct Seat(Rc<Common>);
+
+/// One of the requests that may wait for a connection, until dropped.
+pub(super) struct Waiting<'a>(&'a Standing);
 
 /// A request at its server: the connection, and the place among those in flight. Dropped: both are given up.
 pub(in crate::proxy) struct Exchange {
     lease: Lease,
     _place: Option<Place>,
+    _seat: Option<Seat>,
 }
 
-impl Standing {
+impl Backend {
     pub(in crate::proxy) fn new(settings: &Upstream, index: usize, tls: &Arc<Swap<Tls>>) -> Self {
-        Self { servers: settings.servers.iter().map(|_| Arc::default()).collect(), tls: Arc::clone(tls), index }
+        Self { standing: Arc::new(Standing::new(settings)), tls: Arc::clone(tls), index }
+    }
+
+    /// How the server at `address` is spoken to; `None`: without TLS.
+    pub(super) fn secure(&self, address: &str) -> Option<Secure> {
+        let tls = self.standing.settings.tls.as_ref()?;
+        Secure::new(&self.tls, self.index, tls, address)
     }
 
     /// One worker's view of each server.
-    pub(super) fn servers(&self, settings: &Upstream) -> Box<[Rc<Server>]> {
-        let server = |(server, counts): (&upstream::Server, &Arc<Counts>)| {
-            let secure = settings.tls.as_ref();
-            let secure = secure.and_then(|tls| Secure::new(&self.tls, self.index, tls, &server.address));
-            let pool = Pool::new(Dialer::new(&server.address, secure), settings.max_idle, settings.idle);
-            Rc::new(Server { pool: Rc::new(pool), counts: Arc::clone(counts) })
+    pub(super) fn servers(&self) -> Box<[Server]> {
+        let settings = &self.standing.settings;
+        let server = |server: &upstream::Server| {
+            let dialer = Dialer::new(&server.address, self.secure(&server.address));
+            Server { pool: Rc::new(Pool::new(dialer, settings.max_idle, settings.idle)) }
         };
-        settings.servers.iter().zip(&self.servers).map(server).collect()
+        settings.servers.iter().map(server).collect()
     }
 }
 
-impl Server {
-    /// Requests in flight, of all workers.
-    pub(super) fn load(&self) -> u32 {
-        self.counts.in_flight.load(Ordering::Relaxed)
-    }
-
-    /// Counts a request.
-    pub(super) fn enter(self: &Rc<Self>) -> Place {
-        self.counts.in_flight.fetch_add(1, Ordering::Relaxed);
-        Place(Rc::clone(self))
+impl Place {
+    /// Counts a request at a server.
+    pub(super) fn new(standing: &Rc<Common>, server: usize) -> Self {
+        standing.enter(server);
+        Self { standing: Rc::clone(standing), server }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.counts.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.standing.leave(self.server);
+    }
+}
+
+impl Seat {
+    /// `None`: there are as many as there may be.
+    pub(super) fn take(standing: &Rc<Common>) -> Option<Self> {
+        standing.begin().then(|| Self(Rc::clone(standing)))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+impl<'a> Waiting<'a> {
+    /// `None`: there are as many as there may be.
+    pub(super) fn take(standing: &'a Standing) -> Option<Self> {
+        standing.wait().then_some(Self(standing))
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.wait_no_more();
     }
 }
 
 impl Exchange {
-    pub(super) const fn new(lease: Lease, place: Option<Place>) -> Self {
-        Self { lease, _place: place }
+    pub(super) const fn new(lease: Lease, place: Option<Place>, seat: Option<Seat>) -> Self {
+        Self { lease, _place: place, _seat: seat }
     }
 
     /// Whether the answer's body has been read to its end.

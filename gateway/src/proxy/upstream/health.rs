@@ -1,0 +1,134 @@
+//! Decides whether servers are healthy: asks each of them now and then, once per process, beside the requests.
+
+use std::{io, sync::Arc, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::{MissedTickBehavior, interval, timeout},
+};
+
+use super::{dial::Stream, server::Backend, tls::Secure};
+use crate::{
+    clock,
+    proxy::settings::upstream::{HealthCheck, ProxyProtocol},
+};
+
+/// The longest status line that is read.
+const MAX_LINE: usize = 1_024;
+
+/// How often ejected servers are looked after.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Starts what looks after the servers of an upstream. It ends with the runtime.
+pub(in crate::proxy) fn watch(backend: &Backend) {
+    let standing = &backend.standing;
+    let settings = &standing.settings;
+    if settings.ejection.is_some() || !settings.slow_start.is_zero() {
+        let standing = Arc::clone(standing);
+        tokio::spawn(async move {
+            let mut tick = interval(TICK);
+            tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                tick.tick().await;
+                standing.tick(clock::monotonic());
+            }
+        });
+    }
+    let Some(check) = &settings.health else { return };
+    for (index, server) in settings.servers.iter().enumerate() {
+        let (standing, check, address) = (Arc::clone(standing), check.clone(), server.address.clone());
+        let secure = backend.secure(&server.address);
+        tokio::spawn(async move {
+            let mut tick = interval(check.interval);
+            tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            // Until it is known better, a server is taken for healthy.
+            let (mut healthy, mut against) = (true, 0);
+            loop {
+                tick.tick().await;
+                let asked = ask(&check, &address, secure.as_ref(), standing.settings.proxy_protocol);
+                let answer =
+                    timeout(check.timeout, asked).await.unwrap_or_else(|_late| Err(io::ErrorKind::TimedOut.into()));
+                let found = matches!(&answer, Ok(status) if check.expects(*status));
+                against = if found == healthy { 0 } else { against + 1 };
+                if against < if healthy { check.unhealthy } else { check.healthy } {
+                    continue;
+                }
+                (healthy, against) = (found, 0);
+                standing.judge(index, healthy, clock::monotonic());
+                let upstream = &standing.settings.name;
+                match answer {
+                    Ok(status) if healthy => tracing::info!(upstream, server = address, status, "healthy again"),
+                    Ok(status) => tracing::warn!(upstream, server = address, status, "a server is down"),
+                    Err(error) => tracing::warn!(upstream, server = address, %error, "a server is down"),
+                }
+            }
+        });
+    }
+}
+
+/// The status of the answer.
+async fn ask(
+    check: &HealthCheck,
+    address: &str,
+    secure: Option<&Secure>,
+    introduce: Option<ProxyProtocol>,
+) -> io::Result<u16> {
+    let mut stream = TcpStream::connect(address).await?;
+    let introduction: &[u8] = match introduce {
+        None => b"",
+        Some(ProxyProtocol::V1) => b"PROXY UNKNOWN\r\n",
+        Some(ProxyProtocol::V2) => b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
+    };
+    let host = check.host.as_deref().unwrap_or(address);
+    let request = format!(
+        "GET {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: gateway-health\r\nConnection: close\r\n\r\n",
+        check.path
+    );
+    stream.write_all(introduction).await?;
+    let mut stream = match secure {
+        Some(secure) => secure.connect(stream).await?,
+        None => Stream::Plain(stream),
+    };
+    stream.write_all(request.as_bytes()).await?;
+    stream.flush().await?;
+    let mut line = Vec::new();
+    while !line.contains(&b'\n') && line.len() < MAX_LINE {
+        if stream.read_buf(&mut line).await? == 0 {
+            break;
+        }
+    }
+    status(&line).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no HTTP/1.1 status line"))
+}
+
+/// `HTTP/1.1 200 OK` (RFC 9112 4).
+fn status(line: &[u8]) -> Option<u16> {
+    let rest = line.strip_prefix(b"HTTP/1.1 ").or_else(|| line.strip_prefix(b"HTTP/1.0 "))?;
+    let (code, after) = rest.split_at_checked(3)?;
+    let ends = matches!(after.first(), Some(b' ' | b'\r' | b'\n'));
+    if !ends || !code.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(code).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_lines() {
+        for (line, expect) in [
+            ("HTTP/1.1 200 OK\r\n", Some(200)),
+            ("HTTP/1.0 503\r\n", Some(503)),
+            ("HTTP/1.1 204 \r\n", Some(204)),
+            ("HTTP/1.1 20\r\n", None),
+            ("HTTP/1.1 2000 OK\r\n", None),
+            ("HTTP/1.1 +20 OK\r\n", None),
+            ("HTTP/2 200\r\n", None),
+            ("", None),
+        ] {
+            assert_eq!(status(line.as_bytes()), expect, "{line:?}");
+        }
+    }
+}

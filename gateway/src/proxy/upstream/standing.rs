@@ -1,0 +1,335 @@
+//! Decides which servers of an upstream may be used: what health checks and answers say of them, shared by all workers.
+//!
+//! *Invariant:* a request reads a few words and takes no lock. A server that is ejected comes back by itself, and never
+//! so many are ejected at once that more than the configured share is missing.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use super::balance::bit;
+use crate::{
+    message::{ServerState, UpstreamState},
+    proxy::settings::upstream::{Ejection, Upstream},
+};
+
+/// The least share of its turns that a server gets when it has just come back, in thousandths.
+const LEAST_SHARE: u64 = 100;
+
+/// What all workers know of the servers of one upstream.
+pub(in crate::proxy) struct Standing {
+    pub(super) settings: Upstream,
+    servers: Box<[Counts]>,
+    /// Servers that health checks found broken.
+    down: AtomicU64,
+    /// Servers that failed too many requests in a row.
+    ejected: AtomicU64,
+    /// Servers that came back a moment ago.
+    slow: AtomicU64,
+    /// Requests in flight at all servers.
+    in_flight: AtomicU32,
+    /// Requests that wait for a connection.
+    pending: AtomicU32,
+    /// Requests that found no server to use.
+    without_server: AtomicU64,
+    /// Requests over `max_requests` or `max_pending`.
+    over_limit: AtomicU64,
+    /// Tries after the first.
+    retries: AtomicU64,
+}
+
+/// What all workers know of one server.
+#[derive(Default)]
+struct Counts {
+    in_flight: AtomicU32,
+    /// Requests that failed in a row.
+    failures: AtomicU32,
+    /// How often it was ejected lately.
+    ejections: AtomicU32,
+    /// When its ejection ends or ended.
+    until: AtomicU64,
+    /// When it came back.
+    since: AtomicU64,
+}
+
+impl Standing {
+    pub(in crate::proxy) fn new(settings: &Upstream) -> Self {
+        Self {
+            settings: settings.clone(),
+            servers: settings.servers.iter().map(|_| Counts::default()).collect(),
+            down: AtomicU64::new(0),
+            ejected: AtomicU64::new(0),
+            slow: AtomicU64::new(0),
+            in_flight: AtomicU32::new(0),
+            pending: AtomicU32::new(0),
+            without_server: AtomicU64::new(0),
+            over_limit: AtomicU64::new(0),
+            retries: AtomicU64::new(0),
+        }
+    }
+
+    fn all(&self) -> u64 {
+        (0..self.servers.len()).fold(0, |all, server| all | bit(server))
+    }
+
+    /// The bits of the servers that may be used; 0: none may. Without any, and set to try all the same, it is all.
+    pub(super) fn usable(&self) -> u64 {
+        let all = self.all();
+        match all & !(self.down.load(Ordering::Relaxed) | self.ejected.load(Ordering::Relaxed)) {
+            0 => {
+                self.without_server.fetch_add(1, Ordering::Relaxed);
+                if self.settings.try_when_down { all } else { 0 }
+            }
+            usable => usable,
+        }
+    }
+
+    /// Whether `server`, of whose turns it is this one, takes it: a server that came back a moment ago takes few at
+    /// first. `random` is any number.
+    pub(super) fn takes(&self, server: usize, random: u64, now: u64) -> bool {
+        if self.slow.load(Ordering::Relaxed) & bit(server) == 0 {
+            return true;
+        }
+        let Some(counts) = self.servers.get(server) else { return true };
+        let whole = nanos(self.settings.slow_start).max(1);
+        let passed = now.saturating_sub(counts.since.load(Ordering::Relaxed));
+        let share = (u128::from(passed) * 1_000 / u128::from(whole)).min(1_000);
+        random % 1_000 < u64::try_from(share).unwrap_or(1_000).max(LEAST_SHARE)
+    }
+
+    /// Requests in flight at a server.
+    pub(super) fn load(&self, server: usize) -> u32 {
+        self.servers.get(server).map_or(0, |counts| counts.in_flight.load(Ordering::Relaxed))
+    }
+
+    /// Counts a request at a server.
+    pub(super) fn enter(&self, server: usize) {
+        if let Some(counts) = self.servers.get(server) {
+            counts.in_flight.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn leave(&self, server: usize) {
+        if let Some(counts) = self.servers.get(server) {
+            counts.in_flight.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes one of the places for requests. `false`: there is none.
+    pub(super) fn begin(&self) -> bool {
+        self.take(&self.in_flight, self.settings.max_requests)
+    }
+
+    pub(super) fn end(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Takes one of the places for those who wait for a connection. `false`: there is none.
+    pub(super) fn wait(&self) -> bool {
+        self.take(&self.pending, self.settings.max_pending)
+    }
+
+    pub(super) fn wait_no_more(&self) {
+        self.pending.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn take(&self, taken: &AtomicU32, most: u32) -> bool {
+        let fits = taken.fetch_add(1, Ordering::Relaxed) < most;
+        if !fits {
+            taken.fetch_sub(1, Ordering::Relaxed);
+            self.over_limit.fetch_add(1, Ordering::Relaxed);
+        }
+        fits
+    }
+
+    /// A request is tried once more.
+    pub(super) fn retried(&self) {
+        self.retries.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A server answered, and not that it is broken.
+    pub(super) fn succeeded(&self, server: usize) {
+        if let Some(counts) = self.servers.get(server)
+            && counts.failures.load(Ordering::Relaxed) != 0
+        {
+            counts.failures.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// A server could not be reached, broke off, took too long or answered that it is broken.
+    pub(super) fn failed(&self, server: usize, now: u64) {
+        let (Some(ejection), Some(counts)) = (self.settings.ejection, self.servers.get(server)) else { return };
+        if counts.failures.fetch_add(1, Ordering::Relaxed) + 1 < ejection.failures {
+            return;
+        }
+        counts.failures.store(0, Ordering::Relaxed);
+        let many = self.servers.len();
+        let done = self.ejected.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |ejected| {
+            let after = ejected | bit(server);
+            let missing = usize::try_from(after.count_ones()).unwrap_or(many) * 100;
+            (after != ejected && missing <= many * usize::from(ejection.share)).then_some(after)
+        });
+        if done.is_ok() {
+            let times = counts.ejections.fetch_add(1, Ordering::Relaxed);
+            counts.until.store(now.saturating_add(length(&ejection, times)), Ordering::Relaxed);
+        }
+    }
+
+    /// What a health check has come to.
+    pub(super) fn judge(&self, server: usize, healthy: bool, now: u64) {
+        let before = if healthy {
+            self.down.fetch_and(!bit(server), Ordering::Relaxed)
+        } else {
+            self.down.fetch_or(bit(server), Ordering::Relaxed)
+        };
+        if healthy && before & bit(server) != 0 {
+            self.welcome(server, now);
+        }
+    }
+
+    fn welcome(&self, server: usize, now: u64) {
+        let Some(counts) = self.servers.get(server).filter(|_| !self.settings.slow_start.is_zero()) else { return };
+        counts.since.store(now, Ordering::Relaxed);
+        self.slow.fetch_or(bit(server), Ordering::Relaxed);
+    }
+
+    /// Lets servers come back whose time is over.
+    pub(super) fn tick(&self, now: u64) {
+        for (server, counts) in self.servers.iter().enumerate() {
+            let until = counts.until.load(Ordering::Relaxed);
+            let is = |mask: &AtomicU64| mask.load(Ordering::Relaxed) & bit(server) != 0;
+            if is(&self.ejected) && until != 0 && until <= now {
+                counts.until.store(now, Ordering::Relaxed);
+                self.ejected.fetch_and(!bit(server), Ordering::Relaxed);
+                self.welcome(server, now);
+            } else if let Some(ejection) = self.settings.ejection
+                && !is(&self.ejected)
+                && now.saturating_sub(until) > nanos(ejection.longest)
+            {
+                counts.ejections.store(0, Ordering::Relaxed);
+            }
+            let since = counts.since.load(Ordering::Relaxed);
+            if is(&self.slow) && now.saturating_sub(since) >= nanos(self.settings.slow_start) {
+                self.slow.fetch_and(!bit(server), Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// How things are, for whoever asks for the status.
+    pub(in crate::proxy) fn state(&self) -> UpstreamState {
+        let (down, ejected) = (self.down.load(Ordering::Relaxed), self.ejected.load(Ordering::Relaxed));
+        let state = |server: usize| match () {
+            () if down & bit(server) != 0 => ServerState::Down,
+            () if ejected & bit(server) != 0 => ServerState::Ejected,
+            () if self.slow.load(Ordering::Relaxed) & bit(server) != 0 => ServerState::Slow,
+            () => ServerState::Up,
+        };
+        UpstreamState {
+            name: self.settings.name.clone(),
+            servers: self.settings.servers.iter().enumerate().map(|(at, it)| (it.address.clone(), state(at))).collect(),
+            without_server: self.without_server.load(Ordering::Relaxed),
+            over_limit: self.over_limit.load(Ordering::Relaxed),
+            retries: self.retries.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// How long a server is ejected that was so often before, in nanoseconds.
+fn length(ejection: &Ejection, times: u32) -> u64 {
+    let grown = nanos(ejection.time).saturating_mul(1_u64.checked_shl(times.min(20)).unwrap_or(1));
+    grown.min(nanos(ejection.longest))
+}
+
+fn nanos(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::proxy::settings::upstream::Server;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn standing(servers: usize, share: u8) -> Standing {
+        let server = |index| Server { address: format!("10.0.0.{index}:80"), weight: 1 };
+        let (time, longest) = (Duration::from_secs(10), Duration::from_secs(60));
+        Standing::new(&Upstream {
+            servers: (0..servers).map(server).collect(),
+            ejection: Some(Ejection { failures: 3, time, longest, share }),
+            slow_start: Duration::from_secs(10),
+            max_requests: 2,
+            max_pending: 1,
+            ..Upstream::default()
+        })
+    }
+
+    #[test]
+    fn ejections_grow_and_end() {
+        let standing = standing(2, 50);
+        let mut now = SECOND;
+        for seconds in [10, 20, 40, 60, 60] {
+            for _ in 0..2 {
+                standing.failed(0, now);
+                assert_eq!(standing.usable(), 0b11);
+            }
+            standing.failed(0, now);
+            assert_eq!(standing.usable(), 0b10, "ejected");
+            for _ in 0..9 {
+                standing.failed(1, now);
+            }
+            assert_eq!(standing.usable(), 0b10, "never more than the share");
+            standing.succeeded(1);
+            standing.tick(now + seconds * SECOND - 1);
+            assert_eq!(standing.usable(), 0b10, "{seconds}");
+            now += seconds * SECOND;
+            standing.tick(now);
+            assert_eq!(standing.usable(), 0b11, "{seconds}");
+        }
+        standing.tick(now + 61 * SECOND);
+        (0..3).for_each(|_| standing.failed(0, now));
+        standing.tick(now + 10 * SECOND);
+        assert_eq!(standing.usable(), 0b11, "what is long ago is forgotten");
+    }
+
+    #[test]
+    fn answers_between_failures_count() {
+        let standing = standing(2, 100);
+        for _ in 0..9 {
+            standing.failed(0, 0);
+            standing.failed(0, 0);
+            standing.succeeded(0);
+        }
+        assert_eq!(standing.usable(), 0b11);
+    }
+
+    #[test]
+    fn whoever_comes_back_begins_slowly() {
+        let standing = standing(3, 50);
+        standing.judge(1, true, 0);
+        assert!((0..1_000).all(|random| standing.takes(1, random, 0)), "it was never down");
+        standing.judge(1, false, 0);
+        assert_eq!(standing.usable(), 0b101);
+        standing.judge(1, true, 0);
+        assert_eq!(standing.usable(), 0b111);
+        for (now, expect) in [(0, 100), (SECOND / 2, 100), (5 * SECOND, 500), (10 * SECOND, 1_000)] {
+            assert_eq!((0..1_000).filter(|random| standing.takes(1, *random, now)).count(), expect, "{now}");
+        }
+        standing.tick(10 * SECOND);
+        assert!((0..1_000).all(|random| standing.takes(1, random, 0)));
+    }
+
+    #[test]
+    fn places_are_limited() {
+        let standing = standing(1, 50);
+        assert!(standing.begin() && standing.begin() && !standing.begin());
+        standing.end();
+        assert!(standing.begin() && !standing.begin());
+        assert!(standing.wait() && !standing.wait());
+        standing.judge(0, false, 0);
+        assert_eq!(standing.usable(), 0);
+        let state = standing.state();
+        assert_eq!((state.over_limit, state.without_server), (3, 1));
+        assert_eq!(state.servers, [("10.0.0.0:80".to_owned(), ServerState::Down)]);
+    }
+}

@@ -1,0 +1,165 @@
+//! Servers that fail, and what their clients notice of it (D04).
+
+use std::{
+    net::TcpListener,
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use support::{
+    daemon::Daemon,
+    http1::{Client, Request},
+    report,
+    settings::Settings,
+    tokens,
+    upstream::Upstream,
+    wait::{SOON, until},
+    world::{GOOD_V4, World},
+};
+
+const BOTH: &str = "servers = [\"127.0.0.1:9001\", \"127.0.0.1:9002\"]\n";
+
+fn settings(upstream: &str) -> Settings {
+    Settings {
+        interfaces: Vec::new(),
+        rules: String::new(),
+        proxy: "workers = 2".to_owned(),
+        timeouts: "response = \"2s\"".to_owned(),
+        upstream: format!("{BOTH}{upstream}"),
+        ..Settings::default()
+    }
+}
+
+fn state(daemon: &Daemon<'_>, server: usize) -> Value {
+    daemon.status()["upstreams"][0]["servers"][server][1].clone()
+}
+
+/// Closes every connection once it has read of it.
+fn closing(world: &World, address: &str) {
+    let listener = world.gate.enter(|| TcpListener::bind(address)).unwrap();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut piece = [0; 4_096];
+            drop(std::io::Read::read(&mut stream, &mut piece));
+        }
+    });
+}
+
+#[test]
+fn health_checks_take_servers_out_and_back() {
+    if !report::may_run("resilience: health") {
+        return;
+    }
+    let world = World::new();
+    let first = Upstream::start(&world.gate, "127.0.0.1:9001");
+    let second = Upstream::start(&world.gate, "127.0.0.1:9002");
+    let check =
+        "slow_start = \"1s\"\n[upstream.items.health]\npath = \"/health\"\ninterval = \"100ms\"\nunhealthy = 2\n";
+    let daemon = Daemon::start(&world, &settings(check));
+    let client = Client::new(&world, GOOD_V4);
+    until("checks", SOON, || (second.received().len() > 2).then_some(()));
+    let checked = second.received().pop().unwrap();
+    assert_eq!((&*checked.target, checked.header("user-agent")), ("/health", vec!["gateway-health"]));
+    drop(second);
+    until("the server to be down", SOON, || (state(&daemon, 1) == "down").then_some(()));
+    let status = daemon.status();
+    let warned =
+        status["warnings"].as_array().unwrap().iter().any(|it| it.as_str().unwrap().contains("127.0.0.1:9002"));
+    assert!(warned, "{status}");
+    assert!((0..10).all(|_| client.get("/health", "").unwrap().status == 200));
+    // Nothing is left: refused at once, and said when to come again.
+    drop(first);
+    until("both to be down", SOON, || (state(&daemon, 0) == "down").then_some(()));
+    let answer = client.get("/health", "").unwrap();
+    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
+    assert_eq!(daemon.logged(&answer.id())["reject"], "unavailable");
+    let _again = Upstream::start(&world.gate, "127.0.0.1:9002");
+    until("the server to come back", SOON, || (state(&daemon, 1) == "slow").then_some(()));
+    assert_eq!(client.get("/health", "").unwrap().status, 200);
+    until("its whole share", SOON, || (state(&daemon, 1) == "up").then_some(()));
+    // Set to try all the same, what is down is asked.
+    daemon.edit("slow_start", "when_down = \"try\"\nslow_start");
+    drop(_again);
+    daemon.done(&["reload"]);
+    until("both to be down", SOON, || (state(&daemon, 0) == "down" && state(&daemon, 1) == "down").then_some(()));
+    assert_eq!(client.get("/health", "").unwrap().status, 502);
+}
+
+/// D04: a server that breaks off is asked no more for a while, and nobody notices but who may not be repeated.
+#[test]
+fn what_fails_is_tried_elsewhere_within_the_budget() {
+    if !report::may_run("resilience: retry") {
+        return;
+    }
+    let world = World::new();
+    closing(&world, "127.0.0.1:9001");
+    let good = Upstream::start(&world.gate, "127.0.0.1:9002");
+    let retry = "[upstream.items.retry]\nbudget = 0\nreserve = 4\n";
+    let daemon = Daemon::start(&world, &Settings { proxy: "workers = 1".to_owned(), ..settings(retry) });
+    let client = Client::new(&world, GOOD_V4);
+    let mut connection = client.connect().unwrap();
+    let mut get = || connection.exchange(&Request::new("GET", "/health")).unwrap().status;
+    let answers: Vec<u16> = (0..20).map(|_| get()).collect();
+    assert_eq!(answers[..4], [200; 4], "at the second try, if the first met the bad server");
+    assert!(answers.contains(&502), "the budget is spent: {answers:?}");
+    until("the count", SOON, || (daemon.status()["upstreams"][0]["retries"] == 4).then_some(()));
+
+    let eject = "[upstream.items.retry]\nbudget = 100\n[upstream.items.ejection]\nfailures = 3\ntime = \"1s\"\n";
+    daemon.edit(retry, eject);
+    daemon.done(&["reload"]);
+    // What has a body is never sent twice.
+    good.forget();
+    let token = tokens::good("ada", &[]);
+    let post = Request::new("POST", "/echo").token(&token).body("text/plain", b"once");
+    let answers: Vec<u16> = (0..4).map(|_| client.send(&post).unwrap().status).collect();
+    let served = answers.iter().filter(|status| **status == 200).count();
+    assert!(answers.contains(&502) && good.received().len() == served, "{answers:?}");
+    for _ in 0..10 {
+        assert_eq!(client.get("/health", "").unwrap().status, 200);
+    }
+    until("the ejection", SOON, || (state(&daemon, 0) == "ejected").then_some(()));
+    assert_eq!(client.send(&post).unwrap().status, 200, "only the good one is used");
+    until("its end", SOON, || (state(&daemon, 0) == "up").then_some(()));
+}
+
+#[test]
+fn too_many_at_once_are_refused_at_once() {
+    if !report::may_run("resilience: circuit") {
+        return;
+    }
+    let world = World::new();
+    let _good = Upstream::start(&world.gate, "127.0.0.1:9001");
+    let _other = Upstream::start(&world.gate, "127.0.0.1:9002");
+    let _daemon = Daemon::start(&world, &settings("max_requests = 2\n"));
+    let client = Client::new(&world, GOOD_V4);
+    let mut held: Vec<_> = (0..2).map(|_| client.connect().unwrap()).collect();
+    held.iter_mut().for_each(|it| it.write(&Request::new("GET", "/slow?1500").bytes()).unwrap());
+    until("503", SOON, || {
+        let start = Instant::now();
+        let answer = client.get("/health", "").unwrap();
+        assert!(start.elapsed() < Duration::from_secs(1));
+        (answer.status == 503 && answer.header("retry-after") == Some("1")).then_some(())
+    });
+    assert!(held.iter_mut().all(|it| it.response("GET").unwrap().status == 200));
+    assert_eq!(client.get("/health", "").unwrap().status, 200, "there is room again");
+}
+
+/// A try that takes too long is given up for another.
+#[test]
+fn slow_tries_are_given_up() {
+    if !report::may_run("resilience: slow") {
+        return;
+    }
+    let world = World::new();
+    // Accepts by its backlog, and says nothing.
+    let _silent = world.gate.enter(|| TcpListener::bind("127.0.0.1:9001")).unwrap();
+    let _good = Upstream::start(&world.gate, "127.0.0.1:9002");
+    let _daemon = Daemon::start(&world, &settings("[upstream.items.retry]\ntimeout = \"200ms\"\n"));
+    let client = Client::new(&world, GOOD_V4);
+    for _ in 0..4 {
+        let start = Instant::now();
+        assert_eq!(client.get("/health", "").unwrap().status, 200);
+        assert!(start.elapsed() < Duration::from_millis(1_500));
+    }
+}
