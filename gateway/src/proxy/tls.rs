@@ -6,7 +6,7 @@
 
 use std::{
     collections::HashMap,
-    fmt, io,
+    fmt,
     path::PathBuf,
     sync::{Arc, PoisonError, RwLock},
 };
@@ -150,7 +150,13 @@ pub fn outdated(settings: &Settings, now: Now) -> Vec<Fault> {
         let key = format!("client_certificates.{}", trust.name);
         client::outdated(trust, now).into_iter().map(move |fault| fault.under(&key))
     });
-    certificates.chain(trusts).collect()
+    let own = settings.upstreams.iter().filter_map(|upstream| {
+        let (certificate, _key) = upstream.tls.as_ref()?.certificate.as_ref()?;
+        let message = certificate::ending(certificate, now)?;
+        let fault = Fault::new(format!("upstream.{}.tls.certificate", upstream.name), message);
+        Some(fault.hint("renew it: the new files are read within seconds"))
+    });
+    certificates.chain(trusts).chain(own).collect()
 }
 
 /// The certificates that no client takes at `now`, because their time is over or has not come.
@@ -279,11 +285,9 @@ impl<T> fmt::Debug for Swap<T> {
 /// What a failed handshake says of the client. `None`: nothing. It spoke something other than TLS, or TLS that breaks
 /// the rules or that we do not speak, or it showed a certificate that is not good. A client that closes, or that refuses
 /// our certificate, does nothing wrong.
-fn offence(error: &io::Error) -> Option<&'static str> {
+fn offence(error: &rustls::Error) -> Option<&'static str> {
     use rustls::{CertificateError as C, Error as E};
-    let error = error.get_ref().and_then(|inner| inner.downcast_ref::<E>())?;
     Some(match error {
-        E::NoCertificatesPresented => "no client certificate",
         E::InvalidCertificate(error) => match error {
             C::Expired | C::ExpiredContext { .. } => "client certificate expired",
             C::NotValidYet | C::NotValidYetContext { .. } => "client certificate not valid yet",

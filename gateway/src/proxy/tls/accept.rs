@@ -62,10 +62,10 @@ pub(in crate::proxy) enum Failed {
 
 impl From<io::Error> for Failed {
     fn from(error: io::Error) -> Self {
-        match offence(&error) {
+        match error.get_ref().and_then(|inner| inner.downcast_ref()) {
             None => Self::Gone,
-            Some("no client certificate") => Self::NoCertificate,
-            Some(why) => Self::Offence(why),
+            Some(rustls::Error::NoCertificatesPresented) => Self::NoCertificate,
+            Some(error) => offence(error).map_or(Self::Gone, Self::Offence),
         }
     }
 }

@@ -10,7 +10,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 
 use super::{names::Names, ocsp::Staple, settings};
-use crate::{fault::Fault, x509};
+use crate::{fault::Fault, proxy::settings::NamedFile, x509};
 
 /// A certificate with its key, ready to be shown.
 pub(super) struct Pair {
@@ -70,6 +70,12 @@ pub(super) fn outdated(settings: &settings::Certificate, now: i64) -> Vec<Fault>
         faults.push(Fault::new("ocsp", "is over, and is not stapled any more").hint("fetch a new one"));
     }
     faults
+}
+
+/// What is to be said of the time that the first certificate of a file has left.
+pub(super) fn ending(file: &NamedFile, now: i64) -> Option<String> {
+    let leaf = x509::Certificate::read(chain(&file.bytes).ok()?.first()?)?;
+    lifetime(leaf.first, leaf.last, now)
 }
 
 /// What keeps every client from taking a certificate at `now`.

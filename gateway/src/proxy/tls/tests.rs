@@ -1,6 +1,6 @@
 //! What certificates and keys are refused, and for which name which is shown.
 
-use std::{path::Path, sync::LazyLock};
+use std::{io, path::Path, sync::LazyLock};
 
 use super::*;
 use crate::{
@@ -51,7 +51,8 @@ fn plain() -> Settings {
     struct Text;
     impl config::Files for Text {
         fn read(&self, _path: &Path) -> io::Result<Arc<[u8]>> {
-            Ok(b"[[listener]]\naddress = \"127.0.0.1:1\"\n"[..].into())
+            let text = "[[listener]]\naddress = \"127.0.0.1:1\"\n[upstream.items]\nservers = [\"127.0.0.1:2\"]\n";
+            Ok(text.as_bytes().into())
         }
     }
     config::Config::load(Path::new("/gateway.toml"), &Text).unwrap().proxy
@@ -109,7 +110,14 @@ fn ends() {
     parameters.not_before = rcgen::date_time_ymd(2026, 1, 1);
     parameters.not_after = rcgen::date_time_ymd(2026, 4, 1);
     let pem = parameters.self_signed(&key).unwrap().pem();
-    let settings = all(Some(certificate(&pem, &key.serialize_pem())), Vec::new());
+    let mut settings = all(Some(certificate(&pem, &key.serialize_pem())), Vec::new());
+    let own = settings::Client {
+        ca: named(&pem),
+        server_name: None,
+        certificate: Some((named(&pem), named(&key.serialize_pem()))),
+        accepts_any: false,
+    };
+    settings.upstreams.iter_mut().for_each(|upstream| upstream.tls = Some(own.clone()));
     for (now, expect) in [
         ("2025-12-31T00:00:00Z", "is not valid before 2026-01-01T00:00:00Z"),
         ("2026-03-10T00:00:00Z", ""),
@@ -120,8 +128,9 @@ fn ends() {
         let moment: jiff::Timestamp = now.parse().unwrap();
         let now = Now { monotonic: 0, unix_millis: u64::try_from(moment.as_millisecond()).unwrap() };
         let told: Vec<_> = outdated(&settings, now).iter().map(ToString::to_string).collect();
-        let expect = (!expect.is_empty()).then(|| format!("listener[0].certificate: {expect}"));
-        assert_eq!(told, expect.into_iter().collect::<Vec<_>>());
+        let keys = ["listener[0].certificate", "upstream.items.tls.certificate"];
+        let expect = keys.map(|key| (!expect.is_empty()).then(|| format!("{key}: {expect}")));
+        assert_eq!(told, expect.into_iter().flatten().collect::<Vec<_>>());
     }
 }
 
