@@ -89,7 +89,7 @@ async fn prepare(channel: &Channel) -> anyhow::Result<Prepared> {
     };
     let bundle: Bundle = unseal(bundle).context("cannot read the configuration that the guard sent")?;
     let sockets = receive_sockets(channel, usize::from(workers), usize::from(listeners)).await?;
-    raise_descriptor_limit();
+    let descriptors = raise_descriptor_limit();
     let report = sandbox::proxy(&[]).context("cannot give up rights")?;
     tracing::info!("the proxy is confined: {report}");
     let config = Config::load(&bundle.path, &Bundled(&bundle)).map_err(|errors| anyhow::anyhow!("{errors}"))?;
@@ -106,6 +106,7 @@ async fn prepare(channel: &Channel) -> anyhow::Result<Prepared> {
     let upstreams = snapshot.settings.upstreams.iter().enumerate();
     let backends = upstreams.map(|(index, upstream)| Backend::new(upstream, index, &snapshot.tls)).collect();
     let shared = Shared {
+        max_connections: most_connections(snapshot.settings.max_connections, descriptors),
         snapshot: Arc::new(snapshot),
         banned,
         connections: AtomicUsize::new(0),
@@ -155,11 +156,23 @@ async fn receive_sockets(
 }
 
 /// Every connection is a descriptor, and an upstream's another.
-fn raise_descriptor_limit() {
+fn raise_descriptor_limit() -> usize {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     // Refused, the limit stays as it was: accepting backs off when it is reached.
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).unwrap_or_default();
+    getrlimit(Resource::Nofile).current.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
+}
+
+/// How many connections there may be with so many descriptors: some are kept for servers, files and ourselves, so that
+/// who is connected is still served when no more can be accepted (D03).
+fn most_connections(configured: usize, descriptors: usize) -> usize {
+    let kept = (descriptors / 8).max(64);
+    let most = configured.min(descriptors.saturating_sub(kept)).max(1);
+    if most < configured {
+        tracing::warn!(descriptors, most, "proxy.max_connections is more than the limit on open files lets be");
+    }
+    most
 }
 
 /// Starts the workers, and carries messages between them and the guard until they are done.
@@ -422,6 +435,15 @@ mod tests {
                 let count = mine.iter().filter(|(of, _)| *of == listener).count();
                 assert_eq!(count, expect, "{workers} {messages:?}");
             }
+        }
+    }
+
+    #[test]
+    fn descriptors_are_kept_for_servers() {
+        for (configured, descriptors, expect) in
+            [(20_000, usize::MAX, 20_000), (20_000, 20_000, 17_500), (100, 1_024, 100), (1_000, 200, 136), (10, 10, 1)]
+        {
+            assert_eq!(most_connections(configured, descriptors), expect, "{configured} {descriptors}");
         }
     }
 

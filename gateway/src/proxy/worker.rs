@@ -73,6 +73,8 @@ pub(super) enum Event {
 pub(super) struct Shared {
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) banned: Banned,
+    /// The most connections: as configured, or fewer where descriptors would not do for servers as well (D03).
+    pub(super) max_connections: usize,
     /// Connections of all workers.
     pub(super) connections: AtomicUsize,
     /// Connections of each source, over all workers. At most as many sources as connections.
@@ -226,8 +228,7 @@ impl Worker {
     /// Takes a connection in. `None`: there are too many, of all sources or of this one, which is an offence. Who is
     /// allowlisted, as a load balancer is, may have any number.
     pub(super) fn admit(self: &Rc<Self>, peer: SocketAddr, listener: usize) -> Option<Admitted> {
-        let settings = &self.shared.snapshot.settings;
-        if self.shared.connections.fetch_add(1, Ordering::Relaxed) >= settings.max_connections {
+        if self.shared.connections.fetch_add(1, Ordering::Relaxed) >= self.shared.max_connections {
             self.shared.connections.fetch_sub(1, Ordering::Relaxed);
             self.shared.lost_connections.fetch_add(1, Ordering::Relaxed);
             return None;
