@@ -54,28 +54,32 @@ fn certificates_by_name() {
     authority.server(&["own.apps.example"]).write(&world.folder, "own");
     let more = "[[certificate]]\ncertificate = \"shop.crt\"\nprivate_key = \"shop.key\"\n\
                 [[certificate]]\ncertificate = \"own.crt\"\nprivate_key = \"own.key\"\n";
-    let _daemon = Daemon::start(&world, &settings(more, "[listener.hsts]\nmax_age = \"365d\"\n"));
+    let _daemon = Daemon::start(
+        &world,
+        &settings(more, "[listener.hsts]\nmax_age = \"365d\"\nhosts = [\"api.example.com\", \"*.apps.example\"]\n"),
+    );
     let client = Client::new(&world, GOOD_V4);
     let pem = authority.pem();
     let trusting = Speaks { trusts: &[&PKI.authority_pem, &pem], ..Speaks::default() }.config();
-    for (asked, shown) in [
-        (HOST, HOST),
-        ("SHOP.example", "shop.example"),
-        ("x.apps.example", "shop.example"),
-        ("own.apps.example", "own.apps.example"),
+    let hsts = Some("max-age=31536000");
+    for (asked, shown, hsts) in [
+        (HOST, HOST, hsts),
+        ("SHOP.example", "shop.example", None),
+        ("x.apps.example", "shop.example", hsts),
+        ("own.apps.example", "own.apps.example", hsts),
         // Nobody asks by a name: the listener's own.
-        ("10.0.0.1", HOST),
+        ("10.0.0.1", HOST, None),
     ] {
         let mut connection = client.connect_to(asked, Arc::clone(&trusting), PATIENCE).unwrap();
         assert_eq!(names_of(&connection)[0], shown, "{asked}");
         let response = connection.exchange(&Request::new("GET", "/health").host(asked)).unwrap();
         assert_eq!(response.status, 200, "{asked}: {}", response.text());
-        assert_eq!(response.header("strict-transport-security"), Some("max-age=31536000"), "{asked}");
+        assert_eq!(response.header("strict-transport-security"), hsts, "{asked}");
     }
     // A refusal says it too; plain HTTP never does (RFC 6797 7.2).
     let mut connection = client.connect().unwrap();
     let refused = connection.exchange(&Request::new("GET", "/none")).unwrap();
-    assert_eq!((refused.status, refused.header("strict-transport-security")), (404, Some("max-age=31536000")));
+    assert_eq!((refused.status, refused.header("strict-transport-security")), (404, hsts));
     let plain = world.outside.connect(GOOD_V4, "10.0.0.1:8080".parse().unwrap(), PATIENCE).unwrap();
     let plain = Connection::plain(plain).exchange(&Request::new("GET", "/health")).unwrap();
     assert_eq!((plain.status, plain.header("strict-transport-security")), (200, None));

@@ -95,8 +95,9 @@ fn hsts(mut table: Table<'_>) -> Option<Hsts> {
     let range = Duration::ZERO..=LONGEST_HSTS;
     let max_age = table.required("max_age", "\"365d\"", value::duration_in(range));
     let include_subdomains = table.or("include_subdomains", false, value::boolean);
+    let hosts = second(table.list("hosts", host));
     table.finish();
-    Some(Hsts { max_age: max_age?, include_subdomains })
+    Some(Hsts { max_age: max_age?, include_subdomains, hosts })
 }
 
 fn trust(name: &str, known: &Known<'_>) -> Result<usize, Wrong> {

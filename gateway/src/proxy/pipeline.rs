@@ -36,7 +36,10 @@ pub(super) async fn serve(
     let mut record = Record::begin(&worker, &connection, line, now);
     let mut unread = Some(incoming);
     let last = worker.draining.get() && head.version != Version::HTTP_2;
-    let mut answer = match answer(&worker, &connection, &mut record, head, &mut unread, now).await {
+    let answered = answer(&worker, &connection, &mut record, head, &mut unread, now).await;
+    let secured = connection.secured.get();
+    let hsts = secured.and_then(|secured| secured.hsts.as_ref()?.of(record.target.as_ref().map(Target::host)));
+    let mut answer = match answered {
         Ok((head, exchange)) => relay(record, head, exchange),
         Err(Failure::Refused(refusal)) => {
             let close = settle(&worker, &connection, unread, expects, &refusal);
@@ -54,7 +57,7 @@ pub(super) async fn serve(
             nobody
         }
     };
-    if let Some(hsts) = connection.secured.get().and_then(|secured| secured.hsts.as_ref()) {
+    if let Some(hsts) = hsts {
         answer.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
     }
     if last {

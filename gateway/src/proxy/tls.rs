@@ -58,8 +58,15 @@ struct Listener {
     /// Who asks for no client certificate, then one for each of `[client_certificates]`.
     configs: Box<[Arc<ServerConfig>]>,
     choice: Arc<certificate::Choice>,
-    hsts: Option<HeaderValue>,
+    hsts: Option<Arc<Hsts>>,
     ja4: bool,
+}
+
+/// What browsers are told, and by which hosts.
+pub(super) struct Hsts {
+    value: HeaderValue,
+    /// Empty: all.
+    hosts: Names<()>,
 }
 
 impl Tls {
@@ -220,7 +227,7 @@ impl Listener {
         let configs = open.map(|trust| config(settings, trust, &choice, tickets, provider));
         let configs = configs.collect::<Result<_, _>>();
         let configs = configs.map_err(|error| vec![Fault::new("certificate", error.to_string())])?;
-        Ok(Self { configs, choice, hsts: settings.hsts.and_then(hsts), ja4: settings.ja4 })
+        Ok(Self { configs, choice, hsts: settings.hsts.as_ref().and_then(Hsts::new).map(Arc::new), ja4: settings.ja4 })
     }
 }
 
@@ -251,9 +258,22 @@ fn config(
     Ok(Arc::new(config))
 }
 
-fn hsts(settings: settings::Hsts) -> Option<HeaderValue> {
-    let below = if settings.include_subdomains { "; includeSubDomains" } else { "" };
-    HeaderValue::try_from(format!("max-age={}{below}", settings.max_age.as_secs())).ok()
+impl Hsts {
+    fn new(settings: &settings::Hsts) -> Option<Self> {
+        let below = if settings.include_subdomains { "; includeSubDomains" } else { "" };
+        let value = HeaderValue::try_from(format!("max-age={}{below}", settings.max_age.as_secs())).ok()?;
+        let mut hosts = Names::default();
+        for host in &settings.hosts {
+            hosts.enter(host, ());
+        }
+        Some(Self { value, hosts })
+    }
+
+    /// The header of answers by `host`; `None`: it was not understood which.
+    pub(super) fn of(&self, host: Option<&str>) -> Option<&HeaderValue> {
+        let tells = self.hosts.is_empty() || host.is_some_and(|host| self.hosts.find(host).is_some());
+        tells.then_some(&self.value)
+    }
 }
 
 /// Something that is replaced as a whole while others use it.

@@ -23,6 +23,7 @@ fn listeners() {
     line("client_certificates = \"partner\"", "client_certificates", "no client_certificates.partner", "`ca`");
     line("hsts = { max_age = 60 }", "hsts.max_age", "expected a duration", "\"60s\"");
     line("hsts = { max_age = \"1y\" }", "hsts.max_age", "no duration", "number and a unit");
+    line("hsts = { max_age = \"1d\", hosts = [\"a b\"] }", "hsts.hosts[0]", "no host name", "no dot at the end");
     line("hsts = { include_subdomains = true }", "hsts.max_age", "missing", "365d");
     line("hsts = { max_age = \"1d\", preload = true }", "hsts.preload", "unknown", "known here");
     let plain = "certificate = \"server.crt\"\nprivate_key = \"server.key\"\n";

@@ -6,7 +6,6 @@
 
 use std::{io, sync::Arc};
 
-use http::HeaderValue;
 use rustls::server::Acceptor;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -14,7 +13,7 @@ use tokio::{
 };
 use tokio_rustls::{StartHandshake, server::TlsStream};
 
-use super::{Tls, hello, offence};
+use super::{Hsts, Tls, hello, offence};
 use crate::auth::certificate::Shown;
 
 /// What a hello may have: with post-quantum keys and encrypted names they have two to four kilobytes.
@@ -40,7 +39,7 @@ pub(in crate::proxy) struct Secured {
     /// The one that it showed.
     pub(in crate::proxy) shown: Option<Shown>,
     /// What its browser is told with every answer.
-    pub(in crate::proxy) hsts: Option<HeaderValue>,
+    pub(in crate::proxy) hsts: Option<Arc<Hsts>>,
 }
 
 impl Secured {

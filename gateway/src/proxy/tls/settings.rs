@@ -55,12 +55,14 @@ pub struct Certificate {
 }
 
 /// `[listener.hsts]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hsts {
     /// How long browsers come by HTTPS alone. `listener.hsts.max_age`.
     pub max_age: Duration,
     /// To every name below, too. `listener.hsts.include_subdomains`.
     pub include_subdomains: bool,
+    /// By which hosts alone: exact, or `*.` and a name. Empty: by all. `listener.hsts.hosts`.
+    pub hosts: Vec<String>,
 }
 
 /// Whose certificates clients may show: `[client_certificates.NAME]`.

@@ -33,7 +33,11 @@ fn all(default: Option<settings::Certificate>, more: Vec<settings::Certificate>)
         protocols: vec![settings::Protocol::Http2],
         only_tls13: false,
         client_certificates: None,
-        hsts: Some(settings::Hsts { max_age: std::time::Duration::from_secs(60), include_subdomains: true }),
+        hsts: Some(settings::Hsts {
+            max_age: std::time::Duration::from_secs(60),
+            include_subdomains: true,
+            hosts: Vec::new(),
+        }),
         ja4: true,
     };
     let listener = Listening {
@@ -136,9 +140,22 @@ fn ends() {
 
 #[test]
 fn hsts_headers() {
-    let year = std::time::Duration::from_secs(31_536_000);
-    for (include_subdomains, expect) in [(false, "max-age=31536000"), (true, "max-age=31536000; includeSubDomains")] {
-        assert_eq!(hsts(settings::Hsts { max_age: year, include_subdomains }).unwrap(), expect);
+    let max_age = std::time::Duration::from_secs(31_536_000);
+    let told = |include_subdomains, hosts: &[&str], host| {
+        let hosts = hosts.iter().map(ToString::to_string).collect();
+        let hsts = Hsts::new(&settings::Hsts { max_age, include_subdomains, hosts }).unwrap();
+        hsts.of(host).map(|value| value.to_str().unwrap().to_owned())
+    };
+    let (plain, below) = ("max-age=31536000", "max-age=31536000; includeSubDomains");
+    for (include_subdomains, hosts, host, expect) in [
+        (false, &[][..], Some("a.example"), Some(plain)),
+        (true, &[], None, Some(below)),
+        (false, &["a.example", "*.b.example"], Some("a.example"), Some(plain)),
+        (false, &["a.example", "*.b.example"], Some("x.b.example"), Some(plain)),
+        (false, &["a.example"], Some("b.example"), None),
+        (false, &["a.example"], None, None),
+    ] {
+        assert_eq!(told(include_subdomains, hosts, host).as_deref(), expect, "{hosts:?} {host:?}");
     }
 }
 
