@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use support::{
     daemon::{Daemon, Told},
@@ -100,6 +101,43 @@ fn a_full_disk_makes_no_bans_and_keeps_serving() {
     assert!(audit.contains("\"event\":\"recovered\""), "{audit}");
     // What was not done is not told as done.
     assert!(!audit.contains(&format!("\"source\":\"{source}\"")), "{audit}");
+    drop(daemon);
+    drop(disk);
+}
+
+#[test]
+fn a_guard_starts_on_a_full_disk_and_drops_what_it_dropped() {
+    if !report::may_run("faults::full_disk_start") {
+        return;
+    }
+    let world = World::new();
+    let disk = SmallDisk::mount(&world.folder.join("state"), 4 << 20);
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let mut daemon = Daemon::start(&world, &Settings::default());
+    daemon.done(&["block", "add", "10.0.0.66", "--for", "1h"]);
+    for stop in [Signal::SIGKILL, Signal::SIGTERM] {
+        disk.fill();
+        daemon.signal(stop);
+        daemon.ended();
+        // Whatever the end has left room for.
+        disk.fill();
+        daemon.start_again();
+        let status = daemon.status();
+        assert_eq!((&status["enforcement"], status["interfaces"][0]["adopted"].as_bool()), (&"xdp".into(), Some(true)));
+        assert!(warns(&status, "cannot be recorded"), "{stop}: {status}");
+        assert!(Client::new(&world, ATTACKER_V4).is_ignored(SILENCE), "{stop}");
+        assert_eq!(Client::new(&world, GOOD_V4).get("/health", "").unwrap().status, 200, "{stop}");
+        assert_eq!(daemon.cli(&["block", "add", "203.0.113.1"]).code, 1, "{stop}");
+        disk.clear();
+        until("the guard to notice that there is room", SOON, || {
+            (!warns(&daemon.status(), "cannot be recorded")).then_some(())
+        });
+        daemon.done(&["block", "add", "203.0.113.1"]);
+        let verified = daemon.cli(&["audit", "verify"]);
+        assert_eq!(verified.json["valid"], true, "{stop}: {}", verified.json);
+    }
+    let audit = std::fs::read_to_string(world.folder.join("state/audit.jsonl")).unwrap();
+    assert_eq!(audit.matches("\"event\":\"start\"").count(), 3, "{audit}");
     drop(daemon);
     drop(disk);
 }

@@ -125,6 +125,10 @@ pub(crate) struct Guard {
     standing: Vec<String>,
     /// The last failure to record something; gone with the next success.
     failing: Option<String>,
+    /// How often something could not be recorded.
+    failures: u64,
+    /// Records of the start that are still to be made.
+    unrecorded: Vec<(&'static str, Map<String, Value>)>,
     /// Blocks that were refused because there was no room.
     full: u64,
     /// How often the proxy refused somebody because of a ban in force.
@@ -364,6 +368,7 @@ impl Guard {
         if self.failing.is_none() {
             tracing::error!(error = text, "decisions cannot be recorded");
         }
+        self.failures += 1;
         self.failing = Some(text.to_owned());
     }
 }

@@ -29,6 +29,15 @@ pub const MAX_ENTRIES: usize = 16_777_216;
 /// The longest reason that is kept, in bytes; the rest is cut off.
 const MAX_REASON: usize = 200;
 
+/// What compressed files begin with.
+const PACKED: [(&[u8], &str); 5] = [
+    (b"\x1f\x8b", "gzip"),
+    (b"BZh", "bzip2"),
+    (b"\xfd7zXZ\0", "xz"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"PK\x03\x04", "zip"),
+];
+
 /// How a list is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
@@ -133,6 +142,9 @@ pub fn read(
 ) -> Result<Format, Unreadable> {
     if bytes.len() > MAX_BYTES {
         return Err(Unreadable(format!("is larger than {} MiB", MAX_BYTES >> 20)));
+    }
+    if let Some((_, how)) = PACKED.into_iter().find(|(magic, _)| bytes.starts_with(magic)) {
+        return Err(Unreadable(format!("is compressed ({how}): unpack it first")));
     }
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let format = format.unwrap_or_else(|| Format::detect(bytes));

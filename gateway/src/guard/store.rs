@@ -171,6 +171,8 @@ pub struct Anchor {
 #[derive(Debug)]
 pub struct Store {
     connection: Connection,
+    /// No other process can read it: see [`Store::share`].
+    alone: bool,
 }
 
 impl Store {
@@ -183,8 +185,19 @@ impl Store {
         if path != Path::new(":memory:") {
             OpenOptions::new().create(true).append(true).mode(0o640).open(path)?;
         }
+        match Self::ready(path, false) {
+            // A full disk has no room for what readers in other processes need. What is stored can be read without.
+            Err(StoreError::Database(error)) if is_out_of_room(&error) => Self::ready(path, true),
+            ready => ready,
+        }
+    }
+
+    fn ready(path: &Path, alone: bool) -> Result<Self, StoreError> {
         let mut connection = Connection::open(path)?;
         connection.busy_timeout(Duration::from_secs(2))?;
+        if alone {
+            connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+        }
         connection.pragma_update(None, "journal_mode", "WAL")?;
         // A power cut may cost the last commits, never the file: expiry makes up for a lost ban better than a
         // flush to disk per ban would under attack.
@@ -201,7 +214,18 @@ impl Store {
             change.commit()?;
         }
         connection.execute_batch(feeds::FEED_TABLES)?;
-        Ok(Self { connection })
+        Ok(Self { connection, alone })
+    }
+
+    /// There is room again: others may read the file, too, from the next change on.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn share(&mut self) -> Result<(), StoreError> {
+        if std::mem::take(&mut self.alone) {
+            self.connection.pragma_update(None, "locking_mode", "NORMAL")?;
+        }
+        Ok(())
     }
 
     /// Starts a change. Nothing of it is kept unless it is committed.
@@ -419,6 +443,11 @@ impl Change<'_> {
             .execute(params![signed(anchor.seq), anchor.hash, anchor.first])?;
         Ok(self.0.commit()?)
     }
+}
+
+fn is_out_of_room(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{CannotOpen, DiskFull, SystemIoFailure};
+    matches!(error.sqlite_error_code(), Some(CannotOpen | DiskFull | SystemIoFailure))
 }
 
 /// SQLite's integers are signed; nothing here comes near the sign bit but "never", which is `NULL`.

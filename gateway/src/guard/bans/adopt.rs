@@ -32,7 +32,8 @@ impl Guard {
     /// The store cannot be read or written, or the kernel does not take the rules.
     pub(crate) fn start(parts: Parts, start: Map<String, Value>, now: Now) -> Result<Self, Refused> {
         let (mut guard, findings) = Self::over(parts, now)?;
-        guard.decide("start", now, |_| Ok(((), start)))?;
+        // A disk that is full keeps no record, and must not keep the gateway from serving: the records are made up for.
+        guard.record("start", start, now);
         for finding in findings {
             tracing::warn!(tampered = finding.tampered, "audit chain: {}", finding.text);
             let event = if finding.tampered { "chain_broken" } else { "chain_recovered" };
@@ -40,13 +41,15 @@ impl Guard {
             if let Some(undone) = finding.undone {
                 told.insert("undone".to_owned(), json!(undone));
             }
-            guard.decide(event, now, |_| Ok(((), told)))?;
+            guard.record(event, told, now);
             if finding.tampered {
                 guard.standing.push(format!("the audit chain is broken: {}; see `gateway audit verify`", finding.text));
             }
         }
         guard.take_over(now)?;
-        guard.lift_allowed(now)?;
+        if let Err(refused) = guard.lift_allowed(now) {
+            tracing::error!(error = %refused, "blocks of allowed sources stay listed until they can be removed");
+        }
         guard.load_rules()?;
         guard.sweep(now);
         let drift = guard.compare();
@@ -55,7 +58,7 @@ impl Guard {
             guard.drops.interfaces().iter().filter(|at| at.adopted).map(|at| &*at.name).collect();
         if !interfaces.is_empty() || !guard.in_force.is_empty() {
             let members = members(json!({"interfaces": interfaces, "bans": guard.in_force.len(), "entered": entered}));
-            guard.decide("adoption", now, |_| Ok(((), members)))?;
+            guard.record("adoption", members, now);
         }
         guard.repair(drift);
         guard.notices.clear();
@@ -108,6 +111,8 @@ impl Guard {
             notices: Vec::new(),
             standing,
             failing: None,
+            failures: 0,
+            unrecorded: Vec::new(),
             full: 0,
             refused: HashMap::new(),
             repairs: 0,
@@ -290,8 +295,24 @@ impl Guard {
     /// Whether decisions can be recorded again. Asked without one, so that nothing is half written each second.
     fn try_again(&mut self, now: Now) {
         let Some(failed) = self.failing.clone() else { return };
-        if self.amend(|_| Ok(())) {
-            self.tell("recovered", now, members(json!({"failed": failed})));
+        if !self.amend(|_| Ok(())) {
+            return;
+        }
+        if let Err(error) = self.store.share() {
+            tracing::warn!(%error, "nobody else can read the store until the next start");
+        }
+        self.tell("recovered", now, members(json!({"failed": failed})));
+        for (event, members) in std::mem::take(&mut self.unrecorded) {
+            self.record(event, members, now);
+        }
+    }
+
+    /// Records what the start has found and done; later, if it cannot be recorded now.
+    fn record(&mut self, event: &'static str, members: Map<String, Value>, now: Now) {
+        let kept = members.clone();
+        if let Err(refused) = self.decide(event, now, |_| Ok(((), members))) {
+            tracing::error!(event, error = %refused, "a record could not be written: it is tried again");
+            self.unrecorded.push((event, kept));
         }
     }
 

@@ -226,7 +226,10 @@ impl Guard {
             warnings.push(refused.message);
         }
         if let Some(failing) = &self.failing {
-            warnings.push(format!("decisions cannot be recorded, so none are made: {failing}"));
+            let failures = self.failures;
+            warnings.push(format!(
+                "decisions cannot be recorded, so none are made ({failures} failures so far; it is tried every second): {failing}"
+            ));
         }
         if self.full > 0 {
             let text = "blocks were refused since the start because there was no room: remove some, or raise guard.max_bans or guard.max_rules";

@@ -128,3 +128,29 @@ proptest::proptest! {
         assert!(count <= 62);
     }
 }
+
+#[test]
+fn odd_bytes() {
+    let told = |bytes: &[u8]| {
+        let (mut entries, mut errors) = (0, Vec::new());
+        let format = read(bytes, None, |line, read| match read {
+            Ok(_) => entries += 1,
+            Err(message) => errors.push((line, message)),
+        });
+        (format.map(|_| entries).map_err(|error| error.0), errors)
+    };
+    for (bytes, entries, lines) in [
+        (&b"\xef\xbb\xbf192.0.2.1\r\n192.0.2.2\r\n"[..], 2, &[][..]),
+        (b"", 0, &[]),
+        (b"192.0.2.1\0\n192.0.2.2\n", 1, &[1]),
+        (b"\0\0\0\0", 0, &[1]),
+        (b"192.0.2.1\n192.0.2.1\n192.0.2.0/24\n192.0.2.128/25\n", 4, &[]),
+    ] {
+        let (read, errors) = told(bytes);
+        let errors: Vec<u32> = errors.into_iter().map(|(line, _)| line).collect();
+        assert_eq!((read, errors.as_slice()), (Ok(entries), lines), "{}", bytes.escape_ascii());
+    }
+    let long = [vec![b'1'; 10 << 20], b"\n192.0.2.1\n".to_vec()].concat();
+    assert_eq!(told(&long), (Ok(1), vec![(1, "longer than 4096 bytes".to_owned())]));
+    assert_eq!(told(b"\x1f\x8b\x08\0").0, Err("is compressed (gzip): unpack it first".to_owned()));
+}

@@ -3,9 +3,9 @@
 
 use std::{
     collections::HashMap,
-    fs::{self, File},
-    io::Read as _,
-    os::unix::fs::MetadataExt as _,
+    fs::{self, OpenOptions},
+    io::{self, Read as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::Path,
 };
 
@@ -92,8 +92,13 @@ fn look(feed: &Feed, seen: &mut Seen, is_new: bool, in_force: Option<&String>) -
         return None;
     }
     seen.handled = Some(stat);
-    let bytes = match content(&feed.path) {
-        Ok(bytes) => bytes,
+    let bytes = match content(&feed.path, stat) {
+        Ok(Some(bytes)) => bytes,
+        // It is looked at again once it has settled.
+        Ok(None) => {
+            (seen.last, seen.handled) = (None, None);
+            return None;
+        }
         Err(error) => return unusable(seen, error),
     };
     let mut hash = digest::Context::new(&digest::SHA256);
@@ -128,24 +133,53 @@ fn look(feed: &Feed, seen: &mut Seen, is_new: bool, in_force: Option<&String>) -
 }
 
 fn stat(path: &Path) -> Result<Stat, String> {
-    let found = fs::metadata(path).map_err(|error| error.to_string())?;
+    of(&fs::metadata(path).map_err(|error| error.to_string())?)
+}
+
+fn of(found: &fs::Metadata) -> Result<Stat, String> {
     if !found.is_file() {
         return Err("not a regular file".to_owned());
     }
     Ok((found.mtime(), found.mtime_nsec(), found.size(), found.ino()))
 }
 
-fn content(path: &Path) -> Result<Vec<u8>, String> {
-    let file = File::open(path).map_err(|error| error.to_string())?;
+/// What is in the file; `None` if it is not the file that was looked at, or is being written.
+fn content(path: &Path, looked: Stat) -> Result<Option<Vec<u8>>, String> {
+    let failed = |error: io::Error| error.to_string();
+    // A pipe that was put in the file's place must not be waited for.
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(failed)?;
+    let same = || Ok::<_, String>(of(&file.metadata().map_err(failed)?)? == looked);
+    if !same()? {
+        return Ok(None);
+    }
     let mut bytes = Vec::new();
     let most = u64::try_from(MAX_BYTES).unwrap_or(u64::MAX).saturating_add(1);
-    file.take(most).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
-    Ok(bytes)
+    (&file).take(most).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(same()?.then_some(bytes))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_file_that_was_looked_at() {
+        let folder = std::env::temp_dir().join(format!("gateway-feed-kinds-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let (file, pipe) = (folder.join("file"), folder.join("pipe"));
+        fs::write(&file, "192.0.2.1\n").unwrap();
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let looked = stat(&file).unwrap();
+        assert_eq!(content(&file, looked), Ok(Some(b"192.0.2.1\n".to_vec())));
+        for not_one in [&folder, &pipe] {
+            assert_eq!(stat(not_one), Err("not a regular file".to_owned()));
+            // Put in its place after it was looked at: nobody waits for a writer.
+            assert_eq!(content(not_one, looked), Err("not a regular file".to_owned()));
+        }
+        fs::write(&file, "192.0.2.").unwrap();
+        assert_eq!(content(&file, looked), Ok(None), "cut short meanwhile");
+        fs::remove_dir_all(&folder).unwrap();
+    }
 
     #[test]
     fn changes_once_they_have_settled() {

@@ -93,13 +93,19 @@ impl Store {
         Ok(feeds)
     }
 
-    /// Removes chunks that nothing refers to; the largest generation that is left.
+    /// Removes chunks that nothing refers to; the largest generation that is left. Where nothing can be written they
+    /// stay, which does no harm.
     ///
     /// # Errors
     /// [`StoreError::Database`].
     pub(crate) fn sweep_feeds(&self) -> Result<u64, StoreError> {
-        self.connection.execute("DELETE FROM feed_chunk WHERE generation NOT IN (SELECT generation FROM feed)", [])?;
-        Ok(self.connection.query_row("SELECT max(generation) AS most FROM feed", [], |row| unsigned(row, "most"))?)
+        let swept = "DELETE FROM feed_chunk WHERE generation NOT IN (SELECT generation FROM feed)";
+        if let Err(error) = self.connection.execute(swept, []) {
+            tracing::warn!(%error, "the store keeps parts of lists until the next start");
+        }
+        let most = "SELECT max(ifnull((SELECT max(generation) FROM feed), 0),
+                        ifnull((SELECT max(generation) FROM feed_chunk), 0)) AS most";
+        Ok(self.connection.query_row(most, [], |row| unsigned(row, "most"))?)
     }
 }
 
