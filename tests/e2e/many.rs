@@ -39,8 +39,9 @@ use support::{
 /// In the suite.
 const ENTRIES: u32 = 20_000;
 
-/// The longest that a ban may wait while a list is loaded. Debug builds on a busy machine are given more.
-const PATIENCE: Duration = if cfg!(debug_assertions) { Duration::from_millis(500) } else { Duration::from_millis(100) };
+/// The longest that a ban may wait while a list is loaded: beyond this it waited for the list. How long it waits where
+/// nothing else runs is a figure, not a test.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// As many bans as a batch of the guard holds.
 const BATCH: usize = 2_048;
