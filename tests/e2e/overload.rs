@@ -107,7 +107,7 @@ fn m02_reloads_under_load_fail_no_request() {
     let failed: Vec<_> = results.iter().flat_map(|(_, failed)| failed).collect();
     let served: usize = results.iter().map(|(served, _)| served).sum();
     let reloads = reloads.load(Ordering::Relaxed);
-    println!("note: {served} requests over {reloads} reloads, {} failed", failed.len());
+    report::note(&format!("{served} requests over {reloads} reloads, {} failed", failed.len()));
     assert!(failed.is_empty(), "{} of {served} failed over {reloads} reloads: {failed:?}", failed.len());
     assert!(reloads >= 3 && served > 100, "{served} requests, {reloads} reloads");
 }

@@ -163,3 +163,35 @@ fn slow_tries_are_given_up() {
         assert!(start.elapsed() < Duration::from_millis(1_500));
     }
 }
+
+/// A server that moves is followed, and a name that cannot be resolved stays where it was.
+#[test]
+fn names_are_resolved_again() {
+    if !report::may_run("resilience: names") {
+        return;
+    }
+    let world = World::new();
+    let (old, new) = (Upstream::start(&world.gate, "127.0.0.2:9000"), Upstream::start(&world.gate, "127.0.0.3:9000"));
+    let hosts = world.folder.join("hosts");
+    let names = |text: &str| std::fs::write(&hosts, text).unwrap();
+    names("127.0.0.2 moving.test\n");
+    let bind = format!("mount --bind {} /etc/hosts && exec \"$@\"", hosts.display());
+    let upstream = "servers = [\"moving.test:9000\"]\nresolve = \"100ms\"".to_owned();
+    let settings = Settings { upstream, ..settings("") };
+    let _daemon = Daemon::start_under(&world, &settings, &["unshare", "--mount", "sh", "-c", &bind, "sh"]);
+    let client = Client::new(&world, GOOD_V4);
+    let mut get = || assert_eq!(client.get("/health", "").unwrap().status, 200);
+    get();
+    assert_eq!((old.received().len(), new.received().len()), (1, 0));
+    names("127.0.0.3 moving.test\n");
+    until("the new address", SOON, || {
+        get();
+        (!new.received().is_empty()).then_some(())
+    });
+    names("");
+    support::wait::pause(Duration::from_millis(400));
+    new.forget();
+    old.forget();
+    (0..10).for_each(|_| get());
+    assert_eq!((old.received().len(), new.received().len()), (0, 10));
+}

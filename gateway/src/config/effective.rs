@@ -220,6 +220,7 @@ fn upstream(upstream: &Upstream) -> Value {
         })),
         "slow_start": show_duration(upstream.slow_start),
         "when_down": if upstream.try_when_down { "try" } else { "refuse" },
+        "resolve": show_duration(upstream.resolve),
         "retry": {
             "tries": upstream.retry.tries,
             "budget": upstream.retry.budget,

@@ -223,6 +223,7 @@ fn wrong_resilience() {
     let of = |key: &str| format!("upstream.items.{key}");
     let with = |line: &str| format!("{one}\n{line}");
     wrong(one, &with("when_down = \"open\""), 27, &of("when_down"), "unknown", "refuse, try");
+    wrong(one, &with("resolve = \"0s\""), 27, &of("resolve"), "out of range", "from \"100ms\"");
     wrong(one, &with("max_requests = 0"), 27, &of("max_requests"), "out of range", "from 1");
     wrong(one, &with("max_pending = \"many\""), 27, &of("max_pending"), "expected an integer", "whole number");
     wrong(one, &with("slow_start = \"2h\""), 27, &of("slow_start"), "out of range", "to \"1h\"");

@@ -37,6 +37,8 @@ pub(super) fn upstreams(tables: Vec<(String, Table<'_>)>, reader: &Reader<'_>) -
         let retry = retry(table.table("retry"));
         let slow_start = table.or("slow_start", Duration::ZERO, value::duration_in(Duration::ZERO..=longest));
         let try_when_down = table.or("when_down", false, value::choice(&[("refuse", false), ("try", true)]));
+        let resolve =
+            table.or("resolve", Duration::from_secs(5), value::duration_in(Duration::from_millis(100)..=longest));
         let max_requests = table.or("max_requests", u32::MAX, value::integer(1..=1_000_000));
         let max_pending = table.or("max_pending", u32::MAX, value::integer(1..=1_000_000));
         let tls = tls::upstream(&mut table, reader);
@@ -49,6 +51,7 @@ pub(super) fn upstreams(tables: Vec<(String, Table<'_>)>, reader: &Reader<'_>) -
             ejection,
             slow_start,
             try_when_down,
+            resolve,
             retry,
             max_requests,
             max_pending,

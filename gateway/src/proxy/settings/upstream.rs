@@ -23,6 +23,8 @@ pub struct Upstream {
     pub slow_start: Duration,
     /// Without any server that may be used, all are used; else requests are refused. `upstream.NAME.when_down`.
     pub try_when_down: bool,
+    /// How often names of servers are resolved again. `upstream.NAME.resolve`.
+    pub resolve: Duration,
     /// When requests are tried again. `[upstream.NAME.retry]`.
     pub retry: Retry,
     /// The most requests in flight, over all workers; [`u32::MAX`]: any number. `upstream.NAME.max_requests`.

@@ -1,21 +1,29 @@
-//! Decides how a connection to a server is opened: which address its name stands for, and in which order they are
+//! Decides how a connection to a server is opened: which addresses its name stands for, and in which order they are
 //! tried.
+//!
+//! *Invariant:* once a name was resolved, no request waits for a name server again, and a name that cannot be resolved
+//! keeps the addresses that it had.
 
 use std::{
     cell::{Cell, RefCell},
+    collections::VecDeque,
+    future::poll_fn,
     io,
     net::SocketAddr,
+    pin::Pin,
     rc::Rc,
+    task::Poll,
+    time::Duration,
 };
 
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 use super::tls::Secure;
 pub(super) use super::tls::Stream;
-use crate::proxy::deadline;
+use crate::proxy::deadline::{self, Alarm};
 
-/// How long a resolved name is believed, in nanoseconds. When it cannot be resolved again, the last answer stands.
-const BELIEVED: u64 = 5_000_000_000;
+/// How long a connection may take until the next address is tried beside it (RFC 8305 8).
+const HEAD_START: Duration = Duration::from_millis(250);
 
 /// Opens connections to one server.
 pub(super) struct Dialer {
@@ -28,6 +36,8 @@ pub(super) struct Dialer {
 
 struct Resolved {
     addresses: RefCell<Addresses>,
+    /// How long an answer is believed, in nanoseconds.
+    believed: u64,
     resolving: Cell<bool>,
 }
 
@@ -37,63 +47,150 @@ enum Addresses {
 }
 
 impl Dialer {
-    pub(super) fn new(name: &str, secure: Option<Secure>) -> Self {
+    /// Asks for the addresses of `name` again every `interval`.
+    pub(super) fn new(name: &str, secure: Option<Secure>, interval: Duration) -> Self {
         let addresses = match name.parse() {
             Ok(address) => Addresses::Literal(address),
             Err(_) => Addresses::Name { known: Vec::new(), until: 0 },
         };
-        let resolved = Resolved { addresses: RefCell::new(addresses), resolving: Cell::new(false) };
+        let believed = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX);
+        let resolved = Resolved { addresses: RefCell::new(addresses), believed, resolving: Cell::new(false) };
         Self { name: name.to_owned(), secure, resolved: Rc::new(resolved) }
     }
 
-    /// A connected stream that began with `introduction`. The caller sets the deadline.
-    pub(super) async fn dial(&self, introduction: &[u8]) -> io::Result<Stream> {
-        let mut last = io::Error::from(io::ErrorKind::HostUnreachable);
-        for address in self.addresses().await? {
-            match TcpStream::connect(address).await {
-                Ok(mut stream) => {
-                    stream.set_nodelay(true)?;
-                    // Before TLS: whoever ends TLS there has to know the client first.
-                    stream.write_all(introduction).await?;
-                    return match &self.secure {
-                        Some(secure) => secure.connect(stream).await,
-                        None => Ok(Stream::Plain(stream)),
-                    };
-                }
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
+    /// A connected stream that began with `introduction`, and to whom it leads. The caller sets the deadline.
+    pub(super) async fn dial(&self, introduction: &[u8]) -> io::Result<(Stream, SocketAddr)> {
+        let (mut stream, address) = connect(alternate(self.addresses().await?)).await?;
+        stream.set_nodelay(true)?;
+        // Before TLS: whoever ends TLS there has to know the client first.
+        stream.write_all(introduction).await?;
+        let stream = match &self.secure {
+            Some(secure) => secure.connect(stream).await?,
+            None => Stream::Plain(stream),
+        };
+        Ok((stream, address))
     }
 
-    /// The addresses that are known. Only the first time anybody waits for them: afterwards they are asked for beside,
-    /// so that name servers that do not answer cost no request its deadline.
+    /// Whether the server still has this address.
+    pub(super) fn is_current(&self, address: SocketAddr) -> bool {
+        match &*self.resolved.addresses.borrow() {
+            Addresses::Literal(_) => true,
+            Addresses::Name { known, .. } => known.contains(&address),
+        }
+    }
+
+    /// The addresses that are known. Only the first time anybody waits for them.
     async fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
         let known = match &*self.resolved.addresses.borrow() {
             Addresses::Literal(address) => return Ok(vec![*address]),
-            Addresses::Name { known, until } if *until > deadline::now() => return Ok(known.clone()),
             Addresses::Name { known, .. } => known.clone(),
         };
-        if known.is_empty() {
-            return self.resolved.resolve(&self.name).await;
+        if known.is_empty() { self.resolved.resolve(&self.name).await } else { Ok(known) }
+    }
+
+    /// Asks for the addresses again, beside everything else, if it is time to.
+    pub(super) fn refresh(&self, now: u64) {
+        match &*self.resolved.addresses.borrow() {
+            // A name that was never resolved is asked for by whoever needs it.
+            Addresses::Name { known, until } if *until <= now && !known.is_empty() => {}
+            _ => return,
         }
-        if !self.resolved.resolving.replace(true) {
-            let (resolved, name) = (Rc::clone(&self.resolved), self.name.clone());
-            tokio::task::spawn_local(async move {
-                // Without an answer the last one stands, until the next request asks again.
-                resolved.resolve(&name).await.unwrap_or_default();
-                resolved.resolving.set(false);
-            });
+        if self.resolved.resolving.replace(true) {
+            return;
         }
-        Ok(known)
+        let (resolved, name) = (Rc::clone(&self.resolved), self.name.clone());
+        tokio::task::spawn_local(async move {
+            if let Err(error) = resolved.resolve(&name).await {
+                tracing::warn!(server = name, %error, "the name cannot be resolved: its addresses stay as they were");
+                resolved.put_off();
+            }
+            resolved.resolving.set(false);
+        });
     }
 }
 
 impl Resolved {
     async fn resolve(&self, name: &str) -> io::Result<Vec<SocketAddr>> {
         let addresses: Vec<_> = tokio::net::lookup_host(name).await?.collect();
-        let until = deadline::now().saturating_add(BELIEVED);
+        if addresses.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "no address"));
+        }
+        let until = deadline::now().saturating_add(self.believed);
         *self.addresses.borrow_mut() = Addresses::Name { known: addresses.clone(), until };
         Ok(addresses)
+    }
+
+    fn put_off(&self) {
+        if let Addresses::Name { until, .. } = &mut *self.addresses.borrow_mut() {
+            *until = deadline::now().saturating_add(self.believed);
+        }
+    }
+}
+
+/// One family after the other, the first one's first, each in the order that it came in (RFC 8305 4).
+fn alternate(addresses: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
+    let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (first, second): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|address| address.is_ipv6() == first_is_v6);
+    let mut second = second.into_iter();
+    let mut alternating = VecDeque::new();
+    for address in first {
+        alternating.push_back(address);
+        alternating.extend(second.next());
+    }
+    alternating.extend(second);
+    alternating
+}
+
+/// The first connection that comes about. Another address is tried as soon as one fails, or has not answered for
+/// [`HEAD_START`].
+async fn connect(mut left: VecDeque<SocketAddr>) -> io::Result<(TcpStream, SocketAddr)> {
+    type Attempt = Pin<Box<dyn Future<Output = io::Result<TcpStream>>>>;
+    let mut attempts: Vec<(SocketAddr, Attempt)> = Vec::new();
+    let mut alarm = Alarm::default();
+    let mut last = io::Error::from(io::ErrorKind::HostUnreachable);
+    poll_fn(|cx| {
+        loop {
+            let mut at = 0;
+            while let Some((address, attempt)) = attempts.get_mut(at) {
+                match attempt.as_mut().poll(cx) {
+                    Poll::Ready(Ok(stream)) => return Poll::Ready(Ok((stream, *address))),
+                    Poll::Ready(Err(error)) => {
+                        last = error;
+                        drop(attempts.swap_remove(at));
+                        alarm.rest();
+                    }
+                    Poll::Pending => at += 1,
+                }
+            }
+            let is_time = attempts.is_empty() || (!left.is_empty() && alarm.poll(HEAD_START, cx).is_ready());
+            if !is_time {
+                return Poll::Pending;
+            }
+            let Some(address) = left.pop_front() else {
+                return Poll::Ready(Err(std::mem::replace(&mut last, io::ErrorKind::HostUnreachable.into())));
+            };
+            alarm.rest();
+            attempts.push((address, Box::pin(TcpStream::connect(address))));
+        }
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_alternate() {
+        #[track_caller]
+        fn check(addresses: &[&str], expect: &[&str]) {
+            let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
+            let made: Vec<String> = alternate(addresses).iter().map(ToString::to_string).collect();
+            assert_eq!(made, expect);
+        }
+        check(&[], &[]);
+        check(&["10.0.0.1:1", "10.0.0.2:1"], &["10.0.0.1:1", "10.0.0.2:1"]);
+        check(&["[::1]:1", "[::2]:1", "[::3]:1", "10.0.0.1:1"], &["[::1]:1", "10.0.0.1:1", "[::2]:1", "[::3]:1"]);
+        check(&["10.0.0.1:1", "[::1]:1", "[::2]:1"], &["10.0.0.1:1", "[::1]:1", "[::2]:1"]);
     }
 }

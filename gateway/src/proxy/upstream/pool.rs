@@ -1,7 +1,7 @@
 //! Decides which connection to a server carries a request: a kept one, else a new one. One pool per server and worker,
 //! so that no request waits for a lock.
 
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::{cell::RefCell, net::SocketAddr, rc::Rc, time::Duration};
 
 use http::{Request, response};
 
@@ -29,6 +29,8 @@ pub(super) struct Pool {
 /// A connection that waits for its next request.
 struct Idle {
     link: Link,
+    /// Whom it leads to.
+    address: SocketAddr,
     since: u64,
 }
 
@@ -36,6 +38,7 @@ struct Idle {
 pub(in crate::proxy) struct Lease {
     pool: Rc<Pool>,
     pub(super) link: Link,
+    address: SocketAddr,
     kept: bool,
     /// It may carry other clients' requests.
     shared: bool,
@@ -48,10 +51,14 @@ impl Pool {
         Self { dialer, idle: RefCell::new(Vec::new()), max_idle, patience }
     }
 
-    /// Closes connections that were kept for long enough by `now`, or that the server has closed.
+    /// Closes connections that were kept for long enough by `now`, that the server has closed, or that lead to an
+    /// address which is the server's no more.
     pub(super) fn sweep(&self, now: u64) {
         let over = |idle: &Idle| u128::from(now.saturating_sub(idle.since)) > self.patience.as_nanos();
-        self.idle.borrow_mut().retain(|idle| !over(idle) && idle.link.is_alive());
+        self.idle
+            .borrow_mut()
+            .retain(|idle| !over(idle) && idle.link.is_alive() && self.dialer.is_current(idle.address));
+        self.dialer.refresh(now);
     }
 
     /// A connection that is ready for a request; a new one if it has to be `fresh`. One that is new takes at most
@@ -65,13 +72,15 @@ impl Pool {
         let (pool, shared) = (Rc::clone(self), introduction.is_empty());
         if shared
             && !fresh
-            && let Some(link) = self.take()
+            && let Some((link, address)) = self.take()
         {
-            return Ok(Lease { pool, link, kept: true, shared, flow: None });
+            return Ok(Lease { pool, link, address, kept: true, shared, flow: None });
         }
         let name = &self.dialer.name;
         match within(patience, self.dialer.dial(introduction)).await {
-            Some(Ok(stream)) => Ok(Lease { pool, link: Link::new(stream), kept: false, shared, flow: None }),
+            Some(Ok((stream, address))) => {
+                Ok(Lease { pool, link: Link::new(stream), address, kept: false, shared, flow: None })
+            }
             Some(Err(error)) => {
                 Err(Refusal::new(Reject::UpstreamFailed, format!("{name}: cannot connect: {}", describe(&error))))
             }
@@ -80,11 +89,11 @@ impl Pool {
     }
 
     /// The kept connection that was used last and that the server left open.
-    fn take(&self) -> Option<Link> {
+    fn take(&self) -> Option<(Link, SocketAddr)> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(Idle { link, .. }) = idle.pop() {
+        while let Some(Idle { link, address, .. }) = idle.pop() {
             if link.is_alive() {
-                return Some(link);
+                return Some((link, address));
             }
         }
         None
@@ -114,13 +123,13 @@ impl Lease {
         if self.flow.is_some_and(|flow| !flow.ended.get()) {
             return false;
         }
-        if self.shared && self.link.is_reusable() {
+        if self.shared && self.link.is_reusable() && self.pool.dialer.is_current(self.address) {
             let mut idle = self.pool.idle.borrow_mut();
             if idle.len() >= self.pool.max_idle {
                 idle.retain(|idle| idle.link.is_alive());
             }
             if idle.len() < self.pool.max_idle {
-                idle.push(Idle { link: self.link, since: deadline::now() });
+                idle.push(Idle { link: self.link, address: self.address, since: deadline::now() });
             }
         }
         true

@@ -81,7 +81,7 @@ impl Backend {
     pub(super) fn servers(&self) -> Box<[Server]> {
         let settings = &self.standing.settings;
         let server = |server: &upstream::Server| {
-            let dialer = Dialer::new(&server.address, self.secure(&server.address));
+            let dialer = Dialer::new(&server.address, self.secure(&server.address), settings.resolve);
             Server { pool: Rc::new(Pool::new(dialer, settings.max_idle, settings.idle)) }
         };
         settings.servers.iter().map(server).collect()
