@@ -5,6 +5,14 @@
 //! newcomer's is, so forgetting it changes nothing, while whoever runs at its limit has an arrival time furthest in
 //! the future and is kept.
 
+use std::{
+    collections::HashSet,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
 use gateway_common::{limit::ArrivalTime, source::Source};
 
 use crate::{
@@ -22,20 +30,75 @@ pub struct Settings {
     pub rate: gateway_common::limit::Rate,
     /// `capacity`: how many sources are kept count of at once.
     pub capacity: usize,
+    /// `shadow`: what would have been refused is counted, and served.
+    pub shadow: bool,
 }
+
+/// Requests that a limit in shadow mode would have refused, since the last time it was asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WouldRefuse {
+    /// How many.
+    pub requests: u64,
+    /// Whose, as far as they were not told of before; at most [`MOST_TOLD`].
+    pub sources: Vec<Source>,
+}
+
+/// So many sources are known to have been told of. Over that, their requests are counted alone.
+const MOST_KNOWN: usize = 16_384;
+
+/// The most sources that are told of at once.
+pub const MOST_TOLD: usize = 500;
 
 /// One budget per source, exact on any number of threads.
 #[derive(Debug)]
 pub struct AddressLimit {
     rate: gateway_common::limit::Rate,
     budgets: Sharded<Source, ArrivalTime>,
+    enforces: AtomicBool,
+    would_refuse: AtomicU64,
+    told: Mutex<Told>,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    known: HashSet<Source>,
+    fresh: Vec<Source>,
 }
 
 impl AddressLimit {
     /// Full budgets for everybody.
     #[must_use]
     pub fn new(settings: &Settings) -> Self {
-        Self { rate: settings.rate, budgets: Sharded::new(settings.capacity) }
+        Self {
+            rate: settings.rate,
+            budgets: Sharded::new(settings.capacity),
+            enforces: AtomicBool::new(!settings.shadow),
+            would_refuse: AtomicU64::new(0),
+            told: Mutex::default(),
+        }
+    }
+
+    /// Ends shadow mode: an operator says so.
+    pub fn enforce(&self) {
+        self.enforces.store(true, Ordering::Relaxed);
+    }
+
+    /// What would have been refused since the last call; `None`: nothing.
+    pub fn would_refuse(&self) -> Option<WouldRefuse> {
+        let requests = self.would_refuse.swap(0, Ordering::Relaxed);
+        if requests == 0 {
+            return None;
+        }
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(WouldRefuse { requests, sources: std::mem::take(&mut told.fresh) })
+    }
+
+    fn note(&self, source: Source) {
+        self.would_refuse.fetch_add(1, Ordering::Relaxed);
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.fresh.len() < MOST_TOLD && told.known.len() < MOST_KNOWN && told.known.insert(source) {
+            told.fresh.push(source);
+        }
     }
 
     /// Takes one request out of the source's budget. `now` is `CLOCK_MONOTONIC` in nanoseconds.
@@ -51,6 +114,11 @@ impl AddressLimit {
             (Some(next), None) => budgets.put(source, next, |_, arrival| *arrival),
             (None, _) => {
                 drop(budgets);
+                // Fails open while the limit is in shadow mode.
+                if !self.enforces.load(Ordering::Relaxed) {
+                    self.note(source);
+                    return Ok(());
+                }
                 return Err(self.refuse(arrival, now));
             }
         }

@@ -78,6 +78,13 @@ pub enum ToGuard {
     Refused(Vec<(u64, u64)>),
     /// How an upstream is, once that has changed.
     Upstream(Box<UpstreamState>),
+    /// What `limit.address` would have refused since the last message, were it not in shadow mode.
+    WouldRefuse {
+        /// How many requests.
+        requests: u64,
+        /// Whose, as far as they were not told of before; some may be missing.
+        sources: Vec<Shadowed>,
+    },
     /// The live connections of a banned source are closed.
     Closed {
         /// The ban.
@@ -136,6 +143,12 @@ pub enum ServerState {
 
 /// The most bans that one [`ToGuard::Refused`] names.
 pub const MAX_REFUSED: usize = 1_000;
+
+/// How `gateway shadow promote` names the limit of requests by address.
+pub const ADDRESS_LIMIT: &str = "limit.address";
+
+/// The most sources that are known to have been over a limit in shadow mode. Over that, their requests are counted alone.
+pub const MAX_SHADOWED: usize = 16_384;
 
 /// The most clients that one [`ToGuard::Good`] names.
 pub const MAX_GOOD: usize = 500;
@@ -230,6 +243,11 @@ pub enum ToProxy {
     /// Carries files of the [`Bundle`] that have changed, in the same form, as a sealed memory file: TLS goes on with
     /// them.
     Files,
+    /// What is in shadow mode by the configuration is enforced all the same.
+    Promoted {
+        /// As `gateway shadow promote` names it.
+        what: String,
+    },
     /// Stop accepting, let requests in flight finish, then exit.
     Drain,
     /// Carries the access log, opened anew.
@@ -258,6 +276,16 @@ pub struct Bundle {
     pub probations: Vec<Probation>,
     /// By which keys TLS sessions are resumed, as of now; `None`: by new ones.
     pub tickets: Option<Chain>,
+    /// What operators have promoted, as `gateway shadow promote` names it.
+    pub promoted: Vec<String>,
+}
+
+/// A source that a limit in shadow mode would have refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shadowed {
+    /// Who.
+    #[serde(with = "crate::text")]
+    pub source: Source,
 }
 
 /// A source that was banned until a moment ago.

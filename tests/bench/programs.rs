@@ -224,6 +224,7 @@ fn settings() -> Settings {
         byte_limit: None,
         syn_limit: None,
         syn_cookies: None,
+        shadow_address_limit: false,
         default_ban: Duration::from_secs(600),
         safety: Safety::default(),
         feeds: Vec::new(),

@@ -122,6 +122,7 @@ fn settings() -> Settings {
         default_ban: Duration::from_secs(600),
         safety: Safety::default(),
         feeds: Vec::new(),
+        shadow_address_limit: false,
     }
 }
 

@@ -11,13 +11,14 @@ Examples:
   gateway shadow report
   gateway shadow promote 12
   gateway shadow promote rule.bad-tokens
+  gateway shadow promote limit.address
   gateway shadow promote all")]
 pub(super) enum Shadow {
-    /// Show what shadow entries and rules would have hit
+    /// Show what limits, rules and entries in shadow would have hit
     Report,
-    /// Enforce a shadow entry or rule
+    /// Enforce a limit, rule or entry that is in shadow
     Promote {
-        /// As the report names it: an entry's id, `rule.NAME`, or `all`
+        /// As the report names it: an entry's id, `rule.NAME`, a limit's name, or `all`
         what: String,
     },
 }
@@ -35,18 +36,23 @@ impl Shadow {
     }
 }
 
+fn known(count: Option<u64>) -> String {
+    count.map_or_else(|| "-".to_owned(), |count| count.to_string())
+}
+
 fn render(rows: &[Shadowed]) -> String {
     if rows.is_empty() {
         return "nothing is in shadow".to_owned();
     }
-    let mut table = Table::new(["WHAT", "NAME", "SOURCES", "PACKETS", "GOOD CLIENTS"]);
+    let mut table = Table::new(["WHAT", "NAME", "SOURCES", "REQUESTS", "PACKETS", "GOOD CLIENTS"]);
     for row in rows {
         table.row([
             row.what.clone(),
             row.name.clone(),
-            row.sources.to_string(),
+            known(row.sources),
+            row.requests.to_string(),
             row.packets.to_string(),
-            row.good_clients.to_string(),
+            known(row.good_clients),
         ]);
     }
     table.render()

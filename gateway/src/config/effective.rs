@@ -161,7 +161,7 @@ fn address_limit(limit: &limit::Settings) -> Value {
     });
     let (requests, seconds) = exact.unwrap_or((86_400_000_000_000 / interval, 86_400));
     let per = show_duration(Duration::from_secs(seconds));
-    json!({ "requests": requests, "per": per, "burst": burst, "capacity": limit.capacity })
+    json!({ "requests": requests, "per": per, "burst": burst, "capacity": limit.capacity, "shadow": limit.shadow })
 }
 
 fn listener(listener: &Listener, config: &Config) -> Value {

@@ -75,7 +75,16 @@ impl<'a> Recorder<'a> {
         let mut read = self.read.into_inner();
         read.remove(&path);
         let files = read.into_iter().map(|(path, content)| (path, content.to_vec())).collect();
-        Bundle { path, text, files, bans: Vec::new(), allows: Vec::new(), probations: Vec::new(), tickets: None }
+        Bundle {
+            path,
+            text,
+            files,
+            bans: Vec::new(),
+            allows: Vec::new(),
+            probations: Vec::new(),
+            tickets: None,
+            promoted: Vec::new(),
+        }
     }
 }
 

@@ -18,6 +18,7 @@ use crate::{
     guard::settings::{Feed, Format},
     limit,
     message::MAX_EVIDENCE,
+    proxy,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -77,6 +78,7 @@ pub(super) fn address_limit(mut table: Table<'_>) -> Option<limit::Settings> {
     let per = address.or("per", SECOND, value::duration_in(Duration::from_millis(1)..=DAY));
     let burst = address.optional("burst", value::integer(1..=1_000_000_000));
     let capacity = address.or("capacity", 100_000, value::count(1..=10_000_000));
+    let shadow = address.or("shadow", false, value::boolean);
     let requests: u64 = match requests {
         Some(requests) => requests,
         None => {
@@ -91,7 +93,16 @@ pub(super) fn address_limit(mut table: Table<'_>) -> Option<limit::Settings> {
         address.report("requests", wrong.hint("write fewer requests, or a longer `per`"));
     }
     address.finish();
-    Some(limit::Settings { rate: rate?, capacity })
+    Some(limit::Settings { rate: rate?, capacity, shadow })
+}
+
+/// Warns where whoever guesses tokens may go on for ever.
+pub(super) fn guessing(proxy: &proxy::settings::Settings, reader: &Reader<'_>) {
+    let counts = |rule: &Rule| rule.signals.contains(&Signal::BadToken);
+    if proxy.jwt.is_some() && proxy.address_limit.is_none() && !proxy.detect.rules.iter().any(counts) {
+        let warning = Fault::new("jwt", "nothing limits how many tokens an address may try");
+        reader.warn(warning.hint("add [limit.address], or a [[rule]] with signals = [\"bad_token\"]"));
+    }
 }
 
 pub(super) fn detect(mut table: Table<'_>, rules: Vec<Table<'_>>, reader: &Reader<'_>) -> detect::Settings {

@@ -47,6 +47,8 @@ pub(super) fn read(document: &Document, files: &dyn Files) -> Result<Config, Err
     guard.feeds = policy::feeds(root.tables("feed"));
     let proxy = proxy(&mut root, &guard, &reader);
     guard.trusted_proxies.clone_from(&proxy.trust.proxies);
+    guard.shadow_address_limit = proxy.address_limit.is_some_and(|limit| limit.shadow);
+    policy::guessing(&proxy, &reader);
     root.finish();
 
     let (faults, warnings) = reader.finish();
@@ -98,6 +100,7 @@ fn guard(mut table: Table<'_>, reader: &Reader<'_>) -> Guard {
         default_ban: table.or("default_ban", HOUR, value::duration_in(SECOND..=LONGEST_BAN)),
         safety: Safety::default(),
         feeds: Vec::new(),
+        shadow_address_limit: false,
     };
     guard.safety = safety::read(&mut table, guard.ipv6_prefix, guard.widest_ipv6);
     if guard.widest_ipv6 > guard.ipv6_prefix {

@@ -393,6 +393,12 @@ fn warnings() {
     warned("certificate = \"server.crt\"\nprivate_key = \"server.key\"\n", "", "listener[0].address", "plain HTTP");
     warned("\"1h\"", "\"1h\"\npin_dir = \"/run/bpf\"", "guard.pin_dir", "not below /sys/fs/bpf");
     warned("require = [\"items:read\"]\n", "", "route[0].require", "nobody");
+    let start = BASE.find("[limit.address]").unwrap();
+    let rest = &BASE[start..BASE.find("[[route]]").unwrap()];
+    let unlimited = BASE.replace(rest, "");
+    assert!(load(&unlimited).unwrap().warnings.is_empty(), "a rule is enough");
+    let warnings = load(&unlimited.replace("\"bad_token\"", "\"forbidden\"")).unwrap().warnings;
+    assert!(warnings.len() == 1 && warnings[0].key == "jwt" && warnings[0].hint.is_some(), "{warnings:?}");
     warned("[jwt]", "[upstream.b]\nservers = [\"b:1\"]\n[jwt]", "upstream.b", "no route");
 }
 

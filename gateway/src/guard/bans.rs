@@ -116,6 +116,8 @@ pub(crate) struct Guard {
     good: Good,
     /// Shadow rules that enforce all the same, and who said so.
     promoted: BTreeMap<String, String>,
+    /// What the limit of addresses would have refused, while it is in shadow mode.
+    would_refuse: shadow::WouldRefuse,
     refusals: ArrivalTime,
     refusals_unrecorded: u64,
     ended_since_prune: usize,

@@ -41,7 +41,7 @@ pub enum Request {
     ShadowReport,
     /// Enforce what is in shadow.
     ShadowPromote {
-        /// An entry's id, `rule.NAME`, or `all`.
+        /// An entry's id, `rule.NAME`, a limit's name, or `all`.
         what: String,
     },
     /// Let rules ban again that are paused.
@@ -180,7 +180,7 @@ pub enum Answer {
     },
     /// To [`Request::ShadowReport`].
     Shadow {
-        /// Rules first, then entries in the order of their ids.
+        /// Limits first, then rules, then entries in the order of their ids.
         rows: Vec<Shadowed>,
     },
     /// To [`Request::Why`].
@@ -230,16 +230,21 @@ pub struct Entry {
 /// What a shadow rule or a shadow entry would have hit, by what is in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shadowed {
-    /// What promotes it: `rule.NAME`, or an entry's id.
+    /// What promotes it: `rule.NAME`, `limit.address`, `guard.packet_limit` and the like, or an entry's id.
     pub what: String,
-    /// `rule`, or the entry's source.
+    /// `rule`, `limit`, or the entry's source.
     pub name: String,
-    /// How many sources it would block now.
-    pub sources: u64,
+    /// How many sources it would block now, or refuse; absent: the kernel counts packets alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sources: Option<u64>,
     /// Packets that would have been dropped.
     pub packets: u64,
-    /// Clients among them that were served with a valid token lately.
-    pub good_clients: u64,
+    /// Requests that would have been refused, since this guard started or the limit was configured.
+    #[serde(default)]
+    pub requests: u64,
+    /// Clients among them that were served with a valid token lately; absent: not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub good_clients: Option<u64>,
 }
 
 /// An entry of a list: its line, its source, how many seconds it lasts, and why.

@@ -46,6 +46,8 @@ pub(crate) trait DropPath {
     fn verdicts(&self) -> Vec<(Verdict, Tally)>;
     /// Puts new limits and ports in force.
     fn apply(&mut self, settings: &Settings, ports: &[u16]) -> Result<(), KernelError>;
+    /// Puts new limits in force.
+    fn limit(&mut self, settings: &Settings) -> Result<(), KernelError>;
     /// Attaches again where a link is gone; the names of the interfaces that needed it, and what cannot be repaired.
     fn reattach(&mut self) -> (Vec<String>, Vec<String>);
     /// Takes everything out of the kernel until [`Self::attach`]; how many links and maps that were.
@@ -116,6 +118,9 @@ impl DropPath for Kernel {
     }
     fn apply(&mut self, settings: &Settings, ports: &[u16]) -> Result<(), KernelError> {
         self.apply(settings, ports)
+    }
+    fn limit(&mut self, settings: &Settings) -> Result<(), KernelError> {
+        self.limit(settings)
     }
     fn reattach(&mut self) -> (Vec<String>, Vec<String>) {
         self.reattach()
@@ -211,6 +216,9 @@ impl DropPath for AtAccept {
         Verdict::ALL.into_iter().map(|verdict| (verdict, Tally::default())).collect()
     }
     fn apply(&mut self, _settings: &Settings, _ports: &[u16]) -> Result<(), KernelError> {
+        Ok(())
+    }
+    fn limit(&mut self, _settings: &Settings) -> Result<(), KernelError> {
         Ok(())
     }
     fn reattach(&mut self) -> (Vec<String>, Vec<String>) {

@@ -168,6 +168,7 @@ impl Service<'_> {
         self.supervisor.bundle.bans = self.guard.bans_in_force();
         self.supervisor.bundle.allows = self.guard.allows_in_force();
         self.supervisor.bundle.tickets = self.certificates.chain(Now::read());
+        self.supervisor.bundle.promoted = self.guard.promoted();
         self.supervisor.bundle.probations = self.guard.probations_in_force(clock::monotonic());
     }
 
@@ -323,6 +324,9 @@ impl Service<'_> {
                 }
             }
             Event::Said(_, ToGuard::Ask(ask)) => self.ask(&ask),
+            Event::Said(_, ToGuard::WouldRefuse { requests, sources }) => {
+                self.guard.hear_would_refuse(requests, &sources);
+            }
             Event::Said(_, ToGuard::Good(clients)) => self.guard.hear_good(&clients, Now::read()),
             Event::Said(_, ToGuard::Lost(lost)) => self.guard.hear_lost(lost),
             Event::Said(_, ToGuard::Upstream(state)) => self.guard.hear_upstream(*state),

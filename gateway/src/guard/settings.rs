@@ -49,6 +49,8 @@ pub struct Settings {
     pub syn_limit: Option<SourceLimit>,
     /// `[guard.syn_cookies]`; `None`: connection attempts are never answered by the kernel program.
     pub syn_cookies: Option<SynCookies>,
+    /// Whether there is a `[limit.address]` that counts only: what the proxy counts is reported and promoted here.
+    pub shadow_address_limit: bool,
     /// `guard.default_ban`: how long `block add` blocks unless told.
     pub default_ban: Duration,
     /// What keeps bans from doing harm.

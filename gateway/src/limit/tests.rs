@@ -15,7 +15,7 @@ const SECOND: u64 = 1_000_000_000;
 const START: u64 = 3_600 * SECOND;
 
 fn limit(per_second: u64, burst: u64, capacity: usize) -> AddressLimit {
-    AddressLimit::new(&Settings { rate: Rate::per_second(per_second, burst).unwrap(), capacity })
+    AddressLimit::new(&Settings { rate: Rate::per_second(per_second, burst).unwrap(), capacity, shadow: false })
 }
 
 fn source(number: u32) -> Source {
@@ -105,10 +105,34 @@ fn tells_when_to_come_back() {
         let refusal = (0..=burst).find_map(|_| limit.spend(source(1), START).err()).unwrap();
         assert_eq!((refusal.reject, refusal.retry_after), (Reject::TooManyRequests, Some(wait)));
     }
-    let slow = AddressLimit::new(&Settings { rate: Rate::per(1, 60 * SECOND, 1).unwrap(), capacity: 10 });
+    let slow =
+        AddressLimit::new(&Settings { rate: Rate::per(1, 60 * SECOND, 1).unwrap(), capacity: 10, shadow: false });
     slow.spend(source(1), START).unwrap();
     let refusal = slow.spend(source(1), START + SECOND / 2).unwrap_err();
     assert_eq!(refusal.retry_after, Some(60));
+}
+
+#[test]
+fn in_shadow_it_counts_and_serves() {
+    let rate = Rate::per_second(1, 2).unwrap();
+    let limit = AddressLimit::new(&Settings { rate, capacity: 100_000, shadow: true });
+    for from in [source(1), source(2)] {
+        assert!((0..10).all(|_| limit.spend(from, START).is_ok()));
+    }
+    limit.spend(source(3), START).unwrap();
+    assert_eq!(limit.would_refuse(), Some(WouldRefuse { requests: 16, sources: vec![source(1), source(2)] }));
+    assert_eq!(limit.would_refuse(), None);
+    limit.spend(source(1), START).unwrap();
+    assert_eq!(limit.would_refuse(), Some(WouldRefuse { requests: 1, sources: vec![] }), "told of once");
+    for number in 10..50_000 {
+        (0..3).for_each(|_| limit.spend(source(number), START).unwrap());
+    }
+    let would = limit.would_refuse().unwrap();
+    assert_eq!((would.requests, would.sources.len()), (49_990, MOST_TOLD));
+    assert!(limit.told.lock().unwrap().known.len() <= MOST_KNOWN);
+    limit.enforce();
+    assert!(limit.spend(source(1), START).is_err(), "promoted");
+    assert_eq!(limit.would_refuse(), None);
 }
 
 /// A clock that steps back (it is monotonic, but threads read it and then wait for a lock) takes nothing away.

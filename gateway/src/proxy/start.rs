@@ -29,7 +29,8 @@ use super::{
 use crate::{
     clock,
     config::{self, Bundled, Config},
-    message::{Bundle, Lost, ToGuard, ToProxy, UpstreamState, channel::Channel},
+    limit,
+    message::{ADDRESS_LIMIT, Bundle, Lost, Shadowed, ToGuard, ToProxy, UpstreamState, channel::Channel},
     observe::sink::{Lines, Sink},
     sandbox,
 };
@@ -105,6 +106,11 @@ async fn prepare(channel: &Channel) -> anyhow::Result<Prepared> {
     }
     let upstreams = snapshot.settings.upstreams.iter().enumerate();
     let backends = upstreams.map(|(index, upstream)| Backend::new(upstream, index, &snapshot.tls)).collect();
+    if let Some(limit) = &snapshot.address_limit
+        && bundle.promoted.iter().any(|what| what == ADDRESS_LIMIT)
+    {
+        limit.enforce();
+    }
     let shared = Shared {
         max_connections: most_connections(snapshot.settings.max_connections, descriptors),
         snapshot: Arc::new(snapshot),
@@ -332,6 +338,10 @@ impl Control<'_> {
                 }
             }
             ToProxy::Mark { mark } => self.say(&ToGuard::Heard { mark }).await,
+            ToProxy::Promoted { what } => match &self.shared.snapshot.address_limit {
+                Some(limit) if what == ADDRESS_LIMIT => limit.enforce(),
+                _ => {}
+            },
             ToProxy::Drain => return true,
             ToProxy::Start { .. } | ToProxy::Listen { .. } => tracing::error!("told to start twice"),
         }
@@ -371,6 +381,10 @@ impl Control<'_> {
             Event::Ask(ask) => ToGuard::Ask(Box::new(ask)),
             Event::Good(clients) => ToGuard::Good(clients),
             Event::Refused(bans) => ToGuard::Refused(bans),
+            Event::WouldRefuse(limit::WouldRefuse { requests, sources }) => {
+                let sources = sources.into_iter().map(|source| Shadowed { source }).collect();
+                ToGuard::WouldRefuse { requests, sources }
+            }
             Event::Closed { ban, connections } => {
                 let Some((waiting, total)) = self.closing.get_mut(&ban) else { return };
                 *waiting = waiting.saturating_sub(1);

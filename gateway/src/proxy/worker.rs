@@ -30,6 +30,7 @@ use super::{
 use crate::{
     clock,
     detect::signal::Signal,
+    limit::{AddressLimit, WouldRefuse},
     message::{Ask, GoodClient, RequestId},
     observe::sink::Lines,
 };
@@ -65,6 +66,8 @@ pub(super) enum Event {
     Good(Vec<GoodClient>),
     /// What the bans in force have refused.
     Refused(Vec<(u64, u64)>),
+    /// What the limit of addresses would have refused.
+    WouldRefuse(WouldRefuse),
     /// It accepts.
     Ready,
 }
@@ -310,6 +313,9 @@ impl Worker {
             }
             if let Some(good) = self.good.take(now) {
                 self.tell(Event::Good(good));
+            }
+            if let Some(would) = self.shared.snapshot.address_limit.as_ref().and_then(AddressLimit::would_refuse) {
+                self.tell(Event::WouldRefuse(would));
             }
         }
     }

@@ -51,6 +51,7 @@ impl Guard {
             tracing::error!(error = %refused, "blocks of allowed sources stay listed until they can be removed");
         }
         guard.load_rules()?;
+        guard.apply_promotions()?;
         guard.sweep(now);
         let drift = guard.compare();
         let entered = drift.0.count() + drift.1.count();
@@ -104,6 +105,7 @@ impl Guard {
             probations,
             good: Good::default(),
             promoted,
+            would_refuse: shadow::WouldRefuse::default(),
             paused_because: "",
             refusals: 0,
             refusals_unrecorded: 0,
@@ -261,7 +263,7 @@ impl Guard {
         let fresh = new.keys().filter(|source| !old.contains_key(source));
         self.notices.extend(fresh.map(|source| ToProxy::Allowed { source: *source }));
         self.lift_allowed(now)?;
-        let settings = self.settings.clone();
+        let settings = self.enforced_settings();
         self.drops.apply(&settings, ports).map_err(|error| Refused::new("kernel_failed", error.to_string()))
     }
 

@@ -1,7 +1,22 @@
 //! Decides what shadow mode tells, and how what was counted only begins to be enforced.
 
 use super::*;
-use crate::guard::{control::Shadowed, store::Promotion};
+use std::collections::HashSet;
+
+use gateway_common::verdict::Verdict;
+
+use crate::{
+    guard::{control::Shadowed, settings::SourceLimit, store::Promotion},
+    message::{self, ADDRESS_LIMIT, MAX_SHADOWED},
+};
+
+/// What the limit of addresses would have refused since this guard began to count.
+#[derive(Debug, Default)]
+pub(super) struct WouldRefuse {
+    requests: u64,
+    /// At most [`MAX_SHADOWED`]: whoever comes later is counted by requests alone.
+    sources: HashSet<Source>,
+}
 
 impl Guard {
     /// What shadow entries and shadow rules would have hit so far, by what is in force now.
@@ -10,17 +25,107 @@ impl Guard {
         let about = |what: String, name: String, records: Vec<&Record>| Shadowed {
             what,
             name,
-            sources: u64::try_from(records.len()).unwrap_or(u64::MAX),
+            sources: Some(u64::try_from(records.len()).unwrap_or(u64::MAX)),
+            requests: 0,
             packets: records.iter().map(|record| self.counted(record).0).sum(),
-            good_clients: count(good.iter().filter(|client| records.iter().any(|it| it.source.covers(client)))),
+            good_clients: Some(count(good.iter().filter(|client| records.iter().any(|it| it.source.covers(client))))),
         };
+        let limit = |what: &str| Shadowed {
+            what: what.to_owned(),
+            name: "limit".to_owned(),
+            sources: None,
+            packets: 0,
+            requests: 0,
+            good_clients: None,
+        };
+        let mut limits = Vec::new();
+        if self.settings.shadow_address_limit && !self.promoted.contains_key(ADDRESS_LIMIT) {
+            let WouldRefuse { requests, sources } = &self.would_refuse;
+            limits.push(Shadowed {
+                sources: u64::try_from(sources.len()).ok(),
+                requests: *requests,
+                good_clients: Some(count(good.iter().filter(|client| sources.contains(client)))),
+                ..limit(ADDRESS_LIMIT)
+            });
+        }
+        let verdicts = self.drops.verdicts();
+        for (what, _, verdict) in self.shadow_limits().filter(|(what, ..)| !self.promoted.contains_key(*what)) {
+            let packets = verdicts.iter().find(|(one, _)| *one == verdict).map_or(0, |(_, tally)| tally.packets);
+            limits.push(Shadowed { packets, ..limit(what) });
+        }
         let shadow = || self.in_force.values().filter(|record| record.shadow);
         let rules = self.rules.iter().filter(|rule| self.is_shadow(rule)).map(|rule| {
             let of_rule = |record: &&Record| record.rule.as_deref() == Some(rule.name.as_str());
             about(format!("rule.{}", rule.name), "rule".to_owned(), shadow().filter(of_rule).collect())
         });
         let entries = shadow().map(|record| about(record.id.to_string(), record.source.to_string(), vec![record]));
-        rules.chain(entries).collect()
+        limits.into_iter().chain(rules).chain(entries).collect()
+    }
+
+    /// The kernel's limits that the configuration has in shadow mode: their names, themselves, and what they count in.
+    fn shadow_limits(&self) -> impl Iterator<Item = (&'static str, SourceLimit, Verdict)> {
+        let Settings { packet_limit, byte_limit, syn_limit, .. } = self.settings;
+        let all = [
+            ("guard.packet_limit", packet_limit, Verdict::ShadowOverPackets),
+            ("guard.byte_limit", byte_limit, Verdict::ShadowOverBytes),
+            ("guard.syn_limit", syn_limit, Verdict::ShadowOverSyns),
+        ];
+        let in_shadow = |(what, limit, verdict)| {
+            let limit: Option<SourceLimit> = limit;
+            limit.filter(|limit| limit.shadow).map(|limit| (what, limit, verdict))
+        };
+        all.into_iter().filter_map(in_shadow)
+    }
+
+    /// The settings with every promoted limit enforced.
+    pub(super) fn enforced_settings(&self) -> Settings {
+        let mut settings = self.settings.clone();
+        let limits = [
+            ("guard.packet_limit", &mut settings.packet_limit),
+            ("guard.byte_limit", &mut settings.byte_limit),
+            ("guard.syn_limit", &mut settings.syn_limit),
+        ];
+        for (what, limit) in limits {
+            if let Some(limit) = limit.as_mut().filter(|_| self.promoted.contains_key(what)) {
+                limit.shadow = false;
+            }
+        }
+        settings
+    }
+
+    /// After a start: the kernel was given the limits as the configuration has them.
+    pub(super) fn apply_promotions(&mut self) -> Result<(), Refused> {
+        let settings = self.enforced_settings();
+        if settings == self.settings {
+            return Ok(());
+        }
+        self.drops.limit(&settings).map_err(|error| Refused::new("kernel_failed", error.to_string()))
+    }
+
+    /// What operators have promoted.
+    pub(crate) fn promoted(&self) -> Vec<String> {
+        self.promoted.keys().cloned().collect()
+    }
+
+    /// The proxy's limit of addresses would have refused requests.
+    pub(crate) fn hear_would_refuse(&mut self, requests: u64, sources: &[message::Shadowed]) {
+        let would = &mut self.would_refuse;
+        would.requests = would.requests.saturating_add(requests);
+        let room = MAX_SHADOWED.saturating_sub(would.sources.len());
+        would.sources.extend(sources.iter().take(room).map(|shadowed| shadowed.source));
+    }
+
+    fn promote_limit(&mut self, what: &str, actor: &Actor, now: Now) -> Result<(String, u64), Refused> {
+        let promotion = Promotion { what: what.to_owned(), actor: actor.to_string(), at: now.unix_millis };
+        let members = members(json!({"what": promotion.what, "actor": promotion.actor}));
+        self.decide("promote", now, |change| Ok((change.promote(&promotion)?, members)))?;
+        self.promoted.insert(promotion.what, promotion.actor);
+        if what == ADDRESS_LIMIT {
+            self.notices.push(ToProxy::Promoted { what: what.to_owned() });
+        } else {
+            self.apply_promotions()?;
+        }
+        Ok((format!("{what} is enforced; write shadow = false to keep it so"), 1))
     }
 
     /// Whether a rule counts only: the configuration says so and no operator has promoted it.
@@ -43,9 +148,17 @@ impl Guard {
         if let Ok(id) = what.parse::<u64>() {
             return self.promote_entry(id, actor, now);
         }
+        let is_limit = what == ADDRESS_LIMIT && self.settings.shadow_address_limit
+            || self.shadow_limits().any(|(name, ..)| name == what);
+        if is_limit && !self.promoted.contains_key(what) {
+            return self.promote_limit(what, actor, now);
+        }
         let name = what.strip_prefix("rule.").unwrap_or(what);
         let Some(rule) = self.rules.iter().find(|rule| rule.name == name && self.is_shadow(rule)) else {
-            return Err(Refused::new("not_found", format!("{what} is no shadow rule: see `gateway shadow report`")));
+            return Err(Refused::new(
+                "not_found",
+                format!("nothing of the name {what} is in shadow: see `gateway shadow report`"),
+            ));
         };
         let promotion =
             Promotion { what: format!("rule.{}", rule.name), actor: actor.to_string(), at: now.unix_millis };
@@ -77,7 +190,14 @@ impl Guard {
 
     /// Promotions that the configuration has caught up with, or whose rule is gone, are over.
     pub(super) fn settle_promotions(&mut self, now: Now) {
-        let open = |what: &str| self.rules.iter().any(|rule| rule.shadow && what == format!("rule.{}", rule.name));
+        if !self.settings.shadow_address_limit {
+            self.would_refuse = WouldRefuse::default();
+        }
+        let open = |what: &str| {
+            self.rules.iter().any(|rule| rule.shadow && what == format!("rule.{}", rule.name))
+                || what == ADDRESS_LIMIT && self.settings.shadow_address_limit
+                || self.shadow_limits().any(|(name, ..)| name == what)
+        };
         let over: Vec<String> = self.promoted.keys().filter(|what| !open(what)).cloned().collect();
         for what in over {
             let members = members(json!({"what": what}));

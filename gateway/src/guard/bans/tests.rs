@@ -62,6 +62,7 @@ impl World {
             default_ban: Duration::from_secs(3_600),
             safety: crate::guard::settings::Safety::default(),
             feeds: Vec::new(),
+            shadow_address_limit: false,
         }
     }
 

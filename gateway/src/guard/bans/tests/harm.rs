@@ -229,6 +229,43 @@ fn banning_many_good_clients_pauses_until_resumed() {
 }
 
 #[test]
+fn limits_in_shadow_are_reported_and_promoted() {
+    let mut world = World::new("promote-limits");
+    let limit = |shadow| Some(crate::guard::settings::SourceLimit { per_second: 10, burst: 10, shadow });
+    let settings = &mut world.guard().settings;
+    settings.shadow_address_limit = true;
+    (settings.packet_limit, settings.syn_limit, settings.byte_limit) = (limit(true), limit(true), limit(false));
+    let shadowed = |text: &str| crate::message::Shadowed { source: text.parse().unwrap() };
+    world.serve(&["192.0.2.7"], 1);
+    world.guard().hear_would_refuse(7, &[shadowed("192.0.2.7"), shadowed("192.0.2.8")]);
+    world.guard().hear_would_refuse(u64::MAX, &[shadowed("192.0.2.7")]);
+    let report = |world: &mut World| {
+        let now = world.now;
+        let rows = world.guard().shadowed(now).into_iter();
+        rows.map(|row| (row.what, row.sources, row.requests, row.good_clients)).collect::<Vec<_>>()
+    };
+    let row = |what: &str| (what.to_owned(), None, 0, None);
+    let packets = row("guard.packet_limit");
+    let (syns, rule) = (row("guard.syn_limit"), ("rule.trial".to_owned(), Some(0), 0, Some(0)));
+    let address = ("limit.address".to_owned(), Some(2), u64::MAX, Some(1));
+    assert_eq!(report(&mut world), [address, packets, syns.clone(), rule.clone()]);
+    let promote = |what: &str| Request::ShadowPromote { what: what.to_owned() };
+    assert_eq!(world.handle(promote("guard.byte_limit")), "not_found", "enforced already");
+    assert_eq!(world.handle(promote("limit.address")), "done 1");
+    assert!(matches!(&world.guard().notices()[..], [ToProxy::Promoted { what }] if what == "limit.address"));
+    assert_eq!(world.handle(promote("limit.address")), "not_found", "done");
+    assert_eq!(world.handle(promote("guard.packet_limit")), "done 1");
+    assert_eq!(report(&mut world), [syns, rule]);
+    let enforced = world.guard().enforced_settings();
+    assert_eq!((enforced.packet_limit, enforced.syn_limit), (limit(false), limit(true)));
+    assert_eq!(world.guard().promoted(), ["guard.packet_limit", "limit.address"]);
+    world.guard().settings.shadow_address_limit = false;
+    let now = world.now;
+    world.guard().settle_promotions(now);
+    assert_eq!(world.guard().promoted(), ["guard.packet_limit"]);
+}
+
+#[test]
 fn what_is_in_shadow_is_reported_and_promoted() {
     let mut world = World::new("promote");
     world.serve(&["192.0.2.7"], 1);
@@ -236,7 +273,7 @@ fn what_is_in_shadow_is_reported_and_promoted() {
     let now = world.now;
     let rows = world.guard().shadowed(now);
     let told: Vec<_> = rows.iter().map(|row| (row.what.as_str(), row.sources, row.good_clients)).collect();
-    assert_eq!(told, [("rule.trial", 1, 1), (id.to_string().as_str(), 1, 1)]);
+    assert_eq!(told, [("rule.trial", Some(1), Some(1)), (id.to_string().as_str(), Some(1), Some(1))]);
     let promote = |what: &str| Request::ShadowPromote { what: what.to_owned() };
     assert_eq!(world.handle(promote("99")), "not_found");
     assert_eq!(world.handle(promote("rule.bad-tokens")), "not_found");
