@@ -20,6 +20,7 @@ mod safety;
 mod service;
 mod table;
 mod tls;
+mod upgrade;
 mod upstream;
 
 pub use document::Document;

@@ -25,6 +25,8 @@ mod body;
 mod pipeline;
 mod problem;
 mod record;
+mod tunnel;
+mod upgrade;
 mod upstream;
 
 pub use start::main;

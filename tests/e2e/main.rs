@@ -46,5 +46,6 @@ mod tls;
 mod tls_clients;
 mod tls_renewal;
 mod tls_upstream;
+mod tunnel;
 mod upstream;
 mod validate;

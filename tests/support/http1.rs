@@ -353,6 +353,14 @@ impl Connection {
         }
     }
 
+    /// So many bytes, whatever they mean.
+    ///
+    /// # Errors
+    /// As the connection; `UnexpectedEof` if it ends first.
+    pub fn raw(&mut self, count: usize) -> io::Result<Vec<u8>> {
+        self.take(count)
+    }
+
     /// The head of the next answer, as status and headers.
     ///
     /// # Errors

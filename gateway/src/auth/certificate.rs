@@ -37,8 +37,9 @@ impl Shown {
         let serial = HEXLOWER.encode(&certificate.serial);
         let principal = format!("cert:{name}:{}", subject(&certificate).unwrap_or_else(|| format!("serial:{serial}")));
         let roles = roles.iter().map(|role| role.as_str().into()).collect();
+        let expires = u64::try_from(certificate.last).unwrap_or(0).saturating_add(1);
         Some(Self {
-            identity: Arc::new(Identity { principal: principal.into(), roles }),
+            identity: Arc::new(Identity { principal: principal.into(), roles, expires }),
             fingerprint: HEXLOWER.encode(digest(&SHA256, der).as_ref()).into(),
             serial: serial.into(),
             last: certificate.last,

@@ -7,6 +7,8 @@
 pub struct Identity {
     pub(super) principal: Box<str>,
     pub(super) roles: Vec<Box<str>>,
+    /// Seconds since the Unix epoch.
+    pub(super) expires: u64,
 }
 
 impl Identity {
@@ -21,10 +23,16 @@ impl Identity {
         self.roles.iter().map(|role| &**role)
     }
 
+    /// Until when it was proved, in seconds since the Unix epoch, with what the issuer's clock may be off.
+    #[must_use]
+    pub const fn expires(&self) -> u64 {
+        self.expires
+    }
+
     /// An identity that nobody proved, for the tests of what follows authentication.
     #[cfg(test)]
     #[must_use]
     pub(crate) fn of(principal: &str, roles: &[&str]) -> Self {
-        Self { principal: principal.into(), roles: roles.iter().map(|role| (*role).into()).collect() }
+        Self { principal: principal.into(), roles: roles.iter().map(|role| (*role).into()).collect(), expires: 0 }
     }
 }

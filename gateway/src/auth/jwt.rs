@@ -122,7 +122,7 @@ impl Jwt {
         validation.validate_nbf = false;
         jsonwebtoken::decode::<IgnoredAny>(token, &key.decoding, &validation)
             .map_err(|_why| "its signature is not its key's")?;
-        Ok((identity, validity))
+        Ok((Identity { expires: validity.until, ..identity }, validity))
     }
 }
 

@@ -50,6 +50,8 @@ pub(super) fn describe(config: &Config) -> Value {
             "body": show_duration(timeouts.body),
             "connect": show_duration(timeouts.connect),
             "response": show_duration(timeouts.response),
+            "tunnel_idle": show_duration(timeouts.tunnel_idle),
+            "tunnel": show_duration(timeouts.tunnel),
         },
         "listener": proxy.listeners.iter().map(|it| listener(it, config)).collect::<Vec<_>>(),
         "certificate": proxy.certificates.iter().map(certificate).collect::<Vec<_>>(),
@@ -280,6 +282,9 @@ fn route(route: &Route, config: &Config) -> Value {
         "upstream": config.proxy.upstreams.get(route.upstream).map(|upstream| &upstream.name),
         "schema": route.schema.as_ref().map(file),
         "max_body": show_size(route.max_body.unwrap_or(config.proxy.max_body)),
+        "upgrade": route.upgrade.as_ref().map(|upgrade| &upgrade.protocols),
+        "origins": route.upgrade.as_ref().map(|upgrade| &upgrade.origins),
+        "outlives_token": route.upgrade.as_ref().map(|upgrade| upgrade.outlives_token),
     })
 }
 

@@ -284,6 +284,8 @@ fn timeouts(mut table: Table<'_>) -> Timeouts {
         body: seconds("body", 30),
         connect: seconds("connect", 5),
         response: seconds("response", 60),
+        tunnel_idle: seconds("tunnel_idle", 300),
+        tunnel: table.or("tunnel", 24 * HOUR, value::duration_in(SECOND..=168 * HOUR)),
     };
     table.finish();
     timeouts

@@ -7,7 +7,7 @@ use toml::de::DeValue;
 
 use super::{
     table::{Reader, Table},
-    tls,
+    tls, upgrade,
     value::{self, Wrong, closest},
 };
 use crate::{
@@ -100,12 +100,14 @@ pub(super) fn routes(tables: Vec<Table<'_>>, known: &Known<'_>, reader: &Reader<
         let upstream = table.required("upstream", "\"items\"", |value| upstream(value::text(value)?, known));
         let schema = table.file("schema");
         let max_body = table.optional("max_body", value::size_in(0..=LARGEST_BODY));
+        let upgrade = upgrade::upgrade(&mut table);
         if let Some(used) = upstream.and_then(|index| used.get_mut(index)) {
             *used = true;
         }
         if let Some(path) = path {
             // Whether two routes are in each other's way is found when they are compiled.
-            routes.push(Route { host, path, methods, require, upstream: upstream.unwrap_or(0), schema, max_body });
+            let upstream = upstream.unwrap_or(0);
+            routes.push(Route { host, path, methods, require, upstream, schema, max_body, upgrade });
         }
         table.finish();
     }

@@ -486,3 +486,4 @@ fn nothing_secret_is_shown() {
 }
 
 mod tls;
+mod upgrade;

@@ -205,7 +205,8 @@ pub(super) fn is_forgettable(incoming: &Incoming) -> bool {
 /// An answer on its way out. The exchange is over when it is dropped.
 pub(super) struct Answer {
     content: Content,
-    record: Box<Record>,
+    /// `None`: the exchange goes on as a tunnel.
+    record: Option<Box<Record>>,
     /// How long the upstream may pause, and the client may take nothing.
     patience: (Duration, Duration),
     upstream: Alarm,
@@ -233,9 +234,16 @@ impl Answer {
         Self::new(Content::Upstream(exchange), record)
     }
 
+    /// What stands where a tunnel begins.
+    pub(super) fn switched() -> Self {
+        let (content, patience) = (Content::Done, (Duration::ZERO, Duration::ZERO));
+        Self { content, record: None, patience, upstream: Alarm::default(), client: Alarm::default() }
+    }
+
     fn new(content: Content, record: Box<Record>) -> Self {
         let timeouts = &record.worker.shared.snapshot.settings.timeouts;
         let patience = (timeouts.response, timeouts.body);
+        let record = Some(record);
         let mut answer = Self { content, record, patience, upstream: Alarm::default(), client: Alarm::default() };
         answer.wait_for_client();
         answer
@@ -249,10 +257,12 @@ impl Answer {
 
     /// HTTP/2 asks for the next piece only when the client's window has room for it: one that never does is closed.
     fn wait_for_client(&mut self) {
-        if matches!(&self.record.request, Some((_, http::Version::HTTP_2, _))) && !self.is_end_stream() {
-            self.client.guard(self.patience.1, &self.record.connection);
-        } else {
-            self.client.rest();
+        let ended = self.is_end_stream();
+        match &self.record {
+            Some(record) if !ended && matches!(&record.request, Some((_, http::Version::HTTP_2, _))) => {
+                self.client.guard(self.patience.1, &record.connection);
+            }
+            _ => self.client.rest(),
         }
     }
 
@@ -265,8 +275,9 @@ impl Answer {
         self.upstream.rest();
         if exchange.is_over()
             && let Content::Upstream(exchange) = std::mem::replace(&mut self.content, Content::Done)
+            && let Some(record) = &self.record
         {
-            Self::give_back(exchange, &self.record);
+            Self::give_back(exchange, record);
         }
         Poll::Ready(piece.map(|piece| piece.map_err(Broken)))
     }
@@ -295,9 +306,10 @@ impl Body for Answer {
             Content::Whole(bytes) => Some(Ok(std::mem::take(bytes))),
             Content::Upstream(..) => ready!(this.poll_upstream(cx)),
         };
+        let Some(record) = &mut this.record else { return Poll::Ready(None) };
         match &piece {
-            Some(Ok(piece)) => this.record.bytes_out += u64::try_from(piece.len()).unwrap_or(u64::MAX),
-            Some(Err(broken)) => this.record.broke_off(broken.0),
+            Some(Ok(piece)) => record.bytes_out += u64::try_from(piece.len()).unwrap_or(u64::MAX),
+            Some(Err(broken)) => record.broke_off(broken.0),
             None => {}
         }
         if !matches!(this.content, Content::Upstream(..)) || !matches!(piece, Some(Ok(_))) {

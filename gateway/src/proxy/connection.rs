@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{client::Client, deadline, settings::Timeouts, tls::Secured};
+use super::{client::Client, deadline, settings::Timeouts, tls::Secured, tunnel::Tunnel};
 
 /// How long a drain leaves a connection for its first request, which may be on its way.
 const FIRST_REQUEST: Duration = Duration::from_millis(250);
@@ -64,14 +64,20 @@ pub(super) struct Connection {
     pub(super) secured: OnceCell<Box<Secured>>,
     /// Whether a request was answered before its body was read.
     pub(super) unread: Cell<bool>,
+    /// How many requests the client has sent, if the last one has no body and nothing came behind it.
+    pub(super) waits: Cell<Option<u64>>,
+    /// Whether what comes is no longer HTTP.
+    pub(super) switched: Cell<bool>,
+    /// What it becomes, until whoever drives it takes over.
+    pub(super) tunnel: Cell<Option<Box<Tunnel>>>,
     multiplexed: Cell<bool>,
     phase: Cell<Phase>,
     since: Cell<u64>,
     /// When the client stopped taking what we send; 0: it takes it.
     stalled: Cell<u64>,
     in_flight: Cell<u32>,
-    /// Whether there ever was a request.
-    begun: Cell<bool>,
+    /// Requests that there ever were.
+    begun: Cell<u64>,
     close: Cell<Close>,
     /// Since when.
     closing: Cell<u64>,
@@ -86,12 +92,15 @@ impl Connection {
             listener,
             secured: OnceCell::new(),
             unread: Cell::new(false),
+            waits: Cell::new(None),
+            switched: Cell::new(false),
+            tunnel: Cell::new(None),
             multiplexed: Cell::new(false),
             phase: Cell::new(Phase::Handshake),
             since: Cell::new(deadline::now()),
             stalled: Cell::new(0),
             in_flight: Cell::new(0),
-            begun: Cell::new(false),
+            begun: Cell::new(0),
             close: Cell::new(Close::No),
             closing: Cell::new(0),
             why: Cell::new(None),
@@ -115,7 +124,7 @@ impl Connection {
     /// A request begins.
     pub(super) fn begin(&self) {
         self.in_flight.set(self.in_flight.get() + 1);
-        self.begun.set(true);
+        self.begun.set(self.begun.get() + 1);
         self.phase.set(Phase::Busy);
     }
 
@@ -149,7 +158,12 @@ impl Connection {
 
     /// Whether the client has yet to send its first request: closed now, it would think us broken.
     pub(super) const fn is_new(&self) -> bool {
-        !self.begun.get()
+        self.begun.get() == 0
+    }
+
+    /// Whether nothing has come behind the one request that is being answered.
+    pub(super) fn waits(&self) -> bool {
+        self.waits.get() == Some(self.begun.get())
     }
 
     /// Whether it was asked for a client certificate.

@@ -15,6 +15,8 @@ use super::{
     reject::{Refusal, Reject},
     snapshot::{Served, Snapshot},
     target::Target,
+    tunnel::Tunnel,
+    upgrade,
     upstream::{self, Exchange, Failure, hygiene},
     worker::Worker,
 };
@@ -40,6 +42,7 @@ pub(super) async fn serve(
     let secured = connection.secured.get();
     let hsts = secured.and_then(|secured| secured.hsts.as_ref()?.of(record.target.as_ref().map(Target::host)));
     let mut answer = match answered {
+        Ok((head, exchange)) if head.status == StatusCode::SWITCHING_PROTOCOLS => switch(record, head, exchange),
         Ok((head, exchange)) => relay(record, head, exchange),
         Err(Failure::Refused(refusal)) => {
             let close = settle(&worker, &connection, unread, expects, &refusal);
@@ -60,7 +63,7 @@ pub(super) async fn serve(
     if let Some(hsts) = hsts {
         answer.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
     }
-    if last {
+    if last && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(answer)
@@ -108,6 +111,8 @@ async fn answer(
         record.identity = Some(auth::identify(jwt, shown, &head.headers, now)?);
     }
     let permit = served.access.authorize(record.identity.as_deref())?;
+    let has_body = incoming.as_ref().is_some_and(|body| !body.is_end_stream());
+    let wanted = upgrade::wanted(&head, has_body, served.upgrade.as_ref())?;
     let upload = admit(served, &head, incoming, worker, record).await?;
     let group = worker
         .upstreams
@@ -118,8 +123,11 @@ async fn answer(
     let listener = snapshot.settings.listeners.get(connection.listener);
     let local = listener.map_or(record.client.address, |listener| listener.address);
     let wish = group.wish(&record.client, local, path, &head.headers);
-    let request = outgoing(head, upload, record, scheme, shown)?;
-    upstream::forward(permit, group, &wish, request, &snapshot.settings.timeouts).await
+    let mut request = outgoing(head, upload, record, scheme, shown)?;
+    if let Some(wanted) = &wanted {
+        wanted.ask(request.headers_mut());
+    }
+    upstream::forward(permit, group, &wish, request, wanted.as_ref(), &snapshot.settings.timeouts).await
 }
 
 /// Where a request by plain HTTP belongs: to the same host and target by HTTPS, if that is served (no open redirect).
@@ -193,6 +201,31 @@ fn relay(mut record: Box<Record>, mut head: response::Parts, exchange: Exchange)
     hygiene::response(&mut head.headers, record.id);
     record.status = head.status.as_u16();
     Response::from_parts(head, Answer::relayed(exchange, record))
+}
+
+/// Lets the connection become a tunnel. What a client sent before it knew of one was meant for nobody (F12).
+fn switch(mut record: Box<Record>, mut head: response::Parts, exchange: Exchange) -> Response<Answer> {
+    let connection = Rc::clone(&record.connection);
+    if record.worker.draining.get() || !connection.waits() {
+        connection.unread.set(true);
+        let refusal = if connection.waits() {
+            Refusal::new(Reject::Unavailable, "draining")
+        } else {
+            Refusal::new(Reject::BadRequest, "bytes before the tunnel")
+        };
+        return problem::refuse(record, refusal, true);
+    }
+    let protocol = head.headers.get(header::UPGRADE).cloned();
+    hygiene::response(&mut head.headers, record.id);
+    if let Some(protocol) = protocol {
+        upgrade::tell(&mut head.headers, protocol);
+    }
+    record.status = head.status.as_u16();
+    let served = record.route.and_then(|route| record.worker.shared.snapshot.served.get(route));
+    let outlives_token = served.and_then(|served| served.upgrade.as_ref()).is_some_and(|it| it.outlives_token);
+    connection.switched.set(true);
+    connection.tunnel.set(Some(Box::new(Tunnel::new(exchange, record, outlives_token))));
+    Response::from_parts(head, Answer::switched())
 }
 
 /// Deals with the body of a request that is refused (F14). `true`: the connection ends with the answer.

@@ -44,6 +44,8 @@ pub(super) struct Record {
     /// Bytes of the request's body, counted by whoever reads it.
     pub(super) bytes_in: Option<Rc<Cell<u64>>>,
     pub(super) bytes_out: u64,
+    /// Why a tunnel ended, where neither side said so.
+    pub(super) ended: Option<&'static str>,
     forwarded: bool,
     refused: Option<(Row, Cow<'static, str>)>,
     counted: bool,
@@ -100,6 +102,7 @@ impl Record {
             status: CLIENT_LEFT,
             bytes_in: None,
             bytes_out: 0,
+            ended: None,
             forwarded: false,
             refused: None,
             counted,
@@ -177,7 +180,7 @@ impl Drop for Record {
             path: self.target.as_ref().map(Target::path).or(uri.map(Uri::path)),
             status: self.status,
             reject: self.refused.as_ref().map(|(row, _)| row.label),
-            detail: self.refused.as_ref().map(|(_, detail)| &**detail),
+            detail: self.refused.as_ref().map(|(_, detail)| &**detail).or(self.ended),
             signal: self.refused.as_ref().and_then(|(row, _)| row.signal).map(Signal::name),
             principal: self.identity.as_ref().map(|identity| identity.principal()),
             route: served.map(|route| &*route.template),

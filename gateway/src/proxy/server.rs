@@ -3,7 +3,7 @@
 use std::{
     error::Error as _,
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll},
     time::Duration,
@@ -102,9 +102,16 @@ async fn serve(worker: Rc<Worker>, admitted: Admitted, socket: TcpStream) {
     };
     let settings = &worker.shared.snapshot.settings;
     let ended = if multiplexed {
-        drive(http2(settings).serve_connection(io, service), connection, &wire).await
+        drive(pin!(http2(settings).serve_connection(io, service)), connection, &wire).await
     } else {
-        drive(http1(settings).serve_connection(io, service), connection, &wire).await
+        let mut served = http1(settings).serve_connection(io, service);
+        let ended = drive(Pin::new(&mut served), connection, &wire).await;
+        match (&ended, connection.tunnel.take()) {
+            (Some(Ok(())), Some(tunnel)) => tunnel.run(served.into_parts().read_buf, &wire).await,
+            // Whoever asked for it is gone.
+            (_, tunnel) => drop(tunnel),
+        }
+        ended
     };
     match ended {
         Some(ended) => {
@@ -250,8 +257,7 @@ where
 }
 
 /// Drives a connection to its end. `None`: it was cut off.
-async fn drive(served: impl Served, connection: &Connection, wire: &Wire) -> Option<hyper::Result<()>> {
-    let mut served = std::pin::pin!(served);
+async fn drive(mut served: Pin<&mut impl Served>, connection: &Connection, wire: &Wire) -> Option<hyper::Result<()>> {
     let mut finishing = false;
     std::future::poll_fn(|cx| {
         match connection.closing(cx) {

@@ -104,6 +104,10 @@ pub struct Timeouts {
     pub connect: Duration,
     /// From the request's end to the head of the upstream's answer. `timeouts.response`.
     pub response: Duration,
+    /// A tunnel that carries nothing. `timeouts.tunnel_idle`.
+    pub tunnel_idle: Duration,
+    /// A tunnel, however busy. `timeouts.tunnel`.
+    pub tunnel: Duration,
 }
 
 /// One listening address.
@@ -138,4 +142,17 @@ pub struct Route {
     pub schema: Option<NamedFile>,
     /// `route.max_body`, in bytes.
     pub max_body: Option<u64>,
+    /// What its connections may become; `None`: nothing.
+    pub upgrade: Option<Upgrade>,
+}
+
+/// What the connections of a route may become.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upgrade {
+    /// At least one, in lower case. `route.upgrade`.
+    pub protocols: Vec<String>,
+    /// Whose pages browsers may open them from, in lower case; empty: anybody's. `route.origins`.
+    pub origins: Vec<String>,
+    /// Whether they go on when the token that opened them has expired. `route.outlives_token`.
+    pub outlives_token: bool,
 }

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use super::{
     client::Trusted,
     route::Routes,
-    settings::{Route, Settings},
+    settings::{Route, Settings, Upgrade},
     tls,
 };
 use crate::{
@@ -54,6 +54,8 @@ pub struct Served {
     pub max_body: u64,
     /// Who answers: an index into [`Settings::upstreams`].
     pub upstream: usize,
+    /// What its connections may become; `None`: nothing.
+    pub upgrade: Option<Upgrade>,
 }
 
 impl Snapshot {
@@ -132,7 +134,8 @@ impl Served {
         }
         let Some(access) = access.filter(|_| faults.is_empty()) else { return Err(faults) };
         let max_body = route.max_body.unwrap_or(settings.max_body);
-        Ok(Self { template: route.path.as_str().into(), access, schema, max_body, upstream: route.upstream })
+        let (template, upgrade) = (route.path.as_str().into(), route.upgrade.clone());
+        Ok(Self { template, access, schema, max_body, upstream: route.upstream, upgrade })
     }
 }
 

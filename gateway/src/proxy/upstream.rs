@@ -12,6 +12,7 @@ use super::{
     deadline::{self, Alarm},
     reject::{Refusal, Reject},
     settings::Timeouts,
+    upgrade::Wanted,
 };
 use crate::authz::Permit;
 
@@ -72,6 +73,7 @@ pub(super) async fn forward(
     group: &Group,
     wish: &Wish,
     mut request: Request<Upload>,
+    wanted: Option<&Wanted>,
     timeouts: &Timeouts,
 ) -> Result<(response::Parts, Exchange), Failure> {
     // What it proves has been used up.
@@ -90,8 +92,11 @@ pub(super) async fn forward(
         let mut left = true;
         let (reject, detail) = match answer {
             None => (Reject::UpstreamTimeout, "no answer in time"),
-            Some(Ok(head)) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
-                (Reject::UpstreamFailed, "switched protocols unasked")
+            Some(Ok(head))
+                if head.status == StatusCode::SWITCHING_PROTOCOLS
+                    && !wanted.is_some_and(|wanted| wanted.is_granted(&head)) =>
+            {
+                (Reject::UpstreamFailed, "switched to a protocol that was not asked for")
             }
             Some(Ok(head)) => {
                 if !matches!(head.status.as_u16(), 500 | 502..=504) {

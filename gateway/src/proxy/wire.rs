@@ -161,10 +161,13 @@ impl AsyncRead for Io {
         let mut inner = self.0.inner.borrow_mut();
         let read = inner.stream.poll_read(cx, buffer);
         let fresh = buffer.filled_mut().get_mut(before..).unwrap_or_default();
-        if !fresh.is_empty() {
+        if !fresh.is_empty() && !self.0.connection.switched.get() {
             self.0.connection.received();
             match &mut inner.reader {
-                Reader::Http1(strict) => strict.read(fresh),
+                Reader::Http1(strict) => {
+                    strict.read(fresh);
+                    self.0.connection.waits.set(strict.waits());
+                }
                 Reader::Http2(frames) => {
                     if !frames.read(fresh, deadline::now()) {
                         self.0.connection.shut(Close::Now, Why::Flood);

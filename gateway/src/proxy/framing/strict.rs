@@ -15,6 +15,10 @@ pub(in crate::proxy) struct Strict {
     line: Line,
     length: Option<u64>,
     chunked: bool,
+    /// Heads that have ended.
+    heads: u64,
+    /// Whether a request without a body has just ended, and nothing has come behind it.
+    between: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -67,13 +71,26 @@ impl Line {
 
 impl Strict {
     pub(in crate::proxy) fn new() -> Self {
-        Self { state: State::RequestLine, line: Line::default(), length: None, chunked: false }
+        Self {
+            state: State::RequestLine,
+            line: Line::default(),
+            length: None,
+            chunked: false,
+            heads: 0,
+            between: false,
+        }
+    }
+
+    /// How many requests the client has sent, if the last one has no body and it waits.
+    pub(in crate::proxy) fn waits(&self) -> Option<u64> {
+        self.between.then_some(self.heads)
     }
 
     /// Reads the next bytes of the connection, and spoils them where they break the rules.
     pub(in crate::proxy) fn read(&mut self, bytes: &mut [u8]) {
         let mut rest = bytes;
         while !rest.is_empty() {
+            self.between = false;
             if matches!(self.state, State::Spoilt) {
                 return;
             }
@@ -97,7 +114,12 @@ impl Strict {
             let Some((feed, after)) = after.split_first_mut() else { return };
             let line = std::mem::take(&mut self.line);
             match self.end_of_line(&line) {
-                Some(state) => self.state = state,
+                Some(state) => {
+                    let is_head = matches!(self.state, State::Header) && !matches!(state, State::Header);
+                    self.heads = self.heads.wrapping_add(u64::from(is_head));
+                    self.between = matches!((self.state, state), (State::Header, State::RequestLine));
+                    self.state = state;
+                }
                 None => {
                     // A lone LF in a chunk's line is refused by hyper too, while a NUL in an extension is not: there
                     // the LF has to stay.

@@ -14,6 +14,7 @@ fn route(host: Option<&str>, path: &str, methods: &[&str]) -> Route {
         upstream: 0,
         schema: None,
         max_body: None,
+        upgrade: None,
     }
 }
 

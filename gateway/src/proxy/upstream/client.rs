@@ -96,6 +96,11 @@ impl Link {
         matches!(self.framing, Framing::None)
     }
 
+    /// The stream of a connection that became a tunnel, and what was read of it already.
+    pub(super) fn switched(&mut self) -> (Rc<RefCell<Stream>>, Bytes) {
+        (Rc::clone(&self.stream), std::mem::take(&mut self.unread))
+    }
+
     /// How much of the answer's body is left.
     pub(super) fn left(&self) -> SizeHint {
         match self.framing {

@@ -2,6 +2,7 @@
 //! those of all workers.
 
 use std::{
+    cell::RefCell,
     ops::Deref,
     rc::Rc,
     sync::Arc,
@@ -10,6 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use http_body::SizeHint;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     client::Broken,
@@ -149,6 +151,11 @@ impl Exchange {
             Broken::Answer(detail) => detail,
             Broken::Cut(_) | Broken::Gone { .. } | Broken::Off => "upstream broke off",
         })
+    }
+
+    /// The stream of a connection that became a tunnel, and what was read of it already.
+    pub(in crate::proxy) fn switched(&mut self) -> (Rc<RefCell<impl AsyncRead + AsyncWrite + Unpin + use<>>>, Bytes) {
+        self.lease.link.switched()
     }
 
     /// As [`Lease::give_back`].

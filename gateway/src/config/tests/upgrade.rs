@@ -1,0 +1,32 @@
+//! Wrong upgrades, each with what must be said about it.
+
+use super::{BASE, load, wrong};
+
+const LINE: &str = "upstream = \"items\"\n";
+
+/// The first route with this line too.
+#[track_caller]
+fn line(line: &str, key: &str, message: &str, hint: &str) {
+    let number = BASE[..BASE.find(LINE).unwrap()].lines().count() + 2;
+    wrong(LINE, &format!("{LINE}{line}\n"), number, &format!("route[0].{key}"), message, hint);
+}
+
+#[test]
+fn routes() {
+    line("upgrade = [\"h2c\"]", "upgrade[0]", "nothing has checked", "leave it out");
+    line("upgrade = [\"HTTP/2.0\"]", "upgrade[0]", "nothing has checked", "leave it out");
+    line("upgrade = [\"web socket\"]", "upgrade[0]", "no protocol", "websocket");
+    line("upgrade = \"websocket\"", "upgrade", "", "");
+    line("origins = [\"https://a.example\"]", "origins", "without `upgrade`", "leave it out");
+    line("outlives_token = true", "outlives_token", "without `upgrade`", "leave it out");
+    for origin in ["a.example", "https://", "https://a.example/", "null"] {
+        let text = format!("upgrade = [\"websocket\"]; origins = [{origin:?}]").replace("; ", "\n");
+        let number = BASE[..BASE.find(LINE).unwrap()].lines().count() + 3;
+        wrong(LINE, &format!("{LINE}{text}\n"), number, "route[0].origins[0]", "no origin", "https://app.example.com");
+    }
+    let good = "upgrade = [\"WebSocket\"]\norigins = [\"https://A.example:8443\"]\noutlives_token = true\n";
+    let effective = load(&BASE.replacen(LINE, &format!("{LINE}{good}"), 1)).unwrap().effective();
+    assert_eq!(effective["route"][0]["upgrade"][0], "websocket");
+    assert_eq!(effective["route"][0]["origins"][0], "https://a.example:8443");
+    assert_eq!(effective["route"][0]["outlives_token"], true);
+}

@@ -1,0 +1,195 @@
+//! Decides how long a connection that became a tunnel lasts, and carries its bytes both ways, as fast as the slower
+//! side takes them.
+//!
+//! *Invariant:* a tunnel ends when its client is banned, its token expires (unless the route says otherwise), nothing
+//! passes for `timeouts.tunnel_idle`, it is older than `timeouts.tunnel`, or a drain is over (W02).
+
+use std::{
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{
+    connection::{Close, Why},
+    deadline::{self, Alarm},
+    record::Record,
+    upstream::Exchange,
+    wire::{Io, Wire},
+};
+
+/// What is under way in each direction, in bytes.
+const UNDER_WAY: usize = 16 * 1_024;
+
+/// How often it is asked whether the tunnel is over.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// How long one direction may be silent once the other has ended.
+const HALF: Duration = Duration::from_secs(30);
+
+/// A connection that became a tunnel. Logged when it ends.
+pub(super) struct Tunnel {
+    exchange: Exchange,
+    record: Box<Record>,
+    /// When it is over at the latest, and why.
+    until: (u64, &'static str),
+}
+
+impl Tunnel {
+    /// `outlives_token`: it goes on when the token that opened it has expired.
+    pub(super) fn new(exchange: Exchange, record: Box<Record>, outlives_token: bool) -> Self {
+        let now = deadline::now();
+        let lifetime = after(now, record.worker.shared.snapshot.settings.timeouts.tunnel);
+        let mut until = (lifetime, "timeouts.tunnel");
+        if let Some(identity) = record.identity.as_ref().filter(|_| !outlives_token) {
+            let left = identity.expires().saturating_mul(1_000).saturating_sub(record.began.unix_millis);
+            let expires = record.began.monotonic.saturating_add(left.saturating_mul(1_000_000));
+            if expires < until.0 {
+                until = (expires, "token expired");
+            }
+        }
+        Self { exchange, record, until }
+    }
+
+    /// Carries bytes until it is over, beginning with `early`, which the client sent right after the answer.
+    pub(super) async fn run(mut self, early: Bytes, wire: &Rc<Wire>) {
+        let (stream, first) = self.exchange.switched();
+        let bytes_in = Rc::clone(self.record.bytes_in.get_or_insert_default());
+        let (mut client, mut up, mut down) = (Io(Rc::clone(wire)), Way::new(early), Way::new(first));
+        let mut alarm = Alarm::default();
+        let mut active = deadline::now();
+        let ended = std::future::poll_fn(|cx| {
+            let before = (up.passed, down.passed);
+            let sent = up.poll(&mut client, &mut *stream.borrow_mut(), cx);
+            let received = down.poll(&mut *stream.borrow_mut(), &mut client, cx);
+            bytes_in.set(up.passed);
+            self.record.bytes_out = down.passed;
+            if before != (up.passed, down.passed) {
+                active = deadline::now();
+            }
+            match (sent, received) {
+                (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => return Poll::Ready(Some("broke off")),
+                (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(None),
+                _ => {}
+            }
+            if let Some(why) = self.closed(cx) {
+                return Poll::Ready(Some(why));
+            }
+            while alarm.poll(LOOK, cx).is_ready() {
+                alarm.rest();
+                if let Some(why) = self.over(active, up.is_over() || down.is_over()) {
+                    return Poll::Ready(Some(why));
+                }
+            }
+            Poll::Pending
+        })
+        .await;
+        self.record.ended = ended;
+    }
+
+    /// Whether its connection is to be closed.
+    fn closed(&self, cx: &Context<'_>) -> Option<&'static str> {
+        let connection = &self.record.connection;
+        let close = connection.closing(cx);
+        match (close, connection.why()) {
+            (Close::No, _) => None,
+            (_, Some(Why::Banned)) => Some("banned"),
+            (Close::Now, Some(Why::Slow)) => Some("client too slow"),
+            (Close::Now, _) => Some("drained"),
+            // Whom its certificate stood for may be nobody any more.
+            (Close::Graceful, _) if connection.is_certified() && !self.record.worker.draining.get() => {
+                Some("certificates judged anew")
+            }
+            (Close::Graceful, _) => None,
+        }
+    }
+
+    /// Whether it has lasted long enough.
+    fn over(&self, active: u64, half: bool) -> Option<&'static str> {
+        let (now, worker) = (deadline::now(), &self.record.worker);
+        let idle = worker.shared.snapshot.settings.timeouts.tunnel_idle;
+        if now >= self.until.0 {
+            return Some(self.until.1);
+        }
+        if now >= after(active, if half { idle.min(HALF) } else { idle }) {
+            return Some("timeouts.tunnel_idle");
+        }
+        // Behind a load balancer the connection is not the client's own.
+        let client = &self.record.client;
+        (client.relay.is_some() && worker.shared.banned.refuses(client.address.ip(), now)).then_some("banned")
+    }
+}
+
+fn after(now: u64, time: Duration) -> u64 {
+    now.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// One direction.
+struct Way {
+    under_way: Bytes,
+    space: Box<[u8]>,
+    passed: u64,
+    state: State,
+}
+
+#[derive(PartialEq, Eq)]
+enum State {
+    /// The other side is still to be told that nothing more comes.
+    Ending,
+    Open,
+    Over,
+}
+
+impl Way {
+    fn new(first: Bytes) -> Self {
+        Self { under_way: first, space: vec![0; UNDER_WAY].into(), passed: 0, state: State::Open }
+    }
+
+    fn is_over(&self) -> bool {
+        self.state == State::Over
+    }
+
+    /// Carries what there is. Ready once the end has been carried, too.
+    fn poll(
+        &mut self,
+        from: &mut (impl AsyncRead + Unpin),
+        to: &mut (impl AsyncWrite + Unpin),
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            while !self.under_way.is_empty() {
+                let taken = ready!(Pin::new(&mut *to).poll_write(cx, &self.under_way))?;
+                if taken == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                let _taken = self.under_way.split_to(taken);
+                self.passed = self.passed.saturating_add(u64::try_from(taken).unwrap_or(u64::MAX));
+            }
+            match self.state {
+                State::Over => return Poll::Ready(Ok(())),
+                State::Ending => {
+                    ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
+                    self.state = State::Over;
+                    continue;
+                }
+                State::Open => {}
+            }
+            let mut buffer = ReadBuf::new(&mut self.space);
+            if Pin::new(&mut *from).poll_read(cx, &mut buffer)?.is_pending() {
+                // What was carried leaves now: more may be long in coming.
+                ready!(Pin::new(&mut *to).poll_flush(cx))?;
+                return Poll::Pending;
+            }
+            if buffer.filled().is_empty() {
+                self.state = State::Ending;
+            } else {
+                self.under_way = Bytes::copy_from_slice(buffer.filled());
+            }
+        }
+    }
+}
