@@ -14,6 +14,9 @@ mod safety;
 
 pub use safety::{Offence, Pardon, Promotion};
 pub(crate) mod feeds;
+mod row;
+
+use row::{optional, record, signed, unsigned};
 
 /// What `PRAGMA user_version` says. A newer file is refused, never changed.
 const SCHEMA: i64 = 3;
@@ -448,56 +451,6 @@ impl Change<'_> {
 fn is_out_of_room(error: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode::{CannotOpen, DiskFull, SystemIoFailure};
     matches!(error.sqlite_error_code(), Some(CannotOpen | DiskFull | SystemIoFailure))
-}
-
-/// SQLite's integers are signed; nothing here comes near the sign bit but "never", which is `NULL`.
-fn signed(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-fn unsigned(row: &Row<'_>, column: &str) -> rusqlite::Result<u64> {
-    Ok(row.get::<_, Option<i64>>(column)?.and_then(|value| u64::try_from(value).ok()).unwrap_or(0))
-}
-
-fn optional(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<u64>> {
-    Ok(row.get::<_, Option<i64>>(column)?.and_then(|value| u64::try_from(value).ok()))
-}
-
-fn record(row: &Row<'_>) -> Result<Record, StoreError> {
-    let id = unsigned(row, "id")?;
-    let source: String = row.get("source")?;
-    let evidence: String = row.get("evidence")?;
-    let (how, at): (Option<String>, _) = (row.get("how")?, optional(row, "ended")?);
-    Ok(Record {
-        id,
-        source: source.parse().map_err(|_error| StoreError::Row { what: "a source", id })?,
-        reason: row.get("reason")?,
-        actor: row.get("actor")?,
-        rule: row.get("rule")?,
-        relay: match row.get::<_, Option<String>>("relay")? {
-            Some(relay) => Some(relay.parse().map_err(|_error| StoreError::Row { what: "a relay", id })?),
-            None => None,
-        },
-        evidence: evidence
-            .split_ascii_whitespace()
-            .map(str::parse)
-            .collect::<Result<_, _>>()
-            .map_err(|_error| StoreError::Row { what: "evidence", id })?,
-        shadow: row.get("shadow")?,
-        started: unsigned(row, "started")?,
-        expires: optional(row, "expires")?,
-        boot: row.get("boot")?,
-        expires_monotonic: optional(row, "expires_monotonic")?,
-        reaction_micros: optional(row, "reaction_micros")?,
-        connections_closed: row.get("connections_closed")?,
-        ended: at.map(|at| Ended { at, how: how.unwrap_or_default() }),
-        confirm: match (optional(row, "confirm_by")?, optional(row, "confirm_monotonic")?) {
-            (Some(unix_millis), Some(monotonic)) => Some(Deadline { unix_millis, monotonic }),
-            _ => None,
-        },
-        packets: unsigned(row, "packets")?,
-        bytes: unsigned(row, "bytes")?,
-    })
 }
 
 #[cfg(test)]

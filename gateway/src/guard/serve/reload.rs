@@ -1,0 +1,130 @@
+//! Decides how a configuration comes into force while the guard runs: read beside the loop, served by a new proxy, and
+//! only then the guard's own.
+
+use serde_json::json;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Ready, Service, reply};
+use crate::{
+    clock::Now,
+    config::Config,
+    guard::{
+        bans::{self, Actor},
+        control::Answer,
+        prepare::{Prepared, ports, prepare},
+    },
+};
+
+/// A configuration that waits for its proxy to get ready, and whoever waits for that.
+pub(super) struct Reload {
+    prepared: Prepared,
+    pub(super) actor: Actor,
+    pub(super) answer: Option<oneshot::Sender<Answer>>,
+}
+
+impl Service<'_> {
+    /// Reads the configuration beside the loop: compiling it and resolving names takes its time.
+    pub(super) fn prepare(
+        &mut self,
+        actor: Actor,
+        answer: Option<oneshot::Sender<Answer>>,
+        prepared: &mpsc::Sender<Ready>,
+    ) {
+        if self.preparing || self.reload.is_some() || self.stopping.is_some() || self.supervisor.starts() {
+            let message = "a proxy is starting or stopping: try again in a moment".to_owned();
+            return self.refuse_reload(&actor, answer, "busy", message);
+        }
+        self.preparing = true;
+        let (path, prepared) = (self.path.clone(), prepared.clone());
+        tokio::task::spawn_blocking(move || {
+            let result = prepare(&path).map(Box::new).map_err(|errors| errors.to_string());
+            if prepared.blocking_send((result, actor, answer)).is_err() {
+                tracing::debug!("the guard stopped before the configuration was read");
+            }
+        });
+    }
+
+    /// A new configuration was read: it comes into force with the proxy that it starts.
+    pub(super) fn prepared(
+        &mut self,
+        result: Result<Box<Prepared>, String>,
+        actor: Actor,
+        answer: Option<oneshot::Sender<Answer>>,
+    ) {
+        self.preparing = false;
+        let prepared = match result {
+            Ok(prepared) => *prepared,
+            Err(message) => return self.refuse_reload(&actor, answer, "invalid_configuration", message),
+        };
+        let fixed = fixed(&self.config, &prepared.config);
+        if let Err(refused) = fixed.and_then(|()| self.guard.judge_settings(&prepared.config.guard)) {
+            return self.refuse_reload(&actor, answer, refused.code, refused.message);
+        }
+        let old = std::mem::replace(&mut self.supervisor.bundle, prepared.bundle.clone());
+        self.fill_bundle();
+        if let Err(error) = self.supervisor.start() {
+            self.supervisor.bundle = old;
+            return self.refuse_reload(&actor, answer, "proxy_failed", error.to_string());
+        }
+        // Until the new proxy is ready, one that has to be started again gets the old configuration.
+        let new = std::mem::replace(&mut self.supervisor.bundle, old);
+        self.reload = Some(Reload { prepared: Prepared { bundle: new, ..prepared }, actor, answer });
+    }
+
+    /// The proxy of a new configuration is ready: now the guard's part follows.
+    pub(super) fn put_in_force(&mut self) {
+        let Some(Reload { prepared, actor, answer }) = self.reload.take() else { return };
+        let Prepared { config, bundle, surroundings, warnings } = prepared;
+        let now = Now::read();
+        let rules = config.proxy.detect.rules.clone();
+        let done = self.guard.reconfigure(config.guard.clone(), rules, surroundings, &ports(&config.proxy), now);
+        if let Err(refused) = done {
+            let message = format!("the proxy has the new configuration, the guard the old one: {}", refused.message);
+            self.warnings = vec![message.clone()];
+            return self.refuse_reload(&actor, answer, refused.code, message);
+        }
+        let log = config.proxy.access_log != self.config.proxy.access_log;
+        self.supervisor.bundle = bundle;
+        self.supervisor.drain = config.proxy.drain;
+        self.config = config;
+        self.warnings = warnings;
+        self.certificates.renewed();
+        self.find_outdated();
+        if log {
+            self.reopen();
+        }
+        tracing::info!("a new configuration is in force");
+        self.guard.tell("reload", now, bans::members(json!({"actor": actor.to_string()})));
+        reply(answer, Answer::Done { message: "the new configuration is in force".to_owned(), changed: 1 });
+    }
+
+    pub(super) fn refuse_reload(
+        &mut self,
+        actor: &Actor,
+        answer: Option<oneshot::Sender<Answer>>,
+        code: &str,
+        message: String,
+    ) {
+        tracing::error!(code, message, "the configuration was not reloaded");
+        let members = bans::members(json!({"actor": actor.to_string(), "code": code}));
+        self.guard.tell("reload_refused", Now::read(), members);
+        reply(answer, Answer::Refused { code: code.to_owned(), message });
+    }
+}
+
+/// What of the proxy's part cannot change while the guard runs: sockets are bound once, with rights that are gone.
+fn fixed(old: &Config, new: &Config) -> Result<(), bans::Refused> {
+    let addresses =
+        |config: &Config| config.proxy.listeners.iter().map(|listener| listener.address).collect::<Vec<_>>();
+    let changed = [
+        ("listener.address", addresses(old) != addresses(new)),
+        ("proxy.workers", old.proxy.workers != new.proxy.workers),
+        ("proxy.user", old.proxy.user != new.proxy.user),
+    ];
+    let keys: Vec<&str> = changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect();
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let message = format!("{} cannot change while the guard runs: restart it (bans stay in force)", keys.join(", "));
+    Err(bans::Refused::new("needs_restart", message))
+}
