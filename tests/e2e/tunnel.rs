@@ -16,7 +16,7 @@ use support::{
     report,
     settings::{Settings, route},
     tokens::{self, Algorithm},
-    wait::{SOON, until},
+    wait::{SOON, pause, until},
     world::{GOOD_V4, Namespace, World},
 };
 
@@ -289,7 +289,7 @@ fn w02_tunnels_end() {
     let (mut drained, _) = open(&client, &upgrade("/open/echo"));
     let since = Instant::now();
     daemon.signal(Signal::SIGTERM);
-    thread::sleep(Duration::from_millis(200));
+    pause(Duration::from_millis(200));
     greets(&mut drained);
     drained.set_patience(Duration::from_secs(3)).unwrap();
     assert!(drained.ends() && since.elapsed() > Duration::from_millis(600), "{:?}", since.elapsed());
