@@ -26,6 +26,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         "format of the kernel program",
         in_root().args(["fmt", "--check", "--manifest-path", "gateway-ebpf/Cargo.toml"]),
     )?;
+    // Outside it too, because libFuzzer is linked into it.
+    step("format of the fuzz target", in_root().args(["fmt", "--check", "--manifest-path", "tests/fuzz/Cargo.toml"]))?;
     tidy::run(&tidy::Arguments {})?;
     step("lints", in_root().args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))?;
     // Advisories are fetched from the network; a build must not fail because of what was found out elsewhere today.
