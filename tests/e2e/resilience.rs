@@ -105,7 +105,7 @@ fn what_fails_is_tried_elsewhere_within_the_budget() {
     assert!(answers.contains(&502), "the budget is spent: {answers:?}");
     until("the count", SOON, || (daemon.status()["upstreams"][0]["retries"] == 4).then_some(()));
 
-    let eject = "[upstream.items.retry]\nbudget = 100\n[upstream.items.ejection]\nfailures = 3\ntime = \"1s\"\n";
+    let eject = "[upstream.items.retry]\nbudget = 100\n[upstream.items.ejection]\nfailures = 3\ntime = \"4s\"\n";
     daemon.edit(retry, eject);
     daemon.done(&["reload"]);
     // What has a body is never sent twice.
