@@ -16,6 +16,7 @@ use crate::{
     proxy::{
         settings::{
             ClientHeader, Listener, NamedFile, Route,
+            route::{Condition, Subject, Test},
             upstream::{Balance, HashBy, ProxyProtocol, Server, Upstream},
         },
         tls::settings::{Certificate, ClientCertificates},
@@ -272,6 +273,7 @@ fn route(route: &Route, config: &Config) -> Value {
         "host": route.host,
         "path": route.path,
         "methods": route.methods.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "when": (!route.when.is_empty()).then(|| route.when.iter().map(condition).collect::<Vec<_>>()),
         "require": match &route.require {
             Requirement::Nobody => Vec::new(),
             Requirement::Public => vec!["public"],
@@ -285,7 +287,20 @@ fn route(route: &Route, config: &Config) -> Value {
         "upgrade": route.upgrade.as_ref().map(|upgrade| &upgrade.protocols),
         "origins": route.upgrade.as_ref().map(|upgrade| &upgrade.origins),
         "outlives_token": route.upgrade.as_ref().map(|upgrade| upgrade.outlives_token),
+        "access_log": route.access_log,
     })
+}
+
+fn condition(condition: &Condition) -> Value {
+    let (subject, name) = match &condition.subject {
+        Subject::Header(name) => ("header", name.as_str()),
+        Subject::Query(name) => ("query", name.as_str()),
+    };
+    match &condition.test {
+        Test::Equals(value) => json!({ subject: name, "equals": value }),
+        Test::Prefix(value) => json!({ subject: name, "prefix": value }),
+        Test::Present => json!({ subject: name, "present": true }),
+    }
 }
 
 /// The path alone: the content may be a secret.

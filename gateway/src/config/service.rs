@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use http::Method;
+use http::{HeaderName, Method};
 use toml::de::DeValue;
 
 use super::{
@@ -13,7 +13,10 @@ use super::{
 use crate::{
     authz::{self, Requirement},
     fault::Fault,
-    proxy::settings::{Listener, Route, Trust, Upstream},
+    proxy::settings::{
+        Listener, Route, Trust, Upstream,
+        route::{Condition, Subject, Test},
+    },
 };
 
 /// No body may be larger: it is measured in memory where a schema reads it.
@@ -93,21 +96,23 @@ pub(super) fn routes(tables: Vec<Table<'_>>, known: &Known<'_>, reader: &Reader<
         reader.warn(Fault::new("route", "there is none: every request is answered 404").hint("add a `[[route]]`"));
     }
     for mut table in tables {
-        let host = table.optional("host", |value| value::host(value::text(value)?));
+        let host = table.optional("host", |value| host(value::text(value)?));
         let path = table.required("path", "\"/items/{id}\"", path);
         let methods = methods(&mut table, reader);
+        let when = table.tables("when").into_iter().filter_map(condition).collect();
         let require = require(&mut table, known, reader);
         let upstream = table.required("upstream", "\"items\"", |value| upstream(value::text(value)?, known));
         let schema = table.file("schema");
         let max_body = table.optional("max_body", value::size_in(0..=LARGEST_BODY));
         let upgrade = upgrade::upgrade(&mut table);
+        let access_log = table.or("access_log", true, value::boolean);
         if let Some(used) = upstream.and_then(|index| used.get_mut(index)) {
             *used = true;
         }
         if let Some(path) = path {
             // Whether two routes are in each other's way is found when they are compiled.
             let upstream = upstream.unwrap_or(0);
-            routes.push(Route { host, path, methods, require, upstream, schema, max_body, upgrade });
+            routes.push(Route { host, path, methods, when, require, upstream, schema, max_body, access_log, upgrade });
         }
         table.finish();
     }
@@ -117,6 +122,48 @@ pub(super) fn routes(tables: Vec<Table<'_>>, known: &Known<'_>, reader: &Reader<
         );
     }
     routes
+}
+
+/// An exact name, or `*.` and a name.
+fn host(text: &str) -> Result<String, Wrong> {
+    let Some(parent) = text.strip_prefix("*.") else { return value::host(text) };
+    let parent = value::host(parent)?;
+    if parent.starts_with('[') || parent.parse::<std::net::Ipv4Addr>().is_ok() {
+        return Err(Wrong::new(format!("{text:?} is a wildcard of an address")).hint("write the address alone"));
+    }
+    Ok(format!("*.{parent}"))
+}
+
+/// One `when`: what is looked at, and what it must be.
+fn condition(mut table: Table<'_>) -> Option<Condition> {
+    let header = table.optional("header", |value| {
+        let text = value::line(value)?;
+        let wrong = || Wrong::new(format!("{text:?} is no header")).hint("write its name alone, as in \"x-version\"");
+        let name = HeaderName::from_bytes(text.as_bytes()).map_err(|_no_name| wrong())?;
+        if name == http::header::HOST {
+            return Err(Wrong::new("is what `host` is for").hint("write `host` in the route"));
+        }
+        Ok(Subject::Header(name))
+    });
+    let query = table.optional("query", |value| value::line(value).map(Subject::Query));
+    let equals = table.optional("equals", |value| Ok(Test::Equals(value::text(value)?.to_owned())));
+    let prefix = table.optional("prefix", |value| value::line(value).map(Test::Prefix));
+    let present = table.optional("present", |value| match value::boolean(value)? {
+        true => Ok(Test::Present),
+        false => Err(Wrong::new("false is not told apart").hint("leave the condition to the other route")),
+    });
+    let named = |names: &[&str]| names.iter().filter(|name| table.has(name)).count();
+    let (subjects, tests) = (named(&["header", "query"]), named(&["equals", "prefix", "present"]));
+    let key = table.own_key().to_owned();
+    if subjects != 1 {
+        let hint = "write { header = \"x-version\", equals = \"2\" }";
+        table.report("header", Wrong::new("one of `header` and `query` is what a condition looks at").hint(hint));
+    } else if tests != 1 {
+        let hint = "write one of equals = \"2\", prefix = \"2.\", present = true";
+        table.report("equals", Wrong::new(format!("{key} says {tests} things of its value")).hint(hint));
+    }
+    table.finish();
+    Some(Condition { subject: header.or(query)?, test: equals.or(prefix).or(present)? })
 }
 
 fn methods(table: &mut Table<'_>, reader: &Reader<'_>) -> Vec<Method> {

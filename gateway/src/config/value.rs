@@ -128,7 +128,7 @@ pub fn host(text: &str) -> Result<String, Wrong> {
         return Err(wrong("it has a port").hint(format!("a host is matched on every port: write {name:?}")));
     }
     if text.contains('*') {
-        return Err(wrong("it has a wildcard").hint("name each host in a route of its own, or leave `host` out"));
+        return Err(wrong("it has a wildcard").hint("a wildcard is the whole first label: \"*.example.com\""));
     }
     if !text.is_ascii() {
         return Err(wrong("it has letters beyond ASCII").hint("write its ASCII form, which starts with \"xn--\""));

@@ -97,7 +97,7 @@ async fn answer(
         return Err(Failure::Redirected(elsewhere(snapshot, target, port)?));
     }
     let shown = snapshot.demands.judge(connection.listener, target.host(), secured.map(AsRef::as_ref))?;
-    let route = match snapshot.routes.find(target, &head.method) {
+    let route = match snapshot.routes.find(target, &head.method, &head.headers) {
         Ok(route) => route,
         Err(miss) => {
             record.allow = miss.allow;

@@ -157,7 +157,8 @@ impl Drop for Record {
         let served = self.route.and_then(|route| self.worker.shared.snapshot.served.get(route));
         let upstream = served.filter(|_| self.forwarded).and_then(|route| settings.upstreams.get(route.upstream));
         let Some(listener) = settings.listeners.get(self.connection.listener) else { return };
-        if !listener.access_log && self.refused.is_none() {
+        let is_wanted = listener.access_log && served.is_none_or(|route| route.access_log);
+        if !is_wanted && self.refused.is_none() {
             return;
         }
         let (method, version, uri) = match &self.request {

@@ -1,23 +1,30 @@
-//! Decides which route serves a request: by exact host, then any host; by path template; by method.
+//! Decides which route serves a request: by host, path template, method and conditions.
 //!
-//! Templates are read as canonical paths are (see [`target`](super::target)), so a template matches the one form in
-//! which a path arrives. *Invariant:* no two routes serve the same host, template and method.
+//! An exact host comes before a wildcard, a wildcard before no host; a more literal path before a less literal one.
+//! The first of these that has the path at all decides: what its routes do not take is refused, and not handed to
+//! something more general, which may ask for less. Among routes of one host and path, the one with more conditions is
+//! asked first. Templates are read as canonical paths are (see [`target`](super::target)), so a template matches the one form in
+//! which a path arrives. *Invariant:* the order of routes in the file never matters, and finding one allocates nothing.
 
 use std::collections::HashMap;
 
-use http::{HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method};
 
 use super::{
     reject::{Refusal, Reject},
-    settings::Route,
+    settings::{Route, route::Condition},
     target::{self, Target},
 };
 use crate::fault::Fault;
+
+mod condition;
 
 /// Every route, ready to be looked up. A route is its position in the configuration.
 #[derive(Default)]
 pub struct Routes {
     hosts: HashMap<Box<str>, Table>,
+    /// By what stands behind `*.`.
+    wildcards: HashMap<Box<str>, Table>,
     /// The routes that name no host, where there are any.
     any: Option<Table>,
 }
@@ -30,6 +37,8 @@ struct Served {
     route: usize,
     /// Empty: every method.
     methods: Box<[Method]>,
+    /// All must be met.
+    when: Box<[Condition]>,
 }
 
 /// Why no route was found.
@@ -60,16 +69,21 @@ impl Routes {
                 }
             };
             let host = route.host.as_deref();
-            let table = match host {
-                Some(host) => made.hosts.entry(host.into()).or_default(),
+            let table = match host.map(|host| (host, host.strip_prefix("*."))) {
+                Some((_, Some(parent))) => made.wildcards.entry(parent.into()).or_default(),
+                Some((host, None)) => made.hosts.entry(host.into()).or_default(),
                 None => made.any.get_or_insert_default(),
             };
-            let served = Served { route: index, methods: route.methods.clone().into() };
+            let served =
+                Served { route: index, methods: route.methods.clone().into(), when: route.when.clone().into() };
             if inserted.contains_key(&(host, template.clone())) {
                 let Ok(found) = table.at_mut(&template) else { continue };
                 match found.value.iter().find(|other| other.overlaps(&served)) {
                     Some(other) => faults.push(conflict(index, other.route)),
-                    None => found.value.push(served),
+                    None => {
+                        let place = found.value.partition_point(|other| other.when.len() >= served.when.len());
+                        found.value.insert(place, served);
+                    }
                 }
                 continue;
             }
@@ -90,34 +104,45 @@ impl Routes {
     /// Whether anything is served under `host`.
     #[must_use]
     pub fn serves(&self, host: &str) -> bool {
-        self.any.is_some() || self.hosts.contains_key(host)
+        self.tables(host).next().is_some()
+    }
+
+    /// The tables for `host`, the most exact first.
+    fn tables(&self, host: &str) -> impl Iterator<Item = &Table> {
+        let parent = host.split_once('.').and_then(|(_, parent)| self.wildcards.get(parent));
+        self.hosts.get(host).into_iter().chain(parent).chain(&self.any)
     }
 
     /// Finds the route of a request.
     ///
     /// # Errors
     /// 404, 405 with the methods that would do, or 421 where nothing is served under this host.
-    pub fn find(&self, target: &Target, method: &Method) -> Result<usize, Miss> {
-        let host = self.hosts.get(target.host());
-        let mut others = Vec::new();
-        for table in host.into_iter().chain(&self.any) {
-            let Ok(found) = table.at(target.path()) else { continue };
-            match found.value.iter().find(|served| served.takes(method)) {
-                Some(served) => return Ok(served.route),
-                None => others.extend(found.value.iter().flat_map(|served| served.methods.iter())),
+    pub fn find(&self, target: &Target, method: &Method, headers: &HeaderMap) -> Result<usize, Miss> {
+        let Some(found) = self.tables(target.host()).find_map(|table| table.at(target.path()).ok()) else {
+            let refusal = if self.serves(target.host()) {
+                Refusal::new(Reject::NotFound, "no route for this path")
+            } else {
+                Refusal::new(Reject::Misdirected, "host not served here")
+            };
+            return Err(Miss { refusal, allow: None });
+        };
+        let query = target.origin().query().unwrap_or_default();
+        let meets = |served: &&Served| served.when.iter().all(|condition| condition.is_met(query, headers));
+        if let Some(served) = found.value.iter().find(|served| served.takes(method) && meets(served)) {
+            return Ok(served.route);
+        }
+        let mut others: Vec<&str> = Vec::new();
+        for method in found.value.iter().filter(meets).flat_map(|served| &served.methods) {
+            if !others.contains(&method.as_str()) {
+                others.push(method.as_str());
             }
         }
-        if !others.is_empty() {
-            let names: Vec<_> = others.into_iter().map(Method::as_str).collect();
-            let allow = HeaderValue::try_from(names.join(", ")).ok();
-            return Err(Miss { refusal: Refusal::new(Reject::MethodNotAllowed, "method not served here"), allow });
+        if others.is_empty() {
+            let refusal = Refusal::new(Reject::NotFound, "no route of this path has its conditions met");
+            return Err(Miss { refusal, allow: None });
         }
-        let refusal = if host.is_none() && self.any.is_none() {
-            Refusal::new(Reject::Misdirected, "host not served here")
-        } else {
-            Refusal::new(Reject::NotFound, "no route for this path")
-        };
-        Err(Miss { refusal, allow: None })
+        let allow = HeaderValue::try_from(others.join(", ")).ok();
+        Err(Miss { refusal: Refusal::new(Reject::MethodNotAllowed, "method not served here"), allow })
     }
 }
 
@@ -126,14 +151,17 @@ impl Served {
         self.methods.is_empty() || self.methods.contains(method)
     }
 
+    /// Whether both could be for one request, with nothing to say which comes first.
     fn overlaps(&self, other: &Self) -> bool {
-        self.methods.is_empty() || other.methods.is_empty() || self.methods.iter().any(|method| other.takes(method))
+        let share = |method| other.takes(method);
+        let methods = self.methods.is_empty() || other.methods.is_empty() || self.methods.iter().any(share);
+        methods && condition::are_in_conflict(&self.when, &other.when)
     }
 }
 
 fn conflict(index: usize, other: usize) -> Fault {
     Fault::new(format!("route[{index}].path"), format!("serves the same requests as route[{other}]"))
-        .hint("give each route its own host, path or methods")
+        .hint("give each route its own host, path or methods, more conditions, or ones that exclude each other")
 }
 
 /// A template with its literals canonical and its parameters named by position: `/items/{id}` is `/items/{p1}`, so

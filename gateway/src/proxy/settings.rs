@@ -7,8 +7,10 @@ use gateway_common::source::Source;
 use super::tls;
 use crate::{auth, authz, detect, limit};
 
+pub mod route;
 pub mod upstream;
 
+pub use route::{Route, Upgrade};
 pub use upstream::Upstream;
 
 /// A file that the configuration names, and what was in it when the configuration was read.
@@ -123,36 +125,4 @@ pub struct Listener {
     pub tls: Option<tls::settings::Tls>,
     /// Every request is sent to this port by HTTPS instead. `listener.redirect`.
     pub redirect: Option<u16>,
-}
-
-/// One route.
-#[derive(Clone, Debug)]
-pub struct Route {
-    /// `route.host`, lower case, without port; `None`: every host.
-    pub host: Option<String>,
-    /// `route.path`: `/items/{id}`, or `/files/{*rest}` for everything below.
-    pub path: String,
-    /// `route.methods`; empty: every method but CONNECT and TRACE.
-    pub methods: Vec<http::Method>,
-    /// `route.require`.
-    pub require: authz::Requirement,
-    /// `route.upstream`: an index into [`Settings::upstreams`].
-    pub upstream: usize,
-    /// `route.schema`: a JSON Schema that the body must match.
-    pub schema: Option<NamedFile>,
-    /// `route.max_body`, in bytes.
-    pub max_body: Option<u64>,
-    /// What its connections may become; `None`: nothing.
-    pub upgrade: Option<Upgrade>,
-}
-
-/// What the connections of a route may become.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Upgrade {
-    /// At least one, in lower case. `route.upgrade`.
-    pub protocols: Vec<String>,
-    /// Whose pages browsers may open them from, in lower case; empty: anybody's. `route.origins`.
-    pub origins: Vec<String>,
-    /// Whether they go on when the token that opened them has expired. `route.outlives_token`.
-    pub outlives_token: bool,
 }

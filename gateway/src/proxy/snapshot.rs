@@ -56,6 +56,8 @@ pub struct Served {
     pub upstream: usize,
     /// What its connections may become; `None`: nothing.
     pub upgrade: Option<Upgrade>,
+    /// Whether requests that were served are in the access log.
+    pub access_log: bool,
 }
 
 impl Snapshot {
@@ -134,8 +136,15 @@ impl Served {
         }
         let Some(access) = access.filter(|_| faults.is_empty()) else { return Err(faults) };
         let max_body = route.max_body.unwrap_or(settings.max_body);
-        let (template, upgrade) = (route.path.as_str().into(), route.upgrade.clone());
-        Ok(Self { template, access, schema, max_body, upstream: route.upstream, upgrade })
+        Ok(Self {
+            template: route.path.as_str().into(),
+            access,
+            schema,
+            max_body,
+            upstream: route.upstream,
+            access_log: route.access_log,
+            upgrade: route.upgrade.clone(),
+        })
     }
 }
 

@@ -60,7 +60,7 @@ fn client_certificates() {
     let host = "client_certificates.quests.hosts[1]";
     wrong(KEY, &trust(again), 29, host, "in client_certificates.partners already", "one kind");
     let wild = trust("ca = \"ca.pem\"").replace("p.example", "p.*.example");
-    wrong(KEY, &wild, 25, &key("hosts[0]"), "wildcard", "name each host");
+    wrong(KEY, &wild, 25, &key("hosts[0]"), "wildcard", "first label");
     let unused = trust("ca = \"ca.pem\"").replace("\"p.example\"", "");
     warned(KEY, &unused, "client_certificates.partners", "no listener and no host");
     let require = "require = [\"items:read\"]";

@@ -1,0 +1,47 @@
+//! Wrong routes: hosts and conditions.
+
+use super::{load, spoiled, wrong};
+
+const PATH: &str = "path = \"/items/{id}\"\n";
+
+fn key(name: &str) -> String {
+    format!("route[0].{name}")
+}
+
+/// BASE with this condition on its route, as line 42.
+#[track_caller]
+fn condition(text: &str, at: &str, message: &str, hint: &str) {
+    wrong(PATH, &format!("{PATH}when = [{{ {text} }}]\n"), 42, &key(at), message, hint);
+}
+
+#[test]
+fn hosts() {
+    let host = "\"api.example.com\"";
+    for right in ["*.example.com", "*.com", "127.0.0.1", "*.xn--bcher-kva.example"] {
+        load(&spoiled(host, &format!("{right:?}"))).unwrap_or_else(|errors| panic!("{errors}"));
+    }
+    for (text, message, hint) in [
+        ("*", "wildcard", "first label"),
+        ("a.*.example.com", "wildcard", "first label"),
+        ("*.*.com", "wildcard", "first label"),
+        ("*.10.0.0.1", "of an address", "address alone"),
+        ("*.example.com:443", "port", "every port"),
+    ] {
+        wrong(host, &format!("{text:?}"), 40, &key("host"), message, hint);
+    }
+}
+
+#[test]
+fn conditions() {
+    load(&spoiled(PATH, &format!("{PATH}when = [{{ query = \"a\", prefix = \"x\" }}]\n")))
+        .unwrap_or_else(|errors| panic!("{errors}"));
+    condition("header = \"a b\", present = true", "when[0].header", "no header", "name alone");
+    condition("header = \"Host\", present = true", "when[0].header", "what `host` is for", "write `host`");
+    condition("header = \"a\", present = false", "when[0].present", "not told apart", "other route");
+    condition("header = \"a\"", "when[0].equals", "says 0 things", "one of");
+    condition("header = \"a\", equals = \"1\", prefix = \"2\"", "when[0].equals", "says 2 things", "one of");
+    condition("equals = \"1\"", "when[0].header", "one of `header` and `query`", "x-version");
+    condition("header = \"a\", equals = 1", "when[0].equals", "found an integer", "");
+    condition("header = \"a\", equal = \"1\", present = true", "when[0].equal", "unknown", "mean `equals`?");
+    wrong(PATH, &format!("{PATH}access_log = 1\n"), 42, &key("access_log"), "found an integer", "`true` or `false`");
+}
