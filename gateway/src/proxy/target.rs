@@ -191,7 +191,7 @@ fn normalise(path: &str) -> Result<String, Refusal> {
 }
 
 /// Reads the two digits behind a `%`.
-fn escape(bytes: &mut std::str::Bytes<'_>) -> Result<u8, Refusal> {
+pub(super) fn escape(bytes: &mut std::str::Bytes<'_>) -> Result<u8, Refusal> {
     let mut digit = || bytes.next().and_then(|byte| char::from(byte).to_digit(16));
     let (Some(high), Some(low)) = (digit(), digit()) else { return Err(bad("% without two hexadecimal digits")) };
     u8::try_from(high * 16 + low).map_err(|_impossible| bad("% without two hexadecimal digits"))

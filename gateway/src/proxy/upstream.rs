@@ -65,9 +65,8 @@ impl From<Cut> for Failure {
     }
 }
 
-/// Carries `request` to a server of `group`. The
-/// answer's connection is in the [`Exchange`]: it goes back to the pool once the body has been read to its end, and is
-/// closed otherwise.
+/// Carries `request` to a server of `group`. The answer's connection is in the [`Exchange`]: it goes back to the pool
+/// once the body has been read to its end, and is closed otherwise.
 pub(super) async fn forward(
     permit: Permit,
     group: &Group,

@@ -4,7 +4,10 @@
 
 use http::HeaderMap;
 
-use crate::proxy::settings::route::{Condition, Subject, Test};
+use crate::proxy::{
+    settings::route::{Condition, Subject, Test},
+    target,
+};
 
 impl Condition {
     /// Whether a request with this query and these headers meets it.
@@ -58,18 +61,13 @@ pub(super) fn are_in_conflict(one: &[Condition], two: &[Condition]) -> bool {
     one.len() == two.len() && !one.iter().any(|condition| two.iter().any(|other| condition.excludes(other)))
 }
 
-/// The bytes that a part of a query stands for, as forms write them.
+/// The bytes that a part of a query stands for, as forms write them. A target's query holds whole escapes only.
 fn decoded(text: &str) -> impl Iterator<Item = u8> {
     let mut rest = text.bytes();
     std::iter::from_fn(move || {
-        let byte = rest.next()?;
-        Some(match byte {
+        Some(match rest.next()? {
             b'+' => b' ',
-            b'%' => {
-                let mut digit = || rest.next().and_then(|byte| char::from(byte).to_digit(16)).unwrap_or(0);
-                let (high, low) = (digit(), digit());
-                u8::try_from(high * 16 + low).unwrap_or(0)
-            }
+            b'%' => target::escape(&mut rest).unwrap_or(b'%'),
             byte => byte,
         })
     })
