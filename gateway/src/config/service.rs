@@ -96,7 +96,7 @@ pub(super) fn routes(tables: Vec<Table<'_>>, known: &Known<'_>, reader: &Reader<
         reader.warn(Fault::new("route", "there is none: every request is answered 404").hint("add a `[[route]]`"));
     }
     for mut table in tables {
-        let host = table.optional("host", |value| host(value::text(value)?));
+        let host = table.optional("host", |value| value::host_or_wildcard(value::text(value)?));
         let path = table.required("path", "\"/items/{id}\"", path);
         let methods = methods(&mut table, reader);
         let when = table.tables("when").into_iter().filter_map(condition).collect();
@@ -122,16 +122,6 @@ pub(super) fn routes(tables: Vec<Table<'_>>, known: &Known<'_>, reader: &Reader<
         );
     }
     routes
-}
-
-/// An exact name, or `*.` and a name.
-fn host(text: &str) -> Result<String, Wrong> {
-    let Some(parent) = text.strip_prefix("*.") else { return value::host(text) };
-    let parent = value::host(parent)?;
-    if parent.starts_with('[') || parent.parse::<std::net::Ipv4Addr>().is_ok() {
-        return Err(Wrong::new(format!("{text:?} is a wildcard of an address")).hint("write the address alone"));
-    }
-    Ok(format!("*.{parent}"))
 }
 
 /// One `when`: what is looked at, and what it must be.

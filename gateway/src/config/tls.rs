@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use toml::de::DeValue;
-
 use super::{
     service::simple_name,
     table::{Reader, Table},
@@ -95,7 +93,7 @@ fn hsts(mut table: Table<'_>) -> Option<Hsts> {
     let range = Duration::ZERO..=LONGEST_HSTS;
     let max_age = table.required("max_age", "\"365d\"", value::duration_in(range));
     let include_subdomains = table.or("include_subdomains", false, value::boolean);
-    let hosts = second(table.list("hosts", host));
+    let hosts = second(table.list("hosts", |value| value::host_or_wildcard(value::text(value)?)));
     table.finish();
     Some(Hsts { max_age: max_age?, include_subdomains, hosts })
 }
@@ -138,7 +136,7 @@ pub(super) fn client_certificates(
         let ca = table.required_file("ca", "\"partners-ca.pem\"");
         let crl = table.file("crl");
         let required = table.or("required", true, value::boolean);
-        let hosts = table.list("hosts", host);
+        let hosts = table.list("hosts", |value| value::host_or_wildcard(value::text(value)?));
         let known = table.list("roles", |value| role(value::text(value)?, roles));
         for (index, (key, host)) in hosts.iter().enumerate() {
             let earlier = trusts.iter().find(|trust| trust.hosts.contains(host)).map(|trust| trust.name.clone());
@@ -157,15 +155,6 @@ pub(super) fn client_certificates(
 
 fn second(pairs: Vec<(String, String)>) -> Vec<String> {
     pairs.into_iter().map(|(_, value)| value).collect()
-}
-
-/// A host, or `*.` and a host.
-fn host(value: &DeValue<'_>) -> Result<String, Wrong> {
-    let text = value::text(value)?;
-    match text.strip_prefix("*.") {
-        Some(behind) => Ok(format!("*.{}", value::host(behind)?)),
-        None => value::host(text),
-    }
 }
 
 fn role(name: &str, roles: &authz::Settings) -> Result<String, Wrong> {

@@ -147,6 +147,20 @@ pub fn host(text: &str) -> Result<String, Wrong> {
     Ok(text.to_ascii_lowercase())
 }
 
+/// What [`host`] takes, or `*.` and a name: every host with one label before it.
+///
+/// # Errors
+/// Anything else, and wildcards of addresses: a name that ends in a number is read as one.
+pub fn host_or_wildcard(text: &str) -> Result<String, Wrong> {
+    let Some(behind) = text.strip_prefix("*.") else { return host(text) };
+    let name = host(behind)?;
+    let is_address = |label: &str| label.ends_with(']') || label.bytes().all(|byte| byte.is_ascii_digit());
+    if name.rsplit('.').next().is_some_and(is_address) {
+        return Err(Wrong::new(format!("{text:?} is a wildcard of an address")).hint("write the address alone"));
+    }
+    Ok(format!("*.{name}"))
+}
+
 /// `host:port`.
 ///
 /// # Errors

@@ -25,6 +25,8 @@ fn hosts() {
         ("a.*.example.com", "wildcard", "first label"),
         ("*.*.com", "wildcard", "first label"),
         ("*.10.0.0.1", "of an address", "address alone"),
+        ("*.0.0.1", "of an address", "address alone"),
+        ("*.[::1]", "of an address", "address alone"),
         ("*.example.com:443", "port", "every port"),
     ] {
         wrong(host, &format!("{text:?}"), 40, &key("host"), message, hint);
