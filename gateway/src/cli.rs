@@ -259,7 +259,7 @@ impl Context {
         match answer {
             Answer::Done { message, .. } => self.out.text(&table::clean(message), exit),
             Answer::Refused { code, message } => {
-                self.out.complain(&format!("refused ({}): {}", table::clean(code), table::clean(message)), exit)
+                self.out.complain(&format!("refused ({}): {}", table::clean(code), table::clean_lines(message)), exit)
             }
             answer => match show(answer) {
                 Some(text) => self.out.text(&text, exit),

@@ -54,6 +54,11 @@ pub(super) fn clean(text: &str) -> String {
     cleaned
 }
 
+/// As [`clean`], line by line: for what is told in several, as faults of a configuration are.
+pub(super) fn clean_lines(text: &str) -> String {
+    text.lines().map(clean).collect::<Vec<_>>().join("\n")
+}
+
 /// Bytes as people read them.
 pub(super) fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];

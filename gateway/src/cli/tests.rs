@@ -86,6 +86,7 @@ fn terminals_obey_no_data() {
     ] {
         assert_eq!(table::clean(text), expect, "{text:?}");
     }
+    assert_eq!(table::clean_lines("one\n  two\u{1b}[1m"), "one\n  two\\u{1b}[1m");
 }
 
 #[test]
