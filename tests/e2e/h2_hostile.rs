@@ -371,7 +371,9 @@ fn floods_end_the_connection() {
     if asked >= 3_000 {
         wrong.push(format!("H01 on their way: {asked} requests reached the upstream"));
     }
-    // H04: refused by the size of what the references stand for, not by what they take on the wire.
+    // H04: refused by the size of what the references stand for, not by what they take on the wire. What the connection
+    // before had on its way may still arrive.
+    let bombed = || upstream.received().iter().filter(|request| request.target == "/health").count();
     upstream.forget();
     let mut raw = Raw::open(&client, &[]).unwrap();
     for number in 0..10 {
@@ -379,8 +381,8 @@ fn floods_end_the_connection() {
     }
     let heard = raw.hear(Duration::from_secs(2), |heard| heard.heads.len() + heard.resets.len() >= 10);
     let served = heard.heads.iter().any(|(_, block)| has_status(block, "200"));
-    if served || !upstream.received().is_empty() {
-        wrong.push(format!("H04: served {served}, {} upstream", upstream.received().len()));
+    if served || bombed() > 0 {
+        wrong.push(format!("H04: served {served}, {} upstream", bombed()));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(daemon.standard_error().lines().all(|line| !line.contains("panicked")), "{}", daemon.standard_error());
