@@ -7,7 +7,7 @@
 use std::{
     io::{self, Read as _, Write as _},
     net::TcpStream,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::sys::signal::Signal;
@@ -85,7 +85,11 @@ fn post(more: &[(&str, &str)], token: &str) -> Vec<u8> {
 }
 
 /// A connection after the preface and both sides' settings.
-struct Raw(StreamOwned<ClientConnection, TcpStream>);
+struct Raw {
+    tls: StreamOwned<ClientConnection, TcpStream>,
+    /// What came of a frame that is not whole yet.
+    part: Vec<u8>,
+}
 
 /// What came back, until the connection ended or nothing more came.
 #[derive(Debug, Default)]
@@ -110,32 +114,48 @@ impl Raw {
         while tls.is_handshaking() {
             tls.complete_io(&mut tcp)?;
         }
-        let mut raw = Self(StreamOwned::new(tls, tcp));
+        let mut raw = Self { tls: StreamOwned::new(tls, tcp), part: Vec::new() };
         raw.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")?;
         raw.write(&frame(SETTINGS, 0, 0, settings))?;
         Ok(raw)
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all(bytes)?;
-        self.0.flush()
+        self.tls.write_all(bytes)?;
+        self.tls.flush()
+    }
+
+    /// The next frame; one that patience ends within goes on the next time.
+    fn next(&mut self) -> io::Result<([u8; 9], Vec<u8>)> {
+        loop {
+            if let Some((head, rest)) = self.part.split_first_chunk::<9>() {
+                let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+                if let Some(payload) = rest.get(..length) {
+                    let frame = (*head, payload.to_vec());
+                    self.part.drain(..9 + length);
+                    return Ok(frame);
+                }
+            }
+            let mut bytes = [0; 16_384];
+            match self.tls.read(&mut bytes)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                count => self.part.extend_from_slice(&bytes[..count]),
+            }
+        }
     }
 
     /// Reads until `enough`, the end, or `patience` without a byte.
     fn hear(&mut self, patience: Duration, enough: impl Fn(&Heard) -> bool) -> Heard {
-        self.0.sock.set_read_timeout(Some(patience)).unwrap();
+        self.tls.sock.set_read_timeout(Some(patience)).unwrap();
         let mut heard = Heard::default();
         while !enough(&heard) {
-            let mut head = [0; 9];
-            let mut payload = Vec::new();
-            let read = self.0.read_exact(&mut head).and_then(|()| {
-                payload.resize(u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize, 0);
-                self.0.read_exact(&mut payload)
-            });
-            if let Err(error) = read {
-                heard.ended = !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
-                break;
-            }
+            let (head, payload) = match self.next() {
+                Ok(frame) => frame,
+                Err(error) => {
+                    heard.ended = !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
+                    break;
+                }
+            };
             let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
             let word = |at: usize| u32::from_be_bytes(payload[at..at + 4].try_into().unwrap());
             match head[3] {
@@ -354,7 +374,10 @@ fn floods_end_the_connection() {
     upstream.forget();
     let mut raw = Raw::open(&client, &[]).unwrap();
     let mut asked: u32 = 0;
-    while asked < 3_000 {
+    let started = Instant::now();
+    // A thousand at once and a hundred a second are let through, however slow this machine is; and the last batch.
+    let allowed = || 1_300 + 100 * u32::try_from(started.elapsed().as_secs()).unwrap();
+    while asked < allowed() {
         let streams = (asked..asked + 100).map(|number| 2 * number + 1);
         let heads = streams.clone().flat_map(|stream| frame(HEADERS, END_STREAM | END_HEADERS, stream, &slow));
         if raw.write(&heads.collect::<Vec<_>>()).is_err() {
@@ -368,7 +391,7 @@ fn floods_end_the_connection() {
             break;
         }
     }
-    if asked >= 3_000 {
+    if asked >= allowed() {
         wrong.push(format!("H01 on their way: {asked} requests reached the upstream"));
     }
     // H04: refused by the size of what the references stand for, not by what they take on the wire. What the connection
