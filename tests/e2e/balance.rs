@@ -6,6 +6,7 @@ use support::{
     report,
     settings::Settings,
     upstream::Upstream,
+    wait::{SOON, until},
     world::{GOOD_V4, World},
 };
 
@@ -61,16 +62,17 @@ fn servers_get_their_share() {
 
     daemon.edit("balance = \"hash\"\nhash_by = \"header:x-tenant\"", "balance = \"least_requests\"");
     daemon.done(&["reload"]);
-    // One request is held by whichever server has it; of the two drawn for another, the idle one is taken. Equal
-    // weights would draw it seldom: the first server has three of five.
-    let mut held: Vec<_> = (0..6).map(|_| client.connect().unwrap()).collect();
-    for connection in &mut held {
-        connection.write(&Request::new("GET", "/slow?1500").bytes()).unwrap();
-        support::wait::pause(std::time::Duration::from_millis(50));
+    // One request is held by whichever server has it; of the two drawn for another, the idle one is taken. So many
+    // that the least weight is drawn too: it is left out of one draw in two or so.
+    let mut held: Vec<_> = (1..=32).map(|number| (number, client.connect().unwrap())).collect();
+    for (number, connection) in &mut held {
+        connection.write(&Request::new("GET", "/slow?3000").bytes()).unwrap();
+        let arrived = || servers.iter().map(|server| server.received().len()).sum::<usize>() == *number;
+        until("the request to arrive", SOON, || arrived().then_some(()));
     }
     let counts = counts(&servers);
-    assert!(counts.iter().all(|count| *count >= 1), "six requests in flight are spread: {counts:?}");
-    for mut connection in held {
+    assert!(counts.iter().all(|count| *count >= 1), "requests in flight are spread: {counts:?}");
+    for (_, mut connection) in held {
         assert_eq!(connection.response("GET").unwrap().status, 200);
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use serde_json::Value;
 use support::{
     daemon::Daemon,
-    http1::{Client, Request},
+    http1::{Client, PATIENCE, Request},
     kernel_view::Bans,
     report,
     settings::{Settings, bad_tokens},
@@ -111,7 +111,7 @@ fn attack(test: &str, world: &World, daemon: &Daemon<'_>, attackers: &[IpAddr], 
     report::note(&format!("{test}: {reaction:?} from reading the last 401 to the first drop in the kernel"));
 
     for mut connection in [busy, idle] {
-        connection.set_patience(Duration::from_secs(1)).unwrap();
+        connection.set_patience(PATIENCE).unwrap();
         // Its end may be told by packets that reach the client; what the client sends is dropped in any case.
         assert!(connection.ends(), "a connection of a banned source stays open");
     }
@@ -184,7 +184,7 @@ fn counter_rises_by_what_is_sent(world: &World, daemon: &Daemon<'_>, attacker: &
     };
     let (sent_before, before) = (sent(), dropped());
     let sockets: Vec<io::Result<_>> = (0..SYNS).map(|_| attacker.knock()).collect();
-    let after = until("all SYNs to be counted", Duration::from_secs(2), || {
+    let after = until("all SYNs to be counted", SOON, || {
         let now = dropped();
         (now >= before + SYNS as u64).then_some(now)
     });

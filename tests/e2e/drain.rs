@@ -25,14 +25,14 @@ fn requests_in_flight_finish_and_bans_go_on() {
     let client = Client::new(&world, GOOD_V4);
 
     thread::scope(|scope| {
-        let slow = scope.spawn(|| client.send(&Request::new("GET", "/slow?1500")));
+        let slow = scope.spawn(|| client.send(&Request::new("GET", "/slow?4000")));
         let streamed = scope.spawn(|| client.send(&Request::new("GET", "/stream?20")));
         // Once used, it is idle; a connection that is new may still send its first request.
         let mut idle = client.connect().unwrap();
         assert_eq!(idle.exchange(&Request::new("GET", "/health")).unwrap().status, 200);
         until("the requests to reach the upstream", SOON, || (upstream.received().len() == 3).then_some(()));
         daemon.signal(Signal::SIGTERM);
-        idle.set_patience(Duration::from_secs(1)).unwrap();
+        idle.set_patience(Duration::from_secs(3)).unwrap();
         assert!(idle.ends(), "an idle connection outlives the drain");
 
         let response = slow.join().unwrap().unwrap();

@@ -250,7 +250,7 @@ fn d02_hostile_hellos() {
     let world = World::new();
     let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
     let mut settings = settings("", "");
-    settings.timeouts = "handshake = \"1500ms\"\n".to_owned();
+    settings.timeouts = "handshake = \"4s\"\n".to_owned();
     let daemon = Daemon::start(&world, &settings);
     let record = |kind: u8, content: &[u8]| {
         [&[kind, 3, 1][..], &u16::try_from(content.len()).unwrap().to_be_bytes(), content].concat()
@@ -289,7 +289,7 @@ fn d02_hostile_hellos() {
                     "{name}: {ended:?}"
                 );
                 assert!(answer.len() <= 7 && answer.first().is_none_or(|kind| *kind == 21), "{name}: {answer:?}");
-                let quick = start.elapsed() < Duration::from_millis(1_200);
+                let quick = start.elapsed() < Duration::from_secs(4);
                 assert_eq!(quick, *at_once, "{name}: {:?}", start.elapsed());
             });
         }

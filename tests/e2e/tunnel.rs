@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use support::{
     daemon::Daemon,
-    http1::{Client, Connection, Request, Response},
+    http1::{Client, Connection, PATIENCE, Request, Response},
     report,
     settings::{Settings, route},
     tokens::{self, Algorithm},
@@ -173,7 +173,7 @@ fn w01_w02_websockets() {
     }
     // Nothing passes: it ends.
     let since = Instant::now();
-    connection.set_patience(Duration::from_secs(4)).unwrap();
+    connection.set_patience(PATIENCE).unwrap();
     assert!(connection.ends() && since.elapsed() > Duration::from_millis(700), "{:?}", since.elapsed());
     let line = until("the line of the idle one", SOON, || {
         daemon.access_log().into_iter().find(|line| line["path"] == "/open/raw")
@@ -270,10 +270,10 @@ fn w02_tunnels_end() {
     let (mut late, head) = open(&client, &upgrade("/late/echo").token(&short));
     assert_eq!(head.status, 101);
     greets(&mut late);
-    expiring.set_patience(Duration::from_secs(4)).unwrap();
+    expiring.set_patience(PATIENCE).unwrap();
     assert!(expiring.ends());
     greets(&mut late);
-    late.set_patience(Duration::from_secs(5)).unwrap();
+    late.set_patience(PATIENCE).unwrap();
     assert!(late.ends(), "it outlives timeouts.tunnel");
     let log = until("both lines", SOON, || Some(daemon.access_log()).filter(|log| log.len() >= 2));
     let detail = |path: &str| log.iter().find(|line| line["path"] == path).unwrap()["detail"].clone();
@@ -282,7 +282,7 @@ fn w02_tunnels_end() {
     let (mut banned, _) = open(&client, &upgrade("/open/echo"));
     greets(&mut banned);
     daemon.done(&["block", "add", "10.0.0.2", "--for", "1h"]);
-    banned.set_patience(Duration::from_secs(2)).unwrap();
+    banned.set_patience(PATIENCE).unwrap();
     assert!(banned.ends(), "a ban leaves a tunnel open");
     daemon.done(&["block", "del", "10.0.0.2"]);
 
@@ -291,7 +291,7 @@ fn w02_tunnels_end() {
     daemon.signal(Signal::SIGTERM);
     pause(Duration::from_millis(200));
     greets(&mut drained);
-    drained.set_patience(Duration::from_secs(3)).unwrap();
+    drained.set_patience(PATIENCE).unwrap();
     assert!(drained.ends() && since.elapsed() > Duration::from_millis(600), "{:?}", since.elapsed());
     assert!(daemon.ended().success());
 }

@@ -1,11 +1,11 @@
 //! What is left where XDP cannot be attached: bans are enforced when connections are accepted, and status says so.
 
-use std::{net::IpAddr, time::Duration};
+use std::net::IpAddr;
 
 use nix::sys::signal::Signal;
 use support::{
     daemon::{Daemon, send},
-    http1::{Client, Request},
+    http1::{Client, PATIENCE, Request},
     report,
     settings::{Settings, bad_tokens},
     tokens,
@@ -33,7 +33,7 @@ fn bans_are_enforced_at_accept_and_status_says_so() {
         let bad = Request::new("GET", "/items/7").token(&tokens::forged("mallory", &[]));
         assert_eq!(attacker.send(&bad).unwrap().status, 401);
     }
-    open.set_patience(Duration::from_secs(2)).unwrap();
+    open.set_patience(PATIENCE).unwrap();
     assert!(open.ends(), "a connection of a banned source stays open");
     assert!(is_turned_away(&world, ATTACKER_V4), "the ban is not enforced at accept");
     assert_eq!(Client::new(&world, GOOD_V4).get("/health", "").unwrap().status, 200);

@@ -6,7 +6,7 @@ use std::{
 };
 
 /// How long a state may take that should come at once: generous, because two test worlds share two cores.
-pub const SOON: Duration = Duration::from_secs(10);
+pub const SOON: Duration = Duration::from_secs(30);
 
 const PAUSE: Duration = Duration::from_millis(5);
 
