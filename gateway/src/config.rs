@@ -16,6 +16,7 @@ mod effective;
 mod locations;
 mod policy;
 mod process;
+mod route;
 mod safety;
 mod service;
 mod table;

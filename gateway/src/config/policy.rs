@@ -7,7 +7,8 @@ use gateway_common::limit::Rate;
 
 use super::{
     process::LONGEST_BAN,
-    service::{permission, simple_name},
+    route::permission,
+    service::simple_name,
     table::{Reader, Table},
     value::{self, Wrong},
 };

@@ -6,7 +6,7 @@ use gateway_common::source::Source;
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    Config, Document, Errors, Files, policy, safety, service,
+    Config, Document, Errors, Files, policy, route, safety, service,
     table::{Reader, Table},
     tls, upstream,
     value::{self, Wrong},
@@ -200,7 +200,7 @@ fn proxy(root: &mut Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
     let drain = table.or("drain", 30 * SECOND, value::duration_in(Duration::ZERO..=HOUR));
     let max_connections = table.or("max_connections", 20_000, value::count(1..=10_000_000));
     let max_connections_per_source = table.or("max_connections_per_source", 1_000, value::count(1..=10_000_000));
-    let max_body = table.or("max_body", 1 << 20, value::size_in(0..=service::LARGEST_BODY));
+    let max_body = table.or("max_body", 1 << 20, value::size_in(0..=route::LARGEST_BODY));
     // hyper takes no smaller buffer than 8 KiB.
     let max_header_bytes = table.or("max_header_bytes", 16 << 10, value::size_in((8 << 10)..=(1 << 20)));
     let trust = trust(&mut table);
@@ -217,13 +217,13 @@ fn proxy(root: &mut Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
     let jwt = policy::jwt(root.table("jwt"));
     let address_limit = policy::address_limit(root.table("limit"));
     let routes = root.tables("route");
-    let known = service::Known {
+    let known = route::Known {
         upstreams: &upstreams,
         roles: &roles,
         jwt: jwt.is_some(),
         certificates: !client_certificates.is_empty(),
     };
-    let routes = service::routes(routes, &known, reader);
+    let routes = route::routes(routes, &known, reader);
     let detect = policy::detect(root.table("detect"), root.tables("rule"), reader);
     Proxy {
         user,

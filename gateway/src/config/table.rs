@@ -291,6 +291,11 @@ impl<'r> Table<'r> {
         None
     }
 
+    /// Whether there is a key that nobody has asked for so far: it stands for one that seems to be missing.
+    pub(super) fn has_unknown(&self) -> bool {
+        self.content.into_iter().flat_map(DeTable::keys).any(|name| !self.asked.contains(&&**name.get_ref()))
+    }
+
     /// Reports every key that nobody asked for.
     pub(super) fn finish(self) {
         for name in self.content.into_iter().flat_map(DeTable::keys) {

@@ -6,7 +6,8 @@ use http::HeaderName;
 use toml::de::DeValue;
 
 use super::{
-    service::{NamedUpstream, simple_name},
+    route::NamedUpstream,
+    service::simple_name,
     table::{Reader, Table},
     tls,
     value::{self, Wrong, closest},

@@ -45,5 +45,7 @@ fn conditions() {
     condition("equals = \"1\"", "when[0].header", "one of `header` and `query`", "x-version");
     condition("header = \"a\", equals = 1", "when[0].equals", "found an integer", "");
     condition("header = \"a\", equal = \"1\", present = true", "when[0].equal", "unknown", "mean `equals`?");
+    condition("header = \"a\", equal = \"1\"", "when[0].equal", "unknown", "mean `equals`?");
+    condition("haeder = \"a\", equals = \"1\"", "when[0].haeder", "unknown", "mean `header`?");
     wrong(PATH, &format!("{PATH}access_log = 1\n"), 42, &key("access_log"), "found an integer", "`true` or `false`");
 }
