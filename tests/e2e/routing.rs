@@ -65,6 +65,8 @@ fn hosts_headers_and_queries_decide() {
         ("www.example.com", "POST /health", "2.0", 405, ""),
         ("www.example.com", "GET /health", "", 404, ""),
         ("www.example.com", "POST /health", "3", 404, ""),
+        ("www.example.com", "GET /files", "", 200, "/files/{*wild}"),
+        ("api.example.com", "POST /files", "", 405, ""),
         ("www.example.com", "GET /nowhere", "2.0", 404, ""),
     ] {
         upstream.forget();

@@ -3,7 +3,7 @@
 //! An exact host comes before a wildcard, a wildcard before no host; a more literal path before a less literal one.
 //! The first of these that has the path at all decides: what its routes do not take is refused, and not handed to
 //! something more general, which may ask for less. Among routes of one host and path, the one with more conditions is
-//! asked first. Templates are read as canonical paths are (see [`target`](super::target)), so a template matches the one form in
+//! asked first. Everything below a path is the path, too. Templates are read as canonical paths are (see [`target`](super::target)), so a template matches the one form in
 //! which a path arrives. *Invariant:* the order of routes in the file never matters, and finding one allocates nothing.
 
 use std::collections::HashMap;
@@ -33,6 +33,7 @@ pub struct Routes {
 type Table = matchit::Router<Vec<Served>>;
 
 /// What one template serves.
+#[derive(Clone)]
 struct Served {
     route: usize,
     /// Empty: every method.
@@ -98,7 +99,30 @@ impl Routes {
                 Err(error) => faults.push(Fault::new(format!("route[{index}].path"), error.to_string())),
             }
         }
-        if faults.is_empty() { Ok(made) } else { Err(faults) }
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        for ((host, template), _) in inserted.iter().filter(|((_, template), _)| template.contains("{*")) {
+            made.take_base(*host, template);
+        }
+        Ok(made)
+    }
+
+    /// Lets the routes of `/files/{*rest}` take `/files/` and `/files`, too, where no route names these: whoever
+    /// guards everything below a path means the path itself.
+    fn take_base(&mut self, host: Option<&str>, template: &str) {
+        let Some((base, _)) = template.rsplit_once('/') else { return };
+        let table = match host.map(|host| (host, host.strip_prefix("*."))) {
+            Some((_, Some(parent))) => self.wildcards.get_mut(parent),
+            Some((host, None)) => self.hosts.get_mut(host),
+            None => self.any.as_mut(),
+        };
+        let Some(table) = table else { return };
+        let Ok(served) = table.at(template).map(|found| found.value.clone()) else { return };
+        for path in [format!("{base}/"), base.to_owned()].into_iter().filter(|path| !path.is_empty()) {
+            // What cannot be inserted is there already, in a route of its own.
+            drop(table.insert(path, served.clone()));
+        }
     }
 
     /// Whether anything is served under `host`.

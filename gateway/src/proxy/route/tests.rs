@@ -55,6 +55,7 @@ fn finds() {
     check("GET a.example/items/new", Ok(2));
     check("GET a.example/files/a/b", Ok(3));
     check("PATCH a.example/files/a", Ok(3));
+    check("GET a.example/files", Ok(3));
     check("GET a.example/health", Ok(4));
     // The more exact host has the path: the route of any host, which may ask for less, is not asked.
     check("PUT a.example/items/1", Err((Reject::MethodNotAllowed, Some("GET, DELETE"))));
@@ -118,6 +119,38 @@ fn prefix(subject: &str, value: &str) -> Condition {
 
 fn with(host: Option<&str>, path: &str, conditions: &[Condition]) -> Route {
     Route { when: conditions.to_vec(), ..route(host, path, &[]) }
+}
+
+/// Everything below a path is the path itself, too, but for what routes of their own say.
+#[test]
+fn what_is_below_a_path_is_the_path() {
+    let routes = [
+        route(Some("a.example"), "/files/{*rest}", &[]),
+        route(Some("a.example"), "/{x}", &[]),
+        route(Some("a.example"), "/own/{*rest}", &[]),
+        route(Some("a.example"), "/own", &[]),
+        route(Some("a.example"), "/users/{id}/{*rest}", &[]),
+        route(None, "/{*all}", &[]),
+        route(Some("*.example"), "/w/{*rest}", &[]),
+    ];
+    for (host, path, expect) in [
+        ("a.example", "/files", 0),
+        ("a.example", "/files/", 0),
+        ("a.example", "/files/a/b/", 0),
+        ("a.example", "/file", 1),
+        ("a.example", "/own", 3),
+        ("a.example", "/own/", 2),
+        ("a.example", "/users/7", 4),
+        ("a.example", "/users/7/", 4),
+        ("a.example", "/users", 1),
+        ("a.example", "/", 5),
+        ("b.example", "/w", 6),
+        ("b.example", "/wx", 5),
+        ("c.test", "/", 5),
+    ] {
+        finds_one(&routes, host, path, &[], Some(expect));
+    }
+    finds_one(&[route(None, "/own/{*rest}", &["POST"])], "a.example", "/own", &[], None);
 }
 
 #[track_caller]
