@@ -24,6 +24,7 @@ mod health;
 pub(super) mod hygiene;
 mod pool;
 mod server;
+mod spare;
 mod standing;
 pub(super) mod tls;
 
@@ -100,6 +101,7 @@ pub(super) async fn forward(
             Some(Ok(head)) => {
                 if !matches!(head.status.as_u16(), 500 | 502..=504) {
                     group.standing.succeeded(server);
+                    spare::keep(std::mem::take(request.headers_mut()));
                     return Ok((head, Exchange::new(lease.with(flow), place, seat)));
                 }
                 group.standing.failed(server, deadline::now());

@@ -28,6 +28,7 @@ use self::{
 use super::{
     super::body::{Cut, Upload},
     dial::Stream,
+    spare,
 };
 
 mod answer;
@@ -225,6 +226,6 @@ fn read(stream: &RefCell<Stream>, cx: &mut Context<'_>) -> Poll<io::Result<Bytes
     SPACE.with_borrow_mut(|space| {
         let mut buffer = ReadBuf::new(space);
         ready!(Pin::new(&mut *stream.borrow_mut()).poll_read(cx, &mut buffer))?;
-        Poll::Ready(Ok(Bytes::copy_from_slice(buffer.filled())))
+        Poll::Ready(Ok(spare::copy(buffer.filled())))
     })
 }

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header, response};
 
-use super::chunks::Chunks;
+use super::{super::spare, chunks::Chunks};
 
 /// The largest head, in bytes.
 pub(super) const MAX_HEAD: usize = 64 * 1_024;
@@ -79,7 +79,7 @@ pub(super) fn read(bytes: &mut Bytes, method: &Method) -> Result<Option<Head>, &
         return Err("head breaks HTTP");
     }
     let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or("no status")?;
-    let mut headers = HeaderMap::with_capacity(parsed.headers.len() + SPARE);
+    let mut headers = spare::map(parsed.headers.len() + SPARE);
     for line in parsed.headers.iter() {
         let name = HeaderName::from_bytes(line.name.as_bytes()).map_err(|_invalid| "header breaks HTTP")?;
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(line.value));

@@ -1,0 +1,121 @@
+//! Decides which memory one exchange leaves to the next of its worker: header maps, and the space that answers are read
+//! into. Both are larger than what the allocator hands out cheaply, and every exchange needs one of each.
+//!
+//! *Invariant:* what is kept is empty, and bounded in number and in size.
+
+use std::cell::RefCell;
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+/// How many of each are kept.
+const KEPT: usize = 64;
+
+/// The largest header map that is kept, in headers.
+const LARGEST_MAP: usize = 64;
+
+/// How large a piece is, in bytes. Larger ones are rare, and worth an allocation of their own.
+const PIECE: usize = 4 * 1_024;
+
+/// What is smaller is allocated: it is cheap, and a client that takes nothing must not pin much more than it is sent.
+const LEAST: usize = 1_024;
+
+thread_local! {
+    static MAPS: RefCell<Vec<HeaderMap>> = const { RefCell::new(Vec::new()) };
+    static PIECES: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// An empty map with room for so many headers.
+pub(super) fn map(headers: usize) -> HeaderMap {
+    let mut map = MAPS.with_borrow_mut(Vec::pop).unwrap_or_default();
+    map.reserve(headers);
+    map
+}
+
+/// Keeps a map that nobody needs any more.
+pub(super) fn keep(mut map: HeaderMap) {
+    if (1..=LARGEST_MAP).contains(&map.capacity()) {
+        map.clear();
+        MAPS.with_borrow_mut(|maps| {
+            if maps.len() < KEPT {
+                maps.push(map);
+            }
+        });
+    }
+}
+
+/// A copy of `bytes`.
+pub(super) fn copy(bytes: &[u8]) -> Bytes {
+    if !(LEAST..=PIECE).contains(&bytes.len()) {
+        return Bytes::copy_from_slice(bytes);
+    }
+    let mut space = PIECES.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(PIECE));
+    space.extend_from_slice(bytes);
+    Bytes::from_owner(Piece(space))
+}
+
+/// Space that comes back once nobody refers to it.
+struct Piece(Vec<u8>);
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        let mut space = std::mem::take(&mut self.0);
+        space.clear();
+        // The threads' own may be gone: they end in any order.
+        let _gone = PIECES.try_with(|pieces| {
+            let mut pieces = pieces.borrow_mut();
+            if pieces.len() < KEPT {
+                pieces.push(space);
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn maps_come_back_empty_and_are_bounded() {
+        let mut used = map(9);
+        used.insert("authorization", HeaderValue::from_static("secret"));
+        let room = used.capacity();
+        keep(used);
+        let again = map(1);
+        assert!(again.is_empty() && again.capacity() == room);
+        keep(HeaderMap::with_capacity(LARGEST_MAP * 2));
+        keep(HeaderMap::new());
+        assert_eq!(MAPS.with_borrow(Vec::len), 0, "too large, or nothing at all");
+        (0..KEPT * 2).for_each(|_| keep(HeaderMap::with_capacity(8)));
+        assert_eq!(MAPS.with_borrow(Vec::len), KEPT);
+    }
+
+    #[test]
+    fn pieces_come_back_once_nobody_refers_to_them() {
+        let kept = || PIECES.with_borrow(Vec::len);
+        let first = vec![b'a'; LEAST];
+        let whole = copy(&first);
+        let part = whole.slice(9..12);
+        drop(whole);
+        assert_eq!((&part[..], kept()), (&b"aaa"[..], 0));
+        drop(part);
+        assert_eq!(kept(), 1);
+        let second = vec![b'b'; LEAST + 1];
+        assert_eq!(copy(&second), second, "nothing of what was there before");
+        for size in [0, 1, LEAST - 1, PIECE + 1] {
+            assert_eq!(copy(&vec![7; size]), vec![7; size]);
+            assert_eq!(kept(), 1, "{size}");
+        }
+        let many: Vec<_> = (0..KEPT * 2).map(|_| copy(&first)).collect();
+        drop(many);
+        assert_eq!(kept(), KEPT);
+    }
+}
