@@ -161,6 +161,11 @@ impl Connection {
         self.begun.get() == 0
     }
 
+    /// Whether a request is in flight.
+    pub(super) const fn is_busy(&self) -> bool {
+        self.in_flight.get() > 0
+    }
+
     /// Whether nothing has come behind the one request that is being answered.
     pub(super) fn waits(&self) -> bool {
         self.waits.get() == Some(self.begun.get())

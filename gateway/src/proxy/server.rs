@@ -192,7 +192,8 @@ fn http1(settings: &Settings) -> http1::Builder {
     builder
         // Heads and small bodies leave in one write (measured: cheaper than gathering).
         .writev(false)
-        .half_close(false)
+        // Whether a client left is looked at by its wire.
+        .half_close(true)
         .max_header_size(settings.max_header_bytes)
         .max_buf_size(LEAST_BUFFER.max(settings.max_header_bytes))
         // At most 100 headers is its default, and naming it costs a little. Connections are watched by their worker.
@@ -278,6 +279,9 @@ async fn drive(mut served: Pin<&mut impl Served>, connection: &Connection, wire:
         let polled = served.as_mut().poll(cx);
         // Everything that was written in this turn leaves in one go.
         if wire.is_deferred() && matches!(wire.push(cx), Poll::Ready(Err(_))) && polled.is_pending() {
+            return Poll::Ready(None);
+        }
+        if polled.is_pending() && connection.is_busy() && wire.poll_left(cx).is_ready() {
             return Poll::Ready(None);
         }
         polled.map(Some)

@@ -8,6 +8,7 @@
 use std::{
     cell::RefCell,
     io,
+    mem::MaybeUninit,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
@@ -31,6 +32,9 @@ const HIGH: usize = 64 * 1_024;
 
 /// What an idle connection may keep of its buffer, in bytes.
 const KEPT: usize = 4 * 1_024;
+
+/// What is taken of a client that sends on while it is being answered, in bytes.
+const AHEAD: usize = 512;
 
 /// A client's stream, plain or encrypted.
 pub(super) enum Stream {
@@ -80,6 +84,8 @@ struct Inner {
     collected: Vec<u8>,
     sent: usize,
     reader: Reader,
+    /// What came while hyper had a request to answer. It is read before anything else.
+    ahead: Vec<u8>,
 }
 
 /// Reads along before hyper does.
@@ -98,7 +104,7 @@ pub(super) struct Wire {
 impl Wire {
     pub(super) fn new(stream: Stream, connection: Rc<Connection>, deferred: bool) -> Rc<Self> {
         let reader = if deferred { Reader::Http2(Frames::new()) } else { Reader::Http1(Strict::new()) };
-        let inner = RefCell::new(Inner { stream, collected: Vec::new(), sent: 0, reader });
+        let inner = RefCell::new(Inner { stream, collected: Vec::new(), sent: 0, reader, ahead: Vec::new() });
         Rc::new(Self { inner, connection, deferred })
     }
 
@@ -112,6 +118,26 @@ impl Wire {
     /// Whether hyper may believe that what it wrote is on its way.
     pub(super) const fn is_deferred(&self) -> bool {
         self.deferred
+    }
+
+    /// Looks whether a client left whose request is being answered. Ready: it did. hyper would do that as well, with
+    /// 8 KiB for every request: it cannot use its buffer while the request's head is in it.
+    pub(super) fn poll_left(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut inner = self.inner.borrow_mut();
+        let Reader::Http1(strict) = &inner.reader else { return Poll::Pending };
+        // A body is read by hyper.
+        if !inner.ahead.is_empty() || !strict.is_between() || self.connection.switched.get() {
+            return Poll::Pending;
+        }
+        let mut space = [MaybeUninit::uninit(); AHEAD];
+        let mut buffer = ReadBuf::uninit(&mut space);
+        let read = ready!(inner.stream.poll_read(cx, &mut buffer));
+        if read.is_err() || buffer.filled().is_empty() {
+            return Poll::Ready(());
+        }
+        inner.read_along(buffer.filled_mut(), &self.connection);
+        inner.ahead.extend_from_slice(buffer.filled());
+        Poll::Pending
     }
 
     /// Reads and forgets what still comes in. Ready at the end of the stream.
@@ -137,6 +163,21 @@ impl Wire {
 }
 
 impl Inner {
+    /// Reads what came in before hyper does.
+    fn read_along(&mut self, fresh: &mut [u8], connection: &Connection) {
+        match &mut self.reader {
+            Reader::Http1(strict) => {
+                strict.read(fresh);
+                connection.waits.set(strict.waits());
+            }
+            Reader::Http2(frames) => {
+                if !frames.read(fresh, deadline::now()) {
+                    connection.shut(Close::Now, Why::Flood);
+                }
+            }
+        }
+    }
+
     fn push(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(rest) = self.collected.get(self.sent..).filter(|rest| !rest.is_empty()) {
             let taken = ready!(self.stream.poll_write(cx, rest))?;
@@ -157,23 +198,24 @@ pub(super) struct Io(pub(super) Rc<Wire>);
 
 impl AsyncRead for Io {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
+        let connection = &self.0.connection;
         let mut inner = self.0.inner.borrow_mut();
+        if !inner.ahead.is_empty() {
+            connection.received();
+            let taken = inner.ahead.len().min(buffer.remaining());
+            buffer.put_slice(inner.ahead.get(..taken).unwrap_or_default());
+            inner.ahead.drain(..taken);
+            if inner.ahead.is_empty() {
+                inner.ahead = Vec::new();
+            }
+            return Poll::Ready(Ok(()));
+        }
+        let before = buffer.filled().len();
         let read = inner.stream.poll_read(cx, buffer);
         let fresh = buffer.filled_mut().get_mut(before..).unwrap_or_default();
-        if !fresh.is_empty() && !self.0.connection.switched.get() {
-            self.0.connection.received();
-            match &mut inner.reader {
-                Reader::Http1(strict) => {
-                    strict.read(fresh);
-                    self.0.connection.waits.set(strict.waits());
-                }
-                Reader::Http2(frames) => {
-                    if !frames.read(fresh, deadline::now()) {
-                        self.0.connection.shut(Close::Now, Why::Flood);
-                    }
-                }
-            }
+        if !fresh.is_empty() && !connection.switched.get() {
+            connection.received();
+            inner.read_along(fresh, connection);
         }
         read
     }

@@ -86,6 +86,11 @@ impl Strict {
         self.between.then_some(self.heads)
     }
 
+    /// Whether the last request has come whole, and nothing of another one.
+    pub(in crate::proxy) const fn is_between(&self) -> bool {
+        matches!(self.state, State::RequestLine) && self.line.length == 0
+    }
+
     /// Reads the next bytes of the connection, and spoils them where they break the rules.
     pub(in crate::proxy) fn read(&mut self, bytes: &mut [u8]) {
         let mut rest = bytes;
