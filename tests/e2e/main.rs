@@ -50,3 +50,4 @@ mod tls_upstream;
 mod tunnel;
 mod upstream;
 mod validate;
+mod wrong;

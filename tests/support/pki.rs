@@ -35,7 +35,9 @@ pub const SCHEMA: &str = r#"{
 
 /// The authority, and the certificate that it gave to the gateway.
 pub struct Pki {
+    issuer: CertifiedIssuer<'static, KeyPair>,
     authority: CertificateDer<'static>,
+    addresses: Vec<IpAddr>,
     /// PEM.
     pub authority_pem: String,
     /// PEM.
@@ -60,17 +62,24 @@ impl Pki {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
 
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new([HOST.to_owned(), "localhost".to_owned()]).unwrap();
-        params.distinguished_name.push(DnType::CommonName, HOST);
-        params.subject_alt_names.extend(addresses.iter().map(|address| SanType::IpAddress(*address)));
-        let certificate = params.signed_by(&key, &authority).unwrap();
+        let (certificate_pem, key_pem) = issue(&authority, addresses);
         Self {
             authority: authority.der().clone(),
             authority_pem: authority.pem(),
-            certificate_pem: certificate.pem(),
-            key_pem: key.serialize_pem(),
+            addresses: addresses.to_vec(),
+            issuer: authority,
+            certificate_pem,
+            key_pem,
         }
+    }
+
+    /// Another certificate for the same names, and its key: PEM both.
+    ///
+    /// # Panics
+    /// If the machine has no randomness.
+    #[must_use]
+    pub fn another(&self) -> (String, String) {
+        issue(&self.issuer, &self.addresses)
     }
 
     /// Writes what a configuration names into `folder`: `server.crt`, `server.key`, `ca.crt`, `jwks.json`,
@@ -108,4 +117,12 @@ impl Pki {
         config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         Arc::new(config)
     }
+}
+
+fn issue(authority: &CertifiedIssuer<'static, KeyPair>, addresses: &[IpAddr]) -> (String, String) {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new([HOST.to_owned(), "localhost".to_owned()]).unwrap();
+    params.distinguished_name.push(DnType::CommonName, HOST);
+    params.subject_alt_names.extend(addresses.iter().map(|address| SanType::IpAddress(*address)));
+    (params.signed_by(&key, authority).unwrap().pem(), key.serialize_pem())
 }

@@ -56,7 +56,9 @@ impl Document {
             for error in &broken {
                 let span = error.span().unwrap_or(0..0);
                 let (line, _) = document.position(span.start);
-                if line > quiet {
+                // A header that is broken leaves its keys to the table before, where they are there twice.
+                let follows = !faults.is_empty() && error.message().starts_with("duplicate key");
+                if line > quiet && !follows {
                     let fault = Fault::new("", format!("not TOML: {}", error.message()));
                     faults.push(Located::new(fault, span));
                     quiet = line + 1;

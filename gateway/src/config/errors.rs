@@ -8,6 +8,9 @@ use serde::{Serialize, Serializer, ser::SerializeSeq as _};
 use super::Document;
 use crate::fault::Fault;
 
+/// What is said of a key that must be there and is not.
+pub(super) const MISSING: &str = "is missing";
+
 /// Every fault of one configuration, in the order of their places.
 #[derive(Clone, Debug)]
 pub struct Errors {
@@ -26,6 +29,11 @@ pub(super) struct Located {
 impl Located {
     pub(super) const fn new(fault: Fault, span: Range<usize>) -> Self {
         Self { fault, span }
+    }
+
+    /// Whether it says that `key` is not there.
+    pub(super) fn is_missing(&self, key: &str) -> bool {
+        self.fault.key == key && self.fault.message == MISSING
     }
 }
 

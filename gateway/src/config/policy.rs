@@ -6,6 +6,7 @@ use std::time::Duration;
 use gateway_common::limit::Rate;
 
 use super::{
+    errors::MISSING,
     process::LONGEST_BAN,
     route::permission,
     service::simple_name,
@@ -146,10 +147,7 @@ pub(super) fn feeds(tables: Vec<Table<'_>>) -> Vec<Feed> {
             table.report("name", wrong.hint("give each feed a name of its own"));
         }
         if !table.has("path") {
-            table.report(
-                "path",
-                Wrong::new("is missing").hint("write, for example, `path = \"/var/lib/lists/drop.txt\"`"),
-            );
+            table.report("path", Wrong::new(MISSING).hint("write, for example, `path = \"/var/lib/lists/drop.txt\"`"));
         }
         let feed = Feed {
             name: name.unwrap_or_default(),

@@ -19,7 +19,7 @@ use toml::{
 use super::{
     Document, Files,
     document::join,
-    errors::Located,
+    errors::{Located, MISSING},
     value::{Wrong, closest, kind},
 };
 use crate::{fault::Fault, proxy::settings::NamedFile};
@@ -45,6 +45,11 @@ impl<'a> Reader<'a> {
 
     fn report_at(&self, fault: Fault, span: Range<usize>) {
         self.faults.borrow_mut().push(Located::new(fault, span));
+    }
+
+    /// A key that is missing because it is misspelt is told of once, where it is.
+    fn withdraw_missing(&self, key: &str) {
+        self.faults.borrow_mut().retain(|fault| !fault.is_missing(key));
     }
 
     pub(super) fn warn(&self, warning: Fault) {
@@ -173,7 +178,7 @@ impl<'r> Table<'r> {
         read: impl FnOnce(&DeValue<'_>) -> Result<T, Wrong>,
     ) -> Option<T> {
         if !self.has(name) {
-            self.report(name, Wrong::new("is missing").hint(format!("write, for example, `{name} = {example}`")));
+            self.report(name, Wrong::new(MISSING).hint(format!("write, for example, `{name} = {example}`")));
         }
         self.optional(name, read)
     }
@@ -197,7 +202,7 @@ impl<'r> Table<'r> {
         read: impl Fn(&DeValue<'_>) -> Result<T, Wrong>,
     ) -> Vec<(String, T)> {
         let missing = match self.value(name).map(Spanned::get_ref) {
-            None => Some("is missing"),
+            None => Some(MISSING),
             Some(DeValue::Array(elements)) if elements.is_empty() => Some("is empty"),
             Some(_) => None,
         };
@@ -216,7 +221,7 @@ impl<'r> Table<'r> {
     /// The file `name`, read. It must be there.
     pub(super) fn required_file(&mut self, name: &'static str, example: &str) -> NamedFile {
         if !self.has(name) {
-            self.report(name, Wrong::new("is missing").hint(format!("write, for example, `{name} = {example}`")));
+            self.report(name, Wrong::new(MISSING).hint(format!("write, for example, `{name} = {example}`")));
         }
         self.file(name).unwrap_or_else(|| NamedFile { path: PathBuf::new(), bytes: Arc::default() })
     }
@@ -305,7 +310,10 @@ impl<'r> Table<'r> {
             }
             let wrong = Wrong::new("is unknown");
             let wrong = match closest(text, self.asked.iter().copied()) {
-                Some(known) => wrong.hint(format!("did you mean `{known}`?")),
+                Some(known) => {
+                    self.reader.withdraw_missing(&self.key(known));
+                    wrong.hint(format!("did you mean `{known}`?"))
+                }
                 None => wrong.hint(format!("known here: {}", self.asked.join(", "))),
             };
             self.reader.report_at(wrong.at(self.key(text)), name.span());

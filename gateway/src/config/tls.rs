@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{
+    errors::MISSING,
     service::simple_name,
     table::{Reader, Table},
     value::{self, Wrong, closest},
@@ -113,7 +114,7 @@ fn trust(name: &str, known: &Known<'_>) -> Result<usize, Wrong> {
 pub(super) fn certificates(tables: Vec<Table<'_>>, reader: &Reader<'_>) -> Vec<Certificate> {
     let read = |mut table: Table<'_>| {
         if !table.has("certificate") && !table.has("private_key") {
-            let wrong = Wrong::new("is missing");
+            let wrong = Wrong::new(MISSING);
             table.report("certificate", wrong.hint("write `certificate = \"server.crt\"` and `private_key`"));
         }
         let pair = pair(&mut table, true, reader);

@@ -311,7 +311,8 @@ pub(super) fn choice<T: Copy>(words: &[(&str, T)]) -> impl Fn(&DeValue<'_>) -> R
         }
         let known = || words.iter().map(|(word, _)| *word);
         let wrong = Wrong::new(format!("{text:?} is unknown"));
-        Err(match closest(text, known()) {
+        // Of what is as short as a version everything is close.
+        Err(match closest(text, known()).filter(|_| text.len() > 3) {
             Some(word) => wrong.hint(format!("did you mean {word:?}?")),
             None => wrong.hint(format!("write one of: {}", known().collect::<Vec<_>>().join(", "))),
         })
