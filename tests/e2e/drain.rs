@@ -9,7 +9,7 @@ use support::{
     report,
     settings::Settings,
     upstream::Upstream,
-    wait::{SOON, until},
+    wait::{SOON, pause, until},
     world::{ATTACKER_V4, GOOD_V4, World},
 };
 
@@ -48,6 +48,32 @@ fn requests_in_flight_finish_and_bans_go_on() {
     let status = daemon.status();
     assert_eq!(status["interfaces"][0]["adopted"], true, "{status}");
     assert_eq!(client.get("/health", "").unwrap().status, 200);
+}
+
+/// M02: what has begun to arrive on a kept connection is served by the proxy that leaves.
+#[test]
+fn m02_a_request_that_has_begun_is_served_in_a_drain() {
+    if !report::may_run("drain: begun") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let mut daemon = Daemon::start(&world, &Settings { interfaces: Vec::new(), ..Settings::default() });
+    let mut kept = Client::new(&world, GOOD_V4).connect().unwrap();
+    let request = Request::new("GET", "/health");
+    assert_eq!(kept.exchange(&request).unwrap().status, 200);
+    let bytes = request.bytes();
+    let (begun, rest) = bytes.split_at(20);
+    kept.write(begun).unwrap();
+    let old = daemon.proxy_pid();
+    daemon.done(&["reload"]);
+    daemon.proxy_pid_other_than(old);
+    // Longer than a drain waits for what has not begun.
+    pause(Duration::from_millis(600));
+    kept.write(rest).unwrap();
+    let response = kept.response("GET").unwrap();
+    assert_eq!((response.status, response.header("connection")), (200, Some("close")));
+    assert!(kept.ends(), "the old proxy keeps it");
 }
 
 /// A drain may take as long as `proxy.drain`: who is banned in that time is cut off as at any other.

@@ -9,8 +9,8 @@ use std::{
 
 use super::{client::Client, deadline, settings::Timeouts, tls::Secured, tunnel::Tunnel};
 
-/// How long a drain leaves a connection for its first request, which may be on its way.
-const FIRST_REQUEST: Duration = Duration::from_millis(250);
+/// How long a drain leaves a connection for its next request, which may be on its way.
+const NEXT_REQUEST: Duration = Duration::from_millis(250);
 
 /// How long an idle HTTP/2 client may take to see that we are leaving.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -37,6 +37,8 @@ pub(super) enum Why {
     Flood,
     /// It sat idle.
     Idle,
+    /// Its client certificate has to be judged anew.
+    Reverify,
     /// The client was too slow: with the handshake, a head, or taking an answer.
     Slow,
 }
@@ -75,6 +77,8 @@ pub(super) struct Connection {
     since: Cell<u64>,
     /// When the client stopped taking what we send; 0: it takes it.
     stalled: Cell<u64>,
+    /// When the client last took something that had been collected for it.
+    taken: Cell<u64>,
     in_flight: Cell<u32>,
     /// Requests that there ever were.
     begun: Cell<u64>,
@@ -99,6 +103,7 @@ impl Connection {
             phase: Cell::new(Phase::Handshake),
             since: Cell::new(deadline::now()),
             stalled: Cell::new(0),
+            taken: Cell::new(0),
             in_flight: Cell::new(0),
             begun: Cell::new(0),
             close: Cell::new(Close::No),
@@ -151,14 +156,30 @@ impl Connection {
         }
     }
 
+    /// The client takes what was collected for it.
+    pub(super) fn takes(&self) {
+        self.taken.set(deadline::now());
+    }
+
     /// The client has taken nothing of an answer for too long.
     pub(super) fn stalled(&self) {
         self.shut(Close::Now, Why::Slow);
     }
 
-    /// Whether the client has yet to send its first request: closed now, it would think us broken.
-    pub(super) const fn is_new(&self) -> bool {
-        self.begun.get() == 0
+    /// Whether a request may be on its way that the client would see fail, were the connection closed now: its first
+    /// one, or in a drain any that has not begun. HTTP/2 can say which requests are still served.
+    pub(super) fn may_be_asked(&self) -> bool {
+        match self.why.get() {
+            _ if self.multiplexed.get() => false,
+            Some(Why::Drain) => self.in_flight.get() == 0,
+            Some(Why::Reverify) => self.begun.get() == 0,
+            _ => false,
+        }
+    }
+
+    /// Whether it goes because the worker does.
+    fn leaves(&self) -> bool {
+        self.close.get() == Close::Graceful && self.why.get() == Some(Why::Drain)
     }
 
     /// Whether a request is in flight.
@@ -180,20 +201,22 @@ impl Connection {
     pub(super) fn sweep(&self, now: u64, timeouts: &Timeouts) {
         let over = |since: u64, limit: Duration| u128::from(now.saturating_sub(since)) > limit.as_nanos();
         let since = self.since.get();
+        // A slow client may still be taking the end of an answer of which nothing is left to be made.
+        let quiet = |limit: Duration| {
+            let last = since.max(self.closing.get()).max(self.taken.get());
+            self.stalled.get() == 0 && over(last, limit)
+        };
         let (close, why) = match self.phase.get() {
             Phase::Handshake if over(since, timeouts.handshake) => (Close::Now, Why::Slow),
             Phase::Head if over(since, timeouts.headers) => (Close::Now, Why::Slow),
-            Phase::Fresh if self.close.get() == Close::Graceful && over(since, FIRST_REQUEST) => {
+            Phase::Fresh if self.close.get() == Close::Graceful && over(since, NEXT_REQUEST) => {
                 (Close::Now, Why::Drain)
             }
+            Phase::Idle if self.leaves() && !self.multiplexed.get() && quiet(NEXT_REQUEST) => (Close::Now, Why::Drain),
             // Browsers connect ahead of what they may need: no offence.
             Phase::Fresh if over(since, timeouts.headers) => (Close::Now, Why::Idle),
             // An idle connection that does not take our goodbye.
-            Phase::Idle
-                if self.close.get() == Close::Graceful && over(since, GOODBYE) && over(self.closing.get(), GOODBYE) =>
-            {
-                (Close::Now, Why::Idle)
-            }
+            Phase::Idle if self.close.get() == Close::Graceful && quiet(GOODBYE) => (Close::Now, Why::Idle),
             Phase::Idle if over(since, timeouts.idle) => (Close::Graceful, Why::Idle),
             _ if self.stalled.get() != 0 && over(self.stalled.get(), timeouts.body) => (Close::Now, Why::Slow),
             _ => return,
@@ -246,5 +269,60 @@ impl Connection {
             future.as_mut().poll(cx).map(Some)
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::{client::Trusted, settings::Trust};
+
+    const TIMEOUTS: Timeouts = {
+        let long = Duration::from_secs(60);
+        Timeouts {
+            handshake: long,
+            headers: long,
+            idle: long,
+            body: long,
+            connect: long,
+            response: long,
+            tunnel_idle: long,
+            tunnel: long,
+        }
+    };
+
+    /// What becomes of a connection in a drain, some milliseconds after it began.
+    #[track_caller]
+    fn check(multiplexed: bool, prepare: impl FnOnce(&Connection), after: u64, expect: Close) {
+        let trusted = Trusted::new(&Trust::default(), 64);
+        let connection = Connection::new(trusted.peer("192.0.2.1:1".parse().unwrap()), 0);
+        connection.established(multiplexed);
+        prepare(&connection);
+        connection.shut(Close::Graceful, Why::Drain);
+        let now = deadline::now() + after * 1_000_000;
+        connection.sweep(now, &TIMEOUTS);
+        assert_eq!(connection.closing(&Context::from_waker(Waker::noop())), expect, "{after} ms");
+    }
+
+    fn served(connection: &Connection) {
+        connection.begin();
+        connection.end();
+    }
+
+    #[test]
+    fn a_drain_ends_what_is_idle_and_nothing_else() {
+        let idle = |connection: &Connection| served(connection);
+        check(false, |_new| {}, 100, Close::Graceful);
+        check(false, |_new| {}, 300, Close::Now);
+        check(false, idle, 100, Close::Graceful);
+        check(false, idle, 300, Close::Now);
+        check(true, idle, 300, Close::Graceful);
+        check(true, idle, 1_100, Close::Now);
+        // A request that has begun to arrive, and one that is in flight.
+        check(false, |connection| (served(connection), connection.received()).1, 30_000, Close::Graceful);
+        check(false, Connection::begin, 50_000, Close::Graceful);
+        // The end of an answer that a slow client is still taking.
+        check(false, |connection| (served(connection), connection.writing(true)).1, 30_000, Close::Graceful);
+        check(true, |connection| (served(connection), connection.writing(true)).1, 30_000, Close::Graceful);
     }
 }

@@ -264,9 +264,8 @@ async fn drive(mut served: Pin<&mut impl Served>, connection: &Connection, wire:
         match connection.closing(cx) {
             Close::No => {}
             Close::Graceful if finishing => {}
-            // Its first request is on its way, and is answered with `Connection: close`. HTTP/2 can say which requests
-            // are still served.
-            Close::Graceful if connection.why() == Some(Why::Drain) && connection.is_new() && !wire.is_deferred() => {}
+            // What comes is answered with `Connection: close`.
+            Close::Graceful if connection.may_be_asked() => {}
             Close::Graceful => {
                 finishing = true;
                 if connection.why() == Some(Why::Banned) {

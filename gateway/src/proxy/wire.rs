@@ -110,7 +110,12 @@ impl Wire {
 
     /// Sends what was collected, as far as the client takes it.
     pub(super) fn push(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let pushed = self.inner.borrow_mut().push(cx);
+        let mut inner = self.inner.borrow_mut();
+        if !inner.collected.is_empty() {
+            self.connection.takes();
+        }
+        let pushed = inner.push(cx);
+        drop(inner);
         self.connection.writing(pushed.is_pending());
         pushed
     }

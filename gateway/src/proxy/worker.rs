@@ -195,13 +195,15 @@ impl Worker {
                 Order::Close { ban, source } => {
                     tokio::task::spawn_local(Rc::clone(&self).close(ban, source));
                 }
-                Order::Reverify => self.shut_all(Close::Graceful, |connection| connection.is_certified()),
+                Order::Reverify => {
+                    self.shut_all(Close::Graceful, Why::Reverify, |connection| connection.is_certified())
+                }
                 Order::Drain => break,
             }
         }
         self.draining.set(true);
         accepting.iter().for_each(tokio::task::JoinHandle::abort);
-        self.shut_all(Close::Graceful, |_| true);
+        self.shut_all(Close::Graceful, Why::Drain, |_| true);
         let drained = async {
             while self.connections.borrow().iter().next().is_some() {
                 tokio::time::sleep(deadline::TICK).await;
@@ -221,7 +223,7 @@ impl Worker {
             () = closing => true,
         };
         if !in_time {
-            self.shut_all(Close::Now, |_| true);
+            self.shut_all(Close::Now, Why::Drain, |_| true);
             tokio::time::sleep(deadline::TICK).await;
         }
         ticking.abort();
@@ -339,8 +341,8 @@ impl Worker {
         self.events.send(Event::Closed { ban, connections }).await.unwrap_or_default();
     }
 
-    fn shut_all(&self, close: Close, which: impl Fn(&Connection) -> bool) {
+    fn shut_all(&self, close: Close, why: Why, which: impl Fn(&Connection) -> bool) {
         let all: Vec<_> = self.connections.borrow().iter().filter(|connection| which(connection)).cloned().collect();
-        all.iter().for_each(|connection| connection.shut(close, Why::Drain));
+        all.iter().for_each(|connection| connection.shut(close, why));
     }
 }
