@@ -43,6 +43,7 @@ mod resilience;
 mod routing;
 mod safety;
 mod shadow;
+mod soak;
 mod tls;
 mod tls_clients;
 mod tls_renewal;

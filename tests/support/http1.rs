@@ -353,6 +353,27 @@ impl Connection {
         }
     }
 
+    /// Whether the other side has closed by now. What it sent before is kept.
+    pub fn has_ended(&mut self) -> bool {
+        if self.tcp().set_nonblocking(true).is_err() {
+            return true;
+        }
+        let filled = self.fill();
+        let ended = match filled {
+            Ok(read) => read == 0,
+            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+        };
+        ended || self.tcp().set_nonblocking(false).is_err()
+    }
+
+    /// Waits for the first byte of an answer. `false`: the other side has closed instead.
+    ///
+    /// # Errors
+    /// As the connection.
+    pub fn begins(&mut self) -> io::Result<bool> {
+        Ok(!self.received.is_empty() || self.fill()? > 0)
+    }
+
     /// So many bytes, whatever they mean.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ pub mod world;
 
 pub mod flood;
 pub mod frame;
+pub mod soak;
 
 pub mod http1;
 pub mod http2;

@@ -22,6 +22,12 @@ impl Random {
         Self(seed | 1 << 40)
     }
 
+    /// Another one, for somebody else.
+    #[must_use]
+    pub fn fork(&mut self) -> Self {
+        Self(self.below(u64::MAX) | 1 << 40)
+    }
+
     /// A number below `bound`.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 >> 12;

@@ -1,4 +1,4 @@
-//! Decides what is measured: packets, floods, faults, lists, and requests beside nginx and HAProxy.
+//! Decides what is measured: packets, floods, faults, lists, soaks, and requests beside nginx and HAProxy.
 //!
 //! Numbers of a shared machine are worth little by themselves; their ratio is what to look at.
 
@@ -11,6 +11,7 @@ use crate::{
 
 mod feeds;
 mod proxy;
+mod soak;
 
 /// What `cargo xtask bench` is told.
 #[derive(Debug, clap::Args)]
@@ -40,6 +41,8 @@ enum What {
         #[arg(long, value_parser = ["connect", "request", "kept", "syn"])]
         only: Option<String>,
     },
+    /// Everything at once for minutes: nothing may fail that is not refused by design, nothing may leak.
+    Soak(soak::Arguments),
     /// CPU time per request beside nginx and HAProxy, with targets (needs wrk, h2load and nginx).
     Proxy(proxy::Arguments),
 }
@@ -68,6 +71,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         What::Feeds(arguments) => feeds::run(arguments),
         What::Flood { rate, only } => flood(*rate, only.as_deref()),
         What::Proxy(arguments) => proxy::run(arguments),
+        What::Soak(arguments) => soak::run(arguments),
     }
 }
 
@@ -95,12 +99,16 @@ fn faults(rounds: u32) -> anyhow::Result<()> {
 fn flood(rate: u32, only: Option<&str>) -> anyhow::Result<()> {
     step::need("nft", "nftables")?;
     build::run(&build::Arguments { release: true })?;
-    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
     let mut command = end_to_end("flood::");
     command.args(["--", "--test-threads", "1"]);
-    command.env("GATEWAY_BIN", target.join("release/gateway")).env("GATEWAY_FLOOD_RATE", rate.to_string());
+    command.env("GATEWAY_BIN", release()).env("GATEWAY_FLOOD_RATE", rate.to_string());
     command.envs(only.map(|only| ("GATEWAY_FLOOD_ONLY", only)));
     step("floods", &mut command)
+}
+
+/// The gateway that would be in service, once it is built.
+fn release() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from).join("release/gateway")
 }
 
 fn end_to_end(tests: &str) -> Command {

@@ -4,17 +4,13 @@
 use std::{
     env, fs,
     io::{self, Write as _},
-    path::PathBuf,
     process::Stdio,
 };
 
 use anyhow::Context as _;
 use serde_json::{Map, Value};
 
-use crate::{
-    build::{self, root},
-    step::step,
-};
+use crate::{build, step::step};
 
 /// What `cargo xtask bench feeds` is told.
 #[derive(Debug, clap::Args)]
@@ -29,10 +25,9 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     build::run(&build::Arguments { release: true })?;
-    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
     let report = env::temp_dir().join(format!("gateway-bench-feeds-{}.json", std::process::id()));
     let mut command = super::end_to_end("many::");
-    command.env("GATEWAY_BIN", target.join("release/gateway")).env("GATEWAY_REPORT", &report);
+    command.env("GATEWAY_BIN", super::release()).env("GATEWAY_REPORT", &report);
     command.env("GATEWAY_FEED_ENTRIES", arguments.entries.to_string());
     // Progress is told on standard error; what the test runner says is nobody's business.
     step("lists", command.stdout(Stdio::null()))?;
