@@ -50,5 +50,6 @@ mod tls_renewal;
 mod tls_upstream;
 mod tunnel;
 mod upstream;
+mod upstream_http2;
 mod validate;
 mod wrong;

@@ -22,6 +22,7 @@ pub mod http1;
 pub mod http2;
 pub mod tls_upstream;
 pub mod upstream;
+pub mod upstream_http2;
 
 pub mod authority;
 pub mod pki;

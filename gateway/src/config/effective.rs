@@ -17,7 +17,7 @@ use crate::{
         settings::{
             ClientHeader, Listener, NamedFile, Route,
             route::{Condition, Subject, Test},
-            upstream::{Balance, HashBy, ProxyProtocol, Server, Upstream},
+            upstream::{Balance, HashBy, Protocol, ProxyProtocol, Server, Upstream},
         },
         tls::settings::{Certificate, ClientCertificates},
     },
@@ -239,6 +239,17 @@ fn upstream(upstream: &Upstream) -> Value {
         }),
         "max_idle": upstream.max_idle,
         "idle": show_duration(upstream.idle),
+        "protocol": match upstream.protocol {
+            Protocol::Auto => "auto",
+            Protocol::Http1 => "http1",
+            Protocol::Http2 => "http2",
+        },
+        "http2": (upstream.protocol != Protocol::Http1).then(|| json!({
+            "connections": upstream.http2.connections,
+            "streams": upstream.http2.streams,
+            "ping": upstream.http2.ping.map(show_duration),
+            "ping_timeout": show_duration(upstream.http2.ping_timeout),
+        })),
         "tls": upstream.tls.as_ref().map(|tls| json!({
             "ca": (!tls.accepts_any).then(|| file(&tls.ca)),
             "server_name": tls.server_name,

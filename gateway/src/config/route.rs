@@ -50,7 +50,7 @@ pub(super) fn routes(tables: Vec<Table<'_>>, known: &Known<'_>, reader: &Reader<
         let upstream = table.required("upstream", "\"items\"", |value| upstream(value::text(value)?, known));
         let schema = table.file("schema");
         let max_body = table.optional("max_body", value::size_in(0..=LARGEST_BODY));
-        let upgrade = upgrade::upgrade(&mut table);
+        let upgrade = upgrade::upgrade(&mut table, upstream.and_then(|index| known.upstreams.get(index)));
         let access_log = table.or("access_log", true, value::boolean);
         if let Some(used) = upstream.and_then(|index| used.get_mut(index)) {
             *used = true;

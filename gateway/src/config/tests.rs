@@ -238,6 +238,14 @@ fn wrong_resilience() {
     wrong(one, &table("retry", "tries = 0"), 28, &of("retry.tries"), "out of range", "from 1 to 10");
     wrong(one, &table("retry", "statuses = [404]"), 28, &of("retry.statuses[0]"), "out of range", "500 to 599");
     wrong(one, &table("retry", "statuses = [501]"), 28, &of("retry.statuses[0]"), "nothing", "502, 503");
+    wrong(one, &with("protocol = \"h2\""), 27, &of("protocol"), "unknown", "http1, http2");
+    wrong(one, &with("protocol = \"auto\""), 27, &of("protocol"), "without TLS", "`tls = true`");
+    wrong(one, &table("http2", "streams = 10"), 27, &of("http2"), "without HTTP/2", "protocol = \"http2\"");
+    let http2 = |line: &str| with(&format!("protocol = \"http2\"\n[upstream.items.http2]\n{line}"));
+    wrong(one, &http2("streams = 0"), 29, &of("http2.streams"), "out of range", "from 1 to 1000");
+    wrong(one, &http2("connections = 0"), 29, &of("http2.connections"), "out of range", "from 1");
+    wrong(one, &http2("ping = \"10ms\""), 29, &of("http2.ping"), "out of range", "from \"1s\"");
+    wrong(one, &http2("pings = \"10s\""), 29, &of("http2.pings"), "unknown", "mean `ping`?");
 }
 
 #[test]

@@ -3,12 +3,20 @@
 use toml::de::DeValue;
 
 use super::{
+    route::NamedUpstream,
     table::Table,
     value::{self, Wrong},
 };
-use crate::proxy::settings::Upgrade;
+use crate::proxy::settings::{Upgrade, upstream::Protocol};
 
-pub(super) fn upgrade(table: &mut Table<'_>) -> Option<Upgrade> {
+/// `upstream`: where the route leads, if that is known.
+pub(super) fn upgrade(table: &mut Table<'_>, upstream: Option<&NamedUpstream>) -> Option<Upgrade> {
+    if let Some(NamedUpstream { settings, .. }) = upstream.filter(|it| it.settings.protocol == Protocol::Http2)
+        && table.has("upgrade")
+    {
+        let wrong = Wrong::new(format!("is for HTTP/1.1, and {:?} is spoken to by HTTP/2", settings.name));
+        table.report("upgrade", wrong.hint("write `protocol = \"auto\"` or \"http1\" in the upstream"));
+    }
     for key in ["origins", "outlives_token"] {
         if table.has(key) && !table.has("upgrade") {
             let wrong = Wrong::new("says nothing without `upgrade`");

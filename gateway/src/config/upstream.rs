@@ -15,7 +15,8 @@ use super::{
 use crate::{
     fault::Fault,
     proxy::settings::upstream::{
-        Balance, Ejection, HashBy, HealthCheck, MAX_SERVERS, MAX_WEIGHT, ProxyProtocol, Retry, Server, Upstream,
+        Balance, Ejection, HashBy, HealthCheck, Http2, MAX_SERVERS, MAX_WEIGHT, Protocol, ProxyProtocol, Retry, Server,
+        Upstream,
     },
 };
 
@@ -43,6 +44,8 @@ pub(super) fn upstreams(tables: Vec<(String, Table<'_>)>, reader: &Reader<'_>) -
         let max_requests = table.or("max_requests", u32::MAX, value::integer(1..=1_000_000));
         let max_pending = table.or("max_pending", u32::MAX, value::integer(1..=1_000_000));
         let tls = tls::upstream(&mut table, reader);
+        let protocol = protocol(&mut table, tls.is_some());
+        let http2 = http2(&mut table, protocol);
         table.finish();
         let settings = Upstream {
             name,
@@ -59,11 +62,41 @@ pub(super) fn upstreams(tables: Vec<(String, Table<'_>)>, reader: &Reader<'_>) -
             proxy_protocol,
             max_idle,
             idle,
+            protocol,
+            http2,
             tls,
         };
         upstreams.push(NamedUpstream { key, settings });
     }
     upstreams
+}
+
+/// What servers are spoken to by; `tls`: whether by TLS.
+fn protocol(table: &mut Table<'_>, tls: bool) -> Protocol {
+    let known = [("auto", Protocol::Auto), ("http1", Protocol::Http1), ("http2", Protocol::Http2)];
+    let protocol = table.or("protocol", Protocol::Http1, value::choice(&known));
+    if protocol == Protocol::Auto && !tls && !table.has("tls") {
+        let wrong = Wrong::new("is \"auto\", and without TLS nothing says which it is");
+        table.report("protocol", wrong.hint("write \"http1\" or \"http2\", or `tls = true` beside it"));
+    }
+    protocol
+}
+
+fn http2(table: &mut Table<'_>, protocol: Protocol) -> Http2 {
+    let default = Http2::default();
+    let mut http2 = table.table("http2");
+    if http2.is_present() && protocol == Protocol::Http1 {
+        let wrong = Wrong::new("says nothing without HTTP/2");
+        table.report("http2", wrong.hint("write `protocol = \"http2\"` or \"auto\" beside it, or leave it out"));
+    }
+    let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3_600));
+    let connections = http2.or("connections", default.connections, value::count(1..=1_000));
+    let streams = http2.or("streams", default.streams, value::integer(1..=1_000));
+    let ping = http2.optional("ping", value::duration_in(second..=hour));
+    let ping_timeout =
+        http2.or("ping_timeout", default.ping_timeout, value::duration_in(Duration::from_millis(100)..=hour));
+    http2.finish();
+    Http2 { connections, streams, ping, ping_timeout }
 }
 
 fn health(mut table: Table<'_>) -> Option<HealthCheck> {

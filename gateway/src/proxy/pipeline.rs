@@ -122,7 +122,7 @@ async fn answer(
     let path = record.target.as_ref().map_or("", Target::path);
     let listener = snapshot.settings.listeners.get(connection.listener);
     let local = listener.map_or(record.client.address, |listener| listener.address);
-    let wish = group.wish(&record.client, local, path, &head.headers);
+    let wish = group.wish(&record.client, local, path, &head.headers).for_tunnel(wanted.is_some());
     let mut request = outgoing(head, upload, record, scheme, shown)?;
     if let Some(wanted) = &wanted {
         wanted.ask(request.headers_mut());

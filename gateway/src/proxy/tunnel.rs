@@ -58,7 +58,7 @@ impl Tunnel {
 
     /// Carries bytes until it is over, beginning with `early`, which the client sent right after the answer.
     pub(super) async fn run(mut self, early: Bytes, wire: &Rc<Wire>) {
-        let (stream, first) = self.exchange.switched();
+        let Some((stream, first)) = self.exchange.switched() else { return };
         let bytes_in = Rc::clone(self.record.bytes_in.get_or_insert_default());
         let (mut client, mut up, mut down) = (Io(Rc::clone(wire)), Way::new(early), Way::new(first));
         let mut alarm = Alarm::default();

@@ -17,10 +17,12 @@ use super::{
 use crate::authz::Permit;
 
 mod balance;
+mod carrier;
 mod client;
 mod dial;
 mod group;
 mod health;
+mod http2;
 pub(super) mod hygiene;
 mod pool;
 mod server;
@@ -91,7 +93,10 @@ pub(super) async fn forward(
         let answer = answered(lease.send(&mut request), flow.as_ref(), patience).await;
         let mut left = true;
         let (reject, detail) = match answer {
-            None => (Reject::UpstreamTimeout, "no answer in time"),
+            None => {
+                lease.doubt();
+                (Reject::UpstreamTimeout, "no answer in time")
+            }
             Some(Ok(head))
                 if head.status == StatusCode::SWITCHING_PROTOCOLS
                     && !wanted.is_some_and(|wanted| wanted.is_granted(&head)) =>
@@ -114,8 +119,11 @@ pub(super) async fn forward(
             }
             Some(Err(Broken::Cut(cut))) => return Err(cut.into()),
             Some(Err(Broken::Answer(detail))) => (Reject::UpstreamFailed, detail),
-            // It closed a connection that it had kept for long enough: no fault, and nothing to pay for.
-            Some(Err(Broken::Gone { sent })) if lease.is_kept() && !fresh && is_repeatable(&request, sent) => {
+            // It closed a connection that it had kept for long enough, or takes no more on one that others use as well
+            // (GOAWAY, REFUSED_STREAM): no fault, and nothing to pay for.
+            Some(Err(Broken::Gone { sent }))
+                if (lease.is_kept() || !sent) && !fresh && is_repeatable(&request, sent) =>
+            {
                 fresh = true;
                 continue;
             }

@@ -24,6 +24,10 @@ fn routes() {
         let number = BASE[..BASE.find(LINE).unwrap()].lines().count() + 3;
         wrong(LINE, &format!("{LINE}{text}\n"), number, "route[0].origins[0]", "no origin", "https://app.example.com");
     }
+    let text = BASE.replacen("[\"127.0.0.1:9000\"]", "[\"127.0.0.1:9000\"]\nprotocol = \"http2\"", 1);
+    let spoilt = text.replacen(LINE, &format!("{LINE}upgrade = [\"websocket\"]\n"), 1);
+    let errors = load(&spoilt).unwrap_err().to_string();
+    assert!(errors.contains("route[0].upgrade") && errors.contains("spoken to by HTTP/2"), "{errors}");
     let good = "upgrade = [\"WebSocket\"]\norigins = [\"https://A.example:8443\"]\noutlives_token = true\n";
     let effective = load(&BASE.replacen(LINE, &format!("{LINE}{good}"), 1)).unwrap().effective();
     assert_eq!(effective["route"][0]["upgrade"][0], "websocket");

@@ -39,8 +39,43 @@ pub struct Upstream {
     pub max_idle: usize,
     /// How long a connection is kept without a request. `upstream.NAME.idle`.
     pub idle: Duration,
+    /// What its servers are spoken to by. `upstream.NAME.protocol`.
+    pub protocol: Protocol,
+    /// How HTTP/2 is spoken, where it is. `[upstream.NAME.http2]`.
+    pub http2: Http2,
     /// `None`: its servers are reached without TLS. `upstream.NAME.tls`.
     pub tls: Option<tls::settings::Client>,
+}
+
+/// What servers are spoken to by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// What they choose in the TLS handshake (ALPN): HTTP/2 if they can.
+    Auto,
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2: demanded in the TLS handshake, or known to be theirs without TLS (RFC 9113 3.3).
+    Http2,
+}
+
+/// How HTTP/2 is spoken to servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Http2 {
+    /// The most connections that take requests, per server and worker.
+    pub connections: usize,
+    /// The most requests in flight on one, if its server does not want fewer.
+    pub streams: u32,
+    /// How often it is asked whether the other side still answers; `None`: only after an answer did not come in time.
+    pub ping: Option<Duration>,
+    /// How long that answer may take before the connection is given up.
+    pub ping_timeout: Duration,
+}
+
+impl Default for Http2 {
+    fn default() -> Self {
+        Self { connections: 4, streams: 100, ping: None, ping_timeout: Duration::from_secs(5) }
+    }
 }
 
 /// The most servers of one upstream: the ones that may be used are one word of bits.

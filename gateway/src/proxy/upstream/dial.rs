@@ -18,8 +18,8 @@ use std::{
 
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
-use super::tls::Secure;
 pub(super) use super::tls::Stream;
+use super::tls::{Offer, Secure};
 use crate::proxy::deadline::{self, Alarm};
 
 /// How long a connection may take until the next address is tried beside it (RFC 8305 8).
@@ -59,16 +59,21 @@ impl Dialer {
     }
 
     /// A connected stream that began with `introduction`, and to whom it leads. The caller sets the deadline.
-    pub(super) async fn dial(&self, introduction: &[u8]) -> io::Result<(Stream, SocketAddr)> {
+    pub(super) async fn dial(&self, introduction: &[u8], offer: Offer) -> io::Result<(Stream, SocketAddr)> {
         let (mut stream, address) = connect(alternate(self.addresses().await?)).await?;
         stream.set_nodelay(true)?;
         // Before TLS: whoever ends TLS there has to know the client first.
         stream.write_all(introduction).await?;
         let stream = match &self.secure {
-            Some(secure) => secure.connect(stream).await?,
+            Some(secure) => secure.connect(stream, offer).await?,
             None => Stream::Plain(stream),
         };
         Ok((stream, address))
+    }
+
+    /// Whether TLS is spoken.
+    pub(super) const fn is_secure(&self) -> bool {
+        self.secure.is_some()
     }
 
     /// Whether the server still has this address.

@@ -8,7 +8,7 @@ use http::HeaderMap;
 use super::{
     Failure,
     balance::{Balancer, bit, hash},
-    pool::Lease,
+    pool::{Lease, Need},
     server::{Backend, Common, Place, Seat, Server, Waiting},
 };
 use crate::proxy::{
@@ -43,6 +43,15 @@ pub(in crate::proxy) struct Wish {
     key: u64,
     /// What a connection of its own begins with; empty: any connection will do.
     introduction: Vec<u8>,
+    /// Whether its connection may become a tunnel.
+    tunnel: bool,
+}
+
+impl Wish {
+    /// As this, on a connection that may become a tunnel.
+    pub(in crate::proxy) fn for_tunnel(self, tunnel: bool) -> Self {
+        Self { tunnel, ..self }
+    }
 }
 
 impl Group {
@@ -62,7 +71,8 @@ impl Group {
     /// What `client`, who was accepted at `local`, asks for.
     pub(in crate::proxy) fn wish(&self, client: &Client, local: SocketAddr, path: &str, headers: &HeaderMap) -> Wish {
         let introduction = self.proxy_protocol.map(|version| proxy_protocol::write(version, client.address, local));
-        Wish { key: self.key(client.source, path, headers), introduction: introduction.unwrap_or_default() }
+        let (key, introduction) = (self.key(client.source, path, headers), introduction.unwrap_or_default());
+        Wish { key, introduction, tunnel: false }
     }
 
     fn key(&self, source: Source, path: &str, headers: &HeaderMap) -> u64 {
@@ -130,13 +140,17 @@ impl Group {
             } else {
                 Some(Waiting::take(&self.standing).ok_or_else(|| busy("over upstream.max_pending"))?)
             };
-            let leased = server.pool.lease(fresh, &wish.introduction, patience).await;
+            let need = Need { fresh, introduction: &wish.introduction, tunnel: wish.tunnel };
+            let leased = server.pool.lease(&need, patience).await;
             drop(waiting);
             match leased {
                 Ok(lease) => return Ok(Try { lease, place, server: index }),
                 Err(refused) => refusal = refused,
             }
-            self.standing.failed(index, deadline::now());
+            // One that is busy has not failed.
+            if refusal.reject != Reject::Unavailable {
+                self.standing.failed(index, deadline::now());
+            }
             *tried |= bit(index);
         }
         Err(refusal.into())

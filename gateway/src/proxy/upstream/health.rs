@@ -8,14 +8,22 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 
-use super::{dial::Stream, server::Backend, tls::Secure};
+use super::{
+    dial::Stream,
+    http2,
+    server::Backend,
+    tls::{Offer, Secure},
+};
 use crate::{
     clock,
-    proxy::settings::upstream::{HealthCheck, ProxyProtocol},
+    proxy::settings::upstream::{HealthCheck, Protocol, ProxyProtocol, Upstream},
 };
 
 /// The longest status line that is read.
 const MAX_LINE: usize = 1_024;
+
+/// Who asks.
+const AGENT: &str = "gateway-health";
 
 /// How often ejected servers are looked after.
 const TICK: Duration = Duration::from_millis(100);
@@ -46,7 +54,7 @@ pub(in crate::proxy) fn watch(backend: &Backend) {
             let (mut healthy, mut against) = (true, 0);
             loop {
                 tick.tick().await;
-                let asked = ask(&check, &address, secure.as_ref(), standing.settings.proxy_protocol);
+                let asked = ask(&check, &address, secure.as_ref(), &standing.settings);
                 let answer =
                     timeout(check.timeout, asked).await.unwrap_or_else(|_late| Err(io::ErrorKind::TimedOut.into()));
                 let found = matches!(&answer, Ok(status) if check.expects(*status));
@@ -68,28 +76,31 @@ pub(in crate::proxy) fn watch(backend: &Backend) {
 }
 
 /// The status of the answer.
-async fn ask(
-    check: &HealthCheck,
-    address: &str,
-    secure: Option<&Secure>,
-    introduce: Option<ProxyProtocol>,
-) -> io::Result<u16> {
+async fn ask(check: &HealthCheck, address: &str, secure: Option<&Secure>, settings: &Upstream) -> io::Result<u16> {
     let mut stream = TcpStream::connect(address).await?;
-    let introduction: &[u8] = match introduce {
+    let introduction: &[u8] = match settings.proxy_protocol {
         None => b"",
         Some(ProxyProtocol::V1) => b"PROXY UNKNOWN\r\n",
         Some(ProxyProtocol::V2) => b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
     };
     let host = check.host.as_deref().unwrap_or(address);
-    let request = format!(
-        "GET {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: gateway-health\r\nConnection: close\r\n\r\n",
-        check.path
-    );
+    let offer = match settings.protocol {
+        Protocol::Auto => Offer::Any,
+        Protocol::Http1 => Offer::Http1,
+        Protocol::Http2 => Offer::Http2,
+    };
     stream.write_all(introduction).await?;
     let mut stream = match secure {
-        Some(secure) => secure.connect(stream).await?,
+        Some(secure) => secure.connect(stream, offer).await?,
         None => Stream::Plain(stream),
     };
+    if stream.is_http2(offer) {
+        let scheme = if secure.is_some() { "https" } else { "http" };
+        let request = http::Request::get(format!("{scheme}://{host}{}", check.path)).header("user-agent", AGENT);
+        return http2::ask(stream, request.body(()).map_err(io::Error::other)?).await;
+    }
+    let request =
+        format!("GET {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {AGENT}\r\nConnection: close\r\n\r\n", check.path);
     stream.write_all(request.as_bytes()).await?;
     stream.flush().await?;
     let mut line = Vec::new();

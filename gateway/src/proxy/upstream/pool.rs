@@ -1,19 +1,27 @@
 //! Decides which connection to a server carries a request: a kept one, else a new one. One pool per server and worker,
 //! so that no request waits for a lock.
 
-use std::{cell::RefCell, net::SocketAddr, rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    net::SocketAddr,
+    rc::Rc,
+    time::Duration,
+};
 
 use http::{Request, response};
 
 use super::{
     super::body::{Flow, Upload},
+    carrier::Carrier,
     client::{Broken, Link},
     dial::Dialer,
-    tls::describe,
+    http2::{self, Connection, Slot, share::Share, strand::Strand},
+    tls::{Offer, describe},
 };
 use crate::proxy::{
     deadline::{self, within},
     reject::{Refusal, Reject},
+    settings::upstream::{Protocol, Upstream},
 };
 
 /// Connections of one worker to one server.
@@ -24,6 +32,21 @@ pub(super) struct Pool {
     max_idle: usize,
     /// How long they are kept.
     patience: Duration,
+    protocol: Protocol,
+    /// Connections of HTTP/2.
+    share: Share,
+    /// Whether the server chose HTTP/1.1 the last time that it had the choice.
+    chose_http1: Cell<bool>,
+}
+
+/// What a request asks of a connection.
+pub(super) struct Need<'a> {
+    /// It must be a new one.
+    pub(super) fresh: bool,
+    /// What one of its own begins with; empty: any will do.
+    pub(super) introduction: &'a [u8],
+    /// It may become a tunnel, which HTTP/2 has none of.
+    pub(super) tunnel: bool,
 }
 
 /// A connection that waits for its next request.
@@ -37,7 +60,7 @@ struct Idle {
 /// A connection in use. Dropped: closed.
 pub(in crate::proxy) struct Lease {
     pool: Rc<Pool>,
-    pub(super) link: Link,
+    pub(super) carrier: Carrier,
     address: SocketAddr,
     kept: bool,
     /// It may carry other clients' requests.
@@ -47,45 +70,135 @@ pub(in crate::proxy) struct Lease {
 }
 
 impl Pool {
-    pub(super) const fn new(dialer: Dialer, max_idle: usize, patience: Duration) -> Self {
-        Self { dialer, idle: RefCell::new(Vec::new()), max_idle, patience }
+    pub(super) fn new(dialer: Dialer, settings: &Upstream) -> Self {
+        Self {
+            dialer,
+            idle: RefCell::default(),
+            max_idle: settings.max_idle,
+            patience: settings.idle,
+            protocol: settings.protocol,
+            share: Share::new(settings.http2),
+            chose_http1: Cell::new(false),
+        }
     }
 
     /// Closes connections that were kept for long enough by `now`, that the server has closed, or that lead to an
     /// address which is the server's no more.
     pub(super) fn sweep(&self, now: u64) {
-        let over = |idle: &Idle| u128::from(now.saturating_sub(idle.since)) > self.patience.as_nanos();
+        let over = |since: u64| u128::from(now.saturating_sub(since)) > self.patience.as_nanos();
         self.idle
             .borrow_mut()
-            .retain(|idle| !over(idle) && idle.link.is_alive() && self.dialer.is_current(idle.address));
+            .retain(|idle| !over(idle.since) && idle.link.is_alive() && self.dialer.is_current(idle.address));
+        if self.protocol != Protocol::Http1 {
+            self.share.sweep(|address, idle| self.dialer.is_current(address) && !idle.is_some_and(over));
+        }
         self.dialer.refresh(now);
     }
 
-    /// A connection that is ready for a request; a new one if it has to be `fresh`. One that is new takes at most
-    /// `patience`. With an `introduction` it begins with that, and carries this request alone.
-    pub(super) async fn lease(
-        self: &Rc<Self>,
-        fresh: bool,
-        introduction: &[u8],
-        patience: Duration,
-    ) -> Result<Lease, Refusal> {
-        let (pool, shared) = (Rc::clone(self), introduction.is_empty());
+    /// A connection that is ready for a request. One that is new takes at most `patience`. With an introduction it
+    /// begins with that, and carries this request alone.
+    pub(super) async fn lease(self: &Rc<Self>, need: &Need<'_>, patience: Duration) -> Result<Lease, Refusal> {
+        let offer = match self.protocol {
+            Protocol::Auto if !need.tunnel => Offer::Any,
+            Protocol::Http2 => Offer::Http2,
+            Protocol::Auto | Protocol::Http1 => Offer::Http1,
+        };
+        let shared = need.introduction.is_empty();
+        if shared && offer != Offer::Http1 {
+            // Boxed, as most requests do without it.
+            let joined = within(patience, Box::pin(self.join(need, offer, patience)));
+            return joined.await.unwrap_or_else(|| Err(self.too_late()));
+        }
         if shared
-            && !fresh
+            && !need.fresh
             && let Some((link, address)) = self.take()
         {
-            return Ok(Lease { pool, link, address, kept: true, shared, flow: None });
+            return Ok(self.lend(Carrier::Http1(link), address, true, shared));
         }
+        self.open(need.introduction, offer, patience).await
+    }
+
+    fn lend(self: &Rc<Self>, carrier: Carrier, address: SocketAddr, kept: bool, shared: bool) -> Lease {
+        Lease { pool: Rc::clone(self), carrier, address, kept, shared, flow: None }
+    }
+
+    /// Opens a connection. One of HTTP/2 others may use, too, unless it was introduced.
+    async fn open(self: &Rc<Self>, introduction: &[u8], offer: Offer, patience: Duration) -> Result<Lease, Refusal> {
         let name = &self.dialer.name;
-        match within(patience, self.dialer.dial(introduction)).await {
-            Some(Ok((stream, address))) => {
-                Ok(Lease { pool, link: Link::new(stream), address, kept: false, shared, flow: None })
+        let opened = async {
+            let (stream, address) = self.dialer.dial(introduction, offer).await.map_err(|error| {
+                Refusal::new(Reject::UpstreamFailed, format!("{name}: cannot connect: {}", describe(&error)))
+            })?;
+            let is_http2 = stream.is_http2(offer);
+            self.chose_http1.set(!is_http2);
+            let shared = introduction.is_empty();
+            if !is_http2 {
+                return Ok(self.lend(Carrier::Http1(Link::new(stream)), address, false, shared));
             }
-            Some(Err(error)) => {
-                Err(Refusal::new(Reject::UpstreamFailed, format!("{name}: cannot connect: {}", describe(&error))))
+            let settings = &self.share.settings;
+            let agreed = Box::pin(http2::agree(stream, settings.streams)).await.map_err(|error| {
+                Refusal::new(Reject::UpstreamFailed, format!("{name}: does not speak HTTP/2: {}", error.kind()))
+            })?;
+            let scheme = if self.dialer.is_secure() { "https" } else { "http" };
+            let connection = Connection::start(agreed, address, scheme, settings, &self.share.room);
+            let slot = Slot::take(&connection);
+            if shared {
+                self.share.add(connection);
             }
-            None => Err(Refusal::new(Reject::UpstreamTimeout, format!("{name}: connecting took too long"))),
+            Ok(self.lend(Carrier::Http2(Strand::new(slot)), address, false, shared))
+        };
+        within(patience, opened)
+            .await
+            .unwrap_or_else(|| Err(Refusal::new(Reject::UpstreamTimeout, format!("{name}: connecting took too long"))))
+    }
+
+    /// A place on a connection that others may use, too, as soon as there is one.
+    async fn join(self: &Rc<Self>, need: &Need<'_>, offer: Offer, patience: Duration) -> Result<Lease, Refusal> {
+        let (mut waiting, mut refused) = (None, None);
+        loop {
+            if let Some(slot) = self.share.take(waiting.as_ref()) {
+                let (kept, address) = (slot.is_used(), slot.address());
+                return Ok(self.lend(Carrier::Http2(Strand::new(slot)), address, kept, true));
+            }
+            if offer == Offer::Any {
+                if !need.fresh
+                    && let Some((link, address)) = self.take()
+                {
+                    return Ok(self.lend(Carrier::Http1(link), address, true, true));
+                }
+                // Nobody else could use what is opened: there is no reason to wait for each other.
+                if self.chose_http1.get() {
+                    return self.open(&[], offer, patience).await;
+                }
+            }
+            // With other connections there will be room in time.
+            if let Some(refused) = refused.take_if(|_| self.share.is_empty()) {
+                return Err(refused);
+            }
+            let (told, before) = (self.share.room.notified(), self.share.openings());
+            if refused.is_none() && self.share.begin() {
+                let pool = Rc::clone(self);
+                // By itself: it is not only for the one who asked first, and who may leave.
+                tokio::task::spawn_local(async move {
+                    let opened = pool.open(&[], offer, patience).await;
+                    // One of HTTP/1.1 is kept for the first who wants it.
+                    pool.share.end(opened.map(Lease::give_back).err());
+                });
+            }
+            waiting.get_or_insert_with(|| self.share.wait());
+            told.await;
+            refused = refused.or(self.share.failure(before));
         }
+    }
+
+    /// There was no place for too long.
+    fn too_late(&self) -> Refusal {
+        let name = &self.dialer.name;
+        if self.share.is_full() {
+            let refusal = Refusal::new(Reject::Unavailable, format!("{name}: all streams are in use"));
+            return Refusal { retry_after: Some(1), ..refusal };
+        }
+        Refusal::new(Reject::UpstreamTimeout, format!("{name}: connecting took too long"))
     }
 
     /// The kept connection that was used last and that the server left open.
@@ -106,9 +219,16 @@ impl Lease {
         self.kept
     }
 
-    /// As [`Link::send`].
+    /// As [`Carrier::send`].
     pub(super) async fn send(&mut self, request: &mut Request<Upload>) -> Result<response::Parts, Broken> {
-        self.link.send(request).await
+        self.carrier.send(request).await
+    }
+
+    /// The answer did not come in time. What others use as well is asked whether it still works.
+    pub(super) fn doubt(&self) {
+        if let Carrier::Http2(strand) = &self.carrier {
+            strand.doubt();
+        }
     }
 
     /// The lease of a connection that is being sent the body behind `flow`.
@@ -123,13 +243,15 @@ impl Lease {
         if self.flow.is_some_and(|flow| !flow.ended.get()) {
             return false;
         }
-        if self.shared && self.link.is_reusable() && self.pool.dialer.is_current(self.address) {
+        // A stream of HTTP/2 ends by itself.
+        let Carrier::Http1(link) = self.carrier else { return true };
+        if self.shared && link.is_reusable() && self.pool.dialer.is_current(self.address) {
             let mut idle = self.pool.idle.borrow_mut();
             if idle.len() >= self.pool.max_idle {
                 idle.retain(|idle| idle.link.is_alive());
             }
             if idle.len() < self.pool.max_idle {
-                idle.push(Idle { link: self.link, address: self.address, since: deadline::now() });
+                idle.push(Idle { link, address: self.address, since: deadline::now() });
             }
         }
         true

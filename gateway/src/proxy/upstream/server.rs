@@ -84,7 +84,7 @@ impl Backend {
         let settings = &self.standing.settings;
         let server = |server: &upstream::Server| {
             let dialer = Dialer::new(&server.address, self.secure(&server.address), settings.resolve);
-            Server { pool: Rc::new(Pool::new(dialer, settings.max_idle, settings.idle)) }
+            Server { pool: Rc::new(Pool::new(dialer, settings)) }
         };
         settings.servers.iter().map(server).collect()
     }
@@ -137,25 +137,27 @@ impl Exchange {
 
     /// Whether the answer's body has been read to its end.
     pub(in crate::proxy) const fn is_over(&self) -> bool {
-        self.lease.link.is_over()
+        self.lease.carrier.is_over()
     }
 
     /// How much of the answer's body is left.
     pub(in crate::proxy) fn left(&self) -> SizeHint {
-        self.lease.link.left()
+        self.lease.carrier.left()
     }
 
     /// The next piece of the answer's body, or why it will never be whole. `None`: it is whole.
     pub(in crate::proxy) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, &'static str>>> {
-        self.lease.link.poll_piece(cx).map_err(|broken| match broken {
+        self.lease.carrier.poll_piece(cx).map_err(|broken| match broken {
             Broken::Answer(detail) => detail,
             Broken::Cut(_) | Broken::Gone { .. } | Broken::Off => "upstream broke off",
         })
     }
 
-    /// The stream of a connection that became a tunnel, and what was read of it already.
-    pub(in crate::proxy) fn switched(&mut self) -> (Rc<RefCell<impl AsyncRead + AsyncWrite + Unpin + use<>>>, Bytes) {
-        self.lease.link.switched()
+    /// The stream of a connection that became a tunnel, and what was read of it already. `None`: it cannot become one.
+    pub(in crate::proxy) fn switched(
+        &mut self,
+    ) -> Option<(Rc<RefCell<impl AsyncRead + AsyncWrite + Unpin + use<>>>, Bytes)> {
+        self.lease.carrier.switched()
     }
 
     /// As [`Lease::give_back`].

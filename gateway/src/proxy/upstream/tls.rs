@@ -28,7 +28,26 @@ use crate::{
 };
 
 /// What is offered by ALPN (RFC 7301).
-const PROTOCOL: &[u8] = b"http/1.1";
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Offer {
+    /// HTTP/2 before HTTP/1.1.
+    Any,
+    Http1,
+    /// Nothing else will do.
+    Http2,
+}
+
+impl Offer {
+    const fn names(self) -> &'static [&'static [u8]] {
+        match self {
+            Self::Any => &[HTTP2, b"http/1.1"],
+            Self::Http1 => &[b"http/1.1"],
+            Self::Http2 => &[HTTP2],
+        }
+    }
+}
+
+const HTTP2: &[u8] = b"h2";
 
 /// How the gateway speaks TLS to the servers of an upstream.
 ///
@@ -48,7 +67,7 @@ pub(in crate::proxy) fn config(
         let roots = roots(&settings.ca.bytes).map_err(|found| vec![Fault { key: "ca".to_owned(), ..found }])?;
         builder.with_root_certificates(roots)
     };
-    let mut config = match &settings.certificate {
+    let config = match &settings.certificate {
         None => builder.with_no_client_auth(),
         Some((certificate, key)) => {
             let chain = crate::proxy::tls::chain(&certificate.bytes).map_err(|fault| vec![fault])?;
@@ -59,7 +78,6 @@ pub(in crate::proxy) fn config(
             })?
         }
     };
-    config.alpn_protocols = vec![PROTOCOL.to_vec()];
     Ok(Arc::new(config))
 }
 
@@ -85,10 +103,16 @@ impl Secure {
     }
 
     /// The handshake on a new connection, by what is in force now.
-    pub(super) async fn connect(&self, socket: TcpStream) -> io::Result<Stream> {
+    pub(super) async fn connect(&self, socket: TcpStream, offer: Offer) -> io::Result<Stream> {
         let config = self.tls.load().upstream(self.upstream).ok_or(io::ErrorKind::NotFound)?;
-        let stream = TlsConnector::from(config).connect(self.name.clone(), socket).await?;
-        Ok(Stream::Tls(Box::new(stream)))
+        let names = offer.names().iter().map(|name| name.to_vec()).collect();
+        let connector = TlsConnector::from(config);
+        let stream = Stream::Tls(Box::new(connector.with_alpn(names).connect(self.name.clone(), socket).await?));
+        // A server without ALPN says nothing.
+        if offer == Offer::Http2 && !stream.is_http2(offer) {
+            return Err(io::Error::other(Error::NoApplicationProtocol));
+        }
+        Ok(stream)
     }
 }
 
@@ -96,6 +120,16 @@ impl Secure {
 pub(super) enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    /// Whether HTTP/2 is spoken on it; `offer`: what was offered.
+    pub(super) fn is_http2(&self, offer: Offer) -> bool {
+        match self {
+            Self::Plain(_) => offer == Offer::Http2,
+            Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(HTTP2),
+        }
+    }
 }
 
 impl AsyncRead for Stream {
@@ -147,6 +181,9 @@ pub(super) fn describe(error: &io::Error) -> Cow<'static, str> {
             _ => "its certificate is not good",
         },
         Error::AlertReceived(AlertDescription::CertificateRequired) => "it wants a certificate of the gateway",
+        Error::NoApplicationProtocol | Error::AlertReceived(AlertDescription::NoApplicationProtocol) => {
+            "it does not agree to the version of HTTP that it is to speak (ALPN)"
+        }
         Error::AlertReceived(alert) => return format!("it refuses the TLS handshake: {alert:?}").into(),
         Error::InvalidMessage(_) => "it does not speak TLS",
         Error::PeerIncompatible(_) => "it speaks no TLS that is safe",

@@ -1,0 +1,66 @@
+//! Decides what carries a request to its server: a connection of HTTP/1.1, or a stream of HTTP/2.
+
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{Request, response};
+use http_body::SizeHint;
+
+use super::{
+    super::body::Upload,
+    client::{Broken, Link},
+    dial::Stream,
+    http2::strand::Strand,
+};
+
+/// What carries one request. Dropped before its end: given up.
+pub(super) enum Carrier {
+    Http1(Link),
+    Http2(Strand),
+}
+
+impl Carrier {
+    /// Sends `request` and waits for the head of its answer.
+    pub(super) async fn send(&mut self, request: &mut Request<Upload>) -> Result<response::Parts, Broken> {
+        match self {
+            Self::Http1(link) => link.send(request).await,
+            Self::Http2(strand) => strand.send(request).await,
+        }
+    }
+
+    /// Whether nothing of the answer is left to read.
+    pub(super) const fn is_over(&self) -> bool {
+        match self {
+            Self::Http1(link) => link.is_over(),
+            Self::Http2(strand) => strand.is_over(),
+        }
+    }
+
+    /// How much of the answer's body is left.
+    pub(super) fn left(&self) -> SizeHint {
+        match self {
+            Self::Http1(link) => link.left(),
+            Self::Http2(strand) => strand.left(),
+        }
+    }
+
+    /// The next piece of the answer's body. `None`: it is whole.
+    pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
+        match self {
+            Self::Http1(link) => link.poll_piece(cx),
+            Self::Http2(strand) => strand.poll_piece(cx),
+        }
+    }
+
+    /// The stream of a connection that became a tunnel, and what was read of it already. `None`: HTTP/2 has none.
+    pub(super) fn switched(&mut self) -> Option<(Rc<RefCell<Stream>>, Bytes)> {
+        match self {
+            Self::Http1(link) => Some(link.switched()),
+            Self::Http2(_) => None,
+        }
+    }
+}

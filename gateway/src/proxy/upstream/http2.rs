@@ -1,0 +1,253 @@
+//! Decides how long an HTTP/2 connection to a server lives, and how many requests it carries at once.
+//!
+//! *Invariant:* a connection is used only once the server has said what it takes (its SETTINGS), and never for more
+//! requests at once than that. Its window has room for the windows of all its requests, so that no client that takes
+//! its answer slowly holds up another's.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use h2::{
+    Ping, PingPong,
+    client::{self, Builder, SendRequest},
+};
+use tokio::sync::Notify;
+
+use super::dial::Stream;
+use crate::proxy::{
+    deadline::{self, Alarm},
+    settings::upstream::Http2,
+};
+
+pub(super) mod share;
+pub(super) mod strand;
+
+/// What a server may send of one answer before some of it has been taken, in bytes.
+const WINDOW: u32 = 64 * 1_024;
+
+/// The largest head and the largest trailers of an answer, in bytes.
+const MAX_HEAD: u32 = 64 * 1_024;
+
+/// What of a request's body waits for the server to take it, in bytes.
+const SEND_BUFFER: usize = 64 * 1_024;
+
+/// How many given up requests are remembered, and how long, so that what the server had sent already harms nobody.
+const FORGOTTEN: (usize, Duration) = (1_000, Duration::from_secs(10));
+
+/// A connection. It closes once nobody has it any more and its requests are answered.
+pub(super) struct Connection {
+    sender: SendRequest<Bytes>,
+    address: SocketAddr,
+    scheme: &'static str,
+    most: usize,
+    active: Cell<usize>,
+    /// When it last had a request.
+    since: Cell<u64>,
+    used: Cell<bool>,
+    pulse: Rc<Pulse>,
+}
+
+/// What is known of the other side, shared with the task that drives the connection.
+#[derive(Default)]
+struct Pulse {
+    closed: Cell<bool>,
+    /// An answer did not come in time: it is asked whether the server is there.
+    doubted: Cell<bool>,
+    driver: RefCell<Option<Waker>>,
+    /// Tells those who wait for room.
+    room: Rc<Notify>,
+}
+
+/// A request's place on a connection, until dropped.
+pub(super) struct Slot(Rc<Connection>);
+
+/// What of a connection has to be driven.
+pub(super) type Driven = client::Connection<Stream, Bytes>;
+
+/// Agrees with the server on HTTP/2, and waits until it has said what it takes.
+pub(super) async fn agree(stream: Stream, streams: u32) -> io::Result<(SendRequest<Bytes>, Driven)> {
+    let mut builder = Builder::new();
+    builder
+        .enable_push(false)
+        .initial_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW.saturating_mul(streams.saturating_add(1)))
+        // Until its SETTINGS are here none may be sent, which is how their coming is seen.
+        .initial_max_send_streams(0)
+        .max_header_list_size(MAX_HEAD)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_concurrent_reset_streams(FORGOTTEN.0)
+        .reset_stream_duration(FORGOTTEN.1)
+        // One client's faults must not end what others are at.
+        .max_local_error_reset_streams(None);
+    let (sender, mut driven) = builder.handshake(stream).await.map_err(says)?;
+    poll_fn(|cx| match Pin::new(&mut driven).poll(cx) {
+        Poll::Ready(Ok(())) => Poll::Ready(Err(NOT_HTTP2.into())),
+        Poll::Ready(Err(error)) => Poll::Ready(Err(says(error))),
+        Poll::Pending if sender.current_max_send_streams() > 0 => Poll::Ready(Ok(())),
+        Poll::Pending => Poll::Pending,
+    })
+    .await?;
+    Ok((sender, driven))
+}
+
+/// The status of the answer to `request`, which is all that `stream` is for.
+pub(super) async fn ask(stream: Stream, request: http::Request<()>) -> io::Result<u16> {
+    let (mut sender, mut driven) = agree(stream, 1).await?;
+    let (mut answer, _stream) = sender.send_request(request, true).map_err(says)?;
+    let answer = poll_fn(|cx| {
+        if Pin::new(&mut driven).poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        Pin::new(&mut answer).poll(cx).map_err(says)
+    });
+    Ok(answer.await?.status().as_u16())
+}
+
+/// The server closed, or sent something else.
+const NOT_HTTP2: io::ErrorKind = io::ErrorKind::InvalidData;
+
+fn says(error: h2::Error) -> io::Error {
+    if error.is_io() {
+        // It closed at once, as servers of HTTP/1.1 do that are greeted so.
+        return error
+            .into_io()
+            .filter(|error| error.kind() != io::ErrorKind::UnexpectedEof)
+            .unwrap_or(NOT_HTTP2.into());
+    }
+    NOT_HTTP2.into()
+}
+
+impl Connection {
+    /// Drives what was agreed on beside everything else, until it is over. `room` is told whenever it has some.
+    pub(super) fn start(
+        (sender, driven): (SendRequest<Bytes>, Driven),
+        address: SocketAddr,
+        scheme: &'static str,
+        settings: &Http2,
+        room: &Rc<Notify>,
+    ) -> Rc<Self> {
+        let pulse = Rc::new(Pulse { room: Rc::clone(room), ..Pulse::default() });
+        tokio::task::spawn_local(drive(driven, Rc::clone(&pulse), address, *settings));
+        Rc::new(Self {
+            sender,
+            address,
+            scheme,
+            most: usize::try_from(settings.streams).unwrap_or(usize::MAX),
+            active: Cell::new(0),
+            since: Cell::new(deadline::now()),
+            used: Cell::new(false),
+            pulse,
+        })
+    }
+
+    /// Whether the server has neither closed it nor said that it takes no more requests on it.
+    fn is_open(&self) -> bool {
+        let mut context = Context::from_waker(Waker::noop());
+        !self.pulse.closed.get() && matches!(self.sender.clone().poll_ready(&mut context), Poll::Ready(Ok(())))
+    }
+
+    /// How many more requests it takes now.
+    fn room(&self) -> usize {
+        if self.pulse.doubted.get() || !self.is_open() {
+            return 0;
+        }
+        self.most.min(self.sender.current_max_send_streams()).saturating_sub(self.active.get())
+    }
+}
+
+impl Slot {
+    /// A place on `connection`, which has room.
+    pub(super) fn take(connection: &Rc<Connection>) -> Self {
+        connection.active.set(connection.active.get() + 1);
+        Self(Rc::clone(connection))
+    }
+
+    /// Whom its connection leads to.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.0.address
+    }
+
+    /// Whether its connection carried requests before.
+    pub(super) fn is_used(&self) -> bool {
+        self.0.used.get()
+    }
+
+    /// Its request leaves.
+    fn begin(&self) -> SendRequest<Bytes> {
+        self.0.used.set(true);
+        self.0.sender.clone()
+    }
+
+    /// Has it asked whether the server is there, before the connection carries anything else.
+    pub(super) fn doubt(&self) {
+        let pulse = &self.0.pulse;
+        pulse.doubted.set(true);
+        if let Some(driver) = pulse.driver.borrow_mut().take() {
+            driver.wake();
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let connection = &self.0;
+        connection.active.set(connection.active.get().saturating_sub(1));
+        connection.since.set(deadline::now());
+        connection.pulse.room.notify_one();
+    }
+}
+
+/// Drives a connection to its end.
+async fn drive(mut driven: Driven, pulse: Rc<Pulse>, address: SocketAddr, settings: Http2) {
+    let mut pings = driven.ping_pong();
+    let (mut asked, mut alarm) = (false, Alarm::default());
+    let answers = poll_fn(|cx| {
+        *pulse.driver.borrow_mut() = Some(cx.waker().clone());
+        loop {
+            if Pin::new(&mut driven).poll(cx).is_ready() {
+                return Poll::Ready(true);
+            }
+            let Some(pings) = &mut pings else { return Poll::Pending };
+            if !asked {
+                let is_time = settings.ping.is_some_and(|ping| alarm.poll(ping, cx).is_ready());
+                if !(pulse.doubted.get() || is_time) || pings.send_ping(Ping::opaque()).is_err() {
+                    return Poll::Pending;
+                }
+                asked = true;
+                alarm.rest();
+                continue;
+            }
+            match heard(pings, cx) {
+                Poll::Ready(()) => {
+                    asked = false;
+                    alarm.rest();
+                    if pulse.doubted.replace(false) {
+                        pulse.room.notify_waiters();
+                    }
+                }
+                Poll::Pending => return alarm.poll(settings.ping_timeout, cx).map(|()| false),
+            }
+        }
+    })
+    .await;
+    if !answers {
+        tracing::warn!(server = %address, "an HTTP/2 connection is given up: its PING was not answered");
+    }
+    pulse.closed.set(true);
+    drop(driven);
+    pulse.room.notify_waiters();
+}
+
+/// Ready once the answer to a PING is there; an error ends the connection by itself.
+fn heard(pings: &mut PingPong, cx: &mut Context<'_>) -> Poll<()> {
+    pings.poll_pong(cx).map(drop)
+}

@@ -1,0 +1,255 @@
+//! Decides how one request is sent over an HTTP/2 connection and how its answer is read, as fast as the slower side of
+//! each takes it.
+//!
+//! *Invariant:* what is dropped before its end is cancelled (RST_STREAM) and costs the connection nothing else. An
+//! answer whose length can be read differently is refused (F22, F23).
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use h2::{Reason, RecvStream, SendStream};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version, header, response, uri};
+use http_body::{Body as _, SizeHint};
+use tokio::task::AbortHandle;
+
+use super::{
+    super::{
+        super::body::{Cut, Upload},
+        client::Broken,
+    },
+    Slot,
+};
+
+/// The most header lines of an answer, and the most interim answers before it.
+const MAX_HEADERS: usize = 100;
+const MAX_INTERIM: usize = 16;
+
+/// How much of a body is sent at once, in bytes.
+const PIECE: usize = 16 * 1_024;
+
+/// A request and its answer. Dropped: given up.
+pub(in crate::proxy::upstream) struct Strand {
+    slot: Slot,
+    /// `None`: nothing of the answer is left to read.
+    body: Option<RecvStream>,
+    /// How much of it is left, where that is known.
+    left: Option<u64>,
+    /// What goes on sending a body whose answer has come already.
+    sending: Option<AbortHandle>,
+}
+
+impl Strand {
+    pub(in crate::proxy::upstream) const fn new(slot: Slot) -> Self {
+        Self { slot, body: None, left: None, sending: None }
+    }
+
+    /// As [`Slot::doubt`].
+    pub(in crate::proxy::upstream) fn doubt(&self) {
+        self.slot.doubt();
+    }
+
+    /// Whether nothing of the answer is left to read.
+    pub(in crate::proxy::upstream) const fn is_over(&self) -> bool {
+        self.body.is_none()
+    }
+
+    /// How much of the answer's body is left.
+    pub(in crate::proxy::upstream) fn left(&self) -> SizeHint {
+        match (&self.body, self.left) {
+            (None, _) => SizeHint::with_exact(0),
+            (Some(_), Some(left)) => SizeHint::with_exact(left),
+            (Some(_), None) => SizeHint::new(),
+        }
+    }
+
+    /// Sends `request` and waits for the head of its answer. Until then the body is taken from `request` as the server
+    /// takes it; what is left of it when the answer comes is sent beside.
+    pub(in crate::proxy::upstream) async fn send(
+        &mut self,
+        request: &mut Request<Upload>,
+    ) -> Result<response::Parts, Broken> {
+        let method = request.method().clone();
+        let head = head(request, self.slot.0.scheme).ok_or(Broken::Answer("the request fits no HTTP/2"))?;
+        let ends = request.body().is_end_stream();
+        let mut sender = self.slot.begin();
+        let (mut answer, stream) = sender.send_request(head, ends).map_err(|error| broken(&error, false))?;
+        let mut pump = (!ends).then(|| Pump { stream, pending: Bytes::new(), ended: false });
+        let mut interim = 0;
+        let answer = poll_fn(|cx| {
+            if let Some(sending) = &mut pump
+                && let Poll::Ready(done) = sending.poll(request.body_mut(), cx)
+            {
+                if let Err(cut) = done {
+                    return Poll::Ready(Err(Broken::Cut(cut)));
+                }
+                pump = None;
+            }
+            while let Poll::Ready(Some(Ok(_))) = answer.poll_informational(cx) {
+                interim += 1;
+                if interim > MAX_INTERIM {
+                    return Poll::Ready(Err(Broken::Answer("too many interim answers")));
+                }
+            }
+            Pin::new(&mut answer).poll(cx).map_err(|error| broken(&error, true))
+        })
+        .await?;
+        let (mut parts, body) = answer.into_parts();
+        parts.version = Version::HTTP_11;
+        if parts.headers.len() > MAX_HEADERS {
+            return Err(Broken::Answer("too many headers"));
+        }
+        self.left = length(&parts.headers)?;
+        let has_none = method == Method::HEAD
+            || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+            || body.is_end_stream();
+        self.body = (!has_none).then_some(body);
+        if let Some(pump) = pump {
+            let upload = std::mem::replace(request.body_mut(), Upload::Empty);
+            self.sending = Some(pump.go_on(upload));
+        }
+        Ok(parts)
+    }
+
+    /// The next piece of the answer's body. `None`: it is whole.
+    pub(in crate::proxy::upstream) fn poll_piece(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Broken>>> {
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        match ready!(body.poll_data(cx)) {
+            Some(Ok(piece)) => {
+                // It is asked for only when the client takes more: the server may send as much again.
+                if body.flow_control().release_capacity(piece.len()).is_err() {
+                    return Poll::Ready(Some(Err(Broken::Off)));
+                }
+                if let Some(left) = &mut self.left {
+                    *left = left.saturating_sub(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+                }
+                if body.is_end_stream() {
+                    self.body = None;
+                }
+                Poll::Ready(Some(Ok(piece)))
+            }
+            Some(Err(error)) if error.is_remote() && error.is_reset() => {
+                Poll::Ready(Some(Err(Broken::Answer("the server gave up its answer"))))
+            }
+            Some(Err(_)) => Poll::Ready(Some(Err(Broken::Off))),
+            None => {
+                self.body = None;
+                Poll::Ready(None)
+            }
+        }
+    }
+}
+
+impl Drop for Strand {
+    fn drop(&mut self) {
+        if let Some(sending) = &self.sending {
+            sending.abort();
+        }
+    }
+}
+
+/// The head of a request, written anew: the canonical target, checked headers, and the framing as it is.
+fn head(request: &Request<Upload>, scheme: &str) -> Option<Request<()>> {
+    let mut headers = request.headers().clone();
+    let authority = headers.remove(header::HOST)?;
+    let mut target = uri::Parts::default();
+    target.scheme = Some(scheme.parse().ok()?);
+    target.authority = Some(uri::Authority::try_from(authority.as_bytes()).ok()?);
+    target.path_and_query = request.uri().path_and_query().cloned();
+    for name in [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION, header::UPGRADE] {
+        headers.remove(name);
+    }
+    let expects_content = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    if let Some(length) = request.body().size_hint().exact()
+        && (length > 0 || expects_content)
+    {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    let mut head = Request::new(());
+    *head.method_mut() = request.method().clone();
+    *head.uri_mut() = Uri::from_parts(target).ok()?;
+    *head.version_mut() = Version::HTTP_2;
+    *head.headers_mut() = headers;
+    Some(head)
+}
+
+/// What an answer says of its length, once and in digits alone.
+fn length(headers: &HeaderMap) -> Result<Option<u64>, Broken> {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let Some(length) = lengths.next() else { return Ok(None) };
+    if lengths.next().is_some() {
+        return Err(Broken::Answer("more than one Content-Length"));
+    }
+    let digits = std::str::from_utf8(length.as_bytes()).ok().filter(|text| text.bytes().all(|it| it.is_ascii_digit()));
+    digits.and_then(|digits| digits.parse().ok()).map(Some).ok_or(Broken::Answer("Content-Length is not a number"))
+}
+
+/// Why there is no answer. `sent`: whether the request may have left.
+fn broken(error: &h2::Error, sent: bool) -> Broken {
+    // RFC 9113 6.8, 8.7: what a GOAWAY leaves out and what is refused was not acted on.
+    if error.is_remote() && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM)) {
+        return Broken::Gone { sent: false };
+    }
+    if error.is_io() {
+        return Broken::Gone { sent };
+    }
+    Broken::Answer(match error.reason() {
+        Some(Reason::HTTP_1_1_REQUIRED) => "the server wants HTTP/1.1",
+        _ if error.is_remote() => "the server reset the request",
+        _ => "answer breaks HTTP/2",
+    })
+}
+
+/// A request's body on its way.
+struct Pump {
+    stream: SendStream<Bytes>,
+    /// Taken from the client, not yet by the server.
+    pending: Bytes,
+    ended: bool,
+}
+
+impl Pump {
+    /// Sends on. Ready once all has left, or the server takes no more of it, which its answer is to explain.
+    fn poll(&mut self, upload: &mut Upload, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
+        loop {
+            while !self.pending.is_empty() {
+                self.stream.reserve_capacity(self.pending.len().min(PIECE));
+                let Some(Ok(room)) = ready!(self.stream.poll_capacity(cx)) else { return Poll::Ready(Ok(())) };
+                let piece = self.pending.split_to(room.min(self.pending.len()));
+                self.ended = self.pending.is_empty() && upload.is_end_stream();
+                if self.stream.send_data(piece, self.ended).is_err() || self.ended {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            // A server that wants no more says so while the client is silent, too.
+            if self.stream.poll_reset(cx).is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            match ready!(Pin::new(&mut *upload).poll_frame(cx)) {
+                Some(Ok(frame)) => self.pending = frame.into_data().unwrap_or_default(),
+                Some(Err(cut)) => return Poll::Ready(Err(cut)),
+                None => {
+                    self.ended = true;
+                    // It fails where nobody waits for it any more.
+                    self.stream.send_data(Bytes::new(), true).unwrap_or_default();
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        }
+    }
+
+    /// Goes on beside the answer, which came early.
+    fn go_on(mut self, mut upload: Upload) -> AbortHandle {
+        let rest = async move {
+            // The answer stands, whatever becomes of this.
+            let _done = poll_fn(|cx| self.poll(&mut upload, cx)).await;
+        };
+        tokio::task::spawn_local(rest).abort_handle()
+    }
+}
