@@ -7,7 +7,7 @@ use core::mem::{align_of, size_of};
 use crate::limit::{ByteRate, Rate};
 
 /// The version of everything in this file. Part of the directory that the maps are pinned under.
-pub const LAYOUT: u32 = 3;
+pub const LAYOUT: u32 = 4;
 
 /// Names of the maps; the kernel keeps 15 characters.
 pub mod name {
@@ -41,6 +41,8 @@ pub mod name {
     pub const SYNS: &str = "SYNS";
     /// What each CPU keeps to itself: one [`Cpu`](super::Cpu).
     pub const CPU: &str = "CPU";
+    /// When each CPU tells of each verdict again: one [`Gate`](super::Gate) per verdict and CPU.
+    pub const GATES: &str = "GATES";
     /// A ring buffer of [`Event`](super::Event)s.
     pub const EVENTS: &str = "EVENTS";
     /// One [`Tally`](super::Tally) per verdict and CPU.
@@ -228,13 +230,25 @@ pub struct Cpu {
     pub tick: u64,
     /// `CLOCK_MONOTONIC`, nanoseconds, as of that tick.
     pub now: u64,
-    /// When the next event may be told.
-    pub next_event: u64,
+    /// What all packets together weighed in the sketch lately: the epoch it is of in the upper 12 bits, as a cell.
+    pub weighed: u64,
     /// The budget for new entries in `SRCS`: a theoretical arrival time.
     pub entries: u64,
 }
 
-/// A sample of what was dropped or answered: at most [`EVENTS_PER_SECOND`] of these on each CPU.
+/// Which packet of a verdict is the next that a CPU tells of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Gate {
+    /// None before this: `CLOCK_MONOTONIC`, nanoseconds.
+    pub opens: u64,
+    /// Packets since the last one that was told of.
+    pub seen: u32,
+    /// How many more are left out once it is open.
+    pub skips: u32,
+}
+
+/// A sample of what was dropped or answered: at most [`EVENTS_PER_SECOND`] of these of each verdict, on each CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Event {
@@ -251,10 +265,12 @@ pub struct Event {
     /// The protocol that the port is of: 6 TCP, 17 UDP, 0 another or none known.
     pub protocol: u8,
     /// Unused, 0.
-    pub reserved: [u8; 5],
+    pub reserved: u8,
+    /// The index of the interface that it came in by.
+    pub interface: u32,
 }
 
-/// How many events a CPU tells in a second.
+/// How many events of one verdict a CPU tells in a second, at most.
 pub const EVENTS_PER_SECOND: u64 = 100;
 
 /// Bytes of the ring of events: some thousand of them.
@@ -274,6 +290,7 @@ const _: () = assert!(size_of::<Ban>() == 32 && size_of::<Rule>() == 16 && align
 const _: () = assert!(size_of::<Hits>() == 16 && size_of::<Tally>() == 16 && size_of::<Spent>() == 24);
 const _: () = assert!(size_of::<Advance>() == 32);
 const _: () = assert!(size_of::<Limits>() == 104 && size_of::<Cpu>() == 32 && size_of::<Event>() == 32);
+const _: () = assert!(size_of::<Gate>() == 16);
 
 #[cfg(test)]
 mod tests {

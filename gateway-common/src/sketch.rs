@@ -3,6 +3,9 @@
 //! Two rows of cells, each CPU its own; a source has one cell in each, shared with others by chance. The lesser of the
 //! two never counts too little, so a busy source is always noticed; a quiet one that shares both cells with busy ones
 //! merely gets a budget, which it does not exceed. Cells decay by themselves each epoch.
+//!
+//! In a flood from sources without number every cell is full of what they sent. What a cell holds on average, by the
+//! weight of all packets together, is nobody's own and is not counted as anybody's.
 
 use crate::maps::SKETCH_CELLS;
 
@@ -41,6 +44,31 @@ pub const fn count(cell: Cell, now: u64, weight: u32) -> (Cell, u32) {
     (epoch << 20 | counted, counted)
 }
 
+/// What all packets together weigh after one of this weight at `now`, decaying as a cell does: the epoch in the upper 12
+/// bits, what was counted in the lower 52.
+#[inline(always)]
+#[must_use]
+pub const fn total(before: u64, now: u64, weight: u32) -> u64 {
+    const TOTAL: u64 = (1 << 52) - 1;
+    let epoch = now >> EPOCH_BITS & 0xfff;
+    let carried = match epoch.wrapping_sub(before >> 52) & 0xfff {
+        0 => before & TOTAL,
+        1 => (before & TOTAL) >> 1,
+        _ => 0,
+    };
+    epoch << 52 | carried.wrapping_add(weight as u64) & TOTAL
+}
+
+/// What a cell holds of everybody, given the total.
+#[inline(always)]
+#[must_use]
+#[expect(clippy::cast_possible_truncation, reason = "of more than that a cell holds no more than its most")]
+pub const fn noise(total: u64) -> u32 {
+    // The epoch's bits are shifted out.
+    let mean = (total << 12 >> 12) / SKETCH_CELLS as u64;
+    if mean > COUNT as u64 { COUNT } else { mean as u32 }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,6 +88,36 @@ mod tests {
         ] {
             assert_eq!(count(cell, epoch << EPOCH_BITS, weight).1, expect, "{what}");
         }
+    }
+
+    extern crate std;
+
+    #[test]
+    fn a_flood_hides_nobody_and_accuses_nobody() {
+        const WEIGHT: u32 = 101;
+        let mut cells_of_all = std::vec![0; 2 * SKETCH_CELLS as usize];
+        let (mut all, mut most, mut busy) = (0, 0, 0);
+        for packet in 0..4_000_000_u32 {
+            // Five million a second; every 20,000th is from one source, 250 a second.
+            let now = (5 << EPOCH_BITS) + u64::from(packet) * 200;
+            let is_busy = packet % 20_000 == 0;
+            let (first, second) = cells(hash(SourceKey::ipv4(if is_busy { 7 } else { packet | 1 << 31 }), 99));
+            all = total(all, now, WEIGHT);
+            let counted = [first, second].map(|index| {
+                let (next, counted) = count(cells_of_all[index as usize], now, WEIGHT);
+                cells_of_all[index as usize] = next;
+                counted
+            });
+            let own = counted[0].min(counted[1]).saturating_sub(noise(all));
+            if is_busy {
+                busy = own;
+            } else if own > 2_500 {
+                most += 1;
+            }
+        }
+        assert!(noise(all) > 5_000, "the cells are full: {}", noise(all));
+        assert!(busy > 10_000, "200 packets of the busy one: {busy}");
+        assert!(most < 4_000, "quiet ones over the threshold: {most} of 4,000,000");
     }
 
     #[test]

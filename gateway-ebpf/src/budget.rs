@@ -10,6 +10,8 @@
 //! * Who is not in the table is not limited: up to the sketch's threshold on each CPU and second, and for as long as no
 //!   entry is made for him. Sources that come and go (a spoofed flood) get at most [`ENTRIES`] new entries a second on
 //!   each CPU, so it takes them that long to turn the table over; meanwhile whoever is looked up stays in it.
+//! * In a flood, what the sketch holds of everybody is not counted as anybody's, so sources that send once get no entry.
+//!   One who is busy in it is noticed within what a cell differs from the others: some ten of the flood's packets.
 //! * One whom the sketch had counted over the threshold before this packet has had an entry, or none was to be made for
 //!   him: he is entered with nothing left in any budget. The sketch carries half of what it counted into the next epoch.
 //!
@@ -207,7 +209,8 @@ fn enter(key: SourceKey, hash: u64, limits: &Limits, now: u64, weighed: u32, wei
     }
     let Some(kept) = KEPT.get(hash as u32 & (layout::KEPT - 1)) else { return };
     let was_busy = weighed.saturating_sub(weight) >= limits.sketch_threshold;
-    let units = if was_busy { u64::from(u32::MAX) } else { u64::from(weighed) };
+    // What is left of it without the flood's share may be less than this packet.
+    let units = if was_busy { u64::from(u32::MAX) } else { u64::from(weighed.max(weight)) };
     // A SYN is 1 as a packet and more as a SYN.
     let syns = if was_busy { units } else { units / (u64::from(limits.syn_weight) + 1) };
     let first = Spent {
@@ -260,11 +263,11 @@ unsafe fn take(
     1
 }
 
-/// Counts a packet of a source in the sketch: at most what it weighed lately, on this CPU.
+/// Counts a packet of a source in the sketch: what it weighed lately, on this CPU, give or take a share of a flood.
 #[inline(always)]
 fn noted(hash: u64, weight: u32, now: u64) -> u32 {
     let (first, second) = sketch::cells(hash);
-    u32::min(noted_at(first, weight, now), noted_at(second, weight, now))
+    u32::min(noted_at(first, weight, now), noted_at(second, weight, now)).saturating_sub(maps::noise(weight, now))
 }
 
 #[inline(always)]

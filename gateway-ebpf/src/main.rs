@@ -28,23 +28,29 @@ use crate::frame::Received;
 #[xdp(frags)]
 pub fn guard(context: XdpContext) -> u32 {
     let frame = Received::new(&context);
-    let (mut headers, mut key) = (Headers::default(), SourceKey(0));
-    let verdict = judge(&context, &frame, &mut headers, &mut key);
+    let (mut headers, mut key, mut now) = (Headers::default(), SourceKey(0), None);
+    let verdict = judge(&context, &frame, &mut headers, &mut key, &mut now);
     maps::tally(verdict, frame.counted() as u64);
     if verdict.drops() {
-        event::tell(verdict, key, &headers, frame.counted());
+        event::tell(&context, verdict, key, &headers, frame.counted(), now);
         return xdp_action::XDP_DROP;
     }
     if verdict.answers() {
-        event::tell(verdict, key, &headers, frame.counted());
+        event::tell(&context, verdict, key, &headers, frame.counted(), now);
         return xdp_action::XDP_TX;
     }
     xdp_action::XDP_PASS
 }
 
-/// The verdict on a packet; also from whom it is, and what its headers say.
+/// The verdict on a packet; also from whom it is, what its headers say, and when it came if that was asked.
 #[inline(always)]
-fn judge(context: &XdpContext, frame: &Received, headers: &mut Headers, key: &mut SourceKey) -> Verdict {
+fn judge(
+    context: &XdpContext,
+    frame: &Received,
+    headers: &mut Headers,
+    key: &mut SourceKey,
+    now: &mut Option<u64>,
+) -> Verdict {
     // Fails open: without limits (the daemon writes them before it attaches) all pass.
     let Some(limits) = maps::limits() else { return Verdict::Unguarded };
     let form = packet::read(frame, headers);
@@ -66,7 +72,7 @@ fn judge(context: &XdpContext, frame: &Received, headers: &mut Headers, key: &mu
     if matches!(passed, Verdict::Malformed) {
         return passed;
     }
-    weigh(context, frame, limits, headers, *key, passed)
+    weigh(context, frame, limits, headers, *key, *now.insert(maps::now()), passed)
 }
 
 /// The verdict on a packet in scope: one question a line, cheapest first.
@@ -77,9 +83,10 @@ fn weigh(
     limits: &Limits,
     headers: &Headers,
     key: SourceKey,
+    now: u64,
     passed: Verdict,
 ) -> Verdict {
-    let (now, bytes) = (maps::now(), frame.counted() as u64);
+    let bytes = frame.counted() as u64;
     let shadowed = match listed(headers, now, bytes) {
         Listed::Allowed => return Verdict::Allowed,
         Listed::Denied => return Verdict::Blocked,

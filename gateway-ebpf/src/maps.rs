@@ -6,14 +6,15 @@ use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd};
 
 use aya_ebpf::{
     btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, PerCpuArray, lpm_trie::Key},
-    helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns},
+    helpers::generated::{bpf_get_prandom_u32, bpf_jiffies64, bpf_ktime_get_ns},
     macros::btf_map,
 };
 use gateway_common::{
     limit::Rate,
-    maps::{Ban, Cpu, Hits, Limits, Rule, Tally, VERDICTS},
+    maps::{Ban, Cpu, Gate, Hits, Limits, Rule, Tally, VERDICTS},
     packet::Headers,
     presence::{self, RULE_BITS},
+    sketch,
     source::SourceKey,
     verdict::Verdict,
 };
@@ -40,6 +41,8 @@ static LIM: Array<Limits, 1> = Array::new();
 static STATS: PerCpuArray<Tally, { VERDICTS as usize }> = PerCpuArray::new();
 #[btf_map]
 static CPU: PerCpuArray<Cpu, 1> = PerCpuArray::new();
+#[btf_map]
+static GATES: PerCpuArray<Gate, { VERDICTS as usize }> = PerCpuArray::new();
 
 /// The limits in force.
 #[inline(always)]
@@ -150,18 +153,39 @@ pub(crate) fn now() -> u64 {
     }
 }
 
-/// Now, if the last event of this CPU is at least `gap` nanoseconds ago; the next one waits as long then.
+/// Whether this packet is one that the daemon is told of: at most one of each verdict in `gap` nanoseconds.
+///
+/// Once a gap is over it is not the first packet, which may always be the same source's (packets come in bursts), but any
+/// of as many as came in the last one. Where they come no more so fast, the next one after another gap.
 #[inline(always)]
-pub(crate) fn may_tell(gap: u64) -> Option<u64> {
-    let cpu = CPU.get_ptr_mut(0)?;
-    // SAFETY: as in `now`, which has just been asked.
+pub(crate) fn may_tell(verdict: Verdict, now: u64, gap: u64) -> bool {
+    let Some(gate) = GATES.get_ptr_mut(verdict as u32) else { return false };
+    // SAFETY: the kernel gave the pointer, to this CPU's own copy, which nothing else writes while the program runs.
     unsafe {
-        let now = (*cpu).now;
-        if now < (*cpu).next_event {
-            return None;
+        (*gate).seen = (*gate).seen.wrapping_add(1);
+        if now < (*gate).opens {
+            return false;
         }
-        (*cpu).next_event = now + gap;
-        Some(now)
+        if (*gate).skips > 0 && now < (*gate).opens + gap {
+            (*gate).skips -= 1;
+            return false;
+        }
+        let drawn = u64::from(bpf_get_prandom_u32());
+        (*gate).skips = (drawn * u64::from((*gate).seen) >> 32) as u32;
+        (*gate).opens = now + gap;
+        (*gate).seen = 0;
+    }
+    true
+}
+
+/// What everybody's packets put into a cell of the sketch on average, with one more of this weight.
+#[inline(always)]
+pub(crate) fn noise(weight: u32, now: u64) -> u32 {
+    let Some(cpu) = CPU.get_ptr_mut(0) else { return 0 };
+    // SAFETY: as in `now`.
+    unsafe {
+        (*cpu).weighed = sketch::total((*cpu).weighed, now, weight);
+        sketch::noise((*cpu).weighed)
     }
 }
 

@@ -211,8 +211,18 @@ fn events_are_few_and_name_source_and_reason() {
     assert_eq!(event[16..20], 1_u32.to_ne_bytes());
     assert_eq!(event[20..24], u32::try_from(frame.len()).unwrap().to_ne_bytes());
     assert_eq!((&event[24..26], event[26]), (&443_u16.to_ne_bytes()[..], TCP));
+    // Whoever is judged by himself comes in by the loopback interface.
+    assert_eq!(event[28..32], 1_u32.to_ne_bytes());
     program.run(&Frame::tcp(SOURCE, 22).bytes(), 10_000);
     assert!(program.events().is_empty(), "what passes is not told of");
+    // A flood of one verdict hides no other.
+    program.run(&frame, 10_000);
+    program.run(&frame[..20], 1);
+    let told = |verdict: Verdict| (verdict as u32).to_ne_bytes();
+    assert!(
+        program.events().iter().any(|event| event[16..20] == told(Verdict::Malformed)),
+        "the malformed one is not told of"
+    );
 }
 
 /// Runs a test in a network of its own in which the stack always has cookies, and something listens on port 443.

@@ -9,11 +9,11 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader, Pod, TestRun as _, TestRunOptions,
-    maps::{Array, ArrayOfMaps, HashMap, LpmTrie, MapData, PerCpuArray, RingBuf, lpm_trie::Key},
+    maps::{Array, ArrayOfMaps, HashMap, LpmTrie, MapData, PerCpuArray, PerCpuValues, RingBuf, lpm_trie::Key},
     programs::Xdp,
 };
 use gateway_common::{
-    maps::{Ban, Hits, Limits, NEVER, Rule, Tally, name, port},
+    maps::{Ban, Cpu, Hits, Limits, NEVER, Rule, Tally, name, port},
     presence,
     source::{Source, SourceKey},
     verdict::Verdict,
@@ -39,6 +39,8 @@ pub(crate) struct Laid<T>(T);
 unsafe impl Pod for Laid<Ban> {}
 // SAFETY: as above.
 unsafe impl Pod for Laid<Hits> {}
+// SAFETY: as above.
+unsafe impl Pod for Laid<Cpu> {}
 // SAFETY: as above.
 unsafe impl Pod for Laid<Limits> {}
 // SAFETY: as above.
@@ -102,6 +104,13 @@ impl Program {
     pub(crate) fn limits(&mut self, limits: Limits) {
         let mut map: Array<_, Laid<Limits>> = self.ebpf.map_mut(name::LIM).unwrap().try_into().unwrap();
         map.set(0, Laid(limits), 0).unwrap();
+    }
+
+    /// Forgets what was sent so far: nothing of it is taken for a flood.
+    pub(crate) fn calm(&mut self) {
+        let mut map: PerCpuArray<_, Laid<Cpu>> = self.ebpf.map_mut(name::CPU).unwrap().try_into().unwrap();
+        let calm = vec![Laid(Cpu::default()); aya::util::nr_cpus().unwrap()];
+        map.set(0, PerCpuValues::try_from(calm).unwrap(), 0).unwrap();
     }
 
     pub(crate) fn rule(&mut self, source: &str, action: u32, slot: u32, expires: u64) {

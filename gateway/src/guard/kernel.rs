@@ -41,6 +41,8 @@ pub use pins::{PinnedAt, Removed, attached_program, pinned_links, remove};
 pub struct Attached {
     /// The interface.
     pub name: String,
+    /// Its number, which packets tell of; 0: not known.
+    pub index: u32,
     /// In the driver; else in the network stack, which costs more.
     pub native: bool,
     /// Whether the link of an earlier guard was taken over, without a gap.

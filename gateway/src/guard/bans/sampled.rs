@@ -78,14 +78,9 @@ impl Guard {
         let events = self.drops.events(MOST);
         sampled.due = (events.len() == MOST).then(|| Instant::now() + GATHER);
         let after = self.drops.verdicts();
-        // The kernel does not tell by which of several it came in.
-        let interface = match self.drops.interfaces() {
-            [only] => Some(only.name.clone()),
-            _ => None,
-        };
         for event in &events {
             let one_in = one_in(event.verdict, &events, &sampled.before, &after);
-            let packet = self.sample(event, interface.as_deref(), one_in, now);
+            let packet = self.sample(event, one_in, now);
             self.watchers.tell_packet(&Value::Object(packet).to_string());
         }
         let missed = untold(events.len(), &sampled.before, &after);
@@ -93,7 +88,7 @@ impl Guard {
         sampled.before = after;
     }
 
-    fn sample(&self, event: &Event, interface: Option<&str>, one_in: u64, now: Now) -> Map<String, Value> {
+    fn sample(&self, event: &Event, one_in: u64, now: Now) -> Map<String, Value> {
         let age = now.monotonic.saturating_sub(event.time) / 1_000_000;
         let verdict = verdict(event.verdict);
         let source = (event.source != 0).then(|| Source::from_key(SourceKey(event.source), self.settings.ipv6_prefix));
@@ -112,7 +107,9 @@ impl Guard {
         tell("source", source.map(|source| source.to_string().into()));
         tell("port", (event.port != 0).then(|| event.port.into()));
         tell("protocol", protocol(event.protocol).map(Into::into));
-        tell("interface", interface.map(Into::into));
+        // One that was made anew after this packet has another number.
+        let interface = self.drops.interfaces().iter().find(|at| at.index == event.interface && at.index != 0);
+        tell("interface", interface.map(|at| at.name.clone().into()));
         let Some(source) = source.filter(|_| verdict == Some(Verdict::Blocked)) else { return packet };
         match self.behind(source) {
             Some(Behind::Ban(record)) => {

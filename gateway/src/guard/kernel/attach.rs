@@ -83,7 +83,7 @@ fn one(ebpf: &mut Ebpf, folder: &Path, name: &str, mode: Mode) -> Result<(Attach
         let is_wanted = matches!((mode, native), (Mode::Auto, _) | (Mode::Native, true) | (Mode::Generic, false));
         if is_wanted && let Some(link) = adopt(ebpf, name, &path) {
             let note = (!native).then(|| "attached in the network stack, not in the driver".to_owned());
-            return Ok((Attached { name: name.to_owned(), native, adopted: true, note }, link));
+            return Ok((Attached { name: name.to_owned(), index, native, adopted: true, note }, link));
         }
         // Of another mode, or of an interface of that name that is gone.
         fs::remove_file(&path).map_err(|error| failed(&path, &error))?;
@@ -105,7 +105,7 @@ fn one(ebpf: &mut Ebpf, folder: &Path, name: &str, mode: Mode) -> Result<(Attach
         path: path.display().to_string(),
         reason: format!("the link cannot be pinned: {error}"),
     })?;
-    Ok((Attached { name: name.to_owned(), native, adopted: false, note }, pinned.into()))
+    Ok((Attached { name: name.to_owned(), index, native, adopted: false, note }, pinned.into()))
 }
 
 /// Whether the program is on the interface of this name. Where that cannot be told, it is taken to be: attaching again

@@ -37,7 +37,7 @@ impl Events {
 
 impl Kernel {
     /// Samples of what was dropped or answered since the last call, oldest first, at most `most`. The kernel keeps some
-    /// thousand, and tells of at most [`EVENTS_PER_SECOND`](gateway_common::maps::EVENTS_PER_SECOND) on each CPU.
+    /// thousand, and tells of at most [`EVENTS_PER_SECOND`](gateway_common::maps::EVENTS_PER_SECOND) of a verdict on each CPU.
     pub fn events(&mut self, most: usize) -> Vec<Event> {
         self.events.as_mut().map(|events| events.take(most)).unwrap_or_default()
     }
@@ -59,7 +59,8 @@ fn read(bytes: &[u8]) -> Option<Event> {
         length: half(20)?,
         port: u16::from_ne_bytes(*bytes.get(24..)?.first_chunk()?),
         protocol: *bytes.get(26)?,
-        reserved: [0; 5],
+        reserved: 0,
+        interface: half(28)?,
     })
 }
 
@@ -73,6 +74,7 @@ mod tests {
         let event = read(&bytes).unwrap();
         assert_eq!((event.port, event.protocol), (u16::from_ne_bytes([24, 25]), 26));
         assert_eq!(event.time, u64::from_ne_bytes([0, 1, 2, 3, 4, 5, 6, 7]));
+        assert_eq!(event.interface, u32::from_ne_bytes([28, 29, 30, 31]));
         assert_eq!(event.length, u32::from_ne_bytes([20, 21, 22, 23]));
         bytes.truncate(26);
         assert_eq!(read(&bytes), None);

@@ -96,7 +96,7 @@ pub(super) const fn slots(settings: &Settings) -> u32 {
 }
 
 /// Every map that the program names.
-fn shapes(settings: &Settings) -> [Shape; 17] {
+fn shapes(settings: &Settings) -> [Shape; 18] {
     let shape = |name, kind, key, value, entries| Shape { name, kind, key, value, entries, flags: 0 };
     [
         // First: where it is made anew, so are the limits, which say how long it is.
@@ -105,6 +105,7 @@ fn shapes(settings: &Settings) -> [Shape; 17] {
         shape(name::BANS, MapType::Hash, 8, 32, settings.max_bans),
         shape(name::CPU, MapType::PerCpuArray, 4, 32, 1),
         shape(name::EVENTS, MapType::RingBuf, 0, 0, EVENT_BYTES),
+        shape(name::GATES, MapType::PerCpuArray, 4, 16, VERDICTS),
         shape(name::HITS, MapType::Array, 4, 16, slots(settings)),
         shape(name::KEPT, MapType::Array, 4, 24, KEPT),
         shape(name::LIM, MapType::Array, 4, 104, 1),

@@ -15,6 +15,7 @@ use aya::{
     },
 };
 use gateway_common::maps::{LAYOUT, Limits, name};
+use nix::net::if_::if_nametoindex;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use super::{
@@ -68,7 +69,7 @@ pub fn pinned_links(pin_dir: &Path) -> Result<Vec<PinnedAt>, KernelError> {
 /// # Errors
 /// There is no such interface, or the kernel does not say.
 pub fn attached_program(interface: &str) -> io::Result<Option<u32>> {
-    sys::attached_program(nix::net::if_::if_nametoindex(interface)?)
+    sys::attached_program(if_nametoindex(interface)?)
 }
 
 /// Removes every link and map below `pin_dir`, of whatever layout: for when no guard runs.
@@ -210,8 +211,14 @@ impl Kernel {
         };
         let mut kernel = Self::assemble(settings, parts, None)?;
         let attached = links.into_iter().filter(|at| at.in_force);
-        kernel.interfaces =
-            attached.map(|at| Attached { name: at.interface, native: at.native, adopted: true, note: None }).collect();
+        let attached = attached.map(|at| Attached {
+            index: if_nametoindex(&*at.interface).unwrap_or(0),
+            name: at.interface,
+            native: at.native,
+            adopted: true,
+            note: None,
+        });
+        kernel.interfaces = attached.collect();
         Ok(kernel)
     }
 
