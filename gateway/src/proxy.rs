@@ -22,6 +22,7 @@ mod proxy_protocol;
 mod wire;
 
 mod body;
+mod own;
 mod pipeline;
 mod problem;
 mod record;

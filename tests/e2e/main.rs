@@ -40,6 +40,7 @@ mod many_bans;
 mod overload;
 mod relay;
 mod resilience;
+mod rewriting;
 mod routing;
 mod safety;
 mod shadow;

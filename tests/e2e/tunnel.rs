@@ -28,6 +28,10 @@ const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 const MASKED: [u8; 11] = [0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
 const PLAIN: [u8; 7] = [0x81, 0x05, 0x48, 0x65, 0x6c, 0x6c, 0x6f];
 
+/// What a route changes of requests and answers, those that open tunnels too.
+const EDITS: &str = "strip_prefix = \"/edited\"\nrequest_headers = { set = { x-tenant = \"a\" } }\n\
+                     response_headers = { set = { x-served-by = \"b\" } }";
+
 type Heads = Arc<Mutex<Vec<String>>>;
 
 /// Serves on `port` of the loopback in `namespace`, until the test process ends, whatever the path asks for.
@@ -106,6 +110,7 @@ fn settings(timeouts: &str) -> Settings {
             route("/open/{name}", "[\"GET\"]", "[\"public\"]", may),
             route("/late/{name}", "[\"GET\"]", "[\"authenticated\"]", &format!("{may}\noutlives_token = true")),
             route("/http/{name}", "[]", "[\"public\"]", ""),
+            route("/edited/{*rest}", "[\"GET\"]", "[\"public\"]", &format!("{may}\n{EDITS}")),
         ]
         .concat(),
         proxy: "workers = 1\ndrain = \"700ms\"".to_owned(),
@@ -163,6 +168,13 @@ fn w01_w02_websockets() {
     });
     assert_eq!(line["principal"], "ada");
     assert_eq!((&line["bytes_in"], &line["bytes_out"]), (&json!(44), &json!(28)), "{line}");
+
+    let (mut connection, head) = open(&client, &upgrade("/edited/echo").header("X-Tenant", "spoofed"));
+    assert_eq!((head.status, head.header("x-served-by")), (101, Some("b")));
+    greets(&mut connection);
+    let reached = heads.lock().unwrap().last().cloned().unwrap_or_default();
+    assert!(reached.starts_with("GET /echo HTTP/1.1\r\n") && reached.contains("x-tenant: a\r\n"), "{reached}");
+    drop(connection);
 
     let (mut connection, head) = open(&client, &upgrade("/open/raw"));
     assert_eq!(head.status, 101);

@@ -10,18 +10,18 @@ use super::{
     value::{show_duration, show_size},
 };
 use crate::{
-    authz::Requirement,
     guard::settings::{Format, Ladder, Mode, Scope, SourceLimit},
     limit,
     proxy::{
         settings::{
-            ClientHeader, Listener, NamedFile, Route,
-            route::{Condition, Subject, Test},
-            upstream::{Balance, HashBy, Protocol, ProxyProtocol, Server, Upstream},
+            ClientHeader, Listener, NamedFile,
+            upstream::{Balance, HashBy, HostHeader, Protocol, ProxyProtocol, Server, Upstream},
         },
         tls::settings::{Certificate, ClientCertificates},
     },
 };
+
+mod route;
 
 pub(super) fn describe(config: &Config) -> Value {
     let proxy = &config.proxy;
@@ -59,7 +59,7 @@ pub(super) fn describe(config: &Config) -> Value {
         "client_certificates": proxy.client_certificates.iter().map(client_certificates).collect::<BTreeMap<_, _>>(),
         "upstream": proxy.upstreams.iter().map(|it| (it.name.clone(), upstream(it))).collect::<BTreeMap<_, _>>(),
         "roles": proxy.roles,
-        "route": proxy.routes.iter().map(|it| route(it, config)).collect::<Vec<_>>(),
+        "route": proxy.routes.iter().map(|it| route::route(it, config)).collect::<Vec<_>>(),
         "feed": config.guard.feeds.iter().map(|feed| json!({
             "name": feed.name,
             "path": feed.path,
@@ -204,6 +204,11 @@ fn upstream(upstream: &Upstream) -> Value {
     };
     json!({
         "servers": upstream.servers.iter().map(server).collect::<Vec<_>>(),
+        "host_header": match &upstream.host_header {
+            HostHeader::Client => "client",
+            HostHeader::Literal(host) => host.to_str().unwrap_or_default(),
+            HostHeader::Server => "server",
+        },
         "balance": balance,
         "hash_by": hash_by,
         "health": upstream.health.as_ref().map(|check| json!({
@@ -277,41 +282,6 @@ fn client_certificates(trust: &ClientCertificates) -> (String, Value) {
         "roles": trust.roles,
     });
     (trust.name.clone(), members)
-}
-
-fn route(route: &Route, config: &Config) -> Value {
-    json!({
-        "host": route.host,
-        "path": route.path,
-        "methods": route.methods.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "when": (!route.when.is_empty()).then(|| route.when.iter().map(condition).collect::<Vec<_>>()),
-        "require": match &route.require {
-            Requirement::Nobody => Vec::new(),
-            Requirement::Public => vec!["public"],
-            Requirement::Authenticated => vec!["authenticated"],
-            Requirement::Certificate => vec!["certificate"],
-            Requirement::Permissions(words) => words.iter().map(String::as_str).collect(),
-        },
-        "upstream": config.proxy.upstreams.get(route.upstream).map(|upstream| &upstream.name),
-        "schema": route.schema.as_ref().map(file),
-        "max_body": show_size(route.max_body.unwrap_or(config.proxy.max_body)),
-        "upgrade": route.upgrade.as_ref().map(|upgrade| &upgrade.protocols),
-        "origins": route.upgrade.as_ref().map(|upgrade| &upgrade.origins),
-        "outlives_token": route.upgrade.as_ref().map(|upgrade| upgrade.outlives_token),
-        "access_log": route.access_log,
-    })
-}
-
-fn condition(condition: &Condition) -> Value {
-    let (subject, name) = match &condition.subject {
-        Subject::Header(name) => ("header", name.as_str()),
-        Subject::Query(name) => ("query", name.as_str()),
-    };
-    match &condition.test {
-        Test::Equals(value) => json!({ subject: name, "equals": value }),
-        Test::Prefix(value) => json!({ subject: name, "prefix": value }),
-        Test::Present => json!({ subject: name, "present": true }),
-    }
 }
 
 /// The path alone: the content may be a secret.

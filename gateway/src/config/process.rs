@@ -221,6 +221,7 @@ fn proxy(root: &mut Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
         upstreams: &upstreams,
         roles: &roles,
         jwt: jwt.is_some(),
+        timeouts: &timeouts,
         certificates: !client_certificates.is_empty(),
     };
     let routes = route::routes(routes, &known, reader);
@@ -277,18 +278,32 @@ fn trust(table: &mut Table<'_>) -> Trust {
 fn timeouts(mut table: Table<'_>) -> Timeouts {
     let mut seconds =
         |name, default: u32| table.or(name, default * SECOND, value::duration_in(Duration::from_millis(10)..=HOUR));
-    let timeouts = Timeouts {
+    let defaults = Timeouts {
         handshake: seconds("handshake", 10),
         headers: seconds("headers", 10),
         idle: seconds("idle", 75),
-        body: seconds("body", 30),
-        connect: seconds("connect", 5),
-        response: seconds("response", 60),
-        tunnel_idle: seconds("tunnel_idle", 300),
-        tunnel: table.or("tunnel", 24 * HOUR, value::duration_in(SECOND..=168 * HOUR)),
+        body: 30 * SECOND,
+        connect: 5 * SECOND,
+        response: 60 * SECOND,
+        tunnel_idle: 300 * SECOND,
+        tunnel: 24 * HOUR,
     };
+    let timeouts = request_timeouts(&mut table, defaults);
     table.finish();
     timeouts
+}
+
+/// Those of a request, which a route can have of its own.
+pub(super) fn request_timeouts(table: &mut Table<'_>, defaults: Timeouts) -> Timeouts {
+    let mut one = |name, default| table.or(name, default, value::duration_in(Duration::from_millis(10)..=HOUR));
+    Timeouts {
+        body: one("body", defaults.body),
+        connect: one("connect", defaults.connect),
+        response: one("response", defaults.response),
+        tunnel_idle: one("tunnel_idle", defaults.tunnel_idle),
+        tunnel: table.or("tunnel", defaults.tunnel, value::duration_in(SECOND..=168 * HOUR)),
+        ..defaults
+    }
 }
 
 /// A user that is not root.

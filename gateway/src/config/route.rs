@@ -4,6 +4,7 @@ use http::{HeaderName, Method};
 use toml::de::DeValue;
 
 use super::{
+    process,
     table::{Reader, Table},
     upgrade,
     value::{self, Wrong, closest},
@@ -12,10 +13,13 @@ use crate::{
     authz::{self, Requirement},
     fault::Fault,
     proxy::settings::{
-        Route, Upstream,
-        route::{Condition, Subject, Test},
+        Route, Timeouts, Upstream,
+        route::{Condition, Side, Subject, Test, Then},
     },
 };
+
+mod edits;
+mod then;
 
 /// No body may be larger: it is measured in memory where a schema reads it.
 pub(super) const LARGEST_BODY: u64 = 1 << 30;
@@ -25,6 +29,8 @@ pub(super) struct Known<'a> {
     pub(super) upstreams: &'a [NamedUpstream],
     pub(super) roles: &'a authz::Settings,
     pub(super) jwt: bool,
+    /// Where routes say nothing else.
+    pub(super) timeouts: &'a Timeouts,
     /// Whether clients may show certificates.
     pub(super) certificates: bool,
 }
@@ -47,9 +53,14 @@ pub(super) fn routes(tables: Vec<Table<'_>>, known: &Known<'_>, reader: &Reader<
         let methods = methods(&mut table, reader);
         let when = table.tables("when").into_iter().filter_map(condition).collect();
         let require = require(&mut table, known, reader);
-        let upstream = table.required("upstream", "\"items\"", |value| upstream(value::text(value)?, known));
+        let then = then::then(&mut table, path.as_deref(), known);
+        let rewrite = then::rewrite(&mut table, path.as_deref());
+        let request_headers = edits::edits(table.table("request_headers"), Side::Request, reader);
+        let response_headers = edits::edits(table.table("response_headers"), Side::Response, reader);
+        let timeouts = timeouts(&mut table, known.timeouts);
         let schema = table.file("schema");
         let max_body = table.optional("max_body", value::size_in(0..=LARGEST_BODY));
+        let upstream = then.as_ref().and_then(Then::upstream);
         let upgrade = upgrade::upgrade(&mut table, upstream.and_then(|index| known.upstreams.get(index)));
         let access_log = table.or("access_log", true, value::boolean);
         if let Some(used) = upstream.and_then(|index| used.get_mut(index)) {
@@ -57,8 +68,22 @@ pub(super) fn routes(tables: Vec<Table<'_>>, known: &Known<'_>, reader: &Reader<
         }
         if let Some(path) = path {
             // Whether two routes are in each other's way is found when they are compiled.
-            let upstream = upstream.unwrap_or(0);
-            routes.push(Route { host, path, methods, when, require, upstream, schema, max_body, access_log, upgrade });
+            routes.push(Route {
+                host,
+                path,
+                methods,
+                when,
+                require,
+                then: then.unwrap_or(Then::Forward(0)),
+                rewrite,
+                request_headers,
+                response_headers,
+                timeouts,
+                schema,
+                max_body,
+                access_log,
+                upgrade,
+            });
         }
         table.finish();
     }
@@ -68,6 +93,22 @@ pub(super) fn routes(tables: Vec<Table<'_>>, known: &Known<'_>, reader: &Reader<
         );
     }
     routes
+}
+
+/// The deadlines of a route that has its own.
+fn timeouts(table: &mut Table<'_>, global: &Timeouts) -> Option<Box<Timeouts>> {
+    let has_tunnels = table.has("upgrade");
+    let mut table = table.table("timeouts");
+    if !table.is_present() {
+        return None;
+    }
+    for key in ["tunnel", "tunnel_idle"].into_iter().filter(|key| table.has(key) && !has_tunnels) {
+        let wrong = Wrong::new("is about tunnels, and the route has no `upgrade`");
+        table.report(key, wrong.hint("write `upgrade = [\"websocket\"]` in the route, or leave it out"));
+    }
+    let timeouts = process::request_timeouts(&mut table, *global);
+    table.finish();
+    Some(Box::new(timeouts))
 }
 
 /// One `when`: what is looked at, and what it must be.
@@ -187,18 +228,6 @@ pub(super) fn permission(value: &DeValue<'_>) -> Result<String, Wrong> {
         return Err(Wrong::new(format!("{word:?} has blanks")).hint("write one word, as in \"items:read\""));
     }
     Ok(word)
-}
-
-fn upstream(name: &str, known: &Known<'_>) -> Result<usize, Wrong> {
-    let names = || known.upstreams.iter().map(|upstream| upstream.settings.name.as_str());
-    if let Some(index) = names().position(|known| known == name) {
-        return Ok(index);
-    }
-    let wrong = Wrong::new(format!("there is no upstream {name:?}"));
-    Err(match closest(name, names()) {
-        Some(near) => wrong.hint(format!("did you mean {near:?}?")),
-        None => wrong.hint(format!("add `[upstream.{name}]` with `servers`")),
-    })
 }
 
 /// A template: `/items/{id}`, `/files/{*rest}`.

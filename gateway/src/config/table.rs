@@ -287,6 +287,17 @@ impl<'r> Table<'r> {
         lists
     }
 
+    /// The values in this table, by key and name: for tables whose keys are the operator's own.
+    pub(super) fn named_values<T>(
+        self,
+        read: impl Fn(&DeValue<'_>) -> Result<T, Wrong>,
+    ) -> Vec<(String, String, Result<T, Wrong>)> {
+        let values = self.content.into_iter().flatten();
+        let values =
+            values.map(|(name, value)| (self.key(name.get_ref()), name.get_ref().to_string(), read(value.get_ref())));
+        values.collect()
+    }
+
     fn as_table(&self, key: &str, value: &'r DeValue<'r>) -> Option<&'r DeTable<'r>> {
         if let DeValue::Table(table) = value {
             return Some(table);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::HeaderName;
+use http::{HeaderName, HeaderValue};
 use toml::de::DeValue;
 
 use super::{
@@ -15,8 +15,8 @@ use super::{
 use crate::{
     fault::Fault,
     proxy::settings::upstream::{
-        Balance, Ejection, HashBy, HealthCheck, Http2, MAX_SERVERS, MAX_WEIGHT, Protocol, ProxyProtocol, Retry, Server,
-        Upstream,
+        Balance, Ejection, HashBy, HealthCheck, HostHeader, Http2, MAX_SERVERS, MAX_WEIGHT, Protocol, ProxyProtocol,
+        Retry, Server, Upstream,
     },
 };
 
@@ -29,6 +29,7 @@ pub(super) fn upstreams(tables: Vec<(String, Table<'_>)>, reader: &Reader<'_>) -
         }
         let servers = servers(&mut table, reader);
         let balance = balance(&mut table);
+        let host_header = table.or("host_header", HostHeader::Client, host_header);
         let max_idle = table.or("max_idle", 64, value::count(0..=10_000));
         let (shortest, longest) = (Duration::from_millis(10), Duration::from_secs(3_600));
         let idle = table.or("idle", Duration::from_secs(30), value::duration_in(shortest..=longest));
@@ -50,6 +51,7 @@ pub(super) fn upstreams(tables: Vec<(String, Table<'_>)>, reader: &Reader<'_>) -
         let settings = Upstream {
             name,
             servers,
+            host_header,
             balance,
             health,
             ejection,
@@ -97,6 +99,21 @@ fn http2(table: &mut Table<'_>, protocol: Protocol) -> Http2 {
         http2.or("ping_timeout", default.ping_timeout, value::duration_in(Duration::from_millis(100)..=hour));
     http2.finish();
     Http2 { connections, streams, ping, ping_timeout }
+}
+
+/// `"client"`, `"server"`, or a host with or without a port.
+fn host_header(value: &DeValue<'_>) -> Result<HostHeader, Wrong> {
+    const HINT: &str = "write \"client\", \"server\", or a name: \"items.internal\", \"items.internal:9000\"";
+    let text = value::text(value)?;
+    match text {
+        "client" => return Ok(HostHeader::Client),
+        "server" => return Ok(HostHeader::Server),
+        _ => {}
+    }
+    let has_port = text.rsplit_once(':').is_some_and(|(host, _)| !text.ends_with(']') && !host.contains("://"));
+    let host = if has_port { value::server(text) } else { value::host(text) };
+    let host = host.map_err(|wrong| wrong.hint(HINT))?;
+    HeaderValue::try_from(host).map(HostHeader::Literal).map_err(|_no_value| Wrong::new("is no host").hint(HINT))
 }
 
 fn health(mut table: Table<'_>) -> Option<HealthCheck> {

@@ -241,7 +241,7 @@ impl Answer {
     }
 
     fn new(content: Content, record: Box<Record>) -> Self {
-        let timeouts = &record.worker.shared.snapshot.settings.timeouts;
+        let timeouts = record.timeouts();
         let patience = (timeouts.response, timeouts.body);
         let record = Some(record);
         let mut answer = Self { content, record, patience, upstream: Alarm::default(), client: Alarm::default() };

@@ -10,7 +10,9 @@ use hyper::body::Incoming;
 use super::{
     body::{self, Answer, Arriving, Upload},
     connection::Connection,
-    framing, problem,
+    framing,
+    own::Own,
+    problem,
     record::Record,
     reject::{Refusal, Reject},
     snapshot::{Served, Snapshot},
@@ -45,14 +47,12 @@ pub(super) async fn serve(
         Ok((head, exchange)) if head.status == StatusCode::SWITCHING_PROTOCOLS => switch(record, head, exchange),
         Ok((head, exchange)) => relay(record, head, exchange),
         Err(Failure::Refused(refusal)) => {
-            let close = settle(&worker, &connection, unread, expects, &refusal);
+            let close = settle(&worker, &connection, unread, expects, Some(refusal.reject));
             problem::refuse(record, refusal, close)
         }
-        Err(Failure::Redirected(location)) => {
-            if unread.is_some_and(|body| !body.is_end_stream()) {
-                connection.unread.set(true);
-            }
-            problem::redirect(record, location, connection.unread.get())
+        Err(Failure::Answered(own)) => {
+            let close = settle(&worker, &connection, unread, expects, None);
+            own.answer(record, close)
         }
         Err(Failure::ClientLeft) => {
             let mut nobody = Response::new(Answer::whole(bytes::Bytes::new(), record));
@@ -94,7 +94,7 @@ async fn answer(
     let scheme = if secured.is_some() { "https" } else { "http" };
     let target = record.target.insert(Target::read(&head, scheme)?);
     if let Some(port) = snapshot.settings.listeners.get(connection.listener).and_then(|listener| listener.redirect) {
-        return Err(Failure::Redirected(elsewhere(snapshot, target, port)?));
+        return Err(Failure::Answered(Box::new(Own::elsewhere(elsewhere(snapshot, target, port)?))));
     }
     let shown = snapshot.demands.judge(connection.listener, target.host(), secured.map(AsRef::as_ref))?;
     let route = match snapshot.routes.find(target, &head.method, &head.headers) {
@@ -111,23 +111,27 @@ async fn answer(
         record.identity = Some(auth::identify(jwt, shown, &head.headers, now)?);
     }
     let permit = served.access.authorize(record.identity.as_deref())?;
+    let Some(upstream) = served.then.upstream() else {
+        return Err(match Own::of(&served.then, target)? {
+            Some(own) => Failure::Answered(Box::new(own)),
+            None => Refusal::new(Reject::UpstreamFailed, "no such upstream").into(),
+        });
+    };
     let has_body = incoming.as_ref().is_some_and(|body| !body.is_end_stream());
     let wanted = upgrade::wanted(&head, has_body, served.upgrade.as_ref())?;
-    let upload = admit(served, &head, incoming, worker, record).await?;
-    let group = worker
-        .upstreams
-        .get(served.upstream)
-        .ok_or_else(|| Refusal::new(Reject::UpstreamFailed, "no such upstream"))?;
-    record.forwarded();
+    let upload = admit(served, &head, incoming, record).await?;
+    let group =
+        worker.upstreams.get(upstream).ok_or_else(|| Refusal::new(Reject::UpstreamFailed, "no such upstream"))?;
     let path = record.target.as_ref().map_or("", Target::path);
     let listener = snapshot.settings.listeners.get(connection.listener);
     let local = listener.map_or(record.client.address, |listener| listener.address);
     let wish = group.wish(&record.client, local, path, &head.headers).for_tunnel(wanted.is_some());
-    let mut request = outgoing(head, upload, record, scheme, shown)?;
+    let mut request = outgoing(served, head, upload, record, scheme, shown)?;
+    record.forwarded();
     if let Some(wanted) = &wanted {
         wanted.ask(request.headers_mut());
     }
-    upstream::forward(permit, group, &wish, request, wanted.as_ref(), &snapshot.settings.timeouts).await
+    upstream::forward(permit, group, &wish, request, wanted.as_ref(), &served.timeouts).await
 }
 
 /// Where a request by plain HTTP belongs: to the same host and target by HTTPS, if that is served (no open redirect).
@@ -147,7 +151,6 @@ async fn admit(
     served: &Served,
     head: &Parts,
     incoming: &mut Option<Incoming>,
-    worker: &Rc<Worker>,
     record: &mut Record,
 ) -> Result<Upload, Failure> {
     let Some(body) = incoming.as_ref() else { return Ok(Upload::Empty) };
@@ -162,8 +165,8 @@ async fn admit(
         return Err(Refusal::new(Reject::UnsupportedMediaType, "Content-Encoding").into());
     }
     let Some(body) = incoming.take() else { return Ok(Upload::Empty) };
-    let between = worker.shared.snapshot.settings.timeouts.body;
-    let arriving = Arriving::new(body, served.max_body, between, Rc::clone(record.bytes_in.get_or_insert_default()));
+    let received = Rc::clone(record.bytes_in.get_or_insert_default());
+    let arriving = Arriving::new(body, served.max_body, served.timeouts.body, received);
     let Some(schema) = &served.schema else { return Ok(Upload::Streaming(Box::new(arriving))) };
     let bytes = arriving.whole().await?;
     schema.validate(head.headers.get(header::CONTENT_TYPE), &bytes)?;
@@ -172,6 +175,7 @@ async fn admit(
 
 /// What the upstream is sent.
 fn outgoing(
+    served: &Served,
     head: Parts,
     upload: Upload,
     record: &Record,
@@ -189,9 +193,15 @@ fn outgoing(
     };
     let mut headers = head.headers;
     hygiene::request(&mut headers, &told);
+    if let Some(edits) = &served.request_headers {
+        edits.apply(&mut headers);
+    }
     let mut request = Request::new(upload);
     *request.method_mut() = head.method;
-    *request.uri_mut() = target.origin().clone().into();
+    *request.uri_mut() = match &served.rewrite {
+        Some(rewrite) => target.with_path(rewrite.apply(target.path())?)?.into(),
+        None => target.origin().clone().into(),
+    };
     *request.headers_mut() = headers;
     Ok(request)
 }
@@ -199,6 +209,9 @@ fn outgoing(
 /// Passes the upstream's answer on.
 fn relay(mut record: Box<Record>, mut head: response::Parts, exchange: Exchange) -> Response<Answer> {
     hygiene::response(&mut head.headers, record.id);
+    if let Some(edits) = record.served().and_then(|served| served.response_headers.as_ref()) {
+        edits.apply(&mut head.headers);
+    }
     record.status = head.status.as_u16();
     Response::from_parts(head, Answer::relayed(exchange, record))
 }
@@ -217,27 +230,29 @@ fn switch(mut record: Box<Record>, mut head: response::Parts, exchange: Exchange
     }
     let protocol = head.headers.get(header::UPGRADE).cloned();
     hygiene::response(&mut head.headers, record.id);
+    if let Some(edits) = record.served().and_then(|served| served.response_headers.as_ref()) {
+        edits.apply(&mut head.headers);
+    }
     if let Some(protocol) = protocol {
         upgrade::tell(&mut head.headers, protocol);
     }
     record.status = head.status.as_u16();
-    let served = record.route.and_then(|route| record.worker.shared.snapshot.served.get(route));
-    let outlives_token = served.and_then(|served| served.upgrade.as_ref()).is_some_and(|it| it.outlives_token);
+    let outlives_token = record.served().and_then(|served| served.upgrade.as_ref()).is_some_and(|it| it.outlives_token);
     connection.switched.set(true);
     connection.tunnel.set(Some(Box::new(Tunnel::new(exchange, record, outlives_token))));
     Response::from_parts(head, Answer::switched())
 }
 
-/// Deals with the body of a request that is refused (F14). `true`: the connection ends with the answer.
+/// Deals with the body of a request that nobody reads: it is refused (F14), or answered without one. `true`: the connection ends with the answer.
 fn settle(
     worker: &Worker,
     connection: &Connection,
     unread: Option<Incoming>,
     expects: bool,
-    refusal: &Refusal,
+    reject: Option<Reject>,
 ) -> bool {
     let close = match unread {
-        _ if refusal.reject == Reject::BadRequest => true,
+        _ if reject == Some(Reject::BadRequest) => true,
         Some(body) if body.is_end_stream() => false,
         // Whoever asked first may leave the body out now, or may not: what follows could be either (F15).
         Some(_) if expects => true,
@@ -248,7 +263,7 @@ fn settle(
         }
         Some(_) => true,
         // Judged whole, so read to its end.
-        None if matches!(refusal.reject, Reject::InvalidBody | Reject::UnsupportedMediaType) => false,
+        None if matches!(reject, Some(Reject::InvalidBody | Reject::UnsupportedMediaType)) => false,
         None => true,
     };
     if close {

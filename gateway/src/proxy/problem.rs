@@ -1,7 +1,7 @@
 //! Decides what a refused client is told: `application/problem+json` (RFC 9457), nothing about the inside.
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, Version, header};
+use http::{HeaderValue, Method, Response, StatusCode, Version, header};
 
 use super::{
     body::Answer,
@@ -18,6 +18,7 @@ pub(super) fn refuse(mut record: Box<Record>, refusal: Refusal, close: bool) -> 
     let body = text(row.label, row.title, row.status, &id);
     let allow = record.allow.take();
     let http1 = matches!(&record.request, Some((_, Version::HTTP_10 | Version::HTTP_11, _)));
+    let body = if is_head(&record) { Bytes::new() } else { body };
     let mut response = Response::new(Answer::whole(body, record));
     *response.status_mut() = row.status;
     let headers = response.headers_mut();
@@ -49,22 +50,9 @@ pub(super) fn refuse(mut record: Box<Record>, refusal: Refusal, close: bool) -> 
     response
 }
 
-/// The answer that sends a client elsewhere for good, with the same method and body (RFC 9110 15.4.9).
-pub(super) fn redirect(mut record: Box<Record>, location: HeaderValue, close: bool) -> Response<Answer> {
-    let status = StatusCode::PERMANENT_REDIRECT;
-    record.status = status.as_u16();
-    let id = hexadecimal(record.id);
-    let mut response = Response::new(Answer::whole(Bytes::new(), record));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::LOCATION, location);
-    if let Ok(id) = HeaderValue::from_bytes(&id) {
-        headers.insert("x-request-id", id);
-    }
-    if close {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
+/// Whether the answer must not have a body: in HTTP/2 nobody else takes it away (RFC 9110 9.3.2).
+pub(super) fn is_head(record: &Record) -> bool {
+    matches!(&record.request, Some((Method::HEAD, Version::HTTP_2, _)))
 }
 
 fn text(label: &str, title: &str, status: StatusCode, id: &[u8; 32]) -> Bytes {

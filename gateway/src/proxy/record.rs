@@ -11,6 +11,8 @@ use super::{
     client::Client,
     connection::Connection,
     reject::{Refusal, Row},
+    settings::Timeouts,
+    snapshot::Served,
     target::Target,
     worker::{Event, Worker},
 };
@@ -109,6 +111,16 @@ impl Record {
         })
     }
 
+    /// The route, compiled.
+    pub(super) fn served(&self) -> Option<&Served> {
+        self.route.and_then(|route| self.worker.shared.snapshot.served.get(route))
+    }
+
+    /// The deadlines of the route, or those of all.
+    pub(super) fn timeouts(&self) -> &Timeouts {
+        self.served().map_or(&self.worker.shared.snapshot.settings.timeouts, |served| &served.timeouts)
+    }
+
     /// The request goes to its upstream.
     pub(super) const fn forwarded(&mut self) {
         self.forwarded = true;
@@ -154,8 +166,9 @@ impl Drop for Record {
             self.worker.good.note(self.client.source, identity.principal());
         }
         let settings = &self.worker.shared.snapshot.settings;
-        let served = self.route.and_then(|route| self.worker.shared.snapshot.served.get(route));
-        let upstream = served.filter(|_| self.forwarded).and_then(|route| settings.upstreams.get(route.upstream));
+        let served = self.served();
+        let upstream = served.filter(|_| self.forwarded).and_then(|route| route.then.upstream());
+        let upstream = upstream.and_then(|upstream| settings.upstreams.get(upstream));
         let Some(listener) = settings.listeners.get(self.connection.listener) else { return };
         let is_wanted = listener.access_log && served.is_none_or(|route| route.access_log);
         if !is_wanted && self.refused.is_none() {

@@ -17,6 +17,9 @@ use super::{
 };
 use crate::fault::Fault;
 
+pub mod edits;
+pub mod pattern;
+
 mod condition;
 
 /// Every route, ready to be looked up. A route is its position in the configuration.

@@ -5,7 +5,10 @@ use std::{path::PathBuf, sync::Arc};
 use super::{
     client::Trusted,
     route::Routes,
-    settings::{Route, Settings, Upgrade},
+    settings::{
+        Route, Settings, Timeouts, Upgrade,
+        route::{Edits, Pattern, Rewrite, Then},
+    },
     tls,
 };
 use crate::{
@@ -52,8 +55,16 @@ pub struct Served {
     pub schema: Option<Schema>,
     /// The largest body, in bytes.
     pub max_body: u64,
-    /// Who answers: an index into [`Settings::upstreams`].
-    pub upstream: usize,
+    /// Who answers.
+    pub then: Then,
+    /// The path that the upstream is asked for; `None`: the client's.
+    pub rewrite: Option<Pattern>,
+    /// What is changed of requests.
+    pub request_headers: Option<Edits>,
+    /// What is changed of answers.
+    pub response_headers: Option<Edits>,
+    /// Its deadlines.
+    pub timeouts: Timeouts,
     /// What its connections may become; `None`: nothing.
     pub upgrade: Option<Upgrade>,
     /// Whether requests that were served are in the access log.
@@ -131,7 +142,7 @@ impl Served {
         if access.as_ref().is_some_and(Access::needs_identity) && !identified {
             faults.push(Fault::new("require", "asks for an identity, and nothing gives one").hint("configure [jwt]"));
         }
-        if settings.upstreams.get(route.upstream).is_none() {
+        if route.then.upstream().is_some_and(|upstream| settings.upstreams.get(upstream).is_none()) {
             faults.push(Fault::new("upstream", "does not exist"));
         }
         let Some(access) = access.filter(|_| faults.is_empty()) else { return Err(faults) };
@@ -141,7 +152,13 @@ impl Served {
             access,
             schema,
             max_body,
-            upstream: route.upstream,
+            then: route.then.clone(),
+            rewrite: route.rewrite.as_ref().map(|rewrite| match rewrite {
+                Rewrite::Strip(pattern) | Rewrite::Template(pattern) => pattern.clone(),
+            }),
+            request_headers: route.request_headers.clone(),
+            response_headers: route.response_headers.clone(),
+            timeouts: route.timeouts.as_deref().copied().unwrap_or(settings.timeouts),
             access_log: route.access_log,
             upgrade: route.upgrade.clone(),
         })

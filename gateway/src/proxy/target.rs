@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, Uri, Version, header, request::Parts,
 use super::reject::{Refusal, Reject};
 
 /// The longest path with query, in bytes.
-const MAX_LENGTH: usize = 8 * 1_024;
+pub(super) const MAX_LENGTH: usize = 8 * 1_024;
 
 /// The longest host, in bytes (RFC 1035 2.3.4, with brackets).
 const MAX_HOST: usize = 255;
@@ -57,6 +57,21 @@ impl Target {
     #[must_use]
     pub fn path(&self) -> &str {
         self.origin.path()
+    }
+
+    /// Another canonical path with the same query.
+    ///
+    /// # Errors
+    /// They are too long together.
+    pub fn with_path(&self, path: String) -> Result<PathAndQuery, Refusal> {
+        let text = match self.origin.query() {
+            Some(query) => format!("{path}?{query}"),
+            None => path,
+        };
+        if text.len() > MAX_LENGTH {
+            return Err(Refusal::new(Reject::UriTooLong, "rewritten target too long"));
+        }
+        PathAndQuery::try_from(text).map_err(|_invalid| bad("invalid path"))
     }
 
     /// The canonical path with the query as it came: what the upstream is sent.

@@ -44,7 +44,7 @@ impl Tunnel {
     /// `outlives_token`: it goes on when the token that opened it has expired.
     pub(super) fn new(exchange: Exchange, record: Box<Record>, outlives_token: bool) -> Self {
         let now = deadline::now();
-        let lifetime = after(now, record.worker.shared.snapshot.settings.timeouts.tunnel);
+        let lifetime = after(now, record.timeouts().tunnel);
         let mut until = (lifetime, "timeouts.tunnel");
         if let Some(identity) = record.identity.as_ref().filter(|_| !outlives_token) {
             let left = identity.expires().saturating_mul(1_000).saturating_sub(record.began.unix_millis);
@@ -112,7 +112,7 @@ impl Tunnel {
     /// Whether it has lasted long enough.
     fn over(&self, active: u64, half: bool) -> Option<&'static str> {
         let (now, worker) = (deadline::now(), &self.record.worker);
-        let idle = worker.shared.snapshot.settings.timeouts.tunnel_idle;
+        let idle = self.record.timeouts().tunnel_idle;
         if now >= self.until.0 {
             return Some(self.until.1);
         }

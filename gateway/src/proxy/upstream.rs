@@ -5,11 +5,12 @@
 
 use std::{pin::pin, rc::Rc, task::Poll, time::Duration};
 
-use http::{HeaderValue, Method, Request, StatusCode, response};
+use http::{Method, Request, StatusCode, header, response};
 
 use super::{
     body::{Cut, Flow, Upload},
     deadline::{self, Alarm},
+    own::Own,
     reject::{Refusal, Reject},
     settings::Timeouts,
     upgrade::Wanted,
@@ -40,8 +41,8 @@ use self::{balance::bit, client::Broken, group::Try};
 pub(super) enum Failure {
     /// The client left: nobody is there to be told.
     ClientLeft,
-    /// The client is to come back there.
-    Redirected(HeaderValue),
+    /// The gateway answers by itself.
+    Answered(Box<Own>),
     Refused(Refusal),
 }
 
@@ -90,6 +91,9 @@ pub(super) async fn forward(
     let (mut fresh, mut tries, mut tried) = (false, 1, 0);
     loop {
         let Try { mut lease, place, server } = group.lease(wish, fresh, &mut tried, timeouts.connect).await?;
+        if let Some(host) = group.host(server) {
+            request.headers_mut().insert(header::HOST, host.clone());
+        }
         let answer = answered(lease.send(&mut request), flow.as_ref(), patience).await;
         let mut left = true;
         let (reject, detail) = match answer {

@@ -2,6 +2,8 @@
 
 use super::{load, spoiled, wrong};
 
+mod then;
+
 const PATH: &str = "path = \"/items/{id}\"\n";
 
 fn key(name: &str) -> String {

@@ -5,7 +5,7 @@ use http::Request;
 use super::*;
 use crate::{
     authz::Requirement,
-    proxy::settings::route::{Subject, Test},
+    proxy::settings::route::{Subject, Test, Then},
 };
 
 fn route(host: Option<&str>, path: &str, methods: &[&str]) -> Route {
@@ -15,7 +15,11 @@ fn route(host: Option<&str>, path: &str, methods: &[&str]) -> Route {
         methods: methods.iter().map(|method| method.parse().unwrap()).collect(),
         when: Vec::new(),
         require: Requirement::Public,
-        upstream: 0,
+        then: Then::Forward(0),
+        rewrite: None,
+        request_headers: None,
+        response_headers: None,
+        timeouts: None,
         schema: None,
         max_body: None,
         upgrade: None,

@@ -1,9 +1,15 @@
 //! Decides what is said of one route: which requests it is for, and what becomes of them.
 
-use http::{HeaderName, Method};
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 
-use super::NamedFile;
+use super::{NamedFile, Timeouts};
 use crate::authz;
+
+pub use crate::proxy::route::{
+    edits::{Edits, Side},
+    pattern::Pattern,
+};
 
 /// One route.
 #[derive(Clone, Debug)]
@@ -19,8 +25,16 @@ pub struct Route {
     pub when: Vec<Condition>,
     /// `route.require`.
     pub require: authz::Requirement,
-    /// `route.upstream`: an index into [`Settings::upstreams`](super::Settings::upstreams).
-    pub upstream: usize,
+    /// `route.upstream`, `route.redirect` or `route.respond`.
+    pub then: Then,
+    /// The path that the upstream is asked for; `None`: the client's. `route.strip_prefix`, `route.rewrite`.
+    pub rewrite: Option<Rewrite>,
+    /// What is changed of requests. `route.request_headers`.
+    pub request_headers: Option<Edits>,
+    /// What is changed of answers, but for refusals. `route.response_headers`.
+    pub response_headers: Option<Edits>,
+    /// `route.timeouts`, each with what `[timeouts]` says where the route says nothing; `None`: it says nothing at all.
+    pub timeouts: Option<Box<Timeouts>>,
     /// `route.schema`: a JSON Schema that the body must match.
     pub schema: Option<NamedFile>,
     /// `route.max_body`, in bytes.
@@ -29,6 +43,59 @@ pub struct Route {
     pub access_log: bool,
     /// What its connections may become; `None`: nothing.
     pub upgrade: Option<Upgrade>,
+}
+
+/// Who answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// An upstream: an index into [`Settings::upstreams`](super::Settings::upstreams).
+    Forward(usize),
+    /// The gateway, by sending the client elsewhere.
+    Redirect(Redirect),
+    /// The gateway.
+    Respond(Fixed),
+}
+
+impl Then {
+    /// The upstream, where one answers.
+    #[must_use]
+    pub const fn upstream(&self) -> Option<usize> {
+        match self {
+            Self::Forward(upstream) => Some(*upstream),
+            Self::Redirect(_) | Self::Respond(_) => None,
+        }
+    }
+}
+
+/// Where a client is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redirect {
+    /// 301, 302, 303, 307 or 308. `route.redirect.status`.
+    pub status: StatusCode,
+    /// Scheme and authority, literally; empty: where the request came. The beginning of `route.redirect.to`.
+    pub origin: String,
+    /// The rest of `route.redirect.to`.
+    pub path: Pattern,
+}
+
+/// One answer for every request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fixed {
+    /// `route.respond.status`.
+    pub status: StatusCode,
+    /// `route.respond.content_type`; `None`: there is no body.
+    pub content_type: Option<HeaderValue>,
+    /// `route.respond.body`.
+    pub body: Bytes,
+}
+
+/// Which path the upstream is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rewrite {
+    /// `route.strip_prefix`.
+    Strip(Pattern),
+    /// `route.rewrite`.
+    Template(Pattern),
 }
 
 /// What the connections of a route may become.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::HeaderName;
+use http::{HeaderName, HeaderValue};
 
 use crate::proxy::tls;
 
@@ -13,6 +13,8 @@ pub struct Upstream {
     pub name: String,
     /// At least one, at most [`MAX_SERVERS`]. `upstream.NAME.servers`.
     pub servers: Vec<Server>,
+    /// What they are told as `Host`. `upstream.NAME.host_header`.
+    pub host_header: HostHeader,
     /// Which of them a request goes to. `upstream.NAME.balance`.
     pub balance: Balance,
     /// How servers are asked whether they are healthy; `None`: they are not. `[upstream.NAME.health]`.
@@ -76,6 +78,18 @@ impl Default for Http2 {
     fn default() -> Self {
         Self { connections: 4, streams: 100, ping: None, ping_timeout: Duration::from_secs(5) }
     }
+}
+
+/// What servers are told as `Host`. As whom the client asked is in `X-Forwarded-Host` in any case.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum HostHeader {
+    /// What the client said, in its canonical form.
+    #[default]
+    Client,
+    /// This.
+    Literal(HeaderValue),
+    /// The server's own name, and its port where it is not the usual one.
+    Server,
 }
 
 /// The most servers of one upstream: the ones that may be used are one word of bits.

@@ -3,7 +3,7 @@
 use std::{cell::Cell, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use gateway_common::source::Source;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 
 use super::{
     Failure,
@@ -15,7 +15,7 @@ use crate::proxy::{
     client::Client,
     deadline, proxy_protocol,
     reject::{Refusal, Reject},
-    settings::upstream::{Balance, HashBy, ProxyProtocol, Retry},
+    settings::upstream::{Balance, HashBy, HostHeader, ProxyProtocol, Retry, Upstream},
 };
 
 /// The servers of one upstream, seen from one worker.
@@ -25,6 +25,8 @@ pub(in crate::proxy) struct Group {
     balancer: Balancer,
     alike: Option<HashBy>,
     proxy_protocol: Option<ProxyProtocol>,
+    /// What each server is told as `Host`; empty: what the client said.
+    hosts: Box<[HeaderValue]>,
     /// What may be spent on trying again, in hundredths of a try.
     credit: Cell<u32>,
 }
@@ -65,7 +67,13 @@ impl Group {
             Balance::LeastRequests | Balance::RoundRobin => None,
         };
         let (proxy_protocol, credit) = (settings.proxy_protocol, Cell::new(settings.retry.reserve * 100));
-        Self { servers, standing, balancer, alike, proxy_protocol, credit }
+        let hosts = hosts(settings);
+        Self { servers, standing, balancer, alike, proxy_protocol, hosts, credit }
+    }
+
+    /// What this server is told as `Host`; `None`: what the client said.
+    pub(super) fn host(&self, server: usize) -> Option<&HeaderValue> {
+        self.hosts.get(server)
     }
 
     /// What `client`, who was accepted at `local`, asks for.
@@ -169,4 +177,14 @@ impl Group {
 /// Nothing is wrong with the request: it may come again.
 fn busy(detail: &'static str) -> Refusal {
     Refusal { retry_after: Some(1), ..Refusal::new(Reject::Unavailable, detail) }
+}
+
+fn hosts(settings: &Upstream) -> Box<[HeaderValue]> {
+    let usual = if settings.tls.is_some() { ":443" } else { ":80" };
+    let host = |address: &str| match &settings.host_header {
+        HostHeader::Client => None,
+        HostHeader::Literal(host) => Some(host.clone()),
+        HostHeader::Server => HeaderValue::from_str(address.strip_suffix(usual).unwrap_or(address)).ok(),
+    };
+    settings.servers.iter().filter_map(|server| host(&server.address)).collect()
 }

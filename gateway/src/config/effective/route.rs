@@ -1,0 +1,110 @@
+//! Decides how routes in force are shown.
+
+use http::{HeaderName, HeaderValue};
+use serde_json::{Map, Value, json};
+
+use super::file;
+use crate::{
+    authz::Requirement,
+    config::{
+        Config,
+        value::{show_duration, show_size},
+    },
+    proxy::settings::{
+        Route, Timeouts,
+        route::{Condition, Edits, Rewrite, Subject, Test, Then},
+    },
+};
+
+pub(super) fn route(route: &Route, config: &Config) -> Value {
+    json!({
+        "host": route.host,
+        "path": route.path,
+        "methods": route.methods.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "when": (!route.when.is_empty()).then(|| route.when.iter().map(condition).collect::<Vec<_>>()),
+        "require": match &route.require {
+            Requirement::Nobody => Vec::new(),
+            Requirement::Public => vec!["public"],
+            Requirement::Authenticated => vec!["authenticated"],
+            Requirement::Certificate => vec!["certificate"],
+            Requirement::Permissions(words) => words.iter().map(String::as_str).collect(),
+        },
+        "upstream": route.then.upstream().and_then(|it| config.proxy.upstreams.get(it)).map(|it| &it.name),
+        "redirect": match &route.then {
+            Then::Redirect(redirect) => Some(json!({
+                "to": format!("{}{}", redirect.origin, redirect.path.text()),
+                "status": redirect.status.as_u16(),
+            })),
+            Then::Forward(_) | Then::Respond(_) => None,
+        },
+        "respond": match &route.then {
+            Then::Respond(fixed) => Some(json!({
+                "status": fixed.status.as_u16(),
+                "body": fixed.content_type.as_ref().map(|_| String::from_utf8_lossy(&fixed.body)),
+                "content_type": fixed.content_type.as_ref().map(|value| value.to_str().unwrap_or_default()),
+            })),
+            Then::Forward(_) | Then::Redirect(_) => None,
+        },
+        "strip_prefix": match &route.rewrite {
+            Some(Rewrite::Strip(pattern)) => Some(pattern.text()),
+            _ => None,
+        },
+        "rewrite": match &route.rewrite {
+            Some(Rewrite::Template(pattern)) => Some(pattern.text()),
+            _ => None,
+        },
+        "request_headers": route.request_headers.as_ref().map(edits),
+        "response_headers": route.response_headers.as_ref().map(edits),
+        "timeouts": route.timeouts.as_ref().map(|timeouts| timeouts_of(timeouts, route.upgrade.is_some())),
+        "schema": route.schema.as_ref().map(file),
+        "max_body": route.then.upstream().map(|_| show_size(route.max_body.unwrap_or(config.proxy.max_body))),
+        "upgrade": route.upgrade.as_ref().map(|upgrade| &upgrade.protocols),
+        "origins": route.upgrade.as_ref().map(|upgrade| &upgrade.origins),
+        "outlives_token": route.upgrade.as_ref().map(|upgrade| upgrade.outlives_token),
+        "access_log": route.access_log,
+    })
+}
+
+fn condition(condition: &Condition) -> Value {
+    let (subject, name) = match &condition.subject {
+        Subject::Header(name) => ("header", name.as_str()),
+        Subject::Query(name) => ("query", name.as_str()),
+    };
+    match &condition.test {
+        Test::Equals(value) => json!({ subject: name, "equals": value }),
+        Test::Prefix(value) => json!({ subject: name, "prefix": value }),
+        Test::Present => json!({ subject: name, "present": true }),
+    }
+}
+
+fn timeouts_of(timeouts: &Timeouts, has_tunnels: bool) -> Value {
+    json!({
+        "body": show_duration(timeouts.body),
+        "connect": show_duration(timeouts.connect),
+        "response": show_duration(timeouts.response),
+        "tunnel_idle": has_tunnels.then(|| show_duration(timeouts.tunnel_idle)),
+        "tunnel": has_tunnels.then(|| show_duration(timeouts.tunnel)),
+    })
+}
+
+fn edits(edits: &Edits) -> Value {
+    let pairs = |pairs: &[(HeaderName, HeaderValue)]| {
+        let shown: Map<String, Value> =
+            pairs.iter().map(|(name, value)| (name.to_string(), shown(name, value))).collect();
+        (!shown.is_empty()).then_some(shown)
+    };
+    json!({
+        "remove": (!edits.remove.is_empty()).then(|| edits.remove.iter().map(ToString::to_string).collect::<Vec<_>>()),
+        "set": pairs(&edits.set),
+        "add": pairs(&edits.add),
+    })
+}
+
+/// What a header says, where its name promises no secret.
+fn shown(name: &HeaderName, value: &HeaderValue) -> Value {
+    const SECRET: [&str; 7] = ["auth", "cookie", "credential", "key", "passw", "secret", "token"];
+    if SECRET.iter().any(|part| name.as_str().contains(part)) {
+        return "(not shown)".into();
+    }
+    value.to_str().unwrap_or_default().into()
+}

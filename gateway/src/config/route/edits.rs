@@ -1,0 +1,75 @@
+//! Decides which headers a route may change: `request_headers` and `response_headers`.
+
+use http::{HeaderName, HeaderValue};
+use toml::de::DeValue;
+
+use crate::{
+    config::{
+        table::{Reader, Table},
+        value::{self, Wrong},
+    },
+    proxy::settings::route::{Edits, Side},
+};
+
+/// The longest value, in bytes.
+const LONGEST_VALUE: usize = 4 * 1_024;
+
+pub(super) fn edits(mut table: Table<'_>, side: Side, reader: &Reader<'_>) -> Option<Edits> {
+    let remove = table.list("remove", |value| name(&value::line(value)?, side));
+    let set = pairs(table.table("set"), side, reader);
+    let add = pairs(table.table("add"), side, reader);
+    let names: Vec<(&str, &HeaderName)> = (remove.iter().map(|(key, name)| (key.as_str(), name)))
+        .chain(set.iter().map(|(key, name, _)| (key.as_str(), name)))
+        .collect();
+    for (index, (key, name)) in names.iter().enumerate() {
+        if names.iter().take(index).any(|(_, earlier)| earlier == name) {
+            let wrong = Wrong::new(format!("{name} is removed or set already"));
+            reader.report(wrong.hint("`set` stands instead of what is there: name each header once").at(*key));
+        }
+    }
+    table.finish();
+    let pair = |(_, name, value)| (name, value);
+    let edits = Edits {
+        remove: remove.into_iter().map(|(_, name)| name).collect(),
+        set: set.into_iter().map(pair).collect(),
+        add: add.into_iter().map(pair).collect(),
+    };
+    (!edits.is_empty()).then_some(edits)
+}
+
+fn pairs(table: Table<'_>, side: Side, reader: &Reader<'_>) -> Vec<(String, HeaderName, HeaderValue)> {
+    let pair = |(key, text, value): (String, String, Result<HeaderValue, Wrong>)| {
+        let name = name(&text, side).map_err(|wrong| reader.report(wrong.at(&key)));
+        let value = value.map_err(|wrong| reader.report(wrong.at(&key)));
+        Some((key, name.ok()?, value.ok()?))
+    };
+    table.named_values(header_value).into_iter().filter_map(pair).collect()
+}
+
+fn name(text: &str, side: Side) -> Result<HeaderName, Wrong> {
+    let no_name = || Wrong::new(format!("{text:?} is no header")).hint("write its name alone, as in \"x-version\"");
+    let name = HeaderName::from_bytes(text.as_bytes()).map_err(|_no_name| no_name())?;
+    if let Some(why) = side.refuses(&name) {
+        return Err(Wrong::new(format!("{name} {why}")).hint("leave it to the gateway"));
+    }
+    // `X_User` and `X.User` are `X-User` to whoever turns names into variables (T02).
+    if side == Side::Request && name.as_str().contains(['_', '.']) {
+        return Err(Wrong::new(format!("{name} is another header to some upstreams")).hint("write it with hyphens"));
+    }
+    Ok(name)
+}
+
+fn header_value(value: &DeValue<'_>) -> Result<HeaderValue, Wrong> {
+    let text = value::line(value)?;
+    let wrong = |message: &str, hint: &str| Err(Wrong::new(message).hint(hint));
+    if text.len() > LONGEST_VALUE {
+        return wrong("is longer than 4KiB", "servers take no such headers: write less");
+    }
+    if text.trim() != text {
+        return wrong("begins or ends with a blank, which gets lost on the way", "leave the blank out");
+    }
+    match HeaderValue::from_str(&text) {
+        Ok(value) if text.is_ascii() => Ok(value),
+        _ => wrong("has letters beyond ASCII", "write it in ASCII, encoded as its reader expects"),
+    }
+}

@@ -1,0 +1,85 @@
+//! Decides what the gateway answers by itself to a request that it served: redirects and fixed answers.
+//!
+//! *Invariant:* where a client is sent is the configuration's, or the request's own host, and never what a request says
+//! of its path or query: no open redirect.
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, Version, header};
+
+use super::{
+    body::Answer,
+    problem::is_head,
+    record::Record,
+    reject::{Refusal, Reject},
+    settings::route::Then,
+    target::Target,
+};
+use crate::observe::access::hexadecimal;
+
+/// An answer of the gateway's own.
+pub(super) struct Own {
+    status: StatusCode,
+    location: Option<HeaderValue>,
+    content_type: Option<HeaderValue>,
+    body: Bytes,
+}
+
+impl Own {
+    /// Sends a client to `location` for good, with the same method and body (RFC 9110 15.4.9).
+    pub(super) const fn elsewhere(location: HeaderValue) -> Self {
+        Self {
+            status: StatusCode::PERMANENT_REDIRECT,
+            location: Some(location),
+            content_type: None,
+            body: Bytes::new(),
+        }
+    }
+
+    /// What a route says without an upstream; `None`: there is one.
+    pub(super) fn of(then: &Then, target: &Target) -> Result<Option<Self>, Refusal> {
+        match then {
+            Then::Forward(_) => Ok(None),
+            Then::Redirect(redirect) => {
+                let path = redirect.path.apply(target.path())?;
+                let query = target.origin().query().map(|query| ["?", query]).unwrap_or_default();
+                let location = [&redirect.origin, &*path, query[0], query[1]].concat();
+                let location = HeaderValue::try_from(location)
+                    .map_err(|_no_header| Refusal::new(Reject::BadRequest, "target fits no header"))?;
+                Ok(Some(Self { status: redirect.status, ..Self::elsewhere(location) }))
+            }
+            Then::Respond(fixed) => Ok(Some(Self {
+                status: fixed.status,
+                location: None,
+                content_type: fixed.content_type.clone(),
+                body: fixed.body.clone(),
+            })),
+        }
+    }
+
+    /// The answer. `close`: nothing more can be read from this connection.
+    pub(super) fn answer(self, mut record: Box<Record>, close: bool) -> Response<Answer> {
+        record.status = self.status.as_u16();
+        let mut headers = http::HeaderMap::new();
+        if let Some(content_type) = self.content_type {
+            headers.insert(header::CONTENT_TYPE, content_type);
+        }
+        if let Some(edits) = record.served().and_then(|served| served.response_headers.as_ref()) {
+            edits.apply(&mut headers);
+        }
+        if let Some(location) = self.location {
+            headers.insert(header::LOCATION, location);
+        }
+        if let Ok(id) = HeaderValue::from_bytes(&hexadecimal(record.id)) {
+            headers.insert("x-request-id", id);
+        }
+        // In HTTP/2 one stream says nothing about the others.
+        if close && matches!(&record.request, Some((_, Version::HTTP_10 | Version::HTTP_11, _))) {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        let body = if is_head(&record) { Bytes::new() } else { self.body };
+        let mut response = Response::new(Answer::whole(body, record));
+        *response.status_mut() = self.status;
+        *response.headers_mut() = headers;
+        response
+    }
+}
