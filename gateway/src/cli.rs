@@ -33,6 +33,7 @@ mod export;
 mod import;
 mod reload;
 mod resume;
+mod route;
 mod run;
 mod shadow;
 mod status;
@@ -69,6 +70,8 @@ enum Command {
     Run(run::Run),
     /// Say whether the configuration is valid, and what is in force by it
     Check(check::Check),
+    /// Say which route takes a request, and why others do not
+    Route(route::Route),
     /// Show how the running gateway is
     Status(status::Status),
     /// Block sources, list and unblock them
@@ -136,6 +139,7 @@ pub fn main() -> ExitCode {
         Command::Proxy => proxy::main(),
 
         Command::Check(check) => check.execute(&context).into(),
+        Command::Route(route) => route.execute(&context).into(),
         Command::Status(status) => status.execute(&context).into(),
         Command::Block(block) => block.execute(&context).into(),
         Command::Confirm(confirm) => confirm.execute(&context).into(),

@@ -32,6 +32,9 @@ fn commands_that_need_no_daemon() {
         (vec!["why", "10.0.0.0/8"], 2),
         (vec!["--config", missing, "check"], 2),
         (vec!["--config", missing, "run"], 2),
+        (vec!["--config", missing, "route", "GET", "https://a.example/"], 2),
+        (vec!["route", "GET", "a.example"], 2),
+        (vec!["route", "get", "https://a.example/"], 2),
         (vec!["--socket", socket.to_str().unwrap(), "status"], 3),
         (vec!["--socket", socket.to_str().unwrap(), "block", "add", "10.0.0.66"], 3),
     ] {

@@ -76,6 +76,21 @@ fn hosts_headers_and_queries_decide() {
         assert_eq!(upstream.received().len(), usize::from(status == 200), "{case}: what reached the upstream");
         let logged = daemon.logged(&response.id());
         assert_eq!(logged["route"].as_str().unwrap_or_default(), template, "{case}: {logged}");
+        // `gateway route` says the same of the same request.
+        let (method, path) = line.split_once(' ').unwrap();
+        let (url, header) = (format!("https://{host}{path}"), format!("X-Version: {version}"));
+        let mut arguments = vec!["route", method, &url];
+        if !version.is_empty() {
+            arguments.extend(["--header", &header]);
+        }
+        let told = daemon.cli(&arguments);
+        assert_eq!(told.code, i32::from(template.is_empty()), "{case}: {} {}", told.json, told.errors);
+        assert_eq!(told.json["config"]["path"].as_str().unwrap_or_default(), template, "{case}: {}", told.json);
+        assert_eq!(
+            told.json["status"].as_u64().unwrap_or_default() == u64::from(status),
+            template.is_empty(),
+            "{case}"
+        );
         let allow = match (status, line) {
             (405, "POST /health") => Some("GET, HEAD"),
             (405, _) => Some("GET"),
@@ -83,6 +98,13 @@ fn hosts_headers_and_queries_decide() {
         };
         assert_eq!(response.header("allow"), allow, "{case}");
     }
+
+    let told = daemon.cli(&["route", "POST", "https://www.example.com/health?x", "--header", "x-version: 2.1"]);
+    assert_eq!((&told.json["allow"], &told.json["reject"]), (&"GET, HEAD".into(), &"method_not_allowed".into()));
+    assert_eq!(told.json["others"][0]["why"], "method", "{}", told.json);
+    assert_eq!(told.json["elsewhere"], 5, "{}", told.json);
+    let told = daemon.cli(&["route", "GET", "https://www.example.com/files/../x"]);
+    assert_eq!((told.code, &told.json["reject"]), (1, &"bad_request".into()), "{}", told.json);
 
     // What was served is left out of the log, what was refused is not.
     let quiet = send("quiet.example.com", "GET /files/quiet", "");

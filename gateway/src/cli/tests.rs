@@ -23,6 +23,19 @@ fn arguments() {
     parses("--config a.toml run --detach-on-exit", true);
     parses("run --config a.toml", true);
     parses("check --json", true);
+    parses("route GET https://a.example/x?y --json", true);
+    parses("route GET http://[::1]:8080", true);
+    parses("route M-SEARCH https://a.example --header a:b --header c:", true);
+    for wrong in ["https://", "a.example/x", "/x", "ftp://a.example", "https:///x", "https://a/#x", "https://a/\u{7f}"]
+    {
+        parses(&format!("route GET {wrong}"), false);
+    }
+    parses("route get https://a.example/", false);
+    parses("route G@T https://a.example/", false);
+    parses("route https://a.example/", false);
+    parses("route GET https://a.example/ --header a", false);
+    parses("route GET https://a.example/ --header a@:b", false);
+    parses("route GET https://a.example/ --header host:b", false);
     parses("status --json --socket /run/a.sock", true);
     parses("block add 203.0.113.7", true);
     parses("block add 203.0.113.0/24 --for 1h30m --reason x --shadow --json", true);

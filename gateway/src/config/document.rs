@@ -99,6 +99,12 @@ impl Document {
         }
     }
 
+    /// The line, from 1, at which the value of `key` begins.
+    #[must_use]
+    pub fn line(&self, key: &str) -> usize {
+        self.position(self.span(key).start).0
+    }
+
     /// The line and the column, both from 1, the latter in characters, of the byte at `offset`.
     pub(super) fn position(&self, offset: usize) -> (usize, usize) {
         let before = self.text.get(..offset).unwrap_or(&self.text);

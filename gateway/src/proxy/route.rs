@@ -18,6 +18,7 @@ use super::{
 use crate::fault::Fault;
 
 pub mod edits;
+pub mod explain;
 pub mod pattern;
 
 mod condition;

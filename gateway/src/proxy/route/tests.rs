@@ -221,6 +221,37 @@ fn conditions() {
     }
 }
 
+#[test]
+fn what_is_in_the_way_of_others() {
+    use super::explain::Way;
+    let routes = [
+        route(None, "/items/{id}", &[]),
+        route(Some("a.example"), "/items/{id}", &["GET"]),
+        with(Some("a.example"), "/items/{id}", &[equals("x-v", "2")]),
+        route(Some("a.example"), "/items/{id}", &["PUT"]),
+        route(Some("a.example"), "/{*rest}", &[]),
+        route(Some("b.example"), "/items/{id}", &[]),
+        route(Some("a.example"), "/health", &[]),
+    ];
+    let made = Routes::new(&routes).unwrap_or_else(|faults| panic!("{faults:?}"));
+    let explain = |path: &str, sent: &[(&'static str, &str)]| {
+        let mut request = Request::builder().uri(path).header("host", "a.example");
+        for (name, value) in sent {
+            request = request.header(*name, *value);
+        }
+        let head = request.body(()).unwrap().into_parts().0;
+        let target = Target::read(&head, "https").unwrap();
+        made.explain(&routes, &target, &Method::GET, &head.headers)
+    };
+    let others = [Some(Way::LessLiteral), Some(Way::Host), Some(Way::Path)];
+    let found = explain("/items/1", &[]);
+    assert_eq!(found[..4], [Some(Way::LessExact), None, Some(Way::Condition(0)), Some(Way::Method)]);
+    assert_eq!(found[4..], others);
+    let found = explain("/items/1", &[("x-v", "2")]);
+    assert_eq!(found[..4], [Some(Way::LessExact), Some(Way::AskedLater), None, Some(Way::Method)]);
+    assert_eq!(explain("/nowhere", &[])[4], None);
+}
+
 /// Whether routes of one path with these conditions can stand side by side.
 #[track_caller]
 fn conflicts(one: &[Condition], two: &[Condition], expect: bool) {

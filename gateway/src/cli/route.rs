@@ -1,0 +1,292 @@
+//! `gateway route`: which route takes a request, and what is in the way of the others.
+
+use clap::Args;
+use http::{HeaderName, HeaderValue, Method, request::Parts};
+use serde_json::{Value, json};
+
+use super::{Context, exit::Exit, table::clean};
+use crate::{
+    config::{Config, Disk, Errors},
+    proxy::{
+        reject::{Refusal, Reject},
+        route::{Miss, Routes, explain::Way},
+        settings::{
+            Route as Settings,
+            route::{Condition, Rewrite, Subject, Test, Then},
+        },
+        target::Target,
+    },
+};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Asks the configuration, not the running gateway: which route would take the request, and why others would not. Who asks,
+limits and bodies are left out. Ends with 1 where no route takes it.
+
+Examples:
+  gateway route GET https://api.example.com/items/7
+  gateway route POST 'https://api.example.com/items?preview' --header 'x-api-version: 2' --json | jq .others")]
+pub(super) struct Route {
+    /// In capitals, as it is sent
+    #[arg(value_parser = method)]
+    method: Method,
+    /// With scheme and host: https://api.example.com/items/7
+    #[arg(value_parser = url)]
+    url: Url,
+    /// One of the request's headers: "name: value"
+    #[arg(long, value_name = "HEADER", value_parser = header)]
+    header: Vec<(HeaderName, HeaderValue)>,
+}
+
+#[derive(Clone, Debug)]
+struct Url {
+    text: String,
+    scheme: &'static str,
+    authority: HeaderValue,
+    origin: http::Uri,
+}
+
+/// What the configuration says of a request.
+struct Found {
+    /// Which route takes it, and what comes of its path; else why none does.
+    taken: Result<(usize, String), Miss>,
+    /// What is in the way of the others that have the host and the path.
+    others: Vec<(usize, Way)>,
+    /// How many have another host or path.
+    elsewhere: usize,
+}
+
+impl Route {
+    pub(super) fn execute(&self, context: &Context) -> Exit {
+        let loaded = Config::load(context.config(), &Disk).and_then(|config| {
+            let routes = Routes::new(&config.proxy.routes);
+            let routes = routes.map_err(|faults| Errors::from_faults(&config.document, faults))?;
+            Ok((config, routes))
+        });
+        let (config, routes) = match loaded {
+            Ok(loaded) => loaded,
+            Err(errors) => {
+                let exit = if errors.readable() { Exit::Refused } else { Exit::Usage };
+                return context.out.fail(&errors.to_string(), exit);
+            }
+        };
+        let found = match self.head().and_then(|head| {
+            let target = Target::read(&head, self.url.scheme)?;
+            Ok(find(&routes, &config.proxy.routes, &head, &target))
+        }) {
+            Ok(found) => found,
+            Err(refusal) => Found { taken: Err(Miss { refusal, allow: None }), others: Vec::new(), elsewhere: 0 },
+        };
+        let exit = if found.taken.is_ok() { Exit::Done } else { Exit::Refused };
+        if context.out.json {
+            return context.out.value(&value(&found, &config), exit);
+        }
+        context.out.text(&self.render(&found, &config), exit)
+    }
+
+    fn head(&self) -> Result<Parts, Refusal> {
+        let request = http::Request::builder().method(self.method.clone()).uri(self.url.origin.clone());
+        let mut request = request.header(http::header::HOST, self.url.authority.clone());
+        for (name, value) in &self.header {
+            request = request.header(name, value.clone());
+        }
+        let request = request.body(()).map_err(|_no_request| Refusal::new(Reject::BadRequest, "no request"))?;
+        Ok(request.into_parts().0)
+    }
+
+    fn render(&self, found: &Found, config: &Config) -> String {
+        let asked = format!("{} {}", self.method, clean(&self.url.text));
+        let mut lines = match &found.taken {
+            Ok((index, becomes)) => vec![format!("{} takes {asked}", place(*index, config)), format!("  {becomes}")],
+            Err(miss) => {
+                let row = miss.refusal.reject.row();
+                let mut lines = vec![format!("no route takes {asked}")];
+                lines.push(format!("  it is answered {}: {}", row.status.as_u16(), miss.refusal.detail));
+                if let Some(allow) = miss.allow.as_ref().and_then(|allow| allow.to_str().ok()) {
+                    lines.push(format!("  served are {allow}"));
+                }
+                lines
+            }
+        };
+        if let (Ok((index, _)), Some(effective)) = (&found.taken, config.effective().get("route")) {
+            for (name, value) in effective.get(*index).and_then(Value::as_object).into_iter().flatten() {
+                let said = match (name.as_str(), plain(value)) {
+                    ("methods", text) if text.is_empty() => "every".to_owned(),
+                    ("require", text) if text.is_empty() => "nobody is let through".to_owned(),
+                    (_, text) => text,
+                };
+                lines.push(format!("  {name:<18}{}", clean(&said)));
+            }
+        }
+        if !found.others.is_empty() {
+            lines.push("others of this host and path".to_owned());
+        }
+        for (index, way) in &found.others {
+            lines.push(format!("  {}: {}", place(*index, config), clean(&told(*way, config.proxy.routes.get(*index)))));
+        }
+        match found.elsewhere {
+            0 => {}
+            1 => lines.push("one route is of another host or path".to_owned()),
+            count => lines.push(format!("{count} routes are of another host or path")),
+        }
+        lines.join("\n")
+    }
+}
+
+fn find(routes: &Routes, settings: &[Settings], head: &Parts, target: &Target) -> Found {
+    let ways = routes.explain(settings, target, &head.method, &head.headers);
+    let taken = routes.find(target, &head.method, &head.headers).and_then(|index| {
+        let route = settings.get(index);
+        let becomes = route.map_or(Ok(String::new()), |route| becomes(route, target));
+        becomes.map(|becomes| (index, becomes)).map_err(|refusal| Miss { refusal, allow: None })
+    });
+    let others = ways.iter().enumerate().filter_map(|(index, way)| Some((index, (*way)?)));
+    let (others, elsewhere): (Vec<_>, Vec<_>) = others.partition(|(_, way)| !matches!(way, Way::Host | Way::Path));
+    Found { taken, others, elsewhere: elsewhere.len() }
+}
+
+/// What comes of the request.
+fn becomes(route: &Settings, target: &Target) -> Result<String, Refusal> {
+    Ok(match &route.then {
+        Then::Forward(_) => {
+            let origin = match &route.rewrite {
+                Some(Rewrite::Strip(pattern) | Rewrite::Template(pattern)) => {
+                    target.with_path(pattern.apply(target.path())?)?.to_string()
+                }
+                None => target.origin().to_string(),
+            };
+            format!("its upstream is asked for {origin}")
+        }
+        Then::Redirect(redirect) => {
+            let to = target.with_path(redirect.path.apply(target.path())?)?;
+            format!("it is answered {} with location {}{to}", redirect.status.as_u16(), redirect.origin)
+        }
+        Then::Respond(fixed) => format!("it is answered {}", fixed.status.as_u16()),
+    })
+}
+
+fn value(found: &Found, config: &Config) -> Value {
+    let line = |index: usize| config.document.line(&format!("route[{index}]"));
+    let others: Vec<Value> = (found.others.iter())
+        .map(|(index, way)| {
+            let why = told(*way, config.proxy.routes.get(*index));
+            json!({ "route": index, "line": line(*index), "why": name(*way), "detail": why })
+        })
+        .collect();
+    let mut value = match &found.taken {
+        Ok((index, becomes)) => json!({
+            "route": index,
+            "line": line(*index),
+            "becomes": becomes,
+            "config": config.effective().get("route").and_then(|routes| routes.get(*index)),
+        }),
+        Err(miss) => json!({
+            "route": null,
+            "status": miss.refusal.reject.row().status.as_u16(),
+            "reject": miss.refusal.reject.row().label,
+            "detail": miss.refusal.detail,
+            "allow": miss.allow.as_ref().and_then(|allow| allow.to_str().ok()),
+        }),
+    };
+    if let Some(members) = value.as_object_mut() {
+        members.insert("others".to_owned(), others.into());
+        members.insert("elsewhere".to_owned(), found.elsewhere.into());
+    }
+    value
+}
+
+fn place(index: usize, config: &Config) -> String {
+    format!("route[{index}] (line {})", config.document.line(&format!("route[{index}]")))
+}
+
+const fn name(way: Way) -> &'static str {
+    match way {
+        Way::AskedLater => "asked_later",
+        Way::Condition(_) => "condition",
+        Way::Host => "host",
+        Way::LessExact => "less_exact_host",
+        Way::LessLiteral => "less_literal_path",
+        Way::Method => "method",
+        Way::Path => "path",
+    }
+}
+
+fn told(way: Way, route: Option<&Settings>) -> String {
+    match way {
+        Way::AskedLater => "one with more conditions is asked first".to_owned(),
+        Way::Condition(unmet) => {
+            let condition = route.and_then(|route| route.when.get(unmet)).map(condition).unwrap_or_default();
+            format!("when[{unmet}] is not met: {condition}")
+        }
+        Way::Host => "is for other hosts".to_owned(),
+        Way::LessExact => "a more exact host has the path".to_owned(),
+        Way::LessLiteral => "a more literal path decides".to_owned(),
+        Way::Method => {
+            let methods: Vec<_> = route.into_iter().flat_map(|route| &route.methods).map(Method::as_str).collect();
+            format!("is for {}", methods.join(", "))
+        }
+        Way::Path => "is for other paths".to_owned(),
+    }
+}
+
+fn condition(condition: &Condition) -> String {
+    let (subject, name) = match &condition.subject {
+        Subject::Header(name) => ("header", name.as_str()),
+        Subject::Query(name) => ("query", name.as_str()),
+    };
+    match &condition.test {
+        Test::Equals(value) => format!("{subject} {name} equals {value:?}"),
+        Test::Prefix(value) => format!("{subject} {name} begins with {value:?}"),
+        Test::Present => format!("{subject} {name} is present"),
+    }
+}
+
+/// As one would say it: lists without brackets, texts without quotation marks.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(elements) if elements.iter().all(Value::is_string) => {
+            elements.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+        }
+        value => value.to_string(),
+    }
+}
+
+fn method(text: &str) -> Result<Method, String> {
+    let method = Method::from_bytes(text.as_bytes()).map_err(|_no_token| format!("{text:?} is no method"))?;
+    if text.bytes().any(|byte| byte.is_ascii_lowercase()) {
+        return Err(format!("methods are in capitals: did you mean {}?", text.to_ascii_uppercase()));
+    }
+    Ok(method)
+}
+
+fn url(text: &str) -> Result<Url, String> {
+    const HINT: &str = "write scheme, host and path, as in https://api.example.com/items/7";
+    let (scheme, rest) = match text.split_once("://") {
+        Some(("http", rest)) => ("http", rest),
+        Some(("https", rest)) => ("https", rest),
+        _ => return Err(HINT.to_owned()),
+    };
+    if text.contains('#') {
+        return Err("a fragment never leaves the browser: leave it out".to_owned());
+    }
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at_checked(end).ok_or(HINT)?;
+    let origin = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+    if authority.is_empty() {
+        return Err(HINT.to_owned());
+    }
+    let authority = HeaderValue::from_str(authority).map_err(|_no_header| HINT.to_owned())?;
+    let origin = origin.parse().map_err(|error| format!("{origin:?} cannot be sent: {error}"))?;
+    Ok(Url { text: text.to_owned(), scheme, authority, origin })
+}
+
+fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let (name, value) = text.split_once(':').ok_or("write a name and a value, as in \"x-api-version: 2\"")?;
+    let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_no_name| format!("{name:?} is no header"))?;
+    if name == http::header::HOST {
+        return Err("the host is the URL's".to_owned());
+    }
+    let value = HeaderValue::from_str(value.trim()).map_err(|_no_value| format!("{value:?} fits no header"))?;
+    Ok((name, value))
+}
