@@ -307,3 +307,31 @@ fn w02_tunnels_end() {
     assert!(drained.ends() && since.elapsed() > Duration::from_millis(600), "{:?}", since.elapsed());
     assert!(daemon.ended().success());
 }
+
+/// M02: what was asked of a proxy before it left is opened, and lasts as long as the drain.
+#[test]
+fn m02_a_tunnel_is_opened_in_a_drain() {
+    if !report::may_run("tunnel: drain") {
+        return;
+    }
+    let world = World::new();
+    let _heads = serve(&world.gate, 9001);
+    let settings = Settings { proxy: "workers = 1\ndrain = \"5s\"".to_owned(), ..settings("") };
+    let mut daemon = Daemon::start(&world, &settings);
+    let client = Client::new(&world, GOOD_V4);
+    let bytes = upgrade("/open/echo").bytes();
+    let (begun, rest) = bytes.split_at(20);
+    let mut connection = client.connect().unwrap();
+    connection.write(begun).unwrap();
+    let old = daemon.proxy_pid();
+    daemon.done(&["reload"]);
+    daemon.proxy_pid_other_than(old);
+    connection.write(rest).unwrap();
+    let head = connection.head().unwrap();
+    let named = head.header("connection").unwrap_or_default().to_ascii_lowercase();
+    assert_eq!((head.status, named.as_str()), (101, "upgrade"));
+    greets(&mut connection);
+    connection.set_patience(PATIENCE).unwrap();
+    assert!(connection.ends(), "a tunnel outlives the drain");
+    until("the old proxy to go", SOON, || (!std::path::Path::new(&format!("/proc/{old}")).exists()).then_some(()));
+}

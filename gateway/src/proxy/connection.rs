@@ -68,6 +68,8 @@ pub(super) struct Connection {
     pub(super) unread: Cell<bool>,
     /// How many requests the client has sent, if the last one has no body and nothing came behind it.
     pub(super) waits: Cell<Option<u64>>,
+    /// Whether its request asks the upstream for a tunnel.
+    pub(super) upgrading: Cell<bool>,
     /// Whether what comes is no longer HTTP.
     pub(super) switched: Cell<bool>,
     /// What it becomes, until whoever drives it takes over.
@@ -97,6 +99,7 @@ impl Connection {
             secured: OnceCell::new(),
             unread: Cell::new(false),
             waits: Cell::new(None),
+            upgrading: Cell::new(false),
             switched: Cell::new(false),
             tunnel: Cell::new(None),
             multiplexed: Cell::new(false),
@@ -171,7 +174,8 @@ impl Connection {
     pub(super) fn may_be_asked(&self) -> bool {
         match self.why.get() {
             _ if self.multiplexed.get() => false,
-            Some(Why::Drain) => self.in_flight.get() == 0,
+            // A connection that was told to end cannot become a tunnel.
+            Some(Why::Drain) => self.in_flight.get() == 0 || self.upgrading.get(),
             Some(Why::Reverify) => self.begun.get() == 0,
             _ => false,
         }
@@ -321,6 +325,15 @@ mod tests {
         // A request that has begun to arrive, and one that is in flight.
         check(false, |connection| (served(connection), connection.received()).1, 30_000, Close::Graceful);
         check(false, Connection::begin, 50_000, Close::Graceful);
+        let asked = |upgrading: bool| {
+            let connection =
+                Connection::new(Trusted::new(&Trust::default(), 64).peer("192.0.2.1:1".parse().unwrap()), 0);
+            connection.begin();
+            connection.upgrading.set(upgrading);
+            connection.shut(Close::Graceful, Why::Drain);
+            connection.may_be_asked()
+        };
+        assert!(asked(true) && !asked(false), "told to end while it is to become a tunnel");
         // The end of an answer that a slow client is still taking.
         check(false, |connection| (served(connection), connection.writing(true)).1, 30_000, Close::Graceful);
         check(true, |connection| (served(connection), connection.writing(true)).1, 30_000, Close::Graceful);

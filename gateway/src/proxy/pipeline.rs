@@ -39,7 +39,7 @@ pub(super) async fn serve(
     let expects = head.headers.contains_key(header::EXPECT);
     let mut record = Record::begin(&worker, &connection, line, now);
     let mut unread = Some(incoming);
-    let last = worker.draining.get() && head.version != Version::HTTP_2;
+    let may_be_last = head.version != Version::HTTP_2;
     let answered = answer(&worker, &connection, &mut record, head, &mut unread, now).await;
     let secured = connection.secured.get();
     let hsts = secured.and_then(|secured| secured.hsts.as_ref()?.of(record.target.as_ref().map(Target::host)));
@@ -63,7 +63,11 @@ pub(super) async fn serve(
     if let Some(hsts) = hsts {
         answer.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
     }
-    if last && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(answer);
+    }
+    connection.upgrading.set(false);
+    if may_be_last && worker.draining.get() {
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(answer)
@@ -119,6 +123,7 @@ async fn answer(
     };
     let has_body = incoming.as_ref().is_some_and(|body| !body.is_end_stream());
     let wanted = upgrade::wanted(&head, has_body, served.upgrade.as_ref())?;
+    connection.upgrading.set(wanted.is_some());
     let upload = admit(served, &head, incoming, record).await?;
     let group =
         worker.upstreams.get(upstream).ok_or_else(|| Refusal::new(Reject::UpstreamFailed, "no such upstream"))?;
@@ -219,14 +224,9 @@ fn relay(mut record: Box<Record>, mut head: response::Parts, exchange: Exchange)
 /// Lets the connection become a tunnel. What a client sent before it knew of one was meant for nobody (F12).
 fn switch(mut record: Box<Record>, mut head: response::Parts, exchange: Exchange) -> Response<Answer> {
     let connection = Rc::clone(&record.connection);
-    if record.worker.draining.get() || !connection.waits() {
+    if !connection.waits() {
         connection.unread.set(true);
-        let refusal = if connection.waits() {
-            Refusal::new(Reject::Unavailable, "draining")
-        } else {
-            Refusal::new(Reject::BadRequest, "bytes before the tunnel")
-        };
-        return problem::refuse(record, refusal, true);
+        return problem::refuse(record, Refusal::new(Reject::BadRequest, "bytes before the tunnel"), true);
     }
     let protocol = head.headers.get(header::UPGRADE).cloned();
     hygiene::response(&mut head.headers, record.id);
