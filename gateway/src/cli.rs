@@ -45,6 +45,7 @@ mod why;
 mod exit;
 mod output;
 mod progress;
+mod prometheus;
 mod table;
 
 /// An edge guard for HTTP APIs: an authenticating proxy whose refusals become drops in the kernel.

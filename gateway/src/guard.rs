@@ -13,6 +13,7 @@ pub mod doctor;
 pub mod offline;
 
 mod certificates;
+mod counts;
 mod drops;
 mod heard;
 mod lock;

@@ -76,6 +76,8 @@ pub enum ToGuard {
     /// How many requests and connections the proxy refused because of each ban since the last message; at most
     /// [`MAX_REFUSED`] bans, the rest is told later.
     Refused(Vec<(u64, u64)>),
+    /// What became of requests since the last message of this kind.
+    Counted(Box<Counted>),
     /// How an upstream is, once that has changed.
     Upstream(Box<UpstreamState>),
     /// What `limit.address` would have refused since the last message, were it not in shadow mode.
@@ -110,6 +112,25 @@ pub struct Lost {
     pub connections: u64,
     /// Bans and allowances that are not known at accept.
     pub at_accept: u64,
+}
+
+/// How answers are counted: by the first digit of their status; at last those that nobody waited for.
+pub const ANSWERS: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "client_left"];
+
+/// The most labels of refusals. What is told beyond is ignored.
+pub const MAX_LABELS: usize = 64;
+
+/// What became of requests.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// In the order of [`ANSWERS`].
+    pub answers: Vec<u64>,
+    /// Refusals by their labels.
+    pub refused: Vec<(String, u64)>,
+    /// Signals, in the order of [`Signal::ALL`].
+    pub signals: Vec<u64>,
+    /// Connections of clients at this moment.
+    pub connections: u64,
 }
 
 /// How the servers of an upstream are.

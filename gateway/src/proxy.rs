@@ -26,6 +26,7 @@ mod own;
 mod pipeline;
 mod problem;
 mod record;
+mod tally;
 mod tunnel;
 mod upgrade;
 mod upstream;

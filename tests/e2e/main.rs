@@ -37,6 +37,7 @@ mod h2_hostile;
 mod hostile;
 mod limit;
 mod many_bans;
+mod metrics;
 mod overload;
 mod relay;
 mod resilience;

@@ -5,6 +5,7 @@ use clap::Args;
 use super::{
     Context,
     exit::Exit,
+    prometheus,
     table::{Table, bytes, clean, seconds},
 };
 use crate::guard::control::{self, Answer, Request};
@@ -13,12 +14,18 @@ use crate::guard::control::{self, Answer, Request};
 #[command(after_help = "\
 Examples:
   gateway status
-  gateway status --json | jq .enforcement")]
-pub(super) struct Status {}
+  gateway status --json | jq .enforcement
+  gateway status --prometheus > /var/lib/node_exporter/gateway.prom")]
+pub(super) struct Status {
+    /// Print metrics as Prometheus reads them, for the textfile collector of node_exporter.
+    #[arg(long, conflicts_with = "json")]
+    prometheus: bool,
+}
 
 impl Status {
     pub(super) fn execute(&self, context: &Context) -> Exit {
         context.ask(&Request::Status, |answer| match answer {
+            Answer::Status(status) if self.prometheus => Some(prometheus::text(status).trim_end().to_owned()),
             Answer::Status(status) => Some(render(status)),
             _ => None,
         })

@@ -37,6 +37,8 @@ fn arguments() {
     parses("route GET https://a.example/ --header a@:b", false);
     parses("route GET https://a.example/ --header host:b", false);
     parses("status --json --socket /run/a.sock", true);
+    parses("status --prometheus", true);
+    parses("status --prometheus --json", false);
     parses("block add 203.0.113.7", true);
     parses("block add 203.0.113.0/24 --for 1h30m --reason x --shadow --json", true);
     parses("block add 2001:db8::/48 --forever", true);
@@ -193,7 +195,7 @@ fn how_things_are() {
         warnings: vec!["the clock went back".to_owned()],
         budgets: Vec::new(),
         paused: None,
-        lost: control::Lost::default(),
+        ..control::Status::default()
     };
     let expect = "\
 WARNING: the clock went back

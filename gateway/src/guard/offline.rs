@@ -13,7 +13,7 @@ use crate::{
     guard::{
         audit::{self, Audit},
         bans::{self, Actor, Guard, Parts, Processes, Surroundings},
-        control::{Answer, Request},
+        control::{Answer, Request, Requests},
         drops::{AtAccept, DropPath},
         kernel::{self, Kernel, KernelError},
         lock::lock,
@@ -97,6 +97,8 @@ fn answer_with(path: &Path, request: Request, uid: u32, resolve: bool) -> Result
             started: now.monotonic,
             listeners: Vec::new(),
             warnings: Vec::new(),
+            requests: Requests::default(),
+            certificates: Vec::new(),
         };
         let mut status = guard.status(processes, now);
         status.guard_pid = 0;

@@ -20,6 +20,7 @@ use crate::{
             Answer, Request,
             server::{self, Call},
         },
+        counts::Counts,
         feeds::watch::{News, Watcher},
         heard::Waiting,
         prepare::{Prepared, identity_providers},
@@ -64,6 +65,7 @@ pub(crate) struct Service<'guard> {
     /// Answers that the proxy has to hear of first.
     waiting: Waiting,
     certificates: Certificates,
+    counts: Counts,
 }
 
 impl<'guard> Service<'guard> {
@@ -83,6 +85,7 @@ impl<'guard> Service<'guard> {
             watcher: Some(Watcher::default()),
             waiting: Waiting::default(),
             certificates: Certificates::default(),
+            counts: Counts::default(),
         }
     }
 }
@@ -323,13 +326,18 @@ impl Service<'_> {
                 self.guard.hear_would_refuse(requests, &sources);
             }
             Event::Said(_, ToGuard::Good(clients)) => self.guard.hear_good(&clients, Now::read()),
+            Event::Said(generation, ToGuard::Counted(counted)) => self.counts.hear(generation, &counted),
             Event::Said(_, ToGuard::Lost(lost)) => self.guard.hear_lost(lost),
             Event::Said(_, ToGuard::Upstream(state)) => self.guard.hear_upstream(*state),
             Event::Said(_, ToGuard::Refused(bans)) => self.guard.refused(&bans),
             Event::Said(_, ToGuard::Closed { ban, connections }) => self.guard.closed(ban, connections),
             Event::Said(generation, ToGuard::Heard { mark }) => self.waiting.heard(generation, mark),
-            Event::Silent(generation, None) => tracing::debug!(generation, "a proxy closed its channel"),
+            Event::Silent(generation, None) => {
+                self.counts.gone(generation);
+                tracing::debug!(generation, "a proxy closed its channel");
+            }
             Event::Silent(generation, Some(error)) => {
+                self.counts.gone(generation);
                 tracing::error!(generation, %error, "a proxy broke the rules of its channel");
                 self.supervisor.kill(generation, "it sent what is no message");
             }
@@ -387,6 +395,8 @@ impl Service<'_> {
             started: self.started,
             listeners: self.config.proxy.listeners.iter().map(address).collect(),
             warnings,
+            requests: self.counts.told(),
+            certificates: self.certificates.ends(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Decides what is remembered of an exchange: the one exit that counts, logs and signals.
 //!
 //! *Invariant:* every request that was read makes one line in the access log, when its answer is sent, cut off or given
-//! up (those that were served are left out where the listener is not logged: a refusal is evidence), and every [`Reject`](super::reject::Reject) with a Signal is noted before its answer goes out.
+//! up (those that were served are left out where the listener is not logged: a refusal is evidence), and every [`Reject`] with a Signal is noted before its answer goes out.
 
 use std::{borrow::Cow, cell::Cell, rc::Rc, sync::Arc};
 
@@ -10,7 +10,7 @@ use http::{HeaderValue, Method, Uri, Version};
 use super::{
     client::Client,
     connection::Connection,
-    reject::{Refusal, Row},
+    reject::{Refusal, Reject, Row},
     settings::Timeouts,
     snapshot::Served,
     target::Target,
@@ -129,6 +129,7 @@ impl Record {
     /// The exchange ends with a refusal: its signal is noted now, before the answer leaves.
     pub(super) fn refuse(&mut self, refusal: Refusal) -> Row {
         let row = refusal.reject.row();
+        self.worker.tally.refused(refusal.reject);
         self.status = row.status.as_u16();
         if let Some(signal) = row.signal {
             self.note(signal);
@@ -139,7 +140,8 @@ impl Record {
 
     /// The upstream's answer could not be completed after its head was sent.
     pub(super) fn broke_off(&mut self, detail: &'static str) {
-        self.refused = Some((super::reject::Reject::UpstreamFailed.row(), Cow::Borrowed(detail)));
+        self.worker.tally.refused(Reject::UpstreamFailed);
+        self.refused = Some((Reject::UpstreamFailed.row(), Cow::Borrowed(detail)));
     }
 
     fn note(&self, signal: Signal) {
@@ -147,6 +149,7 @@ impl Record {
         if self.client.is_trusted {
             return;
         }
+        self.worker.tally.signalled(signal);
         let (source, address) = (self.client.source, self.client.address.ip());
         let detector = &self.worker.shared.snapshot.detector;
         for ask in detector.note(signal, source, address, self.id, crate::clock::monotonic()) {
@@ -159,6 +162,7 @@ impl Drop for Record {
     fn drop(&mut self) {
         if self.counted {
             self.connection.end();
+            self.worker.tally.answered((self.status != CLIENT_LEFT).then_some(self.status));
         }
         if let Some(identity) = self.identity.as_ref().filter(|_| self.forwarded && self.refused.is_none())
             && (200..400).contains(&self.status)

@@ -63,6 +63,28 @@ pub struct Row {
 }
 
 impl Reject {
+    /// Every one, in the order of their declaration.
+    pub const ALL: [Self; 18] = [
+        Self::Banned,
+        Self::BadRequest,
+        Self::BodyTooLarge,
+        Self::Forbidden,
+        Self::HeadersTooLarge,
+        Self::InvalidBody,
+        Self::InvalidToken,
+        Self::MethodNotAllowed,
+        Self::Misdirected,
+        Self::MissingToken,
+        Self::NotFound,
+        Self::RequestTimeout,
+        Self::TooManyRequests,
+        Self::UnsupportedMediaType,
+        Self::UpstreamFailed,
+        Self::UpstreamTimeout,
+        Self::Unavailable,
+        Self::UriTooLong,
+    ];
+
     /// The row of this refusal.
     #[must_use]
     pub const fn row(self) -> Row {

@@ -23,6 +23,7 @@ use tokio::{sync::mpsc, time::MissedTickBehavior};
 use super::{
     banned::Banned,
     snapshot::Snapshot,
+    tally::Untold,
     upstream::{self, Backend},
     worker::{Event, Order, Shared, Worker},
 };
@@ -202,6 +203,7 @@ async fn serve(channel: &Channel, prepared: Prepared) -> anyhow::Result<()> {
         closing: HashMap::new(),
         ready: 0,
         told_lines: 0,
+        untold: Untold::default(),
         told_upstreams: vec![None; shared.backends.len()],
     };
     control.run(&workers, from_workers).await;
@@ -258,6 +260,8 @@ struct Control<'a> {
     ready: usize,
     /// Lost lines that the guard was told of.
     told_lines: u64,
+    /// What became of requests.
+    untold: Untold,
     /// What the guard was told of each upstream.
     told_upstreams: Vec<Option<UpstreamState>>,
 }
@@ -273,13 +277,14 @@ impl Control<'_> {
             tokio::select! {
                 _ = second.tick(), if listening => {
                     self.tell_lost().await;
+                    self.tell_counted().await;
                     if !draining {
                         self.tell_upstreams().await;
                     }
                 }
                 event = events.recv() => match event {
                     Some(event) => self.tell_guard(event, workers.len()).await,
-                    None => return,
+                    None => return self.tell_counted().await,
                 },
                 message = self.channel.receive::<ToProxy>(), if listening => {
                     let drain = match message {
@@ -376,9 +381,16 @@ impl Control<'_> {
         }
     }
 
+    async fn tell_counted(&mut self) {
+        if let Some(message) = self.untold.message(self.shared.connections.load(Ordering::Relaxed)) {
+            self.say(&message).await;
+        }
+    }
+
     async fn tell_guard(&mut self, event: Event, workers: usize) {
         let message = match event {
             Event::Ask(ask) => ToGuard::Ask(Box::new(ask)),
+            Event::Counted(counted) => return self.untold.add(&counted),
             Event::Good(clients) => ToGuard::Good(clients),
             Event::Refused(bans) => ToGuard::Refused(bans),
             Event::WouldRefuse(limit::WouldRefuse { requests, sources }) => {

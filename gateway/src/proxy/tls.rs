@@ -7,7 +7,7 @@
 use std::{
     collections::HashMap,
     fmt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -164,6 +164,13 @@ pub fn outdated(settings: &Settings, now: Now) -> Vec<Fault> {
         Some(fault.hint("renew it: the new files are read within seconds"))
     });
     certificates.chain(trusts).chain(own).collect()
+}
+
+/// The certificates that listeners show: key in the configuration, file, and when it ends, in seconds since 1970.
+pub fn ends(settings: &Settings) -> impl Iterator<Item = (String, &Path, i64)> {
+    settings
+        .tls_certificates()
+        .filter_map(|(key, pair)| Some((key, pair.certificate.path.as_path(), certificate::end(&pair.certificate)?)))
 }
 
 /// The certificates that no client takes at `now`, because their time is over or has not come.

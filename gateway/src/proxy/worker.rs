@@ -25,13 +25,14 @@ use super::{
     record::Record,
     server,
     snapshot::Snapshot,
+    tally::Tally,
     upstream::{Backend, Group},
 };
 use crate::{
     clock,
     detect::signal::Signal,
     limit::{AddressLimit, WouldRefuse},
-    message::{Ask, GoodClient, RequestId},
+    message::{Ask, Counted, GoodClient, RequestId},
     observe::sink::Lines,
 };
 
@@ -68,6 +69,8 @@ pub(super) enum Event {
     Refused(Vec<(u64, u64)>),
     /// What the limit of addresses would have refused.
     WouldRefuse(WouldRefuse),
+    /// What became of requests.
+    Counted(Counted),
     /// It accepts.
     Ready,
 }
@@ -97,6 +100,7 @@ pub(super) struct Worker {
     pub(super) lines: Lines,
     pub(super) draining: Cell<bool>,
     pub(super) good: Good,
+    pub(super) tally: Tally,
     connections: RefCell<Registry>,
     events: mpsc::Sender<Event>,
     ids: Cell<u128>,
@@ -171,6 +175,7 @@ impl Worker {
             lines,
             draining: Cell::new(false),
             good: Good::default(),
+            tally: Tally::default(),
             connections,
             events,
             ids,
@@ -228,6 +233,9 @@ impl Worker {
         }
         ticking.abort();
         self.lines.flush();
+        if let Some(counted) = self.tally.take() {
+            self.events.send(Event::Counted(counted)).await.unwrap_or_default();
+        }
     }
 
     /// Takes a connection in. `None`: there are too many, of all sources or of this one, which is an offence. Who is
@@ -312,6 +320,9 @@ impl Worker {
             let refused = self.shared.banned.take_refused(now);
             if !refused.is_empty() {
                 self.tell(Event::Refused(refused));
+            }
+            if let Some(counted) = self.tally.due(now) {
+                self.tell(Event::Counted(counted));
             }
             if let Some(good) = self.good.take(now) {
                 self.tell(Event::Good(good));

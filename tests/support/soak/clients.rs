@@ -67,6 +67,9 @@ impl<'run> Stage<'run> {
     }
 }
 
+/// What may pass from when a proxy is told to leave until a tunnel over a connection that it has taken begins.
+const HANDSHAKE: Duration = Duration::from_secs(2);
+
 /// What is wrong with an answer.
 fn expect(response: &Response, status: u16, body: &[u8]) -> Result<(), String> {
     if response.status != status {
@@ -183,7 +186,7 @@ fn talks_long(stage: &Stage<'_>, random: &mut Random) {
         match heard {
             Ok(heard) if heard == said => {}
             Ok(_) => return stage.tally.failed(NAME, "a tunnel changed what was said"),
-            Err(error) if since.elapsed() + Duration::from_millis(500) < DRAIN || is_late(&error) => {
+            Err(error) if since.elapsed() + HANDSHAKE < DRAIN || is_late(&error) => {
                 let how = format!("a tunnel broke after {:.1?}: {error}", since.elapsed());
                 return stage.tally.failed(NAME, &how);
             }

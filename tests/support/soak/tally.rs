@@ -8,6 +8,8 @@ use std::{
 
 use serde_json::{Value, json};
 
+use crate::report;
+
 /// So many failures are told in words.
 const TOLD: usize = 20;
 
@@ -50,6 +52,7 @@ impl Tally {
         self.with(|counts| {
             *counts.failed.entry(client).or_default() += 1;
             if counts.told.len() < TOLD {
+                report::note(&format!("failed after {second:.1} s: {client}: {how}"));
                 counts.told.push(format!("{second:.1} s: {client}: {how}"));
             }
         });

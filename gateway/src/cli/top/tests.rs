@@ -4,7 +4,7 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::{Terminal, backend::TestBackend};
 
 use super::{press::Sort, *};
-use crate::guard::control::{self, Budget, Counted, Entry, Feed, Interface, Lost, Status};
+use crate::guard::control::{self, Budget, Counted, Entry, Feed, Interface, Status};
 
 fn entry(id: u64, source: &str, packets: u64, reason: &str, left: Option<u64>) -> Entry {
     Entry {
@@ -50,7 +50,7 @@ fn snapshot(seconds: u64, blocked: u64, entries: Vec<Entry>, samples: &[&str]) -
         warnings: vec!["the clock\u{1b}[31m".to_owned()],
         budgets: vec![Budget { of: "bytes".to_owned(), per_second: 1 << 20, burst: 2_048, shadow: true }],
         paused: None,
-        lost: Lost::default(),
+        ..Status::default()
     };
     let gathered = Samples::default();
     samples.iter().for_each(|line| gathered.note(line));

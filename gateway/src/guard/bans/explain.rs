@@ -7,7 +7,7 @@ use gateway_common::verdict::Verdict;
 use super::*;
 use crate::guard::{
     audit::time,
-    control::{Budget, Counted, Entry, Interface, Past, Standing, Status, Top, Why},
+    control::{Budget, CertificateEnd, Counted, Entry, Interface, Past, Requests, Standing, Status, Top, Why},
 };
 use crate::message::ServerState;
 
@@ -34,6 +34,10 @@ pub(crate) struct Processes {
     pub(crate) listeners: Vec<String>,
     /// What an operator should know about them.
     pub(crate) warnings: Vec<String>,
+    /// What became of requests.
+    pub(crate) requests: Requests,
+    /// When the certificates of listeners end.
+    pub(crate) certificates: Vec<CertificateEnd>,
 }
 
 impl Guard {
@@ -173,6 +177,11 @@ impl Guard {
             budgets: budgets(&self.settings),
             paused: self.judge_paused(now).err().map(|refused| refused.message),
             lost: self.lost,
+            requests: processes.requests,
+            certificates: processes.certificates,
+            max_blocks: self.settings.max_bans.into(),
+            interfaces_wanted: u64::try_from(self.settings.interfaces.len()).unwrap_or(u64::MAX),
+            audit_failing: self.failing.is_some(),
         }
     }
 

@@ -1,5 +1,7 @@
 //! Decides what is told of how things are.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::message::UpstreamState;
@@ -7,7 +9,7 @@ use crate::message::UpstreamState;
 use super::Entry;
 
 /// How things are.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// The program's version.
     pub version: String,
@@ -51,6 +53,45 @@ pub struct Status {
     /// What was lost since the guard started.
     #[serde(default)]
     pub lost: Lost,
+    /// What became of requests since the guard started, to a second.
+    #[serde(default)]
+    pub requests: Requests,
+    /// The certificates that listeners show.
+    #[serde(default)]
+    pub certificates: Vec<CertificateEnd>,
+    /// How many blocks there may be.
+    #[serde(default)]
+    pub max_blocks: u64,
+    /// How many interfaces the configuration names.
+    #[serde(default)]
+    pub interfaces_wanted: u64,
+    /// Decisions cannot be recorded, so none are made.
+    #[serde(default)]
+    pub audit_failing: bool,
+}
+
+/// What became of requests. Nothing is told by client.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Requests {
+    /// By the class of the answer's status; `client_left`: nobody waited for it.
+    pub answers: BTreeMap<String, u64>,
+    /// Refused by the gateway, by the label that the access log has; broken off upstream answers are among them.
+    pub refused: BTreeMap<String, u64>,
+    /// Observations about sources.
+    pub signals: BTreeMap<String, u64>,
+    /// Clients' connections, those of proxies that drain included.
+    pub connections: u64,
+}
+
+/// When a certificate ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateEnd {
+    /// Its key in the configuration: `listener[0]`, `certificate[1]`.
+    pub key: String,
+    /// The file.
+    pub path: String,
+    /// Seconds since 1970.
+    pub not_after: i64,
 }
 
 /// A budget that every source has.

@@ -1,6 +1,6 @@
 //! Decides what becomes of new certificates: the guard and every proxy take them over while all connections go on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -11,6 +11,7 @@ use crate::{
     guard::{
         bans,
         certificates::{News, Watcher},
+        control::CertificateEnd,
     },
     proxy::tls::{self, Chain},
 };
@@ -30,11 +31,20 @@ pub(super) struct Certificates {
     outdated: Vec<String>,
     /// Why the files' content is not in force.
     unusable: Option<String>,
+    /// When each one ends.
+    ends: Vec<CertificateEnd>,
 }
 
 impl Default for Certificates {
     fn default() -> Self {
-        Self { tickets: None, watcher: Some(Watcher::default()), epoch: 0, outdated: Vec::new(), unusable: None }
+        Self {
+            tickets: None,
+            watcher: Some(Watcher::default()),
+            epoch: 0,
+            outdated: Vec::new(),
+            unusable: None,
+            ends: Vec::new(),
+        }
     }
 }
 
@@ -56,6 +66,10 @@ impl Certificates {
         self.epoch += 1;
         self.watcher = Some(Watcher::default());
         self.unusable = None;
+    }
+
+    pub(super) fn ends(&self) -> Vec<CertificateEnd> {
+        self.ends.clone()
     }
 
     pub(super) fn warnings(&self) -> impl Iterator<Item = String> {
@@ -131,6 +145,11 @@ impl Service<'_> {
 
     /// What has ended or soon will: told in the log whenever it changes, which is once a day at most.
     pub(super) fn find_outdated(&mut self) {
+        let end = |(key, path, not_after): (String, &Path, i64)| {
+            let path = path.display().to_string();
+            CertificateEnd { key, path, not_after }
+        };
+        self.certificates.ends = tls::ends(&self.config.proxy).map(end).collect();
         let found: Vec<String> =
             tls::outdated(&self.config.proxy, Now::read()).iter().map(ToString::to_string).collect();
         for warning in found.iter().filter(|warning| !self.certificates.outdated.contains(warning)) {

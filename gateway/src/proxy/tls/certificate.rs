@@ -78,6 +78,11 @@ pub(super) fn ending(file: &NamedFile, now: i64) -> Option<String> {
     lifetime(leaf.first, leaf.last, now)
 }
 
+/// When the first certificate of a file ends, in seconds since 1970.
+pub(super) fn end(file: &NamedFile) -> Option<i64> {
+    Some(x509::Certificate::read(chain(&file.bytes).ok()?.first()?)?.last)
+}
+
 /// What keeps every client from taking a certificate at `now`.
 pub(super) fn over(settings: &settings::Certificate, now: i64) -> Option<Fault> {
     let leaf = x509::Certificate::read(chain(&settings.certificate.bytes).ok()?.first()?)?;

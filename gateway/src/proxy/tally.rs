@@ -1,0 +1,138 @@
+//! Decides what is counted of requests: each worker counts for itself, and the guard is told the sums about once a
+//! second. Nothing is counted by client.
+
+use std::cell::Cell;
+
+use super::reject::Reject;
+use crate::{
+    detect::signal::Signal,
+    message::{ANSWERS, Counted, ToGuard},
+};
+
+const SECOND: u64 = 1_000_000_000;
+
+/// What one worker has counted since it told last.
+#[derive(Default)]
+pub(super) struct Tally {
+    answers: [Cell<u64>; ANSWERS.len()],
+    refused: [Cell<u64>; Reject::ALL.len()],
+    signals: [Cell<u64>; Signal::ALL.len()],
+    told: Cell<u64>,
+}
+
+impl Tally {
+    /// A request was answered. `None`: its client had left.
+    pub(super) fn answered(&self, status: Option<u16>) {
+        let place = status.map_or(ANSWERS.len() - 1, |status| usize::from(status / 100).wrapping_sub(1));
+        add(&self.answers, place);
+    }
+
+    pub(super) fn refused(&self, reject: Reject) {
+        add(&self.refused, reject as usize);
+    }
+
+    pub(super) fn signalled(&self, signal: Signal) {
+        add(&self.signals, signal as usize);
+    }
+
+    /// What the control thread is to be told, about once a second. `now` is `CLOCK_MONOTONIC` in nanoseconds.
+    pub(super) fn due(&self, now: u64) -> Option<Counted> {
+        if now.saturating_sub(self.told.get()) < SECOND {
+            return None;
+        }
+        self.told.set(now);
+        self.take()
+    }
+
+    /// Whatever was counted; `None`: nothing.
+    pub(super) fn take(&self) -> Option<Counted> {
+        let all = |cells: &[Cell<u64>]| cells.iter().map(Cell::take).collect::<Vec<_>>();
+        let labels = Reject::ALL.iter().map(|reject| reject.row().label.to_owned());
+        let counted = Counted {
+            answers: all(&self.answers),
+            refused: labels.zip(all(&self.refused)).collect(),
+            signals: all(&self.signals),
+            connections: 0,
+        };
+        let refused = counted.refused.iter().map(|(_, count)| count);
+        let any = counted.answers.iter().chain(&counted.signals).chain(refused).any(|count| *count > 0);
+        any.then_some(counted)
+    }
+}
+
+fn add(cells: &[Cell<u64>], place: usize) {
+    if let Some(cell) = cells.get(place) {
+        cell.set(cell.get() + 1);
+    }
+}
+
+/// What the guard is still to be told of all workers.
+#[derive(Default)]
+pub(super) struct Untold {
+    counted: Counted,
+    connections: u64,
+}
+
+impl Untold {
+    /// A worker has told.
+    pub(super) fn add(&mut self, counted: &Counted) {
+        if self.counted.answers.is_empty() {
+            self.counted = counted.clone();
+            return;
+        }
+        let sum = |(sum, count): (&mut u64, &u64)| *sum = sum.saturating_add(*count);
+        self.counted.answers.iter_mut().zip(&counted.answers).for_each(sum);
+        self.counted.signals.iter_mut().zip(&counted.signals).for_each(sum);
+        let pairs = self.counted.refused.iter_mut().zip(&counted.refused);
+        pairs.map(|((_, sum), (_, count))| (sum, count)).for_each(sum);
+    }
+
+    /// What to tell; `None`: what the guard knows is still so. `connections` is how many there are.
+    pub(super) fn message(&mut self, connections: usize) -> Option<ToGuard> {
+        let connections = u64::try_from(connections).unwrap_or(u64::MAX);
+        let counted = std::mem::take(&mut self.counted);
+        if counted == Counted::default() && connections == self.connections {
+            return None;
+        }
+        self.connections = connections;
+        Some(ToGuard::Counted(Box::new(Counted { connections, ..counted })))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_its_place() {
+        assert!(Reject::ALL.iter().enumerate().all(|(place, reject)| *reject as usize == place));
+        let labels: std::collections::BTreeSet<_> = Reject::ALL.iter().map(|reject| reject.row().label).collect();
+        assert!(labels.len() == Reject::ALL.len() && labels.len() < crate::message::MAX_LABELS, "{labels:?}");
+        assert!(Signal::ALL.iter().enumerate().all(|(place, signal)| *signal as usize == place));
+    }
+
+    #[test]
+    fn what_is_counted_is_told_once() {
+        let (tally, mut untold) = (Tally::default(), Untold::default());
+        assert_eq!(tally.take(), None);
+        tally.answered(Some(200));
+        tally.answered(Some(404));
+        tally.answered(None);
+        // No status of HTTP.
+        tally.answered(Some(42));
+        tally.answered(Some(700));
+        tally.refused(Reject::NotFound);
+        tally.signalled(Signal::UnknownRoute);
+        untold.add(&tally.due(5 * SECOND).unwrap());
+        tally.answered(Some(299));
+        assert_eq!(tally.due(5 * SECOND + 1), None);
+        untold.add(&tally.due(6 * SECOND).unwrap());
+        let Some(ToGuard::Counted(told)) = untold.message(3) else { panic!("nothing is told") };
+        assert_eq!(told.answers, [0, 2, 0, 1, 0, 1]);
+        let refused: Vec<_> = told.refused.iter().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(refused, [&("not_found".to_owned(), 1)]);
+        assert_eq!((told.signals.iter().sum::<u64>(), told.connections), (1, 3));
+        assert_eq!(untold.message(3), None);
+        assert!(untold.message(2).is_some(), "a connection has gone");
+    }
+}
