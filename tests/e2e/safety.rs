@@ -71,7 +71,8 @@ fn whoever_is_logged_in_is_not_blocked_by_accident() {
     }
     let world = World::new();
     let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
-    let daemon = Daemon::start(&world, &Settings::default());
+    let settings = Settings { rules: bad_tokens(3, "10m"), ..Settings::default() };
+    let daemon = Daemon::start(&world, &settings);
     assert!(!daemon.cli(&["block", "add", "10.0.0.66", "--shadow"]).json["code"].is_string());
     let _sshd = world.gate.enter(|| std::net::TcpListener::bind("10.0.0.1:22").unwrap());
     let session = world.outside.connect(ATTACKER_V4, "10.0.0.1:22".parse().unwrap(), SOON).unwrap();
@@ -82,6 +83,14 @@ fn whoever_is_logged_in_is_not_blocked_by_accident() {
     }
     let shields = daemon.done(&["why", "10.0.0.66"])["shields"].to_string();
     assert!(shields.contains("SSH"), "{shields}");
+    // Nor by a rule, however lately the session began.
+    let attacker = Client::new(&world, ATTACKER_V4);
+    offend(&attacker, 4);
+    until("the rule to be refused", SOON, || {
+        let audit = std::fs::read_to_string(world.folder.join("state/audit.jsonl")).unwrap();
+        audit.contains("operator_session").then_some(())
+    });
+    offend(&attacker, 4);
     daemon.done(&["block", "add", "10.0.0.66", "--force", "--for", "1h"]);
     drop(session);
     daemon.done(&["block", "del", "10.0.0.66"]);

@@ -98,6 +98,8 @@ pub(crate) struct Guard {
     settings: Settings,
     rules: Vec<Rule>,
     surroundings: Surroundings,
+    /// When it was last looked who is logged in: `CLOCK_MONOTONIC`, nanoseconds.
+    looked_for_operators: u64,
     store: Store,
     audit: Audit,
     drops: Box<dyn DropPath>,

@@ -92,6 +92,7 @@ impl Guard {
             settings,
             rules,
             surroundings,
+            looked_for_operators: 0,
             store,
             audit,
             drops,

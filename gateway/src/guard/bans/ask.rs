@@ -40,6 +40,7 @@ impl Guard {
             format!("{signals} {} within {}", ask.signal.name().replace('_', " "), span(rule.within.as_secs()));
         // A neighbour in the host's own network shares its prefix with the gateway: only its address is banned.
         let single = Source::of(ask.address, 128);
+        self.look_for_operators_at(now);
         let source = match self.judge(ask.source) {
             Err(_protected) if ask.source != single && self.judge(single).is_ok() => single,
             Err(refused) => return Err(refused),

@@ -9,6 +9,7 @@ use std::{
 use nix::ifaddrs::getifaddrs;
 
 use super::safety::{Role, Surroundings};
+use crate::clock::Now;
 
 impl Surroundings {
     /// Looks around. What cannot be read protects nothing and is told.
@@ -132,6 +133,16 @@ impl super::Guard {
         // What could not be read protects as it did before.
         if unknown.is_empty() {
             self.surroundings.renew(seen);
+        }
+    }
+
+    /// Looks who is logged in by now, unless that was looked at within the last second: a rule may ask for many bans,
+    /// and the tables are as long as there are connections.
+    pub(super) fn look_for_operators_at(&mut self, now: Now) {
+        const SECOND: u64 = 1_000_000_000;
+        if now.monotonic.saturating_sub(self.looked_for_operators) >= SECOND {
+            self.looked_for_operators = now.monotonic;
+            self.look_for_operators();
         }
     }
 
