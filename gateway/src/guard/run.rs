@@ -68,10 +68,12 @@ fn log() {
 
 fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
     let path = std::path::absolute(path).unwrap_or_else(|_error| path.to_owned());
-    let Prepared { config, bundle, surroundings, warnings: mut standing } = prepare(&path)?;
-    for warning in &standing {
+    let Prepared { config, bundle, surroundings, warnings } = prepare(&path)?;
+    for warning in &warnings {
         tracing::warn!("configuration: {warning}");
     }
+    // What only a restart can change, unlike what a configuration is warned of.
+    let mut standing = Vec::new();
     let run_as = run_as(&config.proxy.user, &mut standing)?;
     let settings = &config.guard;
     make_folder(&settings.state_dir, 0o750)?;
@@ -113,7 +115,7 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
     let stopped = runtime.block_on(async {
         let (events, heard) = mpsc::channel(1_024);
         let supervisor = Supervisor::new(run_as, sockets, access_log, bundle, config.proxy.drain, events);
-        serve(Service::new(path, config, &mut guard, supervisor), control, heard).await
+        serve(Service::new(path, config, &mut guard, supervisor, warnings), control, heard).await
     });
     let reason = stopped.as_ref().map_or_else(|error| format!("{error:#}"), |reason| (*reason).to_owned());
     guard.stop(&reason, detach_on_exit, Now::read()).map_err(|refused| anyhow!("{refused}"))?;

@@ -69,7 +69,14 @@ pub(crate) struct Service<'guard> {
 }
 
 impl<'guard> Service<'guard> {
-    pub(crate) fn new(path: PathBuf, config: Config, guard: &'guard mut Guard, supervisor: Supervisor) -> Self {
+    /// `warnings` are what the configuration was warned of.
+    pub(crate) fn new(
+        path: PathBuf,
+        config: Config,
+        guard: &'guard mut Guard,
+        supervisor: Supervisor,
+        warnings: Vec<String>,
+    ) -> Self {
         Self {
             path,
             config,
@@ -79,7 +86,7 @@ impl<'guard> Service<'guard> {
             preparing: false,
             started: clock::monotonic(),
             ticks: 0,
-            warnings: Vec::new(),
+            warnings,
             stopping: None,
             hopeless: None,
             watcher: Some(Watcher::default()),
