@@ -113,6 +113,14 @@ impl Banned {
         true
     }
 
+    /// Whether the ban `id` of `source` is still the one in force.
+    pub(super) fn holds(&self, id: u64, source: Source) -> bool {
+        self.table.read().is_ok_and(|table| {
+            let network = || table.networks.iter().find(|(network, _)| *network == source).map(|(_, ban)| ban);
+            table.clients.get(&source).or_else(network).is_some_and(|ban| ban.id == id)
+        })
+    }
+
     pub(super) fn lift(&self, source: Source) {
         let Ok(mut table) = self.table.write() else { return };
         table.clients.remove(&source);
@@ -209,8 +217,17 @@ mod tests {
         check("198.51.100.200", 0, true);
         assert_eq!(banned.take_refused(0).iter().map(|(_, refused)| refused).sum::<u64>(), 6, "each refusal counts");
         assert_eq!(banned.take_refused(u64::MAX), []);
+        for (id, of, expect) in [
+            (1, "203.0.113.7", true),
+            (1, "198.51.100.0/24", true),
+            (2, "203.0.113.7", false),
+            (1, "203.0.113.8", false),
+        ] {
+            assert_eq!(banned.holds(id, source(of)), expect, "{id} of {of}");
+        }
         banned.lift(source("203.0.113.7"));
         banned.lift(source("198.51.100.0/24"));
+        assert!(!banned.holds(1, source("203.0.113.7")) && !banned.holds(1, source("198.51.100.0/24")));
         check("203.0.113.7", 0, false);
         check("198.51.100.200", 0, false);
         for index in 0..=u32::try_from(CAPACITY).unwrap() {

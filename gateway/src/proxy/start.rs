@@ -313,11 +313,12 @@ impl Control<'_> {
     async fn obey(&mut self, message: ToProxy, descriptors: Vec<OwnedFd>, workers: &[Running]) -> bool {
         match message {
             ToProxy::Banned { id, source, expires } => {
-                if !self.shared.banned.add(id, source, expires, clock::monotonic()) {
+                let known = self.shared.banned.add(id, source, expires, clock::monotonic());
+                if !known {
                     tracing::warn!(ban = id, "too many bans to refuse this one at accept as well");
                 }
                 self.closing.insert(id, (workers.len(), 0));
-                order(workers, Order::Close { ban: id, source }).await;
+                order(workers, Order::Close { ban: id, source, known }).await;
             }
             ToProxy::Lifted { source } => self.shared.banned.lift(source),
             ToProxy::Allowed { source } => {

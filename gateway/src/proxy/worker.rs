@@ -48,6 +48,8 @@ pub(super) enum Order {
     Close {
         ban: u64,
         source: Source,
+        /// Whether the table of bans knows it, and so whether it was lifted meanwhile.
+        known: bool,
     },
     /// Let go of connections whose client certificates were judged by authorities or lists that are no more.
     Reverify,
@@ -197,8 +199,8 @@ impl Worker {
         // The other end gone means the same as the order.
         while let Some(order) = orders.recv().await {
             match order {
-                Order::Close { ban, source } => {
-                    tokio::task::spawn_local(Rc::clone(&self).close(ban, source));
+                Order::Close { ban, source, known } => {
+                    tokio::task::spawn_local(Rc::clone(&self).close(ban, source, known));
                 }
                 Order::Reverify => {
                     self.shut_all(Close::Graceful, Why::Reverify, |connection| connection.is_certified())
@@ -217,8 +219,8 @@ impl Worker {
         // Whoever is banned meanwhile is not served to the end.
         let closing = async {
             while let Some(order) = orders.recv().await {
-                if let Order::Close { ban, source } = order {
-                    tokio::task::spawn_local(Rc::clone(&self).close(ban, source));
+                if let Order::Close { ban, source, known } = order {
+                    tokio::task::spawn_local(Rc::clone(&self).close(ban, source, known));
                 }
             }
             std::future::pending::<()>().await;
@@ -333,10 +335,12 @@ impl Worker {
         }
     }
 
-    async fn close(self: Rc<Self>, ban: u64, source: Source) {
+    async fn close(self: Rc<Self>, ban: u64, source: Source, known: bool) {
+        // A ban that was lifted before this worker came to it closes nothing: who connected since may.
+        let is_in_force = !known || self.shared.banned.holds(ban, source);
         let mine: Vec<_> = {
             let registry = self.connections.borrow();
-            let is_banned = |peer| source.contains(peer) && !self.shared.banned.allows(peer);
+            let is_banned = |peer| is_in_force && source.contains(peer) && !self.shared.banned.allows(peer);
             registry.iter().filter(|connection| is_banned(connection.client.get().address.ip())).cloned().collect()
         };
         mine.iter().for_each(|connection| connection.shut(Close::Graceful, Why::Banned));
