@@ -5,7 +5,8 @@
 //! merely gets a budget, which it does not exceed. Cells decay by themselves each epoch.
 //!
 //! In a flood from sources without number every cell is full of what they sent. What a cell holds on average, by the
-//! weight of all packets together, is nobody's own and is not counted as anybody's.
+//! weight of all packets together, is nobody's own and is not counted as anybody's. *Invariant:* whoever weighs [`NOTICED`]
+//! thresholds by himself is noticed, however many others send as much: no more is ever left out.
 
 use crate::maps::SKETCH_CELLS;
 
@@ -59,14 +60,21 @@ pub const fn total(before: u64, now: u64, weight: u32) -> u64 {
     epoch << 52 | carried.wrapping_add(weight as u64) & TOTAL
 }
 
-/// What a cell holds of everybody, given the total.
+/// Whoever weighs so many thresholds is over the threshold in any flood. A threshold is at most an eighth of what a
+/// source may send in a second.
+pub const NOTICED: u32 = 8;
+
+/// What a cell holds of everybody, given the total, as far as it is left out of what a source weighs.
 #[inline(always)]
 #[must_use]
-#[expect(clippy::cast_possible_truncation, reason = "of more than that a cell holds no more than its most")]
-pub const fn noise(total: u64) -> u32 {
+#[expect(clippy::cast_possible_truncation, reason = "it is less than `most`, which has 32 bits")]
+pub const fn noise(total: u64, threshold: u32) -> u32 {
     // The epoch's bits are shifted out.
     let mean = (total << 12 >> 12) / SKETCH_CELLS as u64;
-    if mean > COUNT as u64 { COUNT } else { mean as u32 }
+    let (most, room) = (threshold.saturating_mul(NOTICED - 1), COUNT.saturating_sub(threshold));
+    // A full cell says no more, whatever it would have counted to: it is over the threshold.
+    let most = if most > room { room } else { most };
+    if mean > most as u64 { most } else { mean as u32 }
 }
 
 #[cfg(test)]
@@ -95,6 +103,7 @@ mod tests {
     #[test]
     fn a_flood_hides_nobody_and_accuses_nobody() {
         const WEIGHT: u32 = 101;
+        const THRESHOLD: u32 = 2_500;
         let mut cells_of_all = std::vec![0; 2 * SKETCH_CELLS as usize];
         let (mut all, mut most, mut busy) = (0, 0, 0);
         for packet in 0..4_000_000_u32 {
@@ -108,16 +117,40 @@ mod tests {
                 cells_of_all[index as usize] = next;
                 counted
             });
-            let own = counted[0].min(counted[1]).saturating_sub(noise(all));
+            let own = counted[0].min(counted[1]).saturating_sub(noise(all, THRESHOLD));
             if is_busy {
                 busy = own;
-            } else if own > 2_500 {
+            } else if own >= THRESHOLD {
                 most += 1;
             }
         }
-        assert!(noise(all) > 5_000, "the cells are full: {}", noise(all));
+        let noise = noise(all, THRESHOLD);
+        assert!(noise > 5_000, "the cells are full: {noise}");
         assert!(busy > 10_000, "200 packets of the busy one: {busy}");
         assert!(most < 4_000, "quiet ones over the threshold: {most} of 4,000,000");
+    }
+
+    #[test]
+    fn whoever_is_over_his_budget_is_noticed_whatever_the_others_send() {
+        for threshold in [1, 2_500, 1 << 17, 1 << 18, 1 << 19] {
+            let counted = u32::min(threshold * NOTICED, COUNT);
+            for others in [0, 1 << 20, 1 << 30, 1 << 40, u64::MAX] {
+                let own = counted.saturating_sub(noise(others, threshold));
+                assert!(own >= threshold, "{own}, not {threshold}, among {others}");
+            }
+        }
+        assert_eq!(noise(u64::MAX, u32::MAX), 0);
+    }
+
+    #[test]
+    fn a_total_decays_as_a_cell_does() {
+        let (mut cell, mut all) = (0, 0);
+        for (epoch, weight) in [(7, 1_000), (7, 24), (8, 100), (9, 1), (11, 5), (0xfff, 4_000), (0x1000, 3)] {
+            let now = epoch << EPOCH_BITS;
+            let (next, counted) = count(cell, now, weight);
+            (cell, all) = (next, total(all, now, weight));
+            assert_eq!(all << 12 >> 12, u64::from(counted), "epoch {epoch}");
+        }
     }
 
     #[test]

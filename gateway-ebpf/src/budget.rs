@@ -11,7 +11,9 @@
 //!   entry is made for him. Sources that come and go (a spoofed flood) get at most [`ENTRIES`] new entries a second on
 //!   each CPU, so it takes them that long to turn the table over; meanwhile whoever is looked up stays in it.
 //! * In a flood, what the sketch holds of everybody is not counted as anybody's, so sources that send once get no entry.
-//!   One who is busy in it is noticed within what a cell differs from the others: some ten of the flood's packets.
+//!   One who is busy in it is noticed within what a cell differs from the others: some ten of the flood's packets. Where
+//!   more sources than there are cells send all they can, each is noticed before he has sent what a second's budget holds,
+//!   and charged little of that.
 //! * One whom the sketch had counted over the threshold before this packet has had an entry, or none was to be made for
 //!   him: he is entered with nothing left in any budget. The sketch carries half of what it counted into the next epoch.
 //!
@@ -64,7 +66,7 @@ pub(crate) fn over(key: SourceKey, hash: u64, limits: &Limits, now: u64, bytes: 
         return None;
     }
     let weight = 1 + (bytes >> limits.byte_shift) as u32 + if is_syn { limits.syn_weight } else { 0 };
-    let weighed = noted(hash, weight, now);
+    let weighed = noted(hash, weight, now, limits.sketch_threshold);
     if weighed < limits.sketch_threshold {
         return None;
     }
@@ -265,9 +267,10 @@ unsafe fn take(
 
 /// Counts a packet of a source in the sketch: what it weighed lately, on this CPU, give or take a share of a flood.
 #[inline(always)]
-fn noted(hash: u64, weight: u32, now: u64) -> u32 {
+fn noted(hash: u64, weight: u32, now: u64, threshold: u32) -> u32 {
     let (first, second) = sketch::cells(hash);
-    u32::min(noted_at(first, weight, now), noted_at(second, weight, now)).saturating_sub(maps::noise(weight, now))
+    let counted = u32::min(noted_at(first, weight, now), noted_at(second, weight, now));
+    counted.saturating_sub(sketch::noise(maps::weighed(weight, now), threshold))
 }
 
 #[inline(always)]

@@ -178,14 +178,14 @@ pub(crate) fn may_tell(verdict: Verdict, now: u64, gap: u64) -> bool {
     true
 }
 
-/// What everybody's packets put into a cell of the sketch on average, with one more of this weight.
+/// What everybody's packets put into this CPU's sketch, with one more of this weight.
 #[inline(always)]
-pub(crate) fn noise(weight: u32, now: u64) -> u32 {
+pub(crate) fn weighed(weight: u32, now: u64) -> u64 {
     let Some(cpu) = CPU.get_ptr_mut(0) else { return 0 };
     // SAFETY: as in `now`.
     unsafe {
         (*cpu).weighed = sketch::total((*cpu).weighed, now, weight);
-        sketch::noise((*cpu).weighed)
+        (*cpu).weighed
     }
 }
 

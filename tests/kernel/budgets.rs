@@ -180,6 +180,22 @@ fn an_entry_that_was_evicted_comes_back_empty_on_a_cpu_that_never_saw_its_source
 }
 
 #[test]
+fn who_is_over_his_budget_is_noticed_in_a_flood_of_any_size() {
+    let mut program = program!();
+    let frame = Frame::tcp(SOURCE, 443).bytes();
+    program.limits(Limits { packets: few(1_000), sketch_threshold: 125, ..limits() });
+    for weight in [0, 1 << 25, 1 << 40] {
+        program.weighed(weight);
+        let before = program.tallies()[OverPackets as usize].packets;
+        program.run(&frame, 4_000);
+        let over = program.tallies()[OverPackets as usize].packets - before;
+        // A second's budget before he is noticed, or half as much again where an epoch ends; then what is left of it.
+        assert!(over > 1_500, "{over} of 4,000 packets are over, in a flood of {weight}");
+        program.evict(SOURCE);
+    }
+}
+
+#[test]
 fn what_is_taken_in_advance_is_taken_once() {
     let mut program = program!();
     let limited = Limits { packets: few(1_000), advance: 16, ..limits() };

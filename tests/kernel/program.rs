@@ -14,7 +14,7 @@ use aya::{
 };
 use gateway_common::{
     maps::{Ban, Cpu, Hits, Limits, NEVER, Rule, Tally, name, port},
-    presence,
+    presence, sketch,
     source::{Source, SourceKey},
     verdict::Verdict,
 };
@@ -108,9 +108,15 @@ impl Program {
 
     /// Forgets what was sent so far: nothing of it is taken for a flood.
     pub(crate) fn calm(&mut self) {
+        self.weighed(0);
+    }
+
+    /// Lets every CPU have seen packets that weighed so much just now.
+    pub(crate) fn weighed(&mut self, weight: u64) {
         let mut map: PerCpuArray<_, Laid<Cpu>> = self.ebpf.map_mut(name::CPU).unwrap().try_into().unwrap();
-        let calm = vec![Laid(Cpu::default()); aya::util::nr_cpus().unwrap()];
-        map.set(0, PerCpuValues::try_from(calm).unwrap(), 0).unwrap();
+        let total = sketch::total(0, seconds_from_now(0), 0) | weight;
+        let each = vec![Laid(Cpu { weighed: total, ..Cpu::default() }); aya::util::nr_cpus().unwrap()];
+        map.set(0, PerCpuValues::try_from(each).unwrap(), 0).unwrap();
     }
 
     pub(crate) fn rule(&mut self, source: &str, action: u32, slot: u32, expires: u64) {
