@@ -63,7 +63,7 @@ fn main() -> anyhow::Result<()> {
         let machine = report::machine();
         println!("{}", json!({ "machine": machine, "program": loaded, "cases": rows, "targets": targets }));
     } else {
-        report::print(&rows, &loaded, &targets);
+        report::print(&rows, &loaded, &targets, arguments.entries);
     }
     Ok(())
 }
@@ -78,7 +78,8 @@ fn measure(arguments: &Arguments, guard: &mut Guard) -> anyhow::Result<(Vec<serd
         }
     }
     let (mut rows, mut last) = (Vec::new(), Vec::new());
-    for entries in [0, 1_000, 100_000, 1_000_000].into_iter().filter(|entries| *entries <= arguments.entries) {
+    let fewer = [0, 1_000, 100_000].into_iter().filter(|entries| *entries < arguments.entries);
+    for entries in fewer.chain([arguments.entries]) {
         let started = Instant::now();
         guard.ban(entries)?;
         let banned = started.elapsed();

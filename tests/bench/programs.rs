@@ -83,17 +83,32 @@ pub(crate) struct Loaded {
 impl Guard {
     pub(crate) fn load(beside: Option<&Path>) -> anyhow::Result<Self> {
         let settings = settings();
+        let beside = beside.map(|path| fs::read(path).with_context(|| format!("{} cannot be read", path.display())));
+        let beside = beside.transpose()?;
         // What an interrupted run left is of another process' limits.
         drop(fs::remove_dir_all(&settings.pin_dir));
-        let kernel = Kernel::load(&settings, &[443])?;
+        let mut kernel = Some(Kernel::load(&settings, &[443])?);
+        let opened = Self::open(&settings, &mut kernel, beside.as_deref());
+        if let (Err(_), Some(kernel)) = (&opened, kernel) {
+            kernel.detach()?;
+            drop(fs::remove_dir_all(&settings.pin_dir));
+        }
+        opened
+    }
+
+    fn open(settings: &Settings, kernel: &mut Option<Kernel>, beside: Option<&[u8]>) -> anyhow::Result<Self> {
         let pins = settings.pin_dir.join(format!("v{LAYOUT}"));
         let ebpf = open(OBJECT, &pins, settings.max_bans)?;
         let (ebpf, loaded) = ebpf;
         let beside = match beside {
-            Some(path) => Some(open(&fs::read(path)?, &pins, settings.max_bans)?.0),
+            Some(object) => {
+                let opened = open(object, &pins, settings.max_bans);
+                Some(opened.context("the other object cannot be loaded: it must have the same layout of maps")?.0)
+            }
             None => None,
         };
         let limits = aya::maps::Map::Array(MapData::from_pin(pins.join(name::LIM))?).try_into()?;
+        let (kernel, settings) = (kernel.take().context("no kernel")?, settings.clone());
         Ok(Self { kernel, ebpf, beside, limits, settings, in_force: None, filled: 0, ruled: 0, loaded })
     }
 

@@ -80,7 +80,7 @@ pub(crate) fn machine() -> Value {
 }
 
 /// The tables and the targets, for people.
-pub(crate) fn print(rows: &[Value], loaded: &Value, targets: &[Target]) {
+pub(crate) fn print(rows: &[Value], loaded: &Value, targets: &[Target], entries_of_targets: u32) {
     let text = |row: &Value, field: &str| row[field].as_str().map_or_else(|| row[field].to_string(), str::to_owned);
     let machine = machine();
     println!("{}, {} CPUs, Linux {}", text(&machine, "cpu"), machine["cpus"], text(&machine, "linux"));
@@ -104,7 +104,7 @@ pub(crate) fn print(rows: &[Value], loaded: &Value, targets: &[Target]) {
         };
         println!("  {program:21} {case:36} {sources:6} {:5} {:5}", text(row, least), text(row, median));
     }
-    println!();
+    println!("\ntargets, with {entries_of_targets} entries and prefixes");
     for target in targets {
         let Target { what, measured, bound, unit, is_least } = target;
         let (met, side) = (if target.is_met() { "met   " } else { "MISSED" }, if *is_least { "least" } else { "most" });

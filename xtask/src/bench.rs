@@ -53,12 +53,12 @@ struct KernelArguments {
     #[arg(long)]
     json: bool,
     /// How often each case is measured.
-    #[arg(long, default_value_t = 15)]
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     rounds: u32,
     /// The most entries and prefixes that are measured.
-    #[arg(long, default_value_t = 1_000_000)]
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     entries: u32,
-    /// Another kernel object, measured beside this one.
+    /// Another kernel object, measured beside this one. It must have the same layout of maps.
     #[arg(long)]
     object: Option<PathBuf>,
 }
@@ -85,6 +85,11 @@ fn kernel(arguments: &KernelArguments) -> anyhow::Result<()> {
         command.arg("--json");
     }
     if let Some(object) = &arguments.object {
+        anyhow::ensure!(
+            object.is_file(),
+            "{} is not a file: --object names a compiled kernel program",
+            object.display()
+        );
         command.arg("--object").arg(std::path::absolute(object)?);
     }
     step("packets", &mut command)
