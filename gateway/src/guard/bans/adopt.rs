@@ -145,18 +145,14 @@ impl Guard {
             self.rebase(&mut record, now);
             self.by_source.insert(record.source, record.id);
             if self.key(record.source).is_none() && record.relay.is_none() {
-                let slot = slots.get(&record.source).copied().filter(|slot| self.is_free(*slot));
+                let slot = slots.get(&record.source).copied().filter(|slot| self.prefixes.is_free(*slot));
                 let slot = slot.unwrap_or_else(|| self.prefixes.free_slot());
                 let blocked = Blocked { shadow: record.shadow, expires: expiry(&record), slot };
-                self.prefixes.blocked.insert(record.source, blocked);
+                self.prefixes.block(record.source, blocked);
             }
             self.in_force.insert(record.id, record);
         }
         self.adopt_feeds(&slots, now)
-    }
-
-    fn is_free(&self, slot: u32) -> bool {
-        self.prefixes.blocked.values().all(|blocked| blocked.slot != slot)
     }
 
     /// Within one boot the monotonic clock decides, whatever happened to the wall clock. After a reboot only the wall
@@ -241,7 +237,7 @@ impl Guard {
                 "full",
                 format!("guard.allow and the blocked prefixes are more than guard.max_rules ({most})"),
             ))
-        } else if self.prefixes.fed.len().saturating_add(self.prefixes.blocked.len()) > MANY {
+        } else if self.prefixes.fed.len().saturating_add(self.prefixes.blocked().len()) > MANY {
             // To replace all of them would take too long for everybody who waits meanwhile.
             self.refresh_allows(&before.1);
             Ok(())

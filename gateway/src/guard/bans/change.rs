@@ -105,7 +105,7 @@ impl Guard {
         if self.prefixes.allows.get(&source).is_some_and(|allow| allow.actor == "config") {
             return Err(Refused::new("in_configuration", format!("{source} is in guard.allow already")));
         }
-        let known = self.prefixes.allows.contains_key(&source) || self.prefixes.blocked.contains_key(&source);
+        let known = self.prefixes.allows.contains_key(&source) || self.prefixes.blocked().contains_key(&source);
         if !known {
             self.judge_room(source)?;
         }
@@ -198,11 +198,11 @@ impl Guard {
         if let Some(key) = self.key(record.source) {
             return self.drops.ban(key, self.wanted(record.source).unwrap_or_else(|| kernel_ban(record)));
         }
-        let slot = self.prefixes.blocked.get(&record.source).map(|blocked| blocked.slot);
+        let slot = self.prefixes.blocked().get(&record.source).map(|blocked| blocked.slot);
         let slot = slot.unwrap_or_else(|| self.prefixes.free_slot());
         self.drops.clear_hits(slot)?;
         let blocked = Blocked { shadow: record.shadow, expires: expiry(record), slot };
-        self.prefixes.blocked.insert(record.source, blocked);
+        self.prefixes.block(record.source, blocked);
         let Some(rule) = self.prefixes.rule(record.source) else { return Ok(()) };
         self.drops.put_rule(record.source, rule)?;
         self.refresh(record.source);
@@ -218,7 +218,7 @@ impl Guard {
                 None => self.drops.unban(key).map(|_| ()),
             };
         }
-        if let Some(blocked) = self.prefixes.blocked.remove(&source) {
+        if let Some(blocked) = self.prefixes.unblock(source) {
             self.refresh(source);
             self.drops.clear_hits(blocked.slot)?;
         }
@@ -283,7 +283,7 @@ impl Guard {
                 None => self.drops.unban(key).map(|_| ()),
             }
         } else {
-            let blocked = self.prefixes.blocked.remove(&source);
+            let blocked = self.prefixes.unblock(source);
             let removed = if self.prefixes.fed.contains_key(&source) { Ok(()) } else { self.drops.remove_rule(source) };
             self.refresh(source);
             removed.and(blocked.map_or(Ok(()), |blocked| self.drops.clear_hits(blocked.slot)))
@@ -302,14 +302,17 @@ impl Guard {
         let mut sources = self.prefixes.inside(source);
         sources.push(source);
         self.feeds.touched(&sources);
-        for source in sources {
-            let put = match self.prefixes.rule(source) {
-                Some(rule) => self.drops.put_rule(source, rule),
-                None => self.drops.remove_rule(source),
-            };
-            if let Err(error) = put {
-                tracing::error!(%source, %error, "a rule is not in force until it can be entered");
-            }
+        sources.into_iter().for_each(|source| self.put_right(source));
+    }
+
+    /// Puts right the rule of `source` alone.
+    pub(super) fn put_right(&mut self, source: Source) {
+        let put = match self.prefixes.rule(source) {
+            Some(rule) => self.drops.put_rule(source, rule),
+            None => self.drops.remove_rule(source),
+        };
+        if let Err(error) = put {
+            tracing::error!(%source, %error, "a rule is not in force until it can be entered");
         }
     }
 
@@ -324,7 +327,7 @@ impl Guard {
             let found = self.drops.find_ban(key).filter(|ban| ban.id & !maps::Ban::SHADOW == record.id);
             return found.map_or((0, 0), |ban| (ban.packets, ban.bytes));
         }
-        let slot = self.prefixes.blocked.get(&record.source).map(|blocked| blocked.slot);
+        let slot = self.prefixes.blocked().get(&record.source).map(|blocked| blocked.slot);
         slot.map_or((0, 0), |slot| {
             let hits = self.drops.hits(slot);
             (hits.packets, hits.bytes)
@@ -333,7 +336,7 @@ impl Guard {
 
     pub(super) fn judge_room(&self, source: Source) -> Result<(), Refused> {
         let (taken, most, setting) = if self.key(source).is_some() {
-            let exact = self.in_force.len().saturating_sub(self.prefixes.blocked.len());
+            let exact = self.in_force.len().saturating_sub(self.prefixes.blocked().len());
             (exact.saturating_add(self.feeds.exact), self.settings.max_bans, "guard.max_bans")
         } else {
             (self.prefixes.count(source.address().is_ipv4()), self.settings.max_rules, "guard.max_rules")

@@ -12,6 +12,10 @@ use gateway_common::{
 
 use crate::guard::control::Allow;
 
+mod slots;
+
+use slots::FreeSlots;
+
 /// A blocked prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Blocked {
@@ -27,7 +31,9 @@ pub(crate) struct Blocked {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Prefixes {
     pub(crate) allows: BTreeMap<Source, Allow>,
-    pub(crate) blocked: HashMap<Source, Blocked>,
+    blocked: HashMap<Source, Blocked>,
+    /// Slots that no prefix in `blocked` has.
+    free: FreeSlots,
     /// Prefixes that feeds list. They count in slots of their own, from the last one down.
     pub(crate) fed: HashMap<Source, Blocked>,
 }
@@ -107,10 +113,33 @@ impl Prefixes {
             + self.fed.keys().filter(of_family).count()
     }
 
-    /// A slot that no blocked prefix counts in.
+    /// Prefixes that are blocked one by one.
+    pub(crate) const fn blocked(&self) -> &HashMap<Source, Blocked> {
+        &self.blocked
+    }
+
+    /// Blocks a prefix, or says something else of it.
+    pub(crate) fn block(&mut self, source: Source, blocked: Blocked) {
+        self.unblock(source);
+        self.free.take(blocked.slot);
+        self.blocked.insert(source, blocked);
+    }
+
+    /// What was said of a prefix that is blocked no more.
+    pub(crate) fn unblock(&mut self, source: Source) -> Option<Blocked> {
+        let gone = self.blocked.remove(&source)?;
+        self.free.give(gone.slot);
+        Some(gone)
+    }
+
+    /// The lowest slot that no prefix which is blocked by itself counts in; 0, which is not counted, if there is none.
     pub(crate) fn free_slot(&self) -> u32 {
-        let taken: std::collections::HashSet<u32> = self.blocked.values().map(|blocked| blocked.slot).collect();
-        (1..).find(|slot| !taken.contains(slot)).unwrap_or(0)
+        self.free.lowest()
+    }
+
+    /// Whether no prefix that is blocked by itself counts in `slot`.
+    pub(crate) fn is_free(&self, slot: u32) -> bool {
+        self.free.is_free(slot)
     }
 }
 
@@ -156,7 +185,7 @@ mod tests {
                         Allow { source, reason: String::new(), actor: String::new() },
                     )),
                     1 => drop(prefixes.fed.insert(source, blocked)),
-                    _ => drop(prefixes.blocked.insert(source, blocked)),
+                    _ => prefixes.block(source, blocked),
                 }
             }
             let one = prefixes.sources().into_iter().filter_map(|source| Some((source, prefixes.rule(source)?)));
@@ -169,7 +198,7 @@ mod tests {
         let mut prefixes = Prefixes::default();
         for (slot, (text, expires)) in (1..).zip(blocks) {
             let (text, shadow) = text.strip_prefix('~').map_or((*text, false), |text| (text, true));
-            prefixes.blocked.insert(text.parse().unwrap(), Blocked { shadow, expires: *expires, slot });
+            prefixes.block(text.parse().unwrap(), Blocked { shadow, expires: *expires, slot });
         }
         for text in allows {
             let source = text.parse().unwrap();

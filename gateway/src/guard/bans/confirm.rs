@@ -76,8 +76,9 @@ impl Guard {
             let (packets, bytes) = self.counted(record);
             return self.drops.ban(key, maps::Ban { packets, bytes, ..kernel_ban(record) });
         }
-        if let Some(blocked) = self.prefixes.blocked.get_mut(&record.source) {
-            *blocked = Blocked { shadow: record.shadow, expires: expiry(record), ..*blocked };
+        if let Some(blocked) = self.prefixes.blocked().get(&record.source).copied() {
+            let blocked = Blocked { shadow: record.shadow, expires: expiry(record), ..blocked };
+            self.prefixes.block(record.source, blocked);
         }
         self.refresh(record.source);
         Ok(())

@@ -190,10 +190,8 @@ impl Guard {
         self.feeds.listed = listed;
         let prefixes: Vec<Source> = self.feeds.sources().filter(|source| source.key(prefix).is_none()).collect();
         // Counters of rules that are in force go on where nothing else counts there.
-        let taken: std::collections::HashSet<u32> =
-            self.prefixes.blocked.values().map(|blocked| blocked.slot).collect();
         for source in &prefixes {
-            let kept = slots.get(source).copied().filter(|slot| !taken.contains(slot));
+            let kept = slots.get(source).copied().filter(|slot| self.prefixes.is_free(*slot));
             if let (Some(slot), Some((shadow, expires))) = (kept, self.fed_prefix(*source))
                 && self.feeds.slots.kept.insert(slot)
             {

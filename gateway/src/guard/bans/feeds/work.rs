@@ -163,7 +163,7 @@ impl Guard {
 
     fn judge_list(&self, job: &mut Job) -> Result<(), Refused> {
         let plan = &job.plan;
-        let made = self.in_force.len().saturating_sub(self.prefixes.blocked.len());
+        let made = self.in_force.len().saturating_sub(self.prefixes.blocked().len());
         let taken = made + self.feeds.exact;
         let most = usize::try_from(self.settings.max_bans).unwrap_or(usize::MAX);
         let full = |setting: &str, most: usize, would: usize| {
@@ -390,9 +390,8 @@ impl Guard {
         if let Err(error) = self.drops.commit_staged() {
             return Some(job.failed(&error, Stage::Chunks));
         }
-        for source in touched {
-            self.refresh(source);
-        }
+        // Whatever is inside of what changed is among them.
+        touched.into_iter().for_each(|source| self.put_right(source));
         Some(Stage::Forget)
     }
 
