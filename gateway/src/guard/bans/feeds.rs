@@ -15,6 +15,7 @@ use crate::guard::{
     store::feeds::FeedRow,
 };
 
+mod held;
 mod import;
 mod plan;
 mod scrub;
@@ -24,6 +25,7 @@ mod work;
 pub(crate) use plan::Planned;
 pub(crate) use work::Reply;
 
+use held::{Held, Holding};
 use import::Session;
 use scrub::Scrub;
 use shield::Shield;
@@ -54,6 +56,8 @@ pub(crate) struct Feeds {
     waiting: std::collections::VecDeque<Job>,
     scrub: Option<Scrub>,
     slots: Slots,
+    /// Lines that are judged again, by feed.
+    held: BTreeMap<String, Held>,
     /// What is wrong, by feed.
     warnings: BTreeMap<String, String>,
     /// Prefixes whose rules changed while others were being prepared.
@@ -227,6 +231,7 @@ impl Guard {
     pub(super) fn feed_warnings(&self) -> Vec<String> {
         let mut warnings: Vec<String> =
             self.feeds.warnings.iter().map(|(name, warning)| format!("{}: {warning}", actor(name))).collect();
+        warnings.extend(self.feeds.held_warnings());
         if self.drops.interfaces().is_empty() && !self.feeds.listed.is_empty() {
             warnings.push(
                 "lists are in force in the kernel alone, and no interface is guarded: name one in guard.interfaces"

@@ -84,6 +84,11 @@ impl Draft {
         next
     }
 
+    /// What its entries' times count from: `CLOCK_MONOTONIC`, nanoseconds.
+    pub(crate) const fn base(&self) -> u64 {
+        self.content.base
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.content.entries.len()
     }

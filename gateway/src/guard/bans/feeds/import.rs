@@ -24,6 +24,8 @@ pub(super) struct Session {
     shield: Option<Shield>,
     pub(super) draft: Draft,
     pub(super) refused: u64,
+    /// What is judged again, if it follows a file.
+    pub(super) holding: Option<Holding>,
     /// The first entry that was refused.
     first: Option<Refusal>,
     told: usize,
@@ -72,6 +74,7 @@ impl Guard {
             shield: (!shadow && !force).then(|| Shield::new(good(), self.settings.ipv6_prefix)),
             draft: Draft::new(now.monotonic),
             refused: 0,
+            holding: None,
             first: None,
             told: 0,
             used: 0,
@@ -130,14 +133,17 @@ impl Guard {
         judged.map_err(|refused| {
             session.refused += 1;
             let refusal = Refusal { line, source, code: refused.code.to_owned(), message: refused.message };
-            session.first.get_or_insert_with(|| refusal.clone());
+            let entry = || ImportEntry(line, source, seconds, reason.clone());
+            if !session.holding.as_mut().is_some_and(|holding| holding.hold(entry(), &refusal)) {
+                session.first.get_or_insert_with(|| refusal.clone());
+            }
             refusal
         })?;
         session.draft.push(source, seconds, reason.as_deref());
         Ok(())
     }
 
-    fn judge_listed(&self, source: Source, shield: Option<&Shield>) -> Result<(), Refused> {
+    pub(super) fn judge_listed(&self, source: Source, shield: Option<&Shield>) -> Result<(), Refused> {
         match self.judge(source) {
             Err(refused) if refused.code == safety::OPERATOR && shield.is_none() => {}
             judged => judged?,
@@ -146,14 +152,15 @@ impl Guard {
         let long = span(self.settings.safety.good_for.as_secs());
         let how = if source.covers(&client) && source != client { "covers" } else { "is" };
         let message = format!("{source} {how} {client}, which was served with a valid token within {long}");
-        Err(Refused::new("good_client", message))
+        Err(Refused::new(shield::GOOD_CLIENT, message))
     }
 
     /// What a feed's status says about entries that were refused.
     pub(super) fn warn_of_refusals(&mut self, session: &mut Session) {
         let (Some(name), Some(first)) = (session.name.clone(), session.first.take()) else { return };
         let (line, code, message) = (first.line, first.code, first.message);
-        let more = format!("{} entries are not loaded, the first is line {line} ({code}): {message}", session.refused);
+        let refused = session.refused.saturating_sub(session.holding.as_ref().map_or(0, Holding::len));
+        let more = format!("{refused} entries are not loaded, the first is line {line} ({code}): {message}");
         let warning = match self.feeds.warnings.remove(&name) {
             Some(lines) => format!("{lines}; {more}"),
             None => more,
@@ -206,6 +213,7 @@ impl Guard {
             tracing::warn!(feed = name, line = error.line, message = error.message, "a line of a feed cannot be read");
         }
         let session = self.session(Some(name.clone()), shadow, false, now);
+        let session = Session { holding: Some(Holding::default()), ..session };
         let lines = match errors.first() {
             Some(first) => {
                 format!("{failed} lines cannot be read, the first is line {}: {}", first.line, first.message)
@@ -253,6 +261,7 @@ impl Guard {
 
     /// Removes feeds of files that are in the configuration no more.
     pub(crate) fn keep_feed_files(&mut self, names: &[&str], now: Now) {
+        self.feeds.held.retain(|name, _| names.contains(&name.as_str()));
         let gone = self.feeds.listed.iter().filter(|one| one.row.file && !names.contains(&one.row.name.as_str()));
         let gone: Vec<FeedRow> = gone.map(|one| one.row.clone()).collect();
         for row in gone {

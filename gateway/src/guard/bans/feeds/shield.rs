@@ -5,6 +5,9 @@
 
 use super::*;
 
+/// The code of a line that would block a good client.
+pub(super) const GOOD_CLIENT: &str = "good_client";
+
 /// Clients that were good when a list began to arrive, in order: a million entries are looked up in it.
 #[derive(Debug, Default)]
 pub(super) struct Shield {

@@ -22,7 +22,7 @@ const JUDGED: usize = 1_000;
 const TOUCHED: usize = 10_000;
 
 /// Lists that wait for their turn.
-const WAITING: usize = 64;
+pub(super) const WAITING: usize = 64;
 
 /// Who waits for an import.
 pub(crate) type Reply = oneshot::Sender<Answer>;
@@ -33,6 +33,8 @@ pub(super) struct Job {
     row: FeedRow,
     draft: Option<Draft>,
     refused: u64,
+    /// Lines that are judged again once this is in force, and when they were read.
+    holding: Option<(Holding, u64)>,
     reply: Option<(u64, Reply)>,
     stage: Stage,
     plan: Plan,
@@ -66,6 +68,7 @@ impl Job {
             row,
             draft: Some(draft),
             refused,
+            holding: None,
             reply,
             stage: Stage::Plan,
             plan: Plan::default(),
@@ -154,6 +157,7 @@ impl Guard {
         job.row.generation = self.feeds.generation;
         job.old = self.feeds.find(&job.row.name).map(|old| old.row.generation);
         if nothing && job.old.is_none() {
+            job.hold(&mut self.feeds);
             job.stage = Stage::Done;
         } else {
             job.stage = Stage::Store(0);
@@ -199,6 +203,7 @@ impl Guard {
                 if self.judge_some(session, entries, JUDGED) {
                     job.refused = session.refused;
                     self.warn_of_refusals(session);
+                    job.holding = session.holding.take().map(|holding| (holding, session.draft.base()));
                     job.draft = Some(std::mem::take(&mut session.draft));
                     Stage::Plan
                 } else {
@@ -317,6 +322,7 @@ impl Guard {
             added = plan.added,
             "a list is in force"
         );
+        job.hold(&mut self.feeds);
         Ok(())
     }
 
@@ -427,7 +433,7 @@ impl Guard {
         reply(Some(to), answer);
     }
 
-    /// Once a second: forgets entries that have ended, where they are many.
+    /// Once a minute: forgets entries that have ended, where they are many, and judges again what is held.
     pub(in super::super) fn tick_feeds(&mut self, now: Now, ticks: u64) {
         if !ticks.is_multiple_of(60) || self.feeds.job.is_some() || !self.feeds.waiting.is_empty() {
             return;
@@ -444,10 +450,19 @@ impl Guard {
             (job.row.boot, job.row.loaded) = (self.boot.clone(), now.unix_millis);
             self.begin_job(job);
         }
+        self.judge_held(now);
     }
 }
 
 impl Job {
+    /// What of a file is judged again, now that the rest is in force: nothing of a list that was replaced otherwise.
+    fn hold(&mut self, feeds: &mut Feeds) {
+        if matches!(self.kind, Kind::Replace) {
+            let (holding, read) = self.holding.take().unwrap_or_default();
+            feeds.hold(&self.row, holding, read);
+        }
+    }
+
     /// Goes on after an error that only the kernel had.
     fn failed(&mut self, error: &dyn std::error::Error, next: Stage) -> Stage {
         tracing::error!(feed = self.row.name, %error, "a list is not in the kernel as a whole until it is repaired");

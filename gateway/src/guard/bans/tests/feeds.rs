@@ -3,7 +3,11 @@
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::guard::control::{Import, ImportEntry};
+use crate::guard::{
+    control::{Import, ImportEntry},
+    feeds::watch::{FileContent, News},
+    settings::Feed,
+};
 
 impl World {
     fn import(&mut self, feed: Option<&str>, seconds: Option<u64>, shadow: bool, sources: &[&str]) -> Answer {
@@ -27,6 +31,37 @@ impl World {
         self.guard().import_commit(id, "ab".to_owned(), &OPERATOR, sender, now);
         self.finish();
         receiver.try_recv().unwrap()
+    }
+
+    /// The file of the feed `f` says this by now, each line for so many seconds.
+    fn file(&mut self, lines: &[(&str, Option<u64>)]) {
+        let entry =
+            |(line, (text, seconds)): (u32, &(&str, _))| ImportEntry(line, text.parse().unwrap(), *seconds, None);
+        let entries = (1..).zip(lines).map(entry).collect();
+        let news = News::Changed(FileContent { digest: "ab".to_owned(), entries, errors: Vec::new(), failed: 0 });
+        let feed = Feed { name: "f".to_owned(), path: PathBuf::new(), format: None, ban: None, shadow: false };
+        let now = self.now;
+        self.guard().feed_file(feed, news, now);
+        self.finish();
+    }
+
+    /// A minute's work comes after so many seconds.
+    fn minutes(&mut self, seconds: u64) {
+        self.pass(seconds);
+        let now = self.now;
+        self.guard().tick(now, 60);
+        self.finish();
+    }
+
+    /// `status` warns of each of these, and of nothing else about feeds.
+    #[track_caller]
+    fn warned(&mut self, parts: &[&str]) {
+        let mut warnings = self.guard().feed_warnings();
+        warnings.retain(|warning| warning.starts_with("feed:"));
+        assert_eq!(warnings.len(), parts.len(), "{warnings:?}");
+        for (warning, part) in warnings.iter().zip(parts) {
+            assert!(warning.contains(part), "{warning}");
+        }
     }
 
     /// Does all work that waits.
@@ -76,6 +111,64 @@ fn good_clients_are_refused_line_by_line() {
     // Good no more.
     world.pass(601);
     done(&world.import_as(begin(false, false), &list), 0, 4, 0, 0);
+}
+
+#[test]
+fn lines_are_held_while_they_would_block_good_clients() {
+    let mut world = World::new("feed-held");
+    let now = world.now;
+    let source = "192.0.2.1".parse().unwrap();
+    world.guard().hear_good(&[crate::message::GoodClient { source, principal: 7 }], now);
+    // 203.0.113.2 is the gateway's own address, and stays refused.
+    let list = [("192.0.2.1", None), ("203.0.113.2", None), ("192.0.2.2", None), ("192.0.2.0/24", Some(3_600))];
+    let own = "1 entries are not loaded, the first is line 2 (own_address)";
+    let held = "2 entries are not loaded while they would block good clients, the first was line 1 (good_client)";
+    world.file(&list);
+    assert_eq!(world.kernel(), ["192.0.2.2"]);
+    world.warned(&[own, held]);
+    world.minutes(60);
+    assert_eq!(world.kernel(), ["192.0.2.2"], "it is good still");
+    world.warned(&[own, held]);
+    world.minutes(600);
+    assert_eq!(world.kernel(), ["192.0.2.0/24", "192.0.2.1", "192.0.2.2"]);
+    world.warned(&[own]);
+    let left = world.why("192.0.2.9").entry.unwrap().remaining_seconds;
+    assert_eq!(left, Some(3_600 - 660), "its time began when the file was read");
+    // A file without the line: nothing is held that it does not say.
+    let now = world.now;
+    let source = "198.51.100.1".parse().unwrap();
+    world.guard().hear_good(&[crate::message::GoodClient { source, principal: 7 }], now);
+    world.file(&[("198.51.100.1", None)]);
+    assert!(world.kernel().is_empty());
+    world.file(&[("192.0.2.2", None), ("198.51.100.1", Some(60))]);
+    world.minutes(660);
+    assert_eq!(world.kernel(), ["192.0.2.2"], "a line that has ended meanwhile does not come");
+    world.warned(&[]);
+}
+
+#[test]
+fn only_so_many_lines_are_held() {
+    let mut world = World::new("feed-held-many");
+    let now = world.now;
+    let source = "192.0.2.1".parse().unwrap();
+    world.guard().hear_good(&[crate::message::GoodClient { source, principal: 7 }], now);
+    world.file(&[("192.0.2.1", None); 5_000]);
+    world.warned(&["904 entries are not loaded, the first is line 4097 (good_client)", "4096 entries are not loaded"]);
+    world.minutes(660);
+    assert_eq!(world.kernel(), ["192.0.2.1"]);
+}
+
+#[test]
+fn what_two_lists_name_stays_for_the_other() {
+    let mut world = World::new("feed-two");
+    let list = ["192.0.2.1", "198.51.100.0/24"];
+    done(&world.import(Some("a"), None, false, &list), 2, 0, 0, 0);
+    done(&world.import(Some("b"), None, false, &list), 2, 0, 0, 0);
+    for (gone, left) in [("a", &list[..]), ("b", &[])] {
+        done(&world.import(Some(gone), None, false, &[]), 0, 0, 2, 0);
+        assert_eq!(world.kernel(), left, "without {gone}");
+    }
+    assert_eq!(world.guard().feeds.exact, 0);
 }
 
 #[test]

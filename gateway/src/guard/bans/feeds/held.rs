@@ -1,0 +1,104 @@
+//! Decides what becomes of lines of a feed's file that would have blocked good clients: they are held, and judged again
+//! once a minute until those clients are good no more.
+//!
+//! *Invariant:* at most [`MOST`] lines of a file are held; those beyond are judged again when the file changes. A guard
+//! that starts knows no good clients, so it holds nothing, and what was held waits for the file to change.
+
+use super::{plan::Kind, *};
+
+const MOST: usize = 4_096;
+
+/// Lines of one file, and when it was read.
+pub(super) struct Held {
+    row: FeedRow,
+    read: u64,
+    first: Refusal,
+    entries: Vec<ImportEntry>,
+}
+
+/// The lines of a file that is being judged.
+#[derive(Default)]
+pub(super) struct Holding {
+    first: Option<Refusal>,
+    entries: Vec<ImportEntry>,
+}
+
+impl Holding {
+    /// Whether the line is held.
+    pub(super) fn hold(&mut self, entry: ImportEntry, refusal: &Refusal) -> bool {
+        if refusal.code != shield::GOOD_CLIENT || self.entries.len() >= MOST {
+            return false;
+        }
+        self.first.get_or_insert_with(|| refusal.clone());
+        self.entries.push(entry);
+        true
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        u64::try_from(self.entries.len()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Feeds {
+    /// A file's list is in force, but for these lines. None are held of what it was before.
+    pub(super) fn hold(&mut self, row: &FeedRow, holding: Holding, read: u64) {
+        match holding {
+            Holding { first: Some(first), entries } => {
+                self.held.insert(row.name.clone(), Held { row: row.clone(), read, first, entries });
+            }
+            Holding { first: None, .. } => drop(self.held.remove(&row.name)),
+        }
+    }
+
+    /// What `status` says of lines that are held.
+    pub(super) fn held_warnings(&self) -> impl Iterator<Item = String> {
+        self.held.iter().map(|(name, held)| {
+            let Refusal { line, code, message, .. } = &held.first;
+            let count = held.entries.len();
+            format!(
+                "{}: {count} entries are not loaded while they would block good clients, the first was line {line} \
+                 ({code}): {message}",
+                actor(name)
+            )
+        })
+    }
+}
+
+impl Guard {
+    /// Judges again what is held; what blocks no good client any more is added to its list.
+    pub(super) fn judge_held(&mut self, now: Now) {
+        if self.feeds.held.is_empty() {
+            return;
+        }
+        let good = self.good.recent(self.settings.safety.good_for, now.monotonic);
+        let shield = Shield::new(good, self.settings.ipv6_prefix);
+        for (name, mut held) in std::mem::take(&mut self.feeds.held) {
+            if self.feeds.waiting.len() >= work::WAITING {
+                self.feeds.held.insert(name, held);
+                continue;
+            }
+            let passed = now.monotonic.saturating_sub(held.read) / SECOND;
+            let mut draft = Draft::new(now.monotonic);
+            held.entries.retain(|ImportEntry(_, source, seconds, reason)| {
+                let left = seconds.map(|seconds| seconds.saturating_sub(passed));
+                if left == Some(0) {
+                    return false;
+                }
+                if self.judge_listed(*source, Some(&shield)).is_err() {
+                    return true;
+                }
+                draft.push(*source, left, reason.as_deref());
+                false
+            });
+            if draft.len() > 0 {
+                let row = self.feeds.find(&name).map_or(&held.row, |one| &one.row);
+                let row = FeedRow { boot: self.boot.clone(), loaded: now.unix_millis, ..row.clone() };
+                tracing::info!(feed = name, entries = draft.len(), "entries that blocked good clients do so no more");
+                self.begin_job(Job::new(Kind::Add, row, draft, 0, None));
+            }
+            if !held.entries.is_empty() {
+                self.feeds.held.insert(name, held);
+            }
+        }
+    }
+}
