@@ -125,7 +125,8 @@ impl Pool {
     /// Opens a connection. One of HTTP/2 others may use, too, unless it was introduced.
     async fn open(self: &Rc<Self>, introduction: &[u8], offer: Offer, patience: Duration) -> Result<Lease, Refusal> {
         let name = &self.dialer.name;
-        let opened = async {
+        // Rare, and large: boxed, it takes no room in every request.
+        let opened = Box::pin(async {
             let (stream, address) = self.dialer.dial(introduction, offer).await.map_err(|error| {
                 Refusal::new(Reject::UpstreamFailed, format!("{name}: cannot connect: {}", describe(&error)))
             })?;
@@ -146,7 +147,7 @@ impl Pool {
                 self.share.add(connection);
             }
             Ok(self.lend(Carrier::Http2(Strand::new(slot)), address, false, shared))
-        };
+        });
         within(patience, opened)
             .await
             .unwrap_or_else(|| Err(Refusal::new(Reject::UpstreamTimeout, format!("{name}: connecting took too long"))))
