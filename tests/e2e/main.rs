@@ -45,6 +45,7 @@ mod rewriting;
 mod routing;
 mod safety;
 mod shadow;
+mod silent;
 mod soak;
 mod tls;
 mod tls_clients;

@@ -15,6 +15,9 @@ const NEXT_REQUEST: Duration = Duration::from_millis(250);
 /// How long an idle HTTP/2 client may take to see that we are leaving.
 const GOODBYE: Duration = Duration::from_secs(1);
 
+/// After how long a connection between requests is looked upon as silent: it keeps little memory from then on.
+const SILENT: Duration = Duration::from_secs(2);
+
 /// How a connection is to be closed. Only ever gets worse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Close {
@@ -77,6 +80,8 @@ pub(super) struct Connection {
     multiplexed: Cell<bool>,
     phase: Cell<Phase>,
     since: Cell<u64>,
+    /// Whether it has been between requests for a while.
+    rests: Cell<bool>,
     /// When the client stopped taking what we send; 0: it takes it.
     stalled: Cell<u64>,
     /// When the client last took something that had been collected for it.
@@ -105,6 +110,7 @@ impl Connection {
             multiplexed: Cell::new(false),
             phase: Cell::new(Phase::Handshake),
             since: Cell::new(deadline::now()),
+            rests: Cell::new(false),
             stalled: Cell::new(0),
             taken: Cell::new(0),
             in_flight: Cell::new(0),
@@ -134,6 +140,7 @@ impl Connection {
         self.in_flight.set(self.in_flight.get() + 1);
         self.begun.set(self.begun.get() + 1);
         self.phase.set(Phase::Busy);
+        self.rests.set(false);
     }
 
     /// A request is answered, to the last byte or not.
@@ -148,6 +155,7 @@ impl Connection {
     fn enter(&self, phase: Phase) {
         self.phase.set(phase);
         self.since.set(deadline::now());
+        self.rests.set(false);
     }
 
     /// Whether the client takes what we send.
@@ -191,6 +199,11 @@ impl Connection {
         self.in_flight.get() > 0
     }
 
+    /// Whether it has been between requests for a while, and the client has taken all that it was sent.
+    pub(super) const fn rests(&self) -> bool {
+        self.rests.get() && self.stalled.get() == 0
+    }
+
     /// Whether nothing has come behind the one request that is being answered.
     pub(super) fn waits(&self) -> bool {
         self.waits.get() == Some(self.begun.get())
@@ -223,6 +236,10 @@ impl Connection {
             Phase::Idle if self.close.get() == Close::Graceful && quiet(GOODBYE) => (Close::Now, Why::Idle),
             Phase::Idle if over(since, timeouts.idle) => (Close::Graceful, Why::Idle),
             _ if self.stalled.get() != 0 && over(self.stalled.get(), timeouts.body) => (Close::Now, Why::Slow),
+            Phase::Idle if !self.rests.get() && over(since, SILENT) => {
+                self.rests.set(true);
+                return self.wake();
+            }
             _ => return,
         };
         self.shut(close, why);
@@ -238,6 +255,10 @@ impl Connection {
         if self.why.get().is_none() {
             self.why.set(Some(why));
         }
+        self.wake();
+    }
+
+    fn wake(&self) {
         let waker = self.waker.borrow_mut().take();
         if let Some(waker) = waker {
             waker.wake();

@@ -3,7 +3,7 @@
 use std::{
     error::Error as _,
     io,
-    pin::{Pin, pin},
+    pin::Pin,
     rc::Rc,
     task::{Context, Poll},
     time::Duration,
@@ -92,35 +92,44 @@ async fn serve(worker: Rc<Worker>, admitted: Admitted, socket: TcpStream) {
     let multiplexed = connection.secured.get().is_some_and(|secured| secured.is_http2);
     connection.established(multiplexed);
     let wire = Wire::new(stream, Rc::clone(connection), multiplexed);
-    let io = TokioIo::new(Io(Rc::clone(&wire)));
-    let service = {
-        let (worker, connection) = (Rc::clone(&worker), Rc::clone(connection));
+    let ended = loop {
+        let io = TokioIo::new(Io(Rc::clone(&wire)));
+        let (sharer, shared) = (Rc::clone(&worker), Rc::clone(connection));
         // Boxed, the future is moved through hyper and its tasks as one pointer.
-        service_fn(move |request: hyper::Request<Incoming>| {
-            Box::pin(pipeline::serve(Rc::clone(&worker), Rc::clone(&connection), request))
-        })
-    };
-    let settings = &worker.shared.snapshot.settings;
-    let ended = if multiplexed {
-        drive(pin!(http2(settings).serve_connection(io, service)), connection, &wire).await
-    } else {
-        let mut served = http1(settings).serve_connection(io, service);
-        let ended = drive(Pin::new(&mut served), connection, &wire).await;
-        match (&ended, connection.tunnel.take()) {
-            (Some(Ok(())), Some(tunnel)) => tunnel.run(served.into_parts().read_buf, &wire).await,
-            // Whoever asked for it is gone.
-            (_, tunnel) => drop(tunnel),
+        let service =
+            service_fn(move |request| Box::pin(pipeline::serve(Rc::clone(&sharer), Rc::clone(&shared), request)));
+        let settings = &worker.shared.snapshot.settings;
+        if multiplexed {
+            break drive(Box::pin(http2(settings).serve_connection(io, service)).as_mut(), connection, &wire).await;
         }
-        ended
+        let mut served = Box::new(http1(settings).serve_connection(io, service));
+        let ended = drive(Pin::new(&mut *served), connection, &wire).await;
+        if !matches!(ended, Driven::Rests) {
+            match (&ended, connection.tunnel.take()) {
+                (Driven::Ended(Ok(())), Some(tunnel)) => {
+                    Box::pin(tunnel.run(served.into_parts().read_buf, &wire)).await;
+                }
+                // Whoever asked for it is gone.
+                (_, tunnel) => drop(tunnel),
+            }
+            break ended;
+        }
+        // hyper takes 20 KiB for a connection that may be silent for a minute. It begins anew when something comes.
+        wire.put_back(&served.into_parts().read_buf);
+        match rest(connection, &wire).await {
+            Close::No => {}
+            Close::Graceful => break Driven::Ended(Ok(())),
+            Close::Now => break Driven::Cut,
+        }
     };
     match ended {
-        Some(ended) => {
+        Driven::Ended(ended) => {
             if let Err(error) = &ended {
                 complain(&worker, connection, error, multiplexed);
             }
             leave(connection, &wire, ended.is_err()).await;
         }
-        None if connection.why() == Some(Why::Slow) => {
+        _ if connection.why() == Some(Why::Slow) => {
             Record::observe(
                 &worker,
                 connection,
@@ -128,10 +137,10 @@ async fn serve(worker: Rc<Worker>, admitted: Admitted, socket: TcpStream) {
                 "too slow with a request or with taking an answer",
             );
         }
-        None if connection.why() == Some(Why::Flood) => {
+        _ if connection.why() == Some(Why::Flood) => {
             Record::observe(&worker, connection, Signal::BadRequest, "flood of HTTP/2 frames");
         }
-        None => {}
+        Driven::Cut | Driven::Rests => {}
     }
 }
 
@@ -146,7 +155,7 @@ async fn introduce(worker: &Rc<Worker>, connection: &Rc<Connection>, mut socket:
         Record::observe(worker, connection, Signal::BadHandshake, "PROXY protocol expected of trusted proxies alone");
         return None;
     }
-    match connection.unless_closed(proxy_protocol::read(&mut socket)).await {
+    match connection.unless_closed(Box::pin(proxy_protocol::read(&mut socket))).await {
         Some(Ok(None)) => Some(socket),
         Some(Ok(Some(address))) => {
             worker.rename(connection, snapshot.trusted.relayed(address, relay)).then_some(socket)
@@ -169,7 +178,8 @@ async fn secure(worker: &Rc<Worker>, connection: &Rc<Connection>, socket: TcpStr
         return Some(Stream::Plain(socket));
     }
     let tls = snapshot.tls.load();
-    match connection.unless_closed(tls::accept(&tls, connection.listener, socket)).await {
+    // Boxed, it takes no room in every connection for as long as that lasts.
+    match connection.unless_closed(Box::pin(tls::accept(&tls, connection.listener, socket))).await {
         Some(Ok((stream, secured))) => {
             connection.secured.set(Box::new(secured)).unwrap_or_default();
             return Some(Stream::Tls(Box::new(stream)));
@@ -257,8 +267,17 @@ where
     }
 }
 
-/// Drives a connection to its end. `None`: it was cut off.
-async fn drive(mut served: Pin<&mut impl Served>, connection: &Connection, wire: &Wire) -> Option<hyper::Result<()>> {
+/// How far a connection was driven.
+enum Driven {
+    /// It was cut off.
+    Cut,
+    Ended(hyper::Result<()>),
+    /// Nothing has happened on it for a while, and nothing is under way.
+    Rests,
+}
+
+/// Drives a connection until it ends or rests.
+async fn drive(mut served: Pin<&mut impl Served>, connection: &Connection, wire: &Wire) -> Driven {
     let mut finishing = false;
     std::future::poll_fn(|cx| {
         match connection.closing(cx) {
@@ -273,19 +292,45 @@ async fn drive(mut served: Pin<&mut impl Served>, connection: &Connection, wire:
                 }
                 served.as_mut().finish();
             }
-            Close::Now => return Poll::Ready(None),
+            Close::Now => return Poll::Ready(Driven::Cut),
         }
         let polled = served.as_mut().poll(cx);
         // Everything that was written in this turn leaves in one go.
         if wire.is_deferred() && matches!(wire.push(cx), Poll::Ready(Err(_))) && polled.is_pending() {
-            return Poll::Ready(None);
+            return Poll::Ready(Driven::Cut);
         }
         if polled.is_pending() && connection.is_busy() && wire.poll_left(cx).is_ready() {
-            return Poll::Ready(None);
+            return Poll::Ready(Driven::Cut);
         }
-        polled.map(Some)
+        if polled.is_pending() && connection.rests() {
+            wire.shrink();
+            if wire.may_rest() {
+                return Poll::Ready(Driven::Rests);
+            }
+        }
+        polled.map(Driven::Ended)
     })
     .await
+}
+
+/// Waits for something to come, or for a reason to close the connection, which is then said goodbye to. What came is
+/// read whatever else there is: [`Close::No`].
+async fn rest(connection: &Connection, wire: &Wire) -> Close {
+    let woken = std::future::poll_fn(|cx| match connection.closing(cx) {
+        Close::No => wire.poll_readable(cx).map(|()| Close::No),
+        Close::Graceful if connection.may_be_asked() => wire.poll_readable(cx).map(|()| Close::No),
+        close => Poll::Ready(close),
+    });
+    let close = woken.await;
+    if close == Close::Graceful {
+        if connection.why() == Some(Why::Banned) {
+            wire.give_up_after(BANNED_PATIENCE);
+        }
+        let goodbye = within(LINGER.0, std::future::poll_fn(|cx| wire.poll_goodbye(cx))).await;
+        // A client that is gone, or takes nothing, needs none.
+        goodbye.unwrap_or(Ok(())).unwrap_or_default();
+    }
+    close
 }
 
 /// Sends what is still to be sent, and listens a little longer where a client is still sending what nobody reads.

@@ -145,6 +145,39 @@ impl Wire {
         Poll::Pending
     }
 
+    /// Whether nothing of a request has come that hyper would have to know of.
+    pub(super) fn may_rest(&self) -> bool {
+        let inner = self.inner.borrow();
+        inner.ahead.is_empty() && matches!(&inner.reader, Reader::Http1(strict) if strict.is_between())
+    }
+
+    /// Gives back what a silent connection needs no more.
+    pub(super) fn shrink(&self) {
+        let mut inner = self.inner.borrow_mut();
+        if inner.collected.is_empty() {
+            inner.collected = Vec::new();
+        }
+    }
+
+    /// Ready once there is something to read, or nothing ever will be.
+    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let inner = self.inner.borrow();
+        if !inner.ahead.is_empty() {
+            return Poll::Ready(());
+        }
+        inner.stream.socket().poll_read_ready(cx).map(|_ready_or_broken| ())
+    }
+
+    /// What hyper has read and not looked at.
+    pub(super) fn put_back(&self, unread: &[u8]) {
+        self.inner.borrow_mut().ahead.extend_from_slice(unread);
+    }
+
+    /// Tells the client that nothing more will come.
+    pub(super) fn poll_goodbye(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.inner.borrow_mut().stream.poll_shutdown(cx)
+    }
+
     /// Reads and forgets what still comes in. Ready at the end of the stream.
     pub(super) fn poll_discard(&self, cx: &mut Context<'_>, left: &mut usize) -> Poll<io::Result<()>> {
         let mut space = [0; 4 * 1_024];
@@ -191,9 +224,12 @@ impl Inner {
             }
             self.sent += taken;
         }
+        // What has become larger than it needs to be is given back; a busy connection keeps what it uses.
+        if self.collected.len() < self.collected.capacity() / 8 {
+            self.collected.shrink_to(KEPT);
+        }
         self.sent = 0;
         self.collected.clear();
-        self.collected.shrink_to(KEPT);
         self.stream.poll_flush(cx)
     }
 }
