@@ -10,6 +10,7 @@ use crate::{
 };
 
 mod feeds;
+mod latency;
 mod proxy;
 mod soak;
 

@@ -16,6 +16,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use serde_json::json;
 
+use super::latency;
 use crate::{
     build::{self, cargo, root},
     step::{self, find, step},
@@ -66,6 +67,18 @@ const CONNECTIONS: u32 = 64;
 /// CPU microseconds per request, by profile and name.
 type Figures = BTreeMap<(&'static str, &'static str), Vec<f64>>;
 
+/// Microseconds until the answer, by who was asked.
+type Latencies = BTreeMap<&'static str, Vec<f64>>;
+
+/// What was measured.
+#[derive(Default)]
+struct Measured {
+    figures: Figures,
+    latencies: Latencies,
+    /// Kilobytes that the gateway took before any load, and in the end.
+    memory: [u64; 2],
+}
+
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if !step::is_root() {
         bail!("bench proxy needs root: the gateway starts as root and runs its proxy as nobody");
@@ -87,8 +100,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut fixtures = Command::new(target.join("debug/examples/sample-api"));
     step("certificate", fixtures.arg("fixtures").arg(&folder).arg("127.0.0.1").stdout(Stdio::null()))?;
     let bench = Bench { folder, seconds: arguments.seconds };
-    let (figures, memory) = bench.measure(&gateway, arguments.rounds)?;
-    report(&figures, memory, arguments.json)
+    let measured = bench.measure(&gateway, arguments.rounds)?;
+    report(&measured, arguments.json)
 }
 
 struct Bench {
@@ -114,8 +127,7 @@ impl Drop for Bench {
 }
 
 impl Bench {
-    /// The figures, and the kilobytes that the gateway took in the end.
-    fn measure(&self, gateway: &Path, rounds: usize) -> anyhow::Result<(Figures, u64)> {
+    fn measure(&self, gateway: &Path, rounds: usize) -> anyhow::Result<Measured> {
         let token = fs::read_to_string(self.folder.join("good.token"))?;
         let contender = |place: u16, name, configuration: String| (UPSTREAM + 100 * place, name, configuration);
         let mut contenders = vec![
@@ -134,8 +146,9 @@ impl Bench {
         fs::write(self.folder.join("server.pem"), [fs::read(certificate)?, fs::read(key)?].concat())?;
         fs::write(self.folder.join("upstream"), upstream_configuration(&self.folder))?;
         let _upstream = self.start("nginx", &["-c", "upstream"], UPSTREAM)?;
-        let (mut figures, mut memory) = (Figures::new(), 0);
+        let Measured { mut figures, mut latencies, mut memory } = Measured::default();
         for round in 1..=rounds {
+            latencies.entry("direct").or_default().extend(latency::sample(UPSTREAM, self.seconds)?);
             for (port, name, _) in &contenders {
                 eprintln!("== round {round} of {rounds}: {name}");
                 let running = match *name {
@@ -143,6 +156,11 @@ impl Bench {
                     "haproxy" => self.start("haproxy", &["-db", "-f", "haproxy"], port + 1)?,
                     _ => self.start("nginx", &["-c", "nginx"], port + 1)?,
                 };
+                let kilobytes = || tree(running.0.id()).into_iter().map(kilobytes).sum();
+                if *name == "gateway" {
+                    memory[0] = kilobytes();
+                }
+                latencies.entry(name).or_default().extend(latency::sample(port + 1, self.seconds)?);
                 for profile in PROFILES {
                     // HAProxy checks no limit and no token here.
                     if *name == "haproxy" && profile.listener == 3 {
@@ -156,11 +174,11 @@ impl Bench {
                     figures.entry((profile.name, *name)).or_default().push(each);
                 }
                 if *name == "gateway" {
-                    memory = tree(running.0.id()).into_iter().map(kilobytes).sum();
+                    memory[1] = kilobytes();
                 }
             }
         }
-        Ok((figures, memory))
+        Ok(Measured { figures, latencies, memory })
     }
 
     fn start(&self, program: impl AsRef<Path>, arguments: &[&str], port: u16) -> anyhow::Result<Running> {
@@ -259,7 +277,12 @@ fn median(figures: Option<&Vec<f64>>) -> Option<f64> {
     sorted.get(sorted.len() / 2).copied()
 }
 
-fn report(figures: &Figures, memory: u64, as_json: bool) -> anyhow::Result<()> {
+fn report(measured: &Measured, as_json: bool) -> anyhow::Result<()> {
+    let Measured { figures, latencies, memory } = measured;
+    let latencies: Vec<_> = latencies
+        .iter()
+        .map(|(name, sample)| (*name, latency::percentile(sample, 50), latency::percentile(sample, 99)))
+        .collect();
     let mut out = io::stdout().lock();
     let mut lines = Vec::new();
     for Profile { name, target, .. } in PROFILES {
@@ -273,7 +296,10 @@ fn report(figures: &Figures, memory: u64, as_json: bool) -> anyhow::Result<()> {
         }));
     }
     if as_json {
-        writeln!(out, "{}", json!({ "profiles": lines, "memory_kilobytes": memory }))?;
+        let latencies: Vec<_> =
+            latencies.iter().map(|(name, p50, p99)| json!({ "asked": name, "p50_us": p50, "p99_us": p99 })).collect();
+        let memory = json!({ "before": memory[0], "after": memory[1] });
+        writeln!(out, "{}", json!({ "profiles": lines, "latencies": latencies, "memory_kilobytes": memory }))?;
         return Ok(());
     }
     writeln!(out, "CPU microseconds per request; the ratio is to the cheaper of the others")?;
@@ -292,7 +318,11 @@ fn report(figures: &Figures, memory: u64, as_json: bool) -> anyhow::Result<()> {
         let (ratio, target) = (number("ratio"), number("target"));
         writeln!(out, "{name:<10} {gateway:>8} {nginx:>8} {haproxy:>8} {ratio:>6} {target:>6} {verdict}")?;
     }
-    writeln!(out, "memory of the gateway after the load: {} MB", memory / 1_024)?;
+    writeln!(out, "latency at 1000 requests a second without TLS, microseconds: p50, p99")?;
+    for (name, p50, p99) in latencies {
+        writeln!(out, "{name:<10} {:>8.0} {:>8.0}", p50.unwrap_or_default(), p99.unwrap_or_default())?;
+    }
+    writeln!(out, "memory of the gateway before and after the load: {}, {} MB", memory[0] / 1_024, memory[1] / 1_024)?;
     Ok(())
 }
 
