@@ -18,6 +18,7 @@ mod client;
 mod connection;
 mod deadline;
 mod good;
+mod http1;
 mod proxy_protocol;
 mod wire;
 
@@ -26,6 +27,7 @@ mod own;
 mod pipeline;
 mod problem;
 mod record;
+mod spare;
 mod tally;
 mod tunnel;
 mod upgrade;

@@ -42,6 +42,14 @@ fn send(mut connection: Connection, bytes: &[u8]) -> Result<(u16, bool), String>
     // The gateway may have heard enough, and closed, before the last byte of it.
     drop(connection.write(&[bytes, SMUGGLED.as_bytes()].concat()));
     let response = connection.response("GET").map_err(|error| format!("no answer: {error}"))?;
+    // Every refusal is ours, whoever noticed.
+    if response.status >= 400 {
+        let problem: serde_json::Value = serde_json::from_slice(&response.body).map_err(|error| error.to_string())?;
+        let (id, status) = (&problem["request_id"], &problem["status"]);
+        if *status != response.status || response.header("x-request-id") != id.as_str() {
+            return Err(format!("{} with {problem}", response.status));
+        }
+    }
     Ok((response.status, connection.ends()))
 }
 

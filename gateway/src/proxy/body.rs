@@ -15,7 +15,7 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::{deadline::Alarm, record::Record, upstream::Exchange};
+use super::{deadline::Alarm, http1, record::Record, upstream::Exchange};
 
 /// How much of an unread body is read and forgotten, so that the connection can go on, in bytes.
 const FORGOTTEN: u64 = 64 * 1_024;
@@ -57,9 +57,45 @@ pub(super) struct Flow {
     pub(super) waiting: Cell<bool>,
 }
 
+/// A request's body as it is received.
+pub(super) enum Received {
+    /// `None`: there is no body.
+    Http1(Option<http1::Body>),
+    Http2(Incoming),
+}
+
+impl Received {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        match self {
+            Self::Http1(None) => Poll::Ready(None),
+            Self::Http1(Some(body)) => body.poll_frame(cx),
+            Self::Http2(incoming) => {
+                Pin::new(incoming).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(|error| cause(&error))))
+            }
+        }
+    }
+
+    /// Whether nothing is left to read.
+    pub(super) fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http1(body) => body.as_ref().is_none_or(http1::Body::is_end_stream),
+            Self::Http2(incoming) => incoming.is_end_stream(),
+        }
+    }
+
+    /// What is known of its length.
+    pub(super) fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http1(None) => SizeHint::with_exact(0),
+            Self::Http1(Some(body)) => body.size_hint(),
+            Self::Http2(incoming) => incoming.size_hint(),
+        }
+    }
+}
+
 /// A request's body on its way in.
 pub(super) struct Arriving {
-    incoming: Incoming,
+    incoming: Received,
     left: u64,
     received: Rc<Cell<u64>>,
     between: Duration,
@@ -69,7 +105,7 @@ pub(super) struct Arriving {
 
 impl Arriving {
     /// A body of at most `limit` bytes, whose pieces come at most `between` apart.
-    pub(super) fn new(incoming: Incoming, limit: u64, between: Duration, received: Rc<Cell<u64>>) -> Self {
+    pub(super) fn new(incoming: Received, limit: u64, between: Duration, received: Rc<Cell<u64>>) -> Self {
         Self { incoming, left: limit, received, between, alarm: Alarm::default(), flow: Rc::default() }
     }
 
@@ -108,14 +144,14 @@ impl Arriving {
 
     fn poll_unmarked(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
         loop {
-            let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
+            let Poll::Ready(frame) = self.incoming.poll_frame(cx) else {
                 return self.alarm.poll(self.between, cx).map(|()| Some(Err(Cut::TooSlow)));
             };
             self.alarm.rest();
             let Some(frame) = frame else { return Poll::Ready(None) };
             let frame = match frame {
                 Ok(frame) => frame,
-                Err(error) => return Poll::Ready(Some(Err(cause(&error)))),
+                Err(cut) => return Poll::Ready(Some(Err(cut))),
             };
             let Ok(piece) = frame.into_data() else { continue };
             let length = u64::try_from(piece.len()).unwrap_or(u64::MAX);
@@ -191,14 +227,14 @@ impl Body for Upload {
 }
 
 /// Reads a little of a body that nobody wants, so that the connection can carry the next request.
-pub(super) async fn forget(incoming: Incoming, between: Duration) {
+pub(super) async fn forget(incoming: Received, between: Duration) {
     let arriving = Arriving::new(incoming, FORGOTTEN, between, Rc::default());
     let mut arriving = arriving;
     while let Some(Ok(_)) = std::future::poll_fn(|cx| arriving.poll_piece(cx)).await {}
 }
 
 /// Whether an unread body is small enough to be read and forgotten.
-pub(super) fn is_forgettable(incoming: &Incoming) -> bool {
+pub(super) fn is_forgettable(incoming: &Received) -> bool {
     incoming.size_hint().upper().is_some_and(|length| length <= FORGOTTEN)
 }
 

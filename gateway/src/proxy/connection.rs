@@ -69,12 +69,8 @@ pub(super) struct Connection {
     pub(super) secured: OnceCell<Box<Secured>>,
     /// Whether a request was answered before its body was read.
     pub(super) unread: Cell<bool>,
-    /// How many requests the client has sent, if the last one has no body and nothing came behind it.
-    pub(super) waits: Cell<Option<u64>>,
-    /// Whether its request asks the upstream for a tunnel.
-    pub(super) upgrading: Cell<bool>,
-    /// Whether what comes is no longer HTTP.
-    pub(super) switched: Cell<bool>,
+    /// Whether the request that is being answered has no body, and nothing came behind it.
+    pub(super) waits: Cell<bool>,
     /// What it becomes, until whoever drives it takes over.
     pub(super) tunnel: Cell<Option<Box<Tunnel>>>,
     multiplexed: Cell<bool>,
@@ -103,9 +99,7 @@ impl Connection {
             listener,
             secured: OnceCell::new(),
             unread: Cell::new(false),
-            waits: Cell::new(None),
-            upgrading: Cell::new(false),
-            switched: Cell::new(false),
+            waits: Cell::new(false),
             tunnel: Cell::new(None),
             multiplexed: Cell::new(false),
             phase: Cell::new(Phase::Handshake),
@@ -182,11 +176,15 @@ impl Connection {
     pub(super) fn may_be_asked(&self) -> bool {
         match self.why.get() {
             _ if self.multiplexed.get() => false,
-            // A connection that was told to end cannot become a tunnel.
-            Some(Why::Drain) => self.in_flight.get() == 0 || self.upgrading.get(),
+            Some(Why::Drain) => self.in_flight.get() == 0,
             Some(Why::Reverify) => self.begun.get() == 0,
             _ => false,
         }
+    }
+
+    /// Whether it ends once the request in flight is answered, if there is one.
+    pub(super) fn goes(&self) -> bool {
+        self.close.get() != Close::No && !self.may_be_asked()
     }
 
     /// Whether it goes because the worker does.
@@ -194,19 +192,9 @@ impl Connection {
         self.close.get() == Close::Graceful && self.why.get() == Some(Why::Drain)
     }
 
-    /// Whether a request is in flight.
-    pub(super) const fn is_busy(&self) -> bool {
-        self.in_flight.get() > 0
-    }
-
     /// Whether it has been between requests for a while, and the client has taken all that it was sent.
     pub(super) const fn rests(&self) -> bool {
         self.rests.get() && self.stalled.get() == 0
-    }
-
-    /// Whether nothing has come behind the one request that is being answered.
-    pub(super) fn waits(&self) -> bool {
-        self.waits.get() == Some(self.begun.get())
     }
 
     /// Whether it was asked for a client certificate.
@@ -258,7 +246,8 @@ impl Connection {
         self.wake();
     }
 
-    fn wake(&self) {
+    /// Has whoever drives it look at it again.
+    pub(super) fn wake(&self) {
         let waker = self.waker.borrow_mut().take();
         if let Some(waker) = waker {
             waker.wake();
@@ -346,15 +335,6 @@ mod tests {
         // A request that has begun to arrive, and one that is in flight.
         check(false, |connection| (served(connection), connection.received()).1, 30_000, Close::Graceful);
         check(false, Connection::begin, 50_000, Close::Graceful);
-        let asked = |upgrading: bool| {
-            let connection =
-                Connection::new(Trusted::new(&Trust::default(), 64).peer("192.0.2.1:1".parse().unwrap()), 0);
-            connection.begin();
-            connection.upgrading.set(upgrading);
-            connection.shut(Close::Graceful, Why::Drain);
-            connection.may_be_asked()
-        };
-        assert!(asked(true) && !asked(false), "told to end while it is to become a tunnel");
         // The end of an answer that a slow client is still taking.
         check(false, |connection| (served(connection), connection.writing(true)).1, 30_000, Close::Graceful);
         check(true, |connection| (served(connection), connection.writing(true)).1, 30_000, Close::Graceful);

@@ -1,16 +1,14 @@
-//! Decides whether a request's framing and connection headers can be read in one way only: the one place for what
-//! hyper lets through and the threats do not.
-//!
-//! What hyper answers itself with 400 (a status alone, no content and no `x-request-id`; the access log has a line): Content-Length that is not one plain number (F02, F03), Transfer-Encoding whose
-//! last coding is not `chunked` or that comes with HTTP/1.0 (F04, F05), control bytes and blanks around names (F06,
-//! F07), broken chunks (F08-F10), versions (F17). What it would hide from us, [`strict`] sees before hyper does.
+//! Decides whether a request's framing and connection headers can be read in one way only: the one place for what a
+//! parser lets through and the threats do not.
 
 use http::{HeaderMap, Version, header, request::Parts};
 
+use self::{chunks::Chunks, length::Framing};
 use super::reject::{Refusal, Reject};
 
+pub(super) mod chunks;
 pub(super) mod frames;
-pub(super) mod strict;
+pub(super) mod length;
 
 /// The most header lines, cookie crumbs of HTTP/2 included.
 pub const MAX_HEADERS: usize = 100;
@@ -67,6 +65,23 @@ fn connection(headers: &HeaderMap) -> Result<(), Refusal> {
         return Err(bad("Connection names a header of the message"));
     }
     Ok(())
+}
+
+/// How the body of an HTTP/1 request ends (RFC 9112 6.3).
+///
+/// # Errors
+/// [`Reject::BadRequest`]: it could end in more than one place, or in none.
+pub(super) fn of_request(headers: &HeaderMap, version: Version) -> Result<Framing, Refusal> {
+    transfer_encoding(headers)?;
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        // Whoever speaks HTTP/1.0 may not know it (F05).
+        let known = version == Version::HTTP_11;
+        return if known { Ok(Framing::Chunked(Chunks::default())) } else { Err(bad("Transfer-Encoding in HTTP/1.0")) };
+    }
+    content_length(headers)?;
+    let Some(length) = headers.get(header::CONTENT_LENGTH) else { return Ok(Framing::None) };
+    let length = length.to_str().ok().and_then(|length| length.parse().ok());
+    Ok(Framing::Length(length.ok_or_else(|| bad("Content-Length is not one number"))?))
 }
 
 /// Nothing but one `chunked` (RFC 9112 6.1): every other spelling is read differently somewhere.

@@ -4,11 +4,9 @@
 use std::{convert::Infallible, rc::Rc};
 
 use http::{HeaderValue, Request, Response, StatusCode, Version, header, request::Parts, response};
-use http_body::Body as _;
-use hyper::body::Incoming;
 
 use super::{
-    body::{self, Answer, Arriving, Upload},
+    body::{self, Answer, Arriving, Received, Upload},
     connection::Connection,
     framing,
     own::Own,
@@ -31,13 +29,13 @@ use crate::{
 pub(super) async fn serve(
     worker: Rc<Worker>,
     connection: Rc<Connection>,
-    request: Request<Incoming>,
+    request: Request<Received>,
 ) -> Result<Response<Answer>, Infallible> {
     let now = Now::read();
     let (head, incoming) = request.into_parts();
     let line = (head.method.clone(), head.version, head.uri.clone());
     let expects = head.headers.contains_key(header::EXPECT);
-    let mut record = Record::begin(&worker, &connection, line, now);
+    let mut record = Record::begin(&worker, &connection, Some(line), now);
     let mut unread = Some(incoming);
     let may_be_last = head.version != Version::HTTP_2;
     let answered = answer(&worker, &connection, &mut record, head, &mut unread, now).await;
@@ -66,7 +64,6 @@ pub(super) async fn serve(
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Ok(answer);
     }
-    connection.upgrading.set(false);
     if may_be_last && worker.draining.get() {
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
@@ -79,7 +76,7 @@ async fn answer(
     connection: &Rc<Connection>,
     record: &mut Record,
     head: Parts,
-    incoming: &mut Option<Incoming>,
+    incoming: &mut Option<Received>,
     now: Now,
 ) -> Result<(response::Parts, Exchange), Failure> {
     let snapshot = &worker.shared.snapshot;
@@ -123,7 +120,6 @@ async fn answer(
     };
     let has_body = incoming.as_ref().is_some_and(|body| !body.is_end_stream());
     let wanted = upgrade::wanted(&head, has_body, served.upgrade.as_ref())?;
-    connection.upgrading.set(wanted.is_some());
     let upload = admit(served, &head, incoming, record).await?;
     let group =
         worker.upstreams.get(upstream).ok_or_else(|| Refusal::new(Reject::UpstreamFailed, "no such upstream"))?;
@@ -155,7 +151,7 @@ fn elsewhere(snapshot: &Snapshot, target: &Target, port: u16) -> Result<HeaderVa
 async fn admit(
     served: &Served,
     head: &Parts,
-    incoming: &mut Option<Incoming>,
+    incoming: &mut Option<Received>,
     record: &mut Record,
 ) -> Result<Upload, Failure> {
     let Some(body) = incoming.as_ref() else { return Ok(Upload::Empty) };
@@ -224,7 +220,7 @@ fn relay(mut record: Box<Record>, mut head: response::Parts, exchange: Exchange)
 /// Lets the connection become a tunnel. What a client sent before it knew of one was meant for nobody (F12).
 fn switch(mut record: Box<Record>, mut head: response::Parts, exchange: Exchange) -> Response<Answer> {
     let connection = Rc::clone(&record.connection);
-    if !connection.waits() {
+    if !connection.waits.get() {
         connection.unread.set(true);
         return problem::refuse(record, Refusal::new(Reject::BadRequest, "bytes before the tunnel"), true);
     }
@@ -238,7 +234,6 @@ fn switch(mut record: Box<Record>, mut head: response::Parts, exchange: Exchange
     }
     record.status = head.status.as_u16();
     let outlives_token = record.served().and_then(|served| served.upgrade.as_ref()).is_some_and(|it| it.outlives_token);
-    connection.switched.set(true);
     connection.tunnel.set(Some(Box::new(Tunnel::new(exchange, record, outlives_token))));
     Response::from_parts(head, Answer::switched())
 }
@@ -247,7 +242,7 @@ fn switch(mut record: Box<Record>, mut head: response::Parts, exchange: Exchange
 fn settle(
     worker: &Worker,
     connection: &Connection,
-    unread: Option<Incoming>,
+    unread: Option<Received>,
     expects: bool,
     reject: Option<Reject>,
 ) -> bool {

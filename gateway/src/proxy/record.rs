@@ -54,24 +54,22 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// Begins an exchange on `connection`.
+    /// Begins an exchange on `connection`, which is answered whatever it is; without `request` it is none.
     pub(super) fn begin(
         worker: &Rc<Worker>,
         connection: &Rc<Connection>,
-        request: (Method, Version, Uri),
+        request: Option<(Method, Version, Uri)>,
         now: Now,
     ) -> Box<Self> {
         connection.begin();
-        Self::new(worker, connection, Some(request), now, true)
+        Self::new(worker, connection, request, now, true)
     }
 
     /// Something that went wrong with a connection outside of any request.
-    pub(super) fn fault(worker: &Rc<Worker>, connection: &Rc<Connection>, refusal: Refusal, answered: bool) {
+    pub(super) fn fault(worker: &Rc<Worker>, connection: &Rc<Connection>, refusal: Refusal) {
         let mut record = Self::new(worker, connection, None, Now::read(), false);
         record.refuse(refusal);
-        if !answered {
-            record.status = 0;
-        }
+        record.status = 0;
     }
 
     /// Something that a connection said of its source outside of any request.

@@ -9,18 +9,16 @@ use std::{
     time::Duration,
 };
 
-use hyper::{
-    body::Incoming,
-    rt::Executor,
-    server::conn::{http1, http2},
-    service::service_fn,
-};
+use http::Request;
+use hyper::{body::Incoming, rt::Executor, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{
+    body::Received,
     connection::{Close, Connection, Why},
     deadline::within,
+    http1::{self, Ended},
     pipeline, proxy_protocol,
     record::Record,
     reject::{Refusal, Reject},
@@ -40,9 +38,6 @@ const LINGER: (Duration, usize) = (Duration::from_secs(1), 256 * 1_024);
 
 /// How long the kernel keeps trying to reach a banned client.
 const BANNED_PATIENCE: Duration = Duration::from_secs(1);
-
-/// The smallest buffer that hyper takes, and what one read may bring.
-const LEAST_BUFFER: usize = 64 * 1_024;
 
 /// The most streams of one HTTP/2 connection.
 const MAX_STREAMS: u32 = 128;
@@ -92,56 +87,70 @@ async fn serve(worker: Rc<Worker>, admitted: Admitted, socket: TcpStream) {
     let multiplexed = connection.secured.get().is_some_and(|secured| secured.is_http2);
     connection.established(multiplexed);
     let wire = Wire::new(stream, Rc::clone(connection), multiplexed);
-    let ended = loop {
-        let io = TokioIo::new(Io(Rc::clone(&wire)));
-        let (sharer, shared) = (Rc::clone(&worker), Rc::clone(connection));
-        // Boxed, the future is moved through hyper and its tasks as one pointer.
-        let service =
-            service_fn(move |request| Box::pin(pipeline::serve(Rc::clone(&sharer), Rc::clone(&shared), request)));
-        let settings = &worker.shared.snapshot.settings;
-        if multiplexed {
-            break drive(Box::pin(http2(settings).serve_connection(io, service)).as_mut(), connection, &wire).await;
+    let ended =
+        if multiplexed { http2(&worker, connection, &wire).await } else { http1(&worker, connection, &wire).await };
+    if let Some(lingers) = ended {
+        return leave(connection, &wire, lingers).await;
+    }
+    match connection.why() {
+        Some(Why::Slow) => {
+            let what = "too slow with a request or with taking an answer";
+            Record::observe(&worker, connection, Signal::SlowClient, what);
         }
-        let mut served = Box::new(http1(settings).serve_connection(io, service));
-        let ended = drive(Pin::new(&mut *served), connection, &wire).await;
-        if !matches!(ended, Driven::Rests) {
-            match (&ended, connection.tunnel.take()) {
-                (Driven::Ended(Ok(())), Some(tunnel)) => {
-                    Box::pin(tunnel.run(served.into_parts().read_buf, &wire)).await;
-                }
-                // Whoever asked for it is gone.
-                (_, tunnel) => drop(tunnel),
-            }
-            break ended;
-        }
-        // hyper takes 20 KiB for a connection that may be silent for a minute. It begins anew when something comes.
-        wire.put_back(&served.into_parts().read_buf);
-        match rest(connection, &wire).await {
-            Close::No => {}
-            Close::Graceful => break Driven::Ended(Ok(())),
-            Close::Now => break Driven::Cut,
-        }
-    };
-    match ended {
-        Driven::Ended(ended) => {
-            if let Err(error) = &ended {
-                complain(&worker, connection, error, multiplexed);
-            }
-            leave(connection, &wire, ended.is_err()).await;
-        }
-        _ if connection.why() == Some(Why::Slow) => {
-            Record::observe(
-                &worker,
-                connection,
-                Signal::SlowClient,
-                "too slow with a request or with taking an answer",
-            );
-        }
-        _ if connection.why() == Some(Why::Flood) => {
+        Some(Why::Flood) => {
             Record::observe(&worker, connection, Signal::BadRequest, "flood of HTTP/2 frames");
         }
-        Driven::Cut | Driven::Rests => {}
+        _ => {}
     }
+}
+
+/// Serves a connection of HTTP/1 to its end: whether the client may still be sending. `None`: it was cut off.
+async fn http1(worker: &Rc<Worker>, connection: &Rc<Connection>, wire: &Rc<Wire>) -> Option<bool> {
+    let mut served = Box::pin(http1::serve(worker, connection, wire));
+    let mut finishing = false;
+    let ended = std::future::poll_fn(|cx| {
+        match connection.closing(cx) {
+            Close::Now => return Poll::Ready(None),
+            Close::Graceful if !finishing && connection.why() == Some(Why::Banned) => {
+                finishing = true;
+                wire.give_up_after(BANNED_PATIENCE);
+            }
+            // What comes is answered with `Connection: close`.
+            Close::Graceful | Close::No => {}
+        }
+        served.as_mut().poll(cx).map(Some)
+    });
+    let ended = ended.await?;
+    drop(served);
+    let tunnel = connection.tunnel.take();
+    let lingers = match ended {
+        Ended::Cut => return None,
+        Ended::Done => false,
+        Ended::Refused => true,
+        Ended::Switched(early) => {
+            if let Some(tunnel) = tunnel {
+                Box::pin(tunnel.run(early, wire)).await;
+            }
+            return Some(false);
+        }
+    };
+    let goodbye = within(LINGER.0, std::future::poll_fn(|cx| wire.poll_goodbye(cx))).await;
+    goodbye.is_some_and(|goodbye| goodbye.is_ok()).then_some(lingers)
+}
+
+/// Serves a connection of HTTP/2 to its end: whether the client may still be sending. `None`: it was cut off.
+async fn http2(worker: &Rc<Worker>, connection: &Rc<Connection>, wire: &Rc<Wire>) -> Option<bool> {
+    let io = TokioIo::new(Io(Rc::clone(wire)));
+    // Boxed, the future is moved through hyper and its tasks as one pointer.
+    let service = service_fn(|request: Request<Incoming>| {
+        Box::pin(pipeline::serve(Rc::clone(worker), Rc::clone(connection), request.map(Received::Http2)))
+    });
+    let served = Box::pin(multiplexer(&worker.shared.snapshot.settings).serve_connection(io, service));
+    let ended = drive(served, connection, wire).await?;
+    if let Err(error) = &ended {
+        complain(worker, connection, error);
+    }
+    Some(ended.is_err())
 }
 
 /// The PROXY protocol, where the listener speaks it: who is behind a trusted proxy (T06). `None`: the connection ends.
@@ -197,21 +206,7 @@ async fn secure(worker: &Rc<Worker>, connection: &Rc<Connection>, socket: TcpStr
     None
 }
 
-fn http1(settings: &Settings) -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    builder
-        // Heads and small bodies leave in one write (measured: cheaper than gathering).
-        .writev(false)
-        // Whether a client left is looked at by its wire.
-        .half_close(true)
-        .max_header_size(settings.max_header_bytes)
-        .max_buf_size(LEAST_BUFFER.max(settings.max_header_bytes))
-        // At most 100 headers is its default, and naming it costs a little. Connections are watched by their worker.
-        .header_read_timeout(None);
-    builder
-}
-
-fn http2(settings: &Settings) -> http2::Builder<Local> {
+fn multiplexer(settings: &Settings) -> http2::Builder<Local> {
     let mut builder = http2::Builder::new(Local);
     builder
         .timer(TokioTimer::new())
@@ -235,132 +230,63 @@ impl<F: Future<Output = ()> + 'static> Executor<F> for Local {
     }
 }
 
-/// What both kinds of connections can do.
-trait Served: Future<Output = hyper::Result<()>> {
-    fn finish(self: Pin<&mut Self>);
-}
-
-impl<I, S, B> Served for http1::Connection<I, S>
+/// Drives a connection of HTTP/2 to its end. `None`: it was cut off.
+async fn drive<S, B>(
+    mut served: Pin<Box<http2::Connection<TokioIo<Io>, S, Local>>>,
+    connection: &Connection,
+    wire: &Wire,
+) -> Option<hyper::Result<()>>
 where
-    I: hyper::rt::Read + hyper::rt::Write + Unpin,
-    S: hyper::service::HttpService<Incoming, ResBody = B>,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    B: http_body::Body + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    fn finish(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
-    }
-}
-
-impl<I, S, B> Served for http2::Connection<I, S, Local>
-where
-    I: hyper::rt::Read + hyper::rt::Write + Unpin,
     S: hyper::service::HttpService<Incoming, ResBody = B>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     S::Future: 'static,
     B: http_body::Body + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    fn finish(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
-    }
-}
-
-/// How far a connection was driven.
-enum Driven {
-    /// It was cut off.
-    Cut,
-    Ended(hyper::Result<()>),
-    /// Nothing has happened on it for a while, and nothing is under way.
-    Rests,
-}
-
-/// Drives a connection until it ends or rests.
-async fn drive(mut served: Pin<&mut impl Served>, connection: &Connection, wire: &Wire) -> Driven {
     let mut finishing = false;
     std::future::poll_fn(|cx| {
         match connection.closing(cx) {
-            Close::No => {}
-            Close::Graceful if finishing => {}
-            // What comes is answered with `Connection: close`.
-            Close::Graceful if connection.may_be_asked() => {}
-            Close::Graceful => {
+            Close::Graceful if !finishing => {
                 finishing = true;
                 if connection.why() == Some(Why::Banned) {
                     wire.give_up_after(BANNED_PATIENCE);
                 }
-                served.as_mut().finish();
+                served.as_mut().graceful_shutdown();
             }
-            Close::Now => return Poll::Ready(Driven::Cut),
+            Close::Graceful | Close::No => {}
+            Close::Now => return Poll::Ready(None),
         }
         let polled = served.as_mut().poll(cx);
         // Everything that was written in this turn leaves in one go.
-        if wire.is_deferred() && matches!(wire.push(cx), Poll::Ready(Err(_))) && polled.is_pending() {
-            return Poll::Ready(Driven::Cut);
-        }
-        if polled.is_pending() && connection.is_busy() && wire.poll_left(cx).is_ready() {
-            return Poll::Ready(Driven::Cut);
+        if matches!(wire.push(cx), Poll::Ready(Err(_))) && polled.is_pending() {
+            return Poll::Ready(None);
         }
         if polled.is_pending() && connection.rests() {
             wire.shrink();
-            if wire.may_rest() {
-                return Poll::Ready(Driven::Rests);
-            }
         }
-        polled.map(Driven::Ended)
+        polled.map(Some)
     })
     .await
 }
 
-/// Waits for something to come, or for a reason to close the connection, which is then said goodbye to. What came is
-/// read whatever else there is: [`Close::No`].
-async fn rest(connection: &Connection, wire: &Wire) -> Close {
-    let woken = std::future::poll_fn(|cx| match connection.closing(cx) {
-        Close::No => wire.poll_readable(cx).map(|()| Close::No),
-        Close::Graceful if connection.may_be_asked() => wire.poll_readable(cx).map(|()| Close::No),
-        close => Poll::Ready(close),
-    });
-    let close = woken.await;
-    if close == Close::Graceful {
-        if connection.why() == Some(Why::Banned) {
-            wire.give_up_after(BANNED_PATIENCE);
-        }
-        let goodbye = within(LINGER.0, std::future::poll_fn(|cx| wire.poll_goodbye(cx))).await;
-        // A client that is gone, or takes nothing, needs none.
-        goodbye.unwrap_or(Ok(())).unwrap_or_default();
-    }
-    close
-}
-
 /// Sends what is still to be sent, and listens a little longer where a client is still sending what nobody reads.
-async fn leave(connection: &Connection, wire: &Wire, failed: bool) {
+async fn leave(connection: &Connection, wire: &Wire, lingers: bool) {
     let (patience, mut left) = LINGER;
     let pushed = within(patience, std::future::poll_fn(|cx| wire.push(cx))).await;
     if !matches!(pushed, Some(Ok(()))) || connection.why() == Some(Why::Banned) {
         return;
     }
-    if failed || connection.unread.get() {
+    if lingers || connection.unread.get() {
         // Whatever comes, or nothing: the connection is over.
         let discarded = within(patience, std::future::poll_fn(|cx: &mut Context<'_>| wire.poll_discard(cx, &mut left)));
         discarded.await.unwrap_or(Ok(())).unwrap_or_default();
     }
 }
 
-/// Notes what hyper refused before there was a request. It has answered already, in HTTP/1.1.
-fn complain(worker: &Rc<Worker>, connection: &Rc<Connection>, error: &hyper::Error, multiplexed: bool) {
-    if multiplexed {
-        let broken = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
-        if broken.is_some_and(|error| !error.is_io() && !error.is_remote()) {
-            Record::fault(worker, connection, Refusal::new(Reject::BadRequest, "breaks HTTP/2"), false);
-        }
-        return;
-    }
-    if error.is_parse_too_large() {
-        let reject = if error.is_parse_status() { Reject::BadRequest } else { Reject::HeadersTooLarge };
-        return Record::fault(worker, connection, Refusal::new(reject, "head too large"), true);
-    }
-    if error.is_parse() {
-        Record::fault(worker, connection, Refusal::new(Reject::BadRequest, error.to_string()), true);
+/// Notes how a client broke HTTP/2.
+fn complain(worker: &Rc<Worker>, connection: &Rc<Connection>, error: &hyper::Error) {
+    let broken = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
+    if broken.is_some_and(|error| !error.is_io() && !error.is_remote()) {
+        Record::fault(worker, connection, Refusal::new(Reject::BadRequest, "breaks HTTP/2"));
     }
 }

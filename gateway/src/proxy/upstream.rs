@@ -13,6 +13,7 @@ use super::{
     own::Own,
     reject::{Refusal, Reject},
     settings::Timeouts,
+    spare,
     upgrade::Wanted,
 };
 use crate::authz::Permit;
@@ -27,7 +28,6 @@ mod http2;
 pub(super) mod hygiene;
 mod pool;
 mod server;
-mod spare;
 mod standing;
 pub(super) mod tls;
 

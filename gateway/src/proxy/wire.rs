@@ -8,7 +8,6 @@
 use std::{
     cell::RefCell,
     io,
-    mem::MaybeUninit,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
@@ -24,7 +23,7 @@ use tokio_rustls::server::TlsStream;
 use super::{
     connection::{Close, Connection, Why},
     deadline,
-    framing::{frames::Frames, strict::Strict},
+    framing::frames::Frames,
 };
 
 /// The most bytes that are collected before the client has to take some.
@@ -32,9 +31,6 @@ const HIGH: usize = 64 * 1_024;
 
 /// What an idle connection may keep of its buffer, in bytes.
 const KEPT: usize = 4 * 1_024;
-
-/// What is taken of a client that sends on while it is being answered, in bytes.
-const AHEAD: usize = 512;
 
 /// A client's stream, plain or encrypted.
 pub(super) enum Stream {
@@ -83,18 +79,11 @@ struct Inner {
     stream: Stream,
     collected: Vec<u8>,
     sent: usize,
-    reader: Reader,
-    /// What came while hyper had a request to answer. It is read before anything else.
-    ahead: Vec<u8>,
+    /// Reads HTTP/2 along before hyper does.
+    frames: Option<Frames>,
 }
 
-/// Reads along before hyper does.
-enum Reader {
-    Http1(Strict),
-    Http2(Frames),
-}
-
-/// One client's stream, shared by hyper and whoever drives it.
+/// One client's stream, shared by whoever speaks HTTP on it and whoever drives it.
 pub(super) struct Wire {
     inner: RefCell<Inner>,
     connection: Rc<Connection>,
@@ -103,9 +92,24 @@ pub(super) struct Wire {
 
 impl Wire {
     pub(super) fn new(stream: Stream, connection: Rc<Connection>, deferred: bool) -> Rc<Self> {
-        let reader = if deferred { Reader::Http2(Frames::new()) } else { Reader::Http1(Strict::new()) };
-        let inner = RefCell::new(Inner { stream, collected: Vec::new(), sent: 0, reader, ahead: Vec::new() });
-        Rc::new(Self { inner, connection, deferred })
+        let inner = Inner { stream, collected: Vec::new(), sent: 0, frames: deferred.then(Frames::new) };
+        Rc::new(Self { inner: RefCell::new(inner), connection, deferred })
+    }
+
+    pub(super) fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.inner.borrow_mut().stream.poll_read(cx, buffer)
+    }
+
+    pub(super) fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = self.inner.borrow_mut().stream.poll_write(cx, bytes);
+        self.connection.writing(written.is_pending());
+        written
+    }
+
+    pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = self.inner.borrow_mut().stream.poll_flush(cx);
+        self.connection.writing(flushed.is_pending());
+        flushed
     }
 
     /// Sends what was collected, as far as the client takes it.
@@ -120,57 +124,12 @@ impl Wire {
         pushed
     }
 
-    /// Whether hyper may believe that what it wrote is on its way.
-    pub(super) const fn is_deferred(&self) -> bool {
-        self.deferred
-    }
-
-    /// Looks whether a client left whose request is being answered. Ready: it did. hyper would do that as well, with
-    /// 8 KiB for every request: it cannot use its buffer while the request's head is in it.
-    pub(super) fn poll_left(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut inner = self.inner.borrow_mut();
-        let Reader::Http1(strict) = &inner.reader else { return Poll::Pending };
-        // A body is read by hyper.
-        if !inner.ahead.is_empty() || !strict.is_between() || self.connection.switched.get() {
-            return Poll::Pending;
-        }
-        let mut space = [MaybeUninit::uninit(); AHEAD];
-        let mut buffer = ReadBuf::uninit(&mut space);
-        let read = ready!(inner.stream.poll_read(cx, &mut buffer));
-        if read.is_err() || buffer.filled().is_empty() {
-            return Poll::Ready(());
-        }
-        inner.read_along(buffer.filled_mut(), &self.connection);
-        inner.ahead.extend_from_slice(buffer.filled());
-        Poll::Pending
-    }
-
-    /// Whether nothing of a request has come that hyper would have to know of.
-    pub(super) fn may_rest(&self) -> bool {
-        let inner = self.inner.borrow();
-        inner.ahead.is_empty() && matches!(&inner.reader, Reader::Http1(strict) if strict.is_between())
-    }
-
     /// Gives back what a silent connection needs no more.
     pub(super) fn shrink(&self) {
         let mut inner = self.inner.borrow_mut();
         if inner.collected.is_empty() {
             inner.collected = Vec::new();
         }
-    }
-
-    /// Ready once there is something to read, or nothing ever will be.
-    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let inner = self.inner.borrow();
-        if !inner.ahead.is_empty() {
-            return Poll::Ready(());
-        }
-        inner.stream.socket().poll_read_ready(cx).map(|_ready_or_broken| ())
-    }
-
-    /// What hyper has read and not looked at.
-    pub(super) fn put_back(&self, unread: &[u8]) {
-        self.inner.borrow_mut().ahead.extend_from_slice(unread);
     }
 
     /// Tells the client that nothing more will come.
@@ -192,6 +151,13 @@ impl Wire {
         }
     }
 
+    /// Lets the end of the connection be no end of what was sent.
+    pub(super) fn reset_on_close(&self) {
+        let inner = self.inner.borrow();
+        // Without it the client sees an end, and no failure.
+        socket2::SockRef::from(inner.stream.socket()).set_linger(Some(Duration::ZERO)).unwrap_or_default();
+    }
+
     /// Lets the kernel give up soon on what the client does not acknowledge: a banned one never will again.
     pub(super) fn give_up_after(&self, time: Duration) {
         let inner = self.inner.borrow();
@@ -201,21 +167,6 @@ impl Wire {
 }
 
 impl Inner {
-    /// Reads what came in before hyper does.
-    fn read_along(&mut self, fresh: &mut [u8], connection: &Connection) {
-        match &mut self.reader {
-            Reader::Http1(strict) => {
-                strict.read(fresh);
-                connection.waits.set(strict.waits());
-            }
-            Reader::Http2(frames) => {
-                if !frames.read(fresh, deadline::now()) {
-                    connection.shut(Close::Now, Why::Flood);
-                }
-            }
-        }
-    }
-
     fn push(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(rest) = self.collected.get(self.sent..).filter(|rest| !rest.is_empty()) {
             let taken = ready!(self.stream.poll_write(cx, rest))?;
@@ -234,29 +185,20 @@ impl Inner {
     }
 }
 
-/// hyper's end of a [`Wire`].
+/// A [`Wire`] as a stream: hyper's for HTTP/2, a tunnel's.
 pub(super) struct Io(pub(super) Rc<Wire>);
 
 impl AsyncRead for Io {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let connection = &self.0.connection;
         let mut inner = self.0.inner.borrow_mut();
-        if !inner.ahead.is_empty() {
-            connection.received();
-            let taken = inner.ahead.len().min(buffer.remaining());
-            buffer.put_slice(inner.ahead.get(..taken).unwrap_or_default());
-            inner.ahead.drain(..taken);
-            if inner.ahead.is_empty() {
-                inner.ahead = Vec::new();
-            }
-            return Poll::Ready(Ok(()));
-        }
         let before = buffer.filled().len();
         let read = inner.stream.poll_read(cx, buffer);
-        let fresh = buffer.filled_mut().get_mut(before..).unwrap_or_default();
-        if !fresh.is_empty() && !connection.switched.get() {
-            connection.received();
-            inner.read_along(fresh, connection);
+        if let Some(frames) = &mut inner.frames
+            && let Some(fresh) = buffer.filled().get(before..).filter(|fresh| !fresh.is_empty())
+            && !frames.read(fresh, deadline::now())
+        {
+            connection.shut(Close::Now, Why::Flood);
         }
         read
     }
@@ -266,9 +208,7 @@ impl AsyncWrite for Io {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let wire = &self.0;
         if !wire.deferred {
-            let written = wire.inner.borrow_mut().stream.poll_write(cx, bytes);
-            wire.connection.writing(written.is_pending());
-            return written;
+            return wire.poll_write(cx, bytes);
         }
         ready!(wire.room(cx))?;
         let mut inner = wire.inner.borrow_mut();
@@ -303,12 +243,7 @@ impl AsyncWrite for Io {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let wire = &self.0;
-        if wire.deferred {
-            return Poll::Ready(Ok(()));
-        }
-        let flushed = wire.inner.borrow_mut().stream.poll_flush(cx);
-        wire.connection.writing(flushed.is_pending());
-        flushed
+        if wire.deferred { Poll::Ready(Ok(())) } else { wire.poll_flush(cx) }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -21,25 +21,21 @@ use tokio::{
     task::AbortHandle,
 };
 
-use self::{
-    answer::{Framing, Head},
-    upload::Pump,
-};
+use self::{answer::Head, upload::Pump};
 use super::{
-    super::body::{Cut, Upload},
+    super::{
+        body::{Cut, Upload},
+        framing::length::Framing,
+        spare,
+    },
     dial::Stream,
-    spare,
 };
 
 mod answer;
-mod chunks;
 mod upload;
 
 #[cfg(test)]
 mod tests;
-
-/// What one read may bring, in bytes.
-const READ: usize = 32 * 1_024;
 
 /// The most interim answers before the answer (F22).
 const MAX_INTERIM: usize = 16;
@@ -94,7 +90,7 @@ impl Link {
 
     /// Whether nothing of the answer's body is left to read.
     pub(super) const fn is_over(&self) -> bool {
-        matches!(self.framing, Framing::None)
+        self.framing.is_over()
     }
 
     /// The stream of a connection that became a tunnel, and what was read of it already.
@@ -104,11 +100,7 @@ impl Link {
 
     /// How much of the answer's body is left.
     pub(super) fn left(&self) -> SizeHint {
-        match self.framing {
-            Framing::None => SizeHint::with_exact(0),
-            Framing::Length(left) => SizeHint::with_exact(left),
-            Framing::Chunked(_) | Framing::UntilClose => SizeHint::new(),
-        }
+        self.framing.size_hint()
     }
 
     /// Sends `request` and waits for the head of its answer. Until then the body is taken from `request` as the server
@@ -216,16 +208,7 @@ impl Head {
     }
 }
 
-thread_local! {
-    /// Where bytes land before it is known how many they are.
-    static SPACE: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into());
-}
-
 /// What the server sent; nothing: it closed.
 fn read(stream: &RefCell<Stream>, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
-    SPACE.with_borrow_mut(|space| {
-        let mut buffer = ReadBuf::new(space);
-        ready!(Pin::new(&mut *stream.borrow_mut()).poll_read(cx, &mut buffer))?;
-        Poll::Ready(Ok(spare::copy(buffer.filled())))
-    })
+    spare::read(|buffer| Pin::new(&mut *stream.borrow_mut()).poll_read(cx, buffer))
 }

@@ -5,7 +5,10 @@ use std::mem::MaybeUninit;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header, response};
 
-use super::{super::spare, chunks::Chunks};
+use crate::proxy::{
+    framing::{chunks::Chunks, length::Framing},
+    spare,
+};
 
 /// The largest head, in bytes.
 pub(super) const MAX_HEAD: usize = 64 * 1_024;
@@ -20,38 +23,6 @@ pub(super) struct Head {
     pub(super) framing: Framing,
     /// Whether the server takes another request on this connection.
     pub(super) keeps: bool,
-}
-
-/// How a body ends.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Framing {
-    Chunked(Chunks),
-    /// So many bytes are left.
-    Length(u64),
-    /// There is none, or none left.
-    None,
-    UntilClose,
-}
-
-impl Framing {
-    /// Takes the next piece off `bytes`. `None`: there are no bytes left to take, or the body is whole, and then this
-    /// is [`Framing::None`].
-    pub(super) fn take(&mut self, bytes: &mut Bytes) -> Result<Option<Bytes>, &'static str> {
-        let piece = match self {
-            Self::None => return Ok(None),
-            Self::UntilClose => bytes.split_to(bytes.len()),
-            Self::Length(left) => {
-                let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
-                *left -= u64::try_from(taken).unwrap_or(*left);
-                bytes.split_to(taken)
-            }
-            Self::Chunked(chunks) => chunks.take(bytes)?,
-        };
-        if matches!(self, Self::Length(0)) || matches!(self, Self::Chunked(chunks) if chunks.is_over()) {
-            *self = Self::None;
-        }
-        Ok((!piece.is_empty()).then_some(piece))
-    }
 }
 
 /// Takes the head of an answer to a request by `method` off `bytes`. `None`: it is not complete.

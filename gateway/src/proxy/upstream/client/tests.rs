@@ -15,6 +15,7 @@ use hyper_util::rt::TokioIo;
 use proptest::prelude::*;
 
 use super::*;
+use crate::proxy::framing::chunks::Chunks;
 
 /// What becomes of an answer: its status, its body and whether the connection may go on; or what is wrong.
 type Outcome = Result<(u16, Vec<u8>, bool), Broken>;
@@ -213,10 +214,10 @@ proptest! {
         bytes.extend_from_slice(b"0\r\nTrailer: x\r\n\r\n");
         let whole = bytes.len();
         bytes.extend_from_slice(&extra);
-        let (mut framing, mut body, mut taken) = (Framing::Chunked(chunks::Chunks::default()), Vec::new(), 0);
+        let (mut framing, mut body, mut taken) = (Framing::Chunked(Chunks::default()), Vec::new(), 0);
         let mut sizes = sizes.iter().cycle();
         let mut rest = Bytes::from(bytes);
-        while framing != Framing::None && !rest.is_empty() {
+        while !framing.is_over() && !rest.is_empty() {
             let size = rest.len().min(*sizes.next().unwrap());
             let mut piece = rest.split_to(size);
             taken += size;
@@ -225,7 +226,7 @@ proptest! {
             }
             taken -= piece.len();
         }
-        prop_assert_eq!(&framing, &Framing::None);
+        prop_assert!(framing.is_over());
         prop_assert_eq!(taken, whole);
         prop_assert_eq!(body, pieces.concat());
     }
@@ -234,7 +235,7 @@ proptest! {
     fn hostile_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), size in 1_usize..64) {
         let bytes = [b"HTTP/1.1 200 OK\r\n".as_slice(), &bytes].concat();
         let _head = answer::read(&mut Bytes::copy_from_slice(&bytes), &Method::GET).map(|head| head.is_some());
-        let mut framing = Framing::Chunked(chunks::Chunks::default());
+        let mut framing = Framing::Chunked(Chunks::default());
         for piece in bytes.chunks(size) {
             let mut piece = Bytes::copy_from_slice(piece);
             while let Ok(Some(data)) = framing.take(&mut piece) {

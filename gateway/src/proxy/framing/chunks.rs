@@ -1,17 +1,26 @@
 //! Decides where the chunks of a body begin and end (RFC 9112 7.1), strictly: hexadecimal digits and nothing else
-//! before an extension, CR and LF behind every line and every chunk. Extensions and trailers are passed over.
+//! before an extension, CR and LF behind every line and every chunk. Extensions are passed over; trailers are kept.
 
 use bytes::{Buf as _, Bytes};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The longest line of a size with its extension, and the longest trailers, in bytes.
 const MAX_LINE: usize = 8 * 1_024;
 
+/// The longest extensions of all of a body's chunks together, in bytes (F09).
+const MAX_EXTENSIONS: usize = 16 * 1_024;
+
+/// The most trailers.
+const MAX_TRAILERS: usize = 32;
+
 /// Where in a chunked body a connection is.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Chunks {
+pub(in crate::proxy) struct Chunks {
     state: State,
     /// Bytes of the line, or of the trailers, so far.
     line: usize,
+    extensions: usize,
+    trailers: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +51,7 @@ impl Default for State {
 }
 
 impl Chunks {
-    pub(super) const fn is_over(&self) -> bool {
+    pub(in crate::proxy) const fn is_over(&self) -> bool {
         matches!(self.state, State::Over)
     }
 
@@ -51,7 +60,7 @@ impl Chunks {
     ///
     /// # Errors
     /// What is wrong.
-    pub(super) fn take(&mut self, bytes: &mut Bytes) -> Result<Bytes, &'static str> {
+    pub(in crate::proxy) fn take(&mut self, bytes: &mut Bytes) -> Result<Bytes, &'static str> {
         self.pass(bytes)?;
         let State::Data(left) = self.state else { return Ok(Bytes::new()) };
         let taken = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
@@ -65,6 +74,32 @@ impl Chunks {
         Ok(piece)
     }
 
+    /// What came behind a body that is over.
+    ///
+    /// # Errors
+    /// They break HTTP.
+    pub(in crate::proxy) fn trailers(&mut self) -> Result<Option<HeaderMap>, &'static str> {
+        if self.trailers.is_empty() {
+            return Ok(None);
+        }
+        let broken = "trailers break HTTP";
+        let mut lines = std::mem::take(&mut self.trailers);
+        lines.extend_from_slice(b"\r\n");
+        let mut space = [httparse::EMPTY_HEADER; MAX_TRAILERS];
+        let Ok(httparse::Status::Complete((_, parsed))) = httparse::parse_headers(&lines, &mut space) else {
+            return Err(broken);
+        };
+        let pair = |line: &httparse::Header<'_>| {
+            Some((HeaderName::from_bytes(line.name.as_bytes()).ok()?, HeaderValue::from_bytes(line.value).ok()?))
+        };
+        let mut trailers = HeaderMap::with_capacity(parsed.len());
+        for line in parsed {
+            let (name, value) = pair(line).ok_or(broken)?;
+            trailers.append(name, value);
+        }
+        Ok(Some(trailers))
+    }
+
     /// Passes over what is no data.
     fn pass(&mut self, bytes: &mut Bytes) -> Result<(), &'static str> {
         let mut passed = 0;
@@ -75,8 +110,15 @@ impl Chunks {
             self.state = self.next(byte)?;
             passed += 1;
             self.line = if matches!(self.state, State::Size(_, 0) | State::Data(_)) { 0 } else { self.line + 1 };
-            if self.line > MAX_LINE {
+            self.extensions += usize::from(matches!(self.state, State::Within(_)));
+            if self.line > MAX_LINE || self.extensions > MAX_EXTENSIONS {
                 return Err("chunk line or trailers too long");
+            }
+            // The CR of the line that ends everything is its own.
+            if matches!(self.state, State::Trailer | State::TrailerLf)
+                || matches!(self.state, State::TrailerStart) && !self.trailers.is_empty()
+            {
+                self.trailers.push(byte);
             }
         }
         bytes.advance(passed);

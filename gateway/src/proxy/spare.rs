@@ -1,12 +1,17 @@
-//! Decides which memory one exchange leaves to the next of its worker: header maps, and the space that answers are read
-//! into. Both are larger than what the allocator hands out cheaply, and every exchange needs one of each.
+//! Decides which memory one exchange leaves to the next of its worker: header maps, and the space that messages are read
+//! into and written from. They are larger than what the allocator hands out cheaply, and every exchange needs some.
 //!
 //! *Invariant:* what is kept is empty, and bounded in number and in size.
 
-use std::cell::RefCell;
+use std::{
+    cell::RefCell,
+    io,
+    task::{Poll, ready},
+};
 
 use bytes::Bytes;
 use http::HeaderMap;
+use tokio::io::ReadBuf;
 
 /// How many of each are kept.
 const KEPT: usize = 64;
@@ -20,7 +25,12 @@ const PIECE: usize = 4 * 1_024;
 /// What is smaller is allocated: it is cheap, and a client that takes nothing must not pin much more than it is sent.
 const LEAST: usize = 1_024;
 
+/// What one read may bring, in bytes.
+const READ: usize = 32 * 1_024;
+
 thread_local! {
+    /// Where bytes land before it is known how many they are.
+    static SPACE: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into());
     static MAPS: RefCell<Vec<HeaderMap>> = const { RefCell::new(Vec::new()) };
     static PIECES: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
@@ -44,12 +54,41 @@ pub(super) fn keep(mut map: HeaderMap) {
     }
 }
 
+/// What `poll` reads; nothing: the stream is at its end.
+pub(super) fn read(poll: impl FnOnce(&mut ReadBuf<'_>) -> Poll<io::Result<()>>) -> Poll<io::Result<Bytes>> {
+    SPACE.with_borrow_mut(|space| {
+        let mut buffer = ReadBuf::new(space);
+        ready!(poll(&mut buffer))?;
+        Poll::Ready(Ok(copy(buffer.filled())))
+    })
+}
+
+/// Space to write a message in.
+pub(super) fn space() -> Vec<u8> {
+    PIECES.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(PIECE))
+}
+
+/// Keeps space that nobody needs any more.
+pub(super) fn keep_space(mut space: Vec<u8>) {
+    if space.capacity() != PIECE {
+        return;
+    }
+    space.clear();
+    // The threads' own may be gone: they end in any order.
+    let _gone = PIECES.try_with(|pieces| {
+        let mut pieces = pieces.borrow_mut();
+        if pieces.len() < KEPT {
+            pieces.push(space);
+        }
+    });
+}
+
 /// A copy of `bytes`.
 pub(super) fn copy(bytes: &[u8]) -> Bytes {
     if !(LEAST..=PIECE).contains(&bytes.len()) {
         return Bytes::copy_from_slice(bytes);
     }
-    let mut space = PIECES.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(PIECE));
+    let mut space = space();
     space.extend_from_slice(bytes);
     Bytes::from_owner(Piece(space))
 }
@@ -65,15 +104,7 @@ impl AsRef<[u8]> for Piece {
 
 impl Drop for Piece {
     fn drop(&mut self) {
-        let mut space = std::mem::take(&mut self.0);
-        space.clear();
-        // The threads' own may be gone: they end in any order.
-        let _gone = PIECES.try_with(|pieces| {
-            let mut pieces = pieces.borrow_mut();
-            if pieces.len() < KEPT {
-                pieces.push(space);
-            }
-        });
+        keep_space(std::mem::take(&mut self.0));
     }
 }
 

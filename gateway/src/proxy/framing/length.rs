@@ -1,0 +1,75 @@
+//! Decides how much of a body is left to read, whichever way its end is told (RFC 9112 6.3).
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::SizeHint;
+
+use super::chunks::Chunks;
+
+/// How a body ends.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(in crate::proxy) enum Framing {
+    Chunked(Chunks),
+    /// So many bytes are left.
+    Length(u64),
+    /// There is none.
+    #[default]
+    None,
+    /// With the connection: answers alone.
+    UntilClose,
+}
+
+impl Framing {
+    /// Whether nothing is left to read.
+    pub(in crate::proxy) const fn is_over(&self) -> bool {
+        match self {
+            Self::None | Self::Length(0) => true,
+            Self::Chunked(chunks) => chunks.is_over(),
+            Self::Length(_) | Self::UntilClose => false,
+        }
+    }
+
+    /// How much is left.
+    pub(in crate::proxy) const fn left(&self) -> Option<u64> {
+        match self {
+            Self::None => Some(0),
+            Self::Length(left) => Some(*left),
+            Self::Chunked(chunks) if chunks.is_over() => Some(0),
+            Self::Chunked(_) | Self::UntilClose => None,
+        }
+    }
+
+    /// The same, as bodies tell it.
+    pub(in crate::proxy) fn size_hint(&self) -> SizeHint {
+        self.left().map_or_else(SizeHint::new, SizeHint::with_exact)
+    }
+
+    /// Takes the next piece off `bytes`. `None`: there are no bytes left to take, or the body is over.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(in crate::proxy) fn take(&mut self, bytes: &mut Bytes) -> Result<Option<Bytes>, &'static str> {
+        let piece = match self {
+            Self::None => return Ok(None),
+            Self::UntilClose => bytes.split_to(bytes.len()),
+            Self::Length(left) => {
+                let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+                *left -= u64::try_from(taken).unwrap_or(*left);
+                bytes.split_to(taken)
+            }
+            Self::Chunked(chunks) => chunks.take(bytes)?,
+        };
+        Ok((!piece.is_empty()).then_some(piece))
+    }
+
+    /// What came behind a body that is over.
+    ///
+    /// # Errors
+    /// They break HTTP.
+    pub(in crate::proxy) fn trailers(&mut self) -> Result<Option<HeaderMap>, &'static str> {
+        match self {
+            Self::Chunked(chunks) if chunks.is_over() => chunks.trailers(),
+            _ => Ok(None),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Decides how a client's HTTP/1 connection goes from request to request: one at a time, in the order in which they
+//! came, each answered before the next is read.
+//!
+//! It is ours because every request passes here: nothing is parsed twice, no connection keeps a buffer between
+//! requests, and whatever is refused is refused by the one table of [`reject`](super::reject).
+
+use std::{rc::Rc, task::Poll};
+
+use http::{Method, Request, Response, StatusCode, Version};
+
+use self::{
+    answer::{Delivery, Failed, Manner},
+    head::Malformed,
+    inbox::Inbox,
+};
+use super::{
+    body::{Answer, Received},
+    connection::Connection,
+    pipeline, problem,
+    record::Record,
+    wire::Wire,
+    worker::Worker,
+};
+use crate::clock::Now;
+
+mod answer;
+mod head;
+mod inbox;
+
+#[cfg(test)]
+mod tests;
+
+pub(super) use inbox::Body;
+
+/// How a connection ended.
+pub(super) enum Ended {
+    /// The client left, or an answer could not be completed: nothing more is to be said.
+    Cut,
+    /// Nothing more comes; the client is to be told.
+    Done,
+    /// The same, while the client may be sending what nobody reads.
+    Refused,
+    /// It is a tunnel from now on, of which so much has been read already.
+    Switched(bytes::Bytes),
+}
+
+/// Answers the requests of a connection.
+pub(super) async fn serve(worker: &Rc<Worker>, connection: &Rc<Connection>, wire: &Rc<Wire>) -> Ended {
+    let inbox = Inbox::new(wire, connection);
+    let limit = worker.shared.snapshot.settings.max_header_bytes;
+    loop {
+        let head = match std::future::poll_fn(|cx| inbox.poll_head(limit, cx)).await {
+            Ok(Some(head)) => head,
+            Ok(None) => return Ended::Done,
+            Err(malformed) => {
+                let (answer, manner) = refuse(worker, connection, malformed);
+                // Nothing is left to be done where it is not taken.
+                return deliver(&inbox, wire, Delivery::new(answer, manner))
+                    .await
+                    .map_or(Ended::Cut, |()| Ended::Refused);
+            }
+        };
+        let (is_head, version) = (head.parts.method == Method::HEAD, head.parts.version);
+        let request = Request::from_parts(head.parts, Received::Http1(inbox.body()));
+        let Some(answer) = answer(worker, connection, &inbox, request).await else { return Ended::Cut };
+        let switches = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+        inbox.answers();
+        let keeps = head.keeps && !connection.unread.get() && !connection.goes();
+        let delivery = Delivery::new(answer, Manner { is_head, version, keeps });
+        let keeps = delivery.keeps;
+        if deliver(&inbox, wire, delivery).await.is_err() {
+            return Ended::Cut;
+        }
+        if switches {
+            return Ended::Switched(inbox.take_unread());
+        }
+        if !keeps || connection.unread.get() || !std::future::poll_fn(|_cx| inbox.poll_read_out()).await {
+            return if connection.unread.get() { Ended::Refused } else { Ended::Done };
+        }
+    }
+}
+
+/// What becomes of a request. `None`: its client left.
+async fn answer(
+    worker: &Rc<Worker>,
+    connection: &Rc<Connection>,
+    inbox: &Inbox,
+    request: Request<Received>,
+) -> Option<Response<Answer>> {
+    // Boxed, it takes no room in a connection that is between requests.
+    let mut answering = Box::pin(pipeline::serve(Rc::clone(worker), Rc::clone(connection), request));
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(answer) = answering.as_mut().poll(cx) {
+            let Ok(answer) = answer;
+            return Poll::Ready(Some(answer));
+        }
+        inbox.poll_left(cx).map(|()| None)
+    })
+    .await
+}
+
+/// Sends an answer, and looks after the client meanwhile.
+async fn deliver(inbox: &Inbox, wire: &Wire, mut delivery: Delivery) -> Result<(), Failed> {
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(sent) = delivery.poll(wire, cx) {
+            if sent.is_err() && delivery.ends_with_the_connection() {
+                wire.reset_on_close();
+            }
+            return Poll::Ready(sent);
+        }
+        inbox.poll_left(cx).map(|()| Err(Failed::Client))
+    })
+    .await
+}
+
+/// The answer to what is no request.
+fn refuse(worker: &Rc<Worker>, connection: &Rc<Connection>, malformed: Malformed) -> (Response<Answer>, Manner) {
+    let Malformed { refusal, line } = malformed;
+    let version = line.as_ref().map_or(Version::HTTP_11, |line| line.1);
+    let is_head = line.as_ref().is_some_and(|line| line.0 == Method::HEAD);
+    connection.unread.set(true);
+    let record = Record::begin(worker, connection, line.map(|line| *line), Now::read());
+    (problem::refuse(record, refusal, true), Manner { is_head, version, keeps: false })
+}

@@ -1,0 +1,281 @@
+//! Decides how an answer is written: its head and what there is of its body in one write where they fit, the rest as it
+//! comes and as the client takes it, framed by what is known of its length.
+
+use std::{
+    cell::Cell,
+    io::{self, Write as _},
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf as _, Bytes};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
+use http_body::Body as _;
+use jiff::{Timestamp, fmt::rfc2822::DateTimePrinter};
+
+use crate::{
+    clock,
+    proxy::{body::Answer, deadline, spare, wire::Wire},
+};
+
+/// How much is collected before it is written, in bytes.
+const COLLECTED: usize = 16 * 1_024;
+
+/// The length of a date (RFC 9110 5.6.7).
+const DATE: usize = 29;
+
+/// What of the request decides how it is answered.
+#[derive(Clone, Copy)]
+pub(super) struct Manner {
+    pub(super) is_head: bool,
+    pub(super) version: Version,
+    /// Whether the connection may carry another request.
+    pub(super) keeps: bool,
+}
+
+/// An answer on its way.
+pub(super) struct Delivery {
+    out: Vec<u8>,
+    written: usize,
+    /// A piece too large to be copied, which comes after what is collected.
+    piece: Bytes,
+    framing: Framing,
+    body: Answer,
+    /// Whether the connection may carry another request.
+    pub(super) keeps: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Framing {
+    Chunked,
+    Ended,
+    /// So many bytes are still to come.
+    Length(u64),
+    UntilClose,
+}
+
+/// Why an answer did not arrive whole.
+#[derive(Debug)]
+pub(super) enum Failed {
+    /// Its body broke off.
+    Body,
+    /// The client does not take it.
+    Client,
+}
+
+impl From<io::Error> for Failed {
+    fn from(_gone: io::Error) -> Self {
+        Self::Client
+    }
+}
+
+impl Delivery {
+    pub(super) fn new(answer: Response<Answer>, manner: Manner) -> Self {
+        let (head, body) = answer.into_parts();
+        let mut out = spare::space();
+        let length = body.size_hint().exact();
+        let (framing, keeps) = write_head(head.status, &head.headers, length, manner, &mut out);
+        spare::keep(head.headers);
+        Self { out, written: 0, piece: Bytes::new(), framing, body, keeps }
+    }
+
+    /// Writes on. Ready once all has left, or never will.
+    pub(super) fn poll(&mut self, wire: &Wire, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
+        loop {
+            self.collect(cx)?;
+            if let Some(rest) = self.out.get(self.written..).filter(|rest| !rest.is_empty()) {
+                let taken = ready!(wire.poll_write(cx, rest))?;
+                if taken == 0 {
+                    return Poll::Ready(Err(Failed::Client));
+                }
+                self.written += taken;
+                if self.written == self.out.len() {
+                    self.out.clear();
+                    self.written = 0;
+                }
+            } else if !self.piece.is_empty() {
+                let taken = ready!(wire.poll_write(cx, &self.piece))?;
+                if taken == 0 {
+                    return Poll::Ready(Err(Failed::Client));
+                }
+                self.piece.advance(taken);
+                if self.piece.is_empty() && self.framing == Framing::Chunked {
+                    self.out.extend_from_slice(b"\r\n");
+                }
+            } else if self.framing == Framing::Ended {
+                return wire.poll_flush(cx).map_err(Failed::from);
+            } else {
+                // More may be long in coming.
+                let _on_its_way = wire.poll_flush(cx)?;
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Whether a client could take what broke off for the whole.
+    pub(super) const fn ends_with_the_connection(&self) -> bool {
+        matches!(self.framing, Framing::UntilClose)
+    }
+
+    /// Takes what there is of the body, as far as it is to be collected.
+    fn collect(&mut self, cx: &mut Context<'_>) -> Result<(), Failed> {
+        while self.framing != Framing::Ended && self.piece.is_empty() && self.out.len() < COLLECTED {
+            if self.body.is_end_stream() {
+                return self.end();
+            }
+            let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else { return Ok(()) };
+            match frame {
+                None => self.end()?,
+                Some(Err(_broken)) => return Err(Failed::Body),
+                Some(Ok(frame)) => {
+                    // Trailers are for clients that were told of them.
+                    if let Ok(piece) = frame.into_data() {
+                        self.add(piece)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, piece: Bytes) -> Result<(), Failed> {
+        // An empty chunk would be the last.
+        if piece.is_empty() {
+            return Ok(());
+        }
+        let length = u64::try_from(piece.len()).unwrap_or(u64::MAX);
+        match &mut self.framing {
+            Framing::Length(left) => *left = left.checked_sub(length).ok_or(Failed::Body)?,
+            Framing::Chunked => write!(self.out, "{length:x}\r\n")?,
+            Framing::UntilClose => {}
+            Framing::Ended => return Err(Failed::Body),
+        }
+        if self.out.len() + piece.len() > COLLECTED {
+            self.piece = piece;
+            return Ok(());
+        }
+        self.out.extend_from_slice(&piece);
+        if self.framing == Framing::Chunked {
+            self.out.extend_from_slice(b"\r\n");
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), Failed> {
+        match self.framing {
+            Framing::Length(1..) => return Err(Failed::Body),
+            Framing::Chunked => self.out.extend_from_slice(b"0\r\n\r\n"),
+            Framing::Length(0) | Framing::UntilClose | Framing::Ended => {}
+        }
+        self.framing = Framing::Ended;
+        Ok(())
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        spare::keep_space(std::mem::take(&mut self.out));
+    }
+}
+
+/// Writes an answer's head. How its body ends, and whether the connection outlasts it.
+fn write_head(
+    status: StatusCode,
+    headers: &HeaderMap,
+    length: Option<u64>,
+    manner: Manner,
+    out: &mut Vec<u8>,
+) -> (Framing, bool) {
+    let is_old = manner.version == Version::HTTP_10;
+    let switches = status == StatusCode::SWITCHING_PROTOCOLS;
+    let has_none = status.is_informational() || status == StatusCode::NO_CONTENT;
+    let framing = match length {
+        _ if has_none || manner.is_head || status == StatusCode::NOT_MODIFIED => Framing::Ended,
+        Some(length) => Framing::Length(length),
+        None if is_old => Framing::UntilClose,
+        None => Framing::Chunked,
+    };
+    let keeps = manner.keeps && framing != Framing::UntilClose && !closes(headers);
+    out.extend_from_slice(if is_old { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\r\n");
+    let (mut date, mut told) = (None, None);
+    for (name, value) in headers {
+        match *name {
+            header::CONNECTION if !switches => continue,
+            header::TRANSFER_ENCODING => continue,
+            // The framing is ours to write, once.
+            header::CONTENT_LENGTH => {
+                told = Some(value);
+                continue;
+            }
+            header::DATE => date = Some(value),
+            _ => {}
+        }
+        line(name.as_str(), value.as_bytes(), out);
+    }
+    // RFC 9110 6.6.1: whoever passes a message on adds what is missing.
+    if date.is_none() && !status.is_informational() {
+        line("date", &today(), out);
+    }
+    match framing {
+        Framing::Length(length) => write_length(length, told, out),
+        Framing::Chunked => line("transfer-encoding", b"chunked", out),
+        // RFC 9110 8.6: what a GET would have been answered, if that is known.
+        Framing::Ended if !has_none => match (told, length.filter(|&length| manner.is_head && length > 0)) {
+            (Some(told), _) => line("content-length", told.as_bytes(), out),
+            (None, Some(length)) => write_length(length, None, out),
+            (None, None) => {}
+        },
+        Framing::Ended | Framing::UntilClose => {}
+    }
+    if !keeps && !switches {
+        line("connection", b"close", out);
+    } else if is_old {
+        line("connection", b"keep-alive", out);
+    }
+    out.extend_from_slice(b"\r\n");
+    (framing, keeps)
+}
+
+fn line(name: &str, value: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes the length; `told`: the upstream's own word for it.
+fn write_length(length: u64, told: Option<&HeaderValue>, out: &mut Vec<u8>) {
+    match told {
+        Some(told) => line("content-length", told.as_bytes(), out),
+        // A vector takes everything.
+        None => write!(out, "content-length: {length}\r\n").unwrap_or_default(),
+    }
+}
+
+/// Whether the answer says that nothing comes after it.
+fn closes(headers: &HeaderMap) -> bool {
+    headers.get(header::CONNECTION).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
+}
+
+/// The date, formatted once a second.
+fn today() -> [u8; DATE] {
+    thread_local! {
+        static TODAY: Cell<(u64, [u8; DATE])> = const { Cell::new((0, [b' '; DATE])) };
+    }
+    let now = deadline::now();
+    let (until, known) = TODAY.get();
+    if now < until {
+        return known;
+    }
+    let wall = clock::Now::read().unix_millis;
+    let (seconds, passed) = (wall / 1_000, wall % 1_000);
+    let moment = i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
+    let text = DateTimePrinter::new().timestamp_to_rfc9110_string(&moment.unwrap_or_default()).unwrap_or_default();
+    let date = <[u8; DATE]>::try_from(text.as_bytes()).unwrap_or([b' '; DATE]);
+    TODAY.set((now.saturating_add((1_000 - passed) * 1_000_000), date));
+    date
+}

@@ -1,0 +1,231 @@
+//! Decides what is read of a client when: the next head between requests, a body as whoever wants it asks for it, and
+//! a little while an answer is made, to see a client that leaves.
+//!
+//! *Invariant:* bytes behind a body are never taken for a part of it. A body that nobody reads to its end ends the
+//! connection (F14).
+
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    mem::MaybeUninit,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use tokio::io::ReadBuf;
+
+use super::head::{Head, Malformed, Reader};
+use crate::proxy::{
+    body::Cut,
+    connection::{Connection, Why},
+    framing::length::Framing,
+    spare,
+    wire::Wire,
+};
+
+/// What is taken of a client that sends on while it is being answered, in bytes.
+const AHEAD: usize = 512;
+
+/// What a client that waits for it is told before it sends its body (RFC 9110 15.2.1).
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// What comes of one client.
+pub(in crate::proxy) struct Inbox {
+    wire: Rc<Wire>,
+    connection: Rc<Connection>,
+    inner: RefCell<Inner>,
+    /// How much of [`CONTINUE`] is still to be sent before the body is read.
+    owed: Cell<usize>,
+    /// Whoever had the body let go of it before its end.
+    abandoned: Cell<bool>,
+}
+
+struct Inner {
+    /// Read, and not yet taken.
+    unread: Bytes,
+    head: Reader,
+    /// How much of the body is left.
+    framing: Framing,
+}
+
+impl Inner {
+    fn poll_fill(&mut self, wire: &Wire, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        self.unread = ready!(spare::read(|buffer| wire.poll_read(cx, buffer)))?;
+        Poll::Ready(Ok(!self.unread.is_empty()))
+    }
+}
+
+impl Inbox {
+    pub(super) fn new(wire: &Rc<Wire>, connection: &Rc<Connection>) -> Rc<Self> {
+        let inner = Inner { unread: Bytes::new(), head: Reader::default(), framing: Framing::None };
+        Rc::new(Self {
+            wire: Rc::clone(wire),
+            connection: Rc::clone(connection),
+            inner: RefCell::new(inner),
+            owed: Cell::new(0),
+            abandoned: Cell::new(false),
+        })
+    }
+
+    /// The next request's head. `None`: there is no other request.
+    pub(super) fn poll_head(&self, limit: usize, cx: &mut Context<'_>) -> Poll<Result<Option<Head>, Malformed>> {
+        let mut inner = self.inner.borrow_mut();
+        let inner = &mut *inner;
+        loop {
+            // A request that a banned client has begun is not waited for.
+            if self.connection.goes() && (self.connection.why() == Some(Why::Banned)) {
+                return Poll::Ready(Ok(None));
+            }
+            if !inner.unread.is_empty() {
+                self.connection.received();
+                if let Some(mut head) = inner.head.take(&mut inner.unread, limit)? {
+                    inner.framing = std::mem::take(&mut head.framing);
+                    let has_body = !inner.framing.is_over();
+                    self.connection.waits.set(!has_body && inner.unread.is_empty());
+                    self.owed.set(if head.expects && has_body { CONTINUE.len() } else { 0 });
+                    return Poll::Ready(Ok(Some(head)));
+                }
+            }
+            if inner.head.is_fresh() && self.connection.goes() {
+                return Poll::Ready(Ok(None));
+            }
+            let Poll::Ready(filled) = inner.poll_fill(&self.wire, cx) else {
+                // TLS may have something of its own to say, such as that it does not renegotiate.
+                return match self.wire.poll_flush(cx) {
+                    Poll::Ready(Err(_gone)) => Poll::Ready(Ok(None)),
+                    _ => Poll::Pending,
+                };
+            };
+            if !filled.unwrap_or(false) {
+                return Poll::Ready(Ok(None));
+            }
+        }
+    }
+
+    /// The body of the request whose head was read last; `None`: it has none.
+    pub(super) fn body(self: &Rc<Self>) -> Option<Body> {
+        (!self.inner.borrow().framing.is_over()).then(|| Body { inbox: Rc::clone(self), trailers: true })
+    }
+
+    /// The answer begins: whoever has not been told to send its body by now is not told any more.
+    pub(super) fn answers(&self) {
+        if self.owed.get() == CONTINUE.len() {
+            self.owed.set(0);
+        }
+    }
+
+    /// Looks whether a client left whose request is being answered. Ready: it did.
+    pub(super) fn poll_left(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut inner = self.inner.borrow_mut();
+        // A body is read by whoever has it.
+        if !inner.unread.is_empty() || !inner.framing.is_over() {
+            return Poll::Pending;
+        }
+        let mut space = [MaybeUninit::uninit(); AHEAD];
+        let mut buffer = ReadBuf::uninit(&mut space);
+        let read = ready!(self.wire.poll_read(cx, &mut buffer));
+        if read.is_err() || buffer.filled().is_empty() {
+            return Poll::Ready(());
+        }
+        inner.unread = Bytes::copy_from_slice(buffer.filled());
+        self.connection.waits.set(false);
+        Poll::Pending
+    }
+
+    /// Ready once the body has been read to its end, or never will be: `false`.
+    pub(super) fn poll_read_out(&self) -> Poll<bool> {
+        if self.inner.borrow().framing.is_over() {
+            return Poll::Ready(true);
+        }
+        if self.abandoned.get() { Poll::Ready(false) } else { Poll::Pending }
+    }
+
+    /// What was read, and is no HTTP any more.
+    pub(super) fn take_unread(&self) -> Bytes {
+        std::mem::take(&mut self.inner.borrow_mut().unread)
+    }
+
+    /// Tells the client to send its body, if it waits for that.
+    fn poll_continue(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(rest) = CONTINUE.len().checked_sub(self.owed.get()).and_then(|sent| CONTINUE.get(sent..)) {
+            if rest.is_empty() {
+                break;
+            }
+            let sent = ready!(self.wire.poll_write(cx, rest))?;
+            if sent == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.owed.set(self.owed.get() - sent);
+            if self.owed.get() == 0 {
+                // It waits for nothing but this; what the socket does not take now leaves with the answer.
+                let _on_its_way = self.wire.poll_flush(cx)?;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_piece(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
+        let mut inner = self.inner.borrow_mut();
+        let inner = &mut *inner;
+        loop {
+            match inner.framing.take(&mut inner.unread) {
+                Ok(Some(piece)) => return Poll::Ready(Some(Ok(piece))),
+                Ok(None) if inner.framing.is_over() => return Poll::Ready(None),
+                Ok(None) => {}
+                Err(_broken) => return Poll::Ready(Some(Err(Cut::Broken))),
+            }
+            if inner.unread.is_empty() {
+                // Whoever sends without being told need not be.
+                ready!(self.poll_continue(cx)).map_err(|_gone| Cut::Gone)?;
+                if !ready!(inner.poll_fill(&self.wire, cx)).unwrap_or(false) {
+                    return Poll::Ready(Some(Err(Cut::Gone)));
+                }
+                self.owed.set(0);
+            }
+        }
+    }
+}
+
+/// The body of a request on its way in.
+pub(in crate::proxy) struct Body {
+    inbox: Rc<Inbox>,
+    /// Whether those are still to be asked for.
+    trailers: bool,
+}
+
+impl Body {
+    /// The next piece, or the trailers. `None`: that was all.
+    pub(in crate::proxy) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        if let Some(piece) = ready!(self.inbox.poll_piece(cx)) {
+            return Poll::Ready(Some(piece.map(Frame::data)));
+        }
+        if !std::mem::take(&mut self.trailers) {
+            return Poll::Ready(None);
+        }
+        let trailers = self.inbox.inner.borrow_mut().framing.trailers();
+        self.inbox.connection.wake();
+        Poll::Ready(trailers.map_err(|_broken| Cut::Broken).transpose().map(|trailers| trailers.map(Frame::trailers)))
+    }
+
+    /// Whether all of it has been taken.
+    pub(in crate::proxy) fn is_end_stream(&self) -> bool {
+        let inner = self.inbox.inner.borrow();
+        inner.framing.is_over() && !(self.trailers && matches!(inner.framing, Framing::Chunked(_)))
+    }
+
+    pub(in crate::proxy) fn size_hint(&self) -> SizeHint {
+        self.inbox.inner.borrow().framing.size_hint()
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        if !self.inbox.inner.borrow().framing.is_over() {
+            self.inbox.abandoned.set(true);
+        }
+        // Whoever drives the connection may wait for this.
+        self.inbox.connection.wake();
+    }
+}

@@ -1,0 +1,207 @@
+//! Heads in pieces of every size, good and hostile, and what a second parser makes of them; bodies and where they end.
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Version};
+use proptest::prelude::*;
+
+use super::head::{Head, Reader};
+use crate::proxy::{framing::length::Framing, reject::Reject};
+
+const LIMIT: usize = 16 * 1_024;
+
+/// Reads `bytes` in pieces of `size`: the first head, and what is left behind it.
+fn take(bytes: &[u8], size: usize) -> Result<Option<(Head, Vec<u8>)>, Reject> {
+    let (mut reader, mut taken) = (Reader::default(), 0);
+    for piece in bytes.chunks(size) {
+        taken += piece.len();
+        let mut fresh = Bytes::copy_from_slice(piece);
+        match reader.take(&mut fresh, LIMIT) {
+            Ok(Some(head)) => return Ok(Some((head, [&fresh[..], &bytes[taken..]].concat()))),
+            Ok(None) => assert!(fresh.is_empty()),
+            Err(malformed) => return Err(malformed.refusal.reject),
+        }
+    }
+    Ok(None)
+}
+
+/// What is read of `bytes`, the same in pieces of every size.
+#[track_caller]
+fn read(bytes: &[u8]) -> Result<Option<(Head, Vec<u8>)>, Reject> {
+    let whole = take(bytes, bytes.len().max(1));
+    for size in [1, 2, 3, 7, 64] {
+        let pieces = take(bytes, size);
+        assert_eq!(format!("{pieces:?}"), format!("{whole:?}"), "in pieces of {size}");
+    }
+    whole
+}
+
+#[track_caller]
+fn good(lines: &str, framing: Framing, keeps: bool) {
+    let behind = b"GET /next";
+    let bytes = [lines.as_bytes(), behind].concat();
+    let (head, rest) = read(&bytes).unwrap().unwrap();
+    assert_eq!((head.framing, head.keeps, &rest[..]), (framing, keeps, &behind[..]), "{lines:?}");
+}
+
+#[test]
+fn good_heads() {
+    let chunked = || Framing::Chunked(Default::default());
+    good("GET / HTTP/1.1\r\n\r\n", Framing::None, true);
+    good("\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\nX: #\r\n\r\n", Framing::None, true);
+    good("GET / HTTP/1.1\r\nConnection: foo, Close\r\n\r\n", Framing::None, false);
+    good("GET / HTTP/1.0\r\n\r\n", Framing::None, false);
+    good("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", Framing::None, true);
+    good("GET / HTTP/1.0\r\nConnection: keep-alive\r\nConnection: close\r\n\r\n", Framing::None, false);
+    good("POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\n", Framing::Length(5), true);
+    good("POST / HTTP/1.1\r\nContent-Length:0\r\n\r\n", Framing::Length(0), true);
+    good("POST / HTTP/1.1\r\nContent-Length: 18446744073709551615\r\n\r\n", Framing::Length(u64::MAX), true);
+    good("POST / HTTP/1.0\r\nContent-Length: 5\r\n\r\n", Framing::Length(5), false);
+    good("POST / HTTP/1.1\r\ntransfer-ENCODING: Chunked\r\n\r\n", chunked(), true);
+    good("OPTIONS * HTTP/1.1\r\n\r\n", Framing::None, true);
+    let (head, _) =
+        read(b"PUT /a?b=%20c HTTP/1.1\r\nA:  x y \t\r\nB:\r\nA: z\r\nExpect: 100-Continue\r\n\r\n").unwrap().unwrap();
+    assert_eq!((head.parts.method, head.parts.version, head.expects), (Method::PUT, Version::HTTP_11, true));
+    assert_eq!(head.parts.uri, "/a?b=%20c");
+    let lines: Vec<_> =
+        head.parts.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+    assert_eq!(lines, [("a", "x y"), ("a", "z"), ("b", ""), ("expect", "100-Continue")]);
+    for partial in ["", "\r", "\r\n", "GET", "GET / HTTP/1.1\r\n", "GET / HTTP/1.1\r\nA: b\r\n\r"] {
+        assert!(read(partial.as_bytes()).unwrap().is_none(), "{partial:?}");
+    }
+}
+
+#[track_caller]
+fn refused(bytes: impl AsRef<[u8]>, expect: Reject) {
+    let bytes = bytes.as_ref();
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(200)]).into_owned();
+    assert_eq!(read(bytes).map(|_head| ()), Err(expect), "{text:?}");
+}
+
+#[test]
+fn f01_to_f20_heads_that_are_refused() {
+    for head in [
+        // F07
+        "GET / HTTP/1.1\nHost: a\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\n\n",
+        "\nGET / HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\nX: a\rb\r\n\r\n",
+        "GET / HTTP/1.1\r\nX: a\0b\r\n\r\n",
+        "GET / HTTP/1.1\r\nX: a\r\r\n\r\n",
+        // F19
+        "GET /#a HTTP/1.1\r\n\r\n",
+        "GET /a b HTTP/1.1\r\n\r\n",
+        // F17
+        "GET /\r\n\r\n",
+        "GET / HTTP/1.2\r\n\r\n",
+        "GET / HTTP/2.0\r\n\r\n",
+        "GET / http/1.1\r\n\r\n",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        // F01 to F05
+        "POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "POST / HTTP/1.1\r\ntransfer-ENCODING: chunked\r\ncontent-length: 5\r\n\r\n",
+        "POST / HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+        "POST / HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n",
+        "POST / HTTP/1.1\r\nContent-Length: +5\r\n\r\n",
+        "POST / HTTP/1.1\r\nContent-Length:\r\n\r\n",
+        "POST / HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n",
+        "POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+        "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
+        // F06, F20
+        "POST / HTTP/1.1\r\nTransfer-Encoding : chunked\r\n\r\n",
+        "POST / HTTP/1.1\r\nTransfer-Encoding:\r\n chunked\r\n\r\n",
+        "GET / HTTP/1.1\r\n: x\r\n\r\n",
+        "GET / HTTP/1.1\r\nNoColon\r\n\r\n",
+    ] {
+        refused(head, Reject::BadRequest);
+    }
+    let long = "x".repeat(LIMIT);
+    refused(format!("GET /{long} HTTP/1.1\r\n\r\n"), Reject::UriTooLong);
+    refused(format!("GET /{long}{long}"), Reject::UriTooLong);
+    refused(format!("GET / HTTP/1.1\r\nX: {long}\r\n\r\n"), Reject::HeadersTooLarge);
+    refused(format!("GET / HTTP/1.1\r\nX: {long}"), Reject::HeadersTooLarge);
+    refused(format!("GET / HTTP/1.1\r\n{}\r\n", "X: y\r\n".repeat(101)), Reject::HeadersTooLarge);
+    let most = format!("GET / HTTP/1.1\r\n{}\r\n", "X: y\r\n".repeat(100));
+    assert!(read(most.as_bytes()).unwrap().is_some());
+    // At the limit, and one byte above.
+    let fill = |more: usize| format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(LIMIT - 23 + more));
+    assert_eq!(fill(0).len(), LIMIT);
+    assert!(read(fill(0).as_bytes()).unwrap().is_some());
+    refused(fill(1), Reject::HeadersTooLarge);
+}
+
+/// The data of a chunked body, its trailers, and what is left behind it.
+type Chunked = (Vec<u8>, Option<HeaderMap>, Vec<u8>);
+
+/// What is read of a chunked body in pieces of `size`.
+fn chunked(bytes: &[u8], size: usize) -> Result<Option<Chunked>, &'static str> {
+    let (mut framing, mut data, mut taken) = (Framing::Chunked(Default::default()), Vec::new(), 0);
+    for piece in bytes.chunks(size) {
+        taken += piece.len();
+        let mut fresh = Bytes::copy_from_slice(piece);
+        while let Some(more) = framing.take(&mut fresh)? {
+            data.extend_from_slice(&more);
+        }
+        if framing.is_over() {
+            return Ok(Some((data, framing.trailers()?, [&fresh[..], &bytes[taken..]].concat())));
+        }
+        assert!(fresh.is_empty());
+    }
+    Ok(None)
+}
+
+#[test]
+fn f08_to_f11_chunked_bodies() {
+    let long = format!("5;{}\r\nhello\r\n", "e".repeat(5_000));
+    let many = "x: y\r\n".repeat(33);
+    for (bytes, expect) in [
+        ("5\r\nhello\r\n0\r\n\r\nnext", Ok(Some(("hello", 0)))),
+        ("5;a=b\r\nhello\r\nA\r\n0123456789\r\n0\r\n\r\nnext", Ok(Some(("hello0123456789", 0)))),
+        ("0\r\nX: y\r\nZ:\r\n\r\nnext", Ok(Some(("", 2)))),
+        ("5\r\nhello\r\n0\r\n\r", Ok(None)),
+        (&long.repeat(3), Ok(None)),
+        (&long.repeat(4), Err("chunk line or trailers too long")),
+        ("0\r\nX : y\r\n\r\n", Err("trailers break HTTP")),
+        ("0\r\nX: y\r\n z\r\n\r\n", Err("trailers break HTTP")),
+        (&format!("0\r\n{many}\r\n"), Err("trailers break HTTP")),
+        ("0\r\nX: y\n\r\n", Err("chunk breaks HTTP")),
+        ("5 \r\nhello\r\n0\r\n\r\n", Err("chunk breaks HTTP")),
+        ("\r\nhello\r\n0\r\n\r\n", Err("chunk breaks HTTP")),
+        ("0x5\r\nhello\r\n0\r\n\r\n", Err("chunk breaks HTTP")),
+        ("11111111111111111\r\nhello\r\n0\r\n\r\n", Err("chunk breaks HTTP")),
+        ("5\r\nhelloxx0\r\n\r\n", Err("chunk breaks HTTP")),
+        ("5;a\nb\r\nhello\r\n0\r\n\r\n", Err("chunk breaks HTTP")),
+    ] {
+        for size in [1, 2, 3, 7, 64, bytes.len()] {
+            let read = chunked(bytes.as_bytes(), size);
+            let read = read.as_ref().map(|read| {
+                read.as_ref().map(|(data, trailers, rest)| {
+                    assert_eq!(rest, b"next");
+                    (std::str::from_utf8(data).unwrap(), trailers.as_ref().map_or(0, HeaderMap::len))
+                })
+            });
+            assert_eq!(read.map_err(|error| *error), expect, "{bytes:.40?} in pieces of {size}");
+        }
+    }
+}
+
+proptest! {
+    /// Whatever comes is read in one way, however it is cut; what is taken for a head, a second parser takes, too.
+    #[test]
+    fn any_bytes_are_read_in_one_way(
+        lines in prop::collection::vec("[ -~]{0,12}(\r\n|\n|\r|)", 0..6),
+        target in "[/a-z?#% ]{0,6}",
+        size in 1_usize..9,
+    ) {
+        let bytes = [format!("GET /{target} HTTP/1.1\r\n"), lines.concat(), "\r\n\r\n".to_owned()].concat();
+        let (whole, pieces) = (take(bytes.as_bytes(), bytes.len()), take(bytes.as_bytes(), size));
+        prop_assert_eq!(format!("{whole:?}"), format!("{pieces:?}"));
+        if let Ok(Some((head, rest))) = whole {
+            let mut space = [httparse::EMPTY_HEADER; 100];
+            let mut parsed = httparse::Request::new(&mut space);
+            let length = parsed.parse(bytes.as_bytes()).unwrap().unwrap();
+            prop_assert_eq!(rest.len(), bytes.len() - length);
+            prop_assert_eq!(head.parts.headers.len(), parsed.headers.len());
+        }
+    }
+}
