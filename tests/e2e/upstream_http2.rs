@@ -4,11 +4,12 @@
 use std::{collections::BTreeSet, fs, io::Read as _, io::Write as _, net::TcpListener, thread};
 
 use h2::Reason;
+use http::{HeaderMap, HeaderName};
 use support::{
     authority::Authority,
     daemon::Daemon,
     http1::{Client, Request},
-    http2, report,
+    http2, http2_call, report,
     settings::{Settings, route},
     tls_upstream::TlsUpstream,
     tokens,
@@ -110,12 +111,60 @@ fn requests_share_a_connection_and_pass_as_they_must() {
     assert_eq!(long.response("POST").unwrap().status, 413);
     until("the reset", SOON, || upstream.of("/sink").pop().and_then(|it| it.reset));
 
+    trailers(&world, &upstream, &token);
+
     // Many at once, from HTTP/2 too: still one connection.
     let many = (0..60).map(|_| http2::get("/files/big", "")).collect();
     let answers = Client::new(&world, GOOD_V6).send_http2(many).unwrap();
     assert!(answers.iter().all(|answer| answer.as_ref().is_ok_and(|it| it.body().len() == 4 << 20)));
     assert_eq!(connections(&upstream), 1, "of {} requests", upstream.received().len());
     assert!(!daemon.standard_error().contains("panicked"), "{}", daemon.standard_error());
+}
+
+/// F11: trailers pass both ways, but for those that would have been judged as headers.
+fn trailers(world: &World, upstream: &Http2Upstream, token: &str) {
+    let map = |pairs: &[(&'static str, &'static str)]| -> HeaderMap {
+        pairs.iter().map(|&(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap())).collect()
+    };
+    let good = [("x-checksum", "1"), ("x-checksum", "2"), ("grpc-status", "0")];
+    let bad = [
+        ("authorization", "Bearer x"),
+        ("content-length", "5"),
+        ("host", "evil.example"),
+        ("set-cookie", "a=1"),
+        ("x-forwarded-for", "203.0.113.1"),
+        ("x-authenticated-principal", "root"),
+    ];
+    let caller = Client::new(world, GOOD_V4).caller().unwrap();
+    for (te, sent, expect) in [
+        ("trailers", [&good[..], &bad].concat(), Some(map(&good))),
+        ("", good.to_vec(), Some(map(&good))),
+        ("trailers", bad.to_vec(), None),
+        ("trailers", Vec::new(), None),
+    ] {
+        let mut request = http2_call::post("/echo", "text/plain");
+        request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        if !te.is_empty() {
+            request.headers_mut().insert("te", te.parse().unwrap());
+        }
+        let answer = caller.call(request, b"hello", (!sent.is_empty()).then(|| map(&sent))).unwrap();
+        assert_eq!((answer.head.status.as_u16(), &answer.body[..]), (200, &b"hello"[..]));
+        let received = upstream.of("/echo").pop().unwrap();
+        assert_eq!((received.header("te"), received.ended), (te, true), "{:?}", received.headers);
+        assert_eq!(received.trailers, expect, "to the server, of {sent:?}");
+        assert_eq!(answer.trailers, expect, "to the client, of {sent:?}");
+    }
+    // Those of HTTP/1.1 end with the body; its clients get none that they were not told of.
+    let mut chunked = Client::new(world, GOOD_V4).connect().unwrap();
+    let head =
+        Request::new("POST", "/echo").token(token).header("TE", "trailers").header("Transfer-Encoding", "chunked");
+    chunked
+        .write(&[&head.bytes()[..], b"3\r\none\r\n0\r\nX-Checksum: 1\r\nHost: evil.example\r\n\r\n"].concat())
+        .unwrap();
+    assert_eq!((chunked.head().unwrap().status, chunked.chunk().unwrap()), (200, Some(b"one".to_vec())));
+    assert_eq!(chunked.chunk().unwrap(), None);
+    assert_eq!(chunked.exchange(&Request::new("GET", "/health")).unwrap().status, 200);
+    assert_eq!(upstream.of("/echo").pop().unwrap().trailers, Some(map(&[("x-checksum", "1")])));
 }
 
 /// One client's resets, slowness or leaving is nobody else's.

@@ -1,5 +1,5 @@
-//! Decides how bodies pass: both ways as they come, with back-pressure, bounded in size and in patience, trailers
-//! dropped (they would be headers that no rule has seen).
+//! Decides how bodies pass: both ways as they come, with back-pressure, bounded in size and in patience. Trailers pass
+//! where both sides speak HTTP/2, those alone that mean nothing to whoever frames, routes or authorises (F11).
 
 use std::{
     cell::Cell,
@@ -12,10 +12,16 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::{deadline::Alarm, http1, record::Record, upstream::Exchange};
+use super::{
+    deadline::Alarm,
+    http1,
+    record::Record,
+    upstream::{Exchange, hygiene},
+};
 
 /// How much of an unread body is read and forgotten, so that the connection can go on, in bytes.
 const FORGOTTEN: u64 = 64 * 1_024;
@@ -101,12 +107,15 @@ pub(super) struct Arriving {
     between: Duration,
     alarm: Alarm,
     flow: Rc<Flow>,
+    /// What came behind it, as far as it may pass.
+    trailers: Option<HeaderMap>,
 }
 
 impl Arriving {
     /// A body of at most `limit` bytes, whose pieces come at most `between` apart.
     pub(super) fn new(incoming: Received, limit: u64, between: Duration, received: Rc<Cell<u64>>) -> Self {
-        Self { incoming, left: limit, received, between, alarm: Alarm::default(), flow: Rc::default() }
+        let (alarm, flow) = (Alarm::default(), Rc::default());
+        Self { incoming, left: limit, received, between, alarm, flow, trailers: None }
     }
 
     pub(super) fn flow(&self) -> Rc<Flow> {
@@ -153,7 +162,13 @@ impl Arriving {
                 Ok(frame) => frame,
                 Err(cut) => return Poll::Ready(Some(Err(cut))),
             };
-            let Ok(piece) = frame.into_data() else { continue };
+            let piece = match frame.into_data() {
+                Ok(piece) => piece,
+                Err(other) => {
+                    self.trailers = other.into_trailers().ok().and_then(hygiene::trailers);
+                    continue;
+                }
+            };
             let length = u64::try_from(piece.len()).unwrap_or(u64::MAX);
             self.received.set(self.received.get().saturating_add(length));
             let Some(left) = self.left.checked_sub(length) else { return Poll::Ready(Some(Err(Cut::TooLarge))) };
@@ -200,7 +215,13 @@ impl Body for Upload {
         let this = self.get_mut();
         match this {
             Self::Empty => Poll::Ready(None),
-            Self::Streaming(arriving) => arriving.poll_piece(cx).map(|piece| Some(piece?.map(Frame::data))),
+            Self::Streaming(arriving) => {
+                let piece = ready!(arriving.poll_piece(cx));
+                Poll::Ready(match piece {
+                    Some(piece) => Some(piece.map(Frame::data)),
+                    None => arriving.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))),
+                })
+            }
             Self::Whole(bytes) => {
                 let bytes = std::mem::take(bytes);
                 *this = Self::Empty;
@@ -212,7 +233,7 @@ impl Body for Upload {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Streaming(arriving) => arriving.incoming.is_end_stream(),
+            Self::Streaming(arriving) => arriving.incoming.is_end_stream() && arriving.trailers.is_none(),
             Self::Whole(bytes) => bytes.is_empty(),
         }
     }
@@ -251,6 +272,8 @@ pub(super) struct Answer {
 
 enum Content {
     Done,
+    /// All but these has been passed on.
+    Trailers(HeaderMap),
     Upstream(Exchange),
     Whole(Bytes),
 }
@@ -310,9 +333,12 @@ impl Answer {
         };
         self.upstream.rest();
         if exchange.is_over()
-            && let Content::Upstream(exchange) = std::mem::replace(&mut self.content, Content::Done)
+            && let Content::Upstream(mut exchange) = std::mem::replace(&mut self.content, Content::Done)
             && let Some(record) = &self.record
         {
+            if let Some(trailers) = exchange.trailers().and_then(hygiene::trailers) {
+                self.content = Content::Trailers(trailers);
+            }
             Self::give_back(exchange, record);
         }
         Poll::Ready(piece.map(|piece| piece.map_err(Broken)))
@@ -338,7 +364,7 @@ impl Body for Answer {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = self.get_mut();
         let piece = match &mut this.content {
-            Content::Done => None,
+            Content::Done | Content::Trailers(_) => None,
             Content::Whole(bytes) => Some(Ok(std::mem::take(bytes))),
             Content::Upstream(..) => ready!(this.poll_upstream(cx)),
         };
@@ -348,16 +374,19 @@ impl Body for Answer {
             Some(Err(broken)) => record.broke_off(broken.0),
             None => {}
         }
-        if !matches!(this.content, Content::Upstream(..)) || !matches!(piece, Some(Ok(_))) {
-            this.content = Content::Done;
-        }
+        let goes_on = matches!((&piece, &this.content), (Some(Ok(_)), Content::Upstream(..) | Content::Trailers(_)));
+        let ended = if goes_on { None } else { Some(std::mem::replace(&mut this.content, Content::Done)) };
         this.wait_for_client();
-        Poll::Ready(piece.map(|piece| piece.map(Frame::data)))
+        Poll::Ready(match (piece, ended) {
+            (None, Some(Content::Trailers(trailers))) => Some(Ok(Frame::trailers(trailers))),
+            (piece, _) => piece.map(|piece| piece.map(Frame::data)),
+        })
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.content {
             Content::Done => true,
+            Content::Trailers(_) => false,
             Content::Upstream(exchange) => exchange.is_over(),
             Content::Whole(bytes) => bytes.is_empty(),
         }
@@ -365,7 +394,7 @@ impl Body for Answer {
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
-            Content::Done => SizeHint::with_exact(0),
+            Content::Done | Content::Trailers(_) => SizeHint::with_exact(0),
             Content::Upstream(exchange) => exchange.left(),
             Content::Whole(bytes) => SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX)),
         }

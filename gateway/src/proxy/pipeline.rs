@@ -127,8 +127,12 @@ async fn answer(
     let listener = snapshot.settings.listeners.get(connection.listener);
     let local = listener.map_or(record.client.address, |listener| listener.address);
     let wish = group.wish(&record.client, local, path, &head.headers).for_tunnel(wanted.is_some());
+    let takes_trailers = group.takes_trailers() && hygiene::takes_trailers(&head.headers);
     let mut request = outgoing(served, head, upload, record, scheme, shown)?;
     record.forwarded();
+    if takes_trailers {
+        request.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
+    }
     if let Some(wanted) = &wanted {
         wanted.ask(request.headers_mut());
     }

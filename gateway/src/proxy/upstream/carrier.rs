@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, response};
+use http::{HeaderMap, Request, response};
 use http_body::SizeHint;
 
 use super::{
@@ -53,6 +53,14 @@ impl Carrier {
         match self {
             Self::Http1(link) => link.poll_piece(cx),
             Self::Http2(strand) => strand.poll_piece(cx),
+        }
+    }
+
+    /// What came behind the answer's body, once that is over. Those of HTTP/1.1 are passed over.
+    pub(super) fn trailers(&mut self) -> Option<HeaderMap> {
+        match self {
+            Self::Http1(_) => None,
+            Self::Http2(strand) => strand.trailers(),
         }
     }
 

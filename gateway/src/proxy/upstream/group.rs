@@ -15,7 +15,7 @@ use crate::proxy::{
     client::Client,
     deadline, proxy_protocol,
     reject::{Refusal, Reject},
-    settings::upstream::{Balance, HashBy, HostHeader, ProxyProtocol, Retry, Upstream},
+    settings::upstream::{Balance, HashBy, HostHeader, Protocol, ProxyProtocol, Retry, Upstream},
 };
 
 /// The servers of one upstream, seen from one worker.
@@ -81,6 +81,11 @@ impl Group {
         let introduction = self.proxy_protocol.map(|version| proxy_protocol::write(version, client.address, local));
         let (key, introduction) = (self.key(client.source, path, headers), introduction.unwrap_or_default());
         Wish { key, introduction, tunnel: false }
+    }
+
+    /// Whether its servers may be sent trailers, and asked for them.
+    pub(in crate::proxy) fn takes_trailers(&self) -> bool {
+        self.standing.settings.protocol != Protocol::Http1
     }
 
     fn key(&self, source: Source, path: &str, headers: &HeaderMap) -> u64 {

@@ -87,6 +87,25 @@ const OUR_BEGINNINGS: [&str; 17] = [
     "x-user",
 ];
 
+/// Headers that come too late as trailers: whole names, then beginnings of names.
+const EARLY: [&str; 14] = [
+    "age",
+    "allow",
+    "cache-control",
+    "date",
+    "expires",
+    "location",
+    "max-forwards",
+    "pragma",
+    "range",
+    "retry-after",
+    "set-cookie",
+    "vary",
+    "warning",
+    "www-authenticate",
+];
+const EARLY_BEGINNINGS: [&str; 5] = ["accept", "access-control-", "content-", "if-", "sec-"];
+
 /// What the upstream is told of the request.
 pub(in crate::proxy) struct Told<'a> {
     /// The client's address.
@@ -143,6 +162,30 @@ pub(in crate::proxy) fn response(headers: &mut HeaderMap, id: RequestId) {
     if let Ok(value) = HeaderValue::from_bytes(&hexadecimal(id)) {
         headers.insert(&X_REQUEST_ID, value);
     }
+}
+
+/// What of trailers may pass, either way: nothing that frames, routes, authorises, or says how to read what came
+/// before them (RFC 9110 6.5.1, F11). `None`: nothing.
+pub(in crate::proxy) fn trailers(mut trailers: HeaderMap) -> Option<HeaderMap> {
+    let unwanted: Vec<_> = trailers.keys().filter(|name| !trails(name)).cloned().collect();
+    for name in unwanted {
+        trailers.remove(name);
+    }
+    (!trailers.is_empty()).then_some(trailers)
+}
+
+fn trails(name: &HeaderName) -> bool {
+    let text = name.as_str();
+    let is_early = EARLY.contains(&text) || EARLY_BEGINNINGS.iter().any(|beginning| text.starts_with(beginning));
+    // What is harmless as a header need not be so behind the body: it would come too late to be judged.
+    !is_early && !HARMLESS.contains(name) && passes(name)
+}
+
+/// Whether the client takes trailers (RFC 9110 10.1.4).
+pub(in crate::proxy) fn takes_trailers(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(header::TE).iter();
+    let mut members = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
+    members.any(|member| member.trim_ascii().eq_ignore_ascii_case(b"trailers"))
 }
 
 fn passes(name: &HeaderName) -> bool {
@@ -274,6 +317,47 @@ mod tests {
     #[test]
     fn cookies_are_one_line() {
         check(&[("cookie", "a=1"), ("cookie", "b=2"), ("cookie", "c=3")], &[("cookie", "a=1; b=2; c=3")]);
+    }
+
+    #[test]
+    fn f11_trailers() {
+        let passing = [("grpc-status", "0"), ("grpc-message", "ok"), ("x-checksum", "1"), ("server-timing", "a;dur=1")];
+        assert_eq!(trailers(map(&passing)), Some(map(&passing)));
+        for name in [
+            "content-length",
+            "content-type",
+            "content-encoding",
+            "transfer-encoding",
+            "trailer",
+            "te",
+            "host",
+            "connection",
+            "keep-alive",
+            "upgrade",
+            "authorization",
+            "proxy-authorization",
+            "cookie",
+            "set-cookie",
+            "x-forwarded-for",
+            "x_forwarded_for",
+            "forwarded",
+            "x-authenticated-principal",
+            "x-client-certificate-serial",
+            "x-request-id",
+            "x-http-method-override",
+            "location",
+            "cache-control",
+            "if-match",
+            "range",
+            "expect",
+            "accept-encoding",
+        ] {
+            assert_eq!(trailers(map(&[(name, "1")])), None, "{name}");
+            assert_eq!(trailers(map(&[(name, "1"), ("x-own", "1")])), Some(map(&[("x-own", "1")])), "{name}");
+        }
+        for (te, expect) in [("trailers", true), ("gzip, Trailers", true), ("trailers;q=1", false), ("", false)] {
+            assert_eq!(takes_trailers(&map(&[("te", te)])), expect, "{te:?}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::SizeHint;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -151,6 +152,11 @@ impl Exchange {
             Broken::Answer(detail) => detail,
             Broken::Cut(_) | Broken::Gone { .. } | Broken::Off => "upstream broke off",
         })
+    }
+
+    /// What came behind the answer's body, once that is over.
+    pub(in crate::proxy) fn trailers(&mut self) -> Option<HeaderMap> {
+        self.lease.carrier.trailers()
     }
 
     /// The stream of a connection that became a tunnel, and what was read of it already. `None`: it cannot become one.

@@ -168,8 +168,8 @@ fn head(request: &Request<Upload>, out: &mut Vec<u8>) -> Framing {
 
 fn lines(headers: &HeaderMap, out: &mut Vec<u8>) {
     for (name, value) in headers {
-        // The framing is ours to write, once.
-        if *name == header::CONTENT_LENGTH || *name == header::TRANSFER_ENCODING {
+        // The framing is ours to write, once; and trailers are not passed on here.
+        if [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::TE].contains(name) {
             continue;
         }
         out.extend_from_slice(name.as_str().as_bytes());

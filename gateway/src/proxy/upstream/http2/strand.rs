@@ -38,13 +38,15 @@ pub(in crate::proxy::upstream) struct Strand {
     body: Option<RecvStream>,
     /// How much of it is left, where that is known.
     left: Option<u64>,
+    /// What came behind it.
+    trailers: Option<HeaderMap>,
     /// What goes on sending a body whose answer has come already.
     sending: Option<AbortHandle>,
 }
 
 impl Strand {
     pub(in crate::proxy::upstream) const fn new(slot: Slot) -> Self {
-        Self { slot, body: None, left: None, sending: None }
+        Self { slot, body: None, left: None, trailers: None, sending: None }
     }
 
     /// As [`Slot::doubt`].
@@ -64,6 +66,11 @@ impl Strand {
             (Some(_), Some(left)) => SizeHint::with_exact(left),
             (Some(_), None) => SizeHint::new(),
         }
+    }
+
+    /// What came behind the answer's body, once that is over.
+    pub(in crate::proxy::upstream) const fn trailers(&mut self) -> Option<HeaderMap> {
+        self.trailers.take()
     }
 
     /// Sends `request` and waits for the head of its answer. Until then the body is taken from `request` as the server
@@ -138,10 +145,13 @@ impl Strand {
                 Poll::Ready(Some(Err(Broken::Answer("the server gave up its answer"))))
             }
             Some(Err(_)) => Poll::Ready(Some(Err(Broken::Off))),
-            None => {
-                self.body = None;
-                Poll::Ready(None)
-            }
+            None => match ready!(body.poll_trailers(cx)) {
+                Ok(trailers) => {
+                    (self.body, self.trailers) = (None, trailers);
+                    Poll::Ready(None)
+                }
+                Err(_) => Poll::Ready(Some(Err(Broken::Off))),
+            },
         }
     }
 }
@@ -232,7 +242,14 @@ impl Pump {
                 return Poll::Ready(Ok(()));
             }
             match ready!(Pin::new(&mut *upload).poll_frame(cx)) {
-                Some(Ok(frame)) => self.pending = frame.into_data().unwrap_or_default(),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(piece) => self.pending = piece,
+                    Err(other) => {
+                        // They are the end. It fails where nobody waits for it any more.
+                        self.stream.send_trailers(other.into_trailers().unwrap_or_default()).unwrap_or_default();
+                        return Poll::Ready(Ok(()));
+                    }
+                },
                 Some(Err(cut)) => return Poll::Ready(Err(cut)),
                 None => {
                     self.ended = true;
