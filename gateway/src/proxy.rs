@@ -23,6 +23,7 @@ mod proxy_protocol;
 mod wire;
 
 mod body;
+mod grpc;
 mod own;
 mod pipeline;
 mod problem;

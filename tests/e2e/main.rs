@@ -33,6 +33,7 @@ mod auth;
 mod authz;
 mod balance;
 mod forward;
+mod grpc;
 mod h2_hostile;
 mod hostile;
 mod limit;

@@ -5,6 +5,7 @@
 //! | `echo` | 200, the body it got, as it comes, and its trailers |
 //! | `big` | 200, 4 MiB |
 //! | `empty` | 204 |
+//! | `fail` | 200 with `grpc-status: 5`, and nothing behind it |
 //! | `hold` | none, ever |
 //! | `until` | 200 at once, and no end |
 //! | `refuse` | REFUSED_STREAM the first time, then 200 |
@@ -24,7 +25,7 @@ use h2::{
     Reason, RecvStream, SendStream,
     server::{self, SendResponse},
 };
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use rustls::{ServerConfig, crypto::aws_lc_rs};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use tokio::{
@@ -222,6 +223,13 @@ async fn answer(
         }
         "refuse" if before == 1 => return respond.send_reset(Reason::REFUSED_STREAM),
         "reset" => return respond.send_reset(Reason::INTERNAL_ERROR),
+        "fail" => {
+            let mut failed = good();
+            failed.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
+            failed.headers_mut().insert("grpc-status", HeaderValue::from_static("5"));
+            failed.headers_mut().insert("grpc-message", HeaderValue::from_static("no such thing"));
+            return drop(respond.send_response(failed, true));
+        }
         "empty" => {
             let mut empty = good();
             *empty.status_mut() = http::StatusCode::NO_CONTENT;

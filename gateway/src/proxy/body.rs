@@ -18,6 +18,7 @@ use hyper::body::Incoming;
 
 use super::{
     deadline::Alarm,
+    grpc::Messages,
     http1,
     record::Record,
     upstream::{Exchange, hygiene},
@@ -109,13 +110,20 @@ pub(super) struct Arriving {
     flow: Rc<Flow>,
     /// What came behind it, as far as it may pass.
     trailers: Option<HeaderMap>,
+    /// What it consists of, where that is gRPC.
+    messages: Option<Messages>,
 }
 
 impl Arriving {
     /// A body of at most `limit` bytes, whose pieces come at most `between` apart.
     pub(super) fn new(incoming: Received, limit: u64, between: Duration, received: Rc<Cell<u64>>) -> Self {
         let (alarm, flow) = (Alarm::default(), Rc::default());
-        Self { incoming, left: limit, received, between, alarm, flow, trailers: None }
+        Self { incoming, left: limit, received, between, alarm, flow, trailers: None, messages: None }
+    }
+
+    /// The same body, of messages of gRPC that are no longer than it may be.
+    pub(super) fn of_messages(self) -> Self {
+        Self { messages: Some(Messages::new(self.left)), ..self }
     }
 
     pub(super) fn flow(&self) -> Rc<Flow> {
@@ -157,7 +165,10 @@ impl Arriving {
                 return self.alarm.poll(self.between, cx).map(|()| Some(Err(Cut::TooSlow)));
             };
             self.alarm.rest();
-            let Some(frame) = frame else { return Poll::Ready(None) };
+            let Some(frame) = frame else {
+                let broken = self.messages.as_ref().is_some_and(|messages| !messages.may_end());
+                return Poll::Ready(broken.then_some(Err(Cut::Broken)));
+            };
             let frame = match frame {
                 Ok(frame) => frame,
                 Err(cut) => return Poll::Ready(Some(Err(cut))),
@@ -169,6 +180,9 @@ impl Arriving {
                     continue;
                 }
             };
+            if let Some(Err(cut)) = self.messages.as_mut().map(|messages| messages.read(&piece)) {
+                return Poll::Ready(Some(Err(cut)));
+            }
             let length = u64::try_from(piece.len()).unwrap_or(u64::MAX);
             self.received.set(self.received.get().saturating_add(length));
             let Some(left) = self.left.checked_sub(length) else { return Poll::Ready(Some(Err(Cut::TooLarge))) };

@@ -8,7 +8,7 @@ use http::{HeaderValue, Request, Response, StatusCode, Version, header, request:
 use super::{
     body::{self, Answer, Arriving, Received, Upload},
     connection::Connection,
-    framing,
+    framing, grpc,
     own::Own,
     problem,
     record::Record,
@@ -36,6 +36,7 @@ pub(super) async fn serve(
     let line = (head.method.clone(), head.version, head.uri.clone());
     let expects = head.headers.contains_key(header::EXPECT);
     let mut record = Record::begin(&worker, &connection, Some(line), now);
+    record.is_grpc = grpc::is(&head);
     let mut unread = Some(incoming);
     let may_be_last = head.version != Version::HTTP_2;
     let answered = answer(&worker, &connection, &mut record, head, &mut unread, now).await;
@@ -120,6 +121,12 @@ async fn answer(
     };
     let has_body = incoming.as_ref().is_some_and(|body| !body.is_end_stream());
     let wanted = upgrade::wanted(&head, has_body, served.upgrade.as_ref())?;
+    let mut timeouts = served.timeouts;
+    if record.is_grpc
+        && let Some(patience) = grpc::timeout(&head.headers)?
+    {
+        timeouts.response = timeouts.response.min(patience);
+    }
     let upload = admit(served, &head, incoming, record).await?;
     let group =
         worker.upstreams.get(upstream).ok_or_else(|| Refusal::new(Reject::UpstreamFailed, "no such upstream"))?;
@@ -136,7 +143,7 @@ async fn answer(
     if let Some(wanted) = &wanted {
         wanted.ask(request.headers_mut());
     }
-    upstream::forward(permit, group, &wish, request, wanted.as_ref(), &served.timeouts).await
+    upstream::forward(permit, group, &wish, request, wanted.as_ref(), &timeouts).await
 }
 
 /// Where a request by plain HTTP belongs: to the same host and target by HTTPS, if that is served (no open redirect).
@@ -172,6 +179,7 @@ async fn admit(
     let Some(body) = incoming.take() else { return Ok(Upload::Empty) };
     let received = Rc::clone(record.bytes_in.get_or_insert_default());
     let arriving = Arriving::new(body, served.max_body, served.timeouts.body, received);
+    let arriving = if record.is_grpc { arriving.of_messages() } else { arriving };
     let Some(schema) = &served.schema else { return Ok(Upload::Streaming(Box::new(arriving))) };
     let bytes = arriving.whole().await?;
     schema.validate(head.headers.get(header::CONTENT_TYPE), &bytes)?;

@@ -5,6 +5,7 @@ use http::{HeaderValue, Method, Response, StatusCode, Version, header};
 
 use super::{
     body::Answer,
+    grpc,
     record::Record,
     reject::{Refusal, Reject},
 };
@@ -14,6 +15,10 @@ use crate::observe::access::hexadecimal;
 pub(super) fn refuse(mut record: Box<Record>, refusal: Refusal, close: bool) -> Response<Answer> {
     let (reject, retry_after) = (refusal.reject, refusal.retry_after);
     let row = record.refuse(refusal);
+    let mut record = match grpc::refuse(reject, record) {
+        Ok(answer) => return answer,
+        Err(record) => record,
+    };
     let id = hexadecimal(record.id);
     let body = text(row.label, row.title, row.status, &id);
     let allow = record.allow.take();

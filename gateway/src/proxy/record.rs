@@ -37,6 +37,8 @@ pub(super) struct Record {
     pub(super) began: Now,
     pub(super) request: Option<(Method, Version, Uri)>,
     pub(super) target: Option<Target>,
+    /// Whether it is a call of gRPC.
+    pub(super) is_grpc: bool,
     /// An index into [`Snapshot::served`](super::snapshot::Snapshot::served).
     pub(super) route: Option<usize>,
     pub(super) identity: Option<Arc<Identity>>,
@@ -96,6 +98,7 @@ impl Record {
             began,
             request,
             target: None,
+            is_grpc: false,
             route: None,
             identity: None,
             allow: None,
