@@ -25,6 +25,7 @@ mod wire;
 mod body;
 mod grpc;
 mod own;
+mod pace;
 mod pipeline;
 mod problem;
 mod record;

@@ -109,7 +109,7 @@ fn calls_of_every_kind_and_refusals() {
     assert!(!daemon.standard_error().contains("panicked"), "{}", daemon.standard_error());
 }
 
-fn refusals(daemon: &Daemon, upstream: &Http2Upstream, caller: &Caller) {
+fn refusals(daemon: &Daemon<'_>, upstream: &Http2Upstream, caller: &Caller) {
     let before = upstream.received().len();
     let reader = format!("Bearer {}", tokens::good("ada", &["reader"]));
     for (request, code) in [

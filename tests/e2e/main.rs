@@ -47,6 +47,7 @@ mod routing;
 mod safety;
 mod shadow;
 mod silent;
+mod slow;
 mod soak;
 mod tls;
 mod tls_clients;

@@ -49,6 +49,7 @@ pub(super) fn describe(config: &Config) -> Value {
             "headers": show_duration(timeouts.headers),
             "idle": show_duration(timeouts.idle),
             "body": show_duration(timeouts.body),
+            "least_rate": show_size(timeouts.least_rate),
             "connect": show_duration(timeouts.connect),
             "response": show_duration(timeouts.response),
             "tunnel_idle": show_duration(timeouts.tunnel_idle),

@@ -283,6 +283,7 @@ fn timeouts(mut table: Table<'_>) -> Timeouts {
         headers: seconds("headers", 10),
         idle: seconds("idle", 75),
         body: 30 * SECOND,
+        least_rate: 240,
         connect: 5 * SECOND,
         response: 60 * SECOND,
         tunnel_idle: 300 * SECOND,
@@ -295,9 +296,11 @@ fn timeouts(mut table: Table<'_>) -> Timeouts {
 
 /// Those of a request, which a route can have of its own.
 pub(super) fn request_timeouts(table: &mut Table<'_>, defaults: Timeouts) -> Timeouts {
+    let least_rate = table.or("least_rate", defaults.least_rate, value::size_in(0..=(1 << 20)));
     let mut one = |name, default| table.or(name, default, value::duration_in(Duration::from_millis(10)..=HOUR));
     Timeouts {
         body: one("body", defaults.body),
+        least_rate,
         connect: one("connect", defaults.connect),
         response: one("response", defaults.response),
         tunnel_idle: one("tunnel_idle", defaults.tunnel_idle),

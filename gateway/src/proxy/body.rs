@@ -17,10 +17,12 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::{
-    deadline::Alarm,
+    deadline::{self, Alarm},
     grpc::Messages,
     http1,
+    pace::Pace,
     record::Record,
+    settings::Timeouts,
     upstream::{Exchange, hygiene},
 };
 
@@ -106,6 +108,9 @@ pub(super) struct Arriving {
     left: u64,
     received: Rc<Cell<u64>>,
     between: Duration,
+    /// What has to come while it is waited for, in bytes a second.
+    least_rate: u64,
+    pace: Pace,
     alarm: Alarm,
     flow: Rc<Flow>,
     /// What came behind it, as far as it may pass.
@@ -115,15 +120,25 @@ pub(super) struct Arriving {
 }
 
 impl Arriving {
-    /// A body of at most `limit` bytes, whose pieces come at most `between` apart.
-    pub(super) fn new(incoming: Received, limit: u64, between: Duration, received: Rc<Cell<u64>>) -> Self {
-        let (alarm, flow) = (Alarm::default(), Rc::default());
-        Self { incoming, left: limit, received, between, alarm, flow, trailers: None, messages: None }
+    /// A body of at most `limit` bytes, which comes as fast as `timeouts` say.
+    pub(super) fn new(incoming: Received, limit: u64, timeouts: &Timeouts, received: Rc<Cell<u64>>) -> Self {
+        Self {
+            incoming,
+            left: limit,
+            received,
+            between: timeouts.body,
+            least_rate: timeouts.least_rate,
+            pace: Pace::default(),
+            alarm: Alarm::default(),
+            flow: Rc::default(),
+            trailers: None,
+            messages: None,
+        }
     }
 
-    /// The same body, of messages of gRPC that are no longer than it may be.
+    /// The same body, of messages of gRPC that are no longer than it may be. There may be few of them.
     pub(super) fn of_messages(self) -> Self {
-        Self { messages: Some(Messages::new(self.left)), ..self }
+        Self { messages: Some(Messages::new(self.left)), least_rate: 0, ..self }
     }
 
     pub(super) fn flow(&self) -> Rc<Flow> {
@@ -162,6 +177,7 @@ impl Arriving {
     fn poll_unmarked(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
         loop {
             let Poll::Ready(frame) = self.incoming.poll_frame(cx) else {
+                self.pace.waits(deadline::now());
                 return self.alarm.poll(self.between, cx).map(|()| Some(Err(Cut::TooSlow)));
             };
             self.alarm.rest();
@@ -185,6 +201,11 @@ impl Arriving {
             }
             let length = u64::try_from(piece.len()).unwrap_or(u64::MAX);
             self.received.set(self.received.get().saturating_add(length));
+            let now = deadline::now();
+            self.pace.moved(length, now);
+            if self.pace.is_too_slow(now, self.between, self.least_rate) {
+                return Poll::Ready(Some(Err(Cut::TooSlow)));
+            }
             let Some(left) = self.left.checked_sub(length) else { return Poll::Ready(Some(Err(Cut::TooLarge))) };
             self.left = left;
             return Poll::Ready(Some(Ok(piece)));
@@ -262,9 +283,8 @@ impl Body for Upload {
 }
 
 /// Reads a little of a body that nobody wants, so that the connection can carry the next request.
-pub(super) async fn forget(incoming: Received, between: Duration) {
-    let arriving = Arriving::new(incoming, FORGOTTEN, between, Rc::default());
-    let mut arriving = arriving;
+pub(super) async fn forget(incoming: Received, timeouts: Timeouts) {
+    let mut arriving = Arriving::new(incoming, FORGOTTEN, &timeouts, Rc::default());
     while let Some(Ok(_)) = std::future::poll_fn(|cx| arriving.poll_piece(cx)).await {}
 }
 

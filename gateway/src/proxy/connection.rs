@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{client::Client, deadline, settings::Timeouts, tls::Secured, tunnel::Tunnel};
+use super::{client::Client, deadline, pace::Pace, settings::Timeouts, tls::Secured, tunnel::Tunnel};
 
 /// How long a drain leaves a connection for its next request, which may be on its way.
 const NEXT_REQUEST: Duration = Duration::from_millis(250);
@@ -80,6 +80,8 @@ pub(super) struct Connection {
     rests: Cell<bool>,
     /// When the client stopped taking what we send; 0: it takes it.
     stalled: Cell<u64>,
+    /// How fast it takes it.
+    pace: Cell<Pace>,
     /// When the client last took something that had been collected for it.
     taken: Cell<u64>,
     in_flight: Cell<u32>,
@@ -106,6 +108,7 @@ impl Connection {
             since: Cell::new(deadline::now()),
             rests: Cell::new(false),
             stalled: Cell::new(0),
+            pace: Cell::default(),
             taken: Cell::new(0),
             in_flight: Cell::new(0),
             begun: Cell::new(0),
@@ -152,11 +155,25 @@ impl Connection {
         self.rests.set(false);
     }
 
-    /// Whether the client takes what we send.
-    pub(super) fn writing(&self, pending: bool) {
-        match (pending, self.stalled.get()) {
-            (true, 0) => self.stalled.set(deadline::now()),
-            (false, since) if since != 0 => self.stalled.set(0),
+    /// The client takes what we send, so many bytes of it; or has to be waited for: `None`.
+    pub(super) fn writing(&self, taken: Option<usize>) {
+        match (taken, self.stalled.get()) {
+            (None, 0) => {
+                self.stalled.set(deadline::now());
+                self.pace.update(|mut pace| {
+                    pace.waits(deadline::now());
+                    pace
+                });
+            }
+            (Some(taken), since) => {
+                if since != 0 {
+                    self.stalled.set(0);
+                }
+                self.pace.update(|mut pace| {
+                    pace.moved(u64::try_from(taken).unwrap_or(u64::MAX), deadline::now());
+                    pace
+                });
+            }
             _ => {}
         }
     }
@@ -204,6 +221,9 @@ impl Connection {
 
     /// Closes what is overdue at `now`.
     pub(super) fn sweep(&self, now: u64, timeouts: &Timeouts) {
+        let mut pace = self.pace.get();
+        let is_too_slow = pace.is_too_slow(now, timeouts.body, timeouts.least_rate);
+        self.pace.set(pace);
         let over = |since: u64, limit: Duration| u128::from(now.saturating_sub(since)) > limit.as_nanos();
         let since = self.since.get();
         // A slow client may still be taking the end of an answer of which nothing is left to be made.
@@ -223,6 +243,7 @@ impl Connection {
             // An idle connection that does not take our goodbye.
             Phase::Idle if self.close.get() == Close::Graceful && quiet(GOODBYE) => (Close::Now, Why::Idle),
             Phase::Idle if over(since, timeouts.idle) => (Close::Graceful, Why::Idle),
+            _ if is_too_slow => (Close::Now, Why::Slow),
             _ if self.stalled.get() != 0 && over(self.stalled.get(), timeouts.body) => (Close::Now, Why::Slow),
             Phase::Idle if !self.rests.get() && over(since, SILENT) => {
                 self.rests.set(true);
@@ -298,6 +319,7 @@ mod tests {
             headers: long,
             idle: long,
             body: long,
+            least_rate: 0,
             connect: long,
             response: long,
             tunnel_idle: long,
@@ -336,7 +358,7 @@ mod tests {
         check(false, |connection| (served(connection), connection.received()).1, 30_000, Close::Graceful);
         check(false, Connection::begin, 50_000, Close::Graceful);
         // The end of an answer that a slow client is still taking.
-        check(false, |connection| (served(connection), connection.writing(true)).1, 30_000, Close::Graceful);
-        check(true, |connection| (served(connection), connection.writing(true)).1, 30_000, Close::Graceful);
+        check(false, |connection| (served(connection), connection.writing(None)).1, 30_000, Close::Graceful);
+        check(true, |connection| (served(connection), connection.writing(None)).1, 30_000, Close::Graceful);
     }
 }

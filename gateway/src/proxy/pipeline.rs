@@ -178,7 +178,7 @@ async fn admit(
     }
     let Some(body) = incoming.take() else { return Ok(Upload::Empty) };
     let received = Rc::clone(record.bytes_in.get_or_insert_default());
-    let arriving = Arriving::new(body, served.max_body, served.timeouts.body, received);
+    let arriving = Arriving::new(body, served.max_body, &served.timeouts, received);
     let arriving = if record.is_grpc { arriving.of_messages() } else { arriving };
     let Some(schema) = &served.schema else { return Ok(Upload::Streaming(Box::new(arriving))) };
     let bytes = arriving.whole().await?;
@@ -264,8 +264,8 @@ fn settle(
         // Whoever asked first may leave the body out now, or may not: what follows could be either (F15).
         Some(_) if expects => true,
         Some(body) if body::is_forgettable(&body) => {
-            let between = worker.shared.snapshot.settings.timeouts.body;
-            tokio::task::spawn_local(body::forget(body, between));
+            let timeouts = worker.shared.snapshot.settings.timeouts;
+            tokio::task::spawn_local(body::forget(body, timeouts));
             false
         }
         Some(_) => true,

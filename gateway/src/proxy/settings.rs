@@ -102,6 +102,9 @@ pub struct Timeouts {
     pub idle: Duration,
     /// Between two pieces of a request's body. `timeouts.body`.
     pub body: Duration,
+    /// What a client has to send or take while it is waited for, in bytes a second over windows of `body`; 0: nothing.
+    /// `timeouts.least_rate`.
+    pub least_rate: u64,
     /// Connecting to an upstream. `timeouts.connect`.
     pub connect: Duration,
     /// From the request's end to the head of the upstream's answer. `timeouts.response`.

@@ -102,13 +102,13 @@ impl Wire {
 
     pub(super) fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = self.inner.borrow_mut().stream.poll_write(cx, bytes);
-        self.connection.writing(written.is_pending());
+        self.connection.writing(taken(&written));
         written
     }
 
     pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = self.inner.borrow_mut().stream.poll_flush(cx);
-        self.connection.writing(flushed.is_pending());
+        self.connection.writing(flushed.is_ready().then_some(0));
         flushed
     }
 
@@ -118,9 +118,14 @@ impl Wire {
         if !inner.collected.is_empty() {
             self.connection.takes();
         }
+        let before = inner.sent;
         let pushed = inner.push(cx);
+        let taken = inner.sent.saturating_sub(before);
         drop(inner);
-        self.connection.writing(pushed.is_pending());
+        if pushed.is_pending() && taken > 0 {
+            self.connection.writing(Some(taken));
+        }
+        self.connection.writing(pushed.is_ready().then_some(0));
         pushed
     }
 
@@ -163,6 +168,14 @@ impl Wire {
         let inner = self.inner.borrow();
         // Without it the kernel's own patience ends it.
         socket2::SockRef::from(inner.stream.socket()).set_tcp_user_timeout(Some(time)).unwrap_or_default();
+    }
+}
+
+/// What a client took of what it was sent; `None`: it has to be waited for.
+fn taken(written: &Poll<io::Result<usize>>) -> Option<usize> {
+    match written {
+        Poll::Ready(written) => Some(*written.as_ref().unwrap_or(&0)),
+        Poll::Pending => None,
     }
 }
 

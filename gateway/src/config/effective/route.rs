@@ -80,6 +80,7 @@ fn condition(condition: &Condition) -> Value {
 fn timeouts_of(timeouts: &Timeouts, has_tunnels: bool) -> Value {
     json!({
         "body": show_duration(timeouts.body),
+        "least_rate": show_size(timeouts.least_rate),
         "connect": show_duration(timeouts.connect),
         "response": show_duration(timeouts.response),
         "tunnel_idle": has_tunnels.then(|| show_duration(timeouts.tunnel_idle)),
