@@ -206,6 +206,10 @@ fn heads() -> Vec<Row> {
         let bytes = [b"GET ", target, b" HTTP/1.1\r\n", host.as_bytes(), b"\r\n"].concat();
         rows.push(row(format!("F19 {:?}", String::from_utf8_lossy(target)), bytes, &[400]));
     }
+    for target in ["api.example.com:443", "api.example.com", "/files/a", "*"] {
+        // What follows would be the tunnel's first bytes.
+        rows.push(row(format!("F13 {target:?}"), format!("CONNECT {target} HTTP/1.1\r\n{host}\r\n"), &[400, 405]));
+    }
     rows.push(row("F20 no name", with(": x\r\n"), &[400]));
     rows.push(row("F20 no colon", with("NoColon\r\n"), &[400]));
     rows.push(row("F20 long name", with(&format!("{}: x\r\n", "n".repeat(65 * 1024))), &[400, 431]));

@@ -14,6 +14,7 @@ mod crash;
 mod doctor;
 mod drain;
 mod drift;
+mod exchanges;
 mod faults;
 mod flood;
 mod interfaces;

@@ -203,7 +203,7 @@ fn w01_w02_websockets() {
         ("W02", upgrade("/open/echo").header("Origin", "https://evil.example"), 403, false),
         ("W02", upgrade("/open/echo").header("Origin", "null"), 403, false),
         ("W01", upgrade("/open/echo").header("Sec-WebSocket-Key", KEY), 400, false),
-        ("W01", upgrade("/open/echo").header("Sec-WebSocket-Version", "8"), 400, false),
+        ("W01", upgrade("/open/echo").header("Sec-WebSocket-Version", "8"), 426, false),
         ("body", upgrade("/open/echo").body("text/plain", b"GET /http/smuggled HTTP/1.1\r\n\r\n"), 400, false),
         ("W01", upgrade("/open/426"), 426, true),
         ("W01", upgrade("/open/200"), 200, true),

@@ -115,12 +115,12 @@ fn content_type(headers: &HeaderMap) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// RFC 9110 10.1.1 knows one expectation.
+/// RFC 9110 10.1.1 knows one expectation (F15).
 fn expect(headers: &HeaderMap) -> Result<(), Refusal> {
     let mut expectations = headers.get_all(header::EXPECT).iter();
     let Some(expectation) = expectations.next() else { return Ok(()) };
     if expectations.next().is_some() || !expectation.as_bytes().eq_ignore_ascii_case(b"100-continue") {
-        return Err(bad("expectation other than 100-continue"));
+        return Err(Refusal::new(Reject::ExpectationFailed, "expectation other than 100-continue"));
     }
     Ok(())
 }

@@ -114,7 +114,12 @@ impl Messages {
 /// answered in HTTP.
 const fn code(reject: Reject) -> Option<&'static str> {
     Some(match reject {
-        Reject::BadRequest | Reject::Misdirected | Reject::HeadersTooLarge | Reject::UriTooLong => return None,
+        Reject::BadRequest
+        | Reject::ExpectationFailed
+        | Reject::HeadersTooLarge
+        | Reject::Misdirected
+        | Reject::UpgradeRequired
+        | Reject::UriTooLong => return None,
         Reject::InvalidBody | Reject::UnsupportedMediaType => "3",
         Reject::RequestTimeout | Reject::UpstreamTimeout => "4",
         Reject::Banned | Reject::Forbidden => "7",

@@ -40,6 +40,11 @@ pub(super) fn refuse(mut record: Box<Record>, refusal: Refusal, close: bool) -> 
             let challenge = HeaderValue::from_static("Bearer error=\"invalid_token\"");
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
+        // RFC 6455 4.4.
+        Reject::UpgradeRequired => {
+            headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        }
         Reject::TooManyRequests | Reject::Unavailable => {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after.unwrap_or(1)));
         }

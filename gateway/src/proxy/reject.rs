@@ -17,6 +17,8 @@ pub enum Reject {
     BadRequest,
     /// The body is over the route's limit.
     BodyTooLarge,
+    /// It expects something that no server is asked for.
+    ExpectationFailed,
     /// Authenticated, not permitted.
     Forbidden,
     /// The head has too many headers, or too many bytes.
@@ -45,6 +47,8 @@ pub enum Reject {
     UpstreamTimeout,
     /// The gateway itself cannot serve now: draining or overloaded.
     Unavailable,
+    /// A WebSocket of another version than the one there is.
+    UpgradeRequired,
     /// The request line is too long.
     UriTooLong,
 }
@@ -64,10 +68,11 @@ pub struct Row {
 
 impl Reject {
     /// Every one, in the order of their declaration.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::Banned,
         Self::BadRequest,
         Self::BodyTooLarge,
+        Self::ExpectationFailed,
         Self::Forbidden,
         Self::HeadersTooLarge,
         Self::InvalidBody,
@@ -82,6 +87,7 @@ impl Reject {
         Self::UpstreamFailed,
         Self::UpstreamTimeout,
         Self::Unavailable,
+        Self::UpgradeRequired,
         Self::UriTooLong,
     ];
 
@@ -94,6 +100,9 @@ impl Reject {
             Self::BadRequest => (C::BAD_REQUEST, "Malformed request", "bad_request", Some(S::BadRequest)),
             Self::Banned => (C::FORBIDDEN, "Blocked", "banned", None),
             Self::BodyTooLarge => (C::PAYLOAD_TOO_LARGE, "Body too large", "body_too_large", Some(S::TooLarge)),
+            Self::ExpectationFailed => {
+                (C::EXPECTATION_FAILED, "Expectation not known", "expectation_failed", Some(S::BadRequest))
+            }
             Self::Forbidden => (C::FORBIDDEN, "Not permitted", "forbidden", Some(S::Forbidden)),
             Self::HeadersTooLarge => {
                 (C::REQUEST_HEADER_FIELDS_TOO_LARGE, "Headers too large", "headers_too_large", Some(S::TooLarge))
@@ -116,6 +125,9 @@ impl Reject {
             Self::UpstreamFailed => (C::BAD_GATEWAY, "Upstream failed", "upstream_failed", None),
             Self::UpstreamTimeout => (C::GATEWAY_TIMEOUT, "Upstream too slow", "upstream_timeout", None),
             Self::Unavailable => (C::SERVICE_UNAVAILABLE, "Not available now", "unavailable", None),
+            Self::UpgradeRequired => {
+                (C::UPGRADE_REQUIRED, "Other version needed", "upgrade_required", Some(S::BadRequest))
+            }
             Self::UriTooLong => (C::URI_TOO_LONG, "Request line too long", "uri_too_long", Some(S::TooLarge)),
         };
         Row { status, title, label, signal }

@@ -72,7 +72,7 @@ pub(super) fn tell(headers: &mut HeaderMap, protocol: HeaderValue) {
 fn accept(headers: &HeaderMap) -> Result<String, Refusal> {
     let bad = |detail| Refusal::new(Reject::BadRequest, detail);
     if one(headers, &header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
-        return Err(bad("Sec-WebSocket-Version is not 13"));
+        return Err(Refusal::new(Reject::UpgradeRequired, "Sec-WebSocket-Version is not 13"));
     }
     let key = one(headers, &header::SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes).unwrap_or_default();
     if BASE64.decode(key).map_or(0, |key| key.len()) != 16 {

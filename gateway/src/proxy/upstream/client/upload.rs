@@ -130,8 +130,11 @@ impl Pump {
     /// Goes on beside the answer, which came early.
     pub(super) fn go_on(mut self, stream: Rc<RefCell<Stream>>, mut upload: Upload) -> AbortHandle {
         let rest = async move {
-            // The answer stands, whatever becomes of this.
-            let _done = std::future::poll_fn(|cx| self.poll(&stream, &mut upload, cx)).await;
+            // The answer stands, whatever becomes of this. A server that gets no more of it need not wait, though.
+            let done = std::future::poll_fn(|cx| self.poll(&stream, &mut upload, cx)).await;
+            if let Err(Stopped::Cut(_)) = done {
+                let _gone = std::future::poll_fn(|cx| Pin::new(&mut *stream.borrow_mut()).poll_shutdown(cx)).await;
+            }
         };
         tokio::task::spawn_local(rest).abort_handle()
     }
