@@ -24,27 +24,28 @@ use support::{
     world::{GOOD_V4, World},
 };
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const PRIORITY: u8 = 2;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
+pub(crate) const PRIORITY: u8 = 2;
+pub(crate) const RST_STREAM: u8 = 3;
+pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const PING: u8 = 6;
+pub(crate) const GOAWAY: u8 = 7;
+pub(crate) const WINDOW_UPDATE: u8 = 8;
+pub(crate) const CONTINUATION: u8 = 9;
 
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub(crate) const END_STREAM: u8 = 1;
+pub(crate) const END_HEADERS: u8 = 4;
+pub(crate) const PADDED: u8 = 8;
 
 /// A frame (RFC 9113 4.1).
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
 /// Header fields as HPACK literals without indexing, nothing compressed (RFC 7541 6.2.2).
-fn fields(fields: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn fields(fields: &[(&str, &str)]) -> Vec<u8> {
     let text = |out: &mut Vec<u8>, text: &str| {
         match u8::try_from(text.len()) {
             Ok(length) if length < 127 => out.push(length),
@@ -70,7 +71,7 @@ fn fields(fields: &[(&str, &str)]) -> Vec<u8> {
 }
 
 /// The head of `GET path`, and more fields behind it.
-fn get<'a>(path: &'a str, more: &[(&'a str, &'a str)]) -> Vec<u8> {
+pub(crate) fn get<'a>(path: &'a str, more: &[(&'a str, &'a str)]) -> Vec<u8> {
     let mut all = vec![(":method", "GET"), (":scheme", "https"), (":authority", HOST), (":path", path)];
     all.extend_from_slice(more);
     fields(&all)
@@ -85,7 +86,7 @@ fn post(more: &[(&str, &str)], token: &str) -> Vec<u8> {
 }
 
 /// A connection after the preface and both sides' settings.
-struct Raw {
+pub(crate) struct Raw {
     tls: StreamOwned<ClientConnection, TcpStream>,
     /// What came of a frame that is not whole yet.
     part: Vec<u8>,
@@ -93,20 +94,20 @@ struct Raw {
 
 /// What came back, until the connection ended or nothing more came.
 #[derive(Debug, Default)]
-struct Heard {
+pub(crate) struct Heard {
     /// Streams that got an answer, and how: the first byte of an indexed `:status`, or of a literal.
-    heads: Vec<(u32, Vec<u8>)>,
+    pub(crate) heads: Vec<(u32, Vec<u8>)>,
     /// Streams that were reset, and the error.
-    resets: Vec<(u32, u32)>,
+    pub(crate) resets: Vec<(u32, u32)>,
     /// The error of a GOAWAY.
-    goaway: Option<u32>,
+    pub(crate) goaway: Option<u32>,
     /// Bytes of DATA.
     data: usize,
-    ended: bool,
+    pub(crate) ended: bool,
 }
 
 impl Raw {
-    fn open(client: &Client<'_>, settings: &[u8]) -> io::Result<Self> {
+    pub(crate) fn open(client: &Client<'_>, settings: &[u8]) -> io::Result<Self> {
         let mut tcp = client.tcp(PATIENCE)?;
         let name = ServerName::try_from(HOST).map_err(io::Error::other)?;
         let config = PKI.client(rustls::ALL_VERSIONS, &[b"h2"]);
@@ -120,7 +121,7 @@ impl Raw {
         Ok(raw)
     }
 
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.tls.write_all(bytes)?;
         self.tls.flush()
     }
@@ -145,7 +146,7 @@ impl Raw {
     }
 
     /// Reads until `enough`, the end, or `patience` without a byte.
-    fn hear(&mut self, patience: Duration, enough: impl Fn(&Heard) -> bool) -> Heard {
+    pub(crate) fn hear(&mut self, patience: Duration, enough: impl Fn(&Heard) -> bool) -> Heard {
         self.tls.sock.set_read_timeout(Some(patience)).unwrap();
         let mut heard = Heard::default();
         while !enough(&heard) {
@@ -171,7 +172,7 @@ impl Raw {
 }
 
 /// Whether a header block begins with this status: one of the static table's, or a literal value of the same name.
-fn has_status(block: &[u8], status: &str) -> bool {
+pub(crate) fn has_status(block: &[u8], status: &str) -> bool {
     let index = ["200", "204", "206", "304", "400", "404", "500"].iter().position(|known| *known == status);
     // The decoder may be told to change its table first (RFC 7541 6.3).
     let start = block.iter().position(|byte| byte & 0xe0 != 0x20).unwrap_or(0);
@@ -183,7 +184,7 @@ fn has_status(block: &[u8], status: &str) -> bool {
     }
 }
 
-fn settings(more: &str) -> Settings {
+pub(crate) fn settings(more: &str) -> Settings {
     Settings {
         interfaces: Vec::new(),
         rules: String::new(),
@@ -328,7 +329,7 @@ fn floods_end_the_connection() {
         frame(HEADERS, END_STREAM | END_HEADERS, 2 * number + 1, &block)
     };
     type Piece<'a> = Box<dyn Fn(u32) -> Vec<u8> + 'a>;
-    let floods: [(&str, Vec<u8>, Piece<'_>); 9] = [
+    let floods: [(&str, Vec<u8>, Piece<'_>); 11] = [
         ("H01 rapid reset", Vec::new(), Box::new(|number| reset(number, 8))),
         ("H02 made you reset", Vec::new(), Box::new(provoke)),
         (
@@ -340,6 +341,16 @@ fn floods_end_the_connection() {
             "H03 empty CONTINUATION",
             frame(HEADERS, END_STREAM, 1, &crumbs),
             Box::new(|_| frame(CONTINUATION, 0, 1, b"")),
+        ),
+        (
+            "H05 empty DATA",
+            frame(HEADERS, END_HEADERS, 1, &post(&[], &tokens::good("ada", &["editor"]))),
+            Box::new(|_| frame(DATA, 0, 1, b"")),
+        ),
+        (
+            "H05 padding",
+            frame(HEADERS, END_HEADERS, 1, &post(&[], &tokens::good("ada", &["editor"]))),
+            Box::new(|_| frame(DATA, PADDED, 1, &[3, 0, 0, 0])),
         ),
         ("H06 PING", Vec::new(), Box::new(|_| frame(PING, 0, 0, &[0; 8]))),
         ("H06 SETTINGS", Vec::new(), Box::new(|_| frame(SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 9]))),

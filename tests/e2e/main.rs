@@ -36,6 +36,7 @@ mod balance;
 mod forward;
 mod grpc;
 mod h2_hostile;
+mod h2_protocol;
 mod hostile;
 mod limit;
 mod many_bans;

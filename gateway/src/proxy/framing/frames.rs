@@ -1,6 +1,6 @@
 //! Decides whether an HTTP/2 connection is kept busy for nothing: frames that only have to be answered or noted
 //! (SETTINGS, PING, PRIORITY, PRIORITY_UPDATE, kinds nobody knows) are counted as they come in, before h2 deals with
-//! them, and too many of them end the connection (H06). So do streams that are opened only to be reset: h2 counts
+//! them, and too many of them end the connection (H06). So does DATA without data (H05), and so do streams that are opened only to be reset: h2 counts
 //! those that nobody has looked at yet, while each that was on its way upstream costs a connection there (H01).
 
 use gateway_common::limit::{ArrivalTime, Rate};
@@ -11,6 +11,10 @@ const RATE: Option<Rate> = Rate::per_second(100, 1_000);
 /// The length of the client's preface (RFC 9113 3.4) and of a frame's header (4.1).
 const PREFACE: usize = 24;
 const HEADER: usize = 9;
+
+/// Flags of DATA (RFC 9113 6.1).
+const END_STREAM: u8 = 1;
+const PADDED: u8 = 8;
 
 /// Where in the stream of frames a connection is.
 pub(in crate::proxy) struct Frames {
@@ -43,10 +47,16 @@ impl Frames {
                 return true;
             }
             self.have = 0;
-            let [a, b, c, kind, ..] = self.header;
+            let [a, b, c, kind, flags, ..] = self.header;
             self.skip = usize::try_from(u32::from_be_bytes([0, a, b, c])).unwrap_or(usize::MAX);
-            // DATA, HEADERS, WINDOW_UPDATE and CONTINUATION belong to streams; h2 bounds those.
-            if !matches!(kind, 0 | 1 | 8 | 9) && !self.spend(now) {
+            // DATA, HEADERS, WINDOW_UPDATE and CONTINUATION belong to streams; h2 bounds those. DATA without data, or
+            // with what may be padding alone, uses up no window (H05).
+            let counts = match kind {
+                0 => self.skip == 0 && flags & END_STREAM == 0 || flags & PADDED != 0,
+                1 | 8 | 9 => false,
+                _ => true,
+            };
+            if counts && !self.spend(now) {
                 return false;
             }
         }
@@ -86,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn h01_h06_floods_end_the_connection() {
+    fn h01_h05_h06_floods_end_the_connection() {
         for kind in [2, 3, 4, 6, 16, 0xff] {
             check(kind, 8, 1_000, 0, true);
             check(kind, 8, 1_002, 0, false);
@@ -95,5 +105,7 @@ mod tests {
         for kind in [0, 1, 8, 9] {
             check(kind, 200, 5_000, 0, true);
         }
+        check(0, 0, 1_002, 0, false);
+        check(0, 1, 5_000, 0, true);
     }
 }
