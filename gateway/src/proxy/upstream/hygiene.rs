@@ -130,6 +130,9 @@ pub(in crate::proxy) fn request(headers: &mut HeaderMap, told: &Told<'_>) {
     }
     join_cookies(headers);
     headers.reserve(ADDED);
+    // What the client wrote is mostly what it means, and need not be copied.
+    let host = headers.get(header::HOST).filter(|host| host.as_bytes() == told.authority.as_bytes()).cloned();
+    let host = host.map_or_else(|| HeaderValue::from_str(told.authority), Ok);
     let mut set = |name: &HeaderName, value: Result<HeaderValue, header::InvalidHeaderValue>| {
         // Only a principal can hold what no header may: it is then not told, which proves nobody's identity.
         if let Ok(value) = value {
@@ -138,9 +141,11 @@ pub(in crate::proxy) fn request(headers: &mut HeaderMap, told: &Told<'_>) {
     };
     let mut client = Vec::with_capacity(16);
     address(told.client, &mut client);
-    set(&header::HOST, HeaderValue::from_str(told.authority));
+    if let Ok(host) = &host {
+        set(&header::HOST, Ok(host.clone()));
+    }
     set(&X_FORWARDED_FOR, HeaderValue::try_from(client));
-    set(&X_FORWARDED_HOST, HeaderValue::from_str(told.authority));
+    set(&X_FORWARDED_HOST, host);
     set(&X_FORWARDED_PROTO, Ok(HeaderValue::from_static(told.scheme)));
     set(&X_REQUEST_ID, HeaderValue::from_bytes(&hexadecimal(told.id)));
     if let Some(principal) = told.principal {

@@ -16,6 +16,9 @@ pub(super) const MAX_HEAD: usize = 64 * 1_024;
 /// The most header lines.
 const MAX_HEADERS: usize = 100;
 
+/// The headers that say how the body and the connection go on.
+static SPEAKING: [HeaderName; 3] = [header::CONNECTION, header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
+
 /// The head of an answer, or of an interim one.
 #[derive(Debug)]
 pub(super) struct Head {
@@ -51,18 +54,30 @@ pub(super) fn read(bytes: &mut Bytes, method: &Method) -> Result<Option<Head>, &
     }
     let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or("no status")?;
     let mut headers = spare::map(parsed.headers.len() + SPARE);
+    let (mut length_alone, mut speaks) = (None, false);
     for line in parsed.headers.iter() {
         let name = HeaderName::from_bytes(line.name.as_bytes()).map_err(|_invalid| "header breaks HTTP")?;
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(line.value));
+        if name == header::CONTENT_LENGTH && length_alone.is_none() {
+            length_alone = Some(line.value);
+        } else {
+            speaks |= SPEAKING.contains(&name);
+        }
         headers.append(name, value.map_err(|_invalid| "header breaks HTTP")?);
     }
+    let length_alone = length_alone.filter(|_| !speaks);
     let is_current = parsed.version == Some(1);
-    let framing = framing(&headers, is_current)?;
+    // Most answers tell their length and nothing else of how they go on.
+    let framing = match length_alone {
+        Some(length) => of_length(length)?,
+        None => framing(&headers, is_current)?,
+    };
     let has_none = has_none(status, method);
     // A body where none may be: it would be taken for the next answer.
     let lies = status == StatusCode::NO_CONTENT && matches!(framing, Framing::Chunked(_) | Framing::Length(_));
     let unframed = !has_none && framing == Framing::UntilClose;
-    let keeps = is_current && !closes(&headers) && !lies && !unframed;
+    let ends = lies || unframed || (speaks && closes(&headers));
+    let keeps = is_current && !ends;
     let framing = if has_none { Framing::None } else { framing };
     let _head = bytes.split_to(length);
     let (mut parts, ()) = Response::new(()).into_parts();
@@ -85,12 +100,14 @@ fn framing(headers: &HeaderMap, is_current: bool) -> Result<Framing, &'static st
             Framing::Chunked(Chunks::default())
         }
         (Some(_), _) => return Err("Transfer-Encoding other than chunked"),
-        (None, Some(length)) => match decimal(length).ok_or("Content-Length is not a number")? {
-            0 => Framing::None,
-            length => Framing::Length(length),
-        },
+        (None, Some(length)) => of_length(length)?,
         (None, None) => Framing::UntilClose,
     })
+}
+
+fn of_length(length: &[u8]) -> Result<Framing, &'static str> {
+    let length = decimal(length).ok_or("Content-Length is not a number")?;
+    Ok(if length == 0 { Framing::None } else { Framing::Length(length) })
 }
 
 /// Whether there is no body, whatever the headers say.
