@@ -44,6 +44,12 @@ enum What {
     },
     /// Everything at once for minutes: nothing may fail that is not refused by design, nothing may leak.
     Soak(soak::Arguments),
+    /// Nanoseconds to find one of ten to ten thousand routes.
+    Route {
+        /// Print one JSON value.
+        #[arg(long)]
+        json: bool,
+    },
     /// CPU time per request beside nginx and HAProxy, with targets (needs wrk, h2load and nginx).
     Proxy(proxy::Arguments),
 }
@@ -71,6 +77,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         What::Faults { rounds } => faults(*rounds),
         What::Feeds(arguments) => feeds::run(arguments),
         What::Flood { rate, only } => flood(*rate, only.as_deref()),
+        What::Route { json } => route(*json),
         What::Proxy(arguments) => proxy::run(arguments),
         What::Soak(arguments) => soak::run(arguments),
     }
@@ -94,6 +101,13 @@ fn kernel(arguments: &KernelArguments) -> anyhow::Result<()> {
         command.arg("--object").arg(std::path::absolute(object)?);
     }
     step("packets", &mut command)
+}
+
+fn route(json: bool) -> anyhow::Result<()> {
+    let mut command = Command::new(cargo());
+    command.current_dir(root()).args(["run", "--quiet", "--locked", "--profile", "profiling"]);
+    command.args(["--package", "gateway-tests", "--example", "bench-route", "--"]);
+    step("routes", command.args(json.then_some("--json")))
 }
 
 fn faults(rounds: u32) -> anyhow::Result<()> {
