@@ -6,7 +6,7 @@ use std::{
     io::{self, Read, Write},
     net::{IpAddr, SocketAddr, TcpStream},
     sync::{Arc, LazyLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
@@ -16,6 +16,7 @@ use socket2::Socket;
 
 use crate::{
     pki::{HOST, PKI},
+    wait,
     world::{GATEWAY_V4, GATEWAY_V6, World},
 };
 
@@ -250,8 +251,55 @@ impl Connection {
     /// # Errors
     /// As the connection.
     pub fn exchange(&mut self, request: &Request) -> io::Result<Response> {
-        self.write(&request.bytes())?;
+        self.write_and_read(&request.bytes())?;
         self.response(&request.method)
+    }
+
+    /// Sends these bytes and keeps what comes meanwhile: a server may answer while it reads, and one whose answer
+    /// nobody takes is right to read no further. Stops early where the other side ends the connection.
+    fn write_and_read(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.tcp().set_nonblocking(true)?;
+        let done = self.write_and_read_now(bytes);
+        self.tcp().set_nonblocking(false)?;
+        done
+    }
+
+    fn write_and_read_now(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let (mut written, mut progress) = (0, Instant::now());
+        loop {
+            let wrote = match &mut self.stream {
+                _ if written == bytes.len() => self.flush(),
+                Stream::Plain(stream) => stream.write(&bytes[written..]),
+                Stream::Tls(stream) => stream.write(&bytes[written..]),
+            };
+            match wrote {
+                Ok(0) if written == bytes.len() => return Ok(()),
+                Ok(count) => (written, progress) = (written + count, Instant::now()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+            match self.fill() {
+                Ok(0) => return Ok(()),
+                Ok(_) => progress = Instant::now(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_reset) => return Ok(()),
+            }
+            if progress.elapsed() > PATIENCE {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            if !matches!(progress.elapsed().as_micros(), 0..200) {
+                wait::pause(Duration::from_millis(1));
+            }
+        }
+    }
+
+    /// Sends what is still in buffers; 0 once all is.
+    fn flush(&mut self) -> io::Result<usize> {
+        match &mut self.stream {
+            Stream::Plain(stream) => stream.flush(),
+            Stream::Tls(stream) => stream.flush(),
+        }
+        .map(|()| 0)
     }
 
     /// Sends these bytes.
