@@ -24,6 +24,7 @@ mod wire;
 
 mod body;
 mod grpc;
+mod lines;
 mod own;
 mod pace;
 mod pipeline;

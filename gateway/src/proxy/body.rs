@@ -20,6 +20,7 @@ use super::{
     deadline::{self, Alarm},
     grpc::Messages,
     http1,
+    lines::Lines,
     pace::Pace,
     record::Record,
     settings::Timeouts,
@@ -296,6 +297,8 @@ pub(super) fn is_forgettable(incoming: &Received) -> bool {
 /// An answer on its way out. The exchange is over when it is dropped.
 pub(super) struct Answer {
     content: Content,
+    /// What its head consists of, besides its headers.
+    lines: Option<Lines>,
     /// `None`: the exchange goes on as a tunnel.
     record: Option<Box<Record>>,
     /// How long the upstream may pause, and the client may take nothing.
@@ -327,17 +330,28 @@ impl Answer {
         Self::new(Content::Upstream(exchange), record)
     }
 
+    /// The same, behind a head of `lines`.
+    pub(super) fn with(self, lines: Lines) -> Self {
+        Self { lines: Some(lines), ..self }
+    }
+
+    /// What its head consists of, besides its headers.
+    pub(super) const fn take_lines(&mut self) -> Option<Lines> {
+        self.lines.take()
+    }
+
     /// What stands where a tunnel begins.
     pub(super) fn switched() -> Self {
         let (content, patience) = (Content::Done, (Duration::ZERO, Duration::ZERO));
-        Self { content, record: None, patience, upstream: Alarm::default(), client: Alarm::default() }
+        Self { content, lines: None, record: None, patience, upstream: Alarm::default(), client: Alarm::default() }
     }
 
     fn new(content: Content, record: Box<Record>) -> Self {
         let timeouts = record.timeouts();
         let patience = (timeouts.response, timeouts.body);
         let record = Some(record);
-        let mut answer = Self { content, record, patience, upstream: Alarm::default(), client: Alarm::default() };
+        let mut answer =
+            Self { content, lines: None, record, patience, upstream: Alarm::default(), client: Alarm::default() };
         answer.wait_for_client();
         answer
     }

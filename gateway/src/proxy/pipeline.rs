@@ -9,6 +9,7 @@ use super::{
     body::{self, Answer, Arriving, Received, Upload},
     connection::Connection,
     framing, grpc,
+    lines::Form,
     own::Own,
     problem,
     record::Record,
@@ -135,6 +136,9 @@ async fn answer(
     let local = listener.map_or(record.client.address, |listener| listener.address);
     let wish = group.wish(&record.client, local, path, &head.headers).for_tunnel(wanted.is_some());
     let takes_trailers = group.takes_trailers() && hygiene::takes_trailers(&head.headers);
+    // Nobody looks at what passes as it came.
+    let is_plain = head.version == Version::HTTP_11 && wanted.is_none() && served.response_headers.is_none();
+    let form = if is_plain { Form::Lines } else { Form::Map };
     let mut request = outgoing(served, head, upload, record, scheme, shown)?;
     record.forwarded();
     if takes_trailers {
@@ -143,7 +147,7 @@ async fn answer(
     if let Some(wanted) = &wanted {
         wanted.ask(request.headers_mut());
     }
-    upstream::forward(permit, group, &wish, request, wanted.as_ref(), &timeouts).await
+    upstream::forward(permit, group, &wish, request, wanted.as_ref(), form, &timeouts).await
 }
 
 /// Where a request by plain HTTP belongs: to the same host and target by HTTPS, if that is served (no open redirect).
@@ -220,7 +224,12 @@ fn outgoing(
 }
 
 /// Passes the upstream's answer on.
-fn relay(mut record: Box<Record>, mut head: response::Parts, exchange: Exchange) -> Response<Answer> {
+fn relay(mut record: Box<Record>, mut head: response::Parts, mut exchange: Exchange) -> Response<Answer> {
+    if let Some(mut lines) = exchange.lines() {
+        hygiene::lines(&mut lines, record.id);
+        record.status = head.status.as_u16();
+        return Response::from_parts(head, Answer::relayed(exchange, record).with(lines));
+    }
     hygiene::response(&mut head.headers, record.id);
     if let Some(edits) = record.served().and_then(|served| served.response_headers.as_ref()) {
         edits.apply(&mut head.headers);

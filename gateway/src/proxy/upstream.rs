@@ -10,6 +10,7 @@ use http::{Method, Request, StatusCode, header, response};
 use super::{
     body::{Cut, Flow, Upload},
     deadline::{self, Alarm},
+    lines::Form,
     own::Own,
     reject::{Refusal, Reject},
     settings::Timeouts,
@@ -77,6 +78,7 @@ pub(super) async fn forward(
     wish: &Wish,
     mut request: Request<Upload>,
     wanted: Option<&Wanted>,
+    form: Form,
     timeouts: &Timeouts,
 ) -> Result<(response::Parts, Exchange), Failure> {
     // What it proves has been used up.
@@ -94,7 +96,7 @@ pub(super) async fn forward(
         if let Some(host) = group.host(server) {
             request.headers_mut().insert(header::HOST, host.clone());
         }
-        let answer = answered(lease.send(&mut request), flow.as_ref(), patience).await;
+        let answer = answered(lease.send(&mut request, form), flow.as_ref(), patience).await;
         let mut left = true;
         let (reject, detail) = match answer {
             None => {

@@ -20,6 +20,11 @@ pub(in crate::proxy) enum Framing {
 }
 
 impl Framing {
+    /// A body of so many bytes.
+    pub(in crate::proxy) const fn of(length: u64) -> Self {
+        if length == 0 { Self::None } else { Self::Length(length) }
+    }
+
     /// Whether nothing is left to read.
     pub(in crate::proxy) const fn is_over(&self) -> bool {
         match self {

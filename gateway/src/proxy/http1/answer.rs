@@ -15,7 +15,7 @@ use jiff::{Timestamp, fmt::rfc2822::DateTimePrinter};
 
 use crate::{
     clock,
-    proxy::{body::Answer, deadline, spare, wire::Wire},
+    proxy::{body::Answer, deadline, lines::Lines, spare, wire::Wire},
 };
 
 /// How much is collected before it is written, in bytes.
@@ -71,10 +71,16 @@ impl From<io::Error> for Failed {
 
 impl Delivery {
     pub(super) fn new(answer: Response<Answer>, manner: Manner) -> Self {
-        let (head, body) = answer.into_parts();
-        let mut out = spare::space();
-        let length = body.size_hint().exact();
-        let (framing, keeps) = write_head(head.status, &head.headers, length, manner, &mut out);
+        let (head, mut body) = answer.into_parts();
+        let (out, framing, keeps) = match body.take_lines() {
+            Some(lines) => end_lines(lines, &head.headers, manner),
+            None => {
+                let mut out = spare::space();
+                let length = body.size_hint().exact();
+                let (framing, keeps) = write_head(head.status, &head.headers, length, manner, &mut out);
+                (out, framing, keeps)
+            }
+        };
         spare::keep(head.headers);
         Self { out, written: 0, piece: Bytes::new(), framing, body, keeps }
     }
@@ -238,6 +244,22 @@ fn write_head(
     }
     out.extend_from_slice(b"\r\n");
     (framing, keeps)
+}
+
+/// Adds what is ours to a head of lines that passed as they came, for a client of HTTP/1.1.
+fn end_lines(mut lines: Lines, headers: &HeaderMap, manner: Manner) -> (Vec<u8>, Framing, bool) {
+    let keeps = manner.keeps && !closes(headers);
+    for (name, value) in headers.iter().filter(|(name, _)| **name != header::CONNECTION) {
+        lines.add(name.as_str(), value.as_bytes());
+    }
+    if !lines.has_date {
+        lines.add("date", &today());
+    }
+    if !keeps {
+        lines.add("connection", b"close");
+    }
+    lines.out.extend_from_slice(b"\r\n");
+    (std::mem::take(&mut lines.out), Framing::Length(lines.length), keeps)
 }
 
 fn line(name: &str, value: &[u8], out: &mut Vec<u8>) {

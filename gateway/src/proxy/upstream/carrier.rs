@@ -11,7 +11,10 @@ use http::{HeaderMap, Request, response};
 use http_body::SizeHint;
 
 use super::{
-    super::body::Upload,
+    super::{
+        body::Upload,
+        lines::{Form, Lines},
+    },
     client::{Broken, Link},
     dial::Stream,
     http2::strand::Strand,
@@ -24,11 +27,19 @@ pub(super) enum Carrier {
 }
 
 impl Carrier {
-    /// Sends `request` and waits for the head of its answer.
-    pub(super) async fn send(&mut self, request: &mut Request<Upload>) -> Result<response::Parts, Broken> {
+    /// Sends `request` and waits for the head of its answer, in `form` if that may be.
+    pub(super) async fn send(&mut self, request: &mut Request<Upload>, form: Form) -> Result<response::Parts, Broken> {
         match self {
-            Self::Http1(link) => link.send(request).await,
+            Self::Http1(link) => link.send(request, form).await,
             Self::Http2(strand) => strand.send(request).await,
+        }
+    }
+
+    /// As [`Link::lines`].
+    pub(super) const fn lines(&mut self) -> Option<Lines> {
+        match self {
+            Self::Http1(link) => link.lines(),
+            Self::Http2(_) => None,
         }
     }
 

@@ -26,6 +26,7 @@ use super::{
     super::{
         body::{Cut, Upload},
         framing::length::Framing,
+        lines::{Form, Lines},
         spare,
     },
     dial::Stream,
@@ -61,6 +62,8 @@ pub(super) struct Link {
     stream: Rc<RefCell<Stream>>,
     /// Read, and not yet taken.
     unread: Bytes,
+    /// The answer's lines, where they pass as they came.
+    lines: Option<Lines>,
     framing: Framing,
     reusable: bool,
     /// What goes on sending a body whose answer has come already.
@@ -70,7 +73,7 @@ pub(super) struct Link {
 impl Link {
     pub(super) fn new(stream: Stream) -> Self {
         let stream = Rc::new(RefCell::new(stream));
-        Self { stream, unread: Bytes::new(), framing: Framing::None, reusable: true, sending: None }
+        Self { stream, unread: Bytes::new(), lines: None, framing: Framing::None, reusable: true, sending: None }
     }
 
     /// Whether the server left an idle connection open, and unused as it should.
@@ -98,6 +101,11 @@ impl Link {
         (Rc::clone(&self.stream), std::mem::take(&mut self.unread))
     }
 
+    /// The lines of the answer's head, where they pass as they came.
+    pub(super) const fn lines(&mut self) -> Option<Lines> {
+        self.lines.take()
+    }
+
     /// How much of the answer's body is left.
     pub(super) fn left(&self) -> SizeHint {
         self.framing.size_hint()
@@ -105,7 +113,7 @@ impl Link {
 
     /// Sends `request` and waits for the head of its answer. Until then the body is taken from `request` as the server
     /// takes it; what is left of it when the answer comes is sent beside.
-    pub(super) async fn send(&mut self, request: &mut Request<Upload>) -> Result<response::Parts, Broken> {
+    pub(super) async fn send(&mut self, request: &mut Request<Upload>, form: Form) -> Result<response::Parts, Broken> {
         let method = request.method().clone();
         let mut pump = Pump::new(request);
         let mut partial = BytesMut::new();
@@ -132,7 +140,7 @@ impl Link {
                     };
                     self.unread = more;
                 }
-                match self.head(&mut partial, &method) {
+                match self.head(&mut partial, &method, form) {
                     Ok(Some(head)) if head.is_interim() => interim += 1,
                     Ok(Some(head)) => return Poll::Ready(Ok(head)),
                     Ok(None) => {}
@@ -144,7 +152,7 @@ impl Link {
             }
         })
         .await?;
-        self.framing = head.framing;
+        (self.framing, self.lines) = (head.framing, head.lines);
         self.reusable = head.keeps && sent == Some(true) && !head.parts.status.is_informational();
         if sent.is_none() {
             let upload = std::mem::replace(request.body_mut(), Upload::Empty);
@@ -154,9 +162,9 @@ impl Link {
     }
 
     /// Takes a head off what was read. `None`: it is not complete.
-    fn head(&mut self, partial: &mut BytesMut, method: &Method) -> Result<Option<Head>, &'static str> {
+    fn head(&mut self, partial: &mut BytesMut, method: &Method, form: Form) -> Result<Option<Head>, &'static str> {
         if partial.is_empty() {
-            if let Some(head) = answer::read(&mut self.unread, method)? {
+            if let Some(head) = answer::read(&mut self.unread, method, form)? {
                 return Ok(Some(head));
             }
             partial.extend_from_slice(&self.unread);
@@ -166,7 +174,7 @@ impl Link {
             // Looked at again only when it is complete: a server that sends byte by byte costs no more than others.
             if partial.get(before..).is_some_and(|fresh| fresh.windows(4).any(|end| end == b"\r\n\r\n")) {
                 let mut whole = partial.split().freeze();
-                let head = answer::read(&mut whole, method)?.ok_or("no head")?;
+                let head = answer::read(&mut whole, method, form)?.ok_or("no head")?;
                 self.unread = whole;
                 return Ok(Some(head));
             }

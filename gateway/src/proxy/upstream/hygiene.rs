@@ -7,6 +7,7 @@ use crate::{
     auth::certificate::Shown,
     message::RequestId,
     observe::access::{address, hexadecimal},
+    proxy::lines::Lines,
 };
 
 /// Headers of one connection (RFC 9110 7.6.1), and those that the forwarding side writes itself.
@@ -167,6 +168,11 @@ pub(in crate::proxy) fn response(headers: &mut HeaderMap, id: RequestId) {
     if let Ok(value) = HeaderValue::from_bytes(&hexadecimal(id)) {
         headers.insert(&X_REQUEST_ID, value);
     }
+}
+
+/// The same for lines that pass as they came.
+pub(in crate::proxy) fn lines(lines: &mut Lines, id: RequestId) {
+    lines.add(X_REQUEST_ID.as_str(), &hexadecimal(id));
 }
 
 /// What of trailers may pass, either way: nothing that frames, routes, authorises, or says how to read what came

@@ -11,7 +11,10 @@ use std::{
 use http::{Request, response};
 
 use super::{
-    super::body::{Flow, Upload},
+    super::{
+        body::{Flow, Upload},
+        lines::Form,
+    },
     carrier::Carrier,
     client::{Broken, Link},
     dial::Dialer,
@@ -221,8 +224,8 @@ impl Lease {
     }
 
     /// As [`Carrier::send`].
-    pub(super) async fn send(&mut self, request: &mut Request<Upload>) -> Result<response::Parts, Broken> {
-        self.carrier.send(request).await
+    pub(super) async fn send(&mut self, request: &mut Request<Upload>, form: Form) -> Result<response::Parts, Broken> {
+        self.carrier.send(request, form).await
     }
 
     /// The answer did not come in time. What others use as well is asked whether it still works.

@@ -22,6 +22,7 @@ use super::{
     tls::Secure,
 };
 use crate::proxy::{
+    lines::Lines,
     settings::upstream::{self, Upstream},
     tls::{Swap, Tls},
 };
@@ -144,6 +145,11 @@ impl Exchange {
     /// How much of the answer's body is left.
     pub(in crate::proxy) fn left(&self) -> SizeHint {
         self.lease.carrier.left()
+    }
+
+    /// The lines of the answer's head, where they pass as they came: it has no headers then.
+    pub(in crate::proxy) const fn lines(&mut self) -> Option<Lines> {
+        self.lease.carrier.lines()
     }
 
     /// The next piece of the answer's body, or why it will never be whole. `None`: it is whole.

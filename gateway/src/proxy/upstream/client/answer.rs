@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Ver
 
 use crate::proxy::{
     framing::{chunks::Chunks, length::Framing},
+    lines::{Form, Lines, decimal},
     spare,
 };
 
@@ -23,6 +24,8 @@ static SPEAKING: [HeaderName; 3] = [header::CONNECTION, header::CONTENT_LENGTH, 
 #[derive(Debug)]
 pub(super) struct Head {
     pub(super) parts: response::Parts,
+    /// Its lines, where they may pass as they came: the header map is empty then.
+    pub(super) lines: Option<Lines>,
     pub(super) framing: Framing,
     /// Whether the server takes another request on this connection.
     pub(super) keeps: bool,
@@ -32,7 +35,7 @@ pub(super) struct Head {
 ///
 /// # Errors
 /// What is wrong with it.
-pub(super) fn read(bytes: &mut Bytes, method: &Method) -> Result<Option<Head>, &'static str> {
+pub(super) fn read(bytes: &mut Bytes, method: &Method, form: Form) -> Result<Option<Head>, &'static str> {
     // The library would pass over empty lines.
     if bytes.first().is_some_and(|&first| first != b'H') {
         return Err("no status line");
@@ -53,6 +56,18 @@ pub(super) fn read(bytes: &mut Bytes, method: &Method) -> Result<Option<Head>, &
         return Err("head breaks HTTP");
     }
     let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or("no status")?;
+    let is_current = parsed.version == Some(1);
+    if form == Form::Lines
+        && is_current
+        && *method != Method::HEAD
+        && let Some(lines) = Lines::of(status.as_u16(), status.canonical_reason().unwrap_or_default(), parsed.headers)
+    {
+        let framing = Framing::of(lines.length);
+        let _head = bytes.split_to(length);
+        let (mut parts, ()) = Response::new(()).into_parts();
+        parts.status = status;
+        return Ok(Some(Head { parts, lines: Some(lines), framing, keeps: true }));
+    }
     let mut headers = spare::map(parsed.headers.len() + SPARE);
     let (mut length_alone, mut speaks) = (None, false);
     for line in parsed.headers.iter() {
@@ -66,7 +81,6 @@ pub(super) fn read(bytes: &mut Bytes, method: &Method) -> Result<Option<Head>, &
         headers.append(name, value.map_err(|_invalid| "header breaks HTTP")?);
     }
     let length_alone = length_alone.filter(|_| !speaks);
-    let is_current = parsed.version == Some(1);
     // Most answers tell their length and nothing else of how they go on.
     let framing = match length_alone {
         Some(length) => of_length(length)?,
@@ -82,7 +96,7 @@ pub(super) fn read(bytes: &mut Bytes, method: &Method) -> Result<Option<Head>, &
     let _head = bytes.split_to(length);
     let (mut parts, ()) = Response::new(()).into_parts();
     (parts.status, parts.headers, parts.version) = (status, headers, Version::HTTP_11);
-    Ok(Some(Head { parts, framing, keeps }))
+    Ok(Some(Head { parts, lines: None, framing, keeps }))
 }
 
 /// How many headers we add.
@@ -106,8 +120,7 @@ fn framing(headers: &HeaderMap, is_current: bool) -> Result<Framing, &'static st
 }
 
 fn of_length(length: &[u8]) -> Result<Framing, &'static str> {
-    let length = decimal(length).ok_or("Content-Length is not a number")?;
-    Ok(if length == 0 { Framing::None } else { Framing::Length(length) })
+    decimal(length).map(Framing::of).ok_or("Content-Length is not a number")
 }
 
 /// Whether there is no body, whatever the headers say.
@@ -122,11 +135,6 @@ fn one<'a>(headers: &'a HeaderMap, name: &HeaderName, else_: &'static str) -> Re
     let mut values = headers.get_all(name).iter();
     let first = values.next();
     if values.next().is_some() { Err(else_) } else { Ok(first.map(HeaderValue::as_bytes)) }
-}
-
-fn decimal(digits: &[u8]) -> Option<u64> {
-    let plain = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
-    std::str::from_utf8(digits).ok().filter(|_| plain)?.parse().ok()
 }
 
 fn closes(headers: &HeaderMap) -> bool {

@@ -20,6 +20,9 @@ use crate::proxy::framing::chunks::Chunks;
 /// What becomes of an answer: its status, its body and whether the connection may go on; or what is wrong.
 type Outcome = Result<(u16, Vec<u8>, bool), Broken>;
 
+/// An answer means the same in both.
+const FORMS: [Form; 2] = [Form::Map, Form::Lines];
+
 fn run<F: Future>(future: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, future)
@@ -30,8 +33,8 @@ fn request(method: &str, body: &[u8]) -> Request<Upload> {
     Request::builder().method(method).uri("/a?b=c").header("host", "a.example").body(upload).unwrap()
 }
 
-async fn exchange(link: &mut Link, mut request: Request<Upload>) -> Outcome {
-    let head = link.send(&mut request).await?;
+async fn exchange(link: &mut Link, mut request: Request<Upload>, form: Form) -> Outcome {
+    let head = link.send(&mut request, form).await?;
     let mut body = Vec::new();
     while let Some(piece) = std::future::poll_fn(|cx| link.poll_piece(cx)).await {
         body.extend_from_slice(&piece?);
@@ -40,7 +43,7 @@ async fn exchange(link: &mut Link, mut request: Request<Upload>) -> Outcome {
 }
 
 /// Asks a server that answers with `bytes` in pieces of `size` and closes.
-fn ask(method: &str, bytes: &[u8], size: usize) -> Outcome {
+fn ask(method: &str, bytes: &[u8], size: usize, form: Form) -> Outcome {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let answer = bytes.to_vec();
@@ -58,7 +61,7 @@ fn ask(method: &str, bytes: &[u8], size: usize) -> Outcome {
     });
     let outcome = run(async {
         let mut link = Link::new(Stream::Plain(tokio::net::TcpStream::connect(address).await.unwrap()));
-        exchange(&mut link, request(method, b"")).await
+        exchange(&mut link, request(method, b""), form).await
     });
     server.join().unwrap();
     outcome
@@ -66,11 +69,11 @@ fn ask(method: &str, bytes: &[u8], size: usize) -> Outcome {
 
 #[track_caller]
 fn check(method: &str, bytes: &str, expect: Result<(u16, &str, bool), Broken>) {
-    for size in [1, 5, 64, usize::MAX] {
+    for (size, form) in [1, 5, 64, usize::MAX].into_iter().flat_map(|size| FORMS.map(|form| (size, form))) {
         let expect = expect.map(|(status, body, reusable)| (status, body.as_bytes().to_vec(), reusable));
-        let outcome = ask(method, bytes.as_bytes(), size);
+        let outcome = ask(method, bytes.as_bytes(), size, form);
         // The end of the connection may be seen with the answer, or not yet.
-        assert_eq!(outcome, expect, "{method} {bytes:?} in pieces of {size}");
+        assert_eq!(outcome, expect, "{method} {bytes:?} in pieces of {size}, {form:?}");
     }
 }
 
@@ -162,7 +165,7 @@ fn f22_hostile_answers() {
         format!("0\r\n{}\r\n", "X: y\r\n".repeat(2_000)),
     ] {
         let bytes = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}");
-        let outcome = ask("GET", bytes.as_bytes(), usize::MAX);
+        let outcome = ask("GET", bytes.as_bytes(), usize::MAX, Form::Lines);
         assert_eq!(outcome, Err(Broken::Answer("chunk line or trailers too long")));
     }
     let endless = [
@@ -171,7 +174,7 @@ fn f22_hostile_answers() {
         &[b'x'; 70_000],
     ]
     .concat();
-    assert_eq!(ask("GET", &endless, usize::MAX), Err(Broken::Answer("head too large")));
+    assert_eq!(ask("GET", &endless, usize::MAX, Form::Lines), Err(Broken::Answer("head too large")));
 }
 
 /// F22, F23: what stands behind an answer is nobody's, and a body that ends early is not whole.
@@ -188,7 +191,9 @@ fn f23_ends() {
         ("HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"),
         ("GET", "HTTP/1.1 304 Not Modified\r\n\r\nhello"),
     ] {
-        let Ok((_, body, reusable)) = ask(method, bytes.as_bytes(), usize::MAX) else { panic!("{bytes:?}") };
+        let Ok((_, body, reusable)) = ask(method, bytes.as_bytes(), usize::MAX, Form::Lines) else {
+            panic!("{bytes:?}")
+        };
         assert!((body.is_empty() || body == b"hello") && !reusable, "{bytes:?}");
     }
     check("GET", "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", Ok((204, "", false)));
@@ -234,7 +239,12 @@ proptest! {
     #[test]
     fn hostile_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), size in 1_usize..64) {
         let bytes = [b"HTTP/1.1 200 OK\r\n".as_slice(), &bytes].concat();
-        let _head = answer::read(&mut Bytes::copy_from_slice(&bytes), &Method::GET).map(|head| head.is_some());
+        let [map, lines] = FORMS.map(|form| {
+            let mut rest = Bytes::copy_from_slice(&bytes);
+            let head = answer::read(&mut rest, &Method::GET, form);
+            head.map(|head| head.map(|head| (head.parts.status, head.framing, head.keeps, rest)))
+        });
+        prop_assert_eq!(map, lines);
         let mut framing = Framing::Chunked(Chunks::default());
         for piece in bytes.chunks(size) {
             let mut piece = Bytes::copy_from_slice(piece);
@@ -278,7 +288,8 @@ fn a_second_implementation_reads_the_same() {
             let body: Vec<u8> = (0..size).map(|at: u32| at.to_le_bytes()[0]).collect();
             let expect = [format!("{method} /a?b=c {length}\n").as_bytes(), &body].concat();
             assert!(link.is_alive());
-            let outcome = tokio::time::timeout(Duration::from_secs(20), exchange(&mut link, request(method, &body)));
+            let outcome =
+                tokio::time::timeout(Duration::from_secs(20), exchange(&mut link, request(method, &body), Form::Lines));
             assert!(outcome.await.unwrap() == Ok((200, expect, true)), "{method} {size}");
             count.set(count.get() + 1);
         }

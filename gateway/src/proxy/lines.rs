@@ -1,0 +1,179 @@
+//! Decides which header lines of an answer may pass as they came, without being taken apart: those of an answer that
+//! says nothing special of how it is framed or of its connection, from HTTP/1.1 to HTTP/1.1.
+//!
+//! *Invariant:* what passes has one length and one reading; whatever is doubtful is left to the header map.
+
+use super::spare;
+
+/// Whether an answer's lines may pass as they came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// They are read into a header map: somebody has to look at them, or the client speaks HTTP/2.
+    Map,
+    /// They pass, if they say nothing special.
+    Lines,
+}
+
+/// The status line and header lines of an answer, as the client gets them.
+#[derive(Debug)]
+pub(super) struct Lines {
+    pub(super) out: Vec<u8>,
+    /// What `Content-Length` says; its line is among them.
+    pub(super) length: u64,
+    pub(super) has_date: bool,
+}
+
+/// What a header line is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum About {
+    /// The message, or nobody knows.
+    Message,
+    Connection,
+    Date,
+    Length,
+    /// It does not pass.
+    Nobody,
+    /// Somebody has to look at it.
+    Special,
+}
+
+impl Lines {
+    /// `None`: some of the lines have to be looked at.
+    pub(super) fn of(code: u16, reason: &str, lines: &[httparse::Header<'_>]) -> Option<Self> {
+        // What these mean depends on more than themselves.
+        if code < 200 || matches!(code, 204 | 304) {
+            return None;
+        }
+        let mut all = Self { out: spare::space(), length: 0, has_date: false };
+        all.out.extend_from_slice(b"HTTP/1.1 ");
+        for digit in [code / 100, code / 10 % 10, code % 10] {
+            all.out.push(b'0' + u8::try_from(digit).ok()?);
+        }
+        all.out.push(b' ');
+        all.out.extend_from_slice(reason.as_bytes());
+        all.out.extend_from_slice(b"\r\n");
+        let mut length = None;
+        for line in lines {
+            match about(line.name.as_bytes()) {
+                About::Message => {}
+                About::Date => all.has_date = true,
+                About::Nobody => continue,
+                About::Connection if line.value.eq_ignore_ascii_case(b"keep-alive") => continue,
+                About::Length if length.is_none() => length = Some(decimal(line.value)?),
+                About::Connection | About::Length | About::Special => return None,
+            }
+            all.add(line.name, line.value);
+        }
+        all.length = length?;
+        Some(all)
+    }
+
+    /// Adds a line.
+    pub(super) fn add(&mut self, name: &str, value: &[u8]) {
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(b": ");
+        self.out.extend_from_slice(value);
+        self.out.extend_from_slice(b"\r\n");
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        spare::keep_space(std::mem::take(&mut self.out));
+    }
+}
+
+/// Sorted by length, which most lines differ in.
+fn about(name: &[u8]) -> About {
+    let is = |other: &[u8]| name.eq_ignore_ascii_case(other);
+    match name.len() {
+        2 if is(b"te") => About::Special,
+        4 if is(b"date") => About::Date,
+        7 if is(b"trailer") || is(b"upgrade") => About::Special,
+        10 if is(b"connection") => About::Connection,
+        // It is about the server's connection, and ours is our matter; the id is ours to tell.
+        10 if is(b"keep-alive") => About::Nobody,
+        12 if is(b"x-request-id") => About::Nobody,
+        14 if is(b"content-length") => About::Length,
+        14 if is(b"http2-settings") => About::Special,
+        16 if is(b"proxy-connection") => About::Special,
+        17 if is(b"transfer-encoding") => About::Special,
+        18 if is(b"proxy-authenticate") => About::Special,
+        19 if is(b"proxy-authorization") => About::Special,
+        25 if is(b"strict-transport-security") => About::Special,
+        _ => About::Message,
+    }
+}
+
+/// A length (RFC 9110 8.6): digits alone, and not more than there are numbers.
+pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
+    let value = |sum: u64, &digit: &u8| {
+        let digit = u64::from(digit.is_ascii_digit().then(|| digit - b'0')?);
+        sum.checked_mul(10)?.checked_add(digit)
+    };
+    if digits.is_empty() { None } else { digits.iter().try_fold(0, value) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(code: u16, lines: &[(&str, &str)], expect: Option<&str>) {
+        let lines: Vec<_> =
+            lines.iter().map(|(name, value)| httparse::Header { name, value: value.as_bytes() }).collect();
+        let passed = Lines::of(code, "OK", &lines);
+        let text = passed.as_ref().map(|it| String::from_utf8_lossy(&it.out).into_owned());
+        assert_eq!(text.as_deref(), expect, "{code} {lines:?}");
+    }
+
+    #[test]
+    fn lines_pass_as_they_came() {
+        check(
+            200,
+            &[
+                ("Server", "x"),
+                ("Content-Length", "5"),
+                ("Connection", "keep-alive"),
+                ("Keep-Alive", "timeout=5"),
+                ("X-Request-Id", "theirs"),
+                ("Set-Cookie", "a=1"),
+                ("Set-Cookie", "b=2"),
+                ("Empty", ""),
+            ],
+            Some(
+                "HTTP/1.1 200 OK\r\nServer: x\r\nContent-Length: 5\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\nEmpty: \r\n",
+            ),
+        );
+        check(503, &[("content-length", "0")], Some("HTTP/1.1 503 OK\r\ncontent-length: 0\r\n"));
+    }
+
+    #[test]
+    fn f22_whatever_is_special_is_left_to_the_map() {
+        for code in [100, 101, 103, 204, 304] {
+            check(code, &[("Content-Length", "5")], None);
+        }
+        check(200, &[], None);
+        for length in ["", "+5", "5, 5", " 5", "0x5", "-1", "18446744073709551616"] {
+            check(200, &[("Content-Length", length)], None);
+        }
+        for (name, value) in [
+            ("CONTENT-LENGTH", "5"),
+            ("Transfer-Encoding", "chunked"),
+            ("connection", "close"),
+            ("Connection", "keep-alive, X-Own"),
+            ("Connection", ""),
+            ("Upgrade", "h2c"),
+            ("Trailer", "x"),
+            ("TE", "trailers"),
+            ("HTTP2-Settings", "x"),
+            ("Proxy-Connection", "keep-alive"),
+            ("Proxy-Authenticate", "Basic"),
+            ("Proxy-Authorization", "Basic x"),
+            ("Strict-Transport-Security", "max-age=1"),
+        ] {
+            check(200, &[("Content-Length", "5"), (name, value)], None);
+            check(200, &[(name, value), ("Content-Length", "5")], None);
+        }
+    }
+}
