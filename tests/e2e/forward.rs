@@ -26,6 +26,8 @@ fn requests_and_answers_pass_as_they_must() {
     let client = Client::new(&world, GOOD_V4);
 
     headers(&client, &upstream);
+    aliases(&client, &upstream);
+    repeated(&client, &upstream);
     connections(&client, &upstream);
     streams(&client);
     http2(&world, &upstream, &daemon);
@@ -97,6 +99,49 @@ fn headers(client: &Client<'_>, upstream: &Upstream) {
     let head = connection.exchange(&Request::new("HEAD", "/items/7").token(&token)).unwrap();
     assert_eq!((head.status, head.body.len()), (200, 0));
     assert_eq!(connection.exchange(&Request::new("GET", "/health")).unwrap().status, 200);
+}
+
+/// T02: whatever separates its words, a name that a backend could fold into one of ours does not pass.
+fn aliases(client: &Client<'_>, upstream: &Upstream) {
+    upstream.forget();
+    let separators: Vec<char> = "!#$%&'*+.^_`|~".chars().collect();
+    for separator in &separators {
+        let mut request = Request::new("GET", "/health").header("X-Plain", "kept");
+        for words in ["X User", "x forwarded for", "X Authenticated Principal", "Remote User", "X-Real IP"] {
+            request = request.header(&words.replace(' ', &separator.to_string()), "root");
+        }
+        assert_eq!(client.send(&request).unwrap().status, 200, "{separator}");
+    }
+    let received = upstream.received();
+    assert_eq!(received.len(), separators.len());
+    for request in received {
+        assert_eq!(request.header("x-plain"), ["kept"]);
+        assert!(request.headers.iter().all(|(_, value)| value != "root"), "got through: {:?}", request.headers);
+    }
+}
+
+/// T07: who says two things about who they are is not more than either, in any order.
+fn repeated(client: &Client<'_>, upstream: &Upstream) {
+    upstream.forget();
+    let (reader, editor) = (tokens::good("ada", &["reader"]), tokens::good("eve", &["editor"]));
+    let (reader, editor) = (format!("Bearer {reader}"), format!("Bearer {editor}"));
+    let roles = ["reader", "editor"];
+    for (name, values, expect) in [
+        ("Authorization", [&*reader, &*editor], 400),
+        ("Authorization", [&*editor, &*reader], 400),
+        ("Authorization", [&*editor, &*editor], 400),
+        ("X-Role", roles, 403),
+        ("X-Role", [roles[1], roles[0]], 403),
+        ("X-Authenticated-Principal", roles, 403),
+    ] {
+        let mut request = Request::new("POST", "/items").header(name, values[0]).header(name, values[1]);
+        if name != "Authorization" {
+            request = request.header("Authorization", &reader);
+        }
+        let answer = client.send(&request.body("application/json", br#"{"name": "x"}"#)).unwrap();
+        assert_eq!(answer.status, expect, "{name} twice: {}", answer.text());
+    }
+    assert_eq!(upstream.received().len(), 0, "a refused request was forwarded");
 }
 
 /// Client connections are kept, upstream connections are shared, pipelined requests are answered in order.
