@@ -173,6 +173,9 @@ fn l01_old_and_weak_handshakes() {
         let log = daemon.access_log();
         (log.iter().filter(|line| line["signal"] == "bad_handshake").count() >= 5).then_some(())
     });
+    let log = daemon.access_log();
+    let mut offences = log.iter().filter(|line| line["signal"] == "bad_handshake");
+    assert!(offences.all(|line| line["ja4"].as_str().is_some_and(|ja4| ja4.starts_with("t1"))), "whose? {log:?}");
     // Post-quantum first.
     let mut connection = Client::new(&world, GOOD_V4).connect().unwrap();
     assert_eq!(connection.exchange(&Request::new("GET", "/health")).unwrap().status, 200);

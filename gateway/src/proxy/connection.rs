@@ -7,7 +7,14 @@ use std::{
     time::Duration,
 };
 
-use super::{client::Client, deadline, pace::Pace, settings::Timeouts, tls::Secured, tunnel::Tunnel};
+use super::{
+    client::Client,
+    deadline,
+    pace::Pace,
+    settings::Timeouts,
+    tls::{Ja4, Secured},
+    tunnel::Tunnel,
+};
 
 /// How long a drain leaves a connection for its next request, which may be on its way.
 const NEXT_REQUEST: Duration = Duration::from_millis(250);
@@ -65,6 +72,8 @@ pub(super) struct Connection {
     pub(super) client: Cell<Client>,
     /// Its position in the configuration.
     pub(super) listener: usize,
+    /// The TLS hello's fingerprint, once it has come.
+    pub(super) ja4: OnceCell<Ja4>,
     /// What the TLS handshake said, once it is done.
     pub(super) secured: OnceCell<Box<Secured>>,
     /// Whether a request was answered before its body was read.
@@ -99,6 +108,7 @@ impl Connection {
         Self {
             client: Cell::new(client),
             listener,
+            ja4: OnceCell::new(),
             secured: OnceCell::new(),
             unread: Cell::new(false),
             waits: Cell::new(false),
@@ -212,6 +222,11 @@ impl Connection {
     /// Whether it has been between requests for a while, and the client has taken all that it was sent.
     pub(super) const fn rests(&self) -> bool {
         self.rests.get() && self.stalled.get() == 0
+    }
+
+    /// The TLS hello's fingerprint.
+    pub(super) fn ja4(&self) -> Option<&str> {
+        std::str::from_utf8(self.ja4.get()?).ok()
     }
 
     /// Whether it was asked for a client certificate.

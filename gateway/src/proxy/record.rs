@@ -193,7 +193,7 @@ impl Drop for Record {
             listener: listener.address,
             protocol: version.map(protocol),
             tls: secured.map(|secured| secured.version),
-            ja4: secured.and_then(|secured| secured.ja4()),
+            ja4: self.connection.ja4(),
             host: self.target.as_ref().map(Target::host),
             method,
             path: self.target.as_ref().map(Target::path).or(uri.map(Uri::path)),

@@ -188,7 +188,7 @@ async fn secure(worker: &Rc<Worker>, connection: &Rc<Connection>, socket: TcpStr
     }
     let tls = snapshot.tls.load();
     // Boxed, it takes no room in every connection for as long as that lasts.
-    match connection.unless_closed(Box::pin(tls::accept(&tls, connection.listener, socket))).await {
+    match connection.unless_closed(Box::pin(tls::accept(&tls, connection.listener, socket, &connection.ja4))).await {
         Some(Ok((stream, secured))) => {
             connection.secured.set(Box::new(secured)).unwrap_or_default();
             return Some(Stream::Tls(Box::new(stream)));

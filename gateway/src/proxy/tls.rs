@@ -36,6 +36,7 @@ pub(super) use accept::{Failed, Secured, accept};
 pub(super) use certificate::{chain, private_key};
 pub(super) use client::roots;
 pub use demands::Demands;
+pub(super) use hello::Ja4;
 use names::Names;
 pub use tickets::{Chain, Tickets};
 

@@ -4,7 +4,7 @@
 //! *Invariant:* no more than [`MOST_BYTES`] are read before there is a whole hello, in however many records and segments
 //! it comes.
 
-use std::{io, sync::Arc};
+use std::{cell::OnceCell, io, sync::Arc};
 
 use rustls::server::Acceptor;
 use tokio::{
@@ -13,7 +13,11 @@ use tokio::{
 };
 use tokio_rustls::{StartHandshake, server::TlsStream};
 
-use super::{Hsts, Tls, hello, offence};
+use super::{
+    Hsts, Tls,
+    hello::{self, Ja4},
+    offence,
+};
 use crate::auth::certificate::Shown;
 
 /// What a hello may have: with post-quantum keys and encrypted names they have two to four kilobytes.
@@ -33,20 +37,12 @@ pub(in crate::proxy) struct Secured {
     pub(in crate::proxy) version: &'static str,
     /// Whether HTTP/2 was agreed on.
     pub(in crate::proxy) is_http2: bool,
-    ja4: Option<hello::Ja4>,
     /// Which certificates it was asked for: an index into the settings.
     pub(in crate::proxy) asked: Option<usize>,
     /// The one that it showed.
     pub(in crate::proxy) shown: Option<Shown>,
     /// What its browser is told with every answer.
     pub(in crate::proxy) hsts: Option<Arc<Hsts>>,
-}
-
-impl Secured {
-    /// The hello's fingerprint.
-    pub(in crate::proxy) fn ja4(&self) -> Option<&str> {
-        std::str::from_utf8(self.ja4.as_ref()?).ok()
-    }
 }
 
 /// A handshake that did not come to its end.
@@ -69,14 +65,21 @@ impl From<io::Error> for Failed {
     }
 }
 
-/// Shakes hands on a connection that came in by `listener`.
+/// Shakes hands on a connection that came in by `listener`. The hello's fingerprint, where it is wanted, is in `ja4` even
+/// if nothing comes of it.
 pub(in crate::proxy) async fn accept(
     tls: &Tls,
     listener: usize,
     mut socket: TcpStream,
+    ja4: &OnceCell<Ja4>,
 ) -> Result<(TlsStream<TcpStream>, Secured), Failed> {
     let Some(settings) = tls.listeners.get(listener).and_then(Option::as_ref) else { return Err(Failed::Gone) };
     let mut received = Vec::new();
+    let note = |received: &[u8]| {
+        if let Some(made) = settings.ja4.then(|| hello::ja4(received)).flatten() {
+            ja4.set(made).unwrap_or_default();
+        }
+    };
     let mut acceptor = Acceptor::default();
     let accepted = loop {
         received.reserve(PIECE);
@@ -96,6 +99,7 @@ pub(in crate::proxy) async fn accept(
             }
             Ok(None) => {}
             Err((error, mut alert)) => {
+                note(&received);
                 let mut bytes = Vec::new();
                 alert.write_all(&mut bytes).unwrap_or_default();
                 farewell(&mut socket, &bytes).await;
@@ -103,6 +107,8 @@ pub(in crate::proxy) async fn accept(
             }
         }
     };
+    note(&received);
+    drop(received);
     let name = accepted.client_hello().server_name().map(str::to_ascii_lowercase);
     if !settings.choice.has(name.as_deref()) {
         farewell(&mut socket, &alert(112)).await;
@@ -110,8 +116,6 @@ pub(in crate::proxy) async fn accept(
     }
     let asked = tls.demands.of(listener, name.as_deref());
     let config = settings.configs.get(asked.map_or(0, |asked| asked.saturating_add(1))).ok_or(Failed::Gone)?;
-    let ja4 = if settings.ja4 { hello::ja4(&received) } else { None };
-    drop(received);
     let stream = StartHandshake::from_parts(accepted, socket).into_stream(Arc::clone(config)).await?;
     let session = stream.get_ref().1;
     let shown = match (asked.and_then(|asked| tls.trusts.get(asked)), session.peer_certificates()) {
@@ -127,7 +131,7 @@ pub(in crate::proxy) async fn accept(
     };
     let is_http2 = session.alpn_protocol() == Some(b"h2");
     let hsts = settings.hsts.clone();
-    Ok((stream, Secured { version, is_http2, ja4, asked, shown, hsts }))
+    Ok((stream, Secured { version, is_http2, asked, shown, hsts }))
 }
 
 /// Says why, as far as the client takes it at once.

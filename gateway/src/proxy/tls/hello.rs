@@ -6,7 +6,7 @@
 use aws_lc_rs::digest::{SHA256, digest};
 
 /// A fingerprint: `t13d1516h2_8daaf6152771_e5627efa2ab1`.
-pub(super) type Ja4 = [u8; 36];
+pub(in crate::proxy) type Ja4 = [u8; 36];
 
 const SERVER_NAME: u16 = 0;
 const SIGNATURE_ALGORITHMS: u16 = 13;
