@@ -105,7 +105,7 @@ impl Service<'_> {
         code: &str,
         message: String,
     ) {
-        tracing::error!(code, message, "the configuration was not reloaded");
+        tracing::error!(code, error = message, "the configuration was not reloaded");
         let members = bans::members(json!({"actor": actor.to_string(), "code": code}));
         self.guard.tell("reload_refused", Now::read(), members);
         reply(answer, Answer::Refused { code: code.to_owned(), message });
