@@ -3,7 +3,9 @@
 //!
 //! *Invariant:* what passes has one length and one reading; whatever is doubtful is left to the header map.
 
-use super::spare;
+use http::StatusCode;
+
+use super::{framing::length::decimal, spare};
 
 /// Whether an answer's lines may pass as they came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,19 +41,13 @@ enum About {
 
 impl Lines {
     /// `None`: some of the lines have to be looked at.
-    pub(super) fn of(code: u16, reason: &str, lines: &[httparse::Header<'_>]) -> Option<Self> {
+    pub(super) fn of(status: StatusCode, lines: &[httparse::Header<'_>]) -> Option<Self> {
         // What these mean depends on more than themselves.
-        if code < 200 || matches!(code, 204 | 304) {
+        if status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
             return None;
         }
         let mut all = Self { out: spare::space(), length: 0, has_date: false };
-        all.out.extend_from_slice(b"HTTP/1.1 ");
-        for digit in [code / 100, code / 10 % 10, code % 10] {
-            all.out.push(b'0' + u8::try_from(digit).ok()?);
-        }
-        all.out.push(b' ');
-        all.out.extend_from_slice(reason.as_bytes());
-        all.out.extend_from_slice(b"\r\n");
+        status_line(b"HTTP/1.1 ", status, &mut all.out);
         let mut length = None;
         for line in lines {
             match about(line.name.as_bytes()) {
@@ -70,10 +66,7 @@ impl Lines {
 
     /// Adds a line.
     pub(super) fn add(&mut self, name: &str, value: &[u8]) {
-        self.out.extend_from_slice(name.as_bytes());
-        self.out.extend_from_slice(b": ");
-        self.out.extend_from_slice(value);
-        self.out.extend_from_slice(b"\r\n");
+        line(name, value, &mut self.out);
     }
 }
 
@@ -81,6 +74,23 @@ impl Drop for Lines {
     fn drop(&mut self) {
         spare::keep_space(std::mem::take(&mut self.out));
     }
+}
+
+/// Writes an answer's first line; `version` ends with a space.
+pub(super) fn status_line(version: &[u8], status: StatusCode, out: &mut Vec<u8>) {
+    out.extend_from_slice(version);
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes a header line.
+pub(super) fn line(name: &str, value: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Sorted by length, which most lines differ in.
@@ -105,15 +115,6 @@ fn about(name: &[u8]) -> About {
     }
 }
 
-/// A length (RFC 9110 8.6): digits alone, and not more than there are numbers.
-pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
-    let value = |sum: u64, &digit: &u8| {
-        let digit = u64::from(digit.is_ascii_digit().then(|| digit - b'0')?);
-        sum.checked_mul(10)?.checked_add(digit)
-    };
-    if digits.is_empty() { None } else { digits.iter().try_fold(0, value) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,7 +123,7 @@ mod tests {
     fn check(code: u16, lines: &[(&str, &str)], expect: Option<&str>) {
         let lines: Vec<_> =
             lines.iter().map(|(name, value)| httparse::Header { name, value: value.as_bytes() }).collect();
-        let passed = Lines::of(code, "OK", &lines);
+        let passed = Lines::of(StatusCode::from_u16(code).unwrap(), &lines);
         let text = passed.as_ref().map(|it| String::from_utf8_lossy(&it.out).into_owned());
         assert_eq!(text.as_deref(), expect, "{code} {lines:?}");
     }
@@ -145,7 +146,7 @@ mod tests {
                 "HTTP/1.1 200 OK\r\nServer: x\r\nContent-Length: 5\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\nEmpty: \r\n",
             ),
         );
-        check(503, &[("content-length", "0")], Some("HTTP/1.1 503 OK\r\ncontent-length: 0\r\n"));
+        check(503, &[("content-length", "0")], Some("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n"));
     }
 
     #[test]

@@ -225,16 +225,15 @@ fn outgoing(
 
 /// Passes the upstream's answer on.
 fn relay(mut record: Box<Record>, mut head: response::Parts, mut exchange: Exchange) -> Response<Answer> {
+    record.status = head.status.as_u16();
     if let Some(mut lines) = exchange.lines() {
         hygiene::lines(&mut lines, record.id);
-        record.status = head.status.as_u16();
         return Response::from_parts(head, Answer::relayed(exchange, record).with(lines));
     }
     hygiene::response(&mut head.headers, record.id);
     if let Some(edits) = record.served().and_then(|served| served.response_headers.as_ref()) {
         edits.apply(&mut head.headers);
     }
-    record.status = head.status.as_u16();
     Response::from_parts(head, Answer::relayed(exchange, record))
 }
 

@@ -6,6 +6,15 @@ use http_body::SizeHint;
 
 use super::chunks::Chunks;
 
+/// A length (RFC 9110 8.6): digits alone, and not more than there are numbers.
+pub(in crate::proxy) fn decimal(digits: &[u8]) -> Option<u64> {
+    let value = |sum: u64, &digit: &u8| {
+        let digit = u64::from(digit.is_ascii_digit().then(|| digit - b'0')?);
+        sum.checked_mul(10)?.checked_add(digit)
+    };
+    if digits.is_empty() { None } else { digits.iter().try_fold(0, value) }
+}
+
 /// How a body ends.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(in crate::proxy) enum Framing {

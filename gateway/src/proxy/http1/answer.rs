@@ -15,7 +15,13 @@ use jiff::{Timestamp, fmt::rfc2822::DateTimePrinter};
 
 use crate::{
     clock,
-    proxy::{body::Answer, deadline, lines::Lines, spare, wire::Wire},
+    proxy::{
+        body::Answer,
+        deadline,
+        lines::{Lines, line, status_line},
+        spare,
+        wire::Wire,
+    },
 };
 
 /// How much is collected before it is written, in bytes.
@@ -202,11 +208,7 @@ fn write_head(
         None => Framing::Chunked,
     };
     let keeps = manner.keeps && framing != Framing::UntilClose && !closes(headers);
-    out.extend_from_slice(if is_old { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
-    out.extend_from_slice(status.as_str().as_bytes());
-    out.push(b' ');
-    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
-    out.extend_from_slice(b"\r\n");
+    status_line(if is_old { b"HTTP/1.0 " } else { b"HTTP/1.1 " }, status, out);
     let (mut date, mut told) = (None, None);
     for (name, value) in headers {
         match *name {
@@ -260,13 +262,6 @@ fn end_lines(mut lines: Lines, headers: &HeaderMap, manner: Manner) -> (Vec<u8>,
     }
     lines.out.extend_from_slice(b"\r\n");
     (std::mem::take(&mut lines.out), Framing::Length(lines.length), keeps)
-}
-
-fn line(name: &str, value: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
 }
 
 /// Writes the length; `told`: the upstream's own word for it.

@@ -107,13 +107,13 @@ pub(in crate::proxy) async fn accept(
             }
         }
     };
-    note(&received);
-    drop(received);
     let name = accepted.client_hello().server_name().map(str::to_ascii_lowercase);
     if !settings.choice.has(name.as_deref()) {
         farewell(&mut socket, &alert(112)).await;
         return Err(Failed::Gone);
     }
+    note(&received);
+    drop(received);
     let asked = tls.demands.of(listener, name.as_deref());
     let config = settings.configs.get(asked.map_or(0, |asked| asked.saturating_add(1))).ok_or(Failed::Gone)?;
     let stream = StartHandshake::from_parts(accepted, socket).into_stream(Arc::clone(config)).await?;

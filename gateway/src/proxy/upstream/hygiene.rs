@@ -372,6 +372,17 @@ mod tests {
     }
 
     #[test]
+    fn what_belongs_to_one_connection_never_passes_by_its_line() {
+        for name in &HOP_BY_HOP {
+            let line = |name, value| httparse::Header { name, value };
+            let lines = [line("content-length", &b"5"[..]), line(name.as_str(), &b"x"[..])];
+            let passed = Lines::of(http::StatusCode::OK, &lines);
+            let out = passed.map(|passed| String::from_utf8(passed.out.clone()).unwrap());
+            assert!(!out.is_some_and(|out| out.contains(name.as_str())), "{name}");
+        }
+    }
+
+    #[test]
     fn responses() {
         let mut headers = map(&[
             ("content-type", "text/plain"),

@@ -6,8 +6,11 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header, response};
 
 use crate::proxy::{
-    framing::{chunks::Chunks, length::Framing},
-    lines::{Form, Lines, decimal},
+    framing::{
+        chunks::Chunks,
+        length::{Framing, decimal},
+    },
+    lines::{Form, Lines},
     spare,
 };
 
@@ -60,7 +63,7 @@ pub(super) fn read(bytes: &mut Bytes, method: &Method, form: Form) -> Result<Opt
     if form == Form::Lines
         && is_current
         && *method != Method::HEAD
-        && let Some(lines) = Lines::of(status.as_u16(), status.canonical_reason().unwrap_or_default(), parsed.headers)
+        && let Some(lines) = Lines::of(status, parsed.headers)
     {
         let framing = Framing::of(lines.length);
         let _head = bytes.split_to(length);

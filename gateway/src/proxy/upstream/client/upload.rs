@@ -14,7 +14,10 @@ use http_body::Body as _;
 use tokio::{io::AsyncWrite as _, task::AbortHandle};
 
 use super::super::{
-    super::body::{Cut, Upload},
+    super::{
+        body::{Cut, Upload},
+        lines::line,
+    },
     dial::Stream,
 };
 
@@ -175,9 +178,6 @@ fn lines(headers: &HeaderMap, out: &mut Vec<u8>) {
         if [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::TE].contains(name) {
             continue;
         }
-        out.extend_from_slice(name.as_str().as_bytes());
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(value.as_bytes());
-        out.extend_from_slice(b"\r\n");
+        line(name.as_str(), value.as_bytes(), out);
     }
 }
