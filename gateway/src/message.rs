@@ -273,7 +273,7 @@ pub enum ToProxy {
     Drain,
     /// Carries the access log, opened anew.
     ReopenLogs,
-    /// To be answered with [`ToGuard::Heard`], in its turn.
+    /// To be answered with [`ToGuard::Heard`], in its turn: after [`Self::Drain`] once no connection is accepted any more.
     Mark {
         /// Larger than any before.
         mark: u64,

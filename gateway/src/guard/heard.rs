@@ -1,16 +1,20 @@
 //! Decides how long an answer waits until the proxy has heard of what it says: whoever has the answer can rely on it.
 //!
-//! *Invariant:* an answer waits for [`PATIENCE`] at most, whatever the proxy does. There are as many that wait as there
-//! are control clients at most.
+//! *Invariant:* an answer waits until its deadline at most, whatever the proxy does. There are as many that wait as
+//! there are control clients at most.
 
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 
 use tokio::{sync::oneshot, time::Instant};
 
 use crate::guard::control::Answer;
 
-/// A proxy that has not answered by then is busy, or gone; its bans are in the kernel, and will be in its table.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// How long an answer about bans waits. A proxy that has not answered by then is busy; its bans are in the kernel, and
+/// will be in its table.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(100);
+
+/// How long an answer about a new configuration waits for the proxy of the old one to accept no more connections.
+pub(crate) const RETIREMENT: Duration = Duration::from_secs(2);
 
 struct Held {
     generation: u64,
@@ -23,15 +27,15 @@ struct Held {
 /// The answers that wait, oldest first.
 #[derive(Default)]
 pub(crate) struct Waiting {
-    held: VecDeque<Held>,
+    held: Vec<Held>,
     marks: u64,
 }
 
 impl Waiting {
-    /// Keeps an answer until a proxy has come to the mark that is returned.
-    pub(crate) fn hold(&mut self, generation: u64, now: Instant, answer: Answer, to: oneshot::Sender<Answer>) -> u64 {
+    /// Keeps an answer until a proxy has come to the mark that is returned, or until the deadline.
+    pub(crate) fn hold(&mut self, generation: u64, until: Instant, answer: Answer, to: oneshot::Sender<Answer>) -> u64 {
         self.marks += 1;
-        self.held.push_back(Held { generation, mark: self.marks, until: now + PATIENCE, answer, to });
+        self.held.push(Held { generation, mark: self.marks, until, answer, to });
         self.marks
     }
 
@@ -40,9 +44,14 @@ impl Waiting {
         self.release(|held| held.generation == generation && held.mark <= mark);
     }
 
+    /// A proxy is gone: it comes to no mark any more, and serves nobody.
+    pub(crate) fn gone(&mut self, generation: u64) {
+        self.release(|held| held.generation == generation);
+    }
+
     /// When the next answer has waited for long enough.
     pub(crate) fn due(&self) -> Option<Instant> {
-        self.held.front().map(|held| held.until)
+        self.held.iter().map(|held| held.until).min()
     }
 
     /// Answers whoever has waited for long enough.
@@ -69,24 +78,30 @@ mod tests {
     fn an_answer_waits_for_its_mark_and_not_for_ever() {
         let now = Instant::now();
         let mut waiting = Waiting::default();
-        let mut hold = |generation| {
+        let mut hold = |generation, patience| {
             let (to, answer) = oneshot::channel();
             let done = Answer::Done { message: String::new(), changed: 1 };
-            (waiting.hold(generation, now, done, to), answer)
+            (waiting.hold(generation, now + patience, done, to), answer)
         };
-        let [(first, mut one), (_, mut two), (last, mut three)] = [hold(1), hold(1), hold(2)];
-        let mut answered = || [&mut one, &mut two, &mut three].map(|answer| answer.try_recv().is_ok());
-        assert_eq!(answered(), [false; 3]);
+        let [(first, mut one), (_, mut two), (last, mut three), (_, mut four)] =
+            [hold(1, PATIENCE), hold(1, PATIENCE), hold(2, RETIREMENT), hold(3, PATIENCE)];
+        let mut answered = || [&mut one, &mut two, &mut three, &mut four].map(|answer| answer.try_recv().is_ok());
+        assert_eq!(answered(), [false; 4]);
         waiting.heard(1, first);
-        assert_eq!(answered(), [true, false, false]);
+        assert_eq!(answered(), [true, false, false, false]);
         // Another proxy's mark, and one that was never set.
         waiting.heard(1, last + 7);
-        assert_eq!(answered(), [false, true, false]);
+        assert_eq!(answered(), [false, true, false, false]);
         assert_eq!(waiting.due(), Some(now + PATIENCE));
         waiting.give_up(now + PATIENCE - Duration::from_millis(1));
-        assert_eq!(answered(), [false; 3]);
+        assert_eq!(answered(), [false; 4]);
         waiting.give_up(now + PATIENCE);
-        assert_eq!(answered(), [false, false, true]);
+        assert_eq!(answered(), [false, false, false, true]);
+        assert_eq!(waiting.due(), Some(now + RETIREMENT));
+        waiting.gone(1);
+        assert_eq!(answered(), [false; 4]);
+        waiting.gone(2);
+        assert_eq!(answered(), [false, false, true, false]);
         assert_eq!(waiting.due(), None);
     }
 }

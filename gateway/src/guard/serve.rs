@@ -22,7 +22,7 @@ use crate::{
         },
         counts::Counts,
         feeds::watch::{News, Watcher},
-        heard::Waiting,
+        heard::{PATIENCE, Waiting},
         prepare::{Prepared, identity_providers},
         run::open_log,
         settings::Feed,
@@ -341,10 +341,12 @@ impl Service<'_> {
             Event::Said(generation, ToGuard::Heard { mark }) => self.waiting.heard(generation, mark),
             Event::Silent(generation, None) => {
                 self.counts.gone(generation);
+                self.waiting.gone(generation);
                 tracing::debug!(generation, "a proxy closed its channel");
             }
             Event::Silent(generation, Some(error)) => {
                 self.counts.gone(generation);
+                self.waiting.gone(generation);
                 tracing::error!(generation, %error, "a proxy broke the rules of its channel");
                 self.supervisor.kill(generation, "it sent what is no message");
             }
@@ -378,7 +380,7 @@ impl Service<'_> {
         // What the answer says is true of the proxy, too, once the client has it.
         match self.supervisor.generation() {
             Some(generation) if self.relay() => {
-                let mark = self.waiting.hold(generation, Instant::now(), answer, call.answer);
+                let mark = self.waiting.hold(generation, Instant::now() + PATIENCE, answer, call.answer);
                 self.supervisor.tell(&ToProxy::Mark { mark });
             }
             _ => reply(Some(call.answer), answer),

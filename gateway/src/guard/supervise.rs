@@ -362,6 +362,12 @@ impl Supervisor {
         self.proxies.iter().find(|proxy| matches!(proxy.state, State::Serving(_)))
     }
 
+    /// The youngest generation that drains.
+    pub(crate) fn retiring(&self) -> Option<u64> {
+        let draining = self.proxies.iter().filter(|proxy| matches!(proxy.state, State::Draining(_)));
+        draining.map(|proxy| proxy.generation).max()
+    }
+
     /// How many died in a row before they had served for long.
     pub(crate) const fn deaths(&self) -> usize {
         self.deaths

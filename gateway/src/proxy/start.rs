@@ -202,6 +202,8 @@ async fn serve(channel: &Channel, prepared: Prepared) -> anyhow::Result<()> {
         sink: &sink,
         closing: HashMap::new(),
         ready: 0,
+        retiring: 0,
+        mark: None,
         told_lines: 0,
         untold: Untold::default(),
         told_upstreams: vec![None; shared.backends.len()],
@@ -258,6 +260,10 @@ struct Control<'a> {
     /// Bans whose connections are being closed: how many workers are still at it, and how many connections so far.
     closing: HashMap<u64, (usize, u32)>,
     ready: usize,
+    /// How many workers were told to drain and may still accept connections.
+    retiring: usize,
+    /// The last mark, where it waits for them.
+    mark: Option<u64>,
     /// Lost lines that the guard was told of.
     told_lines: u64,
     /// What became of requests.
@@ -302,6 +308,7 @@ impl Control<'_> {
                     };
                     if drain && !draining {
                         draining = true;
+                        self.retiring = workers.len();
                         order(workers, Order::Drain).await;
                     }
                 }
@@ -343,6 +350,7 @@ impl Control<'_> {
                     Err(error) => tracing::error!("new TLS files are not in force: {error:#}"),
                 }
             }
+            ToProxy::Mark { mark } if self.retiring > 0 => self.mark = Some(mark),
             ToProxy::Mark { mark } => self.say(&ToGuard::Heard { mark }).await,
             ToProxy::Promoted { what } => match &self.shared.snapshot.address_limit {
                 Some(limit) if what == ADDRESS_LIMIT => limit.enforce(),
@@ -408,6 +416,11 @@ impl Control<'_> {
                 let connections = *total;
                 self.closing.remove(&ban);
                 ToGuard::Closed { ban, connections }
+            }
+            Event::Retired => {
+                self.retiring = self.retiring.saturating_sub(1);
+                let Some(mark) = self.mark.take_if(|_| self.retiring == 0) else { return };
+                ToGuard::Heard { mark }
             }
             Event::Ready => {
                 self.ready += 1;

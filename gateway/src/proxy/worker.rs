@@ -60,6 +60,8 @@ pub(super) enum Order {
 #[derive(Debug)]
 pub(super) enum Event {
     Ask(Ask),
+    /// Accepts no more connections.
+    Retired,
     /// The connections of a banned source are gone.
     Closed {
         ban: u64,
@@ -210,6 +212,7 @@ impl Worker {
         }
         self.draining.set(true);
         accepting.iter().for_each(tokio::task::JoinHandle::abort);
+        self.tell(Event::Retired);
         self.shut_all(Close::Graceful, Why::Drain, |_| true);
         let drained = async {
             while self.connections.borrow().iter().next().is_some() {

@@ -2,7 +2,10 @@
 //! only then the guard's own.
 
 use serde_json::json;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
 use super::{Ready, Service, reply};
 use crate::{
@@ -11,8 +14,10 @@ use crate::{
     guard::{
         bans::{self, Actor},
         control::Answer,
+        heard::RETIREMENT,
         prepare::{Prepared, ports, prepare},
     },
+    message::ToProxy,
 };
 
 /// A configuration that waits for its proxy to get ready, and whoever waits for that.
@@ -95,7 +100,15 @@ impl Service<'_> {
         }
         tracing::info!("a new configuration is in force");
         self.guard.tell("reload", now, bans::members(json!({"actor": actor.to_string()})));
-        reply(answer, Answer::Done { message: "the new configuration is in force".to_owned(), changed: 1 });
+        let done = Answer::Done { message: "the new configuration is in force".to_owned(), changed: 1 };
+        match (self.supervisor.retiring(), answer) {
+            // Whoever connects once the client has the answer is served by the new configuration.
+            (Some(generation), Some(to)) => {
+                let mark = self.waiting.hold(generation, Instant::now() + RETIREMENT, done, to);
+                self.supervisor.tell(&ToProxy::Mark { mark });
+            }
+            (_, answer) => reply(answer, done),
+        }
     }
 
     pub(super) fn refuse_reload(
