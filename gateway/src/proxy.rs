@@ -16,9 +16,11 @@ mod worker;
 mod banned;
 mod client;
 mod connection;
+mod date;
 mod deadline;
 mod good;
 mod http1;
+mod http2;
 mod proxy_protocol;
 mod wire;
 

@@ -4,7 +4,7 @@
 use std::{
     cell::Cell,
     error::Error,
-    fmt, io,
+    fmt,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
@@ -14,12 +14,11 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use super::{
     deadline::{self, Alarm},
     grpc::Messages,
-    http1,
+    http1, http2,
     lines::Lines,
     pace::Pace,
     record::Record,
@@ -69,36 +68,36 @@ pub(super) struct Flow {
 
 /// A request's body as it is received.
 pub(super) enum Received {
-    /// `None`: there is no body.
-    Http1(Option<http1::Body>),
-    Http2(Incoming),
+    /// There is none.
+    None,
+    Http1(http1::Body),
+    Http2(http2::Body),
 }
 
 impl Received {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         match self {
-            Self::Http1(None) => Poll::Ready(None),
-            Self::Http1(Some(body)) => body.poll_frame(cx),
-            Self::Http2(incoming) => {
-                Pin::new(incoming).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(|error| cause(&error))))
-            }
+            Self::None => Poll::Ready(None),
+            Self::Http1(body) => body.poll_frame(cx),
+            Self::Http2(body) => body.poll_frame(cx),
         }
     }
 
     /// Whether nothing is left to read.
     pub(super) fn is_end_stream(&self) -> bool {
         match self {
-            Self::Http1(body) => body.as_ref().is_none_or(http1::Body::is_end_stream),
-            Self::Http2(incoming) => incoming.is_end_stream(),
+            Self::None => true,
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
         }
     }
 
     /// What is known of its length.
     pub(super) fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Http1(None) => SizeHint::with_exact(0),
-            Self::Http1(Some(body)) => body.size_hint(),
-            Self::Http2(incoming) => incoming.size_hint(),
+            Self::None => SizeHint::with_exact(0),
+            Self::Http1(body) => body.size_hint(),
+            Self::Http2(body) => body.size_hint(),
         }
     }
 }
@@ -197,8 +196,14 @@ impl Arriving {
                     continue;
                 }
             };
-            if let Some(Err(cut)) = self.messages.as_mut().map(|messages| messages.read(&piece)) {
-                return Poll::Ready(Some(Err(cut)));
+            if let Some(messages) = &mut self.messages {
+                if let Err(cut) = messages.read(&piece) {
+                    return Poll::Ready(Some(Err(cut)));
+                }
+                // Whoever knows that it ends here does not ask for what comes behind.
+                if self.incoming.is_end_stream() && !messages.may_end() {
+                    return Poll::Ready(Some(Err(Cut::Broken)));
+                }
             }
             let length = u64::try_from(piece.len()).unwrap_or(u64::MAX);
             self.received.set(self.received.get().saturating_add(length));
@@ -212,28 +217,6 @@ impl Arriving {
             return Poll::Ready(Some(Ok(piece)));
         }
     }
-}
-
-/// Whether a body broke off or was broken.
-fn cause(error: &hyper::Error) -> Cut {
-    let mut source: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(inner) = source {
-        if let Some(error) = inner.downcast_ref::<io::Error>() {
-            let gone = matches!(
-                error.kind(),
-                io::ErrorKind::UnexpectedEof
-                    | io::ErrorKind::ConnectionReset
-                    | io::ErrorKind::ConnectionAborted
-                    | io::ErrorKind::BrokenPipe
-            );
-            return if gone { Cut::Gone } else { Cut::Broken };
-        }
-        if let Some(error) = inner.downcast_ref::<h2::Error>() {
-            return if error.is_remote() || error.is_io() { Cut::Gone } else { Cut::Broken };
-        }
-        source = inner.source();
-    }
-    if error.is_incomplete_message() || error.is_canceled() || error.is_closed() { Cut::Gone } else { Cut::Broken }
 }
 
 /// What an upstream is sent.
@@ -301,10 +284,9 @@ pub(super) struct Answer {
     lines: Option<Lines>,
     /// `None`: the exchange goes on as a tunnel.
     record: Option<Box<Record>>,
-    /// How long the upstream may pause, and the client may take nothing.
-    patience: (Duration, Duration),
+    /// How long the upstream may pause.
+    pause: Duration,
     upstream: Alarm,
-    client: Alarm,
 }
 
 enum Content {
@@ -342,18 +324,12 @@ impl Answer {
 
     /// What stands where a tunnel begins.
     pub(super) fn switched() -> Self {
-        let (content, patience) = (Content::Done, (Duration::ZERO, Duration::ZERO));
-        Self { content, lines: None, record: None, patience, upstream: Alarm::default(), client: Alarm::default() }
+        Self { content: Content::Done, lines: None, record: None, pause: Duration::ZERO, upstream: Alarm::default() }
     }
 
     fn new(content: Content, record: Box<Record>) -> Self {
-        let timeouts = record.timeouts();
-        let patience = (timeouts.response, timeouts.body);
-        let record = Some(record);
-        let mut answer =
-            Self { content, lines: None, record, patience, upstream: Alarm::default(), client: Alarm::default() };
-        answer.wait_for_client();
-        answer
+        let pause = record.timeouts().response;
+        Self { content, lines: None, record: Some(record), pause, upstream: Alarm::default() }
     }
 
     fn give_back(exchange: Exchange, record: &Record) {
@@ -362,22 +338,17 @@ impl Answer {
         }
     }
 
-    /// HTTP/2 asks for the next piece only when the client's window has room for it: one that never does is closed.
-    fn wait_for_client(&mut self) {
-        let ended = self.is_end_stream();
-        match &self.record {
-            Some(record) if !ended && matches!(&record.request, Some((_, http::Version::HTTP_2, _))) => {
-                self.client.guard(self.patience.1, &record.connection);
-            }
-            _ => self.client.rest(),
-        }
+    /// How long a client may take nothing of it, and what it has to take a second while it is waited for. `None`: it
+    /// is none that is logged.
+    pub(super) fn patience(&self) -> Option<(Duration, u64)> {
+        let timeouts = self.record.as_ref()?.timeouts();
+        Some((timeouts.body, timeouts.least_rate))
     }
 
     fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
         let Content::Upstream(exchange) = &mut self.content else { return Poll::Ready(None) };
         let Poll::Ready(piece) = exchange.poll_piece(cx) else {
-            self.client.rest();
-            return self.upstream.poll(self.patience.0, cx).map(|()| Some(Err(Broken("upstream stopped sending"))));
+            return self.upstream.poll(self.pause, cx).map(|()| Some(Err(Broken("upstream stopped sending"))));
         };
         self.upstream.rest();
         if exchange.is_over()
@@ -424,7 +395,6 @@ impl Body for Answer {
         }
         let goes_on = matches!((&piece, &this.content), (Some(Ok(_)), Content::Upstream(..) | Content::Trailers(_)));
         let ended = if goes_on { None } else { Some(std::mem::replace(&mut this.content, Content::Done)) };
-        this.wait_for_client();
         Poll::Ready(match (piece, ended) {
             (None, Some(Content::Trailers(trailers))) => Some(Ok(Frame::trailers(trailers))),
             (piece, _) => piece.map(|piece| piece.map(Frame::data)),

@@ -43,8 +43,6 @@ pub(super) enum Why {
     Banned,
     /// The worker stops.
     Drain,
-    /// It sends frames that only cost us work.
-    Flood,
     /// It sat idle.
     Idle,
     /// Its client certificate has to be judged anew.

@@ -7,7 +7,6 @@ use self::{chunks::Chunks, length::Framing};
 use super::reject::{Refusal, Reject};
 
 pub(super) mod chunks;
-pub(super) mod frames;
 pub(super) mod length;
 
 /// The most header lines, cookie crumbs of HTTP/2 included.

@@ -61,7 +61,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, connection: &Rc<Connection>, wire
             }
         };
         let (is_head, version) = (head.parts.method == Method::HEAD, head.parts.version);
-        let request = Request::from_parts(head.parts, Received::Http1(inbox.body()));
+        let request = Request::from_parts(head.parts, inbox.body().map_or(Received::None, Received::Http1));
         let Some(answer) = answer(worker, connection, &inbox, request).await else { return Ended::Cut };
         let switches = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
         inbox.answers();

@@ -1,24 +1,27 @@
 //! Decides which header lines of an answer may pass as they came, without being taken apart: those of an answer that
-//! says nothing special of how it is framed or of its connection, from HTTP/1.1 to HTTP/1.1.
+//! says nothing special of how it is framed or of its connection, from HTTP/1.1 to HTTP/1.1 or to HTTP/2.
 //!
 //! *Invariant:* what passes has one length and one reading; whatever is doubtful is left to the header map.
 
 use http::StatusCode;
 
-use super::{framing::length::decimal, spare};
+use super::{framing::length::decimal, http2::hpack, spare};
 
 /// Whether an answer's lines may pass as they came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
-    /// They are read into a header map: somebody has to look at them, or the client speaks HTTP/2.
+    /// They are read into a header map: somebody has to look at them.
     Map,
-    /// They pass, if they say nothing special.
+    /// They pass as lines of HTTP/1.1, if they say nothing special.
     Lines,
+    /// The same, packed as fields of HTTP/2.
+    Fields,
 }
 
 /// The status line and header lines of an answer, as the client gets them.
 #[derive(Debug)]
 pub(super) struct Lines {
+    form: Form,
     pub(super) out: Vec<u8>,
     /// What `Content-Length` says; its line is among them.
     pub(super) length: u64,
@@ -41,13 +44,17 @@ enum About {
 
 impl Lines {
     /// `None`: some of the lines have to be looked at.
-    pub(super) fn of(status: StatusCode, lines: &[httparse::Header<'_>]) -> Option<Self> {
+    pub(super) fn of(status: StatusCode, lines: &[httparse::Header<'_>], form: Form) -> Option<Self> {
         // What these mean depends on more than themselves.
         if status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
             return None;
         }
-        let mut all = Self { out: spare::space(), length: 0, has_date: false };
-        status_line(b"HTTP/1.1 ", status, &mut all.out);
+        let mut all = Self { form, out: spare::space(), length: 0, has_date: false };
+        match form {
+            Form::Map => return None,
+            Form::Lines => status_line(b"HTTP/1.1 ", status, &mut all.out),
+            Form::Fields => hpack::status(status, &mut all.out),
+        }
         let mut length = None;
         for line in lines {
             match about(line.name.as_bytes()) {
@@ -66,7 +73,10 @@ impl Lines {
 
     /// Adds a line.
     pub(super) fn add(&mut self, name: &str, value: &[u8]) {
-        line(name, value, &mut self.out);
+        match self.form {
+            Form::Map | Form::Lines => line(name, value, &mut self.out),
+            Form::Fields => hpack::field(name.as_bytes(), value, &mut self.out),
+        }
     }
 }
 
@@ -123,7 +133,7 @@ mod tests {
     fn check(code: u16, lines: &[(&str, &str)], expect: Option<&str>) {
         let lines: Vec<_> =
             lines.iter().map(|(name, value)| httparse::Header { name, value: value.as_bytes() }).collect();
-        let passed = Lines::of(StatusCode::from_u16(code).unwrap(), &lines);
+        let passed = Lines::of(StatusCode::from_u16(code).unwrap(), &lines, Form::Lines);
         let text = passed.as_ref().map(|it| String::from_utf8_lossy(&it.out).into_owned());
         assert_eq!(text.as_deref(), expect, "{code} {lines:?}");
     }

@@ -137,8 +137,12 @@ async fn answer(
     let wish = group.wish(&record.client, local, path, &head.headers).for_tunnel(wanted.is_some());
     let takes_trailers = group.takes_trailers() && hygiene::takes_trailers(&head.headers);
     // Nobody looks at what passes as it came.
-    let is_plain = head.version == Version::HTTP_11 && wanted.is_none() && served.response_headers.is_none();
-    let form = if is_plain { Form::Lines } else { Form::Map };
+    let is_plain = wanted.is_none() && served.response_headers.is_none();
+    let form = match head.version {
+        Version::HTTP_11 if is_plain => Form::Lines,
+        Version::HTTP_2 if is_plain => Form::Fields,
+        _ => Form::Map,
+    };
     let mut request = outgoing(served, head, upload, record, scheme, shown)?;
     record.forwarded();
     if takes_trailers {

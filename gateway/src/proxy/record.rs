@@ -27,6 +27,9 @@ use crate::{
 /// What the log says of a client that left before it was answered.
 const CLIENT_LEFT: u16 = 499;
 
+/// How a request begins: its method, its version and its target as it came.
+pub(super) type RequestLine = (Method, Version, Uri);
+
 /// One exchange. Written to the log when dropped.
 pub(super) struct Record {
     pub(super) worker: Rc<Worker>,
@@ -35,7 +38,7 @@ pub(super) struct Record {
     pub(super) client: Client,
     pub(super) id: RequestId,
     pub(super) began: Now,
-    pub(super) request: Option<(Method, Version, Uri)>,
+    pub(super) request: Option<RequestLine>,
     pub(super) target: Option<Target>,
     /// Whether it is a call of gRPC.
     pub(super) is_grpc: bool,
@@ -60,7 +63,7 @@ impl Record {
     pub(super) fn begin(
         worker: &Rc<Worker>,
         connection: &Rc<Connection>,
-        request: Option<(Method, Version, Uri)>,
+        request: Option<RequestLine>,
         now: Now,
     ) -> Box<Self> {
         connection.begin();
@@ -86,7 +89,7 @@ impl Record {
     fn new(
         worker: &Rc<Worker>,
         connection: &Rc<Connection>,
-        request: Option<(Method, Version, Uri)>,
+        request: Option<RequestLine>,
         began: Now,
         counted: bool,
     ) -> Box<Self> {

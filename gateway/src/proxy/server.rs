@@ -1,30 +1,23 @@
 //! Decides which connections are taken and how one is led from accept to its end.
 
 use std::{
-    error::Error as _,
     io,
-    pin::Pin,
     rc::Rc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use http::Request;
-use hyper::{body::Incoming, rt::Executor, server::conn::http2, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{
-    body::Received,
     connection::{Close, Connection, Why},
     deadline::within,
     http1::{self, Ended},
-    pipeline, proxy_protocol,
+    http2, proxy_protocol,
     record::Record,
     reject::{Refusal, Reject},
-    settings::Settings,
     tls::{self, Failed},
-    wire::{Io, Stream, Wire},
+    wire::{Stream, Wire},
     worker::{Admitted, Worker},
 };
 use crate::detect::signal::Signal;
@@ -38,16 +31,6 @@ const LINGER: (Duration, usize) = (Duration::from_secs(1), 256 * 1_024);
 
 /// How long the kernel keeps trying to reach a banned client.
 const BANNED_PATIENCE: Duration = Duration::from_secs(1);
-
-/// The most streams of one HTTP/2 connection.
-const MAX_STREAMS: u32 = 128;
-
-/// How many resets, by us for the client's fault and by the client before we answered, end an HTTP/2 connection (H01,
-/// H02).
-const MAX_RESETS: usize = 64;
-
-/// What is sent to one stream before the client has to take some, in bytes.
-const MAX_SEND_BUFFER: usize = 128 * 1_024;
 
 /// Takes connections from `listener` until it is aborted.
 pub(super) async fn accept(worker: Rc<Worker>, index: usize, listener: TcpListener) {
@@ -86,21 +69,15 @@ async fn serve(worker: Rc<Worker>, admitted: Admitted, socket: TcpStream) {
     let Some(stream) = secure(&worker, connection, socket).await else { return };
     let multiplexed = connection.secured.get().is_some_and(|secured| secured.is_http2);
     connection.established(multiplexed);
-    let wire = Wire::new(stream, Rc::clone(connection), multiplexed);
+    let wire = Wire::new(stream, Rc::clone(connection));
     let ended =
         if multiplexed { http2(&worker, connection, &wire).await } else { http1(&worker, connection, &wire).await };
     if let Some(lingers) = ended {
         return leave(connection, &wire, lingers).await;
     }
-    match connection.why() {
-        Some(Why::Slow) => {
-            let what = "too slow with a request or with taking an answer";
-            Record::observe(&worker, connection, Signal::SlowClient, what);
-        }
-        Some(Why::Flood) => {
-            Record::observe(&worker, connection, Signal::BadRequest, "flood of HTTP/2 frames");
-        }
-        _ => {}
+    if connection.why() == Some(Why::Slow) {
+        let what = "too slow with a request or with taking an answer";
+        Record::observe(&worker, connection, Signal::SlowClient, what);
     }
 }
 
@@ -140,17 +117,18 @@ async fn http1(worker: &Rc<Worker>, connection: &Rc<Connection>, wire: &Rc<Wire>
 
 /// Serves a connection of HTTP/2 to its end: whether the client may still be sending. `None`: it was cut off.
 async fn http2(worker: &Rc<Worker>, connection: &Rc<Connection>, wire: &Rc<Wire>) -> Option<bool> {
-    let io = TokioIo::new(Io(Rc::clone(wire)));
-    // Boxed, the future is moved through hyper and its tasks as one pointer.
-    let service = service_fn(|request: Request<Incoming>| {
-        Box::pin(pipeline::serve(Rc::clone(worker), Rc::clone(connection), request.map(Received::Http2)))
-    });
-    let served = Box::pin(multiplexer(&worker.shared.snapshot.settings).serve_connection(io, service));
-    let ended = drive(served, connection, wire).await?;
-    if let Err(error) = &ended {
-        complain(worker, connection, error);
+    match http2::serve(worker, connection, wire).await {
+        http2::Ended::Cut => None,
+        http2::Ended::Done => Some(false),
+        http2::Ended::Broken(detail) => {
+            Record::fault(worker, connection, Refusal::new(Reject::BadRequest, detail));
+            Some(true)
+        }
+        http2::Ended::Flood(detail) => {
+            Record::observe(worker, connection, Signal::BadRequest, detail);
+            Some(true)
+        }
     }
-    Some(ended.is_err())
 }
 
 /// The PROXY protocol, where the listener speaks it: who is behind a trusted proxy (T06). `None`: the connection ends.
@@ -206,69 +184,6 @@ async fn secure(worker: &Rc<Worker>, connection: &Rc<Connection>, socket: TcpStr
     None
 }
 
-fn multiplexer(settings: &Settings) -> http2::Builder<Local> {
-    let mut builder = http2::Builder::new(Local);
-    builder
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(MAX_STREAMS)
-        .max_local_error_reset_streams(MAX_RESETS)
-        .max_pending_accept_reset_streams(MAX_RESETS)
-        .max_header_list_size(u32::try_from(settings.max_header_bytes).unwrap_or(u32::MAX))
-        .max_send_buf_size(MAX_SEND_BUFFER)
-        .keep_alive_interval(settings.timeouts.idle)
-        .keep_alive_timeout(settings.timeouts.headers);
-    builder
-}
-
-/// Runs the tasks of HTTP/2 streams on their connection's thread.
-#[derive(Clone, Copy)]
-struct Local;
-
-impl<F: Future<Output = ()> + 'static> Executor<F> for Local {
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
-    }
-}
-
-/// Drives a connection of HTTP/2 to its end. `None`: it was cut off.
-async fn drive<S, B>(
-    mut served: Pin<Box<http2::Connection<TokioIo<Io>, S, Local>>>,
-    connection: &Connection,
-    wire: &Wire,
-) -> Option<hyper::Result<()>>
-where
-    S: hyper::service::HttpService<Incoming, ResBody = B>,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    S::Future: 'static,
-    B: http_body::Body + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let mut finishing = false;
-    std::future::poll_fn(|cx| {
-        match connection.closing(cx) {
-            Close::Graceful if !finishing => {
-                finishing = true;
-                if connection.why() == Some(Why::Banned) {
-                    wire.give_up_after(BANNED_PATIENCE);
-                }
-                served.as_mut().graceful_shutdown();
-            }
-            Close::Graceful | Close::No => {}
-            Close::Now => return Poll::Ready(None),
-        }
-        let polled = served.as_mut().poll(cx);
-        // Everything that was written in this turn leaves in one go.
-        if matches!(wire.push(cx), Poll::Ready(Err(_))) && polled.is_pending() {
-            return Poll::Ready(None);
-        }
-        if polled.is_pending() && connection.rests() {
-            wire.shrink();
-        }
-        polled.map(Some)
-    })
-    .await
-}
-
 /// Sends what is still to be sent, and listens a little longer where a client is still sending what nobody reads.
 async fn leave(connection: &Connection, wire: &Wire, lingers: bool) {
     let (patience, mut left) = LINGER;
@@ -280,13 +195,5 @@ async fn leave(connection: &Connection, wire: &Wire, lingers: bool) {
         // Whatever comes, or nothing: the connection is over.
         let discarded = within(patience, std::future::poll_fn(|cx: &mut Context<'_>| wire.poll_discard(cx, &mut left)));
         discarded.await.unwrap_or(Ok(())).unwrap_or_default();
-    }
-}
-
-/// Notes how a client broke HTTP/2.
-fn complain(worker: &Rc<Worker>, connection: &Rc<Connection>, error: &hyper::Error) {
-    let broken = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
-    if broken.is_some_and(|error| !error.is_io() && !error.is_remote()) {
-        Record::fault(worker, connection, Refusal::new(Reject::BadRequest, "breaks HTTP/2"));
     }
 }

@@ -54,9 +54,21 @@ pub(super) fn keep(mut map: HeaderMap) {
     }
 }
 
+/// Lets `use_it` have space to read into, which holds whatever was there before.
+pub(super) fn with_space<T>(use_it: impl FnOnce(&mut [u8]) -> T) -> T {
+    // Out of its place meanwhile: whoever is called may need some as well.
+    let mut space = SPACE.take();
+    if space.is_empty() {
+        space = vec![0; READ].into();
+    }
+    let used = use_it(&mut space);
+    SPACE.set(space);
+    used
+}
+
 /// What `poll` reads; nothing: the stream is at its end.
 pub(super) fn read(poll: impl FnOnce(&mut ReadBuf<'_>) -> Poll<io::Result<()>>) -> Poll<io::Result<Bytes>> {
-    SPACE.with_borrow_mut(|space| {
+    with_space(|space| {
         let mut buffer = ReadBuf::new(space);
         ready!(poll(&mut buffer))?;
         Poll::Ready(Ok(copy(buffer.filled())))

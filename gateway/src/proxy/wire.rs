@@ -1,12 +1,9 @@
 //! Decides when bytes go out to a client: at once, or once per turn of the connection, and notices when they do not.
 //!
-//! h2 flushes after every response whose body is larger than a few hundred bytes. A *deferred* wire collects what is
-//! written, says that it is flushed, and is pushed once the connection has done all it can: many answers, one write.
-//! *Invariant:* at most [`HIGH`] bytes are collected, and a client that takes nothing is seen as such whatever was said
-//! to h2.
+//! HTTP/2 collects what a turn comes to and pushes it once: many answers, one write.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell, RefMut},
     io,
     pin::Pin,
     rc::Rc,
@@ -20,14 +17,7 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-use super::{
-    connection::{Close, Connection, Why},
-    deadline,
-    framing::frames::Frames,
-};
-
-/// The most bytes that are collected before the client has to take some.
-const HIGH: usize = 64 * 1_024;
+use super::connection::Connection;
 
 /// What an idle connection may keep of its buffer, in bytes.
 const KEPT: usize = 4 * 1_024;
@@ -75,53 +65,55 @@ impl Stream {
     }
 }
 
-struct Inner {
-    stream: Stream,
-    collected: Vec<u8>,
-    sent: usize,
-    /// Reads HTTP/2 along before hyper does.
-    frames: Option<Frames>,
-}
-
 /// One client's stream, shared by whoever speaks HTTP on it and whoever drives it.
 pub(super) struct Wire {
-    inner: RefCell<Inner>,
+    stream: RefCell<Stream>,
     connection: Rc<Connection>,
-    deferred: bool,
+    /// What is to leave, and how much of it has.
+    out: RefCell<Vec<u8>>,
+    sent: Cell<usize>,
 }
 
 impl Wire {
-    pub(super) fn new(stream: Stream, connection: Rc<Connection>, deferred: bool) -> Rc<Self> {
-        let inner = Inner { stream, collected: Vec::new(), sent: 0, frames: deferred.then(Frames::new) };
-        Rc::new(Self { inner: RefCell::new(inner), connection, deferred })
+    pub(super) fn new(stream: Stream, connection: Rc<Connection>) -> Rc<Self> {
+        Rc::new(Self { stream: RefCell::new(stream), connection, out: RefCell::default(), sent: Cell::new(0) })
     }
 
     pub(super) fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.inner.borrow_mut().stream.poll_read(cx, buffer)
+        self.stream.borrow_mut().poll_read(cx, buffer)
     }
 
     pub(super) fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = self.inner.borrow_mut().stream.poll_write(cx, bytes);
+        let written = self.stream.borrow_mut().poll_write(cx, bytes);
         self.connection.writing(taken(&written));
         written
     }
 
     pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = self.inner.borrow_mut().stream.poll_flush(cx);
+        let flushed = self.stream.borrow_mut().poll_flush(cx);
         self.connection.writing(flushed.is_ready().then_some(0));
         flushed
     }
 
+    /// What is collected, to be added to.
+    pub(super) fn out(&self) -> RefMut<'_, Vec<u8>> {
+        self.out.borrow_mut()
+    }
+
+    /// How much is collected and has not left, in bytes.
+    pub(super) fn collected(&self) -> usize {
+        self.out.borrow().len().saturating_sub(self.sent.get())
+    }
+
     /// Sends what was collected, as far as the client takes it.
     pub(super) fn push(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut inner = self.inner.borrow_mut();
-        if !inner.collected.is_empty() {
+        let before = self.sent.get();
+        let is_silent = self.out.borrow().is_empty();
+        if !is_silent {
             self.connection.takes();
         }
-        let before = inner.sent;
-        let pushed = inner.push(cx);
-        let taken = inner.sent.saturating_sub(before);
-        drop(inner);
+        let pushed = self.push_all(cx);
+        let taken = self.sent.get().saturating_sub(before);
         if pushed.is_pending() && taken > 0 {
             self.connection.writing(Some(taken));
         }
@@ -129,17 +121,36 @@ impl Wire {
         pushed
     }
 
+    fn push_all(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut out = self.out.borrow_mut();
+        let mut stream = self.stream.borrow_mut();
+        while let Some(rest) = out.get(self.sent.get()..).filter(|rest| !rest.is_empty()) {
+            let taken = ready!(stream.poll_write(cx, rest))?;
+            if taken == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.sent.set(self.sent.get() + taken);
+        }
+        // What has become larger than it needs to be is given back; a busy connection keeps what it uses.
+        if out.len() < out.capacity() / 8 {
+            out.shrink_to(KEPT);
+        }
+        self.sent.set(0);
+        out.clear();
+        stream.poll_flush(cx)
+    }
+
     /// Gives back what a silent connection needs no more.
     pub(super) fn shrink(&self) {
-        let mut inner = self.inner.borrow_mut();
-        if inner.collected.is_empty() {
-            inner.collected = Vec::new();
+        let mut out = self.out.borrow_mut();
+        if out.is_empty() {
+            *out = Vec::new();
         }
     }
 
     /// Tells the client that nothing more will come.
     pub(super) fn poll_goodbye(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inner.borrow_mut().stream.poll_shutdown(cx)
+        self.stream.borrow_mut().poll_shutdown(cx)
     }
 
     /// Reads and forgets what still comes in. Ready at the end of the stream.
@@ -147,7 +158,7 @@ impl Wire {
         let mut space = [0; 4 * 1_024];
         loop {
             let mut buffer = ReadBuf::new(&mut space);
-            ready!(self.inner.borrow_mut().stream.poll_read(cx, &mut buffer))?;
+            ready!(self.stream.borrow_mut().poll_read(cx, &mut buffer))?;
             let read = buffer.filled().len();
             if read == 0 || *left < read {
                 return Poll::Ready(Ok(()));
@@ -158,16 +169,16 @@ impl Wire {
 
     /// Lets the end of the connection be no end of what was sent.
     pub(super) fn reset_on_close(&self) {
-        let inner = self.inner.borrow();
+        let stream = self.stream.borrow();
         // Without it the client sees an end, and no failure.
-        socket2::SockRef::from(inner.stream.socket()).set_linger(Some(Duration::ZERO)).unwrap_or_default();
+        socket2::SockRef::from(stream.socket()).set_linger(Some(Duration::ZERO)).unwrap_or_default();
     }
 
     /// Lets the kernel give up soon on what the client does not acknowledge: a banned one never will again.
     pub(super) fn give_up_after(&self, time: Duration) {
-        let inner = self.inner.borrow();
+        let stream = self.stream.borrow();
         // Without it the kernel's own patience ends it.
-        socket2::SockRef::from(inner.stream.socket()).set_tcp_user_timeout(Some(time)).unwrap_or_default();
+        socket2::SockRef::from(stream.socket()).set_tcp_user_timeout(Some(time)).unwrap_or_default();
     }
 }
 
@@ -179,96 +190,25 @@ fn taken(written: &Poll<io::Result<usize>>) -> Option<usize> {
     }
 }
 
-impl Inner {
-    fn push(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let Some(rest) = self.collected.get(self.sent..).filter(|rest| !rest.is_empty()) {
-            let taken = ready!(self.stream.poll_write(cx, rest))?;
-            if taken == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.sent += taken;
-        }
-        // What has become larger than it needs to be is given back; a busy connection keeps what it uses.
-        if self.collected.len() < self.collected.capacity() / 8 {
-            self.collected.shrink_to(KEPT);
-        }
-        self.sent = 0;
-        self.collected.clear();
-        self.stream.poll_flush(cx)
-    }
-}
-
-/// A [`Wire`] as a stream: hyper's for HTTP/2, a tunnel's.
+/// A [`Wire`] as a stream: a tunnel's.
 pub(super) struct Io(pub(super) Rc<Wire>);
 
 impl AsyncRead for Io {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let connection = &self.0.connection;
-        let mut inner = self.0.inner.borrow_mut();
-        let before = buffer.filled().len();
-        let read = inner.stream.poll_read(cx, buffer);
-        if let Some(frames) = &mut inner.frames
-            && let Some(fresh) = buffer.filled().get(before..).filter(|fresh| !fresh.is_empty())
-            && !frames.read(fresh, deadline::now())
-        {
-            connection.shut(Close::Now, Why::Flood);
-        }
-        read
+        self.0.poll_read(cx, buffer)
     }
 }
 
 impl AsyncWrite for Io {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let wire = &self.0;
-        if !wire.deferred {
-            return wire.poll_write(cx, bytes);
-        }
-        ready!(wire.room(cx))?;
-        let mut inner = wire.inner.borrow_mut();
-        let taken = bytes.len().min(HIGH - inner.collected.len());
-        inner.collected.extend_from_slice(bytes.get(..taken).unwrap_or_default());
-        Poll::Ready(Ok(taken))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let wire = &self.0;
-        if !wire.deferred {
-            let first = slices.iter().find(|slice| !slice.is_empty()).map_or(&[][..], |slice| slice);
-            return self.poll_write(cx, first);
-        }
-        ready!(wire.room(cx))?;
-        let mut inner = wire.inner.borrow_mut();
-        let before = inner.collected.len();
-        for slice in slices {
-            let taken = slice.len().min(HIGH - inner.collected.len());
-            inner.collected.extend_from_slice(slice.get(..taken).unwrap_or_default());
-        }
-        Poll::Ready(Ok(inner.collected.len() - before))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.0.deferred
+        self.0.poll_write(cx, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let wire = &self.0;
-        if wire.deferred { Poll::Ready(Ok(())) } else { wire.poll_flush(cx) }
+        self.0.poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let wire = &self.0;
-        ready!(wire.push(cx))?;
-        wire.inner.borrow_mut().stream.poll_shutdown(cx)
-    }
-}
-
-impl Wire {
-    /// Ready once something more can be collected.
-    fn room(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.inner.borrow().collected.len() < HIGH { Poll::Ready(Ok(())) } else { self.push(cx) }
+        self.0.poll_goodbye(cx)
     }
 }

@@ -2,7 +2,6 @@
 //! comes and as the client takes it, framed by what is known of its length.
 
 use std::{
-    cell::Cell,
     io::{self, Write as _},
     pin::Pin,
     task::{Context, Poll, ready},
@@ -11,24 +10,17 @@ use std::{
 use bytes::{Buf as _, Bytes};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 use http_body::Body as _;
-use jiff::{Timestamp, fmt::rfc2822::DateTimePrinter};
 
-use crate::{
-    clock,
-    proxy::{
-        body::Answer,
-        deadline,
-        lines::{Lines, line, status_line},
-        spare,
-        wire::Wire,
-    },
+use crate::proxy::{
+    body::Answer,
+    date::today,
+    lines::{Lines, line, status_line},
+    spare,
+    wire::Wire,
 };
 
 /// How much is collected before it is written, in bytes.
 const COLLECTED: usize = 16 * 1_024;
-
-/// The length of a date (RFC 9110 5.6.7).
-const DATE: usize = 29;
 
 /// What of the request decides how it is answered.
 #[derive(Clone, Copy)]
@@ -276,23 +268,4 @@ fn write_length(length: u64, told: Option<&HeaderValue>, out: &mut Vec<u8>) {
 /// Whether the answer says that nothing comes after it.
 fn closes(headers: &HeaderMap) -> bool {
     headers.get(header::CONNECTION).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
-}
-
-/// The date, formatted once a second.
-fn today() -> [u8; DATE] {
-    thread_local! {
-        static TODAY: Cell<(u64, [u8; DATE])> = const { Cell::new((0, [b' '; DATE])) };
-    }
-    let now = deadline::now();
-    let (until, known) = TODAY.get();
-    if now < until {
-        return known;
-    }
-    let wall = clock::Now::read().unix_millis;
-    let (seconds, passed) = (wall / 1_000, wall % 1_000);
-    let moment = i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
-    let text = DateTimePrinter::new().timestamp_to_rfc9110_string(&moment.unwrap_or_default()).unwrap_or_default();
-    let date = <[u8; DATE]>::try_from(text.as_bytes()).unwrap_or([b' '; DATE]);
-    TODAY.set((now.saturating_add((1_000 - passed) * 1_000_000), date));
-    date
 }

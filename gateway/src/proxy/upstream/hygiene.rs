@@ -242,6 +242,7 @@ fn join_cookies(headers: &mut HeaderMap) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::lines::Form;
 
     fn map(headers: &[(&'static str, &'static str)]) -> HeaderMap {
         let pair = |(name, value): &(&'static str, &'static str)| {
@@ -376,7 +377,7 @@ mod tests {
         for name in &HOP_BY_HOP {
             let line = |name, value| httparse::Header { name, value };
             let lines = [line("content-length", &b"5"[..]), line(name.as_str(), &b"x"[..])];
-            let passed = Lines::of(http::StatusCode::OK, &lines);
+            let passed = Lines::of(http::StatusCode::OK, &lines, Form::Lines);
             let out = passed.map(|passed| String::from_utf8(passed.out.clone()).unwrap());
             assert!(!out.is_some_and(|out| out.contains(name.as_str())), "{name}");
         }

@@ -60,10 +60,10 @@ pub(super) fn read(bytes: &mut Bytes, method: &Method, form: Form) -> Result<Opt
     }
     let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or("no status")?;
     let is_current = parsed.version == Some(1);
-    if form == Form::Lines
+    if form != Form::Map
         && is_current
         && *method != Method::HEAD
-        && let Some(lines) = Lines::of(status, parsed.headers)
+        && let Some(lines) = Lines::of(status, parsed.headers, form)
     {
         let framing = Framing::of(lines.length);
         let _head = bytes.split_to(length);

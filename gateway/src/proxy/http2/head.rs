@@ -1,0 +1,263 @@
+//! Decides what the fields of a request's head, or of its trailers, come to (RFC 9113 8.1-8.3): a request that can be
+//! read in one way, or none.
+
+use http::{
+    HeaderMap, HeaderName, Method, Request, Uri, Version, header,
+    request::Parts,
+    uri::{self, Authority, PathAndQuery, Scheme},
+};
+
+use super::hpack::{Content, Field};
+use crate::proxy::{
+    framing::{MAX_HEADERS, length::decimal},
+    record::RequestLine,
+    spare,
+};
+
+/// Room for the headers of most requests and for those that the gateway adds, in headers.
+const USUAL: usize = 24;
+
+/// What belongs to connections of HTTP/1 (RFC 9113 8.2.2), besides what is known by name.
+const KEEP_ALIVE: &str = "keep-alive";
+const PROXY_CONNECTION: &str = "proxy-connection";
+
+/// Why there is no request.
+#[derive(Debug)]
+pub(super) enum Wrong {
+    /// It breaks HTTP/2 (RFC 9113 8.1.1).
+    Malformed(&'static str),
+    /// It is larger than it may be; its line, where that came before the limit did.
+    TooLarge(Option<Box<RequestLine>>),
+}
+
+/// What has been read of a block of fields.
+pub(super) struct Reader {
+    authority: Option<Authority>,
+    method: Option<Method>,
+    path: Option<PathAndQuery>,
+    is_https: Option<bool>,
+    headers: HeaderMap,
+    /// As RFC 9113 6.5.2 counts it, in bytes.
+    size: usize,
+    limit: usize,
+    wrong: Option<&'static str>,
+}
+
+impl Reader {
+    /// Reads at most `limit` bytes.
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            authority: None,
+            method: None,
+            path: None,
+            is_https: None,
+            headers: spare::map(USUAL),
+            size: 0,
+            limit,
+            wrong: None,
+        }
+    }
+
+    /// Takes the next field.
+    pub(super) fn add(&mut self, field: &Field) {
+        self.size = self.size.saturating_add(field.size);
+        if self.is_too_large() {
+            return;
+        }
+        let is_first = match &field.content {
+            Content::Header(name, value) => {
+                if is_of_connection(name) || *name == header::TE && value != "trailers" {
+                    self.wrong.get_or_insert("connection header in HTTP/2");
+                }
+                self.headers.append(name, value.clone());
+                return;
+            }
+            Content::Wrong(detail) => {
+                self.wrong.get_or_insert(detail);
+                return;
+            }
+            _ if !self.headers.is_empty() => {
+                self.wrong.get_or_insert("pseudo header behind others");
+                return;
+            }
+            Content::Authority(authority) => self.authority.replace(authority.clone()).is_none(),
+            Content::Method(method) => self.method.replace(method.clone()).is_none(),
+            Content::Path(path) => self.path.replace(path.clone()).is_none(),
+            Content::Scheme(is_https) => self.is_https.replace(*is_https).is_none(),
+        };
+        if !is_first {
+            self.wrong.get_or_insert("pseudo header twice");
+        }
+    }
+
+    fn is_too_large(&self) -> bool {
+        self.size > self.limit || self.headers.len() > MAX_HEADERS
+    }
+
+    /// The request, and the length of its body where it tells that.
+    pub(super) fn request(self, is_secure: bool, ends: bool) -> Result<(Parts, Option<u64>), Wrong> {
+        if let Some(detail) = self.wrong {
+            return Err(Wrong::Malformed(detail));
+        }
+        let is_too_large = self.is_too_large();
+        let line = self.method.zip(uri(self.authority, self.path, self.is_https, is_secure));
+        if is_too_large {
+            let line = line.and_then(|(method, uri)| Some(Box::new((method, Version::HTTP_2, uri.ok()?))));
+            return Err(Wrong::TooLarge(line));
+        }
+        let (method, uri) = line.ok_or(Wrong::Malformed("pseudo header missing"))?;
+        let uri = uri.map_err(Wrong::Malformed)?;
+        // RFC 9113 8.5: only what is to become a tunnel has no path.
+        if (method == Method::CONNECT) != uri.path_and_query().is_none() {
+            return Err(Wrong::Malformed("pseudo header missing"));
+        }
+        // Whatever else it may say is judged with the other headers.
+        let length = self.headers.get(header::CONTENT_LENGTH).and_then(|length| decimal(length.as_bytes()));
+        if ends && length.is_some_and(|length| length > 0) {
+            return Err(Wrong::Malformed("length without a body"));
+        }
+        let (mut parts, ()) = Request::new(()).into_parts();
+        (parts.method, parts.uri, parts.version, parts.headers) = (method, uri, Version::HTTP_2, self.headers);
+        Ok((parts, length))
+    }
+
+    /// The trailers (RFC 9113 8.1).
+    pub(super) fn trailers(self) -> Result<HeaderMap, Wrong> {
+        let is_request =
+            self.method.is_some() || self.path.is_some() || self.authority.is_some() || self.is_https.is_some();
+        match self.wrong {
+            Some(detail) => Err(Wrong::Malformed(detail)),
+            None if is_request => Err(Wrong::Malformed("pseudo header in trailers")),
+            None if self.is_too_large() => Err(Wrong::TooLarge(None)),
+            None => Ok(self.headers),
+        }
+    }
+}
+
+/// Where the request goes. `None`: something of it is missing.
+fn uri(
+    authority: Option<Authority>,
+    path: Option<PathAndQuery>,
+    is_https: Option<bool>,
+    is_secure: bool,
+) -> Option<Result<Uri, &'static str>> {
+    let mut parts = uri::Parts::default();
+    match (path, is_https) {
+        (Some(path), Some(is_https)) => {
+            parts.path_and_query = Some(path);
+            if authority.is_some() {
+                parts.scheme = Some(if is_https { Scheme::HTTPS } else { Scheme::HTTP });
+            } else if is_https != is_secure {
+                return Some(Err("scheme does not match the connection"));
+            }
+        }
+        (None, None) if authority.is_some() => {}
+        _ => return None,
+    }
+    parts.authority = authority;
+    Some(Uri::from_parts(parts).map_err(|_impossible| "invalid target"))
+}
+
+fn is_of_connection(name: &HeaderName) -> bool {
+    matches!(*name, header::CONNECTION | header::TRANSFER_ENCODING | header::UPGRADE)
+        || matches!(name.as_str(), KEEP_ALIVE | PROXY_CONNECTION)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::hpack::Decoder, *};
+
+    fn read(limit: usize, fields: &[(&str, &str)]) -> Reader {
+        let mut block = Vec::new();
+        for (name, value) in fields {
+            // Spelt out: what we write ourselves would be in lower case.
+            block.push(0);
+            for text in [name, value] {
+                block.push(u8::try_from(text.len()).unwrap());
+                block.extend_from_slice(text.as_bytes());
+            }
+        }
+        let mut reader = Reader::new(limit);
+        Decoder::new().decode(&block, |field| reader.add(field)).unwrap();
+        reader
+    }
+
+    #[track_caller]
+    fn check(ends: bool, fields: &[(&str, &str)], expect: Result<(&str, Option<u64>), &str>) {
+        let found = match read(1_000, fields).request(true, ends) {
+            Ok((parts, length)) => Ok((format!("{} {} {:?}", parts.method, parts.uri, parts.headers), length)),
+            Err(Wrong::Malformed(detail)) => Err(detail),
+            Err(Wrong::TooLarge(line)) => Ok((format!("too large {:?}", line.map(|line| line.2)), None)),
+        };
+        assert_eq!(found.as_ref().map(|(text, length)| (text.as_str(), *length)).map_err(|it| *it), expect);
+    }
+
+    const M: (&str, &str) = (":method", "GET");
+    const S: (&str, &str) = (":scheme", "https");
+    const A: (&str, &str) = (":authority", "a.example");
+    const P: (&str, &str) = (":path", "/x?y");
+
+    #[test]
+    fn good_heads() {
+        check(true, &[M, S, A, P], Ok(("GET https://a.example/x?y {}", None)));
+        check(true, &[P, A, S, M, ("te", "trailers")], Ok(("GET https://a.example/x?y {\"te\": \"trailers\"}", None)));
+        check(true, &[M, S, P, ("host", "a")], Ok(("GET /x?y {\"host\": \"a\"}", None)));
+        check(
+            false,
+            &[M, S, A, P, ("content-length", "5")],
+            Ok(("GET https://a.example/x?y {\"content-length\": \"5\"}", Some(5))),
+        );
+        check(true, &[(":method", "CONNECT"), A], Ok(("CONNECT a.example {}", None)));
+        // Whether that is the connection's is judged with the host.
+        check(true, &[M, (":scheme", "http"), A, P], Ok(("GET http://a.example/x?y {}", None)));
+    }
+
+    #[test]
+    fn h10_h12_h13_h16_malformed_heads() {
+        let (twice, missing) = (Err("pseudo header twice"), Err("pseudo header missing"));
+        check(true, &[M, S, A, P, P], twice);
+        check(true, &[M, M, S, A, P], twice);
+        check(true, &[M, S, S, A, P], twice);
+        check(true, &[M, S, A, A, P], twice);
+        check(true, &[], missing);
+        check(true, &[S, A, P], missing);
+        check(true, &[M, A, P], missing);
+        check(true, &[M, S, A], missing);
+        check(true, &[M, A], missing);
+        check(true, &[(":method", "CONNECT"), S, A, P], missing);
+        check(true, &[(":method", "CONNECT"), (":protocol", "websocket"), S, A, P], Err("pseudo header of no request"));
+        check(true, &[M, (":scheme", "http"), P, ("host", "a")], Err("scheme does not match the connection"));
+        check(true, &[M, S, A, ("x", "y"), P], Err("pseudo header behind others"));
+        check(true, &[M, S, A, P, ("content-length", "5")], Err("length without a body"));
+        for field in [
+            ("connection", "x"),
+            ("keep-alive", "x"),
+            ("proxy-connection", "x"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("te", "gzip"),
+        ] {
+            check(true, &[M, S, A, P, field], Err("connection header in HTTP/2"));
+        }
+    }
+
+    #[test]
+    fn h04_h17_heads_that_are_too_large() {
+        let long = "x".repeat(100);
+        let most: Vec<_> = [M, S, A, P].into_iter().chain(std::iter::repeat_n(("a", &*long), 7)).collect();
+        check(true, &most, Ok(("too large Some(https://a.example/x?y)", None)));
+        check(true, &std::iter::repeat_n(("a", &*long), 8).collect::<Vec<_>>(), Ok(("too large None", None)));
+        let many: Vec<_> = [M, S, A, P].into_iter().chain(std::iter::repeat_n(("a", ""), MAX_HEADERS + 1)).collect();
+        assert!(matches!(read(1 << 20, &many).request(true, true), Err(Wrong::TooLarge(Some(_)))));
+        assert!(read(1 << 20, &many[..MAX_HEADERS + 4]).request(true, true).is_ok());
+    }
+
+    #[test]
+    fn f11_trailers() {
+        assert_eq!(read(1_000, &[("x", "y")]).trailers().unwrap()["x"], "y");
+        for wrong in [&[P][..], &[S], &[("X", "y")], &[("connection", "close")]] {
+            assert!(matches!(read(1_000, wrong).trailers(), Err(Wrong::Malformed(_))), "{wrong:?}");
+        }
+        assert!(matches!(read(10, &[("x", "y")]).trailers(), Err(Wrong::TooLarge(None))));
+    }
+}

@@ -1,0 +1,122 @@
+//! Decides how header fields are packed (RFC 7541): what a client packs is read with all the tables there are, ours
+//! refer to the fixed table alone, so that an answer costs no state and no client can make us keep any.
+//!
+//! *Invariant:* whatever comes, the table holds no more than [`TABLE`] bytes as the RFC counts them, and both sides
+//! agree on it: fields that no request may have are kept as what they are.
+
+use bytes::Bytes;
+use http::{
+    HeaderName, HeaderValue, Method,
+    uri::{Authority, PathAndQuery},
+};
+
+mod decode;
+mod encode;
+mod huffman;
+mod table;
+
+#[cfg(test)]
+mod tests;
+
+pub(super) use self::decode::Decoder;
+#[cfg(test)]
+use self::decode::Undecodable;
+pub(in crate::proxy) use self::encode::{field, status};
+
+/// What a client may have us keep of its fields, in bytes: the size that nobody has to be told of (RFC 9113 6.5.2).
+const TABLE: usize = 4_096;
+
+/// What a field counts beside its name and its value (RFC 7541 4.1).
+const OVERHEAD: usize = 32;
+
+/// Whose value a field holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Name {
+    Authority,
+    Header(HeaderName),
+    Method,
+    Path,
+    Scheme,
+    /// One that no request may have, and its length.
+    Wrong(&'static str, usize),
+}
+
+/// What a field says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    Authority(Authority),
+    Header(HeaderName, HeaderValue),
+    Method(Method),
+    Path(PathAndQuery),
+    /// Whether it is `https`.
+    Scheme(bool),
+    /// Nothing that a request may say.
+    Wrong(&'static str),
+}
+
+/// A field as it is kept: what has been judged once is not judged again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Field {
+    name: Name,
+    pub(super) content: Content,
+    /// As RFC 7541 4.1 counts it, in bytes.
+    pub(super) size: usize,
+}
+
+impl Name {
+    fn of(text: &[u8]) -> Self {
+        match text {
+            b":authority" => Self::Authority,
+            b":method" => Self::Method,
+            b":path" => Self::Path,
+            b":scheme" => Self::Scheme,
+            [b':', ..] => Self::Wrong("pseudo header of no request", text.len()),
+            // RFC 9113 8.2: upper case is as wrong as what is no token.
+            _ => HeaderName::from_lowercase(text).map_or(Self::Wrong("invalid header name", text.len()), Self::Header),
+        }
+    }
+
+    fn length(&self) -> usize {
+        match self {
+            Self::Authority => 10,
+            Self::Header(name) => name.as_str().len(),
+            Self::Method | Self::Scheme => 7,
+            Self::Path => 5,
+            Self::Wrong(_, length) => *length,
+        }
+    }
+}
+
+impl Field {
+    fn new(name: Name, value: Bytes) -> Self {
+        let size = name.length() + value.len() + OVERHEAD;
+        Self { content: content(&name, value), name, size }
+    }
+}
+
+fn content(name: &Name, value: Bytes) -> Content {
+    match name {
+        Name::Authority => {
+            Authority::from_maybe_shared(value).map_or(Content::Wrong("invalid :authority"), Content::Authority)
+        }
+        // RFC 9113 8.2.1: a recipient that took them off would read another value than one that does not (H11).
+        Name::Header(_) if is_padded(&value) => Content::Wrong("header value with space around it"),
+        Name::Header(name) => HeaderValue::from_maybe_shared(value)
+            .map_or(Content::Wrong("invalid header value"), |value| Content::Header(name.clone(), value)),
+        Name::Method => Method::from_bytes(&value).map_or(Content::Wrong("invalid :method"), Content::Method),
+        // The library would drop a fragment.
+        Name::Path if memchr::memchr(b'#', &value).is_some() => Content::Wrong("fragment in :path"),
+        Name::Path => PathAndQuery::from_maybe_shared(value).map_or(Content::Wrong("invalid :path"), Content::Path),
+        Name::Scheme => match &*value {
+            b"http" => Content::Scheme(false),
+            b"https" => Content::Scheme(true),
+            _ => Content::Wrong("invalid :scheme"),
+        },
+        Name::Wrong(detail, _) => Content::Wrong(detail),
+    }
+}
+
+fn is_padded(value: &[u8]) -> bool {
+    let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    is_space(value.first()) || is_space(value.last())
+}

@@ -1,0 +1,142 @@
+//! Decides what a packed block of fields says (RFC 7541 3, 6).
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::{Field, Name, TABLE, huffman, table};
+
+/// A block that cannot be read: nothing behind it can be, either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::proxy::http2) struct Undecodable;
+
+/// What one client has had us remember.
+#[derive(Debug)]
+pub(in crate::proxy::http2) struct Decoder {
+    /// The newest first.
+    table: VecDeque<Field>,
+    size: usize,
+    most: usize,
+}
+
+impl Decoder {
+    pub(in crate::proxy::http2) const fn new() -> Self {
+        Self { table: VecDeque::new(), size: 0, most: TABLE }
+    }
+
+    /// Hands each field of a whole block to `each`.
+    ///
+    /// # Errors
+    /// [`Undecodable`]: the connection cannot go on (RFC 9113 4.3).
+    pub(in crate::proxy::http2) fn decode(
+        &mut self,
+        block: &[u8],
+        mut each: impl FnMut(&Field),
+    ) -> Result<(), Undecodable> {
+        let mut rest = block;
+        let mut has_begun = false;
+        while let Some(&first) = rest.first() {
+            match first {
+                0x80.. => each(self.field(integer(&mut rest, 7)?)?),
+                0x40.. => {
+                    let field = self.literal(&mut rest, 6)?;
+                    each(&field);
+                    self.keep(field);
+                }
+                // RFC 7541 4.2: the size changes before any field does.
+                0x20.. if has_begun => return Err(Undecodable),
+                0x20.. => {
+                    self.most = integer(&mut rest, 5)?;
+                    if self.most > TABLE {
+                        return Err(Undecodable);
+                    }
+                    self.shrink(self.most);
+                    continue;
+                }
+                _ => each(&self.literal(&mut rest, 4)?),
+            }
+            has_begun = true;
+        }
+        Ok(())
+    }
+
+    /// The field at `index` (RFC 7541 2.3.3).
+    fn field(&self, index: usize) -> Result<&Field, Undecodable> {
+        let index = index.checked_sub(1).ok_or(Undecodable)?;
+        let fixed = table::fields();
+        match index.checked_sub(fixed.len()) {
+            Some(own) => self.table.get(own),
+            None => fixed.get(index),
+        }
+        .ok_or(Undecodable)
+    }
+
+    /// A field whose value is spelt out, and its name where that is known from nowhere.
+    fn literal(&self, rest: &mut &[u8], bits: u8) -> Result<Field, Undecodable> {
+        let name = match integer(rest, bits)? {
+            0 => Name::of(&string(rest)?),
+            index => self.field(index)?.name.clone(),
+        };
+        Ok(Field::new(name, string(rest)?))
+    }
+
+    fn keep(&mut self, field: Field) {
+        self.shrink(self.most.saturating_sub(field.size));
+        // One that is larger than the table leaves it empty (RFC 7541 4.4).
+        if field.size <= self.most {
+            self.size += field.size;
+            self.table.push_front(field);
+        }
+    }
+
+    /// Forgets the oldest until what is left takes no more than `most`.
+    fn shrink(&mut self, most: usize) {
+        while self.size > most
+            && let Some(oldest) = self.table.pop_back()
+        {
+            self.size -= oldest.size;
+        }
+    }
+}
+
+/// An integer whose first byte has `bits` bits of it (RFC 7541 5.1).
+fn integer(rest: &mut &[u8], bits: u8) -> Result<usize, Undecodable> {
+    let (&first, mut tail) = rest.split_first().ok_or(Undecodable)?;
+    let mask = (1_usize << bits) - 1;
+    let mut value = usize::from(first) & mask;
+    if value == mask {
+        // No length and no index of ours takes more bytes than these.
+        for shift in [0, 7, 14, 21] {
+            let (&byte, behind) = tail.split_first().ok_or(Undecodable)?;
+            tail = behind;
+            value += usize::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                *rest = tail;
+                return Ok(value);
+            }
+        }
+        return Err(Undecodable);
+    }
+    *rest = tail;
+    Ok(value)
+}
+
+/// A string, plain or coded (RFC 7541 5.2).
+fn string(rest: &mut &[u8]) -> Result<Bytes, Undecodable> {
+    let is_coded = rest.first().is_some_and(|first| first & 0x80 != 0);
+    let length = integer(rest, 7)?;
+    let (text, tail) = rest.split_at_checked(length).ok_or(Undecodable)?;
+    *rest = tail;
+    if !is_coded {
+        return Ok(Bytes::copy_from_slice(text));
+    }
+    huffman::decode(text).map(Bytes::from).ok_or(Undecodable)
+}
+
+#[cfg(test)]
+impl Decoder {
+    /// What the table takes, as it is counted and as it is.
+    pub(super) fn sizes(&self) -> (usize, usize) {
+        (self.size, self.table.iter().map(|field| field.size).sum())
+    }
+}
