@@ -35,6 +35,7 @@ mod authz;
 mod balance;
 mod forward;
 mod grpc;
+mod h2_flow;
 mod h2_hostile;
 mod h2_protocol;
 mod hostile;
