@@ -8,6 +8,7 @@ pub mod snapshot;
 pub mod target;
 pub mod tls;
 
+mod control;
 mod start;
 
 mod server;

@@ -2,7 +2,6 @@
 //! has left, and only then starts threads and looks at the network.
 
 use std::{
-    collections::HashMap,
     fs::File,
     io::{self, Read as _, Seek as _},
     net::TcpListener,
@@ -10,28 +9,25 @@ use std::{
     process::ExitCode,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize},
     },
-    thread::JoinHandle,
-    time::Duration,
 };
 
 use anyhow::{Context as _, bail};
 use serde::de::DeserializeOwned;
-use tokio::{sync::mpsc, time::MissedTickBehavior};
+use tokio::sync::mpsc;
 
 use super::{
     banned::Banned,
+    control::{Control, Running},
     snapshot::Snapshot,
-    tally::Untold,
-    upstream::{self, Backend},
+    upstream::Backend,
     worker::{Event, Order, Shared, Worker},
 };
 use crate::{
     clock,
     config::{self, Bundled, Config},
-    limit,
-    message::{ADDRESS_LIMIT, Bundle, Lost, Shadowed, ToGuard, ToProxy, UpstreamState, channel::Channel},
+    message::{ADDRESS_LIMIT, Bundle, ToGuard, ToProxy, channel::Channel},
     observe::sink::{Lines, Sink},
     sandbox,
 };
@@ -94,6 +90,12 @@ async fn prepare(channel: &Channel) -> anyhow::Result<Prepared> {
     let descriptors = raise_descriptor_limit();
     let report = sandbox::proxy(&[]).context("cannot give up rights")?;
     tracing::info!("the proxy is confined: {report}");
+    let shared = share(bundle, descriptors)?;
+    Ok(Prepared { shared: Arc::new(shared), log: File::from(log), sockets })
+}
+
+/// Compiles what the guard sent into what the workers share. At most as many connections as `descriptors` allow.
+pub(super) fn share(bundle: Bundle, descriptors: usize) -> anyhow::Result<Shared> {
     let config = Config::load(&bundle.path, &Bundled(&bundle)).map_err(|errors| anyhow::anyhow!("{errors}"))?;
     let (document, settings) = (config.document, config.proxy);
     let banned = Banned::new(settings.ipv6_prefix, &bundle.bans, &bundle.allows, clock::monotonic());
@@ -112,7 +114,7 @@ async fn prepare(channel: &Channel) -> anyhow::Result<Prepared> {
     {
         limit.enforce();
     }
-    let shared = Shared {
+    Ok(Shared {
         max_connections: most_connections(snapshot.settings.max_connections, descriptors),
         snapshot: Arc::new(snapshot),
         banned,
@@ -121,12 +123,11 @@ async fn prepare(channel: &Channel) -> anyhow::Result<Prepared> {
         lost_asks: AtomicU64::new(0),
         lost_connections: AtomicU64::new(0),
         backends,
-    };
-    Ok(Prepared { shared: Arc::new(shared), log: File::from(log), sockets })
+    })
 }
 
 /// What the guard put into a file in memory.
-fn unseal<T: DeserializeOwned>(descriptor: OwnedFd) -> anyhow::Result<T> {
+pub(super) fn unseal<T: DeserializeOwned>(descriptor: OwnedFd) -> anyhow::Result<T> {
     let mut file = File::from(descriptor);
     file.rewind()?;
     let mut bytes = Vec::new();
@@ -196,18 +197,7 @@ async fn serve(channel: &Channel, prepared: Prepared) -> anyhow::Result<()> {
         workers.push(Running { orders, thread });
     }
     drop(events);
-    let mut control = Control {
-        channel,
-        shared: &shared,
-        sink: &sink,
-        closing: HashMap::new(),
-        ready: 0,
-        retiring: 0,
-        mark: None,
-        told_lines: 0,
-        untold: Untold::default(),
-        told_upstreams: vec![None; shared.backends.len()],
-    };
+    let mut control = Control::new(channel, &shared, &sink);
     control.run(&workers, from_workers).await;
     drop(control);
     for Running { thread, .. } in workers {
@@ -224,11 +214,6 @@ async fn serve(channel: &Channel, prepared: Prepared) -> anyhow::Result<()> {
         tracing::warn!(lines = lost, "lines of the access log were lost");
     }
     Ok(())
-}
-
-struct Running {
-    orders: mpsc::Sender<Order>,
-    thread: JoinHandle<io::Result<()>>,
 }
 
 /// One worker's thread.
@@ -250,201 +235,6 @@ fn work(
         worker.run(listeners, orders).await;
         Ok(())
     })
-}
-
-/// Between the guard and the workers.
-struct Control<'a> {
-    channel: &'a Channel,
-    shared: &'a Shared,
-    sink: &'a Sink,
-    /// Bans whose connections are being closed: how many workers are still at it, and how many connections so far.
-    closing: HashMap<u64, (usize, u32)>,
-    ready: usize,
-    /// How many workers were told to drain and may still accept connections.
-    retiring: usize,
-    /// The last mark, where it waits for them.
-    mark: Option<u64>,
-    /// Lost lines that the guard was told of.
-    told_lines: u64,
-    /// What became of requests.
-    untold: Untold,
-    /// What the guard was told of each upstream.
-    told_upstreams: Vec<Option<UpstreamState>>,
-}
-
-impl Control<'_> {
-    /// Ends once every worker has.
-    async fn run(&mut self, workers: &[Running], mut events: mpsc::Receiver<Event>) {
-        let (mut draining, mut listening) = (false, true);
-        self.shared.backends.iter().for_each(upstream::watch);
-        let mut second = tokio::time::interval(Duration::from_secs(1));
-        second.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                _ = second.tick(), if listening => {
-                    self.tell_lost().await;
-                    self.tell_counted().await;
-                    if !draining {
-                        self.tell_upstreams().await;
-                    }
-                }
-                event = events.recv() => match event {
-                    Some(event) => self.tell_guard(event, workers.len()).await,
-                    None => return self.tell_counted().await,
-                },
-                message = self.channel.receive::<ToProxy>(), if listening => {
-                    let drain = match message {
-                        Ok(Some((message, descriptors))) => self.obey(message, descriptors, workers).await,
-                        // Without its guard a proxy finishes what it has begun.
-                        Ok(None) => {
-                            listening = false;
-                            true
-                        }
-                        Err(error) => {
-                            tracing::error!("the guard cannot be understood: {error}");
-                            listening = false;
-                            true
-                        }
-                    };
-                    if drain && !draining {
-                        draining = true;
-                        self.retiring = workers.len();
-                        order(workers, Order::Drain).await;
-                    }
-                }
-            }
-        }
-    }
-
-    /// `true`: it is time to drain.
-    async fn obey(&mut self, message: ToProxy, descriptors: Vec<OwnedFd>, workers: &[Running]) -> bool {
-        match message {
-            ToProxy::Banned { id, source, expires } => {
-                let known = self.shared.banned.add(id, source, expires, clock::monotonic());
-                if !known {
-                    tracing::warn!(ban = id, "too many bans to refuse this one at accept as well");
-                }
-                self.closing.insert(id, (workers.len(), 0));
-                order(workers, Order::Close { ban: id, source, known }).await;
-            }
-            ToProxy::Lifted { source } => self.shared.banned.lift(source),
-            ToProxy::Allowed { source } => {
-                if !self.shared.banned.allow(source) {
-                    tracing::warn!(%source, "too many allowances to know this one at accept as well");
-                }
-            }
-            ToProxy::Disallowed { source } => self.shared.banned.disallow(source),
-            ToProxy::Probation { source, until } => {
-                self.shared.snapshot.detector.watch(source, until, clock::monotonic());
-            }
-            ToProxy::ReopenLogs => {
-                if let Some(log) = descriptors.into_iter().next() {
-                    self.sink.reopen(File::from(log));
-                }
-            }
-            ToProxy::Files => {
-                let files = descriptors.into_iter().next().context("no files came along").and_then(unseal);
-                match files.and_then(|files| self.shared.snapshot.renew(files)) {
-                    Ok(true) => order(workers, Order::Reverify).await,
-                    Ok(false) => {}
-                    Err(error) => tracing::error!("new TLS files are not in force: {error:#}"),
-                }
-            }
-            ToProxy::Mark { mark } if self.retiring > 0 => self.mark = Some(mark),
-            ToProxy::Mark { mark } => self.say(&ToGuard::Heard { mark }).await,
-            ToProxy::Promoted { what } => match &self.shared.snapshot.address_limit {
-                Some(limit) if what == ADDRESS_LIMIT => limit.enforce(),
-                _ => {}
-            },
-            ToProxy::Drain => return true,
-            ToProxy::Start { .. } | ToProxy::Listen { .. } => tracing::error!("told to start twice"),
-        }
-        false
-    }
-
-    /// Tells of upstreams that are not as they were when the guard was told last.
-    async fn tell_upstreams(&mut self) {
-        for (backend, told) in self.shared.backends.iter().zip(&mut self.told_upstreams) {
-            let state = backend.standing.state();
-            if told.as_ref() == Some(&state) {
-                continue;
-            }
-            if self.channel.send(&ToGuard::Upstream(Box::new(state.clone())), &[]).await.is_ok() {
-                *told = Some(state);
-            }
-        }
-    }
-
-    /// Tells what was lost, if anything was.
-    async fn tell_lost(&mut self) {
-        let lines = self.sink.lost();
-        let lost = Lost {
-            asks: self.shared.lost_asks.swap(0, Ordering::Relaxed),
-            log_lines: lines.saturating_sub(self.told_lines),
-            connections: self.shared.lost_connections.swap(0, Ordering::Relaxed),
-            at_accept: self.shared.banned.take_lost(),
-        };
-        self.told_lines = lines;
-        if lost != Lost::default() && self.channel.send(&ToGuard::Lost(lost), &[]).await.is_err() {
-            tracing::warn!(?lost, "the guard does not hear what was lost");
-        }
-    }
-
-    async fn tell_counted(&mut self) {
-        if let Some(message) = self.untold.message(self.shared.connections.load(Ordering::Relaxed)) {
-            self.say(&message).await;
-        }
-    }
-
-    async fn tell_guard(&mut self, event: Event, workers: usize) {
-        let message = match event {
-            Event::Ask(ask) => ToGuard::Ask(Box::new(ask)),
-            Event::Counted(counted) => return self.untold.add(&counted),
-            Event::Good(clients) => ToGuard::Good(clients),
-            Event::Refused(bans) => ToGuard::Refused(bans),
-            Event::WouldRefuse(limit::WouldRefuse { requests, sources }) => {
-                let sources = sources.into_iter().map(|source| Shadowed { source }).collect();
-                ToGuard::WouldRefuse { requests, sources }
-            }
-            Event::Closed { ban, connections } => {
-                let Some((waiting, total)) = self.closing.get_mut(&ban) else { return };
-                *waiting = waiting.saturating_sub(1);
-                *total = total.saturating_add(connections);
-                if *waiting > 0 {
-                    return;
-                }
-                let connections = *total;
-                self.closing.remove(&ban);
-                ToGuard::Closed { ban, connections }
-            }
-            Event::Retired => {
-                self.retiring = self.retiring.saturating_sub(1);
-                let Some(mark) = self.mark.take_if(|_| self.retiring == 0) else { return };
-                ToGuard::Heard { mark }
-            }
-            Event::Ready => {
-                self.ready += 1;
-                if self.ready < workers {
-                    return;
-                }
-                ToGuard::Ready
-            }
-        };
-        self.say(&message).await;
-    }
-
-    async fn say(&self, message: &ToGuard) {
-        if self.channel.send(message, &[]).await.is_err() {
-            self.shared.lost_asks.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-}
-
-/// A worker that is gone has nothing to do.
-async fn order(workers: &[Running], order: Order) {
-    for worker in workers {
-        worker.orders.send(order).await.unwrap_or_default();
-    }
 }
 
 #[cfg(test)]

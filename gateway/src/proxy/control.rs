@@ -1,0 +1,324 @@
+//! Decides what passes between the guard and the workers: orders one way, events the other, each told once however many
+//! workers there are.
+
+use std::{
+    collections::HashMap, fs::File, io, os::fd::OwnedFd, sync::atomic::Ordering, thread::JoinHandle, time::Duration,
+};
+
+use anyhow::Context as _;
+use tokio::{sync::mpsc, time::MissedTickBehavior};
+
+use super::{
+    start::unseal,
+    tally::Untold,
+    upstream,
+    worker::{Event, Order, Shared},
+};
+use crate::{
+    clock, limit,
+    message::{ADDRESS_LIMIT, Lost, Shadowed, ToGuard, ToProxy, UpstreamState, channel::Channel},
+    observe::sink::Sink,
+};
+
+/// A worker.
+pub(super) struct Running {
+    pub(super) orders: mpsc::Sender<Order>,
+    pub(super) thread: JoinHandle<io::Result<()>>,
+}
+
+/// Between the guard and the workers.
+pub(super) struct Control<'a> {
+    channel: &'a Channel,
+    shared: &'a Shared,
+    sink: &'a Sink,
+    /// Bans whose connections are being closed: how many workers are still at it, and how many connections so far.
+    closing: HashMap<u64, (usize, u32)>,
+    ready: usize,
+    /// How many workers were told to drain and may still accept connections.
+    retiring: usize,
+    /// The last mark, where it waits for them.
+    mark: Option<u64>,
+    /// Lost lines that the guard was told of.
+    told_lines: u64,
+    /// What became of requests.
+    untold: Untold,
+    /// What the guard was told of each upstream.
+    told_upstreams: Vec<Option<UpstreamState>>,
+}
+
+impl<'a> Control<'a> {
+    pub(super) fn new(channel: &'a Channel, shared: &'a Shared, sink: &'a Sink) -> Self {
+        Self {
+            channel,
+            shared,
+            sink,
+            closing: HashMap::new(),
+            ready: 0,
+            retiring: 0,
+            mark: None,
+            told_lines: 0,
+            untold: Untold::default(),
+            told_upstreams: vec![None; shared.backends.len()],
+        }
+    }
+
+    /// Ends once every worker has.
+    pub(super) async fn run(&mut self, workers: &[Running], mut events: mpsc::Receiver<Event>) {
+        let (mut draining, mut listening) = (false, true);
+        self.shared.backends.iter().for_each(upstream::watch);
+        let mut second = tokio::time::interval(Duration::from_secs(1));
+        second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = second.tick(), if listening => {
+                    self.tell_lost().await;
+                    self.tell_counted().await;
+                    if !draining {
+                        self.tell_upstreams().await;
+                    }
+                }
+                event = events.recv() => match event {
+                    Some(event) => self.tell_guard(event, workers.len()).await,
+                    None => return self.tell_counted().await,
+                },
+                message = self.channel.receive::<ToProxy>(), if listening => {
+                    let drain = match message {
+                        Ok(Some((message, descriptors))) => self.obey(message, descriptors, workers).await,
+                        // Without its guard a proxy finishes what it has begun.
+                        Ok(None) => {
+                            listening = false;
+                            true
+                        }
+                        Err(error) => {
+                            tracing::error!("the guard cannot be understood: {error}");
+                            listening = false;
+                            true
+                        }
+                    };
+                    if drain && !draining {
+                        draining = true;
+                        self.drain(workers).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn drain(&mut self, workers: &[Running]) {
+        self.retiring = workers.len();
+        order(workers, Order::Drain).await;
+    }
+
+    /// `true`: it is time to drain.
+    async fn obey(&mut self, message: ToProxy, descriptors: Vec<OwnedFd>, workers: &[Running]) -> bool {
+        match message {
+            ToProxy::Banned { id, source, expires } => {
+                let known = self.shared.banned.add(id, source, expires, clock::monotonic());
+                if !known {
+                    tracing::warn!(ban = id, "too many bans to refuse this one at accept as well");
+                }
+                self.closing.insert(id, (workers.len(), 0));
+                order(workers, Order::Close { ban: id, source, known }).await;
+            }
+            ToProxy::Lifted { source } => self.shared.banned.lift(source),
+            ToProxy::Allowed { source } => {
+                if !self.shared.banned.allow(source) {
+                    tracing::warn!(%source, "too many allowances to know this one at accept as well");
+                }
+            }
+            ToProxy::Disallowed { source } => self.shared.banned.disallow(source),
+            ToProxy::Probation { source, until } => {
+                self.shared.snapshot.detector.watch(source, until, clock::monotonic());
+            }
+            ToProxy::ReopenLogs => {
+                if let Some(log) = descriptors.into_iter().next() {
+                    self.sink.reopen(File::from(log));
+                }
+            }
+            ToProxy::Files => {
+                let files = descriptors.into_iter().next().context("no files came along").and_then(unseal);
+                match files.and_then(|files| self.shared.snapshot.renew(files)) {
+                    Ok(true) => order(workers, Order::Reverify).await,
+                    Ok(false) => {}
+                    Err(error) => tracing::error!("new TLS files are not in force: {error:#}"),
+                }
+            }
+            ToProxy::Mark { mark } if self.retiring > 0 => self.mark = Some(mark),
+            ToProxy::Mark { mark } => self.say(&ToGuard::Heard { mark }).await,
+            ToProxy::Promoted { what } => match &self.shared.snapshot.address_limit {
+                Some(limit) if what == ADDRESS_LIMIT => limit.enforce(),
+                _ => {}
+            },
+            ToProxy::Drain => return true,
+            ToProxy::Start { .. } | ToProxy::Listen { .. } => tracing::error!("told to start twice"),
+        }
+        false
+    }
+
+    /// Tells of upstreams that are not as they were when the guard was told last.
+    async fn tell_upstreams(&mut self) {
+        for (backend, told) in self.shared.backends.iter().zip(&mut self.told_upstreams) {
+            let state = backend.standing.state();
+            if told.as_ref() == Some(&state) {
+                continue;
+            }
+            if self.channel.send(&ToGuard::Upstream(Box::new(state.clone())), &[]).await.is_ok() {
+                *told = Some(state);
+            }
+        }
+    }
+
+    /// Tells what was lost, if anything was.
+    async fn tell_lost(&mut self) {
+        let lines = self.sink.lost();
+        let lost = Lost {
+            asks: self.shared.lost_asks.swap(0, Ordering::Relaxed),
+            log_lines: lines.saturating_sub(self.told_lines),
+            connections: self.shared.lost_connections.swap(0, Ordering::Relaxed),
+            at_accept: self.shared.banned.take_lost(),
+        };
+        self.told_lines = lines;
+        if lost != Lost::default() && self.channel.send(&ToGuard::Lost(lost), &[]).await.is_err() {
+            tracing::warn!(?lost, "the guard does not hear what was lost");
+        }
+    }
+
+    async fn tell_counted(&mut self) {
+        if let Some(message) = self.untold.message(self.shared.connections.load(Ordering::Relaxed)) {
+            self.say(&message).await;
+        }
+    }
+
+    async fn tell_guard(&mut self, event: Event, workers: usize) {
+        let message = match event {
+            Event::Ask(ask) => ToGuard::Ask(Box::new(ask)),
+            Event::Counted(counted) => return self.untold.add(&counted),
+            Event::Good(clients) => ToGuard::Good(clients),
+            Event::Refused(bans) => ToGuard::Refused(bans),
+            Event::WouldRefuse(limit::WouldRefuse { requests, sources }) => {
+                let sources = sources.into_iter().map(|source| Shadowed { source }).collect();
+                ToGuard::WouldRefuse { requests, sources }
+            }
+            Event::Closed { ban, connections } => {
+                let Some((waiting, total)) = self.closing.get_mut(&ban) else { return };
+                *waiting = waiting.saturating_sub(1);
+                *total = total.saturating_add(connections);
+                if *waiting > 0 {
+                    return;
+                }
+                let connections = *total;
+                self.closing.remove(&ban);
+                ToGuard::Closed { ban, connections }
+            }
+            Event::Retired => {
+                self.retiring = self.retiring.saturating_sub(1);
+                let Some(mark) = self.mark.take_if(|_| self.retiring == 0) else { return };
+                ToGuard::Heard { mark }
+            }
+            Event::Ready => {
+                self.ready += 1;
+                if self.ready < workers {
+                    return;
+                }
+                ToGuard::Ready
+            }
+        };
+        self.say(&message).await;
+    }
+
+    async fn say(&self, message: &ToGuard) {
+        if self.channel.send(message, &[]).await.is_err() {
+            self.shared.lost_asks.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A worker that is gone has nothing to do.
+async fn order(workers: &[Running], order: Order) {
+    for worker in workers {
+        worker.orders.send(order).await.unwrap_or_default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{os::fd::OwnedFd, sync::Arc};
+
+    use super::*;
+    use crate::{
+        message::{Bundle, channel},
+        proxy::start,
+    };
+
+    const CONFIGURATION: &str = "[guard]\ninterfaces = []\n[[listener]]\naddress = \"127.0.0.1:443\"\n\
+        [[route]]\npath = \"/\"\nmethods = [\"GET\"]\nrequire = [\"public\"]\nrespond = { status = 200 }\n";
+
+    /// What the guard hears of a proxy of two workers to which it says `messages`, while they say `events`.
+    fn heard(messages: &[ToProxy], events: Vec<Event>) -> Vec<ToGuard> {
+        let bundle = Bundle {
+            path: "gateway.toml".into(),
+            text: CONFIGURATION.to_owned(),
+            files: Vec::new(),
+            bans: Vec::new(),
+            allows: Vec::new(),
+            probations: Vec::new(),
+            tickets: None,
+            promoted: Vec::new(),
+        };
+        let shared = Arc::new(start::share(bundle, 1_000).unwrap());
+        let null = || OwnedFd::from(File::options().write(true).open("/dev/null").unwrap());
+        let (sink, _writer) = Sink::start(File::from(null())).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (left, right) = channel::pair().unwrap();
+            let (guard, proxy) = (Channel::new(left).unwrap(), Channel::new(right).unwrap());
+            let mut control = Control::new(&proxy, &shared, &sink);
+            let workers: Vec<_> =
+                (0..2).map(|_| Running { orders: mpsc::channel(8).0, thread: std::thread::spawn(|| Ok(())) }).collect();
+            for message in messages {
+                guard.send(message, &[]).await.unwrap();
+                let (message, descriptors) = proxy.receive().await.unwrap().unwrap();
+                if control.obey(message, descriptors, &workers).await {
+                    control.drain(&workers).await;
+                }
+            }
+            for event in events {
+                control.tell_guard(event, workers.len()).await;
+            }
+            drop(control);
+            drop(proxy);
+            let mut heard = Vec::new();
+            while let Ok(Some((message, _))) = guard.receive().await {
+                heard.push(message);
+            }
+            heard
+        })
+    }
+
+    #[track_caller]
+    fn check(messages: &[ToProxy], events: Vec<Event>, expect: &str) {
+        let case = format!("{messages:?} {events:?}");
+        assert_eq!(format!("{:?}", heard(messages, events)), expect, "{case}");
+    }
+
+    #[test]
+    fn a_drain_is_confirmed_once_nobody_accepts_any_more() {
+        let mark = |mark| ToProxy::Mark { mark };
+        let retired = |count| std::iter::repeat_with(|| Event::Retired).take(count).collect();
+        check(&[mark(7)], Vec::new(), "[Heard { mark: 7 }]");
+        check(&[ToProxy::Drain, mark(7)], Vec::new(), "[]");
+        check(&[ToProxy::Drain, mark(7)], retired(1), "[]");
+        check(&[ToProxy::Drain, mark(7)], retired(2), "[Heard { mark: 7 }]");
+        check(&[ToProxy::Drain, mark(7), mark(8)], retired(2), "[Heard { mark: 8 }]");
+    }
+
+    #[test]
+    fn what_every_worker_says_is_told_once() {
+        let closed = |connections| Event::Closed { ban: 3, connections };
+        let banned = ToProxy::Banned { id: 3, source: "192.0.2.1".parse().unwrap(), expires: u64::MAX };
+        check(&[], vec![Event::Ready], "[]");
+        check(&[], vec![Event::Ready, Event::Ready], "[Ready]");
+        check(std::slice::from_ref(&banned), vec![closed(2)], "[]");
+        check(&[banned], vec![closed(2), closed(5)], "[Closed { ban: 3, connections: 7 }]");
+    }
+}
