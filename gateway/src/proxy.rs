@@ -28,6 +28,7 @@ mod wire;
 mod body;
 mod grpc;
 mod lines;
+mod outgoing;
 mod own;
 mod pace;
 mod pipeline;

@@ -201,7 +201,7 @@ fn proxy(root: &mut Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
     let max_connections = table.or("max_connections", 20_000, value::count(1..=10_000_000));
     let max_connections_per_source = table.or("max_connections_per_source", 1_000, value::count(1..=10_000_000));
     let max_body = table.or("max_body", 1 << 20, value::size_in(0..=route::LARGEST_BODY));
-    // hyper takes no smaller buffer than 8 KiB.
+    // Fewer would refuse what browsers send with their cookies.
     let max_header_bytes = table.or("max_header_bytes", 16 << 10, value::size_in((8 << 10)..=(1 << 20)));
     let trust = trust(&mut table);
     table.finish();

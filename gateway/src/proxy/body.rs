@@ -278,7 +278,10 @@ pub(super) fn is_forgettable(incoming: &Received) -> bool {
 }
 
 /// An answer on its way out. The exchange is over when it is dropped.
-pub(super) struct Answer {
+// Boxed, it is moved as a pointer from hand to hand.
+pub(super) struct Answer(Box<Inner>);
+
+struct Inner {
     content: Content,
     /// What its head consists of, besides its headers.
     lines: Option<Lines>,
@@ -306,7 +309,7 @@ impl Answer {
     /// An upstream's.
     pub(super) fn relayed(exchange: Exchange, record: Box<Record>) -> Self {
         if exchange.is_over() {
-            Self::give_back(exchange, &record);
+            give_back(exchange, &record);
             return Self::new(Content::Done, record);
         }
         Self::new(Content::Upstream(exchange), record)
@@ -314,37 +317,46 @@ impl Answer {
 
     /// The same, behind a head of `lines`.
     pub(super) fn with(self, lines: Lines) -> Self {
-        Self { lines: Some(lines), ..self }
+        let Self(mut inner) = self;
+        inner.lines = Some(lines);
+        Self(inner)
     }
 
     /// What its head consists of, besides its headers.
     pub(super) const fn take_lines(&mut self) -> Option<Lines> {
-        self.lines.take()
+        self.0.lines.take()
     }
 
     /// What stands where a tunnel begins.
     pub(super) fn switched() -> Self {
-        Self { content: Content::Done, lines: None, record: None, pause: Duration::ZERO, upstream: Alarm::default() }
+        Self::of(Content::Done, None, Duration::ZERO)
     }
 
     fn new(content: Content, record: Box<Record>) -> Self {
         let pause = record.timeouts().response;
-        Self { content, lines: None, record: Some(record), pause, upstream: Alarm::default() }
+        Self::of(content, Some(record), pause)
     }
 
-    fn give_back(exchange: Exchange, record: &Record) {
-        if !exchange.give_back() {
-            record.connection.unread.set(true);
-        }
+    fn of(content: Content, record: Option<Box<Record>>, pause: Duration) -> Self {
+        Self(Box::new(Inner { content, lines: None, record, pause, upstream: Alarm::default() }))
     }
 
     /// How long a client may take nothing of it, and what it has to take a second while it is waited for. `None`: it
     /// is none that is logged.
     pub(super) fn patience(&self) -> Option<(Duration, u64)> {
-        let timeouts = self.record.as_ref()?.timeouts();
+        let timeouts = self.0.record.as_ref()?.timeouts();
         Some((timeouts.body, timeouts.least_rate))
     }
+}
 
+/// The exchange goes back to where it came from.
+fn give_back(exchange: Exchange, record: &Record) {
+    if !exchange.give_back() {
+        record.connection.unread.set(true);
+    }
+}
+
+impl Inner {
     fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
         let Content::Upstream(exchange) = &mut self.content else { return Poll::Ready(None) };
         let Poll::Ready(piece) = exchange.poll_piece(cx) else {
@@ -358,7 +370,7 @@ impl Answer {
             if let Some(trailers) = exchange.trailers().and_then(hygiene::trailers) {
                 self.content = Content::Trailers(trailers);
             }
-            Self::give_back(exchange, record);
+            give_back(exchange, record);
         }
         Poll::Ready(piece.map(|piece| piece.map_err(Broken)))
     }
@@ -381,7 +393,7 @@ impl Body for Answer {
     type Error = Broken;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let this = self.get_mut();
+        let this = &mut *self.get_mut().0;
         let piece = match &mut this.content {
             Content::Done | Content::Trailers(_) => None,
             Content::Whole(bytes) => Some(Ok(std::mem::take(bytes))),
@@ -402,7 +414,7 @@ impl Body for Answer {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.content {
+        match &self.0.content {
             Content::Done => true,
             Content::Trailers(_) => false,
             Content::Upstream(exchange) => exchange.is_over(),
@@ -411,7 +423,7 @@ impl Body for Answer {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.content {
+        match &self.0.content {
             Content::Done | Content::Trailers(_) => SizeHint::with_exact(0),
             Content::Upstream(exchange) => exchange.left(),
             Content::Whole(bytes) => SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX)),

@@ -3,7 +3,7 @@
 
 use http::{HeaderMap, Version, header, request::Parts};
 
-use self::{chunks::Chunks, length::Framing};
+use self::length::Framing;
 use super::reject::{Refusal, Reject};
 
 pub(super) mod chunks;
@@ -75,7 +75,7 @@ pub(super) fn of_request(headers: &HeaderMap, version: Version) -> Result<Framin
     if headers.contains_key(header::TRANSFER_ENCODING) {
         // Whoever speaks HTTP/1.0 may not know it (F05).
         let known = version == Version::HTTP_11;
-        return if known { Ok(Framing::Chunked(Chunks::default())) } else { Err(bad("Transfer-Encoding in HTTP/1.0")) };
+        return if known { Ok(Framing::Chunked(Box::default())) } else { Err(bad("Transfer-Encoding in HTTP/1.0")) };
     }
     content_length(headers)?;
     let Some(length) = headers.get(header::CONTENT_LENGTH) else { return Ok(Framing::None) };

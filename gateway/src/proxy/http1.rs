@@ -6,7 +6,7 @@
 
 use std::{rc::Rc, task::Poll};
 
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{Method, Response, StatusCode, Version, request::Parts};
 
 use self::{
     answer::{Delivery, Failed, Manner},
@@ -61,8 +61,8 @@ pub(super) async fn serve(worker: &Rc<Worker>, connection: &Rc<Connection>, wire
             }
         };
         let (is_head, version) = (head.parts.method == Method::HEAD, head.parts.version);
-        let request = Request::from_parts(head.parts, inbox.body().map_or(Received::None, Received::Http1));
-        let Some(answer) = answer(worker, connection, &inbox, request).await else { return Ended::Cut };
+        let body = inbox.body().map_or(Received::None, Received::Http1);
+        let Some(answer) = answer(worker, connection, &inbox, head.parts, body).await else { return Ended::Cut };
         let switches = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
         inbox.answers();
         let keeps = head.keeps && !connection.unread.get() && !connection.goes();
@@ -85,10 +85,11 @@ async fn answer(
     worker: &Rc<Worker>,
     connection: &Rc<Connection>,
     inbox: &Inbox,
-    request: Request<Received>,
+    head: Box<Parts>,
+    body: Received,
 ) -> Option<Response<Answer>> {
     // Boxed, it takes no room in a connection that is between requests.
-    let mut answering = Box::pin(pipeline::serve(Rc::clone(worker), Rc::clone(connection), request));
+    let mut answering = Box::pin(pipeline::serve(Rc::clone(worker), Rc::clone(connection), head, body));
     std::future::poll_fn(|cx| {
         if let Poll::Ready(answer) = answering.as_mut().poll(cx) {
             let Ok(answer) = answer;

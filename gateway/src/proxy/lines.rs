@@ -3,6 +3,8 @@
 //!
 //! *Invariant:* what passes has one length and one reading; whatever is doubtful is left to the header map.
 
+use std::ops::Range;
+
 use http::StatusCode;
 
 use super::{framing::length::decimal, http2::hpack, spare};
@@ -43,8 +45,8 @@ enum About {
 }
 
 impl Lines {
-    /// `None`: some of the lines have to be looked at.
-    pub(super) fn of(status: StatusCode, lines: &[httparse::Header<'_>], form: Form) -> Option<Self> {
+    /// `lines` are those of `head`. `None`: some of them have to be looked at.
+    pub(super) fn of(status: StatusCode, lines: &[httparse::Header<'_>], form: Form, head: &[u8]) -> Option<Self> {
         // What these mean depends on more than themselves.
         if status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
             return None;
@@ -56,6 +58,8 @@ impl Lines {
             Form::Fields => hpack::status(status, &mut all.out),
         }
         let mut length = None;
+        // Lines that stand behind each other pass together.
+        let mut run = 0..0;
         for line in lines {
             match about(line.name.as_bytes()) {
                 About::Message => {}
@@ -65,8 +69,18 @@ impl Lines {
                 About::Length if length.is_none() => length = Some(decimal(line.value)?),
                 About::Connection | About::Length | About::Special => return None,
             }
-            all.add(line.name, line.value);
+            match place(line, head).filter(|_| form == Form::Lines) {
+                Some(place) if place.start == run.end => run.end = place.end,
+                Some(place) => {
+                    all.out.extend_from_slice(head.get(std::mem::replace(&mut run, place)).unwrap_or_default());
+                }
+                None => {
+                    all.out.extend_from_slice(head.get(std::mem::take(&mut run)).unwrap_or_default());
+                    all.add(line.name, line.value);
+                }
+            }
         }
+        all.out.extend_from_slice(head.get(run).unwrap_or_default());
         all.length = length?;
         Some(all)
     }
@@ -103,6 +117,15 @@ pub(super) fn line(name: &str, value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// Where in `head` the line is, if it is written as we would.
+fn place(line: &httparse::Header<'_>, head: &[u8]) -> Option<Range<usize>> {
+    let at = |part: &[u8]| part.as_ptr().addr().checked_sub(head.as_ptr().addr());
+    let (start, value) = (at(line.name.as_bytes())?, at(line.value)?);
+    let (colon, end) = (start + line.name.len(), value + line.value.len());
+    let is_plain = value == colon + 2 && head.get(colon..value)? == b": " && head.get(end..end + 2)? == b"\r\n";
+    is_plain.then_some(start..end + 2)
+}
+
 /// Sorted by length, which most lines differ in.
 fn about(name: &[u8]) -> About {
     let is = |other: &[u8]| name.eq_ignore_ascii_case(other);
@@ -133,7 +156,7 @@ mod tests {
     fn check(code: u16, lines: &[(&str, &str)], expect: Option<&str>) {
         let lines: Vec<_> =
             lines.iter().map(|(name, value)| httparse::Header { name, value: value.as_bytes() }).collect();
-        let passed = Lines::of(StatusCode::from_u16(code).unwrap(), &lines, Form::Lines);
+        let passed = Lines::of(StatusCode::from_u16(code).unwrap(), &lines, Form::Lines, b"");
         let text = passed.as_ref().map(|it| String::from_utf8_lossy(&it.out).into_owned());
         assert_eq!(text.as_deref(), expect, "{code} {lines:?}");
     }
@@ -157,6 +180,33 @@ mod tests {
             ),
         );
         check(503, &[("content-length", "0")], Some("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n"));
+    }
+
+    /// What of a head passes, whose lines are where they are.
+    #[track_caller]
+    fn check_head(head: &str, form: Form, expect: &[u8]) {
+        let mut lines = [httparse::EMPTY_HEADER; 16];
+        let mut answer = httparse::Response::new(&mut lines);
+        assert!(answer.parse(head.as_bytes()).unwrap().is_complete());
+        let mut passed = Lines::of(StatusCode::OK, answer.headers, form, head.as_bytes()).unwrap();
+        passed.add("own", b"1");
+        assert_eq!(passed.out, expect, "{head:?} {:?}", String::from_utf8_lossy(&passed.out));
+    }
+
+    #[test]
+    fn lines_pass_together_where_they_stand_together() {
+        let head = "HTTP/1.1 200 OK\r\nServer: x\r\nA: \r\nX-Request-Id: theirs\r\nContent-Length:5\r\nB:  c \r\nD: e\r\n\
+            Connection: keep-alive\r\nKeep-Alive: 1\r\nF: g: h\r\nI: j\r\n\r\nK: l\r\n";
+        let expect = "HTTP/1.1 200 OK\r\nServer: x\r\nA: \r\nContent-Length: 5\r\nB: c\r\nD: e\r\nF: g: h\r\nI: j\r\n\
+            own: 1\r\n";
+        check_head(head, Form::Lines, expect.as_bytes());
+        check_head(
+            "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n",
+            Form::Lines,
+            b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nown: 1\r\n",
+        );
+        let packed = b"\x88\x0f\x0d\x015\x00\x01x\x01y\x00\x03own\x011";
+        check_head("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX: y\r\n\r\n", Form::Fields, packed);
     }
 
     #[test]

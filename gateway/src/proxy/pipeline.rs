@@ -3,13 +3,14 @@
 
 use std::{convert::Infallible, rc::Rc};
 
-use http::{HeaderValue, Request, Response, StatusCode, Version, header, request::Parts, response};
+use http::{HeaderValue, Response, StatusCode, Version, header, request::Parts, response};
 
 use super::{
     body::{self, Answer, Arriving, Received, Upload},
     connection::Connection,
     framing, grpc,
     lines::Form,
+    outgoing::Outgoing,
     own::Own,
     problem,
     record::Record,
@@ -30,11 +31,11 @@ use crate::{
 pub(super) async fn serve(
     worker: Rc<Worker>,
     connection: Rc<Connection>,
-    request: Request<Received>,
+    head: Box<Parts>,
+    incoming: Received,
 ) -> Result<Response<Answer>, Infallible> {
     let now = Now::read();
-    let (head, incoming) = request.into_parts();
-    let line = (head.method.clone(), head.version, head.uri.clone());
+    let line = (head.method.clone(), head.version, head.uri.path_and_query().cloned());
     let expects = head.headers.contains_key(header::EXPECT);
     let mut record = Record::begin(&worker, &connection, Some(line), now);
     record.is_grpc = grpc::is(&head);
@@ -77,7 +78,7 @@ async fn answer(
     worker: &Rc<Worker>,
     connection: &Rc<Connection>,
     record: &mut Record,
-    head: Parts,
+    head: Box<Parts>,
     incoming: &mut Option<Received>,
     now: Now,
 ) -> Result<(response::Parts, Exchange), Failure> {
@@ -143,7 +144,9 @@ async fn answer(
         Version::HTTP_2 if is_plain => Form::Fields,
         _ => Form::Map,
     };
-    let mut request = outgoing(served, head, upload, record, scheme, shown)?;
+    // Those that only a server of HTTP/1.1 gets, and that nobody edits, need not be headers first.
+    let by_lines = !group.takes_trailers() && served.request_headers.is_none();
+    let mut request = outgoing(served, head, upload, record, scheme, shown, by_lines)?;
     record.forwarded();
     if takes_trailers {
         request.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
@@ -197,12 +200,13 @@ async fn admit(
 /// What the upstream is sent.
 fn outgoing(
     served: &Served,
-    head: Parts,
+    mut head: Box<Parts>,
     upload: Upload,
     record: &Record,
     scheme: &'static str,
     shown: Option<&Shown>,
-) -> Result<Request<Upload>, Refusal> {
+    by_lines: bool,
+) -> Result<Outgoing, Refusal> {
     let target = record.target.as_ref().ok_or_else(|| Refusal::new(Reject::BadRequest, "no target"))?;
     let told = hygiene::Told {
         client: record.client.address.ip(),
@@ -212,19 +216,20 @@ fn outgoing(
         principal: record.identity.as_deref().map(Identity::principal),
         certificate: shown,
     };
-    let mut headers = head.headers;
-    hygiene::request(&mut headers, &told);
+    let lines = if by_lines {
+        hygiene::request_by_lines(&mut head.headers, &told)
+    } else {
+        hygiene::request(&mut head.headers, &told);
+        Vec::new()
+    };
     if let Some(edits) = &served.request_headers {
-        edits.apply(&mut headers);
+        edits.apply(&mut head.headers);
     }
-    let mut request = Request::new(upload);
-    *request.method_mut() = head.method;
-    *request.uri_mut() = match &served.rewrite {
+    head.uri = match &served.rewrite {
         Some(rewrite) => target.with_path(rewrite.apply(target.path())?)?.into(),
         None => target.origin().clone().into(),
     };
-    *request.headers_mut() = headers;
-    Ok(request)
+    Ok(Outgoing::new(head, upload, lines))
 }
 
 /// Passes the upstream's answer on.

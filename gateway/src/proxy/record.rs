@@ -5,7 +5,7 @@
 
 use std::{borrow::Cow, cell::Cell, rc::Rc, sync::Arc};
 
-use http::{HeaderValue, Method, Uri, Version};
+use http::{HeaderValue, Method, Version, uri::PathAndQuery};
 
 use super::{
     client::Client,
@@ -27,8 +27,8 @@ use crate::{
 /// What the log says of a client that left before it was answered.
 const CLIENT_LEFT: u16 = 499;
 
-/// How a request begins: its method, its version and its target as it came.
-pub(super) type RequestLine = (Method, Version, Uri);
+/// How a request begins: its method, its version, and its path as it came, where it has one.
+pub(super) type RequestLine = (Method, Version, Option<PathAndQuery>);
 
 /// One exchange. Written to the log when dropped.
 pub(super) struct Record {
@@ -182,8 +182,8 @@ impl Drop for Record {
         if !is_wanted && self.refused.is_none() {
             return;
         }
-        let (method, version, uri) = match &self.request {
-            Some((method, version, uri)) => (Some(method.as_str()), Some(*version), Some(uri)),
+        let (method, version, path) = match &self.request {
+            Some((method, version, path)) => (Some(method.as_str()), Some(*version), path.as_ref()),
             None => (None, None, None),
         };
         let secured = self.connection.secured.get();
@@ -199,7 +199,7 @@ impl Drop for Record {
             ja4: self.connection.ja4(),
             host: self.target.as_ref().map(Target::host),
             method,
-            path: self.target.as_ref().map(Target::path).or(uri.map(Uri::path)),
+            path: self.target.as_ref().map(Target::path).or(path.map(PathAndQuery::path)),
             status: self.status,
             reject: self.refused.as_ref().map(|(row, _)| row.label),
             detail: self.refused.as_ref().map(|(_, detail)| &**detail).or(self.ended),

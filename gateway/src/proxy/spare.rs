@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, Method, Request, Uri, request::Parts};
 use tokio::io::ReadBuf;
 
 /// How many of each are kept.
@@ -32,6 +32,8 @@ thread_local! {
     /// Where bytes land before it is known how many they are.
     static SPACE: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into());
     static MAPS: RefCell<Vec<HeaderMap>> = const { RefCell::new(Vec::new()) };
+    #[expect(clippy::vec_box, reason = "they go from hand to hand as boxes")]
+    static HEADS: RefCell<Vec<Box<Parts>>> = const { RefCell::new(Vec::new()) };
     static PIECES: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -49,6 +51,26 @@ pub(super) fn keep(mut map: HeaderMap) {
         MAPS.with_borrow_mut(|maps| {
             if maps.len() < KEPT {
                 maps.push(map);
+            }
+        });
+    }
+}
+
+/// The head of a request that says nothing yet, with room for so many headers.
+pub(super) fn parts(headers: usize) -> Box<Parts> {
+    let mut parts = HEADS.with_borrow_mut(Vec::pop).unwrap_or_else(|| Box::new(Request::new(()).into_parts().0));
+    parts.headers.reserve(headers);
+    parts
+}
+
+/// Keeps a request's head that nobody needs any more.
+pub(super) fn keep_parts(mut parts: Box<Parts>) {
+    if parts.headers.capacity() <= LARGEST_MAP && parts.extensions.is_empty() {
+        parts.headers.clear();
+        (parts.method, parts.uri) = (Method::GET, Uri::default());
+        HEADS.with_borrow_mut(|heads| {
+            if heads.len() < KEPT {
+                heads.push(parts);
             }
         });
     }
@@ -139,6 +161,21 @@ mod tests {
         assert_eq!(MAPS.with_borrow(Vec::len), 0, "too large, or nothing at all");
         (0..KEPT * 2).for_each(|_| keep(HeaderMap::with_capacity(8)));
         assert_eq!(MAPS.with_borrow(Vec::len), KEPT);
+    }
+
+    #[test]
+    fn heads_come_back_empty_and_are_bounded() {
+        let mut used = parts(9);
+        used.headers.insert("authorization", HeaderValue::from_static("secret"));
+        (used.method, used.uri) = (Method::PUT, Uri::from_static("/secret"));
+        keep_parts(used);
+        let again = parts(1);
+        assert!(again.headers.is_empty() && again.method == Method::GET && again.uri == "/");
+        keep_parts(parts(LARGEST_MAP * 2));
+        assert_eq!(HEADS.with_borrow(Vec::len), 0, "too large");
+        let many: Vec<_> = (0..KEPT * 2).map(|_| parts(8)).collect();
+        many.into_iter().for_each(keep_parts);
+        assert_eq!(HEADS.with_borrow(Vec::len), KEPT);
     }
 
     #[test]

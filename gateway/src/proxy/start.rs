@@ -39,7 +39,7 @@ const QUEUE: usize = 4_096;
 /// has drained, with 1 if it cannot start.
 pub fn main() -> ExitCode {
     // Libraries warn at whatever a client does; a line for each would let clients fill the disk.
-    let filter = tracing_subscriber::EnvFilter::new("info,h2=error,hyper=error,rustls=error");
+    let filter = tracing_subscriber::EnvFilter::new("info,h2=error,rustls=error");
     let log = tracing_subscriber::fmt().json().flatten_event(true).with_writer(io::stderr).with_env_filter(filter);
     // A second one in the same process changes nothing.
     log.try_init().unwrap_or_default();

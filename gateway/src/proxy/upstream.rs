@@ -5,16 +5,16 @@
 
 use std::{pin::pin, rc::Rc, task::Poll, time::Duration};
 
-use http::{Method, Request, StatusCode, header, response};
+use http::{Method, StatusCode, header, response};
 
 use super::{
     body::{Cut, Flow, Upload},
     deadline::{self, Alarm},
     lines::Form,
+    outgoing::Outgoing,
     own::Own,
     reject::{Refusal, Reject},
     settings::Timeouts,
-    spare,
     upgrade::Wanted,
 };
 use crate::authz::Permit;
@@ -76,7 +76,7 @@ pub(super) async fn forward(
     permit: Permit,
     group: &Group,
     wish: &Wish,
-    mut request: Request<Upload>,
+    mut request: Outgoing,
     wanted: Option<&Wanted>,
     form: Form,
     timeouts: &Timeouts,
@@ -112,7 +112,7 @@ pub(super) async fn forward(
             Some(Ok(head)) => {
                 if !matches!(head.status.as_u16(), 500 | 502..=504) {
                     group.standing.succeeded(server);
-                    spare::keep(std::mem::take(request.headers_mut()));
+                    request.recycle();
                     return Ok((head, Exchange::new(lease.with(flow), place, seat)));
                 }
                 group.standing.failed(server, deadline::now());
@@ -176,7 +176,7 @@ async fn answered<F: Future>(sent: F, flow: Option<&Rc<Flow>>, patience: Duratio
 }
 
 /// Nothing that was read from the client is gone, and the request never left or may be made twice (RFC 9110 9.2.2).
-fn is_repeatable(request: &Request<Upload>, sent: bool) -> bool {
+fn is_repeatable(request: &Outgoing, sent: bool) -> bool {
     let idempotent =
         matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
     matches!(request.body(), Upload::Empty) && (idempotent || !sent)

@@ -18,7 +18,8 @@ pub(in crate::proxy) fn decimal(digits: &[u8]) -> Option<u64> {
 /// How a body ends.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(in crate::proxy) enum Framing {
-    Chunked(Chunks),
+    // Boxed: few bodies are, and all are moved about.
+    Chunked(Box<Chunks>),
     /// So many bytes are left.
     Length(u64),
     /// There is none.

@@ -8,10 +8,11 @@
 use std::mem::MaybeUninit;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header, request::Parts};
 
 use crate::proxy::{
     framing::{self, MAX_HEADERS, length::Framing},
+    record::RequestLine,
     reject::{Refusal, Reject},
     spare,
 };
@@ -26,7 +27,7 @@ static SPEAKING: [HeaderName; 4] =
 /// A request whose head is complete.
 #[derive(Debug)]
 pub(super) struct Head {
-    pub(super) parts: Parts,
+    pub(super) parts: Box<Parts>,
     pub(super) framing: Framing,
     /// Whether the client means to send another request on this connection.
     pub(super) keeps: bool,
@@ -38,7 +39,7 @@ pub(super) struct Head {
 #[derive(Debug)]
 pub(super) struct Malformed {
     pub(super) refusal: Refusal,
-    pub(super) line: Option<Box<(Method, Version, Uri)>>,
+    pub(super) line: Option<Box<RequestLine>>,
 }
 
 impl From<Refusal> for Malformed {
@@ -147,8 +148,10 @@ fn read(bytes: &mut Bytes, end: usize, limit: usize) -> Result<Head, Malformed> 
     }
     let uri = Uri::from_maybe_shared(head.slice_ref(target.as_bytes())).map_err(|_invalid| bad("invalid target"))?;
     let version = if version == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
-    let mut headers = spare::map(parsed.headers.len() + SPARE);
-    let line = |refusal| Malformed { refusal, line: Some(Box::new((method.clone(), version, uri.clone()))) };
+    let mut parts = spare::parts(parsed.headers.len() + SPARE);
+    let headers = &mut parts.headers;
+    let path = || uri.path_and_query().cloned();
+    let line = |refusal| Malformed { refusal, line: Some(Box::new((method.clone(), version, path()))) };
     let mut speaks = version == Version::HTTP_10;
     for parsed in parsed.headers.iter() {
         let name = HeaderName::from_bytes(parsed.name.as_bytes()).map_err(|_long| line(bad("invalid header name")))?;
@@ -159,13 +162,12 @@ fn read(bytes: &mut Bytes, end: usize, limit: usize) -> Result<Head, Malformed> 
     // Most requests say nothing of what is looked for here.
     let (mut framing, mut keeps, mut expects) = (Framing::None, version == Version::HTTP_11, false);
     if speaks {
-        framing = framing::of_request(&headers, version).map_err(line)?;
-        keeps = self::keeps(&headers, version);
+        framing = framing::of_request(headers, version).map_err(line)?;
+        keeps = self::keeps(headers, version);
         expects = version == Version::HTTP_11
             && headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     }
-    let (mut parts, ()) = Request::new(()).into_parts();
-    (parts.method, parts.uri, parts.version, parts.headers) = (method, uri, version, headers);
+    (parts.method, parts.uri, parts.version) = (method, uri, version);
     Ok(Head { parts, framing, keeps, expects })
 }
 

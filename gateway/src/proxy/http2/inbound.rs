@@ -6,7 +6,7 @@ use std::{
     task::{Context, Waker},
 };
 
-use http::{Request, header};
+use http::header;
 
 use super::{
     frame::{self, ACK, END_HEADERS, END_STREAM, HAS_PRIORITY, HEADER, Head, MAX_PAYLOAD, PADDED, PREFACE, Reason},
@@ -252,8 +252,7 @@ impl Session {
                     let inlet = (!ends).then(|| Inlet::new(length, expects, &session.freed, waker.clone()));
                     let received = inlet.as_ref().map_or(Received::None, |inlet| Received::Http2(Body::new(inlet)));
                     let (worker, connection) = (Rc::clone(&session.worker), Rc::clone(&session.connection));
-                    let request = Request::from_parts(parts, received);
-                    let work = Work::Answering(Box::pin(pipeline::serve(worker, connection, request)));
+                    let work = Work::Answering(Box::pin(pipeline::serve(worker, connection, parts, received)));
                     Stream { id: number, work, inlet, is_ended: ends, window: session.first_window }
                 });
                 Ok(())

@@ -7,13 +7,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, response};
+use http::{HeaderMap, response};
 use http_body::SizeHint;
 
 use super::{
     super::{
-        body::Upload,
         lines::{Form, Lines},
+        outgoing::Outgoing,
     },
     client::{Broken, Link},
     dial::Stream,
@@ -22,13 +22,14 @@ use super::{
 
 /// What carries one request. Dropped before its end: given up.
 pub(super) enum Carrier {
-    Http1(Link),
-    Http2(Strand),
+    // Boxed, they are moved as pointers from hand to hand.
+    Http1(Box<Link>),
+    Http2(Box<Strand>),
 }
 
 impl Carrier {
     /// Sends `request` and waits for the head of its answer, in `form` if that may be.
-    pub(super) async fn send(&mut self, request: &mut Request<Upload>, form: Form) -> Result<response::Parts, Broken> {
+    pub(super) async fn send(&mut self, request: &mut Outgoing, form: Form) -> Result<response::Parts, Broken> {
         match self {
             Self::Http1(link) => link.send(request, form).await,
             Self::Http2(strand) => strand.send(request).await,

@@ -14,7 +14,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, Request, StatusCode, response};
+use http::{Method, StatusCode, response};
 use http_body::SizeHint;
 use tokio::{
     io::{AsyncRead as _, ReadBuf},
@@ -27,6 +27,7 @@ use super::{
         body::{Cut, Upload},
         framing::length::Framing,
         lines::{Form, Lines},
+        outgoing::Outgoing,
         spare,
     },
     dial::Stream,
@@ -113,7 +114,7 @@ impl Link {
 
     /// Sends `request` and waits for the head of its answer. Until then the body is taken from `request` as the server
     /// takes it; what is left of it when the answer comes is sent beside.
-    pub(super) async fn send(&mut self, request: &mut Request<Upload>, form: Form) -> Result<response::Parts, Broken> {
+    pub(super) async fn send(&mut self, request: &mut Outgoing, form: Form) -> Result<response::Parts, Broken> {
         let method = request.method().clone();
         let mut pump = Pump::new(request);
         let mut partial = BytesMut::new();

@@ -7,7 +7,10 @@ use crate::{
     auth::certificate::Shown,
     message::RequestId,
     observe::access::{address, hexadecimal},
-    proxy::lines::Lines,
+    proxy::{
+        lines::{Lines, line},
+        spare,
+    },
 };
 
 /// Headers of one connection (RFC 9110 7.6.1), and those that the forwarding side writes itself.
@@ -124,12 +127,7 @@ pub(in crate::proxy) struct Told<'a> {
 
 /// Makes a client's headers into what the upstream gets.
 pub(in crate::proxy) fn request(headers: &mut HeaderMap, told: &Told<'_>) {
-    let mut unwanted = nominated(headers);
-    unwanted.extend(headers.keys().filter(|name| !passes(name)).cloned());
-    for name in unwanted {
-        headers.remove(name);
-    }
-    join_cookies(headers);
+    clean(headers);
     headers.reserve(ADDED);
     // What the client wrote is mostly what it means, and need not be copied.
     let host = headers.get(header::HOST).filter(|host| host.as_bytes() == told.authority.as_bytes()).cloned();
@@ -156,6 +154,48 @@ pub(in crate::proxy) fn request(headers: &mut HeaderMap, told: &Told<'_>) {
         set(&X_CLIENT_CERTIFICATE_FINGERPRINT, HeaderValue::from_str(&shown.fingerprint));
         set(&X_CLIENT_CERTIFICATE_SERIAL, HeaderValue::from_str(&shown.serial));
     }
+}
+
+/// The same, of which what we add ourselves are lines of HTTP/1.1 that stand beside the headers.
+pub(in crate::proxy) fn request_by_lines(headers: &mut HeaderMap, told: &Told<'_>) -> Vec<u8> {
+    clean(headers);
+    // What the client wrote is mostly what it means.
+    if headers.get(header::HOST).is_none_or(|host| host.as_bytes() != told.authority.as_bytes())
+        && let Ok(host) = HeaderValue::from_str(told.authority)
+    {
+        headers.insert(header::HOST, host);
+    }
+    let mut out = spare::space();
+    out.extend_from_slice(b"x-forwarded-for: ");
+    address(told.client, &mut out);
+    out.extend_from_slice(b"\r\n");
+    line(X_FORWARDED_HOST.as_str(), told.authority.as_bytes(), &mut out);
+    line(X_FORWARDED_PROTO.as_str(), told.scheme.as_bytes(), &mut out);
+    line(X_REQUEST_ID.as_str(), &hexadecimal(told.id), &mut out);
+    let mut tell = |name: &HeaderName, value: &str| {
+        // As above: what no header may hold is told to nobody.
+        if HeaderValue::from_str(value).is_ok() {
+            line(name.as_str(), value.as_bytes(), &mut out);
+        }
+    };
+    if let Some(principal) = told.principal {
+        tell(&X_AUTHENTICATED_PRINCIPAL, principal);
+    }
+    if let Some(shown) = told.certificate {
+        tell(&X_CLIENT_CERTIFICATE_FINGERPRINT, &shown.fingerprint);
+        tell(&X_CLIENT_CERTIFICATE_SERIAL, &shown.serial);
+    }
+    out
+}
+
+/// Takes away what does not pass, and what a client could have written in our name.
+fn clean(headers: &mut HeaderMap) {
+    let mut unwanted = nominated(headers);
+    unwanted.extend(headers.keys().filter(|name| !passes(name)).cloned());
+    for name in unwanted {
+        headers.remove(name);
+    }
+    join_cookies(headers);
 }
 
 /// Makes an upstream's headers into what the client gets.
@@ -273,6 +313,33 @@ mod tests {
             ("x-authenticated-principal", "alice"),
         ]));
         assert_eq!(headers, all, "{sent:?}");
+        let mut headers = map(sent);
+        let lines = String::from_utf8(request_by_lines(&mut headers, &told)).unwrap();
+        for line in lines.strip_suffix("\r\n").unwrap().split("\r\n") {
+            let (name, value) = line.split_once(": ").unwrap();
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            assert!(headers.insert(name, value.parse().unwrap()).is_none(), "{line:?} twice");
+        }
+        assert_eq!(headers, all, "{sent:?} by lines");
+    }
+
+    #[test]
+    fn what_no_header_may_hold_is_told_to_nobody() {
+        let mut told = Told {
+            client: "2001:db8::7".parse().unwrap(),
+            scheme: "http",
+            authority: "a.example:8080",
+            id: RequestId(1),
+            principal: Some("alice\r\nX-Own: 1"),
+            certificate: None,
+        };
+        let lines = String::from_utf8(request_by_lines(&mut HeaderMap::new(), &told)).unwrap();
+        assert!(!lines.contains("alice") && lines.starts_with("x-forwarded-for: 2001:db8::7\r\n"), "{lines}");
+        told.principal = Some("bob");
+        let mut headers = HeaderMap::new();
+        let lines = String::from_utf8(request_by_lines(&mut headers, &told)).unwrap();
+        assert!(lines.ends_with("x-authenticated-principal: bob\r\n"), "{lines}");
+        assert_eq!(headers, map(&[("host", "a.example:8080")]));
     }
 
     #[test]
@@ -377,7 +444,7 @@ mod tests {
         for name in &HOP_BY_HOP {
             let line = |name, value| httparse::Header { name, value };
             let lines = [line("content-length", &b"5"[..]), line(name.as_str(), &b"x"[..])];
-            let passed = Lines::of(http::StatusCode::OK, &lines, Form::Lines);
+            let passed = Lines::of(http::StatusCode::OK, &lines, Form::Lines, b"");
             let out = passed.map(|passed| String::from_utf8(passed.out.clone()).unwrap());
             assert!(!out.is_some_and(|out| out.contains(name.as_str())), "{name}");
         }

@@ -8,13 +8,10 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, response};
+use http::response;
 
 use super::{
-    super::{
-        body::{Flow, Upload},
-        lines::Form,
-    },
+    super::{body::Flow, lines::Form, outgoing::Outgoing},
     carrier::Carrier,
     client::{Broken, Link},
     dial::Dialer,
@@ -54,7 +51,7 @@ pub(super) struct Need<'a> {
 
 /// A connection that waits for its next request.
 struct Idle {
-    link: Link,
+    link: Box<Link>,
     /// Whom it leads to.
     address: SocketAddr,
     since: u64,
@@ -137,7 +134,7 @@ impl Pool {
             self.chose_http1.set(!is_http2);
             let shared = introduction.is_empty();
             if !is_http2 {
-                return Ok(self.lend(Carrier::Http1(Link::new(stream)), address, false, shared));
+                return Ok(self.lend(Carrier::Http1(Box::new(Link::new(stream))), address, false, shared));
             }
             let settings = &self.share.settings;
             let agreed = Box::pin(http2::agree(stream, settings.streams)).await.map_err(|error| {
@@ -149,7 +146,7 @@ impl Pool {
             if shared {
                 self.share.add(connection);
             }
-            Ok(self.lend(Carrier::Http2(Strand::new(slot)), address, false, shared))
+            Ok(self.lend(Carrier::Http2(Box::new(Strand::new(slot))), address, false, shared))
         });
         within(patience, opened)
             .await
@@ -162,7 +159,7 @@ impl Pool {
         loop {
             if let Some(slot) = self.share.take(waiting.as_ref()) {
                 let (kept, address) = (slot.is_used(), slot.address());
-                return Ok(self.lend(Carrier::Http2(Strand::new(slot)), address, kept, true));
+                return Ok(self.lend(Carrier::Http2(Box::new(Strand::new(slot))), address, kept, true));
             }
             if offer == Offer::Any {
                 if !need.fresh
@@ -206,7 +203,7 @@ impl Pool {
     }
 
     /// The kept connection that was used last and that the server left open.
-    fn take(&self) -> Option<(Link, SocketAddr)> {
+    fn take(&self) -> Option<(Box<Link>, SocketAddr)> {
         let mut idle = self.idle.borrow_mut();
         while let Some(Idle { link, address, .. }) = idle.pop() {
             if link.is_alive() {
@@ -224,7 +221,7 @@ impl Lease {
     }
 
     /// As [`Carrier::send`].
-    pub(super) async fn send(&mut self, request: &mut Request<Upload>, form: Form) -> Result<response::Parts, Broken> {
+    pub(super) async fn send(&mut self, request: &mut Outgoing, form: Form) -> Result<response::Parts, Broken> {
         self.carrier.send(request, form).await
     }
 

@@ -6,10 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header, response};
 
 use crate::proxy::{
-    framing::{
-        chunks::Chunks,
-        length::{Framing, decimal},
-    },
+    framing::length::{Framing, decimal},
     lines::{Form, Lines},
     spare,
 };
@@ -63,7 +60,7 @@ pub(super) fn read(bytes: &mut Bytes, method: &Method, form: Form) -> Result<Opt
     if form != Form::Map
         && is_current
         && *method != Method::HEAD
-        && let Some(lines) = Lines::of(status, parsed.headers, form)
+        && let Some(lines) = Lines::of(status, parsed.headers, form, head)
     {
         let framing = Framing::of(lines.length);
         let _head = bytes.split_to(length);
@@ -113,9 +110,7 @@ fn framing(headers: &HeaderMap, is_current: bool) -> Result<Framing, &'static st
         return Err("Content-Length beside Transfer-Encoding");
     }
     Ok(match (coding, length) {
-        (Some(coding), _) if is_current && coding.eq_ignore_ascii_case(b"chunked") => {
-            Framing::Chunked(Chunks::default())
-        }
+        (Some(coding), _) if is_current && coding.eq_ignore_ascii_case(b"chunked") => Framing::Chunked(Box::default()),
         (Some(_), _) => return Err("Transfer-Encoding other than chunked"),
         (None, Some(length)) => of_length(length)?,
         (None, None) => Framing::UntilClose,

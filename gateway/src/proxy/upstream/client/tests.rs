@@ -15,7 +15,6 @@ use hyper_util::rt::TokioIo;
 use proptest::prelude::*;
 
 use super::*;
-use crate::proxy::framing::chunks::Chunks;
 
 /// What becomes of an answer: its status, its body and whether the connection may go on; or what is wrong.
 type Outcome = Result<(u16, Vec<u8>, bool), Broken>;
@@ -28,12 +27,13 @@ fn run<F: Future>(future: F) -> F::Output {
     tokio::task::LocalSet::new().block_on(&runtime, future)
 }
 
-fn request(method: &str, body: &[u8]) -> Request<Upload> {
+fn request(method: &str, body: &[u8]) -> Outgoing {
     let upload = if body.is_empty() { Upload::Empty } else { Upload::Whole(Bytes::copy_from_slice(body)) };
-    Request::builder().method(method).uri("/a?b=c").header("host", "a.example").body(upload).unwrap()
+    let head = Request::builder().method(method).uri("/a?b=c").header("host", "a.example").body(()).unwrap();
+    Outgoing::new(Box::new(head.into_parts().0), upload, b"x-own: 1\r\n".to_vec())
 }
 
-async fn exchange(link: &mut Link, mut request: Request<Upload>, form: Form) -> Outcome {
+async fn exchange(link: &mut Link, mut request: Outgoing, form: Form) -> Outcome {
     let head = link.send(&mut request, form).await?;
     let mut body = Vec::new();
     while let Some(piece) = std::future::poll_fn(|cx| link.poll_piece(cx)).await {
@@ -219,7 +219,7 @@ proptest! {
         bytes.extend_from_slice(b"0\r\nTrailer: x\r\n\r\n");
         let whole = bytes.len();
         bytes.extend_from_slice(&extra);
-        let (mut framing, mut body, mut taken) = (Framing::Chunked(Chunks::default()), Vec::new(), 0);
+        let (mut framing, mut body, mut taken) = (Framing::Chunked(Box::default()), Vec::new(), 0);
         let mut sizes = sizes.iter().cycle();
         let mut rest = Bytes::from(bytes);
         while !framing.is_over() && !rest.is_empty() {
@@ -245,7 +245,7 @@ proptest! {
             head.map(|head| head.map(|head| (head.parts.status, head.framing, head.keeps, rest)))
         });
         prop_assert_eq!(map, lines);
-        let mut framing = Framing::Chunked(Chunks::default());
+        let mut framing = Framing::Chunked(Box::default());
         for piece in bytes.chunks(size) {
             let mut piece = Bytes::copy_from_slice(piece);
             while let Ok(Some(data)) = framing.take(&mut piece) {

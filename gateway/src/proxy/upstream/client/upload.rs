@@ -9,7 +9,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::{HeaderMap, Method, Request, header};
+use http::{HeaderMap, Method, header};
 use http_body::Body as _;
 use tokio::{io::AsyncWrite as _, task::AbortHandle};
 
@@ -17,6 +17,8 @@ use super::super::{
     super::{
         body::{Cut, Upload},
         lines::line,
+        outgoing::Outgoing,
+        spare,
     },
     dial::Stream,
 };
@@ -48,8 +50,8 @@ enum Framing {
 }
 
 impl Pump {
-    pub(super) fn new(request: &Request<Upload>) -> Self {
-        let mut out = Vec::with_capacity(1_024);
+    pub(super) fn new(request: &Outgoing) -> Self {
+        let mut out = spare::space();
         let framing = head(request, &mut out);
         Self { out, written: 0, framing, begun: false }
     }
@@ -143,14 +145,21 @@ impl Pump {
     }
 }
 
+impl Drop for Pump {
+    fn drop(&mut self) {
+        spare::keep_space(std::mem::take(&mut self.out));
+    }
+}
+
 /// Writes a request's head, and decides how its body ends.
-fn head(request: &Request<Upload>, out: &mut Vec<u8>) -> Framing {
+fn head(request: &Outgoing, out: &mut Vec<u8>) -> Framing {
     out.extend_from_slice(request.method().as_str().as_bytes());
     out.push(b' ');
     let target = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     out.extend_from_slice(target.as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
     lines(request.headers(), out);
+    out.extend_from_slice(request.lines());
     let framing = match (request.body(), request.body().size_hint().exact()) {
         (Upload::Empty, _) => {
             // RFC 9110 8.6: whoever expects content is told that there is none.

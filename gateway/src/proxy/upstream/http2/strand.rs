@@ -18,7 +18,10 @@ use tokio::task::AbortHandle;
 
 use super::{
     super::{
-        super::body::{Cut, Upload},
+        super::{
+            body::{Cut, Upload},
+            outgoing::Outgoing,
+        },
         client::Broken,
     },
     Slot,
@@ -75,10 +78,7 @@ impl Strand {
 
     /// Sends `request` and waits for the head of its answer. Until then the body is taken from `request` as the server
     /// takes it; what is left of it when the answer comes is sent beside.
-    pub(in crate::proxy::upstream) async fn send(
-        &mut self,
-        request: &mut Request<Upload>,
-    ) -> Result<response::Parts, Broken> {
+    pub(in crate::proxy::upstream) async fn send(&mut self, request: &mut Outgoing) -> Result<response::Parts, Broken> {
         let method = request.method().clone();
         let head = head(request, self.slot.0.scheme).ok_or(Broken::Answer("the request fits no HTTP/2"))?;
         let ends = request.body().is_end_stream();
@@ -165,7 +165,7 @@ impl Drop for Strand {
 }
 
 /// The head of a request, written anew: the canonical target, checked headers, and the framing as it is.
-fn head(request: &Request<Upload>, scheme: &str) -> Option<Request<()>> {
+fn head(request: &Outgoing, scheme: &str) -> Option<Request<()>> {
     let mut headers = request.headers().clone();
     let authority = headers.remove(header::HOST)?;
     let mut target = uri::Parts::default();

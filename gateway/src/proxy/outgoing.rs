@@ -1,0 +1,53 @@
+//! Decides of what a request consists on its way to a server.
+
+use http::{HeaderMap, Method, Uri, request::Parts};
+
+use super::{body::Upload, spare};
+
+/// A request for a server.
+pub(super) struct Outgoing {
+    head: Box<Parts>,
+    body: Upload,
+    /// Header lines of HTTP/1.1 that stand beside the headers; none for servers that may speak HTTP/2.
+    lines: Vec<u8>,
+}
+
+impl Outgoing {
+    pub(super) const fn new(head: Box<Parts>, body: Upload, lines: Vec<u8>) -> Self {
+        Self { head, body, lines }
+    }
+
+    pub(super) const fn method(&self) -> &Method {
+        &self.head.method
+    }
+
+    pub(super) const fn uri(&self) -> &Uri {
+        &self.head.uri
+    }
+
+    pub(super) const fn headers(&self) -> &HeaderMap {
+        &self.head.headers
+    }
+
+    pub(super) const fn headers_mut(&mut self) -> &mut HeaderMap {
+        &mut self.head.headers
+    }
+
+    pub(super) const fn body(&self) -> &Upload {
+        &self.body
+    }
+
+    pub(super) const fn body_mut(&mut self) -> &mut Upload {
+        &mut self.body
+    }
+
+    pub(super) fn lines(&self) -> &[u8] {
+        &self.lines
+    }
+
+    /// Leaves its memory to the next.
+    pub(super) fn recycle(self) {
+        spare::keep_parts(self.head);
+        spare::keep_space(self.lines);
+    }
+}
