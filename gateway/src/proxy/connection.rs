@@ -222,6 +222,11 @@ impl Connection {
         self.rests.get() && self.stalled.get() == 0
     }
 
+    /// `http` or `https`.
+    pub(super) fn scheme(&self) -> &'static str {
+        if self.secured.get().is_some() { "https" } else { "http" }
+    }
+
     /// The TLS hello's fingerprint.
     pub(super) fn ja4(&self) -> Option<&str> {
         std::str::from_utf8(self.ja4.get()?).ok()

@@ -18,8 +18,8 @@ use super::{
     snapshot::{Served, Snapshot},
     target::Target,
     tunnel::Tunnel,
-    upgrade,
-    upstream::{self, Exchange, Failure, hygiene},
+    upgrade::{self, Wanted},
+    upstream::{self, Exchange, Failure, Group, Job, Patience, hygiene},
     worker::Worker,
 };
 use crate::{
@@ -95,8 +95,7 @@ async fn answer(
     }
     framing::check(&head)?;
     let secured = connection.secured.get();
-    let scheme = if secured.is_some() { "https" } else { "http" };
-    let target = record.target.insert(Target::read(&head, scheme)?);
+    let target = record.target.insert(Target::read(&head, connection.scheme())?);
     if let Some(port) = snapshot.settings.listeners.get(connection.listener).and_then(|listener| listener.redirect) {
         return Err(Failure::Answered(Box::new(Own::elsewhere(elsewhere(snapshot, target, port)?))));
     }
@@ -123,38 +122,16 @@ async fn answer(
     };
     let has_body = incoming.as_ref().is_some_and(|body| !body.is_end_stream());
     let wanted = upgrade::wanted(&head, has_body, served.upgrade.as_ref())?;
-    let mut timeouts = served.timeouts;
-    if record.is_grpc
-        && let Some(patience) = grpc::timeout(&head.headers)?
-    {
-        timeouts.response = timeouts.response.min(patience);
-    }
+    let caller = if record.is_grpc { grpc::timeout(&head.headers)? } else { None };
     let upload = admit(served, &head, incoming, record).await?;
     let group =
         worker.upstreams.get(upstream).ok_or_else(|| Refusal::new(Reject::UpstreamFailed, "no such upstream"))?;
-    let path = record.target.as_ref().map_or("", Target::path);
-    let listener = snapshot.settings.listeners.get(connection.listener);
-    let local = listener.map_or(record.client.address, |listener| listener.address);
-    let wish = group.wish(&record.client, local, path, &head.headers).for_tunnel(wanted.is_some());
-    let takes_trailers = group.takes_trailers() && hygiene::takes_trailers(&head.headers);
-    // Nobody looks at what passes as it came.
-    let is_plain = wanted.is_none() && served.response_headers.is_none();
-    let form = match head.version {
-        Version::HTTP_11 if is_plain => Form::Lines,
-        Version::HTTP_2 if is_plain => Form::Fields,
-        _ => Form::Map,
-    };
-    // Those that only a server of HTTP/1.1 gets, and that nobody edits, need not be headers first.
-    let by_lines = !group.takes_trailers() && served.request_headers.is_none();
-    let mut request = outgoing(served, head, upload, record, scheme, shown, by_lines)?;
+    let patience = Patience::new(&served.timeouts, caller);
+    let mut job = job(group, served, head, upload, wanted, record, shown, patience)?;
     record.forwarded();
-    if takes_trailers {
-        request.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
-    }
-    if let Some(wanted) = &wanted {
-        wanted.ask(request.headers_mut());
-    }
-    upstream::forward(permit, group, &wish, request, wanted.as_ref(), form, &timeouts).await
+    let answer = upstream::forward(permit, &mut job).await;
+    job.request.recycle();
+    answer
 }
 
 /// Where a request by plain HTTP belongs: to the same host and target by HTTPS, if that is served (no open redirect).
@@ -192,44 +169,65 @@ async fn admit(
     let arriving = Arriving::new(body, served.max_body, &served.timeouts, received);
     let arriving = if record.is_grpc { arriving.of_messages() } else { arriving };
     let Some(schema) = &served.schema else { return Ok(Upload::Streaming(Box::new(arriving))) };
-    let bytes = arriving.whole().await?;
+    // Boxed, as most requests do without it.
+    let bytes = Box::pin(arriving.whole()).await?;
     schema.validate(head.headers.get(header::CONTENT_TYPE), &bytes)?;
     Ok(Upload::Whole(bytes))
 }
 
-/// What the upstream is sent.
-fn outgoing(
+/// What a server of `group` is sent, and how its answer is read.
+#[expect(clippy::too_many_arguments, reason = "all that is known of the request by then")]
+fn job<'a>(
+    group: &'a Group,
     served: &Served,
     mut head: Box<Parts>,
     upload: Upload,
+    wanted: Option<Box<Wanted>>,
     record: &Record,
-    scheme: &'static str,
     shown: Option<&Shown>,
-    by_lines: bool,
-) -> Result<Outgoing, Refusal> {
+    patience: Patience,
+) -> Result<Job<'a>, Refusal> {
     let target = record.target.as_ref().ok_or_else(|| Refusal::new(Reject::BadRequest, "no target"))?;
+    let listener = record.worker.shared.snapshot.settings.listeners.get(record.connection.listener);
+    let local = listener.map_or(record.client.address, |listener| listener.address);
+    let wish = group.wish(&record.client, local, target.path(), &head.headers).for_tunnel(wanted.is_some());
+    let takes_trailers = group.takes_trailers() && hygiene::takes_trailers(&head.headers);
+    // Nobody looks at what passes as it came.
+    let is_plain = wanted.is_none() && served.response_headers.is_none();
+    let form = match head.version {
+        Version::HTTP_11 if is_plain => Form::Lines,
+        Version::HTTP_2 if is_plain => Form::Fields,
+        _ => Form::Map,
+    };
     let told = hygiene::Told {
         client: record.client.address.ip(),
-        scheme,
+        scheme: record.connection.scheme(),
         authority: target.authority(),
         id: record.id,
         principal: record.identity.as_deref().map(Identity::principal),
         certificate: shown,
     };
-    let lines = if by_lines {
-        hygiene::request_by_lines(&mut head.headers, &told)
-    } else {
+    // Those that only a server of HTTP/1.1 gets, and that nobody edits, need not be headers first.
+    let lines = if group.takes_trailers() || served.request_headers.is_some() {
         hygiene::request(&mut head.headers, &told);
         Vec::new()
+    } else {
+        hygiene::request_by_lines(&mut head.headers, &told)
     };
     if let Some(edits) = &served.request_headers {
         edits.apply(&mut head.headers);
+    }
+    if takes_trailers {
+        head.headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    if let Some(wanted) = &wanted {
+        wanted.ask(&mut head.headers);
     }
     head.uri = match &served.rewrite {
         Some(rewrite) => target.with_path(rewrite.apply(target.path())?)?.into(),
         None => target.origin().clone().into(),
     };
-    Ok(Outgoing::new(head, upload, lines))
+    Ok(Job { group, wish, request: Outgoing::new(head, upload, lines), wanted, form, patience })
 }
 
 /// Passes the upstream's answer on.

@@ -14,7 +14,7 @@ use http::{HeaderMap, Method, Request, Uri, request::Parts};
 use tokio::io::ReadBuf;
 
 /// How many of each are kept.
-const KEPT: usize = 64;
+const KEPT: usize = 256;
 
 /// The largest header map that is kept, in headers.
 const LARGEST_MAP: usize = 64;

@@ -23,7 +23,7 @@ pub(super) struct Wanted {
 }
 
 /// What the request wants to become, where its route allows that; `None`: it is a request like any other.
-pub(super) fn wanted(head: &Parts, has_body: bool, allowed: Option<&Upgrade>) -> Result<Option<Wanted>, Refusal> {
+pub(super) fn wanted(head: &Parts, has_body: bool, allowed: Option<&Upgrade>) -> Result<Option<Box<Wanted>>, Refusal> {
     let (Some(allowed), Some(protocol)) = (allowed, one(&head.headers, &header::UPGRADE)) else { return Ok(None) };
     // RFC 9110 7.8: nothing is asked for in HTTP/1.0, or without `Connection` saying so.
     if head.version != Version::HTTP_11 || !connects(&head.headers) {
@@ -43,7 +43,8 @@ pub(super) fn wanted(head: &Parts, has_body: bool, allowed: Option<&Upgrade>) ->
         }
     }
     let accept = if is("websocket") { Some(accept(&head.headers)?) } else { None };
-    Ok(Some(Wanted { protocol: protocol.clone(), accept }))
+    // Boxed, as most requests do without it.
+    Ok(Some(Box::new(Wanted { protocol: protocol.clone(), accept })))
 }
 
 impl Wanted {

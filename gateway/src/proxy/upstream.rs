@@ -3,7 +3,12 @@
 //! *Invariant:* nothing is forwarded without a [`Permit`]. A request is sent twice only if it cannot have been acted on
 //! twice: it never left, or it is idempotent and has no body. Nothing of an answer has been passed on by then.
 
-use std::{pin::pin, rc::Rc, task::Poll, time::Duration};
+use std::{
+    pin::{Pin, pin},
+    rc::Rc,
+    task::Poll,
+    time::Duration,
+};
 
 use http::{Method, StatusCode, header, response};
 
@@ -70,33 +75,52 @@ impl From<Cut> for Failure {
     }
 }
 
-/// Carries `request` to a server of `group`. The answer's connection is in the [`Exchange`]: it goes back to the pool
+/// How long is waited for a connection, and for the head of an answer.
+#[derive(Clone, Copy)]
+pub(super) struct Patience {
+    connect: Duration,
+    answer: Duration,
+}
+
+impl Patience {
+    /// As long as a route waits, or its caller, who may say that he waits less.
+    pub(super) fn new(timeouts: &Timeouts, caller: Option<Duration>) -> Self {
+        let answer = caller.map_or(timeouts.response, |caller| caller.min(timeouts.response));
+        Self { connect: timeouts.connect, answer }
+    }
+}
+
+/// What is carried to a server, and how.
+// By reference, as every argument of an asynchronous function is kept twice.
+pub(super) struct Job<'a> {
+    pub(super) group: &'a Group,
+    pub(super) wish: Wish,
+    pub(super) request: Outgoing,
+    pub(super) wanted: Option<Box<Wanted>>,
+    pub(super) form: Form,
+    pub(super) patience: Patience,
+}
+
+/// Carries a request to a server of its group. The answer's connection is in the [`Exchange`]: it goes back to the pool
 /// once the body has been read to its end, and is closed otherwise.
-pub(super) async fn forward(
-    permit: Permit,
-    group: &Group,
-    wish: &Wish,
-    mut request: Outgoing,
-    wanted: Option<&Wanted>,
-    form: Form,
-    timeouts: &Timeouts,
-) -> Result<(response::Parts, Exchange), Failure> {
+pub(super) async fn forward(permit: Permit, job: &mut Job<'_>) -> Result<(response::Parts, Exchange), Failure> {
     // What it proves has been used up.
     drop(permit);
-    let flow = match request.body() {
+    let group = job.group;
+    let flow = match job.request.body() {
         Upload::Streaming(arriving) => Some(arriving.flow()),
         Upload::Empty | Upload::Whole(_) => None,
     };
     let seat = group.admit()?;
     let retry = &group.standing.settings.retry;
-    let patience = retry.timeout.map_or(timeouts.response, |timeout| timeout.min(timeouts.response));
+    let answer_within = retry.timeout.map_or(job.patience.answer, |timeout| timeout.min(job.patience.answer));
     let (mut fresh, mut tries, mut tried) = (false, 1, 0);
     loop {
-        let Try { mut lease, place, server } = group.lease(wish, fresh, &mut tried, timeouts.connect).await?;
+        let Try { mut lease, place, server } = group.lease(&job.wish, fresh, &mut tried, job.patience.connect).await?;
         if let Some(host) = group.host(server) {
-            request.headers_mut().insert(header::HOST, host.clone());
+            job.request.headers_mut().insert(header::HOST, host.clone());
         }
-        let answer = answered(lease.send(&mut request, form), flow.as_ref(), patience).await;
+        let answer = answered(pin!(lease.send(&mut job.request, job.form)), flow.as_ref(), answer_within).await;
         let mut left = true;
         let (reject, detail) = match answer {
             None => {
@@ -105,18 +129,17 @@ pub(super) async fn forward(
             }
             Some(Ok(head))
                 if head.status == StatusCode::SWITCHING_PROTOCOLS
-                    && !wanted.is_some_and(|wanted| wanted.is_granted(&head)) =>
+                    && !job.wanted.as_ref().is_some_and(|wanted| wanted.is_granted(&head)) =>
             {
                 (Reject::UpstreamFailed, "switched to a protocol that was not asked for")
             }
             Some(Ok(head)) => {
                 if !matches!(head.status.as_u16(), 500 | 502..=504) {
                     group.standing.succeeded(server);
-                    request.recycle();
                     return Ok((head, Exchange::new(lease.with(flow), place, seat)));
                 }
                 group.standing.failed(server, deadline::now());
-                let again = retry.statuses.contains(&head.status.as_u16()) && is_repeatable(&request, true);
+                let again = retry.statuses.contains(&head.status.as_u16()) && is_repeatable(&job.request, true);
                 if !again || !group.may_retry(tries, tried | bit(server)) {
                     return Ok((head, Exchange::new(lease.with(flow), place, seat)));
                 }
@@ -128,7 +151,7 @@ pub(super) async fn forward(
             // It closed a connection that it had kept for long enough, or takes no more on one that others use as well
             // (GOAWAY, REFUSED_STREAM): no fault, and nothing to pay for.
             Some(Err(Broken::Gone { sent }))
-                if (lease.is_kept() || !sent) && !fresh && is_repeatable(&request, sent) =>
+                if (lease.is_kept() || !sent) && !fresh && is_repeatable(&job.request, sent) =>
             {
                 fresh = true;
                 continue;
@@ -141,7 +164,7 @@ pub(super) async fn forward(
         };
         group.standing.failed(server, deadline::now());
         tried |= bit(server);
-        if !is_repeatable(&request, left) || !group.may_retry(tries, tried) {
+        if !is_repeatable(&job.request, left) || !group.may_retry(tries, tried) {
             return Err(Refusal::new(reject, detail).into());
         }
         (fresh, tries) = (false, tries + 1);
@@ -149,8 +172,7 @@ pub(super) async fn forward(
 }
 
 /// Waits for the head of the answer, for at most `patience` from the moment the request is out. `None`: it took longer.
-async fn answered<F: Future>(sent: F, flow: Option<&Rc<Flow>>, patience: Duration) -> Option<F::Output> {
-    let mut sent = pin!(sent);
+async fn answered<F: Future>(mut sent: Pin<&mut F>, flow: Option<&Rc<Flow>>, patience: Duration) -> Option<F::Output> {
     let mut alarm = Alarm::default();
     let mut passed = 0;
     std::future::poll_fn(|cx| {

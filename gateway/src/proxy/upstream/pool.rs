@@ -221,8 +221,12 @@ impl Lease {
     }
 
     /// As [`Carrier::send`].
-    pub(super) async fn send(&mut self, request: &mut Outgoing, form: Form) -> Result<response::Parts, Broken> {
-        self.carrier.send(request, form).await
+    pub(super) fn send(
+        &mut self,
+        request: &mut Outgoing,
+        form: Form,
+    ) -> impl Future<Output = Result<response::Parts, Broken>> {
+        self.carrier.send(request, form)
     }
 
     /// The answer did not come in time. What others use as well is asked whether it still works.
