@@ -37,6 +37,7 @@ mod record;
 mod spare;
 mod tally;
 mod tunnel;
+mod turn;
 mod upgrade;
 mod upstream;
 

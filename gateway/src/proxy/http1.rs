@@ -18,6 +18,7 @@ use super::{
     connection::Connection,
     pipeline, problem,
     record::Record,
+    turn,
     wire::Wire,
     worker::Worker,
 };
@@ -102,6 +103,7 @@ async fn answer(
 
 /// Sends an answer, and looks after the client meanwhile.
 async fn deliver(inbox: &Inbox, wire: &Wire, mut delivery: Delivery) -> Result<(), Failed> {
+    turn::others_first().await;
     std::future::poll_fn(|cx| {
         if let Poll::Ready(sent) = delivery.poll(wire, cx) {
             if sent.is_err() && delivery.ends_with_the_connection() {

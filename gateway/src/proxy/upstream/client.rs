@@ -28,7 +28,7 @@ use super::{
         framing::length::Framing,
         lines::{Form, Lines},
         outgoing::Outgoing,
-        spare,
+        spare, turn,
     },
     dial::Stream,
 };
@@ -117,6 +117,7 @@ impl Link {
     pub(super) async fn send(&mut self, request: &mut Outgoing, form: Form) -> Result<response::Parts, Broken> {
         let method = request.method().clone();
         let mut pump = Pump::new(request);
+        turn::others_first().await;
         let mut partial = BytesMut::new();
         let mut interim = 0;
         let mut sent = None;
