@@ -6,10 +6,11 @@
 
 use std::{
     borrow::Borrow,
-    collections::{HashMap, hash_map::RandomState},
-    hash::{BuildHasher as _, Hash},
+    hash::{BuildHasher, Hash, RandomState},
     sync::{Mutex, MutexGuard, PoisonError},
 };
+
+use hashbrown::HashTable;
 
 #[cfg(test)]
 mod tests;
@@ -26,23 +27,35 @@ const MAX_SHARDS: usize = 64;
 const MIN_PER_SHARD: usize = 256;
 
 /// A table shared by threads: spread over locks by a hash that is seeded at random, so that nobody can choose keys
-/// that meet.
-pub struct Sharded<K, V> {
+/// that meet. Another `S` than the usual one is for keys that no client can choose.
+pub struct Sharded<K, V, S = RandomState> {
     shards: Box<[Mutex<Shard<K, V>>]>,
-    seed: RandomState,
+    seed: S,
 }
 
 /// The part of a [`Sharded`] table behind one lock.
-pub struct Shard<K, V> {
-    /// Where in `entries` a key is.
-    places: HashMap<K, usize>,
-    entries: Vec<(K, V)>,
+struct Shard<K, V> {
+    /// Where in `entries` keys are, by their hashes.
+    places: HashTable<usize>,
+    entries: Vec<Entry<K, V>>,
     capacity: usize,
     /// The state of the generator that picks samples (xorshift, Marsaglia 2003).
     dice: u64,
 }
 
-impl<K: Hash + Eq + Clone, V> Sharded<K, V> {
+struct Entry<K, V> {
+    hash: u64,
+    key: K,
+    value: V,
+}
+
+/// The part of a [`Sharded`] table where one key belongs, locked for it: it is hashed once, whatever is done.
+pub struct Locked<'a, K, V> {
+    shard: MutexGuard<'a, Shard<K, V>>,
+    hash: u64,
+}
+
+impl<K: Hash + Eq, V, S: BuildHasher + Default> Sharded<K, V, S> {
     /// A table of at most `capacity` entries (at least one), none yet.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
@@ -50,24 +63,26 @@ impl<K: Hash + Eq + Clone, V> Sharded<K, V> {
         // A power of two, so that a hash's low bits pick the lock.
         let shards = (capacity / MIN_PER_SHARD).clamp(1, MAX_SHARDS);
         let shards = if shards.is_power_of_two() { shards } else { shards.next_power_of_two() / 2 };
-        let seed = RandomState::new();
+        let seed = S::default();
         let shard = |at: usize| Mutex::new(Shard::new(capacity / shards, seed.hash_one(at)));
         Self { shards: (0..shards).map(shard).collect(), seed }
     }
 
-    /// Locks the part of the table where `key` belongs.
-    pub fn lock<Q: Hash + ?Sized>(&self, key: &Q) -> MutexGuard<'_, Shard<K, V>>
+    /// Locks the part of the table where `key` belongs, for that key alone.
+    pub fn lock<Q: Hash + ?Sized>(&self, key: &Q) -> Locked<'_, K, V>
     where
         K: Borrow<Q>,
     {
-        let hash = usize::try_from(self.seed.hash_one(key) & (MAX_SHARDS as u64 - 1)).unwrap_or(0);
+        let hash = self.seed.hash_one(key);
+        // Others than the bits that the part itself tells its keys apart by.
+        let place = usize::try_from((hash >> 32) & (MAX_SHARDS as u64 - 1)).unwrap_or(0);
         #[expect(
             clippy::indexing_slicing,
             reason = "there is at least one shard, and the mask is their number less one"
         )]
-        let shard = &self.shards[hash & (self.shards.len() - 1)];
+        let shard = &self.shards[place & (self.shards.len() - 1)];
         // A panic while the lock was held left at worst a count behind; the daemon goes on.
-        shard.lock().unwrap_or_else(PoisonError::into_inner)
+        Locked { shard: shard.lock().unwrap_or_else(PoisonError::into_inner), hash }
     }
 
     /// How many entries there are.
@@ -83,25 +98,21 @@ impl<K: Hash + Eq + Clone, V> Sharded<K, V> {
     }
 }
 
-impl<K, V> std::fmt::Debug for Sharded<K, V> {
+impl<K, V, S> std::fmt::Debug for Sharded<K, V, S> {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Keys may be secrets.
         write!(out, "Sharded({} locks)", self.shards.len())
     }
 }
 
-impl<K: Hash + Eq + Clone, V> Shard<K, V> {
-    fn new(capacity: usize, seed: u64) -> Self {
-        Self { places: HashMap::new(), entries: Vec::new(), capacity, dice: seed | 1 }
-    }
-
-    /// The entry of `key`.
-    pub fn find<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
+impl<K: Eq, V> Locked<'_, K, V> {
+    /// The entry of the key.
+    pub fn find<Q: Eq + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
     where
         K: Borrow<Q>,
     {
-        let place = *self.places.get(key)?;
-        self.entries.get_mut(place).map(|(_, value)| value)
+        let place = self.shard.place(self.hash, key)?;
+        self.shard.entries.get_mut(place).map(|entry| &mut entry.value)
     }
 
     /// Adds an entry, or replaces the key's own. If the table is full, what `worth` values least of a sample goes.
@@ -110,36 +121,59 @@ impl<K: Hash + Eq + Clone, V> Shard<K, V> {
             *there = value;
             return;
         }
+        self.shard.add(Entry { hash: self.hash, key, value }, worth);
+    }
+
+    /// Removes the key's entry, if there is one.
+    pub fn forget<Q: Eq + ?Sized>(&mut self, key: &Q)
+    where
+        K: Borrow<Q>,
+    {
+        if let Some(place) = self.shard.place(self.hash, key) {
+            self.shard.forget_place(place);
+        }
+    }
+}
+
+impl<K: Eq, V> Shard<K, V> {
+    fn new(capacity: usize, seed: u64) -> Self {
+        Self { places: HashTable::new(), entries: Vec::new(), capacity, dice: seed | 1 }
+    }
+
+    fn place<Q: Eq + ?Sized>(&self, hash: u64, key: &Q) -> Option<usize>
+    where
+        K: Borrow<Q>,
+    {
+        let is_it = |&place: &usize| {
+            self.entries.get(place).is_some_and(|entry| entry.hash == hash && entry.key.borrow() == key)
+        };
+        self.places.find(hash, is_it).copied()
+    }
+
+    fn add<W: Ord>(&mut self, entry: Entry<K, V>, worth: impl Fn(&K, &V) -> W) {
         if self.entries.len() >= self.capacity {
             let sample: [usize; SAMPLES] = std::array::from_fn(|_| self.roll());
             let entries = &self.entries;
-            let worth_of = |place: &usize| entries.get(*place).map(|(key, value)| worth(key, value));
+            let worth_of = |place: &usize| entries.get(*place).map(|entry| worth(&entry.key, &entry.value));
             if let Some(loser) = sample.into_iter().min_by_key(worth_of) {
                 self.forget_place(loser);
             }
         }
-        self.places.insert(key.clone(), self.entries.len());
-        self.entries.push((key, value));
-    }
-
-    /// Removes the key's entry, if there is one.
-    pub fn forget<Q: Hash + Eq + ?Sized>(&mut self, key: &Q)
-    where
-        K: Borrow<Q>,
-    {
-        if let Some(place) = self.places.get(key).copied() {
-            self.forget_place(place);
-        }
+        let entries = &self.entries;
+        let hash_of = |&place: &usize| entries.get(place).map_or(0, |entry| entry.hash);
+        self.places.insert_unique(entry.hash, entries.len(), hash_of);
+        self.entries.push(entry);
     }
 
     fn forget_place(&mut self, place: usize) {
-        if place >= self.entries.len() {
-            return;
+        let Some(last) = self.entries.len().checked_sub(1).filter(|_| place < self.entries.len()) else { return };
+        let entry = self.entries.swap_remove(place);
+        if let Ok(known) = self.places.find_entry(entry.hash, |&known| known == place) {
+            known.remove();
         }
-        let (key, _) = self.entries.swap_remove(place);
-        self.places.remove(&key);
-        if let Some((moved, _)) = self.entries.get(place)
-            && let Some(its_place) = self.places.get_mut(moved)
+        // What was the last has come to its place.
+        if let Some(moved) = self.entries.get(place)
+            && let Some(its_place) = self.places.find_mut(moved.hash, |&known| known == last)
         {
             *its_place = place;
         }

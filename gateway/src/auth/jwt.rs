@@ -57,7 +57,8 @@ pub struct Settings {
 pub struct Jwt {
     settings: Settings,
     keys: Keys,
-    verified: Option<Sharded<Box<[u8]>, Verified>>,
+    // Nobody chooses which tokens are signed, and only those are kept: a fast hash will do for what is long.
+    verified: Option<Sharded<Box<[u8]>, Verified, foldhash::quality::RandomState>>,
 }
 
 /// What is remembered of a token.
