@@ -85,45 +85,34 @@ impl Line<'_> {
             SocketAddr::V6(listener) => put(format_args!("{listener}"), out),
         }
         out.push(b'"');
-        for (name, value) in [
-            ("protocol", self.protocol),
-            ("tls", self.tls),
-            ("ja4", self.ja4),
-            ("host", self.host),
-            ("method", self.method),
-            ("path", self.path),
-        ] {
-            member(name, value, out);
-        }
+        member(",\"protocol\":\"", self.protocol, out);
+        member(",\"tls\":\"", self.tls, out);
+        member(",\"ja4\":\"", self.ja4, out);
+        member(",\"host\":\"", self.host, out);
+        member(",\"method\":\"", self.method, out);
+        member(",\"path\":\"", self.path, out);
         out.extend_from_slice(b",\"status\":");
         number(u64::from(self.status), out);
-        for (name, value) in [
-            ("reject", self.reject),
-            ("detail", self.detail),
-            ("signal", self.signal),
-            ("principal", self.principal),
-            ("route", self.route),
-            ("upstream", self.upstream),
-        ] {
-            member(name, value, out);
-        }
-        for (name, value) in
-            [("bytes_in", self.bytes_in), ("bytes_out", self.bytes_out), ("duration_us", self.duration_us)]
-        {
-            out.extend_from_slice(b",\"");
-            out.extend_from_slice(name.as_bytes());
-            out.extend_from_slice(b"\":");
-            number(value, out);
-        }
+        member(",\"reject\":\"", self.reject, out);
+        member(",\"detail\":\"", self.detail, out);
+        member(",\"signal\":\"", self.signal, out);
+        member(",\"principal\":\"", self.principal, out);
+        member(",\"route\":\"", self.route, out);
+        member(",\"upstream\":\"", self.upstream, out);
+        out.extend_from_slice(b",\"bytes_in\":");
+        number(self.bytes_in, out);
+        out.extend_from_slice(b",\"bytes_out\":");
+        number(self.bytes_out, out);
+        out.extend_from_slice(b",\"duration_us\":");
+        number(self.duration_us, out);
         out.extend_from_slice(b"}\n");
     }
 }
 
-fn member(name: &str, value: Option<&str>, out: &mut Vec<u8>) {
+/// Appends a member, which `begins` up to its value.
+fn member(begins: &str, value: Option<&str>, out: &mut Vec<u8>) {
     let Some(value) = value else { return };
-    out.extend_from_slice(b",\"");
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"\":\"");
+    out.extend_from_slice(begins.as_bytes());
     escape(value, out);
     out.push(b'"');
 }
@@ -133,7 +122,9 @@ fn member(name: &str, value: Option<&str>, out: &mut Vec<u8>) {
 pub fn escape(text: &str, out: &mut Vec<u8>) {
     let text =
         if text.len() > MAX_TEXT { text.get(..text.floor_char_boundary(MAX_TEXT)).unwrap_or_default() } else { text };
-    if text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\') {
+    // All of it, however it begins: what never stops early is done many bytes at a time.
+    let is_plain = |byte: u8| (b' '..=b'~').contains(&byte) & (byte != b'"') & (byte != b'\\');
+    if text.bytes().fold(true, |all, byte| all & is_plain(byte)) {
         return out.extend_from_slice(text.as_bytes());
     }
     for letter in text.chars() {

@@ -5,11 +5,12 @@
 
 use std::{
     cell::RefCell,
-    collections::HashSet,
-    hash::{DefaultHasher, Hash as _, Hasher as _},
+    hash::{BuildHasher as _, DefaultHasher, Hash as _, Hasher as _},
 };
 
+use foldhash::quality::RandomState;
 use gateway_common::source::Source;
+use hashbrown::HashTable;
 
 use crate::message::{GoodClient, MAX_GOOD};
 
@@ -25,7 +26,9 @@ pub(super) struct Good(RefCell<Known>);
 
 #[derive(Default)]
 struct Known {
-    told: HashSet<GoodClient>,
+    /// By their hashes: of two that met, which takes billions of them, the second would be told of later.
+    told: HashTable<u64>,
+    seed: RandomState,
     fresh: Vec<GoodClient>,
     emptied: u64,
     sent: u64,
@@ -39,7 +42,12 @@ impl Good {
         principal.hash(&mut hasher);
         let client = GoodClient { source, principal: hasher.finish() };
         let mut known = self.0.borrow_mut();
-        if known.fresh.len() < MAX_GOOD && known.told.len() < REMEMBERED && known.told.insert(client) {
+        let hash = known.seed.hash_one(client);
+        if known.fresh.len() >= MAX_GOOD || known.told.len() >= REMEMBERED {
+            return;
+        }
+        if known.told.find(hash, |&told| told == hash).is_none() {
+            known.told.insert_unique(hash, hash, |&told| told);
             known.fresh.push(client);
         }
     }
@@ -53,7 +61,11 @@ impl Good {
         known.sent = now;
         if now.saturating_sub(known.emptied) >= AGAIN {
             known.emptied = now;
-            known.told = known.fresh.iter().copied().collect();
+            known.told.clear();
+            let Known { told, fresh, seed, .. } = &mut *known;
+            for hash in fresh.iter().map(|client| seed.hash_one(client)) {
+                told.insert_unique(hash, hash, |&told| told);
+            }
         }
         (!known.fresh.is_empty()).then(|| std::mem::take(&mut known.fresh))
     }

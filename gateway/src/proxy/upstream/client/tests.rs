@@ -263,7 +263,7 @@ fn a_second_implementation_reads_the_same() {
         let address = listener.local_addr().unwrap();
         tokio::task::spawn_local(async move {
             let (stream, _) = listener.accept().await.unwrap();
-            let echo = service_fn(async |request: Request<Incoming>| {
+            let echo = service_fn(|request: Request<Incoming>| async move {
                 let method = request.method().to_string();
                 let length = request.headers().get("content-length").map(|length| length.to_str().unwrap().to_owned());
                 let target = request.uri().to_string();
