@@ -92,9 +92,14 @@ async fn answer(
     // Boxed, it takes no room in a connection that is between requests.
     let mut answering = Box::pin(pipeline::serve(Rc::clone(worker), Rc::clone(connection), head, body));
     std::future::poll_fn(|cx| {
+        // What others have left.
+        turn::lets_others();
         if let Poll::Ready(answer) = answering.as_mut().poll(cx) {
             let Ok(answer) = answer;
             return Poll::Ready(Some(answer));
+        }
+        if turn::lets_others() {
+            return Poll::Pending;
         }
         inbox.poll_left(cx).map(|()| None)
     })

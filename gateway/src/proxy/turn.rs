@@ -1,7 +1,16 @@
 //! Decides that sending waits for everybody who is ready to read: what a turn comes to leaves in a row, so that whoever
 //! sleeps at the other end is woken once for many messages, and not by each.
 
-use std::{future::poll_fn, task::Poll};
+use std::{cell::Cell, future::poll_fn, task::Poll};
+
+thread_local! {
+    static LETS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether somebody has let others go first since this was asked last: whoever did waits for nothing else.
+pub(super) fn lets_others() -> bool {
+    LETS.take()
+}
 
 /// Lets every task that is ready go first.
 pub(super) async fn others_first() {
@@ -12,6 +21,7 @@ pub(super) async fn others_first() {
         }
         // At the end of the queue, before anything new is looked for.
         cx.waker().wake_by_ref();
+        LETS.set(true);
         Poll::Pending
     })
     .await;
@@ -32,7 +42,13 @@ mod tests {
             let seen = Rc::clone(&seen);
             tasks.spawn_local(async move {
                 seen.borrow_mut().push("read");
-                others_first().await;
+                let mut waiting = std::pin::pin!(others_first());
+                poll_fn(|cx| {
+                    let polled = waiting.as_mut().poll(cx);
+                    assert_eq!((lets_others(), lets_others()), (polled.is_pending(), false));
+                    polled
+                })
+                .await;
                 seen.borrow_mut().push("sent");
             });
         }
