@@ -156,7 +156,11 @@ impl Session {
                 return self.end_stream(head.stream, other, Reason::StreamClosed);
             }
         };
-        let Some(inlet) = self.stream(slot).and_then(|stream| stream.inlet.clone()) else { return Ok(()) };
+        let Some(inlet) = self.stream(slot).and_then(|stream| stream.inlet.clone()) else {
+            // Nobody wants it: its stream is about to be reset.
+            self.freed.set(self.freed.get().saturating_add(length));
+            return Ok(());
+        };
         let mut taken = inlet.push(content, padding);
         if head.has(END_STREAM) && taken.is_ok() {
             taken = inlet.end(None);

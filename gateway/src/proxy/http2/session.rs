@@ -173,7 +173,9 @@ impl Session {
         self.ready.begin(cx.waker());
         let mut rounds = 0;
         loop {
-            let read = self.read(cx);
+            // What comes may have to be replied to: first the client has to take some.
+            let is_overfull = self.wire.collected() > OVERFULL;
+            let read = if is_overfull { Poll::Pending } else { self.read(cx) };
             let is_at_end = matches!(read, Poll::Ready(Err(_)));
             if !is_at_end && self.fault.is_none() {
                 self.go_round();
@@ -190,7 +192,7 @@ impl Session {
                 return Poll::Ready(Ended::Done);
             }
             rounds += 1;
-            let has_more = read.is_ready() || self.later != 0 && pushed.is_ready();
+            let has_more = read.is_ready() || (is_overfull || self.later != 0) && pushed.is_ready();
             if has_more || !self.ready.end() {
                 if rounds < ROUNDS {
                     continue;
@@ -214,7 +216,7 @@ impl Session {
     fn read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ()>> {
         for _ in 0..READS {
             if self.fault.is_some() || self.wire.collected() > OVERFULL {
-                return Poll::Pending;
+                break;
             }
             let wire = Rc::clone(&self.wire);
             let read = spare::with_space(|space| {
