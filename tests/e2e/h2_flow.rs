@@ -64,6 +64,23 @@ fn bodies_pass_whole_however_the_windows_are() {
     assert!(heard.heads.first().is_some_and(|(_, block)| has_status(block, "200")), "{heard:?}");
     assert_eq!(heard.data, 5);
 
+    // Whoever is answered early, and sends on, gets the answer and no reset, and the others are served.
+    let head = hostile::post(&[("content-length", "100000")], "no token");
+    let mut raw = Raw::open(&client, &[]).unwrap();
+    raw.write(&frame(HEADERS, END_HEADERS, 1, &head)).unwrap();
+    let heard = raw.hear(PATIENCE, |heard| !heard.heads.is_empty() && heard.data > 0);
+    assert!(heard.heads.first().is_some_and(|(_, block)| has_status(block, "401")), "{heard:?}");
+    (0..6).for_each(|_| raw.write(&frame(DATA, 0, 1, &[0; 16_000])).unwrap());
+    raw.write(&frame(DATA, END_STREAM, 1, &[0; 4_000])).unwrap();
+    raw.write(&frame(HEADERS, END_STREAM | END_HEADERS, 3, &get("/health", &[]))).unwrap();
+    let heard = raw.hear(PATIENCE, |heard| !heard.heads.is_empty());
+    assert!(heard.heads.first().is_some_and(|(_, block)| has_status(block, "200")), "{heard:?}");
+    assert_eq!((&heard.resets[..], heard.goaway), (&[][..], None));
+    // Whoever never ends is told to stop, once.
+    raw.write(&frame(HEADERS, END_HEADERS, 5, &head)).unwrap();
+    let heard = raw.hear(PATIENCE, |heard| !heard.resets.is_empty());
+    assert_eq!((heard.heads.len(), &heard.resets[..]), (1, &[(5, 0)][..]));
+
     // A body in small pieces, with padding, and fields in pieces: one request all the same.
     upstream.forget();
     let block = hostile::post(&[], &token);

@@ -20,7 +20,8 @@ use crate::{
     clock::Now,
     proxy::{
         body::{Cut, Received},
-        deadline, pipeline, problem,
+        deadline::{self, Alarm},
+        pipeline, problem,
         record::Record,
         reject::{Refusal, Reject},
     },
@@ -257,7 +258,14 @@ impl Session {
                     let received = inlet.as_ref().map_or(Received::None, |inlet| Received::Http2(Body::new(inlet)));
                     let (worker, connection) = (Rc::clone(&session.worker), Rc::clone(&session.connection));
                     let work = Work::Answering(Box::pin(pipeline::serve(worker, connection, parts, received)));
-                    Stream { id: number, work, inlet, is_ended: ends, window: session.first_window }
+                    Stream {
+                        id: number,
+                        work,
+                        inlet,
+                        is_ended: ends,
+                        window: session.first_window,
+                        linger: Alarm::default(),
+                    }
                 });
                 Ok(())
             }
@@ -267,7 +275,14 @@ impl Session {
                         Record::begin(&session.worker, &session.connection, line.map(|line| *line), Now::read());
                     let refusal = Refusal::new(Reject::HeadersTooLarge, "head too large");
                     let work = session.answer(problem::refuse(record, refusal, false), number);
-                    Stream { id: number, work, inlet: None, is_ended: ends, window: session.first_window }
+                    Stream {
+                        id: number,
+                        work,
+                        inlet: None,
+                        is_ended: ends,
+                        window: session.first_window,
+                        linger: Alarm::default(),
+                    }
                 });
                 Ok(())
             }

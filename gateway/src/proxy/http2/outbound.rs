@@ -1,7 +1,7 @@
 //! Decides how streams get their turn: each that was woken goes on as far as it can, one frame at a time, so that no
 //! answer keeps another waiting.
 
-use std::task::Context;
+use std::{task::Context, time::Duration};
 
 use http::Response;
 
@@ -11,6 +11,9 @@ use super::{
     stream::{HELD, Outlet, Sending, Sent, Stream, Work},
 };
 use crate::proxy::body::Answer;
+
+/// How long a client that was answered early may go on sending what nobody reads.
+const LINGER: Duration = Duration::from_secs(1);
 
 impl Session {
     /// Lets the stream at `slot` go on.
@@ -70,7 +73,12 @@ impl Session {
             return false;
         }
         if stream.is_abandoned() {
-            // RFC 9113 8.1: the client may stop sending what nobody reads.
+            // Told at once that it may stop, some clients never look at the answer that they have got.
+            let Some(waker) = self.wakers.get(slot) else { return false };
+            if stream.linger.poll(LINGER, &Context::from_waker(waker)).is_pending() {
+                return true;
+            }
+            // RFC 9113 8.1: it may stop sending what nobody reads.
             frame::reset(stream.id, Reason::NoError, &mut self.wire.out());
             self.forget(stream.id);
             return false;

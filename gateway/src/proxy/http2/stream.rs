@@ -47,6 +47,8 @@ pub(super) struct Stream {
     pub(super) is_ended: bool,
     /// What the client takes of the answer, in bytes. It may owe us some.
     pub(super) window: i64,
+    /// When it has had the time to see that it was answered before it had sent all.
+    pub(super) linger: Alarm,
 }
 
 /// What a stream is at.
