@@ -12,6 +12,15 @@ pub(super) mod length;
 /// The most header lines, cookie crumbs of HTTP/2 included.
 pub const MAX_HEADERS: usize = 100;
 
+/// What belongs to connections of HTTP/1 and to nobody else (RFC 9113 8.2.2).
+pub(super) static OF_HTTP1: [http::HeaderName; 5] = [
+    header::CONNECTION,
+    http::HeaderName::from_static("keep-alive"),
+    http::HeaderName::from_static("proxy-connection"),
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
 /// The headers that [`check`] looks at.
 static CHECKED: [http::HeaderName; 6] = [
     header::CONNECTION,
@@ -32,8 +41,7 @@ pub fn check(head: &Parts) -> Result<(), Refusal> {
     }
     let connection_headers: &[_] = match head.version {
         Version::HTTP_10 | Version::HTTP_11 => &[],
-        // RFC 9113 8.2.2: these belong to HTTP/1 connections.
-        Version::HTTP_2 => &[header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE],
+        Version::HTTP_2 => &OF_HTTP1,
         _ => return Err(bad("version")),
     };
     // Most requests have none of what is checked below.

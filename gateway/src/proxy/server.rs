@@ -29,9 +29,6 @@ const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
 /// a reset, and for how many bytes.
 const LINGER: (Duration, usize) = (Duration::from_secs(1), 256 * 1_024);
 
-/// How long the kernel keeps trying to reach a banned client.
-const BANNED_PATIENCE: Duration = Duration::from_secs(1);
-
 /// Takes connections from `listener` until it is aborted.
 pub(super) async fn accept(worker: Rc<Worker>, index: usize, listener: TcpListener) {
     loop {
@@ -90,7 +87,7 @@ async fn http1(worker: &Rc<Worker>, connection: &Rc<Connection>, wire: &Rc<Wire>
             Close::Now => return Poll::Ready(None),
             Close::Graceful if !finishing && connection.why() == Some(Why::Banned) => {
                 finishing = true;
-                wire.give_up_after(BANNED_PATIENCE);
+                wire.give_up_soon();
             }
             // What comes is answered with `Connection: close`.
             Close::Graceful | Close::No => {}

@@ -22,6 +22,9 @@ use super::connection::Connection;
 /// What an idle connection may keep of its buffer, in bytes.
 const KEPT: usize = 4 * 1_024;
 
+/// How long the kernel keeps trying to reach a banned client.
+const BANNED_PATIENCE: Duration = Duration::from_secs(1);
+
 /// A client's stream, plain or encrypted.
 pub(super) enum Stream {
     Plain(TcpStream),
@@ -175,10 +178,10 @@ impl Wire {
     }
 
     /// Lets the kernel give up soon on what the client does not acknowledge: a banned one never will again.
-    pub(super) fn give_up_after(&self, time: Duration) {
+    pub(super) fn give_up_soon(&self) {
         let stream = self.stream.borrow();
         // Without it the kernel's own patience ends it.
-        socket2::SockRef::from(stream.socket()).set_tcp_user_timeout(Some(time)).unwrap_or_default();
+        socket2::SockRef::from(stream.socket()).set_tcp_user_timeout(Some(BANNED_PATIENCE)).unwrap_or_default();
     }
 }
 

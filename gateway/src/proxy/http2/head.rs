@@ -2,24 +2,20 @@
 //! read in one way, or none.
 
 use http::{
-    HeaderMap, HeaderName, Method, Uri, Version, header,
+    HeaderMap, Method, Uri, Version, header,
     request::Parts,
     uri::{self, Authority, PathAndQuery, Scheme},
 };
 
 use super::hpack::{Content, Field};
 use crate::proxy::{
-    framing::{MAX_HEADERS, length::decimal},
+    framing::{MAX_HEADERS, OF_HTTP1, length::decimal},
     record::RequestLine,
     spare,
 };
 
 /// Room for the headers of most requests and for those that the gateway adds, in headers.
 const USUAL: usize = 24;
-
-/// What belongs to connections of HTTP/1 (RFC 9113 8.2.2), besides what is known by name.
-const KEEP_ALIVE: &str = "keep-alive";
-const PROXY_CONNECTION: &str = "proxy-connection";
 
 /// Why there is no request.
 #[derive(Debug)]
@@ -67,7 +63,7 @@ impl Reader {
         }
         let is_first = match &field.content {
             Content::Header(name, value) => {
-                if is_of_connection(name) || *name == header::TE && value != "trailers" {
+                if OF_HTTP1.contains(name) || *name == header::TE && value != "trailers" {
                     self.wrong.get_or_insert("connection header in HTTP/2");
                 }
                 self.parts.headers.append(name, value.clone());
@@ -158,11 +154,6 @@ fn uri(
     }
     parts.authority = authority;
     Some(Uri::from_parts(parts).map_err(|_impossible| "invalid target"))
-}
-
-fn is_of_connection(name: &HeaderName) -> bool {
-    matches!(*name, header::CONNECTION | header::TRANSFER_ENCODING | header::UPGRADE)
-        || matches!(name.as_str(), KEEP_ALIVE | PROXY_CONNECTION)
 }
 
 #[cfg(test)]

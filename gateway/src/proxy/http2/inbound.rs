@@ -20,8 +20,7 @@ use crate::{
     clock::Now,
     proxy::{
         body::{Cut, Received},
-        deadline::{self, Alarm},
-        pipeline, problem,
+        deadline, pipeline, problem,
         record::Record,
         reject::{Refusal, Reject},
     },
@@ -62,7 +61,7 @@ impl Session {
             if self.partial.is_empty()
                 && let Some((head, behind)) = rest.split_first_chunk()
             {
-                let head = self.announce(&Head::read(head))?;
+                let head = announced(head)?;
                 if let Some((payload, behind)) = behind.split_at_checked(head.length) {
                     self.frame(&head, payload)?;
                     rest = behind;
@@ -89,17 +88,9 @@ impl Session {
     /// How much of a frame makes it whole, or its header.
     fn wanted(&self) -> Result<usize, Fault> {
         match self.partial.first_chunk() {
-            Some(head) => Ok(HEADER + self.announce(&Head::read(head))?.length),
+            Some(head) => Ok(HEADER + announced(head)?.length),
             None => Ok(HEADER),
         }
-    }
-
-    /// Refuses what is not to be waited for.
-    fn announce(&self, head: &Head) -> Result<Head, Fault> {
-        if head.length > MAX_PAYLOAD {
-            return Err(Fault(Reason::FrameSize, "frame too large"));
-        }
-        Ok(*head)
     }
 
     fn frame(&mut self, head: &Head, payload: &[u8]) -> Result<(), Fault> {
@@ -258,14 +249,7 @@ impl Session {
                     let received = inlet.as_ref().map_or(Received::None, |inlet| Received::Http2(Body::new(inlet)));
                     let (worker, connection) = (Rc::clone(&session.worker), Rc::clone(&session.connection));
                     let work = Work::Answering(Box::pin(pipeline::serve(worker, connection, parts, received)));
-                    Stream {
-                        id: number,
-                        work,
-                        inlet,
-                        is_ended: ends,
-                        window: session.first_window,
-                        linger: Alarm::default(),
-                    }
+                    Stream::new(number, work, inlet, ends, session.first_window)
                 });
                 Ok(())
             }
@@ -275,14 +259,7 @@ impl Session {
                         Record::begin(&session.worker, &session.connection, line.map(|line| *line), Now::read());
                     let refusal = Refusal::new(Reject::HeadersTooLarge, "head too large");
                     let work = session.answer(problem::refuse(record, refusal, false), number);
-                    Stream {
-                        id: number,
-                        work,
-                        inlet: None,
-                        is_ended: ends,
-                        window: session.first_window,
-                        linger: Alarm::default(),
-                    }
+                    Stream::new(number, work, None, ends, session.first_window)
                 });
                 Ok(())
             }
@@ -476,6 +453,12 @@ impl Session {
         }
         self.reproach(number, reason)
     }
+}
+
+/// The header of a frame; one that is too large is not waited for (RFC 9113 4.2).
+fn announced(bytes: &[u8; HEADER]) -> Result<Head, Fault> {
+    let head = Head::read(bytes);
+    if head.length > MAX_PAYLOAD { Err(Fault(Reason::FrameSize, "frame too large")) } else { Ok(head) }
 }
 
 /// What is not padding (RFC 9113 6.1).

@@ -1,7 +1,10 @@
 //! Decides how streams get their turn: each that was woken goes on as far as it can, one frame at a time, so that no
 //! answer keeps another waiting.
 
-use std::{task::Context, time::Duration};
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use http::Response;
 
@@ -36,8 +39,8 @@ impl Session {
         stream.tell(&mut self.wire.out());
         if let Work::Answering(answering) = &mut stream.work {
             let Ok(answer) = match answering.as_mut().poll(&mut cx) {
-                std::task::Poll::Ready(answer) => answer,
-                std::task::Poll::Pending => return true,
+                Poll::Ready(answer) => answer,
+                Poll::Pending => return true,
             };
             stream.work = begin(answer, stream.id, &mut self.resize, &mut self.wire.out());
         }
@@ -86,6 +89,11 @@ impl Session {
         true
     }
 
+    /// Begins a stream with an answer that is there already.
+    pub(super) fn answer(&mut self, answer: Response<Answer>, stream: u32) -> Work {
+        begin(answer, stream, &mut self.resize, &mut self.wire.out())
+    }
+
     /// What a stream holds is held no more.
     pub(super) fn let_go(&mut self, stream: &Stream) {
         if let Work::Sending(sending) = &stream.work {
@@ -113,11 +121,4 @@ impl Session {
 /// Writes the head of an answer.
 fn begin(answer: Response<Answer>, stream: u32, resize: &mut bool, out: &mut Vec<u8>) -> Work {
     Sending::begin(answer, stream, std::mem::take(resize), out).map_or(Work::Sent, Work::Sending)
-}
-
-impl Session {
-    /// Begins a stream with an answer that is there already.
-    pub(super) fn answer(&mut self, answer: Response<Answer>, stream: u32) -> Work {
-        begin(answer, stream, &mut self.resize, &mut self.wire.out())
-    }
 }

@@ -27,9 +27,6 @@ use crate::proxy::{
     worker::Worker,
 };
 
-/// How long the kernel keeps trying to reach a banned client.
-const BANNED_PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
-
 /// How often a turn reads, and how often it goes round its streams, before others have their turn.
 const READS: usize = 8;
 const ROUNDS: usize = 16;
@@ -266,7 +263,7 @@ impl Session {
     /// Tells the client that we are leaving.
     fn leave(&mut self) {
         if self.connection.why() == Some(Why::Banned) {
-            self.wire.give_up_after(BANNED_PATIENCE);
+            self.wire.give_up_soon();
         }
         let mut out = self.wire.out();
         frame::goaway(frame::MOST, Reason::NoError, &mut out);

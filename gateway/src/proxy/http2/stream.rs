@@ -23,6 +23,7 @@ use crate::proxy::{
     connection::{Close, Connection, Why},
     date,
     deadline::{self, Alarm},
+    framing,
     pace::Pace,
     spare,
 };
@@ -97,6 +98,10 @@ pub(super) enum Sent {
 }
 
 impl Stream {
+    pub(super) fn new(id: u32, work: Work, inlet: Option<Rc<Inlet>>, is_ended: bool, window: i64) -> Self {
+        Self { id, work, inlet, is_ended, window, linger: Alarm::default() }
+    }
+
     /// Writes what the client is to know before the answer comes.
     pub(super) fn tell(&self, out: &mut Vec<u8>) {
         let Some(inlet) = &self.inlet else { return };
@@ -258,7 +263,7 @@ impl Sending {
 fn fields(headers: &HeaderMap, has_date: bool, block: &mut Vec<u8>) {
     for (name, value) in headers {
         // RFC 9113 8.2.2: they are about connections of HTTP/1.
-        if matches!(*name, header::CONNECTION | header::TRANSFER_ENCODING | header::UPGRADE) {
+        if framing::OF_HTTP1.contains(name) {
             continue;
         }
         hpack::field(name.as_str().as_bytes(), value.as_bytes(), block);

@@ -127,75 +127,60 @@ pub(in crate::proxy) struct Told<'a> {
 
 /// Makes a client's headers into what the upstream gets.
 pub(in crate::proxy) fn request(headers: &mut HeaderMap, told: &Told<'_>) {
-    clean(headers);
+    clean(headers, told);
     headers.reserve(ADDED);
-    // What the client wrote is mostly what it means, and need not be copied.
-    let host = headers.get(header::HOST).filter(|host| host.as_bytes() == told.authority.as_bytes()).cloned();
-    let host = host.map_or_else(|| HeaderValue::from_str(told.authority), Ok);
-    let mut set = |name: &HeaderName, value: Result<HeaderValue, header::InvalidHeaderValue>| {
-        // Only a principal can hold what no header may: it is then not told, which proves nobody's identity.
-        if let Ok(value) = value {
+    tell(told, |name, value| {
+        if let Ok(value) = HeaderValue::from_bytes(value) {
             headers.insert(name, value);
         }
-    };
-    let mut client = Vec::with_capacity(16);
-    address(told.client, &mut client);
-    if let Ok(host) = &host {
-        set(&header::HOST, Ok(host.clone()));
-    }
-    set(&X_FORWARDED_FOR, HeaderValue::try_from(client));
-    set(&X_FORWARDED_HOST, host);
-    set(&X_FORWARDED_PROTO, Ok(HeaderValue::from_static(told.scheme)));
-    set(&X_REQUEST_ID, HeaderValue::from_bytes(&hexadecimal(told.id)));
-    if let Some(principal) = told.principal {
-        set(&X_AUTHENTICATED_PRINCIPAL, HeaderValue::from_str(principal));
-    }
-    if let Some(shown) = told.certificate {
-        set(&X_CLIENT_CERTIFICATE_FINGERPRINT, HeaderValue::from_str(&shown.fingerprint));
-        set(&X_CLIENT_CERTIFICATE_SERIAL, HeaderValue::from_str(&shown.serial));
-    }
+    });
 }
 
 /// The same, of which what we add ourselves are lines of HTTP/1.1 that stand beside the headers.
 pub(in crate::proxy) fn request_by_lines(headers: &mut HeaderMap, told: &Told<'_>) -> Vec<u8> {
-    clean(headers);
-    // What the client wrote is mostly what it means.
-    if headers.get(header::HOST).is_none_or(|host| host.as_bytes() != told.authority.as_bytes())
-        && let Ok(host) = HeaderValue::from_str(told.authority)
-    {
-        headers.insert(header::HOST, host);
-    }
+    clean(headers, told);
     let mut out = spare::space();
-    out.extend_from_slice(b"x-forwarded-for: ");
-    address(told.client, &mut out);
-    out.extend_from_slice(b"\r\n");
-    line(X_FORWARDED_HOST.as_str(), told.authority.as_bytes(), &mut out);
-    line(X_FORWARDED_PROTO.as_str(), told.scheme.as_bytes(), &mut out);
-    line(X_REQUEST_ID.as_str(), &hexadecimal(told.id), &mut out);
-    let mut tell = |name: &HeaderName, value: &str| {
-        // As above: what no header may hold is told to nobody.
-        if HeaderValue::from_str(value).is_ok() {
-            line(name.as_str(), value.as_bytes(), &mut out);
-        }
-    };
-    if let Some(principal) = told.principal {
-        tell(&X_AUTHENTICATED_PRINCIPAL, principal);
-    }
-    if let Some(shown) = told.certificate {
-        tell(&X_CLIENT_CERTIFICATE_FINGERPRINT, &shown.fingerprint);
-        tell(&X_CLIENT_CERTIFICATE_SERIAL, &shown.serial);
-    }
+    tell(told, |name, value| line(name.as_str(), value, &mut out));
     out
 }
 
-/// Takes away what does not pass, and what a client could have written in our name.
-fn clean(headers: &mut HeaderMap) {
+/// What we add ourselves.
+fn tell(told: &Told<'_>, mut add: impl FnMut(&'static HeaderName, &[u8])) {
+    let mut client = spare::space();
+    address(told.client, &mut client);
+    add(&X_FORWARDED_FOR, &client);
+    spare::keep_space(client);
+    add(&X_FORWARDED_HOST, told.authority.as_bytes());
+    add(&X_FORWARDED_PROTO, told.scheme.as_bytes());
+    add(&X_REQUEST_ID, &hexadecimal(told.id));
+    let certificate = told.certificate;
+    for (name, value) in [
+        (&X_AUTHENTICATED_PRINCIPAL, told.principal),
+        (&X_CLIENT_CERTIFICATE_FINGERPRINT, certificate.map(|shown| &*shown.fingerprint)),
+        (&X_CLIENT_CERTIFICATE_SERIAL, certificate.map(|shown| &*shown.serial)),
+    ] {
+        // Only a principal can hold what no header may: it is then not told, which proves nobody's identity.
+        let fits = |value: &&str| value.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~'));
+        if let Some(value) = value.filter(fits) {
+            add(name, value.as_bytes());
+        }
+    }
+}
+
+/// Takes away what does not pass, and what a client could have written in our name; the host is the canonical one.
+fn clean(headers: &mut HeaderMap, told: &Told<'_>) {
     let mut unwanted = nominated(headers);
     unwanted.extend(headers.keys().filter(|name| !passes(name)).cloned());
     for name in unwanted {
         headers.remove(name);
     }
     join_cookies(headers);
+    // What the client wrote is mostly what it means.
+    if headers.get(header::HOST).is_none_or(|host| host.as_bytes() != told.authority.as_bytes())
+        && let Ok(host) = HeaderValue::from_str(told.authority)
+    {
+        headers.insert(header::HOST, host);
+    }
 }
 
 /// Makes an upstream's headers into what the client gets.
