@@ -68,9 +68,9 @@ pub enum SourceError {
 impl fmt::Display for SourceError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
-            Self::Address => "not an IP address or CIDR prefix",
+            Self::Address => "not an IP address or CIDR prefix, such as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32",
             Self::Length => "the prefix length must be 0 to 32 for IPv4, 0 to 128 for IPv6",
-            Self::HostBits => "bits are set beyond the prefix length",
+            Self::HostBits => "bits are set beyond the prefix length: leave them 0, or make it longer",
         })
     }
 }
