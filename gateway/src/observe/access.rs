@@ -3,6 +3,7 @@
 //! *Invariant:* whatever a client sent stands in it escaped; query strings, tokens and bodies never do.
 
 use std::{
+    cell::Cell,
     io::Write as _,
     net::{IpAddr, SocketAddr},
 };
@@ -85,17 +86,17 @@ impl Line<'_> {
             SocketAddr::V6(listener) => put(format_args!("{listener}"), out),
         }
         out.push(b'"');
-        member(",\"protocol\":\"", self.protocol, out);
-        member(",\"tls\":\"", self.tls, out);
-        member(",\"ja4\":\"", self.ja4, out);
+        ours(",\"protocol\":\"", self.protocol, out);
+        ours(",\"tls\":\"", self.tls, out);
+        ours(",\"ja4\":\"", self.ja4, out);
         member(",\"host\":\"", self.host, out);
         member(",\"method\":\"", self.method, out);
         member(",\"path\":\"", self.path, out);
         out.extend_from_slice(b",\"status\":");
         number(u64::from(self.status), out);
-        member(",\"reject\":\"", self.reject, out);
+        ours(",\"reject\":\"", self.reject, out);
         member(",\"detail\":\"", self.detail, out);
-        member(",\"signal\":\"", self.signal, out);
+        ours(",\"signal\":\"", self.signal, out);
         member(",\"principal\":\"", self.principal, out);
         member(",\"route\":\"", self.route, out);
         member(",\"upstream\":\"", self.upstream, out);
@@ -114,6 +115,14 @@ fn member(begins: &str, value: Option<&str>, out: &mut Vec<u8>) {
     let Some(value) = value else { return };
     out.extend_from_slice(begins.as_bytes());
     escape(value, out);
+    out.push(b'"');
+}
+
+/// As [`member`], for values that we wrote ourselves: none has anything to escape.
+fn ours(begins: &str, value: Option<&str>, out: &mut Vec<u8>) {
+    let Some(value) = value else { return };
+    out.extend_from_slice(begins.as_bytes());
+    out.extend_from_slice(value.as_bytes());
     out.push(b'"');
 }
 
@@ -192,28 +201,44 @@ pub fn hexadecimal(id: RequestId) -> [u8; 32] {
     text
 }
 
+thread_local! {
+    /// The last second that was written, and how.
+    static SECOND: Cell<(u64, [u8; 20])> = const { Cell::new((u64::MAX, [0; 20])) };
+}
+
 /// Appends a moment as RFC 3339 has it, UTC, with milliseconds.
 fn time(unix_millis: u64, out: &mut Vec<u8>) {
     let (seconds, millis) = (unix_millis / 1_000, unix_millis % 1_000);
+    let (known, mut text) = SECOND.get();
+    if known != seconds {
+        text = second(seconds);
+        SECOND.set((seconds, text));
+    }
+    out.extend_from_slice(&text);
+    let digit = |value: u64| b'0' + u8::try_from(value % 10).unwrap_or_default();
+    out.extend_from_slice(&[digit(millis / 100), digit(millis / 10), digit(millis), b'Z']);
+}
+
+/// A second up to the dot before its parts. From the year 10000 on, the year's last digits.
+fn second(seconds: u64) -> [u8; 20] {
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = civil(days);
-    for (value, width, before) in [
-        (year, 4, ""),
-        (month, 2, "-"),
-        (day, 2, "-"),
-        (second / 3_600, 2, "T"),
-        (second / 60 % 60, 2, ":"),
-        (second % 60, 2, ":"),
-        (millis, 3, "."),
+    let mut text = *b"0000-00-00T00:00:00.";
+    for (value, ends) in [
+        (year / 100, 2),
+        (year % 100, 4),
+        (month, 7),
+        (day, 10),
+        (second / 3_600, 13),
+        (second / 60 % 60, 16),
+        (second % 60, 19),
     ] {
-        out.extend_from_slice(before.as_bytes());
-        let mut power = 10_u64.pow(width - 1);
-        while power > 0 {
-            out.push(b'0' + u8::try_from(value / power % 10).unwrap_or_default());
-            power /= 10;
+        if let Some([tens, ones]) = text.get_mut(ends - 2..ends) {
+            *tens = b'0' + u8::try_from(value / 10 % 10).unwrap_or_default();
+            *ones = b'0' + u8::try_from(value % 10).unwrap_or_default();
         }
     }
-    out.push(b'Z');
+    text
 }
 
 /// The date `days` after 1970-01-01 (Howard Hinnant, "chrono-compatible low-level date algorithms").
