@@ -23,6 +23,7 @@ pub mod clock;
 pub mod fault;
 pub mod json;
 pub mod message;
+mod os;
 pub mod sandbox;
 pub mod text;
 pub mod x509;

@@ -110,6 +110,8 @@ pub struct Lost {
     pub log_lines: u64,
     /// Connections over `proxy.max_connections`.
     pub connections: u64,
+    /// Connections and requests that came while the proxy was over `proxy.max_memory`.
+    pub shed: u64,
     /// Bans and allowances that are not known at accept.
     pub at_accept: u64,
 }

@@ -22,6 +22,7 @@ mod deadline;
 mod good;
 mod http1;
 mod http2;
+mod memory;
 mod proxy_protocol;
 mod wire;
 

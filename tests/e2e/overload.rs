@@ -10,8 +10,8 @@ use std::{
 use support::{
     daemon::Daemon,
     http1::{Client, Connection, Request},
-    report,
-    settings::Settings,
+    http2_call, report,
+    settings::{Settings, route},
     upstream::Upstream,
     wait::{SOON, pause, until},
     world::{ATTACKER_V4, GOOD_V4, World},
@@ -47,6 +47,65 @@ fn d03_descriptors_run_out_and_come_back() {
     let connections: std::collections::HashSet<_> = upstream.received().iter().map(|it| it.connection).collect();
     assert!(connections.len() > 20, "over connections of their own");
     drop(flood);
+    until("room for others", SOON, || good.get("/health", "").ok().filter(|answer| answer.status == 200));
+    assert_eq!(daemon.proxy_pid(), proxy, "the same proxy");
+}
+
+#[test]
+fn memory_runs_short_and_comes_back() {
+    if !report::may_run("overload: memory") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let judged = "schema = \"item.schema.json\"\nmax_body = \"256MiB\"";
+    let settings = Settings {
+        interfaces: Vec::new(),
+        proxy: "max_memory = \"64MiB\"".to_owned(),
+        routes: [
+            route("/health", "[\"GET\"]", "[\"public\"]", ""),
+            route("/judged", "[\"POST\"]", "[\"public\"]", judged),
+            route("/echo", "[\"POST\"]", "[\"public\"]", ""),
+        ]
+        .concat(),
+        ..Settings::default()
+    };
+    let mut daemon = Daemon::start(&world, &settings);
+    let proxy = daemon.proxy_pid();
+    let (good, other) = (Client::new(&world, GOOD_V4), Client::new(&world, ATTACKER_V4));
+    let mut idle = good.connect().unwrap();
+    assert_eq!(idle.exchange(&Request::new("GET", "/health")).unwrap().status, 200);
+    let caller = good.caller().unwrap();
+    let mut begun = caller.begin(http2_call::post("/echo", "text/plain"), false).unwrap();
+    begun.send(b"half, ").unwrap();
+    let health = || {
+        let request = http::Request::get("https://api.example.com/health").body(()).unwrap();
+        caller.begin(request, true).unwrap().answer().unwrap().head
+    };
+    assert_eq!(health().status, 200);
+
+    // What a schema judges is in memory until its end, which does not come.
+    let mut upload = other.connect().unwrap();
+    let head = "POST /judged HTTP/1.1\r\nHost: api.example.com\r\nContent-Type: application/json\r\n";
+    upload.write(format!("{head}Content-Length: {}\r\n\r\n", 200 << 20).as_bytes()).unwrap();
+    for _ in 0..100 {
+        upload.write(&vec![b' '; 1 << 20]).unwrap();
+    }
+    assert!(idle.ends(), "between requests");
+    until("new connections to be refused", SOON, || good.get("/health", "").err());
+    let refused = health();
+    assert_eq!(refused.status, 503);
+    assert_eq!(refused.headers["retry-after"], "1");
+    begun.send(b"and half").unwrap();
+    begun.end(None).unwrap();
+    assert_eq!(begun.answer().unwrap().head.status, 200, "who is being served is served to the end");
+    let told = until("it to be told", SOON, || {
+        let status = daemon.status();
+        (status["lost"]["shed"].as_u64()? > 1).then_some(status)
+    });
+    assert!(told["warnings"].to_string().contains("over proxy.max_memory"), "{told}");
+
+    drop(upload);
     until("room for others", SOON, || good.get("/health", "").ok().filter(|answer| answer.status == 200));
     assert_eq!(daemon.proxy_pid(), proxy, "the same proxy");
 }

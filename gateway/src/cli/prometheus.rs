@@ -90,6 +90,7 @@ pub(super) fn text(status: &Status) -> String {
         ("connections", lost.connections),
         ("log_lines", lost.log_lines),
         ("samples", lost.samples),
+        ("shed", lost.shed),
     ] {
         rows.row(&[("what", what)], count);
     }

@@ -35,6 +35,7 @@ pub(super) fn describe(config: &Config) -> Value {
             "drain": show_duration(proxy.drain),
             "max_connections": proxy.max_connections,
             "max_connections_per_source": proxy.max_connections_per_source,
+            "max_memory": show_size(proxy.max_memory),
             "trusted_proxies": proxy.trust.proxies.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "client_header": (!proxy.trust.proxies.is_empty()).then_some(match proxy.trust.header {
                 Some(ClientHeader::XForwardedFor) => "x-forwarded-for",

@@ -200,6 +200,7 @@ fn proxy(root: &mut Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
     let drain = table.or("drain", 30 * SECOND, value::duration_in(Duration::ZERO..=HOUR));
     let max_connections = table.or("max_connections", 20_000, value::count(1..=10_000_000));
     let max_connections_per_source = table.or("max_connections_per_source", 1_000, value::count(1..=10_000_000));
+    let max_memory = table.or("max_memory", 2 << 30, value::size_in((64 << 20)..=(1 << 50)));
     let max_body = table.or("max_body", 1 << 20, value::size_in(0..=route::LARGEST_BODY));
     // Fewer would refuse what browsers send with their cookies.
     let max_header_bytes = table.or("max_header_bytes", 16 << 10, value::size_in((8 << 10)..=(1 << 20)));
@@ -233,6 +234,7 @@ fn proxy(root: &mut Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
         drain,
         max_connections,
         max_connections_per_source,
+        max_memory,
         max_body,
         max_header_bytes: usize::try_from(max_header_bytes).unwrap_or(usize::MAX),
         trust,

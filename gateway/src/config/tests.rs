@@ -158,6 +158,7 @@ fn wrong_proxies() {
     wrong("workers = 2", "workers = 2.5", 14, "proxy.workers", "found a float", "whole number");
     wrong("\"1MiB\"", "\"1MB\"", 15, "proxy.max_body", "no size", "\"1MiB\"");
     wrong("\"1MiB\"", "\"2GiB\"", 15, "proxy.max_body", "2GiB is out of range", "to \"1GiB\"");
+    wrong("\"1MiB\"", "\"1MiB\"\nmax_memory = \"1MiB\"", 16, "proxy.max_memory", "out of range", "\"64MiB\"");
     wrong("\"1MiB\"", "\"1MiB\"\nmax_header_bytes = 100", 16, "proxy.max_header_bytes", "out of range", "8192");
 }
 

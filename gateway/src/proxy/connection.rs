@@ -217,6 +217,11 @@ impl Connection {
         self.close.get() == Close::Graceful && self.why.get() == Some(Why::Drain)
     }
 
+    /// Whether it is between requests.
+    pub(super) fn is_idle(&self) -> bool {
+        self.phase.get() == Phase::Idle && self.stalled.get() == 0
+    }
+
     /// Whether it has been between requests for a while, and the client has taken all that it was sent.
     pub(super) const fn rests(&self) -> bool {
         self.rests.get() && self.stalled.get() == 0

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use tokio::{sync::mpsc, time::MissedTickBehavior};
 
 use super::{
+    memory::{self, Change, Memory},
     start::unseal,
     tally::Untold,
     upstream,
@@ -31,6 +32,7 @@ pub(super) struct Control<'a> {
     channel: &'a Channel,
     shared: &'a Shared,
     sink: &'a Sink,
+    memory: Memory,
     /// Bans whose connections are being closed: how many workers are still at it, and how many connections so far.
     closing: HashMap<u64, (usize, u32)>,
     ready: usize,
@@ -47,11 +49,12 @@ pub(super) struct Control<'a> {
 }
 
 impl<'a> Control<'a> {
-    pub(super) fn new(channel: &'a Channel, shared: &'a Shared, sink: &'a Sink) -> Self {
+    pub(super) fn new(channel: &'a Channel, shared: &'a Shared, sink: &'a Sink, memory: Memory) -> Self {
         Self {
             channel,
             shared,
             sink,
+            memory,
             closing: HashMap::new(),
             ready: 0,
             retiring: 0,
@@ -68,8 +71,11 @@ impl<'a> Control<'a> {
         self.shared.backends.iter().for_each(upstream::watch);
         let mut second = tokio::time::interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut look = tokio::time::interval(memory::LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
+                _ = look.tick() => self.watch_memory(),
                 _ = second.tick(), if listening => {
                     self.tell_lost().await;
                     self.tell_counted().await;
@@ -102,6 +108,23 @@ impl<'a> Control<'a> {
                 }
             }
         }
+    }
+
+    /// Has the workers take nothing on while the proxy is too large.
+    fn watch_memory(&mut self) {
+        let most = self.memory.most();
+        let sheds = match self.memory.look(clock::monotonic()) {
+            Some(Change::Over(bytes)) => {
+                tracing::warn!(bytes, most, "over proxy.max_memory: new connections and requests are refused");
+                true
+            }
+            Some(Change::Below(bytes)) => {
+                tracing::info!(bytes, most, "below proxy.max_memory again: everybody is served");
+                false
+            }
+            None => return,
+        };
+        self.shared.sheds.store(sheds, Ordering::Relaxed);
     }
 
     async fn drain(&mut self, workers: &[Running]) {
@@ -175,6 +198,7 @@ impl<'a> Control<'a> {
             asks: self.shared.lost_asks.swap(0, Ordering::Relaxed),
             log_lines: lines.saturating_sub(self.told_lines),
             connections: self.shared.lost_connections.swap(0, Ordering::Relaxed),
+            shed: self.shared.shed.swap(0, Ordering::Relaxed),
             at_accept: self.shared.banned.take_lost(),
         };
         self.told_lines = lines;
@@ -272,7 +296,7 @@ mod tests {
         runtime.block_on(async {
             let (left, right) = channel::pair().unwrap();
             let (guard, proxy) = (Channel::new(left).unwrap(), Channel::new(right).unwrap());
-            let mut control = Control::new(&proxy, &shared, &sink);
+            let mut control = Control::new(&proxy, &shared, &sink, Memory::open());
             let workers: Vec<_> =
                 (0..2).map(|_| Running { orders: mpsc::channel(8).0, thread: std::thread::spawn(|| Ok(())) }).collect();
             for message in messages {

@@ -93,6 +93,10 @@ async fn answer(
     if let Some(limit) = &snapshot.address_limit {
         limit.spend(record.client.source, now.monotonic)?;
     }
+    if worker.shared.sheds() {
+        let refusal = Refusal::new(Reject::Unavailable, "over proxy.max_memory");
+        return Err(Refusal { retry_after: Some(1), ..refusal }.into());
+    }
     framing::check(&head)?;
     let secured = connection.secured.get();
     let target = record.target.insert(Target::read(&head, connection.scheme())?);

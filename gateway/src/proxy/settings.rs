@@ -43,6 +43,8 @@ pub struct Settings {
     pub max_connections: usize,
     /// The most connections of one source at once, over all workers. `proxy.max_connections_per_source`.
     pub max_connections_per_source: usize,
+    /// How many bytes the proxy may have in memory before it takes nothing on. `proxy.max_memory`.
+    pub max_memory: u64,
     /// The largest request body, in bytes, where the route says nothing else. `proxy.max_body`.
     pub max_body: u64,
     /// The most bytes of a request's head. `proxy.max_header_bytes`.

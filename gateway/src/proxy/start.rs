@@ -9,7 +9,7 @@ use std::{
     process::ExitCode,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, AtomicUsize},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize},
     },
 };
 
@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use super::{
     banned::Banned,
     control::{Control, Running},
+    memory::Memory,
     snapshot::Snapshot,
     upstream::Backend,
     worker::{Event, Order, Shared, Worker},
@@ -71,6 +72,7 @@ fn run() -> anyhow::Result<()> {
 
 struct Prepared {
     shared: Arc<Shared>,
+    memory: Memory,
     log: File,
     /// For each worker, its sockets and which listener they are.
     sockets: Vec<Vec<(usize, TcpListener)>>,
@@ -88,10 +90,12 @@ async fn prepare(channel: &Channel) -> anyhow::Result<Prepared> {
     let bundle: Bundle = unseal(bundle).context("cannot read the configuration that the guard sent")?;
     let sockets = receive_sockets(channel, usize::from(workers), usize::from(listeners)).await?;
     let descriptors = raise_descriptor_limit();
+    let memory = Memory::open();
     let report = sandbox::proxy(&[]).context("cannot give up rights")?;
     tracing::info!("the proxy is confined: {report}");
     let shared = share(bundle, descriptors)?;
-    Ok(Prepared { shared: Arc::new(shared), log: File::from(log), sockets })
+    let memory = memory.limit(&shared.snapshot.settings);
+    Ok(Prepared { shared: Arc::new(shared), memory, log: File::from(log), sockets })
 }
 
 /// Compiles what the guard sent into what the workers share. At most as many connections as `descriptors` allow.
@@ -122,6 +126,8 @@ pub(super) fn share(bundle: Bundle, descriptors: usize) -> anyhow::Result<Shared
         sources: Mutex::default(),
         lost_asks: AtomicU64::new(0),
         lost_connections: AtomicU64::new(0),
+        sheds: AtomicBool::new(false),
+        shed: AtomicU64::new(0),
         backends,
     })
 }
@@ -185,7 +191,7 @@ fn most_connections(configured: usize, descriptors: usize) -> usize {
 
 /// Starts the workers, and carries messages between them and the guard until they are done.
 async fn serve(channel: &Channel, prepared: Prepared) -> anyhow::Result<()> {
-    let Prepared { shared, log, sockets } = prepared;
+    let Prepared { shared, memory, log, sockets } = prepared;
     let (sink, writer) = Sink::start(log)?;
     let (events, from_workers) = mpsc::channel(QUEUE);
     let mut workers = Vec::new();
@@ -197,7 +203,7 @@ async fn serve(channel: &Channel, prepared: Prepared) -> anyhow::Result<()> {
         workers.push(Running { orders, thread });
     }
     drop(events);
-    let mut control = Control::new(channel, &shared, &sink);
+    let mut control = Control::new(channel, &shared, &sink, memory);
     control.run(&workers, from_workers).await;
     drop(control);
     for Running { thread, .. } in workers {

@@ -8,7 +8,7 @@ use std::{
     rc::Rc,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -91,6 +91,10 @@ pub(super) struct Shared {
     pub(super) sources: Mutex<HashMap<Source, usize>>,
     /// Asks that found the queue to the guard full.
     pub(super) lost_asks: AtomicU64,
+    /// Whether nothing is taken on, because the proxy is too large.
+    pub(super) sheds: AtomicBool,
+    /// What came meanwhile: connections that were closed, requests that were refused.
+    pub(super) shed: AtomicU64,
     /// Connections that were closed because there were too many.
     pub(super) lost_connections: AtomicU64,
     /// What is known of the servers of each upstream, in the order of the configuration.
@@ -148,6 +152,15 @@ impl Shared {
         let enters = *count < most;
         *count += usize::from(enters);
         enters
+    }
+
+    /// Whether to refuse what has come, as the proxy is too large; counts it.
+    pub(super) fn sheds(&self) -> bool {
+        let sheds = self.sheds.load(Ordering::Relaxed);
+        if sheds {
+            self.shed.fetch_add(1, Ordering::Relaxed);
+        }
+        sheds
     }
 
     fn leave(&self, source: Source) {
@@ -243,9 +256,12 @@ impl Worker {
         }
     }
 
-    /// Takes a connection in. `None`: there are too many, of all sources or of this one, which is an offence. Who is
-    /// allowlisted, as a load balancer is, may have any number.
+    /// Takes a connection in. `None`: the proxy is too large, or there are too many, of all sources or of this one,
+    /// which is an offence. Who is allowlisted, as a load balancer is, may have any number.
     pub(super) fn admit(self: &Rc<Self>, peer: SocketAddr, listener: usize) -> Option<Admitted> {
+        if self.shared.sheds() {
+            return None;
+        }
         if self.shared.connections.fetch_add(1, Ordering::Relaxed) >= self.shared.max_connections {
             self.shared.connections.fetch_sub(1, Ordering::Relaxed);
             self.shared.lost_connections.fetch_add(1, Ordering::Relaxed);
@@ -321,6 +337,9 @@ impl Worker {
             let timeouts = &self.shared.snapshot.settings.timeouts;
             self.upstreams.iter().for_each(|group| group.sweep(now));
             self.connections.borrow().iter().for_each(|connection| connection.sweep(now, timeouts));
+            if self.shared.sheds.load(Ordering::Relaxed) {
+                self.shut_all(Close::Graceful, Why::Idle, Connection::is_idle);
+            }
             self.lines.flush();
             let refused = self.shared.banned.take_refused(now);
             if !refused.is_empty() {

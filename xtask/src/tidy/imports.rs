@@ -4,7 +4,7 @@ use super::source::has_word;
 
 /// What each part of the crate may name of the others, as the starts of paths after `crate::`. A part may always name
 /// itself. What is not listed here may name nothing.
-const MAY: [(&str, &[&str]); 20] = [
+const MAY: [(&str, &[&str]); 21] = [
     ("lib", &[]),
     ("main", &[]),
     ("cli", &["auth::crypto", "config", "guard", "proxy", "clock", "fault", "message", "text"]),
@@ -47,7 +47,7 @@ const MAY: [(&str, &[&str]); 20] = [
         "proxy",
         &[
             "bounded", "config", "auth", "authz", "limit", "validate", "detect", "observe", "clock", "fault",
-            "message", "sandbox", "text", "x509",
+            "message", "os", "sandbox", "text", "x509",
         ],
     ),
     // Policies: the refusal table, the settings that are theirs, and what is proven by an earlier policy.
@@ -67,10 +67,12 @@ const MAY: [(&str, &[&str]); 20] = [
             "clock",
             "fault",
             "message",
+            "os",
             "text",
         ],
     ),
     ("sandbox", &[]),
+    ("os", &[]),
     ("message", &["detect::signal", "proxy::tls::Chain", "text"]),
     ("clock", &[]),
     ("fault", &[]),

@@ -215,8 +215,8 @@ impl Guard {
 
     /// A proxy tells what it has lost.
     pub(crate) fn hear_lost(&mut self, lost: crate::message::Lost) {
-        let crate::message::Lost { asks, log_lines, connections, at_accept } = lost;
-        self.lost.add(Lost { asks, log_lines, connections, at_accept, samples: 0 });
+        let crate::message::Lost { asks, log_lines, connections, shed, at_accept } = lost;
+        self.lost.add(Lost { asks, log_lines, connections, shed, at_accept, samples: 0 });
     }
 
     fn warnings(&self, processes: Vec<String>, now: Now) -> Vec<String> {
@@ -266,6 +266,7 @@ fn lost(lost: Lost, at_accept_alone: bool) -> Vec<String> {
         (lost.asks, "bans that rules asked for were lost on the way to the guard"),
         (lost.log_lines, "lines of the access log were lost: the disk is full or too slow"),
         (lost.connections, "connections were closed at once, over proxy.max_connections"),
+        (lost.shed, "connections and requests were refused, over proxy.max_memory"),
         (lost.at_accept, unfit),
     ];
     let some = all.into_iter().filter(|(count, _)| *count > 0);

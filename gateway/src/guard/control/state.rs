@@ -116,6 +116,8 @@ pub struct Lost {
     pub log_lines: u64,
     /// Connections that were closed because `proxy.max_connections` were there.
     pub connections: u64,
+    /// Connections and requests that were refused because the proxy was over `proxy.max_memory`.
+    pub shed: u64,
     /// Bans and allowances that did not fit into the proxy's own table: in force in the kernel alone.
     pub at_accept: u64,
     /// Packets that were dropped while somebody watched, and that no sample was told of.
@@ -128,6 +130,7 @@ impl Lost {
         self.asks = self.asks.saturating_add(more.asks);
         self.log_lines = self.log_lines.saturating_add(more.log_lines);
         self.connections = self.connections.saturating_add(more.connections);
+        self.shed = self.shed.saturating_add(more.shed);
         self.at_accept = self.at_accept.saturating_add(more.at_accept);
         self.samples = self.samples.saturating_add(more.samples);
     }
