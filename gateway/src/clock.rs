@@ -28,10 +28,21 @@ impl Now {
     }
 }
 
-/// `CLOCK_MONOTONIC` in nanoseconds. Zero if the kernel refused, which it does for no valid clock.
+/// `CLOCK_MONOTONIC` in nanoseconds.
 #[must_use]
 pub fn monotonic() -> u64 {
-    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |time| {
+    read(ClockId::CLOCK_MONOTONIC)
+}
+
+/// How long the calling thread has had a core: `CLOCK_THREAD_CPUTIME_ID`, nanoseconds.
+#[must_use]
+pub fn thread() -> u64 {
+    read(ClockId::CLOCK_THREAD_CPUTIME_ID)
+}
+
+/// Zero if the kernel refused, which it does for no valid clock.
+fn read(clock: ClockId) -> u64 {
+    clock_gettime(clock).map_or(0, |time| {
         let (seconds, nanos) = (u64::try_from(time.tv_sec()), u64::try_from(time.tv_nsec()));
         seconds.unwrap_or(0).saturating_mul(1_000_000_000).saturating_add(nanos.unwrap_or(0))
     })

@@ -24,6 +24,7 @@ mod http1;
 mod http2;
 mod memory;
 mod proxy_protocol;
+mod scheduling;
 mod wire;
 
 mod body;

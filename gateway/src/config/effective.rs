@@ -31,6 +31,7 @@ pub(super) fn describe(config: &Config) -> Value {
         "proxy": {
             "user": proxy.user,
             "workers": proxy.workers,
+            "pin_workers": proxy.pin_workers,
             "access_log": proxy.access_log,
             "drain": show_duration(proxy.drain),
             "max_connections": proxy.max_connections,

@@ -196,6 +196,7 @@ fn proxy(root: &mut Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
     let user = table.or("user", "gateway".to_owned(), user);
     let workers = table.or("workers", 0, value::count(0..=1_024));
     let workers = if workers == 0 { thread::available_parallelism().map_or(1, NonZero::get) } else { workers };
+    let pin_workers = table.or("pin_workers", false, value::boolean);
     let access_log = table.path("access_log");
     let drain = table.or("drain", 30 * SECOND, value::duration_in(Duration::ZERO..=HOUR));
     let max_connections = table.or("max_connections", 20_000, value::count(1..=10_000_000));
@@ -230,6 +231,7 @@ fn proxy(root: &mut Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
     Proxy {
         user,
         workers,
+        pin_workers,
         access_log,
         drain,
         max_connections,

@@ -159,6 +159,7 @@ fn wrong_proxies() {
     wrong("\"1MiB\"", "\"1MB\"", 15, "proxy.max_body", "no size", "\"1MiB\"");
     wrong("\"1MiB\"", "\"2GiB\"", 15, "proxy.max_body", "2GiB is out of range", "to \"1GiB\"");
     wrong("\"1MiB\"", "\"1MiB\"\nmax_memory = \"1MiB\"", 16, "proxy.max_memory", "out of range", "\"64MiB\"");
+    wrong("\"1MiB\"", "\"1MiB\"\npin_workers = \"yes\"", 16, "proxy.pin_workers", "expected a boolean", "true");
     wrong("\"1MiB\"", "\"1MiB\"\nmax_header_bytes = 100", 16, "proxy.max_header_bytes", "out of range", "8192");
 }
 

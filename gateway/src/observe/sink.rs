@@ -14,6 +14,8 @@ use std::{
     thread::JoinHandle,
 };
 
+use crate::os::{self, Policy};
+
 /// How large a block may grow before it is handed over, in bytes.
 const BLOCK: usize = 32 * 1_024;
 
@@ -76,6 +78,8 @@ impl Sink {
 }
 
 fn write(queue: &Receiver<Job>, mut file: File, late: &Mutex<Option<File>>, lost: &AtomicU64) {
+    // Nobody waits for it, so it interrupts nobody.
+    os::schedule(Policy::Batch).unwrap_or_default();
     for job in queue {
         if let Some(other) = late.lock().ok().and_then(|mut late| late.take()) {
             file = other;

@@ -35,6 +35,8 @@ pub struct Settings {
     pub user: String,
     /// Threads, each with its own sockets, connections and pools. `proxy.workers`; 0 in the file means one per core.
     pub workers: usize,
+    /// Whether each worker stays on a core of its own. `proxy.pin_workers`.
+    pub pin_workers: bool,
     /// Where the access log goes; `None`: standard output. `proxy.access_log`.
     pub access_log: Option<PathBuf>,
     /// How long requests in flight may take once the proxy stops. `proxy.drain`.

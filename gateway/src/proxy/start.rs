@@ -21,6 +21,7 @@ use super::{
     banned::Banned,
     control::{Control, Running},
     memory::Memory,
+    scheduling,
     snapshot::Snapshot,
     upstream::Backend,
     worker::{Event, Order, Shared, Worker},
@@ -194,12 +195,17 @@ async fn serve(channel: &Channel, prepared: Prepared) -> anyhow::Result<()> {
     let Prepared { shared, memory, log, sockets } = prepared;
     let (sink, writer) = Sink::start(log)?;
     let (events, from_workers) = mpsc::channel(QUEUE);
+    let cores = if shared.snapshot.settings.pin_workers { scheduling::cores() } else { Vec::new() };
     let mut workers = Vec::new();
     for (index, sockets) in sockets.into_iter().enumerate() {
         let (orders, queue) = mpsc::channel(QUEUE);
         let (shared, sink, events) = (Arc::clone(&shared), sink.clone(), events.clone());
         let thread = std::thread::Builder::new().name(format!("worker-{index}"));
-        let thread = thread.spawn(move || work(shared, sink, events, sockets, queue))?;
+        let cores = cores.clone();
+        let thread = thread.spawn(move || {
+            scheduling::pin(index, &cores);
+            work(shared, sink, events, sockets, queue)
+        })?;
         workers.push(Running { orders, thread });
     }
     drop(events);

@@ -23,6 +23,7 @@ use super::{
     deadline,
     good::Good,
     record::Record,
+    scheduling::Scheduling,
     server,
     snapshot::Snapshot,
     tally::Tally,
@@ -328,12 +329,14 @@ impl Worker {
     }
 
     async fn tick(self: Rc<Self>) {
+        let mut scheduling = Scheduling::new(clock::monotonic(), clock::thread());
         let mut interval = tokio::time::interval(deadline::TICK);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             interval.tick().await;
             let now = clock::monotonic();
             deadline::tick(now);
+            scheduling.adapt(now, clock::thread());
             let timeouts = &self.shared.snapshot.settings.timeouts;
             self.upstreams.iter().for_each(|group| group.sweep(now));
             self.connections.borrow().iter().for_each(|connection| connection.sweep(now, timeouts));

@@ -1,0 +1,96 @@
+//! Decides how a worker shares its core with others: woken, it interrupts whoever runs while it has little to do, for
+//! answers at once; a busy one takes its turn, finds more to do in each, and does more with the same core.
+
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+use crate::os::{self, Policy};
+
+/// A worker that uses more than one part in so many of a core is busy.
+const BUSY: u64 = 4;
+
+/// One that was busy is so until it uses less than one part in so many.
+const CALM: u64 = 8;
+
+/// What a worker has used.
+pub(super) struct Scheduling {
+    is_busy: bool,
+    /// Time on a core, in nanoseconds, when it was looked at last.
+    used: u64,
+    /// When that was: `CLOCK_MONOTONIC`, nanoseconds.
+    at: u64,
+}
+
+impl Scheduling {
+    pub(super) const fn new(now: u64, used: u64) -> Self {
+        Self { is_busy: false, used, at: now }
+    }
+
+    /// Has the calling thread scheduled by what it has `used` since it was asked last.
+    pub(super) fn adapt(&mut self, now: u64, used: u64) {
+        let is_busy = is_busy(self.is_busy, used.saturating_sub(self.used), now.saturating_sub(self.at));
+        (self.used, self.at) = (used, now);
+        if is_busy != self.is_busy {
+            self.is_busy = is_busy;
+            let policy = if is_busy { Policy::Batch } else { Policy::Normal };
+            if let Err(error) = os::schedule(policy) {
+                tracing::debug!("{policy:?} scheduling is refused: {error}");
+            }
+        }
+    }
+}
+
+/// Whether a worker that was or was not busy is so, having used so much of the time that has passed.
+const fn is_busy(already: bool, used: u64, passed: u64) -> bool {
+    used.saturating_mul(if already { CALM } else { BUSY }) > passed
+}
+
+/// The cores that this process may use.
+pub(super) fn cores() -> Vec<usize> {
+    let Ok(allowed) = sched_getaffinity(None) else { return Vec::new() };
+    (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect()
+}
+
+/// Keeps the calling thread, the `index`th worker, on one of `cores`.
+pub(super) fn pin(index: usize, cores: &[usize]) {
+    let Some(core) = index.checked_rem(cores.len()).and_then(|place| cores.get(place)) else { return };
+    let mut only = CpuSet::new();
+    only.set(*core);
+    if let Err(error) = sched_setaffinity(None, &only) {
+        tracing::warn!(core, "proxy.pin_workers: a worker is not kept on its core: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_is_busy_over_a_quarter_of_a_core_until_below_an_eighth() {
+        for (already, used, expect) in [
+            (false, 0, false),
+            (false, 250, false),
+            (false, 251, true),
+            (true, 251, true),
+            (true, 126, true),
+            (true, 125, false),
+            (true, u64::MAX, true),
+        ] {
+            assert_eq!(is_busy(already, used, 1_000), expect, "{already} {used}");
+        }
+    }
+
+    #[test]
+    fn a_pinned_worker_has_one_core() {
+        let before = cores();
+        assert!(!before.is_empty());
+        let has = |index| {
+            let cores = before.clone();
+            std::thread::spawn(move || (pin(index, &cores), self::cores()).1).join().unwrap()
+        };
+        for index in 0..before.len() * 2 {
+            assert_eq!(has(index), [before[index % before.len()]], "{index}");
+        }
+        pin(0, &[]);
+        assert_eq!(cores(), before);
+    }
+}
