@@ -137,6 +137,39 @@ fn a_ban_behind_a_load_balancer_hits_one_client() {
 
 /// RFC 7239 in place of `X-Forwarded-For`, which is not read then.
 #[test]
+fn a_ban_behind_a_load_balancer_ends_what_is_being_served() {
+    if !report::may_run("relay: in flight") {
+        return;
+    }
+    let world = World::new();
+    let upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let daemon = Daemon::start(&world, &settings(""));
+    let balancer = Client::new(&world, BALANCER);
+    let ask = |path: &str, client: &str| {
+        let mut connection = balancer.connect().unwrap();
+        let request = Request::new("GET", path).header("X-Forwarded-For", client);
+        connection.write(&request.bytes()).unwrap();
+        connection
+    };
+    let mut streams = [BAD, NEIGHBOUR].map(|client| ask("/stream?60", client));
+    for stream in &mut streams {
+        assert_eq!(stream.head().unwrap().status, 200);
+        assert!(stream.chunk().unwrap().is_some());
+    }
+    let mut waits = [BAD, NEIGHBOUR].map(|client| ask("/slow?1500", client));
+    until("all to be served", SOON, || (upstream.received().len() == 4).then_some(()));
+    daemon.done(&["block", "add", BAD]);
+    let whole = |stream: &mut Connection| loop {
+        match stream.chunk() {
+            Ok(Some(_)) => {}
+            ended => return ended.is_ok(),
+        }
+    };
+    assert_eq!(streams.each_mut().map(whole), [false, true], "cut off, and it shows");
+    assert_eq!(waits.each_mut().map(|wait| wait.response("GET").unwrap().status), [403, 200]);
+}
+
+#[test]
 fn exactly_one_header_is_read() {
     if !report::may_run("relay: forwarded") {
         return;

@@ -22,6 +22,7 @@ use super::{
     lines::Lines,
     pace::Pace,
     record::Record,
+    reject::{Refusal, Reject},
     settings::Timeouts,
     upstream::{Exchange, hygiene},
 };
@@ -360,7 +361,10 @@ impl Inner {
     fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
         let Content::Upstream(exchange) = &mut self.content else { return Poll::Ready(None) };
         let Poll::Ready(piece) = exchange.poll_piece(cx) else {
-            return self.upstream.poll(self.pause, cx).map(|()| Some(Err(Broken("upstream stopped sending"))));
+            return self
+                .upstream
+                .poll(self.pause, cx)
+                .map(|()| Some(Err(Broken(Reject::UpstreamFailed, "upstream stopped sending"))));
         };
         self.upstream.rest();
         if exchange.is_over()
@@ -372,17 +376,17 @@ impl Inner {
             }
             give_back(exchange, record);
         }
-        Poll::Ready(piece.map(|piece| piece.map_err(Broken)))
+        Poll::Ready(piece.map(|piece| piece.map_err(|detail| Broken(Reject::UpstreamFailed, detail))))
     }
 }
 
 /// The answer cannot be completed: the client must not take what it has for the whole.
 #[derive(Debug)]
-pub(super) struct Broken(&'static str);
+pub(super) struct Broken(Reject, &'static str);
 
 impl fmt::Display for Broken {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(self.0)
+        out.write_str(self.1)
     }
 }
 
@@ -397,12 +401,19 @@ impl Body for Answer {
         let piece = match &mut this.content {
             Content::Done | Content::Trailers(_) => None,
             Content::Whole(bytes) => Some(Ok(std::mem::take(bytes))),
-            Content::Upstream(..) => ready!(this.poll_upstream(cx)),
+            Content::Upstream(..) => match ready!(this.poll_upstream(cx)) {
+                Some(Ok(_)) if this.record.as_ref().is_some_and(|record| record.is_banned()) => {
+                    Some(Err(Broken(Reject::Banned, "banned while it was served")))
+                }
+                piece => piece,
+            },
         };
         let Some(record) = &mut this.record else { return Poll::Ready(None) };
         match &piece {
             Some(Ok(piece)) => record.bytes_out += u64::try_from(piece.len()).unwrap_or(u64::MAX),
-            Some(Err(broken)) => record.broke_off(broken.0),
+            Some(Err(broken)) => {
+                record.broke_off(Refusal::new(broken.0, broken.1));
+            }
             None => {}
         }
         let goes_on = matches!((&piece, &this.content), (Some(Ok(_)), Content::Upstream(..) | Content::Trailers(_)));

@@ -86,8 +86,7 @@ async fn answer(
     if record.client.is_trusted {
         record.client = snapshot.trusted.read(record.client, &head.headers)?;
     }
-    // Its packets are the relay's, so the kernel cannot drop them: this is where such a ban is enforced.
-    if record.client.relay.is_some() && worker.shared.banned.refuses(record.client.address.ip(), now.monotonic) {
+    if record.is_banned() {
         return Err(Refusal::new(Reject::Banned, "banned").into());
     }
     if let Some(limit) = &snapshot.address_limit {
@@ -135,6 +134,9 @@ async fn answer(
     record.forwarded();
     let answer = upstream::forward(permit, &mut job).await;
     job.request.recycle();
+    if record.is_banned() {
+        return Err(Refusal::new(Reject::Banned, "banned while it was served").into());
+    }
     answer
 }
 

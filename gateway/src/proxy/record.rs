@@ -10,7 +10,8 @@ use http::{HeaderValue, Method, Version, uri::PathAndQuery};
 use super::{
     client::Client,
     connection::Connection,
-    reject::{Refusal, Reject, Row},
+    deadline,
+    reject::{Refusal, Row},
     settings::Timeouts,
     snapshot::Served,
     target::Target,
@@ -142,10 +143,17 @@ impl Record {
         row
     }
 
-    /// The upstream's answer could not be completed after its head was sent.
-    pub(super) fn broke_off(&mut self, detail: &'static str) {
-        self.worker.tally.refused(Reject::UpstreamFailed);
-        self.refused = Some((Reject::UpstreamFailed.row(), Cow::Borrowed(detail)));
+    /// The answer is not completed after its head was sent.
+    pub(super) fn broke_off(&mut self, refusal: Refusal) {
+        self.worker.tally.refused(refusal.reject);
+        self.refused = Some((refusal.reject.row(), refusal.detail));
+    }
+
+    /// Whether its client is banned where the kernel cannot see it: behind a trusted proxy, whose packets they are.
+    /// Counts on the ban.
+    pub(super) fn is_banned(&self) -> bool {
+        let client = &self.client;
+        client.relay.is_some() && self.worker.shared.banned.refuses(client.address.ip(), deadline::now())
     }
 
     fn note(&self, signal: Signal) {

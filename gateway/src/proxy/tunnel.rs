@@ -111,7 +111,7 @@ impl Tunnel {
 
     /// Whether it has lasted long enough.
     fn over(&self, active: u64, half: bool) -> Option<&'static str> {
-        let (now, worker) = (deadline::now(), &self.record.worker);
+        let now = deadline::now();
         let idle = self.record.timeouts().tunnel_idle;
         if now >= self.until.0 {
             return Some(self.until.1);
@@ -119,9 +119,7 @@ impl Tunnel {
         if now >= after(active, if half { idle.min(HALF) } else { idle }) {
             return Some("timeouts.tunnel_idle");
         }
-        // Behind a load balancer the connection is not the client's own.
-        let client = &self.record.client;
-        (client.relay.is_some() && worker.shared.banned.refuses(client.address.ip(), now)).then_some("banned")
+        self.record.is_banned().then_some("banned")
     }
 }
 
