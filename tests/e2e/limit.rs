@@ -1,6 +1,10 @@
 //! How many requests a source may make, over the wire: exactly its burst, whatever it dresses them up as.
 
-use std::{os::unix::process::CommandExt as _, process::Command};
+use std::{
+    os::unix::process::CommandExt as _,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use support::{
     daemon::Daemon,
@@ -8,7 +12,7 @@ use support::{
     http2, report,
     settings::Settings,
     upstream::Upstream,
-    wait::{SOON, until},
+    wait::{SOON, pause, until},
     world::{ATTACKER_V4, ATTACKER_V6, ATTACKER_V6_TOO, GOOD_V4, GOOD_V6, World, bystander},
 };
 
@@ -110,4 +114,74 @@ fn connections_are_limited() {
     drop((many, allowed));
     until("accepting to go on", SOON, || served(&Client::new(&world, GOOD_V6)));
     assert_eq!(daemon.proxy_pid(), proxy, "the proxy did not survive it");
+}
+
+/// A request of one of the clients behind the load balancer.
+fn relayed(client: &str) -> Vec<u8> {
+    Request::new("GET", "/health").header("X-Forwarded-For", client).bytes()
+}
+
+#[test]
+fn d06_an_offender_stays_over_its_limit_in_a_crowd() {
+    if !report::may_run("limit: crowd") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let settings = Settings {
+        interfaces: Vec::new(),
+        proxy: "trusted_proxies = [\"10.0.0.2\"]".to_owned(),
+        more: "[limit.address]\nrequests = 2\nper = \"1h\"\nburst = 2\ncapacity = 1024\n".to_owned(),
+        ..Settings::default()
+    };
+    let daemon = Daemon::start(&world, &settings);
+    let mut balancer = Client::new(&world, GOOD_V4).connect().unwrap();
+    let mut statuses = |clients: &[String]| -> Vec<u16> {
+        let requests: Vec<u8> = clients.iter().flat_map(|client| relayed(client)).collect();
+        balancer.write(&requests).unwrap();
+        clients.iter().map(|_| balancer.response("GET").unwrap().status).collect()
+    };
+    let offender = || vec!["203.0.113.7".to_owned(); 3];
+    assert_eq!(statuses(&offender()), [200, 200, 429]);
+    // Eight times as many as there is room for, each of them once.
+    for batch in 0..128_u32 {
+        let crowd: Vec<_> = (0..64).map(|at| format!("10.{}.{}.{at}", 1 + batch / 64, batch % 64)).collect();
+        let served = statuses(&crowd);
+        assert!(served.iter().all(|status| *status == 200), "newcomers are served: {served:?}");
+    }
+    assert_eq!(statuses(&offender()), [429; 3]);
+    assert_eq!(daemon.done(&["block", "list"])["entries"].as_array().unwrap().len(), 0);
+}
+
+#[test]
+fn d07_no_moment_doubles_the_burst() {
+    if !report::may_run("limit: windows") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let more = "[limit.address]\nrequests = 8\nper = \"1s\"\nburst = 8\n".to_owned();
+    let settings = Settings { interfaces: Vec::new(), rules: String::new(), more, ..Settings::default() };
+    let _daemon = Daemon::start(&world, &settings);
+    let mut connection = Client::new(&world, GOOD_V4).connect().unwrap();
+    // Bursts at every part of a second, as where a window would end is not known.
+    let start = Instant::now();
+    let mut served = Vec::new();
+    for _ in 0..12 {
+        for _ in 0..BURST * 2 {
+            let asked = start.elapsed();
+            if connection.exchange(&Request::new("GET", "/health")).unwrap().status == 200 {
+                served.push((asked, start.elapsed()));
+            }
+        }
+        pause(Duration::from_millis(370));
+    }
+    for (first, (asked, _)) in served.iter().enumerate() {
+        for (last, (_, answered)) in served.iter().enumerate().skip(first) {
+            // A budget that was full when the first was asked for, and what came in until the last was answered.
+            let most = BURST as f64 + (*answered - *asked).as_secs_f64() * 8.0;
+            assert!((last - first + 1) as f64 <= most + 1e-6, "{first} to {last} of {served:?}");
+        }
+    }
+    assert!(served.len() > BURST * 2, "{served:?}");
 }

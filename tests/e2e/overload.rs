@@ -52,6 +52,40 @@ fn d03_descriptors_run_out_and_come_back() {
 }
 
 #[test]
+fn d03_others_are_served_beside_whoever_connects_all_the_time() {
+    if !report::may_run("overload: connects") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let proxy = "max_connections_per_source = 10".to_owned();
+    let settings = Settings { interfaces: Vec::new(), proxy, rules: String::new(), ..Settings::default() };
+    let daemon = Daemon::start(&world, &settings);
+    let (over, taken) = (AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let other = Client::new(&world, ATTACKER_V4);
+                let mut held = std::collections::VecDeque::new();
+                while !over.load(Ordering::Relaxed) {
+                    held.extend(other.tcp(SOON).ok());
+                    taken.fetch_add(1, Ordering::Relaxed);
+                    if held.len() > 50 {
+                        held.pop_front();
+                    }
+                }
+            });
+        }
+        let good = Client::new(&world, GOOD_V4);
+        let served = (0..100).filter(|_| good.get("/health", "").is_ok_and(|answer| answer.status == 200)).count();
+        over.store(true, Ordering::Relaxed);
+        assert_eq!(served, 100, "each over a connection of its own");
+    });
+    assert!(taken.load(Ordering::Relaxed) > 100);
+    assert!(daemon.access_log().iter().any(|line| line["signal"] == "over_limit"));
+}
+
+#[test]
 fn memory_runs_short_and_comes_back() {
     if !report::may_run("overload: memory") {
         return;

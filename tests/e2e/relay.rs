@@ -191,34 +191,59 @@ fn upstreams_are_told_by_the_proxy_protocol() {
     if !report::may_run("relay: upstream") {
         return;
     }
-    let world = World::new();
-    let listener = world.gate.enter(|| TcpListener::bind("127.0.0.1:9000")).unwrap();
-    thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            thread::spawn(move || echo_start(&mut stream));
+    for version in ["v1", "v2"] {
+        let world = World::new();
+        let listener = world.gate.enter(|| TcpListener::bind("127.0.0.1:9000")).unwrap();
+        thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                thread::spawn(move || echo_start(&mut stream));
+            }
+        });
+        let upstream = "servers = [\"127.0.0.1:9000\"]\nproxy_protocol = \"VERSION\"\n".replace("VERSION", version);
+        let _daemon = Daemon::start(&world, &Settings { upstream, ..settings("") });
+        let mut balancer = Client::new(&world, BALANCER).connect().unwrap();
+        for client in [BAD, NEIGHBOUR, BAD] {
+            let request = Request::new("GET", "/health").header("X-Forwarded-For", &format!("{client}:4711"));
+            let answer = balancer.exchange(&request).unwrap();
+            assert_eq!(answer.text(), format!("PROXY TCP4 {client} 10.0.0.1 4711 443"), "{version}");
         }
-    });
-    let upstream = "servers = [\"127.0.0.1:9000\"]\nproxy_protocol = \"v1\"\n".to_owned();
-    let _daemon = Daemon::start(&world, &Settings { upstream, ..settings("") });
-    let mut balancer = Client::new(&world, BALANCER).connect().unwrap();
-    for client in [BAD, NEIGHBOUR, BAD] {
-        let request = Request::new("GET", "/health").header("X-Forwarded-For", &format!("{client}:4711"));
-        let answer = balancer.exchange(&request).unwrap();
-        assert_eq!(answer.text(), format!("PROXY TCP4 {client} 10.0.0.1 4711 443"));
     }
 }
 
 /// Answers one request after another with the first line of the connection.
 fn echo_start(stream: &mut TcpStream) -> Option<()> {
     let (mut seen, mut piece) = (Vec::new(), [0; 4_096]);
+    // Behind the binary header, which holds an empty line itself.
+    let has_head = |seen: &[u8]| {
+        let start = if seen.starts_with(BINARY) { 28 } else { 0 };
+        seen.get(start..).is_some_and(|head| head.windows(4).any(|window| window == b"\r\n\r\n"))
+    };
     loop {
-        while !seen.windows(4).any(|window| window == b"\r\n\r\n") {
+        while !has_head(&seen) {
             let read = stream.read(&mut piece).ok().filter(|read| *read > 0)?;
             seen.extend_from_slice(&piece[..read]);
         }
-        let line = String::from_utf8_lossy(&seen).lines().next()?.to_owned();
+        let line = match seen.strip_prefix(BINARY) {
+            Some(binary) => told(binary.first_chunk()?),
+            None => String::from_utf8_lossy(&seen).lines().next()?.to_owned(),
+        };
         let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{line}", line.len());
         stream.write_all(answer.as_bytes()).ok()?;
         seen.clear();
+    }
+}
+
+/// How a header of version 2 begins.
+const BINARY: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+
+/// What the rest of such a header says, as version 1 has it.
+fn told(header: &[u8; 16]) -> String {
+    let [version, family, 0, 12, addresses @ ..] = header else { return format!("{header:02x?}") };
+    let [a, b, c, d, e, f, g, h, from_high, from_low, to_high, to_low] = addresses;
+    let port = |high: &u8, low: &u8| u16::from_be_bytes([*high, *low]);
+    let (from, to) = (port(from_high, from_low), port(to_high, to_low));
+    match (version, family) {
+        (0x21, 0x11) => format!("PROXY TCP4 {a}.{b}.{c}.{d} {e}.{f}.{g}.{h} {from} {to}"),
+        _ => format!("{header:02x?}"),
     }
 }
