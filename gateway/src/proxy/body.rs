@@ -411,9 +411,7 @@ impl Body for Answer {
         let Some(record) = &mut this.record else { return Poll::Ready(None) };
         match &piece {
             Some(Ok(piece)) => record.bytes_out += u64::try_from(piece.len()).unwrap_or(u64::MAX),
-            Some(Err(broken)) => {
-                record.broke_off(Refusal::new(broken.0, broken.1));
-            }
+            Some(Err(Broken(reject, detail))) => record.broke_off(Refusal::new(*reject, *detail)),
             None => {}
         }
         let goes_on = matches!((&piece, &this.content), (Some(Ok(_)), Content::Upstream(..) | Content::Trailers(_)));

@@ -79,6 +79,23 @@ mod tests {
         }
     }
 
+    /// `SCHED_OTHER` is 0, `SCHED_BATCH` 3 (sched(7)).
+    fn policy() -> String {
+        let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+        let (_, fields) = stat.rsplit_once(") ").unwrap();
+        // The 41st (proc_pid_stat(5)); the first two are the number and the name.
+        fields.split(' ').nth(38).unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_worker_is_scheduled_by_what_it_uses() {
+        let mut scheduling = Scheduling::new(1_000, 500);
+        for (now, used, expect) in [(2_000, 600, "0"), (3_000, 900, "3"), (4_000, 1_100, "3"), (5_000, 1_150, "0")] {
+            scheduling.adapt(now, used);
+            assert_eq!(policy(), expect, "{now} {used}");
+        }
+    }
+
     #[test]
     fn a_pinned_worker_has_one_core() {
         let before = cores();
