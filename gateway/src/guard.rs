@@ -18,6 +18,7 @@ mod drops;
 mod heard;
 mod lock;
 pub(crate) mod prepare;
+mod program;
 mod reconcile;
 mod run;
 mod serve;

@@ -57,6 +57,7 @@ mod tls_clients;
 mod tls_renewal;
 mod tls_upstream;
 mod tunnel;
+mod upgrade;
 mod upstream;
 mod upstream_http2;
 mod validate;

@@ -25,6 +25,7 @@ use crate::{
         kernel::{Kernel, KernelError},
         lock::{PATIENCE, lock},
         prepare::{Prepared, ports, prepare},
+        program::Program,
         serve::{Service, serve},
         settings::Settings,
         sockets,
@@ -108,13 +109,14 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
     let control = server::bind(&settings.control_socket)
         .with_context(|| format!("guard.control_socket {}", settings.control_socket.display()))?;
 
+    let program = Program::running().context("the program that runs")?;
     let report = sandbox::guard()?;
     tracing::info!(sandbox = %report, "the guard has what it needs and gave up the rest");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let control_socket = settings.control_socket.clone();
     let stopped = runtime.block_on(async {
         let (events, heard) = mpsc::channel(1_024);
-        let supervisor = Supervisor::new(run_as, sockets, access_log, bundle, config.proxy.drain, events);
+        let supervisor = Supervisor::new(run_as, sockets, access_log, bundle, config.proxy.drain, events, program);
         serve(Service::new(path, config, &mut guard, supervisor, warnings), control, heard).await
     });
     let reason = stopped.as_ref().map_or_else(|error| format!("{error:#}"), |reason| (*reason).to_owned());

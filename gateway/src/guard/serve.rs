@@ -166,7 +166,7 @@ impl Service<'_> {
     fn start(&mut self) -> Result<()> {
         self.find_outdated();
         self.fill_bundle();
-        Ok(self.supervisor.start()?)
+        Ok(self.supervisor.start(None)?)
     }
 
     fn fill_bundle(&mut self) {
@@ -349,6 +349,12 @@ impl Service<'_> {
                 self.waiting.gone(generation);
                 tracing::error!(generation, %error, "a proxy broke the rules of its channel");
                 self.supervisor.kill(generation, "it sent what is no message");
+                if self.supervisor.is_starting(generation)
+                    && let Some(reload) = self.reload.take()
+                {
+                    let message = format!("the configuration stays as it was: {error}");
+                    self.refuse_reload(&reload.actor, reload.answer, "proxy_failed", message);
+                }
             }
         }
     }

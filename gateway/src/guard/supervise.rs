@@ -8,13 +8,14 @@ use std::{
     io::{self, Write as _},
     os::fd::{AsFd as _, OwnedFd},
     path::PathBuf,
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ExitStatus, Stdio},
     time::Duration,
 };
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use tokio::{sync::mpsc, time::Instant};
 
+use super::program::Program;
 use crate::message::{
     Bundle, MAX_DESCRIPTORS, ToGuard, ToProxy,
     channel::{self, Channel},
@@ -86,6 +87,14 @@ struct Proxy {
     child: Child,
     state: State,
     outbox: mpsc::Sender<(ToProxy, Option<OwnedFd>)>,
+    /// Where it is another than those before.
+    program: Option<Program>,
+}
+
+impl Proxy {
+    const fn is_starting(&self) -> bool {
+        matches!(self.state, State::Starting(_))
+    }
 }
 
 /// All proxies, and what new ones are made from.
@@ -101,6 +110,8 @@ pub(crate) struct Supervisor {
     /// How long one may drain.
     pub(crate) drain: Duration,
     events: mpsc::Sender<Event>,
+    /// What the last one that got ready was.
+    program: Program,
     proxies: Vec<Proxy>,
     generation: u64,
     deaths: usize,
@@ -120,6 +131,7 @@ impl Supervisor {
         bundle: Bundle,
         drain: Duration,
         events: mpsc::Sender<Event>,
+        program: Program,
     ) -> Self {
         Self {
             run_as,
@@ -128,6 +140,7 @@ impl Supervisor {
             bundle,
             drain,
             events,
+            program,
             proxies: Vec::new(),
             generation: 0,
             deaths: 0,
@@ -138,13 +151,22 @@ impl Supervisor {
         }
     }
 
-    /// Starts a proxy of the current bundle. It serves once it says that it is ready.
+    /// The program on disk in the place of the one that proxies are, where it is another.
+    ///
+    /// # Errors
+    /// It is not to be used.
+    pub(crate) fn on_disk(&self) -> io::Result<Option<Program>> {
+        self.program.on_disk()
+    }
+
+    /// Starts a proxy of the current bundle: `program`, or what the last one was. It serves once it says that it is
+    /// ready.
     ///
     /// # Errors
     /// It cannot be started at all.
-    pub(crate) fn start(&mut self) -> io::Result<()> {
+    pub(crate) fn start(&mut self, program: Option<Program>) -> io::Result<()> {
         let (ours, theirs) = channel::pair()?;
-        let mut command = Command::new("/proc/self/exe");
+        let mut command = program.as_ref().unwrap_or(&self.program).command();
         command.arg("proxy").stdin(Stdio::from(theirs)).current_dir("/").env_clear();
         // Requests that are in flight together hold more pieces of one size than the C library keeps at hand for a
         // thread by itself, which is 7.
@@ -174,7 +196,7 @@ impl Supervisor {
         let (outbox, queue) = mpsc::channel(OUTBOX);
         tokio::spawn(converse(channel, generation, opening, queue, self.events.clone()));
         let state = State::Starting(Instant::now() + READY_WITHIN);
-        self.proxies.push(Proxy { generation, child, state, outbox });
+        self.proxies.push(Proxy { generation, child, state, outbox, program });
         Ok(())
     }
 
@@ -231,6 +253,9 @@ impl Supervisor {
         let State::Starting(_) = proxy.state else { return None };
         proxy.state = State::Serving(Instant::now());
         self.ever_ready = true;
+        if let Some(program) = proxy.program.take() {
+            self.program = program;
+        }
         tracing::info!(pid = proxy.child.id(), generation, "the proxy is serving");
         for old in self.proxies.iter_mut().filter(|proxy| proxy.generation < generation) {
             drain(old, self.drain);
@@ -315,7 +340,7 @@ impl Supervisor {
     /// Starts the proxy that is due.
     pub(crate) fn restart(&mut self) {
         self.restart_at = None;
-        if let Err(error) = self.start() {
+        if let Err(error) = self.start(None) {
             tracing::error!(%error, "no proxy can be started; trying again");
             self.restart_at = Some(Instant::now() + Duration::from_secs(1));
         }
@@ -344,7 +369,12 @@ impl Supervisor {
 
     /// Whether a proxy is starting.
     pub(crate) fn starts(&self) -> bool {
-        self.proxies.iter().any(|proxy| matches!(proxy.state, State::Starting(_)))
+        self.proxies.iter().any(Proxy::is_starting)
+    }
+
+    /// Whether the proxy of this generation is starting.
+    pub(crate) fn is_starting(&self, generation: u64) -> bool {
+        self.proxies.iter().any(|proxy| proxy.generation == generation && proxy.is_starting())
     }
 
     fn serves(&self) -> bool {

@@ -16,7 +16,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 use super::{MAX_BYTES, MAX_DESCRIPTORS};
 
 /// The first byte of every message. Raised with every change of a type in [`message`](super).
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 
 /// One end of the socketpair, driven by the runtime it was made in.
 #[derive(Debug)]
@@ -78,7 +78,9 @@ impl Channel {
         };
         let Some((&version, body)) = bytes.split_first() else { return Ok(None) };
         if version != VERSION {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("message of version {version}")));
+            let told =
+                format!("it speaks version {version} and not {VERSION}: restart the gateway to change its program");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, told));
         }
         let message = postcard::from_bytes(body).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         Ok(Some((message, descriptors)))

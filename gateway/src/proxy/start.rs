@@ -55,6 +55,8 @@ pub fn main() -> ExitCode {
 }
 
 fn run() -> anyhow::Result<()> {
+    // What is run by its descriptor is named by its number.
+    rustix::thread::set_name(c"gateway-proxy").unwrap_or_default();
     let socket = io::stdin().as_fd().try_clone_to_owned().context("no channel to the guard")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

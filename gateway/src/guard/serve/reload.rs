@@ -25,6 +25,8 @@ pub(super) struct Reload {
     prepared: Prepared,
     pub(super) actor: Actor,
     pub(super) answer: Option<oneshot::Sender<Answer>>,
+    /// What the answer says of the program on disk; empty: it is the one that runs.
+    program: String,
 }
 
 impl Service<'_> {
@@ -67,18 +69,26 @@ impl Service<'_> {
         }
         let old = std::mem::replace(&mut self.supervisor.bundle, prepared.bundle.clone());
         self.fill_bundle();
-        if let Err(error) = self.supervisor.start() {
+        let (program, said) = match self.supervisor.on_disk() {
+            Ok(None) => (None, String::new()),
+            Ok(program) => (program, "; the proxy is the program that is on disk now".to_owned()),
+            Err(error) => {
+                tracing::warn!(%error, "the program on disk is not used");
+                (None, format!("; the program on disk is not used: {error}"))
+            }
+        };
+        if let Err(error) = self.supervisor.start(program) {
             self.supervisor.bundle = old;
             return self.refuse_reload(&actor, answer, "proxy_failed", error.to_string());
         }
         // Until the new proxy is ready, one that has to be started again gets the old configuration.
         let new = std::mem::replace(&mut self.supervisor.bundle, old);
-        self.reload = Some(Reload { prepared: Prepared { bundle: new, ..prepared }, actor, answer });
+        self.reload = Some(Reload { prepared: Prepared { bundle: new, ..prepared }, actor, answer, program: said });
     }
 
     /// The proxy of a new configuration is ready: now the guard's part follows.
     pub(super) fn put_in_force(&mut self) {
-        let Some(Reload { prepared, actor, answer }) = self.reload.take() else { return };
+        let Some(Reload { prepared, actor, answer, program }) = self.reload.take() else { return };
         let Prepared { config, bundle, surroundings, warnings } = prepared;
         let now = Now::read();
         let rules = config.proxy.detect.rules.clone();
@@ -98,9 +108,9 @@ impl Service<'_> {
         if log {
             self.reopen();
         }
-        tracing::info!("a new configuration is in force");
+        tracing::info!("a new configuration is in force{program}");
         self.guard.tell("reload", now, bans::members(json!({"actor": actor.to_string()})));
-        let done = Answer::Done { message: "the new configuration is in force".to_owned(), changed: 1 };
+        let done = Answer::Done { message: format!("the new configuration is in force{program}"), changed: 1 };
         match (self.supervisor.retiring(), answer) {
             // Whoever connects once the client has the answer is served by the new configuration.
             (Some(generation), Some(to)) => {
