@@ -1,8 +1,9 @@
 //! Decides what the demonstration protects and who knocks: a small JSON API, and the files and tokens around it.
 //!
 //! `sample-api serve 127.0.0.1:9000` serves the API. `sample-api fixtures FOLDER ADDRESS...` writes a certificate for
-//! the addresses, its key and authority, a key set, a schema, and one file per token. Never for production: the keys
-//! are made up on the spot and thrown away.
+//! the addresses, its key and authority, a key set, a schema, and one file per token; with `--tokens COUNT` before the
+//! folder, so many more in `many.tokens`, each another client's. Never for production: the keys are made up on the spot
+//! and thrown away.
 #![allow(clippy::print_stdout, clippy::expect_used, reason = "an example talks to people and may stop at once")]
 
 use std::{env, fs, net::TcpListener, path::Path, process::ExitCode};
@@ -18,9 +19,15 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
         ["serve", address] => serve(address),
+        ["fixtures", "--tokens", count, folder, addresses @ ..] => {
+            fixtures(Path::new(folder), addresses);
+            many_tokens(Path::new(folder), count.parse().expect("a number of tokens"));
+        }
         ["fixtures", folder, addresses @ ..] => fixtures(Path::new(folder), addresses),
         _ => {
-            eprintln!("usage: sample-api serve ADDRESS:PORT\n       sample-api fixtures FOLDER ADDRESS...");
+            eprintln!(
+                "usage: sample-api serve ADDRESS:PORT\n       sample-api fixtures [--tokens COUNT] FOLDER ADDRESS..."
+            );
             return ExitCode::from(2);
         }
     }
@@ -46,4 +53,10 @@ fn fixtures(folder: &Path, addresses: &[&str]) {
     ] {
         fs::write(folder.join(name), token).expect("a token can be written");
     }
+}
+
+fn many_tokens(folder: &Path, count: usize) {
+    let tokens: String =
+        (0..count).map(|client| tokens::good(&format!("client-{client}"), &["editor"]) + "\n").collect();
+    fs::write(folder.join("many.tokens"), tokens).expect("tokens can be written");
 }

@@ -47,12 +47,13 @@ struct Profile {
 }
 
 /// The listeners are plain, TLS, and TLS with everything on: a limit and a log for all, tokens and roles for us alone.
-const PROFILES: [Profile; 6] = [
+const PROFILES: [Profile; 7] = [
     Profile { name: "plain", listener: 1, target: 1.0 },
     Profile { name: "tls", listener: 2, target: 0.8 },
     Profile { name: "h2", listener: 2, target: 1.0 },
     Profile { name: "full", listener: 3, target: 0.8 },
     Profile { name: "full-h2", listener: 3, target: 0.8 },
+    Profile { name: "full-many", listener: 3, target: 0.85 },
     Profile { name: "handshake", listener: 2, target: 0.8 },
 ];
 
@@ -63,6 +64,23 @@ const UPSTREAM: u16 = 18_000;
 const TICK: Duration = Duration::from_millis(10);
 
 const CONNECTIONS: u32 = 64;
+
+/// How many clients there are in `full-many`, each with a token of its own.
+const TOKENS: &str = "2000";
+
+/// Has wrk send another of them with each request.
+const ROTATE: &str = r#"
+local requests, next = {}, 0
+function init()
+  for token in io.lines("many.tokens") do
+    requests[#requests + 1] = wrk.format("GET", nil, { ["Host"] = "localhost", ["Authorization"] = "Bearer " .. token })
+  end
+end
+function request()
+  next = next % #requests + 1
+  return requests[next]
+end
+"#;
 
 /// CPU microseconds per request, by profile and name.
 type Figures = BTreeMap<(&'static str, &'static str), Vec<f64>>;
@@ -98,7 +116,10 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     step("fixtures", &mut example)?;
     let folder = env::temp_dir().join(format!("gateway-bench-{}", std::process::id()));
     let mut fixtures = Command::new(target.join("debug/examples/sample-api"));
-    step("certificate", fixtures.arg("fixtures").arg(&folder).arg("127.0.0.1").stdout(Stdio::null()))?;
+    step(
+        "certificate",
+        fixtures.args(["fixtures", "--tokens", TOKENS]).arg(&folder).arg("127.0.0.1").stdout(Stdio::null()),
+    )?;
     let bench = Bench { folder, seconds: arguments.seconds };
     let measured = bench.measure(&gateway, arguments.rounds)?;
     report(&measured, arguments.json)
@@ -145,6 +166,7 @@ impl Bench {
         let (certificate, key) = (self.folder.join("server.crt"), self.folder.join("server.key"));
         fs::write(self.folder.join("server.pem"), [fs::read(certificate)?, fs::read(key)?].concat())?;
         fs::write(self.folder.join("upstream"), upstream_configuration(&self.folder))?;
+        fs::write(self.folder.join("rotate.lua"), ROTATE)?;
         let _upstream = self.start("nginx", &["-c", "upstream"], UPSTREAM)?;
         let Measured { mut figures, mut latencies, mut memory } = Measured::default();
         for round in 1..=rounds {
@@ -166,9 +188,9 @@ impl Bench {
                     if *name == "haproxy" && profile.listener == 3 {
                         continue;
                     }
-                    load(&profile, *port, &token, 1)?;
+                    self.load(&profile, *port, &token, 1)?;
                     let before = cpu(running.0.id());
-                    let requests = load(&profile, *port, &token, self.seconds)?;
+                    let requests = self.load(&profile, *port, &token, self.seconds)?;
                     let took = cpu(running.0.id()).saturating_sub(before);
                     let each = took.as_secs_f64() * 1e6 / f64::from(requests.max(1));
                     figures.entry((profile.name, *name)).or_default().push(each);
@@ -179,6 +201,45 @@ impl Bench {
             }
         }
         Ok(Measured { figures, latencies, memory })
+    }
+
+    /// Sends requests for so many seconds. How many were answered as they should be.
+    fn load(&self, profile: &Profile, port: u16, token: &str, seconds: u32) -> anyhow::Result<u32> {
+        let scheme = if profile.listener == 1 { "http" } else { "https" };
+        let path = if profile.listener == 3 { "full" } else { "items" };
+        let url = format!("{scheme}://127.0.0.1:{}/{path}/7?limit=10", port + profile.listener);
+        let multiplexed = profile.name.ends_with("h2");
+        let mut command = Command::new(if multiplexed { "h2load" } else { "wrk" });
+        if multiplexed {
+            command.args(["-t1", &format!("-c{}", CONNECTIONS / 8), "-m8", "-D", &seconds.to_string()]);
+        } else {
+            command.args(["-t1", &format!("-c{CONNECTIONS}"), &format!("-d{seconds}s")]);
+        }
+        if profile.name == "handshake" {
+            command.args(["-H", "Connection: close"]);
+        }
+        if profile.name == "full-many" {
+            command.args(["-s", "rotate.lua"]);
+        } else if profile.listener == 3 {
+            command.args(["-H", &format!("Authorization: Bearer {}", token.trim())]);
+        }
+        let out = command.current_dir(&self.folder).arg(url).output().context("the load generator")?;
+        let text = String::from_utf8_lossy(&out.stdout);
+        let number = |end: &str| {
+            let line = text.lines().find(|line| line.contains(end))?;
+            line.split(end).next()?.rsplit(' ').find(|word| !word.is_empty())?.parse::<u32>().ok()
+        };
+        let (good, bad) = if multiplexed {
+            (number(" 2xx"), number(" 4xx").unwrap_or(0) + number(" 5xx").unwrap_or(0))
+        } else {
+            let refused =
+                text.lines().find_map(|line| line.trim().strip_prefix("Non-2xx or 3xx responses: ")?.parse().ok());
+            (number(" requests in"), refused.unwrap_or(0))
+        };
+        match good {
+            Some(good) if good > 0 && bad == 0 => Ok(good),
+            _ => bail!("{} on port {port}: {bad} refused\n{text}", profile.name),
+        }
     }
 
     fn start(&self, program: impl AsRef<Path>, arguments: &[&str], port: u16) -> anyhow::Result<Running> {
@@ -203,43 +264,6 @@ impl Bench {
             thread::sleep(Duration::from_millis(20));
         }
         Ok(running)
-    }
-}
-
-/// Sends requests for so many seconds. How many were answered as they should be.
-fn load(profile: &Profile, port: u16, token: &str, seconds: u32) -> anyhow::Result<u32> {
-    let scheme = if profile.listener == 1 { "http" } else { "https" };
-    let path = if profile.listener == 3 { "full" } else { "items" };
-    let url = format!("{scheme}://127.0.0.1:{}/{path}/7?limit=10", port + profile.listener);
-    let multiplexed = profile.name.ends_with("h2");
-    let mut command = Command::new(if multiplexed { "h2load" } else { "wrk" });
-    if multiplexed {
-        command.args(["-t1", &format!("-c{}", CONNECTIONS / 8), "-m8", "-D", &seconds.to_string()]);
-    } else {
-        command.args(["-t1", &format!("-c{CONNECTIONS}"), &format!("-d{seconds}s")]);
-    }
-    if profile.name == "handshake" {
-        command.args(["-H", "Connection: close"]);
-    }
-    if profile.listener == 3 {
-        command.args(["-H", &format!("Authorization: Bearer {}", token.trim())]);
-    }
-    let out = command.arg(url).output().context("the load generator")?;
-    let text = String::from_utf8_lossy(&out.stdout);
-    let number = |end: &str| {
-        let line = text.lines().find(|line| line.contains(end))?;
-        line.split(end).next()?.rsplit(' ').find(|word| !word.is_empty())?.parse::<u32>().ok()
-    };
-    let (good, bad) = if multiplexed {
-        (number(" 2xx"), number(" 4xx").unwrap_or(0) + number(" 5xx").unwrap_or(0))
-    } else {
-        let refused =
-            text.lines().find_map(|line| line.trim().strip_prefix("Non-2xx or 3xx responses: ")?.parse().ok());
-        (number(" requests in"), refused.unwrap_or(0))
-    };
-    match good {
-        Some(good) if good > 0 && bad == 0 => Ok(good),
-        _ => bail!("{} on port {port}: {bad} refused\n{text}", profile.name),
     }
 }
 
