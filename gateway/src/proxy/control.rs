@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use tokio::{sync::mpsc, time::MissedTickBehavior};
 
 use super::{
-    memory::{self, Change, Memory},
+    memory::{self, Level, Memory},
     start::unseal,
     tally::Untold,
     upstream,
@@ -110,21 +110,17 @@ impl<'a> Control<'a> {
         }
     }
 
-    /// Has the workers take nothing on while the proxy is too large.
+    /// Has the workers let go of who is idle, and then take nothing on, while the proxy is too large.
     fn watch_memory(&mut self) {
         let most = self.memory.most();
-        let sheds = match self.memory.look(clock::monotonic()) {
-            Some(Change::Over(bytes)) => {
-                tracing::warn!(bytes, most, "over proxy.max_memory: new connections and requests are refused");
-                true
-            }
-            Some(Change::Below(bytes)) => {
-                tracing::info!(bytes, most, "below proxy.max_memory again: everybody is served");
-                false
-            }
-            None => return,
-        };
-        self.shared.sheds.store(sheds, Ordering::Relaxed);
+        let Some((level, bytes)) = self.memory.look(clock::monotonic()) else { return };
+        match level {
+            Level::Fine => tracing::info!(bytes, most, "below proxy.max_memory again"),
+            Level::Tight => tracing::warn!(bytes, most, "over proxy.max_memory: idle connections are closed"),
+            Level::Over => tracing::warn!(bytes, most, "over proxy.max_memory: connections and requests are refused"),
+        }
+        self.shared.is_tight.store(level >= Level::Tight, Ordering::Relaxed);
+        self.shared.sheds.store(level >= Level::Over, Ordering::Relaxed);
     }
 
     async fn drain(&mut self, workers: &[Running]) {

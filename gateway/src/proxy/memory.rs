@@ -14,6 +14,17 @@ pub(super) const LOOK: Duration = Duration::from_millis(100);
 /// How often at most memory is given back: whoever allocates meanwhile waits for it.
 const TRIM: u64 = 1_000_000_000;
 
+/// What the proxy does about its size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Level {
+    /// Nothing.
+    Fine,
+    /// It lets go of connections that are between requests.
+    Tight,
+    /// It takes nothing on, either.
+    Over,
+}
+
 /// How large the proxy is, and may be.
 pub(super) struct Memory {
     /// `/proc/self/statm`, open since before files were out of reach; `None`: nobody knows.
@@ -21,18 +32,9 @@ pub(super) struct Memory {
     /// Bytes.
     page: u64,
     most: u64,
-    sheds: bool,
+    level: Level,
     /// When memory was given back last: `CLOCK_MONOTONIC`, nanoseconds.
     trimmed: u64,
-}
-
-/// What has changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Change {
-    /// It is over its limit, with so many bytes.
-    Over(u64),
-    /// It is back below.
-    Below(u64),
 }
 
 impl Memory {
@@ -43,7 +45,7 @@ impl Memory {
             tracing::warn!("proxy.max_memory cannot be watched, /proc/self/statm does not open: {error}");
         }
         let page = u64::try_from(rustix::param::page_size()).unwrap_or(4_096);
-        Self { statm: statm.ok(), page, most: u64::MAX, sheds: false, trimmed: 0 }
+        Self { statm: statm.ok(), page, most: u64::MAX, level: Level::Fine, trimmed: 0 }
     }
 
     /// Limits it to what is configured, or to most of what the machine has.
@@ -62,22 +64,21 @@ impl Memory {
         self.most
     }
 
-    /// Looks how large it is, and gives back what is not used where that is much.
-    pub(super) fn look(&mut self, now: u64) -> Option<Change> {
+    /// Looks how large it is, and gives back what is not used where that is much. The level where that has changed, and
+    /// its bytes.
+    pub(super) fn look(&mut self, now: u64) -> Option<(Level, u64)> {
         let mut resident = self.resident()?;
-        if (self.sheds || resident > self.most) && now.saturating_sub(self.trimmed) >= TRIM {
+        let soon = next(self.level, resident, self.most);
+        let is_due = now.saturating_sub(self.trimmed) >= TRIM && soon > Level::Fine;
+        // Those who were let go of a moment ago count, too.
+        if is_due || (self.level == Level::Tight && soon == Level::Over) {
             self.trimmed = now;
             os::give_memory_back();
             resident = self.resident()?;
         }
-        let sheds = sheds(self.sheds, resident, self.most);
-        let change = match (self.sheds, sheds) {
-            (false, true) => Some(Change::Over(resident)),
-            (true, false) => Some(Change::Below(resident)),
-            _ => None,
-        };
-        self.sheds = sheds;
-        change
+        let level = next(self.level, resident, self.most);
+        let has_changed = std::mem::replace(&mut self.level, level) != level;
+        has_changed.then_some((level, resident))
     }
 
     /// How many bytes it has; not asked again where it cannot be known.
@@ -96,10 +97,17 @@ const fn most(machine: u64) -> u64 {
     machine / 4 * 3
 }
 
-/// Whether a proxy that does or does not take on more goes on like that. Back only with some room: else it would turn
-/// at every request.
-const fn sheds(already: bool, resident: u64, most: u64) -> bool {
-    if already { resident > most - most / 8 } else { resident > most }
+/// What follows a level. One at a time: those who are let go of may be all that is needed. Back only with some room:
+/// else it would turn at every request.
+const fn next(level: Level, resident: u64, most: u64) -> Level {
+    if resident <= most - most / 8 {
+        return Level::Fine;
+    }
+    match level {
+        Level::Fine if resident > most => Level::Tight,
+        Level::Tight if resident > most => Level::Over,
+        same => same,
+    }
 }
 
 fn pages(statm: &File) -> io::Result<u64> {
@@ -115,19 +123,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_back_once_there_is_room() {
-        for (already, resident, expect) in [
-            (false, 800, false),
-            (false, 801, true),
-            (true, 800, true),
-            (true, 701, true),
-            (true, 700, false),
-            (false, 0, false),
+    fn it_takes_nothing_on_if_letting_go_does_not_do() {
+        use Level::{Fine, Over, Tight};
+        for (level, resident, expect) in [
+            (Fine, 0, Fine),
+            (Fine, 800, Fine),
+            (Fine, 801, Tight),
+            (Tight, 801, Over),
+            (Tight, 800, Tight),
+            (Tight, 701, Tight),
+            (Tight, 700, Fine),
+            (Over, 801, Over),
+            (Over, 701, Over),
+            (Over, 700, Fine),
         ] {
-            assert_eq!(sheds(already, resident, 800), expect, "{already} {resident}");
+            assert_eq!(next(level, resident, 800), expect, "{level:?} {resident}");
         }
+        assert_eq!(next(Fine, u64::MAX, u64::MAX), Fine);
         assert_eq!(most(8 << 30), 6 << 30);
-        assert!(!sheds(false, u64::MAX, u64::MAX));
     }
 
     #[test]
@@ -135,10 +148,12 @@ mod tests {
         let mut memory = Memory::open();
         assert_eq!(memory.look(0), None, "no limit");
         memory.most = 1;
-        let Some(Change::Over(before)) = memory.look(0) else { panic!("this process has a byte") };
-        assert!(before > 100_000, "{before}");
-        assert_eq!(memory.look(1), None, "told once");
+        let (level, bytes) = memory.look(0).unwrap();
+        assert_eq!(level, Level::Tight);
+        assert!(bytes > 100_000, "{bytes}");
+        assert_eq!(memory.look(1).unwrap().0, Level::Over);
+        assert_eq!(memory.look(2), None, "told once");
         memory.most = u64::MAX;
-        assert!(matches!(memory.look(2), Some(Change::Below(_))));
+        assert_eq!(memory.look(3).unwrap().0, Level::Fine);
     }
 }

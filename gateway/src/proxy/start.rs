@@ -129,6 +129,7 @@ pub(super) fn share(bundle: Bundle, descriptors: usize) -> anyhow::Result<Shared
         sources: Mutex::default(),
         lost_asks: AtomicU64::new(0),
         lost_connections: AtomicU64::new(0),
+        is_tight: AtomicBool::new(false),
         sheds: AtomicBool::new(false),
         shed: AtomicU64::new(0),
         backends,

@@ -92,7 +92,9 @@ pub(super) struct Shared {
     pub(super) sources: Mutex<HashMap<Source, usize>>,
     /// Asks that found the queue to the guard full.
     pub(super) lost_asks: AtomicU64,
-    /// Whether nothing is taken on, because the proxy is too large.
+    /// Whether connections that are between requests go, because the proxy is too large.
+    pub(super) is_tight: AtomicBool,
+    /// Whether nothing is taken on either, as that did not do.
     pub(super) sheds: AtomicBool,
     /// What came meanwhile: connections that were closed, requests that were refused.
     pub(super) shed: AtomicU64,
@@ -340,7 +342,7 @@ impl Worker {
             let timeouts = &self.shared.snapshot.settings.timeouts;
             self.upstreams.iter().for_each(|group| group.sweep(now));
             self.connections.borrow().iter().for_each(|connection| connection.sweep(now, timeouts));
-            if self.shared.sheds.load(Ordering::Relaxed) {
+            if self.shared.is_tight.load(Ordering::Relaxed) {
                 self.shut_all(Close::Graceful, Why::Idle, Connection::is_idle);
             }
             self.lines.flush();
