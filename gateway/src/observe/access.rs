@@ -8,6 +8,8 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
+use jiff::Timestamp;
+
 use crate::message::RequestId;
 
 /// The longest text of a client that a line takes over, in bytes.
@@ -219,39 +221,15 @@ fn time(unix_millis: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(&[digit(millis / 100), digit(millis / 10), digit(millis), b'Z']);
 }
 
-/// A second up to the dot before its parts. From the year 10000 on, the year's last digits.
+/// A second up to the dot before its parts.
 fn second(seconds: u64) -> [u8; 20] {
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = civil(days);
+    let moment = i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
     let mut text = *b"0000-00-00T00:00:00.";
-    for (value, ends) in [
-        (year / 100, 2),
-        (year % 100, 4),
-        (month, 7),
-        (day, 10),
-        (second / 3_600, 13),
-        (second / 60 % 60, 16),
-        (second % 60, 19),
-    ] {
-        if let Some([tens, ones]) = text.get_mut(ends - 2..ends) {
-            *tens = b'0' + u8::try_from(value / 10 % 10).unwrap_or_default();
-            *ones = b'0' + u8::try_from(value % 10).unwrap_or_default();
-        }
+    let written = format!("{:.0}", moment.unwrap_or(Timestamp::MAX));
+    for (place, byte) in text.iter_mut().zip(written.trim_end_matches('Z').bytes()) {
+        *place = byte;
     }
     text
-}
-
-/// The date `days` after 1970-01-01 (Howard Hinnant, "chrono-compatible low-level date algorithms").
-const fn civil(days: u64) -> (u64, u64, u64) {
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let day_of_era = shifted % 146_097;
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    (year_of_era + era * 400 + if month <= 2 { 1 } else { 0 }, month, day)
 }
 
 /// An address without its port.
