@@ -85,7 +85,7 @@ fn a_reload_brings_the_program_that_is_on_disk() {
     // What never gets ready, what others may write, and nothing at all.
     replace(&path, Path::new("/bin/false"), 0o755);
     let (code, told) = reload(&daemon);
-    assert!(code != 0 && told.contains("proxy_failed"), "{told}");
+    assert!(code != 0 && told.contains("proxy_failed") && told.contains("put the one that runs back"), "{told}");
     assert_eq!(daemon.proxy_pid(), proxy, "the same serves on");
     replace(&path, &gateway, 0o777);
     let (code, told) = reload(&daemon);

@@ -300,10 +300,10 @@ impl Service<'_> {
     }
 
     fn never_ready(&mut self, how: String) {
-        if let Some(reload) = self.reload.take() {
-            let message = format!("the configuration stays as it was: {how}");
-            self.refuse_reload(&reload.actor, reload.answer, "proxy_failed", message);
-        } else if !self.supervisor.ever_ready && self.supervisor.deaths() >= HOPELESS && self.stopping.is_none() {
+        if self.fail_reload(&how) {
+            return;
+        }
+        if !self.supervisor.ever_ready && self.supervisor.deaths() >= HOPELESS && self.stopping.is_none() {
             self.hopeless = Some(how);
         } else {
             tracing::error!(how, "the proxy did not get ready");
@@ -323,9 +323,8 @@ impl Service<'_> {
                 if !self.supervisor.ever_ready {
                     let reason = reason.chars().filter(|letter| !letter.is_control()).take(1_000).collect();
                     self.hopeless = Some(reason);
-                } else if let Some(reload) = self.reload.take() {
-                    let message = format!("the configuration stays as it was: {reason}");
-                    self.refuse_reload(&reload.actor, reload.answer, "proxy_failed", message);
+                } else {
+                    self.fail_reload(&reason);
                 }
             }
             Event::Said(_, ToGuard::Ask(ask)) => self.ask(&ask),
@@ -349,11 +348,8 @@ impl Service<'_> {
                 self.waiting.gone(generation);
                 tracing::error!(generation, %error, "a proxy broke the rules of its channel");
                 self.supervisor.kill(generation, "it sent what is no message");
-                if self.supervisor.is_starting(generation)
-                    && let Some(reload) = self.reload.take()
-                {
-                    let message = format!("the configuration stays as it was: {error}");
-                    self.refuse_reload(&reload.actor, reload.answer, "proxy_failed", message);
+                if self.supervisor.is_starting(generation) {
+                    self.fail_reload(&error.to_string());
                 }
             }
         }

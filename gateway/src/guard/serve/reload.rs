@@ -1,6 +1,8 @@
 //! Decides how a configuration comes into force while the guard runs: read beside the loop, served by a new proxy, and
 //! only then the guard's own.
 
+use std::io;
+
 use serde_json::json;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -23,10 +25,40 @@ use crate::{
 /// A configuration that waits for its proxy to get ready, and whoever waits for that.
 pub(super) struct Reload {
     prepared: Prepared,
-    pub(super) actor: Actor,
-    pub(super) answer: Option<oneshot::Sender<Answer>>,
-    /// What the answer says of the program on disk; empty: it is the one that runs.
-    program: String,
+    actor: Actor,
+    answer: Option<oneshot::Sender<Answer>>,
+    on_disk: OnDisk,
+}
+
+/// The program on disk.
+enum OnDisk {
+    /// It is the one that runs.
+    Same,
+    /// It is another, and the new proxy is made from it.
+    Used,
+    /// It is not to be used: why.
+    Unused(io::Error),
+}
+
+impl OnDisk {
+    /// What the answer says of it besides that the configuration is in force.
+    fn said(&self) -> String {
+        match self {
+            Self::Same => String::new(),
+            Self::Used => "; the proxy is the program that is on disk now".to_owned(),
+            Self::Unused(error) => format!("; the program on disk is not used: {error}"),
+        }
+    }
+
+    /// What would help where the proxy did not get ready.
+    const fn hint(&self) -> &'static str {
+        match self {
+            Self::Used => {
+                "; it was the program on disk: put the one that runs back, or restart the gateway if the new one is meant"
+            }
+            Self::Same | Self::Unused(_) => "",
+        }
+    }
 }
 
 impl Service<'_> {
@@ -69,13 +101,10 @@ impl Service<'_> {
         }
         let old = std::mem::replace(&mut self.supervisor.bundle, prepared.bundle.clone());
         self.fill_bundle();
-        let (program, said) = match self.supervisor.on_disk() {
-            Ok(None) => (None, String::new()),
-            Ok(program) => (program, "; the proxy is the program that is on disk now".to_owned()),
-            Err(error) => {
-                tracing::warn!(%error, "the program on disk is not used");
-                (None, format!("; the program on disk is not used: {error}"))
-            }
+        let (program, on_disk) = match self.supervisor.on_disk() {
+            Ok(None) => (None, OnDisk::Same),
+            Ok(program) => (program, OnDisk::Used),
+            Err(error) => (None, OnDisk::Unused(error)),
         };
         if let Err(error) = self.supervisor.start(program) {
             self.supervisor.bundle = old;
@@ -83,12 +112,13 @@ impl Service<'_> {
         }
         // Until the new proxy is ready, one that has to be started again gets the old configuration.
         let new = std::mem::replace(&mut self.supervisor.bundle, old);
-        self.reload = Some(Reload { prepared: Prepared { bundle: new, ..prepared }, actor, answer, program: said });
+        self.reload = Some(Reload { prepared: Prepared { bundle: new, ..prepared }, actor, answer, on_disk });
     }
 
     /// The proxy of a new configuration is ready: now the guard's part follows.
     pub(super) fn put_in_force(&mut self) {
-        let Some(Reload { prepared, actor, answer, program }) = self.reload.take() else { return };
+        let Some(Reload { prepared, actor, answer, on_disk }) = self.reload.take() else { return };
+        let program = on_disk.said();
         let Prepared { config, bundle, surroundings, warnings } = prepared;
         let now = Now::read();
         let rules = config.proxy.detect.rules.clone();
@@ -121,13 +151,15 @@ impl Service<'_> {
         }
     }
 
-    pub(super) fn refuse_reload(
-        &mut self,
-        actor: &Actor,
-        answer: Option<oneshot::Sender<Answer>>,
-        code: &str,
-        message: String,
-    ) {
+    /// The proxy of a new configuration never gets ready. `false`: there is no such configuration.
+    pub(super) fn fail_reload(&mut self, how: &str) -> bool {
+        let Some(reload) = self.reload.take() else { return false };
+        let message = format!("the configuration stays as it was: {how}{}", reload.on_disk.hint());
+        self.refuse_reload(&reload.actor, reload.answer, "proxy_failed", message);
+        true
+    }
+
+    fn refuse_reload(&mut self, actor: &Actor, answer: Option<oneshot::Sender<Answer>>, code: &str, message: String) {
         tracing::error!(code, error = message, "the configuration was not reloaded");
         let members = bans::members(json!({"actor": actor.to_string(), "code": code}));
         self.guard.tell("reload_refused", Now::read(), members);
