@@ -31,6 +31,7 @@ mod detach;
 mod doctor;
 mod export;
 mod import;
+mod init;
 mod reload;
 mod resume;
 mod route;
@@ -67,6 +68,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Write a first configuration, for one upstream
+    Init(init::Init),
     /// Run the gateway until SIGTERM or SIGINT (as root)
     Run(run::Run),
     /// Say whether the configuration is valid, and what is in force by it
@@ -126,7 +129,7 @@ pub fn main() -> ExitCode {
     };
     let context = Context { config: arguments.config, socket: arguments.socket, out: Output::new(arguments.json) };
     let command = match arguments.command {
-        Command::Run(_) | Command::Check(_) | Command::Proxy => {
+        Command::Run(_) | Command::Check(_) | Command::Init(_) | Command::Proxy => {
             if let Err(error) = auth::crypto::install() {
                 return context.out.fail(&error.to_string(), Exit::Refused).into();
             }
@@ -139,6 +142,7 @@ pub fn main() -> ExitCode {
         Command::Run(run) => run.execute(context.config()),
         Command::Proxy => proxy::main(),
 
+        Command::Init(init) => init.execute(&context).into(),
         Command::Check(check) => check.execute(&context).into(),
         Command::Route(route) => route.execute(&context).into(),
         Command::Status(status) => status.execute(&context).into(),

@@ -29,6 +29,7 @@ mod without_xdp;
 mod cli;
 mod config;
 mod feeds;
+mod init;
 
 mod auth;
 mod authz;

@@ -1,0 +1,234 @@
+//! `gateway init`: a first configuration for one upstream, short enough to be read whole.
+//!
+//! *Invariant:* what it writes is accepted by `gateway check` at that moment, with the same files. Nothing that exists
+//! is replaced unless that was asked for, and a file appears whole or not at all.
+
+use std::{
+    fs, io,
+    io::{BufRead, IsTerminal as _, Write},
+    net::SocketAddr,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf, absolute},
+    sync::Arc,
+};
+
+use clap::Args;
+use serde_json::json;
+
+use self::text::write as text;
+use super::{Context, exit::Exit};
+use crate::{
+    config::{Config, Disk, Errors, Files},
+    proxy::snapshot::Snapshot,
+};
+
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+#[derive(Debug, Default, Args)]
+#[command(after_help = "\
+What is not given is asked on a terminal. Elsewhere --upstream and either --public or --issuer, --audience and --jwks
+have to be given. The configuration is checked before it is written; a file that exists stays, unless --force is given.
+
+Examples:
+  gateway init
+  gateway init --upstream 127.0.0.1:9000 --public --listen 127.0.0.1:8080
+  gateway init /etc/gateway/gateway.toml --upstream 127.0.0.1:9000 --interface eth0 \\
+    --certificate server.crt --private-key server.key \\
+    --issuer https://issuer.example --audience api --jwks jwks.json")]
+pub(super) struct Init {
+    /// Where to write it, or - for standard output
+    #[arg(default_value = "gateway.toml")]
+    file: PathBuf,
+    /// Where clients connect to [default: 0.0.0.0:443 with a certificate, 127.0.0.1:8080 without]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+    /// The server behind the gateway: an address or a name, and a port
+    #[arg(long, value_name = "HOST:PORT")]
+    upstream: Option<String>,
+    /// The certificate chain that clients are shown, PEM
+    #[arg(long, value_name = "PATH", requires = "private_key")]
+    certificate: Option<PathBuf>,
+    /// Its private key, PEM
+    #[arg(long, value_name = "PATH", requires = "certificate")]
+    private_key: Option<PathBuf>,
+    /// The interface that packets come in on, for drops in the kernel; may be repeated
+    #[arg(long, value_name = "NAME")]
+    interface: Vec<String>,
+    /// Serve everybody, without tokens
+    #[arg(long, conflicts_with_all = ["issuer", "audience", "jwks"])]
+    public: bool,
+    /// Who issues the tokens: their `iss`
+    #[arg(long, value_name = "URL", requires = "audience", requires = "jwks")]
+    issuer: Option<String>,
+    /// For whom the tokens are: their `aud`
+    #[arg(long, value_name = "NAME", requires = "issuer")]
+    audience: Option<String>,
+    /// The issuer's public keys, a JSON Web Key Set
+    #[arg(long, value_name = "PATH", requires = "issuer")]
+    jwks: Option<PathBuf>,
+    /// The user that the proxy runs as
+    #[arg(long, value_name = "USER", default_value = "gateway")]
+    user: String,
+    /// Replace a file that exists
+    #[arg(long)]
+    force: bool,
+}
+
+impl Init {
+    pub(super) fn execute(mut self, context: &Context) -> Exit {
+        let out = context.out;
+        let to_stdout = self.file.as_os_str() == "-";
+        if io::stdin().is_terminal() && io::stderr().is_terminal() && !out.json {
+            let asked = self.ask(&mut io::stdin().lock(), &mut io::stderr().lock());
+            if let Err(error) = asked {
+                return out.fail(&format!("nothing was written: {error}"), Exit::Usage);
+            }
+        }
+        if let Some(missing) = self.missing() {
+            return out.fail(&format!("{missing} (`gateway init --help` shows examples)"), Exit::Usage);
+        }
+        // Relative paths in a configuration count from its folder; those of the command line from where it is given.
+        for path in [&mut self.certificate, &mut self.private_key, &mut self.jwks].into_iter().flatten() {
+            match absolute(&*path) {
+                Ok(whole) => *path = whole,
+                Err(error) => return out.fail(&format!("{}: {error}", path.display()), Exit::Usage),
+            }
+        }
+        let text = text(&self);
+        let place = if to_stdout { Path::new("gateway.toml") } else { &self.file };
+        if let Err(errors) = check(place, &text) {
+            if out.json {
+                return out.value(&json!({ "valid": false, "errors": errors }), Exit::Refused);
+            }
+            out.complain(&errors.render(out.colour), Exit::Refused);
+            return out.complain("\nnothing was written: `gateway check` would refuse it", Exit::Refused);
+        }
+        if to_stdout {
+            let value = json!({ "text": text });
+            return if out.json { out.value(&value, Exit::Done) } else { out.text(text.trim_end(), Exit::Done) };
+        }
+        if let Err(error) = save(&self.file, &text, self.force) {
+            let path = self.file.display();
+            let message = match error.kind() {
+                io::ErrorKind::AlreadyExists => format!("{path} exists: name another file, or replace it by --force"),
+                _ => format!("{path} cannot be written: {error}"),
+            };
+            return out.fail(&message, Exit::Refused);
+        }
+        if out.json {
+            return out.value(&json!({ "written": self.file }), Exit::Done);
+        }
+        let path = self.file.display();
+        out.text(
+            &format!("{path} is written. Next:\n  gateway check --config {path}\n  gateway run --config {path}"),
+            Exit::Done,
+        )
+    }
+
+    /// What cannot be left out and was.
+    fn missing(&self) -> Option<&'static str> {
+        if self.upstream.is_none() {
+            return Some("--upstream is missing: which server is behind the gateway, as 127.0.0.1:9000");
+        }
+        if !self.public && self.issuer.is_none() {
+            return Some(
+                "nothing says who may use it: give --issuer, --audience and --jwks for tokens, or --public for everybody",
+            );
+        }
+        None
+    }
+
+    /// Asks for what was not given. An empty line takes what stands in brackets.
+    fn ask(&mut self, input: &mut dyn BufRead, output: &mut dyn Write) -> io::Result<()> {
+        let mut question = |text: &str, usual: &str| -> io::Result<String> {
+            let shown = if usual.is_empty() { String::new() } else { format!(" [{usual}]") };
+            write!(output, "{text}{shown}: ")?;
+            output.flush()?;
+            let mut line = String::new();
+            if input.read_line(&mut line)? == 0 {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the input ended before the last answer"));
+            }
+            let line = line.trim();
+            Ok(if line.is_empty() { usual.to_owned() } else { line.to_owned() })
+        };
+        if self.upstream.is_none() {
+            let server = question("The server behind the gateway, HOST:PORT", "127.0.0.1:9000")?;
+            self.upstream = Some(server);
+        }
+        if self.certificate.is_none() {
+            let path = question("The TLS certificate for clients, PEM (empty: plain HTTP)", "")?;
+            if !path.is_empty() {
+                self.certificate = Some(path.into());
+                self.private_key = Some(question("Its private key, PEM", "")?.into());
+            }
+        }
+        if self.listen.is_none() {
+            let address = question("The address to listen on", &self.listen().to_string())?;
+            let wrong = |error| io::Error::other(format!("{address:?}: {error}, as 0.0.0.0:443"));
+            self.listen = Some(address.parse().map_err(wrong)?);
+        }
+        if self.interface.is_empty() {
+            let name = question("The interface that packets come in on (empty: no drops in the kernel)", "")?;
+            self.interface.extend(Some(name).filter(|name| !name.is_empty()));
+        }
+        if !self.public && self.issuer.is_none() {
+            let issuer = question("The issuer of the clients' tokens, a URL (empty: everybody is served)", "")?;
+            if issuer.is_empty() {
+                self.public = true;
+            } else {
+                self.issuer = Some(issuer);
+                self.audience = Some(question("The audience of the tokens", "api")?);
+                self.jwks = Some(question("The issuer's key set, a file", "jwks.json")?.into());
+            }
+        }
+        Ok(())
+    }
+
+    fn listen(&self) -> SocketAddr {
+        let usual =
+            if self.certificate.is_some() { ([0, 0, 0, 0], 443).into() } else { ([127, 0, 0, 1], 8_080).into() };
+        self.listen.unwrap_or(usual)
+    }
+}
+
+/// Reads `text` as the file at `path`, everything else from the disk.
+struct Draft<'a> {
+    path: &'a Path,
+    text: &'a str,
+}
+
+impl Files for Draft<'_> {
+    fn read(&self, path: &Path) -> io::Result<Arc<[u8]>> {
+        if path == self.path { Ok(self.text.as_bytes().into()) } else { Disk.read(path) }
+    }
+
+    fn mode(&self, path: &Path) -> Option<u32> {
+        if path == self.path { None } else { Disk.mode(path) }
+    }
+}
+
+/// As `gateway check`, before there is a file.
+fn check(path: &Path, text: &str) -> Result<(), Errors> {
+    let config = Config::load(path, &Draft { path, text })?;
+    Snapshot::new(config.proxy).map(drop).map_err(|faults| Errors::from_faults(&config.document, faults))
+}
+
+/// Writes beside it first: whoever reads it finds all of it, or what was there before.
+fn save(path: &Path, text: &str, replace: bool) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it names no file"))?;
+    let draft = folder.join(format!(".{}.{}", name.display(), std::process::id()));
+    let written = fs::OpenOptions::new().write(true).create_new(true).mode(0o640).open(&draft).and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        // A link fails where a file exists; a rename would replace it.
+        if replace { fs::rename(&draft, path) } else { fs::hard_link(&draft, path) }
+    });
+    match fs::remove_file(&draft) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => written.and(Err(error)),
+        _ => written,
+    }
+}
