@@ -12,6 +12,7 @@ pub mod errors;
 pub mod files;
 pub mod value;
 
+mod cors;
 mod effective;
 mod locations;
 mod policy;

@@ -28,6 +28,7 @@ mod scheduling;
 mod wire;
 
 mod body;
+mod cors;
 mod grpc;
 mod lines;
 mod outgoing;

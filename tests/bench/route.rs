@@ -82,5 +82,6 @@ fn route(host: String, path: String) -> Route {
         max_body: None,
         access_log: true,
         upgrade: None,
+        cors: None,
     }
 }

@@ -34,6 +34,7 @@ mod init;
 mod auth;
 mod authz;
 mod balance;
+mod cors;
 mod forward;
 mod grpc;
 mod h2_flow;

@@ -9,6 +9,7 @@
 //! | `/echo` | 200, the body it got, as it comes |
 //! | `/slow?500` | 200, after 500 ms |
 //! | `/stream?5` | 200, in 5 chunks, 50 ms apart |
+//! | `/cors/{status}` | that status, with headers of its own about CORS; `/cors/stream`: 200 in 2 chunks |
 //! | `/files/broken` | 200, breaks off in the middle |
 //! | `/files/{name}` | 200, the path it got |
 
@@ -169,10 +170,29 @@ async fn answer(request: Request<Incoming>, connection: usize, record: Record) -
             json_answer(StatusCode::OK, &json!({"slow": true}))
         }
         (_, ["stream"]) => Response::new(pieces(number.unwrap_or(5), false)),
+        (_, ["cors", status]) => with_cors(status),
         (_, ["files", "broken"]) => Response::new(pieces(2, true)),
         (_, ["files", ..]) => json_answer(StatusCode::OK, &json!({"target": received.target})),
         _ => json_answer(StatusCode::NOT_FOUND, &json!({"error": "no such thing"})),
     })
+}
+
+/// An upstream's own word about CORS, which is not the gateway's.
+fn with_cors(status: &str) -> Answer {
+    let mut answer = match status.parse() {
+        Ok(status) => json_answer(status, &json!({})),
+        Err(_streamed) => Response::new(pieces(2, false)),
+    };
+    for (name, value) in [
+        ("access-control-allow-origin", "*"),
+        ("access-control-allow-credentials", "true"),
+        ("access-control-max-age", "1"),
+        ("vary", "Accept-Encoding"),
+        ("location", "/elsewhere"),
+    ] {
+        answer.headers_mut().append(name, http::HeaderValue::from_static(value));
+    }
+    answer
 }
 
 fn json_answer(status: StatusCode, value: &serde_json::Value) -> Answer {

@@ -14,7 +14,8 @@ use crate::{
     limit,
     proxy::{
         settings::{
-            ClientHeader, Listener, NamedFile,
+            ClientHeader, Cors, Listener, NamedFile,
+            cors::Names,
             upstream::{Balance, HashBy, HostHeader, Protocol, ProxyProtocol, Server, Upstream},
         },
         tls::settings::{Certificate, ClientCertificates},
@@ -61,6 +62,7 @@ pub(super) fn describe(config: &Config) -> Value {
         "certificate": proxy.certificates.iter().map(certificate).collect::<Vec<_>>(),
         "client_certificates": proxy.client_certificates.iter().map(client_certificates).collect::<BTreeMap<_, _>>(),
         "upstream": proxy.upstreams.iter().map(|it| (it.name.clone(), upstream(it))).collect::<BTreeMap<_, _>>(),
+        "cors": (!proxy.cors.is_empty()).then(|| proxy.cors.iter().map(cors).collect::<BTreeMap<_, _>>()),
         "roles": proxy.roles,
         "route": proxy.routes.iter().map(|it| route::route(it, config)).collect::<Vec<_>>(),
         "feed": config.guard.feeds.iter().map(|feed| json!({
@@ -285,6 +287,23 @@ fn client_certificates(trust: &ClientCertificates) -> (String, Value) {
         "roles": trust.roles,
     });
     (trust.name.clone(), members)
+}
+
+fn cors(group: &Cors) -> (String, Value) {
+    let names = |names: &Names| match names {
+        Names::Any => vec!["*".to_owned()],
+        Names::These(names) => names.iter().map(ToString::to_string).collect(),
+    };
+    let members = json!({
+        "origins": group.origins.texts(),
+        "methods": group.methods.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "headers": names(&group.headers),
+        "expose": names(&group.expose),
+        "credentials": group.credentials,
+        "max_age": show_duration(group.max_age),
+        "refuse_others": group.refuse_others,
+    });
+    (group.name.clone(), members)
 }
 
 /// The path alone: the content may be a secret.

@@ -6,7 +6,7 @@ use gateway_common::source::Source;
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    Config, Document, Errors, Files, policy, route, safety, service,
+    Config, Document, Errors, Files, cors, policy, route, safety, service,
     table::{Reader, Table},
     tls, upstream,
     value::{self, Wrong},
@@ -218,6 +218,7 @@ fn proxy(root: &mut Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
     let upstreams = upstream::upstreams(root.named_tables("upstream"), reader);
     let jwt = policy::jwt(root.table("jwt"));
     let address_limit = policy::address_limit(root.table("limit"));
+    let cors = cors::groups(root.named_tables("cors"), reader);
     let routes = root.tables("route");
     let known = route::Known {
         upstreams: &upstreams,
@@ -225,6 +226,7 @@ fn proxy(root: &mut Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
         jwt: jwt.is_some(),
         timeouts: &timeouts,
         certificates: !client_certificates.is_empty(),
+        cors: &cors,
     };
     let routes = route::routes(routes, &known, reader);
     let detect = policy::detect(root.table("detect"), root.tables("rule"), reader);
@@ -246,6 +248,7 @@ fn proxy(root: &mut Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
         certificates,
         client_certificates,
         upstreams: upstreams.into_iter().map(|upstream| upstream.settings).collect(),
+        cors,
         routes,
         jwt,
         roles,

@@ -4,7 +4,7 @@ use http::{HeaderName, Method};
 use toml::de::DeValue;
 
 use super::{
-    process,
+    cors, process,
     table::{Reader, Table},
     upgrade,
     value::{self, Wrong, closest},
@@ -13,7 +13,7 @@ use crate::{
     authz::{self, Requirement},
     fault::Fault,
     proxy::settings::{
-        Route, Timeouts, Upstream,
+        Cors, Route, Timeouts, Upstream,
         route::{Condition, Side, Subject, Test, Then},
     },
 };
@@ -33,6 +33,8 @@ pub(super) struct Known<'a> {
     pub(super) timeouts: &'a Timeouts,
     /// Whether clients may show certificates.
     pub(super) certificates: bool,
+    /// What pages of other origins may do.
+    pub(super) cors: &'a [Cors],
 }
 
 /// An upstream and the key of its table.
@@ -44,6 +46,7 @@ pub(super) struct NamedUpstream {
 pub(super) fn routes(tables: Vec<Table<'_>>, known: &Known<'_>, reader: &Reader<'_>) -> Vec<Route> {
     let mut routes: Vec<Route> = Vec::new();
     let mut used = vec![false; known.upstreams.len()];
+    let mut used_cors = vec![false; known.cors.len()];
     if tables.is_empty() {
         reader.warn(Fault::new("route", "there is none: every request is answered 404").hint("add a `[[route]]`"));
     }
@@ -62,8 +65,13 @@ pub(super) fn routes(tables: Vec<Table<'_>>, known: &Known<'_>, reader: &Reader<
         let max_body = table.optional("max_body", value::size_in(0..=LARGEST_BODY));
         let upstream = then.as_ref().and_then(Then::upstream);
         let upgrade = upgrade::upgrade(&mut table, upstream.and_then(|index| known.upstreams.get(index)));
+        let cors = cors::of_route(&mut table, known.cors);
+        edits::beside_cors(cors.is_some(), response_headers.as_ref(), &table);
         let access_log = table.or("access_log", true, value::boolean);
         if let Some(used) = upstream.and_then(|index| used.get_mut(index)) {
+            *used = true;
+        }
+        if let Some(used) = cors.and_then(|index| used_cors.get_mut(index)) {
             *used = true;
         }
         if let Some(path) = path {
@@ -83,10 +91,12 @@ pub(super) fn routes(tables: Vec<Table<'_>>, known: &Known<'_>, reader: &Reader<
                 max_body,
                 access_log,
                 upgrade,
+                cors,
             });
         }
         table.finish();
     }
+    cors::unused(known.cors, &used_cors, reader);
     for upstream in known.upstreams.iter().zip(used).filter_map(|(upstream, used)| (!used).then_some(upstream)) {
         reader.warn(
             Fault::new(&upstream.key, "no route leads here").hint("remove it, or name it in a route's `upstream`"),
@@ -155,7 +165,8 @@ fn methods(table: &mut Table<'_>, reader: &Reader<'_>) -> Vec<Method> {
     named.into_iter().map(|(_, method)| method).collect()
 }
 
-fn method(value: &DeValue<'_>) -> Result<Method, Wrong> {
+/// A method that routes may take.
+pub(super) fn method(value: &DeValue<'_>) -> Result<Method, Wrong> {
     const KNOWN: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
     let text = value::text(value)?;
     if matches!(text, "CONNECT" | "TRACE") {

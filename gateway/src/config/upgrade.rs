@@ -3,11 +3,12 @@
 use toml::de::DeValue;
 
 use super::{
+    cors::origin,
     route::NamedUpstream,
     table::Table,
     value::{self, Wrong},
 };
-use crate::proxy::settings::{Upgrade, upstream::Protocol};
+use crate::proxy::settings::{Upgrade, cors::Origins, upstream::Protocol};
 
 /// `upstream`: where the route leads, if that is known.
 pub(super) fn upgrade(table: &mut Table<'_>, upstream: Option<&NamedUpstream>) -> Option<Upgrade> {
@@ -24,7 +25,7 @@ pub(super) fn upgrade(table: &mut Table<'_>, upstream: Option<&NamedUpstream>) -
         }
     }
     let protocols: Vec<String> = table.list("upgrade", protocol).into_iter().map(|(_, protocol)| protocol).collect();
-    let origins = table.list("origins", origin).into_iter().map(|(_, origin)| origin).collect();
+    let origins = Origins::new(table.list("origins", origin).into_iter().map(|(_, origin)| origin).collect());
     let outlives_token = table.or("outlives_token", false, value::boolean);
     (!protocols.is_empty()).then_some(Upgrade { protocols, origins, outlives_token })
 }
@@ -43,16 +44,4 @@ fn protocol(value: &DeValue<'_>) -> Result<String, Wrong> {
         return Err(Wrong::new(format!("{text:?} is no protocol")).hint("write \"websocket\""));
     }
     Ok(name)
-}
-
-/// What a browser sends as `Origin` (RFC 6454 6.2).
-fn origin(value: &DeValue<'_>) -> Result<String, Wrong> {
-    let text = value::text(value)?;
-    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b':' | b'[' | b']');
-    if host.is_none_or(|host| host.is_empty() || !host.bytes().all(is_plain)) {
-        let hint = "write scheme and host, and the port if it is not the usual one: \"https://app.example.com\"";
-        return Err(Wrong::new(format!("{text:?} is no origin")).hint(hint));
-    }
-    Ok(text.to_ascii_lowercase())
 }

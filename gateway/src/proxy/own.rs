@@ -4,7 +4,7 @@
 //! of its path or query: no open redirect.
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 
 use super::{
     body::Answer,
@@ -22,9 +22,22 @@ pub(super) struct Own {
     location: Option<HeaderValue>,
     content_type: Option<HeaderValue>,
     body: Bytes,
+    /// What else is said.
+    more: Option<Box<HeaderMap>>,
 }
 
 impl Own {
+    /// What a browser asked on a page's behalf.
+    pub(super) fn preflight(permissions: HeaderMap) -> Self {
+        Self {
+            status: StatusCode::NO_CONTENT,
+            location: None,
+            content_type: None,
+            body: Bytes::new(),
+            more: Some(Box::new(permissions)),
+        }
+    }
+
     /// Sends a client to `location` for good, with the same method and body (RFC 9110 15.4.9).
     pub(super) const fn elsewhere(location: HeaderValue) -> Self {
         Self {
@@ -32,6 +45,7 @@ impl Own {
             location: Some(location),
             content_type: None,
             body: Bytes::new(),
+            more: None,
         }
     }
 
@@ -52,6 +66,7 @@ impl Own {
                 location: None,
                 content_type: fixed.content_type.clone(),
                 body: fixed.body.clone(),
+                more: None,
             })),
         }
     }
@@ -59,12 +74,15 @@ impl Own {
     /// The answer. `close`: nothing more can be read from this connection.
     pub(super) fn answer(self, mut record: Box<Record>, close: bool) -> Response<Answer> {
         record.status = self.status.as_u16();
-        let mut headers = http::HeaderMap::new();
+        let mut headers = HeaderMap::new();
         if let Some(content_type) = self.content_type {
             headers.insert(header::CONTENT_TYPE, content_type);
         }
         if let Some(edits) = record.served().and_then(|served| served.response_headers.as_ref()) {
             edits.apply(&mut headers);
+        }
+        if let Some(more) = self.more {
+            headers.extend(*more);
         }
         if let Some(location) = self.location {
             headers.insert(header::LOCATION, location);

@@ -8,7 +8,7 @@ use http::{HeaderValue, Response, StatusCode, Version, header, request::Parts, r
 use super::{
     body::{self, Answer, Arriving, Received, Upload},
     connection::Connection,
-    framing, grpc,
+    cors, framing, grpc,
     lines::Form,
     outgoing::Outgoing,
     own::Own,
@@ -40,10 +40,13 @@ pub(super) async fn serve(
     let mut record = Record::begin(&worker, &connection, Some(line), now);
     record.is_grpc = grpc::is(&head);
     let mut unread = Some(incoming);
+    let origin = if worker.shared.snapshot.cors.is_empty() { None } else { cors::origin(&head.headers) };
     let may_be_last = head.version != Version::HTTP_2;
     let answered = answer(&worker, &connection, &mut record, head, &mut unread, now).await;
     let secured = connection.secured.get();
     let hsts = secured.and_then(|secured| secured.hsts.as_ref()?.of(record.target.as_ref().map(Target::host)));
+    let group = record.served().map_or(record.cors, |served| served.cors);
+    let (group, relayed) = (group.and_then(|group| worker.shared.snapshot.cors.get(group)), answered.is_ok());
     let mut answer = match answered {
         Ok((head, exchange)) if head.status == StatusCode::SWITCHING_PROTOCOLS => switch(record, head, exchange),
         Ok((head, exchange)) => relay(record, head, exchange),
@@ -67,6 +70,9 @@ pub(super) async fn serve(
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Ok(answer);
     }
+    if let Some(group) = group {
+        group.tell(origin.as_ref(), relayed, answer.headers_mut());
+    }
     if may_be_last && worker.draining.get() {
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
@@ -83,35 +89,18 @@ async fn answer(
     now: Now,
 ) -> Result<(response::Parts, Exchange), Failure> {
     let snapshot = &worker.shared.snapshot;
-    if record.client.is_trusted {
-        record.client = snapshot.trusted.read(record.client, &head.headers)?;
-    }
-    if record.is_banned() {
-        return Err(Refusal::new(Reject::Banned, "banned").into());
-    }
-    if let Some(limit) = &snapshot.address_limit {
-        limit.spend(record.client.source, now.monotonic)?;
-    }
-    if worker.shared.sheds() {
-        let refusal = Refusal::new(Reject::Unavailable, "over proxy.max_memory");
-        return Err(Refusal { retry_after: Some(1), ..refusal }.into());
-    }
-    framing::check(&head)?;
-    let secured = connection.secured.get();
-    let target = record.target.insert(Target::read(&head, connection.scheme())?);
-    if let Some(port) = snapshot.settings.listeners.get(connection.listener).and_then(|listener| listener.redirect) {
-        return Err(Failure::Answered(Box::new(Own::elsewhere(elsewhere(snapshot, target, port)?))));
-    }
-    let shown = snapshot.demands.judge(connection.listener, target.host(), secured.map(AsRef::as_ref))?;
-    let route = match snapshot.routes.find(target, &head.method, &head.headers) {
-        Ok(route) => route,
-        Err(miss) => {
-            record.allow = miss.allow;
-            return Err(miss.refusal.into());
+    let (route, shown) = match find(worker, connection, record, &head, now) {
+        Ok(found) => found,
+        Err(failure) => {
+            if record.route.is_none() && record.cors.is_none() {
+                let scheme = connection.scheme();
+                record.cors = cors::of_refused(snapshot, record.target.as_ref(), scheme, &head);
+            }
+            return Err(failure);
         }
     };
-    record.route = Some(route);
     let served = snapshot.served.get(route).ok_or_else(|| Refusal::new(Reject::NotFound, "no such route"))?;
+    let target = record.target.as_ref().ok_or_else(|| Refusal::new(Reject::BadRequest, "no target"))?;
     if served.access.needs_identity() {
         let jwt = snapshot.jwt.as_ref().filter(|_| !served.access.needs_certificate());
         record.identity = Some(auth::identify(jwt, shown, &head.headers, now)?);
@@ -138,6 +127,55 @@ async fn answer(
         return Err(Refusal::new(Reject::Banned, "banned while it was served").into());
     }
     answer
+}
+
+/// The way of a request to its route: nothing of it waits.
+fn find<'a>(
+    worker: &'a Worker,
+    connection: &'a Connection,
+    record: &mut Record,
+    head: &Parts,
+    now: Now,
+) -> Result<(usize, Option<&'a Shown>), Failure> {
+    let snapshot = &worker.shared.snapshot;
+    if record.client.is_trusted {
+        record.client = snapshot.trusted.read(record.client, &head.headers)?;
+    }
+    if record.is_banned() {
+        return Err(Refusal::new(Reject::Banned, "banned").into());
+    }
+    if let Some(limit) = &snapshot.address_limit {
+        limit.spend(record.client.source, now.monotonic)?;
+    }
+    if worker.shared.sheds() {
+        let refusal = Refusal::new(Reject::Unavailable, "over proxy.max_memory");
+        return Err(Refusal { retry_after: Some(1), ..refusal }.into());
+    }
+    framing::check(head)?;
+    let secured = connection.secured.get();
+    let target = record.target.insert(Target::read(head, connection.scheme())?);
+    if let Some(preflight) = cors::preflight(snapshot, target, head) {
+        let permissions = cors::permissions(snapshot, &preflight, &head.headers);
+        (record.route, record.cors) = (preflight.route, preflight.group);
+        return Err(Failure::Answered(Box::new(Own::preflight(permissions))));
+    }
+    if let Some(port) = snapshot.settings.listeners.get(connection.listener).and_then(|listener| listener.redirect) {
+        return Err(Failure::Answered(Box::new(Own::elsewhere(elsewhere(snapshot, target, port)?))));
+    }
+    let shown = snapshot.demands.judge(connection.listener, target.host(), secured.map(AsRef::as_ref))?;
+    let route = match snapshot.routes.find(target, &head.method, &head.headers) {
+        Ok(route) => route,
+        Err(miss) => {
+            record.allow = miss.allow;
+            return Err(miss.refusal.into());
+        }
+    };
+    record.route = Some(route);
+    let group = snapshot.served.get(route).and_then(|served| snapshot.cors.get(served.cors?));
+    if group.is_some_and(|group| group.refuses(&head.headers, target)) {
+        return Err(Refusal::new(Reject::ForeignOrigin, "foreign Origin").into());
+    }
+    Ok((route, shown))
 }
 
 /// Where a request by plain HTTP belongs: to the same host and target by HTTPS, if that is served (no open redirect).
@@ -199,7 +237,7 @@ fn job<'a>(
     let wish = group.wish(&record.client, local, target.path(), &head.headers).for_tunnel(wanted.is_some());
     let takes_trailers = group.takes_trailers() && hygiene::takes_trailers(&head.headers);
     // Nobody looks at what passes as it came.
-    let is_plain = wanted.is_none() && served.response_headers.is_none();
+    let is_plain = wanted.is_none() && served.response_headers.is_none() && served.cors.is_none();
     let form = match head.version {
         Version::HTTP_11 if is_plain => Form::Lines,
         Version::HTTP_2 if is_plain => Form::Fields,

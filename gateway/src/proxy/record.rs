@@ -46,6 +46,8 @@ pub(super) struct Record {
     /// An index into [`Snapshot::served`](super::snapshot::Snapshot::served).
     pub(super) route: Option<usize>,
     pub(super) identity: Option<Arc<Identity>>,
+    /// What pages of other origins may do, where there is no route: an index into [`Snapshot::cors`](super::snapshot::Snapshot::cors).
+    pub(super) cors: Option<usize>,
     /// The methods to name in a 405.
     pub(super) allow: Option<HeaderValue>,
     pub(super) status: u16,
@@ -105,6 +107,7 @@ impl Record {
             is_grpc: false,
             route: None,
             identity: None,
+            cors: None,
             allow: None,
             status: CLIENT_LEFT,
             bytes_in: None,

@@ -21,6 +21,8 @@ pub enum Reject {
     ExpectationFailed,
     /// Authenticated, not permitted.
     Forbidden,
+    /// A page of an origin that is not allowed asks. It says nothing about whose browser it is in.
+    ForeignOrigin,
     /// The head has too many headers, or too many bytes.
     HeadersTooLarge,
     /// The body does not match the route's schema.
@@ -68,12 +70,13 @@ pub struct Row {
 
 impl Reject {
     /// Every one, in the order of their declaration.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Banned,
         Self::BadRequest,
         Self::BodyTooLarge,
         Self::ExpectationFailed,
         Self::Forbidden,
+        Self::ForeignOrigin,
         Self::HeadersTooLarge,
         Self::InvalidBody,
         Self::InvalidToken,
@@ -104,6 +107,7 @@ impl Reject {
                 (C::EXPECTATION_FAILED, "Expectation not known", "expectation_failed", Some(S::BadRequest))
             }
             Self::Forbidden => (C::FORBIDDEN, "Not permitted", "forbidden", Some(S::Forbidden)),
+            Self::ForeignOrigin => (C::FORBIDDEN, "Origin not allowed", "foreign_origin", None),
             Self::HeadersTooLarge => {
                 (C::REQUEST_HEADER_FIELDS_TOO_LARGE, "Headers too large", "headers_too_large", Some(S::TooLarge))
             }

@@ -20,6 +20,7 @@ use crate::fault::Fault;
 pub mod edits;
 pub mod explain;
 pub mod pattern;
+mod preflight;
 
 mod condition;
 

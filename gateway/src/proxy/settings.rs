@@ -7,9 +7,11 @@ use gateway_common::source::Source;
 use super::tls;
 use crate::{auth, authz, detect, limit};
 
+pub mod cors;
 pub mod route;
 pub mod upstream;
 
+pub use cors::Cors;
 pub use route::{Route, Upgrade};
 pub use upstream::Upstream;
 
@@ -65,6 +67,8 @@ pub struct Settings {
     pub client_certificates: Vec<tls::settings::ClientCertificates>,
     /// Servers behind the proxy. `[upstream.NAME]`, in the order of their names.
     pub upstreams: Vec<Upstream>,
+    /// What pages of other origins may do. `[cors.NAME]`, in the order of their names.
+    pub cors: Vec<Cors>,
     /// What is served. `[[route]]`.
     pub routes: Vec<Route>,
     /// Tokens. `[jwt]`; `None`: no route can ask for authentication.

@@ -4,6 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use super::{
     client::Trusted,
+    cors,
     route::Routes,
     settings::{
         Route, Settings, Timeouts, Upgrade,
@@ -29,6 +30,10 @@ pub struct Snapshot {
     pub routes: Routes,
     /// What each route asks for, in the order of the configuration.
     pub served: Box<[Served]>,
+    /// What pages of other origins may do, in the order of the configuration.
+    pub cors: Box<[cors::Group]>,
+    /// What they may do where no route is found: an index into [`Self::cors`].
+    pub default_cors: Option<usize>,
     /// How the listeners speak TLS. Files that change are put in its place.
     pub tls: Arc<tls::Swap<tls::Tls>>,
     /// By which keys TLS sessions are resumed.
@@ -67,6 +72,8 @@ pub struct Served {
     pub timeouts: Timeouts,
     /// What its connections may become; `None`: nothing.
     pub upgrade: Option<Upgrade>,
+    /// What pages of other origins may do: an index into [`Snapshot::cors`].
+    pub cors: Option<usize>,
     /// Whether requests that were served are in the access log.
     pub access_log: bool,
 }
@@ -100,6 +107,8 @@ impl Snapshot {
         Ok(Self {
             routes,
             served: served.into(),
+            cors: settings.cors.iter().map(cors::Group::new).collect(),
+            default_cors: settings.cors.iter().position(|group| group.name == "default"),
             tls: Arc::new(tls::Swap::new(tls)),
             tickets,
             demands: tls::Demands::new(&settings),
@@ -159,6 +168,7 @@ impl Served {
             request_headers: route.request_headers.clone(),
             response_headers: route.response_headers.clone(),
             timeouts: route.timeouts.as_deref().copied().unwrap_or(settings.timeouts),
+            cors: route.cors,
             access_log: route.access_log,
             upgrade: route.upgrade.clone(),
         })

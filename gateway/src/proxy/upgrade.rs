@@ -38,8 +38,8 @@ pub(super) fn wanted(head: &Parts, has_body: bool, allowed: Option<&Upgrade>) ->
     }
     if head.headers.contains_key(header::ORIGIN) && !allowed.origins.is_empty() {
         let origin = one(&head.headers, &header::ORIGIN).map(HeaderValue::as_bytes).unwrap_or_default();
-        if !allowed.origins.iter().any(|known| origin.eq_ignore_ascii_case(known.as_bytes())) {
-            return Err(Refusal::new(Reject::Forbidden, "foreign Origin"));
+        if !allowed.origins.contains(origin) {
+            return Err(Refusal::new(Reject::ForeignOrigin, "foreign Origin"));
         }
     }
     let accept = if is("websocket") { Some(accept(&head.headers)?) } else { None };
@@ -101,6 +101,7 @@ mod tests {
     use http::{Request, Response};
 
     use super::*;
+    use crate::proxy::settings::cors::Origins;
 
     const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
@@ -123,7 +124,7 @@ mod tests {
         let strings = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
         let allowed = Upgrade {
             protocols: strings(&["websocket", "own"]),
-            origins: strings(&["https://a.example"]),
+            origins: Origins::new(strings(&["https://a.example"])),
             outlives_token: false,
         };
         let found = wanted(&head, false, Some(&allowed));

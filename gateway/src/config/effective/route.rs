@@ -59,8 +59,12 @@ pub(super) fn route(route: &Route, config: &Config) -> Value {
         "schema": route.schema.as_ref().map(file),
         "max_body": route.then.upstream().map(|_| show_size(route.max_body.unwrap_or(config.proxy.max_body))),
         "upgrade": route.upgrade.as_ref().map(|upgrade| &upgrade.protocols),
-        "origins": route.upgrade.as_ref().map(|upgrade| &upgrade.origins),
+        "origins": route.upgrade.as_ref().map(|upgrade| upgrade.origins.texts()),
         "outlives_token": route.upgrade.as_ref().map(|upgrade| upgrade.outlives_token),
+        "cors": match route.cors.and_then(|it| config.proxy.cors.get(it)) {
+            Some(group) => Some(group.name.as_str()),
+            None => (!config.proxy.cors.is_empty()).then_some("none"),
+        },
         "access_log": route.access_log,
     })
 }

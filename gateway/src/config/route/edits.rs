@@ -37,6 +37,16 @@ pub(super) fn edits(mut table: Table<'_>, side: Side, reader: &Reader<'_>) -> Op
     (!edits.is_empty()).then_some(edits)
 }
 
+/// Reports what would be written over: a route with CORS says nothing else about it.
+pub(super) fn beside_cors(has_cors: bool, edits: Option<&Edits>, table: &Table<'_>) {
+    let Some(edits) = edits.filter(|_| has_cors) else { return };
+    let named = edits.remove.iter().chain(edits.set.iter().chain(&edits.add).map(|(name, _)| name));
+    if let Some(name) = named.into_iter().find(|name| name.as_str().starts_with("access-control-")) {
+        let wrong = Wrong::new(format!("changes {name}, which the route's CORS group writes"));
+        table.report("response_headers", wrong.hint("leave it out, or write `cors = \"none\"` in the route"));
+    }
+}
+
 fn pairs(table: Table<'_>, side: Side, reader: &Reader<'_>) -> Vec<(String, HeaderName, HeaderValue)> {
     let pair = |(key, text, value): (String, String, Result<HeaderValue, Wrong>)| {
         let name = name(&text, side).map_err(|wrong| reader.report(wrong.at(&key)));

@@ -2,6 +2,7 @@
 
 use super::{load, spoiled, wrong};
 
+mod cors;
 mod then;
 
 const PATH: &str = "path = \"/items/{id}\"\n";

@@ -23,6 +23,7 @@ fn route(host: Option<&str>, path: &str, methods: &[&str]) -> Route {
         schema: None,
         max_body: None,
         upgrade: None,
+        cors: None,
         access_log: true,
     }
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
-use super::{NamedFile, Timeouts};
+use super::{NamedFile, Timeouts, cors::Origins};
 use crate::authz;
 
 pub use crate::proxy::route::{
@@ -43,6 +43,8 @@ pub struct Route {
     pub access_log: bool,
     /// What its connections may become; `None`: nothing.
     pub upgrade: Option<Upgrade>,
+    /// What pages of other origins may do: an index into [`Settings::cors`](super::Settings::cors). `route.cors`.
+    pub cors: Option<usize>,
 }
 
 /// Who answers.
@@ -103,8 +105,8 @@ pub enum Rewrite {
 pub struct Upgrade {
     /// At least one, in lower case. `route.upgrade`.
     pub protocols: Vec<String>,
-    /// Whose pages browsers may open them from, in lower case; empty: anybody's. `route.origins`.
-    pub origins: Vec<String>,
+    /// Whose pages browsers may open them from; empty: anybody's. `route.origins`.
+    pub origins: Origins,
     /// Whether they go on when the token that opened them has expired. `route.outlives_token`.
     pub outlives_token: bool,
 }
