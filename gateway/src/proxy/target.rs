@@ -1,6 +1,7 @@
 //! Decides the one reading of a request's target that routing, policy, logging and forwarding share.
 //!
-//! Percent-encoding of unreserved characters is undone (RFC 3986 6.2.2.2), other encodings are kept in upper case.
+//! A character that may stand in a segment as it is and its percent-encoding are one spelling, the character; other
+//! encodings are kept, in upper case (RFC 3986 6.2.2). A client cannot get past a literal template by an escape.
 //! *Invariant:* whatever two parsers could read differently is refused: dot segments, empty segments, encoded
 //! separators, path parameters, double encoding, raw bytes outside RFC 3986, hosts that disagree.
 
@@ -166,7 +167,7 @@ pub fn canonical_path(path: &str) -> Result<Option<String>, Refusal> {
     Ok(None)
 }
 
-/// Undoes the encoding of unreserved characters and refuses what may not stand in a path.
+/// Undoes the encoding of what needs none, and refuses what may not stand in a path.
 fn normalise(path: &str) -> Result<String, Refusal> {
     let mut out = String::with_capacity(path.len());
     let mut encoded: Vec<u8> = Vec::new();
@@ -184,11 +185,7 @@ fn normalise(path: &str) -> Result<String, Refusal> {
         match value {
             b'/' | b'\\' => return Err(bad("encoded separator")),
             0..0x20 | 0x7f => return Err(bad("encoded control character")),
-            // What stands behind would be decoded by a second, careless reader.
-            b'%' if bytes.clone().take(2).filter(u8::is_ascii_hexdigit).count() == 2 => {
-                return Err(bad("encoded twice"));
-            }
-            _ if is_unreserved(value) => {
+            _ if is_plain(value) => {
                 end_of_run(&mut encoded)?;
                 out.push(char::from(value));
             }
@@ -202,6 +199,12 @@ fn normalise(path: &str) -> Result<String, Refusal> {
         }
     }
     end_of_run(&mut encoded)?;
+    // A second, careless reader would decode what stands behind the sign, however that was written.
+    let mut signs =
+        memchr::memmem::find_iter(out.as_bytes(), b"%25").filter_map(|at| out.as_bytes().get(at + 3..at + 5));
+    if signs.any(|behind| behind.iter().all(u8::is_ascii_hexdigit)) {
+        return Err(bad("encoded twice"));
+    }
     Ok(out)
 }
 

@@ -206,6 +206,9 @@ mod tests {
             ("/{a}/{b}", "/{a}{b}", "/x/y", Ok("/xy")),
             ("/{*all}", "/{all}", "/", Ok("/")),
             ("/{id}", "/%7Ea/{id}", "/1", Ok("/~a/1")),
+            ("/a:b/{*rest}", "-/a%3ab", "/a:b/x", Ok("/x")),
+            ("/a%3Ab/{*rest}", "-/a:b", "/a:b/x", Ok("/x")),
+            ("/{id}", "/x%3a{id}%40y", "/1%20", Ok("/x:1%20@y")),
         ] {
             makes(path, pattern, asked, expect);
         }

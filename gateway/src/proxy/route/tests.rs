@@ -74,6 +74,36 @@ fn finds() {
     check("GET b.example/", Err((Reject::NotFound, None)));
 }
 
+/// However a template and a path are written, a literal stays a literal.
+#[test]
+fn p01_no_escape_gets_past_a_literal() {
+    for template in
+        ["/v1/items:batchDelete", "/v1/items%3AbatchDelete", "/v1/items%3abatch%44elete", "/v1/it%65ms:batchDelete"]
+    {
+        let routes = [route(None, template, &[]), route(None, "/{*rest}", &[]), route(None, "/v1/{id}", &[])];
+        for path in [
+            "/v1/items:batchDelete",
+            "/v1/items%3AbatchDelete",
+            "/v1/items%3abatchDelete",
+            "/%761/items%3a%62atchDelete",
+        ] {
+            finds_one(&routes, "a.example", path, &[], Some(0));
+        }
+        finds_one(&routes, "a.example", "/v1/items%253AbatchDelete", &[], None);
+        finds_one(&routes, "a.example", "/v1/items:batchdelete", &[], Some(2));
+    }
+    for character in "!$&'()*+,=:@-._~".chars() {
+        let code = u32::from(character);
+        let spellings = [format!("/a%{code:02x}b"), format!("/a%{code:02X}b"), format!("/a{character}b")];
+        let routes = [route(None, &spellings[0], &[]), route(None, "/{*rest}", &[])];
+        for path in spellings {
+            finds_one(&routes, "a.example", &path, &[], Some(0));
+        }
+    }
+    // Two spellings of one template are one template.
+    fault(&[("/a:b", &[]), ("/a%3ab", &[])], "route[1].path: serves the same requests as route[0]");
+}
+
 #[test]
 fn l02_other_hosts_are_misdirected() {
     let routes = Routes::new(&[route(Some("a.example"), "/", &[])]).unwrap_or_else(|faults| panic!("{faults:?}"));
@@ -166,8 +196,8 @@ fn finds_one(routes: &[Route], host: &str, path: &str, sent: &[(&'static str, &s
         request = request.header(*name, *value);
     }
     let head = request.body(()).unwrap().into_parts().0;
-    let target = Target::read(&head, "https").unwrap();
-    let found = routes.find(&target, &Method::GET, &head.headers).ok();
+    let target = Target::read(&head, "https").ok();
+    let found = target.and_then(|target| routes.find(&target, &Method::GET, &head.headers).ok());
     assert_eq!(found, expect, "{host}{path} {sent:?}");
 }
 
