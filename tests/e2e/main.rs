@@ -45,6 +45,7 @@ mod limit;
 mod many_bans;
 mod metrics;
 mod overload;
+mod reading;
 mod relay;
 mod resilience;
 mod rewriting;

@@ -1,5 +1,7 @@
 //! `gateway route`: which route takes a request, and what is in the way of the others.
 
+use std::net::SocketAddr;
+
 use clap::Args;
 use http::{HeaderName, HeaderValue, Method, request::Parts};
 use serde_json::{Value, json};
@@ -17,6 +19,9 @@ use crate::{
         target::Target,
     },
 };
+
+/// Where the request would come in, which counts only for those that name no host.
+const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 443);
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -41,9 +46,10 @@ pub(super) struct Route {
 #[derive(Clone, Debug)]
 struct Url {
     text: String,
-    scheme: &'static str,
     authority: HeaderValue,
     origin: http::Uri,
+    /// It has neither path nor query.
+    is_bare: bool,
 }
 
 /// What the configuration says of a request.
@@ -71,7 +77,7 @@ impl Route {
             }
         };
         let found = match self.head().and_then(|head| {
-            let target = Target::read(&head, self.url.scheme)?;
+            let target = Target::read(&head, NOWHERE)?;
             Ok(find(&routes, &config.proxy.routes, &head, &target))
         }) {
             Ok(found) => found,
@@ -85,7 +91,10 @@ impl Route {
     }
 
     fn head(&self) -> Result<Parts, Refusal> {
-        let request = http::Request::builder().method(self.method.clone()).uri(self.url.origin.clone());
+        // As it would be sent (RFC 9112 3.2.4).
+        let is_whole = self.method == Method::OPTIONS && self.url.is_bare;
+        let origin = if is_whole { http::Uri::from_static("*") } else { self.url.origin.clone() };
+        let request = http::Request::builder().method(self.method.clone()).uri(origin);
         let mut request = request.header(http::header::HOST, self.url.authority.clone());
         for (name, value) in &self.header {
             request = request.header(name, value.clone());
@@ -262,11 +271,7 @@ fn method(text: &str) -> Result<Method, String> {
 
 fn url(text: &str) -> Result<Url, String> {
     const HINT: &str = "write scheme, host and path, as in https://api.example.com/items/7";
-    let (scheme, rest) = match text.split_once("://") {
-        Some(("http", rest)) => ("http", rest),
-        Some(("https", rest)) => ("https", rest),
-        _ => return Err(HINT.to_owned()),
-    };
+    let Some(("http" | "https", rest)) = text.split_once("://") else { return Err(HINT.to_owned()) };
     if text.contains('#') {
         return Err("a fragment never leaves the browser: leave it out".to_owned());
     }
@@ -278,7 +283,7 @@ fn url(text: &str) -> Result<Url, String> {
     }
     let authority = HeaderValue::from_str(authority).map_err(|_no_header| HINT.to_owned())?;
     let origin = origin.parse().map_err(|error| format!("{origin:?} cannot be sent: {error}"))?;
-    Ok(Url { text: text.to_owned(), scheme, authority, origin })
+    Ok(Url { text: text.to_owned(), authority, origin, is_bare: path.is_empty() })
 }
 
 fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {

@@ -241,9 +241,12 @@ pub(super) fn permission(value: &DeValue<'_>) -> Result<String, Wrong> {
     Ok(word)
 }
 
-/// A template: `/items/{id}`, `/files/{*rest}`.
+/// A template: `/items/{id}`, `/files/{*rest}`; or `*`, the server as a whole.
 fn path(value: &DeValue<'_>) -> Result<String, Wrong> {
     let text = value::line(value)?;
+    if text == "*" {
+        return Ok(text);
+    }
     let wrong = |message: &str, hint: &str| Err(Wrong::new(format!("{text:?} {message}")).hint(hint));
     let Some(below) = text.strip_prefix('/') else {
         return wrong("does not start with a slash", "write the path from its start: \"/items\"");

@@ -153,13 +153,15 @@ fn find<'a>(
     }
     framing::check(head)?;
     let secured = connection.secured.get();
-    let target = record.target.insert(Target::read(head, connection.scheme())?);
+    let listener = snapshot.settings.listeners.get(connection.listener);
+    let local = listener.map_or(record.client.address, |listener| listener.address);
+    let target = record.target.insert(Target::read(head, local)?);
     if let Some(preflight) = cors::preflight(snapshot, target, head) {
         let permissions = cors::permissions(snapshot, &preflight, &head.headers);
         (record.route, record.cors) = (preflight.route, preflight.group);
         return Err(Failure::Answered(Box::new(Own::preflight(permissions))));
     }
-    if let Some(port) = snapshot.settings.listeners.get(connection.listener).and_then(|listener| listener.redirect) {
+    if let Some(port) = listener.and_then(|listener| listener.redirect) {
         return Err(Failure::Answered(Box::new(Own::elsewhere(elsewhere(snapshot, target, port)?))));
     }
     let shown = snapshot.demands.judge(connection.listener, target.host(), secured.map(AsRef::as_ref))?;
@@ -184,7 +186,7 @@ fn elsewhere(snapshot: &Snapshot, target: &Target, port: u16) -> Result<HeaderVa
     if !snapshot.routes.serves(host) || !snapshot.tls.load().names(host) {
         return Err(Refusal::new(Reject::Misdirected, "host not served by HTTPS"));
     }
-    let origin = target.origin();
+    let origin = if target.path() == "*" { "" } else { target.origin().as_str() };
     let location =
         if port == 443 { format!("https://{host}{origin}") } else { format!("https://{host}:{port}{origin}") };
     HeaderValue::try_from(location).map_err(|_no_header| Refusal::new(Reject::BadRequest, "target fits no header"))

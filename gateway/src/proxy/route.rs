@@ -196,6 +196,9 @@ fn conflict(index: usize, other: usize) -> Fault {
 /// A template with its literals canonical and its parameters named by position: `/items/{id}` is `/items/{p1}`, so
 /// that `/items/{id}` and `/items/{name}` are the same template.
 fn template(path: &str) -> Result<String, String> {
+    if path == "*" {
+        return Ok(path.to_owned());
+    }
     let Some(rest) = path.strip_prefix('/') else { return Err("must begin with /".into()) };
     let mut out = String::with_capacity(path.len());
     let mut segments = rest.split('/').enumerate().peekable();

@@ -5,53 +5,67 @@
 //! *Invariant:* whatever two parsers could read differently is refused: dot segments, empty segments, encoded
 //! separators, path parameters, double encoding, raw bytes outside RFC 3986, hosts that disagree.
 
-use http::{HeaderMap, HeaderValue, Method, Uri, Version, header, request::Parts, uri::PathAndQuery};
+use std::net::SocketAddr;
 
+use http::{Method, request::Parts, uri::PathAndQuery};
+
+use self::host::Authority;
 use super::reject::{Refusal, Reject};
+
+mod host;
 
 /// The longest path with query, in bytes.
 pub(super) const MAX_LENGTH: usize = 8 * 1_024;
 
-/// The longest host, in bytes (RFC 1035 2.3.4, with brackets).
-const MAX_HOST: usize = 255;
-
 /// Where a request goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// `host` or `host:port`, lower case.
-    authority: String,
-    host_length: usize,
+    authority: Authority,
     origin: PathAndQuery,
 }
 
 impl Target {
-    /// Reads the target of a request that came over `scheme`.
+    /// Reads the target of a request that came in at `local`. The scheme that it names is that of another hop, or of
+    /// this one: it says nothing of where the request goes (RFC 9113 8.3.1).
     ///
     /// # Errors
     /// [`Reject::BadRequest`] or [`Reject::UriTooLong`].
-    pub fn read(head: &Parts, scheme: &str) -> Result<Self, Refusal> {
+    pub fn read(head: &Parts, local: SocketAddr) -> Result<Self, Refusal> {
         if matches!(head.method, Method::CONNECT | Method::TRACE) {
             return Err(bad("method never served"));
         }
-        let (authority, host_length) = authority(&head.uri, &head.headers, head.version, scheme)?;
+        if head.uri.scheme_str().is_some_and(|scheme| !matches!(scheme, "http" | "https")) {
+            return Err(bad("scheme that is not served"));
+        }
+        let authority = Authority::of(head, local)?;
         let origin = head.uri.path_and_query().ok_or(bad("no path"))?;
         if origin.as_str().len() > MAX_LENGTH {
             return Err(Refusal::new(Reject::UriTooLong, "target too long"));
         }
-        let origin = canonical(origin)?;
-        Ok(Self { authority, host_length, origin })
+        let origin = match origin.as_str().as_bytes() {
+            // The server as a whole, and no path of it (RFC 9110 9.3.7).
+            b"*" if head.method == Method::OPTIONS => origin.clone(),
+            b"*" => return Err(bad("* with another method than OPTIONS")),
+            // `http://a.example?x`: the empty path is the path `/` (RFC 9110 4.2.3).
+            [b'?', ..] => {
+                let path = format!("/{}", origin.as_str());
+                canonical(&PathAndQuery::try_from(path).map_err(|_invalid| bad("invalid path"))?)?
+            }
+            _ => canonical(origin)?,
+        };
+        Ok(Self { authority, origin })
     }
 
     /// The host, lower case, without its port.
     #[must_use]
     pub fn host(&self) -> &str {
-        self.authority.get(..self.host_length).unwrap_or_default()
+        self.authority.text.get(..self.authority.host_length).unwrap_or_default()
     }
 
     /// The host with its port, where the client gave one.
     #[must_use]
     pub fn authority(&self) -> &str {
-        &self.authority
+        &self.authority.text
     }
 
     /// The canonical path.
@@ -80,62 +94,6 @@ impl Target {
     pub const fn origin(&self) -> &PathAndQuery {
         &self.origin
     }
-}
-
-/// One host for the request, from the request line, `:authority` and `Host` (RFC 9112 3.2, RFC 9113 8.3.1).
-fn authority(uri: &Uri, headers: &HeaderMap, version: Version, scheme: &str) -> Result<(String, usize), Refusal> {
-    let mut hosts = headers.get_all(header::HOST).iter();
-    let (host, second) = (hosts.next(), hosts.next());
-    if second.is_some() {
-        return Err(bad("more than one Host"));
-    }
-    let host = host.map(HeaderValue::as_bytes);
-    if uri.scheme_str().is_some_and(|named| named != scheme) {
-        return Err(bad("scheme does not match the connection"));
-    }
-    let text = match (uri.authority(), host) {
-        (None, Some(host)) => host,
-        (Some(named), Some(host)) if named.as_str().as_bytes().eq_ignore_ascii_case(host) => host,
-        (Some(_), Some(_)) => return Err(bad("Host and the target's authority differ")),
-        // HTTP/1.1 wants Host whatever the request line says.
-        (Some(named), None) if version == Version::HTTP_2 => named.as_str().as_bytes(),
-        (_, None) => return Err(bad("no Host")),
-    };
-    let host_length = host_length(text).ok_or(bad("invalid Host"))?;
-    let text = std::str::from_utf8(text).map_err(|_not_utf8| bad("invalid Host"))?;
-    Ok((text.to_ascii_lowercase(), host_length))
-}
-
-/// How many bytes of `text` are the host; `None` if it is no `host` or `host:port` of plain characters.
-fn host_length(text: &[u8]) -> Option<usize> {
-    let length = match text.first()? {
-        b'[' => {
-            let end = text.iter().position(|&byte| byte == b']')?;
-            let address = std::str::from_utf8(text.get(1..end)?).ok()?;
-            address.parse::<std::net::Ipv6Addr>().ok()?;
-            end + 1
-        }
-        _ => text.iter().position(|&byte| byte == b':').unwrap_or(text.len()),
-    };
-    let (host, port) = text.split_at_checked(length)?;
-    if host.len() > MAX_HOST || !(host.starts_with(b"[") || is_name(host)) {
-        return None;
-    }
-    if let Some((colon, digits)) = port.split_first() {
-        let number = std::str::from_utf8(digits).ok()?;
-        let plain = *colon == b':' && digits.iter().all(u8::is_ascii_digit) && !digits.starts_with(b"0");
-        let port: Option<u16> = number.parse().ok();
-        if !plain || port.is_none() {
-            return None;
-        }
-    }
-    Some(length)
-}
-
-fn is_name(host: &[u8]) -> bool {
-    host.split(|&byte| byte == b'.').all(|label| {
-        !label.is_empty() && label.iter().all(|&byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-    })
 }
 
 /// The canonical form of a path and its query.

@@ -8,7 +8,7 @@
 use std::mem::MaybeUninit;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header, request::Parts, uri::PathAndQuery};
 
 use crate::proxy::{
     framing::{self, MAX_HEADERS, length::Framing},
@@ -146,7 +146,14 @@ fn read(bytes: &mut Bytes, end: usize, limit: usize) -> Result<Head, Malformed> 
     if target.len() >= usize::from(u16::MAX) {
         return Err(too_large(true).into());
     }
-    let uri = Uri::from_maybe_shared(head.slice_ref(target.as_bytes())).map_err(|_invalid| bad("invalid target"))?;
+    let mut uri =
+        Uri::from_maybe_shared(head.slice_ref(target.as_bytes())).map_err(|_invalid| bad("invalid target"))?;
+    if method == Method::OPTIONS && names_server(target) {
+        // RFC 9112 3.2.4: without a path it is about the server as a whole. The library would make it `/`.
+        let mut whole = uri.into_parts();
+        whole.path_and_query = Some(PathAndQuery::from_static("*"));
+        uri = Uri::from_parts(whole).map_err(|_invalid| bad("invalid target"))?;
+    }
     let version = if version == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
     let mut parts = spare::parts(parsed.headers.len() + SPARE);
     let headers = &mut parts.headers;
@@ -169,6 +176,11 @@ fn read(bytes: &mut Bytes, end: usize, limit: usize) -> Result<Head, Malformed> 
     }
     (parts.method, parts.uri, parts.version) = (method, uri, version);
     Ok(Head { parts, framing, keeps, expects })
+}
+
+/// Whether a target is `http://a.example`, with nothing behind the authority.
+fn names_server(target: &str) -> bool {
+    target.split_once("://").is_some_and(|(_, authority)| !authority.contains(['/', '?']))
 }
 
 /// Whether the connection outlasts the request (RFC 9112 9.3).

@@ -92,12 +92,12 @@ impl Reader {
     }
 
     /// The request, and the length of its body where it tells that.
-    pub(super) fn request(self, is_secure: bool, ends: bool) -> Result<(Box<Parts>, Option<u64>), Wrong> {
+    pub(super) fn request(self, ends: bool) -> Result<(Box<Parts>, Option<u64>), Wrong> {
         if let Some(detail) = self.wrong {
             return Err(Wrong::Malformed(detail));
         }
         let is_too_large = self.is_too_large();
-        let line = self.method.zip(uri(self.authority, self.path, self.is_https, is_secure));
+        let line = self.method.zip(uri(self.authority, self.path, self.is_https));
         if is_too_large {
             let path = |uri: Uri| uri.path_and_query().cloned();
             let line = line.and_then(|(method, uri)| Some(Box::new((method, Version::HTTP_2, path(uri.ok()?)))));
@@ -108,6 +108,9 @@ impl Reader {
         // RFC 9113 8.5: only what is to become a tunnel has no path.
         if (method == Method::CONNECT) != uri.path_and_query().is_none() {
             return Err(Wrong::Malformed("pseudo header missing"));
+        }
+        if uri.path() == "*" && method != Method::OPTIONS {
+            return Err(Wrong::Malformed("* with another method than OPTIONS"));
         }
         // Whatever else it may say is judged with the other headers.
         let length = self.parts.headers.get(header::CONTENT_LENGTH).and_then(|length| decimal(length.as_bytes()));
@@ -132,12 +135,11 @@ impl Reader {
     }
 }
 
-/// Where the request goes. `None`: something of it is missing.
+/// Where the request goes. `None`: something of it is missing. The scheme may be another hop's.
 fn uri(
     authority: Option<Authority>,
     path: Option<PathAndQuery>,
     is_https: Option<bool>,
-    is_secure: bool,
 ) -> Option<Result<Uri, &'static str>> {
     let mut parts = uri::Parts::default();
     match (path, is_https) {
@@ -145,8 +147,6 @@ fn uri(
             parts.path_and_query = Some(path);
             if authority.is_some() {
                 parts.scheme = Some(if is_https { Scheme::HTTPS } else { Scheme::HTTP });
-            } else if is_https != is_secure {
-                return Some(Err("scheme does not match the connection"));
             }
         }
         (None, None) if authority.is_some() => {}
@@ -177,7 +177,7 @@ mod tests {
 
     #[track_caller]
     fn check(ends: bool, fields: &[(&str, &str)], expect: Result<(&str, Option<u64>), &str>) {
-        let found = match read(1_000, fields).request(true, ends) {
+        let found = match read(1_000, fields).request(ends) {
             Ok((parts, length)) => Ok((format!("{} {} {:?}", parts.method, parts.uri, parts.headers), length)),
             Err(Wrong::Malformed(detail)) => Err(detail),
             Err(Wrong::TooLarge(line)) => Ok((format!("too large {:?}", line.and_then(|line| line.2)), None)),
@@ -201,8 +201,11 @@ mod tests {
             Ok(("GET https://a.example/x?y {\"content-length\": \"5\"}", Some(5))),
         );
         check(true, &[(":method", "CONNECT"), A], Ok(("CONNECT a.example {}", None)));
-        // Whether that is the connection's is judged with the host.
+        // The scheme is that of another hop.
         check(true, &[M, (":scheme", "http"), A, P], Ok(("GET http://a.example/x?y {}", None)));
+        check(true, &[M, (":scheme", "http"), P, ("host", "a")], Ok(("GET /x?y {\"host\": \"a\"}", None)));
+        const O: (&str, &str) = (":method", "OPTIONS");
+        check(true, &[O, S, A, (":path", "*")], Ok(("OPTIONS https://a.example* {}", None)));
     }
 
     #[test]
@@ -219,7 +222,13 @@ mod tests {
         check(true, &[M, A], missing);
         check(true, &[(":method", "CONNECT"), S, A, P], missing);
         check(true, &[(":method", "CONNECT"), (":protocol", "websocket"), S, A, P], Err("pseudo header of no request"));
-        check(true, &[M, (":scheme", "http"), P, ("host", "a")], Err("scheme does not match the connection"));
+        check(true, &[M, S, A, (":path", "*")], Err("* with another method than OPTIONS"));
+        for path in ["", "?", "?x=1", "*?x", "**", "x", "http://a.example/", " /x"] {
+            check(true, &[M, S, A, (":path", path)], Err("invalid :path"));
+        }
+        for scheme in ["", "ftp", "HTTPS", "https://a"] {
+            check(true, &[M, (":scheme", scheme), A, P], Err("invalid :scheme"));
+        }
         check(true, &[M, S, A, ("x", "y"), P], Err("pseudo header behind others"));
         check(true, &[M, S, A, P, ("content-length", "5")], Err("length without a body"));
         for field in [
@@ -241,8 +250,8 @@ mod tests {
         check(true, &most, Ok(("too large Some(/x?y)", None)));
         check(true, &std::iter::repeat_n(("a", &*long), 8).collect::<Vec<_>>(), Ok(("too large None", None)));
         let many: Vec<_> = [M, S, A, P].into_iter().chain(std::iter::repeat_n(("a", ""), MAX_HEADERS + 1)).collect();
-        assert!(matches!(read(1 << 20, &many).request(true, true), Err(Wrong::TooLarge(Some(_)))));
-        assert!(read(1 << 20, &many[..MAX_HEADERS + 4]).request(true, true).is_ok());
+        assert!(matches!(read(1 << 20, &many).request(true), Err(Wrong::TooLarge(Some(_)))));
+        assert!(read(1 << 20, &many[..MAX_HEADERS + 4]).request(true).is_ok());
     }
 
     #[test]

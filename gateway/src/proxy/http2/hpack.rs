@@ -106,6 +106,8 @@ fn content(name: &Name, value: Bytes) -> Content {
         Name::Method => Method::from_bytes(&value).map_or(Content::Wrong("invalid :method"), Content::Method),
         // The library would drop a fragment.
         Name::Path if memchr::memchr(b'#', &value).is_some() => Content::Wrong("fragment in :path"),
+        // The library would take a query without a path (RFC 9113 8.3.1).
+        Name::Path if value.first() != Some(&b'/') && &*value != b"*" => Content::Wrong("invalid :path"),
         Name::Path => PathAndQuery::from_maybe_shared(value).map_or(Content::Wrong("invalid :path"), Content::Path),
         Name::Scheme => match &*value {
             b"http" => Content::Scheme(false),

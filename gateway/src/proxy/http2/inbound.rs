@@ -241,7 +241,7 @@ impl Session {
             self.forget(number);
             return Ok(());
         }
-        match reader.request(self.connection.secured.get().is_some(), ends) {
+        match reader.request(ends) {
             Ok((parts, length)) => {
                 let expects = !ends && parts.headers.contains_key(header::EXPECT);
                 self.open(number, |session, waker| {

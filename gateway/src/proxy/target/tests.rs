@@ -1,6 +1,8 @@
-use http::Request;
+use http::{Request, Version};
 
 use super::*;
+
+const LOCAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)), 8_080);
 
 /// Reads a request of the given version, target and headers as it would come over TLS: `authority path?query`.
 #[track_caller]
@@ -10,7 +12,7 @@ fn check(version: Version, target: &str, headers: &[(&str, &str)], expect: Resul
         request = request.header(*name, *value);
     }
     let (head, ()) = request.body(()).unwrap().into_parts();
-    let read = Target::read(&head, "https");
+    let read = Target::read(&head, LOCAL);
     let read = read.map(|target| format!("{} {} {}", target.authority(), target.host(), target.origin()));
     let read = read.as_deref().map_err(|refusal| &*refusal.detail);
     assert_eq!(read, expect, "{version:?} {target} {headers:?}");
@@ -115,6 +117,26 @@ fn queries() {
     check(Version::HTTP_11, &long, &host, Err("target too long"));
 }
 
+/// RFC 9112 3.2, RFC 9113 8.3.1: each form of target has one reading, or none.
+#[test]
+fn f18_f19_forms_of_targets() {
+    let host = [("host", "a.example")];
+    let read = |text| Ok(text);
+    for version in [Version::HTTP_11, Version::HTTP_2] {
+        check(version, "http://a.example?x=1", &host, read("a.example a.example /?x=1"));
+        check(version, "http://a.example?", &host, read("a.example a.example /?"));
+        check(version, "http://a.example", &host, read("a.example a.example /"));
+        check(version, "http://a.example/?x", &host, read("a.example a.example /?x"));
+        check(version, "http://a.example?x=%zz", &host, Err("% without two hexadecimal digits"));
+        check(version, "http://a.example//b", &host, Err("empty segment"));
+    }
+    check(Version::HTTP_11, "*", &host, Err("* with another method than OPTIONS"));
+    check(Version::HTTP_11, "a.example:80", &host, Err("no path"));
+    check(Version::HTTP_11, "a.example", &host, Err("no path"));
+    let options = Request::builder().method("OPTIONS").uri("*").header("host", "a.example").body(()).unwrap();
+    assert_eq!(Target::read(&options.into_parts().0, LOCAL).unwrap().origin(), "*");
+}
+
 #[test]
 fn f18_one_host() {
     use Version as V;
@@ -124,32 +146,78 @@ fn f18_one_host() {
     check(V::HTTP_11, "https://A.example/a", &[("host", "a.example")], Ok("a.example a.example /a"));
     check(V::HTTP_2, "https://A.example/a", &[], Ok("a.example a.example /a"));
     check(V::HTTP_2, "https://a.example/a", &[("host", "a.example")], Ok("a.example a.example /a"));
+    for (named, host) in [
+        ("https://a.example/a", "A.Example."),
+        ("https://a.example./a", "a.example:443"),
+        ("https://a.example/a", "a.example:"),
+        ("https://a.example:/a", "a.example:0443"),
+        ("http://a.example/a", "a.example:80"),
+        // An empty line names no other host.
+        ("https://a.example/a", ""),
+    ] {
+        check(V::HTTP_11, named, &[("host", host)], Ok("a.example a.example /a"));
+        check(V::HTTP_2, named, &[("host", host)], Ok("a.example a.example /a"));
+    }
     check(V::HTTP_11, "/a", &[], Err("no Host"));
-    check(V::HTTP_10, "/a", &[], Err("no Host"));
+    check(V::HTTP_2, "/a", &[], Err("no Host"));
     check(V::HTTP_11, "https://a.example/a", &[], Err("no Host"));
     check(V::HTTP_11, "/a", &[("host", "a.example"), ("host", "a.example")], Err("more than one Host"));
     let differ = Err("Host and the target's authority differ");
-    check(V::HTTP_11, "https://a.example/a", &[("host", "b.example")], differ);
-    check(V::HTTP_2, "https://a.example/a", &[("host", "b.example")], differ);
-    check(V::HTTP_2, "https://a.example/a", &[("host", "a.example:443")], differ);
-    check(V::HTTP_11, "http://a.example/a", &[("host", "a.example")], Err("scheme does not match the connection"));
+    for (named, host) in [
+        ("https://a.example/a", "b.example"),
+        ("https://a.example/a", "a.example:80"),
+        ("http://a.example/a", "a.example:443"),
+        ("https://a.example:8443/a", "a.example"),
+    ] {
+        check(V::HTTP_11, named, &[("host", host)], differ);
+        check(V::HTTP_2, named, &[("host", host)], differ);
+    }
+    // Which host is meant, HTTP/1.0 need not say.
+    check(V::HTTP_10, "/a", &[], Ok("192.0.2.1:8080 192.0.2.1 /a"));
+    check(V::HTTP_10, "/a", &[("host", "")], Ok("192.0.2.1:8080 192.0.2.1 /a"));
+    check(V::HTTP_10, "http://a.example/a", &[], Ok("a.example a.example /a"));
+    check(V::HTTP_10, "/a", &[("host", "a.example")], Ok("a.example a.example /a"));
+    // Another hop's scheme says nothing of the host.
+    check(V::HTTP_11, "http://a.example/a", &[("host", "a.example")], Ok("a.example a.example /a"));
+    check(V::HTTP_2, "http://a.example/a", &[], Ok("a.example a.example /a"));
+    check(V::HTTP_11, "ftp://a.example/a", &[("host", "a.example")], Err("scheme that is not served"));
+    for (host, one) in [
+        ("api.test.", "api.test"),
+        ("API.test.:8443", "api.test:8443"),
+        ("api.test:", "api.test"),
+        ("api.test:0080", "api.test:80"),
+        ("[2001:DB8:0::0001]", "[2001:db8::1]"),
+        ("[2001:db8:0:0:0:0:0:1]:443", "[2001:db8::1]:443"),
+        ("192.0.2.1.", "192.0.2.1"),
+        ("a_b.example", "a_b.example"),
+    ] {
+        let name = one.strip_suffix(":8443").or(one.strip_suffix(":80")).or(one.strip_suffix(":443")).unwrap_or(one);
+        check(V::HTTP_11, "/a", &[("host", host)], Ok(&format!("{one} {name} /a")));
+    }
+    check(V::HTTP_11, "/a", &[("host", "")], Err("no Host"));
+    check(V::HTTP_2, "https://u@a.example/a", &[], Err("invalid Host"));
+    check(V::HTTP_11, "https://u:p@a.example/a", &[("host", "a.example")], Err("invalid Host"));
     for host in [
-        "",
         "user@a.example",
         "a.example,b.example",
         "a example",
         "a.example/x",
-        "a.example:",
         "a.example:0",
-        "a.example:080",
+        "a.example:00",
         "a.example:65536",
         "a.example:+80",
         "a.example:80:80",
         "a..example",
         ".example",
-        "a.example.",
+        "a.example..",
+        ".",
+        ".:80",
+        ":80",
         "[::1",
         "[::1]x",
+        "[::1].",
+        "[v1.x]",
+        "[]",
         "[::1%25eth0]",
         "::1",
         "a\texample",
@@ -165,6 +233,6 @@ fn f18_one_host() {
 fn f13_methods_never_served() {
     for method in [Method::CONNECT, Method::TRACE] {
         let (head, ()) = Request::builder().method(method).uri("/").header("host", "a").body(()).unwrap().into_parts();
-        assert_eq!(Target::read(&head, "https").unwrap_err().reject, Reject::BadRequest);
+        assert_eq!(Target::read(&head, LOCAL).unwrap_err().reject, Reject::BadRequest);
     }
 }
