@@ -4,6 +4,8 @@
 //! *Invariant:* where no `[cors.NAME]` is configured nothing is looked up, and nothing of an answer is changed. `*` is
 //! never sent together with credentials.
 
+use std::net::SocketAddr;
+
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method,
     header::{self, VARY},
@@ -189,14 +191,14 @@ pub(super) fn permissions(snapshot: &Snapshot, preflight: &Preflight, asked: &He
 pub(super) fn of_refused(
     snapshot: &Snapshot,
     target: Option<&Target>,
-    scheme: &'static str,
+    local: SocketAddr,
     head: &Parts,
 ) -> Option<usize> {
     if snapshot.cors.is_empty() || !head.headers.contains_key(header::ORIGIN) {
         return None;
     }
     // It may have been refused before anybody looked at where it goes.
-    let read = if target.is_none() { Target::read(head, scheme).ok() } else { None };
+    let read = if target.is_none() { Target::read(head, local).ok() } else { None };
     let Some(target) = target.or(read.as_ref()) else { return snapshot.default_cors };
     let found = snapshot.routes.find(target, &head.method, &head.headers).ok();
     match found.or_else(|| snapshot.routes.first_of_path(target)) {

@@ -1,7 +1,7 @@
 //! Decides what becomes of a request. Cheapest question first: no cryptography before the address is counted, no byte
 //! of the body before the permit.
 
-use std::{convert::Infallible, rc::Rc};
+use std::{convert::Infallible, net::SocketAddr, rc::Rc};
 
 use http::{HeaderValue, Response, StatusCode, Version, header, request::Parts, response};
 
@@ -93,8 +93,8 @@ async fn answer(
         Ok(found) => found,
         Err(failure) => {
             if record.route.is_none() && record.cors.is_none() {
-                let scheme = connection.scheme();
-                record.cors = cors::of_refused(snapshot, record.target.as_ref(), scheme, &head);
+                let local = listened_at(snapshot, connection, record);
+                record.cors = cors::of_refused(snapshot, record.target.as_ref(), local, &head);
             }
             return Err(failure);
         }
@@ -153,15 +153,14 @@ fn find<'a>(
     }
     framing::check(head)?;
     let secured = connection.secured.get();
-    let listener = snapshot.settings.listeners.get(connection.listener);
-    let local = listener.map_or(record.client.address, |listener| listener.address);
+    let local = listened_at(snapshot, connection, record);
     let target = record.target.insert(Target::read(head, local)?);
     if let Some(preflight) = cors::preflight(snapshot, target, head) {
         let permissions = cors::permissions(snapshot, &preflight, &head.headers);
         (record.route, record.cors) = (preflight.route, preflight.group);
         return Err(Failure::Answered(Box::new(Own::preflight(permissions))));
     }
-    if let Some(port) = listener.and_then(|listener| listener.redirect) {
+    if let Some(port) = snapshot.settings.listeners.get(connection.listener).and_then(|listener| listener.redirect) {
         return Err(Failure::Answered(Box::new(Own::elsewhere(elsewhere(snapshot, target, port)?))));
     }
     let shown = snapshot.demands.judge(connection.listener, target.host(), secured.map(AsRef::as_ref))?;
@@ -178,6 +177,12 @@ fn find<'a>(
         return Err(Refusal::new(Reject::ForeignOrigin, "foreign Origin").into());
     }
     Ok((route, shown))
+}
+
+/// Where a connection came in.
+fn listened_at(snapshot: &Snapshot, connection: &Connection, record: &Record) -> SocketAddr {
+    let listener = snapshot.settings.listeners.get(connection.listener);
+    listener.map_or(record.client.address, |listener| listener.address)
 }
 
 /// Where a request by plain HTTP belongs: to the same host and target by HTTPS, if that is served (no open redirect).
@@ -234,8 +239,7 @@ fn job<'a>(
     patience: Patience,
 ) -> Result<Job<'a>, Refusal> {
     let target = record.target.as_ref().ok_or_else(|| Refusal::new(Reject::BadRequest, "no target"))?;
-    let listener = record.worker.shared.snapshot.settings.listeners.get(record.connection.listener);
-    let local = listener.map_or(record.client.address, |listener| listener.address);
+    let local = listened_at(&record.worker.shared.snapshot, &record.connection, record);
     let wish = group.wish(&record.client, local, target.path(), &head.headers).for_tunnel(wanted.is_some());
     let takes_trailers = group.takes_trailers() && hygiene::takes_trailers(&head.headers);
     // Nobody looks at what passes as it came.
