@@ -17,7 +17,8 @@ pub mod jwt;
 pub use crypto::install as install_crypto;
 pub use identity::Identity;
 
-/// Whom a request comes from: a token says so if there is one, else the client's certificate.
+/// Whom a request comes from: a token says so if there is one, else the client's certificate. `carried`: a token that
+/// was found elsewhere than in `Authorization`.
 ///
 /// # Errors
 /// As [`jwt::Jwt::authenticate`] and [`certificate::Shown::identity`]; [`Reject::MissingToken`] where there is neither.
@@ -25,12 +26,15 @@ pub fn identify(
     jwt: Option<&jwt::Jwt>,
     shown: Option<&certificate::Shown>,
     headers: &HeaderMap,
+    carried: Option<&[u8]>,
     now: Now,
 ) -> Result<Arc<Identity>, Refusal> {
     match (jwt, shown) {
-        (Some(jwt), Some(_)) if headers.contains_key(AUTHORIZATION) => jwt.authenticate(headers, now),
+        (Some(jwt), Some(_)) if carried.is_some() || headers.contains_key(AUTHORIZATION) => {
+            jwt.authenticate(headers, carried, now)
+        }
         (_, Some(shown)) => shown.identity(now),
-        (Some(jwt), None) => jwt.authenticate(headers, now),
+        (Some(jwt), None) => jwt.authenticate(headers, carried, now),
         (None, None) => Err(Refusal::new(Reject::MissingToken, "no client certificate")),
     }
 }

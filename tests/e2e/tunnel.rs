@@ -32,6 +32,8 @@ const PLAIN: [u8; 7] = [0x81, 0x05, 0x48, 0x65, 0x6c, 0x6c, 0x6f];
 const EDITS: &str = "strip_prefix = \"/edited\"\nrequest_headers = { set = { x-tenant = \"a\" } }\n\
                      response_headers = { set = { x-served-by = \"b\" } }";
 
+mod token;
+
 type Heads = Arc<Mutex<Vec<String>>>;
 
 /// Serves on `port` of the loopback in `namespace`, until the test process ends, whatever the path asks for.
@@ -62,9 +64,13 @@ fn converse(mut stream: TcpStream, heads: &Heads) -> io::Result<()> {
         let name = path.rsplit('/').next().unwrap_or_default().to_owned();
         heads.lock().unwrap().push(head.clone());
         let switch = |protocol: &str, accept: &str| {
+            // It agrees on the first protocol that it is offered.
+            let offered = head.lines().find_map(|line| line.strip_prefix("sec-websocket-protocol: "));
+            let agreed = offered.and_then(|offered| offered.split(", ").next());
+            let agreed = agreed.map(|agreed| format!("Sec-WebSocket-Protocol: {agreed}\r\n")).unwrap_or_default();
             format!(
                 "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\
-                 Sec-WebSocket-Accept: {accept}\r\n\r\n"
+                 Sec-WebSocket-Accept: {accept}\r\n{agreed}\r\n"
             )
         };
         match name.as_str() {

@@ -83,13 +83,24 @@ impl Jwt {
         Ok(Self { settings: settings.clone(), keys, verified })
     }
 
-    /// Judges the request's `Authorization`.
+    /// Judges the request's `Authorization`, or the token that it `carried` elsewhere.
     ///
     /// # Errors
-    /// [`Reject::MissingToken`] without the header, [`Reject::BadRequest`] with more than one, else
+    /// [`Reject::MissingToken`] without the header, [`Reject::BadRequest`] with more than one token, else
     /// [`Reject::InvalidToken`], whose detail names the check that failed and nothing of the token.
-    pub fn authenticate(&self, headers: &HeaderMap, now: Now) -> Result<Arc<Identity>, Refusal> {
-        let token = bearer(headers)?;
+    pub fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        carried: Option<&[u8]>,
+        now: Now,
+    ) -> Result<Arc<Identity>, Refusal> {
+        let token = match carried {
+            Some(_) if headers.contains_key(AUTHORIZATION) => {
+                return Err(Refusal::new(Reject::BadRequest, "a token in two places"));
+            }
+            Some(token) => token,
+            None => bearer(headers)?,
+        };
         if let Some(identity) = self.remember(token, now) {
             return Ok(identity);
         }
@@ -139,7 +150,7 @@ impl fmt::Debug for Jwt {
     }
 }
 
-/// The one bearer token of a request (RFC 6750 2.1): nowhere but in `Authorization`.
+/// The one bearer token of a request in `Authorization` (RFC 6750 2.1).
 fn bearer(headers: &HeaderMap) -> Result<&[u8], Refusal> {
     let mut authorizations = headers.get_all(AUTHORIZATION).iter();
     let authorization = match (authorizations.next(), authorizations.next()) {

@@ -64,7 +64,8 @@ pub(super) fn routes(tables: Vec<Table<'_>>, known: &Known<'_>, reader: &Reader<
         let schema = table.file("schema");
         let max_body = table.optional("max_body", value::size_in(0..=LARGEST_BODY));
         let upstream = then.as_ref().and_then(Then::upstream);
-        let upgrade = upgrade::upgrade(&mut table, upstream.and_then(|index| known.upstreams.get(index)));
+        let upgrade =
+            upgrade::upgrade(&mut table, upstream.and_then(|index| known.upstreams.get(index)), &require, known.jwt);
         let cors = cors::of_route(&mut table, known.cors);
         edits::beside_cors(cors.is_some(), response_headers.as_ref(), &table);
         let access_log = table.or("access_log", true, value::boolean);

@@ -8,17 +8,25 @@ use super::{
     table::Table,
     value::{self, Wrong},
 };
-use crate::proxy::settings::{Upgrade, cors::Origins, upstream::Protocol};
+use crate::{
+    authz::Requirement,
+    proxy::settings::{Upgrade, cors::Origins, route::TokenSource, upstream::Protocol},
+};
 
 /// `upstream`: where the route leads, if that is known.
-pub(super) fn upgrade(table: &mut Table<'_>, upstream: Option<&NamedUpstream>) -> Option<Upgrade> {
+pub(super) fn upgrade(
+    table: &mut Table<'_>,
+    upstream: Option<&NamedUpstream>,
+    require: &Requirement,
+    has_jwt: bool,
+) -> Option<Upgrade> {
     if let Some(NamedUpstream { settings, .. }) = upstream.filter(|it| it.settings.protocol == Protocol::Http2)
         && table.has("upgrade")
     {
         let wrong = Wrong::new(format!("is for HTTP/1.1, and {:?} is spoken to by HTTP/2", settings.name));
         table.report("upgrade", wrong.hint("write `protocol = \"auto\"` or \"http1\" in the upstream"));
     }
-    for key in ["origins", "outlives_token"] {
+    for key in ["origins", "outlives_token", "websocket_token"] {
         if table.has(key) && !table.has("upgrade") {
             let wrong = Wrong::new("says nothing without `upgrade`");
             table.report(key, wrong.hint("write `upgrade = [\"websocket\"]` beside it, or leave it out"));
@@ -27,7 +35,42 @@ pub(super) fn upgrade(table: &mut Table<'_>, upstream: Option<&NamedUpstream>) -
     let protocols: Vec<String> = table.list("upgrade", protocol).into_iter().map(|(_, protocol)| protocol).collect();
     let origins = Origins::new(table.list("origins", origin).into_iter().map(|(_, origin)| origin).collect());
     let outlives_token = table.or("outlives_token", false, value::boolean);
-    (!protocols.is_empty()).then_some(Upgrade { protocols, origins, outlives_token })
+    let tokens: Vec<TokenSource> =
+        table.list("websocket_token", token_source).into_iter().map(|(_, source)| source).collect();
+    let wrong = |what: &str, hint: &str| table.report("websocket_token", Wrong::new(what).hint(hint));
+    let is_cookie = |source: &&TokenSource| matches!(source, TokenSource::Cookie(_));
+    let cookies = tokens.iter().filter(is_cookie).count();
+    if tokens.is_empty() || protocols.is_empty() {
+    } else if !protocols.iter().any(|protocol| protocol == "websocket") {
+        wrong("is about WebSockets, and the route has none", "write `upgrade = [\"websocket\"]`, or leave it out");
+    } else if matches!(require, Requirement::Public | Requirement::Certificate) {
+        wrong("is about tokens, and the route asks for none", "leave it out, or write require = [\"authenticated\"]");
+    } else if !has_jwt {
+        wrong("is about tokens, and there is no [jwt] to judge them", "add a [jwt] table, or leave it out");
+    } else if cookies > 1 || tokens.len() - cookies > 1 {
+        wrong("names the same kind of place twice", "write \"protocol\", one \"cookie:NAME\", or both");
+    } else if cookies > 0 && origins.is_empty() {
+        let hint = "write `origins = [\"https://app.example.com\"]` beside it";
+        wrong("takes a cookie from whoever's page opens the WebSocket", hint);
+    }
+    (!protocols.is_empty()).then_some(Upgrade { protocols, origins, outlives_token, tokens })
+}
+
+/// Where a token may be: `protocol`, or `cookie:` and the cookie's name (RFC 6265 4.1.1).
+fn token_source(value: &DeValue<'_>) -> Result<TokenSource, Wrong> {
+    let text = value::text(value)?;
+    if text == "protocol" {
+        return Ok(TokenSource::Protocol);
+    }
+    let wrong = || Wrong::new(format!("{text:?} is no place of a token"));
+    if matches!(text, "query" | "header") || text.starts_with("query:") {
+        let why = if text == "header" { "`Authorization` always counts" } else { "what is in a URL ends up in logs" };
+        return Err(wrong().hint(format!("{why}: write \"protocol\" or \"cookie:NAME\"")));
+    }
+    let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    let name = text.strip_prefix("cookie:").filter(|name| !name.is_empty() && name.bytes().all(is_of_name));
+    name.map(|name| TokenSource::Cookie(name.to_owned()))
+        .ok_or_else(|| wrong().hint("write \"protocol\", or \"cookie:\" and its name: \"cookie:__Host-session\""))
 }
 
 /// A protocol of HTTP/1.1 connections (RFC 9110 7.8).

@@ -103,7 +103,9 @@ async fn answer(
     let target = record.target.as_ref().ok_or_else(|| Refusal::new(Reject::BadRequest, "no target"))?;
     if served.access.needs_identity() {
         let jwt = snapshot.jwt.as_ref().filter(|_| !served.access.needs_certificate());
-        record.identity = Some(auth::identify(jwt, shown, &head.headers, now)?);
+        let carried =
+            served.upgrade.as_ref().map(|upgrade| upgrade::token::find(&head, upgrade)).transpose()?.flatten();
+        record.identity = Some(auth::identify(jwt, shown, &head.headers, carried.as_deref(), now)?);
     }
     let permit = served.access.authorize(record.identity.as_deref())?;
     let Some(upstream) = served.then.upstream() else {
@@ -257,6 +259,9 @@ fn job<'a>(
         principal: record.identity.as_deref().map(Identity::principal),
         certificate: shown,
     };
+    if let Some(upgrade) = &served.upgrade {
+        upgrade::token::hide(&mut head.headers, upgrade);
+    }
     // Those that only a server of HTTP/1.1 gets, and that nobody edits, need not be headers first.
     let lines = if group.takes_trailers() || served.request_headers.is_some() {
         hygiene::request(&mut head.headers, &told);

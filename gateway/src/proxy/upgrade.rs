@@ -12,6 +12,8 @@ use super::{
     settings::Upgrade,
 };
 
+pub(super) mod token;
+
 /// What the server adds to the client's key before hashing it (RFC 6455 1.3).
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
@@ -126,6 +128,7 @@ mod tests {
             protocols: strings(&["websocket", "own"]),
             origins: Origins::new(strings(&["https://a.example"])),
             outlives_token: false,
+            tokens: Vec::new(),
         };
         let found = wanted(&head, false, Some(&allowed));
         let found = found.map(|wanted| wanted.map(|wanted| wanted.accept.unwrap_or_default()));

@@ -160,7 +160,7 @@ fn authorization(value: impl AsRef<[u8]>) -> HeaderMap {
 }
 
 fn judge(jwt: &Jwt, token: &str, now: Now) -> Result<Arc<Identity>, Refusal> {
-    jwt.authenticate(&authorization(format!("Bearer {token}")), now)
+    jwt.authenticate(&authorization(format!("Bearer {token}")), None, now)
 }
 
 #[track_caller]

@@ -12,7 +12,7 @@ use crate::{
     },
     proxy::settings::{
         Route, Timeouts,
-        route::{Condition, Edits, Rewrite, Subject, Test, Then},
+        route::{Condition, Edits, Rewrite, Subject, Test, Then, TokenSource},
     },
 };
 
@@ -60,6 +60,13 @@ pub(super) fn route(route: &Route, config: &Config) -> Value {
         "max_body": route.then.upstream().map(|_| show_size(route.max_body.unwrap_or(config.proxy.max_body))),
         "upgrade": route.upgrade.as_ref().map(|upgrade| &upgrade.protocols),
         "origins": route.upgrade.as_ref().map(|upgrade| upgrade.origins.texts()),
+        "websocket_token": route.upgrade.as_ref().filter(|upgrade| !upgrade.tokens.is_empty()).map(|upgrade| {
+            let shown = |source: &TokenSource| match source {
+                TokenSource::Cookie(name) => format!("cookie:{name}"),
+                TokenSource::Protocol => "protocol".to_owned(),
+            };
+            upgrade.tokens.iter().map(shown).collect::<Vec<_>>()
+        }),
         "outlives_token": route.upgrade.as_ref().map(|upgrade| upgrade.outlives_token),
         "cors": match route.cors.and_then(|it| config.proxy.cors.get(it)) {
             Some(group) => Some(group.name.as_str()),

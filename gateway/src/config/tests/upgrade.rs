@@ -28,9 +28,33 @@ fn routes() {
     let spoilt = text.replacen(LINE, &format!("{LINE}upgrade = [\"websocket\"]\n"), 1);
     let errors = load(&spoilt).unwrap_err().to_string();
     assert!(errors.contains("route[0].upgrade") && errors.contains("spoken to by HTTP/2"), "{errors}");
-    let good = "upgrade = [\"WebSocket\"]\norigins = [\"https://A.example:8443\"]\noutlives_token = true\n";
+    line("websocket_token = [\"protocol\"]", "websocket_token", "without `upgrade`", "leave it out");
+    let may = "upgrade = [\"websocket\"]\norigins = [\"https://a.example\"]";
+    for (text, place, message, hint) in [
+        ("websocket_token = [\"query:token\"]", "[0]", "no place of a token", "ends up in logs"),
+        ("websocket_token = [\"header\"]", "[0]", "no place of a token", "`Authorization` always counts"),
+        ("websocket_token = [\"cookie:\"]", "[0]", "no place of a token", "__Host-session"),
+        ("websocket_token = [\"cookie:a=b\"]", "[0]", "no place of a token", "__Host-session"),
+        ("websocket_token = [\"cookie:a\", \"cookie:b\"]", "", "same kind of place twice", "one \"cookie:NAME\""),
+        ("websocket_token = [\"protocol\", \"protocol\"]", "", "same kind of place twice", "or both"),
+    ] {
+        let number = BASE[..BASE.find(LINE).unwrap()].lines().count() + 4;
+        let key = format!("route[0].websocket_token{place}");
+        wrong(LINE, &format!("{LINE}{may}\n{text}\n"), number, &key, message, hint);
+    }
+    for (text, message) in [
+        ("upgrade = [\"websocket\"]\nwebsocket_token = [\"cookie:a\"]", "from whoever's page"),
+        ("upgrade = [\"own\"]\nwebsocket_token = [\"protocol\"]", "the route has none"),
+    ] {
+        let errors = load(&BASE.replacen(LINE, &format!("{LINE}{text}\n"), 1)).unwrap_err().to_string();
+        assert!(errors.contains("route[0].websocket_token") && errors.contains(message), "{errors}");
+    }
+    let good = "upgrade = [\"WebSocket\"]\norigins = [\"https://A.example:8443\"]\noutlives_token = true\n\
+                websocket_token = [\"protocol\", \"cookie:__Host-session\"]\n";
     let effective = load(&BASE.replacen(LINE, &format!("{LINE}{good}"), 1)).unwrap().effective();
     assert_eq!(effective["route"][0]["upgrade"][0], "websocket");
     assert_eq!(effective["route"][0]["origins"][0], "https://a.example:8443");
     assert_eq!(effective["route"][0]["outlives_token"], true);
+    assert_eq!(effective["route"][0]["websocket_token"][1], "cookie:__Host-session");
+    assert_eq!(load(&toml::to_string_pretty(&effective).unwrap()).unwrap().effective(), effective);
 }

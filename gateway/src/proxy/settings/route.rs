@@ -109,6 +109,17 @@ pub struct Upgrade {
     pub origins: Origins,
     /// Whether they go on when the token that opened them has expired. `route.outlives_token`.
     pub outlives_token: bool,
+    /// Where the token of a WebSocket may be besides `Authorization`. `route.websocket_token`.
+    pub tokens: Vec<TokenSource>,
+}
+
+/// Where a browser can put a token that opens a WebSocket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenSource {
+    /// The cookie of this name: `cookie:NAME`.
+    Cookie(String),
+    /// Among the protocols that are offered: `protocol`.
+    Protocol,
 }
 
 /// What a request must have besides host, path and method.

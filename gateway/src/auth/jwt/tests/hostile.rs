@@ -261,7 +261,7 @@ fn j14_long_tokens() {
 fn j15_one_place_for_one_token() {
     let issuer = Issuer::new();
     let (jwt, token) = (issuer.jwt(), issuer.with_claims(&good()));
-    let judge = |headers: &HeaderMap| jwt.authenticate(headers, now()).err().map(|refusal| refusal.reject);
+    let judge = |headers: &HeaderMap| jwt.authenticate(headers, None, now()).err().map(|refusal| refusal.reject);
     for (value, expect) in [
         (format!("Bearer {token}"), None),
         (format!("bearer {token}"), None),
@@ -291,6 +291,17 @@ fn j15_one_place_for_one_token() {
     let mut twice = authorization(format!("Bearer {token}"));
     twice.append(AUTHORIZATION, format!("Bearer {token}").parse().unwrap());
     assert_eq!(judge(&twice), Some(Reject::BadRequest));
+    // What was found elsewhere stands alone, and is judged like any other.
+    let carried = |headers: &HeaderMap, token: &str| {
+        jwt.authenticate(headers, Some(token.as_bytes()), now()).err().map(|refusal| refusal.reject)
+    };
+    assert_eq!(carried(&HeaderMap::new(), &token), None);
+    for wrong in ["", "a.b.c", &format!("Bearer {token}"), &format!("{token} ")] {
+        assert_eq!(carried(&HeaderMap::new(), wrong), Some(Reject::InvalidToken), "{wrong:.12}");
+    }
+    for other in ["Basic eDp5", "", &format!("Bearer {token}")] {
+        assert_eq!(carried(&authorization(other), &token), Some(Reject::BadRequest), "{other:.12}");
+    }
 }
 
 /// What is logged about a refused token holds nothing that the client chose.
