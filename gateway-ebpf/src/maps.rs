@@ -19,10 +19,14 @@ use gateway_common::{
     verdict::Verdict,
 };
 
+/// A [`Rule`], as words. Linux 6.1 takes into an array of maps only what is described as the array's pattern is, or where
+/// neither is described as a struct; the daemon's tries are not described at all.
+type RuleWords = [u32; size_of::<Rule>() / size_of::<u32>()];
+
 #[btf_map]
-static RULES4: ArrayOfMaps<LpmTrie<[u8; 4], Rule, 1024>, 1> = ArrayOfMaps::new();
+static RULES4: ArrayOfMaps<LpmTrie<[u8; 4], RuleWords, 1024>, 1> = ArrayOfMaps::new();
 #[btf_map]
-static RULES6: ArrayOfMaps<LpmTrie<[u8; 16], Rule, 1024>, 1> = ArrayOfMaps::new();
+static RULES6: ArrayOfMaps<LpmTrie<[u8; 16], RuleWords, 1024>, 1> = ArrayOfMaps::new();
 #[btf_map]
 static BANS: HashMap<u64, Ban, 1024> = HashMap::new();
 #[btf_map]
@@ -64,12 +68,18 @@ pub(crate) fn rule(headers: &Headers) -> Option<&'static Rule> {
         if !may_hold(&RULEBITS4, presence::rule_bit4(address)) {
             return None;
         }
-        return RULES4.get(0)?.get(&Key::new(32, address.to_be_bytes()));
+        return RULES4.get(0)?.get(&Key::new(32, address.to_be_bytes())).map(laid);
     }
     if !may_hold(&RULEBITS6, presence::rule_bit6(headers.upper)) {
         return None;
     }
-    RULES6.get(0)?.get(&Key::new(128, join(headers.upper, headers.lower)))
+    RULES6.get(0)?.get(&Key::new(128, join(headers.upper, headers.lower))).map(laid)
+}
+
+#[inline(always)]
+fn laid(words: &RuleWords) -> &Rule {
+    // SAFETY: a rule is as many words, of the same alignment, and valid whatever their bits.
+    unsafe { &*words.as_ptr().cast() }
 }
 
 /// What a bitmap says. Whoever has no bit in it is not in the map behind; a bit beyond its end says that he may be.

@@ -240,10 +240,16 @@ fn an_interface_that_is_made_anew_is_guarded_again() {
         kernel.ban(key(BAD), ban(1)).unwrap();
         assert_eq!(kernel.reattach(), (vec![], vec![]), "nothing to do");
 
-        ip(&["link", "set", "v0", "name", "v9"]);
+        // Linux 6.1 renames only what is down.
+        let rename = |from, to| {
+            ip(&["link", "set", from, "down"]);
+            ip(&["link", "set", from, "name", to]);
+            ip(&["link", "set", to, "up"]);
+        };
+        rename("v0", "v9");
         let (again, failing) = kernel.reattach();
         assert!(again.is_empty() && failing[0].contains("no network interface v0"), "{failing:?}");
-        ip(&["link", "set", "v9", "name", "v0"]);
+        rename("v9", "v0");
         assert_eq!(kernel.reattach(), (vec![], vec![]), "it never was off");
 
         ip(&["link", "delete", "v0"]);

@@ -119,7 +119,7 @@ pub enum KernelError {
         reason: String,
     },
     /// The kernel's verifier refused the program.
-    #[error("the kernel refused the program (Linux 5.18 or newer is needed): {0}")]
+    #[error("the kernel refused the program (Linux 6.1 or later is needed): {0}")]
     Verifier(String),
 }
 
