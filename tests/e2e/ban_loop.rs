@@ -136,7 +136,7 @@ fn attack(test: &str, world: &World, daemon: &Daemon<'_>, attackers: &[IpAddr], 
     for id in &ids {
         let line = daemon.logged(id);
         assert_eq!(line["status"], 401, "{line}");
-        assert_eq!(line["signal"], "bad_token", "{line}");
+        assert_eq!(line["signal"], "forged_token", "{line}");
         assert_eq!(line["client"], address.to_string(), "{line}");
     }
 

@@ -34,7 +34,7 @@ const SPOILED: [(&str, &str, &str); 12] = [
     ("[\"items:write\"]\nupstream", "[\"items:wrote\"]\nupstream", "route[2].require"),
     ("upstream = \"items\"", "upstream = \"iitems\"", "route[0].upstream"),
     ("path = \"/items/{id}\"", "path = \"/items/{id\"", "route[1].path"),
-    ("signals = [\"bad_token\"]", "signals = [\"bad_tokens\"]", "rule[0].signals"),
+    ("signals = [\"forged_token\"]", "signals = [\"forged_tokens\"]", "rule[0].signals"),
     ("ban = \"10m\"", "ban = \"10 minutes\"", "rule[0].ban"),
 ];
 

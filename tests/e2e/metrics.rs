@@ -53,7 +53,7 @@ fn m01_requests_are_counted_and_told() {
         ("gateway_refused_total{reason=\"invalid_token\"}", 1.0),
         ("gateway_refused_total{reason=\"not_found\"}", 1.0),
         ("gateway_refused_total{reason=\"forbidden\"}", 0.0),
-        ("gateway_signals_total{signal=\"bad_token\"}", 1.0),
+        ("gateway_signals_total{signal=\"forged_token\"}", 1.0),
         ("gateway_signals_total{signal=\"unknown_route\"}", 1.0),
         ("gateway_upstream_server{upstream=\"items\",server=\"127.0.0.1:9000\",state=\"up\"}", 1.0),
         ("gateway_blocks_max", 1_000_000.0),

@@ -130,8 +130,8 @@ const ROWS: [Row; 78] = [
     (RULES, table!("[limit.adress]\nrequests = 5"), "adress]", "limit.adress", "unknown", "mean `address`?"),
     // Detection.
     ("name = \"bad-tokens\"", "name = \"bad tokens\"", "\"bad tokens\"", "rule[0].name", "no name", "letters, digits"),
-    ("signals = [\"bad_token\"]", "signals = [\"bad_tokens\"]", "\"bad_tokens\"", "rule[0].signals[0]", "unknown", "mean \"bad_token\"?"),
-    ("signals = [\"bad_token\"]", "signals = []", "[]\ncount", "rule[0].signals", "is empty", "bad_token"),
+    ("signals = [\"forged_token\"]", "signals = [\"forged_tokens\"]", "\"forged_tokens\"", "rule[0].signals[0]", "unknown", "mean \"forged_token\"?"),
+    ("signals = [\"forged_token\"]", "signals = []", "[]\ncount", "rule[0].signals", "is empty", "forged_token"),
     ("count = 10", "count = 65", "65\nwithin", "rule[0].count", "out of range", "from 1 to 64"),
     ("ban = \"10m\"", "ban = \"10 minutes\"", "\"10 minutes\"", "rule[0].ban", "no duration", "unit"),
     ("within = \"60s\"\n", "", "[[rule]]\nname", "rule[0].within", "missing", "within = \"60s\""),

@@ -33,7 +33,7 @@ pub struct Settings {
 #[must_use]
 pub fn bad_tokens(count: u32, ban: &str) -> String {
     format!(
-        "[[rule]]\nname = \"bad-tokens\"\nsignals = [\"bad_token\"]\ncount = {count}\nwithin = \"60s\"\nban = \"{ban}\"\n"
+        "[[rule]]\nname = \"bad-tokens\"\nsignals = [\"forged_token\"]\ncount = {count}\nwithin = \"60s\"\nban = \"{ban}\"\n"
     )
 }
 

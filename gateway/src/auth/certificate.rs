@@ -8,6 +8,7 @@ use data_encoding::HEXLOWER;
 use crate::{
     auth::Identity,
     clock::Now,
+    detect::signal::Signal,
     proxy::reject::{Refusal, Reject},
     x509::{self, Name},
 };
@@ -54,7 +55,8 @@ impl Shown {
         if i64::try_from(now.unix_seconds()).is_ok_and(|now| now <= self.last) {
             return Ok(Arc::clone(&self.identity));
         }
-        Err(Refusal::new(Reject::InvalidToken, "the client certificate has expired"))
+        let refusal = Refusal::new(Reject::InvalidToken, "the client certificate has expired");
+        Err(refusal.with_signal(Signal::ExpiredToken))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use http::{HeaderMap, header::AUTHORIZATION};
+use invalid::Invalid;
 use jsonwebtoken::Validation;
 use keys::Keys;
 use serde::de::IgnoredAny;
@@ -19,6 +20,7 @@ use crate::{
     },
 };
 
+mod invalid;
 mod keys;
 mod token;
 
@@ -87,7 +89,8 @@ impl Jwt {
     ///
     /// # Errors
     /// [`Reject::MissingToken`] without the header, [`Reject::BadRequest`] with more than one token, else
-    /// [`Reject::InvalidToken`], whose detail names the check that failed and nothing of the token.
+    /// [`Reject::InvalidToken`], whose detail names the check that failed and nothing of the token, and
+    /// whose signal says whether it was forged.
     pub fn authenticate(
         &self,
         headers: &HeaderMap,
@@ -104,7 +107,7 @@ impl Jwt {
         if let Some(identity) = self.remember(token, now) {
             return Ok(identity);
         }
-        let (identity, validity) = self.verify(token, now).map_err(|why| Refusal::new(Reject::InvalidToken, why))?;
+        let (identity, validity) = self.verify(token, now)?;
         let identity = Arc::new(identity);
         if let Some(verified) = &self.verified {
             let entry = Verified { identity: Arc::clone(&identity), validity, used: now.monotonic };
@@ -128,7 +131,7 @@ impl Jwt {
         Some(Arc::clone(&entry.identity))
     }
 
-    fn verify(&self, token: &[u8], now: Now) -> Result<(Identity, Validity), &'static str> {
+    fn verify(&self, token: &[u8], now: Now) -> Result<(Identity, Validity), Invalid> {
         let Unverified { algorithm, kid, identity, validity } = token::read(token, &self.settings, now.unix_seconds())?;
         let key = self.keys.find(kid.as_deref(), &algorithm)?;
         // The library's own checks repeat ours where they can; it would read a clock for the times.
@@ -139,7 +142,7 @@ impl Jwt {
         validation.validate_exp = false;
         validation.validate_nbf = false;
         jsonwebtoken::decode::<IgnoredAny>(token, &key.decoding, &validation)
-            .map_err(|_why| "its signature is not its key's")?;
+            .map_err(|_why| Invalid::forged("its signature is not its key's"))?;
         Ok((Identity { expires: validity.until, ..identity }, validity))
     }
 }
@@ -160,6 +163,6 @@ fn bearer(headers: &HeaderMap) -> Result<&[u8], Refusal> {
     };
     match authorization.split_at_checked(SCHEME.len()) {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case(SCHEME) => Ok(token),
-        _ => Err(Refusal::new(Reject::InvalidToken, "Authorization is not Bearer")),
+        _ => Err(Invalid::unfit("Authorization is not Bearer").into()),
     }
 }

@@ -137,10 +137,10 @@ fn entry(id: u64, source: &str, reason: &str) -> control::Entry {
 #[test]
 fn blocks() {
     assert_eq!(block::render(&[]), "nothing is blocked");
-    let shown = block::render(&[entry(7, "203.0.113.7", "10 × bad_token"), entry(12, "2001:db8::/32", "\u{1b}x")]);
+    let shown = block::render(&[entry(7, "203.0.113.7", "10 × forged_token"), entry(12, "2001:db8::/32", "\u{1b}x")]);
     let expect = "\
 ID  SOURCE         MODE          LEFT     PACKETS     BYTES  REFUSED  BY               REASON
- 7  203.0.113.7    enforce       9m59s         21   7.0 KiB        0  rule:bad-tokens  10 × bad_token
+ 7  203.0.113.7    enforce       9m59s         21   7.0 KiB        0  rule:bad-tokens  10 × forged_token
 12  2001:db8::/32  enforce (L7)  forever       36  12.0 KiB        3  rule:bad-tokens  \\u{1b}x";
     assert_eq!(shown, expect);
 }
@@ -150,7 +150,7 @@ fn explanations() {
     let why = control::Why {
         address: "203.0.113.7".parse().unwrap(),
         verdict: "blocked".to_owned(),
-        entry: Some(entry(7, "203.0.113.7", "10 × bad_token")),
+        entry: Some(entry(7, "203.0.113.7", "10 × forged_token")),
         evidence: vec![crate::message::RequestId(1), crate::message::RequestId(2)],
         reaction_micros: Some(1_234),
         connections_closed: Some(2),
@@ -162,7 +162,7 @@ fn explanations() {
     let expect = "\
 203.0.113.7 is blocked
   block       203.0.113.7 (id 7, enforce)
-  reason      10 × bad_token
+  reason      10 × forged_token
   by          rule:bad-tokens
   since       2026-11-23T19:00:00Z
   until       2026-11-23T19:10:00Z (9m59s left)

@@ -15,7 +15,10 @@ use super::{
 };
 use crate::{
     auth, authz,
-    detect::{self, Rule, signal::Signal},
+    detect::{
+        self, Rule,
+        signal::{FORMER, Signal},
+    },
     fault::Fault,
     guard::settings::{Feed, Format},
     limit,
@@ -100,10 +103,10 @@ pub(super) fn address_limit(mut table: Table<'_>) -> Option<limit::Settings> {
 
 /// Warns where whoever guesses tokens may go on for ever.
 pub(super) fn guessing(proxy: &proxy::settings::Settings, reader: &Reader<'_>) {
-    let counts = |rule: &Rule| rule.signals.contains(&Signal::BadToken);
+    let counts = |rule: &Rule| rule.signals.contains(&Signal::ForgedToken);
     if proxy.jwt.is_some() && proxy.address_limit.is_none() && !proxy.detect.rules.iter().any(counts) {
         let warning = Fault::new("jwt", "nothing limits how many tokens an address may try");
-        reader.warn(warning.hint("add [limit.address], or a [[rule]] with signals = [\"bad_token\"]"));
+        reader.warn(warning.hint("add [limit.address], or a [[rule]] with signals = [\"forged_token\"]"));
     }
 }
 
@@ -169,7 +172,25 @@ const EVIDENCE: u32 = MAX_EVIDENCE as u32;
 fn signals(table: &mut Table<'_>, reader: &Reader<'_>) -> Vec<Signal> {
     let words = Signal::ALL.map(|signal| (signal.name(), signal));
     let example = format!("[{}]", words.map(|(name, _)| format!("{name:?}")).join(", "));
-    let signals = table.required_list("signals", &example, value::choice(&words));
+    let is_former = std::cell::Cell::new(false);
+    let known = value::choice(&words);
+    let read = |value: &toml::de::DeValue<'_>| {
+        if value::text(value).is_ok_and(|name| name == FORMER.0) {
+            is_former.set(true);
+            return Ok(FORMER.1);
+        }
+        known(value)
+    };
+    let signals = table.required_list("signals", &example, read);
+    if let Some((key, _)) = signals.first().filter(|_| is_former.get()) {
+        let key = key.rsplit_once('[').map_or(key.as_str(), |(list, _)| list);
+        let warning =
+            Fault::new(key, format!("{:?} is called {:?} by now: only forgeries count", FORMER.0, FORMER.1.name()));
+        let others = "expired_token, not_yet_valid, unknown_key, unfit_token, wrong_audience, wrong_issuer";
+        reader.warn(
+            warning.hint(format!("write the new name; what else is not valid are signals of their own: {others}")),
+        );
+    }
     for (index, (key, signal)) in signals.iter().enumerate() {
         if signals.iter().take(index).any(|(_, earlier)| earlier == signal) {
             let fault = Fault::new(key, format!("{:?} is there already", signal.name()));

@@ -58,7 +58,7 @@ schema = "item.schema.json"
 
 [[rule]]
 name = "bad-tokens"
-signals = ["bad_token"]
+signals = ["forged_token"]
 count = 10
 within = "60s"
 ban = "10m"
@@ -317,8 +317,8 @@ fn wrong_policies() {
     let fast = "requests = 1_000_000_000\nper = \"1ms\"";
     wrong("requests = 100", fast, 37, "limit.address.requests", "per nanosecond", "longer `per`");
     wrong("limit.address", "limit.adress", 36, "limit.adress", "unknown", "did you mean `address`?");
-    wrong("\"bad_token\"", "\"bad_tokens\"", 49, "rule[0].signals[0]", "unknown", "mean \"bad_token\"?");
-    wrong("[\"bad_token\"]", "[]", 49, "rule[0].signals", "empty", "bad_token");
+    wrong("\"forged_token\"", "\"forged_tokens\"", 49, "rule[0].signals[0]", "unknown", "mean \"forged_token\"?");
+    wrong("[\"forged_token\"]", "[]", 49, "rule[0].signals", "empty", "forged_token");
     wrong("count = 10", "count = 65", 50, "rule[0].count", "65 is out of range", "from 1 to 64");
     wrong("count = 10", "count = \"10\"", 50, "rule[0].count", "found a string", "from 1 to 64");
     wrong("within = \"60s\"\n", "", 47, "rule[0].within", "missing", "within = \"60s\"");
@@ -406,8 +406,9 @@ fn warnings() {
     let rest = &BASE[start..BASE.find("[[route]]").unwrap()];
     let unlimited = BASE.replace(rest, "");
     assert!(load(&unlimited).unwrap().warnings.is_empty(), "a rule is enough");
-    let warnings = load(&unlimited.replace("\"bad_token\"", "\"forbidden\"")).unwrap().warnings;
+    let warnings = load(&unlimited.replace("\"forged_token\"", "\"forbidden\"")).unwrap().warnings;
     assert!(warnings.len() == 1 && warnings[0].key == "jwt" && warnings[0].hint.is_some(), "{warnings:?}");
+    warned("\"forged_token\"", "\"bad_token\"", "rule[0].signals", "is called \"forged_token\" by now");
     warned("[jwt]", "[upstream.b]\nservers = [\"b:1\"]\n[jwt]", "upstream.b", "no route");
 }
 

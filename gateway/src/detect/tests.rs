@@ -26,10 +26,10 @@ fn note(detector: &Detector, signal: Signal, from: u32, id: u128, now: u64) -> V
 /// Notes a bad token at each of the times, in tenths of a second; expects evidence at those numbered.
 #[track_caller]
 fn check(count: u32, seconds: u64, tenths: &[u64], expect: &[(usize, &[u128])]) {
-    let detector = detector(10, &[rule("bad-tokens", &[Signal::BadToken], count, seconds)]);
+    let detector = detector(10, &[rule("bad-tokens", &[Signal::ForgedToken], count, seconds)]);
     let mut asked = Vec::new();
     for (at, tenth) in tenths.iter().enumerate() {
-        for (_, evidence) in note(&detector, Signal::BadToken, 1, at as u128, START + tenth * SECOND / 10) {
+        for (_, evidence) in note(&detector, Signal::ForgedToken, 1, at as u128, START + tenth * SECOND / 10) {
             asked.push((at, evidence));
         }
     }
@@ -66,17 +66,19 @@ fn no_evidence_over_what_a_ban_can_name() {
 #[test]
 fn a_rule_counts_its_signals_of_one_source() {
     use Signal as S;
-    let rules =
-        [rule("auth", &[S::BadToken, S::Forbidden], 2, 60), rule("any-bad", &[S::BadToken, S::BadRequest], 3, 60)];
+    let rules = [
+        rule("auth", &[S::ForgedToken, S::Forbidden], 2, 60),
+        rule("any-bad", &[S::ForgedToken, S::BadRequest], 3, 60),
+    ];
     let detector = detector(100, &rules);
     let asks = |signal, from, id| note(&detector, signal, from, id, START);
-    assert_eq!(asks(S::BadToken, 1, 1), []);
+    assert_eq!(asks(S::ForgedToken, 1, 1), []);
     assert_eq!(asks(S::Forbidden, 2, 2), []);
     assert_eq!(asks(S::SlowClient, 1, 3), []);
     assert_eq!(asks(S::BadRequest, 1, 4), []);
     let both = [("auth".to_owned(), vec![1, 5]), ("any-bad".to_owned(), vec![1, 4, 5])];
-    assert_eq!(asks(S::BadToken, 1, 5), both);
-    assert_eq!(asks(S::BadToken, 2, 6), [("auth".to_owned(), vec![2, 6])]);
+    assert_eq!(asks(S::ForgedToken, 1, 5), both);
+    assert_eq!(asks(S::ForgedToken, 2, 6), [("auth".to_owned(), vec![2, 6])]);
 }
 
 #[test]
@@ -101,18 +103,18 @@ fn an_ask_says_what_the_rule_says() {
 
 #[test]
 fn d06_an_offender_is_not_forgotten_in_a_crowd() {
-    let detector = detector(1_000, &[rule("bad-tokens", &[Signal::BadToken], 10, 60)]);
+    let detector = detector(1_000, &[rule("bad-tokens", &[Signal::ForgedToken], 10, 60)]);
     let mut asked = Vec::new();
     for number in 0..200_000 {
         let now = START + u64::from(number) * 1_000;
         // Two in quick succession, then one each in a flood of others.
         if number == 0 || number % 20_000 == 1 {
-            asked.extend(note(&detector, Signal::BadToken, u32::MAX, u128::from(number), now));
+            asked.extend(note(&detector, Signal::ForgedToken, u32::MAX, u128::from(number), now));
         }
         if number == 0 {
-            asked.extend(note(&detector, Signal::BadToken, u32::MAX, 1_000_000, now));
+            asked.extend(note(&detector, Signal::ForgedToken, u32::MAX, 1_000_000, now));
         }
-        assert_eq!(note(&detector, Signal::BadToken, number, 0, now), []);
+        assert_eq!(note(&detector, Signal::ForgedToken, number, 0, now), []);
     }
     assert_eq!(asked.len(), 1, "{asked:?}");
     assert!(detector.buckets.len() <= 1_000);
@@ -120,9 +122,9 @@ fn d06_an_offender_is_not_forgotten_in_a_crowd() {
 
 #[test]
 fn threads_share_a_bucket() {
-    let detector = detector(1_000, &[rule("bad-tokens", &[Signal::BadToken], 10, 60)]);
+    let detector = detector(1_000, &[rule("bad-tokens", &[Signal::ForgedToken], 10, 60)]);
     let asks: usize = thread::scope(|scope| {
-        let noting = || (0..1_000).map(|id| note(&detector, Signal::BadToken, 1, id, START).len()).sum::<usize>();
+        let noting = || (0..1_000).map(|id| note(&detector, Signal::ForgedToken, 1, id, START).len()).sum::<usize>();
         let threads: Vec<_> = (0..4).map(|_| scope.spawn(noting)).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).sum()
     });
@@ -131,11 +133,11 @@ fn threads_share_a_bucket() {
 
 #[test]
 fn half_is_enough_on_probation() {
-    let detector = detector(100, &[rule("bad-tokens", &[Signal::BadToken], 5, 60)]);
+    let detector = detector(100, &[rule("bad-tokens", &[Signal::ForgedToken], 5, 60)]);
     let (watched, until) = (Source::network(Ipv4Addr::from_bits(256).into(), 24).unwrap(), START + 10 * SECOND);
     detector.watch(watched, until, START);
     let asked = |from: u32, now| {
-        let notes = (0..5).map(|id| note(&detector, Signal::BadToken, from, id, now));
+        let notes = (0..5).map(|id| note(&detector, Signal::ForgedToken, from, id, now));
         notes.map(|asks| asks.first().map_or(0, |(_, evidence)| evidence.len())).max().unwrap()
     };
     assert_eq!(asked(256 + 7, START), 3);

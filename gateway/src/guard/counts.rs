@@ -78,7 +78,7 @@ mod tests {
         counts.hear(2, &said(0, u64::MAX));
         let told = counts.told();
         assert_eq!((told.answers["2xx"], told.refused["banned"], told.refused.len()), (12, 3, 1));
-        assert_eq!((told.signals["bad_token"], told.connections), (u64::MAX, u64::MAX));
+        assert_eq!((told.signals["forged_token"], told.connections), (u64::MAX, u64::MAX));
         counts.gone(2);
         let told = counts.told();
         assert_eq!((told.answers["2xx"], told.connections), (12, 10));

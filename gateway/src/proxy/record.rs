@@ -136,7 +136,7 @@ impl Record {
 
     /// The exchange ends with a refusal: its signal is noted now, before the answer leaves.
     pub(super) fn refuse(&mut self, refusal: Refusal) -> Row {
-        let row = refusal.reject.row();
+        let row = refusal.row();
         self.worker.tally.refused(refusal.reject);
         self.status = row.status.as_u16();
         if let Some(signal) = row.signal {
@@ -149,7 +149,7 @@ impl Record {
     /// The answer is not completed after its head was sent.
     pub(super) fn broke_off(&mut self, refusal: Refusal) {
         self.worker.tally.refused(refusal.reject);
-        self.refused = Some((refusal.reject.row(), refusal.detail));
+        self.refused = Some((refusal.row(), refusal.detail));
     }
 
     /// Whether its client is banned where the kernel cannot see it: behind a trusted proxy, whose packets they are.

@@ -112,7 +112,7 @@ impl Reject {
                 (C::REQUEST_HEADER_FIELDS_TOO_LARGE, "Headers too large", "headers_too_large", Some(S::TooLarge))
             }
             Self::InvalidBody => (C::UNPROCESSABLE_ENTITY, "Body not valid", "invalid_body", Some(S::InvalidBody)),
-            Self::InvalidToken => (C::UNAUTHORIZED, "Token not valid", "invalid_token", Some(S::BadToken)),
+            Self::InvalidToken => (C::UNAUTHORIZED, "Token not valid", "invalid_token", Some(S::ForgedToken)),
             Self::MethodNotAllowed => {
                 (C::METHOD_NOT_ALLOWED, "Method not allowed", "method_not_allowed", Some(S::UnknownRoute))
             }
@@ -147,12 +147,28 @@ pub struct Refusal {
     pub detail: Cow<'static, str>,
     /// After how many whole seconds trying again makes sense (RFC 9110 10.2.3).
     pub retry_after: Option<u64>,
+    /// What it says about the source, where that is something else than its row says.
+    pub signal: Option<Signal>,
 }
 
 impl Refusal {
     /// A refusal with its reason.
     #[must_use]
     pub fn new(reject: Reject, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { reject, detail: detail.into(), retry_after: None }
+        Self { reject, detail: detail.into(), retry_after: None, signal: None }
+    }
+
+    /// The same refusal, which says this about the source.
+    #[must_use]
+    pub const fn with_signal(mut self, signal: Signal) -> Self {
+        self.signal = Some(signal);
+        self
+    }
+
+    /// Its row of the table, with what this one says about the source.
+    #[must_use]
+    pub fn row(&self) -> Row {
+        let row = self.reject.row();
+        Row { signal: self.signal.or(row.signal), ..row }
     }
 }

@@ -11,7 +11,8 @@ use data_encoding::BASE64URL_NOPAD;
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::{Map, Value};
 
-use crate::{fault::Fault, json};
+use super::invalid::Invalid;
+use crate::{detect::signal::Signal, fault::Fault, json};
 
 #[cfg(test)]
 mod tests;
@@ -95,17 +96,19 @@ impl Keys {
     ///
     /// # Errors
     /// Why there is none, for the log.
-    pub(super) fn find(&self, kid: Option<&str>, algorithm: &str) -> Result<&Key, &'static str> {
+    pub(super) fn find(&self, kid: Option<&str>, algorithm: &str) -> Result<&Key, Invalid> {
+        let unknown = |why| Invalid::new(Signal::UnknownKey, why);
         let Some(kid) = kid else {
             let mut fitting = self.0.iter().filter(|key| key.name == algorithm);
             return match (fitting.next(), fitting.next()) {
                 (Some(key), None) => Ok(key),
-                (None, _) => Err("no key has its alg"),
-                (Some(_), Some(_)) => Err("it has no kid and several keys have its alg"),
+                (None, _) => Err(unknown("no key has its alg")),
+                (Some(_), Some(_)) => Err(unknown("it has no kid and several keys have its alg")),
             };
         };
-        let key = self.0.iter().find(|key| key.kid.as_deref() == Some(kid)).ok_or("no key has its kid")?;
-        if key.name == algorithm { Ok(key) } else { Err("its alg is not its key's") }
+        let key =
+            self.0.iter().find(|key| key.kid.as_deref() == Some(kid)).ok_or_else(|| unknown("no key has its kid"))?;
+        if key.name == algorithm { Ok(key) } else { Err(Invalid::forged("its alg is not its key's")) }
     }
 }
 

@@ -15,6 +15,7 @@ use http::HeaderValue;
 use proptest::prelude::*;
 
 use super::*;
+use crate::detect::signal::Signal;
 
 mod hostile;
 
@@ -170,9 +171,46 @@ fn check(jwt: &Jwt, token: &str, expect: &str) {
         Ok(_) => assert_eq!(expect, "", "{start} was accepted"),
         Err(refusal) => {
             assert_eq!((refusal.reject, &*refusal.detail), (Reject::InvalidToken, expect), "{start}");
+            assert_eq!(refusal.row().signal, Some(signal(expect)), "{start}: {expect}");
             // Refused once is refused twice: nothing of it was remembered.
             assert!(judge(jwt, token, now()).is_err());
         }
+    }
+}
+
+/// What each reason says about who presented the token: forged is what no issuer makes, and nothing else.
+fn signal(why: &str) -> Signal {
+    match why {
+        "it has expired" => Signal::ExpiredToken,
+        "it is not valid yet" => Signal::NotYetValid,
+        "no key has its kid" | "no key has its alg" | "it has no kid and several keys have its alg" => {
+            Signal::UnknownKey
+        }
+        "its iss is not jwt.issuer" => Signal::WrongIssuer,
+        "its aud does not hold jwt.audience" => Signal::WrongAudience,
+        "it is over 8 KiB"
+        | "its typ is not jwt.type"
+        | "it has no exp"
+        | "it has no iat, which jwt.max_lifetime needs"
+        | "it expires before it was issued"
+        | "it lives longer than jwt.max_lifetime"
+        | "its exp, nbf or iat is no whole number of seconds"
+        | "its sub is no string of 1 to 255 bytes without control characters"
+        | "a role is no string"
+        | "its roles are neither strings nor one string" => Signal::UnfitToken,
+        "it is not three parts"
+        | "a part is empty"
+        | "a part is no base64url"
+        | "a part is no JSON object"
+        | "a part is no acceptable JSON"
+        | "its signature is no base64url"
+        | "its signature is not its key's"
+        | "its header has a member that is refused"
+        | "its kid is no string, or too long"
+        | "its alg is missing or no string"
+        | "its alg is none, or by a shared secret"
+        | "its alg is not its key's" => Signal::ForgedToken,
+        other => panic!("no signal is thought of for: {other}"),
     }
 }
 

@@ -10,8 +10,8 @@ use std::time::Duration;
 use data_encoding::BASE64URL_NOPAD;
 use serde_json::{Map, Value};
 
-use super::{Settings, keys::MAX_KID};
-use crate::{auth::Identity, json};
+use super::{Settings, invalid::Invalid, keys::MAX_KID};
+use crate::{auth::Identity, detect::signal::Signal, json};
 
 /// The longest token, in bytes.
 pub(super) const MAX_TOKEN: usize = 8 * 1024;
@@ -47,11 +47,11 @@ pub(super) struct Validity {
 impl Validity {
     /// # Errors
     /// Why it may not be used now, for the log.
-    pub(super) const fn check(&self, now: u64) -> Result<(), &'static str> {
+    pub(super) const fn check(&self, now: u64) -> Result<(), Invalid> {
         if now >= self.until {
-            return Err("it has expired");
+            return Err(Invalid::new(Signal::ExpiredToken, "it has expired"));
         }
-        if now < self.from { Err("it is not valid yet") } else { Ok(()) }
+        if now < self.from { Err(Invalid::new(Signal::NotYetValid, "it is not valid yet")) } else { Ok(()) }
     }
 }
 
@@ -59,20 +59,20 @@ impl Validity {
 ///
 /// # Errors
 /// Which check failed, for the log: never a part of the token.
-pub(super) fn read(token: &[u8], settings: &Settings, now: u64) -> Result<Unverified, &'static str> {
+pub(super) fn read(token: &[u8], settings: &Settings, now: u64) -> Result<Unverified, Invalid> {
     if token.len() > MAX_TOKEN {
-        return Err("it is over 8 KiB");
+        return Err(Invalid::unfit("it is over 8 KiB"));
     }
     let mut parts = token.splitn(4, |byte| *byte == b'.');
     let (Some(header), Some(claims), Some(signature), None) = (parts.next(), parts.next(), parts.next(), parts.next())
     else {
-        return Err("it is not three parts");
+        return Err(Invalid::forged("it is not three parts"));
     };
     if header.is_empty() || claims.is_empty() || signature.is_empty() {
-        return Err("a part is empty");
+        return Err(Invalid::forged("a part is empty"));
     }
     // The decoder knows one spelling of any bytes: no padding, no blanks, no stray last bits.
-    BASE64URL_NOPAD.decode(signature).map_err(|_undecodable| "its signature is no base64url")?;
+    BASE64URL_NOPAD.decode(signature).map_err(|_undecodable| Invalid::forged("its signature is no base64url"))?;
     let header = object(header)?;
     let (algorithm, kid) = read_header(&header, settings)?;
     let claims = object(claims)?;
@@ -83,38 +83,48 @@ pub(super) fn read(token: &[u8], settings: &Settings, now: u64) -> Result<Unveri
 }
 
 /// Decodes a part once: what is judged here is what the library reads again.
-fn object(part: &[u8]) -> Result<Map<String, Value>, &'static str> {
-    let text = BASE64URL_NOPAD.decode(part).map_err(|_undecodable| "a part is no base64url")?;
+fn object(part: &[u8]) -> Result<Map<String, Value>, Invalid> {
+    let text = BASE64URL_NOPAD.decode(part).map_err(|_undecodable| Invalid::forged("a part is no base64url"))?;
     if text.first() != Some(&b'{') || text.last() != Some(&b'}') {
-        return Err("a part is no JSON object");
+        return Err(Invalid::forged("a part is no JSON object"));
     }
     match json::parse(&text) {
         Ok(Value::Object(object)) => Ok(object),
-        Ok(_) | Err(_) => Err("a part is no acceptable JSON"),
+        Ok(_) | Err(_) => Err(Invalid::forged("a part is no acceptable JSON")),
     }
 }
 
 type HeaderRead<'a> = (&'a str, Option<&'a str>);
 
-fn read_header<'a>(header: &'a Map<String, Value>, settings: &Settings) -> Result<HeaderRead<'a>, &'static str> {
+fn read_header<'a>(header: &'a Map<String, Value>, settings: &Settings) -> Result<HeaderRead<'a>, Invalid> {
     if REFUSED.iter().any(|member| header.contains_key(*member)) {
-        return Err("its header has a member that is refused");
+        return Err(Invalid::forged("its header has a member that is refused"));
     }
     let kid = match header.get("kid") {
         None => None,
         Some(Value::String(kid)) if kid.len() <= MAX_KID => Some(kid.as_str()),
-        Some(_) => return Err("its kid is no string, or too long"),
+        Some(_) => return Err(Invalid::forged("its kid is no string, or too long")),
     };
     match (header.get("typ"), settings.typ.as_deref()) {
         (None, None) | (Some(Value::String(_)), None) => {}
         (Some(Value::String(typ)), Some(wanted)) if is_type(typ, wanted) => {}
-        (_, Some(_)) => return Err("its typ is not jwt.type"),
-        (Some(_), None) => return Err("its typ is no string"),
+        (_, Some(_)) => return Err(Invalid::unfit("its typ is not jwt.type")),
+        (Some(_), None) => return Err(Invalid::forged("its typ is no string")),
     }
     match header.get("alg") {
+        Some(Value::String(algorithm)) if proves_nothing(algorithm) => {
+            Err(Invalid::forged("its alg is none, or by a shared secret"))
+        }
         Some(Value::String(algorithm)) => Ok((algorithm, kid)),
-        _ => Err("its alg is missing or no string"),
+        _ => Err(Invalid::forged("its alg is missing or no string")),
     }
+}
+
+/// Algorithms that anybody can sign by who knows what is public (J01, J02). No issuer of ours uses them, whichever keys
+/// it has by now.
+fn proves_nothing(algorithm: &str) -> bool {
+    let is_hmac = algorithm.get(..2).is_some_and(|start| start.eq_ignore_ascii_case("HS"));
+    algorithm.is_empty() || algorithm.eq_ignore_ascii_case("none") || is_hmac
 }
 
 /// Media types, compared without regard to case; `application/` goes without saying (RFC 7515 4.1.9).
@@ -123,17 +133,17 @@ fn is_type(typ: &str, wanted: &str) -> bool {
     short(typ) == short(wanted)
 }
 
-fn read_times(claims: &Map<String, Value>, settings: &Settings) -> Result<Validity, &'static str> {
-    let expires = time(claims, "exp")?.ok_or("it has no exp")?;
+fn read_times(claims: &Map<String, Value>, settings: &Settings) -> Result<Validity, Invalid> {
+    let expires = time(claims, "exp")?.ok_or(Invalid::unfit("it has no exp"))?;
     let not_before = time(claims, "nbf")?.unwrap_or(0);
     let issued = time(claims, "iat")?;
     if issued.is_some_and(|issued| issued > expires) {
-        return Err("it expires before it was issued");
+        return Err(Invalid::unfit("it expires before it was issued"));
     }
     if let Some(longest) = settings.max_lifetime {
-        let issued = issued.ok_or("it has no iat, which jwt.max_lifetime needs")?;
+        let issued = issued.ok_or(Invalid::unfit("it has no iat, which jwt.max_lifetime needs"))?;
         if Duration::from_secs(expires - issued) > longest {
-            return Err("it lives longer than jwt.max_lifetime");
+            return Err(Invalid::unfit("it lives longer than jwt.max_lifetime"));
         }
     }
     let leeway = settings.leeway.as_secs();
@@ -141,17 +151,17 @@ fn read_times(claims: &Map<String, Value>, settings: &Settings) -> Result<Validi
     Ok(Validity { from, until: expires.saturating_add(leeway) })
 }
 
-fn time(claims: &Map<String, Value>, claim: &str) -> Result<Option<u64>, &'static str> {
+fn time(claims: &Map<String, Value>, claim: &str) -> Result<Option<u64>, Invalid> {
     match claims.get(claim).map(Value::as_u64) {
         None => Ok(None),
         Some(Some(seconds)) if seconds < MAX_TIME => Ok(Some(seconds)),
-        Some(_) => Err("its exp, nbf or iat is no whole number of seconds"),
+        Some(_) => Err(Invalid::unfit("its exp, nbf or iat is no whole number of seconds")),
     }
 }
 
-fn read_identity(claims: &Map<String, Value>, settings: &Settings) -> Result<Identity, &'static str> {
+fn read_identity(claims: &Map<String, Value>, settings: &Settings) -> Result<Identity, Invalid> {
     if claims.get("iss").and_then(Value::as_str) != Some(&settings.issuer) {
-        return Err("its iss is not jwt.issuer");
+        return Err(Invalid::new(Signal::WrongIssuer, "its iss is not jwt.issuer"));
     }
     let ours = match claims.get("aud") {
         Some(Value::String(audience)) => *audience == settings.audience,
@@ -161,20 +171,20 @@ fn read_identity(claims: &Map<String, Value>, settings: &Settings) -> Result<Ide
         _ => false,
     };
     if !ours {
-        return Err("its aud does not hold jwt.audience");
+        return Err(Invalid::new(Signal::WrongAudience, "its aud does not hold jwt.audience"));
     }
     let subject = claims.get("sub").and_then(Value::as_str).unwrap_or_default();
     if subject.is_empty() || subject.len() > MAX_SUBJECT || subject.chars().any(char::is_control) {
-        return Err("its sub is no string of 1 to 255 bytes without control characters");
+        return Err(Invalid::unfit("its sub is no string of 1 to 255 bytes without control characters"));
     }
     let roles = match claims.get(&settings.roles_claim) {
         None => Vec::new(),
         Some(Value::String(roles)) => roles.split_ascii_whitespace().map(Into::into).collect(),
         Some(Value::Array(roles)) => {
             let roles: Option<_> = roles.iter().map(|role| role.as_str().map(Into::into)).collect();
-            roles.ok_or("a role is no string")?
+            roles.ok_or(Invalid::unfit("a role is no string"))?
         }
-        Some(_) => return Err("its roles are neither strings nor one string"),
+        Some(_) => return Err(Invalid::unfit("its roles are neither strings nor one string")),
     };
     // Its times are judged apart.
     Ok(Identity { principal: subject.into(), roles, expires: 0 })

@@ -71,7 +71,7 @@ impl World {
         let (audit, findings) = Audit::open(&self.folder, store.anchor().unwrap().as_ref()).unwrap();
         let rule = |name: &str, shadow| Rule {
             name: name.to_owned(),
-            signals: vec![Signal::BadToken],
+            signals: vec![Signal::ForgedToken],
             count: 3,
             within: Duration::from_secs(60),
             ban: Duration::from_secs(600),
@@ -137,7 +137,7 @@ impl World {
             source: Source::of(address, 64),
             address,
             rule: rule.to_owned(),
-            signal: Signal::BadToken,
+            signal: Signal::ForgedToken,
             evidence: vec![RequestId(1), RequestId(2), RequestId(3)],
             seconds: u64::MAX,
             shadow: true,
@@ -217,10 +217,10 @@ fn nothing_in_an_ask_is_trusted() {
         noted: 0,
     };
     for (ask, code) in [
-        (ask("192.0.2.8", 1, Signal::BadToken), "not_the_source"),
-        (ask("192.0.2.0/24", 1, Signal::BadToken), "not_the_source"),
-        (ask("192.0.2.7", 0, Signal::BadToken), "no_evidence"),
-        (ask("192.0.2.7", MAX_EVIDENCE + 1, Signal::BadToken), "no_evidence"),
+        (ask("192.0.2.8", 1, Signal::ForgedToken), "not_the_source"),
+        (ask("192.0.2.0/24", 1, Signal::ForgedToken), "not_the_source"),
+        (ask("192.0.2.7", 0, Signal::ForgedToken), "no_evidence"),
+        (ask("192.0.2.7", MAX_EVIDENCE + 1, Signal::ForgedToken), "no_evidence"),
         (ask("192.0.2.7", 1, Signal::Forbidden), "no_evidence"),
     ] {
         assert_eq!(world.guard().ask(&ask, now).unwrap_err().code, code, "{ask:?}");
