@@ -35,6 +35,7 @@ mod auth;
 mod authz;
 mod balance;
 mod cors;
+mod customers;
 mod forward;
 mod grpc;
 mod h2_flow;

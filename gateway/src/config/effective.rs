@@ -133,6 +133,7 @@ fn guard(config: &Config) -> Value {
         "shield_clients": guard.safety.shield_clients,
         "shared_principals": guard.safety.shared_principals,
         "good_for": show_duration(guard.safety.good_for),
+        "remember_good": show_duration(guard.safety.remember_good),
         "established": show_duration(guard.safety.established),
         "breaker": {
             "share": guard.safety.breaker.share,

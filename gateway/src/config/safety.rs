@@ -25,6 +25,7 @@ pub(super) fn read(guard: &mut Table<'_>, ipv6_prefix: u8, widest_ipv6: u8) -> S
         shield_clients: guard.or("shield_clients", defaults.shield_clients, value::integer(0..=1_000_000)),
         shared_principals: guard.or("shared_principals", defaults.shared_principals, value::integer(0..=16)),
         good_for: guard.or("good_for", defaults.good_for, value::duration_in(60 * SECOND..=DAY)),
+        remember_good: guard.or("remember_good", defaults.remember_good, day()),
         established: guard.or("established", defaults.established, value::duration_in(Duration::ZERO..=DAY)),
         breaker: breaker(guard.table("breaker"), defaults.breaker),
         ladder: ladder(guard.table("ladder"), ipv6_prefix, widest_ipv6),

@@ -26,7 +26,7 @@ use crate::{
             watch::{self, Watchers},
         },
         drops::DropPath,
-        settings::Settings,
+        settings::{Safety, Settings},
         store::{Change, Ended, Record, Store, StoreError},
     },
     message::{AllowInForce, Ask, BanInForce, MAX_EVIDENCE, MAX_REFUSED, ToProxy, UpstreamState},
@@ -48,6 +48,7 @@ pub(crate) mod safety;
 mod sampled;
 mod shadow;
 mod surroundings;
+mod trouble;
 
 use change::Wanted;
 use compose::{Blocked, Prefixes};
@@ -55,6 +56,7 @@ use feeds::Feeds;
 use good::Good;
 use pardon::Pardons;
 use probation::Probations;
+use trouble::Trouble;
 
 pub(crate) use adopt::Parts;
 pub(crate) use explain::Processes;
@@ -116,6 +118,7 @@ pub(crate) struct Guard {
     pardons: Pardons,
     probations: Probations,
     good: Good,
+    trouble: Trouble,
     /// Shadow rules that enforce all the same, and who said so.
     promoted: BTreeMap<String, String>,
     /// What the limit of addresses would have refused, while it is in shadow mode.

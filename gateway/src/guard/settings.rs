@@ -75,6 +75,8 @@ pub struct Safety {
     pub shared_principals: u32,
     /// `guard.good_for`: how long a client counts as good after a request that succeeded with a token.
     pub good_for: Duration,
+    /// `guard.remember_good`: how long a client that was good is known to be a customer; 0: not.
+    pub remember_good: Duration,
     /// `guard.established`: how long a principal must have been good for it to shield its source.
     pub established: Duration,
     /// `[guard.breaker]`.
@@ -117,6 +119,7 @@ impl Default for Safety {
             shield_clients: 10,
             shared_principals: 5,
             good_for: hour / 6,
+            remember_good: 7 * 24 * hour,
             established: hour / 60,
             breaker: Breaker { share: 20, at_least: 20, pause: hour / 60 },
         }

@@ -14,6 +14,7 @@ mod safety;
 
 pub use safety::{Offence, Pardon, Promotion};
 pub(crate) mod feeds;
+pub(crate) mod good;
 mod row;
 
 use row::{optional, record, signed, unsigned};
@@ -217,6 +218,7 @@ impl Store {
             change.commit()?;
         }
         connection.execute_batch(feeds::FEED_TABLES)?;
+        connection.execute_batch(good::GOOD_TABLES)?;
         Ok(Self { connection, alone })
     }
 

@@ -62,6 +62,8 @@ impl Guard {
             guard.record("adoption", members, now);
         }
         guard.repair(drift);
+        let since = now.unix_millis.saturating_sub(pardon::millis(guard.settings.safety.remember_good));
+        guard.amend(|change| change.forget_good_before(since));
         guard.notices.clear();
         Ok(guard)
     }
@@ -88,6 +90,8 @@ impl Guard {
         let promotions = store.promotions().map_err(stored)?;
         let promoted = promotions.into_iter().map(|promotion| (promotion.what, promotion.actor)).collect();
         let pardons = Pardons::read(store.pardons().map_err(stored)?, settings.safety.unban_grace, now);
+        let since = now.unix_millis.saturating_sub(pardon::millis(settings.safety.remember_good));
+        let good = Good::read(store.good(since, good::MOST).map_err(stored)?, now);
         let guard = Self {
             settings,
             rules,
@@ -104,7 +108,8 @@ impl Guard {
             paused_until: None,
             pardons,
             probations,
-            good: Good::default(),
+            good,
+            trouble: Trouble::default(),
             promoted,
             would_refuse: shadow::WouldRefuse::default(),
             paused_because: "",
@@ -277,6 +282,8 @@ impl Guard {
             let unrecorded = std::mem::take(&mut self.refusals_unrecorded);
             self.tell("refusals", now, members(json!({"unrecorded": unrecorded})));
         }
+        self.tick_trouble(now, ticks);
+        self.save_good(false, now);
         self.tick_feeds(now, ticks);
         if self.in_force.len().saturating_add(self.feeds.len()) < MANY {
             if !self.feeds.is_changing() {
@@ -317,6 +324,7 @@ impl Guard {
 
     /// At the end: a last record, signed and on the disk.
     pub(crate) fn stop(mut self, reason: &str, detach: bool, now: Now) -> Result<(), Refused> {
+        self.save_good(true, now);
         self.tell("stop", now, members(json!({"reason": reason, "detached": detach})));
         self.checkpoint(now);
         self.sync();

@@ -36,8 +36,7 @@ impl Guard {
         }
         let (shadow, seconds) = (self.is_shadow(rule), rule.ban.as_secs().max(1));
         let signals = ask.evidence.len();
-        let reason =
-            format!("{signals} {} within {}", ask.signal.name().replace('_', " "), span(rule.within.as_secs()));
+        let reason = format!("{signals} {} within {}", ask.signal.plural(), span(rule.within.as_secs()));
         // A neighbour in the host's own network shares its prefix with the gateway: only its address is banned.
         let single = Source::of(ask.address, 128);
         self.look_for_operators_at(now);
@@ -48,7 +47,8 @@ impl Guard {
         };
         self.judge_news(source, shadow)?;
         self.pardons.judge(source, now.monotonic)?;
-        self.judge_shared(ask.source, now)?;
+        let fault = self.judge_fault(ask, now);
+        self.judge_shared(ask.source, now).and(fault)?;
         let source = self.widened(ask, source, shadow, now).unwrap_or(source);
         let earlier = self.earlier(source, now)?;
         let factor = self.settings.safety.ladder.factor(earlier);
@@ -62,7 +62,9 @@ impl Guard {
         }
         let record = self.draft(source, reason, &Actor::Rule(ask.rule.clone()), Some(seconds), shadow, now);
         let (rule, evidence) = (Some(ask.rule.clone()), ask.evidence.clone());
-        self.ban(Record { rule, evidence, relay: ask.relay, ..record }, now)
+        let id = self.ban(Record { rule, evidence, relay: ask.relay, ..record }, now)?;
+        self.note_fault(ask, id);
+        Ok(id)
     }
 
     /// Whether an ask would change anything: a network around the source may be banned as well.

@@ -124,6 +124,7 @@ impl Guard {
         };
         let harm = [self.pardons.judge(client, now.monotonic), self.judge_shared(client, now), self.judge_paused(now)];
         shields.extend(harm.into_iter().filter_map(Result::err).map(|refused| refused.message));
+        shields.extend(self.shields_of_trouble(client, now));
         let history = self.store.history(address, 10);
         let history = history.map_err(|error| Refused::new("store_failed", error.to_string()))?;
         Ok(Why {
@@ -234,6 +235,7 @@ impl Guard {
         if let Err(refused) = self.judge_paused(now) {
             warnings.push(refused.message);
         }
+        warnings.extend(self.trouble_warnings(now));
         if let Some(failing) = &self.failing {
             let failures = self.failures;
             warnings.push(format!(

@@ -3,90 +3,247 @@
 //! What the proxy says of them is believed as far as it goes: a proxy in wrong hands can keep its friends from being
 //! banned by rules, and can ban or unban nobody else.
 //!
-//! *Invariant:* at most [`MOST`] clients are known, with at most [`PRINCIPALS`] principals each. Where all are recent,
-//! a new client is not known until some are not, and a new principal takes the place of the one heard of least lately.
+//! Who was good once is remembered for `guard.remember_good`, in the store as well: after a restart, and while nobody can
+//! be served because a key of ours is wrong, customers are customers still.
+//!
+//! *Invariant:* at most [`MOST`] clients are known, with at most [`PRINCIPALS`] principals each. Where there is no room,
+//! a new client takes the place of one that was not good lately, first of those that never were for long. A new principal
+//! takes the place of the one heard of least lately.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use super::*;
-use crate::message::{GoodClient, MAX_GOOD};
+use crate::{
+    guard::store::good::{GoodPrincipal, GoodRow},
+    message::{GoodClient, MAX_GOOD},
+};
 
-const MOST: usize = 65_536;
+pub(super) const MOST: usize = 65_536;
 const PRINCIPALS: usize = 16;
 
-/// Clients that were served with a valid token lately.
+/// How many make room at once, and how often at most, as all are looked through for it.
+const MAKE_ROOM: usize = MOST / 16;
+const MAKE_ROOM_EVERY: u64 = 10 * SECOND;
+
+/// The store learns of a client that is still good after so long.
+const SAVE_AGAIN: i64 = 300 * 1_000_000_000;
+
+/// How many the store learns of at a time: about a millisecond's work.
+const SAVED_AT_ONCE: usize = 100;
+
+/// Clients that were served with a valid token.
 #[derive(Debug, Default)]
 pub(super) struct Good {
-    clients: HashMap<Source, Vec<Principal>>,
-    pruned: u64,
+    clients: HashMap<Source, Client>,
+    made_room: u64,
+    /// What the store does not know yet; each client once.
+    unsaved: VecDeque<Source>,
+    /// Who was forgotten, and the store does not know yet.
+    forgotten: Vec<Source>,
 }
 
+#[derive(Debug, Default)]
+struct Client {
+    principals: Vec<Principal>,
+    /// When the store learned of it last.
+    saved: Option<i64>,
+    is_queued: bool,
+}
+
+/// Times are `CLOCK_MONOTONIC`, nanoseconds; below zero: before this boot.
 #[derive(Clone, Copy, Debug)]
 struct Principal {
     hash: u64,
-    first: u64,
-    last: u64,
+    first: i64,
+    last: i64,
+}
+
+impl Client {
+    fn last(&self) -> i64 {
+        self.principals.iter().map(|principal| principal.last).max().unwrap_or(i64::MIN)
+    }
+
+    fn is_established(&self, established: Duration, now: i64) -> bool {
+        self.principals.iter().any(|principal| passed(principal.first, now) >= established.as_nanos())
+    }
+}
+
+/// A moment of the monotonic clock, in the form that reaches back before boot.
+fn moment(now: u64) -> i64 {
+    i64::try_from(now).unwrap_or(i64::MAX)
+}
+
+/// What has passed since `then`, in nanoseconds.
+fn passed(then: i64, now: i64) -> u128 {
+    u128::try_from(i128::from(now) - i128::from(then)).unwrap_or(0)
 }
 
 impl Good {
+    /// What the store remembers, by the time that has passed on the wall clock.
+    pub(super) fn read(rows: Vec<GoodRow>, now: Now) -> Self {
+        let at = |unix_millis: u64| {
+            let passed = now.unix_millis.saturating_sub(unix_millis).saturating_mul(1_000_000);
+            moment(now.monotonic).saturating_sub(moment(passed))
+        };
+        let mut good = Self::default();
+        for GoodRow { source, principals } in rows {
+            let principals = principals.into_iter().take(PRINCIPALS);
+            let principals: Vec<_> = principals
+                .map(|one| Principal { hash: one.hash, first: at(one.first).min(at(one.last)), last: at(one.last) })
+                .collect();
+            let client = Client { principals, saved: None, is_queued: false };
+            let saved = Some(client.last());
+            good.clients.insert(source, Client { saved, ..client });
+        }
+        good
+    }
+
     /// `principal` was served at `source`.
-    pub(super) fn note(&mut self, client: GoodClient, good_for: Duration, now: u64) {
-        let recent = |principal: &Principal| is_recent(principal, good_for, now);
+    pub(super) fn note(&mut self, client: GoodClient, safety: &Safety, now: u64) {
         if self.clients.len() >= MOST && !self.clients.contains_key(&client.source) {
-            if now.saturating_sub(self.pruned) < SECOND {
-                return;
-            }
-            self.pruned = now;
-            self.clients.retain(|_, principals| principals.iter().any(recent));
+            self.make_room(safety, now);
             if self.clients.len() >= MOST {
                 return;
             }
         }
-        let principals = self.clients.entry(client.source).or_default();
-        principals.retain(recent);
-        if let Some(known) = principals.iter_mut().find(|known| known.hash == client.principal) {
-            known.last = now;
+        let now = moment(now);
+        let known = self.clients.entry(client.source).or_default();
+        known.principals.retain(|principal| passed(principal.last, now) <= safety.remember_good.as_nanos());
+        if let Some(principal) = known.principals.iter_mut().find(|known| known.hash == client.principal) {
+            principal.last = now;
+        } else {
+            let all = &mut known.principals;
+            if all.len() >= PRINCIPALS
+                && let Some(oldest) = (0..all.len()).min_by_key(|at| all.get(*at).map(|known| known.last))
+            {
+                all.swap_remove(oldest);
+            }
+            all.push(Principal { hash: client.principal, first: now, last: now });
+            known.saved = None;
+        }
+        if !known.is_queued && known.saved.is_none_or(|saved| now.saturating_sub(saved) >= SAVE_AGAIN) {
+            known.is_queued = true;
+            self.unsaved.push_back(client.source);
+        }
+    }
+
+    fn make_room(&mut self, safety: &Safety, now: u64) {
+        if now.saturating_sub(self.made_room) < MAKE_ROOM_EVERY {
             return;
         }
-        if principals.len() >= PRINCIPALS
-            && let Some(oldest) = (0..principals.len()).min_by_key(|at| principals.get(*at).map(|known| known.last))
-        {
-            principals.swap_remove(oldest);
+        self.made_room = now;
+        let now = moment(now);
+        let lately = |client: &Client| client.principals.iter().any(|one| is_recent(one, safety.good_for, now));
+        let old = self.clients.iter().filter(|(_, client)| !lately(client));
+        let mut old: Vec<(bool, i64, Source)> =
+            old.map(|(source, one)| (one.is_established(safety.established, now), one.last(), *source)).collect();
+        if old.len() > MAKE_ROOM {
+            old.select_nth_unstable(MAKE_ROOM);
+            old.truncate(MAKE_ROOM);
         }
-        principals.push(Principal { hash: client.principal, first: now, last: now });
+        for (.., source) in old {
+            self.clients.remove(&source);
+            self.forgotten.push(source);
+        }
     }
 
     /// Clients that were good lately.
     pub(super) fn recent(&self, good_for: Duration, now: u64) -> impl Iterator<Item = Source> {
+        let now = moment(now);
         let recent = move |principal: &Principal| is_recent(principal, good_for, now);
-        self.clients.iter().filter(move |(_, known)| known.iter().any(recent)).map(|(source, _)| *source)
+        self.clients.iter().filter(move |(_, known)| known.principals.iter().any(recent)).map(|(source, _)| *source)
+    }
+
+    /// Whether this very client was good within `within`.
+    fn is_recent(&self, source: Source, within: Duration, now: u64) -> bool {
+        let known = self.clients.get(&source);
+        known.is_some_and(|known| known.principals.iter().any(|one| is_recent(one, within, moment(now))))
+    }
+
+    /// Whether this client was ever good, as far as is remembered, and if so, whether it was for long enough.
+    pub(super) fn knows(&self, source: Source, safety: &Safety, now: u64) -> Option<bool> {
+        let known = self.clients.get(&source)?;
+        let now = moment(now);
+        let is_known = passed(known.last(), now) <= safety.remember_good.as_nanos();
+        is_known.then(|| known.is_established(safety.established, now))
     }
 
     /// How many principals in `source` are good lately and have been for `established`.
     pub(super) fn established(&self, source: Source, good_for: Duration, established: Duration, now: u64) -> usize {
+        let now = moment(now);
         let counts = |principal: &&Principal| {
-            is_recent(principal, good_for, now) && u128::from(now - principal.first) >= established.as_nanos()
+            is_recent(principal, good_for, now) && passed(principal.first, now) >= established.as_nanos()
         };
-        let count = |principals: &Vec<Principal>| principals.iter().filter(counts).count();
-        if let Some(principals) = self.clients.get(&source) {
-            return count(principals);
+        let count = |client: &Client| client.principals.iter().filter(counts).count();
+        if let Some(client) = self.clients.get(&source) {
+            return count(client);
         }
         let inside = self.clients.iter().filter(|(client, _)| source.covers(client));
-        inside.map(|(_, principals)| count(principals)).sum()
+        inside.map(|(_, client)| count(client)).sum()
+    }
+
+    /// Some of what the store does not know yet, as it is to be written, and who is to be forgotten.
+    fn unsaved(&mut self, most: usize, now: Now) -> (Vec<GoodRow>, Vec<Source>) {
+        let unix = |at: i64| {
+            let millis = passed(at, moment(now.monotonic)) / 1_000_000;
+            now.unix_millis.saturating_sub(u64::try_from(millis).unwrap_or(u64::MAX))
+        };
+        let forgotten = self.forgotten.split_off(self.forgotten.len().saturating_sub(most));
+        let mut rows = Vec::new();
+        while rows.len() + forgotten.len() < most
+            && let Some(source) = self.unsaved.pop_front()
+        {
+            let Some(client) = self.clients.get_mut(&source) else { continue };
+            (client.is_queued, client.saved) = (false, Some(client.last()));
+            let row = |one: &Principal| GoodPrincipal { hash: one.hash, first: unix(one.first), last: unix(one.last) };
+            rows.push(GoodRow { source, principals: client.principals.iter().map(row).collect() });
+        }
+        (rows, forgotten)
+    }
+
+    /// The store did not take it: it is tried again.
+    fn put_back(&mut self, rows: Vec<GoodRow>, forgotten: Vec<Source>) {
+        self.forgotten.extend(forgotten);
+        for row in rows {
+            if let Some(client) = self.clients.get_mut(&row.source) {
+                client.is_queued = true;
+                self.unsaved.push_back(row.source);
+            }
+        }
     }
 }
 
-fn is_recent(principal: &Principal, good_for: Duration, now: u64) -> bool {
-    now >= principal.first && u128::from(now.saturating_sub(principal.last)) <= good_for.as_nanos()
+fn is_recent(principal: &Principal, good_for: Duration, now: i64) -> bool {
+    now >= principal.first && passed(principal.last, now) <= good_for.as_nanos()
 }
 
 impl Guard {
     /// The proxy tells of clients that it served.
     pub(crate) fn hear_good(&mut self, clients: &[GoodClient], now: Now) {
-        let good_for = self.settings.safety.good_for;
         for client in clients.iter().take(MAX_GOOD) {
             if self.key(client.source).is_some() {
-                self.good.note(*client, good_for, now.monotonic);
+                self.good.note(*client, &self.settings.safety, now.monotonic);
+                self.trouble.recovered(client.source);
+            }
+        }
+    }
+
+    /// Tells the store of some clients that are good, a few at a time; of all of them at the end.
+    pub(super) fn save_good(&mut self, all: bool, now: Now) {
+        loop {
+            let (rows, forgotten) = self.good.unsaved(SAVED_AT_ONCE, now);
+            if rows.is_empty() && forgotten.is_empty() {
+                return;
+            }
+            let saved = self.amend(|change| {
+                change.forget_good(&forgotten)?;
+                change.remember_good(&rows)
+            });
+            if !saved {
+                return self.good.put_back(rows, forgotten);
+            }
+            if !all {
+                return;
             }
         }
     }
@@ -109,6 +266,10 @@ impl Guard {
     /// How many established good principals there are in `source`.
     pub(super) fn good_principals(&self, source: Source, now: Now) -> usize {
         let safety = &self.settings.safety;
+        // One that is no client is looked for among all of them.
+        if self.key(source).is_some() && !self.good.clients.contains_key(&source) {
+            return 0;
+        }
         self.good.established(source, safety.good_for, safety.established, now.monotonic)
     }
 
@@ -127,7 +288,8 @@ impl Guard {
     pub(super) fn is_too_large_a_share(&self, source: Source, now: Now) -> bool {
         let (safety, breaker) = (&self.settings.safety, self.settings.safety.breaker);
         let (mut active, mut banned, mut hits) = (0_u64, 0_u64, false);
-        if breaker.share >= 100 {
+        let is_stranger = || !self.good.is_recent(source, safety.good_for, now.monotonic);
+        if breaker.share >= 100 || self.key(source).is_some() && is_stranger() {
             return false;
         }
         for client in self.good.recent(safety.good_for, now.monotonic) {
@@ -147,46 +309,97 @@ mod tests {
 
     const TEN: Duration = Duration::from_secs(10);
 
+    fn safety() -> Safety {
+        let remember_good = Duration::from_secs(1_000);
+        Safety { good_for: TEN, established: Duration::from_secs(5), remember_good, ..Safety::default() }
+    }
+
     fn client(number: u32, principal: u64) -> GoodClient {
         GoodClient { source: Source::of(std::net::Ipv4Addr::from_bits(number).into(), 64), principal }
     }
 
+    fn at(seconds: u64) -> Now {
+        Now { monotonic: seconds * SECOND, unix_millis: 1_700_000_000_000 + seconds * 1_000 }
+    }
+
+    /// The same clients as the next guard reads them, on a clock that started anew after a reboot.
+    fn reread(good: &mut Good, now: Now, then: Now) -> Good {
+        let (rows, forgotten) = good.unsaved(usize::MAX, now);
+        assert_eq!(forgotten, []);
+        Good::read(rows, then)
+    }
+
     #[track_caller]
-    fn check(notes: &[(u32, u64, u64)], source: &str, at: u64, recent: usize, established: usize) {
+    fn check(notes: &[(u32, u64, u64)], source: &str, seconds: u64, expect: (usize, usize, Option<bool>)) {
         let mut good = Good::default();
         for (number, principal, seconds) in notes {
-            good.note(client(*number, *principal), TEN, seconds * SECOND);
+            good.note(client(*number, *principal), &safety(), seconds * SECOND);
         }
-        let (source, now): (Source, u64) = (source.parse().unwrap(), at * SECOND);
-        assert_eq!(good.recent(TEN, now).filter(|client| source.covers(client)).count(), recent, "{source} at {at}");
-        assert_eq!(good.established(source, TEN, Duration::from_secs(5), now), established, "{source} at {at}");
+        let source: Source = source.parse().unwrap();
+        let (before, rebooted) = (at(200), Now { monotonic: 1_000_000, unix_millis: at(seconds).unix_millis });
+        let stored = reread(&mut good, before, rebooted);
+        for (good, now, case) in [(good, at(seconds), "running"), (stored, rebooted, "after a reboot")] {
+            let found = (
+                good.recent(TEN, now.monotonic).filter(|client| source.covers(client)).count(),
+                good.established(source, TEN, Duration::from_secs(5), now.monotonic),
+                good.knows(source, &safety(), now.monotonic),
+            );
+            assert_eq!(found, expect, "{source} at {seconds}, {case}");
+        }
     }
 
     #[test]
     fn good_for_a_while_and_established_after_one() {
         let notes = [(7, 1, 100), (7, 2, 100), (7, 1, 106), (8, 1, 106)];
-        check(&notes, "0.0.0.7", 106, 1, 2);
-        check(&notes, "0.0.0.7", 110, 1, 2);
-        check(&notes, "0.0.0.7", 111, 1, 1);
-        check(&notes, "0.0.0.7", 117, 0, 0);
-        check(&notes, "0.0.0.0/24", 106, 2, 2);
-        check(&notes, "0.0.0.0/24", 111, 2, 2);
-        check(&notes, "0.0.1.0/24", 111, 0, 0);
-        // Whoever was away begins anew.
-        check(&[(7, 1, 100), (7, 1, 120)], "0.0.0.7", 121, 1, 0);
+        check(&notes, "0.0.0.7", 106, (1, 2, Some(true)));
+        check(&notes, "0.0.0.8", 106, (1, 0, Some(false)));
+        check(&notes, "0.0.0.7", 110, (1, 2, Some(true)));
+        check(&notes, "0.0.0.7", 111, (1, 1, Some(true)));
+        check(&notes, "0.0.0.7", 117, (0, 0, Some(true)));
+        check(&notes, "0.0.0.9", 106, (0, 0, None));
+        check(&notes, "0.0.0.0/24", 106, (2, 2, None));
+        check(&notes, "0.0.0.0/24", 111, (2, 2, None));
+        check(&notes, "0.0.1.0/24", 111, (0, 0, None));
+        // Remembered for long, not for ever.
+        check(&notes, "0.0.0.7", 1_106, (0, 0, Some(true)));
+        check(&notes, "0.0.0.7", 1_107, (0, 0, None));
+        check(&[(7, 1, 100), (7, 1, 120)], "0.0.0.7", 121, (1, 1, Some(true)));
     }
 
     #[test]
     fn what_is_known_is_bounded() {
         let mut good = Good::default();
-        for number in 0..u32::try_from(MOST).unwrap() + 10 {
-            good.note(client(number, 1), TEN, 100 * SECOND);
+        let most = u32::try_from(MOST).unwrap();
+        for number in 0..most + 10 {
+            good.note(client(number, 1), &safety(), 100 * SECOND);
         }
         for principal in 0..100 {
-            good.note(client(7, principal), TEN, (101 + principal / 20) * SECOND);
+            good.note(client(7, principal), &safety(), (101 + principal / 20) * SECOND);
         }
-        assert_eq!((good.clients.len(), good.clients[&client(7, 0).source].len()), (MOST, PRINCIPALS));
-        good.note(client(u32::MAX, 1), TEN, 200 * SECOND);
-        assert_eq!(good.clients.len(), 1);
+        assert_eq!((good.clients.len(), good.clients[&client(7, 0).source].principals.len()), (MOST, PRINCIPALS));
+        assert_eq!(good.unsaved.len(), MOST, "each once");
+        // Nobody goes who was good lately; then those that never were for long go first.
+        good.note(client(u32::MAX, 1), &safety(), 105 * SECOND);
+        assert!(!good.clients.contains_key(&client(u32::MAX, 1).source));
+        good.note(client(u32::MAX, 1), &safety(), 200 * SECOND);
+        assert!(good.clients.contains_key(&client(u32::MAX, 1).source));
+        assert_eq!((good.clients.len(), good.forgotten.len()), (MOST - MAKE_ROOM + 1, MAKE_ROOM));
+        good.note(client(most + 100, 1), &safety(), 201 * SECOND);
+        assert_eq!(good.clients.len(), MOST - MAKE_ROOM + 2);
+    }
+
+    #[test]
+    fn the_store_learns_of_each_now_and_then() {
+        let mut good = Good::default();
+        let mut written = |seconds: u64| {
+            good.note(client(7, 1), &safety(), seconds * SECOND);
+            good.unsaved(10, at(seconds)).0.len()
+        };
+        assert_eq!([100, 101, 399, 400, 401].map(&mut written), [1, 0, 0, 1, 0]);
+        good.note(client(7, 2), &safety(), 402 * SECOND);
+        let (rows, forgotten) = good.unsaved(10, at(402));
+        assert_eq!((rows.len(), rows[0].principals.len()), (1, 2));
+        good.put_back(rows.clone(), forgotten);
+        assert_eq!(good.unsaved(10, at(402)).0, rows);
     }
 }

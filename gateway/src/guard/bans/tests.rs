@@ -15,6 +15,7 @@ use crate::{
 };
 
 mod harm;
+mod trouble;
 
 const OPERATOR: Actor = Actor::Operator(0);
 
@@ -60,7 +61,7 @@ impl World {
             syn_limit: None,
             syn_cookies: None,
             default_ban: Duration::from_secs(3_600),
-            safety: crate::guard::settings::Safety::default(),
+            safety: Safety::default(),
             feeds: Vec::new(),
             shadow_address_limit: false,
         }
@@ -71,7 +72,7 @@ impl World {
         let (audit, findings) = Audit::open(&self.folder, store.anchor().unwrap().as_ref()).unwrap();
         let rule = |name: &str, shadow| Rule {
             name: name.to_owned(),
-            signals: vec![Signal::ForgedToken],
+            signals: vec![Signal::ForgedToken, Signal::OverLimit],
             count: 3,
             within: Duration::from_secs(60),
             ban: Duration::from_secs(600),
@@ -131,13 +132,17 @@ impl World {
     }
 
     fn ask(&mut self, address: &str, rule: &str) -> Result<u64, &'static str> {
+        self.ask_for(Signal::ForgedToken, address, rule)
+    }
+
+    fn ask_for(&mut self, signal: Signal, address: &str, rule: &str) -> Result<u64, &'static str> {
         let address: IpAddr = address.parse().unwrap();
         let ask = Ask {
             relay: None,
             source: Source::of(address, 64),
             address,
             rule: rule.to_owned(),
-            signal: Signal::ForgedToken,
+            signal,
             evidence: vec![RequestId(1), RequestId(2), RequestId(3)],
             seconds: u64::MAX,
             shadow: true,

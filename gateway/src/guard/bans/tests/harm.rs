@@ -199,7 +199,8 @@ fn good_clients_are_shielded() {
     assert_eq!(why.standing.good_principals, 5);
     assert_eq!(why.shields, ["5 established good principals share 198.51.100.7: rules may not ban it"]);
     assert_eq!(world.add("198.51.100.7"), "done 1", "operators may");
-    assert!(world.ask("192.0.2.1", "bad-tokens").is_ok(), "one good principal is no shield");
+    let one = world.ask_for(Signal::OverLimit, "192.0.2.1", "bad-tokens");
+    assert!(one.is_ok(), "one good principal is no shield");
     world.pass(600);
     assert_eq!(world.add("192.0.2.0/24"), "done 1");
 }
@@ -212,20 +213,20 @@ fn banning_many_good_clients_pauses_until_resumed() {
     world.guard().settings.max_bans_per_minute = 100;
     world.guard().settings.max_bans = 100;
     for number in 1..=4 {
-        world.ask(&format!("192.0.2.{number}"), "bad-tokens").unwrap();
+        world.ask_for(Signal::OverLimit, &format!("192.0.2.{number}"), "bad-tokens").unwrap();
     }
     // Others are no customers.
-    world.ask("198.51.100.1", "bad-tokens").unwrap();
+    world.ask_for(Signal::OverLimit, "198.51.100.1", "bad-tokens").unwrap();
     assert_eq!(world.handle(Request::Resume), "not_paused");
-    assert_eq!(world.ask("192.0.2.5", "bad-tokens"), Err("paused"));
-    assert_eq!(world.ask("198.51.100.2", "bad-tokens"), Err("paused"));
+    assert_eq!(world.ask_for(Signal::OverLimit, "192.0.2.5", "bad-tokens"), Err("paused"));
+    assert_eq!(world.ask_for(Signal::OverLimit, "198.51.100.2", "bad-tokens"), Err("paused"));
     let why = world.why("198.51.100.2");
     assert!(why.shields[0].contains("too many of the recently good clients"), "{:?}", why.shields);
     assert_eq!(world.handle(Request::Resume), "done 1");
-    world.ask("198.51.100.2", "bad-tokens").unwrap();
-    assert_eq!(world.ask("192.0.2.5", "bad-tokens"), Err("paused"));
+    world.ask_for(Signal::OverLimit, "198.51.100.2", "bad-tokens").unwrap();
+    assert_eq!(world.ask_for(Signal::OverLimit, "192.0.2.5", "bad-tokens"), Err("paused"));
     world.pass(60);
-    world.ask("198.51.100.3", "bad-tokens").unwrap();
+    world.ask_for(Signal::OverLimit, "198.51.100.3", "bad-tokens").unwrap();
 }
 
 #[test]

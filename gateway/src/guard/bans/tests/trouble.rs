@@ -1,0 +1,168 @@
+//! Good clients that fail, one by one and together.
+
+use super::*;
+use crate::message::GoodClient;
+
+impl World {
+    /// With rules on forgeries, on what may be customers' bad luck, and on conduct.
+    fn with_customers(name: &str) -> Self {
+        let mut world = Self::new(name);
+        world.configure();
+        world
+    }
+
+    fn configure(&mut self) {
+        let rule = |signal: Signal| Rule {
+            name: signal.name().to_owned(),
+            signals: vec![signal],
+            count: 3,
+            within: Duration::from_secs(60),
+            ban: Duration::from_secs(3_600),
+            shadow: false,
+        };
+        let guard = self.guard();
+        guard.rules = Signal::ALL.map(rule).to_vec();
+        (guard.settings.max_bans, guard.settings.max_bans_per_minute) = (1_000, 1_000);
+    }
+
+    /// As `kill -9` and a start do.
+    fn restart(&mut self) {
+        let kernel = self.crash();
+        self.start(kernel);
+        self.configure();
+    }
+
+    /// Serves the clients of these numbers.
+    fn serve_all(&mut self, numbers: std::ops::Range<u32>) {
+        let now = self.now;
+        let clients: Vec<_> = numbers.map(|number| GoodClient { source: source(number), principal: 1 }).collect();
+        self.guard().hear_good(&clients, now);
+    }
+
+    /// Time passes, long enough for everything that is looked at now and then.
+    fn pass_many(&mut self, seconds: u64) {
+        self.now.monotonic += seconds * SECOND;
+        self.now.unix_millis += seconds * 1_000;
+        let now = self.now;
+        self.guard().tick(now, 10);
+    }
+
+    /// What becomes of a rule's ask: `banned`, or the code of the refusal.
+    fn fail(&mut self, number: u32, signal: Signal) -> &'static str {
+        let ask = Ask {
+            relay: None,
+            source: source(number),
+            address: source(number).address(),
+            rule: signal.name().to_owned(),
+            signal,
+            evidence: vec![RequestId(1)],
+            seconds: 0,
+            shadow: false,
+            noted: 0,
+        };
+        let now = self.now;
+        self.guard().ask(&ask, now).map_or_else(|refused| refused.code, |_| "banned")
+    }
+
+    /// Which of the clients are banned.
+    fn banned(&mut self, numbers: std::ops::Range<u32>) -> Vec<u32> {
+        let guard = self.guard();
+        numbers.filter(|number| guard.find(source(*number)).is_some()).collect()
+    }
+
+    fn warning(&mut self) -> String {
+        let now = self.now;
+        self.guard().trouble_warnings(now).collect()
+    }
+}
+
+fn source(number: u32) -> Source {
+    Source::of(std::net::Ipv4Addr::from_bits(0xc000_0200 + number).into(), 64)
+}
+
+/// Fifty good clients, then `meanwhile`, then each of them fails by `signal` as an attacker does: none is banned but the
+/// attacker.
+#[track_caller]
+fn check(case: &str, signal: Signal, meanwhile: impl Fn(&mut World), between: u64) {
+    let mut world = World::with_customers(case);
+    world.serve_all(0..50);
+    world.pass_many(60);
+    world.serve_all(0..50);
+    world.pass_many(1);
+    meanwhile(&mut world);
+    for number in 0..50 {
+        assert_ne!(world.fail(number, signal), "banned", "{case}: {number}");
+        assert_eq!(world.fail(1_000 + number, signal), "banned", "{case}: an attacker");
+        world.pass_many(between);
+        if number == 25 {
+            world.restart();
+        }
+    }
+    for number in 0..50 {
+        assert_ne!(world.fail(number, signal), "banned", "{case}: {number}, later");
+    }
+    assert_eq!(world.banned(0..50), Vec::<u32>::new(), "{case}");
+    assert!(world.warning().contains("good clients fail together since"), "{case}: {}", world.warning());
+}
+
+#[test]
+fn what_good_clients_have_in_common_is_not_their_fault() {
+    check("at-once", Signal::ForgedToken, |_| {}, 0);
+    check("one-by-one", Signal::ForgedToken, |_| {}, 15);
+    check("after-restart", Signal::ForgedToken, World::restart, 0);
+    check("after-good-for", Signal::ForgedToken, |world| world.pass_many(3_600), 0);
+    check("days-later", Signal::ForgedToken, |world| world.pass_many(3 * 86_400), 0);
+    check("after-both", Signal::ForgedToken, |world| (world.pass_many(3_600), world.restart()).1, 1);
+    for signal in Signal::ALL.into_iter().filter(|signal| signal.may_be_ours()) {
+        check(signal.name(), signal, |_| {}, 1);
+    }
+}
+
+#[test]
+fn how_a_client_behaves_is_its_own_fault() {
+    for signal in Signal::ALL.into_iter().filter(|signal| !signal.may_be_ours()) {
+        let mut world = World::with_customers(signal.name());
+        world.serve_all(0..10);
+        world.pass_many(100);
+        assert_eq!(world.fail(1, signal), "banned", "{signal:?}");
+    }
+}
+
+#[test]
+fn a_good_client_that_fails_alone_is_banned_after_a_while() {
+    let mut world = World::with_customers("alone");
+    world.serve_all(0..50);
+    world.pass_many(100);
+    assert_eq!(world.fail(1, Signal::ForgedToken), "good_client");
+    // To be good in between changes nothing.
+    world.pass_many(30);
+    world.serve_all(0..50);
+    assert_eq!(world.fail(1, Signal::ForgedToken), "good_client");
+    world.pass_many(30);
+    assert_eq!(world.fail(1, Signal::ForgedToken), "banned");
+    assert_eq!(world.warning(), "");
+}
+
+#[test]
+fn what_was_banned_of_them_is_taken_back() {
+    let mut world = World::with_customers("back");
+    // Good for a moment only: no reason to wait.
+    world.serve_all(0..3);
+    for number in [100, 0, 1] {
+        assert_eq!(world.fail(number, Signal::ForgedToken), "banned");
+    }
+    assert_eq!(world.fail(2, Signal::ForgedToken), "good_clients_fail");
+    assert_eq!((world.banned(0..3), world.banned(100..101)), (Vec::<u32>::new(), vec![100]));
+    let (source, now) = (source(0), world.now);
+    let how = &world.guard().why(source.address(), now).unwrap().history[0].how;
+    assert_eq!(how, "taken back: good clients fail together by forged_token");
+    assert_eq!(world.guard().earlier(source, now).unwrap(), 0, "it does not count");
+    // Another signal is another matter, and strangers are banned all the while.
+    assert_eq!(world.fail(0, Signal::OverLimit), "banned");
+    assert_eq!(world.fail(101, Signal::ForgedToken), "banned");
+    // Served again, they fail no more.
+    world.serve_all(1..3);
+    world.pass_many(1);
+    assert_eq!(world.warning(), "");
+    assert_eq!(world.fail(1, Signal::ForgedToken), "banned");
+}
