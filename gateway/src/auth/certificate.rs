@@ -8,8 +8,7 @@ use data_encoding::HEXLOWER;
 use crate::{
     auth::Identity,
     clock::Now,
-    detect::signal::Signal,
-    proxy::reject::{Refusal, Reject},
+    proxy::reject::{Refusal, TokenFault},
     x509::{self, Name},
 };
 
@@ -50,13 +49,12 @@ impl Shown {
     /// Whom it names.
     ///
     /// # Errors
-    /// [`Reject::InvalidToken`] once it has expired: a connection may outlive it.
+    /// A refusal once it has expired: a connection may outlive it.
     pub fn identity(&self, now: Now) -> Result<Arc<Identity>, Refusal> {
         if i64::try_from(now.unix_seconds()).is_ok_and(|now| now <= self.last) {
             return Ok(Arc::clone(&self.identity));
         }
-        let refusal = Refusal::new(Reject::InvalidToken, "the client certificate has expired");
-        Err(refusal.with_signal(Signal::ExpiredToken))
+        Err(Refusal::token(TokenFault::Expired, "the client certificate has expired"))
     }
 }
 
@@ -77,6 +75,7 @@ fn subject(certificate: &x509::Certificate) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::reject::Reject;
 
     #[track_caller]
     fn check(names: &[rcgen::SanType], common_name: Option<&str>, expect: &str) {

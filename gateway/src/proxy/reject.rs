@@ -138,6 +138,39 @@ impl Reject {
     }
 }
 
+/// In which way a token is not valid. The client is told none of it; it decides what the refusal says about the source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenFault {
+    /// Its time is over.
+    Expired,
+    /// No issuer makes such a token.
+    Forged,
+    /// Its time has not come.
+    NotYetValid,
+    /// An issuer may well make such a token, for others than us.
+    Unfit,
+    /// By a key that the key set does not have.
+    UnknownKey,
+    /// For somebody else.
+    WrongAudience,
+    /// Of another issuer.
+    WrongIssuer,
+}
+
+impl TokenFault {
+    const fn signal(self) -> Signal {
+        match self {
+            Self::Expired => Signal::ExpiredToken,
+            Self::Forged => Signal::ForgedToken,
+            Self::NotYetValid => Signal::NotYetValid,
+            Self::Unfit => Signal::UnfitToken,
+            Self::UnknownKey => Signal::UnknownKey,
+            Self::WrongAudience => Signal::WrongAudience,
+            Self::WrongIssuer => Signal::WrongIssuer,
+        }
+    }
+}
+
 /// A request refused: which way, and why for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -158,11 +191,10 @@ impl Refusal {
         Self { reject, detail: detail.into(), retry_after: None, signal: None }
     }
 
-    /// The same refusal, which says this about the source.
+    /// A refusal of a token or client certificate.
     #[must_use]
-    pub const fn with_signal(mut self, signal: Signal) -> Self {
-        self.signal = Some(signal);
-        self
+    pub fn token(fault: TokenFault, detail: &'static str) -> Self {
+        Self { signal: Some(fault.signal()), ..Self::new(Reject::InvalidToken, detail) }
     }
 
     /// Its row of the table, with what this one says about the source.

@@ -12,7 +12,7 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::{Map, Value};
 
 use super::invalid::Invalid;
-use crate::{detect::signal::Signal, fault::Fault, json};
+use crate::{fault::Fault, json, proxy::reject::TokenFault};
 
 #[cfg(test)]
 mod tests;
@@ -97,7 +97,7 @@ impl Keys {
     /// # Errors
     /// Why there is none, for the log.
     pub(super) fn find(&self, kid: Option<&str>, algorithm: &str) -> Result<&Key, Invalid> {
-        let unknown = |why| Invalid::new(Signal::UnknownKey, why);
+        let unknown = |why| Invalid::new(TokenFault::UnknownKey, why);
         let Some(kid) = kid else {
             let mut fitting = self.0.iter().filter(|key| key.name == algorithm);
             return match (fitting.next(), fitting.next()) {

@@ -11,7 +11,7 @@ use data_encoding::BASE64URL_NOPAD;
 use serde_json::{Map, Value};
 
 use super::{Settings, invalid::Invalid, keys::MAX_KID};
-use crate::{auth::Identity, detect::signal::Signal, json};
+use crate::{auth::Identity, json, proxy::reject::TokenFault};
 
 /// The longest token, in bytes.
 pub(super) const MAX_TOKEN: usize = 8 * 1024;
@@ -49,9 +49,9 @@ impl Validity {
     /// Why it may not be used now, for the log.
     pub(super) const fn check(&self, now: u64) -> Result<(), Invalid> {
         if now >= self.until {
-            return Err(Invalid::new(Signal::ExpiredToken, "it has expired"));
+            return Err(Invalid::new(TokenFault::Expired, "it has expired"));
         }
-        if now < self.from { Err(Invalid::new(Signal::NotYetValid, "it is not valid yet")) } else { Ok(()) }
+        if now < self.from { Err(Invalid::new(TokenFault::NotYetValid, "it is not valid yet")) } else { Ok(()) }
     }
 }
 
@@ -161,7 +161,7 @@ fn time(claims: &Map<String, Value>, claim: &str) -> Result<Option<u64>, Invalid
 
 fn read_identity(claims: &Map<String, Value>, settings: &Settings) -> Result<Identity, Invalid> {
     if claims.get("iss").and_then(Value::as_str) != Some(&settings.issuer) {
-        return Err(Invalid::new(Signal::WrongIssuer, "its iss is not jwt.issuer"));
+        return Err(Invalid::new(TokenFault::WrongIssuer, "its iss is not jwt.issuer"));
     }
     let ours = match claims.get("aud") {
         Some(Value::String(audience)) => *audience == settings.audience,
@@ -171,7 +171,7 @@ fn read_identity(claims: &Map<String, Value>, settings: &Settings) -> Result<Ide
         _ => false,
     };
     if !ours {
-        return Err(Invalid::new(Signal::WrongAudience, "its aud does not hold jwt.audience"));
+        return Err(Invalid::new(TokenFault::WrongAudience, "its aud does not hold jwt.audience"));
     }
     let subject = claims.get("sub").and_then(Value::as_str).unwrap_or_default();
     if subject.is_empty() || subject.len() > MAX_SUBJECT || subject.chars().any(char::is_control) {

@@ -1,6 +1,6 @@
 //! Wrong upgrades, each with what must be said about it.
 
-use super::{BASE, load, wrong};
+use super::{BASE, load, warned, wrong};
 
 const LINE: &str = "upstream = \"items\"\n";
 
@@ -57,4 +57,9 @@ fn routes() {
     assert_eq!(effective["route"][0]["outlives_token"], true);
     assert_eq!(effective["route"][0]["websocket_token"][1], "cookie:__Host-session");
     assert_eq!(load(&toml::to_string_pretty(&effective).unwrap()).unwrap().effective(), effective);
+}
+
+#[test]
+fn what_names_meant_before_is_told() {
+    warned("\"forged_token\"", "\"bad_token\"", "rule[0].signals", "is called \"forged_token\" by now");
 }
