@@ -9,6 +9,8 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess,
 use serde_json::{Map, Number, Value};
 use thiserror::Error;
 
+pub mod document;
+
 #[cfg(test)]
 mod tests;
 
