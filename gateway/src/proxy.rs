@@ -43,5 +43,6 @@ mod tunnel;
 mod turn;
 mod upgrade;
 mod upstream;
+mod validators;
 
 pub use start::main;

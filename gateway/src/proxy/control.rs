@@ -285,7 +285,7 @@ mod tests {
             tickets: None,
             promoted: Vec::new(),
         };
-        let shared = Arc::new(start::share(bundle, 1_000).unwrap());
+        let shared = Arc::new(start::share(bundle, 1_000, 1).unwrap());
         let null = || OwnedFd::from(File::options().write(true).open("/dev/null").unwrap());
         let (sink, _writer) = Sink::start(File::from(null())).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -123,7 +123,7 @@ const fn code(reject: Reject) -> Option<&'static str> {
         Reject::InvalidBody | Reject::UnsupportedMediaType => "3",
         Reject::RequestTimeout | Reject::UpstreamTimeout => "4",
         Reject::Banned | Reject::Forbidden | Reject::ForeignOrigin => "7",
-        Reject::BodyTooLarge | Reject::TooManyRequests => "8",
+        Reject::BodyTooComplex | Reject::BodyTooLarge | Reject::TooManyRequests => "8",
         Reject::MethodNotAllowed | Reject::NotFound => "12",
         Reject::Unavailable | Reject::UpstreamFailed => "14",
         Reject::InvalidToken | Reject::MissingToken => "16",

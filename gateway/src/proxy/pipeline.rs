@@ -1,7 +1,7 @@
 //! Decides what becomes of a request. Cheapest question first: no cryptography before the address is counted, no byte
 //! of the body before the permit.
 
-use std::{convert::Infallible, net::SocketAddr, rc::Rc};
+use std::{convert::Infallible, net::SocketAddr, rc::Rc, sync::Arc};
 
 use http::{HeaderValue, Response, StatusCode, Version, header, request::Parts, response};
 
@@ -117,7 +117,7 @@ async fn answer(
     let has_body = incoming.as_ref().is_some_and(|body| !body.is_end_stream());
     let wanted = upgrade::wanted(&head, has_body, served.upgrade.as_ref())?;
     let caller = if record.is_grpc { grpc::timeout(&head.headers)? } else { None };
-    let upload = admit(served, &head, incoming, record).await?;
+    let upload = admit(worker, served, &head, incoming, record).await?;
     let group =
         worker.upstreams.get(upstream).ok_or_else(|| Refusal::new(Reject::UpstreamFailed, "no such upstream"))?;
     let patience = Patience::new(&served.timeouts, caller);
@@ -201,6 +201,7 @@ fn elsewhere(snapshot: &Snapshot, target: &Target, port: u16) -> Result<HeaderVa
 
 /// Takes the body, whole where it must match a schema.
 async fn admit(
+    worker: &Worker,
     served: &Served,
     head: &Parts,
     incoming: &mut Option<Received>,
@@ -224,7 +225,10 @@ async fn admit(
     let Some(schema) = &served.schema else { return Ok(Upload::Streaming(Box::new(arriving))) };
     // Boxed, as most requests do without it.
     let bytes = Box::pin(arriving.whole()).await?;
-    schema.validate(head.headers.get(header::CONTENT_TYPE), &bytes)?;
+    match schema.validate_at_once(head.headers.get(header::CONTENT_TYPE), &bytes) {
+        Some(judged) => judged?,
+        None => worker.shared.validators.validate(Arc::clone(schema), bytes.clone()).await?,
+    }
     Ok(Upload::Whole(bytes))
 }
 
@@ -340,7 +344,9 @@ fn settle(
         }
         Some(_) => true,
         // Judged whole, so read to its end.
-        None if matches!(reject, Some(Reject::InvalidBody | Reject::UnsupportedMediaType)) => false,
+        None if matches!(reject, Some(Reject::BodyTooComplex | Reject::InvalidBody | Reject::UnsupportedMediaType)) => {
+            false
+        }
         None => true,
     };
     if close {

@@ -15,6 +15,8 @@ pub enum Reject {
     Banned,
     /// The request breaks HTTP or could be read in two ways.
     BadRequest,
+    /// Whether the body matches the route's schema takes too long to find out.
+    BodyTooComplex,
     /// The body is over the route's limit.
     BodyTooLarge,
     /// It expects something that no server is asked for.
@@ -70,9 +72,10 @@ pub struct Row {
 
 impl Reject {
     /// Every one, in the order of their declaration.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Banned,
         Self::BadRequest,
+        Self::BodyTooComplex,
         Self::BodyTooLarge,
         Self::ExpectationFailed,
         Self::Forbidden,
@@ -102,6 +105,7 @@ impl Reject {
         let (status, title, label, signal) = match self {
             Self::BadRequest => (C::BAD_REQUEST, "Malformed request", "bad_request", Some(S::BadRequest)),
             Self::Banned => (C::FORBIDDEN, "Blocked", "banned", None),
+            Self::BodyTooComplex => (C::BAD_REQUEST, "Body too complex", "body_too_complex", Some(S::InvalidBody)),
             Self::BodyTooLarge => (C::PAYLOAD_TOO_LARGE, "Body too large", "body_too_large", Some(S::TooLarge)),
             Self::ExpectationFailed => {
                 (C::EXPECTATION_FAILED, "Expectation not known", "expectation_failed", Some(S::BadRequest))

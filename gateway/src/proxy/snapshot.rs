@@ -19,7 +19,7 @@ use crate::{
     detect::Detector,
     fault::Fault,
     limit::AddressLimit,
-    validate::schema::Schema,
+    validate::schema::{Formats, Schema},
 };
 
 /// One compiled configuration. Shared by all workers, never changed.
@@ -57,7 +57,7 @@ pub struct Served {
     /// Who may have it.
     pub access: Access,
     /// What its bodies must match.
-    pub schema: Option<Schema>,
+    pub schema: Option<Arc<Schema>>,
     /// The largest body, in bytes.
     pub max_body: u64,
     /// Who answers.
@@ -145,7 +145,7 @@ impl Served {
     fn new(route: &Route, policy: &authz::Policy, settings: &Settings) -> Result<Self, Vec<Fault>> {
         let mut faults = Vec::new();
         let access = policy.compile(&route.require).map_err(|fault| faults.push(fault)).ok();
-        let schema = route.schema.as_ref().map(Schema::new).transpose();
+        let schema = route.schema.as_ref().map(|file| Schema::new(file, Formats::default()).map(Arc::new)).transpose();
         let schema = schema.map_err(|fault| faults.push(fault)).ok().flatten();
         let identified = settings.jwt.is_some() || !settings.client_certificates.is_empty();
         if access.as_ref().is_some_and(Access::needs_identity) && !identified {

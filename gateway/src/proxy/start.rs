@@ -24,6 +24,7 @@ use super::{
     scheduling,
     snapshot::Snapshot,
     upstream::Backend,
+    validators::Validators,
     worker::{Event, Order, Shared, Worker},
 };
 use crate::{
@@ -96,13 +97,13 @@ async fn prepare(channel: &Channel) -> anyhow::Result<Prepared> {
     let memory = Memory::open();
     let report = sandbox::proxy(&[]).context("cannot give up rights")?;
     tracing::info!("the proxy is confined: {report}");
-    let shared = share(bundle, descriptors)?;
+    let shared = share(bundle, descriptors, usize::from(workers))?;
     let memory = memory.limit(&shared.snapshot.settings);
     Ok(Prepared { shared: Arc::new(shared), memory, log: File::from(log), sockets })
 }
 
 /// Compiles what the guard sent into what the workers share. At most as many connections as `descriptors` allow.
-pub(super) fn share(bundle: Bundle, descriptors: usize) -> anyhow::Result<Shared> {
+pub(super) fn share(bundle: Bundle, descriptors: usize, workers: usize) -> anyhow::Result<Shared> {
     let config = Config::load(&bundle.path, &Bundled(&bundle)).map_err(|errors| anyhow::anyhow!("{errors}"))?;
     let (document, settings) = (config.document, config.proxy);
     let banned = Banned::new(settings.ipv6_prefix, &bundle.bans, &bundle.allows, clock::monotonic());
@@ -121,6 +122,12 @@ pub(super) fn share(bundle: Bundle, descriptors: usize) -> anyhow::Result<Shared
     {
         limit.enforce();
     }
+    let validators = if snapshot.served.iter().any(|route| route.schema.is_some()) {
+        // One for two workers, as they share the machine's cores with them.
+        Validators::start(workers / 2).context("cannot start the threads that judge bodies")?
+    } else {
+        Validators::none()
+    };
     Ok(Shared {
         max_connections: most_connections(snapshot.settings.max_connections, descriptors),
         snapshot: Arc::new(snapshot),
@@ -133,6 +140,7 @@ pub(super) fn share(bundle: Bundle, descriptors: usize) -> anyhow::Result<Shared
         sheds: AtomicBool::new(false),
         shed: AtomicU64::new(0),
         backends,
+        validators,
     })
 }
 

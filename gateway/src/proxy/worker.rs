@@ -28,6 +28,7 @@ use super::{
     snapshot::Snapshot,
     tally::Tally,
     upstream::{Backend, Group},
+    validators::Validators,
 };
 use crate::{
     clock,
@@ -102,6 +103,8 @@ pub(super) struct Shared {
     pub(super) lost_connections: AtomicU64,
     /// What is known of the servers of each upstream, in the order of the configuration.
     pub(super) backends: Box<[Backend]>,
+    /// Who judges bodies that take a while.
+    pub(super) validators: Validators,
 }
 
 /// One worker.

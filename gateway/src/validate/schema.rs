@@ -1,24 +1,37 @@
 //! Decides whether a body is JSON that matches its route's JSON Schema.
 //!
-//! *Invariant:* judging a body reads nothing but the body and takes time in proportion to it: references are resolved
-//! when the schema is compiled, within the schema's own file, and patterns are matched by an automaton.
+//! *Invariant:* judging a body reads nothing but the body, and takes time and memory in proportion to it: references
+//! are resolved when the schema is compiled, within the schema's own file, patterns are matched by an automaton, and
+//! who runs out of steps is refused.
 
 use std::{fmt, path::PathBuf};
 
 use http::HeaderValue;
-use jsonschema::{PatternOptions, ValidationError, Validator};
+use jsonschema::Draft;
+use referencing::Registry;
+use serde_json::Value;
 
+use self::{
+    compile::{Failure, compile},
+    graph::Graph,
+    judge::{Fault as Broken, Limits, Stop, judge},
+};
 use super::media_type;
 use crate::{
     fault::Fault,
-    json,
+    json::{self, document::Document},
     proxy::{
         reject::{Refusal, Reject},
         settings::NamedFile,
     },
 };
 
+mod compile;
+mod graph;
+mod judge;
+mod keyword;
 mod lint;
+mod pattern;
 
 #[cfg(test)]
 mod tests;
@@ -26,26 +39,50 @@ mod tests;
 /// The largest schema, in bytes.
 pub const MAX_SCHEMA: usize = 256 * 1024;
 
-/// The most memory that one compiled pattern may take, in bytes; as much again for what it caches while matching.
-const MAX_PATTERN: usize = 1024 * 1024;
-
 /// How much of the place in the body the log is told, in bytes: it is made of the client's own member names.
 const MAX_PLACE: usize = 128;
+
+/// What is judged at once, where it arrived: about a millisecond.
+const QUICK: Limits = Limits { steps: 20_000, depth: 128 };
+
+/// The largest body that is judged at once.
+const QUICK_BODY: usize = 16 * 1024;
+
+/// The most steps that any body is worth, and how many more for each of its bytes.
+const STEPS: u64 = 1_000_000;
+const STEPS_PER_BYTE: u64 = 16;
+
+/// The most subschemas that wait for one another. Each takes some hundred bytes of a stack.
+const DEPTH: u32 = 2_048;
+
+/// The stack that judging a body may take, in bytes.
+pub const STACK: usize = 16 * 1024 * 1024;
+
+/// What becomes of a `format` that nobody knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Formats {
+    /// It says something to readers, and nothing is checked.
+    #[default]
+    Annotate,
+    /// The schema is refused.
+    Strict,
+}
 
 /// One compiled schema.
 pub struct Schema {
     path: PathBuf,
-    validator: Validator,
+    graph: Graph,
+    unknown_formats: Vec<String>,
 }
 
 impl Schema {
-    /// Compiles a schema: draft 2020-12 unless it names another, `format` enforced.
+    /// Compiles a schema: draft 2020-12 unless it names another, known formats enforced.
     ///
     /// # Errors
     /// What is wrong with it: no JSON, too large, no schema, a reference to another file or host, a pattern that
-    /// cannot be matched in linear time
-    /// an unknown format, a keyword that is probably misspelt. The fault's key is `schema`, within the route.
-    pub fn new(file: &NamedFile) -> Result<Self, Fault> {
+    /// cannot be matched in linear time, a keyword that is probably misspelt, an unknown format if they are `Strict`.
+    /// The fault's key is `schema`, within the route.
+    pub fn new(file: &NamedFile, formats: Formats) -> Result<Self, Fault> {
         let fault = |message: String| Fault::new("schema", format!("{}: {message}", file.path.display()));
         if file.bytes.len() > MAX_SCHEMA {
             return Err(fault(format!("the schema is over {MAX_SCHEMA} bytes")));
@@ -57,26 +94,56 @@ impl Schema {
         if let Some((place, keyword)) = lint::misspelt(&schema) {
             return Err(fault(format!("unknown keyword at {place}")).hint(format!("did you mean {keyword:?}?")));
         }
-        let patterns = PatternOptions::regex().size_limit(MAX_PATTERN).dfa_size_limit(MAX_PATTERN);
-        let options = jsonschema::options().with_pattern_options(patterns).should_validate_formats(true);
-        let validator = options
-            .should_ignore_unknown_formats(false)
-            .offline()
-            .build(&schema)
-            .map_err(|error| fault(format!("{error}{}", place(error.instance_path().as_str()))))?;
-        Ok(Self { path: file.path.clone(), validator })
+        let draft = draft(&schema).map_err(fault)?;
+        jsonschema::meta::validate(&schema)
+            .map_err(|error| fault(format!("{error}{}", shorten(error.instance_path().as_str().to_owned()))))?;
+        let unplaced = |failure: &Failure| fault(format!("{}{}", failure.message, shorten(failure.place(&schema))));
+        let registry = Registry::new().prepare().map_err(|error| unplaced(&Failure::from(error)))?;
+        let compiled = compile(&schema, draft, formats, &registry).map_err(|failure| unplaced(&failure))?;
+        Ok(Self { path: file.path.clone(), graph: compiled.graph, unknown_formats: compiled.unknown_formats })
     }
 
-    /// Judges a whole body, given its only `Content-Type`.
+    /// The formats that it names and that nobody checks.
+    #[must_use]
+    pub fn unknown_formats(&self) -> &[String] {
+        &self.unknown_formats
+    }
+
+    /// Judges a whole body, given its only `Content-Type`, if that takes no longer than a worker may be held. `None`:
+    /// it would; [`Schema::validate`] does it elsewhere.
+    #[must_use]
+    pub fn validate_at_once(&self, content_type: Option<&HeaderValue>, body: &[u8]) -> Option<Result<(), Refusal>> {
+        if let Err(refusal) = media_type::judge(content_type) {
+            return Some(Err(refusal));
+        }
+        if body.len() > QUICK_BODY {
+            return None;
+        }
+        match self.judge(body, QUICK) {
+            Err(refusal) if refusal.reject == Reject::BodyTooComplex => None,
+            judged => Some(judged),
+        }
+    }
+
+    /// Judges a whole body whose `Content-Type` is right. Takes up to [`STACK`] bytes of stack.
     ///
     /// # Errors
-    /// [`Reject::UnsupportedMediaType`] unless it says that it is JSON in UTF-8, [`Reject::BadRequest`] where it
-    /// cannot be read or could be read in two ways, [`Reject::InvalidBody`] where it does not match. The detail says
-    /// where, never what.
-    pub fn validate(&self, content_type: Option<&HeaderValue>, body: &[u8]) -> Result<(), Refusal> {
-        media_type::judge(content_type)?;
-        let body = json::parse(body).map_err(|error| Refusal::new(Reject::BadRequest, format!("body: {error}")))?;
-        self.validator.validate(&body).map_err(|error| refuse(&error))
+    /// [`Reject::BadRequest`] where it cannot be read or could be read in two ways, [`Reject::InvalidBody`] where it
+    /// does not match, [`Reject::BodyTooComplex`] where finding out takes too long. The detail says where, never what.
+    pub fn validate(&self, body: &[u8]) -> Result<(), Refusal> {
+        let steps = STEPS + STEPS_PER_BYTE.saturating_mul(body.len() as u64);
+        self.judge(body, Limits { steps, depth: DEPTH })
+    }
+
+    fn judge(&self, body: &[u8], limits: Limits) -> Result<(), Refusal> {
+        let body = Document::parse(body).map_err(|error| Refusal::new(Reject::BadRequest, format!("body: {error}")))?;
+        judge(&self.graph, &body, limits).map_err(|stop| match stop {
+            Stop::Invalid(Broken { keyword, at }) => {
+                let place = shorten(body.place(at, MAX_PLACE));
+                Refusal::new(Reject::InvalidBody, format!("body: {}{place}", keyword.as_str()))
+            }
+            Stop::Spent(_) => Refusal::new(Reject::BodyTooComplex, "body: more work than its size is worth"),
+        })
     }
 }
 
@@ -86,15 +153,21 @@ impl fmt::Debug for Schema {
     }
 }
 
-fn refuse(error: &ValidationError<'_>) -> Refusal {
-    let detail = format!("body: {}{}", error.kind().keyword(), place(error.instance_path().as_str()));
-    Refusal::new(Reject::InvalidBody, detail)
+/// The draft that a schema is written for.
+fn draft(schema: &Value) -> Result<Draft, String> {
+    match Draft::default().detect(schema) {
+        Draft::Unknown => {
+            let named = schema.get("$schema").and_then(Value::as_str).unwrap_or_default();
+            Err(format!("\"$schema\": {named:?} is no draft from 4 to 2020-12 of JSON Schema"))
+        }
+        known => Ok(known),
+    }
 }
 
-fn place(pointer: &str) -> String {
-    if pointer.is_empty() {
-        return String::new();
+fn shorten(mut place: String) -> String {
+    if place.is_empty() {
+        return place;
     }
-    let end = pointer.floor_char_boundary(MAX_PLACE);
-    format!(" at {}", pointer.get(..end).unwrap_or_default())
+    place.truncate(place.floor_char_boundary(MAX_PLACE));
+    format!(" at {place}")
 }

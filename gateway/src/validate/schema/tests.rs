@@ -1,8 +1,10 @@
 //! What schemas compile, and what bodies match.
 
-use std::time::{Duration, Instant};
-
 use super::*;
+
+mod hostile;
+mod same;
+mod suite;
 
 fn file(text: &str) -> NamedFile {
     NamedFile { path: "item.json".into(), bytes: text.as_bytes().into() }
@@ -10,16 +12,17 @@ fn file(text: &str) -> NamedFile {
 
 #[track_caller]
 fn check(schema: &str, body: &str, expect: Option<(Reject, &str)>) {
-    let schema = Schema::new(&file(schema)).unwrap();
+    let schema = Schema::new(&file(schema), Formats::Annotate).unwrap();
     let content_type = HeaderValue::from_static("application/json");
-    let verdict = schema.validate(Some(&content_type), body.as_bytes());
+    let verdict = schema.validate_at_once(Some(&content_type), body.as_bytes());
+    let verdict = verdict.unwrap_or_else(|| schema.validate(body.as_bytes()));
     let verdict = verdict.as_ref().err().map(|refusal| (refusal.reject, &*refusal.detail));
     assert_eq!(verdict, expect, "{}", body.get(..60).unwrap_or(body));
 }
 
 #[track_caller]
 fn check_fault(schema: &str, expect: &str) {
-    let fault = Schema::new(&file(schema)).unwrap_err();
+    let fault = Schema::new(&file(schema), Formats::Annotate).unwrap_err();
     assert_eq!(fault.key, "schema");
     assert!(fault.message.contains(expect), "{fault}");
 }
@@ -56,15 +59,15 @@ fn what_matches() {
 
 #[test]
 fn b04_what_cannot_be_read_is_not_judged() {
-    check(ITEM, r#"{"name":"a","name":"b"}"#, Some((Reject::BadRequest, "body: duplicate member at line 1 column 18")));
+    check(ITEM, r#"{"name":"a","name":"b"}"#, Some((Reject::BadRequest, "body: duplicate member at line 1 column 23")));
     check(ITEM, "", Some((Reject::BadRequest, "body: EOF while parsing a value at line 1 column 0")));
 }
 
 #[test]
 fn b05_the_media_type_comes_first() {
-    let schema = Schema::new(&file(ITEM)).unwrap();
+    let schema = Schema::new(&file(ITEM), Formats::Annotate).unwrap();
     for content_type in [None, Some(HeaderValue::from_static("text/plain"))] {
-        let refusal = schema.validate(content_type.as_ref(), b"not JSON").unwrap_err();
+        let refusal = schema.validate_at_once(content_type.as_ref(), b"not JSON").unwrap().unwrap_err();
         assert_eq!(refusal.reject, Reject::UnsupportedMediaType);
     }
 }
@@ -83,10 +86,10 @@ fn b06_what_is_no_schema() {
         (r#"{"$ref":"other.json"}"#, "other.json"),
         (r##"{"$ref":"#/$defs/none"}"##, "none"),
         (r#"{"$schema":"https://example.com/draft"}"#, "example.com"),
-        (r#"{"pattern":"(?=a)b"}"#, "regex"),
-        (r#"{"pattern":"(a)\\1"}"#, "regex"),
-        (r#"{"pattern":"((a{1000}){1000}){1000}"}"#, ""),
-        (r#"{"format":"date-tiem"}"#, "date-tiem"),
+        (r#"{"pattern":"(?=a)b"}"#, "looks around or back"),
+        (r#"{"pattern":"(a)\\1"}"#, "looks around or back"),
+        (r#"{"pattern":"(a"}"#, "no regular expression"),
+        (r#"{"pattern":"((a{1000}){1000}){1000}"}"#, "too large"),
         (r#"{"requierd":["name"]}"#, "unknown keyword at /requierd"),
         (r#"{"properties":{"a":{"items":[{"patern":"a"}]}}}"#, "unknown keyword at /properties/a/items/0/patern"),
         (r#"{"anyOf":[{"not":{"minimun":1}}]}"#, "unknown keyword at /anyOf/0/not/minimun"),
@@ -104,22 +107,6 @@ fn names_of_members_and_values_are_no_keywords() {
         r#"{"enum":[{"requierd":1}],"const":{"patern":1},"default":{"minimun":1},"examples":[{"tpye":1}]}"#,
         r#"{"x-required":true,"x-internal":{"tpye":1},"owner":"us","nullable":true}"#,
     ] {
-        Schema::new(&file(schema)).unwrap();
+        Schema::new(&file(schema), Formats::Annotate).unwrap();
     }
-}
-
-#[test]
-fn b06_hostile_bodies_take_bounded_time() {
-    let start = Instant::now();
-    let invalid = |detail| Some((Reject::InvalidBody, detail));
-    let evil = format!("\"{}!\"", "a".repeat(50_000));
-    check(r#"{"pattern":"^(a+)+$"}"#, &evil, invalid("body: pattern"));
-    check(r#"{"pattern":"^(a|a)*$"}"#, &evil, invalid("body: pattern"));
-    let many: Vec<String> = (0..100_000).map(|number| number.to_string()).collect();
-    check(r#"{"uniqueItems":true}"#, &format!("[{}]", many.join(",")), None);
-    // Schemas that refer to themselves without getting anywhere.
-    check(r##"{"$ref":"#"}"##, "1", None);
-    check(r##"{"$dynamicAnchor":"a","$dynamicRef":"#a"}"##, "1", None);
-    check(r##"{"anyOf":[{"$ref":"#"},{"$ref":"#"}]}"##, "1", None);
-    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
 }

@@ -1,0 +1,266 @@
+//! Compiles a schema into the graph that bodies are judged by: every reference resolved, every pattern built.
+//!
+//! *Invariant:* nothing but the schema's own file is read, and compiling does not recurse.
+
+use std::{fmt, sync::Arc};
+
+use hashbrown::HashMap;
+use jsonschema::Draft;
+use referencing::{Registry, Resolved, Resolver};
+use serde_json::{Map, Value};
+
+use super::{
+    Formats,
+    graph::{Graph, Node, NodeId},
+    keyword::Keyword,
+    pattern::Pattern,
+};
+
+mod applicators;
+mod assertions;
+
+/// What a schema without an identifier is known by.
+const BASE: &str = "json-schema:///";
+
+/// Why a schema cannot be compiled, and where.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) message: String,
+    /// The subschema, by its address, and the keyword in it.
+    at: Option<(usize, String)>,
+}
+
+impl Failure {
+    pub(super) fn new(message: impl fmt::Display) -> Self {
+        Self { message: message.to_string(), at: None }
+    }
+
+    /// Where it is in `schema`, as a JSON pointer.
+    pub(super) fn place(&self, schema: &Value) -> String {
+        let Some((address, keyword)) = &self.at else { return String::new() };
+        find(schema, *address).map(|place| format!("{place}/{keyword}")).unwrap_or_default()
+    }
+}
+
+/// Where the value at an address is within `value`.
+fn find(value: &Value, address: usize) -> Option<String> {
+    if std::ptr::from_ref(value).addr() == address {
+        return Some(String::new());
+    }
+    match value {
+        Value::Array(elements) => elements
+            .iter()
+            .enumerate()
+            .find_map(|(index, element)| Some(format!("/{index}{}", find(element, address)?))),
+        Value::Object(members) => {
+            members.iter().find_map(|(name, member)| Some(format!("/{name}{}", find(member, address)?)))
+        }
+        _ => None,
+    }
+}
+
+impl From<referencing::Error> for Failure {
+    fn from(error: referencing::Error) -> Self {
+        match error {
+            referencing::Error::Unretrievable { uri, .. } => Self::new(format_args!(
+                "{uri} is outside of this file, and nothing is fetched: copy it into this file, under \"$defs\""
+            )),
+            error => Self::new(error),
+        }
+    }
+}
+
+/// A graph, and what it does not check.
+pub(super) struct Compiled {
+    pub(super) graph: Graph,
+    /// The formats that nobody knows.
+    pub(super) unknown_formats: Vec<String>,
+}
+
+/// Compiles `schema`, which may refer to what `registry` knows.
+///
+/// # Errors
+/// The first fault.
+pub(super) fn compile(
+    schema: &Value,
+    draft: Draft,
+    formats: Formats,
+    registry: &Registry<'_>,
+) -> Result<Compiled, Failure> {
+    let resource = draft.create_resource_ref(schema);
+    let root = referencing::uri::from_str(BASE)?;
+    let base = match resource.id() {
+        Some(id) => referencing::uri::resolve_against(&root.borrow(), id)?,
+        None => root,
+    };
+    let registry = registry.add(base.as_str(), resource)?.draft(draft).prepare()?;
+    let mut compiler = Compiler {
+        formats,
+        is_dynamic: mentions(schema, &["$dynamicRef", "$recursiveRef"]),
+        nodes: Vec::new(),
+        known: HashMap::new(),
+        waiting: Vec::new(),
+        patterns: HashMap::new(),
+        checks: HashMap::new(),
+        unknown_formats: Vec::new(),
+    };
+    compiler.enter(schema, registry.resolver(base), draft)?;
+    while let Some(Waiting { id, schema, resolver, draft }) = compiler.waiting.pop() {
+        let mut place = Place { compiler: &mut compiler, resolver, draft, keyword: "" };
+        let checks = place.checks(schema).map_err(|failure| Failure {
+            at: failure.at.or_else(|| Some((std::ptr::from_ref(schema).addr(), place.keyword.to_owned()))),
+            ..failure
+        })?;
+        if let Some(node) = compiler.nodes.get_mut(id.0 as usize) {
+            node.checks = checks;
+        }
+    }
+    let mut graph = Graph { nodes: compiler.nodes };
+    graph.settle();
+    let mut unknown_formats = compiler.unknown_formats;
+    unknown_formats.sort_unstable();
+    unknown_formats.dedup();
+    Ok(Compiled { graph, unknown_formats })
+}
+
+/// Whether one of `keywords` is in a schema, or anything that looks like it.
+fn mentions(value: &Value, keywords: &[&str]) -> bool {
+    match value {
+        Value::Array(elements) => elements.iter().any(|element| mentions(element, keywords)),
+        Value::Object(members) => {
+            members.iter().any(|(name, member)| keywords.contains(&name.as_str()) || mentions(member, keywords))
+        }
+        _ => false,
+    }
+}
+
+struct Compiler<'r> {
+    formats: Formats,
+    /// Whether what a reference means may depend on the way to it.
+    is_dynamic: bool,
+    nodes: Vec<Node>,
+    known: HashMap<Key, NodeId>,
+    waiting: Vec<Waiting<'r>>,
+    patterns: HashMap<String, Arc<Pattern>>,
+    /// What the library judges, by what it was compiled from.
+    checks: HashMap<String, Arc<jsonschema::Validator>>,
+    unknown_formats: Vec<String>,
+}
+
+/// What makes two nodes the same.
+#[derive(PartialEq, Eq, Hash)]
+struct Key {
+    address: usize,
+    base: String,
+    draft: Draft,
+    /// The resources on the way to it, each where it came first.
+    way: Vec<String>,
+}
+
+/// A node that is known, and not compiled yet.
+struct Waiting<'r> {
+    id: NodeId,
+    schema: &'r Value,
+    resolver: Resolver<'r>,
+    draft: Draft,
+}
+
+impl<'r> Compiler<'r> {
+    /// The node of a subschema whose base `resolver` has.
+    fn enter(&mut self, schema: &'r Value, resolver: Resolver<'r>, draft: Draft) -> Result<NodeId, Failure> {
+        let mut way = Vec::new();
+        if self.is_dynamic {
+            let mut all: Vec<_> = resolver.dynamic_scope().iter().map(ToString::to_string).collect();
+            all.reverse();
+            for uri in all {
+                if !way.contains(&uri) {
+                    way.push(uri);
+                }
+            }
+        }
+        let address = std::ptr::from_ref(schema).addr();
+        let key = Key { address, base: resolver.base_uri().as_str().to_owned(), draft, way };
+        let next = NodeId(u32::try_from(self.nodes.len()).map_err(|_too_many| Failure::new("too many subschemas"))?);
+        let id = *self.known.entry(key).or_insert(next);
+        if id == next {
+            self.nodes.push(Node::default());
+            self.waiting.push(Waiting { id, schema, resolver, draft });
+        }
+        Ok(id)
+    }
+}
+
+/// The subschema that is being compiled.
+struct Place<'c, 'r> {
+    compiler: &'c mut Compiler<'r>,
+    resolver: Resolver<'r>,
+    draft: Draft,
+    /// The keyword that was looked at last.
+    keyword: &'static str,
+}
+
+impl<'r> Place<'_, 'r> {
+    fn checks(&mut self, schema: &'r Value) -> Result<Vec<(Keyword, super::graph::Check)>, Failure> {
+        use super::graph::Check;
+        match schema {
+            Value::Bool(true) => Ok(Vec::new()),
+            Value::Bool(false) => Ok(vec![(Keyword::FalseSchema, Check::Never)]),
+            Value::Object(schema) => {
+                // Up to draft 7 a reference is all that counts.
+                if self.draft <= Draft::Draft7 && schema.contains_key("$ref") {
+                    let mut checks = Vec::new();
+                    self.references(schema, &mut checks)?;
+                    return Ok(checks);
+                }
+                let mut checks = Vec::new();
+                self.assertions(schema, &mut checks)?;
+                self.applicators(schema, &mut checks)?;
+                Ok(checks)
+            }
+            _ => Err(Failure::new("a schema is an object, true or false")),
+        }
+    }
+
+    /// The value of a keyword.
+    fn at(&mut self, schema: &'r Map<String, Value>, keyword: Keyword) -> Option<&'r Value> {
+        self.keyword = keyword.as_str();
+        schema.get(keyword.as_str())
+    }
+
+    /// The node of a subschema.
+    fn node(&mut self, schema: &'r Value) -> Result<NodeId, Failure> {
+        let draft = match self.draft.detect(schema) {
+            Draft::Unknown => self.draft,
+            known => known,
+        };
+        let resolver = self.resolver.in_subresource(draft.create_resource_ref(schema))?;
+        self.compiler.enter(schema, resolver, draft)
+    }
+
+    fn nodes(&mut self, schemas: &'r Value) -> Result<Vec<NodeId>, Failure> {
+        let schemas = schemas.as_array().ok_or_else(malformed)?;
+        schemas.iter().map(|schema| self.node(schema)).collect()
+    }
+
+    fn target(&mut self, resolved: Resolved<'r>) -> Result<NodeId, Failure> {
+        let (schema, resolver, draft) = resolved.into_inner();
+        let draft = if draft == Draft::Unknown { self.draft } else { draft };
+        self.compiler.enter(schema, resolver, draft)
+    }
+
+    fn pattern(&mut self, pattern: &str) -> Result<Arc<Pattern>, Failure> {
+        if let Some(known) = self.compiler.patterns.get(pattern) {
+            return Ok(Arc::clone(known));
+        }
+        let built = Pattern::new(pattern)
+            .map_err(|why| Failure::new(format_args!("the pattern {pattern:?} cannot be used: {why}")))?;
+        let built = Arc::new(built);
+        self.compiler.patterns.insert(pattern.to_owned(), Arc::clone(&built));
+        Ok(built)
+    }
+}
+
+/// A keyword whose value is not what it takes.
+fn malformed() -> Failure {
+    Failure::new("not a value that this keyword takes")
+}

@@ -1,0 +1,176 @@
+//! Keywords that apply other schemas to a value, or to what it holds.
+
+use jsonschema::Draft;
+use serde_json::{Map, Value};
+
+use super::{
+    super::{
+        graph::{Check, Members},
+        keyword::Keyword,
+    },
+    Failure, Place,
+    assertions::{count, names},
+    malformed,
+};
+
+type Checks = Vec<(Keyword, Check)>;
+
+impl<'r> Place<'_, 'r> {
+    pub(super) fn applicators(&mut self, schema: &'r Map<String, Value>, checks: &mut Checks) -> Result<(), Failure> {
+        self.members(schema, checks)?;
+        self.elements(schema, checks)?;
+        self.dependent(schema, checks)?;
+        self.combined(schema, checks)?;
+        self.references(schema, checks)?;
+        // Last, as they speak of what the others left.
+        if self.draft >= Draft::Draft201909 {
+            if let Some(value) = self.at(schema, Keyword::UnevaluatedProperties) {
+                checks.push((Keyword::UnevaluatedProperties, Check::UnevaluatedMembers(self.node(value)?)));
+            }
+            if let Some(value) = self.at(schema, Keyword::UnevaluatedItems) {
+                checks.push((Keyword::UnevaluatedItems, Check::UnevaluatedElements(self.node(value)?)));
+            }
+        }
+        Ok(())
+    }
+
+    fn members(&mut self, schema: &'r Map<String, Value>, checks: &mut Checks) -> Result<(), Failure> {
+        let mut members = Members::default();
+        if let Some(value) = self.at(schema, Keyword::Properties) {
+            for (name, schema) in value.as_object().ok_or_else(malformed)? {
+                members.named.insert(name.as_str().into(), self.node(schema)?);
+            }
+        }
+        if let Some(value) = schema.get("patternProperties") {
+            self.keyword = "patternProperties";
+            for (pattern, schema) in value.as_object().ok_or_else(malformed)? {
+                let pattern = self.pattern(pattern)?;
+                members.patterns.push((pattern, self.node(schema)?));
+            }
+        }
+        if let Some(value) = self.at(schema, Keyword::AdditionalProperties) {
+            members.others = Some(self.node(value)?);
+        }
+        if !members.named.is_empty() || !members.patterns.is_empty() || members.others.is_some() {
+            checks.push((Keyword::AdditionalProperties, Check::Members(members)));
+        }
+        if self.draft > Draft::Draft4
+            && let Some(value) = self.at(schema, Keyword::PropertyNames)
+        {
+            checks.push((Keyword::PropertyNames, Check::Names(self.node(value)?)));
+        }
+        Ok(())
+    }
+
+    fn elements(&mut self, schema: &'r Map<String, Value>, checks: &mut Checks) -> Result<(), Failure> {
+        let (mut first, mut rest) = (Vec::new(), None);
+        if self.draft >= Draft::Draft202012 {
+            if let Some(value) = schema.get("prefixItems") {
+                self.keyword = "prefixItems";
+                first = self.nodes(value)?;
+            }
+            if let Some(value) = self.at(schema, Keyword::Items) {
+                rest = Some((Keyword::Items, self.node(value)?));
+            }
+        } else if let Some(value) = self.at(schema, Keyword::Items) {
+            if value.is_array() {
+                first = self.nodes(value)?;
+                if let Some(value) = self.at(schema, Keyword::AdditionalItems) {
+                    rest = Some((Keyword::AdditionalItems, self.node(value)?));
+                }
+            } else {
+                rest = Some((Keyword::Items, self.node(value)?));
+            }
+        }
+        if !first.is_empty() || rest.is_some() {
+            checks.push((Keyword::Items, Check::Elements { first, rest }));
+        }
+        if self.draft > Draft::Draft4
+            && let Some(value) = self.at(schema, Keyword::Contains)
+        {
+            let node = self.node(value)?;
+            let (mut least, mut most) = (1, u64::MAX);
+            if self.draft >= Draft::Draft201909 {
+                if let Some(value) = schema.get("minContains") {
+                    least = count(value).ok_or_else(malformed)?;
+                }
+                if let Some(value) = self.at(schema, Keyword::MaxContains) {
+                    most = count(value).ok_or_else(malformed)?;
+                }
+            }
+            let evaluates = self.draft >= Draft::Draft202012;
+            checks.push((Keyword::Contains, Check::Contains { node, least, most, evaluates }));
+        }
+        Ok(())
+    }
+
+    fn dependent(&mut self, schema: &'r Map<String, Value>, checks: &mut Checks) -> Result<(), Failure> {
+        if self.draft >= Draft::Draft201909
+            && let Some(value) = self.at(schema, Keyword::DependentSchemas)
+        {
+            let all = value.as_object().ok_or_else(malformed)?;
+            let all = all.iter().map(|(name, schema)| Ok((name.as_str().into(), self.node(schema)?)));
+            let all = all.collect::<Result<_, Failure>>()?;
+            checks.push((Keyword::DependentSchemas, Check::Dependent(all)));
+        }
+        let Some(value) = self.at(schema, Keyword::Dependencies) else { return Ok(()) };
+        let (mut required, mut dependent) = (Vec::new(), Vec::new());
+        for (name, value) in value.as_object().ok_or_else(malformed)? {
+            if value.is_array() {
+                required.push((name.as_str().into(), names(value)?));
+            } else {
+                dependent.push((name.as_str().into(), self.node(value)?));
+            }
+        }
+        if !required.is_empty() {
+            checks.push((Keyword::Dependencies, Check::Requires(required)));
+        }
+        if !dependent.is_empty() {
+            checks.push((Keyword::Dependencies, Check::Dependent(dependent)));
+        }
+        Ok(())
+    }
+
+    fn combined(&mut self, schema: &'r Map<String, Value>, checks: &mut Checks) -> Result<(), Failure> {
+        if let Some(value) = self.at(schema, Keyword::AllOf) {
+            checks.push((Keyword::AllOf, Check::All(self.nodes(value)?)));
+        }
+        if let Some(value) = self.at(schema, Keyword::AnyOf) {
+            checks.push((Keyword::AnyOf, Check::Any(self.nodes(value)?)));
+        }
+        if let Some(value) = self.at(schema, Keyword::OneOf) {
+            checks.push((Keyword::OneOf, Check::One(self.nodes(value)?)));
+        }
+        if let Some(value) = self.at(schema, Keyword::Not) {
+            checks.push((Keyword::Not, Check::Not(self.node(value)?)));
+        }
+        if self.draft >= Draft::Draft7
+            && let Some(value) = self.at(schema, Keyword::If)
+        {
+            let condition = self.node(value)?;
+            let mut branch = |keyword| schema.get(keyword).map(|value| self.node(value)).transpose();
+            let (then, otherwise) = (branch("then")?, branch("else")?);
+            checks.push((Keyword::If, Check::If { condition, then, otherwise }));
+        }
+        Ok(())
+    }
+
+    /// Up to draft 7 a reference stands alone.
+    pub(super) fn references(&mut self, schema: &'r Map<String, Value>, checks: &mut Checks) -> Result<(), Failure> {
+        if let Some(value) = self.at(schema, Keyword::Ref) {
+            let resolved = self.resolver.lookup(value.as_str().ok_or_else(malformed)?)?;
+            checks.push((Keyword::Ref, Check::All(vec![self.target(resolved)?])));
+        }
+        if self.draft == Draft::Draft201909 && self.at(schema, Keyword::RecursiveRef).is_some() {
+            let resolved = self.resolver.lookup_recursive_ref()?;
+            checks.push((Keyword::RecursiveRef, Check::All(vec![self.target(resolved)?])));
+        }
+        if self.draft >= Draft::Draft202012
+            && let Some(value) = self.at(schema, Keyword::DynamicRef)
+        {
+            let resolved = self.resolver.lookup(value.as_str().ok_or_else(malformed)?)?;
+            checks.push((Keyword::DynamicRef, Check::All(vec![self.target(resolved)?])));
+        }
+        Ok(())
+    }
+}

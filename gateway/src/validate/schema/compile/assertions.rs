@@ -1,0 +1,216 @@
+//! Keywords that say something of a value itself.
+
+use std::sync::Arc;
+
+use jsonschema::{Draft, Validator};
+use serde_json::{Map, Value, json};
+
+use super::{
+    super::{
+        Formats,
+        graph::{Check, Constants, Measure, Types},
+        keyword::Keyword,
+    },
+    Failure, Place, malformed,
+};
+use crate::json::document::{self, Document, Id, View};
+
+type Checks = Vec<(Keyword, Check)>;
+
+impl<'r> Place<'_, 'r> {
+    pub(super) fn assertions(&mut self, schema: &'r Map<String, Value>, checks: &mut Checks) -> Result<(), Failure> {
+        self.types(schema, checks)?;
+        self.constants(schema, checks)?;
+        self.numbers(schema, checks)?;
+        self.counts(schema, checks)?;
+        self.required(schema, checks)?;
+        self.texts(schema, checks)?;
+        if let Some(unique) = self.at(schema, Keyword::UniqueItems)
+            && unique.as_bool().ok_or_else(malformed)?
+        {
+            checks.push((Keyword::UniqueItems, Check::Unique));
+        }
+        Ok(())
+    }
+
+    fn types(&mut self, schema: &'r Map<String, Value>, checks: &mut Checks) -> Result<(), Failure> {
+        let Some(value) = self.at(schema, Keyword::Type) else { return Ok(()) };
+        let names = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+        let mut types = Types::default();
+        for name in names {
+            types.0 |= match name.as_str().ok_or_else(malformed)? {
+                "null" => Types::NULL,
+                "boolean" => Types::BOOLEAN,
+                "number" => Types::NUMBER,
+                "string" => Types::STRING,
+                "array" => Types::ARRAY,
+                "object" => Types::OBJECT,
+                "integer" if self.draft == Draft::Draft4 => Types::WRITTEN_INTEGER,
+                "integer" => Types::INTEGER,
+                other => return Err(Failure::new(format_args!("there is no type {other:?}"))),
+            }
+            .0;
+        }
+        checks.push((Keyword::Type, Check::Types(types)));
+        Ok(())
+    }
+
+    fn constants(&mut self, schema: &'r Map<String, Value>, checks: &mut Checks) -> Result<(), Failure> {
+        if self.draft > Draft::Draft4
+            && let Some(value) = self.at(schema, Keyword::Const)
+        {
+            checks.push((Keyword::Const, Check::Among(constants(std::slice::from_ref(value))?)));
+        }
+        if let Some(values) = self.at(schema, Keyword::Enum) {
+            let values = values.as_array().ok_or_else(malformed)?;
+            checks.push((Keyword::Enum, Check::Among(constants(values)?)));
+        }
+        Ok(())
+    }
+
+    fn numbers(&mut self, schema: &'r Map<String, Value>, checks: &mut Checks) -> Result<(), Failure> {
+        use Keyword::{ExclusiveMaximum, ExclusiveMinimum, Maximum, Minimum};
+        for (keyword, exclusive, is_upper) in [(Minimum, ExclusiveMinimum, false), (Maximum, ExclusiveMaximum, true)] {
+            let number = |value: &Value| value.as_number().cloned().ok_or_else(malformed);
+            let is_exclusive =
+                self.draft == Draft::Draft4 && schema.get(exclusive.as_str()) == Some(&Value::Bool(true));
+            if let Some(limit) = self.at(schema, keyword) {
+                checks.push((keyword, Check::Bound { limit: number(limit)?, is_upper, is_exclusive }));
+            }
+            if self.draft > Draft::Draft4
+                && let Some(limit) = self.at(schema, exclusive)
+            {
+                checks.push((exclusive, Check::Bound { limit: number(limit)?, is_upper, is_exclusive: true }));
+            }
+        }
+        if let Some(value) = self.at(schema, Keyword::MultipleOf) {
+            let check = self.library(&json!({"multipleOf": value}))?;
+            checks.push((Keyword::MultipleOf, Check::Number(check)));
+        }
+        Ok(())
+    }
+
+    fn counts(&mut self, schema: &'r Map<String, Value>, checks: &mut Checks) -> Result<(), Failure> {
+        for (least, most, measure) in [
+            (Keyword::MinLength, Keyword::MaxLength, Measure::Characters),
+            (Keyword::MinItems, Keyword::MaxItems, Measure::Elements),
+            (Keyword::MinProperties, Keyword::MaxProperties, Measure::Members),
+        ] {
+            if let Some(count) = self.count(schema, least)? {
+                checks.push((least, Check::AtLeast(measure, count)));
+            }
+            if let Some(count) = self.count(schema, most)? {
+                checks.push((most, Check::AtMost(measure, count)));
+            }
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, schema: &'r Map<String, Value>, keyword: Keyword) -> Result<Option<u64>, Failure> {
+        self.at(schema, keyword).map(|value| count(value).ok_or_else(malformed)).transpose()
+    }
+
+    fn required(&mut self, schema: &'r Map<String, Value>, checks: &mut Checks) -> Result<(), Failure> {
+        if let Some(required) = self.at(schema, Keyword::Required)
+            // Draft 3, of which much is still about, has it as a word beside others.
+            && !(self.draft == Draft::Draft4 && required.is_boolean())
+        {
+            checks.push((Keyword::Required, Check::Required(names(required)?)));
+        }
+        if self.draft >= Draft::Draft201909
+            && let Some(dependent) = self.at(schema, Keyword::DependentRequired)
+        {
+            let dependent = dependent.as_object().ok_or_else(malformed)?;
+            let all = dependent.iter().map(|(name, required)| Ok((name.as_str().into(), names(required)?)));
+            checks.push((Keyword::DependentRequired, Check::Requires(all.collect::<Result<_, Failure>>()?)));
+        }
+        Ok(())
+    }
+
+    fn texts(&mut self, schema: &'r Map<String, Value>, checks: &mut Checks) -> Result<(), Failure> {
+        if let Some(pattern) = self.at(schema, Keyword::Pattern) {
+            let pattern = self.pattern(pattern.as_str().ok_or_else(malformed)?)?;
+            checks.push((Keyword::Pattern, Check::Pattern(pattern)));
+        }
+        if let Some(format) = self.at(schema, Keyword::Format)
+            && let Some(check) = self.format(format.as_str().ok_or_else(malformed)?)?
+        {
+            checks.push((Keyword::Format, check));
+        }
+        if matches!(self.draft, Draft::Draft6 | Draft::Draft7) {
+            let encoding = self.at(schema, Keyword::ContentEncoding).cloned();
+            let media_type = self.at(schema, Keyword::ContentMediaType).cloned();
+            let (keyword, content) = match (encoding, media_type) {
+                (None, None) => return Ok(()),
+                (Some(encoding), None) => (Keyword::ContentEncoding, json!({"contentEncoding": encoding})),
+                (None, Some(media_type)) => (Keyword::ContentMediaType, json!({"contentMediaType": media_type})),
+                (Some(encoding), Some(media_type)) => {
+                    let both = json!({"contentEncoding": encoding, "contentMediaType": media_type});
+                    (Keyword::ContentMediaType, both)
+                }
+            };
+            let check = self.library(&content)?;
+            checks.push((keyword, Check::Text(check)));
+        }
+        Ok(())
+    }
+
+    /// A format is checked in every draft if one knows it. `None`: nobody does.
+    fn format(&mut self, format: &str) -> Result<Option<Check>, Failure> {
+        if format == "regex" {
+            return Ok(Some(Check::Regex));
+        }
+        let options = jsonschema::options();
+        let drafts = [self.draft, Draft::Draft202012];
+        let Some(draft) = drafts.into_iter().find(|draft| options.is_known_format(*draft, format)) else {
+            if self.compiler.formats == Formats::Strict {
+                let message = format!("nobody checks the format {format:?}, and validate.formats is \"strict\"");
+                return Err(Failure::new(message));
+            }
+            self.compiler.unknown_formats.push(format.to_owned());
+            return Ok(None);
+        };
+        Ok(Some(Check::Text(self.library_of(draft, &json!({"format": format}))?)))
+    }
+
+    fn library(&mut self, schema: &Value) -> Result<Arc<Validator>, Failure> {
+        self.library_of(self.draft, schema)
+    }
+
+    /// Has the library compile a schema of one keyword.
+    fn library_of(&mut self, draft: Draft, schema: &Value) -> Result<Arc<Validator>, Failure> {
+        let name = format!("{draft:?} {schema}");
+        if let Some(known) = self.compiler.checks.get(&name) {
+            return Ok(Arc::clone(known));
+        }
+        let options = jsonschema::options().with_draft(draft).should_validate_formats(true);
+        let built = Arc::new(options.offline().build(schema).map_err(Failure::new)?);
+        self.compiler.checks.insert(name, Arc::clone(&built));
+        Ok(built)
+    }
+}
+
+/// A count, which may be written as `2.0`.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "it is checked to be whole and not negative"
+)]
+pub(super) fn count(value: &Value) -> Option<u64> {
+    let float = |value: f64| (value >= 0.0 && value.fract() == 0.0).then_some(value as u64);
+    value.as_u64().or_else(|| value.as_f64().and_then(float))
+}
+
+pub(super) fn names(value: &Value) -> Result<Vec<Box<str>>, Failure> {
+    let names = value.as_array().ok_or_else(malformed)?;
+    names.iter().map(|name| Ok(name.as_str().ok_or_else(malformed)?.into())).collect()
+}
+
+fn constants(values: &[Value]) -> Result<Constants, Failure> {
+    let text = serde_json::to_vec(values).map_err(Failure::new)?;
+    let document = Document::parse(&text).map_err(Failure::new)?;
+    let View::Array(elements) = document.view(Id::ROOT) else { return Err(malformed()) };
+    let mut sorted = elements.to_vec();
+    sorted.sort_unstable_by(|one, other| document::compare((&document, *one), (&document, *other), &mut 0));
+    Ok(Constants { document, sorted })
+}
