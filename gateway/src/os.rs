@@ -1,6 +1,8 @@
-//! Decides nothing: the two calls of the C library that threads need and that nobody offers in a safe form.
+//! Decides nothing: the calls of the C library that nobody offers in a safe form.
 
 use std::io;
+
+use seccompiler::sock_filter;
 
 /// How the scheduler treats a thread (sched(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,4 +34,43 @@ pub(crate) fn schedule(policy: Policy) -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Puts a seccomp filter in force, for every thread of the process and whatever it starts. It needs `no_new_privs`.
+/// `log`: the kernel logs what it refuses.
+///
+/// # Errors
+/// The kernel refuses it, or a thread has another one already.
+pub(crate) fn filter(program: &[sock_filter], log: bool) -> io::Result<()> {
+    let length = libc::c_ushort::try_from(program.len()).map_err(io::Error::other)?;
+    // The kernel only reads it, though its type says otherwise.
+    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut().cast() };
+    let flags = libc::SECCOMP_FILTER_FLAG_TSYNC | if log { libc::SECCOMP_FILTER_FLAG_LOG } else { 0 };
+    // SAFETY: the program and its description, of which both types have the kernel's layout, outlive the call.
+    match unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) } {
+        0 => Ok(()),
+        -1 => Err(io::Error::last_os_error()),
+        thread => Err(io::Error::other(format!("thread {thread} has a filter of its own"))),
+    }
+}
+
+/// Makes a system call as whoever has taken the process over would; the error's number, or 0.
+#[cfg(test)]
+pub(crate) fn attempt(call: i64, arguments: [usize; 6]) -> i32 {
+    let [a, b, c, d, e, f] = arguments;
+    // SAFETY: tests make calls that are refused, or that do no harm to a process which ends right after: pointers are
+    // null, or to what lives through the call.
+    match unsafe { libc::syscall(call, a, b, c, d, e, f) } {
+        -1 => io::Error::last_os_error().raw_os_error().unwrap_or(-1),
+        _ => 0,
+    }
+}
+
+/// As [`attempt`], by the way that 32-bit programs have; `getpid`.
+#[cfg(all(test, target_arch = "x86_64"))]
+pub(crate) fn attempt_32_bit() -> i32 {
+    let mut call = 20_i32;
+    // SAFETY: the call takes no argument and touches no memory.
+    unsafe { std::arch::asm!("int 0x80", inout("eax") call, out("r8") _, out("r9") _, out("r10") _, out("r11") _) };
+    call
 }

@@ -78,6 +78,61 @@ fn both_processes_hold_no_more_than_they_need_and_still_work() {
     assert_eq!(Client::new(&world, support::world::GOOD_V4).get("/health", "").unwrap().status, 200);
 }
 
+#[test]
+fn a_reload_moves_the_access_log_where_the_guard_may_write() {
+    if !report::may_run("privileges::log") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let mut daemon = Daemon::start(&world, &Settings::default());
+    let client = Client::new(&world, support::world::GOOD_V4);
+    let proxy = daemon.proxy_pid();
+    // Not below any folder that the configuration names.
+    let elsewhere = std::env::temp_dir().join(format!("{}-elsewhere", world.name));
+    fs::create_dir_all(&elsewhere).unwrap();
+    let log = |daemon: &Daemon<'_>, name: &str| {
+        let from = fs::read_to_string(&daemon.config).unwrap();
+        let from = from.lines().find(|line| line.starts_with("access_log = ")).unwrap().to_owned();
+        daemon.edit(&from, &format!("access_log = {name:?}"));
+    };
+
+    // What cannot be written is refused, and nothing of the rest comes into force.
+    for (path, names) in
+        [(elsewhere.join("access.log"), "elsewhere/access.log"), ("/proc/no/access.log".into(), "/proc/no")]
+    {
+        log(&daemon, path.to_str().unwrap());
+        let told = daemon.cli(&["reload"]);
+        assert_eq!((told.code, &told.json["code"]), (1, &"access_log".into()), "{}", told.json);
+        let message = told.json["message"].as_str().unwrap();
+        assert!(message.contains(names), "{message}");
+        assert_eq!(daemon.status()["proxy_pid"], proxy);
+    }
+    log(&daemon, elsewhere.join("access.log").to_str().unwrap());
+    let told = daemon.cli(&["reload"]);
+    assert!(told.json["message"].as_str().is_some_and(|message| message.contains("restart it")), "{}", told.json);
+
+    // Beside the one before it is made, and made again after it was moved away.
+    let moved = world.folder.join("moved.log");
+    log(&daemon, moved.to_str().unwrap());
+    daemon.done(&["reload"]);
+    let lines = |path: &std::path::Path| fs::read_to_string(path).unwrap_or_default().lines().count();
+    assert_eq!(client.get("/health", "").unwrap().status, 200);
+    until("the line in the new log", SOON, || (lines(&moved) > 0).then_some(()));
+    fs::rename(&moved, world.folder.join("moved.log.1")).unwrap();
+    daemon.signal(Signal::SIGUSR1);
+    until("the log to be made again", SOON, || moved.exists().then_some(()));
+
+    // Started anew, it may write there.
+    log(&daemon, elsewhere.join("access.log").to_str().unwrap());
+    daemon.signal(Signal::SIGTERM);
+    assert!(daemon.ended().success());
+    daemon.start_again();
+    assert_eq!(client.get("/health", "").unwrap().status, 200);
+    until("the line elsewhere", SOON, || (lines(&elsewhere.join("access.log")) > 0).then_some(()));
+    fs::remove_dir_all(elsewhere).unwrap();
+}
+
 fn threads(pid: u32) -> Vec<BTreeMap<String, String>> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     let read = threads.map(|thread| {

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     clock::Now,
-    config::Errors,
+    config::{Config, Errors},
     guard::{
         audit::{self, Audit},
         bans::{self, Guard, Parts},
@@ -32,7 +32,7 @@ use crate::{
         store::Store,
         supervise::{RunAs, Supervisor},
     },
-    sandbox,
+    sandbox::{self, Writes},
 };
 
 /// `gateway run`: becomes the guard and stays until a signal ends it. A clean stop leaves link and maps pinned, so
@@ -110,7 +110,7 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
         .with_context(|| format!("guard.control_socket {}", settings.control_socket.display()))?;
 
     let program = Program::running().context("the program that runs")?;
-    let report = sandbox::guard()?;
+    let report = sandbox::guard(&writes(&config))?;
     tracing::info!(sandbox = %report, "the guard has what it needs and gave up the rest");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let control_socket = settings.control_socket.clone();
@@ -125,6 +125,21 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
     remove(&control_socket);
     drop(lock);
     stopped.map(|_reason| ())
+}
+
+/// Where the guard goes on writing.
+fn writes(config: &Config) -> Vec<Writes> {
+    let Settings { state_dir, control_socket, pin_dir, .. } = &config.guard;
+    let mut writes = vec![Writes::Everything(state_dir.clone()), Writes::Socket(control_socket.clone())];
+    // Pins may have to be made again, with their folder. The folder above holds other programs' pins, or is no bpffs.
+    writes.push(Writes::Everything(pin_dir.clone()));
+    writes.extend(pin_dir.parent().filter(|above| is_bpffs(above)).map(|above| Writes::Everything(above.to_owned())));
+    writes.extend(config.proxy.access_log.clone().map(Writes::Log));
+    writes
+}
+
+fn is_bpffs(folder: &Path) -> bool {
+    rustix::fs::statfs(folder).is_ok_and(|found| found.f_type == 0xcafe_4a11)
 }
 
 fn remove(socket: &Path) {

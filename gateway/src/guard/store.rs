@@ -206,6 +206,8 @@ impl Store {
         // A power cut may cost the last commits, never the file: expiry makes up for a lost ban better than a
         // flush to disk per ban would under attack.
         connection.pragma_update(None, "synchronous", "NORMAL")?;
+        // Outside its own folder the guard writes nothing, and may not.
+        connection.pragma_update(None, "temp_store", "MEMORY")?;
         let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         if found != SCHEMA {
             let missing = usize::try_from(found).ok().and_then(|found| MIGRATIONS.get(found..));

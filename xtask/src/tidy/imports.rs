@@ -71,7 +71,7 @@ const MAY: [(&str, &[&str]); 21] = [
             "text",
         ],
     ),
-    ("sandbox", &[]),
+    ("sandbox", &["os"]),
     ("os", &[]),
     ("message", &["detect::signal", "proxy::tls::Chain", "text"]),
     ("clock", &[]),

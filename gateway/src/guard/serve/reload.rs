@@ -18,6 +18,7 @@ use crate::{
         control::Answer,
         heard::RETIREMENT,
         prepare::{Prepared, ports, prepare},
+        run::open_log,
     },
     message::ToProxy,
 };
@@ -96,7 +97,8 @@ impl Service<'_> {
             Err(message) => return self.refuse_reload(&actor, answer, "invalid_configuration", message),
         };
         let fixed = fixed(&self.config, &prepared.config);
-        if let Err(refused) = fixed.and_then(|()| self.guard.judge_settings(&prepared.config.guard)) {
+        let fixed = fixed.and_then(|()| self.guard.judge_settings(&prepared.config.guard));
+        if let Err(refused) = fixed.and_then(|()| writable(&self.config, &prepared.config)) {
             return self.refuse_reload(&actor, answer, refused.code, refused.message);
         }
         let old = std::mem::replace(&mut self.supervisor.bundle, prepared.bundle.clone());
@@ -182,4 +184,19 @@ fn fixed(old: &Config, new: &Config) -> Result<(), bans::Refused> {
     }
     let message = format!("{} cannot change while the guard runs: restart it (bans stay in force)", keys.join(", "));
     Err(bans::Refused::new("needs_restart", message))
+}
+
+/// A new access log is tried before anything comes into force: the guard may write only where it could tell at its
+/// start that it would.
+fn writable(old: &Config, new: &Config) -> Result<(), bans::Refused> {
+    if old.proxy.access_log == new.proxy.access_log {
+        return Ok(());
+    }
+    let Err(error) = open_log(new.proxy.access_log.as_deref()) else { return Ok(()) };
+    let denied = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    let hint = match denied.map(io::Error::kind).any(|kind| kind == io::ErrorKind::PermissionDenied) {
+        true => ": the running gateway writes in the folders that it was started with: restart it (bans stay in force)",
+        false => "",
+    };
+    Err(bans::Refused::new("access_log", format!("{error:#}{hint}")))
 }

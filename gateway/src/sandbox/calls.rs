@@ -1,0 +1,315 @@
+//! The system calls that each process may make, by what it makes them for.
+//!
+//! *Invariant:* the guard may make every call that the proxy may: the proxy begins with the guard's filter.
+
+use super::filter::{Allow, Condition, is, masked};
+
+/// What any program does that has threads, memory, files to read and sockets. Calls that a C library of another version
+/// makes in the place of one of them are here too.
+const ALWAYS: &[i64] = &[
+    // Memory. What may be mapped with which rights is below.
+    libc::SYS_brk,
+    libc::SYS_madvise,
+    libc::SYS_membarrier,
+    libc::SYS_mremap,
+    libc::SYS_munmap,
+    // Threads.
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_futex,
+    libc::SYS_get_robust_list,
+    libc::SYS_getcpu,
+    libc::SYS_getpid,
+    libc::SYS_gettid,
+    libc::SYS_restart_syscall,
+    libc::SYS_rseq,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_sched_getparam,
+    libc::SYS_sched_getscheduler,
+    libc::SYS_sched_setaffinity,
+    libc::SYS_sched_yield,
+    libc::SYS_set_robust_list,
+    libc::SYS_set_tid_address,
+    // Signals to oneself, as a program that aborts sends.
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sigaltstack,
+    // Time.
+    libc::SYS_clock_getres,
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_gettimeofday,
+    libc::SYS_nanosleep,
+    // Who and where one is.
+    libc::SYS_capget,
+    libc::SYS_getcwd,
+    libc::SYS_getegid,
+    libc::SYS_geteuid,
+    libc::SYS_getgid,
+    libc::SYS_getppid,
+    libc::SYS_getrandom,
+    libc::SYS_getrusage,
+    libc::SYS_getuid,
+    libc::SYS_sysinfo,
+    libc::SYS_uname,
+    // Descriptors, and files to read: which ones is Landlock's business.
+    libc::SYS_close,
+    libc::SYS_dup,
+    libc::SYS_dup3,
+    libc::SYS_epoll_create1,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    libc::SYS_eventfd2,
+    libc::SYS_faccessat,
+    libc::SYS_fdatasync,
+    libc::SYS_fstat,
+    libc::SYS_fstatfs,
+    libc::SYS_fsync,
+    libc::SYS_getdents64,
+    libc::SYS_lseek,
+    libc::SYS_newfstatat,
+    libc::SYS_openat,
+    libc::SYS_pipe2,
+    libc::SYS_ppoll,
+    libc::SYS_pread64,
+    libc::SYS_preadv,
+    libc::SYS_pselect6,
+    libc::SYS_pwrite64,
+    libc::SYS_pwritev,
+    libc::SYS_read,
+    libc::SYS_readlinkat,
+    libc::SYS_readv,
+    libc::SYS_statfs,
+    libc::SYS_statx,
+    libc::SYS_write,
+    libc::SYS_writev,
+    // Sockets. Which kinds may be made is below; binding one to a TCP port is Landlock's business.
+    libc::SYS_accept,
+    libc::SYS_accept4,
+    libc::SYS_bind,
+    libc::SYS_connect,
+    libc::SYS_getpeername,
+    libc::SYS_getsockname,
+    libc::SYS_getsockopt,
+    libc::SYS_recvfrom,
+    libc::SYS_recvmmsg,
+    libc::SYS_recvmsg,
+    libc::SYS_sendmmsg,
+    libc::SYS_sendmsg,
+    libc::SYS_sendto,
+    libc::SYS_shutdown,
+];
+
+/// As [`ALWAYS`], for calls that are newer than some libraries know: since Linux 5.3 they have one number everywhere.
+const ALWAYS_RECENT: &[i64] = &[
+    436, // close_range
+    437, // openat2
+    439, // faccessat2
+    441, // epoll_pwait2
+    449, // futex_waitv
+    453, // map_shadow_stack
+    454, // futex_wake
+    455, // futex_wait
+    456, // futex_requeue
+    462, // mseal
+];
+
+/// The same again by the older calls that newer architectures do without.
+#[cfg(target_arch = "x86_64")]
+const ALWAYS_OLD: &[i64] = &[
+    libc::SYS_access,
+    libc::SYS_arch_prctl,
+    libc::SYS_dup2,
+    libc::SYS_epoll_create,
+    libc::SYS_epoll_wait,
+    libc::SYS_eventfd,
+    libc::SYS_getrlimit,
+    libc::SYS_lstat,
+    libc::SYS_open,
+    libc::SYS_pipe,
+    libc::SYS_poll,
+    libc::SYS_readlink,
+    libc::SYS_select,
+    libc::SYS_stat,
+    libc::SYS_time,
+];
+#[cfg(not(target_arch = "x86_64"))]
+const ALWAYS_OLD: &[i64] = &[];
+
+/// What the guard does besides: it keeps files, and it starts, signals and buries proxies, which give up what they have
+/// left before they do anything else.
+const GUARD: &[i64] = &[
+    // Files and folders of its own; where is Landlock's business.
+    libc::SYS_fallocate,
+    libc::SYS_fchmod,
+    libc::SYS_fchmodat,
+    libc::SYS_fchown,
+    libc::SYS_fchownat,
+    libc::SYS_flock,
+    libc::SYS_ftruncate,
+    libc::SYS_mkdirat,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    libc::SYS_sync_file_range,
+    libc::SYS_umask,
+    libc::SYS_unlinkat,
+    libc::SYS_utimensat,
+    // A configuration handed over in memory.
+    libc::SYS_memfd_create,
+    // Another process.
+    libc::SYS_chdir,
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    libc::SYS_kill,
+    libc::SYS_pidfd_open,
+    libc::SYS_pidfd_send_signal,
+    libc::SYS_setgid,
+    libc::SYS_setgroups,
+    libc::SYS_setresgid,
+    libc::SYS_setresuid,
+    libc::SYS_setuid,
+    libc::SYS_tgkill,
+    libc::SYS_tkill,
+    libc::SYS_wait4,
+    libc::SYS_waitid,
+    // How that one confines itself.
+    libc::SYS_capset,
+    libc::SYS_seccomp,
+    444, // landlock_create_ruleset
+    445, // landlock_add_rule
+    446, // landlock_restrict_self
+    452, // fchmodat2
+];
+
+#[cfg(target_arch = "x86_64")]
+const GUARD_OLD: &[i64] = &[
+    libc::SYS_chmod,
+    libc::SYS_chown,
+    libc::SYS_fork,
+    libc::SYS_mkdir,
+    libc::SYS_rename,
+    libc::SYS_rmdir,
+    libc::SYS_unlink,
+    libc::SYS_vfork,
+];
+#[cfg(not(target_arch = "x86_64"))]
+const GUARD_OLD: &[i64] = &[];
+
+/// bpf(2) commands that the guard goes on using: element lookup, update, delete, next key (1 to 4), pin and open a pin
+/// (6, 7), information (15), batches (24 to 27), create, update and detach a link (28, 29, 34). Creating maps and
+/// loading programs are not among them.
+const BPF_COMMANDS: [u64; 14] = [1, 2, 3, 4, 6, 7, 15, 24, 25, 26, 27, 28, 29, 34];
+
+/// `CLONE_NEWNS`, `CLONE_NEWCGROUP`, `_NEWUTS`, `_NEWIPC`, `_NEWUSER`, `_NEWPID`, `_NEWNET`.
+const NAMESPACES: u64 = 0x7e02_0000;
+const CLONE_THREAD: u64 = 0x0001_0000;
+
+const WRITE: u64 = 2;
+const EXECUTE: u64 = 4;
+const ANONYMOUS: u64 = 0x20;
+
+const AF_UNIX: u64 = 1;
+const AF_INET: u64 = 2;
+const AF_INET6: u64 = 10;
+const AF_NETLINK: u64 = 16;
+
+const SOL_SOCKET: u64 = 1;
+/// `SO_ATTACH_FILTER`, `SO_ATTACH_BPF`, `SO_ATTACH_REUSEPORT_CBPF`, `SO_ATTACH_REUSEPORT_EBPF`.
+const PROGRAMS: [u64; 4] = [26, 50, 51, 52];
+
+/// `F_DUPFD`, `F_GETFD`, `F_SETFD`, `F_GETFL`, `F_SETFL`, `F_DUPFD_CLOEXEC`.
+const FCNTL: &[u64] = &[0, 1, 2, 3, 4, 1_030];
+/// Locks (`F_GETLK` to `F_SETLKW`, `F_OFD_GETLK` to `F_OFD_SETLKW`) and seals (`F_ADD_SEALS`, `F_GET_SEALS`).
+const FCNTL_GUARD: &[u64] = &[5, 6, 7, 36, 37, 38, 1_033, 1_034];
+
+/// `TCGETS` and `TCGETS2` (is it a terminal), `TIOCGWINSZ`, `FIONREAD`, `FIONBIO`, `FIOCLEX`, and the index and the name
+/// of an interface.
+const IOCTL: &[u64] = &[0x5401, 0x802c_542a, 0x5413, 0x541b, 0x5421, 0x5451, 0x8933, 0x8910];
+
+/// `PR_GET_DUMPABLE`, `PR_SET_NAME`, `PR_GET_NAME`, `PR_CAPBSET_READ`, `PR_SET_NO_NEW_PRIVS`, `PR_GET_NO_NEW_PRIVS`,
+/// `PR_SET_VMA` (names of memory) and `PR_GET_AUXV`.
+const PRCTL: &[u64] = &[3, 15, 16, 23, 38, 39, 0x5356_4d41, 0x4155_5856];
+/// `PR_CAPBSET_DROP`, `PR_CAP_AMBIENT`: how a proxy gives up capabilities.
+const PRCTL_GUARD: &[u64] = &[24, 47];
+const PR_SET_DUMPABLE: u64 = 4;
+
+/// `SCHED_OTHER`, `SCHED_BATCH`.
+const POLICIES: &[u64] = &[0, 3];
+
+/// What the proxy may do, `pid` being its own id.
+pub(super) fn proxy(pid: u32) -> Allow {
+    let mut allow = shared();
+    allow.when(libc::SYS_clone, &[masked(0, NAMESPACES | CLONE_THREAD, CLONE_THREAD)]);
+    allow.when(libc::SYS_tgkill, &[is(0, pid.into())]);
+    if cfg!(target_env = "musl") {
+        // All that its raise(3) has.
+        allow.always(&[libc::SYS_tkill]);
+    }
+    allow
+}
+
+/// What the guard may do.
+pub(super) fn guard() -> Allow {
+    let mut allow = shared();
+    for calls in [GUARD, GUARD_OLD] {
+        allow.always(calls);
+    }
+    allow.when(libc::SYS_clone, &[masked(0, NAMESPACES, 0)]);
+    allow.any_of(libc::SYS_bpf, 0, &BPF_COMMANDS);
+    allow.any_of(libc::SYS_fcntl, 1, FCNTL_GUARD);
+    allow.any_of(libc::SYS_prctl, 0, PRCTL_GUARD);
+    allow.when(libc::SYS_prctl, &[is(0, PR_SET_DUMPABLE), is(1, 0)]);
+    // What addresses this host has.
+    allow.when(libc::SYS_socket, &[is(0, AF_NETLINK), is(2, 0)]);
+    allow
+}
+
+fn shared() -> Allow {
+    let mut allow = Allow::default();
+    for calls in [ALWAYS, ALWAYS_RECENT, ALWAYS_OLD] {
+        allow.always(calls);
+    }
+    // Nothing is both written and run. What is run comes from a file, as a library that is loaded does.
+    allow.when(libc::SYS_mmap, &[masked(2, EXECUTE, 0)]);
+    allow.when(libc::SYS_mmap, &[masked(2, WRITE | EXECUTE, EXECUTE), masked(3, ANONYMOUS, 0)]);
+    allow.when(libc::SYS_mprotect, &[masked(2, EXECUTE, 0)]);
+    // One's own limits.
+    allow.when(libc::SYS_prlimit64, &[is(0, 0)]);
+    allow.any_of(libc::SYS_sched_setscheduler, 1, POLICIES);
+    allow.any_of(libc::SYS_fcntl, 1, FCNTL);
+    allow.any_of(libc::SYS_ioctl, 1, IOCTL);
+    allow.any_of(libc::SYS_prctl, 0, PRCTL);
+    for family in [AF_INET, AF_INET6] {
+        // `SOCK_STREAM` and `SOCK_DGRAM`, of whatever is usual for them, TCP or UDP.
+        for (kind, protocol) in [(1, 0), (1, 6), (2, 0), (2, 17)] {
+            allow.when(libc::SYS_socket, &[is(0, family), masked(1, 0xf, kind), is(2, protocol)]);
+        }
+    }
+    allow.when(libc::SYS_socket, &[is(0, AF_UNIX)]);
+    allow.when(libc::SYS_socketpair, &[is(0, AF_UNIX)]);
+    // The kernel's socket filters are programs.
+    allow.when(libc::SYS_setsockopt, &[Condition::Not(1, SOL_SOCKET)]);
+    allow.when(libc::SYS_setsockopt, &PROGRAMS.map(|option| Condition::Not(2, option)));
+    allow
+}
+
+/// Sockets of other families are answered as by a kernel that does not have them: whoever tries goes on without, as
+/// the resolver of the C library does. `netlink`: that one is there.
+pub(super) fn families(netlink: bool) -> Allow {
+    let mut families = vec![AF_UNIX, AF_INET, AF_INET6];
+    families.extend(netlink.then_some(AF_NETLINK));
+    let others: Vec<Condition> = families.into_iter().map(|family| Condition::Not(0, family)).collect();
+    let mut found = Allow::default();
+    found.when(libc::SYS_socket, &others);
+    found.when(libc::SYS_socketpair, &others);
+    found
+}
+
+/// Answered as by a kernel that does not have it: its flags are in memory, where no filter sees them, and C libraries
+/// then use clone(2).
+pub(super) fn clone3() -> Allow {
+    let mut found = Allow::default();
+    found.always(&[libc::SYS_clone3]);
+    found
+}
