@@ -1,17 +1,23 @@
 //! Where the program is attached: let go of and taken hold of again, by the gateway and without it; interfaces that
 //! come later; what commands can do while no gateway runs.
 
-use std::{fs, process::Command, time::Duration};
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::SocketAddr,
+    process::Command,
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 use support::{
-    daemon::{Daemon, Told, gateway},
+    daemon::{Daemon, Told, binary, gateway},
     http1::Client,
     report,
     settings::Settings,
     upstream::Upstream,
     wait::{SOON, until},
-    world::{ATTACKER_V4, GATE, GOOD_V4, World, pin_folder},
+    world::{ATTACKER_V4, GATE, GOOD_V4, GOOD_V6, World, pin_folder},
 };
 
 const SILENCE: Duration = Duration::from_millis(200);
@@ -159,6 +165,66 @@ fn an_interface_may_come_later_and_go_and_return() {
     let repairs = fs::read_to_string(world.folder.join("state/audit.jsonl")).unwrap();
     assert!(repairs.matches("\"late0\"").count() >= 2, "attaching again is not in the record");
     assert_eq!(daemon.done(&["audit", "verify"])["valid"], true);
+}
+
+#[test]
+fn an_address_may_come_later_and_go_and_return() {
+    if !report::may_run("interfaces::addresses") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    // Duplicates are looked for a while: an address that is being judged is there and cannot be used.
+    world.gate.enter(|| {
+        for (setting, value) in [("accept_dad", "1"), ("dad_transmits", "600")] {
+            fs::write(format!("/proc/sys/net/ipv6/conf/{GATE}/{setting}"), value).unwrap();
+        }
+    });
+    assert!(ip(&world, &["addr", "add", "fd00::51/64", "dev", GATE]));
+    let late = ["10.0.0.51:80", "10.0.0.51:81", "[fd00::51]:80"];
+    let plain = late.map(|address| format!("[[listener]]\naddress = \"{address}\"\n")).concat();
+    let listeners = format!("{}{plain}", Settings::default().listeners);
+    let daemon = Daemon::start(&world, &Settings { listeners, ..Settings::default() });
+
+    let serves = |address: &str| {
+        let address: SocketAddr = address.parse().unwrap();
+        let source = if address.is_ipv4() { GOOD_V4 } else { GOOD_V6 };
+        let Ok(mut stream) = world.outside.connect(source, address, SILENCE) else { return false };
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        stream.write_all(b"GET /health HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer.starts_with("HTTP/1.1 200 ")
+    };
+    let check = || world.gate.command(&binary()).arg("--config").arg(&daemon.config).arg("check").output().unwrap();
+    for round in 0..2 {
+        let status = daemon.status();
+        for address in late {
+            assert!(warns(&status, &format!("listener {address} waits")), "{round} {address}: {status}");
+            assert!(!serves(address), "{round} {address}");
+        }
+        assert!(!warns(&status, "10.0.0.1:443"), "{status}");
+        let told = String::from_utf8(check().stderr).unwrap();
+        assert!(told.contains("no interface here has the address 10.0.0.51") && told.contains("fd00::51"), "{told}");
+        assert_eq!(Client::new(&world, GOOD_V4).get("/health", "").unwrap().status, 200, "the others are served");
+        // A reload keeps what waits.
+        daemon.done(&["reload"]);
+
+        // Not there in the second round.
+        let _was_there = ip(&world, &["addr", "del", "fd00::51/64", "dev", GATE]);
+        assert!(ip(&world, &["addr", "add", "fd00::51/64", "dev", GATE, "nodad"]));
+        assert!(ip(&world, &["addr", "add", "10.0.0.51/24", "dev", GATE]));
+        for address in late {
+            until("the address to be served", SOON, || serves(address).then_some(()));
+        }
+        let status = daemon.status();
+        assert!(!warns(&status, "waits"), "{round}: {status}");
+        let told = String::from_utf8(check().stderr).unwrap();
+        assert!(!told.contains("no interface"), "{round}: {told}");
+        for address in ["10.0.0.51/24", "fd00::51/64"] {
+            assert!(ip(&world, &["addr", "del", address, "dev", GATE]));
+        }
+    }
 }
 
 fn ip(world: &World, arguments: &[&str]) -> bool {

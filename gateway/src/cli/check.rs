@@ -16,12 +16,18 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Reads the configuration and every file that it names, as `gateway run` would, and changes nothing. Every fault is
-told at once, with its line. What is in force, defaults included, goes to standard output as TOML; no secret in it.
+told at once, with its line. Faults and warnings go to standard error. With --show, what is in force, defaults included,
+goes to standard output as TOML; no secret in it.
 
 Examples:
   gateway check --config gateway.toml
+  gateway check --config gateway.toml --show > effective.toml
   gateway check --config gateway.toml --json | jq .errors")]
-pub(super) struct Check {}
+pub(super) struct Check {
+    /// Print the configuration that is in force, defaults included
+    #[arg(long)]
+    show: bool,
+}
 
 impl Check {
     pub(super) fn execute(&self, context: &Context) -> Exit {
@@ -34,14 +40,26 @@ impl Check {
                     let value = json!({ "valid": true, "errors": [], "warnings": warnings, "config": effective });
                     return out.value(&value, Exit::Done);
                 }
-                if warnings.shown().len() > 0 {
-                    out.complain(&warnings.render_as_warnings(out.colour), Exit::Done);
-                }
                 let path = config.document.path().display();
-                match toml::to_string_pretty(&effective) {
-                    Ok(text) => out.text(&format!("# {path} is valid. In force:\n{}", text.trim_end()), Exit::Done),
-                    Err(error) => out.fail(&error.to_string(), Exit::Refused),
+                let text = if self.show {
+                    match toml::to_string_pretty(&effective) {
+                        Ok(text) => format!("# {path} is valid. In force:\n{}", text.trim_end()),
+                        Err(error) => return out.fail(&error.to_string(), Exit::Refused),
+                    }
+                } else {
+                    let told = match warnings.shown().len() {
+                        0 => String::new(),
+                        1 => ", with 1 warning".to_owned(),
+                        count => format!(", with {count} warnings"),
+                    };
+                    format!("{path} is valid{told}. See what is in force with --show.")
+                };
+                let exit = out.text(&text, Exit::Done);
+                // Last, where they are seen.
+                if warnings.shown().len() > 0 {
+                    out.complain(&warnings.render_as_warnings(out.colour), exit);
                 }
+                exit
             }
             Err(errors) => {
                 let exit = if errors.readable() { Exit::Refused } else { Exit::Usage };
@@ -65,6 +83,7 @@ fn load(context: &Context) -> Result<Config, Errors> {
             config.warnings.extend(snapshot.warnings(Now::read()));
             config.warnings.extend(unknown_user(&config.proxy.user));
             config.warnings.extend(prepare::host(&config.guard));
+            config.warnings.extend(prepare::absent(&config));
             Ok(config)
         }
         Err(faults) => Err(Errors::from_faults(&config.document, faults)),

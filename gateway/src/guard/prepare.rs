@@ -2,10 +2,12 @@
 
 use std::{fs, path::Path};
 
+use nix::net::if_::if_nametoindex;
+
 use crate::{
     config::{Config, Disk, Errors, Recorder},
     fault::Fault,
-    guard::{bans::Surroundings, settings::Settings},
+    guard::{bans::Surroundings, settings::Settings, sockets},
     message::Bundle,
     proxy::{self, snapshot::Snapshot},
 };
@@ -41,6 +43,24 @@ pub(crate) fn prepare(path: &Path) -> Result<Prepared, Errors> {
 pub(crate) fn host(settings: &Settings) -> Option<Fault> {
     settings.syn_cookies?;
     cookies(fs::read_to_string("/proc/sys/net/ipv4/tcp_syncookies").ok().as_deref())
+}
+
+/// What the configuration names and this host does not have. The gateway waits for all of it, and says so; here the
+/// configuration may be meant for another machine.
+pub(crate) fn absent(config: &Config) -> Vec<Fault> {
+    let interfaces =
+        config.guard.interfaces.iter().enumerate().filter(|(_, name)| if_nametoindex(name.as_str()).is_err());
+    let interfaces = interfaces.map(|(index, name)| {
+        let fault = Fault::new(format!("guard.interfaces[{index}]"), format!("there is no interface {name} here"));
+        fault.hint("`ip link` lists those that there are; the gateway waits for one that comes later")
+    });
+    let listeners = config.proxy.listeners.iter().enumerate();
+    let listeners = listeners.filter(|(_, listener)| !sockets::is_here(listener.address)).map(|(index, listener)| {
+        let what = format!("no interface here has the address {}", listener.address.ip());
+        let fault = Fault::new(format!("listener[{index}].address"), what);
+        fault.hint("`ip address` lists those that there are; the gateway waits for one that comes later")
+    });
+    interfaces.chain(listeners).collect()
 }
 
 /// The kernel program sends the network stack's own cookies: where that has none, there are none.

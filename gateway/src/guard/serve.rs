@@ -1,6 +1,10 @@
 //! Decides what the guard does next: one event at a time, from signals, proxies, the control socket and the clock.
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use anyhow::{Result, anyhow};
 use serde_json::json;
@@ -26,6 +30,7 @@ use crate::{
         prepare::{Prepared, identity_providers},
         run::open_log,
         settings::Feed,
+        sockets::{self, ABSENT},
         supervise::{Event, Outcome, Supervisor},
     },
     message::{Ask, ToGuard, ToProxy},
@@ -66,6 +71,8 @@ pub(crate) struct Service<'guard> {
     waiting: Waiting,
     certificates: Certificates,
     counts: Counts,
+    /// Listeners whose address this host does not have, when it was looked last.
+    absent: Vec<SocketAddr>,
 }
 
 impl<'guard> Service<'guard> {
@@ -93,6 +100,7 @@ impl<'guard> Service<'guard> {
             waiting: Waiting::default(),
             certificates: Certificates::default(),
             counts: Counts::default(),
+            absent: Vec::new(),
         }
     }
 }
@@ -129,6 +137,7 @@ pub(crate) async fn serve(
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (watchers, mut sampled) = (service.guard.watchers(), Sampled::new(service.guard));
     service.start()?;
+    service.look_for_addresses();
     service.resolve(&beside);
     loop {
         let (restart, due) = (service.supervisor.restart_at(), service.waiting.due());
@@ -260,6 +269,23 @@ impl Service<'_> {
         });
     }
 
+    /// Addresses come and go; their sockets stay.
+    fn look_for_addresses(&mut self) {
+        let absent = self.absent();
+        for address in absent.iter().filter(|address| !self.absent.contains(address)) {
+            tracing::warn!(%address, "a listener waits: {ABSENT}");
+        }
+        for address in self.absent.iter().filter(|address| !absent.contains(address)) {
+            tracing::info!(%address, "the address of a listener is there");
+        }
+        self.absent = absent;
+    }
+
+    fn absent(&self) -> Vec<SocketAddr> {
+        let addresses = self.config.proxy.listeners.iter().map(|listener| listener.address);
+        addresses.filter(|address| !sockets::is_here(*address)).collect()
+    }
+
     fn tick(&mut self, beside: &mpsc::Sender<Done>) {
         self.ticks += 1;
         if self.ticks.is_multiple_of(10) {
@@ -271,6 +297,7 @@ impl Service<'_> {
         if self.ticks.is_multiple_of(LOOK) {
             self.look_at_feeds(beside);
             self.look_at_certificates(beside);
+            self.look_for_addresses();
         }
         self.guard.tick(Now::read(), self.ticks);
         self.supervisor.check();
@@ -396,6 +423,8 @@ impl Service<'_> {
         };
         let mut warnings = self.warnings.clone();
         warnings.extend(self.certificates.warnings());
+        let absent = self.absent().into_iter().map(|address| format!("listener {address} waits: {ABSENT}"));
+        warnings.extend(absent);
         if self.supervisor.pid().is_none() {
             warnings.push("no proxy is serving: clients wait".to_owned());
         }

@@ -1,9 +1,10 @@
 //! Decides how listening sockets are made: bound while the guard still may bind low ports, one per worker, and passed
-//! on, so that they outlive the proxy.
+//! on, so that they outlive the proxy. An address that no interface has yet, or whose uniqueness is still being found
+//! out, is waited for: its socket is bound all the same, and clients are served once the address is there.
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{SocketAddr, UdpSocket},
     os::fd::OwnedFd,
     time::{Duration, Instant},
 };
@@ -65,15 +66,30 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
     if address.is_ipv6() {
         // IPv4 has listeners of its own: one address, one meaning.
         socket.set_only_v6(true)?;
+        socket.set_freebind_v6(true)?;
+    } else {
+        socket.set_freebind_v4(true)?;
     }
     Ok(socket)
 }
+
+/// Whether this host has the address, as far as can be found out.
+pub(crate) fn is_here(address: SocketAddr) -> bool {
+    let mut any_port = address;
+    any_port.set_port(0);
+    // The same answer as for TCP, without the right that a port of TCP takes.
+    !UdpSocket::bind(any_port).is_err_and(|error| error.kind() == io::ErrorKind::AddrNotAvailable)
+}
+
+/// What is said of an address that this host does not have.
+pub(crate) const ABSENT: &str = "no interface of this host has that address yet, see `ip address`";
 
 const fn hint(kind: io::ErrorKind) -> &'static str {
     match kind {
         io::ErrorKind::AddrInUse => {
             ": another program listens there, see `ss -ltnp`; stop it, or change listener.address"
         }
+        // Even so only where the system does not allow it, or without the interface that a link-local address names.
         io::ErrorKind::AddrNotAvailable => ": no interface of this host has that address, see `ip address`",
         io::ErrorKind::PermissionDenied => ": ports below 1024 need root or CAP_NET_BIND_SERVICE",
         _ => "",
@@ -93,5 +109,24 @@ mod tests {
         assert!(refused.contains("ss -ltnp") && refused.contains(&address.to_string()), "{refused}");
         drop(listener);
         assert_eq!(bind(address, 3, Duration::ZERO).unwrap().len(), 3);
+    }
+
+    #[test]
+    fn an_address_that_is_not_there_is_bound_and_told() {
+        for (address, here) in [
+            ("127.0.0.1:443", true),
+            ("127.9.9.9:0", true),
+            ("0.0.0.0:443", true),
+            ("[::]:443", true),
+            // Of documentation: no host has them.
+            ("203.0.113.77:0", false),
+            ("[2001:db8::77]:0", false),
+        ] {
+            let address: SocketAddr = address.parse().unwrap();
+            assert_eq!(is_here(address), here, "{address}");
+            if address.port() == 0 {
+                assert_eq!(bind(address, 2, Duration::ZERO).unwrap().len(), 2, "{address}");
+            }
+        }
     }
 }
