@@ -6,7 +6,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::HEXLOWER;
 
 use crate::{
-    auth::Identity,
+    auth::{Identity, identity},
     clock::Now,
     proxy::reject::{Refusal, TokenFault},
     x509::{self, Name},
@@ -30,12 +30,16 @@ impl Shown {
     /// The principal is `cert:NAME:` and the first URI among the certificate's subject alternative names, else the first
     /// DNS name, mail address or address, else its common name, else its serial number.
     ///
-    /// `None`: the certificate has names that could be read in two ways (L03).
+    /// `None`: the certificate has names that could be read in two ways (L03), or one that cannot stand for a client.
     #[must_use]
     pub fn read(der: &[u8], name: &str, roles: &[String]) -> Option<Self> {
         let certificate = x509::Certificate::read(der)?;
         let serial = HEXLOWER.encode(&certificate.serial);
-        let principal = format!("cert:{name}:{}", subject(&certificate).unwrap_or_else(|| format!("serial:{serial}")));
+        let subject = subject(&certificate).unwrap_or_else(|| format!("serial:{serial}"));
+        if !identity::is_name(&subject) {
+            return None;
+        }
+        let principal = format!("cert:{name}:{subject}");
         let roles = roles.iter().map(|role| role.as_str().into()).collect();
         let expires = u64::try_from(certificate.last).unwrap_or(0).saturating_add(1);
         Some(Self {
@@ -105,5 +109,16 @@ mod tests {
         check(&[], Some("Billing"), "cert:partners:Billing");
         check(&[], None, "cert:partners:serial:01ab");
         assert_eq!(Shown::read(b"\x30\x03", "x", &[]), None);
+    }
+
+    #[test]
+    fn names_that_can_be_misread() {
+        for common_name in [" billing", "billing ", "bill\ting", "billing\u{200b}", " "] {
+            let mut parameters = rcgen::CertificateParams::default();
+            parameters.distinguished_name = rcgen::DistinguishedName::new();
+            parameters.distinguished_name.push(rcgen::DnType::CommonName, common_name);
+            let der = parameters.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+            assert_eq!(Shown::read(der.der(), "partners", &[]), None, "{common_name:?}");
+        }
     }
 }

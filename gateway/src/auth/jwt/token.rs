@@ -11,7 +11,11 @@ use data_encoding::BASE64URL_NOPAD;
 use serde_json::{Map, Value};
 
 use super::{Settings, invalid::Invalid, keys::MAX_KID};
-use crate::{auth::Identity, json, proxy::reject::TokenFault};
+use crate::{
+    auth::{Identity, identity},
+    json,
+    proxy::reject::TokenFault,
+};
 
 /// The longest token, in bytes.
 pub(super) const MAX_TOKEN: usize = 8 * 1024;
@@ -174,8 +178,8 @@ fn read_identity(claims: &Map<String, Value>, settings: &Settings) -> Result<Ide
         return Err(Invalid::new(TokenFault::WrongAudience, "its aud does not hold jwt.audience"));
     }
     let subject = claims.get("sub").and_then(Value::as_str).unwrap_or_default();
-    if subject.is_empty() || subject.len() > MAX_SUBJECT || subject.chars().any(char::is_control) {
-        return Err(Invalid::unfit("its sub is no string of 1 to 255 bytes without control characters"));
+    if subject.len() > MAX_SUBJECT || !identity::is_subject(subject) {
+        return Err(Invalid::unfit("its sub is no string of 1 to 255 bytes that names one principal"));
     }
     let roles = match claims.get(&settings.roles_claim) {
         None => Vec::new(),

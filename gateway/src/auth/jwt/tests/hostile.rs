@@ -123,7 +123,7 @@ fn j09_issuer_audience_and_subject() {
     let issuer = Issuer::new();
     let (iss, aud, sub) = (r#""iss":"https://issuer.example""#, r#""aud":"api""#, r#""sub":"ann""#);
     let (bad_iss, bad_aud) = ("its iss is not jwt.issuer", "its aud does not hold jwt.audience");
-    let bad_sub = "its sub is no string of 1 to 255 bytes without control characters";
+    let bad_sub = "its sub is no string of 1 to 255 bytes that names one principal";
     let long = format!(r#""sub":"{}""#, "s".repeat(256));
     for (members, expect) in [
         (&[iss, aud, sub][..], ""),
@@ -146,6 +146,9 @@ fn j09_issuer_audience_and_subject() {
         (&[iss, aud, r#""sub":7"#], bad_sub),
         (&[iss, aud, r#""sub":"ann\r\nX-Role: admin""#], bad_sub),
         (&[iss, aud, &long], bad_sub),
+        (&[iss, aud, r#""sub":" ann""#], bad_sub),
+        (&[iss, aud, r#""sub":"ann\u00a0""#], bad_sub),
+        (&[iss, aud, r#""sub":"cert:partners:ann""#], bad_sub),
     ] {
         let token = issuer.with_claims(&format!(r#"{{{},"exp":{}}}"#, members.join(","), NOW + 300));
         check(&issuer.jwt(), &token, expect);
