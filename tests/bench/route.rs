@@ -51,7 +51,7 @@ fn measure(size: usize) -> f64 {
         .map(|step| {
             let number = (step * 7_919) % size;
             let request = Request::get(format!("/service{number}/items/{step}")).header("host", host(number));
-            Target::read(&request.body(()).unwrap().into_parts().0, ([127, 0, 0, 1], 80).into()).unwrap()
+            Target::read(&request.body(()).unwrap().into_parts().0, ([127, 0, 0, 1], 80).into(), 8_192).unwrap()
         })
         .collect();
     let headers = HeaderMap::new();
@@ -77,6 +77,7 @@ fn route(host: String, path: String) -> Route {
         rewrite: None,
         request_headers: None,
         response_headers: None,
+        pass_headers: Vec::new(),
         timeouts: None,
         schema: None,
         max_body: None,

@@ -236,3 +236,128 @@ fn f18_h14_every_way_to_name_a_host() {
     let offences = log.iter().filter(|line| line["status"] == 200 && !line["signal"].is_null()).count();
     assert_eq!(offences, 0);
 }
+
+#[test]
+fn t01_t02_t03_which_headers_of_clients_pass() {
+    if !report::may_run("reading: headers") {
+        return;
+    }
+    let world = World::new();
+    let upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let routes = public("/files/{*rest}", "")
+        + &public("/items/{id}", "pass_headers = [\"x-user-id\", \"x_tenant\", \"x-http-method-override\"]");
+    let daemon = Daemon::start(&world, &settings(&routes));
+    let client = Client::new(&world, GOOD_V4);
+    // What reaches the upstream where the route says nothing, and where it lets some pass.
+    for (name, passes, passes_there) in [
+        ("X-Auth-Token", true, true),
+        ("X-User-Agent", true, true),
+        ("X-Client-Version", true, true),
+        ("X-Group-By", true, true),
+        ("Traceparent", true, true),
+        ("X-User-Id", false, true),
+        ("X-HTTP-Method-Override", false, true),
+        ("X_Tenant", false, true),
+        ("X_Other", false, false),
+        ("X.Tenant", false, false),
+        ("Proxy", false, false),
+        ("X-User", false, false),
+        ("X_User", false, false),
+        ("X-Role", false, false),
+        ("X-Consumer-Username", false, false),
+        ("X-Real-IP", false, false),
+        ("X-Original-URL", false, false),
+        ("X-Authenticated-Principal", false, false),
+        ("X_Authenticated_Principal", false, false),
+        ("X_Forwarded_For", false, false),
+        ("X.Forwarded.For", false, false),
+        ("X-Client-Certificate-Serial", false, false),
+        ("X-Forwarded-Prefix", false, false),
+    ] {
+        for (path, expect) in [("/files/x", passes), ("/items/7", passes_there)] {
+            upstream.forget();
+            let request = Request::new("GET", path).header(name, "spoofed").header("Connection", "x-forwarded-for");
+            assert_eq!(client.send(&request).unwrap().status, 200, "{name}");
+            let received = upstream.received().remove(0);
+            let values = received.headers.iter().filter(|(_, value)| value == "spoofed").count();
+            assert_eq!(values, usize::from(expect), "{name} at {path}: {:?}", received.headers);
+            assert_eq!(received.header("x-forwarded-for"), [GOOD_V4.to_string()], "{name}");
+        }
+    }
+    assert!(daemon.access_log().iter().all(|line| line["signal"].is_null()));
+}
+
+#[test]
+fn b02_h04_limits_that_are_settings() {
+    if !report::may_run("reading: limits") {
+        return;
+    }
+    let world = World::new();
+    let upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let limits = "max_headers = 150\nmax_target = \"1KiB\"\n".to_owned();
+    let routes = public("/files/{*rest}", "") + &public("/long/{*rest}", "rewrite = \"/files/0123456789/{rest}\"");
+    let _daemon = Daemon::start(&world, &Settings { proxy: limits, ..settings(&routes) });
+    let client = Client::new(&world, GOOD_V4);
+    // The lines are some that do not reach the upstream, which has a limit of its own.
+    let target = |start: &str, length: usize| format!("{start}{}", "x".repeat(length - start.len()));
+    for (lines, target, status) in [
+        (149, "/files/x".to_owned(), 200),
+        (150, "/files/x".to_owned(), 431),
+        (1, target("/files/", 1_024), 200),
+        (1, target("/files/", 1_025), 414),
+        (1, target("/files/?", 1_024), 200),
+        (1, target("/files/?", 1_025), 414),
+        (1, target("/long/", 1_010), 200),
+        (1, target("/long/", 1_024), 414),
+    ] {
+        upstream.forget();
+        let head = format!("GET {target} HTTP/1.1\r\nHost: api.example.com\r\n{}\r\n", "X-User: b\r\n".repeat(lines));
+        assert_eq!(sent(&client, &head), status, "{lines} lines, {} bytes", target.len());
+        assert_eq!(upstream.received().len(), usize::from(status == 200), "{lines} lines, {} bytes", target.len());
+    }
+    // Crumbs of cookies are lines, too; they reach the upstream as one.
+    for (crumbs, served) in [(150, true), (151, false)] {
+        let mut head =
+            vec![(":method", "GET"), (":scheme", "https"), (":authority", "api.example.com"), (":path", "/files/x")];
+        head.extend(std::iter::repeat_n(("cookie", "a=1"), crumbs));
+        assert_eq!(is_served(&client, &head), served, "{crumbs} crumbs");
+    }
+}
+
+#[test]
+fn principals_are_nobody_elses() {
+    if !report::may_run("reading: principals") {
+        return;
+    }
+    let world = World::new();
+    let upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let daemon = Daemon::start(&world, &settings(&route("/me", "[\"GET\"]", "[\"authenticated\"]", "")));
+    let client = Client::new(&world, GOOD_V4);
+    for (subject, status) in [
+        ("ada", 200),
+        ("Ada L.", 200),
+        ("certain:ada", 200),
+        (" ada", 401),
+        ("ada ", 401),
+        ("\tada", 401),
+        ("ada\u{a0}", 401),
+        ("ada\u{200b}", 401),
+        ("a\u{0}da", 401),
+        ("", 401),
+        ("cert:partners:ada", 401),
+        ("Cert:partners:ada", 401),
+        ("key:ada", 401),
+    ] {
+        upstream.forget();
+        let answer = client.get("/me", &tokens::good(subject, &[])).unwrap();
+        let told: Vec<_> = upstream
+            .received()
+            .iter()
+            .flat_map(|it| it.header("x-authenticated-principal").concat().into_bytes())
+            .collect();
+        let expect = if status == 200 { subject } else { "" };
+        assert_eq!((answer.status, told.as_slice()), (status, expect.as_bytes()), "{subject:?}");
+        let logged = daemon.logged(&answer.id());
+        assert_eq!(logged["principal"].as_str().unwrap_or_default(), expect, "{logged}");
+    }
+}

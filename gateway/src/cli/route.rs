@@ -77,7 +77,7 @@ impl Route {
             }
         };
         let found = match self.head().and_then(|head| {
-            let target = Target::read(&head, NOWHERE)?;
+            let target = Target::read(&head, NOWHERE, config.proxy.head.target)?;
             Ok(find(&routes, &config.proxy.routes, &head, &target))
         }) {
             Ok(found) => found,

@@ -45,7 +45,9 @@ pub(super) fn describe(config: &Config) -> Value {
                 None => "none",
             }),
             "max_body": show_size(proxy.max_body),
-            "max_header_bytes": show_size(u64::try_from(proxy.max_header_bytes).unwrap_or(u64::MAX)),
+            "max_header_bytes": show_size(u64::try_from(proxy.head.bytes).unwrap_or(u64::MAX)),
+            "max_headers": proxy.head.headers,
+            "max_target": show_size(u64::try_from(proxy.head.target).unwrap_or(u64::MAX)),
         },
         "timeouts": {
             "handshake": show_duration(timeouts.handshake),

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     fault::Fault,
     guard::settings::{Mode, Safety, Scope, Settings as Guard, SourceLimit, SynCookies},
-    proxy::settings::{ClientHeader, Settings as Proxy, Timeouts, Trust},
+    proxy::settings::{ClientHeader, HeadLimits, Settings as Proxy, Timeouts, Trust},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -203,8 +203,7 @@ fn proxy(root: &mut Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
     let max_connections_per_source = table.or("max_connections_per_source", 1_000, value::count(1..=10_000_000));
     let max_memory = table.or("max_memory", 2 << 30, value::size_in((64 << 20)..=(1 << 50)));
     let max_body = table.or("max_body", 1 << 20, value::size_in(0..=route::LARGEST_BODY));
-    // Fewer would refuse what browsers send with their cookies.
-    let max_header_bytes = table.or("max_header_bytes", 16 << 10, value::size_in((8 << 10)..=(1 << 20)));
+    let head = head_limits(&mut table);
     let trust = trust(&mut table);
     table.finish();
 
@@ -240,7 +239,7 @@ fn proxy(root: &mut Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
         max_connections_per_source,
         max_memory,
         max_body,
-        max_header_bytes: usize::try_from(max_header_bytes).unwrap_or(usize::MAX),
+        head,
         trust,
         ipv6_prefix: guard.ipv6_prefix,
         timeouts,
@@ -255,6 +254,21 @@ fn proxy(root: &mut Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
         address_limit,
         detect,
     }
+}
+
+/// How large a request's head may be.
+fn head_limits(table: &mut Table<'_>) -> HeadLimits {
+    // Fewer would refuse what browsers send with their cookies.
+    let bytes = table.or("max_header_bytes", 16 << 10, value::size_in((8 << 10)..=(1 << 20)));
+    let headers = table.or("max_headers", 100, value::count(20..=HeadLimits::MOST_HEADERS));
+    let longest = u64::try_from(HeadLimits::LONGEST_TARGET).unwrap_or(u64::MAX);
+    let target = table.or("max_target", 8 << 10, value::size_in((1 << 10)..=longest));
+    if target > bytes {
+        let wrong = Wrong::new("is more than the whole head may have");
+        table.report("max_target", wrong.hint("raise `max_header_bytes`, too, or write less"));
+    }
+    let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    HeadLimits { bytes: size(bytes), headers, target: size(target) }
 }
 
 /// Whose word about clients is taken.

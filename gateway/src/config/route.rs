@@ -60,6 +60,7 @@ pub(super) fn routes(tables: Vec<Table<'_>>, known: &Known<'_>, reader: &Reader<
         let rewrite = then::rewrite(&mut table, path.as_deref());
         let request_headers = edits::edits(table.table("request_headers"), Side::Request, reader);
         let response_headers = edits::edits(table.table("response_headers"), Side::Response, reader);
+        let pass_headers = edits::pass_headers(&mut table, request_headers.as_ref(), reader);
         let timeouts = timeouts(&mut table, known.timeouts);
         let schema = table.file("schema");
         let max_body = table.optional("max_body", value::size_in(0..=LARGEST_BODY));
@@ -87,6 +88,7 @@ pub(super) fn routes(tables: Vec<Table<'_>>, known: &Known<'_>, reader: &Reader<
                 rewrite,
                 request_headers,
                 response_headers,
+                pass_headers,
                 timeouts,
                 schema,
                 max_body,

@@ -198,7 +198,7 @@ pub(super) fn of_refused(
         return None;
     }
     // It may have been refused before anybody looked at where it goes.
-    let read = if target.is_none() { Target::read(head, local).ok() } else { None };
+    let read = if target.is_none() { Target::read(head, local, snapshot.settings.head.target).ok() } else { None };
     let Some(target) = target.or(read.as_ref()) else { return snapshot.default_cors };
     let found = snapshot.routes.find(target, &head.method, &head.headers).ok();
     match found.or_else(|| snapshot.routes.first_of_path(target)) {

@@ -4,13 +4,16 @@
 use http::{HeaderMap, Version, header, request::Parts};
 
 use self::length::Framing;
-use super::reject::{Refusal, Reject};
+use super::{
+    reject::{Refusal, Reject},
+    settings::HeadLimits,
+};
 
 pub(super) mod chunks;
 pub(super) mod length;
 
-/// The most header lines, cookie crumbs of HTTP/2 included.
-pub const MAX_HEADERS: usize = 100;
+/// The most header lines that can be allowed, cookie crumbs of HTTP/2 included.
+pub const MAX_HEADERS: usize = HeadLimits::MOST_HEADERS;
 
 /// What belongs to connections of HTTP/1 and to nobody else (RFC 9113 8.2.2).
 pub(super) static OF_HTTP1: [http::HeaderName; 5] = [

@@ -48,9 +48,9 @@ pub(super) enum Ended {
 /// Answers the requests of a connection.
 pub(super) async fn serve(worker: &Rc<Worker>, connection: &Rc<Connection>, wire: &Rc<Wire>) -> Ended {
     let inbox = Inbox::new(wire, connection);
-    let limit = worker.shared.snapshot.settings.max_header_bytes;
+    let limits = worker.shared.snapshot.settings.head;
     loop {
-        let head = match std::future::poll_fn(|cx| inbox.poll_head(limit, cx)).await {
+        let head = match std::future::poll_fn(|cx| inbox.poll_head(limits, cx)).await {
             Ok(Some(head)) => head,
             Ok(None) => return Ended::Done,
             Err(malformed) => {

@@ -156,7 +156,7 @@ fn find<'a>(
     framing::check(head)?;
     let secured = connection.secured.get();
     let local = listened_at(snapshot, connection, record);
-    let target = record.target.insert(Target::read(head, local)?);
+    let target = record.target.insert(Target::read(head, local, snapshot.settings.head.target)?);
     if let Some(preflight) = cors::preflight(snapshot, target, head) {
         let permissions = cors::permissions(snapshot, &preflight, &head.headers);
         (record.route, record.cors) = (preflight.route, preflight.group);
@@ -262,6 +262,7 @@ fn job<'a>(
         id: record.id,
         principal: record.identity.as_deref().map(Identity::principal),
         certificate: shown,
+        passing: &served.pass_headers,
     };
     if let Some(upgrade) = &served.upgrade {
         upgrade::token::hide(&mut head.headers, upgrade);

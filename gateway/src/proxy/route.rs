@@ -19,6 +19,7 @@ use crate::fault::Fault;
 
 pub mod edits;
 pub mod explain;
+pub mod names;
 pub mod pattern;
 mod preflight;
 

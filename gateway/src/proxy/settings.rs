@@ -51,8 +51,8 @@ pub struct Settings {
     pub max_memory: u64,
     /// The largest request body, in bytes, where the route says nothing else. `proxy.max_body`.
     pub max_body: u64,
-    /// The most bytes of a request's head. `proxy.max_header_bytes`.
-    pub max_header_bytes: usize,
+    /// How large a request's head may be.
+    pub head: HeadLimits,
     /// Whose word about clients is taken. `proxy.trusted_proxies`, `proxy.client_header`.
     pub trust: Trust,
     /// How many bits of an IPv6 address tell clients apart. From `guard.ipv6_prefix`.
@@ -79,6 +79,24 @@ pub struct Settings {
     pub address_limit: Option<limit::Settings>,
     /// When signals become bans. `[[rule]]` and `[detect]`.
     pub detect: detect::Settings,
+}
+
+/// How large a request's head may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadLimits {
+    /// In bytes, with its first line. `proxy.max_header_bytes`.
+    pub bytes: usize,
+    /// Header lines, cookie crumbs of HTTP/2 included. `proxy.max_headers`.
+    pub headers: usize,
+    /// The path with its query, in bytes. `proxy.max_target`.
+    pub target: usize,
+}
+
+impl HeadLimits {
+    /// The most that `headers` may be.
+    pub const MOST_HEADERS: usize = 500;
+    /// The most that `target` may be.
+    pub const LONGEST_TARGET: usize = 32 * 1_024;
 }
 
 /// Whose word about clients is taken, and where it stands.

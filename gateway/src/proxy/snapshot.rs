@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use http::HeaderName;
+
 use super::{
     client::Trusted,
     cors,
@@ -68,6 +70,8 @@ pub struct Served {
     pub request_headers: Option<Edits>,
     /// What is changed of answers.
     pub response_headers: Option<Edits>,
+    /// Names that pass although others like them do not.
+    pub pass_headers: Box<[HeaderName]>,
     /// Its deadlines.
     pub timeouts: Timeouts,
     /// What its connections may become; `None`: nothing.
@@ -167,6 +171,7 @@ impl Served {
             }),
             request_headers: route.request_headers.clone(),
             response_headers: route.response_headers.clone(),
+            pass_headers: route.pass_headers.as_slice().into(),
             timeouts: route.timeouts.as_deref().copied().unwrap_or(settings.timeouts),
             cors: route.cors,
             access_log: route.access_log,

@@ -10,36 +10,41 @@ use std::net::SocketAddr;
 use http::{Method, request::Parts, uri::PathAndQuery};
 
 use self::host::Authority;
-use super::reject::{Refusal, Reject};
+use super::{
+    reject::{Refusal, Reject},
+    settings::HeadLimits,
+};
 
 mod host;
 
-/// The longest path with query, in bytes.
-pub(super) const MAX_LENGTH: usize = 8 * 1_024;
+/// The longest path with query that can be allowed, in bytes.
+pub const MAX_LENGTH: usize = HeadLimits::LONGEST_TARGET;
 
 /// Where a request goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     authority: Authority,
     origin: PathAndQuery,
+    /// The longest that it may be, in bytes.
+    limit: usize,
 }
 
 impl Target {
-    /// Reads the target of a request that came in at `local`. The scheme that it names is that of another hop, or of
+    /// Reads the target, of at most `limit` bytes, of a request that came in at `local`. The scheme that it names is that of another hop, or of
     /// this one: it says nothing of where the request goes (RFC 9113 8.3.1).
     ///
     /// # Errors
     /// [`Reject::BadRequest`] or [`Reject::UriTooLong`].
-    pub fn read(head: &Parts, local: SocketAddr) -> Result<Self, Refusal> {
+    pub fn read(head: &Parts, local: SocketAddr, limit: usize) -> Result<Self, Refusal> {
         if matches!(head.method, Method::CONNECT | Method::TRACE) {
             return Err(bad("method never served"));
         }
         if head.uri.scheme_str().is_some_and(|scheme| !matches!(scheme, "http" | "https")) {
             return Err(bad("scheme that is not served"));
         }
-        let authority = Authority::of(head, local)?;
         let origin = head.uri.path_and_query().ok_or(bad("no path"))?;
-        if origin.as_str().len() > MAX_LENGTH {
+        let authority = Authority::of(head, local)?;
+        if origin.as_str().len() > limit {
             return Err(Refusal::new(Reject::UriTooLong, "target too long"));
         }
         let origin = match origin.as_str().as_bytes() {
@@ -53,7 +58,7 @@ impl Target {
             }
             _ => canonical(origin)?,
         };
-        Ok(Self { authority, origin })
+        Ok(Self { authority, origin, limit })
     }
 
     /// The host, lower case, without its port.
@@ -83,7 +88,7 @@ impl Target {
             Some(query) => format!("{path}?{query}"),
             None => path,
         };
-        if text.len() > MAX_LENGTH {
+        if text.len() > self.limit {
             return Err(Refusal::new(Reject::UriTooLong, "rewritten target too long"));
         }
         PathAndQuery::try_from(text).map_err(|_invalid| bad("invalid path"))

@@ -55,6 +55,8 @@ pub(super) fn route(route: &Route, config: &Config) -> Value {
         },
         "request_headers": route.request_headers.as_ref().map(edits),
         "response_headers": route.response_headers.as_ref().map(edits),
+        "pass_headers": (!route.pass_headers.is_empty())
+            .then(|| route.pass_headers.iter().map(ToString::to_string).collect::<Vec<_>>()),
         "timeouts": route.timeouts.as_ref().map(|timeouts| timeouts_of(timeouts, route.upgrade.is_some())),
         "schema": route.schema.as_ref().map(file),
         "max_body": route.then.upstream().map(|_| show_size(route.max_body.unwrap_or(config.proxy.max_body))),

@@ -8,7 +8,10 @@ use crate::{
         table::{Reader, Table},
         value::{self, Wrong},
     },
-    proxy::settings::route::{Edits, Side},
+    proxy::settings::route::{
+        Edits, Side,
+        names::{self, Kind},
+    },
 };
 
 /// The longest value, in bytes.
@@ -45,6 +48,38 @@ pub(super) fn beside_cors(has_cors: bool, edits: Option<&Edits>, table: &Table<'
         let wrong = Wrong::new(format!("changes {name}, which the route's CORS group writes"));
         table.report("response_headers", wrong.hint("leave it out, or write `cors = \"none\"` in the route"));
     }
+}
+
+/// `pass_headers`: what clients may send although the gateway would take it away.
+pub(super) fn pass_headers(table: &mut Table<'_>, edits: Option<&Edits>, reader: &Reader<'_>) -> Vec<HeaderName> {
+    let named = table.list("pass_headers", |value| {
+        let text = value::line(value)?;
+        let no_name = || Wrong::new(format!("{text:?} is no header")).hint("write its name alone, as in \"x-user-id\"");
+        let name = HeaderName::from_bytes(text.as_bytes()).map_err(|_no_name| no_name())?;
+        // What a program may read it as counts (T02).
+        match names::kind(&names::folded(name.as_str())) {
+            Kind::Own => {
+                let wrong = Wrong::new(format!("{name} is the gateway's own, or another spelling of it"));
+                Err(wrong.hint("leave it out: upstreams believe it"))
+            }
+            Kind::Message if names::kind(name.as_str()) == Kind::Message => {
+                Err(Wrong::new(format!("{name} passes anyway")).hint("leave it out"))
+            }
+            Kind::Alias | Kind::Message | Kind::Other => Ok(name),
+        }
+    });
+    let edited = |edits: &Edits, folded: &str| {
+        let named = edits.remove.iter().chain(edits.set.iter().chain(&edits.add).map(|(name, _)| name));
+        named.into_iter().any(|name| name.as_str() == folded)
+    };
+    for (key, name) in &named {
+        let folded = names::folded(name.as_str());
+        if edits.is_some_and(|edits| edited(edits, &folded)) {
+            let wrong = Wrong::new(format!("{name} is {folded} to some upstreams, which `request_headers` changes"));
+            reader.report(wrong.hint("leave it out of one of them").at(key.as_str()));
+        }
+    }
+    named.into_iter().map(|(_, name)| name).collect()
 }
 
 fn pairs(table: Table<'_>, side: Side, reader: &Reader<'_>) -> Vec<(String, HeaderName, HeaderValue)> {

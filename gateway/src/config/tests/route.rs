@@ -3,6 +3,7 @@
 use super::{load, spoiled, wrong};
 
 mod cors;
+mod reading;
 mod then;
 
 const PATH: &str = "path = \"/items/{id}\"\n";

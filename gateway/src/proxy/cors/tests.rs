@@ -125,7 +125,7 @@ fn what_preflights_ask_for() {
 fn whose_pages_are_refused() {
     let one = group(&["https://a.example"], false);
     let request = Request::builder().uri("/").header("host", "api.example:8443").body(()).unwrap();
-    let target = Target::read(&request.into_parts().0, ([127, 0, 0, 1], 443).into()).unwrap();
+    let target = Target::read(&request.into_parts().0, ([127, 0, 0, 1], 443).into(), 8_192).unwrap();
     for (origin, expect) in [
         ("https://a.example", false),
         ("https://api.example:8443", false),

@@ -14,6 +14,7 @@ use crate::proxy::{
     framing::{self, MAX_HEADERS, length::Framing},
     record::RequestLine,
     reject::{Refusal, Reject},
+    settings::HeadLimits,
     spare,
 };
 
@@ -61,31 +62,31 @@ impl Reader {
         self.partial.is_empty()
     }
 
-    /// Takes a head of at most `limit` bytes off what has come now. `None`: it is not complete, and nothing is left.
-    pub(super) fn take(&mut self, fresh: &mut Bytes, limit: usize) -> Result<Option<Head>, Malformed> {
+    /// Takes a head within `limits` off what has come now. `None`: it is not complete, and nothing is left.
+    pub(super) fn take(&mut self, fresh: &mut Bytes, limits: HeadLimits) -> Result<Option<Head>, Malformed> {
         if self.partial.is_empty() {
             // RFC 9112 2.2: empty lines may stand before a request.
             while fresh.starts_with(b"\r\n") {
                 fresh.advance(2);
             }
             if let Some(end) = end(fresh, 0)? {
-                return read(fresh, end, limit).map(Some);
+                return read(fresh, end, limits).map(Some);
             }
             self.partial.extend_from_slice(fresh);
         } else {
             self.partial.extend_from_slice(fresh);
             if self.partial.starts_with(b"\r\n") {
                 *fresh = std::mem::take(self).partial.freeze();
-                return self.take(fresh, limit);
+                return self.take(fresh, limits);
             }
             if let Some(end) = end(&self.partial, self.looked)? {
                 *fresh = std::mem::take(self).partial.freeze();
-                return read(fresh, end, limit).map(Some);
+                return read(fresh, end, limits).map(Some);
             }
         }
         fresh.clear();
         self.looked = self.partial.len();
-        if self.looked <= limit {
+        if self.looked <= limits.bytes {
             return Ok(None);
         }
         let is_line = memchr::memchr(b'\n', &self.partial).is_none();
@@ -118,15 +119,16 @@ fn end(bytes: &[u8], looked: usize) -> Result<Option<usize>, Refusal> {
 }
 
 /// Reads the head, which is the first `end` bytes.
-fn read(bytes: &mut Bytes, end: usize, limit: usize) -> Result<Head, Malformed> {
+fn read(bytes: &mut Bytes, end: usize, limits: HeadLimits) -> Result<Head, Malformed> {
     let head = bytes.split_to(end);
-    if end > limit {
-        let is_line = memchr::memchr(b'\n', &head).is_none_or(|line| line > limit);
+    if end > limits.bytes {
+        let is_line = memchr::memchr(b'\n', &head).is_none_or(|line| line > limits.bytes);
         return Err(too_large(is_line).into());
     }
     let mut space = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+    let space = space.get_mut(..limits.headers).unwrap_or_default();
     let mut parsed = httparse::Request::new(&mut []);
-    match parsed.parse_with_uninit_headers(&head, &mut space) {
+    match parsed.parse_with_uninit_headers(&head, space) {
         Ok(httparse::Status::Complete(length)) if length == end => {}
         Ok(_) => return Err(bad("head breaks HTTP").into()),
         Err(httparse::Error::TooManyHeaders) => {

@@ -21,6 +21,7 @@ use crate::proxy::{
     body::Cut,
     connection::{Connection, Why},
     framing::length::Framing,
+    settings::HeadLimits,
     spare,
     wire::Wire,
 };
@@ -70,7 +71,7 @@ impl Inbox {
     }
 
     /// The next request's head. `None`: there is no other request.
-    pub(super) fn poll_head(&self, limit: usize, cx: &mut Context<'_>) -> Poll<Result<Option<Head>, Malformed>> {
+    pub(super) fn poll_head(&self, limits: HeadLimits, cx: &mut Context<'_>) -> Poll<Result<Option<Head>, Malformed>> {
         let mut inner = self.inner.borrow_mut();
         let inner = &mut *inner;
         loop {
@@ -80,7 +81,7 @@ impl Inbox {
             }
             if !inner.unread.is_empty() {
                 self.connection.received();
-                if let Some(mut head) = inner.head.take(&mut inner.unread, limit)? {
+                if let Some(mut head) = inner.head.take(&mut inner.unread, limits)? {
                     inner.framing = std::mem::take(&mut head.framing);
                     let has_body = !inner.framing.is_over();
                     self.connection.waits.set(!has_body && inner.unread.is_empty());

@@ -5,7 +5,7 @@ use http::{HeaderMap, Method, Version};
 use proptest::prelude::*;
 
 use super::head::{Head, Reader};
-use crate::proxy::{framing::length::Framing, reject::Reject};
+use crate::proxy::{framing::length::Framing, reject::Reject, settings::HeadLimits};
 
 const LIMIT: usize = 16 * 1_024;
 
@@ -15,7 +15,7 @@ fn take(bytes: &[u8], size: usize) -> Result<Option<(Head, Vec<u8>)>, Reject> {
     for piece in bytes.chunks(size) {
         taken += piece.len();
         let mut fresh = Bytes::copy_from_slice(piece);
-        match reader.take(&mut fresh, LIMIT) {
+        match reader.take(&mut fresh, HeadLimits { bytes: LIMIT, headers: 100, target: LIMIT }) {
             Ok(Some(head)) => return Ok(Some((head, [&fresh[..], &bytes[taken..]].concat()))),
             Ok(None) => assert!(fresh.is_empty()),
             Err(malformed) => return Err(malformed.refusal.reject),

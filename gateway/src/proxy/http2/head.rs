@@ -9,8 +9,9 @@ use http::{
 
 use super::hpack::{Content, Field};
 use crate::proxy::{
-    framing::{MAX_HEADERS, OF_HTTP1, length::decimal},
+    framing::{OF_HTTP1, length::decimal},
     record::RequestLine,
+    settings::HeadLimits,
     spare,
 };
 
@@ -36,13 +37,13 @@ pub(super) struct Reader {
     parts: Box<Parts>,
     /// As RFC 9113 6.5.2 counts it, in bytes.
     size: usize,
-    limit: usize,
+    limits: HeadLimits,
     wrong: Option<&'static str>,
 }
 
 impl Reader {
-    /// Reads at most `limit` bytes.
-    pub(super) fn new(limit: usize) -> Self {
+    /// Reads what is within `limits`.
+    pub(super) fn new(limits: HeadLimits) -> Self {
         Self {
             authority: None,
             method: None,
@@ -50,7 +51,7 @@ impl Reader {
             is_https: None,
             parts: spare::parts(USUAL),
             size: 0,
-            limit,
+            limits,
             wrong: None,
         }
     }
@@ -88,7 +89,7 @@ impl Reader {
     }
 
     fn is_too_large(&self) -> bool {
-        self.size > self.limit || self.parts.headers.len() > MAX_HEADERS
+        self.size > self.limits.bytes || self.parts.headers.len() > self.limits.headers
     }
 
     /// The request, and the length of its body where it tells that.
@@ -160,6 +161,8 @@ fn uri(
 mod tests {
     use super::{super::hpack::Decoder, *};
 
+    const MAX_HEADERS: usize = 100;
+
     fn read(limit: usize, fields: &[(&str, &str)]) -> Reader {
         let mut block = Vec::new();
         for (name, value) in fields {
@@ -170,7 +173,7 @@ mod tests {
                 block.extend_from_slice(text.as_bytes());
             }
         }
-        let mut reader = Reader::new(limit);
+        let mut reader = Reader::new(HeadLimits { bytes: limit, headers: MAX_HEADERS, target: 8_192 });
         Decoder::new().decode(&block, |field| reader.add(field)).unwrap();
         reader
     }

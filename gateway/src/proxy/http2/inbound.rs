@@ -204,7 +204,7 @@ impl Session {
         let Some(mut block) = self.block.take() else { return Err(fault("CONTINUATION of nothing")) };
         block.pieces += 1;
         block.bytes.extend_from_slice(payload);
-        let most = self.worker.shared.snapshot.settings.max_header_bytes.saturating_add(TOLERATED);
+        let most = self.worker.shared.snapshot.settings.head.bytes.saturating_add(TOLERATED);
         if block.pieces > MAX_PIECES || block.bytes.len() > most {
             return Err(Fault(Reason::EnhanceYourCalm, "fields without an end"));
         }
@@ -217,7 +217,7 @@ impl Session {
 
     /// Takes a whole block of fields.
     fn fields(&mut self, number: u32, ends: bool, is_wrong: bool, block: &[u8]) -> Result<(), Fault> {
-        let mut reader = Reader::new(self.worker.shared.snapshot.settings.max_header_bytes);
+        let mut reader = Reader::new(self.worker.shared.snapshot.settings.head);
         // Whatever becomes of the stream: what the fields leave in the table is for those that follow.
         self.decoder
             .decode(block, |field| reader.add(field))

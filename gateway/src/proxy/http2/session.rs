@@ -114,7 +114,7 @@ pub(super) struct Session {
 
 impl Session {
     pub(super) fn new(worker: &Rc<Worker>, connection: &Rc<Connection>, wire: &Rc<Wire>) -> Self {
-        let limit = worker.shared.snapshot.settings.max_header_bytes;
+        let limit = worker.shared.snapshot.settings.head.bytes;
         let ours = [
             (frame::MAX_CONCURRENT_STREAMS, u32::try_from(SLOTS).unwrap_or(u32::MAX)),
             (frame::INITIAL_WINDOW_SIZE, STREAM_WINDOW),

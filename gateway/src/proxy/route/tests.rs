@@ -21,6 +21,7 @@ fn route(host: Option<&str>, path: &str, methods: &[&str]) -> Route {
         rewrite: None,
         request_headers: None,
         response_headers: None,
+        pass_headers: Vec::new(),
         timeouts: None,
         schema: None,
         max_body: None,
@@ -48,7 +49,7 @@ fn check(request: &str, expect: Result<usize, (Reject, Option<&str>)>) {
     let (method, rest) = request.split_once(' ').unwrap();
     let (host, path) = rest.split_once('/').unwrap();
     let request = Request::builder().method(method).uri(format!("/{path}")).header("host", host).body(()).unwrap();
-    let target = Target::read(&request.into_parts().0, LOCAL).unwrap();
+    let target = Target::read(&request.into_parts().0, LOCAL, 8_192).unwrap();
     let found = served().find(&target, &method.parse().unwrap(), &HeaderMap::new());
     let found = found.map_err(|miss| (miss.refusal.reject, miss.allow.map(|allow| allow.to_str().unwrap().to_owned())));
     assert_eq!(found, expect.map_err(|(reject, allow)| (reject, allow.map(str::to_owned))), "{method} {rest}");
@@ -110,7 +111,7 @@ fn p01_no_escape_gets_past_a_literal() {
 fn l02_other_hosts_are_misdirected() {
     let routes = Routes::new(&[route(Some("a.example"), "/", &[])]).unwrap_or_else(|faults| panic!("{faults:?}"));
     let request = Request::builder().uri("/").header("host", "b.example").body(()).unwrap();
-    let target = Target::read(&request.into_parts().0, LOCAL).unwrap();
+    let target = Target::read(&request.into_parts().0, LOCAL, 8_192).unwrap();
     assert_eq!(routes.find(&target, &Method::GET, &HeaderMap::new()).unwrap_err().refusal.reject, Reject::Misdirected);
 }
 
@@ -198,7 +199,7 @@ fn finds_one(routes: &[Route], host: &str, path: &str, sent: &[(&'static str, &s
         request = request.header(*name, *value);
     }
     let head = request.body(()).unwrap().into_parts().0;
-    let target = Target::read(&head, LOCAL).ok();
+    let target = Target::read(&head, LOCAL, 8_192).ok();
     let found = target.and_then(|target| routes.find(&target, &Method::GET, &head.headers).ok());
     assert_eq!(found, expect, "{host}{path} {sent:?}");
 }
@@ -273,7 +274,7 @@ fn what_is_in_the_way_of_others() {
             request = request.header(*name, *value);
         }
         let head = request.body(()).unwrap().into_parts().0;
-        let target = Target::read(&head, LOCAL).unwrap();
+        let target = Target::read(&head, LOCAL, 8_192).unwrap();
         made.explain(&routes, &target, &Method::GET, &head.headers)
     };
     let others = [Some(Way::LessLiteral), Some(Way::Host), Some(Way::Path)];
@@ -319,7 +320,7 @@ fn one_of_many_is_found_without_asking_the_others() {
     for number in 0..10_000 {
         let (host, path) = (format!("h{}.example", number % 10), format!("/service{number}/items/7"));
         let request = Request::builder().uri(&path).header("host", &host).body(()).unwrap();
-        let target = Target::read(&request.into_parts().0, LOCAL).unwrap();
+        let target = Target::read(&request.into_parts().0, LOCAL, 8_192).unwrap();
         assert_eq!(routes.find(&target, &Method::GET, &HeaderMap::new()).ok(), Some(number), "{host}{path}");
         let asked: usize = routes.tables(&host).map(|table| table.at(&path).map_or(0, |found| found.value.len())).sum();
         assert_eq!(asked, 1, "{host}{path}");

@@ -8,6 +8,7 @@ use crate::authz;
 
 pub use crate::proxy::route::{
     edits::{Edits, Side},
+    names,
     pattern::Pattern,
 };
 
@@ -33,6 +34,8 @@ pub struct Route {
     pub request_headers: Option<Edits>,
     /// What is changed of answers, but for refusals. `route.response_headers`.
     pub response_headers: Option<Edits>,
+    /// Names of requests' headers that pass although the gateway would remove them. `route.pass_headers`.
+    pub pass_headers: Vec<HeaderName>,
     /// `route.timeouts`, each with what `[timeouts]` says where the route says nothing; `None`: it says nothing at all.
     pub timeouts: Option<Box<Timeouts>>,
     /// `route.schema`: a JSON Schema that the body must match.

@@ -9,6 +9,7 @@ use crate::{
     observe::access::{address, hexadecimal},
     proxy::{
         lines::{Lines, line},
+        route::names,
         spare,
     },
 };
@@ -52,45 +53,6 @@ static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// How many headers we add at most, so that the map grows once.
 const ADDED: usize = 8;
 
-/// Headers that only a proxy may write: whole names, then beginnings of names (T01, T04, T05, P06).
-const OURS: [&str; 16] = [
-    "cf-connecting-ip",
-    "content-length",
-    "expect",
-    "fastly-client-ip",
-    "forwarded",
-    "front-end-https",
-    "host",
-    "remote-user",
-    "true-client-ip",
-    "x-client-ip",
-    "x-cluster-client-ip",
-    "x-host",
-    "x-method-override",
-    "x-real-ip",
-    "x-request-id",
-    "x-scheme",
-];
-const OUR_BEGINNINGS: [&str; 17] = [
-    "client-cert",
-    "ssl-",
-    "x-authenticated",
-    "x-auth-",
-    "x-client-",
-    "x-consumer",
-    "x-envoy-",
-    "x-forwarded",
-    "x-group",
-    "x-http-method",
-    "x-original-",
-    "x-remote-",
-    "x-rewrite-",
-    "x-role",
-    "x-ssl-",
-    "x-tls-",
-    "x-user",
-];
-
 /// Headers that come too late as trailers: whole names, then beginnings of names.
 const EARLY: [&str; 14] = [
     "age",
@@ -123,6 +85,8 @@ pub(in crate::proxy) struct Told<'a> {
     pub(in crate::proxy) principal: Option<&'a str>,
     /// The certificate that the client showed for this host.
     pub(in crate::proxy) certificate: Option<&'a Shown>,
+    /// What the route lets pass although the name would not.
+    pub(in crate::proxy) passing: &'a [HeaderName],
 }
 
 /// Makes a client's headers into what the upstream gets.
@@ -170,7 +134,7 @@ fn tell(told: &Told<'_>, mut add: impl FnMut(&'static HeaderName, &[u8])) {
 /// Takes away what does not pass, and what a client could have written in our name; the host is the canonical one.
 fn clean(headers: &mut HeaderMap, told: &Told<'_>) {
     let mut unwanted = nominated(headers);
-    unwanted.extend(headers.keys().filter(|name| !passes(name)).cloned());
+    unwanted.extend(headers.keys().filter(|name| !passes(name) && !told.passing.contains(name)).cloned());
     for name in unwanted {
         headers.remove(name);
     }
@@ -231,11 +195,7 @@ fn passes(name: &HeaderName) -> bool {
     if HOP_BY_HOP.contains(name) {
         return false;
     }
-    let name = name.as_str();
-    // `X_User` and `X.User` are `X-User` to whoever turns names into variables (T02).
-    let plain = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-    let ours = OURS.contains(&name) || OUR_BEGINNINGS.iter().any(|beginning| name.starts_with(beginning));
-    plain && !ours
+    names::kind(name.as_str()) == names::Kind::Message
 }
 
 /// The headers that `Connection` names as its own (RFC 9110 7.6.1). Ours are set afterwards, so naming them is in
@@ -286,6 +246,7 @@ mod tests {
             id: RequestId(0xab),
             principal: Some("alice"),
             certificate: None,
+            passing: &["x-user-name", "x_tenant"].map(HeaderName::from_static),
         };
         request(&mut headers, &told);
         let mut all = map(expect);
@@ -317,6 +278,7 @@ mod tests {
             id: RequestId(1),
             principal: Some("alice\r\nX-Own: 1"),
             certificate: None,
+            passing: &[],
         };
         let lines = String::from_utf8(request_by_lines(&mut HeaderMap::new(), &told)).unwrap();
         assert!(!lines.contains("alice") && lines.starts_with("x-forwarded-for: 2001:db8::7\r\n"), "{lines}");
@@ -331,6 +293,8 @@ mod tests {
     fn requests() {
         let passing = [("accept", "*/*"), ("authorization", "Bearer x"), ("x-tenant", "1"), ("accept", "text/html")];
         check(&passing, &passing);
+        let passing = [("x-auth-token", "1"), ("x-user-agent", "1"), ("x-user-name", "1"), ("x_tenant", "1")];
+        check(&passing, &passing);
         for (name, value) in [
             ("X-Forwarded-For", "10.0.0.1"),
             ("X-Forwarded-Prefix", "/x"),
@@ -341,6 +305,9 @@ mod tests {
             ("X-User", "root"),
             ("X-User-Id", "0"),
             ("X-Role", "admin"),
+            ("Proxy", "http://evil.example"),
+            ("X_Tenant_Id", "1"),
+            ("X_User_Name", "1"),
             ("Client-Cert", ":MIIB:"),
             ("Ssl-Client-Verify", "SUCCESS"),
             ("X-Client-Certificate-Fingerprint", "00"),
