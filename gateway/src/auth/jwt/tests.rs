@@ -195,7 +195,7 @@ fn signal(why: &str) -> Signal {
         | "it expires before it was issued"
         | "it lives longer than jwt.max_lifetime"
         | "its exp, nbf or iat is no whole number of seconds"
-        | "its sub is no string of 1 to 255 bytes without control characters"
+        | "its sub is no string of 1 to 255 bytes that names one principal"
         | "a role is no string"
         | "its roles are neither strings nor one string" => Signal::UnfitToken,
         "it is not three parts"
