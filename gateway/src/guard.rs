@@ -23,6 +23,7 @@ mod reconcile;
 mod run;
 mod serve;
 mod sockets;
+mod state;
 mod supervise;
 
 pub use run::main;

@@ -22,6 +22,7 @@ mod kill;
 mod kill_import;
 mod many;
 mod privileges;
+mod state;
 mod top;
 mod watch;
 mod without_xdp;

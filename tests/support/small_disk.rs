@@ -42,6 +42,15 @@ impl SmallDisk {
         panic!("4 GB, and the disk is not full");
     }
 
+    /// Lets nobody write there, or everybody again. Nobody may have files open for writing.
+    ///
+    /// # Panics
+    /// If somebody has.
+    pub fn protect(&self, protect: bool) {
+        let flags = if protect { MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY } else { MsFlags::MS_REMOUNT };
+        mount(None::<&str>, &self.0, None::<&str>, flags, None::<&str>).expect("mounting it again");
+    }
+
     /// Gives the space back.
     ///
     /// # Panics

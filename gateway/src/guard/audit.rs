@@ -8,23 +8,25 @@
 //! found. Whoever can write both files and the key can forge both; keep the checkpoints elsewhere against that.
 
 use std::{
-    fs::{File, OpenOptions, Permissions},
+    fs::{File, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
-    path::Path,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
 };
 
-use aws_lc_rs::{
-    digest,
-    signature::{Ed25519KeyPair, KeyPair as _},
-};
+use aws_lc_rs::digest;
 use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use crate::guard::store::Anchor;
+use crate::guard::{state, store::Anchor};
 
+mod key;
+mod redo;
 mod verify;
+
+use key::Key;
+pub(crate) use redo::Redo;
 
 pub use verify::{Bad, Verification, verify};
 
@@ -46,8 +48,12 @@ const CHECKPOINT_RECORDS: u64 = 1_000;
 /// The open chain.
 #[derive(Debug)]
 pub struct Audit {
-    file: File,
-    key: Ed25519KeyPair,
+    folder: PathBuf,
+    /// `None`: it cannot be written, which is tried again with every record.
+    file: Option<File>,
+    /// What was read of it is what it holds.
+    is_read: bool,
+    key: Key,
     seq: u64,
     hash: String,
     first: String,
@@ -59,12 +65,31 @@ pub struct Audit {
 /// What was found at the start and is put right or told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
+    /// What the chain calls it.
+    pub event: &'static str,
     /// What, as a sentence.
     pub text: String,
     /// Whether somebody must have changed the files; else a crash explains it.
     pub tampered: bool,
-    /// The first and the last of the records whose changes never reached the store: what they tell of was not done.
-    pub undone: Option<[u64; 2]>,
+    /// The first and the last of the records that the store never heard of.
+    pub ahead: Option<[u64; 2]>,
+    /// What those tell of.
+    pub(crate) redo: Redo,
+}
+
+impl Finding {
+    /// What is neither a crash nor somebody's doing.
+    pub(crate) const fn new(event: &'static str, text: String) -> Self {
+        Self { event, text, tampered: false, ahead: None, redo: Redo::new() }
+    }
+
+    fn recovered(text: String, ahead: Option<[u64; 2]>, redo: Redo) -> Self {
+        Self { ahead, redo, ..Self::new("chain_recovered", text) }
+    }
+
+    fn broken(text: String) -> Self {
+        Self { tampered: true, ..Self::new("chain_broken", text) }
+    }
 }
 
 /// A place in the chain to go back to.
@@ -79,28 +104,113 @@ pub struct Mark {
 
 impl Audit {
     /// Opens the chain in `state_dir`, making key and file where there are none, and recovers from a crash: a last
-    /// line that was torn is cut off, records that are ahead of the store's anchor stay, and
-    /// what they tell of was not done. Where the chain is
-    /// broken it goes on after its last line: the break stays visible to [`verify`], and the findings say so.
+    /// line that was torn is cut off, records that are ahead of the store's anchor stay. Where the chain is
+    /// broken it goes on after its last line: the break stays visible to [`verify`], and the findings say so. Where it
+    /// cannot be written, appending fails until it can.
     ///
     /// # Errors
-    /// The files cannot be read or written.
+    /// No key can be made.
     pub fn open(state_dir: &Path, anchor: Option<&Anchor>) -> io::Result<(Self, Vec<Finding>)> {
-        let key = open_key(state_dir)?;
-        let path = state_dir.join(LOG);
-        let file = OpenOptions::new().create(true).append(true).read(true).mode(0o640).open(&path)?;
-        let (read, findings) = verify::resume(&path, &file, anchor, key.public_key().as_ref())?;
-        let audit = Self {
-            file,
+        Self::open_with(state_dir, anchor, Key::open(state_dir)?)
+    }
+
+    /// As [`Self::open`], for a command while no guard runs: a key that is lost is left for the guard to tell of.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(crate) fn open_whole(state_dir: &Path, anchor: Option<&Anchor>) -> io::Result<(Self, Vec<Finding>)> {
+        Self::open_with(state_dir, anchor, (Key::read_only(state_dir)?, Vec::new()))
+    }
+
+    fn open_with(
+        state_dir: &Path,
+        anchor: Option<&Anchor>,
+        (key, mut findings): (Key, Vec<Finding>),
+    ) -> io::Result<(Self, Vec<Finding>)> {
+        let nothing = || NOTHING.to_owned();
+        let mut audit = Self {
+            folder: state_dir.to_owned(),
+            file: None,
+            is_read: false,
             key,
-            seq: read.seq,
-            hash: read.hash,
-            first: read.first,
-            length: read.length,
+            seq: anchor.map_or(0, |anchor| anchor.seq),
+            hash: anchor.map_or_else(nothing, |anchor| anchor.hash.clone()),
+            first: anchor.map_or_else(nothing, |anchor| anchor.first.clone()),
+            length: 0,
             unsynced: false,
             since_checkpoint: 0,
         };
+        let path = state_dir.join(LOG);
+        if path.is_dir() {
+            let aside = state::set_aside(&path)?;
+            findings.push(Finding::broken(format!(
+                "{} was a folder: set aside as {}",
+                path.display(),
+                aside.display()
+            )));
+        }
+        let read = match audit.open_file() {
+            Ok(()) => audit.file.as_ref().map(File::try_clone).transpose(),
+            // What cannot be written may be read: the chain goes on where it ends.
+            Err(error) => {
+                tracing::error!(%error, "the audit chain cannot be written");
+                File::open(&path).map(Some)
+            }
+        };
+        match read {
+            Ok(Some(file)) => {
+                let (head, found) = verify::resume(&path, &file, anchor, &audit.key)?;
+                (audit.seq, audit.hash, audit.first, audit.length) = (head.seq, head.hash, head.first, head.length);
+                audit.is_read = true;
+                findings.extend(found);
+            }
+            Ok(None) | Err(_) => {
+                findings.push(Finding::broken(format!("{} cannot be read", path.display())));
+            }
+        }
         Ok((audit, findings))
+    }
+
+    fn open_file(&mut self) -> io::Result<()> {
+        let path = self.folder.join(LOG);
+        self.file = Some(OpenOptions::new().create(true).append(true).read(true).mode(0o640).open(path)?);
+        Ok(())
+    }
+
+    /// The file, opened again if it could not be written so far.
+    fn writer(&mut self) -> io::Result<&mut File> {
+        if self.file.is_none() {
+            self.open_file()?;
+            let file = self.file.as_ref().ok_or(io::ErrorKind::NotFound)?;
+            let length = file.metadata()?.len();
+            if self.is_read && length > self.length {
+                // The rest is a line that was torn.
+                file.set_len(self.length)?;
+            } else {
+                self.length = length;
+            }
+            self.is_read = true;
+        }
+        self.file.as_mut().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// Whether its file is still where it was.
+    pub(crate) fn is_in_place(&self) -> bool {
+        let Some(Ok(open)) = self.file.as_ref().map(File::metadata) else { return true };
+        match std::fs::metadata(self.folder.join(LOG)) {
+            Ok(found) => (found.dev(), found.ino()) == (open.dev(), open.ino()),
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        }
+    }
+
+    /// Begins another file in the place of one that is gone. The chain goes on: what is missing stays visible.
+    ///
+    /// # Errors
+    /// Nothing can be written there.
+    pub(crate) fn begin_anew(&mut self) -> io::Result<()> {
+        self.open_file()?;
+        self.length = self.file.as_ref().map(File::metadata).transpose()?.map_or(0, |found| found.len());
+        Ok(())
     }
 
     /// Appends a record of `event` with `members`, in their order. Nothing is left of it if it fails.
@@ -113,9 +223,10 @@ impl Audit {
         line.push_str(",\"hash\":\"");
         line.push_str(&hash);
         line.push_str("\"}\n");
-        if let Err(error) = self.file.write_all(line.as_bytes()) {
+        let file = self.writer()?;
+        if let Err(error) = file.write_all(line.as_bytes()) {
             // Half a record would break the chain for good.
-            self.file.set_len(self.length)?;
+            self.cut(self.length)?;
             return Err(error);
         }
         self.length = self.length.saturating_add(u64::try_from(line.len()).unwrap_or(0));
@@ -127,6 +238,10 @@ impl Audit {
         self.unsynced = true;
         self.since_checkpoint += 1;
         Ok(())
+    }
+
+    fn cut(&self, length: u64) -> io::Result<()> {
+        self.file.as_ref().map_or(Ok(()), |file| file.set_len(length))
     }
 
     /// The record without its own hash and the closing brace: exactly the bytes that are hashed.
@@ -173,7 +288,7 @@ impl Audit {
     /// # Errors
     /// The file cannot be cut: the records stay, and the chain goes on after them.
     pub fn rewind(&mut self, mark: Mark) -> io::Result<()> {
-        self.file.set_len(mark.length)?;
+        self.cut(mark.length)?;
         let Mark { seq, hash, first, length, since_checkpoint } = mark;
         (self.seq, self.hash, self.first) = (seq, hash, first);
         (self.length, self.since_checkpoint) = (length, since_checkpoint);
@@ -185,8 +300,8 @@ impl Audit {
     /// # Errors
     /// The disk fails.
     pub fn sync(&mut self) -> io::Result<()> {
-        if self.unsynced {
-            self.file.sync_data()?;
+        if let Some(file) = self.file.as_ref().filter(|_| self.unsynced) {
+            file.sync_data()?;
             self.unsynced = false;
         }
         Ok(())
@@ -209,13 +324,20 @@ impl Audit {
     /// # Errors
     /// As [`Self::append`].
     pub fn checkpoint(&mut self, unix_millis: u64) -> io::Result<()> {
-        let signature = self.key.sign(&signed_text(self.seq, &self.hash));
+        // A signature of a key that nobody can know is no use.
+        let Some(signature) = self.key.sign(&self.folder, &signed_text(self.seq, &self.hash)) else { return Ok(()) };
         let mut members = Map::new();
-        members.insert("signature".to_owned(), Value::String(HEXLOWER.encode(signature.as_ref())));
+        members.insert("signature".to_owned(), Value::String(HEXLOWER.encode(&signature)));
         self.append("checkpoint", unix_millis, members)?;
         self.since_checkpoint = 0;
         Ok(())
     }
+}
+
+/// Whether a gateway keeps its state in this folder, or did.
+#[must_use]
+pub fn is_state(folder: &Path) -> bool {
+    [LOG, STORE, KEY].into_iter().any(|name| std::fs::symlink_metadata(folder.join(name)).is_ok())
 }
 
 /// What a checkpoint that follows record `seq` signs.
@@ -227,31 +349,6 @@ fn signed_text(seq: u64, hash: &str) -> Vec<u8> {
 pub(crate) fn time(unix_millis: u64) -> String {
     let millis = i64::try_from(unix_millis).unwrap_or(i64::MAX);
     format!("{:.3}", Timestamp::from_millisecond(millis).unwrap_or(Timestamp::MAX))
-}
-
-fn open_key(state_dir: &Path) -> io::Result<Ed25519KeyPair> {
-    let path = state_dir.join(KEY);
-    let pkcs8 = match std::fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let fresh = Ed25519KeyPair::generate_pkcs8(&aws_lc_rs::rand::SystemRandom::new())
-                .map_err(|_unspecified| io::Error::other("no key could be generated"))?;
-            let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path)?;
-            file.write_all(fresh.as_ref())?;
-            file.sync_all()?;
-            fresh.as_ref().to_vec()
-        }
-        Err(error) => return Err(error),
-    };
-    let key = Ed25519KeyPair::from_pkcs8(&pkcs8).map_err(|_rejected| {
-        io::Error::new(io::ErrorKind::InvalidData, format!("{} is not an Ed25519 key in PKCS#8", path.display()))
-    })?;
-    let public = state_dir.join(PUBLIC);
-    if !public.exists() {
-        std::fs::write(&public, HEXLOWER.encode(key.public_key().as_ref()))?;
-        std::fs::set_permissions(&public, Permissions::from_mode(0o644))?;
-    }
-    Ok(key)
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! Decides about bans: the one place that asks whether a ban is safe, records it, tells the kernel and tells the proxy,
 //! in this order.
 //!
-//! *Invariant:* nothing is in the kernel that is not in the store. A ban that cannot be recorded is not made: an
-//! enforcement that nobody can explain is worse than one request more, and status says so loudly.
+//! *Invariant:* nothing is in the kernel that is not recorded: in the store, or, while another process has locked that,
+//! in the audit chain and soon in the store. A ban that cannot be recorded is not made: an enforcement that nobody can
+//! explain is worse than one request more, and status says so loudly. What an operator lifts is lifted all the same.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     fmt,
 };
 
@@ -21,10 +22,7 @@ use crate::{
     detect::Rule,
     guard::{
         audit::Audit,
-        control::{
-            Allow, Answer, Lost, Request,
-            watch::{self, Watchers},
-        },
+        control::{Allow, Answer, Lost, Request, watch::Watchers},
         drops::DropPath,
         settings::{Safety, Settings},
         store::{Change, Ended, Record, Store, StoreError},
@@ -44,10 +42,12 @@ mod good;
 mod ladder;
 mod pardon;
 mod probation;
+mod record;
 pub(crate) mod safety;
 mod sampled;
 mod shadow;
 mod surroundings;
+mod taken;
 mod trouble;
 
 use change::Wanted;
@@ -56,6 +56,7 @@ use feeds::Feeds;
 use good::Good;
 use pardon::Pardons;
 use probation::Probations;
+use record::{Owed, Write, nothing};
 use trouble::Trouble;
 
 pub(crate) use adopt::Parts;
@@ -134,8 +135,12 @@ pub(crate) struct Guard {
     failing: Option<String>,
     /// How often something could not be recorded.
     failures: u64,
-    /// Records of the start that are still to be made.
-    unrecorded: Vec<(&'static str, Map<String, Value>)>,
+    /// What is in force and still to be recorded, in order.
+    owed: VecDeque<Owed>,
+    /// It lives on, so that it can make up for what is owed.
+    may_owe: bool,
+    /// What the next ban is numbered by.
+    next_id: u64,
     /// Blocks that were refused because there was no room.
     full: u64,
     /// How often the proxy refused somebody because of a ban in force.
@@ -204,7 +209,7 @@ impl Guard {
         let Some(nanos) = monotonic.checked_sub(noted).filter(|nanos| *nanos < MINUTE) else { return };
         let Some(record) = self.in_force.get_mut(&id) else { return };
         record.reaction_micros = Some(nanos / 1_000);
-        self.amend(|change| change.reacted(id, nanos / 1_000));
+        self.amend(move |change| change.reacted(id, nanos / 1_000));
     }
 
     /// The proxy has closed the connections of a banned source; only the first word of it counts.
@@ -213,7 +218,7 @@ impl Guard {
             return;
         };
         record.connections_closed = Some(connections);
-        self.amend(|change| change.closed(id, connections));
+        self.amend(move |change| change.closed(id, connections));
     }
 
     /// What bans have made the proxy refuse.
@@ -286,97 +291,6 @@ impl Guard {
             packets: 0,
             bytes: 0,
         }
-    }
-
-    /// Writes to the store and the audit chain as one; neither is changed if either fails.
-    fn decide<T>(
-        &mut self,
-        event: &str,
-        now: Now,
-        write: impl FnOnce(&Change<'_>) -> Result<(T, Map<String, Value>), StoreError>,
-    ) -> Result<T, Refused> {
-        self.decide_after(Vec::new(), event, now, write)
-    }
-
-    /// As [`Self::decide`], with records that go before.
-    fn decide_after<T>(
-        &mut self,
-        before: Vec<(&str, Map<String, Value>)>,
-        event: &str,
-        now: Now,
-        write: impl FnOnce(&Change<'_>) -> Result<(T, Map<String, Value>), StoreError>,
-    ) -> Result<T, Refused> {
-        let decided = Self::write(&mut self.store, &mut self.audit, &self.watchers, before, event, now, write);
-        match &decided {
-            Ok(_) => self.failing = None,
-            Err(refused) => self.fail(&refused.message),
-        }
-        decided
-    }
-
-    fn write<T>(
-        store: &mut Store,
-        audit: &mut Audit,
-        watchers: &Watchers,
-        before: Vec<(&str, Map<String, Value>)>,
-        event: &str,
-        now: Now,
-        write: impl FnOnce(&Change<'_>) -> Result<(T, Map<String, Value>), StoreError>,
-    ) -> Result<T, Refused> {
-        let failed = |error: StoreError| Refused::new("store_failed", format!("nothing was changed: {error}"));
-        let change = store.change().map_err(failed)?;
-        let (value, members) = write(&change).map_err(failed)?;
-        let mark = audit.mark();
-        let records: Vec<_> = before.into_iter().chain([(event, members)]).collect();
-        let told = records.iter().filter(|_| !watchers.is_empty());
-        let told: Vec<_> = told.map(|(event, members)| watch::line(event, now.unix_millis, members)).collect();
-        let mut records = records.into_iter();
-        let appended = records.try_for_each(|(event, members)| audit.append(event, now.unix_millis, members));
-        let refused = match appended.map(|()| change.commit(&audit.anchor())) {
-            Ok(Ok(())) => {
-                told.iter().for_each(|line| watchers.tell(line));
-                return Ok(value);
-            }
-            Ok(Err(error)) => failed(error),
-            Err(error) => {
-                Refused::new("audit_failed", format!("nothing was changed: the audit chain cannot be written: {error}"))
-            }
-        };
-        // The chain must not tell of what was not done, but that it was not, if it still can.
-        let members = members_of([("of", event.into()), ("error", refused.message.clone().into())]);
-        let told = audit.rewind(mark).and_then(|()| audit.append("not_done", now.unix_millis, members));
-        if let Err(error) = told {
-            tracing::error!(%error, "the audit chain cannot be written");
-        }
-        Err(refused)
-    }
-
-    /// Records what has happened anyway. A failure is told, and changes nothing.
-    pub(crate) fn tell(&mut self, event: &str, now: Now, members: Map<String, Value>) {
-        if let Err(refused) = self.decide(event, now, |_| Ok(((), members))) {
-            tracing::error!(event, error = %refused, "a record could not be written");
-        }
-    }
-
-    /// Changes the store without a decision behind it; whether it could be.
-    fn amend(&mut self, write: impl FnOnce(&Change<'_>) -> Result<(), StoreError>) -> bool {
-        let anchor = self.audit.anchor();
-        let amended = self.store.change().and_then(|change| {
-            write(&change)?;
-            change.commit(&anchor)
-        });
-        if let Err(error) = &amended {
-            self.fail(&error.to_string());
-        }
-        amended.is_ok()
-    }
-
-    fn fail(&mut self, text: &str) {
-        if self.failing.is_none() {
-            tracing::error!(error = text, "decisions cannot be recorded");
-        }
-        self.failures += 1;
-        self.failing = Some(text.to_owned());
     }
 }
 

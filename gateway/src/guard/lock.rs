@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::guard::state;
+
 /// How long a guard waits for a command that holds the lock: those take milliseconds.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -42,8 +44,7 @@ pub(crate) enum LockError {
 pub(crate) fn lock(state_dir: &Path, patience: Duration) -> Result<File, LockError> {
     let path = state_dir.join("lock");
     let fault = |source| LockError::Io { path: path.clone(), source };
-    let open = OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o644).open(&path);
-    let mut file = open.map_err(fault)?;
+    let mut file = open(state_dir, &path).map_err(fault)?;
     let start = Instant::now();
     loop {
         match file.try_lock() {
@@ -62,6 +63,24 @@ pub(crate) fn lock(state_dir: &Path, patience: Duration) -> Result<File, LockErr
         file.rewind()?;
         writeln!(file, "{}", std::process::id())
     };
-    write().map_err(fault)?;
+    // Who holds it is told to people alone: a disk that is full keeps nobody from holding it.
+    if let Err(error) = write() {
+        tracing::warn!(%error, "the lock of the state folder does not say whose it is");
+    }
     Ok(file)
+}
+
+/// What is locked: the file, or, where none can be written, what there is of it, or the folder itself.
+fn open(state_dir: &Path, path: &Path) -> io::Result<File> {
+    let make = || OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o644).open(path);
+    match make() {
+        Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+            state::set_aside(path)?;
+            make()
+        }
+        Err(error) if matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::StorageFull) => {
+            File::open(path).or_else(|_missing| File::open(state_dir))
+        }
+        made => made,
+    }
 }

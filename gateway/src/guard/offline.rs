@@ -11,13 +11,13 @@ use crate::{
     clock::Now,
     config::{Config, Disk, Locations},
     guard::{
-        audit::{self, Audit},
+        audit,
         bans::{self, Actor, Guard, Parts, Processes, Surroundings},
         control::{Answer, Request, Requests},
         drops::{AtAccept, DropPath},
         kernel::{self, Kernel, KernelError},
         lock::lock,
-        store::Store,
+        state::{self, State},
     },
 };
 
@@ -67,10 +67,7 @@ fn answer_with(path: &Path, request: Request, uid: u32, resolve: bool) -> Result
         }
     };
     let is_in_kernel = !drops.interfaces().is_empty();
-    let store = Store::open(&store).map_err(|error| error.to_string())?;
-    let anchor = store.anchor().map_err(|error| error.to_string())?;
-    let (audit, findings) =
-        Audit::open(&settings.state_dir, anchor.as_ref()).map_err(|error| format!("the audit chain: {error}"))?;
+    let State { store, audit, findings, is_behind } = state::open_whole(&settings.state_dir)?;
     let upstreams =
         config.proxy.upstreams.iter().flat_map(|upstream| upstream.servers.iter().map(|server| server.address.clone()));
     let upstreams: Vec<String> = upstreams.collect();
@@ -85,6 +82,7 @@ fn answer_with(path: &Path, request: Request, uid: u32, resolve: bool) -> Result
         drops,
         boot: fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned(),
         findings,
+        is_behind,
         standing,
     };
     let now = Now::read();
@@ -147,10 +145,7 @@ fn record(locations: &Locations, uid: u32) -> Result<(), String> {
     if !path.exists() {
         return Ok(());
     }
-    let mut store = Store::open(&path).map_err(|error| error.to_string())?;
-    let anchor = store.anchor().map_err(|error| error.to_string())?;
-    let (mut audit, _findings) =
-        Audit::open(&locations.state_dir, anchor.as_ref()).map_err(|error| error.to_string())?;
+    let State { mut store, mut audit, .. } = state::open_whole(&locations.state_dir)?;
     let members = bans::members(json!({"actor": Actor::Operator(uid).to_string(), "offline": true}));
     let change = store.change().map_err(|error| error.to_string())?;
     audit.append("detach", Now::read().unix_millis, members).map_err(|error| error.to_string())?;

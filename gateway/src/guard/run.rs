@@ -18,7 +18,6 @@ use crate::{
     clock::Now,
     config::{Config, Errors},
     guard::{
-        audit::{self, Audit},
         bans::{self, Guard, Parts},
         control::server,
         drops::{AtAccept, DropPath},
@@ -29,7 +28,7 @@ use crate::{
         serve::{Service, serve},
         settings::Settings,
         sockets,
-        store::Store,
+        state::{self, State},
         supervise::{RunAs, Supervisor},
     },
     sandbox::{self, Writes},
@@ -80,11 +79,8 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
     make_folder(&settings.state_dir, 0o750)?;
     let lock = lock(&settings.state_dir, PATIENCE)?;
     let drops = drop_path(settings, &ports(&config.proxy), &mut standing)?;
-    let store = Store::open(&settings.state_dir.join(audit::STORE))
-        .with_context(|| format!("{}", settings.state_dir.display()))?;
-    let anchor = store.anchor()?;
-    let (audit, findings) = Audit::open(&settings.state_dir, anchor.as_ref())
-        .with_context(|| format!("the audit chain in {}", settings.state_dir.display()))?;
+    let State { store, audit, findings, is_behind } =
+        state::open(&settings.state_dir).with_context(|| format!("{}", settings.state_dir.display()))?;
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
     let start = bans::members(json!({"version": env!("CARGO_PKG_VERSION"), "pid": std::process::id(),
         "config": path.display().to_string(), "xdp": drops.interfaces().iter().map(|at| &at.name).collect::<Vec<_>>()}));
@@ -97,6 +93,7 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
         drops,
         boot,
         findings,
+        is_behind,
         standing,
     };
     let mut guard = Guard::start(parts, start, Now::read()).map_err(|refused| anyhow!("{refused}"))?;

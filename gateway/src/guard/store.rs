@@ -3,16 +3,24 @@
 //! *Invariant:* every change and the audit record that tells of it are one transaction, whose last statement anchors
 //! the audit chain's head. Ids only ever grow, also over removals and restarts.
 
-use std::{fs::OpenOptions, io, net::IpAddr, os::unix::fs::OpenOptionsExt as _, path::Path, time::Duration};
+use std::{
+    io,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use gateway_common::source::Source;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
 
 use crate::message::RequestId;
 
+mod place;
 mod safety;
+mod salvage;
 
 pub use safety::{Offence, Pardon, Promotion};
+pub(crate) use salvage::{Salvage, beside};
 pub(crate) mod feeds;
 pub(crate) mod good;
 mod row;
@@ -73,6 +81,15 @@ pub enum StoreError {
     /// The file cannot be made.
     #[error("the ban store: {0}")]
     File(#[from] io::Error),
+    /// Its pages contradict each other.
+    #[error("the ban store is damaged: {0}")]
+    Damaged(String),
+    /// What was decided before is not written yet.
+    #[error("the ban store is locked by another process")]
+    Behind,
+    /// Nothing can be written to it at the moment.
+    #[error("the ban store cannot be written: {0}")]
+    Unwritable(String),
     /// A later version of this program wrote it.
     #[error("the ban store has schema {found}, this program knows {SCHEMA}: run the version that wrote it, or newer")]
     Newer {
@@ -177,69 +194,24 @@ pub struct Store {
     connection: Connection,
     /// No other process can read it: see [`Store::share`].
     alone: bool,
+    /// Its file, and which one that was when it was opened.
+    file: Option<(PathBuf, u64)>,
+    /// It is in memory alone, in the place of a file that cannot be written: why not, and whether another process has
+    /// locked it.
+    stands_in: Option<(String, bool)>,
 }
 
 impl Store {
-    /// Opens the store, making it where there is none.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub fn open(path: &Path) -> Result<Self, StoreError> {
-        // SQLite gives the files that it makes beside this one the same mode.
-        if path != Path::new(":memory:") {
-            OpenOptions::new().create(true).append(true).mode(0o640).open(path)?;
-        }
-        match Self::ready(path, false) {
-            // A full disk has no room for what readers in other processes need. What is stored can be read without.
-            Err(StoreError::Database(error)) if is_out_of_room(&error) => Self::ready(path, true),
-            ready => ready,
-        }
-    }
-
-    fn ready(path: &Path, alone: bool) -> Result<Self, StoreError> {
-        let mut connection = Connection::open(path)?;
-        connection.busy_timeout(Duration::from_secs(2))?;
-        if alone {
-            connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
-        }
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        // A power cut may cost the last commits, never the file: expiry makes up for a lost ban better than a
-        // flush to disk per ban would under attack.
-        connection.pragma_update(None, "synchronous", "NORMAL")?;
-        // Outside its own folder the guard writes nothing, and may not.
-        connection.pragma_update(None, "temp_store", "MEMORY")?;
-        let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        if found != SCHEMA {
-            let missing = usize::try_from(found).ok().and_then(|found| MIGRATIONS.get(found..));
-            let missing = missing.filter(|missing| !missing.is_empty()).ok_or(StoreError::Newer { found })?;
-            let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            for migration in missing {
-                change.execute_batch(migration)?;
-            }
-            change.pragma_update(None, "user_version", SCHEMA)?;
-            change.commit()?;
-        }
-        connection.execute_batch(feeds::FEED_TABLES)?;
-        connection.execute_batch(good::GOOD_TABLES)?;
-        Ok(Self { connection, alone })
-    }
-
-    /// There is room again: others may read the file, too, from the next change on.
-    ///
-    /// # Errors
-    /// [`StoreError::Database`].
-    pub fn share(&mut self) -> Result<(), StoreError> {
-        if std::mem::take(&mut self.alone) {
-            self.connection.pragma_update(None, "locking_mode", "NORMAL")?;
-        }
-        Ok(())
-    }
-
     /// Starts a change. Nothing of it is kept unless it is committed.
     ///
     /// # Errors
     /// [`StoreError::Database`].
     pub fn change(&mut self) -> Result<Change<'_>, StoreError> {
+        match &self.stands_in {
+            Some((_, true)) => return Err(StoreError::Behind),
+            Some((why, false)) => return Err(StoreError::Unwritable(why.clone())),
+            None => {}
+        }
         Ok(Change(self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?))
     }
 
@@ -325,19 +297,25 @@ fn anchor(connection: &Connection) -> Result<Option<Anchor>, StoreError> {
 pub struct Change<'store>(Transaction<'store>);
 
 impl Change<'_> {
-    /// Writes a ban; its id.
+    /// Writes a ban; its id, which is a new one unless it has one.
     ///
     /// # Errors
     /// [`StoreError::Database`]; also if its source is banned already.
     pub fn begin(&self, record: &Record) -> Result<u64, StoreError> {
+        self.insert("INSERT", record)?;
+        Ok(u64::try_from(self.0.last_insert_rowid()).unwrap_or(0))
+    }
+
+    fn insert(&self, how: &str, record: &Record) -> Result<(), StoreError> {
         let evidence: Vec<String> = record.evidence.iter().map(ToString::to_string).collect();
         self.0
-            .prepare(
-                "INSERT INTO ban (source, reason, actor, rule, evidence, shadow, started, expires, boot, expires_monotonic,
-                     confirm_by, confirm_monotonic, relay)
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            )?
+            .prepare(&format!(
+                "{how} INTO ban (id, source, reason, actor, rule, evidence, shadow, started, expires, boot,
+                     expires_monotonic, confirm_by, confirm_monotonic, relay, reaction_micros, connections_closed)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            ))?
             .execute(params![
+                (record.id > 0).then(|| signed(record.id)),
                 record.source.to_string(),
                 record.reason,
                 record.actor,
@@ -351,8 +329,10 @@ impl Change<'_> {
                 record.confirm.map(|confirm| signed(confirm.unix_millis)),
                 record.confirm.map(|confirm| signed(confirm.monotonic)),
                 record.relay.map(|relay| relay.to_string()),
+                record.reaction_micros.map(signed),
+                record.connections_closed,
             ])?;
-        Ok(u64::try_from(self.0.last_insert_rowid()).unwrap_or(0))
+        Ok(())
     }
 
     /// Ends a ban with what the kernel counted.
@@ -450,11 +430,14 @@ impl Change<'_> {
             .execute(params![signed(anchor.seq), anchor.hash, anchor.first])?;
         Ok(self.0.commit()?)
     }
-}
 
-fn is_out_of_room(error: &rusqlite::Error) -> bool {
-    use rusqlite::ErrorCode::{CannotOpen, DiskFull, SystemIoFailure};
-    matches!(error.sqlite_error_code(), Some(CannotOpen | DiskFull | SystemIoFailure))
+    /// Keeps the change where there is no audit chain yet that it could be anchored in.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub(crate) fn commit_without_anchor(self) -> Result<(), StoreError> {
+        Ok(self.0.commit()?)
+    }
 }
 
 #[cfg(test)]

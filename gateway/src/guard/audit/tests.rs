@@ -1,6 +1,6 @@
 //! What the chain tells after it was tampered with, cut off or written half.
 
-use std::{fs, path::PathBuf};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
 
 use serde_json::json;
 
@@ -169,7 +169,7 @@ fn a02_recovers_from_a_crash() {
     assert_eq!(verify(&place.0).first_bad.unwrap().line, 10);
     let findings = place.fill(1);
     assert!(findings.iter().all(|finding| !finding.tampered), "{findings:?}");
-    assert_eq!(findings.iter().map(|finding| finding.undone).collect::<Vec<_>>(), [None, Some([9, 9])]);
+    assert_eq!(findings.iter().map(|finding| finding.ahead).collect::<Vec<_>>(), [None, Some([9, 9])]);
     let found = verify(&place.0);
     assert_eq!((found.records, found.first_bad), (10, None));
 }

@@ -6,14 +6,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aws_lc_rs::{
-    digest,
-    signature::{ED25519, UnparsedPublicKey},
-};
+use aws_lc_rs::digest;
 use data_encoding::HEXLOWER;
 use serde::Deserialize;
 
-use super::{Finding, LOG, NOTHING, PUBLIC, STORE, signed_text};
+use super::{
+    Finding, LOG, NOTHING, STORE,
+    key::{Key, PublicKeys},
+    redo::Redo,
+    signed_text,
+};
 use crate::guard::store::{self, Anchor};
 
 /// No record is longer: evidence and reasons are bounded. What is, was not written by the guard.
@@ -26,6 +28,8 @@ pub struct Verification {
     pub records: u64,
     /// The first that is not; `None`: the chain is whole.
     pub first_bad: Option<Bad>,
+    /// What happened to the files of the chain and its store, as the chain itself tells.
+    pub notes: Vec<String>,
 }
 
 /// The first record that is not as it was written.
@@ -48,6 +52,7 @@ pub fn verify(state_dir: &Path) -> Verification {
     let stop = |reason: String| Verification {
         records: 0,
         first_bad: Some(Bad { file: path.clone(), line: 1, seq: 1, reason }),
+        notes: Vec::new(),
     };
     // The anchor first: what the guard appends meanwhile is ahead of it, which is no fault.
     let anchor = match store::read_anchor(&state_dir.join(STORE)) {
@@ -55,21 +60,19 @@ pub fn verify(state_dir: &Path) -> Verification {
         Ok(None) => return stop("the store has no anchor: no chain was begun, or the store was replaced".to_owned()),
         Err(error) => return stop(format!("the anchor cannot be read: {error}")),
     };
-    let public = match std::fs::read_to_string(state_dir.join(PUBLIC)) {
-        Ok(text) => match HEXLOWER.decode(text.trim().as_bytes()) {
-            Ok(public) => public,
-            Err(error) => return stop(format!("{PUBLIC} is not hexadecimal: {error}")),
-        },
-        Err(error) => return stop(format!("{PUBLIC} cannot be read: {error}")),
+    let public = match PublicKeys::read(state_dir) {
+        Ok(public) => public,
+        Err(reason) => return stop(reason),
     };
     let file = match File::open(&path) {
         Ok(file) => file,
         Err(error) => return stop(format!("{LOG} cannot be read: {error}")),
     };
-    match walk(&file, Some(&anchor), &public) {
+    match walk(&file, Some(&anchor), &|text, signature| public.verify(text, signature), false) {
         Err(error) => stop(format!("{LOG} cannot be read: {error}")),
         Ok(walked) => Verification {
             records: walked.good,
+            notes: walked.notes,
             first_bad: walked.fault.map(|fault| Bad {
                 file: path.clone(),
                 line: fault.line,
@@ -89,18 +92,16 @@ pub(super) struct Head {
 }
 
 /// Reads the chain at the guard's start: where it goes on, and what was found.
-pub(super) fn resume(
-    path: &Path,
-    file: &File,
-    anchor: Option<&Anchor>,
-    public: &[u8],
-) -> io::Result<(Head, Vec<Finding>)> {
-    let walked = walk(file, anchor, public)?;
+pub(super) fn resume(path: &Path, file: &File, anchor: Option<&Anchor>, key: &Key) -> io::Result<(Head, Vec<Finding>)> {
+    let walked = walk(file, anchor, &|text, signature| key.verify(text, signature), key.replaces)?;
     let mut findings = Vec::new();
     if walked.torn > 0 {
-        file.set_len(walked.length)?;
+        // Where the file cannot be written this is done once it can.
+        if let Err(error) = file.set_len(walked.length) {
+            tracing::error!(%error, "the end of the audit chain is torn");
+        }
         let text = format!("the last line was cut off in the middle: {} bytes of it were removed", walked.torn);
-        findings.push(Finding { text, tampered: false, undone: None });
+        findings.push(Finding::recovered(text, None, Redo::new()));
     }
     let anchored = anchor.map_or(0, |anchor| anchor.seq);
     let mut head = Head { seq: walked.seq, hash: walked.hash, first: walked.first, length: walked.length };
@@ -108,7 +109,7 @@ pub(super) fn resume(
         // A line that was torn is told above, unless it was complete once.
         Some(fault) if fault.line > 0 && !(fault.torn && walked.seq >= anchored) => {
             let text = format!("{}, line {}: {}", path.display(), fault.line, fault.reason);
-            findings.push(Finding { text, tampered: true, undone: None });
+            findings.push(Finding { redo: walked.redo, ..Finding::broken(text) });
             if let Some(anchor) = anchor {
                 // The next record follows what the store knows, not what was put in its place, and is numbered after
                 // both: the break stays visible however far the chain grows.
@@ -120,13 +121,15 @@ pub(super) fn resume(
         _ if anchor.is_none() && head.seq > 1 => {
             let text =
                 format!("{} holds {} records, the store knows of none: it was replaced", path.display(), head.seq);
-            findings.push(Finding { text, tampered: true, undone: None });
+            findings.push(Finding { redo: walked.redo, ..Finding::broken(text) });
         }
         _ if head.seq > anchored => {
             let ahead = head.seq - anchored;
-            let text =
-                format!("{ahead} records were ahead of the store, as after a crash: what they tell of was not done");
-            findings.push(Finding { text, tampered: false, undone: Some([anchored + 1, head.seq]) });
+            let text = format!(
+                "{ahead} records are ahead of the store, as after a crash, or where the store is a copy from before: \
+                 what they tell of counts"
+            );
+            findings.push(Finding::recovered(text, Some([anchored + 1, head.seq]), walked.redo));
         }
         _ => {}
     }
@@ -138,6 +141,8 @@ struct Record<'line> {
     seq: u64,
     event: &'line str,
     signature: Option<&'line str>,
+    #[serde(borrow)]
+    finding: Option<std::borrow::Cow<'line, str>>,
     prev: &'line str,
     hash: &'line str,
 }
@@ -162,11 +167,22 @@ struct Walked {
     length: u64,
     /// Bytes after it.
     torn: u64,
+    notes: Vec<String>,
+    /// What the records after the anchor tell of, up to the first fault.
+    redo: Redo,
+    /// The first checkpoint that no known key has signed, before the chain tells that the key was lost.
+    unsigned: Option<Fault>,
 }
 
-fn walk(file: &File, anchor: Option<&Anchor>, public: &[u8]) -> io::Result<Walked> {
+/// Whether a key that is known has signed this.
+type Verify<'a> = dyn Fn(&[u8], &[u8]) -> bool + 'a;
+
+/// How many notes are told, and of what.
+const NOTES: usize = 20;
+const NOTED: [&str; 5] = ["chain_broken", "key_exposed", "key_replaced", "store_missing", "store_set_aside"];
+
+fn walk(file: &File, anchor: Option<&Anchor>, verify: &Verify<'_>, key_was_lost: bool) -> io::Result<Walked> {
     let mut reader = BufReader::new(file);
-    let public = UnparsedPublicKey::new(&ED25519, public);
     let mut walked = Walked {
         good: 0,
         fault: None,
@@ -175,6 +191,9 @@ fn walk(file: &File, anchor: Option<&Anchor>, public: &[u8]) -> io::Result<Walke
         first: NOTHING.to_owned(),
         length: 0,
         torn: 0,
+        notes: Vec::new(),
+        redo: Redo::new(),
+        unsigned: None,
     };
     let mut line = Vec::new();
     for number in 1.. {
@@ -189,8 +208,23 @@ fn walk(file: &File, anchor: Option<&Anchor>, public: &[u8]) -> io::Result<Walke
             break;
         }
         walked.length += bytes;
-        match check(&line, &walked, anchor, &public) {
-            Ok((seq, hash)) => {
+        match check(&line, &walked, anchor, verify) {
+            Ok(Good { seq, hash, event, is_signed, note }) => {
+                if walked.fault.is_none() && anchor.is_none_or(|anchor| seq > anchor.seq) {
+                    walked.redo.note(&event, &line);
+                }
+                if event == "key_replaced"
+                    && let Some(unsigned) = walked.unsigned.take()
+                {
+                    walked.notes.push(format!("record {}: {}", unsigned.seq, unsigned.reason));
+                }
+                if walked.notes.len() < NOTES {
+                    walked.notes.extend(note);
+                }
+                if !is_signed {
+                    let reason = UNSIGNED.to_owned();
+                    walked.unsigned.get_or_insert(Fault { line: number, seq, reason, torn: false });
+                }
                 if walked.fault.is_none() {
                     walked.good += 1;
                 }
@@ -219,7 +253,25 @@ fn walk(file: &File, anchor: Option<&Anchor>, public: &[u8]) -> io::Result<Walke
             false,
         );
     }
+    if let Some(unsigned) = walked.unsigned.take().filter(|_| !key_was_lost)
+        && walked.fault.as_ref().is_none_or(|fault| fault.line > unsigned.line)
+    {
+        walked.good = unsigned.line - 1;
+        walked.fault = Some(unsigned);
+    }
     Ok(walked)
+}
+
+const UNSIGNED: &str = "the checkpoint's signature is not of this chain's key";
+
+/// What a line says that is as it was written.
+struct Good {
+    seq: u64,
+    hash: String,
+    /// It needs no signature, or has one of a key that is known.
+    is_signed: bool,
+    note: Option<String>,
+    event: String,
 }
 
 /// Notes a fault unless there is one already. `line` from 1.
@@ -234,12 +286,7 @@ struct Broken {
     follow: Option<(u64, String)>,
 }
 
-fn check(
-    line: &[u8],
-    before: &Walked,
-    anchor: Option<&Anchor>,
-    public: &UnparsedPublicKey<&[u8]>,
-) -> Result<(u64, String), Broken> {
+fn check(line: &[u8], before: &Walked, anchor: Option<&Anchor>, verify: &Verify<'_>) -> Result<Good, Broken> {
     let record: Record<'_> = serde_json::from_slice(line)
         .map_err(|_error| Broken { reason: "the line is no audit record".to_owned(), follow: None })?;
     let follow = Some((record.seq, record.hash.to_owned()));
@@ -261,16 +308,17 @@ fn check(
     if record.prev != before.hash {
         return Err(broken("the record does not follow the one before it".to_owned()));
     }
-    if record.event == "checkpoint" {
-        let signature = record.signature.and_then(|text| HEXLOWER.decode(text.as_bytes()).ok()).unwrap_or_default();
-        if public.verify(&signed_text(before.seq, &before.hash), &signature).is_err() {
-            return Err(broken("the checkpoint's signature is not of this chain's key".to_owned()));
-        }
-    }
+    let signature = record.signature.and_then(|text| HEXLOWER.decode(text.as_bytes()).ok()).unwrap_or_default();
+    let is_signed = record.event != "checkpoint" || verify(&signed_text(before.seq, &before.hash), &signature);
     if let Some(anchor) = anchor
         && (record.seq == 1 && record.hash != anchor.first || record.seq == anchor.seq && record.hash != anchor.hash)
     {
         return Err(broken("the store knows another record of this number: the file was replaced".to_owned()));
     }
-    Ok((record.seq, record.hash.to_owned()))
+    let note = NOTED.contains(&record.event).then(|| {
+        let what = record.finding.as_deref().unwrap_or_default();
+        format!("record {}, {}: {what}", record.seq, record.event.replace('_', " "))
+    });
+    let event = record.event.to_owned();
+    Ok(Good { seq: record.seq, hash: record.hash.to_owned(), event, is_signed, note })
 }

@@ -1,7 +1,10 @@
 //! Decides what is in force when the guard starts, when the configuration changes, and when time passes.
 
 use super::*;
-use crate::guard::{audit::Finding, reconcile};
+use crate::guard::{
+    audit::{Finding, Redo},
+    reconcile,
+};
 
 /// How many bans end per tick at most; the kernel ends them on time anyway.
 const SWEEP: usize = 1_000;
@@ -19,8 +22,10 @@ pub(crate) struct Parts {
     pub(crate) drops: Box<dyn DropPath>,
     /// This boot's id: on another, the store's monotonic times mean nothing.
     pub(crate) boot: String,
-    /// What the audit chain was found to be.
+    /// What store and audit chain were found to be.
     pub(crate) findings: Vec<Finding>,
+    /// The store does not know all that was decided.
+    pub(crate) is_behind: bool,
     /// What an operator should know and what only a restart can change.
     pub(crate) standing: Vec<String>,
 }
@@ -31,22 +36,30 @@ impl Guard {
     /// # Errors
     /// The store cannot be read or written, or the kernel does not take the rules.
     pub(crate) fn start(parts: Parts, start: Map<String, Value>, now: Now) -> Result<Self, Refused> {
+        let is_behind = parts.is_behind;
         let (mut guard, findings) = Self::over(parts, now)?;
+        guard.may_owe = true;
+        if let Err(error) = guard.store.hurry() {
+            tracing::warn!(%error, "a locked store is waited for");
+        }
         // A disk that is full keeps no record, and must not keep the gateway from serving: the records are made up for.
         guard.record("start", start, now);
-        for finding in findings {
-            tracing::warn!(tampered = finding.tampered, "audit chain: {}", finding.text);
-            let event = if finding.tampered { "chain_broken" } else { "chain_recovered" };
+        let mut redo = Redo::new();
+        for mut finding in findings {
+            if !finding.redo.is_empty() {
+                redo = std::mem::take(&mut finding.redo);
+            }
+            tracing::warn!(tampered = finding.tampered, "{}: {}", finding.event, finding.text);
             let mut told = members(json!({"finding": finding.text}));
-            if let Some(undone) = finding.undone {
-                told.insert("undone".to_owned(), json!(undone));
+            if let Some(ahead) = finding.ahead {
+                told.insert("ahead".to_owned(), json!(ahead));
             }
-            guard.record(event, told, now);
-            if finding.tampered {
-                guard.standing.push(format!("the audit chain is broken: {}; see `gateway audit verify`", finding.text));
-            }
+            guard.record(finding.event, told, now);
+            guard.standing.extend(warning_of(&finding));
         }
         guard.take_over(now)?;
+        guard.redo(redo, now);
+        guard.take_from_kernel(is_behind, now);
         if let Err(refused) = guard.lift_allowed(now) {
             tracing::error!(error = %refused, "blocks of allowed sources stay listed until they can be removed");
         }
@@ -63,7 +76,7 @@ impl Guard {
         }
         guard.repair(drift);
         let since = now.unix_millis.saturating_sub(pardon::millis(guard.settings.safety.remember_good));
-        guard.amend(|change| change.forget_good_before(since));
+        guard.amend(move |change| change.forget_good_before(since));
         guard.notices.clear();
         Ok(guard)
     }
@@ -74,14 +87,18 @@ impl Guard {
     /// # Errors
     /// The store cannot be read.
     pub(crate) fn offline(parts: Parts, now: Now) -> Result<Self, Refused> {
+        let is_behind = parts.is_behind;
         let (mut guard, findings) = Self::over(parts, now)?;
-        guard.standing.extend(findings.into_iter().map(|finding| format!("audit chain: {}", finding.text)));
+        guard.standing.extend(findings.iter().map(|finding| finding.text.clone()));
         guard.take_over(now)?;
+        findings.into_iter().for_each(|finding| guard.redo(finding.redo, now));
+        guard.take_from_kernel(is_behind, now);
         Ok(guard)
     }
 
     fn over(parts: Parts, now: Now) -> Result<(Self, Vec<Finding>), Refused> {
-        let Parts { settings, rules, surroundings, store, audit, drops, boot, findings, standing } = parts;
+        let Parts { settings, rules, surroundings, store, audit, drops, boot, findings, is_behind: _, standing } =
+            parts;
         let stored = |error: StoreError| Refused::new("store_failed", error.to_string());
         let probation = settings.safety.probation;
         let since = now.unix_millis.saturating_sub(pardon::millis(probation));
@@ -120,7 +137,9 @@ impl Guard {
             standing,
             failing: None,
             failures: 0,
-            unrecorded: Vec::new(),
+            owed: VecDeque::new(),
+            may_owe: false,
+            next_id: 1,
             full: 0,
             refused: HashMap::new(),
             repairs: 0,
@@ -166,6 +185,12 @@ impl Guard {
         if record.boot == self.boot {
             return;
         }
+        self.rebased(record, now);
+        let rebased = record.clone();
+        self.amend(move |change| change.rebase(&rebased));
+    }
+
+    pub(super) fn rebased(&self, record: &mut Record, now: Now) {
         record.boot.clone_from(&self.boot);
         record.expires_monotonic = record.expires.map(|expires| {
             let whole = expires.saturating_sub(record.started);
@@ -173,7 +198,6 @@ impl Guard {
             now.monotonic.saturating_add(left.saturating_mul(1_000_000))
         });
         record.confirm = record.confirm.map(|confirm| confirm::rebased(confirm, record.started, now));
-        self.amend(|change| change.rebase(record));
     }
 
     /// Puts the operators' allowances and the configuration's in force; where both name a source it is the
@@ -199,7 +223,7 @@ impl Guard {
     fn lift_allowed(&mut self, now: Now) -> Result<(), Refused> {
         let allowed = |record: &&Record| self.prefixes.allowed(record.source).is_some();
         let ids: Vec<u64> = self.in_force.values().filter(allowed).map(|record| record.id).collect();
-        self.end(&ids, "lifted: allowed by the configuration", Some("unban"), now, None, |_| Ok(()))
+        self.end(&ids, "lifted: allowed by the configuration", Some("unban"), now, None, nothing())
     }
 
     fn load_rules(&mut self) -> Result<(), Refused> {
@@ -298,33 +322,11 @@ impl Guard {
         self.sync();
     }
 
-    /// Whether decisions can be recorded again. Asked without one, so that nothing is half written each second.
-    fn try_again(&mut self, now: Now) {
-        let Some(failed) = self.failing.clone() else { return };
-        if !self.amend(|_| Ok(())) {
-            return;
-        }
-        if let Err(error) = self.store.share() {
-            tracing::warn!(%error, "nobody else can read the store until the next start");
-        }
-        self.tell("recovered", now, members(json!({"failed": failed})));
-        for (event, members) in std::mem::take(&mut self.unrecorded) {
-            self.record(event, members, now);
-        }
-    }
-
-    /// Records what the start has found and done; later, if it cannot be recorded now.
-    fn record(&mut self, event: &'static str, members: Map<String, Value>, now: Now) {
-        let kept = members.clone();
-        if let Err(refused) = self.decide(event, now, |_| Ok(((), members))) {
-            tracing::error!(event, error = %refused, "a record could not be written: it is tried again");
-            self.unrecorded.push((event, kept));
-        }
-    }
-
     /// At the end: a last record, signed and on the disk.
     pub(crate) fn stop(mut self, reason: &str, detach: bool, now: Now) -> Result<(), Refused> {
         self.save_good(true, now);
+        self.finish_work(now);
+        self.pay_at_last();
         self.tell("stop", now, members(json!({"reason": reason, "detached": detach})));
         self.checkpoint(now);
         self.sync();
@@ -367,7 +369,7 @@ impl Guard {
             if ids.is_empty() {
                 continue;
             }
-            if let Err(refused) = self.end(&ids, how, Some(event), now, None, |_| Ok(())) {
+            if let Err(refused) = self.end(&ids, how, Some(event), now, None, nothing()) {
                 tracing::error!(error = %refused, "ended bans stay listed until their end can be recorded");
                 return;
             }
@@ -419,6 +421,15 @@ impl Guard {
             tracing::error!(%error, "the kernel could not be repaired");
             self.unrepaired.push(error.to_string());
         }
+    }
+}
+
+/// What `status` says of a finding.
+fn warning_of(finding: &Finding) -> Option<String> {
+    match finding.event {
+        "chain_recovered" => None,
+        "chain_broken" => Some(format!("the audit chain is broken: {}; see `gateway audit verify`", finding.text)),
+        _ => Some(finding.text.clone()),
     }
 }
 

@@ -127,7 +127,7 @@ impl Guard {
         if self.judge_paused(now).is_ok() {
             return Err(Refused::new("not_paused", "rules are not paused"));
         }
-        self.decide("resumed", now, |_| Ok(((), members(json!({"actor": actor.to_string()})))))?;
+        self.decide("resumed", now, members(json!({"actor": actor.to_string()})), nothing())?;
         self.paused_until = None;
         self.pace = 0;
         Ok(("rules may ban again".to_owned(), 1))

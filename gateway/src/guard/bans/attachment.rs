@@ -13,7 +13,8 @@ impl Guard {
         }
         // Recorded whatever comes of it: an attempt to stop enforcement is worth a record.
         let members = members(json!({"actor": actor.to_string()}));
-        self.decide("detach", now, |_| Ok(((), members)))?;
+        // A disk that is full keeps nobody from recovering.
+        self.record("detach", members, now);
         let removed = self.drops.release().map_err(|error| Refused::new("kernel_failed", error.to_string()))?;
         self.detached = Some(actor.to_string());
         tracing::warn!(%actor, links = removed.links, maps = removed.maps, "detached: no packet is dropped in the kernel");

@@ -60,10 +60,15 @@ impl Guard {
         let grace = self.settings.safety.unban_grace;
         let pardon = Pardon { source, actor: actor.to_string(), at: now.unix_millis };
         let since = now.unix_millis.saturating_sub(pardon::millis(grace));
-        self.end(&[id], &format!("removed by {actor}"), Some("unban"), now, None, |change| {
-            if grace.is_zero() { Ok(()) } else { change.pardon(&pardon, since, pardon::MOST) }
-        })?;
-        self.pardons.add(source, pardon.actor, grace, now.monotonic);
+        let unrecorded = self.lift(
+            &[id],
+            &format!("removed by {actor}"),
+            Some("unban"),
+            now,
+            None,
+            Box::new(move |change| if grace.is_zero() { Ok(()) } else { change.pardon(&pardon, since, pardon::MOST) }),
+        );
+        self.pardons.add(source, actor.to_string(), grace, now.monotonic);
         let sticky = if grace.is_zero() {
             String::new()
         } else {
@@ -76,13 +81,14 @@ impl Guard {
             }
             None => format!("{source} is no longer blocked"),
         };
-        Ok((format!("{done}{sticky}"), 1))
+        Ok((format!("{done}{sticky}{}", unrecorded.unwrap_or_default()), 1))
     }
 
     pub(super) fn flush(&mut self, actor: &Actor, now: Now) -> Result<(String, u64), Refused> {
         let ids: Vec<u64> = self.in_force.keys().copied().collect();
         let summary = members(json!({"actor": actor.to_string(), "entries": ids.len()}));
-        self.end(&ids, &format!("flushed by {actor}"), None, now, Some(("flush", summary)), |_| Ok(()))?;
+        let how = format!("flushed by {actor}");
+        let unrecorded = self.lift(&ids, &how, None, now, Some(("flush", summary)), nothing());
         let listed = self.flush_imports(now);
         let kept = self.feed_files();
         let kept = if kept.is_empty() {
@@ -91,7 +97,7 @@ impl Guard {
             format!("; {} stay: remove them from the configuration", kept.join(", "))
         };
         let removed = count(ids.len()).saturating_add(listed);
-        Ok((format!("{removed} blocks removed{kept}"), removed))
+        Ok((format!("{removed} blocks removed{kept}{}", unrecorded.unwrap_or_default()), removed))
     }
 
     pub(super) fn allow(
@@ -115,14 +121,14 @@ impl Guard {
         let summary = members(json!({"source": source.to_string(), "actor": allow.actor, "reason": reason,
             "lifted": ids.len()}));
         let how = format!("lifted: {source} was allowed by {actor}");
-        self.end(&ids, &how, Some("unban"), now, Some(("allow_add", summary)), |change| {
-            change.allow(&allowed, now.unix_millis)
-        })?;
+        let write: Write = Box::new(move |change| change.allow(&allowed, now.unix_millis));
+        let unrecorded = self.lift(&ids, &how, Some("unban"), now, Some(("allow_add", summary)), write);
         self.prefixes.allows.insert(source, allow);
         self.notices.push(ToProxy::Allowed { source });
         self.refresh(source);
         let lifted = if ids.is_empty() { String::new() } else { format!(", {} blocks lifted", ids.len()) };
-        Ok((format!("{source} is always let through{lifted}"), 1 + count(ids.len())))
+        let unrecorded = unrecorded.unwrap_or_default();
+        Ok((format!("{source} is always let through{lifted}{unrecorded}"), 1 + count(ids.len())))
     }
 
     pub(super) fn disallow(&mut self, source: Source, actor: &Actor, now: Now) -> Result<(String, u64), Refused> {
@@ -135,7 +141,7 @@ impl Guard {
             Some(_) => {}
         }
         let members = members(json!({"source": source.to_string(), "actor": actor.to_string()}));
-        self.decide("allow_del", now, |change| Ok((change.disallow(source)?, members)))?;
+        self.decide("allow_del", now, members, Box::new(move |change| change.disallow(source).map(drop)))?;
         self.prefixes.allows.remove(&source);
         self.notices.push(ToProxy::Disallowed { source });
         self.refresh(source);
@@ -150,22 +156,27 @@ impl Guard {
             self.judge_room(source)?;
         }
         let counted = replaced.as_ref().map(|old| (old.id, self.counted(old)));
-        let id = self.decide("ban", now, |change| {
-            if let Some((old, (packets, bytes))) = counted {
-                let ended = Ended { at: now.unix_millis, how: "replaced".to_owned() };
-                change.end(old, &ended, packets, bytes)?;
-            }
-            let id = change.begin(&record)?;
-            if record.rule.is_none() {
-                change.unpardon(source)?;
-            }
-            let mut members = about(&record, id);
-            if let Some((old, _)) = counted {
-                members.insert("replaces".to_owned(), old.into());
-            }
-            Ok((id, members))
-        })?;
+        let id = self.next_id;
         record.id = id;
+        let mut members = about(&record, id);
+        if let Some((old, _)) = counted {
+            members.insert("replaces".to_owned(), old.into());
+        }
+        let begun = record.clone();
+        self.decide(
+            "ban",
+            now,
+            members,
+            Box::new(move |change| {
+                if let Some((old, (packets, bytes))) = counted {
+                    let ended = Ended { at: now.unix_millis, how: "replaced".to_owned() };
+                    change.end(old, &ended, packets, bytes)?;
+                }
+                change.begin(&begun)?;
+                if begun.rule.is_none() { change.unpardon(source) } else { Ok(()) }
+            }),
+        )?;
+        self.next_id = self.next_id.saturating_add(1);
         if record.rule.is_none() {
             self.pardons.forget(source);
         }
@@ -177,7 +188,7 @@ impl Guard {
         if let Err(error) = self.enter(&record) {
             // Unheard of while the store's bounds are the maps' bounds; the record tells of it.
             let how = format!("the kernel would not take it: {error}");
-            self.end(&[id], &how, Some("unban"), now, None, |_| Ok(()))?;
+            self.end(&[id], &how, Some("unban"), now, None, nothing())?;
             return Err(Refused::new("kernel_failed", how));
         }
         let (expires, shadow) = (expiry(&record), record.shadow);
@@ -232,40 +243,86 @@ impl Guard {
         &mut self,
         ids: &[u64],
         how: &str,
-        event: Option<&str>,
+        event: Option<&'static str>,
         now: Now,
-        summary: Option<(&str, Map<String, Value>)>,
-        and: impl FnOnce(&Change<'_>) -> Result<(), StoreError>,
+        summary: Option<(&'static str, Map<String, Value>)>,
+        and: Write,
     ) -> Result<(), Refused> {
+        let Ending { records, lines, write } = self.ending(ids, how, event, now, summary, and);
+        if lines.is_empty() {
+            return Ok(());
+        }
+        self.settle(lines, now, write, false)?;
+        self.forget_all(&records);
+        Ok(())
+    }
+
+    /// As [`Self::end`], at an operator's word: also where it cannot be recorded. What to say of that then.
+    fn lift(
+        &mut self,
+        ids: &[u64],
+        how: &str,
+        event: Option<&'static str>,
+        now: Now,
+        summary: Option<(&'static str, Map<String, Value>)>,
+        and: Write,
+    ) -> Option<String> {
+        let Ending { records, lines, write } = self.ending(ids, how, event, now, summary, and);
+        let unrecorded = self.decide_anyway(lines, now, write);
+        self.forget_all(&records);
+        let what = if self.may_owe {
+            "it is recorded once it can be, and undone if the gateway starts anew before that"
+        } else {
+            "it is undone when the gateway starts"
+        };
+        unrecorded.map(|error| format!("; it could not be recorded ({error}): {what}"))
+    }
+
+    fn ending(
+        &self,
+        ids: &[u64],
+        how: &str,
+        event: Option<&'static str>,
+        now: Now,
+        summary: Option<(&'static str, Map<String, Value>)>,
+        and: Write,
+    ) -> Ending {
         let records: Vec<Record> = ids.iter().filter_map(|id| self.in_force.get(id)).cloned().collect();
-        let counts: Vec<(u64, u64)> = records.iter().map(|record| self.counted(record)).collect();
+        let counts: Vec<(u64, u64, u64)> = records
+            .iter()
+            .map(|record| (record.id, self.counted(record)))
+            .map(|(id, (packets, bytes))| (id, packets, bytes))
+            .collect();
         let ended = Ended { at: now.unix_millis, how: how.to_owned() };
         // The chain is one line per ban; all lines and the store's change are kept together, or none.
-        let mut lines: Vec<(&str, Map<String, Value>)> = summary.into_iter().collect();
+        let mut lines: Vec<(&'static str, Map<String, Value>)> = summary.into_iter().collect();
         if let Some(event) = event {
-            lines.extend(records.iter().zip(&counts).map(|(record, (packets, bytes))| {
+            lines.extend(records.iter().zip(&counts).map(|(record, (_, packets, bytes))| {
                 let told = json!({"ban": record.id, "source": record.source.to_string(), "how": how,
                     "packets": packets, "bytes": bytes});
                 (event, members(told))
             }));
         }
-        let Some((event, of)) = lines.pop() else { return Ok(()) };
         let prune = self.ended_since_prune + records.len() >= PRUNE_EVERY;
-        self.decide_after(lines, event, now, |change| {
-            for (record, (packets, bytes)) in records.iter().zip(&counts) {
-                change.end(record.id, &ended, *packets, *bytes)?;
+        let write: Write = Box::new(move |change| {
+            for (id, packets, bytes) in &counts {
+                change.end(*id, &ended, *packets, *bytes)?;
             }
             and(change)?;
             if prune {
                 change.prune(crate::guard::store::HISTORY)?;
             }
-            Ok(((), of))
-        })?;
-        self.ended_since_prune = if prune { 0 } else { self.ended_since_prune + records.len() };
-        for record in &records {
+            Ok(())
+        });
+        Ending { records, lines, write }
+    }
+
+    fn forget_all(&mut self, records: &[Record]) {
+        let ended = self.ended_since_prune + records.len();
+        self.ended_since_prune = if ended >= PRUNE_EVERY { 0 } else { ended };
+        for record in records {
             self.forget(record);
         }
-        Ok(())
     }
 
     /// Takes an ended ban out of the kernel and the proxy. What the kernel will not let go of, the next comparison
@@ -347,6 +404,13 @@ impl Guard {
         }
         Err(Refused::new("full", format!("{setting} entries ({most}) are in force: remove some, or raise {setting}")))
     }
+}
+
+/// Bans that end, and what is recorded of it.
+struct Ending {
+    records: Vec<Record>,
+    lines: Vec<(&'static str, Map<String, Value>)>,
+    write: Write,
 }
 
 /// What a record says about a ban.

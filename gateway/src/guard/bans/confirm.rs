@@ -31,9 +31,10 @@ impl Guard {
     /// Lets a block stay for its whole time.
     pub(super) fn confirm(&mut self, id: Option<u64>, actor: &Actor, now: Now) -> Result<(String, u64), Refused> {
         let record = self.waiting(id)?.clone();
+        let id = record.id;
         let members = members(json!({"ban": record.id, "source": record.source.to_string(),
             "actor": actor.to_string()}));
-        self.decide("confirm", now, |change| Ok((change.confirm(record.id)?, members)))?;
+        self.decide("confirm", now, members, Box::new(move |change| change.confirm(id)))?;
         let record = Record { confirm: None, ..record };
         let (id, source, expires) = (record.id, record.source, expiry(&record));
         self.in_force.insert(id, record.clone());

@@ -242,6 +242,7 @@ impl Guard {
                 "decisions cannot be recorded, so none are made ({failures} failures so far; it is tried every second): {failing}"
             ));
         }
+        warnings.extend(self.owed_warning());
         if self.full > 0 {
             let text = "blocks were refused since the start because there was no room: remove some, or raise guard.max_bans or guard.max_rules";
             warnings.push(format!("{} {text}", self.full));

@@ -32,7 +32,7 @@ use shield::Shield;
 use work::Job;
 
 /// Set in the id of a kernel's entry that is a feed's.
-const FED: u64 = 1 << 62;
+pub(super) const FED: u64 = 1 << 62;
 
 /// How many entries a page of an export holds: about 32 KiB.
 const PAGE: usize = 500;
@@ -47,13 +47,19 @@ pub(super) struct Listed {
 #[derive(Default)]
 pub(crate) struct Feeds {
     listed: Vec<Listed>,
+    /// The highest number of a list so far.
+    numbered: u32,
+    /// Another process has locked the store: lists wait until the next second.
+    is_paused: bool,
+    /// A list could not be read from the store.
+    pub(super) is_broken: bool,
     /// Different sources that are exact entries.
     pub(super) exact: usize,
     generation: u64,
     sessions: HashMap<u64, Session>,
     next_session: u64,
     job: Option<Job>,
-    waiting: std::collections::VecDeque<Job>,
+    waiting: VecDeque<Job>,
     scrub: Option<Scrub>,
     slots: Slots,
     /// Lines that are judged again, by feed.
@@ -89,6 +95,18 @@ impl Slots {
 }
 
 impl Feeds {
+    /// Every list, for the store.
+    pub(super) fn rows(&self) -> impl Iterator<Item = (FeedRow, Arc<Content>)> {
+        self.listed.iter().map(|one| (one.row.clone(), Arc::clone(&one.content)))
+    }
+
+    /// What the next list is numbered by.
+    fn next_number(&mut self) -> u32 {
+        let highest = self.listed.iter().map(|one| one.row.id).max().unwrap_or(0);
+        self.numbered = self.numbered.max(highest).saturating_add(1);
+        self.numbered
+    }
+
     /// How many entries there are, those that several feeds list counted for each.
     pub(super) fn len(&self) -> usize {
         self.listed.iter().map(|one| one.content.entries.len()).sum()
@@ -177,7 +195,14 @@ impl Guard {
     pub(super) fn adopt_feeds(&mut self, slots: &HashMap<Source, u32>, now: Now) -> Result<(), Refused> {
         let stored = |error: StoreError| Refused::new("store_failed", error.to_string());
         self.feeds.generation = self.store.sweep_feeds().map_err(stored)?;
-        for (row, mut content) in self.store.feeds().map_err(stored)? {
+        let (feeds, broken) = self.store.feeds().map_err(stored)?;
+        for name in broken {
+            self.feeds.is_broken = true;
+            let warning =
+                "what was stored of it cannot be read: what the kernel holds of it is taken over; load it again";
+            self.feeds.warnings.insert(name, warning.to_owned());
+        }
+        for (row, mut content) in feeds {
             if row.boot != self.boot {
                 content.later(now.unix_millis.saturating_sub(row.loaded) / 1_000, now.monotonic);
             }
@@ -208,6 +233,33 @@ impl Guard {
             }
         }
         Ok(())
+    }
+
+    /// Holds a list that the kernel has already.
+    pub(super) fn hold_list(&mut self, name: &str, shadow: bool, draft: Draft, now: Now) -> (FeedRow, Arc<Content>) {
+        let content = Arc::new(draft.finish(None));
+        self.feeds.generation += 1;
+        let row = FeedRow {
+            id: self.feeds.next_number(),
+            name: name.to_owned(),
+            file: false,
+            shadow,
+            actor: Actor::Guard.to_string(),
+            digest: String::new(),
+            boot: self.boot.clone(),
+            loaded: now.unix_millis,
+            generation: self.feeds.generation,
+        };
+        let sources: Vec<Source> = content.entries.iter().map(|entry| entry.source).collect();
+        let new = |source: &&Source| self.key(**source).is_some() && self.feeds.decides(**source).is_none();
+        self.feeds.exact += sources.iter().filter(new).count();
+        self.feeds.listed.push(Listed { row: row.clone(), content: Arc::clone(&content) });
+        for source in sources {
+            if self.key(source).is_none() {
+                self.relist(source);
+            }
+        }
+        (row, content)
     }
 
     /// Which feed blocks exactly `source`.

@@ -201,6 +201,15 @@ impl Good {
         (rows, forgotten)
     }
 
+    /// The store has lost all of them.
+    pub(super) fn save_again(&mut self) {
+        for (source, client) in &mut self.clients {
+            if !std::mem::replace(&mut client.is_queued, true) {
+                self.unsaved.push_back(*source);
+            }
+        }
+    }
+
     /// The store did not take it: it is tried again.
     fn put_back(&mut self, rows: Vec<GoodRow>, forgotten: Vec<Source>) {
         self.forgotten.extend(forgotten);
@@ -235,9 +244,10 @@ impl Guard {
             if rows.is_empty() && forgotten.is_empty() {
                 return;
             }
-            let saved = self.amend(|change| {
-                change.forget_good(&forgotten)?;
-                change.remember_good(&rows)
+            let written = (rows.clone(), forgotten.clone());
+            let saved = self.amend(move |change| {
+                change.forget_good(&written.1)?;
+                change.remember_good(&written.0)
             });
             if !saved {
                 return self.good.put_back(rows, forgotten);

@@ -28,6 +28,21 @@ impl Pardons {
         pardons
     }
 
+    /// What the store is to remember. When they began is told by when they end.
+    pub(super) fn stored(&self, grace: Duration) -> Vec<store::Pardon> {
+        let now = Now::read();
+        let at = |until: u64| {
+            let left = Duration::from_nanos(until.saturating_sub(now.monotonic));
+            now.unix_millis.saturating_sub(millis(grace.saturating_sub(left)))
+        };
+        let one = |(source, (actor, until)): (&Source, &(String, u64))| store::Pardon {
+            source: *source,
+            actor: actor.clone(),
+            at: at(*until),
+        };
+        self.known.iter().map(one).collect()
+    }
+
     /// Remembers that `actor` unbanned `source`.
     pub(super) fn add(&mut self, source: Source, actor: String, grace: Duration, now: u64) {
         self.known.retain(|_, (_, until)| *until > now);

@@ -118,7 +118,8 @@ impl Guard {
     fn promote_limit(&mut self, what: &str, actor: &Actor, now: Now) -> Result<(String, u64), Refused> {
         let promotion = Promotion { what: what.to_owned(), actor: actor.to_string(), at: now.unix_millis };
         let members = members(json!({"what": promotion.what, "actor": promotion.actor}));
-        self.decide("promote", now, |change| Ok((change.promote(&promotion)?, members)))?;
+        let written = promotion.clone();
+        self.decide("promote", now, members, Box::new(move |change| change.promote(&written)))?;
         self.promoted.insert(promotion.what, promotion.actor);
         if what == ADDRESS_LIMIT {
             self.notices.push(ToProxy::Promoted { what: what.to_owned() });
@@ -163,7 +164,8 @@ impl Guard {
         let promotion =
             Promotion { what: format!("rule.{}", rule.name), actor: actor.to_string(), at: now.unix_millis };
         let members = members(json!({"what": promotion.what, "actor": promotion.actor}));
-        self.decide("promote", now, |change| Ok((change.promote(&promotion)?, members)))?;
+        let written = promotion.clone();
+        self.decide("promote", now, members, Box::new(move |change| change.promote(&written)))?;
         let message = format!("{} enforces from its next ban on; write shadow = false to keep it so", promotion.what);
         self.promoted.insert(promotion.what, promotion.actor);
         Ok((message, 1))
@@ -176,7 +178,7 @@ impl Guard {
         self.judge(record.source)?;
         self.judge_good(record.source, now)?;
         let members = members(json!({"what": id, "source": record.source.to_string(), "actor": actor.to_string()}));
-        self.decide("promote", now, |change| Ok((change.enforce(id)?, members)))?;
+        self.decide("promote", now, members, Box::new(move |change| change.enforce(id)))?;
         let record = Record { shadow: false, ..record };
         let (source, expires) = (record.source, expiry(&record));
         self.in_force.insert(id, record.clone());
@@ -201,7 +203,9 @@ impl Guard {
         let over: Vec<String> = self.promoted.keys().filter(|what| !open(what)).cloned().collect();
         for what in over {
             let members = members(json!({"what": what}));
-            if self.decide("promotion_over", now, |change| Ok((change.demote(&what)?, members))).is_ok() {
+            let demoted = what.clone();
+            let demote: Write = Box::new(move |change| change.demote(&demoted));
+            if self.decide("promotion_over", now, members, demote).is_ok() {
                 self.promoted.remove(&what);
             }
         }

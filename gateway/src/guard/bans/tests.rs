@@ -14,6 +14,7 @@ use crate::{
     message::RequestId,
 };
 
+mod damage;
 mod harm;
 mod trouble;
 
@@ -68,8 +69,8 @@ impl World {
     }
 
     fn start(&mut self, drops: Box<dyn DropPath>) {
-        let store = Store::open(&self.folder.join(audit::STORE)).unwrap();
-        let (audit, findings) = Audit::open(&self.folder, store.anchor().unwrap().as_ref()).unwrap();
+        let state = crate::guard::state::open(&self.folder).unwrap();
+        let crate::guard::state::State { store, audit, findings, is_behind } = state;
         let rule = |name: &str, shadow| Rule {
             name: name.to_owned(),
             signals: vec![Signal::ForgedToken, Signal::OverLimit],
@@ -88,6 +89,7 @@ impl World {
             drops,
             boot: self.boot.to_owned(),
             findings,
+            is_behind,
             standing: Vec::new(),
         };
         self.guard = Some(Guard::start(parts, Map::new(), self.now).unwrap());

@@ -150,7 +150,7 @@ impl Guard {
         let about = json!({"signal": signal.name(), "clients": clients, "taken_back": banned.len()});
         self.tell("good_clients_fail", now, members(about));
         let how = format!("taken back: good clients fail together by {}", signal.name());
-        if let Err(refused) = self.end(&banned, &how, Some("unban"), now, None, |_| Ok(())) {
+        if let Err(refused) = self.end(&banned, &how, Some("unban"), now, None, nothing()) {
             tracing::error!(error = %refused, "bans of good clients stay until their end can be recorded");
         }
     }

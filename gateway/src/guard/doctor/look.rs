@@ -61,7 +61,7 @@ pub fn look(config: &Config) -> Facts {
         if !store.exists() {
             return Err(format!("there is no {}", store.display()));
         }
-        Store::open(&store).and_then(|store| store.in_force()).map_err(|error| error.to_string())
+        Store::read(&store).and_then(|store| store.in_force()).map_err(|error| error.to_string())
     };
     let status = client::ask(&settings.control_socket, &Request::Status);
     let daemon = match status {
@@ -189,9 +189,9 @@ struct Wanted {
 impl Wanted {
     fn read(settings: &Settings, path: &Path) -> Known<Self> {
         let read = || -> Result<Self, StoreError> {
-            let store = Store::open(path)?;
+            let store = Store::read(path)?;
             let added = store.allowed()?.into_iter().map(|allowed| allowed.source);
-            let lists = store.feeds()?;
+            let (lists, _broken) = store.feeds()?;
             let listed = lists.iter().flat_map(|(_, content)| content.entries.iter().map(|entry| entry.source));
             Ok(Self {
                 records: store.in_force()?,

@@ -52,45 +52,53 @@ pub(crate) struct FeedRow {
 }
 
 impl Store {
-    /// Every feed with its entries.
+    /// Every feed with its entries, and the names of those whose entries cannot be read.
     ///
     /// # Errors
-    /// [`StoreError::Row`] if somebody else wrote into the file.
-    pub(crate) fn feeds(&self) -> Result<Vec<(FeedRow, Content)>, StoreError> {
+    /// [`StoreError::Database`].
+    pub(crate) fn feeds(&self) -> Result<(Vec<(FeedRow, Content)>, Vec<String>), StoreError> {
         let mut query = self.connection.prepare("SELECT * FROM feed ORDER BY id")?;
+        let mut rows = query.query([])?;
+        let (mut feeds, mut broken) = (Vec::new(), Vec::new());
+        while let Some(row) = rows.next()? {
+            match self.feed(row) {
+                Ok(feed) => feeds.push(feed),
+                Err(error) => {
+                    tracing::error!(%error, "a list cannot be read from the ban store");
+                    broken.push(row.get("name").unwrap_or_default());
+                }
+            }
+        }
+        Ok((feeds, broken))
+    }
+
+    fn feed(&self, row: &Row<'_>) -> Result<(FeedRow, Content), StoreError> {
+        let id = unsigned(row, "id")?;
+        let broken = |what| StoreError::Row { what, id };
+        let reasons: String = row.get("reasons")?;
+        let feed = FeedRow {
+            id: u32::try_from(id).map_err(|_large| broken("a feed's number"))?,
+            name: row.get("name")?,
+            file: row.get("file")?,
+            shadow: row.get("shadow")?,
+            actor: row.get("actor")?,
+            digest: row.get("digest")?,
+            boot: row.get("boot")?,
+            loaded: unsigned(row, "loaded")?,
+            generation: unsigned(row, "generation")?,
+        };
+        let mut content = Content {
+            base: unsigned(row, "base")?,
+            entries: Vec::new(),
+            reasons: serde_json::from_str(&reasons).map_err(|_error| broken("reasons"))?,
+        };
         let mut chunks =
             self.connection.prepare("SELECT content FROM feed_chunk WHERE generation = ? ORDER BY number")?;
-        let mut rows = query.query([])?;
-        let mut feeds = Vec::new();
-        while let Some(row) = rows.next()? {
-            let id = unsigned(row, "id")?;
-            let broken = |what| StoreError::Row { what, id };
-            let reasons: String = row.get("reasons")?;
-            let feed = FeedRow {
-                id: u32::try_from(id).map_err(|_large| broken("a feed's number"))?,
-                name: row.get("name")?,
-                file: row.get("file")?,
-                shadow: row.get("shadow")?,
-                actor: row.get("actor")?,
-                digest: row.get("digest")?,
-                boot: row.get("boot")?,
-                loaded: unsigned(row, "loaded")?,
-                generation: unsigned(row, "generation")?,
-            };
-            let mut content = Content {
-                base: unsigned(row, "base")?,
-                entries: Vec::new(),
-                reasons: serde_json::from_str(&reasons).map_err(|_error| broken("reasons"))?,
-            };
-            let mut found = chunks.query([signed(feed.generation)])?;
-            while let Some(chunk) = found.next()? {
-                content
-                    .extend(chunk.get_ref(0)?.as_blob().unwrap_or(b"?"))
-                    .ok_or_else(|| broken("a feed's entries"))?;
-            }
-            feeds.push((feed, content));
+        let mut found = chunks.query([signed(feed.generation)])?;
+        while let Some(chunk) = found.next()? {
+            content.extend(chunk.get_ref(0)?.as_blob().unwrap_or(b"?")).ok_or_else(|| broken("a feed's entries"))?;
         }
-        Ok(feeds)
+        Ok((feed, content))
     }
 
     /// Removes chunks that nothing refers to; the largest generation that is left. Where nothing can be written they
@@ -130,12 +138,13 @@ impl Change<'_> {
     pub(crate) fn put_feed(&self, feed: &FeedRow, content: &Content) -> Result<u32, StoreError> {
         let reasons = serde_json::to_string(&content.reasons).unwrap_or_else(|_error| "[]".to_owned());
         self.0.execute(
-            "INSERT INTO feed (name, file, shadow, actor, digest, boot, loaded, base, reasons, generation)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            "INSERT INTO feed (id, name, file, shadow, actor, digest, boot, loaded, base, reasons, generation)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
              ON CONFLICT (name) DO UPDATE SET file = excluded.file, shadow = excluded.shadow, actor = excluded.actor,
                  digest = excluded.digest, boot = excluded.boot, loaded = excluded.loaded, base = excluded.base,
                  reasons = excluded.reasons, generation = excluded.generation",
             params![
+                (feed.id > 0).then_some(feed.id),
                 feed.name,
                 feed.file,
                 feed.shadow,

@@ -121,6 +121,9 @@ impl Guard {
 
     /// Whether [`Self::work`] has something to do.
     pub(crate) fn has_work(&self) -> bool {
+        if self.feeds.is_paused {
+            return false;
+        }
         match &self.feeds.job {
             Some(job) => !matches!(job.stage, Stage::Planning),
             None => !self.feeds.waiting.is_empty() || self.feeds.scrub.is_some(),
@@ -214,6 +217,7 @@ impl Guard {
             Stage::Store(number) => match self.store_some(&job, number) {
                 Ok(None) => Stage::Force,
                 Ok(Some(next)) => Stage::Store(next),
+                Err(error) if self.waits_for(&error) => Stage::Store(number),
                 Err(error) => return self.give_up(job, Refused::new("store_failed", error.to_string()), now),
             },
             Stage::Force => match self.put_list_in_force(&mut job, now) {
@@ -251,6 +255,7 @@ impl Guard {
             },
             Stage::Chunks => match job.old.map(|old| self.drop_some(old)) {
                 Some(Ok(false)) => Stage::Chunks,
+                Some(Err(error)) if self.waits_for(&error) => Stage::Chunks,
                 Some(Err(error)) => job.failed(&error, Stage::Done),
                 _ => Stage::Done,
             },
@@ -269,26 +274,39 @@ impl Guard {
         }
     }
 
+    /// Whether the store is locked: this is tried again in a second.
+    fn waits_for(&mut self, error: &StoreError) -> bool {
+        self.feeds.is_paused = self.may_owe && error.is_busy();
+        self.feeds.is_paused
+    }
+
+    /// A change of the store that nothing is decided by. What was decided before comes first.
+    fn change(&mut self) -> Result<Change<'_>, StoreError> {
+        if self.owed.is_empty() { self.store.change() } else { Err(StoreError::Behind) }
+    }
+
     fn store_some(&mut self, job: &Job, number: u64) -> Result<Option<u64>, StoreError> {
         let start = usize::try_from(number).unwrap_or(usize::MAX);
         let rows = job.plan.rows.get(start..).unwrap_or_default();
         if rows.is_empty() {
             return Ok(None);
         }
-        let change = self.store.change()?;
+        let anchor = self.audit.anchor();
+        let change = self.change()?;
         let mut next = number;
         for row in rows.iter().take(ROWS) {
             change.feed_chunk(job.row.generation, next, row)?;
             next += 1;
         }
-        change.commit(&self.audit.anchor())?;
+        change.commit(&anchor)?;
         Ok(Some(next))
     }
 
     fn drop_some(&mut self, generation: u64) -> Result<bool, StoreError> {
-        let change = self.store.change()?;
+        let anchor = self.audit.anchor();
+        let change = self.change()?;
         let done = change.drop_chunks(generation, ROWS as u64)?;
-        change.commit(&self.audit.anchor())?;
+        change.commit(&anchor)?;
         Ok(done)
     }
 
@@ -299,16 +317,20 @@ impl Guard {
         let members = members(json!({"feed": row.name, "actor": row.actor, "digest": row.digest,
             "mode": if row.shadow { "shadow" } else { "enforce" }, "entries": plan.content.entries.len(),
             "added": plan.added, "unchanged": plan.unchanged, "removed": plan.removed(), "refused": job.refused}));
-        let id = self.feeds.listed.iter().find(|one| one.row.name == row.name).map(|one| one.row.id);
-        let written = self.decide("import", now, |change| {
-            let id = match (removed, id) {
-                (true, Some(id)) => change.drop_feed(id).map(|()| id)?,
-                (true, None) => 0,
-                (false, _) => change.put_feed(row, &plan.content)?,
-            };
-            Ok((id, members))
-        })?;
+        let known = self.feeds.listed.iter().find(|one| one.row.name == row.name).map(|one| one.row.id);
+        let row = FeedRow { id: known.unwrap_or_else(|| self.feeds.next_number()), ..row.clone() };
+        let (written, content) = (row.id, Arc::clone(&plan.content));
         job.row.id = written;
+        self.decide(
+            "import",
+            now,
+            members,
+            Box::new(move |change| match removed {
+                true => change.drop_feed(row.id),
+                false => change.put_feed(&row, &content).map(|_id| ()),
+            }),
+        )?;
+        let plan = &job.plan;
         self.feeds.exact = (self.feeds.exact + plan.more).saturating_sub(plan.fewer);
         self.feeds.warnings.retain(|name, warning| *name != job.row.name || !warning.starts_with("refused"));
         self.feeds.listed.retain(|one| one.row.name != job.row.name);
@@ -435,6 +457,7 @@ impl Guard {
 
     /// Once a minute: forgets entries that have ended, where they are many, and judges again what is held.
     pub(in super::super) fn tick_feeds(&mut self, now: Now, ticks: u64) {
+        self.feeds.is_paused = false;
         if !ticks.is_multiple_of(60) || self.feeds.job.is_some() || !self.feeds.waiting.is_empty() {
             return;
         }

@@ -1,0 +1,254 @@
+//! Decides what the audit chain and the kernel hold that the store does not know: where the store is behind, it is in
+//! force as before.
+//!
+//! The store is behind where its file was damaged or missing, or is a copy from before. Numbers of bans only grow: an
+//! entry of the kernel with a number that the store never gave is proof.
+//!
+//! *Invariant:* nothing is lifted here. What has no name in the kernel is taken for a list if it was counted as one.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::guard::{
+    audit::Redo,
+    feeds::content::{Content, Draft},
+    store::{Allowed, feeds::FeedRow},
+};
+
+/// What is said of what was taken over.
+const REASON: &str = "taken over from the kernel: the store did not know it";
+
+/// What the lists are called that entries of lost lists become.
+const LISTS: [(&str, bool); 2] = [("taken-over", false), ("taken-over-shadow", true)];
+
+impl Guard {
+    /// Does again what the audit chain tells of and the store does not.
+    pub(super) fn redo(&mut self, redo: Redo, now: Now) {
+        if redo.is_empty() {
+            return;
+        }
+        let Redo { begun, ended, confirmed, flushed, allowed } = redo;
+        let over = self.in_force.keys().copied().filter(|id| flushed || ended.contains(id)).collect::<Vec<u64>>();
+        let kernel: HashMap<u64, u64> = match begun.is_empty() {
+            true => HashMap::new(),
+            false => self.drops.bans().into_iter().map(|(_, ban)| (ban.id & !maps::Ban::SHADOW, ban.expires)).collect(),
+        };
+        let mut records = Vec::new();
+        for (id, told) in begun {
+            let Some(mut record) = recorded(id, &told) else { continue };
+            self.rebased(&mut record, now);
+            if let Some(expires) = kernel.get(&id).filter(|_| record.confirm.is_none()) {
+                record.expires_monotonic = (*expires != NEVER).then_some(*expires);
+            }
+            if expiry(&record) > now.monotonic {
+                records.push(record);
+            }
+        }
+        let confirmed: Vec<u64> = confirmed.into_iter().filter(|id| self.in_force.contains_key(id)).collect();
+        for id in &over {
+            let Some(record) = self.in_force.remove(id) else { continue };
+            self.by_source.remove(&record.source);
+            self.prefixes.unblock(record.source);
+        }
+        for record in self.in_force.values_mut().filter(|record| confirmed.contains(&record.id)) {
+            record.confirm = None;
+        }
+        for record in &records {
+            self.hold(record);
+        }
+        let mut allows = Vec::new();
+        for (source, told) in allowed {
+            let Ok(source) = source.parse::<Source>() else { continue };
+            let known = self.prefixes.allows.get(&source).map(|allow| allow.actor.as_str());
+            match told {
+                Some(told) if known.is_none() => {
+                    let text = |name: &str| told.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+                    let allow = Allow { source, reason: text("reason"), actor: text("actor") };
+                    self.prefixes.allows.insert(source, allow.clone());
+                    allows.push((source, Some(Allowed { source, reason: allow.reason, actor: allow.actor })));
+                }
+                None if known.is_some_and(|actor| actor != "config") => {
+                    self.prefixes.allows.remove(&source);
+                    allows.push((source, None));
+                }
+                _ => {}
+            }
+        }
+        let counts = json!({"bans": records.len(), "ended": over.len(), "allowances": allows.len()});
+        tracing::warn!(%counts, "the audit chain told of what the store did not know");
+        let ended = Ended { at: now.unix_millis, how: "ended before the store heard of it".to_owned() };
+        let write: Write = Box::new(move |change| {
+            over.iter().try_for_each(|id| change.end(*id, &ended, 0, 0))?;
+            confirmed.iter().try_for_each(|id| change.confirm(*id))?;
+            records.iter().try_for_each(|record| change.keep(record))?;
+            allows.iter().try_for_each(|(source, allowed)| match allowed {
+                Some(allowed) => change.allow(allowed, now.unix_millis),
+                None => change.disallow(*source).map(drop),
+            })
+        });
+        if let Some(error) = self.decide_anyway(vec![("redone", members(counts))], now, write) {
+            tracing::error!(error, "what the audit chain told could not be recorded: it is tried again");
+        }
+    }
+
+    /// Takes a ban as in force that the kernel may have already.
+    fn hold(&mut self, record: &Record) {
+        if let Some(old) = self.by_source.insert(record.source, record.id) {
+            self.in_force.remove(&old);
+        }
+        if self.key(record.source).is_none() && record.relay.is_none() {
+            let known = self.prefixes.blocked().get(&record.source).map(|blocked| blocked.slot);
+            let rules = || self.drops.rules().into_iter().find(|(source, _)| *source == record.source);
+            let counted =
+                known.or_else(|| rules().map(|(_, rule)| rule.slot).filter(|slot| self.prefixes.is_free(*slot)));
+            let slot = counted.unwrap_or_else(|| self.prefixes.free_slot());
+            self.prefixes.block(record.source, Blocked { shadow: record.shadow, expires: expiry(record), slot });
+        }
+        self.in_force.insert(record.id, record.clone());
+    }
+
+    /// Takes over what the kernel holds and the store does not know. `is_behind`: the store is known to know too little.
+    pub(super) fn take_from_kernel(&mut self, is_behind: bool, now: Now) {
+        let is_behind = is_behind || self.feeds.is_broken;
+        let newest = self.store.newest().unwrap_or(0);
+        let mut highest = self.in_force.keys().next_back().copied().unwrap_or(0).max(newest);
+        let (mut records, mut lists) = (Vec::new(), [Draft::new(now.monotonic), Draft::new(now.monotonic)]);
+        for (key, ban) in self.drops.bans().into_iter().filter(|(_, ban)| ban.expires > now.monotonic) {
+            let source = Source::from_key(key, self.settings.ipv6_prefix);
+            let id = ban.id & !maps::Ban::SHADOW;
+            if id & feeds::FED != 0 {
+                if is_behind && self.wanted(source).is_none() {
+                    list(&mut lists, source, ban.is_shadow(), ban.expires, now);
+                }
+                continue;
+            }
+            highest = highest.max(id);
+            let is_newer = self.find(source).is_none_or(|known| known.id < id);
+            if is_newer && (id > newest || is_behind) {
+                records.push(self.taken(id, source, ban.is_shadow(), ban.expires, now));
+            }
+        }
+        self.next_id = highest.saturating_add(1);
+        let is_behind = is_behind || records.iter().any(|record| record.id > newest);
+        if !is_behind {
+            return;
+        }
+        let mut allowed = Vec::new();
+        let lists_from = self.drops.slots().min(1 << 22) / 2;
+        for (source, rule) in self.drops.rules().into_iter().filter(|(_, rule)| rule.expires() > now.monotonic) {
+            if rule.action == maps::Rule::ALLOW {
+                if !self.prefixes.allows.contains_key(&source) {
+                    allowed.push(Allow { source, reason: REASON.to_owned(), actor: Actor::Guard.to_string() });
+                }
+                continue;
+            }
+            if self.by_source.contains_key(&source) || self.prefixes.fed.contains_key(&source) {
+                continue;
+            }
+            let shadow = rule.action == maps::Rule::SHADOW;
+            if rule.slot == 0 || rule.slot > lists_from {
+                list(&mut lists, source, shadow, rule.expires(), now);
+            } else {
+                let record = self.taken(self.next_id, source, shadow, rule.expires(), now);
+                self.next_id += 1;
+                let blocked = Blocked { shadow, expires: rule.expires(), slot: rule.slot };
+                self.prefixes.block(source, blocked);
+                records.push(record);
+            }
+        }
+        let lists: Vec<(FeedRow, Arc<Content>)> = LISTS
+            .into_iter()
+            .zip(lists)
+            .filter(|(_, draft)| draft.len() > 0)
+            .map(|((name, shadow), draft)| self.hold_list(name, shadow, draft, now))
+            .collect();
+        self.told_taken(records, allowed, lists, now);
+    }
+
+    /// Puts it in force, records it and warns of it.
+    fn told_taken(&mut self, records: Vec<Record>, allowed: Vec<Allow>, lists: Vec<(FeedRow, Arc<Content>)>, now: Now) {
+        let listed: usize = lists.iter().map(|(_, content)| content.entries.len()).sum();
+        if records.is_empty() && allowed.is_empty() && listed == 0 {
+            return;
+        }
+        for record in &records {
+            self.hold(record);
+        }
+        for allow in &allowed {
+            self.prefixes.allows.insert(allow.source, allow.clone());
+        }
+        let text = format!(
+            "the ban store did not know all that was in force: {} bans, {} allowances and {listed} entries of lists were \
+             taken over from the kernel; see `gateway block list`, `gateway allow list` and `gateway status`",
+            records.len(),
+            allowed.len()
+        );
+        tracing::warn!("{text}");
+        let names = |sources: Vec<Source>| sources.iter().take(100).map(ToString::to_string).collect::<Vec<_>>();
+        let told = json!({"bans": records.len(), "allowances": allowed.len(), "listed": listed,
+            "sources": names(records.iter().map(|record| record.source).collect()),
+            "allowed": names(allowed.iter().map(|allow| allow.source).collect())});
+        self.standing.push(text);
+        let allowed: Vec<Allowed> = allowed
+            .into_iter()
+            .map(|allow| Allowed { source: allow.source, reason: allow.reason, actor: allow.actor })
+            .collect();
+        let write: Write = Box::new(move |change| {
+            records.iter().try_for_each(|record| change.keep(record))?;
+            allowed.iter().try_for_each(|allowed| change.allow(allowed, now.unix_millis))?;
+            lists.iter().try_for_each(|(row, content)| change.keep_feed(row, content))
+        });
+        if let Some(error) = self.decide_anyway(vec![("taken_over", members(told))], now, write) {
+            tracing::error!(error, "what was taken over could not be recorded: it is tried again");
+        }
+    }
+
+    fn taken(&self, id: u64, source: Source, shadow: bool, expires: u64, now: Now) -> Record {
+        let left = (expires != NEVER).then(|| expires.saturating_sub(now.monotonic));
+        let record = self.draft(source, REASON.to_owned(), &Actor::Guard, None, shadow, now);
+        Record {
+            id,
+            expires: left.map(|left| now.unix_millis.saturating_add(left / 1_000_000)),
+            expires_monotonic: (expires != NEVER).then_some(expires),
+            ..record
+        }
+    }
+}
+
+/// A ban as its record in the audit chain tells it.
+fn recorded(id: u64, told: &Map<String, Value>) -> Option<Record> {
+    let text = |name: &str| told.get(name).and_then(Value::as_str);
+    let millis = |name: &str| {
+        let at: jiff::Timestamp = text(name)?.parse().ok()?;
+        u64::try_from(at.as_millisecond()).ok()
+    };
+    let actor = text("actor")?.to_owned();
+    let evidence = told.get("evidence").and_then(Value::as_array).into_iter().flatten();
+    Some(Record {
+        id,
+        source: text("source")?.parse().ok()?,
+        reason: text("reason")?.to_owned(),
+        rule: actor.strip_prefix("rule:").map(str::to_owned),
+        actor,
+        relay: text("relay").and_then(|relay| relay.parse().ok()),
+        evidence: evidence.filter_map(|id| id.as_str()?.parse().ok()).collect(),
+        shadow: text("mode") == Some("shadow"),
+        started: millis("time")?,
+        expires: millis("expires"),
+        // On no boot: its times are by the wall clock alone.
+        boot: String::new(),
+        expires_monotonic: None,
+        reaction_micros: None,
+        connections_closed: None,
+        ended: None,
+        confirm: millis("confirm_by").map(|unix_millis| crate::guard::store::Deadline { unix_millis, monotonic: 0 }),
+        packets: 0,
+        bytes: 0,
+    })
+}
+
+fn list(lists: &mut [Draft; 2], source: Source, shadow: bool, expires: u64, now: Now) {
+    let [enforced, counted] = lists;
+    let seconds = (expires != NEVER).then(|| expires.saturating_sub(now.monotonic).div_ceil(SECOND));
+    if shadow { counted } else { enforced }.push(source, seconds, Some(REASON));
+}

@@ -1,0 +1,166 @@
+//! Decides what is still of use in a store that is damaged, of another version, or cannot be written: row by row.
+//!
+//! *Invariant:* nothing here fails. What cannot be read is not there.
+
+use std::{fs, os::unix::fs::DirBuilderExt as _};
+
+use rusqlite::{OpenFlags, config::DbConfig};
+
+use super::*;
+use crate::guard::{
+    feeds::content::Content,
+    store::{feeds::FeedRow, good::GoodRow},
+};
+
+/// How many good clients are kept.
+const MOST_GOOD: usize = 65_536;
+
+/// What could be read.
+#[derive(Debug, Default)]
+pub(crate) struct Salvage {
+    /// Bans in force.
+    pub(crate) records: Vec<Record>,
+    /// Allowances.
+    pub(crate) allowed: Vec<Allowed>,
+    /// What operators unbanned.
+    pub(crate) pardons: Vec<Pardon>,
+    /// What operators promoted.
+    pub(crate) promotions: Vec<Promotion>,
+    /// Lists.
+    pub(crate) feeds: Vec<(FeedRow, Content)>,
+    /// Good clients.
+    pub(crate) good: Vec<GoodRow>,
+    /// The audit chain's head.
+    pub(crate) anchor: Option<Anchor>,
+}
+
+impl Salvage {
+    /// What can be read of the file at `path`, which is not changed.
+    pub(crate) fn of(path: &Path) -> Self {
+        // Readers of this kind of file have to write beside it.
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let opened = Connection::open_with_flags(path, flags).and_then(|connection| {
+            connection.busy_timeout(Duration::from_secs(1))?;
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+            connection.pragma_update(None, "query_only", true)?;
+            Ok(connection)
+        });
+        match opened {
+            Ok(connection) => Self::read(connection),
+            Err(error) => {
+                tracing::warn!(%error, "nothing can be read of the ban store");
+                Self::default()
+            }
+        }
+    }
+
+    /// As [`Self::of`], of a copy in a folder for temporary files: where nothing can be written beside the file itself.
+    pub(crate) fn copied(path: &Path) -> Self {
+        let Some(name) = path.file_name().filter(|_| path.exists()) else { return Self::default() };
+        for parent in [std::env::temp_dir(), "/dev/shm".into(), "/run".into()] {
+            let folder = parent.join(format!("gateway-store-{}", std::process::id()));
+            if fs::DirBuilder::new().mode(0o700).create(&folder).is_err() {
+                continue;
+            }
+            let copied = fs::copy(path, folder.join(name)).map(|_bytes| {
+                let wal = beside(path, "-wal");
+                fs::copy(wal, beside(&folder.join(name), "-wal")).unwrap_or(0)
+            });
+            let salvage = copied.map(|_bytes| Self::of(&folder.join(name)));
+            if let Err(error) = fs::remove_dir_all(&folder) {
+                tracing::warn!(%error, folder = %folder.display(), "a copy of the ban store stays");
+            }
+            if let Ok(salvage) = salvage {
+                return salvage;
+            }
+        }
+        Self::default()
+    }
+
+    fn read(connection: Connection) -> Self {
+        let anchor = anchor(&connection).ok().flatten();
+        let store = Store { connection, alone: false, file: None, stands_in: None };
+        let mut records = Vec::new();
+        // Not by an index: that may be what is damaged.
+        if let Ok(mut query) = store.connection.prepare("SELECT * FROM ban NOT INDEXED WHERE ended IS NULL")
+            && let Ok(mut rows) = query.query([])
+        {
+            while let Ok(Some(row)) = rows.next() {
+                records.extend(record(row));
+            }
+        }
+        // A page that is there twice, or a row that was put there.
+        records.sort_by_key(|record| record.id);
+        let mut seen = std::collections::HashSet::new();
+        records.reverse();
+        records.retain(|record| record.id > 0 && seen.insert(record.source));
+        records.reverse();
+        Self {
+            records,
+            allowed: store.allowed().unwrap_or_default(),
+            pardons: store.pardons().unwrap_or_default(),
+            promotions: store.promotions().unwrap_or_default(),
+            good: store.good(0, MOST_GOOD).unwrap_or_default(),
+            feeds: store.feeds().map(|(feeds, _broken)| feeds).unwrap_or_default(),
+            anchor,
+        }
+    }
+
+    /// Whether there is anything.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.allowed.is_empty() && self.feeds.is_empty()
+    }
+
+    /// Writes it into another store.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub(crate) fn write(&self, change: &Change<'_>) -> Result<(), StoreError> {
+        for record in &self.records {
+            change.keep(record)?;
+        }
+        for allowed in &self.allowed {
+            change.allow(allowed, 0)?;
+        }
+        for pardon in &self.pardons {
+            change.pardon(pardon, 0, usize::MAX >> 1)?;
+        }
+        for promotion in &self.promotions {
+            change.promote(promotion)?;
+        }
+        for (row, content) in &self.feeds {
+            change.keep_feed(row, content)?;
+        }
+        change.remember_good(&self.good)
+    }
+}
+
+impl Change<'_> {
+    /// Writes a ban in force with its id, in the place of what has this id or bans the same source.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub(crate) fn keep(&self, record: &Record) -> Result<(), StoreError> {
+        self.insert("INSERT OR REPLACE", record)
+    }
+
+    /// Writes a list with its number and all its entries.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub(crate) fn keep_feed(&self, row: &FeedRow, content: &Content) -> Result<(), StoreError> {
+        self.0.execute("DELETE FROM feed_chunk WHERE generation = ?", [signed(row.generation)])?;
+        for (number, chunk) in (0_u64..).zip(content.rows()) {
+            self.feed_chunk(row.generation, number, &chunk)?;
+        }
+        self.0.execute("DELETE FROM feed WHERE id = ? AND name <> ?", params![row.id, row.name])?;
+        self.put_feed(row, content).map(|_id| ())
+    }
+}
+
+/// The path of a file that SQLite keeps beside its own.
+pub(crate) fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
