@@ -119,13 +119,13 @@ fn in_kernel(world: &World, list: &BTreeSet<Source>, round: u32) {
 fn last_import(world: &World) -> Option<String> {
     let text = fs::read_to_string(world.folder.join("state/audit.jsonl")).unwrap();
     let records: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let undone = |seq: u64| {
+    let ahead = |seq: u64| {
         records.iter().any(|record| {
-            let [first, last] = [0, 1].map(|end| record["undone"][end].as_u64());
+            let [first, last] = [0, 1].map(|end| record["ahead"][end].as_u64());
             first.is_some_and(|first| first <= seq) && last.is_some_and(|last| seq <= last)
         })
     };
     let mut imports = records.iter().filter(|record| record["event"] == "import");
-    let last = imports.rfind(|record| !undone(record["seq"].as_u64().unwrap()))?;
+    let last = imports.rfind(|record| !ahead(record["seq"].as_u64().unwrap()))?;
     last["digest"].as_str().map(str::to_owned)
 }

@@ -11,8 +11,11 @@ use std::{
 
 use crate::guard::state;
 
-/// How long a guard waits for a command that holds the lock: those take milliseconds.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a guard waits for another one to end.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long it waits for a command: those take milliseconds, and more on a machine that has much to do.
+const COMMANDS: Duration = Duration::from_secs(30);
 
 /// Why the lock is not held.
 #[derive(Debug, thiserror::Error)]
@@ -37,27 +40,15 @@ pub(crate) enum LockError {
     },
 }
 
-/// Takes the lock of a state directory, waiting `patience` for it. It goes with the process, however that ends.
+/// Takes the lock of a state directory for a guard, and says so in it. It goes with the process, however that ends.
 ///
 /// # Errors
 /// [`LockError`].
-pub(crate) fn lock(state_dir: &Path, patience: Duration) -> Result<File, LockError> {
-    let path = state_dir.join("lock");
-    let fault = |source| LockError::Io { path: path.clone(), source };
-    let mut file = open(state_dir, &path).map_err(fault)?;
-    let start = Instant::now();
-    loop {
-        match file.try_lock() {
-            Ok(()) => break,
-            Err(TryLockError::WouldBlock) if start.elapsed() < patience => thread::sleep(Duration::from_millis(2)),
-            Err(TryLockError::WouldBlock) => {
-                let mut pid = String::new();
-                file.read_to_string(&mut pid).unwrap_or_default();
-                return Err(LockError::Held { pid: pid.trim().to_owned(), state_dir: state_dir.to_owned() });
-            }
-            Err(TryLockError::Error(error)) => return Err(fault(error)),
-        }
-    }
+pub(crate) fn lock(state_dir: &Path) -> Result<File, LockError> {
+    let mut file = take(state_dir, |waited, pid| {
+        let is_guard = pid.parse::<u32>().is_ok_and(|pid| Path::new(&format!("/proc/{pid}")).exists());
+        waited < if is_guard { PATIENCE } else { COMMANDS }
+    })?;
     let mut write = || {
         file.set_len(0)?;
         file.rewind()?;
@@ -68,6 +59,37 @@ pub(crate) fn lock(state_dir: &Path, patience: Duration) -> Result<File, LockErr
         tracing::warn!(%error, "the lock of the state folder does not say whose it is");
     }
     Ok(file)
+}
+
+/// Takes the lock for a command while no guard runs.
+///
+/// # Errors
+/// [`LockError`].
+pub(crate) fn borrow(state_dir: &Path, patience: Duration) -> Result<File, LockError> {
+    take(state_dir, |waited, _pid| waited < patience)
+}
+
+/// Waits while `go_on` says so, of how long it was waited and what the file says whose it is.
+fn take(state_dir: &Path, go_on: impl Fn(Duration, &str) -> bool) -> Result<File, LockError> {
+    let path = state_dir.join("lock");
+    let fault = |source| LockError::Io { path: path.clone(), source };
+    let mut file = open(state_dir, &path).map_err(fault)?;
+    let start = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => {
+                let mut pid = String::new();
+                file.rewind().and_then(|()| file.read_to_string(&mut pid)).unwrap_or_default();
+                let pid = pid.trim();
+                if !go_on(start.elapsed(), pid) {
+                    return Err(LockError::Held { pid: pid.to_owned(), state_dir: state_dir.to_owned() });
+                }
+                thread::sleep(Duration::from_millis(2));
+            }
+            Err(TryLockError::Error(error)) => return Err(fault(error)),
+        }
+    }
 }
 
 /// What is locked: the file, or, where none can be written, what there is of it, or the folder itself.

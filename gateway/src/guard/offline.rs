@@ -16,7 +16,7 @@ use crate::{
         control::{Answer, Request, Requests},
         drops::{AtAccept, DropPath},
         kernel::{self, Kernel, KernelError},
-        lock::lock,
+        lock::borrow,
         state::{self, State},
     },
 };
@@ -56,7 +56,7 @@ fn answer_with(path: &Path, request: Request, uid: u32, resolve: bool) -> Result
         return Err(format!("there is no {}: no gateway ever ran here, or this user may not see it", store.display()));
     }
     // Held until the answer is there.
-    let lock = lock(&settings.state_dir, PATIENCE).map_err(|error| error.to_string())?;
+    let lock = borrow(&settings.state_dir, PATIENCE).map_err(|error| error.to_string())?;
     let mut standing = vec![DOWN.to_owned()];
     let drops: Box<dyn DropPath> = match Kernel::open_pinned(&settings) {
         Ok(kernel) => Box::new(kernel),
@@ -123,7 +123,7 @@ fn answer_with(path: &Path, request: Request, uid: u32, resolve: bool) -> Result
 /// For people: a guard runs, or something is pinned that is not ours.
 pub fn detach(locations: &Locations, uid: u32) -> Result<Answer, String> {
     let lock = if locations.state_dir.exists() {
-        Some(lock(&locations.state_dir, PATIENCE).map_err(|error| error.to_string())?)
+        Some(borrow(&locations.state_dir, PATIENCE).map_err(|error| error.to_string())?)
     } else {
         None
     };

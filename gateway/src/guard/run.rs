@@ -22,7 +22,7 @@ use crate::{
         control::server,
         drops::{AtAccept, DropPath},
         kernel::{Kernel, KernelError},
-        lock::{PATIENCE, lock},
+        lock::lock,
         prepare::{Prepared, ports, prepare},
         program::Program,
         serve::{Service, serve},
@@ -77,7 +77,7 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
     let run_as = run_as(&config.proxy.user, &mut standing)?;
     let settings = &config.guard;
     make_folder(&settings.state_dir, 0o750)?;
-    let lock = lock(&settings.state_dir, PATIENCE)?;
+    let lock = lock(&settings.state_dir)?;
     let drops = drop_path(settings, &ports(&config.proxy), &mut standing)?;
     let State { store, audit, findings, is_behind } =
         state::open(&settings.state_dir).with_context(|| format!("{}", settings.state_dir.display()))?;

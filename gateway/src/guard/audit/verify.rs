@@ -127,7 +127,7 @@ pub(super) fn resume(path: &Path, file: &File, anchor: Option<&Anchor>, key: &Ke
             let ahead = head.seq - anchored;
             let text = format!(
                 "{ahead} records are ahead of the store, as after a crash, or where the store is a copy from before: \
-                 what they tell of counts"
+                 what they tell of counts, but for lists"
             );
             findings.push(Finding::recovered(text, Some([anchored + 1, head.seq]), walked.redo));
         }

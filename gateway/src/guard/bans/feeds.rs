@@ -145,6 +145,17 @@ fn actor(name: &str) -> String {
 }
 
 impl Guard {
+    /// Whether the store is locked: this is tried again in a second.
+    fn waits_for(&mut self, error: &StoreError) -> bool {
+        self.feeds.is_paused = self.may_owe && error.is_busy();
+        self.feeds.is_paused
+    }
+
+    /// A change of the store that nothing is decided by. What was decided before comes first.
+    fn change(&mut self) -> Result<Change<'_>, StoreError> {
+        if self.owed.is_empty() { self.store.change() } else { Err(StoreError::Behind) }
+    }
+
     /// What the kernel should have for exactly `source`, counters aside.
     pub(super) fn wanted(&self, source: Source) -> Option<Ban> {
         let made = self.find(source).filter(|record| record.relay.is_none()).map(kernel_ban);

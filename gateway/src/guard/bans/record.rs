@@ -375,7 +375,8 @@ impl Guard {
     /// All that is in force, for a store that does not know it.
     fn everything(&self) -> Vec<Write> {
         let mut all: Vec<Write> = Vec::new();
-        for record in self.in_force.values().cloned() {
+        for record in self.in_force.values() {
+            let record = record.clone();
             all.push(Box::new(move |change| change.keep(&record)));
         }
         for allow in self.prefixes.allows.values().filter(|allow| allow.actor != "config").cloned() {

@@ -51,12 +51,15 @@ pub(crate) struct FeedRow {
     pub(crate) generation: u64,
 }
 
+/// Lists with their entries.
+pub(crate) type Lists = Vec<(FeedRow, Content)>;
+
 impl Store {
     /// Every feed with its entries, and the names of those whose entries cannot be read.
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub(crate) fn feeds(&self) -> Result<(Vec<(FeedRow, Content)>, Vec<String>), StoreError> {
+    pub(crate) fn feeds(&self) -> Result<(Lists, Vec<String>), StoreError> {
         let mut query = self.connection.prepare("SELECT * FROM feed ORDER BY id")?;
         let mut rows = query.query([])?;
         let (mut feeds, mut broken) = (Vec::new(), Vec::new());

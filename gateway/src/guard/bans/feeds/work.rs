@@ -274,17 +274,6 @@ impl Guard {
         }
     }
 
-    /// Whether the store is locked: this is tried again in a second.
-    fn waits_for(&mut self, error: &StoreError) -> bool {
-        self.feeds.is_paused = self.may_owe && error.is_busy();
-        self.feeds.is_paused
-    }
-
-    /// A change of the store that nothing is decided by. What was decided before comes first.
-    fn change(&mut self) -> Result<Change<'_>, StoreError> {
-        if self.owed.is_empty() { self.store.change() } else { Err(StoreError::Behind) }
-    }
-
     fn store_some(&mut self, job: &Job, number: u64) -> Result<Option<u64>, StoreError> {
         let start = usize::try_from(number).unwrap_or(usize::MAX);
         let rows = job.plan.rows.get(start..).unwrap_or_default();
