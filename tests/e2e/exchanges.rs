@@ -184,6 +184,17 @@ fn b02_limits_at_the_limit_and_above() {
         assert_eq!(chunked(MOST).unwrap(), (200, MOST));
         // Its answer had begun by then: it breaks off, or it had not.
         assert!(chunked(MOST + 1).map_or(true, |(status, _)| status == 413));
+        // Nor is a chunk that is announced, behind others or not: nothing of it goes anywhere.
+        for before in ["", "5\r\nhello\r\n"] {
+            upstream.forget();
+            let mut announced = client.connect().unwrap();
+            let head = Request::new("POST", "/any/one").header("Transfer-Encoding", "chunked").bytes();
+            announced
+                .write(&[&head[..], before.as_bytes(), format!("{MOST:x}1\r\n0123456789").as_bytes()].concat())
+                .unwrap();
+            assert_eq!(announced.response("POST").unwrap().status, 413, "{before:?}");
+            assert!(announced.ends());
+        }
         // A gigabyte that is announced is not waited for.
         let mut announced = client.connect().unwrap();
         announced.write(&Request::new("POST", "/take").header("Content-Length", "1073741824").bytes()).unwrap();
@@ -206,6 +217,24 @@ fn b02_limits_at_the_limit_and_above() {
         assert_eq!(client.send(&headers(100)).unwrap().status, 404);
         assert_eq!(client.send(&headers(101)).unwrap().status, 431);
         assert!(upstream.received().iter().all(|it| it.header("x-many").len() < 100));
+    });
+}
+
+/// Extensions that break the grammar (RFC 9112 7.1.1) are 400, wherever they stand.
+#[test]
+fn f09_extensions_of_chunks() {
+    started("exchanges: extensions", |client, _, _| {
+        for (extension, status) in
+            [(";a=b;c=\"d;e\"", 200), (";", 400), (";a=", 400), (";a=\"b", 400), (" ;a", 400), (";a b", 400)]
+        {
+            for chunks in [format!("5{extension}\r\nhello\r\n0\r\n\r\n"), format!("5\r\nhello\r\n0{extension}\r\n\r\n")]
+            {
+                let mut connection = client.connect().unwrap();
+                let head = Request::new("POST", "/any/one").header("Transfer-Encoding", "chunked").bytes();
+                connection.write(&[&head[..], chunks.as_bytes()].concat()).unwrap();
+                assert_eq!(connection.response("POST").unwrap().status, status, "{chunks:?}");
+            }
+        }
     });
 }
 

@@ -100,6 +100,14 @@ impl Received {
             Self::Http1(body) => body.size_hint(),
             Self::Http2(body) => body.size_hint(),
         }
+    /// How much is known to be still to come.
+    fn announced(&self) -> u64 {
+        match self {
+            Self::None | Self::Http2(_) => 0,
+            Self::Http1(body) => body.announced(),
+        }
+    }
+
     }
 }
 
@@ -187,6 +195,9 @@ impl Arriving {
                 return Poll::Ready(broken.then_some(Err(Cut::Broken)));
             };
             let frame = match frame {
+                if self.incoming.announced() > self.left {
+                    return Poll::Ready(Some(Err(Cut::TooLarge)));
+                }
                 Ok(frame) => frame,
                 Err(cut) => return Poll::Ready(Some(Err(cut))),
             };
@@ -213,56 +224,13 @@ impl Arriving {
             if self.pace.is_too_slow(now, self.between, self.least_rate) {
                 return Poll::Ready(Some(Err(Cut::TooSlow)));
             }
-            let Some(left) = self.left.checked_sub(length) else { return Poll::Ready(Some(Err(Cut::TooLarge))) };
+            let left = self.left.checked_sub(length);
+            // What is announced is not waited for.
+            let Some(left) = left.filter(|left| self.incoming.announced() <= *left) else {
+                return Poll::Ready(Some(Err(Cut::TooLarge)));
+            };
             self.left = left;
             return Poll::Ready(Some(Ok(piece)));
-        }
-    }
-}
-
-/// What an upstream is sent.
-pub(super) enum Upload {
-    Empty,
-    Streaming(Box<Arriving>),
-    Whole(Bytes),
-}
-
-impl Body for Upload {
-    type Data = Bytes;
-    type Error = Cut;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        let this = self.get_mut();
-        match this {
-            Self::Empty => Poll::Ready(None),
-            Self::Streaming(arriving) => {
-                let piece = ready!(arriving.poll_piece(cx));
-                Poll::Ready(match piece {
-                    Some(piece) => Some(piece.map(Frame::data)),
-                    None => arriving.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))),
-                })
-            }
-            Self::Whole(bytes) => {
-                let bytes = std::mem::take(bytes);
-                *this = Self::Empty;
-                Poll::Ready(Some(Ok(Frame::data(bytes))))
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Empty => true,
-            Self::Streaming(arriving) => arriving.incoming.is_end_stream() && arriving.trailers.is_none(),
-            Self::Whole(bytes) => bytes.is_empty(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Empty => SizeHint::with_exact(0),
-            Self::Streaming(arriving) => arriving.incoming.size_hint(),
-            Self::Whole(bytes) => SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX)),
         }
     }
 }

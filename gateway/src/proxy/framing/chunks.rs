@@ -1,5 +1,6 @@
 //! Decides where the chunks of a body begin and end (RFC 9112 7.1), strictly: hexadecimal digits and nothing else
-//! before an extension, CR and LF behind every line and every chunk. Extensions are passed over; trailers are kept.
+//! before an extension, CR and LF behind every line and every chunk. Extensions that follow the grammar are passed over
+//! (RFC 9112 7.1.1); trailers are kept.
 
 use bytes::{Buf as _, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -9,6 +10,8 @@ const MAX_LINE: usize = 8 * 1_024;
 
 /// The longest extensions of all of a body's chunks together, in bytes (F09).
 const MAX_EXTENSIONS: usize = 16 * 1_024;
+
+const BROKEN: &str = "chunk breaks HTTP";
 
 /// The most trailers.
 const MAX_TRAILERS: usize = 32;
@@ -40,8 +43,28 @@ enum State {
     TrailerLf,
     /// At the beginning of a trailer's line.
     TrailerStart,
-    /// In an extension of a chunk of this size.
-    Within(u64),
+    /// In the extensions of a chunk of this size.
+    Within(u64, Extension),
+}
+
+/// Where in a chunk's extensions a connection is: `;name`, `;name=value`, `;name="value"`, with blanks around the marks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extension {
+    /// Behind a `;`.
+    Start,
+    Name,
+    /// Blanks behind a name.
+    Named,
+    /// Behind a `=`.
+    Equals,
+    Token,
+    Quoted,
+    /// Behind a `\` within quotation marks.
+    Escape,
+    /// Behind the closing quotation mark.
+    Closed,
+    /// Blanks behind a value.
+    Valued,
 }
 
 impl Default for State {
@@ -53,6 +76,14 @@ impl Default for State {
 impl Chunks {
     pub(in crate::proxy) const fn is_over(&self) -> bool {
         matches!(self.state, State::Over)
+    }
+
+    /// How much of a chunk is still to come.
+    pub(in crate::proxy) const fn announced(&self) -> u64 {
+        match self.state {
+            State::Data(left) | State::SizeLf(left) => left,
+            _ => 0,
+        }
     }
 
     /// Takes the next piece off `bytes`, and what belongs to no piece around it. Nothing: `bytes` are used up, or the
@@ -110,7 +141,7 @@ impl Chunks {
             self.state = self.next(byte)?;
             passed += 1;
             self.line = if matches!(self.state, State::Size(_, 0) | State::Data(_)) { 0 } else { self.line + 1 };
-            self.extensions += usize::from(matches!(self.state, State::Within(_)));
+            self.extensions += usize::from(matches!(self.state, State::Within(..)));
             if self.line > MAX_LINE || self.extensions > MAX_EXTENSIONS {
                 return Err("chunk line or trailers too long");
             }
@@ -131,9 +162,10 @@ impl Chunks {
                 let digit = char::from(byte).to_digit(16).unwrap_or_default();
                 State::Size(size << 4 | u64::from(digit), digits + 1)
             }
-            (State::Size(size, 1..), b';') => State::Within(size),
-            (State::Size(size, 1..) | State::Within(size), b'\r') => State::SizeLf(size),
-            (State::Within(size), b'\t' | b' '..=b'~' | 0x80..) => State::Within(size),
+            (State::Size(size, 1..), b';') => State::Within(size, Extension::Start),
+            (State::Size(size, 1..), b'\r') => State::SizeLf(size),
+            (State::Within(size, extension), b'\r') if extension.may_end() => State::SizeLf(size),
+            (State::Within(size, extension), _) => State::Within(size, extension.next(byte).ok_or(BROKEN)?),
             (State::SizeLf(0), b'\n') => State::TrailerStart,
             (State::SizeLf(size), b'\n') => State::Data(size),
             (State::DataCr, b'\r') => State::DataLf,
@@ -143,7 +175,40 @@ impl Chunks {
             (State::Trailer, b'\r') => State::TrailerLf,
             (State::TrailerLf, b'\n') => State::TrailerStart,
             (State::EndLf, b'\n') => State::Over,
-            _ => return Err("chunk breaks HTTP"),
+            _ => return Err(BROKEN),
         })
     }
+}
+
+impl Extension {
+    const fn may_end(self) -> bool {
+        matches!(self, Self::Name | Self::Token | Self::Closed)
+    }
+
+    /// `None`: it breaks the grammar.
+    const fn next(self, byte: u8) -> Option<Self> {
+        Some(match (self, byte) {
+            (Self::Start | Self::Named | Self::Equals | Self::Valued, b' ' | b'\t') => self,
+            (Self::Start | Self::Name, _) if is_token(byte) => Self::Name,
+            (Self::Name, b' ' | b'\t') => Self::Named,
+            (Self::Name | Self::Named, b'=') => Self::Equals,
+            (Self::Equals | Self::Token, _) if is_token(byte) => Self::Token,
+            (Self::Equals, b'"') => Self::Quoted,
+            (Self::Quoted, b'"') => Self::Closed,
+            (Self::Quoted, b'\\') => Self::Escape,
+            (Self::Quoted | Self::Escape, b'\t' | b' '..=b'~' | 0x80..) => Self::Quoted,
+            (Self::Token | Self::Closed, b' ' | b'\t') => Self::Valued,
+            (Self::Name | Self::Named | Self::Token | Self::Closed | Self::Valued, b';') => Self::Start,
+            _ => return None,
+        })
+    }
+}
+
+/// RFC 9110 5.6.2.
+const fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+        )
 }

@@ -44,6 +44,15 @@ impl Framing {
         }
     }
 
+    /// How much is known to be still to come.
+    pub(in crate::proxy) fn announced(&self) -> u64 {
+        match self {
+            Self::Length(left) => *left,
+            Self::Chunked(chunks) => chunks.announced(),
+            Self::None | Self::UntilClose => 0,
+        }
+    }
+
     /// How much is left.
     pub(in crate::proxy) const fn left(&self) -> Option<u64> {
         match self {

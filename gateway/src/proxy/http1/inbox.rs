@@ -9,7 +9,8 @@ use std::{
     io,
     mem::MaybeUninit,
     rc::Rc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -45,6 +46,14 @@ pub(in crate::proxy) struct Inbox {
 
 struct Inner {
     /// Read, and not yet taken.
+    /// The client has sent all that it will ever send, and may still wait for its answer.
+    is_half: Cell<bool>,
+    /// When it is asked next whether such a client is still there.
+    look: RefCell<Alarm>,
+    /// The connection is over, whoever still reads a body of it.
+    is_over: Cell<bool>,
+    /// Whoever waits for more of a body.
+    reader: RefCell<Option<Waker>>,
     unread: Bytes,
     head: Reader,
     /// How much of the body is left.
@@ -151,6 +160,36 @@ impl Inbox {
     /// Tells the client to send its body, if it waits for that.
     fn poll_continue(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(rest) = CONTINUE.len().checked_sub(self.owed.get()).and_then(|sent| CONTINUE.get(sent..)) {
+    /// Looks whether the connection of a client that sends no more has broken. Ready: it has.
+    fn poll_broken(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut look = self.look.borrow_mut();
+        while look.poll(LOOK, cx).is_ready() {
+            look.rest();
+            if self.wire.is_broken() {
+                return Poll::Ready(());
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Whether all of the body has been read.
+    pub(super) fn is_read_out(&self) -> bool {
+        self.inner.borrow().framing.is_over()
+    }
+
+    /// Whether there is more than the requests that were answered.
+    pub(super) fn has_more(&self) -> bool {
+        !self.inner.borrow().unread.is_empty() || self.wire.has_more()
+    }
+
+    /// Nothing more is read for anybody.
+    pub(super) fn end(&self) {
+        self.is_over.set(true);
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+
             if rest.is_empty() {
                 break;
             }
@@ -230,3 +269,8 @@ impl Drop for Body {
         self.inbox.connection.wake();
     }
 }
+    /// How much is known to be still to come.
+    pub(in crate::proxy) fn announced(&self) -> u64 {
+        self.inbox.inner.borrow().framing.announced()
+    }
+

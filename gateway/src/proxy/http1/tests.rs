@@ -172,6 +172,54 @@ fn f08_to_f11_chunked_bodies() {
         ("5\r\nhelloxx0\r\n\r\n", Err("chunk breaks HTTP")),
         ("5;a\nb\r\nhello\r\n0\r\n\r\n", Err("chunk breaks HTTP")),
     ] {
+        check_chunks(bytes, expect);
+    }
+}
+
+#[test]
+fn f09_extensions_follow_the_grammar() {
+    for good in ["a", "a=b", "a;b", "a=b;c=\"d;e\\\"\u{fc}\t\";f", " a\t= b ;\tc", "a=\"\"", "!#$%&'*+-.^_`|~=1"] {
+        check_chunks(&format!("5;{good}\r\nhello\r\n0;{good}\r\n\r\nnext"), Ok(Some(("hello", 0))));
+    }
+    for wrong in [
+        "",
+        " ",
+        ";a",
+        "a;",
+        "=b",
+        "a=",
+        "a= ",
+        "a ",
+        "a=b ",
+        "a=\"b\" ",
+        "a=\"",
+        "a=\"b",
+        "a=\"b\\\"",
+        "a=\"b\"c",
+        "a=b\"c\"",
+        "a b",
+        "a=b c",
+        "a=b=c",
+        "a,b",
+        "a=(b)",
+        "a:b",
+        "\u{fc}",
+        "a=\u{fc}",
+        "a\0",
+        "a=\"\x7f\"",
+        "a=\"\x0b\"",
+        "\"a\"",
+    ] {
+        check_chunks(&format!("5;{wrong}\r\nhello\r\n0\r\n\r\n"), Err("chunk breaks HTTP"));
+        check_chunks(&format!("5\r\nhello\r\n0;{wrong}\r\n\r\n"), Err("chunk breaks HTTP"));
+    }
+    // Blanks before the first are taken for a part of the size by some.
+    check_chunks("5 ;a\r\nhello\r\n0\r\n\r\n", Err("chunk breaks HTTP"));
+}
+
+#[track_caller]
+fn check_chunks(bytes: &str, expect: Result<Option<(&str, usize)>, &str>) {
+    {
         for size in [1, 2, 3, 7, 64, bytes.len()] {
             let read = chunked(bytes.as_bytes(), size);
             let read = read.as_ref().map(|read| {
