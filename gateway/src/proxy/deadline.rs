@@ -88,17 +88,15 @@ impl Alarm {
         })
     }
 
-    /// Closes `connection` once `after` has passed from now, unless this is called again.
+    /// Closes `connection` once `after` has passed since the alarm was armed, which the first call does, unless it is
+    /// disarmed before.
     pub(super) fn guard(&mut self, after: Duration, connection: &Rc<Connection>) {
+        if self.slot.is_some() {
+            return;
+        }
         TABLE.with_borrow_mut(|table| {
-            let due = after_now(table.now, after);
-            match self.slot.and_then(|slot| table.entries.get_mut(slot)?.as_mut()) {
-                Some(entry) => entry.due = due,
-                None => {
-                    let entry = Entry { due, action: Action::Close(Rc::clone(connection)) };
-                    self.slot = Some(table.insert(entry));
-                }
-            }
+            let entry = Entry { due: after_now(table.now, after), action: Action::Close(Rc::clone(connection)) };
+            self.slot = Some(table.insert(entry));
         });
     }
 
