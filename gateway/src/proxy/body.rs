@@ -145,9 +145,10 @@ impl Arriving {
         }
     }
 
-    /// The same body, of messages of gRPC that are no longer than it may be. There may be few of them.
+    /// The same body, of messages of gRPC that are no longer than it may be. How fast they come is the route's to say,
+    /// and not the client's.
     pub(super) fn of_messages(self) -> Self {
-        Self { messages: Some(Messages::new(self.left)), least_rate: 0, ..self }
+        Self { messages: Some(Messages::new(self.left)), ..self }
     }
 
     pub(super) fn flow(&self) -> Rc<Flow> {
