@@ -96,6 +96,8 @@ pub(super) struct Connection {
     begun: Cell<u64>,
     close: Cell<Close>,
     /// Since when.
+    /// Whether the trust that its client certificate was judged by has changed since.
+    is_stale: Cell<bool>,
     closing: Cell<u64>,
     why: Cell<Option<Why>>,
     waker: RefCell<Option<Waker>>,
@@ -122,6 +124,7 @@ impl Connection {
             begun: Cell::new(0),
             close: Cell::new(Close::No),
             closing: Cell::new(0),
+            is_stale: Cell::new(false),
             why: Cell::new(None),
             waker: RefCell::new(None),
         }
@@ -218,6 +221,7 @@ impl Connection {
     }
 
     /// Whether it is between requests.
+            // Answered, though not served.
     pub(super) fn is_idle(&self) -> bool {
         self.phase.get() == Phase::Idle && self.stalled.get() == 0
     }
@@ -242,8 +246,8 @@ impl Connection {
         self.secured.get().is_some_and(|secured| secured.asked.is_some())
     }
 
-    /// Closes what is overdue at `now`.
-    pub(super) fn sweep(&self, now: u64, timeouts: &Timeouts) {
+    /// Closes what is overdue at `now`. `drain`: how long requests in flight may take on a connection that goes.
+    pub(super) fn sweep(&self, now: u64, timeouts: &Timeouts, drain: Duration) {
         let mut pace = self.pace.get();
         let is_too_slow = pace.is_too_slow(now, timeouts.body, timeouts.least_rate);
         self.pace.set(pace);
@@ -271,6 +275,8 @@ impl Connection {
             Phase::Idle if !self.rests.get() && over(since, SILENT) => {
                 self.rests.set(true);
                 return self.wake();
+            // Whom its certificate stood for may be nobody any more.
+            _ if self.is_stale.get() && over(self.closing.get(), drain) => (Close::Now, Why::Reverify),
             }
             _ => return,
         };
@@ -306,6 +312,18 @@ impl Connection {
     pub(super) fn closing(&self, cx: &Context<'_>) -> Close {
         let mut waker = self.waker.borrow_mut();
         if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+    /// The trust that its client certificate was judged by has changed: what it has begun is served to its end, and
+    /// nothing more.
+    pub(super) fn reverify(&self) {
+        self.is_stale.set(true);
+        self.shut(Close::Graceful, Why::Reverify);
+    }
+
+    /// Whether its client certificate would have to be judged anew.
+    pub(super) const fn is_stale(&self) -> bool {
+        self.is_stale.get()
+    }
+
             *waker = Some(cx.waker().clone());
         }
         self.close.get()

@@ -166,6 +166,10 @@ fn find<'a>(
         return Err(Failure::Answered(Box::new(Own::elsewhere(elsewhere(snapshot, target, port)?))));
     }
     let shown = snapshot.demands.judge(connection.listener, target.host(), secured.map(AsRef::as_ref))?;
+    if connection.is_stale() {
+        // On another connection it is judged anew.
+        return Err(Refusal::new(Reject::Misdirected, "client certificate judged by older trust").into());
+    }
     let route = match snapshot.routes.find(target, &head.method, &head.headers) {
         Ok(route) => route,
         Err(miss) => {

@@ -170,6 +170,10 @@ async fn secure(worker: &Rc<Worker>, connection: &Rc<Connection>, socket: TcpStr
         }
         Some(Err(Failed::Gone)) => {}
         Some(Err(Failed::NoCertificate)) => {
+            // Nobody is told of what changed while it shook hands.
+            if connection.is_certified() && !snapshot.tls.load().judges_as(&tls) {
+                connection.reverify();
+            }
             Record::observe(worker, connection, Signal::MissingToken, "no client certificate");
         }
         Some(Err(Failed::Offence(why))) => Record::observe(worker, connection, Signal::BadHandshake, why),

@@ -127,9 +127,15 @@ impl Tls {
                 file.bytes = Arc::clone(bytes);
             }
         }
-        let trusts = settings.client_certificates.iter().zip(&self.settings.client_certificates);
-        let others = trusts.into_iter().any(|(new, old)| (&new.ca, &new.crl) != (&old.ca, &old.crl));
-        Ok((Self::new(&settings, tickets, now)?, others))
+        let made = Self::new(&settings, tickets, now)?;
+        let others = !made.judges_as(self);
+        Ok((made, others))
+    }
+
+    /// Whether client certificates are good for the same reasons as there.
+    pub(super) fn judges_as(&self, other: &Self) -> bool {
+        let mut trusts = self.settings.client_certificates.iter().zip(&other.settings.client_certificates);
+        trusts.all(|(new, old)| (&new.ca, &new.crl) == (&old.ca, &old.crl))
     }
 
     /// How the gateway speaks to the servers of an upstream.

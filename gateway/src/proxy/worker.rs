@@ -224,7 +224,7 @@ impl Worker {
                     tokio::task::spawn_local(Rc::clone(&self).close(ban, source, known));
                 }
                 Order::Reverify => {
-                    self.shut_all(Close::Graceful, Why::Reverify, |connection| connection.is_certified())
+                    self.each(|connection| connection.is_certified(), |connection| connection.reverify());
                 }
                 Order::Drain => break,
             }
@@ -342,9 +342,9 @@ impl Worker {
             let now = clock::monotonic();
             deadline::tick(now);
             scheduling.adapt(now, clock::thread());
-            let timeouts = &self.shared.snapshot.settings.timeouts;
+            let (timeouts, drain) = (&self.shared.snapshot.settings.timeouts, self.shared.snapshot.settings.drain);
             self.upstreams.iter().for_each(|group| group.sweep(now));
-            self.connections.borrow().iter().for_each(|connection| connection.sweep(now, timeouts));
+            self.connections.borrow().iter().for_each(|connection| connection.sweep(now, timeouts, drain));
             if self.shared.is_tight.load(Ordering::Relaxed) {
                 self.shut_all(Close::Graceful, Why::Idle, Connection::is_idle);
             }
@@ -387,6 +387,10 @@ impl Worker {
     }
 
     fn shut_all(&self, close: Close, why: Why, which: impl Fn(&Connection) -> bool) {
+        self.each(which, |connection| connection.shut(close, why));
+    }
+
+    fn each(&self, which: impl Fn(&Connection) -> bool, what: impl Fn(&Connection)) {
         let all: Vec<_> = self.connections.borrow().iter().filter(|connection| which(connection)).cloned().collect();
         all.iter().for_each(|connection| connection.shut(close, why));
     }

@@ -236,7 +236,7 @@ impl Session {
             let ends = trailers.ok().zip(inlet).is_some_and(|(trailers, inlet)| inlet.end(Some(trailers)).is_ok());
             return if ends { Ok(()) } else { self.end_stream(number, Some(slot), Reason::Protocol) };
         }
-        if self.active >= SLOTS {
+        if self.active >= SLOTS || self.connection.is_stale() {
             frame::reset(number, Reason::RefusedStream, &mut self.wire.out());
             self.forget(number);
             return Ok(());
@@ -365,8 +365,7 @@ impl Session {
         if !head.has(ACK) {
             frame::ping(ACK, payload, &mut self.wire.out());
         } else if self.leaving == Leaving::Told && payload == GOODBYE {
-            frame::goaway(self.last, Reason::NoError, &mut self.wire.out());
-            self.leaving = Leaving::After(self.last);
+            self.part();
         }
         Ok(())
     }

@@ -49,6 +49,12 @@ const HELLO: [u8; 8] = *b"hello?\0\0";
 
 /// How a connection goes (RFC 9113 6.8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How often it is asked whether a client is there that sends no more.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// How long a client may take to answer the first.
+const PARTING: Duration = Duration::from_secs(1);
+
 pub(super) enum Leaving {
     No,
     /// The client was told to open no more streams, and may have before it heard that.
@@ -111,6 +117,8 @@ pub(super) struct Session {
     /// Asks a client whose requests take long whether it is there; as of which frame, and whether it was asked.
     quiet: (Alarm, u64, bool),
 }
+    /// When the client has had the time to say that it heard of our leaving.
+    parting: Alarm,
 
 impl Session {
     pub(super) fn new(worker: &Rc<Worker>, connection: &Rc<Connection>, wire: &Rc<Wire>) -> Self {
@@ -162,6 +170,7 @@ impl Session {
 
     /// One turn.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+            parting: Alarm::default(),
         match self.connection.closing(cx) {
             Close::Now => return Poll::Ready(Ended::Cut),
             Close::Graceful if self.leaving == Leaving::No => self.leave(),
@@ -299,6 +308,13 @@ impl Session {
         let (late, since) = &mut self.late;
         if !is_coming || std::mem::replace(since, self.whole) != self.whole {
             late.rest();
+    /// Looks at no more streams than there are.
+    pub(super) fn part(&mut self) {
+        self.parting.rest();
+        frame::goaway(self.last, Reason::NoError, &mut self.wire.out());
+        self.leaving = Leaving::After(self.last);
+    }
+
         }
         if is_coming && late.poll(timeouts.headers, cx).is_ready() {
             self.connection.shut(Close::Now, Why::Slow);
@@ -316,6 +332,18 @@ impl Session {
         let patience = if *is_asked { timeouts.headers } else { timeouts.idle };
         if quiet.poll(patience, cx).is_pending() {
             return false;
+        if self.is_half && self.look.poll(LOOK, cx).is_ready() {
+            self.look.rest();
+            let _armed = self.look.poll(LOOK, cx);
+            if self.wire.is_broken() {
+                return true;
+            }
+        }
+        // Whoever does not answer the PING has heard of it all the same.
+        if self.leaving == Leaving::Told && self.parting.poll(PARTING, cx).is_ready() {
+            self.part();
+            cx.waker().wake_by_ref();
+        }
         }
         quiet.rest();
         if std::mem::replace(since, self.whole) != self.whole {
