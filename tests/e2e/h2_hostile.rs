@@ -7,11 +7,12 @@
 use std::{
     io::{self, Read as _, Write as _},
     net::TcpStream,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use nix::sys::signal::Signal;
-use rustls::{ClientConnection, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use rustls_pki_types::ServerName;
 use support::{
     daemon::Daemon,
@@ -108,9 +109,12 @@ pub(crate) struct Heard {
 
 impl Raw {
     pub(crate) fn open(client: &Client<'_>, settings: &[u8]) -> io::Result<Self> {
+        Self::open_with(client, settings, PKI.client(rustls::ALL_VERSIONS, &[b"h2"]))
+    }
+
+    pub(crate) fn open_with(client: &Client<'_>, settings: &[u8], config: Arc<ClientConfig>) -> io::Result<Self> {
         let mut tcp = client.tcp(PATIENCE)?;
         let name = ServerName::try_from(HOST).map_err(io::Error::other)?;
-        let config = PKI.client(rustls::ALL_VERSIONS, &[b"h2"]);
         let mut tls = ClientConnection::new(config, name).map_err(io::Error::other)?;
         while tls.is_handshaking() {
             tls.complete_io(&mut tcp)?;

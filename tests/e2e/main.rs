@@ -11,6 +11,7 @@ mod network;
 
 mod ban_loop;
 mod crash;
+mod deadlines;
 mod doctor;
 mod drain;
 mod drift;
