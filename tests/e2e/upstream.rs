@@ -13,7 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use support::{
     daemon::Daemon,
     http1::{Client, Request},
-    report,
+    http2, report,
     settings::{Settings, route},
     tokens,
     upstream::Upstream,
@@ -64,6 +64,14 @@ fn converse(mut stream: TcpStream) -> io::Result<()> {
                 stream.write_all(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")?;
                 pause(Duration::from_millis(1));
             },
+            "chunk" => {
+                stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nhello\r\n0\r\n\r\n")?;
+                continue;
+            }
+            "extension" => {
+                stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;\r\nhello\r\n0\r\n\r\n")?;
+                continue;
+            }
             "cut" => return stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Le"),
             "echo" if head.contains("x-case: early") => ("Content-Length: 5\r\n\r\nearly".into(), true),
             // Silent, and takes nothing, until the other side leaves.
@@ -124,6 +132,8 @@ fn what_an_upstream_says_wrong_reaches_nobody() {
         ("F22", "GET", "switch", 502),
         ("F23", "HEAD", "head", 200),
         ("F23", "GET", "empty", 204),
+        ("F08", "GET", "chunk", 502),
+        ("F09", "GET", "extension", 502),
         ("D04", "GET", "cut", 502),
         ("D04", "GET", "hang", 504),
         ("D04", "GET", "closing", 200),
@@ -141,6 +151,13 @@ fn what_an_upstream_says_wrong_reaches_nobody() {
                 Ok(answer) if answer.status == 200 && answer.text() == "good" => {}
                 other => wrong.push(format!("{case} after {method} {name}: {other:?}")),
             }
+        }
+    }
+    for name in ["chunk", "extension", "both", "cut"] {
+        let mut answers = client.send_http2(vec![http2::get(&format!("/files/{name}"), "")]).unwrap();
+        match answers.pop().unwrap() {
+            Ok(answer) if answer.status() == 502 => {}
+            other => wrong.push(format!("{name} by HTTP/2: {other:?}, not 502")),
         }
     }
     // A body that broke off is not taken for the whole.

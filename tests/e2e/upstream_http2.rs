@@ -188,7 +188,8 @@ fn d04_servers_that_refuse_stall_and_leave() {
     }
     assert_eq!(upstream.of("/refuse").len(), 2, "what was refused is sent again");
     until("the reset of what took too long", SOON, || upstream.of("/hold")[0].reset.filter(|it| *it == Reason::CANCEL));
-    assert!(client.get("/files/broken", "").is_err(), "half an answer is none");
+    // Half an answer is none, whether some of it had been sent by then or not.
+    assert!(client.get("/files/broken", "").map_or(true, |answer| answer.status == 502));
 
     // A client that leaves takes its request back.
     let mut leaving = client.connect().unwrap();

@@ -4,7 +4,7 @@
 use std::{
     fmt::Write as _,
     io::{self, Read, Write},
-    net::{IpAddr, SocketAddr, TcpStream},
+    net::{IpAddr, Shutdown, SocketAddr, TcpStream},
     sync::{Arc, LazyLock},
     time::{Duration, Instant},
 };
@@ -311,6 +311,16 @@ impl Connection {
             Stream::Plain(stream) => stream.write_all(bytes).and_then(|()| stream.flush()),
             Stream::Tls(stream) => stream.write_all(bytes).and_then(|()| stream.flush()),
         }
+    }
+
+    /// Ends this side alone: nothing more will be sent, and what comes is still read.
+    ///
+    /// # Errors
+    /// As the connection.
+    pub fn end_sending(&mut self) -> io::Result<()> {
+        let Stream::Tls(stream) = &mut self.stream else { return self.tcp().shutdown(Shutdown::Write) };
+        stream.conn.send_close_notify();
+        stream.flush()
     }
 
     /// How long reads wait.

@@ -1,6 +1,6 @@
 //! Decides what an HTTP/2 client sends piece by piece: bodies and trailers, both ways at once, as gRPC does.
 
-use std::{future::Future, io};
+use std::{future::Future, io, time::Duration};
 
 use bytes::Bytes;
 use h2::{
@@ -138,6 +138,15 @@ impl Call<'_> {
         let (head, body) = self.wait(head)?.into_parts();
         self.body = Some(body);
         Ok(head)
+    }
+
+    /// The head of the answer, if it comes so soon.
+    pub fn head_within(&mut self, patience: Duration) -> Option<response::Parts> {
+        let head = self.head.as_mut()?;
+        let head = self.runtime.block_on(async { timeout(patience, head).await }).ok()?;
+        let (head, body) = head.ok()?.into_parts();
+        (self.head, self.body) = (None, Some(body));
+        Some(head)
     }
 
     /// The next piece of the answer; `None`: that was all.

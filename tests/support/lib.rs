@@ -21,6 +21,7 @@ pub mod soak;
 pub mod http1;
 pub mod http2;
 pub mod http2_call;
+pub mod scripted;
 pub mod tls_upstream;
 pub mod upstream;
 pub mod upstream_http2;

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
+use http::{HeaderMap, Response};
 use http_body::{Body, Frame, SizeHint};
 
 use super::{
@@ -21,11 +21,16 @@ use super::{
     http1, http2,
     lines::Lines,
     pace::Pace,
+    problem,
     record::Record,
     reject::{Refusal, Reject},
     settings::Timeouts,
     upstream::{Exchange, hygiene},
 };
+
+mod upload;
+
+pub(super) use upload::{Upload, drain};
 
 /// How much of an unread body is read and forgotten, so that the connection can go on, in bytes.
 const FORGOTTEN: u64 = 64 * 1_024;
@@ -63,6 +68,8 @@ pub(super) struct Flow {
     pub(super) ended: Cell<bool>,
     /// Bytes of it that were passed on.
     pub(super) passed: Cell<u64>,
+    /// Whether anything of it was taken, be it trailers: it cannot be sent again then.
+    pub(super) taken: Cell<bool>,
     /// Whether the client has to send more before anything can be passed on.
     pub(super) waiting: Cell<bool>,
 }
@@ -93,13 +100,6 @@ impl Received {
         }
     }
 
-    /// What is known of its length.
-    pub(super) fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::None => SizeHint::with_exact(0),
-            Self::Http1(body) => body.size_hint(),
-            Self::Http2(body) => body.size_hint(),
-        }
     /// How much is known to be still to come.
     fn announced(&self) -> u64 {
         match self {
@@ -108,6 +108,13 @@ impl Received {
         }
     }
 
+    /// What is known of its length.
+    pub(super) fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::None => SizeHint::with_exact(0),
+            Self::Http1(body) => body.size_hint(),
+            Self::Http2(body) => body.size_hint(),
+        }
     }
 }
 
@@ -175,6 +182,7 @@ impl Arriving {
             Some(Ok(piece)) => {
                 let length = u64::try_from(piece.len()).unwrap_or(u64::MAX);
                 self.flow.passed.set(self.flow.passed.get().saturating_add(length));
+                self.flow.taken.set(true);
                 // Whoever knows the length does not ask for what comes behind the last piece.
                 self.flow.ended.set(self.incoming.is_end_stream());
             }
@@ -187,6 +195,9 @@ impl Arriving {
     fn poll_unmarked(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
         loop {
             let Poll::Ready(frame) = self.incoming.poll_frame(cx) else {
+                if self.incoming.announced() > self.left {
+                    return Poll::Ready(Some(Err(Cut::TooLarge)));
+                }
                 self.pace.waits(deadline::now());
                 return self.alarm.poll(self.between, cx).map(|()| Some(Err(Cut::TooSlow)));
             };
@@ -196,9 +207,6 @@ impl Arriving {
                 return Poll::Ready(broken.then_some(Err(Cut::Broken)));
             };
             let frame = match frame {
-                if self.incoming.announced() > self.left {
-                    return Poll::Ready(Some(Err(Cut::TooLarge)));
-                }
                 Ok(frame) => frame,
                 Err(cut) => return Poll::Ready(Some(Err(cut))),
             };
@@ -255,6 +263,8 @@ struct Inner {
     content: Content,
     /// What its head consists of, besides its headers.
     lines: Option<Lines>,
+    /// Why it broke off, if it did.
+    broke: &'static str,
     /// `None`: the exchange goes on as a tunnel.
     record: Option<Box<Record>>,
     /// How long the upstream may pause.
@@ -264,8 +274,10 @@ struct Inner {
 
 enum Content {
     Done,
+    /// All of it has been passed on, while the request is still being sent.
+    Rest(Exchange),
     /// All but these has been passed on.
-    Trailers(HeaderMap),
+    Trailers(Box<(HeaderMap, Option<Exchange>)>),
     Upstream(Exchange),
     Whole(Bytes),
 }
@@ -278,11 +290,10 @@ impl Answer {
 
     /// An upstream's.
     pub(super) fn relayed(exchange: Exchange, record: Box<Record>) -> Self {
-        if exchange.is_over() {
-            give_back(exchange, &record);
-            return Self::new(Content::Done, record);
+        if !exchange.is_over() {
+            return Self::new(Content::Upstream(exchange), record);
         }
-        Self::new(Content::Upstream(exchange), record)
+        Self::new(exchange.give_back().map_or(Content::Done, Content::Rest), record)
     }
 
     /// The same, behind a head of `lines`.
@@ -308,7 +319,14 @@ impl Answer {
     }
 
     fn of(content: Content, record: Option<Box<Record>>, pause: Duration) -> Self {
-        Self(Box::new(Inner { content, lines: None, record, pause, upstream: Alarm::default() }))
+        Self(Box::new(Inner { content, lines: None, broke: "", record, pause, upstream: Alarm::default() }))
+    }
+
+    /// The refusal in its place: it broke off before any of it was sent.
+    pub(super) fn refuse(&mut self) -> Option<Response<Self>> {
+        let mut record = self.0.record.take()?;
+        record.bytes_out = 0;
+        Some(problem::refuse(record, Refusal::new(Reject::UpstreamFailed, self.0.broke), true))
     }
 
     /// How long a client may take nothing of it, and what it has to take a second while it is waited for. `None`: it
@@ -316,13 +334,6 @@ impl Answer {
     pub(super) fn patience(&self) -> Option<(Duration, u64)> {
         let timeouts = self.0.record.as_ref()?.timeouts();
         Some((timeouts.body, timeouts.least_rate))
-    }
-}
-
-/// The exchange goes back to where it came from.
-fn give_back(exchange: Exchange, record: &Record) {
-    if !exchange.give_back() {
-        record.connection.unread.set(true);
     }
 }
 
@@ -338,14 +349,32 @@ impl Inner {
         self.upstream.rest();
         if exchange.is_over()
             && let Content::Upstream(mut exchange) = std::mem::replace(&mut self.content, Content::Done)
-            && let Some(record) = &self.record
         {
-            if let Some(trailers) = exchange.trailers().and_then(hygiene::trailers) {
-                self.content = Content::Trailers(trailers);
-            }
-            give_back(exchange, record);
+            let trailers = exchange.trailers().and_then(hygiene::trailers);
+            self.content = match (trailers, exchange.give_back()) {
+                (Some(trailers), rest) => Content::Trailers(Box::new((trailers, rest))),
+                (None, Some(rest)) => Content::Rest(rest),
+                (None, None) => Content::Done,
+            };
         }
         Poll::Ready(piece.map(|piece| piece.map_err(|detail| Broken(Reject::UpstreamFailed, detail))))
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let rest = match std::mem::replace(&mut self.content, Content::Done) {
+            Content::Rest(rest) => Some(rest),
+            Content::Trailers(trailers) => trailers.1,
+            Content::Done | Content::Upstream(_) | Content::Whole(_) => None,
+        };
+        // The client was answered early. What it still sends belongs to the request: it is passed on.
+        if let (Some(rest), Some(record)) = (rest, self.record.take()) {
+            tokio::task::spawn_local(async move {
+                rest.finish(record.timeouts().response).await;
+                drop(record);
+            });
+        }
     }
 }
 
@@ -368,7 +397,7 @@ impl Body for Answer {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = &mut *self.get_mut().0;
         let piece = match &mut this.content {
-            Content::Done | Content::Trailers(_) => None,
+            Content::Done | Content::Rest(_) | Content::Trailers(_) => None,
             Content::Whole(bytes) => Some(Ok(std::mem::take(bytes))),
             Content::Upstream(..) => match ready!(this.poll_upstream(cx)) {
                 Some(Ok(_)) if this.record.as_ref().is_some_and(|record| record.is_banned()) => {
@@ -380,20 +409,31 @@ impl Body for Answer {
         let Some(record) = &mut this.record else { return Poll::Ready(None) };
         match &piece {
             Some(Ok(piece)) => record.bytes_out += u64::try_from(piece.len()).unwrap_or(u64::MAX),
-            Some(Err(Broken(reject, detail))) => record.broke_off(Refusal::new(*reject, *detail)),
+            Some(Err(Broken(reject, detail))) => {
+                this.broke = detail;
+                record.broke_off(Refusal::new(*reject, *detail));
+            }
             None => {}
         }
-        let goes_on = matches!((&piece, &this.content), (Some(Ok(_)), Content::Upstream(..) | Content::Trailers(_)));
-        let ended = if goes_on { None } else { Some(std::mem::replace(&mut this.content, Content::Done)) };
-        Poll::Ready(match (piece, ended) {
-            (None, Some(Content::Trailers(trailers))) => Some(Ok(Frame::trailers(trailers))),
-            (piece, _) => piece.map(|piece| piece.map(Frame::data)),
+        let before = std::mem::replace(&mut this.content, Content::Done);
+        Poll::Ready(match (piece, before) {
+            (None, Content::Trailers(trailers)) => {
+                let (trailers, rest) = *trailers;
+                this.content = rest.map_or(Content::Done, Content::Rest);
+                Some(Ok(Frame::trailers(trailers)))
+            }
+            (Some(Ok(piece)), Content::Whole(_)) => Some(Ok(Frame::data(piece))),
+            (Some(Err(broken)), _) => Some(Err(broken)),
+            (piece, before) => {
+                this.content = before;
+                piece.map(|piece| piece.map(Frame::data))
+            }
         })
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.0.content {
-            Content::Done => true,
+            Content::Done | Content::Rest(_) => true,
             Content::Trailers(_) => false,
             Content::Upstream(exchange) => exchange.is_over(),
             Content::Whole(bytes) => bytes.is_empty(),
@@ -402,7 +442,7 @@ impl Body for Answer {
 
     fn size_hint(&self) -> SizeHint {
         match &self.0.content {
-            Content::Done | Content::Trailers(_) => SizeHint::with_exact(0),
+            Content::Done | Content::Rest(_) | Content::Trailers(_) => SizeHint::with_exact(0),
             Content::Upstream(exchange) => exchange.left(),
             Content::Whole(bytes) => SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX)),
         }

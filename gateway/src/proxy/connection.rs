@@ -62,6 +62,8 @@ enum Phase {
     Idle,
     /// A request is in flight.
     Busy,
+    /// Nothing is to be said, and the client may still be sending. Whoever listens to it has a deadline.
+    Lingering,
 }
 
 /// One live connection of a client.
@@ -94,10 +96,10 @@ pub(super) struct Connection {
     in_flight: Cell<u32>,
     /// Requests that there ever were.
     begun: Cell<u64>,
-    close: Cell<Close>,
-    /// Since when.
     /// Whether the trust that its client certificate was judged by has changed since.
     is_stale: Cell<bool>,
+    close: Cell<Close>,
+    /// Since when.
     closing: Cell<u64>,
     why: Cell<Option<Why>>,
     waker: RefCell<Option<Waker>>,
@@ -122,9 +124,9 @@ impl Connection {
             taken: Cell::new(0),
             in_flight: Cell::new(0),
             begun: Cell::new(0),
+            is_stale: Cell::new(false),
             close: Cell::new(Close::No),
             closing: Cell::new(0),
-            is_stale: Cell::new(false),
             why: Cell::new(None),
             waker: RefCell::new(None),
         }
@@ -156,6 +158,20 @@ impl Connection {
         let left = self.in_flight.get().saturating_sub(1);
         self.in_flight.set(left);
         if left == 0 {
+            self.enter(Phase::Idle);
+        }
+    }
+
+    /// What the client still sends is waited for.
+    pub(super) fn lingers(&self) {
+        if self.phase.get() != Phase::Busy {
+            self.enter(Phase::Lingering);
+        }
+    }
+
+    /// It is not any more.
+    pub(super) fn rests_again(&self) {
+        if self.phase.get() == Phase::Lingering {
             self.enter(Phase::Idle);
         }
     }
@@ -205,6 +221,7 @@ impl Connection {
         match self.why.get() {
             _ if self.multiplexed.get() => false,
             Some(Why::Drain) => self.in_flight.get() == 0,
+            // Answered, though not served.
             Some(Why::Reverify) => self.begun.get() == 0,
             _ => false,
         }
@@ -221,7 +238,6 @@ impl Connection {
     }
 
     /// Whether it is between requests.
-            // Answered, though not served.
     pub(super) fn is_idle(&self) -> bool {
         self.phase.get() == Phase::Idle && self.stalled.get() == 0
     }
@@ -259,6 +275,8 @@ impl Connection {
             self.stalled.get() == 0 && over(last, limit)
         };
         let (close, why) = match self.phase.get() {
+            // Whom its certificate stood for may be nobody any more.
+            _ if self.is_stale.get() && over(self.closing.get(), drain) => (Close::Now, Why::Reverify),
             Phase::Handshake if over(since, timeouts.handshake) => (Close::Now, Why::Slow),
             Phase::Head if over(since, timeouts.headers) => (Close::Now, Why::Slow),
             Phase::Fresh if self.close.get() == Close::Graceful && over(since, NEXT_REQUEST) => {
@@ -275,8 +293,6 @@ impl Connection {
             Phase::Idle if !self.rests.get() && over(since, SILENT) => {
                 self.rests.set(true);
                 return self.wake();
-            // Whom its certificate stood for may be nobody any more.
-            _ if self.is_stale.get() && over(self.closing.get(), drain) => (Close::Now, Why::Reverify),
             }
             _ => return,
         };
@@ -296,6 +312,18 @@ impl Connection {
         self.wake();
     }
 
+    /// The trust that its client certificate was judged by has changed: what it has begun is served to its end, and
+    /// nothing more.
+    pub(super) fn reverify(&self) {
+        self.is_stale.set(true);
+        self.shut(Close::Graceful, Why::Reverify);
+    }
+
+    /// Whether its client certificate would have to be judged anew.
+    pub(super) const fn is_stale(&self) -> bool {
+        self.is_stale.get()
+    }
+
     /// Has whoever drives it look at it again.
     pub(super) fn wake(&self) {
         let waker = self.waker.borrow_mut().take();
@@ -312,18 +340,6 @@ impl Connection {
     pub(super) fn closing(&self, cx: &Context<'_>) -> Close {
         let mut waker = self.waker.borrow_mut();
         if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
-    /// The trust that its client certificate was judged by has changed: what it has begun is served to its end, and
-    /// nothing more.
-    pub(super) fn reverify(&self) {
-        self.is_stale.set(true);
-        self.shut(Close::Graceful, Why::Reverify);
-    }
-
-    /// Whether its client certificate would have to be judged anew.
-    pub(super) const fn is_stale(&self) -> bool {
-        self.is_stale.get()
-    }
-
             *waker = Some(cx.waker().clone());
         }
         self.close.get()
@@ -377,7 +393,7 @@ mod tests {
         prepare(&connection);
         connection.shut(Close::Graceful, Why::Drain);
         let now = deadline::now() + after * 1_000_000;
-        connection.sweep(now, &TIMEOUTS);
+        connection.sweep(now, &TIMEOUTS, TIMEOUTS.idle);
         assert_eq!(connection.closing(&Context::from_waker(Waker::noop())), expect, "{after} ms");
     }
 

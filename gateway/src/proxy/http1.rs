@@ -4,7 +4,7 @@
 //! It is ours because every request passes here: nothing is parsed twice, no connection keeps a buffer between
 //! requests, and whatever is refused is refused by the one table of [`reject`](super::reject).
 
-use std::{rc::Rc, task::Poll};
+use std::{rc::Rc, task::Poll, time::Duration};
 
 use http::{Method, Response, StatusCode, Version, request::Parts};
 
@@ -16,6 +16,7 @@ use self::{
 use super::{
     body::{Answer, Received},
     connection::Connection,
+    deadline::within,
     pipeline, problem,
     record::Record,
     turn,
@@ -33,6 +34,9 @@ mod tests;
 
 pub(super) use inbox::Body;
 
+/// How long a client may take to hear that nothing more comes.
+const GOODBYE: Duration = Duration::from_secs(1);
+
 /// How a connection ended.
 pub(super) enum Ended {
     /// The client left, or an answer could not be completed: nothing more is to be said.
@@ -48,6 +52,7 @@ pub(super) enum Ended {
 /// Answers the requests of a connection.
 pub(super) async fn serve(worker: &Rc<Worker>, connection: &Rc<Connection>, wire: &Rc<Wire>) -> Ended {
     let inbox = Inbox::new(wire, connection);
+    let _open = Open(&inbox);
     let limits = worker.shared.snapshot.settings.head;
     loop {
         let head = match std::future::poll_fn(|cx| inbox.poll_head(limits, cx)).await {
@@ -56,7 +61,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, connection: &Rc<Connection>, wire
             Err(malformed) => {
                 let (answer, manner) = refuse(worker, connection, malformed);
                 // Nothing is left to be done where it is not taken.
-                return deliver(&inbox, wire, Delivery::new(answer, manner))
+                return deliver(&inbox, wire, &mut Delivery::new(answer, manner))
                     .await
                     .map_or(Ended::Cut, |()| Ended::Refused);
             }
@@ -67,18 +72,52 @@ pub(super) async fn serve(worker: &Rc<Worker>, connection: &Rc<Connection>, wire
         let switches = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
         inbox.answers();
         let keeps = head.keeps && !connection.unread.get() && !connection.goes();
-        let delivery = Delivery::new(answer, Manner { is_head, version, keeps });
+        let mut delivery = Delivery::new(answer, Manner { is_head, version, keeps });
+        let mut delivered = deliver(&inbox, wire, &mut delivery).await;
+        if matches!(delivered, Err(Failed::Unbegun))
+            && let Some(refusal) = delivery.refuse()
+        {
+            delivery = Delivery::new(refusal, Manner { is_head, version, keeps: false });
+            delivered = deliver(&inbox, wire, &mut delivery).await;
+        }
         let keeps = delivery.keeps;
-        if deliver(&inbox, wire, delivery).await.is_err() {
+        drop(delivery);
+        if delivered.is_err() {
             return Ended::Cut;
         }
         if switches {
             return Ended::Switched(inbox.take_unread());
         }
-        if !keeps || connection.unread.get() || !std::future::poll_fn(|_cx| inbox.poll_read_out()).await {
-            return if connection.unread.get() { Ended::Refused } else { Ended::Done };
+        let is_read = inbox.is_read_out() || read_out(connection, &inbox, wire, keeps).await;
+        if !is_read || connection.unread.get() {
+            return Ended::Refused;
+        }
+        if !keeps {
+            // What came behind the request would be answered by a reset, which takes the answer with it.
+            return if inbox.has_more() { Ended::Refused } else { Ended::Done };
         }
     }
+}
+
+/// A connection whose bodies may be read.
+struct Open<'a>(&'a Inbox);
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// Waits until a body was read whose request is answered already. `false`: nobody reads it to its end.
+async fn read_out(connection: &Connection, inbox: &Inbox, wire: &Wire, keeps: bool) -> bool {
+    connection.lingers();
+    if !keeps && !connection.unread.get() {
+        // The client may wait for nothing but this. What it does not take now leaves in the end.
+        let _told = within(GOODBYE, std::future::poll_fn(|cx| wire.poll_goodbye(cx))).await;
+    }
+    let is_read = std::future::poll_fn(|_cx| inbox.poll_read_out()).await;
+    connection.rests_again();
+    is_read
 }
 
 /// What becomes of a request. `None`: its client left.
@@ -107,11 +146,11 @@ async fn answer(
 }
 
 /// Sends an answer, and looks after the client meanwhile.
-async fn deliver(inbox: &Inbox, wire: &Wire, mut delivery: Delivery) -> Result<(), Failed> {
+async fn deliver(inbox: &Inbox, wire: &Wire, delivery: &mut Delivery) -> Result<(), Failed> {
     turn::others_first().await;
     std::future::poll_fn(|cx| {
         if let Poll::Ready(sent) = delivery.poll(wire, cx) {
-            if sent.is_err() && delivery.ends_with_the_connection() {
+            if matches!(sent, Err(Failed::Body | Failed::Client)) && delivery.ends_with_the_connection() {
                 wire.reset_on_close();
             }
             return Poll::Ready(sent);

@@ -59,6 +59,7 @@ pub(super) async fn serve(
             own.answer(record, close)
         }
         Err(Failure::ClientLeft) => {
+            connection.unread.set(true);
             let mut nobody = Response::new(Answer::whole(bytes::Bytes::new(), record));
             *nobody.status_mut() = StatusCode::BAD_REQUEST;
             nobody
@@ -165,11 +166,11 @@ fn find<'a>(
     if let Some(port) = snapshot.settings.listeners.get(connection.listener).and_then(|listener| listener.redirect) {
         return Err(Failure::Answered(Box::new(Own::elsewhere(elsewhere(snapshot, target, port)?))));
     }
-    let shown = snapshot.demands.judge(connection.listener, target.host(), secured.map(AsRef::as_ref))?;
     if connection.is_stale() {
         // On another connection it is judged anew.
         return Err(Refusal::new(Reject::Misdirected, "client certificate judged by older trust").into());
     }
+    let shown = snapshot.demands.judge(connection.listener, target.host(), secured.map(AsRef::as_ref))?;
     let route = match snapshot.routes.find(target, &head.method, &head.headers) {
         Ok(route) => route,
         Err(miss) => {
@@ -297,15 +298,29 @@ fn job<'a>(
 /// Passes the upstream's answer on.
 fn relay(mut record: Box<Record>, mut head: response::Parts, mut exchange: Exchange) -> Response<Answer> {
     record.status = head.status.as_u16();
-    if let Some(mut lines) = exchange.lines() {
-        hygiene::lines(&mut lines, record.id);
-        return Response::from_parts(head, Answer::relayed(exchange, record).with(lines));
+    if exchange.leaves_unread() {
+        // Said with the answer, and the client is listened to a little longer.
+        record.connection.unread.set(true);
     }
-    hygiene::response(&mut head.headers, record.id);
-    if let Some(edits) = record.served().and_then(|served| served.response_headers.as_ref()) {
-        edits.apply(&mut head.headers);
+    let ends_early = exchange.ends_early();
+    let lines = exchange.lines();
+    if lines.is_none() {
+        hygiene::response(&mut head.headers, record.id);
+        if let Some(edits) = record.served().and_then(|served| served.response_headers.as_ref()) {
+            edits.apply(&mut head.headers);
+        }
     }
-    Response::from_parts(head, Answer::relayed(exchange, record))
+    if ends_early {
+        // It may take no more of the body: the client is told as the server tells us.
+        head.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    match lines {
+        Some(mut lines) => {
+            hygiene::lines(&mut lines, record.id);
+            Response::from_parts(head, Answer::relayed(exchange, record).with(lines))
+        }
+        None => Response::from_parts(head, Answer::relayed(exchange, record)),
+    }
 }
 
 /// Lets the connection become a tunnel. What a client sent before it knew of one was meant for nobody (F12).

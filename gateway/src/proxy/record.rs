@@ -137,7 +137,10 @@ impl Record {
     /// The exchange ends with a refusal: its signal is noted now, before the answer leaves.
     pub(super) fn refuse(&mut self, refusal: Refusal) -> Row {
         let row = refusal.row();
-        self.worker.tally.refused(refusal.reject);
+        // What broke off before it was begun is refused in its place.
+        if self.refused.is_none() {
+            self.worker.tally.refused(refusal.reject);
+        }
         self.status = row.status.as_u16();
         if let Some(signal) = row.signal {
             self.note(signal);

@@ -1,17 +1,12 @@
 //! Decides which connections are taken and how one is led from accept to its end.
 
-use std::{
-    io,
-    rc::Rc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{io, rc::Rc, task::Poll, time::Duration};
 
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{
     connection::{Close, Connection, Why},
-    deadline::within,
+    deadline::{Alarm, within},
     http1::{self, Ended},
     http2, proxy_protocol,
     record::Record,
@@ -25,9 +20,13 @@ use crate::detect::signal::Signal;
 /// How long accepting rests when there are no descriptors left (D03).
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
 
-/// How long a connection whose last request was not read to its end is listened to, so that the answer is not lost to
-/// a reset, and for how many bytes.
-const LINGER: (Duration, usize) = (Duration::from_secs(1), 256 * 1_024);
+/// How long a client may take to hear our last words.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// How long a client is listened to that was answered and may still be sending, so that the answer is not lost to a
+/// reset (RFC 9112 9.6): while it pauses, and in all.
+const PAUSE: Duration = Duration::from_secs(5);
+const LINGER: Duration = Duration::from_secs(30);
 
 /// Takes connections from `listener` until it is aborted.
 pub(super) async fn accept(worker: Rc<Worker>, index: usize, listener: TcpListener) {
@@ -108,8 +107,13 @@ async fn http1(worker: &Rc<Worker>, connection: &Rc<Connection>, wire: &Rc<Wire>
             return Some(false);
         }
     };
-    let goodbye = within(LINGER.0, std::future::poll_fn(|cx| wire.poll_goodbye(cx))).await;
-    goodbye.is_some_and(|goodbye| goodbye.is_ok()).then_some(lingers)
+    goodbye(wire).await.then_some(lingers)
+}
+
+/// Tells the client that nothing more comes. `false`: it is gone.
+async fn goodbye(wire: &Wire) -> bool {
+    let goodbye = within(GOODBYE, std::future::poll_fn(|cx| wire.poll_goodbye(cx))).await;
+    goodbye.is_some_and(|goodbye| goodbye.is_ok())
 }
 
 /// Serves a connection of HTTP/2 to its end: whether the client may still be sending. `None`: it was cut off.
@@ -166,14 +170,14 @@ async fn secure(worker: &Rc<Worker>, connection: &Rc<Connection>, socket: TcpStr
     match connection.unless_closed(Box::pin(tls::accept(&tls, connection.listener, socket, &connection.ja4))).await {
         Some(Ok((stream, secured))) => {
             connection.secured.set(Box::new(secured)).unwrap_or_default();
-            return Some(Stream::Tls(Box::new(stream)));
-        }
-        Some(Err(Failed::Gone)) => {}
-        Some(Err(Failed::NoCertificate)) => {
             // Nobody is told of what changed while it shook hands.
             if connection.is_certified() && !snapshot.tls.load().judges_as(&tls) {
                 connection.reverify();
             }
+            return Some(Stream::Tls(Box::new(stream)));
+        }
+        Some(Err(Failed::Gone)) => {}
+        Some(Err(Failed::NoCertificate)) => {
             Record::observe(worker, connection, Signal::MissingToken, "no client certificate");
         }
         Some(Err(Failed::Offence(why))) => Record::observe(worker, connection, Signal::BadHandshake, why),
@@ -187,14 +191,29 @@ async fn secure(worker: &Rc<Worker>, connection: &Rc<Connection>, socket: TcpStr
 
 /// Sends what is still to be sent, and listens a little longer where a client is still sending what nobody reads.
 async fn leave(connection: &Connection, wire: &Wire, lingers: bool) {
-    let (patience, mut left) = LINGER;
-    let pushed = within(patience, std::future::poll_fn(|cx| wire.push(cx))).await;
+    let pushed = within(GOODBYE, std::future::poll_fn(|cx| wire.push(cx))).await;
     if !matches!(pushed, Some(Ok(()))) || connection.why() == Some(Why::Banned) {
         return;
     }
-    if lingers || connection.unread.get() {
+    let lingers = lingers || connection.unread.get();
+    if lingers && (!connection.secured.get().is_some_and(|it| it.is_http2) || goodbye(wire).await) {
+        connection.lingers();
         // Whatever comes, or nothing: the connection is over.
-        let discarded = within(patience, std::future::poll_fn(|cx: &mut Context<'_>| wire.poll_discard(cx, &mut left)));
-        discarded.await.unwrap_or(Ok(())).unwrap_or_default();
+        let _closed = connection.unless_closed(Box::pin(within(LINGER, discard(wire)))).await;
     }
+}
+
+/// Reads and forgets what the client sends until it closes, or has sent nothing for a while.
+async fn discard(wire: &Wire) {
+    let mut pause = Alarm::default();
+    std::future::poll_fn(|cx| {
+        loop {
+            match wire.poll_discard(cx) {
+                Poll::Ready(Ok(1..)) => pause.rest(),
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                Poll::Pending => return pause.poll(PAUSE, cx),
+            }
+        }
+    })
+    .await;
 }

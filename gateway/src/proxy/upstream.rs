@@ -1,7 +1,8 @@
 //! Decides how an authorised request is carried to its upstream, and what counts as an answer.
 //!
 //! *Invariant:* nothing is forwarded without a [`Permit`]. A request is sent twice only if it cannot have been acted on
-//! twice: it never left, or it is idempotent and has no body. Nothing of an answer has been passed on by then.
+//! twice: it never left, or it is idempotent. It is the same request both times: its body was held whole, or nothing of
+//! it had been taken. Nothing of an answer has been passed on by then.
 
 use std::{
     pin::{Pin, pin},
@@ -10,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use http::{Method, StatusCode, header, response};
 
 use super::{
@@ -107,10 +109,7 @@ pub(super) async fn forward(permit: Permit, job: &mut Job<'_>) -> Result<(respon
     // What it proves has been used up.
     drop(permit);
     let group = job.group;
-    let flow = match job.request.body() {
-        Upload::Streaming(arriving) => Some(arriving.flow()),
-        Upload::Empty | Upload::Whole(_) => None,
-    };
+    let had = Had::of(job.request.body());
     let seat = group.admit()?;
     let retry = &group.standing.settings.retry;
     let answer_within = retry.timeout.map_or(job.patience.answer, |timeout| timeout.min(job.patience.answer));
@@ -136,12 +135,12 @@ pub(super) async fn forward(permit: Permit, job: &mut Job<'_>) -> Result<(respon
             Some(Ok(head)) => {
                 if !matches!(head.status.as_u16(), 500 | 502..=504) {
                     group.standing.succeeded(server);
-                    return Ok((head, Exchange::new(lease.with(flow), place, seat)));
+                    return Ok((head, Exchange::new(lease.go_on(&mut job.request), place, seat)));
                 }
                 group.standing.failed(server, deadline::now());
                 let again = retry.statuses.contains(&head.status.as_u16()) && is_repeatable(&job.request, true);
                 if !again || !group.may_retry(tries, tried | bit(server)) {
-                    return Ok((head, Exchange::new(lease.with(flow), place, seat)));
+                    return Ok((head, Exchange::new(lease.go_on(&mut job.request), place, seat)));
                 }
                 (fresh, tries, tried) = (false, tries + 1, tried | bit(server));
                 continue;
@@ -151,7 +150,8 @@ pub(super) async fn forward(permit: Permit, job: &mut Job<'_>) -> Result<(respon
             // It closed a connection that it had kept for long enough, or takes no more on one that others use as well
             // (GOAWAY, REFUSED_STREAM): no fault, and nothing to pay for.
             Some(Err(Broken::Gone { sent }))
-                if (lease.is_kept() || !sent) && !fresh && is_repeatable(&job.request, sent) =>
+                had.restore(&mut job.request);
+                if (lease.is_kept() || !sent) && !fresh && had.is_repeatable(&job.request, sent) =>
             {
                 fresh = true;
                 continue;
@@ -160,19 +160,20 @@ pub(super) async fn forward(permit: Permit, job: &mut Job<'_>) -> Result<(respon
                 left = sent;
                 (Reject::UpstreamFailed, "connection broke off")
             }
-            Some(Err(Broken::Off)) => (Reject::UpstreamFailed, "connection broke off"),
         };
         group.standing.failed(server, deadline::now());
         tried |= bit(server);
-        if !is_repeatable(&job.request, left) || !group.may_retry(tries, tried) {
+        if !had.is_repeatable(&job.request, left) || !group.may_retry(tries, tried) {
+                had.restore(&mut job.request);
             return Err(Refusal::new(reject, detail).into());
         }
         (fresh, tries) = (false, tries + 1);
     }
 }
 
-/// Waits for the head of the answer, for at most `patience` from the moment the request is out. `None`: it took longer.
-async fn answered<F: Future>(mut sent: Pin<&mut F>, flow: Option<&Rc<Flow>>, patience: Duration) -> Option<F::Output> {
+/// Waits for `sent`, which is the head of the answer, for at most `patience` from the moment the request is out. `None`:
+/// it took longer.
+async fn in_time<F: Future>(mut sent: Pin<&mut F>, flow: Option<&Rc<Flow>>, patience: Duration) -> Option<F::Output> {
     let mut alarm = Alarm::default();
     let mut passed = 0;
     std::future::poll_fn(|cx| {
@@ -186,6 +187,7 @@ async fn answered<F: Future>(mut sent: Pin<&mut F>, flow: Option<&Rc<Flow>>, pat
         let is_coming = flow.is_some_and(|flow| {
             let before = std::mem::replace(&mut passed, flow.passed.get());
             let moved = before != passed;
+        had.restore(&mut job.request);
             !flow.ended.get() && flow.cut.get().is_none() && (moved || flow.waiting.get())
         });
         if !is_coming {

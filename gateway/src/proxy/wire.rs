@@ -7,7 +7,7 @@ use std::{
     io,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -17,7 +17,7 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-use super::connection::Connection;
+use super::{connection::Connection, spare};
 
 /// What an idle connection may keep of its buffer, in bytes.
 const KEPT: usize = 4 * 1_024;
@@ -36,6 +36,13 @@ impl Stream {
         match self {
             Self::Plain(socket) => socket,
             Self::Tls(stream) => stream.get_ref().0,
+        }
+    }
+
+    fn socket_mut(&mut self) -> &mut TcpStream {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(stream) => stream.get_mut().0,
         }
     }
 
@@ -156,18 +163,29 @@ impl Wire {
         self.stream.borrow_mut().poll_shutdown(cx)
     }
 
-    /// Reads and forgets what still comes in. Ready at the end of the stream.
-    pub(super) fn poll_discard(&self, cx: &mut Context<'_>, left: &mut usize) -> Poll<io::Result<()>> {
-        let mut space = [0; 4 * 1_024];
-        loop {
-            let mut buffer = ReadBuf::new(&mut space);
-            ready!(self.stream.borrow_mut().poll_read(cx, &mut buffer))?;
-            let read = buffer.filled().len();
-            if read == 0 || *left < read {
-                return Poll::Ready(Ok(()));
-            }
-            *left -= read;
-        }
+    /// Reads and forgets some of what still comes in, as it comes: nobody decrypts it. Ready with its length; 0: that
+    /// was all.
+    pub(super) fn poll_discard(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        spare::with_space(|space| {
+            let mut buffer = ReadBuf::new(space);
+            ready!(Pin::new(self.stream.borrow_mut().socket_mut()).poll_read(cx, &mut buffer))?;
+            Poll::Ready(Ok(buffer.filled().len()))
+        })
+    }
+
+    /// Whether something has come that nobody will read, a byte of which is taken.
+    pub(super) fn has_more(&self) -> bool {
+        let mut space = [0];
+        let mut buffer = ReadBuf::new(&mut space);
+        let mut stream = self.stream.borrow_mut();
+        let cx = &mut Context::from_waker(Waker::noop());
+        Pin::new(stream.socket_mut()).poll_read(cx, &mut buffer).is_ready() && !buffer.filled().is_empty()
+    }
+
+    /// Whether the connection has broken, which a client is told of by no read once it has ended its own side.
+    pub(super) fn is_broken(&self) -> bool {
+        let stream = self.stream.borrow();
+        !matches!(socket2::SockRef::from(stream.socket()).take_error(), Ok(None))
     }
 
     /// Lets the end of the connection be no end of what was sent.

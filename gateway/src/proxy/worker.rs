@@ -392,6 +392,6 @@ impl Worker {
 
     fn each(&self, which: impl Fn(&Connection) -> bool, what: impl Fn(&Connection)) {
         let all: Vec<_> = self.connections.borrow().iter().filter(|connection| which(connection)).cloned().collect();
-        all.iter().for_each(|connection| connection.shut(close, why));
+        all.iter().for_each(|connection| what(connection));
     }
 }

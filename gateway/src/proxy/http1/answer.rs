@@ -35,6 +35,7 @@ pub(super) struct Manner {
 pub(super) struct Delivery {
     out: Vec<u8>,
     written: usize,
+    begun: bool,
     /// A piece too large to be copied, which comes after what is collected.
     piece: Bytes,
     framing: Framing,
@@ -57,6 +58,8 @@ enum Framing {
 pub(super) enum Failed {
     /// Its body broke off.
     Body,
+    /// The same, before any of it was sent: another answer may be.
+    Unbegun,
     /// The client does not take it.
     Client,
 }
@@ -80,18 +83,21 @@ impl Delivery {
             }
         };
         spare::keep(head.headers);
-        Self { out, written: 0, piece: Bytes::new(), framing, body, keeps }
+        Self { out, written: 0, begun: false, piece: Bytes::new(), framing, body, keeps }
     }
 
     /// Writes on. Ready once all has left, or never will.
     pub(super) fn poll(&mut self, wire: &Wire, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
         loop {
-            self.collect(cx)?;
+            if let Err(failed) = self.collect(cx) {
+                return Poll::Ready(Err(if self.begun { failed } else { Failed::Unbegun }));
+            }
             if let Some(rest) = self.out.get(self.written..).filter(|rest| !rest.is_empty()) {
                 let taken = ready!(wire.poll_write(cx, rest))?;
                 if taken == 0 {
                     return Poll::Ready(Err(Failed::Client));
                 }
+                self.begun = true;
                 self.written += taken;
                 if self.written == self.out.len() {
                     self.out.clear();
@@ -114,6 +120,11 @@ impl Delivery {
                 return Poll::Pending;
             }
         }
+    }
+
+    /// The refusal in place of an answer of which nothing was sent. `None`: it is none that is logged.
+    pub(super) fn refuse(&mut self) -> Option<Response<Answer>> {
+        self.body.refuse()
     }
 
     /// Whether a client could take what broke off for the whole.

@@ -21,6 +21,7 @@ use super::head::{Head, Malformed, Reader};
 use crate::proxy::{
     body::Cut,
     connection::{Connection, Why},
+    deadline::Alarm,
     framing::length::Framing,
     settings::HeadLimits,
     spare,
@@ -29,6 +30,9 @@ use crate::proxy::{
 
 /// What is taken of a client that sends on while it is being answered, in bytes.
 const AHEAD: usize = 512;
+
+/// How often it is asked whether a client is there that sends no more.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// What a client that waits for it is told before it sends its body (RFC 9110 15.2.1).
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -42,10 +46,6 @@ pub(in crate::proxy) struct Inbox {
     owed: Cell<usize>,
     /// Whoever had the body let go of it before its end.
     abandoned: Cell<bool>,
-}
-
-struct Inner {
-    /// Read, and not yet taken.
     /// The client has sent all that it will ever send, and may still wait for its answer.
     is_half: Cell<bool>,
     /// When it is asked next whether such a client is still there.
@@ -54,6 +54,10 @@ struct Inner {
     is_over: Cell<bool>,
     /// Whoever waits for more of a body.
     reader: RefCell<Option<Waker>>,
+}
+
+struct Inner {
+    /// Read, and not yet taken.
     unread: Bytes,
     head: Reader,
     /// How much of the body is left.
@@ -76,6 +80,10 @@ impl Inbox {
             inner: RefCell::new(inner),
             owed: Cell::new(0),
             abandoned: Cell::new(false),
+            is_half: Cell::new(false),
+            look: RefCell::default(),
+            is_over: Cell::new(false),
+            reader: RefCell::new(None),
         })
     }
 
@@ -126,8 +134,12 @@ impl Inbox {
         }
     }
 
-    /// Looks whether a client left whose request is being answered. Ready: it did.
+    /// Looks whether a client left whose request is being answered. Ready: it did. One that has ended its own side
+    /// alone waits for the answer (RFC 9112 9.6, RFC 8446 6.1); without `close_notify` it was cut off.
     pub(super) fn poll_left(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_half.get() {
+            return self.poll_broken(cx);
+        }
         let mut inner = self.inner.borrow_mut();
         // A body is read by whoever has it.
         if !inner.unread.is_empty() || !inner.framing.is_over() {
@@ -136,30 +148,18 @@ impl Inbox {
         let mut space = [MaybeUninit::uninit(); AHEAD];
         let mut buffer = ReadBuf::uninit(&mut space);
         let read = ready!(self.wire.poll_read(cx, &mut buffer));
-        if read.is_err() || buffer.filled().is_empty() {
+        if read.is_err() {
             return Poll::Ready(());
+        }
+        if buffer.filled().is_empty() {
+            self.is_half.set(true);
+            return self.poll_broken(cx);
         }
         inner.unread = Bytes::copy_from_slice(buffer.filled());
         self.connection.waits.set(false);
         Poll::Pending
     }
 
-    /// Ready once the body has been read to its end, or never will be: `false`.
-    pub(super) fn poll_read_out(&self) -> Poll<bool> {
-        if self.inner.borrow().framing.is_over() {
-            return Poll::Ready(true);
-        }
-        if self.abandoned.get() { Poll::Ready(false) } else { Poll::Pending }
-    }
-
-    /// What was read, and is no HTTP any more.
-    pub(super) fn take_unread(&self) -> Bytes {
-        std::mem::take(&mut self.inner.borrow_mut().unread)
-    }
-
-    /// Tells the client to send its body, if it waits for that.
-    fn poll_continue(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let Some(rest) = CONTINUE.len().checked_sub(self.owed.get()).and_then(|sent| CONTINUE.get(sent..)) {
     /// Looks whether the connection of a client that sends no more has broken. Ready: it has.
     fn poll_broken(&self, cx: &Context<'_>) -> Poll<()> {
         let mut look = self.look.borrow_mut();
@@ -190,6 +190,22 @@ impl Inbox {
         }
     }
 
+    /// Ready once the body has been read to its end, or never will be: `false`.
+    pub(super) fn poll_read_out(&self) -> Poll<bool> {
+        if self.inner.borrow().framing.is_over() {
+            return Poll::Ready(true);
+        }
+        if self.abandoned.get() { Poll::Ready(false) } else { Poll::Pending }
+    }
+
+    /// What was read, and is no HTTP any more.
+    pub(super) fn take_unread(&self) -> Bytes {
+        std::mem::take(&mut self.inner.borrow_mut().unread)
+    }
+
+    /// Tells the client to send its body, if it waits for that.
+    fn poll_continue(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(rest) = CONTINUE.len().checked_sub(self.owed.get()).and_then(|sent| CONTINUE.get(sent..)) {
             if rest.is_empty() {
                 break;
             }
@@ -207,6 +223,9 @@ impl Inbox {
     }
 
     fn poll_piece(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
+        if self.is_over.get() {
+            return Poll::Ready(Some(Err(Cut::Gone)));
+        }
         let mut inner = self.inner.borrow_mut();
         let inner = &mut *inner;
         loop {
@@ -219,7 +238,14 @@ impl Inbox {
             if inner.unread.is_empty() {
                 // Whoever sends without being told need not be.
                 ready!(self.poll_continue(cx)).map_err(|_gone| Cut::Gone)?;
-                if !ready!(inner.poll_fill(&self.wire, cx)).unwrap_or(false) {
+                let Poll::Ready(filled) = inner.poll_fill(&self.wire, cx) else {
+                    let mut reader = self.reader.borrow_mut();
+                    if !reader.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+                        *reader = Some(cx.waker().clone());
+                    }
+                    return Poll::Pending;
+                };
+                if !filled.unwrap_or(false) {
                     return Poll::Ready(Some(Err(Cut::Gone)));
                 }
                 self.owed.set(0);
@@ -255,6 +281,11 @@ impl Body {
         inner.framing.is_over() && !(self.trailers && matches!(inner.framing, Framing::Chunked(_)))
     }
 
+    /// How much is known to be still to come.
+    pub(in crate::proxy) fn announced(&self) -> u64 {
+        self.inbox.inner.borrow().framing.announced()
+    }
+
     pub(in crate::proxy) fn size_hint(&self) -> SizeHint {
         self.inbox.inner.borrow().framing.size_hint()
     }
@@ -269,8 +300,3 @@ impl Drop for Body {
         self.inbox.connection.wake();
     }
 }
-    /// How much is known to be still to come.
-    pub(in crate::proxy) fn announced(&self) -> u64 {
-        self.inbox.inner.borrow().framing.announced()
-    }
-

@@ -7,6 +7,7 @@ use std::{
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use super::{
@@ -20,6 +21,7 @@ use super::{
     stream::Stream,
 };
 use crate::proxy::{
+    body::Cut,
     connection::{Close, Connection, Why},
     deadline::{self, Alarm},
     spare,
@@ -47,14 +49,14 @@ const REMEMBERED: usize = 64;
 pub(super) const GOODBYE: [u8; 8] = *b"goodbye!";
 const HELLO: [u8; 8] = *b"hello?\0\0";
 
-/// How a connection goes (RFC 9113 6.8).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 /// How often it is asked whether a client is there that sends no more.
 const LOOK: Duration = Duration::from_millis(250);
 
 /// How long a client may take to answer the first.
 const PARTING: Duration = Duration::from_secs(1);
 
+/// How a connection goes (RFC 9113 6.8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Leaving {
     No,
     /// The client was told to open no more streams, and may have before it heard that.
@@ -111,14 +113,17 @@ pub(super) struct Session {
     pub(super) leaving: Leaving,
     /// The client opens no more streams.
     pub(super) is_left: bool,
+    /// It has sent all that it will ever send, and may still wait for answers; when it is asked next whether it is there.
+    is_half: bool,
+    look: Alarm,
     pub(super) fault: Option<Fault>,
+    /// When the client has had the time to say that it heard of our leaving.
+    parting: Alarm,
     /// What is too long in coming; as of which frame.
     late: (Alarm, u64),
     /// Asks a client whose requests take long whether it is there; as of which frame, and whether it was asked.
     quiet: (Alarm, u64, bool),
 }
-    /// When the client has had the time to say that it heard of our leaving.
-    parting: Alarm,
 
 impl Session {
     pub(super) fn new(worker: &Rc<Worker>, connection: &Rc<Connection>, wire: &Rc<Wire>) -> Self {
@@ -162,7 +167,10 @@ impl Session {
             held: 0,
             leaving: Leaving::No,
             is_left: false,
+            is_half: false,
+            look: Alarm::default(),
             fault: None,
+            parting: Alarm::default(),
             late: (Alarm::default(), 0),
             quiet: (Alarm::default(), 0, false),
         }
@@ -170,7 +178,6 @@ impl Session {
 
     /// One turn.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
-            parting: Alarm::default(),
         match self.connection.closing(cx) {
             Close::Now => return Poll::Ready(Ended::Cut),
             Close::Graceful if self.leaving == Leaving::No => self.leave(),
@@ -220,6 +227,9 @@ impl Session {
 
     /// Reads what has come. Ready: there may be more; the error: there will be none.
     fn read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ()>> {
+        if self.is_half {
+            return Poll::Pending;
+        }
         for _ in 0..READS {
             if self.fault.is_some() || self.wire.collected() > OVERFULL {
                 break;
@@ -229,7 +239,8 @@ impl Session {
                 let mut buffer = tokio::io::ReadBuf::new(space);
                 std::task::ready!(wire.poll_read(cx, &mut buffer)).map_err(|_gone| ())?;
                 if buffer.filled().is_empty() {
-                    return Poll::Ready(Err(()));
+                    self.end();
+                    return Poll::Pending;
                 }
                 self.connection.received();
                 if let Err(fault) = self.take(buffer.filled()) {
@@ -243,6 +254,21 @@ impl Session {
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// The client has ended its own side alone, or has closed: it may wait for answers (RFC 8446 6.1). What it has begun
+    /// to send will never be whole.
+    fn end(&mut self) {
+        (self.is_half, self.is_left, self.block) = (true, true, None);
+        self.partial.clear();
+        for (slot, stream) in self.streams.iter_mut().enumerate() {
+            let Some(stream) = stream.as_mut().filter(|stream| !stream.is_ended) else { continue };
+            stream.cut(Cut::Gone);
+            stream.is_ended = true;
+            self.later |= 1 << slot;
+        }
+        // Whoever has closed answers by a reset.
+        frame::ping(0, &HELLO, &mut self.wire.out());
     }
 
     /// Lets every stream that has something to do go on.
@@ -282,6 +308,13 @@ impl Session {
         self.leaving = Leaving::Told;
     }
 
+    /// Looks at no more streams than there are.
+    pub(super) fn part(&mut self) {
+        self.parting.rest();
+        frame::goaway(self.last, Reason::NoError, &mut self.wire.out());
+        self.leaving = Leaving::After(self.last);
+    }
+
     /// Whether nothing is left to be done.
     fn is_over(&self) -> bool {
         self.active == 0 && (self.is_left || matches!(self.leaving, Leaving::After(_)))
@@ -299,39 +332,6 @@ impl Session {
 
     /// Whether something took too long; and asks who has been silent for long whether he is there.
     fn look_at_the_clock(&mut self, cx: &Context<'_>) -> bool {
-        let timeouts = &self.worker.shared.snapshot.settings.timeouts;
-        // Bodies have deadlines of their own.
-        let is_data = self.partial.get(3).is_some_and(|&kind| kind == frame::DATA);
-        let is_partial = !self.partial.is_empty() && !is_data;
-        let is_preface = (1..PREFACE.len()).contains(&self.greeted);
-        let is_coming = is_partial || is_preface || self.block.is_some();
-        let (late, since) = &mut self.late;
-        if !is_coming || std::mem::replace(since, self.whole) != self.whole {
-            late.rest();
-    /// Looks at no more streams than there are.
-    pub(super) fn part(&mut self) {
-        self.parting.rest();
-        frame::goaway(self.last, Reason::NoError, &mut self.wire.out());
-        self.leaving = Leaving::After(self.last);
-    }
-
-        }
-        if is_coming && late.poll(timeouts.headers, cx).is_ready() {
-            self.connection.shut(Close::Now, Why::Slow);
-            return true;
-        }
-        let (quiet, since, is_asked) = &mut self.quiet;
-        if self.active == 0 {
-            quiet.rest();
-            return false;
-        }
-        if *since != self.whole && *is_asked {
-            quiet.rest();
-            *is_asked = false;
-        }
-        let patience = if *is_asked { timeouts.headers } else { timeouts.idle };
-        if quiet.poll(patience, cx).is_pending() {
-            return false;
         if self.is_half && self.look.poll(LOOK, cx).is_ready() {
             self.look.rest();
             let _armed = self.look.poll(LOOK, cx);
@@ -344,6 +344,32 @@ impl Session {
             self.part();
             cx.waker().wake_by_ref();
         }
+        let timeouts = &self.worker.shared.snapshot.settings.timeouts;
+        // Bodies have deadlines of their own.
+        let is_data = self.partial.get(3).is_some_and(|&kind| kind == frame::DATA);
+        let is_partial = !self.partial.is_empty() && !is_data;
+        let is_preface = (1..PREFACE.len()).contains(&self.greeted);
+        let is_coming = is_partial || is_preface || self.block.is_some();
+        let (late, since) = &mut self.late;
+        if !is_coming || std::mem::replace(since, self.whole) != self.whole {
+            late.rest();
+        }
+        if is_coming && late.poll(timeouts.headers, cx).is_ready() {
+            self.connection.shut(Close::Now, Why::Slow);
+            return true;
+        }
+        let (quiet, since, is_asked) = &mut self.quiet;
+        if self.active == 0 || self.is_half {
+            quiet.rest();
+            return false;
+        }
+        if *since != self.whole && *is_asked {
+            quiet.rest();
+            *is_asked = false;
+        }
+        let patience = if *is_asked { timeouts.headers } else { timeouts.idle };
+        if quiet.poll(patience, cx).is_pending() {
+            return false;
         }
         quiet.rest();
         if std::mem::replace(since, self.whole) != self.whole {

@@ -36,6 +36,30 @@ impl Carrier {
         }
     }
 
+    /// What is left of the request's body is sent beside the answer. `false`: there is nothing to be sent.
+    pub(super) fn go_on(&mut self, request: &mut Outgoing) -> bool {
+        match self {
+            Self::Http1(link) => link.go_on(request),
+            Self::Http2(strand) => strand.go_on(request),
+        }
+    }
+
+    /// Whether the server takes another request once it has this one.
+    pub(super) const fn keeps(&self) -> bool {
+        match self {
+            Self::Http1(link) => link.keeps(),
+            Self::Http2(_) => true,
+        }
+    }
+
+    /// Waits until the request has been sent. `false`: the server did not take all of it.
+    pub(super) async fn finish(&mut self) -> bool {
+        match self {
+            Self::Http1(link) => link.finish().await,
+            Self::Http2(strand) => strand.finish().await,
+        }
+    }
+
     /// As [`Link::lines`].
     pub(super) const fn lines(&mut self) -> Option<Lines> {
         match self {

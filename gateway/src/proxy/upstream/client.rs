@@ -18,7 +18,7 @@ use http::{Method, StatusCode, response};
 use http_body::SizeHint;
 use tokio::{
     io::{AsyncRead as _, ReadBuf},
-    task::AbortHandle,
+    task::JoinHandle,
 };
 
 use self::{answer::Head, upload::Pump};
@@ -35,6 +35,8 @@ use super::{
 
 mod answer;
 mod upload;
+
+pub(super) use self::upload::Stopped;
 
 #[cfg(test)]
 mod tests;
@@ -67,14 +69,25 @@ pub(super) struct Link {
     lines: Option<Lines>,
     framing: Framing,
     reusable: bool,
-    /// What goes on sending a body whose answer has come already.
-    sending: Option<AbortHandle>,
+    /// What is left of the request, whose answer has come already.
+    // Boxed, as most requests are out by then.
+    pump: Option<Box<Pump>>,
+    /// What goes on sending it.
+    sending: Option<JoinHandle<bool>>,
 }
 
 impl Link {
     pub(super) fn new(stream: Stream) -> Self {
         let stream = Rc::new(RefCell::new(stream));
-        Self { stream, unread: Bytes::new(), lines: None, framing: Framing::None, reusable: true, sending: None }
+        Self {
+            stream,
+            unread: Bytes::new(),
+            lines: None,
+            framing: Framing::None,
+            reusable: true,
+            pump: None,
+            sending: None,
+        }
     }
 
     /// Whether the server left an idle connection open, and unused as it should.
@@ -89,7 +102,13 @@ impl Link {
 
     /// Whether the exchange is over and the connection may carry another.
     pub(super) fn is_reusable(&self) -> bool {
-        self.reusable && self.is_over() && self.unread.is_empty()
+        let is_sent = self.pump.is_none() && self.sending.is_none();
+        self.reusable && is_sent && self.is_over() && self.unread.is_empty()
+    }
+
+    /// Whether the server takes another request once it has this one.
+    pub(super) const fn keeps(&self) -> bool {
+        self.reusable
     }
 
     /// Whether nothing of the answer's body is left to read.
@@ -113,7 +132,7 @@ impl Link {
     }
 
     /// Sends `request` and waits for the head of its answer. Until then the body is taken from `request` as the server
-    /// takes it; what is left of it when the answer comes is sent beside.
+    /// takes it; what is left of it when the answer comes stays there until [`go_on`](Self::go_on).
     pub(super) async fn send(&mut self, request: &mut Outgoing, form: Form) -> Result<response::Parts, Broken> {
         let method = request.method().clone();
         let mut pump = Pump::new(request);
@@ -126,7 +145,7 @@ impl Link {
                 && let Poll::Ready(done) = pump.poll(&self.stream, request.body_mut(), cx)
             {
                 // A server may answer and close without reading on: the answer counts.
-                if let Err(upload::Stopped::Cut(cut)) = done {
+                if let Err(Stopped::Cut(cut)) = done {
                     return Poll::Ready(Err(Broken::Cut(cut)));
                 }
                 sent = Some(done.is_ok());
@@ -155,16 +174,34 @@ impl Link {
         })
         .await?;
         (self.framing, self.lines) = (head.framing, head.lines);
-        self.reusable = head.keeps && sent == Some(true) && !head.parts.status.is_informational();
-        if sent.is_none() {
-            let upload = std::mem::replace(request.body_mut(), Upload::Empty);
-            self.sending = Some(pump.go_on(Rc::clone(&self.stream), upload));
+        // What came with the head is looked at before anybody is told of the answer.
+        if matches!(self.framing, Framing::Chunked(_)) {
+            let mut look = Framing::Chunked(Box::default());
+            look.take(&mut self.unread.clone()).map_err(Broken::Answer)?;
         }
         Ok(head.parts)
     }
+        self.reusable = head.keeps && sent != Some(false) && !head.parts.status.is_informational();
+        self.pump = sent.is_none().then(|| Box::new(pump));
 
     /// Takes a head off what was read. `None`: it is not complete.
     fn head(&mut self, partial: &mut BytesMut, method: &Method, form: Form) -> Result<Option<Head>, &'static str> {
+    /// Sends what is left of `request` beside its answer. `false`: nothing is.
+    pub(super) fn go_on(&mut self, request: &mut Outgoing) -> bool {
+        let Some(pump) = self.pump.take() else { return false };
+        let upload = std::mem::replace(request.body_mut(), Upload::Empty);
+        self.sending = Some(pump.go_on(Rc::clone(&self.stream), upload, self.reusable));
+        true
+    }
+
+    /// Waits until all of the request has left. `false`: it never will.
+    pub(super) async fn finish(&mut self) -> bool {
+        let Some(sending) = &mut self.sending else { return false };
+        let is_sent = sending.await.unwrap_or(false);
+        self.sending = None;
+        is_sent
+    }
+
         if partial.is_empty() {
             if let Some(head) = answer::read(&mut self.unread, method, form)? {
                 return Ok(Some(head));

@@ -22,12 +22,14 @@ use h2::{
 };
 use tokio::sync::Notify;
 
+use self::reads_on::ReadsOn;
 use super::dial::Stream;
 use crate::proxy::{
     deadline::{self, Alarm},
     settings::upstream::Http2,
 };
 
+mod reads_on;
 pub(super) mod share;
 pub(super) mod strand;
 
@@ -71,7 +73,7 @@ struct Pulse {
 pub(super) struct Slot(Rc<Connection>);
 
 /// What of a connection has to be driven.
-pub(super) type Driven = client::Connection<Stream, Bytes>;
+pub(super) type Driven = client::Connection<ReadsOn<Stream>, Bytes>;
 
 /// Agrees with the server on HTTP/2, and waits until it has said what it takes.
 pub(super) async fn agree(stream: Stream, streams: u32) -> io::Result<(SendRequest<Bytes>, Driven)> {
@@ -88,7 +90,7 @@ pub(super) async fn agree(stream: Stream, streams: u32) -> io::Result<(SendReque
         .reset_stream_duration(FORGOTTEN.1)
         // One client's faults must not end what others are at.
         .max_local_error_reset_streams(None);
-    let (sender, mut driven) = builder.handshake(stream).await.map_err(says)?;
+    let (sender, mut driven) = builder.handshake(ReadsOn::new(stream)).await.map_err(says)?;
     poll_fn(|cx| match Pin::new(&mut driven).poll(cx) {
         Poll::Ready(Ok(())) => Poll::Ready(Err(NOT_HTTP2.into())),
         Poll::Ready(Err(error)) => Poll::Ready(Err(says(error))),

@@ -4,6 +4,7 @@
 use std::{
     cell::{Cell, RefCell},
     net::SocketAddr,
+    pin::pin,
     rc::Rc,
     time::Duration,
 };
@@ -11,11 +12,16 @@ use std::{
 use http::response;
 
 use super::{
-    super::{body::Flow, lines::Form, outgoing::Outgoing},
+    super::{
+        body::{Flow, Upload},
+        lines::Form,
+        outgoing::Outgoing,
+    },
     carrier::Carrier,
     client::{Broken, Link},
     dial::Dialer,
     http2::{self, Connection, Slot, share::Share, strand::Strand},
+    in_time,
     tls::{Offer, describe},
 };
 use crate::proxy::{
@@ -65,8 +71,17 @@ pub(in crate::proxy) struct Lease {
     kept: bool,
     /// It may carry other clients' requests.
     shared: bool,
-    /// The request's body, which may be on its way still.
-    flow: Option<Rc<Flow>>,
+    pub(super) rest: Rest,
+}
+
+/// What becomes of the rest of a request's body once the answer has begun.
+pub(super) enum Rest {
+    /// There is none.
+    Over,
+    /// It is sent as it comes.
+    Sending(Option<Rc<Flow>>),
+    /// Nobody reads it.
+    Unread,
 }
 
 impl Pool {
@@ -119,7 +134,7 @@ impl Pool {
     }
 
     fn lend(self: &Rc<Self>, carrier: Carrier, address: SocketAddr, kept: bool, shared: bool) -> Lease {
-        Lease { pool: Rc::clone(self), carrier, address, kept, shared, flow: None }
+        Lease { pool: Rc::clone(self), carrier, address, kept, shared, rest: Rest::Over }
     }
 
     /// Opens a connection. One of HTTP/2 others may use, too, unless it was introduced.
@@ -236,20 +251,31 @@ impl Lease {
         }
     }
 
-    /// The lease of a connection that is being sent the body behind `flow`.
-    pub(super) fn with(self, flow: Option<Rc<Flow>>) -> Self {
-        Self { flow, ..self }
+    /// The answer that has begun is taken: what is left of the request's body is sent beside it.
+    pub(super) fn go_on(mut self, request: &mut Outgoing) -> Self {
+        let flow = match request.body() {
+            Upload::Streaming(arriving) => Some(arriving.flow()),
+            Upload::Empty | Upload::Whole(_) => None,
+        };
+        let is_read = flow.as_ref().is_none_or(|flow| flow.ended.get());
+        self.rest = match self.carrier.go_on(request) {
+            true => Rest::Sending(flow),
+            false if is_read => Rest::Over,
+            false => Rest::Unread,
+        };
+        self
     }
 
-    /// The answer was read to its end: the connection may carry another. `false`: the client was answered early and
-    /// is still sending. Nobody else is to wait for that client, so the connection ends.
-    #[must_use]
-    pub(in crate::proxy) fn give_back(self) -> bool {
-        if self.flow.is_some_and(|flow| !flow.ended.get()) {
-            return false;
+    /// Waits until the request has been sent, and gives the connection back. Nobody else is to wait for a server that
+    /// takes nothing for as long as `patience`.
+    pub(super) async fn finish(mut self, patience: Duration) {
+        let Rest::Sending(flow) = &self.rest else { return };
+        let sent = in_time(pin!(self.carrier.finish()), flow.as_ref(), patience).await;
+        if sent == Some(true) {
+            self.give_back();
         }
         // A stream of HTTP/2 ends by itself.
-        let Carrier::Http1(link) = self.carrier else { return true };
+        let Carrier::Http1(link) = self.carrier else { return };
         if self.shared && link.is_reusable() && self.pool.dialer.is_current(self.address) {
             let mut idle = self.pool.idle.borrow_mut();
             if idle.len() >= self.pool.max_idle {
@@ -259,6 +285,9 @@ impl Lease {
                 idle.push(Idle { link, address: self.address, since: deadline::now() });
             }
         }
-        true
     }
 }
+    }
+
+    /// The answer was read to its end, and the request was sent: the connection may carry another.
+    pub(in crate::proxy) fn give_back(self) {

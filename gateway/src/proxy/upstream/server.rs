@@ -7,6 +7,7 @@ use std::{
     rc::Rc,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{
     client::Broken,
     dial::Dialer,
-    pool::{Lease, Pool},
+    pool::{Lease, Pool, Rest},
     standing::Standing,
     tls::Secure,
 };
@@ -172,9 +173,28 @@ impl Exchange {
         self.lease.carrier.switched()
     }
 
-    /// As [`Lease::give_back`].
-    #[must_use]
-    pub(in crate::proxy) fn give_back(self) -> bool {
-        self.lease.give_back()
+    /// Whether what is left of the request's body is read by nobody: the server took no more of it.
+    pub(in crate::proxy) const fn leaves_unread(&self) -> bool {
+        matches!(self.lease.rest, Rest::Unread)
+    }
+
+    /// Whether the request is still being sent to a server that says it closes.
+    pub(in crate::proxy) fn ends_early(&self) -> bool {
+        matches!(self.lease.rest, Rest::Sending(_)) && !self.lease.carrier.keeps()
+    }
+
+    /// As [`Lease::give_back`]. `Some`: the request is still being sent.
+    pub(in crate::proxy) fn give_back(self) -> Option<Self> {
+        if matches!(self.lease.rest, Rest::Sending(_)) {
+            return Some(self);
+        }
+        self.lease.give_back();
+        None
+    }
+
+    /// Waits until the request has been sent, and gives its connection back. `patience`: how long the server may take
+    /// nothing of it.
+    pub(in crate::proxy) async fn finish(self, patience: Duration) {
+        self.lease.finish(patience).await;
     }
 }

@@ -11,11 +11,11 @@ use std::{
 
 use http::{HeaderMap, Method, header};
 use http_body::Body as _;
-use tokio::{io::AsyncWrite as _, task::AbortHandle};
+use tokio::{io::AsyncWrite as _, task::JoinHandle};
 
 use super::super::{
     super::{
-        body::{Cut, Upload},
+        body::{Cut, Upload, drain},
         lines::line,
         outgoing::Outgoing,
         spare,
@@ -27,7 +27,7 @@ use super::super::{
 const COLLECTED: usize = 16 * 1_024;
 
 /// Why a request did not leave.
-pub(super) enum Stopped {
+pub(in crate::proxy::upstream) enum Stopped {
     Cut(Cut),
     /// The server does not take it.
     Refused,
@@ -132,16 +132,26 @@ impl Pump {
         Ok(())
     }
 
-    /// Goes on beside the answer, which came early.
-    pub(super) fn go_on(mut self, stream: Rc<RefCell<Stream>>, mut upload: Upload) -> AbortHandle {
-        let rest = async move {
+    /// Goes on beside the answer, which came early: whether all has left. `drains`: what the server does not take is
+    /// read all the same.
+    pub(super) fn go_on(
+        mut self: Box<Self>,
+        stream: Rc<RefCell<Stream>>,
+        mut upload: Upload,
+        drains: bool,
+    ) -> JoinHandle<bool> {
+        tokio::task::spawn_local(async move {
             // The answer stands, whatever becomes of this. A server that gets no more of it need not wait, though.
-            let done = std::future::poll_fn(|cx| self.poll(&stream, &mut upload, cx)).await;
-            if let Err(Stopped::Cut(_)) = done {
-                let _gone = std::future::poll_fn(|cx| Pin::new(&mut *stream.borrow_mut()).poll_shutdown(cx)).await;
+            match std::future::poll_fn(|cx| self.poll(&stream, &mut upload, cx)).await {
+                Ok(()) => return true,
+                Err(Stopped::Cut(_)) => {
+                    let _gone = std::future::poll_fn(|cx| Pin::new(&mut *stream.borrow_mut()).poll_shutdown(cx)).await;
+                }
+                Err(Stopped::Refused) if drains => drain(upload).await,
+                Err(Stopped::Refused) => {}
             }
-        };
-        tokio::task::spawn_local(rest).abort_handle()
+            false
+        })
     }
 }
 

@@ -14,15 +14,15 @@ use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version, header, response, uri};
 use http_body::{Body as _, SizeHint};
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 
 use super::{
     super::{
         super::{
-            body::{Cut, Upload},
+            body::{Upload, drain},
             outgoing::Outgoing,
         },
-        client::Broken,
+        client::{Broken, Stopped},
     },
     Slot,
 };
@@ -43,13 +43,15 @@ pub(in crate::proxy::upstream) struct Strand {
     left: Option<u64>,
     /// What came behind it.
     trailers: Option<HeaderMap>,
-    /// What goes on sending a body whose answer has come already.
-    sending: Option<AbortHandle>,
+    /// What is left of the request, whose answer has come already.
+    pump: Option<Pump>,
+    /// What goes on sending it.
+    sending: Option<JoinHandle<bool>>,
 }
 
 impl Strand {
     pub(in crate::proxy::upstream) const fn new(slot: Slot) -> Self {
-        Self { slot, body: None, left: None, trailers: None, sending: None }
+        Self { slot, body: None, left: None, trailers: None, pump: None, sending: None }
     }
 
     /// As [`Slot::doubt`].
@@ -77,7 +79,7 @@ impl Strand {
     }
 
     /// Sends `request` and waits for the head of its answer. Until then the body is taken from `request` as the server
-    /// takes it; what is left of it when the answer comes is sent beside.
+    /// takes it; what is left of it when the answer comes stays there until [`go_on`](Self::go_on).
     pub(in crate::proxy::upstream) async fn send(&mut self, request: &mut Outgoing) -> Result<response::Parts, Broken> {
         let method = request.method().clone();
         let head = head(request, self.slot.0.scheme).ok_or(Broken::Answer("the request fits no HTTP/2"))?;
@@ -90,7 +92,7 @@ impl Strand {
             if let Some(sending) = &mut pump
                 && let Poll::Ready(done) = sending.poll(request.body_mut(), cx)
             {
-                if let Err(cut) = done {
+                if let Err(Stopped::Cut(cut)) = done {
                     return Poll::Ready(Err(Broken::Cut(cut)));
                 }
                 pump = None;
@@ -114,10 +116,7 @@ impl Strand {
             || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
             || body.is_end_stream();
         self.body = (!has_none).then_some(body);
-        if let Some(pump) = pump {
-            let upload = std::mem::replace(request.body_mut(), Upload::Empty);
-            self.sending = Some(pump.go_on(upload));
-        }
+        self.pump = pump;
         Ok(parts)
     }
 
@@ -126,6 +125,22 @@ impl Strand {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Broken>>> {
+    /// Sends what is left of `request` beside its answer. `false`: nothing is.
+    pub(in crate::proxy::upstream) fn go_on(&mut self, request: &mut Outgoing) -> bool {
+        let Some(pump) = self.pump.take() else { return false };
+        let upload = std::mem::replace(request.body_mut(), Upload::Empty);
+        self.sending = Some(pump.go_on(upload));
+        true
+    }
+
+    /// Waits until all of the request has left. `false`: it never will.
+    pub(in crate::proxy::upstream) async fn finish(&mut self) -> bool {
+        let Some(sending) = &mut self.sending else { return false };
+        let is_sent = sending.await.unwrap_or(false);
+        self.sending = None;
+        is_sent
+    }
+
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
         match ready!(body.poll_data(cx)) {
             Some(Ok(piece)) => {
@@ -226,20 +241,25 @@ struct Pump {
 
 impl Pump {
     /// Sends on. Ready once all has left, or the server takes no more of it, which its answer is to explain.
-    fn poll(&mut self, upload: &mut Upload, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
+    fn poll(&mut self, upload: &mut Upload, cx: &mut Context<'_>) -> Poll<Result<(), Stopped>> {
         loop {
             while !self.pending.is_empty() {
                 self.stream.reserve_capacity(self.pending.len().min(PIECE));
-                let Some(Ok(room)) = ready!(self.stream.poll_capacity(cx)) else { return Poll::Ready(Ok(())) };
+                let Some(Ok(room)) = ready!(self.stream.poll_capacity(cx)) else {
+                    return Poll::Ready(Err(Stopped::Refused));
+                };
                 let piece = self.pending.split_to(room.min(self.pending.len()));
                 self.ended = self.pending.is_empty() && upload.is_end_stream();
-                if self.stream.send_data(piece, self.ended).is_err() || self.ended {
+                if self.stream.send_data(piece, self.ended).is_err() {
+                    return Poll::Ready(Err(Stopped::Refused));
+                }
+                if self.ended {
                     return Poll::Ready(Ok(()));
                 }
             }
             // A server that wants no more says so while the client is silent, too.
             if self.stream.poll_reset(cx).is_ready() {
-                return Poll::Ready(Ok(()));
+                return Poll::Ready(Err(Stopped::Refused));
             }
             match ready!(Pin::new(&mut *upload).poll_frame(cx)) {
                 Some(Ok(frame)) => match frame.into_data() {
@@ -250,7 +270,7 @@ impl Pump {
                         return Poll::Ready(Ok(()));
                     }
                 },
-                Some(Err(cut)) => return Poll::Ready(Err(cut)),
+                Some(Err(cut)) => return Poll::Ready(Err(Stopped::Cut(cut))),
                 None => {
                     self.ended = true;
                     // It fails where nobody waits for it any more.
@@ -261,12 +281,16 @@ impl Pump {
         }
     }
 
-    /// Goes on beside the answer, which came early.
-    fn go_on(mut self, mut upload: Upload) -> AbortHandle {
-        let rest = async move {
+    /// Goes on beside the answer, which came early: whether all has left.
+    fn go_on(mut self, mut upload: Upload) -> JoinHandle<bool> {
+        tokio::task::spawn_local(async move {
             // The answer stands, whatever becomes of this.
-            let _done = poll_fn(|cx| self.poll(&mut upload, cx)).await;
-        };
-        tokio::task::spawn_local(rest).abort_handle()
+            match poll_fn(|cx| self.poll(&mut upload, cx)).await {
+                Ok(()) => return true,
+                Err(Stopped::Cut(_)) => {}
+                Err(Stopped::Refused) => drain(upload).await,
+            }
+            false
+        })
     }
 }

@@ -1,0 +1,266 @@
+//! Answers that come before the request is whole, and clients that end their own side before they have the answer: every
+//! answer arrives, the rest of the body is read or the end of the connection is told and drawn out (F14, D04).
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use support::{
+    daemon::Daemon,
+    http1::{Client, Connection, PATIENCE, Request},
+    http2_call::post,
+    report,
+    scripted::{Exchange, Scripted},
+    settings::{Settings, route},
+    wait::{SOON, pause, until},
+    world::{GATEWAY_V4, GOOD_V4, World},
+};
+
+fn settings() -> Settings {
+    let served = Settings::default();
+    let own = "[[route]]\npath = \"/own/gone\"\nmethods = []\nrequire = [\"public\"]\nrespond = { status = 410 }\n\
+        [[route]]\npath = \"/own/moved\"\nmethods = []\nrequire = [\"public\"]\nredirect = { to = \"/elsewhere\" }\n";
+    Settings {
+        interfaces: Vec::new(),
+        rules: String::new(),
+        proxy: "workers = 1\nmax_body = \"64MiB\"".to_owned(),
+        listeners: served.listeners.clone() + "[[listener]]\naddress = \"10.0.0.1:80\"\n",
+        routes: served.routes.clone()
+            + own
+            + &route("/early/{how}", "[]", "[\"public\"]", "")
+            + &route("/small/{how}", "[]", "[\"public\"]", "max_body = \"1KiB\""),
+        ..served
+    }
+}
+
+/// Answers before it has read the body: then reads on, closes, or reads what comes and closes.
+fn early(exchange: &mut Exchange<'_>) -> io::Result<bool> {
+    let line = exchange.line.clone();
+    let is = |path: &str| line.contains(path);
+    if is("/early/keeps") {
+        exchange.answer("200 OK", "", "early")?;
+        exchange.body(usize::MAX)?;
+        return Ok(true);
+    }
+    if is("/early/slowly") {
+        exchange.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nearly\r\n")?;
+        exchange.body(usize::MAX)?;
+        exchange.say(b"0\r\n\r\n")?;
+        return Ok(true);
+    }
+    if is("/early/closes") {
+        exchange.answer("413 Too Large", "Connection: close\r\n", "early")?;
+        return Ok(false);
+    }
+    if is("/early/leaves") {
+        // Without a word: what it has not read makes it a reset.
+        exchange.answer("200 OK", "", "early")?;
+        return Ok(false);
+    }
+    if is("/slow") {
+        pause(Duration::from_millis(300));
+    }
+    exchange.body(usize::MAX)?;
+    exchange.answer("200 OK", "", "late")?;
+    Ok(true)
+}
+
+fn connect(client: &Client<'_>, tls: bool) -> Connection {
+    if tls {
+        return client.connect().unwrap();
+    }
+    let stream = client.world.outside.connect(GOOD_V4, SocketAddr::new(GATEWAY_V4, 80), PATIENCE).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    Connection::plain(stream)
+}
+
+/// Sends a request with a body of so many bytes, all of it before anything is read: what it is answered, and whether the
+/// connection goes on.
+fn sent_whole(
+    connection: &mut Connection,
+    path: &str,
+    length: usize,
+    chunked: bool,
+    paced: bool,
+) -> (u16, String, bool) {
+    let told = length.to_string();
+    let framing = if chunked { ("Transfer-Encoding", "chunked") } else { ("Content-Length", &*told) };
+    connection.write(&Request::new("POST", path).header(framing.0, framing.1).bytes()).unwrap();
+    let pieces = if paced { 10 } else { length.div_ceil(64 << 10) };
+    let piece = vec![b'x'; length / pieces];
+    for _ in 0..pieces {
+        let bytes = if chunked {
+            [format!("{:x}\r\n", piece.len()).as_bytes(), &piece, b"\r\n"].concat()
+        } else {
+            piece.clone()
+        };
+        connection.write(&bytes).unwrap_or_else(|error| panic!("{path} of {length}, chunked: {chunked}: {error}"));
+        if paced {
+            pause(Duration::from_millis(20));
+        }
+    }
+    if chunked {
+        connection.write(b"0\r\n\r\n").unwrap();
+    }
+    // Pipelined: it is answered, or its connection was said to end.
+    drop(connection.write(&Request::new("GET", "/health").bytes()));
+    let answer =
+        connection.response("POST").unwrap_or_else(|error| panic!("{path} of {length}, chunked: {chunked}: {error}"));
+    let closes = answer.header("connection") == Some("close");
+    let goes_on = connection.response("GET").is_ok_and(|answer| answer.status == 200);
+    assert_eq!(
+        goes_on, !closes,
+        "{path} of {length}, chunked: {chunked}, paced: {paced}: what is told is what is done"
+    );
+    (answer.status, answer.text(), goes_on)
+}
+
+#[test]
+fn f14_every_early_answer_arrives() {
+    if !report::may_run("early: answers") {
+        return;
+    }
+    let world = World::new();
+    let server = Scripted::start(&world.gate, "127.0.0.1:9000", early);
+    let daemon = Daemon::start(&world, &settings());
+    let client = Client::new(&world, GOOD_V4);
+    // What is answered, and whether the server gets the rest, and the client's next request an answer.
+    for (path, status, whole) in [
+        ("/early/keeps", 200, true),
+        ("/early/slowly", 200, true),
+        ("/early/closes", 413, false),
+        ("/early/leaves", 200, false),
+        // Ours.
+        ("/nowhere", 404, false),
+        ("/me", 405, false),
+        ("/echo", 401, false),
+        ("/small/one", 413, false),
+        ("/own/gone", 410, false),
+        ("/own/moved", 308, false),
+    ] {
+        for tls in [false, true] {
+            for (length, chunked, paced) in [
+                (20_000, false, true),
+                (200_000, false, true),
+                (200_000, true, true),
+                (16 << 20, false, false),
+                (16 << 20, true, false),
+            ] {
+                server.forget();
+                let mut connection = connect(&client, tls);
+                let (answered, text, goes_on) = sent_whole(&mut connection, path, length, chunked, paced);
+                let context = format!("{path} of {length}, tls: {tls}, chunked: {chunked}, paced: {paced}: {text}");
+                assert_eq!(answered, status, "{context}");
+                assert!(text.starts_with("early") == path.starts_with("/early"), "{context}");
+                if whole {
+                    assert!(goes_on, "{context}");
+                    let heard = until("all of it", SOON, || {
+                        server.heard().into_iter().find(|heard| heard.is_whole && heard.line.contains(path))
+                    });
+                    assert_eq!(heard.body.len(), length, "{context}");
+                }
+            }
+        }
+    }
+    assert!(!daemon.standard_error().contains("panicked"), "{}", daemon.standard_error());
+}
+
+/// By HTTP/2: the answer is whole, and the stream may end before the body does (RFC 9113 8.1).
+#[test]
+fn f14_every_early_answer_arrives_by_http2() {
+    if !report::may_run("early: HTTP/2") {
+        return;
+    }
+    let world = World::new();
+    let server = Scripted::start(&world.gate, "127.0.0.1:9000", early);
+    let _daemon = Daemon::start(&world, &settings());
+    let client = Client::new(&world, GOOD_V4);
+    for (path, status) in [
+        ("/early/keeps", 200),
+        ("/early/closes", 413),
+        ("/early/leaves", 200),
+        ("/echo", 401),
+        ("/small/one", 413),
+        ("/own/gone", 410),
+    ] {
+        let caller = client.caller().unwrap();
+        let mut call = caller.begin(post(path, "text/plain"), false).unwrap();
+        call.send(&vec![b'x'; 1 << 20]).unwrap();
+        call.end(None).unwrap();
+        let answer = call.answer().unwrap_or_else(|error| panic!("{path}: {error}"));
+        assert_eq!(answer.head.status, status, "{path}");
+        // The connection goes on.
+        let next = caller.begin(http::Request::get("https://api.example.com/health").body(()).unwrap(), true).unwrap();
+        assert_eq!(next.answer().unwrap().head.status, 200, "after {path}");
+    }
+    assert!(server.heard().iter().any(|heard| heard.line.contains("keeps") && heard.is_whole));
+}
+
+/// RFC 9112 9.6, RFC 8446 6.1: who has ended his own side waits for the answer all the same. Who has closed is gone.
+#[test]
+fn half_closed_is_not_gone() {
+    if !report::may_run("early: half-closed") {
+        return;
+    }
+    let world = World::new();
+    let hold = |exchange: &mut Exchange<'_>| {
+        if exchange.line.contains("/files/hold") {
+            exchange.wait_for_the_end()?;
+            return Ok(false);
+        }
+        if exchange.line.contains("/files/stream") {
+            exchange.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+            for _ in 0..if exchange.line.contains("endless") { 10_000 } else { 5 } {
+                exchange.say(b"5\r\npiece\r\n")?;
+                pause(Duration::from_millis(30));
+            }
+            exchange.say(b"0\r\n\r\n")?;
+            return Ok(true);
+        }
+        early(exchange)
+    };
+    let server = Scripted::start(&world.gate, "127.0.0.1:9000", hold);
+    let daemon = Daemon::start(&world, &settings());
+    let client = Client::new(&world, GOOD_V4);
+    for tls in [false, true] {
+        for (request, status, length) in [
+            (Request::new("GET", "/slow"), 200, 4),
+            (Request::new("POST", "/early/slow").body("text/plain", b"hi"), 200, 4),
+            (Request::new("GET", "/files/stream"), 200, 25),
+            (Request::new("GET", "/nowhere"), 404, 0),
+        ] {
+            let mut connection = connect(&client, tls);
+            connection.write(&request.bytes()).unwrap();
+            connection.end_sending().unwrap();
+            let answer = connection.response("GET").unwrap_or_else(|error| panic!("{request:?}, tls: {tls}: {error}"));
+            assert_eq!(answer.status, status, "{request:?}, tls: {tls}");
+            assert!(length == 0 || answer.body.len() == length, "{request:?}, tls: {tls}");
+            assert!(connection.ends());
+        }
+        // All of what came before the end is answered.
+        let mut piped = connect(&client, tls);
+        piped.write(&[Request::new("GET", "/slow").bytes(), Request::new("GET", "/health").bytes()].concat()).unwrap();
+        piped.end_sending().unwrap();
+        assert!((0..2).all(|_| piped.response("GET").unwrap().status == 200), "tls: {tls}");
+        // Whoever is gone is not waited for: cut off, and closed while the answer goes on.
+        for (path, half) in [("/files/hold", false), ("/files/hold", true), ("/files/stream-endless", false)] {
+            server.forget();
+            let mut gone = connect(&client, tls);
+            gone.write(&Request::new("GET", path).bytes()).unwrap();
+            until("its arrival", SOON, || (!server.heard().is_empty()).then_some(()));
+            if half {
+                gone.end_sending().unwrap();
+                pause(Duration::from_millis(100));
+            }
+            let logged = || daemon.access_log().iter().filter(|line| line["path"] == path).count();
+            let before = logged();
+            socket2::SockRef::from(gone.tcp()).set_linger(Some(Duration::ZERO)).unwrap();
+            drop(gone);
+            until("the end of what nobody waits for", SOON, || (logged() > before).then_some(()));
+        }
+    }
+    // By HTTP/2, too: the answer to what was asked.
+    let caller = client.caller().unwrap();
+    let call = caller.begin(http::Request::get("https://api.example.com/slow").body(()).unwrap(), true).unwrap();
+    assert_eq!(call.answer().unwrap().head.status, 200);
+    assert!(!daemon.standard_error().contains("panicked"), "{}", daemon.standard_error());
+}
