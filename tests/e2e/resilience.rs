@@ -7,11 +7,13 @@ use support::{
     daemon::Daemon,
     http1::{Client, Request},
     report,
+    scripted::{Exchange, Scripted},
     settings::Settings,
     tokens,
     upstream::Upstream,
+    upstream_http2::{Http2Upstream, Kind},
     wait::{SOON, until},
-    world::{GOOD_V4, World},
+    world::{GOOD_V4, World, bystander},
 };
 
 const BOTH: &str = "servers = [\"127.0.0.1:9001\", \"127.0.0.1:9002\"]\n";
@@ -117,6 +119,67 @@ fn what_fails_is_tried_elsewhere_within_the_budget() {
     until("the ejection", SOON, || (state(&daemon, 0) == "ejected").then_some(()));
     assert_eq!(client.send(&post).unwrap().status, 200, "only the good one is used");
     until("its end", SOON, || (state(&daemon, 0) == "up").then_some(()));
+}
+
+/// What one client causes puts no server out for others: it may be the requests that are broken.
+#[test]
+fn one_client_alone_ejects_nobody() {
+    if !report::may_run("resilience: one client") {
+        return;
+    }
+    let world = World::new();
+    let eject = "protocol = \"http2\"\n[upstream.items.ejection]\nfailures = 3\n[upstream.items.retry]\ntries = 1\n";
+    let _first = Http2Upstream::start(&world.gate, "127.0.0.1:9001", &Kind::default());
+    let _second = Http2Upstream::start(&world.gate, "127.0.0.1:9002", &Kind::default());
+    let mut settings = settings(eject);
+    settings.timeouts = "response = \"300ms\"".to_owned();
+    let daemon = Daemon::start(&world, &settings);
+    // Streams that are reset for what was asked, by any number of clients; what fails for one client alone.
+    for (path, status, clients) in [("/files/fault", 502, 8), ("/files/reset", 502, 1), ("/files/hold", 504, 1)] {
+        for turn in 0..16 {
+            let client = Client::new(&world, bystander(turn % clients));
+            assert_eq!(client.get(path, "").unwrap().status, status, "{path}");
+        }
+        assert_eq!([state(&daemon, 0), state(&daemon, 1)], ["up", "up"], "after {path}");
+    }
+    // Several clients are believed.
+    for turn in 0..16 {
+        drop(Client::new(&world, bystander(turn % 8)).get("/files/reset", ""));
+    }
+    until("an ejection", SOON, || (state(&daemon, 0) == "ejected" || state(&daemon, 1) == "ejected").then_some(()));
+}
+
+/// A caller who does not wait is no reason either, nor is one who does not send.
+#[test]
+fn impatience_ejects_nobody() {
+    if !report::may_run("resilience: impatience") {
+        return;
+    }
+    let world = World::new();
+    let read_on = |exchange: &mut Exchange<'_>| {
+        // Gives up on a body that does not come.
+        if exchange.line.contains("/echo") {
+            exchange.body(1)?;
+            return Ok(false);
+        }
+        exchange.answer(if exchange.line.contains("/files/bad") { "500 Bad" } else { "200 OK" }, "", "ok")?;
+        Ok(true)
+    };
+    let _first = Scripted::start(&world.gate, "127.0.0.1:9001", read_on);
+    let _second = Scripted::start(&world.gate, "127.0.0.1:9002", read_on);
+    let eject = "[upstream.items.ejection]\nfailures = 2\nclients = 1\nstatuses = [502]\n";
+    let daemon = Daemon::start(&world, &settings(eject));
+    let token = tokens::good("ada", &[]);
+    for turn in 0..12 {
+        let client = Client::new(&world, bystander(turn % 8));
+        let mut slow = client.connect().unwrap();
+        slow.write(&Request::new("POST", "/echo").token(&token).header("Content-Length", "9").bytes()).unwrap();
+        slow.write(b"x").unwrap();
+        assert_eq!(slow.response("POST").unwrap().status, 502);
+        // Not among the statuses.
+        assert_eq!(client.get("/files/bad", "").unwrap().status, 500);
+    }
+    assert_eq!([state(&daemon, 0), state(&daemon, 1)], ["up", "up"]);
 }
 
 #[test]

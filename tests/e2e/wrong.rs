@@ -52,7 +52,7 @@ macro_rules! item {
 }
 
 #[rustfmt::skip]
-const ROWS: [Row; 78] = [
+const ROWS: [Row; 80] = [
     // The file itself.
     ("[timeouts]", "[timeouts", "\n\n\n[[listener]]\naddress = \"10.0.0.1:443\"", "", "not TOML", ""),
     ("[proxy]", "[proxi]", "proxi]", "proxi", "unknown", "did you mean `proxy`?"),
@@ -101,6 +101,8 @@ const ROWS: [Row; 78] = [
     (SERVERS, upstream!("hash_by = \"path\""), "\"path\"", "upstream.items.hash_by", "without balance", "balance = \"hash\""),
     (SERVERS, upstream!("max_requests = -1"), "-1", "upstream.items.max_requests", "out of range", "from 1"),
     (SERVERS, upstream!("[upstream.items.health]\ninterval = \"1s\""), "[upstream.items.health]", "upstream.items.health.path", "missing", "path = \"/health\""),
+    (SERVERS, upstream!("[upstream.items.ejection]\nclients = 77"), "77", "upstream.items.ejection.clients", "out of range", "1 to 16"),
+    (SERVERS, upstream!("[upstream.items.ejection]\nstatuses = [404]"), "404", "upstream.items.ejection.statuses[0]", "out of range", "500 to 599"),
     (SERVERS, upstream!("[upstream.items.ejection]\ntime = \"1m\"\nlongest = \"1s\""), "\"1s\"", "upstream.items.ejection.longest", "shorter", "leave it out"),
     (SERVERS, upstream!("[upstream.items.retry]\nstatuses = [502, 404]"), "404", "upstream.items.retry.statuses[1]", "out of range", "500 to 599"),
     (SERVERS, upstream!("[upstream.items.tls]\nverify = false"), "verify", "upstream.items.tls.verify", "unknown", "known here"),

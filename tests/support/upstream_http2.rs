@@ -10,6 +10,7 @@
 //! | `until` | 200 at once, and no end |
 //! | `refuse` | REFUSED_STREAM the first time, then 200 |
 //! | `reset` | INTERNAL_ERROR |
+//! | `fault` | PROTOCOL_ERROR |
 //! | `broken` | 200, a piece, then INTERNAL_ERROR |
 //! | `leave` | 200, and the connection takes no more (GOAWAY) |
 //! | anything else | 200, `hello` |
@@ -223,6 +224,7 @@ async fn answer(
         }
         "refuse" if before == 1 => return respond.send_reset(Reason::REFUSED_STREAM),
         "reset" => return respond.send_reset(Reason::INTERNAL_ERROR),
+        "fault" => return respond.send_reset(Reason::PROTOCOL_ERROR),
         "fail" => {
             let mut failed = good();
             failed.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));

@@ -228,8 +228,10 @@ fn upstream(upstream: &Upstream) -> Value {
             "healthy": check.healthy,
             "unhealthy": check.unhealthy,
         })),
-        "ejection": upstream.ejection.map(|ejection| json!({
+        "ejection": upstream.ejection.as_ref().map(|ejection| json!({
             "failures": ejection.failures,
+            "clients": ejection.clients,
+            "statuses": ejection.statuses,
             "time": show_duration(ejection.time),
             "longest": show_duration(ejection.longest),
             "share": ejection.share,

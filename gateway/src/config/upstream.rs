@@ -145,6 +145,11 @@ fn ejection(mut table: Table<'_>) -> Option<Ejection> {
     }
     let (second, day) = (Duration::from_secs(1), Duration::from_secs(86_400));
     let failures = table.or("failures", 5, value::integer(1..=1_000));
+    let clients = table.or("clients", 3, value::integer(1..=16));
+    let is_told = table.has("statuses");
+    let statuses = table.list("statuses", broken_status);
+    let told = statuses.into_iter().map(|(_, status)| status).collect();
+    let statuses = if is_told { told } else { BROKEN.to_vec() };
     let time = table.or("time", 10 * second, value::duration_in(Duration::from_millis(100)..=day));
     let longest = table.or("longest", time.max(300 * second), value::duration_in(Duration::from_millis(100)..=day));
     if longest < time {
@@ -152,7 +157,18 @@ fn ejection(mut table: Table<'_>) -> Option<Ejection> {
     }
     let share = table.or("share", 50, value::integer(1..=100));
     table.finish();
-    Some(Ejection { failures, time, longest, share })
+    Some(Ejection { failures, clients, statuses, time, longest, share })
+}
+
+/// The answers that may say that a server is broken.
+const BROKEN: [u16; 4] = [500, 502, 503, 504];
+
+fn broken_status(value: &DeValue<'_>) -> Result<u16, Wrong> {
+    let status = value::integer(500..=599)(value)?;
+    if BROKEN.contains(&status) {
+        return Ok(status);
+    }
+    Err(Wrong::new(format!("{status} says nothing about the server")).hint("write 500, 502, 503 or 504"))
 }
 
 fn retry(mut table: Table<'_>) -> Retry {
@@ -162,13 +178,7 @@ fn retry(mut table: Table<'_>) -> Retry {
     let reserve = table.or("reserve", default.reserve, value::integer(0..=10_000));
     let (least, most) = (Duration::from_millis(10), Duration::from_secs(3_600));
     let timeout = table.optional("timeout", value::duration_in(least..=most));
-    let statuses = table.list("statuses", |value| {
-        let status = value::integer(500..=599)(value)?;
-        if matches!(status, 500 | 502..=504) {
-            return Ok(status);
-        }
-        Err(Wrong::new(format!("{status} says nothing about the server")).hint("write 500, 502, 503 or 504"))
-    });
+    let statuses = table.list("statuses", broken_status);
     table.finish();
     Retry { tries, budget, reserve, timeout, statuses: statuses.into_iter().map(|(_, status)| status).collect() }
 }

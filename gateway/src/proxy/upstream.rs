@@ -16,7 +16,7 @@ use http::{Method, StatusCode, header, response};
 
 use super::{
     body::{Cut, Flow, Upload},
-    deadline::{self, Alarm},
+    deadline::Alarm,
     lines::Form,
     outgoing::Outgoing,
     own::Own,
@@ -82,13 +82,15 @@ impl From<Cut> for Failure {
 pub(super) struct Patience {
     connect: Duration,
     answer: Duration,
+    /// Whether it is the caller who waits no longer.
+    is_callers: bool,
 }
 
 impl Patience {
     /// As long as a route waits, or its caller, who may say that he waits less.
     pub(super) fn new(timeouts: &Timeouts, caller: Option<Duration>) -> Self {
         let answer = caller.map_or(timeouts.response, |caller| caller.min(timeouts.response));
-        Self { connect: timeouts.connect, answer }
+        Self { connect: timeouts.connect, answer, is_callers: answer < timeouts.response }
     }
 }
 
@@ -119,10 +121,12 @@ pub(super) async fn forward(permit: Permit, job: &mut Job<'_>) -> Result<(respon
         if let Some(host) = group.host(server) {
             job.request.headers_mut().insert(header::HOST, host.clone());
         }
-        let answer = answered(pin!(lease.send(&mut job.request, job.form)), flow.as_ref(), answer_within).await;
-        let mut left = true;
+        let answer = in_time(pin!(lease.send(&mut job.request, job.form)), had.flow(), answer_within).await;
+        // Whether it says anything of the server that this request failed.
+        let (mut left, mut counts) = (true, true);
         let (reject, detail) = match answer {
             None => {
+                counts = !job.patience.is_callers || answer_within < job.patience.answer;
                 lease.doubt();
                 (Reject::UpstreamTimeout, "no answer in time")
             }
@@ -137,36 +141,52 @@ pub(super) async fn forward(permit: Permit, job: &mut Job<'_>) -> Result<(respon
                     group.standing.succeeded(server);
                     return Ok((head, Exchange::new(lease.go_on(&mut job.request), place, seat)));
                 }
-                group.standing.failed(server, deadline::now());
-                let again = retry.statuses.contains(&head.status.as_u16()) && is_repeatable(&job.request, true);
+                if group.standing.is_failure(head.status.as_u16()) {
+                    group.failed(server, &job.wish);
+                } else {
+                    group.standing.succeeded(server);
+                }
+                let again = retry.statuses.contains(&head.status.as_u16()) && had.is_repeatable(&job.request, true);
                 if !again || !group.may_retry(tries, tried | bit(server)) {
                     return Ok((head, Exchange::new(lease.go_on(&mut job.request), place, seat)));
                 }
+                had.restore(&mut job.request);
                 (fresh, tries, tried) = (false, tries + 1, tried | bit(server));
                 continue;
             }
             Some(Err(Broken::Cut(cut))) => return Err(cut.into()),
             Some(Err(Broken::Answer(detail))) => (Reject::UpstreamFailed, detail),
+            Some(Err(Broken::Request(detail))) => {
+                counts = false;
+                (Reject::UpstreamFailed, detail)
+            }
             // It closed a connection that it had kept for long enough, or takes no more on one that others use as well
             // (GOAWAY, REFUSED_STREAM): no fault, and nothing to pay for.
             Some(Err(Broken::Gone { sent }))
-                had.restore(&mut job.request);
                 if (lease.is_kept() || !sent) && !fresh && had.is_repeatable(&job.request, sent) =>
             {
+                had.restore(&mut job.request);
                 fresh = true;
                 continue;
             }
             Some(Err(Broken::Gone { sent })) => {
-                left = sent;
+                // A server need not wait for a body that does not come.
+                (left, counts) = (sent, !had.is_coming() && lease.is_to_blame());
+                (Reject::UpstreamFailed, "connection broke off")
+            }
+            Some(Err(Broken::Off)) => {
+                counts = !had.is_coming();
                 (Reject::UpstreamFailed, "connection broke off")
             }
         };
-        group.standing.failed(server, deadline::now());
+        if counts {
+            group.failed(server, &job.wish);
+        }
         tried |= bit(server);
         if !had.is_repeatable(&job.request, left) || !group.may_retry(tries, tried) {
-                had.restore(&mut job.request);
             return Err(Refusal::new(reject, detail).into());
         }
+        had.restore(&mut job.request);
         (fresh, tries) = (false, tries + 1);
     }
 }
@@ -187,7 +207,6 @@ async fn in_time<F: Future>(mut sent: Pin<&mut F>, flow: Option<&Rc<Flow>>, pati
         let is_coming = flow.is_some_and(|flow| {
             let before = std::mem::replace(&mut passed, flow.passed.get());
             let moved = before != passed;
-        had.restore(&mut job.request);
             !flow.ended.get() && flow.cut.get().is_none() && (moved || flow.waiting.get())
         });
         if !is_coming {
@@ -199,9 +218,49 @@ async fn in_time<F: Future>(mut sent: Pin<&mut F>, flow: Option<&Rc<Flow>>, pati
     .await
 }
 
-/// Nothing that was read from the client is gone, and the request never left or may be made twice (RFC 9110 9.2.2).
-fn is_repeatable(request: &Outgoing, sent: bool) -> bool {
-    let idempotent =
-        matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
-    matches!(request.body(), Upload::Empty) && (idempotent || !sent)
+/// What a request had for a body before it was first sent.
+enum Had {
+    Nothing,
+    Streaming(Rc<Flow>),
+    Whole(Bytes),
+}
+
+impl Had {
+    fn of(body: &Upload) -> Self {
+        match body {
+            Upload::Empty => Self::Nothing,
+            Upload::Streaming(arriving) => Self::Streaming(arriving.flow()),
+            Upload::Whole(bytes) => Self::Whole(bytes.clone()),
+        }
+    }
+
+    const fn flow(&self) -> Option<&Rc<Flow>> {
+        match self {
+            Self::Streaming(flow) => Some(flow),
+            Self::Nothing | Self::Whole(_) => None,
+        }
+    }
+
+    /// Whether the client has not sent all of it.
+    fn is_coming(&self) -> bool {
+        self.flow().is_some_and(|flow| !flow.ended.get())
+    }
+
+    /// Nothing that was read from the client is gone, and the request never left or may be made twice (RFC 9110 9.2.2).
+    fn is_repeatable(&self, request: &Outgoing, sent: bool) -> bool {
+        let idempotent =
+            matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
+        let is_there = match self {
+            Self::Nothing | Self::Whole(_) => true,
+            Self::Streaming(flow) => !flow.taken.get() && flow.cut.get().is_none(),
+        };
+        is_there && (idempotent || !sent)
+    }
+
+    /// Makes the request what it was.
+    fn restore(&self, request: &mut Outgoing) {
+        if let Self::Whole(bytes) = self {
+            *request.body_mut() = Upload::Whole(bytes.clone());
+        }
+    }
 }

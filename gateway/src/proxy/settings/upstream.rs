@@ -135,10 +135,14 @@ impl HealthCheck {
 }
 
 /// When servers that fail requests are left out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ejection {
     /// After so many failures in a row.
     pub failures: u32,
+    /// Of requests of so many clients. Failures that fewer had are not believed before the server was asked.
+    pub clients: u32,
+    /// Answers that are failures.
+    pub statuses: Vec<u16>,
     /// For so long the first time, twice as long the second, ...
     pub time: Duration,
     /// But no longer than this; so long without any is a fresh start.

@@ -58,6 +58,8 @@ pub(super) enum Broken {
     },
     /// The connection ended within the answer.
     Off,
+    /// This request cannot be served: nothing is said of others.
+    Request(&'static str),
 }
 
 /// A connection. Dropped: closed, whatever it was at.
@@ -179,13 +181,11 @@ impl Link {
             let mut look = Framing::Chunked(Box::default());
             look.take(&mut self.unread.clone()).map_err(Broken::Answer)?;
         }
-        Ok(head.parts)
-    }
         self.reusable = head.keeps && sent != Some(false) && !head.parts.status.is_informational();
         self.pump = sent.is_none().then(|| Box::new(pump));
+        Ok(head.parts)
+    }
 
-    /// Takes a head off what was read. `None`: it is not complete.
-    fn head(&mut self, partial: &mut BytesMut, method: &Method, form: Form) -> Result<Option<Head>, &'static str> {
     /// Sends what is left of `request` beside its answer. `false`: nothing is.
     pub(super) fn go_on(&mut self, request: &mut Outgoing) -> bool {
         let Some(pump) = self.pump.take() else { return false };
@@ -202,6 +202,8 @@ impl Link {
         is_sent
     }
 
+    /// Takes a head off what was read. `None`: it is not complete.
+    fn head(&mut self, partial: &mut BytesMut, method: &Method, form: Form) -> Result<Option<Head>, &'static str> {
         if partial.is_empty() {
             if let Some(head) = answer::read(&mut self.unread, method, form)? {
                 return Ok(Some(head));

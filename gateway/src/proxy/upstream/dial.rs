@@ -71,6 +71,11 @@ impl Dialer {
         Ok((stream, address))
     }
 
+    /// How TLS is spoken, if it is.
+    pub(super) const fn secure(&self) -> Option<&Secure> {
+        self.secure.as_ref()
+    }
+
     /// Whether TLS is spoken.
     pub(super) const fn is_secure(&self) -> bool {
         self.secure.is_some()
@@ -130,6 +135,15 @@ impl Resolved {
             *until = deadline::now().saturating_add(self.believed);
         }
     }
+}
+
+/// Whether a connection could not be opened for want of something of our own: descriptors, ports, memory, rights.
+pub(super) fn is_ours(error: &io::Error) -> bool {
+    use rustix::io::Errno as E;
+    let code = error.raw_os_error().map(E::from_raw_os_error);
+    code.is_some_and(|code| {
+        matches!(code, E::ACCESS | E::ADDRNOTAVAIL | E::MFILE | E::NFILE | E::NOBUFS | E::NOMEM | E::PERM)
+    })
 }
 
 /// One family after the other, the first one's first, each in the order that it came in (RFC 8305 4).

@@ -8,8 +8,10 @@ use http::{HeaderMap, HeaderValue};
 use super::{
     Failure,
     balance::{Balancer, bit, hash},
+    health,
     pool::{Lease, Need},
     server::{Backend, Common, Place, Seat, Server, Waiting},
+    standing::asker,
 };
 use crate::proxy::{
     client::Client,
@@ -47,6 +49,8 @@ pub(in crate::proxy) struct Wish {
     introduction: Vec<u8>,
     /// Whether its connection may become a tunnel.
     tunnel: bool,
+    /// What failures are put down to.
+    asker: u64,
 }
 
 impl Wish {
@@ -80,7 +84,8 @@ impl Group {
     pub(in crate::proxy) fn wish(&self, client: &Client, local: SocketAddr, path: &str, headers: &HeaderMap) -> Wish {
         let introduction = self.proxy_protocol.map(|version| proxy_protocol::write(version, client.address, local));
         let (key, introduction) = (self.key(client.source, path, headers), introduction.unwrap_or_default());
-        Wish { key, introduction, tunnel: false }
+        let asker = self.standing.settings.ejection.as_ref().map_or(0, |_| asker(client.source));
+        Wish { key, introduction, tunnel: false, asker }
     }
 
     /// Whether its servers may be sent trailers, and asked for them.
@@ -160,13 +165,26 @@ impl Group {
                 Ok(lease) => return Ok(Try { lease, place, server: index }),
                 Err(refused) => refusal = refused,
             }
-            // One that is busy has not failed.
+            // One that is busy has not failed, nor has one that we cannot reach for want of something of our own.
             if refusal.reject != Reject::Unavailable {
-                self.standing.failed(index, deadline::now());
+                self.standing.unreachable(index, deadline::now());
             }
             *tried |= bit(index);
         }
         Err(refusal.into())
+    }
+
+    /// A request failed at `server`.
+    pub(super) fn failed(&self, server: usize, wish: &Wish) {
+        if !self.standing.failed(server, wish.asker, deadline::now()) {
+            return;
+        }
+        let Some(pool) = self.servers.get(server).map(|server| Rc::clone(&server.pool)) else { return };
+        let standing = Rc::clone(&self.standing);
+        tokio::task::spawn_local(async move {
+            let answers = health::answers(pool.dialer(), &standing.settings).await;
+            standing.asked(server, answers, deadline::now());
+        });
     }
 
     fn choose(&self, usable: u64, key: u64) -> Option<usize> {

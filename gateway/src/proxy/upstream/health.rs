@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::{
-    dial::Stream,
+    dial::{Dialer, Stream, is_ours},
     http2,
     server::Backend,
     tls::{Offer, Secure},
@@ -24,6 +24,9 @@ const MAX_LINE: usize = 1_024;
 
 /// Who asks.
 const AGENT: &str = "gateway-health";
+
+/// How long a server may take to answer that was not to be asked at all.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How often ejected servers are looked after.
 const TICK: Duration = Duration::from_millis(100);
@@ -72,6 +75,27 @@ pub(in crate::proxy) fn watch(backend: &Backend) {
                 }
             }
         });
+    }
+}
+
+/// Whether a server that requests failed at answers a question of our own.
+pub(super) async fn answers(dialer: &Dialer, settings: &Upstream) -> bool {
+    let usual = || HealthCheck {
+        path: "/".to_owned(),
+        host: None,
+        expect: Vec::new(),
+        interval: Duration::ZERO,
+        timeout: PATIENCE,
+        healthy: 1,
+        unhealthy: 1,
+    };
+    let check = settings.health.clone().unwrap_or_else(usual);
+    match timeout(check.timeout, ask(&check, &dialer.name, dialer.secure(), settings)).await {
+        // A path that nobody has set may be anything but broken.
+        Ok(Ok(status)) if settings.health.is_none() => !matches!(status, 500 | 502..=504),
+        Ok(Ok(status)) => check.expects(status),
+        Ok(Err(error)) => is_ours(&error),
+        Err(_late) => false,
     }
 }
 

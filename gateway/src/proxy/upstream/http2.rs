@@ -62,6 +62,8 @@ pub(super) struct Connection {
 #[derive(Default)]
 struct Pulse {
     closed: Cell<bool>,
+    /// Its end was put down to a request.
+    blamed: Cell<bool>,
     /// An answer did not come in time: it is asked whether the server is there.
     doubted: Cell<bool>,
     driver: RefCell<Option<Waker>>,
@@ -187,6 +189,11 @@ impl Slot {
     fn begin(&self) -> SendRequest<Bytes> {
         self.0.used.set(true);
         self.0.sender.clone()
+    }
+
+    /// Whether nothing has been blamed for the end of its connection.
+    pub(super) fn is_to_blame(&self) -> bool {
+        !self.0.pulse.blamed.replace(true)
     }
 
     /// Has it asked whether the server is there, before the connection carries anything else.

@@ -19,7 +19,7 @@ use super::{
     },
     carrier::Carrier,
     client::{Broken, Link},
-    dial::Dialer,
+    dial::{Dialer, is_ours},
     http2::{self, Connection, Slot, share::Share, strand::Strand},
     in_time,
     tls::{Offer, describe},
@@ -97,6 +97,10 @@ impl Pool {
         }
     }
 
+    pub(super) const fn dialer(&self) -> &Dialer {
+        &self.dialer
+    }
+
     /// Closes connections that were kept for long enough by `now`, that the server has closed, or that lead to an
     /// address which is the server's no more.
     pub(super) fn sweep(&self, now: u64) {
@@ -143,7 +147,9 @@ impl Pool {
         // Rare, and large: boxed, it takes no room in every request.
         let opened = Box::pin(async {
             let (stream, address) = self.dialer.dial(introduction, offer).await.map_err(|error| {
-                Refusal::new(Reject::UpstreamFailed, format!("{name}: cannot connect: {}", describe(&error)))
+                // What we lack says nothing about the server.
+                let reject = if is_ours(&error) { Reject::Unavailable } else { Reject::UpstreamFailed };
+                Refusal::new(reject, format!("{name}: cannot connect: {}", describe(&error)))
             })?;
             let is_http2 = stream.is_http2(offer);
             self.chose_http1.set(!is_http2);
@@ -244,6 +250,15 @@ impl Lease {
         self.carrier.send(request, form)
     }
 
+    /// Whether its end is put down to the request that it carried: that of a connection which others used as well is,
+    /// for the first of them.
+    pub(super) fn is_to_blame(&self) -> bool {
+        match &self.carrier {
+            Carrier::Http1(_) => true,
+            Carrier::Http2(strand) => strand.is_to_blame(),
+        }
+    }
+
     /// The answer did not come in time. What others use as well is asked whether it still works.
     pub(super) fn doubt(&self) {
         if let Carrier::Http2(strand) = &self.carrier {
@@ -274,6 +289,10 @@ impl Lease {
         if sent == Some(true) {
             self.give_back();
         }
+    }
+
+    /// The answer was read to its end, and the request was sent: the connection may carry another.
+    pub(in crate::proxy) fn give_back(self) {
         // A stream of HTTP/2 ends by itself.
         let Carrier::Http1(link) = self.carrier else { return };
         if self.shared && link.is_reusable() && self.pool.dialer.is_current(self.address) {
@@ -287,7 +306,3 @@ impl Lease {
         }
     }
 }
-    }
-
-    /// The answer was read to its end, and the request was sent: the connection may carry another.
-    pub(in crate::proxy) fn give_back(self) {

@@ -156,7 +156,7 @@ impl Exchange {
     /// The next piece of the answer's body, or why it will never be whole. `None`: it is whole.
     pub(in crate::proxy) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, &'static str>>> {
         self.lease.carrier.poll_piece(cx).map_err(|broken| match broken {
-            Broken::Answer(detail) => detail,
+            Broken::Answer(detail) | Broken::Request(detail) => detail,
             Broken::Cut(_) | Broken::Gone { .. } | Broken::Off => "upstream broke off",
         })
     }

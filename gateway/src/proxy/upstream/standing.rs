@@ -3,9 +3,14 @@
 //! *Invariant:* a request reads a few words and takes no lock. A server that is ejected comes back by itself, and never
 //! so many are ejected at once that more than the configured share is missing.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::{
+    net::IpAddr,
+    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+};
 
-use super::balance::bit;
+use gateway_common::source::Source;
+
+use super::balance::{bit, hash};
 use crate::{
     message::{ServerState, UpstreamState},
     proxy::settings::upstream::{Ejection, Upstream},
@@ -40,8 +45,12 @@ pub(in crate::proxy) struct Standing {
 #[derive(Default)]
 struct Counts {
     in_flight: AtomicU32,
-    /// Requests that failed in a row.
+    /// What failed in a row, how much of that whoever had asked, and whose requests the rest were.
     failures: AtomicU32,
+    unreachable: AtomicU32,
+    askers: AtomicU64,
+    /// Whether it is being asked itself.
+    doubted: AtomicBool,
     /// How often it was ejected lately.
     ejections: AtomicU32,
     /// When its ejection ends or ended.
@@ -150,17 +159,66 @@ impl Standing {
         if let Some(counts) = self.servers.get(server)
             && counts.failures.load(Ordering::Relaxed) != 0
         {
-            counts.failures.store(0, Ordering::Relaxed);
+            counts.forget();
         }
     }
 
-    /// A server could not be reached, broke off, took too long or answered that it is broken.
-    pub(super) fn failed(&self, server: usize, now: u64) {
-        let (Some(ejection), Some(counts)) = (self.settings.ejection, self.servers.get(server)) else { return };
-        if counts.failures.fetch_add(1, Ordering::Relaxed) + 1 < ejection.failures {
-            return;
+    /// Whether this status says that a server is broken.
+    pub(super) fn is_failure(&self, status: u16) -> bool {
+        self.settings.ejection.as_ref().is_some_and(|ejection| ejection.statuses.contains(&status))
+    }
+
+    /// A server could not be reached, whoever had asked.
+    pub(super) fn unreachable(&self, server: usize, now: u64) {
+        if let Some(counts) = self.servers.get(server).filter(|_| self.settings.ejection.is_some()) {
+            counts.unreachable.fetch_add(1, Ordering::Relaxed);
+            // Nobody has to be asked where all failures are of this kind; others began a row that this one ends.
+            let _doubted = self.fails(server, now);
         }
-        counts.failures.store(0, Ordering::Relaxed);
+    }
+
+    /// A request of `asker` failed at a server, which broke off, took too long or answered that it is broken. `true`:
+    /// it may be the requests that are broken, so it is to be asked, and [`Self::asked`] to be told.
+    #[must_use]
+    pub(super) fn failed(&self, server: usize, asker: u64, now: u64) -> bool {
+        if let Some(counts) = self.servers.get(server).filter(|_| self.settings.ejection.is_some()) {
+            counts.askers.fetch_or(asker, Ordering::Relaxed);
+        }
+        self.fails(server, now)
+    }
+
+    fn fails(&self, server: usize, now: u64) -> bool {
+        let (Some(ejection), Some(counts)) = (&self.settings.ejection, self.servers.get(server)) else { return false };
+        if counts.failures.fetch_add(1, Ordering::Relaxed) + 1 < ejection.failures {
+            return false;
+        }
+        let is_sure = counts.unreachable.load(Ordering::Relaxed) >= ejection.failures
+            || counts.askers.load(Ordering::Relaxed).count_ones() >= ejection.clients;
+        if !is_sure {
+            return !self.is_out(server) && !counts.doubted.swap(true, Ordering::Relaxed);
+        }
+        self.eject(server, now);
+        false
+    }
+
+    /// A server that was doubted was asked.
+    pub(super) fn asked(&self, server: usize, answers: bool, now: u64) {
+        let Some(counts) = self.servers.get(server) else { return };
+        counts.doubted.store(false, Ordering::Relaxed);
+        if answers {
+            counts.forget();
+        } else {
+            self.eject(server, now);
+        }
+    }
+
+    fn is_out(&self, server: usize) -> bool {
+        self.ejected.load(Ordering::Relaxed) & bit(server) != 0
+    }
+
+    fn eject(&self, server: usize, now: u64) {
+        let (Some(ejection), Some(counts)) = (&self.settings.ejection, self.servers.get(server)) else { return };
+        counts.forget();
         let many = self.servers.len();
         let done = self.ejected.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |ejected| {
             let after = ejected | bit(server);
@@ -169,7 +227,7 @@ impl Standing {
         });
         if done.is_ok() {
             let times = counts.ejections.fetch_add(1, Ordering::Relaxed);
-            counts.until.store(now.saturating_add(length(&ejection, times)), Ordering::Relaxed);
+            counts.until.store(now.saturating_add(length(ejection, times)), Ordering::Relaxed);
         }
     }
 
@@ -200,7 +258,7 @@ impl Standing {
                 counts.until.store(now, Ordering::Relaxed);
                 self.ejected.fetch_and(!bit(server), Ordering::Relaxed);
                 self.welcome(server, now);
-            } else if let Some(ejection) = self.settings.ejection
+            } else if let Some(ejection) = &self.settings.ejection
                 && !is(&self.ejected)
                 && now.saturating_sub(until) > nanos(ejection.longest)
             {
@@ -232,6 +290,25 @@ impl Standing {
     }
 }
 
+impl Counts {
+    /// A row of failures is over.
+    fn forget(&self) {
+        self.failures.store(0, Ordering::Relaxed);
+        self.unreachable.store(0, Ordering::Relaxed);
+        self.askers.store(0, Ordering::Relaxed);
+    }
+}
+
+/// One of 64 kinds of clients: those that are of the same kind count as one. A client has as many addresses of IPv6 as
+/// it likes, so its network counts.
+pub(super) fn asker(client: Source) -> u64 {
+    let hash = match client.address() {
+        IpAddr::V4(address) => hash(&address.octets()),
+        IpAddr::V6(address) => hash(address.octets().get(..6).unwrap_or_default()),
+    };
+    1 << (hash % 64)
+}
+
 /// How long a server is ejected that was so often before, in nanoseconds.
 fn length(ejection: &Ejection, times: u32) -> u64 {
     let grown = nanos(ejection.time).saturating_mul(1_u64.checked_shl(times.min(20)).unwrap_or(1));
@@ -256,7 +333,7 @@ mod tests {
         let (time, longest) = (Duration::from_secs(10), Duration::from_secs(60));
         Standing::new(&Upstream {
             servers: (0..servers).map(server).collect(),
-            ejection: Some(Ejection { failures: 3, time, longest, share }),
+            ejection: Some(Ejection { failures: 3, clients: 2, statuses: vec![502], time, longest, share }),
             slow_start: Duration::from_secs(10),
             max_requests: 2,
             max_pending: 1,
@@ -270,13 +347,13 @@ mod tests {
         let mut now = SECOND;
         for seconds in [10, 20, 40, 60, 60] {
             for _ in 0..2 {
-                standing.failed(0, now);
+                standing.unreachable(0, now);
                 assert_eq!(standing.usable(), 0b11);
             }
-            standing.failed(0, now);
+            standing.unreachable(0, now);
             assert_eq!(standing.usable(), 0b10, "ejected");
             for _ in 0..9 {
-                standing.failed(1, now);
+                standing.unreachable(1, now);
             }
             assert_eq!(standing.usable(), 0b10, "never more than the share");
             standing.succeeded(1);
@@ -287,7 +364,7 @@ mod tests {
             assert_eq!(standing.usable(), 0b11, "{seconds}");
         }
         standing.tick(now + 61 * SECOND);
-        (0..3).for_each(|_| standing.failed(0, now));
+        (0..3).for_each(|_| standing.unreachable(0, now));
         standing.tick(now + 10 * SECOND);
         assert_eq!(standing.usable(), 0b11, "what is long ago is forgotten");
     }
@@ -296,11 +373,49 @@ mod tests {
     fn answers_between_failures_count() {
         let standing = standing(2, 100);
         for _ in 0..9 {
-            standing.failed(0, 0);
-            standing.failed(0, 0);
+            standing.unreachable(0, 0);
+            assert!(!standing.failed(0, 1, 0));
             standing.succeeded(0);
         }
         assert_eq!(standing.usable(), 0b11);
+    }
+
+    /// The askers of failed requests, 0: nobody could have been served; whether the server is asked itself, and whether it
+    /// is out.
+    #[track_caller]
+    fn check(askers: &[u64], expect: (bool, bool)) {
+        let standing = standing(2, 100);
+        let doubted = askers.iter().fold(false, |doubted, asker| match asker {
+            0 => {
+                standing.unreachable(0, SECOND);
+                doubted
+            }
+            asker => standing.failed(0, *asker, SECOND) || doubted,
+        });
+        assert_eq!((doubted, standing.usable() == 0b10), expect, "{askers:?}");
+        if doubted {
+            assert!(!standing.failed(0, 1, SECOND), "it is asked once at a time");
+            standing.asked(0, true, SECOND);
+            assert_eq!(standing.usable(), 0b11, "it answers");
+            assert!(!standing.failed(0, 1, SECOND) && !standing.failed(0, 1, SECOND), "another row begins");
+            assert!(standing.failed(0, 1, SECOND));
+            standing.asked(0, false, SECOND);
+            assert_eq!(standing.usable(), 0b10, "it does not");
+        }
+    }
+
+    #[test]
+    fn one_client_alone_proves_nothing() {
+        check(&[0, 0], (false, false));
+        check(&[0, 0, 0], (false, true));
+        check(&[1, 1, 1], (true, false));
+        check(&[1; 99], (true, false));
+        check(&[1, 1, 2], (false, true));
+        check(&[0, 1, 1], (true, false));
+        check(&[0, 0, 1], (true, false));
+        let client = |text: &str| asker(text.parse().unwrap());
+        assert_eq!(client("2001:db8:1:1::/64"), client("2001:db8:1:2::/64"), "of one network");
+        assert_ne!(client("10.0.0.1"), client("10.0.0.2"));
     }
 
     #[test]

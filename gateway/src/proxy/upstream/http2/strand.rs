@@ -59,6 +59,11 @@ impl Strand {
         self.slot.doubt();
     }
 
+    /// As [`Slot::is_to_blame`].
+    pub(in crate::proxy::upstream) fn is_to_blame(&self) -> bool {
+        self.slot.is_to_blame()
+    }
+
     /// Whether nothing of the answer is left to read.
     pub(in crate::proxy::upstream) const fn is_over(&self) -> bool {
         self.body.is_none()
@@ -82,7 +87,7 @@ impl Strand {
     /// takes it; what is left of it when the answer comes stays there until [`go_on`](Self::go_on).
     pub(in crate::proxy::upstream) async fn send(&mut self, request: &mut Outgoing) -> Result<response::Parts, Broken> {
         let method = request.method().clone();
-        let head = head(request, self.slot.0.scheme).ok_or(Broken::Answer("the request fits no HTTP/2"))?;
+        let head = head(request, self.slot.0.scheme).ok_or(Broken::Request(UNFIT))?;
         let ends = request.body().is_end_stream();
         let mut sender = self.slot.begin();
         let (mut answer, stream) = sender.send_request(head, ends).map_err(|error| broken(&error, false))?;
@@ -120,11 +125,6 @@ impl Strand {
         Ok(parts)
     }
 
-    /// The next piece of the answer's body. `None`: it is whole.
-    pub(in crate::proxy::upstream) fn poll_piece(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, Broken>>> {
     /// Sends what is left of `request` beside its answer. `false`: nothing is.
     pub(in crate::proxy::upstream) fn go_on(&mut self, request: &mut Outgoing) -> bool {
         let Some(pump) = self.pump.take() else { return false };
@@ -141,6 +141,11 @@ impl Strand {
         is_sent
     }
 
+    /// The next piece of the answer's body. `None`: it is whole.
+    pub(in crate::proxy::upstream) fn poll_piece(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Broken>>> {
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
         match ready!(body.poll_data(cx)) {
             Some(Ok(piece)) => {
@@ -224,12 +229,20 @@ fn broken(error: &h2::Error, sent: bool) -> Broken {
     if error.is_io() {
         return Broken::Gone { sent };
     }
-    Broken::Answer(match error.reason() {
-        Some(Reason::HTTP_1_1_REQUIRED) => "the server wants HTTP/1.1",
-        _ if error.is_remote() => "the server reset the request",
-        _ => "answer breaks HTTP/2",
-    })
+    match error.reason() {
+        Some(Reason::HTTP_1_1_REQUIRED) => Broken::Request("the server wants HTTP/1.1"),
+        Some(Reason::INTERNAL_ERROR) if error.is_remote() => Broken::Answer(RESET),
+        // Of a stream: that it is a server's fault nobody says.
+        _ if error.is_remote() => Broken::Request(RESET),
+        // It never left.
+        _ if !sent && error.is_library() => Broken::Gone { sent },
+        _ if !sent => Broken::Request(UNFIT),
+        _ => Broken::Answer("answer breaks HTTP/2"),
+    }
 }
+
+const RESET: &str = "the server reset the request";
+const UNFIT: &str = "the request fits no HTTP/2";
 
 /// A request's body on its way.
 struct Pump {
