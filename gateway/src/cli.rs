@@ -176,13 +176,29 @@ impl Context {
         self.config.as_deref().unwrap_or(Path::new(config::DEFAULT_PATH))
     }
 
-    /// Where the gateway keeps its things. A configuration that is not named and not there leaves the defaults; one
-    /// that is broken elsewhere does not matter: the gateway may well run by its last good version.
+    /// Where the gateway keeps its things. A configuration that is not named and not there leaves the defaults; what is
+    /// broken in one does not matter: the gateway may well run by its last good version.
     fn locations(&self) -> Result<Locations, Errors> {
         match Locations::load(self.config(), &Disk) {
             Err(errors) if self.config.is_none() && !errors.readable() => Ok(Locations::default()),
+            Err(errors) if errors.readable() => {
+                let found = Locations::salvage(self.config(), &Disk);
+                self.note_broken(&errors, &found);
+                Ok(found)
+            }
             found => found,
         }
+    }
+
+    /// Says that the configuration is broken, and where the gateway is looked for all the same.
+    fn note_broken(&self, errors: &Errors, found: &Locations) {
+        let what = errors.shown().next().map(|fault| {
+            let line = fault.line.map(|line| format!(":{line}")).unwrap_or_default();
+            format!("{}{line}: {}", fault.file, table::clean(fault.message))
+        });
+        let socket = found.control_socket.display();
+        let note = format!("note: {}; the gateway is looked for at {socket}", what.unwrap_or_default());
+        self.out.complain(&note, Exit::Done);
     }
 
     /// Where the running gateway is spoken to; how the command ends if that cannot be known.

@@ -25,5 +25,6 @@ mod serve;
 mod sockets;
 mod state;
 mod supervise;
+mod upstreams;
 
 pub use run::main;

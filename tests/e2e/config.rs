@@ -47,7 +47,9 @@ fn broken_configurations_are_refused_by_file_line_and_key() {
     fs::create_dir_all(&folder).unwrap();
     PKI.write(&folder);
     let file = folder.join("gateway.toml");
-    let text = Settings::default().text(&folder, "/sys/fs/bpf/none".as_ref());
+    // As many connections as any limit on open files allows.
+    let settings = Settings { proxy: "max_connections = 100".to_owned(), ..Settings::default() };
+    let text = settings.text(&folder, "/sys/fs/bpf/none".as_ref());
     let check = |text: &str| {
         fs::write(&file, text).unwrap();
         gateway(&["--config", file.to_str().unwrap(), "check"])

@@ -64,6 +64,7 @@ mod tls;
 mod tls_clients;
 mod tls_renewal;
 mod tls_upstream;
+mod told;
 mod tunnel;
 mod upgrade;
 mod upstream;

@@ -218,8 +218,8 @@ fn each_wrong_configuration_leaves_a_running_gateway_as_it_is() {
         let told = daemon.cli(&["reload"]);
         let message = told.json["message"].as_str().unwrap_or_default();
         assert_eq!(told.json["answer"], "refused", "{}: {}", row.1, told.json);
-        // The command line finds no gateway by what is not TOML.
-        assert_eq!(told.code, if row.3.is_empty() { 2 } else { 1 }, "{}: {}", row.1, told.json);
+        assert_eq!(told.code, 1, "{}: {}", row.1, told.json);
+        assert_eq!(told.errors.contains("note: "), row.3.is_empty(), "{}: {}", row.1, told.errors);
         assert!(message.contains(row.3) && message.contains("gateway.toml:"), "{}: {message}", row.1);
     }
     assert_eq!(daemon.status()["proxy_pid"], proxy, "another proxy serves");

@@ -84,6 +84,7 @@ fn load(context: &Context) -> Result<Config, Errors> {
             config.warnings.extend(unknown_user(&config.proxy.user));
             config.warnings.extend(prepare::host(&config.guard));
             config.warnings.extend(prepare::absent(&config));
+            config.warnings.extend(prepare::open_files(&config.proxy));
             Ok(config)
         }
         Err(faults) => Err(Errors::from_faults(&config.document, faults)),

@@ -19,6 +19,8 @@ pub(super) fn text(status: &Status) -> String {
     let attached = count(status.interfaces.len());
     out.gauge("gateway_interfaces_attached", "Interfaces with XDP.").row(&[], attached);
     out.gauge("gateway_interfaces_wanted", "Interfaces in the configuration.").row(&[], status.interfaces_wanted);
+    let refused = u64::from(status.reload_refused.is_some());
+    out.gauge("gateway_reload_refused", "Whether the last reload was refused.").row(&[], refused);
     out.gauge("gateway_warnings", "Warnings of `gateway status`.").row(&[], count(status.warnings.len()));
     let failing = u64::from(status.audit_failing);
     out.gauge("gateway_audit_failing", "Whether decisions cannot be recorded, so that none are made.")

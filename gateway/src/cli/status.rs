@@ -57,9 +57,13 @@ pub(super) fn render(status: &control::Status) -> String {
         [] => status.enforcement.clone(),
         some => format!("{} on {}", status.enforcement, some.join(", ")),
     };
+    let configuration = match status.config_since.as_str() {
+        "" => status.config.clone(),
+        since => format!("{}, in force since {since}", status.config),
+    };
     for (name, value) in [
         ("version", status.version.clone()),
-        ("configuration", status.config.clone()),
+        ("configuration", configuration),
         ("guard", guard),
         ("proxy", proxy),
         ("listening", status.listeners.join(", ")),

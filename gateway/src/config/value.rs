@@ -223,7 +223,14 @@ pub(super) fn line(value: &DeValue<'_>) -> Result<String, Wrong> {
 
 /// A path as text.
 pub(super) fn path(value: &DeValue<'_>) -> Result<String, Wrong> {
-    line(value)
+    let text = line(value)?;
+    let Some((scheme, rest)) = text.split_once("://") else { return Ok(text) };
+    if scheme == "file" {
+        let wrong = Wrong::new(format!("{text:?} is a URL, and a path is read here"));
+        return Err(wrong.hint(format!("write the path alone: {rest:?}")));
+    }
+    let wrong = Wrong::new(format!("{text:?} is a URL, and URLs are not supported yet: a file is read here"));
+    Err(wrong.hint("download it to a file, name that file, and run `gateway reload` when it has changed"))
 }
 
 /// `true` or `false`.

@@ -152,8 +152,6 @@ pub(crate) struct Guard {
     watchers: Watchers,
     feeds: Feeds,
     lost: Lost,
-    /// How upstreams are, as the proxy says.
-    upstreams: BTreeMap<String, UpstreamState>,
 }
 
 impl Guard {

@@ -13,7 +13,7 @@ pub mod server;
 mod state;
 pub(crate) mod watch;
 
-pub use state::{Budget, CertificateEnd, Counted, Feed, Interface, Lost, Requests, Status, Top};
+pub use state::{Budget, CertificateEnd, Counted, Feed, Interface, Lost, ReloadRefused, Requests, Status, Top};
 
 /// What the CLI asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

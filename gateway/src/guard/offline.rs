@@ -96,6 +96,9 @@ fn answer_with(path: &Path, request: Request, uid: u32, resolve: bool) -> Result
             listeners: Vec::new(),
             warnings: Vec::new(),
             requests: Requests::default(),
+            upstreams: Vec::new(),
+            config_since: String::new(),
+            reload_refused: None,
             certificates: Vec::new(),
         };
         let mut status = guard.status(processes, now);

@@ -34,7 +34,8 @@ pub(crate) fn prepare(path: &Path) -> Result<Prepared, Errors> {
     let bundle = recorder.bundle(&config);
     let (surroundings, unknown) = Surroundings::look(&servers(&config.proxy), true);
     let host = host(&config.guard);
-    let unwise = config.warnings.iter().chain(&host).map(ToString::to_string);
+    let files = open_files(&config.proxy);
+    let unwise = config.warnings.iter().chain(&host).chain(&files).map(ToString::to_string);
     let warnings = unwise.chain(unknown).collect();
     Ok(Prepared { config, bundle, surroundings, warnings })
 }
@@ -61,6 +62,19 @@ pub(crate) fn absent(config: &Config) -> Vec<Fault> {
         fault.hint("`ip address` lists those that there are; the gateway waits for one that comes later")
     });
     interfaces.chain(listeners).collect()
+}
+
+/// Whether the proxy may open fewer files than it needs for its connections: it raises its limit as far as it may.
+pub(crate) fn open_files(settings: &proxy::settings::Settings) -> Option<Fault> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum?;
+    too_few(settings, usize::try_from(limit).unwrap_or(usize::MAX))
+}
+
+fn too_few(settings: &proxy::settings::Settings, limit: usize) -> Option<Fault> {
+    let (wanted, most) = (settings.max_connections, settings.connections_within(limit));
+    let what = format!("{wanted} connections exceed the open-file limit of {limit}: using {most}");
+    let fault = Fault::new("proxy.max_connections", what);
+    (most < wanted).then(|| fault.hint("raise LimitNOFILE (ulimit -Hn), or lower `proxy.max_connections`"))
 }
 
 /// The kernel program sends the network stack's own cookies: where that has none, there are none.
@@ -94,6 +108,32 @@ pub(crate) fn ports(settings: &proxy::settings::Settings) -> Vec<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Bundled;
+
+    /// How many connections a proxy with `max_connections` takes at this limit, and whether that is warned of.
+    #[track_caller]
+    fn check(max_connections: usize, limit: usize, expect: usize) {
+        let text = format!(
+            "[proxy]\nmax_connections = {max_connections}\n[[listener]]\naddress = \"127.0.0.1:80\"\n[[route]]\n\
+             path = \"/\"\nrequire = [\"public\"]\nrespond = {{ status = 200 }}\n"
+        );
+        let bundle = Bundle { path: "gateway.toml".into(), text, ..Bundle::default() };
+        let config = Config::load(Path::new("gateway.toml"), &Bundled(&bundle)).unwrap();
+        assert_eq!(config.proxy.connections_within(limit), expect, "{max_connections} {limit}");
+        let fault = too_few(&config.proxy, limit).map(|fault| fault.to_string());
+        let says = format!("{max_connections} connections exceed the open-file limit of {limit}: using {expect}");
+        assert_eq!(fault.is_some(), expect < max_connections, "{max_connections} {limit}");
+        assert!(fault.is_none_or(|fault| fault.contains(&says)));
+    }
+
+    #[test]
+    fn descriptors_are_kept_for_servers() {
+        check(20_000, usize::MAX, 20_000);
+        check(20_000, 20_000, 17_500);
+        check(100, 1_024, 100);
+        check(1_000, 200, 136);
+        check(10, 10, 1);
+    }
 
     #[test]
     fn a_host_without_cookies() {

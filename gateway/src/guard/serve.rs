@@ -18,10 +18,11 @@ use crate::{
     clock::{self, Now},
     config::Config,
     guard::{
+        audit,
         bans::{self, Actor, Guard, Planned, Processes, Sampled},
         certificates::{News as NewFiles, Watcher as FileWatcher},
         control::{
-            Answer, Request,
+            Answer, ReloadRefused, Request,
             server::{self, Call},
         },
         counts::Counts,
@@ -32,6 +33,7 @@ use crate::{
         settings::Feed,
         sockets::{self, ABSENT},
         supervise::{Event, Outcome, Supervisor},
+        upstreams::{self, Upstreams},
     },
     message::{Ask, ToGuard, ToProxy},
 };
@@ -73,6 +75,11 @@ pub(crate) struct Service<'guard> {
     counts: Counts,
     /// Listeners whose address this host does not have, when it was looked last.
     absent: Vec<SocketAddr>,
+    upstreams: Upstreams,
+    /// When the configuration came into force, in milliseconds since 1970.
+    config_since: u64,
+    /// The last reload, where it was refused.
+    reload_refused: Option<ReloadRefused>,
 }
 
 impl<'guard> Service<'guard> {
@@ -101,6 +108,9 @@ impl<'guard> Service<'guard> {
             certificates: Certificates::default(),
             counts: Counts::default(),
             absent: Vec::new(),
+            upstreams: Upstreams::default(),
+            config_since: Now::read().unix_millis,
+            reload_refused: None,
         }
     }
 }
@@ -361,18 +371,16 @@ impl Service<'_> {
             Event::Said(_, ToGuard::Good(clients)) => self.guard.hear_good(&clients, Now::read()),
             Event::Said(generation, ToGuard::Counted(counted)) => self.counts.hear(generation, &counted),
             Event::Said(_, ToGuard::Lost(lost)) => self.guard.hear_lost(lost),
-            Event::Said(_, ToGuard::Upstream(state)) => self.guard.hear_upstream(*state),
+            Event::Said(generation, ToGuard::Upstream(state)) => self.upstreams.hear(generation, *state),
             Event::Said(_, ToGuard::Refused(bans)) => self.guard.refused(&bans),
             Event::Said(_, ToGuard::Closed { ban, connections }) => self.guard.closed(ban, connections),
             Event::Said(generation, ToGuard::Heard { mark }) => self.waiting.heard(generation, mark),
             Event::Silent(generation, None) => {
-                self.counts.gone(generation);
-                self.waiting.gone(generation);
+                self.forget(generation);
                 tracing::debug!(generation, "a proxy closed its channel");
             }
             Event::Silent(generation, Some(error)) => {
-                self.counts.gone(generation);
-                self.waiting.gone(generation);
+                self.forget(generation);
                 tracing::error!(generation, %error, "a proxy broke the rules of its channel");
                 self.supervisor.kill(generation, "it sent what is no message");
                 if self.supervisor.is_starting(generation) {
@@ -380,6 +388,13 @@ impl Service<'_> {
                 }
             }
         }
+    }
+
+    /// A proxy says nothing any more.
+    fn forget(&mut self, generation: u64) {
+        self.counts.gone(generation);
+        self.upstreams.gone(generation);
+        self.waiting.gone(generation);
     }
 
     fn ask(&mut self, ask: &Ask) {
@@ -428,6 +443,10 @@ impl Service<'_> {
         if self.supervisor.pid().is_none() {
             warnings.push("no proxy is serving: clients wait".to_owned());
         }
+        let upstreams = self.upstreams.of(self.supervisor.generation());
+        warnings.extend(upstreams::warnings(&upstreams));
+        let config_since = audit::time(self.config_since);
+        warnings.extend(self.reload_refused.as_ref().map(|refused| reload::warning(refused, &config_since)));
         Processes {
             config: self.path.display().to_string(),
             proxy_pid: self.supervisor.pid(),
@@ -436,6 +455,9 @@ impl Service<'_> {
             listeners: self.config.proxy.listeners.iter().map(address).collect(),
             warnings,
             requests: self.counts.told(),
+            upstreams,
+            config_since,
+            reload_refused: self.reload_refused.clone(),
             certificates: self.certificates.ends(),
         }
     }

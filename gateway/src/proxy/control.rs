@@ -240,6 +240,8 @@ impl<'a> Control<'a> {
                 if self.ready < workers {
                     return;
                 }
+                // Whoever asks once it serves is told how they are.
+                self.tell_upstreams().await;
                 ToGuard::Ready
             }
         };

@@ -81,6 +81,16 @@ pub struct Settings {
     pub detect: detect::Settings,
 }
 
+impl Settings {
+    /// How many connections there may be with so many descriptors: some are kept for servers, files and ourselves, so
+    /// that who is connected is still served when no more can be accepted (D03).
+    #[must_use]
+    pub fn connections_within(&self, descriptors: usize) -> usize {
+        let kept = (descriptors / 8).max(64);
+        self.max_connections.min(descriptors.saturating_sub(kept)).max(1)
+    }
+}
+
 /// How large a request's head may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadLimits {

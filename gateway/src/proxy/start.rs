@@ -129,7 +129,7 @@ pub(super) fn share(bundle: Bundle, descriptors: usize, workers: usize) -> anyho
         Validators::none()
     };
     Ok(Shared {
-        max_connections: most_connections(snapshot.settings.max_connections, descriptors),
+        max_connections: snapshot.settings.connections_within(descriptors),
         snapshot: Arc::new(snapshot),
         banned,
         connections: AtomicUsize::new(0),
@@ -188,17 +188,6 @@ fn raise_descriptor_limit() -> usize {
     // Refused, the limit stays as it was: accepting backs off when it is reached.
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).unwrap_or_default();
     getrlimit(Resource::Nofile).current.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
-}
-
-/// How many connections there may be with so many descriptors: some are kept for servers, files and ourselves, so that
-/// who is connected is still served when no more can be accepted (D03).
-fn most_connections(configured: usize, descriptors: usize) -> usize {
-    let kept = (descriptors / 8).max(64);
-    let most = configured.min(descriptors.saturating_sub(kept)).max(1);
-    if most < configured {
-        tracing::warn!(descriptors, most, "proxy.max_connections is more than the limit on open files lets be");
-    }
-    most
 }
 
 /// Starts the workers, and carries messages between them and the guard until they are done.
@@ -288,15 +277,6 @@ mod tests {
                 let count = mine.iter().filter(|(of, _)| *of == listener).count();
                 assert_eq!(count, expect, "{workers} {messages:?}");
             }
-        }
-    }
-
-    #[test]
-    fn descriptors_are_kept_for_servers() {
-        for (configured, descriptors, expect) in
-            [(20_000, usize::MAX, 20_000), (20_000, 20_000, 17_500), (100, 1_024, 100), (1_000, 200, 136), (10, 10, 1)]
-        {
-            assert_eq!(most_connections(configured, descriptors), expect, "{configured} {descriptors}");
         }
     }
 

@@ -148,7 +148,6 @@ impl Guard {
             watchers: Watchers::default(),
             feeds: Feeds::default(),
             lost: Lost::default(),
-            upstreams: BTreeMap::new(),
         };
         Ok((guard, findings))
     }
@@ -278,8 +277,6 @@ impl Guard {
             return Err(refused);
         }
         self.rules = rules;
-        // Their names may be others; the proxy tells of them again within a second.
-        self.upstreams.clear();
         self.settle_promotions(now);
         self.surround(surroundings);
         // The proxy of this configuration was started before the guard took it over.

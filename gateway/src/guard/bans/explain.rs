@@ -7,17 +7,14 @@ use gateway_common::verdict::Verdict;
 use super::*;
 use crate::guard::{
     audit::time,
-    control::{Budget, CertificateEnd, Counted, Entry, Interface, Past, Requests, Standing, Status, Top, Why},
+    control::{
+        Budget, CertificateEnd, Counted, Entry, Interface, Past, ReloadRefused, Requests, Standing, Status, Top, Why,
+    },
 };
-use crate::message::ServerState;
 
 /// How many entries are looked at for `top`, the youngest first, and how many of them are told.
 const CONSIDERED: usize = 4_096;
 const SHOWN: usize = 200;
-
-/// The most upstreams that are kept in mind, and servers of each.
-const MOST_UPSTREAMS: usize = 1_000;
-const MOST_SERVERS: usize = 64;
 
 /// What the guard process knows beside bans.
 #[derive(Clone, Debug)]
@@ -36,6 +33,12 @@ pub(crate) struct Processes {
     pub(crate) warnings: Vec<String>,
     /// What became of requests.
     pub(crate) requests: Requests,
+    /// How upstreams are, as the proxy in service says.
+    pub(crate) upstreams: Vec<UpstreamState>,
+    /// When the configuration came into force: RFC 3339, UTC.
+    pub(crate) config_since: String,
+    /// The last reload, where it was refused.
+    pub(crate) reload_refused: Option<ReloadRefused>,
     /// When the certificates of listeners end.
     pub(crate) certificates: Vec<CertificateEnd>,
 }
@@ -173,8 +176,10 @@ impl Guard {
             feeds: self.feed_list(),
             allows: u64::try_from(self.prefixes.allows.len()).unwrap_or(0),
             verdicts: self.drops.verdicts().into_iter().map(counted).collect(),
-            upstreams: self.upstreams.values().cloned().collect(),
+            upstreams: processes.upstreams,
             warnings: self.warnings(processes.warnings, now),
+            config_since: processes.config_since,
+            reload_refused: processes.reload_refused,
             budgets: budgets(&self.settings),
             paused: self.judge_paused(now).err().map(|refused| refused.message),
             lost: self.lost,
@@ -194,24 +199,6 @@ impl Guard {
         entries.sort_by_key(|entry| (std::cmp::Reverse(entry.packets), entry.id));
         entries.truncate(SHOWN);
         Top { unix_millis: now.unix_millis, status, entries }
-    }
-
-    /// A proxy tells how an upstream is. Nothing is believed of it but what can be shown.
-    pub(crate) fn hear_upstream(&mut self, state: UpstreamState) {
-        let room = self.upstreams.len() < MOST_UPSTREAMS || self.upstreams.contains_key(&state.name);
-        if room && crate::config::is_name(&state.name) && state.servers.len() <= MOST_SERVERS {
-            self.upstreams.insert(state.name.clone(), state);
-        }
-    }
-
-    fn upstream_warnings(&self) -> impl Iterator<Item = String> {
-        self.upstreams.values().filter_map(|upstream| {
-            let is_out = |state: &ServerState| matches!(state, ServerState::Down | ServerState::Ejected);
-            let out: Vec<&str> =
-                upstream.servers.iter().filter(|(_, state)| is_out(state)).map(|(address, _)| &**address).collect();
-            let (name, some, all) = (&upstream.name, out.len(), upstream.servers.len());
-            (some > 0).then(|| format!("upstream {name}: {some} of {all} servers are not used: {}", out.join(", ")))
-        })
     }
 
     /// A proxy tells what it has lost.
@@ -253,7 +240,6 @@ impl Guard {
         warnings.extend(lost(self.lost, self.drops.interfaces().is_empty()));
         warnings.extend(self.unrepaired.iter().cloned());
         warnings.extend(self.feed_warnings());
-        warnings.extend(self.upstream_warnings());
         warnings
     }
 }

@@ -15,6 +15,12 @@ pub struct Status {
     pub version: String,
     /// Where the configuration is.
     pub config: String,
+    /// When the configuration came into force: RFC 3339, UTC; empty where no guard runs.
+    #[serde(default)]
+    pub config_since: String,
+    /// The last reload, where it was refused: the file is not what is in force. Absent: it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reload_refused: Option<ReloadRefused>,
     /// The guard's process id; 0: none runs.
     pub guard_pid: u32,
     /// The proxy's process id; absent while it is being restarted.
@@ -39,7 +45,7 @@ pub struct Status {
     pub allows: u64,
     /// Packets and bytes per verdict, every verdict named.
     pub verdicts: Vec<Counted>,
-    /// How upstreams are, as the proxy says; empty until it has.
+    /// How upstreams are, as the proxy that serves says.
     #[serde(default)]
     pub upstreams: Vec<UpstreamState>,
     /// What an operator should know, one sentence each. Empty: all is well.
@@ -68,6 +74,17 @@ pub struct Status {
     /// Decisions cannot be recorded, so none are made.
     #[serde(default)]
     pub audit_failing: bool,
+}
+
+/// A reload that was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadRefused {
+    /// When: RFC 3339, UTC.
+    pub at: String,
+    /// As in [`Answer::Refused`](super::Answer::Refused).
+    pub code: String,
+    /// Why, for people; may have several lines.
+    pub reason: String,
 }
 
 /// What became of requests. Nothing is told by client.

@@ -14,14 +14,21 @@ use crate::{
     clock::Now,
     config::Config,
     guard::{
+        audit,
         bans::{self, Actor},
-        control::Answer,
+        control::{Answer, ReloadRefused},
         heard::RETIREMENT,
         prepare::{Prepared, ports, prepare},
         run::open_log,
     },
     message::ToProxy,
 };
+
+/// Another reload is under way.
+const BUSY: &str = "busy";
+
+/// How much is kept of why a reload was refused, in characters.
+const LONGEST_REASON: usize = 4_000;
 
 /// A configuration that waits for its proxy to get ready, and whoever waits for that.
 pub(super) struct Reload {
@@ -72,7 +79,7 @@ impl Service<'_> {
     ) {
         if self.preparing || self.reload.is_some() || self.stopping.is_some() || self.supervisor.starts() {
             let message = "a proxy is starting or stopping: try again in a moment".to_owned();
-            return self.refuse_reload(&actor, answer, "busy", message);
+            return self.refuse_reload(&actor, answer, BUSY, message);
         }
         self.preparing = true;
         let (path, prepared) = (self.path.clone(), prepared.clone());
@@ -135,6 +142,7 @@ impl Service<'_> {
         self.supervisor.drain = config.proxy.drain;
         self.config = config;
         self.warnings = warnings;
+        (self.config_since, self.reload_refused) = (now.unix_millis, None);
         self.certificates.renewed();
         self.find_outdated();
         if log {
@@ -164,9 +172,23 @@ impl Service<'_> {
     fn refuse_reload(&mut self, actor: &Actor, answer: Option<oneshot::Sender<Answer>>, code: &str, message: String) {
         tracing::error!(code, error = message, "the configuration was not reloaded");
         let members = bans::members(json!({"actor": actor.to_string(), "code": code}));
-        self.guard.tell("reload_refused", Now::read(), members);
+        let now = Now::read();
+        self.guard.tell("reload_refused", now, members);
+        // The file was not even looked at.
+        if code != BUSY {
+            let reason = message.chars().take(LONGEST_REASON).collect();
+            self.reload_refused =
+                Some(ReloadRefused { at: audit::time(now.unix_millis), code: code.to_owned(), reason });
+        }
         reply(answer, Answer::Refused { code: code.to_owned(), message });
     }
+}
+
+/// What an operator should know of a reload that was refused.
+pub(super) fn warning(refused: &ReloadRefused, in_force_since: &str) -> String {
+    let ReloadRefused { at, code, reason } = refused;
+    let first = reason.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    format!("the reload at {at} was refused ({code}): {first}; in force is the configuration of {in_force_since}")
 }
 
 /// What of the proxy's part cannot change while the guard runs: sockets are bound once, with rights that are gone.

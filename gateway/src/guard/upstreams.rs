@@ -1,0 +1,98 @@
+//! What proxies say of their upstreams, kept by the proxy that says it: a proxy speaks before it serves, and goes on
+//! while it drains, and only the one that serves is believed.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    config::is_name,
+    message::{ServerState, UpstreamState},
+};
+
+/// The most upstreams that are kept in mind of one proxy, and servers of each.
+const MOST_UPSTREAMS: usize = 1_000;
+const MOST_SERVERS: usize = 64;
+
+/// How upstreams are, by the generation of the proxy that says so.
+#[derive(Default)]
+pub(crate) struct Upstreams {
+    told: BTreeMap<u64, BTreeMap<String, UpstreamState>>,
+}
+
+impl Upstreams {
+    /// A proxy tells how an upstream is. Nothing is believed of it but what can be shown.
+    pub(crate) fn hear(&mut self, generation: u64, state: UpstreamState) {
+        let told = self.told.entry(generation).or_default();
+        let room = told.len() < MOST_UPSTREAMS || told.contains_key(&state.name);
+        if room && is_name(&state.name) && state.servers.len() <= MOST_SERVERS {
+            told.insert(state.name.clone(), state);
+        }
+    }
+
+    /// A proxy is gone, and what it said is.
+    pub(crate) fn gone(&mut self, generation: u64) {
+        self.told.remove(&generation);
+    }
+
+    /// As the proxy that serves has it, in the order of the names.
+    pub(crate) fn of(&self, serving: Option<u64>) -> Vec<UpstreamState> {
+        serving
+            .and_then(|generation| self.told.get(&generation))
+            .into_iter()
+            .flat_map(|told| told.values().cloned())
+            .collect()
+    }
+}
+
+/// What an operator should know of them.
+pub(crate) fn warnings(upstreams: &[UpstreamState]) -> Vec<String> {
+    let warning = |upstream: &UpstreamState| {
+        let is_out = |state: &ServerState| matches!(state, ServerState::Down | ServerState::Ejected);
+        let out: Vec<&str> =
+            upstream.servers.iter().filter(|(_, state)| is_out(state)).map(|(address, _)| &**address).collect();
+        let (name, some, all) = (&upstream.name, out.len(), upstream.servers.len());
+        (some > 0).then(|| format!("upstream {name}: {some} of {all} servers are not used: {}", out.join(", ")))
+    };
+    upstreams.iter().filter_map(warning).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(name: &str, servers: &[ServerState]) -> UpstreamState {
+        let servers = servers.iter().enumerate().map(|(number, state)| (number.to_string(), *state)).collect();
+        UpstreamState { name: name.to_owned(), servers, without_server: 0, over_limit: 0, retries: 0 }
+    }
+
+    fn names(upstreams: &Upstreams, serving: Option<u64>) -> Vec<String> {
+        upstreams.of(serving).into_iter().map(|upstream| upstream.name).collect()
+    }
+
+    #[test]
+    fn only_the_proxy_that_serves_is_believed_whenever_it_spoke() {
+        let mut upstreams = Upstreams::default();
+        upstreams.hear(1, state("old", &[ServerState::Up]));
+        // The next speaks before it serves, the first while it drains.
+        upstreams.hear(2, state("new", &[ServerState::Up]));
+        assert_eq!(names(&upstreams, Some(1)), ["old"]);
+        upstreams.hear(1, state("older", &[ServerState::Down]));
+        assert_eq!(names(&upstreams, Some(2)), ["new"]);
+        upstreams.gone(1);
+        assert_eq!(names(&upstreams, Some(2)), ["new"]);
+        upstreams.gone(2);
+        assert!(names(&upstreams, Some(2)).is_empty() && names(&upstreams, None).is_empty());
+    }
+
+    #[test]
+    fn nothing_is_believed_but_what_can_be_shown() {
+        let mut upstreams = Upstreams::default();
+        upstreams.hear(1, state("a b", &[ServerState::Up]));
+        upstreams.hear(1, state("many", &[ServerState::Up; MOST_SERVERS + 1]));
+        assert!(names(&upstreams, Some(1)).is_empty());
+        (0..MOST_UPSTREAMS + 9).for_each(|number| upstreams.hear(1, state(&format!("u{number}"), &[])));
+        assert_eq!(names(&upstreams, Some(1)).len(), MOST_UPSTREAMS);
+        upstreams.hear(1, state("u0", &[ServerState::Ejected, ServerState::Up]));
+        let warned = warnings(&upstreams.of(Some(1)));
+        assert_eq!(warned, ["upstream u0: 1 of 2 servers are not used: 0"]);
+    }
+}
