@@ -87,6 +87,22 @@ impl Certificate {
     }
 }
 
+/// The key of a certificate in DER, as `SubjectPublicKeyInfo` (RFC 5280 4.1.2.7), whole.
+#[must_use]
+pub fn public_key(der: &[u8]) -> Option<&[u8]> {
+    let mut certificate = Der(Der(der).expect(SEQUENCE)?);
+    let mut fields = Der(certificate.expect(SEQUENCE)?);
+    fields.optional(0xa0)?;
+    fields.expect(0x02)?;
+    // Algorithm, issuer, validity, subject.
+    for _ in 0..4 {
+        fields.expect(SEQUENCE)?;
+    }
+    let before = fields.0;
+    fields.expect(SEQUENCE)?;
+    before.get(..before.len().checked_sub(fields.0.len())?)
+}
+
 /// The names of a certificate request's or certificate's extension, if it is the one with names.
 fn extension(content: &[u8], names: &mut Vec<Name>) -> Option<()> {
     let mut parts = Der(content);

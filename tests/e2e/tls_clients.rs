@@ -232,3 +232,41 @@ fn l03_bad_certificates() {
     }
     assert_eq!(stage.ask(HOST, HOST, "/health", None, "").unwrap().status, 200);
 }
+
+#[test]
+fn handshakes_that_fail_are_told_with_their_reason() {
+    if !report::may_run("tls_clients::reasons") {
+        return;
+    }
+    let world = World::new();
+    let daemon = Daemon::start(&world, &Settings { rules: String::new(), ..Settings::default() });
+    let client = Client::new(&world, GOOD_V4);
+    let shake = |config| drop(client.connect_to("api.example.com", config, support::wait::SOON));
+    let plain = |bytes: &[u8]| {
+        let mut socket = client.tcp(support::wait::SOON).unwrap();
+        std::io::Write::write_all(&mut socket, bytes).unwrap();
+        drop(std::io::Read::read_to_end(&mut socket, &mut Vec::new()));
+    };
+    shake(Speaks::default().config());
+    shake(PKI.client(rustls::ALL_VERSIONS, &[b"smtp"]));
+    plain(b"GET / HTTP/1.1\r\nHost: api.example.com\r\n\r\n");
+    // A hello of TLS 1.0.
+    let mut hello = vec![22, 3, 1, 0, 45, 1, 0, 0, 41, 3, 1];
+    hello.extend([7; 32]);
+    hello.extend([0, 0, 2, 0, 0x2f, 1, 0]);
+    plain(&hello);
+    for (detail, reject, signal) in [
+        ("the client refuses the TLS handshake: UnknownCA", "failed_handshake", None),
+        ("TLS handshake failed: no common protocol (ALPN)", "bad_handshake", Some("bad_handshake")),
+        ("TLS handshake failed, or no TLS: InvalidContentType", "bad_handshake", Some("bad_handshake")),
+        ("TLS handshake failed: SignatureAlgorithmsExtensionRequired", "bad_handshake", Some("bad_handshake")),
+    ] {
+        support::wait::until(detail, support::wait::SOON, || {
+            let log = daemon.access_log();
+            let told = |line: &&serde_json::Value| {
+                line["detail"] == detail && line["reject"] == reject && line["signal"].as_str() == signal
+            };
+            log.iter().find(told).map(drop)
+        });
+    }
+}

@@ -266,7 +266,8 @@ fn upstream(upstream: &Upstream) -> Value {
             "ping_timeout": show_duration(upstream.http2.ping_timeout),
         })),
         "tls": upstream.tls.as_ref().map(|tls| json!({
-            "ca": (!tls.accepts_any).then(|| file(&tls.ca)),
+            "ca": tls.has_authorities().then(|| file(&tls.ca)),
+            "pins": (!tls.pins.is_empty()).then(|| tls.pins.iter().map(ToString::to_string).collect::<Vec<_>>()),
             "server_name": tls.server_name,
             "certificate": tls.certificate.as_ref().map(|pair| file(&pair.0)),
             "private_key": tls.certificate.as_ref().map(|pair| file(&pair.1)),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use data_encoding::{BASE64, DecodeError, HEXLOWER_PERMISSIVE};
+
 use super::{
     errors::MISSING,
     service::simple_name,
@@ -13,7 +15,7 @@ use crate::{
     fault::Fault,
     proxy::{
         settings::{Listener, NamedFile},
-        tls::settings::{Certificate, Client, ClientCertificates, Hsts, Protocol, Tls},
+        tls::settings::{Certificate, Client, ClientCertificates, Hsts, Pin, Protocol, Tls},
     },
 };
 
@@ -182,7 +184,13 @@ const SYSTEM: [&str; 5] = [
 pub(super) fn upstream(table: &mut Table<'_>, reader: &Reader<'_>) -> Option<Client> {
     if !table.is_table("tls") {
         return if table.or("tls", false, value::boolean) {
-            Some(Client { ca: system(table, reader), server_name: None, certificate: None, accepts_any: false })
+            Some(Client {
+                ca: system(table, reader),
+                server_name: None,
+                certificate: None,
+                accepts_any: false,
+                pins: Vec::new(),
+            })
         } else {
             None
         };
@@ -197,10 +205,35 @@ pub(super) fn upstream(table: &mut Table<'_>, reader: &Reader<'_>) -> Option<Cli
         let warning = Fault::new(key, "whoever is in between can read and change everything");
         reader.warn(warning.hint("name the authority instead: `ca`"));
     }
+    let pins: Vec<_> = inner.list("pins", |value| pin(value::text(value)?)).into_iter().map(|(_, pin)| pin).collect();
+    if accepts_any && inner.has("pins") {
+        let hint = "leave `dangerous_accept_any_certificate` out: pins need no `ca`";
+        inner.report("pins", Wrong::new("says nothing where any certificate will do").hint(hint));
+    }
     inner.finish();
     let none = || NamedFile { path: std::path::PathBuf::new(), bytes: std::sync::Arc::default() };
-    let ca = ca.unwrap_or_else(|| if accepts_any { none() } else { system(table, reader) });
-    Some(Client { ca, server_name, certificate, accepts_any })
+    let is_open = accepts_any || !pins.is_empty();
+    let ca = ca.unwrap_or_else(|| if is_open { none() } else { system(table, reader) });
+    Some(Client { ca, server_name, certificate, accepts_any, pins })
+}
+
+/// `sha256:` and the certificate's fingerprint in hexadecimal digits, with or without colons, or `sha256//` and the
+/// public key's in base64, as curl writes it.
+fn pin(text: &str) -> Result<Pin, Wrong> {
+    const HINT: &str = "`openssl x509 -in server.crt -noout -fingerprint -sha256` shows it: \"sha256:AB:CD:...\"";
+    let wrong = |what: &str| Wrong::new(format!("{text:?} {what}")).hint(HINT);
+    let hash = |decoded: Result<Vec<u8>, DecodeError>| {
+        let decoded = decoded.map_err(|error| wrong(&format!("cannot be read: {error}")))?;
+        let length = decoded.len();
+        <[u8; 32]>::try_from(decoded).map_err(|_other| wrong(&format!("has {length} bytes, and SHA-256 has 32")))
+    };
+    if let Some(base64) = text.strip_prefix("sha256//") {
+        return hash(BASE64.decode(base64.as_bytes())).map(Pin::PublicKey);
+    }
+    let Some(hexadecimal) = text.strip_prefix("sha256:") else {
+        return Err(wrong("does not begin with \"sha256:\" (of a certificate) or \"sha256//\" (of a key)"));
+    };
+    hash(HEXLOWER_PERMISSIVE.decode(hexadecimal.replace(':', "").as_bytes())).map(Pin::Certificate)
 }
 
 /// Whom this system trusts.

@@ -81,12 +81,25 @@ impl Record {
     }
 
     /// Something that a connection said of its source outside of any request.
-    pub(super) fn observe(worker: &Rc<Worker>, connection: &Rc<Connection>, signal: Signal, detail: &'static str) {
+    pub(super) fn observe(
+        worker: &Rc<Worker>,
+        connection: &Rc<Connection>,
+        signal: Signal,
+        detail: impl Into<Cow<'static, str>>,
+    ) {
         let mut record = Self::new(worker, connection, None, Now::read(), false);
         record.status = 0;
         record.note(signal);
         let row = Row { status: http::StatusCode::BAD_REQUEST, title: "", label: signal.name(), signal: Some(signal) };
-        record.refused = Some((row, Cow::Borrowed(detail)));
+        record.refused = Some((row, detail.into()));
+    }
+
+    /// A handshake that failed, and that says nothing of its source.
+    pub(super) fn failed_handshake(worker: &Rc<Worker>, connection: &Rc<Connection>, detail: Cow<'static, str>) {
+        let mut record = Self::new(worker, connection, None, Now::read(), false);
+        record.status = 0;
+        let row = Row { status: http::StatusCode::BAD_REQUEST, title: "", label: "failed_handshake", signal: None };
+        record.refused = Some((row, detail));
     }
 
     fn new(

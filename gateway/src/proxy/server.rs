@@ -177,6 +177,7 @@ async fn secure(worker: &Rc<Worker>, connection: &Rc<Connection>, socket: TcpStr
             return Some(Stream::Tls(Box::new(stream)));
         }
         Some(Err(Failed::Gone)) => {}
+        Some(Err(Failed::NoOffence(why))) => Record::failed_handshake(worker, connection, why),
         Some(Err(Failed::NoCertificate)) => {
             Record::observe(worker, connection, Signal::MissingToken, "no client certificate");
         }

@@ -5,6 +5,7 @@
 //! certificate again, and it is judged again (L02).
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     fmt,
     path::{Path, PathBuf},
@@ -319,9 +320,9 @@ impl<T> fmt::Debug for Swap<T> {
 /// What a failed handshake says of the client. `None`: nothing. It spoke something other than TLS, or TLS that breaks
 /// the rules or that we do not speak, or it showed a certificate that is not good. A client that closes, or that refuses
 /// our certificate, does nothing wrong.
-fn offence(error: &rustls::Error) -> Option<&'static str> {
+fn offence(error: &rustls::Error) -> Option<Cow<'static, str>> {
     use rustls::{CertificateError as C, Error as E};
-    Some(match error {
+    Some(Cow::Borrowed(match error {
         E::InvalidCertificate(error) => match error {
             C::Expired | C::ExpiredContext { .. } => "client certificate expired",
             C::NotValidYet | C::NotValidYetContext { .. } => "client certificate not valid yet",
@@ -332,18 +333,21 @@ fn offence(error: &rustls::Error) -> Option<&'static str> {
                 "client certificate, and the revocation list is over"
             }
             C::InvalidPurpose | C::InvalidPurposeContext { .. } => "client certificate for another purpose",
-            _ => "client certificate not good",
+            C::BadSignature => "client certificate with a bad signature",
+            C::BadEncoding => "client certificate that cannot be read",
+            C::Other(other) => return Some(format!("client certificate not good: {}", other.0).into()),
+            error => return Some(format!("client certificate not good: {error:?}").into()),
         },
+        E::NoApplicationProtocol => "TLS handshake failed: no common protocol (ALPN)",
+        E::PeerIncompatible(why) => return Some(format!("TLS handshake failed: {why:?}").into()),
+        E::InvalidMessage(why) => return Some(format!("TLS handshake failed, or no TLS: {why:?}").into()),
+        E::PeerMisbehaved(why) => return Some(format!("TLS handshake failed, against the rules: {why:?}").into()),
         E::InappropriateMessage { .. }
         | E::InappropriateHandshakeMessage { .. }
-        | E::InvalidMessage(_)
-        | E::PeerIncompatible(_)
-        | E::PeerMisbehaved(_)
         | E::DecryptError
-        | E::PeerSentOversizedRecord
-        | E::NoApplicationProtocol => "TLS handshake failed",
+        | E::PeerSentOversizedRecord => return Some(format!("TLS handshake failed: {error}").into()),
         _ => return None,
-    })
+    }))
 }
 
 #[cfg(test)]

@@ -38,6 +38,7 @@ mod pool;
 mod server;
 mod standing;
 pub(super) mod tls;
+mod trust;
 
 pub(super) use group::{Group, Wish};
 pub(super) use health::watch;

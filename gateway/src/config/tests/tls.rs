@@ -87,6 +87,18 @@ fn upstreams() {
     wrong(SERVERS, &tls("{ ocsp = \"a\" }"), 27, &key(".ocsp"), "unknown", "known here");
     let any = "dangerous_accept_any_certificate";
     warned(SERVERS, &tls(&format!("{{ {any} = true }}")), &key(&format!(".{any}")), "can read and change everything");
+    let pins = |pins: &str| tls(&format!("{{ pins = [{pins}] }}"));
+    for (pin, message, hint) in [
+        ("AB:CD", "does not begin with", "-fingerprint -sha256"),
+        ("sha256:AB:CD", "has 2 bytes, and SHA-256 has 32", "-fingerprint -sha256"),
+        ("sha256:xy", "cannot be read", "-fingerprint -sha256"),
+        ("sha256//AAAA", "has 3 bytes, and SHA-256 has 32", "-fingerprint -sha256"),
+        ("sha256//!", "cannot be read", "-fingerprint -sha256"),
+    ] {
+        wrong(SERVERS, &pins(&format!("{pin:?}")), 27, &key(".pins[0]"), message, hint);
+    }
+    let both = tls(&format!("{{ {any} = true, pins = [\"sha256:{}\"] }}", "ab".repeat(32)));
+    wrong(SERVERS, &both, 27, &key(".pins"), "says nothing where any certificate will do", "pins need no `ca`");
     let https = "servers = [\"https://items.internal\"]";
     wrong(SERVERS, https, 26, "upstream.items.servers[0]", "`tls = true`", "host and port");
 }

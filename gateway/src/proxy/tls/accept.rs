@@ -4,7 +4,7 @@
 //! *Invariant:* no more than [`MOST_BYTES`] are read before there is a whole hello, in however many records and segments
 //! it comes.
 
-use std::{cell::OnceCell, io, sync::Arc};
+use std::{borrow::Cow, cell::OnceCell, io, sync::Arc};
 
 use rustls::server::Acceptor;
 use tokio::{
@@ -47,12 +47,14 @@ pub(in crate::proxy) struct Secured {
 
 /// A handshake that did not come to its end.
 pub(in crate::proxy) enum Failed {
-    /// Nobody did anything wrong.
+    /// Nobody said anything.
     Gone,
+    /// Nobody did anything wrong.
+    NoOffence(Cow<'static, str>),
     /// The client had no certificate to show.
     NoCertificate,
     /// The client did.
-    Offence(&'static str),
+    Offence(Cow<'static, str>),
 }
 
 impl From<io::Error> for Failed {
@@ -60,7 +62,11 @@ impl From<io::Error> for Failed {
         match error.get_ref().and_then(|inner| inner.downcast_ref()) {
             None => Self::Gone,
             Some(rustls::Error::NoCertificatesPresented) => Self::NoCertificate,
-            Some(error) => offence(error).map_or(Self::Gone, Self::Offence),
+            Some(rustls::Error::AlertReceived(alert)) => {
+                Self::NoOffence(format!("the client refuses the TLS handshake: {alert:?}").into())
+            }
+            Some(error) => offence(error)
+                .map_or_else(|| Self::NoOffence(format!("TLS handshake failed: {error}").into()), Self::Offence),
         }
     }
 }
@@ -95,7 +101,7 @@ pub(in crate::proxy) async fn accept(
             Ok(Some(accepted)) => break accepted,
             Ok(None) if received.len() > MOST_BYTES => {
                 farewell(&mut socket, &alert(50)).await;
-                return Err(Failed::Offence("TLS hello too large"));
+                return Err(Failed::Offence("TLS hello too large".into()));
             }
             Ok(None) => {}
             Err((error, mut alert)) => {
@@ -110,18 +116,25 @@ pub(in crate::proxy) async fn accept(
     let name = accepted.client_hello().server_name().map(str::to_ascii_lowercase);
     if !settings.choice.has(name.as_deref()) {
         farewell(&mut socket, &alert(112)).await;
-        return Err(Failed::Gone);
+        return Err(Failed::NoOffence(match name {
+            Some(name) => format!("no certificate for {name:?}, which the client asks for").into(),
+            None => "no certificate for a client that asks for no name".into(),
+        }));
     }
     note(&received);
     drop(received);
     let asked = tls.demands.of(listener, name.as_deref());
     let config = settings.configs.get(asked.map_or(0, |asked| asked.saturating_add(1))).ok_or(Failed::Gone)?;
-    let stream = StartHandshake::from_parts(accepted, socket).into_stream(Arc::clone(config)).await?;
+    let stream = StartHandshake::from_parts(accepted, socket).into_stream(Arc::clone(config)).await;
+    let stream = stream.map_err(|error| match Failed::from(error) {
+        Failed::Gone => Failed::NoOffence("the client left during the TLS handshake".into()),
+        failed => failed,
+    })?;
     let session = stream.get_ref().1;
     let shown = match (asked.and_then(|asked| tls.trusts.get(asked)), session.peer_certificates()) {
         (Some(trust), Some([leaf, ..])) => {
             let shown = Shown::read(leaf, &trust.name, &trust.roles);
-            Some(shown.ok_or(Failed::Offence("client certificate with names that can be misread"))?)
+            Some(shown.ok_or(Failed::Offence("client certificate with names that can be misread".into()))?)
         }
         _ => None,
     };

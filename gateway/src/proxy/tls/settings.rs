@@ -1,6 +1,8 @@
 //! Decides what is configured of TLS, to clients and to upstreams.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
+
+use data_encoding::{BASE64, HEXLOWER};
 
 use super::super::settings::{NamedFile, Settings};
 
@@ -85,7 +87,7 @@ pub struct ClientCertificates {
 /// TLS to the servers of an upstream: `upstream.NAME.tls`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
-    /// Whom to believe, PEM; `tls.ca`, or what the system trusts.
+    /// Whom to believe, PEM; `tls.ca`, or what the system trusts; without a path: nobody.
     pub ca: NamedFile,
     /// The name that its certificate must have, where it is not the server's own. `tls.server_name`.
     pub server_name: Option<String>,
@@ -93,6 +95,34 @@ pub struct Client {
     pub certificate: Option<(NamedFile, NamedFile)>,
     /// Whether any certificate will do: `tls.dangerous_accept_any_certificate`.
     pub accepts_any: bool,
+    /// Of which its certificate or key must be one, instead of [`Self::ca`] or besides: `tls.pins`. Empty: any.
+    pub pins: Vec<Pin>,
+}
+
+/// A fingerprint of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pin {
+    /// SHA-256 of its certificate.
+    Certificate([u8; 32]),
+    /// SHA-256 of its public key, as its certificate has it (`SubjectPublicKeyInfo`).
+    PublicKey([u8; 32]),
+}
+
+impl fmt::Display for Pin {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Certificate(hash) => write!(out, "sha256:{}", HEXLOWER.encode(hash)),
+            Self::PublicKey(hash) => write!(out, "sha256//{}", BASE64.encode(hash)),
+        }
+    }
+}
+
+impl Client {
+    /// Whether authorities judge the certificate.
+    #[must_use]
+    pub fn has_authorities(&self) -> bool {
+        !self.accepts_any && !self.ca.path.as_os_str().is_empty()
+    }
 }
 
 impl Settings {
@@ -103,7 +133,7 @@ impl Settings {
             .chain(self.client_certificates.iter().flat_map(|trust| [Some(&trust.ca), trust.crl.as_ref()]))
             .chain(self.upstreams.iter().filter_map(|upstream| upstream.tls.as_ref()).flat_map(|tls| {
                 let (certificate, key) = tls.certificate.as_ref().map(|(certificate, key)| (certificate, key)).unzip();
-                [(!tls.accepts_any).then_some(&tls.ca), certificate, key]
+                [tls.has_authorities().then_some(&tls.ca), certificate, key]
             }))
             .flatten()
     }
@@ -116,8 +146,9 @@ impl Settings {
             .flat_map(|pair| [Some(&mut pair.certificate), Some(&mut pair.private_key), pair.ocsp.as_mut()])
             .chain(self.client_certificates.iter_mut().flat_map(|trust| [Some(&mut trust.ca), trust.crl.as_mut()]))
             .chain(self.upstreams.iter_mut().filter_map(|upstream| upstream.tls.as_mut()).flat_map(|tls| {
+                let has_authorities = tls.has_authorities();
                 let (certificate, key) = tls.certificate.as_mut().map(|(certificate, key)| (certificate, key)).unzip();
-                [(!tls.accepts_any).then_some(&mut tls.ca), certificate, key]
+                [has_authorities.then_some(&mut tls.ca), certificate, key]
             }))
             .flatten()
     }

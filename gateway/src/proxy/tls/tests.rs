@@ -120,6 +120,7 @@ fn ends() {
         server_name: None,
         certificate: Some((named(&pem), named(&key.serialize_pem()))),
         accepts_any: false,
+        pins: Vec::new(),
     };
     settings.upstreams.iter_mut().for_each(|upstream| upstream.tls = Some(own.clone()));
     for (now, expect) in [

@@ -31,6 +31,7 @@ use super::{
         spare, turn,
     },
     dial::Stream,
+    tls,
 };
 
 mod answer;
@@ -156,6 +157,9 @@ impl Link {
                 if self.unread.is_empty() {
                     let more = match ready!(read(&self.stream, cx)) {
                         Ok(more) if !more.is_empty() => more,
+                        Err(error) if partial.is_empty() && interim == 0 && tls::refusal(&error).is_some() => {
+                            return Poll::Ready(Err(Broken::Answer(tls::refusal(&error).unwrap_or_default())));
+                        }
                         _ if partial.is_empty() && interim == 0 => {
                             return Poll::Ready(Err(Broken::Gone { sent: pump.has_begun() }));
                         }

@@ -16,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use thiserror::Error;
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 pub(super) use super::tls::Stream;
@@ -39,6 +40,8 @@ struct Resolved {
     /// How long an answer is believed, in nanoseconds.
     believed: u64,
     resolving: Cell<bool>,
+    /// Whether a request waited for addresses last, and none have come yet.
+    awaited: Cell<bool>,
 }
 
 enum Addresses {
@@ -54,7 +57,12 @@ impl Dialer {
             Err(_) => Addresses::Name { known: Vec::new(), until: 0 },
         };
         let believed = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX);
-        let resolved = Resolved { addresses: RefCell::new(addresses), believed, resolving: Cell::new(false) };
+        let resolved = Resolved {
+            addresses: RefCell::new(addresses),
+            believed,
+            resolving: Cell::new(false),
+            awaited: Cell::new(false),
+        };
         Self { name: name.to_owned(), secure, resolved: Rc::new(resolved) }
     }
 
@@ -76,6 +84,11 @@ impl Dialer {
         self.secure.as_ref()
     }
 
+    /// Whether connecting has got no further than asking for addresses.
+    pub(super) fn awaits_addresses(&self) -> bool {
+        self.resolved.awaited.get()
+    }
+
     /// Whether TLS is spoken.
     pub(super) const fn is_secure(&self) -> bool {
         self.secure.is_some()
@@ -95,7 +108,13 @@ impl Dialer {
             Addresses::Literal(address) => return Ok(vec![*address]),
             Addresses::Name { known, .. } => known.clone(),
         };
-        if known.is_empty() { self.resolved.resolve(&self.name).await } else { Ok(known) }
+        if !known.is_empty() {
+            return Ok(known);
+        }
+        self.resolved.awaited.set(true);
+        let resolved = self.resolved.resolve(&self.name).await;
+        self.resolved.awaited.set(false);
+        resolved
     }
 
     /// Asks for the addresses again, beside everything else, if it is time to.
@@ -121,9 +140,10 @@ impl Dialer {
 
 impl Resolved {
     async fn resolve(&self, name: &str) -> io::Result<Vec<SocketAddr>> {
-        let addresses: Vec<_> = tokio::net::lookup_host(name).await?.collect();
+        let looked_up = tokio::net::lookup_host(name).await;
+        let addresses: Vec<_> = looked_up.map_err(unresolved)?.collect();
         if addresses.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::NotFound, "no address"));
+            return Err(Unresolved("it has no address".to_owned()).into());
         }
         let until = deadline::now().saturating_add(self.believed);
         *self.addresses.borrow_mut() = Addresses::Name { known: addresses.clone(), until };
@@ -144,6 +164,22 @@ pub(super) fn is_ours(error: &io::Error) -> bool {
     code.is_some_and(|code| {
         matches!(code, E::ACCESS | E::ADDRNOTAVAIL | E::MFILE | E::NFILE | E::NOBUFS | E::NOMEM | E::PERM)
     })
+}
+
+/// What a lookup that failed is told as. What is of the system's making stays what it is.
+fn unresolved(error: io::Error) -> io::Error {
+    if error.raw_os_error().is_some() { error } else { Unresolved(error.to_string()).into() }
+}
+
+/// A name that stands for no address, and why.
+#[derive(Debug, Error)]
+#[error("its name cannot be resolved: {0}")]
+struct Unresolved(String);
+
+impl From<Unresolved> for io::Error {
+    fn from(unresolved: Unresolved) -> Self {
+        Self::new(io::ErrorKind::NotFound, unresolved)
+    }
 }
 
 /// One family after the other, the first one's first, each in the order that it came in (RFC 8305 4).

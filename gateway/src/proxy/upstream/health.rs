@@ -12,7 +12,7 @@ use super::{
     dial::{Dialer, Stream, is_ours},
     http2,
     server::Backend,
-    tls::{Offer, Secure},
+    tls::{Offer, Secure, describe},
 };
 use crate::{
     clock,
@@ -71,7 +71,10 @@ pub(in crate::proxy) fn watch(backend: &Backend) {
                 match answer {
                     Ok(status) if healthy => tracing::info!(upstream, server = address, status, "healthy again"),
                     Ok(status) => tracing::warn!(upstream, server = address, status, "a server is down"),
-                    Err(error) => tracing::warn!(upstream, server = address, %error, "a server is down"),
+                    Err(error) => {
+                        let error = describe(&error);
+                        tracing::warn!(upstream, server = address, %error, "a server is down");
+                    }
                 }
             }
         });

@@ -159,7 +159,7 @@ impl Pool {
             }
             let settings = &self.share.settings;
             let agreed = Box::pin(http2::agree(stream, settings.streams)).await.map_err(|error| {
-                Refusal::new(Reject::UpstreamFailed, format!("{name}: does not speak HTTP/2: {}", error.kind()))
+                Refusal::new(Reject::UpstreamFailed, format!("{name}: does not speak HTTP/2: {}", describe(&error)))
             })?;
             let scheme = if self.dialer.is_secure() { "https" } else { "http" };
             let connection = Connection::start(agreed, address, scheme, settings, &self.share.room);
@@ -169,9 +169,7 @@ impl Pool {
             }
             Ok(self.lend(Carrier::Http2(Box::new(Strand::new(slot))), address, false, shared))
         });
-        within(patience, opened)
-            .await
-            .unwrap_or_else(|| Err(Refusal::new(Reject::UpstreamTimeout, format!("{name}: connecting took too long"))))
+        within(patience, opened).await.unwrap_or_else(|| Err(self.too_slow()))
     }
 
     /// A place on a connection that others may use, too, as soon as there is one.
@@ -213,6 +211,13 @@ impl Pool {
         }
     }
 
+    /// There was no connection for too long.
+    fn too_slow(&self) -> Refusal {
+        let name = &self.dialer.name;
+        let what = if self.dialer.awaits_addresses() { "resolving its name" } else { "connecting" };
+        Refusal::new(Reject::UpstreamTimeout, format!("{name}: {what} took too long"))
+    }
+
     /// There was no place for too long.
     fn too_late(&self) -> Refusal {
         let name = &self.dialer.name;
@@ -220,7 +225,7 @@ impl Pool {
             let refusal = Refusal::new(Reject::Unavailable, format!("{name}: all streams are in use"));
             return Refusal { retry_after: Some(1), ..refusal };
         }
-        Refusal::new(Reject::UpstreamTimeout, format!("{name}: connecting took too long"))
+        self.too_slow()
     }
 
     /// The kept connection that was used last and that the server left open.

@@ -1,5 +1,4 @@
-//! Decides whether a server is the one that it should be: its certificate is judged by the authorities that are named,
-//! or by those that the system trusts, unless a key whose name says how dangerous that is lets anything pass.
+//! Decides how the gateway speaks TLS to servers, and what is said of those who are not who they should be.
 
 use std::{
     borrow::Cow,
@@ -10,18 +9,15 @@ use std::{
     task::{Context, Poll},
 };
 
-use rustls::{
-    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
-};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{AlertDescription, CertificateError, ClientConfig, Error, crypto::CryptoProvider};
+use rustls_pki_types::{ServerName, UnixTime};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
+use super::trust::Trust;
 use crate::{
     fault::Fault,
     proxy::tls::{Swap, Tls, private_key, roots, settings::Client},
@@ -49,6 +45,9 @@ impl Offer {
 
 const HTTP2: &[u8] = b"h2";
 
+/// How much of the names of a certificate the log is told, in bytes.
+const MAX_NAMES: usize = 200;
+
 /// How the gateway speaks TLS to the servers of an upstream.
 ///
 /// # Errors
@@ -61,12 +60,16 @@ pub(in crate::proxy) fn config(
     let builder = ClientConfig::builder_with_provider(Arc::clone(provider))
         .with_protocol_versions(rustls::ALL_VERSIONS)
         .map_err(|error| fault("ca", error.to_string()))?;
-    let builder = if settings.accepts_any {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(Arc::clone(provider))))
+    let authorities = if settings.has_authorities() {
+        let fault = |found: Fault| vec![Fault { key: "ca".to_owned(), ..found }];
+        let roots = roots(&settings.ca.bytes).map_err(fault)?;
+        Some((roots, crate::proxy::tls::chain(&settings.ca.bytes).map_err(fault)?))
     } else {
-        let roots = roots(&settings.ca.bytes).map_err(|found| vec![Fault { key: "ca".to_owned(), ..found }])?;
-        builder.with_root_certificates(roots)
+        None
     };
+    let trust = Trust::new(provider, authorities, &settings.pins);
+    let trust = trust.map_err(|error| fault("ca", format!("cannot be used: {error}")))?;
+    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(trust));
     let config = match &settings.certificate {
         None => builder.with_no_client_auth(),
         Some((certificate, key)) => {
@@ -166,66 +169,75 @@ impl AsyncWrite for Stream {
 
 /// Why a connection could not be made, for the log.
 pub(super) fn describe(error: &io::Error) -> Cow<'static, str> {
-    use CertificateError as C;
-    let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else {
-        return error.kind().to_string().into();
+    let Some(inner) = error.get_ref() else {
+        return match error.kind() {
+            io::ErrorKind::UnexpectedEof => "it closed the connection during the TLS handshake".into(),
+            _ => error.to_string().into(),
+        };
     };
+    let Some(tls) = inner.downcast_ref::<Error>() else { return error.to_string().into() };
     Cow::Borrowed(match tls {
-        Error::InvalidCertificate(error) => match error {
-            C::Expired | C::ExpiredContext { .. } => "its certificate has expired",
-            C::NotValidYet | C::NotValidYetContext { .. } => "its certificate is not valid yet",
-            C::UnknownIssuer => "its certificate is of an unknown authority",
-            C::NotValidForName | C::NotValidForNameContext { .. } => "its certificate is for another name",
-            C::InvalidPurpose | C::InvalidPurposeContext { .. } => "its certificate is for another purpose",
-            C::BadSignature => "its certificate has a bad signature",
-            _ => "its certificate is not good",
-        },
+        Error::InvalidCertificate(error) => return format!("its certificate {}", certificate(error)).into(),
         Error::AlertReceived(AlertDescription::CertificateRequired) => "it wants a certificate of the gateway",
         Error::NoApplicationProtocol | Error::AlertReceived(AlertDescription::NoApplicationProtocol) => {
             "it does not agree to the version of HTTP that it is to speak (ALPN)"
         }
         Error::AlertReceived(alert) => return format!("it refuses the TLS handshake: {alert:?}").into(),
         Error::InvalidMessage(_) => "it does not speak TLS",
-        Error::PeerIncompatible(_) => "it speaks no TLS that is safe",
-        _ => "the TLS handshake failed",
+        Error::PeerIncompatible(why) => return format!("it speaks no TLS that is safe: {why:?}").into(),
+        error => return format!("the TLS handshake failed: {error}").into(),
     })
 }
 
-/// Takes any certificate; that its key signed the handshake is still asked.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+/// What is wrong with a certificate.
+fn certificate(error: &CertificateError) -> Cow<'static, str> {
+    use CertificateError as C;
+    let at = |moment: UnixTime| {
+        let moment = jiff::Timestamp::from_second(i64::try_from(moment.as_secs()).unwrap_or(i64::MAX));
+        moment.map(|moment| moment.to_string()).unwrap_or_default()
+    };
+    Cow::Borrowed(match error {
+        C::Expired => "has expired",
+        C::ExpiredContext { not_after, .. } => return format!("has expired at {}", at(*not_after)).into(),
+        C::NotValidYet => "is not valid yet",
+        C::NotValidYetContext { not_before, .. } => {
+            return format!("is not valid yet, before {}", at(*not_before)).into();
+        }
+        C::UnknownIssuer => "is of an unknown authority",
+        C::NotValidForName => "is for another name",
+        C::NotValidForNameContext { expected, presented } => {
+            let mut names = presented.join(", ");
+            names.truncate(names.floor_char_boundary(MAX_NAMES));
+            return format!("is for another name: {names}; not for {}", expected.to_str()).into();
+        }
+        C::InvalidPurpose | C::InvalidPurposeContext { .. } => "is for another purpose",
+        C::BadSignature => "has a bad signature",
+        C::BadEncoding => "cannot be read",
+        C::Revoked => "is revoked",
+        C::Other(other) if other.0.to_string() == "CaUsedAsEndEntity" => {
+            "is an authority's own, and none that `ca` names"
+        }
+        C::Other(other) => return format!("is not good: {}", other.0).into(),
+        error => return format!("is not good: {error:?}").into(),
+    })
+}
 
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _leaf: &CertificateDer<'_>,
-        _chain: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, leaf, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, leaf, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
+/// An alert by which a server refuses the gateway's certificate. In TLS 1.3 it comes when the gateway thinks that all is
+/// well.
+pub(super) fn refusal(error: &io::Error) -> Option<&'static str> {
+    use AlertDescription as A;
+    let Error::AlertReceived(alert) = error.get_ref()?.downcast_ref()? else { return None };
+    Some(match alert {
+        A::CertificateRequired => "it wants a certificate of the gateway",
+        A::BadCertificate => "it refuses the gateway's certificate: BadCertificate",
+        A::UnsupportedCertificate => "it refuses the gateway's certificate: UnsupportedCertificate",
+        A::CertificateRevoked => "it refuses the gateway's certificate: CertificateRevoked",
+        A::CertificateExpired => "it refuses the gateway's certificate: CertificateExpired",
+        A::CertificateUnknown => "it refuses the gateway's certificate: CertificateUnknown",
+        A::UnknownCA => "it refuses the gateway's certificate: UnknownCA",
+        A::AccessDenied => "it refuses the gateway's certificate: AccessDenied",
+        A::DecryptError => "it refuses the gateway's certificate: DecryptError",
+        A::HandshakeFailure => "it refuses the TLS handshake: HandshakeFailure",
+        _ => return None,
+    })
 }
