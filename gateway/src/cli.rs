@@ -1,6 +1,7 @@
 //! Decides what the command line means: one file per command, exit codes in one place.
 
 use std::{
+    env,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -122,6 +123,12 @@ pub fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(asked) => {
             let exit = if asked.use_stderr() { Exit::Usage } else { Exit::Done };
+            // The arguments are not understood, but for this one.
+            if exit == Exit::Usage && env::args_os().take_while(|word| word != "--").any(|word| word == "--json") {
+                let message = asked.render().to_string();
+                let message = message.trim().trim_start_matches("error: ");
+                return Output::new(true).fail(message, exit).into();
+            }
             // Nothing is left to be told to whom the message could not be.
             drop(asked.print());
             return exit.into();

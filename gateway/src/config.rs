@@ -27,7 +27,7 @@ mod upstream;
 
 pub use document::Document;
 pub use errors::Errors;
-pub use files::{Bundled, Disk, Files, Recorder};
+pub use files::{Bundled, Disk, Files, Permitted, Recorder};
 pub use locations::Locations;
 
 /// Where the configuration is unless the command line says otherwise.

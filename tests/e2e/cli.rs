@@ -1,10 +1,10 @@
 //! What every command says and how it ends, through the real socket.
 
-use std::fs;
+use std::{fs, process::Command};
 
 use serde_json::{Value, json};
 use support::{
-    daemon::{Daemon, gateway},
+    daemon::{Daemon, binary, gateway},
     report,
     settings::Settings,
     world::World,
@@ -40,7 +40,31 @@ fn commands_that_need_no_daemon() {
     ] {
         let told = gateway(&arguments);
         assert_eq!(told.code, code, "{arguments:?}: {} {}", told.json, told.errors);
+        // `run` has its log for that.
+        if !arguments.contains(&"run") {
+            let text = told.json.to_string();
+            assert!(told.json.is_object() && !text.contains("\\u001b"), "{arguments:?}: {text} {}", told.errors);
+        }
     }
+    for arguments in [
+        vec![],
+        vec!["dance"],
+        vec!["block"],
+        vec!["block", "add"],
+        vec!["block", "add", "10.0.0"],
+        vec!["block", "add", "10.0.0.1", "--for", "soon"],
+        vec!["status", "--no-such-thing"],
+        vec!["why"],
+        vec!["--config"],
+    ] {
+        let told = gateway(&arguments);
+        assert_eq!((told.code, &told.json["answer"], &told.json["code"]), (2, &"refused".into(), &"usage".into()));
+        let message = told.json["message"].as_str().unwrap();
+        assert!(message.contains("Usage: gateway") && !message.starts_with("error"), "{arguments:?}: {message}");
+    }
+    // What comes after `--` is no option.
+    let told = Command::new(binary()).args(["dance", "--", "--json"]).output().unwrap();
+    assert!(told.stdout.is_empty() && told.status.code() == Some(2), "{told:?}");
     fs::remove_dir_all(folder).unwrap();
 }
 

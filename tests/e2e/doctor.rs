@@ -1,15 +1,20 @@
 //! What `gateway doctor` finds, on a host that is well and on one that is not.
 
-use std::process::Command;
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt as _,
+    process::Command,
+};
 
 use gateway_common::maps::{NEVER, Rule};
 use serde_json::{Value, json};
 use support::{
     daemon::{Daemon, binary},
     kernel_view::{pin_as_earlier, tamper},
+    pki::PKI,
     report,
     settings::Settings,
-    world::{GATE, World},
+    world::{GATE, World, pin_folder},
 };
 
 /// Asks where the gateway is: interfaces are those of a namespace.
@@ -26,12 +31,32 @@ fn state(told: &Value, name: &str, expect: &str) {
     assert_eq!(check.map(|check| &check["state"]), Some(&json!(expect)), "{name}: {told}");
 }
 
+/// Nothing that a gateway leaves behind is missed, by root or by somebody who may not read the keys.
+fn before_the_first_start(world: &World) {
+    let config = world.folder.join("first.toml");
+    PKI.write(&world.folder);
+    fs::write(&config, Settings::default().text(&world.folder, &pin_folder(&world.name))).unwrap();
+    fs::set_permissions(world.folder.join("server.key"), Permissions::from_mode(0o600)).unwrap();
+    for user in [0, 65_534] {
+        let mut command: Command = world.gate.command("setpriv".as_ref());
+        command.arg(format!("--reuid={user}")).args(["--clear-groups"]).arg(binary());
+        let output = command.arg("--config").arg(&config).args(["doctor", "--json"]).output().unwrap();
+        let told: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+        assert_eq!((output.status.code(), &told["failed"]), (Some(0), &json!(0)), "{user}: {told}");
+        state(&told, "daemon", "warn");
+        let key = format!("file {}", world.folder.join("server.key").display());
+        let is_told = told["checks"].as_array().unwrap().iter().any(|check| check["name"] == key.as_str());
+        assert_eq!(is_told, user != 0, "{user}: {told}");
+    }
+}
+
 #[test]
 fn what_is_off_is_named() {
     if !report::may_run("doctor") {
         return;
     }
     let world = World::new();
+    before_the_first_start(&world);
     let mut daemon = Daemon::start(&world, &Settings::default());
     daemon.done(&["block", "add", "10.0.0.66", "--for", "1h"]);
     daemon.done(&["block", "add", "10.0.0.72/30", "--for", "1h"]);

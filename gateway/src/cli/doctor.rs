@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{Context, exit::Exit, table::Table};
 use crate::{
-    config::{Config, Disk},
+    config::{Config, Disk, Files as _, Permitted},
     guard::doctor::{self, State},
 };
 
@@ -21,11 +21,17 @@ pub(super) struct Doctor {}
 
 impl Doctor {
     pub(super) fn execute(&self, context: &Context) -> Exit {
-        let config = match Config::load(context.config(), &Disk) {
+        // The configuration itself has to be read, and is empty where it must not be.
+        let files = Permitted::default();
+        let config = match Disk.read(context.config()) {
+            Ok(_) => Config::load(context.config(), &files),
+            Err(_) => Config::load(context.config(), &Disk),
+        };
+        let config = match config {
             Ok(config) => config,
             Err(errors) => return context.out.fail(&errors.to_string(), Exit::Usage),
         };
-        let checks = doctor::judge(&doctor::look(&config));
+        let checks = doctor::judge(&doctor::look(&config, files.denied()));
         let count = |state| checks.iter().filter(|check| check.state == state).count();
         let (failed, warned) = (count(State::Fail), count(State::Warn));
         let exit = if failed > 0 { Exit::Refused } else { Exit::Done };

@@ -54,6 +54,35 @@ impl Files for Disk {
     }
 }
 
+/// The disk, for whoever wants to know what a configuration says without the right to read all that it names: a file that
+/// may not be read is empty.
+#[derive(Debug, Default)]
+pub struct Permitted(RefCell<Vec<PathBuf>>);
+
+impl Permitted {
+    /// What could not be read.
+    #[must_use]
+    pub fn denied(self) -> Vec<PathBuf> {
+        self.0.into_inner()
+    }
+}
+
+impl Files for Permitted {
+    fn read(&self, path: &Path) -> io::Result<Arc<[u8]>> {
+        match Disk.read(path) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                self.0.borrow_mut().push(path.to_owned());
+                Ok(Arc::default())
+            }
+            read => read,
+        }
+    }
+
+    fn mode(&self, path: &Path) -> Option<u32> {
+        Disk.mode(path)
+    }
+}
+
 /// Reads through to other files and remembers what it read.
 pub struct Recorder<'a> {
     files: &'a dyn Files,

@@ -41,6 +41,8 @@ type Known<T> = Result<T, String>;
 /// Everything that is looked at.
 #[derive(Debug)]
 pub struct Facts {
+    /// Whether a gateway ever ran by this configuration, or may have.
+    has_run: bool,
     kernel: String,
     is_root: bool,
     sysctls: Vec<(&'static str, Known<i64>)>,
@@ -68,6 +70,8 @@ pub struct Facts {
     files: Known<(u64, u64)>,
     /// The daemon: its proxy's pid and its warnings.
     daemon: Known<(Option<u32>, Vec<String>)>,
+    /// Files that the configuration names and this user may not read.
+    denied: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -101,12 +105,36 @@ pub fn judge(facts: &Facts) -> Vec<Check> {
     checks.extend(facts.sysctls.iter().map(|(name, value)| sysctl(name, value)));
     checks.push(btf(facts.has_btf));
     checks.push(bpffs(facts.is_bpffs));
-    checks.extend(facts.interfaces.iter().flat_map(|at| interface(at, &facts.links)));
+    checks.extend(facts.interfaces.iter().flat_map(|at| interface(at, &facts.links, facts.has_run)));
     if facts.interfaces.is_empty() {
         let what = "guard.interfaces is empty: no packet is dropped in the kernel";
         checks.push(check("interfaces", State::Warn, what, "name the interfaces that clients come in by"));
     }
-    checks.push(links(&facts.links, &facts.interfaces));
+    if facts.has_run {
+        checks.extend(traces(facts));
+    }
+    checks.push(ntp(&facts.clock_is_kept));
+    if facts.has_run {
+        checks.extend(facts.modes.iter().map(|(path, mode)| permissions(path, mode)));
+    }
+    checks.extend(facts.denied.iter().map(|path| unknown(format!("file {path}"), "this user may not read it")));
+    checks.push(disk(&facts.disk));
+    checks.extend(facts.certificates.iter().map(|(path, days)| certificate_days(path, days)));
+    checks.push(proxy_user(&facts.proxy_user));
+    checks.push(files(&facts.files));
+    if facts.has_run {
+        checks.extend(daemon(&facts.daemon));
+    } else {
+        let what =
+            "no gateway has run here by this configuration yet: there are no pins, no store and no record to look at";
+        checks.push(check("daemon", State::Warn, what, "start it: `gateway run`"));
+    }
+    checks
+}
+
+/// What a gateway leaves behind, running or not.
+fn traces(facts: &Facts) -> Vec<Check> {
+    let mut checks = vec![links(&facts.links, &facts.interfaces)];
     checks.extend(earlier(&facts.earlier));
     match &facts.maps {
         Ok(maps) => checks.extend(maps.iter().map(|map| usage(*map))),
@@ -115,13 +143,6 @@ pub fn judge(facts: &Facts) -> Vec<Check> {
     checks.push(drift(&facts.drift));
     checks.push(audit(&facts.audit));
     checks.push(clock(&facts.clock));
-    checks.push(ntp(&facts.clock_is_kept));
-    checks.extend(facts.modes.iter().map(|(path, mode)| permissions(path, mode)));
-    checks.push(disk(&facts.disk));
-    checks.extend(facts.certificates.iter().map(|(path, days)| certificate_days(path, days)));
-    checks.push(proxy_user(&facts.proxy_user));
-    checks.push(files(&facts.files));
-    checks.extend(daemon(&facts.daemon));
     checks
 }
 
@@ -176,7 +197,7 @@ fn bpffs(is_mounted: bool) -> Check {
     check("bpffs", State::Warn, what, "mount -t bpf bpf /sys/fs/bpf")
 }
 
-fn interface(at: &Interface, links: &Known<Vec<PinnedAt>>) -> Vec<Check> {
+fn interface(at: &Interface, links: &Known<Vec<PinnedAt>>, has_run: bool) -> Vec<Check> {
     let name = format!("interface {}", at.name);
     if !at.is_there {
         return vec![check(name, State::Fail, "not there", "see `ip link`, and guard.interfaces")];
@@ -220,6 +241,7 @@ fn interface(at: &Interface, links: &Known<Vec<PinnedAt>>) -> Vec<Check> {
             let named = at.program_named.as_ref().map(|named| format!(", {named}")).unwrap_or_default();
             check(name, State::Fail, format!("another XDP program (id {program}{named}) is on it"), fix)
         }
+        (Ok(None), _) if !has_run => check(name, State::Ok, "free", ""),
         (Ok(None), _) => check(name, State::Fail, "nothing is attached", "`gateway attach`, or start the gateway"),
     });
     checks

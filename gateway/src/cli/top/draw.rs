@@ -38,13 +38,15 @@ pub(super) fn frame(frame: &mut Frame<'_>, view: &View, screen: &Screen) {
     let rows = u16::try_from(view.verdicts.iter().filter(|rate| rate.packets > 0).count()).unwrap_or(16).clamp(5, 16);
     // Where there is little room the blocks need some of it.
     let rows = rows.min((frame.area().height / 3).max(4));
-    let lines = |count: usize| Constraint::Length(u16::try_from(count).unwrap_or(u16::MAX));
+    let high = |count: usize| Constraint::Length(u16::try_from(count).unwrap_or(u16::MAX));
     let parts =
-        [lines(view.head.len()), lines(warnings.len()), Constraint::Length(rows + 2), Constraint::Min(3), lines(1)];
+        [high(view.head.len()), high(warnings.len()), Constraint::Length(rows + 2), Constraint::Min(3), high(1)];
     let [head, warned, middle, blocks, foot] = Layout::vertical(parts).areas(frame.area());
-    frame.render_widget(Paragraph::new(view.head.iter().map(|line| Line::raw(&**line)).collect::<Vec<_>>()), head);
+    let width = usize::from(frame.area().width);
+    let lines = |texts: &[String]| texts.iter().map(|text| Line::from(cut(text.clone(), width))).collect::<Vec<_>>();
+    frame.render_widget(Paragraph::new(lines(&view.head)), head);
     let warn = Style::new().fg(Color::Yellow);
-    frame.render_widget(Paragraph::new(warnings.into_iter().map(Line::from).collect::<Vec<_>>()).style(warn), warned);
+    frame.render_widget(Paragraph::new(lines(&warnings)).style(warn), warned);
     let verdict_columns = if is_narrow(middle) { 44 } else { 62 };
     let [left, right] = Layout::horizontal([Constraint::Length(verdict_columns), Constraint::Min(20)]).areas(middle);
     verdicts(frame, left, &view.verdicts);
@@ -87,33 +89,79 @@ const fn is_narrow(area: Rect) -> bool {
     area.width < 110
 }
 
-/// A column: its heading, its width (0: what is left), whether it holds numbers.
-type Column = (&'static str, u16, bool);
+/// What a column holds, and so what becomes of a text that is too long.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Leans right. Its column is as wide as it takes.
+    Number,
+    /// An address: without its end it would be another one. Its column is as wide as it takes, if the screen is.
+    Whole,
+    /// Its column is as wide as it is said to be, or less, and what is cut ends with `…`.
+    Text,
+}
 
-/// A table of these columns; rows that are longer than the columns lose their end.
-fn table(columns: &[Column], rows: impl Iterator<Item = (Vec<String>, Style)>) -> Table<'static> {
-    let cell = |(text, (_, _, is_number)): (String, &Column)| {
-        let line = Line::from(text);
-        Cell::from(if *is_number { line.right_aligned() } else { line })
+/// A column: its heading, how wide it is at least (0: what is left), what it holds.
+type Column = (&'static str, u16, Kind);
+
+/// A table of these columns in so much room.
+fn table(columns: &[Column], rows: Vec<(Vec<String>, Style)>, area: Rect) -> Table<'static> {
+    let widths = widths(columns, &rows, area.width.saturating_sub(2));
+    let cell = |(text, ((_, _, kind), width)): (String, (&Column, &u16))| {
+        let line = Line::from(cut(text, usize::from(*width)));
+        Cell::from(if *kind == Kind::Number { line.right_aligned() } else { line })
     };
-    let row = |(texts, style): (Vec<String>, Style)| Row::new(texts.into_iter().zip(columns).map(cell)).style(style);
+    let row = |(texts, style): (Vec<String>, Style)| {
+        Row::new(texts.into_iter().zip(columns.iter().zip(&widths)).map(cell)).style(style)
+    };
     let names = columns.iter().map(|(name, ..)| (*name).to_owned()).collect();
-    let widths = columns.iter().map(|(_, width, _)| match width {
-        0 => Constraint::Fill(1),
-        width => Constraint::Length(*width),
-    });
-    Table::new(rows.map(row).collect::<Vec<_>>(), widths)
+    Table::new(rows.into_iter().map(row).collect::<Vec<_>>(), widths.iter().copied().map(Constraint::Length))
         .header(row((names, Style::new().add_modifier(Modifier::BOLD))))
         .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED))
 }
 
+/// How wide each column is. Where there is too little room, texts lose some first, the widest first.
+fn widths(columns: &[Column], rows: &[(Vec<String>, Style)], room: u16) -> Vec<u16> {
+    let gaps = u16::try_from(columns.len().saturating_sub(1)).unwrap_or(u16::MAX);
+    let room = room.saturating_sub(gaps);
+    let longest = |index: usize| {
+        let cells = rows.iter().filter_map(|(texts, _)| texts.get(index));
+        cells.map(|text| u16::try_from(text.chars().count()).unwrap_or(u16::MAX)).max().unwrap_or(0)
+    };
+    let wanted = columns.iter().enumerate().map(|(index, (_, least, kind))| match kind {
+        Kind::Text => *least,
+        Kind::Number | Kind::Whole => longest(index).max(*least),
+    });
+    let mut widths: Vec<u16> = wanted.collect();
+    let sum = |widths: &[u16]| widths.iter().fold(0, |sum: u16, width| sum.saturating_add(*width));
+    for kind in [Kind::Text, Kind::Whole] {
+        while sum(&widths) > room {
+            let some = widths.iter_mut().zip(columns).filter(|(width, column)| column.2 == kind && **width > 1);
+            let Some((width, _)) = some.max_by_key(|(width, _)| **width) else { break };
+            *width -= 1;
+        }
+    }
+    let left = room.saturating_sub(sum(&widths));
+    if let Some((width, _)) = widths.iter_mut().zip(columns).find(|(_, column)| column.1 == 0) {
+        *width = width.saturating_add(left);
+    }
+    widths
+}
+
+/// The text, or as much of it as there is room for and the sign that it goes on.
+fn cut(text: String, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text;
+    }
+    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+}
+
 fn verdicts(frame: &mut Frame<'_>, area: Rect, rates: &[Rate]) {
     let columns = [
-        ("VERDICT", 19, false),
-        ("PACKETS/S", 9, true),
-        ("BYTES/S", 12, true),
-        ("PACKETS", 9, true),
-        ("BYTES", 9, true),
+        ("VERDICT", 19, Kind::Text),
+        ("PACKETS/S", 9, Kind::Number),
+        ("BYTES/S", 10, Kind::Number),
+        ("PACKETS", 9, Kind::Number),
+        ("BYTES", 9, Kind::Number),
     ];
     let shown = if area.width < 62 { 3 } else { 5 };
     let rows = rates.iter().map(|rate| {
@@ -127,7 +175,7 @@ fn verdicts(frame: &mut Frame<'_>, area: Rect, rates: &[Rate]) {
         let quiet = Style::new().add_modifier(Modifier::DIM);
         (texts, if rate.packets_per_second > 0 { Style::new() } else { quiet })
     });
-    let table = table(columns.get(..shown).unwrap_or(&columns), rows);
+    let table = table(columns.get(..shown).unwrap_or(&columns), rows.collect(), area);
     frame.render_widget(table.block(Block::bordered()), area);
 }
 
@@ -137,8 +185,8 @@ fn sources(frame: &mut Frame<'_>, area: Rect, dropped: &[Dropped]) {
         let rate = format!("{about}{}", dropped.packets_per_second);
         (vec![dropped.source.clone(), rate, dropped.verdict.clone()], Style::new())
     });
-    let columns = [("DROPPED OF", 0, false), ("PACKETS/S", 9, true), ("AS", 12, false)];
-    frame.render_widget(table(&columns, rows).block(Block::bordered()), area);
+    let columns = [("DROPPED OF", 0, Kind::Whole), ("PACKETS/S", 9, Kind::Number), ("AS", 12, Kind::Text)];
+    frame.render_widget(table(&columns, rows.collect(), area).block(Block::bordered()), area);
 }
 
 fn blocks(frame: &mut Frame<'_>, area: Rect, view: &View, screen: &Screen) {
@@ -154,15 +202,16 @@ fn blocks(frame: &mut Frame<'_>, area: Rect, view: &View, screen: &Screen) {
         (texts, Style::new())
     });
     let first = [
-        ("ID", if narrow { 4 } else { 6 }, true),
-        ("SOURCE", if narrow { 18 } else { 24 }, false),
-        ("LEFT", 8, false),
-        ("PACKETS/S", 9, true),
-        ("PACKETS", 9, true),
+        ("ID", if narrow { 4 } else { 6 }, Kind::Number),
+        ("SOURCE", if narrow { 18 } else { 24 }, Kind::Whole),
+        ("LEFT", 8, Kind::Text),
+        ("PACKETS/S", 9, Kind::Number),
+        ("PACKETS", 9, Kind::Number),
     ];
-    let more: &[Column] = if narrow { &[] } else { &[("BYTES", 10, true), ("MODE", 7, false), ("BY", 15, false)] };
-    let columns = [&first[..], more, &[("REASON", 0, false)]].concat();
-    let table = table(&columns, rows).block(Block::bordered().title(view.title.clone()));
+    let more: &[Column] =
+        if narrow { &[] } else { &[("BYTES", 10, Kind::Number), ("MODE", 7, Kind::Text), ("BY", 15, Kind::Text)] };
+    let columns = [&first[..], more, &[("REASON", 0, Kind::Text)]].concat();
+    let table = table(&columns, rows.collect(), area).block(Block::bordered().title(view.title.clone()));
     let last = view.blocks.len().saturating_sub(1);
     let mut state = TableState::default().with_selected(Some(screen.selected.min(last)));
     frame.render_stateful_widget(table, area, &mut state);

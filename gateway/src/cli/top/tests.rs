@@ -144,6 +144,43 @@ fn a_frame() {
     }
 }
 
+/// An address without its end is another address, and so is a number.
+#[test]
+fn what_is_shown_of_an_address_is_all_of_it_or_seen_to_be_cut() {
+    let sources =
+        ["203.0.113.177", "203.0.113.128/25", "2001:db8:1111:2222:3333:4444:5555:6666", "2001:db8:1111:2222::/64"];
+    let reason = "a reason that is longer than any column is, so that something has to be cut";
+    let entries = (1..).zip(sources).map(|(id, source)| entry(id * 1_234_567, source, 12_345_678_901, reason, None));
+    let samples: Vec<String> = sources
+        .iter()
+        .map(|source| format!(r#"{{"event":"packet","source":"{source}","verdict":"over_packets","one_in":1234567}}"#))
+        .collect();
+    let samples: Vec<&str> = samples.iter().map(String::as_str).collect();
+    let mut now = snapshot(12, 12_345_678_901, entries.collect(), &samples);
+    now.top.status.warnings = vec![format!("listener {} waits", sources[2])];
+    for width in 20..200 {
+        let text = draw::text(&View::new(&now, None, &Screen::default()), width, 90).unwrap();
+        for source in sources {
+            for length in 6..source.len() {
+                // Whatever follows a part of it shows that it goes on.
+                let part = &source[..length];
+                let rest = text.match_indices(part).map(|(at, _)| text[at + length..].chars().next().unwrap_or(' '));
+                for next in rest {
+                    let is_other = sources.iter().any(|other| *other != source && other.starts_with(part));
+                    assert!(
+                        next == '…' || source[length..].starts_with(next) || is_other,
+                        "{width} {part}{next}\n{text}"
+                    );
+                }
+            }
+        }
+        if width >= 80 {
+            assert!(sources.iter().all(|source| text.contains(source)), "{width}\n{text}");
+            assert!(text.contains("12345678901") && text.contains("4938268"), "{width}\n{text}");
+        }
+    }
+}
+
 #[test]
 fn keys() {
     let (before, now) = pair();

@@ -2,9 +2,9 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fs,
+    fs, io,
     os::unix::fs::PermissionsExt as _,
-    path::Path,
+    path::{Path, PathBuf},
     thread,
     time::Duration,
 };
@@ -41,9 +41,10 @@ use crate::{
 /// A difference between store and kernel that is still there after so long is none that is being made.
 const SETTLE: Duration = Duration::from_millis(1_200);
 
-/// Looks at everything. Takes about a second where store and kernel differ.
+/// Looks at everything. Takes about a second where store and kernel differ. `denied` are files of the configuration that
+/// could not be read.
 #[must_use]
-pub fn look(config: &Config) -> Facts {
+pub fn look(config: &Config, denied: Vec<PathBuf>) -> Facts {
     let (settings, proxy) = (&config.guard, &config.proxy);
     let is_root = geteuid().is_root();
     let rights = || if is_root { Ok(()) } else { Err("this needs root".to_owned()) };
@@ -88,7 +89,10 @@ pub fn look(config: &Config) -> Facts {
     let socket = daemon.is_ok().then(|| settings.control_socket.clone());
     let log = proxy.access_log.clone().filter(|log| log.exists());
     let now = Now::read();
+    let has_run = daemon.is_ok() || !is_missing(&store) || settings.pin_dir.exists();
+    let is_denied = |path: &Path| denied.iter().any(|denied| denied == path);
     Facts {
+        has_run,
         kernel: text("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
         is_root,
         sysctls: [
@@ -125,6 +129,7 @@ pub fn look(config: &Config) -> Facts {
             .map_err(|error| error.to_string()),
         certificates: proxy
             .tls_certificates()
+            .filter(|(_, pair)| !is_denied(&pair.certificate.path))
             .map(|(_, pair)| {
                 let leaf = CertificateDer::from_pem_slice(&pair.certificate.bytes).map_err(|error| error.to_string());
                 let leaf =
@@ -142,7 +147,13 @@ pub fn look(config: &Config) -> Facts {
             Ok((soft, u64::try_from(proxy.max_connections).unwrap_or(u64::MAX)))
         }),
         daemon,
+        denied: denied.iter().map(|path| path.display().to_string()).collect(),
     }
+}
+
+/// Whether a file is known not to be there; one that this user may not see may be there.
+fn is_missing(path: &Path) -> bool {
+    fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 fn user(name: &str) -> Option<u32> {

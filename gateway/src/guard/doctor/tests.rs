@@ -61,7 +61,7 @@ fn the_host() {
 
 #[test]
 fn attachment() {
-    let judged = |at: &Interface, links: Known<Vec<PinnedAt>>| interface(at, &links).pop().unwrap();
+    let judged = |at: &Interface, links: Known<Vec<PinnedAt>>| interface(at, &links, true).pop().unwrap();
     says(&judged(&at(Some(7)), Ok(vec![link(7, true)])), State::Ok, "in the driver");
     says(&judged(&at(Some(7)), Ok(vec![link(7, false)])), State::Warn, "virtio_net");
     let jumbo = Interface { mtu: Some(9_000), ..at(Some(7)) };
@@ -74,9 +74,9 @@ fn attachment() {
     says(&judged(&at(Some(8)), Err("no".to_owned())), State::Warn, "whose cannot be seen");
     says(&judged(&at(None), Ok(vec![])), State::Fail, "nothing is attached");
     says(&judged(&Interface { is_there: false, ..at(None) }, Ok(vec![])), State::Fail, "not there");
-    says(&interface(&Interface { is_up: Some(false), ..at(None) }, &Ok(vec![]))[0], State::Warn, "down");
+    says(&interface(&Interface { is_up: Some(false), ..at(None) }, &Ok(vec![]), true)[0], State::Warn, "down");
     says(
-        &interface(&Interface { joins_packets: Some(true), ..at(None) }, &Ok(vec![]))[1],
+        &interface(&Interface { joins_packets: Some(true), ..at(None) }, &Ok(vec![]), true)[1],
         State::Warn,
         "receive offload",
     );
@@ -85,6 +85,49 @@ fn attachment() {
     says(&links(&Ok(vec![]), &[at(None)]), State::Fail, "no link");
     says(&links(&Ok(vec![]), &[]), State::Ok, "0 links");
     says(&links(&Err("this needs root".to_owned()), &[]), State::Warn, "not looked at");
+}
+
+/// Before the first start, and what is the matter even then.
+#[test]
+fn where_no_gateway_ran_yet_nothing_is_missing() {
+    let denied = "/etc/gateway/server.key".to_owned();
+    let mut facts = Facts {
+        has_run: false,
+        kernel: "6.12.1".to_owned(),
+        is_root: true,
+        sysctls: Vec::new(),
+        has_btf: true,
+        is_bpffs: true,
+        interfaces: vec![at(None)],
+        links: Ok(Vec::new()),
+        maps: Err("no map is pinned there".to_owned()),
+        drift: Err("no map is pinned there".to_owned()),
+        audit: Ok((0, Some("record 1: the anchor cannot be read".to_owned()))),
+        clock: Err("there is no store".to_owned()),
+        clock_is_kept: Ok(true),
+        earlier: Vec::new(),
+        modes: vec![("/var/lib/gateway".to_owned(), Err("no such file".to_owned()))],
+        disk: Ok((1 << 40, 1 << 41)),
+        certificates: Vec::new(),
+        proxy_user: ("gateway".to_owned(), Some(999)),
+        files: Ok((1 << 20, 10_000)),
+        daemon: Err("nobody answers".to_owned()),
+        denied: vec![denied],
+    };
+    let states = |facts: &Facts| -> Vec<(String, State)> {
+        let checks = judge(facts).into_iter().filter(|check| check.state != State::Ok);
+        checks.map(|check| (check.name, check.state)).collect()
+    };
+    let warned = |name: &str| (name.to_owned(), State::Warn);
+    assert_eq!(states(&facts), [warned("file /etc/gateway/server.key"), warned("daemon")]);
+    facts.proxy_user.1 = None;
+    facts.interfaces = vec![at(Some(8))];
+    let failed = |name: &str| (name.to_owned(), State::Fail);
+    let expect = [failed("xdp eth0"), warned("file /etc/gateway/server.key"), failed("proxy user"), warned("daemon")];
+    assert_eq!(states(&facts), expect);
+    // With a store and without anything else, it all counts.
+    facts.has_run = true;
+    assert!(states(&facts).contains(&failed("audit")) && states(&facts).contains(&failed("daemon")));
 }
 
 #[test]
