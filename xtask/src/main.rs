@@ -14,6 +14,7 @@ mod bench;
 mod ci;
 mod test;
 mod tidy;
+mod unit;
 
 mod step;
 
@@ -37,6 +38,8 @@ enum Command {
     Tidy(tidy::Arguments),
     /// Measure: packets in the kernel, floods, requests through the proxy; break things on purpose.
     Bench(bench::Arguments),
+    /// Try the systemd unit under the systemd of Debian 12 and 13, booted in containers.
+    Unit(unit::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Command::Ci(arguments) => ci::run(&arguments),
         Command::Tidy(arguments) => tidy::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Unit(arguments) => unit::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -149,9 +149,7 @@ const GUARD: &[i64] = &[
     libc::SYS_flock,
     libc::SYS_ftruncate,
     libc::SYS_mkdirat,
-    libc::SYS_renameat,
     libc::SYS_renameat2,
-    libc::SYS_sync_file_range,
     libc::SYS_umask,
     libc::SYS_unlinkat,
     libc::SYS_utimensat,
@@ -189,12 +187,17 @@ const GUARD_OLD: &[i64] = &[
     libc::SYS_fork,
     libc::SYS_mkdir,
     libc::SYS_rename,
+    libc::SYS_renameat,
     libc::SYS_rmdir,
+    libc::SYS_sync_file_range,
     libc::SYS_unlink,
     libc::SYS_vfork,
 ];
 #[cfg(not(target_arch = "x86_64"))]
-const GUARD_OLD: &[i64] = &[];
+const GUARD_OLD: &[i64] = &[
+    38, // renameat
+    84, // sync_file_range
+];
 
 /// bpf(2) commands that the guard goes on using: element lookup, update, delete, next key (1 to 4), pin and open a pin
 /// (6, 7), information (15), batches (24 to 27), create, update and detach a link (28, 29, 34). Creating maps and
