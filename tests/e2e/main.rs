@@ -40,6 +40,7 @@ mod balance;
 mod cors;
 mod customers;
 mod forward;
+mod forwarded;
 mod grpc;
 mod h2_flow;
 mod h2_hostile;

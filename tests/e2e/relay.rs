@@ -90,7 +90,7 @@ fn a_ban_behind_a_load_balancer_hits_one_client() {
     assert_eq!(status(&relayed("203.0.113.40", &good)), 200);
 
     // T04: what cannot be read is no client's, and the balancer is not to blame.
-    for wrong in ["garbage", "unknown", "fe80::1%eth0", "203.0.113.7,"] {
+    for wrong in ["garbage", "unknown", "fe80::1%eth0", "203.0.113"] {
         let request = Request::new("GET", "/items/7").token(&good).header("X-Forwarded-For", wrong);
         assert_eq!(Client::new(&world, BALANCER).send(&request).unwrap().status, 400, "{wrong}");
     }

@@ -193,7 +193,7 @@ fn listener(listener: &Listener, config: &Config) -> Value {
         "min_tls": tls.map(|tls| if tls.only_tls13 { "1.3" } else { "1.2" }),
         "client_certificates": trust.map(|trust| &trust.name),
         "ja4": tls.map(|tls| tls.ja4),
-        "hsts": tls.and_then(|tls| tls.hsts.as_ref()).map(|hsts| json!({
+        "hsts": tls.and_then(|tls| tls.hsts.as_ref()).or(listener.hsts.as_ref()).map(|hsts| json!({
             "max_age": show_duration(hsts.max_age),
             "include_subdomains": hsts.include_subdomains,
             "hosts": hsts.hosts,

@@ -39,7 +39,7 @@ pub(super) fn listeners(
             table.report("proxy_protocol", wrong.hint("add `trusted_proxies = [\"10.0.0.2\"]` to [proxy]"));
         }
         let redirect = table.optional("redirect", value::integer(1..=u16::MAX));
-        let tls = tls::listener(&mut table, known, reader);
+        let (tls, hsts) = tls::listener(&mut table, known, trust, reader);
         let access_log = table.or("access_log", true, value::boolean);
         let Some(address) = address else {
             table.finish();
@@ -59,7 +59,7 @@ pub(super) fn listeners(
             reader.warn(warning.hint("add `certificate` and `private_key`"));
         }
         table.finish();
-        listeners.push(Listener { address, proxy_protocol, access_log, tls, redirect });
+        listeners.push(Listener { address, proxy_protocol, access_log, tls, hsts, redirect });
     }
     listeners
 }

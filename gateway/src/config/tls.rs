@@ -14,7 +14,7 @@ use crate::{
     authz,
     fault::Fault,
     proxy::{
-        settings::{Listener, NamedFile},
+        settings::{Listener, NamedFile, Trust},
         tls::settings::{Certificate, Client, ClientCertificates, Hsts, Pin, Protocol, Tls},
     },
 };
@@ -29,8 +29,14 @@ pub(super) struct Known<'a> {
     pub(super) certificates: bool,
 }
 
-/// The parts of a `[[listener]]`; `None`: it speaks no TLS.
-pub(super) fn listener(table: &mut Table<'_>, known: &Known<'_>, reader: &Reader<'_>) -> Option<Tls> {
+/// The parts of a `[[listener]]`; `None`: it speaks no TLS. Then what it tells browsers that come to a trusted proxy by
+/// HTTPS.
+pub(super) fn listener(
+    table: &mut Table<'_>,
+    known: &Known<'_>,
+    trusted: &Trust,
+    reader: &Reader<'_>,
+) -> (Option<Tls>, Option<Hsts>) {
     let asked = table.optional("tls", value::boolean);
     let default = pair(table, true, reader);
     let protocols = table.list("protocols", value::choice(&[("h2", Protocol::Http2), ("http/1.1", Protocol::Http1)]));
@@ -47,19 +53,21 @@ pub(super) fn listener(table: &mut Table<'_>, known: &Known<'_>, reader: &Reader
         table.report("tls", wrong.hint("add `certificate` and `private_key`, or `[[certificate]]`"));
     }
     if asked != Some(true) && !names_one {
-        for name in ["protocols", "min_tls", "client_certificates", "ja4", "hsts", "ocsp"] {
-            if table.has(name) {
+        let is_behind_others = !trusted.proxies.is_empty();
+        for name in ["protocols", "min_tls", "client_certificates", "ja4", "ocsp", "hsts"] {
+            if table.has(name) && !(name == "hsts" && is_behind_others) {
                 let hint = "add `certificate` and `private_key`, or `tls = true` with `[[certificate]]`";
                 table.report(name, Wrong::new("is for TLS, which this listener does not speak").hint(hint));
             }
         }
-        return None;
+        return (None, hsts);
     }
     let mut protocols: Vec<_> = protocols.into_iter().map(|(_, protocol)| protocol).collect();
     if protocols.is_empty() {
         protocols = vec![Protocol::Http2, Protocol::Http1];
     }
-    (default.is_some() || !names_one).then_some(Tls { default, protocols, only_tls13, client_certificates, hsts, ja4 })
+    let tls = Tls { default, protocols, only_tls13, client_certificates, hsts, ja4 };
+    ((tls.default.is_some() || !names_one).then_some(tls), None)
 }
 
 /// `certificate`, `private_key` and, where it is shown to clients, `ocsp`.

@@ -40,6 +40,8 @@ pub struct Line<'a> {
     pub method: Option<&'a str>,
     /// The path, without its query.
     pub path: Option<&'a str>,
+    /// The id that a trusted proxy gave the request.
+    pub request_id: Option<&'a str>,
     /// What was answered; 0: nothing.
     pub status: u16,
     /// The label of the refusal.
@@ -94,6 +96,7 @@ impl Line<'_> {
         member(",\"host\":\"", self.host, out);
         member(",\"method\":\"", self.method, out);
         member(",\"path\":\"", self.path, out);
+        member(",\"request_id\":\"", self.request_id, out);
         out.extend_from_slice(b",\"status\":");
         number(u64::from(self.status), out);
         ours(",\"reject\":\"", self.reject, out);
@@ -259,6 +262,7 @@ mod tests {
             reject: None,
             detail: None,
             signal: None,
+            request_id: None,
             principal: None,
             route: None,
             upstream: None,

@@ -14,6 +14,10 @@ use super::{
     settings::{ClientHeader, Trust},
 };
 
+pub(super) mod forwarded;
+
+use forwarded::ForwardedInfo;
+
 /// The most trusted proxies in a row.
 const MAX_HOPS: usize = 16;
 
@@ -64,12 +68,17 @@ impl Trusted {
         }
     }
 
-    /// Who sent a request that came over a connection of `peer`. Without the header it is the peer.
+    /// Who sent a request that came over a connection of `peer`, and what else trusted proxies say of it. Without the
+    /// header it is the peer.
     ///
     /// # Errors
     /// [`Reject::BadRequest`]: the part of the header that trusted proxies wrote cannot be read.
-    pub(super) fn read(&self, peer: Client, headers: &HeaderMap) -> Result<Client, Refusal> {
-        let Some(header) = self.header.filter(|_| peer.is_trusted) else { return Ok(peer) };
+    pub(super) fn read(
+        &self,
+        peer: Client,
+        headers: &HeaderMap,
+    ) -> Result<(Client, Option<Box<ForwardedInfo>>), Refusal> {
+        let Some(header) = self.header.filter(|_| peer.is_trusted) else { return Ok((peer, None)) };
         let name = match header {
             ClientHeader::Forwarded => header::FORWARDED.as_str(),
             ClientHeader::XForwardedFor => "x-forwarded-for",
@@ -77,23 +86,29 @@ impl Trusted {
         let malformed = || Refusal::new(Reject::BadRequest, format!("a trusted proxy sent a malformed {name}"));
         let mut client = peer;
         let mut hops = 0;
+        let mut last = None;
         for line in headers.get_all(name).iter().rev() {
             let mut rest = Some(line.as_bytes());
             while let Some(bytes) = rest {
                 let (element, before) = last_element(bytes, header).ok_or_else(malformed)?;
+                rest = before;
+                // RFC 9110 5.6.1: what is empty between two commas is no element.
+                if element.trim_ascii().is_empty() {
+                    continue;
+                }
                 let address = address(element, header).ok_or_else(malformed)?;
                 client = self.relayed(address, client);
                 hops += 1;
+                last = Some(element);
                 if !client.is_trusted {
-                    return Ok(client);
+                    return Ok((client, ForwardedInfo::read(header, hops, last, headers)));
                 }
                 if hops == MAX_HOPS {
                     return Err(malformed());
                 }
-                rest = before;
             }
         }
-        Ok(client)
+        Ok((client, ForwardedInfo::read(header, hops, last, headers)))
     }
 }
 
@@ -171,7 +186,7 @@ mod tests {
         headers.append(other, HeaderValue::from_static("for=192.0.2.99"));
         let peer = trusted.peer(SocketAddr::new(peer.parse().unwrap(), 4_000));
         let read = trusted.read(peer, &headers);
-        let read = read.map(|client| (client.address.to_string(), client.relay.is_some(), client.is_trusted));
+        let read = read.map(|(client, _)| (client.address.to_string(), client.relay.is_some(), client.is_trusted));
         let relayed = |address: &str| {
             let own = address.parse() == Ok(peer.address);
             let in_proxies = address.starts_with("10.0.0.") || address.starts_with("[2001:db8:ff:");
@@ -200,19 +215,14 @@ mod tests {
         check("10.0.0.2", &["<script>, \", 203.0.113.7"], Some("203.0.113.7:0"));
         check("10.0.0.2", &["10.0.0.3"], Some("10.0.0.3:0"));
         check("10.0.0.2", &["10.0.0.3, 10.0.0.4"], Some("10.0.0.3:0"));
+        // What is empty between commas is no element (RFC 9110 5.6.1).
+        for empty in ["203.0.113.7,", ", 203.0.113.7 ,, ,", "198.51.100.1,, 203.0.113.7,10.0.0.3,\t"] {
+            check("10.0.0.2", &[empty], Some("203.0.113.7:0"));
+        }
+        check("10.0.0.2", &["203.0.113.7", "", ","], Some("203.0.113.7:0"));
+        check("10.0.0.2", &["", " , "], Some("10.0.0.2:4000"));
         // What a trusted proxy wrote and nobody can read.
-        for wrong in [
-            "",
-            " ",
-            "unknown",
-            "203.0.113.7,",
-            "203.0.113",
-            "fe80::1%eth0",
-            "[::1",
-            "1.2.3.4:99999",
-            "a\u{e9}",
-            "for=1.2.3.4",
-        ] {
+        for wrong in ["unknown", "203.0.113", "fe80::1%eth0", "[::1", "1.2.3.4:99999", "a\u{e9}", "for=1.2.3.4"] {
             check("10.0.0.2", &[wrong], None);
             check("10.0.0.2", &[&format!("203.0.113.7, {wrong}")], None);
         }

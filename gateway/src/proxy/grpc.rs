@@ -12,7 +12,6 @@ use super::{
     record::Record,
     reject::{Refusal, Reject},
 };
-use crate::observe::access::hexadecimal;
 
 /// The length of what stands before every message.
 const PREFIX: usize = 5;
@@ -134,16 +133,14 @@ const fn code(reject: Reject) -> Option<&'static str> {
 /// HTTP.
 pub(super) fn refuse(reject: Reject, record: Box<Record>) -> Result<Response<Answer>, Box<Record>> {
     let Some(code) = code(reject).filter(|_| record.is_grpc) else { return Err(record) };
-    let id = HeaderValue::from_bytes(&hexadecimal(record.id));
+    let id = record.told_id();
     let mut response = Response::new(Answer::whole(bytes::Bytes::new(), record));
     *response.status_mut() = StatusCode::OK;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert("grpc-status", HeaderValue::from_static(code));
     headers.insert("grpc-message", HeaderValue::from_static(reject.row().title));
-    if let Ok(id) = id {
-        headers.insert("x-request-id", id);
-    }
+    headers.insert("x-request-id", id);
     Ok(response)
 }
 

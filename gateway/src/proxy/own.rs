@@ -14,7 +14,6 @@ use super::{
     settings::route::Then,
     target::Target,
 };
-use crate::observe::access::hexadecimal;
 
 /// An answer of the gateway's own.
 pub(super) struct Own {
@@ -87,9 +86,7 @@ impl Own {
         if let Some(location) = self.location {
             headers.insert(header::LOCATION, location);
         }
-        if let Ok(id) = HeaderValue::from_bytes(&hexadecimal(record.id)) {
-            headers.insert("x-request-id", id);
-        }
+        headers.insert("x-request-id", record.told_id());
         // In HTTP/2 one stream says nothing about the others.
         if close && matches!(&record.request, Some((_, Version::HTTP_10 | Version::HTTP_11, _))) {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));

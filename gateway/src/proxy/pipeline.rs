@@ -44,7 +44,13 @@ pub(super) async fn serve(
     let may_be_last = head.version != Version::HTTP_2;
     let answered = answer(&worker, &connection, &mut record, head, &mut unread, now).await;
     let secured = connection.secured.get();
-    let hsts = secured.and_then(|secured| secured.hsts.as_ref()?.of(record.target.as_ref().map(Target::host)));
+    let hsts = match secured {
+        Some(secured) => secured.hsts.as_deref(),
+        None => worker.shared.snapshot.hsts.get(connection.listener).and_then(Option::as_ref),
+    };
+    // RFC 6797 7.2: never to a client that came without TLS.
+    let hsts = hsts.filter(|_| record.scheme() == "https");
+    let hsts = hsts.and_then(|hsts| hsts.of(record.target.as_ref().map(Target::host)));
     let group = record.served().map_or(record.cors, |served| served.cors);
     let (group, relayed) = (group.and_then(|group| worker.shared.snapshot.cors.get(group)), answered.is_ok());
     let mut answer = match answered {
@@ -142,7 +148,7 @@ fn find<'a>(
 ) -> Result<(usize, Option<&'a Shown>), Failure> {
     let snapshot = &worker.shared.snapshot;
     if record.client.is_trusted {
-        record.client = snapshot.trusted.read(record.client, &head.headers)?;
+        (record.client, record.info) = snapshot.trusted.read(record.client, &head.headers)?;
     }
     if record.is_banned() {
         return Err(Refusal::new(Reject::Banned, "banned").into());
@@ -157,13 +163,15 @@ fn find<'a>(
     framing::check(head)?;
     let secured = connection.secured.get();
     let local = listened_at(snapshot, connection, record);
+    let is_https = record.scheme() == "https";
     let target = record.target.insert(Target::read(head, local, snapshot.settings.head.target)?);
     if let Some(preflight) = cors::preflight(snapshot, target, head) {
         let permissions = cors::permissions(snapshot, &preflight, &head.headers);
         (record.route, record.cors) = (preflight.route, preflight.group);
         return Err(Failure::Answered(Box::new(Own::preflight(permissions))));
     }
-    if let Some(port) = snapshot.settings.listeners.get(connection.listener).and_then(|listener| listener.redirect) {
+    let redirect = snapshot.settings.listeners.get(connection.listener).and_then(|listener| listener.redirect);
+    if let Some(port) = redirect.filter(|_| !is_https) {
         return Err(Failure::Answered(Box::new(Own::elsewhere(elsewhere(snapshot, target, port)?))));
     }
     if connection.is_stale() {
@@ -263,6 +271,7 @@ fn job<'a>(
     let told = hygiene::Told {
         client: record.client.address.ip(),
         scheme: record.connection.scheme(),
+        forwarded: record.info.as_deref(),
         authority: target.authority(),
         id: record.id,
         principal: record.identity.as_deref().map(Identity::principal),
@@ -305,7 +314,7 @@ fn relay(mut record: Box<Record>, mut head: response::Parts, mut exchange: Excha
     let ends_early = exchange.ends_early();
     let lines = exchange.lines();
     if lines.is_none() {
-        hygiene::response(&mut head.headers, record.id);
+        hygiene::response(&mut head.headers, record.told_id());
         if let Some(edits) = record.served().and_then(|served| served.response_headers.as_ref()) {
             edits.apply(&mut head.headers);
         }
@@ -316,7 +325,7 @@ fn relay(mut record: Box<Record>, mut head: response::Parts, mut exchange: Excha
     }
     match lines {
         Some(mut lines) => {
-            hygiene::lines(&mut lines, record.id);
+            hygiene::lines(&mut lines, record.id, record.info.as_deref());
             Response::from_parts(head, Answer::relayed(exchange, record).with(lines))
         }
         None => Response::from_parts(head, Answer::relayed(exchange, record)),
@@ -331,7 +340,7 @@ fn switch(mut record: Box<Record>, mut head: response::Parts, exchange: Exchange
         return problem::refuse(record, Refusal::new(Reject::BadRequest, "bytes before the tunnel"), true);
     }
     let protocol = head.headers.get(header::UPGRADE).cloned();
-    hygiene::response(&mut head.headers, record.id);
+    hygiene::response(&mut head.headers, record.told_id());
     if let Some(edits) = record.served().and_then(|served| served.response_headers.as_ref()) {
         edits.apply(&mut head.headers);
     }

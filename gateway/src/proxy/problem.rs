@@ -9,7 +9,6 @@ use super::{
     record::Record,
     reject::{Refusal, Reject},
 };
-use crate::observe::access::hexadecimal;
 
 /// The answer to a request that is refused. `close`: nothing more can be read from this connection.
 pub(super) fn refuse(mut record: Box<Record>, refusal: Refusal, close: bool) -> Response<Answer> {
@@ -19,8 +18,8 @@ pub(super) fn refuse(mut record: Box<Record>, refusal: Refusal, close: bool) -> 
         Ok(answer) => return answer,
         Err(record) => record,
     };
-    let id = hexadecimal(record.id);
-    let body = text(row.label, row.title, row.status, &id);
+    let id = record.told_id();
+    let body = text(row.label, row.title, row.status, id.as_bytes());
     let allow = record.allow.take();
     let http1 = matches!(&record.request, Some((_, Version::HTTP_10 | Version::HTTP_11, _)));
     let body = if is_head(&record) { Bytes::new() } else { body };
@@ -29,9 +28,7 @@ pub(super) fn refuse(mut record: Box<Record>, refusal: Refusal, close: bool) -> 
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Ok(id) = HeaderValue::from_bytes(&id) {
-        headers.insert("x-request-id", id);
-    }
+    headers.insert("x-request-id", id);
     match reject {
         Reject::MissingToken => {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -65,7 +62,7 @@ pub(super) fn is_head(record: &Record) -> bool {
     matches!(&record.request, Some((Method::HEAD, Version::HTTP_2, _)))
 }
 
-fn text(label: &str, title: &str, status: StatusCode, id: &[u8; 32]) -> Bytes {
+fn text(label: &str, title: &str, status: StatusCode, id: &[u8]) -> Bytes {
     let id = std::str::from_utf8(id).unwrap_or_default();
     let status = status.as_str();
     let parts = [

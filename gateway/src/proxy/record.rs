@@ -8,7 +8,7 @@ use std::{borrow::Cow, cell::Cell, rc::Rc, sync::Arc};
 use http::{HeaderValue, Method, Version, uri::PathAndQuery};
 
 use super::{
-    client::Client,
+    client::{Client, forwarded::ForwardedInfo},
     connection::Connection,
     deadline,
     reject::{Refusal, Row},
@@ -22,7 +22,7 @@ use crate::{
     clock::Now,
     detect::signal::Signal,
     message::{Ask, RequestId},
-    observe::access::Line,
+    observe::access::{Line, hexadecimal},
 };
 
 /// What the log says of a client that left before it was answered.
@@ -38,6 +38,8 @@ pub(super) struct Record {
     /// Whom the request comes from.
     pub(super) client: Client,
     pub(super) id: RequestId,
+    /// What trusted proxies say of it.
+    pub(super) info: Option<Box<ForwardedInfo>>,
     pub(super) began: Now,
     pub(super) request: Option<RequestLine>,
     pub(super) target: Option<Target>,
@@ -114,6 +116,7 @@ impl Record {
             connection: Rc::clone(connection),
             client: connection.client.get(),
             id: worker.next_id(),
+            info: None,
             began,
             request,
             target: None,
@@ -130,6 +133,18 @@ impl Record {
             refused: None,
             counted,
         })
+    }
+
+    /// How the client came: as a trusted proxy says, else as the connection did.
+    pub(super) fn scheme(&self) -> &'static str {
+        let told = self.info.as_ref().and_then(|told| told.scheme);
+        told.unwrap_or_else(|| self.connection.scheme())
+    }
+
+    /// The id that clients and upstreams are told: a trusted proxy's, else our own. The log has both.
+    pub(super) fn told_id(&self) -> HeaderValue {
+        let own = || HeaderValue::from_bytes(&hexadecimal(self.id)).unwrap_or(HeaderValue::from_static(""));
+        self.info.as_ref().and_then(|told| told.id.clone()).unwrap_or_else(own)
     }
 
     /// The route, compiled.
@@ -227,6 +242,7 @@ impl Drop for Record {
             host: self.target.as_ref().map(Target::host),
             method,
             path: self.target.as_ref().map(Target::path).or(path.map(PathAndQuery::path)),
+            request_id: self.info.as_ref().and_then(|told| told.id.as_ref()?.to_str().ok()),
             status: self.status,
             reject: self.refused.as_ref().map(|(row, _)| row.label),
             detail: self.refused.as_ref().map(|(_, detail)| &**detail).or(self.ended),

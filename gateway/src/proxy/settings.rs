@@ -162,6 +162,8 @@ pub struct Listener {
     pub access_log: bool,
     /// `None`: plain HTTP/1.1.
     pub tls: Option<tls::settings::Tls>,
+    /// What browsers are told whom a trusted proxy serves by HTTPS, without TLS here. `[listener.hsts]`.
+    pub hsts: Option<tls::settings::Hsts>,
     /// Every request is sent to this port by HTTPS instead. `listener.redirect`.
     pub redirect: Option<u16>,
 }

@@ -38,6 +38,8 @@ pub struct Snapshot {
     pub default_cors: Option<usize>,
     /// How the listeners speak TLS. Files that change are put in its place.
     pub tls: Arc<tls::Swap<tls::Tls>>,
+    /// What listeners without TLS tell browsers whom a trusted proxy serves by HTTPS.
+    pub hsts: Box<[Option<tls::Hsts>]>,
     /// By which keys TLS sessions are resumed.
     pub tickets: Arc<tls::Tickets>,
     /// Which hosts ask for client certificates.
@@ -116,6 +118,7 @@ impl Snapshot {
             tls: Arc::new(tls::Swap::new(tls)),
             tickets,
             demands: tls::Demands::new(&settings),
+            hsts: settings.listeners.iter().map(|listener| tls::Hsts::new(listener.hsts.as_ref()?)).collect(),
             jwt,
             address_limit: settings.address_limit.as_ref().map(AddressLimit::new),
             trusted: Trusted::new(&settings.trust, settings.ipv6_prefix),

@@ -101,6 +101,11 @@ impl Target {
     }
 }
 
+/// The canonical form of `host` or `host:port`.
+pub(super) fn canonical_authority(text: &[u8]) -> Option<Box<str>> {
+    Authority::read(text).map(|authority| authority.text.into())
+}
+
 /// The canonical form of a path and its query.
 fn canonical(origin: &PathAndQuery) -> Result<PathAndQuery, Refusal> {
     if let Some(query) = origin.query() {

@@ -65,7 +65,7 @@ struct Listener {
 }
 
 /// What browsers are told, and by which hosts.
-pub(super) struct Hsts {
+pub struct Hsts {
     value: HeaderValue,
     /// Empty: all.
     hosts: Names<()>,
@@ -274,7 +274,7 @@ fn config(
 }
 
 impl Hsts {
-    fn new(settings: &settings::Hsts) -> Option<Self> {
+    pub(super) fn new(settings: &settings::Hsts) -> Option<Self> {
         let below = if settings.include_subdomains { "; includeSubDomains" } else { "" };
         let value = HeaderValue::try_from(format!("max-age={}{below}", settings.max_age.as_secs())).ok()?;
         let mut hosts = Names::default();

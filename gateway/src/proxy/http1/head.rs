@@ -19,7 +19,7 @@ use crate::proxy::{
 };
 
 /// How many headers the gateway adds.
-const SPARE: usize = 8;
+const SPARE: usize = 10;
 
 /// The headers that say how the body and the connection go on.
 static SPEAKING: [HeaderName; 4] =

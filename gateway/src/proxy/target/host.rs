@@ -59,7 +59,7 @@ impl Authority {
     }
 
     /// Reads `host` or `host:port`; `None`: it is neither.
-    fn read(text: &[u8]) -> Option<Self> {
+    pub(super) fn read(text: &[u8]) -> Option<Self> {
         let (host, behind) = match text.first()? {
             b'[' => text.split_at_checked(text.iter().position(|&byte| byte == b']')? + 1)?,
             _ => text.split_at_checked(text.iter().position(|&byte| byte == b':').unwrap_or(text.len()))?,

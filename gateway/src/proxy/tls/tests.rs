@@ -45,6 +45,7 @@ fn all(default: Option<settings::Certificate>, more: Vec<settings::Certificate>)
         access_log: true,
         proxy_protocol: false,
         tls: Some(tls),
+        hsts: None,
         redirect: None,
     };
     Settings { listeners: vec![listener], certificates: more, ..plain() }

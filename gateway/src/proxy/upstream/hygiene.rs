@@ -8,6 +8,7 @@ use crate::{
     message::RequestId,
     observe::access::{address, hexadecimal},
     proxy::{
+        client::forwarded::ForwardedInfo,
         lines::{Lines, line},
         route::names,
         spare,
@@ -47,11 +48,13 @@ static X_CLIENT_CERTIFICATE_FINGERPRINT: HeaderName = HeaderName::from_static("x
 static X_CLIENT_CERTIFICATE_SERIAL: HeaderName = HeaderName::from_static("x-client-certificate-serial");
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+static X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+static X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// How many headers we add at most, so that the map grows once.
-const ADDED: usize = 8;
+const ADDED: usize = 10;
 
 /// Headers that come too late as trailers: whole names, then beginnings of names.
 const EARLY: [&str; 14] = [
@@ -76,8 +79,10 @@ const EARLY_BEGINNINGS: [&str; 5] = ["accept", "access-control-", "content-", "i
 pub(in crate::proxy) struct Told<'a> {
     /// The client's address.
     pub(in crate::proxy) client: std::net::IpAddr,
-    /// `http` or `https`.
+    /// `http` or `https`, of the connection.
     pub(in crate::proxy) scheme: &'static str,
+    /// What trusted proxies say instead.
+    pub(in crate::proxy) forwarded: Option<&'a ForwardedInfo>,
     /// The canonical host with its port.
     pub(in crate::proxy) authority: &'a str,
     pub(in crate::proxy) id: RequestId,
@@ -114,9 +119,20 @@ fn tell(told: &Told<'_>, mut add: impl FnMut(&'static HeaderName, &[u8])) {
     address(told.client, &mut client);
     add(&X_FORWARDED_FOR, &client);
     spare::keep_space(client);
-    add(&X_FORWARDED_HOST, told.authority.as_bytes());
-    add(&X_FORWARDED_PROTO, told.scheme.as_bytes());
-    add(&X_REQUEST_ID, &hexadecimal(told.id));
+    let forwarded = told.forwarded;
+    let host = forwarded.and_then(|told| told.host.as_deref()).unwrap_or(told.authority);
+    add(&X_FORWARDED_HOST, host.as_bytes());
+    add(&X_FORWARDED_PROTO, forwarded.and_then(|told| told.scheme).unwrap_or(told.scheme).as_bytes());
+    match forwarded.and_then(|told| told.id.as_ref()) {
+        Some(id) => add(&X_REQUEST_ID, id.as_bytes()),
+        None => add(&X_REQUEST_ID, &hexadecimal(told.id)),
+    }
+    if let Some(port) = forwarded.and_then(|told| told.port) {
+        add(&X_FORWARDED_PORT, port.to_string().as_bytes());
+    }
+    if let Some(prefix) = forwarded.and_then(|told| told.prefix.as_deref()) {
+        add(&X_FORWARDED_PREFIX, prefix.as_bytes());
+    }
     let certificate = told.certificate;
     for (name, value) in [
         (&X_AUTHENTICATED_PRINCIPAL, told.principal),
@@ -148,20 +164,21 @@ fn clean(headers: &mut HeaderMap, told: &Told<'_>) {
 }
 
 /// Makes an upstream's headers into what the client gets.
-pub(in crate::proxy) fn response(headers: &mut HeaderMap, id: RequestId) {
+pub(in crate::proxy) fn response(headers: &mut HeaderMap, id: HeaderValue) {
     let mut unwanted = nominated(headers);
     unwanted.extend(headers.keys().filter(|name| HOP_BY_HOP.contains(name)).cloned());
     for name in unwanted {
         headers.remove(name);
     }
-    if let Ok(value) = HeaderValue::from_bytes(&hexadecimal(id)) {
-        headers.insert(&X_REQUEST_ID, value);
-    }
+    headers.insert(&X_REQUEST_ID, id);
 }
 
 /// The same for lines that pass as they came.
-pub(in crate::proxy) fn lines(lines: &mut Lines, id: RequestId) {
-    lines.add(X_REQUEST_ID.as_str(), &hexadecimal(id));
+pub(in crate::proxy) fn lines(lines: &mut Lines, own: RequestId, forwarded: Option<&ForwardedInfo>) {
+    match forwarded.and_then(|told| told.id.as_ref()) {
+        Some(id) => lines.add(X_REQUEST_ID.as_str(), id.as_bytes()),
+        None => lines.add(X_REQUEST_ID.as_str(), &hexadecimal(own)),
+    }
 }
 
 /// What of trailers may pass, either way: nothing that frames, routes, authorises, or says how to read what came
@@ -242,6 +259,7 @@ mod tests {
         let told = Told {
             client: "203.0.113.7".parse().unwrap(),
             scheme: "https",
+            forwarded: None,
             authority: "a.example",
             id: RequestId(0xab),
             principal: Some("alice"),
@@ -274,6 +292,7 @@ mod tests {
         let mut told = Told {
             client: "2001:db8::7".parse().unwrap(),
             scheme: "http",
+            forwarded: None,
             authority: "a.example:8080",
             id: RequestId(1),
             principal: Some("alice\r\nX-Own: 1"),
@@ -413,7 +432,7 @@ mod tests {
             ("upgrade", "h2c"),
             ("x-request-id", "theirs"),
         ]);
-        response(&mut headers, RequestId(1));
+        response(&mut headers, HeaderValue::from_static("00000000000000000000000000000001"));
         let expect = [
             ("content-type", "text/plain"),
             ("content-length", "5"),
