@@ -78,6 +78,7 @@ fn route(host: String, path: String) -> Route {
         request_headers: None,
         response_headers: None,
         pass_headers: Vec::new(),
+        allow_in_path: Default::default(),
         timeouts: None,
         schema: None,
         max_body: None,

@@ -89,6 +89,51 @@ fn p01_no_spelling_gets_past_a_literal_route() {
 }
 
 #[test]
+fn p01_p02_p03_what_a_route_allows_in_paths() {
+    if !report::may_run("reading: allowed paths") {
+        return;
+    }
+    let world = World::new();
+    let upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let all = "allow_in_path = [\"encoded_slashes\", \"parameters\", \"empty_segments\"]";
+    let routes = route("/files/admin", "[]", "[\"items:write\"]", "")
+        + &public("/files/{*rest}", all)
+        + &public("/items/{id}", "allow_in_path = [\"encoded_slashes\"]")
+        + &public("/api/{*rest}", &format!("{all}\nstrip_prefix = \"/api\""))
+        + &public("/strict/{*rest}", "rewrite = \"/files/{rest}\"");
+    let _daemon = Daemon::start(&world, &settings(&routes));
+    let client = Client::new(&world, GOOD_V4);
+    // What reaches the upstream; empty: nothing does.
+    for (asked, reached) in [
+        ("/items/group%2Fproject", "/items/group%2Fproject"),
+        ("/items/https%3a%2f%2fa.example", "/items/https:%2F%2Fa.example"),
+        ("/files/a;x=1//b%2fc?q=;//", "/files/a;x=1//b%2Fc?q=;//"),
+        ("//files/a", "//files/a"),
+        ("/api/files//a;b/c%2Fd", "/files//a;b/c%2Fd"),
+        ("//api;v=1/files/a", "/files/a"),
+        ("/items/a;b", ""),
+        ("/items//a", ""),
+        ("/strict/a%2Fb", ""),
+        ("/strict/a;b", ""),
+        ("/strict//a", ""),
+        ("//strict/a", ""),
+        ("/files/admin;x=1", ""),
+        ("/files//admin", ""),
+        ("/files/;x/admin", ""),
+        ("/files/a%2F..%2Fadmin", ""),
+        ("/files/..;/admin", ""),
+        ("/files/a%5cb", ""),
+        ("/nowhere//x", ""),
+    ] {
+        upstream.forget();
+        let answer = client.send(&Request::new("GET", asked)).unwrap();
+        let targets: Vec<_> = upstream.received().into_iter().map(|received| received.target).collect();
+        assert_eq!(targets.concat(), reached, "{asked}: {}", answer.text());
+        assert_eq!(answer.status == 400, reached.is_empty(), "{asked}: {}", answer.status);
+    }
+}
+
+#[test]
 fn f18_f19_h13_every_form_of_target() {
     if !report::may_run("reading: targets") {
         return;

@@ -14,7 +14,7 @@ use crate::{
         route::{Miss, Routes, explain::Way},
         settings::{
             Route as Settings,
-            route::{Condition, Rewrite, Subject, Test, Then},
+            route::{Condition, PathRules, Rewrite, Subject, Test, Then},
         },
         target::Target,
     },
@@ -160,14 +160,14 @@ fn becomes(route: &Settings, target: &Target) -> Result<String, Refusal> {
         Then::Forward(_) => {
             let origin = match &route.rewrite {
                 Some(Rewrite::Strip(pattern) | Rewrite::Template(pattern)) => {
-                    target.with_path(pattern.apply(target.path())?)?.to_string()
+                    target.with_path(pattern.apply(target.path(), route.allow_in_path)?)?.to_string()
                 }
                 None => target.origin().to_string(),
             };
             format!("its upstream is asked for {origin}")
         }
         Then::Redirect(redirect) => {
-            let to = target.with_path(redirect.path.apply(target.path())?)?;
+            let to = target.with_path(redirect.path.apply(target.path(), PathRules::default())?)?;
             format!("it is answered {} with location {}{to}", redirect.status.as_u16(), redirect.origin)
         }
         Then::Respond(fixed) => format!("it is answered {}", fixed.status.as_u16()),

@@ -14,7 +14,7 @@ use crate::{
     fault::Fault,
     proxy::settings::{
         Cors, Route, Timeouts, Upstream,
-        route::{Condition, Side, Subject, Test, Then},
+        route::{Condition, PathRules, Side, Subject, Test, Then},
     },
 };
 
@@ -61,6 +61,7 @@ pub(super) fn routes(tables: Vec<Table<'_>>, known: &Known<'_>, reader: &Reader<
         let request_headers = edits::edits(table.table("request_headers"), Side::Request, reader);
         let response_headers = edits::edits(table.table("response_headers"), Side::Response, reader);
         let pass_headers = edits::pass_headers(&mut table, request_headers.as_ref(), reader);
+        let allow_in_path = allow_in_path(&mut table, then.as_ref());
         let timeouts = timeouts(&mut table, known.timeouts);
         let schema = table.file("schema");
         let max_body = table.optional("max_body", value::size_in(0..=LARGEST_BODY));
@@ -89,6 +90,7 @@ pub(super) fn routes(tables: Vec<Table<'_>>, known: &Known<'_>, reader: &Reader<
                 request_headers,
                 response_headers,
                 pass_headers,
+                allow_in_path,
                 timeouts,
                 schema,
                 max_body,
@@ -106,6 +108,26 @@ pub(super) fn routes(tables: Vec<Table<'_>>, known: &Known<'_>, reader: &Reader<
         );
     }
     routes
+}
+
+/// What its paths may hold, for upstreams that read it as we do.
+fn allow_in_path(table: &mut Table<'_>, then: Option<&Then>) -> PathRules {
+    let mut rules = PathRules::default();
+    let words =
+        table.list("allow_in_path", value::choice(&[("empty_segments", 0), ("encoded_slashes", 1), ("parameters", 2)]));
+    for (_, word) in &words {
+        match word {
+            0 => rules.empty_segments = true,
+            1 => rules.encoded_slashes = true,
+            _ => rules.parameters = true,
+        }
+    }
+    // A client that is sent to `//evil.example` leaves for another host.
+    if !words.is_empty() && then.is_some_and(|then| then.upstream().is_none()) {
+        let wrong = Wrong::new("is about what an upstream gets, and the route has none");
+        table.report("allow_in_path", wrong.hint("leave it out, or name an `upstream`"));
+    }
+    rules
 }
 
 /// The deadlines of a route that has its own.

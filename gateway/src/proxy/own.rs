@@ -11,7 +11,7 @@ use super::{
     problem::is_head,
     record::Record,
     reject::{Refusal, Reject},
-    settings::route::Then,
+    settings::route::{PathRules, Then},
     target::Target,
 };
 
@@ -53,7 +53,7 @@ impl Own {
         match then {
             Then::Forward(_) => Ok(None),
             Then::Redirect(redirect) => {
-                let path = redirect.path.apply(target.path())?;
+                let path = redirect.path.apply(target.path(), PathRules::default())?;
                 let query = target.origin().query().map(|query| ["?", query]).unwrap_or_default();
                 let location = [&redirect.origin, &*path, query[0], query[1]].concat();
                 let location = HeaderValue::try_from(location)

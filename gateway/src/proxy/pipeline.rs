@@ -15,6 +15,7 @@ use super::{
     problem,
     record::Record,
     reject::{Refusal, Reject},
+    settings::route::PathRules,
     snapshot::{Served, Snapshot},
     target::Target,
     tunnel::Tunnel,
@@ -172,6 +173,10 @@ fn find<'a>(
     }
     let redirect = snapshot.settings.listeners.get(connection.listener).and_then(|listener| listener.redirect);
     if let Some(port) = redirect.filter(|_| !is_https) {
+        // What no route takes is not sent on either.
+        if target.odd() != PathRules::default() {
+            snapshot.routes.find(target, &head.method, &head.headers).map_err(|miss| miss.refusal)?;
+        }
         return Err(Failure::Answered(Box::new(Own::elsewhere(elsewhere(snapshot, target, port)?))));
     }
     if connection.is_stale() {
@@ -298,7 +303,7 @@ fn job<'a>(
         wanted.ask(&mut head.headers);
     }
     head.uri = match &served.rewrite {
-        Some(rewrite) => target.with_path(rewrite.apply(target.path())?)?.into(),
+        Some(rewrite) => target.with_path(rewrite.apply(target.path(), served.allow_in_path)?)?.into(),
         None => target.origin().clone().into(),
     };
     Ok(Job { group, wish, request: Outgoing::new(head, upload, lines), wanted, form, patience })

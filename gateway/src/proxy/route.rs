@@ -12,7 +12,10 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use super::{
     reject::{Refusal, Reject},
-    settings::{Route, route::Condition},
+    settings::{
+        Route,
+        route::{Condition, PathRules},
+    },
     target::{self, Target},
 };
 use crate::fault::Fault;
@@ -46,6 +49,8 @@ struct Served {
     methods: Box<[Method]>,
     /// All must be met.
     when: Box<[Condition]>,
+    /// What its paths may hold.
+    allow_in_path: PathRules,
 }
 
 /// Why no route was found.
@@ -81,8 +86,12 @@ impl Routes {
                 Some((host, None)) => made.hosts.entry(host.into()).or_default(),
                 None => made.any.get_or_insert_default(),
             };
-            let served =
-                Served { route: index, methods: route.methods.clone().into(), when: route.when.clone().into() };
+            let served = Served {
+                route: index,
+                methods: route.methods.clone().into(),
+                when: route.when.clone().into(),
+                allow_in_path: route.allow_in_path,
+            };
             if inserted.contains_key(&(host, template.clone())) {
                 let Ok(found) = table.at_mut(&template) else { continue };
                 match found.value.iter().find(|other| other.overlaps(&served)) {
@@ -146,9 +155,19 @@ impl Routes {
     /// Finds the route of a request.
     ///
     /// # Errors
-    /// 404, 405 with the methods that would do, or 421 where nothing is served under this host.
+    /// 404, 405 with the methods that would do, 421 where nothing is served under this host, or 400 where the path holds
+    /// what only other routes take.
     pub fn find(&self, target: &Target, method: &Method, headers: &HeaderMap) -> Result<usize, Miss> {
-        let Some(found) = self.tables(target.host()).find_map(|table| table.at(target.path()).ok()) else {
+        let found = self.find_any(target, method, headers);
+        let rules = found.as_ref().map_or(PathRules::default(), |served| served.allow_in_path);
+        match rules.refuses(target.odd()) {
+            None => found.map(|served| served.route),
+            Some(detail) => Err(Miss { refusal: Refusal::new(Reject::BadRequest, detail), allow: None }),
+        }
+    }
+
+    fn find_any(&self, target: &Target, method: &Method, headers: &HeaderMap) -> Result<&Served, Miss> {
+        let Some(found) = self.tables(target.host()).find_map(|table| table.at(target.matched()).ok()) else {
             let refusal = if self.serves(target.host()) {
                 Refusal::new(Reject::NotFound, "no route for this path")
             } else {
@@ -159,7 +178,7 @@ impl Routes {
         let query = target.origin().query().unwrap_or_default();
         let meets = |served: &&Served| served.when.iter().all(|condition| condition.is_met(query, headers));
         if let Some(served) = found.value.iter().find(|served| served.takes(method) && meets(served)) {
-            return Ok(served.route);
+            return Ok(served);
         }
         let mut others: Vec<&str> = Vec::new();
         for method in found.value.iter().filter(meets).flat_map(|served| &served.methods) {

@@ -10,7 +10,7 @@ use super::{
     route::Routes,
     settings::{
         Route, Settings, Timeouts, Upgrade,
-        route::{Edits, Pattern, Rewrite, Then},
+        route::{Edits, PathRules, Pattern, Rewrite, Then},
     },
     tls,
 };
@@ -72,6 +72,8 @@ pub struct Served {
     pub request_headers: Option<Edits>,
     /// What is changed of answers.
     pub response_headers: Option<Edits>,
+    /// What its paths may hold.
+    pub allow_in_path: PathRules,
     /// Names that pass although others like them do not.
     pub pass_headers: Box<[HeaderName]>,
     /// Its deadlines.
@@ -174,6 +176,7 @@ impl Served {
             }),
             request_headers: route.request_headers.clone(),
             response_headers: route.response_headers.clone(),
+            allow_in_path: route.allow_in_path,
             pass_headers: route.pass_headers.as_slice().into(),
             timeouts: route.timeouts.as_deref().copied().unwrap_or(settings.timeouts),
             cors: route.cors,

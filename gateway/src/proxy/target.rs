@@ -3,7 +3,8 @@
 //! A character that may stand in a segment as it is and its percent-encoding are one spelling, the character; other
 //! encodings are kept, in upper case (RFC 3986 6.2.2). A client cannot get past a literal template by an escape.
 //! *Invariant:* whatever two parsers could read differently is refused: dot segments, empty segments, encoded
-//! separators, path parameters, double encoding, raw bytes outside RFC 3986, hosts that disagree.
+//! separators, path parameters, double encoding, raw bytes outside RFC 3986, hosts that disagree. Where a route lets
+//! some of that through ([`PathRules`]), the route was found as if parameters and empty segments were not there.
 
 use std::net::SocketAddr;
 
@@ -12,7 +13,7 @@ use http::{Method, request::Parts, uri::PathAndQuery};
 use self::host::Authority;
 use super::{
     reject::{Refusal, Reject},
-    settings::HeadLimits,
+    settings::{HeadLimits, route::PathRules},
 };
 
 mod host;
@@ -27,6 +28,10 @@ pub struct Target {
     origin: PathAndQuery,
     /// The longest that it may be, in bytes.
     limit: usize,
+    /// What it holds that only some routes take.
+    odd: PathRules,
+    /// The path without parameters and empty segments, where it has some.
+    matched: Option<Box<str>>,
 }
 
 impl Target {
@@ -47,9 +52,9 @@ impl Target {
         if origin.as_str().len() > limit {
             return Err(Refusal::new(Reject::UriTooLong, "target too long"));
         }
-        let origin = match origin.as_str().as_bytes() {
+        let (origin, odd) = match origin.as_str().as_bytes() {
             // The server as a whole, and no path of it (RFC 9110 9.3.7).
-            b"*" if head.method == Method::OPTIONS => origin.clone(),
+            b"*" if head.method == Method::OPTIONS => (origin.clone(), PathRules::default()),
             b"*" => return Err(bad("* with another method than OPTIONS")),
             // `http://a.example?x`: the empty path is the path `/` (RFC 9110 4.2.3).
             [b'?', ..] => {
@@ -58,7 +63,18 @@ impl Target {
             }
             _ => canonical(origin)?,
         };
-        Ok(Self { authority, origin, limit })
+        let matched = (odd.parameters || odd.empty_segments).then(|| plain_segments(origin.path()));
+        Ok(Self { authority, origin, limit, odd, matched })
+    }
+
+    /// The path by which its route is found.
+    pub(super) fn matched(&self) -> &str {
+        self.matched.as_deref().unwrap_or(self.path())
+    }
+
+    /// What it holds that only some routes take.
+    pub(super) const fn odd(&self) -> PathRules {
+        self.odd
     }
 
     /// The host, lower case, without its port.
@@ -106,17 +122,18 @@ pub(super) fn canonical_authority(text: &[u8]) -> Option<Box<str>> {
     Authority::read(text).map(|authority| authority.text.into())
 }
 
-/// The canonical form of a path and its query.
-fn canonical(origin: &PathAndQuery) -> Result<PathAndQuery, Refusal> {
+/// The canonical form of a path and its query, and what it holds that only some routes take.
+fn canonical(origin: &PathAndQuery) -> Result<(PathAndQuery, PathRules), Refusal> {
     if let Some(query) = origin.query() {
         check_query(query.as_bytes())?;
     }
-    let Some(path) = canonical_path(origin.path())? else { return Ok(origin.clone()) };
+    let (path, odd) = read_path(origin.path())?;
+    let Some(path) = path else { return Ok((origin.clone(), odd)) };
     let text = match origin.query() {
         Some(query) => format!("{path}?{query}"),
         None => path,
     };
-    PathAndQuery::try_from(text).map_err(|_invalid| bad("invalid path"))
+    Ok((PathAndQuery::try_from(text).map_err(|_invalid| bad("invalid path"))?, odd))
 }
 
 /// The canonical form of a path; `None` if `path` is canonical already.
@@ -124,34 +141,67 @@ fn canonical(origin: &PathAndQuery) -> Result<PathAndQuery, Refusal> {
 /// # Errors
 /// [`Reject::BadRequest`] for every path that could be read in two ways.
 pub fn canonical_path(path: &str) -> Result<Option<String>, Refusal> {
+    canonical_path_by(path, PathRules::default())
+}
+
+/// The same where `rules` let some of that through.
+pub(super) fn canonical_path_by(path: &str, rules: PathRules) -> Result<Option<String>, Refusal> {
+    let (canonical, odd) = read_path(path)?;
+    rules.refuses(odd).map_or(Ok(canonical), |detail| Err(bad(detail)))
+}
+
+fn read_path(path: &str) -> Result<(Option<String>, PathRules), Refusal> {
     let Some(rest) = path.strip_prefix('/') else { return Err(bad("path does not begin with /")) };
+    let mut odd = PathRules::default();
     let plain = rest.bytes().all(is_plain);
     if !plain {
-        let decoded = normalise(path)?;
-        check_segments(decoded.strip_prefix('/').unwrap_or_default())?;
-        return Ok((decoded != path).then_some(decoded));
+        let decoded = normalise(path, &mut odd)?;
+        check_segments(decoded.strip_prefix('/').unwrap_or_default(), &mut odd)?;
+        return Ok(((decoded != path).then_some(decoded), odd));
     }
-    check_segments(rest)?;
-    Ok(None)
+    check_segments(rest, &mut odd)?;
+    Ok((None, odd))
+}
+
+/// The path without parameters and empty segments: what a program makes of it that drops them.
+fn plain_segments(path: &str) -> Box<str> {
+    let mut out: String =
+        segments(path).flat_map(|segment| ["/", segment.split(';').next().unwrap_or_default()]).collect();
+    let last = path.rsplit('/').next().and_then(|segment| segment.split(';').next());
+    if last.is_none_or(str::is_empty) {
+        out.push('/');
+    }
+    out.into()
+}
+
+/// The segments of a path that have a name, with their parameters.
+pub(super) fn segments(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter(|segment| !matches!(segment.as_bytes(), [] | [b';', ..]))
 }
 
 /// Undoes the encoding of what needs none, and refuses what may not stand in a path.
-fn normalise(path: &str) -> Result<String, Refusal> {
+fn normalise(path: &str, odd: &mut PathRules) -> Result<String, Refusal> {
     let mut out = String::with_capacity(path.len());
     let mut encoded: Vec<u8> = Vec::new();
     let mut bytes = path.bytes();
     while let Some(byte) = bytes.next() {
         if byte != b'%' {
             end_of_run(&mut encoded)?;
-            if byte != b'/' && !is_plain(byte) {
-                return Err(bad(if byte == b';' { "path parameter" } else { "character that no path may hold" }));
+            odd.parameters |= byte == b';';
+            if !matches!(byte, b'/' | b';') && !is_plain(byte) {
+                return Err(bad("character that no path may hold"));
             }
             out.push(char::from(byte));
             continue;
         }
         let value = escape(&mut bytes)?;
         match value {
-            b'/' | b'\\' => return Err(bad("encoded separator")),
+            b'/' => {
+                odd.encoded_slashes = true;
+                end_of_run(&mut encoded)?;
+                out.push_str("%2F");
+            }
+            b'\\' => return Err(bad("encoded separator")),
             0..0x20 | 0x7f => return Err(bad("encoded control character")),
             _ if is_plain(value) => {
                 end_of_run(&mut encoded)?;
@@ -192,12 +242,15 @@ fn end_of_run(encoded: &mut Vec<u8>) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn check_segments(rest: &str) -> Result<(), Refusal> {
+fn check_segments(rest: &str, odd: &mut PathRules) -> Result<(), Refusal> {
     let mut segments = rest.split('/').peekable();
     while let Some(segment) = segments.next() {
-        match segment {
-            "." | ".." => return Err(bad("dot segment")),
-            "" if segments.peek().is_some() => return Err(bad("empty segment")),
+        // However the separators that stay are read, nothing climbs.
+        let is_dots = |part: &str| matches!(part.split(';').next(), Some("." | ".."));
+        match segment.as_bytes() {
+            [] | [b';', ..] => odd.empty_segments |= segments.peek().is_some(),
+            _ if is_dots(segment) => return Err(bad("dot segment")),
+            _ if odd.encoded_slashes && segment.split("%2F").any(is_dots) => return Err(bad("dot segment")),
             _ => {}
         }
     }

@@ -57,6 +57,7 @@ pub(super) fn route(route: &Route, config: &Config) -> Value {
         "response_headers": route.response_headers.as_ref().map(edits),
         "pass_headers": (!route.pass_headers.is_empty())
             .then(|| route.pass_headers.iter().map(ToString::to_string).collect::<Vec<_>>()),
+        "allow_in_path": allow_in_path(route),
         "timeouts": route.timeouts.as_ref().map(|timeouts| timeouts_of(timeouts, route.upgrade.is_some())),
         "schema": route.schema.as_ref().map(file),
         "max_body": route.then.upstream().map(|_| show_size(route.max_body.unwrap_or(config.proxy.max_body))),
@@ -76,6 +77,17 @@ pub(super) fn route(route: &Route, config: &Config) -> Value {
         },
         "access_log": route.access_log,
     })
+}
+
+fn allow_in_path(route: &Route) -> Option<Vec<&'static str>> {
+    let rules = route.allow_in_path;
+    let words = [
+        (rules.empty_segments, "empty_segments"),
+        (rules.encoded_slashes, "encoded_slashes"),
+        (rules.parameters, "parameters"),
+    ];
+    let words: Vec<_> = words.into_iter().filter_map(|(allowed, word)| allowed.then_some(word)).collect();
+    (!words.is_empty()).then_some(words)
 }
 
 fn condition(condition: &Condition) -> Value {

@@ -29,7 +29,7 @@ impl Routes {
     #[must_use]
     pub fn explain(&self, routes: &[Route], target: &Target, method: &Method, headers: &HeaderMap) -> Vec<Option<Way>> {
         let taken = self.find(target, method, headers).ok();
-        let found = self.tables(target.host()).find_map(|table| table.at(target.path()).ok());
+        let found = self.tables(target.host()).find_map(|table| table.at(target.matched()).ok());
         let deciding: Vec<usize> =
             found.into_iter().flat_map(|found| found.value.iter().map(|served| served.route)).collect();
         let exactness = |route: &Route| match &route.host {
@@ -45,7 +45,7 @@ impl Routes {
             // By itself it would be found: what is in its way are the others.
             let alone = Self::new(std::slice::from_ref(route)).unwrap_or_default();
             let query = target.origin().query().unwrap_or_default();
-            Some(match alone.tables(target.host()).next().map(|table| table.at(target.path())) {
+            Some(match alone.tables(target.host()).next().map(|table| table.at(target.matched())) {
                 None => Way::Host,
                 Some(Err(_)) => Way::Path,
                 Some(Ok(_)) if !deciding.contains(&index) && exactness(route) < best => Way::LessExact,

@@ -8,6 +8,7 @@ use crate::{
     fault::Fault,
     proxy::{
         reject::{Refusal, Reject},
+        settings::route::PathRules,
         target,
     },
 };
@@ -21,7 +22,7 @@ pub struct Pattern {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Piece {
-    /// The path behind so many bytes.
+    /// The path behind so many segments.
     Behind(usize),
     Literal(Box<str>),
     /// Everything from this segment on.
@@ -114,7 +115,7 @@ impl Pattern {
             let hint = "write whole segments that `path` begins with, or use `rewrite`";
             return Err(fault(format!("{prefix:?} is not what {path:?} begins with"), hint));
         }
-        Ok(Self { text: prefix.into(), pieces: [Piece::Behind(canonical.len())].into() })
+        Ok(Self { text: prefix.into(), pieces: [Piece::Behind(target::segments(&canonical).count())].into() })
     }
 
     /// As the configuration has it.
@@ -123,18 +124,18 @@ impl Pattern {
         &self.text
     }
 
-    /// What it makes of the canonical `path`, which the template took.
+    /// What it makes of the canonical `path`, which the template took, for a route whose paths may hold what `rules` say.
     ///
     /// # Errors
     /// What it would make is no path that a client could ask for.
-    pub fn apply(&self, path: &str) -> Result<String, Refusal> {
+    pub fn apply(&self, path: &str, rules: PathRules) -> Result<String, Refusal> {
         let mut out = String::with_capacity(self.text.len() + path.len());
         for piece in &self.pieces {
             out.push_str(match piece {
-                Piece::Behind(length) => path.get(*length..).unwrap_or_default(),
+                Piece::Behind(count) => behind(path, *count),
                 Piece::Literal(literal) => literal,
-                Piece::Rest(position) => path.splitn(position + 2, '/').nth(position + 1).unwrap_or_default(),
-                Piece::Segment(position) => path.split('/').nth(position + 1).unwrap_or_default(),
+                Piece::Rest(position) => behind(path, *position).strip_prefix('/').unwrap_or_default(),
+                Piece::Segment(position) => target::segments(path).nth(*position).unwrap_or_default(),
             });
         }
         if out.is_empty() {
@@ -143,11 +144,24 @@ impl Pattern {
         if out.len() > target::MAX_LENGTH {
             return Err(Refusal::new(Reject::UriTooLong, "rewritten path too long"));
         }
-        match target::canonical_path(&out) {
+        match target::canonical_path_by(&out, rules) {
             Ok(canonical) => Ok(canonical.unwrap_or(out)),
             Err(refusal) => Err(Refusal { detail: format!("rewritten path: {}", refusal.detail).into(), ..refusal }),
         }
     }
+}
+
+/// What stands behind the first `count` segments, from its slash on. What has no name is no segment.
+fn behind(path: &str, count: usize) -> &str {
+    let mut rest = path;
+    let mut left = count;
+    while left > 0 {
+        let Some(below) = rest.strip_prefix('/') else { return "" };
+        let (segment, end) = below.split_at_checked(below.find('/').unwrap_or(below.len())).unwrap_or_default();
+        left -= target::segments(segment).count();
+        rest = end;
+    }
+    rest
 }
 
 /// The parameters of a template: name, position, and whether it takes everything from there on.
@@ -182,7 +196,7 @@ mod tests {
             Some(prefix) => Pattern::strip(prefix, path),
             None => Pattern::read(pattern, path),
         };
-        let made = pattern.unwrap_or_else(|fault| panic!("{fault}")).apply(asked);
+        let made = pattern.unwrap_or_else(|fault| panic!("{fault}")).apply(asked, PathRules::default());
         let made = made.as_deref().map_err(|refusal| &*refusal.detail);
         assert_eq!(made, expect, "{path} {asked}");
     }
@@ -220,7 +234,6 @@ mod tests {
             ("/{a}/{b}", "/{a}{b}", "/%25/41", "rewritten path: encoded twice"),
             ("/{a}/{b}", "/{a}{b}", "/%25/2f", "rewritten path: encoded twice"),
             ("/{a}", "/{a}2e", "/%25", "rewritten path: encoded twice"),
-            ("/{a}/x", "/{a}/y", "//x", "rewritten path: empty segment"),
             ("/{a}/{b}", "/{a}.", "/./x", "rewritten path: dot segment"),
         ] {
             makes(path, pattern, asked, Err(detail));
@@ -229,6 +242,26 @@ mod tests {
         makes("/{*all}", "/v2/{all}", &long, Err("rewritten path too long"));
         // What a capture holds stays a part of the path.
         makes("/{a}", "/x/{a}", "/%3Fq%23f", Ok("/x/%3Fq%23f"));
+    }
+
+    #[test]
+    fn paths_that_only_some_routes_take() {
+        let rules = PathRules { encoded_slashes: true, parameters: true, empty_segments: true };
+        for (path, pattern, asked, expect) in [
+            ("/api/{*rest}", "-/api", "/api//a;x/b%2Fc", "//a;x/b%2Fc"),
+            ("/api/{*rest}", "-/api", "//api;v=1/a", "/a"),
+            ("/api/{*rest}", "-/api", "/;x/api", "/"),
+            ("/a/b/{*rest}", "-/a/b", "/a//b/c", "/c"),
+            ("/{a}/{*rest}", "/v2/{rest}", "//x/y//z", "/v2/y//z"),
+            ("/{a}/{b}", "/{b}/{a}", "/x;1//y%2Fz", "/y%2Fz/x;1"),
+        ] {
+            let pattern = match pattern.strip_prefix('-') {
+                Some(prefix) => Pattern::strip(prefix, path),
+                None => Pattern::read(pattern, path),
+            };
+            let made = pattern.unwrap_or_else(|fault| panic!("{fault}")).apply(asked, rules);
+            assert_eq!(made.as_deref().ok(), Some(expect), "{path} {asked}");
+        }
     }
 
     #[track_caller]

@@ -18,7 +18,7 @@ impl Routes {
         method: &Method,
         may_have: impl Fn(&HeaderName) -> bool,
     ) -> Vec<usize> {
-        let found = self.tables(target.host()).find_map(|table| table.at(target.path()).ok());
+        let found = self.tables(target.host()).find_map(|table| table.at(target.matched()).ok());
         let query = target.origin().query().unwrap_or_default();
         let mut candidates = Vec::new();
         for served in found.iter().flat_map(|found| found.value).filter(|served| served.takes(method)) {
@@ -40,7 +40,7 @@ impl Routes {
 
     /// A route of the path, whatever else it asks for.
     pub(in crate::proxy) fn first_of_path(&self, target: &Target) -> Option<usize> {
-        let found = self.tables(target.host()).find_map(|table| table.at(target.path()).ok())?;
+        let found = self.tables(target.host()).find_map(|table| table.at(target.matched()).ok())?;
         found.value.first().map(|served| served.route)
     }
 }

@@ -5,7 +5,7 @@ use http::Request;
 use super::*;
 use crate::{
     authz::Requirement,
-    proxy::settings::route::{Subject, Test, Then},
+    proxy::settings::route::{PathRules, Subject, Test, Then},
 };
 
 const LOCAL: std::net::SocketAddr = std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 80);
@@ -22,6 +22,7 @@ fn route(host: Option<&str>, path: &str, methods: &[&str]) -> Route {
         request_headers: None,
         response_headers: None,
         pass_headers: Vec::new(),
+        allow_in_path: PathRules::default(),
         timeouts: None,
         schema: None,
         max_body: None,
@@ -105,6 +106,33 @@ fn p01_no_escape_gets_past_a_literal() {
     }
     // Two spellings of one template are one template.
     fault(&[("/a:b", &[]), ("/a%3ab", &[])], "route[1].path: serves the same requests as route[0]");
+}
+
+/// What only some routes take changes nothing of which route is found, and the others refuse it.
+#[test]
+fn p01_p03_what_a_route_takes_is_no_way_around_another() {
+    let all = PathRules { encoded_slashes: true, parameters: true, empty_segments: true };
+    let routes = [
+        route(None, "/admin", &[]),
+        Route { allow_in_path: all, ..route(None, "/{*rest}", &[]) },
+        Route { allow_in_path: all, ..route(None, "/p/{id}/x", &[]) },
+        route(None, "/strict/{*rest}", &[]),
+    ];
+    for (path, expect) in [
+        ("/admin", Some(0)),
+        ("/admin;x=1", None),
+        ("//admin", None),
+        ("/;x//admin", None),
+        ("/a;x=1/b//c", Some(1)),
+        ("/p/g%2Fp/x", Some(2)),
+        ("/p;v/7;x=1//x", Some(2)),
+        ("/strict/a;b", None),
+        ("/strict//a", None),
+        ("//strict/a", None),
+        ("/strict/a%2fb", None),
+    ] {
+        finds_one(&routes, "a.example", path, &[], expect);
+    }
 }
 
 #[test]

@@ -34,6 +34,8 @@ pub struct Route {
     pub request_headers: Option<Edits>,
     /// What is changed of answers, but for refusals. `route.response_headers`.
     pub response_headers: Option<Edits>,
+    /// What its paths may hold. `route.allow_in_path`.
+    pub allow_in_path: PathRules,
     /// Names of requests' headers that pass although the gateway would remove them. `route.pass_headers`.
     pub pass_headers: Vec<HeaderName>,
     /// `route.timeouts`, each with what `[timeouts]` says where the route says nothing; `None`: it says nothing at all.
@@ -48,6 +50,33 @@ pub struct Route {
     pub upgrade: Option<Upgrade>,
     /// What pages of other origins may do: an index into [`Settings::cors`](super::Settings::cors). `route.cors`.
     pub cors: Option<usize>,
+}
+
+/// What may stand in a path that is refused otherwise, as programs read it in different ways.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PathRules {
+    /// `%2F`, which stays as it is.
+    pub encoded_slashes: bool,
+    /// `;` and what follows it in a segment.
+    pub parameters: bool,
+    /// `//`.
+    pub empty_segments: bool,
+}
+
+impl PathRules {
+    /// What stands in a path with `found` and may not; `None`: nothing.
+    #[must_use]
+    pub const fn refuses(self, found: Self) -> Option<&'static str> {
+        if found.encoded_slashes && !self.encoded_slashes {
+            Some("encoded separator")
+        } else if found.parameters && !self.parameters {
+            Some("path parameter")
+        } else if found.empty_segments && !self.empty_segments {
+            Some("empty segment")
+        } else {
+            None
+        }
+    }
 }
 
 /// Who answers.

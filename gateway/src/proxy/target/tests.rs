@@ -79,10 +79,63 @@ fn p02_separators() {
 
 #[test]
 fn p03_path_parameters() {
-    for parameter in ["/admin;x=1", "/..;/admin", "/.;/admin", "/a;"] {
-        path(parameter, Err("path parameter"));
+    for parameter in ["/admin;x=1", "/a;", "/;x", "/a;b%2Fc"] {
+        let expect = if parameter.contains("%2F") { "encoded separator" } else { "path parameter" };
+        path(parameter, Err(expect));
+    }
+    for dots in ["/..;/admin", "/.;/admin", "/a/..;x=1", "/%2e%2e;/a"] {
+        path(dots, Err("dot segment"));
     }
     path("/a%3bb", Ok("/a%3Bb"));
+}
+
+/// What only some routes take: the rules that it needs, what is forwarded, and by which path its route is found.
+#[track_caller]
+fn odd(asked: &str, rules: [bool; 3], forwarded: &str, matched: &str) {
+    let request = Request::builder().uri(asked).header("host", "a.example").body(()).unwrap();
+    let target = Target::read(&request.into_parts().0, LOCAL, LIMIT).unwrap();
+    let [encoded_slashes, parameters, empty_segments] = rules;
+    assert_eq!(target.odd(), PathRules { encoded_slashes, parameters, empty_segments }, "{asked}");
+    assert_eq!((target.path(), target.matched()), (forwarded, matched), "{asked}");
+    assert!(canonical_path(asked).is_err());
+    let canonical = canonical_path_by(asked, target.odd()).unwrap();
+    assert_eq!(canonical.as_deref().unwrap_or(asked), forwarded, "{asked}");
+}
+
+#[test]
+fn p01_p02_p03_what_only_some_routes_take() {
+    odd("/a%2fb", [true, false, false], "/a%2Fb", "/a%2Fb");
+    odd("/lists/https%3A%2F%2fx", [true, false, false], "/lists/https:%2F%2Fx", "/lists/https:%2F%2Fx");
+    odd("/a;x=1/b;y", [false, true, false], "/a;x=1/b;y", "/a/b");
+    odd("/a%3Bb;c", [false, true, false], "/a%3Bb;c", "/a%3Bb");
+    odd("/a/;x", [false, true, false], "/a/;x", "/a/");
+    odd("//admin", [false, false, true], "//admin", "/admin");
+    odd("/a//b///", [false, false, true], "/a//b///", "/a/b/");
+    odd("//", [false, false, true], "//", "/");
+    odd("/;x/admin", [false, true, true], "/;x/admin", "/admin");
+    odd("/%61//b;c%2Fd", [true, true, true], "/a//b;c%2Fd", "/a/b");
+    // Whatever a route takes, nothing climbs and nothing is decoded twice.
+    for rules in 0..8 {
+        let bit = |bit: u8| rules & bit != 0;
+        let rules = PathRules { encoded_slashes: bit(1), parameters: bit(2), empty_segments: bit(4) };
+        for wrong in [
+            "/a%2f..%2fb",
+            "/..%2Fa",
+            "/a%2f.",
+            "/%2e%2e%2fa",
+            "/a%2F%2e",
+            "/..;x/a",
+            "/a;x%2F..",
+            "/a%2F..;x",
+            "//../a",
+            "/a%5cb",
+            "/a%252fb",
+            "/a%00",
+            "/a%c0%af",
+        ] {
+            assert!(canonical_path_by(wrong, rules).is_err(), "{wrong} {rules:?}");
+        }
+    }
 }
 
 #[test]

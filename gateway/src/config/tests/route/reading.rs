@@ -30,6 +30,13 @@ fn t01_t02_headers_that_pass() {
 }
 
 #[test]
+fn p01_p02_p03_what_paths_may_hold() {
+    right("allow_in_path = [\"encoded_slashes\", \"parameters\", \"empty_segments\"]");
+    line("allow_in_path = [\"encoded_slash\"]", "allow_in_path[0]", "unknown", "mean \"encoded_slashes\"?");
+    line("allow_in_path = \"parameters\"", "allow_in_path", "expected an array", "brackets");
+}
+
+#[test]
 fn limits_of_heads() {
     let limit = |text: &str, line: usize, at: &str, message: &str, hint: &str| {
         wrong("\"1MiB\"", &format!("\"1MiB\"\n{text}"), line, &format!("proxy.{at}"), message, hint);
