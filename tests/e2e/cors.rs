@@ -244,6 +244,18 @@ fn preflights() {
             "{path} {origin} {told:?}"
         );
     }
+    // `gateway route` tells the same.
+    for (path, origin, told) in [
+        ("/me", APP, serde_json::json!({"status": 204, "permitted": true})),
+        ("/nowhere", APP, serde_json::json!({"status": 204, "permitted": true})),
+        ("/me", "https://evil.example", serde_json::json!({"status": 204, "permitted": false})),
+        ("/none/x", APP, serde_json::Value::Null),
+    ] {
+        let (url, origin) = (format!("https://{HOST}{path}"), format!("origin: {origin}"));
+        let method = "access-control-request-method: GET";
+        let found = daemon.cli(&["route", "OPTIONS", &url, "--header", &origin, "--header", method]);
+        assert_eq!((found.code, &found.json["preflight"]), (0, &told), "{path} {origin}: {}", found.json);
+    }
     assert!(upstream.received().is_empty(), "a preflight reached the upstream");
 
     // What is no preflight, or of no route that has CORS, is a request like any other.

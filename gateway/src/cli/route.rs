@@ -16,6 +16,7 @@ use crate::{
             Route as Settings,
             route::{Condition, PathRules, Rewrite, Subject, Test, Then},
         },
+        snapshot::Snapshot,
         target::Target,
     },
 };
@@ -26,7 +27,7 @@ const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4A
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Asks the configuration, not the running gateway: which route would take the request, and why others would not. Who asks,
-limits and bodies are left out. Ends with 1 where no route takes it.
+limits and bodies are left out. Ends with 1 where no route takes it. A preflight (CORS) is answered by the gateway itself.
 
 Examples:
   gateway route GET https://api.example.com/items/7
@@ -60,6 +61,8 @@ struct Found {
     others: Vec<(usize, Way)>,
     /// How many have another host or path.
     elsewhere: usize,
+    /// It is a preflight, which no route is asked for: whether the page may go on.
+    preflight: Option<bool>,
 }
 
 impl Route {
@@ -78,12 +81,15 @@ impl Route {
         };
         let found = match self.head().and_then(|head| {
             let target = Target::read(&head, NOWHERE, config.proxy.head.target)?;
-            Ok(find(&routes, &config.proxy.routes, &head, &target))
+            let preflight = preflight(&config, &head, &target);
+            Ok(Found { preflight, ..find(&routes, &config.proxy.routes, &head, &target) })
         }) {
             Ok(found) => found,
-            Err(refusal) => Found { taken: Err(Miss { refusal, allow: None }), others: Vec::new(), elsewhere: 0 },
+            Err(refusal) => {
+                Found { taken: Err(Miss { refusal, allow: None }), others: Vec::new(), elsewhere: 0, preflight: None }
+            }
         };
-        let exit = if found.taken.is_ok() { Exit::Done } else { Exit::Refused };
+        let exit = if found.taken.is_ok() || found.preflight.is_some() { Exit::Done } else { Exit::Refused };
         if context.out.json {
             return context.out.value(&value(&found, &config), exit);
         }
@@ -106,6 +112,11 @@ impl Route {
     fn render(&self, found: &Found, config: &Config) -> String {
         let asked = format!("{} {}", self.method, clean(&self.url.text));
         let mut lines = match &found.taken {
+            _ if found.preflight.is_some() => {
+                let may = if found.preflight == Some(true) { "may" } else { "may not" };
+                let asked = format!("the gateway answers {asked} itself, as a preflight");
+                vec![asked, format!("  it is answered 204, and the page {may} go on")]
+            }
             Ok((index, becomes)) => vec![format!("{} takes {asked}", place(*index, config)), format!("  {becomes}")],
             Err(miss) => {
                 let row = miss.refusal.reject.row();
@@ -117,7 +128,9 @@ impl Route {
                 lines
             }
         };
-        if let (Ok((index, _)), Some(effective)) = (&found.taken, config.effective().get("route")) {
+        if let (None, Ok((index, _)), Some(effective)) =
+            (found.preflight, &found.taken, config.effective().get("route"))
+        {
             for (name, value) in effective.get(*index).and_then(Value::as_object).into_iter().flatten() {
                 let said = match (name.as_str(), plain(value)) {
                     ("methods", text) if text.is_empty() => "every".to_owned(),
@@ -151,7 +164,16 @@ fn find(routes: &Routes, settings: &[Settings], head: &Parts, target: &Target) -
     });
     let others = ways.iter().enumerate().filter_map(|(index, way)| Some((index, (*way)?)));
     let (others, elsewhere): (Vec<_>, Vec<_>) = others.partition(|(_, way)| !matches!(way, Way::Host | Way::Path));
-    Found { taken, others, elsewhere: elsewhere.len() }
+    Found { taken, others, elsewhere: elsewhere.len(), preflight: None }
+}
+
+/// Whether the gateway answers by itself what a browser asks for a page.
+fn preflight(config: &Config, head: &Parts, target: &Target) -> Option<bool> {
+    // All of it is compiled only where that can be.
+    if config.proxy.cors.is_empty() || head.method != Method::OPTIONS {
+        return None;
+    }
+    Snapshot::new(config.proxy.clone()).ok()?.answers_preflight(target, head)
 }
 
 /// What comes of the request.
@@ -198,6 +220,9 @@ fn value(found: &Found, config: &Config) -> Value {
         }),
     };
     if let Some(members) = value.as_object_mut() {
+        if let Some(may) = found.preflight {
+            members.insert("preflight".to_owned(), json!({ "status": 204, "permitted": may }));
+        }
         members.insert("others".to_owned(), others.into());
         members.insert("elsewhere".to_owned(), found.elsewhere.into());
     }

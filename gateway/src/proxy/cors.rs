@@ -128,6 +128,14 @@ impl Group {
     }
 }
 
+impl Snapshot {
+    /// Whether the request is a preflight that the gateway answers by itself, and then whether the page may go on.
+    #[must_use]
+    pub fn answers_preflight(&self, target: &Target, head: &Parts) -> Option<bool> {
+        preflight(self, target, head).map(|preflight| preflight.is_permitted)
+    }
+}
+
 /// The page's origin; `None`: no page of another origin asks. What is there twice is an origin that nobody has.
 pub(super) fn origin(headers: &HeaderMap) -> Option<HeaderValue> {
     let mut lines = headers.get_all(header::ORIGIN).iter();
