@@ -17,6 +17,9 @@ pub const EXTENSION_HEADERS: usize = 6;
 /// The furthest that a header may begin, in bytes. Behind it, the port is [`Port::Unknown`].
 pub const FURTHEST: usize = 0x3fff;
 
+/// The longest packet that a length in an IP header can tell of.
+const LONGEST: usize = 0xffff;
+
 const IPV4: u16 = 0x0800;
 const IPV6: u16 = 0x86dd;
 const VLAN: u16 = 0x8100;
@@ -183,7 +186,8 @@ impl Headers {
 pub enum Form {
     /// An IP packet.
     Ip,
-    /// Its headers contradict each other or the frame. The source is known.
+    /// Its headers contradict each other or the frame. The source is known; the port is as for [`Self::Ip`], where
+    /// the headers say that it should be.
     Malformed,
     /// As [`Self::Malformed`], and there is no source to be read.
     Nobody,
@@ -242,19 +246,25 @@ fn ipv4<F: Frame>(frame: &F, offset: usize, headers: &mut Headers) -> Form {
     };
     headers.is_ipv4 = true;
     headers.upper = (high.value() as u64) << 16 | low.value() as u64;
-    let header = (version.first() & 0x0f) as usize * 4;
-    let end = offset + total.value() as usize;
-    if version.first() >> 4 != 4 || header < 20 || end < offset + header || !frame.holds(end) {
-        return Form::Malformed;
+    let (is_version, header) = (version.first() >> 4 == 4, (version.first() & 0x0f) as usize * 4);
+    let (mut form, mut end) = (Form::Ip, offset + total.value() as usize);
+    if !is_version || header < 20 || end < offset + header || !frame.holds(end) {
+        // Segments that the host itself has joined may be more than the field can say, which is 0 then (BIG TCP).
+        if is_version && header >= 20 && total.value() == 0 && frame.length() > offset + LONGEST {
+            end = frame.length();
+        } else {
+            form = Form::Malformed;
+        }
     }
     // More-fragments or an offset: also the first fragment, whose port another fragment could contradict.
     if fragment.value() & 0x3fff != 0 {
-        return anywhere(headers);
+        return anywhere(form, headers);
     }
+    let at = offset + if header < 20 { 20 } else { header };
     match protocol.second() {
         // IPv4 stacks carry anything in these two; in IPv6, authentication headers are walked.
-        AUTHENTICATION => anywhere(headers),
-        protocol => transport(frame, protocol, [offset, offset + header], end, headers),
+        AUTHENTICATION => anywhere(form, headers),
+        protocol => transport(frame, form, protocol, [offset, at], end, headers),
     }
 }
 
@@ -268,23 +278,23 @@ fn ipv6<F: Frame>(frame: &F, offset: usize, headers: &mut Headers) -> Form {
     let mut at = offset + 40;
     // A length of zero is a jumbogram (RFC 2675), or nothing: bounded by the frame either way.
     let end = if payload.value() == 0 { frame.length() } else { at + payload.value() as usize };
-    if version.first() >> 4 != 6 || !frame.holds(end) {
-        return Form::Malformed;
-    }
-    if a.value() & 0xffc0 == 0xfe80 {
-        return Form::NotIp;
-    }
     let (mut next, hop_limit) = (next.first(), next.second());
-    if next == ICMPV6 && hop_limit == 255 && discovers_neighbours(frame, at) {
-        return Form::NotIp;
+    let mut form = if version.first() >> 4 != 6 || !frame.holds(end) { Form::Malformed } else { Form::Ip };
+    if matches!(form, Form::Ip) {
+        if a.value() & 0xffc0 == 0xfe80 {
+            return Form::NotIp;
+        }
+        if next == ICMPV6 && hop_limit == 255 && discovers_neighbours(frame, at) {
+            return Form::NotIp;
+        }
     }
     for _ in 0..EXTENSION_HEADERS {
         match next {
             HOP_BY_HOP | ROUTING | DESTINATION | AUTHENTICATION => {
                 if at + 8 > end {
-                    return Form::Malformed;
+                    form = Form::Malformed;
                 }
-                let Some([head]) = frame.words(at) else { return anywhere(headers) };
+                let Some([head]) = frame.words(at) else { return anywhere(form, headers) };
                 // The authentication header counts in words of four bytes, less two (RFC 4302).
                 at += if next == AUTHENTICATION {
                     (head.second() as usize + 2) * 4
@@ -292,48 +302,48 @@ fn ipv6<F: Frame>(frame: &F, offset: usize, headers: &mut Headers) -> Form {
                     (head.second() as usize + 1) * 8
                 };
                 if at > end {
-                    return Form::Malformed;
+                    form = Form::Malformed;
                 }
                 next = head.first();
             }
-            FRAGMENT => return anywhere(headers),
-            next => return transport(frame, next, [offset, at], end, headers),
+            FRAGMENT => return anywhere(form, headers),
+            next => return transport(frame, form, next, [offset, at], end, headers),
         }
     }
-    anywhere(headers)
+    anywhere(form, headers)
 }
 
-/// The packet of a protocol whose header begins at the second offset, in a packet between the first and `end`.
+/// The packet of a protocol whose header begins at the second offset, in a packet between the first and `end`. Also of
+/// a malformed one the port is read where it should be: whether the packet is in scope depends on it.
 #[inline(always)]
-fn transport<F: Frame>(frame: &F, protocol: u8, at: [usize; 2], end: usize, headers: &mut Headers) -> Form {
+fn transport<F: Frame>(frame: &F, form: Form, protocol: u8, at: [usize; 2], end: usize, headers: &mut Headers) -> Form {
     let [network, offset] = at;
     let header = match protocol {
         TCP => 20,
         UDP => 8,
-        ENCRYPTED => return anywhere(headers),
-        _ => return Form::Ip,
+        ENCRYPTED => return anywhere(form, headers),
+        _ => return form,
     };
-    if offset + header > end {
-        return Form::Malformed;
-    }
+    let form = if offset + header > end { Form::Malformed } else { form };
     let Some([_, port]) = frame.words(offset) else {
-        // In the frame, but not in its readable beginning.
-        return anywhere(headers);
+        // Cut off, or in the frame but not in its readable beginning.
+        return anywhere(form, headers);
     };
     (headers.protocol, headers.port) = (protocol, port.value());
     if protocol == TCP
+        && matches!(form, Form::Ip)
         && let Some([flags]) = frame.words(offset + 12)
         && flags.second() & (SYN | ACK | RST | FIN) == SYN
     {
         (headers.asks, headers.network, headers.transport) = (true, near(network), near(offset));
     }
-    Form::Ip
+    form
 }
 
 #[inline(always)]
-const fn anywhere(headers: &mut Headers) -> Form {
+const fn anywhere(form: Form, headers: &mut Headers) -> Form {
     headers.protocol = Headers::ANY;
-    Form::Ip
+    form
 }
 
 #[inline(always)]

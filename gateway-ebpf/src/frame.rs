@@ -5,6 +5,8 @@ use core::{cell::Cell, mem::size_of};
 use aya_ebpf::{EbpfContext as _, bindings::xdp_md, helpers::generated::bpf_xdp_get_buff_len, programs::XdpContext};
 use gateway_common::packet::{FURTHEST, Frame, Word};
 
+use crate::PIECES;
+
 /// The packet at hand.
 pub(crate) struct Received {
     start: usize,
@@ -32,6 +34,9 @@ impl Received {
 impl Frame for Received {
     #[inline(always)]
     fn length(&self) -> usize {
+        if PIECES.load() == 0 {
+            return self.end - self.start;
+        }
         // SAFETY: the pointer is the context that the kernel called the program with.
         let length = unsafe { bpf_xdp_get_buff_len(self.context) };
         self.length.set(length as usize);

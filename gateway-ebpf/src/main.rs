@@ -13,7 +13,7 @@ mod event;
 mod frame;
 mod maps;
 
-use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
+use aya_ebpf::{Global, bindings::xdp_action, macros::xdp, programs::XdpContext};
 use gateway_common::{
     maps::{Limits, Rule, port},
     packet::{self, Form, Headers},
@@ -23,6 +23,15 @@ use gateway_common::{
 };
 
 use crate::frame::Received;
+
+/// Whether the program contains what answers connection attempts. The daemon sets it to 0 where the kernel refuses that
+/// part: the verifier leaves out what is never reached.
+#[unsafe(no_mangle)]
+static COOKIES: Global<u32> = Global::new(1);
+
+/// Whether packets may be in pieces. 0 where the kernel refuses that, as above.
+#[unsafe(no_mangle)]
+static PIECES: Global<u32> = Global::new(1);
 
 /// The entry: one verdict, one counter, one action.
 #[xdp(frags)]
@@ -65,7 +74,8 @@ fn judge(
     if matches!(form, Form::Nobody) {
         return passed;
     }
-    if matches!(form, Form::Ip) && limits.flags & Limits::SCOPE_HOST == 0 && !is_guarded(headers) {
+    // What is out of scope is none of our business, malformed or not.
+    if limits.flags & Limits::SCOPE_HOST == 0 && !is_guarded(headers) {
         return Verdict::Unguarded;
     }
     *key = headers.key(limits.ipv6_mask);
@@ -106,6 +116,9 @@ fn weigh(
         return verdict;
     }
     if headers.asks && limits.all_syns.interval != 0 && is_guarded(headers) && !budget::opens(limits, now) {
+        if COOKIES.load() == 0 {
+            return Verdict::CookieRefused;
+        }
         return cookie::answer(context, headers, frame.counted());
     }
     if shadowed { Verdict::ShadowBlocked } else { over.unwrap_or(passed) }

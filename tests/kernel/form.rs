@@ -1,7 +1,7 @@
 //! What the form of a packet means: tags, options, fragments, extension headers, and headers that lie.
 
 use gateway_common::{maps::Limits, verdict::Verdict};
-use support::frame::{Frame, ICMPV6, TCP, arp, extension, patched};
+use support::frame::{Frame, ICMP, ICMPV6, TCP, arp, extension, patched};
 
 use crate::program::{FOREVER, limits, program, seconds_from_now};
 
@@ -60,6 +60,84 @@ fn x01_malformed_may_pass_but_not_from_a_banned_source() {
         ("total length, banned", patched(bad.clone(), 16, &[0xff, 0xff]), Blocked),
         ("half a TCP header, banned", patched(bad, 16, &[0, 30]), Blocked),
         ("IPv6 payload length, banned", patched(Frame::tcp(BAD6, 443).bytes(), 18, &[0xff, 0xff]), Blocked),
+    ]);
+}
+
+/// Out of scope is out of scope, however a packet is broken.
+#[test]
+fn x01_malformed_to_a_port_that_is_not_guarded() {
+    let mut program = program!();
+    program.ban(BAD, 1, FOREVER);
+    let broken = |port: u16| {
+        let (tcp, udp) = (Frame::tcp(GOOD, port).bytes(), Frame::udp(GOOD, port));
+        let (tcp6, udp6) = (Frame::tcp(GOOD6, port), Frame::udp(GOOD6, port).bytes());
+        let behind = tcp6.clone().extension(extension::HOP_BY_HOP, 8).bytes();
+        let tagged = Frame::tcp(GOOD, port).tags(&[0x88a8, 0x8100]).bytes();
+        [
+            ("header length 4 words", patched(tcp.clone(), 14, &[0x44])),
+            ("version 6 in IPv4", patched(tcp.clone(), 14, &[0x65])),
+            ("total length 0", patched(tcp.clone(), 16, &[0, 0])),
+            ("total length 19", patched(tcp.clone(), 16, &[0, 19])),
+            ("total length 65535", patched(tcp.clone(), 16, &[0xff, 0xff])),
+            ("half a TCP header", patched(tcp.clone(), 16, &[0, 30])),
+            ("total length of a TCP header's first bytes", patched(tcp, 16, &[0, 22])),
+            ("half a UDP header", udp.clone().cut_transport(7).bytes()),
+            ("total length, UDP", patched(udp.bytes(), 16, &[0xff, 0xff])),
+            ("total length, under two tags", patched(tagged, 24, &[0xff, 0xff])),
+            ("version 4 in IPv6", patched(tcp6.clone().bytes(), 14, &[0x45])),
+            ("payload length", patched(tcp6.bytes(), 18, &[0xff, 0xff])),
+            ("payload length, UDP", patched(udp6, 18, &[0, 7])),
+            ("payload length, behind an extension header", patched(behind.clone(), 18, &[0xff, 0xff])),
+            ("payload length of the extension header", patched(behind, 18, &[0, 8])),
+        ]
+    };
+    for (port, in_scope) in [(443, Malformed), (22, Unguarded)] {
+        for (what, frame) in broken(port) {
+            program.check(&[(what, frame, in_scope)]);
+        }
+    }
+    program.limits(Limits { flags: Limits::SCOPE_HOST, ..limits() });
+    for (what, frame) in broken(22) {
+        program.check(&[(what, frame, Malformed)]);
+    }
+    program.limits(limits());
+    let cut = |frame: Frame, length: usize| frame.bytes()[..length].to_vec();
+    program.check(&[
+        ("without ports", patched(Frame::of(GOOD, ICMP, vec![8; 32]).bytes(), 16, &[0xff, 0xff]), Unguarded),
+        ("cut behind the port", cut(Frame::tcp(GOOD, 22), 38), Unguarded),
+        // Where the port cannot be known, it may be a guarded one.
+        ("cut in the port", cut(Frame::tcp(GOOD, 22), 37), Malformed),
+        ("cut in the IP header", cut(Frame::tcp(GOOD, 22), 33), Malformed),
+        ("a fragment", patched(Frame::tcp(GOOD, 22).fragment(1, true).bytes(), 16, &[0xff, 0xff]), Malformed),
+    ]);
+}
+
+/// Segments that the host has joined before a program in the network stack sees them: longer than any length field.
+#[test]
+fn x01_joined_packets_are_longer_than_their_headers_can_say() {
+    let mut program = program!();
+    program.ban(BAD, 1, FOREVER);
+    program.ban(BAD6, 2, FOREVER);
+    let long = |frame: Frame, at: usize, length: usize| {
+        let mut bytes = patched(frame.bytes(), at, &[0, 0]);
+        bytes.resize(length, 0xaa);
+        bytes
+    };
+    let tagged = |source: &str| Frame::tcp(source, 443).tags(&[0x8100]);
+    let most = 14 + 65_535;
+    program.check(&[
+        ("IPv4", long(Frame::tcp(GOOD, 443), 16, most + 1), Passed),
+        ("IPv4, longer", long(Frame::tcp(GOOD, 443), 16, 68_000), Passed),
+        ("IPv4, options", long(Frame::tcp(GOOD, 443).options(3), 16, 68_000), Passed),
+        ("IPv4, UDP (a tunnel)", long(Frame::udp(GOOD, 443), 16, 68_000), Passed),
+        ("IPv4, tagged", long(tagged(GOOD), 20, 68_000), Passed),
+        ("IPv4, banned", long(Frame::tcp(BAD, 443), 16, 68_000), Blocked),
+        ("IPv4, another port", long(Frame::tcp(BAD, 22), 16, 68_000), Unguarded),
+        ("IPv4, as long as a length can say", long(Frame::tcp(GOOD, 443), 16, most), Malformed),
+        ("IPv6", long(Frame::tcp(GOOD6, 443), 18, 68_000), Passed),
+        ("IPv6, jumbo option", long(Frame::tcp(GOOD6, 443).extension(extension::HOP_BY_HOP, 8), 18, 68_000), Passed),
+        ("IPv6, banned", long(Frame::tcp(BAD6, 443), 18, 68_000), Blocked),
+        ("IPv6, another port", long(Frame::tcp(BAD6, 22), 18, 68_000), Unguarded),
     ]);
 }
 

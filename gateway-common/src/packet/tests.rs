@@ -83,6 +83,53 @@ fn forms() {
     check("empty", &[], Parsed::Malformed(None));
 }
 
+/// The port decides whether a malformed packet is in scope: it is read where the headers say that it should be.
+#[test]
+fn malformed_packets_have_a_port_where_one_can_be_read() {
+    for (what, frame, protocol, port) in [
+        ("header length", patched(tcp4(), 14, &[0x44]), TCP, 443),
+        ("version", patched(tcp4(), 14, &[0x65]), TCP, 443),
+        ("total length long", patched(tcp4(), 16, &[0xff, 0xff]), TCP, 443),
+        ("total length 0", patched(tcp4(), 16, &[0, 0]), TCP, 443),
+        ("total length short", patched(tcp4(), 16, &[0, 21]), TCP, 443),
+        ("a fragment", patched(patched(tcp4(), 16, &[0xff, 0xff]), 20, &[0x20, 0]), Headers::ANY, 0),
+        ("ICMP", patched(patched(tcp4(), 16, &[0xff, 0xff]), 23, &[1]), 0, 0),
+        ("cut behind the port", tcp4()[..38].to_vec(), TCP, 443),
+        ("cut in the port", tcp4()[..37].to_vec(), Headers::ANY, 0),
+        ("IPv6 version", patched(udp6(), 14, &[0x40]), UDP, 443),
+        ("IPv6 payload length", patched(udp6(), 18, &[0, 12]), UDP, 443),
+        ("IPv6, cut", udp6()[..57].to_vec(), Headers::ANY, 0),
+        ("IPv6, a header that is longer than the packet", patched(udp6(), 20, &[60]), 0, 0),
+    ] {
+        let mut headers = Headers::default();
+        assert_eq!(
+            super::read(&Bytes { frame: &frame, readable: frame.len() }, &mut headers),
+            Form::Malformed,
+            "{what}"
+        );
+        assert_eq!((headers.protocol, headers.port, headers.asks), (protocol, port, false), "{what}");
+    }
+}
+
+/// BIG TCP: what the host has joined is longer than a length of IPv4 can say, and says 0.
+#[test]
+fn joined_packets() {
+    let joined = |mut frame: Vec<u8>, length: usize| {
+        frame.resize(length, 0);
+        patched(frame, 16, &[0, 0])
+    };
+    let to_443 = Parsed::Ip(SOURCE, Port::Tcp(443));
+    assert_eq!(read(&joined(tcp4(), 14 + 65_536)), to_443);
+    assert_eq!(read(&joined(tcp4(), 200_000)), to_443);
+    assert_eq!(read(&joined(tcp4(), 14 + 65_535)), Parsed::Malformed(Some(SOURCE)));
+    assert_eq!(read(&patched(joined(tcp4(), 200_000), 14, &[0x44])), Parsed::Malformed(Some(SOURCE)));
+    let joined6 = |mut frame: Vec<u8>| {
+        frame.resize(200_000, 0);
+        patched(frame, 18, &[0, 0])
+    };
+    assert_eq!(read(&joined6(udp6())), Parsed::Ip(SOURCE6, Port::Udp(443)));
+}
+
 #[test]
 fn who_asks_for_a_connection_and_where_it_says_so() {
     for (flags, opens) in [
