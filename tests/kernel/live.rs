@@ -29,11 +29,11 @@ use socket2::{Domain, Socket, Type};
 use support::report;
 
 const SERVER: &str = "203.0.113.1:443";
-const BAD: &str = "203.0.113.7";
-const GOOD: &str = "203.0.113.8";
+pub(crate) const BAD: &str = "203.0.113.7";
+pub(crate) const GOOD: &str = "203.0.113.8";
 
 /// Two networks and a cable between them, of this test alone; mounts of its own too. Gone when the test ends.
-struct Cable {
+pub(crate) struct Cable {
     /// Tells the other end to connect from an address, and whether it got an answer.
     connect: mpsc::Sender<(String, mpsc::Sender<bool>)>,
     /// The thread whose network the other end is in.
@@ -42,7 +42,7 @@ struct Cable {
 
 impl Cable {
     /// Runs a test at the one end, on interface `v0`; says so and skips it where this machine does not let it.
-    fn with(test: impl FnOnce(&Self) + Send + 'static) {
+    pub(crate) fn with(test: impl FnOnce(&Self) + Send + 'static) {
         if !report::may_run(thread::current().name().unwrap_or("live")) {
             return;
         }
@@ -74,7 +74,7 @@ impl Cable {
     }
 
     /// Whether a host at that address gets an answer: a refusal will do, since nothing listens.
-    fn answers(&self, source: &str) -> bool {
+    pub(crate) fn answers(&self, source: &str) -> bool {
         let (answer, answered) = mpsc::channel();
         self.connect.send((source.to_owned(), answer)).unwrap();
         answered.recv().unwrap()
@@ -97,7 +97,7 @@ fn ip(arguments: &[&str]) {
     assert!(done.status.success(), "ip {}: {}", arguments.join(" "), String::from_utf8_lossy(&done.stderr));
 }
 
-fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings {
         interfaces: vec!["v0".to_owned()],
         mode: Mode::Auto,
@@ -130,11 +130,11 @@ fn source(text: &str) -> Source {
     text.parse().unwrap()
 }
 
-fn key(text: &str) -> SourceKey {
+pub(crate) fn key(text: &str) -> SourceKey {
     source(text).key(64).unwrap()
 }
 
-fn ban(id: u64) -> Ban {
+pub(crate) fn ban(id: u64) -> Ban {
     Ban { expires: NEVER, id, packets: 0, bytes: 0 }
 }
 

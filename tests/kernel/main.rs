@@ -12,6 +12,8 @@ mod program;
 
 // The guard's hold on it, in networks of the test's own.
 mod live;
+// What is left of it where the kernel refuses a part of the program, or all of it.
+mod refused;
 
 // What the parser makes of a packet.
 mod form;

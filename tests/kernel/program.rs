@@ -24,7 +24,7 @@ use nix::{
     unistd::Pid,
 };
 
-const OBJECT: &[u8] = aya::include_bytes_aligned!("../../gateway/ebpf/guard.bpf.o");
+pub(crate) const OBJECT: &[u8] = aya::include_bytes_aligned!("../../gateway/ebpf/guard.bpf.o");
 
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;

@@ -85,6 +85,7 @@ fn load(context: &Context) -> Result<Config, Errors> {
             config.warnings.extend(prepare::host(&config.guard));
             config.warnings.extend(prepare::absent(&config));
             config.warnings.extend(prepare::open_files(&config.proxy));
+            config.warnings.extend(prepare::program(&config.guard));
             Ok(config)
         }
         Err(faults) => Err(Errors::from_faults(&config.document, faults)),

@@ -46,6 +46,8 @@ pub struct Facts {
     kernel: String,
     is_root: bool,
     sysctls: Vec<(&'static str, Known<i64>)>,
+    /// Parts of the program that this kernel refuses; as an error, why it refuses all of it.
+    program: Known<Result<Vec<String>, String>>,
     has_btf: bool,
     is_bpffs: bool,
     interfaces: Vec<Interface>,
@@ -103,6 +105,7 @@ fn unknown(name: impl Into<String>, reason: &str) -> Check {
 pub fn judge(facts: &Facts) -> Vec<Check> {
     let mut checks = vec![kernel(&facts.kernel), rights(facts.is_root)];
     checks.extend(facts.sysctls.iter().map(|(name, value)| sysctl(name, value)));
+    checks.extend(program(&facts.program));
     checks.push(btf(facts.has_btf));
     checks.push(bpffs(facts.is_bpffs));
     checks.extend(facts.interfaces.iter().flat_map(|at| interface(at, &facts.links, facts.has_run)));
@@ -148,10 +151,23 @@ fn traces(facts: &Facts) -> Vec<Check> {
 
 fn kernel(release: &str) -> Check {
     let mut numbers = release.split(|letter: char| !letter.is_ascii_digit()).map(|part| part.parse::<u32>().ok());
+    let tried = "the gateway is tried on Linux 6.1 and later";
     match (numbers.next().flatten(), numbers.next().flatten()) {
-        (Some(major), Some(minor)) if (major, minor) >= (5, 18) => check("kernel", State::Ok, release, ""),
-        (Some(_), Some(_)) => check("kernel", State::Fail, release, "Linux 5.18 or newer is needed"),
-        _ => check("kernel", State::Warn, format!("unknown version {release:?}"), "Linux 5.18 or newer is needed"),
+        (Some(major), Some(minor)) if (major, minor) >= (6, 1) => check("kernel", State::Ok, release, ""),
+        (Some(_), Some(_)) => check("kernel", State::Warn, release, tried),
+        _ => check("kernel", State::Warn, format!("unknown version {release:?}"), tried),
+    }
+}
+
+fn program(program: &Known<Result<Vec<String>, String>>) -> Vec<Check> {
+    let (name, fix) = ("kernel program", "see docs/kernels.md for what each kernel gives");
+    match program {
+        Err(reason) => vec![unknown(name, reason)],
+        Ok(Err(refused)) => vec![check(name, State::Fail, refused, fix)],
+        Ok(Ok(left_out)) if left_out.is_empty() => {
+            vec![check(name, State::Ok, "this kernel takes the whole of it", "")]
+        }
+        Ok(Ok(left_out)) => left_out.iter().map(|what| check(name, State::Warn, what, fix)).collect(),
     }
 }
 

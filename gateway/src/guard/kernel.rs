@@ -14,7 +14,11 @@ use gateway_common::{
     verdict::Verdict,
 };
 
-pub use self::batch::{RuleScan, Scan};
+pub use self::{
+    batch::{RuleScan, Scan},
+    error::KernelError,
+    load::trial,
+};
 use self::{
     bits::{Bits, Hashed},
     events::Events,
@@ -25,10 +29,12 @@ use crate::guard::settings::{Mode, Settings};
 mod attach;
 mod batch;
 mod bits;
+mod error;
 mod events;
 mod host;
 mod limits;
 mod load;
+mod parts;
 mod pins;
 mod sys;
 mod tries;
@@ -49,78 +55,6 @@ pub struct Attached {
     pub adopted: bool,
     /// What an operator should know.
     pub note: Option<String>,
-}
-
-/// Why the kernel does not do what it is told. Each says what would help.
-#[derive(Debug, thiserror::Error)]
-pub enum KernelError {
-    /// Another XDP program holds the interface.
-    #[error(
-        "another XDP program{} is attached to {interface}: detach it first (`ip link set dev {interface} xdp off`), or leave {interface} out of guard.interfaces",
-        .program.map(|id| format!(" (id {id}{})", host::program_named(id).map(|name| format!(", {name}")).unwrap_or_default())).unwrap_or_default()
-    )]
-    Busy {
-        /// Which.
-        interface: String,
-        /// The other program's id, where it could be found.
-        program: Option<u32>,
-    },
-    /// A map is full; nothing was evicted.
-    #[error("{map} is full ({capacity} entries): raise {setting}, or remove entries")]
-    Full {
-        /// Which map.
-        map: &'static str,
-        /// How many entries it has.
-        capacity: u32,
-        /// The setting that sizes it.
-        setting: &'static str,
-    },
-    /// There is no such interface.
-    #[error("there is no network interface {0}: see `ip link`, and guard.interfaces")]
-    Interface(String),
-    /// The kernel refused an operation on a map.
-    #[error("{map}: {operation} failed: {source}")]
-    Map {
-        /// Which map.
-        map: &'static str,
-        /// What was tried.
-        operation: &'static str,
-        /// The kernel's answer.
-        source: io::Error,
-    },
-    /// The driver of this interface cannot run XDP natively.
-    #[error("the driver of {0} cannot run XDP natively: set guard.mode = \"auto\" or \"generic\"")]
-    NoNative(String),
-    /// bpffs is not mounted and cannot be.
-    #[error("{path} is not on a BPF file system: mount one first (`mount -t bpf bpf /sys/fs/bpf`): {source}")]
-    NoBpffs {
-        /// Where it was looked for.
-        path: String,
-        /// Why mounting failed.
-        source: io::Error,
-    },
-    /// The rights to load it are missing.
-    #[error("{what} needs root, or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON: {source}")]
-    NotPermitted {
-        /// What was tried.
-        what: String,
-        /// The kernel's answer.
-        source: io::Error,
-    },
-    /// The embedded object is not what this program expects.
-    #[error("the embedded kernel program is unusable: {0}: rebuild it with `cargo xtask ebpf`")]
-    Object(String),
-    /// A pinned map or link cannot be used.
-    #[error("{path}: {reason}")]
-    Pin {
-        /// Which.
-        path: String,
-        /// What is wrong, and what would help.
-        reason: String,
-    },
-    /// The kernel's verifier refused the program.
-    #[error("the kernel refused the program (Linux 6.1 or later is needed): {0}")]
-    Verifier(String),
 }
 
 /// A value as the kernel program lays it out.
@@ -146,6 +80,8 @@ pub struct Kernel {
     interfaces: Vec<Attached>,
     /// Open descriptors are the right to use what they are of.
     links: Vec<FdLink>,
+    /// Parts of the program that the kernel refused.
+    left_out: Vec<String>,
     /// Where it was attached and is not at the moment.
     absent: Vec<(Attached, FdLink)>,
     /// `None`: opened from its pins; nothing can be attached.
@@ -205,7 +141,16 @@ impl Kernel {
     /// Whatever keeps a single interface that is there from being guarded; nothing stays attached then that was not
     /// before. One that is not there is waited for: see [`Self::reattach`].
     pub fn load(settings: &Settings, guarded_tcp_ports: &[u16]) -> Result<Self, KernelError> {
-        let load::Loaded { mut ebpf, folder, carried } = load::load(settings)?;
+        Self::load_object(load::OBJECT, settings, guarded_tcp_ports)
+    }
+
+    /// As [`Self::load`], with another object: for tests of what becomes of one that the kernel refuses.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    #[doc(hidden)]
+    pub fn load_object(object: &[u8], settings: &Settings, guarded_tcp_ports: &[u16]) -> Result<Self, KernelError> {
+        let load::Loaded { mut ebpf, folder, carried, left_out } = load::load(object, settings)?;
         let bans = take(&mut ebpf, name::BANS)?;
         let limits: Array<_, Laid<Limits>> = map(&mut ebpf, name::LIM)?;
         let Laid(in_force) = limits.get(&0, 0).map_err(refused(name::LIM, "reading limits"))?;
@@ -227,7 +172,7 @@ impl Kernel {
             rules4: Tries::open(&mut ebpf, [name::RULES4, name::RULEBITS4], &folder, settings.max_rules)?,
             rules6: Tries::open(&mut ebpf, [name::RULES6, name::RULEBITS6], &folder, settings.max_rules)?,
         };
-        let mut kernel = Self::assemble(settings, parts, Some(ebpf))?;
+        let mut kernel = Self { left_out, ..Self::assemble(settings, parts, Some(ebpf))? };
         for (key, ban) in carried {
             kernel.ban(SourceKey(u64::from_ne_bytes(key)), read_ban(&ban))?;
         }
@@ -252,6 +197,7 @@ impl Kernel {
         Ok(Self {
             interfaces: Vec::new(),
             links: Vec::new(),
+            left_out: Vec::new(),
             absent: Vec::new(),
             pin_dir: settings.pin_dir.clone(),
             bans: parts.bans.try_into().map_err(refused(name::BANS, "opening"))?,
@@ -279,6 +225,12 @@ impl Kernel {
     #[must_use]
     pub fn interfaces(&self) -> &[Attached] {
         &self.interfaces
+    }
+
+    /// Parts of the program that the kernel refused and that are left out: what each means, and the kernel's reason.
+    #[must_use]
+    pub fn left_out(&self) -> &[String] {
+        &self.left_out
     }
 
     /// Enters a ban. What was counted on an existing entry of the same id is kept, but for packets that are dropped in

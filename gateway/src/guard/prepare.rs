@@ -7,7 +7,12 @@ use nix::net::if_::if_nametoindex;
 use crate::{
     config::{Config, Disk, Errors, Recorder},
     fault::Fault,
-    guard::{bans::Surroundings, settings::Settings, sockets},
+    guard::{
+        bans::Surroundings,
+        kernel,
+        settings::{Mode, Settings},
+        sockets,
+    },
     message::Bundle,
     proxy::{self, snapshot::Snapshot},
 };
@@ -85,6 +90,26 @@ fn cookies(sysctl: Option<&str>) -> Option<Fault> {
         None => "may have no effect: net.ipv4.tcp_syncookies cannot be read, and must not be 0",
     };
     Some(Fault::new("guard.syn_cookies", what).hint("sysctl -w net.ipv4.tcp_syncookies=1"))
+}
+
+/// What this kernel makes of the program: asked of the kernel itself, where one may.
+pub(crate) fn program(settings: &Settings) -> Vec<Fault> {
+    if settings.interfaces.is_empty() {
+        return Vec::new();
+    }
+    let fault =
+        |what: String| Fault::new("guard.interfaces", what).hint("see docs/kernels.md for what each kernel gives");
+    match kernel::trial() {
+        Ok(left_out) => left_out.into_iter().map(fault).collect(),
+        Err(error) if error.is_refusal() && settings.mode == Mode::Auto => {
+            vec![fault(format!("bans would be enforced when connections are accepted: {error}"))]
+        }
+        Err(error) if error.is_refusal() => {
+            vec![fault(format!("with this guard.mode the gateway would not start: {error}"))]
+        }
+        // Whoever may not load it is told nothing: the configuration may be meant for another machine.
+        Err(_not_looked_at) => Vec::new(),
+    }
 }
 
 fn servers(settings: &proxy::settings::Settings) -> Vec<String> {

@@ -21,12 +21,12 @@ use crate::{
         bans::{self, Guard, Parts},
         control::server,
         drops::{AtAccept, DropPath},
-        kernel::{Kernel, KernelError},
+        kernel::{self, Kernel, KernelError},
         lock::lock,
         prepare::{Prepared, ports, prepare},
         program::Program,
         serve::{Service, serve},
-        settings::Settings,
+        settings::{Mode, Settings},
         sockets,
         state::{self, State},
         supervise::{RunAs, Supervisor},
@@ -169,7 +169,8 @@ fn run_as(name: &str, standing: &mut Vec<String>) -> Result<Option<RunAs>> {
     Ok(Some(found))
 }
 
-/// Loads the kernel program, or does without where that is what was asked for or the rights are missing.
+/// Loads the kernel program, or does without where that is what was asked for, the rights are missing, or the kernel
+/// refuses it and no mode was demanded.
 fn drop_path(settings: &Settings, ports: &[u16], standing: &mut Vec<String>) -> Result<Box<dyn DropPath>> {
     let without = if settings.interfaces.is_empty() {
         "guard.interfaces is empty: no packet is dropped in the kernel, bans are enforced when connections are accepted"
@@ -187,10 +188,25 @@ fn drop_path(settings: &Settings, ports: &[u16], standing: &mut Vec<String>) -> 
                         "XDP is attached"
                     );
                 }
+                for what in kernel.left_out() {
+                    tracing::warn!("{what}");
+                }
+                standing.extend_from_slice(kernel.left_out());
                 return Ok(Box::new(kernel));
             }
             Err(error @ (KernelError::NotPermitted { .. } | KernelError::NoBpffs { .. })) => {
                 format!("no packet is dropped in the kernel, bans are enforced when connections are accepted: {error}")
+            }
+            Err(error) if settings.mode == Mode::Auto && error.is_refusal() => {
+                // What an earlier program still did could not be undone by anybody.
+                let left = match kernel::remove(&settings.pin_dir) {
+                    Ok(removed) if removed.links > 0 => "; an earlier program was detached".to_owned(),
+                    Ok(_nothing_attached) => String::new(),
+                    Err(error) => format!("; {error}"),
+                };
+                format!(
+                    "no packet is dropped in the kernel, bans are enforced when connections are accepted: {error}{left}"
+                )
             }
             Err(error) => return Err(error.into()),
         }

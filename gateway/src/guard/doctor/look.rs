@@ -103,6 +103,11 @@ pub fn look(config: &Config, denied: Vec<PathBuf>) -> Facts {
         ]
         .map(sysctl)
         .into(),
+        program: match kernel::trial() {
+            Ok(left_out) => Ok(Ok(left_out)),
+            Err(error) if error.is_refusal() => Ok(Err(error.to_string())),
+            Err(error) => Err(error.to_string()),
+        },
         has_btf: Path::new("/sys/kernel/btf/vmlinux").exists(),
         is_bpffs: statfs(there).is_ok_and(|found| found.filesystem_type() == BPF_FS_MAGIC),
         interfaces: settings.interfaces.iter().map(|name| interface(name)).collect(),

@@ -30,7 +30,7 @@ fn at(program: Option<u32>) -> Interface {
 #[test]
 fn the_host() {
     for (release, state) in
-        [("6.12.1-amd64", State::Ok), ("5.18.0", State::Ok), ("5.15.0", State::Fail), ("what", State::Warn)]
+        [("6.12.1-amd64", State::Ok), ("6.1.0", State::Ok), ("5.15.0", State::Warn), ("what", State::Warn)]
     {
         says(&kernel(release), state, release);
     }
@@ -47,6 +47,14 @@ fn the_host() {
     says(&sysctl("net.core.somaxconn", &Err("hidden".to_owned())), State::Warn, "not looked at: hidden");
     says(&rights(false), State::Warn, "not root");
     says(&bpffs(false), State::Warn, "not mounted");
+    for (found, state, text) in [
+        (Ok(Ok(vec![])), State::Ok, "whole"),
+        (Ok(Ok(vec!["no cookies (R4 invalid)".to_owned()])), State::Warn, "R4 invalid"),
+        (Ok(Err("refused: R4 invalid".to_owned())), State::Fail, "R4 invalid"),
+        (Err("needs root".to_owned()), State::Warn, "not looked at: needs root"),
+    ] {
+        says(&program(&found)[0], state, text);
+    }
     says(&disk(&Ok((1 << 40, 1 << 41))), State::Ok, "1048576 MiB");
     says(&disk(&Ok((100 << 20, 1 << 41))), State::Warn, "100 MiB");
     says(&disk(&Ok((15 << 20, 1 << 41))), State::Fail, "15 MiB");
@@ -96,6 +104,7 @@ fn where_no_gateway_ran_yet_nothing_is_missing() {
         kernel: "6.12.1".to_owned(),
         is_root: true,
         sysctls: Vec::new(),
+        program: Ok(Ok(Vec::new())),
         has_btf: true,
         is_bpffs: true,
         interfaces: vec![at(None)],

@@ -99,7 +99,7 @@ fn one(ebpf: &mut Ebpf, folder: &Path, name: &str, mode: Mode) -> Result<(Attach
             link => (true, None, link),
         },
     };
-    let link = link.map_err(|refused| refused.explain(name, index))?;
+    let link = link.map_err(|refused| refused.explain(name, index, mode))?;
     let path = folder.join(pin(name, native));
     let pinned = link.pin(&path).map_err(|error| KernelError::Pin {
         path: path.display().to_string(),
@@ -150,13 +150,14 @@ enum Refused {
 }
 
 impl Refused {
-    fn explain(self, name: &str, index: u32) -> KernelError {
+    fn explain(self, name: &str, index: u32, mode: Mode) -> KernelError {
         match self {
             Self::Busy => {
                 KernelError::Busy { interface: name.to_owned(), program: sys::attached_program(index).ok().flatten() }
             }
             Self::Other(source) => KernelError::NotPermitted { what: format!("attaching to {name}"), source },
-            Self::Unsupported(_) => KernelError::NoNative(name.to_owned()),
+            Self::Unsupported(_) if mode == Mode::Native => KernelError::NoNative(name.to_owned()),
+            Self::Unsupported(source) => KernelError::NoXdp { interface: name.to_owned(), source },
         }
     }
 }

@@ -7,6 +7,7 @@ use std::{
     fs, io,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    thread,
 };
 
 use aya::{
@@ -14,6 +15,7 @@ use aya::{
     maps::{MapData, MapType},
     programs::{ProgramError, Xdp},
 };
+use caps::CapSet;
 use gateway_common::{
     maps::{ADVANCES, EVENT_BYTES, KEPT, LAYOUT, SKETCH_CELLS, VERDICTS, name},
     presence::{RULE_BITS, ban_bits},
@@ -23,10 +25,10 @@ use nix::{
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
 
-use super::{KernelError, refused};
+use super::{KernelError, parts, refused};
 use crate::guard::settings::Settings;
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../ebpf/guard.bpf.o");
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../ebpf/guard.bpf.o");
 
 /// Where a BPF file system belongs.
 const BPFFS: &str = "/sys/fs/bpf";
@@ -132,10 +134,12 @@ pub(super) struct Loaded {
     pub(super) ebpf: Ebpf,
     pub(super) folder: PathBuf,
     pub(super) carried: Vec<([u8; 8], [u8; 32])>,
+    /// Parts of the program that the kernel refused.
+    pub(super) left_out: Vec<String>,
 }
 
 /// Loads the program with the maps that are pinned, or new ones.
-pub(super) fn load(settings: &Settings) -> Result<Loaded, KernelError> {
+pub(super) fn load(object: &[u8], settings: &Settings) -> Result<Loaded, KernelError> {
     let folder = folder(&settings.pin_dir)?;
     let shapes = shapes(settings);
     let (mut carried, mut is_resized) = (Vec::new(), false);
@@ -167,28 +171,41 @@ pub(super) fn load(settings: &Settings) -> Result<Loaded, KernelError> {
         }
         loader.map_pin_path(shape.name, path);
     }
-    let mut ebpf = loader.load(OBJECT).map_err(|error| {
-        let error = anyhow::Error::from(error);
-        match permission(&error) {
-            Some(source) => KernelError::NotPermitted { what: "making BPF maps".to_owned(), source },
-            None => KernelError::Object(format!("{error:#}")),
-        }
-    })?;
-    program(&mut ebpf)?.load().map_err(|error| match error {
-        ProgramError::LoadError { io_error, verifier_log } => match io_error.raw_os_error() {
-            Some(libc::EPERM) => {
-                KernelError::NotPermitted { what: "loading the kernel program".to_owned(), source: io_error }
-            }
-            // The verifier tells what is wrong in its last lines.
-            _ => {
-                let log = verifier_log.to_string();
-                let last: Vec<&str> = log.lines().rev().take(5).collect();
-                KernelError::Verifier(format!("{io_error}: {}", last.into_iter().rev().collect::<Vec<_>>().join(" | ")))
-            }
-        },
-        error => KernelError::Verifier(error.to_string()),
-    })?;
-    Ok(Loaded { ebpf, folder, carried })
+    let (mut ebpf, left_out) = parts::load(&mut loader, object)?;
+    works_without_rights(&mut ebpf)?;
+    Ok(Loaded { ebpf, folder, carried, left_out })
+}
+
+/// Tries whether the kernel takes the program; nothing of it stays. What it would be loaded without, and why.
+///
+/// # Errors
+/// As loading it.
+pub fn trial() -> Result<Vec<String>, KernelError> {
+    let mut loader = EbpfLoader::new();
+    loader.verifier_log_level(VerifierLogLevel::STATS);
+    let (mut ebpf, left_out) = parts::load(&mut loader, OBJECT)?;
+    works_without_rights(&mut ebpf)?;
+    Ok(left_out)
+}
+
+/// The guard gives up its rights once all is loaded. Before Linux 5.19, open maps are of no use to who has none.
+fn works_without_rights(ebpf: &mut Ebpf) -> Result<(), KernelError> {
+    let program = program(ebpf)?;
+    let probed = thread::scope(|scope| {
+        let probe = scope.spawn(|| {
+            // Of this thread alone, which ends.
+            caps::clear(None, CapSet::Effective).map_err(|error| io::Error::other(error.to_string()))?;
+            program.info().map_err(|error| match error {
+                ProgramError::SyscallError(error) => error.io_error,
+                error => io::Error::other(error.to_string()),
+            })
+        });
+        probe.join().unwrap_or_else(|_panic| Err(io::Error::other("the attempt panicked")))
+    });
+    match probed {
+        Ok(_info) => Ok(()),
+        Err(error) => Err(KernelError::TooOld(error)),
+    }
 }
 
 /// The one program of the object.
@@ -197,15 +214,6 @@ pub(super) fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, KernelError> {
         .ok_or_else(|| KernelError::Object("it has no program".to_owned()))?
         .try_into()
         .map_err(|error: ProgramError| KernelError::Object(error.to_string()))
-}
-
-/// The missing right behind an error, if that is what it is.
-fn permission(error: &anyhow::Error) -> Option<io::Error> {
-    error
-        .chain()
-        .filter_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error())
-        .find(|code| matches!(*code, libc::EPERM | libc::EACCES))
-        .map(io::Error::from_raw_os_error)
 }
 
 /// The folder that maps of this layout are pinned in, for this user alone.
