@@ -222,9 +222,15 @@ fn l03_bad_certificates() {
         (Some(stage.partners.issue(for_servers)), "client certificate for another purpose", "bad_handshake"),
         (Some(stage.partners.issue(future)), "client certificate not valid yet", "bad_handshake"),
     ];
+    let client = Client::new(&stage.world, GOOD_V4);
     for (shows, detail, signal) in cases {
         let refused = stage.ask(PARTNERS, PARTNERS, "/health", shows.as_ref(), "");
         assert!(refused.is_err(), "{detail}: {refused:?}");
+        // Whoever sends a lot at once is told why all the same.
+        let mut sending = client.connect_to(PARTNERS, stage.speaks(shows.as_ref()), PATIENCE).unwrap();
+        sending.write(&vec![b'x'; 1 << 20]).unwrap_or_else(|error| panic!("{detail}: {error}"));
+        let told = sending.begins().unwrap_err().to_string();
+        assert!(told.contains("alert"), "{detail}: {told}");
         support::wait::until(detail, support::wait::SOON, || {
             let log = daemon.access_log();
             log.iter().any(|line| line["detail"] == detail && line["signal"] == signal).then_some(())

@@ -2,7 +2,10 @@
 
 use std::{io, rc::Rc, task::Poll, time::Duration};
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::AsyncReadExt as _,
+    net::{TcpListener, TcpStream},
+};
 
 use super::{
     connection::{Close, Connection, Why},
@@ -166,8 +169,10 @@ async fn secure(worker: &Rc<Worker>, connection: &Rc<Connection>, socket: TcpStr
         return Some(Stream::Plain(socket));
     }
     let tls = snapshot.tls.load();
+    let mut left = None;
+    let accepted = tls::accept(&tls, connection.listener, socket, &connection.ja4, &mut left);
     // Boxed, it takes no room in every connection for as long as that lasts.
-    match connection.unless_closed(Box::pin(tls::accept(&tls, connection.listener, socket, &connection.ja4))).await {
+    match connection.unless_closed(Box::pin(accepted)).await {
         Some(Ok((stream, secured))) => {
             connection.secured.set(Box::new(secured)).unwrap_or_default();
             // Nobody is told of what changed while it shook hands.
@@ -187,7 +192,17 @@ async fn secure(worker: &Rc<Worker>, connection: &Rc<Connection>, socket: TcpStr
         }
         None => {}
     }
+    if let Some(socket) = left {
+        connection.lingers();
+        let _closed = connection.unless_closed(Box::pin(within(GOODBYE, forget(socket)))).await;
+    }
     None
+}
+
+/// Reads and forgets what comes of a client that was told why there is no connection.
+async fn forget(mut socket: TcpStream) {
+    let mut space = vec![0; 4 * 1_024];
+    while matches!(socket.read(&mut space).await, Ok(1..)) {}
 }
 
 /// Sends what is still to be sent, and listens a little longer where a client is still sending what nobody reads.
@@ -196,11 +211,17 @@ async fn leave(connection: &Connection, wire: &Wire, lingers: bool) {
     if !matches!(pushed, Some(Ok(()))) || connection.why() == Some(Why::Banned) {
         return;
     }
-    let lingers = lingers || connection.unread.get();
-    if lingers && (!connection.secured.get().is_some_and(|it| it.is_http2) || goodbye(wire).await) {
+    let is_http2 = connection.secured.get().is_some_and(|secured| secured.is_http2);
+    let patience = match lingers || connection.unread.get() {
+        true => LINGER,
+        // What was on its way when we left, such as a window, would be answered by a reset.
+        false if is_http2 => GOODBYE,
+        false => return,
+    };
+    if !is_http2 || goodbye(wire).await {
         connection.lingers();
         // Whatever comes, or nothing: the connection is over.
-        let _closed = connection.unless_closed(Box::pin(within(LINGER, discard(wire)))).await;
+        let _closed = connection.unless_closed(Box::pin(within(patience, discard(wire)))).await;
     }
 }
 

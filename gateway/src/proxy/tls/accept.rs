@@ -72,12 +72,14 @@ impl From<io::Error> for Failed {
 }
 
 /// Shakes hands on a connection that came in by `listener`. The hello's fingerprint, where it is wanted, is in `ja4` even
-/// if nothing comes of it.
+/// if nothing comes of it. Where the client was told why, its socket is in `left`: it may still be sending, and must have
+/// the time to hear it.
 pub(in crate::proxy) async fn accept(
     tls: &Tls,
     listener: usize,
     mut socket: TcpStream,
     ja4: &OnceCell<Ja4>,
+    left: &mut Option<TcpStream>,
 ) -> Result<(TlsStream<TcpStream>, Secured), Failed> {
     let Some(settings) = tls.listeners.get(listener).and_then(Option::as_ref) else { return Err(Failed::Gone) };
     let mut received = Vec::new();
@@ -101,6 +103,7 @@ pub(in crate::proxy) async fn accept(
             Ok(Some(accepted)) => break accepted,
             Ok(None) if received.len() > MOST_BYTES => {
                 farewell(&mut socket, &alert(50)).await;
+                *left = Some(socket);
                 return Err(Failed::Offence("TLS hello too large".into()));
             }
             Ok(None) => {}
@@ -109,6 +112,7 @@ pub(in crate::proxy) async fn accept(
                 let mut bytes = Vec::new();
                 alert.write_all(&mut bytes).unwrap_or_default();
                 farewell(&mut socket, &bytes).await;
+                *left = Some(socket);
                 return Err(io::Error::other(error).into());
             }
         }
@@ -116,6 +120,7 @@ pub(in crate::proxy) async fn accept(
     let name = accepted.client_hello().server_name().map(str::to_ascii_lowercase);
     if !settings.choice.has(name.as_deref()) {
         farewell(&mut socket, &alert(112)).await;
+        *left = Some(socket);
         return Err(Failed::NoOffence(match name {
             Some(name) => format!("no certificate for {name:?}, which the client asks for").into(),
             None => "no certificate for a client that asks for no name".into(),
@@ -125,11 +130,19 @@ pub(in crate::proxy) async fn accept(
     drop(received);
     let asked = tls.demands.of(listener, name.as_deref());
     let config = settings.configs.get(asked.map_or(0, |asked| asked.saturating_add(1))).ok_or(Failed::Gone)?;
-    let stream = StartHandshake::from_parts(accepted, socket).into_stream(Arc::clone(config)).await;
-    let stream = stream.map_err(|error| match Failed::from(error) {
-        Failed::Gone => Failed::NoOffence("the client left during the TLS handshake".into()),
-        failed => failed,
-    })?;
+    let shaking = StartHandshake::from_parts(accepted, socket).into_stream(Arc::clone(config));
+    let stream = match shaking.into_fallible().await {
+        Ok(stream) => stream,
+        Err((error, mut socket)) => {
+            // The alert has left.
+            socket.shutdown().await.unwrap_or_default();
+            *left = Some(socket);
+            return Err(match Failed::from(error) {
+                Failed::Gone => Failed::NoOffence("the client left during the TLS handshake".into()),
+                failed => failed,
+            });
+        }
+    };
     let session = stream.get_ref().1;
     let shown = match (asked.and_then(|asked| tls.trusts.get(asked)), session.peer_certificates()) {
         (Some(trust), Some([leaf, ..])) => {
