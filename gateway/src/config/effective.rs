@@ -20,6 +20,7 @@ use crate::{
         },
         tls::settings::{Certificate, ClientCertificates},
     },
+    validate::schema::Formats,
 };
 
 mod route;
@@ -74,6 +75,10 @@ pub(super) fn describe(config: &Config) -> Value {
             "ban": feed.ban.map(show_duration),
             "shadow": feed.shadow,
         })).collect::<Vec<_>>(),
+        "validate": { "formats": match proxy.formats {
+            Formats::Annotate => "annotate",
+            Formats::Strict => "strict",
+        } },
         "detect": { "capacity": proxy.detect.capacity },
         "rule": proxy.detect.rules.iter().map(|rule| json!({
             "name": rule.name,

@@ -15,6 +15,7 @@ use crate::{
     fault::Fault,
     guard::settings::{Mode, Safety, Scope, Settings as Guard, SourceLimit, SynCookies},
     proxy::settings::{ClientHeader, HeadLimits, Settings as Proxy, Timeouts, Trust},
+    validate::schema::Formats,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -229,6 +230,10 @@ fn proxy(root: &mut Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
     };
     let routes = route::routes(routes, &known, reader);
     let detect = policy::detect(root.table("detect"), root.tables("rule"), reader);
+    let mut validate = root.table("validate");
+    let known = [("annotate", Formats::Annotate), ("strict", Formats::Strict)];
+    let formats = validate.or("formats", Formats::default(), value::choice(&known));
+    validate.finish();
     Proxy {
         user,
         workers,
@@ -252,6 +257,7 @@ fn proxy(root: &mut Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
         jwt,
         roles,
         address_limit,
+        formats,
         detect,
     }
 }

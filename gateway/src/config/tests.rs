@@ -436,7 +436,7 @@ fn defaults_are_those_of_the_example() {
         load("[[listener]]\naddress = \"127.0.0.1:80\"\n[jwt]\nissuer = \"i\"\naudience = \"a\"\njwks = \"j\"\n")
             .unwrap()
             .effective();
-    for (table, key, value) in ["guard", "proxy", "timeouts", "jwt", "detect"]
+    for (table, key, value) in ["guard", "proxy", "timeouts", "jwt", "validate", "detect"]
         .into_iter()
         .flat_map(|table| bare[table].as_object().unwrap().iter().map(move |(key, value)| (table, key, value)))
     {

@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use gateway_common::source::Source;
 
 use super::tls;
-use crate::{auth, authz, detect, limit};
+use crate::{auth, authz, detect, limit, validate::schema::Formats};
 
 pub mod cors;
 pub mod route;
@@ -77,6 +77,8 @@ pub struct Settings {
     pub roles: authz::Settings,
     /// Requests per address. `[limit.address]`; `None`: not limited.
     pub address_limit: Option<limit::Settings>,
+    /// What becomes of formats in schemas that nobody knows. `validate.formats`.
+    pub formats: Formats,
     /// When signals become bans. `[[rule]]` and `[detect]`.
     pub detect: detect::Settings,
 }

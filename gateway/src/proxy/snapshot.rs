@@ -21,7 +21,7 @@ use crate::{
     detect::Detector,
     fault::Fault,
     limit::AddressLimit,
-    validate::schema::{Formats, Schema},
+    validate::schema::Schema,
 };
 
 /// One compiled configuration. Shared by all workers, never changed.
@@ -143,10 +143,21 @@ impl Snapshot {
         Ok(others)
     }
 
-    /// What works now and soon will not: certificates that have ended or are about to.
+    /// What works now and soon will not: certificates that have ended or are about to. And what is not checked, though
+    /// it looks as if it were: formats in schemas.
     #[must_use]
     pub fn warnings(&self, now: Now) -> Vec<Fault> {
-        tls::outdated(&self.settings, now)
+        let mut warnings = tls::outdated(&self.settings, now);
+        for (index, route) in self.served.iter().enumerate() {
+            for format in route.schema.iter().flat_map(|schema| schema.unknown_formats()) {
+                let warning =
+                    Fault::new(format!("route[{index}].schema"), format!("nobody checks the format {format:?}"));
+                warnings.push(
+                    warning.hint("spell it out by `pattern`; validate.formats = \"strict\" refuses such schemas"),
+                );
+            }
+        }
+        warnings
     }
 }
 
@@ -154,7 +165,7 @@ impl Served {
     fn new(route: &Route, policy: &authz::Policy, settings: &Settings) -> Result<Self, Vec<Fault>> {
         let mut faults = Vec::new();
         let access = policy.compile(&route.require).map_err(|fault| faults.push(fault)).ok();
-        let schema = route.schema.as_ref().map(|file| Schema::new(file, Formats::default()).map(Arc::new)).transpose();
+        let schema = route.schema.as_ref().map(|file| Schema::new(file, settings.formats).map(Arc::new)).transpose();
         let schema = schema.map_err(|fault| faults.push(fault)).ok().flatten();
         let identified = settings.jwt.is_some() || !settings.client_certificates.is_empty();
         if access.as_ref().is_some_and(Access::needs_identity) && !identified {

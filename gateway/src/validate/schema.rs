@@ -37,7 +37,7 @@ mod pattern;
 mod tests;
 
 /// The largest schema, in bytes.
-pub const MAX_SCHEMA: usize = 256 * 1024;
+pub const MAX_SCHEMA: usize = 1024 * 1024;
 
 /// How much of the place in the body the log is told, in bytes: it is made of the client's own member names.
 const MAX_PLACE: usize = 128;

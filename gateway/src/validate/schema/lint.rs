@@ -76,6 +76,24 @@ const KEYWORDS: [&str; 66] = [
     "discriminator",
 ];
 
+/// Keywords that check nothing: a slip of these lets nothing through.
+const SAY_NOTHING: [&str; 14] = [
+    "$comment",
+    "$defs",
+    "default",
+    "definitions",
+    "deprecated",
+    "description",
+    "discriminator",
+    "example",
+    "examples",
+    "id",
+    "nullable",
+    "readOnly",
+    "title",
+    "writeOnly",
+];
+
 /// Keywords whose value is a schema, or an array of them.
 const SCHEMAS: [&str; 16] = [
     "additionalItems",
@@ -127,5 +145,5 @@ fn misspelt_in(schema: &Map<String, Value>, place: &str) -> Option<(String, &'st
 fn meant(unknown: &str) -> Option<&'static str> {
     let alike = |keyword: &'static str| (strsim::jaro_winkler(unknown, keyword), keyword);
     let (best, keyword) = KEYWORDS.into_iter().map(alike).max_by(|one, other| one.0.total_cmp(&other.0))?;
-    (best >= ALIKE && !unknown.starts_with("x-")).then_some(keyword)
+    (best >= ALIKE && !unknown.starts_with("x-") && !SAY_NOTHING.contains(&keyword)).then_some(keyword)
 }

@@ -16,6 +16,8 @@ pub(super) enum Pattern {
     },
     /// Nothing but a count of characters.
     Count(RepeatedClass),
+    /// Each of them matches, or must not.
+    All(Vec<(Self, bool)>),
 }
 
 impl Pattern {
@@ -24,6 +26,13 @@ impl Pattern {
     /// # Errors
     /// Why it cannot be matched.
     pub(super) fn new(pattern: &str) -> Result<Self, &'static str> {
+        let Some(parts) = lookaheads(pattern) else { return Self::simple(pattern) };
+        let parts = parts.iter().map(|(part, wanted)| Ok((Self::simple(part)?, *wanted)));
+        Ok(Self::All(parts.collect::<Result<_, &'static str>>()?))
+    }
+
+    /// Reads a pattern that does not look ahead.
+    fn simple(pattern: &str) -> Result<Self, &'static str> {
         let translated = jsonschema_regex::to_rust_regex(pattern).map_err(|()| {
             if jsonschema_regex::is_valid_ecma_regex(pattern) {
                 "it looks around or back, which takes more than linear time"
@@ -51,15 +60,62 @@ impl Pattern {
         match self {
             Self::Automaton { regex, .. } => regex.is_match(text),
             Self::Count(class) => class.is_match(text),
+            Self::All(parts) => parts.iter().all(|(part, wanted)| part.is_match(text) == *wanted),
         }
     }
 
     /// How many steps matching `text` may take.
-    pub(super) const fn price(&self, text: &str) -> u64 {
+    pub(super) fn price(&self, text: &str) -> u64 {
         let price = match self {
             Self::Automaton { price, .. } => *price,
             Self::Count(_) => 1,
+            Self::All(parts) => return parts.iter().map(|(part, _)| part.price(text)).fold(0, u64::saturating_add),
         };
         1 + (text.len() as u64).saturating_mul(price)
     }
+}
+
+/// The parts of `^(?=A)(?!B)C`, which look at the same place and take nothing: `^(?:A)`, not `^(?:B)`, `^(?:C)`. `None`:
+/// it has no such lookaheads, or is more than that.
+fn lookaheads(pattern: &str) -> Option<Vec<(String, bool)>> {
+    let mut rest = pattern.strip_prefix('^')?;
+    let mut parts = Vec::new();
+    loop {
+        let (after, wanted) = match (rest.strip_prefix("(?="), rest.strip_prefix("(?!")) {
+            (Some(after), _) => (after, true),
+            (_, Some(after)) => (after, false),
+            _ => break,
+        };
+        let end = outside(after, |character, depth| character == ')' && depth == 0)?;
+        let (inner, behind) = after.split_at_checked(end)?;
+        rest = behind.strip_prefix(')')?;
+        if rest.starts_with(['*', '+', '?', '{']) {
+            return None;
+        }
+        parts.push((format!("^(?:{inner})"), wanted));
+    }
+    if parts.is_empty() || outside(rest, |character, depth| character == '|' && depth == 0).is_some() {
+        return None;
+    }
+    parts.push((format!("^(?:{rest})"), true));
+    Some(parts)
+}
+
+/// Where the first character outside of escapes and classes is that `is_it` says, given how many groups are open.
+fn outside(pattern: &str, is_it: impl Fn(char, usize) -> bool) -> Option<usize> {
+    let (mut depth, mut in_class) = (0_usize, false);
+    let mut characters = pattern.char_indices();
+    while let Some((at, character)) = characters.next() {
+        match character {
+            '\\' => drop(characters.next()),
+            ']' if in_class => in_class = false,
+            _ if in_class => {}
+            '[' => in_class = true,
+            _ if is_it(character, depth) => return Some(at),
+            '(' => depth += 1,
+            ')' => depth = depth.checked_sub(1)?,
+            _ => {}
+        }
+    }
+    None
 }

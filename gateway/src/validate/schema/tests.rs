@@ -97,7 +97,49 @@ fn b06_what_is_no_schema() {
     ] {
         check_fault(schema, expect);
     }
-    check_fault(&format!(r#"{{"description":"{}"}}"#, "x".repeat(MAX_SCHEMA)), "over 262144 bytes");
+    check_fault(&format!(r#"{{"description":"{}"}}"#, "x".repeat(MAX_SCHEMA)), "over 1048576 bytes");
+}
+
+#[test]
+fn formats_that_nobody_knows() {
+    for (schema, unknown) in [
+        (r#"{"format":"date-tiem"}"#, &["date-tiem"][..]),
+        (r#"{"items":{"format":"int32"},"anyOf":[{"format":"x"},{"format":"int32"}]}"#, &["int32", "x"]),
+        (r#"{"anyOf":[{"format":"idn-email"},{"format":"idn-hostname"},{"format":"uuid"},{"format":"regex"}]}"#, &[]),
+    ] {
+        let annotated = Schema::new(&file(schema), Formats::Annotate).unwrap();
+        assert_eq!(annotated.unknown_formats(), unknown);
+        let strict = Schema::new(&file(schema), Formats::Strict);
+        assert_eq!(strict.is_err(), !unknown.is_empty(), "{strict:?}");
+        if let Err(fault) = strict {
+            assert!(fault.message.contains("validate.formats is \"strict\""), "{fault}");
+        }
+        let mismatch = unknown.is_empty().then_some((Reject::InvalidBody, "body: anyOf"));
+        check(schema, r#""anything at all (""#, mismatch);
+    }
+    // Of a later draft, and checked all the same.
+    let old = r#"{"$schema":"http://json-schema.org/draft-04/schema#","format":"uuid"}"#;
+    check(old, r#""none""#, Some((Reject::InvalidBody, "body: format")));
+}
+
+#[test]
+fn patterns_that_look_ahead_at_their_start() {
+    let mismatch = Some((Reject::InvalidBody, "body: pattern"));
+    for (pattern, text, expect) in [
+        ("^(?!admin$)[a-z]+$", "admin", mismatch),
+        ("^(?!admin$)[a-z]+$", "admins", None),
+        ("^(?=.*[0-9])(?=.*[a-z])(?!.*[ ]).{3,}$", "a1b", None),
+        ("^(?=.*[0-9])(?=.*[a-z])(?!.*[ ]).{3,}$", "abc", mismatch),
+        ("^(?=.*[0-9])(?=.*[a-z])(?!.*[ ]).{3,}$", "a 1", mismatch),
+        ("^(?![)|(])x", "x", None),
+        ("^(?!a|b)", "b", mismatch),
+        ("^(?!a|b)", "cb", None),
+    ] {
+        check(&format!(r#"{{"pattern":"{pattern}"}}"#), &format!("{text:?}"), expect);
+    }
+    for pattern in ["^(?!a)b|c", "^(?=a)*b", "(?!a)b", "^a(?!b)", "^(?<=a)b", "^(?!(a)\\\\1)b"] {
+        check_fault(&format!(r#"{{"pattern":"{pattern}"}}"#), "looks around or back");
+    }
 }
 
 #[test]
@@ -105,6 +147,7 @@ fn names_of_members_and_values_are_no_keywords() {
     for schema in [
         r#"{"properties":{"requierd":{},"patern":true},"required":["requierd"]}"#,
         r#"{"enum":[{"requierd":1}],"const":{"patern":1},"default":{"minimun":1},"examples":[{"tpye":1}]}"#,
+        r#"{"titles":[],"Description":"a","desription":"b","definition":{},"defs":{},"defualt":1}"#,
         r#"{"x-required":true,"x-internal":{"tpye":1},"owner":"us","nullable":true}"#,
     ] {
         Schema::new(&file(schema), Formats::Annotate).unwrap();
