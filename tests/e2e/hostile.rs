@@ -168,7 +168,7 @@ fn heads() -> Vec<Row> {
         "Host: api.example.com/files\r\n",
         "Host: api.example.com?x\r\n",
         "Host: api.example.com#x\r\n",
-        "Host: api.example.com:\r\n",
+        "Host: api.example.com..\r\n",
         "Host: api.example.com:65536\r\n",
         "Host: api.example.com:4x3\r\n",
         "Host: http://api.example.com\r\n",
