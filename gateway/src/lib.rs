@@ -25,5 +25,6 @@ pub mod json;
 pub mod message;
 mod os;
 pub mod sandbox;
+mod sparse;
 pub mod text;
 pub mod x509;

@@ -24,6 +24,7 @@ mod kill;
 mod kill_import;
 mod many;
 mod privileges;
+mod reaction;
 mod state;
 mod top;
 mod watch;

@@ -1,4 +1,4 @@
-//! Decides what is measured: packets, floods, faults, lists, soaks, and requests beside nginx and HAProxy.
+//! Decides what is measured: packets, floods, faults, lists, reactions, soaks, and requests beside nginx and HAProxy.
 //!
 //! Numbers of a shared machine are worth little by themselves; their ratio is what to look at.
 
@@ -12,6 +12,7 @@ use crate::{
 mod feeds;
 mod latency;
 mod proxy;
+mod reaction;
 mod soak;
 
 /// What `cargo xtask bench` is told.
@@ -42,6 +43,8 @@ enum What {
         #[arg(long, value_parser = ["connect", "request", "kept", "syn"])]
         only: Option<String>,
     },
+    /// How long bans take from the offence to the kernel: idle, beside full load, with 8,000 connections (needs wrk).
+    Reaction(reaction::Arguments),
     /// Everything at once for minutes: nothing may fail that is not refused by design, nothing may leak.
     Soak(soak::Arguments),
     /// Nanoseconds to find one of ten to ten thousand routes.
@@ -79,6 +82,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         What::Flood { rate, only } => flood(*rate, only.as_deref()),
         What::Route { json } => route(*json),
         What::Proxy(arguments) => proxy::run(arguments),
+        What::Reaction(arguments) => reaction::run(arguments),
         What::Soak(arguments) => soak::run(arguments),
     }
 }

@@ -307,6 +307,19 @@ impl Audit {
         Ok(())
     }
 
+    /// The file, if there is something that is to be flushed to the disk by somebody else. It counts as done until
+    /// [`Self::not_flushed`].
+    pub fn unflushed(&mut self) -> Option<File> {
+        let file = self.file.as_ref().filter(|_| self.unsynced)?.try_clone().ok()?;
+        self.unsynced = false;
+        Some(file)
+    }
+
+    /// It could not be.
+    pub const fn not_flushed(&mut self) {
+        self.unsynced = true;
+    }
+
     /// Whether so much was written since the last checkpoint that one is due.
     #[must_use]
     pub const fn checkpoint_due(&self) -> bool {

@@ -6,7 +6,8 @@
 //! explain is worse than one request more, and status says so loudly. What an operator lifts is lifted all the same.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque},
     fmt,
 };
 
@@ -28,6 +29,7 @@ use crate::{
         store::{Change, Ended, Record, Store, StoreError},
     },
     message::{AllowInForce, Ask, BanInForce, MAX_EVIDENCE, MAX_REFUSED, ToProxy, UpstreamState},
+    sparse::Sparse,
 };
 
 mod adopt;
@@ -47,6 +49,7 @@ pub(crate) mod safety;
 mod sampled;
 mod shadow;
 mod surroundings;
+mod sweep;
 mod taken;
 mod trouble;
 
@@ -64,7 +67,7 @@ pub(crate) use explain::Processes;
 pub(crate) use feeds::Planned;
 pub(crate) use safety::{Refused, Surroundings};
 pub(crate) use sampled::Sampled;
-pub(crate) use surroundings::identity_providers;
+pub(crate) use surroundings::{Operators, identity_providers, operators};
 
 const SECOND: u64 = 1_000_000_000;
 const MINUTE: u64 = 60 * SECOND;
@@ -101,13 +104,19 @@ pub(crate) struct Guard {
     settings: Settings,
     rules: Vec<Rule>,
     surroundings: Surroundings,
-    /// When it was last looked who is logged in: `CLOCK_MONOTONIC`, nanoseconds.
-    looked_for_operators: u64,
+    /// What rules have banned since it was looked last who is logged in, and when: `CLOCK_MONOTONIC`, nanoseconds.
+    unproven: Vec<(u64, u64)>,
     store: Store,
     audit: Audit,
     drops: Box<dyn DropPath>,
     boot: String,
     in_force: BTreeMap<u64, Record>,
+    /// Bans with figures that the store does not know yet.
+    figures: BTreeSet<u64>,
+    /// When bans end, the next first; what is no longer so is passed over.
+    ends: BinaryHeap<Reverse<(u64, u64)>>,
+    /// More has ended than was swept up at once.
+    is_sweeping: bool,
     by_source: HashMap<Source, u64>,
     prefixes: Prefixes,
     /// Bans that rules ask for, per minute.
@@ -124,8 +133,17 @@ pub(crate) struct Guard {
     promoted: BTreeMap<String, String>,
     /// What the limit of addresses would have refused, while it is in shadow mode.
     would_refuse: shadow::WouldRefuse,
+    /// Entries that shadow rules ask for, per minute.
+    shadow_pace: ArrivalTime,
+    /// What shadow rules asked for over their pace or their share.
+    shadows_unlisted: u64,
+    /// How many shadow entries of rules there are.
+    shadows: usize,
     refusals: ArrivalTime,
     refusals_unrecorded: u64,
+    /// What is told of refused asks, and of blocks without room, once a second.
+    refusals_told: Sparse,
+    full_told: Sparse,
     ended_since_prune: usize,
     /// What the proxy is to be told, in order.
     notices: Vec<ToProxy>,
@@ -207,7 +225,7 @@ impl Guard {
         let Some(nanos) = monotonic.checked_sub(noted).filter(|nanos| *nanos < MINUTE) else { return };
         let Some(record) = self.in_force.get_mut(&id) else { return };
         record.reaction_micros = Some(nanos / 1_000);
-        self.amend(move |change| change.reacted(id, nanos / 1_000));
+        self.figures.insert(id);
     }
 
     /// The proxy has closed the connections of a banned source; only the first word of it counts.
@@ -216,7 +234,17 @@ impl Guard {
             return;
         };
         record.connections_closed = Some(connections);
-        self.amend(move |change| change.closed(id, connections));
+        self.figures.insert(id);
+    }
+
+    /// Has the store learn figures that no decision waits for, some at a time; all of them at the end.
+    fn save_figures(&mut self, most: usize) {
+        let ids: Vec<u64> = self.figures.iter().copied().take(most).collect();
+        let records: Vec<Record> = ids.iter().filter_map(|id| self.in_force.get(id)).cloned().collect();
+        if records.is_empty() || self.amend(move |change| records.iter().try_for_each(|record| figures(change, record)))
+        {
+            self.figures.retain(|id| !ids.contains(id));
+        }
     }
 
     /// What bans have made the proxy refuse.
@@ -302,6 +330,14 @@ impl From<Refused> for Answer {
 fn expiry(record: &Record) -> u64 {
     let whole = record.expires_monotonic.unwrap_or(NEVER);
     record.confirm.map_or(whole, |confirm| confirm.monotonic.min(whole))
+}
+
+/// Writes what was found out about a ban after it was made.
+fn figures(change: &Change<'_>, record: &Record) -> Result<(), StoreError> {
+    if let Some(micros) = record.reaction_micros {
+        change.reacted(record.id, micros)?;
+    }
+    record.connections_closed.map_or(Ok(()), |connections| change.closed(record.id, connections))
 }
 
 /// The kernel's entry of a ban.

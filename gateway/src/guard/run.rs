@@ -31,6 +31,7 @@ use crate::{
         state::{self, State},
         supervise::{RunAs, Supervisor},
     },
+    os,
     sandbox::{self, Writes},
 };
 
@@ -107,6 +108,9 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
         .with_context(|| format!("guard.control_socket {}", settings.control_socket.display()))?;
 
     let program = Program::running().context("the program that runs")?;
+    if let Err(error) = os::take_short_turns() {
+        tracing::debug!(%error, "the guard waits for its turn as everybody does");
+    }
     let report = sandbox::guard(&writes(&config))?;
     tracing::info!(sandbox = %report, "the guard has what it needs and gave up the rest");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

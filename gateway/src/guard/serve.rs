@@ -32,15 +32,18 @@ use crate::{
         run::open_log,
         settings::Feed,
         sockets::{self, ABSENT},
+        store::StoreError,
         supervise::{Event, Outcome, Supervisor},
         upstreams::{self, Upstreams},
     },
     message::{Ask, ToGuard, ToProxy},
 };
 
+use beside::{Beside, Seen, do_beside};
 use certificates::Certificates;
 use reload::Reload;
 
+mod beside;
 mod certificates;
 mod reload;
 
@@ -80,6 +83,7 @@ pub(crate) struct Service<'guard> {
     config_since: u64,
     /// The last reload, where it was refused.
     reload_refused: Option<ReloadRefused>,
+    beside: Beside,
 }
 
 impl<'guard> Service<'guard> {
@@ -111,6 +115,7 @@ impl<'guard> Service<'guard> {
             upstreams: Upstreams::default(),
             config_since: Now::read().unix_millis,
             reload_refused: None,
+            beside: Beside::default(),
         }
     }
 }
@@ -118,9 +123,12 @@ impl<'guard> Service<'guard> {
 /// What was done beside the loop.
 enum Done {
     Planned(Planned),
-    Looked(Watcher, Vec<(Feed, News)>),
+    Looked(Watcher, Vec<(Feed, News)>, bans::Operators),
     Certificates(u64, FileWatcher, Option<NewFiles>),
+    Checkpointed(Result<(), StoreError>),
+    Flushed(std::io::Result<()>),
     Resolved(Vec<IpAddr>),
+    Seen(Box<Seen>),
 }
 
 type Ready = (Result<Box<Prepared>, String>, Actor, Option<oneshot::Sender<Answer>>);
@@ -150,7 +158,7 @@ pub(crate) async fn serve(
     service.look_for_addresses();
     service.resolve(&beside);
     loop {
-        let (restart, due) = (service.supervisor.restart_at(), service.waiting.due());
+        let (restart, due, look) = (service.supervisor.restart_at(), service.waiting.due(), service.look_due());
         tokio::select! {
             _ = terminate.recv() => service.stop("terminated"),
             _ = interrupt.recv() => service.stop("interrupted"),
@@ -158,15 +166,16 @@ pub(crate) async fn serve(
             _ = reopen.recv() => service.reopen(),
             _ = child.recv() => service.reap(),
             Some(event) = heard.recv() => service.hear(event, &beside),
-            Some(call) = called.recv() => service.call(call, &prepared),
+            Some(call) = called.recv() => service.hear_call(call, &prepared, &beside),
             Some((result, actor, answer)) = ready.recv() => service.prepared(result, actor, answer),
             _ = second.tick() => service.tick(&beside),
-            Some(done) = done.recv() => service.done(done),
+            Some(done) = done.recv() => service.done(done, &prepared),
             () = watchers.wanted() => service.guard.begin_samples(&mut sampled),
             () = sampled.wait(), if watchers.want_packets() => service.guard.tell_samples(&mut sampled, Now::read()),
             // Yields: whatever else is ready comes first.
             () = tokio::task::yield_now(), if service.guard.has_work() => service.work(&beside),
             () = until(restart), if restart.is_some() => service.restart(),
+            () = until(look), if look.is_some() => service.look(false, &beside),
             () = until(due), if due.is_some() => service.waiting.give_up(Instant::now()),
         }
         service.relay();
@@ -224,22 +233,27 @@ impl Service<'_> {
     fn work(&mut self, beside: &mpsc::Sender<Done>) {
         self.guard.work(Now::read());
         if let Some(planning) = self.guard.planning() {
-            let beside = beside.clone();
-            tokio::task::spawn_blocking(move || {
-                if beside.blocking_send(Done::Planned(planning.run())).is_err() {
-                    tracing::debug!("the guard stopped before a list was in force");
-                }
-            });
+            do_beside(beside, move || Done::Planned(planning.run()));
         }
     }
 
-    fn done(&mut self, done: Done) {
+    fn done(&mut self, done: Done, prepared: &mpsc::Sender<Ready>) {
         match done {
             Done::Certificates(epoch, watcher, news) => self.looked_at_certificates(epoch, watcher, news),
+            Done::Checkpointed(done) => self.checkpointed(done),
+            Done::Flushed(flushed) => self.flushed(flushed),
+            Done::Seen(seen) => {
+                for call in self.seen(*seen) {
+                    self.call(call, prepared);
+                }
+            }
             Done::Planned(planned) => self.guard.planned(planned, Now::read()),
             Done::Resolved(addresses) => self.guard.protect_identity_providers(addresses),
-            Done::Looked(watcher, news) => {
+            Done::Looked(watcher, news, operators) => {
                 self.watcher = Some(watcher);
+                if !news.is_empty() {
+                    self.guard.operators_are(operators);
+                }
                 for (feed, news) in news {
                     // The configuration may have changed meanwhile.
                     if self.config.guard.feeds.contains(&feed) {
@@ -252,12 +266,8 @@ impl Service<'_> {
 
     /// Finds out what addresses identity providers have, beside the loop: nothing waits for a name server.
     fn resolve(&self, beside: &mpsc::Sender<Done>) {
-        let (urls, beside) = (identity_providers(&self.config.proxy), beside.clone());
-        tokio::task::spawn_blocking(move || {
-            if beside.blocking_send(Done::Resolved(bans::identity_providers(&urls))).is_err() {
-                tracing::debug!("the guard stopped before identity providers were found");
-            }
-        });
+        let urls = identity_providers(&self.config.proxy);
+        do_beside(beside, move || Done::Resolved(bans::identity_providers(&urls)));
     }
 
     /// Looks at the files of feeds, beside the loop: they may be on a slow disk, and long.
@@ -270,12 +280,11 @@ impl Service<'_> {
             self.watcher = Some(watcher);
             return;
         }
-        let (digests, beside) = (self.guard.feed_digests(), beside.clone());
-        tokio::task::spawn_blocking(move || {
+        let digests = self.guard.feed_digests();
+        do_beside(beside, move || {
             let news = watcher.poll(&feeds, &digests);
-            if beside.blocking_send(Done::Looked(watcher, news)).is_err() {
-                tracing::debug!("the guard stopped before the feeds were read");
-            }
+            let operators = if news.is_empty() { bans::Operators::default() } else { bans::operators() };
+            Done::Looked(watcher, news, operators)
         });
     }
 
@@ -298,9 +307,7 @@ impl Service<'_> {
 
     fn tick(&mut self, beside: &mpsc::Sender<Done>) {
         self.ticks += 1;
-        if self.ticks.is_multiple_of(10) {
-            self.guard.look_again();
-        }
+        self.tick_beside(beside);
         if self.ticks.is_multiple_of(RESOLVE) {
             self.resolve(beside);
         }
@@ -403,6 +410,13 @@ impl Service<'_> {
             // The proxy closes connections before the store learns how fast it all was.
             self.relay();
             self.guard.reacted(id, ask.noted, monotonic);
+        }
+    }
+
+    fn hear_call(&mut self, call: Call, prepared: &mpsc::Sender<Ready>, beside: &mpsc::Sender<Done>) {
+        match call.request {
+            Request::BlockAdd { .. } | Request::BlockImportBegin { .. } => self.call_once_looked(call, beside),
+            _ => self.call(call, prepared),
         }
     }
 

@@ -30,6 +30,9 @@ use row::{optional, record, signed, unsigned};
 /// What `PRAGMA user_version` says. A newer file is refused, never changed.
 const SCHEMA: i64 = 3;
 
+/// How many pages the log may have before whoever writes brings it into the file, and waits: 64 MiB.
+const LONGEST_LOG: i64 = 16_384;
+
 /// How many ended bans are kept; the oldest go first.
 pub const HISTORY: u64 = 100_000;
 
@@ -202,6 +205,13 @@ pub struct Store {
 }
 
 impl Store {
+    /// Whose log is to be brought into its file by [`checkpoint`]; `None`: nobody else may open it.
+    #[must_use]
+    pub fn checkpointed(&self) -> Option<PathBuf> {
+        let file = self.file.as_ref().filter(|_| !self.alone && !self.stands_in());
+        file.map(|(path, _)| path.clone())
+    }
+
     /// Starts a change. Nothing of it is kept unless it is committed.
     ///
     /// # Errors
@@ -273,6 +283,18 @@ impl Store {
         }
         Ok(records)
     }
+}
+
+/// Brings the log of a store that is open elsewhere into its file, which waits for the disk. Keeps nobody from reading
+/// or writing meanwhile.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub fn checkpoint(path: &Path) -> Result<(), StoreError> {
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(Duration::ZERO)?;
+    Ok(connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_row| Ok(()))?)
 }
 
 /// Reads the anchor of a store that another process may have open.

@@ -87,6 +87,26 @@ impl Channel {
     }
 }
 
+/// The sending half of a channel, for threads that do not wait.
+#[derive(Debug)]
+pub struct Sender(OwnedFd);
+
+impl Sender {
+    /// Takes another descriptor of a socket that a [`Channel`] has.
+    #[must_use]
+    pub const fn new(socket: OwnedFd) -> Self {
+        Self(socket)
+    }
+
+    /// Sends one message now.
+    ///
+    /// # Errors
+    /// As [`Channel::try_send`].
+    pub fn try_send<T: Serialize>(&self, message: &T) -> io::Result<()> {
+        send(self.0.as_fd(), &encode(message, 0)?, &[])
+    }
+}
+
 fn encode<T: Serialize>(message: &T, descriptors: usize) -> io::Result<Vec<u8>> {
     let bytes = postcard::to_extend(message, vec![VERSION]).map_err(io::Error::other)?;
     if bytes.len() > MAX_BYTES || descriptors > MAX_DESCRIPTORS {

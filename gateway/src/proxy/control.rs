@@ -19,6 +19,7 @@ use crate::{
     clock, limit,
     message::{ADDRESS_LIMIT, Lost, Shadowed, ToGuard, ToProxy, UpstreamState, channel::Channel},
     observe::sink::Sink,
+    sparse::Sparse,
 };
 
 /// A worker.
@@ -42,6 +43,8 @@ pub(super) struct Control<'a> {
     mark: Option<u64>,
     /// Lost lines that the guard was told of.
     told_lines: u64,
+    /// What does not fit into the table of bans is told once a second.
+    unknown: Sparse,
     /// What became of requests.
     untold: Untold,
     /// What the guard was told of each upstream.
@@ -60,6 +63,7 @@ impl<'a> Control<'a> {
             retiring: 0,
             mark: None,
             told_lines: 0,
+            unknown: Sparse::default(),
             untold: Untold::default(),
             told_upstreams: vec![None; shared.backends.len()],
         }
@@ -133,16 +137,18 @@ impl<'a> Control<'a> {
         match message {
             ToProxy::Banned { id, source, expires } => {
                 let known = self.shared.banned.add(id, source, expires, clock::monotonic());
-                if !known {
-                    tracing::warn!(ban = id, "too many bans to refuse this one at accept as well");
+                if !known && let Some(others) = self.unknown.is_due(clock::monotonic()) {
+                    tracing::warn!(ban = id, others, "too many bans to refuse this one at accept as well");
                 }
                 self.closing.insert(id, (workers.len(), 0));
                 order(workers, Order::Close { ban: id, source, known }).await;
             }
             ToProxy::Lifted { source } => self.shared.banned.lift(source),
             ToProxy::Allowed { source } => {
-                if !self.shared.banned.allow(source) {
-                    tracing::warn!(%source, "too many allowances to know this one at accept as well");
+                if !self.shared.banned.allow(source)
+                    && let Some(others) = self.unknown.is_due(clock::monotonic())
+                {
+                    tracing::warn!(%source, others, "too many allowances to know this one at accept as well");
                 }
             }
             ToProxy::Disallowed { source } => self.shared.banned.disallow(source),

@@ -15,7 +15,7 @@ use super::{
     settings::Timeouts,
     snapshot::Served,
     target::Target,
-    worker::{Event, Worker},
+    worker::Worker,
 };
 use crate::{
     auth::Identity,
@@ -199,7 +199,7 @@ impl Record {
         let (source, address) = (self.client.source, self.client.address.ip());
         let detector = &self.worker.shared.snapshot.detector;
         for ask in detector.note(signal, source, address, self.id, crate::clock::monotonic()) {
-            self.worker.tell(Event::Ask(Ask { relay: self.client.relay, ..ask }));
+            self.worker.ask(Ask { relay: self.client.relay, ..ask });
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
     os::fd::{AsFd as _, OwnedFd},
     process::ExitCode,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicU64, AtomicUsize},
     },
 };
@@ -30,7 +30,10 @@ use super::{
 use crate::{
     clock,
     config::{self, Bundled, Config},
-    message::{ADDRESS_LIMIT, Bundle, ToGuard, ToProxy, channel::Channel},
+    message::{
+        ADDRESS_LIMIT, Bundle, ToGuard, ToProxy,
+        channel::{Channel, Sender},
+    },
     observe::sink::{Lines, Sink},
     sandbox,
 };
@@ -61,9 +64,14 @@ fn run() -> anyhow::Result<()> {
     let socket = io::stdin().as_fd().try_clone_to_owned().context("no channel to the guard")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
+        let asks = socket.try_clone().map(Sender::new);
         let channel = Channel::new(socket).context("standard input is no channel; the guard starts this command")?;
         match prepare(&channel).await {
-            Ok(prepared) => serve(&channel, prepared).await,
+            Ok(prepared) => {
+                // Without it the control thread passes on what workers ask for.
+                asks.map(|asks| prepared.shared.asks.set(asks).unwrap_or_default()).unwrap_or_default();
+                serve(&channel, prepared).await
+            }
             Err(error) => {
                 let reason = format!("{error:#}");
                 let reason = reason.lines().collect::<Vec<_>>().join(" ");
@@ -134,6 +142,7 @@ pub(super) fn share(bundle: Bundle, descriptors: usize, workers: usize) -> anyho
         banned,
         connections: AtomicUsize::new(0),
         sources: Mutex::default(),
+        asks: OnceLock::new(),
         lost_asks: AtomicU64::new(0),
         lost_connections: AtomicU64::new(0),
         is_tight: AtomicBool::new(false),

@@ -7,7 +7,7 @@ use std::{
     net::SocketAddr,
     rc::Rc,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -34,7 +34,7 @@ use crate::{
     clock,
     detect::signal::Signal,
     limit::{AddressLimit, WouldRefuse},
-    message::{Ask, Counted, GoodClient, RequestId},
+    message::{Ask, Counted, GoodClient, RequestId, ToGuard, channel::Sender},
     observe::sink::Lines,
 };
 
@@ -91,6 +91,8 @@ pub(super) struct Shared {
     pub(super) connections: AtomicUsize,
     /// Connections of each source, over all workers. At most as many sources as connections.
     pub(super) sources: Mutex<HashMap<Source, usize>>,
+    /// The way to the guard for what it is asked for: by no other thread.
+    pub(super) asks: OnceLock<Sender>,
     /// Asks that found the queue to the guard full.
     pub(super) lost_asks: AtomicU64,
     /// Whether connections that are between requests go, because the proxy is too large.
@@ -323,6 +325,17 @@ impl Worker {
         let id = self.ids.get();
         self.ids.set(id.wrapping_add(1));
         RequestId(id)
+    }
+
+    /// Asks the guard for a ban, at once. Where its socket is full, the control thread waits for room.
+    pub(super) fn ask(&self, ask: Ask) {
+        let message = ToGuard::Ask(Box::new(ask));
+        if self.shared.asks.get().is_some_and(|asks| asks.try_send(&message).is_ok()) {
+            return;
+        }
+        if let ToGuard::Ask(ask) = message {
+            self.tell(Event::Ask(*ask));
+        }
     }
 
     /// Hands an event to the control thread. Asks over its capacity are lost and counted: the source goes on, so its

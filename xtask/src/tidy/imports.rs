@@ -4,7 +4,7 @@ use super::source::has_word;
 
 /// What each part of the crate may name of the others, as the starts of paths after `crate::`. A part may always name
 /// itself. What is not listed here may name nothing.
-const MAY: [(&str, &[&str]); 21] = [
+const MAY: [(&str, &[&str]); 22] = [
     ("lib", &[]),
     ("main", &[]),
     ("cli", &["auth::crypto", "config", "guard", "proxy", "clock", "fault", "message", "text"]),
@@ -38,7 +38,9 @@ const MAY: [(&str, &[&str]); 21] = [
             "clock",
             "fault",
             "message",
+            "os",
             "sandbox",
+            "sparse",
             "text",
             "x509",
         ],
@@ -47,7 +49,7 @@ const MAY: [(&str, &[&str]); 21] = [
         "proxy",
         &[
             "bounded", "config", "auth", "authz", "limit", "validate", "detect", "observe", "clock", "fault",
-            "message", "os", "sandbox", "text", "x509",
+            "message", "os", "sandbox", "sparse", "text", "x509",
         ],
     ),
     // Policies: the refusal table, the settings that are theirs, and what is proven by an earlier policy.
@@ -73,6 +75,7 @@ const MAY: [(&str, &[&str]); 21] = [
     ),
     ("sandbox", &["os"]),
     ("os", &[]),
+    ("sparse", &[]),
     ("message", &["detect::signal", "proxy::tls::Chain", "text"]),
     ("clock", &[]),
     ("fault", &[]),

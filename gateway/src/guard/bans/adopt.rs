@@ -6,8 +6,11 @@ use crate::guard::{
     reconcile,
 };
 
-/// How many bans end per tick at most; the kernel ends them on time anyway.
-const SWEEP: usize = 1_000;
+/// How many figures the store learns of at once.
+const FIGURES: usize = 50;
+
+/// Up to so many entries, all are compared with the kernel every second: that takes about a millisecond.
+const FEW: usize = 1_000;
 
 /// Above this many entries the comparison with the kernel is made every tenth time only.
 const MANY: usize = 10_000;
@@ -113,12 +116,15 @@ impl Guard {
             settings,
             rules,
             surroundings,
-            looked_for_operators: 0,
+            unproven: Vec::new(),
             store,
             audit,
             drops,
             boot,
             in_force: BTreeMap::new(),
+            figures: BTreeSet::new(),
+            ends: BinaryHeap::new(),
+            is_sweeping: false,
             by_source: HashMap::new(),
             prefixes: Prefixes::default(),
             pace: 0,
@@ -130,6 +136,11 @@ impl Guard {
             promoted,
             would_refuse: shadow::WouldRefuse::default(),
             paused_because: "",
+            shadow_pace: 0,
+            shadows_unlisted: 0,
+            shadows: 0,
+            refusals_told: Sparse::default(),
+            full_told: Sparse::default(),
             refusals: 0,
             refusals_unrecorded: 0,
             ended_since_prune: 0,
@@ -173,7 +184,7 @@ impl Guard {
                 let blocked = Blocked { shadow: record.shadow, expires: expiry(&record), slot };
                 self.prefixes.block(record.source, blocked);
             }
-            self.in_force.insert(record.id, record);
+            self.keep(record);
         }
         self.adopt_feeds(&slots, now)
     }
@@ -290,7 +301,7 @@ impl Guard {
         self.drops.apply(&settings, ports).map_err(|error| Refused::new("kernel_failed", error.to_string()))
     }
 
-    /// Once a second: ends what has expired, compares with the kernel, flushes and signs the audit chain.
+    /// Once a second: ends what has expired, compares with the kernel, signs the audit chain.
     pub(crate) fn tick(&mut self, now: Now, ticks: u64) {
         self.try_again(now);
         self.sweep(now);
@@ -305,8 +316,9 @@ impl Guard {
         }
         self.tick_trouble(now, ticks);
         self.save_good(false, now);
+        self.save_figures(FIGURES);
         self.tick_feeds(now, ticks);
-        if self.in_force.len().saturating_add(self.feeds.len()) < MANY {
+        if self.in_force.len().saturating_add(self.feeds.len()) < FEW {
             if !self.feeds.is_changing() {
                 self.reconcile(now);
             }
@@ -316,12 +328,12 @@ impl Guard {
         if self.audit.checkpoint_due() || self.audit.checkpoint_worthwhile() && ticks.is_multiple_of(60) {
             self.checkpoint(now);
         }
-        self.sync();
     }
 
     /// At the end: a last record, signed and on the disk.
     pub(crate) fn stop(mut self, reason: &str, detach: bool, now: Now) -> Result<(), Refused> {
         self.save_good(true, now);
+        self.save_figures(usize::MAX);
         self.finish_work(now);
         self.pay_at_last();
         self.tell("stop", now, members(json!({"reason": reason, "detached": detach})));
@@ -346,32 +358,27 @@ impl Guard {
         self.watchers.clone()
     }
 
+    /// The audit chain, if there is something of it that is to be flushed to the disk.
+    pub(crate) fn unflushed(&mut self) -> Option<std::fs::File> {
+        self.audit.unflushed()
+    }
+
+    /// What was to be flushed is not on the disk.
+    pub(crate) fn not_flushed(&mut self, error: &std::io::Error) {
+        self.audit.not_flushed();
+        self.fail(&format!("the audit chain cannot be flushed: {error}"));
+    }
+
+    /// Where the store is; `None`: nobody else may open it.
+    pub(crate) fn store_path(&self) -> Option<std::path::PathBuf> {
+        self.store.checkpointed()
+    }
+
     /// Has the audit chain on the disk.
     pub(crate) fn sync(&mut self) {
         if let Err(error) = self.audit.sync() {
             self.fail(&format!("the audit chain cannot be flushed: {error}"));
         }
-    }
-
-    /// Ends what has expired.
-    pub(super) fn sweep(&mut self, now: Now) {
-        let ended = self.in_force.values().filter(|record| expiry(record) <= now.monotonic).take(SWEEP);
-        let (overdue, expired): (Vec<&Record>, Vec<&Record>) =
-            ended.partition(|record| confirm::is_overdue(record, now));
-        let over: Vec<Record> = expired.iter().copied().cloned().collect();
-        let ids = |records: Vec<&Record>| records.into_iter().map(|record| record.id).collect::<Vec<_>>();
-        for (ids, how, event) in
-            [(ids(expired), "expired", "expiry"), (ids(overdue), "taken back: not confirmed in time", "rollback")]
-        {
-            if ids.is_empty() {
-                continue;
-            }
-            if let Err(refused) = self.end(&ids, how, Some(event), now, None, nothing()) {
-                tracing::error!(error = %refused, "ended bans stay listed until their end can be recorded");
-                return;
-            }
-        }
-        self.begin_probation(&over, now);
     }
 
     fn reconcile(&mut self, now: Now) {

@@ -11,10 +11,10 @@ impl Guard {
     pub(crate) fn ask(&mut self, ask: &Ask, now: Now) -> Result<u64, Refused> {
         let asked = self.judge_ask(ask, now);
         self.note_full(&asked);
-        if let Err(refused) = &asked
-            && refused.code != "already_blocked"
-        {
-            self.note_refusal(ask, refused, now);
+        match &asked {
+            Err(refused) if matches!(refused.code, "shadow_full" | "shadow_pace") => self.shadows_unlisted += 1,
+            Err(refused) if refused.code != "already_blocked" => self.note_refusal(ask, refused, now),
+            _ => {}
         }
         asked
     }
@@ -39,7 +39,6 @@ impl Guard {
         let reason = format!("{signals} {} within {}", ask.signal.plural(), span(rule.within.as_secs()));
         // A neighbour in the host's own network shares its prefix with the gateway: only its address is banned.
         let single = Source::of(ask.address, 128);
-        self.look_for_operators_at(now);
         let source = match self.judge(ask.source) {
             Err(_protected) if ask.source != single && self.judge(single).is_ok() => single,
             Err(refused) => return Err(refused),
@@ -57,13 +56,19 @@ impl Guard {
             1 => reason,
             factor => format!("{reason}; {earlier} bans before count, so {factor} times as long"),
         };
-        if !shadow {
+        if shadow {
+            self.keep_shadow_pace(now)?;
+        } else {
             self.keep_pace(source, now)?;
         }
+        self.judge_rules_room(source, shadow)?;
         let record = self.draft(source, reason, &Actor::Rule(ask.rule.clone()), Some(seconds), shadow, now);
         let (rule, evidence) = (Some(ask.rule.clone()), ask.evidence.clone());
         let id = self.ban(Record { rule, evidence, relay: ask.relay, ..record }, now)?;
         self.note_fault(ask, id);
+        if !shadow {
+            self.unproven.push((id, now.monotonic));
+        }
         Ok(id)
     }
 
@@ -91,6 +96,18 @@ impl Guard {
             return self.pause("they asked for more than guard.max_bans_per_minute", now);
         };
         self.pace = next;
+        Ok(())
+    }
+
+    /// Shadow rules list no more than others ban, and nothing is paused for it.
+    fn keep_shadow_pace(&mut self, now: Now) -> Result<(), Refused> {
+        let most = u64::from(self.settings.max_bans_per_minute);
+        let rate = Rate::per(most, MINUTE, most).unwrap_or(Rate { interval: 1, burst: 0 });
+        let Some(next) = rate.spend(self.shadow_pace, now.monotonic, 1) else {
+            let message = format!("shadow rules asked for more than guard.max_bans_per_minute ({most})");
+            return Err(Refused::new("shadow_pace", message));
+        };
+        self.shadow_pace = next;
         Ok(())
     }
 
@@ -139,12 +156,16 @@ impl Guard {
             && refused.code == "full"
         {
             self.full += 1;
-            tracing::error!(refused = self.full, "a block was refused: {}", refused.message);
+            if let Some(others) = self.full_told.is_due(crate::clock::monotonic()) {
+                tracing::error!(refused = self.full, others, "a block was refused: {}", refused.message);
+            }
         }
     }
 
     fn note_refusal(&mut self, ask: &Ask, refused: &Refused, now: Now) {
-        tracing::info!(source = %ask.source, code = refused.code, "a ban that a rule asked for was refused");
+        if let Some(others) = self.refusals_told.is_due(now.monotonic) {
+            tracing::info!(source = %ask.source, code = refused.code, others, "a ban that a rule asked for was refused");
+        }
         let Some(next) = REFUSALS.spend(self.refusals, now.monotonic, 1) else {
             self.refusals_unrecorded += 1;
             return;

@@ -3,6 +3,12 @@
 use super::*;
 use crate::guard::store::Pardon;
 
+/// One of so many places is kept for operators: what rules ban leaves room for blocks by hand.
+const RESERVE: u32 = 16;
+
+/// Shadow entries of rules have one of so many places: who is only watched takes no place of who is banned.
+const SHADOWS: u32 = 8;
+
 /// A block that an operator asks for.
 #[derive(Clone, Debug)]
 pub(super) struct Wanted {
@@ -22,7 +28,6 @@ impl Guard {
     pub(super) fn add(&mut self, wanted: Wanted, actor: &Actor, now: Now) -> Result<(String, u64), Refused> {
         let Wanted { source, seconds, reason, shadow, confirm, force } = wanted;
         judge_reason(&reason)?;
-        self.look_for_operators();
         match self.judge(source) {
             Err(refused) if refused.code == safety::OPERATOR && (force || shadow) => {}
             judged => judged?,
@@ -181,10 +186,10 @@ impl Guard {
             self.pardons.forget(source);
         }
         if let Some((old, _)) = counted {
-            self.in_force.remove(&old);
+            self.drop_record(old);
         }
         self.by_source.insert(source, id);
-        self.in_force.insert(id, record.clone());
+        self.keep(record.clone());
         if let Err(error) = self.enter(&record) {
             // Unheard of while the store's bounds are the maps' bounds; the record tells of it.
             let how = format!("the kernel would not take it: {error}");
@@ -303,8 +308,10 @@ impl Guard {
                 (event, members(told))
             }));
         }
+        let unsaved: Vec<Record> = records.iter().filter(|record| self.figures.contains(&record.id)).cloned().collect();
         let prune = self.ended_since_prune + records.len() >= PRUNE_EVERY;
         let write: Write = Box::new(move |change| {
+            unsaved.iter().try_for_each(|record| figures(change, record))?;
             for (id, packets, bytes) in &counts {
                 change.end(*id, &ended, *packets, *bytes)?;
             }
@@ -329,7 +336,7 @@ impl Guard {
     /// finds.
     fn forget(&mut self, record: &Record) {
         let source = record.source;
-        self.in_force.remove(&record.id);
+        self.drop_record(record.id);
         self.by_source.remove(&source);
         self.refused.remove(&record.id);
         let removed = if record.relay.is_some() {
@@ -392,6 +399,26 @@ impl Guard {
     }
 
     pub(super) fn judge_room(&self, source: Source) -> Result<(), Refused> {
+        self.judge_room_but(source, 0)
+    }
+
+    /// Whether there is room for what a rule asks for: one in [`RESERVE`] is kept for operators, and shadow entries have
+    /// one in [`SHADOWS`] at most. An entry that is there already takes no room.
+    pub(super) fn judge_rules_room(&self, source: Source, shadow: bool) -> Result<(), Refused> {
+        if self.find(source).is_some() {
+            return Ok(());
+        }
+        self.judge_room_but(source, RESERVE)?;
+        let most = (self.settings.max_bans / SHADOWS).max(1);
+        if shadow && count(self.shadows) >= u64::from(most) {
+            let message = format!("shadow rules have {most} entries, their share of guard.max_bans");
+            return Err(Refused::new("shadow_full", message));
+        }
+        Ok(())
+    }
+
+    /// Whether there is room, and one part in `reserve` stays free; 0: none.
+    fn judge_room_but(&self, source: Source, reserve: u32) -> Result<(), Refused> {
         let (taken, most, setting) = if self.key(source).is_some() {
             let exact = self.in_force.len().saturating_sub(self.prefixes.blocked().len());
             (exact.saturating_add(self.feeds.exact), self.settings.max_bans, "guard.max_bans")
@@ -399,8 +426,14 @@ impl Guard {
             (self.prefixes.count(source.address().is_ipv4()), self.settings.max_rules, "guard.max_rules")
         };
         let countable = self.key(source).is_some() || self.prefixes.free_slot() < self.drops.slots();
-        if count(taken) < u64::from(most) && countable {
+        let kept = most.checked_div(reserve).unwrap_or(0);
+        if count(taken) < u64::from(most - kept) && countable {
             return Ok(());
+        }
+        if kept > 0 && count(taken) < u64::from(most) {
+            let message =
+                format!("the last {kept} of {setting} ({most}) are kept for operators: remove some, or raise it");
+            return Err(Refused::new("full", message));
         }
         Err(Refused::new("full", format!("{setting} entries ({most}) are in force: remove some, or raise {setting}")))
     }

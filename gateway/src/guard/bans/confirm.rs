@@ -37,7 +37,7 @@ impl Guard {
         self.decide("confirm", now, members, Box::new(move |change| change.confirm(id)))?;
         let record = Record { confirm: None, ..record };
         let (id, source, expires) = (record.id, record.source, expiry(&record));
-        self.in_force.insert(id, record.clone());
+        self.keep(record.clone());
         if let Err(error) = self.enter_again(&record) {
             // The next comparison with the kernel enters it.
             tracing::error!(ban = id, %error, "a confirmed block has its old end until it can be entered");

@@ -196,7 +196,7 @@ impl Guard {
         // Each costs a question to the kernel: bounded, so that nobody waits for it.
         let young = self.in_force.values().rev().take(CONSIDERED);
         let mut entries: Vec<Entry> = young.map(|record| self.entry(record, now)).collect();
-        entries.sort_by_key(|entry| (std::cmp::Reverse(entry.packets), entry.id));
+        entries.sort_by_key(|entry| (Reverse(entry.packets), entry.id));
         entries.truncate(SHOWN);
         Top { unix_millis: now.unix_millis, status, entries }
     }
@@ -233,6 +233,10 @@ impl Guard {
         if self.full > 0 {
             let text = "blocks were refused since the start because there was no room: remove some, or raise guard.max_bans or guard.max_rules";
             warnings.push(format!("{} {text}", self.full));
+        }
+        if self.shadows_unlisted > 0 {
+            let text = "sources that shadow rules would have banned are not listed, over guard.max_bans_per_minute or an eighth of guard.max_bans";
+            warnings.push(format!("{} {text} (since the start)", self.shadows_unlisted));
         }
         if self.repairs > 0 {
             warnings.push(format!("{} entries in the kernel had to be repaired since the start", self.repairs));

@@ -181,7 +181,7 @@ impl Guard {
         self.decide("promote", now, members, Box::new(move |change| change.enforce(id)))?;
         let record = Record { shadow: false, ..record };
         let (source, expires) = (record.source, expiry(&record));
-        self.in_force.insert(id, record.clone());
+        self.keep(record.clone());
         if let Err(error) = self.enter_again(&record) {
             // The next comparison with the kernel enters it.
             tracing::error!(ban = id, %error, "a promoted block is in shadow until it can be entered");

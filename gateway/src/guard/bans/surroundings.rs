@@ -8,7 +8,10 @@ use std::{
 
 use nix::ifaddrs::getifaddrs;
 
-use super::safety::{Role, Surroundings};
+use super::{
+    record::nothing,
+    safety::{OPERATOR, Role, Surroundings},
+};
 use crate::clock::Now;
 
 impl Surroundings {
@@ -44,7 +47,7 @@ impl Surroundings {
             }
         }
         if resolve {
-            protected.extend(operators());
+            protected.extend(operators().0);
         }
         for (address, _) in &mut protected {
             *address = address.to_canonical();
@@ -72,8 +75,13 @@ fn host_and_port(url: &str) -> Option<String> {
     Some(if has_port { authority.to_owned() } else { format!("{authority}:{port}") })
 }
 
-/// Who is logged in by SSH: the other ends of connections to its ports, and whoever started this process.
-fn operators() -> Vec<(IpAddr, Role)> {
+/// Who is logged in, as far as can be seen.
+#[derive(Debug, Default)]
+pub(crate) struct Operators(pub(super) Vec<(IpAddr, Role)>);
+
+/// Who is logged in by SSH: the other ends of connections to its ports, and whoever started this process. Takes as long
+/// as the tables of connections are.
+pub(crate) fn operators() -> Operators {
     let started = std::env::var("SSH_CONNECTION").ok().and_then(|text| started_from(&text));
     let ports = [Some(SSH), started.map(|(_, port)| port)];
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
@@ -83,7 +91,7 @@ fn operators() -> Vec<(IpAddr, Role)> {
     all.sort_unstable();
     all.dedup();
     all.truncate(OPERATORS);
-    all.into_iter().map(|address| (address, Role::Operator)).collect()
+    Operators(all.into_iter().map(|address| (address, Role::Operator)).collect())
 }
 
 /// Where sshd listens unless told otherwise. Where it does else, `SSH_CONNECTION` says so.
@@ -126,29 +134,42 @@ fn address(text: &str) -> Option<IpAddr> {
 }
 
 impl super::Guard {
-    /// Looks around again: addresses, routes and name servers change while a host runs. What names resolve to is found
-    /// out at start and reload only.
-    pub(crate) fn look_again(&mut self) {
-        let (seen, unknown) = Surroundings::look(&[], false);
-        // What could not be read protects as it did before.
-        if unknown.is_empty() {
+    /// A look that `began` at a moment of `CLOCK_MONOTONIC` has seen who is logged in, and, with `surroundings`, what
+    /// else there is: addresses, routes and name servers change while a host runs. What names resolve to is found out at
+    /// start and reload only.
+    pub(crate) fn saw(&mut self, surroundings: Option<Surroundings>, operators: Operators, began: u64, now: Now) {
+        if let Some(seen) = surroundings {
             self.surroundings.renew(seen);
         }
+        self.operators_are(operators);
+        self.prove(began, now);
     }
 
-    /// Looks who is logged in by now, unless that was looked at within the last second: a rule may ask for many bans,
-    /// and the tables are as long as there are connections.
-    pub(super) fn look_for_operators_at(&mut self, now: Now) {
-        const SECOND: u64 = 1_000_000_000;
-        if now.monotonic.saturating_sub(self.looked_for_operators) >= SECOND {
-            self.looked_for_operators = now.monotonic;
-            self.look_for_operators();
+    /// Those are logged in by now.
+    pub(crate) fn operators_are(&mut self, operators: Operators) {
+        self.surroundings.replace(Role::Operator, operators.0);
+    }
+
+    /// Whether rules have banned somebody that may have logged in a moment before.
+    pub(crate) const fn has_unproven(&self) -> bool {
+        !self.unproven.is_empty()
+    }
+
+    /// Takes back what rules have banned before it was known who is logged in by a look that began after it.
+    fn prove(&mut self, began: u64, now: Now) {
+        let (seen, later) = std::mem::take(&mut self.unproven).into_iter().partition(|(_, at)| *at <= began);
+        self.unproven = later;
+        let seen: Vec<(u64, u64)> = seen;
+        let wrong = |id: &u64| {
+            let record = self.in_force.get(id);
+            record.is_some_and(|record| self.judge(record.source).is_err_and(|refused| refused.code == OPERATOR))
+        };
+        let wrong: Vec<u64> = seen.into_iter().map(|(id, _)| id).filter(wrong).collect();
+        let how = format!("taken back: {OPERATOR}, somebody is logged in from there");
+        if let Err(refused) = self.end(&wrong, &how, Some("unban"), now, None, nothing()) {
+            tracing::error!(error = %refused, "a ban of an operator stays until its end can be recorded");
+            self.unproven.extend(wrong.into_iter().map(|id| (id, began)));
         }
-    }
-
-    /// Looks who is logged in by now.
-    pub(super) fn look_for_operators(&mut self) {
-        self.surroundings.replace(Role::Operator, operators());
     }
 
     /// Identity providers have these addresses by now; where none was found, those of before stay.

@@ -16,6 +16,7 @@ use crate::{
 
 mod damage;
 mod harm;
+mod prompt;
 mod trouble;
 
 const OPERATOR: Actor = Actor::Operator(0);

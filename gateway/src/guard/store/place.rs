@@ -46,6 +46,10 @@ impl Store {
         // A power cut may cost the last commits, never the file: expiry makes up for a lost ban better than a
         // flush to disk per ban would under attack.
         connection.pragma_update(None, "synchronous", "NORMAL")?;
+        if !alone {
+            // Another thread brings the log into the file long before: see `checkpoint`.
+            connection.pragma_update(None, "wal_autocheckpoint", LONGEST_LOG)?;
+        }
         // Outside its own folder the guard writes nothing, and may not.
         connection.pragma_update(None, "temp_store", "MEMORY")?;
         let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;

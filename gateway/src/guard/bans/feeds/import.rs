@@ -64,8 +64,7 @@ impl Guard {
     }
 
     /// What is shadowed or forced may hit good clients too, as a block that is made by hand.
-    fn session(&mut self, name: Option<String>, shadow: bool, force: bool, now: Now) -> Session {
-        self.look_for_operators();
+    fn session(&self, name: Option<String>, shadow: bool, force: bool, now: Now) -> Session {
         let good = || self.good.recent(self.settings.safety.good_for, now.monotonic);
         Session {
             name,

@@ -126,7 +126,7 @@ impl Guard {
         }
         match &self.feeds.job {
             Some(job) => !matches!(job.stage, Stage::Planning),
-            None => !self.feeds.waiting.is_empty() || self.feeds.scrub.is_some(),
+            None => !self.feeds.waiting.is_empty() || self.feeds.scrub.is_some() || self.is_sweeping,
         }
     }
 
@@ -194,6 +194,9 @@ impl Guard {
 
     /// Does some milliseconds of what is to be done.
     pub(crate) fn work(&mut self, now: Now) {
+        if self.is_sweeping {
+            return self.sweep(now);
+        }
         let Some(mut job) = self.feeds.job.take().or_else(|| self.feeds.waiting.pop_front()) else {
             return self.scrub_some(now);
         };

@@ -1,0 +1,137 @@
+//! Decides what is done beside the loop, as it may take long: nothing that a disk or a long table is needed for keeps a
+//! ban waiting.
+//!
+//! *Operators.* Who is logged in stands in tables as long as there are connections. Rules' bans do not wait for it: they
+//! are judged by what was seen last, at most [`LOOK`] ago, and each is judged again by a look that began after it was
+//! made. Whoever logged in meanwhile is let go again some milliseconds later, which TCP makes up for. What an operator
+//! asks for waits for such a look.
+//!
+//! *Disks.* The audit chain is flushed, and the store's log brought into its file, by other threads.
+
+use std::{io, time::Duration};
+
+use tokio::{sync::mpsc, time::Instant};
+
+use super::{Call, Done, Service};
+use crate::{
+    clock::{self, Now},
+    guard::{
+        bans::{self, Surroundings},
+        store,
+    },
+};
+
+/// After so many seconds everything around is looked at again.
+const LOOK: u64 = 10;
+
+/// The store's log is brought into its file every so many seconds.
+const CHECKPOINT: u64 = 15;
+
+/// Looks take one part in so many of a core at most.
+const SPARE: u32 = 10;
+
+/// What is done beside the loop at the moment, and what waits for it.
+#[derive(Default)]
+pub(super) struct Beside {
+    is_looking: bool,
+    is_flushing: bool,
+    is_checkpointing: bool,
+    /// When rules' bans may be looked after again.
+    rested: Option<Instant>,
+    /// What operators ask for that needs to know who is logged in, and when it came: `CLOCK_MONOTONIC`, nanoseconds.
+    calls: Vec<(Call, u64)>,
+}
+
+/// What was seen.
+pub(super) struct Seen {
+    /// When the look began: `CLOCK_MONOTONIC`, nanoseconds.
+    began: u64,
+    took: Duration,
+    /// What else there is than operators; `None`: that was not looked at, or could not be.
+    surroundings: Option<Surroundings>,
+    operators: bans::Operators,
+}
+
+fn look(everything: bool) -> Seen {
+    let (began, start) = (clock::monotonic(), Instant::now());
+    let operators = bans::operators();
+    let surroundings = everything.then(|| Surroundings::look(&[], false));
+    // What could not be read protects as it did before.
+    let surroundings = surroundings.and_then(|(seen, unknown)| unknown.is_empty().then_some(seen));
+    Seen { began, took: start.elapsed(), surroundings, operators }
+}
+
+impl Service<'_> {
+    /// Keeps an operator's request until it is known who is logged in.
+    pub(super) fn call_once_looked(&mut self, call: Call, beside: &mpsc::Sender<Done>) {
+        self.beside.calls.push((call, clock::monotonic()));
+        self.look(false, beside);
+    }
+
+    /// When it is to be looked who is logged in; `None`: nobody needs to know.
+    pub(super) fn look_due(&self) -> Option<Instant> {
+        let is_wanted = !self.beside.is_looking && (self.guard.has_unproven() || !self.beside.calls.is_empty());
+        let at = if self.beside.calls.is_empty() { self.beside.rested } else { None };
+        is_wanted.then(|| at.unwrap_or_else(Instant::now))
+    }
+
+    pub(super) fn look(&mut self, everything: bool, beside: &mpsc::Sender<Done>) {
+        if !std::mem::replace(&mut self.beside.is_looking, true) {
+            do_beside(beside, move || Done::Seen(Box::new(look(everything))));
+        }
+    }
+
+    pub(super) fn seen(&mut self, seen: Seen) -> Vec<Call> {
+        self.beside.is_looking = false;
+        self.beside.rested = Some(Instant::now() + seen.took * SPARE);
+        self.guard.saw(seen.surroundings, seen.operators, seen.began, Now::read());
+        let (over, left) =
+            std::mem::take(&mut self.beside.calls).into_iter().partition(|(_, came)| *came <= seen.began);
+        self.beside.calls = left;
+        let over: Vec<(Call, u64)> = over;
+        over.into_iter().map(|(call, _)| call).collect()
+    }
+
+    /// Once a second.
+    pub(super) fn tick_beside(&mut self, beside: &mpsc::Sender<Done>) {
+        if self.ticks.is_multiple_of(LOOK) {
+            self.look(true, beside);
+        }
+        if !self.beside.is_flushing
+            && let Some(chain) = self.guard.unflushed()
+        {
+            self.beside.is_flushing = true;
+            do_beside(beside, move || Done::Flushed(chain.sync_data()));
+        }
+        if self.ticks.is_multiple_of(CHECKPOINT)
+            && !self.beside.is_checkpointing
+            && let Some(path) = self.guard.store_path()
+        {
+            self.beside.is_checkpointing = true;
+            do_beside(beside, move || Done::Checkpointed(store::checkpoint(&path)));
+        }
+    }
+
+    pub(super) fn flushed(&mut self, flushed: io::Result<()>) {
+        self.beside.is_flushing = false;
+        if let Err(error) = flushed {
+            self.guard.not_flushed(&error);
+        }
+    }
+
+    pub(super) fn checkpointed(&mut self, done: Result<(), store::StoreError>) {
+        self.beside.is_checkpointing = false;
+        if let Err(error) = done {
+            tracing::debug!(%error, "the store's log is not in its file yet");
+        }
+    }
+}
+
+pub(super) fn do_beside(beside: &mpsc::Sender<Done>, work: impl FnOnce() -> Done + Send + 'static) {
+    let beside = beside.clone();
+    tokio::task::spawn_blocking(move || {
+        if beside.blocking_send(work()).is_err() {
+            tracing::debug!("the guard stopped before something was done beside it");
+        }
+    });
+}

@@ -1,0 +1,39 @@
+//! Decides when something that may happen at any rate is worth a line of the log: once a second, with how often it was
+//! not told since.
+
+use std::cell::Cell;
+
+const SECOND: u64 = 1_000_000_000;
+
+/// When a line was written last, and what has happened since.
+#[derive(Debug, Default)]
+pub(crate) struct Sparse {
+    next: Cell<u64>,
+    untold: Cell<u64>,
+}
+
+impl Sparse {
+    /// It has happened. `Some`: a line is due, which tells of so many others before. `now` is `CLOCK_MONOTONIC` in
+    /// nanoseconds.
+    pub(crate) fn is_due(&self, now: u64) -> Option<u64> {
+        if now < self.next.get() {
+            self.untold.set(self.untold.get().saturating_add(1));
+            return None;
+        }
+        self.next.set(now.saturating_add(SECOND));
+        Some(self.untold.take())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_a_second_tells_of_all() {
+        let sparse = Sparse::default();
+        let told: Vec<_> = (0..3_500).filter_map(|milli| sparse.is_due(SECOND + milli * 1_000_000)).collect();
+        assert_eq!(told, [0, 999, 999, 999]);
+        assert_eq!(sparse.is_due(100 * SECOND), Some(499));
+    }
+}
