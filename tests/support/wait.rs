@@ -1,12 +1,20 @@
 //! Decides how a test waits: by asking again until a deadline, never by sleeping for a state.
 
 use std::{
+    env,
+    sync::LazyLock,
     thread,
     time::{Duration, Instant},
 };
 
 /// How long a state may take that should come at once: generous, because two test worlds share two cores.
 pub const SOON: Duration = Duration::from_secs(30);
+
+/// Names how many times as long a state may take: for a machine that is emulated.
+pub const PATIENCE: &str = "GATEWAY_TESTS_PATIENCE";
+
+static TIMES: LazyLock<u32> =
+    LazyLock::new(|| env::var(PATIENCE).ok().and_then(|times| times.parse().ok()).unwrap_or(1));
 
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -16,7 +24,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// At the caller's line, when `deadline` has passed.
 #[track_caller]
 pub fn until<T>(what: &str, deadline: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
+    let (start, deadline) = (Instant::now(), deadline * *TIMES);
     loop {
         if let Some(answer) = ask() {
             return answer;

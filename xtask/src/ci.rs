@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::{
     build::{cargo, root},
-    setup,
+    kernels, setup,
     step::{find, step},
     test, tidy,
 };
@@ -36,7 +36,13 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     } else {
         eprintln!("== dependencies: skipped, cargo-deny is not installed (`cargo install --locked cargo-deny`)");
     }
-    test::run(&test::Arguments { yes: arguments.yes, filter: None })
+    test::run(&test::Arguments { yes: arguments.yes, filter: None })?;
+    if kernels::are_available() {
+        kernels::run(&kernels::Arguments { yes: arguments.yes, quick: true, ..kernels::Arguments::default() })
+    } else {
+        eprintln!("== other kernels: skipped, the keys of Debian's archive are not here (debian-archive-keyring)");
+        Ok(())
+    }
 }
 
 fn in_root() -> Command {

@@ -12,6 +12,7 @@ mod run;
 
 mod bench;
 mod ci;
+mod kernels;
 mod test;
 mod tidy;
 mod unit;
@@ -36,6 +37,8 @@ enum Command {
     Ci(ci::Arguments),
     /// Check the invariants of the source tree that no compiler checks.
     Tidy(tidy::Arguments),
+    /// Boot the kernels of Debian 12 and 13 under qemu, and run the tests of the kernel program there.
+    Kernels(kernels::Arguments),
     /// Measure: packets in the kernel, floods, requests through the proxy; break things on purpose.
     Bench(bench::Arguments),
     /// Try the systemd unit under the systemd of Debian 12 and 13, booted in containers.
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Command::Test(arguments) => test::run(&arguments),
         Command::Ci(arguments) => ci::run(&arguments),
         Command::Tidy(arguments) => tidy::run(&arguments),
+        Command::Kernels(arguments) => kernels::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Unit(arguments) => unit::run(&arguments),
     };

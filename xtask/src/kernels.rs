@@ -1,0 +1,238 @@
+//! Decides how the kernel program is tried on the kernels that users have: each is booted under qemu, and runs the
+//! tests of `tests/kernel`; of `tests/e2e`, which run the daemon, those that are named.
+//!
+//! Kernels, qemu and busybox come from Debian's archive into `target/kernels`; nothing is installed for it.
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead as _, BufReader, Read},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+
+use crate::{
+    build::{self, cargo, root},
+    setup, step,
+};
+
+mod archive;
+mod image;
+
+use archive::Archive;
+
+/// What `cargo xtask kernels` is told.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Arguments {
+    /// Install what is missing without asking.
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Only what CI runs: loading, and one test of each kind.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Only this kernel, as `6.1`.
+    #[arg(long)]
+    pub(crate) only: Option<String>,
+    /// Only tests whose names contain one of these; also those of the daemon.
+    pub(crate) filters: Vec<String>,
+}
+
+/// A kernel of a distribution.
+struct Kernel {
+    name: &'static str,
+    users: &'static str,
+    /// How its packages are called behind `linux-image-`.
+    pattern: &'static str,
+}
+
+const KERNELS: [Kernel; 2] = [
+    Kernel { name: "6.1", users: "Debian 12", pattern: r"6\.1\.0-[0-9]+" },
+    Kernel { name: "6.12", users: "Debian 13", pattern: r"6\.12\.[0-9]+\+deb13" },
+];
+
+/// What CI runs of `tests/kernel`: forms of packets, lists, a ban over a cable and a restart, budgets, cookies.
+const QUICK: [&str; 6] = [
+    "form::x01_ipv4_headers",
+    "form::x02_fragments",
+    "verdicts::rules_of_prefixes",
+    "live::x09",
+    "budgets::two_cpus_share_one_budget",
+    "budgets::beyond_the_global_budget",
+];
+
+/// A virtual machine without KVM is ten times slower, and nothing may hang for ever.
+const QUICK_LIMIT: Duration = Duration::from_secs(900);
+const FULL_LIMIT: Duration = Duration::from_secs(3_600);
+
+/// Boots every kernel; fails if a test fails on one of them.
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    setup::run(&setup::Arguments { all: true, yes: arguments.yes })?;
+    build::run(&build::Arguments::default())?;
+    let programs = programs()?;
+    let archive = Archive::open(&root().join("target/kernels"))?;
+    let (qemu, busybox) = (archive.qemu()?, archive.busybox()?);
+    let script = script(arguments);
+    let limit = if arguments.quick { QUICK_LIMIT } else { FULL_LIMIT };
+    let mut failed = Vec::new();
+    for kernel in KERNELS.iter().filter(|kernel| arguments.only.as_ref().is_none_or(|only| only == kernel.name)) {
+        let tree = archive.kernel(kernel)?;
+        let binary = image::below(&tree.join("boot"), &|name| name.starts_with("vmlinuz")).context("no kernel")?;
+        let image = archive.folder().join(format!("{}.cpio", kernel.name));
+        image::write(&image, &tree, &busybox, &programs, &script)?;
+        eprintln!("== Linux {} of {}: at most {} s", kernel.name, kernel.users, limit.as_secs());
+        let start = Instant::now();
+        let outcome = boot(qemu.command(&binary, &image)?, limit)?;
+        let seconds = start.elapsed().as_secs();
+        eprintln!("== Linux {} of {}: {} in {seconds} s", kernel.name, kernel.users, outcome.told());
+        if !outcome.is_well() {
+            failed.push(kernel.name);
+        }
+    }
+    if !failed.is_empty() {
+        bail!("the tests failed on Linux {}", failed.join(" and "));
+    }
+    Ok(())
+}
+
+/// Whether this machine has what it takes: the archive's keys. Others than Debian's may have none.
+pub(crate) fn are_available() -> bool {
+    archive::has_keys()
+}
+
+/// The tests and the daemon, by the names that they have in the image.
+fn programs() -> anyhow::Result<Vec<(&'static str, PathBuf)>> {
+    let mut command = Command::new(cargo());
+    command.current_dir(root()).args(["test", "--package", "gateway-tests", "--locked", "--no-run"]);
+    command.args(["--test", "kernel", "--test", "e2e", "--message-format", "json-render-diagnostics"]);
+    eprintln!("== tests: {}", step::text(&command));
+    let output = command.stderr(Stdio::inherit()).output().context("cargo does not start")?;
+    if !output.status.success() {
+        bail!("the tests do not build");
+    }
+    let built: BTreeMap<String, PathBuf> = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| {
+            let message: serde_json::Value = serde_json::from_str(line).ok()?;
+            let name = message.get("target")?.get("name")?.as_str()?;
+            Some((name.to_owned(), PathBuf::from(message.get("executable")?.as_str()?)))
+        })
+        .collect();
+    let test = |name: &'static str| -> anyhow::Result<_> {
+        Ok((name, built.get(name).with_context(|| format!("cargo built no test {name}"))?.clone()))
+    };
+    let (kernel, e2e) = (test("kernel")?, test("e2e")?);
+    let folder = e2e.1.ancestors().nth(2).map(Path::to_owned).context("the tests lie nowhere")?;
+    Ok(vec![kernel, e2e, ("gateway", folder.join("gateway"))])
+}
+
+/// What the machine runs.
+fn script(arguments: &Arguments) -> String {
+    let (filters, quick) = (arguments.filters.join(" "), QUICK.join(" "));
+    let kernel = match (filters.is_empty(), arguments.quick) {
+        (false, _) => filters.as_str(),
+        (true, true) => quick.as_str(),
+        (true, false) => "",
+    };
+    // The daemon's own tests have deadlines, and are many: only those that were asked for.
+    let e2e =
+        if filters.is_empty() { String::new() } else { format!("./e2e --test-threads 1 {filters} 2>&1 || failed=1") };
+    format!(
+        "cd /tests\nexport RUST_BACKTRACE=0 GATEWAY_BIN=/tests/gateway GATEWAY_TESTS_SKIPPED=/tmp/skipped\nfailed=0\n\
+         export GATEWAY_TESTS_PATIENCE=10\n./kernel --test-threads 1 {kernel} 2>&1 || failed=1\n{e2e}\n\
+         # What cannot run here is not tried.\n[ ! -s /tmp/skipped ] || failed=1\nexit $failed\n"
+    )
+}
+
+/// What a machine said.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Outcome {
+    passed: u32,
+    failed: Vec<String>,
+    /// The script's exit code; `None`: the machine did not come so far.
+    ended: Option<i32>,
+}
+
+impl Outcome {
+    fn hear(&mut self, line: &str) {
+        if let Some(code) = line.strip_prefix("== the tests ended with ") {
+            self.ended = code.trim().parse().ok();
+        }
+        let Some(test) = line.strip_prefix("test ").filter(|rest| !rest.starts_with("result:")) else { return };
+        match test.rsplit_once(" ... ") {
+            Some((_, "ok")) => self.passed += 1,
+            Some((name, "FAILED")) => self.failed.push(name.to_owned()),
+            _ => {}
+        }
+    }
+
+    fn is_well(&self) -> bool {
+        self.ended == Some(0) && self.failed.is_empty() && self.passed > 0
+    }
+
+    fn told(&self) -> String {
+        let Self { passed, failed, ended } = self;
+        let names = if failed.is_empty() { String::new() } else { format!(" ({})", failed.join(", ")) };
+        let end = if ended.is_none() { ", and it did not come to an end" } else { "" };
+        format!("{passed} passed, {} failed{names}{end}", failed.len())
+    }
+}
+
+/// Boots a machine, shows what it says, and ends it if it takes longer than `limit`.
+fn boot(mut command: Command, limit: Duration) -> anyhow::Result<Outcome> {
+    let mut machine = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("qemu does not start")?;
+    let (lines, said) = mpsc::channel();
+    if let Some(output) = machine.stdout.take() {
+        thread::spawn(move || read(output, &lines));
+    }
+    let deadline = Instant::now() + limit;
+    let (mut outcome, mut is_up) = (Outcome::default(), false);
+    while let Ok(line) = said.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        // What firmware says before that is not for people.
+        is_up |= line.contains("== Linux ");
+        if is_up {
+            eprintln!("   {line}");
+        }
+        outcome.hear(&line);
+    }
+    // It may have ended by itself.
+    drop(machine.kill());
+    machine.wait()?;
+    Ok(outcome)
+}
+
+fn read(output: impl Read, lines: &mpsc::Sender<String>) {
+    let mut output = BufReader::new(output);
+    let mut line = Vec::new();
+    while output.read_until(b'\n', &mut line).is_ok_and(|bytes| bytes > 0) {
+        let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+        if lines.send(text).is_err() {
+            return;
+        }
+        line.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outcome_is_what_a_machine_says() {
+        let heard = |lines: &[&str]| {
+            let mut outcome = Outcome::default();
+            lines.iter().for_each(|line| outcome.hear(line));
+            outcome
+        };
+        let well = ["test form::x01 ... ok", "test result: ok. 1 passed; 0 failed", "== the tests ended with 0"];
+        assert!(heard(&well).is_well());
+        assert!(!heard(&well[..2]).is_well(), "it did not come to an end");
+        assert!(!heard(&well[1..]).is_well(), "nothing was tried");
+        let bad = heard(&[well[0], "test live::x09 ... FAILED", "== the tests ended with 1"]);
+        assert!(!bad.is_well());
+        assert_eq!(bad.told(), "1 passed, 1 failed (live::x09)");
+    }
+}
