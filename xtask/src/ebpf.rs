@@ -13,7 +13,7 @@ use anyhow::{Context as _, bail};
 
 use crate::{
     build::{cargo, root},
-    setup,
+    setup, step,
 };
 
 const OBJECT: &str = "gateway/ebpf/guard.bpf.o";
@@ -87,9 +87,10 @@ fn compare(root: &Path, toolchain: &Toolchain) -> anyhow::Result<Compared> {
         let at = built.iter().zip(&committed).take_while(|(a, b)| a == b).count();
         bail!(
             "{OBJECT} is not what gateway-ebpf and gateway-common give: {} bytes committed, {} built, different from \
-             byte {at} on. Renew it with `cargo xtask ebpf` and commit it.",
+             byte {at} on, by {}. Renew it with `cargo xtask ebpf` and commit it.",
             committed.len(),
-            built.len()
+            built.len(),
+            found.lines().collect::<Vec<_>>().join(", ")
         );
     }
     eprintln!("{OBJECT} is what its source gives, byte for byte");
@@ -141,6 +142,15 @@ impl Toolchain {
         Ok(format!("{}, {}\n{}\n", line("rustc "), line("LLVM version"), linker.trim()))
     }
 
+    /// Where the sources of a core library that comes compiled lie, if they are installed. The linker would put lines of
+    /// them into the object, and no flag keeps it from that: the paths are in the library.
+    fn sources(&self) -> Option<PathBuf> {
+        let Self::Precompiled(rustc) = self else { return None };
+        let verbose = output(Command::new(rustc).arg("-vV")).ok()?;
+        let release = verbose.lines().find_map(|line| line.strip_prefix("release: "))?;
+        Some(PathBuf::from(format!("/usr/src/rustc-{release}")))
+    }
+
     /// A cargo command that uses it.
     fn cargo(&self) -> Command {
         let mut command = match self {
@@ -188,10 +198,34 @@ fn build(root: &Path, toolchain: &Toolchain, target: &Path) -> anyhow::Result<Ve
         flags.push(format!("--remap-path-prefix={}=/rust", sysroot.display()));
     }
     command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
+    if let Some(sources) = toolchain.sources().filter(|sources| sources.exists()) {
+        command = without(&command, &sources);
+    }
     if !command.status().context("cargo does not start")?.success() {
         bail!("the kernel program does not build");
     }
     strip(toolchain, &target.join(TARGET).join("release/guard"))
+}
+
+/// The same command where nothing is to be seen in `folder`.
+fn without(command: &Command, folder: &Path) -> Command {
+    let mut hidden = Command::new("unshare");
+    hidden.arg("--mount");
+    if !step::is_root() {
+        hidden.arg("--map-root-user");
+    }
+    hidden.args(["sh", "-c", "mount -t tmpfs none \"$0\" && exec \"$@\""]).arg(folder);
+    hidden.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => hidden.env(name, value),
+            None => hidden.env_remove(name),
+        };
+    }
+    if let Some(folder) = command.get_current_dir() {
+        hidden.current_dir(folder);
+    }
+    hidden
 }
 
 /// The object without debug information. BTF stays: the maps are described in it.
