@@ -106,7 +106,7 @@ fn commands_through_the_socket() {
 }
 
 fn blocks(daemon: &Daemon<'_>) {
-    assert_eq!(daemon.done(&["block", "list"]), json!({"answer": "blocks", "entries": []}));
+    assert_eq!(daemon.done(&["block", "list"]), json!({"answer": "blocks", "entries": [], "lists": []}));
     for (arguments, source, remaining) in [
         (vec!["10.0.0.66"], "10.0.0.66", Some(600)),
         (vec!["10.0.0.67", "--for", "1h30m"], "10.0.0.67", Some(5_400)),

@@ -66,8 +66,8 @@ fn imported() {
     let refused = daemon.cli(&["block", "del", "10.0.0.67"]);
     assert_eq!((refused.code, &refused.json["code"]), (1, &json!("in_feed")), "{}", refused.json);
 
-    let empty = write(&world, "empty", "");
-    assert_eq!(counts(&daemon.done(&["block", "import", &empty, "--feed", "a"]))[3], 3);
+    nothing_replaces_nothing(&world, &daemon);
+    removed(&world, &mut daemon);
     daemon.done(&["block", "flush", "--yes"]);
     until("every list to be gone", SOON, || daemon.status()["feeds"].as_array()?.is_empty().then_some(()));
     assert_eq!(daemon.done(&["why", "10.0.0.67"])["verdict"], "passed");
@@ -99,11 +99,61 @@ fn formats(world: &World, daemon: &Daemon<'_>) {
     assert!(left <= Some(3_540) && left > Some(3_500), "{left:?}");
     let broken = write(world, "h.json", "[{");
     let told = daemon.cli(&["block", "import", &broken, "--feed", "formats"]);
-    assert_eq!((told.code, &told.json["answer"]), (2, &json!("refused")), "{}", told.json);
+    assert_eq!((told.code, &told.json["answer"]), (1, &json!("refused")), "{}", told.json);
     assert_ne!(daemon.cli(&["block", "import", "/nonexistent"]).code, 0);
-    let empty = write(world, "none", "");
-    daemon.done(&["block", "import", &empty, "--feed", "formats"]);
+    daemon.done(&["block", "del", "--feed", "formats"]);
     assert_eq!(daemon.status()["feeds"], json!([]));
+    assert_eq!(daemon.cli(&["block", "del", "--feed", "formats"]).code, 1);
+}
+
+/// What cannot be read, or says nothing, leaves a list as it is.
+fn nothing_replaces_nothing(world: &World, daemon: &Daemon<'_>) {
+    let before = daemon.done(&["block", "export", "--feed", "a"]);
+    for (name, text) in [
+        ("empty", ""),
+        ("remarks", "# nobody\n"),
+        ("page", "<html><p>403 Forbidden</p></html>\n"),
+        ("limited", "{\"errors\":[{\"status\":429}]}\n"),
+        ("words", "no address\nat all\n"),
+        ("own", "10.0.0.1\n"),
+    ] {
+        let path = write(world, name, text);
+        let told = daemon.cli(&["block", "import", &path, "--feed", "a"]);
+        assert_eq!((told.code, &told.json["answer"]), (1, &json!("refused")), "{name}: {}", told.json);
+        assert_eq!(daemon.done(&["block", "export", "--feed", "a"]), before, "{name}");
+        let warnings = daemon.status()["warnings"].to_string();
+        assert!(warnings.contains("feed:a: refused (empty)"), "{name}: {warnings}");
+    }
+    let empty = write(world, "empty", "");
+    assert_eq!(counts(&daemon.done(&["block", "import", &empty, "--feed", "a", "--allow-empty"]))[3], 3);
+}
+
+/// What is removed stays removed, also if the guard is killed right behind the answer.
+fn removed(world: &World, daemon: &mut Daemon<'_>) {
+    daemon.done(&["block", "flush", "--yes"]);
+    for number in 0..8 {
+        let list = write(world, "some", &format!("203.0.113.{number}\n198.51.{number}.0/24\n"));
+        daemon.done(&["block", "import", &list, "--feed", &format!("l{number}")]);
+    }
+    let list = write(world, "attacker", "10.0.0.64/29\n");
+    daemon.done(&["block", "import", &list, "--feed", "z"]);
+    let told = daemon.cli(&["block", "del", "10.0.0.66"]);
+    let message = told.json["message"].as_str().unwrap_or_default();
+    assert!(told.code == 1 && message.contains("as part of 10.0.0.64/29, listed by feed:z"), "{}", told.json);
+    daemon.done(&["block", "add", "10.0.0.66", "--for", "1h"]);
+    let why = daemon.done(&["why", "10.0.0.66"]);
+    assert!(why["next"].as_str().unwrap().contains("still blocked, by feed:z"), "{why}");
+    let told = daemon.done(&["block", "del", "10.0.0.66"]);
+    assert!(told["message"].as_str().unwrap().contains("still blocked as part of 10.0.0.64/29"), "{told}");
+    let why = daemon.done(&["why", "10.0.0.66"]);
+    assert!(why["entry"].get("id").is_none(), "a list's entry has no number of a ban: {why}");
+    let list = daemon.done(&["block", "list"]);
+    assert!(list["lists"].as_array().unwrap().iter().any(|list| list["name"] == "z" && list["entries"] == 1), "{list}");
+    daemon.done(&["block", "flush", "--yes"]);
+    daemon.kill_guard();
+    daemon.start_again();
+    assert_eq!(daemon.status()["feeds"], json!([]), "a list is back after it was flushed");
+    assert!(!Client::new(world, ATTACKER_V4).is_ignored(SILENCE), "what was flushed is dropped");
 }
 
 /// What `block export` writes, imported under another name, lists the same.
@@ -151,6 +201,19 @@ fn followed() {
     until("the first list's entry to be gone", SOON, || {
         (daemon.done(&["why", "10.0.0.66"])["verdict"] == "passed").then_some(())
     });
+
+    // The last entry can be taken out: remarks alone are a list of nobody. What is cut off in the middle is none.
+    fs::write(&path, "").unwrap();
+    until("the empty file to be told", Duration::from_secs(20), || {
+        daemon.status()["warnings"].to_string().contains("stays in force").then_some(())
+    });
+    assert_eq!(daemon.status()["feeds"][0]["entries"], 3);
+    fs::write(&path, "# nobody at present\n").unwrap();
+    until("the list to be empty", Duration::from_secs(20), || {
+        daemon.status()["feeds"].as_array()?.is_empty().then_some(())
+    });
+    fs::write(&path, "10.0.0.67\n10.0.0.68\n10.0.0.69\n").unwrap();
+    loaded(3);
 
     fs::remove_file(&path).unwrap();
     let status = until("the missing file to be told", Duration::from_secs(20), || {

@@ -162,7 +162,7 @@ fn work(socket: &Path, known: &mut Known, random: &mut Random, tally: &mut Tally
             },
             Change::Del(source) => Request::BlockDel { source },
             Change::Flush => Request::BlockFlush,
-            Change::Allow(source) => Request::AllowAdd { source, reason: "faults".to_owned() },
+            Change::Allow(source) => Request::AllowAdd { source, reason: "faults".to_owned(), yes: false },
             Change::Disallow(source) => Request::AllowDel { source },
         };
         match client::ask(socket, &request) {

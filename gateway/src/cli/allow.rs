@@ -22,6 +22,9 @@ pub(super) enum Allow {
         /// Why, for whoever reads it later
         #[arg(long, default_value = "by hand", value_parser = reason)]
         reason: String,
+        /// Also if it is wider than a block may be (guard.widest_ipv4, guard.widest_ipv6)
+        #[arg(long)]
+        yes: bool,
     },
     /// Undo `add`
     Del {
@@ -35,7 +38,7 @@ pub(super) enum Allow {
 impl Allow {
     pub(super) fn execute(self, context: &Context) -> Exit {
         let request = match self {
-            Self::Add { source, reason } => Request::AllowAdd { source, reason },
+            Self::Add { source, reason, yes } => Request::AllowAdd { source, reason, yes },
             Self::Del { source } => Request::AllowDel { source },
             Self::List => Request::AllowList,
         };

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     config::value,
-    guard::control::{Answer, Entry, Request},
+    guard::control::{Answer, Entry, Feed, Request},
 };
 
 #[derive(Debug, Subcommand)]
@@ -50,10 +50,14 @@ pub(super) enum Block {
         #[arg(long)]
         force: bool,
     },
-    /// Remove a block
+    /// Remove a block, or a list that was imported
     Del {
         /// As it is listed
-        source: Source,
+        #[arg(required_unless_present = "feed", conflicts_with = "feed")]
+        source: Option<Source>,
+        /// The whole list of this name
+        #[arg(long, value_name = "NAME")]
+        feed: Option<String>,
     },
     /// List the blocks that were made one by one
     List,
@@ -83,14 +87,16 @@ impl Block {
                 }
                 Request::BlockAdd { source, seconds, reason, shadow, confirm, force }
             }
-            Self::Del { source } => Request::BlockDel { source },
+            Self::Del { feed: Some(feed), .. } => return super::import::remove(context, feed),
+            Self::Del { source: Some(source), .. } => Request::BlockDel { source },
+            Self::Del { .. } => return context.out.fail("name a source, or a list by --feed", Exit::Usage),
             Self::List => Request::BlockList,
             Self::Import(import) => return import.execute(context),
             Self::Export(export) => return export.execute(context),
             Self::Flush { .. } => Request::BlockFlush,
         };
         context.ask(&request, |answer| match answer {
-            Answer::Blocks { entries } => Some(render(entries)),
+            Answer::Blocks { entries, lists } => Some(render(entries, lists)),
             _ => None,
         })
     }
@@ -105,10 +111,27 @@ fn own_session(source: Source, connection: Option<String>) -> Option<Answer> {
     source.contains(from.to_canonical()).then(|| Answer::Refused { code: "operator_session".to_owned(), message })
 }
 
-pub(super) fn render(entries: &[Entry]) -> String {
-    if entries.is_empty() {
-        return "nothing is blocked".to_owned();
+/// The blocks, and what lists block besides.
+pub(super) fn render(entries: &[Entry], lists: &[Feed]) -> String {
+    let listed: u64 = lists.iter().map(|list| list.entries).sum();
+    let each: Vec<String> = lists
+        .iter()
+        .map(|list| {
+            let name = if list.name.is_empty() { "(no name)" } else { &list.name };
+            let shadow = if list.mode == "shadow" { ", shadow" } else { "" };
+            format!("{} ({}{shadow})", super::table::clean(name), list.entries)
+        })
+        .collect();
+    let also = format!("lists block {listed} more: {}; see `gateway block export --feed NAME`", each.join(", "));
+    match (entries.is_empty(), lists.is_empty()) {
+        (true, true) => "nothing is blocked".to_owned(),
+        (true, false) => format!("nothing is blocked one by one; {also}"),
+        (false, true) => table(entries),
+        (false, false) => format!("{}\n\n{also}", table(entries)),
     }
+}
+
+fn table(entries: &[Entry]) -> String {
     let mut table = Table::new(["ID", "SOURCE", "MODE", "LEFT", "PACKETS", "BYTES", "REFUSED", "BY", "REASON"]);
     for entry in entries {
         table.row([
@@ -126,11 +149,17 @@ pub(super) fn render(entries: &[Entry]) -> String {
     table.render()
 }
 
+/// The longest ban that ends by itself.
+const LONGEST: Duration = Duration::from_secs(3_650 * 86_400);
+
 /// A ban's length: whole seconds.
 pub(super) fn ban_duration(text: &str) -> Result<Duration, String> {
     let duration = value::duration(text).map_err(|wrong| wrong.hint.unwrap_or(wrong.message))?;
     if duration < Duration::from_secs(1) || duration.subsec_nanos() != 0 {
         return Err("write at least 1s, in whole seconds; --forever blocks until removed".to_owned());
+    }
+    if duration > LONGEST {
+        return Err("write at most 3650d; --forever blocks until removed".to_owned());
     }
     Ok(duration)
 }

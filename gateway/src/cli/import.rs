@@ -30,7 +30,9 @@ const SHOWN: usize = 10;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A list with a name replaces the earlier content of that name as a whole; an empty one removes it.
+A list with a name replaces the earlier content of that name as a whole. If nothing of it can be loaded, the earlier
+content stays, and the command ends with 1: a download failed, or it is a page about an error. --allow-empty empties the
+list; `gateway block del --feed NAME` removes it.
 A list without a name is added to what was imported before without a name.
 Lines that cannot be read, and sources that must not be blocked, are told; the rest is blocked. A client that was
 served with a valid token lately is such a source, unless --force or --shadow is given.
@@ -55,6 +57,9 @@ pub(super) struct Import {
     /// Count what would be dropped, and drop nothing
     #[arg(long)]
     shadow: bool,
+    /// Empty the list if nothing of this can be loaded
+    #[arg(long)]
+    allow_empty: bool,
     /// Block good clients too, and where you are logged in from
     #[arg(long)]
     force: bool,
@@ -95,7 +100,7 @@ impl Import {
         match done {
             Ok(Ok(report)) if context.out.json => context.out.value(&report.json(), Exit::Done),
             Ok(Ok(report)) => report.show(context),
-            Ok(Err(message)) => context.out.fail(&message, Exit::Usage),
+            Ok(Err(message)) => context.out.fail(&message, Exit::Refused),
             Err(Stop::Unreachable(error)) => context.out.fail(&error.to_string(), Exit::Unreachable),
             Err(Stop::Refused(answer)) if context.out.json => context.out.value(&answer, Exit::Refused),
             Err(Stop::Refused(Answer::Refused { code, message })) => {
@@ -142,7 +147,14 @@ impl Import {
             Ok(format) => format,
             Err(error) => {
                 sending.progress.clear();
-                return Ok(Err(format!("{} {error}", self.file.display())));
+                // The guard tells in its status that nothing came.
+                let begun = far_of(sending.guard.ask(&begin))?;
+                let commit = Request::BlockImportCommit { id: begun.id, digest: String::new(), allow_empty: false };
+                let stays = match far_of(sending.guard.ask(&commit)) {
+                    Err(Stop::Unreachable(error)) => return Err(Stop::Unreachable(error)),
+                    _ => "; what was loaded before stays in force",
+                };
+                return Ok(Err(format!("{} {error}{stays}", self.file.display())));
             }
         };
         sending.flush();
@@ -152,10 +164,17 @@ impl Import {
         }
         sending.progress.say("putting the list in force");
         let digest = HEXLOWER.encode(digest::digest(&digest::SHA256, bytes).as_ref());
-        let done = far_of(sending.guard.ask(&Request::BlockImportCommit { id: sending.id, digest }));
+        let commit = Request::BlockImportCommit { id: sending.id, digest, allow_empty: self.allow_empty };
+        let done = far_of(sending.guard.ask(&commit));
         sending.progress.clear();
         Ok(Ok(Report {
-            far: done?,
+            far: match done {
+                Err(stop) => {
+                    tell_lines(&sending.errors, sending.failed, &sending.refusals, sending.far.refused, json);
+                    return Err(stop);
+                }
+                Ok(far) => far,
+            },
             format,
             refusals: sending.refusals,
             errors: sending.errors,
@@ -237,17 +256,7 @@ impl Report {
 
     fn show(&self, context: &Context) -> Exit {
         let Self { far, format, refusals, errors, failed } = self;
-        let mut complaints = Vec::new();
-        for error in errors.iter().take(SHOWN) {
-            complaints.push(format!("line {}: cannot be read: {}", error.line, clean(&error.message)));
-        }
-        for refusal in refusals.iter().take(SHOWN) {
-            let (code, message) = (clean(&refusal.code), clean(&refusal.message));
-            complaints.push(format!("line {}: refused ({code}): {message}", refusal.line));
-        }
-        if !complaints.is_empty() {
-            context.out.complain(&complaints.join("\n"), Exit::Done);
-        }
+        tell_lines(errors, *failed, refusals, far.refused, false);
         let name = if far.feed.is_empty() { "the list".to_owned() } else { format!("feed {}", clean(&far.feed)) };
         context.out.text(
             &format!(
@@ -263,6 +272,56 @@ impl Report {
             Exit::Done,
         )
     }
+}
+
+/// Tells of every line that is not loaded: the first of them one by one, the rest as a number.
+fn tell_lines(errors: &[LineError], failed: u64, refusals: &[Refusal], refused: u64, json: bool) {
+    if json {
+        return;
+    }
+    let more = |all: u64, what: &str| {
+        let more = all.saturating_sub(u64::try_from(SHOWN).unwrap_or(u64::MAX));
+        (more > 0).then(|| format!("and {more} more {what}"))
+    };
+    let mut complaints = Vec::new();
+    for error in errors.iter().take(SHOWN) {
+        complaints.push(format!("line {}: cannot be read: {}", error.line, clean(&error.message)));
+    }
+    complaints.extend(more(failed, "lines that cannot be read"));
+    for refusal in refusals.iter().take(SHOWN) {
+        let (code, message) = (clean(&refusal.code), clean(&refusal.message));
+        complaints.push(format!("line {}: refused ({code}): {message}", refusal.line));
+    }
+    complaints.extend(more(refused, "entries that are refused"));
+    if !complaints.is_empty() {
+        super::output::Output::new(false).complain(&complaints.join("\n"), Exit::Done);
+    }
+}
+
+/// Removes a list that was imported.
+pub(super) fn remove(context: &Context, feed: String) -> Exit {
+    let socket = match context.socket() {
+        Ok(socket) => socket,
+        Err(exit) => return exit,
+    };
+    let mut guard = match Conversation::open(&socket) {
+        Ok(guard) => guard,
+        Err(error) => return context.out.fail(&error.to_string(), Exit::Unreachable),
+    };
+    let begin = Request::BlockImportBegin { feed: Some(feed.clone()), seconds: None, shadow: false, force: false };
+    let done = far_of(guard.ask(&begin)).and_then(|begun| {
+        far_of(guard.ask(&Request::BlockImportCommit { id: begun.id, digest: String::new(), allow_empty: true }))
+    });
+    let answer = match done {
+        Ok(far) if far.removed > 0 => Answer::Done {
+            message: format!("the list {feed} is removed: {} sources", far.removed),
+            changed: far.removed,
+        },
+        Ok(_) => Answer::Refused { code: "not_found".to_owned(), message: format!("there is no list {feed}") },
+        Err(Stop::Unreachable(error)) => return context.out.fail(&error.to_string(), Exit::Unreachable),
+        Err(Stop::Refused(answer)) => answer,
+    };
+    context.tell(&answer, &socket, |_answer| None)
 }
 
 fn name(text: &str) -> Result<String, String> {

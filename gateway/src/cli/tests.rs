@@ -136,8 +136,9 @@ fn entry(id: u64, source: &str, reason: &str) -> control::Entry {
 
 #[test]
 fn blocks() {
-    assert_eq!(block::render(&[]), "nothing is blocked");
-    let shown = block::render(&[entry(7, "203.0.113.7", "10 × forged_token"), entry(12, "2001:db8::/32", "\u{1b}x")]);
+    assert_eq!(block::render(&[], &[]), "nothing is blocked");
+    let shown =
+        block::render(&[entry(7, "203.0.113.7", "10 × forged_token"), entry(12, "2001:db8::/32", "\u{1b}x")], &[]);
     let expect = "\
 ID  SOURCE         MODE          LEFT     PACKETS     BYTES  REFUSED  BY               REASON
  7  203.0.113.7    enforce       9m59s         21   7.0 KiB        0  rule:bad-tokens  10 × forged_token

@@ -36,7 +36,8 @@ pub(super) fn render(why: &control::Why) -> String {
     let mut lines = vec![format!("{} is {}", why.address, clean(&why.verdict.replace('_', " ")))];
     let mut line = |name: &str, value: String| lines.push(format!("  {name:<12}{}", clean(&value)));
     if let Some(entry) = &why.entry {
-        line("block", format!("{} (id {}, {})", entry.source, entry.id, entry.mode));
+        let id = if entry.id == 0 { String::new() } else { format!("id {}, ", entry.id) };
+        line("block", format!("{} ({id}{})", entry.source, entry.mode));
         line("reason", entry.reason.clone());
         line("by", entry.actor.clone());
         line("since", entry.started.clone());

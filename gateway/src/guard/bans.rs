@@ -188,8 +188,8 @@ impl Guard {
             Request::Resume => self.resume(actor, now),
             Request::BlockDel { source } => self.del(source, actor, now),
             Request::BlockFlush => self.flush(actor, now),
-            Request::BlockList => return Answer::Blocks { entries: self.entries(now) },
-            Request::AllowAdd { source, reason } => self.allow(source, &reason, actor, now),
+            Request::BlockList => return Answer::Blocks { entries: self.entries(now), lists: self.feed_list() },
+            Request::AllowAdd { source, reason, yes } => self.allow(source, &reason, yes, actor, now),
             Request::AllowDel { source } => self.disallow(source, actor, now),
             Request::AllowList => return Answer::Allows { entries: self.allows() },
             Request::Why { address } => match self.why(address, now) {

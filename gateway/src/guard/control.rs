@@ -87,6 +87,9 @@ pub enum Request {
         id: u64,
         /// SHA-256 of the list, hexadecimal, for the record.
         digest: String,
+        /// Nothing may be put in the place of what is there.
+        #[serde(default)]
+        allow_empty: bool,
     },
     /// List everything that is blocked, a page at a time.
     BlockExport {
@@ -102,6 +105,9 @@ pub enum Request {
         source: Source,
         /// Why, for people.
         reason: String,
+        /// Also if it is wider than a block may be.
+        #[serde(default)]
+        yes: bool,
     },
     /// Undo [`Self::AllowAdd`].
     AllowDel {
@@ -137,6 +143,11 @@ pub enum Request {
     Attach,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+const fn is_none(id: &u64) -> bool {
+    *id == 0
+}
+
 const fn yes() -> bool {
     true
 }
@@ -163,6 +174,9 @@ pub enum Answer {
     Blocks {
         /// In the order of their ids.
         entries: Vec<Entry>,
+        /// Lists in force, whose entries are not among them.
+        #[serde(default)]
+        lists: Vec<Feed>,
     },
     /// To [`Request::BlockImportBegin`] and what follows it.
     Import(Box<Import>),
@@ -194,7 +208,8 @@ pub enum Answer {
 /// A block in force, with what the kernel counted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// The ban's id.
+    /// The ban's id; absent: it is an entry of a list, which has none.
+    #[serde(default, skip_serializing_if = "is_none")]
     pub id: u64,
     /// Who.
     #[serde(with = "crate::text")]

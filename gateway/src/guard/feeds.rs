@@ -13,6 +13,7 @@ pub(crate) mod watch;
 mod crowdsec_csv;
 mod crowdsec_json;
 mod ipset;
+mod json;
 mod plain;
 mod range;
 mod spamhaus;
@@ -43,14 +44,17 @@ const PACKED: [(&[u8], &str); 5] = [
 pub enum Format {
     /// An address, prefix or range a line; `#` and `;` start comments.
     Plain,
-    /// `ipset save`, and FireHOL's .netset and .ipset.
+    /// `ipset save` of one set, and FireHOL's .netset and .ipset.
     Ipset,
     /// Spamhaus DROP and EDROP: text, or a JSON object a line.
     Spamhaus,
-    /// `cscli decisions list -o raw`; also what `block export --format csv` writes.
+    /// CSV whose heading names the column of addresses: `cscli decisions list -o raw`, abuse.ch, AbuseIPDB; also what
+    /// `block export --format csv` writes.
     CrowdsecCsv,
     /// `cscli decisions list -o json`; also what `block export --format json` writes.
     CrowdsecJson,
+    /// Other JSON of addresses: ranges of clouds, AbuseIPDB, abuse.ch.
+    Json,
 }
 
 /// What a line says.
@@ -90,12 +94,13 @@ type Each<'a> = dyn FnMut(u32, Result<Listed, String>) + 'a;
 
 impl Format {
     /// As it is written in the configuration and on the command line.
-    pub const NAMES: [(&'static str, Self); 5] = [
+    pub const NAMES: [(&'static str, Self); 6] = [
         ("plain", Self::Plain),
         ("ipset", Self::Ipset),
         ("spamhaus", Self::Spamhaus),
         ("crowdsec-csv", Self::CrowdsecCsv),
         ("crowdsec-json", Self::CrowdsecJson),
+        ("json", Self::Json),
     ];
 
     /// The name.
@@ -116,10 +121,12 @@ impl Format {
             if line.is_empty() || line.starts_with(b"#") || line.starts_with(b";") {
                 continue;
             }
+            let has = |word: &[u8]| start.windows(word.len()).any(|part| part == word);
             return match line {
-                [b'[', ..] => Self::CrowdsecJson,
-                [b'{', ..] if line.windows(11).any(|part| part == b"\"decisions\"") => Self::CrowdsecJson,
-                [b'{', ..] => Self::Spamhaus,
+                [b'[' | b'{', ..] if has(b"\"decisions\"") || has(b"\"scope\"") => Self::CrowdsecJson,
+                b"null" | b"[]" => Self::CrowdsecJson,
+                [b'{', ..] if has(b"\"cidr\"") || has(b"\"asn\"") => Self::Spamhaus,
+                [b'[' | b'{', ..] => Self::Json,
                 _ if line.starts_with(b"create ") || line.starts_with(b"add ") || line.starts_with(b"-exist ") => {
                     Self::Ipset
                 }
@@ -146,7 +153,12 @@ pub fn read(
     if let Some((_, how)) = PACKED.into_iter().find(|(magic, _)| bytes.starts_with(magic)) {
         return Err(Unreadable(format!("is compressed ({how}): unpack it first")));
     }
+    let wide = utf16(bytes);
+    let bytes = wide.as_deref().unwrap_or(bytes);
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    if let Some(what) = FOREIGN.into_iter().find(|(start, _)| first_word(bytes).starts_with(start)) {
+        return Err(Unreadable(what.1.to_owned()));
+    }
     let format = format.unwrap_or_else(|| Format::detect(bytes));
     let mut entries = 0_usize;
     let mut counted = |line, read: Result<Listed, String>| {
@@ -159,13 +171,53 @@ pub fn read(
         Format::CrowdsecJson => crowdsec_json::read(bytes, &mut counted)?,
         Format::CrowdsecCsv => crowdsec_csv::read(bytes, &mut counted)?,
         Format::Plain => lines(bytes, &mut counted, plain::line),
-        Format::Ipset => lines(bytes, &mut counted, ipset::line),
+        Format::Ipset => ipset::read(bytes, &mut counted)?,
+        Format::Json => json::read(bytes, &mut counted)?,
         Format::Spamhaus => lines(bytes, &mut counted, spamhaus::line),
     }
     if entries > MAX_ENTRIES {
         return Err(Unreadable(format!("has more than {MAX_ENTRIES} entries")));
     }
     Ok(format)
+}
+
+/// What other programs write for people or for themselves, by how it begins.
+const FOREIGN: [(&[u8], &str); 6] = [
+    (b"<", "is a page of a web site, not a list"),
+    (b"table ", "is a listing of nftables: write its elements one a line"),
+    (b"set ", "is a listing of nftables: write its elements one a line"),
+    (b"Name: ", "is what `ipset list` says: use `ipset save`"),
+    (b"*filter", "is what `iptables-save` says: write the addresses one a line"),
+    (b"access-list ", "is a list of rules that permit and deny: write the addresses to be blocked one a line"),
+];
+
+fn first_word(bytes: &[u8]) -> &[u8] {
+    let mut lines = bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    lines.find(|line| !line.is_empty() && !line.starts_with(b"#")).unwrap_or_default()
+}
+
+/// UTF-16 with a mark of its bytes' order, as UTF-8; `None`: it is something else.
+fn utf16(bytes: &[u8]) -> Option<Vec<u8>> {
+    let (pair, rest) = bytes.split_first_chunk::<2>()?;
+    let read: fn([u8; 2]) -> u16 = match pair {
+        [0xff, 0xfe] => u16::from_le_bytes,
+        [0xfe, 0xff] => u16::from_be_bytes,
+        _ => return None,
+    };
+    let units = rest.chunks_exact(2).filter_map(|pair| pair.first_chunk().copied()).map(read);
+    let text: String = char::decode_utf16(units).map(|letter| letter.unwrap_or(char::REPLACEMENT_CHARACTER)).collect();
+    Some(text.into_bytes())
+}
+
+/// What a list only tries out must not be enforced.
+const SIMULATED: &str = "it is only simulated where it comes from: not loaded";
+
+/// What AbuseIPDB recommends to block from on.
+const LEAST_SCORE: f64 = 75.0;
+
+/// Why an entry of AbuseIPDB is not loaded.
+fn low_score(score: f64) -> Option<String> {
+    (score < LEAST_SCORE).then(|| format!("its score is {score} of 100: below {LEAST_SCORE} it is not loaded"))
 }
 
 /// Reads line by line: `read` is given each line that is not empty.
@@ -193,14 +245,26 @@ fn text(line: &[u8]) -> Result<&str, String> {
 
 /// Gives what a word names: an address, a prefix, or the prefixes of a range.
 fn sources(word: &str, mut each: impl FnMut(Source)) -> Result<(), String> {
-    match word.parse() {
-        Ok(source) => each(source),
-        Err(error) => match word.split_once('-') {
-            Some((first, last)) => range::prefixes(first.trim(), last.trim(), each)?,
-            None => return Err(format!("{:?}: {error}", shortened(word))),
-        },
+    let error = match word.parse() {
+        Ok(source) => {
+            each(source);
+            return Ok(());
+        }
+        Err(error) => error,
+    };
+    if let Some((first, last)) = word.split_once('-') {
+        return range::prefixes(first.trim(), last.trim(), each);
     }
-    Ok(())
+    if let Some((address, mask)) = word.split_once('/')
+        && let (Ok(address), Ok(mask)) = (address.parse(), mask.parse())
+    {
+        return range::masked(address, mask, each);
+    }
+    if let Some(address) = range::padded(word) {
+        each(Source::of(address.into(), 128));
+        return Ok(());
+    }
+    Err(format!("{:?}: {error}", shortened(word)))
 }
 
 /// Enough of a stranger's text to find it again.

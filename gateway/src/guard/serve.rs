@@ -423,8 +423,9 @@ impl Service<'_> {
     fn call(&mut self, call: Call, prepared: &mpsc::Sender<Ready>) {
         let actor = Actor::Operator(call.uid);
         let answer = match call.request {
-            Request::BlockImportCommit { id, digest } => {
-                return self.guard.import_commit(id, digest, &actor, call.answer, Now::read());
+            Request::BlockImportCommit { id, digest, allow_empty } => {
+                let list = (id, digest, allow_empty);
+                return self.guard.import_commit(list, &actor, call.answer, Now::read());
             }
             Request::Reload => return self.prepare(actor, Some(call.answer), prepared),
             Request::Status => Answer::Status(Box::new(self.guard.status(self.processes(), Now::read()))),

@@ -9,6 +9,9 @@ const RESERVE: u32 = 16;
 /// Shadow entries of rules have one of so many places: who is only watched takes no place of who is banned.
 const SHADOWS: u32 = 8;
 
+/// The longest block that ends by itself, in seconds: ten years.
+const LONGEST_BAN: u64 = 315_360_000;
+
 /// A block that an operator asks for.
 #[derive(Clone, Debug)]
 pub(super) struct Wanted {
@@ -39,6 +42,11 @@ impl Guard {
             let message = format!("{source} is blocked already, and a block that replaces it cannot be taken back");
             return Err(Refused::new("already_blocked", message));
         }
+        if seconds.is_some_and(|seconds| seconds > LONGEST_BAN) {
+            let most = span(LONGEST_BAN);
+            return Err(Refused::new("too_long", format!("a block lasts {most} at most, or until it is removed")));
+        }
+        let before = self.find(source).filter(|record| !record.shadow || shadow).map(expiry);
         let seconds = match seconds {
             None => Some(self.settings.default_ban.as_secs().max(1)),
             Some(0) => None,
@@ -50,7 +58,22 @@ impl Guard {
         let long = seconds.map_or_else(|| "until it is removed".to_owned(), |seconds| format!("for {}", span(seconds)));
         let unless = confirm
             .map(|seconds| format!("; it is taken back in {} unless `gateway confirm {id}` comes", span(seconds)));
-        Ok((format!("{source} is blocked {long}{how}, ban {id}{}", unless.unwrap_or_default()), 1))
+        let mut message = format!("{source} is blocked {long}{how}, ban {id}{}", unless.unwrap_or_default());
+        let ends = seconds.map_or(NEVER, |seconds| now.monotonic.saturating_add(seconds.saturating_mul(SECOND)));
+        if let Some(before) = before.filter(|before| *before > ends) {
+            let left = match before {
+                NEVER => "until it was removed".to_owned(),
+                before => format!("for another {}", span(before.saturating_sub(now.monotonic).div_ceil(SECOND))),
+            };
+            message.push_str(&format!("; that is shorter than before: it was blocked {left}"));
+        }
+        let client = Source::of(source.address(), self.settings.ipv6_prefix);
+        if source.length() > client.length() {
+            message.push_str(&format!(
+                "; only this: a client may use all of {client}, which `gateway block add {client}` blocks"
+            ));
+        }
+        Ok((message, 1))
     }
 
     pub(super) fn del(&mut self, source: Source, actor: &Actor, now: Now) -> Result<(String, u64), Refused> {
@@ -58,9 +81,13 @@ impl Guard {
             if let Some(done) = self.unlist(source, actor, now)? {
                 return Ok(done);
             }
-            let around = compose::around(source).find(|network| self.by_source.contains_key(network));
-            let hint = around.map(|network| format!(": it is blocked as part of {network}")).unwrap_or_default();
-            return Err(Refused::new("not_found", format!("{source} is not blocked{hint}")));
+            let message = match self.still_blocked(source, now) {
+                Some(how) => {
+                    format!("{source} has no block of its own, and it is {how}: `gateway allow add` lets it through")
+                }
+                None => format!("{source} is not blocked"),
+            };
+            return Err(Refused::new("not_found", message));
         };
         let grace = self.settings.safety.unban_grace;
         let pardon = Pardon { source, actor: actor.to_string(), at: now.unix_millis };
@@ -79,21 +106,39 @@ impl Guard {
         } else {
             format!("; rules do not ban it again for {}", span(grace.as_secs()))
         };
-        let listed = self.fed_entry(source.address(), now).filter(|entry| entry.source.covers(&source));
-        let done = match listed {
-            Some(entry) => {
-                format!("the block of {source} is removed, and {} still lists {}", entry.actor, entry.source)
-            }
+        let done = match self.still_blocked(source, now) {
+            Some(how) => format!("the block of {source} is removed, and it is still {how}"),
             None => format!("{source} is no longer blocked"),
         };
         Ok((format!("{done}{sticky}{}", unrecorded.unwrap_or_default()), 1))
+    }
+
+    /// How `source` is blocked by something around it, as `blocked as part of ...`.
+    fn still_blocked(&self, source: Source, now: Now) -> Option<String> {
+        let around = compose::around(source).filter_map(|network| self.find(network));
+        let made = around.filter(|record| expiry(record) > now.monotonic).min_by_key(|record| record.shadow);
+        let fed = self.fed_entry(source.address(), now).filter(|entry| entry.source.covers(&source));
+        match (made, fed) {
+            (Some(record), fed) if !record.shadow || fed.as_ref().is_none_or(|fed| fed.mode == "shadow") => {
+                let how = if record.shadow { "counted, not dropped," } else { "blocked" };
+                Some(format!("{how} as part of {}, ban {}", record.source, record.id))
+            }
+            (_, Some(fed)) => {
+                let how = if fed.mode == "shadow" { "counted, not dropped," } else { "blocked" };
+                let part = if fed.source == source { String::new() } else { format!(" as part of {}", fed.source) };
+                Some(format!("{how}{part}, listed by {}", fed.actor))
+            }
+            _ => None,
+        }
     }
 
     pub(super) fn flush(&mut self, actor: &Actor, now: Now) -> Result<(String, u64), Refused> {
         let ids: Vec<u64> = self.in_force.keys().copied().collect();
         let summary = members(json!({"actor": actor.to_string(), "entries": ids.len()}));
         let how = format!("flushed by {actor}");
-        let unrecorded = self.lift(&ids, &how, None, now, Some(("flush", summary)), nothing());
+        let lists = self.imported();
+        let drop_lists: Write = Box::new(move |change| lists.iter().try_for_each(|id| change.drop_feed(*id)));
+        let unrecorded = self.lift(&ids, &how, None, now, Some(("flush", summary)), drop_lists);
         let listed = self.flush_imports(now);
         let kept = self.feed_files();
         let kept = if kept.is_empty() {
@@ -109,12 +154,22 @@ impl Guard {
         &mut self,
         source: Source,
         reason: &str,
+        yes: bool,
         actor: &Actor,
         now: Now,
     ) -> Result<(String, u64), Refused> {
         judge_reason(reason)?;
         if self.prefixes.allows.get(&source).is_some_and(|allow| allow.actor == "config") {
             return Err(Refused::new("in_configuration", format!("{source} is in guard.allow already")));
+        }
+        let Settings { widest_ipv4, widest_ipv6, .. } = self.settings;
+        let widest = if source.address().is_ipv4() { widest_ipv4 } else { widest_ipv6 };
+        if source.length() < widest && !yes {
+            let message = format!(
+                "{source} is wider than /{widest}: nobody in it would be limited, blocked or banned, whatever they do; \
+                 use --yes if you mean it"
+            );
+            return Err(Refused::new("too_wide", message));
         }
         let known = self.prefixes.allows.contains_key(&source) || self.prefixes.blocked().contains_key(&source);
         if !known {

@@ -86,6 +86,15 @@ impl Guard {
         let all: Vec<&Record> = exact.into_iter().chain(wider).collect();
         let decides = all.iter().find(|record| !record.shadow).or_else(|| all.first()).copied();
         let allow = self.prefixes.allowed(single);
+        // What goes on to block it when that has ended.
+        let ends = decides.map_or(0, expiry);
+        let other =
+            all.iter().find(|one| !one.shadow && decides.is_some_and(|it| it.id != one.id) && expiry(one) > ends);
+        let other = other.map(|record| format!("ban {} of {}", record.id, record.source));
+        let then = other.or_else(|| {
+            let listed = self.fed_entry(address, now).filter(|fed| fed.mode == "enforce");
+            listed.map(|fed| format!("{}, which lists {}", fed.actor, fed.source))
+        });
         let fed =
             self.fed_entry(address, now).filter(|fed| decides.is_none_or(|it| it.shadow && fed.mode == "enforce"));
         let (verdict, decides) = match (allow, decides) {
@@ -143,7 +152,7 @@ impl Guard {
                 Some(fed) => {
                     format!("Its packets are dropped (in shadow: counted) for as long as {} lists it.", fed.actor)
                 }
-                None => next(verdict, decides, history.len(), now),
+                None => next(verdict, decides, then.as_deref(), history.len(), now),
             },
             history: history.into_iter().map(past).collect(),
         })
@@ -278,7 +287,7 @@ fn budgets(settings: &Settings) -> Vec<Budget> {
     .collect()
 }
 
-fn next(verdict: Verdict, decides: Option<&Record>, earlier: usize, now: Now) -> String {
+fn next(verdict: Verdict, decides: Option<&Record>, then: Option<&str>, earlier: usize, now: Now) -> String {
     let Some(record) = decides else {
         return match (verdict, earlier) {
             (Verdict::Allowed, _) => "It is let through for as long as it is allowed.".to_owned(),
@@ -301,7 +310,10 @@ fn next(verdict: Verdict, decides: Option<&Record>, earlier: usize, now: Now) ->
         None => format!("{dropped} until an operator removes the block: `gateway block del {}`.", record.source),
         Some(at) => {
             let left = span(at.saturating_sub(now.monotonic).div_ceil(SECOND));
-            format!("{dropped} for another {left}; then it is served again.")
+            match then {
+                Some(other) => format!("{dropped} for another {left}; then it is still blocked, by {other}."),
+                None => format!("{dropped} for another {left}; then it is served again."),
+            }
         }
     }
 }

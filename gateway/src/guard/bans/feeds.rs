@@ -145,6 +145,12 @@ fn actor(name: &str) -> String {
 }
 
 impl Guard {
+    /// Imports that are on their way do not come into force.
+    fn cancel_imports(&mut self) {
+        let jobs = self.feeds.waiting.iter_mut().chain(&mut self.feeds.job);
+        jobs.for_each(Job::cancel);
+    }
+
     /// Whether the store is locked: this is tried again in a second.
     fn waits_for(&mut self, error: &StoreError) -> bool {
         self.feeds.is_paused = self.may_owe && error.is_busy();
@@ -326,7 +332,7 @@ impl Guard {
         let reason = one.content.reason(entry);
         Some(Entry {
             confirm_seconds: None,
-            id: u64::from(one.row.id),
+            id: 0,
             source: entry.source,
             reason: if reason.is_empty() { format!("listed by {}", one.actor()) } else { reason.to_owned() },
             actor: one.actor(),

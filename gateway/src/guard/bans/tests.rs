@@ -318,7 +318,7 @@ fn an_allowance_lifts_what_it_covers() {
     for source in ["192.0.2.7", "192.0.2.0/28", "192.0.0.0/16", "2001:db8:1::/64"] {
         assert_eq!(world.add(source), "done 1", "{source}");
     }
-    let add = |source: &str| Request::AllowAdd { source: source.parse().unwrap(), reason: "us".into() };
+    let add = |source: &str| Request::AllowAdd { source: source.parse().unwrap(), reason: "us".into(), yes: false };
     let del = |source: &str| Request::AllowDel { source: source.parse().unwrap() };
     assert_eq!(world.handle(add("192.0.2.0/24")), "done 3");
     assert_eq!(world.why("192.0.2.7").verdict, "allowed");

@@ -1,7 +1,9 @@
-//! Decides what a CrowdSec export as CSV says (RFC 4180, one record a line): the heading names the columns.
+//! Decides what a list as CSV says (RFC 4180, one record a line), CrowdSec's export and others: the heading names the
+//! columns.
 //!
-//! Columns that matter: `value`, `ip`, `range` or `source`; `scope`; `duration` or `expiration`; `reason`, `scenario`;
-//! `type` or `action`. Others are passed over.
+//! Columns that matter: `value`, `ip`, `range`, `dst_ip`, `ip_address`, `network` and the like; `scope`; `duration` or
+//! `expiration`; `reason`, `scenario`; `type` or `action`; `simulated`, `mode`; `abuseConfidenceScore`. Others are passed
+//! over.
 
 use super::{Each, Listed, Unreadable, go_duration, reason, sources, text};
 
@@ -12,23 +14,30 @@ struct Columns {
     duration: Option<usize>,
     reason: Option<usize>,
     action: Option<usize>,
+    simulated: Option<usize>,
+    score: Option<usize>,
+    separator: char,
 }
 
 /// Whether a first line names columns.
 pub(super) fn is_heading(line: &[u8]) -> bool {
-    text(line).is_ok_and(|line| line.contains(',') && Columns::of(line).value.is_some())
+    text(line).is_ok_and(|line| line.contains([',', ';', '\t']) && Columns::of(line).value.is_some())
 }
 
 impl Columns {
     fn of(heading: &str) -> Self {
-        let mut columns = Self::default();
-        for (index, name) in fields(heading).iter().enumerate() {
+        let separator = [',', ';', '\t'].into_iter().find(|letter| heading.contains(*letter)).unwrap_or(',');
+        let mut columns = Self { separator, ..Self::default() };
+        for (index, name) in fields(heading, separator).iter().enumerate() {
             let column = match name.trim().to_ascii_lowercase().as_str() {
-                "value" | "ip" | "range" => &mut columns.value,
+                "value" | "ip" | "range" | "dst_ip" | "src_ip" | "ip_address" | "ipaddress" | "address" | "network"
+                | "cidr" | "prefix" | "ip_range" => &mut columns.value,
                 "scope" => &mut columns.scope,
                 "duration" | "expiration" => &mut columns.duration,
                 "reason" | "scenario" => &mut columns.reason,
                 "type" | "action" => &mut columns.action,
+                "simulated" | "mode" => &mut columns.simulated,
+                "abuseconfidencescore" => &mut columns.score,
                 _ => continue,
             };
             column.get_or_insert(index);
@@ -65,9 +74,16 @@ pub(super) fn read(bytes: &[u8], each: &mut Each<'_>) -> Result<(), Unreadable> 
 }
 
 fn record(columns: &Columns, line: &str, each: &mut dyn FnMut(Listed)) -> Result<(), String> {
-    let fields = fields(line);
+    let fields = fields(line, columns.separator);
     let field = |column: Option<usize>| fields.get(column?).map(|field| field.trim()).filter(|field| !field.is_empty());
     let value = field(columns.value).ok_or("there is no value")?;
+    if field(columns.simulated).is_some_and(|simulated| matches!(simulated, "true" | "shadow" | "1")) {
+        return Err(super::SIMULATED.to_owned());
+    }
+    let score = field(columns.score).and_then(|score| score.parse().ok());
+    if let Some(low) = score.and_then(super::low_score) {
+        return Err(low);
+    }
     let scope = field(columns.scope).unwrap_or("ip");
     // `cscli` writes "Ip:203.0.113.7" into the value of some versions.
     let (scope, value) = value.split_once(':').filter(|(scope, _)| is_scope(scope)).unwrap_or((scope, value));
@@ -102,7 +118,7 @@ pub(super) fn decision(
 }
 
 /// The fields of a record; a quote within quotes is written twice.
-fn fields(line: &str) -> Vec<String> {
+fn fields(line: &str, separator: char) -> Vec<String> {
     let (mut fields, mut field, mut quoted) = (Vec::new(), String::new(), false);
     let mut letters = line.chars().peekable();
     while let Some(letter) = letters.next() {
@@ -112,7 +128,7 @@ fn fields(line: &str) -> Vec<String> {
                 field.push('"');
             }
             '"' => quoted = !quoted,
-            ',' if !quoted => fields.push(std::mem::take(&mut field)),
+            letter if letter == separator && !quoted => fields.push(std::mem::take(&mut field)),
             letter => field.push(letter),
         }
     }

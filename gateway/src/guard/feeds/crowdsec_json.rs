@@ -29,6 +29,11 @@ struct Decision<'a> {
     reason: Option<Cow<'a, str>>,
     #[serde(borrow, default, rename = "type")]
     kind: Option<Cow<'a, str>>,
+    #[serde(default)]
+    simulated: Option<bool>,
+    /// What `block export` writes.
+    #[serde(borrow, default)]
+    mode: Option<Cow<'a, str>>,
 }
 
 pub(super) fn read(bytes: &[u8], each: &mut Each<'_>) -> Result<(), Unreadable> {
@@ -44,6 +49,7 @@ pub(super) fn read(bytes: &[u8], each: &mut Each<'_>) -> Result<(), Unreadable> 
     };
     let mut number = 0_u32;
     for item in items {
+        let is_simulated = item.own.simulated == Some(true);
         let all = match item.decisions {
             Some(decisions) => decisions,
             None => vec![item.own],
@@ -54,6 +60,11 @@ pub(super) fn read(bytes: &[u8], each: &mut Each<'_>) -> Result<(), Unreadable> 
                 each(number, Err("there is no \"value\"".to_owned()));
                 continue;
             };
+            // What a decision says of itself goes before what its alert says.
+            if one.simulated.unwrap_or(is_simulated) || one.mode.as_deref() == Some("shadow") {
+                each(number, Err(super::SIMULATED.to_owned()));
+                continue;
+            }
             let why = one.scenario.as_deref().or(one.reason.as_deref());
             let scope = one.scope.as_deref().unwrap_or("ip");
             let read = decision(scope, value, one.duration.as_deref(), why, one.kind.as_deref(), &mut |listed| {

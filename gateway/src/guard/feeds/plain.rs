@@ -1,18 +1,84 @@
-//! Decides what a line of a plain list says: one address, prefix or range, then anything.
+//! Decides what a line of a plain list says: addresses, prefixes and ranges, then anything; also the lines of DShield,
+//! of the Tor project's exits, of eMule and PeerGuardian, of fail2ban's status, and addresses with a mask.
 
-use super::{Listed, sources};
+use std::net::Ipv4Addr;
+
+use super::{Listed, range, shortened, sources};
+
+/// In eMule's lists what has a higher level than this is not blocked.
+const HIGHEST_BLOCKED: u32 = 127;
 
 pub(super) fn line(line: &str, each: &mut dyn FnMut(Listed)) -> Result<(), String> {
+    // A file that begins with a mark of its bytes' order, put behind another one.
+    let line = line.trim_start_matches('\u{feff}');
     let line = line.split(['#', ';']).next().unwrap_or_default().trim();
     if line.is_empty() {
         return Ok(());
     }
-    // "a - b" is a range with space in it; else what follows the first word is somebody's note.
-    let mut words = line.split_ascii_whitespace();
-    let first = words.next().unwrap_or_default().trim_end_matches(',');
-    let word = match (words.next(), words.next()) {
-        (Some("-"), Some(last)) => format!("{first}-{last}"),
-        _ => first.to_owned(),
-    };
-    sources(&word, |source| each(Listed { source, seconds: None, reason: None }))
+    let mut each = |source| each(Listed { source, seconds: None, reason: None });
+    let words: Vec<&str> = line.split(|letter: char| letter.is_ascii_whitespace() || letter == ',').collect();
+    let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
+    match *words.as_slice() {
+        // The Tor project: only the addresses of exits matter.
+        ["ExitAddress", address, ..] => return sources(address, each),
+        ["ExitNode" | "Published" | "LastStatus", ..] => return Ok(()),
+        ["Status", "for", "the", "jail:" | "jail", ..] | ["|-" | "`-" | "|", ..]
+            if !line.contains("Banned IP list:") =>
+        {
+            return Ok(());
+        }
+        _ => {}
+    }
+    if let Some((_, banned)) = line.split_once("Banned IP list:") {
+        return banned.split_ascii_whitespace().try_for_each(|word| sources(word, &mut each));
+    }
+    if let [first, dash, last, rest @ ..] = words.as_slice()
+        && *dash == "-"
+    {
+        return peers(first, last, rest, each);
+    }
+    // PeerGuardian: a name, a colon, a range. IPv6 has colons and no such range.
+    if let Some((name, between)) = line.rsplit_once(':')
+        && let Some((first, last)) = between.split_once('-')
+        && name.parse::<std::net::Ipv6Addr>().is_err()
+        && first.trim().contains('.')
+    {
+        return range::prefixes(first.trim(), last.trim(), each);
+    }
+    let [first, rest @ ..] = words.as_slice() else { return Ok(()) };
+    if let ([second, ..], Ok(address)) = (rest, first.parse::<Ipv4Addr>()) {
+        if (address.is_unspecified() || address.is_loopback()) && second.contains(|letter: char| letter.is_alphabetic())
+        {
+            return Err("a line of a hosts file names a host, not a client".to_owned());
+        }
+        if let Ok(second) = second.parse::<Ipv4Addr>() {
+            // No client has an address that begins with 255 or 0: it is a mask.
+            if matches!(second.octets()[0], 255 | 0) {
+                return range::masked(address, second, each);
+            }
+            // DShield: first, last, length of the prefix, then numbers and names.
+            if let [_, length, ..] = rest
+                && length.parse().is_ok_and(|length| range::is_prefix(address, second, length))
+            {
+                return range::prefixes(first, &second.to_string(), each);
+            }
+        }
+    }
+    let is_source = |word: &&str| sources(word, |_source| {}).is_ok();
+    match rest.iter().filter(|word| is_source(word) && word.contains(['.', ':'])).count() {
+        // What follows is somebody's note.
+        0 => sources(first, each),
+        all if all == rest.len() => words.iter().try_for_each(|word| sources(word, &mut each)),
+        _ => Err(format!("{:?}: addresses and other words: write one address a line", shortened(line))),
+    }
+}
+
+/// A range with space in it; eMule writes a level and a name behind it.
+fn peers(first: &str, last: &str, rest: &[&str], each: impl FnMut(super::Source)) -> Result<(), String> {
+    if let Some(level) = rest.first().and_then(|level| level.parse::<u32>().ok())
+        && level > HIGHEST_BLOCKED
+    {
+        return Err(format!("its level is {level}: over {HIGHEST_BLOCKED} it is let through"));
+    }
+    range::prefixes(first, last, each)
 }

@@ -7,7 +7,7 @@ use gateway_common::source::Source;
 /// Gives the prefixes of `first` to `last`: at most 62 in IPv4, 254 in IPv6.
 pub(super) fn prefixes(first: &str, last: &str, mut each: impl FnMut(Source)) -> Result<(), String> {
     let address = |text: &str| {
-        let address: Result<IpAddr, _> = text.parse();
+        let address = text.parse().or_else(|error| padded(text).map(IpAddr::V4).ok_or(error));
         address
             .map(|address| address.to_canonical())
             .map_err(|_error| format!("{:?} is no address, prefix or range", super::shortened(text)))
@@ -42,4 +42,41 @@ pub(super) fn prefixes(first: &str, last: &str, mut each: impl FnMut(Source)) ->
             _ => return Ok(()),
         }
     }
+}
+
+/// An IPv4 address whose numbers are all written with three digits. With fewer a leading zero would mean eight as the
+/// base to some.
+pub(super) fn padded(text: &str) -> Option<Ipv4Addr> {
+    let mut octets = [0; 4];
+    let mut parts = text.split('.');
+    for octet in &mut octets {
+        let part = parts.next().filter(|part| part.len() == 3 && part.bytes().all(|byte| byte.is_ascii_digit()))?;
+        *octet = part.parse().ok()?;
+    }
+    parts.next().is_none().then(|| octets.into())
+}
+
+/// Gives the prefix of an address with a mask, of bits that count or, as Cisco writes it, of bits that do not.
+pub(super) fn masked(address: Ipv4Addr, mask: Ipv4Addr, mut each: impl FnMut(Source)) -> Result<(), String> {
+    let bits = mask.to_bits();
+    let (counts, rest) = (bits.leading_ones(), bits.trailing_ones());
+    let length = match bits {
+        // All or nothing: a mask of the first kind would be everybody.
+        0 => 32,
+        _ if bits.count_ones() == counts => counts,
+        _ if bits.count_ones() == rest => 32 - rest,
+        _ => return Err(format!("{mask} is no mask of a prefix")),
+    };
+    let length = u8::try_from(length).unwrap_or(32);
+    match Source::network(address.into(), length) {
+        Some(source) if source.address() == IpAddr::V4(address) => each(source),
+        _ => return Err(format!("{address} with {mask}: bits are set beyond the mask")),
+    }
+    Ok(())
+}
+
+/// Whether the addresses from `first` to `last` are a prefix of this length.
+pub(super) fn is_prefix(first: Ipv4Addr, last: Ipv4Addr, length: u8) -> bool {
+    let mask = u32::MAX.checked_shr(length.into()).unwrap_or(0);
+    length <= 32 && first.to_bits() & mask == 0 && last.to_bits() == first.to_bits() | mask
 }

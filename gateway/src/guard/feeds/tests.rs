@@ -44,7 +44,7 @@ fn plain_lists() {
         b"192.0.2.9-192.0.2.1\n192.0.2.1-2001:db8::\n192.0.2.1-x",
         &["1 ! the range ends", "2 ! a range from", "3 ! \"x\""],
     );
-    check(None, b"\xff\xfe\n192.0.2.1", &["1 ! not UTF-8", "2 192.0.2.1"]);
+    check(None, b"\xff\xff\n192.0.2.1", &["1 ! not UTF-8", "2 192.0.2.1"]);
     check(None, &[b'1'; 5_000], &["1 ! longer than"]);
     check(None, b"\xef\xbb\xbf192.0.2.1", &["1 192.0.2.1"]);
 }
@@ -153,4 +153,128 @@ fn odd_bytes() {
     let long = [vec![b'1'; 10 << 20], b"\n192.0.2.1\n".to_vec()].concat();
     assert_eq!(told(&long), (Ok(1), vec![(1, "longer than 4096 bytes".to_owned())]));
     assert_eq!(told(b"\x1f\x8b\x08\0").0, Err("is compressed (gzip): unpack it first".to_owned()));
+}
+
+#[test]
+fn what_publishers_write() {
+    // DShield: first, last, length, numbers and names.
+    let dshield = b"# start\tend\tmask\n203.0.113.0\t203.0.113.255\t24\t5186\tEXAMPLE\tZZ\tabuse@example.net\n";
+    check(None, dshield, &["2 203.0.113.0/24"]);
+    let tor = b"ExitNode 0011BD2485AD45D984EC4159C88FC066E5E3300E\nPublished 2026-11-28 07:03:49\n\
+        LastStatus 2026-11-28 08:00:00\nExitAddress 203.0.113.5 2026-11-28 08:07:20\n";
+    check(None, tor, &["4 203.0.113.5"]);
+    let emule =
+        b"203.000.113.000 - 203.000.113.255 , 000 , Example\n203.000.114.001 - 203.000.114.001 , 200 , Friend\n";
+    check(None, emule, &["1 203.0.113.0/24", "2 ! its level is 200"]);
+    check(None, b"Example corp: x:203.0.113.0-203.0.113.255\n", &["1 203.0.113.0/24"]);
+    let status = b"Status for the jail: sshd\n|- Filter\n|  `- File list: x\n`- Actions\n   |- Total banned: 2\n\
+        \x20  `- Banned IP list:\t203.0.113.7 203.0.113.8\n";
+    check(None, status, &["6 203.0.113.7", "6 203.0.113.8"]);
+    check(
+        None,
+        b"0.0.0.0 bad.example\n127.0.0.1 localhost\n",
+        &["1 ! a line of a hosts file", "2 ! a line of a hosts"],
+    );
+    // Several on a line: all of them, or the line is told.
+    check(
+        None,
+        b"203.0.113.1, 203.0.113.2,203.0.113.3\n203.0.113.4 203.0.113.5\n203.0.113.6 seen by 203.0.113.7\n",
+        &["1 203.0.113.1", "1 203.0.113.2", "1 203.0.113.3", "2 203.0.113.4", "2 203.0.113.5", "3 ! \"203.0.113.6"],
+    );
+    // Masks.
+    check(
+        None,
+        b"203.0.113.0 255.255.255.0\n203.0.113.0 0.0.0.255 any\n203.0.113.0/255.255.255.128\n203.0.113.1 255.255.255.0\n\
+          203.0.113.0 255.0.255.0\n203.0.113.9 0.0.0.0\n",
+        &[
+            "1 203.0.113.0/24",
+            "2 203.0.113.0/24",
+            "3 203.0.113.0/25",
+            "4 ! 203.0.113.1 with",
+            "5 ! 255.0.255.0 is no mask",
+            "6 203.0.113.9",
+        ],
+    );
+    check(
+        None,
+        b"::ffff:203.0.113.90\n::ffff:203.0.113.0/120\n203.000.113.040\n10.01.2.3\n203.0.113.22%eth0\n203.0.113.5:443\n",
+        &["1 203.0.113.90", "2 203.0.113.0/24", "3 203.0.113.40", "4 ! \"10.01", "5 ! \"203", "6 ! \"203"],
+    );
+    check(None, "\u{feff}203.0.113.1\r\n\u{feff}203.0.113.2\r\n".as_bytes(), &["1 203.0.113.1", "2 203.0.113.2"]);
+    let wide: Vec<u8> = "\u{feff}203.0.113.1\r\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    check(None, &wide, &["1 203.0.113.1"]);
+    let feodo = b"\"first_seen_utc\",\"dst_ip\",\"dst_port\",\"c2_status\"\n\"2026-11-01 10:00:00\",\"203.0.113.15\",\"443\",\"online\"\n";
+    check(None, feodo, &["2 203.0.113.15"]);
+    check(None, b"network;name\n203.0.113.0/24;x\n", &["2 203.0.113.0/24"]);
+    check(
+        None,
+        b"ipAddress,abuseConfidenceScore\n203.0.113.1,100\n203.0.113.2,30\n",
+        &["2 203.0.113.1", "3 ! its score is 30"],
+    );
+}
+
+#[test]
+fn what_is_only_tried_out_is_told() {
+    let csv = b"id,ip,action,expiration,simulated\n1,Ip:203.0.113.41,ban,4h,true\n2,Ip:203.0.113.42,ban,4h,false\n";
+    check(None, csv, &["2 ! it is only simulated", "3 203.0.113.42 14400s"]);
+    let json = br#"[{"simulated":true,"decisions":[{"scope":"Ip","value":"203.0.113.40"}]},{"decisions":[
+        {"scope":"Ip","simulated":true,"value":"203.0.113.41"},{"scope":"Ip","simulated":false,"value":"203.0.113.42"}]}]"#;
+    check(None, json, &["1 ! it is only", "2 ! it is only", "3 203.0.113.42"]);
+    // As `block export` writes it.
+    check(None, b"value,scope,mode\n203.0.113.1,Ip,shadow\n203.0.113.2,Ip,enforce\n", &["2 ! it is", "3 203.0.113.2"]);
+    check(None, br#"[{"value":"203.0.113.1","scope":"Ip","mode":"shadow","type":"ban"}]"#, &["1 ! it is only"]);
+}
+
+#[test]
+fn sets_of_addresses() {
+    let netmask = b"create nets hash:ip family inet netmask 24\nadd nets 203.0.113.0\nadd nets 198.51.100.0\n";
+    check(None, netmask, &["2 203.0.113.0/24", "3 198.51.100.0/24"]);
+    let timeout =
+        b"create a hash:ip timeout 3600\nadd a 203.0.113.1\nadd a 203.0.113.2 timeout 0\nadd a 203.0.113.3 timeout 5\n";
+    check(None, timeout, &["2 203.0.113.1 3600s", "3 203.0.113.2", "4 203.0.113.3 5s"]);
+    check(
+        None,
+        b"create a hash:net\nadd a 203.0.113.0/24\ncreate b hash:ip\nadd b 203.0.113.9\n",
+        &["holds several sets"],
+    );
+    check(None, b"add a 203.0.113.1\nadd b 203.0.113.9\n", &["holds several sets"]);
+    check(None, b"create a hash:ip,port\nadd a 203.0.113.1,tcp:80\n", &["1 ! a set of type", "2 ! a set of type"]);
+    check(None, b"create a hash:ip bitmask 255.0.255.0\nadd a 203.0.113.1\n", &["1 ! a set with", "2 ! a set with"]);
+    check(None, b"create a hash:ip\ndel a 203.0.113.1\n", &["2 ! takes a member"]);
+}
+
+#[test]
+fn documents_of_others() {
+    let aws = br#"{"syncToken":"1","prefixes":[{"ip_prefix":"203.0.113.0/24","region":"x","service":"EC2"}],
+        "ipv6_prefixes":[{"ipv6_prefix":"2001:db8::/32"}]}"#;
+    check(None, aws, &["1 2001:db8::/32", "2 203.0.113.0/24"]);
+    check(
+        None,
+        br#"{"prefixes":[{"ipv4Prefix":"203.0.113.0/24"},{"ipv6Prefix":"2001:db8::/32"}]}"#,
+        &["1 203", "2 2001"],
+    );
+    check(
+        None,
+        br#"{"result":{"ipv4_cidrs":["203.0.113.0/24"],"ipv6_cidrs":["2001:db8::/32"]}}"#,
+        &["1 203", "2 2001"],
+    );
+    let scored = br#"{"meta":{},"data":[{"ipAddress":"203.0.113.1","abuseConfidenceScore":100},
+        {"ipAddress":"203.0.113.2","abuseConfidenceScore":10}]}"#;
+    check(None, scored, &["1 203.0.113.1", "2 ! its score is 10"]);
+    check(None, br#"[{"ip_address":"203.0.113.1","port":443,"status":"online"}]"#, &["1 203.0.113.1"]);
+    check(None, br#"["203.0.113.1","nonsense"]"#, &["1 203.0.113.1", "2 ! \"nonsense\""]);
+    // GitHub: each array is for something else.
+    check(None, br#"{"hooks":["203.0.113.0/24"],"ssh_keys":["x"]}"#, &["is JSON in which no member"]);
+    check(
+        None,
+        br#"{"errors":[{"detail":"Daily rate limit exceeded.","status":429}]}"#,
+        &["is JSON in which no member"],
+    );
+    for (text, says) in [
+        (&b"<!DOCTYPE html>\n<p>203.0.113.1</p>"[..], "is a page"),
+        (b"table inet filter {\n set bad { elements = { 203.0.113.1 } } }", "is a listing of nftables"),
+        (b"Name: bad\nType: hash:ip\nMembers:\n203.0.113.1\n", "is what `ipset list` says"),
+    ] {
+        check(None, text, &[says]);
+    }
 }

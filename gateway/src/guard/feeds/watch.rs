@@ -40,6 +40,8 @@ pub(crate) struct FileContent {
     pub(crate) errors: Vec<LineError>,
     /// How many there are.
     pub(crate) failed: u64,
+    /// There is nothing in it, not even a remark: it may be on its way.
+    pub(crate) is_blank: bool,
 }
 
 /// What is remembered of each file.
@@ -129,7 +131,8 @@ fn look(feed: &Feed, seen: &mut Seen, is_new: bool, in_force: Option<&String>) -
         return unusable(seen, error.to_string());
     }
     seen.unusable = false;
-    Some(News::Changed(FileContent { digest, entries, errors, failed }))
+    let is_blank = bytes.trim_ascii().is_empty();
+    Some(News::Changed(FileContent { digest, entries, errors, failed, is_blank }))
 }
 
 fn stat(path: &Path) -> Result<Stat, String> {

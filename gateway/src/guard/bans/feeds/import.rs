@@ -168,11 +168,27 @@ impl Guard {
     }
 
     /// Puts a list in force once it is complete; the answer follows when it is.
-    pub(crate) fn import_commit(&mut self, id: u64, digest: String, actor: &Actor, reply: Reply, now: Now) {
+    ///
+    /// Nothing never takes the place of something by mistake: a download that failed, or a page that tells of an error.
+    pub(crate) fn import_commit(
+        &mut self,
+        (id, digest, allow_empty): (u64, String, bool),
+        actor: &Actor,
+        reply: Reply,
+        now: Now,
+    ) {
         let Some(session) = self.feeds.sessions.remove(&id) else {
             let message = "there is no such import: it may have waited for too long";
             return work::reply(Some(reply), Refused::new("not_found", message).into());
         };
+        if session.draft.len() == 0 && !allow_empty {
+            let refused = Refused::new(
+                "empty",
+                "nothing of it can be loaded, so what was loaded before stays; --allow-empty empties a list",
+            );
+            let refused = self.list_refused(session.name.as_deref().unwrap_or_default(), refused, now);
+            return work::reply(Some(reply), refused.into());
+        }
         let kind = if session.name.is_none() { Kind::Add } else { Kind::Replace };
         let row = self.row(session.name.clone().unwrap_or_default(), false, session.shadow, actor, digest, now);
         self.begin_job(Job::new(kind, row, session.draft, session.refused, Some((id, reply))));
@@ -196,7 +212,7 @@ impl Guard {
     /// What a feed file says by now: its content replaces the last one, or that stays in force with a warning.
     pub(crate) fn feed_file(&mut self, feed: settings::Feed, news: News, now: Now) {
         let settings::Feed { name, shadow, .. } = feed;
-        let FileContent { digest, entries, errors, failed } = match news {
+        let FileContent { digest, entries, errors, failed, is_blank } = match news {
             News::Changed(content) => content,
             News::Same => {
                 self.feeds.warnings.remove(&name);
@@ -219,7 +235,9 @@ impl Guard {
             }
             None => String::new(),
         };
-        if entries.is_empty() && self.feeds.find(&name).is_some_and(|one| !one.content.entries.is_empty()) {
+        // Remarks alone are a list of nobody.
+        let is_useless = entries.is_empty() && (failed > 0 || is_blank);
+        if is_useless && self.feeds.find(&name).is_some_and(|one| !one.content.entries.is_empty()) {
             let message = if failed > 0 { lines } else { "its file is empty".to_owned() };
             self.feeds.warnings.insert(name, format!("{message}; what was loaded before stays in force"));
             return;
@@ -270,8 +288,16 @@ impl Guard {
         }
     }
 
-    /// Removes every list that was imported; those of files stay.
+    /// The lists that were imported, for a change that removes them.
+    pub(in super::super) fn imported(&self) -> Vec<u32> {
+        self.feeds.listed.iter().filter(|one| !one.row.file).map(|one| one.row.id).collect()
+    }
+
+    /// Removes every list that was imported; those of files stay. The store knows it already; what was still on its way
+    /// does not come into force any more.
     pub(in super::super) fn flush_imports(&mut self, now: Now) -> u64 {
+        self.feeds.sessions.clear();
+        self.cancel_imports();
         let imported = self.feeds.listed.iter().filter(|one| !one.row.file);
         let imported: Vec<(String, bool, usize)> =
             imported.map(|one| (one.row.name.clone(), one.row.shadow, one.content.entries.len())).collect();

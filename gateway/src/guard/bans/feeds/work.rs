@@ -43,6 +43,8 @@ pub(super) struct Job {
     /// Entries must go before others come, or they do not fit.
     leave_first: bool,
     error: Option<String>,
+    /// All was flushed before it came into force.
+    is_cancelled: bool,
 }
 
 enum Stage {
@@ -75,6 +77,7 @@ impl Job {
             old: None,
             leave_first: false,
             error: None,
+            is_cancelled: false,
         }
     }
 
@@ -151,6 +154,9 @@ impl Guard {
     pub(crate) fn planned(&mut self, planned: Planned, now: Now) {
         let Some(mut job) = self.feeds.job.take() else { return };
         job.plan = *planned.0;
+        if job.is_cancelled {
+            return self.give_up(job, cancelled(), now);
+        }
         if let Err(refused) = self.judge_list(&mut job) {
             let refused = self.list_refused(&job.row.name, refused, now);
             return reply(job.reply.map(|(_, reply)| reply), refused.into());
@@ -200,6 +206,9 @@ impl Guard {
         let Some(mut job) = self.feeds.job.take().or_else(|| self.feeds.waiting.pop_front()) else {
             return self.scrub_some(now);
         };
+        if job.is_cancelled && job.is_not_in_force() {
+            return self.give_up(job, cancelled(), now);
+        }
         // What the comparison has seen is about to change.
         self.feeds.scrub = None;
         let stage = std::mem::replace(&mut job.stage, Stage::Done);
@@ -469,7 +478,21 @@ impl Guard {
     }
 }
 
+fn cancelled() -> Refused {
+    Refused::new("flushed", "all blocks were removed meanwhile")
+}
+
 impl Job {
+    /// Nothing of it is to be changed, unless it follows a file.
+    pub(super) fn cancel(&mut self) {
+        self.is_cancelled |= !self.row.file && self.is_not_in_force();
+    }
+
+    /// Nothing has changed yet.
+    pub(super) const fn is_not_in_force(&self) -> bool {
+        matches!(self.stage, Stage::Judge(_) | Stage::Plan | Stage::Planning | Stage::Store(_) | Stage::Force)
+    }
+
     /// What of a file is judged again, now that the rest is in force: nothing of a list that was replaced otherwise.
     fn hold(&mut self, feeds: &mut Feeds) {
         if matches!(self.kind, Kind::Replace) {

@@ -24,14 +24,14 @@ fn furnished(name: &str) -> (World, Vec<String>) {
         assert_eq!(world.add(source), "done 1", "{source}");
     }
     let source = "203.0.113.200".parse().unwrap();
-    assert_eq!(world.handle(Request::AllowAdd { source, reason: "us".into() }), "done 1");
+    assert_eq!(world.handle(Request::AllowAdd { source, reason: "us".into(), yes: false }), "done 1");
     let now = world.now;
     let begin = Request::BlockImportBegin { feed: Some("drop".into()), seconds: None, shadow: false, force: false };
     let Answer::Import(import) = world.guard().handle(begin, &OPERATOR, now) else { panic!("no import") };
     let entries = vec![crate::guard::control::ImportEntry(1, "192.0.2.99".parse().unwrap(), None, None)];
     drop(world.guard().handle(Request::BlockImportChunk { id: import.id, entries }, &OPERATOR, now));
     let (sender, _receiver) = tokio::sync::oneshot::channel();
-    world.guard().import_commit(import.id, "ab".to_owned(), &OPERATOR, sender, now);
+    world.guard().import_commit((import.id, "ab".to_owned(), false), &OPERATOR, sender, now);
     world.guard().finish_work(now);
     let before = in_force(&mut world);
     assert_eq!(before.len(), 5, "{before:?}");

@@ -28,7 +28,7 @@ impl World {
         if !matches!(taken, Answer::Import(_)) {
             return taken;
         }
-        self.guard().import_commit(id, "ab".to_owned(), &OPERATOR, sender, now);
+        self.guard().import_commit((id, "ab".to_owned(), sources.is_empty()), &OPERATOR, sender, now);
         self.finish();
         receiver.try_recv().unwrap()
     }
@@ -38,7 +38,13 @@ impl World {
         let entry =
             |(line, (text, seconds)): (u32, &(&str, _))| ImportEntry(line, text.parse().unwrap(), *seconds, None);
         let entries = (1..).zip(lines).map(entry).collect();
-        let news = News::Changed(FileContent { digest: "ab".to_owned(), entries, errors: Vec::new(), failed: 0 });
+        let news = News::Changed(FileContent {
+            digest: "ab".to_owned(),
+            entries,
+            errors: Vec::new(),
+            failed: 0,
+            is_blank: false,
+        });
         let feed = Feed { name: "f".to_owned(), path: PathBuf::new(), format: None, ban: None, shadow: false };
         let now = self.now;
         self.guard().feed_file(feed, news, now);
@@ -179,7 +185,10 @@ fn unbanned_by_hand_and_still_listed() {
     let now = world.now;
     let del = Request::BlockDel { source: "192.0.2.1".parse().unwrap() };
     let Answer::Done { message, .. } = world.guard().handle(del, &OPERATOR, now) else { panic!("refused") };
-    assert!(message.starts_with("the block of 192.0.2.1 is removed, and feed:a still lists 192.0.2.0/24"), "{message}");
+    assert!(
+        message.starts_with("the block of 192.0.2.1 is removed, and it is still blocked as part of 192.0.2.0/24"),
+        "{message}"
+    );
     assert_eq!(world.why("192.0.2.1").verdict, "blocked");
 }
 
@@ -254,7 +263,7 @@ fn a_restart_finds_the_old_content_or_the_new() {
         let entries = names.iter().map(|text| ImportEntry(1, text.parse().unwrap(), None, None)).collect();
         guard.import_chunk(import.id, entries, now).unwrap();
         let (sender, _receiver) = oneshot::channel();
-        guard.import_commit(import.id, String::new(), &OPERATOR, sender, now);
+        guard.import_commit((import.id, String::new(), false), &OPERATOR, sender, now);
         for _ in 0..stop_after {
             match guard.planning() {
                 Some(planning) => guard.planned(planning.run(), now),
