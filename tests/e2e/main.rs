@@ -23,6 +23,7 @@ mod interfaces;
 mod kill;
 mod kill_import;
 mod many;
+mod pins;
 mod privileges;
 mod reaction;
 mod state;

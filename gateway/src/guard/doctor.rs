@@ -253,7 +253,10 @@ fn interface(at: &Interface, links: &Known<Vec<PinnedAt>>, has_run: bool) -> Vec
             check(name, State::Warn, format!("program {program} is on it; whose cannot be seen"), "run as root")
         }
         (Ok(Some(program)), _) => {
-            let fix = format!("`ip link set dev {} xdp off`, or leave it out of guard.interfaces", at.name);
+            let fix = format!(
+                "`bpftool link detach id N` where `bpftool link list` names it, else `ip link set dev {} xdp off`; or leave it out of guard.interfaces",
+                at.name
+            );
             let named = at.program_named.as_ref().map(|named| format!(", {named}")).unwrap_or_default();
             check(name, State::Fail, format!("another XDP program (id {program}{named}) is on it"), fix)
         }

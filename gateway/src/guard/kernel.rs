@@ -22,6 +22,7 @@ pub use self::{
 use self::{
     bits::{Bits, Hashed},
     events::Events,
+    held::Held,
     tries::{Tries, errno},
 };
 use crate::guard::settings::{Mode, Settings};
@@ -31,6 +32,7 @@ mod batch;
 mod bits;
 mod error;
 mod events;
+mod held;
 mod host;
 mod limits;
 mod load;
@@ -39,6 +41,7 @@ mod pins;
 mod sys;
 mod tries;
 
+pub use held::{Hold, hold};
 pub use host::{clock_is_kept, earlier_layouts, joins_packets, program_named};
 pub use pins::{PinnedAt, Removed, attached_program, pinned_links, remove};
 
@@ -93,6 +96,7 @@ pub struct Kernel {
     /// Maps whose pins were given up together with the links, and where those were.
     released: Option<Vec<(PathBuf, MapData)>>,
     pin_dir: PathBuf,
+    held: Held,
     bans: HashMap<MapData, u64, Laid<Ban>>,
     max_bans: u32,
     ban_bits: Bits,
@@ -150,7 +154,7 @@ impl Kernel {
     /// As [`Self::load`].
     #[doc(hidden)]
     pub fn load_object(object: &[u8], settings: &Settings, guarded_tcp_ports: &[u16]) -> Result<Self, KernelError> {
-        let load::Loaded { mut ebpf, folder, carried, left_out } = load::load(object, settings)?;
+        let load::Loaded { mut ebpf, folder, carried, left_out, hold } = load::load(object, settings)?;
         let bans = take(&mut ebpf, name::BANS)?;
         let limits: Array<_, Laid<Limits>> = map(&mut ebpf, name::LIM)?;
         let Laid(in_force) = limits.get(&0, 0).map_err(refused(name::LIM, "reading limits"))?;
@@ -183,6 +187,8 @@ impl Kernel {
             (kernel.interfaces, kernel.links) = attach::attach(program, &links, &settings.interfaces, settings.mode)?;
         }
         host::remove_earlier(&settings.pin_dir);
+        kernel.held.hold = hold;
+        kernel.held.renew(&settings.pin_dir);
         Ok(kernel)
     }
 
@@ -200,6 +206,7 @@ impl Kernel {
             left_out: Vec::new(),
             absent: Vec::new(),
             pin_dir: settings.pin_dir.clone(),
+            held: Held::default(),
             bans: parts.bans.try_into().map_err(refused(name::BANS, "opening"))?,
             max_bans: parts.max_bans,
             ban_bits: parts.ban_bits,

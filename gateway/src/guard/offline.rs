@@ -57,6 +57,7 @@ fn answer_with(path: &Path, request: Request, uid: u32, resolve: bool) -> Result
     }
     // Held until the answer is there.
     let lock = borrow(&settings.state_dir, PATIENCE).map_err(|error| error.to_string())?;
+    let hold = kernel::hold(&settings.pin_dir).map_err(|error| error.to_string())?;
     let mut standing = vec![DOWN.to_owned()];
     let drops: Box<dyn DropPath> = match Kernel::open_pinned(&settings) {
         Ok(kernel) => Box::new(kernel),
@@ -115,7 +116,7 @@ fn answer_with(path: &Path, request: Request, uid: u32, resolve: bool) -> Result
     };
     guard.finish_work(now);
     guard.sync();
-    drop(lock);
+    drop((hold, lock));
     Ok(answer)
 }
 
@@ -130,6 +131,8 @@ pub fn detach(locations: &Locations, uid: u32) -> Result<Answer, String> {
     } else {
         None
     };
+    // Links of a gateway that runs with another state folder are its own.
+    let hold = kernel::hold(&locations.pin_dir).map_err(|error| error.to_string())?;
     let recorded = if lock.is_some() { record(locations, uid) } else { Ok(()) };
     let removed = kernel::remove(&locations.pin_dir).map_err(|error| error.to_string())?;
     let mut message = match (removed.links, removed.maps) {
@@ -139,7 +142,7 @@ pub fn detach(locations: &Locations, uid: u32) -> Result<Answer, String> {
     if let Err(error) = recorded {
         message.push_str(&format!(" (not recorded: {error})"));
     }
-    drop(lock);
+    drop((hold, lock));
     Ok(Answer::Done { message, changed: u64::try_from(removed.links).unwrap_or(0) })
 }
 

@@ -201,6 +201,9 @@ fn drop_path(settings: &Settings, ports: &[u16], standing: &mut Vec<String>) -> 
             Err(error @ (KernelError::NotPermitted { .. } | KernelError::NoBpffs { .. })) => {
                 format!("no packet is dropped in the kernel, bans are enforced when connections are accepted: {error}")
             }
+            Err(error @ KernelError::Shared(_)) if settings.mode == Mode::Auto => {
+                format!("no packet is dropped in the kernel, bans are enforced when connections are accepted: {error}")
+            }
             Err(error) if settings.mode == Mode::Auto && error.is_refusal() => {
                 // What an earlier program still did could not be undone by anybody.
                 let left = match kernel::remove(&settings.pin_dir) {

@@ -35,6 +35,10 @@ pub(super) fn attach(
             }
             // It may come later; whoever asked for it is told until it does.
             Err(KernelError::Interface(_)) => {}
+            // Somebody else's program is on it. It is tried again every second, and told until it works.
+            Err(error @ KernelError::Busy { .. }) if mode == Mode::Auto => {
+                tracing::warn!("no packet is dropped in the kernel on {name}: {error}");
+            }
             Err(error) => {
                 for at in attached.iter().filter(|at| !at.adopted) {
                     drop(fs::remove_file(folder.join(pin(&at.name, at.native))));

@@ -9,7 +9,7 @@ use super::host;
 pub enum KernelError {
     /// Another XDP program holds the interface.
     #[error(
-        "another XDP program{} is attached to {interface}: detach it first (`ip link set dev {interface} xdp off`), or leave {interface} out of guard.interfaces",
+        "another XDP program{} is attached to {interface}: stop what attached it, if that is another gateway also `gateway detach` with its configuration. Else `bpftool link detach id N` where `bpftool link list` names it, `ip link set dev {interface} xdp off` where not. Or leave {interface} out of guard.interfaces",
         .program.map(|id| format!(" (id {id}{})", host::program_named(id).map(|name| format!(", {name}")).unwrap_or_default())).unwrap_or_default()
     )]
     Busy {
@@ -60,6 +60,9 @@ pub enum KernelError {
         /// Why mounting failed.
         source: io::Error,
     },
+    /// Another gateway pins there.
+    #[error("another gateway uses guard.pin_dir {0}: stop it, or give this one another guard.pin_dir")]
+    Shared(String),
     /// The rights to load it are missing.
     #[error("{what} needs root, or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON: {source}")]
     NotPermitted {
@@ -101,7 +104,8 @@ impl KernelError {
             | Self::NoBpffs { .. }
             | Self::NoNative(_)
             | Self::NotPermitted { .. }
-            | Self::Pin { .. } => false,
+            | Self::Pin { .. }
+            | Self::Shared(_) => false,
         }
     }
 }

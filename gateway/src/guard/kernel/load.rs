@@ -25,7 +25,11 @@ use nix::{
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
 
-use super::{KernelError, parts, refused};
+use super::{
+    KernelError,
+    held::{self, Hold},
+    parts, refused,
+};
 use crate::guard::settings::Settings;
 
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../ebpf/guard.bpf.o");
@@ -136,11 +140,12 @@ pub(super) struct Loaded {
     pub(super) carried: Vec<([u8; 8], [u8; 32])>,
     /// Parts of the program that the kernel refused.
     pub(super) left_out: Vec<String>,
+    pub(super) hold: Option<Hold>,
 }
 
 /// Loads the program with the maps that are pinned, or new ones.
 pub(super) fn load(object: &[u8], settings: &Settings) -> Result<Loaded, KernelError> {
-    let folder = folder(&settings.pin_dir)?;
+    let (folder, hold) = folder(&settings.pin_dir)?;
     let shapes = shapes(settings);
     let (mut carried, mut is_resized) = (Vec::new(), false);
     let mut loader = EbpfLoader::new();
@@ -173,7 +178,7 @@ pub(super) fn load(object: &[u8], settings: &Settings) -> Result<Loaded, KernelE
     }
     let (mut ebpf, left_out) = parts::load(&mut loader, object)?;
     works_without_rights(&mut ebpf)?;
-    Ok(Loaded { ebpf, folder, carried, left_out })
+    Ok(Loaded { ebpf, folder, carried, left_out, hold })
 }
 
 /// Tries whether the kernel takes the program; nothing of it stays. What it would be loaded without, and why.
@@ -216,9 +221,11 @@ pub(super) fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, KernelError> {
         .map_err(|error: ProgramError| KernelError::Object(error.to_string()))
 }
 
-/// The folder that maps of this layout are pinned in, for this user alone.
-fn folder(pin_dir: &Path) -> Result<PathBuf, KernelError> {
+/// The folder that maps of this layout are pinned in, for this user and this process alone.
+fn folder(pin_dir: &Path) -> Result<(PathBuf, Option<Hold>), KernelError> {
     bpffs(pin_dir)?;
+    // Nothing is touched of what another gateway has pinned.
+    let mut hold = held::hold(pin_dir)?;
     let folder = pin_dir.join(format!("v{LAYOUT}"));
     let links = links(pin_dir);
     for folder in [pin_dir, &folder, &links] {
@@ -230,8 +237,11 @@ fn folder(pin_dir: &Path) -> Result<PathBuf, KernelError> {
                 }
                 _ => KernelError::Pin { path: folder.display().to_string(), reason: source.to_string() },
             })?;
+        if hold.is_none() {
+            hold = held::hold(pin_dir)?;
+        }
     }
-    Ok(folder)
+    Ok((folder, hold))
 }
 
 /// The folder that links are pinned in, whatever the layout of the maps.

@@ -139,7 +139,7 @@ fn survey(pin_dir: &Path) -> Result<Found, KernelError> {
     Ok(found)
 }
 
-fn entries(folder: &Path) -> Result<Vec<PathBuf>, KernelError> {
+pub(super) fn entries(folder: &Path) -> Result<Vec<PathBuf>, KernelError> {
     let unreadable = |source: io::Error| match source.kind() {
         io::ErrorKind::PermissionDenied => {
             KernelError::NotPermitted { what: format!("reading {}", folder.display()), source }
@@ -228,6 +228,11 @@ impl Kernel {
         let (mut again, mut failing) = (Vec::new(), Vec::new());
         let (Some(program), None) = (&mut self.program, &self.released) else { return (again, failing) };
         let folder = load::links(&self.pin_dir);
+        let is_on = |name: &String| attach::is_attached(name, self.program_id);
+        if !self.wanted.iter().all(is_on) {
+            // A link that is held keeps its interface.
+            self.held.release();
+        }
         for name in &self.wanted {
             let is_on = attach::is_attached(name, self.program_id);
             if let Some(at) = self.interfaces.iter().position(|at| at.name == *name) {
@@ -255,6 +260,13 @@ impl Kernel {
             self.interfaces.push(attached);
             self.links.push(link);
         }
+        if !again.is_empty() || self.held.is_empty() {
+            self.held.renew(&self.pin_dir);
+        }
+        match self.pin_again() {
+            Ok(pinned) => again.extend(pinned),
+            Err(error) => failing.push(error),
+        }
         (again, failing)
     }
 
@@ -264,7 +276,7 @@ impl Kernel {
     /// [`KernelError::Pin`] if a pin cannot be removed, or one is not ours.
     pub fn detach(self) -> Result<(), KernelError> {
         // The last of descriptor and pin to go detaches.
-        drop((self.links, self.absent));
+        drop((self.links, self.absent, self.held));
         remove(&self.pin_dir).map(|_| ())
     }
 
@@ -285,6 +297,7 @@ impl Kernel {
         self.links.clear();
         self.absent.clear();
         self.interfaces.clear();
+        self.held.release();
         for (path, _) in &found.maps {
             unpin(path)?;
         }

@@ -4,7 +4,7 @@
 use std::{
     io,
     mem::size_of,
-    os::fd::{AsRawFd as _, BorrowedFd},
+    os::fd::{AsRawFd as _, BorrowedFd, OwnedFd},
 };
 
 use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket};
@@ -113,11 +113,10 @@ pub(super) fn inner_id(outer: BorrowedFd<'_>) -> io::Result<Option<u32>> {
     if error.raw_os_error() == Some(libc::ENOENT) { Ok(None) } else { Err(error) }
 }
 
-/// The interface that the XDP link pinned at `path` is on, by its number in its own namespace; 0: it is dead.
-pub(super) fn link_interface(path: &std::path::Path) -> io::Result<u32> {
-    use std::os::{fd::FromRawFd as _, fd::OwnedFd, unix::ffi::OsStrExt as _};
+/// Opens what is pinned at `path`, a link or a map.
+pub(super) fn open_pin(path: &std::path::Path) -> io::Result<OwnedFd> {
+    use std::os::{fd::FromRawFd as _, unix::ffi::OsStrExt as _};
     const GET: libc::c_long = 7;
-    const INFO: libc::c_long = 15;
     let name = std::ffi::CString::new(path.as_os_str().as_bytes())?;
     // Path, descriptor and flags; then descriptor and length, and where to.
     let mut open = [name.as_ptr().addr() as u64, 0];
@@ -128,7 +127,26 @@ pub(super) fn link_interface(path: &std::path::Path) -> io::Result<u32> {
     }
     let link = i32::try_from(link).map_err(io::Error::other)?;
     // SAFETY: the kernel has just made this descriptor, for nobody else.
-    let link = unsafe { OwnedFd::from_raw_fd(link) };
+    Ok(unsafe { OwnedFd::from_raw_fd(link) })
+}
+
+/// Pins a link or a map at `path`.
+pub(super) fn pin(what: &OwnedFd, path: &std::path::Path) -> io::Result<()> {
+    use std::os::unix::ffi::OsStrExt as _;
+    const PIN: libc::c_long = 6;
+    let name = std::ffi::CString::new(path.as_os_str().as_bytes())?;
+    // Path; then descriptor and flags.
+    let word = u64::from(what.as_raw_fd().unsigned_abs());
+    let mut ask = [name.as_ptr().addr() as u64, if cfg!(target_endian = "big") { word.rotate_left(32) } else { word }];
+    // SAFETY: the attributes are the kernel's own layout; the path lives through the call and ends with a zero.
+    let answer = unsafe { libc::syscall(libc::SYS_bpf, PIN, &raw mut ask, size_of_val(&ask)) };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The interface that the XDP link pinned at `path` is on, by its number in its own namespace; 0: it is dead.
+pub(super) fn link_interface(path: &std::path::Path) -> io::Result<u32> {
+    const INFO: libc::c_long = 15;
+    let link = open_pin(path)?;
     let mut info = [0_u32; 32];
     let lengths = u64::from(link.as_raw_fd().unsigned_abs()) | (size_of_val(&info) as u64) << 32;
     let mut ask = [if cfg!(target_endian = "big") { lengths.rotate_left(32) } else { lengths }, address(&mut info)];

@@ -1,0 +1,116 @@
+//! Decides whose a folder of pins is, and keeps pinned what is pinned there.
+//!
+//! The folder itself is locked: a BPF file system holds no other files. Links and maps are held open, so that their pins
+//! can be made again when somebody removes them: without pins the guard's death would detach the program.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io,
+    os::{fd::OwnedFd, unix::fs::DirBuilderExt as _},
+    path::{Path, PathBuf},
+};
+
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+
+use super::{Kernel, KernelError, pins, sys};
+
+/// Who may use a folder of pins, for as long as it lives.
+#[derive(Debug)]
+pub struct Hold(#[expect(dead_code, reason = "the lock is in the open file")] File);
+
+/// Takes a folder of pins for this process; `None` if there is none.
+///
+/// # Errors
+/// [`KernelError::Shared`]: another gateway uses it.
+pub fn hold(pin_dir: &Path) -> Result<Option<Hold>, KernelError> {
+    let failed = |error: io::Error| KernelError::Pin { path: pin_dir.display().to_string(), reason: error.to_string() };
+    let folder = match File::open(pin_dir) {
+        Ok(folder) => folder,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) if source.kind() == io::ErrorKind::PermissionDenied => {
+            return Err(KernelError::NotPermitted { what: format!("opening {}", pin_dir.display()), source });
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    match folder.try_lock() {
+        Ok(()) => Ok(Some(Hold(folder))),
+        Err(TryLockError::WouldBlock) => Err(KernelError::Shared(pin_dir.display().to_string())),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+/// What is pinned, held open.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    pub(super) hold: Option<Hold>,
+    pins: Vec<(PathBuf, OwnedFd)>,
+}
+
+impl Held {
+    /// Holds what is pinned now, and nothing else any more.
+    pub(super) fn renew(&mut self, pin_dir: &Path) {
+        self.pins.clear();
+        for folder in pins::entries(pin_dir).unwrap_or_default() {
+            for path in pins::entries(&folder).unwrap_or_default() {
+                match sys::open_pin(&path) {
+                    Ok(pin) => self.pins.push((path, pin)),
+                    Err(error) => tracing::warn!(path = %path.display(), %error, "a pin cannot be held"),
+                }
+            }
+        }
+    }
+
+    /// Whether nothing is held.
+    pub(super) fn is_empty(&self) -> bool {
+        self.pins.is_empty()
+    }
+
+    /// Lets go of everything: what is not pinned then ends.
+    pub(super) fn release(&mut self) {
+        self.pins.clear();
+    }
+
+    /// Pins again what is pinned no more; how many that were.
+    fn pin_again(&self) -> io::Result<usize> {
+        let mut again = 0;
+        for (path, pin) in &self.pins {
+            match fs::symlink_metadata(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    if let Some(folder) = path.parent() {
+                        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+                    }
+                    sys::pin(pin, path)?;
+                    again += 1;
+                }
+                _ => {}
+            }
+        }
+        Ok(again)
+    }
+}
+
+impl Kernel {
+    /// Pins again what somebody has removed: what was done, and what stands in the way.
+    pub(super) fn pin_again(&mut self) -> Result<Option<String>, String> {
+        let pin_dir = &self.pin_dir;
+        let there = pin_dir.ancestors().find(|folder| folder.exists()).unwrap_or(pin_dir);
+        let is_bpffs = statfs(there).is_ok_and(|found| found.filesystem_type() == BPF_FS_MAGIC);
+        let told = |error: String| {
+            format!(
+                "the pins in {} are gone and cannot be made again ({error}): if the guard ends, packets are dropped again \
+                 once the next one has started. `mount -t bpf bpf /sys/fs/bpf`, then start the gateway anew",
+                pin_dir.display()
+            )
+        };
+        if !is_bpffs {
+            return Err(told("no BPF file system is mounted there".to_owned()));
+        }
+        let again = self.held.pin_again().map_err(|error| told(error.to_string()))?;
+        if again == 0 {
+            return Ok(None);
+        }
+        // The folder may be another one.
+        self.held.hold = hold(pin_dir).ok().flatten().or(self.held.hold.take());
+        Ok(Some(format!("{again} pins in {}", pin_dir.display())))
+    }
+}

@@ -1,0 +1,161 @@
+//! What becomes of pins that somebody removes, and of a second gateway that would use the same pins or interface.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Stdio},
+    time::Duration,
+};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use support::{
+    daemon::{Daemon, binary, gateway, send},
+    http1::Client,
+    report,
+    settings::Settings,
+    upstream::Upstream,
+    wait::{SOON, until},
+    world::{ATTACKER_V4, GOOD_V4, World, pin_folder},
+};
+
+const SILENCE: Duration = Duration::from_millis(200);
+
+/// Everything that is pinned below a folder.
+fn pinned(folder: &Path) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            all.extend(pinned(&entry.path()));
+        } else {
+            all.push(entry.path());
+        }
+    }
+    all.sort();
+    all
+}
+
+#[test]
+fn pins_that_are_removed_are_made_again() {
+    if !report::may_run("pins::removed") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let mut daemon = Daemon::start(&world, &Settings::default());
+    daemon.done(&["block", "add", "10.0.0.66", "--for", "1h"]);
+    let folder = pin_folder(&world.name);
+    let before = pinned(&folder);
+    assert!(before.len() > 10, "{before:?}");
+    before.iter().for_each(|path| fs::remove_file(path).unwrap());
+    for entry in fs::read_dir(&folder).unwrap().flatten() {
+        fs::remove_dir(entry.path()).unwrap();
+    }
+    fs::remove_dir(&folder).unwrap();
+    until("the pins to be made again", SOON, || (pinned(&folder) == before).then_some(()));
+    until("it to be told", SOON, || daemon.status()["warnings"].to_string().contains("repaired").then_some(()));
+
+    // They are what keeps the kernel dropping.
+    daemon.kill_guard();
+    assert!(Client::new(&world, ATTACKER_V4).is_ignored(SILENCE), "a guard's death detaches");
+    daemon.start_again();
+    assert_eq!(daemon.status()["interfaces"][0]["adopted"], true, "{}", daemon.status());
+    assert_eq!(Client::new(&world, GOOD_V4).get("/health", "").unwrap().status, 200);
+    daemon.done(&["detach"]);
+    assert_eq!(pinned(&folder), Vec::<PathBuf>::new(), "detached, and pinned again");
+    daemon.done(&["attach"]);
+    assert_eq!(pinned(&folder), before);
+    assert!(Client::new(&world, ATTACKER_V4).is_ignored(SILENCE));
+}
+
+/// A second gateway in the same world: other state, other ports.
+struct Second {
+    child: Child,
+    config: String,
+}
+
+impl Second {
+    fn start(world: &World, mode: &str, pins: &str) -> Self {
+        let text = fs::read_to_string(world.folder.join("gateway.toml")).unwrap();
+        let own = pin_folder(&world.name);
+        let text = [
+            ("/state\"", "/state-b\""),
+            ("/control.sock\"", "/b.sock\""),
+            ("/access.log\"", "/b.log\""),
+            (":443\"", ":8443\""),
+            (own.to_str().unwrap(), pins),
+            ("[guard]\n", &format!("[guard]\nmode = \"{mode}\"\n")),
+        ]
+        .into_iter()
+        .fold(text, |text, (from, to)| text.replace(from, to));
+        let config = world.folder.join("b.toml");
+        fs::write(&config, text).unwrap();
+        let log = fs::File::create(world.folder.join("b.stderr")).unwrap();
+        let mut command = world.gate.command(&binary());
+        command.arg("--config").arg(&config).arg("run").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        Self { child: command.spawn().unwrap(), config: config.to_str().unwrap().to_owned() }
+    }
+
+    fn warnings(&mut self) -> String {
+        until("the second gateway to serve and to warn", SOON, || {
+            assert!(self.child.try_wait().unwrap().is_none(), "the second gateway ended");
+            let told = gateway(&["--config", &self.config, "status"]);
+            let serves = told.json["proxy_pid"].is_u64() && told.json["guard_pid"] == self.child.id();
+            let warnings = told.json["warnings"].to_string();
+            (serves && warnings.contains("another")).then_some(warnings)
+        })
+    }
+
+    fn stop(mut self) {
+        send(self.child.id(), Signal::SIGTERM);
+        until("the second gateway to end", SOON, || self.child.try_wait().unwrap());
+    }
+}
+
+impl Drop for Second {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+#[test]
+fn a_second_gateway_takes_nothing_from_the_first() {
+    if !report::may_run("pins::second") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let daemon = Daemon::start(&world, &Settings::default());
+    daemon.done(&["block", "add", "10.0.0.66", "--for", "1h"]);
+    let same = pin_folder(&world.name);
+    let same = same.to_str().unwrap();
+    let other = format!("{same}-b");
+    let whole = |what: &str| {
+        assert!(Client::new(&world, ATTACKER_V4).is_ignored(SILENCE), "{what}: a ban of the first is gone");
+        let status = daemon.status();
+        assert!(!status["warnings"].to_string().contains("repaired"), "{what}: {status}");
+        assert_eq!(status["interfaces"].as_array().map(Vec::len), Some(1), "{what}: {status}");
+    };
+    for (mode, pins, says) in [("native", same, "guard.pin_dir"), ("native", other.as_str(), "bpftool link detach")] {
+        let mut second = Second::start(&world, mode, pins);
+        let status = until("the second gateway to be refused", SOON, || second.child.try_wait().unwrap());
+        let log = fs::read_to_string(world.folder.join("b.stderr")).unwrap();
+        assert!(status.code() == Some(1) && log.contains(says), "{mode} {pins}: {status} {log}");
+        whole("refused");
+    }
+    for (pins, says) in [(same, "guard.pin_dir"), (other.as_str(), "bpftool link detach")] {
+        let mut second = Second::start(&world, "auto", pins);
+        let warnings = second.warnings();
+        assert!(warnings.contains(says), "{pins}: {warnings}");
+        whole("beside");
+        let detached: Value = gateway(&["--config", &second.config, "block", "add", "10.0.0.67"]).json;
+        assert_eq!(detached["answer"], "done", "{detached}");
+        second.stop();
+        whole("after");
+    }
+    // Not by the command of the one that runs beside it, either.
+    let refused = gateway(&["--config", world.folder.join("b.toml").to_str().unwrap(), "detach"]);
+    assert_eq!(refused.code, 0, "its own pins are its own: {}", refused.json);
+    whole("detached");
+}
