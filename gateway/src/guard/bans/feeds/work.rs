@@ -30,7 +30,7 @@ pub(crate) type Reply = oneshot::Sender<Answer>;
 /// A list on its way.
 pub(super) struct Job {
     kind: Kind,
-    row: FeedRow,
+    pub(super) row: FeedRow,
     draft: Option<Draft>,
     refused: u64,
     /// Lines that are judged again once this is in force, and when they were read.
@@ -454,27 +454,6 @@ impl Guard {
             })),
         };
         reply(Some(to), answer);
-    }
-
-    /// Once a minute: forgets entries that have ended, where they are many, and judges again what is held.
-    pub(in super::super) fn tick_feeds(&mut self, now: Now, ticks: u64) {
-        self.feeds.is_paused = false;
-        if !ticks.is_multiple_of(60) || self.feeds.job.is_some() || !self.feeds.waiting.is_empty() {
-            return;
-        }
-        let mut jobs = Vec::new();
-        for one in &self.feeds.listed {
-            let ended = one.content.ended(now.monotonic);
-            // Rewriting a long list for each of its entries would be worse than keeping a few: the kernel ended them.
-            if ended.saturating_mul(20) >= one.content.entries.len().max(1) && ended > 0 {
-                jobs.push(Job::new(Kind::Add, one.row.clone(), Draft::new(now.monotonic), 0, None));
-            }
-        }
-        for mut job in jobs {
-            (job.row.boot, job.row.loaded) = (self.boot.clone(), now.unix_millis);
-            self.begin_job(job);
-        }
-        self.judge_held(now);
     }
 }
 
