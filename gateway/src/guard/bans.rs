@@ -33,6 +33,7 @@ use crate::{
 };
 
 mod adopt;
+mod allow;
 mod ask;
 mod attachment;
 mod change;

@@ -1,0 +1,66 @@
+//! Decides how allowances begin and end: what is allowed is never limited, blocked or banned, and blocks of it are lifted.
+
+use super::{
+    change::{count, judge_reason},
+    *,
+};
+
+impl Guard {
+    pub(super) fn allow(
+        &mut self,
+        source: Source,
+        reason: &str,
+        yes: bool,
+        actor: &Actor,
+        now: Now,
+    ) -> Result<(String, u64), Refused> {
+        judge_reason(reason)?;
+        if self.prefixes.allows.get(&source).is_some_and(|allow| allow.actor == "config") {
+            return Err(Refused::new("in_configuration", format!("{source} is in guard.allow already")));
+        }
+        let Settings { widest_ipv4, widest_ipv6, .. } = self.settings;
+        let widest = if source.address().is_ipv4() { widest_ipv4 } else { widest_ipv6 };
+        if source.length() < widest && !yes {
+            let message = format!(
+                "{source} is wider than /{widest}: nobody in it would be limited, blocked or banned, whatever they do; \
+                 use --yes if you mean it"
+            );
+            return Err(Refused::new("too_wide", message));
+        }
+        let known = self.prefixes.allows.contains_key(&source) || self.prefixes.blocked().contains_key(&source);
+        if !known {
+            self.judge_room(source)?;
+        }
+        let ids = self.covered_by(source);
+        let allow = Allow { source, reason: reason.to_owned(), actor: actor.to_string() };
+        let allowed = crate::guard::store::Allowed { source, reason: allow.reason.clone(), actor: allow.actor.clone() };
+        let summary = members(json!({"source": source.to_string(), "actor": allow.actor, "reason": reason,
+            "lifted": ids.len()}));
+        let how = format!("lifted: {source} was allowed by {actor}");
+        let write: Write = Box::new(move |change| change.allow(&allowed, now.unix_millis));
+        let unrecorded = self.lift(&ids, &how, Some("unban"), now, Some(("allow_add", summary)), write);
+        self.prefixes.allows.insert(source, allow);
+        self.notices.push(ToProxy::Allowed { source });
+        self.refresh(source);
+        let lifted = if ids.is_empty() { String::new() } else { format!(", {} blocks lifted", ids.len()) };
+        let unrecorded = unrecorded.unwrap_or_default();
+        Ok((format!("{source} is always let through{lifted}{unrecorded}"), 1 + count(ids.len())))
+    }
+
+    pub(super) fn disallow(&mut self, source: Source, actor: &Actor, now: Now) -> Result<(String, u64), Refused> {
+        match self.prefixes.allows.get(&source) {
+            None => return Err(Refused::new("not_found", format!("{source} is not allowed by itself"))),
+            Some(allow) if allow.actor == "config" => {
+                let message = format!("{source} is in guard.allow: remove it there and reload");
+                return Err(Refused::new("in_configuration", message));
+            }
+            Some(_) => {}
+        }
+        let members = members(json!({"source": source.to_string(), "actor": actor.to_string()}));
+        self.decide("allow_del", now, members, Box::new(move |change| change.disallow(source).map(drop)))?;
+        self.prefixes.allows.remove(&source);
+        self.notices.push(ToProxy::Disallowed { source });
+        self.refresh(source);
+        Ok((format!("{source} is no longer let through unasked; blocks that it lifted stay lifted"), 1))
+    }
+}
