@@ -16,7 +16,7 @@ use signal::Signal;
 
 use crate::{
     bounded::Sharded,
-    message::{Ask, MAX_EVIDENCE, RequestId},
+    message::{Ask, MAX_EVIDENCE, MAX_SCORES, RequestId},
 };
 
 mod probation;
@@ -139,6 +139,20 @@ impl Detector {
             })
         });
         overflowing.collect()
+    }
+
+    /// What the rules hold against `source`: how many signals each, where there are any.
+    #[must_use]
+    pub fn scores(&self, source: Source, now: u64) -> Vec<(String, u32)> {
+        let held = |(at, rule): (usize, &Rule)| {
+            let key = (at, source);
+            let mut buckets = self.buckets.lock(&key);
+            let bucket = buckets.find(&key)?;
+            bucket.leak(rule, now);
+            let held = u32::try_from(bucket.held.len()).ok().filter(|held| *held > 0)?;
+            Some((rule.name.clone(), held))
+        };
+        self.rules.iter().enumerate().filter_map(held).take(MAX_SCORES).collect()
     }
 
     /// Puts one request into a bucket: all that is in it if that makes it overflow, and the bucket is gone.

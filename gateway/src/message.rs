@@ -99,6 +99,13 @@ pub enum ToGuard {
         /// The mark.
         mark: u64,
     },
+    /// What was asked for by [`ToProxy::Score`].
+    Score {
+        /// The mark that it was asked for by.
+        mark: u64,
+        /// Rules that hold anything against the address, and how many signals each; at most [`MAX_SCORES`].
+        scores: Vec<(String, u32)>,
+    },
 }
 
 /// What a proxy had no room or no time for.
@@ -172,6 +179,9 @@ pub const ADDRESS_LIMIT: &str = "limit.address";
 
 /// The most sources that are known to have been over a limit in shadow mode. Over that, their requests are counted alone.
 pub const MAX_SHADOWED: usize = 16_384;
+
+/// The most rules that one [`ToGuard::Score`] names.
+pub const MAX_SCORES: usize = 200;
 
 /// The most clients that one [`ToGuard::Good`] names.
 pub const MAX_GOOD: usize = 500;
@@ -275,6 +285,13 @@ pub enum ToProxy {
     Drain,
     /// Carries the access log, opened anew.
     ReopenLogs,
+    /// To be answered with [`ToGuard::Score`]: what rules hold against an address.
+    Score {
+        /// Larger than any before.
+        mark: u64,
+        /// Whose.
+        address: IpAddr,
+    },
     /// To be answered with [`ToGuard::Heard`], in its turn: after [`Self::Drain`] once no connection is accepted any more.
     Mark {
         /// Larger than any before.

@@ -75,6 +75,41 @@ fn what_rules_on_forgeries_count() {
     assert!(signals["expired_token"].is_u64() && signals["bad_token"].is_null(), "{signals}");
 }
 
+#[test]
+fn how_far_rules_are_from_a_ban_is_told_before_it() {
+    if !report::may_run("customers::score") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let daemon = Daemon::start(&world, &Settings { rules: bad_tokens(10, "1s"), ..Settings::default() });
+    let attacker = Client::new(&world, ATTACKER_V4);
+    let offend = |times: u32| {
+        for _ in 0..times {
+            let forged = Request::new("GET", "/items/7").token(&tokens::forged("mallory", &[]));
+            assert_eq!(attacker.send(&forged).unwrap().status, 401);
+        }
+    };
+    let score = |held: u32, needed: u32| {
+        let why = daemon.done(&["why", &ATTACKER_V4.to_string()]);
+        let expect = json!([{"rule": "bad-tokens", "of": "forged tokens", "held": held, "needed": needed,
+            "within_seconds": 60, "shadow": false}]);
+        assert_eq!(why["score"], expect, "{why}");
+    };
+    score(0, 10);
+    offend(4);
+    score(4, 10);
+    offend(6);
+    let passed = || (daemon.done(&["why", &ATTACKER_V4.to_string()])["history"][0]["how"] == "expired").then_some(());
+    until("the ban's end", SOON, passed);
+    // On probation half as many are enough.
+    score(0, 5);
+    offend(3);
+    score(3, 5);
+    daemon.done(&["reload"]);
+    assert_eq!(daemon.done(&["why", "fd00::7"])["score"][0]["held"], 0);
+}
+
 const fn customer(number: u8) -> IpAddr {
     IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 180 + number))
 }

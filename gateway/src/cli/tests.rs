@@ -146,6 +146,17 @@ ID  SOURCE         MODE          LEFT     PACKETS     BYTES  REFUSED  BY        
     assert_eq!(shown, expect);
 }
 
+fn score(held: u32) -> control::Score {
+    control::Score {
+        rule: "forged-tokens".to_owned(),
+        of: "forged tokens".to_owned(),
+        held,
+        needed: 10,
+        within_seconds: 60,
+        shadow: false,
+    }
+}
+
 #[test]
 fn explanations() {
     let why = control::Why {
@@ -156,6 +167,7 @@ fn explanations() {
         reaction_micros: Some(1_234),
         connections_closed: Some(2),
         shields: Vec::new(),
+        score: [4, 0].into_iter().map(score).collect(),
         standing: control::Standing::default(),
         history: Vec::new(),
         next: "it is let through again in 9m59s".to_owned(),
@@ -172,6 +184,7 @@ fn explanations() {
   closed      2 connections
   evidence    00000000000000000000000000000001
               00000000000000000000000000000002
+  score       4 of 10 forged tokens within 1m0s (rule forged-tokens)
   next        it is let through again in 9m59s";
     assert_eq!(why::render(&why), expect);
 }

@@ -67,6 +67,11 @@ pub(super) fn render(why: &control::Why) -> String {
     for shield in &why.shields {
         line("shielded", shield.clone());
     }
+    for score in why.score.iter().filter(|score| score.held > 0) {
+        let (held, needed, within) = (score.held, score.needed, seconds(score.within_seconds));
+        let shadow = if score.shadow { ", in shadow" } else { "" };
+        line("score", format!("{held} of {needed} {} within {within} (rule {}{shadow})", score.of, score.rule));
+    }
     let standing = &why.standing;
     if standing.good_principals > 0 {
         line("good", format!("{} principals with valid tokens lately", standing.good_principals));

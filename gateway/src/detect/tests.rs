@@ -144,3 +144,20 @@ fn half_is_enough_on_probation() {
     assert_eq!(asked(7, START), 5);
     assert_eq!(asked(256 + 8, until), 5);
 }
+
+#[test]
+fn what_is_held_against_a_source_is_told() {
+    use Signal as S;
+    let rules = [rule("auth", &[S::ForgedToken], 5, 10), rule("any", &[S::ForgedToken, S::BadRequest], 9, 60)];
+    let detector = detector(100, &rules);
+    let source = |from: u32| Source::of(Ipv4Addr::from_bits(from).into(), 64);
+    for second in [0, 4, 8] {
+        assert_eq!(note(&detector, S::ForgedToken, 1, 1, START + second * SECOND), []);
+    }
+    assert_eq!(note(&detector, S::BadRequest, 1, 2, START + 8 * SECOND), []);
+    let told = |from, second| detector.scores(source(from), START + second * SECOND);
+    assert_eq!(told(1, 8), [("auth".to_owned(), 3), ("any".to_owned(), 4)]);
+    assert_eq!(told(1, 14), [("auth".to_owned(), 2), ("any".to_owned(), 4)]);
+    assert_eq!(told(1, 100), []);
+    assert_eq!(told(2, 8), []);
+}

@@ -355,6 +355,9 @@ pub struct Why {
     pub connections_closed: Option<u32>,
     /// Why it would not be banned: `allowlisted 10.0.0.0/8 (config)`, `own address`, ...
     pub shields: Vec<String>,
+    /// How far each rule is from banning it, as the proxy says; empty where that is not known.
+    #[serde(default)]
+    pub score: Vec<Score>,
     /// What its past means for its next ban.
     #[serde(default)]
     pub standing: Standing,
@@ -362,6 +365,23 @@ pub struct Why {
     pub history: Vec<Past>,
     /// What happens next, as a sentence.
     pub next: String,
+}
+
+/// How far a rule is from banning an address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Score {
+    /// The rule's name.
+    pub rule: String,
+    /// What it counts, for people.
+    pub of: String,
+    /// So many signals are held against the address.
+    pub held: u32,
+    /// So many ban it, or list it where the rule is in shadow.
+    pub needed: u32,
+    /// Within so many seconds.
+    pub within_seconds: u64,
+    /// Whether the rule only counts.
+    pub shadow: bool,
 }
 
 /// What an address's past means for its next ban.

@@ -44,6 +44,15 @@ impl Waiting {
         self.release(|held| held.generation == generation && held.mark <= mark);
     }
 
+    /// A proxy has told what was asked for by a mark: `complete` adds it to the answer.
+    pub(crate) fn told(&mut self, generation: u64, mark: u64, complete: impl FnOnce(&mut Answer)) {
+        let is_it = |held: &Held| held.generation == generation && held.mark == mark;
+        if let Some(held) = self.held.iter_mut().find(|held| is_it(held)) {
+            complete(&mut held.answer);
+            self.release(is_it);
+        }
+    }
+
     /// A proxy is gone: it comes to no mark any more, and serves nobody.
     pub(crate) fn gone(&mut self, generation: u64) {
         self.release(|held| held.generation == generation);

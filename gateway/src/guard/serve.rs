@@ -381,6 +381,14 @@ impl Service<'_> {
             Event::Said(generation, ToGuard::Upstream(state)) => self.upstreams.hear(generation, *state),
             Event::Said(_, ToGuard::Refused(bans)) => self.guard.refused(&bans),
             Event::Said(_, ToGuard::Closed { ban, connections }) => self.guard.closed(ban, connections),
+            Event::Said(generation, ToGuard::Score { mark, scores }) => {
+                let guard = &*self.guard;
+                self.waiting.told(generation, mark, |answer| {
+                    if let Answer::Why(why) = answer {
+                        why.score = guard.scores(why.address, &scores, Now::read());
+                    }
+                });
+            }
             Event::Said(generation, ToGuard::Heard { mark }) => self.waiting.heard(generation, mark),
             Event::Silent(generation, None) => {
                 self.forget(generation);
@@ -413,13 +421,6 @@ impl Service<'_> {
         }
     }
 
-    fn hear_call(&mut self, call: Call, prepared: &mpsc::Sender<Ready>, beside: &mpsc::Sender<Done>) {
-        match call.request {
-            Request::BlockAdd { .. } | Request::BlockImportBegin { .. } => self.call_once_looked(call, beside),
-            _ => self.call(call, prepared),
-        }
-    }
-
     fn call(&mut self, call: Call, prepared: &mpsc::Sender<Ready>) {
         let actor = Actor::Operator(call.uid);
         let answer = match call.request {
@@ -437,8 +438,15 @@ impl Service<'_> {
             request => self.guard.handle(request, &actor, Now::read()),
         };
         // What the answer says is true of the proxy, too, once the client has it.
+        let is_told = self.relay();
         match self.supervisor.generation() {
-            Some(generation) if self.relay() => {
+            // The proxy alone knows what rules hold against somebody.
+            Some(generation) if let Answer::Why(why) = &answer => {
+                let address = why.address;
+                let mark = self.waiting.hold(generation, Instant::now() + PATIENCE, answer, call.answer);
+                self.supervisor.tell(&ToProxy::Score { mark, address });
+            }
+            Some(generation) if is_told => {
                 let mark = self.waiting.hold(generation, Instant::now() + PATIENCE, answer, call.answer);
                 self.supervisor.tell(&ToProxy::Mark { mark });
             }

@@ -16,7 +16,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 use super::{MAX_BYTES, MAX_DESCRIPTORS};
 
 /// The first byte of every message. Raised with every change of a type in [`message`](super).
-const VERSION: u8 = 4;
+const VERSION: u8 = 5;
 
 /// One end of the socketpair, driven by the runtime it was made in.
 #[derive(Debug)]

@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use gateway_common::source::Source;
 use tokio::{sync::mpsc, time::MissedTickBehavior};
 
 use super::{
@@ -167,6 +168,11 @@ impl<'a> Control<'a> {
                     Ok(false) => {}
                     Err(error) => tracing::error!("new TLS files are not in force: {error:#}"),
                 }
+            }
+            ToProxy::Score { mark, address } => {
+                let source = Source::of(address, self.shared.snapshot.settings.ipv6_prefix);
+                let scores = self.shared.snapshot.detector.scores(source, clock::monotonic());
+                self.say(&ToGuard::Score { mark, scores }).await;
             }
             ToProxy::Mark { mark } if self.retiring > 0 => self.mark = Some(mark),
             ToProxy::Mark { mark } => self.say(&ToGuard::Heard { mark }).await,

@@ -8,7 +8,8 @@ use super::*;
 use crate::guard::{
     audit::time,
     control::{
-        Budget, CertificateEnd, Counted, Entry, Interface, Past, ReloadRefused, Requests, Standing, Status, Top, Why,
+        Budget, CertificateEnd, Counted, Entry, Interface, Past, ReloadRefused, Requests, Score, Standing, Status, Top,
+        Why,
     },
 };
 
@@ -147,6 +148,7 @@ impl Guard {
             reaction_micros: decides.and_then(|record| record.reaction_micros),
             connections_closed: decides.and_then(|record| record.connections_closed),
             shields,
+            score: Vec::new(),
             standing,
             next: match fed.filter(|_| allow.is_none()) {
                 Some(fed) => {
@@ -156,6 +158,26 @@ impl Guard {
             },
             history: history.into_iter().map(past).collect(),
         })
+    }
+
+    /// How far each rule is from banning an address, by what the proxy `held` against it. It is believed about rules that
+    /// there are.
+    pub(crate) fn scores(&self, address: IpAddr, held: &[(String, u32)], now: Now) -> Vec<Score> {
+        let client = Source::of(address, self.settings.ipv6_prefix);
+        let is_watched = self.probations.find(client, now.monotonic).is_some();
+        let score = |rule: &Rule| {
+            let needed = rule.count.max(1);
+            let of: Vec<&str> = rule.signals.iter().map(|signal| signal.plural()).collect();
+            Score {
+                rule: rule.name.clone(),
+                of: of.join(" or "),
+                held: held.iter().find(|(name, _)| *name == rule.name).map_or(0, |(_, held)| *held),
+                needed: if is_watched { needed.div_ceil(2) } else { needed },
+                within_seconds: rule.within.as_secs(),
+                shadow: self.is_shadow(rule),
+            }
+        };
+        self.rules.iter().map(score).collect()
     }
 
     /// How things are.

@@ -12,7 +12,7 @@ use std::{io, time::Duration};
 
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{Call, Done, Service};
+use super::{Call, Done, Ready, Request, Service};
 use crate::{
     clock::{self, Now},
     guard::{
@@ -62,6 +62,14 @@ fn look(everything: bool) -> Seen {
 }
 
 impl Service<'_> {
+    /// An operator asks: at once, or once it is known who is logged in.
+    pub(super) fn hear_call(&mut self, call: Call, prepared: &mpsc::Sender<Ready>, beside: &mpsc::Sender<Done>) {
+        match call.request {
+            Request::BlockAdd { .. } | Request::BlockImportBegin { .. } => self.call_once_looked(call, beside),
+            _ => self.call(call, prepared),
+        }
+    }
+
     /// Keeps an operator's request until it is known who is logged in.
     pub(super) fn call_once_looked(&mut self, call: Call, beside: &mpsc::Sender<Done>) {
         self.beside.calls.push((call, clock::monotonic()));
