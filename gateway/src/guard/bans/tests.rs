@@ -17,6 +17,7 @@ use crate::{
 mod damage;
 mod harm;
 mod prompt;
+mod said;
 mod trouble;
 
 const OPERATOR: Actor = Actor::Operator(0);

@@ -1,0 +1,48 @@
+//! What is said of a block, beside what is in force.
+
+use super::*;
+
+#[test]
+fn what_is_said_of_a_block_is_what_is_in_force() {
+    let mut world = World::new("said");
+    let add = |world: &mut World, source: &str, seconds: u64| {
+        let now = world.now;
+        let request = Request::BlockAdd {
+            source: source.parse().unwrap(),
+            seconds: Some(seconds),
+            reason: "tests".into(),
+            shadow: false,
+            confirm: None,
+            force: false,
+        };
+        match world.guard().handle(request, &OPERATOR, now) {
+            Answer::Done { message, .. } | Answer::Refused { message, .. } => message,
+            other => panic!("{other:?}"),
+        }
+    };
+    for (source, seconds, says, never) in [
+        ("192.0.2.7", 3_600, "is blocked for 1h, ban 1", "shorter"),
+        ("192.0.2.7", 60, "shorter than before: it was blocked for another 1h", "only this"),
+        ("192.0.2.7", 7_200, "is blocked for 2h", "shorter"),
+        ("192.0.2.7", 0, "until it is removed", "shorter"),
+        ("192.0.2.7", 60, "it was blocked until it was removed", "only this"),
+        ("2001:db8:1::7", 60, "`gateway block add 2001:db8:1::/64` blocks", "shorter"),
+        ("192.0.2.0/24", 7_200, "is blocked for 2h", "only this"),
+        ("192.0.2.9", 99_999_999 * 86_400, "lasts 3650d at most", "ban"),
+        ("192.0.2.9", 60, "is blocked for 1m", "shorter"),
+    ] {
+        let said = add(&mut world, source, seconds);
+        assert!(said.contains(says) && !said.contains(never), "{source} for {seconds}: {said}");
+    }
+    let next = world.why("192.0.2.9").next;
+    assert!(next.contains("then it is still blocked, by ban") && next.contains("192.0.2.0/24"), "{next}");
+    let next = world.why("192.0.2.8").next;
+    assert!(next.contains("then it is served again"), "{next}");
+    let now = world.now;
+    let del = Request::BlockDel { source: "192.0.2.9".parse().unwrap() };
+    let Answer::Done { message, .. } = world.guard().handle(del, &OPERATOR, now) else { panic!("refused") };
+    assert!(message.contains("still blocked as part of 192.0.2.0/24"), "{message}");
+    let allow = |yes| Request::AllowAdd { source: "0.0.0.0/0".parse().unwrap(), reason: "all".into(), yes };
+    assert_eq!(world.handle(allow(false)), "too_wide");
+    assert!(world.handle(allow(true)).starts_with("done"));
+}
