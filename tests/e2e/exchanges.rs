@@ -241,10 +241,12 @@ fn f09_extensions_of_chunks() {
 #[test]
 fn t08_what_clients_say_stays_in_its_line() {
     started("exchanges: log", |client, _, daemon| {
-        let nasty = "ada\"},{\\\u{2028}\u{202e}\u{fc}";
+        let nasty = "ada\"},{\\\u{fc}";
         assert_eq!(client.get("/me", &tokens::good(nasty, &["reader"])).unwrap().status, 200);
-        // Control characters are nobody's name.
-        assert_eq!(client.get("/me", &tokens::good("ada\r\n{}\u{1b}[31m", &["reader"])).unwrap().status, 401);
+        // Characters that nobody sees, or that reorder what is seen, are nobody's name.
+        for unseen in ["ada\r\n{}\u{1b}[31m", "ada\u{2028}", "ada\u{202e}"] {
+            assert_eq!(client.get("/me", &tokens::good(unseen, &["reader"])).unwrap().status, 401, "{unseen:?}");
+        }
         for target in ["/nowhere/%22%7d%1b%5b31m", "/nowhere/%e2%80%a8%e2%80%ae"] {
             let answer = client.send(&Request::new("GET", target).header("User-Agent", "a\u{fc}\"}")).unwrap();
             assert!(matches!(answer.status, 400 | 404), "{target}: {}", answer.status);
@@ -257,6 +259,6 @@ fn t08_what_clients_say_stays_in_its_line() {
             daemon.access_log().into_iter().find(|line| line["path"] == "/me" && line["status"] == 200)
         });
         assert_eq!(served["principal"], nasty);
-        until("all lines", SOON, || (daemon.access_log().len() >= 5).then_some(()));
+        until("all lines", SOON, || (daemon.access_log().len() >= 7).then_some(()));
     });
 }
