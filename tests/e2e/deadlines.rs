@@ -51,6 +51,35 @@ fn h07_frames_that_move_nothing_keep_no_answer() {
     }
 }
 
+/// A page that pauses one download goes on with its other requests.
+#[test]
+fn h07_an_answer_that_is_not_taken_ends_alone() {
+    if !report::may_run("deadlines: one stream") {
+        return;
+    }
+    const CANCEL: u32 = 8;
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let daemon = Daemon::start(&world, &settings("body = \"1s\""));
+    let client = Client::new(&world, GOOD_V4);
+    // No answer may be sent until its window is opened.
+    let mut raw = Raw::open(&client, &[0, 4, 0, 0, 0, 0]).unwrap();
+    for stalled in [1, 5] {
+        raw.write(&frame(HEADERS, END, stalled, &get("/health", &[]))).unwrap();
+        let heard = raw.hear(PATIENCE, |heard| !heard.resets.is_empty());
+        assert_eq!((heard.resets, heard.goaway, heard.ended), (vec![(stalled, CANCEL)], None, false));
+        let taken = stalled + 2;
+        raw.write(&frame(HEADERS, END, taken, &get("/health", &[]))).unwrap();
+        raw.write(&frame(WINDOW_UPDATE, 0, taken, &[0, 1, 0, 0])).unwrap();
+        let heard = raw.hear(PATIENCE, |heard| heard.data > 0);
+        assert!(heard.data > 0 && heard.resets.is_empty(), "{heard:?}");
+    }
+    until("both in the log", SOON, || {
+        let slow = daemon.access_log().iter().filter(|line| line["signal"] == "slow_client").count();
+        (slow == 2).then_some(())
+    });
+}
+
 /// What the route says counts, and not what the client says that it sends.
 #[test]
 fn d01_a_media_type_is_no_leave_to_be_slow() {

@@ -210,11 +210,6 @@ impl Connection {
         self.taken.set(deadline::now());
     }
 
-    /// The client has taken nothing of an answer for too long.
-    pub(super) fn stalled(&self) {
-        self.shut(Close::Now, Why::Slow);
-    }
-
     /// Whether a request may be on its way that the client would see fail, were the connection closed now: its first
     /// one, or in a drain any that has not begun. HTTP/2 can say which requests are still served.
     pub(super) fn may_be_asked(&self) -> bool {

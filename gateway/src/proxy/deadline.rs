@@ -4,12 +4,10 @@
 use std::{
     cell::RefCell,
     pin::pin,
-    rc::Rc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use super::connection::Connection;
 use crate::clock;
 
 /// How often the table is looked through: how late a deadline may fire.
@@ -28,12 +26,7 @@ struct Table {
 
 struct Entry {
     due: u64,
-    action: Action,
-}
-
-enum Action {
-    Close(Rc<Connection>),
-    Wake(Waker),
+    waker: Waker,
 }
 
 /// The time of the last tick: `CLOCK_MONOTONIC`, nanoseconds.
@@ -44,22 +37,14 @@ pub(super) fn now() -> u64 {
 /// Sets the time to `now` and lets everything that is due happen.
 pub(super) fn tick(now: u64) {
     let mut wakers = Vec::new();
-    let mut connections = Vec::new();
     TABLE.with_borrow_mut(|table| {
         table.now = now;
-        for entry in table.entries.iter_mut().flatten().filter(|entry| entry.due <= now) {
-            match &entry.action {
-                Action::Wake(waker) => wakers.push(waker.clone()),
-                Action::Close(connection) => {
-                    connections.push(Rc::clone(connection));
-                    entry.due = u64::MAX;
-                }
-            }
+        for entry in table.entries.iter().flatten().filter(|entry| entry.due <= now) {
+            wakers.push(entry.waker.clone());
         }
     });
     // Outside of the borrow: whoever wakes may come back here.
     wakers.into_iter().for_each(Waker::wake);
-    connections.into_iter().for_each(|connection| connection.stalled());
 }
 
 /// One deadline. Disarmed when dropped.
@@ -74,30 +59,18 @@ impl Alarm {
         TABLE.with_borrow_mut(|table| {
             let now = table.now;
             let Some(entry) = self.slot.and_then(|slot| table.entries.get_mut(slot)?.as_mut()) else {
-                let entry = Entry { due: after_now(now, after), action: Action::Wake(cx.waker().clone()) };
+                let entry = Entry { due: after_now(now, after), waker: cx.waker().clone() };
                 self.slot = Some(table.insert(entry));
                 return Poll::Pending;
             };
             if entry.due <= now {
                 return Poll::Ready(());
             }
-            if !matches!(&entry.action, Action::Wake(waker) if waker.will_wake(cx.waker())) {
-                entry.action = Action::Wake(cx.waker().clone());
+            if !entry.waker.will_wake(cx.waker()) {
+                entry.waker = cx.waker().clone();
             }
             Poll::Pending
         })
-    }
-
-    /// Closes `connection` once `after` has passed since the alarm was armed, which the first call does, unless it is
-    /// disarmed before.
-    pub(super) fn guard(&mut self, after: Duration, connection: &Rc<Connection>) {
-        if self.slot.is_some() {
-            return;
-        }
-        TABLE.with_borrow_mut(|table| {
-            let entry = Entry { due: after_now(table.now, after), action: Action::Close(Rc::clone(connection)) };
-            self.slot = Some(table.insert(entry));
-        });
     }
 
     /// Disarms it.

@@ -13,7 +13,14 @@ use super::{
     session::{FULL, Session},
     stream::{HELD, Outlet, Sending, Sent, Stream, Work},
 };
-use crate::proxy::body::Answer;
+use crate::{
+    detect::signal::Signal,
+    proxy::{
+        body::Answer,
+        connection::{Close, Why},
+        record::Record,
+    },
+};
 
 /// How long a client that was answered early may go on sending what nobody reads.
 const LINGER: Duration = Duration::from_secs(1);
@@ -52,7 +59,7 @@ impl Session {
             let mut out = self.wire.out();
             let mut outlet =
                 Outlet { out: &mut out, window: &mut self.window, held: &mut self.held, flood: &mut self.flood };
-            let sent = sending.send(stream.id, &mut stream.window, &mut outlet, &self.connection, &mut cx);
+            let sent = sending.send(stream.id, &mut stream.window, &mut outlet, &mut cx);
             drop(out);
             match sent {
                 Sent::Again => self.later |= 1 << slot,
@@ -60,6 +67,18 @@ impl Session {
                 Sent::Starved => self.starved |= 1 << slot,
                 Sent::Waiting | Sent::Window { is_shared: false } => {}
                 Sent::Over => stream.work = Work::Sent,
+                // All answers wait for the same.
+                Sent::TooSlow { is_shared: true } => self.connection.shut(Close::Now, Why::Slow),
+                Sent::TooSlow { is_shared: false } => {
+                    // A page that has paused one download goes on with all its others.
+                    let what = "too slow with taking an answer";
+                    Record::observe(&self.worker, &self.connection, Signal::SlowClient, what);
+                    self.let_go(stream);
+                    if let Err(fault) = self.reproach(stream.id, Reason::Cancel) {
+                        self.fault = Some(fault);
+                    }
+                    return false;
+                }
                 Sent::Broken => {
                     self.let_go(stream);
                     frame::reset(stream.id, Reason::Internal, &mut self.wire.out());

@@ -20,7 +20,6 @@ use super::{
 };
 use crate::proxy::{
     body::{Answer, Cut},
-    connection::{Close, Connection, Why},
     date,
     deadline::{self, Alarm},
     framing,
@@ -91,6 +90,8 @@ pub(super) enum Sent {
     Over,
     /// Too much is held already.
     Starved,
+    /// The client keeps the connection's window shut for too long, or opens it too little; or its own.
+    TooSlow { is_shared: bool },
     /// Whoever makes the answer wakes it.
     Waiting,
     /// The connection's window, or its own, has to open.
@@ -178,7 +179,6 @@ impl Sending {
         stream: u32,
         window: &mut i64,
         shared: &mut Outlet<'_>,
-        connection: &Rc<Connection>,
         cx: &mut Context<'_>,
     ) -> Sent {
         let mut quota = MAX_PAYLOAD;
@@ -217,8 +217,8 @@ impl Sending {
                 if self.piece.is_empty() {
                     continue;
                 }
-                self.wait(connection);
-                return Sent::Window { is_shared: *window > 0 };
+                let is_shared = *window > 0;
+                return if self.waits(cx) { Sent::TooSlow { is_shared } } else { Sent::Window { is_shared } };
             }
             if length > quota {
                 return Sent::Again;
@@ -234,28 +234,26 @@ impl Sending {
             if ends {
                 return Sent::Over;
             }
-            self.moved(length, connection);
+            if self.moved(length) {
+                return Sent::TooSlow { is_shared: *window > 0 && *shared.window == 0 };
+            }
         }
     }
 
-    /// The client is waited for.
-    fn wait(&mut self, connection: &Rc<Connection>) {
-        if let Some((patience, _)) = self.body.patience() {
-            self.pace.waits(deadline::now());
-            self.stalled.guard(patience, connection);
-        }
+    /// The client is waited for: whether it was for too long. Only bytes that move begin that anew (H07).
+    fn waits(&mut self, cx: &Context<'_>) -> bool {
+        let Some((patience, _)) = self.body.patience() else { return false };
+        self.pace.waits(deadline::now());
+        self.stalled.poll(patience, cx).is_ready()
     }
 
-    /// The client takes some. Whoever takes too little is closed as whoever takes nothing (H07).
-    fn moved(&mut self, length: usize, connection: &Connection) {
+    /// The client takes some: whether it takes too little, which is as bad as nothing (H07).
+    fn moved(&mut self, length: usize) -> bool {
         self.stalled.rest();
         let now = deadline::now();
         self.pace.moved(u64::try_from(length).unwrap_or(u64::MAX), now);
-        if let Some((patience, least_rate)) = self.body.patience()
-            && self.pace.is_too_slow(now, patience, least_rate)
-        {
-            connection.shut(Close::Now, Why::Slow);
-        }
+        let patience = self.body.patience();
+        patience.is_some_and(|(patience, least_rate)| self.pace.is_too_slow(now, patience, least_rate))
     }
 }
 
