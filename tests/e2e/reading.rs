@@ -120,6 +120,8 @@ fn p01_p02_p03_what_a_route_allows_in_paths() {
         ("/files/admin;x=1", ""),
         ("/files//admin", ""),
         ("/files/;x/admin", ""),
+        ("/files/;x", ""),
+        ("/files/..%3Bx/admin", ""),
         ("/files/a%2F..%2Fadmin", ""),
         ("/files/..;/admin", ""),
         ("/files/a%5cb", ""),

@@ -246,9 +246,14 @@ fn check_segments(rest: &str, odd: &mut PathRules) -> Result<(), Refusal> {
     let mut segments = rest.split('/').peekable();
     while let Some(segment) = segments.next() {
         // However the separators that stay are read, nothing climbs.
-        let is_dots = |part: &str| matches!(part.split(';').next(), Some("." | ".."));
+        let is_dots = |part: &str| {
+            let behind = part.strip_prefix("..").or_else(|| part.strip_prefix('.'));
+            behind.is_some_and(|behind| behind.is_empty() || behind.starts_with(';') || behind.starts_with("%3B"))
+        };
         match segment.as_bytes() {
-            [] | [b';', ..] => odd.empty_segments |= segments.peek().is_some(),
+            [] => odd.empty_segments |= segments.peek().is_some(),
+            // Nothing to a program that drops parameters, and a name like others to one that does not.
+            [b';', ..] => return Err(bad("path parameter without a segment")),
             _ if is_dots(segment) => return Err(bad("dot segment")),
             _ if odd.encoded_slashes && segment.split("%2F").any(is_dots) => return Err(bad("dot segment")),
             _ => {}

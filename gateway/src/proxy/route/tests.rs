@@ -123,6 +123,8 @@ fn p01_p03_what_a_route_takes_is_no_way_around_another() {
         ("/admin;x=1", None),
         ("//admin", None),
         ("/;x//admin", None),
+        ("/p/;1/x", None),
+        ("/p;//x/x", Some(2)),
         ("/a;x=1/b//c", Some(1)),
         ("/p/g%2Fp/x", Some(2)),
         ("/p;v/7;x=1//x", Some(2)),
