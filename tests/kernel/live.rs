@@ -352,8 +352,14 @@ fn refusals_name_what_to_do() {
         assert!(again.is_empty() && failing[0].contains("no network interface nope"), "{failing:?}");
 
         let second = Settings { pin_dir: "/sys/fs/bpf/second".into(), ..settings() };
-        let refusal = Kernel::load(&second, &[]).unwrap_err();
+        let refusal = Kernel::load(&Settings { mode: Mode::Native, ..second.clone() }, &[]).unwrap_err();
         assert!(matches!(refusal, KernelError::Busy { program: Some(_), .. }), "{refusal:?}");
+        // Where nothing is demanded, it serves without, and says why.
+        let mut without = load(&second);
+        assert!(without.interfaces().is_empty(), "{:?}", without.interfaces());
+        let (_, failing) = without.reattach();
+        assert!(failing[0].contains("v0") && failing[0].contains("XDP program"), "{failing:?}");
+        drop(without);
 
         let elsewhere = Settings { pin_dir: "/tmp/gateway-no-bpffs".into(), ..settings() };
         assert!(matches!(Kernel::load(&elsewhere, &[]), Err(KernelError::NoBpffs { .. })));
