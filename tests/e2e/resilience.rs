@@ -134,19 +134,41 @@ fn one_client_alone_ejects_nobody() {
     let mut settings = settings(eject);
     settings.timeouts = "response = \"300ms\"".to_owned();
     let daemon = Daemon::start(&world, &settings);
-    // Streams that are reset for what was asked, by any number of clients; what fails for one client alone.
-    for (path, status, clients) in [("/files/fault", 502, 8), ("/files/reset", 502, 1), ("/files/hold", 504, 1)] {
+    // Whatever was asked, by any number of clients: the server still answers a question of our own.
+    for (path, status, clients) in
+        [("/files/fault", 502, 8), ("/files/reset", 502, 1), ("/files/reset", 502, 8), ("/files/hold", 504, 8)]
+    {
         for turn in 0..16 {
             let client = Client::new(&world, bystander(turn % clients));
             assert_eq!(client.get(path, "").unwrap().status, status, "{path}");
         }
         assert_eq!([state(&daemon, 0), state(&daemon, 1)], ["up", "up"], "after {path}");
     }
-    // Several clients are believed.
-    for turn in 0..16 {
-        drop(Client::new(&world, bystander(turn % 8)).get("/files/reset", ""));
+}
+
+/// A server that says itself that it is broken is believed once it has told several clients.
+#[test]
+fn what_a_server_tells_several_clients_counts() {
+    if !report::may_run("resilience: several clients") {
+        return;
     }
-    until("an ejection", SOON, || (state(&daemon, 0) == "ejected" || state(&daemon, 1) == "ejected").then_some(()));
+    let world = World::new();
+    let answers = |exchange: &mut Exchange<'_>| {
+        exchange.answer(if exchange.line.contains("/files/bad") { "500 Bad" } else { "200 OK" }, "", "ok")?;
+        Ok(true)
+    };
+    let _first = Scripted::start(&world.gate, "127.0.0.1:9001", answers);
+    let _second = Scripted::start(&world.gate, "127.0.0.1:9002", answers);
+    let daemon = Daemon::start(&world, &settings("[upstream.items.ejection]\nfailures = 3\n"));
+    let ask = |clients: u8| {
+        for turn in 0..16 {
+            let client = Client::new(&world, bystander(turn % clients));
+            assert_eq!(client.get("/files/bad", "").unwrap().status, 500);
+        }
+        [state(&daemon, 0), state(&daemon, 1)]
+    };
+    assert_eq!(ask(2), ["up", "up"]);
+    until("an ejection", SOON, || ask(8).contains(&Value::from("ejected")).then_some(()));
 }
 
 /// A caller who does not wait is no reason either, nor is one who does not send.

@@ -143,7 +143,7 @@ pub(super) async fn forward(permit: Permit, job: &mut Job<'_>) -> Result<(respon
                     return Ok((head, Exchange::new(lease.go_on(&mut job.request), place, seat)));
                 }
                 if group.standing.is_failure(head.status.as_u16()) {
-                    group.failed(server, &job.wish);
+                    group.answered(server, &job.wish);
                 } else {
                     group.standing.succeeded(server);
                 }
@@ -181,7 +181,7 @@ pub(super) async fn forward(permit: Permit, job: &mut Job<'_>) -> Result<(respon
             }
         };
         if counts {
-            group.failed(server, &job.wish);
+            group.failed(server);
         }
         tried |= bit(server);
         if !had.is_repeatable(&job.request, left) || !group.may_retry(tries, tried) {

@@ -174,11 +174,22 @@ impl Group {
         Err(refusal.into())
     }
 
-    /// A request failed at `server`.
-    pub(super) fn failed(&self, server: usize, wish: &Wish) {
-        if !self.standing.failed(server, wish.asker, deadline::now()) {
-            return;
+    /// `server` broke off, or took too long.
+    pub(super) fn failed(&self, server: usize) {
+        if self.standing.failed(server, deadline::now()) {
+            self.ask(server);
         }
+    }
+
+    /// `server` answered that it is broken.
+    pub(super) fn answered(&self, server: usize, wish: &Wish) {
+        if self.standing.answered(server, wish.asker, deadline::now()) {
+            self.ask(server);
+        }
+    }
+
+    /// Asks a server itself whether it is broken.
+    fn ask(&self, server: usize) {
         let Some(pool) = self.servers.get(server).map(|server| Rc::clone(&server.pool)) else { return };
         let standing = Rc::clone(&self.standing);
         tokio::task::spawn_local(async move {

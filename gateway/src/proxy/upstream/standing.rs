@@ -45,9 +45,10 @@ pub(in crate::proxy) struct Standing {
 #[derive(Default)]
 struct Counts {
     in_flight: AtomicU32,
-    /// What failed in a row, how much of that whoever had asked, and whose requests the rest were.
+    /// What failed in a row. Of that: what failed whoever had asked, what the server itself answered, and to whom.
     failures: AtomicU32,
     unreachable: AtomicU32,
+    answered: AtomicU32,
     askers: AtomicU64,
     /// Whether it is being asked itself.
     doubted: AtomicBool,
@@ -177,11 +178,18 @@ impl Standing {
         }
     }
 
-    /// A request of `asker` failed at a server, which broke off, took too long or answered that it is broken. `true`:
-    /// it may be the requests that are broken, so it is to be asked, and [`Self::asked`] to be told.
+    /// A server broke off or took too long. `true`: it may be the requests that are broken, however many clients made
+    /// them, so it is to be asked, and [`Self::asked`] to be told.
     #[must_use]
-    pub(super) fn failed(&self, server: usize, asker: u64, now: u64) -> bool {
+    pub(super) fn failed(&self, server: usize, now: u64) -> bool {
+        self.fails(server, now)
+    }
+
+    /// A server answered `asker` that it is broken. `true`: as above, as long as it has told too few clients.
+    #[must_use]
+    pub(super) fn answered(&self, server: usize, asker: u64, now: u64) -> bool {
         if let Some(counts) = self.servers.get(server).filter(|_| self.settings.ejection.is_some()) {
+            counts.answered.fetch_add(1, Ordering::Relaxed);
             counts.askers.fetch_or(asker, Ordering::Relaxed);
         }
         self.fails(server, now)
@@ -192,8 +200,10 @@ impl Standing {
         if counts.failures.fetch_add(1, Ordering::Relaxed) + 1 < ejection.failures {
             return false;
         }
-        let is_sure = counts.unreachable.load(Ordering::Relaxed) >= ejection.failures
-            || counts.askers.load(Ordering::Relaxed).count_ones() >= ejection.clients;
+        let unreachable = counts.unreachable.load(Ordering::Relaxed);
+        let is_told = counts.askers.load(Ordering::Relaxed).count_ones() >= ejection.clients;
+        let told = if is_told { counts.answered.load(Ordering::Relaxed) } else { 0 };
+        let is_sure = unreachable.saturating_add(told) >= ejection.failures;
         if !is_sure {
             return !self.is_out(server) && !counts.doubted.swap(true, Ordering::Relaxed);
         }
@@ -295,6 +305,7 @@ impl Counts {
     fn forget(&self) {
         self.failures.store(0, Ordering::Relaxed);
         self.unreachable.store(0, Ordering::Relaxed);
+        self.answered.store(0, Ordering::Relaxed);
         self.askers.store(0, Ordering::Relaxed);
     }
 }
@@ -327,6 +338,7 @@ mod tests {
     use crate::proxy::settings::upstream::Server;
 
     const SECOND: u64 = 1_000_000_000;
+    const OFF: u64 = u64::MAX;
 
     fn standing(servers: usize, share: u8) -> Standing {
         let server = |index| Server { address: format!("10.0.0.{index}:80"), weight: 1 };
@@ -374,14 +386,14 @@ mod tests {
         let standing = standing(2, 100);
         for _ in 0..9 {
             standing.unreachable(0, 0);
-            assert!(!standing.failed(0, 1, 0));
+            assert!(!standing.answered(0, 1, 0));
             standing.succeeded(0);
         }
         assert_eq!(standing.usable(), 0b11);
     }
 
-    /// The askers of failed requests, 0: nobody could have been served; whether the server is asked itself, and whether it
-    /// is out.
+    /// Whom a server answered that it is broken, 0: it could not be reached, [`OFF`]: it broke off; whether it is asked
+    /// itself, and whether it is out.
     #[track_caller]
     fn check(askers: &[u64], expect: (bool, bool)) {
         let standing = standing(2, 100);
@@ -390,15 +402,16 @@ mod tests {
                 standing.unreachable(0, SECOND);
                 doubted
             }
-            asker => standing.failed(0, *asker, SECOND) || doubted,
+            &OFF => standing.failed(0, SECOND) || doubted,
+            asker => standing.answered(0, *asker, SECOND) || doubted,
         });
         assert_eq!((doubted, standing.usable() == 0b10), expect, "{askers:?}");
         if doubted {
-            assert!(!standing.failed(0, 1, SECOND), "it is asked once at a time");
+            assert!(!standing.failed(0, SECOND), "it is asked once at a time");
             standing.asked(0, true, SECOND);
             assert_eq!(standing.usable(), 0b11, "it answers");
-            assert!(!standing.failed(0, 1, SECOND) && !standing.failed(0, 1, SECOND), "another row begins");
-            assert!(standing.failed(0, 1, SECOND));
+            assert!(!standing.answered(0, 1, SECOND) && !standing.failed(0, SECOND), "another row begins");
+            assert!(standing.failed(0, SECOND));
             standing.asked(0, false, SECOND);
             assert_eq!(standing.usable(), 0b10, "it does not");
         }
@@ -413,6 +426,12 @@ mod tests {
         check(&[1, 1, 2], (false, true));
         check(&[0, 1, 1], (true, false));
         check(&[0, 0, 1], (true, false));
+        check(&[0, 1, 2], (false, true));
+        // Anybody can have a request that makes a server break off, from as many addresses as he has.
+        check(&[OFF, OFF, OFF], (true, false));
+        check(&[OFF; 99], (true, false));
+        check(&[1, 2, OFF], (true, false));
+        check(&[0, 0, OFF], (true, false));
         let client = |text: &str| asker(text.parse().unwrap());
         assert_eq!(client("2001:db8:1:1::/64"), client("2001:db8:1:2::/64"), "of one network");
         assert_ne!(client("10.0.0.1"), client("10.0.0.2"));
