@@ -52,7 +52,7 @@ macro_rules! item {
 }
 
 #[rustfmt::skip]
-const ROWS: [Row; 80] = [
+const ROWS: [Row; 83] = [
     // The file itself.
     ("[timeouts]", "[timeouts", "\n\n\n[[listener]]\naddress = \"10.0.0.1:443\"", "", "not TOML", ""),
     ("[proxy]", "[proxi]", "proxi]", "proxi", "unknown", "did you mean `proxy`?"),
@@ -105,6 +105,9 @@ const ROWS: [Row; 80] = [
     (SERVERS, upstream!("[upstream.items.ejection]\nstatuses = [404]"), "404", "upstream.items.ejection.statuses[0]", "out of range", "500 to 599"),
     (SERVERS, upstream!("[upstream.items.ejection]\ntime = \"1m\"\nlongest = \"1s\""), "\"1s\"", "upstream.items.ejection.longest", "shorter", "leave it out"),
     (SERVERS, upstream!("[upstream.items.retry]\nstatuses = [502, 404]"), "404", "upstream.items.retry.statuses[1]", "out of range", "500 to 599"),
+    (SERVERS, upstream!("[upstream.items.tls]\npins = [] # none"), "[] # none", "upstream.items.tls.pins", "is empty", "sha256:"),
+    (RULES, table!("[cors.a]\norigins = [\"https://a.example\"]\nheader = [\"a\"]"), "header", "cors.a.header", "unknown", "mean `headers`?"),
+    (RULES, table!("[cors.a]\norigins = [\"https://a.example\"]\nzzzz = 1"), "zzzz", "cors.a.zzzz", "unknown", "known here: credentials, origins, methods, headers, expose, max_age, refuse_others"),
     (SERVERS, upstream!("[upstream.items.tls]\nverify = false"), "verify", "upstream.items.tls.verify", "unknown", "known here"),
     // Auth.
     (JWT, "tipe = \"at+jwt\"\n", "tipe", "jwt.tipe", "unknown", "mean `type`?"),

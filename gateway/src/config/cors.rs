@@ -56,9 +56,6 @@ fn group(name: String, table: &mut Table<'_>) -> Cors {
     }
     let methods = table.list("methods", route::method).into_iter().map(|(_, method)| method).collect();
     let names = |table: &mut Table<'_>, key, default: &[&'static str]| {
-        if !table.has(key) {
-            return Names::These(default.iter().copied().map(HeaderName::from_static).collect());
-        }
         let read = table.list(key, |value| match value::text(value)? {
             "*" if credentials => {
                 let wrong = Wrong::new("\"*\" means the header named `*` where there are credentials");
@@ -67,6 +64,9 @@ fn group(name: String, table: &mut Table<'_>) -> Cors {
             "*" => Ok(None),
             _ => header(value).map(Some),
         });
+        if !table.has(key) {
+            return Names::These(default.iter().copied().map(HeaderName::from_static).collect());
+        }
         if read.len() > 1 && read.iter().any(|(_, name)| name.is_none()) {
             let wrong = Wrong::new("has \"*\" beside other names, which it covers");
             table.report(key, wrong.hint("write [\"*\"] alone, or the names alone"));

@@ -146,7 +146,9 @@ impl<'r> Table<'r> {
     }
 
     fn value(&mut self, name: &'static str) -> Option<&'r Spanned<DeValue<'r>>> {
-        self.asked.push(name);
+        if !self.asked.contains(&name) {
+            self.asked.push(name);
+        }
         self.content?.get(name)
     }
 

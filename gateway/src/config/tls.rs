@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use data_encoding::{BASE64, DecodeError, HEXLOWER_PERMISSIVE};
+use toml::de::DeValue;
 
 use super::{
     errors::MISSING,
@@ -213,7 +214,14 @@ pub(super) fn upstream(table: &mut Table<'_>, reader: &Reader<'_>) -> Option<Cli
         let warning = Fault::new(key, "whoever is in between can read and change everything");
         reader.warn(warning.hint("name the authority instead: `ca`"));
     }
-    let pins: Vec<_> = inner.list("pins", |value| pin(value::text(value)?)).into_iter().map(|(_, pin)| pin).collect();
+    let read = |value: &DeValue<'_>| pin(value::text(value)?);
+    // An empty list would mean that none is asked for.
+    let pins = if inner.has("pins") {
+        inner.required_list("pins", "[\"sha256:AB:CD:...\"]", read)
+    } else {
+        inner.list("pins", read)
+    };
+    let pins: Vec<_> = pins.into_iter().map(|(_, pin)| pin).collect();
     if accepts_any && inner.has("pins") {
         let hint = "leave `dangerous_accept_any_certificate` out: pins need no `ca`";
         inner.report("pins", Wrong::new("says nothing where any certificate will do").hint(hint));
