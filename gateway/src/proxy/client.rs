@@ -154,11 +154,17 @@ fn address(element: &[u8], header: ClientHeader) -> Option<SocketAddr> {
     }
 }
 
-/// `192.0.2.7`, `192.0.2.7:4711`, `[2001:db8::1]`, `[2001:db8::1]:4711` (RFC 7239 6, without names that hide).
+/// `192.0.2.7`, `192.0.2.7:4711`, `[2001:db8::1]`, `[2001:db8::1]:4711` (RFC 7239 6, without names that hide). A port that
+/// hides (`192.0.2.7:_a`) is none.
 fn node(text: &str) -> Option<SocketAddr> {
     if text.contains('%') {
         return None;
     }
+    let hides = |port: &str| port.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+    let text = match text.split_once(":_") {
+        Some((address, port)) if !port.is_empty() && hides(port) => address,
+        _ => text,
+    };
     if let Some(address) = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
         return Some(SocketAddr::new(IpAddr::V6(address.parse().ok()?), 0));
     }
@@ -238,6 +244,8 @@ mod tests {
         check(&["For=\"203.0.113.7:4711\";proto=https;by=10.0.0.2"], Some("203.0.113.7:4711"));
         check(&["proto=http; for=\"[2001:db8:cafe::17]:4711\""], Some("[2001:db8:cafe::17]:4711"));
         check(&["for=\"[2001:db8::17]\""], Some("[2001:db8::17]:0"));
+        check(&["for=\"203.0.113.7:_a1.-_\""], Some("203.0.113.7:0"));
+        check(&["for=\"[2001:db8::17]:_x\""], Some("[2001:db8::17]:0"));
         check(&["for=198.51.100.1, for=203.0.113.7, for=\"[2001:db8:ff::1]\""], Some("203.0.113.7:0"));
         // A client's open quotation mark swallows nothing.
         check(&["for=\", for=203.0.113.7"], Some("203.0.113.7:0"));
@@ -252,6 +260,9 @@ mod tests {
             "for=\"203\\.0.113.7\"",
             "for=203.0.113.7;for=203.0.113.8",
             "for=2001:db8::1",
+            "for=\"203.0.113.7:_\"",
+            "for=\"203.0.113.7:_a b\"",
+            "for=\"2001:db8::1:_a:1\"",
         ] {
             check(&[wrong], None);
         }
