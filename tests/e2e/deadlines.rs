@@ -80,6 +80,25 @@ fn h07_an_answer_that_is_not_taken_ends_alone() {
     });
 }
 
+/// What waits behind answers that are not taken ends with them: no row of batches, each as patient as the first.
+#[test]
+fn h04_h07_answers_that_are_not_taken_end_together() {
+    if !report::may_run("deadlines: many streams") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let _daemon = Daemon::start(&world, &settings("body = \"2s\""));
+    let client = Client::new(&world, GOOD_V4);
+    let mut raw = Raw::open(&client, &[0, 4, 0, 0, 0, 0]).unwrap();
+    // Far more than is held for one connection, and fewer than what ends it as a flood.
+    let asked: Vec<u8> = (0..60).flat_map(|at| frame(HEADERS, END, 1 + 2 * at, &get("/files/big", &[]))).collect();
+    raw.write(&asked).unwrap();
+    let first = raw.hear(PATIENCE, |heard| !heard.resets.is_empty());
+    let rest = raw.hear(Duration::from_secs(1), |heard| heard.resets.len() >= 59);
+    assert_eq!((first.resets.len(), rest.resets.len()), (1, 59), "{:?}", rest.goaway);
+}
+
 /// What the route says counts, and not what the client says that it sends.
 #[test]
 fn d01_a_media_type_is_no_leave_to_be_slow() {

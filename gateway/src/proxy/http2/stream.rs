@@ -185,8 +185,10 @@ impl Sending {
         loop {
             if self.piece.is_empty() {
                 if *shared.held >= HELD {
-                    return Sent::Starved;
+                    // The client is waited for here, too: what it leaves untaken of other answers is in the way (H04).
+                    return if self.waits(cx) { Sent::TooSlow { is_shared: false } } else { Sent::Starved };
                 }
+                self.stalled.rest();
                 // What is asked for ahead of its window ends the answer where nothing is left of it.
                 let Poll::Ready(next) = Pin::new(&mut self.body).poll_frame(cx) else { return Sent::Waiting };
                 match next {
