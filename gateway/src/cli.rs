@@ -52,7 +52,7 @@ mod table;
 
 /// An edge guard for HTTP APIs: an authenticating proxy whose refusals become drops in the kernel.
 #[derive(Debug, Parser)]
-#[command(name = "gateway", version, after_help = exit::HELP, max_term_width = 100)]
+#[command(name = "gateway", version, after_help = exit::HELP, max_term_width = 80)]
 struct Arguments {
     /// The configuration [default: /etc/gateway/gateway.toml]
     #[arg(long, global = true, help_heading = "Global options", env = "GATEWAY_CONFIG", value_name = "PATH")]

@@ -40,6 +40,12 @@ fn remove(path: &Path) {
     fs::remove_file(path).unwrap();
 }
 
+/// Opening it waits for somebody at the other end.
+fn pipe(path: &Path) {
+    remove(path);
+    nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+}
+
 #[test]
 fn no_file_that_is_lost_lifts_a_ban_or_keeps_the_api_down() {
     if !report::may_run("state::lost") {
@@ -56,9 +62,14 @@ fn no_file_that_is_lost_lifts_a_ban_or_keeps_the_api_down() {
         ("bans.db", cut as fn(&Path), "set aside"),
         ("bans.db", remove, "is missing"),
         ("bans.db", |path| fs::write(path, "rubbish").unwrap(), "set aside"),
+        ("bans.db", pipe, "no regular file"),
         ("audit.key", remove, "another key signs"),
         ("audit.key", |path| fs::write(path, "").unwrap(), "another key signs"),
         ("audit.jsonl", remove, "chain is broken"),
+        ("audit.key", pipe, "no regular file"),
+        ("audit.pub", pipe, "no regular file"),
+        ("audit.jsonl", pipe, "no regular file"),
+        ("lock", pipe, ""),
         (
             "lock",
             |path| {

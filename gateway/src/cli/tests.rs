@@ -10,6 +10,21 @@ fn the_arguments_are_consistent() {
     Arguments::command().debug_assert();
 }
 
+#[test]
+fn help_fits_a_terminal() {
+    fn check(command: &mut clap::Command) {
+        for help in [command.render_help(), command.render_long_help()] {
+            for line in help.to_string().lines() {
+                assert!(line.chars().count() <= 80, "{}: {line}", command.get_name());
+            }
+        }
+        command.get_subcommands_mut().for_each(check);
+    }
+    let mut command = Arguments::command();
+    command.build();
+    check(&mut command);
+}
+
 /// `gateway TEXT` is understood, or is wrong usage.
 #[track_caller]
 fn parses(text: &str, expect: bool) {

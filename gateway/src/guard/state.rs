@@ -40,9 +40,19 @@ pub(crate) struct State {
 /// There is neither a place nor memory for it.
 pub(crate) fn open(state_dir: &Path) -> Result<State, StoreError> {
     let path = state_dir.join(audit::STORE);
+    let mut findings = Vec::new();
+    for odd in not_files(state_dir) {
+        let text = match set_aside(&odd) {
+            Ok(aside) => format!("{} is no regular file and was set aside as {}", odd.display(), aside.display()),
+            // Opening it would wait for ever.
+            Err(error) => {
+                return Err(io::Error::other(format!("{} is no regular file: {error}", odd.display())).into());
+            }
+        };
+        findings.push(Finding::new("store_set_aside", text));
+    }
     let had_chain = fs::metadata(state_dir.join(audit::LOG)).is_ok_and(|found| found.len() > 0);
     let was_there = fs::symlink_metadata(&path).is_ok();
-    let mut findings = Vec::new();
     let opened = Store::open(&path).and_then(|store| is_readable(&store).map(|()| store));
     let (store, is_behind) = match opened {
         Ok(store) if !was_there && had_chain => {
@@ -68,6 +78,15 @@ pub(crate) fn open(state_dir: &Path) -> Result<State, StoreError> {
     Ok(State { store, audit, findings, is_behind })
 }
 
+/// What lies in the place of a file of the state folder and can be opened without an end: pipes, sockets, devices.
+pub(crate) fn not_files(state_dir: &Path) -> impl Iterator<Item = PathBuf> {
+    let of_store = ["", BESIDE[0], BESIDE[1]].map(|ending| state_dir.join(format!("{}{ending}", audit::STORE)));
+    let others = [audit::LOG, audit::KEY, audit::PUBLIC].map(|name| state_dir.join(name));
+    let new = [audit::KEY, audit::PUBLIC].map(|name| state_dir.join(format!("{name}.new")));
+    let all = of_store.into_iter().chain(others).chain(new);
+    all.filter(|path| fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()))
+}
+
 /// Opens the same for a command while no guard runs: what would have to be mended is left for the guard to mend, and to
 /// tell of.
 ///
@@ -76,6 +95,9 @@ pub(crate) fn open(state_dir: &Path) -> Result<State, StoreError> {
 pub(crate) fn open_whole(state_dir: &Path) -> Result<State, String> {
     let path = state_dir.join(audit::STORE);
     let mend = "`gateway run` mends it: it takes over what the audit chain and the kernel hold";
+    if let Some(odd) = not_files(state_dir).next() {
+        return Err(format!("{} is no regular file: {mend}", odd.display()));
+    }
     let had_chain = fs::metadata(state_dir.join(audit::LOG)).is_ok_and(|found| found.len() > 0);
     if had_chain && fs::symlink_metadata(&path).is_err() {
         return Err(format!("{} is missing although there is an audit chain: {mend}", path.display()));

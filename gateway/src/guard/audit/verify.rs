@@ -16,7 +16,10 @@ use super::{
     redo::Redo,
     signed_text,
 };
-use crate::guard::store::{self, Anchor};
+use crate::guard::{
+    state,
+    store::{self, Anchor},
+};
 
 /// No record is longer: evidence and reasons are bounded. What is, was not written by the guard.
 const LONGEST: u64 = 64 * 1024;
@@ -54,6 +57,9 @@ pub fn verify(state_dir: &Path) -> Verification {
         first_bad: Some(Bad { file: path.clone(), line: 1, seq: 1, reason }),
         notes: Vec::new(),
     };
+    if let Some(odd) = state::not_files(state_dir).next() {
+        return stop(format!("{} is no regular file", odd.display()));
+    }
     // The anchor first: what the guard appends meanwhile is ahead of it, which is no fault.
     let anchor = match store::read_anchor(&state_dir.join(STORE)) {
         Ok(Some(anchor)) => anchor,

@@ -66,11 +66,21 @@ pub(super) fn line(line: &str, each: &mut dyn FnMut(Listed)) -> Result<(), Strin
     }
     let is_source = |word: &&str| sources(word, |_source| {}).is_ok();
     match rest.iter().filter(|word| is_source(word) && word.contains(['.', ':'])).count() {
+        // Fewer addresses are meant than the first word says.
+        0 if rest.iter().any(|word| is_exception(word)) => Err(format!(
+            "{:?}: an exception: use `gateway allow add` for it, and write the rest alone",
+            shortened(line)
+        )),
         // What follows is somebody's note.
         0 => sources(first, each),
         all if all == rest.len() => words.iter().try_for_each(|word| sources(word, &mut each)),
         _ => Err(format!("{:?}: addresses and other words: write one address a line", shortened(line))),
     }
+}
+
+/// Whether a word takes addresses out of what stands before it, as pf and others write it.
+fn is_exception(word: &str) -> bool {
+    word.strip_prefix(['!', '-', '^', '~']).is_some_and(|excepted| sources(excepted, |_source| {}).is_ok())
 }
 
 /// A range with space in it; eMule writes a level and a name behind it.
