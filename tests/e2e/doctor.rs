@@ -48,6 +48,12 @@ fn before_the_first_start(world: &World) {
         let is_told = told["checks"].as_array().unwrap().iter().any(|check| check["name"] == key.as_str());
         assert_eq!(is_told, user != 0, "{user}: {told}");
     }
+    // What a user may not look into is not said to be empty.
+    let mut command: Command = world.gate.command("setpriv".as_ref());
+    command.args(["--reuid=65534", "--clear-groups"]).arg(binary()).arg("--config").arg(&config);
+    let output = command.args(["detach", "--json"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("root"), "{output:?}");
 }
 
 #[test]

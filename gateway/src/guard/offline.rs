@@ -124,8 +124,12 @@ fn answer_with(path: &Path, request: Request, uid: u32, resolve: bool) -> Result
 /// that cannot be written does not keep anybody from recovering.
 ///
 /// # Errors
-/// For people: a guard runs, or something is pinned that is not ours.
+/// For people: whoever asks is not root, a guard runs, or something is pinned that is not ours.
 pub fn detach(locations: &Locations, uid: u32) -> Result<Answer, String> {
+    // What others may not look into would seem to be empty.
+    if uid != 0 {
+        return Err("only root may take the gateway out of the kernel: run it as root".to_owned());
+    }
     let lock = if locations.state_dir.exists() {
         Some(borrow(&locations.state_dir, PATIENCE).map_err(|error| error.to_string())?)
     } else {

@@ -224,11 +224,10 @@ fn drop_path(settings: &Settings, ports: &[u16], standing: &mut Vec<String>) -> 
 }
 
 fn make_folder(path: &Path, mode: u32) -> Result<()> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(mode)
-        .create(path)
-        .with_context(|| format!("{} cannot be made", path.display()))
+    let made = DirBuilder::new().recursive(true).mode(mode).create(path);
+    let is_root = geteuid().is_root();
+    let hint = if is_root { "" } else { ": `gateway run` has to be started as root" };
+    made.with_context(|| format!("{} cannot be made{hint}", path.display()))
 }
 
 /// Opens the access log for appending; without a path it is standard output.
