@@ -156,6 +156,8 @@ pub(crate) struct Guard {
     failures: u64,
     /// What is in force and still to be recorded, in order.
     owed: VecDeque<Owed>,
+    /// How many of them are only a turn late.
+    ahead: usize,
     /// It lives on, so that it can make up for what is owed.
     may_owe: bool,
     /// What the next ban is numbered by.
@@ -177,6 +179,7 @@ impl Guard {
     /// Answers the control socket. [`Request::Status`] and [`Request::Reload`] need more than bans: they are answered
     /// elsewhere.
     pub(crate) fn handle(&mut self, request: Request, actor: &Actor, now: Now) -> Answer {
+        self.catch_up();
         // What has ended in the kernel is history in every answer, without waiting for the next tick.
         self.sweep(now);
         let done = match request {

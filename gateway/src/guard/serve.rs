@@ -165,7 +165,13 @@ pub(crate) async fn serve(
             _ = hangup.recv() => service.prepare(Actor::Guard, None, &prepared),
             _ = reopen.recv() => service.reopen(),
             _ = child.recv() => service.reap(),
-            Some(event) = heard.recv() => service.hear(event, &beside),
+            Some(event) = heard.recv() => {
+                service.hear(event, &beside);
+                // What has come together is decided together: the store learns of it as one change.
+                while let Ok(event) = heard.try_recv() {
+                    service.hear(event, &beside);
+                }
+            }
             Some(call) = called.recv() => service.hear_call(call, &prepared, &beside),
             Some((result, actor, answer)) = ready.recv() => service.prepared(result, actor, answer),
             _ = second.tick() => service.tick(&beside),
@@ -179,6 +185,7 @@ pub(crate) async fn serve(
             () = until(due), if due.is_some() => service.waiting.give_up(Instant::now()),
         }
         service.relay();
+        service.guard.catch_up();
         if let Some(reason) = service.hopeless.take() {
             service.supervisor.kill_all("the guard gives up");
             return Err(anyhow!("no proxy can be started: {reason}"));

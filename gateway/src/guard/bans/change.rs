@@ -165,19 +165,19 @@ impl Guard {
             members.insert("replaces".to_owned(), old.into());
         }
         let begun = record.clone();
-        self.decide(
-            "ban",
-            now,
-            members,
-            Box::new(move |change| {
-                if let Some((old, (packets, bytes))) = counted {
-                    let ended = Ended { at: now.unix_millis, how: "replaced".to_owned() };
-                    change.end(old, &ended, packets, bytes)?;
-                }
-                change.begin(&begun)?;
-                if begun.rule.is_none() { change.unpardon(source) } else { Ok(()) }
-            }),
-        )?;
+        let write: Write = Box::new(move |change| {
+            if let Some((old, (packets, bytes))) = counted {
+                let ended = Ended { at: now.unix_millis, how: "replaced".to_owned() };
+                change.end(old, &ended, packets, bytes)?;
+            }
+            change.begin(&begun)?;
+            if begun.rule.is_none() { change.unpardon(source) } else { Ok(()) }
+        });
+        if record.rule.is_some() {
+            self.decide_ahead("ban", now, members, write)?;
+        } else {
+            self.decide("ban", now, members, write)?;
+        }
         self.next_id = self.next_id.saturating_add(1);
         if record.rule.is_none() {
             self.pardons.forget(source);

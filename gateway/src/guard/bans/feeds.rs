@@ -159,6 +159,7 @@ impl Guard {
 
     /// A change of the store that nothing is decided by. What was decided before comes first.
     fn change(&mut self) -> Result<Change<'_>, StoreError> {
+        self.catch_up();
         if self.owed.is_empty() { self.store.change() } else { Err(StoreError::Behind) }
     }
 

@@ -1,8 +1,9 @@
 //! Decides how what was decided is recorded: store and audit chain as one, before it is done.
 //!
-//! Where another process has locked the store nobody waits for it: the audit chain has the record first, the decision is
-//! in force, and the store learns of it once it is free. A guard that dies before that leaves the kernel's entry, which
-//! the next guard takes over, as its number is one that the store has never given. Where nothing can be recorded at all,
+//! A ban that a rule asks for does not wait for the store: the audit chain has its record first, then the kernel its
+//! entry, then the store learns of all that was decided in the turn as one change. Where another process has locked the
+//! store nothing waits for it: the store learns once it is free. A guard that dies before that leaves the kernel's
+//! entry, which the next guard takes over, as its number is one that the store has never given. Where nothing can be recorded at all,
 //! only what an operator lifts is done; it is recorded once there is room.
 //!
 //! *Invariant:* what is owed is written in the order in which it was decided, and nothing goes before it.
@@ -15,6 +16,9 @@ const OWED: usize = 10_000;
 
 /// How many of them are written at once.
 const AT_ONCE: usize = 1_000;
+
+/// How many decisions of a turn may be in force before the store learns of them.
+const AHEAD: usize = 64;
 
 /// What is said of a store that was lost while the guard ran.
 const MADE_ANEW: &str = "it was made anew of what is in force";
@@ -78,6 +82,33 @@ impl Guard {
         self.settle(vec![(event, members)], now, write, false).map(drop)
     }
 
+    /// Records a decision that cannot wait: the audit chain has it, the store learns of it with [`Self::catch_up`].
+    pub(super) fn decide_ahead(
+        &mut self,
+        event: &'static str,
+        now: Now,
+        members: Map<String, Value>,
+        write: Write,
+    ) -> Result<(), Refused> {
+        let records = vec![(event, members)];
+        let is_well = self.may_owe && self.failing.is_none() && !self.store.stands_in();
+        let has_room = self.owed.len() == self.ahead && self.ahead < AHEAD;
+        if !is_well || !has_room || self.append(&records, now).is_err() {
+            return self.settle(records, now, write, false).map(drop);
+        }
+        self.owed.push_back(Owed { records: Vec::new(), unix_millis: now.unix_millis, write });
+        self.ahead += 1;
+        self.tell_watchers(&records, now);
+        Ok(())
+    }
+
+    /// Has the store learn of what is in force already: at the end of each turn, and before anything else is recorded.
+    pub(crate) fn catch_up(&mut self) {
+        if std::mem::take(&mut self.ahead) > 0 {
+            self.pay();
+        }
+    }
+
     /// Records what is done whatever comes of it; why it is not recorded yet, if it is not.
     pub(super) fn decide_anyway(&mut self, records: Records, now: Now, write: Write) -> Option<String> {
         self.settle(records, now, write, true).unwrap_or_else(|refused| Some(refused.message))
@@ -105,6 +136,7 @@ impl Guard {
         write: Write,
         anyway: bool,
     ) -> Result<Option<String>, Refused> {
+        self.catch_up();
         let mut failed = if self.owed.is_empty() {
             match self.write(&records, now, &write) {
                 Ok(()) => {
@@ -198,6 +230,7 @@ impl Guard {
 
     /// Changes the store without a decision behind it; whether it could be.
     pub(super) fn amend(&mut self, write: impl Fn(&Change<'_>) -> Result<(), StoreError> + 'static) -> bool {
+        self.catch_up();
         if !self.owed.is_empty() {
             let has_room = self.owed.len() < OWED;
             if has_room {
@@ -287,6 +320,12 @@ impl Guard {
                 Err(failed) => {
                     if let Err(error) = self.audit.rewind(mark) {
                         tracing::error!(%error, "the audit chain cannot be written");
+                    }
+                    if let Failed::Store(error) = &failed
+                        && error.is_damage()
+                        && self.remake(&error.to_string(), Now::read()).is_ok()
+                    {
+                        return self.owed.is_empty();
                     }
                     if !matches!(&failed, Failed::Store(error) if error.is_busy()) {
                         self.fail(&failed.message());

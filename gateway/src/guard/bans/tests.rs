@@ -158,6 +158,7 @@ impl World {
 
     fn why(&mut self, address: &str) -> Why {
         let now = self.now;
+        self.guard().catch_up();
         self.guard().why(address.parse().unwrap(), now).unwrap()
     }
 

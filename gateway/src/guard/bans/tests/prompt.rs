@@ -71,6 +71,37 @@ fn many_bans_end_a_few_at_a_time() {
     assert!(!world.guard().has_work());
 }
 
+/// Bans that rules ask for in one turn, and what the store has of them before and after its end.
+#[test]
+fn the_store_learns_of_a_turns_bans_as_one_change_after_the_kernel() {
+    let mut world = World::new("ahead");
+    let stored = |world: &World| {
+        let read = Store::read(&world.folder.join(audit::STORE)).unwrap();
+        read.in_force().unwrap().into_iter().map(|record| record.source.to_string()).collect::<Vec<_>>()
+    };
+    for address in ["192.0.2.7", "192.0.2.8"] {
+        world.ask(address, "bad-tokens").unwrap();
+    }
+    assert_eq!(world.guard().notices().len(), 2, "in force");
+    assert_eq!(world.events().iter().filter(|event| *event == "ban").count(), 2, "recorded");
+    assert!(stored(&world).is_empty());
+    world.guard().catch_up();
+    assert_eq!(stored(&world), ["192.0.2.7", "192.0.2.8"]);
+
+    // Killed, and even rebooted, before the store has heard: the chain tells.
+    for (boot, address) in [("one", "192.0.2.9"), ("two", "192.0.2.10")] {
+        world.pass(60);
+        let id = world.ask(address, "bad-tokens").unwrap();
+        let kernel = world.crash();
+        let kernel = if boot == world.boot { kernel } else { Box::new(AtAccept::default()) };
+        world.boot = boot;
+        world.start(kernel);
+        let why = world.why(address);
+        let entry = why.entry.unwrap();
+        assert_eq!((why.verdict.as_str(), entry.id, entry.actor.as_str()), ("blocked", id, "rule:bad-tokens"), "{boot}");
+    }
+}
+
 #[test]
 fn the_store_learns_figures_later_and_at_the_end() {
     let mut world = World::new("figures");
