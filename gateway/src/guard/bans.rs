@@ -156,8 +156,9 @@ pub(crate) struct Guard {
     failures: u64,
     /// What is in force and still to be recorded, in order.
     owed: VecDeque<Owed>,
-    /// How many of them are only a turn late.
-    ahead: usize,
+    /// Where all of it are bans of rules that the store learns of in a moment: how many, when the first and when the
+    /// last of them was made.
+    ahead: Option<(usize, u64, u64)>,
     /// It lives on, so that it can make up for what is owed.
     may_owe: bool,
     /// What the next ban is numbered by.

@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot},
-    time::{Instant, MissedTickBehavior, interval, sleep_until},
+    time::{Instant, MissedTickBehavior, interval},
 };
 
 use crate::{
@@ -42,10 +42,12 @@ use crate::{
 use beside::{Beside, Seen, do_beside};
 use certificates::Certificates;
 use reload::Reload;
+use timer::{instant, until};
 
 mod beside;
 mod certificates;
 mod reload;
+mod timer;
 
 /// A guard that never got a proxy ready gives up after so many.
 const HOPELESS: usize = 4;
@@ -159,19 +161,14 @@ pub(crate) async fn serve(
     service.resolve(&beside);
     loop {
         let (restart, due, look) = (service.supervisor.restart_at(), service.waiting.due(), service.look_due());
+        let behind = service.guard.catch_up_at().map(instant);
         tokio::select! {
             _ = terminate.recv() => service.stop("terminated"),
             _ = interrupt.recv() => service.stop("interrupted"),
             _ = hangup.recv() => service.prepare(Actor::Guard, None, &prepared),
             _ = reopen.recv() => service.reopen(),
             _ = child.recv() => service.reap(),
-            Some(event) = heard.recv() => {
-                service.hear(event, &beside);
-                // What has come together is decided together: the store learns of it as one change.
-                while let Ok(event) = heard.try_recv() {
-                    service.hear(event, &beside);
-                }
-            }
+            Some(event) = heard.recv() => service.hear(event, &beside),
             Some(call) = called.recv() => service.hear_call(call, &prepared, &beside),
             Some((result, actor, answer)) = ready.recv() => service.prepared(result, actor, answer),
             _ = second.tick() => service.tick(&beside),
@@ -182,10 +179,10 @@ pub(crate) async fn serve(
             () = tokio::task::yield_now(), if service.guard.has_work() => service.work(&beside),
             () = until(restart), if restart.is_some() => service.restart(),
             () = until(look), if look.is_some() => service.look(false, &beside),
+            () = until(behind), if behind.is_some() => service.guard.catch_up(),
             () = until(due), if due.is_some() => service.waiting.give_up(Instant::now()),
         }
         service.relay();
-        service.guard.catch_up();
         if let Some(reason) = service.hopeless.take() {
             service.supervisor.kill_all("the guard gives up");
             return Err(anyhow!("no proxy can be started: {reason}"));
@@ -490,12 +487,6 @@ impl Service<'_> {
             reload_refused: self.reload_refused.clone(),
             certificates: self.certificates.ends(),
         }
-    }
-}
-
-async fn until(at: Option<Instant>) {
-    if let Some(at) = at {
-        sleep_until(at).await;
     }
 }
 

@@ -256,7 +256,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::Row`] if somebody else wrote into the file.
     pub fn allowed(&self) -> Result<Vec<Allowed>, StoreError> {
-        let mut query = self.connection.prepare("SELECT source, reason, actor FROM allow ORDER BY added, source")?;
+        let mut query =
+            self.connection.prepare_cached("SELECT source, reason, actor FROM allow ORDER BY added, source")?;
         let rows = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get(1)?, row.get(2)?)))?;
         rows.map(|row| {
             let (source, reason, actor) = row?;
@@ -275,7 +276,7 @@ impl Store {
     }
 
     fn records(&self, query: &str, values: impl rusqlite::Params) -> Result<Vec<Record>, StoreError> {
-        let mut query = self.connection.prepare(query)?;
+        let mut query = self.connection.prepare_cached(query)?;
         let mut rows = query.query(values)?;
         let mut records = Vec::new();
         while let Some(row) = rows.next()? {
@@ -331,7 +332,7 @@ impl Change<'_> {
     fn insert(&self, how: &str, record: &Record) -> Result<(), StoreError> {
         let evidence: Vec<String> = record.evidence.iter().map(ToString::to_string).collect();
         self.0
-            .prepare(&format!(
+            .prepare_cached(&format!(
                 "{how} INTO ban (id, source, reason, actor, rule, evidence, shadow, started, expires, boot,
                      expires_monotonic, confirm_by, confirm_monotonic, relay, reaction_micros, connections_closed)
                  VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -362,13 +363,9 @@ impl Change<'_> {
     /// # Errors
     /// [`StoreError::Database`].
     pub fn end(&self, id: u64, ended: &Ended, packets: u64, bytes: u64) -> Result<(), StoreError> {
-        self.0.prepare("UPDATE ban SET ended = ?, how = ?, packets = ?, bytes = ? WHERE id = ?")?.execute(params![
-            signed(ended.at),
-            ended.how,
-            signed(packets),
-            signed(bytes),
-            signed(id)
-        ])?;
+        self.0
+            .prepare_cached("UPDATE ban SET ended = ?, how = ?, packets = ?, bytes = ? WHERE id = ?")?
+            .execute(params![signed(ended.at), ended.how, signed(packets), signed(bytes), signed(id)])?;
         Ok(())
     }
 
@@ -377,14 +374,14 @@ impl Change<'_> {
     /// # Errors
     /// [`StoreError::Database`].
     pub fn rebase(&self, record: &Record) -> Result<(), StoreError> {
-        self.0.prepare("UPDATE ban SET boot = ?, expires_monotonic = ?, confirm_monotonic = ? WHERE id = ?")?.execute(
-            params![
+        self.0
+            .prepare_cached("UPDATE ban SET boot = ?, expires_monotonic = ?, confirm_monotonic = ? WHERE id = ?")?
+            .execute(params![
                 record.boot,
                 record.expires_monotonic.map(signed),
                 record.confirm.map(|confirm| signed(confirm.monotonic)),
                 signed(record.id)
-            ],
-        )?;
+            ])?;
         Ok(())
     }
 
@@ -394,7 +391,7 @@ impl Change<'_> {
     /// [`StoreError::Database`].
     pub fn reacted(&self, id: u64, micros: u64) -> Result<(), StoreError> {
         self.0
-            .prepare("UPDATE ban SET reaction_micros = ? WHERE id = ?")?
+            .prepare_cached("UPDATE ban SET reaction_micros = ? WHERE id = ?")?
             .execute(params![signed(micros), signed(id)])?;
         Ok(())
     }
@@ -405,7 +402,7 @@ impl Change<'_> {
     /// [`StoreError::Database`].
     pub fn closed(&self, id: u64, connections: u32) -> Result<(), StoreError> {
         self.0
-            .prepare("UPDATE ban SET connections_closed = ? WHERE id = ?")?
+            .prepare_cached("UPDATE ban SET connections_closed = ? WHERE id = ?")?
             .execute(params![connections, signed(id)])?;
         Ok(())
     }
@@ -448,7 +445,7 @@ impl Change<'_> {
     /// [`StoreError::Database`]: nothing was changed.
     pub fn commit(self, anchor: &Anchor) -> Result<(), StoreError> {
         self.0
-            .prepare("INSERT OR REPLACE INTO audit (one, seq, hash, first) VALUES (1, ?, ?, ?)")?
+            .prepare_cached("INSERT OR REPLACE INTO audit (one, seq, hash, first) VALUES (1, ?, ?, ?)")?
             .execute(params![signed(anchor.seq), anchor.hash, anchor.first])?;
         Ok(self.0.commit()?)
     }

@@ -149,7 +149,7 @@ impl Guard {
             failing: None,
             failures: 0,
             owed: VecDeque::new(),
-            ahead: 0,
+            ahead: None,
             may_owe: false,
             next_id: 1,
             full: 0,

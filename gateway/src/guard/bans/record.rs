@@ -1,7 +1,8 @@
 //! Decides how what was decided is recorded: store and audit chain as one, before it is done.
 //!
-//! A ban that a rule asks for does not wait for the store: the audit chain has its record first, then the kernel its
-//! entry, then the store learns of all that was decided in the turn as one change. Where another process has locked the
+//! A ban that a rule asks for does not wait for the store, nor for the store to learn of the ban before it: the audit
+//! chain has its record first, then the kernel its entry. The store learns of all such bans as one change, once no other
+//! has come for [`SETTLE`]. Where another process has locked the
 //! store nothing waits for it: the store learns once it is free. A guard that dies before that leaves the kernel's
 //! entry, which the next guard takes over, as its number is one that the store has never given. Where nothing can be recorded at all,
 //! only what an operator lifts is done; it is recorded once there is room.
@@ -17,8 +18,14 @@ const OWED: usize = 10_000;
 /// How many of them are written at once.
 const AT_ONCE: usize = 1_000;
 
-/// How many decisions of a turn may be in force before the store learns of them.
-const AHEAD: usize = 64;
+/// How many bans of rules may be in force before the store learns of them.
+const AHEAD: usize = 1_000;
+
+/// How long after the last of them it does, in nanoseconds: 20 ms.
+const SETTLE: u64 = 20_000_000;
+
+/// How long after the first of them it does, however many come: 250 ms.
+const SETTLED: u64 = 250_000_000;
 
 /// What is said of a store that was lost while the guard ran.
 const MADE_ANEW: &str = "it was made anew of what is in force";
@@ -92,19 +99,26 @@ impl Guard {
     ) -> Result<(), Refused> {
         let records = vec![(event, members)];
         let is_well = self.may_owe && self.failing.is_none() && !self.store.stands_in();
-        let has_room = self.owed.len() == self.ahead && self.ahead < AHEAD;
+        let ahead = self.ahead.map_or(0, |(many, _, _)| many);
+        let has_room = self.owed.len() == ahead && ahead < AHEAD;
         if !is_well || !has_room || self.append(&records, now).is_err() {
             return self.settle(records, now, write, false).map(drop);
         }
         self.owed.push_back(Owed { records: Vec::new(), unix_millis: now.unix_millis, write });
-        self.ahead += 1;
+        let first = self.ahead.map_or(now.monotonic, |(_, first, _)| first);
+        self.ahead = Some((self.owed.len(), first, now.monotonic));
         self.tell_watchers(&records, now);
         Ok(())
     }
 
-    /// Has the store learn of what is in force already: at the end of each turn, and before anything else is recorded.
+    /// When the store is to learn of what is in force already: `CLOCK_MONOTONIC`, nanoseconds.
+    pub(crate) fn catch_up_at(&self) -> Option<u64> {
+        self.ahead.map(|(_, first, last)| last.saturating_add(SETTLE).min(first.saturating_add(SETTLED)))
+    }
+
+    /// Has the store learn of what is in force already; also before anything else is recorded.
     pub(crate) fn catch_up(&mut self) {
-        if std::mem::take(&mut self.ahead) > 0 {
+        if self.ahead.take().is_some() {
             self.pay();
         }
     }

@@ -60,7 +60,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub(crate) fn feeds(&self) -> Result<(Lists, Vec<String>), StoreError> {
-        let mut query = self.connection.prepare("SELECT * FROM feed ORDER BY id")?;
+        let mut query = self.connection.prepare_cached("SELECT * FROM feed ORDER BY id")?;
         let mut rows = query.query([])?;
         let (mut feeds, mut broken) = (Vec::new(), Vec::new());
         while let Some(row) = rows.next()? {
@@ -96,7 +96,7 @@ impl Store {
             reasons: serde_json::from_str(&reasons).map_err(|_error| broken("reasons"))?,
         };
         let mut chunks =
-            self.connection.prepare("SELECT content FROM feed_chunk WHERE generation = ? ORDER BY number")?;
+            self.connection.prepare_cached("SELECT content FROM feed_chunk WHERE generation = ? ORDER BY number")?;
         let mut found = chunks.query([signed(feed.generation)])?;
         while let Some(chunk) = found.next()? {
             content.extend(chunk.get_ref(0)?.as_blob().unwrap_or(b"?")).ok_or_else(|| broken("a feed's entries"))?;
@@ -126,11 +126,9 @@ impl Change<'_> {
     /// # Errors
     /// [`StoreError::Database`].
     pub(crate) fn feed_chunk(&self, generation: u64, number: u64, content: &[u8]) -> Result<(), StoreError> {
-        self.0.prepare("INSERT INTO feed_chunk (generation, number, content) VALUES (?, ?, ?)")?.execute(params![
-            signed(generation),
-            signed(number),
-            content
-        ])?;
+        self.0
+            .prepare_cached("INSERT INTO feed_chunk (generation, number, content) VALUES (?, ?, ?)")?
+            .execute(params![signed(generation), signed(number), content])?;
         Ok(())
     }
 

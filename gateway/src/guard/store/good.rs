@@ -39,7 +39,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub(crate) fn good(&self, since: u64, most: usize) -> Result<Vec<GoodRow>, StoreError> {
-        let mut query = self.connection.prepare(&format!(
+        let mut query = self.connection.prepare_cached(&format!(
             "SELECT source, last, principals FROM good WHERE last >= ? ORDER BY last DESC LIMIT {most}"
         ))?;
         let mut rows = query.query([signed(since)])?;
@@ -64,7 +64,8 @@ impl Change<'_> {
     /// # Errors
     /// [`StoreError::Database`].
     pub(crate) fn remember_good(&self, clients: &[GoodRow]) -> Result<(), StoreError> {
-        let mut put = self.0.prepare("INSERT OR REPLACE INTO good (source, last, principals) VALUES (?, ?, ?)")?;
+        let mut put =
+            self.0.prepare_cached("INSERT OR REPLACE INTO good (source, last, principals) VALUES (?, ?, ?)")?;
         for GoodRow { source, principals } in clients {
             let last = principals.iter().map(|principal| principal.last).max().unwrap_or(0);
             let principals: Vec<String> =
@@ -79,7 +80,7 @@ impl Change<'_> {
     /// # Errors
     /// [`StoreError::Database`].
     pub(crate) fn forget_good(&self, clients: &[Source]) -> Result<(), StoreError> {
-        let mut delete = self.0.prepare("DELETE FROM good WHERE source = ?")?;
+        let mut delete = self.0.prepare_cached("DELETE FROM good WHERE source = ?")?;
         for source in clients {
             delete.execute([source.to_string()])?;
         }

@@ -48,7 +48,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Row`] if somebody else wrote into the file.
     pub fn pardons(&self) -> Result<Vec<Pardon>, StoreError> {
-        let mut query = self.connection.prepare("SELECT source, actor, at FROM pardon ORDER BY at DESC")?;
+        let mut query = self.connection.prepare_cached("SELECT source, actor, at FROM pardon ORDER BY at DESC")?;
         let rows = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get(1)?, unsigned(row, "at")?)))?;
         rows.map(|row| {
             let (source, actor, at) = row?;
@@ -63,7 +63,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub fn promotions(&self) -> Result<Vec<Promotion>, StoreError> {
-        let mut query = self.connection.prepare("SELECT what, actor, at FROM promotion ORDER BY what")?;
+        let mut query = self.connection.prepare_cached("SELECT what, actor, at FROM promotion ORDER BY what")?;
         let rows = query
             .query_map([], |row| Ok(Promotion { what: row.get(0)?, actor: row.get(1)?, at: unsigned(row, "at")? }))?;
         Ok(rows.collect::<Result<_, _>>()?)
@@ -101,7 +101,7 @@ impl Store {
     }
 
     fn read_offences(&self, query: &str, values: impl rusqlite::Params) -> Result<Vec<Offence>, StoreError> {
-        let mut query = self.connection.prepare(query)?;
+        let mut query = self.connection.prepare_cached(query)?;
         let mut rows = query.query(values)?;
         let mut offences = Vec::new();
         while let Some(row) = rows.next()? {
@@ -123,7 +123,7 @@ impl Change<'_> {
     /// [`StoreError::Database`].
     pub fn confirm(&self, id: u64) -> Result<(), StoreError> {
         self.0
-            .prepare("UPDATE ban SET confirm_by = NULL, confirm_monotonic = NULL WHERE id = ?")?
+            .prepare_cached("UPDATE ban SET confirm_by = NULL, confirm_monotonic = NULL WHERE id = ?")?
             .execute([signed(id)])?;
         Ok(())
     }
@@ -133,7 +133,7 @@ impl Change<'_> {
     /// # Errors
     /// [`StoreError::Database`].
     pub fn enforce(&self, id: u64) -> Result<(), StoreError> {
-        self.0.prepare("UPDATE ban SET shadow = 0 WHERE id = ?")?.execute([signed(id)])?;
+        self.0.prepare_cached("UPDATE ban SET shadow = 0 WHERE id = ?")?.execute([signed(id)])?;
         Ok(())
     }
 

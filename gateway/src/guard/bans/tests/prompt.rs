@@ -71,21 +71,26 @@ fn many_bans_end_a_few_at_a_time() {
     assert!(!world.guard().has_work());
 }
 
-/// Bans that rules ask for in one turn, and what the store has of them before and after its end.
 #[test]
-fn the_store_learns_of_a_turns_bans_as_one_change_after_the_kernel() {
+fn the_store_learns_of_rules_bans_after_the_kernel_and_together() {
     let mut world = World::new("ahead");
     let stored = |world: &World| {
         let read = Store::read(&world.folder.join(audit::STORE)).unwrap();
         read.in_force().unwrap().into_iter().map(|record| record.source.to_string()).collect::<Vec<_>>()
     };
-    for address in ["192.0.2.7", "192.0.2.8"] {
+    let began = world.now.monotonic;
+    assert_eq!(world.guard().catch_up_at(), None);
+    // The last counts, but the first not for ever.
+    for (address, millis, due) in [("192.0.2.7", 0, 20), ("192.0.2.8", 240, 250)] {
+        world.now.monotonic = began + millis * 1_000_000;
         world.ask(address, "bad-tokens").unwrap();
+        assert_eq!(world.guard().catch_up_at(), Some(began + due * 1_000_000), "{address}");
     }
     assert_eq!(world.guard().notices().len(), 2, "in force");
     assert_eq!(world.events().iter().filter(|event| *event == "ban").count(), 2, "recorded");
     assert!(stored(&world).is_empty());
     world.guard().catch_up();
+    assert_eq!(world.guard().catch_up_at(), None);
     assert_eq!(stored(&world), ["192.0.2.7", "192.0.2.8"]);
 
     // Killed, and even rebooted, before the store has heard: the chain tells.
@@ -98,7 +103,11 @@ fn the_store_learns_of_a_turns_bans_as_one_change_after_the_kernel() {
         world.start(kernel);
         let why = world.why(address);
         let entry = why.entry.unwrap();
-        assert_eq!((why.verdict.as_str(), entry.id, entry.actor.as_str()), ("blocked", id, "rule:bad-tokens"), "{boot}");
+        assert_eq!(
+            (why.verdict.as_str(), entry.id, entry.actor.as_str()),
+            ("blocked", id, "rule:bad-tokens"),
+            "{boot}"
+        );
     }
 }
 
