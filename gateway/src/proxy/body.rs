@@ -19,9 +19,9 @@ use super::{
     deadline::{self, Alarm},
     grpc::Messages,
     http1, http2,
-    lines::Lines,
-    pace::Pace,
+    min_rate::MinRate,
     problem,
+    raw_head::RawHead,
     record::Record,
     reject::{Refusal, Reject},
     settings::Timeouts,
@@ -37,7 +37,7 @@ const FORGOTTEN: u64 = 64 * 1_024;
 
 /// Why a request's body ended early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cut {
+pub(super) enum BodyError {
     /// Its framing is broken.
     Broken,
     /// The client left.
@@ -48,7 +48,7 @@ pub(super) enum Cut {
     TooSlow,
 }
 
-impl fmt::Display for Cut {
+impl fmt::Display for BodyError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
             Self::Broken => "request body broken",
@@ -59,12 +59,12 @@ impl fmt::Display for Cut {
     }
 }
 
-impl Error for Cut {}
+impl Error for BodyError {}
 
 /// How a request's body is doing, for those who wait behind it.
 #[derive(Debug, Default)]
-pub(super) struct Flow {
-    pub(super) cut: Cell<Option<Cut>>,
+pub(super) struct BodyProgress {
+    pub(super) error: Cell<Option<BodyError>>,
     pub(super) ended: Cell<bool>,
     /// Bytes of it that were passed on.
     pub(super) passed: Cell<u64>,
@@ -75,15 +75,15 @@ pub(super) struct Flow {
 }
 
 /// A request's body as it is received.
-pub(super) enum Received {
+pub(super) enum Incoming {
     /// There is none.
     None,
     Http1(http1::Body),
     Http2(http2::Body),
 }
 
-impl Received {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+impl Incoming {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self {
             Self::None => Poll::Ready(None),
             Self::Http1(body) => body.poll_frame(cx),
@@ -119,34 +119,34 @@ impl Received {
 }
 
 /// A request's body on its way in.
-pub(super) struct Arriving {
-    incoming: Received,
+pub(super) struct RequestBody {
+    incoming: Incoming,
     left: u64,
     received: Rc<Cell<u64>>,
     between: Duration,
     /// What has to come while it is waited for, in bytes a second.
     least_rate: u64,
-    pace: Pace,
+    rate: MinRate,
     alarm: Alarm,
-    flow: Rc<Flow>,
+    progress: Rc<BodyProgress>,
     /// What came behind it, as far as it may pass.
     trailers: Option<HeaderMap>,
     /// What it consists of, where that is gRPC.
     messages: Option<Messages>,
 }
 
-impl Arriving {
+impl RequestBody {
     /// A body of at most `limit` bytes, which comes as fast as `timeouts` say.
-    pub(super) fn new(incoming: Received, limit: u64, timeouts: &Timeouts, received: Rc<Cell<u64>>) -> Self {
+    pub(super) fn new(incoming: Incoming, limit: u64, timeouts: &Timeouts, received: Rc<Cell<u64>>) -> Self {
         Self {
             incoming,
             left: limit,
             received,
             between: timeouts.body,
             least_rate: timeouts.least_rate,
-            pace: Pace::default(),
+            rate: MinRate::default(),
             alarm: Alarm::default(),
-            flow: Rc::default(),
+            progress: Rc::default(),
             trailers: None,
             messages: None,
         }
@@ -158,12 +158,12 @@ impl Arriving {
         Self { messages: Some(Messages::new(self.left)), ..self }
     }
 
-    pub(super) fn flow(&self) -> Rc<Flow> {
-        Rc::clone(&self.flow)
+    pub(super) fn progress(&self) -> Rc<BodyProgress> {
+        Rc::clone(&self.progress)
     }
 
     /// Reads it whole.
-    pub(super) async fn whole(mut self) -> Result<Bytes, Cut> {
+    pub(super) async fn whole(mut self) -> Result<Bytes, BodyError> {
         let Some(first) = std::future::poll_fn(|cx| self.poll_piece(cx)).await.transpose()? else {
             return Ok(Bytes::new());
         };
@@ -174,37 +174,37 @@ impl Arriving {
         Ok(rest.map_or(first, BytesMut::freeze))
     }
 
-    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         let piece = self.poll_unmarked(cx);
-        self.flow.waiting.set(piece.is_pending());
+        self.progress.waiting.set(piece.is_pending());
         let piece = ready!(piece);
         match &piece {
             Some(Ok(piece)) => {
                 let length = u64::try_from(piece.len()).unwrap_or(u64::MAX);
-                self.flow.passed.set(self.flow.passed.get().saturating_add(length));
-                self.flow.taken.set(true);
+                self.progress.passed.set(self.progress.passed.get().saturating_add(length));
+                self.progress.taken.set(true);
                 // Whoever knows the length does not ask for what comes behind the last piece.
-                self.flow.ended.set(self.incoming.is_end_stream());
+                self.progress.ended.set(self.incoming.is_end_stream());
             }
-            Some(Err(cut)) => self.flow.cut.set(Some(*cut)),
-            None => self.flow.ended.set(true),
+            Some(Err(cut)) => self.progress.error.set(Some(*cut)),
+            None => self.progress.ended.set(true),
         }
         Poll::Ready(piece)
     }
 
-    fn poll_unmarked(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
+    fn poll_unmarked(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         loop {
             let Poll::Ready(frame) = self.incoming.poll_frame(cx) else {
                 if self.incoming.announced() > self.left {
-                    return Poll::Ready(Some(Err(Cut::TooLarge)));
+                    return Poll::Ready(Some(Err(BodyError::TooLarge)));
                 }
-                self.pace.waits(deadline::now());
-                return self.alarm.poll(self.between, cx).map(|()| Some(Err(Cut::TooSlow)));
+                self.rate.waits(deadline::now());
+                return self.alarm.poll(self.between, cx).map(|()| Some(Err(BodyError::TooSlow)));
             };
             self.alarm.rest();
             let Some(frame) = frame else {
                 let broken = self.messages.as_ref().is_some_and(|messages| !messages.may_end());
-                return Poll::Ready(broken.then_some(Err(Cut::Broken)));
+                return Poll::Ready(broken.then_some(Err(BodyError::Broken)));
             };
             let frame = match frame {
                 Ok(frame) => frame,
@@ -223,20 +223,20 @@ impl Arriving {
                 }
                 // Whoever knows that it ends here does not ask for what comes behind.
                 if self.incoming.is_end_stream() && !messages.may_end() {
-                    return Poll::Ready(Some(Err(Cut::Broken)));
+                    return Poll::Ready(Some(Err(BodyError::Broken)));
                 }
             }
             let length = u64::try_from(piece.len()).unwrap_or(u64::MAX);
             self.received.set(self.received.get().saturating_add(length));
             let now = deadline::now();
-            self.pace.moved(length, now);
-            if self.pace.is_too_slow(now, self.between, self.least_rate) {
-                return Poll::Ready(Some(Err(Cut::TooSlow)));
+            self.rate.moved(length, now);
+            if self.rate.is_too_slow(now, self.between, self.least_rate) {
+                return Poll::Ready(Some(Err(BodyError::TooSlow)));
             }
             let left = self.left.checked_sub(length);
             // What is announced is not waited for.
             let Some(left) = left.filter(|left| self.incoming.announced() <= *left) else {
-                return Poll::Ready(Some(Err(Cut::TooLarge)));
+                return Poll::Ready(Some(Err(BodyError::TooLarge)));
             };
             self.left = left;
             return Poll::Ready(Some(Ok(piece)));
@@ -245,24 +245,24 @@ impl Arriving {
 }
 
 /// Reads a little of a body that nobody wants, so that the connection can carry the next request.
-pub(super) async fn forget(incoming: Received, timeouts: Timeouts) {
-    let mut arriving = Arriving::new(incoming, FORGOTTEN, &timeouts, Rc::default());
-    while let Some(Ok(_)) = std::future::poll_fn(|cx| arriving.poll_piece(cx)).await {}
+pub(super) async fn forget(incoming: Incoming, timeouts: Timeouts) {
+    let mut request_body = RequestBody::new(incoming, FORGOTTEN, &timeouts, Rc::default());
+    while let Some(Ok(_)) = std::future::poll_fn(|cx| request_body.poll_piece(cx)).await {}
 }
 
 /// Whether an unread body is small enough to be read and forgotten.
-pub(super) fn is_forgettable(incoming: &Received) -> bool {
+pub(super) fn is_forgettable(incoming: &Incoming) -> bool {
     incoming.size_hint().upper().is_some_and(|length| length <= FORGOTTEN)
 }
 
 /// An answer on its way out. The exchange is over when it is dropped.
 // Boxed, it is moved as a pointer from hand to hand.
-pub(super) struct Answer(Box<Inner>);
+pub(super) struct ResponseBody(Box<Inner>);
 
 struct Inner {
     content: Content,
     /// What its head consists of, besides its headers.
-    lines: Option<Lines>,
+    lines: Option<RawHead>,
     /// Why it broke off, if it did.
     broke: &'static str,
     /// `None`: the exchange goes on as a tunnel.
@@ -282,7 +282,7 @@ enum Content {
     Whole(Bytes),
 }
 
-impl Answer {
+impl ResponseBody {
     /// An answer of our own.
     pub(super) fn whole(bytes: Bytes, record: Box<Record>) -> Self {
         Self::new(if bytes.is_empty() { Content::Done } else { Content::Whole(bytes) }, record)
@@ -297,14 +297,14 @@ impl Answer {
     }
 
     /// The same, behind a head of `lines`.
-    pub(super) fn with(self, lines: Lines) -> Self {
+    pub(super) fn with(self, lines: RawHead) -> Self {
         let Self(mut inner) = self;
         inner.lines = Some(lines);
         Self(inner)
     }
 
     /// What its head consists of, besides its headers.
-    pub(super) const fn take_lines(&mut self) -> Option<Lines> {
+    pub(super) const fn take_lines(&mut self) -> Option<RawHead> {
         self.0.lines.take()
     }
 
@@ -390,7 +390,7 @@ impl fmt::Display for Broken {
 
 impl Error for Broken {}
 
-impl Body for Answer {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = Broken;
 

@@ -10,7 +10,7 @@ use std::{
 use super::{
     client::Client,
     deadline,
-    pace::Pace,
+    min_rate::MinRate,
     settings::Timeouts,
     tls::{Ja4, Secured},
     tunnel::Tunnel,
@@ -90,7 +90,7 @@ pub(super) struct Connection {
     /// When the client stopped taking what we send; 0: it takes it.
     stalled: Cell<u64>,
     /// How fast it takes it.
-    pace: Cell<Pace>,
+    rate: Cell<MinRate>,
     /// When the client last took something that had been collected for it.
     taken: Cell<u64>,
     in_flight: Cell<u32>,
@@ -120,7 +120,7 @@ impl Connection {
             since: Cell::new(deadline::now()),
             rests: Cell::new(false),
             stalled: Cell::new(0),
-            pace: Cell::default(),
+            rate: Cell::default(),
             taken: Cell::new(0),
             in_flight: Cell::new(0),
             begun: Cell::new(0),
@@ -187,18 +187,18 @@ impl Connection {
         match (taken, self.stalled.get()) {
             (None, 0) => {
                 self.stalled.set(deadline::now());
-                self.pace.update(|mut pace| {
-                    pace.waits(deadline::now());
-                    pace
+                self.rate.update(|mut rate| {
+                    rate.waits(deadline::now());
+                    rate
                 });
             }
             (Some(taken), since) => {
                 if since != 0 {
                     self.stalled.set(0);
                 }
-                self.pace.update(|mut pace| {
-                    pace.moved(u64::try_from(taken).unwrap_or(u64::MAX), deadline::now());
-                    pace
+                self.rate.update(|mut rate| {
+                    rate.moved(u64::try_from(taken).unwrap_or(u64::MAX), deadline::now());
+                    rate
                 });
             }
             _ => {}
@@ -259,9 +259,9 @@ impl Connection {
 
     /// Closes what is overdue at `now`. `drain`: how long requests in flight may take on a connection that goes.
     pub(super) fn sweep(&self, now: u64, timeouts: &Timeouts, drain: Duration) {
-        let mut pace = self.pace.get();
-        let is_too_slow = pace.is_too_slow(now, timeouts.body, timeouts.least_rate);
-        self.pace.set(pace);
+        let mut rate = self.rate.get();
+        let is_too_slow = rate.is_too_slow(now, timeouts.body, timeouts.least_rate);
+        self.rate.set(rate);
         let over = |since: u64, limit: Duration| u128::from(now.saturating_sub(since)) > limit.as_nanos();
         let since = self.since.get();
         // A slow client may still be taking the end of an answer of which nothing is left to be made.

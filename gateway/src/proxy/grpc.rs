@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header, request::Parts};
 
 use super::{
-    body::{Answer, Cut},
+    body::{BodyError, ResponseBody},
     record::Record,
     reject::{Refusal, Reject},
 };
@@ -74,8 +74,8 @@ impl Messages {
     /// Reads along.
     ///
     /// # Errors
-    /// [`Cut::TooLarge`] before anything of a message that is too large has passed, [`Cut::Broken`].
-    pub(super) fn read(&mut self, mut piece: &[u8]) -> Result<(), Cut> {
+    /// [`BodyError::TooLarge`] before anything of a message that is too large has passed, [`BodyError::Broken`].
+    pub(super) fn read(&mut self, mut piece: &[u8]) -> Result<(), BodyError> {
         while let Some((&first, rest)) = piece.split_first() {
             if self.left > 0 {
                 let taken = usize::try_from(self.left).unwrap_or(usize::MAX).min(piece.len());
@@ -85,7 +85,7 @@ impl Messages {
             }
             // Compressed or not: nothing else is said of a message.
             if self.begun == 0 && first > 1 {
-                return Err(Cut::Broken);
+                return Err(BodyError::Broken);
             }
             if let Some(place) = self.prefix.get_mut(self.begun) {
                 *place = first;
@@ -96,7 +96,7 @@ impl Messages {
                 let [_, length @ ..] = self.prefix;
                 (self.begun, self.left) = (0, u64::from(u32::from_be_bytes(length)));
                 if self.left > self.most {
-                    return Err(Cut::TooLarge);
+                    return Err(BodyError::TooLarge);
                 }
             }
         }
@@ -131,10 +131,10 @@ const fn code(reject: Reject) -> Option<&'static str> {
 
 /// The answer to a call that is refused: a status alone, in what would be trailers. Its record back: it is answered in
 /// HTTP.
-pub(super) fn refuse(reject: Reject, record: Box<Record>) -> Result<Response<Answer>, Box<Record>> {
+pub(super) fn refuse(reject: Reject, record: Box<Record>) -> Result<Response<ResponseBody>, Box<Record>> {
     let Some(code) = code(reject).filter(|_| record.is_grpc) else { return Err(record) };
     let id = record.told_id();
-    let mut response = Response::new(Answer::whole(bytes::Bytes::new(), record));
+    let mut response = Response::new(ResponseBody::whole(bytes::Bytes::new(), record));
     *response.status_mut() = StatusCode::OK;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
@@ -180,7 +180,7 @@ mod tests {
 
     /// What becomes of a body whose pieces are of `size`, and whether it may end there.
     #[track_caller]
-    fn check(body: &[u8], expect: Result<bool, Cut>) {
+    fn check(body: &[u8], expect: Result<bool, BodyError>) {
         for size in 1..=body.len().max(1) {
             let mut messages = Messages::new(10);
             let read = body.chunks(size).try_for_each(|piece| messages.read(piece));
@@ -196,9 +196,9 @@ mod tests {
         check(b"\0\0\0\0\x0a0123456789", Ok(true));
         check(b"\0\0\0\0\x02a", Ok(false));
         check(b"\0\0\0", Ok(false));
-        check(b"\0\0\0\0\x0b", Err(Cut::TooLarge));
-        check(b"\0\0\0\0\x01a\x01\xff\xff\xff\xff", Err(Cut::TooLarge));
-        check(b"\x02\0\0\0\0", Err(Cut::Broken));
-        check(b"\0\0\0\0\x01ab", Err(Cut::Broken));
+        check(b"\0\0\0\0\x0b", Err(BodyError::TooLarge));
+        check(b"\0\0\0\0\x01a\x01\xff\xff\xff\xff", Err(BodyError::TooLarge));
+        check(b"\x02\0\0\0\0", Err(BodyError::Broken));
+        check(b"\0\0\0\0\x01ab", Err(BodyError::Broken));
     }
 }

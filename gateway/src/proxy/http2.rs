@@ -8,20 +8,19 @@
 use std::{future::poll_fn, rc::Rc};
 
 use self::session::Session;
-use super::{connection::Connection, wire::Wire, worker::Worker};
+use super::{client_io::ClientIo, connection::Connection, worker::Worker};
 
+mod body_buffer;
 mod flood;
 mod frame;
 mod head;
-pub(super) mod hpack;
-mod inbound;
-mod inlet;
-mod outbound;
 mod ready;
+mod recv;
+mod send;
 mod session;
 mod stream;
 
-pub(super) use inlet::Body;
+pub(super) use body_buffer::Body;
 
 /// How a connection ended.
 pub(super) enum Ended {
@@ -36,9 +35,9 @@ pub(super) enum Ended {
 }
 
 /// Answers the requests of a connection.
-pub(super) async fn serve(worker: &Rc<Worker>, connection: &Rc<Connection>, wire: &Rc<Wire>) -> Ended {
+pub(super) async fn serve(worker: &Rc<Worker>, connection: &Rc<Connection>, io: &Rc<ClientIo>) -> Ended {
     // Boxed, it takes no room in connections of HTTP/1.
-    let mut session = Box::new(Session::new(worker, connection, wire));
+    let mut session = Box::new(Session::new(worker, connection, io));
     // A turn is bounded by what it reads and writes, not by how often it asks.
     tokio::task::coop::unconstrained(poll_fn(|cx| session.poll(cx))).await
 }

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, Method, Uri, request::Parts};
 
-use super::{body::Upload, spare};
+use super::{body::Upload, buffer_pool};
 
 /// A request for a server.
 pub(super) struct Outgoing {
@@ -47,7 +47,7 @@ impl Outgoing {
 
     /// Leaves its memory to the next.
     pub(super) fn recycle(self) {
-        spare::keep_parts(self.head);
-        spare::keep_space(self.lines);
+        buffer_pool::keep_parts(self.head);
+        buffer_pool::keep_space(self.lines);
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 
 use super::{
-    body::Answer,
+    body::ResponseBody,
     problem::is_head,
     record::Record,
     reject::{Refusal, Reject},
@@ -71,7 +71,7 @@ impl Own {
     }
 
     /// The answer. `close`: nothing more can be read from this connection.
-    pub(super) fn answer(self, mut record: Box<Record>, close: bool) -> Response<Answer> {
+    pub(super) fn answer(self, mut record: Box<Record>, close: bool) -> Response<ResponseBody> {
         record.status = self.status.as_u16();
         let mut headers = HeaderMap::new();
         if let Some(content_type) = self.content_type {
@@ -92,7 +92,7 @@ impl Own {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         let body = if is_head(&record) { Bytes::new() } else { self.body };
-        let mut response = Response::new(Answer::whole(body, record));
+        let mut response = Response::new(ResponseBody::whole(body, record));
         *response.status_mut() = self.status;
         *response.headers_mut() = headers;
         response

@@ -6,13 +6,13 @@ use std::{convert::Infallible, net::SocketAddr, rc::Rc, sync::Arc};
 use http::{HeaderValue, Response, StatusCode, Version, header, request::Parts, response};
 
 use super::{
-    body::{self, Answer, Arriving, Received, Upload},
+    body::{self, Incoming, RequestBody, ResponseBody, Upload},
     connection::Connection,
     cors, framing, grpc,
-    lines::Form,
     outgoing::Outgoing,
     own::Own,
     problem,
+    raw_head::HeadFormat,
     record::Record,
     reject::{Refusal, Reject},
     settings::route::PathRules,
@@ -33,8 +33,8 @@ pub(super) async fn serve(
     worker: Rc<Worker>,
     connection: Rc<Connection>,
     head: Box<Parts>,
-    incoming: Received,
-) -> Result<Response<Answer>, Infallible> {
+    incoming: Incoming,
+) -> Result<Response<ResponseBody>, Infallible> {
     let now = Now::read();
     let line = (head.method.clone(), head.version, head.uri.path_and_query().cloned());
     let expects = head.headers.contains_key(header::EXPECT);
@@ -67,7 +67,7 @@ pub(super) async fn serve(
         }
         Err(Failure::ClientLeft) => {
             connection.unread.set(true);
-            let mut nobody = Response::new(Answer::whole(bytes::Bytes::new(), record));
+            let mut nobody = Response::new(ResponseBody::whole(bytes::Bytes::new(), record));
             *nobody.status_mut() = StatusCode::BAD_REQUEST;
             nobody
         }
@@ -93,7 +93,7 @@ async fn answer(
     connection: &Rc<Connection>,
     record: &mut Record,
     head: Box<Parts>,
-    incoming: &mut Option<Received>,
+    incoming: &mut Option<Incoming>,
     now: Now,
 ) -> Result<(response::Parts, Exchange), Failure> {
     let snapshot = &worker.shared.snapshot;
@@ -222,7 +222,7 @@ async fn admit(
     worker: &Worker,
     served: &Served,
     head: &Parts,
-    incoming: &mut Option<Received>,
+    incoming: &mut Option<Incoming>,
     record: &mut Record,
 ) -> Result<Upload, Failure> {
     let Some(body) = incoming.as_ref() else { return Ok(Upload::Empty) };
@@ -238,11 +238,11 @@ async fn admit(
     }
     let Some(body) = incoming.take() else { return Ok(Upload::Empty) };
     let received = Rc::clone(record.bytes_in.get_or_insert_default());
-    let arriving = Arriving::new(body, served.max_body, &served.timeouts, received);
-    let arriving = if record.is_grpc { arriving.of_messages() } else { arriving };
-    let Some(schema) = &served.schema else { return Ok(Upload::Streaming(Box::new(arriving))) };
+    let request_body = RequestBody::new(body, served.max_body, &served.timeouts, received);
+    let request_body = if record.is_grpc { request_body.of_messages() } else { request_body };
+    let Some(schema) = &served.schema else { return Ok(Upload::Streaming(Box::new(request_body))) };
     // Boxed, as most requests do without it.
-    let bytes = Box::pin(arriving.whole()).await?;
+    let bytes = Box::pin(request_body.whole()).await?;
     match schema.validate_at_once(head.headers.get(header::CONTENT_TYPE), &bytes) {
         Some(judged) => judged?,
         None => worker.shared.validators.validate(Arc::clone(schema), bytes.clone()).await?,
@@ -269,9 +269,9 @@ fn job<'a>(
     // Nobody looks at what passes as it came.
     let is_plain = wanted.is_none() && served.response_headers.is_none() && served.cors.is_none();
     let form = match head.version {
-        Version::HTTP_11 if is_plain => Form::Lines,
-        Version::HTTP_2 if is_plain => Form::Fields,
-        _ => Form::Map,
+        Version::HTTP_11 if is_plain => HeadFormat::Lines,
+        Version::HTTP_2 if is_plain => HeadFormat::Fields,
+        _ => HeadFormat::Map,
     };
     let told = hygiene::Told {
         client: record.client.address.ip(),
@@ -310,7 +310,7 @@ fn job<'a>(
 }
 
 /// Passes the upstream's answer on.
-fn relay(mut record: Box<Record>, mut head: response::Parts, mut exchange: Exchange) -> Response<Answer> {
+fn relay(mut record: Box<Record>, mut head: response::Parts, mut exchange: Exchange) -> Response<ResponseBody> {
     record.status = head.status.as_u16();
     if exchange.leaves_unread() {
         // Said with the answer, and the client is listened to a little longer.
@@ -331,14 +331,14 @@ fn relay(mut record: Box<Record>, mut head: response::Parts, mut exchange: Excha
     match lines {
         Some(mut lines) => {
             hygiene::lines(&mut lines, record.id, record.info.as_deref());
-            Response::from_parts(head, Answer::relayed(exchange, record).with(lines))
+            Response::from_parts(head, ResponseBody::relayed(exchange, record).with(lines))
         }
-        None => Response::from_parts(head, Answer::relayed(exchange, record)),
+        None => Response::from_parts(head, ResponseBody::relayed(exchange, record)),
     }
 }
 
 /// Lets the connection become a tunnel. What a client sent before it knew of one was meant for nobody (F12).
-fn switch(mut record: Box<Record>, mut head: response::Parts, exchange: Exchange) -> Response<Answer> {
+fn switch(mut record: Box<Record>, mut head: response::Parts, exchange: Exchange) -> Response<ResponseBody> {
     let connection = Rc::clone(&record.connection);
     if !connection.waits.get() {
         connection.unread.set(true);
@@ -355,14 +355,14 @@ fn switch(mut record: Box<Record>, mut head: response::Parts, exchange: Exchange
     record.status = head.status.as_u16();
     let outlives_token = record.served().and_then(|served| served.upgrade.as_ref()).is_some_and(|it| it.outlives_token);
     connection.tunnel.set(Some(Box::new(Tunnel::new(exchange, record, outlives_token))));
-    Response::from_parts(head, Answer::switched())
+    Response::from_parts(head, ResponseBody::switched())
 }
 
 /// Deals with the body of a request that nobody reads: it is refused (F14), or answered without one. `true`: the connection ends with the answer.
 fn settle(
     worker: &Worker,
     connection: &Connection,
-    unread: Option<Received>,
+    unread: Option<Incoming>,
     expects: bool,
     reject: Option<Reject>,
 ) -> bool {

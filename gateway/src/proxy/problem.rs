@@ -4,14 +4,14 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, Version, header};
 
 use super::{
-    body::Answer,
+    body::ResponseBody,
     grpc,
     record::Record,
     reject::{Refusal, Reject},
 };
 
 /// The answer to a request that is refused. `close`: nothing more can be read from this connection.
-pub(super) fn refuse(mut record: Box<Record>, refusal: Refusal, close: bool) -> Response<Answer> {
+pub(super) fn refuse(mut record: Box<Record>, refusal: Refusal, close: bool) -> Response<ResponseBody> {
     let (reject, retry_after) = (refusal.reject, refusal.retry_after);
     let row = record.refuse(refusal);
     let mut record = match grpc::refuse(reject, record) {
@@ -23,7 +23,7 @@ pub(super) fn refuse(mut record: Box<Record>, refusal: Refusal, close: bool) -> 
     let allow = record.allow.take();
     let http1 = matches!(&record.request, Some((_, Version::HTTP_10 | Version::HTTP_11, _)));
     let body = if is_head(&record) { Bytes::new() } else { body };
-    let mut response = Response::new(Answer::whole(body, record));
+    let mut response = Response::new(ResponseBody::whole(body, record));
     *response.status_mut() = row.status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

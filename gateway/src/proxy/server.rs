@@ -8,6 +8,7 @@ use tokio::{
 };
 
 use super::{
+    client_io::{ClientIo, Stream},
     connection::{Close, Connection, Why},
     deadline::{Alarm, within},
     http1::{self, Ended},
@@ -15,7 +16,6 @@ use super::{
     record::Record,
     reject::{Refusal, Reject},
     tls::{self, Failed},
-    wire::{Stream, Wire},
     worker::{Admitted, Worker},
 };
 use crate::detect::signal::Signal;
@@ -68,11 +68,10 @@ async fn serve(worker: Rc<Worker>, admitted: Admitted, socket: TcpStream) {
     let Some(stream) = secure(&worker, connection, socket).await else { return };
     let multiplexed = connection.secured.get().is_some_and(|secured| secured.is_http2);
     connection.established(multiplexed);
-    let wire = Wire::new(stream, Rc::clone(connection));
-    let ended =
-        if multiplexed { http2(&worker, connection, &wire).await } else { http1(&worker, connection, &wire).await };
+    let io = ClientIo::new(stream, Rc::clone(connection));
+    let ended = if multiplexed { http2(&worker, connection, &io).await } else { http1(&worker, connection, &io).await };
     if let Some(lingers) = ended {
-        return leave(connection, &wire, lingers).await;
+        return leave(connection, &io, lingers).await;
     }
     if connection.why() == Some(Why::Slow) {
         let what = "too slow with a request or with taking an answer";
@@ -81,15 +80,15 @@ async fn serve(worker: Rc<Worker>, admitted: Admitted, socket: TcpStream) {
 }
 
 /// Serves a connection of HTTP/1 to its end: whether the client may still be sending. `None`: it was cut off.
-async fn http1(worker: &Rc<Worker>, connection: &Rc<Connection>, wire: &Rc<Wire>) -> Option<bool> {
-    let mut served = Box::pin(http1::serve(worker, connection, wire));
+async fn http1(worker: &Rc<Worker>, connection: &Rc<Connection>, io: &Rc<ClientIo>) -> Option<bool> {
+    let mut served = Box::pin(http1::serve(worker, connection, io));
     let mut finishing = false;
     let ended = std::future::poll_fn(|cx| {
         match connection.closing(cx) {
             Close::Now => return Poll::Ready(None),
             Close::Graceful if !finishing && connection.why() == Some(Why::Banned) => {
                 finishing = true;
-                wire.give_up_soon();
+                io.give_up_soon();
             }
             // What comes is answered with `Connection: close`.
             Close::Graceful | Close::No => {}
@@ -105,23 +104,23 @@ async fn http1(worker: &Rc<Worker>, connection: &Rc<Connection>, wire: &Rc<Wire>
         Ended::Refused => true,
         Ended::Switched(early) => {
             if let Some(tunnel) = tunnel {
-                Box::pin(tunnel.run(early, wire)).await;
+                Box::pin(tunnel.run(early, io)).await;
             }
             return Some(false);
         }
     };
-    goodbye(wire).await.then_some(lingers)
+    goodbye(io).await.then_some(lingers)
 }
 
 /// Tells the client that nothing more comes. `false`: it is gone.
-async fn goodbye(wire: &Wire) -> bool {
-    let goodbye = within(GOODBYE, std::future::poll_fn(|cx| wire.poll_goodbye(cx))).await;
+async fn goodbye(io: &ClientIo) -> bool {
+    let goodbye = within(GOODBYE, std::future::poll_fn(|cx| io.poll_goodbye(cx))).await;
     goodbye.is_some_and(|goodbye| goodbye.is_ok())
 }
 
 /// Serves a connection of HTTP/2 to its end: whether the client may still be sending. `None`: it was cut off.
-async fn http2(worker: &Rc<Worker>, connection: &Rc<Connection>, wire: &Rc<Wire>) -> Option<bool> {
-    match http2::serve(worker, connection, wire).await {
+async fn http2(worker: &Rc<Worker>, connection: &Rc<Connection>, io: &Rc<ClientIo>) -> Option<bool> {
+    match http2::serve(worker, connection, io).await {
         http2::Ended::Cut => None,
         http2::Ended::Done => Some(false),
         http2::Ended::Broken(detail) => {
@@ -206,8 +205,8 @@ async fn forget(mut socket: TcpStream) {
 }
 
 /// Sends what is still to be sent, and listens a little longer where a client is still sending what nobody reads.
-async fn leave(connection: &Connection, wire: &Wire, lingers: bool) {
-    let pushed = within(GOODBYE, std::future::poll_fn(|cx| wire.push(cx))).await;
+async fn leave(connection: &Connection, io: &ClientIo, lingers: bool) {
+    let pushed = within(GOODBYE, std::future::poll_fn(|cx| io.push(cx))).await;
     if !matches!(pushed, Some(Ok(()))) || connection.why() == Some(Why::Banned) {
         return;
     }
@@ -218,19 +217,19 @@ async fn leave(connection: &Connection, wire: &Wire, lingers: bool) {
         false if is_http2 => GOODBYE,
         false => return,
     };
-    if !is_http2 || goodbye(wire).await {
+    if !is_http2 || goodbye(io).await {
         connection.lingers();
         // Whatever comes, or nothing: the connection is over.
-        let _closed = connection.unless_closed(Box::pin(within(patience, discard(wire)))).await;
+        let _closed = connection.unless_closed(Box::pin(within(patience, discard(io)))).await;
     }
 }
 
 /// Reads and forgets what the client sends until it closes, or has sent nothing for a while.
-async fn discard(wire: &Wire) {
+async fn discard(io: &ClientIo) {
     let mut pause = Alarm::default();
     std::future::poll_fn(|cx| {
         loop {
-            match wire.poll_discard(cx) {
+            match io.poll_discard(cx) {
                 Poll::Ready(Ok(1..)) => pause.rest(),
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
                 Poll::Pending => return pause.poll(PAUSE, cx),

@@ -16,11 +16,11 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
+    client_io::{ClientIo, TunnelIo},
     connection::{Close, Why},
     deadline::{self, Alarm},
     record::Record,
     upstream::Exchange,
-    wire::{Io, Wire},
 };
 
 /// What is under way in each direction, in bytes.
@@ -57,10 +57,10 @@ impl Tunnel {
     }
 
     /// Carries bytes until it is over, beginning with `early`, which the client sent right after the answer.
-    pub(super) async fn run(mut self, early: Bytes, wire: &Rc<Wire>) {
+    pub(super) async fn run(mut self, early: Bytes, io: &Rc<ClientIo>) {
         let Some((stream, first)) = self.exchange.switched() else { return };
         let bytes_in = Rc::clone(self.record.bytes_in.get_or_insert_default());
-        let (mut client, mut up, mut down) = (Io(Rc::clone(wire)), Way::new(early), Way::new(first));
+        let (mut client, mut up, mut down) = (TunnelIo(Rc::clone(io)), Way::new(early), Way::new(first));
         let mut alarm = Alarm::default();
         let mut active = deadline::now();
         let ended = std::future::poll_fn(|cx| {

@@ -15,11 +15,11 @@ use bytes::Bytes;
 use http::{Method, StatusCode, header, response};
 
 use super::{
-    body::{Cut, Flow, Upload},
+    body::{BodyError, BodyProgress, Upload},
     deadline::Alarm,
-    lines::Form,
     outgoing::Outgoing,
     own::Own,
+    raw_head::HeadFormat,
     reject::{Refusal, Reject},
     settings::Timeouts,
     upgrade::Wanted,
@@ -61,18 +61,18 @@ impl From<Refusal> for Failure {
     }
 }
 
-impl From<Cut> for Failure {
-    fn from(cut: Cut) -> Self {
+impl From<BodyError> for Failure {
+    fn from(cut: BodyError) -> Self {
         let reject = match cut {
-            Cut::Gone => return Self::ClientLeft,
-            Cut::Broken => Reject::BadRequest,
-            Cut::TooLarge => Reject::BodyTooLarge,
-            Cut::TooSlow => Reject::RequestTimeout,
+            BodyError::Gone => return Self::ClientLeft,
+            BodyError::Broken => Reject::BadRequest,
+            BodyError::TooLarge => Reject::BodyTooLarge,
+            BodyError::TooSlow => Reject::RequestTimeout,
         };
         let detail = match cut {
-            Cut::Broken | Cut::Gone => "broken body",
-            Cut::TooLarge => "body over its limit",
-            Cut::TooSlow => "body too slow",
+            BodyError::Broken | BodyError::Gone => "broken body",
+            BodyError::TooLarge => "body over its limit",
+            BodyError::TooSlow => "body too slow",
         };
         Self::Refused(Refusal::new(reject, detail))
     }
@@ -102,7 +102,7 @@ pub(super) struct Job<'a> {
     pub(super) wish: Wish,
     pub(super) request: Outgoing,
     pub(super) wanted: Option<Box<Wanted>>,
-    pub(super) form: Form,
+    pub(super) form: HeadFormat,
     pub(super) patience: Patience,
 }
 
@@ -113,16 +113,17 @@ pub(super) async fn forward(permit: Permit, job: &mut Job<'_>) -> Result<(respon
     drop(permit);
     let group = job.group;
     let had = Had::of(job.request.body());
-    let seat = group.admit()?;
+    let slot = group.admit()?;
     let retry = &group.standing.settings.retry;
     let answer_within = retry.timeout.map_or(job.patience.answer, |timeout| timeout.min(job.patience.answer));
     let (mut fresh, mut tries, mut tried) = (false, 1, 0);
     loop {
-        let Try { mut lease, place, server } = group.lease(&job.wish, fresh, &mut tried, job.patience.connect).await?;
+        let Try { mut lease, in_flight, server } =
+            group.lease(&job.wish, fresh, &mut tried, job.patience.connect).await?;
         if let Some(host) = group.host(server) {
             job.request.headers_mut().insert(header::HOST, host.clone());
         }
-        let answer = in_time(pin!(lease.send(&mut job.request, job.form)), had.flow(), answer_within).await;
+        let answer = in_time(pin!(lease.send(&mut job.request, job.form)), had.progress(), answer_within).await;
         // Whether it says anything of the server that this request failed.
         let (mut left, mut counts) = (true, true);
         let (reject, detail) = match answer {
@@ -140,7 +141,7 @@ pub(super) async fn forward(permit: Permit, job: &mut Job<'_>) -> Result<(respon
             Some(Ok(head)) => {
                 if !matches!(head.status.as_u16(), 500 | 502..=504) {
                     group.standing.succeeded(server);
-                    return Ok((head, Exchange::new(lease.go_on(&mut job.request), place, seat)));
+                    return Ok((head, Exchange::new(lease.go_on(&mut job.request), in_flight, slot)));
                 }
                 if group.standing.is_failure(head.status.as_u16()) {
                     group.answered(server, &job.wish);
@@ -149,7 +150,7 @@ pub(super) async fn forward(permit: Permit, job: &mut Job<'_>) -> Result<(respon
                 }
                 let again = retry.statuses.contains(&head.status.as_u16()) && had.is_repeatable(&job.request, true);
                 if !again || !group.may_retry(tries, tried | bit(server)) {
-                    return Ok((head, Exchange::new(lease.go_on(&mut job.request), place, seat)));
+                    return Ok((head, Exchange::new(lease.go_on(&mut job.request), in_flight, slot)));
                 }
                 had.restore(&mut job.request);
                 (fresh, tries, tried) = (false, tries + 1, tried | bit(server));
@@ -194,7 +195,11 @@ pub(super) async fn forward(permit: Permit, job: &mut Job<'_>) -> Result<(respon
 
 /// Waits for `sent`, which is the head of the answer, for at most `patience` from the moment the request is out. `None`:
 /// it took longer.
-async fn in_time<F: Future>(mut sent: Pin<&mut F>, flow: Option<&Rc<Flow>>, patience: Duration) -> Option<F::Output> {
+async fn in_time<F: Future>(
+    mut sent: Pin<&mut F>,
+    progress: Option<&Rc<BodyProgress>>,
+    patience: Duration,
+) -> Option<F::Output> {
     let mut alarm = Alarm::default();
     let mut passed = 0;
     std::future::poll_fn(|cx| {
@@ -205,10 +210,10 @@ async fn in_time<F: Future>(mut sent: Pin<&mut F>, flow: Option<&Rc<Flow>>, pati
             return Poll::Pending;
         }
         // A body that is still coming has its own deadline; one that the upstream does not take has this one.
-        let is_coming = flow.is_some_and(|flow| {
-            let before = std::mem::replace(&mut passed, flow.passed.get());
+        let is_coming = progress.is_some_and(|progress| {
+            let before = std::mem::replace(&mut passed, progress.passed.get());
             let moved = before != passed;
-            !flow.ended.get() && flow.cut.get().is_none() && (moved || flow.waiting.get())
+            !progress.ended.get() && progress.error.get().is_none() && (moved || progress.waiting.get())
         });
         if !is_coming {
             return Poll::Ready(None);
@@ -222,7 +227,7 @@ async fn in_time<F: Future>(mut sent: Pin<&mut F>, flow: Option<&Rc<Flow>>, pati
 /// What a request had for a body before it was first sent.
 enum Had {
     Nothing,
-    Streaming(Rc<Flow>),
+    Streaming(Rc<BodyProgress>),
     Whole(Bytes),
 }
 
@@ -230,21 +235,21 @@ impl Had {
     fn of(body: &Upload) -> Self {
         match body {
             Upload::Empty => Self::Nothing,
-            Upload::Streaming(arriving) => Self::Streaming(arriving.flow()),
+            Upload::Streaming(request_body) => Self::Streaming(request_body.progress()),
             Upload::Whole(bytes) => Self::Whole(bytes.clone()),
         }
     }
 
-    const fn flow(&self) -> Option<&Rc<Flow>> {
+    const fn progress(&self) -> Option<&Rc<BodyProgress>> {
         match self {
-            Self::Streaming(flow) => Some(flow),
+            Self::Streaming(progress) => Some(progress),
             Self::Nothing | Self::Whole(_) => None,
         }
     }
 
     /// Whether the client has not sent all of it.
     fn is_coming(&self) -> bool {
-        self.flow().is_some_and(|flow| !flow.ended.get())
+        self.progress().is_some_and(|progress| !progress.ended.get())
     }
 
     /// Nothing that was read from the client is gone, and the request never left or may be made twice (RFC 9110 9.2.2).
@@ -253,7 +258,7 @@ impl Had {
             matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
         let is_there = match self {
             Self::Nothing | Self::Whole(_) => true,
-            Self::Streaming(flow) => !flow.taken.get() && flow.cut.get().is_none(),
+            Self::Streaming(progress) => !progress.taken.get() && progress.error.get().is_none(),
         };
         is_there && (idempotent || !sent)
     }

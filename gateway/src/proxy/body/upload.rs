@@ -8,29 +8,29 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use super::{Arriving, Cut, Received};
+use super::{BodyError, Incoming, RequestBody};
 
 /// What an upstream is sent.
 pub(in crate::proxy) enum Upload {
     Empty,
-    Streaming(Box<Arriving>),
+    Streaming(Box<RequestBody>),
     Whole(Bytes),
 }
 
 impl Body for Upload {
     type Data = Bytes;
-    type Error = Cut;
+    type Error = BodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         match this {
             Self::Empty => Poll::Ready(None),
-            Self::Streaming(arriving) => {
-                let piece = ready!(arriving.poll_piece(cx));
+            Self::Streaming(request_body) => {
+                let piece = ready!(request_body.poll_piece(cx));
                 Poll::Ready(match piece {
                     Some(piece) => Some(piece.map(Frame::data)),
-                    None => arriving.trailers.take().map(|trailers| {
-                        arriving.flow.taken.set(true);
+                    None => request_body.trailers.take().map(|trailers| {
+                        request_body.progress.taken.set(true);
                         Ok(Frame::trailers(trailers))
                     }),
                 })
@@ -46,7 +46,7 @@ impl Body for Upload {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Streaming(arriving) => arriving.incoming.is_end_stream() && arriving.trailers.is_none(),
+            Self::Streaming(request_body) => request_body.incoming.is_end_stream() && request_body.trailers.is_none(),
             Self::Whole(bytes) => bytes.is_empty(),
         }
     }
@@ -54,7 +54,7 @@ impl Body for Upload {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Streaming(arriving) => arriving.incoming.size_hint(),
+            Self::Streaming(request_body) => request_body.incoming.size_hint(),
             Self::Whole(bytes) => SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX)),
         }
     }
@@ -63,9 +63,9 @@ impl Body for Upload {
 /// Reads what is left of a request's body and forgets it, so that the connection of a client that was told of no end can
 /// carry the next request. A stream of HTTP/2 ends by itself.
 pub(in crate::proxy) async fn drain(upload: Upload) {
-    if let Upload::Streaming(mut arriving) = upload
-        && matches!(arriving.incoming, Received::Http1(_))
+    if let Upload::Streaming(mut request_body) = upload
+        && matches!(request_body.incoming, Incoming::Http1(_))
     {
-        while let Some(Ok(_)) = std::future::poll_fn(|cx| arriving.poll_piece(cx)).await {}
+        while let Some(Ok(_)) = std::future::poll_fn(|cx| request_body.poll_piece(cx)).await {}
     }
 }

@@ -11,11 +11,11 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header, request::Parts, uri::PathAndQuery};
 
 use crate::proxy::{
+    buffer_pool,
     framing::{self, MAX_HEADERS, length::Framing},
     record::RequestLine,
     reject::{Refusal, Reject},
     settings::HeadLimits,
-    spare,
 };
 
 /// How many headers the gateway adds.
@@ -157,7 +157,7 @@ fn read(bytes: &mut Bytes, end: usize, limits: HeadLimits) -> Result<Head, Malfo
         uri = Uri::from_parts(whole).map_err(|_invalid| bad("invalid target"))?;
     }
     let version = if version == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
-    let mut parts = spare::parts(parsed.headers.len() + SPARE);
+    let mut parts = buffer_pool::parts(parsed.headers.len() + SPARE);
     let headers = &mut parts.headers;
     let path = || uri.path_and_query().cloned();
     let line = |refusal| Malformed { refusal, line: Some(Box::new((method.clone(), version, path()))) };

@@ -7,12 +7,12 @@ use http::{
     uri::{self, Authority, PathAndQuery, Scheme},
 };
 
-use super::hpack::{Content, Field};
 use crate::proxy::{
+    buffer_pool,
     framing::{OF_HTTP1, length::decimal},
+    hpack::{Content, Field},
     record::RequestLine,
     settings::HeadLimits,
-    spare,
 };
 
 /// Room for the headers of most requests and for those that the gateway adds, in headers.
@@ -49,7 +49,7 @@ impl Reader {
             method: None,
             path: None,
             is_https: None,
-            parts: spare::parts(USUAL),
+            parts: buffer_pool::parts(USUAL),
             size: 0,
             limits,
             wrong: None,
@@ -159,7 +159,8 @@ fn uri(
 
 #[cfg(test)]
 mod tests {
-    use super::{super::hpack::Decoder, *};
+    use super::*;
+    use crate::proxy::hpack::Decoder;
 
     const MAX_HEADERS: usize = 100;
 

@@ -12,20 +12,20 @@ use std::{
 
 use super::{
     Ended,
+    body_buffer::{CONNECTION_WINDOW, STREAM_WINDOW},
     flood::Flood,
     frame::{self, PREFACE, Reason},
-    hpack::Decoder,
-    inbound::Block,
-    inlet::{CONNECTION_WINDOW, STREAM_WINDOW},
     ready::{Ready, SLOTS},
+    recv::Block,
     stream::Stream,
 };
 use crate::proxy::{
-    body::Cut,
+    body::BodyError,
+    buffer_pool,
+    client_io::ClientIo,
     connection::{Close, Connection, Why},
     deadline::{self, Alarm},
-    spare,
-    wire::Wire,
+    hpack::Decoder,
     worker::Worker,
 };
 
@@ -73,7 +73,7 @@ pub(super) struct Fault(pub(super) Reason, pub(super) &'static str);
 pub(super) struct Session {
     pub(super) worker: Rc<Worker>,
     pub(super) connection: Rc<Connection>,
-    pub(super) wire: Rc<Wire>,
+    pub(super) io: Rc<ClientIo>,
     /// How much of the client's preface has come, and whether its settings have.
     pub(super) greeted: usize,
     pub(super) is_settled: bool,
@@ -126,14 +126,14 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(worker: &Rc<Worker>, connection: &Rc<Connection>, wire: &Rc<Wire>) -> Self {
+    pub(super) fn new(worker: &Rc<Worker>, connection: &Rc<Connection>, io: &Rc<ClientIo>) -> Self {
         let limit = worker.shared.snapshot.settings.head.bytes;
         let ours = [
             (frame::MAX_CONCURRENT_STREAMS, u32::try_from(SLOTS).unwrap_or(u32::MAX)),
             (frame::INITIAL_WINDOW_SIZE, STREAM_WINDOW),
             (frame::MAX_HEADER_LIST_SIZE, u32::try_from(limit).unwrap_or(u32::MAX)),
         ];
-        let mut out = wire.out();
+        let mut out = io.out();
         frame::settings(&ours, &mut out);
         let more = CONNECTION_WINDOW.saturating_sub(u32::try_from(FIRST_WINDOW).unwrap_or(0));
         frame::window(0, more, &mut out);
@@ -141,7 +141,7 @@ impl Session {
         Self {
             worker: Rc::clone(worker),
             connection: Rc::clone(connection),
-            wire: Rc::clone(wire),
+            io: Rc::clone(io),
             greeted: 0,
             is_settled: false,
             partial: Vec::new(),
@@ -187,7 +187,7 @@ impl Session {
         let mut rounds = 0;
         loop {
             // What comes may have to be replied to: first the client has to take some.
-            let is_overfull = self.wire.collected() > OVERFULL;
+            let is_overfull = self.io.collected() > OVERFULL;
             let read = if is_overfull { Poll::Pending } else { self.read(cx) };
             let is_at_end = matches!(read, Poll::Ready(Err(_)));
             if !is_at_end && self.fault.is_none() {
@@ -197,7 +197,7 @@ impl Session {
                 return Poll::Ready(self.fail(reason, detail));
             }
             // Everything that was written in this turn leaves in one go.
-            let pushed = self.wire.push(cx);
+            let pushed = self.io.push(cx);
             if is_at_end || matches!(pushed, Poll::Ready(Err(_))) {
                 return Poll::Ready(Ended::Cut);
             }
@@ -231,13 +231,13 @@ impl Session {
             return Poll::Pending;
         }
         for _ in 0..READS {
-            if self.fault.is_some() || self.wire.collected() > OVERFULL {
+            if self.fault.is_some() || self.io.collected() > OVERFULL {
                 break;
             }
-            let wire = Rc::clone(&self.wire);
-            let read = spare::with_space(|space| {
+            let io = Rc::clone(&self.io);
+            let read = buffer_pool::with_space(|space| {
                 let mut buffer = tokio::io::ReadBuf::new(space);
-                std::task::ready!(wire.poll_read(cx, &mut buffer)).map_err(|_gone| ())?;
+                std::task::ready!(io.poll_read(cx, &mut buffer)).map_err(|_gone| ())?;
                 if buffer.filled().is_empty() {
                     self.end();
                     return Poll::Pending;
@@ -263,12 +263,12 @@ impl Session {
         self.partial.clear();
         for (slot, stream) in self.streams.iter_mut().enumerate() {
             let Some(stream) = stream.as_mut().filter(|stream| !stream.is_ended) else { continue };
-            stream.cut(Cut::Gone);
+            stream.cut(BodyError::Gone);
             stream.is_ended = true;
             self.later |= 1 << slot;
         }
         // Whoever has closed answers by a reset.
-        frame::ping(0, &HELLO, &mut self.wire.out());
+        frame::ping(0, &HELLO, &mut self.io.out());
     }
 
     /// Lets every stream that has something to do go on.
@@ -283,7 +283,7 @@ impl Session {
                 turn &= turn - 1;
                 self.visit(slot as usize);
             }
-            if self.wire.collected() >= FULL {
+            if self.io.collected() >= FULL {
                 break;
             }
         }
@@ -291,16 +291,16 @@ impl Session {
         if freed >= CONNECTION_WINDOW / 2 {
             self.freed.set(0);
             self.receivable = self.receivable.saturating_add(freed);
-            frame::window(0, freed, &mut self.wire.out());
+            frame::window(0, freed, &mut self.io.out());
         }
     }
 
     /// Tells the client that we are leaving.
     fn leave(&mut self) {
         if self.connection.why() == Some(Why::Banned) {
-            self.wire.give_up_soon();
+            self.io.give_up_soon();
         }
-        let mut out = self.wire.out();
+        let mut out = self.io.out();
         frame::goaway(frame::MOST, Reason::NoError, &mut out);
         // What it sent before it heard that comes before its answer to this.
         frame::ping(0, &GOODBYE, &mut out);
@@ -311,7 +311,7 @@ impl Session {
     /// Looks at no more streams than there are.
     pub(super) fn part(&mut self) {
         self.parting.rest();
-        frame::goaway(self.last, Reason::NoError, &mut self.wire.out());
+        frame::goaway(self.last, Reason::NoError, &mut self.io.out());
         self.leaving = Leaving::After(self.last);
     }
 
@@ -322,7 +322,7 @@ impl Session {
 
     /// Tells the client why the connection cannot go on.
     fn fail(&self, reason: Reason, detail: &'static str) -> Ended {
-        frame::goaway(self.last, reason, &mut self.wire.out());
+        frame::goaway(self.last, reason, &mut self.io.out());
         match reason {
             Reason::NoError => Ended::Done,
             Reason::EnhanceYourCalm => Ended::Flood(detail),
@@ -335,7 +335,7 @@ impl Session {
         if self.is_half && self.look.poll(LOOK, cx).is_ready() {
             self.look.rest();
             let _armed = self.look.poll(LOOK, cx);
-            if self.wire.is_broken() {
+            if self.io.is_broken() {
                 return true;
             }
         }
@@ -382,14 +382,14 @@ impl Session {
             return true;
         }
         *is_asked = true;
-        frame::ping(0, &HELLO, &mut self.wire.out());
+        frame::ping(0, &HELLO, &mut self.io.out());
         cx.waker().wake_by_ref();
         false
     }
 
     /// Gives back what a silent connection needs no more.
     fn shrink(&mut self) {
-        self.wire.shrink();
+        self.io.shrink();
         if self.partial.is_empty() {
             self.partial = Vec::new();
         }
@@ -406,7 +406,7 @@ impl Session {
 
     /// Resets a stream for a fault of the client's.
     pub(super) fn reproach(&mut self, stream: u32, reason: Reason) -> Result<(), Fault> {
-        frame::reset(stream, reason, &mut self.wire.out());
+        frame::reset(stream, reason, &mut self.io.out());
         self.forget(stream);
         if self.flood.fault(deadline::now()) {
             Ok(())

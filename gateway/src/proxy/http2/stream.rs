@@ -13,18 +13,16 @@ use http::{HeaderMap, Response, StatusCode, header};
 use http_body::Body as _;
 
 use super::{
+    body_buffer::BodyBuffer,
     flood::Flood,
     frame::{self, END_STREAM, MAX_PAYLOAD},
-    hpack,
-    inlet::Inlet,
 };
 use crate::proxy::{
-    body::{Answer, Cut},
-    date,
+    body::{BodyError, ResponseBody},
+    buffer_pool, date,
     deadline::{self, Alarm},
-    framing,
-    pace::Pace,
-    spare,
+    framing, hpack,
+    min_rate::MinRate,
 };
 
 /// What of all answers of a connection may be held for want of windows, in bytes: what is over that is left with the
@@ -35,14 +33,14 @@ pub(super) const HELD: usize = 256 * 1_024;
 const CONTINUE: &[u8] = b"\x08\x03100";
 
 /// The answer to a request, under way.
-pub(super) type Answering = Pin<Box<dyn Future<Output = Result<Response<Answer>, Infallible>>>>;
+pub(super) type Answering = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Infallible>>>>;
 
 /// One stream.
 pub(super) struct Stream {
     pub(super) id: u32,
     pub(super) work: Work,
     /// The request's body; `None`: there is none.
-    pub(super) inlet: Option<Rc<Inlet>>,
+    pub(super) buffer: Option<Rc<BodyBuffer>>,
     /// Whether the client has sent all.
     pub(super) is_ended: bool,
     /// What the client takes of the answer, in bytes. It may owe us some.
@@ -61,12 +59,12 @@ pub(super) enum Work {
 
 /// An answer on its way.
 pub(super) struct Sending {
-    body: Answer,
+    body: ResponseBody,
     /// What has to wait for a window.
     piece: Bytes,
     /// When the client has kept it waiting for too long.
     stalled: Alarm,
-    pace: Pace,
+    rate: MinRate,
 }
 
 /// What of the connection the streams share while they send.
@@ -99,45 +97,50 @@ pub(super) enum Sent {
 }
 
 impl Stream {
-    pub(super) fn new(id: u32, work: Work, inlet: Option<Rc<Inlet>>, is_ended: bool, window: i64) -> Self {
-        Self { id, work, inlet, is_ended, window, linger: Alarm::default() }
+    pub(super) fn new(id: u32, work: Work, buffer: Option<Rc<BodyBuffer>>, is_ended: bool, window: i64) -> Self {
+        Self { id, work, buffer, is_ended, window, linger: Alarm::default() }
     }
 
     /// Writes what the client is to know before the answer comes.
     pub(super) fn tell(&self, out: &mut Vec<u8>) {
-        let Some(inlet) = &self.inlet else { return };
-        let more = inlet.grant();
+        let Some(buffer) = &self.buffer else { return };
+        let more = buffer.grant();
         if more > 0 {
             frame::window(self.id, more, out);
         }
-        if inlet.owes() && matches!(self.work, Work::Answering(_)) {
+        if buffer.owes() && matches!(self.work, Work::Answering(_)) {
             frame::headers(CONTINUE, 0, self.id, out);
         }
     }
 
     /// Nothing more comes of the client, or of the connection.
-    pub(super) fn cut(&self, cut: Cut) {
-        if let Some(inlet) = &self.inlet {
-            inlet.cut(cut);
+    pub(super) fn cut(&self, cut: BodyError) {
+        if let Some(buffer) = &self.buffer {
+            buffer.cut(cut);
         }
     }
 
     /// Whether nothing more is wanted of the client.
     pub(super) fn is_abandoned(&self) -> bool {
-        self.inlet.as_ref().is_none_or(|inlet| inlet.is_abandoned())
+        self.buffer.as_ref().is_none_or(|buffer| buffer.is_abandoned())
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
         // Whoever is still sending it upstream.
-        self.cut(Cut::Gone);
+        self.cut(BodyError::Gone);
     }
 }
 
 impl Sending {
     /// Writes the head of `answer`; `None`: that is all of it. `resize`: the client is told that our table is empty.
-    pub(super) fn begin(answer: Response<Answer>, stream: u32, resize: bool, out: &mut Vec<u8>) -> Option<Box<Self>> {
+    pub(super) fn begin(
+        answer: Response<ResponseBody>,
+        stream: u32,
+        resize: bool,
+        out: &mut Vec<u8>,
+    ) -> Option<Box<Self>> {
         let (head, mut body) = answer.into_parts();
         let flags = if body.is_end_stream() { END_STREAM } else { 0 };
         let mut block = match body.take_lines() {
@@ -148,7 +151,7 @@ impl Sending {
                 block
             }
             None => {
-                let mut block = spare::space();
+                let mut block = buffer_pool::space();
                 hpack::status(head.status, &mut block);
                 fields(&head.headers, head.headers.contains_key(header::DATE), &mut block);
                 if let Some(length) = length(head.status, &head.headers, &body) {
@@ -162,9 +165,9 @@ impl Sending {
             block.insert(0, 0x20);
         }
         frame::headers(&block, flags, stream, out);
-        spare::keep_space(block);
-        spare::keep(head.headers);
-        let sending = Self { body, piece: Bytes::new(), stalled: Alarm::default(), pace: Pace::default() };
+        buffer_pool::keep_space(block);
+        buffer_pool::keep(head.headers);
+        let sending = Self { body, piece: Bytes::new(), stalled: Alarm::default(), rate: MinRate::default() };
         (flags == 0).then(|| Box::new(sending))
     }
 
@@ -203,10 +206,10 @@ impl Sending {
                             self.piece = piece;
                         }
                         Err(next) => {
-                            let mut block = spare::space();
+                            let mut block = buffer_pool::space();
                             fields(&next.into_trailers().unwrap_or_default(), true, &mut block);
                             frame::headers(&block, END_STREAM, stream, shared.out);
-                            spare::keep_space(block);
+                            buffer_pool::keep_space(block);
                             return Sent::Over;
                         }
                     },
@@ -245,7 +248,7 @@ impl Sending {
     /// The client is waited for: whether it was for too long. Only bytes that move begin that anew (H07).
     fn waits(&mut self, cx: &Context<'_>) -> bool {
         let Some((patience, _)) = self.body.patience() else { return false };
-        self.pace.waits(deadline::now());
+        self.rate.waits(deadline::now());
         self.stalled.poll(patience, cx).is_ready()
     }
 
@@ -253,9 +256,9 @@ impl Sending {
     fn moved(&mut self, length: usize) -> bool {
         self.stalled.rest();
         let now = deadline::now();
-        self.pace.moved(u64::try_from(length).unwrap_or(u64::MAX), now);
+        self.rate.moved(u64::try_from(length).unwrap_or(u64::MAX), now);
         let patience = self.body.patience();
-        patience.is_some_and(|(patience, least_rate)| self.pace.is_too_slow(now, patience, least_rate))
+        patience.is_some_and(|(patience, least_rate)| self.rate.is_too_slow(now, patience, least_rate))
     }
 }
 
@@ -274,7 +277,7 @@ fn fields(headers: &HeaderMap, has_date: bool, block: &mut Vec<u8>) {
 }
 
 /// What the length of the body is said to be, where that is known and nobody has said it.
-fn length(status: StatusCode, headers: &HeaderMap, body: &Answer) -> Option<u64> {
+fn length(status: StatusCode, headers: &HeaderMap, body: &ResponseBody) -> Option<u64> {
     let is_none = status.is_informational() || status == StatusCode::NO_CONTENT;
     if is_none || headers.contains_key(header::CONTENT_LENGTH) {
         return None;

@@ -12,8 +12,8 @@ use http_body::SizeHint;
 
 use super::{
     super::{
-        lines::{Form, Lines},
         outgoing::Outgoing,
+        raw_head::{HeadFormat, RawHead},
     },
     client::{Broken, Link},
     dial::Stream,
@@ -29,7 +29,7 @@ pub(super) enum Carrier {
 
 impl Carrier {
     /// Sends `request` and waits for the head of its answer, in `form` if that may be.
-    pub(super) async fn send(&mut self, request: &mut Outgoing, form: Form) -> Result<response::Parts, Broken> {
+    pub(super) async fn send(&mut self, request: &mut Outgoing, form: HeadFormat) -> Result<response::Parts, Broken> {
         match self {
             Self::Http1(link) => link.send(request, form).await,
             Self::Http2(strand) => strand.send(request).await,
@@ -61,7 +61,7 @@ impl Carrier {
     }
 
     /// As [`Link::lines`].
-    pub(super) const fn lines(&mut self) -> Option<Lines> {
+    pub(super) const fn lines(&mut self) -> Option<RawHead> {
         match self {
             Self::Http1(link) => link.lines(),
             Self::Http2(_) => None,

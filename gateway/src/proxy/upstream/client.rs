@@ -21,23 +21,24 @@ use tokio::{
     task::JoinHandle,
 };
 
-use self::{answer::Head, upload::Pump};
+use self::{answer::Head, request_writer::RequestWriter};
 use super::{
     super::{
-        body::{Cut, Upload},
+        body::{BodyError, Upload},
+        buffer_pool,
         framing::length::Framing,
-        lines::{Form, Lines},
         outgoing::Outgoing,
-        spare, turn,
+        raw_head::{HeadFormat, RawHead},
+        write_batching,
     },
     dial::Stream,
     tls,
 };
 
 mod answer;
-mod upload;
+mod request_writer;
 
-pub(super) use self::upload::Stopped;
+pub(super) use self::request_writer::Stopped;
 
 #[cfg(test)]
 mod tests;
@@ -51,7 +52,7 @@ pub(super) enum Broken {
     /// The answer breaks HTTP.
     Answer(&'static str),
     /// The request's body ended early: the client's doing.
-    Cut(Cut),
+    Cut(BodyError),
     /// The connection ended before any of the answer had come.
     Gone {
         /// Whether some of the request had left.
@@ -69,12 +70,12 @@ pub(super) struct Link {
     /// Read, and not yet taken.
     unread: Bytes,
     /// The answer's lines, where they pass as they came.
-    lines: Option<Lines>,
+    lines: Option<RawHead>,
     framing: Framing,
     reusable: bool,
     /// What is left of the request, whose answer has come already.
     // Boxed, as most requests are out by then.
-    pump: Option<Box<Pump>>,
+    writer: Option<Box<RequestWriter>>,
     /// What goes on sending it.
     sending: Option<JoinHandle<bool>>,
 }
@@ -88,7 +89,7 @@ impl Link {
             lines: None,
             framing: Framing::None,
             reusable: true,
-            pump: None,
+            writer: None,
             sending: None,
         }
     }
@@ -105,7 +106,7 @@ impl Link {
 
     /// Whether the exchange is over and the connection may carry another.
     pub(super) fn is_reusable(&self) -> bool {
-        let is_sent = self.pump.is_none() && self.sending.is_none();
+        let is_sent = self.writer.is_none() && self.sending.is_none();
         self.reusable && is_sent && self.is_over() && self.unread.is_empty()
     }
 
@@ -125,7 +126,7 @@ impl Link {
     }
 
     /// The lines of the answer's head, where they pass as they came.
-    pub(super) const fn lines(&mut self) -> Option<Lines> {
+    pub(super) const fn lines(&mut self) -> Option<RawHead> {
         self.lines.take()
     }
 
@@ -136,16 +137,16 @@ impl Link {
 
     /// Sends `request` and waits for the head of its answer. Until then the body is taken from `request` as the server
     /// takes it; what is left of it when the answer comes stays there until [`go_on`](Self::go_on).
-    pub(super) async fn send(&mut self, request: &mut Outgoing, form: Form) -> Result<response::Parts, Broken> {
+    pub(super) async fn send(&mut self, request: &mut Outgoing, form: HeadFormat) -> Result<response::Parts, Broken> {
         let method = request.method().clone();
-        let mut pump = Pump::new(request);
-        turn::others_first().await;
+        let mut writer = RequestWriter::new(request);
+        write_batching::others_first().await;
         let mut partial = BytesMut::new();
         let mut interim = 0;
         let mut sent = None;
         let head = std::future::poll_fn(|cx| {
             if sent.is_none()
-                && let Poll::Ready(done) = pump.poll(&self.stream, request.body_mut(), cx)
+                && let Poll::Ready(done) = writer.poll(&self.stream, request.body_mut(), cx)
             {
                 // A server may answer and close without reading on: the answer counts.
                 if let Err(Stopped::Cut(cut)) = done {
@@ -161,7 +162,7 @@ impl Link {
                             return Poll::Ready(Err(Broken::Answer(tls::refusal(&error).unwrap_or_default())));
                         }
                         _ if partial.is_empty() && interim == 0 => {
-                            return Poll::Ready(Err(Broken::Gone { sent: pump.has_begun() }));
+                            return Poll::Ready(Err(Broken::Gone { sent: writer.has_begun() }));
                         }
                         _ => return Poll::Ready(Err(Broken::Off)),
                     };
@@ -186,15 +187,15 @@ impl Link {
             look.take(&mut self.unread.clone()).map_err(Broken::Answer)?;
         }
         self.reusable = head.keeps && sent != Some(false) && !head.parts.status.is_informational();
-        self.pump = sent.is_none().then(|| Box::new(pump));
+        self.writer = sent.is_none().then(|| Box::new(writer));
         Ok(head.parts)
     }
 
     /// Sends what is left of `request` beside its answer. `false`: nothing is.
     pub(super) fn go_on(&mut self, request: &mut Outgoing) -> bool {
-        let Some(pump) = self.pump.take() else { return false };
+        let Some(writer) = self.writer.take() else { return false };
         let upload = std::mem::replace(request.body_mut(), Upload::Empty);
-        self.sending = Some(pump.go_on(Rc::clone(&self.stream), upload, self.reusable));
+        self.sending = Some(writer.go_on(Rc::clone(&self.stream), upload, self.reusable));
         true
     }
 
@@ -207,7 +208,12 @@ impl Link {
     }
 
     /// Takes a head off what was read. `None`: it is not complete.
-    fn head(&mut self, partial: &mut BytesMut, method: &Method, form: Form) -> Result<Option<Head>, &'static str> {
+    fn head(
+        &mut self,
+        partial: &mut BytesMut,
+        method: &Method,
+        form: HeadFormat,
+    ) -> Result<Option<Head>, &'static str> {
         if partial.is_empty() {
             if let Some(head) = answer::read(&mut self.unread, method, form)? {
                 return Ok(Some(head));
@@ -263,5 +269,5 @@ impl Head {
 
 /// What the server sent; nothing: it closed.
 fn read(stream: &RefCell<Stream>, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
-    spare::read(|buffer| Pin::new(&mut *stream.borrow_mut()).poll_read(cx, buffer))
+    buffer_pool::read(|buffer| Pin::new(&mut *stream.borrow_mut()).poll_read(cx, buffer))
 }

@@ -10,7 +10,7 @@ use super::{
     balance::{Balancer, bit, hash},
     health,
     pool::{Lease, Need},
-    server::{Backend, Common, Place, Seat, Server, Waiting},
+    server::{Backend, Common, InFlight, PendingSlot, RequestSlot, Server},
     standing::asker,
 };
 use crate::proxy::{
@@ -36,7 +36,7 @@ pub(in crate::proxy) struct Group {
 /// A connection for one try.
 pub(super) struct Try {
     pub(super) lease: Lease,
-    pub(super) place: Option<Place>,
+    pub(super) in_flight: Option<InFlight>,
     /// Which server: an index.
     pub(super) server: usize,
 }
@@ -114,14 +114,14 @@ impl Group {
     ///
     /// # Errors
     /// As many are in flight as may be.
-    pub(super) fn admit(&self) -> Result<Option<Seat>, Refusal> {
+    pub(super) fn admit(&self) -> Result<Option<RequestSlot>, Refusal> {
         let Retry { budget, reserve, .. } = self.standing.settings.retry;
         // What is saved up is worth the reserve at most.
         self.credit.set((self.credit.get() + budget).min(reserve.max(1) * 100));
         if self.standing.settings.max_requests == u32::MAX {
             return Ok(None);
         }
-        Seat::take(&self.standing).map(Some).ok_or_else(|| busy("over upstream.max_requests"))
+        RequestSlot::take(&self.standing).map(Some).ok_or_else(|| busy("over upstream.max_requests"))
     }
 
     /// Whether a request that failed at all of `tried` may be tried once more, which is then paid for.
@@ -152,17 +152,17 @@ impl Group {
         let mut refusal = Refusal::new(Reject::UpstreamFailed, "no server");
         while let Some(index) = self.choose(usable & !*tried, wish.key) {
             let Some(server) = self.servers.get(index) else { break };
-            let place = self.balancer.needs_load().then(|| Place::new(&self.standing, index));
+            let in_flight = self.balancer.needs_load().then(|| InFlight::new(&self.standing, index));
             let waiting = if self.standing.settings.max_pending == u32::MAX {
                 None
             } else {
-                Some(Waiting::take(&self.standing).ok_or_else(|| busy("over upstream.max_pending"))?)
+                Some(PendingSlot::take(&self.standing).ok_or_else(|| busy("over upstream.max_pending"))?)
             };
             let need = Need { fresh, introduction: &wish.introduction, tunnel: wish.tunnel };
             let leased = server.pool.lease(&need, patience).await;
             drop(waiting);
             match leased {
-                Ok(lease) => return Ok(Try { lease, place, server: index }),
+                Ok(lease) => return Ok(Try { lease, in_flight, server: index }),
                 Err(refused) => refusal = refused,
             }
             // One that is busy has not failed, nor has one that we cannot reach for want of something of our own.

@@ -8,10 +8,10 @@ use crate::{
     message::RequestId,
     observe::access::{address, hexadecimal},
     proxy::{
+        buffer_pool,
         client::forwarded::ForwardedInfo,
-        lines::{Lines, line},
+        raw_head::{RawHead, line},
         route::names,
-        spare,
     },
 };
 
@@ -108,17 +108,17 @@ pub(in crate::proxy) fn request(headers: &mut HeaderMap, told: &Told<'_>) {
 /// The same, of which what we add ourselves are lines of HTTP/1.1 that stand beside the headers.
 pub(in crate::proxy) fn request_by_lines(headers: &mut HeaderMap, told: &Told<'_>) -> Vec<u8> {
     clean(headers, told);
-    let mut out = spare::space();
+    let mut out = buffer_pool::space();
     tell(told, |name, value| line(name.as_str(), value, &mut out));
     out
 }
 
 /// What we add ourselves.
 fn tell(told: &Told<'_>, mut add: impl FnMut(&'static HeaderName, &[u8])) {
-    let mut client = spare::space();
+    let mut client = buffer_pool::space();
     address(told.client, &mut client);
     add(&X_FORWARDED_FOR, &client);
-    spare::keep_space(client);
+    buffer_pool::keep_space(client);
     let forwarded = told.forwarded;
     let host = forwarded.and_then(|told| told.host.as_deref()).unwrap_or(told.authority);
     add(&X_FORWARDED_HOST, host.as_bytes());
@@ -174,7 +174,7 @@ pub(in crate::proxy) fn response(headers: &mut HeaderMap, id: HeaderValue) {
 }
 
 /// The same for lines that pass as they came.
-pub(in crate::proxy) fn lines(lines: &mut Lines, own: RequestId, forwarded: Option<&ForwardedInfo>) {
+pub(in crate::proxy) fn lines(lines: &mut RawHead, own: RequestId, forwarded: Option<&ForwardedInfo>) {
     match forwarded.and_then(|told| told.id.as_ref()) {
         Some(id) => lines.add(X_REQUEST_ID.as_str(), id.as_bytes()),
         None => lines.add(X_REQUEST_ID.as_str(), &hexadecimal(own)),
@@ -244,7 +244,7 @@ fn join_cookies(headers: &mut HeaderMap) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proxy::lines::Form;
+    use crate::proxy::raw_head::HeadFormat;
 
     fn map(headers: &[(&'static str, &'static str)]) -> HeaderMap {
         let pair = |(name, value): &(&'static str, &'static str)| {
@@ -415,7 +415,7 @@ mod tests {
         for name in &HOP_BY_HOP {
             let line = |name, value| httparse::Header { name, value };
             let lines = [line("content-length", &b"5"[..]), line(name.as_str(), &b"x"[..])];
-            let passed = Lines::of(http::StatusCode::OK, &lines, Form::Lines, b"");
+            let passed = RawHead::of(http::StatusCode::OK, &lines, HeadFormat::Lines, b"");
             let out = passed.map(|passed| String::from_utf8(passed.out.clone()).unwrap());
             assert!(!out.is_some_and(|out| out.contains(name.as_str())), "{name}");
         }

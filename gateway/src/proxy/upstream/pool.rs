@@ -13,9 +13,9 @@ use http::response;
 
 use super::{
     super::{
-        body::{Flow, Upload},
-        lines::Form,
+        body::{BodyProgress, Upload},
         outgoing::Outgoing,
+        raw_head::HeadFormat,
     },
     carrier::Carrier,
     client::{Broken, Link},
@@ -79,7 +79,7 @@ pub(super) enum Rest {
     /// There is none.
     Over,
     /// It is sent as it comes.
-    Sending(Option<Rc<Flow>>),
+    Sending(Option<Rc<BodyProgress>>),
     /// Nobody reads it.
     Unread,
 }
@@ -250,7 +250,7 @@ impl Lease {
     pub(super) fn send(
         &mut self,
         request: &mut Outgoing,
-        form: Form,
+        form: HeadFormat,
     ) -> impl Future<Output = Result<response::Parts, Broken>> {
         self.carrier.send(request, form)
     }
@@ -273,13 +273,13 @@ impl Lease {
 
     /// The answer that has begun is taken: what is left of the request's body is sent beside it.
     pub(super) fn go_on(mut self, request: &mut Outgoing) -> Self {
-        let flow = match request.body() {
-            Upload::Streaming(arriving) => Some(arriving.flow()),
+        let progress = match request.body() {
+            Upload::Streaming(request_body) => Some(request_body.progress()),
             Upload::Empty | Upload::Whole(_) => None,
         };
-        let is_read = flow.as_ref().is_none_or(|flow| flow.ended.get());
+        let is_read = progress.as_ref().is_none_or(|progress| progress.ended.get());
         self.rest = match self.carrier.go_on(request) {
-            true => Rest::Sending(flow),
+            true => Rest::Sending(progress),
             false if is_read => Rest::Over,
             false => Rest::Unread,
         };
@@ -289,8 +289,8 @@ impl Lease {
     /// Waits until the request has been sent, and gives the connection back. Nobody else is to wait for a server that
     /// takes nothing for as long as `patience`.
     pub(super) async fn finish(mut self, patience: Duration) {
-        let Rest::Sending(flow) = &self.rest else { return };
-        let sent = in_time(pin!(self.carrier.finish()), flow.as_ref(), patience).await;
+        let Rest::Sending(progress) = &self.rest else { return };
+        let sent = in_time(pin!(self.carrier.finish()), progress.as_ref(), patience).await;
         if sent == Some(true) {
             self.give_back();
         }

@@ -23,7 +23,7 @@ use super::{
     tls::Secure,
 };
 use crate::proxy::{
-    lines::Lines,
+    raw_head::RawHead,
     settings::upstream::{self, Upstream},
     tls::{Swap, Tls},
 };
@@ -53,22 +53,22 @@ impl Deref for Common {
 }
 
 /// A request in flight at a server, until dropped.
-pub(super) struct Place {
+pub(super) struct InFlight {
     standing: Rc<Common>,
     server: usize,
 }
 
 /// One of the requests that an upstream may have in flight, until dropped.
-pub(super) struct Seat(Rc<Common>);
+pub(super) struct RequestSlot(Rc<Common>);
 
 /// One of the requests that may wait for a connection, until dropped.
-pub(super) struct Waiting<'a>(&'a Standing);
+pub(super) struct PendingSlot<'a>(&'a Standing);
 
 /// A request at its server: the connection, and the place among those in flight. Dropped: both are given up.
 pub(in crate::proxy) struct Exchange {
     lease: Lease,
-    _place: Option<Place>,
-    _seat: Option<Seat>,
+    _in_flight: Option<InFlight>,
+    _slot: Option<RequestSlot>,
 }
 
 impl Backend {
@@ -93,7 +93,7 @@ impl Backend {
     }
 }
 
-impl Place {
+impl InFlight {
     /// Counts a request at a server.
     pub(super) fn new(standing: &Rc<Common>, server: usize) -> Self {
         standing.enter(server);
@@ -101,41 +101,41 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for InFlight {
     fn drop(&mut self) {
         self.standing.leave(self.server);
     }
 }
 
-impl Seat {
+impl RequestSlot {
     /// `None`: there are as many as there may be.
     pub(super) fn take(standing: &Rc<Common>) -> Option<Self> {
         standing.begin().then(|| Self(Rc::clone(standing)))
     }
 }
 
-impl Drop for Seat {
+impl Drop for RequestSlot {
     fn drop(&mut self) {
         self.0.end();
     }
 }
 
-impl<'a> Waiting<'a> {
+impl<'a> PendingSlot<'a> {
     /// `None`: there are as many as there may be.
     pub(super) fn take(standing: &'a Standing) -> Option<Self> {
         standing.wait().then_some(Self(standing))
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for PendingSlot<'_> {
     fn drop(&mut self) {
         self.0.wait_no_more();
     }
 }
 
 impl Exchange {
-    pub(super) const fn new(lease: Lease, place: Option<Place>, seat: Option<Seat>) -> Self {
-        Self { lease, _place: place, _seat: seat }
+    pub(super) const fn new(lease: Lease, in_flight: Option<InFlight>, slot: Option<RequestSlot>) -> Self {
+        Self { lease, _in_flight: in_flight, _slot: slot }
     }
 
     /// Whether the answer's body has been read to its end.
@@ -149,7 +149,7 @@ impl Exchange {
     }
 
     /// The lines of the answer's head, where they pass as they came: it has no headers then.
-    pub(in crate::proxy) const fn lines(&mut self) -> Option<Lines> {
+    pub(in crate::proxy) const fn lines(&mut self) -> Option<RawHead> {
         self.lease.carrier.lines()
     }
 

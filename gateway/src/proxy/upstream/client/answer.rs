@@ -6,9 +6,9 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header, response};
 
 use crate::proxy::{
+    buffer_pool,
     framing::length::{Framing, decimal},
-    lines::{Form, Lines},
-    spare,
+    raw_head::{HeadFormat, RawHead},
 };
 
 /// The largest head, in bytes.
@@ -25,7 +25,7 @@ static SPEAKING: [HeaderName; 3] = [header::CONNECTION, header::CONTENT_LENGTH, 
 pub(super) struct Head {
     pub(super) parts: response::Parts,
     /// Its lines, where they may pass as they came: the header map is empty then.
-    pub(super) lines: Option<Lines>,
+    pub(super) lines: Option<RawHead>,
     pub(super) framing: Framing,
     /// Whether the server takes another request on this connection.
     pub(super) keeps: bool,
@@ -35,7 +35,7 @@ pub(super) struct Head {
 ///
 /// # Errors
 /// What is wrong with it.
-pub(super) fn read(bytes: &mut Bytes, method: &Method, form: Form) -> Result<Option<Head>, &'static str> {
+pub(super) fn read(bytes: &mut Bytes, method: &Method, form: HeadFormat) -> Result<Option<Head>, &'static str> {
     // The library would pass over empty lines.
     if bytes.first().is_some_and(|&first| first != b'H') {
         return Err("no status line");
@@ -57,10 +57,10 @@ pub(super) fn read(bytes: &mut Bytes, method: &Method, form: Form) -> Result<Opt
     }
     let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or("no status")?;
     let is_current = parsed.version == Some(1);
-    if form != Form::Map
+    if form != HeadFormat::Map
         && is_current
         && *method != Method::HEAD
-        && let Some(lines) = Lines::of(status, parsed.headers, form, head)
+        && let Some(lines) = RawHead::of(status, parsed.headers, form, head)
     {
         let framing = Framing::of(lines.length);
         let _head = bytes.split_to(length);
@@ -68,7 +68,7 @@ pub(super) fn read(bytes: &mut Bytes, method: &Method, form: Form) -> Result<Opt
         parts.status = status;
         return Ok(Some(Head { parts, lines: Some(lines), framing, keeps: true }));
     }
-    let mut headers = spare::map(parsed.headers.len() + SPARE);
+    let mut headers = buffer_pool::map(parsed.headers.len() + SPARE);
     let (mut length_alone, mut speaks) = (None, false);
     for line in parsed.headers.iter() {
         let name = HeaderName::from_bytes(line.name.as_bytes()).map_err(|_invalid| "header breaks HTTP")?;

@@ -20,7 +20,7 @@ use super::*;
 type Outcome = Result<(u16, Vec<u8>, bool), Broken>;
 
 /// An answer means the same in both.
-const FORMS: [Form; 2] = [Form::Map, Form::Lines];
+const FORMS: [HeadFormat; 2] = [HeadFormat::Map, HeadFormat::Lines];
 
 fn run<F: Future>(future: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -33,7 +33,7 @@ fn request(method: &str, body: &[u8]) -> Outgoing {
     Outgoing::new(Box::new(head.into_parts().0), upload, b"x-own: 1\r\n".to_vec())
 }
 
-async fn exchange(link: &mut Link, mut request: Outgoing, form: Form) -> Outcome {
+async fn exchange(link: &mut Link, mut request: Outgoing, form: HeadFormat) -> Outcome {
     let head = link.send(&mut request, form).await?;
     let mut body = Vec::new();
     while let Some(piece) = std::future::poll_fn(|cx| link.poll_piece(cx)).await {
@@ -43,7 +43,7 @@ async fn exchange(link: &mut Link, mut request: Outgoing, form: Form) -> Outcome
 }
 
 /// Asks a server that answers with `bytes` in pieces of `size` and closes.
-fn ask(method: &str, bytes: &[u8], size: usize, form: Form) -> Outcome {
+fn ask(method: &str, bytes: &[u8], size: usize, form: HeadFormat) -> Outcome {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let answer = bytes.to_vec();
@@ -165,7 +165,7 @@ fn f22_hostile_answers() {
         format!("0\r\n{}\r\n", "X: y\r\n".repeat(2_000)),
     ] {
         let bytes = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}");
-        let outcome = ask("GET", bytes.as_bytes(), usize::MAX, Form::Lines);
+        let outcome = ask("GET", bytes.as_bytes(), usize::MAX, HeadFormat::Lines);
         assert_eq!(outcome, Err(Broken::Answer("chunk line or trailers too long")));
     }
     let endless = [
@@ -174,7 +174,7 @@ fn f22_hostile_answers() {
         &[b'x'; 70_000],
     ]
     .concat();
-    assert_eq!(ask("GET", &endless, usize::MAX, Form::Lines), Err(Broken::Answer("head too large")));
+    assert_eq!(ask("GET", &endless, usize::MAX, HeadFormat::Lines), Err(Broken::Answer("head too large")));
 }
 
 /// F22, F23: what stands behind an answer is nobody's, and a body that ends early is not whole.
@@ -191,7 +191,7 @@ fn f23_ends() {
         ("HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"),
         ("GET", "HTTP/1.1 304 Not Modified\r\n\r\nhello"),
     ] {
-        let Ok((_, body, reusable)) = ask(method, bytes.as_bytes(), usize::MAX, Form::Lines) else {
+        let Ok((_, body, reusable)) = ask(method, bytes.as_bytes(), usize::MAX, HeadFormat::Lines) else {
             panic!("{bytes:?}")
         };
         assert!((body.is_empty() || body == b"hello") && !reusable, "{bytes:?}");
@@ -288,8 +288,10 @@ fn a_second_implementation_reads_the_same() {
             let body: Vec<u8> = (0..size).map(|at: u32| at.to_le_bytes()[0]).collect();
             let expect = [format!("{method} /a?b=c {length}\n").as_bytes(), &body].concat();
             assert!(link.is_alive());
-            let outcome =
-                tokio::time::timeout(Duration::from_secs(20), exchange(&mut link, request(method, &body), Form::Lines));
+            let outcome = tokio::time::timeout(
+                Duration::from_secs(20),
+                exchange(&mut link, request(method, &body), HeadFormat::Lines),
+            );
             assert!(outcome.await.unwrap() == Ok((200, expect, true)), "{method} {size}");
             count.set(count.get() + 1);
         }

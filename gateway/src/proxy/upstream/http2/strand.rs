@@ -44,14 +44,14 @@ pub(in crate::proxy::upstream) struct Strand {
     /// What came behind it.
     trailers: Option<HeaderMap>,
     /// What is left of the request, whose answer has come already.
-    pump: Option<Pump>,
+    writer: Option<BodyWriter>,
     /// What goes on sending it.
     sending: Option<JoinHandle<bool>>,
 }
 
 impl Strand {
     pub(in crate::proxy::upstream) const fn new(slot: Slot) -> Self {
-        Self { slot, body: None, left: None, trailers: None, pump: None, sending: None }
+        Self { slot, body: None, left: None, trailers: None, writer: None, sending: None }
     }
 
     /// As [`Slot::doubt`].
@@ -91,16 +91,16 @@ impl Strand {
         let ends = request.body().is_end_stream();
         let mut sender = self.slot.begin();
         let (mut answer, stream) = sender.send_request(head, ends).map_err(|error| broken(&error, false))?;
-        let mut pump = (!ends).then(|| Pump { stream, pending: Bytes::new(), ended: false });
+        let mut writer = (!ends).then(|| BodyWriter { stream, pending: Bytes::new(), ended: false });
         let mut interim = 0;
         let answer = poll_fn(|cx| {
-            if let Some(sending) = &mut pump
+            if let Some(sending) = &mut writer
                 && let Poll::Ready(done) = sending.poll(request.body_mut(), cx)
             {
                 if let Err(Stopped::Cut(cut)) = done {
                     return Poll::Ready(Err(Broken::Cut(cut)));
                 }
-                pump = None;
+                writer = None;
             }
             while let Poll::Ready(Some(Ok(_))) = answer.poll_informational(cx) {
                 interim += 1;
@@ -121,15 +121,15 @@ impl Strand {
             || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
             || body.is_end_stream();
         self.body = (!has_none).then_some(body);
-        self.pump = pump;
+        self.writer = writer;
         Ok(parts)
     }
 
     /// Sends what is left of `request` beside its answer. `false`: nothing is.
     pub(in crate::proxy::upstream) fn go_on(&mut self, request: &mut Outgoing) -> bool {
-        let Some(pump) = self.pump.take() else { return false };
+        let Some(writer) = self.writer.take() else { return false };
         let upload = std::mem::replace(request.body_mut(), Upload::Empty);
-        self.sending = Some(pump.go_on(upload));
+        self.sending = Some(writer.go_on(upload));
         true
     }
 
@@ -245,14 +245,14 @@ const RESET: &str = "the server reset the request";
 const UNFIT: &str = "the request fits no HTTP/2";
 
 /// A request's body on its way.
-struct Pump {
+struct BodyWriter {
     stream: SendStream<Bytes>,
     /// Taken from the client, not yet by the server.
     pending: Bytes,
     ended: bool,
 }
 
-impl Pump {
+impl BodyWriter {
     /// Sends on. Ready once all has left, or the server takes no more of it, which its answer is to explain.
     fn poll(&mut self, upload: &mut Upload, cx: &mut Context<'_>) -> Poll<Result<(), Stopped>> {
         loop {

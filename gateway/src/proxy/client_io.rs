@@ -17,7 +17,7 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-use super::{connection::Connection, spare};
+use super::{buffer_pool, connection::Connection};
 
 /// What an idle connection may keep of its buffer, in bytes.
 const KEPT: usize = 4 * 1_024;
@@ -76,7 +76,7 @@ impl Stream {
 }
 
 /// One client's stream, shared by whoever speaks HTTP on it and whoever drives it.
-pub(super) struct Wire {
+pub(super) struct ClientIo {
     stream: RefCell<Stream>,
     connection: Rc<Connection>,
     /// What is to leave, and how much of it has.
@@ -84,7 +84,7 @@ pub(super) struct Wire {
     sent: Cell<usize>,
 }
 
-impl Wire {
+impl ClientIo {
     pub(super) fn new(stream: Stream, connection: Rc<Connection>) -> Rc<Self> {
         Rc::new(Self { stream: RefCell::new(stream), connection, out: RefCell::default(), sent: Cell::new(0) })
     }
@@ -166,7 +166,7 @@ impl Wire {
     /// Reads and forgets some of what still comes in, as it comes: nobody decrypts it. Ready with its length; 0: that
     /// was all.
     pub(super) fn poll_discard(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        spare::with_space(|space| {
+        buffer_pool::with_space(|space| {
             let mut buffer = ReadBuf::new(space);
             ready!(Pin::new(self.stream.borrow_mut().socket_mut()).poll_read(cx, &mut buffer))?;
             Poll::Ready(Ok(buffer.filled().len()))
@@ -211,16 +211,16 @@ fn taken(written: &Poll<io::Result<usize>>) -> Option<usize> {
     }
 }
 
-/// A [`Wire`] as a stream: a tunnel's.
-pub(super) struct Io(pub(super) Rc<Wire>);
+/// A [`ClientIo`] as a stream: a tunnel's.
+pub(super) struct TunnelIo(pub(super) Rc<ClientIo>);
 
-impl AsyncRead for Io {
+impl AsyncRead for TunnelIo {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.0.poll_read(cx, buffer)
     }
 }
 
-impl AsyncWrite for Io {
+impl AsyncWrite for TunnelIo {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.0.poll_write(cx, bytes)
     }

@@ -19,13 +19,13 @@ use tokio::io::ReadBuf;
 
 use super::head::{Head, Malformed, Reader};
 use crate::proxy::{
-    body::Cut,
+    body::BodyError,
+    buffer_pool,
+    client_io::ClientIo,
     connection::{Connection, Why},
     deadline::Alarm,
     framing::length::Framing,
     settings::HeadLimits,
-    spare,
-    wire::Wire,
 };
 
 /// What is taken of a client that sends on while it is being answered, in bytes.
@@ -38,8 +38,8 @@ const LOOK: Duration = Duration::from_millis(250);
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// What comes of one client.
-pub(in crate::proxy) struct Inbox {
-    wire: Rc<Wire>,
+pub(in crate::proxy) struct RequestReader {
+    io: Rc<ClientIo>,
     connection: Rc<Connection>,
     inner: RefCell<Inner>,
     /// How much of [`CONTINUE`] is still to be sent before the body is read.
@@ -65,17 +65,17 @@ struct Inner {
 }
 
 impl Inner {
-    fn poll_fill(&mut self, wire: &Wire, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        self.unread = ready!(spare::read(|buffer| wire.poll_read(cx, buffer)))?;
+    fn poll_fill(&mut self, io: &ClientIo, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        self.unread = ready!(buffer_pool::read(|buffer| io.poll_read(cx, buffer)))?;
         Poll::Ready(Ok(!self.unread.is_empty()))
     }
 }
 
-impl Inbox {
-    pub(super) fn new(wire: &Rc<Wire>, connection: &Rc<Connection>) -> Rc<Self> {
+impl RequestReader {
+    pub(super) fn new(io: &Rc<ClientIo>, connection: &Rc<Connection>) -> Rc<Self> {
         let inner = Inner { unread: Bytes::new(), head: Reader::default(), framing: Framing::None };
         Rc::new(Self {
-            wire: Rc::clone(wire),
+            io: Rc::clone(io),
             connection: Rc::clone(connection),
             inner: RefCell::new(inner),
             owed: Cell::new(0),
@@ -109,9 +109,9 @@ impl Inbox {
             if inner.head.is_fresh() && self.connection.goes() {
                 return Poll::Ready(Ok(None));
             }
-            let Poll::Ready(filled) = inner.poll_fill(&self.wire, cx) else {
+            let Poll::Ready(filled) = inner.poll_fill(&self.io, cx) else {
                 // TLS may have something of its own to say, such as that it does not renegotiate.
-                return match self.wire.poll_flush(cx) {
+                return match self.io.poll_flush(cx) {
                     Poll::Ready(Err(_gone)) => Poll::Ready(Ok(None)),
                     _ => Poll::Pending,
                 };
@@ -124,7 +124,7 @@ impl Inbox {
 
     /// The body of the request whose head was read last; `None`: it has none.
     pub(super) fn body(self: &Rc<Self>) -> Option<Body> {
-        (!self.inner.borrow().framing.is_over()).then(|| Body { inbox: Rc::clone(self), trailers: true })
+        (!self.inner.borrow().framing.is_over()).then(|| Body { reader: Rc::clone(self), trailers: true })
     }
 
     /// The answer begins: whoever has not been told to send its body by now is not told any more.
@@ -147,7 +147,7 @@ impl Inbox {
         }
         let mut space = [MaybeUninit::uninit(); AHEAD];
         let mut buffer = ReadBuf::uninit(&mut space);
-        let read = ready!(self.wire.poll_read(cx, &mut buffer));
+        let read = ready!(self.io.poll_read(cx, &mut buffer));
         if read.is_err() {
             return Poll::Ready(());
         }
@@ -165,7 +165,7 @@ impl Inbox {
         let mut look = self.look.borrow_mut();
         while look.poll(LOOK, cx).is_ready() {
             look.rest();
-            if self.wire.is_broken() {
+            if self.io.is_broken() {
                 return Poll::Ready(());
             }
         }
@@ -179,7 +179,7 @@ impl Inbox {
 
     /// Whether there is more than the requests that were answered.
     pub(super) fn has_more(&self) -> bool {
-        !self.inner.borrow().unread.is_empty() || self.wire.has_more()
+        !self.inner.borrow().unread.is_empty() || self.io.has_more()
     }
 
     /// Nothing more is read for anybody.
@@ -209,22 +209,22 @@ impl Inbox {
             if rest.is_empty() {
                 break;
             }
-            let sent = ready!(self.wire.poll_write(cx, rest))?;
+            let sent = ready!(self.io.poll_write(cx, rest))?;
             if sent == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.owed.set(self.owed.get() - sent);
             if self.owed.get() == 0 {
                 // It waits for nothing but this; what the socket does not take now leaves with the answer.
-                let _on_its_way = self.wire.poll_flush(cx)?;
+                let _on_its_way = self.io.poll_flush(cx)?;
             }
         }
         Poll::Ready(Ok(()))
     }
 
-    fn poll_piece(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
+    fn poll_piece(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         if self.is_over.get() {
-            return Poll::Ready(Some(Err(Cut::Gone)));
+            return Poll::Ready(Some(Err(BodyError::Gone)));
         }
         let mut inner = self.inner.borrow_mut();
         let inner = &mut *inner;
@@ -233,12 +233,12 @@ impl Inbox {
                 Ok(Some(piece)) => return Poll::Ready(Some(Ok(piece))),
                 Ok(None) if inner.framing.is_over() => return Poll::Ready(None),
                 Ok(None) => {}
-                Err(_broken) => return Poll::Ready(Some(Err(Cut::Broken))),
+                Err(_broken) => return Poll::Ready(Some(Err(BodyError::Broken))),
             }
             if inner.unread.is_empty() {
                 // Whoever sends without being told need not be.
-                ready!(self.poll_continue(cx)).map_err(|_gone| Cut::Gone)?;
-                let Poll::Ready(filled) = inner.poll_fill(&self.wire, cx) else {
+                ready!(self.poll_continue(cx)).map_err(|_gone| BodyError::Gone)?;
+                let Poll::Ready(filled) = inner.poll_fill(&self.io, cx) else {
                     let mut reader = self.reader.borrow_mut();
                     if !reader.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
                         *reader = Some(cx.waker().clone());
@@ -246,7 +246,7 @@ impl Inbox {
                     return Poll::Pending;
                 };
                 if !filled.unwrap_or(false) {
-                    return Poll::Ready(Some(Err(Cut::Gone)));
+                    return Poll::Ready(Some(Err(BodyError::Gone)));
                 }
                 self.owed.set(0);
             }
@@ -256,47 +256,52 @@ impl Inbox {
 
 /// The body of a request on its way in.
 pub(in crate::proxy) struct Body {
-    inbox: Rc<Inbox>,
+    reader: Rc<RequestReader>,
     /// Whether those are still to be asked for.
     trailers: bool,
 }
 
 impl Body {
     /// The next piece, or the trailers. `None`: that was all.
-    pub(in crate::proxy) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        if let Some(piece) = ready!(self.inbox.poll_piece(cx)) {
+    pub(in crate::proxy) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(piece) = ready!(self.reader.poll_piece(cx)) {
             return Poll::Ready(Some(piece.map(Frame::data)));
         }
         if !std::mem::take(&mut self.trailers) {
             return Poll::Ready(None);
         }
-        let trailers = self.inbox.inner.borrow_mut().framing.trailers();
-        self.inbox.connection.wake();
-        Poll::Ready(trailers.map_err(|_broken| Cut::Broken).transpose().map(|trailers| trailers.map(Frame::trailers)))
+        let trailers = self.reader.inner.borrow_mut().framing.trailers();
+        self.reader.connection.wake();
+        Poll::Ready(
+            trailers.map_err(|_broken| BodyError::Broken).transpose().map(|trailers| trailers.map(Frame::trailers)),
+        )
     }
 
     /// Whether all of it has been taken.
     pub(in crate::proxy) fn is_end_stream(&self) -> bool {
-        let inner = self.inbox.inner.borrow();
+        let inner = self.reader.inner.borrow();
         inner.framing.is_over() && !(self.trailers && matches!(inner.framing, Framing::Chunked(_)))
     }
 
     /// How much is known to be still to come.
     pub(in crate::proxy) fn announced(&self) -> u64 {
-        self.inbox.inner.borrow().framing.announced()
+        self.reader.inner.borrow().framing.announced()
     }
 
     pub(in crate::proxy) fn size_hint(&self) -> SizeHint {
-        self.inbox.inner.borrow().framing.size_hint()
+        self.reader.inner.borrow().framing.size_hint()
     }
 }
 
 impl Drop for Body {
     fn drop(&mut self) {
-        if !self.inbox.inner.borrow().framing.is_over() {
-            self.inbox.abandoned.set(true);
+        if !self.reader.inner.borrow().framing.is_over() {
+            self.reader.abandoned.set(true);
         }
         // Whoever drives the connection may wait for this.
-        self.inbox.connection.wake();
+        self.reader.connection.wake();
     }
 }

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     detect::signal::Signal,
     proxy::{
-        body::Answer,
+        body::ResponseBody,
         connection::{Close, Why},
         record::Record,
     },
@@ -43,20 +43,20 @@ impl Session {
     fn advance(&mut self, stream: &mut Stream, slot: usize) -> bool {
         let Some(waker) = self.wakers.get(slot) else { return false };
         let mut cx = Context::from_waker(waker);
-        stream.tell(&mut self.wire.out());
+        stream.tell(&mut self.io.out());
         if let Work::Answering(answering) = &mut stream.work {
             let Ok(answer) = match answering.as_mut().poll(&mut cx) {
                 Poll::Ready(answer) => answer,
                 Poll::Pending => return true,
             };
-            stream.work = begin(answer, stream.id, &mut self.resize, &mut self.wire.out());
+            stream.work = begin(answer, stream.id, &mut self.resize, &mut self.io.out());
         }
         if let Work::Sending(sending) = &mut stream.work {
-            if self.wire.collected() >= FULL {
+            if self.io.collected() >= FULL {
                 self.later |= 1 << slot;
                 return true;
             }
-            let mut out = self.wire.out();
+            let mut out = self.io.out();
             let mut outlet =
                 Outlet { out: &mut out, window: &mut self.window, held: &mut self.held, flood: &mut self.flood };
             let sent = sending.send(stream.id, &mut stream.window, &mut outlet, &mut cx);
@@ -81,7 +81,7 @@ impl Session {
                 }
                 Sent::Broken => {
                     self.let_go(stream);
-                    frame::reset(stream.id, Reason::Internal, &mut self.wire.out());
+                    frame::reset(stream.id, Reason::Internal, &mut self.io.out());
                     self.forget(stream.id);
                     return false;
                 }
@@ -101,7 +101,7 @@ impl Session {
                 return true;
             }
             // RFC 9113 8.1: it may stop sending what nobody reads.
-            frame::reset(stream.id, Reason::NoError, &mut self.wire.out());
+            frame::reset(stream.id, Reason::NoError, &mut self.io.out());
             self.forget(stream.id);
             return false;
         }
@@ -109,8 +109,8 @@ impl Session {
     }
 
     /// Begins a stream with an answer that is there already.
-    pub(super) fn answer(&mut self, answer: Response<Answer>, stream: u32) -> Work {
-        begin(answer, stream, &mut self.resize, &mut self.wire.out())
+    pub(super) fn answer(&mut self, answer: Response<ResponseBody>, stream: u32) -> Work {
+        begin(answer, stream, &mut self.resize, &mut self.io.out())
     }
 
     /// What a stream holds is held no more.
@@ -138,6 +138,6 @@ impl Session {
 }
 
 /// Writes the head of an answer.
-fn begin(answer: Response<Answer>, stream: u32, resize: &mut bool, out: &mut Vec<u8>) -> Work {
+fn begin(answer: Response<ResponseBody>, stream: u32, resize: &mut bool, out: &mut Vec<u8>) -> Work {
     Sending::begin(answer, stream, std::mem::take(resize), out).map_or(Work::Sent, Work::Sending)
 }

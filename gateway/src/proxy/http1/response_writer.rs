@@ -12,11 +12,11 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 use http_body::Body as _;
 
 use crate::proxy::{
-    body::Answer,
+    body::ResponseBody,
+    buffer_pool,
+    client_io::ClientIo,
     date::today,
-    lines::{Lines, line, status_line},
-    spare,
-    wire::Wire,
+    raw_head::{RawHead, line, status_line},
 };
 
 /// How much is collected before it is written, in bytes.
@@ -32,14 +32,14 @@ pub(super) struct Manner {
 }
 
 /// An answer on its way.
-pub(super) struct Delivery {
+pub(super) struct ResponseWriter {
     out: Vec<u8>,
     written: usize,
     begun: bool,
     /// A piece too large to be copied, which comes after what is collected.
     piece: Bytes,
     framing: Framing,
-    body: Answer,
+    body: ResponseBody,
     /// Whether the connection may carry another request.
     pub(super) keeps: bool,
 }
@@ -70,30 +70,30 @@ impl From<io::Error> for Failed {
     }
 }
 
-impl Delivery {
-    pub(super) fn new(answer: Response<Answer>, manner: Manner) -> Self {
+impl ResponseWriter {
+    pub(super) fn new(answer: Response<ResponseBody>, manner: Manner) -> Self {
         let (head, mut body) = answer.into_parts();
         let (out, framing, keeps) = match body.take_lines() {
             Some(lines) => end_lines(lines, &head.headers, manner),
             None => {
-                let mut out = spare::space();
+                let mut out = buffer_pool::space();
                 let length = body.size_hint().exact();
                 let (framing, keeps) = write_head(head.status, &head.headers, length, manner, &mut out);
                 (out, framing, keeps)
             }
         };
-        spare::keep(head.headers);
+        buffer_pool::keep(head.headers);
         Self { out, written: 0, begun: false, piece: Bytes::new(), framing, body, keeps }
     }
 
     /// Writes on. Ready once all has left, or never will.
-    pub(super) fn poll(&mut self, wire: &Wire, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
+    pub(super) fn poll(&mut self, io: &ClientIo, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
         loop {
             if let Err(failed) = self.collect(cx) {
                 return Poll::Ready(Err(if self.begun { failed } else { Failed::Unbegun }));
             }
             if let Some(rest) = self.out.get(self.written..).filter(|rest| !rest.is_empty()) {
-                let taken = ready!(wire.poll_write(cx, rest))?;
+                let taken = ready!(io.poll_write(cx, rest))?;
                 if taken == 0 {
                     return Poll::Ready(Err(Failed::Client));
                 }
@@ -104,7 +104,7 @@ impl Delivery {
                     self.written = 0;
                 }
             } else if !self.piece.is_empty() {
-                let taken = ready!(wire.poll_write(cx, &self.piece))?;
+                let taken = ready!(io.poll_write(cx, &self.piece))?;
                 if taken == 0 {
                     return Poll::Ready(Err(Failed::Client));
                 }
@@ -113,17 +113,17 @@ impl Delivery {
                     self.out.extend_from_slice(b"\r\n");
                 }
             } else if self.framing == Framing::Ended {
-                return wire.poll_flush(cx).map_err(Failed::from);
+                return io.poll_flush(cx).map_err(Failed::from);
             } else {
                 // More may be long in coming.
-                let _on_its_way = wire.poll_flush(cx)?;
+                let _on_its_way = io.poll_flush(cx)?;
                 return Poll::Pending;
             }
         }
     }
 
     /// The refusal in place of an answer of which nothing was sent. `None`: it is none that is logged.
-    pub(super) fn refuse(&mut self) -> Option<Response<Answer>> {
+    pub(super) fn refuse(&mut self) -> Option<Response<ResponseBody>> {
         self.body.refuse()
     }
 
@@ -187,9 +187,9 @@ impl Delivery {
     }
 }
 
-impl Drop for Delivery {
+impl Drop for ResponseWriter {
     fn drop(&mut self) {
-        spare::keep_space(std::mem::take(&mut self.out));
+        buffer_pool::keep_space(std::mem::take(&mut self.out));
     }
 }
 
@@ -252,7 +252,7 @@ fn write_head(
 }
 
 /// Adds what is ours to a head of lines that passed as they came, for a client of HTTP/1.1.
-fn end_lines(mut lines: Lines, headers: &HeaderMap, manner: Manner) -> (Vec<u8>, Framing, bool) {
+fn end_lines(mut lines: RawHead, headers: &HeaderMap, manner: Manner) -> (Vec<u8>, Framing, bool) {
     let keeps = manner.keeps && !closes(headers);
     for (name, value) in headers.iter().filter(|(name, _)| **name != header::CONNECTION) {
         lines.add(name.as_str(), value.as_bytes());

@@ -15,10 +15,10 @@ use tokio::{io::AsyncWrite as _, task::JoinHandle};
 
 use super::super::{
     super::{
-        body::{Cut, Upload, drain},
-        lines::line,
+        body::{BodyError, Upload, drain},
+        buffer_pool,
         outgoing::Outgoing,
-        spare,
+        raw_head::line,
     },
     dial::Stream,
 };
@@ -28,13 +28,13 @@ const COLLECTED: usize = 16 * 1_024;
 
 /// Why a request did not leave.
 pub(in crate::proxy::upstream) enum Stopped {
-    Cut(Cut),
+    Cut(BodyError),
     /// The server does not take it.
     Refused,
 }
 
 /// A request on its way.
-pub(super) struct Pump {
+pub(super) struct RequestWriter {
     out: Vec<u8>,
     written: usize,
     framing: Framing,
@@ -49,9 +49,9 @@ enum Framing {
     Length(u64),
 }
 
-impl Pump {
+impl RequestWriter {
     pub(super) fn new(request: &Outgoing) -> Self {
-        let mut out = spare::space();
+        let mut out = buffer_pool::space();
         let framing = head(request, &mut out);
         Self { out, written: 0, framing, begun: false }
     }
@@ -105,7 +105,7 @@ impl Pump {
         let length = u64::try_from(piece.len()).unwrap_or(u64::MAX);
         match &mut self.framing {
             Framing::Length(left) => {
-                *left = left.checked_sub(length).ok_or(Stopped::Cut(Cut::Broken))?;
+                *left = left.checked_sub(length).ok_or(Stopped::Cut(BodyError::Broken))?;
                 self.out.extend_from_slice(piece);
             }
             // An empty chunk would be the last.
@@ -124,7 +124,7 @@ impl Pump {
 
     fn end(&mut self) -> Result<(), Stopped> {
         match self.framing {
-            Framing::Length(1..) => return Err(Stopped::Cut(Cut::Broken)),
+            Framing::Length(1..) => return Err(Stopped::Cut(BodyError::Broken)),
             Framing::Chunked => self.out.extend_from_slice(b"0\r\n\r\n"),
             Framing::Length(0) | Framing::Ended => {}
         }
@@ -155,9 +155,9 @@ impl Pump {
     }
 }
 
-impl Drop for Pump {
+impl Drop for RequestWriter {
     fn drop(&mut self) {
-        spare::keep_space(std::mem::take(&mut self.out));
+        buffer_pool::keep_space(std::mem::take(&mut self.out));
     }
 }
 

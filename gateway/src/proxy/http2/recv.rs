@@ -9,9 +9,9 @@ use std::{
 use http::header;
 
 use super::{
+    body_buffer::{self, Body, BodyBuffer},
     frame::{self, ACK, END_HEADERS, END_STREAM, HAS_PRIORITY, HEADER, Head, MAX_PAYLOAD, PADDED, PREFACE, Reason},
     head::{Reader, Wrong},
-    inlet::{self, Body, Inlet},
     ready::SLOTS,
     session::{Fault, GOODBYE, Leaving, Session},
     stream::{Stream, Work},
@@ -19,7 +19,7 @@ use super::{
 use crate::{
     clock::Now,
     proxy::{
-        body::{Cut, Received},
+        body::{BodyError, Incoming},
         deadline, pipeline, problem,
         record::Record,
         reject::{Refusal, Reject},
@@ -148,20 +148,20 @@ impl Session {
                 return self.end_stream(head.stream, other, Reason::StreamClosed);
             }
         };
-        let Some(inlet) = self.stream(slot).and_then(|stream| stream.inlet.clone()) else {
+        let Some(buffer) = self.stream(slot).and_then(|stream| stream.buffer.clone()) else {
             // Nobody wants it: its stream is about to be reset.
             self.freed.set(self.freed.get().saturating_add(length));
             return Ok(());
         };
-        let mut taken = inlet.push(content, padding);
+        let mut taken = buffer.push(content, padding);
         if head.has(END_STREAM) && taken.is_ok() {
-            taken = inlet.end(None);
+            taken = buffer.end(None);
             self.ended(slot);
         }
         let reason = match taken {
             Ok(()) => return Ok(()),
-            Err(inlet::Fault::Window) => Reason::FlowControl,
-            Err(inlet::Fault::Length) => Reason::Protocol,
+            Err(body_buffer::Fault::Window) => Reason::FlowControl,
+            Err(body_buffer::Fault::Length) => Reason::Protocol,
         };
         self.end_stream(head.stream, Some(slot), reason)
     }
@@ -231,13 +231,13 @@ impl Session {
         if let Some(slot) = self.slot(number) {
             let trailers =
                 if ends { reader.trailers() } else { Err(Wrong::Malformed("trailers that are not the end")) };
-            let inlet = self.stream(slot).and_then(|stream| stream.inlet.clone());
+            let buffer = self.stream(slot).and_then(|stream| stream.buffer.clone());
             self.ended(slot);
-            let ends = trailers.ok().zip(inlet).is_some_and(|(trailers, inlet)| inlet.end(Some(trailers)).is_ok());
+            let ends = trailers.ok().zip(buffer).is_some_and(|(trailers, buffer)| buffer.end(Some(trailers)).is_ok());
             return if ends { Ok(()) } else { self.end_stream(number, Some(slot), Reason::Protocol) };
         }
         if self.active >= SLOTS || self.connection.is_stale() {
-            frame::reset(number, Reason::RefusedStream, &mut self.wire.out());
+            frame::reset(number, Reason::RefusedStream, &mut self.io.out());
             self.forget(number);
             return Ok(());
         }
@@ -245,11 +245,11 @@ impl Session {
             Ok((parts, length)) => {
                 let expects = !ends && parts.headers.contains_key(header::EXPECT);
                 self.open(number, |session, waker| {
-                    let inlet = (!ends).then(|| Inlet::new(length, expects, &session.freed, waker.clone()));
-                    let received = inlet.as_ref().map_or(Received::None, |inlet| Received::Http2(Body::new(inlet)));
+                    let buffer = (!ends).then(|| BodyBuffer::new(length, expects, &session.freed, waker.clone()));
+                    let received = buffer.as_ref().map_or(Incoming::None, |buffer| Incoming::Http2(Body::new(buffer)));
                     let (worker, connection) = (Rc::clone(&session.worker), Rc::clone(&session.connection));
                     let work = Work::Answering(Box::pin(pipeline::serve(worker, connection, parts, received)));
-                    Stream::new(number, work, inlet, ends, session.first_window)
+                    Stream::new(number, work, buffer, ends, session.first_window)
                 });
                 Ok(())
             }
@@ -322,7 +322,7 @@ impl Session {
             self.setting(u16::from_be_bytes([a, b]), u32::from_be_bytes([c, d, e, f]))?;
         }
         self.is_settled = true;
-        frame::settled(&mut self.wire.out());
+        frame::settled(&mut self.io.out());
         Ok(())
     }
 
@@ -363,7 +363,7 @@ impl Session {
             return Err(Fault(Reason::FrameSize, "PING not of eight bytes"));
         }
         if !head.has(ACK) {
-            frame::ping(ACK, payload, &mut self.wire.out());
+            frame::ping(ACK, payload, &mut self.io.out());
         } else if self.leaving == Leaving::Told && payload == GOODBYE {
             self.part();
         }
@@ -442,7 +442,7 @@ impl Session {
     fn end_stream(&mut self, number: u32, slot: Option<usize>, reason: Reason) -> Result<(), Fault> {
         let open = slot.and_then(|slot| Some((slot, self.streams.get_mut(slot)?.take()?, self.wakers.get(slot)?)));
         if let Some((slot, mut stream, waker)) = open {
-            stream.cut(Cut::Broken);
+            stream.cut(BodyError::Broken);
             if let Work::Answering(answering) = &mut stream.work {
                 // Whoever reads its body says in the log what was wrong with it; nobody hears the answer.
                 drop(answering.as_mut().poll(&mut Context::from_waker(waker)));

@@ -15,7 +15,7 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
-use crate::proxy::{body::Cut, spare};
+use crate::proxy::{body::BodyError, buffer_pool};
 
 /// What a client may send of one body, and of all bodies of a connection, before some of it was taken, in bytes.
 pub(super) const STREAM_WINDOW: u32 = 256 * 1_024;
@@ -25,7 +25,7 @@ pub(super) const CONNECTION_WINDOW: u32 = 1_024 * 1_024;
 const SMALL: usize = 4 * 1_024;
 
 /// What has come of one body.
-pub(super) struct Inlet {
+pub(super) struct BodyBuffer {
     inner: RefCell<Inner>,
     /// What of the connection's window was taken, and may be sent again.
     freed: Rc<Cell<u32>>,
@@ -44,7 +44,7 @@ struct Inner {
     left: Option<u64>,
     trailers: Option<HeaderMap>,
     ended: bool,
-    cut: Option<Cut>,
+    cut: Option<BodyError>,
     reader: Option<Waker>,
     /// What the client may send.
     window: u32,
@@ -66,7 +66,7 @@ pub(super) enum Fault {
     Window,
 }
 
-impl Inlet {
+impl BodyBuffer {
     /// For a body of `length`, where that is known. `freed`: what of the connection's window may be sent again.
     pub(super) fn new(length: Option<u64>, expects: bool, freed: &Rc<Cell<u32>>, stream: Waker) -> Rc<Self> {
         let inner = Inner { left: length, expects, window: STREAM_WINDOW, ..Inner::default() };
@@ -100,7 +100,7 @@ impl Inlet {
             inner.small.extend_from_slice(payload);
         } else {
             inner.gather();
-            inner.pieces.push_back(spare::copy(payload));
+            inner.pieces.push_back(buffer_pool::copy(payload));
         }
         if inner.small.len() >= SMALL {
             inner.gather();
@@ -121,7 +121,7 @@ impl Inlet {
     }
 
     /// Nothing more will come of it.
-    pub(super) fn cut(&self, cut: Cut) {
+    pub(super) fn cut(&self, cut: BodyError) {
         let mut inner = self.inner.borrow_mut();
         if !inner.ended && inner.cut.is_none() {
             inner.cut = Some(cut);
@@ -175,15 +175,15 @@ impl Inner {
 }
 
 /// The body of a request on its way in.
-pub(in crate::proxy) struct Body(Rc<Inlet>);
+pub(in crate::proxy) struct Body(Rc<BodyBuffer>);
 
 impl Body {
-    pub(super) fn new(inlet: &Rc<Inlet>) -> Self {
-        Self(Rc::clone(inlet))
+    pub(super) fn new(buffer: &Rc<BodyBuffer>) -> Self {
+        Self(Rc::clone(buffer))
     }
 
     /// The next piece, or the trailers. `None`: that was all.
-    pub(in crate::proxy) fn poll_frame(&self, cx: &Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+    pub(in crate::proxy) fn poll_frame(&self, cx: &Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let mut inner = self.0.inner.borrow_mut();
         if let Some(piece) = inner.next() {
             let length = u32::try_from(piece.len()).unwrap_or(u32::MAX);
@@ -249,47 +249,47 @@ impl Drop for Body {
 mod tests {
     use super::*;
 
-    fn inlet(length: Option<u64>) -> (Rc<Inlet>, Body, Rc<Cell<u32>>) {
+    fn buffer(length: Option<u64>) -> (Rc<BodyBuffer>, Body, Rc<Cell<u32>>) {
         let freed = Rc::new(Cell::new(0));
-        let inlet = Inlet::new(length, false, &freed, Waker::noop().clone());
-        let body = Body::new(&inlet);
-        (inlet, body, freed)
+        let buffer = BodyBuffer::new(length, false, &freed, Waker::noop().clone());
+        let body = Body::new(&buffer);
+        (buffer, body, freed)
     }
 
-    fn next(body: &Body) -> Poll<Option<Result<usize, Cut>>> {
+    fn next(body: &Body) -> Poll<Option<Result<usize, BodyError>>> {
         let cx = Context::from_waker(Waker::noop());
         body.poll_frame(&cx).map(|frame| frame.map(|frame| frame.map(|it| it.into_data().map_or(0, |it| it.len()))))
     }
 
     #[test]
     fn windows_open_by_what_was_taken() {
-        let (inlet, body, freed) = inlet(None);
+        let (buffer, body, freed) = buffer(None);
         let piece = vec![7; 16_384];
         let all = STREAM_WINDOW / 16_384;
-        assert!((0..all).all(|_| inlet.push(&piece, 0).is_ok()));
-        assert_eq!((inlet.push(&[1], 0), freed.take()), (Err(Fault::Window), 1));
-        assert_eq!((inlet.grant(), freed.get()), (0, 0), "nobody took any");
+        assert!((0..all).all(|_| buffer.push(&piece, 0).is_ok()));
+        assert_eq!((buffer.push(&[1], 0), freed.take()), (Err(Fault::Window), 1));
+        assert_eq!((buffer.grant(), freed.get()), (0, 0), "nobody took any");
         for _ in 0..all / 2 {
             assert_eq!(next(&body), Poll::Ready(Some(Ok(16_384))));
         }
-        assert_eq!((inlet.grant(), freed.get()), (STREAM_WINDOW / 2, STREAM_WINDOW / 2));
-        assert_eq!(inlet.grant(), 0, "told once");
-        inlet.push(&piece, 100).unwrap();
+        assert_eq!((buffer.grant(), freed.get()), (STREAM_WINDOW / 2, STREAM_WINDOW / 2));
+        assert_eq!(buffer.grant(), 0, "told once");
+        buffer.push(&piece, 100).unwrap();
         assert_eq!(freed.get(), STREAM_WINDOW / 2 + 100, "padding is taken by nobody");
         drop(body);
         assert_eq!(freed.get(), STREAM_WINDOW + 16_384 + 100, "what nobody wants is free");
-        inlet.push(&piece, 0).unwrap();
-        assert_eq!((inlet.grant(), freed.get()), (0, STREAM_WINDOW + 2 * 16_384 + 100));
+        buffer.push(&piece, 0).unwrap();
+        assert_eq!((buffer.grant(), freed.get()), (0, STREAM_WINDOW + 2 * 16_384 + 100));
     }
 
     #[test]
     fn h05_small_pieces_are_put_together() {
-        let (inlet, body, _) = inlet(None);
-        (0..10_000).for_each(|_| inlet.push(&[1], 0).unwrap());
-        assert_eq!(inlet.inner.borrow().pieces.len(), 2);
-        inlet.push(&[2; SMALL], 0).unwrap();
-        inlet.push(&[], 0).unwrap();
-        inlet.end(None).unwrap();
+        let (buffer, body, _) = buffer(None);
+        (0..10_000).for_each(|_| buffer.push(&[1], 0).unwrap());
+        assert_eq!(buffer.inner.borrow().pieces.len(), 2);
+        buffer.push(&[2; SMALL], 0).unwrap();
+        buffer.push(&[], 0).unwrap();
+        buffer.end(None).unwrap();
         let lengths: Vec<_> = std::iter::from_fn(|| match next(&body) {
             Poll::Ready(Some(Ok(length))) => Some(length),
             _ => None,
@@ -301,26 +301,26 @@ mod tests {
 
     #[test]
     fn h10_a_body_is_as_long_as_it_says() {
-        let (inlet, body, _) = inlet(Some(5));
+        let (buffer, body, _) = buffer(Some(5));
         assert_eq!(body.size_hint().exact(), Some(5));
-        inlet.push(b"abc", 0).unwrap();
-        assert_eq!((body.size_hint().exact(), inlet.end(None)), (Some(5), Err(Fault::Length)));
+        buffer.push(b"abc", 0).unwrap();
+        assert_eq!((body.size_hint().exact(), buffer.end(None)), (Some(5), Err(Fault::Length)));
         assert_eq!(next(&body), Poll::Ready(Some(Ok(3))));
         assert_eq!((body.size_hint().exact(), next(&body)), (Some(2), Poll::Pending));
-        assert_eq!(inlet.push(b"def", 0), Err(Fault::Length));
-        inlet.cut(Cut::Broken);
-        assert_eq!(next(&body), Poll::Ready(Some(Err(Cut::Broken))));
+        assert_eq!(buffer.push(b"def", 0), Err(Fault::Length));
+        buffer.cut(BodyError::Broken);
+        assert_eq!(next(&body), Poll::Ready(Some(Err(BodyError::Broken))));
     }
 
     #[test]
     fn whoever_waits_is_told_once_to_send() {
         let freed = Rc::new(Cell::new(0));
-        let inlet = Inlet::new(Some(1), true, &freed, Waker::noop().clone());
-        let body = Body::new(&inlet);
-        assert!(!inlet.owes(), "nobody wants it");
+        let buffer = BodyBuffer::new(Some(1), true, &freed, Waker::noop().clone());
+        let body = Body::new(&buffer);
+        assert!(!buffer.owes(), "nobody wants it");
         assert_eq!(next(&body), Poll::Pending);
-        assert!(inlet.owes());
+        assert!(buffer.owes());
         assert_eq!(next(&body), Poll::Pending);
-        assert!(!inlet.owes());
+        assert!(!buffer.owes());
     }
 }

@@ -8,7 +8,7 @@ const SECOND: u128 = 1_000_000_000;
 
 /// How fast a client sends, or takes what it is sent.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Pace {
+pub(super) struct MinRate {
     /// Since when it is waited for, in nanoseconds; 0: it is not.
     since: u64,
     /// For how long it was waited, and what moved all the while, in this window.
@@ -16,7 +16,7 @@ pub(super) struct Pace {
     moved: u64,
 }
 
-impl Pace {
+impl MinRate {
     /// It is waited for.
     pub(super) const fn waits(&mut self, now: u64) {
         if self.since == 0 {
@@ -60,15 +60,15 @@ mod tests {
     /// for 100 bytes a second in windows of ten seconds, in seconds.
     #[track_caller]
     fn check(bytes: u64, every: u64, waited: u64, expect: Option<u64>) {
-        let (mut pace, mut now) = (Pace::default(), 1);
+        let (mut rate, mut now) = (MinRate::default(), 1);
         for _ in 0..(100_000 / every) {
             now += (every - waited) * MILLI;
             if waited > 0 {
-                pace.waits(now);
+                rate.waits(now);
             }
             now += waited * MILLI;
-            pace.moved(bytes, now);
-            if pace.is_too_slow(now, Duration::from_secs(10), 100) {
+            rate.moved(bytes, now);
+            if rate.is_too_slow(now, Duration::from_secs(10), 100) {
                 assert_eq!(Some(now / (1_000 * MILLI)), expect, "{bytes} bytes every {every} ms");
                 return;
             }
@@ -88,12 +88,12 @@ mod tests {
         check(1, 1_000, 500, Some(20));
         check(60, 1_000, 500, None);
         // What moved long ago is no merit.
-        let (mut pace, window) = (Pace::default(), Duration::from_secs(10));
-        pace.moved(1 << 40, 1);
-        pace.waits(1);
-        assert!(!pace.is_too_slow(11_000 * MILLI, window, 100));
-        assert!(pace.is_too_slow(22_000 * MILLI, window, 100), "it is still waited for");
+        let (mut rate, window) = (MinRate::default(), Duration::from_secs(10));
+        rate.moved(1 << 40, 1);
+        rate.waits(1);
+        assert!(!rate.is_too_slow(11_000 * MILLI, window, 100));
+        assert!(rate.is_too_slow(22_000 * MILLI, window, 100), "it is still waited for");
         // Nothing is asked of anybody.
-        assert!(!pace.is_too_slow(33_000 * MILLI, window, 0));
+        assert!(!rate.is_too_slow(33_000 * MILLI, window, 0));
     }
 }

@@ -8,11 +8,11 @@ use super::{Field, Name, TABLE, huffman, table};
 
 /// A block that cannot be read: nothing behind it can be, either.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::proxy::http2) struct Undecodable;
+pub(in crate::proxy) struct Undecodable;
 
 /// What one client has had us remember.
 #[derive(Debug)]
-pub(in crate::proxy::http2) struct Decoder {
+pub(in crate::proxy) struct Decoder {
     /// The newest first.
     table: VecDeque<Field>,
     size: usize,
@@ -20,7 +20,7 @@ pub(in crate::proxy::http2) struct Decoder {
 }
 
 impl Decoder {
-    pub(in crate::proxy::http2) const fn new() -> Self {
+    pub(in crate::proxy) const fn new() -> Self {
         Self { table: VecDeque::new(), size: 0, most: TABLE }
     }
 
@@ -28,11 +28,7 @@ impl Decoder {
     ///
     /// # Errors
     /// [`Undecodable`]: the connection cannot go on (RFC 9113 4.3).
-    pub(in crate::proxy::http2) fn decode(
-        &mut self,
-        block: &[u8],
-        mut each: impl FnMut(&Field),
-    ) -> Result<(), Undecodable> {
+    pub(in crate::proxy) fn decode(&mut self, block: &[u8], mut each: impl FnMut(&Field)) -> Result<(), Undecodable> {
         let mut rest = block;
         let mut has_begun = false;
         while let Some(&first) = rest.first() {

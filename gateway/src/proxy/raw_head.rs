@@ -7,11 +7,11 @@ use std::ops::Range;
 
 use http::StatusCode;
 
-use super::{framing::length::decimal, http2::hpack, spare};
+use super::{buffer_pool, framing::length::decimal, hpack};
 
 /// Whether an answer's lines may pass as they came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum HeadFormat {
     /// They are read into a header map: somebody has to look at them.
     Map,
     /// They pass as lines of HTTP/1.1, if they say nothing special.
@@ -22,8 +22,8 @@ pub(super) enum Form {
 
 /// The status line and header lines of an answer, as the client gets them.
 #[derive(Debug)]
-pub(super) struct Lines {
-    form: Form,
+pub(super) struct RawHead {
+    form: HeadFormat,
     pub(super) out: Vec<u8>,
     /// What `Content-Length` says; its line is among them.
     pub(super) length: u64,
@@ -44,18 +44,23 @@ enum About {
     Special,
 }
 
-impl Lines {
+impl RawHead {
     /// `lines` are those of `head`. `None`: some of them have to be looked at.
-    pub(super) fn of(status: StatusCode, lines: &[httparse::Header<'_>], form: Form, head: &[u8]) -> Option<Self> {
+    pub(super) fn of(
+        status: StatusCode,
+        lines: &[httparse::Header<'_>],
+        form: HeadFormat,
+        head: &[u8],
+    ) -> Option<Self> {
         // What these mean depends on more than themselves.
         if status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
             return None;
         }
-        let mut all = Self { form, out: spare::space(), length: 0, has_date: false };
+        let mut all = Self { form, out: buffer_pool::space(), length: 0, has_date: false };
         match form {
-            Form::Map => return None,
-            Form::Lines => status_line(b"HTTP/1.1 ", status, &mut all.out),
-            Form::Fields => hpack::status(status, &mut all.out),
+            HeadFormat::Map => return None,
+            HeadFormat::Lines => status_line(b"HTTP/1.1 ", status, &mut all.out),
+            HeadFormat::Fields => hpack::status(status, &mut all.out),
         }
         let mut length = None;
         // Lines that stand behind each other pass together.
@@ -69,7 +74,7 @@ impl Lines {
                 About::Length if length.is_none() => length = Some(decimal(line.value)?),
                 About::Connection | About::Length | About::Special => return None,
             }
-            match place(line, head).filter(|_| form == Form::Lines) {
+            match place(line, head).filter(|_| form == HeadFormat::Lines) {
                 Some(place) if place.start == run.end => run.end = place.end,
                 Some(place) => {
                     all.out.extend_from_slice(head.get(std::mem::replace(&mut run, place)).unwrap_or_default());
@@ -88,15 +93,15 @@ impl Lines {
     /// Adds a line.
     pub(super) fn add(&mut self, name: &str, value: &[u8]) {
         match self.form {
-            Form::Map | Form::Lines => line(name, value, &mut self.out),
-            Form::Fields => hpack::field(name.as_bytes(), value, &mut self.out),
+            HeadFormat::Map | HeadFormat::Lines => line(name, value, &mut self.out),
+            HeadFormat::Fields => hpack::field(name.as_bytes(), value, &mut self.out),
         }
     }
 }
 
-impl Drop for Lines {
+impl Drop for RawHead {
     fn drop(&mut self) {
-        spare::keep_space(std::mem::take(&mut self.out));
+        buffer_pool::keep_space(std::mem::take(&mut self.out));
     }
 }
 
@@ -156,7 +161,7 @@ mod tests {
     fn check(code: u16, lines: &[(&str, &str)], expect: Option<&str>) {
         let lines: Vec<_> =
             lines.iter().map(|(name, value)| httparse::Header { name, value: value.as_bytes() }).collect();
-        let passed = Lines::of(StatusCode::from_u16(code).unwrap(), &lines, Form::Lines, b"");
+        let passed = RawHead::of(StatusCode::from_u16(code).unwrap(), &lines, HeadFormat::Lines, b"");
         let text = passed.as_ref().map(|it| String::from_utf8_lossy(&it.out).into_owned());
         assert_eq!(text.as_deref(), expect, "{code} {lines:?}");
     }
@@ -184,11 +189,11 @@ mod tests {
 
     /// What of a head passes, whose lines are where they are.
     #[track_caller]
-    fn check_head(head: &str, form: Form, expect: &[u8]) {
+    fn check_head(head: &str, form: HeadFormat, expect: &[u8]) {
         let mut lines = [httparse::EMPTY_HEADER; 16];
         let mut answer = httparse::Response::new(&mut lines);
         assert!(answer.parse(head.as_bytes()).unwrap().is_complete());
-        let mut passed = Lines::of(StatusCode::OK, answer.headers, form, head.as_bytes()).unwrap();
+        let mut passed = RawHead::of(StatusCode::OK, answer.headers, form, head.as_bytes()).unwrap();
         passed.add("own", b"1");
         assert_eq!(passed.out, expect, "{head:?} {:?}", String::from_utf8_lossy(&passed.out));
     }
@@ -199,14 +204,14 @@ mod tests {
             Connection: keep-alive\r\nKeep-Alive: 1\r\nF: g: h\r\nI: j\r\n\r\nK: l\r\n";
         let expect = "HTTP/1.1 200 OK\r\nServer: x\r\nA: \r\nContent-Length: 5\r\nB: c\r\nD: e\r\nF: g: h\r\nI: j\r\n\
             own: 1\r\n";
-        check_head(head, Form::Lines, expect.as_bytes());
+        check_head(head, HeadFormat::Lines, expect.as_bytes());
         check_head(
             "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n",
-            Form::Lines,
+            HeadFormat::Lines,
             b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nown: 1\r\n",
         );
         let packed = b"\x88\x0f\x0d\x015\x00\x01x\x01y\x00\x03own\x011";
-        check_head("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX: y\r\n\r\n", Form::Fields, packed);
+        check_head("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX: y\r\n\r\n", HeadFormat::Fields, packed);
     }
 
     #[test]

@@ -18,7 +18,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub(super) use self::decode::Decoder;
+pub(in crate::proxy) use self::decode::Decoder;
 #[cfg(test)]
 use self::decode::Undecodable;
 pub(in crate::proxy) use self::encode::{field, status};
