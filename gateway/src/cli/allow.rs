@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use gateway_common::source::Source;
 
-use super::{Context, block::reason, exit::Exit, table::Table};
+use super::{arguments::reason, context::Context, exit::Exit, table::Table};
 use crate::guard::control::{self, Answer, Request};
 
 #[derive(Debug, Subcommand)]

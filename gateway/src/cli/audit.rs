@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Subcommand;
 use serde_json::json;
 
-use super::{Context, exit::Exit, table::clean};
+use super::{context::Context, exit::Exit, table::clean};
 use crate::guard::audit;
 
 #[derive(Debug, Subcommand)]

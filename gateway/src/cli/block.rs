@@ -6,14 +6,15 @@ use clap::Subcommand;
 use gateway_common::source::Source;
 
 use super::{
-    Context,
+    arguments::{ban_duration, reason},
+    context::Context,
     exit::Exit,
-    table::{Table, bytes, seconds},
+    table::{Table, bytes, clean, seconds},
 };
-use crate::{
-    config::value,
-    guard::control::{Answer, Entry, Feed, Request},
-};
+use crate::guard::control::{Answer, Entry, Feed, Request};
+
+mod export;
+mod import;
 
 #[derive(Debug, Subcommand)]
 #[command(after_help = "\
@@ -62,9 +63,9 @@ pub(super) enum Block {
     /// List the blocks that were made one by one
     List,
     /// Block everything that a list names
-    Import(super::import::Import),
+    Import(import::Import),
     /// Write everything that is blocked, lists included
-    Export(super::export::Export),
+    Export(export::Export),
     /// Remove all blocks, and all lists that were imported
     Flush {
         /// Yes, all of them
@@ -87,7 +88,7 @@ impl Block {
                 }
                 Request::BlockAdd { source, seconds, reason, shadow, confirm, force }
             }
-            Self::Del { feed: Some(feed), .. } => return super::import::remove(context, feed),
+            Self::Del { feed: Some(feed), .. } => return import::remove(context, feed),
             Self::Del { source: Some(source), .. } => Request::BlockDel { source },
             Self::Del { .. } => return context.out.fail("name a source, or a list by --feed", Exit::Usage),
             Self::List => Request::BlockList,
@@ -119,7 +120,7 @@ pub(super) fn render(entries: &[Entry], lists: &[Feed]) -> String {
         .map(|list| {
             let name = if list.name.is_empty() { "(no name)" } else { &list.name };
             let shadow = if list.mode == "shadow" { ", shadow" } else { "" };
-            format!("{} ({}{shadow})", super::table::clean(name), list.entries)
+            format!("{} ({}{shadow})", clean(name), list.entries)
         })
         .collect();
     let also = format!("lists block {listed} more: {}; see `gateway block export --feed NAME`", each.join(", "));
@@ -147,27 +148,4 @@ fn table(entries: &[Entry]) -> String {
         ]);
     }
     table.render()
-}
-
-/// The longest ban that ends by itself.
-const LONGEST: Duration = Duration::from_secs(3_650 * 86_400);
-
-/// A ban's length: whole seconds.
-pub(super) fn ban_duration(text: &str) -> Result<Duration, String> {
-    let duration = value::duration(text).map_err(|wrong| wrong.hint.unwrap_or(wrong.message))?;
-    if duration < Duration::from_secs(1) || duration.subsec_nanos() != 0 {
-        return Err("write at least 1s, in whole seconds; --forever blocks until removed".to_owned());
-    }
-    if duration > LONGEST {
-        return Err("write at most 3650d; --forever blocks until removed".to_owned());
-    }
-    Ok(duration)
-}
-
-/// Words for the record: one line, and not a novel.
-pub(super) fn reason(text: &str) -> Result<String, String> {
-    if text.is_empty() || text.len() > 256 || text.chars().any(char::is_control) {
-        return Err("write 1 to 256 bytes without control characters".to_owned());
-    }
-    Ok(text.to_owned())
 }

@@ -4,7 +4,7 @@ use clap::Args;
 use nix::unistd::User;
 use serde_json::json;
 
-use super::{Context, exit::Exit};
+use super::{context::Context, exit::Exit};
 use crate::{
     clock::Now,
     config::{Config, Disk, Errors},

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
-use super::{Context, exit::Exit, table::Table};
+use super::{context::Context, exit::Exit, table::Table};
 use crate::{
     config::{Config, Disk, Files as _, Permitted},
     guard::doctor::{self, State},

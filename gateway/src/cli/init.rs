@@ -16,7 +16,7 @@ use clap::Args;
 use serde_json::json;
 
 use self::text::write as text;
-use super::{Context, exit::Exit};
+use super::{context::Context, exit::Exit};
 use crate::{
     config::{Config, Disk, Errors, Files},
     proxy::snapshot::Snapshot,

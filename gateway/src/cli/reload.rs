@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Context, exit::Exit};
+use super::{context::Context, exit::Exit};
 use crate::guard::control::Request;
 
 #[derive(Debug, Args)]

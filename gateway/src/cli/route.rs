@@ -6,7 +6,7 @@ use clap::Args;
 use http::{HeaderName, HeaderValue, Method, request::Parts};
 use serde_json::{Value, json};
 
-use super::{Context, exit::Exit, table::clean};
+use super::{context::Context, exit::Exit, table::clean};
 use crate::{
     config::{Config, Disk, Errors},
     proxy::{

@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use super::{Context, exit::Exit, table::Table};
+use super::{context::Context, exit::Exit, table::Table};
 use crate::guard::control::{Answer, Request, Shadowed};
 
 #[derive(Debug, Subcommand)]

@@ -3,12 +3,13 @@
 use clap::Args;
 
 use super::{
-    Context,
+    context::Context,
     exit::Exit,
-    prometheus,
     table::{Table, bytes, clean, seconds},
 };
 use crate::guard::control::{self, Answer, Request};
+
+mod prometheus;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\

@@ -14,16 +14,18 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::{
-    press::{Act, Screen},
+    input::Act,
     samples::Samples,
+    screen::Screen,
     view::{Snapshot, View},
 };
-use super::{Context, exit::Exit, table::clean};
+use super::{context::Context, exit::Exit, table::clean};
 use crate::guard::control::{Answer, Request, client};
 
 mod draw;
-mod press;
+mod input;
 mod samples;
+mod screen;
 mod view;
 
 #[derive(Debug, Args)]

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
-use super::{Context, exit::Exit};
+use super::{context::Context, exit::Exit};
 
 #[derive(Debug, Args)]
 pub(super) struct Version {}

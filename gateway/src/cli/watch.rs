@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{
-    Context,
+    context::Context,
     exit::Exit,
     table::{bytes, clean},
 };

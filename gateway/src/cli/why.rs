@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use clap::Args;
 
 use super::{
-    Context,
+    context::Context,
     exit::Exit,
     table::{Table, bytes, clean, seconds},
 };

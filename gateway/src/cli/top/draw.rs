@@ -12,7 +12,7 @@ use ratatui::{
 };
 
 use super::{
-    press::Screen,
+    screen::Screen,
     view::{Dropped, Rate, View},
 };
 use crate::cli::table::bytes;

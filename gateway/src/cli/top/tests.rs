@@ -3,7 +3,7 @@
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::{Terminal, backend::TestBackend};
 
-use super::{press::Sort, *};
+use super::{screen::Sort, *};
 use crate::guard::control::{self, Budget, Counted, Entry, Feed, Interface, Status};
 
 fn entry(id: u64, source: &str, packets: u64, reason: &str, left: Option<u64>) -> Entry {

@@ -6,8 +6,8 @@ use gateway_common::source::Source;
 use serde::Serialize;
 
 use super::{
-    press::{Screen, Sort},
     samples::Seen,
+    screen::{Screen, Sort},
 };
 use crate::{
     cli::table::{bytes, clean, seconds},

@@ -1,5 +1,4 @@
-//! Decides how `gateway status --prometheus` says how things are: the text exposition format of Prometheus, version
-//! 0.0.4.
+//! Writes `gateway status --prometheus`: the text exposition format of Prometheus, version 0.0.4.
 //!
 //! *Invariant:* no label is a client's word. Names come from the configuration, everything else from closed lists.
 
@@ -163,7 +162,7 @@ mod tests {
         let text = text(&Status::default());
         let known: BTreeSet<&str> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
-        let rules = include_str!("../../../examples/alerts.yml");
+        let rules = include_str!("../../../../examples/alerts.yml");
         let words = rules.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
         let named: BTreeSet<&str> = words.filter(|word| word.starts_with("gateway_")).collect();
         assert!(named.len() > 8 && named.is_subset(&known), "{:?}", named.difference(&known));

@@ -1,60 +1,9 @@
-//! Decides what a key does to the screen.
+//! What a key does in `gateway top`.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use gateway_common::source::Source;
 
-use super::view::View;
-
-/// What blocks are sorted by.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Sort {
-    /// Packets in a second.
-    #[default]
-    Rate,
-    /// Packets since it began.
-    Packets,
-    /// Who ends first.
-    Left,
-    /// The youngest first.
-    Age,
-}
-
-impl Sort {
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Rate => "packets/s",
-            Self::Packets => "packets",
-            Self::Left => "time left",
-            Self::Age => "age",
-        }
-    }
-
-    const fn next(self) -> Self {
-        match self {
-            Self::Rate => Self::Packets,
-            Self::Packets => Self::Left,
-            Self::Left => Self::Age,
-            Self::Age => Self::Rate,
-        }
-    }
-}
-
-/// What the user has chosen.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Screen {
-    pub(super) sort: Sort,
-    pub(super) is_paused: bool,
-    /// Of blocks, those alone that contain this.
-    pub(super) filter: String,
-    /// The filter is being typed.
-    pub(super) is_typing: bool,
-    pub(super) selected: usize,
-    /// Whom to unblock, once that is confirmed.
-    pub(super) asks: Option<Source>,
-    pub(super) shows_help: bool,
-    /// What came of the last action.
-    pub(super) says: Option<String>,
-}
+use super::{screen::Screen, view::View};
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

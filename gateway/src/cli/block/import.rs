@@ -12,13 +12,22 @@ use clap::Args;
 use data_encoding::HEXLOWER;
 use serde_json::json;
 
-use super::{Context, block::ban_duration, exit::Exit, progress::Progress, table::clean};
-use crate::guard::{
-    control::{
-        Answer, Import as Far, ImportEntry, Refusal, Request,
-        client::{Conversation, Unreachable},
+use crate::{
+    cli::{
+        arguments::{ban_duration, name},
+        context::Context,
+        exit::Exit,
+        output::Output,
+        progress::Progress,
+        table::clean,
     },
-    feeds::{self, Format, LineError, MAX_BYTES},
+    guard::{
+        control::{
+            Answer, Import as Far, ImportEntry, Refusal, Request,
+            client::{Conversation, Unreachable},
+        },
+        feeds::{self, Format, LineError, MAX_BYTES},
+    },
 };
 
 /// How much of a request is entries, in bytes: the guard takes lines of 64 KiB.
@@ -42,7 +51,7 @@ Examples:
   curl -s https://www.spamhaus.org/drop/drop_v4.json | gateway block import - --feed drop
   cscli decisions list -o raw | gateway block import - --feed crowdsec --for 4h
   gateway block import suspects.txt --for 1d --shadow --feed suspects")]
-pub(super) struct Import {
+pub(in crate::cli) struct Import {
     /// The list, or - for standard input
     file: PathBuf,
     /// How it is written [default: as it looks]
@@ -294,7 +303,7 @@ fn tell_lines(errors: &[LineError], failed: u64, refusals: &[Refusal], refused: 
     }
     complaints.extend(more(refused, "entries that are refused"));
     if !complaints.is_empty() {
-        super::output::Output::new(false).complain(&complaints.join("\n"), Exit::Done);
+        Output::new(false).complain(&complaints.join("\n"), Exit::Done);
     }
 }
 
@@ -322,11 +331,4 @@ pub(super) fn remove(context: &Context, feed: String) -> Exit {
         Err(Stop::Refused(answer)) => answer,
     };
     context.tell(&answer, &socket, |_answer| None)
-}
-
-fn name(text: &str) -> Result<String, String> {
-    if crate::config::is_name(text) {
-        return Ok(text.to_owned());
-    }
-    Err("write 1 to 64 letters, digits, \"-\" or \"_\"".to_owned())
 }

@@ -5,10 +5,12 @@ use std::io::{self, BufWriter, Write as _};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::{Context, exit::Exit, table::clean};
-use crate::guard::control::{
-    Answer, Exported, Request,
-    client::{Conversation, Unreachable},
+use crate::{
+    cli::{context::Context, exit::Exit, table::clean},
+    guard::control::{
+        Answer, Exported, Request,
+        client::{Conversation, Unreachable},
+    },
 };
 
 #[derive(Debug, Args)]
@@ -17,7 +19,7 @@ Examples:
   gateway block export > blocks.txt
   gateway block export --format csv --feed drop
   gateway block export --format json | jq '.[].value'")]
-pub(super) struct Export {
+pub(in crate::cli) struct Export {
     /// How it is written [default: plain, with --json: json]
     #[arg(long)]
     format: Option<Written>,

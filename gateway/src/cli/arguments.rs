@@ -1,0 +1,36 @@
+//! Values of arguments that several commands take.
+
+use std::time::Duration;
+
+use crate::config::{self, value};
+
+/// The longest ban that ends by itself.
+const LONGEST: Duration = Duration::from_secs(3_650 * 86_400);
+
+/// A ban's length: whole seconds.
+pub(super) fn ban_duration(text: &str) -> Result<Duration, String> {
+    let duration = value::duration(text).map_err(|wrong| wrong.hint.unwrap_or(wrong.message))?;
+    if duration < Duration::from_secs(1) || duration.subsec_nanos() != 0 {
+        return Err("write at least 1s, in whole seconds; --forever blocks until removed".to_owned());
+    }
+    if duration > LONGEST {
+        return Err("write at most 3650d; --forever blocks until removed".to_owned());
+    }
+    Ok(duration)
+}
+
+/// Words for the record: one line, and not a novel.
+pub(super) fn reason(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > 256 || text.chars().any(char::is_control) {
+        return Err("write 1 to 256 bytes without control characters".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// A name as the configuration has them, of a list for example.
+pub(super) fn name(text: &str) -> Result<String, String> {
+    if config::is_name(text) {
+        return Ok(text.to_owned());
+    }
+    Err("write 1 to 64 letters, digits, \"-\" or \"_\"".to_owned())
+}
