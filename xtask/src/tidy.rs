@@ -17,18 +17,20 @@ mod source;
 pub(crate) struct Arguments {}
 
 /// Everything that may lie at the top: where things are is decided once.
-const TOP: [&str; 23] = [
+const TOP: [&str; 25] = [
     ".cargo",
     ".ci",
     ".gitattributes",
     ".github",
     ".gitignore",
     "CHANGELOG.md",
+    "CONTRIBUTING.md",
     "Cargo.lock",
     "Cargo.toml",
     "LICENSE-APACHE",
     "LICENSE-MIT",
     "README.md",
+    "SECURITY.md",
     "clippy.toml",
     "deny.toml",
     "docs",
