@@ -1,6 +1,6 @@
 //! The gateway: a privileged guard that owns the kernel's drop path, and an unprivileged proxy that owns identity.
 //!
-//! Who may import whom: `main -> cli -> {config, guard, proxy}`; `proxy::pipeline -> {auth, authz, limit, validate,
+//! Who may import whom: `main -> cli -> {config, guard, proxy}`; `proxy::request -> {auth, authz, limit, validate,
 //! detect, observe, upstream, reject}`; policies import `reject` and their own settings, never each other's insides,
 //! never sockets. `guard` and `proxy` share [`message`] and `gateway-common`.
 

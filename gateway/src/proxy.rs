@@ -8,42 +8,29 @@ pub mod snapshot;
 pub mod target;
 pub mod tls;
 
-mod control;
-mod start;
-
-mod server;
+mod process;
 mod worker;
 
-mod banned;
 mod client;
-mod client_io;
 mod connection;
-mod date;
-mod deadline;
-mod good;
+
+mod cors;
+mod request;
+mod tunnel;
+mod upstream;
+
+mod bans;
+mod timing;
+
+mod client_io;
 mod hpack;
 mod http1;
 mod http2;
-mod memory;
 mod min_rate;
-mod proxy_protocol;
-mod scheduling;
 
 mod body;
 mod buffer_pool;
-mod cors;
-mod grpc;
-mod outgoing;
-mod own;
-mod pipeline;
-mod problem;
 mod raw_head;
-mod record;
-mod tally;
-mod tunnel;
-mod upgrade;
-mod upstream;
-mod validators;
 mod write_batching;
 
-pub use start::main;
+pub use process::main::main;

@@ -16,15 +16,13 @@ use http::{HeaderMap, Response};
 use http_body::{Body, Frame, SizeHint};
 
 use super::{
-    deadline::{self, Alarm},
-    grpc::Messages,
     http1, http2,
     min_rate::MinRate,
-    problem,
     raw_head::RawHead,
-    record::Record,
     reject::{Refusal, Reject},
+    request::{exchange::Record, grpc::Messages, problem},
     settings::Timeouts,
+    timing::deadline::{self, Alarm},
     upstream::{Exchange, hygiene},
 };
 

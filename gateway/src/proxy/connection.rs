@@ -9,12 +9,15 @@ use std::{
 
 use super::{
     client::Client,
-    deadline,
     min_rate::MinRate,
     settings::Timeouts,
+    timing::deadline,
     tls::{Ja4, Secured},
     tunnel::Tunnel,
 };
+
+pub(super) mod accept;
+pub(super) mod proxy_protocol;
 
 /// How long a drain leaves a connection for its next request, which may be on its way.
 const NEXT_REQUEST: Duration = Duration::from_millis(250);

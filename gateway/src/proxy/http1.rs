@@ -17,9 +17,8 @@ use super::{
     body::{Incoming, ResponseBody},
     client_io::ClientIo,
     connection::Connection,
-    deadline::within,
-    pipeline, problem,
-    record::Record,
+    request::{exchange::Record, pipeline, problem},
+    timing::deadline::within,
     worker::Worker,
     write_batching,
 };

@@ -18,10 +18,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::{
     client_io::{ClientIo, TunnelIo},
     connection::{Close, Why},
-    deadline::{self, Alarm},
-    record::Record,
+    request::exchange::Record,
+    timing::deadline::{self, Alarm},
     upstream::Exchange,
 };
+
+pub(super) mod token;
+pub(super) mod upgrade;
 
 /// What is under way in each direction, in bytes.
 const UNDER_WAY: usize = 16 * 1_024;

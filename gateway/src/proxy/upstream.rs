@@ -16,13 +16,13 @@ use http::{Method, StatusCode, header, response};
 
 use super::{
     body::{BodyError, BodyProgress, Upload},
-    deadline::Alarm,
-    outgoing::Outgoing,
-    own::Own,
     raw_head::HeadFormat,
     reject::{Refusal, Reject},
+    request::local_reply::Own,
     settings::Timeouts,
-    upgrade::Wanted,
+    timing::deadline::Alarm,
+    tunnel::upgrade::Wanted,
+    upstream::request::Outgoing,
 };
 use crate::authz::Permit;
 
@@ -35,6 +35,7 @@ mod health;
 mod http2;
 pub(super) mod hygiene;
 mod pool;
+pub(super) mod request;
 mod server;
 mod standing;
 pub(super) mod tls;

@@ -17,18 +17,15 @@ use gateway_common::source::Source;
 use tokio::sync::mpsc;
 
 use super::{
-    banned::Banned,
+    bans::{enforced::Banned, good_clients::Good},
     client::Client,
-    connection::{Close, Connection, Why},
-    deadline,
-    good::Good,
-    record::Record,
-    scheduling::Scheduling,
-    server,
+    connection::{Close, Connection, Why, accept},
+    process::scheduling::Scheduling,
+    request::exchange::Record,
     snapshot::Snapshot,
-    tally::Tally,
+    timing::deadline,
     upstream::{Backend, Group},
-    validators::Validators,
+    worker::{counters::Tally, validators::Validators},
 };
 use crate::{
     clock,
@@ -37,6 +34,9 @@ use crate::{
     message::{Ask, Counted, GoodClient, RequestId, ToGuard, channel::Sender},
     observe::sink::Lines,
 };
+
+pub(super) mod counters;
+pub(super) mod validators;
 
 /// How long the connections of a banned source may take to send what is being answered.
 const LAST_WORDS: Duration = Duration::from_millis(100);
@@ -215,7 +215,7 @@ impl Worker {
     ) {
         let accepting: Vec<_> = listeners
             .into_iter()
-            .map(|(index, listener)| tokio::task::spawn_local(server::accept(Rc::clone(&self), index, listener)))
+            .map(|(index, listener)| tokio::task::spawn_local(accept::accept(Rc::clone(&self), index, listener)))
             .collect();
         let ticking = tokio::task::spawn_local(Rc::clone(&self).tick());
         self.tell(Event::Ready);

@@ -13,8 +13,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header, req
 use crate::proxy::{
     buffer_pool,
     framing::{self, MAX_HEADERS, length::Framing},
-    record::RequestLine,
     reject::{Refusal, Reject},
+    request::exchange::RequestLine,
     settings::HeadLimits,
 };
 

@@ -23,9 +23,9 @@ use crate::proxy::{
     buffer_pool,
     client_io::ClientIo,
     connection::{Connection, Why},
-    deadline::Alarm,
     framing::length::Framing,
     settings::HeadLimits,
+    timing::deadline::Alarm,
 };
 
 /// What is taken of a client that sends on while it is being answered, in bytes.

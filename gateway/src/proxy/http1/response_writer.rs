@@ -15,8 +15,8 @@ use crate::proxy::{
     body::ResponseBody,
     buffer_pool,
     client_io::ClientIo,
-    date::today,
     raw_head::{RawHead, line, status_line},
+    timing::date::today,
 };
 
 /// How much is collected before it is written, in bytes.

@@ -11,7 +11,7 @@ use crate::proxy::{
     buffer_pool,
     framing::{OF_HTTP1, length::decimal},
     hpack::{Content, Field},
-    record::RequestLine,
+    request::exchange::RequestLine,
     settings::HeadLimits,
 };
 

@@ -20,9 +20,9 @@ use crate::{
     clock::Now,
     proxy::{
         body::{BodyError, Incoming},
-        deadline, pipeline, problem,
-        record::Record,
         reject::{Refusal, Reject},
+        request::{exchange::Record, pipeline, problem},
+        timing::deadline,
     },
 };
 

@@ -18,7 +18,7 @@ use crate::{
     proxy::{
         body::ResponseBody,
         connection::{Close, Why},
-        record::Record,
+        request::exchange::Record,
     },
 };
 

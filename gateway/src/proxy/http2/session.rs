@@ -24,8 +24,8 @@ use crate::proxy::{
     buffer_pool,
     client_io::ClientIo,
     connection::{Close, Connection, Why},
-    deadline::{self, Alarm},
     hpack::Decoder,
+    timing::deadline::{self, Alarm},
     worker::Worker,
 };
 

@@ -19,10 +19,12 @@ use super::{
 };
 use crate::proxy::{
     body::{BodyError, ResponseBody},
-    buffer_pool, date,
-    deadline::{self, Alarm},
-    framing, hpack,
+    buffer_pool, framing, hpack,
     min_rate::MinRate,
+    timing::{
+        date,
+        deadline::{self, Alarm},
+    },
 };
 
 /// What of all answers of a connection may be held for want of windows, in bytes: what is over that is left with the

@@ -11,14 +11,12 @@ use http::{HeaderMap, response};
 use http_body::SizeHint;
 
 use super::{
-    super::{
-        outgoing::Outgoing,
-        raw_head::{HeadFormat, RawHead},
-    },
     client::{Broken, Link},
     dial::Stream,
     http2::strand::Strand,
+    request::Outgoing,
 };
+use crate::proxy::raw_head::{HeadFormat, RawHead};
 
 /// What carries one request. Dropped before its end: given up.
 pub(super) enum Carrier {

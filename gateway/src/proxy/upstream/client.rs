@@ -22,17 +22,13 @@ use tokio::{
 };
 
 use self::{answer::Head, request_writer::RequestWriter};
-use super::{
-    super::{
-        body::{BodyError, Upload},
-        buffer_pool,
-        framing::length::Framing,
-        outgoing::Outgoing,
-        raw_head::{HeadFormat, RawHead},
-        write_batching,
-    },
-    dial::Stream,
-    tls,
+use super::{dial::Stream, request::Outgoing, tls};
+use crate::proxy::{
+    body::{BodyError, Upload},
+    buffer_pool,
+    framing::length::Framing,
+    raw_head::{HeadFormat, RawHead},
+    write_batching,
 };
 
 mod answer;

@@ -19,9 +19,9 @@ use std::{
 use thiserror::Error;
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
-pub(super) use super::tls::Stream;
 use super::tls::{Offer, Secure};
-use crate::proxy::deadline::{self, Alarm};
+use crate::proxy::timing::deadline::{self, Alarm};
+pub(super) use crate::proxy::upstream::tls::Stream;
 
 /// How long a connection may take until the next address is tried beside it (RFC 8305 8).
 const HEAD_START: Duration = Duration::from_millis(250);

@@ -15,9 +15,10 @@ use super::{
 };
 use crate::proxy::{
     client::Client,
-    deadline, proxy_protocol,
+    connection::proxy_protocol,
     reject::{Refusal, Reject},
     settings::upstream::{Balance, HashBy, HostHeader, Protocol, ProxyProtocol, Retry, Upstream},
+    timing::deadline,
 };
 
 /// The servers of one upstream, seen from one worker.

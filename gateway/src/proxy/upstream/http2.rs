@@ -25,8 +25,8 @@ use tokio::sync::Notify;
 use self::reads_on::ReadsOn;
 use super::dial::Stream;
 use crate::proxy::{
-    deadline::{self, Alarm},
     settings::upstream::Http2,
+    timing::deadline::{self, Alarm},
 };
 
 mod reads_on;

@@ -12,22 +12,20 @@ use std::{
 use http::response;
 
 use super::{
-    super::{
-        body::{BodyProgress, Upload},
-        outgoing::Outgoing,
-        raw_head::HeadFormat,
-    },
     carrier::Carrier,
     client::{Broken, Link},
     dial::{Dialer, is_ours},
     http2::{self, Connection, Slot, share::Share, strand::Strand},
     in_time,
+    request::Outgoing,
     tls::{Offer, describe},
 };
 use crate::proxy::{
-    deadline::{self, within},
+    body::{BodyProgress, Upload},
+    raw_head::HeadFormat,
     reject::{Refusal, Reject},
     settings::upstream::{Protocol, Upstream},
+    timing::deadline::{self, within},
 };
 
 /// Connections of one worker to one server.

@@ -13,14 +13,11 @@ use http::{HeaderMap, Method, header};
 use http_body::Body as _;
 use tokio::{io::AsyncWrite as _, task::JoinHandle};
 
-use super::super::{
-    super::{
-        body::{BodyError, Upload, drain},
-        buffer_pool,
-        outgoing::Outgoing,
-        raw_head::line,
-    },
-    dial::Stream,
+use crate::proxy::{
+    body::{BodyError, Upload, drain},
+    buffer_pool,
+    raw_head::line,
+    upstream::{dial::Stream, request::Outgoing},
 };
 
 /// How much is collected before it is written, in bytes.

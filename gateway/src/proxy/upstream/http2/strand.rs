@@ -16,15 +16,13 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version, he
 use http_body::{Body as _, SizeHint};
 use tokio::task::JoinHandle;
 
-use super::{
-    super::{
-        super::{
-            body::{Upload, drain},
-            outgoing::Outgoing,
-        },
+use super::Slot;
+use crate::proxy::{
+    body::{Upload, drain},
+    upstream::{
         client::{Broken, Stopped},
+        request::Outgoing,
     },
-    Slot,
 };
 
 /// The most header lines of an answer, and the most interim answers before it.

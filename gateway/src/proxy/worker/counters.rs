@@ -3,17 +3,17 @@
 
 use std::cell::Cell;
 
-use super::reject::Reject;
 use crate::{
     detect::signal::Signal,
     message::{ANSWERS, Counted, ToGuard},
+    proxy::reject::Reject,
 };
 
 const SECOND: u64 = 1_000_000_000;
 
 /// What one worker has counted since it told last.
 #[derive(Default)]
-pub(super) struct Tally {
+pub(in crate::proxy) struct Tally {
     answers: [Cell<u64>; ANSWERS.len()],
     refused: [Cell<u64>; Reject::ALL.len()],
     signals: [Cell<u64>; Signal::ALL.len()],
@@ -22,21 +22,21 @@ pub(super) struct Tally {
 
 impl Tally {
     /// A request was answered. `None`: its client had left.
-    pub(super) fn answered(&self, status: Option<u16>) {
+    pub(in crate::proxy) fn answered(&self, status: Option<u16>) {
         let place = status.map_or(ANSWERS.len() - 1, |status| usize::from(status / 100).wrapping_sub(1));
         add(&self.answers, place);
     }
 
-    pub(super) fn refused(&self, reject: Reject) {
+    pub(in crate::proxy) fn refused(&self, reject: Reject) {
         add(&self.refused, reject as usize);
     }
 
-    pub(super) fn signalled(&self, signal: Signal) {
+    pub(in crate::proxy) fn signalled(&self, signal: Signal) {
         add(&self.signals, signal as usize);
     }
 
     /// What the control thread is to be told, about once a second. `now` is `CLOCK_MONOTONIC` in nanoseconds.
-    pub(super) fn due(&self, now: u64) -> Option<Counted> {
+    pub(in crate::proxy) fn due(&self, now: u64) -> Option<Counted> {
         if now.saturating_sub(self.told.get()) < SECOND {
             return None;
         }
@@ -45,7 +45,7 @@ impl Tally {
     }
 
     /// Whatever was counted; `None`: nothing.
-    pub(super) fn take(&self) -> Option<Counted> {
+    pub(in crate::proxy) fn take(&self) -> Option<Counted> {
         let all = |cells: &[Cell<u64>]| cells.iter().map(Cell::take).collect::<Vec<_>>();
         let labels = Reject::ALL.iter().map(|reject| reject.row().label.to_owned());
         let counted = Counted {
@@ -68,14 +68,14 @@ fn add(cells: &[Cell<u64>], place: usize) {
 
 /// What the guard is still to be told of all workers.
 #[derive(Default)]
-pub(super) struct Untold {
+pub(in crate::proxy) struct Untold {
     counted: Counted,
     connections: u64,
 }
 
 impl Untold {
     /// A worker has told.
-    pub(super) fn add(&mut self, counted: &Counted) {
+    pub(in crate::proxy) fn add(&mut self, counted: &Counted) {
         if self.counted.answers.is_empty() {
             self.counted = counted.clone();
             return;
@@ -88,7 +88,7 @@ impl Untold {
     }
 
     /// What to tell; `None`: what the guard knows is still so. `connections` is how many there are.
-    pub(super) fn message(&mut self, connections: usize) -> Option<ToGuard> {
+    pub(in crate::proxy) fn message(&mut self, connections: usize) -> Option<ToGuard> {
         let connections = u64::try_from(connections).unwrap_or(u64::MAX);
         let counted = std::mem::take(&mut self.counted);
         if counted == Counted::default() && connections == self.connections {

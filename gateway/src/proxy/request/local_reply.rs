@@ -6,17 +6,16 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 
-use super::{
+use super::{exchange::Record, problem::is_head};
+use crate::proxy::{
     body::ResponseBody,
-    problem::is_head,
-    record::Record,
     reject::{Refusal, Reject},
     settings::route::{PathRules, Then},
     target::Target,
 };
 
 /// An answer of the gateway's own.
-pub(super) struct Own {
+pub(in crate::proxy) struct Own {
     status: StatusCode,
     location: Option<HeaderValue>,
     content_type: Option<HeaderValue>,
@@ -27,7 +26,7 @@ pub(super) struct Own {
 
 impl Own {
     /// What a browser asked on a page's behalf.
-    pub(super) fn preflight(permissions: HeaderMap) -> Self {
+    pub(in crate::proxy) fn preflight(permissions: HeaderMap) -> Self {
         Self {
             status: StatusCode::NO_CONTENT,
             location: None,
@@ -38,7 +37,7 @@ impl Own {
     }
 
     /// Sends a client to `location` for good, with the same method and body (RFC 9110 15.4.9).
-    pub(super) const fn elsewhere(location: HeaderValue) -> Self {
+    pub(in crate::proxy) const fn elsewhere(location: HeaderValue) -> Self {
         Self {
             status: StatusCode::PERMANENT_REDIRECT,
             location: Some(location),
@@ -49,7 +48,7 @@ impl Own {
     }
 
     /// What a route says without an upstream; `None`: there is one.
-    pub(super) fn of(then: &Then, target: &Target) -> Result<Option<Self>, Refusal> {
+    pub(in crate::proxy) fn of(then: &Then, target: &Target) -> Result<Option<Self>, Refusal> {
         match then {
             Then::Forward(_) => Ok(None),
             Then::Redirect(redirect) => {
@@ -71,7 +70,7 @@ impl Own {
     }
 
     /// The answer. `close`: nothing more can be read from this connection.
-    pub(super) fn answer(self, mut record: Box<Record>, close: bool) -> Response<ResponseBody> {
+    pub(in crate::proxy) fn answer(self, mut record: Box<Record>, close: bool) -> Response<ResponseBody> {
         record.status = self.status.as_u16();
         let mut headers = HeaderMap::new();
         if let Some(content_type) = self.content_type {

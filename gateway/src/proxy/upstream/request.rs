@@ -2,10 +2,10 @@
 
 use http::{HeaderMap, Method, Uri, request::Parts};
 
-use super::{body::Upload, buffer_pool};
+use crate::proxy::{body::Upload, buffer_pool};
 
 /// A request for a server.
-pub(super) struct Outgoing {
+pub(in crate::proxy) struct Outgoing {
     head: Box<Parts>,
     body: Upload,
     /// Header lines of HTTP/1.1 that stand beside the headers; none for servers that may speak HTTP/2.
@@ -13,40 +13,40 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    pub(super) const fn new(head: Box<Parts>, body: Upload, lines: Vec<u8>) -> Self {
+    pub(in crate::proxy) const fn new(head: Box<Parts>, body: Upload, lines: Vec<u8>) -> Self {
         Self { head, body, lines }
     }
 
-    pub(super) const fn method(&self) -> &Method {
+    pub(in crate::proxy) const fn method(&self) -> &Method {
         &self.head.method
     }
 
-    pub(super) const fn uri(&self) -> &Uri {
+    pub(in crate::proxy) const fn uri(&self) -> &Uri {
         &self.head.uri
     }
 
-    pub(super) const fn headers(&self) -> &HeaderMap {
+    pub(in crate::proxy) const fn headers(&self) -> &HeaderMap {
         &self.head.headers
     }
 
-    pub(super) const fn headers_mut(&mut self) -> &mut HeaderMap {
+    pub(in crate::proxy) const fn headers_mut(&mut self) -> &mut HeaderMap {
         &mut self.head.headers
     }
 
-    pub(super) const fn body(&self) -> &Upload {
+    pub(in crate::proxy) const fn body(&self) -> &Upload {
         &self.body
     }
 
-    pub(super) const fn body_mut(&mut self) -> &mut Upload {
+    pub(in crate::proxy) const fn body_mut(&mut self) -> &mut Upload {
         &mut self.body
     }
 
-    pub(super) fn lines(&self) -> &[u8] {
+    pub(in crate::proxy) fn lines(&self) -> &[u8] {
         &self.lines
     }
 
     /// Leaves its memory to the next.
-    pub(super) fn recycle(self) {
+    pub(in crate::proxy) fn recycle(self) {
         buffer_pool::keep_parts(self.head);
         buffer_pool::keep_space(self.lines);
     }

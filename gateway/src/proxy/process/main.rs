@@ -18,14 +18,9 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
 use super::{
-    banned::Banned,
     control::{Control, Running},
     memory::Memory,
     scheduling,
-    snapshot::Snapshot,
-    upstream::Backend,
-    validators::Validators,
-    worker::{Event, Order, Shared, Worker},
 };
 use crate::{
     clock,
@@ -35,6 +30,12 @@ use crate::{
         channel::{Channel, Sender},
     },
     observe::sink::{Lines, Sink},
+    proxy::{
+        bans::enforced::Banned,
+        snapshot::Snapshot,
+        upstream::Backend,
+        worker::{Event, Order, Shared, Worker, validators::Validators},
+    },
     sandbox,
 };
 
@@ -111,7 +112,7 @@ async fn prepare(channel: &Channel) -> anyhow::Result<Prepared> {
 }
 
 /// Compiles what the guard sent into what the workers share. At most as many connections as `descriptors` allow.
-pub(super) fn share(bundle: Bundle, descriptors: usize, workers: usize) -> anyhow::Result<Shared> {
+pub(in crate::proxy) fn share(bundle: Bundle, descriptors: usize, workers: usize) -> anyhow::Result<Shared> {
     let config = Config::load(&bundle.path, &Bundled(&bundle)).map_err(|errors| anyhow::anyhow!("{errors}"))?;
     let (document, settings) = (config.document, config.proxy);
     let banned = Banned::new(settings.ipv6_prefix, &bundle.bans, &bundle.allows, clock::monotonic());
@@ -154,7 +155,7 @@ pub(super) fn share(bundle: Bundle, descriptors: usize, workers: usize) -> anyho
 }
 
 /// What the guard put into a file in memory.
-pub(super) fn unseal<T: DeserializeOwned>(descriptor: OwnedFd) -> anyhow::Result<T> {
+pub(in crate::proxy) fn unseal<T: DeserializeOwned>(descriptor: OwnedFd) -> anyhow::Result<T> {
     let mut file = File::from(descriptor);
     file.rewind()?;
     let mut bytes = Vec::new();

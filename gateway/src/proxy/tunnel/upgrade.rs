@@ -7,25 +7,27 @@ use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use data_encoding::BASE64;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts, response};
 
-use super::{
+use crate::proxy::{
     reject::{Refusal, Reject},
     settings::Upgrade,
 };
-
-pub(super) mod token;
 
 /// What the server adds to the client's key before hashing it (RFC 6455 1.3).
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// What a client asks its connection to become.
-pub(super) struct Wanted {
+pub(in crate::proxy) struct Wanted {
     protocol: HeaderValue,
     /// What a WebSocket server has to say; `None`: another protocol.
     accept: Option<String>,
 }
 
 /// What the request wants to become, where its route allows that; `None`: it is a request like any other.
-pub(super) fn wanted(head: &Parts, has_body: bool, allowed: Option<&Upgrade>) -> Result<Option<Box<Wanted>>, Refusal> {
+pub(in crate::proxy) fn wanted(
+    head: &Parts,
+    has_body: bool,
+    allowed: Option<&Upgrade>,
+) -> Result<Option<Box<Wanted>>, Refusal> {
     let (Some(allowed), Some(protocol)) = (allowed, one(&head.headers, &header::UPGRADE)) else { return Ok(None) };
     // RFC 9110 7.8: nothing is asked for in HTTP/1.0, or without `Connection` saying so.
     if head.version != Version::HTTP_11 || !connects(&head.headers) {
@@ -51,12 +53,12 @@ pub(super) fn wanted(head: &Parts, has_body: bool, allowed: Option<&Upgrade>) ->
 
 impl Wanted {
     /// Asks the upstream for it.
-    pub(super) fn ask(&self, headers: &mut HeaderMap) {
+    pub(in crate::proxy) fn ask(&self, headers: &mut HeaderMap) {
         tell(headers, self.protocol.clone());
     }
 
     /// Whether the upstream's 101 grants it.
-    pub(super) fn is_granted(&self, head: &response::Parts) -> bool {
+    pub(in crate::proxy) fn is_granted(&self, head: &response::Parts) -> bool {
         let protocol = one(&head.headers, &header::UPGRADE).map(HeaderValue::as_bytes).unwrap_or_default();
         let accept = one(&head.headers, &header::SEC_WEBSOCKET_ACCEPT).map(HeaderValue::as_bytes);
         connects(&head.headers)
@@ -66,7 +68,7 @@ impl Wanted {
 }
 
 /// Writes what the hygiene of headers took away.
-pub(super) fn tell(headers: &mut HeaderMap, protocol: HeaderValue) {
+pub(in crate::proxy) fn tell(headers: &mut HeaderMap, protocol: HeaderValue) {
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(header::UPGRADE, protocol);
 }
@@ -86,14 +88,14 @@ fn accept(headers: &HeaderMap) -> Result<String, Refusal> {
 }
 
 /// Whether `Connection` says that there is something to switch to.
-fn connects(headers: &HeaderMap) -> bool {
+pub(super) fn connects(headers: &HeaderMap) -> bool {
     let lines = headers.get_all(header::CONNECTION).iter();
     let mut options = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
     options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
 }
 
 /// The value of a header that is there once.
-fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+pub(super) fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
     let mut values = headers.get_all(name).iter();
     values.next().filter(|_| values.next().is_none())
 }

@@ -13,7 +13,7 @@ use http::{
     request::Parts,
 };
 
-use super::{connects, one};
+use super::upgrade::{connects, one};
 use crate::proxy::{
     reject::{Refusal, Reject},
     settings::{Upgrade, route::TokenSource},

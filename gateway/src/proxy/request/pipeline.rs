@@ -5,31 +5,30 @@ use std::{convert::Infallible, net::SocketAddr, rc::Rc, sync::Arc};
 
 use http::{HeaderValue, Response, StatusCode, Version, header, request::Parts, response};
 
-use super::{
-    body::{self, Incoming, RequestBody, ResponseBody, Upload},
-    connection::Connection,
-    cors, framing, grpc,
-    outgoing::Outgoing,
-    own::Own,
-    problem,
-    raw_head::HeadFormat,
-    record::Record,
-    reject::{Refusal, Reject},
-    settings::route::PathRules,
-    snapshot::{Served, Snapshot},
-    target::Target,
-    tunnel::Tunnel,
-    upgrade::{self, Wanted},
-    upstream::{self, Exchange, Failure, Group, Job, Patience, hygiene},
-    worker::Worker,
-};
+use super::{exchange::Record, grpc, local_reply::Own, problem};
 use crate::{
     auth::{self, Identity, certificate::Shown},
     clock::Now,
+    proxy::{
+        body::{self, Incoming, RequestBody, ResponseBody, Upload},
+        connection::Connection,
+        cors, framing,
+        raw_head::HeadFormat,
+        reject::{Refusal, Reject},
+        settings::route::PathRules,
+        snapshot::{Served, Snapshot},
+        target::Target,
+        tunnel::{
+            Tunnel, token,
+            upgrade::{self, Wanted},
+        },
+        upstream::{self, Exchange, Failure, Group, Job, Patience, hygiene, request::Outgoing},
+        worker::Worker,
+    },
 };
 
 /// Answers one request.
-pub(super) async fn serve(
+pub(in crate::proxy) async fn serve(
     worker: Rc<Worker>,
     connection: Rc<Connection>,
     head: Box<Parts>,
@@ -111,8 +110,7 @@ async fn answer(
     let target = record.target.as_ref().ok_or_else(|| Refusal::new(Reject::BadRequest, "no target"))?;
     if served.access.needs_identity() {
         let jwt = snapshot.jwt.as_ref().filter(|_| !served.access.needs_certificate());
-        let carried =
-            served.upgrade.as_ref().map(|upgrade| upgrade::token::find(&head, upgrade)).transpose()?.flatten();
+        let carried = served.upgrade.as_ref().map(|upgrade| token::find(&head, upgrade)).transpose()?.flatten();
         record.identity = Some(auth::identify(jwt, shown, &head.headers, carried.as_deref(), now)?);
     }
     let permit = served.access.authorize(record.identity.as_deref())?;
@@ -284,7 +282,7 @@ fn job<'a>(
         passing: &served.pass_headers,
     };
     if let Some(upgrade) = &served.upgrade {
-        upgrade::token::hide(&mut head.headers, upgrade);
+        token::hide(&mut head.headers, upgrade);
     }
     // Those that only a server of HTTP/1.1 gets, and that nobody edits, need not be headers first.
     let lines = if group.takes_trailers() || served.request_headers.is_some() {

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::{io::AsyncReadExt as _, net::TcpStream};
 
-use super::settings::upstream::ProxyProtocol;
+use crate::proxy::settings::upstream::ProxyProtocol;
 
 /// What version 2 begins with.
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -22,7 +22,7 @@ const MAX_V1: usize = 107;
 const MAX_V2: usize = 4_096;
 
 /// Reads the header. `Ok(None)`: the sender speaks for itself (`LOCAL`, `UNKNOWN`).
-pub(super) async fn read(stream: &mut TcpStream) -> io::Result<Option<SocketAddr>> {
+pub(in crate::proxy) async fn read(stream: &mut TcpStream) -> io::Result<Option<SocketAddr>> {
     let malformed = || io::Error::from(io::ErrorKind::InvalidData);
     let mut start = [0; SIGNATURE.len()];
     stream.read_exact(&mut start).await?;
@@ -112,7 +112,7 @@ fn v2(version: u8, family: u8, rest: &[u8]) -> Option<Option<SocketAddr>> {
 }
 
 /// The header that tells an upstream of `client`, who reached us at `local`.
-pub(super) fn write(version: ProxyProtocol, client: SocketAddr, local: SocketAddr) -> Vec<u8> {
+pub(in crate::proxy) fn write(version: ProxyProtocol, client: SocketAddr, local: SocketAddr) -> Vec<u8> {
     let (source, target) = (client.ip().to_canonical(), local.ip().to_canonical());
     // One family for both: a client of IPv4 behind a relay of IPv6 is written as IPv6 has it.
     let (source, target) = match (source, target) {

@@ -7,18 +7,20 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::{
-    client_io::{ClientIo, Stream},
-    connection::{Close, Connection, Why},
-    deadline::{Alarm, within},
-    http1::{self, Ended},
-    http2, proxy_protocol,
-    record::Record,
-    reject::{Refusal, Reject},
-    tls::{self, Failed},
-    worker::{Admitted, Worker},
+use super::{Close, Connection, Why, proxy_protocol};
+use crate::{
+    detect::signal::Signal,
+    proxy::{
+        client_io::{ClientIo, Stream},
+        http1::{self, Ended},
+        http2,
+        reject::{Refusal, Reject},
+        request::exchange::Record,
+        timing::deadline::{Alarm, within},
+        tls::{self, Failed},
+        worker::{Admitted, Worker},
+    },
 };
-use crate::detect::signal::Signal;
 
 /// How long accepting rests when there are no descriptors left (D03).
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
@@ -32,7 +34,7 @@ const PAUSE: Duration = Duration::from_secs(5);
 const LINGER: Duration = Duration::from_secs(30);
 
 /// Takes connections from `listener` until it is aborted.
-pub(super) async fn accept(worker: Rc<Worker>, index: usize, listener: TcpListener) {
+pub(in crate::proxy) async fn accept(worker: Rc<Worker>, index: usize, listener: TcpListener) {
     loop {
         let (socket, peer) = match listener.accept().await {
             Ok(taken) => taken,

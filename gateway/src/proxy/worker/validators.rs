@@ -12,9 +12,9 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::reject::{Refusal, Reject};
 use crate::{
     os::{self, Policy},
+    proxy::reject::{Refusal, Reject},
     validate::schema::{STACK, Schema},
 };
 
@@ -22,7 +22,7 @@ use crate::{
 const QUEUE: usize = 256;
 
 /// The threads that judge bodies.
-pub(super) struct Validators {
+pub(in crate::proxy) struct Validators {
     /// `None`: no route has a schema.
     jobs: Option<SyncSender<Job>>,
 }
@@ -35,7 +35,7 @@ struct Job {
 
 impl Validators {
     /// Of a proxy that judges no bodies.
-    pub(super) const fn none() -> Self {
+    pub(in crate::proxy) const fn none() -> Self {
         Self { jobs: None }
     }
 
@@ -43,7 +43,7 @@ impl Validators {
     ///
     /// # Errors
     /// A thread cannot be started.
-    pub(super) fn start(threads: usize) -> io::Result<Self> {
+    pub(in crate::proxy) fn start(threads: usize) -> io::Result<Self> {
         let (jobs, queue) = sync_channel(QUEUE);
         let queue = Arc::new(Mutex::new(queue));
         for index in 0..threads.max(1) {
@@ -58,7 +58,7 @@ impl Validators {
     ///
     /// # Errors
     /// It is refused, or there are too many.
-    pub(super) async fn validate(&self, schema: Arc<Schema>, body: Bytes) -> Result<(), Refusal> {
+    pub(in crate::proxy) async fn validate(&self, schema: Arc<Schema>, body: Bytes) -> Result<(), Refusal> {
         let busy = |why| Refusal { retry_after: Some(1), ..Refusal::new(Reject::Unavailable, why) };
         let (verdict, judged) = oneshot::channel();
         let Some(jobs) = &self.jobs else { return Err(busy("nobody judges bodies")) };

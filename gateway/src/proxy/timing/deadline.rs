@@ -11,7 +11,7 @@ use std::{
 use crate::clock;
 
 /// How often the table is looked through: how late a deadline may fire.
-pub(super) const TICK: Duration = Duration::from_millis(50);
+pub(in crate::proxy) const TICK: Duration = Duration::from_millis(50);
 
 thread_local! {
     static TABLE: RefCell<Table> = RefCell::new(Table { now: clock::monotonic(), entries: Vec::new(), free: Vec::new() });
@@ -30,12 +30,12 @@ struct Entry {
 }
 
 /// The time of the last tick: `CLOCK_MONOTONIC`, nanoseconds.
-pub(super) fn now() -> u64 {
+pub(in crate::proxy) fn now() -> u64 {
     TABLE.with_borrow(|table| table.now)
 }
 
 /// Sets the time to `now` and lets everything that is due happen.
-pub(super) fn tick(now: u64) {
+pub(in crate::proxy) fn tick(now: u64) {
     let mut wakers = Vec::new();
     TABLE.with_borrow_mut(|table| {
         table.now = now;
@@ -49,13 +49,13 @@ pub(super) fn tick(now: u64) {
 
 /// One deadline. Disarmed when dropped.
 #[derive(Default)]
-pub(super) struct Alarm {
+pub(in crate::proxy) struct Alarm {
     slot: Option<usize>,
 }
 
 impl Alarm {
     /// Ready once `after` has passed since the alarm was armed, which the first call does.
-    pub(super) fn poll(&mut self, after: Duration, cx: &Context<'_>) -> Poll<()> {
+    pub(in crate::proxy) fn poll(&mut self, after: Duration, cx: &Context<'_>) -> Poll<()> {
         TABLE.with_borrow_mut(|table| {
             let now = table.now;
             let Some(entry) = self.slot.and_then(|slot| table.entries.get_mut(slot)?.as_mut()) else {
@@ -74,7 +74,7 @@ impl Alarm {
     }
 
     /// Disarms it.
-    pub(super) fn rest(&mut self) {
+    pub(in crate::proxy) fn rest(&mut self) {
         let Some(slot) = self.slot.take() else { return };
         // The table may be gone: threads end in any order.
         let entry = TABLE.try_with(|table| {
@@ -110,7 +110,7 @@ fn after_now(now: u64, after: Duration) -> u64 {
 }
 
 /// Runs `future` for at most about `after`. `None`: it took longer.
-pub(super) async fn within<F: Future>(after: Duration, future: F) -> Option<F::Output> {
+pub(in crate::proxy) async fn within<F: Future>(after: Duration, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     let mut alarm = Alarm::default();
     std::future::poll_fn(|cx| {

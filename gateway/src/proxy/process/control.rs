@@ -10,27 +10,28 @@ use gateway_common::source::Source;
 use tokio::{sync::mpsc, time::MissedTickBehavior};
 
 use super::{
+    main::unseal,
     memory::{self, Level, Memory},
-    start::unseal,
-    tally::Untold,
-    upstream,
-    worker::{Event, Order, Shared},
 };
 use crate::{
     clock, limit,
     message::{ADDRESS_LIMIT, Lost, Shadowed, ToGuard, ToProxy, UpstreamState, channel::Channel},
     observe::sink::Sink,
+    proxy::{
+        upstream,
+        worker::{Event, Order, Shared, counters::Untold},
+    },
     sparse::Sparse,
 };
 
 /// A worker.
-pub(super) struct Running {
-    pub(super) orders: mpsc::Sender<Order>,
-    pub(super) thread: JoinHandle<io::Result<()>>,
+pub(in crate::proxy) struct Running {
+    pub(in crate::proxy) orders: mpsc::Sender<Order>,
+    pub(in crate::proxy) thread: JoinHandle<io::Result<()>>,
 }
 
 /// Between the guard and the workers.
-pub(super) struct Control<'a> {
+pub(in crate::proxy) struct Control<'a> {
     channel: &'a Channel,
     shared: &'a Shared,
     sink: &'a Sink,
@@ -53,7 +54,7 @@ pub(super) struct Control<'a> {
 }
 
 impl<'a> Control<'a> {
-    pub(super) fn new(channel: &'a Channel, shared: &'a Shared, sink: &'a Sink, memory: Memory) -> Self {
+    pub(in crate::proxy) fn new(channel: &'a Channel, shared: &'a Shared, sink: &'a Sink, memory: Memory) -> Self {
         Self {
             channel,
             shared,
@@ -71,7 +72,7 @@ impl<'a> Control<'a> {
     }
 
     /// Ends once every worker has.
-    pub(super) async fn run(&mut self, workers: &[Running], mut events: mpsc::Receiver<Event>) {
+    pub(in crate::proxy) async fn run(&mut self, workers: &[Running], mut events: mpsc::Receiver<Event>) {
         let (mut draining, mut listening) = (false, true);
         self.shared.backends.iter().for_each(upstream::watch);
         let mut second = tokio::time::interval(Duration::from_secs(1));
@@ -281,7 +282,7 @@ mod tests {
     use super::*;
     use crate::{
         message::{Bundle, channel},
-        proxy::start,
+        proxy::process::main,
     };
 
     const CONFIGURATION: &str = "[guard]\ninterfaces = []\n[[listener]]\naddress = \"127.0.0.1:443\"\n\
@@ -299,7 +300,7 @@ mod tests {
             tickets: None,
             promoted: Vec::new(),
         };
-        let shared = Arc::new(start::share(bundle, 1_000, 1).unwrap());
+        let shared = Arc::new(main::share(bundle, 1_000, 1).unwrap());
         let null = || OwnedFd::from(File::options().write(true).open("/dev/null").unwrap());
         let (sink, _writer) = Sink::start(File::from(null())).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

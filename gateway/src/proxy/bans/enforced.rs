@@ -24,7 +24,7 @@ const WIDE: usize = 1_024;
 const TELL_EVERY: u64 = 500_000_000;
 
 /// The bans in force, shared by the workers.
-pub(super) struct Banned {
+pub(in crate::proxy) struct Banned {
     ipv6_prefix: u8,
     table: RwLock<Table>,
     /// Bans and allowances that found no room.
@@ -56,7 +56,7 @@ struct Table {
 }
 
 impl Banned {
-    pub(super) fn new(ipv6_prefix: u8, bans: &[BanInForce], allows: &[AllowInForce], now: u64) -> Self {
+    pub(in crate::proxy) fn new(ipv6_prefix: u8, bans: &[BanInForce], allows: &[AllowInForce], now: u64) -> Self {
         let banned = Self {
             ipv6_prefix,
             table: RwLock::default(),
@@ -74,12 +74,12 @@ impl Banned {
     }
 
     /// Refuses `source` until `expires`. `false`: the table is full.
-    pub(super) fn add(&self, id: u64, source: Source, expires: u64, now: u64) -> bool {
+    pub(in crate::proxy) fn add(&self, id: u64, source: Source, expires: u64, now: u64) -> bool {
         self.count(self.enter(id, source, expires, now))
     }
 
     /// How many found no room since the last call.
-    pub(super) fn take_lost(&self) -> u64 {
+    pub(in crate::proxy) fn take_lost(&self) -> u64 {
         self.lost.swap(0, Ordering::Relaxed)
     }
 
@@ -114,21 +114,21 @@ impl Banned {
     }
 
     /// Whether the ban `id` of `source` is still the one in force.
-    pub(super) fn holds(&self, id: u64, source: Source) -> bool {
+    pub(in crate::proxy) fn holds(&self, id: u64, source: Source) -> bool {
         self.table.read().is_ok_and(|table| {
             let network = || table.networks.iter().find(|(network, _)| *network == source).map(|(_, ban)| ban);
             table.clients.get(&source).or_else(network).is_some_and(|ban| ban.id == id)
         })
     }
 
-    pub(super) fn lift(&self, source: Source) {
+    pub(in crate::proxy) fn lift(&self, source: Source) {
         let Ok(mut table) = self.table.write() else { return };
         table.clients.remove(&source);
         table.networks.retain(|(other, _)| *other != source);
     }
 
     /// Lets `source` through, whatever is banned around it. `false`: there are too many.
-    pub(super) fn allow(&self, source: Source) -> bool {
+    pub(in crate::proxy) fn allow(&self, source: Source) -> bool {
         let Ok(mut table) = self.table.write() else { return false };
         let known = table.allowed.len() < CAPACITY || table.allowed.contains(&source);
         if known {
@@ -137,17 +137,17 @@ impl Banned {
         self.count(known)
     }
 
-    pub(super) fn disallow(&self, source: Source) {
+    pub(in crate::proxy) fn disallow(&self, source: Source) {
         let Ok(mut table) = self.table.write() else { return };
         table.allowed.remove(&source);
     }
 
-    pub(super) fn allows(&self, address: IpAddr) -> bool {
+    pub(in crate::proxy) fn allows(&self, address: IpAddr) -> bool {
         self.table.read().is_ok_and(|table| table.allows(address))
     }
 
     /// Whether `address` is to be refused now, which counts on its ban.
-    pub(super) fn refuses(&self, address: IpAddr, now: u64) -> bool {
+    pub(in crate::proxy) fn refuses(&self, address: IpAddr, now: u64) -> bool {
         // A poisoned lock means that a thread died over it; the kernel's map still stands.
         let Ok(table) = self.table.read() else { return false };
         let client = Source::of(address, self.ipv6_prefix);
@@ -163,7 +163,7 @@ impl Banned {
 
     /// What each ban has refused since the last call: at most [`MAX_REFUSED`] of them, more the next time. Usually
     /// nothing.
-    pub(super) fn take_refused(&self, now: u64) -> Vec<(u64, u64)> {
+    pub(in crate::proxy) fn take_refused(&self, now: u64) -> Vec<(u64, u64)> {
         if now < self.tell_at.load(Ordering::Relaxed) || !self.has_refused.swap(false, Ordering::Relaxed) {
             return Vec::new();
         }

@@ -12,7 +12,7 @@ const BUSY: u64 = 4;
 const CALM: u64 = 8;
 
 /// What a worker has used.
-pub(super) struct Scheduling {
+pub(in crate::proxy) struct Scheduling {
     is_busy: bool,
     /// Time on a core, in nanoseconds, when it was looked at last.
     used: u64,
@@ -21,12 +21,12 @@ pub(super) struct Scheduling {
 }
 
 impl Scheduling {
-    pub(super) const fn new(now: u64, used: u64) -> Self {
+    pub(in crate::proxy) const fn new(now: u64, used: u64) -> Self {
         Self { is_busy: false, used, at: now }
     }
 
     /// Has the calling thread scheduled by what it has `used` since it was asked last.
-    pub(super) fn adapt(&mut self, now: u64, used: u64) {
+    pub(in crate::proxy) fn adapt(&mut self, now: u64, used: u64) {
         let is_busy = is_busy(self.is_busy, used.saturating_sub(self.used), now.saturating_sub(self.at));
         (self.used, self.at) = (used, now);
         if is_busy != self.is_busy {
@@ -45,13 +45,13 @@ const fn is_busy(already: bool, used: u64, passed: u64) -> bool {
 }
 
 /// The cores that this process may use.
-pub(super) fn cores() -> Vec<usize> {
+pub(in crate::proxy) fn cores() -> Vec<usize> {
     let Ok(allowed) = sched_getaffinity(None) else { return Vec::new() };
     (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect()
 }
 
 /// Keeps the calling thread, the `index`th worker, on one of `cores`.
-pub(super) fn pin(index: usize, cores: &[usize]) {
+pub(in crate::proxy) fn pin(index: usize, cores: &[usize]) {
     let Some(core) = index.checked_rem(cores.len()).and_then(|place| cores.get(place)) else { return };
     let mut only = CpuSet::new();
     only.set(*core);

@@ -5,18 +5,17 @@
 
 use std::{fs::File, io, os::unix::fs::FileExt as _, time::Duration};
 
-use super::settings::Settings;
-use crate::os;
+use crate::{os, proxy::settings::Settings};
 
 /// How often it is looked at. A network of 10 Gbit/s brings 125 MB in that time.
-pub(super) const LOOK: Duration = Duration::from_millis(100);
+pub(in crate::proxy) const LOOK: Duration = Duration::from_millis(100);
 
 /// How often at most memory is given back: whoever allocates meanwhile waits for it.
 const TRIM: u64 = 1_000_000_000;
 
 /// What the proxy does about its size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Level {
+pub(in crate::proxy) enum Level {
     /// Nothing.
     Fine,
     /// It lets go of connections that are between requests.
@@ -26,7 +25,7 @@ pub(super) enum Level {
 }
 
 /// How large the proxy is, and may be.
-pub(super) struct Memory {
+pub(in crate::proxy) struct Memory {
     /// `/proc/self/statm`, open since before files were out of reach; `None`: nobody knows.
     statm: Option<File>,
     /// Bytes.
@@ -39,7 +38,7 @@ pub(super) struct Memory {
 
 impl Memory {
     /// Opens what tells how large this process is. Nothing is limited where there is no such thing.
-    pub(super) fn open() -> Self {
+    pub(in crate::proxy) fn open() -> Self {
         let statm = File::open("/proc/self/statm");
         if let Err(error) = &statm {
             tracing::warn!("proxy.max_memory cannot be watched, /proc/self/statm does not open: {error}");
@@ -49,7 +48,7 @@ impl Memory {
     }
 
     /// Limits it to what is configured, or to most of what the machine has.
-    pub(super) fn limit(mut self, settings: &Settings) -> Self {
+    pub(in crate::proxy) fn limit(mut self, settings: &Settings) -> Self {
         let machine = rustix::system::sysinfo();
         let machine = machine.totalram.saturating_mul(machine.mem_unit.into());
         self.most = settings.max_memory.min(most(machine));
@@ -60,13 +59,13 @@ impl Memory {
     }
 
     /// The most bytes.
-    pub(super) const fn most(&self) -> u64 {
+    pub(in crate::proxy) const fn most(&self) -> u64 {
         self.most
     }
 
     /// Looks how large it is, and gives back what is not used where that is much. The level where that has changed, and
     /// its bytes.
-    pub(super) fn look(&mut self, now: u64) -> Option<(Level, u64)> {
+    pub(in crate::proxy) fn look(&mut self, now: u64) -> Option<(Level, u64)> {
         let mut resident = self.resident()?;
         let soon = next(self.level, resident, self.most);
         let is_due = now.saturating_sub(self.trimmed) >= TRIM && soon > Level::Fine;

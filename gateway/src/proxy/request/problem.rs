@@ -3,15 +3,14 @@
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, Version, header};
 
-use super::{
+use super::{exchange::Record, grpc};
+use crate::proxy::{
     body::ResponseBody,
-    grpc,
-    record::Record,
     reject::{Refusal, Reject},
 };
 
 /// The answer to a request that is refused. `close`: nothing more can be read from this connection.
-pub(super) fn refuse(mut record: Box<Record>, refusal: Refusal, close: bool) -> Response<ResponseBody> {
+pub(in crate::proxy) fn refuse(mut record: Box<Record>, refusal: Refusal, close: bool) -> Response<ResponseBody> {
     let (reject, retry_after) = (refusal.reject, refusal.retry_after);
     let row = record.refuse(refusal);
     let mut record = match grpc::refuse(reject, record) {
@@ -58,7 +57,7 @@ pub(super) fn refuse(mut record: Box<Record>, refusal: Refusal, close: bool) -> 
 }
 
 /// Whether the answer must not have a body: in HTTP/2 nobody else takes it away (RFC 9110 9.3.2).
-pub(super) fn is_head(record: &Record) -> bool {
+pub(in crate::proxy) fn is_head(record: &Record) -> bool {
     matches!(&record.request, Some((Method::HEAD, Version::HTTP_2, _)))
 }
 

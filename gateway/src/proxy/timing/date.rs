@@ -11,7 +11,7 @@ use crate::clock;
 const DATE: usize = 29;
 
 /// The date (RFC 9110 5.6.7), formatted once a second.
-pub(super) fn today() -> [u8; DATE] {
+pub(in crate::proxy) fn today() -> [u8; DATE] {
     thread_local! {
         static TODAY: Cell<(u64, [u8; DATE])> = const { Cell::new((0, [b' '; DATE])) };
     }

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header, request::Parts};
 
-use super::{
+use super::exchange::Record;
+use crate::proxy::{
     body::{BodyError, ResponseBody},
-    record::Record,
     reject::{Refusal, Reject},
 };
 
@@ -17,7 +17,7 @@ use super::{
 const PREFIX: usize = 5;
 
 /// Whether the request is one of gRPC.
-pub(super) fn is(head: &Parts) -> bool {
+pub(in crate::proxy) fn is(head: &Parts) -> bool {
     if head.version != http::Version::HTTP_2 {
         return false;
     }
@@ -30,7 +30,7 @@ pub(super) fn is(head: &Parts) -> bool {
 ///
 /// # Errors
 /// [`Reject::BadRequest`]: it says something that is no time.
-pub(super) fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
+pub(in crate::proxy) fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
     let mut lines = headers.get_all("grpc-timeout").iter();
     let Some(line) = lines.next() else { return Ok(None) };
     let time = if lines.next().is_none() { time(line.as_bytes()) } else { None };
@@ -56,7 +56,7 @@ fn time(text: &[u8]) -> Option<Duration> {
 }
 
 /// Where in a stream of messages a body is.
-pub(super) struct Messages {
+pub(in crate::proxy) struct Messages {
     most: u64,
     prefix: [u8; PREFIX],
     /// How much of the prefix has come.
@@ -67,7 +67,7 @@ pub(super) struct Messages {
 
 impl Messages {
     /// Messages of at most so many bytes.
-    pub(super) const fn new(most: u64) -> Self {
+    pub(in crate::proxy) const fn new(most: u64) -> Self {
         Self { most, prefix: [0; PREFIX], begun: 0, left: 0 }
     }
 
@@ -75,7 +75,7 @@ impl Messages {
     ///
     /// # Errors
     /// [`BodyError::TooLarge`] before anything of a message that is too large has passed, [`BodyError::Broken`].
-    pub(super) fn read(&mut self, mut piece: &[u8]) -> Result<(), BodyError> {
+    pub(in crate::proxy) fn read(&mut self, mut piece: &[u8]) -> Result<(), BodyError> {
         while let Some((&first, rest)) = piece.split_first() {
             if self.left > 0 {
                 let taken = usize::try_from(self.left).unwrap_or(usize::MAX).min(piece.len());
@@ -104,7 +104,7 @@ impl Messages {
     }
 
     /// Whether a message is whole.
-    pub(super) const fn may_end(&self) -> bool {
+    pub(in crate::proxy) const fn may_end(&self) -> bool {
         self.begun == 0 && self.left == 0
     }
 }
@@ -131,7 +131,7 @@ const fn code(reject: Reject) -> Option<&'static str> {
 
 /// The answer to a call that is refused: a status alone, in what would be trailers. Its record back: it is answered in
 /// HTTP.
-pub(super) fn refuse(reject: Reject, record: Box<Record>) -> Result<Response<ResponseBody>, Box<Record>> {
+pub(in crate::proxy) fn refuse(reject: Reject, record: Box<Record>) -> Result<Response<ResponseBody>, Box<Record>> {
     let Some(code) = code(reject).filter(|_| record.is_grpc) else { return Err(record) };
     let id = record.told_id();
     let mut response = Response::new(ResponseBody::whole(bytes::Bytes::new(), record));

@@ -7,57 +7,57 @@ use std::{borrow::Cow, cell::Cell, rc::Rc, sync::Arc};
 
 use http::{HeaderValue, Method, Version, uri::PathAndQuery};
 
-use super::{
-    client::{Client, forwarded::ForwardedInfo},
-    connection::Connection,
-    deadline,
-    reject::{Refusal, Row},
-    settings::Timeouts,
-    snapshot::Served,
-    target::Target,
-    worker::Worker,
-};
 use crate::{
     auth::Identity,
     clock::Now,
     detect::signal::Signal,
     message::{Ask, RequestId},
     observe::access::{Line, hexadecimal},
+    proxy::{
+        client::{Client, forwarded::ForwardedInfo},
+        connection::Connection,
+        reject::{Refusal, Row},
+        settings::Timeouts,
+        snapshot::Served,
+        target::Target,
+        timing::deadline,
+        worker::Worker,
+    },
 };
 
 /// What the log says of a client that left before it was answered.
 const CLIENT_LEFT: u16 = 499;
 
 /// How a request begins: its method, its version, and its path as it came, where it has one.
-pub(super) type RequestLine = (Method, Version, Option<PathAndQuery>);
+pub(in crate::proxy) type RequestLine = (Method, Version, Option<PathAndQuery>);
 
 /// One exchange. Written to the log when dropped.
-pub(super) struct Record {
-    pub(super) worker: Rc<Worker>,
-    pub(super) connection: Rc<Connection>,
+pub(in crate::proxy) struct Record {
+    pub(in crate::proxy) worker: Rc<Worker>,
+    pub(in crate::proxy) connection: Rc<Connection>,
     /// Whom the request comes from.
-    pub(super) client: Client,
-    pub(super) id: RequestId,
+    pub(in crate::proxy) client: Client,
+    pub(in crate::proxy) id: RequestId,
     /// What trusted proxies say of it.
-    pub(super) info: Option<Box<ForwardedInfo>>,
-    pub(super) began: Now,
-    pub(super) request: Option<RequestLine>,
-    pub(super) target: Option<Target>,
+    pub(in crate::proxy) info: Option<Box<ForwardedInfo>>,
+    pub(in crate::proxy) began: Now,
+    pub(in crate::proxy) request: Option<RequestLine>,
+    pub(in crate::proxy) target: Option<Target>,
     /// Whether it is a call of gRPC.
-    pub(super) is_grpc: bool,
-    /// An index into [`Snapshot::served`](super::snapshot::Snapshot::served).
-    pub(super) route: Option<usize>,
-    pub(super) identity: Option<Arc<Identity>>,
-    /// What pages of other origins may do, where there is no route: an index into [`Snapshot::cors`](super::snapshot::Snapshot::cors).
-    pub(super) cors: Option<usize>,
+    pub(in crate::proxy) is_grpc: bool,
+    /// An index into [`Snapshot::served`](crate::proxy::snapshot::Snapshot::served).
+    pub(in crate::proxy) route: Option<usize>,
+    pub(in crate::proxy) identity: Option<Arc<Identity>>,
+    /// What pages of other origins may do, where there is no route: an index into [`Snapshot::cors`](crate::proxy::snapshot::Snapshot::cors).
+    pub(in crate::proxy) cors: Option<usize>,
     /// The methods to name in a 405.
-    pub(super) allow: Option<HeaderValue>,
-    pub(super) status: u16,
+    pub(in crate::proxy) allow: Option<HeaderValue>,
+    pub(in crate::proxy) status: u16,
     /// Bytes of the request's body, counted by whoever reads it.
-    pub(super) bytes_in: Option<Rc<Cell<u64>>>,
-    pub(super) bytes_out: u64,
+    pub(in crate::proxy) bytes_in: Option<Rc<Cell<u64>>>,
+    pub(in crate::proxy) bytes_out: u64,
     /// Why a tunnel ended, where neither side said so.
-    pub(super) ended: Option<&'static str>,
+    pub(in crate::proxy) ended: Option<&'static str>,
     forwarded: bool,
     refused: Option<(Row, Cow<'static, str>)>,
     counted: bool,
@@ -65,7 +65,7 @@ pub(super) struct Record {
 
 impl Record {
     /// Begins an exchange on `connection`, which is answered whatever it is; without `request` it is none.
-    pub(super) fn begin(
+    pub(in crate::proxy) fn begin(
         worker: &Rc<Worker>,
         connection: &Rc<Connection>,
         request: Option<RequestLine>,
@@ -76,14 +76,14 @@ impl Record {
     }
 
     /// Something that went wrong with a connection outside of any request.
-    pub(super) fn fault(worker: &Rc<Worker>, connection: &Rc<Connection>, refusal: Refusal) {
+    pub(in crate::proxy) fn fault(worker: &Rc<Worker>, connection: &Rc<Connection>, refusal: Refusal) {
         let mut record = Self::new(worker, connection, None, Now::read(), false);
         record.refuse(refusal);
         record.status = 0;
     }
 
     /// Something that a connection said of its source outside of any request.
-    pub(super) fn observe(
+    pub(in crate::proxy) fn observe(
         worker: &Rc<Worker>,
         connection: &Rc<Connection>,
         signal: Signal,
@@ -97,7 +97,11 @@ impl Record {
     }
 
     /// A handshake that failed, and that says nothing of its source.
-    pub(super) fn failed_handshake(worker: &Rc<Worker>, connection: &Rc<Connection>, detail: Cow<'static, str>) {
+    pub(in crate::proxy) fn failed_handshake(
+        worker: &Rc<Worker>,
+        connection: &Rc<Connection>,
+        detail: Cow<'static, str>,
+    ) {
         let mut record = Self::new(worker, connection, None, Now::read(), false);
         record.status = 0;
         let row = Row { status: http::StatusCode::BAD_REQUEST, title: "", label: "failed_handshake", signal: None };
@@ -136,34 +140,34 @@ impl Record {
     }
 
     /// How the client came: as a trusted proxy says, else as the connection did.
-    pub(super) fn scheme(&self) -> &'static str {
+    pub(in crate::proxy) fn scheme(&self) -> &'static str {
         let told = self.info.as_ref().and_then(|told| told.scheme);
         told.unwrap_or_else(|| self.connection.scheme())
     }
 
     /// The id that clients and upstreams are told: a trusted proxy's, else our own. The log has both.
-    pub(super) fn told_id(&self) -> HeaderValue {
+    pub(in crate::proxy) fn told_id(&self) -> HeaderValue {
         let own = || HeaderValue::from_bytes(&hexadecimal(self.id)).unwrap_or(HeaderValue::from_static(""));
         self.info.as_ref().and_then(|told| told.id.clone()).unwrap_or_else(own)
     }
 
     /// The route, compiled.
-    pub(super) fn served(&self) -> Option<&Served> {
+    pub(in crate::proxy) fn served(&self) -> Option<&Served> {
         self.route.and_then(|route| self.worker.shared.snapshot.served.get(route))
     }
 
     /// The deadlines of the route, or those of all.
-    pub(super) fn timeouts(&self) -> &Timeouts {
+    pub(in crate::proxy) fn timeouts(&self) -> &Timeouts {
         self.served().map_or(&self.worker.shared.snapshot.settings.timeouts, |served| &served.timeouts)
     }
 
     /// The request goes to its upstream.
-    pub(super) const fn forwarded(&mut self) {
+    pub(in crate::proxy) const fn forwarded(&mut self) {
         self.forwarded = true;
     }
 
     /// The exchange ends with a refusal: its signal is noted now, before the answer leaves.
-    pub(super) fn refuse(&mut self, refusal: Refusal) -> Row {
+    pub(in crate::proxy) fn refuse(&mut self, refusal: Refusal) -> Row {
         let row = refusal.row();
         // What broke off before it was begun is refused in its place.
         if self.refused.is_none() {
@@ -178,14 +182,14 @@ impl Record {
     }
 
     /// The answer is not completed after its head was sent.
-    pub(super) fn broke_off(&mut self, refusal: Refusal) {
+    pub(in crate::proxy) fn broke_off(&mut self, refusal: Refusal) {
         self.worker.tally.refused(refusal.reject);
         self.refused = Some((refusal.row(), refusal.detail));
     }
 
     /// Whether its client is banned where the kernel cannot see it: behind a trusted proxy, whose packets they are.
     /// Counts on the ban.
-    pub(super) fn is_banned(&self) -> bool {
+    pub(in crate::proxy) fn is_banned(&self) -> bool {
         let client = &self.client;
         client.relay.is_some() && self.worker.shared.banned.refuses(client.address.ip(), deadline::now())
     }

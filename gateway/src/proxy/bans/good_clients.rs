@@ -22,7 +22,7 @@ const AGAIN: u64 = 20 * SECOND;
 
 /// What one worker knows of good clients.
 #[derive(Default)]
-pub(super) struct Good(RefCell<Known>);
+pub(in crate::proxy) struct Good(RefCell<Known>);
 
 #[derive(Default)]
 struct Known {
@@ -36,7 +36,7 @@ struct Known {
 
 impl Good {
     /// A request of `source` with a token of `principal` succeeded.
-    pub(super) fn note(&self, source: Source, principal: &str) {
+    pub(in crate::proxy) fn note(&self, source: Source, principal: &str) {
         // Without a random key: the next proxy must tell the same principals by the same numbers.
         let mut hasher = DefaultHasher::new();
         principal.hash(&mut hasher);
@@ -53,7 +53,7 @@ impl Good {
     }
 
     /// What the guard is to be told, about once a second. `now` is `CLOCK_MONOTONIC` in nanoseconds.
-    pub(super) fn take(&self, now: u64) -> Option<Vec<GoodClient>> {
+    pub(in crate::proxy) fn take(&self, now: u64) -> Option<Vec<GoodClient>> {
         let mut known = self.0.borrow_mut();
         if now.saturating_sub(known.sent) < SECOND {
             return None;
