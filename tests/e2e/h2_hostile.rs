@@ -8,7 +8,7 @@ use std::{
     io::{self, Read as _, Write as _},
     net::TcpStream,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use nix::sys::signal::Signal;
@@ -198,7 +198,7 @@ pub(crate) fn settings(more: &str) -> Settings {
     }
 }
 
-/// Malformed requests: each is reset or answered 400, the connection may end, and nothing goes upstream.
+/// Malformed requests: each is answered 400 or ends in PROTOCOL_ERROR, and nothing goes upstream.
 #[test]
 fn what_is_malformed_goes_nowhere() {
     if !report::may_run("h2_hostile: malformed") {
@@ -271,8 +271,10 @@ fn what_is_malformed_goes_nowhere() {
         let heard = raw.hear(PATIENCE, |heard| {
             !heard.resets.is_empty() || heard.goaway.is_some_and(|error| error != 0) || !heard.heads.is_empty()
         });
-        let refused = heard.heads.first().is_some_and(|(_, block)| !has_status(block, "200"));
-        if !(refused || !heard.resets.is_empty() || heard.goaway.is_some() || heard.ended) {
+        let refused = heard.heads.first().is_some_and(|(_, block)| has_status(block, "400"));
+        // To the stream, or to the whole connection: PROTOCOL_ERROR.
+        let error = heard.resets.first().map(|(_, error)| *error).or(heard.goaway);
+        if !(refused || error == Some(1)) {
             wrong.push(format!("{name}: {heard:?}"));
         }
         for request in upstream.received() {
@@ -290,137 +292,12 @@ fn what_is_malformed_goes_nowhere() {
         let mut raw = Raw::open(&client, &[]).unwrap();
         drop(raw.write(&[frame(HEADERS, END_HEADERS, 1, &head), rest].concat()));
         let heard = raw.hear(PATIENCE, |heard| !heard.resets.is_empty() || heard.goaway.is_some());
-        let done = heard.heads.iter().any(|(_, block)| has_status(block, "200")) && heard.resets.is_empty();
-        if done && !heard.ended && heard.goaway.is_none() {
+        if heard.resets != [(1, 1)] {
             wrong.push(format!("H10 {name}: {heard:?}"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(client.send(&Request::new("GET", "/health")).unwrap().status, 200);
-    assert!(daemon.standard_error().lines().all(|line| !line.contains("panicked")), "{}", daemon.standard_error());
-}
-
-/// Frames that only cost: the connection ends, and the others do not notice.
-#[test]
-fn floods_end_the_connection() {
-    if !report::may_run("h2_hostile: floods") {
-        return;
-    }
-    let world = World::new();
-    let upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
-    let daemon = Daemon::start(&world, &settings(""));
-    let client = Client::new(&world, GOOD_V4);
-    let slow = get("/slow?3000", &[]);
-    let reset = |number: u32, error: u32| {
-        let stream = 2 * number + 1;
-        let head = frame(HEADERS, END_STREAM | END_HEADERS, stream, &slow);
-        [head, frame(RST_STREAM, 0, stream, &error.to_be_bytes())].concat()
-    };
-    let provoke = |number: u32| {
-        let stream = 2 * number + 1;
-        let head = frame(HEADERS, END_STREAM | END_HEADERS, stream, &slow);
-        [head, frame(WINDOW_UPDATE, 0, stream, &[0; 4])].concat()
-    };
-    let crumbs: Vec<u8> = [get("/health", &[("cookie", "a")]), vec![0x10, 1, b'x', 0]].concat();
-    let bomb = |number: u32| {
-        // One small field in the table, then thousands of one-byte references to it.
-        let mut block = get("/health", &[]);
-        block.extend_from_slice(&[0x40, 1, b'x', 1, b'y']);
-        block.resize(block.len() + 12_000, 0x80 | 62);
-        frame(HEADERS, END_STREAM | END_HEADERS, 2 * number + 1, &block)
-    };
-    type Piece<'a> = Box<dyn Fn(u32) -> Vec<u8> + 'a>;
-    let floods: [(&str, Vec<u8>, Piece<'_>); 12] = [
-        ("H01 rapid reset", Vec::new(), Box::new(|number| reset(number, 8))),
-        ("H02 made you reset", Vec::new(), Box::new(provoke)),
-        (
-            "H03 endless CONTINUATION",
-            frame(HEADERS, END_STREAM, 1, &crumbs),
-            Box::new(|_| frame(CONTINUATION, 0, 1, &fields(&[("x", &"y".repeat(1_000))]))),
-        ),
-        (
-            "H03 empty CONTINUATION",
-            frame(HEADERS, END_STREAM, 1, &crumbs),
-            Box::new(|_| frame(CONTINUATION, 0, 1, b"")),
-        ),
-        (
-            "H05 empty DATA",
-            frame(HEADERS, END_HEADERS, 1, &post(&[], &tokens::good("ada", &["editor"]))),
-            Box::new(|_| frame(DATA, 0, 1, b"")),
-        ),
-        (
-            "H05 padding",
-            frame(HEADERS, END_HEADERS, 1, &post(&[], &tokens::good("ada", &["editor"]))),
-            Box::new(|_| frame(DATA, PADDED, 1, &[3, 0, 0, 0])),
-        ),
-        ("H06 PING", Vec::new(), Box::new(|_| frame(PING, 0, 0, &[0; 8]))),
-        ("H06 SETTINGS", Vec::new(), Box::new(|_| frame(SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 9]))),
-        ("H06 PRIORITY", Vec::new(), Box::new(|_| frame(PRIORITY, 0, 1, &[0, 0, 0, 0, 1]))),
-        ("H06 PRIORITY_UPDATE", Vec::new(), Box::new(|_| frame(16, 0, 0, &[0, 0, 0, 1, b'u']))),
-        ("H06 unknown kinds", Vec::new(), Box::new(|_| frame(0xbe, 0, 0, b"?"))),
-        ("H06 WINDOW_UPDATE", Vec::new(), Box::new(|_| frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1]))),
-    ];
-    let mut wrong = Vec::new();
-    for (name, before, piece) in floods {
-        upstream.forget();
-        let mut raw = Raw::open(&client, &[]).unwrap();
-        let mut sent = raw.write(&before);
-        for number in 0..20_000 {
-            if sent.is_err() {
-                break;
-            }
-            sent = raw.write(&piece(number));
-        }
-        let heard = raw.hear(PATIENCE, |_| false);
-        if !heard.ended {
-            wrong.push(format!("{name}: the connection goes on: {:?} resets, {:?}", heard.resets.len(), heard.goaway));
-        }
-        let forwarded = upstream.received().len();
-        if forwarded > 2_000 {
-            wrong.push(format!("{name}: {forwarded} requests reached the upstream"));
-        }
-        if client.get("/health", "").unwrap().status != 200 {
-            wrong.push(format!("{name}: nobody else is served"));
-        }
-    }
-    // H01, after they were looked at: all are on their way upstream before they are reset.
-    upstream.forget();
-    let mut raw = Raw::open(&client, &[]).unwrap();
-    let mut asked: u32 = 0;
-    let started = Instant::now();
-    // A thousand at once and a hundred a second are let through, however slow this machine is; and the last batch.
-    let allowed = || 1_300 + 100 * u32::try_from(started.elapsed().as_secs()).unwrap();
-    while asked < allowed() {
-        let streams = (asked..asked + 100).map(|number| 2 * number + 1);
-        let heads = streams.clone().flat_map(|stream| frame(HEADERS, END_STREAM | END_HEADERS, stream, &slow));
-        if raw.write(&heads.collect::<Vec<_>>()).is_err() {
-            break;
-        }
-        asked += 100;
-        let arrived = || upstream.received().len() >= asked as usize;
-        while !arrived() && !raw.hear(Duration::from_millis(10), |_| arrived()).ended {}
-        let resets = streams.flat_map(|stream| frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes()));
-        if !arrived() || raw.write(&resets.collect::<Vec<_>>()).is_err() {
-            break;
-        }
-    }
-    if asked >= allowed() {
-        wrong.push(format!("H01 on their way: {asked} requests reached the upstream"));
-    }
-    // H04: refused by the size of what the references stand for, not by what they take on the wire. What the connection
-    // before had on its way may still arrive.
-    let bombed = || upstream.received().iter().filter(|request| request.target == "/health").count();
-    upstream.forget();
-    let mut raw = Raw::open(&client, &[]).unwrap();
-    for number in 0..10 {
-        drop(raw.write(&bomb(number)));
-    }
-    let heard = raw.hear(Duration::from_secs(2), |heard| heard.heads.len() + heard.resets.len() >= 10);
-    let served = heard.heads.iter().any(|(_, block)| has_status(block, "200"));
-    if served || bombed() > 0 {
-        wrong.push(format!("H04: served {served}, {} upstream", bombed()));
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(daemon.standard_error().lines().all(|line| !line.contains("panicked")), "{}", daemon.standard_error());
 }
 
@@ -456,7 +333,8 @@ fn streams_are_bounded_in_number_and_patience() {
             raw.write(&frame(WINDOW_UPDATE, 0, 1, &[0, 0, 0, 1])).unwrap();
         }
         let heard = raw.hear(PATIENCE, |heard| !heard.resets.is_empty());
-        assert!(heard.ended || !heard.resets.is_empty(), "H07 {name}: {heard:?}");
+        // Its own window alone is shut: the stream ends, the connection goes on.
+        assert!(!heard.resets.is_empty() && !heard.ended, "H07 {name}: {heard:?}");
         assert!(heard.data <= dribble, "H07 {name}: {heard:?}");
     }
 

@@ -44,6 +44,7 @@ mod customers;
 mod forward;
 mod forwarded;
 mod grpc;
+mod h2_floods;
 mod h2_flow;
 mod h2_hostile;
 mod h2_protocol;
