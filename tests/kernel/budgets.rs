@@ -250,7 +250,7 @@ pub(crate) fn listening(test: impl FnOnce(&mut Program) + Send + 'static) {
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
         std::fs::write("/proc/sys/net/ipv4/tcp_syncookies", "2").unwrap();
         let _listener = TcpListener::bind("[::]:443").unwrap();
-        test(&mut Program::load().unwrap());
+        test(&mut Program::load());
     });
     inside.join().unwrap();
 }

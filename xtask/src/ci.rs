@@ -36,7 +36,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     } else {
         eprintln!("== dependencies: skipped, cargo-deny is not installed (`cargo install --locked cargo-deny`)");
     }
-    test::run(&test::Arguments { yes: arguments.yes, filter: None })?;
+    test::run(&test::Arguments { yes: arguments.yes, no_skips: true, filter: None })?;
     if kernels::are_available() {
         kernels::run(&kernels::Arguments { yes: arguments.yes, quick: true, ..kernels::Arguments::default() })
     } else {

@@ -6,6 +6,7 @@
 use std::{
     collections::BTreeMap,
     io::{BufRead as _, BufReader, Read},
+    mem,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::mpsc,
@@ -76,6 +77,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let archive = Archive::open(&root().join("target/kernels"))?;
     let (qemu, busybox) = (archive.qemu()?, archive.busybox()?);
     let script = script(arguments);
+    let wanted = match arguments.filters.as_slice() {
+        [] if arguments.quick => QUICK.map(str::to_owned).to_vec(),
+        filters => filters.to_vec(),
+    };
     let limit = if arguments.quick { QUICK_LIMIT } else { FULL_LIMIT };
     let mut failed = Vec::new();
     for kernel in KERNELS.iter().filter(|kernel| arguments.only.as_ref().is_none_or(|only| only == kernel.name)) {
@@ -88,7 +93,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let outcome = boot(qemu.command(&binary, &image)?, limit)?;
         let seconds = start.elapsed().as_secs();
         eprintln!("== Linux {} of {}: {} in {seconds} s", kernel.name, kernel.users, outcome.told());
-        if !outcome.is_well() {
+        let missing = outcome.missing(&wanted);
+        if !missing.is_empty() {
+            eprintln!("== no test ran of these names: {}", missing.join(", "));
+        }
+        if !outcome.is_well() || !missing.is_empty() {
             failed.push(kernel.name);
         }
     }
@@ -150,8 +159,10 @@ fn script(arguments: &Arguments) -> String {
 /// What a machine said.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Outcome {
-    passed: u32,
+    passed: Vec<String>,
     failed: Vec<String>,
+    /// The test whose outcome comes on a line of its own, behind what it noted.
+    running: String,
     /// The script's exit code; `None`: the machine did not come so far.
     ended: Option<i32>,
 }
@@ -161,23 +172,32 @@ impl Outcome {
         if let Some(code) = line.strip_prefix("== the tests ended with ") {
             self.ended = code.trim().parse().ok();
         }
-        let Some(test) = line.strip_prefix("test ").filter(|rest| !rest.starts_with("result:")) else { return };
-        match test.rsplit_once(" ... ") {
-            Some((_, "ok")) => self.passed += 1,
-            Some((name, "FAILED")) => self.failed.push(name.to_owned()),
+        let test = line.strip_prefix("test ").and_then(|test| test.split_once(" ... "));
+        let outcome = test.map_or(line, |(name, outcome)| {
+            name.clone_into(&mut self.running);
+            outcome
+        });
+        match outcome {
+            "ok" if !self.running.is_empty() => self.passed.push(mem::take(&mut self.running)),
+            "FAILED" if !self.running.is_empty() => self.failed.push(mem::take(&mut self.running)),
             _ => {}
         }
     }
 
     fn is_well(&self) -> bool {
-        self.ended == Some(0) && self.failed.is_empty() && self.passed > 0
+        self.ended == Some(0) && self.failed.is_empty() && !self.passed.is_empty()
+    }
+
+    /// What was asked for and is the name of no test that ran.
+    fn missing(&self, wanted: &[String]) -> Vec<String> {
+        wanted.iter().filter(|filter| !self.passed.iter().any(|name| name.contains(*filter))).cloned().collect()
     }
 
     fn told(&self) -> String {
-        let Self { passed, failed, ended } = self;
+        let Self { passed, failed, ended, .. } = self;
         let names = if failed.is_empty() { String::new() } else { format!(" ({})", failed.join(", ")) };
         let end = if ended.is_none() { ", and it did not come to an end" } else { "" };
-        format!("{passed} passed, {} failed{names}{end}", failed.len())
+        format!("{} passed, {} failed{names}{end}", passed.len(), failed.len())
     }
 }
 
@@ -234,5 +254,9 @@ mod tests {
         let bad = heard(&[well[0], "test live::x09 ... FAILED", "== the tests ended with 1"]);
         assert!(!bad.is_well());
         assert_eq!(bad.told(), "1 passed, 1 failed (live::x09)");
+        // What a test notes stands between its name and its outcome.
+        let noted = heard(&["test live::x09 ... note: 2 ms", "ok", well[0], well[2]]);
+        assert_eq!(noted.missing(&["x09".to_owned(), "x01".to_owned()]), [""; 0]);
+        assert_eq!(noted.missing(&["x0".to_owned(), "x02".to_owned()]), ["x02"]);
     }
 }
