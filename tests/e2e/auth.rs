@@ -53,17 +53,19 @@ fn tokens_over_the_wire() {
     // J15: more than one place, or a place that is none.
     let good = tokens::good("ada", &["reader"]);
     let get = |target: &str| Request::new("GET", target);
-    for (case, request) in [
-        ("two headers", get("/items/7").token(&good).token(&good)),
-        ("another scheme", get("/items/7").header("Authorization", &format!("Basic {good}"))),
-        ("no scheme", get("/items/7").header("Authorization", &good)),
-        ("a tab", get("/items/7").header("Authorization", &format!("Bearer\t{good}"))),
-        ("in the query", get(&format!("/items/7?access_token={good}"))),
-        ("in a cookie", get("/items/7").header("Cookie", &format!("access_token={good}"))),
-        ("two in one", get("/items/7").header("Authorization", &format!("Bearer {good}, Bearer {good}"))),
+    let authorization = |value: &str| get("/items/7").header("Authorization", value);
+    for (case, request, status, signal) in [
+        ("two headers", get("/items/7").token(&good).token(&good), 400, "bad_request"),
+        ("another scheme", authorization(&format!("Basic {good}")), 401, "unfit_token"),
+        ("no scheme", authorization(&good), 401, "unfit_token"),
+        ("a tab", authorization(&format!("Bearer\t{good}")), 401, "unfit_token"),
+        ("two in one", authorization(&format!("Bearer {good}, Bearer {good}")), 401, "forged_token"),
+        ("in the query", get(&format!("/items/7?access_token={good}")), 401, "missing_token"),
+        ("in a cookie", get("/items/7").header("Cookie", &format!("access_token={good}")), 401, "missing_token"),
     ] {
         let response = client.send(&request).unwrap_or_else(|error| panic!("{case}: {error}"));
-        assert!(matches!(response.status, 400 | 401), "{case}: {} {}", response.status, response.text());
+        let line = daemon.logged(&response.id());
+        assert_eq!((response.status, &line["signal"]), (status, &json!(signal)), "J15 {case}: {line}");
     }
     assert_eq!(upstream.received().len(), 0, "a refused request reached the upstream");
 

@@ -188,6 +188,7 @@ fn l03_revoked_by_http2() {
         told |= heard.goaway.is_some();
         (heard.ended || !is_sent).then_some(())
     });
+    assert!(told, "the end came without a goodbye");
     // What he was being served has an end as well.
     until("the end of his stream", SOON, || streaming.hear(REST, |_| false).ended.then_some(()));
     assert!(

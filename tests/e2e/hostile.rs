@@ -20,14 +20,14 @@ use support::{
 /// What follows each malformed request.
 const SMUGGLED: &str = "GET /files/smuggled HTTP/1.1\r\nHost: api.example.com\r\n\r\n";
 
-/// One malformed request and the statuses that will do.
+/// One malformed request and the status that it is answered.
 struct Row {
     name: String,
     bytes: Vec<u8>,
-    expect: &'static [u16],
+    expect: u16,
 }
 
-fn row(name: impl Into<String>, bytes: impl AsRef<[u8]>, expect: &'static [u16]) -> Row {
+fn row(name: impl Into<String>, bytes: impl AsRef<[u8]>, expect: u16) -> Row {
     Row { name: name.into(), bytes: bytes.as_ref().to_vec(), expect }
 }
 
@@ -61,8 +61,8 @@ fn check(client: &Client<'_>, upstream: &Upstream, rows: &[Row]) {
         upstream.forget();
         let outcome = client.connect().map_err(|error| error.to_string()).and_then(|tls| send(tls, bytes));
         match outcome {
-            Ok((status, true)) if expect.contains(&status) => {}
-            other => wrong.push(format!("{name}: {other:?}, not {expect:?} and the end")),
+            Ok((status, true)) if status == *expect => {}
+            other => wrong.push(format!("{name}: {other:?}, not {expect} and the end")),
         }
         for request in upstream.received() {
             wrong.push(format!("{name}: reached the upstream as {} {}", request.method, request.target));
@@ -91,26 +91,23 @@ fn framing() -> Vec<Row> {
     for lengths in
         ["Content-Length: 15\r\nContent-Length: 16\r\n", "Content-Length: 15, 16\r\n", "Content-Length: 15, 15\r\n"]
     {
-        rows.push(row(format!("F02 {lengths:?}"), post(lengths, good), &[400]));
+        rows.push(row(format!("F02 {lengths:?}"), post(lengths, good), 400));
     }
-    for length in ["+15", "-15", "0xf", "1_5", "15e0", "15.0", "", "1 5", "9223372036854775808", "18446744073709551631"]
-    {
-        rows.push(row(format!("F03 {length:?}"), post(&format!("Content-Length: {length}\r\n"), good), &[400, 413]));
+    for length in ["+15", "-15", "0xf", "1_5", "15e0", "15.0", "", "1 5", "18446744073709551631"] {
+        rows.push(row(format!("F03 {length:?}"), post(&format!("Content-Length: {length}\r\n"), good), 400));
     }
+    let giant = "Content-Length: 9223372036854775808\r\n";
+    rows.push(row("F03 a length that is a number", post(giant, good), 413));
     let chunked = "f\r\n{\"name\":\"nail\"}\r\n0\r\n\r\n";
     for coding in
         ["chunked, identity", "identity, chunked", "xchunked", ",chunked", "\"chunked\"", "chunked, chunked", "gzip"]
     {
         let lines = format!("Transfer-Encoding: {coding}\r\n");
-        rows.push(row(format!("F04 {coding:?}"), post(&lines, chunked), &[400, 501]));
+        rows.push(row(format!("F04 {coding:?}"), post(&lines, chunked), 400));
     }
-    rows.push(row(
-        "F04 two lines",
-        post("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", chunked),
-        &[400],
-    ));
+    rows.push(row("F04 two lines", post("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", chunked), 400));
     let old = post("Transfer-Encoding: chunked\r\n", chunked).replace("HTTP/1.1", "HTTP/1.0");
-    rows.push(row("F05 chunked in HTTP/1.0", old, &[400]));
+    rows.push(row("F05 chunked in HTTP/1.0", old, 400));
     for line in [
         "Transfer-Encoding : chunked",
         "Transfer-Encoding\t: chunked",
@@ -122,28 +119,28 @@ fn framing() -> Vec<Row> {
         "Transfer-Encoding\r: chunked",
         " Transfer-Encoding: chunked",
     ] {
-        rows.push(row(format!("F06 {line:?}"), post(&format!("{line}\r\n"), chunked), &[400]));
+        rows.push(row(format!("F06 {line:?}"), post(&format!("{line}\r\n"), chunked), 400));
     }
     for lines in ["X: a\rb\r\n", "X: a\0b\r\n", "X\0: a\r\n", "X: a\r\r\n", "X: \u{1}\r\n", "X: \u{7f}\r\n"] {
-        rows.push(row(format!("F07 {lines:?}"), with(lines), &[400]));
+        rows.push(row(format!("F07 {lines:?}"), with(lines), 400));
     }
     for lines in ["X: a\nY: b\r\n", "X: a\n", "\nX: a\r\n"] {
-        rows.push(row(format!("F07 {lines:?}"), with(lines), &[400]));
+        rows.push(row(format!("F07 {lines:?}"), with(lines), 400));
     }
-    rows.push(row("F07 bare line feeds", with("").replace("\r\n", "\n"), &[400]));
+    rows.push(row("F07 bare line feeds", with("").replace("\r\n", "\n"), 400));
     for size in ["0xf", "+f", "-1", "f ", "f\t", "f_", "", "10000000000000000f", "fffffffffffffffff", "g"] {
         let body = chunked.replacen("f\r\n", &format!("{size}\r\n"), 1);
-        rows.push(row(format!("F08 {size:?}"), post("Transfer-Encoding: chunked\r\n", &body), &[400]));
+        rows.push(row(format!("F08 {size:?}"), post("Transfer-Encoding: chunked\r\n", &body), 400));
     }
     for extension in [";a\nb", ";a\rb", "\n"] {
         let body = chunked.replacen("f\r\n", &format!("f{extension}\r\n"), 1);
-        rows.push(row(format!("F09 {extension:?}"), post("Transfer-Encoding: chunked\r\n", &body), &[400]));
+        rows.push(row(format!("F09 {extension:?}"), post("Transfer-Encoding: chunked\r\n", &body), 400));
     }
     let long = chunked.replacen("f\r\n", &format!("f;{}\r\n", "a".repeat(64 << 10)), 1);
-    rows.push(row("F09 a long extension", post("Transfer-Encoding: chunked\r\n", &long), &[400, 413]));
+    rows.push(row("F09 a long extension", post("Transfer-Encoding: chunked\r\n", &long), 400));
     for end in ["xx", "\n\n", "", "\r"] {
         let body = format!("f\r\n{good}{end}0\r\n\r\n");
-        rows.push(row(format!("F10 {end:?}"), post("Transfer-Encoding: chunked\r\n", &body), &[400]));
+        rows.push(row(format!("F10 {end:?}"), post("Transfer-Encoding: chunked\r\n", &body), 400));
     }
     rows
 }
@@ -154,9 +151,9 @@ fn heads() -> Vec<Row> {
     for version in
         ["HTTP/1.32", "HTTP/2.0", "HTTP/3.0", "HTTP/01.1", "HTTP/1.1.1", "http/1.1", "ICY", "HTTP/\r\r1.1", "HTTP/1.2"]
     {
-        rows.push(row(format!("F17 {version:?}"), format!("GET /health {version}\r\n{host}\r\n"), &[400, 505]));
+        rows.push(row(format!("F17 {version:?}"), format!("GET /health {version}\r\n{host}\r\n"), 400));
     }
-    rows.push(row("F17 HTTP/0.9", "GET /health\r\n\r\n", &[400, 505]));
+    rows.push(row("F17 HTTP/0.9", "GET /health\r\n\r\n", 400));
     for hosts in [
         "",
         "Host:\r\n",
@@ -175,7 +172,7 @@ fn heads() -> Vec<Row> {
         "Host: [::1\r\n",
         "Host: ..\r\n",
     ] {
-        rows.push(row(format!("F18 {hosts:?}"), format!("GET /health HTTP/1.1\r\n{hosts}\r\n"), &[400]));
+        rows.push(row(format!("F18 {hosts:?}"), format!("GET /health HTTP/1.1\r\n{hosts}\r\n"), 400));
     }
     for target in [
         "https://other.example/health",
@@ -186,7 +183,7 @@ fn heads() -> Vec<Row> {
         "health",
         "",
     ] {
-        rows.push(row(format!("F18 {target:?}"), format!("GET {target} HTTP/1.1\r\n{host}\r\n"), &[400]));
+        rows.push(row(format!("F18 {target:?}"), format!("GET {target} HTTP/1.1\r\n{host}\r\n"), 400));
     }
     for target in [
         &b"/files/a b"[..],
@@ -204,17 +201,17 @@ fn heads() -> Vec<Row> {
         b"/files/a?\xff",
     ] {
         let bytes = [b"GET ", target, b" HTTP/1.1\r\n", host.as_bytes(), b"\r\n"].concat();
-        rows.push(row(format!("F19 {:?}", String::from_utf8_lossy(target)), bytes, &[400]));
+        rows.push(row(format!("F19 {:?}", String::from_utf8_lossy(target)), bytes, 400));
     }
     for target in ["api.example.com:443", "api.example.com", "/files/a", "*"] {
         // What follows would be the tunnel's first bytes.
-        rows.push(row(format!("F13 {target:?}"), format!("CONNECT {target} HTTP/1.1\r\n{host}\r\n"), &[400, 405]));
+        rows.push(row(format!("F13 {target:?}"), format!("CONNECT {target} HTTP/1.1\r\n{host}\r\n"), 400));
     }
-    rows.push(row("F20 no name", with(": x\r\n"), &[400]));
-    rows.push(row("F20 no colon", with("NoColon\r\n"), &[400]));
-    rows.push(row("F20 long name", with(&format!("{}: x\r\n", "n".repeat(65 * 1024))), &[400, 431]));
-    rows.push(row("F20 long value", with(&format!("X: {}\r\n", "v".repeat(65 * 1024))), &[400, 431]));
-    rows.push(row("F20 many", with(&"X: y\r\n".repeat(10_000)), &[400, 431]));
+    rows.push(row("F20 no name", with(": x\r\n"), 400));
+    rows.push(row("F20 no colon", with("NoColon\r\n"), 400));
+    rows.push(row("F20 long name", with(&format!("{}: x\r\n", "n".repeat(65 * 1024))), 431));
+    rows.push(row("F20 long value", with(&format!("X: {}\r\n", "v".repeat(65 * 1024))), 431));
+    rows.push(row("F20 many", with(&"X: y\r\n".repeat(10_000)), 431));
     rows
 }
 
@@ -253,7 +250,7 @@ fn paths() -> Vec<Row> {
     .into_iter()
     .map(|name| {
         let target = &name[4..];
-        row(name, format!("GET {target} HTTP/1.1\r\nHost: {HOST}\r\n\r\n"), &[400])
+        row(name, format!("GET {target} HTTP/1.1\r\nHost: {HOST}\r\n\r\n"), 400)
     })
     .collect()
 }
@@ -290,15 +287,11 @@ fn what_could_be_read_in_two_ways_is_read_in_one() {
     for lines in [format!("{chunked}{length}"), format!("{length}{chunked}")] {
         upstream.forget();
         let (status, ended) = send(client.connect().unwrap(), post(&lines, "0\r\n\r\n").as_bytes()).unwrap();
-        assert!((400..500).contains(&status) && ended, "F01 {lines:?}: {status}, ended: {ended}");
+        assert_eq!((status, ended), (400, true), "F01 {lines:?}");
         let body = "f\r\n{\"name\":\"nail\"}\r\n0\r\n\r\n";
         let (status, ended) = send(client.connect().unwrap(), post(&lines, body).as_bytes()).unwrap();
-        assert!(matches!(status, 201 | 400) && ended, "F01 {lines:?}: {status}, ended: {ended}");
-        for request in upstream.received() {
-            assert_eq!(request.target, "/items", "F01 {lines:?}");
-            let both = [request.header("content-length"), request.header("transfer-encoding")];
-            assert!(both.iter().any(Vec::is_empty), "F01 {lines:?}: {both:?}");
-        }
+        assert_eq!((status, ended), (400, true), "F01 {lines:?}");
+        assert!(upstream.received().is_empty(), "F01 {lines:?}: {:?}", upstream.received());
     }
 
     // P05: what is not listed exactly is not there; P06: no header names another path or method.
@@ -326,7 +319,9 @@ fn what_could_be_read_in_two_ways_is_read_in_one() {
         }
         let response = client.send(&request).unwrap();
         assert_eq!(response.status, status, "{case} {method} {path} {header}");
-        for request in upstream.received() {
+        let received = upstream.received();
+        assert_eq!(received.len(), usize::from(status == 200), "{case} {method} {path} {header}: {received:?}");
+        for request in received {
             assert_eq!(request.target, "/health", "{case}");
             assert!(request.header(&header.to_ascii_lowercase()).is_empty(), "{case} {header} was passed on");
         }
@@ -335,14 +330,16 @@ fn what_could_be_read_in_two_ways_is_read_in_one() {
     // F06: a name that others read as Transfer-Encoding is not passed on, and frames nothing.
     upstream.forget();
     let response = client.send(&Request::new("GET", "/health").header("Transfer_Encoding", "chunked")).unwrap();
-    assert!(matches!(response.status, 200 | 400), "{}", response.status);
-    assert!(upstream.received().iter().all(|request| request.header("transfer_encoding").is_empty()));
+    assert_eq!(response.status, 200);
+    let received = upstream.received();
+    assert_eq!(received.len(), 1, "F06: {received:?}");
+    assert!(received[0].headers.iter().all(|(name, _)| !name.contains("transfer")), "F06: {received:?}");
 
     // B05: two media types are none: the schema's reader and the upstream's could take different ones.
     upstream.forget();
     let token = tokens::good("ada", &["editor"]);
     let twice = Request::new("POST", "/items").token(&token).header("Content-Type", "application/json");
     let response = client.send(&twice.body("text/plain", br#"{"name":"nail"}"#)).unwrap();
-    assert!(matches!(response.status, 400 | 415), "B05 two Content-Types: {}", response.status);
+    assert_eq!(response.status, 400, "B05 two Content-Types");
     assert!(upstream.received().is_empty());
 }

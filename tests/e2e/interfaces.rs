@@ -40,16 +40,16 @@ fn detach_and_attach_by_the_running_gateway() {
     // Something that is not the gateway's lies among the pins: nothing is touched.
     let pins = pin_folder(&world.name);
     let foreign = pins.join("links/other");
-    fs::hard_link(pins.join("links").join(format!("{GATE}-native")), &foreign).unwrap_or_default();
-    if foreign.exists() {
-        let refused = daemon.cli(&["detach"]);
-        assert_eq!((refused.code, &refused.json["answer"]), (1, &json!("refused")), "{}", refused.json);
-        fs::remove_file(&foreign).unwrap();
-    }
+    let link = pins.join("links").join(format!("{GATE}-native"));
+    fs::hard_link(&link, &foreign).unwrap();
+    let refused = daemon.cli(&["detach"]);
+    assert_eq!((refused.code, &refused.json["answer"]), (1, &json!("refused")), "{}", refused.json);
+    assert!(link.exists(), "a refused detach has detached");
+    fs::remove_file(&foreign).unwrap();
 
     let told = daemon.done(&["detach"]);
     assert_eq!(told["changed"], 1, "{told}");
-    assert!(!pins.exists() || !pins.join("links").join(format!("{GATE}-native")).exists());
+    assert!(!link.exists());
     let status = daemon.status();
     assert_eq!(status["enforcement"], "accept", "{status}");
     assert!(warns(&status, "DETACHED by operator:0"), "{status}");
