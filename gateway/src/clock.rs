@@ -2,6 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use jiff::Timestamp;
 use nix::time::{ClockId, clock_gettime};
 
 /// One moment on both clocks: the monotonic one for limits and expiry, the wall clock for tokens and records.
@@ -38,6 +39,13 @@ pub fn monotonic() -> u64 {
 #[must_use]
 pub fn thread() -> u64 {
     read(ClockId::CLOCK_THREAD_CPUTIME_ID)
+}
+
+/// RFC 3339, UTC, milliseconds.
+#[must_use]
+pub fn rfc3339(unix_millis: u64) -> String {
+    let millis = i64::try_from(unix_millis).unwrap_or(i64::MAX);
+    format!("{:.3}", Timestamp::from_millisecond(millis).unwrap_or(Timestamp::MAX))
 }
 
 /// Zero if the kernel refused, which it does for no valid clock.

@@ -6,7 +6,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::{context::Context, exit::Exit, table::clean};
-use crate::guard::audit;
+use crate::guard::{audit, state_files};
 
 #[derive(Debug, Subcommand)]
 #[command(after_help = "\
@@ -42,7 +42,7 @@ impl Audit {
                 .out
                 .fail(&format!("{}: {error}: name the folder of a gateway", state_dir.display()), Exit::Usage);
         }
-        if !audit::is_state(&state_dir) {
+        if !state_files::is_state(&state_dir) {
             let message = format!("{}: no gateway ever kept its state there", state_dir.display());
             return context.out.fail(&message, Exit::Usage);
         }

@@ -9,7 +9,7 @@ use crate::{
     clock::Now,
     config::{Config, Disk, Errors},
     fault::Fault,
-    guard::prepare,
+    guard::lifecycle::prepare,
     proxy::snapshot::Snapshot,
 };
 

@@ -19,7 +19,7 @@ use gateway_common::{
 use serde_json::{Map, Value, json};
 
 use crate::{
-    clock::Now,
+    clock::{self, Now},
     detect::Rule,
     guard::{
         audit::Audit,
@@ -39,6 +39,7 @@ mod attachment;
 mod change;
 mod compose;
 mod confirm;
+mod drift;
 mod explain;
 mod feeds;
 mod good;

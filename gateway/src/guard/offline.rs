@@ -11,13 +11,12 @@ use crate::{
     clock::Now,
     config::{Config, Disk, Locations},
     guard::{
-        audit,
         bans::{self, Actor, Guard, Parts, Processes, Surroundings},
         control::{Answer, Request, Requests},
         drops::{AtAccept, DropPath},
         kernel::{self, Kernel, KernelError},
-        lock::borrow,
-        state::{self, State},
+        lifecycle::state::{self, State},
+        state_files::{self, lock::borrow},
     },
 };
 
@@ -51,7 +50,7 @@ pub fn answer(config: &Path, request: Request, uid: u32) -> Option<Result<Answer
 fn answer_with(path: &Path, request: Request, uid: u32, resolve: bool) -> Result<Answer, String> {
     let config = Config::load(path, &Disk).map_err(|errors| errors.to_string())?;
     let settings = config.guard;
-    let store = settings.state_dir.join(audit::STORE);
+    let store = settings.state_dir.join(state_files::STORE);
     if !store.exists() {
         return Err(format!("there is no {}: no gateway ever ran here, or this user may not see it", store.display()));
     }
@@ -151,7 +150,7 @@ pub fn detach(locations: &Locations, uid: u32) -> Result<Answer, String> {
 }
 
 fn record(locations: &Locations, uid: u32) -> Result<(), String> {
-    let path = locations.state_dir.join(audit::STORE);
+    let path = locations.state_dir.join(state_files::STORE);
     if !path.exists() {
         return Ok(());
     }

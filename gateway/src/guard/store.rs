@@ -20,7 +20,7 @@ mod safety;
 mod salvage;
 
 pub use safety::{Offence, Pardon, Promotion};
-pub(crate) use salvage::{Salvage, beside};
+pub(crate) use salvage::Salvage;
 pub(crate) mod feeds;
 pub(crate) mod good;
 mod row;

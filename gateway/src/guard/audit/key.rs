@@ -13,8 +13,8 @@ use std::{
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use data_encoding::HEXLOWER;
 
-use super::{Finding, KEY, LOG, PUBLIC};
-use crate::guard::state;
+use super::finding::Finding;
+use crate::guard::state_files::{KEY, LOG, PUBLIC, set_aside};
 
 /// More than a key takes.
 const LONGEST: u64 = 4_096;
@@ -74,7 +74,7 @@ impl Key {
                 return Ok((key, findings));
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => "is missing".to_owned(),
-            Err(error) => match state::set_aside(&path) {
+            Err(error) => match set_aside(&path) {
                 Ok(aside) => format!("cannot be used ({error}) and was set aside as {}", aside.display()),
                 Err(_unwritable) => format!("cannot be used ({error})"),
             },
@@ -148,7 +148,7 @@ impl Key {
         }
         let path = state_dir.join(PUBLIC);
         if path.is_dir() || path.exists() && self.public.0.is_empty() {
-            drop(state::set_aside(&path));
+            drop(set_aside(&path));
         }
         self.public.0.push(own);
         let text: String = self.public.0.iter().map(|key| HEXLOWER.encode(key) + "\n").collect();

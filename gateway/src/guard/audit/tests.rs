@@ -2,10 +2,15 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
 
-use serde_json::json;
+use aws_lc_rs::digest;
+use data_encoding::HEXLOWER;
+use serde_json::{Map, json};
 
 use super::*;
-use crate::guard::store::Store;
+use crate::guard::{
+    state_files::{KEY, LOG, PUBLIC, STORE},
+    store::Store,
+};
 
 /// A state directory of its own, removed at the end.
 struct Place(PathBuf);

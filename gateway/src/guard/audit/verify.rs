@@ -11,13 +11,13 @@ use data_encoding::HEXLOWER;
 use serde::Deserialize;
 
 use super::{
-    Finding, LOG, NOTHING, STORE,
+    finding::Finding,
     key::{Key, PublicKeys},
+    record::{FIRST_PREV, signed_text},
     redo::Redo,
-    signed_text,
 };
 use crate::guard::{
-    state,
+    state_files::{LOG, STORE, not_files},
     store::{self, Anchor},
 };
 
@@ -57,7 +57,7 @@ pub fn verify(state_dir: &Path) -> Verification {
         first_bad: Some(Bad { file: path.clone(), line: 1, seq: 1, reason }),
         notes: Vec::new(),
     };
-    if let Some(odd) = state::not_files(state_dir).next() {
+    if let Some(odd) = not_files(state_dir).next() {
         return stop(format!("{} is no regular file", odd.display()));
     }
     // The anchor first: what the guard appends meanwhile is ahead of it, which is no fault.
@@ -193,8 +193,8 @@ fn walk(file: &File, anchor: Option<&Anchor>, verify: &Verify<'_>, key_was_lost:
         good: 0,
         fault: None,
         seq: 0,
-        hash: NOTHING.to_owned(),
-        first: NOTHING.to_owned(),
+        hash: FIRST_PREV.to_owned(),
+        first: FIRST_PREV.to_owned(),
         length: 0,
         torn: 0,
         notes: Vec::new(),

@@ -1,10 +1,7 @@
 //! Decides what is in force when the guard starts, when the configuration changes, and when time passes.
 
 use super::*;
-use crate::guard::{
-    audit::{Finding, Redo},
-    reconcile,
-};
+use crate::guard::audit::{Finding, Redo};
 
 /// How many figures the store learns of at once.
 const FIGURES: usize = 50;
@@ -398,21 +395,18 @@ impl Guard {
         self.repair(drift);
     }
 
-    fn compare(&self) -> (reconcile::Drift<SourceKey, maps::Ban>, reconcile::Drift<Source, maps::Rule>) {
+    fn compare(&self) -> (drift::Drift<SourceKey, maps::Ban>, drift::Drift<Source, maps::Rule>) {
         let explicit = self.in_force.values().map(|record| record.source);
         let listed = self.feeds.sources().filter(|source| !self.by_source.contains_key(source));
         // Several feeds may list the same.
         let exact: HashMap<SourceKey, maps::Ban> =
             explicit.chain(listed).filter_map(|source| Some((self.key(source)?, self.wanted(source)?))).collect();
         let same = |wanted: &maps::Ban, found: &maps::Ban| (wanted.id, wanted.expires) == (found.id, found.expires);
-        let bans = reconcile::compare(exact, self.drops.bans(), same);
-        (bans, reconcile::compare(self.prefixes.rules(), self.drops.rules(), |wanted, found| wanted == found))
+        let bans = drift::compare(exact, self.drops.bans(), same);
+        (bans, drift::compare(self.prefixes.rules(), self.drops.rules(), |wanted, found| wanted == found))
     }
 
-    pub(super) fn repair(
-        &mut self,
-        drift: (reconcile::Drift<SourceKey, maps::Ban>, reconcile::Drift<Source, maps::Rule>),
-    ) {
+    pub(super) fn repair(&mut self, drift: (drift::Drift<SourceKey, maps::Ban>, drift::Drift<Source, maps::Rule>)) {
         let (bans, rules) = drift;
         let removed = bans.remove.into_iter().map(|key| self.drops.unban(key).map(|_| ())).collect::<Vec<_>>();
         let entered = if bans.enter.len() > MANY {

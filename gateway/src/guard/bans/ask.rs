@@ -156,7 +156,7 @@ impl Guard {
             && refused.code == "full"
         {
             self.full += 1;
-            if let Some(others) = self.full_told.is_due(crate::clock::monotonic()) {
+            if let Some(others) = self.full_told.is_due(clock::monotonic()) {
                 tracing::error!(refused = self.full, others, "a block was refused: {}", refused.message);
             }
         }

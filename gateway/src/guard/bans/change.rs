@@ -447,9 +447,9 @@ struct Ending {
 fn about(record: &Record, id: u64) -> Map<String, Value> {
     let mut about = members(json!({"ban": id, "source": record.source.to_string(), "reason": record.reason,
         "actor": record.actor, "mode": if record.shadow { "shadow" } else { "enforce" },
-        "expires": record.expires.map(crate::guard::audit::time)}));
+        "expires": record.expires.map(clock::rfc3339)}));
     if let Some(confirm) = record.confirm {
-        about.insert("confirm_by".to_owned(), crate::guard::audit::time(confirm.unix_millis).into());
+        about.insert("confirm_by".to_owned(), clock::rfc3339(confirm.unix_millis).into());
     }
     if let Some(relay) = record.relay {
         about.insert("relay".to_owned(), relay.to_string().into());

@@ -5,12 +5,8 @@ use std::net::IpAddr;
 use gateway_common::verdict::Verdict;
 
 use super::*;
-use crate::guard::{
-    audit::time,
-    control::{
-        Budget, CertificateEnd, Counted, Entry, Interface, Past, ReloadRefused, Requests, Score, Standing, Status, Top,
-        Why,
-    },
+use crate::guard::control::{
+    Budget, CertificateEnd, Counted, Entry, Interface, Past, ReloadRefused, Requests, Score, Standing, Status, Top, Why,
 };
 
 /// How many entries are looked at for `top`, the youngest first, and how many of them are told.
@@ -65,8 +61,8 @@ impl Guard {
             reason: record.reason.clone(),
             actor: record.actor.clone(),
             mode: if record.shadow { "shadow" } else { "enforce" }.to_owned(),
-            started: time(record.started),
-            expires: record.expires.map(time),
+            started: clock::rfc3339(record.started),
+            expires: record.expires.map(clock::rfc3339),
             remaining_seconds: record.expires_monotonic.map(|at| at.saturating_sub(now.monotonic).div_ceil(SECOND)),
             confirm_seconds: record.confirm.map(|at| at.monotonic.saturating_sub(now.monotonic).div_ceil(SECOND)),
             packets,
@@ -346,8 +342,8 @@ fn past(record: Record) -> Past {
         id: record.id,
         reason: record.reason,
         actor: record.actor,
-        started: time(record.started),
-        ended: time(ended.at),
+        started: clock::rfc3339(record.started),
+        ended: clock::rfc3339(ended.at),
         how: ended.how,
         packets: record.packets,
         bytes: record.bytes,

@@ -9,7 +9,6 @@ use gateway_common::maps::{Ban, Rule};
 
 use super::*;
 use crate::guard::{
-    audit::time,
     control::{Cursor, Entry, Exported, Feed, Import, ImportEntry, Refusal},
     feeds::content::{Content, Draft, Listing},
     store::feeds::FeedRow,
@@ -292,7 +291,7 @@ impl Guard {
             entries: u64::try_from(one.content.entries.len()).unwrap_or(u64::MAX),
             mode: one.mode().to_owned(),
             origin: if one.row.file { "file" } else { "import" }.to_owned(),
-            loaded: time(one.row.loaded),
+            loaded: clock::rfc3339(one.row.loaded),
         };
         self.feeds.listed.iter().map(feed).collect()
     }
@@ -338,8 +337,8 @@ impl Guard {
             reason: if reason.is_empty() { format!("listed by {}", one.actor()) } else { reason.to_owned() },
             actor: one.actor(),
             mode: one.mode().to_owned(),
-            started: time(one.row.loaded),
-            expires: left.map(|left| time(now.unix_millis.saturating_add(left.saturating_mul(1_000)))),
+            started: clock::rfc3339(one.row.loaded),
+            expires: left.map(|left| clock::rfc3339(now.unix_millis.saturating_add(left.saturating_mul(1_000)))),
             remaining_seconds: left,
             packets,
             bytes,

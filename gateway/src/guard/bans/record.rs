@@ -10,7 +10,7 @@
 //! *Invariant:* what is owed is written in the order in which it was decided, and nothing goes before it.
 
 use super::*;
-use crate::guard::{control::watch, state, store};
+use crate::guard::{control::watch, state_files, store};
 
 /// How many decisions may wait to be recorded. More are refused.
 const OWED: usize = 10_000;
@@ -400,7 +400,7 @@ impl Guard {
             return Err(StoreError::Unwritable(because.to_owned()));
         };
         let aside = match std::fs::symlink_metadata(&path) {
-            Ok(_) => format!(" and was set aside as {}", state::set_aside(&path)?.display()),
+            Ok(_) => format!(" and was set aside as {}", state_files::set_aside(&path)?.display()),
             Err(_missing) => String::new(),
         };
         let mut store = Store::open(&path)?;

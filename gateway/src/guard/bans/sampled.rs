@@ -15,7 +15,6 @@ use gateway_common::{
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::*;
-use crate::guard::audit::time;
 
 /// Packets are gathered for so long before they are told, so that a flood does not wake the guard for each.
 const GATHER: Duration = Duration::from_millis(100);
@@ -94,7 +93,7 @@ impl Guard {
         let source = (event.source != 0).then(|| Source::from_key(SourceKey(event.source), self.settings.ipv6_prefix));
         let mut packet = members_of([
             ("event", "packet".into()),
-            ("time", time(now.unix_millis.saturating_sub(age)).into()),
+            ("time", clock::rfc3339(now.unix_millis.saturating_sub(age)).into()),
             ("verdict", verdict.map_or("unknown", Verdict::name).into()),
             ("bytes", event.length.into()),
             ("one_in", one_in.into()),

@@ -6,10 +6,11 @@ use super::*;
 use crate::{
     detect::signal::Signal,
     guard::{
-        audit::{self, verify},
+        audit::verify,
         control::Why,
         drops::AtAccept,
         settings::{Mode, Scope},
+        state_files,
     },
     message::RequestId,
 };
@@ -71,8 +72,8 @@ impl World {
     }
 
     fn start(&mut self, drops: Box<dyn DropPath>) {
-        let state = crate::guard::state::open(&self.folder).unwrap();
-        let crate::guard::state::State { store, audit, findings, is_behind } = state;
+        let state = crate::guard::lifecycle::state::open(&self.folder).unwrap();
+        let crate::guard::lifecycle::state::State { store, audit, findings, is_behind } = state;
         let rule = |name: &str, shadow| Rule {
             name: name.to_owned(),
             signals: vec![Signal::ForgedToken, Signal::OverLimit],
@@ -163,7 +164,7 @@ impl World {
     }
 
     fn events(&self) -> Vec<String> {
-        let text = fs::read_to_string(self.folder.join(audit::LOG)).unwrap();
+        let text = fs::read_to_string(self.folder.join(state_files::LOG)).unwrap();
         let event = |line: &str| serde_json::from_str::<Value>(line).unwrap()["event"].as_str().unwrap().to_owned();
         text.lines().map(event).filter(|event| event != "checkpoint").collect()
     }

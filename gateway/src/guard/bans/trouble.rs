@@ -197,7 +197,7 @@ impl Guard {
         };
         format!(
             "{clients} good clients fail together since {} ({}): rules do not ban them for it; {look}",
-            crate::guard::audit::time(since),
+            clock::rfc3339(since),
             signal.plural()
         )
     }

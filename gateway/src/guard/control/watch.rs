@@ -14,7 +14,7 @@ use tokio::sync::{
     broadcast::{self, Receiver, error::RecvError},
 };
 
-use crate::guard::audit::time;
+use crate::clock;
 
 /// Lines of each kind that wait for a watcher.
 const BACKLOG: usize = 1_024;
@@ -142,7 +142,7 @@ async fn next(lines: &mut Option<Receiver<Arc<str>>>) -> Result<Arc<str>, RecvEr
 pub(crate) fn line(event: &str, unix_millis: u64, members: &Map<String, Value>) -> String {
     let mut shown = members.clone();
     shown.insert("event".to_owned(), event.into());
-    shown.insert("time".to_owned(), time(unix_millis).into());
+    shown.insert("time".to_owned(), clock::rfc3339(unix_millis).into());
     Value::Object(shown).to_string()
 }
 

@@ -33,6 +33,7 @@ use crate::{
         control::{Answer, Request, client},
         kernel::{self, Kernel},
         settings::Settings,
+        state_files,
         store::{Record, Store, StoreError},
     },
     x509,
@@ -56,7 +57,7 @@ pub fn look(config: &Config, denied: Vec<PathBuf>) -> Facts {
     };
     let there = settings.pin_dir.ancestors().find(|folder| folder.exists()).unwrap_or(&settings.pin_dir);
     let opened = || rights().and_then(|()| Kernel::open_pinned(settings).map_err(|error| error.to_string()));
-    let store = settings.state_dir.join(audit::STORE);
+    let store = settings.state_dir.join(state_files::STORE);
     let records = || -> Known<Vec<Record>> {
         rights()?;
         if !store.exists() {
@@ -85,7 +86,7 @@ pub fn look(config: &Config, denied: Vec<PathBuf>) -> Facts {
         found = drift();
     }
     let drift = found;
-    let secret = [settings.state_dir.clone(), settings.state_dir.join(audit::KEY), store.clone()];
+    let secret = [settings.state_dir.clone(), settings.state_dir.join(state_files::KEY), store.clone()];
     let socket = daemon.is_ok().then(|| settings.control_socket.clone());
     let log = proxy.access_log.clone().filter(|log| log.exists());
     let now = Now::read();

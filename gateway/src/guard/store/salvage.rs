@@ -9,6 +9,7 @@ use rusqlite::{OpenFlags, config::DbConfig};
 use super::*;
 use crate::guard::{
     feeds::content::Content,
+    state_files::beside,
     store::{feeds::FeedRow, good::GoodRow},
 };
 
@@ -156,11 +157,4 @@ impl Change<'_> {
         self.0.execute("DELETE FROM feed WHERE id = ? AND name <> ?", params![row.id, row.name])?;
         self.put_feed(row, content).map(|_id| ())
     }
-}
-
-/// The path of a file that SQLite keeps beside its own.
-pub(crate) fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    name.into()
 }

@@ -42,7 +42,7 @@ fn furnished(name: &str) -> (World, Vec<String>) {
 fn check(name: &str, spoil: impl FnOnce(&Path), says: &str) {
     let (mut world, before) = furnished(name);
     let kernel = world.crash();
-    let store = world.folder.join(audit::STORE);
+    let store = world.folder.join(state_files::STORE);
     spoil(&store);
     world.start(kernel);
     assert_eq!(in_force(&mut world), before, "{name}");
@@ -67,7 +67,7 @@ fn check(name: &str, spoil: impl FnOnce(&Path), says: &str) {
 
 fn gone(store: &Path) {
     for ending in ["", "-wal", "-shm"] {
-        drop(fs::remove_file(crate::guard::store::beside(store, ending)));
+        drop(fs::remove_file(state_files::beside(store, ending)));
     }
 }
 
@@ -118,7 +118,7 @@ fn what_the_kernel_holds_is_in_force_whatever_became_of_the_store() {
         "store-header",
         |store| {
             use std::os::unix::fs::FileExt as _;
-            gone(&crate::guard::store::beside(store, "-none"));
+            gone(&state_files::beside(store, "-none"));
             sql(store, "PRAGMA wal_checkpoint(TRUNCATE)");
             fs::OpenOptions::new().write(true).open(store).unwrap().write_all_at(&[0; 100], 0).unwrap();
         },
@@ -150,7 +150,7 @@ fn what_the_kernel_holds_is_in_force_whatever_became_of_the_store() {
 fn a_link_is_followed() {
     let (mut world, before) = furnished("store-link");
     drop(world.crash());
-    let (store, elsewhere) = (world.folder.join(audit::STORE), world.folder.join("elsewhere.db"));
+    let (store, elsewhere) = (world.folder.join(state_files::STORE), world.folder.join("elsewhere.db"));
     sql(&store, "PRAGMA wal_checkpoint(TRUNCATE)");
     fs::rename(&store, &elsewhere).unwrap();
     gone(&store);
@@ -162,7 +162,7 @@ fn a_link_is_followed() {
 #[test]
 fn a_store_from_before_does_not_lift_what_came_after() {
     let (mut world, _) = furnished("store-backup");
-    let store = world.folder.join(audit::STORE);
+    let store = world.folder.join(state_files::STORE);
     sql(&store, "PRAGMA wal_checkpoint(TRUNCATE)");
     let backup = fs::read(&store).unwrap();
     world.ask("192.0.2.8", "bad-tokens").unwrap();
@@ -188,7 +188,7 @@ fn a_store_from_before_does_not_lift_what_came_after() {
 #[test]
 fn a_locked_store_costs_no_decision() {
     let (mut world, _) = furnished("store-locked");
-    let store = world.folder.join(audit::STORE);
+    let store = world.folder.join(state_files::STORE);
     let other = Connection::open(&store).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     world.ask("192.0.2.8", "bad-tokens").unwrap();
@@ -229,7 +229,7 @@ fn a_store_that_is_lost_while_the_guard_runs_is_made_anew() {
         }),
     ] {
         let (mut world, before) = furnished(name);
-        spoil(&world.folder.join(audit::STORE));
+        spoil(&world.folder.join(state_files::STORE));
         world.pass(1);
         let told = world.guard().standing.join("\n");
         assert!(told.contains("made anew"), "{told}");
@@ -243,18 +243,24 @@ fn a_store_that_is_lost_while_the_guard_runs_is_made_anew() {
 #[test]
 fn a_key_or_a_chain_that_is_lost_is_told_and_the_chain_goes_on() {
     for (name, file, spoil, whole, says) in [
-        ("key-missing", audit::KEY, (|path: &Path| fs::remove_file(path).unwrap()) as fn(&Path), true, "is missing"),
-        ("key-empty", audit::KEY, |path| fs::write(path, "").unwrap(), true, "cannot be used"),
+        (
+            "key-missing",
+            state_files::KEY,
+            (|path: &Path| fs::remove_file(path).unwrap()) as fn(&Path),
+            true,
+            "is missing",
+        ),
+        ("key-empty", state_files::KEY, |path| fs::write(path, "").unwrap(), true, "cannot be used"),
         (
             "key-cut",
-            audit::KEY,
+            state_files::KEY,
             |path| fs::write(path, &fs::read(path).unwrap()[..20]).unwrap(),
             true,
             "cannot be used",
         ),
         (
             "key-folder",
-            audit::KEY,
+            state_files::KEY,
             |path| {
                 fs::remove_file(path).unwrap();
                 fs::create_dir(path).unwrap()
@@ -262,22 +268,22 @@ fn a_key_or_a_chain_that_is_lost_is_told_and_the_chain_goes_on() {
             true,
             "cannot be used",
         ),
-        ("public-missing", audit::PUBLIC, |path| fs::remove_file(path).unwrap(), true, ""),
-        ("public-rubbish", audit::PUBLIC, |path| fs::write(path, "zz").unwrap(), true, ""),
+        ("public-missing", state_files::PUBLIC, |path| fs::remove_file(path).unwrap(), true, ""),
+        ("public-rubbish", state_files::PUBLIC, |path| fs::write(path, "zz").unwrap(), true, ""),
         (
             "both-missing",
-            audit::KEY,
+            state_files::KEY,
             |path| {
                 fs::remove_file(path).unwrap();
-                fs::remove_file(path.with_file_name(audit::PUBLIC)).unwrap();
+                fs::remove_file(path.with_file_name(state_files::PUBLIC)).unwrap();
             },
             true,
             "is missing",
         ),
-        ("chain-missing", audit::LOG, |path| fs::remove_file(path).unwrap(), false, "chain is broken"),
+        ("chain-missing", state_files::LOG, |path| fs::remove_file(path).unwrap(), false, "chain is broken"),
         (
             "chain-folder",
-            audit::LOG,
+            state_files::LOG,
             |path| {
                 fs::remove_file(path).unwrap();
                 fs::create_dir(path).unwrap()
@@ -289,7 +295,7 @@ fn a_key_or_a_chain_that_is_lost_is_told_and_the_chain_goes_on() {
         let (mut world, before) = furnished(name);
         let now = world.now;
         world.guard().tick(now, 60);
-        let chain = fs::read_to_string(world.folder.join(audit::LOG)).unwrap();
+        let chain = fs::read_to_string(world.folder.join(state_files::LOG)).unwrap();
         assert!(chain.contains("\"checkpoint\""), "{chain}");
         let kernel = world.crash();
         spoil(&world.folder.join(file));

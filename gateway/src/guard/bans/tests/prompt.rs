@@ -75,7 +75,7 @@ fn many_bans_end_a_few_at_a_time() {
 fn the_store_learns_of_rules_bans_after_the_kernel_and_together() {
     let mut world = World::new("ahead");
     let stored = |world: &World| {
-        let read = Store::read(&world.folder.join(audit::STORE)).unwrap();
+        let read = Store::read(&world.folder.join(state_files::STORE)).unwrap();
         read.in_force().unwrap().into_iter().map(|record| record.source.to_string()).collect::<Vec<_>>()
     };
     let began = world.now.monotonic;

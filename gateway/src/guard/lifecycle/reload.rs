@@ -1,5 +1,5 @@
-//! Decides how a configuration comes into force while the guard runs: read beside the loop, served by a new proxy, and
-//! only then the guard's own.
+//! Puts a new configuration in force while the guard runs: read beside the loop, served by a new proxy, and only then
+//! the guard's own.
 
 use std::io;
 
@@ -9,17 +9,18 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Ready, Service, reply};
+use super::{
+    access_log::open_log,
+    prepare::{Prepared, ports, prepare},
+    service::{OnDisk, Ready, Reload, Service, reply},
+};
 use crate::{
-    clock::Now,
+    clock::{self, Now},
     config::Config,
     guard::{
-        audit,
         bans::{self, Actor},
         control::{Answer, ReloadRefused},
-        heard::RETIREMENT,
-        prepare::{Prepared, ports, prepare},
-        run::open_log,
+        proxies::barrier::RETIREMENT,
     },
     message::ToProxy,
 };
@@ -29,45 +30,6 @@ const BUSY: &str = "busy";
 
 /// How much is kept of why a reload was refused, in characters.
 const LONGEST_REASON: usize = 4_000;
-
-/// A configuration that waits for its proxy to get ready, and whoever waits for that.
-pub(super) struct Reload {
-    prepared: Prepared,
-    actor: Actor,
-    answer: Option<oneshot::Sender<Answer>>,
-    on_disk: OnDisk,
-}
-
-/// The program on disk.
-enum OnDisk {
-    /// It is the one that runs.
-    Same,
-    /// It is another, and the new proxy is made from it.
-    Used,
-    /// It is not to be used: why.
-    Unused(io::Error),
-}
-
-impl OnDisk {
-    /// What the answer says of it besides that the configuration is in force.
-    fn said(&self) -> String {
-        match self {
-            Self::Same => String::new(),
-            Self::Used => "; the proxy is the program that is on disk now".to_owned(),
-            Self::Unused(error) => format!("; the program on disk is not used: {error}"),
-        }
-    }
-
-    /// What would help where the proxy did not get ready.
-    const fn hint(&self) -> &'static str {
-        match self {
-            Self::Used => {
-                "; it was the program on disk: put the one that runs back, or restart the gateway if the new one is meant"
-            }
-            Self::Same | Self::Unused(_) => "",
-        }
-    }
-}
 
 impl Service<'_> {
     /// Reads the configuration beside the loop: compiling it and resolving names takes its time.
@@ -178,7 +140,7 @@ impl Service<'_> {
         if code != BUSY {
             let reason = message.chars().take(LONGEST_REASON).collect();
             self.reload_refused =
-                Some(ReloadRefused { at: audit::time(now.unix_millis), code: code.to_owned(), reason });
+                Some(ReloadRefused { at: clock::rfc3339(now.unix_millis), code: code.to_owned(), reason });
         }
         reply(answer, Answer::Refused { code: code.to_owned(), message });
     }

@@ -1,5 +1,5 @@
-//! Decides what is done beside the loop, as it may take long: nothing that a disk or a long table is needed for keeps a
-//! ban waiting.
+//! What is done beside the loop, as it may take long: nothing that a disk or a long table is needed for keeps a ban
+//! waiting.
 //!
 //! *Operators.* Who is logged in stands in tables as long as there are connections. Rules' bans do not wait for it: they
 //! are judged by what was seen last, at most [`LOOK`] ago, and each is judged again by a look that began after it was
@@ -8,15 +8,16 @@
 //!
 //! *Disks.* The audit chain is flushed, and the store's log brought into its file, by other threads.
 
-use std::{io, time::Duration};
+use std::io;
 
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{Call, Done, Ready, Request, Service};
+use super::service::{Done, Ready, Seen, Service, do_beside};
 use crate::{
     clock::{self, Now},
     guard::{
         bans::{self, Surroundings},
+        control::{Request, server::Call},
         store,
     },
 };
@@ -29,28 +30,6 @@ const CHECKPOINT: u64 = 15;
 
 /// Looks take one part in so many of a core at most.
 const SPARE: u32 = 10;
-
-/// What is done beside the loop at the moment, and what waits for it.
-#[derive(Default)]
-pub(super) struct Beside {
-    is_looking: bool,
-    is_flushing: bool,
-    is_checkpointing: bool,
-    /// When rules' bans may be looked after again.
-    rested: Option<Instant>,
-    /// What operators ask for that needs to know who is logged in, and when it came: `CLOCK_MONOTONIC`, nanoseconds.
-    calls: Vec<(Call, u64)>,
-}
-
-/// What was seen.
-pub(super) struct Seen {
-    /// When the look began: `CLOCK_MONOTONIC`, nanoseconds.
-    began: u64,
-    took: Duration,
-    /// What else there is than operators; `None`: that was not looked at, or could not be.
-    surroundings: Option<Surroundings>,
-    operators: bans::Operators,
-}
 
 fn look(everything: bool) -> Seen {
     let (began, start) = (clock::monotonic(), Instant::now());
@@ -133,13 +112,4 @@ impl Service<'_> {
             tracing::debug!(%error, "the store's log is not in its file yet");
         }
     }
-}
-
-pub(super) fn do_beside(beside: &mpsc::Sender<Done>, work: impl FnOnce() -> Done + Send + 'static) {
-    let beside = beside.clone();
-    tokio::task::spawn_blocking(move || {
-        if beside.blocking_send(work()).is_err() {
-            tracing::debug!("the guard stopped before something was done beside it");
-        }
-    });
 }

@@ -1,53 +1,39 @@
-//! Decides what the guard does next: one event at a time, from signals, proxies, the control socket and the clock.
+//! What the running guard does next: one event at a time, from signals, proxies, the control socket and the clock.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Result, anyhow};
 use serde_json::json;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::{mpsc, oneshot},
+    sync::mpsc,
     time::{Instant, MissedTickBehavior, interval},
 };
 
+use super::{
+    access_log::open_log,
+    prepare::identity_providers,
+    reload,
+    service::{Done, Ready, Service, do_beside, reply},
+    timer::{instant, until},
+};
 use crate::{
     clock::{self, Now},
-    config::Config,
     guard::{
-        audit,
-        bans::{self, Actor, Guard, Planned, Processes, Sampled},
-        certificates::{News as NewFiles, Watcher as FileWatcher},
+        bans::{self, Actor, Processes, Sampled},
         control::{
-            Answer, ReloadRefused, Request,
+            Answer, Request,
             server::{self, Call},
         },
-        counts::Counts,
-        feeds::watch::{News, Watcher},
-        heard::{PATIENCE, Waiting},
-        prepare::{Prepared, identity_providers},
-        run::open_log,
-        settings::Feed,
-        sockets::{self, ABSENT},
-        store::StoreError,
-        supervise::{Event, Outcome, Supervisor},
-        upstreams::{self, Upstreams},
+        proxies::{
+            barrier::PATIENCE,
+            listeners::{self, ABSENT},
+            supervisor::{Event, Outcome},
+            upstreams,
+        },
     },
     message::{Ask, ToGuard, ToProxy},
 };
-
-use beside::{Beside, Seen, do_beside};
-use certificates::Certificates;
-use reload::Reload;
-use timer::{instant, until};
-
-mod beside;
-mod certificates;
-mod reload;
-mod timer;
 
 /// A guard that never got a proxy ready gives up after so many.
 const HOPELESS: usize = 4;
@@ -57,83 +43,6 @@ const LOOK: u64 = 2;
 
 /// Identity providers are resolved again every so many seconds.
 const RESOLVE: u64 = 600;
-
-/// Everything that the events change.
-pub(crate) struct Service<'guard> {
-    path: PathBuf,
-    config: Config,
-    guard: &'guard mut Guard,
-    supervisor: Supervisor,
-    reload: Option<Reload>,
-    /// A reload's configuration is being read.
-    preparing: bool,
-    started: u64,
-    ticks: u64,
-    warnings: Vec<String>,
-    stopping: Option<&'static str>,
-    hopeless: Option<String>,
-    /// Looks at the feeds' files; absent while it does.
-    watcher: Option<Watcher>,
-    /// Answers that the proxy has to hear of first.
-    waiting: Waiting,
-    certificates: Certificates,
-    counts: Counts,
-    /// Listeners whose address this host does not have, when it was looked last.
-    absent: Vec<SocketAddr>,
-    upstreams: Upstreams,
-    /// When the configuration came into force, in milliseconds since 1970.
-    config_since: u64,
-    /// The last reload, where it was refused.
-    reload_refused: Option<ReloadRefused>,
-    beside: Beside,
-}
-
-impl<'guard> Service<'guard> {
-    /// `warnings` are what the configuration was warned of.
-    pub(crate) fn new(
-        path: PathBuf,
-        config: Config,
-        guard: &'guard mut Guard,
-        supervisor: Supervisor,
-        warnings: Vec<String>,
-    ) -> Self {
-        Self {
-            path,
-            config,
-            guard,
-            supervisor,
-            reload: None,
-            preparing: false,
-            started: clock::monotonic(),
-            ticks: 0,
-            warnings,
-            stopping: None,
-            hopeless: None,
-            watcher: Some(Watcher::default()),
-            waiting: Waiting::default(),
-            certificates: Certificates::default(),
-            counts: Counts::default(),
-            absent: Vec::new(),
-            upstreams: Upstreams::default(),
-            config_since: Now::read().unix_millis,
-            reload_refused: None,
-            beside: Beside::default(),
-        }
-    }
-}
-
-/// What was done beside the loop.
-enum Done {
-    Planned(Planned),
-    Looked(Watcher, Vec<(Feed, News)>, bans::Operators),
-    Certificates(u64, FileWatcher, Option<NewFiles>),
-    Checkpointed(Result<(), StoreError>),
-    Flushed(std::io::Result<()>),
-    Resolved(Vec<IpAddr>),
-    Seen(Box<Seen>),
-}
-
-type Ready = (Result<Box<Prepared>, String>, Actor, Option<oneshot::Sender<Answer>>);
 
 /// Serves until a signal ends it; why it ended.
 ///
@@ -195,13 +104,13 @@ pub(crate) async fn serve(
 }
 
 impl Service<'_> {
-    fn start(&mut self) -> Result<()> {
+    pub(super) fn start(&mut self) -> Result<()> {
         self.find_outdated();
         self.fill_bundle();
         Ok(self.supervisor.start(None)?)
     }
 
-    fn fill_bundle(&mut self) {
+    pub(super) fn fill_bundle(&mut self) {
         self.supervisor.bundle.bans = self.guard.bans_in_force();
         self.supervisor.bundle.allows = self.guard.allows_in_force();
         self.supervisor.bundle.tickets = self.certificates.chain(Now::read());
@@ -209,13 +118,13 @@ impl Service<'_> {
         self.supervisor.bundle.probations = self.guard.probations_in_force(clock::monotonic());
     }
 
-    fn restart(&mut self) {
+    pub(super) fn restart(&mut self) {
         self.fill_bundle();
         self.supervisor.restart();
     }
 
     /// The first time: drain. The second time: now.
-    fn stop(&mut self, reason: &'static str) {
+    pub(super) fn stop(&mut self, reason: &'static str) {
         if self.stopping.replace(reason).is_some() {
             self.supervisor.kill_all("the guard was told to stop twice");
             return;
@@ -224,7 +133,7 @@ impl Service<'_> {
         self.supervisor.stop();
     }
 
-    fn reopen(&mut self) {
+    pub(super) fn reopen(&mut self) {
         let log = open_log(self.config.proxy.access_log.as_deref());
         let reopened = log.and_then(|log| Ok(self.supervisor.reopen(log)?));
         match reopened {
@@ -234,14 +143,14 @@ impl Service<'_> {
     }
 
     /// Does a little of what takes long.
-    fn work(&mut self, beside: &mpsc::Sender<Done>) {
+    pub(super) fn work(&mut self, beside: &mpsc::Sender<Done>) {
         self.guard.work(Now::read());
         if let Some(planning) = self.guard.planning() {
             do_beside(beside, move || Done::Planned(planning.run()));
         }
     }
 
-    fn done(&mut self, done: Done, prepared: &mpsc::Sender<Ready>) {
+    pub(super) fn done(&mut self, done: Done, prepared: &mpsc::Sender<Ready>) {
         match done {
             Done::Certificates(epoch, watcher, news) => self.looked_at_certificates(epoch, watcher, news),
             Done::Checkpointed(done) => self.checkpointed(done),
@@ -269,7 +178,7 @@ impl Service<'_> {
     }
 
     /// Finds out what addresses identity providers have, beside the loop: nothing waits for a name server.
-    fn resolve(&self, beside: &mpsc::Sender<Done>) {
+    pub(super) fn resolve(&self, beside: &mpsc::Sender<Done>) {
         let urls = identity_providers(&self.config.proxy);
         do_beside(beside, move || Done::Resolved(bans::identity_providers(&urls)));
     }
@@ -293,7 +202,7 @@ impl Service<'_> {
     }
 
     /// Addresses come and go; their sockets stay.
-    fn look_for_addresses(&mut self) {
+    pub(super) fn look_for_addresses(&mut self) {
         let absent = self.absent();
         for address in absent.iter().filter(|address| !self.absent.contains(address)) {
             tracing::warn!(%address, "a listener waits: {ABSENT}");
@@ -306,10 +215,10 @@ impl Service<'_> {
 
     fn absent(&self) -> Vec<SocketAddr> {
         let addresses = self.config.proxy.listeners.iter().map(|listener| listener.address);
-        addresses.filter(|address| !sockets::is_here(*address)).collect()
+        addresses.filter(|address| !listeners::is_here(*address)).collect()
     }
 
-    fn tick(&mut self, beside: &mpsc::Sender<Done>) {
+    pub(super) fn tick(&mut self, beside: &mpsc::Sender<Done>) {
         self.ticks += 1;
         self.tick_beside(beside);
         if self.ticks.is_multiple_of(RESOLVE) {
@@ -327,7 +236,7 @@ impl Service<'_> {
     }
 
     /// Tells the proxies what has changed, after every event; whether anything has.
-    fn relay(&mut self) -> bool {
+    pub(super) fn relay(&mut self) -> bool {
         let notices = self.guard.notices();
         for message in &notices {
             self.supervisor.tell(message);
@@ -335,7 +244,7 @@ impl Service<'_> {
         !notices.is_empty()
     }
 
-    fn reap(&mut self) {
+    pub(super) fn reap(&mut self) {
         for outcome in self.supervisor.reap() {
             match outcome {
                 Outcome::Ready | Outcome::Left => {}
@@ -358,7 +267,7 @@ impl Service<'_> {
         }
     }
 
-    fn hear(&mut self, event: Event, beside: &mpsc::Sender<Done>) {
+    pub(super) fn hear(&mut self, event: Event, beside: &mpsc::Sender<Done>) {
         match event {
             Event::Said(generation, ToGuard::Ready) => {
                 if self.supervisor.ready(generation).is_some() {
@@ -425,7 +334,7 @@ impl Service<'_> {
         }
     }
 
-    fn call(&mut self, call: Call, prepared: &mpsc::Sender<Ready>) {
+    pub(super) fn call(&mut self, call: Call, prepared: &mpsc::Sender<Ready>) {
         let actor = Actor::Operator(call.uid);
         let answer = match call.request {
             Request::BlockImportCommit { id, digest, allow_empty } => {
@@ -472,7 +381,7 @@ impl Service<'_> {
         }
         let upstreams = self.upstreams.of(self.supervisor.generation());
         warnings.extend(upstreams::warnings(&upstreams));
-        let config_since = audit::time(self.config_since);
+        let config_since = clock::rfc3339(self.config_since);
         warnings.extend(self.reload_refused.as_ref().map(|refused| reload::warning(refused, &config_since)));
         Processes {
             config: self.path.display().to_string(),
@@ -487,11 +396,5 @@ impl Service<'_> {
             reload_refused: self.reload_refused.clone(),
             certificates: self.certificates.ends(),
         }
-    }
-}
-
-fn reply(to: Option<oneshot::Sender<Answer>>, answer: Answer) {
-    if to.is_some_and(|to| to.send(answer).is_err()) {
-        tracing::debug!("a control client did not wait for its answer");
     }
 }

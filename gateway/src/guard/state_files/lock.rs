@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::guard::state;
+use super::set_aside;
 
 /// How long a guard waits for another one to end.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -97,7 +97,7 @@ fn open(state_dir: &Path, path: &Path) -> io::Result<File> {
     let make = || OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o644).open(path);
     match make() {
         Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
-            state::set_aside(path)?;
+            set_aside(path)?;
             make()
         }
         Err(error) if matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::StorageFull) => {

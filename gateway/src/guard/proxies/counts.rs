@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::control::Requests;
 use crate::{
     config::is_name,
     detect::signal::Signal,
+    guard::control::Requests,
     message::{ANSWERS, Counted, MAX_LABELS},
 };
 

@@ -1,10 +1,9 @@
-//! Decides in which order the guard starts: everything that needs rights first, then the rights are given up, then it
-//! serves.
+//! Starts the guard: everything that needs rights first, then the rights are given up, then it serves. When that ends it
+//! stops.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs,
     io::{self, IsTerminal as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::Path,
     process::ExitCode,
 };
@@ -14,6 +13,13 @@ use nix::unistd::{Uid, User, geteuid};
 use serde_json::json;
 use tokio::sync::mpsc;
 
+use super::{
+    access_log::{make_folder, open_log},
+    event_loop::serve,
+    prepare::{Prepared, ports, prepare},
+    service::Service,
+    state::{self, State},
+};
 use crate::{
     clock::Now,
     config::{Config, Errors},
@@ -22,14 +28,13 @@ use crate::{
         control::server,
         drops::{AtAccept, DropPath},
         kernel::{self, Kernel, KernelError},
-        lock::lock,
-        prepare::{Prepared, ports, prepare},
-        program::Program,
-        serve::{Service, serve},
+        proxies::{
+            listeners,
+            program::Program,
+            supervisor::{RunAs, Supervisor},
+        },
         settings::{Mode, Settings},
-        sockets,
-        state::{self, State},
-        supervise::{RunAs, Supervisor},
+        state_files::lock::lock,
     },
     os,
     sandbox::{self, Writes},
@@ -99,9 +104,11 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
     };
     let mut guard = Guard::start(parts, start, Now::read()).map_err(|refused| anyhow!("{refused}"))?;
 
-    let listeners = &config.proxy.listeners;
-    let sockets =
-        listeners.iter().map(|listener| sockets::bind(listener.address, config.proxy.workers, sockets::PATIENCE));
+    let sockets = config
+        .proxy
+        .listeners
+        .iter()
+        .map(|listener| listeners::bind(listener.address, config.proxy.workers, listeners::PATIENCE));
     let sockets = sockets.collect::<Result<Vec<_>, _>>()?;
     let access_log = open_log(config.proxy.access_log.as_deref())?;
     let control = server::bind(&settings.control_socket)
@@ -221,24 +228,4 @@ fn drop_path(settings: &Settings, ports: &[u16], standing: &mut Vec<String>) -> 
     tracing::warn!("{without}");
     standing.push(without);
     Ok(Box::new(AtAccept::default()))
-}
-
-fn make_folder(path: &Path, mode: u32) -> Result<()> {
-    let made = DirBuilder::new().recursive(true).mode(mode).create(path);
-    let is_root = geteuid().is_root();
-    let hint = if is_root { "" } else { ": `gateway run` has to be started as root" };
-    made.with_context(|| format!("{} cannot be made{hint}", path.display()))
-}
-
-/// Opens the access log for appending; without a path it is standard output.
-pub(crate) fn open_log(path: Option<&Path>) -> Result<File> {
-    use std::os::fd::AsFd as _;
-    let Some(path) = path else {
-        return Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?));
-    };
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        make_folder(folder, 0o755)?;
-    }
-    let open = OpenOptions::new().create(true).append(true).mode(0o640).open(path);
-    open.with_context(|| format!("proxy.access_log: {} cannot be opened", path.display()))
 }

@@ -1,29 +1,13 @@
-//! Decides what becomes of a file of the state folder that cannot be used: it is set aside, what can be read of it is
-//! kept, and the gateway goes on.
-//!
-//! *Invariant:* nothing is deleted but the oldest of many files that were set aside. A link is followed: whoever can
-//! make one in this folder is the guard's own user.
+//! Opens store and audit chain as an earlier guard left them. One that cannot be used is set aside, what can be read of it
+//! is kept, and the gateway goes on.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
-
-use jiff::Timestamp;
+use std::{fs, io, path::Path};
 
 use crate::guard::{
-    audit::{self, Audit, Finding},
-    store::{Salvage, Store, StoreError, beside},
+    audit::{Audit, Finding},
+    state_files::{LOG, STORE, not_files, set_aside},
+    store::{Salvage, Store, StoreError},
 };
-
-/// How many files of one name are kept that were set aside.
-const KEPT: usize = 5;
-
-/// What stands between a file's name and the time at which it was set aside.
-const ASIDE: &str = ".damaged-";
-
-/// What SQLite keeps beside a store.
-const BESIDE: [&str; 2] = ["-wal", "-shm"];
 
 /// Store and audit chain as they could be opened.
 pub(crate) struct State {
@@ -39,7 +23,7 @@ pub(crate) struct State {
 /// # Errors
 /// There is neither a place nor memory for it.
 pub(crate) fn open(state_dir: &Path) -> Result<State, StoreError> {
-    let path = state_dir.join(audit::STORE);
+    let path = state_dir.join(STORE);
     let mut findings = Vec::new();
     for odd in not_files(state_dir) {
         let text = match set_aside(&odd) {
@@ -51,7 +35,7 @@ pub(crate) fn open(state_dir: &Path) -> Result<State, StoreError> {
         };
         findings.push(Finding::new("store_set_aside", text));
     }
-    let had_chain = fs::metadata(state_dir.join(audit::LOG)).is_ok_and(|found| found.len() > 0);
+    let had_chain = fs::metadata(state_dir.join(LOG)).is_ok_and(|found| found.len() > 0);
     let was_there = fs::symlink_metadata(&path).is_ok();
     let opened = Store::open(&path).and_then(|store| is_readable(&store).map(|()| store));
     let (store, is_behind) = match opened {
@@ -78,27 +62,18 @@ pub(crate) fn open(state_dir: &Path) -> Result<State, StoreError> {
     Ok(State { store, audit, findings, is_behind })
 }
 
-/// What lies in the place of a file of the state folder and can be opened without an end: pipes, sockets, devices.
-pub(crate) fn not_files(state_dir: &Path) -> impl Iterator<Item = PathBuf> {
-    let of_store = ["", BESIDE[0], BESIDE[1]].map(|ending| state_dir.join(format!("{}{ending}", audit::STORE)));
-    let others = [audit::LOG, audit::KEY, audit::PUBLIC].map(|name| state_dir.join(name));
-    let new = [audit::KEY, audit::PUBLIC].map(|name| state_dir.join(format!("{name}.new")));
-    let all = of_store.into_iter().chain(others).chain(new);
-    all.filter(|path| fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()))
-}
-
 /// Opens the same for a command while no guard runs: what would have to be mended is left for the guard to mend, and to
 /// tell of.
 ///
 /// # Errors
 /// For people.
 pub(crate) fn open_whole(state_dir: &Path) -> Result<State, String> {
-    let path = state_dir.join(audit::STORE);
+    let path = state_dir.join(STORE);
     let mend = "`gateway run` mends it: it takes over what the audit chain and the kernel hold";
     if let Some(odd) = not_files(state_dir).next() {
         return Err(format!("{} is no regular file: {mend}", odd.display()));
     }
-    let had_chain = fs::metadata(state_dir.join(audit::LOG)).is_ok_and(|found| found.len() > 0);
+    let had_chain = fs::metadata(state_dir.join(LOG)).is_ok_and(|found| found.len() > 0);
     if had_chain && fs::symlink_metadata(&path).is_err() {
         return Err(format!("{} is missing although there is an audit chain: {mend}", path.display()));
     }
@@ -149,73 +124,4 @@ pub(crate) fn begin_anew(path: &Path, because: &StoreError) -> Result<(Store, St
         format!("{bans} bans, {allows} allowances and {lists} lists could be read of it and are kept")
     };
     Ok((store, format!("{} was set aside as {} ({because}); {kept}", path.display(), aside.display())))
-}
-
-/// Renames a file, a folder or a link out of the way; to what.
-///
-/// # Errors
-/// The folder cannot be written.
-pub(crate) fn set_aside(path: &Path) -> io::Result<PathBuf> {
-    let stamp = Timestamp::now().strftime("%Y%m%dT%H%M%S%.9fZ").to_string();
-    let names = (0..100).map(|more| match more {
-        0 => beside(path, &format!("{ASIDE}{stamp}")),
-        more => beside(path, &format!("{ASIDE}{stamp}-{more}")),
-    });
-    let free = names.into_iter().find(|aside| fs::symlink_metadata(aside).is_err());
-    let aside = free.ok_or_else(|| io::Error::from(io::ErrorKind::AlreadyExists))?;
-    fs::rename(path, &aside)?;
-    for ending in BESIDE {
-        match fs::rename(beside(path, ending), beside(&aside, ending)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    tracing::error!(file = %path.display(), aside = %aside.display(), "a file of the state folder is set aside");
-    forget_oldest(path);
-    Ok(aside)
-}
-
-/// Keeps the number of files that were set aside bounded.
-fn forget_oldest(path: &Path) {
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else { return };
-    let start = format!("{name}{ASIDE}");
-    let is_one = |found: &String| found.starts_with(&start) && !BESIDE.iter().any(|ending| found.ends_with(ending));
-    let names = fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut aside: Vec<String> =
-        names.filter_map(|entry| entry.file_name().into_string().ok()).filter(is_one).collect();
-    // Times sort as text.
-    aside.sort();
-    for name in aside.iter().take(aside.len().saturating_sub(KEPT)) {
-        let old = folder.join(name);
-        let removed = if old.is_dir() { fs::remove_dir(&old) } else { fs::remove_file(&old) };
-        if let Err(error) = removed {
-            tracing::warn!(%error, file = name, "an old file that was set aside stays");
-        }
-        for ending in BESIDE {
-            // Most have none.
-            fs::remove_file(beside(&old, ending)).unwrap_or_default();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_some_are_kept() {
-        let folder = std::env::temp_dir().join(format!("gateway-aside-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        let path = folder.join("bans.db");
-        let mut names = Vec::new();
-        for number in 0..KEPT + 3 {
-            fs::write(&path, number.to_string()).unwrap();
-            fs::write(beside(&path, "-wal"), "wal").unwrap();
-            names.push(set_aside(&path).unwrap());
-        }
-        let left: Vec<String> = names.iter().filter_map(|path| fs::read_to_string(path).ok()).collect();
-        assert_eq!(left, ["3", "4", "5", "6", "7"]);
-        assert_eq!(fs::read_dir(&folder).unwrap().count(), 2 * KEPT);
-        fs::remove_dir_all(&folder).unwrap();
-    }
 }

@@ -1,81 +1,22 @@
-//! Decides what becomes of new certificates: the guard and every proxy take them over while all connections go on.
+//! Puts new certificates in force: the guard and every proxy take them over while all connections go on.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::{Done, Service};
+use super::{
+    certificate_files::{News, Watcher},
+    service::{Done, Service},
+};
 use crate::{
     clock::Now,
-    guard::{
-        bans,
-        certificates::{News, Watcher},
-        control::CertificateEnd,
-    },
-    proxy::tls::{self, Chain},
+    guard::{bans, control::CertificateEnd},
+    proxy::tls,
 };
 
 /// What certificates soon end is found out every so many seconds.
 const HOUR: u64 = 3_600;
-
-/// What is known of certificates beyond the configuration.
-pub(super) struct Certificates {
-    /// By which keys the proxies let clients resume TLS sessions.
-    tickets: Option<Chain>,
-    /// Looks at the files; absent while it does.
-    watcher: Option<Watcher>,
-    /// So often another configuration came into force.
-    epoch: u64,
-    /// What has ended or soon will.
-    outdated: Vec<String>,
-    /// Why the files' content is not in force.
-    unusable: Option<String>,
-    /// When each one ends.
-    ends: Vec<CertificateEnd>,
-}
-
-impl Default for Certificates {
-    fn default() -> Self {
-        Self {
-            tickets: None,
-            watcher: Some(Watcher::default()),
-            epoch: 0,
-            outdated: Vec::new(),
-            unusable: None,
-            ends: Vec::new(),
-        }
-    }
-}
-
-impl Certificates {
-    /// Where the chain of ticket keys is at `now`. Every proxy gets the same, so that clients resume their sessions with
-    /// any of them.
-    pub(super) fn chain(&mut self, now: Now) -> Option<Chain> {
-        if self.tickets.is_none() {
-            self.tickets = Chain::new(now);
-        }
-        if let Some(chain) = &mut self.tickets {
-            chain.advance(now);
-        }
-        self.tickets.clone()
-    }
-
-    /// Another configuration is in force: its files are looked at anew.
-    pub(super) fn renewed(&mut self) {
-        self.epoch += 1;
-        self.watcher = Some(Watcher::default());
-        self.unusable = None;
-    }
-
-    pub(super) fn ends(&self) -> Vec<CertificateEnd> {
-        self.ends.clone()
-    }
-
-    pub(super) fn warnings(&self) -> impl Iterator<Item = String> {
-        self.outdated.iter().chain(&self.unusable).cloned()
-    }
-}
 
 impl Service<'_> {
     /// Looks at the files, beside the loop.

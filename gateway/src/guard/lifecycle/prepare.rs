@@ -10,8 +10,8 @@ use crate::{
     guard::{
         bans::Surroundings,
         kernel,
+        proxies::listeners,
         settings::{Mode, Settings},
-        sockets,
     },
     message::Bundle,
     proxy::{self, snapshot::Snapshot},
@@ -61,7 +61,7 @@ pub(crate) fn absent(config: &Config) -> Vec<Fault> {
         fault.hint("`ip link` lists those that there are; the gateway waits for one that comes later")
     });
     let listeners = config.proxy.listeners.iter().enumerate();
-    let listeners = listeners.filter(|(_, listener)| !sockets::is_here(listener.address)).map(|(index, listener)| {
+    let listeners = listeners.filter(|(_, listener)| !listeners::is_here(listener.address)).map(|(index, listener)| {
         let what = format!("no interface here has the address {}", listener.address.ip());
         let fault = Fault::new(format!("listener[{index}].address"), what);
         fault.hint("`ip address` lists those that there are; the gateway waits for one that comes later")

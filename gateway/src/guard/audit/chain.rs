@@ -1,0 +1,301 @@
+//! The open audit chain: records are appended, taken back, flushed and signed.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use aws_lc_rs::digest;
+use data_encoding::HEXLOWER;
+use serde_json::{Map, Value};
+
+use super::{
+    finding::Finding,
+    key::Key,
+    record::{FIRST_PREV, signed_text},
+    verify,
+};
+use crate::{
+    clock,
+    guard::{
+        state_files::{LOG, set_aside},
+        store::Anchor,
+    },
+};
+
+/// At least one checkpoint for this many records.
+const CHECKPOINT_RECORDS: u64 = 1_000;
+
+/// The open chain.
+#[derive(Debug)]
+pub struct Audit {
+    folder: PathBuf,
+    /// `None`: it cannot be written, which is tried again with every record.
+    file: Option<File>,
+    /// What was read of it is what it holds.
+    is_read: bool,
+    key: Key,
+    seq: u64,
+    hash: String,
+    first: String,
+    length: u64,
+    unsynced: bool,
+    since_checkpoint: u64,
+}
+
+/// A place in the chain to go back to.
+#[derive(Clone, Debug)]
+pub struct Mark {
+    seq: u64,
+    hash: String,
+    first: String,
+    length: u64,
+    since_checkpoint: u64,
+}
+
+impl Audit {
+    /// Opens the chain in `state_dir`, making key and file where there are none, and recovers from a crash: a last
+    /// line that was torn is cut off, records that are ahead of the store's anchor stay. Where the chain is
+    /// broken it goes on after its last line: the break stays visible to [`verify`](super::verify()), and the findings say so. Where it
+    /// cannot be written, appending fails until it can.
+    ///
+    /// # Errors
+    /// No key can be made.
+    pub fn open(state_dir: &Path, anchor: Option<&Anchor>) -> io::Result<(Self, Vec<Finding>)> {
+        Self::open_with(state_dir, anchor, Key::open(state_dir)?)
+    }
+
+    /// As [`Self::open`], for a command while no guard runs: a key that is lost is left for the guard to tell of.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(crate) fn open_whole(state_dir: &Path, anchor: Option<&Anchor>) -> io::Result<(Self, Vec<Finding>)> {
+        Self::open_with(state_dir, anchor, (Key::read_only(state_dir)?, Vec::new()))
+    }
+
+    fn open_with(
+        state_dir: &Path,
+        anchor: Option<&Anchor>,
+        (key, mut findings): (Key, Vec<Finding>),
+    ) -> io::Result<(Self, Vec<Finding>)> {
+        let nothing = || FIRST_PREV.to_owned();
+        let mut audit = Self {
+            folder: state_dir.to_owned(),
+            file: None,
+            is_read: false,
+            key,
+            seq: anchor.map_or(0, |anchor| anchor.seq),
+            hash: anchor.map_or_else(nothing, |anchor| anchor.hash.clone()),
+            first: anchor.map_or_else(nothing, |anchor| anchor.first.clone()),
+            length: 0,
+            unsynced: false,
+            since_checkpoint: 0,
+        };
+        let path = state_dir.join(LOG);
+        if path.is_dir() {
+            let aside = set_aside(&path)?;
+            findings.push(Finding::broken(format!(
+                "{} was a folder: set aside as {}",
+                path.display(),
+                aside.display()
+            )));
+        }
+        let read = match audit.open_file() {
+            Ok(()) => audit.file.as_ref().map(File::try_clone).transpose(),
+            // What cannot be written may be read: the chain goes on where it ends.
+            Err(error) => {
+                tracing::error!(%error, "the audit chain cannot be written");
+                File::open(&path).map(Some)
+            }
+        };
+        match read {
+            Ok(Some(file)) => {
+                let (head, found) = verify::resume(&path, &file, anchor, &audit.key)?;
+                (audit.seq, audit.hash, audit.first, audit.length) = (head.seq, head.hash, head.first, head.length);
+                audit.is_read = true;
+                findings.extend(found);
+            }
+            Ok(None) | Err(_) => {
+                findings.push(Finding::broken(format!("{} cannot be read", path.display())));
+            }
+        }
+        Ok((audit, findings))
+    }
+
+    fn open_file(&mut self) -> io::Result<()> {
+        let path = self.folder.join(LOG);
+        self.file = Some(OpenOptions::new().create(true).append(true).read(true).mode(0o640).open(path)?);
+        Ok(())
+    }
+
+    /// The file, opened again if it could not be written so far.
+    fn writer(&mut self) -> io::Result<&mut File> {
+        if self.file.is_none() {
+            self.open_file()?;
+            let file = self.file.as_ref().ok_or(io::ErrorKind::NotFound)?;
+            let length = file.metadata()?.len();
+            if self.is_read && length > self.length {
+                // The rest is a line that was torn.
+                file.set_len(self.length)?;
+            } else {
+                self.length = length;
+            }
+            self.is_read = true;
+        }
+        self.file.as_mut().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// Whether its file is still where it was.
+    pub(crate) fn is_in_place(&self) -> bool {
+        let Some(Ok(open)) = self.file.as_ref().map(File::metadata) else { return true };
+        match std::fs::metadata(self.folder.join(LOG)) {
+            Ok(found) => (found.dev(), found.ino()) == (open.dev(), open.ino()),
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        }
+    }
+
+    /// Begins another file in the place of one that is gone. The chain goes on: what is missing stays visible.
+    ///
+    /// # Errors
+    /// Nothing can be written there.
+    pub(crate) fn begin_anew(&mut self) -> io::Result<()> {
+        self.open_file()?;
+        self.length = self.file.as_ref().map(File::metadata).transpose()?.map_or(0, |found| found.len());
+        Ok(())
+    }
+
+    /// Appends a record of `event` with `members`, in their order. Nothing is left of it if it fails.
+    ///
+    /// # Errors
+    /// The disk is full, or worse: what the record tells of must not be done then.
+    pub fn append(&mut self, event: &str, unix_millis: u64, members: Map<String, Value>) -> io::Result<()> {
+        let mut line = self.line(event, unix_millis, members)?;
+        let hash = HEXLOWER.encode(digest::digest(&digest::SHA256, line.as_bytes()).as_ref());
+        line.push_str(",\"hash\":\"");
+        line.push_str(&hash);
+        line.push_str("\"}\n");
+        let file = self.writer()?;
+        if let Err(error) = file.write_all(line.as_bytes()) {
+            // Half a record would break the chain for good.
+            self.cut(self.length)?;
+            return Err(error);
+        }
+        self.length = self.length.saturating_add(u64::try_from(line.len()).unwrap_or(0));
+        self.seq += 1;
+        self.hash = hash;
+        if self.seq == 1 {
+            self.first.clone_from(&self.hash);
+        }
+        self.unsynced = true;
+        self.since_checkpoint += 1;
+        Ok(())
+    }
+
+    fn cut(&self, length: u64) -> io::Result<()> {
+        self.file.as_ref().map_or(Ok(()), |file| file.set_len(length))
+    }
+
+    /// The record without its own hash and the closing brace: exactly the bytes that are hashed.
+    fn line(&self, event: &str, unix_millis: u64, members: Map<String, Value>) -> io::Result<String> {
+        let mut line = String::with_capacity(512);
+        line.push_str("{\"seq\":");
+        line.push_str(&(self.seq + 1).to_string());
+        line.push_str(",\"time\":\"");
+        line.push_str(&clock::rfc3339(unix_millis));
+        line.push_str("\",\"event\":");
+        line.push_str(&serde_json::to_string(event)?);
+        for (name, value) in members {
+            line.push(',');
+            line.push_str(&serde_json::to_string(&name)?);
+            line.push(':');
+            line.push_str(&serde_json::to_string(&value)?);
+        }
+        line.push_str(",\"prev\":\"");
+        line.push_str(&self.hash);
+        line.push('"');
+        Ok(line)
+    }
+
+    /// Where the chain ends; to be committed to the store.
+    #[must_use]
+    pub fn anchor(&self) -> Anchor {
+        Anchor { seq: self.seq, hash: self.hash.clone(), first: self.first.clone() }
+    }
+
+    /// Where the chain ends now, to come back to if what is appended next turns out not to be done.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        Mark {
+            seq: self.seq,
+            hash: self.hash.clone(),
+            first: self.first.clone(),
+            length: self.length,
+            since_checkpoint: self.since_checkpoint,
+        }
+    }
+
+    /// Takes back what was appended since `mark`. Only for records that no anchor was committed for.
+    ///
+    /// # Errors
+    /// The file cannot be cut: the records stay, and the chain goes on after them.
+    pub fn rewind(&mut self, mark: Mark) -> io::Result<()> {
+        self.cut(mark.length)?;
+        let Mark { seq, hash, first, length, since_checkpoint } = mark;
+        (self.seq, self.hash, self.first) = (seq, hash, first);
+        (self.length, self.since_checkpoint) = (length, since_checkpoint);
+        Ok(())
+    }
+
+    /// Flushes to the disk what was written since the last time.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn sync(&mut self) -> io::Result<()> {
+        if let Some(file) = self.file.as_ref().filter(|_| self.unsynced) {
+            file.sync_data()?;
+            self.unsynced = false;
+        }
+        Ok(())
+    }
+
+    /// The file, if there is something that is to be flushed to the disk by somebody else. It counts as done until
+    /// [`Self::not_flushed`].
+    pub fn unflushed(&mut self) -> Option<File> {
+        let file = self.file.as_ref().filter(|_| self.unsynced)?.try_clone().ok()?;
+        self.unsynced = false;
+        Some(file)
+    }
+
+    /// It could not be.
+    pub const fn not_flushed(&mut self) {
+        self.unsynced = true;
+    }
+
+    /// Whether so much was written since the last checkpoint that one is due.
+    #[must_use]
+    pub const fn checkpoint_due(&self) -> bool {
+        self.since_checkpoint >= CHECKPOINT_RECORDS
+    }
+
+    /// Whether anything was written since the last checkpoint.
+    #[must_use]
+    pub const fn checkpoint_worthwhile(&self) -> bool {
+        self.since_checkpoint > 0
+    }
+
+    /// Appends a record that signs the head of the chain.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub fn checkpoint(&mut self, unix_millis: u64) -> io::Result<()> {
+        // A signature of a key that nobody can know is no use.
+        let Some(signature) = self.key.sign(&self.folder, &signed_text(self.seq, &self.hash)) else { return Ok(()) };
+        let mut members = Map::new();
+        members.insert("signature".to_owned(), Value::String(HEXLOWER.encode(&signature)));
+        self.append("checkpoint", unix_millis, members)?;
+        self.since_checkpoint = 0;
+        Ok(())
+    }
+}

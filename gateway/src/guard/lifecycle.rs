@@ -1,0 +1,16 @@
+//! The guard from its start to its end: it starts, serves events, reloads its configuration, and stops.
+
+pub(crate) mod prepare;
+pub(crate) mod state;
+
+mod access_log;
+mod background;
+mod certificate_files;
+mod certificates;
+mod event_loop;
+mod reload;
+mod service;
+mod start;
+mod timer;
+
+pub use start::main;

@@ -1,0 +1,242 @@
+//! Everything that the running guard keeps: its configuration, its proxies, and what waits for something.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+
+use super::{
+    certificate_files::{News as NewFiles, Watcher as FileWatcher},
+    prepare::Prepared,
+};
+use crate::{
+    clock::{self, Now},
+    config::Config,
+    guard::{
+        bans::{self, Actor, Guard, Planned, Surroundings},
+        control::{Answer, CertificateEnd, ReloadRefused, server::Call},
+        feeds::watch::{News, Watcher},
+        proxies::{barrier::Waiting, counts::Counts, supervisor::Supervisor, upstreams::Upstreams},
+        settings::Feed,
+        store::StoreError,
+    },
+    proxy::tls::Chain,
+};
+
+/// Everything that the events change.
+pub(crate) struct Service<'guard> {
+    pub(super) path: PathBuf,
+    pub(super) config: Config,
+    pub(super) guard: &'guard mut Guard,
+    pub(super) supervisor: Supervisor,
+    pub(super) reload: Option<Reload>,
+    /// A reload's configuration is being read.
+    pub(super) preparing: bool,
+    pub(super) started: u64,
+    pub(super) ticks: u64,
+    pub(super) warnings: Vec<String>,
+    pub(super) stopping: Option<&'static str>,
+    pub(super) hopeless: Option<String>,
+    /// Looks at the feeds' files; absent while it does.
+    pub(super) watcher: Option<Watcher>,
+    /// Answers that the proxy has to hear of first.
+    pub(super) waiting: Waiting,
+    pub(super) certificates: Certificates,
+    pub(super) counts: Counts,
+    /// Listeners whose address this host does not have, when it was looked last.
+    pub(super) absent: Vec<SocketAddr>,
+    pub(super) upstreams: Upstreams,
+    /// When the configuration came into force, in milliseconds since 1970.
+    pub(super) config_since: u64,
+    /// The last reload, where it was refused.
+    pub(super) reload_refused: Option<ReloadRefused>,
+    pub(super) beside: Beside,
+}
+
+impl<'guard> Service<'guard> {
+    /// `warnings` are what the configuration was warned of.
+    pub(crate) fn new(
+        path: PathBuf,
+        config: Config,
+        guard: &'guard mut Guard,
+        supervisor: Supervisor,
+        warnings: Vec<String>,
+    ) -> Self {
+        Self {
+            path,
+            config,
+            guard,
+            supervisor,
+            reload: None,
+            preparing: false,
+            started: clock::monotonic(),
+            ticks: 0,
+            warnings,
+            stopping: None,
+            hopeless: None,
+            watcher: Some(Watcher::default()),
+            waiting: Waiting::default(),
+            certificates: Certificates::default(),
+            counts: Counts::default(),
+            absent: Vec::new(),
+            upstreams: Upstreams::default(),
+            config_since: Now::read().unix_millis,
+            reload_refused: None,
+            beside: Beside::default(),
+        }
+    }
+}
+
+/// A configuration that waits for its proxy to get ready, and whoever waits for that.
+pub(super) struct Reload {
+    pub(super) prepared: Prepared,
+    pub(super) actor: Actor,
+    pub(super) answer: Option<oneshot::Sender<Answer>>,
+    pub(super) on_disk: OnDisk,
+}
+
+/// The program on disk.
+pub(super) enum OnDisk {
+    /// It is the one that runs.
+    Same,
+    /// It is another, and the new proxy is made from it.
+    Used,
+    /// It is not to be used: why.
+    Unused(io::Error),
+}
+
+impl OnDisk {
+    /// What the answer says of it besides that the configuration is in force.
+    pub(super) fn said(&self) -> String {
+        match self {
+            Self::Same => String::new(),
+            Self::Used => "; the proxy is the program that is on disk now".to_owned(),
+            Self::Unused(error) => format!("; the program on disk is not used: {error}"),
+        }
+    }
+
+    /// What would help where the proxy did not get ready.
+    pub(super) const fn hint(&self) -> &'static str {
+        match self {
+            Self::Used => {
+                "; it was the program on disk: put the one that runs back, or restart the gateway if the new one is meant"
+            }
+            Self::Same | Self::Unused(_) => "",
+        }
+    }
+}
+
+/// What is known of certificates beyond the configuration.
+pub(super) struct Certificates {
+    /// By which keys the proxies let clients resume TLS sessions.
+    pub(super) tickets: Option<Chain>,
+    /// Looks at the files; absent while it does.
+    pub(super) watcher: Option<FileWatcher>,
+    /// So often another configuration came into force.
+    pub(super) epoch: u64,
+    /// What has ended or soon will.
+    pub(super) outdated: Vec<String>,
+    /// Why the files' content is not in force.
+    pub(super) unusable: Option<String>,
+    /// When each one ends.
+    pub(super) ends: Vec<CertificateEnd>,
+}
+
+impl Default for Certificates {
+    fn default() -> Self {
+        Self {
+            tickets: None,
+            watcher: Some(FileWatcher::default()),
+            epoch: 0,
+            outdated: Vec::new(),
+            unusable: None,
+            ends: Vec::new(),
+        }
+    }
+}
+
+impl Certificates {
+    /// Where the chain of ticket keys is at `now`. Every proxy gets the same, so that clients resume their sessions with
+    /// any of them.
+    pub(super) fn chain(&mut self, now: Now) -> Option<Chain> {
+        if self.tickets.is_none() {
+            self.tickets = Chain::new(now);
+        }
+        if let Some(chain) = &mut self.tickets {
+            chain.advance(now);
+        }
+        self.tickets.clone()
+    }
+
+    /// Another configuration is in force: its files are looked at anew.
+    pub(super) fn renewed(&mut self) {
+        self.epoch += 1;
+        self.watcher = Some(FileWatcher::default());
+        self.unusable = None;
+    }
+
+    pub(super) fn ends(&self) -> Vec<CertificateEnd> {
+        self.ends.clone()
+    }
+
+    pub(super) fn warnings(&self) -> impl Iterator<Item = String> {
+        self.outdated.iter().chain(&self.unusable).cloned()
+    }
+}
+
+/// What is done beside the loop at the moment, and what waits for it.
+#[derive(Default)]
+pub(super) struct Beside {
+    pub(super) is_looking: bool,
+    pub(super) is_flushing: bool,
+    pub(super) is_checkpointing: bool,
+    /// When rules' bans may be looked after again.
+    pub(super) rested: Option<Instant>,
+    /// What operators ask for that needs to know who is logged in, and when it came: `CLOCK_MONOTONIC`, nanoseconds.
+    pub(super) calls: Vec<(Call, u64)>,
+}
+
+/// What was seen.
+pub(super) struct Seen {
+    /// When the look began: `CLOCK_MONOTONIC`, nanoseconds.
+    pub(super) began: u64,
+    pub(super) took: Duration,
+    /// What else there is than operators; `None`: that was not looked at, or could not be.
+    pub(super) surroundings: Option<Surroundings>,
+    pub(super) operators: bans::Operators,
+}
+
+/// What was done beside the loop.
+pub(super) enum Done {
+    Planned(Planned),
+    Looked(Watcher, Vec<(Feed, News)>, bans::Operators),
+    Certificates(u64, FileWatcher, Option<NewFiles>),
+    Checkpointed(Result<(), StoreError>),
+    Flushed(io::Result<()>),
+    Resolved(Vec<IpAddr>),
+    Seen(Box<Seen>),
+}
+
+pub(super) type Ready = (Result<Box<Prepared>, String>, Actor, Option<oneshot::Sender<Answer>>);
+
+pub(super) fn reply(to: Option<oneshot::Sender<Answer>>, answer: Answer) {
+    if to.is_some_and(|to| to.send(answer).is_err()) {
+        tracing::debug!("a control client did not wait for its answer");
+    }
+}
+
+pub(super) fn do_beside(beside: &mpsc::Sender<Done>, work: impl FnOnce() -> Done + Send + 'static) {
+    let beside = beside.clone();
+    tokio::task::spawn_blocking(move || {
+        if beside.blocking_send(work()).is_err() {
+            tracing::debug!("the guard stopped before something was done beside it");
+        }
+    });
+}
