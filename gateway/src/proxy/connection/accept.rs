@@ -18,12 +18,14 @@ use crate::{
         request::exchange::Record,
         timing::deadline::{Alarm, within},
         tls::{self, Failed},
-        worker::{Admitted, Worker},
+        worker::{Admitted, NotAdmitted, Worker},
     },
 };
 
 /// How long accepting rests when there are no descriptors left (D03).
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
+
+const OVER_PER_SOURCE: &str = "over proxy.max_connections_per_source";
 
 /// How long a client may take to hear our last words.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -45,12 +47,15 @@ pub(in crate::proxy) async fn accept(worker: Rc<Worker>, index: usize, listener:
                 continue;
             }
         };
-        if worker.shared.banned.refuses(peer.ip(), crate::clock::monotonic()) {
-            continue;
-        }
         // Over the limit new connections are closed: those who are here keep their place.
-        if let Some(admitted) = worker.admit(peer, index) {
-            tokio::task::spawn_local(serve(Rc::clone(&worker), admitted, socket));
+        match worker.admit(peer, index) {
+            Ok(admitted) => {
+                tokio::task::spawn_local(serve(Rc::clone(&worker), admitted, socket));
+            }
+            Err(NotAdmitted::OverPerSource(connection)) => {
+                Record::observe(&worker, &connection, Signal::OverLimit, OVER_PER_SOURCE);
+            }
+            Err(NotAdmitted::Banned | NotAdmitted::Full) => {}
         }
     }
 }
@@ -150,7 +155,18 @@ async fn introduce(worker: &Rc<Worker>, connection: &Rc<Connection>, mut socket:
     match connection.unless_closed(Box::pin(proxy_protocol::read(&mut socket))).await {
         Some(Ok(None)) => Some(socket),
         Some(Ok(Some(address))) => {
-            worker.rename(connection, snapshot.trusted.relayed(address, relay)).then_some(socket)
+            let client = snapshot.trusted.relayed(address, relay);
+            match worker.rename(connection, client) {
+                Ok(()) => return Some(socket),
+                Err(NotAdmitted::OverPerSource(connection)) => {
+                    // What is told of it is about the client that was named.
+                    let before = connection.client.replace(client);
+                    Record::observe(worker, &connection, Signal::OverLimit, OVER_PER_SOURCE);
+                    connection.client.set(before);
+                }
+                Err(NotAdmitted::Banned | NotAdmitted::Full) => {}
+            }
+            None
         }
         Some(Err(error)) => {
             // Connections without a byte are how load balancers look whether we live.

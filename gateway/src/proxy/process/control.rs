@@ -10,8 +10,8 @@ use gateway_common::source::Source;
 use tokio::{sync::mpsc, time::MissedTickBehavior};
 
 use super::{
-    main::unseal,
     memory::{self, Level, Memory},
+    sealed::unseal,
 };
 use crate::{
     clock, limit,
@@ -19,7 +19,11 @@ use crate::{
     observe::sink::Sink,
     proxy::{
         upstream,
-        worker::{Event, Order, Shared, counters::Untold},
+        worker::{
+            counters::Untold,
+            messages::{Event, Order},
+            shared::Shared,
+        },
     },
     sparse::Sparse,
 };
@@ -280,10 +284,7 @@ mod tests {
     use std::{os::fd::OwnedFd, sync::Arc};
 
     use super::*;
-    use crate::{
-        message::{Bundle, channel},
-        proxy::process::main,
-    };
+    use crate::message::{Bundle, channel};
 
     const CONFIGURATION: &str = "[guard]\ninterfaces = []\n[[listener]]\naddress = \"127.0.0.1:443\"\n\
         [[route]]\npath = \"/\"\nmethods = [\"GET\"]\nrequire = [\"public\"]\nrespond = { status = 200 }\n";
@@ -300,7 +301,7 @@ mod tests {
             tickets: None,
             promoted: Vec::new(),
         };
-        let shared = Arc::new(main::share(bundle, 1_000, 1).unwrap());
+        let shared = Arc::new(Shared::new(bundle, 1_000, 1).unwrap());
         let null = || OwnedFd::from(File::options().write(true).open("/dev/null").unwrap());
         let (sink, _writer) = Sink::start(File::from(null())).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

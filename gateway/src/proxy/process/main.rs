@@ -1,41 +1,25 @@
 //! Decides how the unprivileged process begins and ends: it is told everything by the guard, gives up what rights it
 //! has left, and only then starts threads and looks at the network.
 
-use std::{
-    fs::File,
-    io::{self, Read as _, Seek as _},
-    net::TcpListener,
-    os::fd::{AsFd as _, OwnedFd},
-    process::ExitCode,
-    sync::{
-        Arc, Mutex, OnceLock,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize},
-    },
-};
+use std::{fs::File, io, net::TcpListener, os::fd::AsFd as _, process::ExitCode, sync::Arc};
 
 use anyhow::{Context as _, bail};
-use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
 use super::{
     control::{Control, Running},
     memory::Memory,
     scheduling,
+    sealed::unseal,
+    worker_thread,
 };
 use crate::{
-    clock,
-    config::{self, Bundled, Config},
     message::{
-        ADDRESS_LIMIT, Bundle, ToGuard, ToProxy,
+        Bundle, ToGuard, ToProxy,
         channel::{Channel, Sender},
     },
-    observe::sink::{Lines, Sink},
-    proxy::{
-        bans::enforced::Banned,
-        snapshot::Snapshot,
-        upstream::Backend,
-        worker::{Event, Order, Shared, Worker, validators::Validators},
-    },
+    observe::sink::Sink,
+    proxy::worker::shared::Shared,
     sandbox,
 };
 
@@ -106,61 +90,9 @@ async fn prepare(channel: &Channel) -> anyhow::Result<Prepared> {
     let memory = Memory::open();
     let report = sandbox::proxy(&[]).context("cannot give up rights")?;
     tracing::info!("the proxy is confined: {report}");
-    let shared = share(bundle, descriptors, usize::from(workers))?;
+    let shared = Shared::new(bundle, descriptors, usize::from(workers))?;
     let memory = memory.limit(&shared.snapshot.settings);
     Ok(Prepared { shared: Arc::new(shared), memory, log: File::from(log), sockets })
-}
-
-/// Compiles what the guard sent into what the workers share. At most as many connections as `descriptors` allow.
-pub(in crate::proxy) fn share(bundle: Bundle, descriptors: usize, workers: usize) -> anyhow::Result<Shared> {
-    let config = Config::load(&bundle.path, &Bundled(&bundle)).map_err(|errors| anyhow::anyhow!("{errors}"))?;
-    let (document, settings) = (config.document, config.proxy);
-    let banned = Banned::new(settings.ipv6_prefix, &bundle.bans, &bundle.allows, clock::monotonic());
-    let snapshot = Snapshot::new(settings)
-        .map_err(|faults| anyhow::anyhow!("{}", config::Errors::from_faults(&document, faults)))?;
-    if let Some(chain) = bundle.tickets {
-        snapshot.tickets.adopt(chain);
-    }
-    for probation in &bundle.probations {
-        snapshot.detector.watch(probation.source, probation.until, clock::monotonic());
-    }
-    let upstreams = snapshot.settings.upstreams.iter().enumerate();
-    let backends = upstreams.map(|(index, upstream)| Backend::new(upstream, index, &snapshot.tls)).collect();
-    if let Some(limit) = &snapshot.address_limit
-        && bundle.promoted.iter().any(|what| what == ADDRESS_LIMIT)
-    {
-        limit.enforce();
-    }
-    let validators = if snapshot.served.iter().any(|route| route.schema.is_some()) {
-        // One for two workers, as they share the machine's cores with them.
-        Validators::start(workers / 2).context("cannot start the threads that judge bodies")?
-    } else {
-        Validators::none()
-    };
-    Ok(Shared {
-        max_connections: snapshot.settings.connections_within(descriptors),
-        snapshot: Arc::new(snapshot),
-        banned,
-        connections: AtomicUsize::new(0),
-        sources: Mutex::default(),
-        asks: OnceLock::new(),
-        lost_asks: AtomicU64::new(0),
-        lost_connections: AtomicU64::new(0),
-        is_tight: AtomicBool::new(false),
-        sheds: AtomicBool::new(false),
-        shed: AtomicU64::new(0),
-        backends,
-        validators,
-    })
-}
-
-/// What the guard put into a file in memory.
-pub(in crate::proxy) fn unseal<T: DeserializeOwned>(descriptor: OwnedFd) -> anyhow::Result<T> {
-    let mut file = File::from(descriptor);
-    file.rewind()?;
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
-    Ok(postcard::from_bytes(&bytes)?)
 }
 
 async fn receive_sockets(
@@ -214,7 +146,7 @@ async fn serve(channel: &Channel, prepared: Prepared) -> anyhow::Result<()> {
         let cores = cores.clone();
         let thread = thread.spawn(move || {
             scheduling::pin(index, &cores);
-            work(shared, sink, events, sockets, queue)
+            worker_thread::run(shared, sink, events, sockets, queue)
         })?;
         workers.push(Running { orders, thread });
     }
@@ -236,27 +168,6 @@ async fn serve(channel: &Channel, prepared: Prepared) -> anyhow::Result<()> {
         tracing::warn!(lines = lost, "lines of the access log were lost");
     }
     Ok(())
-}
-
-/// One worker's thread.
-fn work(
-    shared: Arc<Shared>,
-    sink: Sink,
-    events: mpsc::Sender<Event>,
-    sockets: Vec<(usize, TcpListener)>,
-    orders: mpsc::Receiver<Order>,
-) -> io::Result<()> {
-    let mut random = [0; 8];
-    aws_lc_rs::rand::fill(&mut random).map_err(|_unspecified| io::Error::other("no randomness"))?;
-    let first_id = u128::from(u64::from_ne_bytes(random)) << 64;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    tokio::task::LocalSet::new().block_on(&runtime, async {
-        let worker = Worker::new(shared, Lines::new(sink), events, first_id);
-        let listen = |(index, socket)| Ok((index, tokio::net::TcpListener::from_std(socket)?));
-        let listeners = sockets.into_iter().map(listen).collect::<io::Result<Vec<_>>>()?;
-        worker.run(listeners, orders).await;
-        Ok(())
-    })
 }
 
 #[cfg(test)]

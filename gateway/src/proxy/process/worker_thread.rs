@@ -1,0 +1,165 @@
+//! The thread of one worker: it accepts, obeys the control thread, looks after deadlines, and drains in the end.
+
+use std::{
+    io,
+    net::TcpListener,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use gateway_common::source::Source;
+use tokio::sync::mpsc;
+
+use super::scheduling::Scheduling;
+use crate::{
+    clock,
+    limit::AddressLimit,
+    observe::sink::{Lines, Sink},
+    proxy::{
+        connection::{Close, Connection, Why, accept},
+        timing::deadline,
+        worker::{
+            Worker,
+            messages::{Event, Order},
+            shared::Shared,
+        },
+    },
+};
+
+/// How long the connections of a banned source may take to send what is being answered.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
+/// Runs a worker until it has drained.
+pub(super) fn run(
+    shared: Arc<Shared>,
+    sink: Sink,
+    events: mpsc::Sender<Event>,
+    sockets: Vec<(usize, TcpListener)>,
+    orders: mpsc::Receiver<Order>,
+) -> io::Result<()> {
+    let mut random = [0; 8];
+    aws_lc_rs::rand::fill(&mut random).map_err(|_unspecified| io::Error::other("no randomness"))?;
+    let first_id = u128::from(u64::from_ne_bytes(random)) << 64;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let worker = Worker::new(shared, Lines::new(sink), events, first_id);
+        let listen = |(index, socket)| Ok((index, tokio::net::TcpListener::from_std(socket)?));
+        let listeners = sockets.into_iter().map(listen).collect::<io::Result<Vec<_>>>()?;
+        serve(&worker, listeners, orders).await;
+        Ok(())
+    })
+}
+
+/// Serves `listeners` until the order to drain, then until the last connection is gone.
+async fn serve(
+    worker: &Rc<Worker>,
+    listeners: Vec<(usize, tokio::net::TcpListener)>,
+    mut orders: mpsc::Receiver<Order>,
+) {
+    let accepting: Vec<_> = listeners
+        .into_iter()
+        .map(|(index, listener)| tokio::task::spawn_local(accept::accept(Rc::clone(worker), index, listener)))
+        .collect();
+    let ticking = tokio::task::spawn_local(tick(Rc::clone(worker)));
+    worker.tell(Event::Ready);
+    // The other end gone means the same as the order.
+    while let Some(order) = orders.recv().await {
+        match order {
+            Order::Close { ban, source, known } => {
+                tokio::task::spawn_local(close_banned(Rc::clone(worker), ban, source, known));
+            }
+            Order::Reverify => {
+                worker.select(Connection::is_certified).iter().for_each(|connection| connection.reverify());
+            }
+            Order::Drain => break,
+        }
+    }
+    worker.draining.set(true);
+    accepting.iter().for_each(tokio::task::JoinHandle::abort);
+    worker.tell(Event::Retired);
+    shut_all(worker, Close::Graceful, Why::Drain, |_| true);
+    let drained = async {
+        while !worker.is_idle() {
+            tokio::time::sleep(deadline::TICK).await;
+        }
+    };
+    // Whoever is banned meanwhile is not served to the end.
+    let closing = async {
+        while let Some(order) = orders.recv().await {
+            if let Order::Close { ban, source, known } = order {
+                tokio::task::spawn_local(close_banned(Rc::clone(worker), ban, source, known));
+            }
+        }
+        std::future::pending::<()>().await;
+    };
+    let in_time = tokio::select! {
+        drained = tokio::time::timeout(worker.shared.snapshot.settings.drain, drained) => drained.is_ok(),
+        () = closing => true,
+    };
+    if !in_time {
+        shut_all(worker, Close::Now, Why::Drain, |_| true);
+        tokio::time::sleep(deadline::TICK).await;
+    }
+    ticking.abort();
+    worker.lines.flush();
+    if let Some(counted) = worker.tally.take() {
+        worker.tell_surely(Event::Counted(counted)).await;
+    }
+}
+
+/// Looks after everything that is due, at every tick.
+async fn tick(worker: Rc<Worker>) {
+    let mut scheduling = Scheduling::new(clock::monotonic(), clock::thread());
+    let mut interval = tokio::time::interval(deadline::TICK);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        let now = clock::monotonic();
+        deadline::tick(now);
+        scheduling.adapt(now, clock::thread());
+        let (timeouts, drain) = (&worker.shared.snapshot.settings.timeouts, worker.shared.snapshot.settings.drain);
+        worker.upstreams.iter().for_each(|group| group.sweep(now));
+        worker.each(|connection| connection.sweep(now, timeouts, drain));
+        if worker.shared.is_tight.load(Ordering::Relaxed) {
+            shut_all(&worker, Close::Graceful, Why::Idle, Connection::is_idle);
+        }
+        worker.lines.flush();
+        let refused = worker.shared.banned.take_refused(now);
+        if !refused.is_empty() {
+            worker.tell(Event::Refused(refused));
+        }
+        if let Some(counted) = worker.tally.due(now) {
+            worker.tell(Event::Counted(counted));
+        }
+        if let Some(good) = worker.good.take(now) {
+            worker.tell(Event::Good(good));
+        }
+        if let Some(would) = worker.shared.snapshot.address_limit.as_ref().and_then(AddressLimit::would_refuse) {
+            worker.tell(Event::WouldRefuse(would));
+        }
+    }
+}
+
+/// Closes the connections of a banned source, and says so.
+async fn close_banned(worker: Rc<Worker>, ban: u64, source: Source, known: bool) {
+    // A ban that was lifted before this worker came to it closes nothing: who connected since may.
+    let is_in_force = !known || worker.shared.banned.holds(ban, source);
+    let is_banned = |peer| is_in_force && source.contains(peer) && !worker.shared.banned.allows(peer);
+    let mine = worker.select(|connection| is_banned(connection.client.get().address.ip()));
+    mine.iter().for_each(|connection| connection.shut(Close::Graceful, Why::Banned));
+    // One reference is ours; a connection in use is in the registry and with its task as well.
+    let gone = |connection: &Rc<Connection>| Rc::strong_count(connection) == 1;
+    let start = tokio::time::Instant::now();
+    while !mine.iter().all(gone) && start.elapsed() < LAST_WORDS {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    mine.iter().for_each(|connection| connection.shut(Close::Now, Why::Banned));
+    let connections = u32::try_from(mine.len()).unwrap_or(u32::MAX);
+    // Never lost: the guard waits for it.
+    worker.tell_surely(Event::Closed { ban, connections }).await;
+}
+
+fn shut_all(worker: &Worker, close: Close, why: Why, which: impl Fn(&Connection) -> bool) {
+    worker.select(which).iter().for_each(|connection| connection.shut(close, why));
+}

@@ -1,0 +1,126 @@
+//! What all workers share: the compiled configuration, the bans in force, the counts of connections.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use anyhow::Context as _;
+use gateway_common::source::Source;
+
+use super::validators::Validators;
+use crate::{
+    clock,
+    config::{self, Bundled, Config},
+    message::{ADDRESS_LIMIT, Bundle, channel::Sender},
+    proxy::{bans::enforced::Banned, snapshot::Snapshot, upstream::Backend},
+};
+
+/// What all workers share.
+pub(in crate::proxy) struct Shared {
+    pub(in crate::proxy) snapshot: Arc<Snapshot>,
+    pub(in crate::proxy) banned: Banned,
+    /// The most connections: as configured, or fewer where descriptors would not do for servers as well (D03).
+    pub(in crate::proxy) max_connections: usize,
+    /// Connections of all workers.
+    pub(in crate::proxy) connections: AtomicUsize,
+    /// Connections of each source, over all workers. At most as many sources as connections.
+    pub(in crate::proxy) sources: Mutex<HashMap<Source, usize>>,
+    /// The way to the guard for what it is asked for: by no other thread.
+    pub(in crate::proxy) asks: OnceLock<Sender>,
+    /// Asks that found the queue to the guard full.
+    pub(in crate::proxy) lost_asks: AtomicU64,
+    /// Whether connections that are between requests go, because the proxy is too large.
+    pub(in crate::proxy) is_tight: AtomicBool,
+    /// Whether nothing is taken on either, as that did not do.
+    pub(in crate::proxy) sheds: AtomicBool,
+    /// What came meanwhile: connections that were closed, requests that were refused.
+    pub(in crate::proxy) shed: AtomicU64,
+    /// Connections that were closed because there were too many.
+    pub(in crate::proxy) lost_connections: AtomicU64,
+    /// What is known of the servers of each upstream, in the order of the configuration.
+    pub(in crate::proxy) backends: Box<[Backend]>,
+    /// Who judges bodies that take a while.
+    pub(in crate::proxy) validators: Validators,
+}
+
+impl Shared {
+    /// Compiles what the guard sent into what the workers share. At most as many connections as `descriptors` allow.
+    pub(in crate::proxy) fn new(bundle: Bundle, descriptors: usize, workers: usize) -> anyhow::Result<Self> {
+        let config = Config::load(&bundle.path, &Bundled(&bundle)).map_err(|errors| anyhow::anyhow!("{errors}"))?;
+        let (document, settings) = (config.document, config.proxy);
+        let banned = Banned::new(settings.ipv6_prefix, &bundle.bans, &bundle.allows, clock::monotonic());
+        let snapshot = Snapshot::new(settings)
+            .map_err(|faults| anyhow::anyhow!("{}", config::Errors::from_faults(&document, faults)))?;
+        if let Some(chain) = bundle.tickets {
+            snapshot.tickets.adopt(chain);
+        }
+        for probation in &bundle.probations {
+            snapshot.detector.watch(probation.source, probation.until, clock::monotonic());
+        }
+        let upstreams = snapshot.settings.upstreams.iter().enumerate();
+        let backends = upstreams.map(|(index, upstream)| Backend::new(upstream, index, &snapshot.tls)).collect();
+        if let Some(limit) = &snapshot.address_limit
+            && bundle.promoted.iter().any(|what| what == ADDRESS_LIMIT)
+        {
+            limit.enforce();
+        }
+        let validators = if snapshot.served.iter().any(|route| route.schema.is_some()) {
+            // One for two workers, as they share the machine's cores with them.
+            Validators::start(workers / 2).context("cannot start the threads that judge bodies")?
+        } else {
+            Validators::none()
+        };
+        Ok(Self {
+            max_connections: snapshot.settings.connections_within(descriptors),
+            snapshot: Arc::new(snapshot),
+            banned,
+            connections: AtomicUsize::new(0),
+            sources: Mutex::default(),
+            asks: OnceLock::new(),
+            lost_asks: AtomicU64::new(0),
+            lost_connections: AtomicU64::new(0),
+            is_tight: AtomicBool::new(false),
+            sheds: AtomicBool::new(false),
+            shed: AtomicU64::new(0),
+            backends,
+            validators,
+        })
+    }
+
+    /// Counts a connection of `source`. `false`: it has `most` already.
+    pub(super) fn enter(&self, source: Source, most: usize) -> bool {
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = sources.entry(source).or_default();
+        let enters = *count < most;
+        *count += usize::from(enters);
+        enters
+    }
+
+    /// Whether to refuse what has come, as the proxy is too large; counts it.
+    pub(in crate::proxy) fn sheds(&self) -> bool {
+        let sheds = self.sheds.load(Ordering::Relaxed);
+        if sheds {
+            self.shed.fetch_add(1, Ordering::Relaxed);
+        }
+        sheds
+    }
+
+    pub(super) fn leave(&self, source: Source) {
+        self.forget(source);
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn forget(&self, source: Source) {
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = sources.get_mut(&source) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                sources.remove(&source);
+            }
+        }
+    }
+}
