@@ -6,7 +6,7 @@ use http::{HeaderMap, header::AUTHORIZATION};
 
 use crate::{
     clock::Now,
-    proxy::reject::{Refusal, Reject},
+    refusal::{Refusal, Reject},
 };
 
 pub mod certificate;

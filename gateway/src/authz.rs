@@ -2,34 +2,15 @@
 //!
 //! *Invariant:* only this module makes a [`Permit`], and nothing is forwarded without one.
 
-use std::collections::BTreeMap;
-
 use crate::{
     auth::Identity,
     fault::Fault,
-    proxy::reject::{Refusal, Reject},
+    refusal::{Refusal, Reject},
+    settings::authz::{Requirement, Settings},
 };
 
 #[cfg(test)]
 mod tests;
-
-/// `[roles]`: the permissions of each role.
-pub type Settings = BTreeMap<String, Vec<String>>;
-
-/// What a route asks of its clients: `route.require`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Requirement {
-    /// The route names no requirement: nobody is let through.
-    Nobody,
-    /// `"public"`: everybody is.
-    Public,
-    /// `"authenticated"`: whoever has an identity.
-    Authenticated,
-    /// `"certificate"`: whoever has an identity by a client certificate; no token will do.
-    Certificate,
-    /// Names of permissions, all of which the identity's roles must give.
-    Permissions(Vec<String>),
-}
 
 /// The most permissions that one route may ask for: one bit each.
 pub const MAX_PERMISSIONS: usize = 64;

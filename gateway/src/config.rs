@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use crate::{fault::Fault, guard, proxy};
+use crate::{fault::Fault, settings};
 
 pub mod document;
 pub mod errors;
@@ -42,9 +42,9 @@ pub(crate) fn is_name(name: &str) -> bool {
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The guard's part.
-    pub guard: guard::settings::Settings,
+    pub guard: settings::guard::Settings,
     /// The proxy's part.
-    pub proxy: proxy::settings::Settings,
+    pub proxy: settings::proxy::Settings,
     /// Its text, with the place of every key, for faults that are found later ([`Errors::from_faults`]).
     pub document: Document,
     /// What works and is unwise, or will not work as somebody may expect.

@@ -8,47 +8,50 @@
 //! with one signal each does not make anybody forget who is about to overflow. A bucket holds at most
 //! [`MAX_EVIDENCE`] requests of 32 bytes each.
 
-use std::{collections::VecDeque, net::IpAddr, time::Duration};
+use std::{collections::VecDeque, net::IpAddr};
 
 use gateway_common::source::Source;
 use probation::Probations;
-use signal::Signal;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     bounded::Sharded,
-    message::{Ask, MAX_EVIDENCE, MAX_SCORES, RequestId},
+    request_id::RequestId,
+    settings::detect::{MAX_EVIDENCE, Rule, Settings},
+    signal::Signal,
 };
 
 mod probation;
-pub mod signal;
 
 #[cfg(test)]
 mod tests;
 
-/// `[detect]` and `[[rule]]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// `detect.capacity`: how many buckets (source and rule) are kept at once.
-    pub capacity: usize,
-    /// `[[rule]]`.
-    pub rules: Vec<Rule>,
-}
+/// The most rules that one [`ToGuard::Score`](crate::message::ToGuard::Score) names.
+pub const MAX_SCORES: usize = 200;
 
-/// One leaky bucket: `count` signals within `within` ask for a ban.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rule {
-    /// `rule.name`: unique.
-    pub name: String,
-    /// `rule.signals`: which signals fill it.
-    pub signals: Vec<Signal>,
-    /// `rule.count`: how many make it overflow, at most [`MAX_EVIDENCE`].
-    pub count: u32,
-    /// `rule.within`: how long a full bucket takes to leak empty.
-    pub within: Duration,
-    /// `rule.ban`: how long the ban lasts.
-    pub ban: Duration,
-    /// `rule.shadow`: record and count only.
+/// A rule's request for a ban. The guard decides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ask {
+    /// Who.
+    #[serde(with = "crate::text")]
+    pub source: Source,
+    /// The address that the last of the evidence came from.
+    pub address: IpAddr,
+    /// The trusted proxy that it came through: its packets are not the client's own, so the ban is the proxy's to
+    /// enforce, request by request.
+    pub relay: Option<IpAddr>,
+    /// The rule's name.
+    pub rule: String,
+    /// What the rule counted last.
+    pub signal: Signal,
+    /// The requests that filled the rule's bucket, oldest first; at most [`MAX_EVIDENCE`].
+    pub evidence: Vec<RequestId>,
+    /// How long, in seconds.
+    pub seconds: u64,
+    /// Record and count only.
     pub shadow: bool,
+    /// When the last offence was noted: `CLOCK_MONOTONIC`, nanoseconds.
+    pub noted: u64,
 }
 
 /// The buckets of every rule, shared by threads.

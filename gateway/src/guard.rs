@@ -4,7 +4,6 @@ pub(crate) mod lifecycle;
 pub mod offline;
 
 pub mod control;
-pub mod settings;
 
 pub mod audit;
 pub mod bans;

@@ -1,30 +1,42 @@
 //! The gateway: a privileged guard that owns the kernel's drop path, and an unprivileged proxy that owns identity.
 //!
-//! Who may import whom: `main -> cli -> {config, guard, proxy}`; `proxy::request -> {auth, authz, limit, validate,
-//! detect, observe, upstream, reject}`; policies import `reject` and their own settings, never each other's insides,
-//! never sockets. `guard` and `proxy` share [`message`] and `gateway-common`.
+//! Who may import whom, in floors, never upwards and never in a circle: the vocabulary, [`settings`], [`config`], then
+//! the policies and what a configuration is compiled to, [`snapshot`], [`message`], the processes [`guard`] and
+//! [`proxy`], [`cli`]. `cargo xtask tidy` proves it.
 
 pub mod cli;
-pub mod config;
 
 pub mod guard;
 pub mod proxy;
+
+pub mod message;
+pub mod snapshot;
 
 pub mod auth;
 pub mod authz;
 pub mod detect;
 pub mod limit;
+pub mod log;
+pub mod route;
+pub mod tls;
 pub mod validate;
 
-pub mod observe;
+pub mod config;
+pub mod settings;
 
 pub mod bounded;
 pub mod clock;
 pub mod fault;
+pub mod file;
+pub mod header_names;
 pub mod json;
-pub mod message;
 mod os;
+pub mod path;
+pub mod refusal;
+pub mod request_id;
 pub mod sandbox;
+pub mod signal;
 mod sparse;
+pub mod swap;
 pub mod text;
 pub mod x509;

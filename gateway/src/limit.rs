@@ -17,22 +17,12 @@ use gateway_common::{limit::ArrivalTime, source::Source};
 
 use crate::{
     bounded::Sharded,
-    proxy::reject::{Refusal, Reject},
+    refusal::{Refusal, Reject},
+    settings::limit::Settings,
 };
 
 #[cfg(test)]
 mod tests;
-
-/// `[limit.address]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// `requests` per `per`, with bursts of up to `burst`.
-    pub rate: gateway_common::limit::Rate,
-    /// `capacity`: how many sources are kept count of at once.
-    pub capacity: usize,
-    /// `shadow`: what would have been refused is counted, and served.
-    pub shadow: bool,
-}
 
 /// Requests that a limit in shadow mode would have refused, since the last time it was asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -3,12 +3,12 @@
 //! *Invariant:* a message is one datagram of at most [`MAX_BYTES`], carries the protocol's version, and is refused
 //! whole if anything in it is off. The guard trusts nothing in a [`ToGuard`]: every field is bounded and checked again.
 
-use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr};
+use std::{net::IpAddr, path::PathBuf};
 
 use gateway_common::source::Source;
 use serde::{Deserialize, Serialize};
 
-use crate::{detect::signal::Signal, proxy::tls::Chain};
+use crate::{detect::Ask, tls::Chain};
 
 pub mod channel;
 
@@ -17,45 +17,6 @@ pub const MAX_BYTES: usize = 64 * 1024;
 
 /// The most file descriptors one message carries; the kernel's own limit is 253.
 pub const MAX_DESCRIPTORS: usize = 200;
-
-/// The most requests that a ban names as its evidence.
-pub const MAX_EVIDENCE: usize = 64;
-
-/// Names one request in every log: a random half per worker and a counter, as 32 hexadecimal digits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
-pub struct RequestId(pub u128);
-
-impl fmt::Display for RequestId {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{:032x}", self.0)
-    }
-}
-
-impl From<RequestId> for String {
-    fn from(id: RequestId) -> Self {
-        id.to_string()
-    }
-}
-
-impl FromStr for RequestId {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.len() != 32 || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return Err("a request id is 32 hexadecimal digits");
-        }
-        u128::from_str_radix(text, 16).map(Self).map_err(|_parse_error| "a request id is 32 hexadecimal digits")
-    }
-}
-
-impl TryFrom<String> for RequestId {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
 
 /// What the proxy tells the guard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -180,9 +141,6 @@ pub const ADDRESS_LIMIT: &str = "limit.address";
 /// The most sources that are known to have been over a limit in shadow mode. Over that, their requests are counted alone.
 pub const MAX_SHADOWED: usize = 16_384;
 
-/// The most rules that one [`ToGuard::Score`] names.
-pub const MAX_SCORES: usize = 200;
-
 /// The most clients that one [`ToGuard::Good`] names.
 pub const MAX_GOOD: usize = 500;
 
@@ -194,31 +152,6 @@ pub struct GoodClient {
     pub source: Source,
     /// A hash of the principal: tells principals apart, names none.
     pub principal: u64,
-}
-
-/// A rule's request for a ban. The guard decides.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ask {
-    /// Who.
-    #[serde(with = "crate::text")]
-    pub source: Source,
-    /// The address that the last of the evidence came from.
-    pub address: IpAddr,
-    /// The trusted proxy that it came through: its packets are not the client's own, so the ban is the proxy's to
-    /// enforce, request by request.
-    pub relay: Option<IpAddr>,
-    /// The rule's name.
-    pub rule: String,
-    /// What the rule counted last.
-    pub signal: Signal,
-    /// The requests that filled the rule's bucket, oldest first; at most [`MAX_EVIDENCE`].
-    pub evidence: Vec<RequestId>,
-    /// How long, in seconds.
-    pub seconds: u64,
-    /// Record and count only.
-    pub shadow: bool,
-    /// When the last offence was noted: `CLOCK_MONOTONIC`, nanoseconds.
-    pub noted: u64,
 }
 
 /// What the guard tells the proxy.

@@ -1,20 +1,14 @@
 //! The unprivileged process: everything that touches bytes from the network.
 
 pub mod framing;
-pub mod reject;
-pub mod route;
-pub mod settings;
-pub mod snapshot;
-pub mod target;
-pub mod tls;
 
 mod process;
 mod worker;
 
-mod client;
+pub(crate) mod client;
 mod connection;
 
-mod cors;
+pub(crate) mod cors;
 mod request;
 mod tunnel;
 mod upstream;

@@ -15,9 +15,9 @@ use aya::{
     programs::Xdp,
     util::nr_cpus,
 };
-use gateway::guard::{
-    kernel::Kernel,
-    settings::{Mode, Safety, Scope, Settings, SourceLimit, SynCookies},
+use gateway::{
+    guard::kernel::Kernel,
+    settings::guard::{Mode, Safety, Scope, Settings, SourceLimit, SynCookies},
 };
 use gateway_common::{
     maps::{Ban, LAYOUT, Limits, NEVER, Rule, name},

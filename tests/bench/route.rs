@@ -8,11 +8,10 @@
 use std::{env, hint::black_box, time::Instant};
 
 use gateway::{
-    authz::Requirement,
-    proxy::{
-        route::Routes,
-        settings::{Route, route::Then},
-        target::Target,
+    route::{Routes, target::Target},
+    settings::{
+        authz::Requirement,
+        route::{Route, Then},
     },
 };
 use http::{HeaderMap, Method, Request};

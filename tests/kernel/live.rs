@@ -11,9 +11,9 @@ use std::{
 };
 
 use aya::maps::{HashMap, MapData};
-use gateway::guard::{
-    kernel::{self, Kernel, KernelError, Removed},
-    settings::{Mode, Safety, Scope, Settings, SourceLimit},
+use gateway::{
+    guard::kernel::{self, Kernel, KernelError, Removed},
+    settings::guard::{Mode, Safety, Scope, Settings, SourceLimit},
 };
 use gateway_common::{
     maps::{Ban, Hits, LAYOUT, NEVER, Rule, name},

@@ -8,7 +8,7 @@ use data_encoding::HEXLOWER;
 use crate::{
     auth::{Identity, identity},
     clock::Now,
-    proxy::reject::{Refusal, TokenFault},
+    refusal::{Refusal, TokenFault},
     x509::{self, Name},
 };
 
@@ -79,7 +79,7 @@ fn subject(certificate: &x509::Certificate) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proxy::reject::Reject;
+    use crate::refusal::Reject;
 
     #[track_caller]
     fn check(names: &[rcgen::SanType], common_name: Option<&str>, expect: &str) {

@@ -1,6 +1,6 @@
 //! Decides whether a bearer token (RFC 6750) is a valid JWT (RFC 7519, RFC 8725) of the configured issuer.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use http::{HeaderMap, header::AUTHORIZATION};
 use invalid::Invalid;
@@ -14,10 +14,8 @@ use crate::{
     bounded::Sharded,
     clock::Now,
     fault::Fault,
-    proxy::{
-        reject::{Refusal, Reject},
-        settings::NamedFile,
-    },
+    refusal::{Refusal, Reject},
+    settings::jwt::Settings,
 };
 
 mod invalid;
@@ -29,27 +27,6 @@ mod tests;
 
 /// What comes before the token: the scheme in any case and exactly one space.
 const SCHEME: &[u8] = b"Bearer ";
-
-/// `[jwt]`.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// `jwt.issuer`: what `iss` must be, byte for byte.
-    pub issuer: String,
-    /// `jwt.audience`: what `aud` must be or hold.
-    pub audience: String,
-    /// `jwt.jwks`: the key set (RFC 7517).
-    pub jwks: NamedFile,
-    /// `jwt.leeway`: how far the issuer's clock may be off.
-    pub leeway: Duration,
-    /// `jwt.max_lifetime`: the longest `exp - iat` accepted, `None` for any.
-    pub max_lifetime: Option<Duration>,
-    /// `jwt.type`: what the header's `typ` must be, without regard to case; `None` for any.
-    pub typ: Option<String>,
-    /// `jwt.roles_claim`: the claim that names the roles, an array of strings or one string of them with blanks between.
-    pub roles_claim: String,
-    /// `jwt.cache`: how many verified tokens are remembered, over all workers.
-    pub cache: usize,
-}
 
 /// The bearer tokens of one issuer.
 ///

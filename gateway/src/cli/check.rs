@@ -10,7 +10,7 @@ use crate::{
     config::{Config, Disk, Errors},
     fault::Fault,
     guard::lifecycle::prepare,
-    proxy::snapshot::Snapshot,
+    snapshot::Snapshot,
 };
 
 #[derive(Debug, Args)]

@@ -19,7 +19,7 @@ use self::text::write as text;
 use super::{context::Context, exit::Exit};
 use crate::{
     config::{Config, Disk, Errors, Files},
-    proxy::snapshot::Snapshot,
+    snapshot::Snapshot,
 };
 
 mod text;

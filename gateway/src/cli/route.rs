@@ -9,16 +9,11 @@ use serde_json::{Value, json};
 use super::{context::Context, exit::Exit, table::clean};
 use crate::{
     config::{Config, Disk, Errors},
-    proxy::{
-        reject::{Refusal, Reject},
-        route::{Miss, Routes, explain::Way},
-        settings::{
-            Route as Settings,
-            route::{Condition, PathRules, Rewrite, Subject, Test, Then},
-        },
-        snapshot::Snapshot,
-        target::Target,
-    },
+    path::PathRules,
+    refusal::{Refusal, Reject},
+    route::{Miss, Routes, explain::Way, target::Target},
+    settings::route::{Condition, Rewrite, Route as Settings, Subject, Test, Then},
+    snapshot::Snapshot,
 };
 
 /// Where the request would come in, which counts only for those that name no host.

@@ -178,7 +178,7 @@ fn explanations() {
         address: "203.0.113.7".parse().unwrap(),
         verdict: "blocked".to_owned(),
         entry: Some(entry(7, "203.0.113.7", "10 × forged_token")),
-        evidence: vec![crate::message::RequestId(1), crate::message::RequestId(2)],
+        evidence: vec![crate::request_id::RequestId(1), crate::request_id::RequestId(2)],
         reaction_micros: Some(1_234),
         connections_closed: Some(2),
         shields: Vec::new(),

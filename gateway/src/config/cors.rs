@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     fault::Fault,
-    proxy::settings::cors::{Cors, Names, Origins},
+    settings::cors::{Cors, Names, Origins},
 };
 
 /// The group of routes that name none.

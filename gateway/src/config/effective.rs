@@ -10,17 +10,17 @@ use super::{
     value::{show_duration, show_size},
 };
 use crate::{
-    guard::settings::{Format, Ladder, Mode, Scope, SourceLimit},
-    limit,
-    proxy::{
-        settings::{
-            ClientHeader, Cors, Listener, NamedFile,
-            cors::Names,
-            upstream::{Balance, HashBy, HostHeader, Protocol, ProxyProtocol, Server, Upstream},
-        },
-        tls::settings::{Certificate, ClientCertificates},
+    file::NamedFile,
+    settings::{
+        cors::{Cors, Names},
+        guard::{Format, Ladder, Mode, Scope, SourceLimit},
+        limit,
+        listener::Listener,
+        proxy::ClientHeader,
+        tls::{Certificate, ClientCertificates},
+        upstream::{Balance, HashBy, HostHeader, Protocol, ProxyProtocol, Server, Upstream},
+        validate::Formats,
     },
-    validate::schema::Formats,
 };
 
 mod route;

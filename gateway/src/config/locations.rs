@@ -10,11 +10,11 @@ use crate::fault::Fault;
 /// What the command line must know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Locations {
-    /// As [`Settings::control_socket`](crate::guard::settings::Settings::control_socket).
+    /// As [`Settings::control_socket`](crate::settings::guard::Settings::control_socket).
     pub control_socket: PathBuf,
-    /// As [`Settings::state_dir`](crate::guard::settings::Settings::state_dir).
+    /// As [`Settings::state_dir`](crate::settings::guard::Settings::state_dir).
     pub state_dir: PathBuf,
-    /// As [`Settings::pin_dir`](crate::guard::settings::Settings::pin_dir).
+    /// As [`Settings::pin_dir`](crate::settings::guard::Settings::pin_dir).
     pub pin_dir: PathBuf,
 }
 

@@ -14,22 +14,20 @@ use super::{
     value::{self, Wrong},
 };
 use crate::{
-    auth, authz,
-    detect::{
-        self, Rule,
-        signal::{FORMER, Signal},
-    },
     fault::Fault,
-    guard::settings::{Feed, Format},
-    limit,
-    message::MAX_EVIDENCE,
-    proxy,
+    settings::{
+        authz,
+        detect::{self, MAX_EVIDENCE, Rule},
+        guard::{Feed, Format},
+        jwt, limit, proxy,
+    },
+    signal::{FORMER, Signal},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(86_400);
 
-pub(super) fn jwt(mut table: Table<'_>) -> Option<auth::jwt::Settings> {
+pub(super) fn jwt(mut table: Table<'_>) -> Option<jwt::Settings> {
     if !table.is_present() {
         return None;
     }
@@ -42,7 +40,7 @@ pub(super) fn jwt(mut table: Table<'_>) -> Option<auth::jwt::Settings> {
     let roles_claim = table.or("roles_claim", "roles".to_owned(), value::line);
     let cache = table.or("cache", 10_000, value::count(1..=10_000_000));
     // Only a configuration with a fault has none of these, and it is refused in the end.
-    let settings = auth::jwt::Settings {
+    let settings = jwt::Settings {
         issuer: issuer.unwrap_or_default(),
         audience: audience.unwrap_or_default(),
         jwks,
@@ -102,7 +100,7 @@ pub(super) fn address_limit(mut table: Table<'_>) -> Option<limit::Settings> {
 }
 
 /// Warns where whoever guesses tokens may go on for ever.
-pub(super) fn guessing(proxy: &proxy::settings::Settings, reader: &Reader<'_>) {
+pub(super) fn guessing(proxy: &proxy::Settings, reader: &Reader<'_>) {
     let counts = |rule: &Rule| rule.signals.contains(&Signal::ForgedToken);
     if proxy.jwt.is_some() && proxy.address_limit.is_none() && !proxy.detect.rules.iter().any(counts) {
         let warning = Fault::new("jwt", "nothing limits how many tokens an address may try");

@@ -13,9 +13,12 @@ use super::{
 };
 use crate::{
     fault::Fault,
-    guard::settings::{Mode, Safety, Scope, Settings as Guard, SourceLimit, SynCookies},
-    proxy::settings::{ClientHeader, HeadLimits, Settings as Proxy, Timeouts, Trust},
-    validate::schema::Formats,
+    settings::{
+        guard::{Mode, Safety, Scope, Settings as Guard, SourceLimit, SynCookies},
+        proxy::{ClientHeader, HeadLimits, Settings as Proxy, Trust},
+        timeouts::Timeouts,
+        validate::Formats,
+    },
 };
 
 const SECOND: Duration = Duration::from_secs(1);

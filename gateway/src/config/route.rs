@@ -10,11 +10,15 @@ use super::{
     value::{self, Wrong, closest},
 };
 use crate::{
-    authz::{self, Requirement},
     fault::Fault,
-    proxy::settings::{
-        Cors, Route, Timeouts, Upstream,
-        route::{Condition, PathRules, Side, Subject, Test, Then},
+    path::PathRules,
+    settings::{
+        authz::{self, Requirement},
+        cors::Cors,
+        edits::Side,
+        route::{Condition, Route, Subject, Test, Then},
+        timeouts::Timeouts,
+        upstream::Upstream,
     },
 };
 

@@ -7,7 +7,7 @@ use super::{
     table::Table,
     value::{self, Wrong},
 };
-use crate::guard::settings::{Breaker, Ladder, Safety};
+use crate::settings::guard::{Breaker, Ladder, Safety};
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(86_400);

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     fault::Fault,
-    proxy::settings::{Listener, Trust},
+    settings::{listener::Listener, proxy::Trust},
 };
 
 pub(super) fn listeners(

@@ -22,7 +22,7 @@ use super::{
     errors::{Located, MISSING},
     value::{Wrong, closest, kind},
 };
-use crate::{fault::Fault, proxy::settings::NamedFile};
+use crate::{fault::Fault, file::NamedFile};
 
 /// What is shared by all tables of one configuration.
 pub(super) struct Reader<'a> {

@@ -12,11 +12,13 @@ use super::{
     value::{self, Wrong, closest},
 };
 use crate::{
-    authz,
     fault::Fault,
-    proxy::{
-        settings::{Listener, NamedFile, Trust},
-        tls::settings::{Certificate, Client, ClientCertificates, Hsts, Pin, Protocol, Tls},
+    file::NamedFile,
+    settings::{
+        authz,
+        listener::Listener,
+        proxy::Trust,
+        tls::{Certificate, Client, ClientCertificates, Hsts, Pin, Protocol, Tls},
     },
 };
 

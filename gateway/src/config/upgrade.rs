@@ -8,9 +8,11 @@ use super::{
     table::Table,
     value::{self, Wrong},
 };
-use crate::{
+use crate::settings::{
     authz::Requirement,
-    proxy::settings::{Upgrade, cors::Origins, route::TokenSource, upstream::Protocol},
+    cors::Origins,
+    route::{TokenSource, Upgrade},
+    upstream::Protocol,
 };
 
 /// `upstream`: where the route leads, if that is known.

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     fault::Fault,
-    proxy::settings::upstream::{
+    settings::upstream::{
         Balance, Ejection, HashBy, HealthCheck, HostHeader, Http2, MAX_SERVERS, MAX_WEIGHT, Protocol, ProxyProtocol,
         Retry, Server, Upstream,
     },

@@ -1,6 +1,6 @@
 //! When signals add up.
 
-use std::{net::Ipv4Addr, thread};
+use std::{net::Ipv4Addr, thread, time::Duration};
 
 use super::*;
 

@@ -20,15 +20,18 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     clock::{self, Now},
-    detect::Rule,
+    detect::Ask,
     guard::{
         audit::Audit,
         control::{Allow, Answer, Lost, Request, watch::Watchers},
         drops::DropPath,
-        settings::{Safety, Settings},
         store::{Change, Ended, Record, Store, StoreError},
     },
-    message::{AllowInForce, Ask, BanInForce, MAX_EVIDENCE, MAX_REFUSED, ToProxy, UpstreamState},
+    message::{AllowInForce, BanInForce, MAX_REFUSED, ToProxy, UpstreamState},
+    settings::{
+        detect::{MAX_EVIDENCE, Rule},
+        guard::{Safety, Settings},
+    },
     sparse::Sparse,
 };
 

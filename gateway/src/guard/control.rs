@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use gateway_common::source::Source;
 use serde::{Deserialize, Serialize};
 
-use crate::message::RequestId;
+use crate::request_id::RequestId;
 
 pub mod client;
 pub mod server;

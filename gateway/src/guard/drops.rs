@@ -9,9 +9,9 @@ use gateway_common::{
     verdict::Verdict,
 };
 
-use crate::guard::{
-    kernel::{Attached, Kernel, KernelError, Removed},
-    settings::Settings,
+use crate::{
+    guard::kernel::{Attached, Kernel, KernelError, Removed},
+    settings::guard::Settings,
 };
 
 pub(crate) use crate::guard::kernel::{RuleScan, Scan};

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use crate::settings::guard::Format;
 use gateway_common::source::Source;
 
 pub(crate) mod content;
@@ -38,24 +39,6 @@ const PACKED: [(&[u8], &str); 5] = [
     (b"\x28\xb5\x2f\xfd", "zstd"),
     (b"PK\x03\x04", "zip"),
 ];
-
-/// How a list is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
-    /// An address, prefix or range a line; `#` and `;` start comments.
-    Plain,
-    /// `ipset save` of one set, and FireHOL's .netset and .ipset.
-    Ipset,
-    /// Spamhaus DROP and EDROP: text, or a JSON object a line.
-    Spamhaus,
-    /// CSV whose heading names the column of addresses: `cscli decisions list -o raw`, abuse.ch, AbuseIPDB; also what
-    /// `block export --format csv` writes.
-    CrowdsecCsv,
-    /// `cscli decisions list -o json`; also what `block export --format json` writes.
-    CrowdsecJson,
-    /// Other JSON of addresses: ranges of clouds, AbuseIPDB, abuse.ch.
-    Json,
-}
 
 /// What a line says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,22 +76,6 @@ impl std::error::Error for Unreadable {}
 type Each<'a> = dyn FnMut(u32, Result<Listed, String>) + 'a;
 
 impl Format {
-    /// As it is written in the configuration and on the command line.
-    pub const NAMES: [(&'static str, Self); 6] = [
-        ("plain", Self::Plain),
-        ("ipset", Self::Ipset),
-        ("spamhaus", Self::Spamhaus),
-        ("crowdsec-csv", Self::CrowdsecCsv),
-        ("crowdsec-json", Self::CrowdsecJson),
-        ("json", Self::Json),
-    ];
-
-    /// The name.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        Self::NAMES.into_iter().find(|(_, format)| *format == self).map_or("plain", |(name, _)| name)
-    }
-
     /// What the first lines look like. What looks like nothing else is a plain list.
     #[must_use]
     pub fn detect(bytes: &[u8]) -> Self {

@@ -25,7 +25,7 @@ use self::{
     held::Held,
     tries::{Tries, errno},
 };
-use crate::guard::settings::{Mode, Settings};
+use crate::settings::guard::{Mode, Settings};
 
 mod attach;
 mod batch;

@@ -13,7 +13,7 @@ use std::{
 use gateway_common::source::Source;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
 
-use crate::message::RequestId;
+use crate::request_id::RequestId;
 
 mod place;
 mod safety;

@@ -19,11 +19,13 @@ use super::{
     http1, http2,
     min_rate::MinRate,
     raw_head::RawHead,
-    reject::{Refusal, Reject},
     request::{exchange::Record, grpc::Messages, problem},
-    settings::Timeouts,
     timing::deadline::{self, Alarm},
     upstream::{Exchange, hygiene},
+};
+use crate::{
+    refusal::{Refusal, Reject},
+    settings::timeouts::Timeouts,
 };
 
 mod upload;

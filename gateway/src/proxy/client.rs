@@ -9,9 +9,9 @@ use std::net::{IpAddr, SocketAddr};
 use gateway_common::source::Source;
 use http::{HeaderMap, header};
 
-use super::{
-    reject::{Refusal, Reject},
-    settings::{ClientHeader, Trust},
+use crate::{
+    refusal::{Refusal, Reject},
+    settings::proxy::{ClientHeader, Trust},
 };
 
 pub(super) mod forwarded;
@@ -43,7 +43,7 @@ pub struct Trusted {
 }
 
 impl Trusted {
-    pub(super) fn new(settings: &Trust, ipv6_prefix: u8) -> Self {
+    pub(crate) fn new(settings: &Trust, ipv6_prefix: u8) -> Self {
         Self { proxies: settings.proxies.as_slice().into(), header: settings.header, ipv6_prefix }
     }
 

@@ -7,16 +7,14 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    client::Client,
-    min_rate::MinRate,
-    settings::Timeouts,
-    timing::deadline,
-    tls::{Ja4, Secured},
-    tunnel::Tunnel,
+use super::{client::Client, min_rate::MinRate, timing::deadline, tunnel::Tunnel};
+use crate::{
+    settings::timeouts::Timeouts,
+    tls::{Secured, hello::Ja4},
 };
 
 pub(super) mod accept;
+mod handshake;
 pub(super) mod proxy_protocol;
 
 /// How long a drain leaves a connection for its next request, which may be on its way.
@@ -365,7 +363,7 @@ impl Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proxy::{client::Trusted, settings::Trust};
+    use crate::{proxy::client::Trusted, settings::proxy::Trust};
 
     const TIMEOUTS: Timeouts = {
         let long = Duration::from_secs(60);

@@ -12,7 +12,11 @@ use http::{
     request::Parts,
 };
 
-use super::{settings::Cors, settings::cors::Names, snapshot::Snapshot, target::Target};
+use crate::{
+    route::target::Target,
+    settings::cors::{Cors, Names},
+    snapshot::Snapshot,
+};
 
 #[cfg(test)]
 mod tests;

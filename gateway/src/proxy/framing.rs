@@ -4,9 +4,9 @@
 use http::{HeaderMap, Version, header, request::Parts};
 
 use self::length::Framing;
-use super::{
-    reject::{Refusal, Reject},
-    settings::HeadLimits,
+use crate::{
+    refusal::{Refusal, Reject},
+    settings::proxy::HeadLimits,
 };
 
 pub(super) mod chunks;

@@ -2,7 +2,7 @@
 //! came, each answered before the next is read.
 //!
 //! It is ours because every request passes here: nothing is parsed twice, no connection keeps a buffer between
-//! requests, and whatever is refused is refused by the one table of [`reject`](super::reject).
+//! requests, and whatever is refused is refused by the one table of [`reject`](crate::refusal).
 
 use std::{rc::Rc, task::Poll, time::Duration};
 

@@ -3,7 +3,7 @@
 //!
 //! It is ours for what it costs: no task, no queue and no lock for a request, answers of HTTP/1.1 servers packed line by
 //! line as they are read, and one write for all that a turn came to. It is strict as HTTP/1 is: whatever is refused is
-//! refused by the one table of [`reject`](super::reject), and what breaks HTTP/2 gets the error that the RFC names.
+//! refused by the one table of [`reject`](crate::refusal), and what breaks HTTP/2 gets the error that the RFC names.
 
 use std::{future::poll_fn, rc::Rc};
 

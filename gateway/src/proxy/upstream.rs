@@ -17,14 +17,16 @@ use http::{Method, StatusCode, header, response};
 use super::{
     body::{BodyError, BodyProgress, Upload},
     raw_head::HeadFormat,
-    reject::{Refusal, Reject},
     request::local_reply::Own,
-    settings::Timeouts,
     timing::deadline::Alarm,
     tunnel::upgrade::Wanted,
     upstream::request::Outgoing,
 };
-use crate::authz::Permit;
+use crate::{
+    authz::Permit,
+    refusal::{Refusal, Reject},
+    settings::timeouts::Timeouts,
+};
 
 mod balance;
 mod carrier;
@@ -39,7 +41,6 @@ pub(super) mod request;
 mod server;
 mod standing;
 pub(super) mod tls;
-mod trust;
 
 pub(super) use group::{Group, Wish};
 pub(super) use health::watch;

@@ -12,11 +12,7 @@ use tokio::sync::mpsc;
 
 use self::{counters::Tally, messages::Event, registry::Registry, shared::Shared};
 use super::{bans::good_clients::Good, client::Client, connection::Connection, upstream::Group};
-use crate::{
-    clock,
-    message::{Ask, RequestId, ToGuard},
-    observe::sink::Lines,
-};
+use crate::{clock, detect::Ask, log::sink::Lines, message::ToGuard, request_id::RequestId};
 
 pub(super) mod counters;
 pub(super) mod messages;

@@ -2,7 +2,7 @@
 
 use http::HeaderValue;
 
-use crate::proxy::reject::{Refusal, Reject};
+use crate::refusal::{Refusal, Reject};
 
 /// Judges a `Content-Type` (RFC 9110 8.3).
 ///

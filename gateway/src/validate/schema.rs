@@ -19,11 +19,10 @@ use self::{
 use super::media_type;
 use crate::{
     fault::Fault,
+    file::NamedFile,
     json::{self, document::Document},
-    proxy::{
-        reject::{Refusal, Reject},
-        settings::NamedFile,
-    },
+    refusal::{Refusal, Reject},
+    settings::validate::Formats,
 };
 
 mod compile;
@@ -57,16 +56,6 @@ const DEPTH: u32 = 2_048;
 
 /// The stack that judging a body may take, in bytes.
 pub const STACK: usize = 16 * 1024 * 1024;
-
-/// What becomes of a `format` that nobody knows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Formats {
-    /// It says something to readers, and nothing is checked.
-    #[default]
-    Annotate,
-    /// The schema is refused.
-    Strict,
-}
 
 /// One compiled schema.
 pub struct Schema {

@@ -1,7 +1,7 @@
 //! Decides what a token that is not valid says about whoever presented it: a forgery is an attempt, all else is as
 //! likely a fault of the client's clock, of the issuer, or ours.
 
-use crate::proxy::reject::{Refusal, TokenFault};
+use crate::refusal::{Refusal, TokenFault};
 
 /// Why a token is not valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::{Map, Value};
 
 use super::invalid::Invalid;
-use crate::{fault::Fault, json, proxy::reject::TokenFault};
+use crate::{fault::Fault, json, refusal::TokenFault};
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,7 @@
 //! Which tokens prove what: the rows J01 to J16 of the threats, each token made by hand so that nothing is tidied up.
 
+use std::time::Duration;
+
 use aws_lc_rs::{
     encoding::AsDer as _,
     hmac,
@@ -15,7 +17,7 @@ use http::HeaderValue;
 use proptest::prelude::*;
 
 use super::*;
-use crate::detect::signal::Signal;
+use crate::{file::NamedFile, signal::Signal};
 
 mod hostile;
 

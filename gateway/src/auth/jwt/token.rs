@@ -10,11 +10,12 @@ use std::time::Duration;
 use data_encoding::BASE64URL_NOPAD;
 use serde_json::{Map, Value};
 
-use super::{Settings, invalid::Invalid, keys::MAX_KID};
+use super::{invalid::Invalid, keys::MAX_KID};
 use crate::{
     auth::{Identity, identity},
     json,
-    proxy::reject::TokenFault,
+    refusal::TokenFault,
+    settings::jwt::Settings,
 };
 
 /// The longest token, in bytes.

@@ -26,8 +26,9 @@ use crate::{
             Answer, Import as Far, ImportEntry, Refusal, Request,
             client::{Conversation, Unreachable},
         },
-        feeds::{self, Format, LineError, MAX_BYTES},
+        feeds::{self, LineError, MAX_BYTES},
     },
+    settings::guard::Format,
 };
 
 /// How much of a request is entries, in bytes: the guard takes lines of 64 KiB.

@@ -5,14 +5,15 @@ use serde_json::{Map, Value, json};
 
 use super::file;
 use crate::{
-    authz::Requirement,
     config::{
         Config,
         value::{show_duration, show_size},
     },
-    proxy::settings::{
-        Route, Timeouts,
-        route::{Condition, Edits, Rewrite, Subject, Test, Then, TokenSource},
+    settings::{
+        authz::Requirement,
+        edits::Edits,
+        route::{Condition, Rewrite, Route, Subject, Test, Then, TokenSource},
+        timeouts::Timeouts,
     },
 };
 

@@ -8,10 +8,8 @@ use crate::{
         table::{Reader, Table},
         value::{self, Wrong},
     },
-    proxy::settings::route::{
-        Edits, Side,
-        names::{self, Kind},
-    },
+    header_names::{self, Kind},
+    settings::edits::{Edits, Side},
 };
 
 /// The longest value, in bytes.
@@ -57,12 +55,12 @@ pub(super) fn pass_headers(table: &mut Table<'_>, edits: Option<&Edits>, reader:
         let no_name = || Wrong::new(format!("{text:?} is no header")).hint("write its name alone, as in \"x-user-id\"");
         let name = HeaderName::from_bytes(text.as_bytes()).map_err(|_no_name| no_name())?;
         // What a program may read it as counts (T02).
-        match names::kind(&names::folded(name.as_str())) {
+        match header_names::kind(&header_names::folded(name.as_str())) {
             Kind::Own => {
                 let wrong = Wrong::new(format!("{name} is the gateway's own, or another spelling of it"));
                 Err(wrong.hint("leave it out: upstreams believe it"))
             }
-            Kind::Message if names::kind(name.as_str()) == Kind::Message => {
+            Kind::Message if header_names::kind(name.as_str()) == Kind::Message => {
                 Err(Wrong::new(format!("{name} passes anyway")).hint("leave it out"))
             }
             Kind::Alias | Kind::Message | Kind::Other => Ok(name),
@@ -73,7 +71,7 @@ pub(super) fn pass_headers(table: &mut Table<'_>, edits: Option<&Edits>, reader:
         named.into_iter().any(|name| name.as_str() == folded)
     };
     for (key, name) in &named {
-        let folded = names::folded(name.as_str());
+        let folded = header_names::folded(name.as_str());
         if edits.is_some_and(|edits| edited(edits, &folded)) {
             let wrong = Wrong::new(format!("{name} is {folded} to some upstreams, which `request_headers` changes"));
             reader.report(wrong.hint("leave it out of one of them").at(key.as_str()));

@@ -12,7 +12,8 @@ use crate::{
         value::{self, Wrong, closest},
     },
     fault::Fault,
-    proxy::settings::route::{Fixed, Pattern, Redirect, Rewrite, Then},
+    path::pattern::Pattern,
+    settings::route::{Fixed, Redirect, Rewrite, Then},
 };
 
 /// The longest fixed answer: it is kept in memory.

@@ -1,7 +1,7 @@
 //! Decides how bans grow: longer for who comes back, wider where IPv6 clients of one network are banned one by one.
 
 use super::*;
-use crate::guard::{settings::Ladder, store::Offence};
+use crate::{guard::store::Offence, settings::guard::Ladder};
 
 /// How many earlier bans are looked at.
 const MOST: usize = 64;

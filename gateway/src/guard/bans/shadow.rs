@@ -6,8 +6,9 @@ use std::collections::HashSet;
 use gateway_common::verdict::Verdict;
 
 use crate::{
-    guard::{control::Shadowed, settings::SourceLimit, store::Promotion},
+    guard::{control::Shadowed, store::Promotion},
     message::{self, ADDRESS_LIMIT, MAX_SHADOWED},
+    settings::guard::SourceLimit,
 };
 
 /// What the limit of addresses would have refused since this guard began to count.

@@ -4,15 +4,10 @@ use std::{fs, net::IpAddr, path::PathBuf, time::Duration};
 
 use super::*;
 use crate::{
-    detect::signal::Signal,
-    guard::{
-        audit::verify,
-        control::Why,
-        drops::AtAccept,
-        settings::{Mode, Scope},
-        state_files,
-    },
-    message::RequestId,
+    guard::{audit::verify, control::Why, drops::AtAccept, state_files},
+    request_id::RequestId,
+    settings::guard::{Mode, Scope},
+    signal::Signal,
 };
 
 mod damage;

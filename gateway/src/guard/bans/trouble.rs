@@ -13,7 +13,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::detect::signal::Signal;
+use crate::signal::Signal;
 
 /// How long a good client may fail alone.
 const HOLD: u64 = MINUTE;

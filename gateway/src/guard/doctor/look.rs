@@ -32,10 +32,10 @@ use crate::{
         audit,
         control::{Answer, Request, client},
         kernel::{self, Kernel},
-        settings::Settings,
         state_files,
         store::{Record, Store, StoreError},
     },
+    settings::guard::Settings,
     x509,
 };
 

@@ -13,7 +13,7 @@ use aws_lc_rs::digest;
 use data_encoding::HEXLOWER;
 
 use super::{LineError, MAX_BYTES, read};
-use crate::guard::{control::ImportEntry, settings::Feed};
+use crate::{guard::control::ImportEntry, settings::guard::Feed};
 
 /// How many errors of one file are told one by one.
 const TOLD: usize = 100;

@@ -14,7 +14,7 @@ use aya::{
 use nix::net::if_::if_nametoindex;
 
 use super::{Attached, KernelError, load::program, sys};
-use crate::guard::settings::Mode;
+use crate::settings::guard::Mode;
 
 const NATIVE: &str = "native";
 const GENERIC: &str = "generic";

@@ -12,7 +12,7 @@ use gateway_common::{
 };
 
 use super::{Kernel, KernelError, bits::Hashed};
-use crate::guard::settings::{Scope, Settings, SourceLimit, SynCookies};
+use crate::settings::guard::{Scope, Settings, SourceLimit, SynCookies};
 
 impl Kernel {
     /// Puts new limits in force, for the ports that are guarded already.

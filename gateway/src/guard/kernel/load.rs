@@ -30,7 +30,7 @@ use super::{
     held::{self, Hold},
     parts, refused,
 };
-use crate::guard::settings::Settings;
+use crate::settings::guard::Settings;
 
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../ebpf/guard.bpf.o");
 

@@ -24,7 +24,7 @@ use super::{
     load, refused, sys,
     tries::Tries,
 };
-use crate::guard::settings::Settings;
+use crate::settings::guard::Settings;
 
 /// A link that is pinned.
 #[derive(Clone, Debug, PartialEq, Eq)]

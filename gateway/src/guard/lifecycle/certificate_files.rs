@@ -13,10 +13,8 @@ use crate::{
     clock::Now,
     config::{Disk, Files as _},
     fault::Fault,
-    proxy::{
-        settings::Settings,
-        tls::{self, Chain, Tickets, Tls},
-    },
+    settings::proxy::Settings,
+    tls::{self, Chain, Tickets, Tls},
 };
 
 /// Modification time, size and inode; `None`: it cannot be looked at.

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     clock::Now,
     guard::{bans, control::CertificateEnd},
-    proxy::tls,
+    tls,
 };
 
 /// What certificates soon end is found out every so many seconds.

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     clock::{self, Now},
+    detect::Ask,
     guard::{
         bans::{self, Actor, Processes, Sampled},
         control::{
@@ -32,7 +33,7 @@ use crate::{
             upstreams,
         },
     },
-    message::{Ask, ToGuard, ToProxy},
+    message::{ToGuard, ToProxy},
 };
 
 /// A guard that never got a proxy ready gives up after so many.
@@ -368,7 +369,7 @@ impl Service<'_> {
     }
 
     fn processes(&self) -> Processes {
-        let address = |listener: &crate::proxy::settings::Listener| {
+        let address = |listener: &crate::settings::listener::Listener| {
             let scheme = if listener.tls.is_some() { "https" } else { "http" };
             format!("{scheme}://{}", listener.address)
         };

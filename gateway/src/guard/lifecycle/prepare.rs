@@ -7,14 +7,13 @@ use nix::net::if_::if_nametoindex;
 use crate::{
     config::{Config, Disk, Errors, Recorder},
     fault::Fault,
-    guard::{
-        bans::Surroundings,
-        kernel,
-        proxies::listeners,
-        settings::{Mode, Settings},
-    },
+    guard::{bans::Surroundings, kernel, proxies::listeners},
     message::Bundle,
-    proxy::{self, snapshot::Snapshot},
+    settings::{
+        self,
+        guard::{Mode, Settings},
+    },
+    snapshot::Snapshot,
 };
 
 /// A configuration that can be put in force.
@@ -70,12 +69,12 @@ pub(crate) fn absent(config: &Config) -> Vec<Fault> {
 }
 
 /// Whether the proxy may open fewer files than it needs for its connections: it raises its limit as far as it may.
-pub(crate) fn open_files(settings: &proxy::settings::Settings) -> Option<Fault> {
+pub(crate) fn open_files(settings: &settings::proxy::Settings) -> Option<Fault> {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum?;
     too_few(settings, usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
-fn too_few(settings: &proxy::settings::Settings, limit: usize) -> Option<Fault> {
+fn too_few(settings: &settings::proxy::Settings, limit: usize) -> Option<Fault> {
     let (wanted, most) = (settings.max_connections, settings.connections_within(limit));
     let what = format!("{wanted} connections exceed the open-file limit of {limit}: using {most}");
     let fault = Fault::new("proxy.max_connections", what);
@@ -112,7 +111,7 @@ pub(crate) fn program(settings: &Settings) -> Vec<Fault> {
     }
 }
 
-fn servers(settings: &proxy::settings::Settings) -> Vec<String> {
+fn servers(settings: &settings::proxy::Settings) -> Vec<String> {
     settings
         .upstreams
         .iter()
@@ -121,12 +120,12 @@ fn servers(settings: &proxy::settings::Settings) -> Vec<String> {
 }
 
 /// Who vouches for tokens, by URL.
-pub(crate) fn identity_providers(settings: &proxy::settings::Settings) -> Vec<String> {
+pub(crate) fn identity_providers(settings: &settings::proxy::Settings) -> Vec<String> {
     settings.jwt.iter().map(|jwt| jwt.issuer.clone()).collect()
 }
 
 /// The ports that packets are judged for.
-pub(crate) fn ports(settings: &proxy::settings::Settings) -> Vec<u16> {
+pub(crate) fn ports(settings: &settings::proxy::Settings) -> Vec<u16> {
     settings.listeners.iter().map(|listener| listener.address.port()).collect()
 }
 

@@ -24,10 +24,10 @@ use crate::{
         control::{Answer, CertificateEnd, ReloadRefused, server::Call},
         feeds::watch::{News, Watcher},
         proxies::{barrier::Waiting, counts::Counts, supervisor::Supervisor, upstreams::Upstreams},
-        settings::Feed,
         store::StoreError,
     },
-    proxy::tls::Chain,
+    settings::guard::Feed,
+    tls::Chain,
 };
 
 /// Everything that the events change.

@@ -33,11 +33,11 @@ use crate::{
             program::Program,
             supervisor::{RunAs, Supervisor},
         },
-        settings::{Mode, Settings},
         state_files::lock::lock,
     },
     os,
     sandbox::{self, Writes},
+    settings::guard::{Mode, Settings},
 };
 
 /// `gateway run`: becomes the guard and stays until a signal ends it. A clean stop leaves link and maps pinned, so

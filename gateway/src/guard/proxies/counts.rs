@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::{
     config::is_name,
-    detect::signal::Signal,
     guard::control::Requests,
     message::{ANSWERS, Counted, MAX_LABELS},
+    signal::Signal,
 };
 
 /// What was counted since the guard started.

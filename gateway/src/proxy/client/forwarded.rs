@@ -7,10 +7,7 @@
 
 use http::{HeaderMap, HeaderValue};
 
-use crate::proxy::{
-    settings::ClientHeader,
-    target::{self, canonical_authority},
-};
+use crate::{path::canonical_path, route::target::canonical_authority, settings::proxy::ClientHeader};
 
 /// The longest prefix, in bytes.
 const MAX_PREFIX: usize = 1_024;
@@ -98,7 +95,7 @@ fn prefix(text: &str) -> Option<Box<str>> {
     if text.is_empty() || text.len() > MAX_PREFIX {
         return None;
     }
-    let canonical = target::canonical_path(text).ok()?;
+    let canonical = canonical_path(text).ok()?;
     Some(canonical.unwrap_or_else(|| text.to_owned()).into())
 }
 

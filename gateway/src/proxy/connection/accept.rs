@@ -7,19 +7,22 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::{Close, Connection, Why, proxy_protocol};
+use super::{
+    Close, Connection, Why,
+    handshake::{self, Failed},
+    proxy_protocol,
+};
 use crate::{
-    detect::signal::Signal,
     proxy::{
         client_io::{ClientIo, Stream},
         http1::{self, Ended},
         http2,
-        reject::{Refusal, Reject},
         request::exchange::Record,
         timing::deadline::{Alarm, within},
-        tls::{self, Failed},
         worker::{Admitted, NotAdmitted, Worker},
     },
+    refusal::{Refusal, Reject},
+    signal::Signal,
 };
 
 /// How long accepting rests when there are no descriptors left (D03).
@@ -187,7 +190,7 @@ async fn secure(worker: &Rc<Worker>, connection: &Rc<Connection>, socket: TcpStr
     }
     let tls = snapshot.tls.load();
     let mut left = None;
-    let accepted = tls::accept(&tls, connection.listener, socket, &connection.ja4, &mut left);
+    let accepted = handshake::accept(&tls, connection.listener, socket, &connection.ja4, &mut left);
     // Boxed, it takes no room in every connection for as long as that lasts.
     match connection.unless_closed(Box::pin(accepted)).await {
         Some(Ok((stream, secured))) => {

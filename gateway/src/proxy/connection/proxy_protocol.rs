@@ -10,7 +10,7 @@ use std::{
 
 use tokio::{io::AsyncReadExt as _, net::TcpStream};
 
-use crate::proxy::settings::upstream::ProxyProtocol;
+use crate::settings::upstream::ProxyProtocol;
 
 /// What version 2 begins with.
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";

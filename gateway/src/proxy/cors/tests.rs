@@ -3,7 +3,7 @@
 use http::Request;
 
 use super::*;
-use crate::proxy::settings::cors::Origins;
+use crate::settings::cors::Origins;
 
 fn strings(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|&text| text.to_owned()).collect()

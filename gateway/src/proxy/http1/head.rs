@@ -10,12 +10,14 @@ use std::mem::MaybeUninit;
 use bytes::{Buf as _, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header, request::Parts, uri::PathAndQuery};
 
-use crate::proxy::{
-    buffer_pool,
-    framing::{self, MAX_HEADERS, length::Framing},
-    reject::{Refusal, Reject},
-    request::exchange::RequestLine,
-    settings::HeadLimits,
+use crate::{
+    proxy::{
+        buffer_pool,
+        framing::{self, MAX_HEADERS, length::Framing},
+        request::exchange::RequestLine,
+    },
+    refusal::{Refusal, Reject},
+    settings::proxy::HeadLimits,
 };
 
 /// How many headers the gateway adds.

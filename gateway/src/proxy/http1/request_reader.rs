@@ -18,14 +18,16 @@ use http_body::{Frame, SizeHint};
 use tokio::io::ReadBuf;
 
 use super::head::{Head, Malformed, Reader};
-use crate::proxy::{
-    body::BodyError,
-    buffer_pool,
-    client_io::ClientIo,
-    connection::{Connection, Why},
-    framing::length::Framing,
-    settings::HeadLimits,
-    timing::deadline::Alarm,
+use crate::{
+    proxy::{
+        body::BodyError,
+        buffer_pool,
+        client_io::ClientIo,
+        connection::{Connection, Why},
+        framing::length::Framing,
+        timing::deadline::Alarm,
+    },
+    settings::proxy::HeadLimits,
 };
 
 /// What is taken of a client that sends on while it is being answered, in bytes.

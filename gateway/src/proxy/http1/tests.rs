@@ -5,7 +5,7 @@ use http::{HeaderMap, Method, Version};
 use proptest::prelude::*;
 
 use super::head::{Head, Reader};
-use crate::proxy::{framing::length::Framing, reject::Reject, settings::HeadLimits};
+use crate::{proxy::framing::length::Framing, refusal::Reject, settings::proxy::HeadLimits};
 
 const LIMIT: usize = 16 * 1_024;
 

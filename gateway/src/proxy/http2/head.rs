@@ -7,12 +7,14 @@ use http::{
     uri::{self, Authority, PathAndQuery, Scheme},
 };
 
-use crate::proxy::{
-    buffer_pool,
-    framing::{OF_HTTP1, length::decimal},
-    hpack::{Content, Field},
-    request::exchange::RequestLine,
-    settings::HeadLimits,
+use crate::{
+    proxy::{
+        buffer_pool,
+        framing::{OF_HTTP1, length::decimal},
+        hpack::{Content, Field},
+        request::exchange::RequestLine,
+    },
+    settings::proxy::HeadLimits,
 };
 
 /// Room for the headers of most requests and for those that the gateway adds, in headers.

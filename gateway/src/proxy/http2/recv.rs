@@ -20,10 +20,10 @@ use crate::{
     clock::Now,
     proxy::{
         body::{BodyError, Incoming},
-        reject::{Refusal, Reject},
         request::{exchange::Record, pipeline, problem},
         timing::deadline,
     },
+    refusal::{Refusal, Reject},
 };
 
 /// How many frames the fields of one block may take (H03): four would do for the largest that may come.

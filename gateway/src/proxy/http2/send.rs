@@ -14,12 +14,12 @@ use super::{
     stream::{HELD, Outlet, Sending, Sent, Stream, Work},
 };
 use crate::{
-    detect::signal::Signal,
     proxy::{
         body::ResponseBody,
         connection::{Close, Why},
         request::exchange::Record,
     },
+    signal::Signal,
 };
 
 /// How long a client that was answered early may go on sending what nobody reads.

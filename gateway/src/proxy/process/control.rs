@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     clock, limit,
+    log::sink::Sink,
     message::{ADDRESS_LIMIT, Lost, Shadowed, ToGuard, ToProxy, UpstreamState, channel::Channel},
-    observe::sink::Sink,
     proxy::{
         upstream,
         worker::{

@@ -14,11 +14,11 @@ use super::{
     worker_thread,
 };
 use crate::{
+    log::sink::Sink,
     message::{
         Bundle, ToGuard, ToProxy,
         channel::{Channel, Sender},
     },
-    observe::sink::Sink,
     proxy::worker::shared::Shared,
     sandbox,
 };

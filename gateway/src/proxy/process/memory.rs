@@ -5,7 +5,7 @@
 
 use std::{fs::File, io, os::unix::fs::FileExt as _, time::Duration};
 
-use crate::{os, proxy::settings::Settings};
+use crate::{os, settings::proxy::Settings};
 
 /// How often it is looked at. A network of 10 Gbit/s brings 125 MB in that time.
 pub(in crate::proxy) const LOOK: Duration = Duration::from_millis(100);

@@ -15,7 +15,7 @@ use super::scheduling::Scheduling;
 use crate::{
     clock,
     limit::AddressLimit,
-    observe::sink::{Lines, Sink},
+    log::sink::{Lines, Sink},
     proxy::{
         connection::{Close, Connection, Why, accept},
         timing::deadline,

@@ -10,19 +10,20 @@ use http::{HeaderValue, Method, Version, uri::PathAndQuery};
 use crate::{
     auth::Identity,
     clock::Now,
-    detect::signal::Signal,
-    message::{Ask, RequestId},
-    observe::access::{Line, hexadecimal},
+    detect::Ask,
+    log::access::{Line, hexadecimal},
     proxy::{
         client::{Client, forwarded::ForwardedInfo},
         connection::Connection,
-        reject::{Refusal, Row},
-        settings::Timeouts,
-        snapshot::Served,
-        target::Target,
         timing::deadline,
         worker::Worker,
     },
+    refusal::{Refusal, Row},
+    request_id::RequestId,
+    route::target::Target,
+    settings::timeouts::Timeouts,
+    signal::Signal,
+    snapshot::Served,
 };
 
 /// What the log says of a client that left before it was answered.
@@ -45,10 +46,10 @@ pub(in crate::proxy) struct Record {
     pub(in crate::proxy) target: Option<Target>,
     /// Whether it is a call of gRPC.
     pub(in crate::proxy) is_grpc: bool,
-    /// An index into [`Snapshot::served`](crate::proxy::snapshot::Snapshot::served).
+    /// An index into [`Snapshot::served`](crate::snapshot::Snapshot::served).
     pub(in crate::proxy) route: Option<usize>,
     pub(in crate::proxy) identity: Option<Arc<Identity>>,
-    /// What pages of other origins may do, where there is no route: an index into [`Snapshot::cors`](crate::proxy::snapshot::Snapshot::cors).
+    /// What pages of other origins may do, where there is no route: an index into [`Snapshot::cors`](crate::snapshot::Snapshot::cors).
     pub(in crate::proxy) cors: Option<usize>,
     /// The methods to name in a 405.
     pub(in crate::proxy) allow: Option<HeaderValue>,

@@ -8,9 +8,9 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header, request::Parts};
 
 use super::exchange::Record;
-use crate::proxy::{
-    body::{BodyError, ResponseBody},
-    reject::{Refusal, Reject},
+use crate::{
+    proxy::body::{BodyError, ResponseBody},
+    refusal::{Refusal, Reject},
 };
 
 /// The length of what stands before every message.

@@ -7,11 +7,12 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 
 use super::{exchange::Record, problem::is_head};
-use crate::proxy::{
-    body::ResponseBody,
-    reject::{Refusal, Reject},
-    settings::route::{PathRules, Then},
-    target::Target,
+use crate::{
+    path::PathRules,
+    proxy::body::ResponseBody,
+    refusal::{Refusal, Reject},
+    route::target::Target,
+    settings::route::Then,
 };
 
 /// An answer of the gateway's own.

@@ -9,15 +9,12 @@ use super::{exchange::Record, grpc, local_reply::Own, problem};
 use crate::{
     auth::{self, Identity, certificate::Shown},
     clock::Now,
+    path::PathRules,
     proxy::{
         body::{self, Incoming, RequestBody, ResponseBody, Upload},
         connection::Connection,
         cors, framing,
         raw_head::HeadFormat,
-        reject::{Refusal, Reject},
-        settings::route::PathRules,
-        snapshot::{Served, Snapshot},
-        target::Target,
         tunnel::{
             Tunnel, token,
             upgrade::{self, Wanted},
@@ -25,6 +22,9 @@ use crate::{
         upstream::{self, Exchange, Failure, Group, Job, Patience, hygiene, request::Outgoing},
         worker::Worker,
     },
+    refusal::{Refusal, Reject},
+    route::target::Target,
+    snapshot::{Served, Snapshot},
 };
 
 /// Answers one request.

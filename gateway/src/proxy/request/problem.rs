@@ -4,9 +4,9 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, Version, header};
 
 use super::{exchange::Record, grpc};
-use crate::proxy::{
-    body::ResponseBody,
-    reject::{Refusal, Reject},
+use crate::{
+    proxy::body::ResponseBody,
+    refusal::{Refusal, Reject},
 };
 
 /// The answer to a request that is refused. `close`: nothing more can be read from this connection.

@@ -14,9 +14,9 @@ use http::{
 };
 
 use super::upgrade::{connects, one};
-use crate::proxy::{
-    reject::{Refusal, Reject},
-    settings::{Upgrade, route::TokenSource},
+use crate::{
+    refusal::{Refusal, Reject},
+    settings::route::{TokenSource, Upgrade},
 };
 
 /// What comes before a token as it is: a JWT has only characters that a protocol's name may have.
@@ -124,7 +124,7 @@ mod tests {
     use http::Request;
 
     use super::*;
-    use crate::proxy::settings::cors::Origins;
+    use crate::settings::cors::Origins;
 
     const ORIGIN: (&str, &str) = ("origin", "https://app.example");
 

@@ -7,9 +7,9 @@ use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use data_encoding::BASE64;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts, response};
 
-use crate::proxy::{
-    reject::{Refusal, Reject},
-    settings::Upgrade,
+use crate::{
+    refusal::{Refusal, Reject},
+    settings::route::Upgrade,
 };
 
 /// What the server adds to the client's key before hashing it (RFC 6455 1.3).
@@ -105,7 +105,7 @@ mod tests {
     use http::{Request, Response};
 
     use super::*;
-    use crate::proxy::settings::cors::Origins;
+    use crate::settings::cors::Origins;
 
     const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 

@@ -4,7 +4,7 @@
 
 use std::cell::Cell;
 
-use crate::proxy::settings::upstream::{Balance, Server};
+use crate::settings::upstream::{Balance, Server};
 
 /// Points on the ring for each server, on average.
 const POINTS: usize = 64;

@@ -13,12 +13,10 @@ use super::{
     server::{Backend, Common, InFlight, PendingSlot, RequestSlot, Server},
     standing::asker,
 };
-use crate::proxy::{
-    client::Client,
-    connection::proxy_protocol,
-    reject::{Refusal, Reject},
+use crate::{
+    proxy::{client::Client, connection::proxy_protocol, timing::deadline},
+    refusal::{Refusal, Reject},
     settings::upstream::{Balance, HashBy, HostHeader, Protocol, ProxyProtocol, Retry, Upstream},
-    timing::deadline,
 };
 
 /// The servers of one upstream, seen from one worker.

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     clock,
-    proxy::settings::upstream::{HealthCheck, Protocol, ProxyProtocol, Upstream},
+    settings::upstream::{HealthCheck, Protocol, ProxyProtocol, Upstream},
 };
 
 /// The longest status line that is read.

@@ -24,9 +24,9 @@ use tokio::sync::Notify;
 
 use self::reads_on::ReadsOn;
 use super::dial::Stream;
-use crate::proxy::{
+use crate::{
+    proxy::timing::deadline::{self, Alarm},
     settings::upstream::Http2,
-    timing::deadline::{self, Alarm},
 };
 
 mod reads_on;

@@ -5,14 +5,14 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::{
     auth::certificate::Shown,
-    message::RequestId,
-    observe::access::{address, hexadecimal},
+    header_names,
+    log::access::{address, hexadecimal},
     proxy::{
         buffer_pool,
         client::forwarded::ForwardedInfo,
         raw_head::{RawHead, line},
-        route::names,
     },
+    request_id::RequestId,
 };
 
 /// Headers of one connection (RFC 9110 7.6.1), and those that the forwarding side writes itself.
@@ -212,7 +212,7 @@ fn passes(name: &HeaderName) -> bool {
     if HOP_BY_HOP.contains(name) {
         return false;
     }
-    names::kind(name.as_str()) == names::Kind::Message
+    header_names::kind(name.as_str()) == header_names::Kind::Message
 }
 
 /// The headers that `Connection` names as its own (RFC 9110 7.6.1). Ours are set afterwards, so naming them is in

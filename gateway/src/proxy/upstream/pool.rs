@@ -20,12 +20,14 @@ use super::{
     request::Outgoing,
     tls::{Offer, describe},
 };
-use crate::proxy::{
-    body::{BodyProgress, Upload},
-    raw_head::HeadFormat,
-    reject::{Refusal, Reject},
+use crate::{
+    proxy::{
+        body::{BodyProgress, Upload},
+        raw_head::HeadFormat,
+        timing::deadline::{self, within},
+    },
+    refusal::{Refusal, Reject},
     settings::upstream::{Protocol, Upstream},
-    timing::deadline::{self, within},
 };
 
 /// Connections of one worker to one server.

@@ -22,10 +22,11 @@ use super::{
     standing::Standing,
     tls::Secure,
 };
-use crate::proxy::{
-    raw_head::RawHead,
+use crate::{
+    proxy::raw_head::RawHead,
     settings::upstream::{self, Upstream},
-    tls::{Swap, Tls},
+    swap::Swap,
+    tls::Tls,
 };
 
 /// What the workers make their views of one upstream from.

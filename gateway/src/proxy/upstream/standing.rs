@@ -13,7 +13,7 @@ use gateway_common::source::Source;
 use super::balance::{bit, hash};
 use crate::{
     message::{ServerState, UpstreamState},
-    proxy::settings::upstream::{Ejection, Upstream},
+    settings::upstream::{Ejection, Upstream},
 };
 
 /// The least share of its turns that a server gets when it has just come back, in thousandths.
@@ -335,7 +335,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::proxy::settings::upstream::Server;
+    use crate::settings::upstream::Server;
 
     const SECOND: u64 = 1_000_000_000;
     const OFF: u64 = u64::MAX;

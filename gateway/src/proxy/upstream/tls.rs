@@ -9,7 +9,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use rustls::{AlertDescription, CertificateError, ClientConfig, Error, crypto::CryptoProvider};
+use rustls::{AlertDescription, CertificateError, Error};
 use rustls_pki_types::{ServerName, UnixTime};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -17,11 +17,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::trust::Trust;
-use crate::{
-    fault::Fault,
-    proxy::tls::{Swap, Tls, private_key, roots, settings::Client},
-};
+use crate::{settings::tls::Client, swap::Swap, tls::Tls};
 
 /// What is offered by ALPN (RFC 7301).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,42 +43,6 @@ const HTTP2: &[u8] = b"h2";
 
 /// How much of the names of a certificate the log is told, in bytes.
 const MAX_NAMES: usize = 200;
-
-/// How the gateway speaks TLS to the servers of an upstream.
-///
-/// # Errors
-/// `ca`, `certificate` or `private_key`: not what it should be.
-pub(in crate::proxy) fn config(
-    settings: &Client,
-    provider: &Arc<CryptoProvider>,
-) -> Result<Arc<ClientConfig>, Vec<Fault>> {
-    let fault = |key: &str, message: String| vec![Fault::new(key, message)];
-    let builder = ClientConfig::builder_with_provider(Arc::clone(provider))
-        .with_protocol_versions(rustls::ALL_VERSIONS)
-        .map_err(|error| fault("ca", error.to_string()))?;
-    let authorities = if settings.has_authorities() {
-        let fault = |found: Fault| vec![Fault { key: "ca".to_owned(), ..found }];
-        let roots = roots(&settings.ca.bytes).map_err(fault)?;
-        Some((roots, crate::proxy::tls::chain(&settings.ca.bytes).map_err(fault)?))
-    } else {
-        None
-    };
-    let trust = Trust::new(provider, authorities, &settings.pins);
-    let trust = trust.map_err(|error| fault("ca", format!("cannot be used: {error}")))?;
-    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(trust));
-    let config = match &settings.certificate {
-        None => builder.with_no_client_auth(),
-        Some((certificate, key)) => {
-            let chain = crate::proxy::tls::chain(&certificate.bytes).map_err(|fault| vec![fault])?;
-            let key = private_key(&key.bytes).map_err(|fault| vec![fault])?;
-            builder.with_client_auth_cert(chain, key).map_err(|error| match error {
-                Error::InconsistentKeys(_) => fault("private_key", "is not the key of the certificate".to_owned()),
-                error => fault("certificate", format!("cannot be used: {error}")),
-            })?
-        }
-    };
-    Ok(Arc::new(config))
-}
 
 /// How one server is spoken to.
 pub(super) struct Secure {

@@ -4,9 +4,9 @@
 use std::cell::Cell;
 
 use crate::{
-    detect::signal::Signal,
     message::{ANSWERS, Counted, ToGuard},
-    proxy::reject::Reject,
+    refusal::Reject,
+    signal::Signal,
 };
 
 const SECOND: u64 = 1_000_000_000;

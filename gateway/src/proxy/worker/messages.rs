@@ -3,8 +3,9 @@
 use gateway_common::source::Source;
 
 use crate::{
+    detect::Ask,
     limit::WouldRefuse,
-    message::{Ask, Counted, GoodClient},
+    message::{Counted, GoodClient},
 };
 
 /// What a worker is told.

@@ -16,7 +16,8 @@ use crate::{
     clock,
     config::{self, Bundled, Config},
     message::{ADDRESS_LIMIT, Bundle, channel::Sender},
-    proxy::{bans::enforced::Banned, snapshot::Snapshot, upstream::Backend},
+    proxy::{bans::enforced::Banned, upstream::Backend},
+    snapshot::Snapshot,
 };
 
 /// What all workers share.

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     os::{self, Policy},
-    proxy::reject::{Refusal, Reject},
+    refusal::{Refusal, Reject},
     validate::schema::{STACK, Schema},
 };
 

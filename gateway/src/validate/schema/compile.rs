@@ -10,11 +10,11 @@ use referencing::{Registry, Resolved, Resolver};
 use serde_json::{Map, Value};
 
 use super::{
-    Formats,
     graph::{Graph, Node, NodeId},
     keyword::Keyword,
     pattern::Pattern,
 };
+use crate::settings::validate::Formats;
 
 mod applicators;
 mod assertions;

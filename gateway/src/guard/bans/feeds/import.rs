@@ -1,9 +1,9 @@
 //! Decides what of a list is taken: entry by entry, each judged as a block that is made by hand is.
 
 use super::{super::change::judge_reason, plan::Kind, *};
-use crate::guard::{
-    feeds::watch::{FileContent, News},
-    settings,
+use crate::{
+    guard::feeds::watch::{FileContent, News},
+    settings::guard,
 };
 
 /// How many lists may be loaded at once.
@@ -210,8 +210,8 @@ impl Guard {
     }
 
     /// What a feed file says by now: its content replaces the last one, or that stays in force with a warning.
-    pub(crate) fn feed_file(&mut self, feed: settings::Feed, news: News, now: Now) {
-        let settings::Feed { name, shadow, .. } = feed;
+    pub(crate) fn feed_file(&mut self, feed: guard::Feed, news: News, now: Now) {
+        let guard::Feed { name, shadow, .. } = feed;
         let FileContent { digest, entries, errors, failed, is_blank } = match news {
             News::Changed(content) => content,
             News::Same => {

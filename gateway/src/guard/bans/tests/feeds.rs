@@ -3,10 +3,12 @@
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::guard::{
-    control::{Import, ImportEntry},
-    feeds::watch::{FileContent, News},
-    settings::Feed,
+use crate::{
+    guard::{
+        control::{Import, ImportEntry},
+        feeds::watch::{FileContent, News},
+    },
+    settings::guard::Feed,
 };
 
 impl World {

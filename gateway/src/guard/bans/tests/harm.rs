@@ -232,7 +232,7 @@ fn banning_many_good_clients_pauses_until_resumed() {
 #[test]
 fn limits_in_shadow_are_reported_and_promoted() {
     let mut world = World::new("promote-limits");
-    let limit = |shadow| Some(crate::guard::settings::SourceLimit { per_second: 10, burst: 10, shadow });
+    let limit = |shadow| Some(crate::settings::guard::SourceLimit { per_second: 10, burst: 10, shadow });
     let settings = &mut world.guard().settings;
     settings.shadow_address_limit = true;
     (settings.packet_limit, settings.syn_limit, settings.byte_limit) = (limit(true), limit(true), limit(false));

@@ -1,7 +1,7 @@
 //! Who is chosen, as tables.
 
 use super::*;
-use crate::proxy::settings::upstream::HashBy;
+use crate::settings::upstream::HashBy;
 
 fn servers(weights: &[u32]) -> Vec<Server> {
     let server = |(index, weight): (usize, &u32)| Server { address: format!("10.0.0.{index}:80"), weight: *weight };

@@ -10,7 +10,7 @@ use std::{
 use tokio::sync::Notify;
 
 use super::{Connection, Slot};
-use crate::proxy::{reject::Refusal, settings::upstream::Http2};
+use crate::{refusal::Refusal, settings::upstream::Http2};
 
 /// The connections of one worker to one server.
 pub(in crate::proxy::upstream) struct Share {

@@ -7,13 +7,15 @@ use serde_json::{Map, Value, json};
 
 use super::{
     super::{
-        Formats,
         graph::{Check, Constants, Measure, Types},
         keyword::Keyword,
     },
     Failure, Place, malformed,
 };
-use crate::json::document::{self, Document, Id, View};
+use crate::{
+    json::document::{self, Document, Id, View},
+    settings::validate::Formats,
+};
 
 type Checks = Vec<(Keyword, Check)>;
 

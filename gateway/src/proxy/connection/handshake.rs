@@ -1,0 +1,188 @@
+//! Decides how a handshake goes: the client's hello first, which says by what name it came and so who has to be shown,
+//! then the rest by the configuration that this name has.
+//!
+//! *Invariant:* no more than [`MOST_BYTES`] are read before there is a whole hello, in however many records and segments
+//! it comes.
+
+use std::{borrow::Cow, cell::OnceCell, io, sync::Arc};
+
+use rustls::server::Acceptor;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+use tokio_rustls::{StartHandshake, server::TlsStream};
+
+use crate::{
+    auth::certificate::Shown,
+    tls::{
+        Secured, Tls,
+        hello::{self, Ja4},
+    },
+};
+
+/// What a hello may have: with post-quantum keys and encrypted names they have two to four kilobytes.
+const MOST_BYTES: usize = 16 * 1_024;
+
+/// What is read at once.
+const PIECE: usize = 2 * 1_024;
+
+/// A fatal alert (RFC 8446 6): `unrecognized_name` (112), `decode_error` (50).
+const fn alert(description: u8) -> [u8; 7] {
+    [21, 3, 3, 0, 2, 2, description]
+}
+
+/// A handshake that did not come to its end.
+pub(super) enum Failed {
+    /// Nobody said anything.
+    Gone,
+    /// Nobody did anything wrong.
+    NoOffence(Cow<'static, str>),
+    /// The client had no certificate to show.
+    NoCertificate,
+    /// The client did.
+    Offence(Cow<'static, str>),
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Self {
+        match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+            None => Self::Gone,
+            Some(rustls::Error::NoCertificatesPresented) => Self::NoCertificate,
+            Some(rustls::Error::AlertReceived(alert)) => {
+                Self::NoOffence(format!("the client refuses the TLS handshake: {alert:?}").into())
+            }
+            Some(error) => offence(error)
+                .map_or_else(|| Self::NoOffence(format!("TLS handshake failed: {error}").into()), Self::Offence),
+        }
+    }
+}
+
+/// Shakes hands on a connection that came in by `listener`. The hello's fingerprint, where it is wanted, is in `ja4` even
+/// if nothing comes of it. Where the client was told why, its socket is in `left`: it may still be sending, and must have
+/// the time to hear it.
+pub(super) async fn accept(
+    tls: &Tls,
+    listener: usize,
+    mut socket: TcpStream,
+    ja4: &OnceCell<Ja4>,
+    left: &mut Option<TcpStream>,
+) -> Result<(TlsStream<TcpStream>, Secured), Failed> {
+    let Some(settings) = tls.listener(listener) else { return Err(Failed::Gone) };
+    let mut received = Vec::new();
+    let note = |received: &[u8]| {
+        if let Some(made) = settings.ja4.then(|| hello::ja4(received)).flatten() {
+            ja4.set(made).unwrap_or_default();
+        }
+    };
+    let mut acceptor = Acceptor::default();
+    let accepted = loop {
+        received.reserve(PIECE);
+        let before = received.len();
+        if socket.read_buf(&mut received).await? == 0 {
+            return Err(Failed::Gone);
+        }
+        let mut fresh = received.get(before..).unwrap_or_default();
+        while !fresh.is_empty() {
+            acceptor.read_tls(&mut fresh)?;
+        }
+        match acceptor.accept() {
+            Ok(Some(accepted)) => break accepted,
+            Ok(None) if received.len() > MOST_BYTES => {
+                farewell(&mut socket, &alert(50)).await;
+                *left = Some(socket);
+                return Err(Failed::Offence("TLS hello too large".into()));
+            }
+            Ok(None) => {}
+            Err((error, mut alert)) => {
+                note(&received);
+                let mut bytes = Vec::new();
+                alert.write_all(&mut bytes).unwrap_or_default();
+                farewell(&mut socket, &bytes).await;
+                *left = Some(socket);
+                return Err(io::Error::other(error).into());
+            }
+        }
+    };
+    let name = accepted.client_hello().server_name().map(str::to_ascii_lowercase);
+    if !settings.serves(name.as_deref()) {
+        farewell(&mut socket, &alert(112)).await;
+        *left = Some(socket);
+        return Err(Failed::NoOffence(match name {
+            Some(name) => format!("no certificate for {name:?}, which the client asks for").into(),
+            None => "no certificate for a client that asks for no name".into(),
+        }));
+    }
+    note(&received);
+    drop(received);
+    let asked = tls.asked(listener, name.as_deref());
+    let config = settings.config(asked).ok_or(Failed::Gone)?;
+    let shaking = StartHandshake::from_parts(accepted, socket).into_stream(Arc::clone(config));
+    let stream = match shaking.into_fallible().await {
+        Ok(stream) => stream,
+        Err((error, mut socket)) => {
+            // The alert has left.
+            socket.shutdown().await.unwrap_or_default();
+            *left = Some(socket);
+            return Err(match Failed::from(error) {
+                Failed::Gone => Failed::NoOffence("the client left during the TLS handshake".into()),
+                failed => failed,
+            });
+        }
+    };
+    let session = stream.get_ref().1;
+    let shown = match (asked.and_then(|asked| tls.trust(asked)), session.peer_certificates()) {
+        (Some(trust), Some([leaf, ..])) => {
+            let shown = Shown::read(leaf, &trust.name, &trust.roles);
+            Some(shown.ok_or(Failed::Offence("client certificate with names that can be misread".into()))?)
+        }
+        _ => None,
+    };
+    let version = match session.protocol_version() {
+        Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
+        _ => "TLSv1.3",
+    };
+    let is_http2 = session.alpn_protocol() == Some(b"h2");
+    let hsts = settings.hsts.clone();
+    Ok((stream, Secured { version, is_http2, asked, shown, hsts }))
+}
+
+/// Says why, as far as the client takes it at once.
+async fn farewell(socket: &mut TcpStream, alert: &[u8]) {
+    if socket.write_all(alert).await.is_ok() {
+        socket.shutdown().await.unwrap_or_default();
+    }
+}
+
+/// What a failed handshake says of the client. `None`: nothing. It spoke something other than TLS, or TLS that breaks
+/// the rules or that we do not speak, or it showed a certificate that is not good. A client that closes, or that refuses
+/// our certificate, does nothing wrong.
+fn offence(error: &rustls::Error) -> Option<Cow<'static, str>> {
+    use rustls::{CertificateError as C, Error as E};
+    Some(Cow::Borrowed(match error {
+        E::InvalidCertificate(error) => match error {
+            C::Expired | C::ExpiredContext { .. } => "client certificate expired",
+            C::NotValidYet | C::NotValidYetContext { .. } => "client certificate not valid yet",
+            C::Revoked => "client certificate revoked",
+            C::UnknownIssuer => "client certificate of an unknown authority",
+            C::UnknownRevocationStatus => "client certificate that no revocation list covers",
+            C::ExpiredRevocationList | C::ExpiredRevocationListContext { .. } => {
+                "client certificate, and the revocation list is over"
+            }
+            C::InvalidPurpose | C::InvalidPurposeContext { .. } => "client certificate for another purpose",
+            C::BadSignature => "client certificate with a bad signature",
+            C::BadEncoding => "client certificate that cannot be read",
+            C::Other(other) => return Some(format!("client certificate not good: {}", other.0).into()),
+            error => return Some(format!("client certificate not good: {error:?}").into()),
+        },
+        E::NoApplicationProtocol => "TLS handshake failed: no common protocol (ALPN)",
+        E::PeerIncompatible(why) => return Some(format!("TLS handshake failed: {why:?}").into()),
+        E::InvalidMessage(why) => return Some(format!("TLS handshake failed, or no TLS: {why:?}").into()),
+        E::PeerMisbehaved(why) => return Some(format!("TLS handshake failed, against the rules: {why:?}").into()),
+        E::InappropriateMessage { .. }
+        | E::InappropriateHandshakeMessage { .. }
+        | E::DecryptError
+        | E::PeerSentOversizedRecord => return Some(format!("TLS handshake failed: {error}").into()),
+        _ => return None,
+    }))
+}

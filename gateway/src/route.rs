@@ -1,0 +1,213 @@
+//! Decides which route serves a request: by host, path template, method and conditions.
+//!
+//! An exact host comes before a wildcard, a wildcard before no host; a more literal path before a less literal one.
+//! The first of these that has the path at all decides: what its routes do not take is refused, and not handed to
+//! something more general, which may ask for less. Among routes of one host and path, the one with more conditions is
+//! asked first. Everything below a path is the path, too. Templates are read as canonical paths are (see [`target`](crate::route::target)), so a template matches the one form in
+//! which a path arrives. *Invariant:* the order of routes in the file never matters, and finding one allocates nothing.
+
+use std::collections::HashMap;
+
+use http::{HeaderMap, HeaderValue, Method};
+
+use crate::{
+    fault::Fault,
+    path::{PathRules, template::template},
+    refusal::{Refusal, Reject},
+    route::target::Target,
+    settings::route::{Condition, Route},
+};
+
+pub mod explain;
+mod preflight;
+pub mod target;
+
+mod condition;
+
+/// Every route, ready to be looked up. A route is its position in the configuration.
+#[derive(Default)]
+pub struct Routes {
+    hosts: HashMap<Box<str>, Table>,
+    /// By what stands behind `*.`.
+    wildcards: HashMap<Box<str>, Table>,
+    /// The routes that name no host, where there are any.
+    any: Option<Table>,
+}
+
+/// The routes of one host, by template.
+type Table = matchit::Router<Vec<Served>>;
+
+/// What one template serves.
+#[derive(Clone)]
+struct Served {
+    route: usize,
+    /// Empty: every method.
+    methods: Box<[Method]>,
+    /// All must be met.
+    when: Box<[Condition]>,
+    /// What its paths may hold.
+    allow_in_path: PathRules,
+}
+
+/// Why no route was found.
+#[derive(Debug)]
+pub struct Miss {
+    /// The refusal.
+    pub refusal: Refusal,
+    /// The methods that the path has, for `Allow` (RFC 9110 10.2.1).
+    pub allow: Option<HeaderValue>,
+}
+
+impl Routes {
+    /// Compiles the templates.
+    ///
+    /// # Errors
+    /// A template that is none (`route[2].path`), or two routes for the same requests (both keys).
+    pub fn new(routes: &[Route]) -> Result<Self, Vec<Fault>> {
+        let mut made = Self::default();
+        let mut faults = Vec::new();
+        // matchit names the template that is in the way as it was inserted.
+        let mut inserted: HashMap<(Option<&str>, String), usize> = HashMap::new();
+        for (index, route) in routes.iter().enumerate() {
+            let template = match template(&route.path) {
+                Ok(template) => template,
+                Err(message) => {
+                    faults.push(Fault::new(format!("route[{index}].path"), message));
+                    continue;
+                }
+            };
+            let host = route.host.as_deref();
+            let table = match host.map(|host| (host, host.strip_prefix("*."))) {
+                Some((_, Some(parent))) => made.wildcards.entry(parent.into()).or_default(),
+                Some((host, None)) => made.hosts.entry(host.into()).or_default(),
+                None => made.any.get_or_insert_default(),
+            };
+            let served = Served {
+                route: index,
+                methods: route.methods.clone().into(),
+                when: route.when.clone().into(),
+                allow_in_path: route.allow_in_path,
+            };
+            if inserted.contains_key(&(host, template.clone())) {
+                let Ok(found) = table.at_mut(&template) else { continue };
+                match found.value.iter().find(|other| other.overlaps(&served)) {
+                    Some(other) => faults.push(conflict(index, other.route)),
+                    None => {
+                        let place = found.value.partition_point(|other| other.when.len() >= served.when.len());
+                        found.value.insert(place, served);
+                    }
+                }
+                continue;
+            }
+            match table.insert(template.clone(), vec![served]) {
+                Ok(()) => {
+                    inserted.insert((host, template), index);
+                }
+                Err(matchit::InsertError::Conflict { with }) => match inserted.get(&(host, with)) {
+                    Some(&other) => faults.push(conflict(index, other)),
+                    None => faults.push(Fault::new(format!("route[{index}].path"), "conflicts with another route")),
+                },
+                Err(error) => faults.push(Fault::new(format!("route[{index}].path"), error.to_string())),
+            }
+        }
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        for ((host, template), _) in inserted.iter().filter(|((_, template), _)| template.contains("{*")) {
+            made.take_base(*host, template);
+        }
+        Ok(made)
+    }
+
+    /// Lets the routes of `/files/{*rest}` take `/files/` and `/files`, too, where no route names these: whoever
+    /// guards everything below a path means the path itself.
+    fn take_base(&mut self, host: Option<&str>, template: &str) {
+        let Some((base, _)) = template.rsplit_once('/') else { return };
+        let table = match host.map(|host| (host, host.strip_prefix("*."))) {
+            Some((_, Some(parent))) => self.wildcards.get_mut(parent),
+            Some((host, None)) => self.hosts.get_mut(host),
+            None => self.any.as_mut(),
+        };
+        let Some(table) = table else { return };
+        let Ok(served) = table.at(template).map(|found| found.value.clone()) else { return };
+        for path in [format!("{base}/"), base.to_owned()].into_iter().filter(|path| !path.is_empty()) {
+            // What cannot be inserted is there already, in a route of its own.
+            drop(table.insert(path, served.clone()));
+        }
+    }
+
+    /// Whether anything is served under `host`.
+    #[must_use]
+    pub fn serves(&self, host: &str) -> bool {
+        self.tables(host).next().is_some()
+    }
+
+    /// The tables for `host`, the most exact first.
+    fn tables(&self, host: &str) -> impl Iterator<Item = &Table> {
+        let parent = host.split_once('.').and_then(|(_, parent)| self.wildcards.get(parent));
+        self.hosts.get(host).into_iter().chain(parent).chain(&self.any)
+    }
+
+    /// Finds the route of a request.
+    ///
+    /// # Errors
+    /// 404, 405 with the methods that would do, 421 where nothing is served under this host, or 400 where the path holds
+    /// what only other routes take.
+    pub fn find(&self, target: &Target, method: &Method, headers: &HeaderMap) -> Result<usize, Miss> {
+        let found = self.find_any(target, method, headers);
+        let rules = found.as_ref().map_or(PathRules::default(), |served| served.allow_in_path);
+        match rules.refuses(target.odd()) {
+            None => found.map(|served| served.route),
+            Some(detail) => Err(Miss { refusal: Refusal::new(Reject::BadRequest, detail), allow: None }),
+        }
+    }
+
+    fn find_any(&self, target: &Target, method: &Method, headers: &HeaderMap) -> Result<&Served, Miss> {
+        let Some(found) = self.tables(target.host()).find_map(|table| table.at(target.matched()).ok()) else {
+            let refusal = if self.serves(target.host()) {
+                Refusal::new(Reject::NotFound, "no route for this path")
+            } else {
+                Refusal::new(Reject::Misdirected, "host not served here")
+            };
+            return Err(Miss { refusal, allow: None });
+        };
+        let query = target.origin().query().unwrap_or_default();
+        let meets = |served: &&Served| served.when.iter().all(|condition| condition.is_met(query, headers));
+        if let Some(served) = found.value.iter().find(|served| served.takes(method) && meets(served)) {
+            return Ok(served);
+        }
+        let mut others: Vec<&str> = Vec::new();
+        for method in found.value.iter().filter(meets).flat_map(|served| &served.methods) {
+            if !others.contains(&method.as_str()) {
+                others.push(method.as_str());
+            }
+        }
+        if others.is_empty() {
+            let refusal = Refusal::new(Reject::NotFound, "no route of this path has its conditions met");
+            return Err(Miss { refusal, allow: None });
+        }
+        let allow = HeaderValue::try_from(others.join(", ")).ok();
+        Err(Miss { refusal: Refusal::new(Reject::MethodNotAllowed, "method not served here"), allow })
+    }
+}
+
+impl Served {
+    fn takes(&self, method: &Method) -> bool {
+        self.methods.is_empty() || self.methods.contains(method)
+    }
+
+    /// Whether both could be for one request, with nothing to say which comes first.
+    fn overlaps(&self, other: &Self) -> bool {
+        let share = |method| other.takes(method);
+        let methods = self.methods.is_empty() || other.methods.is_empty() || self.methods.iter().any(share);
+        methods && condition::are_in_conflict(&self.when, &other.when)
+    }
+}
+
+fn conflict(index: usize, other: usize) -> Fault {
+    Fault::new(format!("route[{index}].path"), format!("serves the same requests as route[{other}]"))
+        .hint("give each route its own host, path or methods, more conditions, or ones that exclude each other")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,223 @@
+//! Decides what the guard's part of the configuration holds once it is valid.
+
+use std::{path::PathBuf, time::Duration};
+
+use gateway_common::source::Source;
+
+/// `[guard]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// `guard.interfaces`: where XDP is attached. Empty: bans are enforced at accept, and status says so.
+    pub interfaces: Vec<String>,
+    /// `guard.mode`.
+    pub mode: Mode,
+    /// `guard.scope`.
+    pub scope: Scope,
+    /// `guard.state_dir`: ban store, audit chain.
+    pub state_dir: PathBuf,
+    /// `guard.control_socket`: what the CLI speaks to.
+    pub control_socket: PathBuf,
+    /// `guard.pin_dir`: where in bpffs maps and links are pinned.
+    pub pin_dir: PathBuf,
+    /// `guard.allow`: sources that are never limited, blocked or banned.
+    pub allow: Vec<Source>,
+    /// `proxy.trusted_proxies`: as [`Self::allow`], because behind each of them are many clients.
+    pub trusted_proxies: Vec<Source>,
+    /// `guard.ipv6_prefix`: how many bits of an IPv6 address tell clients apart, 1 to 64.
+    pub ipv6_prefix: u8,
+    /// `guard.widest_ipv4`: the shortest IPv4 prefix that may be blocked.
+    pub widest_ipv4: u8,
+    /// `guard.widest_ipv6`: the shortest IPv6 prefix that may be blocked.
+    pub widest_ipv6: u8,
+    /// `guard.max_bans`: capacity for exact entries.
+    pub max_bans: u32,
+    /// `guard.max_rules`: capacity for prefixes, per family.
+    pub max_rules: u32,
+    /// `guard.max_sources`: capacity for packet budgets.
+    pub max_sources: u32,
+    /// `guard.max_bans_per_minute`: how many bans rules may ask for before they are paused.
+    pub max_bans_per_minute: u32,
+    /// `guard.pass_malformed`: let packets with contradicting headers through.
+    pub pass_malformed: bool,
+    /// `[guard.packet_limit]`; `None`: packets are not limited.
+    pub packet_limit: Option<SourceLimit>,
+    /// `[guard.byte_limit]`; `None`: bytes are not limited.
+    pub byte_limit: Option<SourceLimit>,
+    /// `[guard.syn_limit]`; `None`: connection attempts are not limited.
+    pub syn_limit: Option<SourceLimit>,
+    /// `[guard.syn_cookies]`; `None`: connection attempts are never answered by the kernel program.
+    pub syn_cookies: Option<SynCookies>,
+    /// Whether there is a `[limit.address]` that counts only: what the proxy counts is reported and promoted here.
+    pub shadow_address_limit: bool,
+    /// `guard.default_ban`: how long `block add` blocks unless told.
+    pub default_ban: Duration,
+    /// What keeps bans from doing harm.
+    pub safety: Safety,
+    /// `[[feed]]`: lists that are followed.
+    pub feeds: Vec<Feed>,
+}
+
+/// What keeps bans from doing harm, and how they grow and end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Safety {
+    /// `guard.unban_grace`: how long rules may not ban a source again after an operator removed its block.
+    pub unban_grace: Duration,
+    /// `guard.probation`: how long after a rule's ban half as many signals ask for the next.
+    pub probation: Duration,
+    /// `[guard.ladder]`.
+    pub ladder: Ladder,
+    /// `guard.shield_clients`: how many recently good clients a block may cover that is not forced.
+    pub shield_clients: u32,
+    /// `guard.shared_principals`: so many established good principals keep rules from banning their source; 0: none
+    /// do.
+    pub shared_principals: u32,
+    /// `guard.good_for`: how long a client counts as good after a request that succeeded with a token.
+    pub good_for: Duration,
+    /// `guard.remember_good`: how long a client that was good is known to be a customer; 0: not.
+    pub remember_good: Duration,
+    /// `guard.established`: how long a principal must have been good for it to shield its source.
+    pub established: Duration,
+    /// `[guard.breaker]`.
+    pub breaker: Breaker,
+}
+
+/// `[guard.breaker]`: when rules are kept from banning for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Breaker {
+    /// `share`: more than so many of a hundred recently good clients are banned; 100: never.
+    pub share: u32,
+    /// `at_least`: fewer good clients than this say nothing about a share.
+    pub at_least: u32,
+    /// `pause`: for how long.
+    pub pause: Duration,
+}
+
+/// `[guard.ladder]`: how bans grow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ladder {
+    /// `factors`: how many times as long as the rule says the first ban is, the second, ...; the last goes on.
+    pub factors: Vec<u32>,
+    /// `decay`: how long without a ban makes up for one.
+    pub decay: Duration,
+    /// `longest`: no ban grows longer than this.
+    pub longest: Duration,
+    /// `widen_at`: so many banned client prefixes of one network widen the next ban to it; 0: never.
+    pub widen_at: u32,
+    /// `widen_to`: that network's length; as long as [`Settings::ipv6_prefix`]: never.
+    pub widen_to: u8,
+}
+
+impl Default for Safety {
+    fn default() -> Self {
+        let hour = Duration::from_secs(3_600);
+        Self {
+            unban_grace: hour,
+            probation: hour / 6,
+            ladder: Ladder::default(),
+            shield_clients: 10,
+            shared_principals: 5,
+            good_for: hour / 6,
+            remember_good: 7 * 24 * hour,
+            established: hour / 60,
+            breaker: Breaker { share: 20, at_least: 20, pause: hour / 60 },
+        }
+    }
+}
+
+impl Default for Ladder {
+    fn default() -> Self {
+        let day = Duration::from_secs(86_400);
+        Self { factors: vec![1, 3, 10, 30, 100], decay: day, longest: 30 * day, widen_at: 4, widen_to: 56 }
+    }
+}
+
+/// `[[feed]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Feed {
+    /// `name`.
+    pub name: String,
+    /// `path`: the file that is followed.
+    pub path: PathBuf,
+    /// `format`; `None`: as it looks.
+    pub format: Option<Format>,
+    /// `ban`: how long an entry lasts from when it was loaded; `None`: for as long as it is listed.
+    pub ban: Option<Duration>,
+    /// `shadow`: count only.
+    pub shadow: bool,
+}
+
+/// How XDP is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Native where the driver can, else generic, saying so.
+    Auto,
+    /// In the network stack: works everywhere, costs more.
+    Generic,
+    /// In the driver, or not at all.
+    Native,
+}
+
+/// Which packets lists and limits apply to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Every packet to this host.
+    Host,
+    /// Packets to the ports that the proxy listens on.
+    Listeners,
+}
+
+/// `[guard.packet_limit]`, `[guard.byte_limit]`, `[guard.syn_limit]`: what the kernel lets one source send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SourceLimit {
+    /// `packets`, `bytes` or `syns`, per second and source.
+    pub per_second: u64,
+    /// `burst`, of the same.
+    pub burst: u64,
+    /// `shadow`: what would have been dropped is counted, and passes.
+    pub shadow: bool,
+}
+
+/// `[guard.syn_cookies]`: how many connection attempts, of all sources, get state in the network stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SynCookies {
+    /// `per_second`.
+    pub per_second: u64,
+    /// `burst`.
+    pub burst: u64,
+}
+
+/// How a list is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// An address, prefix or range a line; `#` and `;` start comments.
+    Plain,
+    /// `ipset save` of one set, and FireHOL's .netset and .ipset.
+    Ipset,
+    /// Spamhaus DROP and EDROP: text, or a JSON object a line.
+    Spamhaus,
+    /// CSV whose heading names the column of addresses: `cscli decisions list -o raw`, abuse.ch, AbuseIPDB; also what
+    /// `block export --format csv` writes.
+    CrowdsecCsv,
+    /// `cscli decisions list -o json`; also what `block export --format json` writes.
+    CrowdsecJson,
+    /// Other JSON of addresses: ranges of clouds, AbuseIPDB, abuse.ch.
+    Json,
+}
+
+impl Format {
+    /// As it is written in the configuration and on the command line.
+    pub const NAMES: [(&'static str, Self); 6] = [
+        ("plain", Self::Plain),
+        ("ipset", Self::Ipset),
+        ("spamhaus", Self::Spamhaus),
+        ("crowdsec-csv", Self::CrowdsecCsv),
+        ("crowdsec-json", Self::CrowdsecJson),
+        ("json", Self::Json),
+    ];
+
+    /// The name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::NAMES.into_iter().find(|(_, format)| *format == self).map_or("plain", |(name, _)| name)
+    }
+}

@@ -1,0 +1,155 @@
+//! Decides what the proxy's part of the configuration holds once it is valid.
+
+use std::{path::PathBuf, time::Duration};
+
+use gateway_common::source::Source;
+
+use super::{
+    authz,
+    cors::Cors,
+    detect, jwt, limit,
+    listener::Listener,
+    route::Route,
+    timeouts::Timeouts,
+    tls::{Certificate, ClientCertificates},
+    upstream::Upstream,
+    validate::Formats,
+};
+use crate::{file::NamedFile, path::MAX_LENGTH};
+
+/// Everything the proxy is told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The user that the proxy runs as: a name or a number. `proxy.user`.
+    pub user: String,
+    /// Threads, each with its own sockets, connections and pools. `proxy.workers`; 0 in the file means one per core.
+    pub workers: usize,
+    /// Whether each worker stays on a core of its own. `proxy.pin_workers`.
+    pub pin_workers: bool,
+    /// Where the access log goes; `None`: standard output. `proxy.access_log`.
+    pub access_log: Option<PathBuf>,
+    /// How long requests in flight may take once the proxy stops. `proxy.drain`.
+    pub drain: Duration,
+    /// The most connections at once, over all workers. `proxy.max_connections`.
+    pub max_connections: usize,
+    /// The most connections of one source at once, over all workers. `proxy.max_connections_per_source`.
+    pub max_connections_per_source: usize,
+    /// How many bytes the proxy may have in memory before it takes nothing on. `proxy.max_memory`.
+    pub max_memory: u64,
+    /// The largest request body, in bytes, where the route says nothing else. `proxy.max_body`.
+    pub max_body: u64,
+    /// How large a request's head may be.
+    pub head: HeadLimits,
+    /// Whose word about clients is taken. `proxy.trusted_proxies`, `proxy.client_header`.
+    pub trust: Trust,
+    /// How many bits of an IPv6 address tell clients apart. From `guard.ipv6_prefix`.
+    pub ipv6_prefix: u8,
+    /// Deadlines. `[timeouts]`.
+    pub timeouts: Timeouts,
+    /// Where to listen. `[[listener]]`.
+    pub listeners: Vec<Listener>,
+    /// What every listener that speaks TLS shows to whoever asks for their names. `[[certificate]]`.
+    pub certificates: Vec<Certificate>,
+    /// Whose certificates clients may show. `[client_certificates.NAME]`.
+    pub client_certificates: Vec<ClientCertificates>,
+    /// Servers behind the proxy. `[upstream.NAME]`, in the order of their names.
+    pub upstreams: Vec<Upstream>,
+    /// What pages of other origins may do. `[cors.NAME]`, in the order of their names.
+    pub cors: Vec<Cors>,
+    /// What is served. `[[route]]`.
+    pub routes: Vec<Route>,
+    /// Tokens. `[jwt]`; `None`: no route can ask for authentication.
+    pub jwt: Option<jwt::Settings>,
+    /// Which role may do what. `[roles]`.
+    pub roles: authz::Settings,
+    /// Requests per address. `[limit.address]`; `None`: not limited.
+    pub address_limit: Option<limit::Settings>,
+    /// What becomes of formats in schemas that nobody knows. `validate.formats`.
+    pub formats: Formats,
+    /// When signals become bans. `[[rule]]` and `[detect]`.
+    pub detect: detect::Settings,
+}
+
+impl Settings {
+    /// How many connections there may be with so many descriptors: some are kept for servers, files and ourselves, so
+    /// that who is connected is still served when no more can be accepted (D03).
+    #[must_use]
+    pub fn connections_within(&self, descriptors: usize) -> usize {
+        let kept = (descriptors / 8).max(64);
+        self.max_connections.min(descriptors.saturating_sub(kept)).max(1)
+    }
+}
+
+/// How large a request's head may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadLimits {
+    /// In bytes, with its first line. `proxy.max_header_bytes`.
+    pub bytes: usize,
+    /// Header lines, cookie crumbs of HTTP/2 included. `proxy.max_headers`.
+    pub headers: usize,
+    /// The path with its query, in bytes. `proxy.max_target`.
+    pub target: usize,
+}
+
+impl HeadLimits {
+    /// The most that `headers` may be.
+    pub const MOST_HEADERS: usize = 500;
+    /// The most that `target` may be.
+    pub const LONGEST_TARGET: usize = MAX_LENGTH;
+}
+
+/// Whose word about clients is taken, and where it stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// Load balancers and the like. `proxy.trusted_proxies`.
+    pub proxies: Vec<Source>,
+    /// The one header that is read of them; `None`: none is. `proxy.client_header`.
+    pub header: Option<ClientHeader>,
+}
+
+/// A header that names clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientHeader {
+    /// RFC 7239.
+    Forwarded,
+    /// `X-Forwarded-For`.
+    XForwardedFor,
+}
+
+impl Settings {
+    /// Every file that TLS is made from and that is read again when it changes.
+    pub fn tls_files(&self) -> impl Iterator<Item = &NamedFile> {
+        self.tls_certificates()
+            .flat_map(|(_, pair)| [Some(&pair.certificate), Some(&pair.private_key), pair.ocsp.as_ref()])
+            .chain(self.client_certificates.iter().flat_map(|trust| [Some(&trust.ca), trust.crl.as_ref()]))
+            .chain(self.upstreams.iter().filter_map(|upstream| upstream.tls.as_ref()).flat_map(|tls| {
+                let (certificate, key) = tls.certificate.as_ref().map(|(certificate, key)| (certificate, key)).unzip();
+                [tls.has_authorities().then_some(&tls.ca), certificate, key]
+            }))
+            .flatten()
+    }
+
+    /// As [`Self::tls_files`], to be changed.
+    pub fn tls_files_mut(&mut self) -> impl Iterator<Item = &mut NamedFile> {
+        let defaults = self.listeners.iter_mut().filter_map(|listener| listener.tls.as_mut()?.default.as_mut());
+        defaults
+            .chain(&mut self.certificates)
+            .flat_map(|pair| [Some(&mut pair.certificate), Some(&mut pair.private_key), pair.ocsp.as_mut()])
+            .chain(self.client_certificates.iter_mut().flat_map(|trust| [Some(&mut trust.ca), trust.crl.as_mut()]))
+            .chain(self.upstreams.iter_mut().filter_map(|upstream| upstream.tls.as_mut()).flat_map(|tls| {
+                let has_authorities = tls.has_authorities();
+                let (certificate, key) = tls.certificate.as_mut().map(|(certificate, key)| (certificate, key)).unzip();
+                [has_authorities.then_some(&mut tls.ca), certificate, key]
+            }))
+            .flatten()
+    }
+
+    /// Every certificate that is shown to clients, with the key of its table.
+    pub fn tls_certificates(&self) -> impl Iterator<Item = (String, &Certificate)> {
+        let defaults = self.listeners.iter().enumerate().filter_map(|(index, listener)| {
+            Some((format!("listener[{index}]"), listener.tls.as_ref()?.default.as_ref()?))
+        });
+        let more = self.certificates.iter().enumerate().map(|(index, pair)| (format!("certificate[{index}]"), pair));
+        defaults.chain(more)
+    }
+}

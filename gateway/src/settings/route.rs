@@ -1,0 +1,154 @@
+//! Decides what is said of one route: which requests it is for, and what becomes of them.
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+
+use super::{authz, cors::Origins, edits::Edits, timeouts::Timeouts};
+use crate::{
+    file::NamedFile,
+    path::{PathRules, pattern::Pattern},
+};
+
+/// One route.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// `route.host`, lower case, without port: `a.example`, or `*.a.example` for each name that has one label more.
+    /// `None`: every host.
+    pub host: Option<String>,
+    /// `route.path`: `/items/{id}`, or `/files/{*rest}` for everything below.
+    pub path: String,
+    /// `route.methods`; empty: every method but CONNECT and TRACE.
+    pub methods: Vec<Method>,
+    /// `route.when`: all must be met.
+    pub when: Vec<Condition>,
+    /// `route.require`.
+    pub require: authz::Requirement,
+    /// `route.upstream`, `route.redirect` or `route.respond`.
+    pub then: Then,
+    /// The path that the upstream is asked for; `None`: the client's. `route.strip_prefix`, `route.rewrite`.
+    pub rewrite: Option<Rewrite>,
+    /// What is changed of requests. `route.request_headers`.
+    pub request_headers: Option<Edits>,
+    /// What is changed of answers, but for refusals. `route.response_headers`.
+    pub response_headers: Option<Edits>,
+    /// What its paths may hold. `route.allow_in_path`.
+    pub allow_in_path: PathRules,
+    /// Names of requests' headers that pass although the gateway would remove them. `route.pass_headers`.
+    pub pass_headers: Vec<HeaderName>,
+    /// `route.timeouts`, each with what `[timeouts]` says where the route says nothing; `None`: it says nothing at all.
+    pub timeouts: Option<Box<Timeouts>>,
+    /// `route.schema`: a JSON Schema that the body must match.
+    pub schema: Option<NamedFile>,
+    /// `route.max_body`, in bytes.
+    pub max_body: Option<u64>,
+    /// Whether requests that were served are in the access log. `route.access_log`.
+    pub access_log: bool,
+    /// What its connections may become; `None`: nothing.
+    pub upgrade: Option<Upgrade>,
+    /// What pages of other origins may do: an index into [`Settings::cors`](crate::settings::proxy::Settings::cors). `route.cors`.
+    pub cors: Option<usize>,
+}
+
+/// Who answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// An upstream: an index into [`Settings::upstreams`](crate::settings::proxy::Settings::upstreams).
+    Forward(usize),
+    /// The gateway, by sending the client elsewhere.
+    Redirect(Redirect),
+    /// The gateway.
+    Respond(Fixed),
+}
+
+impl Then {
+    /// The upstream, where one answers.
+    #[must_use]
+    pub const fn upstream(&self) -> Option<usize> {
+        match self {
+            Self::Forward(upstream) => Some(*upstream),
+            Self::Redirect(_) | Self::Respond(_) => None,
+        }
+    }
+}
+
+/// Where a client is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redirect {
+    /// 301, 302, 303, 307 or 308. `route.redirect.status`.
+    pub status: StatusCode,
+    /// Scheme and authority, literally; empty: where the request came. The beginning of `route.redirect.to`.
+    pub origin: String,
+    /// The rest of `route.redirect.to`.
+    pub path: Pattern,
+}
+
+/// One answer for every request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fixed {
+    /// `route.respond.status`.
+    pub status: StatusCode,
+    /// `route.respond.content_type`; `None`: there is no body.
+    pub content_type: Option<HeaderValue>,
+    /// `route.respond.body`.
+    pub body: Bytes,
+}
+
+/// Which path the upstream is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rewrite {
+    /// `route.strip_prefix`.
+    Strip(Pattern),
+    /// `route.rewrite`.
+    Template(Pattern),
+}
+
+/// What the connections of a route may become.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upgrade {
+    /// At least one, in lower case. `route.upgrade`.
+    pub protocols: Vec<String>,
+    /// Whose pages browsers may open them from; empty: anybody's. `route.origins`.
+    pub origins: Origins,
+    /// Whether they go on when the token that opened them has expired. `route.outlives_token`.
+    pub outlives_token: bool,
+    /// Where the token of a WebSocket may be besides `Authorization`. `route.websocket_token`.
+    pub tokens: Vec<TokenSource>,
+}
+
+/// Where a browser can put a token that opens a WebSocket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenSource {
+    /// The cookie of this name: `cookie:NAME`.
+    Cookie(String),
+    /// Among the protocols that are offered: `protocol`.
+    Protocol,
+}
+
+/// What a request must have besides host, path and method.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    /// What is looked at.
+    pub subject: Subject,
+    /// What it must be.
+    pub test: Test,
+}
+
+/// A part of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// `header`.
+    Header(HeaderName),
+    /// `query`: a parameter's name, decoded.
+    Query(String),
+}
+
+/// What the value must be. What is there more than once has no value: it is only present.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Test {
+    /// `equals`, byte for byte.
+    Equals(String),
+    /// `prefix`.
+    Prefix(String),
+    /// `present = true`.
+    Present,
+}

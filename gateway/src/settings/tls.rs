@@ -1,0 +1,126 @@
+//! Decides what is configured of TLS, to clients and to upstreams.
+
+use std::{fmt, time::Duration};
+
+use data_encoding::{BASE64, HEXLOWER};
+
+use crate::file::NamedFile;
+
+/// How one listener speaks TLS.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// What is shown to whoever asks for no name, or for one that no `[[certificate]]` has. `None`: they are refused.
+    /// `listener.certificate`, `listener.private_key` and `listener.ocsp`.
+    pub default: Option<Certificate>,
+    /// What ALPN offers (RFC 7301), the best first. `listener.protocols`.
+    pub protocols: Vec<Protocol>,
+    /// Whether TLS 1.2 is left out. `listener.min_tls = "1.3"`.
+    pub only_tls13: bool,
+    /// Which clients have to show certificates: an index into [`Settings::client_certificates`](super::proxy::Settings::client_certificates). For every host that no
+    /// `client_certificates.NAME.hosts` names. `listener.client_certificates`.
+    pub client_certificates: Option<usize>,
+    /// What is told to browsers (RFC 6797). `[listener.hsts]`.
+    pub hsts: Option<Hsts>,
+    /// Whether clients' hellos are fingerprinted for the access log. `listener.ja4`.
+    pub ja4: bool,
+}
+
+/// An application protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+}
+
+impl Protocol {
+    /// Its name in ALPN.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Http1 => "http/1.1",
+            Self::Http2 => "h2",
+        }
+    }
+}
+
+/// A certificate chain and its key, PEM.
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    /// The chain, leaf first.
+    pub certificate: NamedFile,
+    /// PKCS#8, SEC1 or PKCS#1.
+    pub private_key: NamedFile,
+    /// What the authority says of it (RFC 6960), DER, stapled to handshakes.
+    pub ocsp: Option<NamedFile>,
+}
+
+/// `[listener.hsts]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hsts {
+    /// How long browsers come by HTTPS alone. `listener.hsts.max_age`.
+    pub max_age: Duration,
+    /// To every name below, too. `listener.hsts.include_subdomains`.
+    pub include_subdomains: bool,
+    /// By which hosts alone: exact, or `*.` and a name. Empty: by all. `listener.hsts.hosts`.
+    pub hosts: Vec<String>,
+}
+
+/// Whose certificates clients may show: `[client_certificates.NAME]`.
+#[derive(Clone, Debug)]
+pub struct ClientCertificates {
+    /// The NAME.
+    pub name: String,
+    /// The authorities, PEM. `ca`.
+    pub ca: NamedFile,
+    /// What they revoked (RFC 5280 5), PEM or DER. `crl`.
+    pub crl: Option<NamedFile>,
+    /// Whether nobody gets in without. `required`.
+    pub required: bool,
+    /// For which hosts: exact, or `*.` and a name. `hosts`.
+    pub hosts: Vec<String>,
+    /// What roles whoever shows one has. `roles`.
+    pub roles: Vec<String>,
+}
+
+/// TLS to the servers of an upstream: `upstream.NAME.tls`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// Whom to believe, PEM; `tls.ca`, or what the system trusts; without a path: nobody.
+    pub ca: NamedFile,
+    /// The name that its certificate must have, where it is not the server's own. `tls.server_name`.
+    pub server_name: Option<String>,
+    /// What the gateway shows of itself: `tls.certificate` and `tls.private_key`.
+    pub certificate: Option<(NamedFile, NamedFile)>,
+    /// Whether any certificate will do: `tls.dangerous_accept_any_certificate`.
+    pub accepts_any: bool,
+    /// Of which its certificate or key must be one, instead of [`Self::ca`] or besides: `tls.pins`. Empty: any.
+    pub pins: Vec<Pin>,
+}
+
+/// A fingerprint of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pin {
+    /// SHA-256 of its certificate.
+    Certificate([u8; 32]),
+    /// SHA-256 of its public key, as its certificate has it (`SubjectPublicKeyInfo`).
+    PublicKey([u8; 32]),
+}
+
+impl fmt::Display for Pin {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Certificate(hash) => write!(out, "sha256:{}", HEXLOWER.encode(hash)),
+            Self::PublicKey(hash) => write!(out, "sha256//{}", BASE64.encode(hash)),
+        }
+    }
+}
+
+impl Client {
+    /// Whether authorities judge the certificate.
+    #[must_use]
+    pub fn has_authorities(&self) -> bool {
+        !self.accepts_any && !self.ca.path.as_os_str().is_empty()
+    }
+}

@@ -1,0 +1,204 @@
+//! Decides what a request is served by: the valid configuration with every certificate, key and schema compiled.
+
+use std::{path::PathBuf, sync::Arc};
+
+use http::HeaderName;
+
+use crate::{
+    auth::jwt::Jwt,
+    authz::{self, Access},
+    clock::Now,
+    detect::Detector,
+    fault::Fault,
+    limit::AddressLimit,
+    path::{PathRules, pattern::Pattern},
+    proxy::{client::Trusted, cors},
+    route::Routes,
+    settings::{
+        edits::Edits,
+        proxy::Settings,
+        route::{Rewrite, Route, Then, Upgrade},
+        timeouts::Timeouts,
+    },
+    swap::Swap,
+    tls,
+    validate::schema::Schema,
+};
+
+/// One compiled configuration. Shared by all workers, never changed.
+pub struct Snapshot {
+    /// What it was made from.
+    pub settings: Arc<Settings>,
+    /// Which route serves a request.
+    pub routes: Routes,
+    /// What each route asks for, in the order of the configuration.
+    pub served: Box<[Served]>,
+    /// What pages of other origins may do, in the order of the configuration.
+    pub cors: Box<[cors::Group]>,
+    /// What they may do where no route is found: an index into [`Self::cors`].
+    pub default_cors: Option<usize>,
+    /// How the listeners speak TLS. Files that change are put in its place.
+    pub tls: Arc<Swap<tls::Tls>>,
+    /// What listeners without TLS tell browsers whom a trusted proxy serves by HTTPS.
+    pub hsts: Box<[Option<tls::Hsts>]>,
+    /// By which keys TLS sessions are resumed.
+    pub tickets: Arc<tls::Tickets>,
+    /// Which hosts ask for client certificates.
+    pub demands: tls::Demands,
+    /// Whose tokens are good; `None`: nobody's.
+    pub jwt: Option<Jwt>,
+    /// How many requests a source may make; `None`: any number.
+    pub address_limit: Option<AddressLimit>,
+    /// Whose word about clients is taken.
+    pub trusted: Trusted,
+    /// When signals become bans.
+    pub detector: Detector,
+}
+
+/// One route, compiled.
+pub struct Served {
+    /// The template as the configuration has it.
+    pub template: Box<str>,
+    /// Who may have it.
+    pub access: Access,
+    /// What its bodies must match.
+    pub schema: Option<Arc<Schema>>,
+    /// The largest body, in bytes.
+    pub max_body: u64,
+    /// Who answers.
+    pub then: Then,
+    /// The path that the upstream is asked for; `None`: the client's.
+    pub rewrite: Option<Pattern>,
+    /// What is changed of requests.
+    pub request_headers: Option<Edits>,
+    /// What is changed of answers.
+    pub response_headers: Option<Edits>,
+    /// What its paths may hold.
+    pub allow_in_path: PathRules,
+    /// Names that pass although others like them do not.
+    pub pass_headers: Box<[HeaderName]>,
+    /// Its deadlines.
+    pub timeouts: Timeouts,
+    /// What its connections may become; `None`: nothing.
+    pub upgrade: Option<Upgrade>,
+    /// What pages of other origins may do: an index into [`Snapshot::cors`].
+    pub cors: Option<usize>,
+    /// Whether requests that were served are in the access log.
+    pub access_log: bool,
+}
+
+impl Snapshot {
+    /// Compiles certificates, key sets, schemas and routes.
+    ///
+    /// # Errors
+    /// Every fault found, each naming its key: `route[2].schema`, `listener[0].private_key`, `jwt.jwks`.
+    pub fn new(settings: Settings) -> Result<Self, Vec<Fault>> {
+        let mut faults = Vec::new();
+        let routes = collect(Routes::new(&settings.routes), &mut faults);
+        let policy = authz::Policy::new(&settings.roles);
+        let mut served = Vec::new();
+        for (index, route) in settings.routes.iter().enumerate() {
+            match Served::new(route, &policy, &settings) {
+                Ok(route) => served.push(route),
+                Err(found) => faults.extend(found.into_iter().map(|fault| fault.under(&format!("route[{index}]")))),
+            }
+        }
+        let now = Now::read();
+        let tickets = tls::Chain::new(now).and_then(tls::Tickets::new).map(Arc::new);
+        let tickets = tickets.ok_or_else(|| vec![Fault::new("", "the machine has no randomness")]);
+        let made = tickets.and_then(|tickets| Ok((tls::Tls::new(&settings, &tickets, now)?, tickets)));
+        let tls = collect(made, &mut faults);
+        let jwt = collect(settings.jwt.as_ref().map(Jwt::new).transpose(), &mut faults).flatten();
+        let (Some(routes), Some((tls, tickets))) = (routes, tls) else { return Err(faults) };
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        Ok(Self {
+            routes,
+            served: served.into(),
+            cors: settings.cors.iter().map(cors::Group::new).collect(),
+            default_cors: settings.cors.iter().position(|group| group.name == "default"),
+            tls: Arc::new(Swap::new(tls)),
+            tickets,
+            demands: tls::Demands::new(&settings),
+            hsts: settings.listeners.iter().map(|listener| tls::Hsts::new(listener.hsts.as_ref()?)).collect(),
+            jwt,
+            address_limit: settings.address_limit.as_ref().map(AddressLimit::new),
+            trusted: Trusted::new(&settings.trust, settings.ipv6_prefix),
+            detector: Detector::new(&settings.detect),
+            settings: Arc::new(settings),
+        })
+    }
+
+    /// Goes on with files that have changed; whether any of them says whose client certificates are good.
+    ///
+    /// # Errors
+    /// They cannot be used; those before stay in force.
+    pub(crate) fn renew(&self, files: Vec<(PathBuf, Vec<u8>)>) -> anyhow::Result<bool> {
+        let told = |faults: Vec<Fault>| {
+            let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+            anyhow::anyhow!("{}", faults.join("; "))
+        };
+        let (tls, others) = self.tls.load().with(files, &self.tickets, Now::read()).map_err(told)?;
+        self.tls.store(tls);
+        Ok(others)
+    }
+
+    /// What works now and soon will not: certificates that have ended or are about to. And what is not checked, though
+    /// it looks as if it were: formats in schemas.
+    #[must_use]
+    pub fn warnings(&self, now: Now) -> Vec<Fault> {
+        let mut warnings = tls::outdated(&self.settings, now);
+        for (index, route) in self.served.iter().enumerate() {
+            for format in route.schema.iter().flat_map(|schema| schema.unknown_formats()) {
+                let warning =
+                    Fault::new(format!("route[{index}].schema"), format!("nobody checks the format {format:?}"));
+                warnings.push(
+                    warning.hint("spell it out by `pattern`; validate.formats = \"strict\" refuses such schemas"),
+                );
+            }
+        }
+        warnings
+    }
+}
+
+impl Served {
+    fn new(route: &Route, policy: &authz::Policy, settings: &Settings) -> Result<Self, Vec<Fault>> {
+        let mut faults = Vec::new();
+        let access = policy.compile(&route.require).map_err(|fault| faults.push(fault)).ok();
+        let schema = route.schema.as_ref().map(|file| Schema::new(file, settings.formats).map(Arc::new)).transpose();
+        let schema = schema.map_err(|fault| faults.push(fault)).ok().flatten();
+        let identified = settings.jwt.is_some() || !settings.client_certificates.is_empty();
+        if access.as_ref().is_some_and(Access::needs_identity) && !identified {
+            faults.push(Fault::new("require", "asks for an identity, and nothing gives one").hint("configure [jwt]"));
+        }
+        if route.then.upstream().is_some_and(|upstream| settings.upstreams.get(upstream).is_none()) {
+            faults.push(Fault::new("upstream", "does not exist"));
+        }
+        let Some(access) = access.filter(|_| faults.is_empty()) else { return Err(faults) };
+        let max_body = route.max_body.unwrap_or(settings.max_body);
+        Ok(Self {
+            template: route.path.as_str().into(),
+            access,
+            schema,
+            max_body,
+            then: route.then.clone(),
+            rewrite: route.rewrite.as_ref().map(|rewrite| match rewrite {
+                Rewrite::Strip(pattern) | Rewrite::Template(pattern) => pattern.clone(),
+            }),
+            request_headers: route.request_headers.clone(),
+            response_headers: route.response_headers.clone(),
+            allow_in_path: route.allow_in_path,
+            pass_headers: route.pass_headers.as_slice().into(),
+            timeouts: route.timeouts.as_deref().copied().unwrap_or(settings.timeouts),
+            cors: route.cors,
+            access_log: route.access_log,
+            upgrade: route.upgrade.clone(),
+        })
+    }
+}
+
+/// The value, or its faults among the others.
+fn collect<T>(made: Result<T, Vec<Fault>>, faults: &mut Vec<Fault>) -> Option<T> {
+    made.map_err(|found| faults.extend(found)).ok()
+}

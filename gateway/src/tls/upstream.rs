@@ -1,0 +1,44 @@
+//! TLS to the servers of upstreams, compiled: whom to believe, and what the gateway shows of itself.
+
+use std::sync::Arc;
+
+use rustls::{ClientConfig, Error, crypto::CryptoProvider};
+
+use self::trust::Trust;
+use super::{chain, private_key, roots};
+use crate::{fault::Fault, settings::tls::Client};
+
+mod trust;
+
+/// How the gateway speaks TLS to the servers of an upstream.
+///
+/// # Errors
+/// `ca`, `certificate` or `private_key`: not what it should be.
+pub(crate) fn config(settings: &Client, provider: &Arc<CryptoProvider>) -> Result<Arc<ClientConfig>, Vec<Fault>> {
+    let fault = |key: &str, message: String| vec![Fault::new(key, message)];
+    let builder = ClientConfig::builder_with_provider(Arc::clone(provider))
+        .with_protocol_versions(rustls::ALL_VERSIONS)
+        .map_err(|error| fault("ca", error.to_string()))?;
+    let authorities = if settings.has_authorities() {
+        let fault = |found: Fault| vec![Fault { key: "ca".to_owned(), ..found }];
+        let roots = roots(&settings.ca.bytes).map_err(fault)?;
+        Some((roots, chain(&settings.ca.bytes).map_err(fault)?))
+    } else {
+        None
+    };
+    let trust = Trust::new(provider, authorities, &settings.pins);
+    let trust = trust.map_err(|error| fault("ca", format!("cannot be used: {error}")))?;
+    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(trust));
+    let config = match &settings.certificate {
+        None => builder.with_no_client_auth(),
+        Some((certificate, key)) => {
+            let chain = chain(&certificate.bytes).map_err(|fault| vec![fault])?;
+            let key = private_key(&key.bytes).map_err(|fault| vec![fault])?;
+            builder.with_client_auth_cert(chain, key).map_err(|error| match error {
+                Error::InconsistentKeys(_) => fault("private_key", "is not the key of the certificate".to_owned()),
+                error => fault("certificate", format!("cannot be used: {error}")),
+            })?
+        }
+    };
+    Ok(Arc::new(config))
+}
