@@ -13,6 +13,7 @@ mod run;
 mod bench;
 mod ci;
 mod kernels;
+mod survey;
 mod test;
 mod tidy;
 mod unit;
@@ -37,6 +38,8 @@ enum Command {
     Ci(ci::Arguments),
     /// Check the invariants of the source tree that no compiler checks.
     Tidy(tidy::Arguments),
+    /// Print a reading list: the longest functions, widest structs, fullest folders, names that stand twice.
+    Survey(survey::Arguments),
     /// Boot the kernels of Debian 12 and 13 under qemu, and run the tests of the kernel program there.
     Kernels(kernels::Arguments),
     /// Measure: packets in the kernel, floods, requests through the proxy; break things on purpose.
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Command::Test(arguments) => test::run(&arguments),
         Command::Ci(arguments) => ci::run(&arguments),
         Command::Tidy(arguments) => tidy::run(&arguments),
+        Command::Survey(arguments) => survey::run(&arguments),
         Command::Kernels(arguments) => kernels::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Unit(arguments) => unit::run(&arguments),

@@ -84,7 +84,7 @@ fn faults(root: &Path) -> io::Result<Vec<String>> {
 }
 
 /// The Rust files below `folder`.
-fn list(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
+pub(crate) fn list(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let (path, kind) = entry.and_then(|entry| Ok((entry.path(), entry.file_type()?)))?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
