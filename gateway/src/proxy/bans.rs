@@ -1,4 +1,4 @@
-//! Bans as the proxy knows them: who is refused at accept and by request, and of which clients the guard hears good.
+//! Bans as the proxy knows them: which sources it refuses, and which good clients it tells the guard.
 
 pub(super) mod enforced;
 pub(super) mod good_clients;

@@ -1,5 +1,5 @@
-//! Decides what one worker owns: a thread with its own sockets, connections, upstream pools and log lines, so that no
-//! request waits for another core.
+//! One worker: what a thread owns for itself. It has its own connections, upstream pools, counters and log buffer, so that
+//! no request waits for another core.
 
 use std::{
     cell::{Cell, RefCell},
@@ -10,8 +10,8 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use self::{counters::Tally, messages::Event, registry::Registry, shared::Shared};
-use super::{bans::good_clients::Good, client::Client, connection::Connection, upstream::Group};
+use self::{counters::Counters, messages::Event, registry::Registry, shared::Shared};
+use super::{bans::good_clients::GoodClients, client::Client, connection::Connection, upstream::Group};
 use crate::{clock, detect::Ask, log::sink::Lines, message::ToGuard, request_id::RequestId};
 
 pub(super) mod counters;
@@ -20,20 +20,20 @@ mod registry;
 pub(super) mod shared;
 pub(super) mod validators;
 
-/// One worker.
+/// What one worker's thread owns.
 pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
     pub(super) upstreams: Box<[Group]>,
     pub(super) lines: Lines,
     pub(super) draining: Cell<bool>,
-    pub(super) good: Good,
-    pub(super) tally: Tally,
+    pub(super) good_clients: GoodClients,
+    pub(super) counters: Counters,
     connections: RefCell<Registry>,
     events: mpsc::Sender<Event>,
     ids: Cell<u128>,
 }
 
-/// A connection that counts, until dropped.
+/// A connection that was admitted. It counts against the limits until it is dropped.
 pub(super) struct Admitted {
     pub(super) connection: Rc<Connection>,
     worker: Rc<Worker>,
@@ -60,7 +60,7 @@ impl Drop for Admitted {
 impl Worker {
     pub(super) fn new(shared: Arc<Shared>, lines: Lines, events: mpsc::Sender<Event>, first_id: u128) -> Rc<Self> {
         let backends = shared.backends.iter();
-        // The random half of the worker's name.
+        // The random half of the first id.
         let seed = u64::try_from(first_id >> 64).unwrap_or(1);
         let upstreams = backends.map(|backend| Group::new(backend, seed)).collect();
         let (connections, ids) = (RefCell::default(), Cell::new(first_id));
@@ -69,17 +69,17 @@ impl Worker {
             upstreams,
             lines,
             draining: Cell::new(false),
-            good: Good::default(),
-            tally: Tally::default(),
+            good_clients: GoodClients::default(),
+            counters: Counters::default(),
             connections,
             events,
             ids,
         })
     }
 
-    /// Takes a connection in. A client that is allowlisted, as a load balancer is, may have any number.
+    /// Admits a new connection. A client that is trusted or allowlisted may have any number.
     pub(super) fn admit(self: &Rc<Self>, peer: SocketAddr, listener: usize) -> Result<Admitted, NotAdmitted> {
-        if self.shared.banned.refuses(peer.ip(), clock::monotonic()) {
+        if self.shared.bans.refuses(peer.ip(), clock::monotonic()) {
             return Err(NotAdmitted::Banned);
         }
         if self.shared.sheds() {
@@ -104,13 +104,13 @@ impl Worker {
     fn enter(&self, client: Client) -> bool {
         let most = self.shared.snapshot.settings.max_connections_per_source;
         self.shared.enter(client.source, most)
-            || ((client.is_trusted || self.shared.banned.allows(client.address.ip()))
+            || ((client.is_trusted || self.shared.bans.allows(client.address.ip()))
                 && self.shared.enter(client.source, usize::MAX))
     }
 
-    /// A trusted proxy names the client of a connection: it counts as that client's from now on.
+    /// A trusted proxy names the client of a connection: the connection counts as that client's from now on.
     pub(super) fn rename(&self, connection: &Rc<Connection>, client: Client) -> Result<(), NotAdmitted> {
-        if self.shared.banned.refuses(client.address.ip(), clock::monotonic()) {
+        if self.shared.bans.refuses(client.address.ip(), clock::monotonic()) {
             return Err(NotAdmitted::Banned);
         }
         if !self.enter(client) {
@@ -136,14 +136,14 @@ impl Worker {
         self.connections.borrow().iter().filter(|connection| which(connection)).cloned().collect()
     }
 
-    /// The name of the next request.
+    /// The id of the next request.
     pub(super) fn next_id(&self) -> RequestId {
         let id = self.ids.get();
         self.ids.set(id.wrapping_add(1));
         RequestId(id)
     }
 
-    /// Asks the guard for a ban, at once. Where its socket is full, the control thread waits for room.
+    /// Asks the guard for a ban, at once. If the socket to it is full, the control thread waits for room.
     pub(super) fn ask(&self, ask: Ask) {
         let message = ToGuard::Ask(Box::new(ask));
         if self.shared.asks.get().is_some_and(|asks| asks.try_send(&message).is_ok()) {
@@ -154,15 +154,15 @@ impl Worker {
         }
     }
 
-    /// Hands an event to the control thread. Asks over its capacity are lost and counted: the source goes on, so its
-    /// rule asks again.
+    /// Hands an event to the control thread. Requests for bans over its capacity are lost and counted: if the source
+    /// goes on, its rule asks again.
     pub(super) fn tell(&self, event: Event) {
         if self.events.try_send(event).is_err() {
             self.shared.lost_asks.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Hands over an event that must not be lost: waits for room.
+    /// Hands over an event that must not be lost: waits for room in the queue.
     pub(super) async fn tell_surely(&self, event: Event) {
         self.events.send(event).await.unwrap_or_default();
     }

@@ -1,8 +1,8 @@
-//! Decides whether a source is refused by the proxy, at accept or request by request behind a trusted proxy: what the kernel drops, once more, for where there is no XDP and for
-//! the moment before a ban is in the map.
+//! The bans that the proxy itself enforces: at accept, and request by request behind a trusted proxy. The kernel drops the
+//! same sources; this covers machines without XDP, and the moment before a ban is in the kernel's map.
 //!
-//! *Invariant:* at most [`CAPACITY`] bans of single clients and [`WIDE`] of networks are known here. Over that the
-//! kernel's map, which holds every ban, is alone; what has ended makes room first.
+//! *Invariant:* at most [`CAPACITY`] bans of single clients and [`WIDE`] bans of networks are kept here. Expired bans make
+//! room first. A ban that still finds no room is enforced by the kernel's map alone, which holds every ban.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -20,18 +20,18 @@ use crate::message::{AllowInForce, BanInForce, MAX_REFUSED};
 const CAPACITY: usize = 131_072;
 const WIDE: usize = 1_024;
 
-/// How often the guard is told what was refused, in nanoseconds.
+/// How often the guard is told how much the bans refused, in nanoseconds.
 const TELL_EVERY: u64 = 500_000_000;
 
 /// The bans in force, shared by the workers.
-pub(in crate::proxy) struct Banned {
+pub(in crate::proxy) struct EnforcedBans {
     ipv6_prefix: u8,
     table: RwLock<Table>,
-    /// Bans and allowances that found no room.
+    /// Bans and allowed sources that found no room.
     lost: AtomicU64,
-    /// Whether any ban has refused anything that was not told of yet.
+    /// Whether any ban has refused something that the guard was not told.
     has_refused: AtomicBool,
-    /// Not before then.
+    /// The guard is told not before then.
     tell_at: AtomicU64,
 }
 
@@ -39,23 +39,23 @@ pub(in crate::proxy) struct Banned {
 struct Ban {
     id: u64,
     until: u64,
-    /// Requests and connections that were refused and not told of yet.
+    /// Refused requests and connections that the guard was not told.
     refused: AtomicU64,
 }
 
 #[derive(Default)]
 struct Table {
-    /// Sources that clients are told apart by.
+    /// Bans of single clients.
     clients: HashMap<Source, Ban>,
-    /// When the table was found full, and nothing of it ends before this: it is not looked through again until then.
+    /// The table was found full, and no ban of it expires before this: it is not searched for room until then.
     full_until: u64,
-    /// Everything wider or narrower.
+    /// Bans of everything wider or narrower than a client.
     networks: Vec<(Source, Ban)>,
-    /// Sources that are let through even where a network around them is banned.
+    /// Allowed sources: they are let through even if a network around them is banned.
     allowed: HashSet<Source>,
 }
 
-impl Banned {
+impl EnforcedBans {
     pub(in crate::proxy) fn new(ipv6_prefix: u8, bans: &[BanInForce], allows: &[AllowInForce], now: u64) -> Self {
         let banned = Self {
             ipv6_prefix,
@@ -78,7 +78,7 @@ impl Banned {
         self.count(self.enter(id, source, expires, now))
     }
 
-    /// How many found no room since the last call.
+    /// How many bans and allowed sources found no room since the last call.
     pub(in crate::proxy) fn take_lost(&self) -> u64 {
         self.lost.swap(0, Ordering::Relaxed)
     }
@@ -127,7 +127,7 @@ impl Banned {
         table.networks.retain(|(other, _)| *other != source);
     }
 
-    /// Lets `source` through, whatever is banned around it. `false`: there are too many.
+    /// Lets `source` through, even if a network around it is banned. `false`: the table is full.
     pub(in crate::proxy) fn allow(&self, source: Source) -> bool {
         let Ok(mut table) = self.table.write() else { return false };
         let known = table.allowed.len() < CAPACITY || table.allowed.contains(&source);
@@ -146,9 +146,9 @@ impl Banned {
         self.table.read().is_ok_and(|table| table.allows(address))
     }
 
-    /// Whether `address` is to be refused now, which counts on its ban.
+    /// Whether `address` is banned now. Counts the refusal on its ban.
     pub(in crate::proxy) fn refuses(&self, address: IpAddr, now: u64) -> bool {
-        // A poisoned lock means that a thread died over it; the kernel's map still stands.
+        // A poisoned lock means that a thread panicked while it held it; the kernel still enforces the bans.
         let Ok(table) = self.table.read() else { return false };
         let client = Source::of(address, self.ipv6_prefix);
         let narrow = table.clients.get(&client).filter(|ban| ban.until > now);
@@ -161,8 +161,8 @@ impl Banned {
         true
     }
 
-    /// What each ban has refused since the last call: at most [`MAX_REFUSED`] of them, more the next time. Usually
-    /// nothing.
+    /// How much each ban has refused since the last call. At most [`MAX_REFUSED`] bans are told at a time, and usually
+    /// none.
     pub(in crate::proxy) fn take_refused(&self, now: u64) -> Vec<(u64, u64)> {
         if now < self.tell_at.load(Ordering::Relaxed) || !self.has_refused.swap(false, Ordering::Relaxed) {
             return Vec::new();
@@ -180,7 +180,7 @@ impl Banned {
 }
 
 impl Table {
-    /// Every network that could hold the address is looked up: at most 129, and only for who is banned otherwise.
+    /// Looks up every network that could hold the address: at most 129, and only for an address that is banned.
     fn allows(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         let width = if address.is_ipv4() { 32 } else { 128 };
@@ -198,7 +198,7 @@ mod tests {
     fn refuses_until_the_end() {
         let source = |text: &str| text.parse::<Source>().unwrap();
         let ban = |text: &str| BanInForce { id: 1, source: source(text), expires: 100 };
-        let banned = Banned::new(64, &[ban("203.0.113.7"), ban("2001:db8::/64"), ban("198.51.100.0/24")], &[], 0);
+        let banned = EnforcedBans::new(64, &[ban("203.0.113.7"), ban("2001:db8::/64"), ban("198.51.100.0/24")], &[], 0);
         let check = |address: &str, now: u64, expect: bool| {
             assert_eq!(banned.refuses(address.parse().unwrap(), now), expect, "{address} at {now}");
         };

@@ -1,7 +1,8 @@
-//! Decides which clients the guard hears good of: those that were served with a valid token, each once in a while.
+//! The clients that were served with a valid token. The guard is told each of them once in a while: it bans none of them
+//! lightly.
 //!
 //! *Invariant:* a worker remembers at most [`REMEMBERED`] of them, and tells at most [`MAX_GOOD`] at a time. Over that
-//! some are not told of until the memory is emptied: the guard knows of fewer good clients, never of wrong ones.
+//! some are not told until the memory is emptied: the guard knows fewer good clients, never wrong ones.
 
 use std::{
     cell::RefCell,
@@ -17,16 +18,16 @@ use crate::message::{GoodClient, MAX_GOOD};
 const REMEMBERED: usize = 16_384;
 const SECOND: u64 = 1_000_000_000;
 
-/// After so long a client is told of again.
+/// After so long a client is told again.
 const AGAIN: u64 = 20 * SECOND;
 
-/// What one worker knows of good clients.
+/// The good clients that one worker has seen.
 #[derive(Default)]
-pub(in crate::proxy) struct Good(RefCell<Known>);
+pub(in crate::proxy) struct GoodClients(RefCell<Known>);
 
 #[derive(Default)]
 struct Known {
-    /// By their hashes: of two that met, which takes billions of them, the second would be told of later.
+    /// Their hashes. If two clients collide, which takes billions of them, the second is told later.
     told: HashTable<u64>,
     seed: RandomState,
     fresh: Vec<GoodClient>,
@@ -34,10 +35,10 @@ struct Known {
     sent: u64,
 }
 
-impl Good {
+impl GoodClients {
     /// A request of `source` with a token of `principal` succeeded.
     pub(in crate::proxy) fn note(&self, source: Source, principal: &str) {
-        // Without a random key: the next proxy must tell the same principals by the same numbers.
+        // Without a random key: the next proxy must give the same principals the same numbers.
         let mut hasher = DefaultHasher::new();
         principal.hash(&mut hasher);
         let client = GoodClient { source, principal: hasher.finish() };
@@ -52,7 +53,7 @@ impl Good {
         }
     }
 
-    /// What the guard is to be told, about once a second. `now` is `CLOCK_MONOTONIC` in nanoseconds.
+    /// What to tell the guard, about once a second. `now` is `CLOCK_MONOTONIC` in nanoseconds.
     pub(in crate::proxy) fn take(&self, now: u64) -> Option<Vec<GoodClient>> {
         let mut known = self.0.borrow_mut();
         if now.saturating_sub(known.sent) < SECOND {
@@ -77,7 +78,7 @@ mod tests {
 
     #[test]
     fn each_is_told_once_in_a_while() {
-        let good = Good::default();
+        let good = GoodClients::default();
         let source = |number: u32| Source::of(std::net::Ipv4Addr::from_bits(number).into(), 64);
         let told = |now| good.take(now * SECOND).map_or(0, |told| told.len());
         for (now, expect) in [(100, 2), (101, 0), (119, 0), (120, 0), (121, 2)] {

@@ -1,5 +1,5 @@
-//! Decides what passes between the guard and the workers: orders one way, events the other, each told once however many
-//! workers there are.
+//! The thread between the guard and the workers: commands go to the workers, events come back. The guard is told each
+//! thing once, however many workers there are.
 
 use std::{
     collections::HashMap, fs::File, io, os::fd::OwnedFd, sync::atomic::Ordering, thread::JoinHandle, time::Duration,
@@ -20,8 +20,8 @@ use crate::{
     proxy::{
         upstream,
         worker::{
-            counters::Untold,
-            messages::{Event, Order},
+            counters::CounterDelta,
+            messages::{Command, Event},
             shared::Shared,
         },
     },
@@ -30,30 +30,30 @@ use crate::{
 
 /// A worker.
 pub(in crate::proxy) struct Running {
-    pub(in crate::proxy) orders: mpsc::Sender<Order>,
+    pub(in crate::proxy) commands: mpsc::Sender<Command>,
     pub(in crate::proxy) thread: JoinHandle<io::Result<()>>,
 }
 
-/// Between the guard and the workers.
+/// The control thread: it stands between the guard and the workers.
 pub(in crate::proxy) struct Control<'a> {
     channel: &'a Channel,
     shared: &'a Shared,
     sink: &'a Sink,
     memory: Memory,
-    /// Bans whose connections are being closed: how many workers are still at it, and how many connections so far.
+    /// Bans whose connections are being closed: how many workers are not done yet, and how many connections they closed.
     closing: HashMap<u64, (usize, u32)>,
     ready: usize,
     /// How many workers were told to drain and may still accept connections.
     retiring: usize,
-    /// The last mark, where it waits for them.
+    /// The last mark that waits for them.
     mark: Option<u64>,
-    /// Lost lines that the guard was told of.
+    /// How many lost log lines the guard has been told of.
     told_lines: u64,
-    /// What does not fit into the table of bans is told once a second.
+    /// Bans that do not fit into the table are logged at most once a second.
     unknown: Sparse,
-    /// What became of requests.
-    untold: Untold,
-    /// What the guard was told of each upstream.
+    /// What the guard has not been told of the requests.
+    delta: CounterDelta,
+    /// The state of each upstream as the guard was last told it.
     told_upstreams: Vec<Option<UpstreamState>>,
 }
 
@@ -70,12 +70,12 @@ impl<'a> Control<'a> {
             mark: None,
             told_lines: 0,
             unknown: Sparse::default(),
-            untold: Untold::default(),
+            delta: CounterDelta::default(),
             told_upstreams: vec![None; shared.backends.len()],
         }
     }
 
-    /// Ends once every worker has.
+    /// Runs until every worker has ended.
     pub(in crate::proxy) async fn run(&mut self, workers: &[Running], mut events: mpsc::Receiver<Event>) {
         let (mut draining, mut listening) = (false, true);
         self.shared.backends.iter().for_each(upstream::watch);
@@ -94,19 +94,19 @@ impl<'a> Control<'a> {
                     }
                 }
                 event = events.recv() => match event {
-                    Some(event) => self.tell_guard(event, workers.len()).await,
+                    Some(event) => self.handle_event(event, workers.len()).await,
                     None => return self.tell_counted().await,
                 },
                 message = self.channel.receive::<ToProxy>(), if listening => {
                     let drain = match message {
-                        Ok(Some((message, descriptors))) => self.obey(message, descriptors, workers).await,
-                        // Without its guard a proxy finishes what it has begun.
+                        Ok(Some((message, descriptors))) => self.handle(message, descriptors, workers).await,
+                        // A proxy without its guard finishes what it has begun.
                         Ok(None) => {
                             listening = false;
                             true
                         }
                         Err(error) => {
-                            tracing::error!("the guard cannot be understood: {error}");
+                            tracing::error!("a message of the guard cannot be read: {error}");
                             listening = false;
                             true
                         }
@@ -120,7 +120,8 @@ impl<'a> Control<'a> {
         }
     }
 
-    /// Has the workers let go of who is idle, and then take nothing on, while the proxy is too large.
+    /// While the proxy is too large, makes the workers close idle connections; if that is not enough, makes them
+    /// refuse what comes.
     fn watch_memory(&mut self) {
         let most = self.memory.most();
         let Some((level, bytes)) = self.memory.look(clock::monotonic()) else { return };
@@ -135,29 +136,33 @@ impl<'a> Control<'a> {
 
     async fn drain(&mut self, workers: &[Running]) {
         self.retiring = workers.len();
-        order(workers, Order::Drain).await;
+        send_all(workers, Command::Drain).await;
     }
 
-    /// `true`: it is time to drain.
-    async fn obey(&mut self, message: ToProxy, descriptors: Vec<OwnedFd>, workers: &[Running]) -> bool {
+    /// Carries out what the guard says. `true`: it is time to drain.
+    async fn handle(&mut self, message: ToProxy, descriptors: Vec<OwnedFd>, workers: &[Running]) -> bool {
         match message {
             ToProxy::Banned { id, source, expires } => {
-                let known = self.shared.banned.add(id, source, expires, clock::monotonic());
+                let known = self.shared.bans.add(id, source, expires, clock::monotonic());
                 if !known && let Some(others) = self.unknown.is_due(clock::monotonic()) {
-                    tracing::warn!(ban = id, others, "too many bans to refuse this one at accept as well");
+                    tracing::warn!(
+                        ban = id,
+                        others,
+                        "the proxy's table of bans is full: only the kernel enforces this ban"
+                    );
                 }
                 self.closing.insert(id, (workers.len(), 0));
-                order(workers, Order::Close { ban: id, source, known }).await;
+                send_all(workers, Command::Close { ban: id, source, known }).await;
             }
-            ToProxy::Lifted { source } => self.shared.banned.lift(source),
+            ToProxy::Lifted { source } => self.shared.bans.lift(source),
             ToProxy::Allowed { source } => {
-                if !self.shared.banned.allow(source)
+                if !self.shared.bans.allow(source)
                     && let Some(others) = self.unknown.is_due(clock::monotonic())
                 {
-                    tracing::warn!(%source, others, "too many allowances to know this one at accept as well");
+                    tracing::warn!(%source, others, "the proxy's table of allowed sources is full: only the kernel knows this one");
                 }
             }
-            ToProxy::Disallowed { source } => self.shared.banned.disallow(source),
+            ToProxy::Disallowed { source } => self.shared.bans.disallow(source),
             ToProxy::Probation { source, until } => {
                 self.shared.snapshot.detector.watch(source, until, clock::monotonic());
             }
@@ -167,9 +172,9 @@ impl<'a> Control<'a> {
                 }
             }
             ToProxy::Files => {
-                let files = descriptors.into_iter().next().context("no files came along").and_then(unseal);
+                let files = descriptors.into_iter().next().context("the guard sent no files").and_then(unseal);
                 match files.and_then(|files| self.shared.snapshot.renew(files)) {
-                    Ok(true) => order(workers, Order::Reverify).await,
+                    Ok(true) => send_all(workers, Command::Reverify).await,
                     Ok(false) => {}
                     Err(error) => tracing::error!("new TLS files are not in force: {error:#}"),
                 }
@@ -186,12 +191,12 @@ impl<'a> Control<'a> {
                 _ => {}
             },
             ToProxy::Drain => return true,
-            ToProxy::Start { .. } | ToProxy::Listen { .. } => tracing::error!("told to start twice"),
+            ToProxy::Start { .. } | ToProxy::Listen { .. } => tracing::error!("the guard said twice how to start"),
         }
         false
     }
 
-    /// Tells of upstreams that are not as they were when the guard was told last.
+    /// Tells the guard of upstreams whose state has changed.
     async fn tell_upstreams(&mut self) {
         for (backend, told) in self.shared.backends.iter().zip(&mut self.told_upstreams) {
             let state = backend.standing.state();
@@ -204,7 +209,7 @@ impl<'a> Control<'a> {
         }
     }
 
-    /// Tells what was lost, if anything was.
+    /// Tells the guard what was lost, if anything was.
     async fn tell_lost(&mut self) {
         let lines = self.sink.lost();
         let lost = Lost {
@@ -212,24 +217,24 @@ impl<'a> Control<'a> {
             log_lines: lines.saturating_sub(self.told_lines),
             connections: self.shared.lost_connections.swap(0, Ordering::Relaxed),
             shed: self.shared.shed.swap(0, Ordering::Relaxed),
-            at_accept: self.shared.banned.take_lost(),
+            at_accept: self.shared.bans.take_lost(),
         };
         self.told_lines = lines;
         if lost != Lost::default() && self.channel.send(&ToGuard::Lost(lost), &[]).await.is_err() {
-            tracing::warn!(?lost, "the guard does not hear what was lost");
+            tracing::warn!(?lost, "the guard could not be told what was lost");
         }
     }
 
     async fn tell_counted(&mut self) {
-        if let Some(message) = self.untold.message(self.shared.connections.load(Ordering::Relaxed)) {
+        if let Some(message) = self.delta.message(self.shared.connections.load(Ordering::Relaxed)) {
             self.say(&message).await;
         }
     }
 
-    async fn tell_guard(&mut self, event: Event, workers: usize) {
+    async fn handle_event(&mut self, event: Event, workers: usize) {
         let message = match event {
             Event::Ask(ask) => ToGuard::Ask(Box::new(ask)),
-            Event::Counted(counted) => return self.untold.add(&counted),
+            Event::Counted(counted) => return self.delta.add(&counted),
             Event::Good(clients) => ToGuard::Good(clients),
             Event::Refused(bans) => ToGuard::Refused(bans),
             Event::WouldRefuse(limit::WouldRefuse { requests, sources }) => {
@@ -257,7 +262,7 @@ impl<'a> Control<'a> {
                 if self.ready < workers {
                     return;
                 }
-                // Whoever asks once it serves is told how they are.
+                // The guard knows the upstreams before it says that the proxy serves.
                 self.tell_upstreams().await;
                 ToGuard::Ready
             }
@@ -272,10 +277,10 @@ impl<'a> Control<'a> {
     }
 }
 
-/// A worker that is gone has nothing to do.
-async fn order(workers: &[Running], order: Order) {
+/// Sends a command to every worker. A worker that has ended needs none.
+async fn send_all(workers: &[Running], command: Command) {
     for worker in workers {
-        worker.orders.send(order).await.unwrap_or_default();
+        worker.commands.send(command).await.unwrap_or_default();
     }
 }
 
@@ -289,7 +294,7 @@ mod tests {
     const CONFIGURATION: &str = "[guard]\ninterfaces = []\n[[listener]]\naddress = \"127.0.0.1:443\"\n\
         [[route]]\npath = \"/\"\nmethods = [\"GET\"]\nrequire = [\"public\"]\nrespond = { status = 200 }\n";
 
-    /// What the guard hears of a proxy of two workers to which it says `messages`, while they say `events`.
+    /// What the guard hears from a proxy of two workers when it sends `messages` and they send `events`.
     fn heard(messages: &[ToProxy], events: Vec<Event>) -> Vec<ToGuard> {
         let bundle = Bundle {
             path: "gateway.toml".into(),
@@ -309,17 +314,18 @@ mod tests {
             let (left, right) = channel::pair().unwrap();
             let (guard, proxy) = (Channel::new(left).unwrap(), Channel::new(right).unwrap());
             let mut control = Control::new(&proxy, &shared, &sink, Memory::open());
-            let workers: Vec<_> =
-                (0..2).map(|_| Running { orders: mpsc::channel(8).0, thread: std::thread::spawn(|| Ok(())) }).collect();
+            let workers: Vec<_> = (0..2)
+                .map(|_| Running { commands: mpsc::channel(8).0, thread: std::thread::spawn(|| Ok(())) })
+                .collect();
             for message in messages {
                 guard.send(message, &[]).await.unwrap();
                 let (message, descriptors) = proxy.receive().await.unwrap().unwrap();
-                if control.obey(message, descriptors, &workers).await {
+                if control.handle(message, descriptors, &workers).await {
                     control.drain(&workers).await;
                 }
             }
             for event in events {
-                control.tell_guard(event, workers.len()).await;
+                control.handle_event(event, workers.len()).await;
             }
             drop(control);
             drop(proxy);

@@ -1,5 +1,5 @@
-//! Decides how the unprivileged process begins and ends: it is told everything by the guard, gives up what rights it
-//! has left, and only then starts threads and looks at the network.
+//! `gateway proxy`, the unprivileged process, from start to end. The guard sends it everything. It gives up the rights
+//! that it has left, and only then starts threads and reads from the network.
 
 use std::{fs::File, io, net::TcpListener, os::fd::AsFd as _, process::ExitCode, sync::Arc};
 
@@ -23,16 +23,16 @@ use crate::{
     sandbox,
 };
 
-/// How many orders or events wait at most for one thread.
+/// The most commands or events that wait for one thread.
 const QUEUE: usize = 4_096;
 
 /// `gateway proxy`: the process that the guard starts, with its [`Channel`] as standard input. Exits with 0 once it
 /// has drained, with 1 if it cannot start.
 pub fn main() -> ExitCode {
-    // Libraries warn at whatever a client does; a line for each would let clients fill the disk.
+    // Libraries warn of what clients do; clients could fill the disk with these lines.
     let filter = tracing_subscriber::EnvFilter::new("info,h2=error,rustls=error");
     let log = tracing_subscriber::fmt().json().flatten_event(true).with_writer(io::stderr).with_env_filter(filter);
-    // A second one in the same process changes nothing.
+    // A second call in the same process changes nothing.
     log.try_init().unwrap_or_default();
     match run() {
         Ok(()) => ExitCode::SUCCESS,
@@ -44,16 +44,17 @@ pub fn main() -> ExitCode {
 }
 
 fn run() -> anyhow::Result<()> {
-    // What is run by its descriptor is named by its number.
+    // The kernel names a program that is run by its descriptor after the number.
     rustix::thread::set_name(c"gateway-proxy").unwrap_or_default();
-    let socket = io::stdin().as_fd().try_clone_to_owned().context("no channel to the guard")?;
+    let socket = io::stdin().as_fd().try_clone_to_owned().context("cannot duplicate the channel to the guard")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let asks = socket.try_clone().map(Sender::new);
-        let channel = Channel::new(socket).context("standard input is no channel; the guard starts this command")?;
+        let channel = Channel::new(socket)
+            .context("standard input is not the channel to the guard; only the guard starts this command")?;
         match prepare(&channel).await {
             Ok(prepared) => {
-                // Without it the control thread passes on what workers ask for.
+                // Without it the control thread passes on the bans that workers ask for.
                 asks.map(|asks| prepared.shared.asks.set(asks).unwrap_or_default()).unwrap_or_default();
                 serve(&channel, prepared).await
             }
@@ -71,11 +72,11 @@ struct Prepared {
     shared: Arc<Shared>,
     memory: Memory,
     log: File,
-    /// For each worker, its sockets and which listener they are.
+    /// For each worker, its sockets and the listener of each.
     sockets: Vec<Vec<(usize, TcpListener)>>,
 }
 
-/// Receives everything, compiles it, and gives up every right. No thread exists yet, and none is left out.
+/// Receives everything, compiles it, and gives up every right. No thread exists yet, so none keeps a right.
 async fn prepare(channel: &Channel) -> anyhow::Result<Prepared> {
     let Some((ToProxy::Start { workers, listeners }, descriptors)) = channel.receive::<ToProxy>().await? else {
         bail!("the guard did not say how to start");
@@ -101,7 +102,7 @@ async fn receive_sockets(
     listeners: usize,
 ) -> anyhow::Result<Vec<Vec<(usize, TcpListener)>>> {
     let mut sockets: Vec<Vec<_>> = std::iter::repeat_with(Vec::new).take(workers.max(1)).collect();
-    // One message carries so many at most; more workers than that take several for each listener.
+    // A message carries a limited number of sockets; with more workers a listener takes several messages.
     let mut missing = workers.max(1).saturating_mul(listeners);
     while missing > 0 {
         let Some((ToProxy::Listen { listener }, descriptors)) = channel.receive::<ToProxy>().await? else {
@@ -109,7 +110,7 @@ async fn receive_sockets(
         };
         missing = match missing.checked_sub(descriptors.len()) {
             Some(left) if !descriptors.is_empty() => left,
-            _ => bail!("the guard sent listening sockets that do not add up"),
+            _ => bail!("the guard sent a wrong number of listening sockets"),
         };
         let listener = usize::from(listener);
         for descriptor in descriptors {
@@ -123,16 +124,16 @@ async fn receive_sockets(
     Ok(sockets)
 }
 
-/// Every connection is a descriptor, and an upstream's another.
+/// Raises the limit of open files: every connection takes a descriptor, and its upstream connection another.
 fn raise_descriptor_limit() -> usize {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    // Refused, the limit stays as it was: accepting backs off when it is reached.
+    // If that is refused, the limit stays: accepting pauses when it is reached.
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).unwrap_or_default();
     getrlimit(Resource::Nofile).current.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
-/// Starts the workers, and carries messages between them and the guard until they are done.
+/// Starts the workers, and runs the control thread until they have ended.
 async fn serve(channel: &Channel, prepared: Prepared) -> anyhow::Result<()> {
     let Prepared { shared, memory, log, sockets } = prepared;
     let (sink, writer) = Sink::start(log)?;
@@ -140,7 +141,7 @@ async fn serve(channel: &Channel, prepared: Prepared) -> anyhow::Result<()> {
     let cores = if shared.snapshot.settings.pin_workers { scheduling::cores() } else { Vec::new() };
     let mut workers = Vec::new();
     for (index, sockets) in sockets.into_iter().enumerate() {
-        let (orders, queue) = mpsc::channel(QUEUE);
+        let (commands, queue) = mpsc::channel(QUEUE);
         let (shared, sink, events) = (Arc::clone(&shared), sink.clone(), events.clone());
         let thread = std::thread::Builder::new().name(format!("worker-{index}"));
         let cores = cores.clone();
@@ -148,7 +149,7 @@ async fn serve(channel: &Channel, prepared: Prepared) -> anyhow::Result<()> {
             scheduling::pin(index, &cores);
             worker_thread::run(shared, sink, events, sockets, queue)
         })?;
-        workers.push(Running { orders, thread });
+        workers.push(Running { commands, thread });
     }
     drop(events);
     let mut control = Control::new(channel, &shared, &sink, memory);

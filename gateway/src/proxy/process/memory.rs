@@ -1,16 +1,16 @@
-//! Decides when the proxy has grown so large that it takes nothing on: what the machine counts as its memory, once
-//! what is not in use was given back.
+//! Watches how much memory the proxy has (`proxy.max_memory`). Over the limit, idle connections are closed; if that is
+//! not enough, new connections and requests are refused. Unused memory is given back before that.
 //!
-//! *Invariant:* a proxy that has shrunk serves again, and whoever is being served is served to the end.
+//! *Invariant:* a proxy that has shrunk serves again, and a request that has begun is served to its end.
 
 use std::{fs::File, io, os::unix::fs::FileExt as _, time::Duration};
 
 use crate::{os, settings::proxy::Settings};
 
-/// How often it is looked at. A network of 10 Gbit/s brings 125 MB in that time.
+/// How often the size is read. A network of 10 Gbit/s brings 125 MB in that time.
 pub(in crate::proxy) const LOOK: Duration = Duration::from_millis(100);
 
-/// How often at most memory is given back: whoever allocates meanwhile waits for it.
+/// The least time between two trims: a thread that allocates meanwhile waits.
 const TRIM: u64 = 1_000_000_000;
 
 /// What the proxy does about its size.
@@ -18,15 +18,15 @@ const TRIM: u64 = 1_000_000_000;
 pub(in crate::proxy) enum Level {
     /// Nothing.
     Fine,
-    /// It lets go of connections that are between requests.
+    /// It closes connections that are between requests.
     Tight,
-    /// It takes nothing on, either.
+    /// It also refuses new connections and requests.
     Over,
 }
 
 /// How large the proxy is, and may be.
 pub(in crate::proxy) struct Memory {
-    /// `/proc/self/statm`, open since before files were out of reach; `None`: nobody knows.
+    /// `/proc/self/statm`, opened before the sandbox closed the file system; `None`: the size is not known.
     statm: Option<File>,
     /// Bytes.
     page: u64,
@@ -37,7 +37,7 @@ pub(in crate::proxy) struct Memory {
 }
 
 impl Memory {
-    /// Opens what tells how large this process is. Nothing is limited where there is no such thing.
+    /// Opens the file that tells the size of this process. Without it nothing is limited.
     pub(in crate::proxy) fn open() -> Self {
         let statm = File::open("/proc/self/statm");
         if let Err(error) = &statm {
@@ -47,7 +47,7 @@ impl Memory {
         Self { statm: statm.ok(), page, most: u64::MAX, level: Level::Fine, trimmed: 0 }
     }
 
-    /// Limits it to what is configured, or to most of what the machine has.
+    /// Limits it to what is configured, or to three quarters of the machine's memory.
     pub(in crate::proxy) fn limit(mut self, settings: &Settings) -> Self {
         let machine = rustix::system::sysinfo();
         let machine = machine.totalram.saturating_mul(machine.mem_unit.into());
@@ -63,13 +63,13 @@ impl Memory {
         self.most
     }
 
-    /// Looks how large it is, and gives back what is not used where that is much. The level where that has changed, and
-    /// its bytes.
+    /// Reads the size, and gives unused memory back where the size is near the limit. The new level and the size in
+    /// bytes, if the level has changed.
     pub(in crate::proxy) fn look(&mut self, now: u64) -> Option<(Level, u64)> {
         let mut resident = self.resident()?;
         let soon = next(self.level, resident, self.most);
         let is_due = now.saturating_sub(self.trimmed) >= TRIM && soon > Level::Fine;
-        // Those who were let go of a moment ago count, too.
+        // Connections that were closed a moment ago still count.
         if is_due || (self.level == Level::Tight && soon == Level::Over) {
             self.trimmed = now;
             os::give_memory_back();
@@ -80,7 +80,7 @@ impl Memory {
         has_changed.then_some((level, resident))
     }
 
-    /// How many bytes it has; not asked again where it cannot be known.
+    /// The size in bytes. If it cannot be read once, it is not read again.
     fn resident(&mut self) -> Option<u64> {
         let pages = pages(self.statm.as_ref()?);
         if let Err(error) = &pages {
@@ -91,13 +91,13 @@ impl Memory {
     }
 }
 
-/// The most that the proxy may have of a machine's memory: the rest is the kernel's, for sockets, and everybody's.
+/// The most that the proxy may have of a machine's memory. The kernel needs the rest for sockets and for others.
 const fn most(machine: u64) -> u64 {
     machine / 4 * 3
 }
 
-/// What follows a level. One at a time: those who are let go of may be all that is needed. Back only with some room:
-/// else it would turn at every request.
+/// The level after `level`. It rises one step at a time: closing idle connections may be enough. It falls only well
+/// below the limit, so that it does not flap.
 const fn next(level: Level, resident: u64, most: u64) -> Level {
     if resident <= most - most / 8 {
         return Level::Fine;

@@ -1,22 +1,22 @@
-//! Decides how a worker shares its core with others: woken, it interrupts whoever runs while it has little to do, for
-//! answers at once; a busy one takes its turn, finds more to do in each, and does more with the same core.
+//! The scheduling policy of a worker's thread. A worker with little to do preempts other threads, for low latency. A busy
+//! worker is scheduled in batches: it finds more to do in each turn, and does more with the same core.
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::os::{self, Policy};
 
-/// A worker that uses more than one part in so many of a core is busy.
+/// A worker that uses more than a quarter of a core is busy.
 const BUSY: u64 = 4;
 
-/// One that was busy is so until it uses less than one part in so many.
+/// A busy worker stays busy until it uses less than an eighth.
 const CALM: u64 = 8;
 
-/// What a worker has used.
+/// How much of a core a worker uses.
 pub(in crate::proxy) struct Scheduling {
     is_busy: bool,
-    /// Time on a core, in nanoseconds, when it was looked at last.
+    /// CPU time in nanoseconds at the last look.
     used: u64,
-    /// When that was: `CLOCK_MONOTONIC`, nanoseconds.
+    /// When the last look was: `CLOCK_MONOTONIC`, nanoseconds.
     at: u64,
 }
 
@@ -25,7 +25,7 @@ impl Scheduling {
         Self { is_busy: false, used, at: now }
     }
 
-    /// Has the calling thread scheduled by what it has `used` since it was asked last.
+    /// Chooses the scheduling of the calling thread by the CPU time that it has `used` since the last call.
     pub(in crate::proxy) fn adapt(&mut self, now: u64, used: u64) {
         let is_busy = is_busy(self.is_busy, used.saturating_sub(self.used), now.saturating_sub(self.at));
         (self.used, self.at) = (used, now);
@@ -33,13 +33,13 @@ impl Scheduling {
             self.is_busy = is_busy;
             let policy = if is_busy { Policy::Batch } else { Policy::Normal };
             if let Err(error) = os::schedule(policy) {
-                tracing::debug!("{policy:?} scheduling is refused: {error}");
+                tracing::debug!("the kernel refuses {policy:?} scheduling: {error}");
             }
         }
     }
 }
 
-/// Whether a worker that was or was not busy is so, having used so much of the time that has passed.
+/// Whether a worker is busy that has used so much of the time that has passed. `already`: it was busy before.
 const fn is_busy(already: bool, used: u64, passed: u64) -> bool {
     used.saturating_mul(if already { CALM } else { BUSY }) > passed
 }
@@ -56,7 +56,7 @@ pub(in crate::proxy) fn pin(index: usize, cores: &[usize]) {
     let mut only = CpuSet::new();
     only.set(*core);
     if let Err(error) = sched_setaffinity(None, &only) {
-        tracing::warn!(core, "proxy.pin_workers: a worker is not kept on its core: {error}");
+        tracing::warn!(core, "proxy.pin_workers: cannot pin a worker to its core: {error}");
     }
 }
 
@@ -83,7 +83,7 @@ mod tests {
     fn policy() -> String {
         let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
         let (_, fields) = stat.rsplit_once(") ").unwrap();
-        // The 41st (proc_pid_stat(5)); the first two are the number and the name.
+        // The 41st field (proc_pid_stat(5)); the first two, number and name, are cut off.
         fields.split(' ').nth(38).unwrap().to_owned()
     }
 

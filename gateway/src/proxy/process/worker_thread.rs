@@ -1,4 +1,4 @@
-//! The thread of one worker: it accepts, obeys the control thread, looks after deadlines, and drains in the end.
+//! The thread of one worker: it accepts connections, carries out commands, sweeps at every tick, and drains in the end.
 
 use std::{
     io,
@@ -21,7 +21,7 @@ use crate::{
         timing::deadline,
         worker::{
             Worker,
-            messages::{Event, Order},
+            messages::{Command, Event},
             shared::Shared,
         },
     },
@@ -36,7 +36,7 @@ pub(super) fn run(
     sink: Sink,
     events: mpsc::Sender<Event>,
     sockets: Vec<(usize, TcpListener)>,
-    orders: mpsc::Receiver<Order>,
+    commands: mpsc::Receiver<Command>,
 ) -> io::Result<()> {
     let mut random = [0; 8];
     aws_lc_rs::rand::fill(&mut random).map_err(|_unspecified| io::Error::other("no randomness"))?;
@@ -46,16 +46,16 @@ pub(super) fn run(
         let worker = Worker::new(shared, Lines::new(sink), events, first_id);
         let listen = |(index, socket)| Ok((index, tokio::net::TcpListener::from_std(socket)?));
         let listeners = sockets.into_iter().map(listen).collect::<io::Result<Vec<_>>>()?;
-        serve(&worker, listeners, orders).await;
+        serve(&worker, listeners, commands).await;
         Ok(())
     })
 }
 
-/// Serves `listeners` until the order to drain, then until the last connection is gone.
+/// Serves `listeners` until the command to drain, then until the last connection is gone.
 async fn serve(
     worker: &Rc<Worker>,
     listeners: Vec<(usize, tokio::net::TcpListener)>,
-    mut orders: mpsc::Receiver<Order>,
+    mut commands: mpsc::Receiver<Command>,
 ) {
     let accepting: Vec<_> = listeners
         .into_iter()
@@ -63,16 +63,16 @@ async fn serve(
         .collect();
     let ticking = tokio::task::spawn_local(tick(Rc::clone(worker)));
     worker.tell(Event::Ready);
-    // The other end gone means the same as the order.
-    while let Some(order) = orders.recv().await {
-        match order {
-            Order::Close { ban, source, known } => {
+    // A control thread that is gone means the same as the command to drain.
+    while let Some(command) = commands.recv().await {
+        match command {
+            Command::Close { ban, source, known } => {
                 tokio::task::spawn_local(close_banned(Rc::clone(worker), ban, source, known));
             }
-            Order::Reverify => {
+            Command::Reverify => {
                 worker.select(Connection::is_certified).iter().for_each(|connection| connection.reverify());
             }
-            Order::Drain => break,
+            Command::Drain => break,
         }
     }
     worker.draining.set(true);
@@ -84,10 +84,10 @@ async fn serve(
             tokio::time::sleep(deadline::TICK).await;
         }
     };
-    // Whoever is banned meanwhile is not served to the end.
+    // A client that is banned during the drain is not served to the end.
     let closing = async {
-        while let Some(order) = orders.recv().await {
-            if let Order::Close { ban, source, known } = order {
+        while let Some(command) = commands.recv().await {
+            if let Command::Close { ban, source, known } = command {
                 tokio::task::spawn_local(close_banned(Rc::clone(worker), ban, source, known));
             }
         }
@@ -103,12 +103,12 @@ async fn serve(
     }
     ticking.abort();
     worker.lines.flush();
-    if let Some(counted) = worker.tally.take() {
+    if let Some(counted) = worker.counters.take() {
         worker.tell_surely(Event::Counted(counted)).await;
     }
 }
 
-/// Looks after everything that is due, at every tick.
+/// At every tick: fires deadlines, sweeps connections and pools, and tells the control thread what was counted.
 async fn tick(worker: Rc<Worker>) {
     let mut scheduling = Scheduling::new(clock::monotonic(), clock::thread());
     let mut interval = tokio::time::interval(deadline::TICK);
@@ -125,14 +125,14 @@ async fn tick(worker: Rc<Worker>) {
             shut_all(&worker, Close::Graceful, Why::Idle, Connection::is_idle);
         }
         worker.lines.flush();
-        let refused = worker.shared.banned.take_refused(now);
+        let refused = worker.shared.bans.take_refused(now);
         if !refused.is_empty() {
             worker.tell(Event::Refused(refused));
         }
-        if let Some(counted) = worker.tally.due(now) {
+        if let Some(counted) = worker.counters.due(now) {
             worker.tell(Event::Counted(counted));
         }
-        if let Some(good) = worker.good.take(now) {
+        if let Some(good) = worker.good_clients.take(now) {
             worker.tell(Event::Good(good));
         }
         if let Some(would) = worker.shared.snapshot.address_limit.as_ref().and_then(AddressLimit::would_refuse) {
@@ -143,12 +143,12 @@ async fn tick(worker: Rc<Worker>) {
 
 /// Closes the connections of a banned source, and says so.
 async fn close_banned(worker: Rc<Worker>, ban: u64, source: Source, known: bool) {
-    // A ban that was lifted before this worker came to it closes nothing: who connected since may.
-    let is_in_force = !known || worker.shared.banned.holds(ban, source);
-    let is_banned = |peer| is_in_force && source.contains(peer) && !worker.shared.banned.allows(peer);
+    // A ban that was lifted before this worker came to it closes nothing: clients may have connected since.
+    let is_in_force = !known || worker.shared.bans.holds(ban, source);
+    let is_banned = |peer| is_in_force && source.contains(peer) && !worker.shared.bans.allows(peer);
     let mine = worker.select(|connection| is_banned(connection.client.get().address.ip()));
     mine.iter().for_each(|connection| connection.shut(Close::Graceful, Why::Banned));
-    // One reference is ours; a connection in use is in the registry and with its task as well.
+    // One reference is ours; a live connection has two more, in the registry and with its task.
     let gone = |connection: &Rc<Connection>| Rc::strong_count(connection) == 1;
     let start = tokio::time::Instant::now();
     while !mine.iter().all(gone) && start.elapsed() < LAST_WORDS {
@@ -156,7 +156,7 @@ async fn close_banned(worker: Rc<Worker>, ban: u64, source: Source, known: bool)
     }
     mine.iter().for_each(|connection| connection.shut(Close::Now, Why::Banned));
     let connections = u32::try_from(mine.len()).unwrap_or(u32::MAX);
-    // Never lost: the guard waits for it.
+    // This event must not be lost: the guard waits for it.
     worker.tell_surely(Event::Closed { ban, connections }).await;
 }
 

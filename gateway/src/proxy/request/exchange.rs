@@ -172,7 +172,7 @@ impl Record {
         let row = refusal.row();
         // What broke off before it was begun is refused in its place.
         if self.refused.is_none() {
-            self.worker.tally.refused(refusal.reject);
+            self.worker.counters.refused(refusal.reject);
         }
         self.status = row.status.as_u16();
         if let Some(signal) = row.signal {
@@ -184,7 +184,7 @@ impl Record {
 
     /// The answer is not completed after its head was sent.
     pub(in crate::proxy) fn broke_off(&mut self, refusal: Refusal) {
-        self.worker.tally.refused(refusal.reject);
+        self.worker.counters.refused(refusal.reject);
         self.refused = Some((refusal.row(), refusal.detail));
     }
 
@@ -192,7 +192,7 @@ impl Record {
     /// Counts on the ban.
     pub(in crate::proxy) fn is_banned(&self) -> bool {
         let client = &self.client;
-        client.relay.is_some() && self.worker.shared.banned.refuses(client.address.ip(), deadline::now())
+        client.relay.is_some() && self.worker.shared.bans.refuses(client.address.ip(), deadline::now())
     }
 
     fn note(&self, signal: Signal) {
@@ -200,7 +200,7 @@ impl Record {
         if self.client.is_trusted {
             return;
         }
-        self.worker.tally.signalled(signal);
+        self.worker.counters.signalled(signal);
         let (source, address) = (self.client.source, self.client.address.ip());
         let detector = &self.worker.shared.snapshot.detector;
         for ask in detector.note(signal, source, address, self.id, crate::clock::monotonic()) {
@@ -213,12 +213,12 @@ impl Drop for Record {
     fn drop(&mut self) {
         if self.counted {
             self.connection.end();
-            self.worker.tally.answered((self.status != CLIENT_LEFT).then_some(self.status));
+            self.worker.counters.answered((self.status != CLIENT_LEFT).then_some(self.status));
         }
         if let Some(identity) = self.identity.as_ref().filter(|_| self.forwarded && self.refused.is_none())
             && (200..400).contains(&self.status)
         {
-            self.worker.good.note(self.client.source, identity.principal());
+            self.worker.good_clients.note(self.client.source, identity.principal());
         }
         let settings = &self.worker.shared.snapshot.settings;
         let served = self.served();

@@ -1,4 +1,4 @@
-//! Decides what date an answer bears that has none.
+//! The `Date` header of responses that have none.
 
 use std::cell::Cell;
 
@@ -10,7 +10,7 @@ use crate::clock;
 /// The length of a date (RFC 9110 5.6.7).
 const DATE: usize = 29;
 
-/// The date (RFC 9110 5.6.7), formatted once a second.
+/// The current date (RFC 9110 5.6.7), formatted once a second.
 pub(in crate::proxy) fn today() -> [u8; DATE] {
     thread_local! {
         static TODAY: Cell<(u64, [u8; DATE])> = const { Cell::new((0, [b' '; DATE])) };

@@ -1,5 +1,5 @@
-//! Decides when something took too long: coarsely, by one table per worker that is looked through at every [`TICK`],
-//! so that a deadline costs a request a few stores and no timer.
+//! Deadlines. Each worker has one table of them, which is searched at every [`TICK`]: a deadline is coarse, and costs a
+//! request a few stores and no timer.
 
 use std::{
     cell::RefCell,
@@ -10,7 +10,7 @@ use std::{
 
 use crate::clock;
 
-/// How often the table is looked through: how late a deadline may fire.
+/// How often the table is searched: how late a deadline may fire.
 pub(in crate::proxy) const TICK: Duration = Duration::from_millis(50);
 
 thread_local! {
@@ -18,7 +18,7 @@ thread_local! {
 }
 
 struct Table {
-    /// As of the last tick.
+    /// The time of the last tick.
     now: u64,
     entries: Vec<Option<Entry>>,
     free: Vec<usize>,
@@ -34,7 +34,7 @@ pub(in crate::proxy) fn now() -> u64 {
     TABLE.with_borrow(|table| table.now)
 }
 
-/// Sets the time to `now` and lets everything that is due happen.
+/// Sets the time to `now` and wakes every task whose deadline has passed.
 pub(in crate::proxy) fn tick(now: u64) {
     let mut wakers = Vec::new();
     TABLE.with_borrow_mut(|table| {
@@ -43,7 +43,7 @@ pub(in crate::proxy) fn tick(now: u64) {
             wakers.push(entry.waker.clone());
         }
     });
-    // Outside of the borrow: whoever wakes may come back here.
+    // Outside of the borrow: a task that is woken may arm an alarm.
     wakers.into_iter().for_each(Waker::wake);
 }
 
@@ -76,7 +76,7 @@ impl Alarm {
     /// Disarms it.
     pub(in crate::proxy) fn rest(&mut self) {
         let Some(slot) = self.slot.take() else { return };
-        // The table may be gone: threads end in any order.
+        // The table may be gone already when its thread ends.
         let entry = TABLE.try_with(|table| {
             let mut table = table.borrow_mut();
             table.free.push(slot);

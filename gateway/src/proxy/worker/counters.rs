@@ -1,5 +1,5 @@
-//! Decides what is counted of requests: each worker counts for itself, and the guard is told the sums about once a
-//! second. Nothing is counted by client.
+//! Counters of requests. Each worker counts for itself, and the guard is told the sums about once a second. Nothing is
+//! counted by client.
 
 use std::cell::Cell;
 
@@ -11,16 +11,16 @@ use crate::{
 
 const SECOND: u64 = 1_000_000_000;
 
-/// What one worker has counted since it told last.
+/// What one worker has counted since it last told the control thread.
 #[derive(Default)]
-pub(in crate::proxy) struct Tally {
+pub(in crate::proxy) struct Counters {
     answers: [Cell<u64>; ANSWERS.len()],
     refused: [Cell<u64>; Reject::ALL.len()],
     signals: [Cell<u64>; Signal::ALL.len()],
     told: Cell<u64>,
 }
 
-impl Tally {
+impl Counters {
     /// A request was answered. `None`: its client had left.
     pub(in crate::proxy) fn answered(&self, status: Option<u16>) {
         let place = status.map_or(ANSWERS.len() - 1, |status| usize::from(status / 100).wrapping_sub(1));
@@ -35,7 +35,7 @@ impl Tally {
         add(&self.signals, signal as usize);
     }
 
-    /// What the control thread is to be told, about once a second. `now` is `CLOCK_MONOTONIC` in nanoseconds.
+    /// What to tell the control thread, about once a second. `now` is `CLOCK_MONOTONIC` in nanoseconds.
     pub(in crate::proxy) fn due(&self, now: u64) -> Option<Counted> {
         if now.saturating_sub(self.told.get()) < SECOND {
             return None;
@@ -44,7 +44,7 @@ impl Tally {
         self.take()
     }
 
-    /// Whatever was counted; `None`: nothing.
+    /// What was counted since the last call; `None`: nothing.
     pub(in crate::proxy) fn take(&self) -> Option<Counted> {
         let all = |cells: &[Cell<u64>]| cells.iter().map(Cell::take).collect::<Vec<_>>();
         let labels = Reject::ALL.iter().map(|reject| reject.row().label.to_owned());
@@ -66,15 +66,15 @@ fn add(cells: &[Cell<u64>], place: usize) {
     }
 }
 
-/// What the guard is still to be told of all workers.
+/// What all workers have counted and the guard has not been told.
 #[derive(Default)]
-pub(in crate::proxy) struct Untold {
+pub(in crate::proxy) struct CounterDelta {
     counted: Counted,
     connections: u64,
 }
 
-impl Untold {
-    /// A worker has told.
+impl CounterDelta {
+    /// Adds what a worker has counted.
     pub(in crate::proxy) fn add(&mut self, counted: &Counted) {
         if self.counted.answers.is_empty() {
             self.counted = counted.clone();
@@ -87,7 +87,7 @@ impl Untold {
         pairs.map(|((_, sum), (_, count))| (sum, count)).for_each(sum);
     }
 
-    /// What to tell; `None`: what the guard knows is still so. `connections` is how many there are.
+    /// The message to the guard; `None`: nothing has changed. `connections` is how many there are.
     pub(in crate::proxy) fn message(&mut self, connections: usize) -> Option<ToGuard> {
         let connections = u64::try_from(connections).unwrap_or(u64::MAX);
         let counted = std::mem::take(&mut self.counted);
@@ -113,26 +113,26 @@ mod tests {
 
     #[test]
     fn what_is_counted_is_told_once() {
-        let (tally, mut untold) = (Tally::default(), Untold::default());
-        assert_eq!(tally.take(), None);
-        tally.answered(Some(200));
-        tally.answered(Some(404));
-        tally.answered(None);
-        // No status of HTTP.
-        tally.answered(Some(42));
-        tally.answered(Some(700));
-        tally.refused(Reject::NotFound);
-        tally.signalled(Signal::UnknownRoute);
-        untold.add(&tally.due(5 * SECOND).unwrap());
-        tally.answered(Some(299));
-        assert_eq!(tally.due(5 * SECOND + 1), None);
-        untold.add(&tally.due(6 * SECOND).unwrap());
-        let Some(ToGuard::Counted(told)) = untold.message(3) else { panic!("nothing is told") };
+        let (counters, mut delta) = (Counters::default(), CounterDelta::default());
+        assert_eq!(counters.take(), None);
+        counters.answered(Some(200));
+        counters.answered(Some(404));
+        counters.answered(None);
+        // These are no statuses of HTTP.
+        counters.answered(Some(42));
+        counters.answered(Some(700));
+        counters.refused(Reject::NotFound);
+        counters.signalled(Signal::UnknownRoute);
+        delta.add(&counters.due(5 * SECOND).unwrap());
+        counters.answered(Some(299));
+        assert_eq!(counters.due(5 * SECOND + 1), None);
+        delta.add(&counters.due(6 * SECOND).unwrap());
+        let Some(ToGuard::Counted(told)) = delta.message(3) else { panic!("nothing is told") };
         assert_eq!(told.answers, [0, 2, 0, 1, 0, 1]);
         let refused: Vec<_> = told.refused.iter().filter(|(_, count)| *count > 0).collect();
         assert_eq!(refused, [&("not_found".to_owned(), 1)]);
         assert_eq!((told.signals.iter().sum::<u64>(), told.connections), (1, 3));
-        assert_eq!(untold.message(3), None);
-        assert!(untold.message(2).is_some(), "a connection has gone");
+        assert_eq!(delta.message(3), None);
+        assert!(delta.message(2).is_some(), "a connection has gone");
     }
 }

@@ -1,4 +1,4 @@
-//! What the control thread tells a worker, and what a worker tells it.
+//! The messages between the control thread and a worker: commands one way, events the other.
 
 use gateway_common::source::Source;
 
@@ -8,40 +8,39 @@ use crate::{
     message::{Counted, GoodClient},
 };
 
-/// What a worker is told.
+/// What the control thread has a worker do.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::proxy) enum Order {
-    /// Close the connections of a source, then say so.
+pub(in crate::proxy) enum Command {
+    /// Close the connections of a banned source, then tell it by [`Event::Closed`].
     Close {
         ban: u64,
         source: Source,
-        /// Whether the table of bans knows it, and so whether it was lifted meanwhile.
+        /// Whether the table of bans has it: then the table also tells whether it was lifted meanwhile.
         known: bool,
     },
-    /// Let go of connections whose client certificates were judged by authorities or lists that are no more.
+    /// Close connections whose client certificates were judged by authorities or revocation lists that were replaced.
     Reverify,
+    /// Accept no more connections, and end once those that are left have ended.
     Drain,
 }
 
-/// What a worker tells.
+/// What a worker tells the control thread.
 #[derive(Debug)]
 pub(in crate::proxy) enum Event {
+    /// A rule asks for a ban.
     Ask(Ask),
-    /// Accepts no more connections.
+    /// It accepts no more connections.
     Retired,
     /// The connections of a banned source are gone.
-    Closed {
-        ban: u64,
-        connections: u32,
-    },
+    Closed { ban: u64, connections: u32 },
     /// Clients that were served with a valid token.
     Good(Vec<GoodClient>),
-    /// What the bans in force have refused.
+    /// How often each ban has refused a connection or request.
     Refused(Vec<(u64, u64)>),
-    /// What the limit of addresses would have refused.
+    /// What the address limit would have refused, were it enforced.
     WouldRefuse(WouldRefuse),
-    /// What became of requests.
+    /// The counters since the last time.
     Counted(Counted),
-    /// It accepts.
+    /// It accepts connections.
     Ready,
 }

@@ -16,44 +16,45 @@ use crate::{
     clock,
     config::{self, Bundled, Config},
     message::{ADDRESS_LIMIT, Bundle, channel::Sender},
-    proxy::{bans::enforced::Banned, upstream::Backend},
+    proxy::{bans::enforced::EnforcedBans, upstream::Backend},
     snapshot::Snapshot,
 };
 
 /// What all workers share.
 pub(in crate::proxy) struct Shared {
     pub(in crate::proxy) snapshot: Arc<Snapshot>,
-    pub(in crate::proxy) banned: Banned,
-    /// The most connections: as configured, or fewer where descriptors would not do for servers as well (D03).
+    pub(in crate::proxy) bans: EnforcedBans,
+    /// The most connections: as configured, or fewer if there are not enough descriptors for upstream connections as
+    /// well (D03).
     pub(in crate::proxy) max_connections: usize,
     /// Connections of all workers.
     pub(in crate::proxy) connections: AtomicUsize,
     /// Connections of each source, over all workers. At most as many sources as connections.
     pub(in crate::proxy) sources: Mutex<HashMap<Source, usize>>,
-    /// The way to the guard for what it is asked for: by no other thread.
+    /// The direct way to the guard for requests for bans.
     pub(in crate::proxy) asks: OnceLock<Sender>,
-    /// Asks that found the queue to the guard full.
+    /// Requests for bans that were lost because the queue to the guard was full.
     pub(in crate::proxy) lost_asks: AtomicU64,
-    /// Whether connections that are between requests go, because the proxy is too large.
+    /// Whether idle connections are closed because the proxy is over `proxy.max_memory`.
     pub(in crate::proxy) is_tight: AtomicBool,
-    /// Whether nothing is taken on either, as that did not do.
+    /// Whether new connections and requests are refused as well.
     pub(in crate::proxy) sheds: AtomicBool,
-    /// What came meanwhile: connections that were closed, requests that were refused.
+    /// How many connections and requests were refused for that.
     pub(in crate::proxy) shed: AtomicU64,
     /// Connections that were closed because there were too many.
     pub(in crate::proxy) lost_connections: AtomicU64,
     /// What is known of the servers of each upstream, in the order of the configuration.
     pub(in crate::proxy) backends: Box<[Backend]>,
-    /// Who judges bodies that take a while.
+    /// The threads that validate large bodies.
     pub(in crate::proxy) validators: Validators,
 }
 
 impl Shared {
-    /// Compiles what the guard sent into what the workers share. At most as many connections as `descriptors` allow.
+    /// Compiles what the guard sent. There are at most as many connections as `descriptors` allow.
     pub(in crate::proxy) fn new(bundle: Bundle, descriptors: usize, workers: usize) -> anyhow::Result<Self> {
         let config = Config::load(&bundle.path, &Bundled(&bundle)).map_err(|errors| anyhow::anyhow!("{errors}"))?;
         let (document, settings) = (config.document, config.proxy);
-        let banned = Banned::new(settings.ipv6_prefix, &bundle.bans, &bundle.allows, clock::monotonic());
+        let bans = EnforcedBans::new(settings.ipv6_prefix, &bundle.bans, &bundle.allows, clock::monotonic());
         let snapshot = Snapshot::new(settings)
             .map_err(|faults| anyhow::anyhow!("{}", config::Errors::from_faults(&document, faults)))?;
         if let Some(chain) = bundle.tickets {
@@ -70,15 +71,15 @@ impl Shared {
             limit.enforce();
         }
         let validators = if snapshot.served.iter().any(|route| route.schema.is_some()) {
-            // One for two workers, as they share the machine's cores with them.
-            Validators::start(workers / 2).context("cannot start the threads that judge bodies")?
+            // One thread for two workers, as they share the machine's cores.
+            Validators::start(workers / 2).context("cannot start the threads that validate bodies")?
         } else {
             Validators::none()
         };
         Ok(Self {
             max_connections: snapshot.settings.connections_within(descriptors),
             snapshot: Arc::new(snapshot),
-            banned,
+            bans,
             connections: AtomicUsize::new(0),
             sources: Mutex::default(),
             asks: OnceLock::new(),
@@ -92,7 +93,7 @@ impl Shared {
         })
     }
 
-    /// Counts a connection of `source`. `false`: it has `most` already.
+    /// Counts a connection of `source`. `false`: it already has `most`.
     pub(super) fn enter(&self, source: Source, most: usize) -> bool {
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         let count = sources.entry(source).or_default();
@@ -101,7 +102,7 @@ impl Shared {
         enters
     }
 
-    /// Whether to refuse what has come, as the proxy is too large; counts it.
+    /// Whether to refuse a connection or request because the proxy is too large. Counts what is refused.
     pub(in crate::proxy) fn sheds(&self) -> bool {
         let sheds = self.sheds.load(Ordering::Relaxed);
         if sheds {

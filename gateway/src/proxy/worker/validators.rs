@@ -1,5 +1,4 @@
-//! Decides where bodies are judged that take longer than a worker may be held: on a few threads of their own, so that
-//! nobody else's request waits for them.
+//! Threads that validate large bodies, so that no other request of a worker waits for them.
 
 use std::{
     io,
@@ -18,10 +17,10 @@ use crate::{
     validate::schema::{STACK, Schema},
 };
 
-/// How many bodies wait at most.
+/// The most bodies that wait.
 const QUEUE: usize = 256;
 
-/// The threads that judge bodies.
+/// The threads that validate bodies.
 pub(in crate::proxy) struct Validators {
     /// `None`: no route has a schema.
     jobs: Option<SyncSender<Job>>,
@@ -34,12 +33,12 @@ struct Job {
 }
 
 impl Validators {
-    /// Of a proxy that judges no bodies.
+    /// For a proxy that validates no bodies.
     pub(in crate::proxy) const fn none() -> Self {
         Self { jobs: None }
     }
 
-    /// Starts `threads`, which end with this.
+    /// Starts `threads` threads, which end when this is dropped.
     ///
     /// # Errors
     /// A thread cannot be started.
@@ -54,26 +53,26 @@ impl Validators {
         Ok(Self { jobs: Some(jobs) })
     }
 
-    /// Judges a body.
+    /// Validates a body.
     ///
     /// # Errors
-    /// It is refused, or there are too many.
+    /// The body is invalid, or too many bodies wait.
     pub(in crate::proxy) async fn validate(&self, schema: Arc<Schema>, body: Bytes) -> Result<(), Refusal> {
         let busy = |why| Refusal { retry_after: Some(1), ..Refusal::new(Reject::Unavailable, why) };
         let (verdict, judged) = oneshot::channel();
-        let Some(jobs) = &self.jobs else { return Err(busy("nobody judges bodies")) };
+        let Some(jobs) = &self.jobs else { return Err(busy("no thread validates bodies")) };
         jobs.try_send(Job { schema, body, verdict }).map_err(|error| match error {
-            TrySendError::Full(_) => busy("too many bodies wait to be judged"),
-            TrySendError::Disconnected(_) => busy("nobody judges bodies"),
+            TrySendError::Full(_) => busy("too many bodies wait for validation"),
+            TrySendError::Disconnected(_) => busy("no thread validates bodies"),
         })?;
-        judged.await.unwrap_or_else(|_dropped| Err(busy("nobody judges bodies")))
+        judged.await.unwrap_or_else(|_dropped| Err(busy("no thread validates bodies")))
     }
 }
 
 fn judge_all(queue: &Mutex<Receiver<Job>>) {
-    // Whoever answers many at once goes first.
+    // The workers go first.
     if let Err(error) = os::schedule(Policy::Batch) {
-        tracing::debug!("scheduling is refused: {error}");
+        tracing::debug!("the kernel refuses batch scheduling: {error}");
     }
     loop {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
