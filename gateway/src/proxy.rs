@@ -21,6 +21,7 @@ mod hpack;
 mod http1;
 mod http2;
 mod min_rate;
+mod service;
 
 mod body;
 mod buffer_pool;

@@ -1,65 +1,34 @@
-//! Decides how bodies pass: both ways as they come, with back-pressure, bounded in size and in patience. Trailers pass
-//! where both sides speak HTTP/2, those alone that mean nothing to whoever frames, routes or authorises (F11).
+//! A request's body on its way in: as it comes, with back-pressure, bounded in size and in time. Trailers pass where both
+//! sides speak HTTP/2, and of those only what means nothing to whoever frames, routes or authorises (F11).
 
 use std::{
     cell::Cell,
-    error::Error,
-    fmt,
-    pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Response};
-use http_body::{Body, Frame, SizeHint};
+use http::HeaderMap;
+use http_body::{Frame, SizeHint};
 
+use self::grpc_messages::Messages;
 use super::{
     http1, http2,
     min_rate::MinRate,
-    raw_head::RawHead,
-    request::{exchange::Record, grpc::Messages, problem},
+    service::BodyError,
     timing::deadline::{self, Alarm},
-    upstream::{Exchange, hygiene},
+    upstream::hygiene,
 };
-use crate::{
-    refusal::{Refusal, Reject},
-    settings::timeouts::Timeouts,
-};
+use crate::settings::timeouts::Timeouts;
 
+mod grpc_messages;
 mod upload;
 
 pub(super) use upload::{Upload, drain};
 
 /// How much of an unread body is read and forgotten, so that the connection can go on, in bytes.
 const FORGOTTEN: u64 = 64 * 1_024;
-
-/// Why a request's body ended early.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum BodyError {
-    /// Its framing is broken.
-    Broken,
-    /// The client left.
-    Gone,
-    /// It is larger than the route takes.
-    TooLarge,
-    /// The client stopped sending.
-    TooSlow,
-}
-
-impl fmt::Display for BodyError {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(match self {
-            Self::Broken => "request body broken",
-            Self::Gone => "client left",
-            Self::TooLarge => "request body too large",
-            Self::TooSlow => "request body too slow",
-        })
-    }
-}
-
-impl Error for BodyError {}
 
 /// How a request's body is doing, for those who wait behind it.
 #[derive(Debug, Default)]
@@ -75,11 +44,25 @@ pub(super) struct BodyProgress {
 }
 
 /// A request's body as it is received.
+#[derive(Default)]
 pub(super) enum Incoming {
     /// There is none.
+    #[default]
     None,
     Http1(http1::Body),
     Http2(http2::Body),
+}
+
+impl From<http1::Body> for Incoming {
+    fn from(body: http1::Body) -> Self {
+        Self::Http1(body)
+    }
+}
+
+impl From<http2::Body> for Incoming {
+    fn from(body: http2::Body) -> Self {
+        Self::Http2(body)
+    }
 }
 
 impl Incoming {
@@ -253,198 +236,4 @@ pub(super) async fn forget(incoming: Incoming, timeouts: Timeouts) {
 /// Whether an unread body is small enough to be read and forgotten.
 pub(super) fn is_forgettable(incoming: &Incoming) -> bool {
     incoming.size_hint().upper().is_some_and(|length| length <= FORGOTTEN)
-}
-
-/// An answer on its way out. The exchange is over when it is dropped.
-// Boxed, it is moved as a pointer from hand to hand.
-pub(super) struct ResponseBody(Box<Inner>);
-
-struct Inner {
-    content: Content,
-    /// What its head consists of, besides its headers.
-    lines: Option<RawHead>,
-    /// Why it broke off, if it did.
-    broke: &'static str,
-    /// `None`: the exchange goes on as a tunnel.
-    record: Option<Box<Record>>,
-    /// How long the upstream may pause.
-    pause: Duration,
-    upstream: Alarm,
-}
-
-enum Content {
-    Done,
-    /// All of it has been passed on, while the request is still being sent.
-    Rest(Exchange),
-    /// All but these has been passed on.
-    Trailers(Box<(HeaderMap, Option<Exchange>)>),
-    Upstream(Exchange),
-    Whole(Bytes),
-}
-
-impl ResponseBody {
-    /// An answer of our own.
-    pub(super) fn whole(bytes: Bytes, record: Box<Record>) -> Self {
-        Self::new(if bytes.is_empty() { Content::Done } else { Content::Whole(bytes) }, record)
-    }
-
-    /// An upstream's.
-    pub(super) fn relayed(exchange: Exchange, record: Box<Record>) -> Self {
-        if !exchange.is_over() {
-            return Self::new(Content::Upstream(exchange), record);
-        }
-        Self::new(exchange.give_back().map_or(Content::Done, Content::Rest), record)
-    }
-
-    /// The same, behind a head of `lines`.
-    pub(super) fn with(self, lines: RawHead) -> Self {
-        let Self(mut inner) = self;
-        inner.lines = Some(lines);
-        Self(inner)
-    }
-
-    /// What its head consists of, besides its headers.
-    pub(super) const fn take_lines(&mut self) -> Option<RawHead> {
-        self.0.lines.take()
-    }
-
-    /// What stands where a tunnel begins.
-    pub(super) fn switched() -> Self {
-        Self::of(Content::Done, None, Duration::ZERO)
-    }
-
-    fn new(content: Content, record: Box<Record>) -> Self {
-        let pause = record.timeouts().response;
-        Self::of(content, Some(record), pause)
-    }
-
-    fn of(content: Content, record: Option<Box<Record>>, pause: Duration) -> Self {
-        Self(Box::new(Inner { content, lines: None, broke: "", record, pause, upstream: Alarm::default() }))
-    }
-
-    /// The refusal in its place: it broke off before any of it was sent.
-    pub(super) fn refuse(&mut self) -> Option<Response<Self>> {
-        let mut record = self.0.record.take()?;
-        record.bytes_out = 0;
-        Some(problem::refuse(record, Refusal::new(Reject::UpstreamFailed, self.0.broke), true))
-    }
-
-    /// How long a client may take nothing of it, and what it has to take a second while it is waited for. `None`: it
-    /// is none that is logged.
-    pub(super) fn patience(&self) -> Option<(Duration, u64)> {
-        let timeouts = self.0.record.as_ref()?.timeouts();
-        Some((timeouts.body, timeouts.least_rate))
-    }
-}
-
-impl Inner {
-    fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
-        let Content::Upstream(exchange) = &mut self.content else { return Poll::Ready(None) };
-        let Poll::Ready(piece) = exchange.poll_piece(cx) else {
-            return self
-                .upstream
-                .poll(self.pause, cx)
-                .map(|()| Some(Err(Broken(Reject::UpstreamFailed, "upstream stopped sending"))));
-        };
-        self.upstream.rest();
-        if exchange.is_over()
-            && let Content::Upstream(mut exchange) = std::mem::replace(&mut self.content, Content::Done)
-        {
-            let trailers = exchange.trailers().and_then(hygiene::trailers);
-            self.content = match (trailers, exchange.give_back()) {
-                (Some(trailers), rest) => Content::Trailers(Box::new((trailers, rest))),
-                (None, Some(rest)) => Content::Rest(rest),
-                (None, None) => Content::Done,
-            };
-        }
-        Poll::Ready(piece.map(|piece| piece.map_err(|detail| Broken(Reject::UpstreamFailed, detail))))
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        let rest = match std::mem::replace(&mut self.content, Content::Done) {
-            Content::Rest(rest) => Some(rest),
-            Content::Trailers(trailers) => trailers.1,
-            Content::Done | Content::Upstream(_) | Content::Whole(_) => None,
-        };
-        // The client was answered early. What it still sends belongs to the request: it is passed on.
-        if let (Some(rest), Some(record)) = (rest, self.record.take()) {
-            tokio::task::spawn_local(async move {
-                rest.finish(record.timeouts().response).await;
-                drop(record);
-            });
-        }
-    }
-}
-
-/// The answer cannot be completed: the client must not take what it has for the whole.
-#[derive(Debug)]
-pub(super) struct Broken(Reject, &'static str);
-
-impl fmt::Display for Broken {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(self.1)
-    }
-}
-
-impl Error for Broken {}
-
-impl Body for ResponseBody {
-    type Data = Bytes;
-    type Error = Broken;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let this = &mut *self.get_mut().0;
-        let piece = match &mut this.content {
-            Content::Done | Content::Rest(_) | Content::Trailers(_) => None,
-            Content::Whole(bytes) => Some(Ok(std::mem::take(bytes))),
-            Content::Upstream(..) => match ready!(this.poll_upstream(cx)) {
-                Some(Ok(_)) if this.record.as_ref().is_some_and(|record| record.is_banned()) => {
-                    Some(Err(Broken(Reject::Banned, "banned while it was served")))
-                }
-                piece => piece,
-            },
-        };
-        let Some(record) = &mut this.record else { return Poll::Ready(None) };
-        match &piece {
-            Some(Ok(piece)) => record.bytes_out += u64::try_from(piece.len()).unwrap_or(u64::MAX),
-            Some(Err(Broken(reject, detail))) => {
-                this.broke = detail;
-                record.broke_off(Refusal::new(*reject, *detail));
-            }
-            None => {}
-        }
-        let before = std::mem::replace(&mut this.content, Content::Done);
-        Poll::Ready(match (piece, before) {
-            (None, Content::Trailers(trailers)) => {
-                let (trailers, rest) = *trailers;
-                this.content = rest.map_or(Content::Done, Content::Rest);
-                Some(Ok(Frame::trailers(trailers)))
-            }
-            (Some(Ok(piece)), Content::Whole(_)) => Some(Ok(Frame::data(piece))),
-            (Some(Err(broken)), _) => Some(Err(broken)),
-            (piece, before) => {
-                this.content = before;
-                piece.map(|piece| piece.map(Frame::data))
-            }
-        })
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.0.content {
-            Content::Done | Content::Rest(_) => true,
-            Content::Trailers(_) => false,
-            Content::Upstream(exchange) => exchange.is_over(),
-            Content::Whole(bytes) => bytes.is_empty(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.0.content {
-            Content::Done | Content::Rest(_) | Content::Trailers(_) => SizeHint::with_exact(0),
-            Content::Upstream(exchange) => exchange.left(),
-            Content::Whole(bytes) => SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX)),
-        }
-    }
 }

@@ -1,8 +1,8 @@
-//! Decides how a client's HTTP/1 connection goes from request to request: one at a time, in the order in which they
-//! came, each answered before the next is read.
+//! A client's HTTP/1 connection: one request at a time, in the order in which they came, each answered before the next is
+//! read.
 //!
-//! It is ours because every request passes here: nothing is parsed twice, no connection keeps a buffer between
-//! requests, and whatever is refused is refused by the one table of [`reject`](crate::refusal).
+//! It is our own code because every request passes here: nothing is parsed twice, no connection keeps a buffer between
+//! requests, and what is refused is refused by the one table of [`refusal`](crate::refusal).
 
 use std::{rc::Rc, task::Poll, time::Duration};
 
@@ -14,15 +14,12 @@ use self::{
     response_writer::{Failed, Manner, ResponseWriter},
 };
 use super::{
-    body::{Incoming, ResponseBody},
     client_io::ClientIo,
     connection::Connection,
-    request::{exchange::Record, pipeline, problem},
+    service::{SendBody, Service},
     timing::deadline::within,
-    worker::Worker,
     write_batching,
 };
-use crate::clock::Now;
 
 mod head;
 mod request_reader;
@@ -31,7 +28,7 @@ mod response_writer;
 #[cfg(test)]
 mod tests;
 
-pub(super) use request_reader::Body;
+pub(super) use self::request_reader::Body;
 
 /// How long a client may take to hear that nothing more comes.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -49,32 +46,35 @@ pub(super) enum Ended {
 }
 
 /// Answers the requests of a connection.
-pub(super) async fn serve(worker: &Rc<Worker>, connection: &Rc<Connection>, io: &Rc<ClientIo>) -> Ended {
+pub(super) async fn serve<S: Service>(service: S, connection: &Rc<Connection>, io: &Rc<ClientIo>) -> Ended
+where
+    S::RequestBody: From<Body>,
+{
     let reader = RequestReader::new(io, connection);
     let _open = Open(&reader);
-    let limits = worker.shared.snapshot.settings.head;
+    let limits = service.head_limits();
     loop {
         let head = match std::future::poll_fn(|cx| reader.poll_head(limits, cx)).await {
             Ok(Some(head)) => head,
             Ok(None) => return Ended::Done,
             Err(malformed) => {
-                let (answer, manner) = refuse(worker, connection, malformed);
+                let (response, manner) = refuse(&service, connection, malformed);
                 // Nothing is left to be done where it is not taken.
-                return deliver(&reader, io, &mut ResponseWriter::new(answer, manner))
+                return deliver(&reader, io, &mut ResponseWriter::new(response, manner))
                     .await
                     .map_or(Ended::Cut, |()| Ended::Refused);
             }
         };
         let (is_head, version) = (head.parts.method == Method::HEAD, head.parts.version);
-        let body = reader.body().map_or(Incoming::None, Incoming::Http1);
-        let Some(answer) = answer(worker, connection, &reader, head.parts, body).await else { return Ended::Cut };
-        let switches = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let body = reader.body().map_or_else(Default::default, Into::into);
+        let Some(response) = respond(&service, &reader, head.parts, body).await else { return Ended::Cut };
+        let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         reader.answers();
         let keeps = head.keeps && !connection.unread.get() && !connection.goes();
-        let mut writer = ResponseWriter::new(answer, Manner { is_head, version, keeps });
+        let mut writer = ResponseWriter::new(response, Manner { is_head, version, keeps });
         let mut delivered = deliver(&reader, io, &mut writer).await;
         if matches!(delivered, Err(Failed::Unbegun))
-            && let Some(refusal) = writer.refuse()
+            && let Some(refusal) = service.replace(writer.body())
         {
             writer = ResponseWriter::new(refusal, Manner { is_head, version, keeps: false });
             delivered = deliver(&reader, io, &mut writer).await;
@@ -119,22 +119,20 @@ async fn read_out(connection: &Connection, reader: &RequestReader, io: &ClientIo
     is_read
 }
 
-/// What becomes of a request. `None`: its client left.
-async fn answer(
-    worker: &Rc<Worker>,
-    connection: &Rc<Connection>,
+/// The response to a request. `None`: its client left.
+async fn respond<S: Service>(
+    service: &S,
     reader: &RequestReader,
     head: Box<Parts>,
-    body: Incoming,
-) -> Option<Response<ResponseBody>> {
+    body: S::RequestBody,
+) -> Option<Response<S::ResponseBody>> {
     // Boxed, it takes no room in a connection that is between requests.
-    let mut answering = Box::pin(pipeline::serve(Rc::clone(worker), Rc::clone(connection), head, body));
+    let mut responding = Box::pin(service.respond(head, body));
     std::future::poll_fn(|cx| {
         // What others have left.
         write_batching::lets_others();
-        if let Poll::Ready(answer) = answering.as_mut().poll(cx) {
-            let Ok(answer) = answer;
-            return Poll::Ready(Some(answer));
+        if let Poll::Ready(response) = responding.as_mut().poll(cx) {
+            return Poll::Ready(Some(response));
         }
         if write_batching::lets_others() {
             return Poll::Pending;
@@ -144,8 +142,12 @@ async fn answer(
     .await
 }
 
-/// Sends an answer, and looks after the client meanwhile.
-async fn deliver(reader: &RequestReader, io: &ClientIo, writer: &mut ResponseWriter) -> Result<(), Failed> {
+/// Sends a response, and looks after the client meanwhile.
+async fn deliver<B: SendBody>(
+    reader: &RequestReader,
+    io: &ClientIo,
+    writer: &mut ResponseWriter<B>,
+) -> Result<(), Failed> {
     write_batching::others_first().await;
     std::future::poll_fn(|cx| {
         if let Poll::Ready(sent) = writer.poll(io, cx) {
@@ -159,12 +161,15 @@ async fn deliver(reader: &RequestReader, io: &ClientIo, writer: &mut ResponseWri
     .await
 }
 
-/// The answer to what is no request.
-fn refuse(worker: &Rc<Worker>, connection: &Rc<Connection>, malformed: Malformed) -> (Response<ResponseBody>, Manner) {
+/// The response to what is no request.
+fn refuse<S: Service>(
+    service: &S,
+    connection: &Connection,
+    malformed: Malformed,
+) -> (Response<S::ResponseBody>, Manner) {
     let Malformed { refusal, line } = malformed;
     let version = line.as_ref().map_or(Version::HTTP_11, |line| line.1);
     let is_head = line.as_ref().is_some_and(|line| line.0 == Method::HEAD);
     connection.unread.set(true);
-    let record = Record::begin(worker, connection, line.map(|line| *line), Now::read());
-    (problem::refuse(record, refusal, true), Manner { is_head, version, keeps: false })
+    (service.refuse(line.map(|line| *line), refusal), Manner { is_head, version, keeps: false })
 }

@@ -15,9 +15,10 @@ use bytes::Bytes;
 use http::{Method, StatusCode, header, response};
 
 use super::{
-    body::{BodyError, BodyProgress, Upload},
+    body::{BodyProgress, Upload},
     raw_head::HeadFormat,
     request::local_reply::Own,
+    service::BodyError,
     timing::deadline::Alarm,
     tunnel::upgrade::Wanted,
     upstream::request::Outgoing,

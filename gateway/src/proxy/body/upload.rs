@@ -1,4 +1,4 @@
-//! Decides what an upstream is sent of a request's body: none, all of it at once, or as it comes.
+//! What an upstream is sent of a request's body: none, all of it at once, or as it comes.
 
 use std::{
     pin::Pin,
@@ -8,7 +8,8 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use super::{BodyError, Incoming, RequestBody};
+use super::{Incoming, RequestBody};
+use crate::proxy::service::BodyError;
 
 /// What an upstream is sent.
 pub(in crate::proxy) enum Upload {

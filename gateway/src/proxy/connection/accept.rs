@@ -17,7 +17,7 @@ use crate::{
         client_io::{ClientIo, Stream},
         http1::{self, Ended},
         http2,
-        request::exchange::Record,
+        request::{exchange::Record, requests::Requests},
         timing::deadline::{Alarm, within},
         worker::{Admitted, NotAdmitted, Worker},
     },
@@ -91,7 +91,8 @@ async fn serve(worker: Rc<Worker>, admitted: Admitted, socket: TcpStream) {
 
 /// Serves a connection of HTTP/1 to its end: whether the client may still be sending. `None`: it was cut off.
 async fn http1(worker: &Rc<Worker>, connection: &Rc<Connection>, io: &Rc<ClientIo>) -> Option<bool> {
-    let mut served = Box::pin(http1::serve(worker, connection, io));
+    let requests = Requests { worker: Rc::clone(worker), connection: Rc::clone(connection) };
+    let mut served = Box::pin(http1::serve(requests, connection, io));
     let mut finishing = false;
     let ended = std::future::poll_fn(|cx| {
         match connection.closing(cx) {
@@ -130,7 +131,8 @@ async fn goodbye(io: &ClientIo) -> bool {
 
 /// Serves a connection of HTTP/2 to its end: whether the client may still be sending. `None`: it was cut off.
 async fn http2(worker: &Rc<Worker>, connection: &Rc<Connection>, io: &Rc<ClientIo>) -> Option<bool> {
-    match http2::serve(worker, connection, io).await {
+    let requests = Requests { worker: Rc::clone(worker), connection: Rc::clone(connection) };
+    match http2::serve(requests, connection, io).await {
         http2::Ended::Cut => None,
         http2::Ended::Done => Some(false),
         http2::Ended::Broken(detail) => {

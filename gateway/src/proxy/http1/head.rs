@@ -1,5 +1,4 @@
-//! Decides what the head of a client's request says, and how the body behind it ends (RFC 9112): in one way, or not at
-//! all.
+//! Reads the head of a client's request, and how the body behind it ends (RFC 9112): in one way, or not at all.
 //!
 //! Refused: lines that end without CR (F07), versions other than 1.0 and 1.1 (F17), a fragment in the target (F19),
 //! broken lines (F06, F20), and every framing that two parsers could read differently (F01-F05). The connection ends
@@ -14,7 +13,7 @@ use crate::{
     proxy::{
         buffer_pool,
         framing::{self, MAX_HEADERS, length::Framing},
-        request::exchange::RequestLine,
+        service::RequestLine,
     },
     refusal::{Refusal, Reject},
     settings::proxy::HeadLimits,

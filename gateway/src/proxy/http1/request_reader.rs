@@ -1,5 +1,5 @@
-//! Decides what is read of a client when: the next head between requests, a body as whoever wants it asks for it, and
-//! a little while an answer is made, to see a client that leaves.
+//! Reads from a client: the next head between requests, a body as somebody asks for it, and a little while a response is made,
+//! to see a client that leaves.
 //!
 //! *Invariant:* bytes behind a body are never taken for a part of it. A body that nobody reads to its end ends the
 //! connection (F14).
@@ -20,11 +20,11 @@ use tokio::io::ReadBuf;
 use super::head::{Head, Malformed, Reader};
 use crate::{
     proxy::{
-        body::BodyError,
         buffer_pool,
         client_io::ClientIo,
         connection::{Connection, Why},
         framing::length::Framing,
+        service::BodyError,
         timing::deadline::Alarm,
     },
     settings::proxy::HeadLimits,

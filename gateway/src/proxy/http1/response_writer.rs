@@ -1,4 +1,4 @@
-//! Decides how an answer is written: its head and what there is of its body in one write where they fit, the rest as it
+//! Writes a response: its head and what there is of its body in one write where they fit, the rest as it
 //! comes and as the client takes it, framed by what is known of its length.
 
 use std::{
@@ -9,13 +9,12 @@ use std::{
 
 use bytes::{Buf as _, Bytes};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
-use http_body::Body as _;
 
 use crate::proxy::{
-    body::ResponseBody,
     buffer_pool,
     client_io::ClientIo,
     raw_head::{RawHead, line, status_line},
+    service::SendBody,
     timing::date::today,
 };
 
@@ -31,15 +30,15 @@ pub(super) struct Manner {
     pub(super) keeps: bool,
 }
 
-/// An answer on its way.
-pub(super) struct ResponseWriter {
+/// A response on its way.
+pub(super) struct ResponseWriter<B> {
     out: Vec<u8>,
     written: usize,
     begun: bool,
     /// A piece too large to be copied, which comes after what is collected.
     piece: Bytes,
     framing: Framing,
-    body: ResponseBody,
+    body: B,
     /// Whether the connection may carry another request.
     pub(super) keeps: bool,
 }
@@ -53,12 +52,12 @@ enum Framing {
     UntilClose,
 }
 
-/// Why an answer did not arrive whole.
+/// Why a response did not arrive whole.
 #[derive(Debug)]
 pub(super) enum Failed {
     /// Its body broke off.
     Body,
-    /// The same, before any of it was sent: another answer may be.
+    /// The same, before any of it was sent: another response may be.
     Unbegun,
     /// The client does not take it.
     Client,
@@ -70,10 +69,10 @@ impl From<io::Error> for Failed {
     }
 }
 
-impl ResponseWriter {
-    pub(super) fn new(answer: Response<ResponseBody>, manner: Manner) -> Self {
-        let (head, mut body) = answer.into_parts();
-        let (out, framing, keeps) = match body.take_lines() {
+impl<B: SendBody> ResponseWriter<B> {
+    pub(super) fn new(response: Response<B>, manner: Manner) -> Self {
+        let (head, mut body) = response.into_parts();
+        let (out, framing, keeps) = match body.take_raw_head() {
             Some(lines) => end_lines(lines, &head.headers, manner),
             None => {
                 let mut out = buffer_pool::space();
@@ -122,9 +121,9 @@ impl ResponseWriter {
         }
     }
 
-    /// The refusal in place of an answer of which nothing was sent. `None`: it is none that is logged.
-    pub(super) fn refuse(&mut self) -> Option<Response<ResponseBody>> {
-        self.body.refuse()
+    /// The body that is being sent.
+    pub(super) const fn body(&mut self) -> &mut B {
+        &mut self.body
     }
 
     /// Whether a client could take what broke off for the whole.
@@ -187,7 +186,7 @@ impl ResponseWriter {
     }
 }
 
-impl Drop for ResponseWriter {
+impl<B> Drop for ResponseWriter<B> {
     fn drop(&mut self) {
         buffer_pool::keep_space(std::mem::take(&mut self.out));
     }

@@ -1,5 +1,5 @@
-//! Decides what is kept of a request's body until whoever wants it asks for it: what the client's window lets it send,
-//! and no more.
+//! Keeps what has come of a request's body until somebody asks for it: as much as the client's window lets it send, and no
+//! more.
 //!
 //! *Invariant:* a client may send again only what somebody has taken. A body that nobody wants any more is forgotten as
 //! it comes.
@@ -15,11 +15,8 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
-use crate::proxy::{body::BodyError, buffer_pool};
-
-/// What a client may send of one body, and of all bodies of a connection, before some of it was taken, in bytes.
-pub(super) const STREAM_WINDOW: u32 = 256 * 1_024;
-pub(super) const CONNECTION_WINDOW: u32 = 1_024 * 1_024;
+use super::flow_control::{CONNECTION_WINDOW, STREAM_WINDOW};
+use crate::proxy::{buffer_pool, service::BodyError};
 
 /// Pieces smaller than this are put together, so that many of them take no more room than what they hold, in bytes.
 const SMALL: usize = 4 * 1_024;
@@ -57,7 +54,7 @@ struct Inner {
     abandoned: bool,
 }
 
-/// What is wrong with a body.
+/// What is wrong with the DATA of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     /// It is not as long as it said.

@@ -1,4 +1,4 @@
-//! Decides whether an HTTP/2 connection is kept busy for nothing: frames that only have to be answered or noted
+//! Counts what keeps an HTTP/2 connection busy for nothing: frames that only have to be answered or noted
 //! (SETTINGS, PING, PRIORITY, PRIORITY_UPDATE, kinds nobody knows) are counted, and too many of them end the connection
 //! (H06). So does DATA without data (H05), so do streams that are opened only to be reset, each of which costs an
 //! upstream a connection (H01), and windows that are opened for nothing that was sent. What provokes a reset of ours

@@ -1,4 +1,4 @@
-//! Decides how frames look (RFC 9113 4.1, 6, 7).
+//! The frames of HTTP/2 as they are written and read (RFC 9113 4.1, 6, 7).
 
 /// How a client begins (RFC 9113 3.4).
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -50,6 +50,17 @@ pub(super) enum Reason {
     Cancel = 8,
     Compression = 9,
     EnhanceYourCalm = 11,
+}
+
+/// Why a connection cannot go on (RFC 9113 5.4.1), for the client and for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ConnectionError(pub(super) Reason, pub(super) &'static str);
+
+impl ConnectionError {
+    /// The client breaks the protocol.
+    pub(super) const fn protocol(detail: &'static str) -> Self {
+        Self(Reason::Protocol, detail)
+    }
 }
 
 /// The header of a frame.

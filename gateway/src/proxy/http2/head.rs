@@ -1,5 +1,5 @@
-//! Decides what the fields of a request's head, or of its trailers, come to (RFC 9113 8.1-8.3): a request that can be
-//! read in one way, or none.
+//! Reads the fields of a request's head, or of its trailers (RFC 9113 8.1-8.3): as a request that can be read in one way, or
+//! not at all.
 
 use http::{
     HeaderMap, Method, Uri, Version, header,
@@ -12,13 +12,22 @@ use crate::{
         buffer_pool,
         framing::{OF_HTTP1, length::decimal},
         hpack::{Content, Field},
-        request::exchange::RequestLine,
+        service::RequestLine,
     },
     settings::proxy::HeadLimits,
 };
 
 /// Room for the headers of most requests and for those that the gateway adds, in headers.
 const USUAL: usize = 24;
+
+/// A block of fields whose last frame has not come (RFC 9113 4.3).
+pub(super) struct FieldBlock {
+    pub(super) stream: u32,
+    /// Whether the stream ends with it.
+    pub(super) ends: bool,
+    pub(super) bytes: Vec<u8>,
+    pub(super) frames: u32,
+}
 
 /// Why there is no request.
 #[derive(Debug)]

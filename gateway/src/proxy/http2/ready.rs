@@ -1,4 +1,4 @@
-//! Decides which streams of a connection have something to do: one bit each, which whoever wakes a stream sets. All of
+//! Remembers which streams of a connection have something to do: one bit each, which whoever wakes a stream sets. All of
 //! them are run by the connection's one task, so that answers that come together leave together.
 
 use std::{

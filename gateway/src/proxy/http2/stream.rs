@@ -1,8 +1,6 @@
-//! Decides how one stream goes from its request to its end: it is answered, what the answer consists of is sent as the
-//! client's windows let it, and then it is over.
+//! One stream of HTTP/2: the states that it passes through, and how its response is sent as the client's windows allow.
 
 use std::{
-    convert::Infallible,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
@@ -10,58 +8,139 @@ use std::{
 
 use bytes::{Buf as _, Bytes};
 use http::{HeaderMap, Response, StatusCode, header};
-use http_body::Body as _;
 
 use super::{
     body_buffer::BodyBuffer,
     flood::Flood,
+    flow_control::FlowControl,
     frame::{self, END_STREAM, MAX_PAYLOAD},
 };
 use crate::proxy::{
-    body::{BodyError, ResponseBody},
     buffer_pool, framing, hpack,
     min_rate::MinRate,
+    service::{BodyError, SendBody},
     timing::{
         date,
         deadline::{self, Alarm},
     },
 };
 
-/// What of all answers of a connection may be held for want of windows, in bytes: what is over that is left with the
-/// upstreams (H04).
-pub(super) const HELD: usize = 256 * 1_024;
-
-/// What a client that waits for it is told before it sends its body (RFC 9110 15.2.1): `:status` 100.
+/// The head that a client waits for before it sends its body (RFC 9110 15.2.1): `:status` 100.
 const CONTINUE: &[u8] = b"\x08\x03100";
 
-/// The answer to a request, under way.
-pub(super) type Answering = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Infallible>>>>;
+/// A response that is being made.
+pub(super) type Responding<B> = Pin<Box<dyn Future<Output = Response<B>>>>;
 
-/// One stream.
-pub(super) struct Stream {
+/// One stream. `B`: the body of its response.
+pub(super) struct Stream<B> {
     pub(super) id: u32,
-    pub(super) work: Work,
+    pub(super) state: State<B>,
     /// The request's body; `None`: there is none.
-    pub(super) buffer: Option<Rc<BodyBuffer>>,
-    /// Whether the client has sent all.
-    pub(super) is_ended: bool,
-    /// What the client takes of the answer, in bytes. It may owe us some.
+    pub(super) body: Option<Rc<BodyBuffer>>,
+    /// How much of the response the client takes, in bytes. It may be less than nothing.
     pub(super) window: i64,
-    /// When it has had the time to see that it was answered before it had sent all.
-    pub(super) linger: Alarm,
 }
 
-/// What a stream is at.
-pub(super) enum Work {
-    Answering(Answering),
-    Sending(Box<Sending>),
-    /// All is sent; what is left of the request's body is still to come.
-    Sent,
+/// The states of a stream that a client has opened (RFC 9113 5.1).
+///
+/// ```text
+///                             idle
+///                              |  HEADERS come
+///                              v
+///          END_STREAM is   +--------+   END_STREAM
+///               sent       |  Open  |   comes
+///            +-------------|        |-------------+
+///            |             +--------+             |
+///            v                                    v
+///   +-----------------+                  +------------------+
+///   | HalfClosedLocal |                  | HalfClosedRemote |
+///   +-----------------+                  +------------------+
+///            |  END_STREAM comes                  |  END_STREAM is sent
+///            |             +--------+             |
+///            +------------>| Closed |<------------+
+///                          +--------+
+/// ```
+///
+/// RST_STREAM of either side closes a stream in any state. A stream that is idle or closed has no slot; one that has just
+/// closed loses its slot in its next turn.
+pub(super) enum State<B> {
+    /// The client sends its request, and we make or send the response.
+    Open(Work<B>),
+    /// The request is complete. We make or send the response.
+    HalfClosedRemote(Work<B>),
+    /// The response is sent. The client may send the rest of its request, for a time if nobody reads that.
+    HalfClosedLocal(Alarm),
+    Closed,
 }
 
-/// An answer on its way.
-pub(super) struct Sending {
-    body: ResponseBody,
+/// What we do for a stream whose response is not sent.
+pub(super) enum Work<B> {
+    Responding(Responding<B>),
+    // Boxed, as most responses are over at once.
+    Sending(Box<ResponseSender<B>>),
+}
+
+impl<B> State<B> {
+    /// A stream whose request is complete if it `ends`. Without `work` its response is sent already.
+    pub(super) fn opened(work: Option<Work<B>>, ends: bool) -> Self {
+        match (work, ends) {
+            (Some(work), false) => Self::Open(work),
+            (Some(work), true) => Self::HalfClosedRemote(work),
+            (None, false) => Self::HalfClosedLocal(Alarm::default()),
+            (None, true) => Self::Closed,
+        }
+    }
+
+    /// What is left to be done for the response.
+    #[inline]
+    pub(super) const fn work(&mut self) -> Option<&mut Work<B>> {
+        match self {
+            Self::Open(work) | Self::HalfClosedRemote(work) => Some(work),
+            Self::HalfClosedLocal(_) | Self::Closed => None,
+        }
+    }
+
+    /// The response that is being sent.
+    pub(super) fn sender(&self) -> Option<&ResponseSender<B>> {
+        match self {
+            Self::Open(Work::Sending(sender)) | Self::HalfClosedRemote(Work::Sending(sender)) => Some(sender),
+            _ => None,
+        }
+    }
+
+    /// Whether the response is still being made.
+    const fn is_responding(&self) -> bool {
+        matches!(self, Self::Open(Work::Responding(_)) | Self::HalfClosedRemote(Work::Responding(_)))
+    }
+
+    /// Whether the client has not sent all of its request.
+    #[inline]
+    pub(super) const fn is_receiving(&self) -> bool {
+        matches!(self, Self::Open(_) | Self::HalfClosedLocal(_))
+    }
+
+    /// The client has sent END_STREAM, or will never send anything again.
+    pub(super) fn end_remote(&mut self) {
+        *self = match std::mem::replace(self, Self::Closed) {
+            Self::Open(work) => Self::HalfClosedRemote(work),
+            Self::HalfClosedLocal(_) => Self::Closed,
+            ended @ (Self::HalfClosedRemote(_) | Self::Closed) => ended,
+        };
+    }
+
+    /// We have sent END_STREAM.
+    pub(super) fn end_local(&mut self) {
+        *self = match self {
+            Self::Open(_) => Self::HalfClosedLocal(Alarm::default()),
+            Self::HalfClosedRemote(_) | Self::Closed => Self::Closed,
+            Self::HalfClosedLocal(_) => return,
+        };
+    }
+}
+
+/// A response on its way.
+pub(super) struct ResponseSender<B> {
+    body: B,
     /// What has to wait for a window.
     piece: Bytes,
     /// When the client has kept it waiting for too long.
@@ -69,22 +148,19 @@ pub(super) struct Sending {
     rate: MinRate,
 }
 
-/// What of the connection the streams share while they send.
-pub(super) struct Outlet<'a> {
+/// What the streams of a connection share while they send.
+pub(super) struct Shared<'a> {
     pub(super) out: &'a mut Vec<u8>,
-    /// What the client takes of all answers, in bytes.
-    pub(super) window: &'a mut i64,
-    /// What waits for windows, of all streams.
-    pub(super) held: &'a mut usize,
+    pub(super) flow: &'a mut FlowControl,
     pub(super) flood: &'a mut Flood,
 }
 
-/// How far a stream got.
+/// How far a stream got with its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sent {
-    /// Others first.
+    /// It can go on once the others have had their turn.
     Again,
-    /// The answer broke off.
+    /// The response broke off.
     Broken,
     /// All of it.
     Over,
@@ -92,60 +168,51 @@ pub(super) enum Sent {
     Starved,
     /// The client keeps the connection's window shut for too long, or opens it too little; or its own.
     TooSlow { is_shared: bool },
-    /// Whoever makes the answer wakes it.
+    /// Whoever makes the response wakes the stream.
     Waiting,
     /// The connection's window, or its own, has to open.
     Window { is_shared: bool },
 }
 
-impl Stream {
-    pub(super) fn new(id: u32, work: Work, buffer: Option<Rc<BodyBuffer>>, is_ended: bool, window: i64) -> Self {
-        Self { id, work, buffer, is_ended, window, linger: Alarm::default() }
+impl<B> Stream<B> {
+    pub(super) const fn new(id: u32, state: State<B>, body: Option<Rc<BodyBuffer>>, window: i64) -> Self {
+        Self { id, state, body, window }
     }
 
-    /// Writes what the client is to know before the answer comes.
+    /// Writes what the client is to know before the response comes.
+    #[inline]
     pub(super) fn tell(&self, out: &mut Vec<u8>) {
-        let Some(buffer) = &self.buffer else { return };
-        let more = buffer.grant();
+        let Some(body) = &self.body else { return };
+        let more = body.grant();
         if more > 0 {
             frame::window(self.id, more, out);
         }
-        if buffer.owes() && matches!(self.work, Work::Answering(_)) {
+        if body.owes() && self.state.is_responding() {
             frame::headers(CONTINUE, 0, self.id, out);
         }
     }
 
-    /// Nothing more comes of the client, or of the connection.
-    pub(super) fn cut(&self, cut: BodyError) {
-        if let Some(buffer) = &self.buffer {
-            buffer.cut(cut);
+    /// The request's body will never be complete.
+    pub(super) fn cut(&self, error: BodyError) {
+        if let Some(body) = &self.body {
+            body.cut(error);
         }
-    }
-
-    /// Whether nothing more is wanted of the client.
-    pub(super) fn is_abandoned(&self) -> bool {
-        self.buffer.as_ref().is_none_or(|buffer| buffer.is_abandoned())
     }
 }
 
-impl Drop for Stream {
+impl<B> Drop for Stream<B> {
     fn drop(&mut self) {
         // Whoever is still sending it upstream.
         self.cut(BodyError::Gone);
     }
 }
 
-impl Sending {
-    /// Writes the head of `answer`; `None`: that is all of it. `resize`: the client is told that our table is empty.
-    pub(super) fn begin(
-        answer: Response<ResponseBody>,
-        stream: u32,
-        resize: bool,
-        out: &mut Vec<u8>,
-    ) -> Option<Box<Self>> {
-        let (head, mut body) = answer.into_parts();
+impl<B: SendBody> ResponseSender<B> {
+    /// Writes the head of `response`; `None`: that is all of it. `resize`: the client is told that our table is empty.
+    pub(super) fn begin(response: Response<B>, stream: u32, resize: bool, out: &mut Vec<u8>) -> Option<Box<Self>> {
+        let (head, mut body) = response.into_parts();
         let flags = if body.is_end_stream() { END_STREAM } else { 0 };
-        let mut block = match body.take_lines() {
+        let mut block = match body.take_raw_head() {
             Some(mut lines) => {
                 let has_date = lines.has_date;
                 let mut block = std::mem::take(&mut lines.out);
@@ -183,13 +250,13 @@ impl Sending {
         &mut self,
         stream: u32,
         window: &mut i64,
-        shared: &mut Outlet<'_>,
+        shared: &mut Shared<'_>,
         cx: &mut Context<'_>,
     ) -> Sent {
         let mut quota = MAX_PAYLOAD;
         loop {
             if self.piece.is_empty() {
-                if *shared.held >= HELD {
+                if shared.flow.is_full() {
                     // The client is waited for here, too: what it leaves untaken of other answers is in the way (H04).
                     return if self.waits(cx) { Sent::TooSlow { is_shared: false } } else { Sent::Starved };
                 }
@@ -204,7 +271,7 @@ impl Sending {
                     Some(Err(_broken)) => return Sent::Broken,
                     Some(Ok(next)) => match next.into_data() {
                         Ok(piece) => {
-                            *shared.held += piece.len();
+                            shared.flow.hold(piece.len());
                             self.piece = piece;
                         }
                         Err(next) => {
@@ -217,7 +284,7 @@ impl Sending {
                     },
                 }
             }
-            let room = usize::try_from((*window).min(*shared.window)).unwrap_or(0);
+            let room = shared.flow.sendable(*window);
             let length = self.piece.len().min(room).min(MAX_PAYLOAD);
             let ends = length == self.piece.len() && self.body.is_end_stream();
             if length == 0 && !(ends && self.piece.is_empty()) {
@@ -235,14 +302,12 @@ impl Sending {
             shared.out.extend_from_slice(self.piece.get(..length).unwrap_or_default());
             self.piece.advance(length);
             shared.flood.sent();
-            *shared.held = shared.held.saturating_sub(length);
-            let sent = i64::try_from(length).unwrap_or(i64::MAX);
-            (*window, *shared.window) = (*window - sent, *shared.window - sent);
+            shared.flow.sent(length, window);
             if ends {
                 return Sent::Over;
             }
             if self.moved(length) {
-                return Sent::TooSlow { is_shared: *window > 0 && *shared.window == 0 };
+                return Sent::TooSlow { is_shared: *window > 0 && shared.flow.is_shut() };
             }
         }
     }
@@ -279,10 +344,50 @@ fn fields(headers: &HeaderMap, has_date: bool, block: &mut Vec<u8>) {
 }
 
 /// What the length of the body is said to be, where that is known and nobody has said it.
-fn length(status: StatusCode, headers: &HeaderMap, body: &ResponseBody) -> Option<u64> {
+fn length(status: StatusCode, headers: &HeaderMap, body: &impl SendBody) -> Option<u64> {
     let is_none = status.is_informational() || status == StatusCode::NO_CONTENT;
     if is_none || headers.contains_key(header::CONTENT_LENGTH) {
         return None;
     }
     body.size_hint().exact().filter(|&length| length > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The name of a state.
+    fn name(state: &State<()>) -> &'static str {
+        match state {
+            State::Open(_) => "open",
+            State::HalfClosedRemote(_) => "half-closed (remote)",
+            State::HalfClosedLocal(_) => "half-closed (local)",
+            State::Closed => "closed",
+        }
+    }
+
+    #[test]
+    fn streams_close_when_both_sides_have_ended() {
+        let state = |work: bool, ends: bool| {
+            let responding = || Work::Responding(Box::pin(std::future::pending()));
+            State::<()>::opened(work.then(responding), ends)
+        };
+        // Whether the response is still to be made, whether the request ends; the state at first, once the client has
+        // ended, and once we have.
+        for (work, ends, first, remote, local) in [
+            (true, false, "open", "half-closed (remote)", "half-closed (local)"),
+            (true, true, "half-closed (remote)", "half-closed (remote)", "closed"),
+            (false, false, "half-closed (local)", "closed", "half-closed (local)"),
+            (false, true, "closed", "closed", "closed"),
+        ] {
+            let (mut by_client, mut by_us) = (state(work, ends), state(work, ends));
+            assert_eq!((name(&by_client), by_client.is_receiving()), (first, !ends));
+            by_client.end_remote();
+            by_us.end_local();
+            assert_eq!((name(&by_client), name(&by_us)), (remote, local), "from {first}");
+            by_client.end_local();
+            by_us.end_remote();
+            assert_eq!((name(&by_client), name(&by_us)), ("closed", "closed"), "from {first}");
+        }
+    }
 }

@@ -5,7 +5,7 @@
 
 use std::{borrow::Cow, cell::Cell, rc::Rc, sync::Arc};
 
-use http::{HeaderValue, Method, Version, uri::PathAndQuery};
+use http::{HeaderValue, Version, uri::PathAndQuery};
 
 use crate::{
     auth::Identity,
@@ -15,6 +15,7 @@ use crate::{
     proxy::{
         client::{Client, forwarded::ForwardedInfo},
         connection::Connection,
+        service::RequestLine,
         timing::deadline,
         worker::Worker,
     },
@@ -28,9 +29,6 @@ use crate::{
 
 /// What the log says of a client that left before it was answered.
 const CLIENT_LEFT: u16 = 499;
-
-/// How a request begins: its method, its version, and its path as it came, where it has one.
-pub(in crate::proxy) type RequestLine = (Method, Version, Option<PathAndQuery>);
 
 /// One exchange. Written to the log when dropped.
 pub(in crate::proxy) struct Record {

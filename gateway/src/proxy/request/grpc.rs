@@ -1,20 +1,12 @@
-//! Decides what gRPC adds to a request: how long its caller waits, how large its messages are, and in which words it is
-//! refused. Everything else about it is HTTP/2.
-//!
-//! Messages are counted as they pass, never kept: what a prefix announces costs nothing.
+//! What gRPC adds to a request: how long its caller waits, and in which words it is refused. Its messages are counted with
+//! the body. Everything else about it is HTTP/2.
 
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header, request::Parts};
 
-use super::exchange::Record;
-use crate::{
-    proxy::body::{BodyError, ResponseBody},
-    refusal::{Refusal, Reject},
-};
-
-/// The length of what stands before every message.
-const PREFIX: usize = 5;
+use super::{exchange::Record, response_body::ResponseBody};
+use crate::refusal::{Refusal, Reject};
 
 /// Whether the request is one of gRPC.
 pub(in crate::proxy) fn is(head: &Parts) -> bool {
@@ -53,60 +45,6 @@ fn time(text: &[u8]) -> Option<Duration> {
         b'n' => Duration::from_nanos(count),
         _ => return None,
     })
-}
-
-/// Where in a stream of messages a body is.
-pub(in crate::proxy) struct Messages {
-    most: u64,
-    prefix: [u8; PREFIX],
-    /// How much of the prefix has come.
-    begun: usize,
-    /// How much of the message is left.
-    left: u64,
-}
-
-impl Messages {
-    /// Messages of at most so many bytes.
-    pub(in crate::proxy) const fn new(most: u64) -> Self {
-        Self { most, prefix: [0; PREFIX], begun: 0, left: 0 }
-    }
-
-    /// Reads along.
-    ///
-    /// # Errors
-    /// [`BodyError::TooLarge`] before anything of a message that is too large has passed, [`BodyError::Broken`].
-    pub(in crate::proxy) fn read(&mut self, mut piece: &[u8]) -> Result<(), BodyError> {
-        while let Some((&first, rest)) = piece.split_first() {
-            if self.left > 0 {
-                let taken = usize::try_from(self.left).unwrap_or(usize::MAX).min(piece.len());
-                self.left -= u64::try_from(taken).unwrap_or(self.left);
-                piece = piece.get(taken..).unwrap_or_default();
-                continue;
-            }
-            // Compressed or not: nothing else is said of a message.
-            if self.begun == 0 && first > 1 {
-                return Err(BodyError::Broken);
-            }
-            if let Some(place) = self.prefix.get_mut(self.begun) {
-                *place = first;
-            }
-            self.begun += 1;
-            piece = rest;
-            if self.begun == PREFIX {
-                let [_, length @ ..] = self.prefix;
-                (self.begun, self.left) = (0, u64::from(u32::from_be_bytes(length)));
-                if self.left > self.most {
-                    return Err(BodyError::TooLarge);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether a message is whole.
-    pub(in crate::proxy) const fn may_end(&self) -> bool {
-        self.begun == 0 && self.left == 0
-    }
 }
 
 /// The code that a refused caller is told, by <https://grpc.io/docs/guides/status-codes/>; `None`: what breaks HTTP is
@@ -176,29 +114,5 @@ mod tests {
         assert_eq!(timeout(&headers), Ok(Some(Duration::from_secs(1))));
         headers.append("grpc-timeout", HeaderValue::from_static("2S"));
         assert!(timeout(&headers).is_err());
-    }
-
-    /// What becomes of a body whose pieces are of `size`, and whether it may end there.
-    #[track_caller]
-    fn check(body: &[u8], expect: Result<bool, BodyError>) {
-        for size in 1..=body.len().max(1) {
-            let mut messages = Messages::new(10);
-            let read = body.chunks(size).try_for_each(|piece| messages.read(piece));
-            assert_eq!(read.map(|()| messages.may_end()), expect, "{body:?} in pieces of {size}");
-        }
-    }
-
-    #[test]
-    fn g02_messages() {
-        check(b"", Ok(true));
-        check(b"\0\0\0\0\0", Ok(true));
-        check(b"\0\0\0\0\x02ab\x01\0\0\0\x01c", Ok(true));
-        check(b"\0\0\0\0\x0a0123456789", Ok(true));
-        check(b"\0\0\0\0\x02a", Ok(false));
-        check(b"\0\0\0", Ok(false));
-        check(b"\0\0\0\0\x0b", Err(BodyError::TooLarge));
-        check(b"\0\0\0\0\x01a\x01\xff\xff\xff\xff", Err(BodyError::TooLarge));
-        check(b"\x02\0\0\0\0", Err(BodyError::Broken));
-        check(b"\0\0\0\0\x01ab", Err(BodyError::Broken));
     }
 }

@@ -6,10 +6,9 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 
-use super::{exchange::Record, problem::is_head};
+use super::{exchange::Record, problem::is_head, response_body::ResponseBody};
 use crate::{
     path::PathRules,
-    proxy::body::ResponseBody,
     refusal::{Refusal, Reject},
     route::target::Target,
     settings::route::Then,

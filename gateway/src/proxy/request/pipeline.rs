@@ -1,17 +1,17 @@
 //! Decides what becomes of a request. Cheapest question first: no cryptography before the address is counted, no byte
 //! of the body before the permit.
 
-use std::{convert::Infallible, net::SocketAddr, rc::Rc, sync::Arc};
+use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
 use http::{HeaderValue, Response, StatusCode, Version, header, request::Parts, response};
 
-use super::{exchange::Record, grpc, local_reply::Own, problem};
+use super::{exchange::Record, grpc, local_reply::Own, problem, response_body::ResponseBody};
 use crate::{
     auth::{self, Identity, certificate::Shown},
     clock::Now,
     path::PathRules,
     proxy::{
-        body::{self, Incoming, RequestBody, ResponseBody, Upload},
+        body::{self, Incoming, RequestBody, Upload},
         connection::Connection,
         cors, framing,
         raw_head::HeadFormat,
@@ -33,7 +33,7 @@ pub(in crate::proxy) async fn serve(
     connection: Rc<Connection>,
     head: Box<Parts>,
     incoming: Incoming,
-) -> Result<Response<ResponseBody>, Infallible> {
+) -> Response<ResponseBody> {
     let now = Now::read();
     let line = (head.method.clone(), head.version, head.uri.path_and_query().cloned());
     let expects = head.headers.contains_key(header::EXPECT);
@@ -75,7 +75,7 @@ pub(in crate::proxy) async fn serve(
         answer.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
     }
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(answer);
+        return answer;
     }
     if let Some(group) = group {
         group.tell(origin.as_ref(), relayed, answer.headers_mut());
@@ -83,7 +83,7 @@ pub(in crate::proxy) async fn serve(
     if may_be_last && worker.draining.get() {
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    Ok(answer)
+    answer
 }
 
 /// The way of a request, one question a line.

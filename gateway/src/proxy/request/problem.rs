@@ -3,11 +3,8 @@
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, Version, header};
 
-use super::{exchange::Record, grpc};
-use crate::{
-    proxy::body::ResponseBody,
-    refusal::{Refusal, Reject},
-};
+use super::{exchange::Record, grpc, response_body::ResponseBody};
+use crate::refusal::{Refusal, Reject};
 
 /// The answer to a request that is refused. `close`: nothing more can be read from this connection.
 pub(in crate::proxy) fn refuse(mut record: Box<Record>, refusal: Refusal, close: bool) -> Response<ResponseBody> {

@@ -24,10 +24,11 @@ use tokio::{
 use self::{answer::Head, request_writer::RequestWriter};
 use super::{dial::Stream, request::Outgoing, tls};
 use crate::proxy::{
-    body::{BodyError, Upload},
+    body::Upload,
     buffer_pool,
     framing::length::Framing,
     raw_head::{HeadFormat, RawHead},
+    service::BodyError,
     write_batching,
 };
 

@@ -14,9 +14,10 @@ use http_body::Body as _;
 use tokio::{io::AsyncWrite as _, task::JoinHandle};
 
 use crate::proxy::{
-    body::{BodyError, Upload, drain},
+    body::{Upload, drain},
     buffer_pool,
     raw_head::line,
+    service::BodyError,
     upstream::{dial::Stream, request::Outgoing},
 };
 

@@ -1,0 +1,60 @@
+//! The requests of one connection, as HTTP/1 and HTTP/2 hand them over: each goes through the pipeline.
+
+use std::rc::Rc;
+
+use http::{Response, request::Parts};
+
+use super::{exchange::Record, pipeline, problem, response_body::ResponseBody};
+use crate::{
+    clock::Now,
+    proxy::{
+        body::Incoming,
+        connection::Connection,
+        service::{RequestLine, Service},
+        worker::Worker,
+    },
+    refusal::{Refusal, Reject},
+    settings::{proxy::HeadLimits, timeouts::Timeouts},
+    signal::Signal,
+};
+
+/// Answers the requests of one connection.
+pub(in crate::proxy) struct Requests {
+    pub(in crate::proxy) worker: Rc<Worker>,
+    pub(in crate::proxy) connection: Rc<Connection>,
+}
+
+impl Service for Requests {
+    type RequestBody = Incoming;
+    type ResponseBody = ResponseBody;
+
+    fn head_limits(&self) -> HeadLimits {
+        self.worker.shared.snapshot.settings.head
+    }
+
+    fn timeouts(&self) -> &Timeouts {
+        &self.worker.shared.snapshot.settings.timeouts
+    }
+
+    fn respond(&self, head: Box<Parts>, body: Incoming) -> impl Future<Output = Response<ResponseBody>> + 'static {
+        pipeline::serve(Rc::clone(&self.worker), Rc::clone(&self.connection), head, body)
+    }
+
+    fn refuse(&self, line: Option<RequestLine>, refusal: Refusal) -> Response<ResponseBody> {
+        let record = Record::begin(&self.worker, &self.connection, line, Now::read());
+        problem::refuse(record, refusal, true)
+    }
+
+    fn replace(&self, broken: &mut ResponseBody) -> Option<Response<ResponseBody>> {
+        let (record, detail) = broken.take_broken()?;
+        Some(problem::refuse(record, Refusal::new(Reject::UpstreamFailed, detail), true))
+    }
+
+    fn malformed(&self, detail: &'static str) {
+        Record::fault(&self.worker, &self.connection, Refusal::new(Reject::BadRequest, detail));
+    }
+
+    fn too_slow(&self, detail: &'static str) {
+        Record::observe(&self.worker, &self.connection, Signal::SlowClient, detail);
+    }
+}

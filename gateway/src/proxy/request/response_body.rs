@@ -1,0 +1,218 @@
+//! The body of a response on its way out: our own, or an upstream's as it comes. The exchange is over when it is dropped.
+
+use std::{
+    error::Error,
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+
+use super::exchange::Record;
+use crate::{
+    proxy::{
+        raw_head::RawHead,
+        service::SendBody,
+        timing::deadline::Alarm,
+        upstream::{Exchange, hygiene},
+    },
+    refusal::{Refusal, Reject},
+};
+
+/// The body of a response on its way out. The exchange is over when it is dropped.
+// Boxed, it is moved as a pointer from hand to hand.
+pub(in crate::proxy) struct ResponseBody(Box<Inner>);
+
+struct Inner {
+    content: Content,
+    /// The head, where that passes as it came.
+    raw_head: Option<RawHead>,
+    /// Why it broke off, if it did.
+    broke: &'static str,
+    /// `None`: the exchange goes on as a tunnel.
+    record: Option<Box<Record>>,
+    /// How long the upstream may pause.
+    pause: Duration,
+    upstream: Alarm,
+}
+
+enum Content {
+    Done,
+    /// All of it has been passed on, while the request is still being sent.
+    Rest(Exchange),
+    /// All but these has been passed on.
+    Trailers(Box<(HeaderMap, Option<Exchange>)>),
+    Upstream(Exchange),
+    Whole(Bytes),
+}
+
+impl ResponseBody {
+    /// A body of our own.
+    pub(in crate::proxy) fn whole(bytes: Bytes, record: Box<Record>) -> Self {
+        Self::new(if bytes.is_empty() { Content::Done } else { Content::Whole(bytes) }, record)
+    }
+
+    /// An upstream's.
+    pub(in crate::proxy) fn relayed(exchange: Exchange, record: Box<Record>) -> Self {
+        if !exchange.is_over() {
+            return Self::new(Content::Upstream(exchange), record);
+        }
+        Self::new(exchange.give_back().map_or(Content::Done, Content::Rest), record)
+    }
+
+    /// The same, behind a head that passes as it came.
+    pub(in crate::proxy) fn with(self, head: RawHead) -> Self {
+        let Self(mut inner) = self;
+        inner.raw_head = Some(head);
+        Self(inner)
+    }
+
+    /// What stands where a tunnel begins.
+    pub(in crate::proxy) fn switched() -> Self {
+        Self::of(Content::Done, None, Duration::ZERO)
+    }
+
+    fn new(content: Content, record: Box<Record>) -> Self {
+        let pause = record.timeouts().response;
+        Self::of(content, Some(record), pause)
+    }
+
+    fn of(content: Content, record: Option<Box<Record>>, pause: Duration) -> Self {
+        Self(Box::new(Inner { content, raw_head: None, broke: "", record, pause, upstream: Alarm::default() }))
+    }
+
+    /// The exchange of a response that broke off before any of it was sent, and why it did. `None`: it is none that is
+    /// logged.
+    pub(in crate::proxy) fn take_broken(&mut self) -> Option<(Box<Record>, &'static str)> {
+        let mut record = self.0.record.take()?;
+        record.bytes_out = 0;
+        Some((record, self.0.broke))
+    }
+}
+
+impl SendBody for ResponseBody {
+    fn take_raw_head(&mut self) -> Option<RawHead> {
+        self.0.raw_head.take()
+    }
+
+    fn patience(&self) -> Option<(Duration, u64)> {
+        let timeouts = self.0.record.as_ref()?.timeouts();
+        Some((timeouts.body, timeouts.least_rate))
+    }
+}
+
+impl Inner {
+    fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
+        let Content::Upstream(exchange) = &mut self.content else { return Poll::Ready(None) };
+        let Poll::Ready(piece) = exchange.poll_piece(cx) else {
+            return self
+                .upstream
+                .poll(self.pause, cx)
+                .map(|()| Some(Err(Broken(Reject::UpstreamFailed, "upstream stopped sending"))));
+        };
+        self.upstream.rest();
+        if exchange.is_over()
+            && let Content::Upstream(mut exchange) = std::mem::replace(&mut self.content, Content::Done)
+        {
+            let trailers = exchange.trailers().and_then(hygiene::trailers);
+            self.content = match (trailers, exchange.give_back()) {
+                (Some(trailers), rest) => Content::Trailers(Box::new((trailers, rest))),
+                (None, Some(rest)) => Content::Rest(rest),
+                (None, None) => Content::Done,
+            };
+        }
+        Poll::Ready(piece.map(|piece| piece.map_err(|detail| Broken(Reject::UpstreamFailed, detail))))
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let rest = match std::mem::replace(&mut self.content, Content::Done) {
+            Content::Rest(rest) => Some(rest),
+            Content::Trailers(trailers) => trailers.1,
+            Content::Done | Content::Upstream(_) | Content::Whole(_) => None,
+        };
+        // The client was answered early. What it still sends belongs to the request: it is passed on.
+        if let (Some(rest), Some(record)) = (rest, self.record.take()) {
+            tokio::task::spawn_local(async move {
+                rest.finish(record.timeouts().response).await;
+                drop(record);
+            });
+        }
+    }
+}
+
+/// The response cannot be completed: the client must not take what it has for the whole.
+#[derive(Debug)]
+pub(in crate::proxy) struct Broken(Reject, &'static str);
+
+impl fmt::Display for Broken {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.1)
+    }
+}
+
+impl Error for Broken {}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let this = &mut *self.get_mut().0;
+        let piece = match &mut this.content {
+            Content::Done | Content::Rest(_) | Content::Trailers(_) => None,
+            Content::Whole(bytes) => Some(Ok(std::mem::take(bytes))),
+            Content::Upstream(..) => match ready!(this.poll_upstream(cx)) {
+                Some(Ok(_)) if this.record.as_ref().is_some_and(|record| record.is_banned()) => {
+                    Some(Err(Broken(Reject::Banned, "banned while it was served")))
+                }
+                piece => piece,
+            },
+        };
+        let Some(record) = &mut this.record else { return Poll::Ready(None) };
+        match &piece {
+            Some(Ok(piece)) => record.bytes_out += u64::try_from(piece.len()).unwrap_or(u64::MAX),
+            Some(Err(Broken(reject, detail))) => {
+                this.broke = detail;
+                record.broke_off(Refusal::new(*reject, *detail));
+            }
+            None => {}
+        }
+        let before = std::mem::replace(&mut this.content, Content::Done);
+        Poll::Ready(match (piece, before) {
+            (None, Content::Trailers(trailers)) => {
+                let (trailers, rest) = *trailers;
+                this.content = rest.map_or(Content::Done, Content::Rest);
+                Some(Ok(Frame::trailers(trailers)))
+            }
+            (Some(Ok(piece)), Content::Whole(_)) => Some(Ok(Frame::data(piece))),
+            (Some(Err(broken)), _) => Some(Err(broken)),
+            (piece, before) => {
+                this.content = before;
+                piece.map(|piece| piece.map(Frame::data))
+            }
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0.content {
+            Content::Done | Content::Rest(_) => true,
+            Content::Trailers(_) => false,
+            Content::Upstream(exchange) => exchange.is_over(),
+            Content::Whole(bytes) => bytes.is_empty(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0.content {
+            Content::Done | Content::Rest(_) | Content::Trailers(_) => SizeHint::with_exact(0),
+            Content::Upstream(exchange) => exchange.left(),
+            Content::Whole(bytes) => SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX)),
+        }
+    }
+}
