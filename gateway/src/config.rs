@@ -1,4 +1,4 @@
-//! Decides whether a `gateway.toml` is valid: the only place that knows TOML.
+//! Reads `gateway.toml` into valid settings: the only place that knows TOML. Each table has its file in `tables/`.
 //!
 //! *Invariant:* reading a configuration finds every fault at once, changes nothing, and looks at the world through
 //! [`Files`] alone: guard, proxy and `gateway check` come to the same result from the same bytes.
@@ -12,22 +12,16 @@ pub mod errors;
 pub mod files;
 pub mod value;
 
-mod cors;
+mod tables;
+
 mod effective;
 mod locations;
-mod policy;
-mod process;
-mod route;
-mod safety;
-mod service;
-mod table;
-mod tls;
-mod upgrade;
-mod upstream;
+mod reader;
+mod syntax;
 
 pub use document::Document;
 pub use errors::Errors;
-pub use files::{Bundled, Disk, Files, Permitted, Recorder};
+pub use files::{Disk, Files, Permitted, Recorder};
 pub use locations::Locations;
 
 /// Where the configuration is unless the command line says otherwise.
@@ -35,7 +29,7 @@ pub const DEFAULT_PATH: &str = "/etc/gateway/gateway.toml";
 
 /// Whether a name is one that reads the same in logs, metrics and on the command line.
 pub(crate) fn is_name(name: &str) -> bool {
-    service::simple_name(name).is_ok()
+    value::word::simple_name(name).is_ok()
 }
 
 /// A valid configuration.
@@ -58,14 +52,15 @@ impl Config {
     /// # Errors
     /// Every fault that was found.
     pub fn load(path: &Path, files: &dyn Files) -> Result<Self, Errors> {
-        let document = Document::read(path, files)?;
-        process::read(&document, files)
+        let document = syntax::read(path, files)?;
+        let tables::Contents { guard, proxy, warnings } = tables::read(&document, files)?;
+        Ok(Self { guard, proxy, document, warnings })
     }
 
     /// Everything that is in force, defaults included, as JSON. Files are named, never shown: nothing in it is secret.
     #[must_use]
     pub fn effective(&self) -> serde_json::Value {
-        effective::describe(self)
+        effective::describe(&self.guard, &self.proxy)
     }
 }
 

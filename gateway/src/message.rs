@@ -12,6 +12,8 @@ use crate::{detect::Ask, tls::Chain};
 
 pub mod channel;
 
+mod bundle;
+
 /// The largest message, in bytes.
 pub const MAX_BYTES: usize = 64 * 1024;
 

@@ -1,4 +1,4 @@
-//! Decides where in the configuration's text a key is.
+//! The configuration's text, and where in it each key is.
 
 use std::{
     collections::BTreeMap,
@@ -12,9 +12,6 @@ use toml::{
     Spanned,
     de::{DeTable, DeValue},
 };
-
-use super::{Errors, Files, errors::Located};
-use crate::fault::Fault;
 
 /// The configuration's text and the place of every key in it. Cheap to clone.
 #[derive(Clone)]
@@ -31,44 +28,11 @@ impl fmt::Debug for Document {
 }
 
 impl Document {
-    /// Reads the file. Faults of syntax are found here, faults of meaning are not.
-    ///
-    /// # Errors
-    /// The file cannot be read, is not UTF-8, or is not TOML.
-    pub(super) fn read(path: &Path, files: &dyn Files) -> Result<Self, Errors> {
-        let content = files.read(path).map_err(|error| Errors::unreadable(path, &error))?;
-        let text = match str::from_utf8(&content) {
-            Ok(text) => Arc::<str>::from(text),
-            Err(error) => {
-                let valid = content.get(..error.valid_up_to()).unwrap_or_default();
-                let document = Self::without_places(path, String::from_utf8_lossy(valid).into());
-                let end = document.text.len();
-                let fault = Fault::new("", "not UTF-8 from here on").hint("save the file as UTF-8, without a BOM");
-                return Err(Errors::new(document, vec![Located::new(fault, end..end)]));
-            }
-        };
-        let document = Self::without_places(path, text);
-        let (root, mut broken) = DeTable::parse_recoverable(&document.text);
-        broken.sort_by_key(|error| error.span().map_or(0, |span| span.start));
-        if !broken.is_empty() {
-            // The parser recovers within a line or two; what it says until then is a consequence of the first.
-            let (mut faults, mut quiet) = (Vec::new(), 0);
-            for error in &broken {
-                let span = error.span().unwrap_or(0..0);
-                let (line, _) = document.position(span.start);
-                // A header that is broken leaves its keys to the table before, where they are there twice.
-                let follows = !faults.is_empty() && error.message().starts_with("duplicate key");
-                if line > quiet && !follows {
-                    let fault = Fault::new("", format!("not TOML: {}", error.message()));
-                    faults.push(Located::new(fault, span));
-                    quiet = line + 1;
-                }
-            }
-            return Err(Errors::new(document.clone(), faults));
-        }
+    /// A text and the place of every key in it.
+    pub(super) fn with_places(self, root: &DeTable<'_>) -> Self {
         let mut places = BTreeMap::new();
-        note_table(String::new(), root.get_ref(), &mut places);
-        Ok(Self { places: Arc::new(places), ..document.clone() })
+        note_table(String::new(), root, &mut places);
+        Self { places: Arc::new(places), ..self }
     }
 
     pub(super) fn without_places(path: &Path, text: Arc<str>) -> Self {

@@ -1,22 +1,19 @@
-//! Decides how the configuration in force is shown: in the form of the file, with every default written out.
+//! Shows the configuration in force: in the form of the file, with every default written out.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use gateway_common::limit::Rate;
 use serde_json::{Map, Value, json};
 
-use super::{
-    Config,
-    value::{show_duration, show_size},
-};
+use super::value::{show_duration, show_size};
 use crate::{
     file::NamedFile,
     settings::{
         cors::{Cors, Names},
-        guard::{Format, Ladder, Mode, Scope, SourceLimit},
+        guard::{Format, Ladder, Mode, Scope, Settings as Guard, SourceLimit},
         limit,
         listener::Listener,
-        proxy::ClientHeader,
+        proxy::{ClientHeader, Settings as Proxy},
         tls::{Certificate, ClientCertificates},
         upstream::{Balance, HashBy, HostHeader, Protocol, ProxyProtocol, Server, Upstream},
         validate::Formats,
@@ -25,11 +22,10 @@ use crate::{
 
 mod route;
 
-pub(super) fn describe(config: &Config) -> Value {
-    let proxy = &config.proxy;
+pub(super) fn describe(guard: &Guard, proxy: &Proxy) -> Value {
     let timeouts = &proxy.timeouts;
     let mut root = json!({
-        "guard": guard(config),
+        "guard": guard_table(guard),
         "proxy": {
             "user": proxy.user,
             "workers": proxy.workers,
@@ -61,14 +57,14 @@ pub(super) fn describe(config: &Config) -> Value {
             "tunnel_idle": show_duration(timeouts.tunnel_idle),
             "tunnel": show_duration(timeouts.tunnel),
         },
-        "listener": proxy.listeners.iter().map(|it| listener(it, config)).collect::<Vec<_>>(),
+        "listener": proxy.listeners.iter().map(|it| listener(it, proxy)).collect::<Vec<_>>(),
         "certificate": proxy.certificates.iter().map(certificate).collect::<Vec<_>>(),
         "client_certificates": proxy.client_certificates.iter().map(client_certificates).collect::<BTreeMap<_, _>>(),
         "upstream": proxy.upstreams.iter().map(|it| (it.name.clone(), upstream(it))).collect::<BTreeMap<_, _>>(),
         "cors": (!proxy.cors.is_empty()).then(|| proxy.cors.iter().map(cors).collect::<BTreeMap<_, _>>()),
         "roles": proxy.roles,
-        "route": proxy.routes.iter().map(|it| route::route(it, config)).collect::<Vec<_>>(),
-        "feed": config.guard.feeds.iter().map(|feed| json!({
+        "route": proxy.routes.iter().map(|it| route::route(it, proxy)).collect::<Vec<_>>(),
+        "feed": guard.feeds.iter().map(|feed| json!({
             "name": feed.name,
             "path": feed.path,
             "format": feed.format.map(Format::name),
@@ -104,8 +100,7 @@ pub(super) fn describe(config: &Config) -> Value {
     root
 }
 
-fn guard(config: &Config) -> Value {
-    let guard = &config.guard;
+fn guard_table(guard: &Guard) -> Value {
     json!({
         "interfaces": guard.interfaces,
         "mode": match guard.mode {
@@ -180,10 +175,10 @@ fn address_limit(limit: &limit::Settings) -> Value {
     json!({ "requests": requests, "per": per, "burst": burst, "capacity": limit.capacity, "shadow": limit.shadow })
 }
 
-fn listener(listener: &Listener, config: &Config) -> Value {
+fn listener(listener: &Listener, proxy: &Proxy) -> Value {
     let tls = listener.tls.as_ref();
     let default = tls.and_then(|tls| tls.default.as_ref());
-    let trusts = &config.proxy.client_certificates;
+    let trusts = &proxy.client_certificates;
     let trust = tls.and_then(|tls| trusts.get(tls.client_certificates?));
     json!({
         "address": listener.address.to_string(),

@@ -1,11 +1,11 @@
-//! Decides how faults in a configuration are shown: file, line and column, the line itself, and what would be right.
+//! How faults in a configuration are shown: file, line and column, the line itself, and what would be right.
 
 use std::{error::Error, fmt, io, ops::Range, path::Path};
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde::{Serialize, Serializer, ser::SerializeSeq as _};
 
-use super::Document;
+use super::document::Document;
 use crate::fault::Fault;
 
 /// What is said of a key that must be there and is not.

@@ -1,4 +1,4 @@
-//! Decides where files that the configuration names are read from: the disk, or what the guard has read already.
+//! Where files that the configuration names are read from: the disk, or what somebody has read already.
 
 use std::{
     cell::RefCell,
@@ -9,9 +9,6 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
-
-use super::Config;
-use crate::message::Bundle;
 
 /// The largest file that is read, in bytes. Far over any key set or schema; a wrong path must not fill the memory.
 pub const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
@@ -96,24 +93,10 @@ impl<'a> Recorder<'a> {
         Self { files, read: RefCell::default() }
     }
 
-    /// What a proxy needs to load the same `config` by [`Bundled`]. No bans in it yet.
+    /// What was read, by path.
     #[must_use]
-    pub fn bundle(self, config: &Config) -> Bundle {
-        let path = config.document.path().to_owned();
-        let text = config.document.text().to_owned();
-        let mut read = self.read.into_inner();
-        read.remove(&path);
-        let files = read.into_iter().map(|(path, content)| (path, content.to_vec())).collect();
-        Bundle {
-            path,
-            text,
-            files,
-            bans: Vec::new(),
-            allows: Vec::new(),
-            probations: Vec::new(),
-            tickets: None,
-            promoted: Vec::new(),
-        }
+    pub fn contents(self) -> BTreeMap<PathBuf, Arc<[u8]>> {
+        self.read.into_inner()
     }
 }
 
@@ -126,23 +109,5 @@ impl Files for Recorder<'_> {
 
     fn mode(&self, path: &Path) -> Option<u32> {
         self.files.mode(path)
-    }
-}
-
-/// What the guard sent: the proxy opens no file.
-pub struct Bundled<'a>(pub &'a Bundle);
-
-impl Files for Bundled<'_> {
-    fn read(&self, path: &Path) -> io::Result<Arc<[u8]>> {
-        if path == self.0.path {
-            return Ok(self.0.text.as_bytes().into());
-        }
-        // Sorted by [`Recorder::bundle`]; there may be thousands of certificates.
-        let files = &self.0.files;
-        let found = files.binary_search_by(|(name, _)| name.as_path().cmp(path)).ok();
-        let (_, content) = found
-            .and_then(|at| files.get(at))
-            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "not among the files that the guard sent"))?;
-        Ok(content.as_slice().into())
     }
 }

@@ -1,10 +1,17 @@
-//! Decides where a running gateway is found by its configuration, right or wrong in all else.
+//! Where a running gateway is found by its configuration, right or wrong in all else.
 
 use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
-use super::{Document, Errors, Files, process, table::Reader, table::Table};
+use super::{
+    document::Document,
+    errors::Errors,
+    files::Files,
+    reader::{Reader, Table},
+    syntax,
+    tables::guard,
+};
 use crate::fault::Fault;
 
 /// What the command line must know.
@@ -21,9 +28,9 @@ pub struct Locations {
 impl Default for Locations {
     fn default() -> Self {
         Self {
-            control_socket: process::CONTROL_SOCKET.into(),
-            state_dir: process::STATE_DIR.into(),
-            pin_dir: process::PIN_DIR.into(),
+            control_socket: guard::CONTROL_SOCKET.into(),
+            state_dir: guard::STATE_DIR.into(),
+            pin_dir: guard::PIN_DIR.into(),
         }
     }
 }
@@ -34,7 +41,7 @@ impl Locations {
     /// # Errors
     /// The file cannot be read or is not TOML.
     pub fn load(path: &Path, files: &dyn Files) -> Result<Self, Errors> {
-        let document = Document::read(path, files)?;
+        let document = syntax::read(path, files)?;
         let parsed = DeTable::parse(document.text())
             .map_err(|error| Errors::from_faults(&document, vec![Fault::new("", error.message())]))?;
         Ok(Self::of(&document, files, parsed.get_ref()))
@@ -59,12 +66,12 @@ impl Locations {
 
     fn of(document: &Document, files: &dyn Files, root: &DeTable<'_>) -> Self {
         let reader = Reader::new(document, files);
-        let mut guard = Table::root(&reader, root).table("guard");
+        let mut table = Table::root(&reader, root).table("guard");
         let default = Self::default();
         Self {
-            control_socket: guard.path("control_socket").unwrap_or(default.control_socket),
-            state_dir: guard.path("state_dir").unwrap_or(default.state_dir),
-            pin_dir: guard.path("pin_dir").unwrap_or(default.pin_dir),
+            control_socket: table.path("control_socket").unwrap_or(default.control_socket),
+            state_dir: table.path("state_dir").unwrap_or(default.state_dir),
+            pin_dir: table.path("pin_dir").unwrap_or(default.pin_dir),
         }
     }
 }
@@ -72,7 +79,7 @@ impl Locations {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::Bundled, message::Bundle};
+    use crate::message::Bundle;
 
     #[test]
     fn what_is_no_toml_is_read_as_far_as_it_can_be() {
@@ -89,9 +96,9 @@ mod tests {
         ] {
             let path = PathBuf::from("/etc/gateway/gateway.toml");
             let bundle = Bundle { path: path.clone(), text: text.to_owned(), ..Bundle::default() };
-            assert_eq!(Locations::salvage(&path, &Bundled(&bundle)).control_socket, Path::new(socket), "{text:?}");
+            assert_eq!(Locations::salvage(&path, &bundle).control_socket, Path::new(socket), "{text:?}");
         }
         let nothing = Bundle::default();
-        assert_eq!(Locations::salvage(Path::new("/x"), &Bundled(&nothing)), Locations::default());
+        assert_eq!(Locations::salvage(Path::new("/x"), &nothing), Locations::default());
     }
 }

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Bundled, Config, Disk, Errors, Files, Locations, Recorder};
+use super::{Config, Disk, Errors, Files, Locations, Recorder};
 use crate::message::Bundle;
 
 /// Valid. The tests below spoil one place each.
@@ -470,13 +470,13 @@ fn a_bundle_gives_the_same_configuration() {
     let recorder = Recorder::new(&files);
     let path = Path::new("/etc/gateway/gateway.toml");
     let config = Config::load(path, &recorder).unwrap();
-    let bundle = recorder.bundle(&config);
+    let bundle = Bundle::new(&config.document, recorder.contents());
     assert_eq!(bundle.files.len(), 4, "certificate, key, key set, schema");
-    let again = Config::load(path, &Bundled(&bundle)).unwrap();
+    let again = Config::load(path, &bundle).unwrap();
     assert_eq!(format!("{:?}", again.proxy), format!("{:?}", config.proxy));
     assert_eq!(again.guard, config.guard);
     let empty = Bundle { path: path.to_owned(), text: BASE.to_owned(), ..Bundle::default() };
-    let errors = Config::load(path, &Bundled(&empty)).expect_err("no files");
+    let errors = Config::load(path, &empty).expect_err("no files");
     assert_eq!(errors.shown().len(), 4);
 }
 

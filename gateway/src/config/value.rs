@@ -1,10 +1,13 @@
-//! Decides what a single value may be: durations, sizes, names, addresses. Used by the command line too.
+//! What a single value may be: durations, sizes, numbers, words of a list. The command line reads by it, too.
 
 use std::{ops::RangeInclusive, time::Duration};
 
 use toml::de::DeValue;
 
 use crate::fault::Fault;
+
+pub mod address;
+pub mod word;
 
 /// What is wrong with a value, wherever it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +37,9 @@ impl Wrong {
         Fault { key: key.into(), message: self.message, hint: self.hint }
     }
 }
+
+/// The longest ban that ends by itself, ten years of 365 days: sums of it and any clock stay far from overflowing.
+pub const LONGEST_BAN: Duration = Duration::from_secs(3_650 * 86_400);
 
 /// Reads `500ms`, `10s`, `5m`, `1h`, `7d`, or several of them from the largest to the smallest: `1h30m`.
 ///
@@ -105,81 +111,6 @@ pub fn show_size(bytes: u64) -> String {
         }
     }
     bytes.to_string()
-}
-
-/// A host name, an IPv4 address, or an IPv6 address in brackets; in lower case.
-///
-/// # Errors
-/// Anything else: ports, wildcards, letters beyond ASCII.
-pub fn host(text: &str) -> Result<String, Wrong> {
-    let wrong = |message: &str| Wrong::new(format!("{text:?} is no host name: {message}"));
-    if let Some(address) = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
-        let address: std::net::Ipv6Addr =
-            address.parse().map_err(|_no_address| wrong("there is no IPv6 address in the brackets"))?;
-        return Ok(format!("[{address}]"));
-    }
-    if text.parse::<std::net::Ipv6Addr>().is_ok() {
-        return Err(wrong("it is a bare IPv6 address").hint(format!("put it in brackets: \"[{text}]\"")));
-    }
-    if text.contains("://") || text.contains('/') {
-        return Err(wrong("it is a URL").hint("write the name alone, as in \"api.example.com\""));
-    }
-    if let Some((name, _)) = text.split_once(':') {
-        return Err(wrong("it has a port").hint(format!("a host is matched on every port: write {name:?}")));
-    }
-    if text.contains('*') {
-        return Err(wrong("it has a wildcard").hint("a wildcard is the whole first label: \"*.example.com\""));
-    }
-    if !text.is_ascii() {
-        return Err(wrong("it has letters beyond ASCII").hint("write its ASCII form, which starts with \"xn--\""));
-    }
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    if text.len() > 253 || !text.split('.').all(label) {
-        return Err(
-            wrong("a name is labels of letters, digits and hyphens with dots between").hint("no dot at the end")
-        );
-    }
-    Ok(text.to_ascii_lowercase())
-}
-
-/// What [`host`] takes, or `*.` and a name: every host with one label before it.
-///
-/// # Errors
-/// Anything else, and wildcards of addresses: a name that ends in a number is read as one.
-pub fn host_or_wildcard(text: &str) -> Result<String, Wrong> {
-    let Some(behind) = text.strip_prefix("*.") else { return host(text) };
-    let name = host(behind)?;
-    let is_address = |label: &str| label.ends_with(']') || label.bytes().all(|byte| byte.is_ascii_digit());
-    if name.rsplit('.').next().is_some_and(is_address) {
-        return Err(Wrong::new(format!("{text:?} is a wildcard of an address")).hint("write the address alone"));
-    }
-    Ok(format!("*.{name}"))
-}
-
-/// `host:port`.
-///
-/// # Errors
-/// Anything else.
-pub fn server(text: &str) -> Result<String, Wrong> {
-    const HINT: &str = "write host and port: \"127.0.0.1:9000\", \"[::1]:9000\" or \"items.internal:9000\"";
-    if text.contains("://") {
-        return Err(Wrong::new(format!("{text:?} is a URL; by TLS servers are reached with `tls = true` beside them"))
-            .hint(HINT));
-    }
-    let Some((name, port)) = text.rsplit_once(':') else {
-        return Err(Wrong::new(format!("{text:?} has no port")).hint(HINT));
-    };
-    if !port.bytes().all(|digit| digit.is_ascii_digit()) || port.parse::<u16>().is_ok_and(|port| port == 0) {
-        return Err(Wrong::new(format!("{text:?} has no port from 1 to 65535")).hint(HINT));
-    }
-    let port: u16 =
-        port.parse().map_err(|_no_port| Wrong::new(format!("{text:?} has no port from 1 to 65535")).hint(HINT))?;
-    Ok(format!("{}:{port}", host(name).map_err(|wrong| Wrong { hint: Some(HINT.to_owned()), ..wrong })?))
 }
 
 /// The name among `known` that `text` was probably meant to be.

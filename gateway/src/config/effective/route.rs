@@ -1,23 +1,20 @@
-//! Decides how routes in force are shown.
+//! Shows the routes in force.
 
 use http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value, json};
 
-use super::file;
 use crate::{
-    config::{
-        Config,
-        value::{show_duration, show_size},
-    },
+    config::value::{show_duration, show_size},
     settings::{
         authz::Requirement,
         edits::Edits,
+        proxy::Settings,
         route::{Condition, Rewrite, Route, Subject, Test, Then, TokenSource},
         timeouts::Timeouts,
     },
 };
 
-pub(super) fn route(route: &Route, config: &Config) -> Value {
+pub(super) fn route(route: &Route, proxy: &Settings) -> Value {
     json!({
         "host": route.host,
         "path": route.path,
@@ -30,7 +27,7 @@ pub(super) fn route(route: &Route, config: &Config) -> Value {
             Requirement::Certificate => vec!["certificate"],
             Requirement::Permissions(words) => words.iter().map(String::as_str).collect(),
         },
-        "upstream": route.then.upstream().and_then(|it| config.proxy.upstreams.get(it)).map(|it| &it.name),
+        "upstream": route.then.upstream().and_then(|it| proxy.upstreams.get(it)).map(|it| &it.name),
         "redirect": match &route.then {
             Then::Redirect(redirect) => Some(json!({
                 "to": format!("{}{}", redirect.origin, redirect.path.text()),
@@ -60,8 +57,8 @@ pub(super) fn route(route: &Route, config: &Config) -> Value {
             .then(|| route.pass_headers.iter().map(ToString::to_string).collect::<Vec<_>>()),
         "allow_in_path": allow_in_path(route),
         "timeouts": route.timeouts.as_ref().map(|timeouts| timeouts_of(timeouts, route.upgrade.is_some())),
-        "schema": route.schema.as_ref().map(file),
-        "max_body": route.then.upstream().map(|_| show_size(route.max_body.unwrap_or(config.proxy.max_body))),
+        "schema": route.schema.as_ref().map(|schema| schema.path.display().to_string()),
+        "max_body": route.then.upstream().map(|_| show_size(route.max_body.unwrap_or(proxy.max_body))),
         "upgrade": route.upgrade.as_ref().map(|upgrade| &upgrade.protocols),
         "origins": route.upgrade.as_ref().map(|upgrade| upgrade.origins.texts()),
         "websocket_token": route.upgrade.as_ref().filter(|upgrade| !upgrade.tokens.is_empty()).map(|upgrade| {
@@ -72,9 +69,9 @@ pub(super) fn route(route: &Route, config: &Config) -> Value {
             upgrade.tokens.iter().map(shown).collect::<Vec<_>>()
         }),
         "outlives_token": route.upgrade.as_ref().map(|upgrade| upgrade.outlives_token),
-        "cors": match route.cors.and_then(|it| config.proxy.cors.get(it)) {
+        "cors": match route.cors.and_then(|it| proxy.cors.get(it)) {
             Some(group) => Some(group.name.as_str()),
-            None => (!config.proxy.cors.is_empty()).then_some("none"),
+            None => (!proxy.cors.is_empty()).then_some("none"),
         },
         "access_log": route.access_log,
     })

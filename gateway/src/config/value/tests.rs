@@ -47,7 +47,7 @@ fn sizes() {
 
 #[track_caller]
 fn named(text: &str, expect: Option<&str>) {
-    assert_eq!(host(text).ok().as_deref(), expect, "{text:?}");
+    assert_eq!(address::host(text).ok().as_deref(), expect, "{text:?}");
 }
 
 #[test]

@@ -35,7 +35,7 @@ pub(crate) fn prepare(path: &Path) -> Result<Prepared, Errors> {
     let config = Config::load(path, &recorder)?;
     let compiled = Snapshot::new(config.proxy.clone());
     compiled.map_err(|faults| Errors::from_faults(&config.document, faults))?;
-    let bundle = recorder.bundle(&config);
+    let bundle = Bundle::new(&config.document, recorder.contents());
     let (surroundings, unknown) = Surroundings::look(&servers(&config.proxy), true);
     let host = host(&config.guard);
     let files = open_files(&config.proxy);
@@ -132,7 +132,6 @@ pub(crate) fn ports(settings: &settings::proxy::Settings) -> Vec<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Bundled;
 
     /// How many connections a proxy with `max_connections` takes at this limit, and whether that is warned of.
     #[track_caller]
@@ -142,7 +141,7 @@ mod tests {
              path = \"/\"\nrequire = [\"public\"]\nrespond = {{ status = 200 }}\n"
         );
         let bundle = Bundle { path: "gateway.toml".into(), text, ..Bundle::default() };
-        let config = Config::load(Path::new("gateway.toml"), &Bundled(&bundle)).unwrap();
+        let config = Config::load(Path::new("gateway.toml"), &bundle).unwrap();
         assert_eq!(config.proxy.connections_within(limit), expect, "{max_connections} {limit}");
         let fault = too_few(&config.proxy, limit).map(|fault| fault.to_string());
         let says = format!("{max_connections} connections exceed the open-file limit of {limit}: using {expect}");

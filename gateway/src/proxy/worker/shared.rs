@@ -14,7 +14,7 @@ use gateway_common::source::Source;
 use super::validators::Validators;
 use crate::{
     clock,
-    config::{self, Bundled, Config},
+    config::{self, Config},
     message::{ADDRESS_LIMIT, Bundle, channel::Sender},
     proxy::{bans::enforced::EnforcedBans, upstream::Backend},
     snapshot::Snapshot,
@@ -52,7 +52,7 @@ pub(in crate::proxy) struct Shared {
 impl Shared {
     /// Compiles what the guard sent. There are at most as many connections as `descriptors` allow.
     pub(in crate::proxy) fn new(bundle: Bundle, descriptors: usize, workers: usize) -> anyhow::Result<Self> {
-        let config = Config::load(&bundle.path, &Bundled(&bundle)).map_err(|errors| anyhow::anyhow!("{errors}"))?;
+        let config = Config::load(&bundle.path, &bundle).map_err(|errors| anyhow::anyhow!("{errors}"))?;
         let (document, settings) = (config.document, config.proxy);
         let bans = EnforcedBans::new(settings.ipv6_prefix, &bundle.bans, &bundle.allows, clock::monotonic());
         let snapshot = Snapshot::new(settings)

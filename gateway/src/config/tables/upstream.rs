@@ -1,26 +1,33 @@
-//! Decides who answers: `[upstream.NAME]`.
+//! Reads `[upstream.NAME]`: the servers that answer.
 
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 use toml::de::DeValue;
 
-use super::{
-    route::NamedUpstream,
-    service::simple_name,
-    table::{Reader, Table},
-    tls,
-    value::{self, Wrong, closest},
-};
 use crate::{
+    config::{
+        reader::{Reader, Table},
+        value::{self, Wrong, address, closest, word::simple_name},
+    },
     fault::Fault,
     settings::upstream::{
-        Balance, Ejection, HashBy, HealthCheck, HostHeader, Http2, MAX_SERVERS, MAX_WEIGHT, Protocol, ProxyProtocol,
-        Retry, Server, Upstream,
+        Balance, HashBy, HostHeader, Http2, MAX_SERVERS, MAX_WEIGHT, Protocol, ProxyProtocol, Server, Upstream,
     },
 };
 
-pub(super) fn upstreams(tables: Vec<(String, Table<'_>)>, reader: &Reader<'_>) -> Vec<NamedUpstream> {
+mod ejection;
+mod health;
+mod retry;
+mod tls;
+
+/// An upstream and the key of its table.
+pub(super) struct NamedUpstream {
+    pub(super) key: String,
+    pub(super) settings: Upstream,
+}
+
+pub(super) fn read(tables: Vec<(String, Table<'_>)>, reader: &Reader<'_>) -> Vec<NamedUpstream> {
     let mut upstreams = Vec::new();
     for (name, mut table) in tables {
         let key = table.own_key().to_owned();
@@ -35,16 +42,16 @@ pub(super) fn upstreams(tables: Vec<(String, Table<'_>)>, reader: &Reader<'_>) -
         let idle = table.or("idle", Duration::from_secs(30), value::duration_in(shortest..=longest));
         let versions = [("v1", ProxyProtocol::V1), ("v2", ProxyProtocol::V2)];
         let proxy_protocol = table.optional("proxy_protocol", value::choice(&versions));
-        let health = health(table.table("health"));
-        let ejection = ejection(table.table("ejection"));
-        let retry = retry(table.table("retry"));
+        let health = health::read(table.table("health"));
+        let ejection = ejection::read(table.table("ejection"));
+        let retry = retry::read(table.table("retry"));
         let slow_start = table.or("slow_start", Duration::ZERO, value::duration_in(Duration::ZERO..=longest));
         let try_when_down = table.or("when_down", false, value::choice(&[("refuse", false), ("try", true)]));
         let resolve =
             table.or("resolve", Duration::from_secs(5), value::duration_in(Duration::from_millis(100)..=longest));
         let max_requests = table.or("max_requests", u32::MAX, value::integer(1..=1_000_000));
         let max_pending = table.or("max_pending", u32::MAX, value::integer(1..=1_000_000));
-        let tls = tls::upstream(&mut table, reader);
+        let tls = tls::read(&mut table, reader);
         let protocol = protocol(&mut table, tls.is_some());
         let http2 = http2(&mut table, protocol);
         table.finish();
@@ -111,76 +118,9 @@ fn host_header(value: &DeValue<'_>) -> Result<HostHeader, Wrong> {
         _ => {}
     }
     let has_port = text.rsplit_once(':').is_some_and(|(host, _)| !text.ends_with(']') && !host.contains("://"));
-    let host = if has_port { value::server(text) } else { value::host(text) };
+    let host = if has_port { address::server(text) } else { address::host(text) };
     let host = host.map_err(|wrong| wrong.hint(HINT))?;
     HeaderValue::try_from(host).map(HostHeader::Literal).map_err(|_no_value| Wrong::new("is no host").hint(HINT))
-}
-
-fn health(mut table: Table<'_>) -> Option<HealthCheck> {
-    if !table.is_present() {
-        return None;
-    }
-    let path = table.required("path", "\"/health\"", |value| {
-        let path = value::line(value)?;
-        if path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Ok(path);
-        }
-        Err(Wrong::new(format!("{path:?} is no path")).hint("write it as it is requested: \"/health\""))
-    });
-    let host = table.optional("host", |value| value::host(value::text(value)?));
-    let expect = table.list("expect", value::integer(100..=599));
-    let hour = Duration::from_secs(3_600);
-    let interval = table.or("interval", Duration::from_secs(5), value::duration_in(Duration::from_millis(100)..=hour));
-    let timeout = table.or("timeout", Duration::from_secs(2), value::duration_in(Duration::from_millis(10)..=hour));
-    let healthy = table.or("healthy", 2, value::integer(1..=100));
-    let unhealthy = table.or("unhealthy", 3, value::integer(1..=100));
-    table.finish();
-    let expect = expect.into_iter().map(|(_, status)| status).collect();
-    Some(HealthCheck { path: path?, host, expect, interval, timeout, healthy, unhealthy })
-}
-
-fn ejection(mut table: Table<'_>) -> Option<Ejection> {
-    if !table.is_present() {
-        return None;
-    }
-    let (second, day) = (Duration::from_secs(1), Duration::from_secs(86_400));
-    let failures = table.or("failures", 5, value::integer(1..=1_000));
-    let clients = table.or("clients", 3, value::integer(1..=16));
-    let is_told = table.has("statuses");
-    let statuses = table.list("statuses", broken_status);
-    let told = statuses.into_iter().map(|(_, status)| status).collect();
-    let statuses = if is_told { told } else { BROKEN.to_vec() };
-    let time = table.or("time", 10 * second, value::duration_in(Duration::from_millis(100)..=day));
-    let longest = table.or("longest", time.max(300 * second), value::duration_in(Duration::from_millis(100)..=day));
-    if longest < time {
-        table.report("longest", Wrong::new("is shorter than `time`").hint("write at least as much, or leave it out"));
-    }
-    let share = table.or("share", 50, value::integer(1..=100));
-    table.finish();
-    Some(Ejection { failures, clients, statuses, time, longest, share })
-}
-
-/// The answers that may say that a server is broken.
-const BROKEN: [u16; 4] = [500, 502, 503, 504];
-
-fn broken_status(value: &DeValue<'_>) -> Result<u16, Wrong> {
-    let status = value::integer(500..=599)(value)?;
-    if BROKEN.contains(&status) {
-        return Ok(status);
-    }
-    Err(Wrong::new(format!("{status} says nothing about the server")).hint("write 500, 502, 503 or 504"))
-}
-
-fn retry(mut table: Table<'_>) -> Retry {
-    let default = Retry::default();
-    let tries = table.or("tries", default.tries, value::integer(1..=10));
-    let budget = table.or("budget", default.budget, value::integer(0..=100));
-    let reserve = table.or("reserve", default.reserve, value::integer(0..=10_000));
-    let (least, most) = (Duration::from_millis(10), Duration::from_secs(3_600));
-    let timeout = table.optional("timeout", value::duration_in(least..=most));
-    let statuses = table.list("statuses", broken_status);
-    table.finish();
-    Retry { tries, budget, reserve, timeout, statuses: statuses.into_iter().map(|(_, status)| status).collect() }
 }
 
 fn servers(table: &mut Table<'_>, reader: &Reader<'_>) -> Vec<Server> {
@@ -202,7 +142,7 @@ fn servers(table: &mut Table<'_>, reader: &Reader<'_>) -> Vec<Server> {
 fn server(value: &DeValue<'_>) -> Result<Server, Wrong> {
     const KEYS: [&str; 2] = ["address", "weight"];
     let DeValue::Table(table) = value else {
-        return Ok(Server { address: value::server(value::text(value)?)?, weight: 1 });
+        return Ok(Server { address: address::server(value::text(value)?)?, weight: 1 });
     };
     if let Some(unknown) = table.keys().map(|key| &**key.get_ref()).find(|key| !KEYS.contains(key)) {
         let wrong = Wrong::new(format!("`{unknown}` is unknown"));
@@ -216,7 +156,7 @@ fn server(value: &DeValue<'_>) -> Result<Server, Wrong> {
     };
     let weight = table.get("weight").map(|weight| value::integer(1..=MAX_WEIGHT)(weight.get_ref())).transpose();
     let weight = weight.map_err(|wrong| Wrong { message: format!("weight: {}", wrong.message), ..wrong })?;
-    Ok(Server { address: value::server(value::text(address.get_ref())?)?, weight: weight.unwrap_or(1) })
+    Ok(Server { address: address::server(value::text(address.get_ref())?)?, weight: weight.unwrap_or(1) })
 }
 
 fn balance(table: &mut Table<'_>) -> Balance {

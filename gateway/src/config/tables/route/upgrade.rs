@@ -1,22 +1,24 @@
-//! Decides what the connections of a route may become: `route.upgrade`, `route.origins` and `route.outlives_token`.
+//! Reads what the connections of a route may become: `route.upgrade`, `origins`, `websocket_token` and
+//! `outlives_token`.
 
 use toml::de::DeValue;
 
-use super::{
-    cors::origin,
-    route::NamedUpstream,
-    table::Table,
-    value::{self, Wrong},
-};
-use crate::settings::{
-    authz::Requirement,
-    cors::Origins,
-    route::{TokenSource, Upgrade},
-    upstream::Protocol,
+use crate::{
+    config::{
+        reader::Table,
+        tables::upstream::NamedUpstream,
+        value::{self, Wrong, address::origin},
+    },
+    settings::{
+        authz::Requirement,
+        cors::Origins,
+        route::{TokenSource, Upgrade},
+        upstream::Protocol,
+    },
 };
 
 /// `upstream`: where the route leads, if that is known.
-pub(super) fn upgrade(
+pub(super) fn read(
     table: &mut Table<'_>,
     upstream: Option<&NamedUpstream>,
     require: &Requirement,

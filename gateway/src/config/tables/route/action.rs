@@ -1,5 +1,5 @@
-//! Decides who answers the requests of a route, and what for: `upstream`, `redirect`, `respond`, and the path that an
-//! upstream is asked for.
+//! Reads who answers the requests of a route: `upstream`, `redirect` or `respond`, and the path that an upstream is
+//! asked for.
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
@@ -8,8 +8,8 @@ use toml::de::DeValue;
 use super::Known;
 use crate::{
     config::{
-        table::Table,
-        value::{self, Wrong, closest},
+        reader::Table,
+        value::{self, Wrong, address, closest},
     },
     fault::Fault,
     path::pattern::Pattern,
@@ -24,7 +24,7 @@ const FORWARDED: [&str; 7] =
     ["max_body", "request_headers", "rewrite", "schema", "strip_prefix", "timeouts", "upgrade"];
 
 /// `path` is the route's, where it is a template.
-pub(super) fn then(table: &mut Table<'_>, path: Option<&str>, known: &Known<'_>) -> Option<Then> {
+pub(super) fn read(table: &mut Table<'_>, path: Option<&str>, known: &Known<'_>) -> Option<Then> {
     let named: Vec<&str> = ["upstream", "redirect", "respond"].into_iter().filter(|name| table.has(name)).collect();
     if let [first, second, ..] = named.as_slice() {
         let wrong = Wrong::new(format!("stands beside `{first}`, and one of them answers"));
@@ -116,7 +116,7 @@ fn elsewhere(text: &str, path: &str) -> Result<(String, Pattern), Wrong> {
     let bracket = authority.rfind(']').map_or(0, |end| end + 1);
     let colon = authority.get(bracket..).and_then(|behind| behind.find(':')).map(|colon| bracket + colon);
     let (host, port) = authority.split_at(colon.unwrap_or(authority.len()));
-    let host = value::host(host).map_err(|wrong| Wrong { hint: Some(HINT.to_owned()), ..wrong })?;
+    let host = address::host(host).map_err(|wrong| Wrong { hint: Some(HINT.to_owned()), ..wrong })?;
     let number: Option<u16> = port.strip_prefix(':').and_then(|digits| digits.parse().ok());
     if !port.is_empty() && number.is_none_or(|number| port != format!(":{number}") || number == 0) {
         return Err(Wrong::new(format!("{text:?} has no port from 1 to 65535")).hint(HINT));

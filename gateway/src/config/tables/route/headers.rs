@@ -1,11 +1,11 @@
-//! Decides which headers a route may change: `request_headers` and `response_headers`.
+//! Reads which headers a route changes: `request_headers`, `response_headers` and `pass_headers`.
 
 use http::{HeaderName, HeaderValue};
 use toml::de::DeValue;
 
 use crate::{
     config::{
-        table::{Reader, Table},
+        reader::{Reader, Table},
         value::{self, Wrong},
     },
     header_names::{self, Kind},

@@ -1,18 +1,19 @@
-//! Decides where is listened, `[[listener]]`, and what may be a name.
+//! Reads `[[listener]]`: where clients connect.
 
 use std::net::SocketAddr;
 
-use super::{
-    table::{Reader, Table},
-    tls,
-    value::{self, Wrong},
-};
 use crate::{
+    config::{
+        reader::{Reader, Table},
+        value::{self, Wrong},
+    },
     fault::Fault,
     settings::{listener::Listener, proxy::Trust},
 };
 
-pub(super) fn listeners(
+pub(super) mod tls;
+
+pub(super) fn read(
     tables: Vec<Table<'_>>,
     root: &Table<'_>,
     known: &tls::Known<'_>,
@@ -39,7 +40,7 @@ pub(super) fn listeners(
             table.report("proxy_protocol", wrong.hint("add `trusted_proxies = [\"10.0.0.2\"]` to [proxy]"));
         }
         let redirect = table.optional("redirect", value::integer(1..=u16::MAX));
-        let (tls, hsts) = tls::listener(&mut table, known, trust, reader);
+        let (tls, hsts) = tls::read(&mut table, known, trust, reader);
         let access_log = table.or("access_log", true, value::boolean);
         let Some(address) = address else {
             table.finish();
@@ -62,13 +63,4 @@ pub(super) fn listeners(
         listeners.push(Listener { address, proxy_protocol, access_log, tls, hsts, redirect });
     }
     listeners
-}
-
-/// A name that reads the same in logs, metrics and on the command line.
-pub(super) fn simple_name(name: &str) -> Result<(), Wrong> {
-    let fine = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    if !name.is_empty() && name.len() <= 64 && name.bytes().all(fine) {
-        return Ok(());
-    }
-    Err(Wrong::new(format!("{name:?} is no name")).hint("write 1 to 64 letters, digits, \"-\" or \"_\""))
 }

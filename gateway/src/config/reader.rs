@@ -1,5 +1,5 @@
-//! Decides how one table of the configuration is read: each key is asked for once, with its meaning and its default,
-//! and whatever nobody asked for is unknown.
+//! How a table of the configuration is read: each key is asked for once, with its meaning and its default, and whatever
+//! nobody asked for is unknown.
 //!
 //! *Invariant:* a fault never ends the reading. What is wrong is reported and stands in for by its default, so that
 //! one run names everything; a configuration with a fault is refused as a whole in the end.
@@ -17,9 +17,9 @@ use toml::{
 };
 
 use super::{
-    Document, Files,
-    document::join,
+    document::{Document, join},
     errors::{Located, MISSING},
+    files::Files,
     value::{Wrong, closest, kind},
 };
 use crate::{fault::Fault, file::NamedFile};
@@ -332,6 +332,11 @@ impl<'r> Table<'r> {
             self.reader.report_at(wrong.at(self.key(text)), name.span());
         }
     }
+}
+
+/// What a list says, without the keys of its elements.
+pub(super) fn values<T>(list: Vec<(String, T)>) -> Vec<T> {
+    list.into_iter().map(|(_, value)| value).collect()
 }
 
 fn elements<T>(

@@ -1,0 +1,50 @@
+//! Reads a configuration's text and finds its faults of syntax.
+
+use std::{path::Path, sync::Arc};
+
+use toml::de::DeTable;
+
+use super::{
+    document::Document,
+    errors::{Errors, Located},
+    files::Files,
+};
+use crate::fault::Fault;
+
+/// Reads the file. Faults of syntax are found here, faults of meaning are not.
+///
+/// # Errors
+/// The file cannot be read, is not UTF-8, or is not TOML.
+pub(super) fn read(path: &Path, files: &dyn Files) -> Result<Document, Errors> {
+    let content = files.read(path).map_err(|error| Errors::unreadable(path, &error))?;
+    let text = match str::from_utf8(&content) {
+        Ok(text) => Arc::<str>::from(text),
+        Err(error) => {
+            let valid = content.get(..error.valid_up_to()).unwrap_or_default();
+            let document = Document::without_places(path, String::from_utf8_lossy(valid).into());
+            let end = document.text().len();
+            let fault = Fault::new("", "not UTF-8 from here on").hint("save the file as UTF-8, without a BOM");
+            return Err(Errors::new(document, vec![Located::new(fault, end..end)]));
+        }
+    };
+    let document = Document::without_places(path, text);
+    let (root, mut broken) = DeTable::parse_recoverable(document.text());
+    broken.sort_by_key(|error| error.span().map_or(0, |span| span.start));
+    if !broken.is_empty() {
+        // The parser recovers within a line or two; what it says until then is a consequence of the first.
+        let (mut faults, mut quiet) = (Vec::new(), 0);
+        for error in &broken {
+            let span = error.span().unwrap_or(0..0);
+            let (line, _) = document.position(span.start);
+            // A header that is broken leaves its keys to the table before, where they are there twice.
+            let follows = !faults.is_empty() && error.message().starts_with("duplicate key");
+            if line > quiet && !follows {
+                let fault = Fault::new("", format!("not TOML: {}", error.message()));
+                faults.push(Located::new(fault, span));
+                quiet = line + 1;
+            }
+        }
+        return Err(Errors::new(document.clone(), faults));
+    }
+    Ok(document.clone().with_places(root.get_ref()))
+}

@@ -1,0 +1,64 @@
+//! Reads `[client_certificates.NAME]`: which certificates clients may show.
+
+use crate::{
+    config::{
+        reader::{Reader, Table, values},
+        value::{self, Wrong, address, closest, word::simple_name},
+    },
+    fault::Fault,
+    settings::{authz, listener::Listener, tls::ClientCertificates},
+};
+
+pub(super) fn read(
+    tables: Vec<(String, Table<'_>)>,
+    roles: &authz::Settings,
+    reader: &Reader<'_>,
+) -> Vec<ClientCertificates> {
+    let mut trusts: Vec<ClientCertificates> = Vec::new();
+    for (name, mut table) in tables {
+        if let Err(wrong) = simple_name(&name) {
+            reader.report(wrong.at(table.own_key()));
+        }
+        let ca = table.required_file("ca", "\"partners-ca.pem\"");
+        let crl = table.file("crl");
+        let required = table.or("required", true, value::boolean);
+        let hosts = table.list("hosts", |value| address::host_or_wildcard(value::text(value)?));
+        let known = table.list("roles", |value| role(value::text(value)?, roles));
+        for (index, (key, host)) in hosts.iter().enumerate() {
+            let earlier = trusts.iter().find(|trust| trust.hosts.contains(host)).map(|trust| trust.name.clone());
+            let here = hosts.iter().take(index).any(|(_, earlier)| earlier == host).then(|| name.clone());
+            if let Some(earlier) = earlier.or(here) {
+                let fault = Fault::new(key, format!("{host:?} is in client_certificates.{earlier} already"));
+                reader.report(fault.hint("each host asks for one kind of certificate"));
+            }
+        }
+        table.finish();
+        let (hosts, roles) = (values(hosts), values(known));
+        trusts.push(ClientCertificates { name, ca, crl, required, hosts, roles });
+    }
+    trusts
+}
+
+fn role(name: &str, roles: &authz::Settings) -> Result<String, Wrong> {
+    if roles.contains_key(name) {
+        return Ok(name.to_owned());
+    }
+    let wrong = Wrong::new(format!("there is no role {name:?}"));
+    Err(match closest(name, roles.keys().map(String::as_str)) {
+        Some(near) => wrong.hint(format!("did you mean {near:?}?")),
+        None => wrong.hint("add it to [roles], with what it may do"),
+    })
+}
+
+/// Warns of groups that nobody is asked for.
+pub(super) fn warn_of_unused(trusts: &[ClientCertificates], listeners: &[Listener], reader: &Reader<'_>) {
+    for (index, trust) in trusts.iter().enumerate() {
+        let is_used =
+            |listener: &Listener| listener.tls.as_ref().is_some_and(|tls| tls.client_certificates == Some(index));
+        if trust.hosts.is_empty() && !listeners.iter().any(is_used) {
+            let key = format!("client_certificates.{}", trust.name);
+            let warning = Fault::new(key, "no listener and no host asks for these");
+            reader.warn(warning.hint("name `hosts`, or name it in a listener's `client_certificates`"));
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Reads `[guard]`: the process that loads the kernel program and decides every ban.
+
+use std::{path::Path, time::Duration};
+
+use gateway_common::source::Source;
+use toml::de::DeValue;
+
+use crate::{
+    config::{
+        reader::{Reader, Table},
+        value::{self, LONGEST_BAN, Wrong},
+    },
+    fault::Fault,
+    settings::guard::{Mode, Safety, Scope, Settings},
+};
+
+mod breaker;
+mod ladder;
+mod limits;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// The default of `guard.state_dir`.
+pub(in crate::config) const STATE_DIR: &str = "/var/lib/gateway";
+
+/// The default of `guard.control_socket`.
+pub(in crate::config) const CONTROL_SOCKET: &str = "/run/gateway/control.sock";
+
+/// The default of `guard.pin_dir`.
+pub(in crate::config) const PIN_DIR: &str = "/sys/fs/bpf/gateway";
+
+/// Where the kernel's map file system is mounted on every distribution.
+const BPFFS: &str = "/sys/fs/bpf";
+
+pub(super) fn read(mut table: Table<'_>, reader: &Reader<'_>) -> Settings {
+    let interfaces = table.list("interfaces", interface);
+    for (index, (key, name)) in interfaces.iter().enumerate() {
+        if interfaces.iter().take(index).any(|(_, earlier)| earlier == name) {
+            reader.report(Fault::new(key, format!("{name:?} is there already")).hint("name each interface once"));
+        }
+    }
+    let hint = "write an address or a prefix: \"192.0.2.7\", \"192.0.2.0/24\", \"2001:db8::/32\"";
+    let allow = table.list("allow", value::parsed::<Source>(hint));
+    let mut guard = Settings {
+        interfaces: interfaces.into_iter().map(|(_, name)| name).collect(),
+        mode: table.or(
+            "mode",
+            Mode::Auto,
+            value::choice(&[("auto", Mode::Auto), ("generic", Mode::Generic), ("native", Mode::Native)]),
+        ),
+        scope: table.or(
+            "scope",
+            Scope::Listeners,
+            value::choice(&[("host", Scope::Host), ("listeners", Scope::Listeners)]),
+        ),
+        state_dir: table.path("state_dir").unwrap_or_else(|| STATE_DIR.into()),
+        control_socket: table.path("control_socket").unwrap_or_else(|| CONTROL_SOCKET.into()),
+        pin_dir: table.path("pin_dir").unwrap_or_else(|| PIN_DIR.into()),
+        allow: allow.into_iter().map(|(_, source)| source).collect(),
+        trusted_proxies: Vec::new(),
+        ipv6_prefix: table.or("ipv6_prefix", gateway_common::source::IPV6_PREFIX, value::integer(1..=64)),
+        widest_ipv4: table.or("widest_ipv4", 16, value::integer(1..=32)),
+        widest_ipv6: table.or("widest_ipv6", 32, value::integer(1..=128)),
+        max_bans: table.or("max_bans", 1_000_000, value::integer(1..=16_777_216)),
+        // Longest-prefix tries of more than two million prefixes stall the kernel while they are freed.
+        max_rules: table.or("max_rules", 131_072, value::integer(1..=2_000_000)),
+        max_sources: table.or("max_sources", 131_072, value::integer(1_024..=16_777_216)),
+        max_bans_per_minute: table.or("max_bans_per_minute", 60, value::integer(1..=1_000_000)),
+        pass_malformed: table.or("pass_malformed", false, value::boolean),
+        packet_limit: limits::source(table.table("packet_limit"), "packets", "20000", value::integer(limits::UNITS), 1),
+        byte_limit: limits::source(
+            table.table("byte_limit"),
+            "bytes",
+            "\"10MiB\"",
+            value::size_in(limits::BYTES),
+            limits::FRAME,
+        ),
+        syn_limit: limits::source(table.table("syn_limit"), "syns", "100", value::integer(limits::UNITS), 1),
+        syn_cookies: limits::syn_cookies(table.table("syn_cookies")),
+        default_ban: table.or("default_ban", HOUR, value::duration_in(SECOND..=LONGEST_BAN)),
+        safety: Safety::default(),
+        feeds: Vec::new(),
+        shadow_address_limit: false,
+    };
+    guard.safety = safety(&mut table, guard.ipv6_prefix, guard.widest_ipv6);
+    if guard.widest_ipv6 > guard.ipv6_prefix {
+        let message = format!("{} leaves no IPv6 client that could be banned", guard.widest_ipv6);
+        let hint = format!("write at most {}, which is `guard.ipv6_prefix`", guard.ipv6_prefix);
+        table.report("widest_ipv6", Wrong::new(message).hint(hint));
+    }
+    // `sun_path` holds 108 bytes, the last of which is zero.
+    if guard.control_socket.as_os_str().len() > 107 {
+        table.report(
+            "control_socket",
+            Wrong::new("is longer than the 107 bytes that a socket's path may have").hint("choose a shorter path"),
+        );
+    }
+    pin_dir(&guard.pin_dir, &table, reader);
+    table.finish();
+    guard
+}
+
+/// The keys that keep bans from doing harm.
+fn safety(guard: &mut Table<'_>, ipv6_prefix: u8, widest_ipv6: u8) -> Safety {
+    let defaults = Safety::default();
+    let day = || value::duration_in(Duration::ZERO..=30 * DAY);
+    Safety {
+        unban_grace: guard.or("unban_grace", defaults.unban_grace, day()),
+        probation: guard.or("probation", defaults.probation, day()),
+        shield_clients: guard.or("shield_clients", defaults.shield_clients, value::integer(0..=1_000_000)),
+        shared_principals: guard.or("shared_principals", defaults.shared_principals, value::integer(0..=16)),
+        good_for: guard.or("good_for", defaults.good_for, value::duration_in(60 * SECOND..=DAY)),
+        remember_good: guard.or("remember_good", defaults.remember_good, day()),
+        established: guard.or("established", defaults.established, value::duration_in(Duration::ZERO..=DAY)),
+        breaker: breaker::read(guard.table("breaker"), defaults.breaker),
+        ladder: ladder::read(guard.table("ladder"), ipv6_prefix, widest_ipv6),
+    }
+}
+
+fn pin_dir(path: &Path, table: &Table<'_>, reader: &Reader<'_>) {
+    let Ok(below) = path.strip_prefix(BPFFS) else {
+        let warning = Fault::new(table.key("pin_dir"), format!("is not below {BPFFS}"));
+        reader.warn(warning.hint("make sure that a file system of type bpf is mounted there"));
+        return;
+    };
+    if below.as_os_str().is_empty() {
+        let wrong = Wrong::new("is the root of bpffs, which other programs share");
+        table.report("pin_dir", wrong.hint(format!("write a folder of its own: \"{BPFFS}/gateway\"")));
+    } else if below.as_os_str().to_string_lossy().contains('.') {
+        let wrong = Wrong::new("has a dot in it, which bpffs refuses in names");
+        table.report("pin_dir", wrong.hint(format!("write a name without dots: \"{BPFFS}/gateway\"")));
+    }
+}
+
+/// What the kernel takes as the name of an interface (`dev_valid_name`).
+fn interface(value: &DeValue<'_>) -> Result<String, Wrong> {
+    let name = value::line(value)?;
+    let bad = name.len() > 15 || matches!(name.as_str(), "." | "..");
+    if bad || name.contains(|letter: char| letter == '/' || letter == ':' || letter.is_whitespace()) {
+        return Err(Wrong::new(format!("{name:?} is no interface")).hint("`ip link` lists the interfaces' names"));
+    }
+    Ok(name)
+}

@@ -1,0 +1,22 @@
+//! Reads `[guard.breaker]`: when rules are kept from banning for a while.
+
+use std::time::Duration;
+
+use crate::{
+    config::{reader::Table, value},
+    settings::guard::Breaker,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+pub(super) fn read(mut table: Table<'_>, defaults: Breaker) -> Breaker {
+    let breaker = Breaker {
+        share: table.or("share", defaults.share, value::integer(0..=100)),
+        at_least: table.or("at_least", defaults.at_least, value::integer(1..=1_000_000)),
+        pause: table.or("pause", defaults.pause, value::duration_in(SECOND..=DAY)),
+    };
+    table.finish();
+    breaker
+}

@@ -1,0 +1,62 @@
+//! Reads the budgets of packets: `[guard.packet_limit]`, `[guard.byte_limit]`, `[guard.syn_limit]` and
+//! `[guard.syn_cookies]`.
+
+use std::ops::RangeInclusive;
+
+use toml::de::DeValue;
+
+use crate::{
+    config::{
+        reader::Table,
+        value::{self, Wrong},
+    },
+    settings::guard::{SourceLimit, SynCookies},
+};
+
+/// How many of anything a second's limit may be.
+pub(super) const UNITS: RangeInclusive<u64> = 1..=1_000_000_000;
+
+/// As [`UNITS`], of bytes: up to a terabit.
+pub(super) const BYTES: RangeInclusive<u64> = 1..=1 << 37;
+
+/// The largest packet that the kernel program is given: a smaller burst would never let it pass.
+pub(super) const FRAME: u64 = 65_536;
+
+pub(super) fn source(
+    mut table: Table<'_>,
+    unit: &'static str,
+    example: &str,
+    read: impl Fn(&DeValue<'_>) -> Result<u64, Wrong>,
+    least_burst: u64,
+) -> Option<SourceLimit> {
+    if !table.is_present() {
+        return None;
+    }
+    let per_second = table.required(unit, example, &read);
+    let burst = table.optional("burst", &read);
+    let shadow = table.or("shadow", false, value::boolean);
+    let limit = per_second.map(|per_second| SourceLimit {
+        per_second,
+        burst: burst.unwrap_or_else(|| per_second.max(least_burst)),
+        shadow,
+    });
+    if let Some(limit) = limit
+        && limit.burst < least_burst
+    {
+        let message = format!("{} is less than one packet may have", limit.burst);
+        table.report("burst", Wrong::new(message).hint(format!("write at least {least_burst}, or leave it out")));
+    }
+    table.finish();
+    limit
+}
+
+pub(super) fn syn_cookies(mut table: Table<'_>) -> Option<SynCookies> {
+    if !table.is_present() {
+        return None;
+    }
+    let per_second = table.required("per_second", "1000", value::integer(UNITS));
+    let burst = table.optional("burst", value::integer(UNITS));
+    table.finish();
+    let per_second = per_second?;
+    Some(SynCookies { per_second, burst: burst.unwrap_or(per_second) })
+}

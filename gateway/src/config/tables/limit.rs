@@ -1,0 +1,45 @@
+//! Reads `[limit]`: how many requests an address may make.
+
+use std::time::Duration;
+
+use gateway_common::limit::Rate;
+
+use crate::{
+    config::{
+        reader::Table,
+        value::{self, Wrong},
+    },
+    settings::limit::Settings,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+pub(super) fn read(mut table: Table<'_>) -> Option<Settings> {
+    let mut address = table.table("address");
+    table.finish();
+    if !address.is_present() {
+        return None;
+    }
+    let requests = address.required("requests", "100", value::integer(1..=1_000_000_000));
+    let per = address.or("per", SECOND, value::duration_in(Duration::from_millis(1)..=DAY));
+    let burst = address.optional("burst", value::integer(1..=1_000_000_000));
+    let capacity = address.or("capacity", 100_000, value::count(1..=10_000_000));
+    let shadow = address.or("shadow", false, value::boolean);
+    let requests: u64 = match requests {
+        Some(requests) => requests,
+        None => {
+            address.finish();
+            return None;
+        }
+    };
+    let period = u64::try_from(per.as_nanos()).unwrap_or(u64::MAX);
+    let rate = Rate::per(requests, period, burst.unwrap_or(requests));
+    if rate.is_none() {
+        let wrong = Wrong::new("is more than one request per nanosecond");
+        address.report("requests", wrong.hint("write fewer requests, or a longer `per`"));
+    }
+    address.finish();
+    Some(Settings { rate: rate?, capacity, shadow })
+}

@@ -1,0 +1,90 @@
+//! Reads what a `[[listener]]` says of TLS.
+
+use std::time::Duration;
+
+use crate::{
+    config::{
+        reader::{Reader, Table, values},
+        tables::certificate,
+        value::{self, Wrong, address, closest},
+    },
+    settings::{
+        proxy::Trust,
+        tls::{ClientCertificates, Hsts, Protocol, Tls},
+    },
+};
+
+/// The longest that browsers are told to come by HTTPS alone.
+const LONGEST_HSTS: Duration = Duration::from_secs(3_650 * 86_400);
+
+/// What a listener's TLS refers to.
+pub(in crate::config::tables) struct Known<'a> {
+    pub(in crate::config::tables) client_certificates: &'a [ClientCertificates],
+    /// Whether there is a `[[certificate]]`.
+    pub(in crate::config::tables) certificates: bool,
+}
+
+/// The parts of a `[[listener]]`; `None`: it speaks no TLS. Then what it tells browsers that come to a trusted proxy by
+/// HTTPS.
+pub(super) fn read(
+    table: &mut Table<'_>,
+    known: &Known<'_>,
+    trusted: &Trust,
+    reader: &Reader<'_>,
+) -> (Option<Tls>, Option<Hsts>) {
+    let asked = table.optional("tls", value::boolean);
+    let default = certificate::pair(table, true, reader);
+    let protocols = table.list("protocols", value::choice(&[("h2", Protocol::Http2), ("http/1.1", Protocol::Http1)]));
+    let only_tls13 = table.or("min_tls", false, value::choice(&[("1.2", false), ("1.3", true)]));
+    let client_certificates = table.optional("client_certificates", |value| trust(value::text(value)?, known));
+    let ja4 = table.or("ja4", true, value::boolean);
+    let hsts = hsts(table.table("hsts"));
+    let names_one = table.has("certificate") || table.has("private_key");
+    if asked == Some(false) && names_one {
+        table.report("tls", Wrong::new("is false beside a certificate").hint("leave one of them out"));
+    }
+    if asked == Some(true) && !names_one && !known.certificates {
+        let wrong = Wrong::new("is true, and there is no certificate to show");
+        table.report("tls", wrong.hint("add `certificate` and `private_key`, or `[[certificate]]`"));
+    }
+    if asked != Some(true) && !names_one {
+        let is_behind_others = !trusted.proxies.is_empty();
+        for name in ["protocols", "min_tls", "client_certificates", "ja4", "ocsp", "hsts"] {
+            if table.has(name) && !(name == "hsts" && is_behind_others) {
+                let hint = "add `certificate` and `private_key`, or `tls = true` with `[[certificate]]`";
+                table.report(name, Wrong::new("is for TLS, which this listener does not speak").hint(hint));
+            }
+        }
+        return (None, hsts);
+    }
+    let mut protocols: Vec<_> = protocols.into_iter().map(|(_, protocol)| protocol).collect();
+    if protocols.is_empty() {
+        protocols = vec![Protocol::Http2, Protocol::Http1];
+    }
+    let tls = Tls { default, protocols, only_tls13, client_certificates, hsts, ja4 };
+    ((tls.default.is_some() || !names_one).then_some(tls), None)
+}
+
+fn hsts(mut table: Table<'_>) -> Option<Hsts> {
+    if !table.is_present() {
+        return None;
+    }
+    let range = Duration::ZERO..=LONGEST_HSTS;
+    let max_age = table.required("max_age", "\"365d\"", value::duration_in(range));
+    let include_subdomains = table.or("include_subdomains", false, value::boolean);
+    let hosts = values(table.list("hosts", |value| address::host_or_wildcard(value::text(value)?)));
+    table.finish();
+    Some(Hsts { max_age: max_age?, include_subdomains, hosts })
+}
+
+fn trust(name: &str, known: &Known<'_>) -> Result<usize, Wrong> {
+    let names = || known.client_certificates.iter().map(|trust| trust.name.as_str());
+    if let Some(index) = names().position(|known| known == name) {
+        return Ok(index);
+    }
+    let wrong = Wrong::new(format!("there is no client_certificates.{name}"));
+    Err(match closest(name, names()) {
+        Some(near) => wrong.hint(format!("did you mean {near:?}?")),
+        None => wrong.hint(format!("add `[client_certificates.{name}]` with `ca`")),
+    })
+}

@@ -1,0 +1,122 @@
+//! Reads `[proxy]`: the process that serves requests.
+
+use std::{num::NonZero, thread, time::Duration};
+
+use gateway_common::source::Source;
+use toml::de::DeValue;
+
+use crate::{
+    config::{
+        reader::Table,
+        value::{self, Wrong},
+    },
+    settings::{
+        authz, detect,
+        proxy::{ClientHeader, HeadLimits, Settings, Trust},
+        timeouts::Timeouts,
+        validate::Formats,
+    },
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// No body may be larger: it is measured in memory where a schema reads it.
+pub(super) const LARGEST_BODY: u64 = 1 << 30;
+
+/// The keys of `[proxy]`; what other tables say is filled in by [`super::read`].
+pub(super) fn read(mut table: Table<'_>, timeouts: Timeouts, ipv6_prefix: u8) -> Settings {
+    let user = table.or("user", "gateway".to_owned(), user);
+    let workers = table.or("workers", 0, value::count(0..=1_024));
+    let workers = if workers == 0 { thread::available_parallelism().map_or(1, NonZero::get) } else { workers };
+    let pin_workers = table.or("pin_workers", false, value::boolean);
+    let access_log = table.path("access_log");
+    let drain = table.or("drain", 30 * SECOND, value::duration_in(Duration::ZERO..=HOUR));
+    let max_connections = table.or("max_connections", 20_000, value::count(1..=10_000_000));
+    let max_connections_per_source = table.or("max_connections_per_source", 1_000, value::count(1..=10_000_000));
+    let max_memory = table.or("max_memory", 2 << 30, value::size_in((64 << 20)..=(1 << 50)));
+    let max_body = table.or("max_body", 1 << 20, value::size_in(0..=LARGEST_BODY));
+    let head = head_limits(&mut table);
+    let trust = trust(&mut table);
+    table.finish();
+    Settings {
+        user,
+        workers,
+        pin_workers,
+        access_log,
+        drain,
+        max_connections,
+        max_connections_per_source,
+        max_memory,
+        max_body,
+        head,
+        trust,
+        ipv6_prefix,
+        timeouts,
+        listeners: Vec::new(),
+        certificates: Vec::new(),
+        client_certificates: Vec::new(),
+        upstreams: Vec::new(),
+        cors: Vec::new(),
+        routes: Vec::new(),
+        jwt: None,
+        roles: authz::Settings::new(),
+        address_limit: None,
+        formats: Formats::default(),
+        detect: detect::Settings { capacity: 0, rules: Vec::new() },
+    }
+}
+
+/// How large a request's head may be.
+fn head_limits(table: &mut Table<'_>) -> HeadLimits {
+    // Fewer would refuse what browsers send with their cookies.
+    let bytes = table.or("max_header_bytes", 16 << 10, value::size_in((8 << 10)..=(1 << 20)));
+    let headers = table.or("max_headers", 100, value::count(20..=HeadLimits::MOST_HEADERS));
+    let longest = u64::try_from(HeadLimits::LONGEST_TARGET).unwrap_or(u64::MAX);
+    let target = table.or("max_target", 8 << 10, value::size_in((1 << 10)..=longest));
+    if target > bytes {
+        let wrong = Wrong::new("is more than the whole head may have");
+        table.report("max_target", wrong.hint("raise `max_header_bytes`, too, or write less"));
+    }
+    let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    HeadLimits { bytes: size(bytes), headers, target: size(target) }
+}
+
+/// Whose word about clients is taken.
+fn trust(table: &mut Table<'_>) -> Trust {
+    let hint = "write an address or a prefix: \"10.0.0.2\", \"10.0.0.0/24\", \"2001:db8::/48\"";
+    let proxies = table.list("trusted_proxies", |value| {
+        let source: Source = value::parsed(hint)(value)?;
+        let least = if source.address().is_ipv4() { 8 } else { 16 };
+        if source.length() < least {
+            let wrong = Wrong::new(format!("{source} is about everybody, and whoever is trusted says who they are"));
+            return Err(wrong.hint("name the addresses of your load balancers alone"));
+        }
+        Ok(source)
+    });
+    let headers = [
+        ("x-forwarded-for", Some(ClientHeader::XForwardedFor)),
+        ("forwarded", Some(ClientHeader::Forwarded)),
+        ("none", None),
+    ];
+    let header = table.or("client_header", Some(ClientHeader::XForwardedFor), value::choice(&headers));
+    if proxies.is_empty() && table.has("client_header") {
+        let wrong = Wrong::new("is read of trusted proxies alone, and there are none");
+        table.report("client_header", wrong.hint("add `trusted_proxies = [\"10.0.0.2\"]`, or leave it out"));
+    }
+    Trust { proxies: proxies.into_iter().map(|(_, source)| source).collect(), header }
+}
+
+/// A user that is not root.
+fn user(value: &DeValue<'_>) -> Result<String, Wrong> {
+    const HINT: &str = "write the name or the number of a user without rights, as a string: \"gateway\"";
+    let user = value::line(value).map_err(|wrong| wrong.hint(HINT))?;
+    if user == "root" || user.parse::<u32>().is_ok_and(|number| number == 0) {
+        return Err(Wrong::new("is root; the proxy reads bytes from the network and gets no rights").hint(HINT));
+    }
+    if user.contains([':', '/', ' ']) {
+        return Err(Wrong::new(format!("{user:?} is no user")).hint(HINT));
+    }
+    Ok(user)
+}

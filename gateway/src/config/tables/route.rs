@@ -1,0 +1,225 @@
+//! Reads `[[route]]`: which requests are served, for whom, and by what.
+
+use http::Method;
+use toml::de::DeValue;
+
+use super::{proxy::LARGEST_BODY, timeouts::request_timeouts, upstream::NamedUpstream};
+use crate::{
+    config::{
+        reader::{Reader, Table},
+        value::{self, Wrong, address, word::method},
+    },
+    fault::Fault,
+    path::PathRules,
+    settings::{
+        authz,
+        cors::Cors,
+        edits::Side,
+        route::{Route, Then},
+        timeouts::Timeouts,
+    },
+};
+
+mod action;
+mod cors;
+mod headers;
+mod require;
+mod upgrade;
+mod when;
+
+/// What routes refer to.
+pub(super) struct Known<'a> {
+    pub(super) upstreams: &'a [NamedUpstream],
+    pub(super) roles: &'a authz::Settings,
+    pub(super) jwt: bool,
+    /// Where routes say nothing else.
+    pub(super) timeouts: &'a Timeouts,
+    /// Whether clients may show certificates.
+    pub(super) certificates: bool,
+    /// What pages of other origins may do.
+    pub(super) cors: &'a [Cors],
+}
+
+pub(super) fn read(tables: Vec<Table<'_>>, known: &Known<'_>, reader: &Reader<'_>) -> Vec<Route> {
+    let mut routes: Vec<Route> = Vec::new();
+    let mut used = vec![false; known.upstreams.len()];
+    let mut used_cors = vec![false; known.cors.len()];
+    if tables.is_empty() {
+        reader.warn(Fault::new("route", "there is none: every request is answered 404").hint("add a `[[route]]`"));
+    }
+    for mut table in tables {
+        let host = table.optional("host", |value| address::host_or_wildcard(value::text(value)?));
+        let path = table.required("path", "\"/items/{id}\"", path);
+        let methods = methods(&mut table, reader);
+        let when = table.tables("when").into_iter().filter_map(when::read).collect();
+        let require = require::read(&mut table, known, reader);
+        let then = action::read(&mut table, path.as_deref(), known);
+        let rewrite = action::rewrite(&mut table, path.as_deref());
+        let request_headers = headers::edits(table.table("request_headers"), Side::Request, reader);
+        let response_headers = headers::edits(table.table("response_headers"), Side::Response, reader);
+        let pass_headers = headers::pass_headers(&mut table, request_headers.as_ref(), reader);
+        let allow_in_path = allow_in_path(&mut table, then.as_ref());
+        let timeouts = timeouts(&mut table, known.timeouts);
+        let schema = table.file("schema");
+        let max_body = table.optional("max_body", value::size_in(0..=LARGEST_BODY));
+        let upstream = then.as_ref().and_then(Then::upstream);
+        let upgrade =
+            upgrade::read(&mut table, upstream.and_then(|index| known.upstreams.get(index)), &require, known.jwt);
+        let cors = cors::read(&mut table, known.cors);
+        headers::beside_cors(cors.is_some(), response_headers.as_ref(), &table);
+        let access_log = table.or("access_log", true, value::boolean);
+        if let Some(used) = upstream.and_then(|index| used.get_mut(index)) {
+            *used = true;
+        }
+        if let Some(used) = cors.and_then(|index| used_cors.get_mut(index)) {
+            *used = true;
+        }
+        if let Some(path) = path {
+            // Whether two routes are in each other's way is found when they are compiled.
+            routes.push(Route {
+                host,
+                path,
+                methods,
+                when,
+                require,
+                then: then.unwrap_or(Then::Forward(0)),
+                rewrite,
+                request_headers,
+                response_headers,
+                pass_headers,
+                allow_in_path,
+                timeouts,
+                schema,
+                max_body,
+                access_log,
+                upgrade,
+                cors,
+            });
+        }
+        table.finish();
+    }
+    super::cors::warn_of_unused(known.cors, &used_cors, reader);
+    for upstream in known.upstreams.iter().zip(used).filter_map(|(upstream, used)| (!used).then_some(upstream)) {
+        reader.warn(
+            Fault::new(&upstream.key, "no route leads here").hint("remove it, or name it in a route's `upstream`"),
+        );
+    }
+    routes
+}
+
+/// What its paths may hold, for upstreams that read it as we do.
+fn allow_in_path(table: &mut Table<'_>, then: Option<&Then>) -> PathRules {
+    let mut rules = PathRules::default();
+    let words =
+        table.list("allow_in_path", value::choice(&[("empty_segments", 0), ("encoded_slashes", 1), ("parameters", 2)]));
+    for (_, word) in &words {
+        match word {
+            0 => rules.empty_segments = true,
+            1 => rules.encoded_slashes = true,
+            _ => rules.parameters = true,
+        }
+    }
+    // A client that is sent to `//evil.example` leaves for another host.
+    if !words.is_empty() && then.is_some_and(|then| then.upstream().is_none()) {
+        let wrong = Wrong::new("is about what an upstream gets, and the route has none");
+        table.report("allow_in_path", wrong.hint("leave it out, or name an `upstream`"));
+    }
+    rules
+}
+
+/// The deadlines of a route that has its own.
+fn timeouts(table: &mut Table<'_>, global: &Timeouts) -> Option<Box<Timeouts>> {
+    let has_tunnels = table.has("upgrade");
+    let mut table = table.table("timeouts");
+    if !table.is_present() {
+        return None;
+    }
+    for key in ["tunnel", "tunnel_idle"].into_iter().filter(|key| table.has(key) && !has_tunnels) {
+        let wrong = Wrong::new("is about tunnels, and the route has no `upgrade`");
+        table.report(key, wrong.hint("write `upgrade = [\"websocket\"]` in the route, or leave it out"));
+    }
+    let timeouts = request_timeouts(&mut table, *global);
+    table.finish();
+    Some(Box::new(timeouts))
+}
+
+fn methods(table: &mut Table<'_>, reader: &Reader<'_>) -> Vec<Method> {
+    let named = table.list("methods", method);
+    for (index, (key, method)) in named.iter().enumerate() {
+        if named.iter().take(index).any(|(_, earlier)| earlier == method) {
+            reader.report(Fault::new(key, format!("{method} is there already")).hint("name each method once"));
+        }
+    }
+    named.into_iter().map(|(_, method)| method).collect()
+}
+
+/// A template: `/items/{id}`, `/files/{*rest}`; or `*`, the server as a whole.
+fn path(value: &DeValue<'_>) -> Result<String, Wrong> {
+    let text = value::line(value)?;
+    if text == "*" {
+        return Ok(text);
+    }
+    let wrong = |message: &str, hint: &str| Err(Wrong::new(format!("{text:?} {message}")).hint(hint));
+    let Some(below) = text.strip_prefix('/') else {
+        return wrong("does not start with a slash", "write the path from its start: \"/items\"");
+    };
+    if text.contains(['?', '#']) {
+        return wrong("has a query or fragment", "routes are chosen by path alone: leave it out");
+    }
+    let mut names = Vec::new();
+    let mut segments = below.split('/').peekable();
+    while let Some(segment) = segments.next() {
+        let last = segments.peek().is_none();
+        if (segment.is_empty() && !last) || matches!(segment, "." | "..") {
+            return wrong("is not canonical and would never match", "write it without \"//\", \".\" and \"..\"");
+        }
+        let Some(name) = segment.strip_prefix('{').and_then(|segment| segment.strip_suffix('}')) else {
+            if segment.contains(['{', '}', '*']) {
+                return wrong(
+                    "has a parameter that is no whole segment",
+                    "write \"/{name}/\", or \"/{*rest}\" at the end",
+                );
+            }
+            if !segment.bytes().all(is_path_byte) {
+                return wrong("has characters that no path has", "write it percent-encoded in UTF-8: \"/caf%C3%A9\"");
+            }
+            continue;
+        };
+        let (name, rest) = name.strip_prefix('*').map_or((name, false), |name| (name, true));
+        if rest && !last {
+            return wrong("goes on after a parameter for everything below", "write \"{*rest}\" at the end");
+        }
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+            return wrong("has a parameter without a proper name", "name it by letters, digits and \"_\": \"{id}\"");
+        }
+        if names.contains(&name) {
+            return wrong("has two parameters of one name", "give each parameter a name of its own");
+        }
+        names.push(name);
+    }
+    Ok(text)
+}
+
+/// `pchar` (RFC 3986 3.3), percent signs included.
+const fn is_path_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'-' | b'.'
+                | b'_'
+                | b'~'
+                | b'!'
+                | b'$'
+                | b'&'
+                | b'\''
+                | b'('
+                | b')'
+                | b'+'
+                | b','
+                | b';'
+                | b'='
+                | b':'
+                | b'@'
+                | b'%'
+        )
+}

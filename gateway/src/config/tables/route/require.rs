@@ -1,0 +1,55 @@
+//! Reads `route.require`: who is let through.
+
+use super::Known;
+use crate::{
+    config::{
+        reader::{Reader, Table},
+        value::{closest, word::permission},
+    },
+    fault::Fault,
+    settings::authz::Requirement,
+};
+
+pub(super) fn read(table: &mut Table<'_>, known: &Known<'_>, reader: &Reader<'_>) -> Requirement {
+    if !table.has("require") {
+        let warning = Fault::new(table.key("require"), "is missing: nobody is let through");
+        reader.warn(warning.hint("write [\"public\"], [\"authenticated\"], or the permissions it takes"));
+    }
+    let words = table.list("require", permission);
+    let Some((key, first)) = words.first() else { return Requirement::Nobody };
+    let special = |word: &str| matches!(word, "public" | "authenticated" | "certificate");
+    if let Some((key, word)) = words.iter().find(|(_, word)| words.len() > 1 && special(word)) {
+        let hint = format!("write [{word:?}] alone, or permissions alone");
+        reader.report(Fault::new(key, format!("{word:?} stands beside other words")).hint(hint));
+    }
+    if first == "public" {
+        return Requirement::Public;
+    }
+    if first == "certificate" {
+        if !known.certificates {
+            let fault = Fault::new(key, "asks for a client certificate, and there is no [client_certificates.NAME]");
+            reader.report(fault.hint("add one with `ca` and `hosts`"));
+        }
+        return Requirement::Certificate;
+    }
+    if !known.jwt && !known.certificates {
+        let fault = Fault::new(key, "asks who the client is, and there is no [jwt] to tell");
+        reader.report(fault.hint("add a [jwt] table, or write require = [\"public\"]"));
+    }
+    if first == "authenticated" {
+        return Requirement::Authenticated;
+    }
+    for (key, word) in words.iter().filter(|(_, word)| !special(word)) {
+        let granted = || known.roles.values().flatten().map(String::as_str);
+        if granted().any(|permission| permission == word) {
+            continue;
+        }
+        let fault = Fault::new(key, format!("no role gives the permission {word:?}: nobody would be let through"));
+        let words = ["public", "authenticated", "certificate"].into_iter().chain(granted());
+        reader.report(match closest(word, words) {
+            Some(near) => fault.hint(format!("did you mean {near:?}?")),
+            None => fault.hint("add it to a role under [roles]"),
+        });
+    }
+    Requirement::Permissions(words.into_iter().map(|(_, word)| word).collect())
+}

@@ -1,0 +1,46 @@
+//! Reads `[timeouts]`, and `[route.timeouts]`, which knows some of them, too.
+
+use std::time::Duration;
+
+use crate::{
+    config::{reader::Table, value},
+    settings::timeouts::Timeouts,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+pub(super) fn read(mut table: Table<'_>) -> Timeouts {
+    let mut seconds =
+        |name, default: u32| table.or(name, default * SECOND, value::duration_in(Duration::from_millis(10)..=HOUR));
+    let defaults = Timeouts {
+        handshake: seconds("handshake", 10),
+        headers: seconds("headers", 10),
+        idle: seconds("idle", 75),
+        body: 30 * SECOND,
+        least_rate: 240,
+        connect: 5 * SECOND,
+        response: 60 * SECOND,
+        tunnel_idle: 300 * SECOND,
+        tunnel: 24 * HOUR,
+    };
+    let timeouts = request_timeouts(&mut table, defaults);
+    table.finish();
+    timeouts
+}
+
+/// Those of a request, which a route can have of its own.
+pub(super) fn request_timeouts(table: &mut Table<'_>, defaults: Timeouts) -> Timeouts {
+    let least_rate = table.or("least_rate", defaults.least_rate, value::size_in(0..=(1 << 20)));
+    let mut one = |name, default| table.or(name, default, value::duration_in(Duration::from_millis(10)..=HOUR));
+    Timeouts {
+        body: one("body", defaults.body),
+        least_rate,
+        connect: one("connect", defaults.connect),
+        response: one("response", defaults.response),
+        tunnel_idle: one("tunnel_idle", defaults.tunnel_idle),
+        tunnel: table.or("tunnel", defaults.tunnel, value::duration_in(SECOND..=168 * HOUR)),
+        ..defaults
+    }
+}

@@ -1,0 +1,34 @@
+//! Reads `[upstream.NAME.health]`: how servers are asked whether they are well.
+
+use std::time::Duration;
+
+use crate::{
+    config::{
+        reader::Table,
+        value::{self, Wrong, address},
+    },
+    settings::upstream::HealthCheck,
+};
+
+pub(super) fn read(mut table: Table<'_>) -> Option<HealthCheck> {
+    if !table.is_present() {
+        return None;
+    }
+    let path = table.required("path", "\"/health\"", |value| {
+        let path = value::line(value)?;
+        if path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Ok(path);
+        }
+        Err(Wrong::new(format!("{path:?} is no path")).hint("write it as it is requested: \"/health\""))
+    });
+    let host = table.optional("host", |value| address::host(value::text(value)?));
+    let expect = table.list("expect", value::integer(100..=599));
+    let hour = Duration::from_secs(3_600);
+    let interval = table.or("interval", Duration::from_secs(5), value::duration_in(Duration::from_millis(100)..=hour));
+    let timeout = table.or("timeout", Duration::from_secs(2), value::duration_in(Duration::from_millis(10)..=hour));
+    let healthy = table.or("healthy", 2, value::integer(1..=100));
+    let unhealthy = table.or("unhealthy", 3, value::integer(1..=100));
+    table.finish();
+    let expect = expect.into_iter().map(|(_, status)| status).collect();
+    Some(HealthCheck { path: path?, host, expect, interval, timeout, healthy, unhealthy })
+}

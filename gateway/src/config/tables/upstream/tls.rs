@@ -1,0 +1,96 @@
+//! Reads `upstream.NAME.tls`: how servers are reached by TLS, and whom to believe.
+
+use data_encoding::{BASE64, DecodeError, HEXLOWER_PERMISSIVE};
+use toml::de::DeValue;
+
+use crate::{
+    config::{
+        reader::{Reader, Table},
+        tables::certificate,
+        value::{self, Wrong, address},
+    },
+    fault::Fault,
+    file::NamedFile,
+    settings::tls::{Client, Pin},
+};
+
+/// `upstream.NAME.tls`: `true`, or a table.
+pub(super) fn read(table: &mut Table<'_>, reader: &Reader<'_>) -> Option<Client> {
+    if !table.is_table("tls") {
+        return if table.or("tls", false, value::boolean) {
+            Some(Client {
+                ca: system(table, reader),
+                server_name: None,
+                certificate: None,
+                accepts_any: false,
+                pins: Vec::new(),
+            })
+        } else {
+            None
+        };
+    }
+    let mut inner = table.table("tls");
+    let ca = inner.file("ca");
+    let server_name = inner.optional("server_name", |value| address::host(value::text(value)?));
+    let certificate = certificate::pair(&mut inner, false, reader).map(|pair| (pair.certificate, pair.private_key));
+    let accepts_any = inner.or("dangerous_accept_any_certificate", false, value::boolean);
+    if accepts_any {
+        let key = inner.key("dangerous_accept_any_certificate");
+        let warning = Fault::new(key, "whoever is in between can read and change everything");
+        reader.warn(warning.hint("name the authority instead: `ca`"));
+    }
+    let one = |value: &DeValue<'_>| pin(value::text(value)?);
+    // An empty list would mean that none is asked for.
+    let pins = if inner.has("pins") {
+        inner.required_list("pins", "[\"sha256:AB:CD:...\"]", one)
+    } else {
+        inner.list("pins", one)
+    };
+    let pins: Vec<_> = pins.into_iter().map(|(_, pin)| pin).collect();
+    if accepts_any && inner.has("pins") {
+        let hint = "leave `dangerous_accept_any_certificate` out: pins need no `ca`";
+        inner.report("pins", Wrong::new("says nothing where any certificate will do").hint(hint));
+    }
+    inner.finish();
+    let none = || NamedFile { path: std::path::PathBuf::new(), bytes: std::sync::Arc::default() };
+    let is_open = accepts_any || !pins.is_empty();
+    let ca = ca.unwrap_or_else(|| if is_open { none() } else { system(table, reader) });
+    Some(Client { ca, server_name, certificate, accepts_any, pins })
+}
+
+/// Where distributions keep the authorities that they trust: Debian, Fedora, openSUSE, Alpine.
+const SYSTEM: [&str; 5] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// Whom this system trusts.
+fn system(table: &Table<'_>, reader: &Reader<'_>) -> NamedFile {
+    reader.first_of(&SYSTEM).unwrap_or_else(|| {
+        let wrong = Wrong::new("this system has no list of authorities that it trusts");
+        table.report("tls", wrong.hint("install ca-certificates, or write `tls = { ca = \"internal-ca.pem\" }`"));
+        NamedFile { path: SYSTEM.first().copied().unwrap_or_default().into(), bytes: std::sync::Arc::default() }
+    })
+}
+
+/// `sha256:` and the certificate's fingerprint in hexadecimal digits, with or without colons, or `sha256//` and the
+/// public key's in base64, as curl writes it.
+fn pin(text: &str) -> Result<Pin, Wrong> {
+    const HINT: &str = "`openssl x509 -in server.crt -noout -fingerprint -sha256` shows it: \"sha256:AB:CD:...\"";
+    let wrong = |what: &str| Wrong::new(format!("{text:?} {what}")).hint(HINT);
+    let hash = |decoded: Result<Vec<u8>, DecodeError>| {
+        let decoded = decoded.map_err(|error| wrong(&format!("cannot be read: {error}")))?;
+        let length = decoded.len();
+        <[u8; 32]>::try_from(decoded).map_err(|_other| wrong(&format!("has {length} bytes, and SHA-256 has 32")))
+    };
+    if let Some(base64) = text.strip_prefix("sha256//") {
+        return hash(BASE64.decode(base64.as_bytes())).map(Pin::PublicKey);
+    }
+    let Some(hexadecimal) = text.strip_prefix("sha256:") else {
+        return Err(wrong("does not begin with \"sha256:\" (of a certificate) or \"sha256//\" (of a key)"));
+    };
+    hash(HEXLOWER_PERMISSIVE.decode(hexadecimal.replace(':', "").as_bytes())).map(Pin::Certificate)
+}
