@@ -42,7 +42,7 @@ pub enum ToGuard {
     /// What became of requests since the last message of this kind.
     Counted(Box<Counted>),
     /// How an upstream is, once that has changed.
-    Upstream(Box<UpstreamState>),
+    Upstream(Box<UpstreamReport>),
     /// What `limit.address` would have refused since the last message, were it not in shadow mode.
     WouldRefuse {
         /// How many requests.
@@ -107,7 +107,7 @@ pub struct Counted {
 
 /// How the servers of an upstream are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UpstreamState {
+pub struct UpstreamReport {
     /// Its name.
     pub name: String,
     /// Addresses as configured, and how each server is.

@@ -27,7 +27,7 @@ use crate::{
         drops::DropPath,
         store::{Change, Ended, Record, Store, StoreError},
     },
-    message::{AllowInForce, BanInForce, MAX_REFUSED, ToProxy, UpstreamState},
+    message::{AllowInForce, BanInForce, MAX_REFUSED, ToProxy, UpstreamReport},
     settings::{
         detect::{MAX_EVIDENCE, Rule},
         guard::{Safety, Settings},

@@ -18,7 +18,7 @@ use super::{
     min_rate::MinRate,
     service::BodyError,
     timing::deadline::{self, Alarm},
-    upstream::hygiene,
+    upstream::headers,
 };
 use crate::settings::timeouts::Timeouts;
 
@@ -196,7 +196,7 @@ impl RequestBody {
             let piece = match frame.into_data() {
                 Ok(piece) => piece,
                 Err(other) => {
-                    self.trailers = other.into_trailers().ok().and_then(hygiene::trailers);
+                    self.trailers = other.into_trailers().ok().and_then(headers::trailers);
                     continue;
                 }
             };

@@ -20,7 +20,7 @@ use super::{
     connection::{Close, Why},
     request::exchange::Record,
     timing::deadline::{self, Alarm},
-    upstream::Exchange,
+    upstream::UpstreamResponse,
 };
 
 pub(super) mod token;
@@ -37,7 +37,7 @@ const HALF: Duration = Duration::from_secs(30);
 
 /// A connection that became a tunnel. Logged when it ends.
 pub(super) struct Tunnel {
-    exchange: Exchange,
+    response: UpstreamResponse,
     record: Box<Record>,
     /// When it is over at the latest, and why.
     until: (u64, &'static str),
@@ -45,7 +45,7 @@ pub(super) struct Tunnel {
 
 impl Tunnel {
     /// `outlives_token`: it goes on when the token that opened it has expired.
-    pub(super) fn new(exchange: Exchange, record: Box<Record>, outlives_token: bool) -> Self {
+    pub(super) fn new(response: UpstreamResponse, record: Box<Record>, outlives_token: bool) -> Self {
         let now = deadline::now();
         let lifetime = after(now, record.timeouts().tunnel);
         let mut until = (lifetime, "timeouts.tunnel");
@@ -56,12 +56,12 @@ impl Tunnel {
                 until = (expires, "token expired");
             }
         }
-        Self { exchange, record, until }
+        Self { response, record, until }
     }
 
     /// Carries bytes until it is over, beginning with `early`, which the client sent right after the answer.
     pub(super) async fn run(mut self, early: Bytes, io: &Rc<ClientIo>) {
-        let Some((stream, first)) = self.exchange.switched() else { return };
+        let Some((stream, first)) = self.response.switched() else { return };
         let bytes_in = Rc::clone(self.record.bytes_in.get_or_insert_default());
         let (mut client, mut up, mut down) = (TunnelIo(Rc::clone(io)), Way::new(early), Way::new(first));
         let mut alarm = Alarm::default();

@@ -21,7 +21,6 @@ use super::{
     service::BodyError,
     timing::deadline::Alarm,
     tunnel::upgrade::Wanted,
-    upstream::request::Outgoing,
 };
 use crate::{
     authz::Permit,
@@ -30,27 +29,29 @@ use crate::{
 };
 
 mod balance;
-mod carrier;
-mod client;
 mod dial;
+mod error;
 mod group;
+pub(super) mod headers;
 mod health;
+mod http1;
 mod http2;
-pub(super) mod hygiene;
 mod pool;
-pub(super) mod request;
+mod request;
 mod server;
-mod standing;
+mod state;
 pub(super) mod tls;
+mod transport;
 
-pub(super) use group::{Group, Wish};
+pub(super) use group::{LbContext, ServerGroup};
 pub(super) use health::watch;
-pub(super) use server::{Backend, Exchange};
+pub(super) use request::UpstreamRequest;
+pub(super) use server::{SharedUpstream, UpstreamResponse};
 
-use self::{balance::bit, client::Broken, group::Try};
+use self::{balance::bit, error::UpstreamError, group::Attempt};
 
 /// Why there is no answer.
-pub(super) enum Failure {
+pub(super) enum ForwardError {
     /// The client left: nobody is there to be told.
     ClientLeft,
     /// The gateway answers by itself.
@@ -58,13 +59,13 @@ pub(super) enum Failure {
     Refused(Refusal),
 }
 
-impl From<Refusal> for Failure {
+impl From<Refusal> for ForwardError {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
     }
 }
 
-impl From<BodyError> for Failure {
+impl From<BodyError> for ForwardError {
     fn from(cut: BodyError) -> Self {
         let reject = match cut {
             BodyError::Gone => return Self::ClientLeft,
@@ -83,14 +84,14 @@ impl From<BodyError> for Failure {
 
 /// How long is waited for a connection, and for the head of an answer.
 #[derive(Clone, Copy)]
-pub(super) struct Patience {
+pub(super) struct AttemptTimeouts {
     connect: Duration,
     answer: Duration,
     /// Whether it is the caller who waits no longer.
     is_callers: bool,
 }
 
-impl Patience {
+impl AttemptTimeouts {
     /// As long as a route waits, or its caller, who may say that he waits less.
     pub(super) fn new(timeouts: &Timeouts, caller: Option<Duration>) -> Self {
         let answer = caller.map_or(timeouts.response, |caller| caller.min(timeouts.response));
@@ -100,29 +101,32 @@ impl Patience {
 
 /// What is carried to a server, and how.
 // By reference, as every argument of an asynchronous function is kept twice.
-pub(super) struct Job<'a> {
-    pub(super) group: &'a Group,
-    pub(super) wish: Wish,
-    pub(super) request: Outgoing,
+pub(super) struct ForwardJob<'a> {
+    pub(super) group: &'a ServerGroup,
+    pub(super) context: LbContext,
+    pub(super) request: UpstreamRequest,
     pub(super) wanted: Option<Box<Wanted>>,
     pub(super) form: HeadFormat,
-    pub(super) patience: Patience,
+    pub(super) timeouts: AttemptTimeouts,
 }
 
-/// Carries a request to a server of its group. The answer's connection is in the [`Exchange`]: it goes back to the pool
+/// Carries a request to a server of its group. The answer's connection is in the [`UpstreamResponse`]: it goes back to the pool
 /// once the body has been read to its end, and is closed otherwise.
-pub(super) async fn forward(permit: Permit, job: &mut Job<'_>) -> Result<(response::Parts, Exchange), Failure> {
+pub(super) async fn forward(
+    permit: Permit,
+    job: &mut ForwardJob<'_>,
+) -> Result<(response::Parts, UpstreamResponse), ForwardError> {
     // What it proves has been used up.
     drop(permit);
     let group = job.group;
     let had = Had::of(job.request.body());
     let slot = group.admit()?;
-    let retry = &group.standing.settings.retry;
-    let answer_within = retry.timeout.map_or(job.patience.answer, |timeout| timeout.min(job.patience.answer));
+    let retry = &group.state.settings.retry;
+    let answer_within = retry.timeout.map_or(job.timeouts.answer, |timeout| timeout.min(job.timeouts.answer));
     let (mut fresh, mut tries, mut tried) = (false, 1, 0);
     loop {
-        let Try { mut lease, in_flight, server } =
-            group.lease(&job.wish, fresh, &mut tried, job.patience.connect).await?;
+        let Attempt { mut lease, in_flight, server } =
+            group.lease(&job.context, fresh, &mut tried, job.timeouts.connect).await?;
         if let Some(host) = group.host(server) {
             job.request.headers_mut().insert(header::HOST, host.clone());
         }
@@ -131,7 +135,7 @@ pub(super) async fn forward(permit: Permit, job: &mut Job<'_>) -> Result<(respon
         let (mut left, mut counts) = (true, true);
         let (reject, detail) = match answer {
             None => {
-                counts = !job.patience.is_callers || answer_within < job.patience.answer;
+                counts = !job.timeouts.is_callers || answer_within < job.timeouts.answer;
                 lease.doubt();
                 (Reject::UpstreamTimeout, "no answer in time")
             }
@@ -143,43 +147,43 @@ pub(super) async fn forward(permit: Permit, job: &mut Job<'_>) -> Result<(respon
             }
             Some(Ok(head)) => {
                 if !matches!(head.status.as_u16(), 500 | 502..=504) {
-                    group.standing.succeeded(server);
-                    return Ok((head, Exchange::new(lease.go_on(&mut job.request), in_flight, slot)));
+                    group.state.succeeded(server);
+                    return Ok((head, UpstreamResponse::new(lease.go_on(&mut job.request), in_flight, slot)));
                 }
-                if group.standing.is_failure(head.status.as_u16()) {
-                    group.answered(server, &job.wish);
+                if group.state.is_failure(head.status.as_u16()) {
+                    group.answered(server, &job.context);
                 } else {
-                    group.standing.succeeded(server);
+                    group.state.succeeded(server);
                 }
                 let again = retry.statuses.contains(&head.status.as_u16()) && had.is_repeatable(&job.request, true);
                 if !again || !group.may_retry(tries, tried | bit(server)) {
-                    return Ok((head, Exchange::new(lease.go_on(&mut job.request), in_flight, slot)));
+                    return Ok((head, UpstreamResponse::new(lease.go_on(&mut job.request), in_flight, slot)));
                 }
                 had.restore(&mut job.request);
                 (fresh, tries, tried) = (false, tries + 1, tried | bit(server));
                 continue;
             }
-            Some(Err(Broken::Cut(cut))) => return Err(cut.into()),
-            Some(Err(Broken::Answer(detail))) => (Reject::UpstreamFailed, detail),
-            Some(Err(Broken::Request(detail))) => {
+            Some(Err(UpstreamError::Body(error))) => return Err(error.into()),
+            Some(Err(UpstreamError::Malformed(detail))) => (Reject::UpstreamFailed, detail),
+            Some(Err(UpstreamError::Unsendable(detail))) => {
                 counts = false;
                 (Reject::UpstreamFailed, detail)
             }
             // It closed a connection that it had kept for long enough, or takes no more on one that others use as well
             // (GOAWAY, REFUSED_STREAM): no fault, and nothing to pay for.
-            Some(Err(Broken::Gone { sent }))
+            Some(Err(UpstreamError::Closed { sent }))
                 if (lease.is_kept() || !sent) && !fresh && had.is_repeatable(&job.request, sent) =>
             {
                 had.restore(&mut job.request);
                 fresh = true;
                 continue;
             }
-            Some(Err(Broken::Gone { sent })) => {
+            Some(Err(UpstreamError::Closed { sent })) => {
                 // A server need not wait for a body that does not come.
                 (left, counts) = (sent, !had.is_coming() && lease.is_to_blame());
                 (Reject::UpstreamFailed, "connection broke off")
             }
-            Some(Err(Broken::Off)) => {
+            Some(Err(UpstreamError::Truncated)) => {
                 counts = !had.is_coming();
                 (Reject::UpstreamFailed, "connection broke off")
             }
@@ -196,12 +200,12 @@ pub(super) async fn forward(permit: Permit, job: &mut Job<'_>) -> Result<(respon
     }
 }
 
-/// Waits for `sent`, which is the head of the answer, for at most `patience` from the moment the request is out. `None`:
+/// Waits for `sent`, which is the head of the answer, for at most `timeout` from the moment the request is out. `None`:
 /// it took longer.
 async fn in_time<F: Future>(
     mut sent: Pin<&mut F>,
     progress: Option<&Rc<BodyProgress>>,
-    patience: Duration,
+    timeout: Duration,
 ) -> Option<F::Output> {
     let mut alarm = Alarm::default();
     let mut passed = 0;
@@ -209,7 +213,7 @@ async fn in_time<F: Future>(
         if let Poll::Ready(answer) = sent.as_mut().poll(cx) {
             return Poll::Ready(Some(answer));
         }
-        if alarm.poll(patience, cx).is_pending() {
+        if alarm.poll(timeout, cx).is_pending() {
             return Poll::Pending;
         }
         // A body that is still coming has its own deadline; one that the upstream does not take has this one.
@@ -222,7 +226,7 @@ async fn in_time<F: Future>(
             return Poll::Ready(None);
         }
         alarm.rest();
-        alarm.poll(patience, cx).map(|()| None)
+        alarm.poll(timeout, cx).map(|()| None)
     })
     .await
 }
@@ -256,7 +260,7 @@ impl Had {
     }
 
     /// Nothing that was read from the client is gone, and the request never left or may be made twice (RFC 9110 9.2.2).
-    fn is_repeatable(&self, request: &Outgoing, sent: bool) -> bool {
+    fn is_repeatable(&self, request: &UpstreamRequest, sent: bool) -> bool {
         let idempotent =
             matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
         let is_there = match self {
@@ -267,7 +271,7 @@ impl Had {
     }
 
     /// Makes the request what it was.
-    fn restore(&self, request: &mut Outgoing) {
+    fn restore(&self, request: &mut UpstreamRequest) {
         if let Self::Whole(bytes) = self {
             *request.body_mut() = Upload::Whole(bytes.clone());
         }

@@ -11,7 +11,7 @@ use std::{
 use tokio::sync::mpsc;
 
 use self::{counters::Counters, messages::Event, registry::Registry, shared::Shared};
-use super::{bans::good_clients::GoodClients, client::Client, connection::Connection, upstream::Group};
+use super::{bans::good_clients::GoodClients, client::Client, connection::Connection, upstream::ServerGroup};
 use crate::{clock, detect::Ask, log::sink::Lines, message::ToGuard, request_id::RequestId};
 
 pub(super) mod counters;
@@ -23,7 +23,7 @@ pub(super) mod validators;
 /// What one worker's thread owns.
 pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
-    pub(super) upstreams: Box<[Group]>,
+    pub(super) upstreams: Box<[ServerGroup]>,
     pub(super) lines: Lines,
     pub(super) draining: Cell<bool>,
     pub(super) good_clients: GoodClients,
@@ -62,7 +62,7 @@ impl Worker {
         let backends = shared.backends.iter();
         // The random half of the first id.
         let seed = u64::try_from(first_id >> 64).unwrap_or(1);
-        let upstreams = backends.map(|backend| Group::new(backend, seed)).collect();
+        let upstreams = backends.map(|backend| ServerGroup::new(backend, seed)).collect();
         let (connections, ids) = (RefCell::default(), Cell::new(first_id));
         Rc::new(Self {
             shared,

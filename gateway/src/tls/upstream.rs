@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rustls::{ClientConfig, Error, crypto::CryptoProvider};
 
-use self::trust::Trust;
+use self::trust::CertificateVerifier;
 use super::{chain, private_key, roots};
 use crate::{fault::Fault, settings::tls::Client};
 
@@ -26,7 +26,7 @@ pub(crate) fn config(settings: &Client, provider: &Arc<CryptoProvider>) -> Resul
     } else {
         None
     };
-    let trust = Trust::new(provider, authorities, &settings.pins);
+    let trust = CertificateVerifier::new(provider, authorities, &settings.pins);
     let trust = trust.map_err(|error| fault("ca", format!("cannot be used: {error}")))?;
     let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(trust));
     let config = match &settings.certificate {

@@ -31,7 +31,7 @@ pub(crate) struct Processes {
     /// What became of requests.
     pub(crate) requests: Requests,
     /// How upstreams are, as the proxy in service says.
-    pub(crate) upstreams: Vec<UpstreamState>,
+    pub(crate) upstreams: Vec<UpstreamReport>,
     /// When the configuration came into force: RFC 3339, UTC.
     pub(crate) config_since: String,
     /// The last reload, where it was refused.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::message::UpstreamState;
+use crate::message::UpstreamReport;
 
 use super::Entry;
 
@@ -47,7 +47,7 @@ pub struct Status {
     pub verdicts: Vec<Counted>,
     /// How upstreams are, as the proxy that serves says.
     #[serde(default)]
-    pub upstreams: Vec<UpstreamState>,
+    pub upstreams: Vec<UpstreamReport>,
     /// What an operator should know, one sentence each. Empty: all is well.
     pub warnings: Vec<String>,
     /// Budgets per source that are in force.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     config::is_name,
-    message::{ServerState, UpstreamState},
+    message::{ServerState, UpstreamReport},
 };
 
 /// The most upstreams that are kept in mind of one proxy, and servers of each.
@@ -15,12 +15,12 @@ const MOST_SERVERS: usize = 64;
 /// How upstreams are, by the generation of the proxy that says so.
 #[derive(Default)]
 pub(crate) struct Upstreams {
-    told: BTreeMap<u64, BTreeMap<String, UpstreamState>>,
+    told: BTreeMap<u64, BTreeMap<String, UpstreamReport>>,
 }
 
 impl Upstreams {
     /// A proxy tells how an upstream is. Nothing is believed of it but what can be shown.
-    pub(crate) fn hear(&mut self, generation: u64, state: UpstreamState) {
+    pub(crate) fn hear(&mut self, generation: u64, state: UpstreamReport) {
         let told = self.told.entry(generation).or_default();
         let room = told.len() < MOST_UPSTREAMS || told.contains_key(&state.name);
         if room && is_name(&state.name) && state.servers.len() <= MOST_SERVERS {
@@ -34,7 +34,7 @@ impl Upstreams {
     }
 
     /// As the proxy that serves has it, in the order of the names.
-    pub(crate) fn of(&self, serving: Option<u64>) -> Vec<UpstreamState> {
+    pub(crate) fn of(&self, serving: Option<u64>) -> Vec<UpstreamReport> {
         serving
             .and_then(|generation| self.told.get(&generation))
             .into_iter()
@@ -44,8 +44,8 @@ impl Upstreams {
 }
 
 /// What an operator should know of them.
-pub(crate) fn warnings(upstreams: &[UpstreamState]) -> Vec<String> {
-    let warning = |upstream: &UpstreamState| {
+pub(crate) fn warnings(upstreams: &[UpstreamReport]) -> Vec<String> {
+    let warning = |upstream: &UpstreamReport| {
         let is_out = |state: &ServerState| matches!(state, ServerState::Down | ServerState::Ejected);
         let out: Vec<&str> =
             upstream.servers.iter().filter(|(_, state)| is_out(state)).map(|(address, _)| &**address).collect();
@@ -59,9 +59,9 @@ pub(crate) fn warnings(upstreams: &[UpstreamState]) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn state(name: &str, servers: &[ServerState]) -> UpstreamState {
+    fn state(name: &str, servers: &[ServerState]) -> UpstreamReport {
         let servers = servers.iter().enumerate().map(|(number, state)| (number.to_string(), *state)).collect();
-        UpstreamState { name: name.to_owned(), servers, without_server: 0, over_limit: 0, retries: 0 }
+        UpstreamReport { name: name.to_owned(), servers, without_server: 0, over_limit: 0, retries: 0 }
     }
 
     fn names(upstreams: &Upstreams, serving: Option<u64>) -> Vec<String> {

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     clock, limit,
     log::sink::Sink,
-    message::{ADDRESS_LIMIT, Lost, Shadowed, ToGuard, ToProxy, UpstreamState, channel::Channel},
+    message::{ADDRESS_LIMIT, Lost, Shadowed, ToGuard, ToProxy, UpstreamReport, channel::Channel},
     proxy::{
         upstream,
         worker::{
@@ -54,7 +54,7 @@ pub(in crate::proxy) struct Control<'a> {
     /// What the guard has not been told of the requests.
     delta: CounterDelta,
     /// The state of each upstream as the guard was last told it.
-    told_upstreams: Vec<Option<UpstreamState>>,
+    told_upstreams: Vec<Option<UpstreamReport>>,
 }
 
 impl<'a> Control<'a> {
@@ -199,12 +199,12 @@ impl<'a> Control<'a> {
     /// Tells the guard of upstreams whose state has changed.
     async fn tell_upstreams(&mut self) {
         for (backend, told) in self.shared.backends.iter().zip(&mut self.told_upstreams) {
-            let state = backend.standing.state();
-            if told.as_ref() == Some(&state) {
+            let report = backend.state.report();
+            if told.as_ref() == Some(&report) {
                 continue;
             }
-            if self.channel.send(&ToGuard::Upstream(Box::new(state.clone())), &[]).await.is_ok() {
-                *told = Some(state);
+            if self.channel.send(&ToGuard::Upstream(Box::new(report.clone())), &[]).await.is_ok() {
+                *told = Some(report);
             }
         }
     }

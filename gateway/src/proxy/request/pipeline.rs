@@ -19,7 +19,9 @@ use crate::{
             Tunnel, token,
             upgrade::{self, Wanted},
         },
-        upstream::{self, Exchange, Failure, Group, Job, Patience, hygiene, request::Outgoing},
+        upstream::{
+            self, AttemptTimeouts, ForwardError, ForwardJob, ServerGroup, UpstreamRequest, UpstreamResponse, headers,
+        },
         worker::Worker,
     },
     refusal::{Refusal, Reject},
@@ -54,17 +56,17 @@ pub(in crate::proxy) async fn serve(
     let group = record.served().map_or(record.cors, |served| served.cors);
     let (group, relayed) = (group.and_then(|group| worker.shared.snapshot.cors.get(group)), answered.is_ok());
     let mut answer = match answered {
-        Ok((head, exchange)) if head.status == StatusCode::SWITCHING_PROTOCOLS => switch(record, head, exchange),
-        Ok((head, exchange)) => relay(record, head, exchange),
-        Err(Failure::Refused(refusal)) => {
+        Ok((head, response)) if head.status == StatusCode::SWITCHING_PROTOCOLS => switch(record, head, response),
+        Ok((head, response)) => relay(record, head, response),
+        Err(ForwardError::Refused(refusal)) => {
             let close = settle(&worker, &connection, unread, expects, Some(refusal.reject));
             problem::refuse(record, refusal, close)
         }
-        Err(Failure::Answered(own)) => {
+        Err(ForwardError::Answered(own)) => {
             let close = settle(&worker, &connection, unread, expects, None);
             own.answer(record, close)
         }
-        Err(Failure::ClientLeft) => {
+        Err(ForwardError::ClientLeft) => {
             connection.unread.set(true);
             let mut nobody = Response::new(ResponseBody::whole(bytes::Bytes::new(), record));
             *nobody.status_mut() = StatusCode::BAD_REQUEST;
@@ -94,7 +96,7 @@ async fn answer(
     head: Box<Parts>,
     incoming: &mut Option<Incoming>,
     now: Now,
-) -> Result<(response::Parts, Exchange), Failure> {
+) -> Result<(response::Parts, UpstreamResponse), ForwardError> {
     let snapshot = &worker.shared.snapshot;
     let (route, shown) = match find(worker, connection, record, &head, now) {
         Ok(found) => found,
@@ -116,7 +118,7 @@ async fn answer(
     let permit = served.access.authorize(record.identity.as_deref())?;
     let Some(upstream) = served.then.upstream() else {
         return Err(match Own::of(&served.then, target)? {
-            Some(own) => Failure::Answered(Box::new(own)),
+            Some(own) => ForwardError::Answered(Box::new(own)),
             None => Refusal::new(Reject::UpstreamFailed, "no such upstream").into(),
         });
     };
@@ -126,8 +128,8 @@ async fn answer(
     let upload = admit(worker, served, &head, incoming, record).await?;
     let group =
         worker.upstreams.get(upstream).ok_or_else(|| Refusal::new(Reject::UpstreamFailed, "no such upstream"))?;
-    let patience = Patience::new(&served.timeouts, caller);
-    let mut job = job(group, served, head, upload, wanted, record, shown, patience)?;
+    let timeouts = AttemptTimeouts::new(&served.timeouts, caller);
+    let mut job = job(group, served, head, upload, wanted, record, shown, timeouts)?;
     record.forwarded();
     let answer = upstream::forward(permit, &mut job).await;
     job.request.recycle();
@@ -144,7 +146,7 @@ fn find<'a>(
     record: &mut Record,
     head: &Parts,
     now: Now,
-) -> Result<(usize, Option<&'a Shown>), Failure> {
+) -> Result<(usize, Option<&'a Shown>), ForwardError> {
     let snapshot = &worker.shared.snapshot;
     if record.client.is_trusted {
         (record.client, record.info) = snapshot.trusted.read(record.client, &head.headers)?;
@@ -167,7 +169,7 @@ fn find<'a>(
     if let Some(preflight) = cors::preflight(snapshot, target, head) {
         let permissions = cors::permissions(snapshot, &preflight, &head.headers);
         (record.route, record.cors) = (preflight.route, preflight.group);
-        return Err(Failure::Answered(Box::new(Own::preflight(permissions))));
+        return Err(ForwardError::Answered(Box::new(Own::preflight(permissions))));
     }
     let redirect = snapshot.settings.listeners.get(connection.listener).and_then(|listener| listener.redirect);
     if let Some(port) = redirect.filter(|_| !is_https) {
@@ -175,7 +177,7 @@ fn find<'a>(
         if target.odd() != PathRules::default() {
             snapshot.routes.find(target, &head.method, &head.headers).map_err(|miss| miss.refusal)?;
         }
-        return Err(Failure::Answered(Box::new(Own::elsewhere(elsewhere(snapshot, target, port)?))));
+        return Err(ForwardError::Answered(Box::new(Own::elsewhere(elsewhere(snapshot, target, port)?))));
     }
     if connection.is_stale() {
         // On another connection it is judged anew.
@@ -222,7 +224,7 @@ async fn admit(
     head: &Parts,
     incoming: &mut Option<Incoming>,
     record: &mut Record,
-) -> Result<Upload, Failure> {
+) -> Result<Upload, ForwardError> {
     let Some(body) = incoming.as_ref() else { return Ok(Upload::Empty) };
     if body.size_hint().exact().is_some_and(|length| length > served.max_body) {
         return Err(Refusal::new(Reject::BodyTooLarge, "Content-Length over the limit").into());
@@ -251,19 +253,19 @@ async fn admit(
 /// What a server of `group` is sent, and how its answer is read.
 #[expect(clippy::too_many_arguments, reason = "all that is known of the request by then")]
 fn job<'a>(
-    group: &'a Group,
+    group: &'a ServerGroup,
     served: &Served,
     mut head: Box<Parts>,
     upload: Upload,
     wanted: Option<Box<Wanted>>,
     record: &Record,
     shown: Option<&Shown>,
-    patience: Patience,
-) -> Result<Job<'a>, Refusal> {
+    timeouts: AttemptTimeouts,
+) -> Result<ForwardJob<'a>, Refusal> {
     let target = record.target.as_ref().ok_or_else(|| Refusal::new(Reject::BadRequest, "no target"))?;
     let local = listened_at(&record.worker.shared.snapshot, &record.connection, record);
-    let wish = group.wish(&record.client, local, target.path(), &head.headers).for_tunnel(wanted.is_some());
-    let takes_trailers = group.takes_trailers() && hygiene::takes_trailers(&head.headers);
+    let context = group.context(&record.client, local, target.path(), &head.headers).for_tunnel(wanted.is_some());
+    let takes_trailers = group.takes_trailers() && headers::takes_trailers(&head.headers);
     // Nobody looks at what passes as it came.
     let is_plain = wanted.is_none() && served.response_headers.is_none() && served.cors.is_none();
     let form = match head.version {
@@ -271,7 +273,7 @@ fn job<'a>(
         Version::HTTP_2 if is_plain => HeadFormat::Fields,
         _ => HeadFormat::Map,
     };
-    let told = hygiene::Told {
+    let told = headers::ForwardedHeaders {
         client: record.client.address.ip(),
         scheme: record.connection.scheme(),
         forwarded: record.info.as_deref(),
@@ -286,10 +288,10 @@ fn job<'a>(
     }
     // Those that only a server of HTTP/1.1 gets, and that nobody edits, need not be headers first.
     let lines = if group.takes_trailers() || served.request_headers.is_some() {
-        hygiene::request(&mut head.headers, &told);
+        headers::request(&mut head.headers, &told);
         Vec::new()
     } else {
-        hygiene::request_by_lines(&mut head.headers, &told)
+        headers::request_by_lines(&mut head.headers, &told)
     };
     if let Some(edits) = &served.request_headers {
         edits.apply(&mut head.headers);
@@ -304,20 +306,20 @@ fn job<'a>(
         Some(rewrite) => target.with_path(rewrite.apply(target.path(), served.allow_in_path)?)?.into(),
         None => target.origin().clone().into(),
     };
-    Ok(Job { group, wish, request: Outgoing::new(head, upload, lines), wanted, form, patience })
+    Ok(ForwardJob { group, context, request: UpstreamRequest::new(head, upload, lines), wanted, form, timeouts })
 }
 
 /// Passes the upstream's answer on.
-fn relay(mut record: Box<Record>, mut head: response::Parts, mut exchange: Exchange) -> Response<ResponseBody> {
+fn relay(mut record: Box<Record>, mut head: response::Parts, mut response: UpstreamResponse) -> Response<ResponseBody> {
     record.status = head.status.as_u16();
-    if exchange.leaves_unread() {
+    if response.leaves_unread() {
         // Said with the answer, and the client is listened to a little longer.
         record.connection.unread.set(true);
     }
-    let ends_early = exchange.ends_early();
-    let lines = exchange.lines();
+    let ends_early = response.ends_early();
+    let lines = response.lines();
     if lines.is_none() {
-        hygiene::response(&mut head.headers, record.told_id());
+        headers::response(&mut head.headers, record.told_id());
         if let Some(edits) = record.served().and_then(|served| served.response_headers.as_ref()) {
             edits.apply(&mut head.headers);
         }
@@ -328,22 +330,22 @@ fn relay(mut record: Box<Record>, mut head: response::Parts, mut exchange: Excha
     }
     match lines {
         Some(mut lines) => {
-            hygiene::lines(&mut lines, record.id, record.info.as_deref());
-            Response::from_parts(head, ResponseBody::relayed(exchange, record).with(lines))
+            headers::lines(&mut lines, record.id, record.info.as_deref());
+            Response::from_parts(head, ResponseBody::relayed(response, record).with(lines))
         }
-        None => Response::from_parts(head, ResponseBody::relayed(exchange, record)),
+        None => Response::from_parts(head, ResponseBody::relayed(response, record)),
     }
 }
 
 /// Lets the connection become a tunnel. What a client sent before it knew of one was meant for nobody (F12).
-fn switch(mut record: Box<Record>, mut head: response::Parts, exchange: Exchange) -> Response<ResponseBody> {
+fn switch(mut record: Box<Record>, mut head: response::Parts, response: UpstreamResponse) -> Response<ResponseBody> {
     let connection = Rc::clone(&record.connection);
     if !connection.waits.get() {
         connection.unread.set(true);
         return problem::refuse(record, Refusal::new(Reject::BadRequest, "bytes before the tunnel"), true);
     }
     let protocol = head.headers.get(header::UPGRADE).cloned();
-    hygiene::response(&mut head.headers, record.told_id());
+    headers::response(&mut head.headers, record.told_id());
     if let Some(edits) = record.served().and_then(|served| served.response_headers.as_ref()) {
         edits.apply(&mut head.headers);
     }
@@ -352,7 +354,7 @@ fn switch(mut record: Box<Record>, mut head: response::Parts, exchange: Exchange
     }
     record.status = head.status.as_u16();
     let outlives_token = record.served().and_then(|served| served.upgrade.as_ref()).is_some_and(|it| it.outlives_token);
-    connection.tunnel.set(Some(Box::new(Tunnel::new(exchange, record, outlives_token))));
+    connection.tunnel.set(Some(Box::new(Tunnel::new(response, record, outlives_token))));
     Response::from_parts(head, ResponseBody::switched())
 }
 

@@ -18,7 +18,7 @@ use crate::{
         raw_head::RawHead,
         service::SendBody,
         timing::deadline::Alarm,
-        upstream::{Exchange, hygiene},
+        upstream::{UpstreamResponse, headers},
     },
     refusal::{Refusal, Reject},
 };
@@ -43,10 +43,10 @@ struct Inner {
 enum Content {
     Done,
     /// All of it has been passed on, while the request is still being sent.
-    Rest(Exchange),
+    Rest(UpstreamResponse),
     /// All but these has been passed on.
-    Trailers(Box<(HeaderMap, Option<Exchange>)>),
-    Upstream(Exchange),
+    Trailers(Box<(HeaderMap, Option<UpstreamResponse>)>),
+    Upstream(UpstreamResponse),
     Whole(Bytes),
 }
 
@@ -57,11 +57,11 @@ impl ResponseBody {
     }
 
     /// An upstream's.
-    pub(in crate::proxy) fn relayed(exchange: Exchange, record: Box<Record>) -> Self {
-        if !exchange.is_over() {
-            return Self::new(Content::Upstream(exchange), record);
+    pub(in crate::proxy) fn relayed(response: UpstreamResponse, record: Box<Record>) -> Self {
+        if !response.is_over() {
+            return Self::new(Content::Upstream(response), record);
         }
-        Self::new(exchange.give_back().map_or(Content::Done, Content::Rest), record)
+        Self::new(response.give_back().map_or(Content::Done, Content::Rest), record)
     }
 
     /// The same, behind a head that passes as it came.
@@ -107,19 +107,19 @@ impl SendBody for ResponseBody {
 
 impl Inner {
     fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
-        let Content::Upstream(exchange) = &mut self.content else { return Poll::Ready(None) };
-        let Poll::Ready(piece) = exchange.poll_piece(cx) else {
+        let Content::Upstream(response) = &mut self.content else { return Poll::Ready(None) };
+        let Poll::Ready(piece) = response.poll_piece(cx) else {
             return self
                 .upstream
                 .poll(self.pause, cx)
                 .map(|()| Some(Err(Broken(Reject::UpstreamFailed, "upstream stopped sending"))));
         };
         self.upstream.rest();
-        if exchange.is_over()
-            && let Content::Upstream(mut exchange) = std::mem::replace(&mut self.content, Content::Done)
+        if response.is_over()
+            && let Content::Upstream(mut response) = std::mem::replace(&mut self.content, Content::Done)
         {
-            let trailers = exchange.trailers().and_then(hygiene::trailers);
-            self.content = match (trailers, exchange.give_back()) {
+            let trailers = response.trailers().and_then(headers::trailers);
+            self.content = match (trailers, response.give_back()) {
                 (Some(trailers), rest) => Content::Trailers(Box::new((trailers, rest))),
                 (None, Some(rest)) => Content::Rest(rest),
                 (None, None) => Content::Done,
@@ -203,7 +203,7 @@ impl Body for ResponseBody {
         match &self.0.content {
             Content::Done | Content::Rest(_) => true,
             Content::Trailers(_) => false,
-            Content::Upstream(exchange) => exchange.is_over(),
+            Content::Upstream(response) => response.is_over(),
             Content::Whole(bytes) => bytes.is_empty(),
         }
     }
@@ -211,7 +211,7 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         match &self.0.content {
             Content::Done | Content::Rest(_) | Content::Trailers(_) => SizeHint::with_exact(0),
-            Content::Upstream(exchange) => exchange.left(),
+            Content::Upstream(response) => response.left(),
             Content::Whole(bytes) => SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX)),
         }
     }

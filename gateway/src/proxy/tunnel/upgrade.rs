@@ -67,7 +67,7 @@ impl Wanted {
     }
 }
 
-/// Writes what the hygiene of headers took away.
+/// Writes what the header filter took away.
 pub(in crate::proxy) fn tell(headers: &mut HeaderMap, protocol: HeaderValue) {
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(header::UPGRADE, protocol);

@@ -19,9 +19,9 @@ use std::{
 use thiserror::Error;
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
-use super::tls::{Offer, Secure};
+pub(super) use super::tls::MaybeTlsStream;
+use super::tls::{Alpn, ServerTls};
 use crate::proxy::timing::deadline::{self, Alarm};
-pub(super) use crate::proxy::upstream::tls::Stream;
 
 /// How long a connection may take until the next address is tried beside it (RFC 8305 8).
 const HEAD_START: Duration = Duration::from_millis(250);
@@ -31,7 +31,7 @@ pub(super) struct Dialer {
     /// `host:port`.
     pub(super) name: String,
     /// `None`: no TLS.
-    secure: Option<Secure>,
+    secure: Option<ServerTls>,
     resolved: Rc<Resolved>,
 }
 
@@ -51,7 +51,7 @@ enum Addresses {
 
 impl Dialer {
     /// Asks for the addresses of `name` again every `interval`.
-    pub(super) fn new(name: &str, secure: Option<Secure>, interval: Duration) -> Self {
+    pub(super) fn new(name: &str, secure: Option<ServerTls>, interval: Duration) -> Self {
         let addresses = match name.parse() {
             Ok(address) => Addresses::Literal(address),
             Err(_) => Addresses::Name { known: Vec::new(), until: 0 },
@@ -67,20 +67,20 @@ impl Dialer {
     }
 
     /// A connected stream that began with `introduction`, and to whom it leads. The caller sets the deadline.
-    pub(super) async fn dial(&self, introduction: &[u8], offer: Offer) -> io::Result<(Stream, SocketAddr)> {
+    pub(super) async fn dial(&self, introduction: &[u8], offer: Alpn) -> io::Result<(MaybeTlsStream, SocketAddr)> {
         let (mut stream, address) = connect(alternate(self.addresses().await?)).await?;
         stream.set_nodelay(true)?;
         // Before TLS: whoever ends TLS there has to know the client first.
         stream.write_all(introduction).await?;
         let stream = match &self.secure {
             Some(secure) => secure.connect(stream, offer).await?,
-            None => Stream::Plain(stream),
+            None => MaybeTlsStream::Plain(stream),
         };
         Ok((stream, address))
     }
 
     /// How TLS is spoken, if it is.
-    pub(super) const fn secure(&self) -> Option<&Secure> {
+    pub(super) const fn secure(&self) -> Option<&ServerTls> {
         self.secure.as_ref()
     }
 

@@ -6,12 +6,12 @@ use gateway_common::source::Source;
 use http::{HeaderMap, HeaderValue};
 
 use super::{
-    Failure,
+    ForwardError,
     balance::{Balancer, bit, hash},
     health,
-    pool::{Lease, Need},
-    server::{Backend, Common, InFlight, PendingSlot, RequestSlot, Server},
-    standing::asker,
+    pool::{Lease, LeaseOptions},
+    server::{InFlight, PendingSlot, RequestSlot, Server, SharedUpstream, StateHandle},
+    state::asker,
 };
 use crate::{
     proxy::{client::Client, connection::proxy_protocol, timing::deadline},
@@ -20,9 +20,9 @@ use crate::{
 };
 
 /// The servers of one upstream, seen from one worker.
-pub(in crate::proxy) struct Group {
+pub(in crate::proxy) struct ServerGroup {
     servers: Box<[Server]>,
-    pub(super) standing: Rc<Common>,
+    pub(super) state: Rc<StateHandle>,
     balancer: Balancer,
     alike: Option<HashBy>,
     proxy_protocol: Option<ProxyProtocol>,
@@ -33,7 +33,7 @@ pub(in crate::proxy) struct Group {
 }
 
 /// A connection for one try.
-pub(super) struct Try {
+pub(super) struct Attempt {
     pub(super) lease: Lease,
     pub(super) in_flight: Option<InFlight>,
     /// Which server: an index.
@@ -41,7 +41,7 @@ pub(super) struct Try {
 }
 
 /// What choosing a server and a connection takes to know of a request.
-pub(in crate::proxy) struct Wish {
+pub(in crate::proxy) struct LbContext {
     /// What it is alike by to others that go to the same server.
     key: u64,
     /// What a connection of its own begins with; empty: any connection will do.
@@ -52,18 +52,18 @@ pub(in crate::proxy) struct Wish {
     asker: u64,
 }
 
-impl Wish {
+impl LbContext {
     /// As this, on a connection that may become a tunnel.
     pub(in crate::proxy) fn for_tunnel(self, tunnel: bool) -> Self {
         Self { tunnel, ..self }
     }
 }
 
-impl Group {
+impl ServerGroup {
     /// `seed` is a random number.
-    pub(in crate::proxy) fn new(backend: &Backend, seed: u64) -> Self {
-        let standing = Rc::new(Common(Arc::clone(&backend.standing)));
-        let (servers, settings) = (backend.servers(), &standing.settings);
+    pub(in crate::proxy) fn new(upstream: &SharedUpstream, seed: u64) -> Self {
+        let state = Rc::new(StateHandle(Arc::clone(&upstream.state)));
+        let (servers, settings) = (upstream.servers(), &state.settings);
         let balancer = Balancer::new(&settings.balance, &settings.servers, seed);
         let alike = match &settings.balance {
             Balance::Hash(by) => Some(by.clone()),
@@ -71,7 +71,7 @@ impl Group {
         };
         let (proxy_protocol, credit) = (settings.proxy_protocol, Cell::new(settings.retry.reserve * 100));
         let hosts = hosts(settings);
-        Self { servers, standing, balancer, alike, proxy_protocol, hosts, credit }
+        Self { servers, state, balancer, alike, proxy_protocol, hosts, credit }
     }
 
     /// What this server is told as `Host`; `None`: what the client said.
@@ -80,16 +80,22 @@ impl Group {
     }
 
     /// What `client`, who was accepted at `local`, asks for.
-    pub(in crate::proxy) fn wish(&self, client: &Client, local: SocketAddr, path: &str, headers: &HeaderMap) -> Wish {
+    pub(in crate::proxy) fn context(
+        &self,
+        client: &Client,
+        local: SocketAddr,
+        path: &str,
+        headers: &HeaderMap,
+    ) -> LbContext {
         let introduction = self.proxy_protocol.map(|version| proxy_protocol::write(version, client.address, local));
         let (key, introduction) = (self.key(client.source, path, headers), introduction.unwrap_or_default());
-        let asker = self.standing.settings.ejection.as_ref().map_or(0, |_| asker(client.source));
-        Wish { key, introduction, tunnel: false, asker }
+        let asker = self.state.settings.ejection.as_ref().map_or(0, |_| asker(client.source));
+        LbContext { key, introduction, tunnel: false, asker }
     }
 
     /// Whether its servers may be sent trailers, and asked for them.
     pub(in crate::proxy) fn takes_trailers(&self) -> bool {
-        self.standing.settings.protocol != Protocol::Http1
+        self.state.settings.protocol != Protocol::Http1
     }
 
     fn key(&self, source: Source, path: &str, headers: &HeaderMap) -> u64 {
@@ -114,24 +120,24 @@ impl Group {
     /// # Errors
     /// As many are in flight as may be.
     pub(super) fn admit(&self) -> Result<Option<RequestSlot>, Refusal> {
-        let Retry { budget, reserve, .. } = self.standing.settings.retry;
+        let Retry { budget, reserve, .. } = self.state.settings.retry;
         // What is saved up is worth the reserve at most.
         self.credit.set((self.credit.get() + budget).min(reserve.max(1) * 100));
-        if self.standing.settings.max_requests == u32::MAX {
+        if self.state.settings.max_requests == u32::MAX {
             return Ok(None);
         }
-        RequestSlot::take(&self.standing).map(Some).ok_or_else(|| busy("over upstream.max_requests"))
+        RequestSlot::take(&self.state).map(Some).ok_or_else(|| busy("over upstream.max_requests"))
     }
 
     /// Whether a request that failed at all of `tried` may be tried once more, which is then paid for.
     pub(super) fn may_retry(&self, tries: u32, tried: u64) -> bool {
         let credit = self.credit.get();
-        let retry = &self.standing.settings.retry;
-        if tries >= retry.tries || credit < 100 || self.standing.usable() & !tried == 0 {
+        let retry = &self.state.settings.retry;
+        if tries >= retry.tries || credit < 100 || self.state.usable() & !tried == 0 {
             return false;
         }
         self.credit.set(credit - 100);
-        self.standing.retried();
+        self.state.retried();
         true
     }
 
@@ -139,34 +145,34 @@ impl Group {
     /// Servers that cannot be reached are added to those.
     pub(super) async fn lease(
         &self,
-        wish: &Wish,
+        context: &LbContext,
         fresh: bool,
         tried: &mut u64,
-        patience: Duration,
-    ) -> Result<Try, Failure> {
-        let usable = self.standing.usable();
+        timeout: Duration,
+    ) -> Result<Attempt, ForwardError> {
+        let usable = self.state.usable();
         if usable == 0 {
             return Err(busy("no server is up").into());
         }
         let mut refusal = Refusal::new(Reject::UpstreamFailed, "no server");
-        while let Some(index) = self.choose(usable & !*tried, wish.key) {
+        while let Some(index) = self.choose(usable & !*tried, context.key) {
             let Some(server) = self.servers.get(index) else { break };
-            let in_flight = self.balancer.needs_load().then(|| InFlight::new(&self.standing, index));
-            let waiting = if self.standing.settings.max_pending == u32::MAX {
+            let in_flight = self.balancer.needs_load().then(|| InFlight::new(&self.state, index));
+            let pending = if self.state.settings.max_pending == u32::MAX {
                 None
             } else {
-                Some(PendingSlot::take(&self.standing).ok_or_else(|| busy("over upstream.max_pending"))?)
+                Some(PendingSlot::take(&self.state).ok_or_else(|| busy("over upstream.max_pending"))?)
             };
-            let need = Need { fresh, introduction: &wish.introduction, tunnel: wish.tunnel };
-            let leased = server.pool.lease(&need, patience).await;
-            drop(waiting);
+            let need = LeaseOptions { fresh, introduction: &context.introduction, tunnel: context.tunnel };
+            let leased = server.pool.lease(&need, timeout).await;
+            drop(pending);
             match leased {
-                Ok(lease) => return Ok(Try { lease, in_flight, server: index }),
+                Ok(lease) => return Ok(Attempt { lease, in_flight, server: index }),
                 Err(refused) => refusal = refused,
             }
             // One that is busy has not failed, nor has one that we cannot reach for want of something of our own.
             if refusal.reject != Reject::Unavailable {
-                self.standing.unreachable(index, deadline::now());
+                self.state.unreachable(index, deadline::now());
             }
             *tried |= bit(index);
         }
@@ -175,14 +181,14 @@ impl Group {
 
     /// `server` broke off, or took too long.
     pub(super) fn failed(&self, server: usize) {
-        if self.standing.failed(server, deadline::now()) {
+        if self.state.failed(server, deadline::now()) {
             self.ask(server);
         }
     }
 
     /// `server` answered that it is broken.
-    pub(super) fn answered(&self, server: usize, wish: &Wish) {
-        if self.standing.answered(server, wish.asker, deadline::now()) {
+    pub(super) fn answered(&self, server: usize, context: &LbContext) {
+        if self.state.answered(server, context.asker, deadline::now()) {
             self.ask(server);
         }
     }
@@ -190,17 +196,17 @@ impl Group {
     /// Asks a server itself whether it is broken.
     fn ask(&self, server: usize) {
         let Some(pool) = self.servers.get(server).map(|server| Rc::clone(&server.pool)) else { return };
-        let standing = Rc::clone(&self.standing);
+        let state = Rc::clone(&self.state);
         tokio::task::spawn_local(async move {
-            let answers = health::answers(pool.dialer(), &standing.settings).await;
-            standing.asked(server, answers, deadline::now());
+            let answers = health::answers(pool.dialer(), &state.settings).await;
+            state.asked(server, answers, deadline::now());
         });
     }
 
     fn choose(&self, usable: u64, key: u64) -> Option<usize> {
-        let load = |server: usize| self.standing.load(server);
+        let load = |server: usize| self.state.load(server);
         let chosen = self.balancer.choose(usable, key, load)?;
-        if self.standing.takes(chosen, self.balancer.random(), deadline::now()) {
+        if self.state.takes(chosen, self.balancer.random(), deadline::now()) {
             return Some(chosen);
         }
         self.balancer.choose(usable & !bit(chosen), key, load).or(Some(chosen))

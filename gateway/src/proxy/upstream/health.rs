@@ -9,10 +9,10 @@ use tokio::{
 };
 
 use super::{
-    dial::{Dialer, Stream, is_ours},
+    dial::{Dialer, MaybeTlsStream, is_ours},
     http2,
-    server::Backend,
-    tls::{Offer, Secure, describe},
+    server::SharedUpstream,
+    tls::{Alpn, ServerTls, describe},
 };
 use crate::{
     clock,
@@ -26,30 +26,30 @@ const MAX_LINE: usize = 1_024;
 const AGENT: &str = "gateway-health";
 
 /// How long a server may take to answer that was not to be asked at all.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How often ejected servers are looked after.
 const TICK: Duration = Duration::from_millis(100);
 
 /// Starts what looks after the servers of an upstream. It ends with the runtime.
-pub(in crate::proxy) fn watch(backend: &Backend) {
-    let standing = &backend.standing;
-    let settings = &standing.settings;
+pub(in crate::proxy) fn watch(upstream: &SharedUpstream) {
+    let state = &upstream.state;
+    let settings = &state.settings;
     if settings.ejection.is_some() || !settings.slow_start.is_zero() {
-        let standing = Arc::clone(standing);
+        let state = Arc::clone(state);
         tokio::spawn(async move {
             let mut tick = interval(TICK);
             tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 tick.tick().await;
-                standing.tick(clock::monotonic());
+                state.tick(clock::monotonic());
             }
         });
     }
     let Some(check) = &settings.health else { return };
     for (index, server) in settings.servers.iter().enumerate() {
-        let (standing, check, address) = (Arc::clone(standing), check.clone(), server.address.clone());
-        let secure = backend.secure(&server.address);
+        let (state, check, address) = (Arc::clone(state), check.clone(), server.address.clone());
+        let secure = upstream.secure(&server.address);
         tokio::spawn(async move {
             let mut tick = interval(check.interval);
             tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -57,7 +57,7 @@ pub(in crate::proxy) fn watch(backend: &Backend) {
             let (mut healthy, mut against) = (true, 0);
             loop {
                 tick.tick().await;
-                let asked = ask(&check, &address, secure.as_ref(), &standing.settings);
+                let asked = ask(&check, &address, secure.as_ref(), &state.settings);
                 let answer =
                     timeout(check.timeout, asked).await.unwrap_or_else(|_late| Err(io::ErrorKind::TimedOut.into()));
                 let found = matches!(&answer, Ok(status) if check.expects(*status));
@@ -66,8 +66,8 @@ pub(in crate::proxy) fn watch(backend: &Backend) {
                     continue;
                 }
                 (healthy, against) = (found, 0);
-                standing.judge(index, healthy, clock::monotonic());
-                let upstream = &standing.settings.name;
+                state.judge(index, healthy, clock::monotonic());
+                let upstream = &state.settings.name;
                 match answer {
                     Ok(status) if healthy => tracing::info!(upstream, server = address, status, "healthy again"),
                     Ok(status) => tracing::warn!(upstream, server = address, status, "a server is down"),
@@ -88,7 +88,7 @@ pub(super) async fn answers(dialer: &Dialer, settings: &Upstream) -> bool {
         host: None,
         expect: Vec::new(),
         interval: Duration::ZERO,
-        timeout: PATIENCE,
+        timeout: PROBE_TIMEOUT,
         healthy: 1,
         unhealthy: 1,
     };
@@ -103,7 +103,7 @@ pub(super) async fn answers(dialer: &Dialer, settings: &Upstream) -> bool {
 }
 
 /// The status of the answer.
-async fn ask(check: &HealthCheck, address: &str, secure: Option<&Secure>, settings: &Upstream) -> io::Result<u16> {
+async fn ask(check: &HealthCheck, address: &str, secure: Option<&ServerTls>, settings: &Upstream) -> io::Result<u16> {
     let mut stream = TcpStream::connect(address).await?;
     let introduction: &[u8] = match settings.proxy_protocol {
         None => b"",
@@ -112,14 +112,14 @@ async fn ask(check: &HealthCheck, address: &str, secure: Option<&Secure>, settin
     };
     let host = check.host.as_deref().unwrap_or(address);
     let offer = match settings.protocol {
-        Protocol::Auto => Offer::Any,
-        Protocol::Http1 => Offer::Http1,
-        Protocol::Http2 => Offer::Http2,
+        Protocol::Auto => Alpn::Any,
+        Protocol::Http1 => Alpn::Http1,
+        Protocol::Http2 => Alpn::Http2,
     };
     stream.write_all(introduction).await?;
     let mut stream = match secure {
         Some(secure) => secure.connect(stream, offer).await?,
-        None => Stream::Plain(stream),
+        None => MaybeTlsStream::Plain(stream),
     };
     if stream.is_http2(offer) {
         let scheme = if secure.is_some() { "https" } else { "http" };

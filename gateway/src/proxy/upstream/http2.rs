@@ -22,16 +22,16 @@ use h2::{
 };
 use tokio::sync::Notify;
 
-use self::reads_on::ReadsOn;
-use super::dial::Stream;
+use self::ignore_write_errors::IgnoreWriteErrors;
+use super::dial::MaybeTlsStream;
 use crate::{
     proxy::timing::deadline::{self, Alarm},
     settings::upstream::Http2,
 };
 
-mod reads_on;
-pub(super) mod share;
-pub(super) mod strand;
+mod ignore_write_errors;
+pub(super) mod pool;
+pub(super) mod stream;
 
 /// What a server may send of one answer before some of it has been taken, in bytes.
 const WINDOW: u32 = 64 * 1_024;
@@ -46,7 +46,7 @@ const SEND_BUFFER: usize = 64 * 1_024;
 const FORGOTTEN: (usize, Duration) = (1_000, Duration::from_secs(10));
 
 /// A connection. It closes once nobody has it any more and its requests are answered.
-pub(super) struct Connection {
+pub(super) struct H2Connection {
     sender: SendRequest<Bytes>,
     address: SocketAddr,
     scheme: &'static str,
@@ -55,12 +55,12 @@ pub(super) struct Connection {
     /// When it last had a request.
     since: Cell<u64>,
     used: Cell<bool>,
-    pulse: Rc<Pulse>,
+    liveness: Rc<Liveness>,
 }
 
 /// What is known of the other side, shared with the task that drives the connection.
 #[derive(Default)]
-struct Pulse {
+struct Liveness {
     closed: Cell<bool>,
     /// Its end was put down to a request.
     blamed: Cell<bool>,
@@ -72,13 +72,13 @@ struct Pulse {
 }
 
 /// A request's place on a connection, until dropped.
-pub(super) struct Slot(Rc<Connection>);
+pub(super) struct StreamSlot(Rc<H2Connection>);
 
-/// What of a connection has to be driven.
-pub(super) type Driven = client::Connection<ReadsOn<Stream>, Bytes>;
+/// The future that reads and writes a connection.
+pub(super) type H2Driver = client::Connection<IgnoreWriteErrors<MaybeTlsStream>, Bytes>;
 
 /// Agrees with the server on HTTP/2, and waits until it has said what it takes.
-pub(super) async fn agree(stream: Stream, streams: u32) -> io::Result<(SendRequest<Bytes>, Driven)> {
+pub(super) async fn agree(stream: MaybeTlsStream, streams: u32) -> io::Result<(SendRequest<Bytes>, H2Driver)> {
     let mut builder = Builder::new();
     builder
         .enable_push(false)
@@ -92,23 +92,23 @@ pub(super) async fn agree(stream: Stream, streams: u32) -> io::Result<(SendReque
         .reset_stream_duration(FORGOTTEN.1)
         // One client's faults must not end what others are at.
         .max_local_error_reset_streams(None);
-    let (sender, mut driven) = builder.handshake(ReadsOn::new(stream)).await.map_err(says)?;
-    poll_fn(|cx| match Pin::new(&mut driven).poll(cx) {
+    let (sender, mut driver) = builder.handshake(IgnoreWriteErrors::new(stream)).await.map_err(says)?;
+    poll_fn(|cx| match Pin::new(&mut driver).poll(cx) {
         Poll::Ready(Ok(())) => Poll::Ready(Err(NOT_HTTP2.into())),
         Poll::Ready(Err(error)) => Poll::Ready(Err(says(error))),
         Poll::Pending if sender.current_max_send_streams() > 0 => Poll::Ready(Ok(())),
         Poll::Pending => Poll::Pending,
     })
     .await?;
-    Ok((sender, driven))
+    Ok((sender, driver))
 }
 
 /// The status of the answer to `request`, which is all that `stream` is for.
-pub(super) async fn ask(stream: Stream, request: http::Request<()>) -> io::Result<u16> {
-    let (mut sender, mut driven) = agree(stream, 1).await?;
+pub(super) async fn ask(stream: MaybeTlsStream, request: http::Request<()>) -> io::Result<u16> {
+    let (mut sender, mut driver) = agree(stream, 1).await?;
     let (mut answer, _stream) = sender.send_request(request, true).map_err(says)?;
     let answer = poll_fn(|cx| {
-        if Pin::new(&mut driven).poll(cx).is_ready() {
+        if Pin::new(&mut driver).poll(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
         Pin::new(&mut answer).poll(cx).map_err(says)
@@ -130,17 +130,17 @@ fn says(error: h2::Error) -> io::Error {
     NOT_HTTP2.into()
 }
 
-impl Connection {
+impl H2Connection {
     /// Drives what was agreed on beside everything else, until it is over. `room` is told whenever it has some.
     pub(super) fn start(
-        (sender, driven): (SendRequest<Bytes>, Driven),
+        (sender, driver): (SendRequest<Bytes>, H2Driver),
         address: SocketAddr,
         scheme: &'static str,
         settings: &Http2,
         room: &Rc<Notify>,
     ) -> Rc<Self> {
-        let pulse = Rc::new(Pulse { room: Rc::clone(room), ..Pulse::default() });
-        tokio::task::spawn_local(drive(driven, Rc::clone(&pulse), address, *settings));
+        let liveness = Rc::new(Liveness { room: Rc::clone(room), ..Liveness::default() });
+        tokio::task::spawn_local(drive(driver, Rc::clone(&liveness), address, *settings));
         Rc::new(Self {
             sender,
             address,
@@ -149,28 +149,28 @@ impl Connection {
             active: Cell::new(0),
             since: Cell::new(deadline::now()),
             used: Cell::new(false),
-            pulse,
+            liveness,
         })
     }
 
     /// Whether the server has neither closed it nor said that it takes no more requests on it.
     fn is_open(&self) -> bool {
         let mut context = Context::from_waker(Waker::noop());
-        !self.pulse.closed.get() && matches!(self.sender.clone().poll_ready(&mut context), Poll::Ready(Ok(())))
+        !self.liveness.closed.get() && matches!(self.sender.clone().poll_ready(&mut context), Poll::Ready(Ok(())))
     }
 
     /// How many more requests it takes now.
     fn room(&self) -> usize {
-        if self.pulse.doubted.get() || !self.is_open() {
+        if self.liveness.doubted.get() || !self.is_open() {
             return 0;
         }
         self.most.min(self.sender.current_max_send_streams()).saturating_sub(self.active.get())
     }
 }
 
-impl Slot {
+impl StreamSlot {
     /// A place on `connection`, which has room.
-    pub(super) fn take(connection: &Rc<Connection>) -> Self {
+    pub(super) fn take(connection: &Rc<H2Connection>) -> Self {
         connection.active.set(connection.active.get() + 1);
         Self(Rc::clone(connection))
     }
@@ -193,42 +193,42 @@ impl Slot {
 
     /// Whether nothing has been blamed for the end of its connection.
     pub(super) fn is_to_blame(&self) -> bool {
-        !self.0.pulse.blamed.replace(true)
+        !self.0.liveness.blamed.replace(true)
     }
 
     /// Has it asked whether the server is there, before the connection carries anything else.
     pub(super) fn doubt(&self) {
-        let pulse = &self.0.pulse;
-        pulse.doubted.set(true);
-        if let Some(driver) = pulse.driver.borrow_mut().take() {
+        let liveness = &self.0.liveness;
+        liveness.doubted.set(true);
+        if let Some(driver) = liveness.driver.borrow_mut().take() {
             driver.wake();
         }
     }
 }
 
-impl Drop for Slot {
+impl Drop for StreamSlot {
     fn drop(&mut self) {
         let connection = &self.0;
         connection.active.set(connection.active.get().saturating_sub(1));
         connection.since.set(deadline::now());
-        connection.pulse.room.notify_one();
+        connection.liveness.room.notify_one();
     }
 }
 
 /// Drives a connection to its end.
-async fn drive(mut driven: Driven, pulse: Rc<Pulse>, address: SocketAddr, settings: Http2) {
-    let mut pings = driven.ping_pong();
+async fn drive(mut driver: H2Driver, liveness: Rc<Liveness>, address: SocketAddr, settings: Http2) {
+    let mut pings = driver.ping_pong();
     let (mut asked, mut alarm) = (false, Alarm::default());
     let answers = poll_fn(|cx| {
-        *pulse.driver.borrow_mut() = Some(cx.waker().clone());
+        *liveness.driver.borrow_mut() = Some(cx.waker().clone());
         loop {
-            if Pin::new(&mut driven).poll(cx).is_ready() {
+            if Pin::new(&mut driver).poll(cx).is_ready() {
                 return Poll::Ready(true);
             }
             let Some(pings) = &mut pings else { return Poll::Pending };
             if !asked {
                 let is_time = settings.ping.is_some_and(|ping| alarm.poll(ping, cx).is_ready());
-                if !(pulse.doubted.get() || is_time) || pings.send_ping(Ping::opaque()).is_err() {
+                if !(liveness.doubted.get() || is_time) || pings.send_ping(Ping::opaque()).is_err() {
                     return Poll::Pending;
                 }
                 asked = true;
@@ -239,8 +239,8 @@ async fn drive(mut driven: Driven, pulse: Rc<Pulse>, address: SocketAddr, settin
                 Poll::Ready(()) => {
                     asked = false;
                     alarm.rest();
-                    if pulse.doubted.replace(false) {
-                        pulse.room.notify_waiters();
+                    if liveness.doubted.replace(false) {
+                        liveness.room.notify_waiters();
                     }
                 }
                 Poll::Pending => return alarm.poll(settings.ping_timeout, cx).map(|()| false),
@@ -251,9 +251,9 @@ async fn drive(mut driven: Driven, pulse: Rc<Pulse>, address: SocketAddr, settin
     if !answers {
         tracing::warn!(server = %address, "an HTTP/2 connection is given up: its PING was not answered");
     }
-    pulse.closed.set(true);
-    drop(driven);
-    pulse.room.notify_waiters();
+    liveness.closed.set(true);
+    drop(driver);
+    liveness.room.notify_waiters();
 }
 
 /// Ready once the answer to a PING is there; an error ends the connection by itself.

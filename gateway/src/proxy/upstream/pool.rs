@@ -12,13 +12,14 @@ use std::{
 use http::response;
 
 use super::{
-    carrier::Carrier,
-    client::{Broken, Link},
     dial::{Dialer, is_ours},
-    http2::{self, Connection, Slot, share::Share, strand::Strand},
+    error::UpstreamError,
+    http1::H1Connection,
+    http2::{self, H2Connection, StreamSlot, pool::H2Pool, stream::H2Stream},
     in_time,
-    request::Outgoing,
-    tls::{Offer, describe},
+    request::UpstreamRequest,
+    tls::{Alpn, describe},
+    transport::Transport,
 };
 use crate::{
     proxy::{
@@ -34,19 +35,19 @@ use crate::{
 pub(super) struct Pool {
     dialer: Dialer,
     /// Kept connections, the one used last at the end.
-    idle: RefCell<Vec<Idle>>,
+    idle: RefCell<Vec<IdleConnection>>,
     max_idle: usize,
     /// How long they are kept.
-    patience: Duration,
+    idle_timeout: Duration,
     protocol: Protocol,
     /// Connections of HTTP/2.
-    share: Share,
+    share: H2Pool,
     /// Whether the server chose HTTP/1.1 the last time that it had the choice.
     chose_http1: Cell<bool>,
 }
 
 /// What a request asks of a connection.
-pub(super) struct Need<'a> {
+pub(super) struct LeaseOptions<'a> {
     /// It must be a new one.
     pub(super) fresh: bool,
     /// What one of its own begins with; empty: any will do.
@@ -56,8 +57,8 @@ pub(super) struct Need<'a> {
 }
 
 /// A connection that waits for its next request.
-struct Idle {
-    link: Box<Link>,
+struct IdleConnection {
+    connection: Box<H1Connection>,
     /// Whom it leads to.
     address: SocketAddr,
     since: u64,
@@ -66,16 +67,16 @@ struct Idle {
 /// A connection in use. Dropped: closed.
 pub(in crate::proxy) struct Lease {
     pool: Rc<Pool>,
-    pub(super) carrier: Carrier,
+    pub(super) transport: Transport,
     address: SocketAddr,
     kept: bool,
     /// It may carry other clients' requests.
     shared: bool,
-    pub(super) rest: Rest,
+    pub(super) rest: BodyRest,
 }
 
 /// What becomes of the rest of a request's body once the answer has begun.
-pub(super) enum Rest {
+pub(super) enum BodyRest {
     /// There is none.
     Over,
     /// It is sent as it comes.
@@ -90,9 +91,9 @@ impl Pool {
             dialer,
             idle: RefCell::default(),
             max_idle: settings.max_idle,
-            patience: settings.idle,
+            idle_timeout: settings.idle,
             protocol: settings.protocol,
-            share: Share::new(settings.http2),
+            share: H2Pool::new(settings.http2),
             chose_http1: Cell::new(false),
         }
     }
@@ -104,45 +105,45 @@ impl Pool {
     /// Closes connections that were kept for long enough by `now`, that the server has closed, or that lead to an
     /// address which is the server's no more.
     pub(super) fn sweep(&self, now: u64) {
-        let over = |since: u64| u128::from(now.saturating_sub(since)) > self.patience.as_nanos();
+        let over = |since: u64| u128::from(now.saturating_sub(since)) > self.idle_timeout.as_nanos();
         self.idle
             .borrow_mut()
-            .retain(|idle| !over(idle.since) && idle.link.is_alive() && self.dialer.is_current(idle.address));
+            .retain(|idle| !over(idle.since) && idle.connection.is_alive() && self.dialer.is_current(idle.address));
         if self.protocol != Protocol::Http1 {
             self.share.sweep(|address, idle| self.dialer.is_current(address) && !idle.is_some_and(over));
         }
         self.dialer.refresh(now);
     }
 
-    /// A connection that is ready for a request. One that is new takes at most `patience`. With an introduction it
+    /// A connection that is ready for a request. One that is new takes at most `timeout`. With an introduction it
     /// begins with that, and carries this request alone.
-    pub(super) async fn lease(self: &Rc<Self>, need: &Need<'_>, patience: Duration) -> Result<Lease, Refusal> {
+    pub(super) async fn lease(self: &Rc<Self>, need: &LeaseOptions<'_>, timeout: Duration) -> Result<Lease, Refusal> {
         let offer = match self.protocol {
-            Protocol::Auto if !need.tunnel => Offer::Any,
-            Protocol::Http2 => Offer::Http2,
-            Protocol::Auto | Protocol::Http1 => Offer::Http1,
+            Protocol::Auto if !need.tunnel => Alpn::Any,
+            Protocol::Http2 => Alpn::Http2,
+            Protocol::Auto | Protocol::Http1 => Alpn::Http1,
         };
         let shared = need.introduction.is_empty();
-        if shared && offer != Offer::Http1 {
+        if shared && offer != Alpn::Http1 {
             // Boxed, as most requests do without it.
-            let joined = within(patience, Box::pin(self.join(need, offer, patience)));
+            let joined = within(timeout, Box::pin(self.join(need, offer, timeout)));
             return joined.await.unwrap_or_else(|| Err(self.too_late()));
         }
         if shared
             && !need.fresh
-            && let Some((link, address)) = self.take()
+            && let Some((connection, address)) = self.take()
         {
-            return Ok(self.lend(Carrier::Http1(link), address, true, shared));
+            return Ok(self.lend(Transport::Http1(connection), address, true, shared));
         }
-        self.open(need.introduction, offer, patience).await
+        self.open(need.introduction, offer, timeout).await
     }
 
-    fn lend(self: &Rc<Self>, carrier: Carrier, address: SocketAddr, kept: bool, shared: bool) -> Lease {
-        Lease { pool: Rc::clone(self), carrier, address, kept, shared, rest: Rest::Over }
+    fn lend(self: &Rc<Self>, transport: Transport, address: SocketAddr, kept: bool, shared: bool) -> Lease {
+        Lease { pool: Rc::clone(self), transport, address, kept, shared, rest: BodyRest::Over }
     }
 
     /// Opens a connection. One of HTTP/2 others may use, too, unless it was introduced.
-    async fn open(self: &Rc<Self>, introduction: &[u8], offer: Offer, patience: Duration) -> Result<Lease, Refusal> {
+    async fn open(self: &Rc<Self>, introduction: &[u8], offer: Alpn, timeout: Duration) -> Result<Lease, Refusal> {
         let name = &self.dialer.name;
         // Rare, and large: boxed, it takes no room in every request.
         let opened = Box::pin(async {
@@ -155,40 +156,40 @@ impl Pool {
             self.chose_http1.set(!is_http2);
             let shared = introduction.is_empty();
             if !is_http2 {
-                return Ok(self.lend(Carrier::Http1(Box::new(Link::new(stream))), address, false, shared));
+                return Ok(self.lend(Transport::Http1(Box::new(H1Connection::new(stream))), address, false, shared));
             }
             let settings = &self.share.settings;
             let agreed = Box::pin(http2::agree(stream, settings.streams)).await.map_err(|error| {
                 Refusal::new(Reject::UpstreamFailed, format!("{name}: does not speak HTTP/2: {}", describe(&error)))
             })?;
             let scheme = if self.dialer.is_secure() { "https" } else { "http" };
-            let connection = Connection::start(agreed, address, scheme, settings, &self.share.room);
-            let slot = Slot::take(&connection);
+            let connection = H2Connection::start(agreed, address, scheme, settings, &self.share.room);
+            let slot = StreamSlot::take(&connection);
             if shared {
                 self.share.add(connection);
             }
-            Ok(self.lend(Carrier::Http2(Box::new(Strand::new(slot))), address, false, shared))
+            Ok(self.lend(Transport::Http2(Box::new(H2Stream::new(slot))), address, false, shared))
         });
-        within(patience, opened).await.unwrap_or_else(|| Err(self.too_slow()))
+        within(timeout, opened).await.unwrap_or_else(|| Err(self.too_slow()))
     }
 
     /// A place on a connection that others may use, too, as soon as there is one.
-    async fn join(self: &Rc<Self>, need: &Need<'_>, offer: Offer, patience: Duration) -> Result<Lease, Refusal> {
+    async fn join(self: &Rc<Self>, need: &LeaseOptions<'_>, offer: Alpn, timeout: Duration) -> Result<Lease, Refusal> {
         let (mut waiting, mut refused) = (None, None);
         loop {
             if let Some(slot) = self.share.take(waiting.as_ref()) {
                 let (kept, address) = (slot.is_used(), slot.address());
-                return Ok(self.lend(Carrier::Http2(Box::new(Strand::new(slot))), address, kept, true));
+                return Ok(self.lend(Transport::Http2(Box::new(H2Stream::new(slot))), address, kept, true));
             }
-            if offer == Offer::Any {
+            if offer == Alpn::Any {
                 if !need.fresh
-                    && let Some((link, address)) = self.take()
+                    && let Some((connection, address)) = self.take()
                 {
-                    return Ok(self.lend(Carrier::Http1(link), address, true, true));
+                    return Ok(self.lend(Transport::Http1(connection), address, true, true));
                 }
                 // Nobody else could use what is opened: there is no reason to wait for each other.
                 if self.chose_http1.get() {
-                    return self.open(&[], offer, patience).await;
+                    return self.open(&[], offer, timeout).await;
                 }
             }
             // With other connections there will be room in time.
@@ -200,7 +201,7 @@ impl Pool {
                 let pool = Rc::clone(self);
                 // By itself: it is not only for the one who asked first, and who may leave.
                 tokio::task::spawn_local(async move {
-                    let opened = pool.open(&[], offer, patience).await;
+                    let opened = pool.open(&[], offer, timeout).await;
                     // One of HTTP/1.1 is kept for the first who wants it.
                     pool.share.end(opened.map(Lease::give_back).err());
                 });
@@ -229,11 +230,11 @@ impl Pool {
     }
 
     /// The kept connection that was used last and that the server left open.
-    fn take(&self) -> Option<(Box<Link>, SocketAddr)> {
+    fn take(&self) -> Option<(Box<H1Connection>, SocketAddr)> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(Idle { link, address, .. }) = idle.pop() {
-            if link.is_alive() {
-                return Some((link, address));
+        while let Some(IdleConnection { connection, address, .. }) = idle.pop() {
+            if connection.is_alive() {
+                return Some((connection, address));
             }
         }
         None
@@ -246,51 +247,51 @@ impl Lease {
         self.kept
     }
 
-    /// As [`Carrier::send`].
+    /// As [`Transport::send`].
     pub(super) fn send(
         &mut self,
-        request: &mut Outgoing,
+        request: &mut UpstreamRequest,
         form: HeadFormat,
-    ) -> impl Future<Output = Result<response::Parts, Broken>> {
-        self.carrier.send(request, form)
+    ) -> impl Future<Output = Result<response::Parts, UpstreamError>> {
+        self.transport.send(request, form)
     }
 
     /// Whether its end is put down to the request that it carried: that of a connection which others used as well is,
     /// for the first of them.
     pub(super) fn is_to_blame(&self) -> bool {
-        match &self.carrier {
-            Carrier::Http1(_) => true,
-            Carrier::Http2(strand) => strand.is_to_blame(),
+        match &self.transport {
+            Transport::Http1(_) => true,
+            Transport::Http2(stream) => stream.is_to_blame(),
         }
     }
 
     /// The answer did not come in time. What others use as well is asked whether it still works.
     pub(super) fn doubt(&self) {
-        if let Carrier::Http2(strand) = &self.carrier {
-            strand.doubt();
+        if let Transport::Http2(stream) = &self.transport {
+            stream.doubt();
         }
     }
 
     /// The answer that has begun is taken: what is left of the request's body is sent beside it.
-    pub(super) fn go_on(mut self, request: &mut Outgoing) -> Self {
+    pub(super) fn go_on(mut self, request: &mut UpstreamRequest) -> Self {
         let progress = match request.body() {
             Upload::Streaming(request_body) => Some(request_body.progress()),
             Upload::Empty | Upload::Whole(_) => None,
         };
         let is_read = progress.as_ref().is_none_or(|progress| progress.ended.get());
-        self.rest = match self.carrier.go_on(request) {
-            true => Rest::Sending(progress),
-            false if is_read => Rest::Over,
-            false => Rest::Unread,
+        self.rest = match self.transport.go_on(request) {
+            true => BodyRest::Sending(progress),
+            false if is_read => BodyRest::Over,
+            false => BodyRest::Unread,
         };
         self
     }
 
     /// Waits until the request has been sent, and gives the connection back. Nobody else is to wait for a server that
-    /// takes nothing for as long as `patience`.
-    pub(super) async fn finish(mut self, patience: Duration) {
-        let Rest::Sending(progress) = &self.rest else { return };
-        let sent = in_time(pin!(self.carrier.finish()), progress.as_ref(), patience).await;
+    /// takes nothing for as long as `timeout`.
+    pub(super) async fn finish(mut self, timeout: Duration) {
+        let BodyRest::Sending(progress) = &self.rest else { return };
+        let sent = in_time(pin!(self.transport.finish()), progress.as_ref(), timeout).await;
         if sent == Some(true) {
             self.give_back();
         }
@@ -299,14 +300,14 @@ impl Lease {
     /// The answer was read to its end, and the request was sent: the connection may carry another.
     pub(in crate::proxy) fn give_back(self) {
         // A stream of HTTP/2 ends by itself.
-        let Carrier::Http1(link) = self.carrier else { return };
-        if self.shared && link.is_reusable() && self.pool.dialer.is_current(self.address) {
+        let Transport::Http1(connection) = self.transport else { return };
+        if self.shared && connection.is_reusable() && self.pool.dialer.is_current(self.address) {
             let mut idle = self.pool.idle.borrow_mut();
             if idle.len() >= self.pool.max_idle {
-                idle.retain(|idle| idle.link.is_alive());
+                idle.retain(|idle| idle.connection.is_alive());
             }
             if idle.len() < self.pool.max_idle {
-                idle.push(Idle { link, address: self.address, since: deadline::now() });
+                idle.push(IdleConnection { connection, address: self.address, since: deadline::now() });
             }
         }
     }

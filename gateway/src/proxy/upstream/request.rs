@@ -5,14 +5,14 @@ use http::{HeaderMap, Method, Uri, request::Parts};
 use crate::proxy::{body::Upload, buffer_pool};
 
 /// A request for a server.
-pub(in crate::proxy) struct Outgoing {
+pub(in crate::proxy) struct UpstreamRequest {
     head: Box<Parts>,
     body: Upload,
     /// Header lines of HTTP/1.1 that stand beside the headers; none for servers that may speak HTTP/2.
     lines: Vec<u8>,
 }
 
-impl Outgoing {
+impl UpstreamRequest {
     pub(in crate::proxy) const fn new(head: Box<Parts>, body: Upload, lines: Vec<u8>) -> Self {
         Self { head, body, lines }
     }

@@ -16,11 +16,11 @@ use http_body::SizeHint;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
-    client::Broken,
     dial::Dialer,
-    pool::{Lease, Pool, Rest},
-    standing::Standing,
-    tls::Secure,
+    error::UpstreamError,
+    pool::{BodyRest, Lease, Pool},
+    state::UpstreamState,
+    tls::ServerTls,
 };
 use crate::{
     proxy::raw_head::RawHead,
@@ -30,8 +30,8 @@ use crate::{
 };
 
 /// What the workers make their views of one upstream from.
-pub(in crate::proxy) struct Backend {
-    pub(in crate::proxy) standing: Arc<Standing>,
+pub(in crate::proxy) struct SharedUpstream {
+    pub(in crate::proxy) state: Arc<UpstreamState>,
     tls: Arc<Swap<Tls>>,
     /// Its position in the settings.
     index: usize,
@@ -43,49 +43,49 @@ pub(super) struct Server {
 }
 
 /// What all workers know, as one worker hands it around: that touches no word which other workers touch.
-pub(super) struct Common(pub(super) Arc<Standing>);
+pub(super) struct StateHandle(pub(super) Arc<UpstreamState>);
 
-impl Deref for Common {
-    type Target = Standing;
+impl Deref for StateHandle {
+    type Target = UpstreamState;
 
-    fn deref(&self) -> &Standing {
+    fn deref(&self) -> &UpstreamState {
         &self.0
     }
 }
 
 /// A request in flight at a server, until dropped.
 pub(super) struct InFlight {
-    standing: Rc<Common>,
+    state: Rc<StateHandle>,
     server: usize,
 }
 
 /// One of the requests that an upstream may have in flight, until dropped.
-pub(super) struct RequestSlot(Rc<Common>);
+pub(super) struct RequestSlot(Rc<StateHandle>);
 
 /// One of the requests that may wait for a connection, until dropped.
-pub(super) struct PendingSlot<'a>(&'a Standing);
+pub(super) struct PendingSlot<'a>(&'a UpstreamState);
 
-/// A request at its server: the connection, and the place among those in flight. Dropped: both are given up.
-pub(in crate::proxy) struct Exchange {
+/// A request at its server: the connection, and the in_flight among those in flight. Dropped: both are given up.
+pub(in crate::proxy) struct UpstreamResponse {
     lease: Lease,
     _in_flight: Option<InFlight>,
     _slot: Option<RequestSlot>,
 }
 
-impl Backend {
+impl SharedUpstream {
     pub(in crate::proxy) fn new(settings: &Upstream, index: usize, tls: &Arc<Swap<Tls>>) -> Self {
-        Self { standing: Arc::new(Standing::new(settings)), tls: Arc::clone(tls), index }
+        Self { state: Arc::new(UpstreamState::new(settings)), tls: Arc::clone(tls), index }
     }
 
     /// How the server at `address` is spoken to; `None`: without TLS.
-    pub(super) fn secure(&self, address: &str) -> Option<Secure> {
-        let tls = self.standing.settings.tls.as_ref()?;
-        Secure::new(&self.tls, self.index, tls, address)
+    pub(super) fn secure(&self, address: &str) -> Option<ServerTls> {
+        let tls = self.state.settings.tls.as_ref()?;
+        ServerTls::new(&self.tls, self.index, tls, address)
     }
 
     /// One worker's view of each server.
     pub(super) fn servers(&self) -> Box<[Server]> {
-        let settings = &self.standing.settings;
+        let settings = &self.state.settings;
         let server = |server: &upstream::Server| {
             let dialer = Dialer::new(&server.address, self.secure(&server.address), settings.resolve);
             Server { pool: Rc::new(Pool::new(dialer, settings)) }
@@ -95,23 +95,23 @@ impl Backend {
 }
 
 impl InFlight {
-    /// Counts a request at a server.
-    pub(super) fn new(standing: &Rc<Common>, server: usize) -> Self {
-        standing.enter(server);
-        Self { standing: Rc::clone(standing), server }
+    /// ServerCounters a request at a server.
+    pub(super) fn new(state: &Rc<StateHandle>, server: usize) -> Self {
+        state.enter(server);
+        Self { state: Rc::clone(state), server }
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.standing.leave(self.server);
+        self.state.leave(self.server);
     }
 }
 
 impl RequestSlot {
     /// `None`: there are as many as there may be.
-    pub(super) fn take(standing: &Rc<Common>) -> Option<Self> {
-        standing.begin().then(|| Self(Rc::clone(standing)))
+    pub(super) fn take(state: &Rc<StateHandle>) -> Option<Self> {
+        state.begin().then(|| Self(Rc::clone(state)))
     }
 }
 
@@ -123,8 +123,8 @@ impl Drop for RequestSlot {
 
 impl<'a> PendingSlot<'a> {
     /// `None`: there are as many as there may be.
-    pub(super) fn take(standing: &'a Standing) -> Option<Self> {
-        standing.wait().then_some(Self(standing))
+    pub(super) fn take(state: &'a UpstreamState) -> Option<Self> {
+        state.wait().then_some(Self(state))
     }
 }
 
@@ -134,68 +134,68 @@ impl Drop for PendingSlot<'_> {
     }
 }
 
-impl Exchange {
+impl UpstreamResponse {
     pub(super) const fn new(lease: Lease, in_flight: Option<InFlight>, slot: Option<RequestSlot>) -> Self {
         Self { lease, _in_flight: in_flight, _slot: slot }
     }
 
     /// Whether the answer's body has been read to its end.
     pub(in crate::proxy) const fn is_over(&self) -> bool {
-        self.lease.carrier.is_over()
+        self.lease.transport.is_over()
     }
 
     /// How much of the answer's body is left.
     pub(in crate::proxy) fn left(&self) -> SizeHint {
-        self.lease.carrier.left()
+        self.lease.transport.left()
     }
 
     /// The lines of the answer's head, where they pass as they came: it has no headers then.
     pub(in crate::proxy) const fn lines(&mut self) -> Option<RawHead> {
-        self.lease.carrier.lines()
+        self.lease.transport.lines()
     }
 
     /// The next piece of the answer's body, or why it will never be whole. `None`: it is whole.
     pub(in crate::proxy) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, &'static str>>> {
-        self.lease.carrier.poll_piece(cx).map_err(|broken| match broken {
-            Broken::Answer(detail) | Broken::Request(detail) => detail,
-            Broken::Cut(_) | Broken::Gone { .. } | Broken::Off => "upstream broke off",
+        self.lease.transport.poll_piece(cx).map_err(|broken| match broken {
+            UpstreamError::Malformed(detail) | UpstreamError::Unsendable(detail) => detail,
+            UpstreamError::Body(_) | UpstreamError::Closed { .. } | UpstreamError::Truncated => "upstream broke off",
         })
     }
 
     /// What came behind the answer's body, once that is over.
     pub(in crate::proxy) fn trailers(&mut self) -> Option<HeaderMap> {
-        self.lease.carrier.trailers()
+        self.lease.transport.trailers()
     }
 
     /// The stream of a connection that became a tunnel, and what was read of it already. `None`: it cannot become one.
     pub(in crate::proxy) fn switched(
         &mut self,
     ) -> Option<(Rc<RefCell<impl AsyncRead + AsyncWrite + Unpin + use<>>>, Bytes)> {
-        self.lease.carrier.switched()
+        self.lease.transport.switched()
     }
 
     /// Whether what is left of the request's body is read by nobody: the server took no more of it.
     pub(in crate::proxy) const fn leaves_unread(&self) -> bool {
-        matches!(self.lease.rest, Rest::Unread)
+        matches!(self.lease.rest, BodyRest::Unread)
     }
 
     /// Whether the request is still being sent to a server that says it closes.
     pub(in crate::proxy) fn ends_early(&self) -> bool {
-        matches!(self.lease.rest, Rest::Sending(_)) && !self.lease.carrier.keeps()
+        matches!(self.lease.rest, BodyRest::Sending(_)) && !self.lease.transport.keeps()
     }
 
     /// As [`Lease::give_back`]. `Some`: the request is still being sent.
     pub(in crate::proxy) fn give_back(self) -> Option<Self> {
-        if matches!(self.lease.rest, Rest::Sending(_)) {
+        if matches!(self.lease.rest, BodyRest::Sending(_)) {
             return Some(self);
         }
         self.lease.give_back();
         None
     }
 
-    /// Waits until the request has been sent, and gives its connection back. `patience`: how long the server may take
+    /// Waits until the request has been sent, and gives its connection back. `timeout`: how long the server may take
     /// nothing of it.
-    pub(in crate::proxy) async fn finish(self, patience: Duration) {
-        self.lease.finish(patience).await;
+    pub(in crate::proxy) async fn finish(self, timeout: Duration) {
+        self.lease.finish(timeout).await;
     }
 }

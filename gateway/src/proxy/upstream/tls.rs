@@ -21,7 +21,7 @@ use crate::{settings::tls::Client, swap::Swap, tls::Tls};
 
 /// What is offered by ALPN (RFC 7301).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Offer {
+pub(super) enum Alpn {
     /// HTTP/2 before HTTP/1.1.
     Any,
     Http1,
@@ -29,7 +29,7 @@ pub(super) enum Offer {
     Http2,
 }
 
-impl Offer {
+impl Alpn {
     const fn names(self) -> &'static [&'static [u8]] {
         match self {
             Self::Any => &[HTTP2, b"http/1.1"],
@@ -45,14 +45,14 @@ const HTTP2: &[u8] = b"h2";
 const MAX_NAMES: usize = 200;
 
 /// How one server is spoken to.
-pub(super) struct Secure {
+pub(super) struct ServerTls {
     tls: Arc<Swap<Tls>>,
     /// Whose configuration: an index into the settings.
     upstream: usize,
     name: ServerName<'static>,
 }
 
-impl Secure {
+impl ServerTls {
     /// For the server at `address`, which is `host:port`. `None`: that is no name that a certificate could have.
     pub(super) fn new(tls: &Arc<Swap<Tls>>, upstream: usize, settings: &Client, address: &str) -> Option<Self> {
         let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
@@ -66,13 +66,14 @@ impl Secure {
     }
 
     /// The handshake on a new connection, by what is in force now.
-    pub(super) async fn connect(&self, socket: TcpStream, offer: Offer) -> io::Result<Stream> {
+    pub(super) async fn connect(&self, socket: TcpStream, offer: Alpn) -> io::Result<MaybeTlsStream> {
         let config = self.tls.load().upstream(self.upstream).ok_or(io::ErrorKind::NotFound)?;
         let names = offer.names().iter().map(|name| name.to_vec()).collect();
         let connector = TlsConnector::from(config);
-        let stream = Stream::Tls(Box::new(connector.with_alpn(names).connect(self.name.clone(), socket).await?));
+        let stream =
+            MaybeTlsStream::Tls(Box::new(connector.with_alpn(names).connect(self.name.clone(), socket).await?));
         // A server without ALPN says nothing.
-        if offer == Offer::Http2 && !stream.is_http2(offer) {
+        if offer == Alpn::Http2 && !stream.is_http2(offer) {
             return Err(io::Error::other(Error::NoApplicationProtocol));
         }
         Ok(stream)
@@ -80,22 +81,22 @@ impl Secure {
 }
 
 /// A connection to a server.
-pub(super) enum Stream {
+pub(super) enum MaybeTlsStream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-impl Stream {
+impl MaybeTlsStream {
     /// Whether HTTP/2 is spoken on it; `offer`: what was offered.
-    pub(super) fn is_http2(&self, offer: Offer) -> bool {
+    pub(super) fn is_http2(&self, offer: Alpn) -> bool {
         match self {
-            Self::Plain(_) => offer == Offer::Http2,
+            Self::Plain(_) => offer == Alpn::Http2,
             Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(HTTP2),
         }
     }
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for MaybeTlsStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
@@ -104,7 +105,7 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for MaybeTlsStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),

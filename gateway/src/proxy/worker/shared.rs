@@ -16,7 +16,7 @@ use crate::{
     clock,
     config::{self, Config},
     message::{ADDRESS_LIMIT, Bundle, channel::Sender},
-    proxy::{bans::enforced::EnforcedBans, upstream::Backend},
+    proxy::{bans::enforced::EnforcedBans, upstream::SharedUpstream},
     snapshot::Snapshot,
 };
 
@@ -44,7 +44,7 @@ pub(in crate::proxy) struct Shared {
     /// Connections that were closed because there were too many.
     pub(in crate::proxy) lost_connections: AtomicU64,
     /// What is known of the servers of each upstream, in the order of the configuration.
-    pub(in crate::proxy) backends: Box<[Backend]>,
+    pub(in crate::proxy) backends: Box<[SharedUpstream]>,
     /// The threads that validate large bodies.
     pub(in crate::proxy) validators: Validators,
 }
@@ -64,7 +64,7 @@ impl Shared {
             snapshot.detector.watch(probation.source, probation.until, clock::monotonic());
         }
         let upstreams = snapshot.settings.upstreams.iter().enumerate();
-        let backends = upstreams.map(|(index, upstream)| Backend::new(upstream, index, &snapshot.tls)).collect();
+        let backends = upstreams.map(|(index, upstream)| SharedUpstream::new(upstream, index, &snapshot.tls)).collect();
         if let Some(limit) = &snapshot.address_limit
             && bundle.promoted.iter().any(|what| what == ADDRESS_LIMIT)
         {

@@ -23,7 +23,7 @@ use crate::{settings::tls::Pin, x509};
 
 /// Who is believed to be the server.
 #[derive(Debug)]
-pub(super) struct Trust {
+pub(super) struct CertificateVerifier {
     provider: Arc<CryptoProvider>,
     authorities: Option<Authorities>,
     /// One of which the certificate must be; empty: any.
@@ -38,7 +38,7 @@ struct Authorities {
     named: Vec<CertificateDer<'static>>,
 }
 
-impl Trust {
+impl CertificateVerifier {
     /// Believes `authorities`, if they are given, and `pins`, if there are any; both, if there are both. With neither,
     /// anybody.
     ///
@@ -93,7 +93,7 @@ impl Authorities {
     }
 }
 
-impl ServerCertVerifier for Trust {
+impl ServerCertVerifier for CertificateVerifier {
     fn verify_server_cert(
         &self,
         leaf: &CertificateDer<'_>,

@@ -16,14 +16,14 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version, he
 use http_body::{Body as _, SizeHint};
 use tokio::task::JoinHandle;
 
-use super::Slot;
-use crate::proxy::{
-    body::{Upload, drain},
-    upstream::{
-        client::{Broken, Stopped},
-        request::Outgoing,
+use super::{
+    super::{
+        error::{SendStopped, UpstreamError},
+        request::UpstreamRequest,
     },
+    StreamSlot,
 };
+use crate::proxy::body::{Upload, drain};
 
 /// The most header lines of an answer, and the most interim answers before it.
 const MAX_HEADERS: usize = 100;
@@ -33,8 +33,8 @@ const MAX_INTERIM: usize = 16;
 const PIECE: usize = 16 * 1_024;
 
 /// A request and its answer. Dropped: given up.
-pub(in crate::proxy::upstream) struct Strand {
-    slot: Slot,
+pub(in crate::proxy::upstream) struct H2Stream {
+    slot: StreamSlot,
     /// `None`: nothing of the answer is left to read.
     body: Option<RecvStream>,
     /// How much of it is left, where that is known.
@@ -47,17 +47,17 @@ pub(in crate::proxy::upstream) struct Strand {
     sending: Option<JoinHandle<bool>>,
 }
 
-impl Strand {
-    pub(in crate::proxy::upstream) const fn new(slot: Slot) -> Self {
+impl H2Stream {
+    pub(in crate::proxy::upstream) const fn new(slot: StreamSlot) -> Self {
         Self { slot, body: None, left: None, trailers: None, writer: None, sending: None }
     }
 
-    /// As [`Slot::doubt`].
+    /// As [`StreamSlot::doubt`].
     pub(in crate::proxy::upstream) fn doubt(&self) {
         self.slot.doubt();
     }
 
-    /// As [`Slot::is_to_blame`].
+    /// As [`StreamSlot::is_to_blame`].
     pub(in crate::proxy::upstream) fn is_to_blame(&self) -> bool {
         self.slot.is_to_blame()
     }
@@ -83,9 +83,12 @@ impl Strand {
 
     /// Sends `request` and waits for the head of its answer. Until then the body is taken from `request` as the server
     /// takes it; what is left of it when the answer comes stays there until [`go_on`](Self::go_on).
-    pub(in crate::proxy::upstream) async fn send(&mut self, request: &mut Outgoing) -> Result<response::Parts, Broken> {
+    pub(in crate::proxy::upstream) async fn send(
+        &mut self,
+        request: &mut UpstreamRequest,
+    ) -> Result<response::Parts, UpstreamError> {
         let method = request.method().clone();
-        let head = head(request, self.slot.0.scheme).ok_or(Broken::Request(UNFIT))?;
+        let head = head(request, self.slot.0.scheme).ok_or(UpstreamError::Unsendable(UNFIT))?;
         let ends = request.body().is_end_stream();
         let mut sender = self.slot.begin();
         let (mut answer, stream) = sender.send_request(head, ends).map_err(|error| broken(&error, false))?;
@@ -95,15 +98,15 @@ impl Strand {
             if let Some(sending) = &mut writer
                 && let Poll::Ready(done) = sending.poll(request.body_mut(), cx)
             {
-                if let Err(Stopped::Cut(cut)) = done {
-                    return Poll::Ready(Err(Broken::Cut(cut)));
+                if let Err(SendStopped::Body(error)) = done {
+                    return Poll::Ready(Err(UpstreamError::Body(error)));
                 }
                 writer = None;
             }
             while let Poll::Ready(Some(Ok(_))) = answer.poll_informational(cx) {
                 interim += 1;
                 if interim > MAX_INTERIM {
-                    return Poll::Ready(Err(Broken::Answer("too many interim answers")));
+                    return Poll::Ready(Err(UpstreamError::Malformed("too many interim answers")));
                 }
             }
             Pin::new(&mut answer).poll(cx).map_err(|error| broken(&error, true))
@@ -112,7 +115,7 @@ impl Strand {
         let (mut parts, body) = answer.into_parts();
         parts.version = Version::HTTP_11;
         if parts.headers.len() > MAX_HEADERS {
-            return Err(Broken::Answer("too many headers"));
+            return Err(UpstreamError::Malformed("too many headers"));
         }
         self.left = length(&parts.headers)?;
         let has_none = method == Method::HEAD
@@ -124,7 +127,7 @@ impl Strand {
     }
 
     /// Sends what is left of `request` beside its answer. `false`: nothing is.
-    pub(in crate::proxy::upstream) fn go_on(&mut self, request: &mut Outgoing) -> bool {
+    pub(in crate::proxy::upstream) fn go_on(&mut self, request: &mut UpstreamRequest) -> bool {
         let Some(writer) = self.writer.take() else { return false };
         let upload = std::mem::replace(request.body_mut(), Upload::Empty);
         self.sending = Some(writer.go_on(upload));
@@ -143,13 +146,13 @@ impl Strand {
     pub(in crate::proxy::upstream) fn poll_piece(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, Broken>>> {
+    ) -> Poll<Option<Result<Bytes, UpstreamError>>> {
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
         match ready!(body.poll_data(cx)) {
             Some(Ok(piece)) => {
                 // It is asked for only when the client takes more: the server may send as much again.
                 if body.flow_control().release_capacity(piece.len()).is_err() {
-                    return Poll::Ready(Some(Err(Broken::Off)));
+                    return Poll::Ready(Some(Err(UpstreamError::Truncated)));
                 }
                 if let Some(left) = &mut self.left {
                     *left = left.saturating_sub(u64::try_from(piece.len()).unwrap_or(u64::MAX));
@@ -160,21 +163,21 @@ impl Strand {
                 Poll::Ready(Some(Ok(piece)))
             }
             Some(Err(error)) if error.is_remote() && error.is_reset() => {
-                Poll::Ready(Some(Err(Broken::Answer("the server gave up its answer"))))
+                Poll::Ready(Some(Err(UpstreamError::Malformed("the server gave up its answer"))))
             }
-            Some(Err(_)) => Poll::Ready(Some(Err(Broken::Off))),
+            Some(Err(_)) => Poll::Ready(Some(Err(UpstreamError::Truncated))),
             None => match ready!(body.poll_trailers(cx)) {
                 Ok(trailers) => {
                     (self.body, self.trailers) = (None, trailers);
                     Poll::Ready(None)
                 }
-                Err(_) => Poll::Ready(Some(Err(Broken::Off))),
+                Err(_) => Poll::Ready(Some(Err(UpstreamError::Truncated))),
             },
         }
     }
 }
 
-impl Drop for Strand {
+impl Drop for H2Stream {
     fn drop(&mut self) {
         if let Some(sending) = &self.sending {
             sending.abort();
@@ -183,7 +186,7 @@ impl Drop for Strand {
 }
 
 /// The head of a request, written anew: the canonical target, checked headers, and the framing as it is.
-fn head(request: &Outgoing, scheme: &str) -> Option<Request<()>> {
+fn head(request: &UpstreamRequest, scheme: &str) -> Option<Request<()>> {
     let mut headers = request.headers().clone();
     let authority = headers.remove(header::HOST)?;
     let mut target = uri::Parts::default();
@@ -208,34 +211,37 @@ fn head(request: &Outgoing, scheme: &str) -> Option<Request<()>> {
 }
 
 /// What an answer says of its length, once and in digits alone.
-fn length(headers: &HeaderMap) -> Result<Option<u64>, Broken> {
+fn length(headers: &HeaderMap) -> Result<Option<u64>, UpstreamError> {
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
     let Some(length) = lengths.next() else { return Ok(None) };
     if lengths.next().is_some() {
-        return Err(Broken::Answer("more than one Content-Length"));
+        return Err(UpstreamError::Malformed("more than one Content-Length"));
     }
     let digits = std::str::from_utf8(length.as_bytes()).ok().filter(|text| text.bytes().all(|it| it.is_ascii_digit()));
-    digits.and_then(|digits| digits.parse().ok()).map(Some).ok_or(Broken::Answer("Content-Length is not a number"))
+    digits
+        .and_then(|digits| digits.parse().ok())
+        .map(Some)
+        .ok_or(UpstreamError::Malformed("Content-Length is not a number"))
 }
 
 /// Why there is no answer. `sent`: whether the request may have left.
-fn broken(error: &h2::Error, sent: bool) -> Broken {
+fn broken(error: &h2::Error, sent: bool) -> UpstreamError {
     // RFC 9113 6.8, 8.7: what a GOAWAY leaves out and what is refused was not acted on.
     if error.is_remote() && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM)) {
-        return Broken::Gone { sent: false };
+        return UpstreamError::Closed { sent: false };
     }
     if error.is_io() {
-        return Broken::Gone { sent };
+        return UpstreamError::Closed { sent };
     }
     match error.reason() {
-        Some(Reason::HTTP_1_1_REQUIRED) => Broken::Request("the server wants HTTP/1.1"),
-        Some(Reason::INTERNAL_ERROR) if error.is_remote() => Broken::Answer(RESET),
+        Some(Reason::HTTP_1_1_REQUIRED) => UpstreamError::Unsendable("the server wants HTTP/1.1"),
+        Some(Reason::INTERNAL_ERROR) if error.is_remote() => UpstreamError::Malformed(RESET),
         // Of a stream: that it is a server's fault nobody says.
-        _ if error.is_remote() => Broken::Request(RESET),
+        _ if error.is_remote() => UpstreamError::Unsendable(RESET),
         // It never left.
-        _ if !sent && error.is_library() => Broken::Gone { sent },
-        _ if !sent => Broken::Request(UNFIT),
-        _ => Broken::Answer("answer breaks HTTP/2"),
+        _ if !sent && error.is_library() => UpstreamError::Closed { sent },
+        _ if !sent => UpstreamError::Unsendable(UNFIT),
+        _ => UpstreamError::Malformed("answer breaks HTTP/2"),
     }
 }
 
@@ -252,17 +258,17 @@ struct BodyWriter {
 
 impl BodyWriter {
     /// Sends on. Ready once all has left, or the server takes no more of it, which its answer is to explain.
-    fn poll(&mut self, upload: &mut Upload, cx: &mut Context<'_>) -> Poll<Result<(), Stopped>> {
+    fn poll(&mut self, upload: &mut Upload, cx: &mut Context<'_>) -> Poll<Result<(), SendStopped>> {
         loop {
             while !self.pending.is_empty() {
                 self.stream.reserve_capacity(self.pending.len().min(PIECE));
                 let Some(Ok(room)) = ready!(self.stream.poll_capacity(cx)) else {
-                    return Poll::Ready(Err(Stopped::Refused));
+                    return Poll::Ready(Err(SendStopped::Refused));
                 };
                 let piece = self.pending.split_to(room.min(self.pending.len()));
                 self.ended = self.pending.is_empty() && upload.is_end_stream();
                 if self.stream.send_data(piece, self.ended).is_err() {
-                    return Poll::Ready(Err(Stopped::Refused));
+                    return Poll::Ready(Err(SendStopped::Refused));
                 }
                 if self.ended {
                     return Poll::Ready(Ok(()));
@@ -270,7 +276,7 @@ impl BodyWriter {
             }
             // A server that wants no more says so while the client is silent, too.
             if self.stream.poll_reset(cx).is_ready() {
-                return Poll::Ready(Err(Stopped::Refused));
+                return Poll::Ready(Err(SendStopped::Refused));
             }
             match ready!(Pin::new(&mut *upload).poll_frame(cx)) {
                 Some(Ok(frame)) => match frame.into_data() {
@@ -281,7 +287,7 @@ impl BodyWriter {
                         return Poll::Ready(Ok(()));
                     }
                 },
-                Some(Err(cut)) => return Poll::Ready(Err(Stopped::Cut(cut))),
+                Some(Err(error)) => return Poll::Ready(Err(SendStopped::Body(error))),
                 None => {
                     self.ended = true;
                     // It fails where nobody waits for it any more.
@@ -298,8 +304,8 @@ impl BodyWriter {
             // The answer stands, whatever becomes of this.
             match poll_fn(|cx| self.poll(&mut upload, cx)).await {
                 Ok(()) => return true,
-                Err(Stopped::Cut(_)) => {}
-                Err(Stopped::Refused) => drain(upload).await,
+                Err(SendStopped::Body(_)) => {}
+                Err(SendStopped::Refused) => drain(upload).await,
             }
             false
         })

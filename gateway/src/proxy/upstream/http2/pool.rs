@@ -9,13 +9,13 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{Connection, Slot};
+use super::{H2Connection, StreamSlot};
 use crate::{refusal::Refusal, settings::upstream::Http2};
 
 /// The connections of one worker to one server.
-pub(in crate::proxy::upstream) struct Share {
+pub(in crate::proxy::upstream) struct H2Pool {
     pub(in crate::proxy::upstream) settings: Http2,
-    connections: RefCell<Vec<Rc<Connection>>>,
+    connections: RefCell<Vec<Rc<H2Connection>>>,
     /// Told when there may be room, or an opening has come to something.
     pub(in crate::proxy::upstream) room: Rc<Notify>,
     waiting: Cell<usize>,
@@ -26,9 +26,9 @@ pub(in crate::proxy::upstream) struct Share {
 }
 
 /// Somebody who waits for room, until dropped.
-pub(in crate::proxy::upstream) struct Waiting<'a>(&'a Share);
+pub(in crate::proxy::upstream) struct Waiter<'a>(&'a H2Pool);
 
-impl Share {
+impl H2Pool {
     pub(in crate::proxy::upstream) fn new(settings: Http2) -> Self {
         Self {
             settings,
@@ -42,7 +42,7 @@ impl Share {
     }
 
     /// A place on a connection. Without `waiting` only if nobody who came before needs it.
-    pub(in crate::proxy::upstream) fn take(&self, waiting: Option<&Waiting<'_>>) -> Option<Slot> {
+    pub(in crate::proxy::upstream) fn take(&self, waiting: Option<&Waiter<'_>>) -> Option<StreamSlot> {
         let mut connections = self.connections.borrow_mut();
         connections.retain(|connection| connection.is_open());
         if waiting.is_none() && self.waiting.get() > 0 {
@@ -52,13 +52,13 @@ impl Share {
             }
         }
         let free = connections.iter().filter(|connection| connection.room() > 0);
-        free.min_by_key(|connection| connection.active.get()).map(Slot::take)
+        free.min_by_key(|connection| connection.active.get()).map(StreamSlot::take)
     }
 
     /// Queues up.
-    pub(in crate::proxy::upstream) fn wait(&self) -> Waiting<'_> {
+    pub(in crate::proxy::upstream) fn wait(&self) -> Waiter<'_> {
         self.waiting.set(self.waiting.get() + 1);
-        Waiting(self)
+        Waiter(self)
     }
 
     /// Whether one more connection is to be opened, which is begun by whoever is told so.
@@ -85,7 +85,7 @@ impl Share {
     }
 
     /// Lets others have `connection`, too.
-    pub(in crate::proxy::upstream) fn add(&self, connection: Rc<Connection>) {
+    pub(in crate::proxy::upstream) fn add(&self, connection: Rc<H2Connection>) {
         self.connections.borrow_mut().push(connection);
     }
 
@@ -108,7 +108,7 @@ impl Share {
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         self.0.waiting.set(self.0.waiting.get().saturating_sub(1));
     }

@@ -11,41 +11,42 @@ use http::{HeaderMap, response};
 use http_body::SizeHint;
 
 use super::{
-    client::{Broken, Link},
-    dial::Stream,
-    http2::strand::Strand,
-    request::Outgoing,
+    dial::MaybeTlsStream, error::UpstreamError, http1::H1Connection, http2::stream::H2Stream, request::UpstreamRequest,
 };
 use crate::proxy::raw_head::{HeadFormat, RawHead};
 
 /// What carries one request. Dropped before its end: given up.
-pub(super) enum Carrier {
+pub(super) enum Transport {
     // Boxed, they are moved as pointers from hand to hand.
-    Http1(Box<Link>),
-    Http2(Box<Strand>),
+    Http1(Box<H1Connection>),
+    Http2(Box<H2Stream>),
 }
 
-impl Carrier {
+impl Transport {
     /// Sends `request` and waits for the head of its answer, in `form` if that may be.
-    pub(super) async fn send(&mut self, request: &mut Outgoing, form: HeadFormat) -> Result<response::Parts, Broken> {
+    pub(super) async fn send(
+        &mut self,
+        request: &mut UpstreamRequest,
+        form: HeadFormat,
+    ) -> Result<response::Parts, UpstreamError> {
         match self {
-            Self::Http1(link) => link.send(request, form).await,
-            Self::Http2(strand) => strand.send(request).await,
+            Self::Http1(connection) => connection.send(request, form).await,
+            Self::Http2(stream) => stream.send(request).await,
         }
     }
 
     /// What is left of the request's body is sent beside the answer. `false`: there is nothing to be sent.
-    pub(super) fn go_on(&mut self, request: &mut Outgoing) -> bool {
+    pub(super) fn go_on(&mut self, request: &mut UpstreamRequest) -> bool {
         match self {
-            Self::Http1(link) => link.go_on(request),
-            Self::Http2(strand) => strand.go_on(request),
+            Self::Http1(connection) => connection.go_on(request),
+            Self::Http2(stream) => stream.go_on(request),
         }
     }
 
     /// Whether the server takes another request once it has this one.
     pub(super) const fn keeps(&self) -> bool {
         match self {
-            Self::Http1(link) => link.keeps(),
+            Self::Http1(connection) => connection.keeps(),
             Self::Http2(_) => true,
         }
     }
@@ -53,15 +54,15 @@ impl Carrier {
     /// Waits until the request has been sent. `false`: the server did not take all of it.
     pub(super) async fn finish(&mut self) -> bool {
         match self {
-            Self::Http1(link) => link.finish().await,
-            Self::Http2(strand) => strand.finish().await,
+            Self::Http1(connection) => connection.finish().await,
+            Self::Http2(stream) => stream.finish().await,
         }
     }
 
-    /// As [`Link::lines`].
+    /// As [`H1Connection::lines`].
     pub(super) const fn lines(&mut self) -> Option<RawHead> {
         match self {
-            Self::Http1(link) => link.lines(),
+            Self::Http1(connection) => connection.lines(),
             Self::Http2(_) => None,
         }
     }
@@ -69,24 +70,24 @@ impl Carrier {
     /// Whether nothing of the answer is left to read.
     pub(super) const fn is_over(&self) -> bool {
         match self {
-            Self::Http1(link) => link.is_over(),
-            Self::Http2(strand) => strand.is_over(),
+            Self::Http1(connection) => connection.is_over(),
+            Self::Http2(stream) => stream.is_over(),
         }
     }
 
     /// How much of the answer's body is left.
     pub(super) fn left(&self) -> SizeHint {
         match self {
-            Self::Http1(link) => link.left(),
-            Self::Http2(strand) => strand.left(),
+            Self::Http1(connection) => connection.left(),
+            Self::Http2(stream) => stream.left(),
         }
     }
 
     /// The next piece of the answer's body. `None`: it is whole.
-    pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
+    pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, UpstreamError>>> {
         match self {
-            Self::Http1(link) => link.poll_piece(cx),
-            Self::Http2(strand) => strand.poll_piece(cx),
+            Self::Http1(connection) => connection.poll_piece(cx),
+            Self::Http2(stream) => stream.poll_piece(cx),
         }
     }
 
@@ -94,14 +95,14 @@ impl Carrier {
     pub(super) fn trailers(&mut self) -> Option<HeaderMap> {
         match self {
             Self::Http1(_) => None,
-            Self::Http2(strand) => strand.trailers(),
+            Self::Http2(stream) => stream.trailers(),
         }
     }
 
     /// The stream of a connection that became a tunnel, and what was read of it already. `None`: HTTP/2 has none.
-    pub(super) fn switched(&mut self) -> Option<(Rc<RefCell<Stream>>, Bytes)> {
+    pub(super) fn switched(&mut self) -> Option<(Rc<RefCell<MaybeTlsStream>>, Bytes)> {
         match self {
-            Self::Http1(link) => Some(link.switched()),
+            Self::Http1(connection) => Some(connection.switched()),
             Self::Http2(_) => None,
         }
     }

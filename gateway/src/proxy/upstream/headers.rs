@@ -76,7 +76,7 @@ const EARLY: [&str; 14] = [
 const EARLY_BEGINNINGS: [&str; 5] = ["accept", "access-control-", "content-", "if-", "sec-"];
 
 /// What the upstream is told of the request.
-pub(in crate::proxy) struct Told<'a> {
+pub(in crate::proxy) struct ForwardedHeaders<'a> {
     /// The client's address.
     pub(in crate::proxy) client: std::net::IpAddr,
     /// `http` or `https`, of the connection.
@@ -95,7 +95,7 @@ pub(in crate::proxy) struct Told<'a> {
 }
 
 /// Makes a client's headers into what the upstream gets.
-pub(in crate::proxy) fn request(headers: &mut HeaderMap, told: &Told<'_>) {
+pub(in crate::proxy) fn request(headers: &mut HeaderMap, told: &ForwardedHeaders<'_>) {
     clean(headers, told);
     headers.reserve(ADDED);
     tell(told, |name, value| {
@@ -106,7 +106,7 @@ pub(in crate::proxy) fn request(headers: &mut HeaderMap, told: &Told<'_>) {
 }
 
 /// The same, of which what we add ourselves are lines of HTTP/1.1 that stand beside the headers.
-pub(in crate::proxy) fn request_by_lines(headers: &mut HeaderMap, told: &Told<'_>) -> Vec<u8> {
+pub(in crate::proxy) fn request_by_lines(headers: &mut HeaderMap, told: &ForwardedHeaders<'_>) -> Vec<u8> {
     clean(headers, told);
     let mut out = buffer_pool::space();
     tell(told, |name, value| line(name.as_str(), value, &mut out));
@@ -114,7 +114,7 @@ pub(in crate::proxy) fn request_by_lines(headers: &mut HeaderMap, told: &Told<'_
 }
 
 /// What we add ourselves.
-fn tell(told: &Told<'_>, mut add: impl FnMut(&'static HeaderName, &[u8])) {
+fn tell(told: &ForwardedHeaders<'_>, mut add: impl FnMut(&'static HeaderName, &[u8])) {
     let mut client = buffer_pool::space();
     address(told.client, &mut client);
     add(&X_FORWARDED_FOR, &client);
@@ -148,7 +148,7 @@ fn tell(told: &Told<'_>, mut add: impl FnMut(&'static HeaderName, &[u8])) {
 }
 
 /// Takes away what does not pass, and what a client could have written in our name; the host is the canonical one.
-fn clean(headers: &mut HeaderMap, told: &Told<'_>) {
+fn clean(headers: &mut HeaderMap, told: &ForwardedHeaders<'_>) {
     let mut unwanted = nominated(headers);
     unwanted.extend(headers.keys().filter(|name| !passes(name) && !told.passing.contains(name)).cloned());
     for name in unwanted {
@@ -256,7 +256,7 @@ mod tests {
     #[track_caller]
     fn check(sent: &[(&'static str, &'static str)], expect: &[(&'static str, &'static str)]) {
         let mut headers = map(sent);
-        let told = Told {
+        let told = ForwardedHeaders {
             client: "203.0.113.7".parse().unwrap(),
             scheme: "https",
             forwarded: None,
@@ -289,7 +289,7 @@ mod tests {
 
     #[test]
     fn what_no_header_may_hold_is_told_to_nobody() {
-        let mut told = Told {
+        let mut told = ForwardedHeaders {
             client: "2001:db8::7".parse().unwrap(),
             scheme: "http",
             forwarded: None,

@@ -14,28 +14,30 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, StatusCode, response};
+use http::{Method, StatusCode, response::Parts};
 use http_body::SizeHint;
 use tokio::{
     io::{AsyncRead as _, ReadBuf},
     task::JoinHandle,
 };
 
-use self::{answer::Head, request_writer::RequestWriter};
-use super::{dial::Stream, request::Outgoing, tls};
+use self::{request_writer::RequestWriter, response::Head};
+use super::{
+    dial::MaybeTlsStream,
+    error::{SendStopped, UpstreamError},
+    request::UpstreamRequest,
+    tls,
+};
 use crate::proxy::{
     body::Upload,
     buffer_pool,
     framing::length::Framing,
     raw_head::{HeadFormat, RawHead},
-    service::BodyError,
     write_batching,
 };
 
-mod answer;
 mod request_writer;
-
-pub(super) use self::request_writer::Stopped;
+mod response;
 
 #[cfg(test)]
 mod tests;
@@ -43,27 +45,9 @@ mod tests;
 /// The most interim answers before the answer (F22).
 const MAX_INTERIM: usize = 16;
 
-/// Why there is no answer, or no whole one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Broken {
-    /// The answer breaks HTTP.
-    Answer(&'static str),
-    /// The request's body ended early: the client's doing.
-    Cut(BodyError),
-    /// The connection ended before any of the answer had come.
-    Gone {
-        /// Whether some of the request had left.
-        sent: bool,
-    },
-    /// The connection ended within the answer.
-    Off,
-    /// This request cannot be served: nothing is said of others.
-    Request(&'static str),
-}
-
 /// A connection. Dropped: closed, whatever it was at.
-pub(super) struct Link {
-    stream: Rc<RefCell<Stream>>,
+pub(super) struct H1Connection {
+    stream: Rc<RefCell<MaybeTlsStream>>,
     /// Read, and not yet taken.
     unread: Bytes,
     /// The answer's lines, where they pass as they came.
@@ -77,8 +61,8 @@ pub(super) struct Link {
     sending: Option<JoinHandle<bool>>,
 }
 
-impl Link {
-    pub(super) fn new(stream: Stream) -> Self {
+impl H1Connection {
+    pub(super) fn new(stream: MaybeTlsStream) -> Self {
         let stream = Rc::new(RefCell::new(stream));
         Self {
             stream,
@@ -118,7 +102,7 @@ impl Link {
     }
 
     /// The stream of a connection that became a tunnel, and what was read of it already.
-    pub(super) fn switched(&mut self) -> (Rc<RefCell<Stream>>, Bytes) {
+    pub(super) fn switched(&mut self) -> (Rc<RefCell<MaybeTlsStream>>, Bytes) {
         (Rc::clone(&self.stream), std::mem::take(&mut self.unread))
     }
 
@@ -134,7 +118,11 @@ impl Link {
 
     /// Sends `request` and waits for the head of its answer. Until then the body is taken from `request` as the server
     /// takes it; what is left of it when the answer comes stays there until [`go_on`](Self::go_on).
-    pub(super) async fn send(&mut self, request: &mut Outgoing, form: HeadFormat) -> Result<response::Parts, Broken> {
+    pub(super) async fn send(
+        &mut self,
+        request: &mut UpstreamRequest,
+        form: HeadFormat,
+    ) -> Result<Parts, UpstreamError> {
         let method = request.method().clone();
         let mut writer = RequestWriter::new(request);
         write_batching::others_first().await;
@@ -146,8 +134,8 @@ impl Link {
                 && let Poll::Ready(done) = writer.poll(&self.stream, request.body_mut(), cx)
             {
                 // A server may answer and close without reading on: the answer counts.
-                if let Err(Stopped::Cut(cut)) = done {
-                    return Poll::Ready(Err(Broken::Cut(cut)));
+                if let Err(SendStopped::Body(error)) = done {
+                    return Poll::Ready(Err(UpstreamError::Body(error)));
                 }
                 sent = Some(done.is_ok());
             }
@@ -156,12 +144,14 @@ impl Link {
                     let more = match ready!(read(&self.stream, cx)) {
                         Ok(more) if !more.is_empty() => more,
                         Err(error) if partial.is_empty() && interim == 0 && tls::refusal(&error).is_some() => {
-                            return Poll::Ready(Err(Broken::Answer(tls::refusal(&error).unwrap_or_default())));
+                            return Poll::Ready(Err(UpstreamError::Malformed(
+                                tls::refusal(&error).unwrap_or_default(),
+                            )));
                         }
                         _ if partial.is_empty() && interim == 0 => {
-                            return Poll::Ready(Err(Broken::Gone { sent: writer.has_begun() }));
+                            return Poll::Ready(Err(UpstreamError::Closed { sent: writer.has_begun() }));
                         }
-                        _ => return Poll::Ready(Err(Broken::Off)),
+                        _ => return Poll::Ready(Err(UpstreamError::Truncated)),
                     };
                     self.unread = more;
                 }
@@ -169,10 +159,10 @@ impl Link {
                     Ok(Some(head)) if head.is_interim() => interim += 1,
                     Ok(Some(head)) => return Poll::Ready(Ok(head)),
                     Ok(None) => {}
-                    Err(detail) => return Poll::Ready(Err(Broken::Answer(detail))),
+                    Err(detail) => return Poll::Ready(Err(UpstreamError::Malformed(detail))),
                 }
                 if interim > MAX_INTERIM {
-                    return Poll::Ready(Err(Broken::Answer("too many interim answers")));
+                    return Poll::Ready(Err(UpstreamError::Malformed("too many interim answers")));
                 }
             }
         })
@@ -181,7 +171,7 @@ impl Link {
         // What came with the head is looked at before anybody is told of the answer.
         if matches!(self.framing, Framing::Chunked(_)) {
             let mut look = Framing::Chunked(Box::default());
-            look.take(&mut self.unread.clone()).map_err(Broken::Answer)?;
+            look.take(&mut self.unread.clone()).map_err(UpstreamError::Malformed)?;
         }
         self.reusable = head.keeps && sent != Some(false) && !head.parts.status.is_informational();
         self.writer = sent.is_none().then(|| Box::new(writer));
@@ -189,7 +179,7 @@ impl Link {
     }
 
     /// Sends what is left of `request` beside its answer. `false`: nothing is.
-    pub(super) fn go_on(&mut self, request: &mut Outgoing) -> bool {
+    pub(super) fn go_on(&mut self, request: &mut UpstreamRequest) -> bool {
         let Some(writer) = self.writer.take() else { return false };
         let upload = std::mem::replace(request.body_mut(), Upload::Empty);
         self.sending = Some(writer.go_on(Rc::clone(&self.stream), upload, self.reusable));
@@ -212,7 +202,7 @@ impl Link {
         form: HeadFormat,
     ) -> Result<Option<Head>, &'static str> {
         if partial.is_empty() {
-            if let Some(head) = answer::read(&mut self.unread, method, form)? {
+            if let Some(head) = response::read(&mut self.unread, method, form)? {
                 return Ok(Some(head));
             }
             partial.extend_from_slice(&self.unread);
@@ -222,34 +212,34 @@ impl Link {
             // Looked at again only when it is complete: a server that sends byte by byte costs no more than others.
             if partial.get(before..).is_some_and(|fresh| fresh.windows(4).any(|end| end == b"\r\n\r\n")) {
                 let mut whole = partial.split().freeze();
-                let head = answer::read(&mut whole, method, form)?.ok_or("no head")?;
+                let head = response::read(&mut whole, method, form)?.ok_or("no head")?;
                 self.unread = whole;
                 return Ok(Some(head));
             }
         }
         self.unread = Bytes::new();
-        if partial.len() > answer::MAX_HEAD { Err("head too large") } else { Ok(None) }
+        if partial.len() > response::MAX_HEAD { Err("head too large") } else { Ok(None) }
     }
 
     /// The next piece of the answer's body. `None`: it is whole.
-    pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
+    pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, UpstreamError>>> {
         loop {
             match self.framing.take(&mut self.unread) {
                 Ok(Some(piece)) => return Poll::Ready(Some(Ok(piece))),
                 Ok(None) if self.is_over() => return Poll::Ready(None),
                 Ok(None) => {}
-                Err(detail) => return Poll::Ready(Some(Err(Broken::Answer(detail)))),
+                Err(detail) => return Poll::Ready(Some(Err(UpstreamError::Malformed(detail)))),
             }
             match ready!(read(&self.stream, cx)) {
                 Ok(more) if !more.is_empty() => self.unread = more,
                 Ok(_) if matches!(self.framing, Framing::UntilClose) => self.framing = Framing::None,
-                _ => return Poll::Ready(Some(Err(Broken::Off))),
+                _ => return Poll::Ready(Some(Err(UpstreamError::Truncated))),
             }
         }
     }
 }
 
-impl Drop for Link {
+impl Drop for H1Connection {
     fn drop(&mut self) {
         if let Some(sending) = &self.sending {
             sending.abort();
@@ -265,6 +255,6 @@ impl Head {
 }
 
 /// What the server sent; nothing: it closed.
-fn read(stream: &RefCell<Stream>, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+fn read(stream: &RefCell<MaybeTlsStream>, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
     buffer_pool::read(|buffer| Pin::new(&mut *stream.borrow_mut()).poll_read(cx, buffer))
 }

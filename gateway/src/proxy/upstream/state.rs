@@ -12,7 +12,7 @@ use gateway_common::source::Source;
 
 use super::balance::{bit, hash};
 use crate::{
-    message::{ServerState, UpstreamState},
+    message::{ServerState, UpstreamReport},
     settings::upstream::{Ejection, Upstream},
 };
 
@@ -20,9 +20,9 @@ use crate::{
 const LEAST_SHARE: u64 = 100;
 
 /// What all workers know of the servers of one upstream.
-pub(in crate::proxy) struct Standing {
+pub(in crate::proxy) struct UpstreamState {
     pub(super) settings: Upstream,
-    servers: Box<[Counts]>,
+    servers: Box<[ServerCounters]>,
     /// Servers that health checks found broken.
     down: AtomicU64,
     /// Servers that failed too many requests in a row.
@@ -43,7 +43,7 @@ pub(in crate::proxy) struct Standing {
 
 /// What all workers know of one server.
 #[derive(Default)]
-struct Counts {
+struct ServerCounters {
     in_flight: AtomicU32,
     /// What failed in a row. Of that: what failed whoever had asked, what the server itself answered, and to whom.
     failures: AtomicU32,
@@ -60,11 +60,11 @@ struct Counts {
     since: AtomicU64,
 }
 
-impl Standing {
+impl UpstreamState {
     pub(in crate::proxy) fn new(settings: &Upstream) -> Self {
         Self {
             settings: settings.clone(),
-            servers: settings.servers.iter().map(|_| Counts::default()).collect(),
+            servers: settings.servers.iter().map(|_| ServerCounters::default()).collect(),
             down: AtomicU64::new(0),
             ejected: AtomicU64::new(0),
             slow: AtomicU64::new(0),
@@ -110,7 +110,7 @@ impl Standing {
         self.servers.get(server).map_or(0, |counts| counts.in_flight.load(Ordering::Relaxed))
     }
 
-    /// Counts a request at a server.
+    /// ServerCounters a request at a server.
     pub(super) fn enter(&self, server: usize) {
         if let Some(counts) = self.servers.get(server) {
             counts.in_flight.fetch_add(1, Ordering::Relaxed);
@@ -282,7 +282,7 @@ impl Standing {
     }
 
     /// How things are, for whoever asks for the status.
-    pub(in crate::proxy) fn state(&self) -> UpstreamState {
+    pub(in crate::proxy) fn report(&self) -> UpstreamReport {
         let (down, ejected) = (self.down.load(Ordering::Relaxed), self.ejected.load(Ordering::Relaxed));
         let state = |server: usize| match () {
             () if down & bit(server) != 0 => ServerState::Down,
@@ -290,7 +290,7 @@ impl Standing {
             () if self.slow.load(Ordering::Relaxed) & bit(server) != 0 => ServerState::Slow,
             () => ServerState::Up,
         };
-        UpstreamState {
+        UpstreamReport {
             name: self.settings.name.clone(),
             servers: self.settings.servers.iter().enumerate().map(|(at, it)| (it.address.clone(), state(at))).collect(),
             without_server: self.without_server.load(Ordering::Relaxed),
@@ -300,7 +300,7 @@ impl Standing {
     }
 }
 
-impl Counts {
+impl ServerCounters {
     /// A row of failures is over.
     fn forget(&self) {
         self.failures.store(0, Ordering::Relaxed);
@@ -340,10 +340,10 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
     const OFF: u64 = u64::MAX;
 
-    fn standing(servers: usize, share: u8) -> Standing {
+    fn state(servers: usize, share: u8) -> UpstreamState {
         let server = |index| Server { address: format!("10.0.0.{index}:80"), weight: 1 };
         let (time, longest) = (Duration::from_secs(10), Duration::from_secs(60));
-        Standing::new(&Upstream {
+        UpstreamState::new(&Upstream {
             servers: (0..servers).map(server).collect(),
             ejection: Some(Ejection { failures: 3, clients: 2, statuses: vec![502], time, longest, share }),
             slow_start: Duration::from_secs(10),
@@ -355,65 +355,65 @@ mod tests {
 
     #[test]
     fn ejections_grow_and_end() {
-        let standing = standing(2, 50);
+        let state = state(2, 50);
         let mut now = SECOND;
         for seconds in [10, 20, 40, 60, 60] {
             for _ in 0..2 {
-                standing.unreachable(0, now);
-                assert_eq!(standing.usable(), 0b11);
+                state.unreachable(0, now);
+                assert_eq!(state.usable(), 0b11);
             }
-            standing.unreachable(0, now);
-            assert_eq!(standing.usable(), 0b10, "ejected");
+            state.unreachable(0, now);
+            assert_eq!(state.usable(), 0b10, "ejected");
             for _ in 0..9 {
-                standing.unreachable(1, now);
+                state.unreachable(1, now);
             }
-            assert_eq!(standing.usable(), 0b10, "never more than the share");
-            standing.succeeded(1);
-            standing.tick(now + seconds * SECOND - 1);
-            assert_eq!(standing.usable(), 0b10, "{seconds}");
+            assert_eq!(state.usable(), 0b10, "never more than the share");
+            state.succeeded(1);
+            state.tick(now + seconds * SECOND - 1);
+            assert_eq!(state.usable(), 0b10, "{seconds}");
             now += seconds * SECOND;
-            standing.tick(now);
-            assert_eq!(standing.usable(), 0b11, "{seconds}");
+            state.tick(now);
+            assert_eq!(state.usable(), 0b11, "{seconds}");
         }
-        standing.tick(now + 61 * SECOND);
-        (0..3).for_each(|_| standing.unreachable(0, now));
-        standing.tick(now + 10 * SECOND);
-        assert_eq!(standing.usable(), 0b11, "what is long ago is forgotten");
+        state.tick(now + 61 * SECOND);
+        (0..3).for_each(|_| state.unreachable(0, now));
+        state.tick(now + 10 * SECOND);
+        assert_eq!(state.usable(), 0b11, "what is long ago is forgotten");
     }
 
     #[test]
     fn answers_between_failures_count() {
-        let standing = standing(2, 100);
+        let state = state(2, 100);
         for _ in 0..9 {
-            standing.unreachable(0, 0);
-            assert!(!standing.answered(0, 1, 0));
-            standing.succeeded(0);
+            state.unreachable(0, 0);
+            assert!(!state.answered(0, 1, 0));
+            state.succeeded(0);
         }
-        assert_eq!(standing.usable(), 0b11);
+        assert_eq!(state.usable(), 0b11);
     }
 
     /// Whom a server answered that it is broken, 0: it could not be reached, [`OFF`]: it broke off; whether it is asked
     /// itself, and whether it is out.
     #[track_caller]
     fn check(askers: &[u64], expect: (bool, bool)) {
-        let standing = standing(2, 100);
+        let state = state(2, 100);
         let doubted = askers.iter().fold(false, |doubted, asker| match asker {
             0 => {
-                standing.unreachable(0, SECOND);
+                state.unreachable(0, SECOND);
                 doubted
             }
-            &OFF => standing.failed(0, SECOND) || doubted,
-            asker => standing.answered(0, *asker, SECOND) || doubted,
+            &OFF => state.failed(0, SECOND) || doubted,
+            asker => state.answered(0, *asker, SECOND) || doubted,
         });
-        assert_eq!((doubted, standing.usable() == 0b10), expect, "{askers:?}");
+        assert_eq!((doubted, state.usable() == 0b10), expect, "{askers:?}");
         if doubted {
-            assert!(!standing.failed(0, SECOND), "it is asked once at a time");
-            standing.asked(0, true, SECOND);
-            assert_eq!(standing.usable(), 0b11, "it answers");
-            assert!(!standing.answered(0, 1, SECOND) && !standing.failed(0, SECOND), "another row begins");
-            assert!(standing.failed(0, SECOND));
-            standing.asked(0, false, SECOND);
-            assert_eq!(standing.usable(), 0b10, "it does not");
+            assert!(!state.failed(0, SECOND), "it is asked once at a time");
+            state.asked(0, true, SECOND);
+            assert_eq!(state.usable(), 0b11, "it answers");
+            assert!(!state.answered(0, 1, SECOND) && !state.failed(0, SECOND), "another row begins");
+            assert!(state.failed(0, SECOND));
+            state.asked(0, false, SECOND);
+            assert_eq!(state.usable(), 0b10, "it does not");
         }
     }
 
@@ -439,31 +439,31 @@ mod tests {
 
     #[test]
     fn whoever_comes_back_begins_slowly() {
-        let standing = standing(3, 50);
-        standing.judge(1, true, 0);
-        assert!((0..1_000).all(|random| standing.takes(1, random, 0)), "it was never down");
-        standing.judge(1, false, 0);
-        assert_eq!(standing.usable(), 0b101);
-        standing.judge(1, true, 0);
-        assert_eq!(standing.usable(), 0b111);
+        let state = state(3, 50);
+        state.judge(1, true, 0);
+        assert!((0..1_000).all(|random| state.takes(1, random, 0)), "it was never down");
+        state.judge(1, false, 0);
+        assert_eq!(state.usable(), 0b101);
+        state.judge(1, true, 0);
+        assert_eq!(state.usable(), 0b111);
         for (now, expect) in [(0, 100), (SECOND / 2, 100), (5 * SECOND, 500), (10 * SECOND, 1_000)] {
-            assert_eq!((0..1_000).filter(|random| standing.takes(1, *random, now)).count(), expect, "{now}");
+            assert_eq!((0..1_000).filter(|random| state.takes(1, *random, now)).count(), expect, "{now}");
         }
-        standing.tick(10 * SECOND);
-        assert!((0..1_000).all(|random| standing.takes(1, random, 0)));
+        state.tick(10 * SECOND);
+        assert!((0..1_000).all(|random| state.takes(1, random, 0)));
     }
 
     #[test]
     fn places_are_limited() {
-        let standing = standing(1, 50);
-        assert!(standing.begin() && standing.begin() && !standing.begin());
-        standing.end();
-        assert!(standing.begin() && !standing.begin());
-        assert!(standing.wait() && !standing.wait());
-        standing.judge(0, false, 0);
-        assert_eq!(standing.usable(), 0);
-        let state = standing.state();
-        assert_eq!((state.over_limit, state.without_server), (3, 1));
-        assert_eq!(state.servers, [("10.0.0.0:80".to_owned(), ServerState::Down)]);
+        let state = state(1, 50);
+        assert!(state.begin() && state.begin() && !state.begin());
+        state.end();
+        assert!(state.begin() && !state.begin());
+        assert!(state.wait() && !state.wait());
+        state.judge(0, false, 0);
+        assert_eq!(state.usable(), 0);
+        let report = state.report();
+        assert_eq!((report.over_limit, report.without_server), (3, 1));
+        assert_eq!(report.servers, [("10.0.0.0:80".to_owned(), ServerState::Down)]);
     }
 }

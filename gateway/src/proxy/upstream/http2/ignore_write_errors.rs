@@ -12,12 +12,12 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A stream whose failed writes are told of by its reads alone.
-pub(in crate::proxy::upstream) struct ReadsOn<S> {
+pub(in crate::proxy::upstream) struct IgnoreWriteErrors<S> {
     stream: S,
     is_deaf: bool,
 }
 
-impl<S> ReadsOn<S> {
+impl<S> IgnoreWriteErrors<S> {
     pub(super) const fn new(stream: S) -> Self {
         Self { stream, is_deaf: false }
     }
@@ -34,13 +34,13 @@ impl<S> ReadsOn<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for ReadsOn<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for IgnoreWriteErrors<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for ReadsOn<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for IgnoreWriteErrors<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if self.is_deaf {
             return Poll::Ready(Ok(bytes.len()));

@@ -13,23 +13,16 @@ use http::{HeaderMap, Method, header};
 use http_body::Body as _;
 use tokio::{io::AsyncWrite as _, task::JoinHandle};
 
+use super::super::{dial::MaybeTlsStream, error::SendStopped, request::UpstreamRequest};
 use crate::proxy::{
     body::{Upload, drain},
     buffer_pool,
     raw_head::line,
     service::BodyError,
-    upstream::{dial::Stream, request::Outgoing},
 };
 
 /// How much is collected before it is written, in bytes.
 const COLLECTED: usize = 16 * 1_024;
-
-/// Why a request did not leave.
-pub(in crate::proxy::upstream) enum Stopped {
-    Cut(BodyError),
-    /// The server does not take it.
-    Refused,
-}
 
 /// A request on its way.
 pub(super) struct RequestWriter {
@@ -48,7 +41,7 @@ enum Framing {
 }
 
 impl RequestWriter {
-    pub(super) fn new(request: &Outgoing) -> Self {
+    pub(super) fn new(request: &UpstreamRequest) -> Self {
         let mut out = buffer_pool::space();
         let framing = head(request, &mut out);
         Self { out, written: 0, framing, begun: false }
@@ -62,16 +55,16 @@ impl RequestWriter {
     /// Writes on. Ready once all has left, or never will.
     pub(super) fn poll(
         &mut self,
-        stream: &RefCell<Stream>,
+        stream: &RefCell<MaybeTlsStream>,
         upload: &mut Upload,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<(), Stopped>> {
+    ) -> Poll<Result<(), SendStopped>> {
         loop {
             while !matches!(self.framing, Framing::Ended) && self.out.len() - self.written < COLLECTED {
                 let Poll::Ready(frame) = Pin::new(&mut *upload).poll_frame(cx) else { break };
                 match frame {
                     None => self.end()?,
-                    Some(Err(cut)) => return Poll::Ready(Err(Stopped::Cut(cut))),
+                    Some(Err(error)) => return Poll::Ready(Err(SendStopped::Body(error))),
                     Some(Ok(frame)) => {
                         if let Ok(piece) = frame.into_data() {
                             self.add(&piece)?;
@@ -85,11 +78,11 @@ impl RequestWriter {
                 if !matches!(self.framing, Framing::Ended) {
                     return Poll::Pending;
                 }
-                return Pin::new(&mut *stream).poll_flush(cx).map_err(|_gone| Stopped::Refused);
+                return Pin::new(&mut *stream).poll_flush(cx).map_err(|_gone| SendStopped::Refused);
             }
             match ready!(Pin::new(&mut *stream).poll_write(cx, rest)) {
                 Ok(taken) if taken > 0 => self.written += taken,
-                _ => return Poll::Ready(Err(Stopped::Refused)),
+                _ => return Poll::Ready(Err(SendStopped::Refused)),
             }
             self.begun = true;
             if self.written == self.out.len() {
@@ -99,11 +92,11 @@ impl RequestWriter {
         }
     }
 
-    fn add(&mut self, piece: &[u8]) -> Result<(), Stopped> {
+    fn add(&mut self, piece: &[u8]) -> Result<(), SendStopped> {
         let length = u64::try_from(piece.len()).unwrap_or(u64::MAX);
         match &mut self.framing {
             Framing::Length(left) => {
-                *left = left.checked_sub(length).ok_or(Stopped::Cut(BodyError::Broken))?;
+                *left = left.checked_sub(length).ok_or(SendStopped::Body(BodyError::Broken))?;
                 self.out.extend_from_slice(piece);
             }
             // An empty chunk would be the last.
@@ -120,9 +113,9 @@ impl RequestWriter {
         Ok(())
     }
 
-    fn end(&mut self) -> Result<(), Stopped> {
+    fn end(&mut self) -> Result<(), SendStopped> {
         match self.framing {
-            Framing::Length(1..) => return Err(Stopped::Cut(BodyError::Broken)),
+            Framing::Length(1..) => return Err(SendStopped::Body(BodyError::Broken)),
             Framing::Chunked => self.out.extend_from_slice(b"0\r\n\r\n"),
             Framing::Length(0) | Framing::Ended => {}
         }
@@ -134,7 +127,7 @@ impl RequestWriter {
     /// read all the same.
     pub(super) fn go_on(
         mut self: Box<Self>,
-        stream: Rc<RefCell<Stream>>,
+        stream: Rc<RefCell<MaybeTlsStream>>,
         mut upload: Upload,
         drains: bool,
     ) -> JoinHandle<bool> {
@@ -142,11 +135,11 @@ impl RequestWriter {
             // The answer stands, whatever becomes of this. A server that gets no more of it need not wait, though.
             match std::future::poll_fn(|cx| self.poll(&stream, &mut upload, cx)).await {
                 Ok(()) => return true,
-                Err(Stopped::Cut(_)) => {
+                Err(SendStopped::Body(_)) => {
                     let _gone = std::future::poll_fn(|cx| Pin::new(&mut *stream.borrow_mut()).poll_shutdown(cx)).await;
                 }
-                Err(Stopped::Refused) if drains => drain(upload).await,
-                Err(Stopped::Refused) => {}
+                Err(SendStopped::Refused) if drains => drain(upload).await,
+                Err(SendStopped::Refused) => {}
             }
             false
         })
@@ -160,7 +153,7 @@ impl Drop for RequestWriter {
 }
 
 /// Writes a request's head, and decides how its body ends.
-fn head(request: &Outgoing, out: &mut Vec<u8>) -> Framing {
+fn head(request: &UpstreamRequest, out: &mut Vec<u8>) -> Framing {
     out.extend_from_slice(request.method().as_str().as_bytes());
     out.push(b' ');
     let target = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);

@@ -17,7 +17,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// What becomes of an answer: its status, its body and whether the connection may go on; or what is wrong.
-type Outcome = Result<(u16, Vec<u8>, bool), Broken>;
+type Outcome = Result<(u16, Vec<u8>, bool), UpstreamError>;
 
 /// An answer means the same in both.
 const FORMS: [HeadFormat; 2] = [HeadFormat::Map, HeadFormat::Lines];
@@ -27,19 +27,19 @@ fn run<F: Future>(future: F) -> F::Output {
     tokio::task::LocalSet::new().block_on(&runtime, future)
 }
 
-fn request(method: &str, body: &[u8]) -> Outgoing {
+fn request(method: &str, body: &[u8]) -> UpstreamRequest {
     let upload = if body.is_empty() { Upload::Empty } else { Upload::Whole(Bytes::copy_from_slice(body)) };
     let head = Request::builder().method(method).uri("/a?b=c").header("host", "a.example").body(()).unwrap();
-    Outgoing::new(Box::new(head.into_parts().0), upload, b"x-own: 1\r\n".to_vec())
+    UpstreamRequest::new(Box::new(head.into_parts().0), upload, b"x-own: 1\r\n".to_vec())
 }
 
-async fn exchange(link: &mut Link, mut request: Outgoing, form: HeadFormat) -> Outcome {
-    let head = link.send(&mut request, form).await?;
+async fn exchange(connection: &mut H1Connection, mut request: UpstreamRequest, form: HeadFormat) -> Outcome {
+    let head = connection.send(&mut request, form).await?;
     let mut body = Vec::new();
-    while let Some(piece) = std::future::poll_fn(|cx| link.poll_piece(cx)).await {
+    while let Some(piece) = std::future::poll_fn(|cx| connection.poll_piece(cx)).await {
         body.extend_from_slice(&piece?);
     }
-    Ok((head.status.as_u16(), body, link.is_reusable()))
+    Ok((head.status.as_u16(), body, connection.is_reusable()))
 }
 
 /// Asks a server that answers with `bytes` in pieces of `size` and closes.
@@ -60,15 +60,16 @@ fn ask(method: &str, bytes: &[u8], size: usize, form: HeadFormat) -> Outcome {
         }
     });
     let outcome = run(async {
-        let mut link = Link::new(Stream::Plain(tokio::net::TcpStream::connect(address).await.unwrap()));
-        exchange(&mut link, request(method, b""), form).await
+        let mut connection =
+            H1Connection::new(MaybeTlsStream::Plain(tokio::net::TcpStream::connect(address).await.unwrap()));
+        exchange(&mut connection, request(method, b""), form).await
     });
     server.join().unwrap();
     outcome
 }
 
 #[track_caller]
-fn check(method: &str, bytes: &str, expect: Result<(u16, &str, bool), Broken>) {
+fn check(method: &str, bytes: &str, expect: Result<(u16, &str, bool), UpstreamError>) {
     for (size, form) in [1, 5, 64, usize::MAX].into_iter().flat_map(|size| FORMS.map(|form| (size, form))) {
         let expect = expect.map(|(status, body, reusable)| (status, body.as_bytes().to_vec(), reusable));
         let outcome = ask(method, bytes.as_bytes(), size, form);
@@ -86,7 +87,7 @@ fn good_answers() {
     check("GET", "HTTP/1.1 200 OK\r\n\r\nhello", Ok((200, "hello", false)));
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n";
     check("GET", &format!("{chunked}5\r\nhello\r\n0\r\n\r\n"), Ok((200, "hello", true)));
-    check("GET", &format!("{chunked}0005;a=b\r\nhello\r\n1 \r\n"), Err(Broken::Answer("chunk breaks HTTP")));
+    check("GET", &format!("{chunked}0005;a=b\r\nhello\r\n1 \r\n"), Err(UpstreamError::Malformed("chunk breaks HTTP")));
     check(
         "GET",
         &format!("{chunked}2;x\r\nhe\r\nA\r\nllo worlds\r\n0\r\nX: y\r\n\r\n"),
@@ -105,8 +106,8 @@ fn good_answers() {
 
 #[test]
 fn f22_hostile_answers() {
-    let broken = |detail| Err(Broken::Answer(detail));
-    let head = Err(Broken::Answer("head breaks HTTP"));
+    let broken = |detail| Err(UpstreamError::Malformed(detail));
+    let head = Err(UpstreamError::Malformed("head breaks HTTP"));
     for (lines, expect) in [
         (
             "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\nhello",
@@ -166,7 +167,7 @@ fn f22_hostile_answers() {
     ] {
         let bytes = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}");
         let outcome = ask("GET", bytes.as_bytes(), usize::MAX, HeadFormat::Lines);
-        assert_eq!(outcome, Err(Broken::Answer("chunk line or trailers too long")));
+        assert_eq!(outcome, Err(UpstreamError::Malformed("chunk line or trailers too long")));
     }
     let endless = [
         b"HTTP/1.1 200 OK\r\n".as_slice(),
@@ -174,17 +175,17 @@ fn f22_hostile_answers() {
         &[b'x'; 70_000],
     ]
     .concat();
-    assert_eq!(ask("GET", &endless, usize::MAX, HeadFormat::Lines), Err(Broken::Answer("head too large")));
+    assert_eq!(ask("GET", &endless, usize::MAX, HeadFormat::Lines), Err(UpstreamError::Malformed("head too large")));
 }
 
 /// F22, F23: what stands behind an answer is nobody's, and a body that ends early is not whole.
 #[test]
 fn f23_ends() {
-    check("GET", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello", Err(Broken::Off));
-    check("GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", Err(Broken::Off));
-    check("GET", "HTTP/1.1 200 OK\r\nContent-Le", Err(Broken::Off));
-    check("GET", "HTTP/1.1 100 Continue\r\n\r\n", Err(Broken::Off));
-    check("GET", "", Err(Broken::Gone { sent: true }));
+    check("GET", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello", Err(UpstreamError::Truncated));
+    check("GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", Err(UpstreamError::Truncated));
+    check("GET", "HTTP/1.1 200 OK\r\nContent-Le", Err(UpstreamError::Truncated));
+    check("GET", "HTTP/1.1 100 Continue\r\n\r\n", Err(UpstreamError::Truncated));
+    check("GET", "", Err(UpstreamError::Closed { sent: true }));
     for (method, bytes) in [
         ("GET", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhelloHTTP/1.1 200 OK\r\n\r\n"),
         ("GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nHTTP/1.1 200 OK\r\n\r\n"),
@@ -241,7 +242,7 @@ proptest! {
         let bytes = [b"HTTP/1.1 200 OK\r\n".as_slice(), &bytes].concat();
         let [map, lines] = FORMS.map(|form| {
             let mut rest = Bytes::copy_from_slice(&bytes);
-            let head = answer::read(&mut rest, &Method::GET, form);
+            let head = response::read(&mut rest, &Method::GET, form);
             head.map(|head| head.map(|head| (head.parts.status, head.framing, head.keeps, rest)))
         });
         prop_assert_eq!(map, lines);
@@ -273,7 +274,8 @@ fn a_second_implementation_reads_the_same() {
             });
             hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), echo).await.unwrap();
         });
-        let mut link = Link::new(Stream::Plain(tokio::net::TcpStream::connect(address).await.unwrap()));
+        let mut connection =
+            H1Connection::new(MaybeTlsStream::Plain(tokio::net::TcpStream::connect(address).await.unwrap()));
         let count = Cell::new(0);
         for (method, size, length) in [
             ("GET", 0, ""),
@@ -287,10 +289,10 @@ fn a_second_implementation_reads_the_same() {
         ] {
             let body: Vec<u8> = (0..size).map(|at: u32| at.to_le_bytes()[0]).collect();
             let expect = [format!("{method} /a?b=c {length}\n").as_bytes(), &body].concat();
-            assert!(link.is_alive());
+            assert!(connection.is_alive());
             let outcome = tokio::time::timeout(
                 Duration::from_secs(20),
-                exchange(&mut link, request(method, &body), HeadFormat::Lines),
+                exchange(&mut connection, request(method, &body), HeadFormat::Lines),
             );
             assert!(outcome.await.unwrap() == Ok((200, expect, true)), "{method} {size}");
             count.set(count.get() + 1);
@@ -303,12 +305,13 @@ fn a_second_implementation_reads_the_same() {
 fn a_connection_that_the_server_closed_is_not_alive() {
     run(async {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let link =
-            Link::new(Stream::Plain(tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap()));
+        let connection = H1Connection::new(MaybeTlsStream::Plain(
+            tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap(),
+        ));
         let (accepted, _) = listener.accept().await.unwrap();
-        assert!(link.is_alive());
+        assert!(connection.is_alive());
         drop(accepted);
-        while link.is_alive() {
+        while connection.is_alive() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     });
