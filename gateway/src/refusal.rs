@@ -208,3 +208,18 @@ impl Refusal {
         Row { signal: self.signal.or(row.signal), ..row }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_has_the_same_table() {
+        let page = include_str!("../../docs/refusals.md");
+        for reject in Reject::ALL {
+            let Row { status, title, label, .. } = reject.row();
+            let row = format!("| `{label}` | {} | {title} | ", status.as_u16());
+            assert!(page.contains(&row), "docs/refusals.md lacks {row}");
+        }
+    }
+}

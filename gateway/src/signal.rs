@@ -131,3 +131,16 @@ impl Signal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_explains_every_signal() {
+        let page = include_str!("../../docs/bans.md");
+        for signal in Signal::ALL {
+            assert!(page.contains(&format!("`{}`", signal.name())), "docs/bans.md lacks {}", signal.name());
+        }
+    }
+}
