@@ -14,6 +14,7 @@ mod record;
 mod redo;
 mod verify;
 
+pub(crate) use record::{members, members_of};
 pub(crate) use redo::Redo;
 
 pub use chain::{Audit, Mark};

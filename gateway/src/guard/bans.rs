@@ -22,7 +22,7 @@ use crate::{
     clock::{self, Now},
     detect::Ask,
     guard::{
-        audit::Audit,
+        audit::{Audit, members, members_of},
         control::{Allow, Answer, Lost, Request, watch::Watchers},
         drops::DropPath,
         store::{Change, Ended, Record, Store, StoreError},
@@ -46,10 +46,13 @@ mod drift;
 mod explain;
 mod feeds;
 mod good;
+mod journal;
 mod ladder;
+mod ledger;
 mod pardon;
 mod probation;
-mod record;
+mod recording;
+mod refused;
 pub(crate) mod safety;
 mod sampled;
 mod shadow;
@@ -62,23 +65,22 @@ use change::Wanted;
 use compose::{Blocked, Prefixes};
 use feeds::Feeds;
 use good::Good;
+use journal::{Journal, Write, nothing};
+use ledger::{Ledger, expiry, write_figures};
 use pardon::Pardons;
 use probation::Probations;
-use record::{Owed, Write, nothing};
 use trouble::Trouble;
 
 pub(crate) use adopt::Parts;
 pub(crate) use explain::Processes;
 pub(crate) use feeds::Planned;
-pub(crate) use safety::{Refused, Surroundings};
+pub(crate) use refused::Refused;
+pub(crate) use safety::Surroundings;
 pub(crate) use sampled::Sampled;
 pub(crate) use surroundings::{Operators, identity_providers, operators};
 
 const SECOND: u64 = 1_000_000_000;
 const MINUTE: u64 = 60 * SECOND;
-
-/// How many ended bans there must be before the store is pruned again.
-const PRUNE_EVERY: usize = 1_000;
 
 /// The longest reason, in bytes.
 const LONGEST_REASON: usize = 500;
@@ -111,18 +113,11 @@ pub(crate) struct Guard {
     surroundings: Surroundings,
     /// What rules have banned since it was looked last who is logged in, and when: `CLOCK_MONOTONIC`, nanoseconds.
     unproven: Vec<(u64, u64)>,
-    store: Store,
-    audit: Audit,
+    /// What is in force, and its history.
+    ledger: Ledger,
+    /// Store and audit chain.
+    journal: Journal,
     drops: Box<dyn DropPath>,
-    boot: String,
-    in_force: BTreeMap<u64, Record>,
-    /// Bans with figures that the store does not know yet.
-    figures: BTreeSet<u64>,
-    /// When bans end, the next first; what is no longer so is passed over.
-    ends: BinaryHeap<Reverse<(u64, u64)>>,
-    /// More has ended than was swept up at once.
-    is_sweeping: bool,
-    by_source: HashMap<Source, u64>,
     prefixes: Prefixes,
     /// Bans that rules ask for, per minute.
     pace: ArrivalTime,
@@ -142,40 +137,21 @@ pub(crate) struct Guard {
     shadow_pace: ArrivalTime,
     /// What shadow rules asked for over their pace or their share.
     shadows_unlisted: u64,
-    /// How many shadow entries of rules there are.
-    shadows: usize,
     refusals: ArrivalTime,
     refusals_unrecorded: u64,
     /// What is told of refused asks, and of blocks without room, once a second.
     refusals_told: Sparse,
     full_told: Sparse,
-    ended_since_prune: usize,
     /// What the proxy is to be told, in order.
     notices: Vec<ToProxy>,
     /// What an operator should know and what only a restart can change.
     standing: Vec<String>,
-    /// The last failure to record something; gone with the next success.
-    failing: Option<String>,
-    /// How often something could not be recorded.
-    failures: u64,
-    /// What is in force and still to be recorded, in order.
-    owed: VecDeque<Owed>,
-    /// Where all of it are bans of rules that the store learns of in a moment: how many, when the first and when the
-    /// last of them was made.
-    ahead: Option<(usize, u64, u64)>,
-    /// It lives on, so that it can make up for what is owed.
-    may_owe: bool,
-    /// What the next ban is numbered by.
-    next_id: u64,
     /// Blocks that were refused because there was no room.
     full: u64,
-    /// How often the proxy refused somebody because of a ban in force.
-    refused: HashMap<u64, u64>,
     repairs: u64,
     unrepaired: Vec<String>,
     /// Who took the program out of the kernel, while it is.
     detached: Option<String>,
-    watchers: Watchers,
     feeds: Feeds,
     lost: Lost,
 }
@@ -231,36 +207,31 @@ impl Guard {
 
     /// When the ban of `source` is in the kernel, how long that took from the offence on.
     pub(crate) fn reacted(&mut self, id: u64, noted: u64, monotonic: u64) {
-        let Some(nanos) = monotonic.checked_sub(noted).filter(|nanos| *nanos < MINUTE) else { return };
-        let Some(record) = self.in_force.get_mut(&id) else { return };
-        record.reaction_micros = Some(nanos / 1_000);
-        self.figures.insert(id);
+        if let Some(nanos) = monotonic.checked_sub(noted).filter(|nanos| *nanos < MINUTE) {
+            self.ledger.note_reaction(id, nanos / 1_000);
+        }
     }
 
     /// The proxy has closed the connections of a banned source; only the first word of it counts.
     pub(crate) fn closed(&mut self, id: u64, connections: u32) {
-        let Some(record) = self.in_force.get_mut(&id).filter(|record| record.connections_closed.is_none()) else {
-            return;
-        };
-        record.connections_closed = Some(connections);
-        self.figures.insert(id);
+        self.ledger.note_closed(id, connections);
     }
 
     /// Has the store learn figures that no decision waits for, some at a time; all of them at the end.
     fn save_figures(&mut self, most: usize) {
-        let ids: Vec<u64> = self.figures.iter().copied().take(most).collect();
-        let records: Vec<Record> = ids.iter().filter_map(|id| self.in_force.get(id)).cloned().collect();
-        if records.is_empty() || self.amend(move |change| records.iter().try_for_each(|record| figures(change, record)))
+        let records = self.ledger.unsaved(most);
+        let ids: Vec<u64> = records.iter().map(|record| record.id).collect();
+        if !ids.is_empty()
+            && self.amend(move |change| records.iter().try_for_each(|record| write_figures(change, record)))
         {
-            self.figures.retain(|id| !ids.contains(id));
+            self.ledger.saved(&ids);
         }
     }
 
     /// What bans have made the proxy refuse.
     pub(crate) fn refused(&mut self, bans: &[(u64, u64)]) {
-        for (id, refused) in bans.iter().take(MAX_REFUSED).filter(|(id, _)| self.in_force.contains_key(id)) {
-            let so_far = self.refused.entry(*id).or_default();
-            *so_far = so_far.saturating_add(*refused);
+        for (id, refused) in bans.iter().take(MAX_REFUSED) {
+            self.ledger.note_refused(*id, *refused);
         }
     }
 
@@ -271,7 +242,7 @@ impl Guard {
 
     /// Enforced bans, for a proxy that starts.
     pub(crate) fn bans_in_force(&self) -> Vec<BanInForce> {
-        let enforced = self.in_force.values().filter(|record| !record.shadow);
+        let enforced = self.ledger.records().filter(|record| !record.shadow);
         enforced.map(|record| BanInForce { id: record.id, source: record.source, expires: expiry(record) }).collect()
     }
 
@@ -289,7 +260,7 @@ impl Guard {
     }
 
     fn find(&self, source: Source) -> Option<&Record> {
-        self.by_source.get(&source).and_then(|id| self.in_force.get(id))
+        self.ledger.find(source)
     }
 
     fn key(&self, source: Source) -> Option<SourceKey> {
@@ -317,7 +288,7 @@ impl Guard {
             shadow,
             started: now.unix_millis,
             expires: after(now.unix_millis, 1_000),
-            boot: self.boot.clone(),
+            boot: self.ledger.boot().to_owned(),
             expires_monotonic: after(now.monotonic, SECOND),
             reaction_micros: None,
             connections_closed: None,
@@ -329,42 +300,10 @@ impl Guard {
     }
 }
 
-impl From<Refused> for Answer {
-    fn from(refused: Refused) -> Self {
-        Self::Refused { code: refused.code.to_owned(), message: refused.message }
-    }
-}
-
-/// When the kernel lets a source go: an unconfirmed ban ends at its deadline, whether or not a guard is alive then.
-fn expiry(record: &Record) -> u64 {
-    let whole = record.expires_monotonic.unwrap_or(NEVER);
-    record.confirm.map_or(whole, |confirm| confirm.monotonic.min(whole))
-}
-
-/// Writes what was found out about a ban after it was made.
-fn figures(change: &Change<'_>, record: &Record) -> Result<(), StoreError> {
-    if let Some(micros) = record.reaction_micros {
-        change.reacted(record.id, micros)?;
-    }
-    record.connections_closed.map_or(Ok(()), |connections| change.closed(record.id, connections))
-}
-
 /// The kernel's entry of a ban.
 fn kernel_ban(record: &Record) -> maps::Ban {
     let mode = if record.shadow { maps::Ban::SHADOW } else { 0 };
     maps::Ban { expires: expiry(record), id: record.id | mode, packets: 0, bytes: 0 }
-}
-
-/// The members of a JSON object, for a record.
-pub(crate) fn members(value: Value) -> Map<String, Value> {
-    match value {
-        Value::Object(members) => members,
-        other => members_of([("value", other)]),
-    }
-}
-
-fn members_of<const N: usize>(members: [(&str, Value); N]) -> Map<String, Value> {
-    members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// A number of seconds as people write it: `90s`, `10m`, `1h30m`.

@@ -155,7 +155,7 @@ fn record(locations: &Locations, uid: u32) -> Result<(), String> {
         return Ok(());
     }
     let State { mut store, mut audit, .. } = state::open_whole(&locations.state_dir)?;
-    let members = bans::members(json!({"actor": Actor::Operator(uid).to_string(), "offline": true}));
+    let members = audit::members(json!({"actor": Actor::Operator(uid).to_string(), "offline": true}));
     let change = store.change().map_err(|error| error.to_string())?;
     audit.append("detach", Now::read().unix_millis, members).map_err(|error| error.to_string())?;
     change.commit(&audit.anchor()).map_err(|error| error.to_string())?;

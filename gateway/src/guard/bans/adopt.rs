@@ -38,10 +38,7 @@ impl Guard {
     pub(crate) fn start(parts: Parts, start: Map<String, Value>, now: Now) -> Result<Self, Refused> {
         let is_behind = parts.is_behind;
         let (mut guard, findings) = Self::over(parts, now)?;
-        guard.may_owe = true;
-        if let Err(error) = guard.store.hurry() {
-            tracing::warn!(%error, "a locked store is waited for");
-        }
+        guard.journal.live_on();
         // A disk that is full keeps no record, and must not keep the gateway from serving: the records are made up for.
         guard.record("start", start, now);
         let mut redo = Redo::new();
@@ -70,8 +67,8 @@ impl Guard {
         let entered = drift.0.count() + drift.1.count();
         let interfaces: Vec<&str> =
             guard.drops.interfaces().iter().filter(|at| at.adopted).map(|at| &*at.name).collect();
-        if !interfaces.is_empty() || !guard.in_force.is_empty() {
-            let members = members(json!({"interfaces": interfaces, "bans": guard.in_force.len(), "entered": entered}));
+        if !interfaces.is_empty() || !guard.ledger.is_empty() {
+            let members = members(json!({"interfaces": interfaces, "bans": guard.ledger.len(), "entered": entered}));
             guard.record("adoption", members, now);
         }
         guard.repair(drift);
@@ -114,15 +111,9 @@ impl Guard {
             rules,
             surroundings,
             unproven: Vec::new(),
-            store,
-            audit,
+            ledger: Ledger::new(boot),
+            journal: Journal::new(store, audit),
             drops,
-            boot,
-            in_force: BTreeMap::new(),
-            figures: BTreeSet::new(),
-            ends: BinaryHeap::new(),
-            is_sweeping: false,
-            by_source: HashMap::new(),
             prefixes: Prefixes::default(),
             pace: 0,
             paused_until: None,
@@ -135,26 +126,16 @@ impl Guard {
             paused_because: "",
             shadow_pace: 0,
             shadows_unlisted: 0,
-            shadows: 0,
             refusals_told: Sparse::default(),
             full_told: Sparse::default(),
             refusals: 0,
             refusals_unrecorded: 0,
-            ended_since_prune: 0,
             notices: Vec::new(),
             standing,
-            failing: None,
-            failures: 0,
-            owed: VecDeque::new(),
-            ahead: None,
-            may_owe: false,
-            next_id: 1,
             full: 0,
-            refused: HashMap::new(),
             repairs: 0,
             unrepaired: Vec::new(),
             detached: None,
-            watchers: Watchers::default(),
             feeds: Feeds::default(),
             lost: Lost::default(),
         };
@@ -163,7 +144,7 @@ impl Guard {
 
     /// Takes over allowances and bans from the store, and the slots that prefixes count in from the kernel.
     fn take_over(&mut self, now: Now) -> Result<(), Refused> {
-        let records = self.store.in_force();
+        let records = self.journal.store().in_force();
         let records = records.map_err(|error| Refused::new("store_failed", error.to_string()))?;
         self.configure_allows()?;
         let slots: HashMap<Source, u32> = self
@@ -175,14 +156,13 @@ impl Guard {
             .collect();
         for mut record in records {
             self.rebase(&mut record, now);
-            self.by_source.insert(record.source, record.id);
             if self.key(record.source).is_none() && record.relay.is_none() {
                 let slot = slots.get(&record.source).copied().filter(|slot| self.prefixes.is_free(*slot));
                 let slot = slot.unwrap_or_else(|| self.prefixes.free_slot());
                 let blocked = Blocked { shadow: record.shadow, expires: expiry(&record), slot };
                 self.prefixes.block(record.source, blocked);
             }
-            self.keep(record);
+            self.ledger.keep(record);
         }
         self.adopt_feeds(&slots, now)
     }
@@ -190,7 +170,7 @@ impl Guard {
     /// Within one boot the monotonic clock decides, whatever happened to the wall clock. After a reboot only the wall
     /// clock is left; a ban never gets longer than it was.
     fn rebase(&mut self, record: &mut Record, now: Now) {
-        if record.boot == self.boot {
+        if record.boot == self.ledger.boot() {
             return;
         }
         self.rebased(record, now);
@@ -199,7 +179,7 @@ impl Guard {
     }
 
     pub(super) fn rebased(&self, record: &mut Record, now: Now) {
-        record.boot.clone_from(&self.boot);
+        self.ledger.boot().clone_into(&mut record.boot);
         record.expires_monotonic = record.expires.map(|expires| {
             let whole = expires.saturating_sub(record.started);
             let left = expires.saturating_sub(now.unix_millis).min(whole);
@@ -211,7 +191,7 @@ impl Guard {
     /// Puts the operators' allowances and the configuration's in force; where both name a source it is the
     /// configuration's.
     fn configure_allows(&mut self) -> Result<(), Refused> {
-        let stored = self.store.allowed().map_err(|error| Refused::new("store_failed", error.to_string()))?;
+        let stored = self.journal.store().allowed().map_err(|error| Refused::new("store_failed", error.to_string()))?;
         let added = stored.into_iter().map(|one| Allow { source: one.source, reason: one.reason, actor: one.actor });
         let configured = self.settings.allow.iter().map(|source| Allow {
             source: *source,
@@ -230,7 +210,7 @@ impl Guard {
     /// Ends bans that are allowed by now.
     fn lift_allowed(&mut self, now: Now) -> Result<(), Refused> {
         let allowed = |record: &&Record| self.prefixes.allowed(record.source).is_some();
-        let ids: Vec<u64> = self.in_force.values().filter(allowed).map(|record| record.id).collect();
+        let ids: Vec<u64> = self.ledger.records().filter(allowed).map(|record| record.id).collect();
         self.end(&ids, "lifted: allowed by the configuration", Some("unban"), now, None, nothing())
     }
 
@@ -301,7 +281,7 @@ impl Guard {
 
     /// Once a second: ends what has expired, compares with the kernel, signs the audit chain.
     pub(crate) fn tick(&mut self, now: Now, ticks: u64) {
-        self.try_again(now);
+        self.recording(|journal, in_force| journal.try_again(now, in_force));
         self.sweep(now);
         if self.paused_until.is_some_and(|until| now.monotonic >= until) {
             self.paused_until = None;
@@ -316,16 +296,15 @@ impl Guard {
         self.save_good(false, now);
         self.save_figures(FIGURES);
         self.tick_feeds(now, ticks);
-        if self.in_force.len().saturating_add(self.feeds.len()) < FEW {
+        if self.ledger.len().saturating_add(self.feeds.len()) < FEW {
             if !self.feeds.is_changing() {
                 self.reconcile(now);
             }
         } else if ticks.is_multiple_of(10) {
             self.feeds.scrub();
         }
-        if self.audit.checkpoint_due() || self.audit.checkpoint_worthwhile() && ticks.is_multiple_of(60) {
-            self.checkpoint(now);
-        }
+        let is_minute = ticks.is_multiple_of(60);
+        self.recording(|journal, in_force| journal.checkpoint_if_due(is_minute, now, in_force));
     }
 
     /// At the end: a last record, signed and on the disk.
@@ -333,50 +312,14 @@ impl Guard {
         self.save_good(true, now);
         self.save_figures(usize::MAX);
         self.finish_work(now);
-        self.pay_at_last();
+        self.recording(Journal::pay_at_last);
         self.tell("stop", now, members(json!({"reason": reason, "detached": detach})));
-        self.checkpoint(now);
+        self.recording(|journal, in_force| journal.checkpoint(now, in_force));
         self.sync();
         if !detach {
             return Ok(());
         }
         self.drops.detach().map_err(|error| Refused::new("kernel_failed", error.to_string()))
-    }
-
-    fn checkpoint(&mut self, now: Now) {
-        let signed = self.audit.checkpoint(now.unix_millis);
-        match signed {
-            Ok(()) => drop(self.amend(|_| Ok(()))),
-            Err(error) => self.fail(&format!("the audit chain cannot be written: {error}")),
-        }
-    }
-
-    /// Who is told of decisions.
-    pub(crate) fn watchers(&self) -> Watchers {
-        self.watchers.clone()
-    }
-
-    /// The audit chain, if there is something of it that is to be flushed to the disk.
-    pub(crate) fn unflushed(&mut self) -> Option<std::fs::File> {
-        self.audit.unflushed()
-    }
-
-    /// What was to be flushed is not on the disk.
-    pub(crate) fn not_flushed(&mut self, error: &std::io::Error) {
-        self.audit.not_flushed();
-        self.fail(&format!("the audit chain cannot be flushed: {error}"));
-    }
-
-    /// Where the store is; `None`: nobody else may open it.
-    pub(crate) fn store_path(&self) -> Option<std::path::PathBuf> {
-        self.store.checkpointed()
-    }
-
-    /// Has the audit chain on the disk.
-    pub(crate) fn sync(&mut self) {
-        if let Err(error) = self.audit.sync() {
-            self.fail(&format!("the audit chain cannot be flushed: {error}"));
-        }
     }
 
     fn reconcile(&mut self, now: Now) {
@@ -396,8 +339,8 @@ impl Guard {
     }
 
     fn compare(&self) -> (drift::Drift<SourceKey, maps::Ban>, drift::Drift<Source, maps::Rule>) {
-        let explicit = self.in_force.values().map(|record| record.source);
-        let listed = self.feeds.sources().filter(|source| !self.by_source.contains_key(source));
+        let explicit = self.ledger.records().map(|record| record.source);
+        let listed = self.feeds.sources().filter(|source| self.find(*source).is_none());
         // Several feeds may list the same.
         let exact: HashMap<SourceKey, maps::Ban> =
             explicit.chain(listed).filter_map(|source| Some((self.key(source)?, self.wanted(source)?))).collect();

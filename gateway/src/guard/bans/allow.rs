@@ -31,7 +31,7 @@ impl Guard {
         if !known {
             self.judge_room(source)?;
         }
-        let ids = self.covered_by(source);
+        let ids = self.ledger.covered_by(source);
         let allow = Allow { source, reason: reason.to_owned(), actor: actor.to_string() };
         let allowed = crate::guard::store::Allowed { source, reason: allow.reason.clone(), actor: allow.actor.clone() };
         let summary = members(json!({"source": source.to_string(), "actor": allow.actor, "reason": reason,

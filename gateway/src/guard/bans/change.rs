@@ -77,7 +77,7 @@ impl Guard {
     }
 
     pub(super) fn del(&mut self, source: Source, actor: &Actor, now: Now) -> Result<(String, u64), Refused> {
-        let Some(id) = self.by_source.get(&source).copied() else {
+        let Some(id) = self.find(source).map(|record| record.id) else {
             if let Some(done) = self.unlist(source, actor, now)? {
                 return Ok(done);
             }
@@ -133,7 +133,7 @@ impl Guard {
     }
 
     pub(super) fn flush(&mut self, actor: &Actor, now: Now) -> Result<(String, u64), Refused> {
-        let ids: Vec<u64> = self.in_force.keys().copied().collect();
+        let ids: Vec<u64> = self.ledger.ids();
         let summary = members(json!({"actor": actor.to_string(), "entries": ids.len()}));
         let how = format!("flushed by {actor}");
         let lists = self.imported();
@@ -158,7 +158,7 @@ impl Guard {
             self.judge_room(source)?;
         }
         let counted = replaced.as_ref().map(|old| (old.id, self.counted(old)));
-        let id = self.next_id;
+        let id = self.ledger.next_id();
         record.id = id;
         let mut members = about(&record, id);
         if let Some((old, _)) = counted {
@@ -178,15 +178,11 @@ impl Guard {
         } else {
             self.decide("ban", now, members, write)?;
         }
-        self.next_id = self.next_id.saturating_add(1);
+        self.ledger.number_after(id);
         if record.rule.is_none() {
             self.pardons.forget(source);
         }
-        if let Some((old, _)) = counted {
-            self.drop_record(old);
-        }
-        self.by_source.insert(source, id);
-        self.keep(record.clone());
+        self.ledger.keep(record.clone());
         if let Err(error) = self.enter(&record) {
             // Unheard of while the store's bounds are the maps' bounds; the record tells of it.
             let how = format!("the kernel would not take it: {error}");
@@ -254,7 +250,7 @@ impl Guard {
         if lines.is_empty() {
             return Ok(());
         }
-        self.settle(lines, now, write, false)?;
+        self.settle(lines, now, write)?;
         self.forget_all(&records);
         Ok(())
     }
@@ -272,7 +268,7 @@ impl Guard {
         let Ending { records, lines, write } = self.ending(ids, how, event, now, summary, and);
         let unrecorded = self.decide_anyway(lines, now, write);
         self.forget_all(&records);
-        let what = if self.may_owe {
+        let what = if self.journal.may_owe() {
             "it is recorded once it can be, and undone if the gateway starts anew before that"
         } else {
             "it is undone when the gateway starts"
@@ -289,7 +285,7 @@ impl Guard {
         summary: Option<(&'static str, Map<String, Value>)>,
         and: Write,
     ) -> Ending {
-        let records: Vec<Record> = ids.iter().filter_map(|id| self.in_force.get(id)).cloned().collect();
+        let records: Vec<Record> = ids.iter().filter_map(|id| self.ledger.get(*id)).cloned().collect();
         let counts: Vec<(u64, u64, u64)> = records
             .iter()
             .map(|record| (record.id, self.counted(record)))
@@ -305,10 +301,10 @@ impl Guard {
                 (event, members(told))
             }));
         }
-        let unsaved: Vec<Record> = records.iter().filter(|record| self.figures.contains(&record.id)).cloned().collect();
-        let prune = self.ended_since_prune + records.len() >= PRUNE_EVERY;
+        let unsaved: Vec<Record> = records.iter().filter(|record| self.ledger.is_unsaved(record.id)).cloned().collect();
+        let prune = self.ledger.is_prune_due(records.len());
         let write: Write = Box::new(move |change| {
-            unsaved.iter().try_for_each(|record| figures(change, record))?;
+            unsaved.iter().try_for_each(|record| write_figures(change, record))?;
             for (id, packets, bytes) in &counts {
                 change.end(*id, &ended, *packets, *bytes)?;
             }
@@ -322,8 +318,7 @@ impl Guard {
     }
 
     fn forget_all(&mut self, records: &[Record]) {
-        let ended = self.ended_since_prune + records.len();
-        self.ended_since_prune = if ended >= PRUNE_EVERY { 0 } else { ended };
+        self.ledger.note_ended(records.len());
         for record in records {
             self.forget(record);
         }
@@ -333,9 +328,7 @@ impl Guard {
     /// finds.
     fn forget(&mut self, record: &Record) {
         let source = record.source;
-        self.drop_record(record.id);
-        self.by_source.remove(&source);
-        self.refused.remove(&record.id);
+        self.ledger.remove(record.id);
         let removed = if record.relay.is_some() {
             Ok(())
         } else if let Some(key) = self.key(source) {
@@ -377,11 +370,6 @@ impl Guard {
         }
     }
 
-    /// Bans that an allowance of `source` lifts.
-    pub(super) fn covered_by(&self, source: Source) -> Vec<u64> {
-        self.in_force.values().filter(|record| source.covers(&record.source)).map(|record| record.id).collect()
-    }
-
     /// What the kernel has counted on a ban.
     pub(super) fn counted(&self, record: &Record) -> (u64, u64) {
         if let Some(key) = self.key(record.source) {
@@ -407,7 +395,7 @@ impl Guard {
         }
         self.judge_room_but(source, RESERVE)?;
         let most = (self.settings.max_bans / SHADOWS).max(1);
-        if shadow && count(self.shadows) >= u64::from(most) {
+        if shadow && count(self.ledger.shadows()) >= u64::from(most) {
             let message = format!("shadow rules have {most} entries, their share of guard.max_bans");
             return Err(Refused::new("shadow_full", message));
         }
@@ -417,7 +405,7 @@ impl Guard {
     /// Whether there is room, and one part in `reserve` stays free; 0: none.
     fn judge_room_but(&self, source: Source, reserve: u32) -> Result<(), Refused> {
         let (taken, most, setting) = if self.key(source).is_some() {
-            let exact = self.in_force.len().saturating_sub(self.prefixes.blocked().len());
+            let exact = self.ledger.len().saturating_sub(self.prefixes.blocked().len());
             (exact.saturating_add(self.feeds.exact), self.settings.max_bans, "guard.max_bans")
         } else {
             (self.prefixes.count(source.address().is_ipv4()), self.settings.max_rules, "guard.max_rules")

@@ -37,7 +37,7 @@ impl Guard {
         self.decide("confirm", now, members, Box::new(move |change| change.confirm(id)))?;
         let record = Record { confirm: None, ..record };
         let (id, source, expires) = (record.id, record.source, expiry(&record));
-        self.keep(record.clone());
+        self.ledger.keep(record.clone());
         if let Err(error) = self.enter_again(&record) {
             // The next comparison with the kernel enters it.
             tracing::error!(ban = id, %error, "a confirmed block has its old end until it can be entered");
@@ -50,10 +50,10 @@ impl Guard {
 
     /// The block that waits for its confirmation.
     fn waiting(&self, id: Option<u64>) -> Result<&Record, Refused> {
-        let mut waiting = self.in_force.values().filter(|record| record.confirm.is_some());
+        let mut waiting = self.ledger.records().filter(|record| record.confirm.is_some());
         if let Some(id) = id {
             return waiting.find(|record| record.id == id).ok_or_else(|| {
-                let message = if self.in_force.contains_key(&id) {
+                let message = if self.ledger.contains(id) {
                     format!("ban {id} waits for no confirmation")
                 } else {
                     format!("there is no ban {id}: it may have been taken back already, see `gateway block list`")

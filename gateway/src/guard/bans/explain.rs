@@ -43,7 +43,7 @@ pub(crate) struct Processes {
 impl Guard {
     /// Every ban in force, in the order of their ids.
     pub(super) fn entries(&self, now: Now) -> Vec<Entry> {
-        self.in_force.values().map(|record| self.entry(record, now)).collect()
+        self.ledger.records().map(|record| self.entry(record, now)).collect()
     }
 
     /// Every allowance, configured ones first.
@@ -68,7 +68,7 @@ impl Guard {
             packets,
             bytes,
             relay: record.relay,
-            refused: self.refused.get(&record.id).copied().unwrap_or(0),
+            refused: self.ledger.refused(record.id),
         }
     }
 
@@ -134,7 +134,7 @@ impl Guard {
         let harm = [self.pardons.judge(client, now.monotonic), self.judge_shared(client, now), self.judge_paused(now)];
         shields.extend(harm.into_iter().filter_map(Result::err).map(|refused| refused.message));
         shields.extend(self.shields_of_trouble(client, now));
-        let history = self.store.history(address, 10);
+        let history = self.journal.store().history(address, 10);
         let history = history.map_err(|error| Refused::new("store_failed", error.to_string()))?;
         Ok(Why {
             address,
@@ -199,7 +199,7 @@ impl Guard {
             enforcement: if interfaces.is_empty() { "accept" } else { "xdp" }.to_owned(),
             interfaces: interfaces.iter().map(interface).collect(),
             listeners: processes.listeners,
-            blocks: u64::try_from(self.in_force.len()).unwrap_or(0),
+            blocks: u64::try_from(self.ledger.len()).unwrap_or(0),
             feeds: self.feed_list(),
             allows: u64::try_from(self.prefixes.allows.len()).unwrap_or(0),
             verdicts: self.drops.verdicts().into_iter().map(counted).collect(),
@@ -214,14 +214,14 @@ impl Guard {
             certificates: processes.certificates,
             max_blocks: self.settings.max_bans.into(),
             interfaces_wanted: u64::try_from(self.settings.interfaces.len()).unwrap_or(u64::MAX),
-            audit_failing: self.failing.is_some(),
+            audit_failing: self.journal.is_failing(),
         }
     }
 
     /// How things are, and the entries that count most.
     pub(crate) fn top(&self, status: Status, now: Now) -> Top {
         // Each costs a question to the kernel: bounded, so that nobody waits for it.
-        let young = self.in_force.values().rev().take(CONSIDERED);
+        let young = self.ledger.records().rev().take(CONSIDERED);
         let mut entries: Vec<Entry> = young.map(|record| self.entry(record, now)).collect();
         entries.sort_by_key(|entry| (Reverse(entry.packets), entry.id));
         entries.truncate(SHOWN);
@@ -236,8 +236,9 @@ impl Guard {
 
     fn warnings(&self, processes: Vec<String>, now: Now) -> Vec<String> {
         let mut warnings = self.standing.clone();
-        if self.watchers.too_slow() > 0 {
-            let many = self.watchers.too_slow();
+        warnings.extend_from_slice(self.journal.findings());
+        if self.journal.watchers().too_slow() > 0 {
+            let many = self.journal.watchers().too_slow();
             warnings.push(format!("{many} watchers did not keep up and were let go (`gateway watch`)"));
         }
         warnings.extend(self.detached.as_ref().map(|actor| attachment::warning(actor)));
@@ -250,13 +251,7 @@ impl Guard {
             warnings.push(refused.message);
         }
         warnings.extend(self.trouble_warnings(now));
-        if let Some(failing) = &self.failing {
-            let failures = self.failures;
-            warnings.push(format!(
-                "decisions cannot be recorded, so none are made ({failures} failures so far; it is tried every second): {failing}"
-            ));
-        }
-        warnings.extend(self.owed_warning());
+        warnings.extend(self.journal.warnings());
         if self.full > 0 {
             let text = "blocks were refused since the start because there was no room: remove some, or raise guard.max_bans or guard.max_rules";
             warnings.push(format!("{} {text}", self.full));

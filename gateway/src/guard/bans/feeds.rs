@@ -152,14 +152,8 @@ impl Guard {
 
     /// Whether the store is locked: this is tried again in a second.
     fn waits_for(&mut self, error: &StoreError) -> bool {
-        self.feeds.is_paused = self.may_owe && error.is_busy();
+        self.feeds.is_paused = self.journal.may_owe() && error.is_busy();
         self.feeds.is_paused
-    }
-
-    /// A change of the store that nothing is decided by. What was decided before comes first.
-    fn change(&mut self) -> Result<Change<'_>, StoreError> {
-        self.catch_up();
-        if self.owed.is_empty() { self.store.change() } else { Err(StoreError::Behind) }
     }
 
     /// What the kernel should have for exactly `source`, counters aside.
@@ -211,8 +205,8 @@ impl Guard {
     /// after a reboot the wall clock.
     pub(super) fn adopt_feeds(&mut self, slots: &HashMap<Source, u32>, now: Now) -> Result<(), Refused> {
         let stored = |error: StoreError| Refused::new("store_failed", error.to_string());
-        self.feeds.generation = self.store.sweep_feeds().map_err(stored)?;
-        let (feeds, broken) = self.store.feeds().map_err(stored)?;
+        self.feeds.generation = self.journal.sweep_feeds().map_err(stored)?;
+        let (feeds, broken) = self.journal.store().feeds().map_err(stored)?;
         for name in broken {
             self.feeds.is_broken = true;
             let warning =
@@ -220,7 +214,7 @@ impl Guard {
             self.feeds.warnings.insert(name, warning.to_owned());
         }
         for (row, mut content) in feeds {
-            if row.boot != self.boot {
+            if row.boot != self.ledger.boot() {
                 content.later(now.unix_millis.saturating_sub(row.loaded) / 1_000, now.monotonic);
             }
             self.feeds.listed.push(Listed { row, content: Arc::new(content) });
@@ -263,7 +257,7 @@ impl Guard {
             shadow,
             actor: Actor::Guard.to_string(),
             digest: String::new(),
-            boot: self.boot.clone(),
+            boot: self.ledger.boot().to_owned(),
             loaded: now.unix_millis,
             generation: self.feeds.generation,
         };
@@ -364,7 +358,7 @@ impl Guard {
         let mut entries = Vec::new();
         if cursor.feed == 0 {
             let mut made: Vec<&Record> =
-                self.in_force.values().filter(|record| after.is_none_or(|after| record.source > after)).collect();
+                self.ledger.records().filter(|record| after.is_none_or(|after| record.source > after)).collect();
             made.sort_unstable_by_key(|record| record.source);
             entries.extend(made.into_iter().take(PAGE).map(|record| Exported {
                 source: record.source,

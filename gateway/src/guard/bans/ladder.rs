@@ -36,7 +36,7 @@ impl Ladder {
 impl Guard {
     /// How many earlier bans of `source` still count.
     pub(super) fn earlier(&self, source: Source, now: Now) -> Result<usize, Refused> {
-        let offences = self.store.offences(source, MOST);
+        let offences = self.journal.store().offences(source, MOST);
         let offences = offences.map_err(|error| Refused::new("store_failed", error.to_string()))?;
         Ok(self.settings.safety.ladder.earlier(&offences, now.unix_millis))
     }

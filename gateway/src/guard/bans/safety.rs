@@ -1,8 +1,10 @@
 //! Decides whether banning a source is safe. Pure: what the host looks like comes in as data.
 
-use std::{fmt, net::IpAddr, sync::LazyLock};
+use std::{net::IpAddr, sync::LazyLock};
 
 use gateway_common::source::Source;
+
+use super::refused::Refused;
 
 /// Addresses without which the host or its clients are cut off.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,27 +40,6 @@ pub(crate) struct Bounds {
     pub(crate) widest_ipv4: u8,
     /// The shortest IPv6 prefix.
     pub(crate) widest_ipv6: u8,
-}
-
-/// Why the guard does not do what it was asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Refused {
-    /// One word for programs.
-    pub(crate) code: &'static str,
-    /// A sentence for people.
-    pub(crate) message: String,
-}
-
-impl Refused {
-    pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
-    }
-}
-
-impl fmt::Display for Refused {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}: {}", self.code, self.message)
-    }
 }
 
 impl Role {

@@ -80,7 +80,7 @@ impl Guard {
         for event in &events {
             let one_in = one_in(event.verdict, &events, &sampled.before, &after);
             let packet = self.sample(event, one_in, now);
-            self.watchers.tell_packet(&Value::Object(packet).to_string());
+            self.journal.watchers().tell_packet(&Value::Object(packet).to_string());
         }
         let missed = untold(events.len(), &sampled.before, &after);
         self.lost.add(Lost { samples: missed, ..Lost::default() });

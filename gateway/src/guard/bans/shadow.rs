@@ -54,7 +54,7 @@ impl Guard {
             let packets = verdicts.iter().find(|(one, _)| *one == verdict).map_or(0, |(_, tally)| tally.packets);
             limits.push(Shadowed { packets, ..limit(what) });
         }
-        let shadow = || self.in_force.values().filter(|record| record.shadow);
+        let shadow = || self.ledger.records().filter(|record| record.shadow);
         let rules = self.rules.iter().filter(|rule| self.is_shadow(rule)).map(|rule| {
             let of_rule = |record: &&Record| record.rule.as_deref() == Some(rule.name.as_str());
             about(format!("rule.{}", rule.name), "rule".to_owned(), shadow().filter(of_rule).collect())
@@ -173,7 +173,7 @@ impl Guard {
     }
 
     fn promote_entry(&mut self, id: u64, actor: &Actor, now: Now) -> Result<(String, u64), Refused> {
-        let Some(record) = self.in_force.get(&id).filter(|record| record.shadow).cloned() else {
+        let Some(record) = self.ledger.get(id).filter(|record| record.shadow).cloned() else {
             return Err(Refused::new("not_found", format!("{id} is no shadow entry: see `gateway shadow report`")));
         };
         self.judge(record.source)?;
@@ -182,7 +182,7 @@ impl Guard {
         self.decide("promote", now, members, Box::new(move |change| change.enforce(id)))?;
         let record = Record { shadow: false, ..record };
         let (source, expires) = (record.source, expiry(&record));
-        self.keep(record.clone());
+        self.ledger.keep(record.clone());
         if let Err(error) = self.enter_again(&record) {
             // The next comparison with the kernel enters it.
             tracing::error!(ban = id, %error, "a promoted block is in shadow until it can be entered");

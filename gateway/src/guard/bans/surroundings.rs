@@ -9,7 +9,7 @@ use std::{
 use nix::ifaddrs::getifaddrs;
 
 use super::{
-    record::nothing,
+    journal::nothing,
     safety::{OPERATOR, Role, Surroundings},
 };
 use crate::clock::Now;
@@ -161,7 +161,7 @@ impl super::Guard {
         self.unproven = later;
         let seen: Vec<(u64, u64)> = seen;
         let wrong = |id: &u64| {
-            let record = self.in_force.get(id);
+            let record = self.ledger.get(*id);
             record.is_some_and(|record| self.judge(record.source).is_err_and(|refused| refused.code == OPERATOR))
         };
         let wrong: Vec<u64> = seen.into_iter().map(|(id, _)| id).filter(wrong).collect();

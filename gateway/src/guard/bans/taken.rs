@@ -28,7 +28,7 @@ impl Guard {
             return;
         }
         let Redo { begun, ended, confirmed, flushed, allowed } = redo;
-        let over = self.in_force.keys().copied().filter(|id| flushed || ended.contains(id)).collect::<Vec<u64>>();
+        let over = self.ledger.ids().into_iter().filter(|id| flushed || ended.contains(id)).collect::<Vec<u64>>();
         let kernel: HashMap<u64, u64> = match begun.is_empty() {
             true => HashMap::new(),
             false => self.drops.bans().into_iter().map(|(_, ban)| (ban.id & !maps::Ban::SHADOW, ban.expires)).collect(),
@@ -44,14 +44,15 @@ impl Guard {
                 records.push(record);
             }
         }
-        let confirmed: Vec<u64> = confirmed.into_iter().filter(|id| self.in_force.contains_key(id)).collect();
+        let confirmed: Vec<u64> = confirmed.into_iter().filter(|id| self.ledger.contains(*id)).collect();
         for id in &over {
-            let Some(record) = self.in_force.remove(id) else { continue };
-            self.by_source.remove(&record.source);
+            let Some(record) = self.ledger.remove(*id) else { continue };
             self.prefixes.unblock(record.source);
         }
-        for record in self.in_force.values_mut().filter(|record| confirmed.contains(&record.id)) {
-            record.confirm = None;
+        for id in &confirmed {
+            if let Some(record) = self.ledger.get(*id).cloned() {
+                self.ledger.keep(Record { confirm: None, ..record });
+            }
         }
         for record in &records {
             self.hold(record);
@@ -93,9 +94,6 @@ impl Guard {
 
     /// Takes a ban as in force that the kernel may have already.
     fn hold(&mut self, record: &Record) {
-        if let Some(old) = self.by_source.insert(record.source, record.id) {
-            self.in_force.remove(&old);
-        }
         if self.key(record.source).is_none() && record.relay.is_none() {
             let known = self.prefixes.blocked().get(&record.source).map(|blocked| blocked.slot);
             let rules = || self.drops.rules().into_iter().find(|(source, _)| *source == record.source);
@@ -104,14 +102,14 @@ impl Guard {
             let slot = counted.unwrap_or_else(|| self.prefixes.free_slot());
             self.prefixes.block(record.source, Blocked { shadow: record.shadow, expires: expiry(record), slot });
         }
-        self.in_force.insert(record.id, record.clone());
+        self.ledger.keep(record.clone());
     }
 
     /// Takes over what the kernel holds and the store does not know. `is_behind`: the store is known to know too little.
     pub(super) fn take_from_kernel(&mut self, is_behind: bool, now: Now) {
         let is_behind = is_behind || self.feeds.is_broken;
-        let newest = self.store.newest().unwrap_or(0);
-        let mut highest = self.in_force.keys().next_back().copied().unwrap_or(0).max(newest);
+        let newest = self.journal.store().newest().unwrap_or(0);
+        let mut highest = self.ledger.ids().last().copied().unwrap_or(0).max(newest);
         let (mut records, mut lists) = (Vec::new(), [Draft::new(now.monotonic), Draft::new(now.monotonic)]);
         for (key, ban) in self.drops.bans().into_iter().filter(|(_, ban)| ban.expires > now.monotonic) {
             let source = Source::from_key(key, self.settings.ipv6_prefix);
@@ -128,7 +126,7 @@ impl Guard {
                 records.push(self.taken(id, source, ban.is_shadow(), ban.expires, now));
             }
         }
-        self.next_id = highest.saturating_add(1);
+        self.ledger.number_after(highest);
         let is_behind = is_behind || records.iter().any(|record| record.id > newest);
         if !is_behind {
             return;
@@ -142,15 +140,15 @@ impl Guard {
                 }
                 continue;
             }
-            if self.by_source.contains_key(&source) || self.prefixes.fed.contains_key(&source) {
+            if self.find(source).is_some() || self.prefixes.fed.contains_key(&source) {
                 continue;
             }
             let shadow = rule.action == maps::Rule::SHADOW;
             if rule.slot == 0 || rule.slot > lists_from {
                 list(&mut lists, source, shadow, rule.expires(), now);
             } else {
-                let record = self.taken(self.next_id, source, shadow, rule.expires(), now);
-                self.next_id += 1;
+                let record = self.taken(self.ledger.next_id(), source, shadow, rule.expires(), now);
+                self.ledger.number_after(record.id);
                 let blocked = Blocked { shadow, expires: rule.expires(), slot: rule.slot };
                 self.prefixes.block(source, blocked);
                 records.push(record);

@@ -139,7 +139,7 @@ impl Guard {
         self.trouble.together.insert(signal, now.unix_millis);
         let alike = self.trouble.clients.values().filter(|failure| failure.signal == signal);
         let banned: Vec<u64> = alike.filter_map(|failure| failure.ban).collect();
-        let banned: Vec<u64> = banned.into_iter().filter(|ban| self.in_force.contains_key(ban)).collect();
+        let banned: Vec<u64> = banned.into_iter().filter(|ban| self.ledger.contains(*ban)).collect();
         let clients = self.trouble.alike(signal, now.monotonic).count();
         tracing::error!(
             signal = signal.name(),
@@ -160,10 +160,10 @@ impl Guard {
         if ticks.is_multiple_of(10) {
             let hour = Duration::from_secs(3_600);
             self.trouble.active = self.good.recent(hour, now.monotonic).count();
-            let in_force = &self.in_force;
+            let ledger = &self.ledger;
             self.trouble.clients.retain(|_, failure| {
                 now.monotonic.saturating_sub(failure.last) <= TOGETHER
-                    || failure.ban.is_some_and(|ban| in_force.contains_key(&ban))
+                    || failure.ban.is_some_and(|ban| ledger.contains(ban))
             });
         }
         let known: Vec<Signal> = self.trouble.together.keys().copied().collect();

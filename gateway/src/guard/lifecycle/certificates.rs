@@ -48,7 +48,7 @@ impl Service<'_> {
             Some(News::Same) => self.certificates.unusable = None,
             Some(News::Unusable(why)) => {
                 tracing::error!(why, "new TLS files cannot be used; those before stay in force");
-                let members = bans::members(json!({"why": why}));
+                let members = audit::members(json!({"why": why}));
                 self.guard.tell("certificates_refused", Now::read(), members);
                 self.certificates.unusable = Some(format!("new TLS files are not in force: {why}"));
             }
@@ -70,7 +70,7 @@ impl Service<'_> {
                 self.certificates.unusable = None;
                 self.find_outdated();
                 tracing::info!(files = names.join(", "), "new TLS files are in force");
-                self.guard.tell("certificates", Now::read(), bans::members(json!({"files": names})));
+                self.guard.tell("certificates", Now::read(), audit::members(json!({"files": names})));
             }
         }
     }

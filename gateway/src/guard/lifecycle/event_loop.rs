@@ -250,7 +250,7 @@ impl Service<'_> {
             match outcome {
                 Outcome::Ready | Outcome::Left => {}
                 Outcome::Died(how) => {
-                    self.guard.tell("proxy_restart", Now::read(), bans::members(json!({"how": how})));
+                    self.guard.tell("proxy_restart", Now::read(), audit::members(json!({"how": how})));
                 }
                 Outcome::Failed(how) => self.never_ready(how),
             }

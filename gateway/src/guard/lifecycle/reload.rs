@@ -111,7 +111,7 @@ impl Service<'_> {
             self.reopen();
         }
         tracing::info!("a new configuration is in force{program}");
-        self.guard.tell("reload", now, bans::members(json!({"actor": actor.to_string()})));
+        self.guard.tell("reload", now, audit::members(json!({"actor": actor.to_string()})));
         let done = Answer::Done { message: format!("the new configuration is in force{program}"), changed: 1 };
         match (self.supervisor.retiring(), answer) {
             // Whoever connects once the client has the answer is served by the new configuration.
@@ -133,7 +133,7 @@ impl Service<'_> {
 
     fn refuse_reload(&mut self, actor: &Actor, answer: Option<oneshot::Sender<Answer>>, code: &str, message: String) {
         tracing::error!(code, error = message, "the configuration was not reloaded");
-        let members = bans::members(json!({"actor": actor.to_string(), "code": code}));
+        let members = audit::members(json!({"actor": actor.to_string(), "code": code}));
         let now = Now::read();
         self.guard.tell("reload_refused", now, members);
         // The file was not even looked at.

@@ -88,7 +88,7 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
     let State { store, audit, findings, is_behind } =
         state::open(&settings.state_dir).with_context(|| format!("{}", settings.state_dir.display()))?;
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
-    let start = bans::members(json!({"version": env!("CARGO_PKG_VERSION"), "pid": std::process::id(),
+    let start = audit::members(json!({"version": env!("CARGO_PKG_VERSION"), "pid": std::process::id(),
         "config": path.display().to_string(), "xdp": drops.interfaces().iter().map(|at| &at.name).collect::<Vec<_>>()}));
     let parts = Parts {
         settings: settings.clone(),

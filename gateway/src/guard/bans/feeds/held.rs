@@ -80,7 +80,7 @@ impl Guard {
             }
         }
         for mut job in jobs {
-            (job.row.boot, job.row.loaded) = (self.boot.clone(), now.unix_millis);
+            (job.row.boot, job.row.loaded) = (self.ledger.boot().to_owned(), now.unix_millis);
             self.begin_job(job);
         }
         self.judge_held(now);
@@ -113,7 +113,7 @@ impl Guard {
             });
             if draft.len() > 0 {
                 let row = self.feeds.find(&name).map_or(&held.row, |one| &one.row);
-                let row = FeedRow { boot: self.boot.clone(), loaded: now.unix_millis, ..row.clone() };
+                let row = FeedRow { boot: self.ledger.boot().to_owned(), loaded: now.unix_millis, ..row.clone() };
                 tracing::info!(feed = name, entries = draft.len(), "entries that blocked good clients do so no more");
                 self.begin_job(Job::new(Kind::Add, row, draft, 0, None));
             }

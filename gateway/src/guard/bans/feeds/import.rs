@@ -203,7 +203,7 @@ impl Guard {
             shadow,
             actor: actor.to_string(),
             digest,
-            boot: self.boot.clone(),
+            boot: self.ledger.boot().to_owned(),
             loaded: now.unix_millis,
             generation: 0,
         }

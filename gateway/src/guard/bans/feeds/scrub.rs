@@ -148,13 +148,13 @@ impl Guard {
             return false;
         }
         let made = self
-            .in_force
-            .values()
+            .ledger
+            .records()
             .filter(|it| self.key(it.source).is_some() && self.feeds.decides(it.source).is_none());
         if scrub.right >= made.count() + self.feeds.exact {
             return true;
         }
-        let sources: Vec<Source> = self.in_force.values().map(|record| record.source).collect();
+        let sources: Vec<Source> = self.ledger.records().map(|record| record.source).collect();
         scrub.repaired += sources.into_iter().filter(|source| self.enter_missing(*source)).count();
         scrub.missing = Some((0, 0));
         false

@@ -129,7 +129,7 @@ impl Guard {
         }
         match &self.feeds.job {
             Some(job) => !matches!(job.stage, Stage::Planning),
-            None => !self.feeds.waiting.is_empty() || self.feeds.scrub.is_some() || self.is_sweeping,
+            None => !self.feeds.waiting.is_empty() || self.feeds.scrub.is_some() || self.ledger.is_sweeping(),
         }
     }
 
@@ -176,7 +176,7 @@ impl Guard {
 
     fn judge_list(&self, job: &mut Job) -> Result<(), Refused> {
         let plan = &job.plan;
-        let made = self.in_force.len().saturating_sub(self.prefixes.blocked().len());
+        let made = self.ledger.len().saturating_sub(self.prefixes.blocked().len());
         let taken = made + self.feeds.exact;
         let most = usize::try_from(self.settings.max_bans).unwrap_or(usize::MAX);
         let full = |setting: &str, most: usize, would: usize| {
@@ -200,7 +200,7 @@ impl Guard {
 
     /// Does some milliseconds of what is to be done.
     pub(crate) fn work(&mut self, now: Now) {
-        if self.is_sweeping {
+        if self.ledger.is_sweeping() {
             return self.sweep(now);
         }
         let Some(mut job) = self.feeds.job.take().or_else(|| self.feeds.waiting.pop_front()) else {
@@ -292,23 +292,20 @@ impl Guard {
         if rows.is_empty() {
             return Ok(None);
         }
-        let anchor = self.audit.anchor();
-        let change = self.change()?;
-        let mut next = number;
-        for row in rows.iter().take(ROWS) {
-            change.feed_chunk(job.row.generation, next, row)?;
-            next += 1;
-        }
-        change.commit(&anchor)?;
-        Ok(Some(next))
+        let write = |change: &Change<'_>| {
+            let mut next = number;
+            for row in rows.iter().take(ROWS) {
+                change.feed_chunk(job.row.generation, next, row)?;
+                next += 1;
+            }
+            Ok(next)
+        };
+        self.recording(|journal, in_force| journal.beside(write, in_force)).map(Some)
     }
 
     fn drop_some(&mut self, generation: u64) -> Result<bool, StoreError> {
-        let anchor = self.audit.anchor();
-        let change = self.change()?;
-        let done = change.drop_chunks(generation, ROWS as u64)?;
-        change.commit(&anchor)?;
-        Ok(done)
+        let drop_some = |change: &Change<'_>| change.drop_chunks(generation, ROWS as u64);
+        self.recording(|journal, in_force| journal.beside(drop_some, in_force))
     }
 
     /// The one statement that puts a list in force, with the one record that tells of it.
@@ -367,7 +364,7 @@ impl Guard {
             })
             .collect();
         // A block of the same source that was made by hand may be in the kernel, and may be what is wanted.
-        let made = |key: &SourceKey| self.by_source.contains_key(&Source::from_key(*key, self.settings.ipv6_prefix));
+        let made = |key: &SourceKey| self.find(Source::from_key(*key, self.settings.ipv6_prefix)).is_some();
         let (made, new): (Vec<_>, Vec<_>) = entries.into_iter().partition(|(key, _)| made(key));
         let mut entered = self.drops.ban_many(&new);
         for (key, ban) in made {

@@ -66,7 +66,7 @@ fn many_bans_end_a_few_at_a_time() {
             world.guard().work(now);
         }
     }
-    let left: Vec<Source> = world.guard().in_force.values().map(|record| record.source).collect();
+    let left: Vec<Source> = world.guard().ledger.records().map(|record| record.source).collect();
     assert_eq!(left, ["192.0.2.50".parse().unwrap()]);
     assert!(!world.guard().has_work());
 }
@@ -152,8 +152,8 @@ fn check_room(case: &str, wants: &[(&str, u32)], expect: &[usize]) {
         })
         .collect();
     assert_eq!(got, expect, "{case}: {wants:?}");
-    let shadows = world.guard().in_force.values().filter(|record| record.shadow).count();
-    assert_eq!(world.guard().shadows, shadows, "{case}");
+    let shadows = world.guard().ledger.records().filter(|record| record.shadow).count();
+    assert_eq!(world.guard().ledger.shadows(), shadows, "{case}");
 }
 
 #[test]
@@ -176,5 +176,5 @@ fn shadow_rules_are_paced_and_pause_nobody() {
     assert!(world.ask("192.0.2.6", "trial").is_ok());
     // One that ends, or is promoted, is none any more.
     world.pass(600);
-    assert_eq!(world.guard().shadows, 0);
+    assert_eq!(world.guard().ledger.shadows(), 0);
 }

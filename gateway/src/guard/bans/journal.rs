@@ -1,22 +1,32 @@
-//! Decides how what was decided is recorded: store and audit chain as one, before it is done.
+//! Records what is decided: store and audit chain as one, before it is done.
 //!
 //! A ban that a rule asks for does not wait for the store, nor for the store to learn of the ban before it: the audit
 //! chain has its record first, then the kernel its entry. The store learns of all such bans as one change, once no other
-//! has come for [`SETTLE`]. Where another process has locked the
-//! store nothing waits for it: the store learns once it is free. A guard that dies before that leaves the kernel's
-//! entry, which the next guard takes over, as its number is one that the store has never given. Where nothing can be recorded at all,
-//! only what an operator lifts is done; it is recorded once there is room.
+//! has come for [`SETTLE`]. Where another process has locked the store nothing waits for it: the store learns once it is
+//! free. A guard that dies before that leaves the kernel's entry, which the next guard takes over, as its number is one
+//! that the store has never given. Where nothing can be recorded at all, only what an operator lifts is done; it is
+//! recorded once there is room.
 //!
 //! *Invariant:* what is owed is written in the order in which it was decided, and nothing goes before it.
 
-use super::*;
-use crate::guard::{control::watch, state_files, store};
+use std::collections::VecDeque;
+
+use serde_json::{Map, Value};
+
+use super::refused::Refused;
+use crate::{
+    clock::Now,
+    guard::{
+        audit::{Audit, members_of},
+        control::watch::{self, Watchers},
+        store::{Change, Store, StoreError},
+    },
+};
+
+mod repair;
 
 /// How many decisions may wait to be recorded. More are refused.
 const OWED: usize = 10_000;
-
-/// How many of them are written at once.
-const AT_ONCE: usize = 1_000;
 
 /// How many bans of rules may be in force before the store learns of them.
 const AHEAD: usize = 1_000;
@@ -27,17 +37,17 @@ const SETTLE: u64 = 20_000_000;
 /// How long after the first of them it does, however many come: 250 ms.
 const SETTLED: u64 = 250_000_000;
 
-/// What is said of a store that was lost while the guard ran.
-const MADE_ANEW: &str = "it was made anew of what is in force";
-
 /// What a decision changes in the store.
 pub(super) type Write = Box<dyn Fn(&Change<'_>) -> Result<(), StoreError>>;
 
 /// Records of one decision.
 pub(super) type Records = Vec<(&'static str, Map<String, Value>)>;
 
+/// All that is in force, as it is written to a store that does not know it. Asked where the store has to be made anew.
+pub(super) type InForce<'a> = &'a dyn Fn() -> Vec<Write>;
+
 /// A decision that is in force and not recorded as a whole.
-pub(super) struct Owed {
+struct Owed {
     /// What the audit chain is still to have; empty: it has it.
     records: Records,
     unix_millis: u64,
@@ -77,7 +87,45 @@ impl Failed {
     }
 }
 
-impl Guard {
+/// Store and audit chain, and what they do not know yet.
+pub(super) struct Journal {
+    store: Store,
+    audit: Audit,
+    /// What is in force and still to be recorded, in order.
+    owed: VecDeque<Owed>,
+    /// Where all of it are bans of rules that the store learns of in a moment: how many, when the first and when the
+    /// last of them was made.
+    ahead: Option<(usize, u64, u64)>,
+    /// The guard lives on, so that it can make up for what is owed.
+    may_owe: bool,
+    /// The last failure to record something; gone with the next success.
+    failing: Option<String>,
+    /// How often something could not be recorded.
+    failures: u64,
+    /// What was wrong with the files since the start.
+    findings: Vec<String>,
+    /// The store was made anew, and nobody was told so yet.
+    is_remade: bool,
+    watchers: Watchers,
+}
+
+impl Journal {
+    /// Over what was opened. Until [`Self::live_on`] nothing may be owed.
+    pub(super) fn new(store: Store, audit: Audit) -> Self {
+        Self {
+            store,
+            audit,
+            owed: VecDeque::new(),
+            ahead: None,
+            may_owe: false,
+            failing: None,
+            failures: 0,
+            findings: Vec::new(),
+            is_remade: false,
+            watchers: Watchers::default(),
+        }
+    }
+
     /// Records a decision. It must not be done if that fails.
     pub(super) fn decide(
         &mut self,
@@ -85,8 +133,9 @@ impl Guard {
         now: Now,
         members: Map<String, Value>,
         write: Write,
+        in_force: InForce<'_>,
     ) -> Result<(), Refused> {
-        self.settle(vec![(event, members)], now, write, false).map(drop)
+        self.settle(vec![(event, members)], now, write, in_force)
     }
 
     /// Records a decision that cannot wait: the audit chain has it, the store learns of it with [`Self::catch_up`].
@@ -96,13 +145,14 @@ impl Guard {
         now: Now,
         members: Map<String, Value>,
         write: Write,
+        in_force: InForce<'_>,
     ) -> Result<(), Refused> {
         let records = vec![(event, members)];
         let is_well = self.may_owe && self.failing.is_none() && !self.store.stands_in();
         let ahead = self.ahead.map_or(0, |(many, _, _)| many);
         let has_room = self.owed.len() == ahead && ahead < AHEAD;
         if !is_well || !has_room || self.append(&records, now).is_err() {
-            return self.settle(records, now, write, false).map(drop);
+            return self.settle(records, now, write, in_force);
         }
         self.owed.push_back(Owed { records: Vec::new(), unix_millis: now.unix_millis, write });
         let first = self.ahead.map_or(now.monotonic, |(_, first, _)| first);
@@ -112,45 +162,63 @@ impl Guard {
     }
 
     /// When the store is to learn of what is in force already: `CLOCK_MONOTONIC`, nanoseconds.
-    pub(crate) fn catch_up_at(&self) -> Option<u64> {
+    pub(super) fn catch_up_at(&self) -> Option<u64> {
         self.ahead.map(|(_, first, last)| last.saturating_add(SETTLE).min(first.saturating_add(SETTLED)))
     }
 
     /// Has the store learn of what is in force already; also before anything else is recorded.
-    pub(crate) fn catch_up(&mut self) {
+    pub(super) fn catch_up(&mut self, in_force: InForce<'_>) {
         if self.ahead.take().is_some() {
-            self.pay();
+            self.pay(in_force);
         }
     }
 
     /// Records what is done whatever comes of it; why it is not recorded yet, if it is not.
-    pub(super) fn decide_anyway(&mut self, records: Records, now: Now, write: Write) -> Option<String> {
-        self.settle(records, now, write, true).unwrap_or_else(|refused| Some(refused.message))
+    pub(super) fn decide_anyway(
+        &mut self,
+        records: Records,
+        now: Now,
+        write: Write,
+        in_force: InForce<'_>,
+    ) -> Option<String> {
+        self.settle_with(records, now, write, true, in_force).unwrap_or_else(|refused| Some(refused.message))
     }
 
     /// Records what has happened anyway. A failure is told, and changes nothing.
-    pub(crate) fn tell(&mut self, event: &'static str, now: Now, members: Map<String, Value>) {
-        if let Err(refused) = self.decide(event, now, members, nothing()) {
+    pub(super) fn tell(&mut self, event: &'static str, now: Now, members: Map<String, Value>, in_force: InForce<'_>) {
+        if let Err(refused) = self.decide(event, now, members, nothing(), in_force) {
             tracing::error!(event, error = %refused, "a record could not be written");
         }
     }
 
     /// Records what the start has found and done; later, if it cannot be recorded now.
-    pub(super) fn record(&mut self, event: &'static str, members: Map<String, Value>, now: Now) {
-        if let Some(error) = self.decide_anyway(vec![(event, members)], now, nothing()) {
+    pub(super) fn record(&mut self, event: &'static str, members: Map<String, Value>, now: Now, in_force: InForce<'_>) {
+        if let Some(error) = self.decide_anyway(vec![(event, members)], now, nothing(), in_force) {
             tracing::error!(event, error, "a record could not be written: it is tried again");
         }
     }
 
-    /// Records of one decision, and what it changes, as one. Done `anyway`: why it is not recorded yet.
+    /// Records several lines of one decision, and what it changes, as one.
     pub(super) fn settle(
         &mut self,
         records: Records,
         now: Now,
         write: Write,
+        in_force: InForce<'_>,
+    ) -> Result<(), Refused> {
+        self.settle_with(records, now, write, false, in_force).map(drop)
+    }
+
+    /// As [`Self::settle`]. Done `anyway`: why it is not recorded yet.
+    fn settle_with(
+        &mut self,
+        records: Records,
+        now: Now,
+        write: Write,
         anyway: bool,
+        in_force: InForce<'_>,
     ) -> Result<Option<String>, Refused> {
-        self.catch_up();
+        self.catch_up(in_force);
         let mut failed = if self.owed.is_empty() {
             match self.write(&records, now, &write) {
                 Ok(()) => {
@@ -167,7 +235,7 @@ impl Guard {
         };
         if let Failed::Store(error) = &failed
             && error.is_damage()
-            && self.remake(&error.to_string(), now).is_ok()
+            && self.remake(&error.to_string(), now, in_force).is_ok()
         {
             match self.write(&records, now, &write) {
                 Ok(()) => return Ok(None),
@@ -243,8 +311,12 @@ impl Guard {
     }
 
     /// Changes the store without a decision behind it; whether it could be.
-    pub(super) fn amend(&mut self, write: impl Fn(&Change<'_>) -> Result<(), StoreError> + 'static) -> bool {
-        self.catch_up();
+    pub(super) fn amend(
+        &mut self,
+        write: impl Fn(&Change<'_>) -> Result<(), StoreError> + 'static,
+        in_force: InForce<'_>,
+    ) -> bool {
+        self.catch_up(in_force);
         if !self.owed.is_empty() {
             let has_room = self.owed.len() < OWED;
             if has_room {
@@ -268,7 +340,7 @@ impl Guard {
         amended.is_ok()
     }
 
-    pub(super) fn fail(&mut self, text: &str) {
+    fn fail(&mut self, text: &str) {
         if self.failing.is_none() {
             tracing::error!(error = text, "decisions cannot be recorded");
         }
@@ -276,188 +348,115 @@ impl Guard {
         self.failing = Some(text.to_owned());
     }
 
-    /// Once a second: looks after the files, and makes up for what is owed.
-    pub(super) fn try_again(&mut self, now: Now) {
-        self.look_after_files(now);
-        if self.failing.is_none() && self.owed.is_empty() {
-            return;
-        }
-        if self.store.stands_in() && !self.reopen() {
-            return;
-        }
-        if !self.pay() {
-            return;
-        }
-        let Some(failed) = self.failing.clone() else { return };
-        // Asked without a decision, so that nothing is half written each second.
-        if !self.amend(|_| Ok(())) {
-            return;
-        }
-        if let Err(error) = self.store.share() {
-            tracing::warn!(%error, "nobody else can read the store until the next start");
-        }
-        self.failing = None;
-        self.tell("recovered", now, members(json!({"failed": failed})));
+    /// The store was made anew since this was asked last: what is not in force has to be saved again.
+    pub(super) const fn take_remade(&mut self) -> bool {
+        std::mem::replace(&mut self.is_remade, false)
     }
 
-    /// The file that the store stood in for can be written again: it gets all that is in force.
-    fn reopen(&mut self) -> bool {
+    /// The guard lives on from here: it makes up for what is owed, and waits for nobody who has locked the store.
+    pub(super) fn live_on(&mut self) {
+        self.may_owe = true;
+        if let Err(error) = self.store.hurry() {
+            tracing::warn!(%error, "a locked store is waited for");
+        }
+    }
+
+    /// Whether what cannot be recorded now is made up for.
+    pub(super) const fn may_owe(&self) -> bool {
+        self.may_owe
+    }
+
+    /// Whether nothing can be recorded.
+    pub(super) const fn is_failing(&self) -> bool {
+        self.failing.is_some()
+    }
+
+    /// What was recorded, for whoever reads. What is in force and the store does not know yet is not in it.
+    pub(super) const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Forgets lists that never came into force; the highest generation so far.
+    pub(super) fn sweep_feeds(&mut self) -> Result<u64, StoreError> {
+        self.store.sweep_feeds()
+    }
+
+    /// A change of the store that nothing is decided by, as a whole. What was decided before comes first.
+    pub(super) fn beside<T>(
+        &mut self,
+        write: impl FnOnce(&Change<'_>) -> Result<T, StoreError>,
+        in_force: InForce<'_>,
+    ) -> Result<T, StoreError> {
+        self.catch_up(in_force);
+        if !self.owed.is_empty() {
+            return Err(StoreError::Behind);
+        }
         let anchor = self.audit.anchor();
-        match self.store.reopen() {
-            Err(error) if error.is_damage() => return self.remake(&error.to_string(), Now::read()).is_ok(),
-            Err(error) if error.is_busy() => return false,
-            Err(error) => {
-                self.fail(&error.to_string());
-                return false;
-            }
-            Ok(()) => {}
-        }
-        let all = self.everything();
-        let written = self.store.change().and_then(|change| {
-            all.iter().try_for_each(|write| write(&change))?;
-            change.commit(&anchor)
-        });
-        if let Err(error) = written {
-            self.fail(&error.to_string());
-            return false;
-        }
-        true
-    }
-
-    /// Writes some of what is owed; whether nothing is left.
-    fn pay(&mut self) -> bool {
-        while !self.owed.is_empty() {
-            let some = self.owed.len().min(AT_ONCE);
-            let mark = self.audit.mark();
-            match self.pay_some(some) {
-                Ok(()) => drop(self.owed.drain(..some)),
-                Err(failed) => {
-                    if let Err(error) = self.audit.rewind(mark) {
-                        tracing::error!(%error, "the audit chain cannot be written");
-                    }
-                    if let Failed::Store(error) = &failed
-                        && error.is_damage()
-                        && self.remake(&error.to_string(), Now::read()).is_ok()
-                    {
-                        return self.owed.is_empty();
-                    }
-                    if !matches!(&failed, Failed::Store(error) if error.is_busy()) {
-                        self.fail(&failed.message());
-                    }
-                    return false;
-                }
-            }
-        }
-        true
-    }
-
-    /// At the end: whoever has locked the store is waited for.
-    pub(super) fn pay_at_last(&mut self) {
-        if self.owed.is_empty() {
-            return;
-        }
-        if let Err(error) = self.store.be_patient() {
-            tracing::warn!(%error, "a locked store is not waited for");
-        }
-        if !self.pay() {
-            tracing::error!(owed = self.owed.len(), "decisions end with the guard that could not be recorded");
-        }
-    }
-
-    fn pay_some(&mut self, some: usize) -> Result<(), Failed> {
         let change = self.store.change()?;
-        for one in self.owed.iter().take(some) {
-            for (event, members) in &one.records {
-                self.audit.append(event, one.unix_millis, members.clone()).map_err(Failed::Audit)?;
-            }
-            (one.write)(&change)?;
-        }
-        Ok(change.commit(&self.audit.anchor())?)
+        let done = write(&change)?;
+        change.commit(&anchor)?;
+        Ok(done)
     }
 
-    /// Files that are gone are made again, from what is in force.
-    fn look_after_files(&mut self, now: Now) {
-        if !self.store.is_in_place()
-            && let Err(error) = self.remake("it is gone, or another file is in its place", now)
-        {
-            self.fail(&format!("the ban store cannot be made again: {error}"));
-        }
-        if !self.audit.is_in_place() {
-            match self.audit.begin_anew() {
-                Ok(()) => {
-                    let text = "the audit chain's file is gone, or another is in its place: the chain goes on in it";
-                    self.standing.push(format!("{text}; see `gateway audit verify`"));
-                    self.record("chain_broken", members(json!({"finding": text})), now);
-                }
-                Err(error) => self.fail(&format!("the audit chain cannot be made again: {error}")),
-            }
+    /// Signs the chain where that is due. `is_minute`: also where little was written.
+    pub(super) fn checkpoint_if_due(&mut self, is_minute: bool, now: Now, in_force: InForce<'_>) {
+        if self.audit.checkpoint_due() || self.audit.checkpoint_worthwhile() && is_minute {
+            self.checkpoint(now, in_force);
         }
     }
 
-    /// Sets a store aside that is of no use and makes another of what is in force.
-    fn remake(&mut self, because: &str, now: Now) -> Result<(), StoreError> {
-        let Some(path) = self.store.path().map(std::path::Path::to_owned) else {
-            return Err(StoreError::Unwritable(because.to_owned()));
-        };
-        let aside = match std::fs::symlink_metadata(&path) {
-            Ok(_) => format!(" and was set aside as {}", state_files::set_aside(&path)?.display()),
-            Err(_missing) => String::new(),
-        };
-        let mut store = Store::open(&path)?;
-        store.hurry()?;
-        let all = self.everything();
-        let change = store.change()?;
-        all.iter().try_for_each(|write| write(&change))?;
-        change.commit(&self.audit.anchor())?;
-        self.store = store;
-        self.good.save_again();
-        // What they change is in force, and so in the new store.
-        self.owed.retain(|one| !one.records.is_empty());
-        self.owed.iter_mut().for_each(|one| one.write = nothing());
-        let text = format!(
-            "{} could not be used any more ({because}){aside}: {MADE_ANEW}; what has ended before is not in it",
-            path.display()
-        );
-        tracing::error!("{text}");
-        self.standing.retain(|warning| !warning.contains(MADE_ANEW));
-        self.standing.push(text.clone());
-        self.record("store_set_aside", members(json!({"finding": text})), now);
-        Ok(())
+    /// Signs the chain.
+    pub(super) fn checkpoint(&mut self, now: Now, in_force: InForce<'_>) {
+        let signed = self.audit.checkpoint(now.unix_millis);
+        match signed {
+            Ok(()) => drop(self.amend(|_| Ok(()), in_force)),
+            Err(error) => self.fail(&format!("the audit chain cannot be written: {error}")),
+        }
     }
 
-    /// All that is in force, for a store that does not know it.
-    fn everything(&self) -> Vec<Write> {
-        let mut all: Vec<Write> = Vec::new();
-        for record in self.in_force.values() {
-            let record = record.clone();
-            all.push(Box::new(move |change| change.keep(&record)));
-        }
-        for allow in self.prefixes.allows.values().filter(|allow| allow.actor != "config").cloned() {
-            let Allow { source, reason, actor } = allow;
-            let allowed = store::Allowed { source, reason, actor };
-            all.push(Box::new(move |change| change.allow(&allowed, 0)));
-        }
-        for (what, actor) in self.promoted.clone() {
-            let promotion = store::Promotion { what, actor, at: 0 };
-            all.push(Box::new(move |change| change.promote(&promotion)));
-        }
-        for pardon in self.pardons.stored(self.settings.safety.unban_grace) {
-            all.push(Box::new(move |change| change.pardon(&pardon, 0, pardon::MOST)));
-        }
-        for (row, content) in self.feeds.rows() {
-            all.push(Box::new(move |change| change.keep_feed(&row, &content)));
-        }
-        all
+    /// The audit chain, if there is something of it that is to be flushed to the disk.
+    pub(super) fn unflushed(&mut self) -> Option<std::fs::File> {
+        self.audit.unflushed()
     }
 
-    /// How many decisions are in force that the store does not know yet, for `status`.
-    pub(super) fn owed_warning(&self) -> Option<String> {
+    /// What was to be flushed is not on the disk.
+    pub(super) fn not_flushed(&mut self, error: &std::io::Error) {
+        self.audit.not_flushed();
+        self.fail(&format!("the audit chain cannot be flushed: {error}"));
+    }
+
+    /// Has the audit chain on the disk.
+    pub(super) fn sync(&mut self) {
+        if let Err(error) = self.audit.sync() {
+            self.fail(&format!("the audit chain cannot be flushed: {error}"));
+        }
+    }
+
+    /// Who is told of decisions.
+    pub(super) const fn watchers(&self) -> &Watchers {
+        &self.watchers
+    }
+
+    /// What an operator should know of the files.
+    pub(super) fn findings(&self) -> &[String] {
+        &self.findings
+    }
+
+    /// What an operator should know of what cannot be recorded.
+    pub(super) fn warnings(&self) -> impl Iterator<Item = String> {
+        let failures = self.failures;
+        let failing = self.failing.as_ref().map(|failing| {
+            format!(
+                "decisions cannot be recorded, so none are made ({failures} failures so far; it is tried every second): {failing}"
+            )
+        });
         let many = self.owed.iter().filter(|one| one.records.is_empty()).count();
-        (many > 0).then(|| {
+        let owed = (many > 0).then(|| {
             format!(
                 "another process has locked the ban store: {many} changes are in force and in the audit chain, and \
                  are written to it once it is free"
             )
-        })
+        });
+        failing.into_iter().chain(owed)
     }
 }

@@ -1,0 +1,130 @@
+//! Records the guard's decisions in its [`Journal`], which may ask what is in force to make the store anew.
+
+use super::{journal::{InForce, Records}, *};
+use crate::guard::store;
+
+impl Guard {
+    /// Records a decision. It must not be done if that fails.
+    pub(super) fn decide(
+        &mut self,
+        event: &'static str,
+        now: Now,
+        members: Map<String, Value>,
+        write: Write,
+    ) -> Result<(), Refused> {
+        self.recording(|journal, in_force| journal.decide(event, now, members, write, in_force))
+    }
+
+    /// Records a decision that cannot wait: the store learns of it with [`Self::catch_up`].
+    pub(super) fn decide_ahead(
+        &mut self,
+        event: &'static str,
+        now: Now,
+        members: Map<String, Value>,
+        write: Write,
+    ) -> Result<(), Refused> {
+        self.recording(|journal, in_force| journal.decide_ahead(event, now, members, write, in_force))
+    }
+
+    /// Records what is done whatever comes of it; why it is not recorded yet, if it is not.
+    pub(super) fn decide_anyway(&mut self, records: Records, now: Now, write: Write) -> Option<String> {
+        self.recording(|journal, in_force| journal.decide_anyway(records, now, write, in_force))
+    }
+
+    /// Records several lines of one decision, and what it changes, as one.
+    pub(super) fn settle(&mut self, records: Records, now: Now, write: Write) -> Result<(), Refused> {
+        self.recording(|journal, in_force| journal.settle(records, now, write, in_force))
+    }
+
+    /// Records what has happened anyway. A failure is told, and changes nothing.
+    pub(crate) fn tell(&mut self, event: &'static str, now: Now, members: Map<String, Value>) {
+        self.recording(|journal, in_force| journal.tell(event, now, members, in_force));
+    }
+
+    /// Records what the start has found and done; later, if it cannot be recorded now.
+    pub(super) fn record(&mut self, event: &'static str, members: Map<String, Value>, now: Now) {
+        self.recording(|journal, in_force| journal.record(event, members, now, in_force));
+    }
+
+    /// Changes the store without a decision behind it; whether it could be.
+    pub(super) fn amend(&mut self, write: impl Fn(&Change<'_>) -> Result<(), StoreError> + 'static) -> bool {
+        self.recording(|journal, in_force| journal.amend(write, in_force))
+    }
+
+    /// When the store is to learn of what is in force already: `CLOCK_MONOTONIC`, nanoseconds.
+    pub(crate) fn catch_up_at(&self) -> Option<u64> {
+        self.journal.catch_up_at()
+    }
+
+    /// Has the store learn of what is in force already; also before anything else is recorded.
+    pub(crate) fn catch_up(&mut self) {
+        self.recording(Journal::catch_up);
+    }
+
+    /// Who is told of decisions.
+    pub(crate) fn watchers(&self) -> Watchers {
+        self.journal.watchers().clone()
+    }
+
+    /// The audit chain, if there is something of it that is to be flushed to the disk.
+    pub(crate) fn unflushed(&mut self) -> Option<std::fs::File> {
+        self.journal.unflushed()
+    }
+
+    /// What was to be flushed is not on the disk.
+    pub(crate) fn not_flushed(&mut self, error: &std::io::Error) {
+        self.journal.not_flushed(error);
+    }
+
+    /// Where the store is; `None`: nobody else may open it.
+    pub(crate) fn store_path(&self) -> Option<std::path::PathBuf> {
+        self.journal.store().checkpointed()
+    }
+
+    /// Has the audit chain on the disk.
+    pub(crate) fn sync(&mut self) {
+        self.journal.sync();
+    }
+
+    /// Gives the journal what it may have to ask for.
+    pub(super) fn recording<T>(&mut self, record: impl FnOnce(&mut Journal, InForce<'_>) -> T) -> T {
+        let Self { journal, ledger, prefixes, promoted, pardons, feeds, settings, .. } = self;
+        let done = record(journal, &|| everything(ledger, prefixes, promoted, pardons, settings.safety.unban_grace, feeds));
+        if self.journal.take_remade() {
+            self.good.save_again();
+        }
+        done
+    }
+}
+
+/// All that is in force, for a store that does not know it.
+fn everything(
+    ledger: &Ledger,
+    prefixes: &Prefixes,
+    promoted: &BTreeMap<String, String>,
+    pardons: &Pardons,
+    unban_grace: std::time::Duration,
+    feeds: &Feeds,
+) -> Vec<Write> {
+    let mut all: Vec<Write> = Vec::new();
+    for record in ledger.records() {
+        let record = record.clone();
+        all.push(Box::new(move |change| change.keep(&record)));
+    }
+    for allow in prefixes.allows.values().filter(|allow| allow.actor != "config").cloned() {
+        let Allow { source, reason, actor } = allow;
+        let allowed = store::Allowed { source, reason, actor };
+        all.push(Box::new(move |change| change.allow(&allowed, 0)));
+    }
+    for (what, actor) in promoted.clone() {
+        let promotion = store::Promotion { what, actor, at: 0 };
+        all.push(Box::new(move |change| change.promote(&promotion)));
+    }
+    for pardon in pardons.stored(unban_grace) {
+        all.push(Box::new(move |change| change.pardon(&pardon, 0, pardon::MOST)));
+    }
+    for (row, content) in feeds.rows() {
+        all.push(Box::new(move |change| change.keep_feed(&row, &content)));
+    }
+    all
+}
