@@ -14,7 +14,7 @@ pub mod store;
 
 pub mod doctor;
 
-mod drops;
+mod enforcement;
 mod proxies;
 
 pub use lifecycle::main;

@@ -7,7 +7,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     fmt,
 };
 
@@ -24,7 +24,6 @@ use crate::{
     guard::{
         audit::{Audit, members, members_of},
         control::{Allow, Answer, Lost, Request, watch::Watchers},
-        drops::DropPath,
         store::{Change, Ended, Record, Store, StoreError},
     },
     message::{AllowInForce, BanInForce, MAX_REFUSED, ToProxy, UpstreamReport},
@@ -40,9 +39,8 @@ mod allow;
 mod ask;
 mod attachment;
 mod change;
-mod compose;
 mod confirm;
-mod drift;
+mod enforcer;
 mod explain;
 mod feeds;
 mod good;
@@ -62,7 +60,7 @@ mod taken;
 mod trouble;
 
 use change::Wanted;
-use compose::{Blocked, Prefixes};
+use enforcer::{Blocked, Enforcer, Prefixes, around, kernel_ban};
 use feeds::Feeds;
 use good::Good;
 use journal::{Journal, Write, nothing};
@@ -117,8 +115,8 @@ pub(crate) struct Guard {
     ledger: Ledger,
     /// Store and audit chain.
     journal: Journal,
-    drops: Box<dyn DropPath>,
-    prefixes: Prefixes,
+    /// Where it takes effect.
+    enforcer: Enforcer,
     /// Bans that rules ask for, per minute.
     pace: ArrivalTime,
     /// Rules' asks are refused until then: `CLOCK_MONOTONIC`, nanoseconds.
@@ -148,10 +146,6 @@ pub(crate) struct Guard {
     standing: Vec<String>,
     /// Blocks that were refused because there was no room.
     full: u64,
-    repairs: u64,
-    unrepaired: Vec<String>,
-    /// Who took the program out of the kernel, while it is.
-    detached: Option<String>,
     feeds: Feeds,
     lost: Lost,
 }
@@ -248,14 +242,14 @@ impl Guard {
 
     /// Allowances, for a proxy that starts.
     pub(crate) fn allows_in_force(&self) -> Vec<AllowInForce> {
-        self.prefixes.allows.keys().map(|source| AllowInForce { source: *source }).collect()
+        self.enforcer.prefixes().allows.keys().map(|source| AllowInForce { source: *source }).collect()
     }
 
     /// Whether `source` may be banned.
     fn judge(&self, source: Source) -> Result<(), Refused> {
         let bounds = safety::Bounds { widest_ipv4: self.settings.widest_ipv4, widest_ipv6: self.settings.widest_ipv6 };
         safety::judge(source, bounds, &self.surroundings, |source| {
-            self.prefixes.allowed(source).map(|allow| (allow.source, allow.actor.clone()))
+            self.enforcer.prefixes().allowed(source).map(|allow| (allow.source, allow.actor.clone()))
         })
     }
 
@@ -264,7 +258,7 @@ impl Guard {
     }
 
     fn key(&self, source: Source) -> Option<SourceKey> {
-        source.key(self.settings.ipv6_prefix)
+        self.enforcer.key(source)
     }
 
     fn draft(
@@ -298,12 +292,6 @@ impl Guard {
             bytes: 0,
         }
     }
-}
-
-/// The kernel's entry of a ban.
-fn kernel_ban(record: &Record) -> maps::Ban {
-    let mode = if record.shadow { maps::Ban::SHADOW } else { 0 };
-    maps::Ban { expires: expiry(record), id: record.id | mode, packets: 0, bytes: 0 }
 }
 
 /// A number of seconds as people write it: `90s`, `10m`, `1h30m`.

@@ -11,9 +11,10 @@ use crate::{
     clock::Now,
     config::{Config, Disk, Locations},
     guard::{
-        bans::{self, Actor, Guard, Parts, Processes, Surroundings},
+        audit,
+        bans::{Actor, Guard, Parts, Processes, Surroundings},
         control::{Answer, Request, Requests},
-        drops::{AtAccept, DropPath},
+        enforcement::{AtAccept, Enforcement},
         kernel::{self, Kernel, KernelError},
         lifecycle::state::{self, State},
         state_files::{self, lock::borrow},
@@ -58,7 +59,7 @@ fn answer_with(path: &Path, request: Request, uid: u32, resolve: bool) -> Result
     let lock = borrow(&settings.state_dir, PATIENCE).map_err(|error| error.to_string())?;
     let hold = kernel::hold(&settings.pin_dir).map_err(|error| error.to_string())?;
     let mut standing = vec![DOWN.to_owned()];
-    let drops: Box<dyn DropPath> = match Kernel::open_pinned(&settings) {
+    let drops: Box<dyn Enforcement> = match Kernel::open_pinned(&settings) {
         Ok(kernel) => Box::new(kernel),
         Err(error @ KernelError::NotPermitted { .. }) => return Err(error.to_string()),
         Err(error) => {

@@ -1,7 +1,11 @@
 //! Decides what is in force when the guard starts, when the configuration changes, and when time passes.
 
+use super::enforcer::Drifts;
 use super::*;
-use crate::guard::audit::{Finding, Redo};
+use crate::guard::{
+    audit::{Finding, Redo},
+    enforcement::Enforcement,
+};
 
 /// How many figures the store learns of at once.
 const FIGURES: usize = 50;
@@ -19,7 +23,7 @@ pub(crate) struct Parts {
     pub(crate) surroundings: Surroundings,
     pub(crate) store: Store,
     pub(crate) audit: Audit,
-    pub(crate) drops: Box<dyn DropPath>,
+    pub(crate) drops: Box<dyn Enforcement>,
     /// This boot's id: on another, the store's monotonic times mean nothing.
     pub(crate) boot: String,
     /// What store and audit chain were found to be.
@@ -63,15 +67,15 @@ impl Guard {
         guard.load_rules()?;
         guard.apply_promotions()?;
         guard.sweep(now);
-        let drift = guard.compare();
-        let entered = drift.0.count() + drift.1.count();
+        let drifts = guard.compare();
+        let entered = drifts.count();
         let interfaces: Vec<&str> =
-            guard.drops.interfaces().iter().filter(|at| at.adopted).map(|at| &*at.name).collect();
+            guard.enforcer.path().interfaces().iter().filter(|at| at.adopted).map(|at| &*at.name).collect();
         if !interfaces.is_empty() || !guard.ledger.is_empty() {
             let members = members(json!({"interfaces": interfaces, "bans": guard.ledger.len(), "entered": entered}));
             guard.record("adoption", members, now);
         }
-        guard.repair(drift);
+        guard.enforcer.repair(drifts);
         let since = now.unix_millis.saturating_sub(pardon::millis(guard.settings.safety.remember_good));
         guard.amend(move |change| change.forget_good_before(since));
         guard.notices.clear();
@@ -106,6 +110,7 @@ impl Guard {
         let pardons = Pardons::read(store.pardons().map_err(stored)?, settings.safety.unban_grace, now);
         let since = now.unix_millis.saturating_sub(pardon::millis(settings.safety.remember_good));
         let good = Good::read(store.good(since, good::MOST).map_err(stored)?, now);
+        let enforcer = Enforcer::new(drops, settings.ipv6_prefix);
         let guard = Self {
             settings,
             rules,
@@ -113,8 +118,7 @@ impl Guard {
             unproven: Vec::new(),
             ledger: Ledger::new(boot),
             journal: Journal::new(store, audit),
-            drops,
-            prefixes: Prefixes::default(),
+            enforcer,
             pace: 0,
             paused_until: None,
             pardons,
@@ -133,9 +137,6 @@ impl Guard {
             notices: Vec::new(),
             standing,
             full: 0,
-            repairs: 0,
-            unrepaired: Vec::new(),
-            detached: None,
             feeds: Feeds::default(),
             lost: Lost::default(),
         };
@@ -148,7 +149,8 @@ impl Guard {
         let records = records.map_err(|error| Refused::new("store_failed", error.to_string()))?;
         self.configure_allows()?;
         let slots: HashMap<Source, u32> = self
-            .drops
+            .enforcer
+            .path()
             .rules()
             .into_iter()
             .map(|(source, rule)| (source, rule.slot))
@@ -157,10 +159,10 @@ impl Guard {
         for mut record in records {
             self.rebase(&mut record, now);
             if self.key(record.source).is_none() && record.relay.is_none() {
-                let slot = slots.get(&record.source).copied().filter(|slot| self.prefixes.is_free(*slot));
-                let slot = slot.unwrap_or_else(|| self.prefixes.free_slot());
+                let slot = slots.get(&record.source).copied().filter(|slot| self.enforcer.prefixes().is_free(*slot));
+                let slot = slot.unwrap_or_else(|| self.enforcer.prefixes().free_slot());
                 let blocked = Blocked { shadow: record.shadow, expires: expiry(&record), slot };
-                self.prefixes.block(record.source, blocked);
+                self.enforcer.prefixes_mut().block(record.source, blocked);
             }
             self.ledger.keep(record);
         }
@@ -203,26 +205,26 @@ impl Guard {
             reason: "proxy.trusted_proxies".to_owned(),
             actor: "config".to_owned(),
         });
-        self.prefixes.allows = added.chain(trusted).chain(configured).map(|allow| (allow.source, allow)).collect();
+        self.enforcer.prefixes_mut().allows =
+            added.chain(trusted).chain(configured).map(|allow| (allow.source, allow)).collect();
         Ok(())
     }
 
     /// Ends bans that are allowed by now.
     fn lift_allowed(&mut self, now: Now) -> Result<(), Refused> {
-        let allowed = |record: &&Record| self.prefixes.allowed(record.source).is_some();
+        let allowed = |record: &&Record| self.enforcer.prefixes().allowed(record.source).is_some();
         let ids: Vec<u64> = self.ledger.records().filter(allowed).map(|record| record.id).collect();
         self.end(&ids, "lifted: allowed by the configuration", Some("unban"), now, None, nothing())
     }
 
     fn load_rules(&mut self) -> Result<(), Refused> {
         self.feeds.rules_replaced();
-        let rules = self.prefixes.rules();
-        self.drops.swap_rules(&rules).map_err(|error| Refused::new("kernel_failed", error.to_string()))
+        self.enforcer.load_rules().map_err(|error| Refused::new("kernel_failed", error.to_string()))
     }
 
     /// Puts right the rules of what is allowed and was not before, and the other way.
     fn refresh_allows(&mut self, before: &BTreeMap<Source, Allow>) {
-        let new = &self.prefixes.allows;
+        let new = &self.enforcer.prefixes().allows;
         let gone = before.keys().filter(|source| !new.contains_key(source));
         let changed: Vec<Source> =
             gone.chain(new.keys().filter(|source| !before.contains_key(source))).copied().collect();
@@ -246,15 +248,15 @@ impl Guard {
         now: Now,
     ) -> Result<(), Refused> {
         self.judge_settings(&settings)?;
-        let before = (std::mem::replace(&mut self.settings, settings), self.prefixes.allows.clone());
+        let before = (std::mem::replace(&mut self.settings, settings), self.enforcer.prefixes().allows.clone());
         let configured = self.configure_allows();
         let most = usize::try_from(self.settings.max_rules).unwrap_or(usize::MAX);
-        let loaded = if self.prefixes.count(true) > most || self.prefixes.count(false) > most {
+        let loaded = if self.enforcer.prefixes().count(true) > most || self.enforcer.prefixes().count(false) > most {
             Err(Refused::new(
                 "full",
                 format!("guard.allow and the blocked prefixes are more than guard.max_rules ({most})"),
             ))
-        } else if self.prefixes.fed.len().saturating_add(self.prefixes.blocked().len()) > MANY {
+        } else if self.enforcer.prefixes().fed.len().saturating_add(self.enforcer.prefixes().blocked().len()) > MANY {
             // To replace all of them would take too long for everybody who waits meanwhile.
             self.refresh_allows(&before.1);
             Ok(())
@@ -262,21 +264,24 @@ impl Guard {
             self.load_rules()
         };
         if let Err(refused) = configured.and(loaded) {
-            (self.settings, self.prefixes.allows) = before;
+            (self.settings, self.enforcer.prefixes_mut().allows) = before;
             return Err(refused);
         }
         self.rules = rules;
         self.settle_promotions(now);
         self.surround(surroundings);
         // The proxy of this configuration was started before the guard took it over.
-        let (old, new) = (before.1, &self.prefixes.allows);
+        let (old, new) = (before.1, &self.enforcer.prefixes().allows);
         let gone = old.keys().filter(|source| !new.contains_key(source));
         self.notices.extend(gone.map(|source| ToProxy::Disallowed { source: *source }));
         let fresh = new.keys().filter(|source| !old.contains_key(source));
         self.notices.extend(fresh.map(|source| ToProxy::Allowed { source: *source }));
         self.lift_allowed(now)?;
         let settings = self.enforced_settings();
-        self.drops.apply(&settings, ports).map_err(|error| Refused::new("kernel_failed", error.to_string()))
+        self.enforcer
+            .path_mut()
+            .apply(&settings, ports)
+            .map_err(|error| Refused::new("kernel_failed", error.to_string()))
     }
 
     /// Once a second: ends what has expired, compares with the kernel, signs the audit chain.
@@ -319,50 +324,33 @@ impl Guard {
         if !detach {
             return Ok(());
         }
-        self.drops.detach().map_err(|error| Refused::new("kernel_failed", error.to_string()))
+        self.enforcer.detach().map_err(|error| Refused::new("kernel_failed", error.to_string()))
     }
 
     fn reconcile(&mut self, now: Now) {
-        let (reattached, failing) = self.drops.reattach();
-        let drift = self.compare();
-        let entries = drift.0.count() + drift.1.count();
-        if entries > 0 || !reattached.is_empty() {
-            self.repairs += u64::try_from(entries + reattached.len()).unwrap_or(0);
-            tracing::warn!(entries, ?reattached, "the kernel had something else than the store says: repaired");
-            self.tell("repair", now, members(json!({"entries": entries, "attached_again": reattached})));
-        }
-        if failing != self.unrepaired && !failing.is_empty() {
-            tracing::warn!(?failing, "XDP is not attached where it should be");
-        }
-        self.unrepaired = failing;
-        self.repair(drift);
+        let reattached = self.enforcer.reattach();
+        let drifts = self.compare();
+        self.tell_repairs(drifts.count(), &reattached, now);
+        self.enforcer.repair(drifts);
     }
 
-    fn compare(&self) -> (drift::Drift<SourceKey, maps::Ban>, drift::Drift<Source, maps::Rule>) {
+    /// Records what was repaired in the kernel.
+    pub(super) fn tell_repairs(&mut self, entries: usize, reattached: &[String], now: Now) {
+        if entries == 0 && reattached.is_empty() {
+            return;
+        }
+        self.enforcer.note_repairs(entries + reattached.len());
+        tracing::warn!(entries, ?reattached, "the kernel had something else than the store says: repaired");
+        self.tell("repair", now, members(json!({"entries": entries, "attached_again": reattached})));
+    }
+
+    /// Compares the kernel with what it should have.
+    fn compare(&self) -> Drifts {
         let explicit = self.ledger.records().map(|record| record.source);
         let listed = self.feeds.sources().filter(|source| self.find(*source).is_none());
         // Several feeds may list the same.
-        let exact: HashMap<SourceKey, maps::Ban> =
-            explicit.chain(listed).filter_map(|source| Some((self.key(source)?, self.wanted(source)?))).collect();
-        let same = |wanted: &maps::Ban, found: &maps::Ban| (wanted.id, wanted.expires) == (found.id, found.expires);
-        let bans = drift::compare(exact, self.drops.bans(), same);
-        (bans, drift::compare(self.prefixes.rules(), self.drops.rules(), |wanted, found| wanted == found))
-    }
-
-    pub(super) fn repair(&mut self, drift: (drift::Drift<SourceKey, maps::Ban>, drift::Drift<Source, maps::Rule>)) {
-        let (bans, rules) = drift;
-        let removed = bans.remove.into_iter().map(|key| self.drops.unban(key).map(|_| ())).collect::<Vec<_>>();
-        let entered = if bans.enter.len() > MANY {
-            bans.enter.chunks(MANY).map(|some| self.drops.ban_many(some)).collect::<Vec<_>>()
-        } else {
-            bans.enter.into_iter().map(|(key, ban)| self.drops.ban(key, ban)).collect::<Vec<_>>()
-        };
-        let dropped = rules.remove.into_iter().map(|source| self.drops.remove_rule(source)).collect::<Vec<_>>();
-        let put = rules.enter.into_iter().map(|(source, rule)| self.drops.put_rule(source, rule)).collect::<Vec<_>>();
-        for error in removed.into_iter().chain(entered).chain(dropped).chain(put).filter_map(Result::err) {
-            tracing::error!(%error, "the kernel could not be repaired");
-            self.unrepaired.push(error.to_string());
-        }
+        let wanted = explicit.chain(listed).filter_map(|source| Some((self.key(source)?, self.wanted(source)?)));
+        self.enforcer.compare(wanted.collect())
     }
 }
 

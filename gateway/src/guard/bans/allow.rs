@@ -15,7 +15,7 @@ impl Guard {
         now: Now,
     ) -> Result<(String, u64), Refused> {
         judge_reason(reason)?;
-        if self.prefixes.allows.get(&source).is_some_and(|allow| allow.actor == "config") {
+        if self.enforcer.prefixes().allows.get(&source).is_some_and(|allow| allow.actor == "config") {
             return Err(Refused::new("in_configuration", format!("{source} is in guard.allow already")));
         }
         let Settings { widest_ipv4, widest_ipv6, .. } = self.settings;
@@ -27,7 +27,8 @@ impl Guard {
             );
             return Err(Refused::new("too_wide", message));
         }
-        let known = self.prefixes.allows.contains_key(&source) || self.prefixes.blocked().contains_key(&source);
+        let known = self.enforcer.prefixes().allows.contains_key(&source)
+            || self.enforcer.prefixes().blocked().contains_key(&source);
         if !known {
             self.judge_room(source)?;
         }
@@ -39,7 +40,7 @@ impl Guard {
         let how = format!("lifted: {source} was allowed by {actor}");
         let write: Write = Box::new(move |change| change.allow(&allowed, now.unix_millis));
         let unrecorded = self.lift(&ids, &how, Some("unban"), now, Some(("allow_add", summary)), write);
-        self.prefixes.allows.insert(source, allow);
+        self.enforcer.prefixes_mut().allows.insert(source, allow);
         self.notices.push(ToProxy::Allowed { source });
         self.refresh(source);
         let lifted = if ids.is_empty() { String::new() } else { format!(", {} blocks lifted", ids.len()) };
@@ -48,7 +49,7 @@ impl Guard {
     }
 
     pub(super) fn disallow(&mut self, source: Source, actor: &Actor, now: Now) -> Result<(String, u64), Refused> {
-        match self.prefixes.allows.get(&source) {
+        match self.enforcer.prefixes().allows.get(&source) {
             None => return Err(Refused::new("not_found", format!("{source} is not allowed by itself"))),
             Some(allow) if allow.actor == "config" => {
                 let message = format!("{source} is in guard.allow: remove it there and reload");
@@ -58,7 +59,7 @@ impl Guard {
         }
         let members = members(json!({"source": source.to_string(), "actor": actor.to_string()}));
         self.decide("allow_del", now, members, Box::new(move |change| change.disallow(source).map(drop)))?;
-        self.prefixes.allows.remove(&source);
+        self.enforcer.prefixes_mut().allows.remove(&source);
         self.notices.push(ToProxy::Disallowed { source });
         self.refresh(source);
         Ok((format!("{source} is no longer let through unasked; blocks that it lifted stay lifted"), 1))

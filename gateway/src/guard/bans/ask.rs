@@ -75,7 +75,7 @@ impl Guard {
     /// Whether an ask would change anything: a network around the source may be banned as well.
     pub(super) fn judge_news(&self, source: Source, shadow: bool) -> Result<(), Refused> {
         let there = |network| self.find(network).filter(|record| !record.shadow || shadow && record.source == source);
-        match compose::around(source).find_map(there) {
+        match around(source).find_map(there) {
             None => Ok(()),
             Some(record) => {
                 let (around, id) = (record.source, record.id);

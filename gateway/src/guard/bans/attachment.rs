@@ -1,22 +1,19 @@
-//! Decides when the kernel is let go of, and taken hold of again.
-//!
-//! *Invariant:* while it is let go of, bans are recorded and kept up in the maps as ever, and enforced when connections
-//! are accepted; taking hold again forgets nothing.
+//! Detaches the program from the kernel at an operator's word, and attaches it again.
 
 use super::*;
 
 impl Guard {
     /// An operator wants the program out of the kernel: to recover, or to make room for another.
     pub(super) fn detach(&mut self, actor: &Actor, now: Now) -> Result<(String, u64), Refused> {
-        if let Some(by) = &self.detached {
+        if let Some(by) = self.enforcer.detached() {
             return Err(Refused::new("detached", format!("it was detached already, by {by}")));
         }
         // Recorded whatever comes of it: an attempt to stop enforcement is worth a record.
         let members = members(json!({"actor": actor.to_string()}));
         // A disk that is full keeps nobody from recovering.
         self.record("detach", members, now);
-        let removed = self.drops.release().map_err(|error| Refused::new("kernel_failed", error.to_string()))?;
-        self.detached = Some(actor.to_string());
+        let removed = self.enforcer.release(&actor.to_string());
+        let removed = removed.map_err(|error| Refused::new("kernel_failed", error.to_string()))?;
         tracing::warn!(%actor, links = removed.links, maps = removed.maps, "detached: no packet is dropped in the kernel");
         let message = format!(
             "{} links and {} maps are out of the kernel: bans are enforced when connections are accepted until `gateway attach`, or until the gateway is started again",
@@ -28,11 +25,9 @@ impl Guard {
     /// Undoes [`Self::detach`].
     pub(super) fn attach(&mut self, actor: &Actor, now: Now) -> Result<(String, u64), Refused> {
         let (attached, failing) =
-            self.drops.attach().map_err(|error| Refused::new("kernel_failed", error.to_string()))?;
-        self.detached = None;
+            self.enforcer.attach().map_err(|error| Refused::new("kernel_failed", error.to_string()))?;
         let members = members(json!({"actor": actor.to_string(), "interfaces": attached, "failing": failing}));
         self.tell("attach", now, members);
-        self.unrepaired.clone_from(&failing);
         if !failing.is_empty() {
             return Err(Refused::new("not_attached", failing.join("; ")));
         }

@@ -1,7 +1,7 @@
 //! Decides how bans and allowances begin and end: store and audit chain first, then the kernel, then the proxy.
 
 use super::*;
-use crate::guard::store::Pardon;
+use crate::guard::{kernel::KernelError, store::Pardon};
 
 /// One of so many places is kept for operators: what rules ban leaves room for blocks by hand.
 const RESERVE: u32 = 16;
@@ -115,7 +115,7 @@ impl Guard {
 
     /// How `source` is blocked by something around it, as `blocked as part of ...`.
     fn still_blocked(&self, source: Source, now: Now) -> Option<String> {
-        let around = compose::around(source).filter_map(|network| self.find(network));
+        let around = around(source).filter_map(|network| self.find(network));
         let made = around.filter(|record| expiry(record) > now.monotonic).min_by_key(|record| record.shadow);
         let fed = self.fed_entry(source.address(), now).filter(|entry| entry.source.covers(&source));
         match (made, fed) {
@@ -157,7 +157,7 @@ impl Guard {
         if replaced.is_none() {
             self.judge_room(source)?;
         }
-        let counted = replaced.as_ref().map(|old| (old.id, self.counted(old)));
+        let counted = replaced.as_ref().map(|old| (old.id, self.enforcer.counted(old)));
         let id = self.ledger.next_id();
         record.id = id;
         let mut members = about(&record, id);
@@ -200,37 +200,9 @@ impl Guard {
     }
 
     /// Puts a recorded ban into the kernel.
-    pub(super) fn enter(&mut self, record: &Record) -> Result<(), crate::guard::kernel::KernelError> {
-        if record.relay.is_some() {
-            return self.leave_to_proxy(record.source);
-        }
-        if let Some(key) = self.key(record.source) {
-            return self.drops.ban(key, self.wanted(record.source).unwrap_or_else(|| kernel_ban(record)));
-        }
-        let slot = self.prefixes.blocked().get(&record.source).map(|blocked| blocked.slot);
-        let slot = slot.unwrap_or_else(|| self.prefixes.free_slot());
-        self.drops.clear_hits(slot)?;
-        let blocked = Blocked { shadow: record.shadow, expires: expiry(record), slot };
-        self.prefixes.block(record.source, blocked);
-        let Some(rule) = self.prefixes.rule(record.source) else { return Ok(()) };
-        self.drops.put_rule(record.source, rule)?;
-        self.refresh(record.source);
-        Ok(())
-    }
-
-    /// A client behind a trusted proxy sends no packets of its own: the kernel keeps no entry of it. Another one that
-    /// the ban replaces goes.
-    fn leave_to_proxy(&mut self, source: Source) -> Result<(), crate::guard::kernel::KernelError> {
-        if let Some(key) = self.key(source) {
-            return match self.wanted(source) {
-                Some(listed) => self.drops.ban(key, listed),
-                None => self.drops.unban(key).map(|_| ()),
-            };
-        }
-        if let Some(blocked) = self.prefixes.unblock(source) {
-            self.refresh(source);
-            self.drops.clear_hits(blocked.slot)?;
-        }
+    pub(super) fn enter(&mut self, record: &Record) -> Result<(), KernelError> {
+        let changed = self.enforcer.enter(record, self.wanted(record.source))?;
+        self.feeds.touched(&changed);
         Ok(())
     }
 
@@ -288,7 +260,7 @@ impl Guard {
         let records: Vec<Record> = ids.iter().filter_map(|id| self.ledger.get(*id)).cloned().collect();
         let counts: Vec<(u64, u64, u64)> = records
             .iter()
-            .map(|record| (record.id, self.counted(record)))
+            .map(|record| (record.id, self.enforcer.counted(record)))
             .map(|(id, (packets, bytes))| (id, packets, bytes))
             .collect();
         let ended = Ended { at: now.unix_millis, how: how.to_owned() };
@@ -329,19 +301,8 @@ impl Guard {
     fn forget(&mut self, record: &Record) {
         let source = record.source;
         self.ledger.remove(record.id);
-        let removed = if record.relay.is_some() {
-            Ok(())
-        } else if let Some(key) = self.key(source) {
-            match self.wanted(source) {
-                Some(listed) => self.drops.ban(key, listed),
-                None => self.drops.unban(key).map(|_| ()),
-            }
-        } else {
-            let blocked = self.prefixes.unblock(source);
-            let removed = if self.prefixes.fed.contains_key(&source) { Ok(()) } else { self.drops.remove_rule(source) };
-            self.refresh(source);
-            removed.and(blocked.map_or(Ok(()), |blocked| self.drops.clear_hits(blocked.slot)))
-        };
+        let (changed, removed) = self.enforcer.leave(record, self.wanted(source));
+        self.feeds.touched(&changed);
         if let Err(error) = removed {
             tracing::error!(ban = record.id, %error, "an ended ban stays in the kernel until it can be removed");
         }
@@ -353,34 +314,8 @@ impl Guard {
 
     /// Puts right the rules of `source` and of every prefix inside it.
     pub(super) fn refresh(&mut self, source: Source) {
-        let mut sources = self.prefixes.inside(source);
-        sources.push(source);
-        self.feeds.touched(&sources);
-        sources.into_iter().for_each(|source| self.put_right(source));
-    }
-
-    /// Puts right the rule of `source` alone.
-    pub(super) fn put_right(&mut self, source: Source) {
-        let put = match self.prefixes.rule(source) {
-            Some(rule) => self.drops.put_rule(source, rule),
-            None => self.drops.remove_rule(source),
-        };
-        if let Err(error) = put {
-            tracing::error!(%source, %error, "a rule is not in force until it can be entered");
-        }
-    }
-
-    /// What the kernel has counted on a ban.
-    pub(super) fn counted(&self, record: &Record) -> (u64, u64) {
-        if let Some(key) = self.key(record.source) {
-            let found = self.drops.find_ban(key).filter(|ban| ban.id & !maps::Ban::SHADOW == record.id);
-            return found.map_or((0, 0), |ban| (ban.packets, ban.bytes));
-        }
-        let slot = self.prefixes.blocked().get(&record.source).map(|blocked| blocked.slot);
-        slot.map_or((0, 0), |slot| {
-            let hits = self.drops.hits(slot);
-            (hits.packets, hits.bytes)
-        })
+        let changed = self.enforcer.refresh(source);
+        self.feeds.touched(&changed);
     }
 
     pub(super) fn judge_room(&self, source: Source) -> Result<(), Refused> {
@@ -405,12 +340,13 @@ impl Guard {
     /// Whether there is room, and one part in `reserve` stays free; 0: none.
     fn judge_room_but(&self, source: Source, reserve: u32) -> Result<(), Refused> {
         let (taken, most, setting) = if self.key(source).is_some() {
-            let exact = self.ledger.len().saturating_sub(self.prefixes.blocked().len());
+            let exact = self.ledger.len().saturating_sub(self.enforcer.prefixes().blocked().len());
             (exact.saturating_add(self.feeds.exact), self.settings.max_bans, "guard.max_bans")
         } else {
-            (self.prefixes.count(source.address().is_ipv4()), self.settings.max_rules, "guard.max_rules")
+            (self.enforcer.prefixes().count(source.address().is_ipv4()), self.settings.max_rules, "guard.max_rules")
         };
-        let countable = self.key(source).is_some() || self.prefixes.free_slot() < self.drops.slots();
+        let countable =
+            self.key(source).is_some() || self.enforcer.prefixes().free_slot() < self.enforcer.path().slots();
         let kept = most.checked_div(reserve).unwrap_or(0);
         if count(taken) < u64::from(most - kept) && countable {
             return Ok(());

@@ -4,7 +4,7 @@
 //! Until then the kernel's own entry ends at the deadline: the block goes on time even if the guard is dead by then.
 
 use super::*;
-use crate::guard::store::Deadline;
+use crate::guard::{kernel::KernelError, store::Deadline};
 
 /// The moment `seconds` from `now`.
 pub(super) const fn deadline(seconds: u64, now: Now) -> Deadline {
@@ -72,16 +72,9 @@ impl Guard {
     }
 
     /// Gives the kernel's entry of a ban new times or a new mode, and keeps what it has counted.
-    pub(super) fn enter_again(&mut self, record: &Record) -> Result<(), crate::guard::kernel::KernelError> {
-        if let Some(key) = self.key(record.source) {
-            let (packets, bytes) = self.counted(record);
-            return self.drops.ban(key, maps::Ban { packets, bytes, ..kernel_ban(record) });
-        }
-        if let Some(blocked) = self.prefixes.blocked().get(&record.source).copied() {
-            let blocked = Blocked { shadow: record.shadow, expires: expiry(record), ..blocked };
-            self.prefixes.block(record.source, blocked);
-        }
-        self.refresh(record.source);
+    pub(super) fn enter_again(&mut self, record: &Record) -> Result<(), KernelError> {
+        let changed = self.enforcer.enter_again(record)?;
+        self.feeds.touched(&changed);
         Ok(())
     }
 }

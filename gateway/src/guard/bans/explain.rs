@@ -48,13 +48,13 @@ impl Guard {
 
     /// Every allowance, configured ones first.
     pub(super) fn allows(&self) -> Vec<Allow> {
-        let mut allows: Vec<Allow> = self.prefixes.allows.values().cloned().collect();
+        let mut allows: Vec<Allow> = self.enforcer.prefixes().allows.values().cloned().collect();
         allows.sort_by_key(|allow| allow.actor != "config");
         allows
     }
 
     fn entry(&self, record: &Record, now: Now) -> Entry {
-        let (packets, bytes) = self.counted(record);
+        let (packets, bytes) = self.enforcer.counted(record);
         Entry {
             id: record.id,
             source: record.source,
@@ -78,11 +78,11 @@ impl Guard {
         let single = Source::of(address, 128);
         let live = |record: &&Record| expiry(record) > now.monotonic;
         let exact = self.find(Source::of(address, self.settings.ipv6_prefix)).filter(live);
-        let around: Vec<Source> = compose::around(single).collect();
+        let around: Vec<Source> = around(single).collect();
         let wider = around.iter().rev().filter_map(|network| self.find(*network)).filter(live);
         let all: Vec<&Record> = exact.into_iter().chain(wider).collect();
         let decides = all.iter().find(|record| !record.shadow).or_else(|| all.first()).copied();
-        let allow = self.prefixes.allowed(single);
+        let allow = self.enforcer.prefixes().allowed(single);
         // What goes on to block it when that has ended.
         let ends = decides.map_or(0, expiry);
         let other =
@@ -178,7 +178,7 @@ impl Guard {
 
     /// How things are.
     pub(crate) fn status(&self, processes: Processes, now: Now) -> Status {
-        let interfaces = self.drops.interfaces();
+        let interfaces = self.enforcer.path().interfaces();
         let interface = |at: &crate::guard::kernel::Attached| Interface {
             name: at.name.clone(),
             mode: if at.native { "native" } else { "generic" }.to_owned(),
@@ -201,8 +201,8 @@ impl Guard {
             listeners: processes.listeners,
             blocks: u64::try_from(self.ledger.len()).unwrap_or(0),
             feeds: self.feed_list(),
-            allows: u64::try_from(self.prefixes.allows.len()).unwrap_or(0),
-            verdicts: self.drops.verdicts().into_iter().map(counted).collect(),
+            allows: u64::try_from(self.enforcer.prefixes().allows.len()).unwrap_or(0),
+            verdicts: self.enforcer.path().verdicts().into_iter().map(counted).collect(),
             upstreams: processes.upstreams,
             warnings: self.warnings(processes.warnings, now),
             config_since: processes.config_since,
@@ -241,9 +241,9 @@ impl Guard {
             let many = self.journal.watchers().too_slow();
             warnings.push(format!("{many} watchers did not keep up and were let go (`gateway watch`)"));
         }
-        warnings.extend(self.detached.as_ref().map(|actor| attachment::warning(actor)));
+        warnings.extend(self.enforcer.detached().map(attachment::warning));
         warnings.extend(processes);
-        warnings.extend(self.drops.interfaces().iter().filter_map(|at| at.note.clone()));
+        warnings.extend(self.enforcer.path().interfaces().iter().filter_map(|at| at.note.clone()));
         warnings.extend(self.promoted.iter().map(|(what, actor)| {
             format!("{what} enforces because {actor} promoted it; the configuration still says shadow")
         }));
@@ -260,11 +260,12 @@ impl Guard {
             let text = "sources that shadow rules would have banned are not listed, over guard.max_bans_per_minute or an eighth of guard.max_bans";
             warnings.push(format!("{} {text} (since the start)", self.shadows_unlisted));
         }
-        if self.repairs > 0 {
-            warnings.push(format!("{} entries in the kernel had to be repaired since the start", self.repairs));
+        if self.enforcer.repairs() > 0 {
+            warnings
+                .push(format!("{} entries in the kernel had to be repaired since the start", self.enforcer.repairs()));
         }
-        warnings.extend(lost(self.lost, self.drops.interfaces().is_empty()));
-        warnings.extend(self.unrepaired.iter().cloned());
+        warnings.extend(lost(self.lost, self.enforcer.path().interfaces().is_empty()));
+        warnings.extend(self.enforcer.unrepaired().iter().cloned());
         warnings.extend(self.feed_warnings());
         warnings
     }

@@ -177,22 +177,22 @@ impl Guard {
 
     /// Puts what feeds say about a prefix beside the blocks that are made one by one. Its rule is not changed yet.
     fn relist(&mut self, source: Source) {
-        let known = self.prefixes.fed.get(&source).map(|blocked| blocked.slot);
+        let known = self.enforcer.prefixes().fed.get(&source).map(|blocked| blocked.slot);
         match (self.fed_prefix(source), known) {
             (Some((shadow, expires)), slot) => {
                 let slot = slot.unwrap_or_else(|| {
-                    let slot = self.feeds.slots.take(self.drops.slots().min(1 << 22));
+                    let slot = self.feeds.slots.take(self.enforcer.path().slots().min(1 << 22));
                     if slot > 0
-                        && let Err(error) = self.drops.clear_hits(slot)
+                        && let Err(error) = self.enforcer.path_mut().clear_hits(slot)
                     {
                         tracing::error!(%source, %error, "an earlier prefix's counters go on");
                     }
                     slot
                 });
-                self.prefixes.fed.insert(source, Blocked { shadow, expires, slot });
+                self.enforcer.prefixes_mut().fed.insert(source, Blocked { shadow, expires, slot });
             }
             (None, Some(slot)) => {
-                self.prefixes.fed.remove(&source);
+                self.enforcer.prefixes_mut().fed.remove(&source);
                 if slot > 0 {
                     self.feeds.slots.free.push(slot);
                 }
@@ -231,15 +231,15 @@ impl Guard {
         let prefixes: Vec<Source> = self.feeds.sources().filter(|source| source.key(prefix).is_none()).collect();
         // Counters of rules that are in force go on where nothing else counts there.
         for source in &prefixes {
-            let kept = slots.get(source).copied().filter(|slot| self.prefixes.is_free(*slot));
+            let kept = slots.get(source).copied().filter(|slot| self.enforcer.prefixes().is_free(*slot));
             if let (Some(slot), Some((shadow, expires))) = (kept, self.fed_prefix(*source))
                 && self.feeds.slots.kept.insert(slot)
             {
-                self.prefixes.fed.insert(*source, Blocked { shadow, expires, slot });
+                self.enforcer.prefixes_mut().fed.insert(*source, Blocked { shadow, expires, slot });
             }
         }
         for source in prefixes {
-            if !self.prefixes.fed.contains_key(&source) {
+            if !self.enforcer.prefixes().fed.contains_key(&source) {
                 self.relist(source);
             }
         }
@@ -295,7 +295,7 @@ impl Guard {
         let mut warnings: Vec<String> =
             self.feeds.warnings.iter().map(|(name, warning)| format!("{}: {warning}", actor(name))).collect();
         warnings.extend(self.feeds.held_warnings());
-        if self.drops.interfaces().is_empty() && !self.feeds.listed.is_empty() {
+        if self.enforcer.path().interfaces().is_empty() && !self.feeds.listed.is_empty() {
             warnings.push(
                 "lists are in force in the kernel alone, and no interface is guarded: name one in guard.interfaces"
                     .to_owned(),
@@ -307,18 +307,18 @@ impl Guard {
     /// The entry of a feed that decides about an address.
     pub(super) fn fed_entry(&self, address: std::net::IpAddr, now: Now) -> Option<Entry> {
         let exact = Source::of(address, self.settings.ipv6_prefix);
-        let mut around: Vec<Source> = compose::around(Source::of(address, 128)).collect();
+        let mut around: Vec<Source> = around(Source::of(address, 128)).collect();
         around.push(exact);
         let live = around.into_iter().rev().filter_map(|source| self.feeds.decides(source));
         let live: Vec<_> = live.filter(|(_, _, expires)| *expires > now.monotonic).collect();
         let (one, entry, expires) = live.iter().find(|(one, ..)| !one.row.shadow).or_else(|| live.first())?;
         let (packets, bytes) = match self.key(entry.source) {
             Some(key) => {
-                let found = self.drops.find_ban(key).filter(|ban| ban.id & FED != 0);
+                let found = self.enforcer.path().find_ban(key).filter(|ban| ban.id & FED != 0);
                 found.map_or((0, 0), |ban| (ban.packets, ban.bytes))
             }
-            None => self.prefixes.fed.get(&entry.source).map_or((0, 0), |blocked| {
-                let hits = self.drops.hits(blocked.slot);
+            None => self.enforcer.prefixes().fed.get(&entry.source).map_or((0, 0), |blocked| {
+                let hits = self.enforcer.path().hits(blocked.slot);
                 (hits.packets, hits.bytes)
             }),
         };

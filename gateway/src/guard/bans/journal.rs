@@ -442,6 +442,17 @@ impl Journal {
         &self.findings
     }
 
+    /// How many decisions are in force that the store does not know yet, for `status`.
+    pub(super) fn owed_warning(&self) -> Option<String> {
+        let many = self.owed.iter().filter(|one| one.records.is_empty()).count();
+        (many > 0).then(|| {
+            format!(
+                "another process has locked the ban store: {many} changes are in force and in the audit chain, and \
+                 are written to it once it is free"
+            )
+        })
+    }
+
     /// What an operator should know of what cannot be recorded.
     pub(super) fn warnings(&self) -> impl Iterator<Item = String> {
         let failures = self.failures;
@@ -450,13 +461,6 @@ impl Journal {
                 "decisions cannot be recorded, so none are made ({failures} failures so far; it is tried every second): {failing}"
             )
         });
-        let many = self.owed.iter().filter(|one| one.records.is_empty()).count();
-        let owed = (many > 0).then(|| {
-            format!(
-                "another process has locked the ban store: {many} changes are in force and in the audit chain, and \
-                 are written to it once it is free"
-            )
-        });
-        failing.into_iter().chain(owed)
+        failing.into_iter().chain(self.owed_warning())
     }
 }

@@ -44,11 +44,7 @@ impl Probations {
 
     /// Until when `source` or a network around it is on probation.
     pub(super) fn find(&self, source: Source, now: u64) -> Option<u64> {
-        compose::around(source)
-            .filter_map(|network| self.until.get(&network))
-            .copied()
-            .filter(|until| *until > now)
-            .max()
+        around(source).filter_map(|network| self.until.get(&network)).copied().filter(|until| *until > now).max()
     }
 }
 

@@ -1,6 +1,9 @@
 //! Records the guard's decisions in its [`Journal`], which may ask what is in force to make the store anew.
 
-use super::{journal::{InForce, Records}, *};
+use super::{
+    journal::{InForce, Records},
+    *,
+};
 use crate::guard::store;
 
 impl Guard {
@@ -88,8 +91,10 @@ impl Guard {
 
     /// Gives the journal what it may have to ask for.
     pub(super) fn recording<T>(&mut self, record: impl FnOnce(&mut Journal, InForce<'_>) -> T) -> T {
-        let Self { journal, ledger, prefixes, promoted, pardons, feeds, settings, .. } = self;
-        let done = record(journal, &|| everything(ledger, prefixes, promoted, pardons, settings.safety.unban_grace, feeds));
+        let Self { journal, ledger, enforcer, promoted, pardons, feeds, settings, .. } = self;
+        let done = record(journal, &|| {
+            everything(ledger, enforcer.prefixes(), promoted, pardons, settings.safety.unban_grace, feeds)
+        });
         if self.journal.take_remade() {
             self.good.save_again();
         }

@@ -39,7 +39,7 @@ impl Sampled {
             deprecated,
             reason = "its successor is unsafe for types that may change their descriptor; ours owns it"
         )]
-        let ring = guard.drops.events_waiting().map(|ring| AsyncFd::with_interest(ring, Interest::READABLE));
+        let ring = guard.enforcer.path().events_waiting().map(|ring| AsyncFd::with_interest(ring, Interest::READABLE));
         let ring = ring.transpose().unwrap_or_else(|error| {
             tracing::warn!(%error, "samples of packets cannot be waited for: `gateway watch` shows none");
             None
@@ -67,16 +67,16 @@ impl Sampled {
 impl Guard {
     /// Somebody wants to be told from now on: what lies in the ring is of before.
     pub(crate) fn begin_samples(&mut self, sampled: &mut Sampled) {
-        drop(self.drops.events(ALL));
-        sampled.before = self.drops.verdicts();
+        drop(self.enforcer.path_mut().events(ALL));
+        sampled.before = self.enforcer.path().verdicts();
         sampled.due = None;
     }
 
     /// Tells watchers what the kernel has told.
     pub(crate) fn tell_samples(&mut self, sampled: &mut Sampled, now: Now) {
-        let events = self.drops.events(MOST);
+        let events = self.enforcer.path_mut().events(MOST);
         sampled.due = (events.len() == MOST).then(|| Instant::now() + GATHER);
-        let after = self.drops.verdicts();
+        let after = self.enforcer.path().verdicts();
         for event in &events {
             let one_in = one_in(event.verdict, &events, &sampled.before, &after);
             let packet = self.sample(event, one_in, now);
@@ -107,7 +107,8 @@ impl Guard {
         tell("port", (event.port != 0).then(|| event.port.into()));
         tell("protocol", protocol(event.protocol).map(Into::into));
         // One that was made anew after this packet has another number.
-        let interface = self.drops.interfaces().iter().find(|at| at.index == event.interface && at.index != 0);
+        let interface =
+            self.enforcer.path().interfaces().iter().find(|at| at.index == event.interface && at.index != 0);
         tell("interface", interface.map(|at| at.name.clone().into()));
         let Some(source) = source.filter(|_| verdict == Some(Verdict::Blocked)) else { return packet };
         match self.behind(source) {
@@ -124,7 +125,7 @@ impl Guard {
 
     /// What drops the packets of `source`: its own entry, else the narrowest around it.
     fn behind(&self, source: Source) -> Option<Behind<'_>> {
-        let mut around: Vec<Source> = compose::around(source).collect();
+        let mut around: Vec<Source> = around(source).collect();
         around.reverse();
         let enforced = |source: &Source| self.find(*source).filter(|record| !record.shadow);
         if let Some(record) = around.iter().find_map(enforced) {

@@ -28,7 +28,7 @@ impl Guard {
             name,
             sources: Some(u64::try_from(records.len()).unwrap_or(u64::MAX)),
             requests: 0,
-            packets: records.iter().map(|record| self.counted(record).0).sum(),
+            packets: records.iter().map(|record| self.enforcer.counted(record).0).sum(),
             good_clients: Some(count(good.iter().filter(|client| records.iter().any(|it| it.source.covers(client))))),
         };
         let limit = |what: &str| Shadowed {
@@ -49,7 +49,7 @@ impl Guard {
                 ..limit(ADDRESS_LIMIT)
             });
         }
-        let verdicts = self.drops.verdicts();
+        let verdicts = self.enforcer.path().verdicts();
         for (what, _, verdict) in self.shadow_limits().filter(|(what, ..)| !self.promoted.contains_key(*what)) {
             let packets = verdicts.iter().find(|(one, _)| *one == verdict).map_or(0, |(_, tally)| tally.packets);
             limits.push(Shadowed { packets, ..limit(what) });
@@ -100,7 +100,7 @@ impl Guard {
         if settings == self.settings {
             return Ok(());
         }
-        self.drops.limit(&settings).map_err(|error| Refused::new("kernel_failed", error.to_string()))
+        self.enforcer.path_mut().limit(&settings).map_err(|error| Refused::new("kernel_failed", error.to_string()))
     }
 
     /// What operators have promoted.

@@ -31,7 +31,13 @@ impl Guard {
         let over = self.ledger.ids().into_iter().filter(|id| flushed || ended.contains(id)).collect::<Vec<u64>>();
         let kernel: HashMap<u64, u64> = match begun.is_empty() {
             true => HashMap::new(),
-            false => self.drops.bans().into_iter().map(|(_, ban)| (ban.id & !maps::Ban::SHADOW, ban.expires)).collect(),
+            false => self
+                .enforcer
+                .path()
+                .bans()
+                .into_iter()
+                .map(|(_, ban)| (ban.id & !maps::Ban::SHADOW, ban.expires))
+                .collect(),
         };
         let mut records = Vec::new();
         for (id, told) in begun {
@@ -47,7 +53,7 @@ impl Guard {
         let confirmed: Vec<u64> = confirmed.into_iter().filter(|id| self.ledger.contains(*id)).collect();
         for id in &over {
             let Some(record) = self.ledger.remove(*id) else { continue };
-            self.prefixes.unblock(record.source);
+            self.enforcer.prefixes_mut().unblock(record.source);
         }
         for id in &confirmed {
             if let Some(record) = self.ledger.get(*id).cloned() {
@@ -60,16 +66,16 @@ impl Guard {
         let mut allows = Vec::new();
         for (source, told) in allowed {
             let Ok(source) = source.parse::<Source>() else { continue };
-            let known = self.prefixes.allows.get(&source).map(|allow| allow.actor.as_str());
+            let known = self.enforcer.prefixes().allows.get(&source).map(|allow| allow.actor.as_str());
             match told {
                 Some(told) if known.is_none() => {
                     let text = |name: &str| told.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
                     let allow = Allow { source, reason: text("reason"), actor: text("actor") };
-                    self.prefixes.allows.insert(source, allow.clone());
+                    self.enforcer.prefixes_mut().allows.insert(source, allow.clone());
                     allows.push((source, Some(Allowed { source, reason: allow.reason, actor: allow.actor })));
                 }
                 None if known.is_some_and(|actor| actor != "config") => {
-                    self.prefixes.allows.remove(&source);
+                    self.enforcer.prefixes_mut().allows.remove(&source);
                     allows.push((source, None));
                 }
                 _ => {}
@@ -95,12 +101,14 @@ impl Guard {
     /// Takes a ban as in force that the kernel may have already.
     fn hold(&mut self, record: &Record) {
         if self.key(record.source).is_none() && record.relay.is_none() {
-            let known = self.prefixes.blocked().get(&record.source).map(|blocked| blocked.slot);
-            let rules = || self.drops.rules().into_iter().find(|(source, _)| *source == record.source);
-            let counted =
-                known.or_else(|| rules().map(|(_, rule)| rule.slot).filter(|slot| self.prefixes.is_free(*slot)));
-            let slot = counted.unwrap_or_else(|| self.prefixes.free_slot());
-            self.prefixes.block(record.source, Blocked { shadow: record.shadow, expires: expiry(record), slot });
+            let known = self.enforcer.prefixes().blocked().get(&record.source).map(|blocked| blocked.slot);
+            let rules = || self.enforcer.path().rules().into_iter().find(|(source, _)| *source == record.source);
+            let counted = known
+                .or_else(|| rules().map(|(_, rule)| rule.slot).filter(|slot| self.enforcer.prefixes().is_free(*slot)));
+            let slot = counted.unwrap_or_else(|| self.enforcer.prefixes().free_slot());
+            self.enforcer
+                .prefixes_mut()
+                .block(record.source, Blocked { shadow: record.shadow, expires: expiry(record), slot });
         }
         self.ledger.keep(record.clone());
     }
@@ -111,7 +119,7 @@ impl Guard {
         let newest = self.journal.store().newest().unwrap_or(0);
         let mut highest = self.ledger.ids().last().copied().unwrap_or(0).max(newest);
         let (mut records, mut lists) = (Vec::new(), [Draft::new(now.monotonic), Draft::new(now.monotonic)]);
-        for (key, ban) in self.drops.bans().into_iter().filter(|(_, ban)| ban.expires > now.monotonic) {
+        for (key, ban) in self.enforcer.path().bans().into_iter().filter(|(_, ban)| ban.expires > now.monotonic) {
             let source = Source::from_key(key, self.settings.ipv6_prefix);
             let id = ban.id & !maps::Ban::SHADOW;
             if id & feeds::FED != 0 {
@@ -132,15 +140,17 @@ impl Guard {
             return;
         }
         let mut allowed = Vec::new();
-        let lists_from = self.drops.slots().min(1 << 22) / 2;
-        for (source, rule) in self.drops.rules().into_iter().filter(|(_, rule)| rule.expires() > now.monotonic) {
+        let lists_from = self.enforcer.path().slots().min(1 << 22) / 2;
+        for (source, rule) in
+            self.enforcer.path().rules().into_iter().filter(|(_, rule)| rule.expires() > now.monotonic)
+        {
             if rule.action == maps::Rule::ALLOW {
-                if !self.prefixes.allows.contains_key(&source) {
+                if !self.enforcer.prefixes().allows.contains_key(&source) {
                     allowed.push(Allow { source, reason: REASON.to_owned(), actor: Actor::Guard.to_string() });
                 }
                 continue;
             }
-            if self.find(source).is_some() || self.prefixes.fed.contains_key(&source) {
+            if self.find(source).is_some() || self.enforcer.prefixes().fed.contains_key(&source) {
                 continue;
             }
             let shadow = rule.action == maps::Rule::SHADOW;
@@ -150,7 +160,7 @@ impl Guard {
                 let record = self.taken(self.ledger.next_id(), source, shadow, rule.expires(), now);
                 self.ledger.number_after(record.id);
                 let blocked = Blocked { shadow, expires: rule.expires(), slot: rule.slot };
-                self.prefixes.block(source, blocked);
+                self.enforcer.prefixes_mut().block(source, blocked);
                 records.push(record);
             }
         }
@@ -173,7 +183,7 @@ impl Guard {
             self.hold(record);
         }
         for allow in &allowed {
-            self.prefixes.allows.insert(allow.source, allow.clone());
+            self.enforcer.prefixes_mut().allows.insert(allow.source, allow.clone());
         }
         let text = format!(
             "the ban store did not know all that was in force: {} bans, {} allowances and {listed} entries of lists were \

@@ -4,7 +4,12 @@ use std::{fs, net::IpAddr, path::PathBuf, time::Duration};
 
 use super::*;
 use crate::{
-    guard::{audit::verify, control::Why, drops::AtAccept, state_files},
+    guard::{
+        audit::verify,
+        control::Why,
+        enforcement::{AtAccept, Enforcement},
+        state_files,
+    },
     request_id::RequestId,
     settings::guard::{Mode, Scope},
     signal::Signal,
@@ -66,7 +71,7 @@ impl World {
         }
     }
 
-    fn start(&mut self, drops: Box<dyn DropPath>) {
+    fn start(&mut self, drops: Box<dyn Enforcement>) {
         let state = crate::guard::lifecycle::state::open(&self.folder).unwrap();
         let crate::guard::lifecycle::state::State { store, audit, findings, is_behind } = state;
         let rule = |name: &str, shadow| Rule {
@@ -94,8 +99,8 @@ impl World {
     }
 
     /// Ends the guard as `kill -9` does; the kernel keeps what it has.
-    fn crash(&mut self) -> Box<dyn DropPath> {
-        self.guard.take().unwrap().drops
+    fn crash(&mut self) -> Box<dyn Enforcement> {
+        self.guard.take().unwrap().enforcer.into_path()
     }
 
     fn guard(&mut self) -> &mut Guard {
@@ -199,7 +204,7 @@ fn a_rule_bans_and_the_ban_ends() {
     assert_eq!(world.guard().notices(), [ToProxy::Lifted { source }, ToProxy::Probation { source, until }]);
     let why = world.why("192.0.2.7");
     assert_eq!((why.verdict.as_str(), why.history[0].how.as_str()), ("passed", "expired"));
-    assert!(world.guard().drops.bans().is_empty());
+    assert!(world.guard().enforcer.path().bans().is_empty());
     assert_eq!(world.events(), ["start", "ban", "expiry"]);
 }
 
@@ -248,7 +253,7 @@ fn shadow_counts_only() {
     assert_eq!(world.why("192.0.2.7").verdict, "shadow_blocked");
     assert_eq!(world.ask("192.0.2.7", "trial"), Err("already_blocked"));
     let id = world.ask("192.0.2.7", "bad-tokens").unwrap();
-    assert_eq!(world.guard().drops.bans().len(), 1);
+    assert_eq!(world.guard().enforcer.path().bans().len(), 1);
     let why = world.why("192.0.2.7");
     assert_eq!((why.verdict.as_str(), why.entry.unwrap().id, why.history[0].how.as_str()), ("blocked", id, "replaced"));
 }
@@ -297,8 +302,8 @@ fn operators_are_refused_what_is_unsafe() {
     assert_eq!(world.handle(del("192.0.2.7")), "not_found");
     assert_eq!(world.handle(del("192.0.2.0/24")), "done 1");
     assert_eq!(world.handle(Request::BlockFlush), "done 6");
-    assert!(world.guard().drops.bans().is_empty());
-    assert_eq!(world.guard().drops.rules().len(), 1);
+    assert!(world.guard().enforcer.path().bans().is_empty());
+    assert_eq!(world.guard().enforcer.path().rules().len(), 1);
     let long = Request::BlockAdd {
         source: "192.0.2.7".parse().unwrap(),
         seconds: Some(0),
@@ -345,14 +350,14 @@ fn x09_a_restart_keeps_bans_and_times() {
     world.start(kernel);
     let entry = world.why("192.0.2.7").entry.unwrap();
     assert_eq!((entry.id, entry.remaining_seconds), (id, Some(500)));
-    assert_eq!(world.guard().repairs, 0);
+    assert_eq!(world.guard().enforcer.repairs(), 0);
     // A reboot: the kernel has forgotten everything, the monotonic clock starts anew.
     drop(world.crash());
     world.now = Now { monotonic: 5 * SECOND, unix_millis: 1_700_000_000_000 + 200_000 };
     world.boot = "two";
     world.start(Box::new(AtAccept::default()));
     assert_eq!(world.why("192.0.2.7").entry.unwrap().remaining_seconds, Some(400));
-    assert_eq!(world.guard().drops.bans().len(), 1);
+    assert_eq!(world.guard().enforcer.path().bans().len(), 1);
     assert_eq!(world.why("198.51.100.9").verdict, "blocked");
     world.pass(401);
     assert_eq!(world.why("192.0.2.7").verdict, "passed");
@@ -364,16 +369,16 @@ fn drift_is_repaired_and_told() {
     world.ask("192.0.2.7", "bad-tokens").unwrap();
     assert_eq!(world.add("198.51.100.0/24"), "done 1");
     let stranger = SourceKey::ipv4(0xc000_02ff);
-    let drops = &mut world.guard().drops;
+    let drops = world.guard().enforcer.path_mut();
     drops.unban(SourceKey::ipv4(0xc000_0207)).unwrap();
     drops.ban(stranger, maps::Ban { expires: NEVER, id: 99, packets: 0, bytes: 0 }).unwrap();
     drops.remove_rule("198.51.100.0/24".parse().unwrap()).unwrap();
     world.pass(1);
-    assert_eq!(world.guard().repairs, 3);
-    assert!(world.guard().drops.find_ban(stranger).is_none());
-    assert!(world.guard().drops.find_ban(SourceKey::ipv4(0xc000_0207)).is_some());
+    assert_eq!(world.guard().enforcer.repairs(), 3);
+    assert!(world.guard().enforcer.path().find_ban(stranger).is_none());
+    assert!(world.guard().enforcer.path().find_ban(SourceKey::ipv4(0xc000_0207)).is_some());
     world.pass(1);
-    assert_eq!(world.guard().repairs, 3);
+    assert_eq!(world.guard().enforcer.repairs(), 3);
     assert_eq!(world.events().last().unwrap(), "repair");
 }
 

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     clock::Now,
-    guard::{bans, control::CertificateEnd},
+    guard::{audit, control::CertificateEnd},
     tls,
 };
 

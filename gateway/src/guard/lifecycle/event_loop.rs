@@ -21,6 +21,7 @@ use crate::{
     clock::{self, Now},
     detect::Ask,
     guard::{
+        audit,
         bans::{self, Actor, Processes, Sampled},
         control::{
             Answer, Request,

@@ -18,6 +18,7 @@ use crate::{
     clock::{self, Now},
     config::Config,
     guard::{
+        audit,
         bans::{self, Actor},
         control::{Answer, ReloadRefused},
         proxies::barrier::RETIREMENT,

@@ -24,9 +24,10 @@ use crate::{
     clock::Now,
     config::{Config, Errors},
     guard::{
-        bans::{self, Guard, Parts},
+        audit,
+        bans::{Guard, Parts},
         control::server,
-        drops::{AtAccept, DropPath},
+        enforcement::{AtAccept, Enforcement},
         kernel::{self, Kernel, KernelError},
         proxies::{
             listeners,
@@ -182,7 +183,7 @@ fn run_as(name: &str, standing: &mut Vec<String>) -> Result<Option<RunAs>> {
 
 /// Loads the kernel program, or does without where that is what was asked for, the rights are missing, or the kernel
 /// refuses it and no mode was demanded.
-fn drop_path(settings: &Settings, ports: &[u16], standing: &mut Vec<String>) -> Result<Box<dyn DropPath>> {
+fn drop_path(settings: &Settings, ports: &[u16], standing: &mut Vec<String>) -> Result<Box<dyn Enforcement>> {
     let without = if settings.interfaces.is_empty() {
         "guard.interfaces is empty: no packet is dropped in the kernel, bans are enforced when connections are accepted"
             .to_owned()

@@ -10,7 +10,7 @@ const SOME: usize = 512;
 /// A comparison that is under way: bans first, then rules.
 pub(in super::super) struct Scrub {
     /// Where in the map it is.
-    cursor: crate::guard::drops::Scan,
+    cursor: crate::guard::enforcement::Scan,
     /// Entries that are as they should be, or were made so.
     right: usize,
     repaired: usize,
@@ -24,7 +24,7 @@ pub(in super::super) struct Scrub {
 
 #[derive(Default)]
 struct Rules {
-    cursor: crate::guard::drops::RuleScan,
+    cursor: crate::guard::enforcement::RuleScan,
     found: HashMap<Source, Rule>,
     /// Sources that may have a rule and are still to be looked at; `None`: what there is is still being read.
     wanted: Option<std::vec::IntoIter<Source>>,
@@ -71,20 +71,14 @@ impl Guard {
             self.feeds.scrub = Some(scrub);
             return;
         }
-        let (reattached, failing) = self.drops.reattach();
-        let entries = scrub.repaired;
-        if entries > 0 || !reattached.is_empty() {
-            self.repairs += u64::try_from(entries + reattached.len()).unwrap_or(0);
-            tracing::warn!(entries, ?reattached, "the kernel had something else than the store says: repaired");
-            self.tell("repair", now, members(json!({"entries": entries, "attached_again": reattached})));
-        }
-        self.unrepaired = failing;
+        let reattached = self.enforcer.reattach();
+        self.tell_repairs(scrub.repaired, &reattached, now);
     }
 
     /// Reads some of the rules in force, or compares some of what should be with them; whether nothing is left to do.
     fn compare_some_rules(&mut self, rules: &mut Rules, changed: &HashSet<Source>, repaired: &mut usize) -> bool {
         let Some(wanted) = &mut rules.wanted else {
-            match self.drops.scan_rules(&mut rules.cursor) {
+            match self.enforcer.path().scan_rules(&mut rules.cursor) {
                 Ok(some) => rules.found.extend(some),
                 Err(error) => {
                     tracing::error!(%error, "rules cannot be read from the kernel");
@@ -92,7 +86,7 @@ impl Guard {
                 }
             }
             if rules.cursor.is_done() {
-                rules.wanted = Some(self.prefixes.sources().into_iter());
+                rules.wanted = Some(self.enforcer.prefixes().sources().into_iter());
             }
             return false;
         };
@@ -101,14 +95,14 @@ impl Guard {
         // At the end: what should not be there.
         let some = if is_last { rules.found.keys().copied().take(SOME).collect() } else { some };
         for source in &some {
-            let (wanted, found) = (self.prefixes.rule(*source), rules.found.remove(source));
+            let (wanted, found) = (self.enforcer.prefixes().rule(*source), rules.found.remove(source));
             if wanted == found || changed.contains(source) {
                 continue;
             }
             *repaired += 1;
             let done = match wanted {
-                Some(rule) => self.drops.put_rule(*source, rule),
-                None => self.drops.remove_rule(*source),
+                Some(rule) => self.enforcer.path_mut().put_rule(*source, rule),
+                None => self.enforcer.path_mut().remove_rule(*source),
             };
             if let Err(error) = done {
                 tracing::error!(%source, %error, "the kernel could not be repaired");
@@ -119,7 +113,7 @@ impl Guard {
 
     /// Compares what is in the kernel with what should be; whether nothing is left to do.
     fn scan_some(&mut self, scrub: &mut Scrub) -> bool {
-        let found = match self.drops.scan(&mut scrub.cursor) {
+        let found = match self.enforcer.path().scan(&mut scrub.cursor) {
             Ok(found) => found,
             Err(error) => {
                 tracing::error!(%error, "bans cannot be read from the kernel");
@@ -135,9 +129,9 @@ impl Guard {
                 }
                 Some(wanted) => {
                     scrub.right += 1;
-                    self.drops.ban(key, wanted)
+                    self.enforcer.path_mut().ban(key, wanted)
                 }
-                None => self.drops.unban(key).map(|_| ()),
+                None => self.enforcer.path_mut().unban(key).map(|_| ()),
             };
             scrub.repaired += 1;
             if let Err(error) = repaired {
@@ -147,10 +141,8 @@ impl Guard {
         if !scrub.cursor.is_done() {
             return false;
         }
-        let made = self
-            .ledger
-            .records()
-            .filter(|it| self.key(it.source).is_some() && self.feeds.decides(it.source).is_none());
+        let made =
+            self.ledger.records().filter(|it| self.key(it.source).is_some() && self.feeds.decides(it.source).is_none());
         if scrub.right >= made.count() + self.feeds.exact {
             return true;
         }
@@ -170,9 +162,11 @@ impl Guard {
     }
 
     fn enter_missing(&mut self, source: Source) -> bool {
-        let Some(key) = self.key(source).filter(|key| self.drops.find_ban(*key).is_none()) else { return false };
+        let Some(key) = self.key(source).filter(|key| self.enforcer.path().find_ban(*key).is_none()) else {
+            return false;
+        };
         let Some(wanted) = self.wanted(source) else { return false };
-        if let Err(error) = self.drops.ban(key, wanted) {
+        if let Err(error) = self.enforcer.path_mut().ban(key, wanted) {
             tracing::error!(%error, "the kernel could not be repaired");
         }
         true

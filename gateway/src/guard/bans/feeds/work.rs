@@ -176,7 +176,7 @@ impl Guard {
 
     fn judge_list(&self, job: &mut Job) -> Result<(), Refused> {
         let plan = &job.plan;
-        let made = self.ledger.len().saturating_sub(self.prefixes.blocked().len());
+        let made = self.ledger.len().saturating_sub(self.enforcer.prefixes().blocked().len());
         let taken = made + self.feeds.exact;
         let most = usize::try_from(self.settings.max_bans).unwrap_or(usize::MAX);
         let full = |setting: &str, most: usize, would: usize| {
@@ -190,7 +190,7 @@ impl Guard {
         job.leave_first = taken + plan.more > most;
         let most = usize::try_from(self.settings.max_rules).unwrap_or(usize::MAX);
         for ((more, fewer), ipv4) in plan.prefixes_more.into_iter().zip(plan.prefixes_fewer).zip([true, false]) {
-            let end = (self.prefixes.count(ipv4) + more).saturating_sub(fewer);
+            let end = (self.enforcer.prefixes().count(ipv4) + more).saturating_sub(fewer);
             if more > 0 && end > most {
                 return full("guard.max_rules", most, end);
             }
@@ -248,7 +248,7 @@ impl Guard {
                     (false, true) => Stage::Chunks,
                 }
             }
-            Stage::Clear => match self.drops.clear_staged(RULES) {
+            Stage::Clear => match self.enforcer.path_mut().clear_staged(RULES) {
                 Ok(true) => {
                     self.feeds.touched = Some(Vec::new());
                     Stage::Fill(None)
@@ -257,10 +257,10 @@ impl Guard {
                 Err(error) => job.failed(&error, Stage::Chunks),
             },
             Stage::Fill(sources) => {
-                let mut sources = sources.unwrap_or_else(|| self.prefixes.sources().into_iter());
+                let mut sources = sources.unwrap_or_else(|| self.enforcer.prefixes().sources().into_iter());
                 self.fill_some(&mut job, &mut sources).unwrap_or(Stage::Fill(Some(sources)))
             }
-            Stage::Forget => match self.drops.clear_staged(RULES) {
+            Stage::Forget => match self.enforcer.path_mut().clear_staged(RULES) {
                 Ok(true) => Stage::Chunks,
                 Ok(false) => Stage::Forget,
                 Err(error) => job.failed(&error, Stage::Chunks),
@@ -357,7 +357,7 @@ impl Guard {
             .filter_map(|source| {
                 let (key, wanted) = (self.key(source)?, self.wanted(source)?);
                 // What the entry has counted goes on; a new list has no entries yet.
-                let there = if counts { self.drops.find_ban(key) } else { None };
+                let there = if counts { self.enforcer.path().find_ban(key) } else { None };
                 let there =
                     there.filter(|there| there.id & !Ban::SHADOW == wanted.id & !Ban::SHADOW).unwrap_or_default();
                 Some((key, Ban { packets: there.packets, bytes: there.bytes, ..wanted }))
@@ -366,9 +366,9 @@ impl Guard {
         // A block of the same source that was made by hand may be in the kernel, and may be what is wanted.
         let made = |key: &SourceKey| self.find(Source::from_key(*key, self.settings.ipv6_prefix)).is_some();
         let (made, new): (Vec<_>, Vec<_>) = entries.into_iter().partition(|(key, _)| made(key));
-        let mut entered = self.drops.ban_many(&new);
+        let mut entered = self.enforcer.path_mut().ban_many(&new);
         for (key, ban) in made {
-            entered = entered.and(self.drops.ban(key, Ban { packets: 0, bytes: 0, ..ban }));
+            entered = entered.and(self.enforcer.path_mut().ban(key, Ban { packets: 0, bytes: 0, ..ban }));
         }
         match entered {
             Ok(()) => Stage::Enter(at + BATCH),
@@ -388,10 +388,10 @@ impl Guard {
             match self.wanted(*source) {
                 None => gone.push(key),
                 // Another list, or somebody's block, goes on.
-                Some(wanted) => failed = failed.or(self.drops.ban(key, wanted).err()),
+                Some(wanted) => failed = failed.or(self.enforcer.path_mut().ban(key, wanted).err()),
             }
         }
-        match failed.or(self.drops.unban_many(&gone).err()) {
+        match failed.or(self.enforcer.path_mut().unban_many(&gone).err()) {
             None => Stage::Leave(at + BATCH),
             Some(error) => job.failed(&error, Stage::Leave(at + BATCH)),
         }
@@ -401,8 +401,8 @@ impl Guard {
     fn fill_some(&mut self, job: &mut Job, sources: &mut std::vec::IntoIter<Source>) -> Option<Stage> {
         let some = sources.by_ref().take(RULES);
         let rules: Vec<(Source, Rule)> =
-            some.filter_map(|source| Some((source, self.prefixes.rule(source)?))).collect();
-        if let Err(error) = self.drops.stage_rules(&rules) {
+            some.filter_map(|source| Some((source, self.enforcer.prefixes().rule(source)?))).collect();
+        if let Err(error) = self.enforcer.path_mut().stage_rules(&rules) {
             self.feeds.touched = None;
             return Some(job.failed(&error, Stage::Chunks));
         }
@@ -413,11 +413,11 @@ impl Guard {
         if touched.len() > TOUCHED {
             return Some(Stage::Clear);
         }
-        if let Err(error) = self.drops.commit_staged() {
+        if let Err(error) = self.enforcer.path_mut().commit_staged() {
             return Some(job.failed(&error, Stage::Chunks));
         }
         // Whatever is inside of what changed is among them.
-        touched.into_iter().for_each(|source| self.put_right(source));
+        touched.into_iter().for_each(|source| self.enforcer.put_right(source));
         Some(Stage::Forget)
     }
 

@@ -10,7 +10,7 @@ fn in_force(world: &mut World) -> Vec<String> {
     let now = world.now;
     let guard = world.guard();
     let mut all: Vec<String> = guard.entries(now).iter().map(|entry| format!("ban {}", entry.source)).collect();
-    let allows = guard.prefixes.allows.values().filter(|allow| allow.actor != "config");
+    let allows = guard.enforcer.prefixes().allows.values().filter(|allow| allow.actor != "config");
     all.extend(allows.map(|allow| format!("allow {}", allow.source)));
     all.extend(guard.feeds.sources().map(|source| format!("listed {source}")));
     all.sort();
@@ -194,7 +194,7 @@ fn a_locked_store_costs_no_decision() {
     world.ask("192.0.2.8", "bad-tokens").unwrap();
     assert_eq!(world.handle(Request::BlockDel { source: "192.0.2.7".parse().unwrap() }), "done 1");
     let before = in_force(&mut world);
-    assert!(world.guard().owed_warning().is_some());
+    assert!(world.guard().journal.owed_warning().is_some());
     // The chain has it already, in order.
     let events = world.events();
     assert_eq!(events[events.len() - 2..], ["ban", "unban"], "{events:?}");
@@ -208,10 +208,10 @@ fn a_locked_store_costs_no_decision() {
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     world.ask("192.0.2.9", "bad-tokens").unwrap();
     world.pass(1);
-    assert!(world.guard().owed_warning().is_some());
+    assert!(world.guard().journal.owed_warning().is_some());
     other.execute_batch("ROLLBACK").unwrap();
     world.pass(1);
-    assert!(world.guard().owed_warning().is_none());
+    assert!(world.guard().journal.owed_warning().is_none());
     let before = in_force(&mut world);
     drop(world.crash());
     world.start(Box::new(AtAccept::default()));
@@ -231,7 +231,7 @@ fn a_store_that_is_lost_while_the_guard_runs_is_made_anew() {
         let (mut world, before) = furnished(name);
         spoil(&world.folder.join(state_files::STORE));
         world.pass(1);
-        let told = world.guard().standing.join("\n");
+        let told = world.guard().journal.findings().join("\n");
         assert!(told.contains("made anew"), "{told}");
         drop(world.crash());
         world.start(Box::new(AtAccept::default()));

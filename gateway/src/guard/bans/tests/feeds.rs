@@ -80,7 +80,7 @@ impl World {
 
     /// What the kernel has, by source: `-` in front of what is only counted.
     fn kernel(&mut self) -> Vec<String> {
-        let drops = &self.guard().drops;
+        let drops = self.guard().enforcer.path();
         let bans = drops.bans().into_iter().map(|(key, ban)| (Source::from_key(key, 64), ban.is_shadow()));
         let rules = drops.rules().into_iter().filter(|(_, rule)| rule.action != maps::Rule::ALLOW);
         let rules = rules.map(|(source, rule)| (source, rule.action == maps::Rule::SHADOW));
@@ -208,7 +208,7 @@ fn a_named_list_is_replaced_and_one_without_a_name_grows() {
     done(&world.import(None, Some(60), false, &["192.0.2.2", "192.0.2.9"]), 1, 1, 0, 0);
     assert_eq!(world.kernel(), ["-198.51.100.0/24", "192.0.2.2", "192.0.2.9"], "enforcing goes before counting");
     world.pass(1);
-    assert_eq!(world.guard().repairs, 0);
+    assert_eq!(world.guard().enforcer.repairs(), 0);
     done(&world.import(Some("a"), None, false, &[]), 0, 0, 2, 0);
     assert_eq!(world.kernel(), ["192.0.2.2", "192.0.2.9"]);
     let now = world.now;
@@ -247,7 +247,7 @@ fn a_block_made_by_hand_lies_over_a_list() {
     let why = world.guard().why("192.0.2.1".parse().unwrap(), now).unwrap();
     assert_eq!((why.verdict.as_str(), why.entry.unwrap().actor.as_str()), ("blocked", "feed:a"));
     world.pass(1);
-    assert_eq!(world.guard().repairs, 0);
+    assert_eq!(world.guard().enforcer.repairs(), 0);
 }
 
 #[test]

@@ -36,7 +36,7 @@ fn an_unconfirmed_block_is_taken_back() {
     assert_eq!(why.next, "The block is taken back in 1m unless `gateway confirm 1` comes.");
     // The kernel ends it by itself.
     let deadline = world.now.monotonic + 60 * SECOND;
-    assert_eq!(world.guard().drops.bans()[0].1.expires, deadline);
+    assert_eq!(world.guard().enforcer.path().bans()[0].1.expires, deadline);
     world.pass(59);
     assert_eq!(world.handle(Request::Confirm { id: Some(2) }), "done 1");
     assert_eq!(world.handle(Request::Confirm { id: Some(2) }), "not_found");
@@ -45,9 +45,9 @@ fn an_unconfirmed_block_is_taken_back() {
     assert_eq!((why.verdict.as_str(), why.history[0].how.as_str()), ("passed", "taken back: not confirmed in time"));
     let entry = world.why("198.51.100.9").entry.unwrap();
     assert_eq!((entry.confirm_seconds, entry.remaining_seconds), (None, None));
-    let rule = world.guard().drops.rules().into_iter().find(|(source, _)| source.length() == 24).unwrap().1;
+    let rule = world.guard().enforcer.path().rules().into_iter().find(|(source, _)| source.length() == 24).unwrap().1;
     assert_eq!(rule.expires(), NEVER);
-    assert_eq!(world.guard().repairs, 0);
+    assert_eq!(world.guard().enforcer.repairs(), 0);
     assert_eq!(world.events(), ["start", "ban", "ban", "confirm", "rollback"]);
     assert_eq!(world.handle(Request::Confirm { id: None }), "not_found");
 }
@@ -282,7 +282,7 @@ fn what_is_in_shadow_is_reported_and_promoted() {
     assert_eq!(world.why("192.0.2.7").verdict, "blocked");
     assert!(matches!(world.guard().notices()[..], [ToProxy::Banned { .. }]));
     world.pass(1);
-    assert_eq!(world.guard().repairs, 0);
+    assert_eq!(world.guard().enforcer.repairs(), 0);
     assert_eq!(world.handle(promote("all")), "done 1");
     let kernel = world.crash();
     world.start(kernel);

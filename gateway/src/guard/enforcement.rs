@@ -1,5 +1,5 @@
-//! Decides where bans take effect: in the kernel, or, where no interface is guarded, in a table of the guard's own
-//! from which the proxy is told whom to refuse at accept.
+//! Where bans take effect: in the kernel, or, where no interface is guarded, in a table of the guard's own from which the
+//! proxy is told whom to refuse at accept.
 
 use std::{collections::BTreeMap, os::fd::OwnedFd};
 
@@ -16,8 +16,8 @@ use crate::{
 
 pub(crate) use crate::guard::kernel::{RuleScan, Scan};
 
-/// What the guard does to the drop path. The kernel's maps, or a table that behaves like them and counts nothing.
-pub(crate) trait DropPath {
+/// Where bans are enforced. The kernel's maps, or a table that behaves like them and counts nothing.
+pub(crate) trait Enforcement {
     /// Where packets are judged; empty: nowhere.
     fn interfaces(&self) -> &[Attached];
     /// Enters a ban, keeping what an entry of the same id has counted.
@@ -76,7 +76,7 @@ pub(crate) trait DropPath {
     fn detach(self: Box<Self>) -> Result<(), KernelError>;
 }
 
-impl DropPath for Kernel {
+impl Enforcement for Kernel {
     fn interfaces(&self) -> &[Attached] {
         self.interfaces()
     }
@@ -171,7 +171,7 @@ pub(crate) struct AtAccept {
     staged: BTreeMap<Source, Rule>,
 }
 
-impl DropPath for AtAccept {
+impl Enforcement for AtAccept {
     fn interfaces(&self) -> &[Attached] {
         &[]
     }

@@ -1,4 +1,4 @@
-//! Decides in which slot a prefix counts that is blocked by itself: the lowest that no other of them has. Pure.
+//! In which slot of the kernel's counters a blocked prefix is counted: the lowest that is free. Pure.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Decides what the kernel's prefix rules are, given what is allowed and what is blocked. Pure.
+//! Which prefix rules the kernel gets, given what is allowed and what is blocked. Pure.
 //!
 //! The kernel asks the longest matching prefix only, so each rule must say what all the prefixes around it say
 //! together: an allowance always wins, a wider block goes on inside a narrower one that is weaker or ends sooner.
@@ -10,11 +10,8 @@ use gateway_common::{
     source::Source,
 };
 
+use super::slots::FreeSlots;
 use crate::guard::control::Allow;
-
-mod slots;
-
-use slots::FreeSlots;
 
 /// A blocked prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

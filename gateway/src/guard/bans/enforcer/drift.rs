@@ -1,4 +1,4 @@
-//! Decides what differs between what the store says and what the kernel has. Pure.
+//! What differs between what should be in the kernel and what is. Pure.
 
 use std::{collections::HashMap, hash::Hash};
 
