@@ -5,6 +5,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use jiff::Timestamp;
 use nix::time::{ClockId, clock_gettime};
 
+/// Nanoseconds of a second: what times of `CLOCK_MONOTONIC` count in.
+pub const SECOND: u64 = 1_000_000_000;
+
+/// Nanoseconds of a minute.
+pub const MINUTE: u64 = 60 * SECOND;
+
 /// One moment on both clocks: the monotonic one for limits and expiry, the wall clock for tokens and records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {

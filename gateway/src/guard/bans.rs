@@ -5,21 +5,16 @@
 //! in the audit chain and soon in the store. A ban that cannot be recorded is not made: an enforcement that nobody can
 //! explain is worse than one request more, and status says so loudly. What an operator lifts is lifted all the same.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, HashMap, VecDeque},
-    fmt,
-};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use gateway_common::{
-    limit::{ArrivalTime, Rate},
     maps::{self, NEVER},
     source::{Source, SourceKey},
 };
 use serde_json::{Map, Value, json};
 
 use crate::{
-    clock::{self, Now},
+    clock::{self, MINUTE, Now, SECOND},
     detect::Ask,
     guard::{
         audit::{Audit, members, members_of},
@@ -29,116 +24,60 @@ use crate::{
     message::{AllowInForce, BanInForce, MAX_REFUSED, ToProxy, UpstreamReport},
     settings::{
         detect::{MAX_EVIDENCE, Rule},
-        guard::{Safety, Settings},
+        guard::Settings,
     },
     sparse::Sparse,
 };
 
-mod adopt;
-mod allow;
+mod actor;
 mod ask;
-mod attachment;
 mod change;
-mod confirm;
 mod enforcer;
-mod explain;
+mod expire;
 mod feeds;
-mod good;
 mod journal;
-mod ladder;
 mod ledger;
-mod pardon;
-mod probation;
+mod lifecycle;
+mod operator;
+mod policy;
 mod recording;
 mod refused;
-pub(crate) mod safety;
-mod sampled;
-mod shadow;
-mod surroundings;
-mod sweep;
-mod taken;
-mod trouble;
+mod span;
+mod status;
 
-use change::Wanted;
 use enforcer::{Blocked, Enforcer, Prefixes, around, kernel_ban};
 use feeds::Feeds;
-use good::Good;
 use journal::{Journal, Write, nothing};
 use ledger::{Ledger, expiry, write_figures};
-use pardon::Pardons;
-use probation::Probations;
-use trouble::Trouble;
+use operator::{block::Wanted, confirm, promote::WouldRefuse};
+use policy::{Policy, pardons, safety};
+use span::span;
 
-pub(crate) use adopt::Parts;
-pub(crate) use explain::Processes;
+pub(crate) use actor::Actor;
 pub(crate) use feeds::Planned;
+pub(crate) use lifecycle::Parts;
+pub(crate) use policy::{
+    protected_addresses::{Operators, identity_providers, operators},
+    safety::ProtectedAddresses,
+};
 pub(crate) use refused::Refused;
-pub(crate) use safety::Surroundings;
-pub(crate) use sampled::Sampled;
-pub(crate) use surroundings::{Operators, identity_providers, operators};
-
-const SECOND: u64 = 1_000_000_000;
-const MINUTE: u64 = 60 * SECOND;
-
-/// The longest reason, in bytes.
-const LONGEST_REASON: usize = 500;
-
-/// Who wants something.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Actor {
-    /// The guard itself.
-    Guard,
-    /// Whoever speaks to the control socket, by user id.
-    Operator(u32),
-    /// A rule of the configuration.
-    Rule(String),
-}
-
-impl fmt::Display for Actor {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Guard => out.write_str("guard"),
-            Self::Operator(uid) => write!(out, "operator:{uid}"),
-            Self::Rule(name) => write!(out, "rule:{name}"),
-        }
-    }
-}
+pub(crate) use status::{PacketSamples, Processes};
 
 /// All bans and allowances, and everything needed to decide about them.
 pub(crate) struct Guard {
     settings: Settings,
-    rules: Vec<Rule>,
-    surroundings: Surroundings,
-    /// What rules have banned since it was looked last who is logged in, and when: `CLOCK_MONOTONIC`, nanoseconds.
-    unproven: Vec<(u64, u64)>,
+    /// What rules may ban.
+    policy: Policy,
     /// What is in force, and its history.
     ledger: Ledger,
     /// Store and audit chain.
     journal: Journal,
     /// Where it takes effect.
     enforcer: Enforcer,
-    /// Bans that rules ask for, per minute.
-    pace: ArrivalTime,
-    /// Rules' asks are refused until then: `CLOCK_MONOTONIC`, nanoseconds.
-    paused_until: Option<u64>,
-    /// Why they are.
-    paused_because: &'static str,
-    pardons: Pardons,
-    probations: Probations,
-    good: Good,
-    trouble: Trouble,
-    /// Shadow rules that enforce all the same, and who said so.
-    promoted: BTreeMap<String, String>,
     /// What the limit of addresses would have refused, while it is in shadow mode.
-    would_refuse: shadow::WouldRefuse,
-    /// Entries that shadow rules ask for, per minute.
-    shadow_pace: ArrivalTime,
+    would_refuse: WouldRefuse,
     /// What shadow rules asked for over their pace or their share.
     shadows_unlisted: u64,
-    refusals: ArrivalTime,
-    refusals_unrecorded: u64,
-    /// What is told of refused asks, and of blocks without room, once a second.
-    refusals_told: Sparse,
     full_told: Sparse,
     /// What the proxy is to be told, in order.
     notices: Vec<ToProxy>,
@@ -248,7 +187,7 @@ impl Guard {
     /// Whether `source` may be banned.
     fn judge(&self, source: Source) -> Result<(), Refused> {
         let bounds = safety::Bounds { widest_ipv4: self.settings.widest_ipv4, widest_ipv6: self.settings.widest_ipv6 };
-        safety::judge(source, bounds, &self.surroundings, |source| {
+        safety::judge(source, bounds, &self.policy.protected, |source| {
             self.enforcer.prefixes().allowed(source).map(|allow| (allow.source, allow.actor.clone()))
         })
     }
@@ -292,21 +231,6 @@ impl Guard {
             bytes: 0,
         }
     }
-}
-
-/// A number of seconds as people write it: `90s`, `10m`, `1h30m`.
-fn span(seconds: u64) -> String {
-    let mut text = String::new();
-    let mut left = seconds;
-    for (unit, name) in [(86_400, 'd'), (3_600, 'h'), (60, 'm'), (1, 's')] {
-        let count = left / unit;
-        left %= unit;
-        if count > 0 || unit == 1 && text.is_empty() {
-            text.push_str(&count.to_string());
-            text.push(name);
-        }
-    }
-    text
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::{
     config::{Config, Disk, Locations},
     guard::{
         audit,
-        bans::{Actor, Guard, Parts, Processes, Surroundings},
+        bans::{Actor, Guard, Parts, Processes, ProtectedAddresses},
         control::{Answer, Request, Requests},
         enforcement::{AtAccept, Enforcement},
         kernel::{self, Kernel, KernelError},
@@ -72,12 +72,12 @@ fn answer_with(path: &Path, request: Request, uid: u32, resolve: bool) -> Result
     let upstreams =
         config.proxy.upstreams.iter().flat_map(|upstream| upstream.servers.iter().map(|server| server.address.clone()));
     let upstreams: Vec<String> = upstreams.collect();
-    let (surroundings, unknown) = Surroundings::look(if resolve { &upstreams } else { &[] }, resolve);
+    let (protected, unknown) = ProtectedAddresses::look(if resolve { &upstreams } else { &[] }, resolve);
     standing.extend(unknown);
     let parts = Parts {
         settings,
         rules: config.proxy.detect.rules.clone(),
-        surroundings,
+        protected,
         store,
         audit,
         drops,

@@ -1,9 +1,11 @@
-//! Decides what becomes of a ban that a rule asks for.
+//! Makes a ban safe that a rule asks for: everything that stands against it is asked here, in order.
 
 use super::*;
 
-/// How many refused asks are recorded one by one, per minute; the rest are recorded as a number.
-const REFUSALS: Rate = Rate { interval: SECOND, burst: MINUTE };
+mod fault;
+mod operators;
+mod shields;
+mod widen;
 
 impl Guard {
     /// A rule of the proxy asks for a ban. Nothing in the ask is trusted: how long and in which mode is the
@@ -20,7 +22,7 @@ impl Guard {
     }
 
     fn judge_ask(&mut self, ask: &Ask, now: Now) -> Result<u64, Refused> {
-        let Some(rule) = self.rules.iter().find(|rule| rule.name == ask.rule) else {
+        let Some(rule) = self.policy.rules.iter().find(|rule| rule.name == ask.rule) else {
             return Err(Refused::new("unknown_rule", "no rule of that name is configured"));
         };
         if ask.source != Source::of(ask.address, self.settings.ipv6_prefix) {
@@ -45,7 +47,7 @@ impl Guard {
             Ok(()) => ask.source,
         };
         self.judge_news(source, shadow)?;
-        self.pardons.judge(source, now.monotonic)?;
+        self.policy.pardons.judge(source, now.monotonic)?;
         let fault = self.judge_fault(ask, now);
         self.judge_shared(ask.source, now).and(fault)?;
         let source = self.widened(ask, source, shadow, now).unwrap_or(source);
@@ -57,7 +59,7 @@ impl Guard {
             factor => format!("{reason}; {earlier} bans before count, so {factor} times as long"),
         };
         if shadow {
-            self.keep_shadow_pace(now)?;
+            self.policy.breaker.spend_shadow(self.settings.max_bans_per_minute, now)?;
         } else {
             self.keep_pace(source, now)?;
         }
@@ -67,7 +69,7 @@ impl Guard {
         let id = self.ban(Record { rule, evidence, relay: ask.relay, ..record }, now)?;
         self.note_fault(ask, id);
         if !shadow {
-            self.unproven.push((id, now.monotonic));
+            self.policy.unproven.push((id, now.monotonic));
         }
         Ok(id)
     }
@@ -86,36 +88,19 @@ impl Guard {
 
     /// The mass-ban breaker: a broken upstream or a stale key must not ban the customers.
     fn keep_pace(&mut self, source: Source, now: Now) -> Result<(), Refused> {
-        self.judge_paused(now)?;
+        self.policy.breaker.judge(now)?;
         if self.is_too_large_a_share(source, now) {
             return self.pause("too many of the recently good clients were banned", now);
         }
-        let most = u64::from(self.settings.max_bans_per_minute);
-        let rate = Rate::per(most, MINUTE, most).unwrap_or(Rate { interval: 1, burst: 0 });
-        let Some(next) = rate.spend(self.pace, now.monotonic, 1) else {
+        if !self.policy.breaker.spend(self.settings.max_bans_per_minute, now) {
             return self.pause("they asked for more than guard.max_bans_per_minute", now);
-        };
-        self.pace = next;
-        Ok(())
-    }
-
-    /// Shadow rules list no more than others ban, and nothing is paused for it.
-    fn keep_shadow_pace(&mut self, now: Now) -> Result<(), Refused> {
-        let most = u64::from(self.settings.max_bans_per_minute);
-        let rate = Rate::per(most, MINUTE, most).unwrap_or(Rate { interval: 1, burst: 0 });
-        let Some(next) = rate.spend(self.shadow_pace, now.monotonic, 1) else {
-            let message = format!("shadow rules asked for more than guard.max_bans_per_minute ({most})");
-            return Err(Refused::new("shadow_pace", message));
-        };
-        self.shadow_pace = next;
+        }
         Ok(())
     }
 
     fn pause(&mut self, because: &'static str, now: Now) -> Result<(), Refused> {
         let pause = self.settings.safety.breaker.pause;
-        let nanos = u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX);
-        self.paused_until = Some(now.monotonic.saturating_add(nanos));
-        self.paused_because = because;
+        self.policy.breaker.pause(because, pause, now);
         tracing::error!(because, seconds = pause.as_secs(), "banning by rules is paused: look at the access log");
         self.tell(
             "paused",
@@ -123,30 +108,16 @@ impl Guard {
             members(json!({"because": because, "seconds": pause.as_secs(),
             "max_bans_per_minute": self.settings.max_bans_per_minute})),
         );
-        self.judge_paused(now)
-    }
-
-    /// Whether rules may ban at all.
-    pub(super) fn judge_paused(&self, now: Now) -> Result<(), Refused> {
-        let Some(left) = self.paused_until.and_then(|until| until.checked_sub(now.monotonic)).filter(|left| *left > 0)
-        else {
-            return Ok(());
-        };
-        let (because, left) = (self.paused_because, span(left.div_ceil(SECOND)));
-        let message = format!(
-            "banning by rules is paused for another {left}: {because}; look at the access log, or `gateway resume`"
-        );
-        Err(Refused::new("paused", message))
+        self.policy.breaker.judge(now)
     }
 
     /// An operator lets rules ban again.
     pub(super) fn resume(&mut self, actor: &Actor, now: Now) -> Result<(String, u64), Refused> {
-        if self.judge_paused(now).is_ok() {
+        if self.policy.breaker.judge(now).is_ok() {
             return Err(Refused::new("not_paused", "rules are not paused"));
         }
         self.decide("resumed", now, members(json!({"actor": actor.to_string()})), nothing())?;
-        self.paused_until = None;
-        self.pace = 0;
+        self.policy.breaker.resume();
         Ok(("rules may ban again".to_owned(), 1))
     }
 
@@ -163,14 +134,12 @@ impl Guard {
     }
 
     fn note_refusal(&mut self, ask: &Ask, refused: &Refused, now: Now) {
-        if let Some(others) = self.refusals_told.is_due(now.monotonic) {
+        if let Some(others) = self.policy.refusals.is_log_due(now) {
             tracing::info!(source = %ask.source, code = refused.code, others, "a ban that a rule asked for was refused");
         }
-        let Some(next) = REFUSALS.spend(self.refusals, now.monotonic, 1) else {
-            self.refusals_unrecorded += 1;
+        if !self.policy.refusals.is_record_due(now) {
             return;
-        };
-        self.refusals = next;
+        }
         let rule: String = ask.rule.chars().take(100).collect();
         let members = json!({"source": ask.source.to_string(), "actor": format!("rule:{rule}"),
             "code": refused.code, "reason": refused.message});

@@ -1,7 +1,7 @@
-//! Decides how bans and allowances begin and end: store and audit chain first, then the kernel, then the proxy.
+//! Begins and ends bans that were found safe: store and audit chain first, then the kernel, then the proxy.
 
 use super::*;
-use crate::guard::{kernel::KernelError, store::Pardon};
+use crate::guard::kernel::KernelError;
 
 /// One of so many places is kept for operators: what rules ban leaves room for blocks by hand.
 const RESERVE: u32 = 16;
@@ -9,147 +9,7 @@ const RESERVE: u32 = 16;
 /// Shadow entries of rules have one of so many places: who is only watched takes no place of who is banned.
 const SHADOWS: u32 = 8;
 
-/// The longest block that ends by itself, in seconds: ten years.
-const LONGEST_BAN: u64 = 315_360_000;
-
-/// A block that an operator asks for.
-#[derive(Clone, Debug)]
-pub(super) struct Wanted {
-    pub(super) source: Source,
-    /// `None`: the default; 0: until it is removed.
-    pub(super) seconds: Option<u64>,
-    pub(super) reason: String,
-    pub(super) shadow: bool,
-    /// Take it back after so many seconds unless it is confirmed.
-    pub(super) confirm: Option<u64>,
-    /// Good clients that it covers do not stand against it.
-    pub(super) force: bool,
-}
-
 impl Guard {
-    /// Blocks `source`. An entry that is there already is replaced, without a moment in between.
-    pub(super) fn add(&mut self, wanted: Wanted, actor: &Actor, now: Now) -> Result<(String, u64), Refused> {
-        let Wanted { source, seconds, reason, shadow, confirm, force } = wanted;
-        judge_reason(&reason)?;
-        match self.judge(source) {
-            Err(refused) if refused.code == safety::OPERATOR && (force || shadow) => {}
-            judged => judged?,
-        }
-        if !shadow && !force {
-            self.judge_good(source, now)?;
-        }
-        if confirm.is_some() && self.find(source).is_some() {
-            let message = format!("{source} is blocked already, and a block that replaces it cannot be taken back");
-            return Err(Refused::new("already_blocked", message));
-        }
-        if seconds.is_some_and(|seconds| seconds > LONGEST_BAN) {
-            let most = span(LONGEST_BAN);
-            return Err(Refused::new("too_long", format!("a block lasts {most} at most, or until it is removed")));
-        }
-        let before = self.find(source).filter(|record| !record.shadow || shadow).map(expiry);
-        let seconds = match seconds {
-            None => Some(self.settings.default_ban.as_secs().max(1)),
-            Some(0) => None,
-            Some(seconds) => Some(seconds),
-        };
-        let record = self.draft(source, reason, actor, seconds, shadow, now);
-        let id = self.ban(Record { confirm: confirm.map(|seconds| confirm::deadline(seconds, now)), ..record }, now)?;
-        let how = if shadow { " (shadow: counted, not dropped)" } else { "" };
-        let long = seconds.map_or_else(|| "until it is removed".to_owned(), |seconds| format!("for {}", span(seconds)));
-        let unless = confirm
-            .map(|seconds| format!("; it is taken back in {} unless `gateway confirm {id}` comes", span(seconds)));
-        let mut message = format!("{source} is blocked {long}{how}, ban {id}{}", unless.unwrap_or_default());
-        let ends = seconds.map_or(NEVER, |seconds| now.monotonic.saturating_add(seconds.saturating_mul(SECOND)));
-        if let Some(before) = before.filter(|before| *before > ends) {
-            let left = match before {
-                NEVER => "until it was removed".to_owned(),
-                before => format!("for another {}", span(before.saturating_sub(now.monotonic).div_ceil(SECOND))),
-            };
-            message.push_str(&format!("; that is shorter than before: it was blocked {left}"));
-        }
-        let client = Source::of(source.address(), self.settings.ipv6_prefix);
-        if source.length() > client.length() {
-            message.push_str(&format!(
-                "; only this: a client may use all of {client}, which `gateway block add {client}` blocks"
-            ));
-        }
-        Ok((message, 1))
-    }
-
-    pub(super) fn del(&mut self, source: Source, actor: &Actor, now: Now) -> Result<(String, u64), Refused> {
-        let Some(id) = self.find(source).map(|record| record.id) else {
-            if let Some(done) = self.unlist(source, actor, now)? {
-                return Ok(done);
-            }
-            let message = match self.still_blocked(source, now) {
-                Some(how) => {
-                    format!("{source} has no block of its own, and it is {how}: `gateway allow add` lets it through")
-                }
-                None => format!("{source} is not blocked"),
-            };
-            return Err(Refused::new("not_found", message));
-        };
-        let grace = self.settings.safety.unban_grace;
-        let pardon = Pardon { source, actor: actor.to_string(), at: now.unix_millis };
-        let since = now.unix_millis.saturating_sub(pardon::millis(grace));
-        let unrecorded = self.lift(
-            &[id],
-            &format!("removed by {actor}"),
-            Some("unban"),
-            now,
-            None,
-            Box::new(move |change| if grace.is_zero() { Ok(()) } else { change.pardon(&pardon, since, pardon::MOST) }),
-        );
-        self.pardons.add(source, actor.to_string(), grace, now.monotonic);
-        let sticky = if grace.is_zero() {
-            String::new()
-        } else {
-            format!("; rules do not ban it again for {}", span(grace.as_secs()))
-        };
-        let done = match self.still_blocked(source, now) {
-            Some(how) => format!("the block of {source} is removed, and it is still {how}"),
-            None => format!("{source} is no longer blocked"),
-        };
-        Ok((format!("{done}{sticky}{}", unrecorded.unwrap_or_default()), 1))
-    }
-
-    /// How `source` is blocked by something around it, as `blocked as part of ...`.
-    fn still_blocked(&self, source: Source, now: Now) -> Option<String> {
-        let around = around(source).filter_map(|network| self.find(network));
-        let made = around.filter(|record| expiry(record) > now.monotonic).min_by_key(|record| record.shadow);
-        let fed = self.fed_entry(source.address(), now).filter(|entry| entry.source.covers(&source));
-        match (made, fed) {
-            (Some(record), fed) if !record.shadow || fed.as_ref().is_none_or(|fed| fed.mode == "shadow") => {
-                let how = if record.shadow { "counted, not dropped," } else { "blocked" };
-                Some(format!("{how} as part of {}, ban {}", record.source, record.id))
-            }
-            (_, Some(fed)) => {
-                let how = if fed.mode == "shadow" { "counted, not dropped," } else { "blocked" };
-                let part = if fed.source == source { String::new() } else { format!(" as part of {}", fed.source) };
-                Some(format!("{how}{part}, listed by {}", fed.actor))
-            }
-            _ => None,
-        }
-    }
-
-    pub(super) fn flush(&mut self, actor: &Actor, now: Now) -> Result<(String, u64), Refused> {
-        let ids: Vec<u64> = self.ledger.ids();
-        let summary = members(json!({"actor": actor.to_string(), "entries": ids.len()}));
-        let how = format!("flushed by {actor}");
-        let lists = self.imported();
-        let drop_lists: Write = Box::new(move |change| lists.iter().try_for_each(|id| change.drop_feed(*id)));
-        let unrecorded = self.lift(&ids, &how, None, now, Some(("flush", summary)), drop_lists);
-        let listed = self.flush_imports(now);
-        let kept = self.feed_files();
-        let kept = if kept.is_empty() {
-            String::new()
-        } else {
-            format!("; {} stay: remove them from the configuration", kept.join(", "))
-        };
-        let removed = count(ids.len()).saturating_add(listed);
-        Ok((format!("{removed} blocks removed{kept}{}", unrecorded.unwrap_or_default()), removed))
-    }
-
     /// Records a ban that was found safe, then tells the kernel, then the proxy.
     pub(super) fn ban(&mut self, mut record: Record, now: Now) -> Result<u64, Refused> {
         let source = record.source;
@@ -180,7 +40,7 @@ impl Guard {
         }
         self.ledger.number_after(id);
         if record.rule.is_none() {
-            self.pardons.forget(source);
+            self.policy.pardons.forget(source);
         }
         self.ledger.keep(record.clone());
         if let Err(error) = self.enter(&record) {
@@ -382,14 +242,6 @@ fn about(record: &Record, id: u64) -> Map<String, Value> {
         about.insert("evidence".to_owned(), record.evidence.iter().map(ToString::to_string).collect());
     }
     about
-}
-
-pub(super) fn judge_reason(reason: &str) -> Result<(), Refused> {
-    if reason.len() > LONGEST_REASON || reason.chars().any(char::is_control) {
-        let message = format!("a reason is one line of at most {LONGEST_REASON} bytes");
-        return Err(Refused::new("bad_reason", message));
-    }
-    Ok(())
 }
 
 pub(super) fn count(length: usize) -> u64 {

@@ -205,7 +205,7 @@ impl Guard {
     /// after a reboot the wall clock.
     pub(super) fn adopt_feeds(&mut self, slots: &HashMap<Source, u32>, now: Now) -> Result<(), Refused> {
         let stored = |error: StoreError| Refused::new("store_failed", error.to_string());
-        self.feeds.generation = self.journal.sweep_feeds().map_err(stored)?;
+        self.feeds.generation = self.journal.store().sweep_feeds().map_err(stored)?;
         let (feeds, broken) = self.journal.store().feeds().map_err(stored)?;
         for name in broken {
             self.feeds.is_broken = true;

@@ -376,11 +376,6 @@ impl Journal {
         &self.store
     }
 
-    /// Forgets lists that never came into force; the highest generation so far.
-    pub(super) fn sweep_feeds(&mut self) -> Result<u64, StoreError> {
-        self.store.sweep_feeds()
-    }
-
     /// A change of the store that nothing is decided by, as a whole. What was decided before comes first.
     pub(super) fn beside<T>(
         &mut self,

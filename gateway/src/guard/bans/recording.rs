@@ -91,12 +91,11 @@ impl Guard {
 
     /// Gives the journal what it may have to ask for.
     pub(super) fn recording<T>(&mut self, record: impl FnOnce(&mut Journal, InForce<'_>) -> T) -> T {
-        let Self { journal, ledger, enforcer, promoted, pardons, feeds, settings, .. } = self;
-        let done = record(journal, &|| {
-            everything(ledger, enforcer.prefixes(), promoted, pardons, settings.safety.unban_grace, feeds)
-        });
+        let Self { journal, ledger, enforcer, policy, feeds, settings, .. } = self;
+        let done =
+            record(journal, &|| everything(ledger, enforcer.prefixes(), policy, settings.safety.unban_grace, feeds));
         if self.journal.take_remade() {
-            self.good.save_again();
+            self.policy.good.save_again();
         }
         done
     }
@@ -106,8 +105,7 @@ impl Guard {
 fn everything(
     ledger: &Ledger,
     prefixes: &Prefixes,
-    promoted: &BTreeMap<String, String>,
-    pardons: &Pardons,
+    policy: &Policy,
     unban_grace: std::time::Duration,
     feeds: &Feeds,
 ) -> Vec<Write> {
@@ -121,12 +119,12 @@ fn everything(
         let allowed = store::Allowed { source, reason, actor };
         all.push(Box::new(move |change| change.allow(&allowed, 0)));
     }
-    for (what, actor) in promoted.clone() {
+    for (what, actor) in policy.promoted.clone() {
         let promotion = store::Promotion { what, actor, at: 0 };
         all.push(Box::new(move |change| change.promote(&promotion)));
     }
-    for pardon in pardons.stored(unban_grace) {
-        all.push(Box::new(move |change| change.pardon(&pardon, 0, pardon::MOST)));
+    for pardon in policy.pardons.stored(unban_grace) {
+        all.push(Box::new(move |change| change.pardon(&pardon, 0, pardons::MOST)));
     }
     for (row, content) in feeds.rows() {
         all.push(Box::new(move |change| change.keep_feed(&row, &content)));

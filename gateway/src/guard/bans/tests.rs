@@ -11,7 +11,7 @@ use crate::{
         state_files,
     },
     request_id::RequestId,
-    settings::guard::{Mode, Scope},
+    settings::guard::{Mode, Safety, Scope},
     signal::Signal,
 };
 
@@ -86,7 +86,7 @@ impl World {
         let parts = Parts {
             settings: Self::settings(),
             rules: vec![rule("bad-tokens", false), rule("trial", true)],
-            surroundings: Surroundings { protected: own.to_vec() },
+            protected: ProtectedAddresses { protected: own.to_vec() },
             store,
             audit,
             drops,

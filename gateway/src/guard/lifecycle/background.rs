@@ -16,7 +16,7 @@ use super::service::{Done, Ready, Seen, Service, do_beside};
 use crate::{
     clock::{self, Now},
     guard::{
-        bans::{self, Surroundings},
+        bans::{self, ProtectedAddresses},
         control::{Request, server::Call},
         store,
     },
@@ -34,10 +34,10 @@ const SPARE: u32 = 10;
 fn look(everything: bool) -> Seen {
     let (began, start) = (clock::monotonic(), Instant::now());
     let operators = bans::operators();
-    let surroundings = everything.then(|| Surroundings::look(&[], false));
+    let protected = everything.then(|| ProtectedAddresses::look(&[], false));
     // What could not be read protects as it did before.
-    let surroundings = surroundings.and_then(|(seen, unknown)| unknown.is_empty().then_some(seen));
-    Seen { began, took: start.elapsed(), surroundings, operators }
+    let protected = protected.and_then(|(seen, unknown)| unknown.is_empty().then_some(seen));
+    Seen { began, took: start.elapsed(), protected, operators }
 }
 
 impl Service<'_> {
@@ -71,7 +71,7 @@ impl Service<'_> {
     pub(super) fn seen(&mut self, seen: Seen) -> Vec<Call> {
         self.beside.is_looking = false;
         self.beside.rested = Some(Instant::now() + seen.took * SPARE);
-        self.guard.saw(seen.surroundings, seen.operators, seen.began, Now::read());
+        self.guard.saw(seen.protected, seen.operators, seen.began, Now::read());
         let (over, left) =
             std::mem::take(&mut self.beside.calls).into_iter().partition(|(_, came)| *came <= seen.began);
         self.beside.calls = left;

@@ -22,7 +22,7 @@ use crate::{
     detect::Ask,
     guard::{
         audit,
-        bans::{self, Actor, Processes, Sampled},
+        bans::{self, Actor, PacketSamples, Processes},
         control::{
             Answer, Request,
             server::{self, Call},
@@ -66,7 +66,7 @@ pub(crate) async fn serve(
     let (beside, mut done) = mpsc::channel::<Done>(4);
     let mut second = interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (watchers, mut sampled) = (service.guard.watchers(), Sampled::new(service.guard));
+    let (watchers, mut samples) = (service.guard.watchers(), PacketSamples::new(service.guard));
     service.start()?;
     service.look_for_addresses();
     service.resolve(&beside);
@@ -84,8 +84,8 @@ pub(crate) async fn serve(
             Some((result, actor, answer)) = ready.recv() => service.prepared(result, actor, answer),
             _ = second.tick() => service.tick(&beside),
             Some(done) = done.recv() => service.done(done, &prepared),
-            () = watchers.wanted() => service.guard.begin_samples(&mut sampled),
-            () = sampled.wait(), if watchers.want_packets() => service.guard.tell_samples(&mut sampled, Now::read()),
+            () = watchers.wanted() => service.guard.begin_samples(&mut samples),
+            () = samples.wait(), if watchers.want_packets() => service.guard.tell_samples(&mut samples, Now::read()),
             // Yields: whatever else is ready comes first.
             () = tokio::task::yield_now(), if service.guard.has_work() => service.work(&beside),
             () = until(restart), if restart.is_some() => service.restart(),

@@ -1,4 +1,4 @@
-//! Decides whether a configuration can be put in force: read, valid, compiled, and its surroundings known.
+//! Decides whether a configuration can be put in force: read, valid, compiled, and its protected known.
 
 use std::{fs, path::Path};
 
@@ -7,7 +7,7 @@ use nix::net::if_::if_nametoindex;
 use crate::{
     config::{Config, Disk, Errors, Recorder},
     fault::Fault,
-    guard::{bans::Surroundings, kernel, proxies::listeners},
+    guard::{bans::ProtectedAddresses, kernel, proxies::listeners},
     message::Bundle,
     settings::{
         self,
@@ -20,7 +20,7 @@ use crate::{
 pub(crate) struct Prepared {
     pub(crate) config: Config,
     pub(crate) bundle: Bundle,
-    pub(crate) surroundings: Surroundings,
+    pub(crate) protected: ProtectedAddresses,
     /// What works and is unwise, or could not be found out.
     pub(crate) warnings: Vec<String>,
 }
@@ -36,12 +36,12 @@ pub(crate) fn prepare(path: &Path) -> Result<Prepared, Errors> {
     let compiled = Snapshot::new(config.proxy.clone());
     compiled.map_err(|faults| Errors::from_faults(&config.document, faults))?;
     let bundle = Bundle::new(&config.document, recorder.contents());
-    let (surroundings, unknown) = Surroundings::look(&servers(&config.proxy), true);
+    let (protected, unknown) = ProtectedAddresses::look(&servers(&config.proxy), true);
     let host = host(&config.guard);
     let files = open_files(&config.proxy);
     let unwise = config.warnings.iter().chain(&host).chain(&files).map(ToString::to_string);
     let warnings = unwise.chain(unknown).collect();
-    Ok(Prepared { config, bundle, surroundings, warnings })
+    Ok(Prepared { config, bundle, protected, warnings })
 }
 
 /// What of this host keeps a setting from having its effect.

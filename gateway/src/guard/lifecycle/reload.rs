@@ -91,10 +91,10 @@ impl Service<'_> {
     pub(super) fn put_in_force(&mut self) {
         let Some(Reload { prepared, actor, answer, on_disk }) = self.reload.take() else { return };
         let program = on_disk.said();
-        let Prepared { config, bundle, surroundings, warnings } = prepared;
+        let Prepared { config, bundle, protected, warnings } = prepared;
         let now = Now::read();
         let rules = config.proxy.detect.rules.clone();
-        let done = self.guard.reconfigure(config.guard.clone(), rules, surroundings, &ports(&config.proxy), now);
+        let done = self.guard.reconfigure(config.guard.clone(), rules, protected, &ports(&config.proxy), now);
         if let Err(refused) = done {
             let message = format!("the proxy has the new configuration, the guard the old one: {}", refused.message);
             self.warnings = vec![message.clone()];

@@ -20,7 +20,7 @@ use crate::{
     clock::{self, Now},
     config::Config,
     guard::{
-        bans::{self, Actor, Guard, Planned, Surroundings},
+        bans::{self, Actor, Guard, Planned, ProtectedAddresses},
         control::{Answer, CertificateEnd, ReloadRefused, server::Call},
         feeds::watch::{News, Watcher},
         proxies::{barrier::Waiting, counts::Counts, supervisor::Supervisor, upstreams::Upstreams},
@@ -209,7 +209,7 @@ pub(super) struct Seen {
     pub(super) began: u64,
     pub(super) took: Duration,
     /// What else there is than operators; `None`: that was not looked at, or could not be.
-    pub(super) surroundings: Option<Surroundings>,
+    pub(super) protected: Option<ProtectedAddresses>,
     pub(super) operators: bans::Operators,
 }
 

@@ -75,7 +75,7 @@ fn log() {
 
 fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
     let path = std::path::absolute(path).unwrap_or_else(|_error| path.to_owned());
-    let Prepared { config, bundle, surroundings, warnings } = prepare(&path)?;
+    let Prepared { config, bundle, protected, warnings } = prepare(&path)?;
     for warning in &warnings {
         tracing::warn!("configuration: {warning}");
     }
@@ -94,7 +94,7 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
     let parts = Parts {
         settings: settings.clone(),
         rules: config.proxy.detect.rules.clone(),
-        surroundings,
+        protected,
         store,
         audit,
         drops,

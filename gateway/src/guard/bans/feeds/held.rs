@@ -91,7 +91,7 @@ impl Guard {
         if self.feeds.held.is_empty() {
             return;
         }
-        let good = self.good.recent(self.settings.safety.good_for, now.monotonic);
+        let good = self.policy.good.recent(self.settings.safety.good_for, now.monotonic);
         let shield = Shield::new(good, self.settings.ipv6_prefix);
         for (name, mut held) in std::mem::take(&mut self.feeds.held) {
             if self.feeds.waiting.len() >= work::WAITING {

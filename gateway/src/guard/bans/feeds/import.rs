@@ -1,6 +1,6 @@
 //! Decides what of a list is taken: entry by entry, each judged as a block that is made by hand is.
 
-use super::{super::change::judge_reason, plan::Kind, *};
+use super::{super::operator::block::judge_reason, plan::Kind, *};
 use crate::{
     guard::feeds::watch::{FileContent, News},
     settings::guard,
@@ -65,7 +65,7 @@ impl Guard {
 
     /// What is shadowed or forced may hit good clients too, as a block that is made by hand.
     fn session(&self, name: Option<String>, shadow: bool, force: bool, now: Now) -> Session {
-        let good = || self.good.recent(self.settings.safety.good_for, now.monotonic);
+        let good = || self.policy.good.recent(self.settings.safety.good_for, now.monotonic);
         Session {
             name,
             seconds: None,

@@ -288,8 +288,8 @@ fn what_is_in_shadow_is_reported_and_promoted() {
     world.start(kernel);
     world.ask("192.0.2.8", "trial").unwrap();
     assert_eq!(world.why("192.0.2.8").verdict, "blocked");
-    world.guard().rules.iter_mut().for_each(|rule| rule.shadow = false);
+    world.guard().policy.rules.iter_mut().for_each(|rule| rule.shadow = false);
     let now = world.now;
     world.guard().settle_promotions(now);
-    assert!(world.guard().promoted.is_empty());
+    assert!(world.guard().policy.promoted.is_empty());
 }

@@ -21,7 +21,7 @@ impl World {
             shadow: false,
         };
         let guard = self.guard();
-        guard.rules = Signal::ALL.map(rule).to_vec();
+        guard.policy.rules = Signal::ALL.map(rule).to_vec();
         (guard.settings.max_bans, guard.settings.max_bans_per_minute) = (1_000, 1_000);
     }
 

@@ -1,4 +1,4 @@
-//! Decides which clients are known to be good, and what that keeps from being banned.
+//! Clients that are known to be good, as they were served with a valid token.
 //!
 //! What the proxy says of them is believed as far as it goes: a proxy in wrong hands can keep its friends from being
 //! banned by rules, and can ban or unban nobody else.
@@ -10,15 +10,21 @@
 //! a new client takes the place of one that was not good lately, first of those that never were for long. A new principal
 //! takes the place of the one heard of least lately.
 
-use std::{collections::VecDeque, time::Duration};
-
-use super::*;
-use crate::{
-    guard::store::good::{GoodPrincipal, GoodRow},
-    message::{GoodClient, MAX_GOOD},
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
 };
 
-pub(super) const MOST: usize = 65_536;
+use gateway_common::source::Source;
+
+use crate::{
+    clock::{Now, SECOND},
+    guard::store::good::{GoodPrincipal, GoodRow},
+    message::GoodClient,
+    settings::guard::Safety,
+};
+
+pub(in crate::guard::bans) const MOST: usize = 65_536;
 const PRINCIPALS: usize = 16;
 
 /// How many make room at once, and how often at most, as all are looked through for it.
@@ -28,12 +34,9 @@ const MAKE_ROOM_EVERY: u64 = 10 * SECOND;
 /// The store learns of a client that is still good after so long.
 const SAVE_AGAIN: i64 = 300 * 1_000_000_000;
 
-/// How many the store learns of at a time: about a millisecond's work.
-const SAVED_AT_ONCE: usize = 100;
-
 /// Clients that were served with a valid token.
 #[derive(Debug, Default)]
-pub(super) struct Good {
+pub(in crate::guard::bans) struct Good {
     clients: HashMap<Source, Client>,
     made_room: u64,
     /// What the store does not know yet; each client once.
@@ -80,7 +83,7 @@ fn passed(then: i64, now: i64) -> u128 {
 
 impl Good {
     /// What the store remembers, by the time that has passed on the wall clock.
-    pub(super) fn read(rows: Vec<GoodRow>, now: Now) -> Self {
+    pub(in crate::guard::bans) fn read(rows: Vec<GoodRow>, now: Now) -> Self {
         let at = |unix_millis: u64| {
             let passed = now.unix_millis.saturating_sub(unix_millis).saturating_mul(1_000_000);
             moment(now.monotonic).saturating_sub(moment(passed))
@@ -99,7 +102,7 @@ impl Good {
     }
 
     /// `principal` was served at `source`.
-    pub(super) fn note(&mut self, client: GoodClient, safety: &Safety, now: u64) {
+    pub(in crate::guard::bans) fn note(&mut self, client: GoodClient, safety: &Safety, now: u64) {
         if self.clients.len() >= MOST && !self.clients.contains_key(&client.source) {
             self.make_room(safety, now);
             if self.clients.len() >= MOST {
@@ -148,20 +151,25 @@ impl Good {
     }
 
     /// Clients that were good lately.
-    pub(super) fn recent(&self, good_for: Duration, now: u64) -> impl Iterator<Item = Source> {
+    pub(in crate::guard::bans) fn recent(&self, good_for: Duration, now: u64) -> impl Iterator<Item = Source> {
         let now = moment(now);
         let recent = move |principal: &Principal| is_recent(principal, good_for, now);
         self.clients.iter().filter(move |(_, known)| known.principals.iter().any(recent)).map(|(source, _)| *source)
     }
 
+    /// Whether anything is remembered of this very client.
+    pub(in crate::guard::bans) fn contains(&self, source: Source) -> bool {
+        self.clients.contains_key(&source)
+    }
+
     /// Whether this very client was good within `within`.
-    fn is_recent(&self, source: Source, within: Duration, now: u64) -> bool {
+    pub(in crate::guard::bans) fn is_recent(&self, source: Source, within: Duration, now: u64) -> bool {
         let known = self.clients.get(&source);
         known.is_some_and(|known| known.principals.iter().any(|one| is_recent(one, within, moment(now))))
     }
 
     /// Whether this client was ever good, as far as is remembered, and if so, whether it was for long enough.
-    pub(super) fn knows(&self, source: Source, safety: &Safety, now: u64) -> Option<bool> {
+    pub(in crate::guard::bans) fn knows(&self, source: Source, safety: &Safety, now: u64) -> Option<bool> {
         let known = self.clients.get(&source)?;
         let now = moment(now);
         let is_known = passed(known.last(), now) <= safety.remember_good.as_nanos();
@@ -169,7 +177,13 @@ impl Good {
     }
 
     /// How many principals in `source` are good lately and have been for `established`.
-    pub(super) fn established(&self, source: Source, good_for: Duration, established: Duration, now: u64) -> usize {
+    pub(in crate::guard::bans) fn established(
+        &self,
+        source: Source,
+        good_for: Duration,
+        established: Duration,
+        now: u64,
+    ) -> usize {
         let now = moment(now);
         let counts = |principal: &&Principal| {
             is_recent(principal, good_for, now) && passed(principal.first, now) >= established.as_nanos()
@@ -183,7 +197,7 @@ impl Good {
     }
 
     /// Some of what the store does not know yet, as it is to be written, and who is to be forgotten.
-    fn unsaved(&mut self, most: usize, now: Now) -> (Vec<GoodRow>, Vec<Source>) {
+    pub(in crate::guard::bans) fn unsaved(&mut self, most: usize, now: Now) -> (Vec<GoodRow>, Vec<Source>) {
         let unix = |at: i64| {
             let millis = passed(at, moment(now.monotonic)) / 1_000_000;
             now.unix_millis.saturating_sub(u64::try_from(millis).unwrap_or(u64::MAX))
@@ -202,7 +216,7 @@ impl Good {
     }
 
     /// The store has lost all of them.
-    pub(super) fn save_again(&mut self) {
+    pub(in crate::guard::bans) fn save_again(&mut self) {
         for (source, client) in &mut self.clients {
             if !std::mem::replace(&mut client.is_queued, true) {
                 self.unsaved.push_back(*source);
@@ -211,7 +225,7 @@ impl Good {
     }
 
     /// The store did not take it: it is tried again.
-    fn put_back(&mut self, rows: Vec<GoodRow>, forgotten: Vec<Source>) {
+    pub(in crate::guard::bans) fn put_back(&mut self, rows: Vec<GoodRow>, forgotten: Vec<Source>) {
         self.forgotten.extend(forgotten);
         for row in rows {
             if let Some(client) = self.clients.get_mut(&row.source) {
@@ -224,93 +238,6 @@ impl Good {
 
 fn is_recent(principal: &Principal, good_for: Duration, now: i64) -> bool {
     now >= principal.first && passed(principal.last, now) <= good_for.as_nanos()
-}
-
-impl Guard {
-    /// The proxy tells of clients that it served.
-    pub(crate) fn hear_good(&mut self, clients: &[GoodClient], now: Now) {
-        for client in clients.iter().take(MAX_GOOD) {
-            if self.key(client.source).is_some() {
-                self.good.note(*client, &self.settings.safety, now.monotonic);
-                self.trouble.recovered(client.source);
-            }
-        }
-    }
-
-    /// Tells the store of some clients that are good, a few at a time; of all of them at the end.
-    pub(super) fn save_good(&mut self, all: bool, now: Now) {
-        loop {
-            let (rows, forgotten) = self.good.unsaved(SAVED_AT_ONCE, now);
-            if rows.is_empty() && forgotten.is_empty() {
-                return;
-            }
-            let written = (rows.clone(), forgotten.clone());
-            let saved = self.amend(move |change| {
-                change.forget_good(&written.1)?;
-                change.remember_good(&written.0)
-            });
-            if !saved {
-                return self.good.put_back(rows, forgotten);
-            }
-            if !all {
-                return;
-            }
-        }
-    }
-
-    /// An operator's block would cover good clients.
-    pub(super) fn judge_good(&self, source: Source, now: Now) -> Result<(), Refused> {
-        let safety = &self.settings.safety;
-        let covered = self.good.recent(safety.good_for, now.monotonic).filter(|client| source.covers(client)).count();
-        if covered <= usize::try_from(safety.shield_clients).unwrap_or(usize::MAX) {
-            return Ok(());
-        }
-        let long = span(safety.good_for.as_secs());
-        let message = format!(
-            "{source} covers {covered} clients that were served with a valid token within {long}, more than \
-             guard.shield_clients: --shadow shows what it would hit, --force blocks it all the same"
-        );
-        Err(Refused::new("good_clients", message))
-    }
-
-    /// How many established good principals there are in `source`.
-    pub(super) fn good_principals(&self, source: Source, now: Now) -> usize {
-        let safety = &self.settings.safety;
-        // One that is no client is looked for among all of them.
-        if self.key(source).is_some() && !self.good.clients.contains_key(&source) {
-            return 0;
-        }
-        self.good.established(source, safety.good_for, safety.established, now.monotonic)
-    }
-
-    /// A rule's ban would hit several good principals: an office or a carrier's address, not one offender.
-    pub(super) fn judge_shared(&self, source: Source, now: Now) -> Result<(), Refused> {
-        let most = usize::try_from(self.settings.safety.shared_principals).unwrap_or(usize::MAX);
-        let good = self.good_principals(source, now);
-        if most == 0 || good < most {
-            return Ok(());
-        }
-        let message = format!("{good} established good principals share {source}: rules may not ban it");
-        Err(Refused::new("shared_source", message))
-    }
-
-    /// Whether a ban of `source` makes the share of good clients that are banned too large.
-    pub(super) fn is_too_large_a_share(&self, source: Source, now: Now) -> bool {
-        let (safety, breaker) = (&self.settings.safety, self.settings.safety.breaker);
-        let (mut active, mut banned, mut hits) = (0_u64, 0_u64, false);
-        let is_stranger = || !self.good.is_recent(source, safety.good_for, now.monotonic);
-        if breaker.share >= 100 || self.key(source).is_some() && is_stranger() {
-            return false;
-        }
-        for client in self.good.recent(safety.good_for, now.monotonic) {
-            active += 1;
-            let hit = source.covers(&client);
-            hits |= hit;
-            let by_rule = |record: &Record| record.rule.is_some() && !record.shadow;
-            banned += u64::from(hit || self.find(client).is_some_and(by_rule));
-        }
-        hits && active >= u64::from(breaker.at_least) && banned * 100 > active * u64::from(breaker.share)
-    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,23 @@
-//! Decides what is in force when the guard starts, when the configuration changes, and when time passes.
+//! Starts the guard over what an earlier one left, gives it a new configuration, does what is due every second, and ends
+//! it.
 
-use super::enforcer::Drifts;
 use super::*;
+use super::{
+    enforcer::Drifts,
+    policy::{
+        breaker::Breaker,
+        good_clients::{self, Good},
+        probations::{self, Probations},
+        refusals::Refusals,
+        trouble::Trouble,
+    },
+};
 use crate::guard::{
     audit::{Finding, Redo},
     enforcement::Enforcement,
 };
+
+mod takeover;
 
 /// How many figures the store learns of at once.
 const FIGURES: usize = 50;
@@ -20,7 +32,7 @@ const MANY: usize = 10_000;
 pub(crate) struct Parts {
     pub(crate) settings: Settings,
     pub(crate) rules: Vec<Rule>,
-    pub(crate) surroundings: Surroundings,
+    pub(crate) protected: ProtectedAddresses,
     pub(crate) store: Store,
     pub(crate) audit: Audit,
     pub(crate) drops: Box<dyn Enforcement>,
@@ -76,7 +88,7 @@ impl Guard {
             guard.record("adoption", members, now);
         }
         guard.enforcer.repair(drifts);
-        let since = now.unix_millis.saturating_sub(pardon::millis(guard.settings.safety.remember_good));
+        let since = now.unix_millis.saturating_sub(pardons::millis(guard.settings.safety.remember_good));
         guard.amend(move |change| change.forget_good_before(since));
         guard.notices.clear();
         Ok(guard)
@@ -98,46 +110,43 @@ impl Guard {
     }
 
     fn over(parts: Parts, now: Now) -> Result<(Self, Vec<Finding>), Refused> {
-        let Parts { settings, rules, surroundings, store, audit, drops, boot, findings, is_behind: _, standing } =
-            parts;
+        let Parts { settings, rules, protected, store, audit, drops, boot, findings, is_behind: _, standing } = parts;
         let stored = |error: StoreError| Refused::new("store_failed", error.to_string());
         let probation = settings.safety.probation;
-        let since = now.unix_millis.saturating_sub(pardon::millis(probation));
-        let expired = store.expired_since(since, probation::MOST).map_err(stored)?;
+        let since = now.unix_millis.saturating_sub(pardons::millis(probation));
+        let expired = store.expired_since(since, probations::MOST).map_err(stored)?;
         let probations = Probations::read(expired, probation, now);
         let promotions = store.promotions().map_err(stored)?;
         let promoted = promotions.into_iter().map(|promotion| (promotion.what, promotion.actor)).collect();
-        let pardons = Pardons::read(store.pardons().map_err(stored)?, settings.safety.unban_grace, now);
-        let since = now.unix_millis.saturating_sub(pardon::millis(settings.safety.remember_good));
-        let good = Good::read(store.good(since, good::MOST).map_err(stored)?, now);
+        let pardons = pardons::Pardons::read(store.pardons().map_err(stored)?, settings.safety.unban_grace, now);
+        let since = now.unix_millis.saturating_sub(pardons::millis(settings.safety.remember_good));
+        let good = Good::read(store.good(since, good_clients::MOST).map_err(stored)?, now);
         let enforcer = Enforcer::new(drops, settings.ipv6_prefix);
-        let guard = Self {
-            settings,
+        let policy = Policy {
             rules,
-            surroundings,
+            promoted,
+            protected,
             unproven: Vec::new(),
-            ledger: Ledger::new(boot),
-            journal: Journal::new(store, audit),
-            enforcer,
-            pace: 0,
-            paused_until: None,
+            breaker: Breaker::default(),
             pardons,
             probations,
             good,
             trouble: Trouble::default(),
-            promoted,
-            would_refuse: shadow::WouldRefuse::default(),
-            paused_because: "",
-            shadow_pace: 0,
-            shadows_unlisted: 0,
-            refusals_told: Sparse::default(),
-            full_told: Sparse::default(),
-            refusals: 0,
-            refusals_unrecorded: 0,
-            notices: Vec::new(),
-            standing,
-            full: 0,
+            refusals: Refusals::default(),
+        };
+        let guard = Self {
+            settings,
+            policy,
+            ledger: Ledger::new(boot),
+            journal: Journal::new(store, audit),
+            enforcer,
             feeds: Feeds::default(),
+            notices: Vec::new(),
+            would_refuse: WouldRefuse::default(),
+            shadows_unlisted: 0,
+            full: 0,
+            full_told: Sparse::default(),
+            standing,
             lost: Lost::default(),
         };
         Ok((guard, findings))
@@ -243,7 +252,7 @@ impl Guard {
         &mut self,
         settings: Settings,
         rules: Vec<Rule>,
-        surroundings: Surroundings,
+        protected: ProtectedAddresses,
         ports: &[u16],
         now: Now,
     ) -> Result<(), Refused> {
@@ -267,9 +276,9 @@ impl Guard {
             (self.settings, self.enforcer.prefixes_mut().allows) = before;
             return Err(refused);
         }
-        self.rules = rules;
+        self.policy.rules = rules;
         self.settle_promotions(now);
-        self.surround(surroundings);
+        self.policy.protected.replace_all(protected);
         // The proxy of this configuration was started before the guard took it over.
         let (old, new) = (before.1, &self.enforcer.prefixes().allows);
         let gone = old.keys().filter(|source| !new.contains_key(source));
@@ -288,13 +297,12 @@ impl Guard {
     pub(crate) fn tick(&mut self, now: Now, ticks: u64) {
         self.recording(|journal, in_force| journal.try_again(now, in_force));
         self.sweep(now);
-        if self.paused_until.is_some_and(|until| now.monotonic >= until) {
-            self.paused_until = None;
+        if self.policy.breaker.take_over(now) {
             tracing::info!("rules may ban again: the pause is over");
             self.tell("resumed", now, members(json!({"because": "the pause is over"})));
         }
-        if self.refusals_unrecorded > 0 && ticks.is_multiple_of(60) {
-            let unrecorded = std::mem::take(&mut self.refusals_unrecorded);
+        let unrecorded = if ticks.is_multiple_of(60) { self.policy.refusals.take_unrecorded() } else { 0 };
+        if unrecorded > 0 {
             self.tell("refusals", now, members(json!({"unrecorded": unrecorded})));
         }
         self.tick_trouble(now, ticks);

@@ -1,13 +1,17 @@
-//! Decides how bans are told: lists, `why`, and what an operator should know.
+//! Tells how things are: lists of bans, `why`, `status`, and what an operator should know.
 
-use std::net::IpAddr;
+use std::{cmp::Reverse, net::IpAddr};
 
 use gateway_common::verdict::Verdict;
 
-use super::*;
+use super::{operator::detach, *};
 use crate::guard::control::{
     Budget, CertificateEnd, Counted, Entry, Interface, Past, ReloadRefused, Requests, Score, Standing, Status, Top, Why,
 };
+
+mod packet_samples;
+
+pub(crate) use packet_samples::PacketSamples;
 
 /// How many entries are looked at for `top`, the youngest first, and how many of them are told.
 const CONSIDERED: usize = 4_096;
@@ -126,12 +130,17 @@ impl Guard {
             factor: banned_by_rule.then(|| ladder.factor(earlier)),
             next_factor: ladder.factor(if banned_by_rule { earlier + 1 } else { earlier }),
             probation_seconds: self
+                .policy
                 .probations
                 .find(client, now.monotonic)
                 .map(|until| until.saturating_sub(now.monotonic).div_ceil(SECOND)),
-            unban_grace_seconds: self.pardons.find(client, now.monotonic).map(|(_, _, seconds)| seconds),
+            unban_grace_seconds: self.policy.pardons.find(client, now.monotonic).map(|(_, _, seconds)| seconds),
         };
-        let harm = [self.pardons.judge(client, now.monotonic), self.judge_shared(client, now), self.judge_paused(now)];
+        let harm = [
+            self.policy.pardons.judge(client, now.monotonic),
+            self.judge_shared(client, now),
+            self.policy.breaker.judge(now),
+        ];
         shields.extend(harm.into_iter().filter_map(Result::err).map(|refused| refused.message));
         shields.extend(self.shields_of_trouble(client, now));
         let history = self.journal.store().history(address, 10);
@@ -160,7 +169,7 @@ impl Guard {
     /// there are.
     pub(crate) fn scores(&self, address: IpAddr, held: &[(String, u32)], now: Now) -> Vec<Score> {
         let client = Source::of(address, self.settings.ipv6_prefix);
-        let is_watched = self.probations.find(client, now.monotonic).is_some();
+        let is_watched = self.policy.probations.find(client, now.monotonic).is_some();
         let score = |rule: &Rule| {
             let needed = rule.count.max(1);
             let of: Vec<&str> = rule.signals.iter().map(|signal| signal.plural()).collect();
@@ -173,7 +182,7 @@ impl Guard {
                 shadow: self.is_shadow(rule),
             }
         };
-        self.rules.iter().map(score).collect()
+        self.policy.rules.iter().map(score).collect()
     }
 
     /// How things are.
@@ -208,7 +217,7 @@ impl Guard {
             config_since: processes.config_since,
             reload_refused: processes.reload_refused,
             budgets: budgets(&self.settings),
-            paused: self.judge_paused(now).err().map(|refused| refused.message),
+            paused: self.policy.breaker.judge(now).err().map(|refused| refused.message),
             lost: self.lost,
             requests: processes.requests,
             certificates: processes.certificates,
@@ -241,13 +250,13 @@ impl Guard {
             let many = self.journal.watchers().too_slow();
             warnings.push(format!("{many} watchers did not keep up and were let go (`gateway watch`)"));
         }
-        warnings.extend(self.enforcer.detached().map(attachment::warning));
+        warnings.extend(self.enforcer.detached().map(detach::warning));
         warnings.extend(processes);
         warnings.extend(self.enforcer.path().interfaces().iter().filter_map(|at| at.note.clone()));
-        warnings.extend(self.promoted.iter().map(|(what, actor)| {
+        warnings.extend(self.policy.promoted.iter().map(|(what, actor)| {
             format!("{what} enforces because {actor} promoted it; the configuration still says shadow")
         }));
-        if let Err(refused) = self.judge_paused(now) {
+        if let Err(refused) = self.policy.breaker.judge(now) {
             warnings.push(refused.message);
         }
         warnings.extend(self.trouble_warnings(now));

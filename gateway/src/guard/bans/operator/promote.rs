@@ -1,6 +1,6 @@
-//! Decides what shadow mode tells, and how what was counted only begins to be enforced.
+//! Reports what shadow mode would have hit, and enforces what was counted only.
 
-use super::*;
+use crate::guard::bans::*;
 use std::collections::HashSet;
 
 use gateway_common::verdict::Verdict;
@@ -13,7 +13,7 @@ use crate::{
 
 /// What the limit of addresses would have refused since this guard began to count.
 #[derive(Debug, Default)]
-pub(super) struct WouldRefuse {
+pub(in crate::guard::bans) struct WouldRefuse {
     requests: u64,
     /// At most [`MAX_SHADOWED`]: whoever comes later is counted by requests alone.
     sources: HashSet<Source>,
@@ -21,8 +21,8 @@ pub(super) struct WouldRefuse {
 
 impl Guard {
     /// What shadow entries and shadow rules would have hit so far, by what is in force now.
-    pub(super) fn shadowed(&self, now: Now) -> Vec<Shadowed> {
-        let good: Vec<Source> = self.good.recent(self.settings.safety.good_for, now.monotonic).collect();
+    pub(in crate::guard::bans) fn shadowed(&self, now: Now) -> Vec<Shadowed> {
+        let good: Vec<Source> = self.policy.good.recent(self.settings.safety.good_for, now.monotonic).collect();
         let about = |what: String, name: String, records: Vec<&Record>| Shadowed {
             what,
             name,
@@ -40,7 +40,7 @@ impl Guard {
             good_clients: None,
         };
         let mut limits = Vec::new();
-        if self.settings.shadow_address_limit && !self.promoted.contains_key(ADDRESS_LIMIT) {
+        if self.settings.shadow_address_limit && !self.policy.promoted.contains_key(ADDRESS_LIMIT) {
             let WouldRefuse { requests, sources } = &self.would_refuse;
             limits.push(Shadowed {
                 sources: u64::try_from(sources.len()).ok(),
@@ -50,12 +50,12 @@ impl Guard {
             });
         }
         let verdicts = self.enforcer.path().verdicts();
-        for (what, _, verdict) in self.shadow_limits().filter(|(what, ..)| !self.promoted.contains_key(*what)) {
+        for (what, _, verdict) in self.shadow_limits().filter(|(what, ..)| !self.policy.promoted.contains_key(*what)) {
             let packets = verdicts.iter().find(|(one, _)| *one == verdict).map_or(0, |(_, tally)| tally.packets);
             limits.push(Shadowed { packets, ..limit(what) });
         }
         let shadow = || self.ledger.records().filter(|record| record.shadow);
-        let rules = self.rules.iter().filter(|rule| self.is_shadow(rule)).map(|rule| {
+        let rules = self.policy.rules.iter().filter(|rule| self.is_shadow(rule)).map(|rule| {
             let of_rule = |record: &&Record| record.rule.as_deref() == Some(rule.name.as_str());
             about(format!("rule.{}", rule.name), "rule".to_owned(), shadow().filter(of_rule).collect())
         });
@@ -79,7 +79,7 @@ impl Guard {
     }
 
     /// The settings with every promoted limit enforced.
-    pub(super) fn enforced_settings(&self) -> Settings {
+    pub(in crate::guard::bans) fn enforced_settings(&self) -> Settings {
         let mut settings = self.settings.clone();
         let limits = [
             ("guard.packet_limit", &mut settings.packet_limit),
@@ -87,7 +87,7 @@ impl Guard {
             ("guard.syn_limit", &mut settings.syn_limit),
         ];
         for (what, limit) in limits {
-            if let Some(limit) = limit.as_mut().filter(|_| self.promoted.contains_key(what)) {
+            if let Some(limit) = limit.as_mut().filter(|_| self.policy.promoted.contains_key(what)) {
                 limit.shadow = false;
             }
         }
@@ -95,7 +95,7 @@ impl Guard {
     }
 
     /// After a start: the kernel was given the limits as the configuration has them.
-    pub(super) fn apply_promotions(&mut self) -> Result<(), Refused> {
+    pub(in crate::guard::bans) fn apply_promotions(&mut self) -> Result<(), Refused> {
         let settings = self.enforced_settings();
         if settings == self.settings {
             return Ok(());
@@ -105,7 +105,7 @@ impl Guard {
 
     /// What operators have promoted.
     pub(crate) fn promoted(&self) -> Vec<String> {
-        self.promoted.keys().cloned().collect()
+        self.policy.promoted.keys().cloned().collect()
     }
 
     /// The proxy's limit of addresses would have refused requests.
@@ -121,7 +121,7 @@ impl Guard {
         let members = members(json!({"what": promotion.what, "actor": promotion.actor}));
         let written = promotion.clone();
         self.decide("promote", now, members, Box::new(move |change| change.promote(&written)))?;
-        self.promoted.insert(promotion.what, promotion.actor);
+        self.policy.promoted.insert(promotion.what, promotion.actor);
         if what == ADDRESS_LIMIT {
             self.notices.push(ToProxy::Promoted { what: what.to_owned() });
         } else {
@@ -131,12 +131,17 @@ impl Guard {
     }
 
     /// Whether a rule counts only: the configuration says so and no operator has promoted it.
-    pub(super) fn is_shadow(&self, rule: &Rule) -> bool {
-        rule.shadow && !self.promoted.contains_key(&format!("rule.{}", rule.name))
+    pub(in crate::guard::bans) fn is_shadow(&self, rule: &Rule) -> bool {
+        rule.shadow && !self.policy.promoted.contains_key(&format!("rule.{}", rule.name))
     }
 
     /// Enforces a shadow entry (by its id), a shadow rule (`rule.NAME`), or all of them.
-    pub(super) fn promote(&mut self, what: &str, actor: &Actor, now: Now) -> Result<(String, u64), Refused> {
+    pub(in crate::guard::bans) fn promote(
+        &mut self,
+        what: &str,
+        actor: &Actor,
+        now: Now,
+    ) -> Result<(String, u64), Refused> {
         if what == "all" {
             let all: Vec<String> = self.shadowed(now).into_iter().map(|row| row.what).collect();
             let mut done: u64 = 0;
@@ -152,11 +157,11 @@ impl Guard {
         }
         let is_limit = what == ADDRESS_LIMIT && self.settings.shadow_address_limit
             || self.shadow_limits().any(|(name, ..)| name == what);
-        if is_limit && !self.promoted.contains_key(what) {
+        if is_limit && !self.policy.promoted.contains_key(what) {
             return self.promote_limit(what, actor, now);
         }
         let name = what.strip_prefix("rule.").unwrap_or(what);
-        let Some(rule) = self.rules.iter().find(|rule| rule.name == name && self.is_shadow(rule)) else {
+        let Some(rule) = self.policy.rules.iter().find(|rule| rule.name == name && self.is_shadow(rule)) else {
             return Err(Refused::new(
                 "not_found",
                 format!("nothing of the name {what} is in shadow: see `gateway shadow report`"),
@@ -168,7 +173,7 @@ impl Guard {
         let written = promotion.clone();
         self.decide("promote", now, members, Box::new(move |change| change.promote(&written)))?;
         let message = format!("{} enforces from its next ban on; write shadow = false to keep it so", promotion.what);
-        self.promoted.insert(promotion.what, promotion.actor);
+        self.policy.promoted.insert(promotion.what, promotion.actor);
         Ok((message, 1))
     }
 
@@ -192,22 +197,22 @@ impl Guard {
     }
 
     /// Promotions that the configuration has caught up with, or whose rule is gone, are over.
-    pub(super) fn settle_promotions(&mut self, now: Now) {
+    pub(in crate::guard::bans) fn settle_promotions(&mut self, now: Now) {
         if !self.settings.shadow_address_limit {
             self.would_refuse = WouldRefuse::default();
         }
         let open = |what: &str| {
-            self.rules.iter().any(|rule| rule.shadow && what == format!("rule.{}", rule.name))
+            self.policy.rules.iter().any(|rule| rule.shadow && what == format!("rule.{}", rule.name))
                 || what == ADDRESS_LIMIT && self.settings.shadow_address_limit
                 || self.shadow_limits().any(|(name, ..)| name == what)
         };
-        let over: Vec<String> = self.promoted.keys().filter(|what| !open(what)).cloned().collect();
+        let over: Vec<String> = self.policy.promoted.keys().filter(|what| !open(what)).cloned().collect();
         for what in over {
             let members = members(json!({"what": what}));
             let demoted = what.clone();
             let demote: Write = Box::new(move |change| change.demote(&demoted));
             if self.decide("promotion_over", now, members, demote).is_ok() {
-                self.promoted.remove(&what);
+                self.policy.promoted.remove(&what);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Ends bans whose time has come, some at a time.
 
 use super::*;
+use crate::message::Probation;
 
 impl Guard {
     /// Ends what has expired.
@@ -23,5 +24,20 @@ impl Guard {
             }
         }
         self.begin_probation(&over, now);
+    }
+
+    /// Bans of rules have expired: probation follows.
+    fn begin_probation(&mut self, expired: &[Record], now: Now) {
+        let probation = self.settings.safety.probation;
+        for record in expired.iter().filter(|record| record.rule.is_some() && !record.shadow) {
+            if let Some(until) = self.policy.probations.add(record.source, probation, now.monotonic) {
+                self.notices.push(ToProxy::Probation { source: record.source, until });
+            }
+        }
+    }
+
+    /// Who is on probation, for a proxy that starts.
+    pub(crate) fn probations_in_force(&self, now: u64) -> Vec<Probation> {
+        self.policy.probations.live(now)
     }
 }

@@ -1,4 +1,4 @@
-//! Decides what the audit chain and the kernel hold that the store does not know: where the store is behind, it is in
+//! Takes over what the audit chain and the kernel hold and the store does not know: where the store is behind, it is in
 //! force as before.
 //!
 //! The store is behind where its file was damaged or missing, or is a copy from before. Numbers of bans only grow: an
@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use super::*;
+use crate::guard::bans::*;
 use crate::guard::{
     audit::Redo,
     feeds::content::{Content, Draft},
@@ -23,7 +23,7 @@ const LISTS: [(&str, bool); 2] = [("taken-over", false), ("taken-over-shadow", t
 
 impl Guard {
     /// Does again what the audit chain tells of and the store does not.
-    pub(super) fn redo(&mut self, redo: Redo, now: Now) {
+    pub(in crate::guard::bans) fn redo(&mut self, redo: Redo, now: Now) {
         if redo.is_empty() {
             return;
         }
@@ -114,7 +114,7 @@ impl Guard {
     }
 
     /// Takes over what the kernel holds and the store does not know. `is_behind`: the store is known to know too little.
-    pub(super) fn take_from_kernel(&mut self, is_behind: bool, now: Now) {
+    pub(in crate::guard::bans) fn take_from_kernel(&mut self, is_behind: bool, now: Now) {
         let is_behind = is_behind || self.feeds.is_broken;
         let newest = self.journal.store().newest().unwrap_or(0);
         let mut highest = self.ledger.ids().last().copied().unwrap_or(0).max(newest);

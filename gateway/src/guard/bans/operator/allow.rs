@@ -1,12 +1,10 @@
-//! Decides how allowances begin and end: what is allowed is never limited, blocked or banned, and blocks of it are lifted.
+//! Adds and removes allowances: what is allowed is never limited, blocked or banned, and blocks of it are lifted.
 
-use super::{
-    change::{count, judge_reason},
-    *,
-};
+use super::block::judge_reason;
+use crate::guard::bans::{change::count, *};
 
 impl Guard {
-    pub(super) fn allow(
+    pub(in crate::guard::bans) fn allow(
         &mut self,
         source: Source,
         reason: &str,
@@ -48,7 +46,12 @@ impl Guard {
         Ok((format!("{source} is always let through{lifted}{unrecorded}"), 1 + count(ids.len())))
     }
 
-    pub(super) fn disallow(&mut self, source: Source, actor: &Actor, now: Now) -> Result<(String, u64), Refused> {
+    pub(in crate::guard::bans) fn disallow(
+        &mut self,
+        source: Source,
+        actor: &Actor,
+        now: Now,
+    ) -> Result<(String, u64), Refused> {
         match self.enforcer.prefixes().allows.get(&source) {
             None => return Err(Refused::new("not_found", format!("{source} is not allowed by itself"))),
             Some(allow) if allow.actor == "config" => {

@@ -1,10 +1,10 @@
 //! Detaches the program from the kernel at an operator's word, and attaches it again.
 
-use super::*;
+use crate::guard::bans::*;
 
 impl Guard {
     /// An operator wants the program out of the kernel: to recover, or to make room for another.
-    pub(super) fn detach(&mut self, actor: &Actor, now: Now) -> Result<(String, u64), Refused> {
+    pub(in crate::guard::bans) fn detach(&mut self, actor: &Actor, now: Now) -> Result<(String, u64), Refused> {
         if let Some(by) = self.enforcer.detached() {
             return Err(Refused::new("detached", format!("it was detached already, by {by}")));
         }
@@ -23,7 +23,7 @@ impl Guard {
     }
 
     /// Undoes [`Self::detach`].
-    pub(super) fn attach(&mut self, actor: &Actor, now: Now) -> Result<(String, u64), Refused> {
+    pub(in crate::guard::bans) fn attach(&mut self, actor: &Actor, now: Now) -> Result<(String, u64), Refused> {
         let (attached, failing) =
             self.enforcer.attach().map_err(|error| Refused::new("kernel_failed", error.to_string()))?;
         let members = members(json!({"actor": actor.to_string(), "interfaces": attached, "failing": failing}));
@@ -40,7 +40,7 @@ impl Guard {
 }
 
 /// For status.
-pub(super) fn warning(actor: &str) -> String {
+pub(in crate::guard::bans) fn warning(actor: &str) -> String {
     format!(
         "DETACHED by {actor}: no packet is dropped in the kernel, bans are enforced when connections are accepted; `gateway attach` undoes it"
     )

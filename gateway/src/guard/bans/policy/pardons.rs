@@ -2,24 +2,29 @@
 //!
 //! *Invariant:* at most [`MOST`] sources are remembered; the one unbanned first goes.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use super::*;
-use crate::guard::store;
+use gateway_common::source::Source;
+
+use super::super::{refused::Refused, span::span};
+use crate::{
+    clock::{Now, SECOND},
+    guard::store,
+};
 
 /// How many unbanned sources are remembered.
-pub(super) const MOST: usize = 10_000;
+pub(in crate::guard::bans) const MOST: usize = 10_000;
 
 /// Sources that operators unbanned.
 #[derive(Debug, Default)]
-pub(super) struct Pardons {
+pub(in crate::guard::bans) struct Pardons {
     /// By whom and until when: `CLOCK_MONOTONIC`, nanoseconds.
     known: BTreeMap<Source, (String, u64)>,
 }
 
 impl Pardons {
     /// What the store remembers, with the times that are left by the wall clock.
-    pub(super) fn read(stored: Vec<store::Pardon>, grace: Duration, now: Now) -> Self {
+    pub(in crate::guard::bans) fn read(stored: Vec<store::Pardon>, grace: Duration, now: Now) -> Self {
         let mut pardons = Self::default();
         for pardon in stored {
             let passed = Duration::from_millis(now.unix_millis.saturating_sub(pardon.at));
@@ -29,7 +34,7 @@ impl Pardons {
     }
 
     /// What the store is to remember. When they began is told by when they end.
-    pub(super) fn stored(&self, grace: Duration) -> Vec<store::Pardon> {
+    pub(in crate::guard::bans) fn stored(&self, grace: Duration) -> Vec<store::Pardon> {
         let now = Now::read();
         let at = |until: u64| {
             let left = Duration::from_nanos(until.saturating_sub(now.monotonic));
@@ -44,7 +49,7 @@ impl Pardons {
     }
 
     /// Remembers that `actor` unbanned `source`.
-    pub(super) fn add(&mut self, source: Source, actor: String, grace: Duration, now: u64) {
+    pub(in crate::guard::bans) fn add(&mut self, source: Source, actor: String, grace: Duration, now: u64) {
         self.known.retain(|_, (_, until)| *until > now);
         if grace.is_zero() {
             return;
@@ -59,20 +64,20 @@ impl Pardons {
     }
 
     /// An operator has banned it again.
-    pub(super) fn forget(&mut self, source: Source) {
+    pub(in crate::guard::bans) fn forget(&mut self, source: Source) {
         self.known.remove(&source);
     }
 
     /// Whether rules may ban `source`: not what was unbanned, nothing inside it, nothing around it. By whom otherwise,
     /// and for how many seconds from `now`.
-    pub(super) fn find(&self, source: Source, now: u64) -> Option<(Source, &str, u64)> {
+    pub(in crate::guard::bans) fn find(&self, source: Source, now: u64) -> Option<(Source, &str, u64)> {
         let overlaps = |other: &Source| other.covers(&source) || source.covers(other);
         let (other, (actor, until)) = self.known.iter().find(|(other, (_, until))| *until > now && overlaps(other))?;
         Some((*other, actor, (until - now).div_ceil(SECOND)))
     }
 
     /// [`Self::find`] as a refusal.
-    pub(super) fn judge(&self, source: Source, now: u64) -> Result<(), Refused> {
+    pub(in crate::guard::bans) fn judge(&self, source: Source, now: u64) -> Result<(), Refused> {
         let Some((other, actor, seconds)) = self.find(source, now) else { return Ok(()) };
         let left = span(seconds);
         let message = format!("{actor} unbanned {other}: rules may not ban it for another {left}");
@@ -81,7 +86,7 @@ impl Pardons {
 }
 
 /// Whole milliseconds.
-pub(super) fn millis(duration: Duration) -> u64 {
+pub(in crate::guard::bans) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

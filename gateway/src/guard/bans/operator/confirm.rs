@@ -1,13 +1,12 @@
-//! Decides what becomes of a block that its operator may have locked themselves out with: it goes unless they say in
-//! time that they are still there.
+//! Takes back a block that its operator may have locked themselves out with, unless they confirm it in time.
 //!
 //! Until then the kernel's own entry ends at the deadline: the block goes on time even if the guard is dead by then.
 
-use super::*;
+use crate::guard::bans::*;
 use crate::guard::{kernel::KernelError, store::Deadline};
 
 /// The moment `seconds` from `now`.
-pub(super) const fn deadline(seconds: u64, now: Now) -> Deadline {
+pub(in crate::guard::bans) const fn deadline(seconds: u64, now: Now) -> Deadline {
     Deadline {
         unix_millis: now.unix_millis.saturating_add(seconds.saturating_mul(1_000)),
         monotonic: now.monotonic.saturating_add(seconds.saturating_mul(SECOND)),
@@ -15,21 +14,26 @@ pub(super) const fn deadline(seconds: u64, now: Now) -> Deadline {
 }
 
 /// After a reboot: the deadline by what is left of it on the wall clock, never more than there was.
-pub(super) fn rebased(confirm: Deadline, started: u64, now: Now) -> Deadline {
+pub(in crate::guard::bans) fn rebased(confirm: Deadline, started: u64, now: Now) -> Deadline {
     let whole = confirm.unix_millis.saturating_sub(started);
     let left = confirm.unix_millis.saturating_sub(now.unix_millis).min(whole);
     Deadline { monotonic: now.monotonic.saturating_add(left.saturating_mul(1_000_000)), ..confirm }
 }
 
 /// Whether a ban was to be confirmed and was not.
-pub(super) fn is_overdue(record: &Record, now: Now) -> bool {
+pub(in crate::guard::bans) fn is_overdue(record: &Record, now: Now) -> bool {
     let whole = record.expires_monotonic.unwrap_or(NEVER);
     record.confirm.is_some_and(|confirm| confirm.monotonic <= now.monotonic && confirm.monotonic < whole)
 }
 
 impl Guard {
     /// Lets a block stay for its whole time.
-    pub(super) fn confirm(&mut self, id: Option<u64>, actor: &Actor, now: Now) -> Result<(String, u64), Refused> {
+    pub(in crate::guard::bans) fn confirm(
+        &mut self,
+        id: Option<u64>,
+        actor: &Actor,
+        now: Now,
+    ) -> Result<(String, u64), Refused> {
         let record = self.waiting(id)?.clone();
         let id = record.id;
         let members = members(json!({"ban": record.id, "source": record.source.to_string(),
@@ -72,7 +76,7 @@ impl Guard {
     }
 
     /// Gives the kernel's entry of a ban new times or a new mode, and keeps what it has counted.
-    pub(super) fn enter_again(&mut self, record: &Record) -> Result<(), KernelError> {
+    pub(in crate::guard::bans) fn enter_again(&mut self, record: &Record) -> Result<(), KernelError> {
         let changed = self.enforcer.enter_again(record)?;
         self.feeds.touched(&changed);
         Ok(())

@@ -1,14 +1,14 @@
-//! Decides whether banning a source is safe. Pure: what the host looks like comes in as data.
+//! Whether banning a source is safe. Pure: what the host looks like comes in as data.
 
 use std::{net::IpAddr, sync::LazyLock};
 
 use gateway_common::source::Source;
 
-use super::refused::Refused;
+use super::super::refused::Refused;
 
 /// Addresses without which the host or its clients are cut off.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Surroundings {
+pub(crate) struct ProtectedAddresses {
     /// Which address, and what it is.
     pub(crate) protected: Vec<(IpAddr, Role)>,
 }
@@ -73,7 +73,7 @@ impl Role {
 pub(crate) fn judge(
     source: Source,
     bounds: Bounds,
-    surroundings: &Surroundings,
+    protected: &ProtectedAddresses,
     allowed: impl Fn(Source) -> Option<(Source, String)>,
 ) -> Result<(), Refused> {
     if let Some((allow, actor)) = allowed(source) {
@@ -92,7 +92,7 @@ pub(crate) fn judge(
     }
     // Last what an operator may insist on: nothing else stands against it then.
     let (insistable, absolute): (Vec<_>, Vec<_>) =
-        surroundings.protected.iter().copied().partition(|(_, role)| *role == Role::Operator);
+        protected.protected.iter().copied().partition(|(_, role)| *role == Role::Operator);
     for (address, role) in absolute.into_iter().chain(insistable) {
         let own = Source::of(address, 128);
         if source.contains(address) && allowed(own).is_none() {
@@ -141,7 +141,7 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, expect: Option<&str>) {
-        let surroundings = Surroundings {
+        let protected = ProtectedAddresses {
             protected: vec![
                 ("203.0.113.1".parse().unwrap(), Role::Gateway),
                 ("203.0.113.2".parse().unwrap(), Role::Own),
@@ -159,7 +159,7 @@ mod tests {
         let allowed =
             |asked: Source| allows.iter().find(|allow| allow.covers(&asked)).map(|allow| (*allow, "config".to_owned()));
         let bounds = Bounds { widest_ipv4: 16, widest_ipv6: 32 };
-        let answer = judge(source(text), bounds, &surroundings, allowed);
+        let answer = judge(source(text), bounds, &protected, allowed);
         assert_eq!(answer.as_ref().err().map(|refused| refused.code), expect, "{text}: {answer:?}");
     }
 

@@ -2,24 +2,27 @@
 //!
 //! *Invariant:* at most [`MOST`] sources are on probation; over that, who comes is trusted at once.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use super::*;
-use crate::{guard::store::Offence, message::Probation};
+use gateway_common::source::Source;
+
+use super::super::enforcer::around;
+
+use crate::{clock::Now, guard::store::Offence, message::Probation};
 
 /// How many sources are on probation at once.
-pub(super) const MOST: usize = 65_536;
+pub(in crate::guard::bans) const MOST: usize = 65_536;
 
 /// Sources on probation.
 #[derive(Debug, Default)]
-pub(super) struct Probations {
+pub(in crate::guard::bans) struct Probations {
     /// Until when: `CLOCK_MONOTONIC`, nanoseconds.
     until: BTreeMap<Source, u64>,
 }
 
 impl Probations {
     /// Those whose ban expired before the guard started, with the times that are left by the wall clock.
-    pub(super) fn read(expired: Vec<Offence>, probation: Duration, now: Now) -> Self {
+    pub(in crate::guard::bans) fn read(expired: Vec<Offence>, probation: Duration, now: Now) -> Self {
         let mut probations = Self::default();
         // The latest first: what is older gives no longer time.
         for offence in expired.into_iter().rev() {
@@ -30,7 +33,7 @@ impl Probations {
     }
 
     /// Puts a source on probation; until when. `None`: it is trusted at once.
-    pub(super) fn add(&mut self, source: Source, probation: Duration, now: u64) -> Option<u64> {
+    pub(in crate::guard::bans) fn add(&mut self, source: Source, probation: Duration, now: u64) -> Option<u64> {
         if self.until.len() >= MOST {
             self.until.retain(|_, until| *until > now);
         }
@@ -43,25 +46,13 @@ impl Probations {
     }
 
     /// Until when `source` or a network around it is on probation.
-    pub(super) fn find(&self, source: Source, now: u64) -> Option<u64> {
+    pub(in crate::guard::bans) fn find(&self, source: Source, now: u64) -> Option<u64> {
         around(source).filter_map(|network| self.until.get(&network)).copied().filter(|until| *until > now).max()
     }
-}
 
-impl Guard {
-    /// Bans of rules have expired: probation follows.
-    pub(super) fn begin_probation(&mut self, expired: &[Record], now: Now) {
-        let probation = self.settings.safety.probation;
-        for record in expired.iter().filter(|record| record.rule.is_some() && !record.shadow) {
-            if let Some(until) = self.probations.add(record.source, probation, now.monotonic) {
-                self.notices.push(ToProxy::Probation { source: record.source, until });
-            }
-        }
-    }
-
-    /// Who is on probation, for a proxy that starts.
-    pub(crate) fn probations_in_force(&self, now: u64) -> Vec<Probation> {
-        let live = self.probations.until.iter().filter(|(_, until)| **until > now);
+    /// Who is on probation, and until when.
+    pub(in crate::guard::bans) fn live(&self, now: u64) -> Vec<Probation> {
+        let live = self.until.iter().filter(|(_, until)| **until > now);
         live.map(|(source, until)| Probation { source: *source, until: *until }).collect()
     }
 }
@@ -69,6 +60,7 @@ impl Guard {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::SECOND;
 
     #[test]
     fn lasts_as_long_as_it_is_told_and_is_bounded() {

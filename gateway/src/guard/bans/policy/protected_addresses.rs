@@ -1,4 +1,4 @@
-//! Decides what the host cannot do without: its own addresses, its gateways, its name servers, its upstreams, its
+//! Finds the addresses that the host cannot do without: its own, its gateways, its name servers, its upstreams, its
 //! identity providers, and whoever is logged in to look after it.
 
 use std::{
@@ -8,13 +8,9 @@ use std::{
 
 use nix::ifaddrs::getifaddrs;
 
-use super::{
-    journal::nothing,
-    safety::{OPERATOR, Role, Surroundings},
-};
-use crate::clock::Now;
+use super::safety::{ProtectedAddresses, Role};
 
-impl Surroundings {
+impl ProtectedAddresses {
     /// Looks around. What cannot be read protects nothing and is told.
     ///
     /// Names of upstreams are resolved if `resolve` says so: that may take seconds and is done at start and reload.
@@ -77,7 +73,7 @@ fn host_and_port(url: &str) -> Option<String> {
 
 /// Who is logged in, as far as can be seen.
 #[derive(Debug, Default)]
-pub(crate) struct Operators(pub(super) Vec<(IpAddr, Role)>);
+pub(crate) struct Operators(pub(in crate::guard::bans) Vec<(IpAddr, Role)>);
 
 /// Who is logged in by SSH: the other ends of connections to its ports, and whoever started this process. Takes as long
 /// as the tables of connections are.
@@ -101,7 +97,7 @@ const SSH: u16 = 22;
 const OPERATORS: usize = 100;
 
 /// From where, and to which port, in an `SSH_CONNECTION`.
-pub(crate) fn started_from(text: &str) -> Option<(IpAddr, u16)> {
+fn started_from(text: &str) -> Option<(IpAddr, u16)> {
     let mut fields = text.split_ascii_whitespace();
     let from = fields.next()?.split('%').next()?.parse().ok()?;
     Some((from, fields.nth(2)?.parse().ok()?))
@@ -133,63 +129,9 @@ fn address(text: &str) -> Option<IpAddr> {
     }
 }
 
-impl super::Guard {
-    /// A look that `began` at a moment of `CLOCK_MONOTONIC` has seen who is logged in, and, with `surroundings`, what
-    /// else there is: addresses, routes and name servers change while a host runs. What names resolve to is found out at
-    /// start and reload only.
-    pub(crate) fn saw(&mut self, surroundings: Option<Surroundings>, operators: Operators, began: u64, now: Now) {
-        if let Some(seen) = surroundings {
-            self.surroundings.renew(seen);
-        }
-        self.operators_are(operators);
-        self.prove(began, now);
-    }
-
-    /// Those are logged in by now.
-    pub(crate) fn operators_are(&mut self, operators: Operators) {
-        self.surroundings.replace(Role::Operator, operators.0);
-    }
-
-    /// Whether rules have banned somebody that may have logged in a moment before.
-    pub(crate) const fn has_unproven(&self) -> bool {
-        !self.unproven.is_empty()
-    }
-
-    /// Takes back what rules have banned before it was known who is logged in by a look that began after it.
-    fn prove(&mut self, began: u64, now: Now) {
-        let (seen, later) = std::mem::take(&mut self.unproven).into_iter().partition(|(_, at)| *at <= began);
-        self.unproven = later;
-        let seen: Vec<(u64, u64)> = seen;
-        let wrong = |id: &u64| {
-            let record = self.ledger.get(*id);
-            record.is_some_and(|record| self.judge(record.source).is_err_and(|refused| refused.code == OPERATOR))
-        };
-        let wrong: Vec<u64> = seen.into_iter().map(|(id, _)| id).filter(wrong).collect();
-        let how = format!("taken back: {OPERATOR}, somebody is logged in from there");
-        if let Err(refused) = self.end(&wrong, &how, Some("unban"), now, None, nothing()) {
-            tracing::error!(error = %refused, "a ban of an operator stays until its end can be recorded");
-            self.unproven.extend(wrong.into_iter().map(|id| (id, began)));
-        }
-    }
-
-    /// Identity providers have these addresses by now; where none was found, those of before stay.
-    pub(crate) fn protect_identity_providers(&mut self, addresses: Vec<IpAddr>) {
-        if !addresses.is_empty() {
-            let those = addresses.into_iter().map(|address| (address, Role::IdentityProvider)).collect();
-            self.surroundings.replace(Role::IdentityProvider, those);
-        }
-    }
-
-    /// New surroundings, of a new configuration. Identity providers are resolved later, and are known until then.
-    pub(super) fn surround(&mut self, new: Surroundings) {
-        let old = std::mem::replace(&mut self.surroundings, new);
-        let known = old.protected.into_iter().filter(|(_, role)| *role == Role::IdentityProvider);
-        self.surroundings.protected.extend(known);
-    }
-}
-
-impl Surroundings {
-    fn renew(&mut self, seen: Self) {
+impl ProtectedAddresses {
+    /// As another look has seen them. What names resolve to is found out at start and reload only.
+    pub(in crate::guard::bans) fn renew(&mut self, seen: Self) {
         self.protected.retain(|(_, role)| matches!(role, Role::IdentityProvider | Role::Operator | Role::Upstream));
         self.protected.extend(seen.protected);
     }
@@ -197,6 +139,26 @@ impl Surroundings {
     fn replace(&mut self, role: Role, those: Vec<(IpAddr, Role)>) {
         self.protected.retain(|(_, known)| *known != role);
         self.protected.extend(those);
+    }
+
+    /// Those are logged in by now.
+    pub(in crate::guard::bans) fn operators_are(&mut self, operators: Operators) {
+        self.replace(Role::Operator, operators.0);
+    }
+
+    /// Identity providers have these addresses by now; where none was found, those of before stay.
+    pub(in crate::guard::bans) fn identity_providers_are(&mut self, addresses: Vec<IpAddr>) {
+        if !addresses.is_empty() {
+            let those = addresses.into_iter().map(|address| (address, Role::IdentityProvider)).collect();
+            self.replace(Role::IdentityProvider, those);
+        }
+    }
+
+    /// Those of a new configuration. Identity providers are resolved later, and are known until then.
+    pub(in crate::guard::bans) fn replace_all(&mut self, new: Self) {
+        let old = std::mem::replace(self, new);
+        let known = old.protected.into_iter().filter(|(_, role)| *role == Role::IdentityProvider);
+        self.protected.extend(known);
     }
 }
 
@@ -239,10 +201,10 @@ mod tests {
     #[test]
     fn a_new_look_keeps_what_names_resolved_to() {
         let address = |text: &str| text.parse::<IpAddr>().unwrap();
-        let mut known = Surroundings {
+        let mut known = ProtectedAddresses {
             protected: vec![(address("192.0.2.1"), Role::Own), (address("198.51.100.7"), Role::Upstream)],
         };
-        known.renew(Surroundings { protected: vec![(address("192.0.2.2"), Role::Own)] });
+        known.renew(ProtectedAddresses { protected: vec![(address("192.0.2.2"), Role::Own)] });
         let expect = [(address("198.51.100.7"), Role::Upstream), (address("192.0.2.2"), Role::Own)];
         assert_eq!(known.protected, expect);
     }

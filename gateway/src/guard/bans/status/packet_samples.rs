@@ -1,4 +1,4 @@
-//! Decides what is told of packets that the kernel dropped or answered: a sample of them, each with the ban behind it,
+//! Tells watchers of packets that the kernel dropped or answered: a sample of them, each with the ban behind it,
 //! and with how many it stands for.
 //!
 //! *Invariant:* nothing is read from the kernel, and nothing is kept, while nobody wants to be told.
@@ -14,7 +14,7 @@ use gateway_common::{
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
-use super::*;
+use crate::guard::bans::*;
 
 /// Packets are gathered for so long before they are told, so that a flood does not wake the guard for each.
 const GATHER: Duration = Duration::from_millis(100);
@@ -26,13 +26,13 @@ const MOST: usize = 512;
 const ALL: usize = 16_384;
 
 /// When to read, and what was counted when it was read last.
-pub(crate) struct Sampled {
+pub(crate) struct PacketSamples {
     ring: Option<AsyncFd<OwnedFd>>,
     due: Option<Instant>,
     before: Vec<(Verdict, Tally)>,
 }
 
-impl Sampled {
+impl PacketSamples {
     /// Over the kernel's ring, where there is one. Inside the runtime alone.
     pub(crate) fn new(guard: &Guard) -> Self {
         #[expect(
@@ -66,25 +66,25 @@ impl Sampled {
 
 impl Guard {
     /// Somebody wants to be told from now on: what lies in the ring is of before.
-    pub(crate) fn begin_samples(&mut self, sampled: &mut Sampled) {
+    pub(crate) fn begin_samples(&mut self, samples: &mut PacketSamples) {
         drop(self.enforcer.path_mut().events(ALL));
-        sampled.before = self.enforcer.path().verdicts();
-        sampled.due = None;
+        samples.before = self.enforcer.path().verdicts();
+        samples.due = None;
     }
 
     /// Tells watchers what the kernel has told.
-    pub(crate) fn tell_samples(&mut self, sampled: &mut Sampled, now: Now) {
+    pub(crate) fn tell_samples(&mut self, samples: &mut PacketSamples, now: Now) {
         let events = self.enforcer.path_mut().events(MOST);
-        sampled.due = (events.len() == MOST).then(|| Instant::now() + GATHER);
+        samples.due = (events.len() == MOST).then(|| Instant::now() + GATHER);
         let after = self.enforcer.path().verdicts();
         for event in &events {
-            let one_in = one_in(event.verdict, &events, &sampled.before, &after);
+            let one_in = one_in(event.verdict, &events, &samples.before, &after);
             let packet = self.sample(event, one_in, now);
             self.journal.watchers().tell_packet(&Value::Object(packet).to_string());
         }
-        let missed = untold(events.len(), &sampled.before, &after);
+        let missed = untold(events.len(), &samples.before, &after);
         self.lost.add(Lost { samples: missed, ..Lost::default() });
-        sampled.before = after;
+        samples.before = after;
     }
 
     fn sample(&self, event: &Event, one_in: u64, now: Now) -> Map<String, Value> {

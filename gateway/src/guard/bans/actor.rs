@@ -1,0 +1,24 @@
+//! Who decides: the guard itself, an operator or a rule.
+
+use std::fmt;
+
+/// Who wants something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Actor {
+    /// The guard itself.
+    Guard,
+    /// Whoever speaks to the control socket, by user id.
+    Operator(u32),
+    /// A rule of the configuration.
+    Rule(String),
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Guard => out.write_str("guard"),
+            Self::Operator(uid) => write!(out, "operator:{uid}"),
+            Self::Rule(name) => write!(out, "rule:{name}"),
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Whose fault it is that good clients fail: theirs, or ours.
+//!
+//! A key that the issuer has changed, a clock that is wrong, a role or route that is gone by mistake: then good clients
+//! fail alike, many at once. One that is known to be good and fails is therefore not banned at once. Either it goes on for
+//! [`HOLD`] while others do not fail: then rules ban it as anybody else. Or others that are good fail in the same way
+//! within ten minutes: then it is nothing that they do. None of them is banned for it, what was banned of them is taken
+//! back, and an operator is told. Whoever was never good is banned all the while.
+//!
+//! What good clients an attacker has keep nobody else from being banned.
+
+use std::time::Duration;
+
+use crate::guard::bans::*;
+use crate::signal::Signal;
+
+/// How long a good client may fail alone.
+const HOLD: u64 = MINUTE;
+
+impl Guard {
+    /// A rule asks for a ban of a client that is known to be good, for what may be our fault.
+    pub(in crate::guard::bans) fn judge_fault(&mut self, ask: &Ask, now: Now) -> Result<(), Refused> {
+        if !ask.signal.may_be_ours() {
+            return Ok(());
+        }
+        let Some(is_established) = self.policy.good.knows(ask.source, &self.settings.safety, now.monotonic) else {
+            return Ok(());
+        };
+        let Some(since) = self.policy.trouble.note(ask.source, ask.signal, now.monotonic) else { return Ok(()) };
+        if self.policy.trouble.together_since(ask.signal).is_none()
+            && self.policy.trouble.is_crowd(ask.signal, now.monotonic)
+        {
+            self.begin_failing(ask.signal, now);
+        }
+        self.judge_failing(ask.source, ask.signal, now)?;
+        if is_established && now.monotonic.saturating_sub(since) < HOLD {
+            let (source, long) = (ask.source, span(HOLD / SECOND));
+            let message = format!(
+                "{source} is known to be good: rules ban it once this has gone on for {long} and others that are good do \
+                 not fail alike"
+            );
+            return Err(Refused::new("good_client", message));
+        }
+        Ok(())
+    }
+
+    /// Whether good clients fail together by `signal`, and `source` is one of them.
+    fn judge_failing(&self, source: Source, signal: Signal, now: Now) -> Result<(), Refused> {
+        let is_one = self.policy.good.knows(source, &self.settings.safety, now.monotonic).is_some();
+        match self.policy.trouble.together_since(signal) {
+            Some(since) if is_one => Err(Refused::new(
+                "good_clients_fail",
+                format!("{source} is one of them: {}", self.told(signal, since, now)),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Why rules do not ban `source`, where good clients fail together and it is one of them.
+    pub(in crate::guard::bans) fn shields_of_trouble(&self, source: Source, now: Now) -> impl Iterator<Item = String> {
+        let failing = self.policy.trouble.signal_of(source);
+        failing.into_iter().filter_map(move |signal| self.judge_failing(source, signal, now).err()).map(|it| it.message)
+    }
+
+    /// The rules' ban of a good client, to be taken back if others fail alike.
+    pub(in crate::guard::bans) fn note_fault(&mut self, ask: &Ask, ban: u64) {
+        if ask.signal.may_be_ours() {
+            self.policy.trouble.banned(ask.source, ban);
+        }
+    }
+
+    fn begin_failing(&mut self, signal: Signal, now: Now) {
+        let banned = self.policy.trouble.begin(signal, now.unix_millis);
+        let banned: Vec<u64> = banned.into_iter().filter(|ban| self.ledger.contains(*ban)).collect();
+        let clients = self.policy.trouble.count(signal, now.monotonic);
+        tracing::error!(
+            signal = signal.name(),
+            clients,
+            taken_back = banned.len(),
+            "good clients fail together: rules do not ban them for it; look at keys, clock, roles and routes"
+        );
+        let about = json!({"signal": signal.name(), "clients": clients, "taken_back": banned.len()});
+        self.tell("good_clients_fail", now, members(about));
+        let how = format!("taken back: good clients fail together by {}", signal.name());
+        if let Err(refused) = self.end(&banned, &how, Some("unban"), now, None, nothing()) {
+            tracing::error!(error = %refused, "bans of good clients stay until their end can be recorded");
+        }
+    }
+
+    /// Once a second: what is long past is forgotten, and what good clients fail by no more.
+    pub(in crate::guard::bans) fn tick_trouble(&mut self, now: Now, ticks: u64) {
+        if ticks.is_multiple_of(10) {
+            let hour = Duration::from_secs(3_600);
+            let active = self.policy.good.recent(hour, now.monotonic).count();
+            self.policy.trouble.forget(active, |ban| self.ledger.contains(ban), now.monotonic);
+        }
+        for signal in self.policy.trouble.end_what_is_over(now.monotonic) {
+            tracing::info!(signal = signal.name(), "good clients fail no more");
+            self.tell("good_clients_recovered", now, members(json!({"signal": signal.name()})));
+        }
+    }
+
+    /// What an operator should know.
+    pub(in crate::guard::bans) fn trouble_warnings(&self, now: Now) -> impl Iterator<Item = String> {
+        self.policy.trouble.together().map(move |(signal, since)| self.told(signal, since, now))
+    }
+
+    fn told(&self, signal: Signal, since: u64, now: Now) -> String {
+        let clients = self.policy.trouble.count(signal, now.monotonic);
+        let look = match signal {
+            Signal::ExpiredToken | Signal::NotYetValid => "look at the clock of this host, and at jwt.leeway",
+            Signal::ForgedToken | Signal::UnknownKey => {
+                "the issuer may sign by another key than jwt.jwks has, or tokens are damaged on the way"
+            }
+            Signal::WrongAudience | Signal::WrongIssuer | Signal::UnfitToken | Signal::MissingToken => {
+                "look at [jwt], and at what the issuer has changed"
+            }
+            Signal::BadHandshake => "look at [client_certificates] and the listeners' TLS",
+            _ => "look at the routes, roles and schemas that were changed last",
+        };
+        format!(
+            "{clients} good clients fail together since {} ({}): rules do not ban them for it; {look}",
+            clock::rfc3339(since),
+            signal.plural()
+        )
+    }
+}

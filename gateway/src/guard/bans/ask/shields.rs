@@ -1,0 +1,96 @@
+//! What good clients keep from being banned: an office or a carrier's address that they share with an offender, and all of
+//! them together.
+
+use crate::guard::bans::*;
+use crate::message::{GoodClient, MAX_GOOD};
+
+/// How many the store learns of at a time: about a millisecond's work.
+const SAVED_AT_ONCE: usize = 100;
+
+impl Guard {
+    /// The proxy tells of clients that it served.
+    pub(crate) fn hear_good(&mut self, clients: &[GoodClient], now: Now) {
+        for client in clients.iter().take(MAX_GOOD) {
+            if self.key(client.source).is_some() {
+                self.policy.good.note(*client, &self.settings.safety, now.monotonic);
+                self.policy.trouble.recovered(client.source);
+            }
+        }
+    }
+
+    /// Tells the store of some clients that are good, a few at a time; of all of them at the end.
+    pub(in crate::guard::bans) fn save_good(&mut self, all: bool, now: Now) {
+        loop {
+            let (rows, forgotten) = self.policy.good.unsaved(SAVED_AT_ONCE, now);
+            if rows.is_empty() && forgotten.is_empty() {
+                return;
+            }
+            let written = (rows.clone(), forgotten.clone());
+            let saved = self.amend(move |change| {
+                change.forget_good(&written.1)?;
+                change.remember_good(&written.0)
+            });
+            if !saved {
+                return self.policy.good.put_back(rows, forgotten);
+            }
+            if !all {
+                return;
+            }
+        }
+    }
+
+    /// An operator's block would cover good clients.
+    pub(in crate::guard::bans) fn judge_good(&self, source: Source, now: Now) -> Result<(), Refused> {
+        let safety = &self.settings.safety;
+        let covered =
+            self.policy.good.recent(safety.good_for, now.monotonic).filter(|client| source.covers(client)).count();
+        if covered <= usize::try_from(safety.shield_clients).unwrap_or(usize::MAX) {
+            return Ok(());
+        }
+        let long = span(safety.good_for.as_secs());
+        let message = format!(
+            "{source} covers {covered} clients that were served with a valid token within {long}, more than \
+             guard.shield_clients: --shadow shows what it would hit, --force blocks it all the same"
+        );
+        Err(Refused::new("good_clients", message))
+    }
+
+    /// How many established good principals there are in `source`.
+    pub(in crate::guard::bans) fn good_principals(&self, source: Source, now: Now) -> usize {
+        let safety = &self.settings.safety;
+        // One that is no client is looked for among all of them.
+        if self.key(source).is_some() && !self.policy.good.contains(source) {
+            return 0;
+        }
+        self.policy.good.established(source, safety.good_for, safety.established, now.monotonic)
+    }
+
+    /// A rule's ban would hit several good principals: an office or a carrier's address, not one offender.
+    pub(in crate::guard::bans) fn judge_shared(&self, source: Source, now: Now) -> Result<(), Refused> {
+        let most = usize::try_from(self.settings.safety.shared_principals).unwrap_or(usize::MAX);
+        let good = self.good_principals(source, now);
+        if most == 0 || good < most {
+            return Ok(());
+        }
+        let message = format!("{good} established good principals share {source}: rules may not ban it");
+        Err(Refused::new("shared_source", message))
+    }
+
+    /// Whether a ban of `source` makes the share of good clients that are banned too large.
+    pub(in crate::guard::bans) fn is_too_large_a_share(&self, source: Source, now: Now) -> bool {
+        let (safety, breaker) = (&self.settings.safety, self.settings.safety.breaker);
+        let (mut active, mut banned, mut hits) = (0_u64, 0_u64, false);
+        let is_stranger = || !self.policy.good.is_recent(source, safety.good_for, now.monotonic);
+        if breaker.share >= 100 || self.key(source).is_some() && is_stranger() {
+            return false;
+        }
+        for client in self.policy.good.recent(safety.good_for, now.monotonic) {
+            active += 1;
+            let hit = source.covers(&client);
+            hits |= hit;
+            let by_rule = |record: &Record| record.rule.is_some() && !record.shadow;
+            banned += u64::from(hit || self.find(client).is_some_and(by_rule));
+        }
+        hits && active >= u64::from(breaker.at_least) && banned * 100 > active * u64::from(breaker.share)
+    }
+}

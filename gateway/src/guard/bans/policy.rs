@@ -1,0 +1,47 @@
+//! What rules may ban, and what keeps them from it: each part by itself, and knowing nothing of how bans are kept.
+
+use std::collections::BTreeMap;
+
+use crate::settings::detect::Rule;
+
+pub(super) mod breaker;
+pub(super) mod good_clients;
+mod ladder;
+pub(super) mod pardons;
+pub(super) mod probations;
+pub(super) mod protected_addresses;
+pub(super) mod refusals;
+pub(super) mod safety;
+pub(super) mod trouble;
+
+use breaker::Breaker;
+use good_clients::Good;
+use pardons::Pardons;
+use probations::Probations;
+use refusals::Refusals;
+use safety::ProtectedAddresses;
+use trouble::Trouble;
+
+/// All that is asked before a rule bans.
+pub(super) struct Policy {
+    /// The rules of the configuration.
+    pub(super) rules: Vec<Rule>,
+    /// Shadow rules and limits that enforce all the same, and who said so.
+    pub(super) promoted: BTreeMap<String, String>,
+    /// What must not be banned.
+    pub(super) protected: ProtectedAddresses,
+    /// What rules have banned since it was looked last who is logged in, and when: `CLOCK_MONOTONIC`, nanoseconds.
+    pub(super) unproven: Vec<(u64, u64)>,
+    /// How fast rules may ban.
+    pub(super) breaker: Breaker,
+    /// Whom operators have unbanned.
+    pub(super) pardons: Pardons,
+    /// Who was banned until a moment ago.
+    pub(super) probations: Probations,
+    /// Who was served with a valid token.
+    pub(super) good: Good,
+    /// Which of them fail.
+    pub(super) trouble: Trouble,
+    /// What is told of refused asks.
+    pub(super) refusals: Refusals,
+}

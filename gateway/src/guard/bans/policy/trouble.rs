@@ -1,0 +1,138 @@
+//! Good clients that fail, one by one and together.
+//!
+//! *Invariant:* at most [`MOST`] clients are kept in mind; over that, good clients are banned as others are.
+
+use std::collections::{BTreeMap, HashMap};
+
+use gateway_common::source::Source;
+
+use super::good_clients::MOST;
+use crate::{clock::MINUTE, signal::Signal};
+
+/// Failures within so long belong together.
+const TOGETHER: u64 = 10 * MINUTE;
+
+/// Fewer clients than this are no crowd.
+const FEW: usize = 3;
+
+/// A crowd is one of so many that are active.
+const ONE_OF: usize = 50;
+
+/// Good clients that fail.
+#[derive(Debug, Default)]
+pub(in crate::guard::bans) struct Trouble {
+    clients: HashMap<Source, Failure>,
+    /// By what good clients fail together, and since when: milliseconds since the Unix epoch.
+    together: BTreeMap<Signal, u64>,
+    /// How many good clients were active lately.
+    active: usize,
+}
+
+/// Times are `CLOCK_MONOTONIC`, nanoseconds.
+#[derive(Clone, Copy, Debug)]
+struct Failure {
+    signal: Signal,
+    since: u64,
+    last: u64,
+    /// It was served since.
+    recovered: bool,
+    ban: Option<u64>,
+}
+
+impl Trouble {
+    pub(in crate::guard::bans) fn note(&mut self, source: Source, signal: Signal, now: u64) -> Option<u64> {
+        if self.clients.len() >= MOST && !self.clients.contains_key(&source) {
+            return None;
+        }
+        let fresh = Failure { signal, since: now, last: now, recovered: false, ban: None };
+        let failure = self.clients.entry(source).or_insert(fresh);
+        if failure.signal != signal || now.saturating_sub(failure.last) > TOGETHER {
+            *failure = Failure { ban: failure.ban, ..fresh };
+        }
+        (failure.last, failure.recovered) = (now, false);
+        Some(failure.since)
+    }
+
+    /// A client was served: it fails no more. Since when it did is kept, or it could go on by being good in between.
+    pub(in crate::guard::bans) fn recovered(&mut self, source: Source) {
+        if let Some(failure) = self.clients.get_mut(&source) {
+            failure.recovered = true;
+        }
+    }
+
+    pub(in crate::guard::bans) fn banned(&mut self, source: Source, ban: u64) {
+        if let Some(failure) = self.clients.get_mut(&source) {
+            failure.ban = Some(ban);
+        }
+    }
+
+    fn alike(&self, signal: Signal, now: u64) -> impl Iterator<Item = &Failure> {
+        let all = self.clients.values().filter(move |failure| failure.signal == signal);
+        all.filter(move |failure| !failure.recovered && now.saturating_sub(failure.last) <= TOGETHER)
+    }
+
+    /// Whether so many fail alike that it is nothing that they do.
+    pub(in crate::guard::bans) fn is_crowd(&self, signal: Signal, now: u64) -> bool {
+        self.alike(signal, now).count() >= FEW.max(self.active / ONE_OF)
+    }
+
+    /// How many good clients fail by `signal`.
+    pub(in crate::guard::bans) fn count(&self, signal: Signal, now: u64) -> usize {
+        self.alike(signal, now).count()
+    }
+
+    /// Since when good clients fail together by `signal`, where they do: milliseconds since the Unix epoch.
+    pub(in crate::guard::bans) fn together_since(&self, signal: Signal) -> Option<u64> {
+        self.together.get(&signal).copied()
+    }
+
+    /// By what good clients fail together, and since when.
+    pub(in crate::guard::bans) fn together(&self) -> impl Iterator<Item = (Signal, u64)> {
+        self.together.iter().map(|(signal, since)| (*signal, *since))
+    }
+
+    /// Good clients fail together by `signal`; which bans of them were made for it.
+    pub(in crate::guard::bans) fn begin(&mut self, signal: Signal, unix_millis: u64) -> Vec<u64> {
+        self.together.insert(signal, unix_millis);
+        let alike = self.clients.values().filter(|failure| failure.signal == signal);
+        alike.filter_map(|failure| failure.ban).collect()
+    }
+
+    /// By what `source` failed last.
+    pub(in crate::guard::bans) fn signal_of(&self, source: Source) -> Option<Signal> {
+        self.clients.get(&source).map(|failure| failure.signal)
+    }
+
+    /// Forgets what is long past, where `active` good clients were active lately and `is_banned` says which bans are in
+    /// force.
+    pub(in crate::guard::bans) fn forget(&mut self, active: usize, is_banned: impl Fn(u64) -> bool, now: u64) {
+        self.active = active;
+        self.clients
+            .retain(|_, failure| now.saturating_sub(failure.last) <= TOGETHER || failure.ban.is_some_and(&is_banned));
+    }
+
+    /// Ends what good clients fail by no more. Half as many keep it up, so that it does not come and go.
+    pub(in crate::guard::bans) fn end_what_is_over(&mut self, now: u64) -> Vec<Signal> {
+        let few = FEW.max(self.active / ONE_OF);
+        let over: Vec<Signal> =
+            self.together.keys().copied().filter(|signal| self.alike(*signal, now).count() * 2 < few).collect();
+        self.together.retain(|signal, _| !over.contains(signal));
+        over
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SECOND;
+
+    #[test]
+    fn what_is_kept_in_mind_is_bounded() {
+        let mut trouble = Trouble::default();
+        for number in 0..u32::try_from(MOST).unwrap() + 10 {
+            let source = Source::of(std::net::Ipv4Addr::from_bits(number).into(), 64);
+            trouble.note(source, Signal::ForgedToken, SECOND);
+        }
+        assert_eq!(trouble.clients.len(), MOST);
+    }
+}
