@@ -14,6 +14,7 @@ pub mod snapshot;
 
 pub mod auth;
 pub mod authz;
+pub mod client;
 pub mod detect;
 pub mod limit;
 pub mod log;

@@ -5,10 +5,8 @@ pub mod framing;
 mod process;
 mod worker;
 
-pub(crate) mod client;
 mod connection;
 
-pub(crate) mod cors;
 mod request;
 mod tunnel;
 mod upstream;

@@ -23,6 +23,7 @@ mod preflight;
 pub mod target;
 
 mod condition;
+pub mod cors;
 
 /// Every route, ready to be looked up. A route is its position in the configuration.
 #[derive(Default)]

@@ -7,13 +7,13 @@ use http::HeaderName;
 use crate::{
     auth::jwt::Jwt,
     authz::{self, Access},
+    client::Trusted,
     clock::Now,
     detect::Detector,
     fault::Fault,
     limit::AddressLimit,
     path::{PathRules, pattern::Pattern},
-    proxy::{client::Trusted, cors},
-    route::Routes,
+    route::{Routes, cors},
     settings::{
         edits::Edits,
         proxy::Settings,
@@ -24,6 +24,8 @@ use crate::{
     tls,
     validate::schema::Schema,
 };
+
+pub(crate) mod preflight;
 
 /// One compiled configuration. Shared by all workers, never changed.
 pub struct Snapshot {

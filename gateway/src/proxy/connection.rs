@@ -7,8 +7,9 @@ use std::{
     time::Duration,
 };
 
-use super::{client::Client, min_rate::MinRate, timing::deadline, tunnel::Tunnel};
+use super::{min_rate::MinRate, timing::deadline, tunnel::Tunnel};
 use crate::{
+    client::Client,
     settings::timeouts::Timeouts,
     tls::{Secured, hello::Ja4},
 };
@@ -363,7 +364,7 @@ impl Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{proxy::client::Trusted, settings::proxy::Trust};
+    use crate::{client::Trusted, settings::proxy::Trust};
 
     const TIMEOUTS: Timeouts = {
         let long = Duration::from_secs(60);

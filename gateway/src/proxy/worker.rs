@@ -11,8 +11,8 @@ use std::{
 use tokio::sync::mpsc;
 
 use self::{counters::Counters, messages::Event, registry::Registry, shared::Shared};
-use super::{bans::good_clients::GoodClients, client::Client, connection::Connection, upstream::ServerGroup};
-use crate::{clock, detect::Ask, log::sink::Lines, message::ToGuard, request_id::RequestId};
+use super::{bans::good_clients::GoodClients, connection::Connection, upstream::ServerGroup};
+use crate::{client::Client, clock, detect::Ask, log::sink::Lines, message::ToGuard, request_id::RequestId};
 
 pub(super) mod counters;
 pub(super) mod messages;

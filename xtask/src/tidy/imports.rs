@@ -19,7 +19,7 @@ const MAY: [(&str, &[&str]); 35] = [
     ("log", &[]),
     ("route", &[]),
     ("tls", &[]),
-    ("snapshot", &["proxy"]),
+    ("snapshot", &[]),
     ("message", &[]),
     ("settings", &[]),
     ("sandbox", &[]),
@@ -72,6 +72,7 @@ const VOCABULARY: &[&str] = &[
     "snapshot",
     "tls",
     "validate",
+    "client",
 ];
 
 /// Parts that decide and do nothing else: no sockets, no runtime, no clock.

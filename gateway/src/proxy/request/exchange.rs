@@ -9,16 +9,11 @@ use http::{HeaderValue, Version, uri::PathAndQuery};
 
 use crate::{
     auth::Identity,
+    client::{Client, forwarded::ForwardedInfo},
     clock::Now,
     detect::Ask,
     log::access::{Line, hexadecimal},
-    proxy::{
-        client::{Client, forwarded::ForwardedInfo},
-        connection::Connection,
-        service::RequestLine,
-        timing::deadline,
-        worker::Worker,
-    },
+    proxy::{connection::Connection, service::RequestLine, timing::deadline, worker::Worker},
     refusal::{Refusal, Row},
     request_id::RequestId,
     route::target::Target,

@@ -13,7 +13,7 @@ use crate::{
     proxy::{
         body::{self, Incoming, RequestBody, Upload},
         connection::Connection,
-        cors, framing,
+        framing,
         raw_head::HeadFormat,
         tunnel::{
             Tunnel, token,
@@ -25,7 +25,7 @@ use crate::{
         worker::Worker,
     },
     refusal::{Refusal, Reject},
-    route::target::Target,
+    route::{cors, target::Target},
     snapshot::{Served, Snapshot},
 };
 
@@ -103,7 +103,7 @@ async fn answer(
         Err(failure) => {
             if record.route.is_none() && record.cors.is_none() {
                 let local = listened_at(snapshot, connection, record);
-                record.cors = cors::of_refused(snapshot, record.target.as_ref(), local, &head);
+                record.cors = snapshot.cors_of_refused(record.target.as_ref(), local, &head);
             }
             return Err(failure);
         }
@@ -166,8 +166,9 @@ fn find<'a>(
     let local = listened_at(snapshot, connection, record);
     let is_https = record.scheme() == "https";
     let target = record.target.insert(Target::read(head, local, snapshot.settings.head.target)?);
-    if let Some(preflight) = cors::preflight(snapshot, target, head) {
-        let permissions = cors::permissions(snapshot, &preflight, &head.headers);
+    if let Some(preflight) = snapshot.preflight(target, head) {
+        let group = preflight.group.filter(|_| preflight.is_permitted).and_then(|group| snapshot.cors.get(group));
+        let permissions = cors::permissions(group, &head.headers);
         (record.route, record.cors) = (preflight.route, preflight.group);
         return Err(ForwardError::Answered(Box::new(Own::preflight(permissions))));
     }

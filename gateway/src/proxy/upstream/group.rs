@@ -14,7 +14,8 @@ use super::{
     state::asker,
 };
 use crate::{
-    proxy::{client::Client, connection::proxy_protocol, timing::deadline},
+    client::Client,
+    proxy::{connection::proxy_protocol, timing::deadline},
     refusal::{Refusal, Reject},
     settings::upstream::{Balance, HashBy, HostHeader, Protocol, ProxyProtocol, Retry, Upstream},
 };

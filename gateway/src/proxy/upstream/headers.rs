@@ -5,11 +5,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::{
     auth::certificate::Shown,
+    client::forwarded::ForwardedInfo,
     header_names,
     log::access::{address, hexadecimal},
     proxy::{
         buffer_pool,
-        client::forwarded::ForwardedInfo,
         raw_head::{RawHead, line},
     },
     request_id::RequestId,

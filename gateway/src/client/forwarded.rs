@@ -17,21 +17,21 @@ const MAX_ID: usize = 128;
 
 /// What trusted proxies say of a request.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(in crate::proxy) struct ForwardedInfo {
+pub(crate) struct ForwardedInfo {
     /// `http` or `https`.
-    pub(in crate::proxy) scheme: Option<&'static str>,
+    pub(crate) scheme: Option<&'static str>,
     /// The canonical host, with its port where it was told.
-    pub(in crate::proxy) host: Option<Box<str>>,
-    pub(in crate::proxy) port: Option<u16>,
+    pub(crate) host: Option<Box<str>>,
+    pub(crate) port: Option<u16>,
     /// The canonical path that was taken away.
-    pub(in crate::proxy) prefix: Option<Box<str>>,
-    pub(in crate::proxy) id: Option<HeaderValue>,
+    pub(crate) prefix: Option<Box<str>>,
+    pub(crate) id: Option<HeaderValue>,
 }
 
 impl ForwardedInfo {
     /// Reads what was told of the client's hop: the `hop`th from the right, whose element of `Forwarded` is `element`.
     /// `None`: nothing was.
-    pub(super) fn read(
+    pub(crate) fn read(
         header: ClientHeader,
         hop: usize,
         element: Option<&[u8]>,

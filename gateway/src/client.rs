@@ -14,7 +14,7 @@ use crate::{
     settings::proxy::{ClientHeader, Trust},
 };
 
-pub(super) mod forwarded;
+pub(crate) mod forwarded;
 
 use forwarded::ForwardedInfo;
 
@@ -23,15 +23,15 @@ const MAX_HOPS: usize = 16;
 
 /// Who is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Client {
+pub(crate) struct Client {
     /// The port is 0 where nobody told it.
-    pub(super) address: SocketAddr,
+    pub(crate) address: SocketAddr,
     /// What the client is told apart by: limits, bans and signals are about it.
-    pub(super) source: Source,
+    pub(crate) source: Source,
     /// The trusted proxy at the other end of the connection, where the client is another.
-    pub(super) relay: Option<IpAddr>,
+    pub(crate) relay: Option<IpAddr>,
     /// The client is a trusted proxy itself: nobody else was named.
-    pub(super) is_trusted: bool,
+    pub(crate) is_trusted: bool,
 }
 
 /// Whom to believe.
@@ -48,12 +48,12 @@ impl Trusted {
     }
 
     /// Who is at the other end.
-    pub(super) fn peer(&self, address: SocketAddr) -> Client {
+    pub(crate) fn peer(&self, address: SocketAddr) -> Client {
         self.client(address, None)
     }
 
     /// Whom the trusted `relay` says it relays, by the PROXY protocol.
-    pub(super) fn relayed(&self, address: SocketAddr, relay: Client) -> Client {
+    pub(crate) fn relayed(&self, address: SocketAddr, relay: Client) -> Client {
         self.client(address, Some(relay.relay.unwrap_or_else(|| relay.address.ip().to_canonical())))
     }
 
@@ -73,7 +73,7 @@ impl Trusted {
     ///
     /// # Errors
     /// [`Reject::BadRequest`]: the part of the header that trusted proxies wrote cannot be read.
-    pub(super) fn read(
+    pub(crate) fn read(
         &self,
         peer: Client,
         headers: &HeaderMap,
