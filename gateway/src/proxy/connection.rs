@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{min_rate::MinRate, timing::deadline, tunnel::Tunnel};
+use super::{min_rate::MinRate, timing::deadline};
 use crate::{
     client::Client,
     settings::timeouts::Timeouts,
@@ -82,8 +82,6 @@ pub(super) struct Connection {
     pub(super) unread: Cell<bool>,
     /// Whether the request that is being answered has no body, and nothing came behind it.
     pub(super) waits: Cell<bool>,
-    /// What it becomes, until whoever drives it takes over.
-    pub(super) tunnel: Cell<Option<Box<Tunnel>>>,
     multiplexed: Cell<bool>,
     phase: Cell<Phase>,
     since: Cell<u64>,
@@ -116,7 +114,6 @@ impl Connection {
             secured: OnceCell::new(),
             unread: Cell::new(false),
             waits: Cell::new(false),
-            tunnel: Cell::new(None),
             multiplexed: Cell::new(false),
             phase: Cell::new(Phase::Handshake),
             since: Cell::new(deadline::now()),

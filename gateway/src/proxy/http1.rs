@@ -6,7 +6,7 @@
 
 use std::{rc::Rc, task::Poll, time::Duration};
 
-use http::{Method, Response, StatusCode, Version, request::Parts};
+use http::{Method, Response, Version, request::Parts};
 
 use self::{
     head::Malformed,
@@ -34,19 +34,23 @@ pub(super) use self::request_reader::Body;
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// How a connection ended.
-pub(super) enum Ended {
+pub(super) enum Ended<T> {
     /// The client left, or an answer could not be completed: nothing more is to be said.
     Cut,
     /// Nothing more comes; the client is to be told.
     Done,
     /// The same, while the client may be sending what nobody reads.
     Refused,
-    /// It is a tunnel from now on, of which so much has been read already.
-    Switched(bytes::Bytes),
+    /// It is a tunnel from now on. The bytes of it that have been read already come with it.
+    Switched(T, bytes::Bytes),
 }
 
 /// Answers the requests of a connection.
-pub(super) async fn serve<S: Service>(service: S, connection: &Rc<Connection>, io: &Rc<ClientIo>) -> Ended
+pub(super) async fn serve<S: Service>(
+    service: S,
+    connection: &Rc<Connection>,
+    io: &Rc<ClientIo>,
+) -> Ended<<S::ResponseBody as SendBody>::Tunnel>
 where
     S::RequestBody: From<Body>,
 {
@@ -68,7 +72,6 @@ where
         let (is_head, version) = (head.parts.method == Method::HEAD, head.parts.version);
         let body = reader.body().map_or_else(Default::default, Into::into);
         let Some(response) = respond(&service, &reader, head.parts, body).await else { return Ended::Cut };
-        let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         reader.answers();
         let keeps = head.keeps && !connection.unread.get() && !connection.goes();
         let mut writer = ResponseWriter::new(response, Manner { is_head, version, keeps });
@@ -79,13 +82,13 @@ where
             writer = ResponseWriter::new(refusal, Manner { is_head, version, keeps: false });
             delivered = deliver(&reader, io, &mut writer).await;
         }
-        let keeps = writer.keeps;
+        let (keeps, tunnel) = (writer.keeps, writer.body().take_tunnel());
         drop(writer);
         if delivered.is_err() {
             return Ended::Cut;
         }
-        if switches {
-            return Ended::Switched(reader.take_unread());
+        if let Some(tunnel) = tunnel {
+            return Ended::Switched(tunnel, reader.take_unread());
         }
         let is_read = reader.is_read_out() || read_out(connection, &reader, io, keeps).await;
         if !is_read || connection.unread.get() {

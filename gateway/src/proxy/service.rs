@@ -50,6 +50,12 @@ pub(super) trait Service {
 
 /// The body of a response, as the protocols send it.
 pub(super) trait SendBody: Body<Data = Bytes> + Unpin {
+    /// What carries the bytes of a connection that speaks no HTTP any more.
+    type Tunnel;
+
+    /// The tunnel that the connection becomes once the head is sent. `None`: it stays what it is.
+    fn take_tunnel(&mut self) -> Option<Self::Tunnel>;
+
     /// The head of the response, where that passes as it came from the upstream. Its header map has additions alone.
     fn take_raw_head(&mut self) -> Option<RawHead>;
 

@@ -108,15 +108,12 @@ async fn http1(worker: &Rc<Worker>, connection: &Rc<Connection>, io: &Rc<ClientI
     });
     let ended = ended.await?;
     drop(served);
-    let tunnel = connection.tunnel.take();
     let lingers = match ended {
         Ended::Cut => return None,
         Ended::Done => false,
         Ended::Refused => true,
-        Ended::Switched(early) => {
-            if let Some(tunnel) = tunnel {
-                Box::pin(tunnel.run(early, io)).await;
-            }
+        Ended::Switched(tunnel, early) => {
+            Box::pin(tunnel.run(early, io)).await;
             return Some(false);
         }
     };

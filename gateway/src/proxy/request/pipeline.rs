@@ -340,9 +340,8 @@ fn relay(mut record: Box<Record>, mut head: response::Parts, mut response: Upstr
 
 /// Lets the connection become a tunnel. What a client sent before it knew of one was meant for nobody (F12).
 fn switch(mut record: Box<Record>, mut head: response::Parts, response: UpstreamResponse) -> Response<ResponseBody> {
-    let connection = Rc::clone(&record.connection);
-    if !connection.waits.get() {
-        connection.unread.set(true);
+    if !record.connection.waits.get() {
+        record.connection.unread.set(true);
         return problem::refuse(record, Refusal::new(Reject::BadRequest, "bytes before the tunnel"), true);
     }
     let protocol = head.headers.get(header::UPGRADE).cloned();
@@ -355,8 +354,7 @@ fn switch(mut record: Box<Record>, mut head: response::Parts, response: Upstream
     }
     record.status = head.status.as_u16();
     let outlives_token = record.served().and_then(|served| served.upgrade.as_ref()).is_some_and(|it| it.outlives_token);
-    connection.tunnel.set(Some(Box::new(Tunnel::new(response, record, outlives_token))));
-    Response::from_parts(head, ResponseBody::switched())
+    Response::from_parts(head, ResponseBody::switched(Box::new(Tunnel::new(response, record, outlives_token))))
 }
 
 /// Deals with the body of a request that nobody reads: it is refused (F14), or answered without one. `true`: the connection ends with the answer.

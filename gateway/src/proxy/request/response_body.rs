@@ -18,6 +18,7 @@ use crate::{
         raw_head::RawHead,
         service::SendBody,
         timing::deadline::Alarm,
+        tunnel::Tunnel,
         upstream::{UpstreamResponse, headers},
     },
     refusal::{Refusal, Reject},
@@ -42,6 +43,8 @@ struct Inner {
 
 enum Content {
     Done,
+    /// None: the connection becomes a tunnel behind the head.
+    Switched(Box<Tunnel>),
     /// All of it has been passed on, while the request is still being sent.
     Rest(UpstreamResponse),
     /// All but these has been passed on.
@@ -71,9 +74,9 @@ impl ResponseBody {
         Self(inner)
     }
 
-    /// What stands where a tunnel begins.
-    pub(in crate::proxy) fn switched() -> Self {
-        Self::of(Content::Done, None, Duration::ZERO)
+    /// No body: behind the head the connection becomes `tunnel`, which has the exchange.
+    pub(in crate::proxy) fn switched(tunnel: Box<Tunnel>) -> Self {
+        Self::of(Content::Switched(tunnel), None, Duration::ZERO)
     }
 
     fn new(content: Content, record: Box<Record>) -> Self {
@@ -95,6 +98,18 @@ impl ResponseBody {
 }
 
 impl SendBody for ResponseBody {
+    type Tunnel = Box<Tunnel>;
+
+    fn take_tunnel(&mut self) -> Option<Box<Tunnel>> {
+        match std::mem::replace(&mut self.0.content, Content::Done) {
+            Content::Switched(tunnel) => Some(tunnel),
+            other => {
+                self.0.content = other;
+                None
+            }
+        }
+    }
+
     fn take_raw_head(&mut self) -> Option<RawHead> {
         self.0.raw_head.take()
     }
@@ -134,7 +149,7 @@ impl Drop for Inner {
         let rest = match std::mem::replace(&mut self.content, Content::Done) {
             Content::Rest(rest) => Some(rest),
             Content::Trailers(trailers) => trailers.1,
-            Content::Done | Content::Upstream(_) | Content::Whole(_) => None,
+            Content::Done | Content::Switched(_) | Content::Upstream(_) | Content::Whole(_) => None,
         };
         // The client was answered early. What it still sends belongs to the request: it is passed on.
         if let (Some(rest), Some(record)) = (rest, self.record.take()) {
@@ -165,7 +180,7 @@ impl Body for ResponseBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = &mut *self.get_mut().0;
         let piece = match &mut this.content {
-            Content::Done | Content::Rest(_) | Content::Trailers(_) => None,
+            Content::Done | Content::Rest(_) | Content::Switched(_) | Content::Trailers(_) => None,
             Content::Whole(bytes) => Some(Ok(std::mem::take(bytes))),
             Content::Upstream(..) => match ready!(this.poll_upstream(cx)) {
                 Some(Ok(_)) if this.record.as_ref().is_some_and(|record| record.is_banned()) => {
@@ -201,7 +216,7 @@ impl Body for ResponseBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.0.content {
-            Content::Done | Content::Rest(_) => true,
+            Content::Done | Content::Rest(_) | Content::Switched(_) => true,
             Content::Trailers(_) => false,
             Content::Upstream(response) => response.is_over(),
             Content::Whole(bytes) => bytes.is_empty(),
@@ -210,7 +225,7 @@ impl Body for ResponseBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.0.content {
-            Content::Done | Content::Rest(_) | Content::Trailers(_) => SizeHint::with_exact(0),
+            Content::Done | Content::Rest(_) | Content::Switched(_) | Content::Trailers(_) => SizeHint::with_exact(0),
             Content::Upstream(response) => response.left(),
             Content::Whole(bytes) => SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX)),
         }
