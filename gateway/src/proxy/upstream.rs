@@ -17,7 +17,6 @@ use http::{Method, StatusCode, header, response};
 use super::{
     body::{BodyProgress, Upload},
     raw_head::HeadFormat,
-    request::local_reply::Own,
     service::BodyError,
     timing::deadline::Alarm,
     tunnel::upgrade::Wanted,
@@ -54,8 +53,6 @@ use self::{balance::bit, error::UpstreamError, group::Attempt};
 pub(super) enum ForwardError {
     /// The client left: nobody is there to be told.
     ClientLeft,
-    /// The gateway answers by itself.
-    Answered(Box<Own>),
     Refused(Refusal),
 }
 

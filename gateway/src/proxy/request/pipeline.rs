@@ -29,6 +29,30 @@ use crate::{
     snapshot::{Served, Snapshot},
 };
 
+/// Why a request gets no response of an upstream.
+enum Unserved {
+    /// The client left: nobody reads a response.
+    ClientLeft,
+    /// The gateway answers by itself.
+    LocalReply(Box<Own>),
+    Refused(Refusal),
+}
+
+impl From<Refusal> for Unserved {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<ForwardError> for Unserved {
+    fn from(error: ForwardError) -> Self {
+        match error {
+            ForwardError::ClientLeft => Self::ClientLeft,
+            ForwardError::Refused(refusal) => Self::Refused(refusal),
+        }
+    }
+}
+
 /// Answers one request.
 pub(in crate::proxy) async fn serve(
     worker: Rc<Worker>,
@@ -58,15 +82,15 @@ pub(in crate::proxy) async fn serve(
     let mut answer = match answered {
         Ok((head, response)) if head.status == StatusCode::SWITCHING_PROTOCOLS => switch(record, head, response),
         Ok((head, response)) => relay(record, head, response),
-        Err(ForwardError::Refused(refusal)) => {
+        Err(Unserved::Refused(refusal)) => {
             let close = settle(&worker, &connection, unread, expects, Some(refusal.reject));
             problem::refuse(record, refusal, close)
         }
-        Err(ForwardError::Answered(own)) => {
+        Err(Unserved::LocalReply(own)) => {
             let close = settle(&worker, &connection, unread, expects, None);
             own.answer(record, close)
         }
-        Err(ForwardError::ClientLeft) => {
+        Err(Unserved::ClientLeft) => {
             connection.unread.set(true);
             let mut nobody = Response::new(ResponseBody::whole(bytes::Bytes::new(), record));
             *nobody.status_mut() = StatusCode::BAD_REQUEST;
@@ -96,7 +120,7 @@ async fn answer(
     head: Box<Parts>,
     incoming: &mut Option<Incoming>,
     now: Now,
-) -> Result<(response::Parts, UpstreamResponse), ForwardError> {
+) -> Result<(response::Parts, UpstreamResponse), Unserved> {
     let snapshot = &worker.shared.snapshot;
     let (route, shown) = match find(worker, connection, record, &head, now) {
         Ok(found) => found,
@@ -118,7 +142,7 @@ async fn answer(
     let permit = served.access.authorize(record.identity.as_deref())?;
     let Some(upstream) = served.then.upstream() else {
         return Err(match Own::of(&served.then, target)? {
-            Some(own) => ForwardError::Answered(Box::new(own)),
+            Some(own) => Unserved::LocalReply(Box::new(own)),
             None => Refusal::new(Reject::UpstreamFailed, "no such upstream").into(),
         });
     };
@@ -136,7 +160,7 @@ async fn answer(
     if record.is_banned() {
         return Err(Refusal::new(Reject::Banned, "banned while it was served").into());
     }
-    answer
+    Ok(answer?)
 }
 
 /// The way of a request to its route: nothing of it waits.
@@ -146,7 +170,7 @@ fn find<'a>(
     record: &mut Record,
     head: &Parts,
     now: Now,
-) -> Result<(usize, Option<&'a Shown>), ForwardError> {
+) -> Result<(usize, Option<&'a Shown>), Unserved> {
     let snapshot = &worker.shared.snapshot;
     if record.client.is_trusted {
         (record.client, record.info) = snapshot.trusted.read(record.client, &head.headers)?;
@@ -170,7 +194,7 @@ fn find<'a>(
         let group = preflight.group.filter(|_| preflight.is_permitted).and_then(|group| snapshot.cors.get(group));
         let permissions = cors::permissions(group, &head.headers);
         (record.route, record.cors) = (preflight.route, preflight.group);
-        return Err(ForwardError::Answered(Box::new(Own::preflight(permissions))));
+        return Err(Unserved::LocalReply(Box::new(Own::preflight(permissions))));
     }
     let redirect = snapshot.settings.listeners.get(connection.listener).and_then(|listener| listener.redirect);
     if let Some(port) = redirect.filter(|_| !is_https) {
@@ -178,7 +202,7 @@ fn find<'a>(
         if target.odd() != PathRules::default() {
             snapshot.routes.find(target, &head.method, &head.headers).map_err(|miss| miss.refusal)?;
         }
-        return Err(ForwardError::Answered(Box::new(Own::elsewhere(elsewhere(snapshot, target, port)?))));
+        return Err(Unserved::LocalReply(Box::new(Own::elsewhere(elsewhere(snapshot, target, port)?))));
     }
     if connection.is_stale() {
         // On another connection it is judged anew.
@@ -225,7 +249,7 @@ async fn admit(
     head: &Parts,
     incoming: &mut Option<Incoming>,
     record: &mut Record,
-) -> Result<Upload, ForwardError> {
+) -> Result<Upload, Unserved> {
     let Some(body) = incoming.as_ref() else { return Ok(Upload::Empty) };
     if body.size_hint().exact().is_some_and(|length| length > served.max_body) {
         return Err(Refusal::new(Reject::BodyTooLarge, "Content-Length over the limit").into());
@@ -243,7 +267,7 @@ async fn admit(
     let request_body = if record.is_grpc { request_body.of_messages() } else { request_body };
     let Some(schema) = &served.schema else { return Ok(Upload::Streaming(Box::new(request_body))) };
     // Boxed, as most requests do without it.
-    let bytes = Box::pin(request_body.whole()).await?;
+    let bytes = Box::pin(request_body.whole()).await.map_err(ForwardError::from)?;
     match schema.validate_at_once(head.headers.get(header::CONTENT_TYPE), &bytes) {
         Some(judged) => judged?,
         None => worker.shared.validators.validate(Arc::clone(schema), bytes.clone()).await?,
