@@ -33,6 +33,7 @@ mod without_xdp;
 
 mod cli;
 mod config;
+mod docs;
 mod feeds;
 mod init;
 

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::{
     build::{cargo, root},
-    kernels, setup,
+    docs, kernels, setup,
     step::{find, step},
     test, tidy,
 };
@@ -29,6 +29,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     // Outside it too, because libFuzzer is linked into it.
     step("format of the fuzz target", in_root().args(["fmt", "--check", "--manifest-path", "tests/fuzz/Cargo.toml"]))?;
     tidy::run(&tidy::Arguments {})?;
+    docs::run(&docs::Arguments::default())?;
     step("lints", in_root().args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))?;
     // Advisories are fetched from the network; a build must not fail because of what was found out elsewhere today.
     if find("cargo-deny").is_some() {

@@ -12,6 +12,7 @@ mod run;
 
 mod bench;
 mod ci;
+mod docs;
 mod kernels;
 mod survey;
 mod test;
@@ -36,6 +37,8 @@ enum Command {
     Test(test::Arguments),
     /// Everything that must hold before a change is accepted.
     Ci(ci::Arguments),
+    /// Build the book of docs/, and check the links and commands of its pages.
+    Docs(docs::Arguments),
     /// Check the invariants of the source tree that no compiler checks.
     Tidy(tidy::Arguments),
     /// Print a reading list: the longest functions, widest structs, fullest folders, names that stand twice.
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Ci(arguments) => ci::run(&arguments),
+        Command::Docs(arguments) => docs::run(&arguments),
         Command::Tidy(arguments) => tidy::run(&arguments),
         Command::Survey(arguments) => survey::run(&arguments),
         Command::Kernels(arguments) => kernels::run(&arguments),

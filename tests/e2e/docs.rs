@@ -1,0 +1,203 @@
+//! What README.md and the pages under docs/ show: each configuration is one that `gateway check` accepts, and each
+//! command does what it is shown for. The pages under docs/reference/ are generated and have tests of their own.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use serde_json::Value;
+use support::{
+    daemon::{Daemon, binary, gateway},
+    pki::{PKI, SCHEMA},
+    report,
+    settings::Settings,
+    tokens,
+    world::World,
+};
+use toml::Table;
+
+mod blocks;
+
+use blocks::{Block, blocks, commands};
+
+/// What completes a fragment, table by table, where it has none of its own.
+const BASE: &str = r#"
+roles = { reader = ["items:read"], editor = ["items:read", "items:write"] }
+jwt = { issuer = "https://issuer.example", audience = "api", jwks = "/etc/gateway/jwks.json" }
+upstream.items.servers = ["127.0.0.1:9000"]
+route = [{ path = "/base/{*rest}", require = ["public"], upstream = "items" }]
+
+[[listener]]
+address = "0.0.0.0:443"
+certificate = "/etc/gateway/server.crt"
+private_key = "/etc/gateway/server.key"
+"#;
+
+/// Folders that the pages name, and that are a test's own folder here.
+const FOLDERS: [&str; 4] = ["/etc/gateway/", "/var/lib/gateway-lists/", "/var/lib/gateway/", "/var/log/gateway/"];
+
+#[test]
+fn every_configuration_is_valid() {
+    let folder = std::env::temp_dir().join(format!("gwt-{}-docs", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let shown: Vec<Block> = blocks().into_iter().filter(|block| block.language == "toml").collect();
+    assert!(shown.len() > 5, "the pages show {} configurations", shown.len());
+    let faults: Vec<String> = shown.iter().flat_map(|block| faults(block, &folder)).collect();
+    fs::remove_dir_all(folder).unwrap();
+    assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
+}
+
+/// What `gateway check` says against a block, by page and line.
+fn faults(block: &Block, folder: &Path) -> Vec<String> {
+    let parsed = match block.text.parse::<Table>() {
+        Ok(parsed) => parsed,
+        Err(error) => return vec![format!("{}: {error}", block.place(1))],
+    };
+    let text = if block.is_fragment { completed(&parsed) } else { block.text.clone() };
+    let text = FOLDERS.iter().fold(text, |text, named| text.replace(named, &format!("{}/", folder.display())));
+    make_files(&text.parse::<Table>().unwrap().into(), block, folder);
+    let file = folder.join("gateway.toml");
+    fs::write(&file, &text).unwrap();
+    let told = gateway(&["--config", file.to_str().unwrap(), "check"]);
+    if told.code == 0 {
+        return Vec::new();
+    }
+    let errors = told.json["errors"].as_array().cloned().unwrap_or_else(|| vec![told.json.clone()]);
+    let line = |error: &Value| {
+        // A fragment is written anew: its lines are others.
+        let line = error["line"].as_u64().filter(|_| !block.is_fragment);
+        block.place(line.and_then(|line| usize::try_from(line).ok()).unwrap_or(1))
+    };
+    errors.iter().map(|error| format!("{}: {}: {}", line(error), error["key"], error["message"])).collect()
+}
+
+/// A fragment with the tables of [`BASE`] that it does not have itself.
+fn completed(fragment: &Table) -> String {
+    let mut whole: Table = BASE.parse().unwrap();
+    for (name, value) in fragment {
+        match (whole.get_mut(name), value) {
+            (Some(toml::Value::Table(base)), toml::Value::Table(own)) if name == "upstream" => base.extend(own.clone()),
+            _ => drop(whole.insert(name.clone(), value.clone())),
+        }
+    }
+    toml::to_string(&whole).unwrap()
+}
+
+/// Makes every file in `folder` that a configuration names.
+fn make_files(value: &toml::Value, block: &Block, folder: &Path) {
+    match value {
+        toml::Value::Array(values) => values.iter().for_each(|value| make_files(value, block, folder)),
+        toml::Value::Table(table) => table.values().for_each(|value| make_files(value, block, folder)),
+        toml::Value::String(text) if Path::new(text).parent() == Some(folder) => {
+            make_file(Path::new(text), block);
+        }
+        _ => {}
+    }
+}
+
+fn make_file(path: &Path, block: &Block) {
+    let name = path.file_name().unwrap().to_str().unwrap();
+    let ends = |ending: &str| name.ends_with(ending);
+    if ends(".crt") || ends(".key") {
+        // A pair, whichever of the two is named first.
+        if !path.exists() {
+            let (certificate, key) = PKI.another();
+            fs::write(path.with_extension("crt"), certificate).unwrap();
+            fs::write(path.with_extension("key"), key).unwrap();
+        }
+    } else if ends("ca.pem") {
+        fs::write(path, &PKI.authority_pem).unwrap();
+    } else if ends(".schema.json") {
+        fs::write(path, SCHEMA).unwrap();
+    } else if ends("jwks.json") {
+        fs::write(path, tokens::ISSUERS.jwks().to_string()).unwrap();
+    } else if ends(".txt") {
+        fs::write(path, "198.51.100.0/24\n").unwrap();
+    } else if !ends(".log") && path.extension().is_some() {
+        panic!("{}: this test makes no file like {name}", block.place(1));
+    }
+}
+
+/// What the commands of the pages find: bans to lift, a rule in shadow, a list.
+fn settings() -> Settings {
+    let rule =
+        "[[rule]]\nname = \"scanners\"\nsignals = [\"unknown_route\"]\ncount = 30\nwithin = \"1m\"\nban = \"10m\"\n";
+    Settings {
+        rules: format!("{rule}shadow = true\n"),
+        more: "[[feed]]\nname = \"drop\"\npath = \"drop.txt\"\n".to_owned(),
+        ..Settings::default()
+    }
+}
+
+#[test]
+fn every_command_runs() {
+    if !report::may_run("docs: commands") {
+        return;
+    }
+    let world = World::new();
+    for list in ["drop.txt", "suspects.txt", "firehol_level1.netset"] {
+        fs::write(world.folder.join(list), "198.51.100.0/24\n203.0.113.9\n").unwrap();
+    }
+    let fresh = world.folder.join("fresh");
+    let daemon = Daemon::start(&world, &settings());
+    let (mut ran, mut wrong) = (0, Vec::new());
+    for block in blocks().iter().filter(|block| block.language == "sh") {
+        // No block finds what another has left behind.
+        daemon.done(&["block", "flush", "--yes"]);
+        fs::remove_dir_all(&fresh).unwrap_or_default();
+        fs::create_dir_all(&fresh).unwrap();
+        // `gateway init` begins something new; what follows it in the block is about that.
+        let mut place = world.folder.clone();
+        for (line, words) in commands(&block.text) {
+            let Some(arguments) = words.strip_prefix(&["gateway".to_owned()]) else { continue };
+            let verb = arguments.iter().find(|word| !word.starts_with('-')).map_or("", String::as_str);
+            if verb == "init" {
+                place.clone_from(&fresh);
+            }
+            let arguments = localized(arguments, &daemon, &place);
+            let output = if needs_a_person(verb, &arguments) {
+                run(&[&arguments[..], &["--help".to_owned()]].concat(), &place)
+            } else {
+                run(&arguments, &place)
+            };
+            ran += 1;
+            // `doctor` finds what is off on the machine of the test.
+            let fits = output.status.success() || verb == "doctor" && output.status.code() == Some(1);
+            if !fits {
+                let said = String::from_utf8_lossy(&output.stderr);
+                wrong.push(format!("{}: {}: {}\n{said}", block.place(line), words.join(" "), output.status));
+            }
+            if verb == "detach" {
+                daemon.done(&["attach"]);
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {ran} commands:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(ran > 10, "the pages show {ran} commands");
+}
+
+/// The arguments with the paths of this test in place of a machine's.
+fn localized(arguments: &[String], daemon: &Daemon<'_>, place: &Path) -> Vec<String> {
+    let config = daemon.config.to_str().unwrap();
+    let mut local: Vec<String> = arguments
+        .iter()
+        .map(|word| {
+            FOLDERS.iter().fold(word.clone(), |word, named| word.replace(named, &format!("{}/", place.display())))
+        })
+        .collect();
+    if !local.iter().any(|word| word == "--config" || word == "init") {
+        local.splice(..0, ["--config".to_owned(), config.to_owned()]);
+    }
+    local
+}
+
+/// What serves until it is ended, or asks at a terminal: its arguments alone are tried.
+fn needs_a_person(verb: &str, arguments: &[String]) -> bool {
+    verb == "run" || verb == "top" || verb == "init" && !arguments.iter().any(|word| word == "--upstream")
+}
+
+fn run(arguments: &[String], place: &PathBuf) -> Output {
+    Command::new(binary()).args(arguments).current_dir(place).output().unwrap()
+}
