@@ -4,7 +4,7 @@
 
 use crate::{
     auth::Identity,
-    fault::Fault,
+    diagnostic::Diagnostic,
     refusal::{Refusal, Reject},
     settings::authz::{Requirement, Settings},
 };
@@ -61,7 +61,7 @@ impl Policy {
     /// # Errors
     /// A requirement that nobody could ever meet: a permission that no role gives, none at all, or more than
     /// [`MAX_PERMISSIONS`]. The fault's key is `require`, within the route.
-    pub fn compile(&self, requirement: &Requirement) -> Result<Access, Fault> {
+    pub fn compile(&self, requirement: &Requirement) -> Result<Access, Diagnostic> {
         let asked = match requirement {
             Requirement::Nobody => return Ok(Access(Rule::Nobody)),
             Requirement::Public => return Ok(Access(Rule::Public)),
@@ -71,11 +71,11 @@ impl Policy {
         };
         if asked.is_empty() {
             return Err(
-                Fault::new("require", "names no permission").hint("\"public\", \"authenticated\" or permissions")
+                Diagnostic::new("require", "names no permission").hint("\"public\", \"authenticated\" or permissions")
             );
         }
         if asked.len() > MAX_PERMISSIONS {
-            return Err(Fault::new("require", format!("names over {MAX_PERMISSIONS} permissions")));
+            return Err(Diagnostic::new("require", format!("names over {MAX_PERMISSIONS} permissions")));
         }
         if let Some(unknown) = asked.iter().find(|asked| !self.roles.values().flatten().any(|given| given == *asked)) {
             return Err(self.no_role_gives(unknown));
@@ -92,8 +92,8 @@ impl Policy {
         Ok(Access(Rule::Roles { all: bits(asked), gives }))
     }
 
-    fn no_role_gives(&self, permission: &str) -> Fault {
-        let fault = Fault::new("require", format!("no role gives the permission {permission:?}"));
+    fn no_role_gives(&self, permission: &str) -> Diagnostic {
+        let fault = Diagnostic::new("require", format!("no role gives the permission {permission:?}"));
         let given = self.roles.values().flatten().map(|given| (strsim::jaro_winkler(given, permission), given));
         match given.filter(|(alike, _)| *alike >= ALIKE).max_by(|one, other| one.0.total_cmp(&other.0)) {
             Some((_, given)) => fault.hint(format!("did you mean {given:?}?")),

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use crate::{fault::Fault, settings};
+use crate::{diagnostic::Diagnostic, settings};
 
 pub mod document;
 pub mod errors;
@@ -42,7 +42,7 @@ pub struct Config {
     /// Its text, with the place of every key, for faults that are found later ([`Errors::from_faults`]).
     pub document: Document,
     /// What works and is unwise, or will not work as somebody may expect.
-    pub warnings: Vec<Fault>,
+    pub warnings: Vec<Diagnostic>,
 }
 
 impl Config {

@@ -27,7 +27,7 @@ pub mod settings;
 
 pub mod bounded;
 pub mod clock;
-pub mod fault;
+pub mod diagnostic;
 pub mod file;
 pub mod header_names;
 pub mod json;

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use http::{HeaderMap, HeaderValue, Method};
 
 use crate::{
-    fault::Fault,
+    diagnostic::Diagnostic,
     path::{PathRules, template::template},
     refusal::{Refusal, Reject},
     route::target::Target,
@@ -64,7 +64,7 @@ impl Routes {
     ///
     /// # Errors
     /// A template that is none (`route[2].path`), or two routes for the same requests (both keys).
-    pub fn new(routes: &[Route]) -> Result<Self, Vec<Fault>> {
+    pub fn new(routes: &[Route]) -> Result<Self, Vec<Diagnostic>> {
         let mut made = Self::default();
         let mut faults = Vec::new();
         // matchit names the template that is in the way as it was inserted.
@@ -73,7 +73,7 @@ impl Routes {
             let template = match template(&route.path) {
                 Ok(template) => template,
                 Err(message) => {
-                    faults.push(Fault::new(format!("route[{index}].path"), message));
+                    faults.push(Diagnostic::new(format!("route[{index}].path"), message));
                     continue;
                 }
             };
@@ -106,9 +106,11 @@ impl Routes {
                 }
                 Err(matchit::InsertError::Conflict { with }) => match inserted.get(&(host, with)) {
                     Some(&other) => faults.push(conflict(index, other)),
-                    None => faults.push(Fault::new(format!("route[{index}].path"), "conflicts with another route")),
+                    None => {
+                        faults.push(Diagnostic::new(format!("route[{index}].path"), "conflicts with another route"))
+                    }
                 },
-                Err(error) => faults.push(Fault::new(format!("route[{index}].path"), error.to_string())),
+                Err(error) => faults.push(Diagnostic::new(format!("route[{index}].path"), error.to_string())),
             }
         }
         if !faults.is_empty() {
@@ -205,8 +207,8 @@ impl Served {
     }
 }
 
-fn conflict(index: usize, other: usize) -> Fault {
-    Fault::new(format!("route[{index}].path"), format!("serves the same requests as route[{other}]"))
+fn conflict(index: usize, other: usize) -> Diagnostic {
+    Diagnostic::new(format!("route[{index}].path"), format!("serves the same requests as route[{other}]"))
         .hint("give each route its own host, path or methods, more conditions, or ones that exclude each other")
 }
 

@@ -10,7 +10,7 @@ use crate::{
     client::Trusted,
     clock::Now,
     detect::Detector,
-    fault::Fault,
+    diagnostic::Diagnostic,
     limit::AddressLimit,
     path::{PathRules, pattern::Pattern},
     route::{Routes, cors},
@@ -94,7 +94,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// Every fault found, each naming its key: `route[2].schema`, `listener[0].private_key`, `jwt.jwks`.
-    pub fn new(settings: Settings) -> Result<Self, Vec<Fault>> {
+    pub fn new(settings: Settings) -> Result<Self, Vec<Diagnostic>> {
         let mut faults = Vec::new();
         let routes = collect(Routes::new(&settings.routes), &mut faults);
         let policy = authz::Policy::new(&settings.roles);
@@ -107,7 +107,7 @@ impl Snapshot {
         }
         let now = Now::read();
         let tickets = tls::Chain::new(now).and_then(tls::Tickets::new).map(Arc::new);
-        let tickets = tickets.ok_or_else(|| vec![Fault::new("", "the machine has no randomness")]);
+        let tickets = tickets.ok_or_else(|| vec![Diagnostic::new("", "the machine has no randomness")]);
         let made = tickets.and_then(|tickets| Ok((tls::Tls::new(&settings, &tickets, now)?, tickets)));
         let tls = collect(made, &mut faults);
         let jwt = collect(settings.jwt.as_ref().map(Jwt::new).transpose(), &mut faults).flatten();
@@ -137,7 +137,7 @@ impl Snapshot {
     /// # Errors
     /// They cannot be used; those before stay in force.
     pub(crate) fn renew(&self, files: Vec<(PathBuf, Vec<u8>)>) -> anyhow::Result<bool> {
-        let told = |faults: Vec<Fault>| {
+        let told = |faults: Vec<Diagnostic>| {
             let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
             anyhow::anyhow!("{}", faults.join("; "))
         };
@@ -149,12 +149,12 @@ impl Snapshot {
     /// What works now and soon will not: certificates that have ended or are about to. And what is not checked, though
     /// it looks as if it were: formats in schemas.
     #[must_use]
-    pub fn warnings(&self, now: Now) -> Vec<Fault> {
+    pub fn warnings(&self, now: Now) -> Vec<Diagnostic> {
         let mut warnings = tls::outdated(&self.settings, now);
         for (index, route) in self.served.iter().enumerate() {
             for format in route.schema.iter().flat_map(|schema| schema.unknown_formats()) {
                 let warning =
-                    Fault::new(format!("route[{index}].schema"), format!("nobody checks the format {format:?}"));
+                    Diagnostic::new(format!("route[{index}].schema"), format!("nobody checks the format {format:?}"));
                 warnings.push(
                     warning.hint("spell it out by `pattern`; validate.formats = \"strict\" refuses such schemas"),
                 );
@@ -165,17 +165,19 @@ impl Snapshot {
 }
 
 impl Served {
-    fn new(route: &Route, policy: &authz::Policy, settings: &Settings) -> Result<Self, Vec<Fault>> {
+    fn new(route: &Route, policy: &authz::Policy, settings: &Settings) -> Result<Self, Vec<Diagnostic>> {
         let mut faults = Vec::new();
         let access = policy.compile(&route.require).map_err(|fault| faults.push(fault)).ok();
         let schema = route.schema.as_ref().map(|file| Schema::new(file, settings.formats).map(Arc::new)).transpose();
         let schema = schema.map_err(|fault| faults.push(fault)).ok().flatten();
         let identified = settings.jwt.is_some() || !settings.client_certificates.is_empty();
         if access.as_ref().is_some_and(Access::needs_identity) && !identified {
-            faults.push(Fault::new("require", "asks for an identity, and nothing gives one").hint("configure [jwt]"));
+            faults.push(
+                Diagnostic::new("require", "asks for an identity, and nothing gives one").hint("configure [jwt]"),
+            );
         }
         if route.then.upstream().is_some_and(|upstream| settings.upstreams.get(upstream).is_none()) {
-            faults.push(Fault::new("upstream", "does not exist"));
+            faults.push(Diagnostic::new("upstream", "does not exist"));
         }
         let Some(access) = access.filter(|_| faults.is_empty()) else { return Err(faults) };
         let max_body = route.max_body.unwrap_or(settings.max_body);
@@ -201,6 +203,6 @@ impl Served {
 }
 
 /// The value, or its faults among the others.
-fn collect<T>(made: Result<T, Vec<Fault>>, faults: &mut Vec<Fault>) -> Option<T> {
+fn collect<T>(made: Result<T, Vec<Diagnostic>>, faults: &mut Vec<Diagnostic>) -> Option<T> {
     made.map_err(|found| faults.extend(found)).ok()
 }

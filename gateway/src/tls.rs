@@ -20,7 +20,7 @@ use rustls::{
 
 use crate::{
     clock::Now,
-    fault::Fault,
+    diagnostic::Diagnostic,
     settings::{self, proxy::Settings},
 };
 
@@ -79,7 +79,7 @@ impl Tls {
     /// # Errors
     /// Every fault: files that are not what they should be, keys that are not their certificates', two certificates for
     /// one name.
-    pub fn new(settings: &Settings, tickets: &Arc<Tickets>, now: Now) -> Result<Self, Vec<Fault>> {
+    pub fn new(settings: &Settings, tickets: &Arc<Tickets>, now: Now) -> Result<Self, Vec<Diagnostic>> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let now = i64::try_from(now.unix_seconds()).unwrap_or(i64::MAX);
         let mut faults = Vec::new();
@@ -121,7 +121,7 @@ impl Tls {
         files: Vec<(PathBuf, Vec<u8>)>,
         tickets: &Arc<Tickets>,
         now: Now,
-    ) -> Result<(Self, bool), Vec<Fault>> {
+    ) -> Result<(Self, bool), Vec<Diagnostic>> {
         let files: HashMap<PathBuf, Arc<[u8]>> =
             files.into_iter().map(|(path, bytes)| (path, Arc::from(bytes))).collect();
         let mut settings = self.settings.clone();
@@ -173,7 +173,7 @@ impl Tls {
 
 /// What is wrong with certificates and lists at `now`, or will be soon.
 #[must_use]
-pub fn outdated(settings: &Settings, now: Now) -> Vec<Fault> {
+pub fn outdated(settings: &Settings, now: Now) -> Vec<Diagnostic> {
     let now = i64::try_from(now.unix_seconds()).unwrap_or(i64::MAX);
     let certificates = settings
         .tls_certificates()
@@ -185,7 +185,7 @@ pub fn outdated(settings: &Settings, now: Now) -> Vec<Fault> {
     let own = settings.upstreams.iter().filter_map(|upstream| {
         let (certificate, _key) = upstream.tls.as_ref()?.certificate.as_ref()?;
         let message = certificate::ending(certificate, now)?;
-        let fault = Fault::new(format!("upstream.{}.tls.certificate", upstream.name), message);
+        let fault = Diagnostic::new(format!("upstream.{}.tls.certificate", upstream.name), message);
         Some(fault.hint("renew it: the new files are read within seconds"))
     });
     certificates.chain(trusts).chain(own).collect()
@@ -200,7 +200,7 @@ pub fn ends(settings: &Settings) -> impl Iterator<Item = (String, &Path, i64)> {
 
 /// The certificates that no client takes at `now`, because their time is over or has not come.
 #[must_use]
-pub fn over(settings: &Settings, now: Now) -> Vec<Fault> {
+pub fn over(settings: &Settings, now: Now) -> Vec<Diagnostic> {
     let now = i64::try_from(now.unix_seconds()).unwrap_or(i64::MAX);
     let over = |(key, pair): (String, &settings::tls::Certificate)| Some(certificate::over(pair, now)?.under(&key));
     settings.tls_certificates().filter_map(over).collect()
@@ -211,7 +211,7 @@ fn shared(
     certificates: &[settings::tls::Certificate],
     provider: &CryptoProvider,
     now: i64,
-    faults: &mut Vec<Fault>,
+    faults: &mut Vec<Diagnostic>,
 ) -> Names<Arc<CertifiedKey>> {
     let mut names = Names::default();
     let mut owners = Names::default();
@@ -220,14 +220,14 @@ fn shared(
         let made = certificate::read(settings, provider, now);
         let Some(pair) = under(made, &key, faults) else { continue };
         if pair.hosts.is_empty() {
-            let fault = Fault::new(format!("{key}.certificate"), "names no host, so nobody is ever shown it");
+            let fault = Diagnostic::new(format!("{key}.certificate"), "names no host, so nobody is ever shown it");
             faults.push(fault.hint("names belong into its subject alternative names (RFC 9525)"));
         }
         for host in &pair.hosts {
             names.enter(host, Arc::clone(&pair.shown));
             if let Some(other) = owners.enter(host, index).filter(|other| **other != index) {
                 let message = format!("is for {host:?}, and so is certificate[{other}]");
-                let fault = Fault::new(format!("{key}.certificate"), message);
+                let fault = Diagnostic::new(format!("{key}.certificate"), message);
                 faults.push(fault.hint("show each name by one certificate"));
             }
         }
@@ -235,7 +235,7 @@ fn shared(
     names
 }
 
-fn under<T>(made: Result<T, Vec<Fault>>, key: &str, faults: &mut Vec<Fault>) -> Option<T> {
+fn under<T>(made: Result<T, Vec<Diagnostic>>, key: &str, faults: &mut Vec<Diagnostic>) -> Option<T> {
     made.map_err(|found| faults.extend(found.into_iter().map(|fault| fault.under(key)))).ok()
 }
 
@@ -247,7 +247,7 @@ impl Listener {
         tickets: &Arc<Tickets>,
         provider: &Arc<CryptoProvider>,
         now: i64,
-    ) -> Result<Self, Vec<Fault>> {
+    ) -> Result<Self, Vec<Diagnostic>> {
         let default = settings.default.as_ref().map(|pair| certificate::read(pair, provider, now)).transpose()?;
         let mut default_hosts = Names::default();
         for host in default.iter().flat_map(|pair| &pair.hosts) {
@@ -258,7 +258,7 @@ impl Listener {
         let open = [None].into_iter().chain(trusts.iter().map(Some));
         let configs = open.map(|trust| config(settings, trust, &choice, tickets, provider));
         let configs = configs.collect::<Result<_, _>>();
-        let configs = configs.map_err(|error| vec![Fault::new("certificate", error.to_string())])?;
+        let configs = configs.map_err(|error| vec![Diagnostic::new("certificate", error.to_string())])?;
         Ok(Self { configs, choice, hsts: settings.hsts.as_ref().and_then(Hsts::new).map(Arc::new), ja4: settings.ja4 })
     }
 

@@ -13,7 +13,7 @@ use crate::{
     auth::Identity,
     bounded::Sharded,
     clock::Now,
-    fault::Fault,
+    diagnostic::Diagnostic,
     refusal::{Refusal, Reject},
     settings::jwt::Settings,
 };
@@ -56,7 +56,7 @@ impl Jwt {
     ///
     /// # Errors
     /// Every fault of the key set, under the key `jwt.jwks`.
-    pub fn new(settings: &Settings) -> Result<Self, Vec<Fault>> {
+    pub fn new(settings: &Settings) -> Result<Self, Vec<Diagnostic>> {
         let keys = Keys::new(&settings.jwks.bytes)?;
         let verified = (settings.cache > 0).then(|| Sharded::new(settings.cache));
         Ok(Self { settings: settings.clone(), keys, verified })

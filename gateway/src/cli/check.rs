@@ -8,7 +8,7 @@ use super::{context::Context, exit::Exit};
 use crate::{
     clock::Now,
     config::{Config, Disk, Errors},
-    fault::Fault,
+    diagnostic::Diagnostic,
     guard::lifecycle::prepare,
     snapshot::Snapshot,
 };
@@ -93,10 +93,10 @@ fn load(context: &Context) -> Result<Config, Errors> {
 }
 
 /// Here the configuration may be meant for another machine; `gateway run` refuses a user that does not exist.
-fn unknown_user(name: &str) -> Option<Fault> {
+fn unknown_user(name: &str) -> Option<Diagnostic> {
     if name.parse::<u32>().is_ok() || matches!(User::from_name(name), Ok(Some(_))) {
         return None;
     }
-    let fault = Fault::new("proxy.user", format!("there is no user {name:?} on this machine"));
+    let fault = Diagnostic::new("proxy.user", format!("there is no user {name:?} on this machine"));
     Some(fault.hint(format!("useradd --system {name}")))
 }

@@ -6,7 +6,7 @@ use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde::{Serialize, Serializer, ser::SerializeSeq as _};
 
 use super::document::Document;
-use crate::fault::Fault;
+use crate::diagnostic::Diagnostic;
 
 /// What is said of a key that must be there and is not.
 pub(super) const MISSING: &str = "is missing";
@@ -22,12 +22,12 @@ pub struct Errors {
 /// A fault and the bytes it is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Located {
-    fault: Fault,
+    fault: Diagnostic,
     span: Range<usize>,
 }
 
 impl Located {
-    pub(super) const fn new(fault: Fault, span: Range<usize>) -> Self {
+    pub(super) const fn new(fault: Diagnostic, span: Range<usize>) -> Self {
         Self { fault, span }
     }
 
@@ -46,7 +46,7 @@ pub struct Shown<'a> {
     pub line: Option<usize>,
     /// From 1, in characters; absent where the file cannot be read.
     pub column: Option<usize>,
-    /// The key as in [`Fault::key`]; empty for faults of syntax.
+    /// The key as in [`Diagnostic::key`]; empty for faults of syntax.
     pub key: &'a str,
     /// What is wrong.
     pub message: &'a str,
@@ -57,8 +57,8 @@ pub struct Shown<'a> {
 impl Errors {
     /// Faults of a configuration that was read, each placed by its key.
     #[must_use]
-    pub fn from_faults(document: &Document, faults: Vec<Fault>) -> Self {
-        let place = |fault: Fault| {
+    pub fn from_faults(document: &Document, faults: Vec<Diagnostic>) -> Self {
+        let place = |fault: Diagnostic| {
             let span = document.span(&fault.key);
             Located::new(fault, span)
         };
@@ -73,7 +73,7 @@ impl Errors {
 
     pub(super) fn unreadable(path: &Path, error: &io::Error) -> Self {
         let document = Document::without_places(path, "".into());
-        let fault = Fault::new("", format!("cannot read {}: {error}", path.display()));
+        let fault = Diagnostic::new("", format!("cannot read {}: {error}", path.display()));
         let fault = match error.kind() {
             io::ErrorKind::NotFound => fault.hint("name the file with --config PATH"),
             io::ErrorKind::PermissionDenied => fault.hint("run as root, or give this user the right to read it"),

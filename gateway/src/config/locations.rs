@@ -12,7 +12,7 @@ use super::{
     syntax,
     tables::guard,
 };
-use crate::fault::Fault;
+use crate::diagnostic::Diagnostic;
 
 /// What the command line must know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl Locations {
     pub fn load(path: &Path, files: &dyn Files) -> Result<Self, Errors> {
         let document = syntax::read(path, files)?;
         let parsed = DeTable::parse(document.text())
-            .map_err(|error| Errors::from_faults(&document, vec![Fault::new("", error.message())]))?;
+            .map_err(|error| Errors::from_faults(&document, vec![Diagnostic::new("", error.message())]))?;
         Ok(Self::of(&document, files, parsed.get_ref()))
     }
 

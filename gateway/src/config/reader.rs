@@ -20,16 +20,16 @@ use super::{
     document::{Document, join},
     errors::{Located, MISSING},
     files::Files,
-    value::{Wrong, closest, kind},
+    value::{closest, kind},
 };
-use crate::{fault::Fault, file::NamedFile};
+use crate::{diagnostic::Diagnostic, file::NamedFile};
 
 /// What is shared by all tables of one configuration.
 pub(super) struct Reader<'a> {
     document: &'a Document,
     files: &'a dyn Files,
     faults: RefCell<Vec<Located>>,
-    warnings: RefCell<Vec<Fault>>,
+    warnings: RefCell<Vec<Diagnostic>>,
 }
 
 impl<'a> Reader<'a> {
@@ -38,12 +38,12 @@ impl<'a> Reader<'a> {
     }
 
     /// Reports a fault at its key.
-    pub(super) fn report(&self, fault: Fault) {
+    pub(super) fn report(&self, fault: Diagnostic) {
         let span = self.document.span(&fault.key);
         self.report_at(fault, span);
     }
 
-    fn report_at(&self, fault: Fault, span: Range<usize>) {
+    fn report_at(&self, fault: Diagnostic, span: Range<usize>) {
         self.faults.borrow_mut().push(Located::new(fault, span));
     }
 
@@ -52,12 +52,12 @@ impl<'a> Reader<'a> {
         self.faults.borrow_mut().retain(|fault| !fault.is_missing(key));
     }
 
-    pub(super) fn warn(&self, warning: Fault) {
+    pub(super) fn warn(&self, warning: Diagnostic) {
         self.warnings.borrow_mut().push(warning);
     }
 
     /// All faults, then all warnings.
-    pub(super) fn finish(self) -> (Vec<Located>, Vec<Fault>) {
+    pub(super) fn finish(self) -> (Vec<Located>, Vec<Diagnostic>) {
         (self.faults.into_inner(), self.warnings.into_inner())
     }
 
@@ -79,13 +79,13 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn file(&self, text: &str) -> Result<NamedFile, Wrong> {
+    fn file(&self, text: &str) -> Result<NamedFile, Diagnostic> {
         let path = self.resolve(text);
         match self.files.read(&path) {
             Ok(bytes) => Ok(NamedFile { path, bytes }),
             Err(error) => {
                 let shown = path.display();
-                let wrong = Wrong::new(format!("cannot read {shown}: {error}"));
+                let wrong = Diagnostic::bare(format!("cannot read {shown}: {error}"));
                 Err(match error.kind() {
                     std::io::ErrorKind::NotFound if Path::new(text).is_relative() => {
                         wrong.hint("relative paths count from the folder of the configuration file")
@@ -141,7 +141,7 @@ impl<'r> Table<'r> {
     }
 
     /// Reports a fault at `name`.
-    pub(super) fn report(&self, name: &str, wrong: Wrong) {
+    pub(super) fn report(&self, name: &str, wrong: Diagnostic) {
         self.reader.report(wrong.at(self.key(name)));
     }
 
@@ -156,7 +156,7 @@ impl<'r> Table<'r> {
     pub(super) fn optional<T>(
         &mut self,
         name: &'static str,
-        read: impl FnOnce(&DeValue<'_>) -> Result<T, Wrong>,
+        read: impl FnOnce(&DeValue<'_>) -> Result<T, Diagnostic>,
     ) -> Option<T> {
         let value = self.value(name)?;
         read(value.get_ref()).map_err(|wrong| self.report(name, wrong)).ok()
@@ -167,7 +167,7 @@ impl<'r> Table<'r> {
         &mut self,
         name: &'static str,
         default: T,
-        read: impl FnOnce(&DeValue<'_>) -> Result<T, Wrong>,
+        read: impl FnOnce(&DeValue<'_>) -> Result<T, Diagnostic>,
     ) -> T {
         self.optional(name, read).unwrap_or(default)
     }
@@ -177,10 +177,10 @@ impl<'r> Table<'r> {
         &mut self,
         name: &'static str,
         example: &str,
-        read: impl FnOnce(&DeValue<'_>) -> Result<T, Wrong>,
+        read: impl FnOnce(&DeValue<'_>) -> Result<T, Diagnostic>,
     ) -> Option<T> {
         if !self.has(name) {
-            self.report(name, Wrong::new(MISSING).hint(format!("write, for example, `{name} = {example}`")));
+            self.report(name, Diagnostic::bare(MISSING).hint(format!("write, for example, `{name} = {example}`")));
         }
         self.optional(name, read)
     }
@@ -190,7 +190,7 @@ impl<'r> Table<'r> {
     pub(super) fn list<T>(
         &mut self,
         name: &'static str,
-        read: impl Fn(&DeValue<'_>) -> Result<T, Wrong>,
+        read: impl Fn(&DeValue<'_>) -> Result<T, Diagnostic>,
     ) -> Vec<(String, T)> {
         let Some(value) = self.value(name) else { return Vec::new() };
         elements(self.reader, self.key(name), value.get_ref(), read)
@@ -201,7 +201,7 @@ impl<'r> Table<'r> {
         &mut self,
         name: &'static str,
         example: &str,
-        read: impl Fn(&DeValue<'_>) -> Result<T, Wrong>,
+        read: impl Fn(&DeValue<'_>) -> Result<T, Diagnostic>,
     ) -> Vec<(String, T)> {
         let missing = match self.value(name).map(Spanned::get_ref) {
             None => Some(MISSING),
@@ -209,7 +209,7 @@ impl<'r> Table<'r> {
             Some(_) => None,
         };
         if let Some(missing) = missing {
-            self.report(name, Wrong::new(missing).hint(format!("write, for example, `{name} = {example}`")));
+            self.report(name, Diagnostic::bare(missing).hint(format!("write, for example, `{name} = {example}`")));
         }
         self.list(name, read)
     }
@@ -223,7 +223,7 @@ impl<'r> Table<'r> {
     /// The file `name`, read. It must be there.
     pub(super) fn required_file(&mut self, name: &'static str, example: &str) -> NamedFile {
         if !self.has(name) {
-            self.report(name, Wrong::new(MISSING).hint(format!("write, for example, `{name} = {example}`")));
+            self.report(name, Diagnostic::bare(MISSING).hint(format!("write, for example, `{name} = {example}`")));
         }
         self.file(name).unwrap_or_else(|| NamedFile { path: PathBuf::new(), bytes: Arc::default() })
     }
@@ -250,7 +250,7 @@ impl<'r> Table<'r> {
             None => return Vec::new(),
             Some(DeValue::Array(elements)) => elements,
             Some(_) => {
-                let wrong = Wrong::new("is a table, and there can be several of them");
+                let wrong = Diagnostic::bare("is a table, and there can be several of them");
                 self.report(name, wrong.hint(format!("write `[[{key}]]` with two brackets")));
                 return Vec::new();
             }
@@ -279,7 +279,7 @@ impl<'r> Table<'r> {
     /// The arrays in this table, by name: for tables whose keys are the operator's own.
     pub(super) fn named_lists<T>(
         self,
-        read: impl Fn(&DeValue<'_>) -> Result<T, Wrong>,
+        read: impl Fn(&DeValue<'_>) -> Result<T, Diagnostic>,
     ) -> Vec<(String, Vec<(String, T)>)> {
         let mut lists = Vec::new();
         for (name, value) in self.content.into_iter().flatten() {
@@ -292,8 +292,8 @@ impl<'r> Table<'r> {
     /// The values in this table, by key and name: for tables whose keys are the operator's own.
     pub(super) fn named_values<T>(
         self,
-        read: impl Fn(&DeValue<'_>) -> Result<T, Wrong>,
-    ) -> Vec<(String, String, Result<T, Wrong>)> {
+        read: impl Fn(&DeValue<'_>) -> Result<T, Diagnostic>,
+    ) -> Vec<(String, String, Result<T, Diagnostic>)> {
         let values = self.content.into_iter().flatten();
         let values =
             values.map(|(name, value)| (self.key(name.get_ref()), name.get_ref().to_string(), read(value.get_ref())));
@@ -304,7 +304,7 @@ impl<'r> Table<'r> {
         if let DeValue::Table(table) = value {
             return Some(table);
         }
-        let wrong = Wrong::new(format!("expected a table, found {}", kind(value)));
+        let wrong = Diagnostic::bare(format!("expected a table, found {}", kind(value)));
         self.reader.report(wrong.hint(format!("write `[{key}]` on a line of its own")).at(key));
         None
     }
@@ -321,7 +321,7 @@ impl<'r> Table<'r> {
             if self.asked.contains(&text) {
                 continue;
             }
-            let wrong = Wrong::new("is unknown");
+            let wrong = Diagnostic::bare("is unknown");
             let wrong = match closest(text, self.asked.iter().copied()) {
                 Some(known) => {
                     self.reader.withdraw_missing(&self.key(known));
@@ -343,10 +343,10 @@ fn elements<T>(
     reader: &Reader<'_>,
     key: String,
     value: &DeValue<'_>,
-    read: impl Fn(&DeValue<'_>) -> Result<T, Wrong>,
+    read: impl Fn(&DeValue<'_>) -> Result<T, Diagnostic>,
 ) -> Vec<(String, T)> {
     let DeValue::Array(elements) = value else {
-        let wrong = Wrong::new(format!("expected an array, found {}", kind(value)));
+        let wrong = Diagnostic::bare(format!("expected an array, found {}", kind(value)));
         reader.report(wrong.hint("put it in brackets: `[...]`").at(key));
         return Vec::new();
     };

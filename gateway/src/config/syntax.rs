@@ -9,7 +9,7 @@ use super::{
     errors::{Errors, Located},
     files::Files,
 };
-use crate::fault::Fault;
+use crate::diagnostic::Diagnostic;
 
 /// Reads the file. Faults of syntax are found here, faults of meaning are not.
 ///
@@ -23,7 +23,7 @@ pub(super) fn read(path: &Path, files: &dyn Files) -> Result<Document, Errors> {
             let valid = content.get(..error.valid_up_to()).unwrap_or_default();
             let document = Document::without_places(path, String::from_utf8_lossy(valid).into());
             let end = document.text().len();
-            let fault = Fault::new("", "not UTF-8 from here on").hint("save the file as UTF-8, without a BOM");
+            let fault = Diagnostic::new("", "not UTF-8 from here on").hint("save the file as UTF-8, without a BOM");
             return Err(Errors::new(document, vec![Located::new(fault, end..end)]));
         }
     };
@@ -39,7 +39,7 @@ pub(super) fn read(path: &Path, files: &dyn Files) -> Result<Document, Errors> {
             // A header that is broken leaves its keys to the table before, where they are there twice.
             let follows = !faults.is_empty() && error.message().starts_with("duplicate key");
             if line > quiet && !follows {
-                let fault = Fault::new("", format!("not TOML: {}", error.message()));
+                let fault = Diagnostic::new("", format!("not TOML: {}", error.message()));
                 faults.push(Located::new(fault, span));
                 quiet = line + 1;
             }

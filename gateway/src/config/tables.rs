@@ -8,7 +8,7 @@ use super::{
     files::Files,
     reader::{Reader, Table},
 };
-use crate::{fault::Fault, settings::guard::Settings as Guard, settings::proxy::Settings as Proxy};
+use crate::{diagnostic::Diagnostic, settings::guard::Settings as Guard, settings::proxy::Settings as Proxy};
 
 mod certificate;
 mod client_certificates;
@@ -31,13 +31,13 @@ mod validate;
 pub(super) struct Contents {
     pub(super) guard: Guard,
     pub(super) proxy: Proxy,
-    pub(super) warnings: Vec<Fault>,
+    pub(super) warnings: Vec<Diagnostic>,
 }
 
 /// Reads the whole configuration.
 pub(super) fn read(document: &Document, files: &dyn Files) -> Result<Contents, Errors> {
     let parsed = DeTable::parse(document.text()).map_err(|error| {
-        Errors::from_faults(document, vec![Fault::new("", format!("not TOML: {}", error.message()))])
+        Errors::from_faults(document, vec![Diagnostic::new("", format!("not TOML: {}", error.message()))])
     })?;
     let reader = Reader::new(document, files);
     let mut root = Table::root(&reader, parsed.get_ref());

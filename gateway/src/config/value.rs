@@ -4,39 +4,10 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use toml::de::DeValue;
 
-use crate::fault::Fault;
+use crate::diagnostic::Diagnostic;
 
 pub mod address;
 pub mod word;
-
-/// What is wrong with a value, wherever it stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wrong {
-    /// As [`Fault::message`].
-    pub message: String,
-    /// As [`Fault::hint`].
-    pub hint: Option<String>,
-}
-
-impl Wrong {
-    /// Without a hint yet.
-    #[must_use]
-    pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None }
-    }
-
-    /// Adds what would be right.
-    #[must_use]
-    pub fn hint(self, hint: impl Into<String>) -> Self {
-        Self { hint: Some(hint.into()), ..self }
-    }
-
-    /// As the fault of a key.
-    #[must_use]
-    pub fn at(self, key: impl Into<String>) -> Fault {
-        Fault { key: key.into(), message: self.message, hint: self.hint }
-    }
-}
 
 /// The longest ban that ends by itself, ten years of 365 days: sums of it and any clock stay far from overflowing.
 pub const LONGEST_BAN: Duration = Duration::from_secs(3_650 * 86_400);
@@ -45,10 +16,10 @@ pub const LONGEST_BAN: Duration = Duration::from_secs(3_650 * 86_400);
 ///
 /// # Errors
 /// Anything else.
-pub fn duration(text: &str) -> Result<Duration, Wrong> {
+pub fn duration(text: &str) -> Result<Duration, Diagnostic> {
     const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
     const HINT: &str = "write a number and a unit: \"500ms\", \"10s\", \"5m\", \"1h\", \"7d\" or \"1h30m\"";
-    let wrong = || Wrong::new(format!("{text:?} is no duration")).hint(HINT);
+    let wrong = || Diagnostic::bare(format!("{text:?} is no duration")).hint(HINT);
     let (mut rest, mut units, mut total) = (text, UNITS.iter(), 0_u64);
     while !rest.is_empty() {
         let digits = rest.len() - rest.trim_start_matches(|letter: char| letter.is_ascii_digit()).len();
@@ -83,9 +54,9 @@ pub fn show_duration(duration: Duration) -> String {
 ///
 /// # Errors
 /// Anything else, units of 1000 included: they look too much like those of 1024.
-pub fn size(text: &str) -> Result<u64, Wrong> {
+pub fn size(text: &str) -> Result<u64, Diagnostic> {
     let wrong = || {
-        Wrong::new(format!("{text:?} is no size"))
+        Diagnostic::bare(format!("{text:?} is no size"))
             .hint("write bytes, or a number and a unit: \"1048576\", \"64KiB\", \"1MiB\", \"1GiB\"")
     };
     let digits = text.trim_end_matches(|letter: char| !letter.is_ascii_digit());
@@ -133,48 +104,50 @@ pub(super) const fn kind(value: &DeValue<'_>) -> &'static str {
 }
 
 /// The text of a string.
-pub(super) fn text<'v>(value: &'v DeValue<'_>) -> Result<&'v str, Wrong> {
+pub(super) fn text<'v>(value: &'v DeValue<'_>) -> Result<&'v str, Diagnostic> {
     let DeValue::String(text) = value else {
-        return Err(Wrong::new(format!("expected a string, found {}", kind(value))).hint("put it in quotation marks"));
+        return Err(
+            Diagnostic::bare(format!("expected a string, found {}", kind(value))).hint("put it in quotation marks")
+        );
     };
     Ok(text)
 }
 
 /// A string that holds something, in one line.
-pub(super) fn line(value: &DeValue<'_>) -> Result<String, Wrong> {
+pub(super) fn line(value: &DeValue<'_>) -> Result<String, Diagnostic> {
     let text = text(value)?;
     if text.is_empty() {
-        return Err(Wrong::new("is empty").hint("write something between the quotation marks"));
+        return Err(Diagnostic::bare("is empty").hint("write something between the quotation marks"));
     }
     if text.chars().any(char::is_control) {
-        return Err(Wrong::new("has control characters").hint("write it in one line of printable characters"));
+        return Err(Diagnostic::bare("has control characters").hint("write it in one line of printable characters"));
     }
     Ok(text.to_owned())
 }
 
 /// A path as text.
-pub(super) fn path(value: &DeValue<'_>) -> Result<String, Wrong> {
+pub(super) fn path(value: &DeValue<'_>) -> Result<String, Diagnostic> {
     let text = line(value)?;
     let Some((scheme, rest)) = text.split_once("://") else { return Ok(text) };
     if scheme == "file" {
-        let wrong = Wrong::new(format!("{text:?} is a URL, and a path is read here"));
+        let wrong = Diagnostic::bare(format!("{text:?} is a URL, and a path is read here"));
         return Err(wrong.hint(format!("write the path alone: {rest:?}")));
     }
-    let wrong = Wrong::new(format!("{text:?} is a URL, and URLs are not supported yet: a file is read here"));
+    let wrong = Diagnostic::bare(format!("{text:?} is a URL, and URLs are not supported yet: a file is read here"));
     Err(wrong.hint("download it to a file, name that file, and run `gateway reload` when it has changed"))
 }
 
 /// `true` or `false`.
-pub(super) fn boolean(value: &DeValue<'_>) -> Result<bool, Wrong> {
+pub(super) fn boolean(value: &DeValue<'_>) -> Result<bool, Diagnostic> {
     let DeValue::Boolean(boolean) = value else {
-        let wrong = Wrong::new(format!("expected a boolean, found {}", kind(value)));
+        let wrong = Diagnostic::bare(format!("expected a boolean, found {}", kind(value)));
         return Err(wrong.hint("write `true` or `false`, without quotation marks"));
     };
     Ok(*boolean)
 }
 
 /// An integer in `range`.
-pub(super) fn integer<T>(range: RangeInclusive<T>) -> impl Fn(&DeValue<'_>) -> Result<T, Wrong>
+pub(super) fn integer<T>(range: RangeInclusive<T>) -> impl Fn(&DeValue<'_>) -> Result<T, Diagnostic>
 where
     T: TryFrom<i128> + Into<i128> + Copy,
 {
@@ -182,21 +155,21 @@ where
 }
 
 /// As [`integer`], for a count of things in memory.
-pub(super) fn count(range: RangeInclusive<usize>) -> impl Fn(&DeValue<'_>) -> Result<usize, Wrong> {
+pub(super) fn count(range: RangeInclusive<usize>) -> impl Fn(&DeValue<'_>) -> Result<usize, Diagnostic> {
     number(range, |bound| i128::try_from(bound).unwrap_or(i128::MAX))
 }
 
 fn number<T: TryFrom<i128> + Copy>(
     range: RangeInclusive<T>,
     widen: impl Fn(T) -> i128,
-) -> impl Fn(&DeValue<'_>) -> Result<T, Wrong> {
+) -> impl Fn(&DeValue<'_>) -> Result<T, Diagnostic> {
     let (least, most) = (widen(*range.start()), widen(*range.end()));
     move |value| {
         let hint = format!("write a whole number from {least} to {most}");
         let DeValue::Integer(integer) = value else {
-            return Err(Wrong::new(format!("expected an integer, found {}", kind(value))).hint(hint));
+            return Err(Diagnostic::bare(format!("expected an integer, found {}", kind(value))).hint(hint));
         };
-        let wrong = || Wrong::new(format!("{} is out of range", integer.as_str())).hint(hint.clone());
+        let wrong = || Diagnostic::bare(format!("{} is out of range", integer.as_str())).hint(hint.clone());
         let number = i128::from_str_radix(integer.as_str(), integer.radix()).map_err(|_too_large| wrong())?;
         if !(least..=most).contains(&number) {
             return Err(wrong());
@@ -206,49 +179,53 @@ fn number<T: TryFrom<i128> + Copy>(
 }
 
 /// A duration in `range`.
-pub(super) fn duration_in(range: RangeInclusive<Duration>) -> impl Fn(&DeValue<'_>) -> Result<Duration, Wrong> {
+pub(super) fn duration_in(range: RangeInclusive<Duration>) -> impl Fn(&DeValue<'_>) -> Result<Duration, Diagnostic> {
     move |value| {
         let (least, most) = (show_duration(*range.start()), show_duration(*range.end()));
         let hint = format!("write a duration from \"{least}\" to \"{most}\"");
         let DeValue::String(text) = value else {
-            let wrong = Wrong::new(format!("expected a duration, found {}", kind(value)));
+            let wrong = Diagnostic::bare(format!("expected a duration, found {}", kind(value)));
             let example = if let DeValue::Integer(number) = value { number.as_str() } else { "10" };
             return Err(wrong.hint(format!("durations are strings with a unit: \"{example}s\"")));
         };
         let read = duration(text)?;
-        if range.contains(&read) { Ok(read) } else { Err(Wrong::new(format!("{text:?} is out of range")).hint(hint)) }
+        if range.contains(&read) {
+            Ok(read)
+        } else {
+            Err(Diagnostic::bare(format!("{text:?} is out of range")).hint(hint))
+        }
     }
 }
 
 /// A size in `range`, in bytes: a string with a unit, or a whole number.
-pub(super) fn size_in(range: RangeInclusive<u64>) -> impl Fn(&DeValue<'_>) -> Result<u64, Wrong> {
+pub(super) fn size_in(range: RangeInclusive<u64>) -> impl Fn(&DeValue<'_>) -> Result<u64, Diagnostic> {
     move |value| {
         let (least, most) = (show_size(*range.start()), show_size(*range.end()));
         let read = match value {
             DeValue::String(text) => size(text)?,
             DeValue::Integer(_) => integer(range.clone())(value)?,
             _ => {
-                let wrong = Wrong::new(format!("expected a size, found {}", kind(value)));
+                let wrong = Diagnostic::bare(format!("expected a size, found {}", kind(value)));
                 return Err(wrong.hint("write a number and a unit: \"64KiB\", \"1MiB\""));
             }
         };
         if range.contains(&read) {
             return Ok(read);
         }
-        Err(Wrong::new(format!("{} is out of range", show_size(read)))
+        Err(Diagnostic::bare(format!("{} is out of range", show_size(read)))
             .hint(format!("write a size from \"{least}\" to \"{most}\"")))
     }
 }
 
 /// One of some words.
-pub(super) fn choice<T: Copy>(words: &[(&str, T)]) -> impl Fn(&DeValue<'_>) -> Result<T, Wrong> {
+pub(super) fn choice<T: Copy>(words: &[(&str, T)]) -> impl Fn(&DeValue<'_>) -> Result<T, Diagnostic> {
     move |value| {
         let text = text(value)?;
         if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == text) {
             return Ok(*meaning);
         }
         let known = || words.iter().map(|(word, _)| *word);
-        let wrong = Wrong::new(format!("{text:?} is unknown"));
+        let wrong = Diagnostic::bare(format!("{text:?} is unknown"));
         // Of what is as short as a version everything is close.
         Err(match closest(text, known()).filter(|_| text.len() > 3) {
             Some(word) => wrong.hint(format!("did you mean {word:?}?")),
@@ -260,10 +237,10 @@ pub(super) fn choice<T: Copy>(words: &[(&str, T)]) -> impl Fn(&DeValue<'_>) -> R
 /// Whatever its text form says.
 pub(super) fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
     hint: &str,
-) -> impl Fn(&DeValue<'_>) -> Result<T, Wrong> {
+) -> impl Fn(&DeValue<'_>) -> Result<T, Diagnostic> {
     move |value| {
         let text = text(value)?;
-        text.parse().map_err(|error| Wrong::new(format!("{text:?}: {error}")).hint(hint))
+        text.parse().map_err(|error| Diagnostic::bare(format!("{text:?}: {error}")).hint(hint))
     }
 }
 

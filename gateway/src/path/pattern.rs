@@ -5,7 +5,7 @@
 
 use super::{MAX_LENGTH, PathRules, canonical_path, canonical_path_by, segments, template::template};
 use crate::{
-    fault::Fault,
+    diagnostic::Diagnostic,
     refusal::{Refusal, Reject},
 };
 
@@ -32,7 +32,7 @@ impl Pattern {
     ///
     /// # Errors
     /// It can never make a path, or names what there is not; the fault's key is empty.
-    pub fn read(text: &str, path: &str) -> Result<Self, Fault> {
+    pub fn read(text: &str, path: &str) -> Result<Self, Diagnostic> {
         let names = names(path);
         let mut pieces = Vec::new();
         // What it makes of a plain path: where that is refused, everything is.
@@ -93,7 +93,7 @@ impl Pattern {
     ///
     /// # Errors
     /// Not every path of the template begins with it; the fault's key is empty.
-    pub fn strip(prefix: &str, path: &str) -> Result<Self, Fault> {
+    pub fn strip(prefix: &str, path: &str) -> Result<Self, Diagnostic> {
         let canonical = match canonical_path(prefix) {
             Ok(canonical) => canonical.unwrap_or_else(|| prefix.to_owned()),
             Err(refusal) => {
@@ -170,15 +170,15 @@ fn names(path: &str) -> Vec<(&str, usize, bool)> {
     names.collect()
 }
 
-fn at_end(rest: &str, text: &str, name: &str) -> Result<(), Fault> {
+fn at_end(rest: &str, text: &str, name: &str) -> Result<(), Diagnostic> {
     if rest.is_empty() {
         return Ok(());
     }
     Err(fault(format!("{text:?} goes on after {{{name}}}"), "what may hold slashes stands at the end"))
 }
 
-fn fault(message: String, hint: &str) -> Fault {
-    Fault::new("", message).hint(hint)
+fn fault(message: String, hint: &str) -> Diagnostic {
+    Diagnostic::new("", message).hint(hint)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 
 use super::{names::Names, ocsp::Staple};
-use crate::{fault::Fault, file::NamedFile, settings::tls, x509};
+use crate::{diagnostic::Diagnostic, file::NamedFile, settings::tls, x509};
 
 /// A certificate with its key, ready to be shown.
 pub(super) struct Pair {
@@ -23,26 +23,26 @@ pub(super) struct Pair {
 ///
 /// # Errors
 /// `certificate`, `private_key` or `ocsp`: not what it should be, or not of the others.
-pub(super) fn read(settings: &tls::Certificate, provider: &CryptoProvider, now: i64) -> Result<Pair, Vec<Fault>> {
+pub(super) fn read(settings: &tls::Certificate, provider: &CryptoProvider, now: i64) -> Result<Pair, Vec<Diagnostic>> {
     let chain = chain(&settings.certificate.bytes);
     let key = private_key(&settings.private_key.bytes);
     let (chain, key) = match (chain, key) {
         (Ok(chain), Ok(key)) => (chain, key),
         (chain, key) => return Err([chain.err(), key.err()].into_iter().flatten().collect()),
     };
-    let unreadable = || vec![Fault::new("certificate", "has fields that cannot be read").hint("see RFC 5280")];
+    let unreadable = || vec![Diagnostic::new("certificate", "has fields that cannot be read").hint("see RFC 5280")];
     let leaf = chain.first().and_then(|leaf| x509::Certificate::read(leaf)).ok_or_else(unreadable)?;
     let mut shown = CertifiedKey::from_der(chain, key, provider).map_err(|error| {
         vec![match error {
-            rustls::Error::InconsistentKeys(_) => Fault::new("private_key", "is not the key of the certificate")
+            rustls::Error::InconsistentKeys(_) => Diagnostic::new("private_key", "is not the key of the certificate")
                 .hint("the first certificate must be the leaf"),
-            error => Fault::new("certificate", format!("cannot be used: {error}")),
+            error => Diagnostic::new("certificate", format!("cannot be used: {error}")),
         }]
     })?;
     if let Some(file) = &settings.ocsp {
         let staple = Staple::read(&file.bytes).and_then(|staple| staple.of(&leaf.serial));
         let staple = staple.map_err(|message| {
-            vec![Fault::new("ocsp", message).hint("`openssl ocsp -respout FILE ...` fetches one in DER")]
+            vec![Diagnostic::new("ocsp", message).hint("`openssl ocsp -respout FILE ...` fetches one in DER")]
         })?;
         // Browsers take a staple that is over for an attack, and do well without.
         shown.ocsp = staple.is_current(now).then(|| file.bytes.to_vec());
@@ -51,23 +51,24 @@ pub(super) fn read(settings: &tls::Certificate, provider: &CryptoProvider, now: 
 }
 
 /// What is wrong with a pair at `now`, or will be soon: clients refuse it, we cannot.
-pub(super) fn outdated(settings: &tls::Certificate, now: i64) -> Vec<Fault> {
+pub(super) fn outdated(settings: &tls::Certificate, now: i64) -> Vec<Diagnostic> {
     let leaf = chain(&settings.certificate.bytes).ok();
     let leaf = leaf.and_then(|chain| x509::Certificate::read(chain.first()?));
     let mut faults = Vec::new();
     if let Some(leaf) = leaf {
         if let Some(message) = lifetime(leaf.first, leaf.last, now) {
-            faults.push(Fault::new("certificate", message).hint("renew it: the new files are read within seconds"));
+            faults
+                .push(Diagnostic::new("certificate", message).hint("renew it: the new files are read within seconds"));
         }
         if leaf.hosts().next().is_none() {
-            let fault = Fault::new("certificate", "names no host: every client refuses it");
+            let fault = Diagnostic::new("certificate", "names no host: every client refuses it");
             faults.push(fault.hint("names belong into its subject alternative names (RFC 9525)"));
         }
     }
     if let Some(staple) = settings.ocsp.as_ref().and_then(|file| Staple::read(&file.bytes).ok())
         && !staple.is_current(now)
     {
-        faults.push(Fault::new("ocsp", "is over, and is not stapled any more").hint("fetch a new one"));
+        faults.push(Diagnostic::new("ocsp", "is over, and is not stapled any more").hint("fetch a new one"));
     }
     faults
 }
@@ -84,10 +85,10 @@ pub(super) fn end(file: &NamedFile) -> Option<i64> {
 }
 
 /// What keeps every client from taking a certificate at `now`.
-pub(super) fn over(settings: &tls::Certificate, now: i64) -> Option<Fault> {
+pub(super) fn over(settings: &tls::Certificate, now: i64) -> Option<Diagnostic> {
     let leaf = x509::Certificate::read(chain(&settings.certificate.bytes).ok()?.first()?)?;
     let message = lifetime(leaf.first, leaf.last, now).filter(|_| now < leaf.first || now > leaf.last)?;
-    Some(Fault::new("certificate", message))
+    Some(Diagnostic::new("certificate", message))
 }
 
 /// What a lifetime in seconds since the Unix epoch says at `now`. Warned of are the last three weeks, or the last third
@@ -111,18 +112,20 @@ pub(super) fn lifetime(first: i64, last: i64, now: i64) -> Option<String> {
 }
 
 /// The certificates of a PEM file.
-pub(crate) fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Fault> {
-    let fault = |message: String| Fault::new("certificate", message).hint("a PEM file, the server's certificate first");
+pub(crate) fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Diagnostic> {
+    let fault =
+        |message: String| Diagnostic::new("certificate", message).hint("a PEM file, the server's certificate first");
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let chain = chain.map_err(|error| fault(format!("is not PEM: {error}")))?;
     if chain.is_empty() { Err(fault("holds no certificate".into())) } else { Ok(chain) }
 }
 
 /// The private key of a PEM file.
-pub(crate) fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, Fault> {
+pub(crate) fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, Diagnostic> {
     // The parser's own text could quote the file, which is a secret.
     PrivateKeyDer::from_pem_slice(pem).map_err(|_secret| {
-        Fault::new("private_key", "holds no private key").hint("a PEM file with PKCS#8, SEC1 or PKCS#1, not encrypted")
+        Diagnostic::new("private_key", "holds no private key")
+            .hint("a PEM file with PKCS#8, SEC1 or PKCS#1, not encrypted")
     })
 }
 

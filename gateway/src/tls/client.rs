@@ -14,7 +14,7 @@ use rustls_pki_types::{CertificateRevocationListDer, pem::PemObject as _};
 
 use super::certificate;
 use crate::{
-    fault::Fault,
+    diagnostic::Diagnostic,
     settings::tls::ClientCertificates,
     x509::{self, Der},
 };
@@ -31,14 +31,14 @@ impl Trust {
     ///
     /// # Errors
     /// `ca` or `crl`.
-    pub(super) fn new(settings: &ClientCertificates, provider: &Arc<CryptoProvider>) -> Result<Self, Vec<Fault>> {
-        let roots = roots(&settings.ca.bytes).map_err(|fault| vec![Fault { key: "ca".to_owned(), ..fault }])?;
+    pub(super) fn new(settings: &ClientCertificates, provider: &Arc<CryptoProvider>) -> Result<Self, Vec<Diagnostic>> {
+        let roots = roots(&settings.ca.bytes).map_err(|fault| vec![Diagnostic { key: "ca".to_owned(), ..fault }])?;
         let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
         if let Some(file) = &settings.crl {
             let lists = lists(&file.bytes);
             if lists.is_empty() {
                 let hint = "PEM or DER; `openssl crl -in FILE -text` shows one";
-                return Err(vec![Fault::new("crl", "holds no revocation list").hint(hint)]);
+                return Err(vec![Diagnostic::new("crl", "holds no revocation list").hint(hint)]);
             }
             builder = builder.with_crls(lists).enforce_revocation_expiration();
         }
@@ -47,8 +47,8 @@ impl Trust {
         }
         let verifier = builder.build().map_err(|error| {
             vec![match error {
-                VerifierBuilderError::InvalidCrl(error) => Fault::new("crl", format!("cannot be used: {error:?}")),
-                error => Fault::new("ca", format!("cannot be used: {error}")),
+                VerifierBuilderError::InvalidCrl(error) => Diagnostic::new("crl", format!("cannot be used: {error:?}")),
+                error => Diagnostic::new("ca", format!("cannot be used: {error}")),
             }]
         })?;
         Ok(Self { name: settings.name.as_str().into(), roles: settings.roles.clone(), verifier })
@@ -56,27 +56,28 @@ impl Trust {
 }
 
 /// What is wrong with authorities and lists at `now`, or will be soon.
-pub(super) fn outdated(settings: &ClientCertificates, now: i64) -> Vec<Fault> {
+pub(super) fn outdated(settings: &ClientCertificates, now: i64) -> Vec<Diagnostic> {
     let mut faults = Vec::new();
     for authority in certificate::chain(&settings.ca.bytes).unwrap_or_default() {
         let read = x509::Certificate::read(&authority);
         if let Some(message) = read.and_then(|read| certificate::lifetime(read.first, read.last, now)) {
-            faults.push(Fault::new("ca", message).hint("then no certificate below it is good: replace it"));
+            faults.push(Diagnostic::new("ca", message).hint("then no certificate below it is good: replace it"));
         }
     }
     for list in settings.crl.iter().flat_map(|file| lists(&file.bytes)) {
         let Some((this, next)) = updates(&list) else { continue };
         if let Some(message) = certificate::lifetime(this, next, now) {
-            faults.push(Fault::new("crl", message).hint("then no client certificate is good: fetch the list anew"));
+            faults
+                .push(Diagnostic::new("crl", message).hint("then no client certificate is good: fetch the list anew"));
         }
     }
     faults
 }
 
 /// The authorities of a PEM file. The fault's key is `certificate`.
-pub(crate) fn roots(pem: &[u8]) -> Result<RootCertStore, Fault> {
+pub(crate) fn roots(pem: &[u8]) -> Result<RootCertStore, Diagnostic> {
     let fault =
-        |message: String| Fault::new("certificate", message).hint("a PEM file with the authorities' certificates");
+        |message: String| Diagnostic::new("certificate", message).hint("a PEM file with the authorities' certificates");
     let chain = certificate::chain(pem).map_err(|it| fault(it.message))?;
     let mut roots = RootCertStore::empty();
     let (added, ignored) = roots.add_parsable_certificates(chain);

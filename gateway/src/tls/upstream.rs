@@ -6,7 +6,7 @@ use rustls::{ClientConfig, Error, crypto::CryptoProvider};
 
 use self::trust::CertificateVerifier;
 use super::{chain, private_key, roots};
-use crate::{fault::Fault, settings::tls::Client};
+use crate::{diagnostic::Diagnostic, settings::tls::Client};
 
 mod trust;
 
@@ -14,13 +14,13 @@ mod trust;
 ///
 /// # Errors
 /// `ca`, `certificate` or `private_key`: not what it should be.
-pub(crate) fn config(settings: &Client, provider: &Arc<CryptoProvider>) -> Result<Arc<ClientConfig>, Vec<Fault>> {
-    let fault = |key: &str, message: String| vec![Fault::new(key, message)];
+pub(crate) fn config(settings: &Client, provider: &Arc<CryptoProvider>) -> Result<Arc<ClientConfig>, Vec<Diagnostic>> {
+    let fault = |key: &str, message: String| vec![Diagnostic::new(key, message)];
     let builder = ClientConfig::builder_with_provider(Arc::clone(provider))
         .with_protocol_versions(rustls::ALL_VERSIONS)
         .map_err(|error| fault("ca", error.to_string()))?;
     let authorities = if settings.has_authorities() {
-        let fault = |found: Fault| vec![Fault { key: "ca".to_owned(), ..found }];
+        let fault = |found: Diagnostic| vec![Diagnostic { key: "ca".to_owned(), ..found }];
         let roots = roots(&settings.ca.bytes).map_err(fault)?;
         Some((roots, chain(&settings.ca.bytes).map_err(fault)?))
     } else {

@@ -18,7 +18,7 @@ use self::{
 };
 use super::media_type;
 use crate::{
-    fault::Fault,
+    diagnostic::Diagnostic,
     file::NamedFile,
     json::{self, document::Document},
     refusal::{Refusal, Reject},
@@ -71,8 +71,8 @@ impl Schema {
     /// What is wrong with it: no JSON, too large, no schema, a reference to another file or host, a pattern that
     /// cannot be matched in linear time, a keyword that is probably misspelt, an unknown format if they are `Strict`.
     /// The fault's key is `schema`, within the route.
-    pub fn new(file: &NamedFile, formats: Formats) -> Result<Self, Fault> {
-        let fault = |message: String| Fault::new("schema", format!("{}: {message}", file.path.display()));
+    pub fn new(file: &NamedFile, formats: Formats) -> Result<Self, Diagnostic> {
+        let fault = |message: String| Diagnostic::new("schema", format!("{}: {message}", file.path.display()));
         if file.bytes.len() > MAX_SCHEMA {
             return Err(fault(format!("the schema is over {MAX_SCHEMA} bytes")));
         }

@@ -26,7 +26,7 @@ const MAY: [(&str, &[&str]); 35] = [
     ("os", &[]),
     ("sparse", &[]),
     ("clock", &[]),
-    ("fault", &[]),
+    ("diagnostic", &[]),
     ("file", &[]),
     ("text", &[]),
     ("bounded", &[]),
@@ -46,7 +46,7 @@ const MAY: [(&str, &[&str]); 35] = [
 const VOCABULARY: &[&str] = &[
     "bounded",
     "clock",
-    "fault",
+    "diagnostic",
     "file",
     "header_names",
     "json",

@@ -12,7 +12,7 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::{Map, Value};
 
 use super::invalid::Invalid;
-use crate::{fault::Fault, json, refusal::TokenFault};
+use crate::{diagnostic::Diagnostic, json, refusal::TokenFault};
 
 #[cfg(test)]
 mod tests;
@@ -60,8 +60,8 @@ impl Keys {
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub(super) fn new(bytes: &[u8]) -> Result<Self, Vec<Fault>> {
-        let fault = |message: String| vec![Fault::new(AT, message)];
+    pub(super) fn new(bytes: &[u8]) -> Result<Self, Vec<Diagnostic>> {
+        let fault = |message: String| vec![Diagnostic::new(AT, message)];
         if bytes.len() > MAX_SET {
             return Err(fault(format!("the key set is over {MAX_SET} bytes")));
         }
@@ -77,17 +77,17 @@ impl Keys {
         for (at, jwk) in listed.iter().enumerate() {
             match read(jwk) {
                 Ok(key) => keys.extend(key),
-                Err(message) => faults.push(Fault::new(AT, format!("keys[{at}] {message}"))),
+                Err(message) => faults.push(Diagnostic::new(AT, format!("keys[{at}] {message}"))),
             }
         }
         let mut kids: Vec<_> = listed.iter().filter_map(|jwk| jwk.get("kid").and_then(Value::as_str)).collect();
         kids.sort_unstable();
         if let Some([kid, _]) = kids.array_windows().find(|[one, other]| one == other) {
-            faults.push(Fault::new(AT, format!("the key id {kid:?} is there twice")));
+            faults.push(Diagnostic::new(AT, format!("the key id {kid:?} is there twice")));
         }
         if keys.is_empty() && faults.is_empty() {
             let hint = "RSA, EC (P-256, P-384) and OKP (Ed25519) keys for signatures";
-            faults.push(Fault::new(AT, "no key of the set can vouch for tokens").hint(hint));
+            faults.push(Diagnostic::new(AT, "no key of the set can vouch for tokens").hint(hint));
         }
         if faults.is_empty() { Ok(Self(keys)) } else { Err(faults) }
     }

@@ -4,9 +4,8 @@ use crate::{
     config::{
         errors::MISSING,
         reader::{Reader, Table},
-        value::Wrong,
     },
-    fault::Fault,
+    diagnostic::Diagnostic,
     file::NamedFile,
     settings::{listener::Listener, tls::Certificate},
 };
@@ -14,7 +13,7 @@ use crate::{
 pub(super) fn read(tables: Vec<Table<'_>>, reader: &Reader<'_>) -> Vec<Certificate> {
     let one = |mut table: Table<'_>| {
         if !table.has("certificate") && !table.has("private_key") {
-            let wrong = Wrong::new(MISSING);
+            let wrong = Diagnostic::bare(MISSING);
             table.report("certificate", wrong.hint("write `certificate = \"server.crt\"` and `private_key`"));
         }
         let pair = pair(&mut table, true, reader);
@@ -30,11 +29,11 @@ pub(super) fn pair(table: &mut Table<'_>, to_clients: bool, reader: &Reader<'_>)
     let private_key = table.file("private_key");
     let ocsp = if to_clients { table.file("ocsp") } else { None };
     if certificate.is_some() && !table.has("private_key") {
-        let wrong = Wrong::new("is missing beside `certificate`");
+        let wrong = Diagnostic::bare("is missing beside `certificate`");
         table.report("private_key", wrong.hint("write `private_key = \"server.key\"`"));
     }
     if private_key.is_some() && !table.has("certificate") {
-        let wrong = Wrong::new("is missing beside `private_key`");
+        let wrong = Diagnostic::bare("is missing beside `private_key`");
         table.report("certificate", wrong.hint("write `certificate = \"server.crt\"`"));
     }
     let (certificate, private_key) = (certificate?, private_key?);
@@ -46,7 +45,7 @@ pub(super) fn pair(table: &mut Table<'_>, to_clients: bool, reader: &Reader<'_>)
 fn warn_of_mode(private_key: &NamedFile, key: String, reader: &Reader<'_>) {
     if let Some(mode) = reader.mode(&private_key.path).filter(|mode| mode & 0o007 != 0) {
         let shown = private_key.path.display();
-        let warning = Fault::new(key, format!("{shown} is open to every user (mode {:04o})", mode & 0o7777));
+        let warning = Diagnostic::new(key, format!("{shown} is open to every user (mode {:04o})", mode & 0o7777));
         reader.warn(warning.hint(format!("chmod 0600 {shown}")));
     }
 }
@@ -55,7 +54,7 @@ fn warn_of_mode(private_key: &NamedFile, key: String, reader: &Reader<'_>) {
 pub(super) fn warn_of_unused(certificates: &[Certificate], listeners: &[Listener], reader: &Reader<'_>) {
     let speaks = listeners.iter().any(|listener| listener.tls.is_some());
     if !certificates.is_empty() && !speaks {
-        let warning = Fault::new("certificate", "no listener speaks TLS: nobody is shown it");
+        let warning = Diagnostic::new("certificate", "no listener speaks TLS: nobody is shown it");
         reader.warn(warning.hint("write `tls = true` in a [[listener]]"));
     }
 }

@@ -3,9 +3,9 @@
 use crate::{
     config::{
         reader::{Reader, Table, values},
-        value::{self, Wrong, address, closest, word::simple_name},
+        value::{self, address, closest, word::simple_name},
     },
-    fault::Fault,
+    diagnostic::Diagnostic,
     settings::{authz, listener::Listener, tls::ClientCertificates},
 };
 
@@ -28,7 +28,7 @@ pub(super) fn read(
             let earlier = trusts.iter().find(|trust| trust.hosts.contains(host)).map(|trust| trust.name.clone());
             let here = hosts.iter().take(index).any(|(_, earlier)| earlier == host).then(|| name.clone());
             if let Some(earlier) = earlier.or(here) {
-                let fault = Fault::new(key, format!("{host:?} is in client_certificates.{earlier} already"));
+                let fault = Diagnostic::new(key, format!("{host:?} is in client_certificates.{earlier} already"));
                 reader.report(fault.hint("each host asks for one kind of certificate"));
             }
         }
@@ -39,11 +39,11 @@ pub(super) fn read(
     trusts
 }
 
-fn role(name: &str, roles: &authz::Settings) -> Result<String, Wrong> {
+fn role(name: &str, roles: &authz::Settings) -> Result<String, Diagnostic> {
     if roles.contains_key(name) {
         return Ok(name.to_owned());
     }
-    let wrong = Wrong::new(format!("there is no role {name:?}"));
+    let wrong = Diagnostic::bare(format!("there is no role {name:?}"));
     Err(match closest(name, roles.keys().map(String::as_str)) {
         Some(near) => wrong.hint(format!("did you mean {near:?}?")),
         None => wrong.hint("add it to [roles], with what it may do"),
@@ -57,7 +57,7 @@ pub(super) fn warn_of_unused(trusts: &[ClientCertificates], listeners: &[Listene
             |listener: &Listener| listener.tls.as_ref().is_some_and(|tls| tls.client_certificates == Some(index));
         if trust.hosts.is_empty() && !listeners.iter().any(is_used) {
             let key = format!("client_certificates.{}", trust.name);
-            let warning = Fault::new(key, "no listener and no host asks for these");
+            let warning = Diagnostic::new(key, "no listener and no host asks for these");
             reader.warn(warning.hint("name `hosts`, or name it in a listener's `client_certificates`"));
         }
     }

@@ -9,12 +9,12 @@ use crate::{
         document::join,
         reader::{Reader, Table},
         value::{
-            self, Wrong,
+            self,
             address::origin,
             word::{header, method, simple_name},
         },
     },
-    fault::Fault,
+    diagnostic::Diagnostic,
     settings::cors::{Cors, Names, Origins},
 };
 
@@ -31,7 +31,7 @@ pub(super) fn read(tables: Vec<(String, Table<'_>)>, reader: &Reader<'_>) -> Vec
     let mut groups = Vec::new();
     for (name, mut table) in tables {
         if name == NONE {
-            let wrong = Wrong::new("is what a route without CORS writes").hint("choose another name");
+            let wrong = Diagnostic::bare("is what a route without CORS writes").hint("choose another name");
             reader.report(wrong.at(table.own_key()));
         } else if let Err(wrong) = simple_name(&name) {
             reader.report(wrong.at(table.own_key()));
@@ -46,21 +46,21 @@ fn group(name: String, table: &mut Table<'_>) -> Cors {
     let credentials = table.or("credentials", false, value::boolean);
     let origins = table.required_list("origins", "[\"https://app.example.com\"]", |value| match value::text(value)? {
         text @ ("*" | "null") if credentials => {
-            let wrong = Wrong::new(format!("{text:?} lets every site act with a visitor's cookies"));
+            let wrong = Diagnostic::bare(format!("{text:?} lets every site act with a visitor's cookies"));
             Err(wrong.hint("name the origins, or write `credentials = false`"))
         }
         text @ ("*" | "null") => Ok(text.to_owned()),
         _ => origin(value),
     });
     if origins.len() > 1 && origins.iter().any(|(_, origin)| origin == "*") {
-        let wrong = Wrong::new("has \"*\" beside other origins, which it covers");
+        let wrong = Diagnostic::bare("has \"*\" beside other origins, which it covers");
         table.report("origins", wrong.hint("write [\"*\"] alone, or the origins alone"));
     }
     let methods = table.list("methods", method).into_iter().map(|(_, method)| method).collect();
     let names = |table: &mut Table<'_>, key, default: &[&'static str]| {
         let read = table.list(key, |value| match value::text(value)? {
             "*" if credentials => {
-                let wrong = Wrong::new("\"*\" means the header named `*` where there are credentials");
+                let wrong = Diagnostic::bare("\"*\" means the header named `*` where there are credentials");
                 Err(wrong.hint("name the headers, or write `credentials = false`"))
             }
             "*" => Ok(None),
@@ -70,7 +70,7 @@ fn group(name: String, table: &mut Table<'_>) -> Cors {
             return Names::These(default.iter().copied().map(HeaderName::from_static).collect());
         }
         if read.len() > 1 && read.iter().any(|(_, name)| name.is_none()) {
-            let wrong = Wrong::new("has \"*\" beside other names, which it covers");
+            let wrong = Diagnostic::bare("has \"*\" beside other names, which it covers");
             table.report(key, wrong.hint("write [\"*\"] alone, or the names alone"));
         }
         let named: Vec<HeaderName> = read.iter().filter_map(|(_, name)| name.clone()).collect();
@@ -82,7 +82,7 @@ fn group(name: String, table: &mut Table<'_>) -> Cors {
     let refuse_others = table.or("refuse_others", false, value::boolean);
     let origins = Origins::new(origins.into_iter().map(|(_, origin)| origin).collect());
     if refuse_others && origins.is_any() {
-        let wrong = Wrong::new("refuses nobody: every origin is allowed");
+        let wrong = Diagnostic::bare("refuses nobody: every origin is allowed");
         table.report("refuse_others", wrong.hint("name the origins, or leave it out"));
     }
     Cors { name, origins, methods, headers, expose, credentials, max_age, refuse_others }
@@ -91,7 +91,7 @@ fn group(name: String, table: &mut Table<'_>) -> Cors {
 /// Warns of groups that no route has.
 pub(super) fn warn_of_unused(groups: &[Cors], used: &[bool], reader: &Reader<'_>) {
     for (group, _) in groups.iter().zip(used).filter(|(group, used)| !**used && group.name != DEFAULT) {
-        let warning = Fault::new(join("cors", &group.name), "no route has it");
+        let warning = Diagnostic::new(join("cors", &group.name), "no route has it");
         reader.warn(warning.hint("remove it, or name it in a route's `cors`"));
     }
 }

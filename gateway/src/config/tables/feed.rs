@@ -6,8 +6,9 @@ use crate::{
     config::{
         errors::MISSING,
         reader::Table,
-        value::{self, LONGEST_BAN, Wrong, word::simple_name},
+        value::{self, LONGEST_BAN, word::simple_name},
     },
+    diagnostic::Diagnostic,
     settings::guard::{Feed, Format},
 };
 
@@ -21,11 +22,14 @@ pub(super) fn read(tables: Vec<Table<'_>>) -> Vec<Feed> {
             simple_name(name).map(|()| name.to_owned())
         });
         if let Some(earlier) = read.iter().position(|feed| Some(&feed.name) == name.as_ref()) {
-            let wrong = Wrong::new(format!("feed[{earlier}] has this name already"));
+            let wrong = Diagnostic::bare(format!("feed[{earlier}] has this name already"));
             table.report("name", wrong.hint("give each feed a name of its own"));
         }
         if !table.has("path") {
-            table.report("path", Wrong::new(MISSING).hint("write, for example, `path = \"/var/lib/lists/drop.txt\"`"));
+            table.report(
+                "path",
+                Diagnostic::bare(MISSING).hint("write, for example, `path = \"/var/lib/lists/drop.txt\"`"),
+            );
         }
         let feed = Feed {
             name: name.unwrap_or_default(),

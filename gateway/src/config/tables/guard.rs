@@ -8,9 +8,9 @@ use toml::de::DeValue;
 use crate::{
     config::{
         reader::{Reader, Table},
-        value::{self, LONGEST_BAN, Wrong},
+        value::{self, LONGEST_BAN},
     },
-    fault::Fault,
+    diagnostic::Diagnostic,
     settings::guard::{Mode, Safety, Scope, Settings},
 };
 
@@ -40,7 +40,7 @@ pub(super) fn read(mut table: Table<'_>, reader: &Reader<'_>) -> Settings {
     let interfaces = table.list("interfaces", interface);
     for (index, (key, name)) in interfaces.iter().enumerate() {
         if interfaces.iter().take(index).any(|(_, earlier)| earlier == name) {
-            reader.report(Fault::new(key, format!("{name:?} is there already")).hint("name each interface once"));
+            reader.report(Diagnostic::new(key, format!("{name:?} is there already")).hint("name each interface once"));
         }
     }
     let hint = "write an address or a prefix: \"192.0.2.7\", \"192.0.2.0/24\", \"2001:db8::/32\"";
@@ -90,13 +90,14 @@ pub(super) fn read(mut table: Table<'_>, reader: &Reader<'_>) -> Settings {
     if guard.widest_ipv6 > guard.ipv6_prefix {
         let message = format!("{} leaves no IPv6 client that could be banned", guard.widest_ipv6);
         let hint = format!("write at most {}, which is `guard.ipv6_prefix`", guard.ipv6_prefix);
-        table.report("widest_ipv6", Wrong::new(message).hint(hint));
+        table.report("widest_ipv6", Diagnostic::bare(message).hint(hint));
     }
     // `sun_path` holds 108 bytes, the last of which is zero.
     if guard.control_socket.as_os_str().len() > 107 {
         table.report(
             "control_socket",
-            Wrong::new("is longer than the 107 bytes that a socket's path may have").hint("choose a shorter path"),
+            Diagnostic::bare("is longer than the 107 bytes that a socket's path may have")
+                .hint("choose a shorter path"),
         );
     }
     pin_dir(&guard.pin_dir, &table, reader);
@@ -123,25 +124,25 @@ fn safety(guard: &mut Table<'_>, ipv6_prefix: u8, widest_ipv6: u8) -> Safety {
 
 fn pin_dir(path: &Path, table: &Table<'_>, reader: &Reader<'_>) {
     let Ok(below) = path.strip_prefix(BPFFS) else {
-        let warning = Fault::new(table.key("pin_dir"), format!("is not below {BPFFS}"));
+        let warning = Diagnostic::new(table.key("pin_dir"), format!("is not below {BPFFS}"));
         reader.warn(warning.hint("make sure that a file system of type bpf is mounted there"));
         return;
     };
     if below.as_os_str().is_empty() {
-        let wrong = Wrong::new("is the root of bpffs, which other programs share");
+        let wrong = Diagnostic::bare("is the root of bpffs, which other programs share");
         table.report("pin_dir", wrong.hint(format!("write a folder of its own: \"{BPFFS}/gateway\"")));
     } else if below.as_os_str().to_string_lossy().contains('.') {
-        let wrong = Wrong::new("has a dot in it, which bpffs refuses in names");
+        let wrong = Diagnostic::bare("has a dot in it, which bpffs refuses in names");
         table.report("pin_dir", wrong.hint(format!("write a name without dots: \"{BPFFS}/gateway\"")));
     }
 }
 
 /// What the kernel takes as the name of an interface (`dev_valid_name`).
-fn interface(value: &DeValue<'_>) -> Result<String, Wrong> {
+fn interface(value: &DeValue<'_>) -> Result<String, Diagnostic> {
     let name = value::line(value)?;
     let bad = name.len() > 15 || matches!(name.as_str(), "." | "..");
     if bad || name.contains(|letter: char| letter == '/' || letter == ':' || letter.is_whitespace()) {
-        return Err(Wrong::new(format!("{name:?} is no interface")).hint("`ip link` lists the interfaces' names"));
+        return Err(Diagnostic::bare(format!("{name:?} is no interface")).hint("`ip link` lists the interfaces' names"));
     }
     Ok(name)
 }

@@ -7,8 +7,9 @@ use gateway_common::limit::Rate;
 use crate::{
     config::{
         reader::Table,
-        value::{self, Wrong},
+        value::{self},
     },
+    diagnostic::Diagnostic,
     settings::limit::Settings,
 };
 
@@ -37,7 +38,7 @@ pub(super) fn read(mut table: Table<'_>) -> Option<Settings> {
     let period = u64::try_from(per.as_nanos()).unwrap_or(u64::MAX);
     let rate = Rate::per(requests, period, burst.unwrap_or(requests));
     if rate.is_none() {
-        let wrong = Wrong::new("is more than one request per nanosecond");
+        let wrong = Diagnostic::bare("is more than one request per nanosecond");
         address.report("requests", wrong.hint("write fewer requests, or a longer `per`"));
     }
     address.finish();

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use crate::{
     config::{
         reader::{Reader, Table},
-        value::{self, Wrong},
+        value::{self},
     },
-    fault::Fault,
+    diagnostic::Diagnostic,
     settings::{listener::Listener, proxy::Trust},
 };
 
@@ -22,7 +22,7 @@ pub(super) fn read(
 ) -> Vec<Listener> {
     if tables.is_empty() && !root.has("listener") {
         let hint = "write `[[listener]]` and below it `address = \"0.0.0.0:443\"`, `certificate` and `private_key`";
-        root.report("listener", Wrong::new("is missing: the proxy would listen nowhere").hint(hint));
+        root.report("listener", Diagnostic::bare("is missing: the proxy would listen nowhere").hint(hint));
     }
     let mut listeners: Vec<Listener> = Vec::new();
     for mut table in tables {
@@ -30,13 +30,13 @@ pub(super) fn read(
         let address = table.required("address", "\"0.0.0.0:443\"", |value| {
             let address: SocketAddr = value::parsed(hint)(value)?;
             if address.port() == 0 {
-                return Err(Wrong::new("has port 0, which means any").hint("name a port from 1 to 65535"));
+                return Err(Diagnostic::bare("has port 0, which means any").hint("name a port from 1 to 65535"));
             }
             Ok(address)
         });
         let proxy_protocol = table.or("proxy_protocol", false, value::boolean);
         if proxy_protocol && trust.proxies.is_empty() {
-            let wrong = Wrong::new("is spoken with trusted proxies alone, and there are none");
+            let wrong = Diagnostic::bare("is spoken with trusted proxies alone, and there are none");
             table.report("proxy_protocol", wrong.hint("add `trusted_proxies = [\"10.0.0.2\"]` to [proxy]"));
         }
         let redirect = table.optional("redirect", value::integer(1..=u16::MAX));
@@ -47,16 +47,17 @@ pub(super) fn read(
             continue;
         };
         if let Some(earlier) = listeners.iter().position(|listener| listener.address == address) {
-            let wrong = Wrong::new(format!("{address} is the address of listener[{earlier}] already"));
+            let wrong = Diagnostic::bare(format!("{address} is the address of listener[{earlier}] already"));
             table.report("address", wrong.hint("give each listener an address of its own"));
         }
         if redirect.is_some() && tls.is_some() {
-            let wrong = Wrong::new("is for listeners of plain HTTP, and this one speaks TLS");
+            let wrong = Diagnostic::bare("is for listeners of plain HTTP, and this one speaks TLS");
             table.report("redirect", wrong.hint("give plain HTTP a [[listener]] of its own"));
         }
         let is_plain = tls.is_none() && redirect.is_none() && !table.has("certificate");
         if is_plain && !address.ip().is_loopback() {
-            let warning = Fault::new(table.key("address"), "speaks plain HTTP beyond this machine: tokens can be read");
+            let warning =
+                Diagnostic::new(table.key("address"), "speaks plain HTTP beyond this machine: tokens can be read");
             reader.warn(warning.hint("add `certificate` and `private_key`"));
         }
         table.finish();

@@ -8,8 +8,9 @@ use toml::de::DeValue;
 use crate::{
     config::{
         reader::Table,
-        value::{self, Wrong},
+        value::{self},
     },
+    diagnostic::Diagnostic,
     settings::{
         authz, detect,
         proxy::{ClientHeader, HeadLimits, Settings, Trust},
@@ -76,7 +77,7 @@ fn head_limits(table: &mut Table<'_>) -> HeadLimits {
     let longest = u64::try_from(HeadLimits::LONGEST_TARGET).unwrap_or(u64::MAX);
     let target = table.or("max_target", 8 << 10, value::size_in((1 << 10)..=longest));
     if target > bytes {
-        let wrong = Wrong::new("is more than the whole head may have");
+        let wrong = Diagnostic::bare("is more than the whole head may have");
         table.report("max_target", wrong.hint("raise `max_header_bytes`, too, or write less"));
     }
     let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
@@ -90,7 +91,8 @@ fn trust(table: &mut Table<'_>) -> Trust {
         let source: Source = value::parsed(hint)(value)?;
         let least = if source.address().is_ipv4() { 8 } else { 16 };
         if source.length() < least {
-            let wrong = Wrong::new(format!("{source} is about everybody, and whoever is trusted says who they are"));
+            let wrong =
+                Diagnostic::bare(format!("{source} is about everybody, and whoever is trusted says who they are"));
             return Err(wrong.hint("name the addresses of your load balancers alone"));
         }
         Ok(source)
@@ -102,21 +104,21 @@ fn trust(table: &mut Table<'_>) -> Trust {
     ];
     let header = table.or("client_header", Some(ClientHeader::XForwardedFor), value::choice(&headers));
     if proxies.is_empty() && table.has("client_header") {
-        let wrong = Wrong::new("is read of trusted proxies alone, and there are none");
+        let wrong = Diagnostic::bare("is read of trusted proxies alone, and there are none");
         table.report("client_header", wrong.hint("add `trusted_proxies = [\"10.0.0.2\"]`, or leave it out"));
     }
     Trust { proxies: proxies.into_iter().map(|(_, source)| source).collect(), header }
 }
 
 /// A user that is not root.
-fn user(value: &DeValue<'_>) -> Result<String, Wrong> {
+fn user(value: &DeValue<'_>) -> Result<String, Diagnostic> {
     const HINT: &str = "write the name or the number of a user without rights, as a string: \"gateway\"";
     let user = value::line(value).map_err(|wrong| wrong.hint(HINT))?;
     if user == "root" || user.parse::<u32>().is_ok_and(|number| number == 0) {
-        return Err(Wrong::new("is root; the proxy reads bytes from the network and gets no rights").hint(HINT));
+        return Err(Diagnostic::bare("is root; the proxy reads bytes from the network and gets no rights").hint(HINT));
     }
     if user.contains([':', '/', ' ']) {
-        return Err(Wrong::new(format!("{user:?} is no user")).hint(HINT));
+        return Err(Diagnostic::bare(format!("{user:?} is no user")).hint(HINT));
     }
     Ok(user)
 }

@@ -7,9 +7,9 @@ use super::{proxy::LARGEST_BODY, timeouts::request_timeouts, upstream::NamedUpst
 use crate::{
     config::{
         reader::{Reader, Table},
-        value::{self, Wrong, address, word::method},
+        value::{self, address, word::method},
     },
-    fault::Fault,
+    diagnostic::Diagnostic,
     path::PathRules,
     settings::{
         authz,
@@ -45,7 +45,7 @@ pub(super) fn read(tables: Vec<Table<'_>>, known: &Known<'_>, reader: &Reader<'_
     let mut used = vec![false; known.upstreams.len()];
     let mut used_cors = vec![false; known.cors.len()];
     if tables.is_empty() {
-        reader.warn(Fault::new("route", "there is none: every request is answered 404").hint("add a `[[route]]`"));
+        reader.warn(Diagnostic::new("route", "there is none: every request is answered 404").hint("add a `[[route]]`"));
     }
     for mut table in tables {
         let host = table.optional("host", |value| address::host_or_wildcard(value::text(value)?));
@@ -101,7 +101,7 @@ pub(super) fn read(tables: Vec<Table<'_>>, known: &Known<'_>, reader: &Reader<'_
     super::cors::warn_of_unused(known.cors, &used_cors, reader);
     for upstream in known.upstreams.iter().zip(used).filter_map(|(upstream, used)| (!used).then_some(upstream)) {
         reader.warn(
-            Fault::new(&upstream.key, "no route leads here").hint("remove it, or name it in a route's `upstream`"),
+            Diagnostic::new(&upstream.key, "no route leads here").hint("remove it, or name it in a route's `upstream`"),
         );
     }
     routes
@@ -121,7 +121,7 @@ fn allow_in_path(table: &mut Table<'_>, then: Option<&Then>) -> PathRules {
     }
     // A client that is sent to `//evil.example` leaves for another host.
     if !words.is_empty() && then.is_some_and(|then| then.upstream().is_none()) {
-        let wrong = Wrong::new("is about what an upstream gets, and the route has none");
+        let wrong = Diagnostic::bare("is about what an upstream gets, and the route has none");
         table.report("allow_in_path", wrong.hint("leave it out, or name an `upstream`"));
     }
     rules
@@ -135,7 +135,7 @@ fn timeouts(table: &mut Table<'_>, global: &Timeouts) -> Option<Box<Timeouts>> {
         return None;
     }
     for key in ["tunnel", "tunnel_idle"].into_iter().filter(|key| table.has(key) && !has_tunnels) {
-        let wrong = Wrong::new("is about tunnels, and the route has no `upgrade`");
+        let wrong = Diagnostic::bare("is about tunnels, and the route has no `upgrade`");
         table.report(key, wrong.hint("write `upgrade = [\"websocket\"]` in the route, or leave it out"));
     }
     let timeouts = request_timeouts(&mut table, *global);
@@ -147,19 +147,19 @@ fn methods(table: &mut Table<'_>, reader: &Reader<'_>) -> Vec<Method> {
     let named = table.list("methods", method);
     for (index, (key, method)) in named.iter().enumerate() {
         if named.iter().take(index).any(|(_, earlier)| earlier == method) {
-            reader.report(Fault::new(key, format!("{method} is there already")).hint("name each method once"));
+            reader.report(Diagnostic::new(key, format!("{method} is there already")).hint("name each method once"));
         }
     }
     named.into_iter().map(|(_, method)| method).collect()
 }
 
 /// A template: `/items/{id}`, `/files/{*rest}`; or `*`, the server as a whole.
-fn path(value: &DeValue<'_>) -> Result<String, Wrong> {
+fn path(value: &DeValue<'_>) -> Result<String, Diagnostic> {
     let text = value::line(value)?;
     if text == "*" {
         return Ok(text);
     }
-    let wrong = |message: &str, hint: &str| Err(Wrong::new(format!("{text:?} {message}")).hint(hint));
+    let wrong = |message: &str, hint: &str| Err(Diagnostic::bare(format!("{text:?} {message}")).hint(hint));
     let Some(below) = text.strip_prefix('/') else {
         return wrong("does not start with a slash", "write the path from its start: \"/items\"");
     };

@@ -5,9 +5,9 @@ use std::time::Duration;
 use crate::{
     config::{
         reader::{Reader, Table},
-        value::{self, LONGEST_BAN, Wrong, word::simple_name},
+        value::{self, LONGEST_BAN, word::simple_name},
     },
-    fault::Fault,
+    diagnostic::Diagnostic,
     settings::detect::{MAX_EVIDENCE, Rule},
     signal::{FORMER, Signal},
 };
@@ -24,7 +24,7 @@ pub(super) fn read(tables: Vec<Table<'_>>, reader: &Reader<'_>) -> Vec<Rule> {
             simple_name(name).map(|()| name.to_owned())
         });
         if let Some(earlier) = read.iter().position(|rule| Some(&rule.name) == name.as_ref()) {
-            let wrong = Wrong::new(format!("rule[{earlier}] has this name already"));
+            let wrong = Diagnostic::bare(format!("rule[{earlier}] has this name already"));
             table.report("name", wrong.hint("give each rule a name of its own"));
         }
         let rule = Rule {
@@ -60,8 +60,10 @@ fn signals(table: &mut Table<'_>, reader: &Reader<'_>) -> Vec<Signal> {
     let signals = table.required_list("signals", &example, read);
     if let Some((key, _)) = signals.first().filter(|_| is_former.get()) {
         let key = key.rsplit_once('[').map_or(key.as_str(), |(list, _)| list);
-        let warning =
-            Fault::new(key, format!("{:?} is called {:?} by now: only forgeries count", FORMER.0, FORMER.1.name()));
+        let warning = Diagnostic::new(
+            key,
+            format!("{:?} is called {:?} by now: only forgeries count", FORMER.0, FORMER.1.name()),
+        );
         let others = "expired_token, not_yet_valid, unknown_key, unfit_token, wrong_audience, wrong_issuer";
         reader.warn(
             warning.hint(format!("write the new name; what else is not valid are signals of their own: {others}")),
@@ -69,7 +71,7 @@ fn signals(table: &mut Table<'_>, reader: &Reader<'_>) -> Vec<Signal> {
     }
     for (index, (key, signal)) in signals.iter().enumerate() {
         if signals.iter().take(index).any(|(_, earlier)| earlier == signal) {
-            let fault = Fault::new(key, format!("{:?} is there already", signal.name()));
+            let fault = Diagnostic::new(key, format!("{:?} is there already", signal.name()));
             reader.report(fault.hint("name each signal once"));
         }
     }

@@ -8,9 +8,9 @@ use toml::de::DeValue;
 use crate::{
     config::{
         reader::{Reader, Table},
-        value::{self, Wrong, address, closest, word::simple_name},
+        value::{self, address, closest, word::simple_name},
     },
-    fault::Fault,
+    diagnostic::Diagnostic,
     settings::upstream::{
         Balance, HashBy, HostHeader, Http2, MAX_SERVERS, MAX_WEIGHT, Protocol, ProxyProtocol, Server, Upstream,
     },
@@ -85,7 +85,7 @@ fn protocol(table: &mut Table<'_>, tls: bool) -> Protocol {
     let known = [("auto", Protocol::Auto), ("http1", Protocol::Http1), ("http2", Protocol::Http2)];
     let protocol = table.or("protocol", Protocol::Http1, value::choice(&known));
     if protocol == Protocol::Auto && !tls && !table.has("tls") {
-        let wrong = Wrong::new("is \"auto\", and without TLS nothing says which it is");
+        let wrong = Diagnostic::bare("is \"auto\", and without TLS nothing says which it is");
         table.report("protocol", wrong.hint("write \"http1\" or \"http2\", or `tls = true` beside it"));
     }
     protocol
@@ -95,7 +95,7 @@ fn http2(table: &mut Table<'_>, protocol: Protocol) -> Http2 {
     let default = Http2::default();
     let mut http2 = table.table("http2");
     if http2.is_present() && protocol == Protocol::Http1 {
-        let wrong = Wrong::new("says nothing without HTTP/2");
+        let wrong = Diagnostic::bare("says nothing without HTTP/2");
         table.report("http2", wrong.hint("write `protocol = \"http2\"` or \"auto\" beside it, or leave it out"));
     }
     let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3_600));
@@ -109,7 +109,7 @@ fn http2(table: &mut Table<'_>, protocol: Protocol) -> Http2 {
 }
 
 /// `"client"`, `"server"`, or a host with or without a port.
-fn host_header(value: &DeValue<'_>) -> Result<HostHeader, Wrong> {
+fn host_header(value: &DeValue<'_>) -> Result<HostHeader, Diagnostic> {
     const HINT: &str = "write \"client\", \"server\", or a name: \"items.internal\", \"items.internal:9000\"";
     let text = value::text(value)?;
     match text {
@@ -120,7 +120,7 @@ fn host_header(value: &DeValue<'_>) -> Result<HostHeader, Wrong> {
     let has_port = text.rsplit_once(':').is_some_and(|(host, _)| !text.ends_with(']') && !host.contains("://"));
     let host = if has_port { address::server(text) } else { address::host(text) };
     let host = host.map_err(|wrong| wrong.hint(HINT))?;
-    HeaderValue::try_from(host).map(HostHeader::Literal).map_err(|_no_value| Wrong::new("is no host").hint(HINT))
+    HeaderValue::try_from(host).map(HostHeader::Literal).map_err(|_no_value| Diagnostic::bare("is no host").hint(HINT))
 }
 
 fn servers(table: &mut Table<'_>, reader: &Reader<'_>) -> Vec<Server> {
@@ -128,10 +128,10 @@ fn servers(table: &mut Table<'_>, reader: &Reader<'_>) -> Vec<Server> {
     for (index, (key, server)) in servers.iter().enumerate() {
         let address = &server.address;
         if servers.iter().take(index).any(|(_, earlier)| earlier.address == *address) {
-            reader.report(Fault::new(key, format!("{address:?} is there already")).hint("name each server once"));
+            reader.report(Diagnostic::new(key, format!("{address:?} is there already")).hint("name each server once"));
         }
         if index == MAX_SERVERS {
-            let fault = Fault::new(key, format!("there are more than {MAX_SERVERS} servers"));
+            let fault = Diagnostic::new(key, format!("there are more than {MAX_SERVERS} servers"));
             reader.report(fault.hint("give their name in DNS several addresses, or use another upstream"));
         }
     }
@@ -139,23 +139,23 @@ fn servers(table: &mut Table<'_>, reader: &Reader<'_>) -> Vec<Server> {
 }
 
 /// `"host:port"`, or `{ address = "host:port", weight = 3 }`.
-fn server(value: &DeValue<'_>) -> Result<Server, Wrong> {
+fn server(value: &DeValue<'_>) -> Result<Server, Diagnostic> {
     const KEYS: [&str; 2] = ["address", "weight"];
     let DeValue::Table(table) = value else {
         return Ok(Server { address: address::server(value::text(value)?)?, weight: 1 });
     };
     if let Some(unknown) = table.keys().map(|key| &**key.get_ref()).find(|key| !KEYS.contains(key)) {
-        let wrong = Wrong::new(format!("`{unknown}` is unknown"));
+        let wrong = Diagnostic::bare(format!("`{unknown}` is unknown"));
         return Err(match closest(unknown, KEYS) {
             Some(near) => wrong.hint(format!("did you mean `{near}`?")),
             None => wrong.hint("known here: address, weight"),
         });
     }
     let Some(address) = table.get("address") else {
-        return Err(Wrong::new("has no `address`").hint("write { address = \"127.0.0.1:9000\", weight = 3 }"));
+        return Err(Diagnostic::bare("has no `address`").hint("write { address = \"127.0.0.1:9000\", weight = 3 }"));
     };
     let weight = table.get("weight").map(|weight| value::integer(1..=MAX_WEIGHT)(weight.get_ref())).transpose();
-    let weight = weight.map_err(|wrong| Wrong { message: format!("weight: {}", wrong.message), ..wrong })?;
+    let weight = weight.map_err(|wrong| Diagnostic { message: format!("weight: {}", wrong.message), ..wrong })?;
     Ok(Server { address: address::server(value::text(address.get_ref())?)?, weight: weight.unwrap_or(1) })
 }
 
@@ -164,7 +164,7 @@ fn balance(table: &mut Table<'_>) -> Balance {
     let chosen = table.or("balance", 0, value::choice(&known));
     if chosen != 2 && table.has("hash_by") {
         let hint = "write `balance = \"hash\"` beside it, or leave it out";
-        table.report("hash_by", Wrong::new("says nothing without balance = \"hash\"").hint(hint));
+        table.report("hash_by", Diagnostic::bare("says nothing without balance = \"hash\"").hint(hint));
     }
     let by = table.or("hash_by", HashBy::Source, hash_by);
     match chosen {
@@ -174,9 +174,10 @@ fn balance(table: &mut Table<'_>) -> Balance {
     }
 }
 
-fn hash_by(value: &DeValue<'_>) -> Result<HashBy, Wrong> {
+fn hash_by(value: &DeValue<'_>) -> Result<HashBy, Diagnostic> {
     let text = value::text(value)?;
-    let wrong = || Wrong::new(format!("{text:?} is unknown")).hint("write \"source\", \"path\" or \"header:x-tenant\"");
+    let wrong =
+        || Diagnostic::bare(format!("{text:?} is unknown")).hint("write \"source\", \"path\" or \"header:x-tenant\"");
     match text {
         "source" => Ok(HashBy::Source),
         "path" => Ok(HashBy::Path),

@@ -2,14 +2,14 @@
 
 use toml::de::DeValue;
 
-use super::Wrong;
+use crate::diagnostic::Diagnostic;
 
 /// A host name, an IPv4 address, or an IPv6 address in brackets; in lower case.
 ///
 /// # Errors
 /// Anything else: ports, wildcards, letters beyond ASCII.
-pub fn host(text: &str) -> Result<String, Wrong> {
-    let wrong = |message: &str| Wrong::new(format!("{text:?} is no host name: {message}"));
+pub fn host(text: &str) -> Result<String, Diagnostic> {
+    let wrong = |message: &str| Diagnostic::bare(format!("{text:?} is no host name: {message}"));
     if let Some(address) = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
         let address: std::net::Ipv6Addr =
             address.parse().map_err(|_no_address| wrong("there is no IPv6 address in the brackets"))?;
@@ -48,12 +48,12 @@ pub fn host(text: &str) -> Result<String, Wrong> {
 ///
 /// # Errors
 /// Anything else, and wildcards of addresses: a name that ends in a number is read as one.
-pub fn host_or_wildcard(text: &str) -> Result<String, Wrong> {
+pub fn host_or_wildcard(text: &str) -> Result<String, Diagnostic> {
     let Some(behind) = text.strip_prefix("*.") else { return host(text) };
     let name = host(behind)?;
     let is_address = |label: &str| label.ends_with(']') || label.bytes().all(|byte| byte.is_ascii_digit());
     if name.rsplit('.').next().is_some_and(is_address) {
-        return Err(Wrong::new(format!("{text:?} is a wildcard of an address")).hint("write the address alone"));
+        return Err(Diagnostic::bare(format!("{text:?} is a wildcard of an address")).hint("write the address alone"));
     }
     Ok(format!("*.{name}"))
 }
@@ -62,29 +62,32 @@ pub fn host_or_wildcard(text: &str) -> Result<String, Wrong> {
 ///
 /// # Errors
 /// Anything else.
-pub fn server(text: &str) -> Result<String, Wrong> {
+pub fn server(text: &str) -> Result<String, Diagnostic> {
     const HINT: &str = "write host and port: \"127.0.0.1:9000\", \"[::1]:9000\" or \"items.internal:9000\"";
     if text.contains("://") {
-        return Err(Wrong::new(format!("{text:?} is a URL; by TLS servers are reached with `tls = true` beside them"))
-            .hint(HINT));
+        return Err(Diagnostic::bare(format!(
+            "{text:?} is a URL; by TLS servers are reached with `tls = true` beside them"
+        ))
+        .hint(HINT));
     }
     let Some((name, port)) = text.rsplit_once(':') else {
-        return Err(Wrong::new(format!("{text:?} has no port")).hint(HINT));
+        return Err(Diagnostic::bare(format!("{text:?} has no port")).hint(HINT));
     };
     if !port.bytes().all(|digit| digit.is_ascii_digit()) || port.parse::<u16>().is_ok_and(|port| port == 0) {
-        return Err(Wrong::new(format!("{text:?} has no port from 1 to 65535")).hint(HINT));
+        return Err(Diagnostic::bare(format!("{text:?} has no port from 1 to 65535")).hint(HINT));
     }
-    let port: u16 =
-        port.parse().map_err(|_no_port| Wrong::new(format!("{text:?} has no port from 1 to 65535")).hint(HINT))?;
-    Ok(format!("{}:{port}", host(name).map_err(|wrong| Wrong { hint: Some(HINT.to_owned()), ..wrong })?))
+    let port: u16 = port
+        .parse()
+        .map_err(|_no_port| Diagnostic::bare(format!("{text:?} has no port from 1 to 65535")).hint(HINT))?;
+    Ok(format!("{}:{port}", host(name).map_err(|wrong| Diagnostic { hint: Some(HINT.to_owned()), ..wrong })?))
 }
 
 /// What a browser sends as `Origin` (RFC 6454 6.2), or a wildcard for one label of it; in lower case.
-pub(in crate::config) fn origin(value: &DeValue<'_>) -> Result<String, Wrong> {
+pub(in crate::config) fn origin(value: &DeValue<'_>) -> Result<String, Diagnostic> {
     const HINT: &str = "write scheme and host, and the port if it is not the usual one: \"https://app.example.com\", \
                         \"https://*.example.com\"";
     let text = super::text(value)?;
-    let wrong = |why: &str| Wrong::new(format!("{text:?} is no origin{why}"));
+    let wrong = |why: &str| Diagnostic::bare(format!("{text:?} is no origin{why}"));
     let Some((scheme, authority)) = text.split_once("://") else { return Err(wrong("").hint(HINT)) };
     let is_of_scheme = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
     if !scheme.starts_with(|first: char| first.is_ascii_alphabetic()) || !scheme.bytes().all(is_of_scheme) {

@@ -3,40 +3,42 @@
 use http::{HeaderName, Method};
 use toml::de::DeValue;
 
-use super::{Wrong, closest};
+use super::closest;
+
+use crate::diagnostic::Diagnostic;
 
 /// A name that reads the same in logs, metrics and on the command line.
-pub(in crate::config) fn simple_name(name: &str) -> Result<(), Wrong> {
+pub(in crate::config) fn simple_name(name: &str) -> Result<(), Diagnostic> {
     let fine = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     if !name.is_empty() && name.len() <= 64 && name.bytes().all(fine) {
         return Ok(());
     }
-    Err(Wrong::new(format!("{name:?} is no name")).hint("write 1 to 64 letters, digits, \"-\" or \"_\""))
+    Err(Diagnostic::bare(format!("{name:?} is no name")).hint("write 1 to 64 letters, digits, \"-\" or \"_\""))
 }
 
 /// A permission: one word.
-pub(in crate::config) fn permission(value: &DeValue<'_>) -> Result<String, Wrong> {
+pub(in crate::config) fn permission(value: &DeValue<'_>) -> Result<String, Diagnostic> {
     let word = super::line(value)?;
     if word.contains(char::is_whitespace) {
-        return Err(Wrong::new(format!("{word:?} has blanks")).hint("write one word, as in \"items:read\""));
+        return Err(Diagnostic::bare(format!("{word:?} has blanks")).hint("write one word, as in \"items:read\""));
     }
     Ok(word)
 }
 
 /// A method that routes may take.
-pub(in crate::config) fn method(value: &DeValue<'_>) -> Result<Method, Wrong> {
+pub(in crate::config) fn method(value: &DeValue<'_>) -> Result<Method, Diagnostic> {
     const KNOWN: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
     let text = super::text(value)?;
     if matches!(text, "CONNECT" | "TRACE") {
         let hint = "tunnels and echoes are never forwarded: leave it out";
-        return Err(Wrong::new(format!("{text} is not served")).hint(hint));
+        return Err(Diagnostic::bare(format!("{text} is not served")).hint(hint));
     }
     if KNOWN.contains(&text) {
-        return Method::from_bytes(text.as_bytes()).map_err(|_no_token| Wrong::new("is no method"));
+        return Method::from_bytes(text.as_bytes()).map_err(|_no_token| Diagnostic::bare("is no method"));
     }
     // Methods of extensions (RFC 9110 16.1) are in capitals, too; what is close to a known one is a slip.
     let capitals = text.to_ascii_uppercase();
-    let wrong = || Wrong::new(format!("{text:?} is no method"));
+    let wrong = || Diagnostic::bare(format!("{text:?} is no method"));
     if let Some(known) = closest(&capitals, KNOWN).filter(|_| text.len() > 2) {
         return Err(wrong().hint(format!("did you mean {known:?}?")));
     }
@@ -47,8 +49,8 @@ pub(in crate::config) fn method(value: &DeValue<'_>) -> Result<Method, Wrong> {
 }
 
 /// The name of a header.
-pub(in crate::config) fn header(value: &DeValue<'_>) -> Result<HeaderName, Wrong> {
+pub(in crate::config) fn header(value: &DeValue<'_>) -> Result<HeaderName, Diagnostic> {
     let text = super::line(value)?;
-    let wrong = || Wrong::new(format!("{text:?} is no header")).hint("write its name alone, as in \"x-version\"");
+    let wrong = || Diagnostic::bare(format!("{text:?} is no header")).hint("write its name alone, as in \"x-version\"");
     HeaderName::from_bytes(text.as_bytes()).map_err(|_no_name| wrong())
 }

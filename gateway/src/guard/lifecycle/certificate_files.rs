@@ -12,7 +12,7 @@ use std::{
 use crate::{
     clock::Now,
     config::{Disk, Files as _},
-    fault::Fault,
+    diagnostic::Diagnostic,
     settings::proxy::Settings,
     tls::{self, Chain, Tickets, Tls},
 };
@@ -74,16 +74,16 @@ fn read(settings: &Settings, now: Now) -> Result<Option<(Settings, Vec<(PathBuf,
     }
     let tickets = Chain::new(now).and_then(Tickets::new).map(Arc::new).ok_or("the machine has no randomness")?;
     Tls::new(&new, &tickets, now).map_err(|faults| told(&faults))?;
-    let over: Vec<Fault> = tls::over(&new, now);
+    let over: Vec<Diagnostic> = tls::over(&new, now);
     let was_over = tls::over(settings, now);
-    let fresh: Vec<Fault> = over.into_iter().filter(|fault| !was_over.contains(fault)).collect();
+    let fresh: Vec<Diagnostic> = over.into_iter().filter(|fault| !was_over.contains(fault)).collect();
     if !fresh.is_empty() {
         return Err(told(&fresh));
     }
     Ok(Some((new, files.into_iter().collect())))
 }
 
-fn told(faults: &[Fault]) -> String {
+fn told(faults: &[Diagnostic]) -> String {
     let mut all: Vec<String> = faults.iter().take(10).map(ToString::to_string).collect();
     if faults.len() > all.len() {
         all.push(format!("and {} more", faults.len() - all.len()));

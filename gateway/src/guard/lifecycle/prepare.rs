@@ -6,7 +6,7 @@ use nix::net::if_::if_nametoindex;
 
 use crate::{
     config::{Config, Disk, Errors, Recorder},
-    fault::Fault,
+    diagnostic::Diagnostic,
     guard::{bans::ProtectedAddresses, kernel, proxies::listeners},
     message::Bundle,
     settings::{
@@ -45,59 +45,59 @@ pub(crate) fn prepare(path: &Path) -> Result<Prepared, Errors> {
 }
 
 /// What of this host keeps a setting from having its effect.
-pub(crate) fn host(settings: &Settings) -> Option<Fault> {
+pub(crate) fn host(settings: &Settings) -> Option<Diagnostic> {
     settings.syn_cookies?;
     cookies(fs::read_to_string("/proc/sys/net/ipv4/tcp_syncookies").ok().as_deref())
 }
 
 /// What the configuration names and this host does not have. The gateway waits for all of it, and says so; here the
 /// configuration may be meant for another machine.
-pub(crate) fn absent(config: &Config) -> Vec<Fault> {
+pub(crate) fn absent(config: &Config) -> Vec<Diagnostic> {
     let interfaces =
         config.guard.interfaces.iter().enumerate().filter(|(_, name)| if_nametoindex(name.as_str()).is_err());
     let interfaces = interfaces.map(|(index, name)| {
-        let fault = Fault::new(format!("guard.interfaces[{index}]"), format!("there is no interface {name} here"));
+        let fault = Diagnostic::new(format!("guard.interfaces[{index}]"), format!("there is no interface {name} here"));
         fault.hint("`ip link` lists those that there are; the gateway waits for one that comes later")
     });
     let listeners = config.proxy.listeners.iter().enumerate();
     let listeners = listeners.filter(|(_, listener)| !listeners::is_here(listener.address)).map(|(index, listener)| {
         let what = format!("no interface here has the address {}", listener.address.ip());
-        let fault = Fault::new(format!("listener[{index}].address"), what);
+        let fault = Diagnostic::new(format!("listener[{index}].address"), what);
         fault.hint("`ip address` lists those that there are; the gateway waits for one that comes later")
     });
     interfaces.chain(listeners).collect()
 }
 
 /// Whether the proxy may open fewer files than it needs for its connections: it raises its limit as far as it may.
-pub(crate) fn open_files(settings: &settings::proxy::Settings) -> Option<Fault> {
+pub(crate) fn open_files(settings: &settings::proxy::Settings) -> Option<Diagnostic> {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum?;
     too_few(settings, usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
-fn too_few(settings: &settings::proxy::Settings, limit: usize) -> Option<Fault> {
+fn too_few(settings: &settings::proxy::Settings, limit: usize) -> Option<Diagnostic> {
     let (wanted, most) = (settings.max_connections, settings.connections_within(limit));
     let what = format!("{wanted} connections exceed the open-file limit of {limit}: using {most}");
-    let fault = Fault::new("proxy.max_connections", what);
+    let fault = Diagnostic::new("proxy.max_connections", what);
     (most < wanted).then(|| fault.hint("raise LimitNOFILE (ulimit -Hn), or lower `proxy.max_connections`"))
 }
 
 /// The kernel program sends the network stack's own cookies: where that has none, there are none.
-fn cookies(sysctl: Option<&str>) -> Option<Fault> {
+fn cookies(sysctl: Option<&str>) -> Option<Diagnostic> {
     let what = match sysctl.map(str::trim) {
         Some("1" | "2") => return None,
         Some(_) => "has no effect: the network stack has no SYN cookies (net.ipv4.tcp_syncookies is 0)",
         None => "may have no effect: net.ipv4.tcp_syncookies cannot be read, and must not be 0",
     };
-    Some(Fault::new("guard.syn_cookies", what).hint("sysctl -w net.ipv4.tcp_syncookies=1"))
+    Some(Diagnostic::new("guard.syn_cookies", what).hint("sysctl -w net.ipv4.tcp_syncookies=1"))
 }
 
 /// What this kernel makes of the program: asked of the kernel itself, where one may.
-pub(crate) fn program(settings: &Settings) -> Vec<Fault> {
+pub(crate) fn program(settings: &Settings) -> Vec<Diagnostic> {
     if settings.interfaces.is_empty() {
         return Vec::new();
     }
     let fault =
-        |what: String| Fault::new("guard.interfaces", what).hint("see docs/kernels.md for what each kernel gives");
+        |what: String| Diagnostic::new("guard.interfaces", what).hint("see docs/kernels.md for what each kernel gives");
     match kernel::trial() {
         Ok(left_out) => left_out.into_iter().map(fault).collect(),
         Err(error) if error.is_refusal() && settings.mode == Mode::Auto => {

@@ -5,8 +5,9 @@ use std::time::Duration;
 use crate::{
     config::{
         reader::Table,
-        value::{self, LONGEST_BAN, Wrong},
+        value::{self, LONGEST_BAN},
     },
+    diagnostic::Diagnostic,
     settings::guard::Ladder,
 };
 
@@ -29,9 +30,9 @@ pub(super) fn read(mut table: Table<'_>, ipv6_prefix: u8, widest_ipv6: u8) -> La
         factors: if table.has("factors") { factors } else { defaults.factors },
     };
     if ladder.factors.is_empty() {
-        table.report("factors", Wrong::new("is empty").hint("write [1] for bans that do not grow"));
+        table.report("factors", Diagnostic::bare("is empty").hint("write [1] for bans that do not grow"));
     } else if !ladder.factors.is_sorted() {
-        table.report("factors", Wrong::new("shrinks").hint("write them from the smallest: [1, 3, 10]"));
+        table.report("factors", Diagnostic::bare("shrinks").hint("write them from the smallest: [1, 3, 10]"));
     }
     table.finish();
     ladder

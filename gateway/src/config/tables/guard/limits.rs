@@ -8,8 +8,9 @@ use toml::de::DeValue;
 use crate::{
     config::{
         reader::Table,
-        value::{self, Wrong},
+        value::{self},
     },
+    diagnostic::Diagnostic,
     settings::guard::{SourceLimit, SynCookies},
 };
 
@@ -26,7 +27,7 @@ pub(super) fn source(
     mut table: Table<'_>,
     unit: &'static str,
     example: &str,
-    read: impl Fn(&DeValue<'_>) -> Result<u64, Wrong>,
+    read: impl Fn(&DeValue<'_>) -> Result<u64, Diagnostic>,
     least_burst: u64,
 ) -> Option<SourceLimit> {
     if !table.is_present() {
@@ -44,7 +45,7 @@ pub(super) fn source(
         && limit.burst < least_burst
     {
         let message = format!("{} is less than one packet may have", limit.burst);
-        table.report("burst", Wrong::new(message).hint(format!("write at least {least_burst}, or leave it out")));
+        table.report("burst", Diagnostic::bare(message).hint(format!("write at least {least_burst}, or leave it out")));
     }
     table.finish();
     limit

@@ -6,8 +6,9 @@ use crate::{
     config::{
         reader::{Reader, Table, values},
         tables::certificate,
-        value::{self, Wrong, address, closest},
+        value::{self, address, closest},
     },
+    diagnostic::Diagnostic,
     settings::{
         proxy::Trust,
         tls::{ClientCertificates, Hsts, Protocol, Tls},
@@ -41,10 +42,10 @@ pub(super) fn read(
     let hsts = hsts(table.table("hsts"));
     let names_one = table.has("certificate") || table.has("private_key");
     if asked == Some(false) && names_one {
-        table.report("tls", Wrong::new("is false beside a certificate").hint("leave one of them out"));
+        table.report("tls", Diagnostic::bare("is false beside a certificate").hint("leave one of them out"));
     }
     if asked == Some(true) && !names_one && !known.certificates {
-        let wrong = Wrong::new("is true, and there is no certificate to show");
+        let wrong = Diagnostic::bare("is true, and there is no certificate to show");
         table.report("tls", wrong.hint("add `certificate` and `private_key`, or `[[certificate]]`"));
     }
     if asked != Some(true) && !names_one {
@@ -52,7 +53,7 @@ pub(super) fn read(
         for name in ["protocols", "min_tls", "client_certificates", "ja4", "ocsp", "hsts"] {
             if table.has(name) && !(name == "hsts" && is_behind_others) {
                 let hint = "add `certificate` and `private_key`, or `tls = true` with `[[certificate]]`";
-                table.report(name, Wrong::new("is for TLS, which this listener does not speak").hint(hint));
+                table.report(name, Diagnostic::bare("is for TLS, which this listener does not speak").hint(hint));
             }
         }
         return (None, hsts);
@@ -77,12 +78,12 @@ fn hsts(mut table: Table<'_>) -> Option<Hsts> {
     Some(Hsts { max_age: max_age?, include_subdomains, hosts })
 }
 
-fn trust(name: &str, known: &Known<'_>) -> Result<usize, Wrong> {
+fn trust(name: &str, known: &Known<'_>) -> Result<usize, Diagnostic> {
     let names = || known.client_certificates.iter().map(|trust| trust.name.as_str());
     if let Some(index) = names().position(|known| known == name) {
         return Ok(index);
     }
-    let wrong = Wrong::new(format!("there is no client_certificates.{name}"));
+    let wrong = Diagnostic::bare(format!("there is no client_certificates.{name}"));
     Err(match closest(name, names()) {
         Some(near) => wrong.hint(format!("did you mean {near:?}?")),
         None => wrong.hint(format!("add `[client_certificates.{name}]` with `ca`")),

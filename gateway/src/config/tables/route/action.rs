@@ -9,9 +9,9 @@ use super::Known;
 use crate::{
     config::{
         reader::Table,
-        value::{self, Wrong, address, closest},
+        value::{self, address, closest},
     },
-    fault::Fault,
+    diagnostic::Diagnostic,
     path::pattern::Pattern,
     settings::route::{Fixed, Redirect, Rewrite, Then},
 };
@@ -27,7 +27,7 @@ const FORWARDED: [&str; 7] =
 pub(super) fn read(table: &mut Table<'_>, path: Option<&str>, known: &Known<'_>) -> Option<Then> {
     let named: Vec<&str> = ["upstream", "redirect", "respond"].into_iter().filter(|name| table.has(name)).collect();
     if let [first, second, ..] = named.as_slice() {
-        let wrong = Wrong::new(format!("stands beside `{first}`, and one of them answers"));
+        let wrong = Diagnostic::bare(format!("stands beside `{first}`, and one of them answers"));
         table.report(second, wrong.hint("leave one of them out, or write a `[[route]]` for each"));
     }
     let redirect = redirect(table.table("redirect"), path);
@@ -37,7 +37,7 @@ pub(super) fn read(table: &mut Table<'_>, path: Option<&str>, known: &Known<'_>)
         return table.required("upstream", "\"items\"", upstream).map(Then::Forward);
     }
     for key in FORWARDED.into_iter().filter(|key| table.has(key)) {
-        let wrong = Wrong::new("is about requests to an upstream, and the route has none");
+        let wrong = Diagnostic::bare("is about requests to an upstream, and the route has none");
         table.report(key, wrong.hint("leave it out, or name an `upstream`"));
     }
     if table.has("upstream") {
@@ -49,7 +49,7 @@ pub(super) fn read(table: &mut Table<'_>, path: Option<&str>, known: &Known<'_>)
 /// `strip_prefix` or `rewrite`.
 pub(super) fn rewrite(table: &mut Table<'_>, path: Option<&str>) -> Option<Rewrite> {
     if table.has("strip_prefix") && table.has("rewrite") {
-        let wrong = Wrong::new("stands beside `strip_prefix`, and one of them makes the path");
+        let wrong = Diagnostic::bare("stands beside `strip_prefix`, and one of them makes the path");
         table.report("rewrite", wrong.hint("leave one of them out: `rewrite` can do what `strip_prefix` does"));
     }
     // Of the parameters of a path that is none itself nothing can be said.
@@ -58,22 +58,18 @@ pub(super) fn rewrite(table: &mut Table<'_>, path: Option<&str>) -> Option<Rewri
         table.optional("rewrite", value::line);
         return None;
     };
-    let strip = |value: &DeValue<'_>| Pattern::strip(&value::line(value)?, path).map_err(wrong);
+    let strip = |value: &DeValue<'_>| Pattern::strip(&value::line(value)?, path);
     let strip = table.optional("strip_prefix", strip).map(Rewrite::Strip);
-    let read = |value: &DeValue<'_>| Pattern::read(&value::line(value)?, path).map_err(wrong);
+    let read = |value: &DeValue<'_>| Pattern::read(&value::line(value)?, path);
     strip.or(table.optional("rewrite", read).map(Rewrite::Template))
 }
 
-fn wrong(fault: Fault) -> Wrong {
-    Wrong { message: fault.message, hint: fault.hint }
-}
-
-fn upstream(name: &str, known: &Known<'_>) -> Result<usize, Wrong> {
+fn upstream(name: &str, known: &Known<'_>) -> Result<usize, Diagnostic> {
     let names = || known.upstreams.iter().map(|upstream| upstream.settings.name.as_str());
     if let Some(index) = names().position(|known| known == name) {
         return Ok(index);
     }
-    let wrong = Wrong::new(format!("there is no upstream {name:?}"));
+    let wrong = Diagnostic::bare(format!("there is no upstream {name:?}"));
     Err(match closest(name, names()) {
         Some(near) => wrong.hint(format!("did you mean {near:?}?")),
         None => wrong.hint(format!("add `[upstream.{name}]` with `servers`")),
@@ -88,7 +84,7 @@ fn redirect(mut table: Table<'_>, path: Option<&str>) -> Option<Redirect> {
         status @ (301 | 302 | 303 | 307 | 308) => Ok(status),
         status => {
             let hint = "write 308 or 307 (same method), 301 or 302 (as browsers like), or 303 (by GET)";
-            Err(Wrong::new(format!("{status} sends nobody anywhere")).hint(hint))
+            Err(Diagnostic::bare(format!("{status} sends nobody anywhere")).hint(hint))
         }
     });
     let to = table.required("to", "\"https://www.example.com{path}\"", |value| {
@@ -101,13 +97,13 @@ fn redirect(mut table: Table<'_>, path: Option<&str>) -> Option<Redirect> {
 }
 
 /// Scheme and authority, literally, and the path.
-fn elsewhere(text: &str, path: &str) -> Result<(String, Pattern), Wrong> {
+fn elsewhere(text: &str, path: &str) -> Result<(String, Pattern), Diagnostic> {
     const HINT: &str = "write \"https://www.example.com{path}\", or \"/new/{id}\" for the same host";
     if text.starts_with('/') {
-        return Ok((String::new(), Pattern::read(text, path).map_err(wrong)?));
+        return Ok((String::new(), Pattern::read(text, path)?));
     }
     let Some((scheme, rest)) = text.split_once("://").filter(|(scheme, _)| matches!(*scheme, "http" | "https")) else {
-        return Err(Wrong::new(format!("{text:?} is no place to send a client to")).hint(HINT));
+        return Err(Diagnostic::bare(format!("{text:?} is no place to send a client to")).hint(HINT));
     };
     // A parameter within the authority would let whoever writes the link choose where it leads.
     let authority = rest.split('/').next().unwrap_or_default();
@@ -116,12 +112,12 @@ fn elsewhere(text: &str, path: &str) -> Result<(String, Pattern), Wrong> {
     let bracket = authority.rfind(']').map_or(0, |end| end + 1);
     let colon = authority.get(bracket..).and_then(|behind| behind.find(':')).map(|colon| bracket + colon);
     let (host, port) = authority.split_at(colon.unwrap_or(authority.len()));
-    let host = address::host(host).map_err(|wrong| Wrong { hint: Some(HINT.to_owned()), ..wrong })?;
+    let host = address::host(host).map_err(|wrong| Diagnostic { hint: Some(HINT.to_owned()), ..wrong })?;
     let number: Option<u16> = port.strip_prefix(':').and_then(|digits| digits.parse().ok());
     if !port.is_empty() && number.is_none_or(|number| port != format!(":{number}") || number == 0) {
-        return Err(Wrong::new(format!("{text:?} has no port from 1 to 65535")).hint(HINT));
+        return Err(Diagnostic::bare(format!("{text:?} has no port from 1 to 65535")).hint(HINT));
     }
-    let pattern = Pattern::read(if pattern.is_empty() { "/" } else { pattern }, path).map_err(wrong)?;
+    let pattern = Pattern::read(if pattern.is_empty() { "/" } else { pattern }, path)?;
     Ok((format!("{scheme}://{host}{port}"), pattern))
 }
 
@@ -132,33 +128,37 @@ fn respond(mut table: Table<'_>) -> Option<Fixed> {
     let status = table.or("status", StatusCode::OK, |value| {
         let status = value::integer(100..=599_u16)(value)?;
         if status < 200 {
-            return Err(Wrong::new(format!("{status} is no answer yet")).hint("write 200 to 299, or 400 to 599"));
+            return Err(Diagnostic::bare(format!("{status} is no answer yet")).hint("write 200 to 299, or 400 to 599"));
         }
         if (300..400).contains(&status) {
-            return Err(Wrong::new(format!("{status} sends elsewhere")).hint("write `redirect` with its `to`"));
+            return Err(Diagnostic::bare(format!("{status} sends elsewhere")).hint("write `redirect` with its `to`"));
         }
-        StatusCode::from_u16(status).map_err(|_no_status| Wrong::new("is no status"))
+        StatusCode::from_u16(status).map_err(|_no_status| Diagnostic::bare("is no status"))
     });
     let body = table.or("body", String::new(), |value| {
         let body = value::text(value)?;
         if body.len() > LONGEST_BODY {
-            let wrong = Wrong::new(format!("is {} bytes long, and kept in memory", body.len()));
+            let wrong = Diagnostic::bare(format!("is {} bytes long, and kept in memory", body.len()));
             return Err(wrong.hint("write at most 64KiB, and serve more by an upstream"));
         }
         Ok(body.to_owned())
     });
     let content_type = table.optional("content_type", |value| {
         let text = value::line(value)?;
-        let wrong = || Wrong::new(format!("{text:?} is no media type")).hint("write \"text/plain; charset=utf-8\"");
+        let wrong =
+            || Diagnostic::bare(format!("{text:?} is no media type")).hint("write \"text/plain; charset=utf-8\"");
         let is_one =
             text.is_ascii() && text.split_once('/').is_some_and(|(kind, rest)| !kind.is_empty() && !rest.is_empty());
         HeaderValue::from_str(&text).ok().filter(|_| is_one).ok_or_else(wrong)
     });
     if content_type.is_some() && body.is_empty() {
-        table.report("content_type", Wrong::new("says nothing without `body`").hint("write a `body`, or leave it out"));
+        table.report(
+            "content_type",
+            Diagnostic::bare("says nothing without `body`").hint("write a `body`, or leave it out"),
+        );
     }
     if matches!(status.as_u16(), 204 | 205) && !body.is_empty() {
-        let wrong = Wrong::new(format!("an answer {} has none", status.as_u16()));
+        let wrong = Diagnostic::bare(format!("an answer {} has none", status.as_u16()));
         table.report("body", wrong.hint("write status = 200, or leave the body out"));
     }
     table.finish();

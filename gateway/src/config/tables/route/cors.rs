@@ -4,8 +4,9 @@ use crate::{
     config::{
         reader::Table,
         tables::cors::{DEFAULT, NONE},
-        value::{self, Wrong, closest},
+        value::{self, closest},
     },
+    diagnostic::Diagnostic,
     settings::cors::Cors,
 };
 
@@ -21,7 +22,7 @@ pub(super) fn read(table: &mut Table<'_>, groups: &[Cors]) -> Option<usize> {
             return Ok(None);
         }
         find(name).map(Some).ok_or_else(|| {
-            let wrong = Wrong::new(format!("there is no [cors.{name}]"));
+            let wrong = Diagnostic::bare(format!("there is no [cors.{name}]"));
             let names = groups.iter().map(|group| group.name.as_str()).chain([NONE]);
             match closest(name, names) {
                 Some(near) => wrong.hint(format!("did you mean {near:?}?")),

@@ -6,8 +6,9 @@ use toml::de::DeValue;
 use crate::{
     config::{
         reader::{Reader, Table},
-        value::{self, Wrong},
+        value::{self},
     },
+    diagnostic::Diagnostic,
     header_names::{self, Kind},
     settings::edits::{Edits, Side},
 };
@@ -24,7 +25,7 @@ pub(super) fn edits(mut table: Table<'_>, side: Side, reader: &Reader<'_>) -> Op
         .collect();
     for (index, (key, name)) in names.iter().enumerate() {
         if names.iter().take(index).any(|(_, earlier)| earlier == name) {
-            let wrong = Wrong::new(format!("{name} is removed or set already"));
+            let wrong = Diagnostic::bare(format!("{name} is removed or set already"));
             reader.report(wrong.hint("`set` stands instead of what is there: name each header once").at(*key));
         }
     }
@@ -43,7 +44,7 @@ pub(super) fn beside_cors(has_cors: bool, edits: Option<&Edits>, table: &Table<'
     let Some(edits) = edits.filter(|_| has_cors) else { return };
     let named = edits.remove.iter().chain(edits.set.iter().chain(&edits.add).map(|(name, _)| name));
     if let Some(name) = named.into_iter().find(|name| name.as_str().starts_with("access-control-")) {
-        let wrong = Wrong::new(format!("changes {name}, which the route's CORS group writes"));
+        let wrong = Diagnostic::bare(format!("changes {name}, which the route's CORS group writes"));
         table.report("response_headers", wrong.hint("leave it out, or write `cors = \"none\"` in the route"));
     }
 }
@@ -52,16 +53,17 @@ pub(super) fn beside_cors(has_cors: bool, edits: Option<&Edits>, table: &Table<'
 pub(super) fn pass_headers(table: &mut Table<'_>, edits: Option<&Edits>, reader: &Reader<'_>) -> Vec<HeaderName> {
     let named = table.list("pass_headers", |value| {
         let text = value::line(value)?;
-        let no_name = || Wrong::new(format!("{text:?} is no header")).hint("write its name alone, as in \"x-user-id\"");
+        let no_name =
+            || Diagnostic::bare(format!("{text:?} is no header")).hint("write its name alone, as in \"x-user-id\"");
         let name = HeaderName::from_bytes(text.as_bytes()).map_err(|_no_name| no_name())?;
         // What a program may read it as counts (T02).
         match header_names::kind(&header_names::folded(name.as_str())) {
             Kind::Own => {
-                let wrong = Wrong::new(format!("{name} is the gateway's own, or another spelling of it"));
+                let wrong = Diagnostic::bare(format!("{name} is the gateway's own, or another spelling of it"));
                 Err(wrong.hint("leave it out: upstreams believe it"))
             }
             Kind::Message if header_names::kind(name.as_str()) == Kind::Message => {
-                Err(Wrong::new(format!("{name} passes anyway")).hint("leave it out"))
+                Err(Diagnostic::bare(format!("{name} passes anyway")).hint("leave it out"))
             }
             Kind::Alias | Kind::Message | Kind::Other => Ok(name),
         }
@@ -73,7 +75,8 @@ pub(super) fn pass_headers(table: &mut Table<'_>, edits: Option<&Edits>, reader:
     for (key, name) in &named {
         let folded = header_names::folded(name.as_str());
         if edits.is_some_and(|edits| edited(edits, &folded)) {
-            let wrong = Wrong::new(format!("{name} is {folded} to some upstreams, which `request_headers` changes"));
+            let wrong =
+                Diagnostic::bare(format!("{name} is {folded} to some upstreams, which `request_headers` changes"));
             reader.report(wrong.hint("leave it out of one of them").at(key.as_str()));
         }
     }
@@ -81,7 +84,7 @@ pub(super) fn pass_headers(table: &mut Table<'_>, edits: Option<&Edits>, reader:
 }
 
 fn pairs(table: Table<'_>, side: Side, reader: &Reader<'_>) -> Vec<(String, HeaderName, HeaderValue)> {
-    let pair = |(key, text, value): (String, String, Result<HeaderValue, Wrong>)| {
+    let pair = |(key, text, value): (String, String, Result<HeaderValue, Diagnostic>)| {
         let name = name(&text, side).map_err(|wrong| reader.report(wrong.at(&key)));
         let value = value.map_err(|wrong| reader.report(wrong.at(&key)));
         Some((key, name.ok()?, value.ok()?))
@@ -89,22 +92,25 @@ fn pairs(table: Table<'_>, side: Side, reader: &Reader<'_>) -> Vec<(String, Head
     table.named_values(header_value).into_iter().filter_map(pair).collect()
 }
 
-fn name(text: &str, side: Side) -> Result<HeaderName, Wrong> {
-    let no_name = || Wrong::new(format!("{text:?} is no header")).hint("write its name alone, as in \"x-version\"");
+fn name(text: &str, side: Side) -> Result<HeaderName, Diagnostic> {
+    let no_name =
+        || Diagnostic::bare(format!("{text:?} is no header")).hint("write its name alone, as in \"x-version\"");
     let name = HeaderName::from_bytes(text.as_bytes()).map_err(|_no_name| no_name())?;
     if let Some(why) = side.refuses(&name) {
-        return Err(Wrong::new(format!("{name} {why}")).hint("leave it to the gateway"));
+        return Err(Diagnostic::bare(format!("{name} {why}")).hint("leave it to the gateway"));
     }
     // `X_User` and `X.User` are `X-User` to whoever turns names into variables (T02).
     if side == Side::Request && name.as_str().contains(['_', '.']) {
-        return Err(Wrong::new(format!("{name} is another header to some upstreams")).hint("write it with hyphens"));
+        return Err(
+            Diagnostic::bare(format!("{name} is another header to some upstreams")).hint("write it with hyphens")
+        );
     }
     Ok(name)
 }
 
-fn header_value(value: &DeValue<'_>) -> Result<HeaderValue, Wrong> {
+fn header_value(value: &DeValue<'_>) -> Result<HeaderValue, Diagnostic> {
     let text = value::line(value)?;
-    let wrong = |message: &str, hint: &str| Err(Wrong::new(message).hint(hint));
+    let wrong = |message: &str, hint: &str| Err(Diagnostic::bare(message).hint(hint));
     if text.len() > LONGEST_VALUE {
         return wrong("is longer than 4KiB", "servers take no such headers: write less");
     }

@@ -7,8 +7,9 @@ use crate::{
     config::{
         reader::Table,
         tables::upstream::NamedUpstream,
-        value::{self, Wrong, address::origin},
+        value::{self, address::origin},
     },
+    diagnostic::Diagnostic,
     settings::{
         authz::Requirement,
         cors::Origins,
@@ -27,12 +28,12 @@ pub(super) fn read(
     if let Some(NamedUpstream { settings, .. }) = upstream.filter(|it| it.settings.protocol == Protocol::Http2)
         && table.has("upgrade")
     {
-        let wrong = Wrong::new(format!("is for HTTP/1.1, and {:?} is spoken to by HTTP/2", settings.name));
+        let wrong = Diagnostic::bare(format!("is for HTTP/1.1, and {:?} is spoken to by HTTP/2", settings.name));
         table.report("upgrade", wrong.hint("write `protocol = \"auto\"` or \"http1\" in the upstream"));
     }
     for key in ["origins", "outlives_token", "websocket_token"] {
         if table.has(key) && !table.has("upgrade") {
-            let wrong = Wrong::new("says nothing without `upgrade`");
+            let wrong = Diagnostic::bare("says nothing without `upgrade`");
             table.report(key, wrong.hint("write `upgrade = [\"websocket\"]` beside it, or leave it out"));
         }
     }
@@ -41,7 +42,7 @@ pub(super) fn read(
     let outlives_token = table.or("outlives_token", false, value::boolean);
     let tokens: Vec<TokenSource> =
         table.list("websocket_token", token_source).into_iter().map(|(_, source)| source).collect();
-    let wrong = |what: &str, hint: &str| table.report("websocket_token", Wrong::new(what).hint(hint));
+    let wrong = |what: &str, hint: &str| table.report("websocket_token", Diagnostic::bare(what).hint(hint));
     let is_cookie = |source: &&TokenSource| matches!(source, TokenSource::Cookie(_));
     let cookies = tokens.iter().filter(is_cookie).count();
     if tokens.is_empty() || protocols.is_empty() {
@@ -61,12 +62,12 @@ pub(super) fn read(
 }
 
 /// Where a token may be: `protocol`, or `cookie:` and the cookie's name (RFC 6265 4.1.1).
-fn token_source(value: &DeValue<'_>) -> Result<TokenSource, Wrong> {
+fn token_source(value: &DeValue<'_>) -> Result<TokenSource, Diagnostic> {
     let text = value::text(value)?;
     if text == "protocol" {
         return Ok(TokenSource::Protocol);
     }
-    let wrong = || Wrong::new(format!("{text:?} is no place of a token"));
+    let wrong = || Diagnostic::bare(format!("{text:?} is no place of a token"));
     if matches!(text, "query" | "header") || text.starts_with("query:") {
         let why = if text == "header" { "`Authorization` always counts" } else { "what is in a URL ends up in logs" };
         return Err(wrong().hint(format!("{why}: write \"protocol\" or \"cookie:NAME\"")));
@@ -78,17 +79,17 @@ fn token_source(value: &DeValue<'_>) -> Result<TokenSource, Wrong> {
 }
 
 /// A protocol of HTTP/1.1 connections (RFC 9110 7.8).
-fn protocol(value: &DeValue<'_>) -> Result<String, Wrong> {
+fn protocol(value: &DeValue<'_>) -> Result<String, Diagnostic> {
     let text = value::text(value)?;
     let name = text.to_ascii_lowercase();
     let kind = name.split('/').next().unwrap_or_default();
     if matches!(kind, "h2c" | "h2" | "http" | "tls") {
-        let wrong = Wrong::new(format!("{text:?} would carry requests that nothing has checked"));
+        let wrong = Diagnostic::bare(format!("{text:?} would carry requests that nothing has checked"));
         return Err(wrong.hint("leave it out: HTTP/2 is chosen by TLS"));
     }
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'/' | b'_' | b'+');
     if name.is_empty() || !name.bytes().all(is_token) {
-        return Err(Wrong::new(format!("{text:?} is no protocol")).hint("write \"websocket\""));
+        return Err(Diagnostic::bare(format!("{text:?} is no protocol")).hint("write \"websocket\""));
     }
     Ok(name)
 }

@@ -5,8 +5,9 @@ use http::HeaderName;
 use crate::{
     config::{
         reader::Table,
-        value::{self, Wrong},
+        value::{self},
     },
+    diagnostic::Diagnostic,
     settings::route::{Condition, Subject, Test},
 };
 
@@ -14,10 +15,11 @@ use crate::{
 pub(super) fn read(mut table: Table<'_>) -> Option<Condition> {
     let header = table.optional("header", |value| {
         let text = value::line(value)?;
-        let wrong = || Wrong::new(format!("{text:?} is no header")).hint("write its name alone, as in \"x-version\"");
+        let wrong =
+            || Diagnostic::bare(format!("{text:?} is no header")).hint("write its name alone, as in \"x-version\"");
         let name = HeaderName::from_bytes(text.as_bytes()).map_err(|_no_name| wrong())?;
         if name == http::header::HOST {
-            return Err(Wrong::new("is what `host` is for").hint("write `host` in the route"));
+            return Err(Diagnostic::bare("is what `host` is for").hint("write `host` in the route"));
         }
         Ok(Subject::Header(name))
     });
@@ -26,7 +28,7 @@ pub(super) fn read(mut table: Table<'_>) -> Option<Condition> {
     let prefix = table.optional("prefix", |value| value::line(value).map(Test::Prefix));
     let present = table.optional("present", |value| match value::boolean(value)? {
         true => Ok(Test::Present),
-        false => Err(Wrong::new("false is not told apart").hint("leave the condition to the other route")),
+        false => Err(Diagnostic::bare("false is not told apart").hint("leave the condition to the other route")),
     });
     let named = |names: &[&str]| names.iter().filter(|name| table.has(name)).count();
     let (subjects, tests) = (named(&["header", "query"]), named(&["equals", "prefix", "present"]));
@@ -35,10 +37,10 @@ pub(super) fn read(mut table: Table<'_>) -> Option<Condition> {
     let misspelt = table.has_unknown();
     if subjects != 1 && !(subjects == 0 && misspelt) {
         let hint = "write { header = \"x-version\", equals = \"2\" }";
-        table.report("header", Wrong::new("one of `header` and `query` is what a condition looks at").hint(hint));
+        table.report("header", Diagnostic::bare("one of `header` and `query` is what a condition looks at").hint(hint));
     } else if tests != 1 && !(tests == 0 && misspelt) {
         let hint = "write one of equals = \"2\", prefix = \"2.\", present = true";
-        table.report("equals", Wrong::new(format!("{key} says {tests} things of its value")).hint(hint));
+        table.report("equals", Diagnostic::bare(format!("{key} says {tests} things of its value")).hint(hint));
     }
     table.finish();
     Some(Condition { subject: header.or(query)?, test: equals.or(prefix).or(present)? })

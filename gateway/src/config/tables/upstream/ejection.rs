@@ -7,8 +7,9 @@ use toml::de::DeValue;
 use crate::{
     config::{
         reader::Table,
-        value::{self, Wrong},
+        value::{self},
     },
+    diagnostic::Diagnostic,
     settings::upstream::Ejection,
 };
 
@@ -26,7 +27,10 @@ pub(super) fn read(mut table: Table<'_>) -> Option<Ejection> {
     let time = table.or("time", 10 * second, value::duration_in(Duration::from_millis(100)..=day));
     let longest = table.or("longest", time.max(300 * second), value::duration_in(Duration::from_millis(100)..=day));
     if longest < time {
-        table.report("longest", Wrong::new("is shorter than `time`").hint("write at least as much, or leave it out"));
+        table.report(
+            "longest",
+            Diagnostic::bare("is shorter than `time`").hint("write at least as much, or leave it out"),
+        );
     }
     let share = table.or("share", 50, value::integer(1..=100));
     table.finish();
@@ -37,10 +41,10 @@ pub(super) fn read(mut table: Table<'_>) -> Option<Ejection> {
 const BROKEN: [u16; 4] = [500, 502, 503, 504];
 
 /// One of [`BROKEN`].
-pub(super) fn broken_status(value: &DeValue<'_>) -> Result<u16, Wrong> {
+pub(super) fn broken_status(value: &DeValue<'_>) -> Result<u16, Diagnostic> {
     let status = value::integer(500..=599)(value)?;
     if BROKEN.contains(&status) {
         return Ok(status);
     }
-    Err(Wrong::new(format!("{status} says nothing about the server")).hint("write 500, 502, 503 or 504"))
+    Err(Diagnostic::bare(format!("{status} says nothing about the server")).hint("write 500, 502, 503 or 504"))
 }

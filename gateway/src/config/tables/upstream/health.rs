@@ -5,8 +5,9 @@ use std::time::Duration;
 use crate::{
     config::{
         reader::Table,
-        value::{self, Wrong, address},
+        value::{self, address},
     },
+    diagnostic::Diagnostic,
     settings::upstream::HealthCheck,
 };
 
@@ -19,7 +20,7 @@ pub(super) fn read(mut table: Table<'_>) -> Option<HealthCheck> {
         if path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Ok(path);
         }
-        Err(Wrong::new(format!("{path:?} is no path")).hint("write it as it is requested: \"/health\""))
+        Err(Diagnostic::bare(format!("{path:?} is no path")).hint("write it as it is requested: \"/health\""))
     });
     let host = table.optional("host", |value| address::host(value::text(value)?));
     let expect = table.list("expect", value::integer(100..=599));

@@ -7,9 +7,9 @@ use crate::{
     config::{
         reader::{Reader, Table},
         tables::certificate,
-        value::{self, Wrong, address},
+        value::{self, address},
     },
-    fault::Fault,
+    diagnostic::Diagnostic,
     file::NamedFile,
     settings::tls::{Client, Pin},
 };
@@ -36,7 +36,7 @@ pub(super) fn read(table: &mut Table<'_>, reader: &Reader<'_>) -> Option<Client>
     let accepts_any = inner.or("dangerous_accept_any_certificate", false, value::boolean);
     if accepts_any {
         let key = inner.key("dangerous_accept_any_certificate");
-        let warning = Fault::new(key, "whoever is in between can read and change everything");
+        let warning = Diagnostic::new(key, "whoever is in between can read and change everything");
         reader.warn(warning.hint("name the authority instead: `ca`"));
     }
     let one = |value: &DeValue<'_>| pin(value::text(value)?);
@@ -49,7 +49,7 @@ pub(super) fn read(table: &mut Table<'_>, reader: &Reader<'_>) -> Option<Client>
     let pins: Vec<_> = pins.into_iter().map(|(_, pin)| pin).collect();
     if accepts_any && inner.has("pins") {
         let hint = "leave `dangerous_accept_any_certificate` out: pins need no `ca`";
-        inner.report("pins", Wrong::new("says nothing where any certificate will do").hint(hint));
+        inner.report("pins", Diagnostic::bare("says nothing where any certificate will do").hint(hint));
     }
     inner.finish();
     let none = || NamedFile { path: std::path::PathBuf::new(), bytes: std::sync::Arc::default() };
@@ -70,7 +70,7 @@ const SYSTEM: [&str; 5] = [
 /// Whom this system trusts.
 fn system(table: &Table<'_>, reader: &Reader<'_>) -> NamedFile {
     reader.first_of(&SYSTEM).unwrap_or_else(|| {
-        let wrong = Wrong::new("this system has no list of authorities that it trusts");
+        let wrong = Diagnostic::bare("this system has no list of authorities that it trusts");
         table.report("tls", wrong.hint("install ca-certificates, or write `tls = { ca = \"internal-ca.pem\" }`"));
         NamedFile { path: SYSTEM.first().copied().unwrap_or_default().into(), bytes: std::sync::Arc::default() }
     })
@@ -78,9 +78,9 @@ fn system(table: &Table<'_>, reader: &Reader<'_>) -> NamedFile {
 
 /// `sha256:` and the certificate's fingerprint in hexadecimal digits, with or without colons, or `sha256//` and the
 /// public key's in base64, as curl writes it.
-fn pin(text: &str) -> Result<Pin, Wrong> {
+fn pin(text: &str) -> Result<Pin, Diagnostic> {
     const HINT: &str = "`openssl x509 -in server.crt -noout -fingerprint -sha256` shows it: \"sha256:AB:CD:...\"";
-    let wrong = |what: &str| Wrong::new(format!("{text:?} {what}")).hint(HINT);
+    let wrong = |what: &str| Diagnostic::bare(format!("{text:?} {what}")).hint(HINT);
     let hash = |decoded: Result<Vec<u8>, DecodeError>| {
         let decoded = decoded.map_err(|error| wrong(&format!("cannot be read: {error}")))?;
         let length = decoded.len();

@@ -1,10 +1,10 @@
-//! Decides how a fault in the configuration is told: which key, what is wrong, what would be right.
+//! One error or warning of a configuration: which key, what is wrong, what would be right.
 
 use std::fmt;
 
-/// One fault in the configuration. `config` adds the file and the line.
+/// One error or warning of a configuration. `config` adds the file and the line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct Diagnostic {
     /// The key as written in TOML, array elements counted from 0: `listener[0].certificate`.
     pub key: String,
     /// What is wrong, as a sentence without a full stop. Never holds a secret.
@@ -13,11 +13,23 @@ pub struct Fault {
     pub hint: Option<String>,
 }
 
-impl Fault {
-    /// A fault at `key`.
+impl Diagnostic {
+    /// What is wrong at `key`.
     #[must_use]
     pub fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
         Self { key: key.into(), message: message.into(), hint: None }
+    }
+
+    /// What is wrong with a value, wherever it stands: whoever knows the key adds it ([`Self::at`]).
+    #[must_use]
+    pub fn bare(message: impl Into<String>) -> Self {
+        Self::new("", message)
+    }
+
+    /// The same at `key`.
+    #[must_use]
+    pub fn at(self, key: impl Into<String>) -> Self {
+        Self { key: key.into(), ..self }
     }
 
     /// Puts the key under another: `schema` under `route[2]` is `route[2].schema`.
@@ -33,10 +45,10 @@ impl Fault {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for Diagnostic {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{}: {}", self.key, self.message)
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for Diagnostic {}
