@@ -33,6 +33,7 @@ mod arguments;
 mod exit;
 mod output;
 mod progress;
+mod reference;
 mod table;
 
 /// An edge guard for HTTP APIs: an authenticating proxy whose refusals become drops in the kernel.
@@ -153,6 +154,12 @@ pub fn main() -> ExitCode {
         Command::Reload(reload) => reload.execute(&context).into(),
         Command::Version(version) => version.execute(&context).into(),
     }
+}
+
+/// The reference of all commands, as Markdown.
+#[must_use]
+pub fn reference() -> String {
+    reference::page()
 }
 
 #[cfg(test)]

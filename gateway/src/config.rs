@@ -5,6 +5,9 @@
 
 use std::path::Path;
 
+use toml::de::DeTable;
+
+use self::{reader::Reader, table::Table, tables::Contents};
 use crate::{diagnostic::Diagnostic, settings};
 
 pub mod document;
@@ -17,7 +20,9 @@ mod tables;
 mod effective;
 mod locations;
 mod reader;
+mod reference;
 mod syntax;
+mod table;
 
 pub use document::Document;
 pub use errors::Errors;
@@ -53,7 +58,15 @@ impl Config {
     /// Every fault that was found.
     pub fn load(path: &Path, files: &dyn Files) -> Result<Self, Errors> {
         let document = syntax::read(path, files)?;
-        let tables::Contents { guard, proxy, warnings } = tables::read(&document, files)?;
+        let parsed = DeTable::parse(document.text()).map_err(|error| {
+            Errors::from_faults(&document, vec![Diagnostic::new("", format!("not TOML: {}", error.message()))])
+        })?;
+        let reader = Reader::new(&document, files);
+        let Contents { guard, proxy } = tables::read(Table::root(&reader, parsed.get_ref(), tables::KEYS), &reader);
+        let (faults, warnings) = reader.finish();
+        if !faults.is_empty() {
+            return Err(Errors::new(document.clone(), faults));
+        }
         Ok(Self { guard, proxy, document, warnings })
     }
 
@@ -62,6 +75,12 @@ impl Config {
     pub fn effective(&self) -> serde_json::Value {
         effective::describe(&self.guard, &self.proxy)
     }
+}
+
+/// The reference of all tables and keys, as Markdown.
+#[must_use]
+pub fn reference() -> String {
+    reference::page()
 }
 
 #[cfg(test)]

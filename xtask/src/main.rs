@@ -14,6 +14,7 @@ mod bench;
 mod ci;
 mod docs;
 mod kernels;
+mod reference;
 mod survey;
 mod test;
 mod tidy;
@@ -43,6 +44,8 @@ enum Command {
     Tidy(tidy::Arguments),
     /// Print a reading list: the longest functions, widest structs, fullest folders, names that stand twice.
     Survey(survey::Arguments),
+    /// Write docs/reference/ from the code: every key of the configuration, every command.
+    Reference(reference::Arguments),
     /// Boot the kernels of Debian 12 and 13 under qemu, and run the tests of the kernel program there.
     Kernels(kernels::Arguments),
     /// Measure: packets in the kernel, floods, requests through the proxy; break things on purpose.
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Command::Docs(arguments) => docs::run(&arguments),
         Command::Tidy(arguments) => tidy::run(&arguments),
         Command::Survey(arguments) => survey::run(&arguments),
+        Command::Reference(arguments) => reference::run(&arguments),
         Command::Kernels(arguments) => kernels::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Unit(arguments) => unit::run(&arguments),

@@ -8,9 +8,10 @@ use super::{
     document::Document,
     errors::Errors,
     files::Files,
-    reader::{Reader, Table},
+    reader::Reader,
     syntax,
-    tables::guard,
+    table::Table,
+    tables::{self, guard},
 };
 use crate::diagnostic::Diagnostic;
 
@@ -66,7 +67,7 @@ impl Locations {
 
     fn of(document: &Document, files: &dyn Files, root: &DeTable<'_>) -> Self {
         let reader = Reader::new(document, files);
-        let mut table = Table::root(&reader, root).table("guard");
+        let table = Table::root(&reader, root, tables::KEYS).table("guard", guard::KEYS);
         let default = Self::default();
         Self {
             control_socket: table.path("control_socket").unwrap_or(default.control_socket),

@@ -1,28 +1,42 @@
-//! How a table of the configuration is read: each key is asked for once, with its meaning and its default, and whatever
-//! nobody asked for is unknown.
-//!
-//! *Invariant:* a fault never ends the reading. What is wrong is reported and stands in for by its default, so that
-//! one run names everything; a configuration with a fault is refused as a whole in the end.
+//! What the readers of all tables share: the text, the files that it names, and the diagnostics so far.
 
 use std::{
     cell::RefCell,
     ops::Range,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
-use toml::{
-    Spanned,
-    de::{DeTable, DeValue},
-};
-
-use super::{
-    document::{Document, join},
-    errors::{Located, MISSING},
-    files::Files,
-    value::{closest, kind},
-};
+use super::{document::Document, errors::Located, files::Files};
 use crate::{diagnostic::Diagnostic, file::NamedFile};
+
+/// What a reader knows of one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Note {
+    /// The key of its table.
+    pub(super) table: String,
+    /// All that the table knows.
+    pub(super) keys: Keys,
+    pub(super) name: &'static str,
+    /// Type, bounds, words.
+    pub(super) takes: String,
+    pub(super) default: Absent,
+}
+
+/// What it means that a key is not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Absent {
+    /// What this table says.
+    Inherited(&'static str),
+    /// Nothing.
+    None,
+    /// A fault; an example of what could be there.
+    Required(String),
+    /// This, as TOML.
+    Value(String),
+}
+
+/// The keys of a table, each with a sentence of the reference that says what it is for.
+pub(super) type Keys = &'static [(&'static str, &'static str)];
 
 /// What is shared by all tables of one configuration.
 pub(super) struct Reader<'a> {
@@ -30,11 +44,36 @@ pub(super) struct Reader<'a> {
     files: &'a dyn Files,
     faults: RefCell<Vec<Located>>,
     warnings: RefCell<Vec<Diagnostic>>,
+    /// What the readers of all tables know; `None`: nobody wants the reference.
+    notes: Option<RefCell<Vec<Note>>>,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(document: &'a Document, files: &'a dyn Files) -> Self {
-        Self { document, files, faults: RefCell::default(), warnings: RefCell::default() }
+        Self { document, files, faults: RefCell::default(), warnings: RefCell::default(), notes: None }
+    }
+
+    /// A reader that finds every table, each of them empty, and notes what is asked for.
+    pub(super) fn for_reference(document: &'a Document, files: &'a dyn Files) -> Self {
+        Self { notes: Some(RefCell::default()), ..Self::new(document, files) }
+    }
+
+    pub(super) const fn is_reference(&self) -> bool {
+        self.notes.is_some()
+    }
+
+    /// Notes that the table at `key` was asked for `name`.
+    pub(super) fn note(&self, key: &str, keys: Keys, name: &'static str, note: impl FnOnce() -> (String, Absent)) {
+        let Some(notes) = &self.notes else { return };
+        if !notes.borrow().iter().any(|known| known.table == key && known.name == name) {
+            let (takes, default) = note();
+            notes.borrow_mut().push(Note { table: key.to_owned(), keys, name, takes, default });
+        }
+    }
+
+    /// What was noted, in the order in which it was asked for.
+    pub(super) fn into_notes(self) -> Vec<Note> {
+        self.notes.unwrap_or_default().into_inner()
     }
 
     /// Reports a fault at its key.
@@ -43,12 +82,12 @@ impl<'a> Reader<'a> {
         self.report_at(fault, span);
     }
 
-    fn report_at(&self, fault: Diagnostic, span: Range<usize>) {
+    pub(super) fn report_at(&self, fault: Diagnostic, span: Range<usize>) {
         self.faults.borrow_mut().push(Located::new(fault, span));
     }
 
     /// A key that is missing because it is misspelt is told of once, where it is.
-    fn withdraw_missing(&self, key: &str) {
+    pub(super) fn withdraw_missing(&self, key: &str) {
         self.faults.borrow_mut().retain(|fault| !fault.is_missing(key));
     }
 
@@ -79,7 +118,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn file(&self, text: &str) -> Result<NamedFile, Diagnostic> {
+    pub(super) fn file(&self, text: &str) -> Result<NamedFile, Diagnostic> {
         let path = self.resolve(text);
         match self.files.read(&path) {
             Ok(bytes) => Ok(NamedFile { path, bytes }),
@@ -99,266 +138,4 @@ impl<'a> Reader<'a> {
             }
         }
     }
-}
-
-/// One table, possibly absent: an absent table gives every default.
-pub(super) struct Table<'r> {
-    reader: &'r Reader<'r>,
-    key: String,
-    content: Option<&'r DeTable<'r>>,
-    asked: Vec<&'static str>,
-}
-
-impl<'r> Table<'r> {
-    pub(super) const fn root(reader: &'r Reader<'r>, content: &'r DeTable<'r>) -> Self {
-        Self { reader, key: String::new(), content: Some(content), asked: Vec::new() }
-    }
-
-    /// The whole key of `name` in this table.
-    pub(super) fn key(&self, name: &str) -> String {
-        join(&self.key, name)
-    }
-
-    /// The table's own key.
-    pub(super) fn own_key(&self) -> &str {
-        &self.key
-    }
-
-    /// Whether the table is in the file.
-    pub(super) const fn is_present(&self) -> bool {
-        self.content.is_some()
-    }
-
-    /// Whether `name` is in the table, well written or not.
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.content.is_some_and(|content| content.contains_key(name))
-    }
-
-    /// Whether `name` is a table.
-    pub(super) fn is_table(&self, name: &str) -> bool {
-        let value = self.content.and_then(|content| content.get(name));
-        value.is_some_and(|value| matches!(value.get_ref(), DeValue::Table(_)))
-    }
-
-    /// Reports a fault at `name`.
-    pub(super) fn report(&self, name: &str, wrong: Diagnostic) {
-        self.reader.report(wrong.at(self.key(name)));
-    }
-
-    fn value(&mut self, name: &'static str) -> Option<&'r Spanned<DeValue<'r>>> {
-        if !self.asked.contains(&name) {
-            self.asked.push(name);
-        }
-        self.content?.get(name)
-    }
-
-    /// What `name` says; `None` where it is absent or wrong.
-    pub(super) fn optional<T>(
-        &mut self,
-        name: &'static str,
-        read: impl FnOnce(&DeValue<'_>) -> Result<T, Diagnostic>,
-    ) -> Option<T> {
-        let value = self.value(name)?;
-        read(value.get_ref()).map_err(|wrong| self.report(name, wrong)).ok()
-    }
-
-    /// What `name` says, or `default`.
-    pub(super) fn or<T>(
-        &mut self,
-        name: &'static str,
-        default: T,
-        read: impl FnOnce(&DeValue<'_>) -> Result<T, Diagnostic>,
-    ) -> T {
-        self.optional(name, read).unwrap_or(default)
-    }
-
-    /// What `name` says. It must be there; `example` shows how.
-    pub(super) fn required<T>(
-        &mut self,
-        name: &'static str,
-        example: &str,
-        read: impl FnOnce(&DeValue<'_>) -> Result<T, Diagnostic>,
-    ) -> Option<T> {
-        if !self.has(name) {
-            self.report(name, Diagnostic::bare(MISSING).hint(format!("write, for example, `{name} = {example}`")));
-        }
-        self.optional(name, read)
-    }
-
-    /// The elements of the array `name`, each with its own key; empty where it is absent. Elements that are wrong are
-    /// left out.
-    pub(super) fn list<T>(
-        &mut self,
-        name: &'static str,
-        read: impl Fn(&DeValue<'_>) -> Result<T, Diagnostic>,
-    ) -> Vec<(String, T)> {
-        let Some(value) = self.value(name) else { return Vec::new() };
-        elements(self.reader, self.key(name), value.get_ref(), read)
-    }
-
-    /// As [`Self::list`], of at least one element; `example` shows how.
-    pub(super) fn required_list<T>(
-        &mut self,
-        name: &'static str,
-        example: &str,
-        read: impl Fn(&DeValue<'_>) -> Result<T, Diagnostic>,
-    ) -> Vec<(String, T)> {
-        let missing = match self.value(name).map(Spanned::get_ref) {
-            None => Some(MISSING),
-            Some(DeValue::Array(elements)) if elements.is_empty() => Some("is empty"),
-            Some(_) => None,
-        };
-        if let Some(missing) = missing {
-            self.report(name, Diagnostic::bare(missing).hint(format!("write, for example, `{name} = {example}`")));
-        }
-        self.list(name, read)
-    }
-
-    /// The path `name`, from the configuration's folder.
-    pub(super) fn path(&mut self, name: &'static str) -> Option<PathBuf> {
-        let text = self.optional(name, super::value::path)?;
-        Some(self.reader.resolve(&text))
-    }
-
-    /// The file `name`, read. It must be there.
-    pub(super) fn required_file(&mut self, name: &'static str, example: &str) -> NamedFile {
-        if !self.has(name) {
-            self.report(name, Diagnostic::bare(MISSING).hint(format!("write, for example, `{name} = {example}`")));
-        }
-        self.file(name).unwrap_or_else(|| NamedFile { path: PathBuf::new(), bytes: Arc::default() })
-    }
-
-    /// The file `name`, read.
-    pub(super) fn file(&mut self, name: &'static str) -> Option<NamedFile> {
-        let text = self.optional(name, super::value::path)?;
-        let file = self.reader.file(&text).map_err(|wrong| self.report(name, wrong)).ok();
-        // Reading goes on after a fault; an empty file stands in for one that cannot be read.
-        Some(file.unwrap_or_else(|| NamedFile { path: self.reader.resolve(&text), bytes: Arc::default() }))
-    }
-
-    /// The table `[name]`.
-    pub(super) fn table(&mut self, name: &'static str) -> Self {
-        let key = self.key(name);
-        let content = self.value(name).and_then(|value| self.as_table(&key, value.get_ref()));
-        Self { reader: self.reader, key, content, asked: Vec::new() }
-    }
-
-    /// The tables `[[name]]`.
-    pub(super) fn tables(&mut self, name: &'static str) -> Vec<Self> {
-        let key = self.key(name);
-        let elements = match self.value(name).map(Spanned::get_ref) {
-            None => return Vec::new(),
-            Some(DeValue::Array(elements)) => elements,
-            Some(_) => {
-                let wrong = Diagnostic::bare("is a table, and there can be several of them");
-                self.report(name, wrong.hint(format!("write `[[{key}]]` with two brackets")));
-                return Vec::new();
-            }
-        };
-        let table = |(index, element): (usize, &'r Spanned<DeValue<'r>>)| {
-            let key = format!("{key}[{index}]");
-            let content = self.as_table(&key, element.get_ref())?;
-            Some(Self { reader: self.reader, key, content: Some(content), asked: Vec::new() })
-        };
-        elements.iter().enumerate().filter_map(table).collect()
-    }
-
-    /// The tables `[name.ANYTHING]`, in the order of their names.
-    pub(super) fn named_tables(&mut self, name: &'static str) -> Vec<(String, Self)> {
-        let parent = self.table(name);
-        let mut tables = Vec::new();
-        for (name, value) in parent.content.into_iter().flatten() {
-            let (key, name) = (parent.key(name.get_ref()), name.get_ref().to_string());
-            if let Some(content) = self.as_table(&key, value.get_ref()) {
-                tables.push((name, Self { reader: self.reader, key, content: Some(content), asked: Vec::new() }));
-            }
-        }
-        tables
-    }
-
-    /// The arrays in this table, by name: for tables whose keys are the operator's own.
-    pub(super) fn named_lists<T>(
-        self,
-        read: impl Fn(&DeValue<'_>) -> Result<T, Diagnostic>,
-    ) -> Vec<(String, Vec<(String, T)>)> {
-        let mut lists = Vec::new();
-        for (name, value) in self.content.into_iter().flatten() {
-            let elements = elements(self.reader, self.key(name.get_ref()), value.get_ref(), &read);
-            lists.push((name.get_ref().to_string(), elements));
-        }
-        lists
-    }
-
-    /// The values in this table, by key and name: for tables whose keys are the operator's own.
-    pub(super) fn named_values<T>(
-        self,
-        read: impl Fn(&DeValue<'_>) -> Result<T, Diagnostic>,
-    ) -> Vec<(String, String, Result<T, Diagnostic>)> {
-        let values = self.content.into_iter().flatten();
-        let values =
-            values.map(|(name, value)| (self.key(name.get_ref()), name.get_ref().to_string(), read(value.get_ref())));
-        values.collect()
-    }
-
-    fn as_table(&self, key: &str, value: &'r DeValue<'r>) -> Option<&'r DeTable<'r>> {
-        if let DeValue::Table(table) = value {
-            return Some(table);
-        }
-        let wrong = Diagnostic::bare(format!("expected a table, found {}", kind(value)));
-        self.reader.report(wrong.hint(format!("write `[{key}]` on a line of its own")).at(key));
-        None
-    }
-
-    /// Whether there is a key that nobody has asked for so far: it stands for one that seems to be missing.
-    pub(super) fn has_unknown(&self) -> bool {
-        self.content.into_iter().flat_map(DeTable::keys).any(|name| !self.asked.contains(&&**name.get_ref()))
-    }
-
-    /// Reports every key that nobody asked for.
-    pub(super) fn finish(self) {
-        for name in self.content.into_iter().flat_map(DeTable::keys) {
-            let text: &str = name.get_ref();
-            if self.asked.contains(&text) {
-                continue;
-            }
-            let wrong = Diagnostic::bare("is unknown");
-            let wrong = match closest(text, self.asked.iter().copied()) {
-                Some(known) => {
-                    self.reader.withdraw_missing(&self.key(known));
-                    wrong.hint(format!("did you mean `{known}`?"))
-                }
-                None => wrong.hint(format!("known here: {}", self.asked.join(", "))),
-            };
-            self.reader.report_at(wrong.at(self.key(text)), name.span());
-        }
-    }
-}
-
-/// What a list says, without the keys of its elements.
-pub(super) fn values<T>(list: Vec<(String, T)>) -> Vec<T> {
-    list.into_iter().map(|(_, value)| value).collect()
-}
-
-fn elements<T>(
-    reader: &Reader<'_>,
-    key: String,
-    value: &DeValue<'_>,
-    read: impl Fn(&DeValue<'_>) -> Result<T, Diagnostic>,
-) -> Vec<(String, T)> {
-    let DeValue::Array(elements) = value else {
-        let wrong = Diagnostic::bare(format!("expected an array, found {}", kind(value)));
-        reader.report(wrong.hint("put it in brackets: `[...]`").at(key));
-        return Vec::new();
-    };
-    let element = |(index, element): (usize, &Spanned<DeValue<'_>>)| {
-        let key = format!("{key}[{index}]");
-        match read(element.get_ref()) {
-            Ok(value) => Some((key, value)),
-            Err(wrong) => {
-                reader.report(wrong.at(key));
-                None
-            }
-        }
-    };
-    elements.iter().enumerate().filter_map(element).collect()
 }

@@ -1,14 +1,10 @@
 //! Reads the tables of a `gateway.toml`, one file per table: `[guard]` in `guard.rs`, `[[route]]` in `route.rs`.
 
-use toml::de::DeTable;
-
 use super::{
-    document::Document,
-    errors::Errors,
-    files::Files,
-    reader::{Reader, Table},
+    reader::{Keys, Reader},
+    table::Table,
 };
-use crate::{diagnostic::Diagnostic, settings::guard::Settings as Guard, settings::proxy::Settings as Proxy};
+use crate::{settings::guard::Settings as Guard, settings::proxy::Settings as Proxy};
 
 mod certificate;
 mod client_certificates;
@@ -27,52 +23,66 @@ mod timeouts;
 mod upstream;
 mod validate;
 
-/// What a valid configuration says, and what is unwise in it.
+/// The tables of a configuration, in the order of the reference.
+pub(super) const KEYS: Keys = &[
+    ("guard", "The privileged process: it loads the kernel program and decides every ban."),
+    ("proxy", "The process that serves requests. It has no privileges."),
+    ("timeouts", "How long each part of a request may take."),
+    ("listener", "An address where clients connect. At least one is required; each has its own `[[listener]]`."),
+    ("certificate", "A certificate that every TLS listener shows to clients that ask for one of its names."),
+    ("client_certificates", "A group of client certificates (mutual TLS). `NAME` is any name."),
+    ("upstream", "A group of servers that answer requests. Routes refer to it by its name."),
+    ("jwt", "Which tokens prove who a client is. Without this table, no route can ask for a token."),
+    ("roles", "What each role may do. Tokens and client certificates name roles; routes require permissions."),
+    ("limit", "Limits on requests."),
+    ("cors", "A group of rules for pages of other origins (CORS). Routes that name no group use `[cors.default]`."),
+    ("route", "Which requests are served, for whom, and by what. The most specific route wins."),
+    ("detect", "Memory of the rules below."),
+    ("rule", "Bans a source after a number of signals within a time."),
+    ("feed", "A list of sources in a file. It is loaded, followed, and swapped as a whole."),
+    ("validate", "How request bodies are checked against the schemas of routes."),
+];
+
+/// What a configuration says.
 pub(super) struct Contents {
     pub(super) guard: Guard,
     pub(super) proxy: Proxy,
-    pub(super) warnings: Vec<Diagnostic>,
 }
 
-/// Reads the whole configuration.
-pub(super) fn read(document: &Document, files: &dyn Files) -> Result<Contents, Errors> {
-    let parsed = DeTable::parse(document.text()).map_err(|error| {
-        Errors::from_faults(document, vec![Diagnostic::new("", format!("not TOML: {}", error.message()))])
-    })?;
-    let reader = Reader::new(document, files);
-    let mut root = Table::root(&reader, parsed.get_ref());
-
-    let mut guard = guard::read(root.table("guard"), &reader);
-    guard.feeds = feed::read(root.tables("feed"));
-    let proxy = proxy(&mut root, &guard, &reader);
+/// Reads all tables, from `root`.
+pub(super) fn read(root: Table<'_>, reader: &Reader<'_>) -> Contents {
+    let mut guard = guard::read(root.table("guard", guard::KEYS), reader);
+    guard.feeds = feed::read(root.tables("feed", feed::KEYS));
+    let proxy = proxy(&root, &guard, reader);
     guard.trusted_proxies.clone_from(&proxy.trust.proxies);
     guard.shadow_address_limit = proxy.address_limit.is_some_and(|limit| limit.shadow);
-    jwt::warn_of_guessing(&proxy, &reader);
+    jwt::warn_of_guessing(&proxy, reader);
     root.finish();
-
-    let (faults, warnings) = reader.finish();
-    if faults.is_empty() { Ok(Contents { guard, proxy, warnings }) } else { Err(Errors::new(document.clone(), faults)) }
+    Contents { guard, proxy }
 }
 
 /// Every table that the proxy is built from: first what others refer to.
-fn proxy(root: &mut Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
+fn proxy(root: &Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
     // `[proxy]` stands first among the keys that a misspelt table is compared with.
-    let table = root.table("proxy");
-    let timeouts = timeouts::read(root.table("timeouts"));
+    let table = root.table("proxy", proxy::KEYS);
+    let timeouts = timeouts::read(root.table("timeouts", timeouts::KEYS));
     let mut proxy = proxy::read(table, timeouts, guard.ipv6_prefix);
-    proxy.roles = roles::read(root.table("roles"), reader);
-    proxy.certificates = certificate::read(root.tables("certificate"), reader);
-    proxy.client_certificates =
-        client_certificates::read(root.named_tables("client_certificates"), &proxy.roles, reader);
+    proxy.roles = roles::read(root.table("roles", roles::KEYS), reader);
+    proxy.certificates = certificate::read(root.tables("certificate", certificate::KEYS), reader);
+    proxy.client_certificates = client_certificates::read(
+        root.named_tables("client_certificates", client_certificates::KEYS),
+        &proxy.roles,
+        reader,
+    );
     let known =
         listener::tls::Known { client_certificates: &proxy.client_certificates, certificates: root.has("certificate") };
-    proxy.listeners = listener::read(root.tables("listener"), root, &known, &proxy.trust, reader);
+    proxy.listeners = listener::read(root.tables("listener", listener::KEYS), root, &known, &proxy.trust, reader);
     certificate::warn_of_unused(&proxy.certificates, &proxy.listeners, reader);
     client_certificates::warn_of_unused(&proxy.client_certificates, &proxy.listeners, reader);
-    let upstreams = upstream::read(root.named_tables("upstream"), reader);
-    proxy.jwt = jwt::read(root.table("jwt"));
-    proxy.address_limit = limit::read(root.table("limit"));
-    proxy.cors = cors::read(root.named_tables("cors"), reader);
+    let upstreams = upstream::read(root.named_tables("upstream", upstream::KEYS), reader);
+    proxy.jwt = jwt::read(root.table("jwt", jwt::KEYS));
+    proxy.address_limit = limit::read(root.table("limit", limit::KEYS));
+    proxy.cors = cors::read(root.named_tables("cors", cors::KEYS), reader);
     let known = route::Known {
         upstreams: &upstreams,
         roles: &proxy.roles,
@@ -81,10 +91,10 @@ fn proxy(root: &mut Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
         certificates: !proxy.client_certificates.is_empty(),
         cors: &proxy.cors,
     };
-    proxy.routes = route::read(root.tables("route"), &known, reader);
+    proxy.routes = route::read(root.tables("route", route::KEYS), &known, reader);
     proxy.upstreams = upstreams.into_iter().map(|upstream| upstream.settings).collect();
-    let detect = root.table("detect");
-    proxy.detect = detect::read(detect, rule::read(root.tables("rule"), reader));
-    proxy.formats = validate::read(root.table("validate"));
+    let detect = root.table("detect", detect::KEYS);
+    proxy.detect = detect::read(detect, rule::read(root.tables("rule", rule::KEYS), reader));
+    proxy.formats = validate::read(root.table("validate", validate::KEYS));
     proxy
 }

@@ -1,12 +1,14 @@
 //! What a single value may be: durations, sizes, numbers, words of a list. The command line reads by it, too.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::{fmt::Display, marker::PhantomData, ops::RangeInclusive, time::Duration};
 
 use toml::de::DeValue;
 
+use self::form::Form;
 use crate::diagnostic::Diagnostic;
 
 pub mod address;
+pub(super) mod form;
 pub mod word;
 
 /// The longest ban that ends by itself, ten years of 365 days: sums of it and any clock stay far from overflowing.
@@ -138,50 +140,84 @@ pub(super) fn path(value: &DeValue<'_>) -> Result<String, Diagnostic> {
 }
 
 /// `true` or `false`.
-pub(super) fn boolean(value: &DeValue<'_>) -> Result<bool, Diagnostic> {
-    let DeValue::Boolean(boolean) = value else {
-        let wrong = Diagnostic::bare(format!("expected a boolean, found {}", kind(value)));
-        return Err(wrong.hint("write `true` or `false`, without quotation marks"));
-    };
-    Ok(*boolean)
+pub(super) struct Boolean;
+
+/// `true` or `false`.
+pub(super) const fn boolean() -> Boolean {
+    Boolean
+}
+
+impl Form<bool> for Boolean {
+    fn read(&self, value: &DeValue<'_>) -> Result<bool, Diagnostic> {
+        let DeValue::Boolean(boolean) = value else {
+            let wrong = Diagnostic::bare(format!("expected a boolean, found {}", kind(value)));
+            return Err(wrong.hint("write `true` or `false`, without quotation marks"));
+        };
+        Ok(*boolean)
+    }
+
+    fn takes(&self) -> String {
+        "boolean".to_owned()
+    }
+
+    fn write(&self, value: &bool) -> Option<String> {
+        Some(value.to_string())
+    }
+}
+
+/// An integer from one bound to the other.
+#[derive(Clone)]
+pub(super) struct Integer<T> {
+    least: i128,
+    most: i128,
+    number: PhantomData<T>,
 }
 
 /// An integer in `range`.
-pub(super) fn integer<T>(range: RangeInclusive<T>) -> impl Fn(&DeValue<'_>) -> Result<T, Diagnostic>
-where
-    T: TryFrom<i128> + Into<i128> + Copy,
-{
-    number(range, Into::into)
+pub(super) fn integer<T: Into<i128> + Copy>(range: RangeInclusive<T>) -> Integer<T> {
+    Integer { least: (*range.start()).into(), most: (*range.end()).into(), number: PhantomData }
 }
 
 /// As [`integer`], for a count of things in memory.
-pub(super) fn count(range: RangeInclusive<usize>) -> impl Fn(&DeValue<'_>) -> Result<usize, Diagnostic> {
-    number(range, |bound| i128::try_from(bound).unwrap_or(i128::MAX))
+pub(super) fn count(range: RangeInclusive<usize>) -> Integer<usize> {
+    let wide = |bound| i128::try_from(bound).unwrap_or(i128::MAX);
+    Integer { least: wide(*range.start()), most: wide(*range.end()), number: PhantomData }
 }
 
-fn number<T: TryFrom<i128> + Copy>(
-    range: RangeInclusive<T>,
-    widen: impl Fn(T) -> i128,
-) -> impl Fn(&DeValue<'_>) -> Result<T, Diagnostic> {
-    let (least, most) = (widen(*range.start()), widen(*range.end()));
-    move |value| {
-        let hint = format!("write a whole number from {least} to {most}");
+impl<T: TryFrom<i128> + Display> Form<T> for Integer<T> {
+    fn read(&self, value: &DeValue<'_>) -> Result<T, Diagnostic> {
+        let hint = format!("write a whole number from {} to {}", self.least, self.most);
         let DeValue::Integer(integer) = value else {
             return Err(Diagnostic::bare(format!("expected an integer, found {}", kind(value))).hint(hint));
         };
         let wrong = || Diagnostic::bare(format!("{} is out of range", integer.as_str())).hint(hint.clone());
         let number = i128::from_str_radix(integer.as_str(), integer.radix()).map_err(|_too_large| wrong())?;
-        if !(least..=most).contains(&number) {
+        if !(self.least..=self.most).contains(&number) {
             return Err(wrong());
         }
         T::try_from(number).map_err(|_out_of_range| wrong())
     }
+
+    fn takes(&self) -> String {
+        format!("integer from {} to {}", self.least, self.most)
+    }
+
+    fn write(&self, value: &T) -> Option<String> {
+        Some(value.to_string())
+    }
 }
 
+/// A duration in this range.
+pub(super) struct DurationIn(RangeInclusive<Duration>);
+
 /// A duration in `range`.
-pub(super) fn duration_in(range: RangeInclusive<Duration>) -> impl Fn(&DeValue<'_>) -> Result<Duration, Diagnostic> {
-    move |value| {
-        let (least, most) = (show_duration(*range.start()), show_duration(*range.end()));
+pub(super) const fn duration_in(range: RangeInclusive<Duration>) -> DurationIn {
+    DurationIn(range)
+}
+
+impl Form<Duration> for DurationIn {
+    fn read(&self, value: &DeValue<'_>) -> Result<Duration, Diagnostic> {
+        let (least, most) = (show_duration(*self.0.start()), show_duration(*self.0.end()));
         let hint = format!("write a duration from \"{least}\" to \"{most}\"");
         let DeValue::String(text) = value else {
             let wrong = Diagnostic::bare(format!("expected a duration, found {}", kind(value)));
@@ -189,42 +225,70 @@ pub(super) fn duration_in(range: RangeInclusive<Duration>) -> impl Fn(&DeValue<'
             return Err(wrong.hint(format!("durations are strings with a unit: \"{example}s\"")));
         };
         let read = duration(text)?;
-        if range.contains(&read) {
-            Ok(read)
-        } else {
-            Err(Diagnostic::bare(format!("{text:?} is out of range")).hint(hint))
-        }
+        let wrong = || Diagnostic::bare(format!("{text:?} is out of range")).hint(hint);
+        if self.0.contains(&read) { Ok(read) } else { Err(wrong()) }
+    }
+
+    fn takes(&self) -> String {
+        format!("duration from {} to {}", show_duration(*self.0.start()), show_duration(*self.0.end()))
+    }
+
+    fn write(&self, value: &Duration) -> Option<String> {
+        Some(format!("\"{}\"", show_duration(*value)))
     }
 }
 
+/// A size in this range, in bytes.
+#[derive(Clone)]
+pub(super) struct SizeIn(RangeInclusive<u64>);
+
 /// A size in `range`, in bytes: a string with a unit, or a whole number.
-pub(super) fn size_in(range: RangeInclusive<u64>) -> impl Fn(&DeValue<'_>) -> Result<u64, Diagnostic> {
-    move |value| {
-        let (least, most) = (show_size(*range.start()), show_size(*range.end()));
+pub(super) const fn size_in(range: RangeInclusive<u64>) -> SizeIn {
+    SizeIn(range)
+}
+
+impl Form<u64> for SizeIn {
+    fn read(&self, value: &DeValue<'_>) -> Result<u64, Diagnostic> {
+        let (least, most) = (show_size(*self.0.start()), show_size(*self.0.end()));
         let read = match value {
             DeValue::String(text) => size(text)?,
-            DeValue::Integer(_) => integer(range.clone())(value)?,
+            DeValue::Integer(_) => integer(self.0.clone()).read(value)?,
             _ => {
                 let wrong = Diagnostic::bare(format!("expected a size, found {}", kind(value)));
                 return Err(wrong.hint("write a number and a unit: \"64KiB\", \"1MiB\""));
             }
         };
-        if range.contains(&read) {
+        if self.0.contains(&read) {
             return Ok(read);
         }
         Err(Diagnostic::bare(format!("{} is out of range", show_size(read)))
             .hint(format!("write a size from \"{least}\" to \"{most}\"")))
     }
+
+    fn takes(&self) -> String {
+        format!("size from {} to {}", show_size(*self.0.start()), show_size(*self.0.end()))
+    }
+
+    fn write(&self, value: &u64) -> Option<String> {
+        Some(format!("\"{}\"", show_size(*value)))
+    }
 }
 
+/// One of these words.
+pub(super) struct Choice<'a, T>(&'a [(&'a str, T)]);
+
 /// One of some words.
-pub(super) fn choice<T: Copy>(words: &[(&str, T)]) -> impl Fn(&DeValue<'_>) -> Result<T, Diagnostic> {
-    move |value| {
+pub(super) const fn choice<'a, T: Copy + PartialEq>(words: &'a [(&'a str, T)]) -> Choice<'a, T> {
+    Choice(words)
+}
+
+impl<T: Copy + PartialEq> Form<T> for Choice<'_, T> {
+    fn read(&self, value: &DeValue<'_>) -> Result<T, Diagnostic> {
         let text = text(value)?;
-        if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == text) {
+        if let Some((_, meaning)) = self.0.iter().find(|(word, _)| *word == text) {
             return Ok(*meaning);
         }
-        let known = || words.iter().map(|(word, _)| *word);
+        let known = || self.0.iter().map(|(word, _)| *word);
         let wrong = Diagnostic::bare(format!("{text:?} is unknown"));
         // Of what is as short as a version everything is close.
         Err(match closest(text, known()).filter(|_| text.len() > 3) {
@@ -232,12 +296,19 @@ pub(super) fn choice<T: Copy>(words: &[(&str, T)]) -> impl Fn(&DeValue<'_>) -> R
             None => wrong.hint(format!("write one of: {}", known().collect::<Vec<_>>().join(", "))),
         })
     }
+
+    fn takes(&self) -> String {
+        self.0.iter().map(|(word, _)| format!("`\"{word}\"`")).collect::<Vec<_>>().join(", ")
+    }
+
+    fn write(&self, value: &T) -> Option<String> {
+        let (word, _) = self.0.iter().find(|(_, meaning)| meaning == value)?;
+        Some(format!("\"{word}\""))
+    }
 }
 
 /// Whatever its text form says.
-pub(super) fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
-    hint: &str,
-) -> impl Fn(&DeValue<'_>) -> Result<T, Diagnostic> {
+pub(super) fn parsed<T: std::str::FromStr<Err: Display>>(hint: &str) -> impl Fn(&DeValue<'_>) -> Result<T, Diagnostic> {
     move |value| {
         let text = text(value)?;
         text.parse().map_err(|error| Diagnostic::bare(format!("{text:?}: {error}")).hint(hint))

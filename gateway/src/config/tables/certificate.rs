@@ -3,20 +3,28 @@
 use crate::{
     config::{
         errors::MISSING,
-        reader::{Reader, Table},
+        reader::{Keys, Reader},
+        table::Table,
     },
     diagnostic::Diagnostic,
     file::NamedFile,
     settings::{listener::Listener, tls::Certificate},
 };
 
+/// The keys of `[[certificate]]`.
+pub(super) const KEYS: Keys = &[
+    ("certificate", "The certificate chain in PEM, leaf first. Required."),
+    ("private_key", "The private key of `certificate`, in PEM. Required."),
+    ("ocsp", "The OCSP response to staple, in DER."),
+];
+
 pub(super) fn read(tables: Vec<Table<'_>>, reader: &Reader<'_>) -> Vec<Certificate> {
-    let one = |mut table: Table<'_>| {
+    let one = |table: Table<'_>| {
         if !table.has("certificate") && !table.has("private_key") {
             let wrong = Diagnostic::bare(MISSING);
             table.report("certificate", wrong.hint("write `certificate = \"server.crt\"` and `private_key`"));
         }
-        let pair = pair(&mut table, true, reader);
+        let pair = pair(&table, true, reader);
         table.finish();
         pair
     };
@@ -24,7 +32,7 @@ pub(super) fn read(tables: Vec<Table<'_>>, reader: &Reader<'_>) -> Vec<Certifica
 }
 
 /// `certificate`, `private_key` and, where it is shown to clients, `ocsp`.
-pub(super) fn pair(table: &mut Table<'_>, to_clients: bool, reader: &Reader<'_>) -> Option<Certificate> {
+pub(super) fn pair(table: &Table<'_>, to_clients: bool, reader: &Reader<'_>) -> Option<Certificate> {
     let certificate = table.file("certificate");
     let private_key = table.file("private_key");
     let ocsp = if to_clients { table.file("ocsp") } else { None };

@@ -2,12 +2,22 @@
 
 use crate::{
     config::{
-        reader::{Reader, Table, values},
-        value::{self, address, closest, word::simple_name},
+        reader::{Keys, Reader},
+        table::{Table, values},
+        value::{self, address, closest, form::described, word::simple_name},
     },
     diagnostic::Diagnostic,
     settings::{authz, listener::Listener, tls::ClientCertificates},
 };
+
+/// The keys of `[client_certificates.NAME]`.
+pub(super) const KEYS: Keys = &[
+    ("ca", "The authorities that sign these certificates, in PEM."),
+    ("crl", "What these authorities have revoked, in PEM or DER. It must hold a list of every authority of a chain."),
+    ("required", "`false`: clients without a certificate are served, too."),
+    ("hosts", "The hosts that ask for these certificates, on every listener, exact or as `*.example.com`."),
+    ("roles", "The roles of a client that shows such a certificate."),
+];
 
 pub(super) fn read(
     tables: Vec<(String, Table<'_>)>,
@@ -15,15 +25,16 @@ pub(super) fn read(
     reader: &Reader<'_>,
 ) -> Vec<ClientCertificates> {
     let mut trusts: Vec<ClientCertificates> = Vec::new();
-    for (name, mut table) in tables {
+    for (name, table) in tables {
         if let Err(wrong) = simple_name(&name) {
             reader.report(wrong.at(table.own_key()));
         }
         let ca = table.required_file("ca", "\"partners-ca.pem\"");
         let crl = table.file("crl");
-        let required = table.or("required", true, value::boolean);
-        let hosts = table.list("hosts", |value| address::host_or_wildcard(value::text(value)?));
-        let known = table.list("roles", |value| role(value::text(value)?, roles));
+        let required = table.or("required", true, value::boolean());
+        let hosts = table
+            .list("hosts", described("host name or wildcard", |value| address::host_or_wildcard(value::text(value)?)));
+        let known = table.list("roles", described("role", |value| role(value::text(value)?, roles)));
         for (index, (key, host)) in hosts.iter().enumerate() {
             let earlier = trusts.iter().find(|trust| trust.hosts.contains(host)).map(|trust| trust.name.clone());
             let here = hosts.iter().take(index).any(|(_, earlier)| earlier == host).then(|| name.clone());

@@ -7,16 +7,32 @@ use http::HeaderName;
 use crate::{
     config::{
         document::join,
-        reader::{Reader, Table},
+        reader::{Keys, Reader},
+        table::Table,
         value::{
             self,
             address::origin,
+            form::described,
             word::{header, method, simple_name},
         },
     },
     diagnostic::Diagnostic,
     settings::cors::{Cors, Names, Origins},
 };
+
+/// The keys of `[cors.NAME]`.
+pub(super) const KEYS: Keys = &[
+    ("credentials", "Whether browsers send cookies along. Not allowed beside `\"*\"`."),
+    (
+        "origins",
+        "The origins whose pages may read responses: exact, with one wildcard label, `\"null\"`, or `[\"*\"]`.",
+    ),
+    ("methods", "The methods that a preflight is told. Empty: the method that it asks for."),
+    ("headers", "The request headers that pages may set. `[\"*\"]`: any."),
+    ("expose", "The response headers that pages may read besides the usual ones. `[\"*\"]`: all."),
+    ("max_age", "How long browsers remember a preflight."),
+    ("refuse_others", "`true`: pages of other origins get 403. `false`: they get a response without CORS headers."),
+];
 
 /// The group of routes that name none.
 pub(super) const DEFAULT: &str = "default";
@@ -29,46 +45,54 @@ const SECOND: Duration = Duration::from_secs(1);
 /// `[cors.NAME]`, in the order of their names.
 pub(super) fn read(tables: Vec<(String, Table<'_>)>, reader: &Reader<'_>) -> Vec<Cors> {
     let mut groups = Vec::new();
-    for (name, mut table) in tables {
+    for (name, table) in tables {
         if name == NONE {
             let wrong = Diagnostic::bare("is what a route without CORS writes").hint("choose another name");
             reader.report(wrong.at(table.own_key()));
         } else if let Err(wrong) = simple_name(&name) {
             reader.report(wrong.at(table.own_key()));
         }
-        groups.push(group(name, &mut table));
+        groups.push(group(name, &table));
         table.finish();
     }
     groups
 }
 
-fn group(name: String, table: &mut Table<'_>) -> Cors {
-    let credentials = table.or("credentials", false, value::boolean);
-    let origins = table.required_list("origins", "[\"https://app.example.com\"]", |value| match value::text(value)? {
-        text @ ("*" | "null") if credentials => {
-            let wrong = Diagnostic::bare(format!("{text:?} lets every site act with a visitor's cookies"));
-            Err(wrong.hint("name the origins, or write `credentials = false`"))
-        }
-        text @ ("*" | "null") => Ok(text.to_owned()),
-        _ => origin(value),
-    });
+fn group(name: String, table: &Table<'_>) -> Cors {
+    let credentials = table.or("credentials", false, value::boolean());
+    let origins = table.required_list(
+        "origins",
+        "[\"https://app.example.com\"]",
+        described("origin, `\"null\"` or `\"*\"`", |value| match value::text(value)? {
+            text @ ("*" | "null") if credentials => {
+                let wrong = Diagnostic::bare(format!("{text:?} lets every site act with a visitor's cookies"));
+                Err(wrong.hint("name the origins, or write `credentials = false`"))
+            }
+            text @ ("*" | "null") => Ok(text.to_owned()),
+            _ => origin(value),
+        }),
+    );
     if origins.len() > 1 && origins.iter().any(|(_, origin)| origin == "*") {
         let wrong = Diagnostic::bare("has \"*\" beside other origins, which it covers");
         table.report("origins", wrong.hint("write [\"*\"] alone, or the origins alone"));
     }
     let methods = table.list("methods", method).into_iter().map(|(_, method)| method).collect();
-    let names = |table: &mut Table<'_>, key, default: &[&'static str]| {
-        let read = table.list(key, |value| match value::text(value)? {
-            "*" if credentials => {
-                let wrong = Diagnostic::bare("\"*\" means the header named `*` where there are credentials");
-                Err(wrong.hint("name the headers, or write `credentials = false`"))
-            }
-            "*" => Ok(None),
-            _ => header(value).map(Some),
-        });
-        if !table.has(key) {
-            return Names::These(default.iter().copied().map(HeaderName::from_static).collect());
-        }
+    let names = |table: &Table<'_>, key, default: &[&'static str]| {
+        let default = default.iter().map(|name| Some(HeaderName::from_static(name))).collect();
+        let shown = |name: &Option<HeaderName>| format!("\"{}\"", name.as_ref().map_or("*", HeaderName::as_str));
+        let read = table.list_or(
+            key,
+            default,
+            described("header name or `\"*\"`", |value| match value::text(value)? {
+                "*" if credentials => {
+                    let wrong = Diagnostic::bare("\"*\" means the header named `*` where there are credentials");
+                    Err(wrong.hint("name the headers, or write `credentials = false`"))
+                }
+                "*" => Ok(None),
+                _ => header(value).map(Some),
+            })
+            .written(shown),
+        );
         if read.len() > 1 && read.iter().any(|(_, name)| name.is_none()) {
             let wrong = Diagnostic::bare("has \"*\" beside other names, which it covers");
             table.report(key, wrong.hint("write [\"*\"] alone, or the names alone"));
@@ -79,7 +103,7 @@ fn group(name: String, table: &mut Table<'_>) -> Cors {
     let headers = names(table, "headers", &["authorization", "content-type"]);
     let expose = names(table, "expose", &["retry-after", "x-request-id"]);
     let max_age = table.or("max_age", 600 * SECOND, value::duration_in(Duration::ZERO..=86_400 * SECOND));
-    let refuse_others = table.or("refuse_others", false, value::boolean);
+    let refuse_others = table.or("refuse_others", false, value::boolean());
     let origins = Origins::new(origins.into_iter().map(|(_, origin)| origin).collect());
     if refuse_others && origins.is_any() {
         let wrong = Diagnostic::bare("refuses nobody: every origin is allowed");

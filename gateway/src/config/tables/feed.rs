@@ -4,39 +4,46 @@ use std::time::Duration;
 
 use crate::{
     config::{
-        errors::MISSING,
-        reader::Table,
-        value::{self, LONGEST_BAN, word::simple_name},
+        reader::Keys,
+        table::Table,
+        value::{self, LONGEST_BAN, form::described, word::simple_name},
     },
     diagnostic::Diagnostic,
     settings::guard::{Feed, Format},
 };
 
+/// The keys of `[[feed]]`.
+pub(super) const KEYS: Keys = &[
+    ("name", "The list's name."),
+    ("path", "The file of the list. It is loaded again when it changes."),
+    ("format", "The format of the file. Without it: recognised by its content."),
+    ("ban", "How long an entry lasts after it was loaded. Without it: as long as it is listed."),
+    ("shadow", "`true` counts what would be dropped and drops nothing."),
+];
+
 const SECOND: Duration = Duration::from_secs(1);
 
 pub(super) fn read(tables: Vec<Table<'_>>) -> Vec<Feed> {
     let mut read: Vec<Feed> = Vec::new();
-    for mut table in tables {
-        let name = table.required("name", "\"firehol-level1\"", |value| {
-            let name = value::text(value)?;
-            simple_name(name).map(|()| name.to_owned())
-        });
+    for table in tables {
+        let name = table.required(
+            "name",
+            "\"firehol-level1\"",
+            described("name", |value| {
+                let name = value::text(value)?;
+                simple_name(name).map(|()| name.to_owned())
+            }),
+        );
         if let Some(earlier) = read.iter().position(|feed| Some(&feed.name) == name.as_ref()) {
             let wrong = Diagnostic::bare(format!("feed[{earlier}] has this name already"));
             table.report("name", wrong.hint("give each feed a name of its own"));
         }
-        if !table.has("path") {
-            table.report(
-                "path",
-                Diagnostic::bare(MISSING).hint("write, for example, `path = \"/var/lib/lists/drop.txt\"`"),
-            );
-        }
         let feed = Feed {
             name: name.unwrap_or_default(),
-            path: table.path("path").unwrap_or_default(),
+            path: table.required_path("path", "\"/var/lib/lists/drop.txt\""),
             format: table.optional("format", value::choice(&Format::NAMES)),
             ban: table.optional("ban", value::duration_in(SECOND..=LONGEST_BAN)),
-            shadow: table.or("shadow", false, value::boolean),
+            shadow: table.or("shadow", false, value::boolean()),
         };
         table.finish();
         read.push(feed);

@@ -7,8 +7,9 @@ use toml::de::DeValue;
 
 use crate::{
     config::{
-        reader::{Reader, Table},
-        value::{self, LONGEST_BAN},
+        reader::{Keys, Reader},
+        table::Table,
+        value::{self, LONGEST_BAN, form::described},
     },
     diagnostic::Diagnostic,
     settings::guard::{Mode, Safety, Scope, Settings},
@@ -17,6 +18,51 @@ use crate::{
 mod breaker;
 mod ladder;
 mod limits;
+
+/// The keys of `[guard]`.
+pub(in crate::config) const KEYS: Keys = &[
+    (
+        "interfaces",
+        "The network interfaces where XDP is attached. Without any, bans are enforced when a connection is accepted.",
+    ),
+    ("allow", "Addresses and prefixes that are never limited, blocked or banned."),
+    ("mode", "How XDP is attached. `auto` uses native mode where the driver supports it."),
+    ("scope", "Which packets a ban drops: those to the listeners' ports, or all packets to this host."),
+    ("state_dir", "The folder of the ban store and the audit chain."),
+    ("control_socket", "The Unix socket where commands reach the running gateway. Its path has at most 107 bytes."),
+    (
+        "pin_dir",
+        "The folder on bpffs where the kernel program's maps are pinned. It is below `/sys/fs/bpf` and has no dot in it.",
+    ),
+    ("ipv6_prefix", "The prefix length by which IPv6 clients are told apart."),
+    ("widest_ipv4", "The shortest IPv4 prefix length that may be blocked."),
+    ("widest_ipv6", "The shortest IPv6 prefix length that may be blocked. At most `ipv6_prefix`."),
+    (
+        "max_bans",
+        "The most single addresses and IPv6 client prefixes that can be banned at once. When full, new bans are refused.",
+    ),
+    ("max_rules", "The most other prefixes that can be blocked, per address family."),
+    ("max_sources", "The most sources whose packet budgets are tracked."),
+    ("max_bans_per_minute", "When rules ask for more bans than this in a minute, the breaker pauses them."),
+    ("pass_malformed", "Whether packets with contradictory headers pass. `false` drops them."),
+    ("packet_limit", "A budget of packets per source. Without this table, packets are not limited."),
+    ("byte_limit", "A budget of bytes per source, link layer included. Without this table, bytes are not limited."),
+    ("syn_limit", "A budget of TCP SYNs per source. Without this table, connection attempts are not limited."),
+    (
+        "syn_cookies",
+        "A budget of TCP SYNs of all sources. SYNs above it are answered with SYN cookies. Needs `net.ipv4.tcp_syncookies`.",
+    ),
+    ("default_ban", "How long `gateway block add` blocks when it names no time."),
+    ("unban_grace", "After `gateway block del`, rules do not ban the source again for this long."),
+    ("probation", "After a ban by a rule, half as many signals lead to the next ban for this long."),
+    ("shield_clients", "A block that covers more good clients than this needs `--force`."),
+    ("shared_principals", "A source with this many good principals is never banned by rules. `0` turns this off."),
+    ("good_for", "How long a client is considered good after a request that succeeded with a token."),
+    ("remember_good", "How long a client that was good is remembered. Rules treat such a client with more patience."),
+    ("established", "How long a principal must have been good before it counts for `shared_principals`."),
+    ("breaker", "When rules are kept from banning for a while, so that a mistake does not ban the customers."),
+    ("ladder", "How bans by rules grow for repeat offenders."),
+];
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -36,7 +82,7 @@ pub(in crate::config) const PIN_DIR: &str = "/sys/fs/bpf/gateway";
 /// Where the kernel's map file system is mounted on every distribution.
 const BPFFS: &str = "/sys/fs/bpf";
 
-pub(super) fn read(mut table: Table<'_>, reader: &Reader<'_>) -> Settings {
+pub(super) fn read(table: Table<'_>, reader: &Reader<'_>) -> Settings {
     let interfaces = table.list("interfaces", interface);
     for (index, (key, name)) in interfaces.iter().enumerate() {
         if interfaces.iter().take(index).any(|(_, earlier)| earlier == name) {
@@ -44,7 +90,7 @@ pub(super) fn read(mut table: Table<'_>, reader: &Reader<'_>) -> Settings {
         }
     }
     let hint = "write an address or a prefix: \"192.0.2.7\", \"192.0.2.0/24\", \"2001:db8::/32\"";
-    let allow = table.list("allow", value::parsed::<Source>(hint));
+    let allow = table.list("allow", described("address or prefix", value::parsed::<Source>(hint)));
     let mut guard = Settings {
         interfaces: interfaces.into_iter().map(|(_, name)| name).collect(),
         mode: table.or(
@@ -57,9 +103,9 @@ pub(super) fn read(mut table: Table<'_>, reader: &Reader<'_>) -> Settings {
             Scope::Listeners,
             value::choice(&[("host", Scope::Host), ("listeners", Scope::Listeners)]),
         ),
-        state_dir: table.path("state_dir").unwrap_or_else(|| STATE_DIR.into()),
-        control_socket: table.path("control_socket").unwrap_or_else(|| CONTROL_SOCKET.into()),
-        pin_dir: table.path("pin_dir").unwrap_or_else(|| PIN_DIR.into()),
+        state_dir: table.path_or("state_dir", STATE_DIR),
+        control_socket: table.path_or("control_socket", CONTROL_SOCKET),
+        pin_dir: table.path_or("pin_dir", PIN_DIR),
         allow: allow.into_iter().map(|(_, source)| source).collect(),
         trusted_proxies: Vec::new(),
         ipv6_prefix: table.or("ipv6_prefix", gateway_common::source::IPV6_PREFIX, value::integer(1..=64)),
@@ -70,23 +116,35 @@ pub(super) fn read(mut table: Table<'_>, reader: &Reader<'_>) -> Settings {
         max_rules: table.or("max_rules", 131_072, value::integer(1..=2_000_000)),
         max_sources: table.or("max_sources", 131_072, value::integer(1_024..=16_777_216)),
         max_bans_per_minute: table.or("max_bans_per_minute", 60, value::integer(1..=1_000_000)),
-        pass_malformed: table.or("pass_malformed", false, value::boolean),
-        packet_limit: limits::source(table.table("packet_limit"), "packets", "20000", value::integer(limits::UNITS), 1),
+        pass_malformed: table.or("pass_malformed", false, value::boolean()),
+        packet_limit: limits::source(
+            table.table("packet_limit", limits::PACKETS_KEYS),
+            "packets",
+            "20000",
+            value::integer(limits::UNITS),
+            1,
+        ),
         byte_limit: limits::source(
-            table.table("byte_limit"),
+            table.table("byte_limit", limits::BYTE_KEYS),
             "bytes",
             "\"10MiB\"",
             value::size_in(limits::BYTES),
             limits::FRAME,
         ),
-        syn_limit: limits::source(table.table("syn_limit"), "syns", "100", value::integer(limits::UNITS), 1),
-        syn_cookies: limits::syn_cookies(table.table("syn_cookies")),
+        syn_limit: limits::source(
+            table.table("syn_limit", limits::SYN_KEYS),
+            "syns",
+            "100",
+            value::integer(limits::UNITS),
+            1,
+        ),
+        syn_cookies: limits::syn_cookies(table.table("syn_cookies", limits::COOKIES_KEYS)),
         default_ban: table.or("default_ban", HOUR, value::duration_in(SECOND..=LONGEST_BAN)),
         safety: Safety::default(),
         feeds: Vec::new(),
         shadow_address_limit: false,
     };
-    guard.safety = safety(&mut table, guard.ipv6_prefix, guard.widest_ipv6);
+    guard.safety = safety(&table, guard.ipv6_prefix, guard.widest_ipv6);
     if guard.widest_ipv6 > guard.ipv6_prefix {
         let message = format!("{} leaves no IPv6 client that could be banned", guard.widest_ipv6);
         let hint = format!("write at most {}, which is `guard.ipv6_prefix`", guard.ipv6_prefix);
@@ -106,7 +164,7 @@ pub(super) fn read(mut table: Table<'_>, reader: &Reader<'_>) -> Settings {
 }
 
 /// The keys that keep bans from doing harm.
-fn safety(guard: &mut Table<'_>, ipv6_prefix: u8, widest_ipv6: u8) -> Safety {
+fn safety(guard: &Table<'_>, ipv6_prefix: u8, widest_ipv6: u8) -> Safety {
     let defaults = Safety::default();
     let day = || value::duration_in(Duration::ZERO..=30 * DAY);
     Safety {
@@ -117,8 +175,8 @@ fn safety(guard: &mut Table<'_>, ipv6_prefix: u8, widest_ipv6: u8) -> Safety {
         good_for: guard.or("good_for", defaults.good_for, value::duration_in(60 * SECOND..=DAY)),
         remember_good: guard.or("remember_good", defaults.remember_good, day()),
         established: guard.or("established", defaults.established, value::duration_in(Duration::ZERO..=DAY)),
-        breaker: breaker::read(guard.table("breaker"), defaults.breaker),
-        ladder: ladder::read(guard.table("ladder"), ipv6_prefix, widest_ipv6),
+        breaker: breaker::read(guard.table("breaker", breaker::KEYS), defaults.breaker),
+        ladder: ladder::read(guard.table("ladder", ladder::KEYS), ipv6_prefix, widest_ipv6),
     }
 }
 

@@ -4,14 +4,41 @@ use std::net::SocketAddr;
 
 use crate::{
     config::{
-        reader::{Reader, Table},
-        value::{self},
+        reader::{Keys, Reader},
+        table::Table,
+        value::{self, form::described},
     },
     diagnostic::Diagnostic,
     settings::{listener::Listener, proxy::Trust},
 };
 
 pub(super) mod tls;
+
+/// The keys of `[[listener]]`.
+pub(super) const KEYS: Keys = &[
+    ("address", "The address and port to listen on."),
+    (
+        "proxy_protocol",
+        "`true`: connections begin with the PROXY protocol, v1 or v2. Only trusted proxies may connect.",
+    ),
+    ("redirect", "For plain HTTP: requests are redirected (308) to the same host by HTTPS on this port."),
+    ("tls", "`true`: the listener speaks TLS without a certificate of its own and shows those of `[[certificate]]`."),
+    (
+        "certificate",
+        "The certificate chain in PEM, leaf first. Without a certificate and a key the listener speaks plain HTTP.",
+    ),
+    ("private_key", "The private key of `certificate`, in PEM."),
+    ("ocsp", "The OCSP response to staple, in DER."),
+    ("protocols", "The protocols that are offered by ALPN, the best first."),
+    ("min_tls", "The oldest TLS version that is accepted."),
+    (
+        "client_certificates",
+        "The group of `[client_certificates.NAME]` that hosts without a group of their own ask for.",
+    ),
+    ("ja4", "Whether the JA4 fingerprint of the client's hello is in the access log."),
+    ("hsts", "Tells browsers to come by HTTPS only. Without this table nothing is told."),
+    ("access_log", "`false`: only refused requests are logged."),
+];
 
 pub(super) fn read(
     tables: Vec<Table<'_>>,
@@ -25,23 +52,27 @@ pub(super) fn read(
         root.report("listener", Diagnostic::bare("is missing: the proxy would listen nowhere").hint(hint));
     }
     let mut listeners: Vec<Listener> = Vec::new();
-    for mut table in tables {
+    for table in tables {
         let hint = "write an address and a port: \"0.0.0.0:443\", \"[::]:443\"";
-        let address = table.required("address", "\"0.0.0.0:443\"", |value| {
-            let address: SocketAddr = value::parsed(hint)(value)?;
-            if address.port() == 0 {
-                return Err(Diagnostic::bare("has port 0, which means any").hint("name a port from 1 to 65535"));
-            }
-            Ok(address)
-        });
-        let proxy_protocol = table.or("proxy_protocol", false, value::boolean);
+        let address = table.required(
+            "address",
+            "\"0.0.0.0:443\"",
+            described("address and port", |value| {
+                let address: SocketAddr = value::parsed(hint)(value)?;
+                if address.port() == 0 {
+                    return Err(Diagnostic::bare("has port 0, which means any").hint("name a port from 1 to 65535"));
+                }
+                Ok(address)
+            }),
+        );
+        let proxy_protocol = table.or("proxy_protocol", false, value::boolean());
         if proxy_protocol && trust.proxies.is_empty() {
             let wrong = Diagnostic::bare("is spoken with trusted proxies alone, and there are none");
             table.report("proxy_protocol", wrong.hint("add `trusted_proxies = [\"10.0.0.2\"]` to [proxy]"));
         }
         let redirect = table.optional("redirect", value::integer(1..=u16::MAX));
-        let (tls, hsts) = tls::read(&mut table, known, trust, reader);
-        let access_log = table.or("access_log", true, value::boolean);
+        let (tls, hsts) = tls::read(&table, known, trust, reader);
+        let access_log = table.or("access_log", true, value::boolean());
         let Some(address) = address else {
             table.finish();
             continue;

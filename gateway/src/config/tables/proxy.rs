@@ -7,8 +7,9 @@ use toml::de::DeValue;
 
 use crate::{
     config::{
-        reader::Table,
-        value::{self},
+        reader::Keys,
+        table::Table,
+        value::{self, form::described},
     },
     diagnostic::Diagnostic,
     settings::{
@@ -19,6 +20,30 @@ use crate::{
     },
 };
 
+/// The keys of `[proxy]`.
+pub(super) const KEYS: Keys = &[
+    ("user", "The user that the proxy runs as: a name, or a number as a string. Not root."),
+    ("workers", "The number of worker threads. `0` means one per core."),
+    ("pin_workers", "Whether each worker is bound to a core. Faster on a machine that does nothing else."),
+    ("access_log", "The access log, in JSON lines. Without it: standard output."),
+    ("drain", "How long requests in flight may take when the gateway stops or reloads."),
+    ("max_connections", "The most client connections at once, over all workers."),
+    ("max_connections_per_source", "The most connections of one source. Allowlisted sources may have any number."),
+    (
+        "max_memory",
+        "The proxy's memory. Above it, idle connections are closed, then new ones, and requests are answered 503.",
+    ),
+    ("max_body", "The largest request body, where the route does not set its own."),
+    ("max_header_bytes", "The largest request head in bytes."),
+    ("max_headers", "The most header lines of a request, cookie crumbs of HTTP/2 included."),
+    ("max_target", "The longest path and query. At most `max_header_bytes`."),
+    (
+        "trusted_proxies",
+        "Load balancers in front of the gateway. Their word about the client's address is taken, and they are allowlisted.",
+    ),
+    ("client_header", "The header of trusted proxies that names the client. `none`: only the PROXY protocol names it."),
+];
+
 const SECOND: Duration = Duration::from_secs(1);
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -27,19 +52,19 @@ const HOUR: Duration = Duration::from_secs(3_600);
 pub(super) const LARGEST_BODY: u64 = 1 << 30;
 
 /// The keys of `[proxy]`; what other tables say is filled in by [`super::read`].
-pub(super) fn read(mut table: Table<'_>, timeouts: Timeouts, ipv6_prefix: u8) -> Settings {
-    let user = table.or("user", "gateway".to_owned(), user);
+pub(super) fn read(table: Table<'_>, timeouts: Timeouts, ipv6_prefix: u8) -> Settings {
+    let user = table.or("user", "gateway".to_owned(), described("string", user).written(|user| format!("{user:?}")));
     let workers = table.or("workers", 0, value::count(0..=1_024));
     let workers = if workers == 0 { thread::available_parallelism().map_or(1, NonZero::get) } else { workers };
-    let pin_workers = table.or("pin_workers", false, value::boolean);
+    let pin_workers = table.or("pin_workers", false, value::boolean());
     let access_log = table.path("access_log");
     let drain = table.or("drain", 30 * SECOND, value::duration_in(Duration::ZERO..=HOUR));
     let max_connections = table.or("max_connections", 20_000, value::count(1..=10_000_000));
     let max_connections_per_source = table.or("max_connections_per_source", 1_000, value::count(1..=10_000_000));
     let max_memory = table.or("max_memory", 2 << 30, value::size_in((64 << 20)..=(1 << 50)));
     let max_body = table.or("max_body", 1 << 20, value::size_in(0..=LARGEST_BODY));
-    let head = head_limits(&mut table);
-    let trust = trust(&mut table);
+    let head = head_limits(&table);
+    let trust = trust(&table);
     table.finish();
     Settings {
         user,
@@ -70,7 +95,7 @@ pub(super) fn read(mut table: Table<'_>, timeouts: Timeouts, ipv6_prefix: u8) ->
 }
 
 /// How large a request's head may be.
-fn head_limits(table: &mut Table<'_>) -> HeadLimits {
+fn head_limits(table: &Table<'_>) -> HeadLimits {
     // Fewer would refuse what browsers send with their cookies.
     let bytes = table.or("max_header_bytes", 16 << 10, value::size_in((8 << 10)..=(1 << 20)));
     let headers = table.or("max_headers", 100, value::count(20..=HeadLimits::MOST_HEADERS));
@@ -85,18 +110,21 @@ fn head_limits(table: &mut Table<'_>) -> HeadLimits {
 }
 
 /// Whose word about clients is taken.
-fn trust(table: &mut Table<'_>) -> Trust {
+fn trust(table: &Table<'_>) -> Trust {
     let hint = "write an address or a prefix: \"10.0.0.2\", \"10.0.0.0/24\", \"2001:db8::/48\"";
-    let proxies = table.list("trusted_proxies", |value| {
-        let source: Source = value::parsed(hint)(value)?;
-        let least = if source.address().is_ipv4() { 8 } else { 16 };
-        if source.length() < least {
-            let wrong =
-                Diagnostic::bare(format!("{source} is about everybody, and whoever is trusted says who they are"));
-            return Err(wrong.hint("name the addresses of your load balancers alone"));
-        }
-        Ok(source)
-    });
+    let proxies = table.list(
+        "trusted_proxies",
+        described("address or prefix", |value| {
+            let source: Source = value::parsed(hint)(value)?;
+            let least = if source.address().is_ipv4() { 8 } else { 16 };
+            if source.length() < least {
+                let wrong =
+                    Diagnostic::bare(format!("{source} is about everybody, and whoever is trusted says who they are"));
+                return Err(wrong.hint("name the addresses of your load balancers alone"));
+            }
+            Ok(source)
+        }),
+    );
     let headers = [
         ("x-forwarded-for", Some(ClientHeader::XForwardedFor)),
         ("forwarded", Some(ClientHeader::Forwarded)),

@@ -3,12 +3,16 @@
 use crate::{
     config::{
         document::join,
-        reader::{Reader, Table},
+        reader::{Keys, Reader},
+        table::Table,
         value::word::permission,
     },
     diagnostic::Diagnostic,
     settings::authz::Settings,
 };
+
+/// What stands for the keys of `[roles]`, which are the operator's own.
+pub(super) const KEYS: Keys = &[("ROLE", "The permissions of the role `ROLE`.")];
 
 pub(super) fn read(table: Table<'_>, reader: &Reader<'_>) -> Settings {
     let own_key = table.own_key().to_owned();

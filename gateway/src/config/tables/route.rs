@@ -3,11 +3,16 @@
 use http::Method;
 use toml::de::DeValue;
 
-use super::{proxy::LARGEST_BODY, timeouts::request_timeouts, upstream::NamedUpstream};
+use super::{
+    proxy::LARGEST_BODY,
+    timeouts::{ROUTE_KEYS, request_timeouts},
+    upstream::NamedUpstream,
+};
 use crate::{
     config::{
-        reader::{Reader, Table},
-        value::{self, address, word::method},
+        reader::{Keys, Reader},
+        table::Table,
+        value::{self, address, form::described, word::method},
     },
     diagnostic::Diagnostic,
     path::PathRules,
@@ -26,6 +31,33 @@ mod headers;
 mod require;
 mod upgrade;
 mod when;
+
+/// The keys of `[[route]]`.
+pub(super) const KEYS: Keys = &[
+    ("host", "The host of the request, exact or as `*.example.com`. Without it: every host."),
+    ("path", "The path, with parameters for segments: `/items/{id}`, `/files/{*rest}`. `*` is `OPTIONS *`."),
+    ("methods", "The methods of the route. Empty: every method but CONNECT and TRACE."),
+    ("when", "A condition on a header or a query parameter. All conditions must hold."),
+    ("require", "Who is let through: `public`, `authenticated`, `certificate`, or permissions. Without it nobody is."),
+    ("upstream", "The upstream that answers. A route has exactly one of `upstream`, `redirect` and `respond`."),
+    ("redirect", "Answers with a redirect."),
+    ("respond", "Answers with a fixed response."),
+    ("strip_prefix", "The upstream gets the path without this prefix."),
+    ("rewrite", "The upstream gets this path, made of the parameters of `path`. `{path}` is the whole path."),
+    ("request_headers", "Changes to request headers: first `remove`, then `set`, then `add`."),
+    ("response_headers", "Changes to the headers of responses and tunnels, not of refusals."),
+    ("pass_headers", "Headers that clients may send although a proxy usually sets them."),
+    ("allow_in_path", "Unusual paths that are forwarded, for upstreams that tell them apart as the gateway does."),
+    ("timeouts", "Timeouts of this route. Each replaces the one of `[timeouts]`."),
+    ("schema", "A JSON Schema that request bodies must satisfy."),
+    ("max_body", "The largest request body. Without it: `proxy.max_body`."),
+    ("upgrade", "The protocols that a connection may be upgraded to, such as `websocket`."),
+    ("origins", "The origins whose pages may open a tunnel. Empty: any."),
+    ("outlives_token", "`true`: a tunnel goes on when the token that opened it has expired."),
+    ("websocket_token", "Where a browser's token may be besides `Authorization`: `protocol`, or `cookie:NAME`."),
+    ("cors", "The `[cors.NAME]` of this route. `none`: no CORS. Without it: `[cors.default]`."),
+    ("access_log", "`false`: only refused requests are logged."),
+];
 
 /// What routes refer to.
 pub(super) struct Known<'a> {
@@ -47,27 +79,29 @@ pub(super) fn read(tables: Vec<Table<'_>>, known: &Known<'_>, reader: &Reader<'_
     if tables.is_empty() {
         reader.warn(Diagnostic::new("route", "there is none: every request is answered 404").hint("add a `[[route]]`"));
     }
-    for mut table in tables {
-        let host = table.optional("host", |value| address::host_or_wildcard(value::text(value)?));
+    for table in tables {
+        let host = table.optional(
+            "host",
+            described("host name or wildcard", |value| address::host_or_wildcard(value::text(value)?)),
+        );
         let path = table.required("path", "\"/items/{id}\"", path);
-        let methods = methods(&mut table, reader);
-        let when = table.tables("when").into_iter().filter_map(when::read).collect();
-        let require = require::read(&mut table, known, reader);
-        let then = action::read(&mut table, path.as_deref(), known);
-        let rewrite = action::rewrite(&mut table, path.as_deref());
-        let request_headers = headers::edits(table.table("request_headers"), Side::Request, reader);
-        let response_headers = headers::edits(table.table("response_headers"), Side::Response, reader);
-        let pass_headers = headers::pass_headers(&mut table, request_headers.as_ref(), reader);
-        let allow_in_path = allow_in_path(&mut table, then.as_ref());
-        let timeouts = timeouts(&mut table, known.timeouts);
+        let methods = methods(&table, reader);
+        let when = table.tables("when", when::KEYS).into_iter().filter_map(when::read).collect();
+        let require = require::read(&table, known, reader);
+        let then = action::read(&table, path.as_deref(), known);
+        let rewrite = action::rewrite(&table, path.as_deref());
+        let request_headers = headers::edits(table.table("request_headers", headers::KEYS), Side::Request, reader);
+        let response_headers = headers::edits(table.table("response_headers", headers::KEYS), Side::Response, reader);
+        let pass_headers = headers::pass_headers(&table, request_headers.as_ref(), reader);
+        let allow_in_path = allow_in_path(&table, then.as_ref());
+        let timeouts = timeouts(&table, known.timeouts);
         let schema = table.file("schema");
         let max_body = table.optional("max_body", value::size_in(0..=LARGEST_BODY));
         let upstream = then.as_ref().and_then(Then::upstream);
-        let upgrade =
-            upgrade::read(&mut table, upstream.and_then(|index| known.upstreams.get(index)), &require, known.jwt);
-        let cors = cors::read(&mut table, known.cors);
+        let upgrade = upgrade::read(&table, upstream.and_then(|index| known.upstreams.get(index)), &require, known.jwt);
+        let cors = cors::read(&table, known.cors);
         headers::beside_cors(cors.is_some(), response_headers.as_ref(), &table);
-        let access_log = table.or("access_log", true, value::boolean);
+        let access_log = table.or("access_log", true, value::boolean());
         if let Some(used) = upstream.and_then(|index| used.get_mut(index)) {
             *used = true;
         }
@@ -108,7 +142,7 @@ pub(super) fn read(tables: Vec<Table<'_>>, known: &Known<'_>, reader: &Reader<'_
 }
 
 /// What its paths may hold, for upstreams that read it as we do.
-fn allow_in_path(table: &mut Table<'_>, then: Option<&Then>) -> PathRules {
+fn allow_in_path(table: &Table<'_>, then: Option<&Then>) -> PathRules {
     let mut rules = PathRules::default();
     let words =
         table.list("allow_in_path", value::choice(&[("empty_segments", 0), ("encoded_slashes", 1), ("parameters", 2)]));
@@ -128,9 +162,9 @@ fn allow_in_path(table: &mut Table<'_>, then: Option<&Then>) -> PathRules {
 }
 
 /// The deadlines of a route that has its own.
-fn timeouts(table: &mut Table<'_>, global: &Timeouts) -> Option<Box<Timeouts>> {
+fn timeouts(table: &Table<'_>, global: &Timeouts) -> Option<Box<Timeouts>> {
     let has_tunnels = table.has("upgrade");
-    let mut table = table.table("timeouts");
+    let table = table.table("timeouts", ROUTE_KEYS).inheriting("`[timeouts]`");
     if !table.is_present() {
         return None;
     }
@@ -138,12 +172,12 @@ fn timeouts(table: &mut Table<'_>, global: &Timeouts) -> Option<Box<Timeouts>> {
         let wrong = Diagnostic::bare("is about tunnels, and the route has no `upgrade`");
         table.report(key, wrong.hint("write `upgrade = [\"websocket\"]` in the route, or leave it out"));
     }
-    let timeouts = request_timeouts(&mut table, *global);
+    let timeouts = request_timeouts(&table, *global);
     table.finish();
     Some(Box::new(timeouts))
 }
 
-fn methods(table: &mut Table<'_>, reader: &Reader<'_>) -> Vec<Method> {
+fn methods(table: &Table<'_>, reader: &Reader<'_>) -> Vec<Method> {
     let named = table.list("methods", method);
     for (index, (key, method)) in named.iter().enumerate() {
         if named.iter().take(index).any(|(_, earlier)| earlier == method) {

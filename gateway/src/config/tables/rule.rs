@@ -4,13 +4,28 @@ use std::time::Duration;
 
 use crate::{
     config::{
-        reader::{Reader, Table},
-        value::{self, LONGEST_BAN, word::simple_name},
+        reader::{Keys, Reader},
+        table::Table,
+        value::{
+            self, LONGEST_BAN,
+            form::{Form as _, described},
+            word::simple_name,
+        },
     },
     diagnostic::Diagnostic,
     settings::detect::{MAX_EVIDENCE, Rule},
     signal::{FORMER, Signal},
 };
+
+/// The keys of `[[rule]]`.
+pub(super) const KEYS: Keys = &[
+    ("name", "The rule's name, in logs and as the actor of its bans."),
+    ("signals", "The signals that count."),
+    ("count", "This many signals lead to a ban."),
+    ("within", "The time in which they must come."),
+    ("ban", "How long the first ban lasts. `[guard.ladder]` makes later ones longer."),
+    ("shadow", "`true` records the ban and drops nothing."),
+];
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -18,22 +33,26 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 pub(super) fn read(tables: Vec<Table<'_>>, reader: &Reader<'_>) -> Vec<Rule> {
     let mut read: Vec<Rule> = Vec::new();
-    for mut table in tables {
-        let name = table.required("name", "\"bad-tokens\"", |value| {
-            let name = value::text(value)?;
-            simple_name(name).map(|()| name.to_owned())
-        });
+    for table in tables {
+        let name = table.required(
+            "name",
+            "\"bad-tokens\"",
+            described("name", |value| {
+                let name = value::text(value)?;
+                simple_name(name).map(|()| name.to_owned())
+            }),
+        );
         if let Some(earlier) = read.iter().position(|rule| Some(&rule.name) == name.as_ref()) {
             let wrong = Diagnostic::bare(format!("rule[{earlier}] has this name already"));
             table.report("name", wrong.hint("give each rule a name of its own"));
         }
         let rule = Rule {
             name: name.unwrap_or_default(),
-            signals: signals(&mut table, reader),
+            signals: signals(&table, reader),
             count: table.required("count", "10", value::integer(1..=EVIDENCE)).unwrap_or(1),
             within: table.required("within", "\"60s\"", value::duration_in(SECOND..=DAY)).unwrap_or(SECOND),
             ban: table.required("ban", "\"10m\"", value::duration_in(SECOND..=LONGEST_BAN)).unwrap_or(SECOND),
-            shadow: table.or("shadow", false, value::boolean),
+            shadow: table.or("shadow", false, value::boolean()),
         };
         table.finish();
         read.push(rule);
@@ -45,7 +64,7 @@ pub(super) fn read(tables: Vec<Table<'_>>, reader: &Reader<'_>) -> Vec<Rule> {
 #[expect(clippy::cast_possible_truncation, reason = "64")]
 const EVIDENCE: u32 = MAX_EVIDENCE as u32;
 
-fn signals(table: &mut Table<'_>, reader: &Reader<'_>) -> Vec<Signal> {
+fn signals(table: &Table<'_>, reader: &Reader<'_>) -> Vec<Signal> {
     let words = Signal::ALL.map(|signal| (signal.name(), signal));
     let example = format!("[{}]", words.map(|(name, _)| format!("{name:?}")).join(", "));
     let is_former = std::cell::Cell::new(false);
@@ -55,9 +74,9 @@ fn signals(table: &mut Table<'_>, reader: &Reader<'_>) -> Vec<Signal> {
             is_former.set(true);
             return Ok(FORMER.1);
         }
-        known(value)
+        known.read(value)
     };
-    let signals = table.required_list("signals", &example, read);
+    let signals = table.required_list("signals", &example, described(known.takes(), read));
     if let Some((key, _)) = signals.first().filter(|_| is_former.get()) {
         let key = key.rsplit_once('[').map_or(key.as_str(), |(list, _)| list);
         let warning = Diagnostic::new(

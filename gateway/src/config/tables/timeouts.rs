@@ -3,16 +3,45 @@
 use std::time::Duration;
 
 use crate::{
-    config::{reader::Table, value},
+    config::{reader::Keys, table::Table, value},
     settings::timeouts::Timeouts,
 };
+
+/// The keys of `[timeouts]`.
+pub(super) const KEYS: Keys = &[
+    ("handshake", "The time from accepting a connection to the end of its TLS handshake."),
+    ("headers", "The time from a request's first byte to the end of its head."),
+    ("idle", "How long a connection may wait without a request."),
+    ("body", "The time between two pieces of a request's body."),
+    (
+        "least_rate",
+        "The lowest rate per second of a body, or of a response while the client is waited for. `0` turns this off.",
+    ),
+    ("connect", "The time to connect to an upstream."),
+    ("response", "The time from the end of the request to the head of the upstream's response."),
+    ("tunnel_idle", "How long a WebSocket or another tunnel may be idle."),
+    ("tunnel", "How long a tunnel may last, however busy."),
+];
+
+/// The keys of `[route.timeouts]`.
+pub(super) const ROUTE_KEYS: Keys = &[
+    ("body", "The time between two pieces of a request's body."),
+    (
+        "least_rate",
+        "The lowest rate per second of a body, or of a response while the client is waited for. `0` turns this off.",
+    ),
+    ("connect", "The time to connect to an upstream."),
+    ("response", "The time from the end of the request to the head of the upstream's response."),
+    ("tunnel_idle", "How long a WebSocket or another tunnel may be idle."),
+    ("tunnel", "How long a tunnel may last, however busy."),
+];
 
 const SECOND: Duration = Duration::from_secs(1);
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-pub(super) fn read(mut table: Table<'_>) -> Timeouts {
-    let mut seconds =
+pub(super) fn read(table: Table<'_>) -> Timeouts {
+    let seconds =
         |name, default: u32| table.or(name, default * SECOND, value::duration_in(Duration::from_millis(10)..=HOUR));
     let defaults = Timeouts {
         handshake: seconds("handshake", 10),
@@ -25,15 +54,15 @@ pub(super) fn read(mut table: Table<'_>) -> Timeouts {
         tunnel_idle: 300 * SECOND,
         tunnel: 24 * HOUR,
     };
-    let timeouts = request_timeouts(&mut table, defaults);
+    let timeouts = request_timeouts(&table, defaults);
     table.finish();
     timeouts
 }
 
 /// Those of a request, which a route can have of its own.
-pub(super) fn request_timeouts(table: &mut Table<'_>, defaults: Timeouts) -> Timeouts {
+pub(super) fn request_timeouts(table: &Table<'_>, defaults: Timeouts) -> Timeouts {
     let least_rate = table.or("least_rate", defaults.least_rate, value::size_in(0..=(1 << 20)));
-    let mut one = |name, default| table.or(name, default, value::duration_in(Duration::from_millis(10)..=HOUR));
+    let one = |name, default| table.or(name, default, value::duration_in(Duration::from_millis(10)..=HOUR));
     Timeouts {
         body: one("body", defaults.body),
         least_rate,

@@ -7,8 +7,13 @@ use toml::de::DeValue;
 
 use crate::{
     config::{
-        reader::{Reader, Table},
-        value::{self, address, closest, word::simple_name},
+        reader::{Keys, Reader},
+        table::Table,
+        value::{
+            self, address, closest,
+            form::{Form, described},
+            word::simple_name,
+        },
     },
     diagnostic::Diagnostic,
     settings::upstream::{
@@ -21,6 +26,42 @@ mod health;
 mod retry;
 mod tls;
 
+/// The keys of `[upstream.NAME]`.
+pub(super) const KEYS: Keys = &[
+    ("servers", "The servers: `\"host:port\"`, or `{ address = \"host:port\", weight = 3 }`. At most 64."),
+    ("balance", "How a server is chosen: in turn, the less busy of two, or the same server for the same `hash_by`."),
+    ("hash_by", "With `balance = \"hash\"`: what decides the server."),
+    ("host_header", "The `Host` that servers see: the client's, their own address, or this name."),
+    ("max_idle", "The most idle connections that are kept, per server and worker."),
+    ("idle", "How long an idle connection is kept. It should be shorter than the server's own idle timeout."),
+    (
+        "proxy_protocol",
+        "The PROXY protocol version by which servers learn the client's address. Each connection then carries one request.",
+    ),
+    ("health", "Active health checks. Without this table servers are not checked."),
+    ("ejection", "Passive health checks: servers that fail requests are left out for a while."),
+    ("retry", "Which failed requests are tried again on another server."),
+    ("slow_start", "A server that comes back gets a growing share of requests for this long."),
+    ("when_down", "When no server is up: `refuse` answers 503, `try` uses all servers."),
+    ("resolve", "How often host names are resolved again."),
+    ("max_requests", "The most requests in flight, over all workers. More are answered 503. Without it: no limit."),
+    ("max_pending", "The most requests that wait for a connection. More are answered 503. Without it: no limit."),
+    ("tls", "`true`: TLS with the authorities that this system trusts. A table: TLS with these settings."),
+    (
+        "protocol",
+        "The HTTP version that servers speak. `auto` needs TLS and takes what the server chooses, HTTP/2 first.",
+    ),
+    ("http2", "Connections by HTTP/2, for `protocol = \"http2\"` and `\"auto\"`."),
+];
+
+/// The keys of `[upstream.NAME.http2]`.
+const HTTP2_KEYS: Keys = &[
+    ("connections", "The most connections per server and worker. When all are full, requests wait."),
+    ("streams", "The most requests at once on one connection, unless the server allows fewer."),
+    ("ping", "How often an idle connection is checked with a PING. Without it: only when in doubt."),
+    ("ping_timeout", "A connection without an answer to a PING is closed after this time."),
+];
+
 /// An upstream and the key of its table.
 pub(super) struct NamedUpstream {
     pub(super) key: String,
@@ -29,31 +70,35 @@ pub(super) struct NamedUpstream {
 
 pub(super) fn read(tables: Vec<(String, Table<'_>)>, reader: &Reader<'_>) -> Vec<NamedUpstream> {
     let mut upstreams = Vec::new();
-    for (name, mut table) in tables {
+    for (name, table) in tables {
         let key = table.own_key().to_owned();
         if let Err(wrong) = simple_name(&name) {
             reader.report(wrong.at(&key));
         }
-        let servers = servers(&mut table, reader);
-        let balance = balance(&mut table);
-        let host_header = table.or("host_header", HostHeader::Client, host_header);
+        let servers = servers(&table, reader);
+        let balance = balance(&table);
+        let host_header = table.or(
+            "host_header",
+            HostHeader::Client,
+            described("`\"client\"`, `\"server\"`, or a name", host_header).written(|_| "\"client\"".to_owned()),
+        );
         let max_idle = table.or("max_idle", 64, value::count(0..=10_000));
         let (shortest, longest) = (Duration::from_millis(10), Duration::from_secs(3_600));
         let idle = table.or("idle", Duration::from_secs(30), value::duration_in(shortest..=longest));
         let versions = [("v1", ProxyProtocol::V1), ("v2", ProxyProtocol::V2)];
         let proxy_protocol = table.optional("proxy_protocol", value::choice(&versions));
-        let health = health::read(table.table("health"));
-        let ejection = ejection::read(table.table("ejection"));
-        let retry = retry::read(table.table("retry"));
+        let health = health::read(table.table("health", health::KEYS));
+        let ejection = ejection::read(table.table("ejection", ejection::KEYS));
+        let retry = retry::read(table.table("retry", retry::KEYS));
         let slow_start = table.or("slow_start", Duration::ZERO, value::duration_in(Duration::ZERO..=longest));
         let try_when_down = table.or("when_down", false, value::choice(&[("refuse", false), ("try", true)]));
         let resolve =
             table.or("resolve", Duration::from_secs(5), value::duration_in(Duration::from_millis(100)..=longest));
-        let max_requests = table.or("max_requests", u32::MAX, value::integer(1..=1_000_000));
-        let max_pending = table.or("max_pending", u32::MAX, value::integer(1..=1_000_000));
-        let tls = tls::read(&mut table, reader);
-        let protocol = protocol(&mut table, tls.is_some());
-        let http2 = http2(&mut table, protocol);
+        let max_requests = table.optional("max_requests", value::integer(1..=1_000_000)).unwrap_or(u32::MAX);
+        let max_pending = table.optional("max_pending", value::integer(1..=1_000_000)).unwrap_or(u32::MAX);
+        let tls = tls::read(&table, reader);
+        let protocol = protocol(&table, tls.is_some());
+        let http2 = http2(&table, protocol);
         table.finish();
         let settings = Upstream {
             name,
@@ -81,7 +126,7 @@ pub(super) fn read(tables: Vec<(String, Table<'_>)>, reader: &Reader<'_>) -> Vec
 }
 
 /// What servers are spoken to by; `tls`: whether by TLS.
-fn protocol(table: &mut Table<'_>, tls: bool) -> Protocol {
+fn protocol(table: &Table<'_>, tls: bool) -> Protocol {
     let known = [("auto", Protocol::Auto), ("http1", Protocol::Http1), ("http2", Protocol::Http2)];
     let protocol = table.or("protocol", Protocol::Http1, value::choice(&known));
     if protocol == Protocol::Auto && !tls && !table.has("tls") {
@@ -91,9 +136,9 @@ fn protocol(table: &mut Table<'_>, tls: bool) -> Protocol {
     protocol
 }
 
-fn http2(table: &mut Table<'_>, protocol: Protocol) -> Http2 {
+fn http2(table: &Table<'_>, protocol: Protocol) -> Http2 {
     let default = Http2::default();
-    let mut http2 = table.table("http2");
+    let http2 = table.table("http2", HTTP2_KEYS);
     if http2.is_present() && protocol == Protocol::Http1 {
         let wrong = Diagnostic::bare("says nothing without HTTP/2");
         table.report("http2", wrong.hint("write `protocol = \"http2\"` or \"auto\" beside it, or leave it out"));
@@ -123,8 +168,8 @@ fn host_header(value: &DeValue<'_>) -> Result<HostHeader, Diagnostic> {
     HeaderValue::try_from(host).map(HostHeader::Literal).map_err(|_no_value| Diagnostic::bare("is no host").hint(HINT))
 }
 
-fn servers(table: &mut Table<'_>, reader: &Reader<'_>) -> Vec<Server> {
-    let servers = table.required_list("servers", "[\"127.0.0.1:9000\"]", server);
+fn servers(table: &Table<'_>, reader: &Reader<'_>) -> Vec<Server> {
+    let servers = table.required_list("servers", "[\"127.0.0.1:9000\"]", described("`\"host:port\"` or table", server));
     for (index, (key, server)) in servers.iter().enumerate() {
         let address = &server.address;
         if servers.iter().take(index).any(|(_, earlier)| earlier.address == *address) {
@@ -154,19 +199,23 @@ fn server(value: &DeValue<'_>) -> Result<Server, Diagnostic> {
     let Some(address) = table.get("address") else {
         return Err(Diagnostic::bare("has no `address`").hint("write { address = \"127.0.0.1:9000\", weight = 3 }"));
     };
-    let weight = table.get("weight").map(|weight| value::integer(1..=MAX_WEIGHT)(weight.get_ref())).transpose();
+    let weight = table.get("weight").map(|weight| value::integer(1..=MAX_WEIGHT).read(weight.get_ref())).transpose();
     let weight = weight.map_err(|wrong| Diagnostic { message: format!("weight: {}", wrong.message), ..wrong })?;
     Ok(Server { address: address::server(value::text(address.get_ref())?)?, weight: weight.unwrap_or(1) })
 }
 
-fn balance(table: &mut Table<'_>) -> Balance {
+fn balance(table: &Table<'_>) -> Balance {
     let known = [("round_robin", 0), ("least_requests", 1), ("hash", 2)];
     let chosen = table.or("balance", 0, value::choice(&known));
     if chosen != 2 && table.has("hash_by") {
         let hint = "write `balance = \"hash\"` beside it, or leave it out";
         table.report("hash_by", Diagnostic::bare("says nothing without balance = \"hash\"").hint(hint));
     }
-    let by = table.or("hash_by", HashBy::Source, hash_by);
+    let by = table.or(
+        "hash_by",
+        HashBy::Source,
+        described("`\"source\"`, `\"path\"` or `\"header:NAME\"`", hash_by).written(|_| "\"source\"".to_owned()),
+    );
     match chosen {
         0 => Balance::RoundRobin,
         1 => Balance::LeastRequests,

@@ -1,11 +1,17 @@
 //! Reads `[validate]`: how bodies are checked by the schemas of routes.
 
 use crate::{
-    config::{reader::Table, value},
+    config::{reader::Keys, table::Table, value},
     settings::validate::Formats,
 };
 
-pub(super) fn read(mut table: Table<'_>) -> Formats {
+/// The keys of `[validate]`.
+pub(super) const KEYS: Keys = &[(
+    "formats",
+    "What `format` in a schema means: `annotate` ignores it, `strict` refuses values that do not match.",
+)];
+
+pub(super) fn read(table: Table<'_>) -> Formats {
     let known = [("annotate", Formats::Annotate), ("strict", Formats::Strict)];
     let formats = table.or("formats", Formats::default(), value::choice(&known));
     table.finish();

@@ -3,15 +3,22 @@
 use std::time::Duration;
 
 use crate::{
-    config::{reader::Table, value},
+    config::{reader::Keys, table::Table, value},
     settings::guard::Breaker,
 };
+
+/// The keys of `[guard.breaker]`.
+pub(super) const KEYS: Keys = &[
+    ("share", "Rules pause when they have banned this percentage of the good clients. `100` never pauses them."),
+    ("at_least", "With fewer good clients than this, their share is not looked at."),
+    ("pause", "How long rules stay paused. `gateway resume` ends the pause early."),
+];
 
 const SECOND: Duration = Duration::from_secs(1);
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-pub(super) fn read(mut table: Table<'_>, defaults: Breaker) -> Breaker {
+pub(super) fn read(table: Table<'_>, defaults: Breaker) -> Breaker {
     let breaker = Breaker {
         share: table.or("share", defaults.share, value::integer(0..=100)),
         at_least: table.or("at_least", defaults.at_least, value::integer(1..=1_000_000)),

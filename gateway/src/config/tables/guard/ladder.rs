@@ -4,22 +4,37 @@ use std::time::Duration;
 
 use crate::{
     config::{
-        reader::Table,
+        reader::Keys,
+        table::{Table, values},
         value::{self, LONGEST_BAN},
     },
     diagnostic::Diagnostic,
     settings::guard::Ladder,
 };
 
+/// The keys of `[guard.ladder]`.
+pub(super) const KEYS: Keys = &[
+    (
+        "factors",
+        "The first ban is as long as the rule says times the first factor, the second ban times the second, and so on.",
+    ),
+    ("decay", "A source that stays without a ban for this long goes one step down."),
+    ("longest", "No ban grows longer than this."),
+    ("widen_at", "When this many IPv6 clients of one network are banned, the network is banned. `0` turns this off."),
+    (
+        "widen_to",
+        "The prefix length of that network. Without it: 8 bits wider than `ipv6_prefix`. At most 12 bits wider.",
+    ),
+];
+
 const SECOND: Duration = Duration::from_secs(1);
 
 /// By how many bits a ban may widen at most: as many client prefixes are looked up as they make.
 const WIDEST: u8 = 12;
 
-pub(super) fn read(mut table: Table<'_>, ipv6_prefix: u8, widest_ipv6: u8) -> Ladder {
+pub(super) fn read(table: Table<'_>, ipv6_prefix: u8, widest_ipv6: u8) -> Ladder {
     let defaults = Ladder::default();
-    let factors = table.list("factors", value::integer(1..=1_000_000));
-    let factors: Vec<u32> = factors.into_iter().map(|(_, factor)| factor).collect();
+    let factors = values(table.list_or("factors", defaults.factors, value::integer(1..=1_000_000)));
     let longest = ipv6_prefix.saturating_sub(WIDEST).max(widest_ipv6).min(ipv6_prefix);
     let usual = ipv6_prefix.saturating_sub(8).max(longest);
     let ladder = Ladder {
@@ -27,7 +42,7 @@ pub(super) fn read(mut table: Table<'_>, ipv6_prefix: u8, widest_ipv6: u8) -> La
         longest: table.or("longest", defaults.longest, value::duration_in(SECOND..=LONGEST_BAN)),
         widen_at: table.or("widen_at", defaults.widen_at, value::integer(0..=1 << WIDEST)),
         widen_to: table.or("widen_to", usual, value::integer(longest..=ipv6_prefix)),
-        factors: if table.has("factors") { factors } else { defaults.factors },
+        factors,
     };
     if ladder.factors.is_empty() {
         table.report("factors", Diagnostic::bare("is empty").hint("write [1] for bans that do not grow"));

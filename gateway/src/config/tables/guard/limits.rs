@@ -3,16 +3,42 @@
 
 use std::ops::RangeInclusive;
 
-use toml::de::DeValue;
-
 use crate::{
     config::{
-        reader::Table,
-        value::{self},
+        reader::Keys,
+        table::Table,
+        value::{self, form::Form},
     },
     diagnostic::Diagnostic,
     settings::guard::{SourceLimit, SynCookies},
 };
+
+/// The keys of `[guard.packet_limit]`.
+pub(super) const PACKETS_KEYS: Keys = &[
+    ("packets", "The packets that a source may send per second."),
+    ("burst", "The packets that a source may send at once. Without it: as many as `packets`."),
+    ("shadow", "`true` counts what would be dropped and drops nothing."),
+];
+
+/// The keys of `[guard.byte_limit]`.
+pub(super) const BYTE_KEYS: Keys = &[
+    ("bytes", "The bytes that a source may send per second."),
+    ("burst", "The bytes that a source may send at once. Without it: as many as `bytes`, and at least 64KiB."),
+    ("shadow", "`true` counts what would be dropped and drops nothing."),
+];
+
+/// The keys of `[guard.syn_limit]`.
+pub(super) const SYN_KEYS: Keys = &[
+    ("syns", "The SYNs that a source may send per second."),
+    ("burst", "The SYNs that a source may send at once. Without it: as many as `syns`."),
+    ("shadow", "`true` counts what would be dropped and drops nothing."),
+];
+
+/// The keys of `[guard.syn_cookies]`.
+pub(super) const COOKIES_KEYS: Keys = &[
+    ("per_second", "The SYNs of all sources per second that are passed on as they are."),
+    ("burst", "The SYNs that are passed on at once. Without it: as many as `per_second`."),
+];
 
 /// How many of anything a second's limit may be.
 pub(super) const UNITS: RangeInclusive<u64> = 1..=1_000_000_000;
@@ -24,18 +50,18 @@ pub(super) const BYTES: RangeInclusive<u64> = 1..=1 << 37;
 pub(super) const FRAME: u64 = 65_536;
 
 pub(super) fn source(
-    mut table: Table<'_>,
+    table: Table<'_>,
     unit: &'static str,
     example: &str,
-    read: impl Fn(&DeValue<'_>) -> Result<u64, Diagnostic>,
+    form: impl Form<u64> + Clone,
     least_burst: u64,
 ) -> Option<SourceLimit> {
     if !table.is_present() {
         return None;
     }
-    let per_second = table.required(unit, example, &read);
-    let burst = table.optional("burst", &read);
-    let shadow = table.or("shadow", false, value::boolean);
+    let per_second = table.required(unit, example, form.clone());
+    let burst = table.optional("burst", form);
+    let shadow = table.or("shadow", false, value::boolean());
     let limit = per_second.map(|per_second| SourceLimit {
         per_second,
         burst: burst.unwrap_or_else(|| per_second.max(least_burst)),
@@ -51,7 +77,7 @@ pub(super) fn source(
     limit
 }
 
-pub(super) fn syn_cookies(mut table: Table<'_>) -> Option<SynCookies> {
+pub(super) fn syn_cookies(table: Table<'_>) -> Option<SynCookies> {
     if !table.is_present() {
         return None;
     }

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use crate::{
     config::{
-        reader::{Reader, Table, values},
+        reader::{Keys, Reader},
+        table::{Table, values},
         tables::certificate,
-        value::{self, address, closest},
+        value::{self, address, closest, form::described},
     },
     diagnostic::Diagnostic,
     settings::{
@@ -14,6 +15,13 @@ use crate::{
         tls::{ClientCertificates, Hsts, Protocol, Tls},
     },
 };
+
+/// The keys of `[listener.hsts]`.
+const HSTS_KEYS: Keys = &[
+    ("max_age", "How long browsers come by HTTPS only."),
+    ("include_subdomains", "Whether that includes subdomains."),
+    ("hosts", "The hosts that tell it, exact or as `*.example.com`. Empty: every host."),
+];
 
 /// The longest that browsers are told to come by HTTPS alone.
 const LONGEST_HSTS: Duration = Duration::from_secs(3_650 * 86_400);
@@ -28,18 +36,26 @@ pub(in crate::config::tables) struct Known<'a> {
 /// The parts of a `[[listener]]`; `None`: it speaks no TLS. Then what it tells browsers that come to a trusted proxy by
 /// HTTPS.
 pub(super) fn read(
-    table: &mut Table<'_>,
+    table: &Table<'_>,
     known: &Known<'_>,
     trusted: &Trust,
     reader: &Reader<'_>,
 ) -> (Option<Tls>, Option<Hsts>) {
-    let asked = table.optional("tls", value::boolean);
+    let asked = table.optional("tls", value::boolean());
     let default = certificate::pair(table, true, reader);
-    let protocols = table.list("protocols", value::choice(&[("h2", Protocol::Http2), ("http/1.1", Protocol::Http1)]));
+    let best_first = vec![Protocol::Http2, Protocol::Http1];
+    let protocols = table.list_or(
+        "protocols",
+        best_first.clone(),
+        value::choice(&[("h2", Protocol::Http2), ("http/1.1", Protocol::Http1)]),
+    );
     let only_tls13 = table.or("min_tls", false, value::choice(&[("1.2", false), ("1.3", true)]));
-    let client_certificates = table.optional("client_certificates", |value| trust(value::text(value)?, known));
-    let ja4 = table.or("ja4", true, value::boolean);
-    let hsts = hsts(table.table("hsts"));
+    let client_certificates = table.optional(
+        "client_certificates",
+        described("name of a `[client_certificates.NAME]`", |value| trust(value::text(value)?, known)),
+    );
+    let ja4 = table.or("ja4", true, value::boolean());
+    let hsts = hsts(table.table("hsts", HSTS_KEYS));
     let names_one = table.has("certificate") || table.has("private_key");
     if asked == Some(false) && names_one {
         table.report("tls", Diagnostic::bare("is false beside a certificate").hint("leave one of them out"));
@@ -58,22 +74,24 @@ pub(super) fn read(
         }
         return (None, hsts);
     }
-    let mut protocols: Vec<_> = protocols.into_iter().map(|(_, protocol)| protocol).collect();
+    let mut protocols = values(protocols);
     if protocols.is_empty() {
-        protocols = vec![Protocol::Http2, Protocol::Http1];
+        protocols = best_first;
     }
     let tls = Tls { default, protocols, only_tls13, client_certificates, hsts, ja4 };
     ((tls.default.is_some() || !names_one).then_some(tls), None)
 }
 
-fn hsts(mut table: Table<'_>) -> Option<Hsts> {
+fn hsts(table: Table<'_>) -> Option<Hsts> {
     if !table.is_present() {
         return None;
     }
     let range = Duration::ZERO..=LONGEST_HSTS;
     let max_age = table.required("max_age", "\"365d\"", value::duration_in(range));
-    let include_subdomains = table.or("include_subdomains", false, value::boolean);
-    let hosts = values(table.list("hosts", |value| address::host_or_wildcard(value::text(value)?)));
+    let include_subdomains = table.or("include_subdomains", false, value::boolean());
+    let hosts = values(
+        table.list("hosts", described("host name or wildcard", |value| address::host_or_wildcard(value::text(value)?))),
+    );
     table.finish();
     Some(Hsts { max_age: max_age?, include_subdomains, hosts })
 }

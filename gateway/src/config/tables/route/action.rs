@@ -8,13 +8,30 @@ use toml::de::DeValue;
 use super::Known;
 use crate::{
     config::{
-        reader::Table,
-        value::{self, address, closest},
+        reader::Keys,
+        table::Table,
+        value::{
+            self, address, closest,
+            form::{Form, described},
+        },
     },
     diagnostic::Diagnostic,
     path::pattern::Pattern,
     settings::route::{Fixed, Redirect, Rewrite, Then},
 };
+
+/// The keys of `[route.redirect]`.
+const REDIRECT_KEYS: Keys = &[
+    ("status", "The status of the response."),
+    ("to", "Where to: a URL, or a path on the same host. It may hold parameters of `path`, or `{path}`."),
+];
+
+/// The keys of `[route.respond]`.
+const RESPOND_KEYS: Keys = &[
+    ("status", "The status of the response."),
+    ("body", "The body of the response. At most 64KiB."),
+    ("content_type", "The media type of `body`. Without it: `text/plain; charset=utf-8`."),
+];
 
 /// The longest fixed answer: it is kept in memory.
 const LONGEST_BODY: usize = 64 * 1_024;
@@ -24,30 +41,30 @@ const FORWARDED: [&str; 7] =
     ["max_body", "request_headers", "rewrite", "schema", "strip_prefix", "timeouts", "upgrade"];
 
 /// `path` is the route's, where it is a template.
-pub(super) fn read(table: &mut Table<'_>, path: Option<&str>, known: &Known<'_>) -> Option<Then> {
+pub(super) fn read(table: &Table<'_>, path: Option<&str>, known: &Known<'_>) -> Option<Then> {
     let named: Vec<&str> = ["upstream", "redirect", "respond"].into_iter().filter(|name| table.has(name)).collect();
     if let [first, second, ..] = named.as_slice() {
         let wrong = Diagnostic::bare(format!("stands beside `{first}`, and one of them answers"));
         table.report(second, wrong.hint("leave one of them out, or write a `[[route]]` for each"));
     }
-    let redirect = redirect(table.table("redirect"), path);
-    let respond = respond(table.table("respond"));
+    let redirect = redirect(table.table("redirect", REDIRECT_KEYS), path);
+    let respond = respond(table.table("respond", RESPOND_KEYS));
     if matches!(named.first(), None | Some(&"upstream")) {
         let upstream = |value: &DeValue<'_>| upstream(value::text(value)?, known);
-        return table.required("upstream", "\"items\"", upstream).map(Then::Forward);
+        return table.required("upstream", "\"items\"", described("name of an upstream", upstream)).map(Then::Forward);
     }
     for key in FORWARDED.into_iter().filter(|key| table.has(key)) {
         let wrong = Diagnostic::bare("is about requests to an upstream, and the route has none");
         table.report(key, wrong.hint("leave it out, or name an `upstream`"));
     }
     if table.has("upstream") {
-        table.optional("upstream", |value| upstream(value::text(value)?, known));
+        table.optional("upstream", described("name of an upstream", |value| upstream(value::text(value)?, known)));
     }
     redirect.map(Then::Redirect).or(respond.map(Then::Respond))
 }
 
 /// `strip_prefix` or `rewrite`.
-pub(super) fn rewrite(table: &mut Table<'_>, path: Option<&str>) -> Option<Rewrite> {
+pub(super) fn rewrite(table: &Table<'_>, path: Option<&str>) -> Option<Rewrite> {
     if table.has("strip_prefix") && table.has("rewrite") {
         let wrong = Diagnostic::bare("stands beside `strip_prefix`, and one of them makes the path");
         table.report("rewrite", wrong.hint("leave one of them out: `rewrite` can do what `strip_prefix` does"));
@@ -76,21 +93,30 @@ fn upstream(name: &str, known: &Known<'_>) -> Result<usize, Diagnostic> {
     })
 }
 
-fn redirect(mut table: Table<'_>, path: Option<&str>) -> Option<Redirect> {
+fn redirect(table: Table<'_>, path: Option<&str>) -> Option<Redirect> {
     if !table.is_present() {
         return None;
     }
-    let status = table.or("status", 308, |value| match value::integer(300..=399_u16)(value)? {
-        status @ (301 | 302 | 303 | 307 | 308) => Ok(status),
-        status => {
-            let hint = "write 308 or 307 (same method), 301 or 302 (as browsers like), or 303 (by GET)";
-            Err(Diagnostic::bare(format!("{status} sends nobody anywhere")).hint(hint))
-        }
-    });
-    let to = table.required("to", "\"https://www.example.com{path}\"", |value| {
-        let text = value::line(value)?;
-        path.map(|path| elsewhere(&text, path)).transpose()
-    });
+    let status = table.or(
+        "status",
+        308,
+        described("301, 302, 303, 307 or 308", |value| match value::integer(300..=399_u16).read(value)? {
+            status @ (301 | 302 | 303 | 307 | 308) => Ok(status),
+            status => {
+                let hint = "write 308 or 307 (same method), 301 or 302 (as browsers like), or 303 (by GET)";
+                Err(Diagnostic::bare(format!("{status} sends nobody anywhere")).hint(hint))
+            }
+        })
+        .written(u16::to_string),
+    );
+    let to = table.required(
+        "to",
+        "\"https://www.example.com{path}\"",
+        described("URL or path", |value| {
+            let text = value::line(value)?;
+            path.map(|path| elsewhere(&text, path)).transpose()
+        }),
+    );
     table.finish();
     let (origin, path) = to??;
     Some(Redirect { status: StatusCode::from_u16(status).unwrap_or(StatusCode::PERMANENT_REDIRECT), origin, path })
@@ -121,36 +147,53 @@ fn elsewhere(text: &str, path: &str) -> Result<(String, Pattern), Diagnostic> {
     Ok((format!("{scheme}://{host}{port}"), pattern))
 }
 
-fn respond(mut table: Table<'_>) -> Option<Fixed> {
+fn respond(table: Table<'_>) -> Option<Fixed> {
     if !table.is_present() {
         return None;
     }
-    let status = table.or("status", StatusCode::OK, |value| {
-        let status = value::integer(100..=599_u16)(value)?;
-        if status < 200 {
-            return Err(Diagnostic::bare(format!("{status} is no answer yet")).hint("write 200 to 299, or 400 to 599"));
-        }
-        if (300..400).contains(&status) {
-            return Err(Diagnostic::bare(format!("{status} sends elsewhere")).hint("write `redirect` with its `to`"));
-        }
-        StatusCode::from_u16(status).map_err(|_no_status| Diagnostic::bare("is no status"))
-    });
-    let body = table.or("body", String::new(), |value| {
-        let body = value::text(value)?;
-        if body.len() > LONGEST_BODY {
-            let wrong = Diagnostic::bare(format!("is {} bytes long, and kept in memory", body.len()));
-            return Err(wrong.hint("write at most 64KiB, and serve more by an upstream"));
-        }
-        Ok(body.to_owned())
-    });
-    let content_type = table.optional("content_type", |value| {
-        let text = value::line(value)?;
-        let wrong =
-            || Diagnostic::bare(format!("{text:?} is no media type")).hint("write \"text/plain; charset=utf-8\"");
-        let is_one =
-            text.is_ascii() && text.split_once('/').is_some_and(|(kind, rest)| !kind.is_empty() && !rest.is_empty());
-        HeaderValue::from_str(&text).ok().filter(|_| is_one).ok_or_else(wrong)
-    });
+    let status = table.or(
+        "status",
+        StatusCode::OK,
+        described("200 to 299, or 400 to 599", |value| {
+            let status = value::integer(100..=599_u16).read(value)?;
+            if status < 200 {
+                return Err(
+                    Diagnostic::bare(format!("{status} is no answer yet")).hint("write 200 to 299, or 400 to 599")
+                );
+            }
+            if (300..400).contains(&status) {
+                return Err(
+                    Diagnostic::bare(format!("{status} sends elsewhere")).hint("write `redirect` with its `to`")
+                );
+            }
+            StatusCode::from_u16(status).map_err(|_no_status| Diagnostic::bare("is no status"))
+        })
+        .written(|status| status.as_u16().to_string()),
+    );
+    let body = table.or(
+        "body",
+        String::new(),
+        described("string", |value| {
+            let body = value::text(value)?;
+            if body.len() > LONGEST_BODY {
+                let wrong = Diagnostic::bare(format!("is {} bytes long, and kept in memory", body.len()));
+                return Err(wrong.hint("write at most 64KiB, and serve more by an upstream"));
+            }
+            Ok(body.to_owned())
+        })
+        .written(|body| format!("{body:?}")),
+    );
+    let content_type = table.optional(
+        "content_type",
+        described("media type", |value| {
+            let text = value::line(value)?;
+            let wrong =
+                || Diagnostic::bare(format!("{text:?} is no media type")).hint("write \"text/plain; charset=utf-8\"");
+            let is_one = text.is_ascii()
+                && text.split_once('/').is_some_and(|(kind, rest)| !kind.is_empty() && !rest.is_empty());
+            HeaderValue::from_str(&text).ok().filter(|_| is_one).ok_or_else(wrong)
+        }),
+    );
     if content_type.is_some() && body.is_empty() {
         table.report(
             "content_type",

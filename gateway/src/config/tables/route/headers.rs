@@ -5,21 +5,32 @@ use toml::de::DeValue;
 
 use crate::{
     config::{
-        reader::{Reader, Table},
-        value::{self},
+        reader::{Keys, Reader},
+        table::Table,
+        value::{self, form::described},
     },
     diagnostic::Diagnostic,
     header_names::{self, Kind},
     settings::edits::{Edits, Side},
 };
 
+/// The keys of `[route.request_headers]` and `[route.response_headers]`.
+pub(super) const KEYS: Keys = &[
+    ("remove", "The headers to remove."),
+    ("set", "Headers to set, instead of those of the same name."),
+    ("add", "Headers to add."),
+];
+
+/// What stands for names of headers, which are the operator's own.
+const PAIRS: Keys = &[("HEADER", "The value of this header.")];
+
 /// The longest value, in bytes.
 const LONGEST_VALUE: usize = 4 * 1_024;
 
-pub(super) fn edits(mut table: Table<'_>, side: Side, reader: &Reader<'_>) -> Option<Edits> {
-    let remove = table.list("remove", |value| name(&value::line(value)?, side));
-    let set = pairs(table.table("set"), side, reader);
-    let add = pairs(table.table("add"), side, reader);
+pub(super) fn edits(table: Table<'_>, side: Side, reader: &Reader<'_>) -> Option<Edits> {
+    let remove = table.list("remove", described("header name", |value| name(&value::line(value)?, side)));
+    let set = pairs(table.table("set", PAIRS), side, reader);
+    let add = pairs(table.table("add", PAIRS), side, reader);
     let names: Vec<(&str, &HeaderName)> = (remove.iter().map(|(key, name)| (key.as_str(), name)))
         .chain(set.iter().map(|(key, name, _)| (key.as_str(), name)))
         .collect();
@@ -50,24 +61,27 @@ pub(super) fn beside_cors(has_cors: bool, edits: Option<&Edits>, table: &Table<'
 }
 
 /// `pass_headers`: what clients may send although the gateway would take it away.
-pub(super) fn pass_headers(table: &mut Table<'_>, edits: Option<&Edits>, reader: &Reader<'_>) -> Vec<HeaderName> {
-    let named = table.list("pass_headers", |value| {
-        let text = value::line(value)?;
-        let no_name =
-            || Diagnostic::bare(format!("{text:?} is no header")).hint("write its name alone, as in \"x-user-id\"");
-        let name = HeaderName::from_bytes(text.as_bytes()).map_err(|_no_name| no_name())?;
-        // What a program may read it as counts (T02).
-        match header_names::kind(&header_names::folded(name.as_str())) {
-            Kind::Own => {
-                let wrong = Diagnostic::bare(format!("{name} is the gateway's own, or another spelling of it"));
-                Err(wrong.hint("leave it out: upstreams believe it"))
+pub(super) fn pass_headers(table: &Table<'_>, edits: Option<&Edits>, reader: &Reader<'_>) -> Vec<HeaderName> {
+    let named = table.list(
+        "pass_headers",
+        described("header name", |value| {
+            let text = value::line(value)?;
+            let no_name =
+                || Diagnostic::bare(format!("{text:?} is no header")).hint("write its name alone, as in \"x-user-id\"");
+            let name = HeaderName::from_bytes(text.as_bytes()).map_err(|_no_name| no_name())?;
+            // What a program may read it as counts (T02).
+            match header_names::kind(&header_names::folded(name.as_str())) {
+                Kind::Own => {
+                    let wrong = Diagnostic::bare(format!("{name} is the gateway's own, or another spelling of it"));
+                    Err(wrong.hint("leave it out: upstreams believe it"))
+                }
+                Kind::Message if header_names::kind(name.as_str()) == Kind::Message => {
+                    Err(Diagnostic::bare(format!("{name} passes anyway")).hint("leave it out"))
+                }
+                Kind::Alias | Kind::Message | Kind::Other => Ok(name),
             }
-            Kind::Message if header_names::kind(name.as_str()) == Kind::Message => {
-                Err(Diagnostic::bare(format!("{name} passes anyway")).hint("leave it out"))
-            }
-            Kind::Alias | Kind::Message | Kind::Other => Ok(name),
-        }
-    });
+        }),
+    );
     let edited = |edits: &Edits, folded: &str| {
         let named = edits.remove.iter().chain(edits.set.iter().chain(&edits.add).map(|(name, _)| name));
         named.into_iter().any(|name| name.as_str() == folded)

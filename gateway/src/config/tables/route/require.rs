@@ -3,14 +3,15 @@
 use super::Known;
 use crate::{
     config::{
-        reader::{Reader, Table},
+        reader::Reader,
+        table::Table,
         value::{closest, word::permission},
     },
     diagnostic::Diagnostic,
     settings::authz::Requirement,
 };
 
-pub(super) fn read(table: &mut Table<'_>, known: &Known<'_>, reader: &Reader<'_>) -> Requirement {
+pub(super) fn read(table: &Table<'_>, known: &Known<'_>, reader: &Reader<'_>) -> Requirement {
     if !table.has("require") {
         let warning = Diagnostic::new(table.key("require"), "is missing: nobody is let through");
         reader.warn(warning.hint("write [\"public\"], [\"authenticated\"], or the permissions it takes"));

@@ -5,7 +5,7 @@ use toml::de::DeValue;
 
 use crate::{
     config::{
-        reader::Table,
+        table::Table,
         tables::upstream::NamedUpstream,
         value::{self, address::origin},
     },
@@ -20,7 +20,7 @@ use crate::{
 
 /// `upstream`: where the route leads, if that is known.
 pub(super) fn read(
-    table: &mut Table<'_>,
+    table: &Table<'_>,
     upstream: Option<&NamedUpstream>,
     require: &Requirement,
     has_jwt: bool,
@@ -39,7 +39,7 @@ pub(super) fn read(
     }
     let protocols: Vec<String> = table.list("upgrade", protocol).into_iter().map(|(_, protocol)| protocol).collect();
     let origins = Origins::new(table.list("origins", origin).into_iter().map(|(_, origin)| origin).collect());
-    let outlives_token = table.or("outlives_token", false, value::boolean);
+    let outlives_token = table.or("outlives_token", false, value::boolean());
     let tokens: Vec<TokenSource> =
         table.list("websocket_token", token_source).into_iter().map(|(_, source)| source).collect();
     let wrong = |what: &str, hint: &str| table.report("websocket_token", Diagnostic::bare(what).hint(hint));

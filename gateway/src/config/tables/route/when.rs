@@ -4,32 +4,52 @@ use http::HeaderName;
 
 use crate::{
     config::{
-        reader::Table,
-        value::{self},
+        reader::Keys,
+        table::Table,
+        value::{
+            self,
+            form::{Form, described},
+        },
     },
     diagnostic::Diagnostic,
     settings::route::{Condition, Subject, Test},
 };
 
+/// The keys of `[[route.when]]`.
+pub(super) const KEYS: Keys = &[
+    ("header", "The header to look at. A condition has one of `header` and `query`."),
+    ("query", "The query parameter to look at."),
+    ("equals", "The value must be this. A condition has one of `equals`, `prefix` and `present`."),
+    ("prefix", "The value must begin with this."),
+    ("present", "`true`: there must be a value, whatever it is."),
+];
+
 /// One `when`: what is looked at, and what it must be.
-pub(super) fn read(mut table: Table<'_>) -> Option<Condition> {
-    let header = table.optional("header", |value| {
-        let text = value::line(value)?;
-        let wrong =
-            || Diagnostic::bare(format!("{text:?} is no header")).hint("write its name alone, as in \"x-version\"");
-        let name = HeaderName::from_bytes(text.as_bytes()).map_err(|_no_name| wrong())?;
-        if name == http::header::HOST {
-            return Err(Diagnostic::bare("is what `host` is for").hint("write `host` in the route"));
-        }
-        Ok(Subject::Header(name))
-    });
-    let query = table.optional("query", |value| value::line(value).map(Subject::Query));
-    let equals = table.optional("equals", |value| Ok(Test::Equals(value::text(value)?.to_owned())));
-    let prefix = table.optional("prefix", |value| value::line(value).map(Test::Prefix));
-    let present = table.optional("present", |value| match value::boolean(value)? {
-        true => Ok(Test::Present),
-        false => Err(Diagnostic::bare("false is not told apart").hint("leave the condition to the other route")),
-    });
+pub(super) fn read(table: Table<'_>) -> Option<Condition> {
+    let header = table.optional(
+        "header",
+        described("header name", |value| {
+            let text = value::line(value)?;
+            let wrong =
+                || Diagnostic::bare(format!("{text:?} is no header")).hint("write its name alone, as in \"x-version\"");
+            let name = HeaderName::from_bytes(text.as_bytes()).map_err(|_no_name| wrong())?;
+            if name == http::header::HOST {
+                return Err(Diagnostic::bare("is what `host` is for").hint("write `host` in the route"));
+            }
+            Ok(Subject::Header(name))
+        }),
+    );
+    let query = table.optional("query", described("string", |value| value::line(value).map(Subject::Query)));
+    let equals =
+        table.optional("equals", described("string", |value| Ok(Test::Equals(value::text(value)?.to_owned()))));
+    let prefix = table.optional("prefix", described("string", |value| value::line(value).map(Test::Prefix)));
+    let present = table.optional(
+        "present",
+        described("`true`", |value| match value::boolean().read(value)? {
+            true => Ok(Test::Present),
+            false => Err(Diagnostic::bare("false is not told apart").hint("leave the condition to the other route")),
+        }),
+    );
     let named = |names: &[&str]| names.iter().filter(|name| table.has(name)).count();
     let (subjects, tests) = (named(&["header", "query"]), named(&["equals", "prefix", "present"]));
     let key = table.own_key().to_owned();

@@ -4,25 +4,41 @@ use std::time::Duration;
 
 use crate::{
     config::{
-        reader::Table,
-        value::{self, address},
+        reader::Keys,
+        table::Table,
+        value::{self, address, form::described},
     },
     diagnostic::Diagnostic,
     settings::upstream::HealthCheck,
 };
 
-pub(super) fn read(mut table: Table<'_>) -> Option<HealthCheck> {
+/// The keys of `[upstream.NAME.health]`.
+pub(super) const KEYS: Keys = &[
+    ("path", "The path that is requested with GET."),
+    ("host", "The `Host` of the request. Without it: the server's own address."),
+    ("expect", "The statuses of a healthy server. Empty: 200 to 299."),
+    ("interval", "The time between two checks. They are made once per process, not per worker."),
+    ("timeout", "How long a check may take."),
+    ("healthy", "This many good checks in a row bring a server back."),
+    ("unhealthy", "This many failed checks in a row take a server out."),
+];
+
+pub(super) fn read(table: Table<'_>) -> Option<HealthCheck> {
     if !table.is_present() {
         return None;
     }
-    let path = table.required("path", "\"/health\"", |value| {
-        let path = value::line(value)?;
-        if path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Ok(path);
-        }
-        Err(Diagnostic::bare(format!("{path:?} is no path")).hint("write it as it is requested: \"/health\""))
-    });
-    let host = table.optional("host", |value| address::host(value::text(value)?));
+    let path = table.required(
+        "path",
+        "\"/health\"",
+        described("path of a URL", |value| {
+            let path = value::line(value)?;
+            if path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic()) {
+                return Ok(path);
+            }
+            Err(Diagnostic::bare(format!("{path:?} is no path")).hint("write it as it is requested: \"/health\""))
+        }),
+    );
+    let host = table.optional("host", described("host name or address", |value| address::host(value::text(value)?)));
     let expect = table.list("expect", value::integer(100..=599));
     let hour = Duration::from_secs(3_600);
     let interval = table.or("interval", Duration::from_secs(5), value::duration_in(Duration::from_millis(100)..=hour));

@@ -5,35 +5,49 @@ use toml::de::DeValue;
 
 use crate::{
     config::{
-        reader::{Reader, Table},
+        reader::{Keys, Reader},
+        table::{Switch, Table},
         tables::certificate,
-        value::{self, address},
+        value::{self, address, form::described},
     },
     diagnostic::Diagnostic,
     file::NamedFile,
     settings::tls::{Client, Pin},
 };
 
+/// The keys of `[upstream.NAME.tls]`.
+const KEYS: Keys = &[
+    ("ca", "The authorities to believe, in PEM. Without it: those that this system trusts."),
+    ("server_name", "The name that the server's certificate must have. Without it: the server's own name."),
+    ("certificate", "The client certificate that the gateway shows, in PEM."),
+    ("private_key", "The private key of `certificate`, in PEM."),
+    (
+        "dangerous_accept_any_certificate",
+        "`true` accepts every certificate: anybody on the path can read and change everything.",
+    ),
+    ("pins", "The server's certificate must match one of these SHA-256 pins. Beside `ca`, both must hold."),
+];
+
 /// `upstream.NAME.tls`: `true`, or a table.
-pub(super) fn read(table: &mut Table<'_>, reader: &Reader<'_>) -> Option<Client> {
-    if !table.is_table("tls") {
-        return if table.or("tls", false, value::boolean) {
-            Some(Client {
+pub(super) fn read(table: &Table<'_>, reader: &Reader<'_>) -> Option<Client> {
+    let inner = match table.switch("tls", KEYS) {
+        Switch::Table(inner) => inner,
+        Switch::Plain(false) => return None,
+        Switch::Plain(true) => {
+            return Some(Client {
                 ca: system(table, reader),
                 server_name: None,
                 certificate: None,
                 accepts_any: false,
                 pins: Vec::new(),
-            })
-        } else {
-            None
-        };
-    }
-    let mut inner = table.table("tls");
+            });
+        }
+    };
     let ca = inner.file("ca");
-    let server_name = inner.optional("server_name", |value| address::host(value::text(value)?));
-    let certificate = certificate::pair(&mut inner, false, reader).map(|pair| (pair.certificate, pair.private_key));
-    let accepts_any = inner.or("dangerous_accept_any_certificate", false, value::boolean);
+    let server_name =
+        inner.optional("server_name", described("host name or address", |value| address::host(value::text(value)?)));
+    let certificate = certificate::pair(&inner, false, reader).map(|pair| (pair.certificate, pair.private_key));
+    let accepts_any = inner.or("dangerous_accept_any_certificate", false, value::boolean());
     if accepts_any {
         let key = inner.key("dangerous_accept_any_certificate");
         let warning = Diagnostic::new(key, "whoever is in between can read and change everything");
