@@ -4,10 +4,14 @@
 
 use serde::Serialize;
 
+use facts::{Interface, Known};
+
 use super::kernel::PinnedAt;
 
+mod facts;
 mod look;
 
+pub use facts::Facts;
 pub use look::look;
 
 /// How a check came out.
@@ -33,63 +37,6 @@ pub struct Check {
     pub what: String,
     /// What would help; empty: nothing needs to be done.
     pub fix: String,
-}
-
-/// A fact, or why it is not known.
-type Known<T> = Result<T, String>;
-
-/// Everything that is looked at.
-#[derive(Debug)]
-pub struct Facts {
-    /// Whether a gateway ever ran by this configuration, or may have.
-    has_run: bool,
-    kernel: String,
-    is_root: bool,
-    sysctls: Vec<(&'static str, Known<i64>)>,
-    /// Parts of the program that this kernel refuses; as an error, why it refuses all of it.
-    program: Known<Result<Vec<String>, String>>,
-    has_btf: bool,
-    is_bpffs: bool,
-    interfaces: Vec<Interface>,
-    links: Known<Vec<PinnedAt>>,
-    maps: Known<Vec<(&'static str, usize, u32)>>,
-    /// Entries that the store has and the kernel has not, and the other way.
-    drift: Known<(usize, usize)>,
-    audit: Known<(u64, Option<String>)>,
-    /// How far the youngest record is in the future, in seconds, and this year.
-    clock: Known<(u64, i16)>,
-    /// Whether something keeps the clock right.
-    clock_is_kept: Known<bool>,
-    /// Folders of maps that earlier versions pinned.
-    earlier: Vec<String>,
-    modes: Vec<(String, Known<u32>)>,
-    /// Free and all bytes of the state's file system.
-    disk: Known<(u64, u64)>,
-    /// Per certificate: its path, and the days until it ends.
-    certificates: Vec<(String, Known<i64>)>,
-    proxy_user: (String, Option<u32>),
-    /// The limit on open files, and connections at most.
-    files: Known<(u64, u64)>,
-    /// The daemon: its proxy's pid and its warnings.
-    daemon: Known<(Option<u32>, Vec<String>)>,
-    /// Files that the configuration names and this user may not read.
-    denied: Vec<String>,
-}
-
-#[derive(Debug)]
-struct Interface {
-    name: String,
-    is_there: bool,
-    is_up: Option<bool>,
-    driver: Option<String>,
-    mtu: Option<u32>,
-    queues: Option<usize>,
-    /// The XDP program that is on it.
-    program: Known<Option<u32>>,
-    /// Its name and tag, and whose it likely is.
-    program_named: Option<String>,
-    /// Large receive offload is on.
-    joins_packets: Option<bool>,
 }
 
 fn check(name: impl Into<String>, state: State, what: impl Into<String>, fix: impl Into<String>) -> Check {

@@ -24,7 +24,7 @@ use nix::{
 };
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
-use super::{Facts, Interface, Known};
+use super::facts::{Facts, Interface, Known};
 use crate::{
     clock::Now,
     config::Config,

@@ -5,7 +5,10 @@
 //! `expiration`; `reason`, `scenario`; `type` or `action`; `simulated`, `mode`; `abuseConfidenceScore`. Others are passed
 //! over.
 
-use super::{Each, Listed, Unreadable, go_duration, reason, sources, text};
+use super::{
+    line::{Each, Listed, SIMULATED, Unreadable, go_duration, low_score, reason, shortened, text},
+    range::sources,
+};
 
 #[derive(Default)]
 struct Columns {
@@ -78,10 +81,10 @@ fn record(columns: &Columns, line: &str, each: &mut dyn FnMut(Listed)) -> Result
     let field = |column: Option<usize>| fields.get(column?).map(|field| field.trim()).filter(|field| !field.is_empty());
     let value = field(columns.value).ok_or("there is no value")?;
     if field(columns.simulated).is_some_and(|simulated| matches!(simulated, "true" | "shadow" | "1")) {
-        return Err(super::SIMULATED.to_owned());
+        return Err(SIMULATED.to_owned());
     }
     let score = field(columns.score).and_then(|score| score.parse().ok());
-    if let Some(low) = score.and_then(super::low_score) {
+    if let Some(low) = score.and_then(low_score) {
         return Err(low);
     }
     let scope = field(columns.scope).unwrap_or("ip");
@@ -104,10 +107,10 @@ pub(super) fn decision(
     each: &mut dyn FnMut(Listed),
 ) -> Result<(), String> {
     if !is_scope(scope) {
-        return Err(format!("a decision about {:?}, not about an address", super::shortened(scope)));
+        return Err(format!("a decision about {:?}, not about an address", shortened(scope)));
     }
     if let Some(action) = action.filter(|action| !action.eq_ignore_ascii_case("ban")) {
-        return Err(format!("the decision {:?} is no ban", super::shortened(action)));
+        return Err(format!("the decision {:?} is no ban", shortened(action)));
     }
     let seconds = duration.map(go_duration).transpose()?;
     if seconds == Some(0) {

@@ -4,7 +4,10 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use super::{Each, Unreadable, crowdsec_csv::decision};
+use super::{
+    crowdsec_csv::decision,
+    line::{Each, SIMULATED, Unreadable},
+};
 
 #[derive(Deserialize)]
 struct Item<'a> {
@@ -62,7 +65,7 @@ pub(super) fn read(bytes: &[u8], each: &mut Each<'_>) -> Result<(), Unreadable> 
             };
             // What a decision says of itself goes before what its alert says.
             if one.simulated.unwrap_or(is_simulated) || one.mode.as_deref() == Some("shadow") {
-                each(number, Err(super::SIMULATED.to_owned()));
+                each(number, Err(SIMULATED.to_owned()));
                 continue;
             }
             let why = one.scenario.as_deref().or(one.reason.as_deref());

@@ -2,7 +2,13 @@
 //!
 //! *Invariant:* a file of several sets is refused: one of them may be for friends.
 
-use super::{Each, Listed, Source, Unreadable, plain, reason, shortened, sources, text};
+use gateway_common::source::Source;
+
+use super::{
+    line::{Each, Listed, Unreadable, reason, shortened, text},
+    plain,
+    range::sources,
+};
 
 /// What the set was made with.
 #[derive(Default)]

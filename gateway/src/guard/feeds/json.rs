@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{Each, Listed, Unreadable, low_score, sources};
+use super::{
+    line::{Each, Listed, Unreadable, low_score},
+    range::sources,
+};
 
 /// Members that name an address or a prefix.
 const NAMES: [&str; 12] = [

@@ -3,7 +3,12 @@
 
 use std::net::Ipv4Addr;
 
-use super::{Listed, range, shortened, sources};
+use gateway_common::source::Source;
+
+use super::{
+    line::{Listed, shortened},
+    range::{self, sources},
+};
 
 /// In eMule's lists what has a higher level than this is not blocked.
 const HIGHEST_BLOCKED: u32 = 127;
@@ -84,7 +89,7 @@ fn is_exception(word: &str) -> bool {
 }
 
 /// A range with space in it; eMule writes a level and a name behind it.
-fn peers(first: &str, last: &str, rest: &[&str], each: impl FnMut(super::Source)) -> Result<(), String> {
+fn peers(first: &str, last: &str, rest: &[&str], each: impl FnMut(Source)) -> Result<(), String> {
     if let Some(level) = rest.first().and_then(|level| level.parse::<u32>().ok())
         && level > HIGHEST_BLOCKED
     {

@@ -1,8 +1,34 @@
-//! Decides which prefixes a range of addresses is: the fewest that cover exactly it. Pure.
+//! Reads what a word names: an address, a prefix, or a range, as the fewest prefixes that cover exactly it. Pure.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use gateway_common::source::Source;
+
+use super::line::shortened;
+
+/// Gives what a word names: an address, a prefix, or the prefixes of a range.
+pub(super) fn sources(word: &str, mut each: impl FnMut(Source)) -> Result<(), String> {
+    let error = match word.parse() {
+        Ok(source) => {
+            each(source);
+            return Ok(());
+        }
+        Err(error) => error,
+    };
+    if let Some((first, last)) = word.split_once('-') {
+        return prefixes(first.trim(), last.trim(), each);
+    }
+    if let Some((address, mask)) = word.split_once('/')
+        && let (Ok(address), Ok(mask)) = (address.parse(), mask.parse())
+    {
+        return masked(address, mask, each);
+    }
+    if let Some(address) = padded(word) {
+        each(Source::of(address.into(), 128));
+        return Ok(());
+    }
+    Err(format!("{:?}: {error}", shortened(word)))
+}
 
 /// Gives the prefixes of `first` to `last`: at most 62 in IPv4, 254 in IPv6.
 pub(super) fn prefixes(first: &str, last: &str, mut each: impl FnMut(Source)) -> Result<(), String> {
@@ -10,7 +36,7 @@ pub(super) fn prefixes(first: &str, last: &str, mut each: impl FnMut(Source)) ->
         let address = text.parse().or_else(|error| padded(text).map(IpAddr::V4).ok_or(error));
         address
             .map(|address| address.to_canonical())
-            .map_err(|_error| format!("{:?} is no address, prefix or range", super::shortened(text)))
+            .map_err(|_error| format!("{:?} is no address, prefix or range", shortened(text)))
     };
     let (first, last) = (address(first)?, address(last)?);
     let (mut from, to, width) = match (first, last) {

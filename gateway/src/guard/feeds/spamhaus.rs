@@ -3,7 +3,10 @@
 
 use serde::Deserialize;
 
-use super::{Listed, reason, shortened, sources};
+use super::{
+    line::{Listed, reason, shortened},
+    range::sources,
+};
 
 #[derive(Deserialize)]
 struct Object<'a> {

@@ -1,6 +1,6 @@
 //! Lists as tables: what each format's lines become.
 
-use super::*;
+use super::{line::go_duration, *};
 
 #[track_caller]
 fn check(format: Option<Format>, text: &[u8], expect: &[&str]) {

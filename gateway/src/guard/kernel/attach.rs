@@ -13,11 +13,26 @@ use aya::{
 };
 use nix::net::if_::if_nametoindex;
 
-use super::{Attached, KernelError, load::program, sys};
+use super::{error::KernelError, object::program, sys};
 use crate::settings::guard::Mode;
 
 const NATIVE: &str = "native";
 const GENERIC: &str = "generic";
+
+/// Where the program is attached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// The interface.
+    pub name: String,
+    /// Its number, which packets tell of; 0: not known.
+    pub index: u32,
+    /// In the driver; else in the network stack, which costs more.
+    pub native: bool,
+    /// Whether the link of an earlier guard was taken over, without a gap.
+    pub adopted: bool,
+    /// What an operator should know.
+    pub note: Option<String>,
+}
 
 /// Attaches to every interface that is there. If one fails, links that were made for the others are given up again.
 pub(super) fn attach(

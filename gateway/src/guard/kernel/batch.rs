@@ -13,7 +13,13 @@ use gateway_common::{
     source::{Source, SourceKey},
 };
 
-use super::{Kernel, KernelError, sys, tries::Prefix};
+use super::{
+    error::KernelError,
+    handle::Kernel,
+    object::read_ban,
+    sys,
+    tries::{Prefix, sources},
+};
 
 const UPDATE_BATCH: libc::c_long = 26;
 const DELETE_BATCH: libc::c_long = 27;
@@ -60,14 +66,6 @@ impl RuleScan {
     }
 }
 
-/// Rules by their sources.
-pub(super) fn sources<const N: usize>(all: Vec<(Prefix<N>, Rule)>) -> impl Iterator<Item = (Source, Rule)>
-where
-    std::net::IpAddr: From<[u8; N]>,
-{
-    all.into_iter().filter_map(|((address, length), rule)| Some((Source::network(address.into(), length)?, rule)))
-}
-
 impl Kernel {
     /// Some bans, from where the last call ended. Entries that come and go meanwhile may be missed, or be told twice.
     ///
@@ -76,7 +74,7 @@ impl Kernel {
     pub fn scan(&self, from: &mut Scan) -> Result<Vec<(SourceKey, Ban)>, KernelError> {
         let some = sys::some::<8, 32>(self.bans.map().fd().as_fd(), &mut from.0, SCANNED);
         let some = some.map_err(|source| KernelError::Map { map: name::BANS, operation: "reading", source })?;
-        Ok(some.into_iter().map(|(key, ban)| (SourceKey(u64::from_ne_bytes(key)), super::read_ban(&ban))).collect())
+        Ok(some.into_iter().map(|(key, ban)| (SourceKey(u64::from_ne_bytes(key)), read_ban(&ban))).collect())
     }
 
     /// Some rules in force, from where the last call ended; as [`Self::scan`].

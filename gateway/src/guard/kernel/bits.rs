@@ -8,7 +8,10 @@ use std::os::fd::AsFd as _;
 use aya::maps::{Array, MapData};
 use gateway_common::{maps::name, presence, source::SourceKey};
 
-use super::{KernelError, refused, sys};
+use super::{
+    error::{KernelError, refused},
+    sys,
+};
 
 /// How bans are hashed.
 #[derive(Clone, Copy, Debug)]

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use aya::maps::MapError;
+
 use super::host;
 
 /// Why the kernel does not do what it is told. Each says what would help.
@@ -107,5 +109,17 @@ impl KernelError {
             | Self::Pin { .. }
             | Self::Shared(_) => false,
         }
+    }
+}
+
+/// Makes the kernel's refusal of `operation` on `map` an error.
+pub(super) fn refused(map: &'static str, operation: &'static str) -> impl Fn(MapError) -> KernelError {
+    move |error| {
+        let source = match error {
+            MapError::SyscallError(error) => error.io_error,
+            MapError::CreateError { io_error, .. } => io_error,
+            error => io::Error::other(error.to_string()),
+        };
+        KernelError::Map { map, operation, source }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use aya::maps::{MapData, RingBuf};
 use gateway_common::maps::{Event, name};
 
-use super::{Kernel, KernelError, refused};
+use super::error::{KernelError, refused};
 
 /// The consumer's end of the ring.
 pub(super) struct Events(RingBuf<MapData>);
@@ -32,20 +32,6 @@ impl Events {
     /// Readable while there are events: for whoever waits for them.
     pub(super) fn descriptor(&self) -> io::Result<OwnedFd> {
         self.0.as_fd().try_clone_to_owned()
-    }
-}
-
-impl Kernel {
-    /// Samples of what was dropped or answered since the last call, oldest first, at most `most`. The kernel keeps some
-    /// thousand, and tells of at most [`EVENTS_PER_SECOND`](gateway_common::maps::EVENTS_PER_SECOND) of a verdict on each CPU.
-    pub fn events(&mut self, most: usize) -> Vec<Event> {
-        self.events.as_mut().map(|events| events.take(most)).unwrap_or_default()
-    }
-
-    /// Readable while there are [`Self::events`]. `None`: there never are any.
-    #[must_use]
-    pub fn events_waiting(&self) -> Option<OwnedFd> {
-        self.events.as_ref().and_then(|events| events.descriptor().ok())
     }
 }
 

@@ -10,9 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
-
-use super::{Kernel, KernelError, pins, sys};
+use super::{error::KernelError, sys};
 
 /// Who may use a folder of pins, for as long as it lives.
 #[derive(Debug)]
@@ -50,8 +48,8 @@ impl Held {
     /// Holds what is pinned now, and nothing else any more.
     pub(super) fn renew(&mut self, pin_dir: &Path) {
         self.pins.clear();
-        for folder in pins::entries(pin_dir).unwrap_or_default() {
-            for path in pins::entries(&folder).unwrap_or_default() {
+        for folder in entries(pin_dir).unwrap_or_default() {
+            for path in entries(&folder).unwrap_or_default() {
                 match sys::open_pin(&path) {
                     Ok(pin) => self.pins.push((path, pin)),
                     Err(error) => tracing::warn!(path = %path.display(), %error, "a pin cannot be held"),
@@ -71,7 +69,7 @@ impl Held {
     }
 
     /// Pins again what is pinned no more; how many that were.
-    fn pin_again(&self) -> io::Result<usize> {
+    pub(super) fn pin_again(&self) -> io::Result<usize> {
         let mut again = 0;
         for (path, pin) in &self.pins {
             match fs::symlink_metadata(path) {
@@ -89,28 +87,19 @@ impl Held {
     }
 }
 
-impl Kernel {
-    /// Pins again what somebody has removed: what was done, and what stands in the way.
-    pub(super) fn pin_again(&mut self) -> Result<Option<String>, String> {
-        let pin_dir = &self.pin_dir;
-        let there = pin_dir.ancestors().find(|folder| folder.exists()).unwrap_or(pin_dir);
-        let is_bpffs = statfs(there).is_ok_and(|found| found.filesystem_type() == BPF_FS_MAGIC);
-        let told = |error: String| {
-            format!(
-                "the pins in {} are gone and cannot be made again ({error}): if the guard ends, packets are dropped again \
-                 once the next one has started. `mount -t bpf bpf /sys/fs/bpf`, then start the gateway anew",
-                pin_dir.display()
-            )
-        };
-        if !is_bpffs {
-            return Err(told("no BPF file system is mounted there".to_owned()));
+pub(super) fn entries(folder: &Path) -> Result<Vec<PathBuf>, KernelError> {
+    let unreadable = |source: io::Error| match source.kind() {
+        io::ErrorKind::PermissionDenied => {
+            KernelError::NotPermitted { what: format!("reading {}", folder.display()), source }
         }
-        let again = self.held.pin_again().map_err(|error| told(error.to_string()))?;
-        if again == 0 {
-            return Ok(None);
-        }
-        // The folder may be another one.
-        self.held.hold = hold(pin_dir).ok().flatten().or(self.held.hold.take());
-        Ok(Some(format!("{again} pins in {}", pin_dir.display())))
-    }
+        _ => fault(folder, source.to_string()),
+    };
+    let listed = fs::read_dir(folder).map_err(unreadable)?;
+    let mut paths = listed.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>().map_err(unreadable)?;
+    paths.sort();
+    Ok(paths)
+}
+
+pub(super) fn fault(path: &Path, reason: String) -> KernelError {
+    KernelError::Pin { path: path.display().to_string(), reason }
 }

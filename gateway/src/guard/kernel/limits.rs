@@ -11,16 +11,8 @@ use gateway_common::{
     source::SourceKey,
 };
 
-use super::{Kernel, KernelError, bits::Hashed};
+use super::{bits::Hashed, error::KernelError};
 use crate::settings::guard::{Scope, Settings, SourceLimit, SynCookies};
-
-impl Kernel {
-    /// Puts new limits in force, for the ports that are guarded already.
-    pub(crate) fn limit(&mut self, settings: &Settings) -> Result<(), KernelError> {
-        let ports = self.guarded.clone();
-        self.apply(settings, &ports)
-    }
-}
 
 /// The seed of everything that is hashed in the kernel: the one in force, or a new one where there is none.
 pub(super) fn seed(in_force: u64) -> Result<u64, KernelError> {

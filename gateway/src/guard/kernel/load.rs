@@ -13,7 +13,7 @@ use std::{
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
     maps::{MapData, MapType},
-    programs::{ProgramError, Xdp},
+    programs::ProgramError,
 };
 use caps::CapSet;
 use gateway_common::{
@@ -26,9 +26,10 @@ use nix::{
 };
 
 use super::{
-    KernelError,
+    error::{KernelError, refused},
     held::{self, Hold},
-    parts, refused,
+    object::program,
+    parts, sys,
 };
 use crate::settings::guard::Settings;
 
@@ -36,9 +37,6 @@ pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../ebpf/gua
 
 /// Where a BPF file system belongs.
 const BPFFS: &str = "/sys/fs/bpf";
-
-/// The program's name, by which the kernel tells it from others.
-pub(super) const PROGRAM: &str = "guard";
 
 /// How a map must look to be used.
 #[derive(Clone, Copy, Debug)]
@@ -159,8 +157,11 @@ pub(super) fn load(object: &[u8], settings: &Settings) -> Result<Loaded, KernelE
             is_resized |= shape.name == name::BANBITS;
             if shape.name == name::BANS && pinned.is_readable {
                 use std::os::fd::AsFd as _;
-                carried = super::sys::dump(pinned.map.fd().as_fd(), pinned.entries)
-                    .map_err(|source| KernelError::Map { map: shape.name, operation: "reading", source })?;
+                carried = sys::dump(pinned.map.fd().as_fd(), pinned.entries).map_err(|source| KernelError::Map {
+                    map: shape.name,
+                    operation: "reading",
+                    source,
+                })?;
                 if carried.len() > shape.entries as usize {
                     return Err(KernelError::Full {
                         map: shape.name,
@@ -211,14 +212,6 @@ fn works_without_rights(ebpf: &mut Ebpf) -> Result<(), KernelError> {
         Ok(_info) => Ok(()),
         Err(error) => Err(KernelError::TooOld(error)),
     }
-}
-
-/// The one program of the object.
-pub(super) fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, KernelError> {
-    ebpf.program_mut(PROGRAM)
-        .ok_or_else(|| KernelError::Object("it has no program".to_owned()))?
-        .try_into()
-        .map_err(|error: ProgramError| KernelError::Object(error.to_string()))
 }
 
 /// The folder that maps of this layout are pinned in, for this user and this process alone.

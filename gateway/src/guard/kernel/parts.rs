@@ -6,7 +6,7 @@ use std::{borrow::Cow, io};
 
 use aya::{Ebpf, EbpfLoader, programs::ProgramError};
 
-use super::{KernelError, load::program};
+use super::{error::KernelError, object::program};
 
 /// What the program has beside what it cannot do without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,13 +16,14 @@ use aya::{
     Ebpf, Pod,
     maps::{ArrayOfMaps, IterableMap as _, LpmTrie, Map, MapData, MapError, MapType, lpm_trie::Key},
 };
-use gateway_common::{maps::Rule, presence};
+use gateway_common::{maps::Rule, presence, source::Source};
 
 use super::{
-    KernelError, Laid,
     bits::{self, Bits},
+    error::{KernelError, refused},
     load::Shape,
-    map, refused, sys, take,
+    object::{Laid, map, take},
+    sys,
 };
 
 /// `BPF_F_NO_PREALLOC`, which tries demand.
@@ -378,6 +379,14 @@ fn some<const N: usize>(trie: BorrowedFd<'_>, place: &mut sys::Place, most: u32)
 
 const fn full(map: &'static str, capacity: u32) -> KernelError {
     KernelError::Full { map, capacity, setting: "guard.max_rules" }
+}
+
+/// Rules by their sources.
+pub(super) fn sources<const N: usize>(all: Vec<(Prefix<N>, Rule)>) -> impl Iterator<Item = (Source, Rule)>
+where
+    std::net::IpAddr: From<[u8; N]>,
+{
+    all.into_iter().filter_map(|((address, length), rule)| Some((Source::network(address.into(), length)?, rule)))
 }
 
 /// The kernel's own word for an error.

@@ -3,7 +3,13 @@
 //! *Invariant:* chunks are written under a generation that nothing refers to yet; one statement puts it in force. A
 //! crash before it leaves the old content, and chunks that [`Store::sweep_feeds`] removes at the next start.
 
-use super::*;
+use rusqlite::{Row, params};
+
+use super::{
+    database::{Change, Store},
+    error::StoreError,
+    row::{signed, unsigned},
+};
 use crate::guard::feeds::content::Content;
 
 pub(super) const FEED_TABLES: &str = "

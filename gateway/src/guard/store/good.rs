@@ -3,7 +3,11 @@
 use gateway_common::source::Source;
 use rusqlite::params;
 
-use super::{Change, Store, StoreError, signed, unsigned};
+use super::{
+    database::{Change, Store},
+    error::StoreError,
+    row::{signed, unsigned},
+};
 
 pub(super) const GOOD_TABLES: &str = "
     CREATE TABLE IF NOT EXISTS good (

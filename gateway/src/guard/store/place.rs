@@ -2,12 +2,26 @@
 
 use std::{
     fs::{self, OpenOptions},
+    io,
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    path::Path,
+    time::Duration,
 };
 
-use rusqlite::ErrorCode;
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
-use super::*;
+use super::{
+    database::Store,
+    error::{SCHEMA, StoreError},
+    feeds::FEED_TABLES,
+    good::GOOD_TABLES,
+    row::unsigned,
+    salvage::Salvage,
+    schema::MIGRATIONS,
+};
+
+/// How many pages the log may have before whoever writes brings it into the file, and waits: 64 MiB.
+const LONGEST_LOG: i64 = 16_384;
 
 /// How long opening the store waits for whoever has locked it.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -67,8 +81,8 @@ impl Store {
             change.pragma_update(None, "user_version", SCHEMA)?;
             change.commit()?;
         }
-        connection.execute_batch(feeds::FEED_TABLES)?;
-        connection.execute_batch(good::GOOD_TABLES)?;
+        connection.execute_batch(FEED_TABLES)?;
+        connection.execute_batch(GOOD_TABLES)?;
         let file = fs::metadata(path).ok().map(|found| (path.to_owned(), found.ino()));
         Ok(Self { connection, alone, file, stands_in: None })
     }

@@ -2,7 +2,10 @@
 
 use rusqlite::Row;
 
-use super::{Deadline, Ended, Record, StoreError};
+use super::{
+    error::StoreError,
+    record::{Deadline, Ended, Record},
+};
 
 /// SQLite's integers are signed; nothing here comes near the sign bit but "never", which is `NULL`.
 pub(super) fn signed(value: u64) -> i64 {

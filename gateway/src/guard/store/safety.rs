@@ -4,7 +4,11 @@
 use gateway_common::source::Source;
 use rusqlite::params;
 
-use super::{Change, Store, StoreError, optional, signed, unsigned};
+use super::{
+    database::{Change, Store},
+    error::StoreError,
+    row::{optional, signed, unsigned},
+};
 
 /// A source that an operator unbanned.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,16 +2,20 @@
 //!
 //! *Invariant:* nothing here fails. What cannot be read is not there.
 
-use std::{fs, os::unix::fs::DirBuilderExt as _};
+use std::{fs, os::unix::fs::DirBuilderExt as _, path::Path, time::Duration};
 
-use rusqlite::{OpenFlags, config::DbConfig};
+use rusqlite::{Connection, OpenFlags, config::DbConfig, params};
 
-use super::*;
-use crate::guard::{
-    feeds::content::Content,
-    state_files::beside,
-    store::{feeds::FeedRow, good::GoodRow},
+use super::{
+    database::{Change, Store, anchor},
+    error::StoreError,
+    feeds::FeedRow,
+    good::GoodRow,
+    record::{Allowed, Anchor, Record},
+    row::{record, signed},
+    safety::{Pardon, Promotion},
 };
+use crate::guard::{feeds::content::Content, state_files::beside};
 
 /// How many good clients are kept.
 const MOST_GOOD: usize = 65_536;

@@ -1,6 +1,11 @@
 //! What the store remembers over restarts.
 
-use super::*;
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use super::{schema::FIRST, *};
+use crate::request_id::RequestId;
 
 fn anchor(seq: u64) -> Anchor {
     Anchor { seq, hash: format!("hash {seq}"), first: "first".to_owned() }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::message::UpstreamReport;
 
-use super::Entry;
+use super::entry::Entry;
 
 /// How things are.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,7 +81,7 @@ pub struct Status {
 pub struct ReloadRefused {
     /// When: RFC 3339, UTC.
     pub at: String,
-    /// As in [`Answer::Refused`](super::Answer::Refused).
+    /// As in a refused answer.
     pub code: String,
     /// Why, for people; may have several lines.
     pub reason: String,

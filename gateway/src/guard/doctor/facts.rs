@@ -1,0 +1,60 @@
+//! What was found out about this host and this gateway, to be judged.
+
+use crate::guard::kernel::PinnedAt;
+
+/// A fact, or why it is not known.
+pub(super) type Known<T> = Result<T, String>;
+
+/// Everything that is looked at.
+#[derive(Debug)]
+pub struct Facts {
+    /// Whether a gateway ever ran by this configuration, or may have.
+    pub(super) has_run: bool,
+    pub(super) kernel: String,
+    pub(super) is_root: bool,
+    pub(super) sysctls: Vec<(&'static str, Known<i64>)>,
+    /// Parts of the program that this kernel refuses; as an error, why it refuses all of it.
+    pub(super) program: Known<Result<Vec<String>, String>>,
+    pub(super) has_btf: bool,
+    pub(super) is_bpffs: bool,
+    pub(super) interfaces: Vec<Interface>,
+    pub(super) links: Known<Vec<PinnedAt>>,
+    pub(super) maps: Known<Vec<(&'static str, usize, u32)>>,
+    /// Entries that the store has and the kernel has not, and the other way.
+    pub(super) drift: Known<(usize, usize)>,
+    pub(super) audit: Known<(u64, Option<String>)>,
+    /// How far the youngest record is in the future, in seconds, and this year.
+    pub(super) clock: Known<(u64, i16)>,
+    /// Whether something keeps the clock right.
+    pub(super) clock_is_kept: Known<bool>,
+    /// Folders of maps that earlier versions pinned.
+    pub(super) earlier: Vec<String>,
+    pub(super) modes: Vec<(String, Known<u32>)>,
+    /// Free and all bytes of the state's file system.
+    pub(super) disk: Known<(u64, u64)>,
+    /// Per certificate: its path, and the days until it ends.
+    pub(super) certificates: Vec<(String, Known<i64>)>,
+    pub(super) proxy_user: (String, Option<u32>),
+    /// The limit on open files, and connections at most.
+    pub(super) files: Known<(u64, u64)>,
+    /// The daemon: its proxy's pid and its warnings.
+    pub(super) daemon: Known<(Option<u32>, Vec<String>)>,
+    /// Files that the configuration names and this user may not read.
+    pub(super) denied: Vec<String>,
+}
+
+#[derive(Debug)]
+pub(super) struct Interface {
+    pub(super) name: String,
+    pub(super) is_there: bool,
+    pub(super) is_up: Option<bool>,
+    pub(super) driver: Option<String>,
+    pub(super) mtu: Option<u32>,
+    pub(super) queues: Option<usize>,
+    /// The XDP program that is on it.
+    pub(super) program: Known<Option<u32>>,
+    /// Its name and tag, and whose it likely is.
+    pub(super) program_named: Option<String>,
+    /// Large receive offload is on.
+    pub(super) joins_packets: Option<bool>,
+}

@@ -1,0 +1,211 @@
+//! Opens what is pinned without a program, and takes the program out of the kernel and puts it back.
+
+use aya::maps::{Array, Map};
+use gateway_common::maps::{LAYOUT, Limits, name};
+use nix::{
+    net::if_::if_nametoindex,
+    sys::statfs::{BPF_FS_MAGIC, statfs},
+};
+
+use super::{
+    attach::{self, Attached},
+    bits::{Bits, Hashed},
+    error::{KernelError, refused},
+    handle::{Kernel, Maps},
+    held::{fault, hold},
+    load,
+    object::Laid,
+    pins::{Removed, pinned_links, remove, survey, unpin},
+    tries::Tries,
+};
+use crate::settings::guard::Settings;
+
+impl Kernel {
+    /// Opens what a guard has pinned, and makes nothing: for when none runs. What is attached stays as it is, and so
+    /// does what is said to it about capacities.
+    ///
+    /// # Errors
+    /// [`KernelError::Pin`] if maps of this program's layout are not pinned.
+    pub fn open_pinned(settings: &Settings) -> Result<Self, KernelError> {
+        let folder = settings.pin_dir.join(format!("v{LAYOUT}"));
+        let links = pinned_links(&settings.pin_dir)?;
+        let open = |name: &'static str| {
+            let shape = load::shape(settings, name)?;
+            let path = folder.join(name);
+            let pinned = shape.pinned(&path)?.ok_or_else(|| fault(&path, "no map is pinned there".to_owned()))?;
+            if !pinned.is_readable {
+                return Err(fault(&path, "is no map of this program's layout".to_owned()));
+            }
+            let entries = pinned.entries;
+            Ok((Map::from_map_data(pinned.map).map_err(refused(name, "opening"))?, entries))
+        };
+        let (bans, max_bans) = open(name::BANS)?;
+        let bits = |name| Bits::adopt(name, open(name)?.0.try_into().map_err(refused(name, "opening"))?);
+        let limits: Array<_, Laid<Limits>> = open(name::LIM)?.0.try_into().map_err(refused(name::LIM, "opening"))?;
+        let Laid(in_force) = limits.get(&0, 0).map_err(refused(name::LIM, "reading limits"))?;
+        let maps = Maps {
+            bans,
+            max_bans,
+            ban_bits: bits(name::BANBITS)?,
+            hashed: Hashed { seed: in_force.seed, mask: in_force.ban_bits },
+            events: None,
+            hits: open(name::HITS)?.0,
+            limits,
+            ports: open(name::PORTS)?.0,
+            stats: open(name::STATS)?.0,
+            rules4: Tries::open_pinned(name::RULES4, open(name::RULES4)?.0, bits(name::RULEBITS4)?, &folder)?,
+            rules6: Tries::open_pinned(name::RULES6, open(name::RULES6)?.0, bits(name::RULEBITS6)?, &folder)?,
+        };
+        let mut kernel = Self::assemble(settings, maps, None)?;
+        let attached = links.into_iter().filter(|at| at.in_force);
+        let attached = attached.map(|at| Attached {
+            index: if_nametoindex(&*at.interface).unwrap_or(0),
+            name: at.interface,
+            native: at.native,
+            adopted: true,
+            note: None,
+        });
+        kernel.interfaces = attached.collect();
+        Ok(kernel)
+    }
+
+    /// Attaches where it is wanted and is not: where the interface was made or made anew, or somebody took the program
+    /// off. The names of those where it had to, and what stands in the way of the others, a sentence each.
+    pub fn reattach(&mut self) -> (Vec<String>, Vec<String>) {
+        let (mut again, mut failing) = (Vec::new(), Vec::new());
+        let (Some(program), None) = (&mut self.program, &self.released) else { return (again, failing) };
+        let folder = load::links(&self.pin_dir);
+        let is_on = |name: &String| attach::is_attached(name, self.program_id);
+        if !self.wanted.iter().all(is_on) {
+            // A link that is held keeps its interface.
+            self.held.release();
+        }
+        for name in &self.wanted {
+            let is_on = attach::is_attached(name, self.program_id);
+            if let Some(at) = self.interfaces.iter().position(|at| at.name == *name) {
+                if is_on {
+                    continue;
+                }
+                // Its interface is gone, has another name, or somebody took the program off.
+                self.absent.push((self.interfaces.remove(at), self.links.remove(at)));
+            }
+            let before = self.absent.iter().position(|(at, _)| at.name == *name);
+            let before = before.map(|at| self.absent.remove(at));
+            let (attached, link) = match (before, attach::again(program, &folder, name, self.mode, is_on)) {
+                (Some(same), Ok(None)) => same,
+                (_, Ok(Some(new))) => {
+                    again.push(name.clone());
+                    new
+                }
+                (before, Err(error)) => {
+                    failing.push(error.to_string());
+                    self.absent.extend(before);
+                    continue;
+                }
+                (None, Ok(None)) => continue,
+            };
+            self.interfaces.push(attached);
+            self.links.push(link);
+        }
+        if !again.is_empty() || self.held.is_empty() {
+            self.held.renew(&self.pin_dir);
+        }
+        match self.pin_again() {
+            Ok(pinned) => again.extend(pinned),
+            Err(error) => failing.push(error),
+        }
+        (again, failing)
+    }
+
+    /// Detaches from every interface and removes the pins: nothing is judged any more.
+    ///
+    /// # Errors
+    /// [`KernelError::Pin`] if a pin cannot be removed, or one is not ours.
+    pub fn detach(self) -> Result<(), KernelError> {
+        // The last of descriptor and pin to go detaches.
+        drop((self.links, self.absent, self.held));
+        remove(&self.pin_dir).map(|_| ())
+    }
+
+    /// Takes links and pins out of the kernel and keeps what is open, so that [`Self::attach`] can undo it: no packet
+    /// is judged meanwhile.
+    ///
+    /// # Errors
+    /// As [`remove`].
+    pub fn release(&mut self) -> Result<Removed, KernelError> {
+        if self.released.is_some() {
+            return Ok(Removed::default());
+        }
+        let found = survey(&self.pin_dir)?;
+        for (path, _) in &found.links {
+            unpin(path)?;
+        }
+        // The last of descriptor and pin to go detaches.
+        self.links.clear();
+        self.absent.clear();
+        self.interfaces.clear();
+        self.held.release();
+        for (path, _) in &found.maps {
+            unpin(path)?;
+        }
+        let removed = Removed { links: found.links.len(), maps: found.maps.len() };
+        self.released = Some(found.maps);
+        Ok(removed)
+    }
+
+    /// Undoes [`Self::release`]: pins the maps again and attaches wherever it is wanted. What stands in the way of an
+    /// interface is told as by [`Self::reattach`].
+    ///
+    /// # Errors
+    /// [`KernelError::Pin`].
+    pub fn attach(&mut self) -> Result<(Vec<String>, Vec<String>), KernelError> {
+        if let Some(maps) = self.released.take() {
+            for (path, map) in &maps {
+                if !path.exists()
+                    && let Err(error) = map.pin(path)
+                {
+                    let failed = fault(path, format!("the map cannot be pinned again: {error}"));
+                    self.released = Some(maps);
+                    return Err(failed);
+                }
+            }
+        }
+        Ok(self.reattach())
+    }
+
+    /// Entries and capacity of the maps that can fill up: bans, rules of IPv4, rules of IPv6.
+    #[must_use]
+    pub fn usage(&self) -> [(&'static str, usize, u32); 3] {
+        let rules = self.rules();
+        let ipv4 = rules.iter().filter(|(source, _)| source.address().is_ipv4()).count();
+        [
+            (name::BANS, self.bans().len(), self.max_bans),
+            (name::RULES4, ipv4, self.rules4.capacity()),
+            (name::RULES6, rules.len() - ipv4, self.rules6.capacity()),
+        ]
+    }
+
+    /// Pins again what somebody has removed: what was done, and what stands in the way.
+    fn pin_again(&mut self) -> Result<Option<String>, String> {
+        let pin_dir = &self.pin_dir;
+        let there = pin_dir.ancestors().find(|folder| folder.exists()).unwrap_or(pin_dir);
+        let is_bpffs = statfs(there).is_ok_and(|found| found.filesystem_type() == BPF_FS_MAGIC);
+        let told = |error: String| {
+            format!(
+                "the pins in {} are gone and cannot be made again ({error}): if the guard ends, packets are dropped again \
+                 once the next one has started. `mount -t bpf bpf /sys/fs/bpf`, then start the gateway anew",
+                pin_dir.display()
+            )
+        };
+        if !is_bpffs {
+            return Err(told("no BPF file system is mounted there".to_owned()));
+        }
+        let again = self.held.pin_again().map_err(|error| told(error.to_string()))?;
+        if again == 0 {
+            return Ok(None);
+        }
+        // The folder may be another one.
+        self.held.hold = hold(pin_dir).ok().flatten().or(self.held.hold.take());
+        Ok(Some(format!("{again} pins in {}", pin_dir.display())))
+    }
+}
