@@ -2,10 +2,13 @@
 
 use core::{cell::Cell, mem::size_of};
 
-use aya_ebpf::{EbpfContext as _, bindings::xdp_md, helpers::generated::bpf_xdp_get_buff_len, programs::XdpContext};
+use aya_ebpf::{EbpfContext as _, Global, bindings::xdp_md, helpers::generated::bpf_xdp_get_buff_len, programs::XdpContext};
 use gateway_common::packet::{FURTHEST, Frame, Word};
 
-use crate::PIECES;
+/// Whether packets may be in pieces. The daemon sets it to 0 where the kernel refuses that: the verifier leaves out what
+/// is never reached.
+#[unsafe(no_mangle)]
+static PIECES: Global<u32> = Global::new(1);
 
 /// The packet at hand.
 pub(crate) struct Received {

@@ -29,10 +29,6 @@ use crate::frame::Received;
 #[unsafe(no_mangle)]
 static COOKIES: Global<u32> = Global::new(1);
 
-/// Whether packets may be in pieces. 0 where the kernel refuses that, as above.
-#[unsafe(no_mangle)]
-static PIECES: Global<u32> = Global::new(1);
-
 /// The entry: one verdict, one counter, one action.
 #[xdp(frags)]
 pub fn guard(context: XdpContext) -> u32 {

@@ -4,13 +4,15 @@
 //! *Invariant:* nothing here can be undone, and each step that fails is an error: a process that cannot be confined
 //! does not go on.
 
-use std::{fmt, io, path::Path};
+use std::{fmt, path::Path};
 
 use caps::{CapSet, Capability, CapsHashSet};
 
+pub use error::SandboxError;
 pub use files::{RESOLVER, Writes};
 
 mod calls;
+mod error;
 mod files;
 mod filter;
 
@@ -31,26 +33,6 @@ impl fmt::Display for Report {
         let Self { landlock, seccomp, .. } = self;
         write!(out, "capabilities: {capabilities}; landlock: {landlock}; seccomp: all but {seccomp} calls refused")
     }
-}
-
-/// Why a process cannot be confined.
-#[derive(Debug, thiserror::Error)]
-pub enum SandboxError {
-    /// Capabilities cannot be given up.
-    #[error("capabilities cannot be given up: {0}")]
-    Capabilities(#[from] caps::errors::CapsError),
-    /// The kernel refuses the Landlock rules.
-    #[error("Landlock: {0}")]
-    Landlock(#[from] landlock::RulesetError),
-    /// The kernel refuses `no_new_privs`.
-    #[error("no_new_privs cannot be set: {0}")]
-    NoNewPrivileges(io::Error),
-    /// The kernel refuses to keep the memory to the process itself.
-    #[error("memory cannot be kept from other processes: {0}")]
-    NotDumpable(io::Error),
-    /// The kernel refuses the filter, or it cannot be made.
-    #[error("seccomp: {0}")]
-    Seccomp(String),
 }
 
 /// Confines the guard: it keeps what supervising the proxy needs, writes nowhere but where it `writes`, and makes no

@@ -10,7 +10,6 @@ use std::{
     sync::Arc,
 };
 
-use http::HeaderValue;
 use rustls::{
     ClientConfig, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
@@ -28,6 +27,7 @@ mod certificate;
 mod client;
 mod demands;
 pub(crate) mod hello;
+mod hsts;
 mod names;
 mod ocsp;
 mod session;
@@ -37,6 +37,7 @@ mod upstream;
 pub(crate) use certificate::{chain, private_key};
 pub(crate) use client::roots;
 pub use demands::Demands;
+pub use hsts::Hsts;
 use names::Names;
 pub(crate) use session::Secured;
 pub use tickets::{Chain, Tickets};
@@ -64,13 +65,6 @@ pub(crate) struct Listener {
     pub(crate) hsts: Option<Arc<Hsts>>,
     /// Whether hellos are fingerprinted.
     pub(crate) ja4: bool,
-}
-
-/// What browsers are told, and by which hosts.
-pub struct Hsts {
-    value: HeaderValue,
-    /// Empty: all.
-    hosts: Names<()>,
 }
 
 impl Tls {
@@ -298,24 +292,6 @@ fn config(
         config.require_ems = true;
     }
     Ok(Arc::new(config))
-}
-
-impl Hsts {
-    pub(crate) fn new(settings: &settings::tls::Hsts) -> Option<Self> {
-        let below = if settings.include_subdomains { "; includeSubDomains" } else { "" };
-        let value = HeaderValue::try_from(format!("max-age={}{below}", settings.max_age.as_secs())).ok()?;
-        let mut hosts = Names::default();
-        for host in &settings.hosts {
-            hosts.enter(host, ());
-        }
-        Some(Self { value, hosts })
-    }
-
-    /// The header of answers by `host`; `None`: it was not understood which.
-    pub(crate) fn of(&self, host: Option<&str>) -> Option<&HeaderValue> {
-        let tells = self.hosts.is_empty() || host.is_some_and(|host| self.hosts.find(host).is_some());
-        tells.then_some(&self.value)
-    }
 }
 
 #[cfg(test)]

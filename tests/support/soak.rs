@@ -27,16 +27,15 @@ use crate::{
 mod clients;
 mod multiplexed;
 mod servers;
+mod stage;
 mod tally;
 mod watch;
 
-use clients::{CLIENTS, Stage};
+use clients::CLIENTS;
 use servers::Server;
+use stage::{DRAIN, Stage};
 use tally::Tally;
 use watch::{Held, Watch};
-
-/// `proxy.drain`.
-const DRAIN: Duration = Duration::from_secs(8);
 
 /// How long the guard lets a proxy be over that, and a busy machine.
 const LENIENCE: Duration = Duration::from_secs(6);

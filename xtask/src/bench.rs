@@ -2,18 +2,22 @@
 //!
 //! Numbers of a shared machine are worth little by themselves; their ratio is what to look at.
 
-use std::{env, path::PathBuf, process::Command};
+use std::{path::PathBuf, process::Command};
 
 use crate::{
-    build::{self, cargo, root},
+    build,
+    places::{cargo, root},
     step::{self, step},
 };
 
 mod feeds;
 mod latency;
+mod measured;
 mod proxy;
 mod reaction;
 mod soak;
+
+use measured::{end_to_end, release};
 
 /// What `cargo xtask bench` is told.
 #[derive(Debug, clap::Args)]
@@ -128,16 +132,4 @@ fn flood(rate: u32, only: Option<&str>) -> anyhow::Result<()> {
     command.env("GATEWAY_BIN", release()).env("GATEWAY_FLOOD_RATE", rate.to_string());
     command.envs(only.map(|only| ("GATEWAY_FLOOD_ONLY", only)));
     step("floods", &mut command)
-}
-
-/// The gateway that would be in service, once it is built.
-fn release() -> PathBuf {
-    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from).join("release/gateway")
-}
-
-fn end_to_end(tests: &str) -> Command {
-    let mut command = Command::new(cargo());
-    command.current_dir(root());
-    command.args(["test", "--quiet", "--locked", "--package", "gateway-tests", "--test", "e2e", tests]);
-    command
 }

@@ -1,10 +1,13 @@
 //! Decides how the product is built: with cargo, and nothing else.
 
-use std::{env, path::PathBuf, process::Command};
+use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
-use crate::setup;
+use crate::{
+    places::{cargo, root},
+    setup,
+};
 
 /// What `cargo xtask build` is told.
 #[derive(Debug, Default, clap::Args)]
@@ -27,15 +30,4 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         bail!("the product does not build");
     }
     Ok(())
-}
-
-/// The cargo that runs this program.
-pub(crate) fn cargo() -> PathBuf {
-    env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from)
-}
-
-/// The root of the repository that this program was built from.
-pub(crate) fn root() -> PathBuf {
-    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    here.parent().map_or(here.clone(), PathBuf::from)
 }

@@ -3,8 +3,9 @@
 use std::process::Command;
 
 use crate::{
-    build::{cargo, root},
-    docs, kernels, setup,
+    docs, kernels,
+    places::{cargo, root},
+    setup,
     step::{find, step},
     test, tidy,
 };
@@ -17,8 +18,8 @@ pub(crate) struct Arguments {
     yes: bool,
 }
 
-/// Runs every check and stops at the first that fails.
-pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+/// Runs every check and stops at the first that fails. `xtask`: the whole command line.
+pub(crate) fn run(arguments: &Arguments, xtask: &clap::Command) -> anyhow::Result<()> {
     setup::run(&setup::Arguments { all: true, yes: arguments.yes })?;
     step("format", in_root().args(["fmt", "--all", "--check"]))?;
     // Outside the workspace, because it is built for another machine.
@@ -29,7 +30,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     // Outside it too, because libFuzzer is linked into it.
     step("format of the fuzz target", in_root().args(["fmt", "--check", "--manifest-path", "tests/fuzz/Cargo.toml"]))?;
     tidy::run(&tidy::Arguments {})?;
-    docs::run(&docs::Arguments::default())?;
+    docs::run(&docs::Arguments::default(), xtask)?;
     step("lints", in_root().args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))?;
     // Advisories are fetched from the network; a build must not fail because of what was found out elsewhere today.
     if find("cargo-deny").is_some() {

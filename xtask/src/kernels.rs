@@ -17,14 +17,17 @@ use std::{
 use anyhow::{Context as _, bail};
 
 use crate::{
-    build::{self, cargo, root},
+    build,
+    places::{cargo, root},
     setup, step,
 };
 
 mod archive;
+mod distribution;
 mod image;
 
 use archive::Archive;
+use distribution::KERNELS;
 
 /// What `cargo xtask kernels` is told.
 #[derive(Debug, Default, clap::Args)]
@@ -41,19 +44,6 @@ pub(crate) struct Arguments {
     /// Only tests whose names contain one of these; also those of the daemon.
     pub(crate) filters: Vec<String>,
 }
-
-/// A kernel of a distribution.
-struct Kernel {
-    name: &'static str,
-    users: &'static str,
-    /// How its packages are called behind `linux-image-`.
-    pattern: &'static str,
-}
-
-const KERNELS: [Kernel; 2] = [
-    Kernel { name: "6.1", users: "Debian 12", pattern: r"6\.1\.0-[0-9]+" },
-    Kernel { name: "6.12", users: "Debian 13", pattern: r"6\.12\.[0-9]+\+deb13" },
-];
 
 /// What CI runs of `tests/kernel`: forms of packets, lists, a ban over a cable and a restart, budgets, cookies.
 const QUICK: [&str; 6] = [

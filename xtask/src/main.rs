@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory as _, Parser};
 
 mod setup;
 
@@ -20,6 +20,7 @@ mod test;
 mod tidy;
 mod unit;
 
+mod places;
 mod step;
 
 /// Builds, tests and demonstrates the gateway; installs what that needs.
@@ -61,8 +62,8 @@ fn main() -> ExitCode {
         Command::Ebpf(arguments) => ebpf::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
-        Command::Ci(arguments) => ci::run(&arguments),
-        Command::Docs(arguments) => docs::run(&arguments),
+        Command::Ci(arguments) => ci::run(&arguments, &Command::command()),
+        Command::Docs(arguments) => docs::run(&arguments, &Command::command()),
         Command::Tidy(arguments) => tidy::run(&arguments),
         Command::Survey(arguments) => survey::run(&arguments),
         Command::Reference(arguments) => reference::run(&arguments),

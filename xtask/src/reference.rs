@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::{build, step};
+use crate::{places, step};
 
 /// What `cargo xtask reference` is told.
 #[derive(Debug, clap::Args)]
@@ -10,8 +10,8 @@ pub(crate) struct Arguments {}
 
 /// Writes both pages anew. The test that does so also finds, without `UPDATE_REFERENCE`, that they are stale.
 pub(crate) fn run(_arguments: &Arguments) -> anyhow::Result<()> {
-    let mut test = Command::new(build::cargo());
+    let mut test = Command::new(places::cargo());
     test.args(["test", "--locked", "--package", "gateway", "--lib", "the_reference_pages_are_current"]);
-    test.env("UPDATE_REFERENCE", "1").current_dir(build::root());
+    test.env("UPDATE_REFERENCE", "1").current_dir(places::root());
     step::step("reference", &mut test)
 }

@@ -14,7 +14,11 @@ use std::{
 use anyhow::{Context as _, bail};
 use nix::sys::signal::{SigSet, Signal};
 
-use crate::{build, setup, step};
+use crate::{
+    build,
+    places::{cargo, root},
+    setup, step,
+};
 
 mod play;
 mod stage;
@@ -45,8 +49,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         step::need(program, package)?;
     }
     build::run(&build::Arguments { release: arguments.release })?;
-    let mut example = std::process::Command::new(build::cargo());
-    example.current_dir(build::root());
+    let mut example = std::process::Command::new(cargo());
+    example.current_dir(root());
     example.args(["build", "--locked", "--package", "gateway-tests", "--example", "sample-api"]);
     step::step("sample API", &mut example)?;
 

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
-use crate::{build::cargo, ebpf::Toolchain};
+use crate::{ebpf::toolchain::Toolchain, places::cargo};
 
 /// The linker that is the reference for the kernel program.
 const LINKER: &str = "0.13.0";

@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
-use crate::{build::root, tidy};
+use crate::{places::root, tidy};
 
 mod items;
 

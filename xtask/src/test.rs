@@ -10,8 +10,9 @@ use std::{
 use anyhow::{Context as _, bail};
 
 use crate::{
-    build::{self, cargo, root},
-    ebpf, setup, step,
+    build, ebpf,
+    places::{cargo, root},
+    setup, step,
 };
 
 /// What `cargo xtask test` is told.

@@ -7,9 +7,12 @@ use std::{
 
 use anyhow::bail;
 
-use crate::build::root;
+use self::imports::Imports;
+use crate::places::root;
 
+mod circles;
 mod imports;
+mod modules;
 mod source;
 
 /// What `cargo xtask tidy` is told.
@@ -52,10 +55,11 @@ const MOST_LINES: usize = 500;
 
 /// Checks the whole tree.
 pub(crate) fn run(_arguments: &Arguments) -> anyhow::Result<()> {
-    let faults = faults(&root())?;
+    let (faults, imports) = faults(&root())?;
     for fault in &faults {
         eprintln!("tidy: {fault}");
     }
+    eprintln!("== tidy: {}", imports.summary());
     if !faults.is_empty() {
         bail!("tidy: {} faults", faults.len());
     }
@@ -63,8 +67,8 @@ pub(crate) fn run(_arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Every fault in the tree at `root`, in the order of the files.
-fn faults(root: &Path) -> io::Result<Vec<String>> {
+/// Every fault in the tree at `root`, in the order of the files, and what was found out about imports.
+fn faults(root: &Path) -> io::Result<(Vec<String>, Imports)> {
     let mut faults = Vec::new();
     for entry in fs::read_dir(root)? {
         let name = entry?.file_name().to_string_lossy().into_owned();
@@ -75,12 +79,17 @@ fn faults(root: &Path) -> io::Result<Vec<String>> {
     let mut files = Vec::new();
     list(root, &mut files)?;
     files.sort();
+    let mut read = Vec::new();
     for file in files {
         let path = file.strip_prefix(root).unwrap_or(&file).to_string_lossy().into_owned();
         let text = fs::read_to_string(&file)?;
-        faults.extend(check(&path, &text).into_iter().map(|fault| format!("{path}: {fault}")));
+        let code = source::code(&text);
+        faults.extend(check(&path, &text, &code).into_iter().map(|fault| format!("{path}: {fault}")));
+        read.push(modules::File::new(&path, &text, &code));
     }
-    Ok(faults)
+    let mut imports = imports::check(read);
+    faults.append(&mut imports.faults);
+    Ok((faults, imports))
 }
 
 /// The Rust files below `folder`.
@@ -97,8 +106,8 @@ pub(crate) fn list(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
     Ok(())
 }
 
-/// The faults of one file.
-fn check(path: &str, text: &str) -> Vec<String> {
+/// The faults of one file by itself. `code`: its text without comments and strings.
+fn check(path: &str, text: &str, code: &str) -> Vec<String> {
     let mut faults = Vec::new();
     let lines = text.lines().count();
     if lines >= MOST_LINES {
@@ -111,8 +120,7 @@ fn check(path: &str, text: &str) -> Vec<String> {
     if EMPTY_NAMES.contains(&stem.as_ref()) {
         faults.push(format!("`{stem}` says nothing: name the concept"));
     }
-    let code = source::code(text);
-    faults.extend(unsafety(path, text, &code));
+    faults.extend(unsafety(path, text, code));
     for (number, line) in code.lines().enumerate().map(|(index, line)| (index + 1, line)) {
         if source::has_word(line, "aya") && path.starts_with("gateway/src/") && !is_kernel(path) {
             faults.push(format!("line {number}: only guard/kernel names aya"));
@@ -127,13 +135,10 @@ fn check(path: &str, text: &str) -> Vec<String> {
             faults.push(format!("line {number}: `get_` says nothing"));
         }
     }
-    for (number, attribute) in source::relaxations(&code) {
+    for (number, attribute) in source::relaxations(code) {
         if !attribute.contains("reason") {
             faults.push(format!("line {number}: a relaxed lint carries its reason"));
         }
-    }
-    if let Some(file) = path.strip_prefix("gateway/src/") {
-        faults.extend(imports::check(file, source::without_tests(file, &code)));
     }
     faults
 }
@@ -176,13 +181,13 @@ mod tests {
 
     #[test]
     fn the_tree_is_tidy() {
-        let faults = faults(&root()).unwrap();
+        let (faults, _) = faults(&root()).unwrap();
         assert!(faults.is_empty(), "{}", faults.join("\n"));
     }
 
     #[track_caller]
     fn finds(path: &str, text: &str, expect: &[&str]) {
-        let faults = check(path, text);
+        let faults = check(path, text, &source::code(text));
         let all = expect.len() == faults.len() && faults.iter().zip(expect).all(|(fault, part)| fault.contains(part));
         assert!(all, "{path}: {faults:?}, not {expect:?}");
     }
@@ -206,6 +211,5 @@ mod tests {
         finds("xtask/src/a.rs", "//! D.\n#[allow(dead_code)]\nfn x() {}\n", &["reason"]);
         finds("xtask/src/a.rs", "//! D.\n#[expect(\n    dead_code,\n    reason = \"y\"\n)]\nfn x() {}\n", &[]);
         finds("xtask/src/a.rs", "//! D.\nfn get_x() {}\n", &["`get_`"]);
-        finds("gateway/src/authz.rs", "//! D.\nuse tokio::net::TcpStream;\n", &["tokio", "TcpStream"]);
     }
 }

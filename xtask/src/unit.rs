@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
-use crate::{build, step};
+use crate::{build, places::root, step};
 
 /// What `cargo xtask unit` is told.
 #[derive(Debug, clap::Args)]
@@ -69,7 +69,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 /// A tree with the product in it, after it was booted and has switched itself off.
 fn boot(suite: &str, mirror: &str) -> anyhow::Result<PathBuf> {
-    let folder = build::root().join("target/unit");
+    let folder = root().join("target/unit");
     fs::create_dir_all(&folder)?;
     let [plain, tree] = [folder.join(suite), folder.join(format!("{suite}-run"))];
     if !plain.join("usr/lib/systemd/systemd").exists() {
@@ -104,6 +104,6 @@ fn furnish(tree: &Path) -> anyhow::Result<()> {
     symlink("../trial.timer", units.join("timers.target.wants/trial.timer"))?;
     write(tree.join("trial.sh"), include_str!("unit/trial.sh"))?;
     fs::set_permissions(tree.join("trial.sh"), fs::Permissions::from_mode(0o755))?;
-    fs::copy(build::root().join("target/debug/gateway"), tree.join("usr/local/bin/gateway"))?;
+    fs::copy(root().join("target/debug/gateway"), tree.join("usr/local/bin/gateway"))?;
     Ok(())
 }

@@ -7,7 +7,7 @@ use seccompiler::{
     TargetArch, sock_filter,
 };
 
-use super::SandboxError;
+use super::error::SandboxError;
 use crate::os;
 
 /// The last call that this list knows of: `file_setattr`, of Linux 6.17. Later ones, and those of the x32 ABI, do not

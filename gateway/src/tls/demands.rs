@@ -1,7 +1,7 @@
 //! Decides which hosts ask their clients for certificates, and whether a connection may speak of a host: browsers send
 //! requests for one host over a connection that was made to another (RFC 9113 9.1.1), attackers do it on purpose.
 
-use super::{Secured, names::Names};
+use super::{names::Names, session::Secured};
 use crate::{
     auth::certificate::Shown,
     refusal::{Refusal, Reject},

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Hsts;
+use super::hsts::Hsts;
 use crate::auth::certificate::Shown;
 
 /// What a handshake said of its client.

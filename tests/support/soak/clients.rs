@@ -7,30 +7,21 @@
 use std::{
     io,
     net::Shutdown,
-    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
 use super::{
-    DRAIN, multiplexed,
+    multiplexed,
     servers::{KEY, big},
-    tally::Tally,
+    stage::{DRAIN, Stage},
 };
 use crate::{
     http1::{Client, Connection, PATIENCE, Request, Response},
     random::Random,
     tokens,
     wait::pause,
-    world::{ATTACKER_V4, GOOD_V4, GOOD_V6, World},
+    world::ATTACKER_V4,
 };
-
-/// What all clients have.
-pub(super) struct Stage<'run> {
-    pub(super) world: &'run World,
-    pub(super) tally: &'run Tally,
-    pub(super) over: &'run AtomicBool,
-    pub(super) token: &'run str,
-}
 
 /// One visit of a client.
 type Visit = fn(&Stage<'_>, &mut Random);
@@ -49,23 +40,6 @@ pub(super) const CLIENTS: [(Visit, usize); 11] = [
     (multiplexed::asks_much_at_once, 2),
     (multiplexed::reads_slowly, 1),
 ];
-
-impl<'run> Stage<'run> {
-    pub(super) fn is_over(&self) -> bool {
-        self.over.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn client(&self, random: &mut Random) -> Client<'run> {
-        Client::new(self.world, if random.below(4) == 0 { GOOD_V6 } else { GOOD_V4 })
-    }
-
-    fn tell(&self, client: &'static str, outcome: Result<(), String>) {
-        match outcome {
-            Ok(()) => self.tally.served(client),
-            Err(how) => self.tally.failed(client, &how),
-        }
-    }
-}
 
 /// What may pass from when a proxy is told to leave until a tunnel over a connection that it has taken begins.
 const HANDSHAKE: Duration = Duration::from_secs(2);

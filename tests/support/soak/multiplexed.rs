@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::clients::Stage;
+use super::stage::Stage;
 use crate::{
     http1::PATIENCE,
     http2::get,

@@ -10,6 +10,7 @@ use std::{
 use anyhow::Context as _;
 use serde_json::{Map, Value};
 
+use super::measured;
 use crate::{build, step::step};
 
 /// What `cargo xtask bench feeds` is told.
@@ -26,8 +27,8 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     build::run(&build::Arguments { release: true })?;
     let report = env::temp_dir().join(format!("gateway-bench-feeds-{}.json", std::process::id()));
-    let mut command = super::end_to_end("many::");
-    command.env("GATEWAY_BIN", super::release()).env("GATEWAY_REPORT", &report);
+    let mut command = measured::end_to_end("many::");
+    command.env("GATEWAY_BIN", measured::release()).env("GATEWAY_REPORT", &report);
     command.env("GATEWAY_FEED_ENTRIES", arguments.entries.to_string());
     // Progress is told on standard error; what the test runner says is nobody's business.
     step("lists", command.stdout(Stdio::null()))?;

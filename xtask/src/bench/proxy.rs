@@ -18,7 +18,8 @@ use serde_json::json;
 
 use super::latency;
 use crate::{
-    build::{self, cargo, root},
+    build,
+    places::{cargo, root},
     step::{self, find, step},
 };
 

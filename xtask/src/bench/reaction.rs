@@ -10,6 +10,7 @@ use std::{
 use anyhow::Context as _;
 use serde_json::Value;
 
+use super::measured;
 use crate::{
     build,
     step::{self, step},
@@ -33,10 +34,10 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     step::need("wrk", "wrk")?;
     build::run(&build::Arguments { release: !arguments.debug })?;
     let report = env::temp_dir().join(format!("gateway-bench-reaction-{}.json", std::process::id()));
-    let mut command = super::end_to_end("reaction::");
+    let mut command = measured::end_to_end("reaction::");
     command.env("GATEWAY_REPORT", &report).env("GATEWAY_REACTION_BANS", arguments.bans.to_string());
     if !arguments.debug {
-        command.env("GATEWAY_BIN", super::release());
+        command.env("GATEWAY_BIN", measured::release());
     }
     step("reactions", command.stdout(Stdio::null()))?;
     let text = fs::read_to_string(&report).context("the test was skipped: it needs root")?;

@@ -3,8 +3,10 @@
 
 use std::process::Command;
 
+use super::measured;
 use crate::{
-    build::{self, cargo, root},
+    build,
+    places::{cargo, root},
     step::step,
 };
 
@@ -34,7 +36,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         command.arg("--json");
     }
     if arguments.release {
-        command.env("GATEWAY_BIN", super::release());
+        command.env("GATEWAY_BIN", measured::release());
     }
     step("soak", &mut command)
 }

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
-use super::Kernel;
+use super::distribution::Kernel;
 use crate::step::{find, need, step};
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";

@@ -17,7 +17,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::build::root;
+use crate::places::root;
 
 /// The namespace that plays the outside world.
 pub(super) const OUTSIDE: &str = "gateway-demo";

@@ -1,79 +1,75 @@
-//! Decides who may import whom inside the `gateway` crate.
+//! Who may import whom: no circle among the files of any crate, and no import upwards among the floors of `gateway`.
+//!
+//! What a file imports is read from its text: see [`modules`](super::modules).
 
-use super::source::has_word;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// What each part of the crate may name of the others, as the starts of paths after `crate::`. A part may always name
-/// itself. What is not listed here may name nothing.
-const MAY: [(&str, &[&str]); 35] = [
-    ("lib", &[]),
-    ("main", &[]),
-    ("cli", &["config", "guard", "proxy"]),
-    ("config", &[]),
-    ("guard", &[]),
-    ("proxy", &[]),
-    ("auth", &[]),
-    ("authz", &[]),
-    ("limit", &[]),
-    ("validate", &[]),
-    ("detect", &[]),
-    ("log", &[]),
-    ("route", &[]),
-    ("tls", &[]),
-    ("snapshot", &[]),
-    ("message", &[]),
-    ("settings", &[]),
-    ("sandbox", &[]),
-    ("os", &[]),
-    ("sparse", &[]),
-    ("clock", &[]),
-    ("diagnostic", &[]),
-    ("file", &[]),
-    ("text", &[]),
-    ("bounded", &[]),
-    ("header_names", &[]),
-    ("json", &[]),
-    ("path", &[]),
-    ("refusal", &[]),
-    ("request_id", &[]),
-    ("signal", &[]),
-    ("swap", &[]),
-    ("x509", &[]),
-    ("client", &[]),
-    ("launcher", &[]),
+use super::{
+    circles::{Graph, circles, longest},
+    modules::{Arrows, File, arrows, module_path},
+    source::has_word,
+};
+
+/// The crates: where their sources are, and their names.
+const CRATES: [(&str, &str); 9] = [
+    ("gateway/src", "gateway"),
+    ("gateway-common/src", "gateway_common"),
+    ("gateway-ebpf/src", "gateway_ebpf"),
+    ("xtask/src", "xtask"),
+    ("tests/support", "support"),
+    ("tests/e2e", "e2e"),
+    ("tests/kernel", "kernel"),
+    ("tests/bench", "bench"),
+    ("tests/soak", "soak"),
 ];
 
-/// Rows as wide as they are now: what may name what is about to be proven from the imports themselves.
-const VOCABULARY: &[&str] = &[
-    "bounded",
-    "clock",
-    "diagnostic",
-    "file",
-    "header_names",
-    "json",
-    "os",
-    "path",
-    "refusal",
-    "request_id",
-    "sandbox",
-    "settings",
-    "signal",
-    "sparse",
-    "swap",
-    "text",
-    "x509",
-    "auth",
-    "authz",
-    "config",
-    "detect",
-    "limit",
-    "log",
-    "message",
-    "route",
-    "snapshot",
-    "tls",
-    "validate",
-    "client",
+/// The floors of `gateway`, from the lowest up. A module imports from floors below its own, and from its own floor as
+/// long as there is no circle; modules of a floor that is `apart` share only what is below them.
+const FLOORS: [Floor; 9] = [
+    Floor {
+        name: "vocabulary",
+        apart: false,
+        modules: &[
+            "bounded",
+            "clock",
+            "diagnostic",
+            "file",
+            "header_names",
+            "json",
+            "os",
+            "path",
+            "refusal",
+            "request_id",
+            "sandbox",
+            "signal",
+            "sparse",
+            "swap",
+            "text",
+            "x509",
+        ],
+    },
+    Floor { name: "settings", apart: false, modules: &["settings"] },
+    Floor { name: "configuration", apart: false, modules: &["config"] },
+    Floor {
+        name: "policies and what is compiled",
+        apart: false,
+        modules: &["auth", "authz", "client", "detect", "limit", "log", "route", "tls", "validate"],
+    },
+    Floor { name: "snapshot", apart: false, modules: &["snapshot"] },
+    Floor { name: "messages", apart: false, modules: &["message"] },
+    Floor { name: "processes", apart: true, modules: &["guard", "proxy"] },
+    Floor { name: "commands", apart: false, modules: &["cli"] },
+    Floor { name: "main", apart: false, modules: &["main"] },
 ];
+
+struct Floor {
+    name: &'static str,
+    apart: bool,
+    modules: &'static [&'static str],
+}
+
+/// Folders whose own circles are being broken: they are counted and do not fail.
+const IN_WORK: [&str; 4] = ["gateway/src/config", "gateway/src/guard", "gateway/src/proxy", "gateway/src/cli"];
 
 /// Parts that decide and do nothing else: no sockets, no runtime, no clock.
 const POLICIES: [&str; 5] = ["auth", "authz", "detect", "limit", "validate"];
@@ -81,86 +77,129 @@ const POLICIES: [&str; 5] = ["auth", "authz", "detect", "limit", "validate"];
 /// What a policy must not name.
 const EFFECTS: [&str; 8] = ["tokio", "hyper", "hyper_util", "socket2", "nix", "rustix", "SystemTime", "TcpStream"];
 
-/// The faults of one file, given as its path below `gateway/src` and its code without tests.
-pub(super) fn check(file: &str, code: &str) -> Vec<String> {
-    let part = file.split(['/', '.']).next().unwrap_or_default();
-    let Some((_, may)) = MAY.iter().find(|row| row.0 == part) else {
-        return vec![format!("`{part}` has no row in the table of who may import whom")];
-    };
-    let mut faults = Vec::new();
-    for path in paths(code, "crate::").into_iter().flat_map(|path| through_module(path, may, code)) {
-        let own = path == part || path.starts_with(&format!("{part}::"));
-        if !own && !may.iter().chain(VOCABULARY).any(|start| begins(&path, start)) {
-            faults.push(format!("`{part}` must not name crate::{path}"));
+/// What was found out about the imports.
+#[derive(Default)]
+pub(super) struct Imports {
+    pub(super) faults: Vec<String>,
+    /// Circles, those in folders [`IN_WORK`] too.
+    circles: usize,
+    /// The longest chain of modules of `gateway`, each importing from the next.
+    chain: Vec<String>,
+    files: usize,
+}
+
+impl Imports {
+    /// One line for people.
+    pub(super) fn summary(&self) -> String {
+        let Self { circles, chain, files, .. } = self;
+        format!("{files} files, {circles} circles; the longest chain of modules: {}", chain.join(" > "))
+    }
+}
+
+/// Checks every crate of the tree, given all files of it.
+pub(super) fn check(files: Vec<File>) -> Imports {
+    let mut imports = Imports { files: files.len(), ..Imports::default() };
+    let mut crates: BTreeMap<&str, Vec<File>> = BTreeMap::new();
+    for file in files {
+        let part = CRATES.iter().find(|(root, _)| is_below(&file.path, root));
+        if let Some((root, _)) = part {
+            crates.entry(root).or_default().push(file);
         }
     }
-    if POLICIES.contains(&part) {
-        let named = EFFECTS.iter().filter(|word| has_word(code, word));
-        faults.extend(named.map(|word| format!("a policy decides; `{word}` is for others")));
-    }
-    faults
-}
-
-/// Whether `path` is `start` or below it.
-fn begins(path: &str, start: &str) -> bool {
-    let start = start.trim_end_matches("::");
-    path.strip_prefix(start).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
-}
-
-/// A module of which only parts may be named can be imported by itself: then its uses count in its place.
-fn through_module(path: String, may: &[&str], code: &str) -> Vec<String> {
-    let module = path.trim_end_matches("::self");
-    let partly = may.iter().any(|start| start.strip_prefix(module).is_some_and(|rest| rest.starts_with("::")));
-    if !partly {
-        return vec![path];
-    }
-    let uses = paths(code, &format!("{module}::")).into_iter().filter(|name| name != "self");
-    uses.map(|name| format!("{module}::{name}")).collect()
-}
-
-/// Every path after `start`, groups in braces taken apart.
-fn paths(code: &str, start: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    for (at, _) in code.match_indices(start) {
-        // `$crate::` and `my_crate::` are other things; so is `a::auth::` where `auth::` is looked for.
-        let before = code.get(..at).and_then(|before| before.chars().next_back());
-        if before.is_none_or(|character| !character.is_alphanumeric() && !"_$:".contains(character)) {
-            tree("", code.get(at + start.len()..).unwrap_or_default(), &mut found);
-        }
-    }
-    found
-}
-
-/// Reads one use-tree at the start of `rest`; the rest after it.
-fn tree<'code>(prefix: &str, rest: &'code str, found: &mut Vec<String>) -> &'code str {
-    let mut rest = rest.trim_start();
-    if let Some(group) = rest.strip_prefix('{') {
-        rest = group;
-        loop {
-            rest = tree(prefix, rest, found).trim_start();
-            match rest.strip_prefix(',') {
-                Some(more) => rest = more,
-                None => return rest.strip_prefix('}').unwrap_or(rest),
+    for (root, name) in CRATES {
+        let files = crates.remove(root).unwrap_or_default();
+        let arrows = arrows(&files, root, name);
+        imports.check_circles(&files, &arrows);
+        if name == "gateway" {
+            imports.check_floors(&files, &arrows, root);
+            for file in &files {
+                imports.check_policy(file, root);
             }
         }
     }
-    let end = rest.find(|character: char| !character.is_alphanumeric() && character != '_').unwrap_or(rest.len());
-    let (name, after) = rest.split_at(end);
-    if name.is_empty() {
-        // `*`, `self` at the end of a group, or a trailing comma: the prefix says it all.
-        if !prefix.is_empty() {
-            found.push(prefix.to_owned());
+    imports
+}
+
+/// Whether a file is in a folder, or is the file that the folder belongs to.
+fn is_below(path: &str, folder: &str) -> bool {
+    path.strip_prefix(folder).is_some_and(|rest| rest.starts_with(['/', '.']))
+}
+
+impl Imports {
+    fn check_circles(&mut self, files: &[File], arrows: &Arrows) {
+        let path = |at: usize| files.get(at).map_or("", |file| file.path.as_str());
+        let mut graph: Graph<usize> = (0..files.len()).map(|at| (at, BTreeSet::new())).collect();
+        for (from, to) in arrows.keys() {
+            graph.entry(*from).or_default().insert(*to);
         }
-        return after.strip_prefix('*').unwrap_or(after);
+        for circle in circles(&graph) {
+            self.circles += 1;
+            let is_in_work = IN_WORK.iter().any(|folder| circle.iter().all(|at| is_below(path(*at), folder)));
+            if is_in_work && std::env::var_os("TIDY_CIRCLES").is_none() {
+                continue;
+            }
+            let mut fault = format!("{} files import each other in a circle:", circle.len());
+            let inside = arrows.iter().filter(|((from, to), _)| circle.contains(from) && circle.contains(to));
+            for ((from, to), names) in inside {
+                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                fault.push_str(&format!("\n    {} -> {}: {}", path(*from), path(*to), names.join(", ")));
+            }
+            self.faults.push(fault);
+        }
     }
-    let path = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}::{name}") };
-    match after.strip_prefix("::") {
-        Some(deeper) => tree(&path, deeper, found),
-        None => {
-            found.push(path);
-            after.trim_start().strip_prefix("as ").map_or(after, |alias| {
-                alias.trim_start_matches(|character: char| character.is_alphanumeric() || character == '_')
-            })
+
+    fn check_floors(&mut self, files: &[File], arrows: &Arrows, root: &str) {
+        let module = |at: usize| {
+            let path = files.get(at).map_or("", |file| file.path.as_str());
+            let names = module_path(path, root);
+            let alone = if path.ends_with("/main.rs") { "main" } else { "lib" };
+            names.first().copied().unwrap_or(alone)
+        };
+        let floor = |module: &str| FLOORS.iter().position(|floor| floor.modules.contains(&module));
+        let mut graph: Graph<&str> = Graph::new();
+        for at in 0..files.len() {
+            let name = module(at);
+            if name != "lib" && floor(name).is_none() && graph.insert(name, BTreeSet::new()).is_none() {
+                self.faults.push(format!("{root}/{name}: stands on no floor; see FLOORS in xtask/src/tidy/imports.rs"));
+            }
+            graph.entry(name).or_default();
+        }
+        for ((from, to), names) in arrows {
+            let (upper, lower) = (module(*from), module(*to));
+            if upper == lower {
+                continue;
+            }
+            graph.entry(upper).or_default().insert(lower);
+            let (Some(above), Some(below)) = (floor(upper), floor(lower)) else { continue };
+            let is_apart = above == below && FLOORS.get(above).is_some_and(|floor| floor.apart);
+            if above < below || is_apart {
+                let of = |at: usize| FLOORS.get(at).map_or("", |floor| floor.name);
+                let path = |at: usize| files.get(at).map_or("", |file| file.path.as_str());
+                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                self.faults.push(format!(
+                    "{}: is of the floor \"{}\" and must not name {} of {}, of the floor \"{}\"",
+                    path(*from),
+                    of(above),
+                    names.join(", "),
+                    path(*to),
+                    of(below)
+                ));
+            }
+        }
+        for circle in circles(&graph) {
+            let names: Vec<&str> = circle.into_iter().collect();
+            self.circles += 1;
+            self.faults.push(format!("the modules {} import each other in a circle", names.join(", ")));
+        }
+        self.chain = longest(&graph).into_iter().map(str::to_owned).collect();
+    }
+
+    fn check_policy(&mut self, file: &File, root: &str) {
+        let part = module_path(&file.path, root).first().copied().unwrap_or_default();
+        if POLICIES.contains(&part) {
+            let named = EFFECTS.iter().filter(|word| has_word(&file.code, word));
+            let path = &file.path;
+            self.faults.extend(named.map(|word| format!("{path}: a policy decides; `{word}` is for others")));
         }
     }
 }
@@ -168,25 +207,37 @@ fn tree<'code>(prefix: &str, rest: &'code str, found: &mut Vec<String>) -> &'cod
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn use_trees_are_taken_apart() {
-        let code = "use crate::{auth::{self, jwt::Jwt}, fault::Fault as F, clock::*,};\nlet x = crate::text::read(1);";
-        assert_eq!(paths(code, "crate::"), ["auth::self", "auth::jwt::Jwt", "fault::Fault", "clock", "text::read"]);
-        assert_eq!(paths("$crate::a, other_crate::b", "crate::"), Vec::<String>::new());
-    }
+    use crate::tidy::source;
 
     #[track_caller]
-    fn finds(file: &str, code: &str, expect: &[&str]) {
-        let faults = check(file, code);
+    fn finds(texts: &[(&str, &str)], expect: &[&str]) {
+        let file = |(path, text): &(&str, &str)| File::new(path, text, &source::code(text));
+        let faults = check(texts.iter().map(file).collect()).faults;
         let all = expect.len() == faults.len() && faults.iter().zip(expect).all(|(fault, part)| fault.contains(part));
-        assert!(all, "{file}: {faults:?}, not {expect:?}");
+        assert!(all, "{faults:?}, not {expect:?}");
     }
 
     #[test]
-    fn rules_hold() {
-        finds("proxy/pipeline.rs", "use crate::guard::store::Store;", &["crate::guard::store::Store"]);
-        finds("limit/address.rs", "use std::time::SystemTime;", &["SystemTime"]);
-        finds("novel.rs", "", &["no row"]);
+    fn floors_hold() {
+        let lib = ("gateway/src/lib.rs", "mod auth; mod cli; mod guard; mod limit; mod proxy; mod text;");
+        let guard = ("gateway/src/guard.rs", "pub struct Guard;");
+        let limit = ("gateway/src/limit.rs", "pub struct Limit;");
+        finds(&[lib, guard, limit, ("gateway/src/cli.rs", "use crate::{guard::Guard, limit::Limit};")], &[]);
+        finds(
+            &[lib, guard, ("gateway/src/text.rs", "use crate::guard::Guard;")],
+            &["\"vocabulary\" and must not name Guard"],
+        );
+        finds(&[lib, guard, ("gateway/src/proxy.rs", "use crate::guard::Guard;")], &["must not name Guard"]);
+        finds(&[lib, limit, ("gateway/src/auth.rs", "use crate::limit::Limit;")], &[]);
+        finds(&[lib, ("gateway/src/novel.rs", "")], &["no floor"]);
+        finds(&[lib, ("gateway/src/limit/address.rs", "use std::time::SystemTime;")], &["SystemTime"]);
+    }
+
+    #[test]
+    fn circles_are_named() {
+        let build = ("xtask/src/build.rs", "use crate::setup::ensure; pub fn cargo() {}");
+        let setup = ("xtask/src/setup.rs", "use crate::places::cargo; pub fn ensure() {}");
+        let main = ("xtask/src/main.rs", "mod build; mod setup;");
+        finds(&[main, build, setup], &["xtask/src/build.rs -> xtask/src/setup.rs: ensure"]);
     }
 }

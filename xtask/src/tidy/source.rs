@@ -74,12 +74,40 @@ pub(super) fn relaxations(code: &str) -> Vec<(usize, &str)> {
     with_line.collect()
 }
 
-/// The code before the file's tests; nothing of a file that is tests altogether.
-pub(super) fn without_tests<'code>(path: &str, code: &'code str) -> &'code str {
+/// The code without what is compiled for tests alone; nothing of a file that is tests altogether.
+pub(super) fn without_tests(path: &str, code: &str) -> String {
+    let mut kept = String::with_capacity(code.len());
     if path.ends_with("tests.rs") || path.contains("/tests/") {
-        return "";
+        return kept;
     }
-    code.split_once("#[cfg(test)]").map_or(code, |(before, _tests)| before)
+    let mut rest = code;
+    while let Some((before, after)) = rest.split_once("#[cfg(test)]") {
+        kept.push_str(before);
+        rest = after.get(item(after)..).unwrap_or_default();
+    }
+    kept.push_str(rest);
+    kept
+}
+
+/// How long the item at the start of `code` is: to its semicolon, or to the end of its braces.
+fn item(code: &str) -> usize {
+    let mut open = 0_usize;
+    for (at, character) in code.char_indices() {
+        match character {
+            '{' | '(' | '[' => open += 1,
+            '}' | ')' | ']' => {
+                open = open.saturating_sub(1);
+                // `use a::{b};` ends with the sign behind its braces.
+                if open == 0 && character == '}' {
+                    let has_sign = code.get(at + 1..).is_some_and(|rest| rest.starts_with(';'));
+                    return at + 1 + usize::from(has_sign);
+                }
+            }
+            ';' if open == 0 => return at + 1,
+            _ => {}
+        }
+    }
+    code.len()
 }
 
 #[cfg(test)]
@@ -99,5 +127,14 @@ mod tests {
         keeps("for x in r#\"a \" b\"# {}", "for x in {}");
         keeps("&'a str, '\"', '\\'', b", "&'a str, , , b");
         assert_eq!(code("\"a\nb\"\nc").lines().count(), 3);
+    }
+
+    #[test]
+    fn tests_are_left_out() {
+        let code =
+            "a;\n#[cfg(test)]\nmod tests;\nb;\n#[cfg(test)]\nfn c(x: [u8; 2]) { d; }\ne;\n#[cfg(test)] use f::{g};h";
+        let kept = without_tests("a.rs", code).split_whitespace().collect::<String>();
+        assert_eq!(kept, "a;b;e;h");
+        assert_eq!(without_tests("a/tests.rs", code), "");
     }
 }
