@@ -1,4 +1,4 @@
-//! Decides which of several servers a request goes to: pure, told the load, cheap.
+//! Load balancing: which of several servers gets a request. Pure: it is told which servers are usable, and their load.
 //!
 //! *Invariant:* a choice takes no lock and allocates nothing, and only a server whose bit is set in `usable` is chosen.
 
@@ -12,7 +12,7 @@ const POINTS: usize = 64;
 /// How much more than its share a server may have to do before what belongs to it goes to the next: 5/4.
 const BOUND: (u64, u64) = (5, 4);
 
-/// How servers are chosen, and whose turn it is.
+/// A load-balancing policy, and what it remembers.
 pub(super) struct Balancer {
     policy: Policy,
     weights: Box<[u32]>,

@@ -1,8 +1,7 @@
-//! Decides how a connection to a server is opened: which addresses its name stands for, and in which order they are
-//! tried.
+//! Opens connections to a server: resolves its name, and tries its addresses in turn (Happy Eyeballs, RFC 8305).
 //!
-//! *Invariant:* once a name was resolved, no request waits for a name server again, and a name that cannot be resolved
-//! keeps the addresses that it had.
+//! *Invariant:* once a name was resolved, no request waits for a name server again. A name that can no longer be resolved
+//! keeps its addresses.
 
 use std::{
     cell::{Cell, RefCell},
@@ -37,10 +36,10 @@ pub(super) struct Dialer {
 
 struct Resolved {
     addresses: RefCell<Addresses>,
-    /// How long an answer is believed, in nanoseconds.
-    believed: u64,
+    /// How long resolved addresses are used before they are resolved again, in nanoseconds.
+    refresh_after: u64,
     resolving: Cell<bool>,
-    /// Whether a request waited for addresses last, and none have come yet.
+    /// Whether a request is waiting for the first addresses.
     awaited: Cell<bool>,
 }
 
@@ -56,10 +55,10 @@ impl Dialer {
             Ok(address) => Addresses::Literal(address),
             Err(_) => Addresses::Name { known: Vec::new(), until: 0 },
         };
-        let believed = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX);
+        let refresh_after = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX);
         let resolved = Resolved {
             addresses: RefCell::new(addresses),
-            believed,
+            refresh_after,
             resolving: Cell::new(false),
             awaited: Cell::new(false),
         };
@@ -130,7 +129,7 @@ impl Dialer {
         let (resolved, name) = (Rc::clone(&self.resolved), self.name.clone());
         tokio::task::spawn_local(async move {
             if let Err(error) = resolved.resolve(&name).await {
-                tracing::warn!(server = name, %error, "the name cannot be resolved: its addresses stay as they were");
+                tracing::warn!(server = name, %error, "cannot resolve the server's name; keeping its addresses");
                 resolved.put_off();
             }
             resolved.resolving.set(false);
@@ -145,19 +144,19 @@ impl Resolved {
         if addresses.is_empty() {
             return Err(Unresolved("it has no address".to_owned()).into());
         }
-        let until = deadline::now().saturating_add(self.believed);
+        let until = deadline::now().saturating_add(self.refresh_after);
         *self.addresses.borrow_mut() = Addresses::Name { known: addresses.clone(), until };
         Ok(addresses)
     }
 
     fn put_off(&self) {
         if let Addresses::Name { until, .. } = &mut *self.addresses.borrow_mut() {
-            *until = deadline::now().saturating_add(self.believed);
+            *until = deadline::now().saturating_add(self.refresh_after);
         }
     }
 }
 
-/// Whether a connection could not be opened for want of something of our own: descriptors, ports, memory, rights.
+/// Whether the gateway itself lacks what a connection needs: descriptors, ports, memory, rights.
 pub(super) fn is_ours(error: &io::Error) -> bool {
     use rustix::io::Errno as E;
     let code = error.raw_os_error().map(E::from_raw_os_error);
@@ -166,12 +165,12 @@ pub(super) fn is_ours(error: &io::Error) -> bool {
     })
 }
 
-/// What a lookup that failed is told as. What is of the system's making stays what it is.
+/// A failed lookup as an error with its reason. An error of the operating system stays as it is.
 fn unresolved(error: io::Error) -> io::Error {
     if error.raw_os_error().is_some() { error } else { Unresolved(error.to_string()).into() }
 }
 
-/// A name that stands for no address, and why.
+/// A name without an address, and why.
 #[derive(Debug, Error)]
 #[error("its name cannot be resolved: {0}")]
 struct Unresolved(String);
@@ -182,7 +181,7 @@ impl From<Unresolved> for io::Error {
     }
 }
 
-/// One family after the other, the first one's first, each in the order that it came in (RFC 8305 4).
+/// Addresses of both families in turn, beginning with the family of the first (RFC 8305 4).
 fn alternate(addresses: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
     let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let (first, second): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|address| address.is_ipv6() == first_is_v6);

@@ -1,6 +1,16 @@
 //! Why a request could not be sent to a server, or why its response is missing or incomplete.
 
-use crate::proxy::service::BodyError;
+use crate::{
+    proxy::service::BodyError,
+    refusal::{Refusal, Reject},
+};
+
+/// Why there is no response that could be passed on.
+pub(in crate::proxy) enum ForwardError {
+    /// The client left: nobody is there to be told.
+    ClientLeft,
+    Refused(Refusal),
+}
 
 /// Why there is no response, or only a part of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,4 +36,22 @@ pub(super) enum SendStopped {
     Body(BodyError),
     /// The server does not read it.
     Refused,
+}
+
+impl From<Refusal> for ForwardError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<BodyError> for ForwardError {
+    fn from(error: BodyError) -> Self {
+        let (reject, detail) = match error {
+            BodyError::Gone => return Self::ClientLeft,
+            BodyError::Broken => (Reject::BadRequest, "broken body"),
+            BodyError::TooLarge => (Reject::BodyTooLarge, "body over its limit"),
+            BodyError::TooSlow => (Reject::RequestTimeout, "body too slow"),
+        };
+        Self::Refused(Refusal::new(reject, detail))
+    }
 }

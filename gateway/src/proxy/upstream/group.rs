@@ -1,4 +1,4 @@
-//! Decides which server of an upstream carries a request.
+//! The servers of one upstream, as one worker sees them: which of them gets a request, and by which connection.
 
 use std::{cell::Cell, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
@@ -6,11 +6,12 @@ use gateway_common::source::Source;
 use http::{HeaderMap, HeaderValue};
 
 use super::{
-    ForwardError,
     balance::{Balancer, bit, hash},
     health,
     pool::{Lease, LeaseOptions},
-    server::{InFlight, PendingSlot, RequestSlot, Server, SharedUpstream, StateHandle},
+    retry::COST,
+    server::{Server, SharedUpstream},
+    slots::{InFlight, PendingSlot, RequestSlot, StateHandle},
     state::asker,
 };
 use crate::{
@@ -25,15 +26,15 @@ pub(in crate::proxy) struct ServerGroup {
     servers: Box<[Server]>,
     pub(super) state: Rc<StateHandle>,
     balancer: Balancer,
-    alike: Option<HashBy>,
+    hash_by: Option<HashBy>,
     proxy_protocol: Option<ProxyProtocol>,
-    /// What each server is told as `Host`; empty: what the client said.
+    /// The `Host` header for each server. Empty: the client's is passed on.
     hosts: Box<[HeaderValue]>,
-    /// What may be spent on trying again, in hundredths of a try.
-    credit: Cell<u32>,
+    /// The retry budget that is left, in hundredths of an attempt.
+    budget: Cell<u32>,
 }
 
-/// A connection for one try.
+/// A server for one attempt, and a connection to it.
 pub(super) struct Attempt {
     pub(super) lease: Lease,
     pub(super) in_flight: Option<InFlight>,
@@ -41,20 +42,21 @@ pub(super) struct Attempt {
     pub(super) server: usize,
 }
 
-/// What choosing a server and a connection takes to know of a request.
+/// What load balancing has to know of a request.
 pub(in crate::proxy) struct LbContext {
-    /// What it is alike by to others that go to the same server.
+    /// The hash of what requests to the same server have in common.
     key: u64,
-    /// What a connection of its own begins with; empty: any connection will do.
+    /// A PROXY protocol header: the connection begins with it and carries this request only. Empty: any connection
+    /// will do.
     introduction: Vec<u8>,
     /// Whether its connection may become a tunnel.
     tunnel: bool,
-    /// What failures are put down to.
+    /// Which client failures are counted for.
     asker: u64,
 }
 
 impl LbContext {
-    /// As this, on a connection that may become a tunnel.
+    /// The same, on a connection that may become a tunnel.
     pub(in crate::proxy) fn for_tunnel(self, tunnel: bool) -> Self {
         Self { tunnel, ..self }
     }
@@ -66,21 +68,21 @@ impl ServerGroup {
         let state = Rc::new(StateHandle(Arc::clone(&upstream.state)));
         let (servers, settings) = (upstream.servers(), &state.settings);
         let balancer = Balancer::new(&settings.balance, &settings.servers, seed);
-        let alike = match &settings.balance {
+        let hash_by = match &settings.balance {
             Balance::Hash(by) => Some(by.clone()),
             Balance::LeastRequests | Balance::RoundRobin => None,
         };
-        let (proxy_protocol, credit) = (settings.proxy_protocol, Cell::new(settings.retry.reserve * 100));
+        let (proxy_protocol, budget) = (settings.proxy_protocol, Cell::new(settings.retry.reserve * COST));
         let hosts = hosts(settings);
-        Self { servers, state, balancer, alike, proxy_protocol, hosts, credit }
+        Self { servers, state, balancer, hash_by, proxy_protocol, hosts, budget }
     }
 
-    /// What this server is told as `Host`; `None`: what the client said.
+    /// The `Host` header for this server. `None`: the client's is passed on.
     pub(super) fn host(&self, server: usize) -> Option<&HeaderValue> {
         self.hosts.get(server)
     }
 
-    /// What `client`, who was accepted at `local`, asks for.
+    /// The context of a request by `client`, who was accepted at `local`.
     pub(in crate::proxy) fn context(
         &self,
         client: &Client,
@@ -94,13 +96,13 @@ impl ServerGroup {
         LbContext { key, introduction, tunnel: false, asker }
     }
 
-    /// Whether its servers may be sent trailers, and asked for them.
+    /// Whether its servers may speak HTTP/2, so that trailers can be passed on.
     pub(in crate::proxy) fn takes_trailers(&self) -> bool {
         self.state.settings.protocol != Protocol::Http1
     }
 
     fn key(&self, source: Source, path: &str, headers: &HeaderMap) -> u64 {
-        match &self.alike {
+        match &self.hash_by {
             None => 0,
             Some(HashBy::Path) => hash(path.as_bytes()),
             Some(HashBy::Header(name)) if let Some(value) = headers.get(name) => hash(value.as_bytes()),
@@ -111,49 +113,48 @@ impl ServerGroup {
         }
     }
 
-    /// Closes connections that were kept for long enough by `now`, or that the upstream has closed.
+    /// Closes connections that have been idle for too long at `now`, or that the server has closed.
     pub(in crate::proxy) fn sweep(&self, now: u64) {
         self.servers.iter().for_each(|server| server.pool.sweep(now));
     }
 
-    /// Lets a request in. `Ok(None)`: nobody counts them.
+    /// Admits a request. `Ok(None)`: there is no limit.
     ///
     /// # Errors
-    /// As many are in flight as may be.
+    /// `max_requests` are in flight.
     pub(super) fn admit(&self) -> Result<Option<RequestSlot>, Refusal> {
         let Retry { budget, reserve, .. } = self.state.settings.retry;
-        // What is saved up is worth the reserve at most.
-        self.credit.set((self.credit.get() + budget).min(reserve.max(1) * 100));
+        // Each request adds to the budget, up to the reserve.
+        self.budget.set((self.budget.get() + budget).min(reserve.max(1) * COST));
         if self.state.settings.max_requests == u32::MAX {
             return Ok(None);
         }
         RequestSlot::take(&self.state).map(Some).ok_or_else(|| busy("over upstream.max_requests"))
     }
 
-    /// Whether a request that failed at all of `tried` may be tried once more, which is then paid for.
-    pub(super) fn may_retry(&self, tries: u32, tried: u64) -> bool {
-        let credit = self.credit.get();
-        let retry = &self.state.settings.retry;
-        if tries >= retry.tries || credit < 100 || self.state.usable() & !tried == 0 {
-            return false;
-        }
-        self.credit.set(credit - 100);
-        self.state.retried();
-        true
+    /// What may be spent on retries now, in hundredths of an attempt.
+    pub(super) fn budget(&self) -> u32 {
+        self.budget.get()
     }
 
-    /// A connection that is ready for a request, to none of the servers `tried`; a new one if it has to be `fresh`.
-    /// Servers that cannot be reached are added to those.
+    /// Pays for one retry.
+    pub(super) fn pay_retry(&self) {
+        self.budget.set(self.budget.get().saturating_sub(COST));
+        self.state.retried();
+    }
+
+    /// Chooses a server that is not in `tried`, and gets a connection to it: a new one if it has to be `fresh`. Servers
+    /// that cannot be reached are added to `tried`.
     pub(super) async fn lease(
         &self,
         context: &LbContext,
         fresh: bool,
         tried: &mut u64,
         timeout: Duration,
-    ) -> Result<Attempt, ForwardError> {
+    ) -> Result<Attempt, Refusal> {
         let usable = self.state.usable();
         if usable == 0 {
-            return Err(busy("no server is up").into());
+            return Err(busy("no server is up"));
         }
         let mut refusal = Refusal::new(Reject::UpstreamFailed, "no server");
         while let Some(index) = self.choose(usable & !*tried, context.key) {
@@ -171,36 +172,36 @@ impl ServerGroup {
                 Ok(lease) => return Ok(Attempt { lease, in_flight, server: index }),
                 Err(refused) => refusal = refused,
             }
-            // One that is busy has not failed, nor has one that we cannot reach for want of something of our own.
+            // A server without a free stream has not failed, nor has one that the gateway lacks the means to reach.
             if refusal.reject != Reject::Unavailable {
                 self.state.unreachable(index, deadline::now());
             }
             *tried |= bit(index);
         }
-        Err(refusal.into())
+        Err(refusal)
     }
 
-    /// `server` broke off, or took too long.
+    /// `server` closed the connection, or took too long.
     pub(super) fn failed(&self, server: usize) {
         if self.state.failed(server, deadline::now()) {
-            self.ask(server);
+            self.probe(server);
         }
     }
 
-    /// `server` answered that it is broken.
+    /// `server` responded with a status that counts as a failure.
     pub(super) fn answered(&self, server: usize, context: &LbContext) {
         if self.state.answered(server, context.asker, deadline::now()) {
-            self.ask(server);
+            self.probe(server);
         }
     }
 
-    /// Asks a server itself whether it is broken.
-    fn ask(&self, server: usize) {
+    /// Probes a server that is suspected to be broken.
+    fn probe(&self, server: usize) {
         let Some(pool) = self.servers.get(server).map(|server| Rc::clone(&server.pool)) else { return };
         let state = Rc::clone(&self.state);
         tokio::task::spawn_local(async move {
             let answers = health::answers(pool.dialer(), &state.settings).await;
-            state.asked(server, answers, deadline::now());
+            state.probed(server, answers, deadline::now());
         });
     }
 
@@ -214,7 +215,7 @@ impl ServerGroup {
     }
 }
 
-/// Nothing is wrong with the request: it may come again.
+/// The request is fine, and may be repeated later.
 fn busy(detail: &'static str) -> Refusal {
     Refusal { retry_after: Some(1), ..Refusal::new(Reject::Unavailable, detail) }
 }

@@ -1,5 +1,5 @@
-//! Decides which headers pass: nothing that belongs to one connection, nothing that an upstream would believe of us
-//! and a client could have written, and nothing twice.
+//! Headers on their way through: hop-by-hop headers are removed, and headers such as `X-Forwarded-For` are the
+//! gateway's own. A client cannot set what an upstream takes for the gateway's word.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
@@ -15,7 +15,7 @@ use crate::{
     request_id::RequestId,
 };
 
-/// Headers of one connection (RFC 9110 7.6.1), and those that the forwarding side writes itself.
+/// Hop-by-hop headers (RFC 9110 7.6.1), and those that the gateway writes itself.
 static HOP_BY_HOP: [HeaderName; 10] = [
     header::CONNECTION,
     HeaderName::from_static("http2-settings"),
@@ -29,7 +29,7 @@ static HOP_BY_HOP: [HeaderName; 10] = [
     header::UPGRADE,
 ];
 
-/// What most requests carry and may: the others are looked at more closely. `Host` is replaced in any case.
+/// Common headers that pass without a closer look. `Host` is replaced in any case.
 static HARMLESS: [HeaderName; 10] = [
     header::HOST,
     header::USER_AGENT,
@@ -53,10 +53,10 @@ static X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-pre
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// How many headers we add at most, so that the map grows once.
+/// The most headers that the gateway adds: the map grows once.
 const ADDED: usize = 10;
 
-/// Headers that come too late as trailers: whole names, then beginnings of names.
+/// Headers that come too late as trailers: whole names, then prefixes of names.
 const EARLY: [&str; 14] = [
     "age",
     "allow",
@@ -75,26 +75,26 @@ const EARLY: [&str; 14] = [
 ];
 const EARLY_BEGINNINGS: [&str; 5] = ["accept", "access-control-", "content-", "if-", "sec-"];
 
-/// What the upstream is told of the request.
+/// What the gateway tells the upstream about a request.
 pub(in crate::proxy) struct ForwardedHeaders<'a> {
     /// The client's address.
     pub(in crate::proxy) client: std::net::IpAddr,
     /// `http` or `https`, of the connection.
     pub(in crate::proxy) scheme: &'static str,
-    /// What trusted proxies say instead.
+    /// What a trusted proxy in front of the gateway says instead.
     pub(in crate::proxy) forwarded: Option<&'a ForwardedInfo>,
     /// The canonical host with its port.
     pub(in crate::proxy) authority: &'a str,
     pub(in crate::proxy) id: RequestId,
-    /// Whom a token named.
+    /// The principal of the token.
     pub(in crate::proxy) principal: Option<&'a str>,
-    /// The certificate that the client showed for this host.
+    /// The client certificate that was shown for this host.
     pub(in crate::proxy) certificate: Option<&'a Shown>,
-    /// What the route lets pass although the name would not.
+    /// Headers that the route lets pass although their names would not.
     pub(in crate::proxy) passing: &'a [HeaderName],
 }
 
-/// Makes a client's headers into what the upstream gets.
+/// Turns a client's headers into those for the upstream.
 pub(in crate::proxy) fn request(headers: &mut HeaderMap, told: &ForwardedHeaders<'_>) {
     clean(headers, told);
     headers.reserve(ADDED);
@@ -105,7 +105,7 @@ pub(in crate::proxy) fn request(headers: &mut HeaderMap, told: &ForwardedHeaders
     });
 }
 
-/// The same, of which what we add ourselves are lines of HTTP/1.1 that stand beside the headers.
+/// The same, but the gateway's own headers are returned as lines of HTTP/1.1.
 pub(in crate::proxy) fn request_by_lines(headers: &mut HeaderMap, told: &ForwardedHeaders<'_>) -> Vec<u8> {
     clean(headers, told);
     let mut out = buffer_pool::space();
@@ -113,7 +113,7 @@ pub(in crate::proxy) fn request_by_lines(headers: &mut HeaderMap, told: &Forward
     out
 }
 
-/// What we add ourselves.
+/// Adds the gateway's own headers.
 fn tell(told: &ForwardedHeaders<'_>, mut add: impl FnMut(&'static HeaderName, &[u8])) {
     let mut client = buffer_pool::space();
     address(told.client, &mut client);
@@ -147,7 +147,7 @@ fn tell(told: &ForwardedHeaders<'_>, mut add: impl FnMut(&'static HeaderName, &[
     }
 }
 
-/// Takes away what does not pass, and what a client could have written in our name; the host is the canonical one.
+/// Removes the headers that do not pass, and sets the canonical host.
 fn clean(headers: &mut HeaderMap, told: &ForwardedHeaders<'_>) {
     let mut unwanted = nominated(headers);
     unwanted.extend(headers.keys().filter(|name| !passes(name) && !told.passing.contains(name)).cloned());
@@ -155,7 +155,7 @@ fn clean(headers: &mut HeaderMap, told: &ForwardedHeaders<'_>) {
         headers.remove(name);
     }
     join_cookies(headers);
-    // What the client wrote is mostly what it means.
+    // Mostly it is the canonical one already.
     if headers.get(header::HOST).is_none_or(|host| host.as_bytes() != told.authority.as_bytes())
         && let Ok(host) = HeaderValue::from_str(told.authority)
     {
@@ -163,7 +163,7 @@ fn clean(headers: &mut HeaderMap, told: &ForwardedHeaders<'_>) {
     }
 }
 
-/// Makes an upstream's headers into what the client gets.
+/// Turns an upstream's headers into those for the client.
 pub(in crate::proxy) fn response(headers: &mut HeaderMap, id: HeaderValue) {
     let mut unwanted = nominated(headers);
     unwanted.extend(headers.keys().filter(|name| HOP_BY_HOP.contains(name)).cloned());
@@ -173,7 +173,7 @@ pub(in crate::proxy) fn response(headers: &mut HeaderMap, id: HeaderValue) {
     headers.insert(&X_REQUEST_ID, id);
 }
 
-/// The same for lines that pass as they came.
+/// The same for a head that is passed on as it came.
 pub(in crate::proxy) fn lines(lines: &mut RawHead, own: RequestId, forwarded: Option<&ForwardedInfo>) {
     match forwarded.and_then(|told| told.id.as_ref()) {
         Some(id) => lines.add(X_REQUEST_ID.as_str(), id.as_bytes()),
@@ -181,8 +181,8 @@ pub(in crate::proxy) fn lines(lines: &mut RawHead, own: RequestId, forwarded: Op
     }
 }
 
-/// What of trailers may pass, either way: nothing that frames, routes, authorises, or says how to read what came
-/// before them (RFC 9110 6.5.1, F11). `None`: nothing.
+/// The trailers that may pass, in either direction: none that frames, routes, authorises, or changes what came before
+/// (RFC 9110 6.5.1, F11). `None`: nothing is left.
 pub(in crate::proxy) fn trailers(mut trailers: HeaderMap) -> Option<HeaderMap> {
     let unwanted: Vec<_> = trailers.keys().filter(|name| !trails(name)).cloned().collect();
     for name in unwanted {

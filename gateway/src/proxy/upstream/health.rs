@@ -1,4 +1,5 @@
-//! Decides whether servers are healthy: asks each of them now and then, once per process, beside the requests.
+//! Health checks: each server is asked at an interval, once per process. A server that is suspected because requests
+//! failed is probed, too.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -22,16 +23,16 @@ use crate::{
 /// The longest status line that is read.
 const MAX_LINE: usize = 1_024;
 
-/// Who asks.
+/// `User-Agent` of health checks.
 const AGENT: &str = "gateway-health";
 
-/// How long a server may take to answer that was not to be asked at all.
+/// The timeout of a probe, without a configured health check.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How often ejected servers are looked after.
+/// How often ejections are looked at: whether one is over.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Starts what looks after the servers of an upstream. It ends with the runtime.
+/// Starts the health checks and the ends of ejections for one upstream. They stop with the runtime.
 pub(in crate::proxy) fn watch(upstream: &SharedUpstream) {
     let state = &upstream.state;
     let settings = &state.settings;
@@ -53,7 +54,7 @@ pub(in crate::proxy) fn watch(upstream: &SharedUpstream) {
         tokio::spawn(async move {
             let mut tick = interval(check.interval);
             tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            // Until it is known better, a server is taken for healthy.
+            // A server is healthy until checks say otherwise.
             let (mut healthy, mut against) = (true, 0);
             loop {
                 tick.tick().await;
@@ -69,11 +70,13 @@ pub(in crate::proxy) fn watch(upstream: &SharedUpstream) {
                 state.judge(index, healthy, clock::monotonic());
                 let upstream = &state.settings.name;
                 match answer {
-                    Ok(status) if healthy => tracing::info!(upstream, server = address, status, "healthy again"),
-                    Ok(status) => tracing::warn!(upstream, server = address, status, "a server is down"),
+                    Ok(status) if healthy => {
+                        tracing::info!(upstream, server = address, status, "server is healthy again")
+                    }
+                    Ok(status) => tracing::warn!(upstream, server = address, status, "server is unhealthy"),
                     Err(error) => {
                         let error = describe(&error);
-                        tracing::warn!(upstream, server = address, %error, "a server is down");
+                        tracing::warn!(upstream, server = address, %error, "server is unhealthy");
                     }
                 }
             }
@@ -81,7 +84,7 @@ pub(in crate::proxy) fn watch(upstream: &SharedUpstream) {
     }
 }
 
-/// Whether a server that requests failed at answers a question of our own.
+/// Whether a server answers a probe after requests to it failed.
 pub(super) async fn answers(dialer: &Dialer, settings: &Upstream) -> bool {
     let usual = || HealthCheck {
         path: "/".to_owned(),
@@ -94,7 +97,7 @@ pub(super) async fn answers(dialer: &Dialer, settings: &Upstream) -> bool {
     };
     let check = settings.health.clone().unwrap_or_else(usual);
     match timeout(check.timeout, ask(&check, &dialer.name, dialer.secure(), settings)).await {
-        // A path that nobody has set may be anything but broken.
+        // Nobody configured this path, so any status will do that does not say that the server is broken.
         Ok(Ok(status)) if settings.health.is_none() => !matches!(status, 500 | 502..=504),
         Ok(Ok(status)) => check.expects(status),
         Ok(Err(error)) => is_ours(&error),
@@ -124,7 +127,7 @@ async fn ask(check: &HealthCheck, address: &str, secure: Option<&ServerTls>, set
     if stream.is_http2(offer) {
         let scheme = if secure.is_some() { "https" } else { "http" };
         let request = http::Request::get(format!("{scheme}://{host}{}", check.path)).header("user-agent", AGENT);
-        return http2::ask(stream, request.body(()).map_err(io::Error::other)?).await;
+        return http2::check(stream, request.body(()).map_err(io::Error::other)?).await;
     }
     let request =
         format!("GET {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {AGENT}\r\nConnection: close\r\n\r\n", check.path);

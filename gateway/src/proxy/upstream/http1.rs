@@ -1,9 +1,9 @@
-//! Decides how a request is written to an HTTP/1.1 server and how its answer is read: one exchange at a time, driven by
-//! whoever waits for it, so that it costs no task and no channel.
+//! The HTTP/1.1 client: writes a request to a server and reads the response. One exchange at a time, driven by whoever
+//! waits for it, so it costs no task and no channel.
 //!
-//! *Invariant:* a connection carries another exchange only if the last one was written and read to its end, nothing
-//! came behind it, and the server did not say that it closes. An answer that two parsers could read differently is
-//! refused, and its connection ends (F22, F23).
+//! *Invariant:* a connection is reused only if the last exchange was written and read to its end, nothing came after
+//! it, and the server did not announce that it closes. A response that two parsers could read differently is refused,
+//! and its connection is closed (F22, F23).
 
 use std::{
     cell::RefCell,
@@ -42,22 +42,22 @@ mod response;
 #[cfg(test)]
 mod tests;
 
-/// The most interim answers before the answer (F22).
+/// The most interim responses before the final one (F22).
 const MAX_INTERIM: usize = 16;
 
-/// A connection. Dropped: closed, whatever it was at.
+/// An HTTP/1.1 connection to a server. Dropped: closed, even within an exchange.
 pub(super) struct H1Connection {
     stream: Rc<RefCell<MaybeTlsStream>>,
-    /// Read, and not yet taken.
+    /// Bytes that were read and not used yet.
     unread: Bytes,
-    /// The answer's lines, where they pass as they came.
+    /// The lines of the head, if they are passed on as they came.
     lines: Option<RawHead>,
     framing: Framing,
     reusable: bool,
-    /// What is left of the request, whose answer has come already.
+    /// The rest of the request, if the response came before it was sent.
     // Boxed, as most requests are out by then.
     writer: Option<Box<RequestWriter>>,
-    /// What goes on sending it.
+    /// The task that sends it.
     sending: Option<JoinHandle<bool>>,
 }
 
@@ -75,11 +75,11 @@ impl H1Connection {
         }
     }
 
-    /// Whether the server left an idle connection open, and unused as it should.
+    /// Whether the server left an idle connection open, and sent nothing on it.
     pub(super) fn is_alive(&self) -> bool {
         let mut space = [0; 1];
         let mut buffer = ReadBuf::new(&mut space);
-        // Nothing that has been heard of since the last exchange: no system call.
+        // No system call, as long as nothing arrived since the last exchange.
         Pin::new(&mut *self.stream.borrow_mut())
             .poll_read(&mut Context::from_waker(Waker::noop()), &mut buffer)
             .is_pending()
@@ -96,7 +96,7 @@ impl H1Connection {
         self.reusable
     }
 
-    /// Whether nothing of the answer's body is left to read.
+    /// Whether the response body has been read to its end.
     pub(super) const fn is_over(&self) -> bool {
         self.framing.is_over()
     }
@@ -106,18 +106,18 @@ impl H1Connection {
         (Rc::clone(&self.stream), std::mem::take(&mut self.unread))
     }
 
-    /// The lines of the answer's head, where they pass as they came.
+    /// The lines of the head, if they are passed on as they came.
     pub(super) const fn lines(&mut self) -> Option<RawHead> {
         self.lines.take()
     }
 
-    /// How much of the answer's body is left.
+    /// How much of the response body is left.
     pub(super) fn left(&self) -> SizeHint {
         self.framing.size_hint()
     }
 
-    /// Sends `request` and waits for the head of its answer. Until then the body is taken from `request` as the server
-    /// takes it; what is left of it when the answer comes stays there until [`go_on`](Self::go_on).
+    /// Sends `request` and waits for the head of the response. Until then the body is read from `request` as fast as the
+    /// server takes it. What is left when the response comes stays there until [`go_on`](Self::go_on).
     pub(super) async fn send(
         &mut self,
         request: &mut UpstreamRequest,
@@ -133,7 +133,7 @@ impl H1Connection {
             if sent.is_none()
                 && let Poll::Ready(done) = writer.poll(&self.stream, request.body_mut(), cx)
             {
-                // A server may answer and close without reading on: the answer counts.
+                // A server may respond and close without reading on: the response counts.
                 if let Err(SendStopped::Body(error)) = done {
                     return Poll::Ready(Err(UpstreamError::Body(error)));
                 }
@@ -162,13 +162,13 @@ impl H1Connection {
                     Err(detail) => return Poll::Ready(Err(UpstreamError::Malformed(detail))),
                 }
                 if interim > MAX_INTERIM {
-                    return Poll::Ready(Err(UpstreamError::Malformed("too many interim answers")));
+                    return Poll::Ready(Err(UpstreamError::Malformed("too many interim responses")));
                 }
             }
         })
         .await?;
         (self.framing, self.lines) = (head.framing, head.lines);
-        // What came with the head is looked at before anybody is told of the answer.
+        // A broken first chunk is found before the head is passed on.
         if matches!(self.framing, Framing::Chunked(_)) {
             let mut look = Framing::Chunked(Box::default());
             look.take(&mut self.unread.clone()).map_err(UpstreamError::Malformed)?;
@@ -178,7 +178,7 @@ impl H1Connection {
         Ok(head.parts)
     }
 
-    /// Sends what is left of `request` beside its answer. `false`: nothing is.
+    /// Sends the rest of `request` while the response is read. `false`: there is none.
     pub(super) fn go_on(&mut self, request: &mut UpstreamRequest) -> bool {
         let Some(writer) = self.writer.take() else { return false };
         let upload = std::mem::replace(request.body_mut(), Upload::Empty);
@@ -186,7 +186,7 @@ impl H1Connection {
         true
     }
 
-    /// Waits until all of the request has left. `false`: it never will.
+    /// Waits until the request has been sent. `false`: it could not be.
     pub(super) async fn finish(&mut self) -> bool {
         let Some(sending) = &mut self.sending else { return false };
         let is_sent = sending.await.unwrap_or(false);
@@ -194,7 +194,7 @@ impl H1Connection {
         is_sent
     }
 
-    /// Takes a head off what was read. `None`: it is not complete.
+    /// Parses a head. `None`: it is not complete.
     fn head(
         &mut self,
         partial: &mut BytesMut,
@@ -202,17 +202,17 @@ impl H1Connection {
         form: HeadFormat,
     ) -> Result<Option<Head>, &'static str> {
         if partial.is_empty() {
-            if let Some(head) = response::read(&mut self.unread, method, form)? {
+            if let Some(head) = response::parse(&mut self.unread, method, form)? {
                 return Ok(Some(head));
             }
             partial.extend_from_slice(&self.unread);
         } else {
             let before = partial.len().saturating_sub(3);
             partial.extend_from_slice(&self.unread);
-            // Looked at again only when it is complete: a server that sends byte by byte costs no more than others.
+            // Parsed again only when it is complete: a server that sends byte by byte costs no more than others.
             if partial.get(before..).is_some_and(|fresh| fresh.windows(4).any(|end| end == b"\r\n\r\n")) {
                 let mut whole = partial.split().freeze();
-                let head = response::read(&mut whole, method, form)?.ok_or("no head")?;
+                let head = response::parse(&mut whole, method, form)?.ok_or("no head")?;
                 self.unread = whole;
                 return Ok(Some(head));
             }
@@ -221,7 +221,7 @@ impl H1Connection {
         if partial.len() > response::MAX_HEAD { Err("head too large") } else { Ok(None) }
     }
 
-    /// The next piece of the answer's body. `None`: it is whole.
+    /// The next piece of the response body. `None`: it is complete.
     pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, UpstreamError>>> {
         loop {
             match self.framing.take(&mut self.unread) {
@@ -248,13 +248,13 @@ impl Drop for H1Connection {
 }
 
 impl Head {
-    /// 100, 102, 103: what comes before the answer. 101 is an answer.
+    /// 100, 102, 103: what comes before the response. 101 is a response.
     fn is_interim(&self) -> bool {
         self.parts.status.is_informational() && self.parts.status != StatusCode::SWITCHING_PROTOCOLS
     }
 }
 
-/// What the server sent; nothing: it closed.
+/// What the server sent. Empty: it closed.
 fn read(stream: &RefCell<MaybeTlsStream>, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
     buffer_pool::read(|buffer| Pin::new(&mut *stream.borrow_mut()).poll_read(cx, buffer))
 }

@@ -1,8 +1,8 @@
-//! Decides how long an HTTP/2 connection to a server lives, and how many requests it carries at once.
+//! The HTTP/2 client: how long a connection to a server lives, and how many requests it carries at once.
 //!
-//! *Invariant:* a connection is used only once the server has said what it takes (its SETTINGS), and never for more
-//! requests at once than that. Its window has room for the windows of all its requests, so that no client that takes
-//! its answer slowly holds up another's.
+//! *Invariant:* a connection is used only after the SETTINGS of the server arrived, and never for more requests at once
+//! than they allow. The connection window has room for the windows of all streams, so no client that reads its
+//! response slowly blocks another.
 
 use std::{
     cell::{Cell, RefCell},
@@ -33,19 +33,19 @@ mod ignore_write_errors;
 pub(super) mod pool;
 pub(super) mod stream;
 
-/// What a server may send of one answer before some of it has been taken, in bytes.
+/// The receive window of a stream, in bytes.
 const WINDOW: u32 = 64 * 1_024;
 
-/// The largest head and the largest trailers of an answer, in bytes.
+/// The largest head and the largest trailers of a response, in bytes.
 const MAX_HEAD: u32 = 64 * 1_024;
 
-/// What of a request's body waits for the server to take it, in bytes.
+/// How much of a request body is buffered for a server that does not take it, in bytes.
 const SEND_BUFFER: usize = 64 * 1_024;
 
-/// How many given up requests are remembered, and how long, so that what the server had sent already harms nobody.
+/// How many reset streams are remembered, and how long: frames that the server had sent for them are ignored.
 const FORGOTTEN: (usize, Duration) = (1_000, Duration::from_secs(10));
 
-/// A connection. It closes once nobody has it any more and its requests are answered.
+/// An HTTP/2 connection to a server. It closes once nobody holds it and its streams have ended.
 pub(super) struct H2Connection {
     sender: SendRequest<Bytes>,
     address: SocketAddr,
@@ -58,39 +58,39 @@ pub(super) struct H2Connection {
     liveness: Rc<Liveness>,
 }
 
-/// What is known of the other side, shared with the task that drives the connection.
+/// Whether the server is still there, as the connection's task finds out.
 #[derive(Default)]
 struct Liveness {
     closed: Cell<bool>,
-    /// Its end was put down to a request.
+    /// Its end was counted as a failure of the server.
     blamed: Cell<bool>,
-    /// An answer did not come in time: it is asked whether the server is there.
+    /// A response did not come in time: a PING is to tell whether the server is there.
     doubted: Cell<bool>,
     driver: RefCell<Option<Waker>>,
-    /// Tells those who wait for room.
+    /// Wakes requests that wait for a free stream.
     room: Rc<Notify>,
 }
 
-/// A request's place on a connection, until dropped.
+/// A stream of a connection that is reserved for a request, until dropped.
 pub(super) struct StreamSlot(Rc<H2Connection>);
 
 /// The future that reads and writes a connection.
 pub(super) type H2Driver = client::Connection<IgnoreWriteErrors<MaybeTlsStream>, Bytes>;
 
-/// Agrees with the server on HTTP/2, and waits until it has said what it takes.
-pub(super) async fn agree(stream: MaybeTlsStream, streams: u32) -> io::Result<(SendRequest<Bytes>, H2Driver)> {
+/// The HTTP/2 handshake: waits until the SETTINGS of the server are here.
+pub(super) async fn handshake(stream: MaybeTlsStream, streams: u32) -> io::Result<(SendRequest<Bytes>, H2Driver)> {
     let mut builder = Builder::new();
     builder
         .enable_push(false)
         .initial_window_size(WINDOW)
         .initial_connection_window_size(WINDOW.saturating_mul(streams.saturating_add(1)))
-        // Until its SETTINGS are here none may be sent, which is how their coming is seen.
+        // Until its SETTINGS are here no stream may be opened. That is how their arrival is noticed.
         .initial_max_send_streams(0)
         .max_header_list_size(MAX_HEAD)
         .max_send_buffer_size(SEND_BUFFER)
         .max_concurrent_reset_streams(FORGOTTEN.0)
         .reset_stream_duration(FORGOTTEN.1)
-        // One client's faults must not end what others are at.
+        // The faults of one client must not end the streams of others.
         .max_local_error_reset_streams(None);
     let (sender, mut driver) = builder.handshake(IgnoreWriteErrors::new(stream)).await.map_err(says)?;
     poll_fn(|cx| match Pin::new(&mut driver).poll(cx) {
@@ -103,9 +103,9 @@ pub(super) async fn agree(stream: MaybeTlsStream, streams: u32) -> io::Result<(S
     Ok((sender, driver))
 }
 
-/// The status of the answer to `request`, which is all that `stream` is for.
-pub(super) async fn ask(stream: MaybeTlsStream, request: http::Request<()>) -> io::Result<u16> {
-    let (mut sender, mut driver) = agree(stream, 1).await?;
+/// Sends one request for a health check, and returns the status of the response.
+pub(super) async fn check(stream: MaybeTlsStream, request: http::Request<()>) -> io::Result<u16> {
+    let (mut sender, mut driver) = handshake(stream, 1).await?;
     let (mut answer, _stream) = sender.send_request(request, true).map_err(says)?;
     let answer = poll_fn(|cx| {
         if Pin::new(&mut driver).poll(cx).is_ready() {
@@ -121,7 +121,7 @@ const NOT_HTTP2: io::ErrorKind = io::ErrorKind::InvalidData;
 
 fn says(error: h2::Error) -> io::Error {
     if error.is_io() {
-        // It closed at once, as servers of HTTP/1.1 do that are greeted so.
+        // It closed at once, as servers of HTTP/1.1 do on the preface of HTTP/2.
         return error
             .into_io()
             .filter(|error| error.kind() != io::ErrorKind::UnexpectedEof)
@@ -131,7 +131,7 @@ fn says(error: h2::Error) -> io::Error {
 }
 
 impl H2Connection {
-    /// Drives what was agreed on beside everything else, until it is over. `room` is told whenever it has some.
+    /// Drives a connection in a task of its own. `room` is notified whenever a stream becomes free.
     pub(super) fn start(
         (sender, driver): (SendRequest<Bytes>, H2Driver),
         address: SocketAddr,
@@ -159,7 +159,7 @@ impl H2Connection {
         !self.liveness.closed.get() && matches!(self.sender.clone().poll_ready(&mut context), Poll::Ready(Ok(())))
     }
 
-    /// How many more requests it takes now.
+    /// How many more streams may be opened now.
     fn room(&self) -> usize {
         if self.liveness.doubted.get() || !self.is_open() {
             return 0;
@@ -169,13 +169,13 @@ impl H2Connection {
 }
 
 impl StreamSlot {
-    /// A place on `connection`, which has room.
+    /// Reserves a stream of `connection`, which has room.
     pub(super) fn take(connection: &Rc<H2Connection>) -> Self {
         connection.active.set(connection.active.get() + 1);
         Self(Rc::clone(connection))
     }
 
-    /// Whom its connection leads to.
+    /// The address of the server.
     pub(super) fn address(&self) -> SocketAddr {
         self.0.address
     }
@@ -185,18 +185,18 @@ impl StreamSlot {
         self.0.used.get()
     }
 
-    /// Its request leaves.
+    /// The request is about to be sent.
     fn begin(&self) -> SendRequest<Bytes> {
         self.0.used.set(true);
         self.0.sender.clone()
     }
 
-    /// Whether nothing has been blamed for the end of its connection.
+    /// Whether the end of the connection has not been counted as a failure yet. It is from now on.
     pub(super) fn is_to_blame(&self) -> bool {
         !self.0.liveness.blamed.replace(true)
     }
 
-    /// Has it asked whether the server is there, before the connection carries anything else.
+    /// Has a PING sent. The connection gets no more requests before it is answered.
     pub(super) fn doubt(&self) {
         let liveness = &self.0.liveness;
         liveness.doubted.set(true);
@@ -249,7 +249,7 @@ async fn drive(mut driver: H2Driver, liveness: Rc<Liveness>, address: SocketAddr
     })
     .await;
     if !answers {
-        tracing::warn!(server = %address, "an HTTP/2 connection is given up: its PING was not answered");
+        tracing::warn!(server = %address, "closing an HTTP/2 connection: its PING was not answered");
     }
     liveness.closed.set(true);
     drop(driver);

@@ -1,5 +1,5 @@
-//! Decides which connection to a server carries a request: a kept one, else a new one. One pool per server and worker,
-//! so that no request waits for a lock.
+//! The connection pool of one server and one worker: a request gets an idle connection, or else a new one. No lock is
+//! needed, as every worker has its own pool.
 
 use std::{
     cell::{Cell, RefCell},
@@ -16,8 +16,8 @@ use super::{
     error::UpstreamError,
     http1::H1Connection,
     http2::{self, H2Connection, StreamSlot, pool::H2Pool, stream::H2Stream},
-    in_time,
     request::UpstreamRequest,
+    timeout::in_time,
     tls::{Alpn, describe},
     transport::Transport,
 };
@@ -34,32 +34,32 @@ use crate::{
 /// Connections of one worker to one server.
 pub(super) struct Pool {
     dialer: Dialer,
-    /// Kept connections, the one used last at the end.
+    /// Idle connections of HTTP/1.1, the one used last at the end.
     idle: RefCell<Vec<IdleConnection>>,
     max_idle: usize,
-    /// How long they are kept.
+    /// How long they stay idle before they are closed.
     idle_timeout: Duration,
     protocol: Protocol,
     /// Connections of HTTP/2.
-    share: H2Pool,
+    http2: H2Pool,
     /// Whether the server chose HTTP/1.1 the last time that it had the choice.
     chose_http1: Cell<bool>,
 }
 
-/// What a request asks of a connection.
+/// What a request needs of its connection.
 pub(super) struct LeaseOptions<'a> {
-    /// It must be a new one.
+    /// It has to be a new one.
     pub(super) fresh: bool,
-    /// What one of its own begins with; empty: any will do.
+    /// A PROXY protocol header: the connection begins with it and carries this request only. Empty: any will do.
     pub(super) introduction: &'a [u8],
-    /// It may become a tunnel, which HTTP/2 has none of.
+    /// It may become a tunnel, so it has to speak HTTP/1.1.
     pub(super) tunnel: bool,
 }
 
-/// A connection that waits for its next request.
+/// An idle connection.
 struct IdleConnection {
     connection: Box<H1Connection>,
-    /// Whom it leads to.
+    /// The address of the server.
     address: SocketAddr,
     since: u64,
 }
@@ -70,12 +70,12 @@ pub(in crate::proxy) struct Lease {
     pub(super) transport: Transport,
     address: SocketAddr,
     kept: bool,
-    /// It may carry other clients' requests.
+    /// Other clients' requests may use it, too.
     shared: bool,
     pub(super) rest: BodyRest,
 }
 
-/// What becomes of the rest of a request's body once the answer has begun.
+/// The rest of a request body once the response has begun.
 pub(super) enum BodyRest {
     /// There is none.
     Over,
@@ -93,7 +93,7 @@ impl Pool {
             max_idle: settings.max_idle,
             idle_timeout: settings.idle,
             protocol: settings.protocol,
-            share: H2Pool::new(settings.http2),
+            http2: H2Pool::new(settings.http2),
             chose_http1: Cell::new(false),
         }
     }
@@ -102,21 +102,20 @@ impl Pool {
         &self.dialer
     }
 
-    /// Closes connections that were kept for long enough by `now`, that the server has closed, or that lead to an
-    /// address which is the server's no more.
+    /// Closes connections that have been idle for too long at `now`, that the server has closed, or whose address is no
+    /// longer the server's.
     pub(super) fn sweep(&self, now: u64) {
         let over = |since: u64| u128::from(now.saturating_sub(since)) > self.idle_timeout.as_nanos();
         self.idle
             .borrow_mut()
             .retain(|idle| !over(idle.since) && idle.connection.is_alive() && self.dialer.is_current(idle.address));
         if self.protocol != Protocol::Http1 {
-            self.share.sweep(|address, idle| self.dialer.is_current(address) && !idle.is_some_and(over));
+            self.http2.sweep(|address, idle| self.dialer.is_current(address) && !idle.is_some_and(over));
         }
         self.dialer.refresh(now);
     }
 
-    /// A connection that is ready for a request. One that is new takes at most `timeout`. With an introduction it
-    /// begins with that, and carries this request alone.
+    /// Gets a connection for a request. Opening a new one takes at most `timeout`.
     pub(super) async fn lease(self: &Rc<Self>, need: &LeaseOptions<'_>, timeout: Duration) -> Result<Lease, Refusal> {
         let offer = match self.protocol {
             Protocol::Auto if !need.tunnel => Alpn::Any,
@@ -125,7 +124,7 @@ impl Pool {
         };
         let shared = need.introduction.is_empty();
         if shared && offer != Alpn::Http1 {
-            // Boxed, as most requests do without it.
+            // Boxed, as most requests do not need it.
             let joined = within(timeout, Box::pin(self.join(need, offer, timeout)));
             return joined.await.unwrap_or_else(|| Err(self.too_late()));
         }
@@ -142,13 +141,13 @@ impl Pool {
         Lease { pool: Rc::clone(self), transport, address, kept, shared, rest: BodyRest::Over }
     }
 
-    /// Opens a connection. One of HTTP/2 others may use, too, unless it was introduced.
+    /// Opens a connection. Without a PROXY protocol header, one of HTTP/2 is shared with other requests.
     async fn open(self: &Rc<Self>, introduction: &[u8], offer: Alpn, timeout: Duration) -> Result<Lease, Refusal> {
         let name = &self.dialer.name;
         // Rare, and large: boxed, it takes no room in every request.
         let opened = Box::pin(async {
             let (stream, address) = self.dialer.dial(introduction, offer).await.map_err(|error| {
-                // What we lack says nothing about the server.
+                // If the gateway lacks something, that says nothing about the server.
                 let reject = if is_ours(&error) { Reject::Unavailable } else { Reject::UpstreamFailed };
                 Refusal::new(reject, format!("{name}: cannot connect: {}", describe(&error)))
             })?;
@@ -158,26 +157,27 @@ impl Pool {
             if !is_http2 {
                 return Ok(self.lend(Transport::Http1(Box::new(H1Connection::new(stream))), address, false, shared));
             }
-            let settings = &self.share.settings;
-            let agreed = Box::pin(http2::agree(stream, settings.streams)).await.map_err(|error| {
+            let settings = &self.http2.settings;
+            let agreed = Box::pin(http2::handshake(stream, settings.streams)).await.map_err(|error| {
                 Refusal::new(Reject::UpstreamFailed, format!("{name}: does not speak HTTP/2: {}", describe(&error)))
             })?;
             let scheme = if self.dialer.is_secure() { "https" } else { "http" };
-            let connection = H2Connection::start(agreed, address, scheme, settings, &self.share.room);
+            let connection = H2Connection::start(agreed, address, scheme, settings, &self.http2.room);
             let slot = StreamSlot::take(&connection);
             if shared {
-                self.share.add(connection);
+                self.http2.add(connection);
             }
             Ok(self.lend(Transport::Http2(Box::new(H2Stream::new(slot))), address, false, shared))
         });
         within(timeout, opened).await.unwrap_or_else(|| Err(self.too_slow()))
     }
 
-    /// A place on a connection that others may use, too, as soon as there is one.
+    /// Gets a stream of a shared connection as soon as one is free, or a connection of HTTP/1.1 if the server chose
+    /// that.
     async fn join(self: &Rc<Self>, need: &LeaseOptions<'_>, offer: Alpn, timeout: Duration) -> Result<Lease, Refusal> {
         let (mut waiting, mut refused) = (None, None);
         loop {
-            if let Some(slot) = self.share.take(waiting.as_ref()) {
+            if let Some(slot) = self.http2.take(waiting.as_ref()) {
                 let (kept, address) = (slot.is_used(), slot.address());
                 return Ok(self.lend(Transport::Http2(Box::new(H2Stream::new(slot))), address, kept, true));
             }
@@ -187,49 +187,49 @@ impl Pool {
                 {
                     return Ok(self.lend(Transport::Http1(connection), address, true, true));
                 }
-                // Nobody else could use what is opened: there is no reason to wait for each other.
+                // Nobody else could use a connection of HTTP/1.1: there is no reason to wait for each other.
                 if self.chose_http1.get() {
                     return self.open(&[], offer, timeout).await;
                 }
             }
-            // With other connections there will be room in time.
-            if let Some(refused) = refused.take_if(|_| self.share.is_empty()) {
+            // As long as there are other connections, a stream will become free.
+            if let Some(refused) = refused.take_if(|_| self.http2.is_empty()) {
                 return Err(refused);
             }
-            let (told, before) = (self.share.room.notified(), self.share.openings());
-            if refused.is_none() && self.share.begin() {
+            let (told, before) = (self.http2.room.notified(), self.http2.openings());
+            if refused.is_none() && self.http2.begin() {
                 let pool = Rc::clone(self);
-                // By itself: it is not only for the one who asked first, and who may leave.
+                // In a task of its own: the connection is for all who wait, and the first may leave.
                 tokio::task::spawn_local(async move {
                     let opened = pool.open(&[], offer, timeout).await;
                     // One of HTTP/1.1 is kept for the first who wants it.
-                    pool.share.end(opened.map(Lease::give_back).err());
+                    pool.http2.end(opened.map(Lease::give_back).err());
                 });
             }
-            waiting.get_or_insert_with(|| self.share.wait());
+            waiting.get_or_insert_with(|| self.http2.wait());
             told.await;
-            refused = refused.or(self.share.failure(before));
+            refused = refused.or(self.http2.failure(before));
         }
     }
 
-    /// There was no connection for too long.
+    /// Opening a connection took too long.
     fn too_slow(&self) -> Refusal {
         let name = &self.dialer.name;
         let what = if self.dialer.awaits_addresses() { "resolving its name" } else { "connecting" };
         Refusal::new(Reject::UpstreamTimeout, format!("{name}: {what} took too long"))
     }
 
-    /// There was no place for too long.
+    /// No stream became free in time.
     fn too_late(&self) -> Refusal {
         let name = &self.dialer.name;
-        if self.share.is_full() {
+        if self.http2.is_full() {
             let refusal = Refusal::new(Reject::Unavailable, format!("{name}: all streams are in use"));
             return Refusal { retry_after: Some(1), ..refusal };
         }
         self.too_slow()
     }
 
-    /// The kept connection that was used last and that the server left open.
+    /// The idle connection that was used last, if the server left it open.
     fn take(&self) -> Option<(Box<H1Connection>, SocketAddr)> {
         let mut idle = self.idle.borrow_mut();
         while let Some(IdleConnection { connection, address, .. }) = idle.pop() {
@@ -242,7 +242,7 @@ impl Pool {
 }
 
 impl Lease {
-    /// Whether the connection carried requests before: the upstream may be about to close it.
+    /// Whether the connection carried requests before: the server may be about to close it.
     pub(super) const fn is_kept(&self) -> bool {
         self.kept
     }
@@ -256,8 +256,7 @@ impl Lease {
         self.transport.send(request, form)
     }
 
-    /// Whether its end is put down to the request that it carried: that of a connection which others used as well is,
-    /// for the first of them.
+    /// Whether the end of the connection counts as a failure of the server. That of a shared connection counts once.
     pub(super) fn is_to_blame(&self) -> bool {
         match &self.transport {
             Transport::Http1(_) => true,
@@ -265,14 +264,14 @@ impl Lease {
         }
     }
 
-    /// The answer did not come in time. What others use as well is asked whether it still works.
+    /// The response did not come in time. A shared connection is probed by a PING.
     pub(super) fn doubt(&self) {
         if let Transport::Http2(stream) = &self.transport {
             stream.doubt();
         }
     }
 
-    /// The answer that has begun is taken: what is left of the request's body is sent beside it.
+    /// The response has begun and is passed on. The rest of the request body is sent meanwhile.
     pub(super) fn go_on(mut self, request: &mut UpstreamRequest) -> Self {
         let progress = match request.body() {
             Upload::Streaming(request_body) => Some(request_body.progress()),
@@ -287,8 +286,8 @@ impl Lease {
         self
     }
 
-    /// Waits until the request has been sent, and gives the connection back. Nobody else is to wait for a server that
-    /// takes nothing for as long as `timeout`.
+    /// Waits until the request has been sent, and gives the connection back. It is closed if the server takes nothing
+    /// for `timeout`.
     pub(super) async fn finish(mut self, timeout: Duration) {
         let BodyRest::Sending(progress) = &self.rest else { return };
         let sent = in_time(pin!(self.transport.finish()), progress.as_ref(), timeout).await;
@@ -297,7 +296,7 @@ impl Lease {
         }
     }
 
-    /// The answer was read to its end, and the request was sent: the connection may carry another.
+    /// The response was read to its end, and the request was sent: the connection goes back to the pool.
     pub(in crate::proxy) fn give_back(self) {
         // A stream of HTTP/2 ends by itself.
         let Transport::Http1(connection) = self.transport else { return };

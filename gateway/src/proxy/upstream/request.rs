@@ -1,8 +1,15 @@
-//! Decides of what a request consists on its way to a server.
+//! A request on its way to a server, and what of its body is kept so that it can be sent again.
 
+use std::rc::Rc;
+
+use bytes::Bytes;
 use http::{HeaderMap, Method, Uri, request::Parts};
 
-use crate::proxy::{body::Upload, buffer_pool};
+use super::retry::BodyState;
+use crate::proxy::{
+    body::{BodyProgress, Upload},
+    buffer_pool,
+};
 
 /// A request for a server.
 pub(in crate::proxy) struct UpstreamRequest {
@@ -49,5 +56,47 @@ impl UpstreamRequest {
     pub(in crate::proxy) fn recycle(self) {
         buffer_pool::keep_parts(self.head);
         buffer_pool::keep_space(self.lines);
+    }
+}
+
+/// The request body as it was before the first attempt.
+pub(super) enum OriginalBody {
+    Empty,
+    Streaming(Rc<BodyProgress>),
+    Whole(Bytes),
+}
+
+impl OriginalBody {
+    pub(super) fn of(body: &Upload) -> Self {
+        match body {
+            Upload::Empty => Self::Empty,
+            Upload::Streaming(request_body) => Self::Streaming(request_body.progress()),
+            Upload::Whole(bytes) => Self::Whole(bytes.clone()),
+        }
+    }
+
+    pub(super) const fn progress(&self) -> Option<&Rc<BodyProgress>> {
+        match self {
+            Self::Streaming(progress) => Some(progress),
+            Self::Empty | Self::Whole(_) => None,
+        }
+    }
+
+    /// How much of it there still is.
+    pub(super) fn state(&self) -> BodyState {
+        match self {
+            Self::Empty | Self::Whole(_) => BodyState { is_kept: true, is_coming: false },
+            Self::Streaming(progress) => BodyState {
+                is_kept: !progress.taken.get() && progress.error.get().is_none(),
+                is_coming: !progress.ended.get(),
+            },
+        }
+    }
+
+    /// Gives the request its body back.
+    pub(super) fn restore(&self, request: &mut UpstreamRequest) {
+        if let Self::Whole(bytes) = self {
+            *request.body_mut() = Upload::Whole(bytes.clone());
+        }
     }
 }

@@ -1,7 +1,8 @@
-//! Decides which servers of an upstream may be used: what health checks and answers say of them, shared by all workers.
+//! Which servers of an upstream may be used, by health checks and by ejection (passive health checks). All workers
+//! share this state.
 //!
-//! *Invariant:* a request reads a few words and takes no lock. A server that is ejected comes back by itself, and never
-//! so many are ejected at once that more than the configured share is missing.
+//! *Invariant:* a request reads a few words and takes no lock. An ejected server comes back by itself. No more than the
+//! configured share of servers is ejected at once.
 
 use std::{
     net::IpAddr,
@@ -19,15 +20,15 @@ use crate::{
 /// The least share of its turns that a server gets when it has just come back, in thousandths.
 const LEAST_SHARE: u64 = 100;
 
-/// What all workers know of the servers of one upstream.
+/// The state of one upstream.
 pub(in crate::proxy) struct UpstreamState {
     pub(super) settings: Upstream,
     servers: Box<[ServerCounters]>,
-    /// Servers that health checks found broken.
+    /// Servers that fail their health checks, as bits.
     down: AtomicU64,
-    /// Servers that failed too many requests in a row.
+    /// Servers that are ejected, as bits.
     ejected: AtomicU64,
-    /// Servers that came back a moment ago.
+    /// Servers in slow start, as bits.
     slow: AtomicU64,
     /// Requests in flight at all servers.
     in_flight: AtomicU32,
@@ -37,21 +38,24 @@ pub(in crate::proxy) struct UpstreamState {
     without_server: AtomicU64,
     /// Requests over `max_requests` or `max_pending`.
     over_limit: AtomicU64,
-    /// Tries after the first.
+    /// Attempts after the first.
     retries: AtomicU64,
 }
 
-/// What all workers know of one server.
+/// The counters of one server.
 #[derive(Default)]
 struct ServerCounters {
     in_flight: AtomicU32,
-    /// What failed in a row. Of that: what failed whoever had asked, what the server itself answered, and to whom.
+    /// Failures in a row.
     failures: AtomicU32,
+    /// Of these: the server could not be reached. No client can cause that.
     unreachable: AtomicU32,
+    /// Of these: the server responded with a status that counts as a failure.
     answered: AtomicU32,
+    /// The clients that got such a status, as bits of [`asker`].
     askers: AtomicU64,
-    /// Whether it is being asked itself.
-    doubted: AtomicBool,
+    /// Whether a probe is under way.
+    is_probed: AtomicBool,
     /// How often it was ejected lately.
     ejections: AtomicU32,
     /// When its ejection ends or ended.
@@ -80,7 +84,7 @@ impl UpstreamState {
         (0..self.servers.len()).fold(0, |all, server| all | bit(server))
     }
 
-    /// The bits of the servers that may be used; 0: none may. Without any, and set to try all the same, it is all.
+    /// The servers that may be used, as bits. If there is none, all of them with `when_down = "try"`, else 0.
     pub(super) fn usable(&self) -> u64 {
         let all = self.all();
         match all & !(self.down.load(Ordering::Relaxed) | self.ejected.load(Ordering::Relaxed)) {
@@ -92,8 +96,8 @@ impl UpstreamState {
         }
     }
 
-    /// Whether `server`, of whose turns it is this one, takes it: a server that came back a moment ago takes few at
-    /// first. `random` is any number.
+    /// Whether `server`, which was chosen, takes the request: in slow start it takes few at first. `random` is any
+    /// number.
     pub(super) fn takes(&self, server: usize, random: u64, now: u64) -> bool {
         if self.slow.load(Ordering::Relaxed) & bit(server) == 0 {
             return true;
@@ -123,7 +127,7 @@ impl UpstreamState {
         }
     }
 
-    /// Takes one of the places for requests. `false`: there is none.
+    /// Counts a request in flight. `false`: `max_requests` is reached.
     pub(super) fn begin(&self) -> bool {
         self.take(&self.in_flight, self.settings.max_requests)
     }
@@ -132,7 +136,7 @@ impl UpstreamState {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Takes one of the places for those who wait for a connection. `false`: there is none.
+    /// Counts a request that waits for a connection. `false`: `max_pending` is reached.
     pub(super) fn wait(&self) -> bool {
         self.take(&self.pending, self.settings.max_pending)
     }
@@ -150,12 +154,12 @@ impl UpstreamState {
         fits
     }
 
-    /// A request is tried once more.
+    /// Counts a retry.
     pub(super) fn retried(&self) {
         self.retries.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A server answered, and not that it is broken.
+    /// A server responded, with a status that is no failure.
     pub(super) fn succeeded(&self, server: usize) {
         if let Some(counts) = self.servers.get(server)
             && counts.failures.load(Ordering::Relaxed) != 0
@@ -164,28 +168,29 @@ impl UpstreamState {
         }
     }
 
-    /// Whether this status says that a server is broken.
+    /// Whether this status counts as a failure.
     pub(super) fn is_failure(&self, status: u16) -> bool {
         self.settings.ejection.as_ref().is_some_and(|ejection| ejection.statuses.contains(&status))
     }
 
-    /// A server could not be reached, whoever had asked.
+    /// A server could not be reached. No client can cause that.
     pub(super) fn unreachable(&self, server: usize, now: u64) {
         if let Some(counts) = self.servers.get(server).filter(|_| self.settings.ejection.is_some()) {
             counts.unreachable.fetch_add(1, Ordering::Relaxed);
-            // Nobody has to be asked where all failures are of this kind; others began a row that this one ends.
+            // No probe is needed if all failures are of this kind. Otherwise the next failure asks for it.
             let _doubted = self.fails(server, now);
         }
     }
 
-    /// A server broke off or took too long. `true`: it may be the requests that are broken, however many clients made
-    /// them, so it is to be asked, and [`Self::asked`] to be told.
+    /// A server closed the connection or took too long. `true`: the requests themselves may be the cause, so the server
+    /// has to be probed, and [`Self::probed`] called with the result.
     #[must_use]
     pub(super) fn failed(&self, server: usize, now: u64) -> bool {
         self.fails(server, now)
     }
 
-    /// A server answered `asker` that it is broken. `true`: as above, as long as it has told too few clients.
+    /// A server responded to `asker` with a status that counts as a failure. `true`: as above, as too few clients got
+    /// one.
     #[must_use]
     pub(super) fn answered(&self, server: usize, asker: u64, now: u64) -> bool {
         if let Some(counts) = self.servers.get(server).filter(|_| self.settings.ejection.is_some()) {
@@ -205,16 +210,16 @@ impl UpstreamState {
         let told = if is_told { counts.answered.load(Ordering::Relaxed) } else { 0 };
         let is_sure = unreachable.saturating_add(told) >= ejection.failures;
         if !is_sure {
-            return !self.is_out(server) && !counts.doubted.swap(true, Ordering::Relaxed);
+            return !self.is_out(server) && !counts.is_probed.swap(true, Ordering::Relaxed);
         }
         self.eject(server, now);
         false
     }
 
-    /// A server that was doubted was asked.
-    pub(super) fn asked(&self, server: usize, answers: bool, now: u64) {
+    /// The result of a probe.
+    pub(super) fn probed(&self, server: usize, answers: bool, now: u64) {
         let Some(counts) = self.servers.get(server) else { return };
-        counts.doubted.store(false, Ordering::Relaxed);
+        counts.is_probed.store(false, Ordering::Relaxed);
         if answers {
             counts.forget();
         } else {
@@ -241,7 +246,7 @@ impl UpstreamState {
         }
     }
 
-    /// What a health check has come to.
+    /// The result of a health check has changed.
     pub(super) fn judge(&self, server: usize, healthy: bool, now: u64) {
         let before = if healthy {
             self.down.fetch_and(!bit(server), Ordering::Relaxed)
@@ -259,7 +264,7 @@ impl UpstreamState {
         self.slow.fetch_or(bit(server), Ordering::Relaxed);
     }
 
-    /// Lets servers come back whose time is over.
+    /// Ends ejections and slow starts whose time is over.
     pub(super) fn tick(&self, now: u64) {
         for (server, counts) in self.servers.iter().enumerate() {
             let until = counts.until.load(Ordering::Relaxed);
@@ -281,7 +286,7 @@ impl UpstreamState {
         }
     }
 
-    /// How things are, for whoever asks for the status.
+    /// A report for the guard, which tells the operator.
     pub(in crate::proxy) fn report(&self) -> UpstreamReport {
         let (down, ejected) = (self.down.load(Ordering::Relaxed), self.ejected.load(Ordering::Relaxed));
         let state = |server: usize| match () {
@@ -301,7 +306,7 @@ impl UpstreamState {
 }
 
 impl ServerCounters {
-    /// A row of failures is over.
+    /// Ends a row of failures.
     fn forget(&self) {
         self.failures.store(0, Ordering::Relaxed);
         self.unreachable.store(0, Ordering::Relaxed);
@@ -310,8 +315,8 @@ impl ServerCounters {
     }
 }
 
-/// One of 64 kinds of clients: those that are of the same kind count as one. A client has as many addresses of IPv6 as
-/// it likes, so its network counts.
+/// The bit of a client, one of 64: clients with the same bit count as one. A client has as many IPv6 addresses as it
+/// likes, so its network counts.
 pub(super) fn asker(client: Source) -> u64 {
     let hash = match client.address() {
         IpAddr::V4(address) => hash(&address.octets()),
@@ -320,7 +325,7 @@ pub(super) fn asker(client: Source) -> u64 {
     1 << (hash % 64)
 }
 
-/// How long a server is ejected that was so often before, in nanoseconds.
+/// How long a server is ejected after so many ejections, in nanoseconds.
 fn length(ejection: &Ejection, times: u32) -> u64 {
     let grown = nanos(ejection.time).saturating_mul(1_u64.checked_shl(times.min(20)).unwrap_or(1));
     grown.min(nanos(ejection.longest))
@@ -408,11 +413,11 @@ mod tests {
         assert_eq!((doubted, state.usable() == 0b10), expect, "{askers:?}");
         if doubted {
             assert!(!state.failed(0, SECOND), "it is asked once at a time");
-            state.asked(0, true, SECOND);
+            state.probed(0, true, SECOND);
             assert_eq!(state.usable(), 0b11, "it answers");
             assert!(!state.answered(0, 1, SECOND) && !state.failed(0, SECOND), "another row begins");
             assert!(state.failed(0, SECOND));
-            state.asked(0, false, SECOND);
+            state.probed(0, false, SECOND);
             assert_eq!(state.usable(), 0b10, "it does not");
         }
     }

@@ -1,4 +1,4 @@
-//! Decides how the gateway speaks TLS to servers, and what is said of those who are not who they should be.
+//! TLS to servers: the handshake, ALPN, and the reason in plain words when it fails.
 
 use std::{
     borrow::Cow,
@@ -19,13 +19,13 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{settings::tls::Client, swap::Swap, tls::Tls};
 
-/// What is offered by ALPN (RFC 7301).
+/// The protocols that are offered by ALPN (RFC 7301).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Alpn {
     /// HTTP/2 before HTTP/1.1.
     Any,
     Http1,
-    /// Nothing else will do.
+    /// HTTP/2 only.
     Http2,
 }
 
@@ -41,19 +41,19 @@ impl Alpn {
 
 const HTTP2: &[u8] = b"h2";
 
-/// How much of the names of a certificate the log is told, in bytes.
+/// How much of the names of a certificate is logged, in bytes.
 const MAX_NAMES: usize = 200;
 
-/// How one server is spoken to.
+/// TLS to one server.
 pub(super) struct ServerTls {
     tls: Arc<Swap<Tls>>,
-    /// Whose configuration: an index into the settings.
+    /// The upstream, as an index into the settings.
     upstream: usize,
     name: ServerName<'static>,
 }
 
 impl ServerTls {
-    /// For the server at `address`, which is `host:port`. `None`: that is no name that a certificate could have.
+    /// For the server at `address`, which is `host:port`. `None`: no certificate can have this name.
     pub(super) fn new(tls: &Arc<Swap<Tls>>, upstream: usize, settings: &Client, address: &str) -> Option<Self> {
         let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
         let host = settings.server_name.as_deref().unwrap_or(host);
@@ -65,14 +65,14 @@ impl ServerTls {
         Some(Self { tls: Arc::clone(tls), upstream, name })
     }
 
-    /// The handshake on a new connection, by what is in force now.
+    /// The handshake on a new connection, with the present configuration.
     pub(super) async fn connect(&self, socket: TcpStream, offer: Alpn) -> io::Result<MaybeTlsStream> {
         let config = self.tls.load().upstream(self.upstream).ok_or(io::ErrorKind::NotFound)?;
         let names = offer.names().iter().map(|name| name.to_vec()).collect();
         let connector = TlsConnector::from(config);
         let stream =
             MaybeTlsStream::Tls(Box::new(connector.with_alpn(names).connect(self.name.clone(), socket).await?));
-        // A server without ALPN says nothing.
+        // A server without ALPN does not say that it refuses.
         if offer == Alpn::Http2 && !stream.is_http2(offer) {
             return Err(io::Error::other(Error::NoApplicationProtocol));
         }
@@ -80,14 +80,14 @@ impl ServerTls {
     }
 }
 
-/// A connection to a server.
+/// A connection to a server, with TLS or without.
 pub(super) enum MaybeTlsStream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl MaybeTlsStream {
-    /// Whether HTTP/2 is spoken on it; `offer`: what was offered.
+    /// Whether it speaks HTTP/2. `offer` is what was offered.
     pub(super) fn is_http2(&self, offer: Alpn) -> bool {
         match self {
             Self::Plain(_) => offer == Alpn::Http2,
@@ -128,7 +128,7 @@ impl AsyncWrite for MaybeTlsStream {
     }
 }
 
-/// Why a connection could not be made, for the log.
+/// Why a connection could not be opened, for the log.
 pub(super) fn describe(error: &io::Error) -> Cow<'static, str> {
     let Some(inner) = error.get_ref() else {
         return match error.kind() {
@@ -183,8 +183,8 @@ fn certificate(error: &CertificateError) -> Cow<'static, str> {
     })
 }
 
-/// An alert by which a server refuses the gateway's certificate. In TLS 1.3 it comes when the gateway thinks that all is
-/// well.
+/// An alert by which a server refuses the gateway's certificate. In TLS 1.3 it comes after the gateway's handshake is
+/// done.
 pub(super) fn refusal(error: &io::Error) -> Option<&'static str> {
     use AlertDescription as A;
     let Error::AlertReceived(alert) = error.get_ref()?.downcast_ref()? else { return None };

@@ -1,4 +1,4 @@
-//! Decides what carries a request to its server: a connection of HTTP/1.1, or a stream of HTTP/2.
+//! What carries one request to its server: a connection of HTTP/1.1, or a stream of HTTP/2.
 
 use std::{
     cell::RefCell,
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::proxy::raw_head::{HeadFormat, RawHead};
 
-/// What carries one request. Dropped before its end: given up.
+/// What carries one request. Dropped before its end: closed or reset.
 pub(super) enum Transport {
     // Boxed, they are moved as pointers from hand to hand.
     Http1(Box<H1Connection>),
@@ -23,7 +23,7 @@ pub(super) enum Transport {
 }
 
 impl Transport {
-    /// Sends `request` and waits for the head of its answer, in `form` if that may be.
+    /// Sends `request` and waits for the head of the response, in `form` if possible.
     pub(super) async fn send(
         &mut self,
         request: &mut UpstreamRequest,
@@ -35,7 +35,7 @@ impl Transport {
         }
     }
 
-    /// What is left of the request's body is sent beside the answer. `false`: there is nothing to be sent.
+    /// Sends the rest of the request body while the response is read. `false`: there is none.
     pub(super) fn go_on(&mut self, request: &mut UpstreamRequest) -> bool {
         match self {
             Self::Http1(connection) => connection.go_on(request),
@@ -67,7 +67,7 @@ impl Transport {
         }
     }
 
-    /// Whether nothing of the answer is left to read.
+    /// Whether the response has been read to its end.
     pub(super) const fn is_over(&self) -> bool {
         match self {
             Self::Http1(connection) => connection.is_over(),
@@ -75,7 +75,7 @@ impl Transport {
         }
     }
 
-    /// How much of the answer's body is left.
+    /// How much of the response body is left.
     pub(super) fn left(&self) -> SizeHint {
         match self {
             Self::Http1(connection) => connection.left(),
@@ -83,7 +83,7 @@ impl Transport {
         }
     }
 
-    /// The next piece of the answer's body. `None`: it is whole.
+    /// The next piece of the response body. `None`: it is complete.
     pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, UpstreamError>>> {
         match self {
             Self::Http1(connection) => connection.poll_piece(cx),
@@ -91,7 +91,7 @@ impl Transport {
         }
     }
 
-    /// What came behind the answer's body, once that is over. Those of HTTP/1.1 are passed over.
+    /// The trailers, once the body is over. Those of HTTP/1.1 are dropped.
     pub(super) fn trailers(&mut self) -> Option<HeaderMap> {
         match self {
             Self::Http1(_) => None,

@@ -1,5 +1,5 @@
-//! Decides how a request is written: its head and what there is of its body in one write where they fit, the rest as
-//! it comes and as the server takes it, framed by what is known of its length.
+//! Writes a request of HTTP/1.1: the head together with what there is of the body, then the rest of the body as it
+//! comes and as fast as the server takes it.
 
 use std::{
     cell::RefCell,
@@ -21,7 +21,7 @@ use crate::proxy::{
     service::BodyError,
 };
 
-/// How much is collected before it is written, in bytes.
+/// How much is buffered before it is written, in bytes.
 const COLLECTED: usize = 16 * 1_024;
 
 /// A request on its way.
@@ -47,12 +47,12 @@ impl RequestWriter {
         Self { out, written: 0, framing, begun: false }
     }
 
-    /// Whether anything has left.
+    /// Whether any byte has been sent.
     pub(super) const fn has_begun(&self) -> bool {
         self.begun
     }
 
-    /// Writes on. Ready once all has left, or never will.
+    /// Writes on. Ready once all has been sent, or cannot be.
     pub(super) fn poll(
         &mut self,
         stream: &RefCell<MaybeTlsStream>,
@@ -123,8 +123,8 @@ impl RequestWriter {
         Ok(())
     }
 
-    /// Goes on beside the answer, which came early: whether all has left. `drains`: what the server does not take is
-    /// read all the same.
+    /// Goes on in a task of its own, as the response came early. Its result is whether all was sent. `drains`: the body
+    /// is read to its end even if the server does not take it.
     pub(super) fn go_on(
         mut self: Box<Self>,
         stream: Rc<RefCell<MaybeTlsStream>>,
@@ -132,7 +132,7 @@ impl RequestWriter {
         drains: bool,
     ) -> JoinHandle<bool> {
         tokio::task::spawn_local(async move {
-            // The answer stands, whatever becomes of this. A server that gets no more of it need not wait, though.
+            // The response stands, whatever becomes of this. A server that gets no more of the body is told so.
             match std::future::poll_fn(|cx| self.poll(&stream, &mut upload, cx)).await {
                 Ok(()) => return true,
                 Err(SendStopped::Body(_)) => {
@@ -152,7 +152,7 @@ impl Drop for RequestWriter {
     }
 }
 
-/// Writes a request's head, and decides how its body ends.
+/// Writes the head of a request, and returns the framing of its body.
 fn head(request: &UpstreamRequest, out: &mut Vec<u8>) -> Framing {
     out.extend_from_slice(request.method().as_str().as_bytes());
     out.push(b' ');
@@ -163,7 +163,7 @@ fn head(request: &UpstreamRequest, out: &mut Vec<u8>) -> Framing {
     out.extend_from_slice(request.lines());
     let framing = match (request.body(), request.body().size_hint().exact()) {
         (Upload::Empty, _) => {
-            // RFC 9110 8.6: whoever expects content is told that there is none.
+            // RFC 9110 8.6: a method that usually has a body says that there is none.
             if !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
                 out.extend_from_slice(b"content-length: 0\r\n");
             }

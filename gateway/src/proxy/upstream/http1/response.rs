@@ -1,4 +1,4 @@
-//! Decides what the head of an answer says, and how the body behind it ends (RFC 9112 6.3).
+//! Parses the head of a response of HTTP/1.1, and finds how its body ends (RFC 9112 6.3).
 
 use std::mem::MaybeUninit;
 
@@ -17,25 +17,25 @@ pub(super) const MAX_HEAD: usize = 64 * 1_024;
 /// The most header lines.
 const MAX_HEADERS: usize = 100;
 
-/// The headers that say how the body and the connection go on.
+/// The headers that say how the body ends, and whether the connection stays open.
 static SPEAKING: [HeaderName; 3] = [header::CONNECTION, header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
 
-/// The head of an answer, or of an interim one.
+/// The head of a response, final or interim.
 #[derive(Debug)]
 pub(super) struct Head {
     pub(super) parts: response::Parts,
-    /// Its lines, where they may pass as they came: the header map is empty then.
+    /// Its lines, if they may be passed on as they came. The header map is empty then.
     pub(super) lines: Option<RawHead>,
     pub(super) framing: Framing,
     /// Whether the server takes another request on this connection.
     pub(super) keeps: bool,
 }
 
-/// Takes the head of an answer to a request by `method` off `bytes`. `None`: it is not complete.
+/// Takes the head of the response to a request by `method` from `bytes`. `None`: it is not complete.
 ///
 /// # Errors
 /// What is wrong with it.
-pub(super) fn read(bytes: &mut Bytes, method: &Method, form: HeadFormat) -> Result<Option<Head>, &'static str> {
+pub(super) fn parse(bytes: &mut Bytes, method: &Method, form: HeadFormat) -> Result<Option<Head>, &'static str> {
     // The library would pass over empty lines.
     if bytes.first().is_some_and(|&first| first != b'H') {
         return Err("no status line");
@@ -81,13 +81,13 @@ pub(super) fn read(bytes: &mut Bytes, method: &Method, form: HeadFormat) -> Resu
         headers.append(name, value.map_err(|_invalid| "header breaks HTTP")?);
     }
     let length_alone = length_alone.filter(|_| !speaks);
-    // Most answers tell their length and nothing else of how they go on.
+    // Most responses have a length, and no other header of this kind.
     let framing = match length_alone {
         Some(length) => of_length(length)?,
         None => framing(&headers, is_current)?,
     };
     let has_none = has_none(status, method);
-    // A body where none may be: it would be taken for the next answer.
+    // A body where none may be would be taken for the next response.
     let lies = status == StatusCode::NO_CONTENT && matches!(framing, Framing::Chunked(_) | Framing::Length(_));
     let unframed = !has_none && framing == Framing::UntilClose;
     let ends = lies || unframed || (speaks && closes(&headers));
@@ -102,7 +102,7 @@ pub(super) fn read(bytes: &mut Bytes, method: &Method, form: HeadFormat) -> Resu
 /// How many headers we add.
 const SPARE: usize = 4;
 
-/// What the headers say of the body.
+/// The framing of the body, by the headers.
 fn framing(headers: &HeaderMap, is_current: bool) -> Result<Framing, &'static str> {
     let coding = one(headers, &header::TRANSFER_ENCODING, "more than one Transfer-Encoding")?;
     let length = one(headers, &header::CONTENT_LENGTH, "more than one Content-Length")?;

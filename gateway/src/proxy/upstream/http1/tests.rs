@@ -143,7 +143,7 @@ fn f22_hostile_answers() {
     for start in ["HTTP/2.0 200 OK", "HTTP/1.1 20 OK", "HTTP/1.1  200 OK", "HTTP/1.1 2000 OK"] {
         check("GET", &format!("{start}\r\n\r\n"), head);
     }
-    check("GET", &"HTTP/1.1 100 x\r\n\r\n".repeat(MAX_INTERIM + 1), broken("too many interim answers"));
+    check("GET", &"HTTP/1.1 100 x\r\n\r\n".repeat(MAX_INTERIM + 1), broken("too many interim responses"));
     check("GET", &format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(101)), broken("too many headers"));
     for chunk in [
         "5\nhello\r\n",
@@ -242,7 +242,7 @@ proptest! {
         let bytes = [b"HTTP/1.1 200 OK\r\n".as_slice(), &bytes].concat();
         let [map, lines] = FORMS.map(|form| {
             let mut rest = Bytes::copy_from_slice(&bytes);
-            let head = response::read(&mut rest, &Method::GET, form);
+            let head = response::parse(&mut rest, &Method::GET, form);
             head.map(|head| head.map(|head| (head.parts.status, head.framing, head.keeps, rest)))
         });
         prop_assert_eq!(map, lines);

@@ -1,7 +1,7 @@
-//! Decides that a server's last words are heard: once it takes no more of what it is sent, only the end of what it sends
-//! ends the connection.
+//! A stream that hides failed writes, so that a response is read to its end.
 //!
-//! A server may answer early and close. Whoever is told by a failed write would lose the answer, which has come already.
+//! A server may respond early and close. The library ends the connection at the first failed write, and would lose a
+//! response that has arrived already. With this, only the end of what the server sends ends the connection.
 
 use std::{
     io,
@@ -11,22 +11,22 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A stream whose failed writes are told of by its reads alone.
+/// A stream whose writes never fail: after the first error they are discarded.
 pub(in crate::proxy::upstream) struct IgnoreWriteErrors<S> {
     stream: S,
-    is_deaf: bool,
+    discards: bool,
 }
 
 impl<S> IgnoreWriteErrors<S> {
     pub(super) const fn new(stream: S) -> Self {
-        Self { stream, is_deaf: false }
+        Self { stream, discards: false }
     }
 
-    /// What writing came to; once it has failed, it comes to `done`.
-    fn heard<T>(&mut self, written: Poll<io::Result<T>>, done: T) -> Poll<io::Result<T>> {
+    /// Turns an error into the success `done`, and discards all that is written from then on.
+    fn hide<T>(&mut self, written: Poll<io::Result<T>>, done: T) -> Poll<io::Result<T>> {
         match written {
             Poll::Ready(Err(_)) => {
-                self.is_deaf = true;
+                self.discards = true;
                 Poll::Ready(Ok(done))
             }
             written => written,
@@ -42,19 +42,19 @@ impl<S: AsyncRead + Unpin> AsyncRead for IgnoreWriteErrors<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for IgnoreWriteErrors<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.is_deaf {
+        if self.discards {
             return Poll::Ready(Ok(bytes.len()));
         }
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.heard(written, bytes.len())
+        self.hide(written, bytes.len())
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.is_deaf {
+        if self.discards {
             return Poll::Ready(Ok(()));
         }
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
-        self.heard(flushed, ())
+        self.hide(flushed, ())
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,6 +1,5 @@
-//! Decides which HTTP/2 connection to a server carries a request: the least busy that has room. Another one is opened
-//! once all are full, as long as there are not too many; then requests wait for room, those who came first before
-//! others.
+//! The HTTP/2 connections of one worker to one server. A request gets a stream of the least busy connection. Another
+//! connection is opened once all are full, up to `http2.connections`. Then requests queue for a free stream.
 
 use std::{
     cell::{Cell, RefCell},
@@ -16,16 +15,16 @@ use crate::{refusal::Refusal, settings::upstream::Http2};
 pub(in crate::proxy::upstream) struct H2Pool {
     pub(in crate::proxy::upstream) settings: Http2,
     connections: RefCell<Vec<Rc<H2Connection>>>,
-    /// Told when there may be room, or an opening has come to something.
+    /// Notified when a stream may be free, or an attempt to connect has ended.
     pub(in crate::proxy::upstream) room: Rc<Notify>,
     waiting: Cell<usize>,
     opening: Cell<bool>,
-    /// How many openings have come to something, and what the last one failed with.
+    /// How many attempts to connect have ended, and the error of the last.
     opened: Cell<u64>,
     failed: RefCell<Option<Refusal>>,
 }
 
-/// Somebody who waits for room, until dropped.
+/// A request in the queue for a free stream, until dropped.
 pub(in crate::proxy::upstream) struct Waiter<'a>(&'a H2Pool);
 
 impl H2Pool {
@@ -41,7 +40,7 @@ impl H2Pool {
         }
     }
 
-    /// A place on a connection. Without `waiting` only if nobody who came before needs it.
+    /// A free stream. Without a place in the queue (`waiting`) only if the queue does not need it.
     pub(in crate::proxy::upstream) fn take(&self, waiting: Option<&Waiter<'_>>) -> Option<StreamSlot> {
         let mut connections = self.connections.borrow_mut();
         connections.retain(|connection| connection.is_open());
@@ -55,13 +54,13 @@ impl H2Pool {
         free.min_by_key(|connection| connection.active.get()).map(StreamSlot::take)
     }
 
-    /// Queues up.
+    /// Enters the queue.
     pub(in crate::proxy::upstream) fn wait(&self) -> Waiter<'_> {
         self.waiting.set(self.waiting.get() + 1);
         Waiter(self)
     }
 
-    /// Whether one more connection is to be opened, which is begun by whoever is told so.
+    /// Whether the caller is to open one more connection.
     pub(in crate::proxy::upstream) fn begin(&self) -> bool {
         self.connections.borrow().len() < self.settings.connections && !self.opening.replace(true)
     }
@@ -76,7 +75,7 @@ impl H2Pool {
         self.connections.borrow().len() >= self.settings.connections
     }
 
-    /// An opening has come to something: a connection for others too, or none.
+    /// An attempt to connect has ended, with a connection or an error.
     pub(in crate::proxy::upstream) fn end(&self, failed: Option<Refusal>) {
         self.opening.set(false);
         self.opened.set(self.opened.get() + 1);
@@ -84,7 +83,7 @@ impl H2Pool {
         self.room.notify_waiters();
     }
 
-    /// Lets others have `connection`, too.
+    /// Adds a connection that all requests may use.
     pub(in crate::proxy::upstream) fn add(&self, connection: Rc<H2Connection>) {
         self.connections.borrow_mut().push(connection);
     }
@@ -93,13 +92,13 @@ impl H2Pool {
         self.opened.get()
     }
 
-    /// What the opening that ended last failed with, if one ended since there were `before`.
+    /// The error of the last attempt to connect, if one ended since there were `before`.
     pub(in crate::proxy::upstream) fn failure(&self, before: u64) -> Option<Refusal> {
         if self.opened.get() == before { None } else { self.failed.borrow().clone() }
     }
 
-    /// Lets connections go that `keeps` does not keep, told their address and since when they are idle; they close
-    /// once their requests are answered.
+    /// Drops connections that `keeps` does not keep. It is told their address, and since when they are idle. They close
+    /// once their streams have ended.
     pub(in crate::proxy::upstream) fn sweep(&self, keeps: impl Fn(std::net::SocketAddr, Option<u64>) -> bool) {
         self.connections.borrow_mut().retain(|connection| {
             let idle = (connection.active.get() == 0).then(|| connection.since.get());

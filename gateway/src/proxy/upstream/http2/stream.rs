@@ -1,8 +1,7 @@
-//! Decides how one request is sent over an HTTP/2 connection and how its answer is read, as fast as the slower side of
-//! each takes it.
+//! One request on a stream of HTTP/2, and its response, each as fast as the slower side takes it.
 //!
-//! *Invariant:* what is dropped before its end is cancelled (RST_STREAM) and costs the connection nothing else. An
-//! answer whose length can be read differently is refused (F22, F23).
+//! *Invariant:* a stream that is dropped before its end is reset (RST_STREAM), and the connection goes on. A response
+//! whose length can be read differently is refused (F22, F23).
 
 use std::{
     future::poll_fn,
@@ -25,25 +24,25 @@ use super::{
 };
 use crate::proxy::body::{Upload, drain};
 
-/// The most header lines of an answer, and the most interim answers before it.
+/// The most header lines of a response, and the most interim responses before it.
 const MAX_HEADERS: usize = 100;
 const MAX_INTERIM: usize = 16;
 
 /// How much of a body is sent at once, in bytes.
 const PIECE: usize = 16 * 1_024;
 
-/// A request and its answer. Dropped: given up.
+/// A request and its response. Dropped before its end: reset.
 pub(in crate::proxy::upstream) struct H2Stream {
     slot: StreamSlot,
-    /// `None`: nothing of the answer is left to read.
+    /// `None`: the response has been read to its end.
     body: Option<RecvStream>,
     /// How much of it is left, where that is known.
     left: Option<u64>,
-    /// What came behind it.
+    /// Its trailers.
     trailers: Option<HeaderMap>,
-    /// What is left of the request, whose answer has come already.
+    /// The rest of the request, if the response came before it was sent.
     writer: Option<BodyWriter>,
-    /// What goes on sending it.
+    /// The task that sends it.
     sending: Option<JoinHandle<bool>>,
 }
 
@@ -62,12 +61,12 @@ impl H2Stream {
         self.slot.is_to_blame()
     }
 
-    /// Whether nothing of the answer is left to read.
+    /// Whether the response has been read to its end.
     pub(in crate::proxy::upstream) const fn is_over(&self) -> bool {
         self.body.is_none()
     }
 
-    /// How much of the answer's body is left.
+    /// How much of the response body is left.
     pub(in crate::proxy::upstream) fn left(&self) -> SizeHint {
         match (&self.body, self.left) {
             (None, _) => SizeHint::with_exact(0),
@@ -76,13 +75,13 @@ impl H2Stream {
         }
     }
 
-    /// What came behind the answer's body, once that is over.
+    /// The trailers, once the body is over.
     pub(in crate::proxy::upstream) const fn trailers(&mut self) -> Option<HeaderMap> {
         self.trailers.take()
     }
 
-    /// Sends `request` and waits for the head of its answer. Until then the body is taken from `request` as the server
-    /// takes it; what is left of it when the answer comes stays there until [`go_on`](Self::go_on).
+    /// Sends `request` and waits for the head of the response. Until then the body is read from `request` as fast as the
+    /// server takes it. What is left when the response comes stays there until [`go_on`](Self::go_on).
     pub(in crate::proxy::upstream) async fn send(
         &mut self,
         request: &mut UpstreamRequest,
@@ -106,7 +105,7 @@ impl H2Stream {
             while let Poll::Ready(Some(Ok(_))) = answer.poll_informational(cx) {
                 interim += 1;
                 if interim > MAX_INTERIM {
-                    return Poll::Ready(Err(UpstreamError::Malformed("too many interim answers")));
+                    return Poll::Ready(Err(UpstreamError::Malformed("too many interim responses")));
                 }
             }
             Pin::new(&mut answer).poll(cx).map_err(|error| broken(&error, true))
@@ -126,7 +125,7 @@ impl H2Stream {
         Ok(parts)
     }
 
-    /// Sends what is left of `request` beside its answer. `false`: nothing is.
+    /// Sends the rest of `request` while the response is read. `false`: there is none.
     pub(in crate::proxy::upstream) fn go_on(&mut self, request: &mut UpstreamRequest) -> bool {
         let Some(writer) = self.writer.take() else { return false };
         let upload = std::mem::replace(request.body_mut(), Upload::Empty);
@@ -134,7 +133,7 @@ impl H2Stream {
         true
     }
 
-    /// Waits until all of the request has left. `false`: it never will.
+    /// Waits until the request has been sent. `false`: it could not be.
     pub(in crate::proxy::upstream) async fn finish(&mut self) -> bool {
         let Some(sending) = &mut self.sending else { return false };
         let is_sent = sending.await.unwrap_or(false);
@@ -142,7 +141,7 @@ impl H2Stream {
         is_sent
     }
 
-    /// The next piece of the answer's body. `None`: it is whole.
+    /// The next piece of the response body. `None`: it is complete.
     pub(in crate::proxy::upstream) fn poll_piece(
         &mut self,
         cx: &mut Context<'_>,
@@ -150,7 +149,7 @@ impl H2Stream {
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
         match ready!(body.poll_data(cx)) {
             Some(Ok(piece)) => {
-                // It is asked for only when the client takes more: the server may send as much again.
+                // This is called only when the client takes more: the server may send as much again.
                 if body.flow_control().release_capacity(piece.len()).is_err() {
                     return Poll::Ready(Some(Err(UpstreamError::Truncated)));
                 }
@@ -163,7 +162,7 @@ impl H2Stream {
                 Poll::Ready(Some(Ok(piece)))
             }
             Some(Err(error)) if error.is_remote() && error.is_reset() => {
-                Poll::Ready(Some(Err(UpstreamError::Malformed("the server gave up its answer"))))
+                Poll::Ready(Some(Err(UpstreamError::Malformed("the server reset the response"))))
             }
             Some(Err(_)) => Poll::Ready(Some(Err(UpstreamError::Truncated))),
             None => match ready!(body.poll_trailers(cx)) {
@@ -185,7 +184,7 @@ impl Drop for H2Stream {
     }
 }
 
-/// The head of a request, written anew: the canonical target, checked headers, and the framing as it is.
+/// The head of a request: canonical target, checked headers, and the framing as it is.
 fn head(request: &UpstreamRequest, scheme: &str) -> Option<Request<()>> {
     let mut headers = request.headers().clone();
     let authority = headers.remove(header::HOST)?;
@@ -210,7 +209,7 @@ fn head(request: &UpstreamRequest, scheme: &str) -> Option<Request<()>> {
     Some(head)
 }
 
-/// What an answer says of its length, once and in digits alone.
+/// The `Content-Length` of a response: one value, digits only.
 fn length(headers: &HeaderMap) -> Result<Option<u64>, UpstreamError> {
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
     let Some(length) = lengths.next() else { return Ok(None) };
@@ -224,9 +223,9 @@ fn length(headers: &HeaderMap) -> Result<Option<u64>, UpstreamError> {
         .ok_or(UpstreamError::Malformed("Content-Length is not a number"))
 }
 
-/// Why there is no answer. `sent`: whether the request may have left.
+/// What an error of the library means. `sent`: whether the request may have been sent.
 fn broken(error: &h2::Error, sent: bool) -> UpstreamError {
-    // RFC 9113 6.8, 8.7: what a GOAWAY leaves out and what is refused was not acted on.
+    // RFC 9113 6.8, 8.7: the server did not act on streams that a GOAWAY leaves out or that it refuses.
     if error.is_remote() && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM)) {
         return UpstreamError::Closed { sent: false };
     }
@@ -236,9 +235,9 @@ fn broken(error: &h2::Error, sent: bool) -> UpstreamError {
     match error.reason() {
         Some(Reason::HTTP_1_1_REQUIRED) => UpstreamError::Unsendable("the server wants HTTP/1.1"),
         Some(Reason::INTERNAL_ERROR) if error.is_remote() => UpstreamError::Malformed(RESET),
-        // Of a stream: that it is a server's fault nobody says.
+        // The reset of a stream does not say whose fault it is.
         _ if error.is_remote() => UpstreamError::Unsendable(RESET),
-        // It never left.
+        // It was never sent.
         _ if !sent && error.is_library() => UpstreamError::Closed { sent },
         _ if !sent => UpstreamError::Unsendable(UNFIT),
         _ => UpstreamError::Malformed("answer breaks HTTP/2"),
@@ -248,16 +247,16 @@ fn broken(error: &h2::Error, sent: bool) -> UpstreamError {
 const RESET: &str = "the server reset the request";
 const UNFIT: &str = "the request fits no HTTP/2";
 
-/// A request's body on its way.
+/// Sends a request body.
 struct BodyWriter {
     stream: SendStream<Bytes>,
-    /// Taken from the client, not yet by the server.
+    /// Read from the client, not taken by the server yet.
     pending: Bytes,
     ended: bool,
 }
 
 impl BodyWriter {
-    /// Sends on. Ready once all has left, or the server takes no more of it, which its answer is to explain.
+    /// Sends on. Ready once all has been sent, or the server takes no more. Then its response is to explain why.
     fn poll(&mut self, upload: &mut Upload, cx: &mut Context<'_>) -> Poll<Result<(), SendStopped>> {
         loop {
             while !self.pending.is_empty() {
@@ -274,7 +273,7 @@ impl BodyWriter {
                     return Poll::Ready(Ok(()));
                 }
             }
-            // A server that wants no more says so while the client is silent, too.
+            // A server may reset the stream while the client is silent.
             if self.stream.poll_reset(cx).is_ready() {
                 return Poll::Ready(Err(SendStopped::Refused));
             }
@@ -282,7 +281,7 @@ impl BodyWriter {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(piece) => self.pending = piece,
                     Err(other) => {
-                        // They are the end. It fails where nobody waits for it any more.
+                        // Trailers end the body. An error here means that the stream is gone already.
                         self.stream.send_trailers(other.into_trailers().unwrap_or_default()).unwrap_or_default();
                         return Poll::Ready(Ok(()));
                     }
@@ -290,7 +289,7 @@ impl BodyWriter {
                 Some(Err(error)) => return Poll::Ready(Err(SendStopped::Body(error))),
                 None => {
                     self.ended = true;
-                    // It fails where nobody waits for it any more.
+                    // An error here means that the stream is gone already.
                     self.stream.send_data(Bytes::new(), true).unwrap_or_default();
                     return Poll::Ready(Ok(()));
                 }
@@ -298,10 +297,10 @@ impl BodyWriter {
         }
     }
 
-    /// Goes on beside the answer, which came early: whether all has left.
+    /// Goes on in a task of its own, as the response came early. Its result is whether all was sent.
     fn go_on(mut self, mut upload: Upload) -> JoinHandle<bool> {
         tokio::task::spawn_local(async move {
-            // The answer stands, whatever becomes of this.
+            // The response stands, whatever becomes of this.
             match poll_fn(|cx| self.poll(&mut upload, cx)).await {
                 Ok(()) => return true,
                 Err(SendStopped::Body(_)) => {}

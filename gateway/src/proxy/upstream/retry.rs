@@ -1,0 +1,211 @@
+//! What follows a failed attempt: the request is sent again, the server's response is passed on, or the gateway gives
+//! up. This is pure: it is told what happened and what may still be spent. [`forward`](super::forward) does as it says.
+//!
+//! *Invariant:* a request is sent again only if every byte that was read of its body is still held, and only if it
+//! never left or its method is idempotent (RFC 9110 9.2.2). So the second request is the same as the first, byte for
+//! byte, and no server acts on it twice where that matters.
+
+use http::{Method, StatusCode, response};
+
+use super::{
+    balance::bit,
+    error::{ForwardError, UpstreamError},
+};
+use crate::{
+    proxy::{service::BodyError, tunnel::upgrade::Wanted},
+    refusal::{Refusal, Reject},
+    settings::upstream::Retry,
+};
+
+/// One attempt costs so much of the retry budget, which is counted in hundredths.
+pub(super) const COST: u32 = 100;
+
+/// How an attempt failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AttemptFailure {
+    /// The request body ended early. The client caused it.
+    Body(BodyError),
+    /// The server closed the connection, or refused the request, before it sent any byte of a response. `reused`: the
+    /// connection had carried other requests before.
+    Closed { sent: bool, reused: bool },
+    /// The response violates HTTP.
+    Malformed(&'static str),
+    /// A response with a status that says that the server is broken.
+    Status(u16),
+    /// No response in time. `by_caller`: the client asked for less time than the route gives.
+    TimedOut { by_caller: bool },
+    /// The connection ended in the middle of the response.
+    Truncated,
+    /// The server switched to a protocol that was not asked for.
+    UnaskedSwitch,
+    /// The server cannot serve this request. It says nothing about other requests.
+    Unsendable(&'static str),
+}
+
+/// Whose fault a failure is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Blame {
+    /// The end of a connection counts once, for the first of the requests that it carried.
+    Connection,
+    Nobody,
+    Server,
+    /// The server says itself that it is broken. Whether that counts is a setting.
+    Status(u16),
+}
+
+/// How much of the request body there still is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct BodyState {
+    /// Every byte that was read from the client is still held.
+    pub(super) is_kept: bool,
+    /// The client has not sent all of it.
+    pub(super) is_coming: bool,
+}
+
+/// What to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// No server is left to try, or none may be.
+    GiveUp(AttemptFailure),
+    /// The response is passed on as it is.
+    Respond,
+    /// The request is sent again. `paid`: it costs a part of the retry budget.
+    Retry { paid: bool },
+}
+
+/// The attempts of one request.
+pub(super) struct RetryState<'a> {
+    settings: &'a Retry,
+    is_idempotent: bool,
+    /// When the client stops waiting, if it said so.
+    deadline: Option<u64>,
+    /// Attempts that count, the one under way included.
+    attempts: u32,
+    /// The servers that failed, as bits.
+    pub(super) failed_servers: u64,
+    /// Whether the next attempt needs a new connection.
+    pub(super) needs_new_connection: bool,
+}
+
+impl<'a> RetryState<'a> {
+    /// Before the first attempt.
+    pub(super) fn new(settings: &'a Retry, method: &Method, deadline: Option<u64>) -> Self {
+        let is_idempotent =
+            matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
+        Self { settings, is_idempotent, deadline, attempts: 1, failed_servers: 0, needs_new_connection: false }
+    }
+
+    /// Whose fault it is that an attempt failed.
+    pub(super) fn blame(&self, failure: AttemptFailure, body: BodyState) -> Blame {
+        match failure {
+            AttemptFailure::Closed { .. } if self.is_free(failure, body) => Blame::Nobody,
+            // A server need not wait for a body that does not come.
+            AttemptFailure::Closed { .. } | AttemptFailure::Truncated if body.is_coming => Blame::Nobody,
+            AttemptFailure::Closed { .. } => Blame::Connection,
+            AttemptFailure::Body(_) | AttemptFailure::TimedOut { by_caller: true } | AttemptFailure::Unsendable(_) => {
+                Blame::Nobody
+            }
+            AttemptFailure::Status(status) => Blame::Status(status),
+            AttemptFailure::Malformed(_)
+            | AttemptFailure::TimedOut { by_caller: false }
+            | AttemptFailure::Truncated
+            | AttemptFailure::UnaskedSwitch => Blame::Server,
+        }
+    }
+
+    /// What follows the failure of an attempt at `server`. `budget` is what may be spent, in hundredths of an attempt,
+    /// and `usable` tells the servers that may be used, as bits.
+    pub(super) fn next(
+        &mut self,
+        failure: AttemptFailure,
+        server: usize,
+        body: BodyState,
+        budget: u32,
+        usable: impl FnOnce() -> u64,
+        now: u64,
+    ) -> Next {
+        if self.is_free(failure, body) {
+            self.needs_new_connection = true;
+            return Next::Retry { paid: false };
+        }
+        let (is_allowed, otherwise) = match failure {
+            AttemptFailure::Body(_) => (false, Next::GiveUp(failure)),
+            AttemptFailure::Status(status) => (self.settings.statuses.contains(&status), Next::Respond),
+            _ => (true, Next::GiveUp(failure)),
+        };
+        let failed_servers = self.failed_servers | bit(server);
+        let is_left = is_allowed
+            && self.is_repeatable(failure, body)
+            && self.attempts < self.settings.tries
+            && budget >= COST
+            && self.deadline.is_none_or(|deadline| now < deadline)
+            && usable() & !failed_servers != 0;
+        if !is_left {
+            return otherwise;
+        }
+        self.failed_servers = failed_servers;
+        self.needs_new_connection = false;
+        self.attempts += 1;
+        Next::Retry { paid: true }
+    }
+
+    /// The server closed a connection that it had kept for long enough, or takes no more requests on one that others
+    /// use as well (GOAWAY, REFUSED_STREAM). That is no fault, so the second attempt costs nothing, but only one does.
+    fn is_free(&self, failure: AttemptFailure, body: BodyState) -> bool {
+        matches!(failure, AttemptFailure::Closed { sent, reused } if reused || !sent)
+            && !self.needs_new_connection
+            && self.is_repeatable(failure, body)
+    }
+
+    fn is_repeatable(&self, failure: AttemptFailure, body: BodyState) -> bool {
+        let sent = !matches!(failure, AttemptFailure::Closed { sent: false, .. });
+        body.is_kept && (self.is_idempotent || !sent)
+    }
+}
+
+impl AttemptFailure {
+    /// What the error of a connection means. `reused`: it had carried other requests before.
+    pub(super) const fn of_error(error: UpstreamError, reused: bool) -> Self {
+        match error {
+            UpstreamError::Body(error) => Self::Body(error),
+            UpstreamError::Closed { sent } => Self::Closed { sent, reused },
+            UpstreamError::Malformed(detail) => Self::Malformed(detail),
+            UpstreamError::Truncated => Self::Truncated,
+            UpstreamError::Unsendable(detail) => Self::Unsendable(detail),
+        }
+    }
+
+    /// What a response says of the attempt. `wanted`: the protocol that the client wants to switch to. `None`: the
+    /// server did not fail.
+    pub(super) fn of_head(head: &response::Parts, wanted: Option<&Wanted>) -> Option<Self> {
+        match head.status {
+            StatusCode::SWITCHING_PROTOCOLS if !wanted.is_some_and(|wanted| wanted.is_granted(head)) => {
+                Some(Self::UnaskedSwitch)
+            }
+            StatusCode::INTERNAL_SERVER_ERROR
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT => Some(Self::Status(head.status.as_u16())),
+            _ => None,
+        }
+    }
+}
+
+impl From<AttemptFailure> for ForwardError {
+    fn from(failure: AttemptFailure) -> Self {
+        let (reject, detail) = match failure {
+            AttemptFailure::Body(error) => return error.into(),
+            AttemptFailure::Closed { .. } | AttemptFailure::Truncated => {
+                (Reject::UpstreamFailed, "connection broke off")
+            }
+            AttemptFailure::Malformed(detail) | AttemptFailure::Unsendable(detail) => (Reject::UpstreamFailed, detail),
+            AttemptFailure::Status(_) => (Reject::UpstreamFailed, "server error"),
+            AttemptFailure::TimedOut { .. } => (Reject::UpstreamTimeout, "no answer in time"),
+            AttemptFailure::UnaskedSwitch => (Reject::UpstreamFailed, "switched to a protocol that was not asked for"),
+        };
+        Refusal::new(reject, detail).into()
+    }
+}
+
+#[cfg(test)]
+mod tests;
