@@ -1,4 +1,4 @@
-//! Decides whether one more unit fits a rate: the only rate arithmetic in the repository.
+//! Rate limits by GCRA: whether one more unit fits a rate. The only rate arithmetic in the repository.
 //!
 //! The generic cell rate algorithm keeps one word per budget, the theoretical arrival time: the moment at which the
 //! budget will be full again. A unit that would push it further than `burst` past now does not conform. There is no

@@ -1,4 +1,4 @@
-//! Decides how the kernel's maps look: names, keys and values, as both sides lay them out.
+//! The layout of the kernel's maps: names, keys and values, as both sides see them.
 //!
 //! *Invariant:* whoever changes a type here raises [`LAYOUT`]; pins of another layout are never opened.
 

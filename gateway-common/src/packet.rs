@@ -1,4 +1,4 @@
-//! Decides who sent a frame, and which port it is for, from its headers alone.
+//! Parses a frame: who sent it, and which port it is for, from its headers alone.
 //!
 //! *Invariant:* a source is found in every form that a network stack would accept from it: under two VLAN tags, with
 //! options, in fragments, behind extension headers. Where the port cannot be known, that is said ([`Port::Unknown`])

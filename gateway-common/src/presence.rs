@@ -1,17 +1,17 @@
-//! Decides where the bitmaps in front of the maps say that there may be an entry.
+//! The Bloom filters (of one hash each) in front of the maps of bans and rules: a bit says that there may be an entry.
 //!
-//! Most packets come from sources that no list knows. A lookup in a map of a million entries is a miss of the cache;
-//! a bit is not. *Invariant:* whoever enters something sets its bits first, and clears them only when nothing is left
-//! that they stand for: a bit that is set needlessly costs a lookup, one that is missing would let a banned source in.
+//! Most packets come from sources on no list. A lookup in a map of a million entries misses the cache, a bit does not.
+//! *Invariant:* the bits of an entry are set before it is added, and cleared only when no entry is left that needs them.
+//! A false positive costs one lookup. A false negative would let a banned source in, so there is none.
 
 use crate::source::SourceKey;
 
-/// Bits in the bitmap of each family's rules: one for each IPv4 network of 20 bits, and for each hash of an IPv6
-/// network of 32.
+/// Bits in the filter of each family's rules: one for each IPv4 network of 20 bits, and one for each hash of an IPv6
+/// network of 32 bits.
 pub const RULE_BITS: u32 = 1 << 20;
 
-/// Multiplication by a secret: every bit of the key moves the upper half of the hash, and that the lower one. `seed` is
-/// secret, and decides the factor, so nobody can aim.
+/// The hash of a key: multiplication by a factor that a secret `seed` decides, so nobody can choose sources that
+/// collide. Every bit of the key changes the upper half of the hash, and that changes the lower one.
 #[inline(always)]
 #[must_use]
 pub const fn hash(key: SourceKey, seed: u64) -> u64 {
@@ -20,7 +20,7 @@ pub const fn hash(key: SourceKey, seed: u64) -> u64 {
     hash ^ hash >> 32
 }
 
-/// How many bits a map of bans with so many entries is given: eight an entry at least, so that few stand for nothing.
+/// The size of the filter for so many bans, in bits: at least eight for each, so that false positives are rare.
 #[must_use]
 pub const fn ban_bits(entries: u32) -> u32 {
     let wanted = entries.saturating_mul(8);
@@ -33,7 +33,7 @@ pub const fn ban_bits(entries: u32) -> u32 {
     }
 }
 
-/// The bit of a banned key, given its [`hash`] and how many bits there are, less 1.
+/// The bit of a banned key, given its [`hash`] and the number of bits less 1.
 #[inline(always)]
 #[must_use]
 pub const fn ban_bit(hash: u64, mask: u32) -> u32 {

@@ -1,12 +1,12 @@
-//! Decides how busy a source is, approximately and cheaply: below a threshold nobody is worth a budget of his own.
+//! A count-min sketch of how busy each source is: approximate, and cheap. Below a threshold a source needs no budget.
 //!
-//! Two rows of cells, each CPU its own; a source has one cell in each, shared with others by chance. The lesser of the
-//! two never counts too little, so a busy source is always noticed; a quiet one that shares both cells with busy ones
-//! merely gets a budget, which it does not exceed. Cells decay by themselves each epoch.
+//! It has two rows of cells, and each CPU has its own. A source has one cell in each row, which it shares with others by
+//! chance. The lesser of the two never counts too little, so a busy source is always noticed. A quiet source that shares
+//! both cells with busy ones merely gets a budget, which it does not exceed. Cells decay by themselves each epoch.
 //!
-//! In a flood from sources without number every cell is full of what they sent. What a cell holds on average, by the
-//! weight of all packets together, is nobody's own and is not counted as anybody's. *Invariant:* whoever weighs [`NOTICED`]
-//! thresholds by himself is noticed, however many others send as much: no more is ever left out.
+//! In a flood from countless sources every cell is full of what they sent. What a cell holds on average, by the weight of
+//! all packets together, belongs to nobody and is not counted for anybody. *Invariant:* a source that weighs [`NOTICED`]
+//! thresholds by itself is noticed, however many others send as much. More than that is never left out.
 
 use crate::maps::SKETCH_CELLS;
 

@@ -1,4 +1,4 @@
-//! Decides who a packet or a request comes from: one key type for kernel and userspace.
+//! Who a packet or a request comes from: one key type for kernel and userspace.
 //!
 //! *Invariant:* a [`Source`] carries no host bits and never an IPv4-mapped IPv6 address, so equal sources compare equal.
 

@@ -1,4 +1,4 @@
-//! Decides what can happen to a packet: each variant is one per-CPU counter and one name in metrics and CLI.
+//! What can happen to a packet: each variant is one per-CPU counter and one name in metrics and CLI.
 
 /// What happened to a packet in the kernel.
 ///

@@ -1,4 +1,4 @@
-//! Decides who a request comes from.
+//! Authentication: who a request comes from.
 
 use std::sync::Arc;
 
@@ -21,10 +21,10 @@ pub use identity::Identity;
 /// was found elsewhere than in `Authorization`.
 ///
 /// # Errors
-/// As [`jwt::Jwt::authenticate`] and [`certificate::Shown::identity`]; [`Reject::MissingToken`] where there is neither.
+/// As [`jwt::Jwt::authenticate`] and [`certificate::ClientCertificate::identity`]; [`Reject::MissingToken`] where there is neither.
 pub fn identify(
     jwt: Option<&jwt::Jwt>,
-    shown: Option<&certificate::Shown>,
+    shown: Option<&certificate::ClientCertificate>,
     headers: &HeaderMap,
     carried: Option<&[u8]>,
     now: Now,

@@ -1,4 +1,4 @@
-//! Decides whether an identity may have what a route serves. Deny by default.
+//! Authorisation: whether an identity may use a route. Denied by default.
 //!
 //! *Invariant:* only this module makes a [`Permit`], and nothing is forwarded without one.
 
@@ -26,10 +26,10 @@ pub struct Policy {
 
 /// A route's requirement with every role resolved.
 #[derive(Clone, Debug)]
-pub struct Access(Rule);
+pub struct Access(AccessRule);
 
 #[derive(Clone, Debug)]
-enum Rule {
+enum AccessRule {
     Nobody,
     Public,
     Authenticated,
@@ -63,10 +63,10 @@ impl Policy {
     /// [`MAX_PERMISSIONS`]. The fault's key is `require`, within the route.
     pub fn compile(&self, requirement: &Requirement) -> Result<Access, Diagnostic> {
         let asked = match requirement {
-            Requirement::Nobody => return Ok(Access(Rule::Nobody)),
-            Requirement::Public => return Ok(Access(Rule::Public)),
-            Requirement::Authenticated => return Ok(Access(Rule::Authenticated)),
-            Requirement::Certificate => return Ok(Access(Rule::Certificate)),
+            Requirement::Nobody => return Ok(Access(AccessRule::Nobody)),
+            Requirement::Public => return Ok(Access(AccessRule::Public)),
+            Requirement::Authenticated => return Ok(Access(AccessRule::Authenticated)),
+            Requirement::Certificate => return Ok(Access(AccessRule::Certificate)),
             Requirement::Permissions(asked) => asked,
         };
         if asked.is_empty() {
@@ -89,7 +89,7 @@ impl Policy {
         };
         let gives = self.roles.iter().map(|(role, given)| (role.as_str().into(), bits(given)));
         let gives = gives.filter(|(_, bits)| *bits != 0).collect();
-        Ok(Access(Rule::Roles { all: bits(asked), gives }))
+        Ok(Access(AccessRule::Roles { all: bits(asked), gives }))
     }
 
     fn no_role_gives(&self, permission: &str) -> Diagnostic {
@@ -106,13 +106,13 @@ impl Access {
     /// Whether the decision depends on who asks: requests to other routes need not be authenticated.
     #[must_use]
     pub const fn needs_identity(&self) -> bool {
-        matches!(self.0, Rule::Authenticated | Rule::Certificate | Rule::Roles { .. })
+        matches!(self.0, AccessRule::Authenticated | AccessRule::Certificate | AccessRule::Roles { .. })
     }
 
     /// Whether the identity must be one that a client certificate proves.
     #[must_use]
     pub const fn needs_certificate(&self) -> bool {
-        matches!(self.0, Rule::Certificate)
+        matches!(self.0, AccessRule::Certificate)
     }
 
     /// Judges one request.
@@ -123,12 +123,16 @@ impl Access {
     pub fn authorize(&self, identity: Option<&Identity>) -> Result<Permit, Refusal> {
         let permit = Permit { _made_here: () };
         let (all, gives) = match (&self.0, identity) {
-            (Rule::Public, _) | (Rule::Authenticated | Rule::Certificate, Some(_)) => return Ok(permit),
-            (Rule::Nobody, _) => return Err(Refusal::new(Reject::Forbidden, "the route lets nobody through")),
-            (Rule::Authenticated | Rule::Certificate | Rule::Roles { .. }, None) => {
+            (AccessRule::Public, _) | (AccessRule::Authenticated | AccessRule::Certificate, Some(_)) => {
+                return Ok(permit);
+            }
+            (AccessRule::Nobody, _) => return Err(Refusal::new(Reject::Forbidden, "the route lets nobody through")),
+            (AccessRule::Authenticated | AccessRule::Certificate | AccessRule::Roles { .. }, None) => {
                 return Err(Refusal::new(Reject::MissingToken, "the route needs an identity"));
             }
-            (Rule::Roles { all, gives }, Some(identity)) => (*all, identity.roles().map(|role| bits_of(gives, role))),
+            (AccessRule::Roles { all, gives }, Some(identity)) => {
+                (*all, identity.roles().map(|role| bits_of(gives, role)))
+            }
         };
         if gives.fold(0, |bits, more| bits | more) == all {
             return Ok(permit);

@@ -1,4 +1,4 @@
-//! Decides what is forgotten when a table keyed by clients is full.
+//! A table of fixed capacity, keyed by clients, and what it evicts when it is full.
 //!
 //! *Invariant:* a table never holds more than it was made for. Whoever comes when it is full takes the place of the
 //! least worthy of [`SAMPLES`] entries picked at random; its owner says what worth is. An entry worth more than the

@@ -1,4 +1,4 @@
-//! Decides when signals about a source add up to a ban.
+//! Detection: when the signals about a source add up to a ban.
 //!
 //! A rule asks for a ban at the signal that makes `count` of them within `within`: exactly those are the evidence, and
 //! the bucket starts anew. Signals leak out one by one, each once it is older than `within`.
@@ -11,7 +11,7 @@
 use std::{collections::VecDeque, net::IpAddr};
 
 use gateway_common::source::Source;
-use probation::Probations;
+use probation::ProbationWatch;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -61,7 +61,7 @@ pub struct Detector {
     /// For each signal, in the order of [`Signal::ALL`], the rules that count it.
     counted_by: [Box<[usize]>; Signal::ALL.len()],
     buckets: Sharded<(usize, Source), Bucket>,
-    probations: Probations,
+    probations: ProbationWatch,
 }
 
 /// What one rule holds against one source: the requests and when they came, oldest first.
@@ -110,7 +110,7 @@ impl Detector {
             rules: settings.rules.iter().cloned().collect(),
             counted_by: Signal::ALL.map(counting),
             buckets: Sharded::new(settings.capacity),
-            probations: Probations::default(),
+            probations: ProbationWatch::default(),
         }
     }
 

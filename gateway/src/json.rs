@@ -1,4 +1,4 @@
-//! Decides whether bytes are JSON (RFC 8259) that every parser reads the same way.
+//! Strict JSON (RFC 8259): only texts that every parser reads the same way.
 //!
 //! *Invariant:* what is read has no duplicate member (RFC 8259 4: parsers differ in which one they keep), at most
 //! [`MAX_DEPTH`] levels and [`MAX_VALUES`] values, no lone surrogate, no byte order mark and nothing after its end.
@@ -32,20 +32,20 @@ pub struct JsonError(#[from] serde_json::Error);
 pub fn parse(bytes: &[u8]) -> Result<Value, JsonError> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let values = Cell::new(0);
-    let value = Reader { depth: 0, values: &values }.deserialize(&mut deserializer)?;
+    let value = ValueReader { depth: 0, values: &values }.deserialize(&mut deserializer)?;
     deserializer.end()?;
     Ok(value)
 }
 
 /// Reads one value at some depth.
 #[derive(Clone, Copy)]
-struct Reader<'a> {
+struct ValueReader<'a> {
     depth: usize,
     /// How many values were read so far, over the whole text.
     values: &'a Cell<usize>,
 }
 
-impl Reader<'_> {
+impl ValueReader<'_> {
     fn deeper<E: serde::de::Error>(self) -> Result<Self, E> {
         if self.depth == MAX_DEPTH {
             return Err(E::custom("nested too deeply"));
@@ -54,7 +54,7 @@ impl Reader<'_> {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Reader<'_> {
+impl<'de> DeserializeSeed<'de> for ValueReader<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -66,7 +66,7 @@ impl<'de> DeserializeSeed<'de> for Reader<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Reader<'_> {
+impl<'de> Visitor<'de> for ValueReader<'_> {
     type Value = Value;
 
     fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {

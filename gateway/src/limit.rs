@@ -1,4 +1,4 @@
-//! Decides how many requests a source may make.
+//! Rate limits on requests: how many a source may make.
 //!
 //! *Invariant:* the state is bounded. When `capacity` sources are kept count of, a newcomer takes the place of the one
 //! closest to idle of a few picked at random (see [`bounded`](crate::bounded)): an idle source's budget is full, as a
@@ -26,7 +26,7 @@ mod tests;
 
 /// Requests that a limit in shadow mode would have refused, since the last time it was asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct WouldRefuse {
+pub struct ShadowRefusals {
     /// How many.
     pub requests: u64,
     /// Whose, as far as they were not told of before; at most [`MOST_TOLD`].
@@ -46,11 +46,11 @@ pub struct AddressLimit {
     budgets: Sharded<Source, ArrivalTime>,
     enforces: AtomicBool,
     would_refuse: AtomicU64,
-    told: Mutex<Told>,
+    told: Mutex<ReportedSources>,
 }
 
 #[derive(Debug, Default)]
-struct Told {
+struct ReportedSources {
     known: HashSet<Source>,
     fresh: Vec<Source>,
 }
@@ -74,13 +74,13 @@ impl AddressLimit {
     }
 
     /// What would have been refused since the last call; `None`: nothing.
-    pub fn would_refuse(&self) -> Option<WouldRefuse> {
+    pub fn would_refuse(&self) -> Option<ShadowRefusals> {
         let requests = self.would_refuse.swap(0, Ordering::Relaxed);
         if requests == 0 {
             return None;
         }
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        Some(WouldRefuse { requests, sources: std::mem::take(&mut told.fresh) })
+        Some(ShadowRefusals { requests, sources: std::mem::take(&mut told.fresh) })
     }
 
     fn note(&self, source: Source) {

@@ -1,5 +1,5 @@
-//! Decides when something that may happen at any rate is worth a line of the log: once a second, with how often it was
-//! not told since.
+//! Limits how often the same event is logged: once a second, with the number of events that were not logged since
+//! then.
 
 use std::cell::Cell;
 

@@ -1,5 +1,5 @@
-//! Decides what is read of a certificate (RFC 5280): its names, its serial number, from when until when it is valid.
-//! Judges nothing: whether it is to be trusted, rustls says.
+//! Reads X.509 certificates (RFC 5280): names, serial number, validity, public key. It verifies nothing: rustls does
+//! that.
 //!
 //! *Invariant:* a name that could be read in two ways (NUL, control characters, beyond ASCII) makes the certificate
 //! unreadable as a whole (L03).
@@ -17,7 +17,7 @@ pub struct Certificate {
     /// The last common name of the subject.
     pub common_name: Option<String>,
     /// The subject alternative names of the kinds known here, in their order.
-    pub names: Vec<Name>,
+    pub names: Vec<SubjectAltName>,
     /// The first second in which it is valid, since the Unix epoch.
     pub first: i64,
     /// The last second.
@@ -26,7 +26,7 @@ pub struct Certificate {
 
 /// A subject alternative name (RFC 5280 4.2.1.6).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Name {
+pub enum SubjectAltName {
     /// A host name in lower case; its first label may be `*`.
     Dns(String),
     /// A mail address.
@@ -73,10 +73,10 @@ impl Certificate {
     /// The names that clients may ask for in a handshake or a URL: hosts and addresses.
     pub fn hosts(&self) -> impl Iterator<Item = String> {
         self.names.iter().filter_map(|name| match name {
-            Name::Dns(name) => Some(name.clone()),
-            Name::Ip(IpAddr::V4(address)) => Some(address.to_string()),
-            Name::Ip(IpAddr::V6(address)) => Some(format!("[{address}]")),
-            Name::Email(_) | Name::Uri(_) => None,
+            SubjectAltName::Dns(name) => Some(name.clone()),
+            SubjectAltName::Ip(IpAddr::V4(address)) => Some(address.to_string()),
+            SubjectAltName::Ip(IpAddr::V6(address)) => Some(format!("[{address}]")),
+            SubjectAltName::Email(_) | SubjectAltName::Uri(_) => None,
         })
     }
 
@@ -104,7 +104,7 @@ pub fn public_key(der: &[u8]) -> Option<&[u8]> {
 }
 
 /// The names of a certificate request's or certificate's extension, if it is the one with names.
-fn extension(content: &[u8], names: &mut Vec<Name>) -> Option<()> {
+fn extension(content: &[u8], names: &mut Vec<SubjectAltName>) -> Option<()> {
     let mut parts = Der(content);
     if parts.expect(OID)? != SUBJECT_ALT_NAME {
         return Some(());
@@ -114,10 +114,10 @@ fn extension(content: &[u8], names: &mut Vec<Name>) -> Option<()> {
     while !all.0.is_empty() {
         let (tag, value) = all.next()?;
         names.extend(match tag {
-            0x81 => Some(Name::Email(graphic(value)?)),
-            0x82 => Some(Name::Dns(graphic(value)?.to_ascii_lowercase())),
-            0x86 => Some(Name::Uri(graphic(value)?)),
-            0x87 => Some(Name::Ip(address(value)?)),
+            0x81 => Some(SubjectAltName::Email(graphic(value)?)),
+            0x82 => Some(SubjectAltName::Dns(graphic(value)?.to_ascii_lowercase())),
+            0x86 => Some(SubjectAltName::Uri(graphic(value)?)),
+            0x87 => Some(SubjectAltName::Ip(address(value)?)),
             _ => None,
         });
     }

@@ -1,4 +1,4 @@
-//! Decides whom a client certificate names, and until when. That it is good, TLS has judged in the handshake.
+//! Client certificates: whom one names, and until when. The TLS handshake has verified it before.
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use crate::{
     auth::{Identity, identity},
     clock::Now,
     refusal::{Refusal, TokenFault},
-    x509::{self, Name},
+    x509::{self, SubjectAltName},
 };
 
 /// A certificate that a client showed and proved to have the key of.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shown {
+pub struct ClientCertificate {
     identity: Arc<Identity>,
     /// SHA-256 of the certificate, 64 hexadecimal digits.
     pub fingerprint: Box<str>,
@@ -24,7 +24,7 @@ pub struct Shown {
     last: i64,
 }
 
-impl Shown {
+impl ClientCertificate {
     /// Reads the certificate in DER of a client of `[client_certificates.NAME]`, who has `roles`.
     ///
     /// The principal is `cert:NAME:` and the first URI among the certificate's subject alternative names, else the first
@@ -64,13 +64,13 @@ impl Shown {
 
 fn subject(certificate: &x509::Certificate) -> Option<String> {
     let uri = certificate.names.iter().find_map(|name| match name {
-        Name::Uri(uri) => Some(uri.clone()),
+        SubjectAltName::Uri(uri) => Some(uri.clone()),
         _ => None,
     });
     let any = || {
         certificate.names.first().map(|name| match name {
-            Name::Dns(name) | Name::Email(name) | Name::Uri(name) => name.clone(),
-            Name::Ip(address) => address.to_string(),
+            SubjectAltName::Dns(name) | SubjectAltName::Email(name) | SubjectAltName::Uri(name) => name.clone(),
+            SubjectAltName::Ip(address) => address.to_string(),
         })
     };
     uri.or_else(any).or_else(|| certificate.common_name.clone())
@@ -92,7 +92,7 @@ mod tests {
         parameters.serial_number = Some(vec![1, 0xab].into());
         parameters.not_after = rcgen::date_time_ymd(2030, 1, 1);
         let der = parameters.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
-        let shown = Shown::read(der.der(), "partners", &["reader".to_owned()]).unwrap();
+        let shown = ClientCertificate::read(der.der(), "partners", &["reader".to_owned()]).unwrap();
         let at = |seconds: u64| Now { monotonic: 0, unix_millis: seconds * 1_000 };
         let identity = shown.identity(at(1_893_456_000)).unwrap();
         assert_eq!((identity.principal(), identity.roles().collect::<Vec<_>>()), (expect, vec!["reader"]));
@@ -108,7 +108,7 @@ mod tests {
         check(&[dns()], Some("Billing"), "cert:partners:b.example");
         check(&[], Some("Billing"), "cert:partners:Billing");
         check(&[], None, "cert:partners:serial:01ab");
-        assert_eq!(Shown::read(b"\x30\x03", "x", &[]), None);
+        assert_eq!(ClientCertificate::read(b"\x30\x03", "x", &[]), None);
     }
 
     #[test]
@@ -118,7 +118,7 @@ mod tests {
             parameters.distinguished_name = rcgen::DistinguishedName::new();
             parameters.distinguished_name.push(rcgen::DnType::CommonName, common_name);
             let der = parameters.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
-            assert_eq!(Shown::read(der.der(), "partners", &[]), None, "{common_name:?}");
+            assert_eq!(ClientCertificate::read(der.der(), "partners", &[]), None, "{common_name:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Decides which library does the cryptography: aws-lc-rs, for TLS and tokens alike.
+//! Installs the library for cryptography: aws-lc-rs, for TLS and tokens alike.
 
 use data_encoding::BASE64URL_NOPAD;
 use jsonwebtoken::{Algorithm, DecodingKey};

@@ -1,4 +1,4 @@
-//! Decides what is known of an authenticated client.
+//! The identity of an authenticated client: principal, kind, roles, scopes, claims.
 //!
 //! *Invariant:* only this module's parent makes an [`Identity`]. A principal reads the same in a header, in a log and in
 //! a policy, and says by its beginning how it was proved: no token can be taken for a certificate or a key.

@@ -1,4 +1,4 @@
-//! Decides whether a bearer token (RFC 6750) is a valid JWT (RFC 7519, RFC 8725) of the configured issuer.
+//! JWT authentication: whether a bearer token (RFC 6750) is a valid JWT (RFC 7519, RFC 8725) of the configured issuer.
 
 use std::{fmt, sync::Arc};
 

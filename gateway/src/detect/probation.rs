@@ -1,4 +1,4 @@
-//! Decides about whom half as many signals are enough: sources that were banned until a moment ago.
+//! Probation: for sources whose ban ended a moment ago, half as many signals are enough.
 //!
 //! *Invariant:* at most [`CAPACITY`] sources are watched. Over that, once those whose time is over are forgotten,
 //! nobody is added: a source that is not watched has the whole bucket, as everybody has.
@@ -15,9 +15,9 @@ const CAPACITY: usize = 65_536;
 
 /// Who is on probation, and until when: `CLOCK_MONOTONIC`, nanoseconds.
 #[derive(Debug, Default)]
-pub(super) struct Probations(RwLock<HashMap<Source, u64>>);
+pub(super) struct ProbationWatch(RwLock<HashMap<Source, u64>>);
 
-impl Probations {
+impl ProbationWatch {
     pub(super) fn add(&self, source: Source, until: u64, now: u64) {
         let mut table = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if table.len() >= CAPACITY {

@@ -17,7 +17,7 @@ const NAME: u32 = 1 << 31;
 
 /// One JSON text, read.
 #[derive(Debug, Default)]
-pub struct Document {
+pub struct JsonDocument {
     /// Every string and every name of a member, one behind the other.
     text: String,
     /// Every value, each behind the one that holds it.
@@ -26,13 +26,13 @@ pub struct Document {
     children: Vec<Id>,
 }
 
-/// Which value of a [`Document`], or which name of a member.
+/// Which value of a [`JsonDocument`], or which name of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Id(u32);
 
 /// A value, as it is looked at.
 #[derive(Clone, Copy, Debug)]
-pub enum View<'a> {
+pub enum JsonView<'a> {
     /// `null`.
     Null,
     /// `true` or `false`.
@@ -52,11 +52,11 @@ struct Stored {
     parent: Id,
     /// Of a member of an object.
     name: Span,
-    value: Value,
+    value: StoredValue,
 }
 
 #[derive(Debug)]
-enum Value {
+enum StoredValue {
     Null,
     Bool(bool),
     Number(Number),
@@ -89,7 +89,7 @@ impl Id {
     }
 }
 
-impl Document {
+impl JsonDocument {
     /// Reads one JSON text.
     ///
     /// # Errors
@@ -97,7 +97,7 @@ impl Document {
     pub fn parse(bytes: &[u8]) -> Result<Self, JsonError> {
         let mut deserializer = serde_json::Deserializer::from_slice(bytes);
         let mut building = Building::default();
-        Reader { building: &mut building, depth: 0, parent: Id::ROOT, name: Span::default() }
+        DocumentReader { building: &mut building, depth: 0, parent: Id::ROOT, name: Span::default() }
             .deserialize(&mut deserializer)?;
         deserializer.end()?;
         Ok(building.document)
@@ -117,17 +117,17 @@ impl Document {
 
     /// Looks at a value, or at the name of a member.
     #[must_use]
-    pub fn view(&self, id: Id) -> View<'_> {
+    pub fn view(&self, id: Id) -> JsonView<'_> {
         if id.0 & NAME != 0 {
-            return View::Text(self.name(id));
+            return JsonView::Text(self.name(id));
         }
         match self.stored(id).map(|stored| &stored.value) {
-            None | Some(Value::Null) => View::Null,
-            Some(Value::Bool(value)) => View::Bool(*value),
-            Some(Value::Number(number)) => View::Number(number),
-            Some(Value::Text(span)) => View::Text(self.text(*span)),
-            Some(Value::Array(span)) => View::Array(span.of(&self.children)),
-            Some(Value::Object(span)) => View::Object(span.of(&self.children)),
+            None | Some(StoredValue::Null) => JsonView::Null,
+            Some(StoredValue::Bool(value)) => JsonView::Bool(*value),
+            Some(StoredValue::Number(number)) => JsonView::Number(number),
+            Some(StoredValue::Text(span)) => JsonView::Text(self.text(*span)),
+            Some(StoredValue::Array(span)) => JsonView::Array(span.of(&self.children)),
+            Some(StoredValue::Object(span)) => JsonView::Object(span.of(&self.children)),
         }
     }
 
@@ -158,7 +158,7 @@ impl Document {
             place.push('/');
             let parent = self.stored(step).map_or(Id::ROOT, |stored| stored.parent);
             match self.view(parent) {
-                View::Array(elements) => {
+                JsonView::Array(elements) => {
                     let index = elements.iter().position(|element| *element == step).unwrap_or_default();
                     place.push_str(&index.to_string());
                 }
@@ -185,13 +185,13 @@ impl Document {
 /// they are worth, objects whatever the order of their members. Takes as long as the smaller one is, and adds that to
 /// `work`: one for a value, and for 64 bytes of text.
 #[must_use]
-pub fn compare(left: (&Document, Id), right: (&Document, Id), work: &mut u64) -> Ordering {
+pub fn compare(left: (&JsonDocument, Id), right: (&JsonDocument, Id), work: &mut u64) -> Ordering {
     *work += 1;
     match (left.0.view(left.1), right.0.view(right.1)) {
-        (View::Bool(one), View::Bool(other)) => one.cmp(&other),
-        (View::Number(one), View::Number(other)) => compare_numbers(one, other),
-        (View::Text(one), View::Text(other)) => compare_texts(one, other, work),
-        (View::Array(one), View::Array(other)) => {
+        (JsonView::Bool(one), JsonView::Bool(other)) => one.cmp(&other),
+        (JsonView::Number(one), JsonView::Number(other)) => compare_numbers(one, other),
+        (JsonView::Text(one), JsonView::Text(other)) => compare_texts(one, other, work),
+        (JsonView::Array(one), JsonView::Array(other)) => {
             for (one, other) in one.iter().zip(other) {
                 let order = compare((left.0, *one), (right.0, *other), work);
                 if order.is_ne() {
@@ -200,7 +200,7 @@ pub fn compare(left: (&Document, Id), right: (&Document, Id), work: &mut u64) ->
             }
             one.len().cmp(&other.len())
         }
-        (View::Object(one), View::Object(other)) => {
+        (JsonView::Object(one), JsonView::Object(other)) => {
             for (one, other) in one.iter().zip(other) {
                 let names = compare_texts(left.0.name(*one), right.0.name(*other), work);
                 let order = names.then_with(|| compare((left.0, *one), (right.0, *other), work));
@@ -219,14 +219,14 @@ fn compare_texts(left: &str, right: &str, work: &mut u64) -> Ordering {
     left.cmp(right)
 }
 
-const fn rank(view: View<'_>) -> u8 {
+const fn rank(view: JsonView<'_>) -> u8 {
     match view {
-        View::Null => 0,
-        View::Bool(_) => 1,
-        View::Number(_) => 2,
-        View::Text(_) => 3,
-        View::Array(_) => 4,
-        View::Object(_) => 5,
+        JsonView::Null => 0,
+        JsonView::Bool(_) => 1,
+        JsonView::Number(_) => 2,
+        JsonView::Text(_) => 3,
+        JsonView::Array(_) => 4,
+        JsonView::Object(_) => 5,
     }
 }
 
@@ -264,7 +264,7 @@ fn compare_whole(whole: i128, other: f64) -> Ordering {
 /// What is read so far.
 #[derive(Default)]
 struct Building {
-    document: Document,
+    document: JsonDocument,
     /// The children read so far of everything that is not at its end.
     open: Vec<Id>,
 }
@@ -289,15 +289,15 @@ fn index<E: serde::de::Error>(length: usize) -> Result<u32, E> {
 }
 
 /// Reads one value at some depth.
-struct Reader<'a> {
+struct DocumentReader<'a> {
     building: &'a mut Building,
     depth: usize,
     parent: Id,
     name: Span,
 }
 
-impl Reader<'_> {
-    fn put<E: serde::de::Error>(&mut self, value: Value) -> Result<Id, E> {
+impl DocumentReader<'_> {
+    fn put<E: serde::de::Error>(&mut self, value: StoredValue) -> Result<Id, E> {
         let values = &mut self.building.document.values;
         if values.len() >= MAX_VALUES {
             return Err(E::custom("too many values"));
@@ -311,14 +311,14 @@ impl Reader<'_> {
         if self.depth == MAX_DEPTH {
             return Err(E::custom("nested too deeply"));
         }
-        Ok((self.put(Value::Null)?, self.building.open.len()))
+        Ok((self.put(StoredValue::Null)?, self.building.open.len()))
     }
 
-    fn below(&mut self, parent: Id, name: Span) -> Reader<'_> {
-        Reader { building: self.building, depth: self.depth + 1, parent, name }
+    fn below(&mut self, parent: Id, name: Span) -> DocumentReader<'_> {
+        DocumentReader { building: self.building, depth: self.depth + 1, parent, name }
     }
 
-    fn set(&mut self, id: Id, value: Value) -> Id {
+    fn set(&mut self, id: Id, value: StoredValue) -> Id {
         if let Some(stored) = self.building.document.values.get_mut(id.0 as usize) {
             stored.value = value;
         }
@@ -326,7 +326,7 @@ impl Reader<'_> {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Reader<'_> {
+impl<'de> DeserializeSeed<'de> for DocumentReader<'_> {
     type Value = Id;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Id, D::Error> {
@@ -334,7 +334,7 @@ impl<'de> DeserializeSeed<'de> for Reader<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Reader<'_> {
+impl<'de> Visitor<'de> for DocumentReader<'_> {
     type Value = Id;
 
     fn expecting(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -342,29 +342,29 @@ impl<'de> Visitor<'de> for Reader<'_> {
     }
 
     fn visit_unit<E: serde::de::Error>(mut self) -> Result<Id, E> {
-        self.put(Value::Null)
+        self.put(StoredValue::Null)
     }
 
     fn visit_bool<E: serde::de::Error>(mut self, value: bool) -> Result<Id, E> {
-        self.put(Value::Bool(value))
+        self.put(StoredValue::Bool(value))
     }
 
     fn visit_i64<E: serde::de::Error>(mut self, value: i64) -> Result<Id, E> {
-        self.put(Value::Number(value.into()))
+        self.put(StoredValue::Number(value.into()))
     }
 
     fn visit_u64<E: serde::de::Error>(mut self, value: u64) -> Result<Id, E> {
-        self.put(Value::Number(value.into()))
+        self.put(StoredValue::Number(value.into()))
     }
 
     fn visit_f64<E: serde::de::Error>(mut self, value: f64) -> Result<Id, E> {
         let number = Number::from_f64(value).ok_or_else(|| E::custom("number out of range"))?;
-        self.put(Value::Number(number))
+        self.put(StoredValue::Number(number))
     }
 
     fn visit_str<E: serde::de::Error>(mut self, value: &str) -> Result<Id, E> {
         let span = self.building.add_text(value)?;
-        self.put(Value::Text(span))
+        self.put(StoredValue::Text(span))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut elements: A) -> Result<Id, A::Error> {
@@ -373,7 +373,7 @@ impl<'de> Visitor<'de> for Reader<'_> {
             self.building.open.push(element);
         }
         let span = self.building.close(before)?;
-        Ok(self.set(array, Value::Array(span)))
+        Ok(self.set(array, StoredValue::Array(span)))
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut members: A) -> Result<Id, A::Error> {
@@ -389,7 +389,7 @@ impl<'de> Visitor<'de> for Reader<'_> {
             return Err(A::Error::custom("duplicate member"));
         }
         let span = self.building.close(before)?;
-        Ok(self.set(object, Value::Object(span)))
+        Ok(self.set(object, StoredValue::Object(span)))
     }
 }
 

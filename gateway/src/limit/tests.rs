@@ -120,10 +120,10 @@ fn in_shadow_it_counts_and_serves() {
         assert!((0..10).all(|_| limit.spend(from, START).is_ok()));
     }
     limit.spend(source(3), START).unwrap();
-    assert_eq!(limit.would_refuse(), Some(WouldRefuse { requests: 16, sources: vec![source(1), source(2)] }));
+    assert_eq!(limit.would_refuse(), Some(ShadowRefusals { requests: 16, sources: vec![source(1), source(2)] }));
     assert_eq!(limit.would_refuse(), None);
     limit.spend(source(1), START).unwrap();
-    assert_eq!(limit.would_refuse(), Some(WouldRefuse { requests: 1, sources: vec![] }), "told of once");
+    assert_eq!(limit.would_refuse(), Some(ShadowRefusals { requests: 1, sources: vec![] }), "told of once");
     for number in 10..50_000 {
         (0..3).for_each(|_| limit.spend(source(number), START).unwrap());
     }

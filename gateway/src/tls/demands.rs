@@ -3,7 +3,7 @@
 
 use super::{names::Names, session::Secured};
 use crate::{
-    auth::certificate::Shown,
+    auth::certificate::ClientCertificate,
     refusal::{Refusal, Reject},
     settings::{listener::Listener, proxy::Settings},
 };
@@ -51,7 +51,7 @@ impl Demands {
         listener: usize,
         host: &str,
         secured: Option<&'a Secured>,
-    ) -> Result<Option<&'a Shown>, Refusal> {
+    ) -> Result<Option<&'a ClientCertificate>, Refusal> {
         if self.required.is_empty() {
             return Ok(None);
         }

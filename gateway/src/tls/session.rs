@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::hsts::Hsts;
-use crate::auth::certificate::Shown;
+use crate::auth::certificate::ClientCertificate;
 
 /// What a handshake said of its client.
 pub(crate) struct Secured {
@@ -14,7 +14,7 @@ pub(crate) struct Secured {
     /// Which certificates it was asked for: an index into the settings.
     pub(crate) asked: Option<usize>,
     /// The one that it showed.
-    pub(crate) shown: Option<Shown>,
+    pub(crate) shown: Option<ClientCertificate>,
     /// What its browser is told with every answer.
     pub(crate) hsts: Option<Arc<Hsts>>,
 }

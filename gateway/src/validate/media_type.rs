@@ -1,4 +1,4 @@
-//! Decides whether a body says that it is JSON in UTF-8 (RFC 8259 11, RFC 6839 3.1).
+//! Media types: whether a body is declared as JSON in UTF-8 (RFC 8259 11, RFC 6839 3.1).
 
 use http::HeaderValue;
 

@@ -1,4 +1,4 @@
-//! Decides whether a body is JSON that matches its route's JSON Schema.
+//! JSON Schema: whether a body is JSON that matches the schema of its route.
 //!
 //! *Invariant:* judging a body reads nothing but the body, and takes time and memory in proportion to it: references
 //! are resolved when the schema is compiled, within the schema's own file, patterns are matched by an automaton, and
@@ -12,15 +12,15 @@ use referencing::Registry;
 use serde_json::Value;
 
 use self::{
-    compile::{Failure, compile},
+    compile::{CompileError, compile},
     graph::Graph,
-    judge::{Fault as Broken, Limits, Stop, judge},
+    judge::{JudgeError, Violation, WorkLimits, judge},
 };
 use super::media_type;
 use crate::{
     diagnostic::Diagnostic,
     file::NamedFile,
-    json::{self, document::Document},
+    json::{self, document::JsonDocument},
     refusal::{Refusal, Reject},
     settings::validate::Formats,
 };
@@ -42,7 +42,7 @@ pub const MAX_SCHEMA: usize = 1024 * 1024;
 const MAX_PLACE: usize = 128;
 
 /// What is judged at once, where it arrived: about a millisecond.
-const QUICK: Limits = Limits { steps: 20_000, depth: 128 };
+const QUICK: WorkLimits = WorkLimits { steps: 20_000, depth: 128 };
 
 /// The largest body that is judged at once.
 const QUICK_BODY: usize = 16 * 1024;
@@ -86,8 +86,9 @@ impl Schema {
         let draft = draft(&schema).map_err(fault)?;
         jsonschema::meta::validate(&schema)
             .map_err(|error| fault(format!("{error}{}", shorten(error.instance_path().as_str().to_owned()))))?;
-        let unplaced = |failure: &Failure| fault(format!("{}{}", failure.message, shorten(failure.place(&schema))));
-        let registry = Registry::new().prepare().map_err(|error| unplaced(&Failure::from(error)))?;
+        let unplaced =
+            |failure: &CompileError| fault(format!("{}{}", failure.message, shorten(failure.place(&schema))));
+        let registry = Registry::new().prepare().map_err(|error| unplaced(&CompileError::from(error)))?;
         let compiled = compile(&schema, draft, formats, &registry).map_err(|failure| unplaced(&failure))?;
         Ok(Self { path: file.path.clone(), graph: compiled.graph, unknown_formats: compiled.unknown_formats })
     }
@@ -121,17 +122,18 @@ impl Schema {
     /// does not match, [`Reject::BodyTooComplex`] where finding out takes too long. The detail says where, never what.
     pub fn validate(&self, body: &[u8]) -> Result<(), Refusal> {
         let steps = STEPS + STEPS_PER_BYTE.saturating_mul(body.len() as u64);
-        self.judge(body, Limits { steps, depth: DEPTH })
+        self.judge(body, WorkLimits { steps, depth: DEPTH })
     }
 
-    fn judge(&self, body: &[u8], limits: Limits) -> Result<(), Refusal> {
-        let body = Document::parse(body).map_err(|error| Refusal::new(Reject::BadRequest, format!("body: {error}")))?;
+    fn judge(&self, body: &[u8], limits: WorkLimits) -> Result<(), Refusal> {
+        let body =
+            JsonDocument::parse(body).map_err(|error| Refusal::new(Reject::BadRequest, format!("body: {error}")))?;
         judge(&self.graph, &body, limits).map_err(|stop| match stop {
-            Stop::Invalid(Broken { keyword, at }) => {
+            JudgeError::Invalid(Violation { keyword, at }) => {
                 let place = shorten(body.place(at, MAX_PLACE));
                 Refusal::new(Reject::InvalidBody, format!("body: {}{place}", keyword.as_str()))
             }
-            Stop::Spent(_) => Refusal::new(Reject::BodyTooComplex, "body: more work than its size is worth"),
+            JudgeError::OutOfWork(_) => Refusal::new(Reject::BodyTooComplex, "body: more work than its size is worth"),
         })
     }
 }

@@ -30,7 +30,10 @@ fn names_and_times() {
     let read = Certificate::read(&der).unwrap();
     assert_eq!((read.first, read.last), (86_400, 2_524_521_600));
     assert_eq!(read.common_name.as_deref(), Some("Jos\u{e9}"));
-    assert_eq!(read.names[2..4], [Name::Uri("spiffe://example/x".into()), Name::Email("me@example".into())]);
+    assert_eq!(
+        read.names[2..4],
+        [SubjectAltName::Uri("spiffe://example/x".into()), SubjectAltName::Email("me@example".into())]
+    );
     let hosts: Vec<_> = read.hosts().collect();
     assert_eq!(hosts, ["a.example", "*.b.example", "192.0.2.1", "[2001:db8::1]"]);
     assert!(!read.serial.is_empty());

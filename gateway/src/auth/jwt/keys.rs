@@ -1,4 +1,4 @@
-//! Decides which keys of a key set (JWKS, RFC 7517) may vouch for tokens, and with which algorithm each.
+//! Reads a key set (JWKS, RFC 7517): which of its keys may verify tokens, and with which algorithm each.
 //!
 //! *Invariant:* a key has one algorithm, its own; a token's header can only agree with it. A set that contradicts
 //! itself or gives a secret away is refused whole. Keys that are plainly for something else (`use` of `enc`, a key
@@ -32,10 +32,10 @@ const PRIVATE: [&str; 9] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"]
 
 /// The keys that may vouch for tokens.
 #[derive(Debug)]
-pub(super) struct Keys(Vec<Key>);
+pub(super) struct Keys(Vec<VerificationKey>);
 
 /// One public key.
-pub(super) struct Key {
+pub(super) struct VerificationKey {
     kid: Option<Box<str>>,
     algorithm: Algorithm,
     /// The algorithm's name in a token's header.
@@ -43,15 +43,15 @@ pub(super) struct Key {
     pub(super) decoding: DecodingKey,
 }
 
-impl Key {
+impl VerificationKey {
     pub(super) const fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 }
 
-impl fmt::Debug for Key {
+impl fmt::Debug for VerificationKey {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "Key({:?}, {})", self.kid, self.name)
+        write!(out, "VerificationKey({:?}, {})", self.kid, self.name)
     }
 }
 
@@ -96,7 +96,7 @@ impl Keys {
     ///
     /// # Errors
     /// Why there is none, for the log.
-    pub(super) fn find(&self, kid: Option<&str>, algorithm: &str) -> Result<&Key, Invalid> {
+    pub(super) fn find(&self, kid: Option<&str>, algorithm: &str) -> Result<&VerificationKey, Invalid> {
         let unknown = |why| Invalid::new(TokenFault::UnknownKey, why);
         let Some(kid) = kid else {
             let mut fitting = self.0.iter().filter(|key| key.name == algorithm);
@@ -113,7 +113,7 @@ impl Keys {
 }
 
 /// Reads one key: nothing if it is for something else.
-fn read(jwk: &Value) -> Result<Option<Key>, String> {
+fn read(jwk: &Value) -> Result<Option<VerificationKey>, String> {
     let jwk = jwk.as_object().ok_or("is no object")?;
     let kty = text(jwk, "kty")?.ok_or("has no \"kty\"")?;
     if kty == "oct" {
@@ -171,7 +171,7 @@ fn read(jwk: &Value) -> Result<Option<Key>, String> {
         }
         _ => return Ok(None),
     };
-    Ok(Some(Key { kid: kid.map(Into::into), algorithm, name, decoding }))
+    Ok(Some(VerificationKey { kid: kid.map(Into::into), algorithm, name, decoding }))
 }
 
 type RsaAlgorithm = (&'static str, Algorithm, &'static sig::RsaParameters);

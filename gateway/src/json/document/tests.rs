@@ -7,20 +7,20 @@ use super::*;
 use crate::json;
 
 /// What is held at `id`, as the other reader holds it.
-fn value(document: &Document, id: Id) -> serde_json::Value {
+fn value(document: &JsonDocument, id: Id) -> serde_json::Value {
     match document.view(id) {
-        View::Null => serde_json::Value::Null,
-        View::Bool(it) => it.into(),
-        View::Number(it) => it.clone().into(),
-        View::Text(it) => it.into(),
-        View::Array(held) => held.iter().map(|id| value(document, *id)).collect(),
-        View::Object(held) => held.iter().map(|id| (document.name(*id).to_owned(), value(document, *id))).collect(),
+        JsonView::Null => serde_json::Value::Null,
+        JsonView::Bool(it) => it.into(),
+        JsonView::Number(it) => it.clone().into(),
+        JsonView::Text(it) => it.into(),
+        JsonView::Array(held) => held.iter().map(|id| value(document, *id)).collect(),
+        JsonView::Object(held) => held.iter().map(|id| (document.name(*id).to_owned(), value(document, *id))).collect(),
     }
 }
 
 #[track_caller]
 fn check_same(bytes: &[u8]) {
-    match (Document::parse(bytes), json::parse(bytes)) {
+    match (JsonDocument::parse(bytes), json::parse(bytes)) {
         (Ok(document), Ok(expect)) => assert_eq!(value(&document, Id::ROOT), expect),
         (Err(_), Err(_)) => {}
         (one, other) => panic!("{:?}: {one:?} {other:?}", String::from_utf8_lossy(bytes)),
@@ -53,11 +53,11 @@ fn it_reads_what_the_other_reader_reads() {
 
 #[test]
 fn places_are_pointers() {
-    let document = Document::parse(br#"{"a":[0,{"b/c":1}],"d~":"x"}"#).unwrap();
-    let View::Object(members) = document.view(Id::ROOT) else { panic!() };
+    let document = JsonDocument::parse(br#"{"a":[0,{"b/c":1}],"d~":"x"}"#).unwrap();
+    let JsonView::Object(members) = document.view(Id::ROOT) else { panic!() };
     let array = document.member(members, "a").unwrap();
-    let View::Array(elements) = document.view(array) else { panic!() };
-    let View::Object(inner) = document.view(elements[1]) else { panic!() };
+    let JsonView::Array(elements) = document.view(array) else { panic!() };
+    let JsonView::Object(inner) = document.view(elements[1]) else { panic!() };
     for (id, most, expect) in [
         (Id::ROOT, 100, ""),
         (array, 100, "/a"),
@@ -89,7 +89,7 @@ fn what_is_equal() {
         (r#""a""#, r#""b""#, Ordering::Less),
     ] {
         let (one_doc, other_doc) =
-            (Document::parse(one.as_bytes()).unwrap(), Document::parse(other.as_bytes()).unwrap());
+            (JsonDocument::parse(one.as_bytes()).unwrap(), JsonDocument::parse(other.as_bytes()).unwrap());
         let (one_id, other_id) = ((&one_doc, Id::ROOT), (&other_doc, Id::ROOT));
         assert_eq!(compare(one_id, other_id, &mut 0), expect, "{one} {other}");
         assert_eq!(compare(other_id, one_id, &mut 0), expect.reverse(), "{other} {one}");
@@ -99,7 +99,7 @@ fn what_is_equal() {
 #[test]
 fn memory_is_in_proportion_to_the_text() {
     let text = format!("[{}0]", r#"{"":0},"#.repeat(90_000));
-    let document = Document::parse(text.as_bytes()).unwrap();
+    let document = JsonDocument::parse(text.as_bytes()).unwrap();
     let taken = document.values.capacity() * size_of::<Stored>()
         + document.children.capacity() * size_of::<Id>()
         + document.text.capacity();
@@ -120,11 +120,11 @@ proptest! {
     #[test]
     fn names_are_found(names in prop::collection::btree_set("[a-c]{0,3}", 0..20)) {
         let object: serde_json::Map<_, _> = names.iter().rev().map(|name| (name.clone(), json!(name))).collect();
-        let document = Document::parse(json!(object).to_string().as_bytes()).unwrap();
-        let View::Object(members) = document.view(Id::ROOT) else { panic!() };
+        let document = JsonDocument::parse(json!(object).to_string().as_bytes()).unwrap();
+        let JsonView::Object(members) = document.view(Id::ROOT) else { panic!() };
         for name in &names {
             let member = document.member(members, name).unwrap();
-            prop_assert!(matches!(document.view(member), View::Text(text) if text == name));
+            prop_assert!(matches!(document.view(member), JsonView::Text(text) if text == name));
         }
     }
 }

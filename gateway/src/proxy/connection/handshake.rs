@@ -14,7 +14,7 @@ use tokio::{
 use tokio_rustls::{StartHandshake, server::TlsStream};
 
 use crate::{
-    auth::certificate::Shown,
+    auth::certificate::ClientCertificate,
     tls::{
         Secured, Tls,
         hello::{self, Ja4},
@@ -133,7 +133,7 @@ pub(super) async fn accept(
     let session = stream.get_ref().1;
     let shown = match (asked.and_then(|asked| tls.trust(asked)), session.peer_certificates()) {
         (Some(trust), Some([leaf, ..])) => {
-            let shown = Shown::read(leaf, &trust.name, &trust.roles);
+            let shown = ClientCertificate::read(leaf, &trust.name, &trust.roles);
             Some(shown.ok_or(Failed::Offence("client certificate with names that can be misread".into()))?)
         }
         _ => None,

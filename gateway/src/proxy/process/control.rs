@@ -237,7 +237,7 @@ impl<'a> Control<'a> {
             Event::Counted(counted) => return self.delta.add(&counted),
             Event::Good(clients) => ToGuard::Good(clients),
             Event::Refused(bans) => ToGuard::Refused(bans),
-            Event::WouldRefuse(limit::WouldRefuse { requests, sources }) => {
+            Event::WouldRefuse(limit::ShadowRefusals { requests, sources }) => {
                 let sources = sources.into_iter().map(|source| Shadowed { source }).collect();
                 ToGuard::WouldRefuse { requests, sources }
             }

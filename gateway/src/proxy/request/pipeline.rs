@@ -7,7 +7,7 @@ use http::{HeaderValue, Response, StatusCode, Version, header, request::Parts, r
 
 use super::{exchange::Record, grpc, local_reply::Own, problem, response_body::ResponseBody};
 use crate::{
-    auth::{self, Identity, certificate::Shown},
+    auth::{self, Identity, certificate::ClientCertificate},
     clock::Now,
     path::PathRules,
     proxy::{
@@ -170,7 +170,7 @@ fn find<'a>(
     record: &mut Record,
     head: &Parts,
     now: Now,
-) -> Result<(usize, Option<&'a Shown>), Unserved> {
+) -> Result<(usize, Option<&'a ClientCertificate>), Unserved> {
     let snapshot = &worker.shared.snapshot;
     if record.client.is_trusted {
         (record.client, record.info) = snapshot.trusted.read(record.client, &head.headers)?;
@@ -284,7 +284,7 @@ fn job<'a>(
     upload: Upload,
     wanted: Option<Box<Wanted>>,
     record: &Record,
-    shown: Option<&Shown>,
+    shown: Option<&ClientCertificate>,
     timeouts: AttemptTimeouts,
 ) -> Result<ForwardJob<'a>, Refusal> {
     let target = record.target.as_ref().ok_or_else(|| Refusal::new(Reject::BadRequest, "no target"))?;

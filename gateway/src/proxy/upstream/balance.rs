@@ -12,9 +12,9 @@ const POINTS: usize = 64;
 /// How much more than its share a server may have to do before what belongs to it goes to the next: 5/4.
 const BOUND: (u64, u64) = (5, 4);
 
-/// A load-balancing policy, and what it remembers.
+/// A load-balancing algorithm, and what it remembers.
 pub(super) struct Balancer {
-    policy: Policy,
+    algorithm: Algorithm,
     weights: Box<[u32]>,
     /// Servers in the order of their turns, each as often as its weight says.
     schedule: Box<[u8]>,
@@ -22,7 +22,7 @@ pub(super) struct Balancer {
     random: Cell<u64>,
 }
 
-enum Policy {
+enum Algorithm {
     Hash(Box<[(u64, u8)]>),
     LeastRequests,
     RoundRobin,
@@ -34,17 +34,17 @@ impl Balancer {
         let weights: Box<[u32]> = servers.iter().map(|server| server.weight.max(1)).collect();
         let schedule = schedule(&weights);
         let turn = usize::try_from(seed % u64::try_from(schedule.len().max(1)).unwrap_or(1)).unwrap_or(0);
-        let policy = match balance {
-            Balance::Hash(_) => Policy::Hash(ring(servers)),
-            Balance::LeastRequests => Policy::LeastRequests,
-            Balance::RoundRobin => Policy::RoundRobin,
+        let algorithm = match balance {
+            Balance::Hash(_) => Algorithm::Hash(ring(servers)),
+            Balance::LeastRequests => Algorithm::LeastRequests,
+            Balance::RoundRobin => Algorithm::RoundRobin,
         };
-        Self { policy, weights, schedule, turn: Cell::new(turn), random: Cell::new(seed | 1) }
+        Self { algorithm, weights, schedule, turn: Cell::new(turn), random: Cell::new(seed | 1) }
     }
 
     /// Whether choosing takes how many requests are in flight.
     pub(super) const fn needs_load(&self) -> bool {
-        !matches!(self.policy, Policy::RoundRobin)
+        !matches!(self.algorithm, Algorithm::RoundRobin)
     }
 
     /// A server among those whose bits are set in `usable`. `key` is what requests are alike by, `load` how many are in
@@ -53,19 +53,19 @@ impl Balancer {
         if usable == 0 {
             return None;
         }
-        match &self.policy {
-            Policy::RoundRobin => {
+        match &self.algorithm {
+            Algorithm::RoundRobin => {
                 let turn = self.turn.get();
                 self.turn.set(turn.wrapping_add(1));
                 self.next(turn, usable)
             }
-            Policy::LeastRequests => {
+            Algorithm::LeastRequests => {
                 let first = self.next(self.draw(), usable)?;
                 let Some(second) = self.next(self.draw(), usable & !bit(first)) else { return Some(first) };
                 let cost = |server: usize, other: usize| (u64::from(load(server)) + 1) * self.weight(other);
                 Some(if cost(second, first) < cost(first, second) { second } else { first })
             }
-            Policy::Hash(ring) => self.nearest(ring, usable, key, load),
+            Algorithm::Hash(ring) => self.nearest(ring, usable, key, load),
         }
     }
 

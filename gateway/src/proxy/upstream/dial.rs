@@ -198,8 +198,8 @@ fn alternate(addresses: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
 /// The first connection that comes about. Another address is tried as soon as one fails, or has not answered for
 /// [`HEAD_START`].
 async fn connect(mut left: VecDeque<SocketAddr>) -> io::Result<(TcpStream, SocketAddr)> {
-    type Attempt = Pin<Box<dyn Future<Output = io::Result<TcpStream>>>>;
-    let mut attempts: Vec<(SocketAddr, Attempt)> = Vec::new();
+    type Connecting = Pin<Box<dyn Future<Output = io::Result<TcpStream>>>>;
+    let mut attempts: Vec<(SocketAddr, Connecting)> = Vec::new();
     let mut alarm = Alarm::default();
     let mut last = io::Error::from(io::ErrorKind::HostUnreachable);
     poll_fn(|cx| {

@@ -10,7 +10,7 @@ use super::{
     health,
     pool::{Lease, LeaseOptions},
     retry::COST,
-    server::{Server, SharedUpstream},
+    server::{ServerPool, SharedUpstream},
     slots::{InFlight, PendingSlot, RequestSlot, StateHandle},
     state::asker,
 };
@@ -23,7 +23,7 @@ use crate::{
 
 /// The servers of one upstream, seen from one worker.
 pub(in crate::proxy) struct ServerGroup {
-    servers: Box<[Server]>,
+    servers: Box<[ServerPool]>,
     pub(super) state: Rc<StateHandle>,
     balancer: Balancer,
     hash_by: Option<HashBy>,

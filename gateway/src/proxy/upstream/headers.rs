@@ -4,7 +4,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::{
-    auth::certificate::Shown,
+    auth::certificate::ClientCertificate,
     client::forwarded::ForwardedInfo,
     header_names,
     log::access::{address, hexadecimal},
@@ -89,7 +89,7 @@ pub(in crate::proxy) struct ForwardedHeaders<'a> {
     /// The principal of the token.
     pub(in crate::proxy) principal: Option<&'a str>,
     /// The client certificate that was shown for this host.
-    pub(in crate::proxy) certificate: Option<&'a Shown>,
+    pub(in crate::proxy) certificate: Option<&'a ClientCertificate>,
     /// Headers that the route lets pass although their names would not.
     pub(in crate::proxy) passing: &'a [HeaderName],
 }

@@ -21,7 +21,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use self::{request_writer::RequestWriter, response::Head};
+use self::{request_writer::RequestWriter, response::ResponseHead};
 use super::{
     dial::MaybeTlsStream,
     error::{SendStopped, UpstreamError},
@@ -200,7 +200,7 @@ impl H1Connection {
         partial: &mut BytesMut,
         method: &Method,
         form: HeadFormat,
-    ) -> Result<Option<Head>, &'static str> {
+    ) -> Result<Option<ResponseHead>, &'static str> {
         if partial.is_empty() {
             if let Some(head) = response::parse(&mut self.unread, method, form)? {
                 return Ok(Some(head));
@@ -247,7 +247,7 @@ impl Drop for H1Connection {
     }
 }
 
-impl Head {
+impl ResponseHead {
     /// 100, 102, 103: what comes before the response. 101 is a response.
     fn is_interim(&self) -> bool {
         self.parts.status.is_informational() && self.parts.status != StatusCode::SWITCHING_PROTOCOLS

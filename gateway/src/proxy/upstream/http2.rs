@@ -55,12 +55,12 @@ pub(super) struct H2Connection {
     /// When it last had a request.
     since: Cell<u64>,
     used: Cell<bool>,
-    liveness: Rc<Liveness>,
+    liveness: Rc<PeerLiveness>,
 }
 
 /// Whether the server is still there, as the connection's task finds out.
 #[derive(Default)]
-struct Liveness {
+struct PeerLiveness {
     closed: Cell<bool>,
     /// Its end was counted as a failure of the server.
     blamed: Cell<bool>,
@@ -139,7 +139,7 @@ impl H2Connection {
         settings: &Http2,
         room: &Rc<Notify>,
     ) -> Rc<Self> {
-        let liveness = Rc::new(Liveness { room: Rc::clone(room), ..Liveness::default() });
+        let liveness = Rc::new(PeerLiveness { room: Rc::clone(room), ..PeerLiveness::default() });
         tokio::task::spawn_local(drive(driver, Rc::clone(&liveness), address, *settings));
         Rc::new(Self {
             sender,
@@ -216,7 +216,7 @@ impl Drop for StreamSlot {
 }
 
 /// Drives a connection to its end.
-async fn drive(mut driver: H2Driver, liveness: Rc<Liveness>, address: SocketAddr, settings: Http2) {
+async fn drive(mut driver: H2Driver, liveness: Rc<PeerLiveness>, address: SocketAddr, settings: Http2) {
     let mut pings = driver.ping_pong();
     let (mut asked, mut alarm) = (false, Alarm::default());
     let answers = poll_fn(|cx| {

@@ -18,7 +18,7 @@ pub(in crate::proxy) struct SharedUpstream {
 }
 
 /// One server, as one worker sees it.
-pub(super) struct Server {
+pub(super) struct ServerPool {
     pub(super) pool: Rc<Pool>,
 }
 
@@ -34,11 +34,11 @@ impl SharedUpstream {
     }
 
     /// One worker's pools, one for each server.
-    pub(super) fn servers(&self) -> Box<[Server]> {
+    pub(super) fn servers(&self) -> Box<[ServerPool]> {
         let settings = &self.state.settings;
         let server = |server: &upstream::Server| {
             let dialer = Dialer::new(&server.address, self.secure(&server.address), settings.resolve);
-            Server { pool: Rc::new(Pool::new(dialer, settings)) }
+            ServerPool { pool: Rc::new(Pool::new(dialer, settings)) }
         };
         settings.servers.iter().map(server).collect()
     }

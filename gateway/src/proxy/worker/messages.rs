@@ -4,7 +4,7 @@ use gateway_common::source::Source;
 
 use crate::{
     detect::Ask,
-    limit::WouldRefuse,
+    limit::ShadowRefusals,
     message::{Counted, GoodClient},
 };
 
@@ -38,7 +38,7 @@ pub(in crate::proxy) enum Event {
     /// How often each ban has refused a connection or request.
     Refused(Vec<(u64, u64)>),
     /// What the address limit would have refused, were it enforced.
-    WouldRefuse(WouldRefuse),
+    WouldRefuse(ShadowRefusals),
     /// The counters since the last time.
     Counted(Counted),
     /// It accepts connections.

@@ -1,4 +1,4 @@
-//! Compiles a schema into the graph that bodies are judged by: every reference resolved, every pattern built.
+//! Compiles a schema into the graph that bodies are validated by: every reference resolved, every pattern built.
 //!
 //! *Invariant:* nothing but the schema's own file is read, and compiling does not recurse.
 
@@ -10,27 +10,30 @@ use referencing::{Registry, Resolved, Resolver};
 use serde_json::{Map, Value};
 
 use super::{
-    graph::{Graph, Node, NodeId},
+    graph::{Graph, KeywordCheck, Node, NodeId},
     keyword::Keyword,
-    pattern::Pattern,
+    pattern::TextPattern,
 };
 use crate::settings::validate::Formats;
 
 mod applicators;
 mod assertions;
 
+/// The checks of one subschema, each with its keyword.
+type Checks = Vec<(Keyword, KeywordCheck)>;
+
 /// What a schema without an identifier is known by.
 const BASE: &str = "json-schema:///";
 
 /// Why a schema cannot be compiled, and where.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(super) struct CompileError {
     pub(super) message: String,
     /// The subschema, by its address, and the keyword in it.
     at: Option<(usize, String)>,
 }
 
-impl Failure {
+impl CompileError {
     pub(super) fn new(message: impl fmt::Display) -> Self {
         Self { message: message.to_string(), at: None }
     }
@@ -59,7 +62,7 @@ fn find(value: &Value, address: usize) -> Option<String> {
     }
 }
 
-impl From<referencing::Error> for Failure {
+impl From<referencing::Error> for CompileError {
     fn from(error: referencing::Error) -> Self {
         match error {
             referencing::Error::Unretrievable { uri, .. } => Self::new(format_args!(
@@ -86,7 +89,7 @@ pub(super) fn compile(
     draft: Draft,
     formats: Formats,
     registry: &Registry<'_>,
-) -> Result<Compiled, Failure> {
+) -> Result<Compiled, CompileError> {
     let resource = draft.create_resource_ref(schema);
     let root = referencing::uri::from_str(BASE)?;
     let base = match resource.id() {
@@ -99,15 +102,15 @@ pub(super) fn compile(
         is_dynamic: mentions(schema, &["$dynamicRef", "$recursiveRef"]),
         nodes: Vec::new(),
         known: HashMap::new(),
-        waiting: Vec::new(),
+        pending: Vec::new(),
         patterns: HashMap::new(),
         checks: HashMap::new(),
         unknown_formats: Vec::new(),
     };
     compiler.enter(schema, registry.resolver(base), draft)?;
-    while let Some(Waiting { id, schema, resolver, draft }) = compiler.waiting.pop() {
-        let mut place = Place { compiler: &mut compiler, resolver, draft, keyword: "" };
-        let checks = place.checks(schema).map_err(|failure| Failure {
+    while let Some(PendingNode { id, schema, resolver, draft }) = compiler.pending.pop() {
+        let mut place = Subschema { compiler: &mut compiler, resolver, draft, keyword: "" };
+        let checks = place.checks(schema).map_err(|failure| CompileError {
             at: failure.at.or_else(|| Some((std::ptr::from_ref(schema).addr(), place.keyword.to_owned()))),
             ..failure
         })?;
@@ -139,9 +142,9 @@ struct Compiler<'r> {
     /// Whether what a reference means may depend on the way to it.
     is_dynamic: bool,
     nodes: Vec<Node>,
-    known: HashMap<Key, NodeId>,
-    waiting: Vec<Waiting<'r>>,
-    patterns: HashMap<String, Arc<Pattern>>,
+    known: HashMap<NodeKey, NodeId>,
+    pending: Vec<PendingNode<'r>>,
+    patterns: HashMap<String, Arc<TextPattern>>,
     /// What the library judges, by what it was compiled from.
     checks: HashMap<String, Arc<jsonschema::Validator>>,
     unknown_formats: Vec<String>,
@@ -149,7 +152,7 @@ struct Compiler<'r> {
 
 /// What makes two nodes the same.
 #[derive(PartialEq, Eq, Hash)]
-struct Key {
+struct NodeKey {
     address: usize,
     base: String,
     draft: Draft,
@@ -158,7 +161,7 @@ struct Key {
 }
 
 /// A node that is known, and not compiled yet.
-struct Waiting<'r> {
+struct PendingNode<'r> {
     id: NodeId,
     schema: &'r Value,
     resolver: Resolver<'r>,
@@ -167,7 +170,7 @@ struct Waiting<'r> {
 
 impl<'r> Compiler<'r> {
     /// The node of a subschema whose base `resolver` has.
-    fn enter(&mut self, schema: &'r Value, resolver: Resolver<'r>, draft: Draft) -> Result<NodeId, Failure> {
+    fn enter(&mut self, schema: &'r Value, resolver: Resolver<'r>, draft: Draft) -> Result<NodeId, CompileError> {
         let mut way = Vec::new();
         if self.is_dynamic {
             let mut all: Vec<_> = resolver.dynamic_scope().iter().map(ToString::to_string).collect();
@@ -179,19 +182,20 @@ impl<'r> Compiler<'r> {
             }
         }
         let address = std::ptr::from_ref(schema).addr();
-        let key = Key { address, base: resolver.base_uri().as_str().to_owned(), draft, way };
-        let next = NodeId(u32::try_from(self.nodes.len()).map_err(|_too_many| Failure::new("too many subschemas"))?);
+        let key = NodeKey { address, base: resolver.base_uri().as_str().to_owned(), draft, way };
+        let next =
+            NodeId(u32::try_from(self.nodes.len()).map_err(|_too_many| CompileError::new("too many subschemas"))?);
         let id = *self.known.entry(key).or_insert(next);
         if id == next {
             self.nodes.push(Node::default());
-            self.waiting.push(Waiting { id, schema, resolver, draft });
+            self.pending.push(PendingNode { id, schema, resolver, draft });
         }
         Ok(id)
     }
 }
 
 /// The subschema that is being compiled.
-struct Place<'c, 'r> {
+struct Subschema<'c, 'r> {
     compiler: &'c mut Compiler<'r>,
     resolver: Resolver<'r>,
     draft: Draft,
@@ -199,12 +203,12 @@ struct Place<'c, 'r> {
     keyword: &'static str,
 }
 
-impl<'r> Place<'_, 'r> {
-    fn checks(&mut self, schema: &'r Value) -> Result<Vec<(Keyword, super::graph::Check)>, Failure> {
-        use super::graph::Check;
+impl<'r> Subschema<'_, 'r> {
+    fn checks(&mut self, schema: &'r Value) -> Result<Checks, CompileError> {
+        use super::graph::KeywordCheck;
         match schema {
             Value::Bool(true) => Ok(Vec::new()),
-            Value::Bool(false) => Ok(vec![(Keyword::FalseSchema, Check::Never)]),
+            Value::Bool(false) => Ok(vec![(Keyword::FalseSchema, KeywordCheck::Never)]),
             Value::Object(schema) => {
                 // Up to draft 7 a reference is all that counts.
                 if self.draft <= Draft::Draft7 && schema.contains_key("$ref") {
@@ -217,7 +221,7 @@ impl<'r> Place<'_, 'r> {
                 self.applicators(schema, &mut checks)?;
                 Ok(checks)
             }
-            _ => Err(Failure::new("a schema is an object, true or false")),
+            _ => Err(CompileError::new("a schema is an object, true or false")),
         }
     }
 
@@ -228,7 +232,7 @@ impl<'r> Place<'_, 'r> {
     }
 
     /// The node of a subschema.
-    fn node(&mut self, schema: &'r Value) -> Result<NodeId, Failure> {
+    fn node(&mut self, schema: &'r Value) -> Result<NodeId, CompileError> {
         let draft = match self.draft.detect(schema) {
             Draft::Unknown => self.draft,
             known => known,
@@ -237,23 +241,23 @@ impl<'r> Place<'_, 'r> {
         self.compiler.enter(schema, resolver, draft)
     }
 
-    fn nodes(&mut self, schemas: &'r Value) -> Result<Vec<NodeId>, Failure> {
+    fn nodes(&mut self, schemas: &'r Value) -> Result<Vec<NodeId>, CompileError> {
         let schemas = schemas.as_array().ok_or_else(malformed)?;
         schemas.iter().map(|schema| self.node(schema)).collect()
     }
 
-    fn target(&mut self, resolved: Resolved<'r>) -> Result<NodeId, Failure> {
+    fn target(&mut self, resolved: Resolved<'r>) -> Result<NodeId, CompileError> {
         let (schema, resolver, draft) = resolved.into_inner();
         let draft = if draft == Draft::Unknown { self.draft } else { draft };
         self.compiler.enter(schema, resolver, draft)
     }
 
-    fn pattern(&mut self, pattern: &str) -> Result<Arc<Pattern>, Failure> {
+    fn pattern(&mut self, pattern: &str) -> Result<Arc<TextPattern>, CompileError> {
         if let Some(known) = self.compiler.patterns.get(pattern) {
             return Ok(Arc::clone(known));
         }
-        let built = Pattern::new(pattern)
-            .map_err(|why| Failure::new(format_args!("the pattern {pattern:?} cannot be used: {why}")))?;
+        let built = TextPattern::new(pattern)
+            .map_err(|why| CompileError::new(format_args!("the pattern {pattern:?} cannot be used: {why}")))?;
         let built = Arc::new(built);
         self.compiler.patterns.insert(pattern.to_owned(), Arc::clone(&built));
         Ok(built)
@@ -261,6 +265,6 @@ impl<'r> Place<'_, 'r> {
 }
 
 /// A keyword whose value is not what it takes.
-fn malformed() -> Failure {
-    Failure::new("not a value that this keyword takes")
+fn malformed() -> CompileError {
+    CompileError::new("not a value that this keyword takes")
 }

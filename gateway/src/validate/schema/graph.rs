@@ -6,8 +6,8 @@ use hashbrown::{DefaultHashBuilder, HashMap};
 use jsonschema::Validator;
 use serde_json::Number;
 
-use super::{keyword::Keyword, pattern::Pattern};
-use crate::json::document::{Document, Id};
+use super::{keyword::Keyword, pattern::TextPattern};
+use crate::json::document::{Id, JsonDocument};
 
 /// A compiled schema. Its first node is the schema itself.
 #[derive(Default)]
@@ -23,13 +23,13 @@ pub(super) struct NodeId(pub(super) u32);
 #[derive(Default)]
 pub(super) struct Node {
     /// What must hold, in this order: what is cheap comes first.
-    pub(super) checks: Vec<(Keyword, Check)>,
+    pub(super) checks: Vec<(Keyword, KeywordCheck)>,
     /// Whether its verdicts are remembered, as it may be asked about one value more than once.
     pub(super) remembers: bool,
 }
 
 /// Something that must hold for a value. What is said of one type holds for values of others.
-pub(super) enum Check {
+pub(super) enum KeywordCheck {
     // Of the value itself.
     Never,
     Types(Types),
@@ -46,7 +46,7 @@ pub(super) enum Check {
     Text(Arc<Validator>),
     /// The format `regex`.
     Regex,
-    Pattern(Arc<Pattern>),
+    Pattern(Arc<TextPattern>),
     AtLeast(Measure, u64),
     AtMost(Measure, u64),
     Required(Vec<Box<str>>),
@@ -115,7 +115,7 @@ impl Types {
 
 /// Values that a schema names.
 pub(super) struct Constants {
-    pub(super) document: Document,
+    pub(super) document: JsonDocument,
     /// By [`document::compare`](crate::json::document::compare).
     pub(super) sorted: Vec<Id>,
 }
@@ -124,12 +124,12 @@ pub(super) struct Constants {
 #[derive(Default)]
 pub(super) struct Members {
     pub(super) named: HashMap<Box<str>, NodeId, DefaultHashBuilder>,
-    pub(super) patterns: Vec<(Arc<Pattern>, NodeId)>,
+    pub(super) patterns: Vec<(Arc<TextPattern>, NodeId)>,
     /// Of every other.
     pub(super) others: Option<NodeId>,
 }
 
-impl Check {
+impl KeywordCheck {
     /// The nodes that are asked about the same value.
     pub(super) fn in_place(&self) -> Vec<NodeId> {
         match self {

@@ -1,5 +1,5 @@
-//! Decides whether a schema's keyword is probably misspelt: the language passes over what it does not know, and a
-//! `requierd` would let every body through.
+//! Finds keywords of a schema that are probably misspelt. JSON Schema ignores unknown keywords, so a `requierd` would let
+//! every body through.
 
 use serde_json::{Map, Value};
 

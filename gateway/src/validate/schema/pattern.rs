@@ -1,4 +1,4 @@
-//! A pattern as it is matched: by an automaton, in time in proportion to the text, with a price that grows with the
+//! Matches patterns by an automaton: the time is in proportion to the text, and its price grows with the size of the
 //! pattern.
 
 use jsonschema_regex::{RepeatedClass, Search};
@@ -8,7 +8,7 @@ use regex::{Regex, RegexBuilder};
 const MAX_SIZE: usize = 1024 * 1024;
 
 /// One pattern.
-pub(super) enum Pattern {
+pub(super) enum TextPattern {
     Automaton {
         regex: Regex,
         /// The most steps that a byte of text may take, estimated.
@@ -20,7 +20,7 @@ pub(super) enum Pattern {
     All(Vec<(Self, bool)>),
 }
 
-impl Pattern {
+impl TextPattern {
     /// Reads a pattern of ECMA-262.
     ///
     /// # Errors

@@ -28,12 +28,12 @@ const COLLECTED: usize = 16 * 1_024;
 pub(super) struct RequestWriter {
     out: Vec<u8>,
     written: usize,
-    framing: Framing,
+    framing: BodyFraming,
     begun: bool,
 }
 
 #[derive(Clone, Copy)]
-enum Framing {
+enum BodyFraming {
     Chunked,
     Ended,
     /// So many bytes are still to come.
@@ -60,7 +60,7 @@ impl RequestWriter {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), SendStopped>> {
         loop {
-            while !matches!(self.framing, Framing::Ended) && self.out.len() - self.written < COLLECTED {
+            while !matches!(self.framing, BodyFraming::Ended) && self.out.len() - self.written < COLLECTED {
                 let Poll::Ready(frame) = Pin::new(&mut *upload).poll_frame(cx) else { break };
                 match frame {
                     None => self.end()?,
@@ -75,7 +75,7 @@ impl RequestWriter {
             let rest = self.out.get(self.written..).unwrap_or_default();
             let mut stream = stream.borrow_mut();
             if rest.is_empty() {
-                if !matches!(self.framing, Framing::Ended) {
+                if !matches!(self.framing, BodyFraming::Ended) {
                     return Poll::Pending;
                 }
                 return Pin::new(&mut *stream).poll_flush(cx).map_err(|_gone| SendStopped::Refused);
@@ -95,31 +95,31 @@ impl RequestWriter {
     fn add(&mut self, piece: &[u8]) -> Result<(), SendStopped> {
         let length = u64::try_from(piece.len()).unwrap_or(u64::MAX);
         match &mut self.framing {
-            Framing::Length(left) => {
+            BodyFraming::Length(left) => {
                 *left = left.checked_sub(length).ok_or(SendStopped::Body(BodyError::Broken))?;
                 self.out.extend_from_slice(piece);
             }
             // An empty chunk would be the last.
-            Framing::Chunked if length > 0 => {
+            BodyFraming::Chunked if length > 0 => {
                 write!(self.out, "{length:x}\r\n").unwrap_or_default();
                 self.out.extend_from_slice(piece);
                 self.out.extend_from_slice(b"\r\n");
             }
-            Framing::Chunked | Framing::Ended => {}
+            BodyFraming::Chunked | BodyFraming::Ended => {}
         }
-        if matches!(self.framing, Framing::Length(0)) {
-            self.framing = Framing::Ended;
+        if matches!(self.framing, BodyFraming::Length(0)) {
+            self.framing = BodyFraming::Ended;
         }
         Ok(())
     }
 
     fn end(&mut self) -> Result<(), SendStopped> {
         match self.framing {
-            Framing::Length(1..) => return Err(SendStopped::Body(BodyError::Broken)),
-            Framing::Chunked => self.out.extend_from_slice(b"0\r\n\r\n"),
-            Framing::Length(0) | Framing::Ended => {}
+            BodyFraming::Length(1..) => return Err(SendStopped::Body(BodyError::Broken)),
+            BodyFraming::Chunked => self.out.extend_from_slice(b"0\r\n\r\n"),
+            BodyFraming::Length(0) | BodyFraming::Ended => {}
         }
-        self.framing = Framing::Ended;
+        self.framing = BodyFraming::Ended;
         Ok(())
     }
 
@@ -153,7 +153,7 @@ impl Drop for RequestWriter {
 }
 
 /// Writes the head of a request, and returns the framing of its body.
-fn head(request: &UpstreamRequest, out: &mut Vec<u8>) -> Framing {
+fn head(request: &UpstreamRequest, out: &mut Vec<u8>) -> BodyFraming {
     out.extend_from_slice(request.method().as_str().as_bytes());
     out.push(b' ');
     let target = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
@@ -167,15 +167,15 @@ fn head(request: &UpstreamRequest, out: &mut Vec<u8>) -> Framing {
             if !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
                 out.extend_from_slice(b"content-length: 0\r\n");
             }
-            Framing::Ended
+            BodyFraming::Ended
         }
         (_, Some(length)) => {
             write!(out, "content-length: {length}\r\n").unwrap_or_default();
-            if length == 0 { Framing::Ended } else { Framing::Length(length) }
+            if length == 0 { BodyFraming::Ended } else { BodyFraming::Length(length) }
         }
         (_, None) => {
             out.extend_from_slice(b"transfer-encoding: chunked\r\n");
-            Framing::Chunked
+            BodyFraming::Chunked
         }
     };
     out.extend_from_slice(b"\r\n");

@@ -22,7 +22,7 @@ static SPEAKING: [HeaderName; 3] = [header::CONNECTION, header::CONTENT_LENGTH, 
 
 /// The head of a response, final or interim.
 #[derive(Debug)]
-pub(super) struct Head {
+pub(super) struct ResponseHead {
     pub(super) parts: response::Parts,
     /// Its lines, if they may be passed on as they came. The header map is empty then.
     pub(super) lines: Option<RawHead>,
@@ -35,7 +35,11 @@ pub(super) struct Head {
 ///
 /// # Errors
 /// What is wrong with it.
-pub(super) fn parse(bytes: &mut Bytes, method: &Method, form: HeadFormat) -> Result<Option<Head>, &'static str> {
+pub(super) fn parse(
+    bytes: &mut Bytes,
+    method: &Method,
+    form: HeadFormat,
+) -> Result<Option<ResponseHead>, &'static str> {
     // The library would pass over empty lines.
     if bytes.first().is_some_and(|&first| first != b'H') {
         return Err("no status line");
@@ -66,7 +70,7 @@ pub(super) fn parse(bytes: &mut Bytes, method: &Method, form: HeadFormat) -> Res
         let _head = bytes.split_to(length);
         let (mut parts, ()) = Response::new(()).into_parts();
         parts.status = status;
-        return Ok(Some(Head { parts, lines: Some(lines), framing, keeps: true }));
+        return Ok(Some(ResponseHead { parts, lines: Some(lines), framing, keeps: true }));
     }
     let mut headers = buffer_pool::map(parsed.headers.len() + SPARE);
     let (mut length_alone, mut speaks) = (None, false);
@@ -96,7 +100,7 @@ pub(super) fn parse(bytes: &mut Bytes, method: &Method, form: HeadFormat) -> Res
     let _head = bytes.split_to(length);
     let (mut parts, ()) = Response::new(()).into_parts();
     (parts.status, parts.headers, parts.version) = (status, headers, Version::HTTP_11);
-    Ok(Some(Head { parts, lines: None, framing, keeps }))
+    Ok(Some(ResponseHead { parts, lines: None, framing, keeps }))
 }
 
 /// How many headers we add.

@@ -5,18 +5,20 @@ use serde_json::{Map, Value};
 
 use super::{
     super::{
-        graph::{Check, Members},
+        graph::{KeywordCheck, Members},
         keyword::Keyword,
     },
-    Failure, Place,
+    Checks, CompileError, Subschema,
     assertions::{count, names},
     malformed,
 };
 
-type Checks = Vec<(Keyword, Check)>;
-
-impl<'r> Place<'_, 'r> {
-    pub(super) fn applicators(&mut self, schema: &'r Map<String, Value>, checks: &mut Checks) -> Result<(), Failure> {
+impl<'r> Subschema<'_, 'r> {
+    pub(super) fn applicators(
+        &mut self,
+        schema: &'r Map<String, Value>,
+        checks: &mut Checks,
+    ) -> Result<(), CompileError> {
         self.members(schema, checks)?;
         self.elements(schema, checks)?;
         self.dependent(schema, checks)?;
@@ -25,16 +27,16 @@ impl<'r> Place<'_, 'r> {
         // Last, as they speak of what the others left.
         if self.draft >= Draft::Draft201909 {
             if let Some(value) = self.at(schema, Keyword::UnevaluatedProperties) {
-                checks.push((Keyword::UnevaluatedProperties, Check::UnevaluatedMembers(self.node(value)?)));
+                checks.push((Keyword::UnevaluatedProperties, KeywordCheck::UnevaluatedMembers(self.node(value)?)));
             }
             if let Some(value) = self.at(schema, Keyword::UnevaluatedItems) {
-                checks.push((Keyword::UnevaluatedItems, Check::UnevaluatedElements(self.node(value)?)));
+                checks.push((Keyword::UnevaluatedItems, KeywordCheck::UnevaluatedElements(self.node(value)?)));
             }
         }
         Ok(())
     }
 
-    fn members(&mut self, schema: &'r Map<String, Value>, checks: &mut Checks) -> Result<(), Failure> {
+    fn members(&mut self, schema: &'r Map<String, Value>, checks: &mut Checks) -> Result<(), CompileError> {
         let mut members = Members::default();
         if let Some(value) = self.at(schema, Keyword::Properties) {
             for (name, schema) in value.as_object().ok_or_else(malformed)? {
@@ -52,17 +54,17 @@ impl<'r> Place<'_, 'r> {
             members.others = Some(self.node(value)?);
         }
         if !members.named.is_empty() || !members.patterns.is_empty() || members.others.is_some() {
-            checks.push((Keyword::AdditionalProperties, Check::Members(members)));
+            checks.push((Keyword::AdditionalProperties, KeywordCheck::Members(members)));
         }
         if self.draft > Draft::Draft4
             && let Some(value) = self.at(schema, Keyword::PropertyNames)
         {
-            checks.push((Keyword::PropertyNames, Check::Names(self.node(value)?)));
+            checks.push((Keyword::PropertyNames, KeywordCheck::Names(self.node(value)?)));
         }
         Ok(())
     }
 
-    fn elements(&mut self, schema: &'r Map<String, Value>, checks: &mut Checks) -> Result<(), Failure> {
+    fn elements(&mut self, schema: &'r Map<String, Value>, checks: &mut Checks) -> Result<(), CompileError> {
         let (mut first, mut rest) = (Vec::new(), None);
         if self.draft >= Draft::Draft202012 {
             if let Some(value) = schema.get("prefixItems") {
@@ -83,7 +85,7 @@ impl<'r> Place<'_, 'r> {
             }
         }
         if !first.is_empty() || rest.is_some() {
-            checks.push((Keyword::Items, Check::Elements { first, rest }));
+            checks.push((Keyword::Items, KeywordCheck::Elements { first, rest }));
         }
         if self.draft > Draft::Draft4
             && let Some(value) = self.at(schema, Keyword::Contains)
@@ -99,19 +101,19 @@ impl<'r> Place<'_, 'r> {
                 }
             }
             let evaluates = self.draft >= Draft::Draft202012;
-            checks.push((Keyword::Contains, Check::Contains { node, least, most, evaluates }));
+            checks.push((Keyword::Contains, KeywordCheck::Contains { node, least, most, evaluates }));
         }
         Ok(())
     }
 
-    fn dependent(&mut self, schema: &'r Map<String, Value>, checks: &mut Checks) -> Result<(), Failure> {
+    fn dependent(&mut self, schema: &'r Map<String, Value>, checks: &mut Checks) -> Result<(), CompileError> {
         if self.draft >= Draft::Draft201909
             && let Some(value) = self.at(schema, Keyword::DependentSchemas)
         {
             let all = value.as_object().ok_or_else(malformed)?;
             let all = all.iter().map(|(name, schema)| Ok((name.as_str().into(), self.node(schema)?)));
-            let all = all.collect::<Result<_, Failure>>()?;
-            checks.push((Keyword::DependentSchemas, Check::Dependent(all)));
+            let all = all.collect::<Result<_, CompileError>>()?;
+            checks.push((Keyword::DependentSchemas, KeywordCheck::Dependent(all)));
         }
         let Some(value) = self.at(schema, Keyword::Dependencies) else { return Ok(()) };
         let (mut required, mut dependent) = (Vec::new(), Vec::new());
@@ -123,26 +125,26 @@ impl<'r> Place<'_, 'r> {
             }
         }
         if !required.is_empty() {
-            checks.push((Keyword::Dependencies, Check::Requires(required)));
+            checks.push((Keyword::Dependencies, KeywordCheck::Requires(required)));
         }
         if !dependent.is_empty() {
-            checks.push((Keyword::Dependencies, Check::Dependent(dependent)));
+            checks.push((Keyword::Dependencies, KeywordCheck::Dependent(dependent)));
         }
         Ok(())
     }
 
-    fn combined(&mut self, schema: &'r Map<String, Value>, checks: &mut Checks) -> Result<(), Failure> {
+    fn combined(&mut self, schema: &'r Map<String, Value>, checks: &mut Checks) -> Result<(), CompileError> {
         if let Some(value) = self.at(schema, Keyword::AllOf) {
-            checks.push((Keyword::AllOf, Check::All(self.nodes(value)?)));
+            checks.push((Keyword::AllOf, KeywordCheck::All(self.nodes(value)?)));
         }
         if let Some(value) = self.at(schema, Keyword::AnyOf) {
-            checks.push((Keyword::AnyOf, Check::Any(self.nodes(value)?)));
+            checks.push((Keyword::AnyOf, KeywordCheck::Any(self.nodes(value)?)));
         }
         if let Some(value) = self.at(schema, Keyword::OneOf) {
-            checks.push((Keyword::OneOf, Check::One(self.nodes(value)?)));
+            checks.push((Keyword::OneOf, KeywordCheck::One(self.nodes(value)?)));
         }
         if let Some(value) = self.at(schema, Keyword::Not) {
-            checks.push((Keyword::Not, Check::Not(self.node(value)?)));
+            checks.push((Keyword::Not, KeywordCheck::Not(self.node(value)?)));
         }
         if self.draft >= Draft::Draft7
             && let Some(value) = self.at(schema, Keyword::If)
@@ -150,26 +152,30 @@ impl<'r> Place<'_, 'r> {
             let condition = self.node(value)?;
             let mut branch = |keyword| schema.get(keyword).map(|value| self.node(value)).transpose();
             let (then, otherwise) = (branch("then")?, branch("else")?);
-            checks.push((Keyword::If, Check::If { condition, then, otherwise }));
+            checks.push((Keyword::If, KeywordCheck::If { condition, then, otherwise }));
         }
         Ok(())
     }
 
     /// Up to draft 7 a reference stands alone.
-    pub(super) fn references(&mut self, schema: &'r Map<String, Value>, checks: &mut Checks) -> Result<(), Failure> {
+    pub(super) fn references(
+        &mut self,
+        schema: &'r Map<String, Value>,
+        checks: &mut Checks,
+    ) -> Result<(), CompileError> {
         if let Some(value) = self.at(schema, Keyword::Ref) {
             let resolved = self.resolver.lookup(value.as_str().ok_or_else(malformed)?)?;
-            checks.push((Keyword::Ref, Check::All(vec![self.target(resolved)?])));
+            checks.push((Keyword::Ref, KeywordCheck::All(vec![self.target(resolved)?])));
         }
         if self.draft == Draft::Draft201909 && self.at(schema, Keyword::RecursiveRef).is_some() {
             let resolved = self.resolver.lookup_recursive_ref()?;
-            checks.push((Keyword::RecursiveRef, Check::All(vec![self.target(resolved)?])));
+            checks.push((Keyword::RecursiveRef, KeywordCheck::All(vec![self.target(resolved)?])));
         }
         if self.draft >= Draft::Draft202012
             && let Some(value) = self.at(schema, Keyword::DynamicRef)
         {
             let resolved = self.resolver.lookup(value.as_str().ok_or_else(malformed)?)?;
-            checks.push((Keyword::DynamicRef, Check::All(vec![self.target(resolved)?])));
+            checks.push((Keyword::DynamicRef, KeywordCheck::All(vec![self.target(resolved)?])));
         }
         Ok(())
     }

@@ -7,20 +7,22 @@ use serde_json::{Map, Value, json};
 
 use super::{
     super::{
-        graph::{Check, Constants, Measure, Types},
+        graph::{Constants, KeywordCheck, Measure, Types},
         keyword::Keyword,
     },
-    Failure, Place, malformed,
+    Checks, CompileError, Subschema, malformed,
 };
 use crate::{
-    json::document::{self, Document, Id, View},
+    json::document::{self, Id, JsonDocument, JsonView},
     settings::validate::Formats,
 };
 
-type Checks = Vec<(Keyword, Check)>;
-
-impl<'r> Place<'_, 'r> {
-    pub(super) fn assertions(&mut self, schema: &'r Map<String, Value>, checks: &mut Checks) -> Result<(), Failure> {
+impl<'r> Subschema<'_, 'r> {
+    pub(super) fn assertions(
+        &mut self,
+        schema: &'r Map<String, Value>,
+        checks: &mut Checks,
+    ) -> Result<(), CompileError> {
         self.types(schema, checks)?;
         self.constants(schema, checks)?;
         self.numbers(schema, checks)?;
@@ -30,12 +32,12 @@ impl<'r> Place<'_, 'r> {
         if let Some(unique) = self.at(schema, Keyword::UniqueItems)
             && unique.as_bool().ok_or_else(malformed)?
         {
-            checks.push((Keyword::UniqueItems, Check::Unique));
+            checks.push((Keyword::UniqueItems, KeywordCheck::Unique));
         }
         Ok(())
     }
 
-    fn types(&mut self, schema: &'r Map<String, Value>, checks: &mut Checks) -> Result<(), Failure> {
+    fn types(&mut self, schema: &'r Map<String, Value>, checks: &mut Checks) -> Result<(), CompileError> {
         let Some(value) = self.at(schema, Keyword::Type) else { return Ok(()) };
         let names = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
         let mut types = Types::default();
@@ -49,90 +51,91 @@ impl<'r> Place<'_, 'r> {
                 "object" => Types::OBJECT,
                 "integer" if self.draft == Draft::Draft4 => Types::WRITTEN_INTEGER,
                 "integer" => Types::INTEGER,
-                other => return Err(Failure::new(format_args!("there is no type {other:?}"))),
+                other => return Err(CompileError::new(format_args!("there is no type {other:?}"))),
             }
             .0;
         }
-        checks.push((Keyword::Type, Check::Types(types)));
+        checks.push((Keyword::Type, KeywordCheck::Types(types)));
         Ok(())
     }
 
-    fn constants(&mut self, schema: &'r Map<String, Value>, checks: &mut Checks) -> Result<(), Failure> {
+    fn constants(&mut self, schema: &'r Map<String, Value>, checks: &mut Checks) -> Result<(), CompileError> {
         if self.draft > Draft::Draft4
             && let Some(value) = self.at(schema, Keyword::Const)
         {
-            checks.push((Keyword::Const, Check::Among(constants(std::slice::from_ref(value))?)));
+            checks.push((Keyword::Const, KeywordCheck::Among(constants(std::slice::from_ref(value))?)));
         }
         if let Some(values) = self.at(schema, Keyword::Enum) {
             let values = values.as_array().ok_or_else(malformed)?;
-            checks.push((Keyword::Enum, Check::Among(constants(values)?)));
+            checks.push((Keyword::Enum, KeywordCheck::Among(constants(values)?)));
         }
         Ok(())
     }
 
-    fn numbers(&mut self, schema: &'r Map<String, Value>, checks: &mut Checks) -> Result<(), Failure> {
+    fn numbers(&mut self, schema: &'r Map<String, Value>, checks: &mut Checks) -> Result<(), CompileError> {
         use Keyword::{ExclusiveMaximum, ExclusiveMinimum, Maximum, Minimum};
         for (keyword, exclusive, is_upper) in [(Minimum, ExclusiveMinimum, false), (Maximum, ExclusiveMaximum, true)] {
             let number = |value: &Value| value.as_number().cloned().ok_or_else(malformed);
             let is_exclusive =
                 self.draft == Draft::Draft4 && schema.get(exclusive.as_str()) == Some(&Value::Bool(true));
             if let Some(limit) = self.at(schema, keyword) {
-                checks.push((keyword, Check::Bound { limit: number(limit)?, is_upper, is_exclusive }));
+                checks.push((keyword, KeywordCheck::Bound { limit: number(limit)?, is_upper, is_exclusive }));
             }
             if self.draft > Draft::Draft4
                 && let Some(limit) = self.at(schema, exclusive)
             {
-                checks.push((exclusive, Check::Bound { limit: number(limit)?, is_upper, is_exclusive: true }));
+                checks.push((exclusive, KeywordCheck::Bound { limit: number(limit)?, is_upper, is_exclusive: true }));
             }
         }
         if let Some(value) = self.at(schema, Keyword::MultipleOf) {
             let check = self.library(&json!({"multipleOf": value}))?;
-            checks.push((Keyword::MultipleOf, Check::Number(check)));
+            checks.push((Keyword::MultipleOf, KeywordCheck::Number(check)));
         }
         Ok(())
     }
 
-    fn counts(&mut self, schema: &'r Map<String, Value>, checks: &mut Checks) -> Result<(), Failure> {
+    fn counts(&mut self, schema: &'r Map<String, Value>, checks: &mut Checks) -> Result<(), CompileError> {
         for (least, most, measure) in [
             (Keyword::MinLength, Keyword::MaxLength, Measure::Characters),
             (Keyword::MinItems, Keyword::MaxItems, Measure::Elements),
             (Keyword::MinProperties, Keyword::MaxProperties, Measure::Members),
         ] {
             if let Some(count) = self.count(schema, least)? {
-                checks.push((least, Check::AtLeast(measure, count)));
+                checks.push((least, KeywordCheck::AtLeast(measure, count)));
             }
             if let Some(count) = self.count(schema, most)? {
-                checks.push((most, Check::AtMost(measure, count)));
+                checks.push((most, KeywordCheck::AtMost(measure, count)));
             }
         }
         Ok(())
     }
 
-    fn count(&mut self, schema: &'r Map<String, Value>, keyword: Keyword) -> Result<Option<u64>, Failure> {
+    fn count(&mut self, schema: &'r Map<String, Value>, keyword: Keyword) -> Result<Option<u64>, CompileError> {
         self.at(schema, keyword).map(|value| count(value).ok_or_else(malformed)).transpose()
     }
 
-    fn required(&mut self, schema: &'r Map<String, Value>, checks: &mut Checks) -> Result<(), Failure> {
+    fn required(&mut self, schema: &'r Map<String, Value>, checks: &mut Checks) -> Result<(), CompileError> {
         if let Some(required) = self.at(schema, Keyword::Required)
             // Draft 3, of which much is still about, has it as a word beside others.
             && !(self.draft == Draft::Draft4 && required.is_boolean())
         {
-            checks.push((Keyword::Required, Check::Required(names(required)?)));
+            checks.push((Keyword::Required, KeywordCheck::Required(names(required)?)));
         }
         if self.draft >= Draft::Draft201909
             && let Some(dependent) = self.at(schema, Keyword::DependentRequired)
         {
             let dependent = dependent.as_object().ok_or_else(malformed)?;
             let all = dependent.iter().map(|(name, required)| Ok((name.as_str().into(), names(required)?)));
-            checks.push((Keyword::DependentRequired, Check::Requires(all.collect::<Result<_, Failure>>()?)));
+            checks
+                .push((Keyword::DependentRequired, KeywordCheck::Requires(all.collect::<Result<_, CompileError>>()?)));
         }
         Ok(())
     }
 
-    fn texts(&mut self, schema: &'r Map<String, Value>, checks: &mut Checks) -> Result<(), Failure> {
+    fn texts(&mut self, schema: &'r Map<String, Value>, checks: &mut Checks) -> Result<(), CompileError> {
         if let Some(pattern) = self.at(schema, Keyword::Pattern) {
             let pattern = self.pattern(pattern.as_str().ok_or_else(malformed)?)?;
-            checks.push((Keyword::Pattern, Check::Pattern(pattern)));
+            checks.push((Keyword::Pattern, KeywordCheck::Pattern(pattern)));
         }
         if let Some(format) = self.at(schema, Keyword::Format)
             && let Some(check) = self.format(format.as_str().ok_or_else(malformed)?)?
@@ -152,41 +155,41 @@ impl<'r> Place<'_, 'r> {
                 }
             };
             let check = self.library(&content)?;
-            checks.push((keyword, Check::Text(check)));
+            checks.push((keyword, KeywordCheck::Text(check)));
         }
         Ok(())
     }
 
     /// A format is checked in every draft if one knows it. `None`: nobody does.
-    fn format(&mut self, format: &str) -> Result<Option<Check>, Failure> {
+    fn format(&mut self, format: &str) -> Result<Option<KeywordCheck>, CompileError> {
         if format == "regex" {
-            return Ok(Some(Check::Regex));
+            return Ok(Some(KeywordCheck::Regex));
         }
         let options = jsonschema::options();
         let drafts = [self.draft, Draft::Draft202012];
         let Some(draft) = drafts.into_iter().find(|draft| options.is_known_format(*draft, format)) else {
             if self.compiler.formats == Formats::Strict {
                 let message = format!("nobody checks the format {format:?}, and validate.formats is \"strict\"");
-                return Err(Failure::new(message));
+                return Err(CompileError::new(message));
             }
             self.compiler.unknown_formats.push(format.to_owned());
             return Ok(None);
         };
-        Ok(Some(Check::Text(self.library_of(draft, &json!({"format": format}))?)))
+        Ok(Some(KeywordCheck::Text(self.library_of(draft, &json!({"format": format}))?)))
     }
 
-    fn library(&mut self, schema: &Value) -> Result<Arc<Validator>, Failure> {
+    fn library(&mut self, schema: &Value) -> Result<Arc<Validator>, CompileError> {
         self.library_of(self.draft, schema)
     }
 
     /// Has the library compile a schema of one keyword.
-    fn library_of(&mut self, draft: Draft, schema: &Value) -> Result<Arc<Validator>, Failure> {
+    fn library_of(&mut self, draft: Draft, schema: &Value) -> Result<Arc<Validator>, CompileError> {
         let name = format!("{draft:?} {schema}");
         if let Some(known) = self.compiler.checks.get(&name) {
             return Ok(Arc::clone(known));
         }
         let options = jsonschema::options().with_draft(draft).should_validate_formats(true);
-        let built = Arc::new(options.offline().build(schema).map_err(Failure::new)?);
+        let built = Arc::new(options.offline().build(schema).map_err(CompileError::new)?);
         self.compiler.checks.insert(name, Arc::clone(&built));
         Ok(built)
     }
@@ -203,15 +206,15 @@ pub(super) fn count(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_f64().and_then(float))
 }
 
-pub(super) fn names(value: &Value) -> Result<Vec<Box<str>>, Failure> {
+pub(super) fn names(value: &Value) -> Result<Vec<Box<str>>, CompileError> {
     let names = value.as_array().ok_or_else(malformed)?;
     names.iter().map(|name| Ok(name.as_str().ok_or_else(malformed)?.into())).collect()
 }
 
-fn constants(values: &[Value]) -> Result<Constants, Failure> {
-    let text = serde_json::to_vec(values).map_err(Failure::new)?;
-    let document = Document::parse(&text).map_err(Failure::new)?;
-    let View::Array(elements) = document.view(Id::ROOT) else { return Err(malformed()) };
+fn constants(values: &[Value]) -> Result<Constants, CompileError> {
+    let text = serde_json::to_vec(values).map_err(CompileError::new)?;
+    let document = JsonDocument::parse(&text).map_err(CompileError::new)?;
+    let JsonView::Array(elements) = document.view(Id::ROOT) else { return Err(malformed()) };
     let mut sorted = elements.to_vec();
     sorted.sort_unstable_by(|one, other| document::compare((&document, *one), (&document, *other), &mut 0));
     Ok(Constants { document, sorted })

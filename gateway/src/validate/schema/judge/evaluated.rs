@@ -1,10 +1,10 @@
 //! What `unevaluatedProperties` and `unevaluatedItems` speak of: the members and elements that no other keyword of the
 //! same schema, or of those it applies to the same value, has looked at.
 
-use super::{Fault, Judge, Spent, Stop};
+use super::{Judge, JudgeError, OutOfWork, Violation};
 use crate::{
-    json::document::{Id, View},
-    validate::schema::graph::{Check, Node, NodeId},
+    json::document::{Id, JsonView},
+    validate::schema::graph::{KeywordCheck, Node, NodeId},
 };
 
 /// Which of the members or elements of one value were evaluated.
@@ -30,13 +30,13 @@ impl<'a> Judge<'a> {
         &mut self,
         node: &'a Node,
         rest: NodeId,
-        (view, held): (View<'a>, &'a [Id]),
-        fault: Fault,
-    ) -> Result<(), Stop> {
+        (view, held): (JsonView<'a>, &'a [Id]),
+        fault: Violation,
+    ) -> Result<(), JudgeError> {
         self.spend(held.len() as u64)?;
         let mut evaluated = Evaluated { at: fault.at, held, seen: vec![false; held.len()], asked: Vec::new() };
         for (_, check) in &node.checks {
-            if !matches!(check, Check::UnevaluatedMembers(_) | Check::UnevaluatedElements(_)) {
+            if !matches!(check, KeywordCheck::UnevaluatedMembers(_) | KeywordCheck::UnevaluatedElements(_)) {
                 self.collect(check, view, &mut evaluated)?;
             }
         }
@@ -49,11 +49,16 @@ impl<'a> Judge<'a> {
     }
 
     /// Marks what a check, which holds, has evaluated.
-    fn collect(&mut self, check: &'a Check, view: View<'a>, evaluated: &mut Evaluated<'a>) -> Result<(), Spent> {
+    fn collect(
+        &mut self,
+        check: &'a KeywordCheck,
+        view: JsonView<'a>,
+        evaluated: &mut Evaluated<'a>,
+    ) -> Result<(), OutOfWork> {
         self.spend(1)?;
         let held = evaluated.held;
         match (check, view) {
-            (Check::Members(rules), View::Object(_)) => {
+            (KeywordCheck::Members(rules), JsonView::Object(_)) => {
                 for (index, member) in held.iter().enumerate() {
                     self.spend(1)?;
                     let name = self.document.name(*member);
@@ -67,35 +72,36 @@ impl<'a> Judge<'a> {
                     }
                 }
             }
-            (Check::Elements { first, rest }, View::Array(_)) => {
+            (KeywordCheck::Elements { first, rest }, JsonView::Array(_)) => {
                 let count = if rest.is_some() { held.len() } else { first.len() };
                 self.spend(count.min(held.len()) as u64)?;
                 evaluated.seen.iter_mut().take(count).for_each(|seen| *seen = true);
             }
-            (Check::Contains { node, evaluates: true, .. }, View::Array(_)) => {
+            (KeywordCheck::Contains { node, evaluates: true, .. }, JsonView::Array(_)) => {
                 for (index, element) in held.iter().enumerate() {
                     if self.holds(*node, *element)? {
                         evaluated.mark(index);
                     }
                 }
             }
-            (Check::UnevaluatedMembers(_), View::Object(_)) | (Check::UnevaluatedElements(_), View::Array(_)) => {
+            (KeywordCheck::UnevaluatedMembers(_), JsonView::Object(_))
+            | (KeywordCheck::UnevaluatedElements(_), JsonView::Array(_)) => {
                 self.spend(held.len() as u64)?;
                 evaluated.seen.fill(true);
             }
-            (Check::All(nodes), _) => {
+            (KeywordCheck::All(nodes), _) => {
                 for node in nodes {
                     self.collect_from(*node, view, evaluated)?;
                 }
             }
-            (Check::Any(nodes) | Check::One(nodes), _) => {
+            (KeywordCheck::Any(nodes) | KeywordCheck::One(nodes), _) => {
                 for node in nodes {
                     if self.holds(*node, evaluated.at)? {
                         self.collect_from(*node, view, evaluated)?;
                     }
                 }
             }
-            (Check::If { condition, then, otherwise }, _) => {
+            (KeywordCheck::If { condition, then, otherwise }, _) => {
                 let branch = if self.holds(*condition, evaluated.at)? {
                     self.collect_from(*condition, view, evaluated)?;
                     then
@@ -106,7 +112,7 @@ impl<'a> Judge<'a> {
                     self.collect_from(*node, view, evaluated)?;
                 }
             }
-            (Check::Dependent(dependent), View::Object(_)) => {
+            (KeywordCheck::Dependent(dependent), JsonView::Object(_)) => {
                 for (name, node) in dependent {
                     if self.document.member(held, name).is_some() {
                         self.collect_from(*node, view, evaluated)?;
@@ -119,13 +125,13 @@ impl<'a> Judge<'a> {
     }
 
     /// Marks what the checks of a node, which hold, have evaluated. Each node is asked once.
-    fn collect_from(&mut self, id: NodeId, view: View<'a>, evaluated: &mut Evaluated<'a>) -> Result<(), Spent> {
+    fn collect_from(&mut self, id: NodeId, view: JsonView<'a>, evaluated: &mut Evaluated<'a>) -> Result<(), OutOfWork> {
         self.spend(1 + evaluated.asked.len() as u64 / 8)?;
         if evaluated.asked.contains(&id) {
             return Ok(());
         }
         evaluated.asked.push(id);
-        self.depth = self.depth.checked_sub(1).ok_or(Spent)?;
+        self.depth = self.depth.checked_sub(1).ok_or(OutOfWork)?;
         let graph = self.graph;
         for (_, check) in graph.nodes.get(id.0 as usize).into_iter().flat_map(|node| &node.checks) {
             self.collect(check, view, evaluated)?;
