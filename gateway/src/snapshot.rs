@@ -34,7 +34,7 @@ pub struct Snapshot {
     /// Which route serves a request.
     pub routes: Routes,
     /// What each route asks for, in the order of the configuration.
-    pub served: Box<[Served]>,
+    pub served: Box<[CompiledRoute]>,
     /// What pages of other origins may do, in the order of the configuration.
     pub cors: Box<[cors::Group]>,
     /// What they may do where no route is found: an index into [`Self::cors`].
@@ -58,7 +58,7 @@ pub struct Snapshot {
 }
 
 /// One route, compiled.
-pub struct Served {
+pub struct CompiledRoute {
     /// The template as the configuration has it.
     pub template: Box<str>,
     /// Who may have it.
@@ -100,7 +100,7 @@ impl Snapshot {
         let policy = authz::Policy::new(&settings.roles);
         let mut served = Vec::new();
         for (index, route) in settings.routes.iter().enumerate() {
-            match Served::new(route, &policy, &settings) {
+            match CompiledRoute::new(route, &policy, &settings) {
                 Ok(route) => served.push(route),
                 Err(found) => faults.extend(found.into_iter().map(|fault| fault.under(&format!("route[{index}]")))),
             }
@@ -164,7 +164,7 @@ impl Snapshot {
     }
 }
 
-impl Served {
+impl CompiledRoute {
     fn new(route: &Route, policy: &authz::Policy, settings: &Settings) -> Result<Self, Vec<Diagnostic>> {
         let mut faults = Vec::new();
         let access = policy.compile(&route.require).map_err(|fault| faults.push(fault)).ok();

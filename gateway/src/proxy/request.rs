@@ -1,9 +1,13 @@
 //! One request from its head to its answer. Read `pipeline` first.
 
 pub(super) mod exchange;
-pub(super) mod grpc;
-pub(super) mod local_reply;
-pub(super) mod pipeline;
-pub(super) mod problem;
+mod forward;
+mod grpc;
+mod local_reply;
+mod pipeline;
+mod problem;
 pub(super) mod requests;
+mod respond;
 pub(super) mod response_body;
+mod routing;
+mod unserved;

@@ -1,5 +1,5 @@
-//! Decides how long a connection that became a tunnel lasts, and carries its bytes both ways, as fast as the slower
-//! side takes them.
+//! A connection that became a tunnel: its bytes are carried both ways, as fast as the slower side takes them, until it is
+//! over.
 //!
 //! *Invariant:* a tunnel ends when its client is banned, its token expires (unless the route says otherwise), nothing
 //! passes for `timeouts.tunnel_idle`, it is older than `timeouts.tunnel`, or a drain is over (W02).
@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::{
     client_io::{ClientIo, TunnelIo},
     connection::{Close, Why},
-    request::exchange::Record,
+    request::exchange::Exchange,
     timing::deadline::{self, Alarm},
     upstream::UpstreamResponse,
 };
@@ -26,43 +26,43 @@ use super::{
 pub(super) mod token;
 pub(super) mod upgrade;
 
-/// What is under way in each direction, in bytes.
+/// The most bytes under way in each direction.
 const UNDER_WAY: usize = 16 * 1_024;
 
-/// How often it is asked whether the tunnel is over.
+/// How often the tunnel is checked for its end.
 const LOOK: Duration = Duration::from_millis(250);
 
 /// How long one direction may be silent once the other has ended.
 const HALF: Duration = Duration::from_secs(30);
 
-/// A connection that became a tunnel. Logged when it ends.
+/// A connection that became a tunnel. It is logged when it ends.
 pub(super) struct Tunnel {
     response: UpstreamResponse,
-    record: Box<Record>,
-    /// When it is over at the latest, and why.
+    exchange: Box<Exchange>,
+    /// The latest end, and the reason for it.
     until: (u64, &'static str),
 }
 
 impl Tunnel {
-    /// `outlives_token`: it goes on when the token that opened it has expired.
-    pub(super) fn new(response: UpstreamResponse, record: Box<Record>, outlives_token: bool) -> Self {
+    /// `outlives_token`: the tunnel goes on when the token that opened it has expired.
+    pub(super) fn new(response: UpstreamResponse, exchange: Box<Exchange>, outlives_token: bool) -> Self {
         let now = deadline::now();
-        let lifetime = after(now, record.timeouts().tunnel);
+        let lifetime = after(now, exchange.timeouts().tunnel);
         let mut until = (lifetime, "timeouts.tunnel");
-        if let Some(identity) = record.identity.as_ref().filter(|_| !outlives_token) {
-            let left = identity.expires().saturating_mul(1_000).saturating_sub(record.began.unix_millis);
-            let expires = record.began.monotonic.saturating_add(left.saturating_mul(1_000_000));
+        if let Some(identity) = exchange.identity.as_ref().filter(|_| !outlives_token) {
+            let left = identity.expires().saturating_mul(1_000).saturating_sub(exchange.began.unix_millis);
+            let expires = exchange.began.monotonic.saturating_add(left.saturating_mul(1_000_000));
             if expires < until.0 {
                 until = (expires, "token expired");
             }
         }
-        Self { response, record, until }
+        Self { response, exchange, until }
     }
 
-    /// Carries bytes until it is over, beginning with `early`, which the client sent right after the answer.
+    /// Carries bytes until the tunnel is over. `early` is what the client sent right after the response.
     pub(super) async fn run(mut self, early: Bytes, io: &Rc<ClientIo>) {
         let Some((stream, first)) = self.response.switched() else { return };
-        let bytes_in = Rc::clone(self.record.bytes_in.get_or_insert_default());
+        let bytes_in = Rc::clone(self.exchange.bytes_in.get_or_insert_default());
         let (mut client, mut up, mut down) = (TunnelIo(Rc::clone(io)), Way::new(early), Way::new(first));
         let mut alarm = Alarm::default();
         let mut active = deadline::now();
@@ -71,7 +71,7 @@ impl Tunnel {
             let sent = up.poll(&mut client, &mut *stream.borrow_mut(), cx);
             let received = down.poll(&mut *stream.borrow_mut(), &mut client, cx);
             bytes_in.set(up.passed);
-            self.record.bytes_out = down.passed;
+            self.exchange.bytes_out = down.passed;
             if before != (up.passed, down.passed) {
                 active = deadline::now();
             }
@@ -92,37 +92,37 @@ impl Tunnel {
             Poll::Pending
         })
         .await;
-        self.record.ended = ended;
+        self.exchange.ended = ended;
     }
 
-    /// Whether its connection is to be closed.
+    /// Why its connection is to be closed; `None`: it is not.
     fn closed(&self, cx: &Context<'_>) -> Option<&'static str> {
-        let connection = &self.record.connection;
+        let connection = &self.exchange.connection;
         let close = connection.closing(cx);
         match (close, connection.why()) {
             (Close::No, _) => None,
             (_, Some(Why::Banned)) => Some("banned"),
             (Close::Now, Some(Why::Slow)) => Some("client too slow"),
             (Close::Now, _) => Some("drained"),
-            // Whom its certificate stood for may be nobody any more.
-            (Close::Graceful, _) if connection.is_certified() && !self.record.worker.draining.get() => {
+            // The trust that its client certificate was verified by has changed.
+            (Close::Graceful, _) if connection.is_certified() && !self.exchange.worker.draining.get() => {
                 Some("certificates judged anew")
             }
             (Close::Graceful, _) => None,
         }
     }
 
-    /// Whether it has lasted long enough.
+    /// Why the tunnel is over by now; `None`: it is not.
     fn over(&self, active: u64, half: bool) -> Option<&'static str> {
         let now = deadline::now();
-        let idle = self.record.timeouts().tunnel_idle;
+        let idle = self.exchange.timeouts().tunnel_idle;
         if now >= self.until.0 {
             return Some(self.until.1);
         }
         if now >= after(active, if half { idle.min(HALF) } else { idle }) {
             return Some("timeouts.tunnel_idle");
         }
-        self.record.is_banned().then_some("banned")
+        self.exchange.is_banned().then_some("banned")
     }
 }
 
@@ -140,7 +140,7 @@ struct Way {
 
 #[derive(PartialEq, Eq)]
 enum State {
-    /// The other side is still to be told that nothing more comes.
+    /// The other side is not yet told that nothing more comes.
     Ending,
     Open,
     Over,
@@ -182,7 +182,7 @@ impl Way {
             }
             let mut buffer = ReadBuf::new(&mut self.space);
             if Pin::new(&mut *from).poll_read(cx, &mut buffer)?.is_pending() {
-                // What was carried leaves now: more may be long in coming.
+                // Flush now: the next bytes may take long.
                 ready!(Pin::new(&mut *to).poll_flush(cx))?;
                 return Poll::Pending;
             }

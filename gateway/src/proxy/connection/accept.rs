@@ -17,7 +17,7 @@ use crate::{
         client_io::{ClientIo, Stream},
         http1::{self, Ended},
         http2,
-        request::{exchange::Record, requests::Requests},
+        request::{exchange::Exchange, requests::Requests},
         timing::deadline::{Alarm, within},
         worker::{Admitted, NotAdmitted, Worker},
     },
@@ -56,7 +56,7 @@ pub(in crate::proxy) async fn accept(worker: Rc<Worker>, index: usize, listener:
                 tokio::task::spawn_local(serve(Rc::clone(&worker), admitted, socket));
             }
             Err(NotAdmitted::OverPerSource(connection)) => {
-                Record::observe(&worker, &connection, Signal::OverLimit, OVER_PER_SOURCE);
+                Exchange::observe(&worker, &connection, Signal::OverLimit, OVER_PER_SOURCE);
             }
             Err(NotAdmitted::Banned | NotAdmitted::Full) => {}
         }
@@ -85,7 +85,7 @@ async fn serve(worker: Rc<Worker>, admitted: Admitted, socket: TcpStream) {
     }
     if connection.why() == Some(Why::Slow) {
         let what = "too slow with a request or with taking an answer";
-        Record::observe(&worker, connection, Signal::SlowClient, what);
+        Exchange::observe(&worker, connection, Signal::SlowClient, what);
     }
 }
 
@@ -133,11 +133,11 @@ async fn http2(worker: &Rc<Worker>, connection: &Rc<Connection>, io: &Rc<ClientI
         http2::Ended::Cut => None,
         http2::Ended::Done => Some(false),
         http2::Ended::Broken(detail) => {
-            Record::fault(worker, connection, Refusal::new(Reject::BadRequest, detail));
+            Exchange::fault(worker, connection, Refusal::new(Reject::BadRequest, detail));
             Some(true)
         }
         http2::Ended::Flood(detail) => {
-            Record::observe(worker, connection, Signal::BadRequest, detail);
+            Exchange::observe(worker, connection, Signal::BadRequest, detail);
             Some(true)
         }
     }
@@ -151,7 +151,7 @@ async fn introduce(worker: &Rc<Worker>, connection: &Rc<Connection>, mut socket:
     }
     let relay = connection.client.get();
     if !relay.is_trusted {
-        Record::observe(worker, connection, Signal::BadHandshake, "PROXY protocol expected of trusted proxies alone");
+        Exchange::observe(worker, connection, Signal::BadHandshake, "PROXY protocol expected of trusted proxies alone");
         return None;
     }
     match connection.unless_closed(Box::pin(proxy_protocol::read(&mut socket))).await {
@@ -163,7 +163,7 @@ async fn introduce(worker: &Rc<Worker>, connection: &Rc<Connection>, mut socket:
                 Err(NotAdmitted::OverPerSource(connection)) => {
                     // What is told of it is about the client that was named.
                     let before = connection.client.replace(client);
-                    Record::observe(worker, &connection, Signal::OverLimit, OVER_PER_SOURCE);
+                    Exchange::observe(worker, &connection, Signal::OverLimit, OVER_PER_SOURCE);
                     connection.client.set(before);
                 }
                 Err(NotAdmitted::Banned | NotAdmitted::Full) => {}
@@ -173,7 +173,7 @@ async fn introduce(worker: &Rc<Worker>, connection: &Rc<Connection>, mut socket:
         Some(Err(error)) => {
             // Connections without a byte are how load balancers look whether we live.
             if error.kind() == io::ErrorKind::InvalidData {
-                Record::observe(worker, connection, Signal::BadHandshake, "malformed PROXY protocol");
+                Exchange::observe(worker, connection, Signal::BadHandshake, "malformed PROXY protocol");
             }
             None
         }
@@ -201,13 +201,13 @@ async fn secure(worker: &Rc<Worker>, connection: &Rc<Connection>, socket: TcpStr
             return Some(Stream::Tls(Box::new(stream)));
         }
         Some(Err(Failed::Gone)) => {}
-        Some(Err(Failed::NoOffence(why))) => Record::failed_handshake(worker, connection, why),
+        Some(Err(Failed::NoOffence(why))) => Exchange::failed_handshake(worker, connection, why),
         Some(Err(Failed::NoCertificate)) => {
-            Record::observe(worker, connection, Signal::MissingToken, "no client certificate");
+            Exchange::observe(worker, connection, Signal::MissingToken, "no client certificate");
         }
-        Some(Err(Failed::Offence(why))) => Record::observe(worker, connection, Signal::BadHandshake, why),
+        Some(Err(Failed::Offence(why))) => Exchange::observe(worker, connection, Signal::BadHandshake, why),
         None if connection.why() == Some(Why::Slow) => {
-            Record::observe(worker, connection, Signal::SlowClient, "TLS handshake took too long");
+            Exchange::observe(worker, connection, Signal::SlowClient, "TLS handshake took too long");
         }
         None => {}
     }

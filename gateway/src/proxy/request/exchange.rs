@@ -1,7 +1,8 @@
-//! Decides what is remembered of an exchange: the one exit that counts, logs and signals.
+//! One exchange, a request and its response: what is known of it, and the one exit that counts, logs and signals.
 //!
-//! *Invariant:* every request that was read makes one line in the access log, when its answer is sent, cut off or given
-//! up (those that were served are left out where the listener is not logged: a refusal is evidence), and every [`Reject`] with a Signal is noted before its answer goes out.
+//! *Invariant:* every request that was read makes one line in the access log, once its response is sent, cut off or given
+//! up. Where the access log is off, only refusals are logged: they are evidence. Every [`Reject`] with a Signal is noted
+//! before its response goes out.
 
 use std::{borrow::Cow, cell::Cell, rc::Rc, sync::Arc};
 
@@ -13,29 +14,31 @@ use crate::{
     clock::Now,
     detect::Ask,
     log::access::{Line, hexadecimal},
-    proxy::{connection::Connection, service::RequestLine, timing::deadline, worker::Worker},
-    refusal::{Refusal, Row},
+    proxy::{body::Incoming, connection::Connection, service::RequestLine, timing::deadline, worker::Worker},
+    refusal::{Refusal, Reject, Row},
     request_id::RequestId,
     route::target::Target,
     settings::timeouts::Timeouts,
     signal::Signal,
-    snapshot::Served,
+    snapshot::CompiledRoute,
 };
 
 /// What the log says of a client that left before it was answered.
 const CLIENT_LEFT: u16 = 499;
 
-/// One exchange. Written to the log when dropped.
-pub(in crate::proxy) struct Record {
+/// One exchange. It is written to the log when it is dropped.
+pub(in crate::proxy) struct Exchange {
     pub(in crate::proxy) worker: Rc<Worker>,
     pub(in crate::proxy) connection: Rc<Connection>,
-    /// Whom the request comes from.
+    /// The client that sent the request.
     pub(in crate::proxy) client: Client,
     pub(in crate::proxy) id: RequestId,
-    /// What trusted proxies say of it.
+    /// What trusted proxies say of the request.
     pub(in crate::proxy) info: Option<Box<ForwardedInfo>>,
     pub(in crate::proxy) began: Now,
     pub(in crate::proxy) request: Option<RequestLine>,
+    /// The request's body, until an upstream or nobody gets it.
+    pub(super) unread: Option<Incoming>,
     pub(in crate::proxy) target: Option<Target>,
     /// Whether it is a call of gRPC.
     pub(in crate::proxy) is_grpc: bool,
@@ -44,21 +47,21 @@ pub(in crate::proxy) struct Record {
     pub(in crate::proxy) identity: Option<Arc<Identity>>,
     /// What pages of other origins may do, where there is no route: an index into [`Snapshot::cors`](crate::snapshot::Snapshot::cors).
     pub(in crate::proxy) cors: Option<usize>,
-    /// The methods to name in a 405.
+    /// The methods that a 405 names.
     pub(in crate::proxy) allow: Option<HeaderValue>,
     pub(in crate::proxy) status: u16,
-    /// Bytes of the request's body, counted by whoever reads it.
+    /// Bytes of the request's body so far.
     pub(in crate::proxy) bytes_in: Option<Rc<Cell<u64>>>,
     pub(in crate::proxy) bytes_out: u64,
-    /// Why a tunnel ended, where neither side said so.
+    /// Why a tunnel ended, if neither side ended it.
     pub(in crate::proxy) ended: Option<&'static str>,
     forwarded: bool,
     refused: Option<(Row, Cow<'static, str>)>,
     counted: bool,
 }
 
-impl Record {
-    /// Begins an exchange on `connection`, which is answered whatever it is; without `request` it is none.
+impl Exchange {
+    /// Begins an exchange on `connection`. Without `request` nothing of the request could be read.
     pub(in crate::proxy) fn begin(
         worker: &Rc<Worker>,
         connection: &Rc<Connection>,
@@ -69,37 +72,37 @@ impl Record {
         Self::new(worker, connection, request, now, true)
     }
 
-    /// Something that went wrong with a connection outside of any request.
+    /// Notes a fault of a connection outside of any request.
     pub(in crate::proxy) fn fault(worker: &Rc<Worker>, connection: &Rc<Connection>, refusal: Refusal) {
-        let mut record = Self::new(worker, connection, None, Now::read(), false);
-        record.refuse(refusal);
-        record.status = 0;
+        let mut exchange = Self::new(worker, connection, None, Now::read(), false);
+        exchange.refuse(refusal);
+        exchange.status = 0;
     }
 
-    /// Something that a connection said of its source outside of any request.
+    /// Notes a signal about the source of a connection outside of any request.
     pub(in crate::proxy) fn observe(
         worker: &Rc<Worker>,
         connection: &Rc<Connection>,
         signal: Signal,
         detail: impl Into<Cow<'static, str>>,
     ) {
-        let mut record = Self::new(worker, connection, None, Now::read(), false);
-        record.status = 0;
-        record.note(signal);
+        let mut exchange = Self::new(worker, connection, None, Now::read(), false);
+        exchange.status = 0;
+        exchange.note(signal);
         let row = Row { status: http::StatusCode::BAD_REQUEST, title: "", label: signal.name(), signal: Some(signal) };
-        record.refused = Some((row, detail.into()));
+        exchange.refused = Some((row, detail.into()));
     }
 
-    /// A handshake that failed, and that says nothing of its source.
+    /// Notes a handshake that failed and says nothing about its source.
     pub(in crate::proxy) fn failed_handshake(
         worker: &Rc<Worker>,
         connection: &Rc<Connection>,
         detail: Cow<'static, str>,
     ) {
-        let mut record = Self::new(worker, connection, None, Now::read(), false);
-        record.status = 0;
+        let mut exchange = Self::new(worker, connection, None, Now::read(), false);
+        exchange.status = 0;
         let row = Row { status: http::StatusCode::BAD_REQUEST, title: "", label: "failed_handshake", signal: None };
-        record.refused = Some((row, detail));
+        exchange.refused = Some((row, detail));
     }
 
     fn new(
@@ -117,6 +120,7 @@ impl Record {
             info: None,
             began,
             request,
+            unread: None,
             target: None,
             is_grpc: false,
             route: None,
@@ -133,26 +137,34 @@ impl Record {
         })
     }
 
-    /// How the client came: as a trusted proxy says, else as the connection did.
+    /// `http` or `https`: as a trusted proxy says, else as the connection is.
     pub(in crate::proxy) fn scheme(&self) -> &'static str {
         let told = self.info.as_ref().and_then(|told| told.scheme);
         told.unwrap_or_else(|| self.connection.scheme())
     }
 
-    /// The id that clients and upstreams are told: a trusted proxy's, else our own. The log has both.
+    /// The request id for client and upstream: a trusted proxy's, else our own. The log has both.
     pub(in crate::proxy) fn told_id(&self) -> HeaderValue {
         let own = || HeaderValue::from_bytes(&hexadecimal(self.id)).unwrap_or(HeaderValue::from_static(""));
         self.info.as_ref().and_then(|told| told.id.clone()).unwrap_or_else(own)
     }
 
     /// The route, compiled.
-    pub(in crate::proxy) fn served(&self) -> Option<&Served> {
+    pub(in crate::proxy) fn compiled_route(&self) -> Option<&CompiledRoute> {
         self.route.and_then(|route| self.worker.shared.snapshot.served.get(route))
     }
 
-    /// The deadlines of the route, or those of all.
+    /// What the request asks for.
+    ///
+    /// # Errors
+    /// Nobody has read it.
+    pub(super) fn target(&self) -> Result<&Target, Refusal> {
+        self.target.as_ref().ok_or_else(|| Refusal::new(Reject::BadRequest, "no target"))
+    }
+
+    /// The timeouts of the route, or the general ones.
     pub(in crate::proxy) fn timeouts(&self) -> &Timeouts {
-        self.served().map_or(&self.worker.shared.snapshot.settings.timeouts, |served| &served.timeouts)
+        self.compiled_route().map_or(&self.worker.shared.snapshot.settings.timeouts, |served| &served.timeouts)
     }
 
     /// The request goes to its upstream.
@@ -160,10 +172,10 @@ impl Record {
         self.forwarded = true;
     }
 
-    /// The exchange ends with a refusal: its signal is noted now, before the answer leaves.
+    /// The exchange ends with a refusal. Its signal is noted now, before the response leaves.
     pub(in crate::proxy) fn refuse(&mut self, refusal: Refusal) -> Row {
         let row = refusal.row();
-        // What broke off before it was begun is refused in its place.
+        // A response that broke off before it began was counted then.
         if self.refused.is_none() {
             self.worker.counters.refused(refusal.reject);
         }
@@ -175,21 +187,21 @@ impl Record {
         row
     }
 
-    /// The answer is not completed after its head was sent.
+    /// The response breaks off after its head was sent.
     pub(in crate::proxy) fn broke_off(&mut self, refusal: Refusal) {
         self.worker.counters.refused(refusal.reject);
         self.refused = Some((refusal.row(), refusal.detail));
     }
 
-    /// Whether its client is banned where the kernel cannot see it: behind a trusted proxy, whose packets they are.
-    /// Counts on the ban.
+    /// Whether the client is banned behind a trusted proxy: the kernel sees that proxy's packets alone. Counts the
+    /// refusal on the ban.
     pub(in crate::proxy) fn is_banned(&self) -> bool {
         let client = &self.client;
         client.relay.is_some() && self.worker.shared.bans.refuses(client.address.ip(), deadline::now())
     }
 
     fn note(&self, signal: Signal) {
-        // A load balancer is not to blame for what it relays, and cannot be banned.
+        // A load balancer is not to blame for what it relays, and is never banned.
         if self.client.is_trusted {
             return;
         }
@@ -202,7 +214,7 @@ impl Record {
     }
 }
 
-impl Drop for Record {
+impl Drop for Exchange {
     fn drop(&mut self) {
         if self.counted {
             self.connection.end();
@@ -214,7 +226,7 @@ impl Drop for Record {
             self.worker.good_clients.note(self.client.source, identity.principal());
         }
         let settings = &self.worker.shared.snapshot.settings;
-        let served = self.served();
+        let served = self.compiled_route();
         let upstream = served.filter(|_| self.forwarded).and_then(|route| route.then.upstream());
         let upstream = upstream.and_then(|upstream| settings.upstreams.get(upstream));
         let Some(listener) = settings.listeners.get(self.connection.listener) else { return };

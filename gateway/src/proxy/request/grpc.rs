@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header, request::Parts};
 
-use super::{exchange::Record, response_body::ResponseBody};
+use super::{exchange::Exchange, response_body::ResponseBody};
 use crate::refusal::{Refusal, Reject};
 
 /// Whether the request is one of gRPC.
@@ -67,12 +67,15 @@ const fn code(reject: Reject) -> Option<&'static str> {
     })
 }
 
-/// The answer to a call that is refused: a status alone, in what would be trailers. Its record back: it is answered in
+/// The answer to a call that is refused: a status alone, in what would be trailers. Its exchange back: it is answered in
 /// HTTP.
-pub(in crate::proxy) fn refuse(reject: Reject, record: Box<Record>) -> Result<Response<ResponseBody>, Box<Record>> {
-    let Some(code) = code(reject).filter(|_| record.is_grpc) else { return Err(record) };
-    let id = record.told_id();
-    let mut response = Response::new(ResponseBody::whole(bytes::Bytes::new(), record));
+pub(in crate::proxy) fn refuse(
+    reject: Reject,
+    exchange: Box<Exchange>,
+) -> Result<Response<ResponseBody>, Box<Exchange>> {
+    let Some(code) = code(reject).filter(|_| exchange.is_grpc) else { return Err(exchange) };
+    let id = exchange.told_id();
+    let mut response = Response::new(ResponseBody::whole(bytes::Bytes::new(), exchange));
     *response.status_mut() = StatusCode::OK;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 
-use super::{exchange::Record, problem::is_head, response_body::ResponseBody};
+use super::{exchange::Exchange, problem::is_head, response_body::ResponseBody};
 use crate::{
     path::PathRules,
     refusal::{Refusal, Reject},
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// An answer of the gateway's own.
-pub(in crate::proxy) struct Own {
+pub(in crate::proxy) struct LocalReply {
     status: StatusCode,
     location: Option<HeaderValue>,
     content_type: Option<HeaderValue>,
@@ -24,7 +24,7 @@ pub(in crate::proxy) struct Own {
     more: Option<Box<HeaderMap>>,
 }
 
-impl Own {
+impl LocalReply {
     /// What a browser asked on a page's behalf.
     pub(in crate::proxy) fn preflight(permissions: HeaderMap) -> Self {
         Self {
@@ -70,13 +70,13 @@ impl Own {
     }
 
     /// The answer. `close`: nothing more can be read from this connection.
-    pub(in crate::proxy) fn answer(self, mut record: Box<Record>, close: bool) -> Response<ResponseBody> {
-        record.status = self.status.as_u16();
+    pub(in crate::proxy) fn answer(self, mut exchange: Box<Exchange>, close: bool) -> Response<ResponseBody> {
+        exchange.status = self.status.as_u16();
         let mut headers = HeaderMap::new();
         if let Some(content_type) = self.content_type {
             headers.insert(header::CONTENT_TYPE, content_type);
         }
-        if let Some(edits) = record.served().and_then(|served| served.response_headers.as_ref()) {
+        if let Some(edits) = exchange.compiled_route().and_then(|served| served.response_headers.as_ref()) {
             edits.apply(&mut headers);
         }
         if let Some(more) = self.more {
@@ -85,13 +85,13 @@ impl Own {
         if let Some(location) = self.location {
             headers.insert(header::LOCATION, location);
         }
-        headers.insert("x-request-id", record.told_id());
+        headers.insert("x-request-id", exchange.told_id());
         // In HTTP/2 one stream says nothing about the others.
-        if close && matches!(&record.request, Some((_, Version::HTTP_10 | Version::HTTP_11, _))) {
+        if close && matches!(&exchange.request, Some((_, Version::HTTP_10 | Version::HTTP_11, _))) {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        let body = if is_head(&record) { Bytes::new() } else { self.body };
-        let mut response = Response::new(ResponseBody::whole(body, record));
+        let body = if is_head(&exchange) { Bytes::new() } else { self.body };
+        let mut response = Response::new(ResponseBody::whole(body, exchange));
         *response.status_mut() = self.status;
         *response.headers_mut() = headers;
         response

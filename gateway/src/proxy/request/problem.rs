@@ -3,23 +3,23 @@
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, Version, header};
 
-use super::{exchange::Record, grpc, response_body::ResponseBody};
+use super::{exchange::Exchange, grpc, response_body::ResponseBody};
 use crate::refusal::{Refusal, Reject};
 
 /// The answer to a request that is refused. `close`: nothing more can be read from this connection.
-pub(in crate::proxy) fn refuse(mut record: Box<Record>, refusal: Refusal, close: bool) -> Response<ResponseBody> {
+pub(in crate::proxy) fn refuse(mut exchange: Box<Exchange>, refusal: Refusal, close: bool) -> Response<ResponseBody> {
     let (reject, retry_after) = (refusal.reject, refusal.retry_after);
-    let row = record.refuse(refusal);
-    let mut record = match grpc::refuse(reject, record) {
+    let row = exchange.refuse(refusal);
+    let mut exchange = match grpc::refuse(reject, exchange) {
         Ok(answer) => return answer,
-        Err(record) => record,
+        Err(exchange) => exchange,
     };
-    let id = record.told_id();
+    let id = exchange.told_id();
     let body = text(row.label, row.title, row.status, id.as_bytes());
-    let allow = record.allow.take();
-    let http1 = matches!(&record.request, Some((_, Version::HTTP_10 | Version::HTTP_11, _)));
-    let body = if is_head(&record) { Bytes::new() } else { body };
-    let mut response = Response::new(ResponseBody::whole(body, record));
+    let allow = exchange.allow.take();
+    let http1 = matches!(&exchange.request, Some((_, Version::HTTP_10 | Version::HTTP_11, _)));
+    let body = if is_head(&exchange) { Bytes::new() } else { body };
+    let mut response = Response::new(ResponseBody::whole(body, exchange));
     *response.status_mut() = row.status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -54,8 +54,8 @@ pub(in crate::proxy) fn refuse(mut record: Box<Record>, refusal: Refusal, close:
 }
 
 /// Whether the answer must not have a body: in HTTP/2 nobody else takes it away (RFC 9110 9.3.2).
-pub(in crate::proxy) fn is_head(record: &Record) -> bool {
-    matches!(&record.request, Some((Method::HEAD, Version::HTTP_2, _)))
+pub(in crate::proxy) fn is_head(exchange: &Exchange) -> bool {
+    matches!(&exchange.request, Some((Method::HEAD, Version::HTTP_2, _)))
 }
 
 fn text(label: &str, title: &str, status: StatusCode, id: &[u8]) -> Bytes {

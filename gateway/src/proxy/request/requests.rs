@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use http::{Response, request::Parts};
 
-use super::{exchange::Record, pipeline, problem, response_body::ResponseBody};
+use super::{exchange::Exchange, pipeline, problem, response_body::ResponseBody};
 use crate::{
     clock::Now,
     proxy::{
@@ -41,20 +41,20 @@ impl Service for Requests {
     }
 
     fn refuse(&self, line: Option<RequestLine>, refusal: Refusal) -> Response<ResponseBody> {
-        let record = Record::begin(&self.worker, &self.connection, line, Now::read());
-        problem::refuse(record, refusal, true)
+        let exchange = Exchange::begin(&self.worker, &self.connection, line, Now::read());
+        problem::refuse(exchange, refusal, true)
     }
 
     fn replace(&self, broken: &mut ResponseBody) -> Option<Response<ResponseBody>> {
-        let (record, detail) = broken.take_broken()?;
-        Some(problem::refuse(record, Refusal::new(Reject::UpstreamFailed, detail), true))
+        let (exchange, detail) = broken.take_broken()?;
+        Some(problem::refuse(exchange, Refusal::new(Reject::UpstreamFailed, detail), true))
     }
 
     fn malformed(&self, detail: &'static str) {
-        Record::fault(&self.worker, &self.connection, Refusal::new(Reject::BadRequest, detail));
+        Exchange::fault(&self.worker, &self.connection, Refusal::new(Reject::BadRequest, detail));
     }
 
     fn too_slow(&self, detail: &'static str) {
-        Record::observe(&self.worker, &self.connection, Signal::SlowClient, detail);
+        Exchange::observe(&self.worker, &self.connection, Signal::SlowClient, detail);
     }
 }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
-use super::exchange::Record;
+use super::exchange::Exchange;
 use crate::{
     proxy::{
         raw_head::RawHead,
@@ -35,7 +35,7 @@ struct Inner {
     /// Why it broke off, if it did.
     broke: &'static str,
     /// `None`: the exchange goes on as a tunnel.
-    record: Option<Box<Record>>,
+    exchange: Option<Box<Exchange>>,
     /// How long the upstream may pause.
     pause: Duration,
     upstream: Alarm,
@@ -55,16 +55,16 @@ enum Content {
 
 impl ResponseBody {
     /// A body of our own.
-    pub(in crate::proxy) fn whole(bytes: Bytes, record: Box<Record>) -> Self {
-        Self::new(if bytes.is_empty() { Content::Done } else { Content::Whole(bytes) }, record)
+    pub(in crate::proxy) fn whole(bytes: Bytes, exchange: Box<Exchange>) -> Self {
+        Self::new(if bytes.is_empty() { Content::Done } else { Content::Whole(bytes) }, exchange)
     }
 
     /// An upstream's.
-    pub(in crate::proxy) fn relayed(response: UpstreamResponse, record: Box<Record>) -> Self {
+    pub(in crate::proxy) fn relayed(response: UpstreamResponse, exchange: Box<Exchange>) -> Self {
         if !response.is_over() {
-            return Self::new(Content::Upstream(response), record);
+            return Self::new(Content::Upstream(response), exchange);
         }
-        Self::new(response.give_back().map_or(Content::Done, Content::Rest), record)
+        Self::new(response.give_back().map_or(Content::Done, Content::Rest), exchange)
     }
 
     /// The same, behind a head that passes as it came.
@@ -79,21 +79,21 @@ impl ResponseBody {
         Self::of(Content::Switched(tunnel), None, Duration::ZERO)
     }
 
-    fn new(content: Content, record: Box<Record>) -> Self {
-        let pause = record.timeouts().response;
-        Self::of(content, Some(record), pause)
+    fn new(content: Content, exchange: Box<Exchange>) -> Self {
+        let pause = exchange.timeouts().response;
+        Self::of(content, Some(exchange), pause)
     }
 
-    fn of(content: Content, record: Option<Box<Record>>, pause: Duration) -> Self {
-        Self(Box::new(Inner { content, raw_head: None, broke: "", record, pause, upstream: Alarm::default() }))
+    fn of(content: Content, exchange: Option<Box<Exchange>>, pause: Duration) -> Self {
+        Self(Box::new(Inner { content, raw_head: None, broke: "", exchange, pause, upstream: Alarm::default() }))
     }
 
     /// The exchange of a response that broke off before any of it was sent, and why it did. `None`: it is none that is
     /// logged.
-    pub(in crate::proxy) fn take_broken(&mut self) -> Option<(Box<Record>, &'static str)> {
-        let mut record = self.0.record.take()?;
-        record.bytes_out = 0;
-        Some((record, self.0.broke))
+    pub(in crate::proxy) fn take_broken(&mut self) -> Option<(Box<Exchange>, &'static str)> {
+        let mut exchange = self.0.exchange.take()?;
+        exchange.bytes_out = 0;
+        Some((exchange, self.0.broke))
     }
 }
 
@@ -115,7 +115,7 @@ impl SendBody for ResponseBody {
     }
 
     fn patience(&self) -> Option<(Duration, u64)> {
-        let timeouts = self.0.record.as_ref()?.timeouts();
+        let timeouts = self.0.exchange.as_ref()?.timeouts();
         Some((timeouts.body, timeouts.least_rate))
     }
 }
@@ -152,10 +152,10 @@ impl Drop for Inner {
             Content::Done | Content::Switched(_) | Content::Upstream(_) | Content::Whole(_) => None,
         };
         // The client was answered early. What it still sends belongs to the request: it is passed on.
-        if let (Some(rest), Some(record)) = (rest, self.record.take()) {
+        if let (Some(rest), Some(exchange)) = (rest, self.exchange.take()) {
             tokio::task::spawn_local(async move {
-                rest.finish(record.timeouts().response).await;
-                drop(record);
+                rest.finish(exchange.timeouts().response).await;
+                drop(exchange);
             });
         }
     }
@@ -183,18 +183,18 @@ impl Body for ResponseBody {
             Content::Done | Content::Rest(_) | Content::Switched(_) | Content::Trailers(_) => None,
             Content::Whole(bytes) => Some(Ok(std::mem::take(bytes))),
             Content::Upstream(..) => match ready!(this.poll_upstream(cx)) {
-                Some(Ok(_)) if this.record.as_ref().is_some_and(|record| record.is_banned()) => {
+                Some(Ok(_)) if this.exchange.as_ref().is_some_and(|exchange| exchange.is_banned()) => {
                     Some(Err(Broken(Reject::Banned, "banned while it was served")))
                 }
                 piece => piece,
             },
         };
-        let Some(record) = &mut this.record else { return Poll::Ready(None) };
+        let Some(exchange) = &mut this.exchange else { return Poll::Ready(None) };
         match &piece {
-            Some(Ok(piece)) => record.bytes_out += u64::try_from(piece.len()).unwrap_or(u64::MAX),
+            Some(Ok(piece)) => exchange.bytes_out += u64::try_from(piece.len()).unwrap_or(u64::MAX),
             Some(Err(Broken(reject, detail))) => {
                 this.broke = detail;
-                record.broke_off(Refusal::new(*reject, *detail));
+                exchange.broke_off(Refusal::new(*reject, *detail));
             }
             None => {}
         }

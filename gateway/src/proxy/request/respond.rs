@@ -1,0 +1,149 @@
+//! How a request is answered: with an upstream's response, with a tunnel, or without an upstream; and the headers that
+//! every response bears.
+
+use http::{HeaderValue, Response, StatusCode, header, response};
+
+use super::{exchange::Exchange, problem, response_body::ResponseBody};
+use crate::{
+    proxy::{
+        body,
+        connection::Connection,
+        tunnel::{Tunnel, upgrade},
+        upstream::{UpstreamResponse, headers},
+    },
+    refusal::{Refusal, Reject},
+    route::{cors, target::Target},
+    snapshot::Snapshot,
+    tls,
+};
+
+/// Passes the upstream's response on.
+pub(super) fn relay(
+    mut exchange: Box<Exchange>,
+    mut head: response::Parts,
+    mut response: UpstreamResponse,
+) -> Response<ResponseBody> {
+    exchange.unread = None;
+    exchange.status = head.status.as_u16();
+    if response.leaves_unread() {
+        // The client is told with the response, and is listened to a little longer.
+        exchange.connection.unread.set(true);
+    }
+    let ends_early = response.ends_early();
+    let lines = response.lines();
+    if lines.is_none() {
+        headers::response(&mut head.headers, exchange.told_id());
+        if let Some(edits) = exchange.compiled_route().and_then(|route| route.response_headers.as_ref()) {
+            edits.apply(&mut head.headers);
+        }
+    }
+    if ends_early {
+        // The server may take no more of the body: the client is told as the server tells us.
+        head.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    match lines {
+        Some(mut lines) => {
+            headers::lines(&mut lines, exchange.id, exchange.info.as_deref());
+            Response::from_parts(head, ResponseBody::relayed(response, exchange).with(lines))
+        }
+        None => Response::from_parts(head, ResponseBody::relayed(response, exchange)),
+    }
+}
+
+/// Lets the connection become a tunnel. Bytes that a client sent before it knew of one are not part of it (F12).
+pub(super) fn switch(
+    mut exchange: Box<Exchange>,
+    mut head: response::Parts,
+    response: UpstreamResponse,
+) -> Response<ResponseBody> {
+    exchange.unread = None;
+    if !exchange.connection.waits.get() {
+        exchange.connection.unread.set(true);
+        return problem::refuse(exchange, Refusal::new(Reject::BadRequest, "bytes before the tunnel"), true);
+    }
+    let protocol = head.headers.get(header::UPGRADE).cloned();
+    headers::response(&mut head.headers, exchange.told_id());
+    let route = exchange.compiled_route();
+    if let Some(edits) = route.and_then(|route| route.response_headers.as_ref()) {
+        edits.apply(&mut head.headers);
+    }
+    if let Some(protocol) = protocol {
+        upgrade::tell(&mut head.headers, protocol);
+    }
+    let outlives_token = route.and_then(|route| route.upgrade.as_ref()).is_some_and(|upgrade| upgrade.outlives_token);
+    exchange.status = head.status.as_u16();
+    Response::from_parts(head, ResponseBody::switched(Box::new(Tunnel::new(response, exchange, outlives_token))))
+}
+
+/// The response to a client that left, which nobody reads.
+pub(super) fn nobody(mut exchange: Box<Exchange>) -> Response<ResponseBody> {
+    exchange.unread = None;
+    exchange.connection.unread.set(true);
+    let mut nobody = Response::new(ResponseBody::whole(bytes::Bytes::new(), exchange));
+    *nobody.status_mut() = StatusCode::BAD_REQUEST;
+    nobody
+}
+
+/// Deals with a body that no upstream gets: the request is refused (F14), or answered without an upstream. `true`: the
+/// connection ends with the response.
+pub(super) fn settle(exchange: &mut Exchange, expects_continue: bool, reject: Option<Reject>) -> bool {
+    let close = match exchange.unread.take() {
+        _ if reject == Some(Reject::BadRequest) => true,
+        Some(body) if body.is_end_stream() => false,
+        // A client that waits for 100 (Continue) may send the body or not: what follows could be either (F15).
+        Some(_) if expects_continue => true,
+        Some(body) if body::is_forgettable(&body) => {
+            let timeouts = exchange.worker.shared.snapshot.settings.timeouts;
+            tokio::task::spawn_local(body::forget(body, timeouts));
+            false
+        }
+        Some(_) => true,
+        // It was validated whole, so it was read to its end.
+        None if matches!(reject, Some(Reject::BodyTooComplex | Reject::InvalidBody | Reject::UnsupportedMediaType)) => {
+            false
+        }
+        None => true,
+    };
+    if close {
+        exchange.connection.unread.set(true);
+    }
+    close
+}
+
+/// The headers that every response bears, whoever makes it: HSTS and CORS.
+pub(super) struct CommonHeaders<'a> {
+    hsts: Option<&'a HeaderValue>,
+    cors: Option<&'a cors::Group>,
+    /// The response is an upstream's.
+    is_relayed: bool,
+}
+
+impl<'a> CommonHeaders<'a> {
+    pub(super) fn of(
+        snapshot: &'a Snapshot,
+        connection: &'a Connection,
+        exchange: &Exchange,
+        is_relayed: bool,
+    ) -> Self {
+        let hsts: Option<&tls::Hsts> = match connection.secured.get() {
+            Some(secured) => secured.hsts.as_deref(),
+            None => snapshot.hsts.get(connection.listener).and_then(Option::as_ref),
+        };
+        // RFC 6797 7.2: never to a client that came without TLS.
+        let hsts = hsts.filter(|_| exchange.scheme() == "https");
+        let hsts = hsts.and_then(|hsts| hsts.of(exchange.target.as_ref().map(Target::host)));
+        let group = exchange.compiled_route().map_or(exchange.cors, |route| route.cors);
+        Self { hsts, cors: group.and_then(|group| snapshot.cors.get(group)), is_relayed }
+    }
+
+    /// Writes them. `origin`: the page that asks.
+    pub(super) fn write(self, origin: Option<&HeaderValue>, response: &mut Response<ResponseBody>) {
+        if let Some(hsts) = self.hsts {
+            response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
+        }
+        // No page reads the answer to an upgrade.
+        if let Some(group) = self.cors.filter(|_| response.status() != StatusCode::SWITCHING_PROTOCOLS) {
+            group.tell(origin, self.is_relayed, response.headers_mut());
+        }
+    }
+}
