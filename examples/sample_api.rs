@@ -1,4 +1,4 @@
-//! Decides what the demonstration protects and who knocks: a small JSON API, and the files and tokens around it.
+//! What the demonstration protects and who knocks: a small JSON API, and the files and tokens around it.
 //!
 //! `sample-api serve 127.0.0.1:9000` serves the API. `sample-api fixtures FOLDER ADDRESS...` writes a certificate for
 //! the addresses, its key and authority, a key set, a schema, and one file per token; with `--tokens COUNT` before the

@@ -1,4 +1,4 @@
-//! Decides which packets are timed, in which program, and what must become of them.
+//! Which packets are timed, in which program, and what must become of them.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 

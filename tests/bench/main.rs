@@ -1,4 +1,4 @@
-//! Decides how packets are timed: every program in turn, many times, in one run, on one CPU.
+//! Times packets: every program in turn, many times, in one run, on one CPU.
 //!
 //! What a shared machine gives away for a moment is lost for all of them alike; the least of many short measurements is
 //! what the program costs. `cargo xtask bench kernel` runs this.

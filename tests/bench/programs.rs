@@ -1,4 +1,4 @@
-//! Decides which programs are measured, and what their maps hold.
+//! The programs that are measured, and what their maps hold.
 
 use std::{
     fs, io,

@@ -1,4 +1,4 @@
-//! Decides how measurements are told: a table, ratios, and targets that are met or missed.
+//! How measurements are printed: a table, ratios, and targets that are met or missed.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! Decides how finding a route is timed: tables of ten routes to ten thousand, asked for paths all over them.
+//! Times finding a route: tables of ten routes to ten thousand, asked for paths all over them.
 //!
 //! What a shared machine gives away for a moment is lost; the least of many short measurements is what a lookup costs.
 //! `cargo xtask bench route` runs this.

@@ -1,4 +1,4 @@
-//! Decides what is asked of the kernel that aya has no call for: programs written as instructions, and timed runs.
+//! Calls of the kernel that aya does not have: programs written as instructions, and timed runs.
 
 use std::{
     io,

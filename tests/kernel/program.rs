@@ -1,4 +1,4 @@
-//! Decides how a test reaches the program: loaded from the committed object, its maps as the daemon would fill them.
+//! The kernel program under test: loaded from the committed object, its maps as the daemon would fill them.
 
 use std::{
     net::IpAddr,

@@ -1,4 +1,4 @@
-//! Decides what a soak tells: figures as they come, faults at the end. `cargo xtask bench soak` runs this.
+//! Prints what a soak finds: figures as they come, faults at the end. `cargo xtask bench soak` runs this.
 #![allow(clippy::print_stdout, reason = "the figures are what it is for")]
 
 use std::{env, process::ExitCode, time::Duration};

@@ -1,4 +1,4 @@
-//! Decides who vouches for whom where one authority is not enough: more names, client certificates, revocation.
+//! More certificate authorities, for tests of several names, client certificates and revocation.
 
 use std::{
     fs::{self, Permissions},

@@ -1,5 +1,5 @@
-//! Decides how the real binary is run: in the gateway's namespace, with its state in the world's folder, killed and
-//! cleaned up whatever happens to the test.
+//! Runs the real binary in the gateway's namespace, with its state in the world's folder. It is killed and cleaned up
+//! whatever happens to the test.
 
 use std::{
     env,

@@ -1,4 +1,4 @@
-//! Decides what a flood is: frames built once, sent at a fixed rate, of a fixed number, from inside a test's own
+//! Floods of packets: frames built once, sent at a fixed rate, of a fixed number, from inside a test's own
 //! namespace. It ends by itself, and cannot leave the pair of interfaces that the [`World`] made.
 
 use std::{

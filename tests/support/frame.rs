@@ -1,4 +1,4 @@
-//! Decides how test frames are built: right by default, wrong where a test says so.
+//! Builds test frames: right by default, wrong where a test says so.
 
 use std::net::IpAddr;
 

@@ -1,5 +1,5 @@
-//! Decides what a client sends and when, byte by byte: blocking HTTP/1.1 over TLS from a chosen address, so that a test
-//! sees exactly what came back, and that nothing did.
+//! An HTTP/1.1 client that is in charge of every byte: blocking, over TLS, from a chosen address, so that a test sees
+//! exactly what came back, or that nothing did.
 
 use std::{
     fmt::Write as _,

@@ -1,4 +1,4 @@
-//! Decides what an HTTP/2 client asks: several requests at once on one connection.
+//! An HTTP/2 client that asks several requests at once on one connection.
 
 use std::{io, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Decides what an HTTP/2 client sends piece by piece: bodies and trailers, both ways at once, as gRPC does.
+//! An HTTP/2 client that sends piece by piece: bodies and trailers, both ways at once, as gRPC does.
 
 use std::{future::Future, io, time::Duration};
 

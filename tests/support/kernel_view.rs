@@ -1,4 +1,4 @@
-//! Decides what a test sees of the kernel's own counters, past everything that the gateway says about them.
+//! The kernel's own maps as a test reads them, past everything that the gateway says about them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,4 +1,4 @@
-//! Decides whom TLS clients of a test trust: one authority per process, and the gateway's certificate under it.
+//! The certificate authority of a test process, and the gateway's certificate under it.
 
 use std::{
     fs::{self, Permissions},

@@ -1,4 +1,4 @@
-//! Decides what chance decides in a test: reproducible from the seed that the test tells.
+//! Random numbers for tests, reproducible from the seed that the test prints.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

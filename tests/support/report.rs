@@ -1,4 +1,4 @@
-//! Decides how a test tells something although it passes: a measurement, or that it could not run here.
+//! What a test prints although it passes: a measurement, or that it was skipped.
 
 use std::{
     env,

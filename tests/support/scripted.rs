@@ -1,5 +1,5 @@
-//! Decides what a server behind the gateway does exchange by exchange: a script has the connection in its hand, so that
-//! it can answer early, stop reading, or break off where no library would.
+//! A server behind the gateway that follows a script, exchange by exchange: the script has the connection in its hand,
+//! so that it can answer early, stop reading, or break off where no library would.
 
 use std::{
     io::{self, Read as _, Write as _},

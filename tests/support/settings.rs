@@ -1,4 +1,4 @@
-//! Decides what a test's `gateway.toml` says: one that serves the sample upstream, with the parts a test cares about.
+//! A test's `gateway.toml`: it serves the sample upstream, and a test replaces the parts that it cares about.
 
 use std::path::Path;
 

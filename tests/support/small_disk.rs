@@ -1,4 +1,4 @@
-//! Decides how a disk gets full: a file system of its own, small, and a file that takes whatever is left of it.
+//! A disk that gets full: a small file system of its own, and a file that takes whatever is left of it.
 
 use std::{
     fs::{self, File},

@@ -1,4 +1,4 @@
-//! Decides what a soak is: everything that an edge sees at once, for long, while the gateway is reloaded, its
+//! A soak: everything that an edge sees at once, for long, while the gateway is reloaded, its
 //! certificates change and its servers die; and what must hold while it lasts and when it is over.
 
 use std::{

@@ -1,4 +1,4 @@
-//! Decides what a server behind the gateway is that speaks TLS: who it says it is, and what it remembers of its client.
+//! A server behind the gateway that speaks TLS: who it says it is, and what it remembers of its client.
 
 use std::{
     io::{Read as _, Write as _},

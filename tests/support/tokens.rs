@@ -1,4 +1,4 @@
-//! Decides which tokens clients hold: good ones of every algorithm, and every broken one that can be put together.
+//! The tokens that clients hold: good ones of every algorithm, and every broken one that can be put together.
 //!
 //! Written out by hand, sharing nothing with the library that the gateway verifies them with.
 

@@ -1,4 +1,4 @@
-//! Decides what the server behind the gateway answers, and remembers what reached it.
+//! The server behind the gateway: it answers as the path says and remembers what reached it.
 //!
 //! | path | answer |
 //! |---|---|

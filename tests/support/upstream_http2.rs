@@ -1,4 +1,4 @@
-//! Decides what a server behind the gateway is that speaks HTTP/2, with TLS or without, and remembers what reached it.
+//! A server behind the gateway that speaks HTTP/2, with TLS or without, and remembers what reached it.
 //!
 //! | path ends in | answer |
 //! |---|---|

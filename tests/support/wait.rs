@@ -1,4 +1,4 @@
-//! Decides how a test waits: by asking again until a deadline, never by sleeping for a state.
+//! Waiting in tests: by asking again until a deadline, never by sleeping for a state.
 
 use std::{
     env,

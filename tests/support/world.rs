@@ -1,4 +1,4 @@
-//! Decides what a test's network looks like: the gateway's namespace and one outside world, joined by a veth pair.
+//! A test's network: the gateway's namespace and one outside world, joined by a veth pair.
 //!
 //! The same addresses in every world, because worlds cannot see each other:
 //!

@@ -1,4 +1,4 @@
-//! Decides what is measured: packets, floods, faults, lists, reactions, soaks, and requests beside nginx and HAProxy.
+//! `cargo xtask bench`: packets, floods, faults, lists, reactions, soaks, and requests beside nginx and HAProxy.
 //!
 //! Numbers of a shared machine are worth little by themselves; their ratio is what to look at.
 

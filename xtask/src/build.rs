@@ -1,4 +1,4 @@
-//! Decides how the product is built: with cargo, and nothing else.
+//! `cargo xtask build`: builds the product, with cargo and nothing else.
 
 use std::process::Command;
 

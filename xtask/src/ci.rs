@@ -1,4 +1,4 @@
-//! Decides what must hold before a change is accepted: all that a machine can say, cheapest first.
+//! `cargo xtask ci`: everything that must hold before a change is accepted, cheapest first.
 
 use std::process::Command;
 

@@ -1,5 +1,5 @@
-//! Decides how the kernel program is tried on the kernels that users have: each is booted under qemu, and runs the
-//! tests of `tests/kernel`; of `tests/e2e`, which run the daemon, those that are named.
+//! `cargo xtask kernels`: tries the kernel program on the kernels that users have. Each is booted under qemu, and runs
+//! the tests of `tests/kernel`; of `tests/e2e`, which run the daemon, those that are named.
 //!
 //! Kernels, qemu and busybox come from Debian's archive into `target/kernels`; nothing is installed for it.
 

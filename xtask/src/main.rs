@@ -1,4 +1,4 @@
-//! Decides what `cargo xtask` can do: one line per command, one file per command.
+//! What `cargo xtask` can do: one line per command, one file per command.
 
 use std::process::ExitCode;
 

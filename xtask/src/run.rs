@@ -1,4 +1,4 @@
-//! Decides how the daemon is demonstrated: on a veth pair whose other end plays the outside world, with everything
+//! `cargo xtask run`: demonstrates the daemon on a veth pair whose other end plays the outside world, with everything
 //! that was made for it removed at the end, whatever that end is.
 #![expect(clippy::print_stdout, reason = "a demonstration talks to people")]
 

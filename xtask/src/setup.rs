@@ -1,4 +1,4 @@
-//! Decides what must be installed, and installs it: never more than is missing, never in place of what is there.
+//! `cargo xtask setup`: installs what is missing, never more, and never in place of what is there.
 
 use std::{
     env, fs,

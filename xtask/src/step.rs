@@ -1,4 +1,4 @@
-//! Decides how a step of a task is run and told: its name first, its command line with it, its failure by name.
+//! Runs a step of a task and prints it: its name first, its command line with it, its failure by name.
 
 use std::{
     env,

@@ -1,4 +1,4 @@
-//! Decides which tests there are and what they need: everything, through one `cargo test` of the workspace.
+//! `cargo xtask test`: every test, through one `cargo test` of the workspace, with what was skipped counted.
 
 use std::{
     env, fs,

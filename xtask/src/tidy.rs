@@ -1,4 +1,4 @@
-//! Decides what a tidy source tree is: the invariants that no compiler checks, all faults told at once.
+//! `cargo xtask tidy`: the invariants of the source tree that no compiler checks, all faults told at once.
 
 use std::{
     fs, io,
@@ -114,7 +114,7 @@ fn check(path: &str, text: &str, code: &str) -> Vec<String> {
         faults.push(format!("{lines} lines; under {MOST_LINES} is what one can keep in mind"));
     }
     if !text.starts_with("//! ") {
-        faults.push("does not start with `//!` and what the file decides".to_owned());
+        faults.push("does not start with `//!` and what the file is for".to_owned());
     }
     let stem = Path::new(path).file_stem().unwrap_or_default().to_string_lossy();
     if EMPTY_NAMES.contains(&stem.as_ref()) {

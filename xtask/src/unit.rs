@@ -1,5 +1,5 @@
-//! Decides how the systemd unit is tried: started, reloaded, upgraded, killed and stopped by the systemd of each Debian
-//! that it is meant for, booted in a container.
+//! `cargo xtask unit`: tries the systemd unit: started, reloaded, upgraded, killed and stopped by the systemd of each
+//! Debian that it is meant for, booted in a container.
 #![expect(clippy::print_stdout, reason = "what was found is its result")]
 
 use std::{

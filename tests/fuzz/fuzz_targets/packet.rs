@@ -1,4 +1,4 @@
-//! Decides nothing: hands libFuzzer's frames to the property that the parser's own tests check.
+//! Hands libFuzzer's frames to the property that the parser's own tests check.
 //!
 //! With a nightly toolchain and cargo-fuzz, at the top of the tree: `cargo +nightly fuzz run --fuzz-dir tests/fuzz
 //! packet`. Without either (no address sanitizer then), in `tests/fuzz`:

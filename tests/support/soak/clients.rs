@@ -1,4 +1,4 @@
-//! Decides what clients do in a soak, and which ends of a conversation they take for granted.
+//! The HTTP/1.1 clients of a soak, and which ends of a conversation they expect.
 //!
 //! A server may close a connection between two requests at any time (RFC 9112 9.5); a client that is answered not one
 //! byte on a connection that it has used before asks again on another, once, as every HTTP client does. Nothing else is

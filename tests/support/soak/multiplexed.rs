@@ -1,4 +1,4 @@
-//! Decides what HTTP/2 clients do in a soak: many requests at once on one connection, until it says goodbye.
+//! The HTTP/2 clients of a soak: many requests at once on one connection, until it says goodbye.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Decides what is behind the gateway in a soak: servers that answer at once, stream what is asked for, become tunnels,
+//! The servers behind the gateway in a soak: they answer at once, stream what is asked for, become tunnels,
 //! and can be killed in the middle of all that.
 
 use std::{

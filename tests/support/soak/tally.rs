@@ -1,4 +1,4 @@
-//! Decides what counts as a failure in a soak: whatever is neither served nor refused by design.
+//! Counts failures in a soak: whatever is neither served nor refused by design.
 
 use std::{
     collections::BTreeMap,

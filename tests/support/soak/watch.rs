@@ -1,4 +1,4 @@
-//! Decides what is looked at from outside while the gateway works: memory, descriptors, threads, sockets, and how long
+//! What a soak watches from outside while the gateway works: memory, descriptors, threads, sockets, and how long
 //! old proxies stay.
 
 use std::{

@@ -1,5 +1,5 @@
-//! Decides how lists of many entries are measured: by the end-to-end test of them, with the gateway that would be in
-//! service, in a network namespace of its own.
+//! `cargo xtask bench feeds`: measures lists of many entries, by the end-to-end test of them, with the gateway that
+//! would be in service, in a network namespace of its own.
 
 use std::{
     env, fs,

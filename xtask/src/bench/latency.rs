@@ -1,5 +1,5 @@
-//! Decides how latency is measured: one client that asks every millisecond, over one connection, and waits for the
-//! answer. What a proxy adds is what it takes longer than asking the upstream itself.
+//! Measures latency: one client asks every millisecond, over one connection, and waits for the answer. What a proxy
+//! adds is what it takes longer than asking the upstream itself.
 
 use std::{
     io::{Read as _, Write as _},

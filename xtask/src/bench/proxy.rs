@@ -1,6 +1,6 @@
-//! Decides how requests are measured: the gateway, nginx and HAProxy carry the same load in turn, in every round, and
-//! what counts is the CPU time that each takes for a request. Requests per second on a machine that also runs the
-//! client and the upstream say little.
+//! `cargo xtask bench proxy`: measures requests. The gateway, nginx and HAProxy carry the same load in turn, in every
+//! round, and what counts is the CPU time that each takes for a request. Requests per second on a machine that also
+//! runs the client and the upstream say little.
 
 use std::{
     collections::BTreeMap,

@@ -1,5 +1,5 @@
-//! Decides how reactions are measured: by the end-to-end test of them, with the gateway that would be in service, in
-//! network namespaces of its own.
+//! `cargo xtask bench reaction`: measures the time from offence to ban, by the end-to-end test of it, with the
+//! gateway that would be in service, in network namespaces of its own.
 
 use std::{
     env, fs,

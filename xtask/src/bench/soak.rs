@@ -1,4 +1,4 @@
-//! Decides how a soak is run: everything at once against the real gateway, for so many minutes, in a network namespace
+//! `cargo xtask bench soak`: everything at once against the real gateway, for so many minutes, in a network namespace
 //! of its own; whatever breaks a rule ends it with 1.
 
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! Decides where kernels, qemu and busybox come from: Debian's archive, through an apt with state of its own. Nothing is
+//! Fetches kernels, qemu and busybox from Debian's archive, through an apt with state of its own. Nothing is
 //! installed, and the machine's lists of packages stay as they are.
 
 use std::{

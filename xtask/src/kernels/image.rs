@@ -1,4 +1,4 @@
-//! Decides what is in the file system that a kernel is booted with: the tests, the daemon, what they run, and the
+//! The file system that a kernel is booted with: the tests, the daemon, what they run, and the
 //! kernel's own modules that they need.
 
 use std::{

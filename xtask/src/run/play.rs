@@ -1,4 +1,4 @@
-//! Decides the scenario that `--play` shows: what a bad client gets, and what a good one keeps getting meanwhile.
+//! The scenario that `--play` shows: what a bad client gets, and what a good one keeps getting meanwhile.
 
 use std::{
     fs,

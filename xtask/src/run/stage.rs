@@ -1,4 +1,4 @@
-//! Decides what the demonstration is made of, and takes it down: namespace, veth pair, folder, sample API, gateway.
+//! Sets up the demonstration and takes it down: namespace, veth pair, folder, sample API, gateway.
 
 use std::{
     env,

@@ -1,4 +1,4 @@
-//! Decides what in a Rust file is code, as opposed to comments and the content of strings.
+//! Tells code in a Rust file from comments and the content of strings.
 
 /// The text with comments and the content of strings blanked; lines stay where they are.
 pub(super) fn code(text: &str) -> String {
