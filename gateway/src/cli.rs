@@ -46,7 +46,7 @@ struct Arguments {
     /// The running gateway's control socket [default: guard.control_socket of the configuration]
     #[arg(long, global = true, help_heading = "Global options", value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// Say it as one JSON value
+    /// Print the result as one JSON value
     #[arg(long, global = true, help_heading = "Global options")]
     json: bool,
     #[command(subcommand)]
@@ -59,41 +59,41 @@ enum Command {
     Init(init::Init),
     /// Run the gateway until SIGTERM or SIGINT (as root)
     Run(run::Run),
-    /// Say whether the configuration is valid, and what is in force by it
+    /// Validate the configuration, and show the values in force
     Check(check::Check),
-    /// Say which route takes a request, and why others do not
+    /// Show which route matches a request, and why others do not
     Route(route::Route),
-    /// Show how the running gateway is
+    /// Show the state of the running gateway
     Status(status::Status),
     /// Block sources, list and unblock them
     #[command(subcommand)]
     Block(block::Block),
-    /// Let a block stay that was added with `--confirm`
+    /// Keep a block that was added with `--confirm`
     Confirm(confirm::Confirm),
-    /// Let sources through whatever else is said, list and undo it
+    /// Allowlist sources: never limit, block or ban them
     #[command(subcommand)]
     Allow(allow::Allow),
     /// Explain what happens to an address, and why
     Why(why::Why),
-    /// Check the record of everything that was decided
+    /// Verify the audit chain: the record of every decision
     #[command(subcommand)]
     Audit(audit::Audit),
     /// Show decisions as they are made
     Watch(watch::Watch),
-    /// Show what is dropped and who is blocked as it changes
+    /// Show drops and blocks live
     Top(top::Top),
-    /// Say what is off with this host and this gateway
+    /// Find problems of this host and this gateway
     Doctor(doctor::Doctor),
-    /// Take the program out of the kernel, to recover or to make room
+    /// Remove the XDP program from the kernel
     Detach(detach::Detach),
-    /// Attach again after `detach`
+    /// Attach the XDP program again after `detach`
     Attach(attach::Attach),
-    /// Show what is counted only, and enforce it
+    /// Report what runs in shadow mode, and enforce it
     #[command(subcommand)]
     Shadow(shadow::Shadow),
-    /// Let rules ban again that were paused for asking too much
+    /// End the breaker's pause: rules can ban again
     Resume(resume::Resume),
-    /// Read the configuration again
+    /// Reload the configuration
     Reload(reload::Reload),
     /// Show the program's version
     Version(version::Version),

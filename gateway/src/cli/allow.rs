@@ -19,16 +19,16 @@ pub(super) enum Allow {
     Add {
         /// An address or a prefix: 192.0.2.7, 192.0.2.0/24, 2001:db8::/48
         source: Source,
-        /// Why, for whoever reads it later
+        /// The reason, for the record
         #[arg(long, default_value = "by hand", value_parser = reason)]
         reason: String,
-        /// Also if it is wider than a block may be (guard.widest_ipv4, guard.widest_ipv6)
+        /// Allow even a prefix wider than guard.widest_ipv4 or guard.widest_ipv6
         #[arg(long)]
         yes: bool,
     },
     /// Undo `add`
     Del {
-        /// As it is listed
+        /// The source, as `list` shows it
         source: Source,
     },
     /// List what is let through, configured and added

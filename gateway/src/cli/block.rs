@@ -35,28 +35,28 @@ pub(super) enum Block {
         /// How long: 10m, 1h30m, 7d [default: guard.default_ban of the configuration]
         #[arg(long = "for", value_name = "DURATION", value_parser = ban_duration)]
         duration: Option<Duration>,
-        /// Until it is removed
+        /// Block until it is removed
         #[arg(long, conflicts_with = "duration")]
         forever: bool,
-        /// Why, for whoever reads it later
+        /// The reason, for the record
         #[arg(long, default_value = "by hand", value_parser = reason)]
         reason: String,
         /// Count what would be dropped, and drop nothing
         #[arg(long)]
         shadow: bool,
-        /// Take the block back after so long, unless `gateway confirm` comes: for whoever might lock themselves out
+        /// Remove the block after this time unless `gateway confirm` runs: you cannot lock yourself out
         #[arg(long, value_name = "DURATION", value_parser = ban_duration)]
         confirm: Option<Duration>,
-        /// Also if it covers many clients that were served with a valid token lately
+        /// Block even if it covers many good clients (guard.shield_clients), or your own session
         #[arg(long)]
         force: bool,
     },
     /// Remove a block, or a list that was imported
     Del {
-        /// As it is listed
+        /// The source, as `list` shows it
         #[arg(required_unless_present = "feed", conflicts_with = "feed")]
         source: Option<Source>,
-        /// The whole list of this name
+        /// Remove the whole list of this name
         #[arg(long, value_name = "NAME")]
         feed: Option<String>,
     },
@@ -68,7 +68,7 @@ pub(super) enum Block {
     Export(export::Export),
     /// Remove all blocks, and all lists that were imported
     Flush {
-        /// Yes, all of them
+        /// Confirm that all of them go
         #[arg(long, required = true)]
         yes: bool,
     },

@@ -15,16 +15,15 @@ use crate::{
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Reads the configuration and every file that it names, as `gateway run` would, and changes nothing. Every fault is
-told at once, with its line. Faults and warnings go to standard error. With --show, what is in force, defaults included,
-goes to standard output as TOML; no secret in it.
+Reads the configuration and every file that it names, as `gateway run` does, and changes nothing. It reports all errors
+and warnings at once, with their lines, on standard error. --show prints the values in force as TOML, without secrets.
 
 Examples:
   gateway check --config gateway.toml
   gateway check --config gateway.toml --show > effective.toml
   gateway check --config gateway.toml --json | jq .errors")]
 pub(super) struct Check {
-    /// Print the configuration that is in force, defaults included
+    /// Print the values in force, defaults included
     #[arg(long)]
     show: bool,
 }

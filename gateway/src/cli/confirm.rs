@@ -12,7 +12,7 @@ Examples:
   gateway confirm          # the only block that waits
   gateway confirm 12")]
 pub(super) struct Confirm {
-    /// The block's id, as it is listed [default: the only one that waits]
+    /// The block's id, as `gateway block list` shows it [default: the only one that waits]
     id: Option<u64>,
 }
 

@@ -79,8 +79,8 @@ fn options(page: &mut String, arguments: &[&Arg]) {
         let defaults = defaults.collect::<Vec<_>>().join(", ");
         let default = match (told, is_flag) {
             (Some(told), _) => told,
+            (None, _) if argument.is_required_set() => "required".to_owned(),
             (None, true) => "off".to_owned(),
-            (None, false) if argument.is_required_set() => "required".to_owned(),
             (None, false) if defaults.is_empty() => "none".to_owned(),
             (None, false) => defaults,
         };

@@ -7,8 +7,8 @@ use crate::guard::control::Request;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The gateway reads the file that it was started with. A file that is not valid changes nothing and is refused with its
-faults. Bans, counters and connections are kept. Where the program on disk was replaced, the new proxy is that program;
+The gateway reads the file that it was started with. A file that is not valid is refused with its errors and changes
+nothing. Bans, counters and connections are kept. Where the program on disk was replaced, the new proxy is that program;
 the guard and what is in the kernel stay as they are until a restart.
 
 Examples:

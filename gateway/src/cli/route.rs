@@ -21,20 +21,20 @@ const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4A
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Asks the configuration, not the running gateway: which route would take the request, and why others would not. Who asks,
-limits and bodies are left out. Ends with 1 where no route takes it. A preflight (CORS) is answered by the gateway itself.
+Reads the configuration and does not ask the running gateway. Identity, limits and bodies are left out. Ends with 1 if
+no route matches. The gateway itself answers a CORS preflight.
 
 Examples:
   gateway route GET https://api.example.com/items/7
   gateway route POST 'https://api.example.com/items?preview' --header 'x-api-version: 2' --json | jq .others")]
 pub(super) struct Route {
-    /// In capitals, as it is sent
+    /// The method, in capitals
     #[arg(value_parser = method)]
     method: Method,
-    /// With scheme and host: https://api.example.com/items/7
+    /// The URL with scheme and host: https://api.example.com/items/7
     #[arg(value_parser = url)]
     url: Url,
-    /// One of the request's headers: "name: value"
+    /// A header of the request, "name: value"; can be repeated
     #[arg(long, value_name = "HEADER", value_parser = header)]
     header: Vec<(HeaderName, HeaderValue)>,
 }

@@ -44,7 +44,7 @@ pub(super) struct Top {
     /// Print one frame as text and end; needs no terminal. --json implies it
     #[arg(long)]
     once: bool,
-    /// Look so often
+    /// The time between two updates
     #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=60))]
     interval: u64,
 }

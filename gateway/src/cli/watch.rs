@@ -22,8 +22,8 @@ One line per event. Decisions are bans, ends of bans, refusals, repairs, reloads
 now on. Packets are samples of what the kernel drops, and of SYNs that it answers: at most 100 a second on each CPU; the
 last words say how many packets such a line stands for. With --json each line is one JSON object.
 
-Ends with the gateway, or with Ctrl-C. A watcher that does not keep up with decisions is let go; one that does not keep
-up with packets is told how many lines it missed.
+Ends with the gateway, or with Ctrl-C. A watcher that is too slow for decisions is disconnected. One that is too slow
+for packets is told how many lines it missed.
 
 Examples:
   gateway watch
@@ -32,19 +32,19 @@ Examples:
   gateway watch --source 203.0.113.0/24
   gateway watch --count 1                 # wait for the next event")]
 pub(super) struct Watch {
-    /// End after so many events
+    /// End after this many events
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
-    /// Decisions alone
+    /// Show only decisions
     #[arg(long, conflicts_with = "packets")]
     decisions: bool,
-    /// Packets alone
+    /// Show only packets
     #[arg(long)]
     packets: bool,
-    /// Packets of this verdict alone, as `gateway status` names it; can be repeated
+    /// Show only packets of this verdict, as `gateway status` names it; can be repeated
     #[arg(long, value_name = "VERDICT", conflicts_with = "decisions", value_parser = verdict)]
     verdict: Vec<Verdict>,
-    /// What concerns this address or prefix alone
+    /// Show only events of this address or prefix
     #[arg(long, value_name = "SOURCE")]
     source: Option<Source>,
 }

@@ -129,7 +129,7 @@ impl<'a> Reader<'a> {
                     std::io::ErrorKind::NotFound if Path::new(text).is_relative() => {
                         wrong.hint("relative paths count from the folder of the configuration file")
                     }
-                    std::io::ErrorKind::NotFound => wrong.hint("check the path, and that the file was put there"),
+                    std::io::ErrorKind::NotFound => wrong.hint("check the path, and that the file exists"),
                     std::io::ErrorKind::PermissionDenied => {
                         wrong.hint("run as root, or give this user the right to read the file and enter its folders")
                     }

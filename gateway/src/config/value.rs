@@ -21,7 +21,7 @@ pub const LONGEST_BAN: Duration = Duration::from_secs(3_650 * 86_400);
 pub fn duration(text: &str) -> Result<Duration, Diagnostic> {
     const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
     const HINT: &str = "write a number and a unit: \"500ms\", \"10s\", \"5m\", \"1h\", \"7d\" or \"1h30m\"";
-    let wrong = || Diagnostic::bare(format!("{text:?} is no duration")).hint(HINT);
+    let wrong = || Diagnostic::bare(format!("{text:?} is not a duration")).hint(HINT);
     let (mut rest, mut units, mut total) = (text, UNITS.iter(), 0_u64);
     while !rest.is_empty() {
         let digits = rest.len() - rest.trim_start_matches(|letter: char| letter.is_ascii_digit()).len();
@@ -58,7 +58,7 @@ pub fn show_duration(duration: Duration) -> String {
 /// Anything else, units of 1000 included: they look too much like those of 1024.
 pub fn size(text: &str) -> Result<u64, Diagnostic> {
     let wrong = || {
-        Diagnostic::bare(format!("{text:?} is no size"))
+        Diagnostic::bare(format!("{text:?} is not a size"))
             .hint("write bytes, or a number and a unit: \"1048576\", \"64KiB\", \"1MiB\", \"1GiB\"")
     };
     let digits = text.trim_end_matches(|letter: char| !letter.is_ascii_digit());

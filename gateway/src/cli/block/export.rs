@@ -20,10 +20,10 @@ Examples:
   gateway block export --format csv --feed drop
   gateway block export --format json | jq '.[].value'")]
 pub(in crate::cli) struct Export {
-    /// How it is written [default: plain, with --json: json]
+    /// The format [default: plain, with --json: json]
     #[arg(long)]
     format: Option<Written>,
-    /// This list alone
+    /// Only this list
     #[arg(long, value_name = "NAME")]
     feed: Option<String>,
 }

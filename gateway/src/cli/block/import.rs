@@ -44,8 +44,8 @@ A list with a name replaces the earlier content of that name as a whole. If noth
 content stays, and the command ends with 1: a download failed, or it is a page about an error. --allow-empty empties the
 list; `gateway block del --feed NAME` removes it.
 A list without a name is added to what was imported before without a name.
-Lines that cannot be read, and sources that must not be blocked, are told; the rest is blocked. A client that was
-served with a valid token lately is such a source, unless --force or --shadow is given.
+Lines that cannot be read, and sources that must not be blocked, are reported; the rest is blocked. A good client is
+such a source, unless --force or --shadow is given.
 
 Examples:
   gateway block import firehol_level1.netset --feed firehol
@@ -55,7 +55,7 @@ Examples:
 pub(in crate::cli) struct Import {
     /// The list, or - for standard input
     file: PathBuf,
-    /// How it is written [default: as it looks]
+    /// The format of the list [default: recognised by its content]
     #[arg(long)]
     format: Option<Format>,
     /// The list's name: its earlier content is replaced
@@ -67,10 +67,10 @@ pub(in crate::cli) struct Import {
     /// Count what would be dropped, and drop nothing
     #[arg(long)]
     shadow: bool,
-    /// Empty the list if nothing of this can be loaded
+    /// Empty the list if nothing can be loaded
     #[arg(long)]
     allow_empty: bool,
-    /// Block good clients too, and where you are logged in from
+    /// Block even good clients and your own session
     #[arg(long)]
     force: bool,
 }

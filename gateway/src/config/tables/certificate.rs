@@ -62,7 +62,7 @@ fn warn_of_mode(private_key: &NamedFile, key: String, reader: &Reader<'_>) {
 pub(super) fn warn_of_unused(certificates: &[Certificate], listeners: &[Listener], reader: &Reader<'_>) {
     let speaks = listeners.iter().any(|listener| listener.tls.is_some());
     if !certificates.is_empty() && !speaks {
-        let warning = Diagnostic::new("certificate", "no listener speaks TLS: nobody is shown it");
+        let warning = Diagnostic::new("certificate", "is not used: no listener speaks TLS");
         reader.warn(warning.hint("write `tls = true` in a [[listener]]"));
     }
 }

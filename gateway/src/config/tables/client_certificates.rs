@@ -39,8 +39,8 @@ pub(super) fn read(
             let earlier = trusts.iter().find(|trust| trust.hosts.contains(host)).map(|trust| trust.name.clone());
             let here = hosts.iter().take(index).any(|(_, earlier)| earlier == host).then(|| name.clone());
             if let Some(earlier) = earlier.or(here) {
-                let fault = Diagnostic::new(key, format!("{host:?} is in client_certificates.{earlier} already"));
-                reader.report(fault.hint("each host asks for one kind of certificate"));
+                let fault = Diagnostic::new(key, format!("{host:?} is already in client_certificates.{earlier}"));
+                reader.report(fault.hint("name each host in one group only"));
             }
         }
         table.finish();
@@ -68,7 +68,7 @@ pub(super) fn warn_of_unused(trusts: &[ClientCertificates], listeners: &[Listene
             |listener: &Listener| listener.tls.as_ref().is_some_and(|tls| tls.client_certificates == Some(index));
         if trust.hosts.is_empty() && !listeners.iter().any(is_used) {
             let key = format!("client_certificates.{}", trust.name);
-            let warning = Diagnostic::new(key, "no listener and no host asks for these");
+            let warning = Diagnostic::new(key, "is not used: no listener and no host asks for it");
             reader.warn(warning.hint("name `hosts`, or name it in a listener's `client_certificates`"));
         }
     }

@@ -47,7 +47,7 @@ pub(super) fn read(tables: Vec<(String, Table<'_>)>, reader: &Reader<'_>) -> Vec
     let mut groups = Vec::new();
     for (name, table) in tables {
         if name == NONE {
-            let wrong = Diagnostic::bare("is what a route without CORS writes").hint("choose another name");
+            let wrong = Diagnostic::bare("is reserved: a route without CORS writes it").hint("choose another name");
             reader.report(wrong.at(table.own_key()));
         } else if let Err(wrong) = simple_name(&name) {
             reader.report(wrong.at(table.own_key()));
@@ -73,7 +73,7 @@ fn group(name: String, table: &Table<'_>) -> Cors {
         }),
     );
     if origins.len() > 1 && origins.iter().any(|(_, origin)| origin == "*") {
-        let wrong = Diagnostic::bare("has \"*\" beside other origins, which it covers");
+        let wrong = Diagnostic::bare("has \"*\" and other origins, which it covers");
         table.report("origins", wrong.hint("write [\"*\"] alone, or the origins alone"));
     }
     let methods = table.list("methods", method).into_iter().map(|(_, method)| method).collect();
@@ -85,7 +85,7 @@ fn group(name: String, table: &Table<'_>) -> Cors {
             default,
             described("header name or `\"*\"`", |value| match value::text(value)? {
                 "*" if credentials => {
-                    let wrong = Diagnostic::bare("\"*\" means the header named `*` where there are credentials");
+                    let wrong = Diagnostic::bare("\"*\" is not a wildcard where there are credentials");
                     Err(wrong.hint("name the headers, or write `credentials = false`"))
                 }
                 "*" => Ok(None),
@@ -94,7 +94,7 @@ fn group(name: String, table: &Table<'_>) -> Cors {
             .written(shown),
         );
         if read.len() > 1 && read.iter().any(|(_, name)| name.is_none()) {
-            let wrong = Diagnostic::bare("has \"*\" beside other names, which it covers");
+            let wrong = Diagnostic::bare("has \"*\" and other names, which it covers");
             table.report(key, wrong.hint("write [\"*\"] alone, or the names alone"));
         }
         let named: Vec<HeaderName> = read.iter().filter_map(|(_, name)| name.clone()).collect();
@@ -106,7 +106,7 @@ fn group(name: String, table: &Table<'_>) -> Cors {
     let refuse_others = table.or("refuse_others", false, value::boolean());
     let origins = Origins::new(origins.into_iter().map(|(_, origin)| origin).collect());
     if refuse_others && origins.is_any() {
-        let wrong = Diagnostic::bare("refuses nobody: every origin is allowed");
+        let wrong = Diagnostic::bare("has no effect: every origin is allowed");
         table.report("refuse_others", wrong.hint("name the origins, or leave it out"));
     }
     Cors { name, origins, methods, headers, expose, credentials, max_age, refuse_others }
@@ -115,7 +115,7 @@ fn group(name: String, table: &Table<'_>) -> Cors {
 /// Warns of groups that no route has.
 pub(super) fn warn_of_unused(groups: &[Cors], used: &[bool], reader: &Reader<'_>) {
     for (group, _) in groups.iter().zip(used).filter(|(group, used)| !**used && group.name != DEFAULT) {
-        let warning = Diagnostic::new(join("cors", &group.name), "no route has it");
+        let warning = Diagnostic::new(join("cors", &group.name), "is not used by any route");
         reader.warn(warning.hint("remove it, or name it in a route's `cors`"));
     }
 }

@@ -35,7 +35,7 @@ pub(super) fn read(tables: Vec<Table<'_>>) -> Vec<Feed> {
             }),
         );
         if let Some(earlier) = read.iter().position(|feed| Some(&feed.name) == name.as_ref()) {
-            let wrong = Diagnostic::bare(format!("feed[{earlier}] has this name already"));
+            let wrong = Diagnostic::bare(format!("the name is already used by feed[{earlier}]"));
             table.report("name", wrong.hint("give each feed a name of its own"));
         }
         let feed = Feed {

@@ -86,7 +86,7 @@ pub(super) fn read(table: Table<'_>, reader: &Reader<'_>) -> Settings {
     let interfaces = table.list("interfaces", interface);
     for (index, (key, name)) in interfaces.iter().enumerate() {
         if interfaces.iter().take(index).any(|(_, earlier)| earlier == name) {
-            reader.report(Diagnostic::new(key, format!("{name:?} is there already")).hint("name each interface once"));
+            reader.report(Diagnostic::new(key, format!("{name:?} is listed twice")).hint("name each interface once"));
         }
     }
     let hint = "write an address or a prefix: \"192.0.2.7\", \"192.0.2.0/24\", \"2001:db8::/32\"";
@@ -146,7 +146,8 @@ pub(super) fn read(table: Table<'_>, reader: &Reader<'_>) -> Settings {
     };
     guard.safety = safety(&table, guard.ipv6_prefix, guard.widest_ipv6);
     if guard.widest_ipv6 > guard.ipv6_prefix {
-        let message = format!("{} leaves no IPv6 client that could be banned", guard.widest_ipv6);
+        let message =
+            format!("{} is longer than `guard.ipv6_prefix`: no IPv6 client could be banned", guard.widest_ipv6);
         let hint = format!("write at most {}, which is `guard.ipv6_prefix`", guard.ipv6_prefix);
         table.report("widest_ipv6", Diagnostic::bare(message).hint(hint));
     }
@@ -190,7 +191,7 @@ fn pin_dir(path: &Path, table: &Table<'_>, reader: &Reader<'_>) {
         let wrong = Diagnostic::bare("is the root of bpffs, which other programs share");
         table.report("pin_dir", wrong.hint(format!("write a folder of its own: \"{BPFFS}/gateway\"")));
     } else if below.as_os_str().to_string_lossy().contains('.') {
-        let wrong = Diagnostic::bare("has a dot in it, which bpffs refuses in names");
+        let wrong = Diagnostic::bare("has a dot, which bpffs refuses in names");
         table.report("pin_dir", wrong.hint(format!("write a name without dots: \"{BPFFS}/gateway\"")));
     }
 }
@@ -200,7 +201,8 @@ fn interface(value: &DeValue<'_>) -> Result<String, Diagnostic> {
     let name = value::line(value)?;
     let bad = name.len() > 15 || matches!(name.as_str(), "." | "..");
     if bad || name.contains(|letter: char| letter == '/' || letter == ':' || letter.is_whitespace()) {
-        return Err(Diagnostic::bare(format!("{name:?} is no interface")).hint("`ip link` lists the interfaces' names"));
+        return Err(Diagnostic::bare(format!("{name:?} is not an interface name"))
+            .hint("`ip link` lists the interfaces' names"));
     }
     Ok(name)
 }

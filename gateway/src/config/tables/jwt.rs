@@ -64,7 +64,7 @@ pub(super) fn read(table: Table<'_>) -> Option<Settings> {
 pub(super) fn warn_of_guessing(proxy: &proxy::Settings, reader: &Reader<'_>) {
     let counts = |rule: &Rule| rule.signals.contains(&Signal::ForgedToken);
     if proxy.jwt.is_some() && proxy.address_limit.is_none() && !proxy.detect.rules.iter().any(counts) {
-        let warning = Diagnostic::new("jwt", "nothing limits how many tokens an address may try");
+        let warning = Diagnostic::new("jwt", "nothing limits how many tokens an address can try");
         reader.warn(warning.hint("add [limit.address], or a [[rule]] with signals = [\"forged_token\"]"));
     }
 }

@@ -49,7 +49,7 @@ pub(super) fn read(
 ) -> Vec<Listener> {
     if tables.is_empty() && !root.has("listener") {
         let hint = "write `[[listener]]` and below it `address = \"0.0.0.0:443\"`, `certificate` and `private_key`";
-        root.report("listener", Diagnostic::bare("is missing: the proxy would listen nowhere").hint(hint));
+        root.report("listener", Diagnostic::bare("is missing: there is no address to listen on").hint(hint));
     }
     let mut listeners: Vec<Listener> = Vec::new();
     for table in tables {
@@ -60,14 +60,14 @@ pub(super) fn read(
             described("address and port", |value| {
                 let address: SocketAddr = value::parsed(hint)(value)?;
                 if address.port() == 0 {
-                    return Err(Diagnostic::bare("has port 0, which means any").hint("name a port from 1 to 65535"));
+                    return Err(Diagnostic::bare("has port 0").hint("name a port from 1 to 65535"));
                 }
                 Ok(address)
             }),
         );
         let proxy_protocol = table.or("proxy_protocol", false, value::boolean());
         if proxy_protocol && trust.proxies.is_empty() {
-            let wrong = Diagnostic::bare("is spoken with trusted proxies alone, and there are none");
+            let wrong = Diagnostic::bare("needs trusted proxies, and there are none");
             table.report("proxy_protocol", wrong.hint("add `trusted_proxies = [\"10.0.0.2\"]` to [proxy]"));
         }
         let redirect = table.optional("redirect", value::integer(1..=u16::MAX));
@@ -78,17 +78,19 @@ pub(super) fn read(
             continue;
         };
         if let Some(earlier) = listeners.iter().position(|listener| listener.address == address) {
-            let wrong = Diagnostic::bare(format!("{address} is the address of listener[{earlier}] already"));
+            let wrong = Diagnostic::bare(format!("{address} is already used by listener[{earlier}]"));
             table.report("address", wrong.hint("give each listener an address of its own"));
         }
         if redirect.is_some() && tls.is_some() {
-            let wrong = Diagnostic::bare("is for listeners of plain HTTP, and this one speaks TLS");
+            let wrong = Diagnostic::bare("is for plain HTTP, and this listener speaks TLS");
             table.report("redirect", wrong.hint("give plain HTTP a [[listener]] of its own"));
         }
         let is_plain = tls.is_none() && redirect.is_none() && !table.has("certificate");
         if is_plain && !address.ip().is_loopback() {
-            let warning =
-                Diagnostic::new(table.key("address"), "speaks plain HTTP beyond this machine: tokens can be read");
+            let warning = Diagnostic::new(
+                table.key("address"),
+                "serves plain HTTP to other machines: tokens can be read on the way",
+            );
             reader.warn(warning.hint("add `certificate` and `private_key`"));
         }
         table.finish();

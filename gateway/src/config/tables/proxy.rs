@@ -102,8 +102,8 @@ fn head_limits(table: &Table<'_>) -> HeadLimits {
     let longest = u64::try_from(HeadLimits::LONGEST_TARGET).unwrap_or(u64::MAX);
     let target = table.or("max_target", 8 << 10, value::size_in((1 << 10)..=longest));
     if target > bytes {
-        let wrong = Diagnostic::bare("is more than the whole head may have");
-        table.report("max_target", wrong.hint("raise `max_header_bytes`, too, or write less"));
+        let wrong = Diagnostic::bare("is more than `max_header_bytes`");
+        table.report("max_target", wrong.hint("raise `max_header_bytes`, or write less"));
     }
     let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     HeadLimits { bytes: size(bytes), headers, target: size(target) }
@@ -119,7 +119,7 @@ fn trust(table: &Table<'_>) -> Trust {
             let least = if source.address().is_ipv4() { 8 } else { 16 };
             if source.length() < least {
                 let wrong =
-                    Diagnostic::bare(format!("{source} is about everybody, and whoever is trusted says who they are"));
+                    Diagnostic::bare(format!("{source} is too wide: whoever is trusted can claim to be any client"));
                 return Err(wrong.hint("name the addresses of your load balancers alone"));
             }
             Ok(source)
@@ -132,7 +132,7 @@ fn trust(table: &Table<'_>) -> Trust {
     ];
     let header = table.or("client_header", Some(ClientHeader::XForwardedFor), value::choice(&headers));
     if proxies.is_empty() && table.has("client_header") {
-        let wrong = Diagnostic::bare("is read of trusted proxies alone, and there are none");
+        let wrong = Diagnostic::bare("needs trusted proxies, and there are none");
         table.report("client_header", wrong.hint("add `trusted_proxies = [\"10.0.0.2\"]`, or leave it out"));
     }
     Trust { proxies: proxies.into_iter().map(|(_, source)| source).collect(), header }
@@ -143,10 +143,10 @@ fn user(value: &DeValue<'_>) -> Result<String, Diagnostic> {
     const HINT: &str = "write the name or the number of a user without rights, as a string: \"gateway\"";
     let user = value::line(value).map_err(|wrong| wrong.hint(HINT))?;
     if user == "root" || user.parse::<u32>().is_ok_and(|number| number == 0) {
-        return Err(Diagnostic::bare("is root; the proxy reads bytes from the network and gets no rights").hint(HINT));
+        return Err(Diagnostic::bare("is root, and the proxy must have no privileges").hint(HINT));
     }
     if user.contains([':', '/', ' ']) {
-        return Err(Diagnostic::bare(format!("{user:?} is no user")).hint(HINT));
+        return Err(Diagnostic::bare(format!("{user:?} is not a user name")).hint(HINT));
     }
     Ok(user)
 }

@@ -77,7 +77,9 @@ pub(super) fn read(tables: Vec<Table<'_>>, known: &Known<'_>, reader: &Reader<'_
     let mut used = vec![false; known.upstreams.len()];
     let mut used_cors = vec![false; known.cors.len()];
     if tables.is_empty() {
-        reader.warn(Diagnostic::new("route", "there is none: every request is answered 404").hint("add a `[[route]]`"));
+        reader.warn(
+            Diagnostic::new("route", "there is no route: every request is answered 404").hint("add a `[[route]]`"),
+        );
     }
     for table in tables {
         let host = table.optional(
@@ -135,7 +137,8 @@ pub(super) fn read(tables: Vec<Table<'_>>, known: &Known<'_>, reader: &Reader<'_
     super::cors::warn_of_unused(known.cors, &used_cors, reader);
     for upstream in known.upstreams.iter().zip(used).filter_map(|(upstream, used)| (!used).then_some(upstream)) {
         reader.warn(
-            Diagnostic::new(&upstream.key, "no route leads here").hint("remove it, or name it in a route's `upstream`"),
+            Diagnostic::new(&upstream.key, "is not used by any route")
+                .hint("remove it, or name it in a route's `upstream`"),
         );
     }
     routes
@@ -155,7 +158,7 @@ fn allow_in_path(table: &Table<'_>, then: Option<&Then>) -> PathRules {
     }
     // A client that is sent to `//evil.example` leaves for another host.
     if !words.is_empty() && then.is_some_and(|then| then.upstream().is_none()) {
-        let wrong = Diagnostic::bare("is about what an upstream gets, and the route has none");
+        let wrong = Diagnostic::bare("has no effect without an `upstream`");
         table.report("allow_in_path", wrong.hint("leave it out, or name an `upstream`"));
     }
     rules
@@ -169,7 +172,7 @@ fn timeouts(table: &Table<'_>, global: &Timeouts) -> Option<Box<Timeouts>> {
         return None;
     }
     for key in ["tunnel", "tunnel_idle"].into_iter().filter(|key| table.has(key) && !has_tunnels) {
-        let wrong = Diagnostic::bare("is about tunnels, and the route has no `upgrade`");
+        let wrong = Diagnostic::bare("has no effect without `upgrade`");
         table.report(key, wrong.hint("write `upgrade = [\"websocket\"]` in the route, or leave it out"));
     }
     let timeouts = request_timeouts(&table, *global);
@@ -181,7 +184,7 @@ fn methods(table: &Table<'_>, reader: &Reader<'_>) -> Vec<Method> {
     let named = table.list("methods", method);
     for (index, (key, method)) in named.iter().enumerate() {
         if named.iter().take(index).any(|(_, earlier)| earlier == method) {
-            reader.report(Diagnostic::new(key, format!("{method} is there already")).hint("name each method once"));
+            reader.report(Diagnostic::new(key, format!("{method} is listed twice")).hint("name each method once"));
         }
     }
     named.into_iter().map(|(_, method)| method).collect()

@@ -43,7 +43,7 @@ pub(super) fn read(tables: Vec<Table<'_>>, reader: &Reader<'_>) -> Vec<Rule> {
             }),
         );
         if let Some(earlier) = read.iter().position(|rule| Some(&rule.name) == name.as_ref()) {
-            let wrong = Diagnostic::bare(format!("rule[{earlier}] has this name already"));
+            let wrong = Diagnostic::bare(format!("the name is already used by rule[{earlier}]"));
             table.report("name", wrong.hint("give each rule a name of its own"));
         }
         let rule = Rule {
@@ -81,16 +81,16 @@ fn signals(table: &Table<'_>, reader: &Reader<'_>) -> Vec<Signal> {
         let key = key.rsplit_once('[').map_or(key.as_str(), |(list, _)| list);
         let warning = Diagnostic::new(
             key,
-            format!("{:?} is called {:?} by now: only forgeries count", FORMER.0, FORMER.1.name()),
+            format!("{:?} is now called {:?}: only forged tokens count", FORMER.0, FORMER.1.name()),
         );
         let others = "expired_token, not_yet_valid, unknown_key, unfit_token, wrong_audience, wrong_issuer";
         reader.warn(
-            warning.hint(format!("write the new name; what else is not valid are signals of their own: {others}")),
+            warning.hint(format!("write the new name; other invalid tokens have signals of their own: {others}")),
         );
     }
     for (index, (key, signal)) in signals.iter().enumerate() {
         if signals.iter().take(index).any(|(_, earlier)| earlier == signal) {
-            let fault = Diagnostic::new(key, format!("{:?} is there already", signal.name()));
+            let fault = Diagnostic::new(key, format!("{:?} is listed twice", signal.name()));
             reader.report(fault.hint("name each signal once"));
         }
     }

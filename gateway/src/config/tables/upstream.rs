@@ -130,7 +130,7 @@ fn protocol(table: &Table<'_>, tls: bool) -> Protocol {
     let known = [("auto", Protocol::Auto), ("http1", Protocol::Http1), ("http2", Protocol::Http2)];
     let protocol = table.or("protocol", Protocol::Http1, value::choice(&known));
     if protocol == Protocol::Auto && !tls && !table.has("tls") {
-        let wrong = Diagnostic::bare("is \"auto\", and without TLS nothing says which it is");
+        let wrong = Diagnostic::bare("is \"auto\", which needs TLS");
         table.report("protocol", wrong.hint("write \"http1\" or \"http2\", or `tls = true` beside it"));
     }
     protocol
@@ -140,7 +140,7 @@ fn http2(table: &Table<'_>, protocol: Protocol) -> Http2 {
     let default = Http2::default();
     let http2 = table.table("http2", HTTP2_KEYS);
     if http2.is_present() && protocol == Protocol::Http1 {
-        let wrong = Diagnostic::bare("says nothing without HTTP/2");
+        let wrong = Diagnostic::bare("has no effect without HTTP/2");
         table.report("http2", wrong.hint("write `protocol = \"http2\"` or \"auto\" beside it, or leave it out"));
     }
     let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3_600));
@@ -165,7 +165,9 @@ fn host_header(value: &DeValue<'_>) -> Result<HostHeader, Diagnostic> {
     let has_port = text.rsplit_once(':').is_some_and(|(host, _)| !text.ends_with(']') && !host.contains("://"));
     let host = if has_port { address::server(text) } else { address::host(text) };
     let host = host.map_err(|wrong| wrong.hint(HINT))?;
-    HeaderValue::try_from(host).map(HostHeader::Literal).map_err(|_no_value| Diagnostic::bare("is no host").hint(HINT))
+    HeaderValue::try_from(host)
+        .map(HostHeader::Literal)
+        .map_err(|_no_value| Diagnostic::bare("is not a host name").hint(HINT))
 }
 
 fn servers(table: &Table<'_>, reader: &Reader<'_>) -> Vec<Server> {
@@ -173,7 +175,7 @@ fn servers(table: &Table<'_>, reader: &Reader<'_>) -> Vec<Server> {
     for (index, (key, server)) in servers.iter().enumerate() {
         let address = &server.address;
         if servers.iter().take(index).any(|(_, earlier)| earlier.address == *address) {
-            reader.report(Diagnostic::new(key, format!("{address:?} is there already")).hint("name each server once"));
+            reader.report(Diagnostic::new(key, format!("{address:?} is listed twice")).hint("name each server once"));
         }
         if index == MAX_SERVERS {
             let fault = Diagnostic::new(key, format!("there are more than {MAX_SERVERS} servers"));
@@ -209,7 +211,7 @@ fn balance(table: &Table<'_>) -> Balance {
     let chosen = table.or("balance", 0, value::choice(&known));
     if chosen != 2 && table.has("hash_by") {
         let hint = "write `balance = \"hash\"` beside it, or leave it out";
-        table.report("hash_by", Diagnostic::bare("says nothing without balance = \"hash\"").hint(hint));
+        table.report("hash_by", Diagnostic::bare("has no effect without balance = \"hash\"").hint(hint));
     }
     let by = table.or(
         "hash_by",

@@ -28,9 +28,9 @@ fn hosts() {
         ("*", "wildcard", "first label"),
         ("a.*.example.com", "wildcard", "first label"),
         ("*.*.com", "wildcard", "first label"),
-        ("*.10.0.0.1", "of an address", "address alone"),
-        ("*.0.0.1", "of an address", "address alone"),
-        ("*.[::1]", "of an address", "address alone"),
+        ("*.10.0.0.1", "before an address", "address alone"),
+        ("*.0.0.1", "before an address", "address alone"),
+        ("*.[::1]", "before an address", "address alone"),
         ("*.example.com:443", "port", "every port"),
     ] {
         wrong(host, &format!("{text:?}"), 40, &key("host"), message, hint);
@@ -41,11 +41,11 @@ fn hosts() {
 fn conditions() {
     load(&spoiled(PATH, &format!("{PATH}when = [{{ query = \"a\", prefix = \"x\" }}]\n")))
         .unwrap_or_else(|errors| panic!("{errors}"));
-    condition("header = \"a b\", present = true", "when[0].header", "no header", "name alone");
-    condition("header = \"Host\", present = true", "when[0].header", "what `host` is for", "write `host`");
-    condition("header = \"a\", present = false", "when[0].present", "not told apart", "other route");
-    condition("header = \"a\"", "when[0].equals", "says 0 things", "one of");
-    condition("header = \"a\", equals = \"1\", prefix = \"2\"", "when[0].equals", "says 2 things", "one of");
+    condition("header = \"a b\", present = true", "when[0].header", "not a header name", "name alone");
+    condition("header = \"Host\", present = true", "when[0].header", "`host` matches it", "write `host`");
+    condition("header = \"a\", present = false", "when[0].present", "not supported", "other route");
+    condition("header = \"a\"", "when[0].equals", "exactly one of", "one of");
+    condition("header = \"a\", equals = \"1\", prefix = \"2\"", "when[0].equals", "exactly one of", "one of");
     condition("equals = \"1\"", "when[0].header", "one of `header` and `query`", "x-version");
     condition("header = \"a\", equals = 1", "when[0].equals", "found an integer", "");
     condition("header = \"a\", equal = \"1\", present = true", "when[0].equal", "unknown", "mean `equals`?");

@@ -16,22 +16,22 @@ fn listeners() {
     line("min_tls = \"1.1\"", "min_tls", "\"1.1\" is unknown", "1.3");
     line("min_tls = 1.2", "min_tls", "found a float", "quotation marks");
     line("ja4 = \"yes\"", "ja4", "expected a boolean", "without quotation marks");
-    line("tls = false", "tls", "false beside a certificate", "leave one of them out");
+    line("tls = false", "tls", "false, but there is a certificate", "leave one of them out");
     line("redirect = 443", "redirect", "plain HTTP", "of its own");
     line("redirect = 0", "redirect", "out of range", "from 1 to 65535");
     line("ocsp = \"missing.ocsp\"", "ocsp", "cannot read", "relative paths");
     line("client_certificates = \"partner\"", "client_certificates", "no client_certificates.partner", "`ca`");
     line("hsts = { max_age = 60 }", "hsts.max_age", "expected a duration", "\"60s\"");
-    line("hsts = { max_age = \"1y\" }", "hsts.max_age", "no duration", "number and a unit");
-    line("hsts = { max_age = \"1d\", hosts = [\"a b\"] }", "hsts.hosts[0]", "no host name", "no dot at the end");
+    line("hsts = { max_age = \"1y\" }", "hsts.max_age", "not a duration", "number and a unit");
+    line("hsts = { max_age = \"1d\", hosts = [\"a b\"] }", "hsts.hosts[0]", "not a host name", "no dot at the end");
     line("hsts = { include_subdomains = true }", "hsts.max_age", "missing", "365d");
     line("hsts = { max_age = \"1d\", preload = true }", "hsts.preload", "unknown", "known here");
     let plain = "certificate = \"server.crt\"\nprivate_key = \"server.key\"\n";
     let key = |name: &str| format!("listener[0].{name}");
-    wrong(plain, "tls = true\n", 22, &key("tls"), "no certificate to show", "[[certificate]]");
+    wrong(plain, "tls = true\n", 22, &key("tls"), "there is no certificate", "[[certificate]]");
     let loopback = BASE.replace("0.0.0.0:443", "127.0.0.1:443").replace(plain, "ja4 = true\n");
     let errors = load(&loopback).expect_err("no TLS");
-    assert!(errors.to_string().contains("is for TLS, which this listener does not speak"), "{errors}");
+    assert!(errors.to_string().contains("has no effect without TLS"), "{errors}");
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn client_certificates() {
     let again =
         "ca = \"ca.pem\"\n[client_certificates.quests]\nca = \"ca.pem\"\nhosts = [\"q.example\", \"P.example\"]";
     let host = "client_certificates.quests.hosts[1]";
-    wrong(KEY, &trust(again), 29, host, "in client_certificates.partners already", "one kind");
+    wrong(KEY, &trust(again), 29, host, "already in client_certificates.partners", "one group");
     let wild = trust("ca = \"ca.pem\"").replace("p.example", "p.*.example");
     wrong(KEY, &wild, 25, &key("hosts[0]"), "wildcard", "first label");
     let unused = trust("ca = \"ca.pem\"").replace("\"p.example\"", "");
@@ -98,7 +98,7 @@ fn upstreams() {
         wrong(SERVERS, &pins(&format!("{pin:?}")), 27, &key(".pins[0]"), message, hint);
     }
     let both = tls(&format!("{{ {any} = true, pins = [\"sha256:{}\"] }}", "ab".repeat(32)));
-    wrong(SERVERS, &both, 27, &key(".pins"), "says nothing where any certificate will do", "pins need no `ca`");
+    wrong(SERVERS, &both, 27, &key(".pins"), "has no effect where every certificate is accepted", "pins need no `ca`");
     let https = "servers = [\"https://items.internal\"]";
     wrong(SERVERS, https, 26, "upstream.items.servers[0]", "`tls = true`", "host and port");
 }

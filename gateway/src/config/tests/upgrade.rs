@@ -13,28 +13,35 @@ fn line(line: &str, key: &str, message: &str, hint: &str) {
 
 #[test]
 fn routes() {
-    line("upgrade = [\"h2c\"]", "upgrade[0]", "nothing has checked", "leave it out");
-    line("upgrade = [\"HTTP/2.0\"]", "upgrade[0]", "nothing has checked", "leave it out");
-    line("upgrade = [\"web socket\"]", "upgrade[0]", "no protocol", "websocket");
+    line("upgrade = [\"h2c\"]", "upgrade[0]", "cannot check", "leave it out");
+    line("upgrade = [\"HTTP/2.0\"]", "upgrade[0]", "cannot check", "leave it out");
+    line("upgrade = [\"web socket\"]", "upgrade[0]", "not a protocol", "websocket");
     line("upgrade = \"websocket\"", "upgrade", "", "");
     line("origins = [\"https://a.example\"]", "origins", "without `upgrade`", "leave it out");
     line("outlives_token = true", "outlives_token", "without `upgrade`", "leave it out");
     for origin in ["a.example", "https://", "https://a.example/", "null"] {
         let text = format!("upgrade = [\"websocket\"]; origins = [{origin:?}]").replace("; ", "\n");
         let number = BASE[..BASE.find(LINE).unwrap()].lines().count() + 3;
-        wrong(LINE, &format!("{LINE}{text}\n"), number, "route[0].origins[0]", "no origin", "https://app.example.com");
+        wrong(
+            LINE,
+            &format!("{LINE}{text}\n"),
+            number,
+            "route[0].origins[0]",
+            "not an origin",
+            "https://app.example.com",
+        );
     }
     let text = BASE.replacen("[\"127.0.0.1:9000\"]", "[\"127.0.0.1:9000\"]\nprotocol = \"http2\"", 1);
     let spoilt = text.replacen(LINE, &format!("{LINE}upgrade = [\"websocket\"]\n"), 1);
     let errors = load(&spoilt).unwrap_err().to_string();
-    assert!(errors.contains("route[0].upgrade") && errors.contains("spoken to by HTTP/2"), "{errors}");
+    assert!(errors.contains("route[0].upgrade") && errors.contains("uses HTTP/2"), "{errors}");
     line("websocket_token = [\"protocol\"]", "websocket_token", "without `upgrade`", "leave it out");
     let may = "upgrade = [\"websocket\"]\norigins = [\"https://a.example\"]";
     for (text, place, message, hint) in [
-        ("websocket_token = [\"query:token\"]", "[0]", "no place of a token", "ends up in logs"),
-        ("websocket_token = [\"header\"]", "[0]", "no place of a token", "`Authorization` always counts"),
-        ("websocket_token = [\"cookie:\"]", "[0]", "no place of a token", "__Host-session"),
-        ("websocket_token = [\"cookie:a=b\"]", "[0]", "no place of a token", "__Host-session"),
+        ("websocket_token = [\"query:token\"]", "[0]", "not a place for a token", "ends up in logs"),
+        ("websocket_token = [\"header\"]", "[0]", "not a place for a token", "`Authorization` always counts"),
+        ("websocket_token = [\"cookie:\"]", "[0]", "not a place for a token", "__Host-session"),
+        ("websocket_token = [\"cookie:a=b\"]", "[0]", "not a place for a token", "__Host-session"),
         ("websocket_token = [\"cookie:a\", \"cookie:b\"]", "", "same kind of place twice", "one \"cookie:NAME\""),
         ("websocket_token = [\"protocol\", \"protocol\"]", "", "same kind of place twice", "or both"),
     ] {
@@ -43,8 +50,8 @@ fn routes() {
         wrong(LINE, &format!("{LINE}{may}\n{text}\n"), number, &key, message, hint);
     }
     for (text, message) in [
-        ("upgrade = [\"websocket\"]\nwebsocket_token = [\"cookie:a\"]", "from whoever's page"),
-        ("upgrade = [\"own\"]\nwebsocket_token = [\"protocol\"]", "the route has none"),
+        ("upgrade = [\"websocket\"]\nwebsocket_token = [\"cookie:a\"]", "pages of any origin"),
+        ("upgrade = [\"own\"]\nwebsocket_token = [\"protocol\"]", "without WebSockets"),
     ] {
         let errors = load(&BASE.replacen(LINE, &format!("{LINE}{text}\n"), 1)).unwrap_err().to_string();
         assert!(errors.contains("route[0].websocket_token") && errors.contains(message), "{errors}");
@@ -61,5 +68,5 @@ fn routes() {
 
 #[test]
 fn what_names_meant_before_is_told() {
-    warned("\"forged_token\"", "\"bad_token\"", "rule[0].signals", "is called \"forged_token\" by now");
+    warned("\"forged_token\"", "\"bad_token\"", "rule[0].signals", "is now called \"forged_token\"");
 }

@@ -9,7 +9,7 @@ use crate::diagnostic::Diagnostic;
 /// # Errors
 /// Anything else: ports, wildcards, letters beyond ASCII.
 pub fn host(text: &str) -> Result<String, Diagnostic> {
-    let wrong = |message: &str| Diagnostic::bare(format!("{text:?} is no host name: {message}"));
+    let wrong = |message: &str| Diagnostic::bare(format!("{text:?} is not a host name: {message}"));
     if let Some(address) = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
         let address: std::net::Ipv6Addr =
             address.parse().map_err(|_no_address| wrong("there is no IPv6 address in the brackets"))?;
@@ -53,7 +53,9 @@ pub fn host_or_wildcard(text: &str) -> Result<String, Diagnostic> {
     let name = host(behind)?;
     let is_address = |label: &str| label.ends_with(']') || label.bytes().all(|byte| byte.is_ascii_digit());
     if name.rsplit('.').next().is_some_and(is_address) {
-        return Err(Diagnostic::bare(format!("{text:?} is a wildcard of an address")).hint("write the address alone"));
+        return Err(
+            Diagnostic::bare(format!("{text:?} has a wildcard before an address")).hint("write the address alone")
+        );
     }
     Ok(format!("*.{name}"))
 }
@@ -65,10 +67,9 @@ pub fn host_or_wildcard(text: &str) -> Result<String, Diagnostic> {
 pub fn server(text: &str) -> Result<String, Diagnostic> {
     const HINT: &str = "write host and port: \"127.0.0.1:9000\", \"[::1]:9000\" or \"items.internal:9000\"";
     if text.contains("://") {
-        return Err(Diagnostic::bare(format!(
-            "{text:?} is a URL; by TLS servers are reached with `tls = true` beside them"
-        ))
-        .hint(HINT));
+        return Err(
+            Diagnostic::bare(format!("{text:?} is a URL; for TLS, write `tls = true` in the upstream")).hint(HINT)
+        );
     }
     let Some((name, port)) = text.rsplit_once(':') else {
         return Err(Diagnostic::bare(format!("{text:?} has no port")).hint(HINT));
@@ -87,7 +88,7 @@ pub(in crate::config) fn origin(value: &DeValue<'_>) -> Result<String, Diagnosti
     const HINT: &str = "write scheme and host, and the port if it is not the usual one: \"https://app.example.com\", \
                         \"https://*.example.com\"";
     let text = super::text(value)?;
-    let wrong = |why: &str| Diagnostic::bare(format!("{text:?} is no origin{why}"));
+    let wrong = |why: &str| Diagnostic::bare(format!("{text:?} is not an origin{why}"));
     let Some((scheme, authority)) = text.split_once("://") else { return Err(wrong("").hint(HINT)) };
     let is_of_scheme = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
     if !scheme.starts_with(|first: char| first.is_ascii_alphabetic()) || !scheme.bytes().all(is_of_scheme) {

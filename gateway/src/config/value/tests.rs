@@ -62,3 +62,23 @@ fn hosts() {
     }
     named(&"a".repeat(64), None);
 }
+
+#[test]
+fn what_values_say_of_themselves() {
+    let words = [("auto", 1), ("none", 2)];
+    for (takes, expect) in [
+        (boolean().takes(), "boolean"),
+        (integer(1..=64_u8).takes(), "integer from 1 to 64"),
+        (duration_in(Duration::ZERO..=Duration::from_secs(60)).takes(), "duration from 0s to 1m"),
+        (size_in(1..=1 << 20).takes(), "size from 1 to 1MiB"),
+        (choice(&words).takes(), "`\"auto\"`, `\"none\"`"),
+        (line.takes(), "string"),
+    ] {
+        assert_eq!(takes, expect);
+    }
+    assert_eq!(choice(&words).write(&2).as_deref(), Some("\"none\""));
+    assert_eq!(
+        duration_in(Duration::ZERO..=Duration::MAX).write(&Duration::from_secs(90)).as_deref(),
+        Some("\"1m30s\"")
+    );
+}

@@ -13,14 +13,14 @@ pub(in crate::config) fn simple_name(name: &str) -> Result<(), Diagnostic> {
     if !name.is_empty() && name.len() <= 64 && name.bytes().all(fine) {
         return Ok(());
     }
-    Err(Diagnostic::bare(format!("{name:?} is no name")).hint("write 1 to 64 letters, digits, \"-\" or \"_\""))
+    Err(Diagnostic::bare(format!("{name:?} is not a name")).hint("write 1 to 64 letters, digits, \"-\" or \"_\""))
 }
 
 /// A permission: one word.
 pub(in crate::config) fn permission(value: &DeValue<'_>) -> Result<String, Diagnostic> {
     let word = super::line(value)?;
     if word.contains(char::is_whitespace) {
-        return Err(Diagnostic::bare(format!("{word:?} has blanks")).hint("write one word, as in \"items:read\""));
+        return Err(Diagnostic::bare(format!("{word:?} has spaces")).hint("write one word, as in \"items:read\""));
     }
     Ok(word)
 }
@@ -31,14 +31,14 @@ pub(in crate::config) fn method(value: &DeValue<'_>) -> Result<Method, Diagnosti
     let text = super::text(value)?;
     if matches!(text, "CONNECT" | "TRACE") {
         let hint = "tunnels and echoes are never forwarded: leave it out";
-        return Err(Diagnostic::bare(format!("{text} is not served")).hint(hint));
+        return Err(Diagnostic::bare(format!("{text} is not supported")).hint(hint));
     }
     if KNOWN.contains(&text) {
-        return Method::from_bytes(text.as_bytes()).map_err(|_no_token| Diagnostic::bare("is no method"));
+        return Method::from_bytes(text.as_bytes()).map_err(|_no_token| Diagnostic::bare("is not a method"));
     }
     // Methods of extensions (RFC 9110 16.1) are in capitals, too; what is close to a known one is a slip.
     let capitals = text.to_ascii_uppercase();
-    let wrong = || Diagnostic::bare(format!("{text:?} is no method"));
+    let wrong = || Diagnostic::bare(format!("{text:?} is not a method"));
     if let Some(known) = closest(&capitals, KNOWN).filter(|_| text.len() > 2) {
         return Err(wrong().hint(format!("did you mean {known:?}?")));
     }
@@ -51,6 +51,7 @@ pub(in crate::config) fn method(value: &DeValue<'_>) -> Result<Method, Diagnosti
 /// The name of a header.
 pub(in crate::config) fn header(value: &DeValue<'_>) -> Result<HeaderName, Diagnostic> {
     let text = super::line(value)?;
-    let wrong = || Diagnostic::bare(format!("{text:?} is no header")).hint("write its name alone, as in \"x-version\"");
+    let wrong =
+        || Diagnostic::bare(format!("{text:?} is not a header name")).hint("write its name alone, as in \"x-version\"");
     HeaderName::from_bytes(text.as_bytes()).map_err(|_no_name| wrong())
 }

@@ -47,7 +47,10 @@ pub(super) fn read(table: Table<'_>, ipv6_prefix: u8, widest_ipv6: u8) -> Ladder
     if ladder.factors.is_empty() {
         table.report("factors", Diagnostic::bare("is empty").hint("write [1] for bans that do not grow"));
     } else if !ladder.factors.is_sorted() {
-        table.report("factors", Diagnostic::bare("shrinks").hint("write them from the smallest: [1, 3, 10]"));
+        table.report(
+            "factors",
+            Diagnostic::bare("is not in ascending order").hint("write them from the smallest: [1, 3, 10]"),
+        );
     }
     table.finish();
     ladder

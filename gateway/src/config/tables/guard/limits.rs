@@ -70,7 +70,7 @@ pub(super) fn source(
     if let Some(limit) = limit
         && limit.burst < least_burst
     {
-        let message = format!("{} is less than one packet may have", limit.burst);
+        let message = format!("{} is less than the largest packet", limit.burst);
         table.report("burst", Diagnostic::bare(message).hint(format!("write at least {least_burst}, or leave it out")));
     }
     table.finish();

@@ -58,10 +58,10 @@ pub(super) fn read(
     let hsts = hsts(table.table("hsts", HSTS_KEYS));
     let names_one = table.has("certificate") || table.has("private_key");
     if asked == Some(false) && names_one {
-        table.report("tls", Diagnostic::bare("is false beside a certificate").hint("leave one of them out"));
+        table.report("tls", Diagnostic::bare("is false, but there is a certificate").hint("leave one of them out"));
     }
     if asked == Some(true) && !names_one && !known.certificates {
-        let wrong = Diagnostic::bare("is true, and there is no certificate to show");
+        let wrong = Diagnostic::bare("is true, but there is no certificate");
         table.report("tls", wrong.hint("add `certificate` and `private_key`, or `[[certificate]]`"));
     }
     if asked != Some(true) && !names_one {
@@ -69,7 +69,7 @@ pub(super) fn read(
         for name in ["protocols", "min_tls", "client_certificates", "ja4", "ocsp", "hsts"] {
             if table.has(name) && !(name == "hsts" && is_behind_others) {
                 let hint = "add `certificate` and `private_key`, or `tls = true` with `[[certificate]]`";
-                table.report(name, Diagnostic::bare("is for TLS, which this listener does not speak").hint(hint));
+                table.report(name, Diagnostic::bare("has no effect without TLS").hint(hint));
             }
         }
         return (None, hsts);

@@ -44,8 +44,8 @@ const FORWARDED: [&str; 7] =
 pub(super) fn read(table: &Table<'_>, path: Option<&str>, known: &Known<'_>) -> Option<Then> {
     let named: Vec<&str> = ["upstream", "redirect", "respond"].into_iter().filter(|name| table.has(name)).collect();
     if let [first, second, ..] = named.as_slice() {
-        let wrong = Diagnostic::bare(format!("stands beside `{first}`, and one of them answers"));
-        table.report(second, wrong.hint("leave one of them out, or write a `[[route]]` for each"));
+        let wrong = Diagnostic::bare(format!("cannot be combined with `{first}`"));
+        table.report(second, wrong.hint("keep one of them, or write a `[[route]]` for each"));
     }
     let redirect = redirect(table.table("redirect", REDIRECT_KEYS), path);
     let respond = respond(table.table("respond", RESPOND_KEYS));
@@ -54,7 +54,7 @@ pub(super) fn read(table: &Table<'_>, path: Option<&str>, known: &Known<'_>) -> 
         return table.required("upstream", "\"items\"", described("name of an upstream", upstream)).map(Then::Forward);
     }
     for key in FORWARDED.into_iter().filter(|key| table.has(key)) {
-        let wrong = Diagnostic::bare("is about requests to an upstream, and the route has none");
+        let wrong = Diagnostic::bare("has no effect without an `upstream`");
         table.report(key, wrong.hint("leave it out, or name an `upstream`"));
     }
     if table.has("upstream") {
@@ -66,8 +66,8 @@ pub(super) fn read(table: &Table<'_>, path: Option<&str>, known: &Known<'_>) -> 
 /// `strip_prefix` or `rewrite`.
 pub(super) fn rewrite(table: &Table<'_>, path: Option<&str>) -> Option<Rewrite> {
     if table.has("strip_prefix") && table.has("rewrite") {
-        let wrong = Diagnostic::bare("stands beside `strip_prefix`, and one of them makes the path");
-        table.report("rewrite", wrong.hint("leave one of them out: `rewrite` can do what `strip_prefix` does"));
+        let wrong = Diagnostic::bare("cannot be combined with `strip_prefix`");
+        table.report("rewrite", wrong.hint("keep one of them: `rewrite` can do what `strip_prefix` does"));
     }
     // Of the parameters of a path that is none itself nothing can be said.
     let Some(path) = path else {
@@ -104,7 +104,7 @@ fn redirect(table: Table<'_>, path: Option<&str>) -> Option<Redirect> {
             status @ (301 | 302 | 303 | 307 | 308) => Ok(status),
             status => {
                 let hint = "write 308 or 307 (same method), 301 or 302 (as browsers like), or 303 (by GET)";
-                Err(Diagnostic::bare(format!("{status} sends nobody anywhere")).hint(hint))
+                Err(Diagnostic::bare(format!("{status} is not a redirect status")).hint(hint))
             }
         })
         .written(u16::to_string),
@@ -129,7 +129,7 @@ fn elsewhere(text: &str, path: &str) -> Result<(String, Pattern), Diagnostic> {
         return Ok((String::new(), Pattern::read(text, path)?));
     }
     let Some((scheme, rest)) = text.split_once("://").filter(|(scheme, _)| matches!(*scheme, "http" | "https")) else {
-        return Err(Diagnostic::bare(format!("{text:?} is no place to send a client to")).hint(HINT));
+        return Err(Diagnostic::bare(format!("{text:?} is neither a URL nor a path")).hint(HINT));
     };
     // A parameter within the authority would let whoever writes the link choose where it leads.
     let authority = rest.split('/').next().unwrap_or_default();
@@ -151,33 +151,32 @@ fn respond(table: Table<'_>) -> Option<Fixed> {
     if !table.is_present() {
         return None;
     }
-    let status = table.or(
-        "status",
-        StatusCode::OK,
-        described("200 to 299, or 400 to 599", |value| {
-            let status = value::integer(100..=599_u16).read(value)?;
-            if status < 200 {
-                return Err(
-                    Diagnostic::bare(format!("{status} is no answer yet")).hint("write 200 to 299, or 400 to 599")
-                );
-            }
-            if (300..400).contains(&status) {
-                return Err(
-                    Diagnostic::bare(format!("{status} sends elsewhere")).hint("write `redirect` with its `to`")
-                );
-            }
-            StatusCode::from_u16(status).map_err(|_no_status| Diagnostic::bare("is no status"))
-        })
-        .written(|status| status.as_u16().to_string()),
-    );
+    let status =
+        table.or(
+            "status",
+            StatusCode::OK,
+            described("200 to 299, or 400 to 599", |value| {
+                let status = value::integer(100..=599_u16).read(value)?;
+                if status < 200 {
+                    return Err(Diagnostic::bare(format!("{status} is an interim status"))
+                        .hint("write 200 to 299, or 400 to 599"));
+                }
+                if (300..400).contains(&status) {
+                    return Err(Diagnostic::bare(format!("{status} is a redirect status"))
+                        .hint("write `redirect` with its `to`"));
+                }
+                StatusCode::from_u16(status).map_err(|_no_status| Diagnostic::bare("is not a status"))
+            })
+            .written(|status| status.as_u16().to_string()),
+        );
     let body = table.or(
         "body",
         String::new(),
         described("string", |value| {
             let body = value::text(value)?;
             if body.len() > LONGEST_BODY {
-                let wrong = Diagnostic::bare(format!("is {} bytes long, and kept in memory", body.len()));
-                return Err(wrong.hint("write at most 64KiB, and serve more by an upstream"));
+                let wrong = Diagnostic::bare(format!("is {} bytes long, and it is kept in memory", body.len()));
+                return Err(wrong.hint("write at most 64KiB, or serve it from an upstream"));
             }
             Ok(body.to_owned())
         })
@@ -187,8 +186,9 @@ fn respond(table: Table<'_>) -> Option<Fixed> {
         "content_type",
         described("media type", |value| {
             let text = value::line(value)?;
-            let wrong =
-                || Diagnostic::bare(format!("{text:?} is no media type")).hint("write \"text/plain; charset=utf-8\"");
+            let wrong = || {
+                Diagnostic::bare(format!("{text:?} is not a media type")).hint("write \"text/plain; charset=utf-8\"")
+            };
             let is_one = text.is_ascii()
                 && text.split_once('/').is_some_and(|(kind, rest)| !kind.is_empty() && !rest.is_empty());
             HeaderValue::from_str(&text).ok().filter(|_| is_one).ok_or_else(wrong)
@@ -197,11 +197,11 @@ fn respond(table: Table<'_>) -> Option<Fixed> {
     if content_type.is_some() && body.is_empty() {
         table.report(
             "content_type",
-            Diagnostic::bare("says nothing without `body`").hint("write a `body`, or leave it out"),
+            Diagnostic::bare("has no effect without `body`").hint("write a `body`, or leave it out"),
         );
     }
     if matches!(status.as_u16(), 204 | 205) && !body.is_empty() {
-        let wrong = Diagnostic::bare(format!("an answer {} has none", status.as_u16()));
+        let wrong = Diagnostic::bare(format!("a response with status {} has no body", status.as_u16()));
         table.report("body", wrong.hint("write status = 200, or leave the body out"));
     }
     table.finish();

@@ -36,8 +36,8 @@ pub(super) fn edits(table: Table<'_>, side: Side, reader: &Reader<'_>) -> Option
         .collect();
     for (index, (key, name)) in names.iter().enumerate() {
         if names.iter().take(index).any(|(_, earlier)| earlier == name) {
-            let wrong = Diagnostic::bare(format!("{name} is removed or set already"));
-            reader.report(wrong.hint("`set` stands instead of what is there: name each header once").at(*key));
+            let wrong = Diagnostic::bare(format!("{name} is removed or set twice"));
+            reader.report(wrong.hint("name each header once: `set` replaces what is there").at(*key));
         }
     }
     table.finish();
@@ -55,7 +55,7 @@ pub(super) fn beside_cors(has_cors: bool, edits: Option<&Edits>, table: &Table<'
     let Some(edits) = edits.filter(|_| has_cors) else { return };
     let named = edits.remove.iter().chain(edits.set.iter().chain(&edits.add).map(|(name, _)| name));
     if let Some(name) = named.into_iter().find(|name| name.as_str().starts_with("access-control-")) {
-        let wrong = Diagnostic::bare(format!("changes {name}, which the route's CORS group writes"));
+        let wrong = Diagnostic::bare(format!("changes {name}, which the route's CORS group sets"));
         table.report("response_headers", wrong.hint("leave it out, or write `cors = \"none\"` in the route"));
     }
 }
@@ -66,17 +66,21 @@ pub(super) fn pass_headers(table: &Table<'_>, edits: Option<&Edits>, reader: &Re
         "pass_headers",
         described("header name", |value| {
             let text = value::line(value)?;
-            let no_name =
-                || Diagnostic::bare(format!("{text:?} is no header")).hint("write its name alone, as in \"x-user-id\"");
+            let no_name = || {
+                Diagnostic::bare(format!("{text:?} is not a header name"))
+                    .hint("write its name alone, as in \"x-user-id\"")
+            };
             let name = HeaderName::from_bytes(text.as_bytes()).map_err(|_no_name| no_name())?;
             // What a program may read it as counts (T02).
             match header_names::kind(&header_names::folded(name.as_str())) {
                 Kind::Own => {
-                    let wrong = Diagnostic::bare(format!("{name} is the gateway's own, or another spelling of it"));
-                    Err(wrong.hint("leave it out: upstreams believe it"))
+                    let wrong = Diagnostic::bare(format!(
+                        "{name} is a header that the gateway sets, or another spelling of one"
+                    ));
+                    Err(wrong.hint("leave it out: upstreams trust it"))
                 }
                 Kind::Message if header_names::kind(name.as_str()) == Kind::Message => {
-                    Err(Diagnostic::bare(format!("{name} passes anyway")).hint("leave it out"))
+                    Err(Diagnostic::bare(format!("{name} always passes")).hint("leave it out"))
                 }
                 Kind::Alias | Kind::Message | Kind::Other => Ok(name),
             }
@@ -90,7 +94,7 @@ pub(super) fn pass_headers(table: &Table<'_>, edits: Option<&Edits>, reader: &Re
         let folded = header_names::folded(name.as_str());
         if edits.is_some_and(|edits| edited(edits, &folded)) {
             let wrong =
-                Diagnostic::bare(format!("{name} is {folded} to some upstreams, which `request_headers` changes"));
+                Diagnostic::bare(format!("some upstreams read {name} as {folded}, which `request_headers` changes"));
             reader.report(wrong.hint("leave it out of one of them").at(key.as_str()));
         }
     }
@@ -108,7 +112,7 @@ fn pairs(table: Table<'_>, side: Side, reader: &Reader<'_>) -> Vec<(String, Head
 
 fn name(text: &str, side: Side) -> Result<HeaderName, Diagnostic> {
     let no_name =
-        || Diagnostic::bare(format!("{text:?} is no header")).hint("write its name alone, as in \"x-version\"");
+        || Diagnostic::bare(format!("{text:?} is not a header name")).hint("write its name alone, as in \"x-version\"");
     let name = HeaderName::from_bytes(text.as_bytes()).map_err(|_no_name| no_name())?;
     if let Some(why) = side.refuses(&name) {
         return Err(Diagnostic::bare(format!("{name} {why}")).hint("leave it to the gateway"));
@@ -116,7 +120,7 @@ fn name(text: &str, side: Side) -> Result<HeaderName, Diagnostic> {
     // `X_User` and `X.User` are `X-User` to whoever turns names into variables (T02).
     if side == Side::Request && name.as_str().contains(['_', '.']) {
         return Err(
-            Diagnostic::bare(format!("{name} is another header to some upstreams")).hint("write it with hyphens")
+            Diagnostic::bare(format!("some upstreams read {name} as another header")).hint("write it with hyphens")
         );
     }
     Ok(name)
@@ -129,7 +133,7 @@ fn header_value(value: &DeValue<'_>) -> Result<HeaderValue, Diagnostic> {
         return wrong("is longer than 4KiB", "servers take no such headers: write less");
     }
     if text.trim() != text {
-        return wrong("begins or ends with a blank, which gets lost on the way", "leave the blank out");
+        return wrong("begins or ends with a space, which would be lost", "leave the space out");
     }
     match HeaderValue::from_str(&text) {
         Ok(value) if text.is_ascii() => Ok(value),

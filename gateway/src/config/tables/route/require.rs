@@ -13,7 +13,7 @@ use crate::{
 
 pub(super) fn read(table: &Table<'_>, known: &Known<'_>, reader: &Reader<'_>) -> Requirement {
     if !table.has("require") {
-        let warning = Diagnostic::new(table.key("require"), "is missing: nobody is let through");
+        let warning = Diagnostic::new(table.key("require"), "is missing: nobody has access");
         reader.warn(warning.hint("write [\"public\"], [\"authenticated\"], or the permissions it takes"));
     }
     let words = table.list("require", permission);
@@ -21,7 +21,7 @@ pub(super) fn read(table: &Table<'_>, known: &Known<'_>, reader: &Reader<'_>) ->
     let special = |word: &str| matches!(word, "public" | "authenticated" | "certificate");
     if let Some((key, word)) = words.iter().find(|(_, word)| words.len() > 1 && special(word)) {
         let hint = format!("write [{word:?}] alone, or permissions alone");
-        reader.report(Diagnostic::new(key, format!("{word:?} stands beside other words")).hint(hint));
+        reader.report(Diagnostic::new(key, format!("{word:?} cannot be combined with other words")).hint(hint));
     }
     if first == "public" {
         return Requirement::Public;
@@ -29,13 +29,13 @@ pub(super) fn read(table: &Table<'_>, known: &Known<'_>, reader: &Reader<'_>) ->
     if first == "certificate" {
         if !known.certificates {
             let fault =
-                Diagnostic::new(key, "asks for a client certificate, and there is no [client_certificates.NAME]");
+                Diagnostic::new(key, "requires a client certificate, but there is no [client_certificates.NAME]");
             reader.report(fault.hint("add one with `ca` and `hosts`"));
         }
         return Requirement::Certificate;
     }
     if !known.jwt && !known.certificates {
-        let fault = Diagnostic::new(key, "asks who the client is, and there is no [jwt] to tell");
+        let fault = Diagnostic::new(key, "requires a token, but there is no [jwt]");
         reader.report(fault.hint("add a [jwt] table, or write require = [\"public\"]"));
     }
     if first == "authenticated" {
@@ -46,7 +46,7 @@ pub(super) fn read(table: &Table<'_>, known: &Known<'_>, reader: &Reader<'_>) ->
         if granted().any(|permission| permission == word) {
             continue;
         }
-        let fault = Diagnostic::new(key, format!("no role gives the permission {word:?}: nobody would be let through"));
+        let fault = Diagnostic::new(key, format!("no role grants the permission {word:?}: nobody would have access"));
         let words = ["public", "authenticated", "certificate"].into_iter().chain(granted());
         reader.report(match closest(word, words) {
             Some(near) => fault.hint(format!("did you mean {near:?}?")),

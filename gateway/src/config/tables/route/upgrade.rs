@@ -28,12 +28,12 @@ pub(super) fn read(
     if let Some(NamedUpstream { settings, .. }) = upstream.filter(|it| it.settings.protocol == Protocol::Http2)
         && table.has("upgrade")
     {
-        let wrong = Diagnostic::bare(format!("is for HTTP/1.1, and {:?} is spoken to by HTTP/2", settings.name));
+        let wrong = Diagnostic::bare(format!("needs HTTP/1.1, but the upstream {:?} uses HTTP/2", settings.name));
         table.report("upgrade", wrong.hint("write `protocol = \"auto\"` or \"http1\" in the upstream"));
     }
     for key in ["origins", "outlives_token", "websocket_token"] {
         if table.has(key) && !table.has("upgrade") {
-            let wrong = Diagnostic::bare("says nothing without `upgrade`");
+            let wrong = Diagnostic::bare("has no effect without `upgrade`");
             table.report(key, wrong.hint("write `upgrade = [\"websocket\"]` beside it, or leave it out"));
         }
     }
@@ -47,16 +47,19 @@ pub(super) fn read(
     let cookies = tokens.iter().filter(is_cookie).count();
     if tokens.is_empty() || protocols.is_empty() {
     } else if !protocols.iter().any(|protocol| protocol == "websocket") {
-        wrong("is about WebSockets, and the route has none", "write `upgrade = [\"websocket\"]`, or leave it out");
+        wrong("has no effect without WebSockets", "write `upgrade = [\"websocket\"]`, or leave it out");
     } else if matches!(require, Requirement::Public | Requirement::Certificate) {
-        wrong("is about tokens, and the route asks for none", "leave it out, or write require = [\"authenticated\"]");
+        wrong(
+            "has no effect on a route that requires no token",
+            "leave it out, or write require = [\"authenticated\"]",
+        );
     } else if !has_jwt {
-        wrong("is about tokens, and there is no [jwt] to judge them", "add a [jwt] table, or leave it out");
+        wrong("has no effect without [jwt]", "add a [jwt] table, or leave it out");
     } else if cookies > 1 || tokens.len() - cookies > 1 {
         wrong("names the same kind of place twice", "write \"protocol\", one \"cookie:NAME\", or both");
     } else if cookies > 0 && origins.is_empty() {
         let hint = "write `origins = [\"https://app.example.com\"]` beside it";
-        wrong("takes a cookie from whoever's page opens the WebSocket", hint);
+        wrong("takes a cookie from pages of any origin", hint);
     }
     (!protocols.is_empty()).then_some(Upgrade { protocols, origins, outlives_token, tokens })
 }
@@ -67,7 +70,7 @@ fn token_source(value: &DeValue<'_>) -> Result<TokenSource, Diagnostic> {
     if text == "protocol" {
         return Ok(TokenSource::Protocol);
     }
-    let wrong = || Diagnostic::bare(format!("{text:?} is no place of a token"));
+    let wrong = || Diagnostic::bare(format!("{text:?} is not a place for a token"));
     if matches!(text, "query" | "header") || text.starts_with("query:") {
         let why = if text == "header" { "`Authorization` always counts" } else { "what is in a URL ends up in logs" };
         return Err(wrong().hint(format!("{why}: write \"protocol\" or \"cookie:NAME\"")));
@@ -84,12 +87,12 @@ fn protocol(value: &DeValue<'_>) -> Result<String, Diagnostic> {
     let name = text.to_ascii_lowercase();
     let kind = name.split('/').next().unwrap_or_default();
     if matches!(kind, "h2c" | "h2" | "http" | "tls") {
-        let wrong = Diagnostic::bare(format!("{text:?} would carry requests that nothing has checked"));
+        let wrong = Diagnostic::bare(format!("{text:?} would carry requests that the gateway cannot check"));
         return Err(wrong.hint("leave it out: HTTP/2 is chosen by TLS"));
     }
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'/' | b'_' | b'+');
     if name.is_empty() || !name.bytes().all(is_token) {
-        return Err(Diagnostic::bare(format!("{text:?} is no protocol")).hint("write \"websocket\""));
+        return Err(Diagnostic::bare(format!("{text:?} is not a protocol")).hint("write \"websocket\""));
     }
     Ok(name)
 }

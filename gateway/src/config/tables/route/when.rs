@@ -30,11 +30,15 @@ pub(super) fn read(table: Table<'_>) -> Option<Condition> {
         "header",
         described("header name", |value| {
             let text = value::line(value)?;
-            let wrong =
-                || Diagnostic::bare(format!("{text:?} is no header")).hint("write its name alone, as in \"x-version\"");
+            let wrong = || {
+                Diagnostic::bare(format!("{text:?} is not a header name"))
+                    .hint("write its name alone, as in \"x-version\"")
+            };
             let name = HeaderName::from_bytes(text.as_bytes()).map_err(|_no_name| wrong())?;
             if name == http::header::HOST {
-                return Err(Diagnostic::bare("is what `host` is for").hint("write `host` in the route"));
+                return Err(
+                    Diagnostic::bare("cannot be a condition: `host` matches it").hint("write `host` in the route")
+                );
             }
             Ok(Subject::Header(name))
         }),
@@ -47,20 +51,22 @@ pub(super) fn read(table: Table<'_>) -> Option<Condition> {
         "present",
         described("`true`", |value| match value::boolean().read(value)? {
             true => Ok(Test::Present),
-            false => Err(Diagnostic::bare("false is not told apart").hint("leave the condition to the other route")),
+            false => Err(Diagnostic::bare("false is not supported").hint("put the condition on the other route")),
         }),
     );
     let named = |names: &[&str]| names.iter().filter(|name| table.has(name)).count();
     let (subjects, tests) = (named(&["header", "query"]), named(&["equals", "prefix", "present"]));
-    let key = table.own_key().to_owned();
     // What is misspelt is told as such, and not as missing, too.
     let misspelt = table.has_unknown();
     if subjects != 1 && !(subjects == 0 && misspelt) {
         let hint = "write { header = \"x-version\", equals = \"2\" }";
-        table.report("header", Diagnostic::bare("one of `header` and `query` is what a condition looks at").hint(hint));
+        table.report("header", Diagnostic::bare("a condition needs exactly one of `header` and `query`").hint(hint));
     } else if tests != 1 && !(tests == 0 && misspelt) {
         let hint = "write one of equals = \"2\", prefix = \"2.\", present = true";
-        table.report("equals", Diagnostic::bare(format!("{key} says {tests} things of its value")).hint(hint));
+        table.report(
+            "equals",
+            Diagnostic::bare("a condition needs exactly one of `equals`, `prefix` and `present`").hint(hint),
+        );
     }
     table.finish();
     Some(Condition { subject: header.or(query)?, test: equals.or(prefix).or(present)? })

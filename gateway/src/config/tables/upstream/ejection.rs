@@ -59,7 +59,8 @@ pub(super) fn broken_status() -> impl Form<u16> {
         if BROKEN.contains(&status) {
             return Ok(status);
         }
-        Err(Diagnostic::bare(format!("{status} says nothing about the server")).hint("write 500, 502, 503 or 504"))
+        Err(Diagnostic::bare(format!("{status} does not mean that the server failed"))
+            .hint("write 500, 502, 503 or 504"))
     })
     .written(u16::to_string)
 }

@@ -35,7 +35,7 @@ pub(super) fn read(table: Table<'_>) -> Option<HealthCheck> {
             if path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic()) {
                 return Ok(path);
             }
-            Err(Diagnostic::bare(format!("{path:?} is no path")).hint("write it as it is requested: \"/health\""))
+            Err(Diagnostic::bare(format!("{path:?} is not a path")).hint("write it as it is requested: \"/health\""))
         }),
     );
     let host = table.optional("host", described("host name or address", |value| address::host(value::text(value)?)));

@@ -50,7 +50,7 @@ pub(super) fn read(table: &Table<'_>, reader: &Reader<'_>) -> Option<Client> {
     let accepts_any = inner.or("dangerous_accept_any_certificate", false, value::boolean());
     if accepts_any {
         let key = inner.key("dangerous_accept_any_certificate");
-        let warning = Diagnostic::new(key, "whoever is in between can read and change everything");
+        let warning = Diagnostic::new(key, "anybody on the path can read and change everything");
         reader.warn(warning.hint("name the authority instead: `ca`"));
     }
     let one = |value: &DeValue<'_>| pin(value::text(value)?);
@@ -63,7 +63,7 @@ pub(super) fn read(table: &Table<'_>, reader: &Reader<'_>) -> Option<Client> {
     let pins: Vec<_> = pins.into_iter().map(|(_, pin)| pin).collect();
     if accepts_any && inner.has("pins") {
         let hint = "leave `dangerous_accept_any_certificate` out: pins need no `ca`";
-        inner.report("pins", Diagnostic::bare("says nothing where any certificate will do").hint(hint));
+        inner.report("pins", Diagnostic::bare("has no effect where every certificate is accepted").hint(hint));
     }
     inner.finish();
     let none = || NamedFile { path: std::path::PathBuf::new(), bytes: std::sync::Arc::default() };
@@ -84,7 +84,7 @@ const SYSTEM: [&str; 5] = [
 /// Whom this system trusts.
 fn system(table: &Table<'_>, reader: &Reader<'_>) -> NamedFile {
     reader.first_of(&SYSTEM).unwrap_or_else(|| {
-        let wrong = Diagnostic::bare("this system has no list of authorities that it trusts");
+        let wrong = Diagnostic::bare("this system has no list of trusted authorities");
         table.report("tls", wrong.hint("install ca-certificates, or write `tls = { ca = \"internal-ca.pem\" }`"));
         NamedFile { path: SYSTEM.first().copied().unwrap_or_default().into(), bytes: std::sync::Arc::default() }
     })

@@ -16,9 +16,9 @@ fn groups() {
     group("credentials = true", 0, "origins", "is missing", "origins = ");
     group("origins = []", 1, "origins", "is empty", "origins = ");
     for (origin, message, hint) in [
-        ("app.example.com", "is no origin", "write scheme and host"),
-        ("https://", "is no origin", "write scheme and host"),
-        ("://a.example", "is no origin", "write scheme and host"),
+        ("app.example.com", "is not an origin", "write scheme and host"),
+        ("https://", "is not an origin", "write scheme and host"),
+        ("://a.example", "is not an origin", "write scheme and host"),
         ("https://a.example/", "has a path", "write scheme and host"),
         ("https://a@b.example", "has a path or more", "write scheme and host"),
         ("https://a.example:443", "no browser sends it", "\"https://a.example\""),
@@ -30,7 +30,7 @@ fn groups() {
         ("https://a.*.example.com", "wildcard", ""),
         ("https://*.*.example.com", "wildcard", ""),
         ("https://app*.example.com", "wildcard", ""),
-        ("*.example.com", "is no origin", "write scheme and host"),
+        ("*.example.com", "is not an origin", "write scheme and host"),
         ("https://b\u{fc}cher.example", "beyond ASCII", ""),
     ] {
         group(&format!("origins = [{origin:?}]"), 1, "origins[0]", message, hint);
@@ -41,14 +41,14 @@ fn groups() {
     }
     group("origins = [\"https://a.example\", \"*\"]", 1, "origins", "which it covers", "[\"*\"] alone");
     let app = |line: &str| format!("origins = [\"https://a.example\"]\n{line}");
-    group(&app("credentials = true\nheaders = [\"*\"]"), 3, "headers[0]", "header named `*`", "name the headers");
-    group(&app("credentials = true\nexpose = [\"*\"]"), 3, "expose[0]", "header named `*`", "name the headers");
+    group(&app("credentials = true\nheaders = [\"*\"]"), 3, "headers[0]", "not a wildcard", "name the headers");
+    group(&app("credentials = true\nexpose = [\"*\"]"), 3, "expose[0]", "not a wildcard", "name the headers");
     group(&app("headers = [\"*\", \"x-a\"]"), 2, "headers", "which it covers", "alone");
-    group(&app("headers = [\"a b\"]"), 2, "headers[0]", "is no header", "name alone");
-    group(&app("methods = [\"get\"]"), 2, "methods[0]", "is no method", "GET");
+    group(&app("headers = [\"a b\"]"), 2, "headers[0]", "is not a header name", "name alone");
+    group(&app("methods = [\"get\"]"), 2, "methods[0]", "is not a method", "GET");
     group(&app("max_age = \"25h\""), 2, "max_age", "out of range", "1d");
     group(&app("age = \"1h\""), 2, "age", "unknown", "");
-    group("origins = [\"*\"]\nrefuse_others = true", 2, "refuse_others", "refuses nobody", "leave it out");
+    group("origins = [\"*\"]\nrefuse_others = true", 2, "refuse_others", "has no effect", "leave it out");
 }
 
 const LINE: &str = "upstream = \"items\"\n";

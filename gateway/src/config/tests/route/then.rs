@@ -36,8 +36,8 @@ fn rewrites() {
         &format!("{UPSTREAM}strip_prefix = \"/items\"\nrewrite = \"/x\"\n"),
         47,
         "route[0].rewrite",
-        "beside `strip_prefix`",
-        "leave one",
+        "combined with `strip_prefix`",
+        "keep one",
     );
     let text = spoiled("path = \"/items/{id}\"", "path = \"items/{id}\"\nrewrite = \"/a/{id}\"");
     assert_eq!(load(&text).unwrap_err().shown().len(), 1, "the path alone is wrong");
@@ -52,27 +52,27 @@ fn redirects() {
         to(open, "makes no path", "from its start");
     }
     for open in ["https://{id}", "https://{id}.example.com/", "https://www.example.com{id}", "https://a@b.example/"] {
-        to(open, "no host name", "https://www.example.com{path}");
+        to(open, "not a host name", "https://www.example.com{path}");
     }
-    to("https://www.example.com{path}.evil", "no host name", "{path}");
+    to("https://www.example.com{path}.evil", "not a host name", "{path}");
     to("https://www.example.com/a{path}.evil", "goes on after {path}", "at the end");
     to("https://www.example.com:0/", "no port", "{path}");
     to("https://www.example.com:080/", "no port", "{path}");
-    to("ftp://a.example/", "no place", "https://");
-    to("www.example.com", "no place", "https://");
+    to("ftp://a.example/", "neither a URL nor a path", "https://");
+    to("www.example.com", "neither a URL nor a path", "https://");
     to("/a?x=1", "query", "is kept");
     to("/{name}", "names {name}", "{id}");
     to("https://a.example/\\r\\nx: y", "control characters", "one line");
     instead("redirect = { status = 308 }", "redirect.to", "missing", "https://www.example.com{path}");
-    instead("redirect = { to = \"/\", status = 304 }", "redirect.status", "304 sends nobody", "308 or 307");
+    instead("redirect = { to = \"/\", status = 304 }", "redirect.status", "304 is not a redirect status", "308 or 307");
     instead("redirect = { to = \"/\", status = 200 }", "redirect.status", "out of range", "");
     instead("redirect = { to = \"/\", code = 301 }", "redirect.code", "unknown", "known here: status, to");
     instead("redirect = \"/new\"", "redirect", "expected a table", "");
-    line("redirect = { to = \"/new\" }", "redirect", "beside `upstream`", "leave one");
+    line("redirect = { to = \"/new\" }", "redirect", "combined with `upstream`", "keep one");
     let two = "redirect = { to = \"/\" }\nrespond = { }\n";
-    wrong(UPSTREAM, two, 45, "route[0].respond", "beside `redirect`", "leave one");
+    wrong(UPSTREAM, two, 45, "route[0].respond", "combined with `redirect`", "keep one");
     let two = "redirect = { to = \"/\" }\nmax_body = \"1KiB\"\n";
-    wrong(UPSTREAM, two, 45, "route[0].max_body", "the route has none", "name an `upstream`");
+    wrong(UPSTREAM, two, 45, "route[0].max_body", "without an `upstream`", "name an `upstream`");
     for right in ["https://a.example", "http://[::1]:8080/x", "/new/{id}", "https://a.example:8443{path}", "{path}"] {
         let text = spoiled(UPSTREAM, &format!("redirect = {{ to = \"{right}\" }}\n"));
         assert_eq!(load(&text).is_ok(), right != "{path}", "{right}");
@@ -81,10 +81,10 @@ fn redirects() {
 
 #[test]
 fn answers() {
-    instead("respond = { status = 100 }", "respond.status", "no answer yet", "200 to 299");
-    instead("respond = { status = 302 }", "respond.status", "sends elsewhere", "`redirect`");
+    instead("respond = { status = 100 }", "respond.status", "interim status", "200 to 299");
+    instead("respond = { status = 302 }", "respond.status", "redirect status", "`redirect`");
     instead("respond = { status = 600 }", "respond.status", "out of range", "");
-    instead("respond = { status = 204, body = \"x\" }", "respond.body", "has none", "status = 200");
+    instead("respond = { status = 204, body = \"x\" }", "respond.body", "has no body", "status = 200");
     instead("respond = { content_type = \"text/html\" }", "respond.content_type", "without `body`", "leave it out");
     instead("respond = { body = \"x\", content_type = \"text\" }", "respond.content_type", "media type", "text/plain");
     instead("respond = { body = 1 }", "respond.body", "found an integer", "");
@@ -111,14 +111,14 @@ fn headers() {
     }
     request("set = { host = \"a\" }", "set.host", "`host_header`", "");
     request("set = { x_user = \"a\" }", "set.x_user", "another header", "hyphens");
-    request("set = { \"a b\" = \"a\" }", "set.\"a b\"", "no header", "name alone");
+    request("set = { \"a b\" = \"a\" }", "set.\"a b\"", "not a header name", "name alone");
     request("set = { a = \"b\\r\\nc: d\" }", "set.a", "control characters", "one line");
     request("set = { a = \"bücher\" }", "set.a", "beyond ASCII", "ASCII");
-    request("set = { a = \" b\" }", "set.a", "blank", "leave");
+    request("set = { a = \" b\" }", "set.a", "space", "leave");
     request("set = { a = \"\" }", "set.a", "is empty", "");
     request("set = { a = 1 }", "set.a", "found an integer", "");
-    request("set = { a = \"1\", A = \"2\" }", "set.a", "set already", "once");
-    request("remove = [\"a\"], set = { a = \"1\" }", "set.a", "set already", "once");
+    request("set = { a = \"1\", A = \"2\" }", "set.a", "set twice", "once");
+    request("remove = [\"a\"], set = { a = \"1\" }", "set.a", "set twice", "once");
     request("sett = { a = \"1\" }", "sett", "unknown", "mean `set`?");
     let secret = "request_headers = { set = { authorization = \"Basic c2VjcmV0\", x-a = \"1\" } }\n";
     let effective = load(&spoiled(UPSTREAM, &format!("{UPSTREAM}{secret}"))).unwrap().effective().to_string();
@@ -129,7 +129,7 @@ fn headers() {
 fn deadlines_and_hosts() {
     line("timeouts = { response = \"0s\" }", "timeouts.response", "out of range", "");
     line("timeouts = { idle = \"1s\" }", "timeouts.idle", "unknown", "");
-    line("timeouts = { tunnel_idle = \"1s\" }", "timeouts.tunnel_idle", "no `upgrade`", "websocket");
+    line("timeouts = { tunnel_idle = \"1s\" }", "timeouts.tunnel_idle", "without `upgrade`", "websocket");
     let timeouts = "timeouts = { response = \"5m\" }\n";
     let config = load(&spoiled(UPSTREAM, &format!("{UPSTREAM}{timeouts}"))).unwrap();
     assert_eq!(config.effective()["route"][0]["timeouts"]["response"], "5m");
