@@ -1,5 +1,5 @@
-//! Decides what a token that is not valid says about whoever presented it: a forgery is an attempt, all else is as
-//! likely a fault of the client's clock, of the issuer, or ours.
+//! Why a token is not valid, and what that says about its sender. A forgery is an attack. Anything else may as well be a
+//! fault of the client's clock, of the issuer, or of the gateway.
 
 use crate::refusal::{Refusal, TokenFault};
 

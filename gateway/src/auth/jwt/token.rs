@@ -1,5 +1,5 @@
-//! Decides what may even be shown to the cryptographic library: a token in its one canonical spelling whose header
-//! and claims are what they have to be.
+//! Parses a token before any cryptography: only the one canonical spelling, with a header and claims as they have to be,
+//! reaches the library.
 //!
 //! The library keeps the last of duplicate members and passes over what it does not know, `crit` included; here
 //! everything that could be read in two ways is refused. Nothing that is read here is believed before the signature
