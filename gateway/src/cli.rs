@@ -159,7 +159,7 @@ pub fn main() -> ExitCode {
 /// The reference of all commands, as Markdown.
 #[must_use]
 pub fn reference() -> String {
-    reference::page()
+    reference::page(<Arguments as clap::CommandFactory>::command())
 }
 
 #[cfg(test)]

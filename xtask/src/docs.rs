@@ -117,10 +117,10 @@ fn links(root: &Path, page: &Page, pages: &[Page]) -> Vec<String> {
             fault("there is no such file");
         } else if page.path.starts_with("docs/") && !target.starts_with("docs/") {
             fault("leads out of docs/, which is all that the book has");
-        } else if let Some(anchor) = anchor {
-            if !known.is_some_and(|page| page.anchors.contains(anchor)) {
-                fault("that page has no such heading");
-            }
+        } else if let Some(anchor) = anchor
+            && !known.is_some_and(|page| page.anchors.contains(anchor))
+        {
+            fault("that page has no such heading");
         }
     }
     faults

@@ -14,6 +14,7 @@ mod circles;
 mod imports;
 mod modules;
 mod source;
+mod tokens;
 
 /// What `cargo xtask tidy` is told.
 #[derive(Debug, clap::Args)]

@@ -6,13 +6,11 @@
 use std::{
     fs, io,
     io::{BufRead, IsTerminal as _, Write},
-    net::SocketAddr,
     os::unix::fs::OpenOptionsExt as _,
-    path::{Path, PathBuf, absolute},
+    path::{Path, absolute},
     sync::Arc,
 };
 
-use clap::Args;
 use serde_json::json;
 
 use self::text::write as text;
@@ -22,60 +20,13 @@ use crate::{
     snapshot::Snapshot,
 };
 
+mod options;
 mod text;
+
+pub(super) use options::Init;
 
 #[cfg(test)]
 mod tests;
-
-#[derive(Debug, Default, Args)]
-#[command(after_help = "\
-What is not given is asked on a terminal. Elsewhere --upstream and either --public or --issuer, --audience and --jwks
-have to be given. The configuration is checked before it is written; a file that exists stays, unless --force is given.
-
-Examples:
-  gateway init
-  gateway init --upstream 127.0.0.1:9000 --public --listen 127.0.0.1:8080
-  gateway init /etc/gateway/gateway.toml --upstream 127.0.0.1:9000 --interface eth0 \\
-    --certificate server.crt --private-key server.key \\
-    --issuer https://issuer.example --audience api --jwks jwks.json")]
-pub(super) struct Init {
-    /// Where to write it, or - for standard output
-    #[arg(default_value = "gateway.toml")]
-    file: PathBuf,
-    /// Where clients connect to [default: 0.0.0.0:443 with a certificate, 127.0.0.1:8080 without]
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    listen: Option<SocketAddr>,
-    /// The server behind the gateway: an address or a name, and a port
-    #[arg(long, value_name = "HOST:PORT")]
-    upstream: Option<String>,
-    /// The certificate chain that clients are shown, PEM
-    #[arg(long, value_name = "PATH", requires = "private_key")]
-    certificate: Option<PathBuf>,
-    /// Its private key, PEM
-    #[arg(long, value_name = "PATH", requires = "certificate")]
-    private_key: Option<PathBuf>,
-    /// The interface that packets come in on, for drops in the kernel; may be repeated
-    #[arg(long, value_name = "NAME")]
-    interface: Vec<String>,
-    /// Serve everybody, without tokens
-    #[arg(long, conflicts_with_all = ["issuer", "audience", "jwks"])]
-    public: bool,
-    /// Who issues the tokens: their `iss`
-    #[arg(long, value_name = "URL", requires = "audience", requires = "jwks")]
-    issuer: Option<String>,
-    /// For whom the tokens are: their `aud`
-    #[arg(long, value_name = "NAME", requires = "issuer")]
-    audience: Option<String>,
-    /// The issuer's public keys, a JSON Web Key Set
-    #[arg(long, value_name = "PATH", requires = "issuer")]
-    jwks: Option<PathBuf>,
-    /// The user that the proxy runs as
-    #[arg(long, value_name = "USER", default_value = "gateway")]
-    user: String,
-    /// Replace a file that exists
-    #[arg(long)]
-    force: bool,
-}
 
 impl Init {
     pub(super) fn execute(mut self, context: &Context) -> Exit {
@@ -185,12 +136,6 @@ impl Init {
             }
         }
         Ok(())
-    }
-
-    fn listen(&self) -> SocketAddr {
-        let usual =
-            if self.certificate.is_some() { ([0, 0, 0, 0], 443).into() } else { ([127, 0, 0, 1], 8_080).into() };
-        self.listen.unwrap_or(usual)
     }
 }
 

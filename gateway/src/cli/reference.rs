@@ -2,9 +2,7 @@
 
 use std::fmt::Write as _;
 
-use clap::{Arg, Command, CommandFactory as _};
-
-use super::Arguments;
+use clap::{Arg, Command};
 
 const HEAD: &str = "\
 # Command reference
@@ -14,9 +12,8 @@ const HEAD: &str = "\
 Every command of `gateway`, with its arguments and options. `gateway COMMAND --help` prints the same.
 ";
 
-/// The whole page.
-pub(super) fn page() -> String {
-    let mut command = Arguments::command();
+/// The whole page, of the command with everything below it.
+pub(super) fn page(mut command: Command) -> String {
     command.build();
     let mut page = HEAD.to_owned();
     page.push_str("\n## Global options\n\n");
@@ -94,13 +91,13 @@ fn options(page: &mut String, arguments: &[&Arg]) {
 mod tests {
     use std::{env, fs, path::Path};
 
-    use crate::config;
+    use crate::{cli, config};
 
     /// `cargo xtask reference` sets `UPDATE_REFERENCE` and writes them anew.
     #[test]
     fn the_reference_pages_are_current() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference");
-        for (name, page) in [("commands.md", super::page()), ("configuration.md", config::reference())] {
+        for (name, page) in [("commands.md", cli::reference()), ("configuration.md", config::reference())] {
             let path = folder.join(name);
             if env::var_os("UPDATE_REFERENCE").is_some() {
                 fs::create_dir_all(&folder).unwrap();

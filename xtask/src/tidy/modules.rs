@@ -12,7 +12,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::source;
+use super::{
+    source,
+    tokens::{Token, leaves, path, tokens},
+};
 
 /// One file, and the module that it is.
 pub(super) struct File {
@@ -30,8 +33,6 @@ pub(super) type Arrows = BTreeMap<(usize, usize), BTreeSet<String>>;
 /// What a name in a module stands for.
 #[derive(Clone, Debug)]
 enum Meaning {
-    /// A module in a file of its own.
-    Child(usize),
     /// Something that is defined in this file.
     Item,
     /// Something that is imported: its path, to be read in this module.
@@ -42,18 +43,11 @@ enum Meaning {
 #[derive(Default)]
 struct Module {
     parent: Option<usize>,
+    /// A function or a constant may have the name of a module.
+    children: HashMap<String, usize>,
     names: HashMap<String, Meaning>,
     /// The paths of `use path::*`.
     globs: Vec<Vec<String>>,
-}
-
-/// Everything in a file that is a name of something, in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Token<'code> {
-    Word(&'code str),
-    /// `::`
-    Colons,
-    Sign(char),
 }
 
 /// What a path leads to.
@@ -145,7 +139,7 @@ impl Crate<'_> {
             "self" => at,
             "super" => self.modules.get(at)?.parent?,
             first if first == self.name && !self.modules.get(at)?.names.contains_key(first) => self.root(),
-            first => match self.meaning(at, first, depth)? {
+            first => match self.segment(at, first, rest.is_empty(), depth)? {
                 Found::Module(module) => module,
                 found @ Found::Item(..) => return Some(found),
             },
@@ -155,7 +149,7 @@ impl Crate<'_> {
             module = match name.as_str() {
                 "super" => self.modules.get(module)?.parent?,
                 "self" => module,
-                name => match self.meaning(module, name, depth) {
+                name => match self.segment(module, name, rest.is_empty(), depth) {
                     Some(Found::Module(module)) => module,
                     Some(found) => return Some(found),
                     // Made by a macro, or an inline module's: the file is what there is.
@@ -175,12 +169,21 @@ impl Crate<'_> {
         top
     }
 
-    /// What `name` stands for in a module.
+    /// What one name of a path stands for: a module, unless it is the last one and there is something of the same name.
+    fn segment(&self, module: usize, name: &str, is_last: bool, depth: usize) -> Option<Found> {
+        let child = self.modules.get(module)?.children.get(name).map(|child| Found::Module(*child));
+        if is_last {
+            self.meaning(module, name, depth).or(child)
+        } else {
+            child.or_else(|| self.meaning(module, name, depth))
+        }
+    }
+
+    /// What `name` stands for in a module, where it is no child of it.
     fn meaning(&self, module: usize, name: &str, depth: usize) -> Option<Found> {
         let scope = self.modules.get(module)?;
         match scope.names.get(name) {
             Some(Meaning::Item) => Some(Found::Item(module, name.to_owned())),
-            Some(Meaning::Child(child)) => Some(Found::Module(*child)),
             Some(Meaning::Path(path)) if path.first().is_some_and(|first| first == name) && path.len() == 1 => None,
             Some(Meaning::Path(path)) => self.find(module, path, depth + 1),
             None => self.by_glob(module, name, depth),
@@ -190,7 +193,7 @@ impl Crate<'_> {
     fn by_glob(&self, module: usize, name: &str, depth: usize) -> Option<Found> {
         let globs = &self.modules.get(module)?.globs;
         globs.iter().find_map(|path| match self.find(module, path, depth + 1)? {
-            Found::Module(from) if from != module && depth < 16 => self.meaning(from, name, depth + 1),
+            Found::Module(from) if from != module && depth < 16 => self.segment(from, name, true, depth + 1),
             _ => None,
         })
     }
@@ -250,9 +253,9 @@ impl Crate<'_> {
     fn counts(&self, at: usize, name: &str, before: Token<'_>, after: &[Token<'_>], tokens: &[Token<'_>]) -> bool {
         let Some(module) = self.modules.get(at) else { return false };
         match module.names.get(name) {
-            Some(Meaning::Item | Meaning::Child(_)) => return false,
+            Some(Meaning::Item) => return false,
             Some(Meaning::Path(_)) => {}
-            None if module.globs.is_empty() => return false,
+            None if module.globs.is_empty() || module.children.contains_key(name) => return false,
             None => {}
         }
         if name.starts_with(|first: char| first.is_ascii_uppercase()) {
@@ -303,8 +306,10 @@ fn declare(tokens: &[Token<'_>], children: &HashMap<&str, usize>, module: &mut M
             }
             Token::Word("mod") if braces == 0 => {
                 if let Some(Token::Word(name)) = after.first() {
-                    let meaning = children.get(name).map_or(Meaning::Item, |child| Meaning::Child(*child));
-                    module.names.insert((*name).to_owned(), meaning);
+                    match children.get(name) {
+                        Some(child) => drop(module.children.insert((*name).to_owned(), *child)),
+                        None => drop(module.names.insert((*name).to_owned(), Meaning::Item)),
+                    }
                 }
             }
             Token::Word("struct" | "enum" | "union" | "trait" | "type" | "const" | "static" | "fn") if braces == 0 => {
@@ -318,108 +323,6 @@ fn declare(tokens: &[Token<'_>], children: &HashMap<&str, usize>, module: &mut M
             _ => {}
         }
     }
-}
-
-/// One name of a use-tree.
-#[derive(Debug, PartialEq, Eq)]
-struct Leaf {
-    names: Vec<String>,
-    alias: Option<String>,
-    is_glob: bool,
-}
-
-impl Leaf {
-    /// What it is called where it is imported.
-    fn name(&self) -> Option<String> {
-        self.alias.clone().or_else(|| self.names.last().cloned())
-    }
-}
-
-/// Takes a use-tree apart, from after `use` to its semicolon.
-fn leaves<'tokens, 'code>(tokens: &'tokens [Token<'code>]) -> (Vec<Leaf>, &'tokens [Token<'code>]) {
-    let mut leaves = Vec::new();
-    let mut rest = tree(&[], tokens, &mut leaves);
-    if let Some((Token::Sign(';'), after)) = rest.split_first() {
-        rest = after;
-    }
-    (leaves, rest)
-}
-
-fn tree<'tokens, 'code>(
-    above: &[String],
-    tokens: &'tokens [Token<'code>],
-    leaves: &mut Vec<Leaf>,
-) -> &'tokens [Token<'code>] {
-    let mut names = above.to_vec();
-    let mut rest = tokens;
-    loop {
-        match rest {
-            [Token::Colons, after @ ..] => rest = after,
-            [Token::Sign('{'), after @ ..] => {
-                rest = after;
-                loop {
-                    match rest {
-                        [Token::Sign('}'), after @ ..] => return after,
-                        [Token::Sign(','), after @ ..] => rest = after,
-                        [] | [Token::Sign(';'), ..] => return rest,
-                        _ => rest = tree(&names, rest, leaves),
-                    }
-                }
-            }
-            [Token::Sign('*'), after @ ..] => {
-                leaves.push(Leaf { names, alias: None, is_glob: true });
-                return after;
-            }
-            [Token::Word(word), after @ ..] => {
-                // `a::{self}` is `a`.
-                if *word != "self" || names.is_empty() {
-                    names.push((*word).to_owned());
-                }
-                rest = after;
-                if rest.first() != Some(&Token::Colons) {
-                    let mut alias = None;
-                    if let [Token::Word("as"), Token::Word(name), after @ ..] = rest {
-                        alias = Some((*name).to_owned());
-                        rest = after;
-                    }
-                    leaves.push(Leaf { names, alias, is_glob: false });
-                    return rest;
-                }
-            }
-            // Nothing that a use-tree has: go on behind it.
-            [_, after @ ..] => return after,
-            [] => return rest,
-        }
-    }
-}
-
-/// The path that begins with `first`.
-fn path<'tokens, 'code>(first: &str, mut rest: &'tokens [Token<'code>]) -> (Vec<String>, &'tokens [Token<'code>]) {
-    let mut names = vec![first.to_owned()];
-    while let [Token::Colons, Token::Word(name), after @ ..] = rest {
-        names.push((*name).to_owned());
-        rest = after;
-    }
-    (names, rest)
-}
-
-/// The names and signs of code.
-fn tokens(code: &str) -> Vec<Token<'_>> {
-    let mut tokens = Vec::new();
-    let mut rest = code;
-    while let Some(first) = rest.chars().next() {
-        let end = rest.find(|character: char| !character.is_alphanumeric() && character != '_').unwrap_or(rest.len());
-        let (token, after) = match end {
-            0 if rest.starts_with("::") => (Token::Colons, 2),
-            0 => (Token::Sign(first), first.len_utf8()),
-            end => (Token::Word(rest.get(..end).unwrap_or_default()), end),
-        };
-        if !first.is_whitespace() {
-            tokens.push(token);
-        }
-        rest = rest.get(after..).unwrap_or_default();
-    }
-    tokens
 }
 
 #[cfg(test)]
@@ -474,6 +377,15 @@ mod tests {
         check(
             &[("lib.rs", "mod a; mod b;"), ("a.rs", "pub struct A;"), ("b.rs", b), ("b/c.rs", c)],
             &["b -> a: A", "b/c -> a: A", "b/c -> b: B help"],
+        );
+    }
+
+    #[test]
+    fn a_function_may_be_called_as_a_module() {
+        let a = "mod b;\nfn b() { b::c() }";
+        check(
+            &[("lib.rs", "mod a;"), ("a.rs", a), ("a/b.rs", "pub fn c() { super::b::d() } fn d() {}")],
+            &["a -> a/b: c"],
         );
     }
 

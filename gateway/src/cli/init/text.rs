@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::Init;
+use super::options::Init;
 
 /// A commented configuration by the answers. Everything that is not in it has a default.
 pub(super) fn write(init: &Init) -> String {

@@ -6,7 +6,6 @@ use toml::de::DeValue;
 use super::{
     proxy::LARGEST_BODY,
     timeouts::{ROUTE_KEYS, request_timeouts},
-    upstream::NamedUpstream,
 };
 use crate::{
     config::{
@@ -17,8 +16,6 @@ use crate::{
     diagnostic::Diagnostic,
     path::PathRules,
     settings::{
-        authz,
-        cors::Cors,
         edits::Side,
         route::{Route, Then},
         timeouts::Timeouts,
@@ -28,9 +25,12 @@ use crate::{
 mod action;
 mod cors;
 mod headers;
+mod known;
 mod require;
 mod upgrade;
 mod when;
+
+pub(super) use known::Known;
 
 /// The keys of `[[route]]`.
 pub(super) const KEYS: Keys = &[
@@ -58,19 +58,6 @@ pub(super) const KEYS: Keys = &[
     ("cors", "The `[cors.NAME]` of this route. `none`: no CORS. Without it: `[cors.default]`."),
     ("access_log", "`false`: only refused requests are logged."),
 ];
-
-/// What routes refer to.
-pub(super) struct Known<'a> {
-    pub(super) upstreams: &'a [NamedUpstream],
-    pub(super) roles: &'a authz::Settings,
-    pub(super) jwt: bool,
-    /// Where routes say nothing else.
-    pub(super) timeouts: &'a Timeouts,
-    /// Whether clients may show certificates.
-    pub(super) certificates: bool,
-    /// What pages of other origins may do.
-    pub(super) cors: &'a [Cors],
-}
 
 pub(super) fn read(tables: Vec<Table<'_>>, known: &Known<'_>, reader: &Reader<'_>) -> Vec<Route> {
     let mut routes: Vec<Route> = Vec::new();

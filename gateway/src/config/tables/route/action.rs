@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 use toml::de::DeValue;
 
-use super::Known;
+use super::known::Known;
 use crate::{
     config::{
         reader::Keys,

@@ -1,6 +1,6 @@
 //! Reads `route.require`: who is let through.
 
-use super::Known;
+use super::known::Known;
 use crate::{
     config::{
         reader::Reader,
