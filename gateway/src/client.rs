@@ -1,8 +1,7 @@
-//! Decides whom a connection or a request comes from: who is at the other end, or whom a trusted proxy there names.
+//! The address of a client: that of the other end of the connection, or the one that a trusted proxy there names.
 //!
-//! *Invariant:* only what a trusted proxy wrote is read: the one header that is configured, from its right end on, and
-//! no further to the left than to the first address that is not a trusted proxy's. What stands left of it, the client
-//! may have written.
+//! *Invariant:* only what a trusted proxy wrote is read: the one header that is configured, from right to left, up to
+//! the first address that is not a trusted proxy's. The client may have written what stands left of it.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -21,20 +20,20 @@ use forwarded::ForwardedInfo;
 /// The most trusted proxies in a row.
 const MAX_HOPS: usize = 16;
 
-/// Who is served.
+/// A client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Client {
-    /// The port is 0 where nobody told it.
+    /// The port is 0 if it is not known.
     pub(crate) address: SocketAddr,
-    /// What the client is told apart by: limits, bans and signals are about it.
+    /// What limits, bans and signals are about.
     pub(crate) source: Source,
-    /// The trusted proxy at the other end of the connection, where the client is another.
+    /// The trusted proxy at the other end of the connection, if the client is another.
     pub(crate) relay: Option<IpAddr>,
-    /// The client is a trusted proxy itself: nobody else was named.
+    /// The client is a trusted proxy itself: it named nobody else.
     pub(crate) is_trusted: bool,
 }
 
-/// Whom to believe.
+/// The trusted proxies, and the header that they name clients by.
 #[derive(Debug)]
 pub struct Trusted {
     proxies: Box<[Source]>,
@@ -47,12 +46,12 @@ impl Trusted {
         Self { proxies: settings.proxies.as_slice().into(), header: settings.header, ipv6_prefix }
     }
 
-    /// Who is at the other end.
+    /// The client at the other end.
     pub(crate) fn peer(&self, address: SocketAddr) -> Client {
         self.client(address, None)
     }
 
-    /// Whom the trusted `relay` says it relays, by the PROXY protocol.
+    /// The client that the trusted `relay` names.
     pub(crate) fn relayed(&self, address: SocketAddr, relay: Client) -> Client {
         self.client(address, Some(relay.relay.unwrap_or_else(|| relay.address.ip().to_canonical())))
     }
@@ -68,11 +67,11 @@ impl Trusted {
         }
     }
 
-    /// Who sent a request that came over a connection of `peer`, and what else trusted proxies say of it. Without the
-    /// header it is the peer.
+    /// The client of a request that came over a connection of `peer`, and what else trusted proxies say of the request.
+    /// Without the header the client is the peer.
     ///
     /// # Errors
-    /// [`Reject::BadRequest`]: the part of the header that trusted proxies wrote cannot be read.
+    /// [`Reject::BadRequest`]: what trusted proxies wrote is malformed.
     pub(crate) fn read(
         &self,
         peer: Client,
@@ -92,7 +91,7 @@ impl Trusted {
             while let Some(bytes) = rest {
                 let (element, before) = last_element(bytes, header).ok_or_else(malformed)?;
                 rest = before;
-                // RFC 9110 5.6.1: what is empty between two commas is no element.
+                // RFC 9110 5.6.1: empty elements do not count.
                 if element.trim_ascii().is_empty() {
                     continue;
                 }
@@ -112,9 +111,9 @@ impl Trusted {
     }
 }
 
-/// The last element of a list, and what stands before its comma. `None`: its quotation marks do not match.
+/// The last element of a list, and what stands before its comma. `None`: a quotation mark is missing.
 ///
-/// Read backwards: a quotation mark that a client left open cannot swallow what a trusted proxy has added.
+/// It reads backwards: a quotation mark that a client left open cannot hide what a trusted proxy has added.
 fn last_element(line: &[u8], header: ClientHeader) -> Option<(&[u8], Option<&[u8]>)> {
     let mut quoted = false;
     for (at, byte) in line.iter().enumerate().rev() {

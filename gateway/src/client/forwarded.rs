@@ -1,9 +1,8 @@
-//! Decides what is believed of a trusted proxy besides whom it relays: by which scheme, host and port the client came,
-//! below which prefix, and the request's id.
+//! What trusted proxies say of a request besides the client's address: its scheme, host, port, path prefix and id.
 //!
-//! *Invariant:* it is read as the client's address is: of trusted proxies alone, from the one kind of header that is
-//! configured, for the hop of the client. What cannot be read is not believed; then what is true of the connection
-//! holds (T05).
+//! *Invariant:* it is read as the client's address is: from trusted proxies alone, from the one kind of header that is
+//! configured, and for the hop of the client. What is malformed is ignored; then the connection's own facts
+//! count (T05).
 
 use http::{HeaderMap, HeaderValue};
 
@@ -20,17 +19,17 @@ const MAX_ID: usize = 128;
 pub(crate) struct ForwardedInfo {
     /// `http` or `https`.
     pub(crate) scheme: Option<&'static str>,
-    /// The canonical host, with its port where it was told.
+    /// The canonical host, with its port if that is given.
     pub(crate) host: Option<Box<str>>,
     pub(crate) port: Option<u16>,
-    /// The canonical path that was taken away.
+    /// The canonical path that a proxy has removed.
     pub(crate) prefix: Option<Box<str>>,
     pub(crate) id: Option<HeaderValue>,
 }
 
 impl ForwardedInfo {
-    /// Reads what was told of the client's hop: the `hop`th from the right, whose element of `Forwarded` is `element`.
-    /// `None`: nothing was.
+    /// Reads what is said of the client's hop: the `hop`th from the right, whose element of `Forwarded` is `element`.
+    /// `None`: nothing is.
     pub(crate) fn read(
         header: ClientHeader,
         hop: usize,
@@ -64,11 +63,11 @@ impl ForwardedInfo {
     }
 }
 
-/// What a list says of the `hop`th hop from the right. A list that is shorter was passed on by those behind: its first
-/// element counts.
+/// The element of a list for the `hop`th hop from the right. A shorter list was passed on unchanged: its first element
+/// counts.
 fn told<'a>(headers: &'a HeaderMap, name: &str, hop: usize) -> Option<&'a str> {
     let lines = headers.get_all(name).iter().rev();
-    // RFC 9110 5.6.1: elements that are empty do not count.
+    // RFC 9110 5.6.1: empty elements do not count.
     let elements = lines.flat_map(|line| line.as_bytes().rsplit(|&byte| byte == b',')).map(<[u8]>::trim_ascii);
     let element = elements.filter(|element| !element.is_empty()).take(hop.max(1)).last()?;
     std::str::from_utf8(element).ok()
@@ -78,7 +77,7 @@ fn trim(text: &str) -> &str {
     text.trim_matches([' ', '\t'])
 }
 
-/// Proxies that tell WebSockets apart mean the same connections.
+/// `ws` and `wss` mean the same connections as `http` and `https`.
 fn scheme(text: &str) -> Option<&'static str> {
     let is = |known: &&str| text.eq_ignore_ascii_case(known);
     if ["https", "wss"].iter().any(is) { Some("https") } else { ["http", "ws"].iter().any(is).then_some("http") }
@@ -89,7 +88,7 @@ fn port(text: &str) -> Option<u16> {
     text.parse().ok().filter(|port| digits && *port != 0)
 }
 
-/// A path without a slash at its end: what stands before one.
+/// A path prefix, without a slash at its end.
 fn prefix(text: &str) -> Option<Box<str>> {
     let text = text.strip_suffix('/').unwrap_or(text);
     if text.is_empty() || text.len() > MAX_PREFIX {
@@ -99,7 +98,7 @@ fn prefix(text: &str) -> Option<Box<str>> {
     Some(canonical.unwrap_or_else(|| text.to_owned()).into())
 }
 
-/// One id of letters, digits and what UUIDs, base64 and traces have besides.
+/// The request id: letters, digits, and the other characters of UUIDs, base64 and traces.
 fn id(headers: &HeaderMap) -> Option<HeaderValue> {
     let mut lines = headers.get_all("x-request-id").iter();
     let id = lines.next().filter(|_| lines.next().is_none())?;

@@ -1,4 +1,4 @@
-//! Decides when a connection has to go: what it is doing, since when, and who wants it closed.
+//! One live connection of a client: what it is doing, since when, and whether and why it is to be closed.
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
@@ -21,18 +21,18 @@ pub(super) mod proxy_protocol;
 /// How long a drain leaves a connection for its next request, which may be on its way.
 const NEXT_REQUEST: Duration = Duration::from_millis(250);
 
-/// How long an idle HTTP/2 client may take to see that we are leaving.
+/// How long an idle HTTP/2 client may take to read our GOAWAY.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-/// After how long a connection between requests is looked upon as silent: it keeps little memory from then on.
+/// After how long an idle connection is treated as silent: from then on it keeps little memory.
 const SILENT: Duration = Duration::from_secs(2);
 
-/// How a connection is to be closed. Only ever gets worse.
+/// How a connection is to be closed. It only ever gets more urgent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Close {
-    /// It is not.
+    /// Not at all.
     No,
-    /// Once the requests in flight are answered.
+    /// When the requests in flight are answered.
     Graceful,
     /// At once.
     Now,
@@ -40,16 +40,16 @@ pub(super) enum Close {
 
 /// Why a connection is being closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Why {
+pub(super) enum CloseReason {
     /// Its source was banned.
     Banned,
     /// The worker stops.
     Drain,
-    /// It sat idle.
+    /// It was idle for too long.
     Idle,
-    /// Its client certificate has to be judged anew.
+    /// Its client certificate has to be verified anew.
     Reverify,
-    /// The client was too slow: with the handshake, a head, or taking an answer.
+    /// The client was too slow: with the handshake, with a head, or with taking a response.
     Slow,
 }
 
@@ -64,19 +64,20 @@ enum Phase {
     Idle,
     /// A request is in flight.
     Busy,
-    /// Nothing is to be said, and the client may still be sending. Whoever listens to it has a deadline.
+    /// We send nothing more, and the client may still be sending. The code that reads from it has a deadline.
     Lingering,
 }
 
 /// One live connection of a client.
 pub(super) struct Connection {
-    /// Who is at the other end, or whom the PROXY protocol names.
+    /// The client at the other end, or the one that the PROXY protocol names.
     pub(super) client: Cell<Client>,
-    /// Its position in the configuration.
+    /// The listener's position in the configuration.
     pub(super) listener: usize,
-    /// The TLS hello's fingerprint, once it has come.
+    /// The fingerprint of the TLS hello, once that has come. It is kept here, so that a handshake that is given up is
+    /// logged with it.
     pub(super) ja4: OnceCell<Ja4>,
-    /// What the TLS handshake said, once it is done.
+    /// The outcome of the TLS handshake, once it is done.
     pub(super) secured: OnceCell<Box<Secured>>,
     /// Whether a request was answered before its body was read.
     pub(super) unread: Cell<bool>,
@@ -85,23 +86,23 @@ pub(super) struct Connection {
     multiplexed: Cell<bool>,
     phase: Cell<Phase>,
     since: Cell<u64>,
-    /// Whether it has been between requests for a while.
+    /// Whether it has been idle for a while.
     rests: Cell<bool>,
-    /// When the client stopped taking what we send; 0: it takes it.
+    /// When the client stopped taking what we send; 0: it has not.
     stalled: Cell<u64>,
-    /// How fast it takes it.
+    /// How fast the client takes what we send.
     rate: Cell<MinRate>,
-    /// When the client last took something that had been collected for it.
+    /// When the client last took something of the write buffer.
     taken: Cell<u64>,
     in_flight: Cell<u32>,
-    /// Requests that there ever were.
+    /// How many requests have begun on it.
     begun: Cell<u64>,
-    /// Whether the trust that its client certificate was judged by has changed since.
+    /// Whether the authorities or lists that its client certificate was verified by have changed since.
     is_stale: Cell<bool>,
     close: Cell<Close>,
-    /// Since when.
+    /// Since when it is to be closed.
     closing: Cell<u64>,
-    why: Cell<Option<Why>>,
+    why: Cell<Option<CloseReason>>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -161,14 +162,14 @@ impl Connection {
         }
     }
 
-    /// What the client still sends is waited for.
+    /// We wait for what the client still sends.
     pub(super) fn lingers(&self) {
         if self.phase.get() != Phase::Busy {
             self.enter(Phase::Lingering);
         }
     }
 
-    /// It is not any more.
+    /// We wait for that no more.
     pub(super) fn rests_again(&self) {
         if self.phase.get() == Phase::Lingering {
             self.enter(Phase::Idle);
@@ -181,7 +182,7 @@ impl Connection {
         self.rests.set(false);
     }
 
-    /// The client takes what we send, so many bytes of it; or has to be waited for: `None`.
+    /// The client takes `taken` bytes of what we send. `None`: it takes nothing, and we wait.
     pub(super) fn writing(&self, taken: Option<usize>) {
         match (taken, self.stalled.get()) {
             (None, 0) => {
@@ -204,31 +205,31 @@ impl Connection {
         }
     }
 
-    /// The client takes what was collected for it.
+    /// The client takes something of the write buffer.
     pub(super) fn takes(&self) {
         self.taken.set(deadline::now());
     }
 
-    /// Whether a request may be on its way that the client would see fail, were the connection closed now: its first
-    /// one, or in a drain any that has not begun. HTTP/2 can say which requests are still served.
+    /// Whether a request may be on its way that would fail if the connection were closed now: the first one, or in a
+    /// drain any that has not begun. HTTP/2 can tell the client which requests are still served.
     pub(super) fn may_be_asked(&self) -> bool {
         match self.why.get() {
             _ if self.multiplexed.get() => false,
-            Some(Why::Drain) => self.in_flight.get() == 0,
-            // Answered, though not served.
-            Some(Why::Reverify) => self.begun.get() == 0,
+            Some(CloseReason::Drain) => self.in_flight.get() == 0,
+            // It is answered, though not served.
+            Some(CloseReason::Reverify) => self.begun.get() == 0,
             _ => false,
         }
     }
 
-    /// Whether it ends once the request in flight is answered, if there is one.
+    /// Whether it ends when the request in flight, if any, is answered.
     pub(super) fn goes(&self) -> bool {
         self.close.get() != Close::No && !self.may_be_asked()
     }
 
-    /// Whether it goes because the worker does.
+    /// Whether it is closed because the worker drains.
     fn leaves(&self) -> bool {
-        self.close.get() == Close::Graceful && self.why.get() == Some(Why::Drain)
+        self.close.get() == Close::Graceful && self.why.get() == Some(CloseReason::Drain)
     }
 
     /// Whether it is between requests.
@@ -236,7 +237,7 @@ impl Connection {
         self.phase.get() == Phase::Idle && self.stalled.get() == 0
     }
 
-    /// Whether it has been between requests for a while, and the client has taken all that it was sent.
+    /// Whether it has been idle for a while, and the client has taken all that it was sent.
     pub(super) const fn rests(&self) -> bool {
         self.rests.get() && self.stalled.get() == 0
     }
@@ -256,34 +257,36 @@ impl Connection {
         self.secured.get().is_some_and(|secured| secured.asked.is_some())
     }
 
-    /// Closes what is overdue at `now`. `drain`: how long requests in flight may take on a connection that goes.
+    /// Closes the connection if it is overdue at `now`. `drain`: how long requests in flight may take while it closes.
     pub(super) fn sweep(&self, now: u64, timeouts: &Timeouts, drain: Duration) {
         let mut rate = self.rate.get();
         let is_too_slow = rate.is_too_slow(now, timeouts.body, timeouts.least_rate);
         self.rate.set(rate);
         let over = |since: u64, limit: Duration| u128::from(now.saturating_sub(since)) > limit.as_nanos();
         let since = self.since.get();
-        // A slow client may still be taking the end of an answer of which nothing is left to be made.
+        // A slow client may still be taking the end of a response that is finished on our side.
         let quiet = |limit: Duration| {
             let last = since.max(self.closing.get()).max(self.taken.get());
             self.stalled.get() == 0 && over(last, limit)
         };
         let (close, why) = match self.phase.get() {
-            // Whom its certificate stood for may be nobody any more.
-            _ if self.is_stale.get() && over(self.closing.get(), drain) => (Close::Now, Why::Reverify),
-            Phase::Handshake if over(since, timeouts.handshake) => (Close::Now, Why::Slow),
-            Phase::Head if over(since, timeouts.headers) => (Close::Now, Why::Slow),
+            // The certificate may be revoked by now.
+            _ if self.is_stale.get() && over(self.closing.get(), drain) => (Close::Now, CloseReason::Reverify),
+            Phase::Handshake if over(since, timeouts.handshake) => (Close::Now, CloseReason::Slow),
+            Phase::Head if over(since, timeouts.headers) => (Close::Now, CloseReason::Slow),
             Phase::Fresh if self.close.get() == Close::Graceful && over(since, NEXT_REQUEST) => {
-                (Close::Now, Why::Drain)
+                (Close::Now, CloseReason::Drain)
             }
-            Phase::Idle if self.leaves() && !self.multiplexed.get() && quiet(NEXT_REQUEST) => (Close::Now, Why::Drain),
-            // Browsers connect ahead of what they may need: no offence.
-            Phase::Fresh if over(since, timeouts.headers) => (Close::Now, Why::Idle),
-            // An idle connection that does not take our goodbye.
-            Phase::Idle if self.close.get() == Close::Graceful && quiet(GOODBYE) => (Close::Now, Why::Idle),
-            Phase::Idle if over(since, timeouts.idle) => (Close::Graceful, Why::Idle),
-            _ if is_too_slow => (Close::Now, Why::Slow),
-            _ if self.stalled.get() != 0 && over(self.stalled.get(), timeouts.body) => (Close::Now, Why::Slow),
+            Phase::Idle if self.leaves() && !self.multiplexed.get() && quiet(NEXT_REQUEST) => {
+                (Close::Now, CloseReason::Drain)
+            }
+            // Browsers open connections in advance: this is no offence.
+            Phase::Fresh if over(since, timeouts.headers) => (Close::Now, CloseReason::Idle),
+            // An idle client that does not read our goodbye.
+            Phase::Idle if self.close.get() == Close::Graceful && quiet(GOODBYE) => (Close::Now, CloseReason::Idle),
+            Phase::Idle if over(since, timeouts.idle) => (Close::Graceful, CloseReason::Idle),
+            _ if is_too_slow => (Close::Now, CloseReason::Slow),
+            _ if self.stalled.get() != 0 && over(self.stalled.get(), timeouts.body) => (Close::Now, CloseReason::Slow),
             Phase::Idle if !self.rests.get() && over(since, SILENT) => {
                 self.rests.set(true);
                 return self.wake();
@@ -293,8 +296,8 @@ impl Connection {
         self.shut(close, why);
     }
 
-    /// Closes it, the first reason given standing.
-    pub(super) fn shut(&self, close: Close, why: Why) {
+    /// Closes it. The first reason that is given stays.
+    pub(super) fn shut(&self, close: Close, why: CloseReason) {
         if self.close.get() >= close {
             return;
         }
@@ -306,19 +309,19 @@ impl Connection {
         self.wake();
     }
 
-    /// The trust that its client certificate was judged by has changed: what it has begun is served to its end, and
-    /// nothing more.
+    /// The authorities or lists that its client certificate was verified by have changed: requests that have begun are
+    /// served, and no others.
     pub(super) fn reverify(&self) {
         self.is_stale.set(true);
-        self.shut(Close::Graceful, Why::Reverify);
+        self.shut(Close::Graceful, CloseReason::Reverify);
     }
 
-    /// Whether its client certificate would have to be judged anew.
+    /// Whether its client certificate would have to be verified anew.
     pub(super) const fn is_stale(&self) -> bool {
         self.is_stale.get()
     }
 
-    /// Has whoever drives it look at it again.
+    /// Wakes the task that drives it.
     pub(super) fn wake(&self) {
         let waker = self.waker.borrow_mut().take();
         if let Some(waker) = waker {
@@ -326,11 +329,11 @@ impl Connection {
         }
     }
 
-    pub(super) fn why(&self) -> Option<Why> {
+    pub(super) fn close_reason(&self) -> Option<CloseReason> {
         self.why.get()
     }
 
-    /// How it is to be closed; whoever asks is woken when that changes.
+    /// How it is to be closed. The task that asks is woken when that changes.
     pub(super) fn closing(&self, cx: &Context<'_>) -> Close {
         let mut waker = self.waker.borrow_mut();
         if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
@@ -343,10 +346,10 @@ impl Connection {
     pub(super) async fn unless_closed<F: Future>(&self, future: F) -> Option<F::Output> {
         let mut future = pin!(future);
         std::future::poll_fn(|cx| {
-            // Whoever was accepted before a drain is still served; a banned source is not.
+            // A client that was accepted before a drain is still served; a banned one is not.
             let over = match self.closing(cx) {
                 Close::No => false,
-                Close::Graceful => self.why() == Some(Why::Banned),
+                Close::Graceful => self.close_reason() == Some(CloseReason::Banned),
                 Close::Now => true,
             };
             if over {
@@ -385,7 +388,7 @@ mod tests {
         let connection = Connection::new(trusted.peer("192.0.2.1:1".parse().unwrap()), 0);
         connection.established(multiplexed);
         prepare(&connection);
-        connection.shut(Close::Graceful, Why::Drain);
+        connection.shut(Close::Graceful, CloseReason::Drain);
         let now = deadline::now() + after * 1_000_000;
         connection.sweep(now, &TIMEOUTS, TIMEOUTS.idle);
         assert_eq!(connection.closing(&Context::from_waker(Waker::noop())), expect, "{after} ms");

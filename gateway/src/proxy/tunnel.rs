@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
     client_io::{ClientIo, TunnelIo},
-    connection::{Close, Why},
+    connection::{Close, CloseReason},
     request::exchange::Exchange,
     timing::deadline::{self, Alarm},
     upstream::UpstreamResponse,
@@ -99,10 +99,10 @@ impl Tunnel {
     fn closed(&self, cx: &Context<'_>) -> Option<&'static str> {
         let connection = &self.exchange.connection;
         let close = connection.closing(cx);
-        match (close, connection.why()) {
+        match (close, connection.close_reason()) {
             (Close::No, _) => None,
-            (_, Some(Why::Banned)) => Some("banned"),
-            (Close::Now, Some(Why::Slow)) => Some("client too slow"),
+            (_, Some(CloseReason::Banned)) => Some("banned"),
+            (Close::Now, Some(CloseReason::Slow)) => Some("client too slow"),
             (Close::Now, _) => Some("drained"),
             // The trust that its client certificate was verified by has changed.
             (Close::Graceful, _) if connection.is_certified() && !self.exchange.worker.draining.get() => {

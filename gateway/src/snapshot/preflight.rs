@@ -1,4 +1,5 @@
-//! Which routes and whose CORS rules answer a preflight, and whose rules count for a request that no route takes.
+//! Preflights of browsers (CORS): which routes and whose rules answer them. Also whose rules count for a request that is
+//! refused before it has a route.
 
 use std::net::SocketAddr;
 
@@ -30,27 +31,26 @@ const UNNAMED: [&str; 15] = [
 ];
 const UNNAMED_STARTS: [&str; 4] = ["if-", "refer", "save-data", "sec-"];
 
-/// What a preflight is told.
+/// The answer to a preflight.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Preflight {
-    /// The route that decides: the first that may take the request and does not let the page make it, else the first;
-    /// `None`: no route may take it.
+    /// The route that decides: the first that may serve the request and forbids it to the page, else the first. `None`: no
+    /// route may serve it.
     pub(crate) route: Option<usize>,
-    /// By whose rules: an index into [`Snapshot::cors`].
+    /// Whose rules count: an index into [`Snapshot::cors`].
     pub(crate) group: Option<usize>,
-    /// Whether every route that may take the request lets this page make it.
+    /// Whether every route that may serve the request allows it to this page.
     pub(crate) is_permitted: bool,
 }
 
 impl Snapshot {
-    /// Whether the request is a preflight that the gateway answers by itself, and then whether the page may go on.
+    /// Whether the page may make its request. `None`: this is no preflight that the gateway answers.
     #[must_use]
     pub fn answers_preflight(&self, target: &Target, head: &Parts) -> Option<bool> {
         self.preflight(target, head).map(|preflight| preflight.is_permitted)
     }
 
-    /// Whether the request asks on a page's behalf what it may do; then by whose rules it is answered. `None`: it is a
-    /// request like any other.
+    /// How a preflight is answered. `None`: it is a request like any other.
     pub(crate) fn preflight(&self, target: &Target, head: &Parts) -> Option<Preflight> {
         if self.cors.is_empty() || head.method != Method::OPTIONS {
             return None;
@@ -70,7 +70,7 @@ impl Snapshot {
             group.and_then(|group| self.cors.get(group)).is_some_and(|group| group.allows(&origin))
         };
         if routes.is_empty() {
-            // A page is to see that there is nothing, too.
+            // The page may read the 404 as well.
             let group = self.default_cors;
             return group.map(|_| Preflight { route: None, group, is_permitted: allows(group) });
         }
@@ -80,12 +80,12 @@ impl Snapshot {
         Some(Preflight { route: Some(route), group: group_of(route), is_permitted: stands_against.is_none() })
     }
 
-    /// Whose rules count for a request that was refused before its route was found, of a page of another origin.
+    /// Whose rules count for a request of a page that was refused before its route was found.
     pub(crate) fn cors_of_refused(&self, target: Option<&Target>, local: SocketAddr, head: &Parts) -> Option<usize> {
         if self.cors.is_empty() || !head.headers.contains_key(header::ORIGIN) {
             return None;
         }
-        // It may have been refused before anybody looked at where it goes.
+        // It may have been refused before its target was read.
         let read = if target.is_none() { Target::read(head, local, self.settings.head.target).ok() } else { None };
         let Some(target) = target.or(read.as_ref()) else { return self.default_cors };
         let found = self.routes.find(target, &head.method, &head.headers).ok();

@@ -1,4 +1,4 @@
-//! Decides which connections are taken and how one is led from accept to its end.
+//! Accepts connections, and leads each from PROXY protocol and TLS over HTTP to its end.
 
 use std::{io, rc::Rc, task::Poll, time::Duration};
 
@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::{
-    Close, Connection, Why,
+    Close, CloseReason, Connection,
     handshake::{self, Failed},
     proxy_protocol,
 };
@@ -25,20 +25,20 @@ use crate::{
     signal::Signal,
 };
 
-/// How long accepting rests when there are no descriptors left (D03).
+/// How long accepting pauses when no descriptors are left (D03).
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
 
 const OVER_PER_SOURCE: &str = "over proxy.max_connections_per_source";
 
-/// How long a client may take to hear our last words.
+/// How long a client may take to read our last bytes.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-/// How long a client is listened to that was answered and may still be sending, so that the answer is not lost to a
-/// reset (RFC 9112 9.6): while it pauses, and in all.
+/// How long we still read from a client that was answered and may be sending, so that a reset does not take the
+/// response with it (RFC 9112 9.6): while the client pauses, and in all.
 const PAUSE: Duration = Duration::from_secs(5);
 const LINGER: Duration = Duration::from_secs(30);
 
-/// Takes connections from `listener` until it is aborted.
+/// Accepts connections of `listener` until it is aborted.
 pub(in crate::proxy) async fn accept(worker: Rc<Worker>, index: usize, listener: TcpListener) {
     loop {
         let (socket, peer) = match listener.accept().await {
@@ -50,7 +50,7 @@ pub(in crate::proxy) async fn accept(worker: Rc<Worker>, index: usize, listener:
                 continue;
             }
         };
-        // Over the limit new connections are closed: those who are here keep their place.
+        // Over the limit new connections are closed, and existing ones stay.
         match worker.admit(peer, index) {
             Ok(admitted) => {
                 tokio::task::spawn_local(serve(Rc::clone(&worker), admitted, socket));
@@ -72,7 +72,7 @@ fn is_exhaustion(error: &io::Error) -> bool {
 
 async fn serve(worker: Rc<Worker>, admitted: Admitted, socket: TcpStream) {
     let connection = &admitted.connection;
-    // A socket without it is slower, not wrong.
+    // Without it the socket is slower, and still works.
     socket.set_nodelay(true).unwrap_or_default();
     let Some(socket) = introduce(&worker, connection, socket).await else { return };
     let Some(stream) = secure(&worker, connection, socket).await else { return };
@@ -83,7 +83,7 @@ async fn serve(worker: Rc<Worker>, admitted: Admitted, socket: TcpStream) {
     if let Some(lingers) = ended {
         return leave(connection, &io, lingers).await;
     }
-    if connection.why() == Some(Why::Slow) {
+    if connection.close_reason() == Some(CloseReason::Slow) {
         let what = "too slow with a request or with taking an answer";
         Exchange::observe(&worker, connection, Signal::SlowClient, what);
     }
@@ -97,11 +97,11 @@ async fn http1(worker: &Rc<Worker>, connection: &Rc<Connection>, io: &Rc<ClientI
     let ended = std::future::poll_fn(|cx| {
         match connection.closing(cx) {
             Close::Now => return Poll::Ready(None),
-            Close::Graceful if !finishing && connection.why() == Some(Why::Banned) => {
+            Close::Graceful if !finishing && connection.close_reason() == Some(CloseReason::Banned) => {
                 finishing = true;
                 io.give_up_soon();
             }
-            // What comes is answered with `Connection: close`.
+            // The next request is answered with `Connection: close`.
             Close::Graceful | Close::No => {}
         }
         served.as_mut().poll(cx).map(Some)
@@ -143,7 +143,8 @@ async fn http2(worker: &Rc<Worker>, connection: &Rc<Connection>, io: &Rc<ClientI
     }
 }
 
-/// The PROXY protocol, where the listener speaks it: who is behind a trusted proxy (T06). `None`: the connection ends.
+/// Reads the PROXY protocol, if the listener speaks it: it names the client behind a trusted proxy (T06). `None`: the
+/// connection ends.
 async fn introduce(worker: &Rc<Worker>, connection: &Rc<Connection>, mut socket: TcpStream) -> Option<TcpStream> {
     let snapshot = &worker.shared.snapshot;
     if !snapshot.settings.listeners.get(connection.listener)?.proxy_protocol {
@@ -161,7 +162,7 @@ async fn introduce(worker: &Rc<Worker>, connection: &Rc<Connection>, mut socket:
             match worker.rename(connection, client) {
                 Ok(()) => return Some(socket),
                 Err(NotAdmitted::OverPerSource(connection)) => {
-                    // What is told of it is about the client that was named.
+                    // The signal is about the client that was named.
                     let before = connection.client.replace(client);
                     Exchange::observe(worker, &connection, Signal::OverLimit, OVER_PER_SOURCE);
                     connection.client.set(before);
@@ -171,7 +172,7 @@ async fn introduce(worker: &Rc<Worker>, connection: &Rc<Connection>, mut socket:
             None
         }
         Some(Err(error)) => {
-            // Connections without a byte are how load balancers look whether we live.
+            // Load balancers check our health by connections without a byte.
             if error.kind() == io::ErrorKind::InvalidData {
                 Exchange::observe(worker, connection, Signal::BadHandshake, "malformed PROXY protocol");
             }
@@ -181,7 +182,7 @@ async fn introduce(worker: &Rc<Worker>, connection: &Rc<Connection>, mut socket:
     }
 }
 
-/// The TLS handshake, where the listener has one. `None`: it failed.
+/// Does the TLS handshake, if the listener speaks TLS. `None`: it failed.
 async fn secure(worker: &Rc<Worker>, connection: &Rc<Connection>, socket: TcpStream) -> Option<Stream> {
     let snapshot = &worker.shared.snapshot;
     if snapshot.settings.listeners.get(connection.listener)?.tls.is_none() {
@@ -190,11 +191,11 @@ async fn secure(worker: &Rc<Worker>, connection: &Rc<Connection>, socket: TcpStr
     let tls = snapshot.tls.load();
     let mut left = None;
     let accepted = handshake::accept(&tls, connection.listener, socket, &connection.ja4, &mut left);
-    // Boxed, it takes no room in every connection for as long as that lasts.
+    // Boxed, it takes no room in the connection once it is done.
     match connection.unless_closed(Box::pin(accepted)).await {
         Some(Ok((stream, secured))) => {
             connection.secured.set(Box::new(secured)).unwrap_or_default();
-            // Nobody is told of what changed while it shook hands.
+            // The trust may have changed during the handshake.
             if connection.is_certified() && !snapshot.tls.load().judges_as(&tls) {
                 connection.reverify();
             }
@@ -206,7 +207,7 @@ async fn secure(worker: &Rc<Worker>, connection: &Rc<Connection>, socket: TcpStr
             Exchange::observe(worker, connection, Signal::MissingToken, "no client certificate");
         }
         Some(Err(Failed::Offence(why))) => Exchange::observe(worker, connection, Signal::BadHandshake, why),
-        None if connection.why() == Some(Why::Slow) => {
+        None if connection.close_reason() == Some(CloseReason::Slow) => {
             Exchange::observe(worker, connection, Signal::SlowClient, "TLS handshake took too long");
         }
         None => {}
@@ -218,33 +219,33 @@ async fn secure(worker: &Rc<Worker>, connection: &Rc<Connection>, socket: TcpStr
     None
 }
 
-/// Reads and forgets what comes of a client that was told why there is no connection.
+/// Reads and discards what comes from a client that got a TLS alert.
 async fn forget(mut socket: TcpStream) {
     let mut space = vec![0; 4 * 1_024];
     while matches!(socket.read(&mut space).await, Ok(1..)) {}
 }
 
-/// Sends what is still to be sent, and listens a little longer where a client is still sending what nobody reads.
+/// Sends what is left to send, and reads a little longer from a client that is still sending.
 async fn leave(connection: &Connection, io: &ClientIo, lingers: bool) {
     let pushed = within(GOODBYE, std::future::poll_fn(|cx| io.push(cx))).await;
-    if !matches!(pushed, Some(Ok(()))) || connection.why() == Some(Why::Banned) {
+    if !matches!(pushed, Some(Ok(()))) || connection.close_reason() == Some(CloseReason::Banned) {
         return;
     }
     let is_http2 = connection.secured.get().is_some_and(|secured| secured.is_http2);
     let patience = match lingers || connection.unread.get() {
         true => LINGER,
-        // What was on its way when we left, such as a window, would be answered by a reset.
+        // Frames that are on their way, such as WINDOW_UPDATE, would be answered by a reset.
         false if is_http2 => GOODBYE,
         false => return,
     };
     if !is_http2 || goodbye(io).await {
         connection.lingers();
-        // Whatever comes, or nothing: the connection is over.
+        // Whatever this reads, the connection is over.
         let _closed = connection.unless_closed(Box::pin(within(patience, discard(io)))).await;
     }
 }
 
-/// Reads and forgets what the client sends until it closes, or has sent nothing for a while.
+/// Reads and discards what the client sends until it closes, or has sent nothing for a while.
 async fn discard(io: &ClientIo) {
     let mut pause = Alarm::default();
     std::future::poll_fn(|cx| {

@@ -1,5 +1,4 @@
-//! Decides what the PROXY protocol's header at the start of a connection says, and writes it: versions 1 and 2, as
-//! HAProxy's `proxy-protocol.txt` has them.
+//! The PROXY protocol, read from clients and written to upstreams: versions 1 and 2 of HAProxy's `proxy-protocol.txt`.
 //!
 //! *Invariant:* not a byte behind the header is read, and never more than [`MAX_V2`] bytes of it (T06).
 
@@ -15,10 +14,10 @@ use crate::settings::upstream::ProxyProtocol;
 /// What version 2 begins with.
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 
-/// The longest line of version 1, its end included.
+/// The longest line of version 1, with its end.
 const MAX_V1: usize = 107;
 
-/// The most that version 2 may carry: addresses and what else senders like to add, of which nothing is used.
+/// The most that version 2 may carry: addresses, and TLVs, which are ignored.
 const MAX_V2: usize = 4_096;
 
 /// Reads the header. `Ok(None)`: the sender speaks for itself (`LOCAL`, `UNKNOWN`).
@@ -46,7 +45,7 @@ pub(in crate::proxy) async fn read(stream: &mut TcpStream) -> io::Result<Option<
         let mut space = [0; MAX_V1];
         let room = space.get_mut(..MAX_V1.saturating_sub(line.len())).filter(|room| !room.is_empty());
         let room = room.ok_or_else(malformed)?;
-        // Looked at first: what follows the line is not ours to take.
+        // Peek first: what follows the line must stay in the socket.
         let seen = stream.peek(room).await?;
         let end = room.iter().take(seen).position(|byte| *byte == b'\n').map_or(seen, |end| end + 1);
         let taken = stream.read(room.get_mut(..end).unwrap_or_default()).await?;
@@ -88,7 +87,7 @@ fn port(text: &str) -> Option<u16> {
     plain.then(|| text.parse().ok()).flatten()
 }
 
-/// The four bytes after the signature, but for the length, and what follows. `None`: malformed.
+/// Reads version and family, the bytes after the signature, and what follows the length. `None`: malformed.
 fn v2(version: u8, family: u8, rest: &[u8]) -> Option<Option<SocketAddr>> {
     match version {
         // LOCAL: a health check of the sender's own.
@@ -105,7 +104,7 @@ fn v2(version: u8, family: u8, rest: &[u8]) -> Option<Option<SocketAddr>> {
             let (source, ports) = (rest.first_chunk::<16>()?, rest.get(32..36)?.first_chunk::<2>()?);
             SocketAddr::new(Ipv6Addr::from(*source).into(), u16::from_be_bytes(*ports))
         }
-        // Not TCP: nothing that a client of ours could come by.
+        // Not TCP: no client of ours uses it.
         _ => return None,
     };
     Some(Some(address))
@@ -114,7 +113,7 @@ fn v2(version: u8, family: u8, rest: &[u8]) -> Option<Option<SocketAddr>> {
 /// The header that tells an upstream of `client`, who reached us at `local`.
 pub(in crate::proxy) fn write(version: ProxyProtocol, client: SocketAddr, local: SocketAddr) -> Vec<u8> {
     let (source, target) = (client.ip().to_canonical(), local.ip().to_canonical());
-    // One family for both: a client of IPv4 behind a relay of IPv6 is written as IPv6 has it.
+    // One family for both: an IPv4 client behind an IPv6 relay is written as a mapped IPv6 address.
     let (source, target) = match (source, target) {
         (IpAddr::V4(_), IpAddr::V4(_)) | (IpAddr::V6(_), IpAddr::V6(_)) => (source, target),
         (source, target) => (IpAddr::V6(mapped(source)), IpAddr::V6(mapped(target))),

@@ -22,7 +22,7 @@ use crate::{
     proxy::{
         buffer_pool,
         client_io::ClientIo,
-        connection::{Connection, Why},
+        connection::{CloseReason, Connection},
         framing::length::Framing,
         service::BodyError,
         timing::deadline::Alarm,
@@ -95,7 +95,7 @@ impl RequestReader {
         let inner = &mut *inner;
         loop {
             // A request that a banned client has begun is not waited for.
-            if self.connection.goes() && (self.connection.why() == Some(Why::Banned)) {
+            if self.connection.goes() && (self.connection.close_reason() == Some(CloseReason::Banned)) {
                 return Poll::Ready(Ok(None));
             }
             if !inner.unread.is_empty() {

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::proxy::{
     buffer_pool,
-    connection::{Close, Why},
+    connection::{Close, CloseReason},
     service::{BodyError, Service},
 };
 
@@ -149,7 +149,7 @@ where
 
     /// Tells the client that the connection ends.
     fn begin_shutdown(&mut self) {
-        if self.connection.why() == Some(Why::Banned) {
+        if self.connection.close_reason() == Some(CloseReason::Banned) {
             self.io.give_up_soon();
         }
         self.shutdown.announce(&mut self.io.out());
@@ -167,7 +167,7 @@ where
         let timeouts = self.service.timeouts();
         let is_arriving = self.frames.is_within_head() || self.block.is_some();
         if self.head_deadline.is_over(is_arriving, self.frames_read, timeouts.headers, cx) {
-            self.connection.shut(Close::Now, Why::Slow);
+            self.connection.shut(Close::Now, CloseReason::Slow);
             return true;
         }
         if self.streams.active() == 0 || self.shutdown.is_half_closed() {

@@ -9,7 +9,7 @@ use super::{
     stream::{ResponseSender, Sent, Shared, State, Stream, Work},
 };
 use crate::proxy::{
-    connection::{Close, Why},
+    connection::{Close, CloseReason},
     service::Service,
 };
 
@@ -59,7 +59,7 @@ impl<S: Service> Session<S> {
                 Sent::Waiting | Sent::Window { is_shared: false } => {}
                 Sent::Over => stream.state.end_local(),
                 // All responses wait for the same.
-                Sent::TooSlow { is_shared: true } => self.connection.shut(Close::Now, Why::Slow),
+                Sent::TooSlow { is_shared: true } => self.connection.shut(Close::Now, CloseReason::Slow),
                 Sent::TooSlow { is_shared: false } => {
                     // A page that has paused one download goes on with all its others.
                     self.service.too_slow("too slow with taking an answer");

@@ -17,7 +17,7 @@ use crate::{
     limit::AddressLimit,
     log::sink::{Lines, Sink},
     proxy::{
-        connection::{Close, Connection, Why, accept},
+        connection::{Close, CloseReason, Connection, accept},
         timing::deadline,
         worker::{
             Worker,
@@ -78,7 +78,7 @@ async fn serve(
     worker.draining.set(true);
     accepting.iter().for_each(tokio::task::JoinHandle::abort);
     worker.tell(Event::Retired);
-    shut_all(worker, Close::Graceful, Why::Drain, |_| true);
+    shut_all(worker, Close::Graceful, CloseReason::Drain, |_| true);
     let drained = async {
         while !worker.is_idle() {
             tokio::time::sleep(deadline::TICK).await;
@@ -98,7 +98,7 @@ async fn serve(
         () = closing => true,
     };
     if !in_time {
-        shut_all(worker, Close::Now, Why::Drain, |_| true);
+        shut_all(worker, Close::Now, CloseReason::Drain, |_| true);
         tokio::time::sleep(deadline::TICK).await;
     }
     ticking.abort();
@@ -122,7 +122,7 @@ async fn tick(worker: Rc<Worker>) {
         worker.upstreams.iter().for_each(|group| group.sweep(now));
         worker.each(|connection| connection.sweep(now, timeouts, drain));
         if worker.shared.is_tight.load(Ordering::Relaxed) {
-            shut_all(&worker, Close::Graceful, Why::Idle, Connection::is_idle);
+            shut_all(&worker, Close::Graceful, CloseReason::Idle, Connection::is_idle);
         }
         worker.lines.flush();
         let refused = worker.shared.bans.take_refused(now);
@@ -147,19 +147,19 @@ async fn close_banned(worker: Rc<Worker>, ban: u64, source: Source, known: bool)
     let is_in_force = !known || worker.shared.bans.holds(ban, source);
     let is_banned = |peer| is_in_force && source.contains(peer) && !worker.shared.bans.allows(peer);
     let mine = worker.select(|connection| is_banned(connection.client.get().address.ip()));
-    mine.iter().for_each(|connection| connection.shut(Close::Graceful, Why::Banned));
+    mine.iter().for_each(|connection| connection.shut(Close::Graceful, CloseReason::Banned));
     // One reference is ours; a live connection has two more, in the registry and with its task.
     let gone = |connection: &Rc<Connection>| Rc::strong_count(connection) == 1;
     let start = tokio::time::Instant::now();
     while !mine.iter().all(gone) && start.elapsed() < LAST_WORDS {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    mine.iter().for_each(|connection| connection.shut(Close::Now, Why::Banned));
+    mine.iter().for_each(|connection| connection.shut(Close::Now, CloseReason::Banned));
     let connections = u32::try_from(mine.len()).unwrap_or(u32::MAX);
     // This event must not be lost: the guard waits for it.
     worker.tell_surely(Event::Closed { ban, connections }).await;
 }
 
-fn shut_all(worker: &Worker, close: Close, why: Why, which: impl Fn(&Connection) -> bool) {
+fn shut_all(worker: &Worker, close: Close, why: CloseReason, which: impl Fn(&Connection) -> bool) {
     worker.select(which).iter().for_each(|connection| connection.shut(close, why));
 }

@@ -1,5 +1,4 @@
-//! What gRPC adds to a request: how long its caller waits, and in which words it is refused. Its messages are counted with
-//! the body. Everything else about it is HTTP/2.
+//! gRPC: the caller's timeout, and the form of refusals. Messages are counted with the body. All else is HTTP/2.
 
 use std::time::Duration;
 
@@ -8,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header, request::Parts}
 use super::{exchange::Exchange, response_body::ResponseBody};
 use crate::refusal::{Refusal, Reject};
 
-/// Whether the request is one of gRPC.
+/// Whether the request is a gRPC call.
 pub(in crate::proxy) fn is(head: &Parts) -> bool {
     if head.version != http::Version::HTTP_2 {
         return false;
@@ -18,10 +17,10 @@ pub(in crate::proxy) fn is(head: &Parts) -> bool {
     rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
-/// How long the caller waits at most; `None`: it does not say (G03).
+/// The caller's timeout, `grpc-timeout`; `None`: it gives none (G03).
 ///
 /// # Errors
-/// [`Reject::BadRequest`]: it says something that is no time.
+/// [`Reject::BadRequest`]: it is no valid time.
 pub(in crate::proxy) fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
     let mut lines = headers.get_all("grpc-timeout").iter();
     let Some(line) = lines.next() else { return Ok(None) };
@@ -47,7 +46,7 @@ fn time(text: &[u8]) -> Option<Duration> {
     })
 }
 
-/// The code that a refused caller is told, by <https://grpc.io/docs/guides/status-codes/>; `None`: what breaks HTTP is
+/// The status code of a refusal (<https://grpc.io/docs/guides/status-codes/>). `None`: the request breaks HTTP, and is
 /// answered in HTTP.
 const fn code(reject: Reject) -> Option<&'static str> {
     Some(match reject {
@@ -67,8 +66,7 @@ const fn code(reject: Reject) -> Option<&'static str> {
     })
 }
 
-/// The answer to a call that is refused: a status alone, in what would be trailers. Its exchange back: it is answered in
-/// HTTP.
+/// The response to a refused call: the status alone, as trailers. Returns the exchange if it is to be answered in HTTP.
 pub(in crate::proxy) fn refuse(
     reject: Reject,
     exchange: Box<Exchange>,

@@ -1,7 +1,6 @@
-//! Decides what the gateway answers by itself to a request that it served: redirects and fixed answers.
+//! Responses of the gateway itself: redirects, fixed responses, preflights.
 //!
-//! *Invariant:* where a client is sent is the configuration's, or the request's own host, and never what a request says
-//! of its path or query: no open redirect.
+//! *Invariant:* the host of a redirect comes from the configuration, or is the request's own: no redirect is open.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
@@ -14,18 +13,18 @@ use crate::{
     settings::route::Then,
 };
 
-/// An answer of the gateway's own.
+/// A response of the gateway itself.
 pub(in crate::proxy) struct LocalReply {
     status: StatusCode,
     location: Option<HeaderValue>,
     content_type: Option<HeaderValue>,
     body: Bytes,
-    /// What else is said.
+    /// Further headers.
     more: Option<Box<HeaderMap>>,
 }
 
 impl LocalReply {
-    /// What a browser asked on a page's behalf.
+    /// The response to a preflight.
     pub(in crate::proxy) fn preflight(permissions: HeaderMap) -> Self {
         Self {
             status: StatusCode::NO_CONTENT,
@@ -36,7 +35,7 @@ impl LocalReply {
         }
     }
 
-    /// Sends a client to `location` for good, with the same method and body (RFC 9110 15.4.9).
+    /// A permanent redirect to `location`, with the same method and body (RFC 9110 15.4.9).
     pub(in crate::proxy) const fn elsewhere(location: HeaderValue) -> Self {
         Self {
             status: StatusCode::PERMANENT_REDIRECT,
@@ -47,7 +46,7 @@ impl LocalReply {
         }
     }
 
-    /// What a route says without an upstream; `None`: there is one.
+    /// The response of a route that has no upstream; `None`: it has one.
     pub(in crate::proxy) fn of(then: &Then, target: &Target) -> Result<Option<Self>, Refusal> {
         match then {
             Then::Forward(_) => Ok(None),
@@ -69,7 +68,7 @@ impl LocalReply {
         }
     }
 
-    /// The answer. `close`: nothing more can be read from this connection.
+    /// Makes the response. `close`: nothing more can be read from this connection.
     pub(in crate::proxy) fn answer(self, mut exchange: Box<Exchange>, close: bool) -> Response<ResponseBody> {
         exchange.status = self.status.as_u16();
         let mut headers = HeaderMap::new();

@@ -1,4 +1,4 @@
-//! Decides what a refused client is told: `application/problem+json` (RFC 9457), nothing about the inside.
+//! The response to a refused request: `application/problem+json` (RFC 9457). It tells no internals.
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, Version, header};
@@ -6,7 +6,7 @@ use http::{HeaderValue, Method, Response, StatusCode, Version, header};
 use super::{exchange::Exchange, grpc, response_body::ResponseBody};
 use crate::refusal::{Refusal, Reject};
 
-/// The answer to a request that is refused. `close`: nothing more can be read from this connection.
+/// The response to a refused request. `close`: nothing more can be read from this connection.
 pub(in crate::proxy) fn refuse(mut exchange: Box<Exchange>, refusal: Refusal, close: bool) -> Response<ResponseBody> {
     let (reject, retry_after) = (refusal.reject, refusal.retry_after);
     let row = exchange.refuse(refusal);
@@ -53,7 +53,7 @@ pub(in crate::proxy) fn refuse(mut exchange: Box<Exchange>, refusal: Refusal, cl
     response
 }
 
-/// Whether the answer must not have a body: in HTTP/2 nobody else takes it away (RFC 9110 9.3.2).
+/// Whether the response must not have a body (RFC 9110 9.3.2). HTTP/1 drops it by itself, HTTP/2 does not.
 pub(in crate::proxy) fn is_head(exchange: &Exchange) -> bool {
     matches!(&exchange.request, Some((Method::HEAD, Version::HTTP_2, _)))
 }

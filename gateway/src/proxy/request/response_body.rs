@@ -30,7 +30,7 @@ pub(in crate::proxy) struct ResponseBody(Box<Inner>);
 
 struct Inner {
     content: Content,
-    /// The head, where that passes as it came.
+    /// The head, if it passes as it came.
     raw_head: Option<RawHead>,
     /// Why it broke off, if it did.
     broke: &'static str,
@@ -45,9 +45,9 @@ enum Content {
     Done,
     /// None: the connection becomes a tunnel behind the head.
     Switched(Box<Tunnel>),
-    /// All of it has been passed on, while the request is still being sent.
+    /// All of it has been passed on; the request is still being sent.
     Rest(UpstreamResponse),
-    /// All but these has been passed on.
+    /// All but the trailers has been passed on.
     Trailers(Box<(HeaderMap, Option<UpstreamResponse>)>),
     Upstream(UpstreamResponse),
     Whole(Bytes),
@@ -151,7 +151,7 @@ impl Drop for Inner {
             Content::Trailers(trailers) => trailers.1,
             Content::Done | Content::Switched(_) | Content::Upstream(_) | Content::Whole(_) => None,
         };
-        // The client was answered early. What it still sends belongs to the request: it is passed on.
+        // The client was answered early. What it still sends belongs to the request, and is passed on.
         if let (Some(rest), Some(exchange)) = (rest, self.exchange.take()) {
             tokio::task::spawn_local(async move {
                 rest.finish(exchange.timeouts().response).await;
@@ -161,7 +161,7 @@ impl Drop for Inner {
     }
 }
 
-/// The response cannot be completed: the client must not take what it has for the whole.
+/// The response cannot be completed: the client must not take what it got for the whole.
 #[derive(Debug)]
 pub(in crate::proxy) struct Broken(Reject, &'static str);
 

@@ -1,5 +1,5 @@
-//! Finds the token of a WebSocket where a browser can put it, which sets no headers: among the protocols that the page
-//! offers, or in a cookie. Each only where `route.websocket_token` says so, and never in the query.
+//! Tokens of WebSocket handshakes. A browser cannot set headers on them, so the token comes among the subprotocols or in a
+//! cookie. Each is read only if `route.websocket_token` says so, and never from the query.
 //!
 //! *Invariant:* exactly one token is looked at. A request that carries two is refused (J15), a cookie counts only for a
 //! page whose `Origin` is allowed, and no upstream and no log sees the protocol that is a token.
@@ -19,17 +19,17 @@ use crate::{
     settings::route::{TokenSource, Upgrade},
 };
 
-/// What comes before a token as it is: a JWT has only characters that a protocol's name may have.
+/// The prefix of a plain token: a JWT has only characters that a subprotocol may have.
 const PLAIN: &[u8] = b"authorization.bearer.";
 
-/// What comes before a token in base64url without padding, as Kubernetes has it.
+/// The prefix of a token in base64url without padding, as Kubernetes uses it.
 const ENCODED: &[u8] = b"base64url.bearer.authorization.k8s.io.";
 
-/// The token that the handshake of a WebSocket carries; `None`: it carries none, or is no such handshake.
+/// The token of a WebSocket handshake. `None`: it has none, or the request is no handshake.
 ///
 /// # Errors
-/// [`Reject::BadRequest`]: there are several, or nothing is left to be agreed on. [`Reject::ForeignOrigin`]: a cookie
-/// that a page of another origin has the browser send. [`Reject::InvalidToken`]: it cannot be decoded.
+/// [`Reject::BadRequest`]: there are several tokens, or the token is the only subprotocol. [`Reject::ForeignOrigin`]: a
+/// cookie on behalf of a page of another origin. [`Reject::InvalidToken`]: it cannot be decoded.
 pub(in crate::proxy) fn find<'h>(head: &'h Parts, allowed: &Upgrade) -> Result<Option<Cow<'h, [u8]>>, Refusal> {
     if allowed.tokens.is_empty() || !is_handshake(head) {
         return Ok(None);
@@ -48,7 +48,7 @@ pub(in crate::proxy) fn find<'h>(head: &'h Parts, allowed: &Upgrade) -> Result<O
     Ok(found)
 }
 
-/// Takes tokens out of the protocols that the upstream is offered.
+/// Removes tokens from the subprotocols that the upstream is offered.
 pub(in crate::proxy) fn hide(headers: &mut HeaderMap, allowed: &Upgrade) {
     let is_hidden = allowed.tokens.contains(&TokenSource::Protocol) && headers.contains_key(SEC_WEBSOCKET_PROTOCOL);
     if !is_hidden || !protocols(headers).any(is_token) {
@@ -75,7 +75,7 @@ fn of_protocol(headers: &HeaderMap) -> Result<Option<Cow<'_, [u8]>>, Refusal> {
     if tokens.next().is_some() {
         return Err(Refusal::new(Reject::BadRequest, "more than one token among the protocols"));
     }
-    // Browsers give up where no offered protocol is agreed on, and this one never is.
+    // A browser gives up if none of its subprotocols is chosen, and the token never is.
     if protocols(headers).all(is_token) {
         return Err(Refusal::new(Reject::BadRequest, "the token is the only protocol that is offered"));
     }
@@ -95,7 +95,7 @@ fn of_cookie<'h>(headers: &'h HeaderMap, name: &str, allowed: &Upgrade) -> Resul
     if values.next().is_some() {
         return Err(Refusal::new(Reject::BadRequest, "the cookie of the token is there twice"));
     }
-    // A browser sends the cookie whoever's page asks: only its word for whose page that is tells them apart.
+    // A browser sends the cookie for any page: only `Origin` tells whose page asks.
     let origin = one(headers, &header::ORIGIN).map(HeaderValue::as_bytes).unwrap_or_default();
     if !allowed.origins.contains(origin) {
         return Err(Refusal::new(Reject::ForeignOrigin, "a token in a cookie, and no Origin that is allowed"));
@@ -103,7 +103,7 @@ fn of_cookie<'h>(headers: &'h HeaderMap, name: &str, allowed: &Upgrade) -> Resul
     Ok(Some(Cow::Borrowed(value)))
 }
 
-/// The protocols that are offered, without those that say nothing.
+/// The subprotocols that are offered, without empty ones.
 fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     let lines = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
     let members = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
@@ -114,7 +114,7 @@ fn is_token(protocol: &[u8]) -> bool {
     begins(protocol, PLAIN) || begins(protocol, ENCODED)
 }
 
-/// In whatever letters: a token must not be logged somewhere because its name was written in capitals.
+/// Ignores case: a token must not be logged somewhere because its prefix was written in capitals.
 fn begins(protocol: &[u8], start: &[u8]) -> bool {
     protocol.get(..start.len()).is_some_and(|found| found.eq_ignore_ascii_case(start))
 }

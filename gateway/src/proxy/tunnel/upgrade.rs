@@ -1,7 +1,7 @@
-//! Decides which requests may turn their connection into a tunnel, and which answers do.
+//! Upgrades (WebSocket and others): which requests may turn their connection into a tunnel, and which responses do.
 //!
-//! *Invariant:* a request that is not to become a tunnel loses its `Upgrade` on the way and is served as any other; an
-//! answer that switches to what was not asked for is none (F12, H15, W01, W02).
+//! *Invariant:* a request that may not become a tunnel loses its `Upgrade` header and is served as any other. A 101 for a
+//! protocol that was not asked for is a failure of the upstream (F12, H15, W01, W02).
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use data_encoding::BASE64;
@@ -15,21 +15,21 @@ use crate::{
 /// What the server adds to the client's key before hashing it (RFC 6455 1.3).
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// What a client asks its connection to become.
+/// The protocol that a client wants its connection to change to.
 pub(in crate::proxy) struct Wanted {
     protocol: HeaderValue,
-    /// What a WebSocket server has to say; `None`: another protocol.
+    /// The `Sec-WebSocket-Accept` that a server has to answer; `None`: another protocol.
     accept: Option<String>,
 }
 
-/// What the request wants to become, where its route allows that; `None`: it is a request like any other.
+/// The upgrade that the request asks for, if its route allows it. `None`: it is a request like any other.
 pub(in crate::proxy) fn wanted(
     head: &Parts,
     has_body: bool,
     allowed: Option<&Upgrade>,
 ) -> Result<Option<Box<Wanted>>, Refusal> {
     let (Some(allowed), Some(protocol)) = (allowed, one(&head.headers, &header::UPGRADE)) else { return Ok(None) };
-    // RFC 9110 7.8: nothing is asked for in HTTP/1.0, or without `Connection` saying so.
+    // RFC 9110 7.8: HTTP/1.0 has no upgrade, and `Connection` has to name it.
     if head.version != Version::HTTP_11 || !connects(&head.headers) {
         return Ok(None);
     }
@@ -73,7 +73,7 @@ pub(in crate::proxy) fn tell(headers: &mut HeaderMap, protocol: HeaderValue) {
     headers.insert(header::UPGRADE, protocol);
 }
 
-/// What a WebSocket server has to answer to the client's key (RFC 6455 4.2.1, 4.2.2).
+/// The `Sec-WebSocket-Accept` for the client's key (RFC 6455 4.2.1, 4.2.2).
 fn accept(headers: &HeaderMap) -> Result<String, Refusal> {
     let bad = |detail| Refusal::new(Reject::BadRequest, detail);
     if one(headers, &header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
@@ -87,14 +87,14 @@ fn accept(headers: &HeaderMap) -> Result<String, Refusal> {
     Ok(BASE64.encode(hash.as_ref()))
 }
 
-/// Whether `Connection` says that there is something to switch to.
+/// Whether `Connection` names `Upgrade`.
 pub(super) fn connects(headers: &HeaderMap) -> bool {
     let lines = headers.get_all(header::CONNECTION).iter();
     let mut options = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
     options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
 }
 
-/// The value of a header that is there once.
+/// The value of a header that occurs once.
 pub(super) fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
     let mut values = headers.get_all(name).iter();
     values.next().filter(|_| values.next().is_none())
