@@ -5,6 +5,7 @@ use std::{os::unix::fs::symlink, path::Path};
 use rusqlite::Connection;
 
 use super::*;
+
 /// Everything that is in force, as an operator sees it.
 fn in_force(world: &mut World) -> Vec<String> {
     let now = world.now;
@@ -73,6 +74,20 @@ fn gone(store: &Path) {
 
 fn sql(store: &Path, statements: &str) {
     Connection::open(store).unwrap().execute_batch(statements).unwrap();
+}
+
+#[test]
+fn what_was_taken_over_ends_in_time() {
+    let mut world = World::new("ends");
+    let id = world.ask("192.0.2.7", "bad-tokens").unwrap();
+    let kernel = world.crash();
+    gone(&world.folder.join(state_files::STORE));
+    world.start(kernel);
+    assert_eq!(world.guard().ledger.ids(), [id]);
+    world.pass(599);
+    assert_eq!(world.guard().ledger.ids(), [id]);
+    world.pass(1);
+    assert!(world.guard().ledger.is_empty());
 }
 
 #[test]
