@@ -31,7 +31,7 @@ pub const MAX_SCORES: usize = 200;
 
 /// A rule's request for a ban. The guard decides.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ask {
+pub struct BanRequest {
     /// Who.
     #[serde(with = "crate::text")]
     pub source: Source,
@@ -122,14 +122,14 @@ impl Detector {
     /// Counts one signal about `source`, seen in the request `id` from `address`, and says which bans to ask for:
     /// usually none. `now` is `CLOCK_MONOTONIC` in nanoseconds.
     #[must_use]
-    pub fn note(&self, signal: Signal, source: Source, address: IpAddr, id: RequestId, now: u64) -> Vec<Ask> {
+    pub fn note(&self, signal: Signal, source: Source, address: IpAddr, id: RequestId, now: u64) -> Vec<BanRequest> {
         let at = Signal::ALL.iter().position(|one| *one == signal);
         let counted_by = at.and_then(|at| self.counted_by.get(at)).into_iter().flatten();
         let watched = self.probations.hold(address, now);
         let rules = counted_by.filter_map(|at| Some((*at, self.rules.get(*at)?)));
         let overflowing = rules.filter_map(|(at, rule)| {
             let evidence = self.fill((at, source), rule, watched, id, now)?;
-            Some(Ask {
+            Some(BanRequest {
                 source,
                 address,
                 relay: None,

@@ -2,13 +2,15 @@
 //!
 //! *Invariant:* a message is one datagram of at most [`MAX_BYTES`], carries the protocol's version, and is refused
 //! whole if anything in it is off. The guard trusts nothing in a [`ToGuard`]: every field is bounded and checked again.
+//!
+//! A message keeps its name on the channel when its type is renamed: a proxy of another version speaks it too.
 
 use std::{net::IpAddr, path::PathBuf};
 
 use gateway_common::source::Source;
 use serde::{Deserialize, Serialize};
 
-use crate::{detect::Ask, tls::Chain};
+use crate::{detect::BanRequest, tls::Chain};
 
 pub mod channel;
 
@@ -31,7 +33,8 @@ pub enum ToGuard {
         reason: String,
     },
     /// A rule asks for a ban.
-    Ask(Box<Ask>),
+    #[serde(rename = "Ask")]
+    BanRequest(Box<BanRequest>),
     /// Clients that were served with a valid token since the last message; at most [`MAX_GOOD`], some may be missing.
     Good(Vec<GoodClient>),
     /// What was lost since the last message of this kind.
@@ -57,9 +60,10 @@ pub enum ToGuard {
         /// How many connections.
         connections: u32,
     },
-    /// Everything before this [`ToProxy::Mark`] is in force.
-    Heard {
-        /// The mark.
+    /// Everything before this [`ToProxy::Barrier`] is in force.
+    #[serde(rename = "Heard")]
+    Ack {
+        /// The number of the barrier.
         mark: u64,
     },
     /// What was asked for by [`ToProxy::Score`].
@@ -227,8 +231,9 @@ pub enum ToProxy {
         /// Whose.
         address: IpAddr,
     },
-    /// To be answered with [`ToGuard::Heard`], in its turn: after [`Self::Drain`] once no connection is accepted any more.
-    Mark {
+    /// To be answered with [`ToGuard::Ack`], in its turn: after [`Self::Drain`] once no connection is accepted any more.
+    #[serde(rename = "Mark")]
+    Barrier {
         /// Larger than any before.
         mark: u64,
     },

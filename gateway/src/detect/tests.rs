@@ -87,7 +87,7 @@ fn an_ask_says_what_the_rule_says() {
     let source = Source::of(address, 64);
     let shadow = Rule { shadow: true, ..rule("slow", &[Signal::SlowClient], 1, 60) };
     let ask = detector(1, &[shadow]).note(Signal::SlowClient, source, address, id, START).remove(0);
-    let expect = Ask {
+    let expect = BanRequest {
         relay: None,
         source,
         address,

@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     clock::{self, MINUTE, Now, SECOND},
-    detect::Ask,
+    detect::BanRequest,
     guard::{
         audit::{Audit, members, members_of},
         control::{Allow, Answer, Lost, Request, watch::Watchers},

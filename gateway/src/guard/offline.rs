@@ -16,7 +16,7 @@ use crate::{
         control::{Answer, Request, Requests},
         enforcement::{AtAccept, Enforcement},
         kernel::{self, Kernel, KernelError},
-        lifecycle::state::{self, State},
+        lifecycle::state::{self, OpenedState},
         state_files::{self, lock::borrow},
     },
 };
@@ -68,7 +68,7 @@ fn answer_with(path: &Path, request: Request, uid: u32, resolve: bool) -> Result
         }
     };
     let is_in_kernel = !drops.interfaces().is_empty();
-    let State { store, audit, findings, is_behind } = state::open_whole(&settings.state_dir)?;
+    let OpenedState { store, audit, findings, is_behind } = state::open_whole(&settings.state_dir)?;
     let upstreams =
         config.proxy.upstreams.iter().flat_map(|upstream| upstream.servers.iter().map(|server| server.address.clone()));
     let upstreams: Vec<String> = upstreams.collect();
@@ -155,7 +155,7 @@ fn record(locations: &Locations, uid: u32) -> Result<(), String> {
     if !path.exists() {
         return Ok(());
     }
-    let State { mut store, mut audit, .. } = state::open_whole(&locations.state_dir)?;
+    let OpenedState { mut store, mut audit, .. } = state::open_whole(&locations.state_dir)?;
     let members = audit::members(json!({"actor": Actor::Operator(uid).to_string(), "offline": true}));
     let change = store.change().map_err(|error| error.to_string())?;
     audit.append("detach", Now::read().unix_millis, members).map_err(|error| error.to_string())?;

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use self::{counters::Counters, messages::Event, registry::Registry, shared::Shared};
 use super::{bans::good_clients::GoodClients, connection::Connection, upstream::ServerGroup};
-use crate::{client::Client, clock, detect::Ask, log::sink::Lines, message::ToGuard, request_id::RequestId};
+use crate::{client::Client, clock, detect::BanRequest, log::sink::Lines, message::ToGuard, request_id::RequestId};
 
 pub(super) mod counters;
 pub(super) mod messages;
@@ -144,13 +144,13 @@ impl Worker {
     }
 
     /// Asks the guard for a ban, at once. If the socket to it is full, the control thread waits for room.
-    pub(super) fn ask(&self, ask: Ask) {
-        let message = ToGuard::Ask(Box::new(ask));
+    pub(super) fn ask(&self, ask: BanRequest) {
+        let message = ToGuard::BanRequest(Box::new(ask));
         if self.shared.asks.get().is_some_and(|asks| asks.try_send(&message).is_ok()) {
             return;
         }
-        if let ToGuard::Ask(ask) = message {
-            self.tell(Event::Ask(*ask));
+        if let ToGuard::BanRequest(ask) = message {
+            self.tell(Event::BanRequest(*ask));
         }
     }
 

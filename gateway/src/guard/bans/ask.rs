@@ -10,7 +10,7 @@ mod widen;
 impl Guard {
     /// A rule of the proxy asks for a ban. Nothing in the ask is trusted: how long and in which mode is the
     /// configuration's to say, the source must be what its own address makes it.
-    pub(crate) fn ask(&mut self, ask: &Ask, now: Now) -> Result<u64, Refused> {
+    pub(crate) fn ask(&mut self, ask: &BanRequest, now: Now) -> Result<u64, Refused> {
         let asked = self.judge_ask(ask, now);
         self.note_full(&asked);
         match &asked {
@@ -21,7 +21,7 @@ impl Guard {
         asked
     }
 
-    fn judge_ask(&mut self, ask: &Ask, now: Now) -> Result<u64, Refused> {
+    fn judge_ask(&mut self, ask: &BanRequest, now: Now) -> Result<u64, Refused> {
         let Some(rule) = self.policy.rules.iter().find(|rule| rule.name == ask.rule) else {
             return Err(Refused::new("unknown_rule", "no rule of that name is configured"));
         };
@@ -133,7 +133,7 @@ impl Guard {
         }
     }
 
-    fn note_refusal(&mut self, ask: &Ask, refused: &Refused, now: Now) {
+    fn note_refusal(&mut self, ask: &BanRequest, refused: &Refused, now: Now) {
         if let Some(others) = self.policy.refusals.is_log_due(now) {
             tracing::info!(source = %ask.source, code = refused.code, others, "a ban that a rule asked for was refused");
         }

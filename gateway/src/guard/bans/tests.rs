@@ -73,7 +73,7 @@ impl World {
 
     fn start(&mut self, drops: Box<dyn Enforcement>) {
         let state = crate::guard::lifecycle::state::open(&self.folder).unwrap();
-        let crate::guard::lifecycle::state::State { store, audit, findings, is_behind } = state;
+        let crate::guard::lifecycle::state::OpenedState { store, audit, findings, is_behind } = state;
         let rule = |name: &str, shadow| Rule {
             name: name.to_owned(),
             signals: vec![Signal::ForgedToken, Signal::OverLimit],
@@ -142,7 +142,7 @@ impl World {
 
     fn ask_for(&mut self, signal: Signal, address: &str, rule: &str) -> Result<u64, &'static str> {
         let address: IpAddr = address.parse().unwrap();
-        let ask = Ask {
+        let ask = BanRequest {
             relay: None,
             source: Source::of(address, 64),
             address,
@@ -216,7 +216,7 @@ fn nothing_in_an_ask_is_trusted() {
     assert_eq!(world.ask("127.0.0.1", "bad-tokens"), Err("special_address"));
     assert_eq!(world.ask("203.0.113.2", "bad-tokens"), Err("own_address"));
     let now = world.now;
-    let ask = |source: &str, evidence: usize, signal| Ask {
+    let ask = |source: &str, evidence: usize, signal| BanRequest {
         relay: None,
         source: source.parse().unwrap(),
         address: "192.0.2.7".parse().unwrap(),

@@ -19,7 +19,7 @@ use tokio::{
 
 use super::{
     Answer, Request,
-    watch::{Heard, Watchers},
+    watch::{WatchEvent, Watchers},
 };
 
 /// The longest request, in bytes.
@@ -149,10 +149,10 @@ async fn watch(
             },
         };
         let line = match heard {
-            Heard::Line(line) => format!("{line}\n"),
-            Heard::Skipped(packets) => format!("{{\"event\":\"skipped\",\"packets\":{packets}}}\n"),
-            Heard::Ended => return Ok(()),
-            Heard::TooSlow => {
+            WatchEvent::Line(line) => format!("{line}\n"),
+            WatchEvent::Skipped(packets) => format!("{{\"event\":\"skipped\",\"packets\":{packets}}}\n"),
+            WatchEvent::Ended => return Ok(()),
+            WatchEvent::TooSlow => {
                 watchers.let_go();
                 return answer(&mut write, &refused("too_slow", "this watcher did not keep up")).await;
             }

@@ -42,7 +42,7 @@ impl Default for Watchers {
 
 /// What a watcher hears next.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Heard {
+pub(crate) enum WatchEvent {
     /// A line.
     Line(Arc<str>),
     /// So many lines about packets were missed.
@@ -115,17 +115,17 @@ impl Watchers {
 
 impl Watcher {
     /// What comes next. Nothing is lost if this is given up before it is there.
-    pub(crate) async fn hear(&mut self) -> Heard {
+    pub(crate) async fn hear(&mut self) -> WatchEvent {
         tokio::select! {
             decision = next(&mut self.decisions) => match decision {
-                Ok(line) => Heard::Line(line),
-                Err(RecvError::Lagged(_)) => Heard::TooSlow,
-                Err(RecvError::Closed) => Heard::Ended,
+                Ok(line) => WatchEvent::Line(line),
+                Err(RecvError::Lagged(_)) => WatchEvent::TooSlow,
+                Err(RecvError::Closed) => WatchEvent::Ended,
             },
             packet = next(&mut self.packets) => match packet {
-                Ok(line) => Heard::Line(line),
-                Err(RecvError::Lagged(missed)) => Heard::Skipped(missed),
-                Err(RecvError::Closed) => Heard::Ended,
+                Ok(line) => WatchEvent::Line(line),
+                Err(RecvError::Lagged(missed)) => WatchEvent::Skipped(missed),
+                Err(RecvError::Closed) => WatchEvent::Ended,
             },
         }
     }
@@ -163,11 +163,11 @@ mod tests {
         for at in 0..=BACKLOG {
             watchers.tell(&number(at));
             if at == 0 {
-                assert!(matches!(hear(&mut all[0]), Heard::Line(line) if line.contains("\"event\":\"ban\"")));
+                assert!(matches!(hear(&mut all[0]), WatchEvent::Line(line) if line.contains("\"event\":\"ban\"")));
             }
         }
-        assert!(matches!(hear(&mut all[0]), Heard::Line(_)), "it kept up");
-        assert_eq!(hear(&mut all[1]), Heard::TooSlow);
+        assert!(matches!(hear(&mut all[0]), WatchEvent::Line(_)), "it kept up");
+        assert_eq!(hear(&mut all[1]), WatchEvent::TooSlow);
         watchers.let_go();
         assert_eq!(watchers.too_slow(), 1);
 
@@ -176,7 +176,7 @@ mod tests {
         assert!(watchers.is_empty() && watchers.want_packets());
         watchers.tell("a decision");
         (0..BACKLOG + 7).for_each(|_| watchers.tell_packet("a packet"));
-        assert_eq!(hear(&mut packets), Heard::Skipped(7));
-        assert_eq!(hear(&mut packets), Heard::Line("a packet".into()));
+        assert_eq!(hear(&mut packets), WatchEvent::Skipped(7));
+        assert_eq!(hear(&mut packets), WatchEvent::Line("a packet".into()));
     }
 }

@@ -20,7 +20,7 @@ const TOLD: usize = 100;
 
 /// What is new about a feed's file.
 #[derive(Debug)]
-pub(crate) enum News {
+pub(crate) enum FeedNews {
     /// It has another content, which is ready to be judged.
     Changed(FileContent),
     /// It can be used again, and has the content that is in force.
@@ -46,7 +46,7 @@ pub(crate) struct FileContent {
 
 /// What is remembered of each file.
 #[derive(Debug, Default)]
-pub(crate) struct Watcher {
+pub(crate) struct FeedWatcher {
     seen: HashMap<String, Seen>,
 }
 
@@ -60,9 +60,9 @@ struct Seen {
     unusable: bool,
 }
 
-impl Watcher {
+impl FeedWatcher {
     /// Looks at every file; `in_force` has the digests of what is loaded, by feed.
-    pub(crate) fn poll(&mut self, feeds: &[Feed], in_force: &HashMap<String, String>) -> Vec<(Feed, News)> {
+    pub(crate) fn poll(&mut self, feeds: &[Feed], in_force: &HashMap<String, String>) -> Vec<(Feed, FeedNews)> {
         self.seen.retain(|name, _| feeds.iter().any(|feed| feed.name == *name));
         let mut news = Vec::new();
         for feed in feeds {
@@ -76,11 +76,12 @@ impl Watcher {
     }
 }
 
-fn look(feed: &Feed, seen: &mut Seen, is_new: bool, in_force: Option<&String>) -> Option<News> {
+fn look(feed: &Feed, seen: &mut Seen, is_new: bool, in_force: Option<&String>) -> Option<FeedNews> {
     let unusable = |seen: &mut Seen, error: String| {
         let was = std::mem::replace(&mut seen.unusable, true);
-        (!was)
-            .then(|| News::Unusable(format!("{}: {error}; what was loaded before stays in force", feed.path.display())))
+        (!was).then(|| {
+            FeedNews::Unusable(format!("{}: {error}; what was loaded before stays in force", feed.path.display()))
+        })
     };
     let stat = match stat(&feed.path) {
         Ok(stat) => stat,
@@ -108,7 +109,7 @@ fn look(feed: &Feed, seen: &mut Seen, is_new: bool, in_force: Option<&String>) -
     hash.update(&bytes);
     let digest = HEXLOWER.encode(hash.finish().as_ref());
     if in_force == Some(&digest) {
-        return std::mem::take(&mut seen.unusable).then_some(News::Same);
+        return std::mem::take(&mut seen.unusable).then_some(FeedNews::Same);
     }
     let (mut entries, mut errors, mut failed) = (Vec::new(), Vec::new(), 0);
     let bound = feed.ban.map(|ban| ban.as_secs().max(1));
@@ -132,7 +133,7 @@ fn look(feed: &Feed, seen: &mut Seen, is_new: bool, in_force: Option<&String>) -
     }
     seen.unusable = false;
     let is_blank = bytes.trim_ascii().is_empty();
-    Some(News::Changed(FileContent { digest, entries, errors, failed, is_blank }))
+    Some(FeedNews::Changed(FileContent { digest, entries, errors, failed, is_blank }))
 }
 
 fn stat(path: &Path) -> Result<Stat, String> {
@@ -189,16 +190,16 @@ mod tests {
         let path = std::env::temp_dir().join(format!("gateway-feed-{}", std::process::id()));
         let feed = Feed { name: "f".to_owned(), path: path.clone(), format: None, ban: None, shadow: false };
         let feeds = [feed];
-        let mut watcher = Watcher::default();
+        let mut watcher = FeedWatcher::default();
         let mut in_force = HashMap::new();
         let mut poll = |in_force: &HashMap<String, String>| {
             let mut news = watcher.poll(&feeds, in_force);
             news.pop().map(|(_, news)| match news {
-                News::Changed(content) => {
+                FeedNews::Changed(content) => {
                     (content.entries.len().to_string() + "/" + &content.failed.to_string(), content.digest)
                 }
-                News::Same => ("same".to_owned(), String::new()),
-                News::Unusable(_) => ("unusable".to_owned(), String::new()),
+                FeedNews::Same => ("same".to_owned(), String::new()),
+                FeedNews::Unusable(_) => ("unusable".to_owned(), String::new()),
             })
         };
         assert_eq!(poll(&in_force).unwrap().0, "unusable");

@@ -12,7 +12,7 @@ use std::io;
 
 use tokio::{sync::mpsc, time::Instant};
 
-use super::service::{Done, Ready, Seen, Service, do_beside};
+use super::service::{Done, Ready, Seen, Service, in_background};
 use crate::{
     clock::{self, Now},
     guard::{
@@ -51,63 +51,63 @@ impl Service<'_> {
 
     /// Keeps an operator's request until it is known who is logged in.
     pub(super) fn call_once_looked(&mut self, call: Call, beside: &mpsc::Sender<Done>) {
-        self.beside.calls.push((call, clock::monotonic()));
+        self.background.calls.push((call, clock::monotonic()));
         self.look(false, beside);
     }
 
     /// When it is to be looked who is logged in; `None`: nobody needs to know.
     pub(super) fn look_due(&self) -> Option<Instant> {
-        let is_wanted = !self.beside.is_looking && (self.guard.has_unproven() || !self.beside.calls.is_empty());
-        let at = if self.beside.calls.is_empty() { self.beside.rested } else { None };
+        let is_wanted = !self.background.is_looking && (self.guard.has_unproven() || !self.background.calls.is_empty());
+        let at = if self.background.calls.is_empty() { self.background.rested } else { None };
         is_wanted.then(|| at.unwrap_or_else(Instant::now))
     }
 
     pub(super) fn look(&mut self, everything: bool, beside: &mpsc::Sender<Done>) {
-        if !std::mem::replace(&mut self.beside.is_looking, true) {
-            do_beside(beside, move || Done::Seen(Box::new(look(everything))));
+        if !std::mem::replace(&mut self.background.is_looking, true) {
+            in_background(beside, move || Done::Seen(Box::new(look(everything))));
         }
     }
 
     pub(super) fn seen(&mut self, seen: Seen) -> Vec<Call> {
-        self.beside.is_looking = false;
-        self.beside.rested = Some(Instant::now() + seen.took * SPARE);
+        self.background.is_looking = false;
+        self.background.rested = Some(Instant::now() + seen.took * SPARE);
         self.guard.saw(seen.protected, seen.operators, seen.began, Now::read());
         let (over, left) =
-            std::mem::take(&mut self.beside.calls).into_iter().partition(|(_, came)| *came <= seen.began);
-        self.beside.calls = left;
+            std::mem::take(&mut self.background.calls).into_iter().partition(|(_, came)| *came <= seen.began);
+        self.background.calls = left;
         let over: Vec<(Call, u64)> = over;
         over.into_iter().map(|(call, _)| call).collect()
     }
 
     /// Once a second.
-    pub(super) fn tick_beside(&mut self, beside: &mpsc::Sender<Done>) {
+    pub(super) fn tick_background(&mut self, beside: &mpsc::Sender<Done>) {
         if self.ticks.is_multiple_of(LOOK) {
             self.look(true, beside);
         }
-        if !self.beside.is_flushing
+        if !self.background.is_flushing
             && let Some(chain) = self.guard.unflushed()
         {
-            self.beside.is_flushing = true;
-            do_beside(beside, move || Done::Flushed(chain.sync_data()));
+            self.background.is_flushing = true;
+            in_background(beside, move || Done::Flushed(chain.sync_data()));
         }
         if self.ticks.is_multiple_of(CHECKPOINT)
-            && !self.beside.is_checkpointing
+            && !self.background.is_checkpointing
             && let Some(path) = self.guard.store_path()
         {
-            self.beside.is_checkpointing = true;
-            do_beside(beside, move || Done::Checkpointed(store::checkpoint(&path)));
+            self.background.is_checkpointing = true;
+            in_background(beside, move || Done::Checkpointed(store::checkpoint(&path)));
         }
     }
 
     pub(super) fn flushed(&mut self, flushed: io::Result<()>) {
-        self.beside.is_flushing = false;
+        self.background.is_flushing = false;
         if let Err(error) = flushed {
             self.guard.not_flushed(&error);
         }
     }
 
     pub(super) fn checkpointed(&mut self, done: Result<(), store::StoreError>) {
-        self.beside.is_checkpointing = false;
+        self.background.is_checkpointing = false;
         if let Err(error) = done {
             tracing::debug!(%error, "the store's log is not in its file yet");
         }

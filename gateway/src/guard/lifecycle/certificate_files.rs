@@ -21,7 +21,7 @@ use crate::{
 type Stat = Option<(i64, i64, u64, u64)>;
 
 /// What became of a look.
-pub(crate) enum News {
+pub(crate) enum TlsNews {
     /// Files hold something else, which is good.
     Changed(Box<Settings>, Vec<(PathBuf, Vec<u8>)>),
     /// What is in force is what the files hold.
@@ -32,14 +32,14 @@ pub(crate) enum News {
 
 /// What is remembered of the files.
 #[derive(Default)]
-pub(crate) struct Watcher {
+pub(crate) struct TlsWatcher {
     last: HashMap<PathBuf, Stat>,
     handled: Option<HashMap<PathBuf, Stat>>,
 }
 
-impl Watcher {
+impl TlsWatcher {
     /// Looks at every file of `settings`, which are in force. `None`: nothing has changed, or is still changing.
-    pub(crate) fn poll(&mut self, settings: &Settings, now: Now) -> Option<News> {
+    pub(crate) fn poll(&mut self, settings: &Settings, now: Now) -> Option<TlsNews> {
         let stats: HashMap<PathBuf, Stat> =
             settings.tls_files().map(|file| (file.path.clone(), stat(&file.path))).collect();
         let settled = self.last == stats;
@@ -50,9 +50,9 @@ impl Watcher {
         self.handled = Some(stats);
         // All are compared with what is in force: what could not be used alone may be good with what changed now.
         Some(match read(settings, now) {
-            Ok(None) => News::Same,
-            Ok(Some((settings, files))) => News::Changed(Box::new(settings), files),
-            Err(why) => News::Unusable(why),
+            Ok(None) => TlsNews::Same,
+            Ok(Some((settings, files))) => TlsNews::Changed(Box::new(settings), files),
+            Err(why) => TlsNews::Unusable(why),
         })
     }
 }

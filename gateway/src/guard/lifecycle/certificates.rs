@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::{
-    certificate_files::{News, Watcher},
+    certificate_files::{TlsNews, TlsWatcher},
     service::{Done, Service},
 };
 use crate::{
@@ -38,26 +38,26 @@ impl Service<'_> {
     }
 
     /// The files were looked at while the configuration of `epoch` was in force.
-    pub(super) fn looked_at_certificates(&mut self, epoch: u64, watcher: Watcher, news: Option<News>) {
+    pub(super) fn looked_at_certificates(&mut self, epoch: u64, watcher: TlsWatcher, news: Option<TlsNews>) {
         if epoch != self.certificates.epoch {
             return;
         }
         self.certificates.watcher = Some(watcher);
         match news {
             None => {}
-            Some(News::Same) => self.certificates.unusable = None,
-            Some(News::Unusable(why)) => {
+            Some(TlsNews::Same) => self.certificates.unusable = None,
+            Some(TlsNews::Unusable(why)) => {
                 tracing::error!(why, "new TLS files cannot be used; those before stay in force");
                 let members = audit::members(json!({"why": why}));
                 self.guard.tell("certificates_refused", Now::read(), members);
                 self.certificates.unusable = Some(format!("new TLS files are not in force: {why}"));
             }
-            Some(News::Changed(settings, files)) => {
+            Some(TlsNews::Changed(settings, files)) => {
                 let mut names: Vec<String> = files.iter().map(|(path, _)| path.display().to_string()).collect();
                 names.sort();
                 if !self.hand_over(&files) {
                     // The next look finds the same.
-                    self.certificates.watcher = Some(Watcher::default());
+                    self.certificates.watcher = Some(TlsWatcher::default());
                     return;
                 }
                 for (path, bytes) in files {

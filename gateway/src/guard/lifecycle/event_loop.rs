@@ -14,12 +14,12 @@ use super::{
     access_log::open_log,
     prepare::identity_providers,
     reload,
-    service::{Done, Ready, Service, do_beside, reply},
+    service::{Done, Ready, Service, in_background, reply},
     timer::{instant, until},
 };
 use crate::{
     clock::{self, Now},
-    detect::Ask,
+    detect::BanRequest,
     guard::{
         audit,
         bans::{self, Actor, PacketSamples, Processes},
@@ -148,7 +148,7 @@ impl Service<'_> {
     pub(super) fn work(&mut self, beside: &mpsc::Sender<Done>) {
         self.guard.work(Now::read());
         if let Some(planning) = self.guard.planning() {
-            do_beside(beside, move || Done::Planned(planning.run()));
+            in_background(beside, move || Done::Planned(planning.run()));
         }
     }
 
@@ -182,7 +182,7 @@ impl Service<'_> {
     /// Finds out what addresses identity providers have, beside the loop: nothing waits for a name server.
     pub(super) fn resolve(&self, beside: &mpsc::Sender<Done>) {
         let urls = identity_providers(&self.config.proxy);
-        do_beside(beside, move || Done::Resolved(bans::identity_providers(&urls)));
+        in_background(beside, move || Done::Resolved(bans::identity_providers(&urls)));
     }
 
     /// Looks at the files of feeds, beside the loop: they may be on a slow disk, and long.
@@ -196,7 +196,7 @@ impl Service<'_> {
             return;
         }
         let digests = self.guard.feed_digests();
-        do_beside(beside, move || {
+        in_background(beside, move || {
             let news = watcher.poll(&feeds, &digests);
             let operators = if news.is_empty() { bans::Operators::default() } else { bans::operators() };
             Done::Looked(watcher, news, operators)
@@ -222,7 +222,7 @@ impl Service<'_> {
 
     pub(super) fn tick(&mut self, beside: &mpsc::Sender<Done>) {
         self.ticks += 1;
-        self.tick_beside(beside);
+        self.tick_background(beside);
         if self.ticks.is_multiple_of(RESOLVE) {
             self.resolve(beside);
         }
@@ -286,7 +286,7 @@ impl Service<'_> {
                     self.fail_reload(&reason);
                 }
             }
-            Event::Said(_, ToGuard::Ask(ask)) => self.ask(&ask),
+            Event::Said(_, ToGuard::BanRequest(ask)) => self.ask(&ask),
             Event::Said(_, ToGuard::WouldRefuse { requests, sources }) => {
                 self.guard.hear_would_refuse(requests, &sources);
             }
@@ -304,7 +304,7 @@ impl Service<'_> {
                     }
                 });
             }
-            Event::Said(generation, ToGuard::Heard { mark }) => self.waiting.heard(generation, mark),
+            Event::Said(generation, ToGuard::Ack { mark }) => self.waiting.acknowledged(generation, mark),
             Event::Silent(generation, None) => {
                 self.forget(generation);
                 tracing::debug!(generation, "a proxy closed its channel");
@@ -327,7 +327,7 @@ impl Service<'_> {
         self.waiting.gone(generation);
     }
 
-    fn ask(&mut self, ask: &Ask) {
+    fn ask(&mut self, ask: &BanRequest) {
         if let Ok(id) = self.guard.ask(ask, Now::read()) {
             let monotonic = clock::monotonic();
             // The proxy closes connections before the store learns how fast it all was.
@@ -363,7 +363,7 @@ impl Service<'_> {
             }
             Some(generation) if is_told => {
                 let mark = self.waiting.hold(generation, Instant::now() + PATIENCE, answer, call.answer);
-                self.supervisor.tell(&ToProxy::Mark { mark });
+                self.supervisor.tell(&ToProxy::Barrier { mark });
             }
             _ => reply(Some(call.answer), answer),
         }

@@ -118,7 +118,7 @@ impl Service<'_> {
             // Whoever connects once the client has the answer is served by the new configuration.
             (Some(generation), Some(to)) => {
                 let mark = self.waiting.hold(generation, Instant::now() + RETIREMENT, done, to);
-                self.supervisor.tell(&ToProxy::Mark { mark });
+                self.supervisor.tell(&ToProxy::Barrier { mark });
             }
             (_, answer) => reply(answer, done),
         }

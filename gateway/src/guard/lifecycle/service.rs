@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    certificate_files::{News as NewFiles, Watcher as FileWatcher},
+    certificate_files::{TlsNews, TlsWatcher},
     prepare::Prepared,
 };
 use crate::{
@@ -22,8 +22,8 @@ use crate::{
     guard::{
         bans::{self, Actor, Guard, Planned, ProtectedAddresses},
         control::{Answer, CertificateEnd, ReloadRefused, server::Call},
-        feeds::watch::{News, Watcher},
-        proxies::{barrier::Waiting, counts::Counts, supervisor::Supervisor, upstreams::Upstreams},
+        feeds::watch::{FeedNews, FeedWatcher},
+        proxies::{barrier::PendingAnswers, counts::Counts, supervisor::Supervisor, upstreams::Upstreams},
         store::StoreError,
     },
     settings::guard::Feed,
@@ -45,9 +45,9 @@ pub(crate) struct Service<'guard> {
     pub(super) stopping: Option<&'static str>,
     pub(super) hopeless: Option<String>,
     /// Looks at the feeds' files; absent while it does.
-    pub(super) watcher: Option<Watcher>,
+    pub(super) watcher: Option<FeedWatcher>,
     /// Answers that the proxy has to hear of first.
-    pub(super) waiting: Waiting,
+    pub(super) waiting: PendingAnswers,
     pub(super) certificates: Certificates,
     pub(super) counts: Counts,
     /// Listeners whose address this host does not have, when it was looked last.
@@ -57,7 +57,7 @@ pub(crate) struct Service<'guard> {
     pub(super) config_since: u64,
     /// The last reload, where it was refused.
     pub(super) reload_refused: Option<ReloadRefused>,
-    pub(super) beside: Beside,
+    pub(super) background: Background,
 }
 
 impl<'guard> Service<'guard> {
@@ -81,15 +81,15 @@ impl<'guard> Service<'guard> {
             warnings,
             stopping: None,
             hopeless: None,
-            watcher: Some(Watcher::default()),
-            waiting: Waiting::default(),
+            watcher: Some(FeedWatcher::default()),
+            waiting: PendingAnswers::default(),
             certificates: Certificates::default(),
             counts: Counts::default(),
             absent: Vec::new(),
             upstreams: Upstreams::default(),
             config_since: Now::read().unix_millis,
             reload_refused: None,
-            beside: Beside::default(),
+            background: Background::default(),
         }
     }
 }
@@ -138,7 +138,7 @@ pub(super) struct Certificates {
     /// By which keys the proxies let clients resume TLS sessions.
     pub(super) tickets: Option<Chain>,
     /// Looks at the files; absent while it does.
-    pub(super) watcher: Option<FileWatcher>,
+    pub(super) watcher: Option<TlsWatcher>,
     /// So often another configuration came into force.
     pub(super) epoch: u64,
     /// What has ended or soon will.
@@ -153,7 +153,7 @@ impl Default for Certificates {
     fn default() -> Self {
         Self {
             tickets: None,
-            watcher: Some(FileWatcher::default()),
+            watcher: Some(TlsWatcher::default()),
             epoch: 0,
             outdated: Vec::new(),
             unusable: None,
@@ -178,7 +178,7 @@ impl Certificates {
     /// Another configuration is in force: its files are looked at anew.
     pub(super) fn renewed(&mut self) {
         self.epoch += 1;
-        self.watcher = Some(FileWatcher::default());
+        self.watcher = Some(TlsWatcher::default());
         self.unusable = None;
     }
 
@@ -193,7 +193,7 @@ impl Certificates {
 
 /// What is done beside the loop at the moment, and what waits for it.
 #[derive(Default)]
-pub(super) struct Beside {
+pub(super) struct Background {
     pub(super) is_looking: bool,
     pub(super) is_flushing: bool,
     pub(super) is_checkpointing: bool,
@@ -216,8 +216,8 @@ pub(super) struct Seen {
 /// What was done beside the loop.
 pub(super) enum Done {
     Planned(Planned),
-    Looked(Watcher, Vec<(Feed, News)>, bans::Operators),
-    Certificates(u64, FileWatcher, Option<NewFiles>),
+    Looked(FeedWatcher, Vec<(Feed, FeedNews)>, bans::Operators),
+    Certificates(u64, TlsWatcher, Option<TlsNews>),
     Checkpointed(Result<(), StoreError>),
     Flushed(io::Result<()>),
     Resolved(Vec<IpAddr>),
@@ -232,7 +232,7 @@ pub(super) fn reply(to: Option<oneshot::Sender<Answer>>, answer: Answer) {
     }
 }
 
-pub(super) fn do_beside(beside: &mpsc::Sender<Done>, work: impl FnOnce() -> Done + Send + 'static) {
+pub(super) fn in_background(beside: &mpsc::Sender<Done>, work: impl FnOnce() -> Done + Send + 'static) {
     let beside = beside.clone();
     tokio::task::spawn_blocking(move || {
         if beside.blocking_send(work()).is_err() {

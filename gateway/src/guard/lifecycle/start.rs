@@ -18,7 +18,7 @@ use super::{
     event_loop::serve,
     prepare::{Prepared, ports, prepare},
     service::Service,
-    state::{self, State},
+    state::{self, OpenedState},
 };
 use crate::{
     clock::Now,
@@ -86,7 +86,7 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
     make_folder(&settings.state_dir, 0o750)?;
     let lock = lock(&settings.state_dir)?;
     let drops = drop_path(settings, &ports(&config.proxy), &mut standing)?;
-    let State { store, audit, findings, is_behind } =
+    let OpenedState { store, audit, findings, is_behind } =
         state::open(&settings.state_dir).with_context(|| format!("{}", settings.state_dir.display()))?;
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
     let start = audit::members(json!({"version": env!("CARGO_PKG_VERSION"), "pid": std::process::id(),

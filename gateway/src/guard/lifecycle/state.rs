@@ -10,7 +10,7 @@ use crate::guard::{
 };
 
 /// Store and audit chain as they could be opened.
-pub(crate) struct State {
+pub(crate) struct OpenedState {
     pub(crate) store: Store,
     pub(crate) audit: Audit,
     pub(crate) findings: Vec<Finding>,
@@ -22,7 +22,7 @@ pub(crate) struct State {
 ///
 /// # Errors
 /// There is neither a place nor memory for it.
-pub(crate) fn open(state_dir: &Path) -> Result<State, StoreError> {
+pub(crate) fn open(state_dir: &Path) -> Result<OpenedState, StoreError> {
     let path = state_dir.join(STORE);
     let mut findings = Vec::new();
     for odd in not_files(state_dir) {
@@ -59,7 +59,7 @@ pub(crate) fn open(state_dir: &Path) -> Result<State, StoreError> {
     let is_behind = is_behind || anchor.is_none() && had_chain;
     let (audit, found) = Audit::open(state_dir, anchor.as_ref())?;
     findings.extend(found);
-    Ok(State { store, audit, findings, is_behind })
+    Ok(OpenedState { store, audit, findings, is_behind })
 }
 
 /// Opens the same for a command while no guard runs: what would have to be mended is left for the guard to mend, and to
@@ -67,7 +67,7 @@ pub(crate) fn open(state_dir: &Path) -> Result<State, StoreError> {
 ///
 /// # Errors
 /// For people.
-pub(crate) fn open_whole(state_dir: &Path) -> Result<State, String> {
+pub(crate) fn open_whole(state_dir: &Path) -> Result<OpenedState, String> {
     let path = state_dir.join(STORE);
     let mend = "`gateway run` mends it: it takes over what the audit chain and the kernel hold";
     if let Some(odd) = not_files(state_dir).next() {
@@ -86,7 +86,7 @@ pub(crate) fn open_whole(state_dir: &Path) -> Result<State, String> {
     }
     let (audit, findings) =
         Audit::open_whole(state_dir, anchor.as_ref()).map_err(|error| format!("the audit chain: {error}"))?;
-    Ok(State { store, audit, findings, is_behind: false })
+    Ok(OpenedState { store, audit, findings, is_behind: false })
 }
 
 /// Whether everything that a guard begins with can be read. Lists aside: each is judged by itself.

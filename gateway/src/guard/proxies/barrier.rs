@@ -1,4 +1,4 @@
-//! Decides how long an answer waits until the proxy has heard of what it says: whoever has the answer can rely on it.
+//! Holds an answer back until the proxy has acknowledged what it says, so that whoever has the answer can rely on it.
 //!
 //! *Invariant:* an answer waits until its deadline at most, whatever the proxy does. There are as many that wait as
 //! there are control clients at most.
@@ -16,7 +16,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_millis(100);
 /// How long an answer about a new configuration waits for the proxy of the old one to accept no more connections.
 pub(crate) const RETIREMENT: Duration = Duration::from_secs(2);
 
-struct Held {
+struct PendingAnswer {
     generation: u64,
     mark: u64,
     until: Instant,
@@ -26,34 +26,35 @@ struct Held {
 
 /// The answers that wait, oldest first.
 #[derive(Default)]
-pub(crate) struct Waiting {
-    held: Vec<Held>,
-    marks: u64,
+pub(crate) struct PendingAnswers {
+    held: Vec<PendingAnswer>,
+    /// The number of the last barrier.
+    last: u64,
 }
 
-impl Waiting {
-    /// Keeps an answer until a proxy has come to the mark that is returned, or until the deadline.
+impl PendingAnswers {
+    /// Keeps an answer until a proxy has acknowledged the barrier whose number is returned, or until the deadline.
     pub(crate) fn hold(&mut self, generation: u64, until: Instant, answer: Answer, to: oneshot::Sender<Answer>) -> u64 {
-        self.marks += 1;
-        self.held.push(Held { generation, mark: self.marks, until, answer, to });
-        self.marks
+        self.last += 1;
+        self.held.push(PendingAnswer { generation, mark: self.last, until, answer, to });
+        self.last
     }
 
-    /// A proxy has come to a mark: what waited for it is answered. One that lies gains nothing.
-    pub(crate) fn heard(&mut self, generation: u64, mark: u64) {
+    /// A proxy has acknowledged a barrier: what waited for it is answered. One that lies gains nothing.
+    pub(crate) fn acknowledged(&mut self, generation: u64, mark: u64) {
         self.release(|held| held.generation == generation && held.mark <= mark);
     }
 
-    /// A proxy has told what was asked for by a mark: `complete` adds it to the answer.
+    /// A proxy has told what was asked for at a barrier: `complete` adds it to the answer.
     pub(crate) fn told(&mut self, generation: u64, mark: u64, complete: impl FnOnce(&mut Answer)) {
-        let is_it = |held: &Held| held.generation == generation && held.mark == mark;
+        let is_it = |held: &PendingAnswer| held.generation == generation && held.mark == mark;
         if let Some(held) = self.held.iter_mut().find(|held| is_it(held)) {
             complete(&mut held.answer);
             self.release(is_it);
         }
     }
 
-    /// A proxy is gone: it comes to no mark any more, and serves nobody.
+    /// A proxy is gone: it acknowledges nothing any more, and serves nobody.
     pub(crate) fn gone(&mut self, generation: u64) {
         self.release(|held| held.generation == generation);
     }
@@ -68,10 +69,10 @@ impl Waiting {
         self.release(|held| held.until <= now);
     }
 
-    fn release(&mut self, is_over: impl Fn(&Held) -> bool) {
+    fn release(&mut self, is_over: impl Fn(&PendingAnswer) -> bool) {
         let (over, left) = std::mem::take(&mut self.held).into_iter().partition(is_over);
         self.held = left;
-        for Held { answer, to, .. } in over {
+        for PendingAnswer { answer, to, .. } in over {
             if to.send(answer).is_err() {
                 tracing::debug!("a control client did not wait for its answer");
             }
@@ -86,7 +87,7 @@ mod tests {
     #[test]
     fn an_answer_waits_for_its_mark_and_not_for_ever() {
         let now = Instant::now();
-        let mut waiting = Waiting::default();
+        let mut waiting = PendingAnswers::default();
         let mut hold = |generation, patience| {
             let (to, answer) = oneshot::channel();
             let done = Answer::Done { message: String::new(), changed: 1 };
@@ -96,10 +97,10 @@ mod tests {
             [hold(1, PATIENCE), hold(1, PATIENCE), hold(2, RETIREMENT), hold(3, PATIENCE)];
         let mut answered = || [&mut one, &mut two, &mut three, &mut four].map(|answer| answer.try_recv().is_ok());
         assert_eq!(answered(), [false; 4]);
-        waiting.heard(1, first);
+        waiting.acknowledged(1, first);
         assert_eq!(answered(), [true, false, false, false]);
-        // Another proxy's mark, and one that was never set.
-        waiting.heard(1, last + 7);
+        // Another proxy's barrier, and one that was never sent.
+        waiting.acknowledged(1, last + 7);
         assert_eq!(answered(), [false, true, false, false]);
         assert_eq!(waiting.due(), Some(now + PATIENCE));
         waiting.give_up(now + PATIENCE - Duration::from_millis(1));

@@ -76,7 +76,7 @@ pub(crate) enum Outcome {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum ProxyState {
     Starting(Instant),
     Serving(Instant),
     Draining(Instant),
@@ -85,7 +85,7 @@ enum State {
 struct Proxy {
     generation: u64,
     child: Child,
-    state: State,
+    state: ProxyState,
     outbox: mpsc::Sender<(ToProxy, Option<OwnedFd>)>,
     /// Where it is another than those before.
     program: Option<Program>,
@@ -93,7 +93,7 @@ struct Proxy {
 
 impl Proxy {
     const fn is_starting(&self) -> bool {
-        matches!(self.state, State::Starting(_))
+        matches!(self.state, ProxyState::Starting(_))
     }
 }
 
@@ -195,7 +195,7 @@ impl Supervisor {
         tracing::info!(pid = child.id(), generation, "a proxy is starting");
         let (outbox, queue) = mpsc::channel(OUTBOX);
         tokio::spawn(converse(channel, generation, opening, queue, self.events.clone()));
-        let state = State::Starting(Instant::now() + READY_WITHIN);
+        let state = ProxyState::Starting(Instant::now() + READY_WITHIN);
         self.proxies.push(Proxy { generation, child, state, outbox, program });
         Ok(())
     }
@@ -250,8 +250,8 @@ impl Supervisor {
     /// A proxy is ready: it serves, and those before it drain.
     pub(crate) fn ready(&mut self, generation: u64) -> Option<Outcome> {
         let proxy = self.proxies.iter_mut().find(|proxy| proxy.generation == generation)?;
-        let State::Starting(_) = proxy.state else { return None };
-        proxy.state = State::Serving(Instant::now());
+        let ProxyState::Starting(_) = proxy.state else { return None };
+        proxy.state = ProxyState::Serving(Instant::now());
         self.ever_ready = true;
         if let Some(program) = proxy.program.take() {
             self.program = program;
@@ -303,13 +303,13 @@ impl Supervisor {
     fn bury(&mut self, proxy: &Proxy, status: ExitStatus) -> Outcome {
         let pid = proxy.child.id();
         match proxy.state {
-            State::Draining(_) => {
+            ProxyState::Draining(_) => {
                 tracing::info!(pid, %status, "a proxy has drained");
                 Outcome::Left
             }
             _ if self.stopping => Outcome::Left,
-            State::Starting(_) => Outcome::Failed(format!("the proxy (pid {pid}) never got ready: {status}")),
-            State::Serving(since) => {
+            ProxyState::Starting(_) => Outcome::Failed(format!("the proxy (pid {pid}) never got ready: {status}")),
+            ProxyState::Serving(since) => {
                 if since.elapsed() >= SETTLED {
                     self.deaths = 0;
                 }
@@ -325,8 +325,8 @@ impl Supervisor {
         let now = Instant::now();
         for proxy in &mut self.proxies {
             match proxy.state {
-                State::Starting(deadline) if now >= deadline => kill(proxy, "it did not get ready in time"),
-                State::Draining(deadline) if now >= deadline => kill(proxy, "it did not drain in time"),
+                ProxyState::Starting(deadline) if now >= deadline => kill(proxy, "it did not get ready in time"),
+                ProxyState::Draining(deadline) if now >= deadline => kill(proxy, "it did not drain in time"),
                 _ => {}
             }
         }
@@ -392,12 +392,12 @@ impl Supervisor {
     }
 
     fn serving(&self) -> Option<&Proxy> {
-        self.proxies.iter().find(|proxy| matches!(proxy.state, State::Serving(_)))
+        self.proxies.iter().find(|proxy| matches!(proxy.state, ProxyState::Serving(_)))
     }
 
     /// The youngest generation that drains.
     pub(crate) fn retiring(&self) -> Option<u64> {
-        let draining = self.proxies.iter().filter(|proxy| matches!(proxy.state, State::Draining(_)));
+        let draining = self.proxies.iter().filter(|proxy| matches!(proxy.state, ProxyState::Draining(_)));
         draining.map(|proxy| proxy.generation).max()
     }
 
@@ -408,10 +408,10 @@ impl Supervisor {
 }
 
 fn drain(proxy: &mut Proxy, patience: Duration) {
-    if matches!(proxy.state, State::Draining(_)) {
+    if matches!(proxy.state, ProxyState::Draining(_)) {
         return;
     }
-    proxy.state = State::Draining(Instant::now() + patience + GRACE);
+    proxy.state = ProxyState::Draining(Instant::now() + patience + GRACE);
     if proxy.outbox.try_send((ToProxy::Drain, None)).is_err() {
         kill(proxy, "it takes no messages");
     }

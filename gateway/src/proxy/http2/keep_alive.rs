@@ -43,7 +43,7 @@ pub(super) struct KeepAlive {
 pub(super) enum Liveness {
     Alive,
     /// It is to be asked by a PING.
-    Ask,
+    BanRequest,
     Gone,
 }
 
@@ -75,7 +75,7 @@ impl KeepAlive {
             return Liveness::Gone;
         }
         self.is_asked = true;
-        Liveness::Ask
+        Liveness::BanRequest
     }
 }
 
@@ -109,11 +109,11 @@ mod tests {
         for (second, frames, expect) in [
             (0, 1, L::Alive),
             (61, 1, L::Alive),
-            (122, 1, L::Ask),
+            (122, 1, L::BanRequest),
             (123, 1, L::Alive),
             (131, 2, L::Alive),
             (192, 2, L::Alive),
-            (253, 2, L::Ask),
+            (253, 2, L::BanRequest),
             (254, 2, L::Alive),
             (265, 2, L::Gone),
         ] {

@@ -184,8 +184,8 @@ impl<'a> Control<'a> {
                 let scores = self.shared.snapshot.detector.scores(source, clock::monotonic());
                 self.say(&ToGuard::Score { mark, scores }).await;
             }
-            ToProxy::Mark { mark } if self.retiring > 0 => self.mark = Some(mark),
-            ToProxy::Mark { mark } => self.say(&ToGuard::Heard { mark }).await,
+            ToProxy::Barrier { mark } if self.retiring > 0 => self.mark = Some(mark),
+            ToProxy::Barrier { mark } => self.say(&ToGuard::Ack { mark }).await,
             ToProxy::Promoted { what } => match &self.shared.snapshot.address_limit {
                 Some(limit) if what == ADDRESS_LIMIT => limit.enforce(),
                 _ => {}
@@ -233,7 +233,7 @@ impl<'a> Control<'a> {
 
     async fn handle_event(&mut self, event: Event, workers: usize) {
         let message = match event {
-            Event::Ask(ask) => ToGuard::Ask(Box::new(ask)),
+            Event::BanRequest(ask) => ToGuard::BanRequest(Box::new(ask)),
             Event::Counted(counted) => return self.delta.add(&counted),
             Event::Good(clients) => ToGuard::Good(clients),
             Event::Refused(bans) => ToGuard::Refused(bans),
@@ -255,7 +255,7 @@ impl<'a> Control<'a> {
             Event::Retired => {
                 self.retiring = self.retiring.saturating_sub(1);
                 let Some(mark) = self.mark.take_if(|_| self.retiring == 0) else { return };
-                ToGuard::Heard { mark }
+                ToGuard::Ack { mark }
             }
             Event::Ready => {
                 self.ready += 1;
@@ -345,13 +345,13 @@ mod tests {
 
     #[test]
     fn a_drain_is_confirmed_once_nobody_accepts_any_more() {
-        let mark = |mark| ToProxy::Mark { mark };
+        let mark = |mark| ToProxy::Barrier { mark };
         let retired = |count| std::iter::repeat_with(|| Event::Retired).take(count).collect();
-        check(&[mark(7)], Vec::new(), "[Heard { mark: 7 }]");
+        check(&[mark(7)], Vec::new(), "[Ack { mark: 7 }]");
         check(&[ToProxy::Drain, mark(7)], Vec::new(), "[]");
         check(&[ToProxy::Drain, mark(7)], retired(1), "[]");
-        check(&[ToProxy::Drain, mark(7)], retired(2), "[Heard { mark: 7 }]");
-        check(&[ToProxy::Drain, mark(7), mark(8)], retired(2), "[Heard { mark: 8 }]");
+        check(&[ToProxy::Drain, mark(7)], retired(2), "[Ack { mark: 7 }]");
+        check(&[ToProxy::Drain, mark(7), mark(8)], retired(2), "[Ack { mark: 8 }]");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::{
     auth::Identity,
     client::{Client, forwarded::ForwardedInfo},
     clock::Now,
-    detect::Ask,
+    detect::BanRequest,
     log::access::{Line, hexadecimal},
     proxy::{body::Incoming, connection::Connection, service::RequestLine, timing::deadline, worker::Worker},
     refusal::{Refusal, Reject, Row},
@@ -209,7 +209,7 @@ impl Exchange {
         let (source, address) = (self.client.source, self.client.address.ip());
         let detector = &self.worker.shared.snapshot.detector;
         for ask in detector.note(signal, source, address, self.id, crate::clock::monotonic()) {
-            self.worker.ask(Ask { relay: self.client.relay, ..ask });
+            self.worker.ask(BanRequest { relay: self.client.relay, ..ask });
         }
     }
 }

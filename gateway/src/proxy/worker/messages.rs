@@ -3,7 +3,7 @@
 use gateway_common::source::Source;
 
 use crate::{
-    detect::Ask,
+    detect::BanRequest,
     limit::ShadowRefusals,
     message::{Counted, GoodClient},
 };
@@ -28,7 +28,7 @@ pub(in crate::proxy) enum Command {
 #[derive(Debug)]
 pub(in crate::proxy) enum Event {
     /// A rule asks for a ban.
-    Ask(Ask),
+    BanRequest(BanRequest),
     /// It accepts no more connections.
     Retired,
     /// The connections of a banned source are gone.

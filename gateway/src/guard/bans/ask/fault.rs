@@ -18,7 +18,7 @@ const HOLD: u64 = MINUTE;
 
 impl Guard {
     /// A rule asks for a ban of a client that is known to be good, for what may be our fault.
-    pub(in crate::guard::bans) fn judge_fault(&mut self, ask: &Ask, now: Now) -> Result<(), Refused> {
+    pub(in crate::guard::bans) fn judge_fault(&mut self, ask: &BanRequest, now: Now) -> Result<(), Refused> {
         if !ask.signal.may_be_ours() {
             return Ok(());
         }
@@ -62,7 +62,7 @@ impl Guard {
     }
 
     /// The rules' ban of a good client, to be taken back if others fail alike.
-    pub(in crate::guard::bans) fn note_fault(&mut self, ask: &Ask, ban: u64) {
+    pub(in crate::guard::bans) fn note_fault(&mut self, ask: &BanRequest, ban: u64) {
         if ask.signal.may_be_ours() {
             self.policy.trouble.banned(ask.source, ban);
         }

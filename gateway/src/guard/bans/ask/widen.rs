@@ -14,7 +14,13 @@ impl Guard {
     }
 
     /// The network to ban instead of one more of its clients; `None`: the client. What is not safe is not widened to.
-    pub(in crate::guard::bans) fn widened(&self, ask: &Ask, source: Source, shadow: bool, now: Now) -> Option<Source> {
+    pub(in crate::guard::bans) fn widened(
+        &self,
+        ask: &BanRequest,
+        source: Source,
+        shadow: bool,
+        now: Now,
+    ) -> Option<Source> {
         let (prefix, ladder) = (self.settings.ipv6_prefix, &self.settings.safety.ladder);
         let widens = !shadow && ladder.widen_at > 0 && ladder.widen_to < prefix;
         if !widens || ask.address.is_ipv4() || source.length() != prefix {

@@ -2,7 +2,7 @@
 
 use super::{super::operator::block::judge_reason, plan::Kind, *};
 use crate::{
-    guard::feeds::watch::{FileContent, News},
+    guard::feeds::watch::{FeedNews, FileContent},
     settings::guard,
 };
 
@@ -210,15 +210,15 @@ impl Guard {
     }
 
     /// What a feed file says by now: its content replaces the last one, or that stays in force with a warning.
-    pub(crate) fn feed_file(&mut self, feed: guard::Feed, news: News, now: Now) {
+    pub(crate) fn feed_file(&mut self, feed: guard::Feed, news: FeedNews, now: Now) {
         let guard::Feed { name, shadow, .. } = feed;
         let FileContent { digest, entries, errors, failed, is_blank } = match news {
-            News::Changed(content) => content,
-            News::Same => {
+            FeedNews::Changed(content) => content,
+            FeedNews::Same => {
                 self.feeds.warnings.remove(&name);
                 return;
             }
-            News::Unusable(message) => {
+            FeedNews::Unusable(message) => {
                 tracing::warn!(feed = name, message, "a feed's file cannot be used");
                 self.feeds.warnings.insert(name, message);
                 return;

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     guard::{
         control::{Import, ImportEntry},
-        feeds::watch::{FileContent, News},
+        feeds::watch::{FeedNews, FileContent},
     },
     settings::guard::Feed,
 };
@@ -40,7 +40,7 @@ impl World {
         let entry =
             |(line, (text, seconds)): (u32, &(&str, _))| ImportEntry(line, text.parse().unwrap(), *seconds, None);
         let entries = (1..).zip(lines).map(entry).collect();
-        let news = News::Changed(FileContent {
+        let news = FeedNews::Changed(FileContent {
             digest: "ab".to_owned(),
             entries,
             errors: Vec::new(),

@@ -49,7 +49,7 @@ impl World {
 
     /// What becomes of a rule's ask: `banned`, or the code of the refusal.
     fn fail(&mut self, number: u32, signal: Signal) -> &'static str {
-        let ask = Ask {
+        let ask = BanRequest {
             relay: None,
             source: source(number),
             address: source(number).address(),
