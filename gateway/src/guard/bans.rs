@@ -1,5 +1,4 @@
-//! Decides about bans: the one place that asks whether a ban is safe, records it, tells the kernel and tells the proxy,
-//! in this order.
+//! Bans: the one place that asks whether a ban is safe, records it, tells the kernel and tells the proxy, in this order.
 //!
 //! *Invariant:* nothing is in the kernel that is not recorded: in the store, or, while another process has locked that,
 //! in the audit chain and soon in the store. A ban that cannot be recorded is not made: an enforcement that nobody can
@@ -26,7 +25,6 @@ use crate::{
         detect::{MAX_EVIDENCE, Rule},
         guard::Settings,
     },
-    sparse::Sparse,
 };
 
 mod actor;
@@ -52,6 +50,7 @@ use ledger::{Ledger, expiry, write_figures};
 use operator::{block::Wanted, confirm, promote::WouldRefuse};
 use policy::{Policy, pardons, safety};
 use span::span;
+use status::shortfalls::Shortfalls;
 
 pub(crate) use actor::Actor;
 pub(crate) use feeds::Planned;
@@ -76,17 +75,12 @@ pub(crate) struct Guard {
     enforcer: Enforcer,
     /// What the limit of addresses would have refused, while it is in shadow mode.
     would_refuse: WouldRefuse,
-    /// What shadow rules asked for over their pace or their share.
-    shadows_unlisted: u64,
-    full_told: Sparse,
     /// What the proxy is to be told, in order.
     notices: Vec<ToProxy>,
-    /// What an operator should know and what only a restart can change.
-    standing: Vec<String>,
-    /// Blocks that were refused because there was no room.
-    full: u64,
+    /// Lists, beneath the bans that are made one by one.
     feeds: Feeds,
-    lost: Lost,
+    /// What an operator should know of.
+    shortfalls: Shortfalls,
 }
 
 impl Guard {
@@ -131,7 +125,7 @@ impl Guard {
             | Request::Watch { .. }
             | Request::BlockImportCommit { .. } => Err(Refused::new("not_here", "not a matter of bans")),
         };
-        self.note_full(&done);
+        self.shortfalls.note_full(&done);
         match done {
             Ok((message, changed)) => Answer::Done { message, changed },
             Err(refused) => refused.into(),

@@ -1,4 +1,4 @@
-//! Decides what can be done while no guard runs: the same questions over the store and the pinned maps, under the lock
+//! Answers commands while no guard runs: the same questions over the store and the pinned maps, under the lock
 //! that a guard would hold.
 //!
 //! *Invariant:* whatever needs somebody who goes on living (a roll-back, a proxy, an attachment) is refused.

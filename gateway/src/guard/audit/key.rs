@@ -1,4 +1,4 @@
-//! Decides what signs the audit chain's checkpoints, and which keys ever did.
+//! The key that signs the audit chain's checkpoints, and the public halves of all that ever did.
 //!
 //! *Invariant:* the public halves of earlier keys stay in [`PUBLIC`], a line each, so that what they signed can still be
 //! verified. A key that was lost is never made up for in silence.

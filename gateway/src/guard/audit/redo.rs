@@ -1,4 +1,4 @@
-//! Decides what the audit chain tells of bans and allowances that the store never heard of: it was locked, it is a copy
+//! Collects what the audit chain tells of bans and allowances that the store never heard of: it was locked, it is a copy
 //! from before, or it was lost. Pure.
 //!
 //! *Invariant:* no more is kept than was in force at one time, and at most [`MOST`] of what has ended.

@@ -1,4 +1,4 @@
-//! Decides whether the audit chain is whole, and which line is the first that is not.
+//! Verifies the audit chain: whether it is whole, and which line is the first that is not.
 
 use std::{
     fs::File,

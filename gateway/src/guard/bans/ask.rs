@@ -12,9 +12,9 @@ impl Guard {
     /// configuration's to say, the source must be what its own address makes it.
     pub(crate) fn ask(&mut self, ask: &BanRequest, now: Now) -> Result<u64, Refused> {
         let asked = self.judge_ask(ask, now);
-        self.note_full(&asked);
+        self.shortfalls.note_full(&asked);
         match &asked {
-            Err(refused) if matches!(refused.code, "shadow_full" | "shadow_pace") => self.shadows_unlisted += 1,
+            Err(refused) if matches!(refused.code, "shadow_full" | "shadow_pace") => self.shortfalls.note_unlisted(),
             Err(refused) if refused.code != "already_blocked" => self.note_refusal(ask, refused, now),
             _ => {}
         }
@@ -119,18 +119,6 @@ impl Guard {
         self.decide("resumed", now, members(json!({"actor": actor.to_string()})), nothing())?;
         self.policy.breaker.resume();
         Ok(("rules may ban again".to_owned(), 1))
-    }
-
-    /// Nothing is evicted to make room: who looks at the status must see that blocks are missing.
-    pub(super) fn note_full<T>(&mut self, done: &Result<T, Refused>) {
-        if let Err(refused) = done
-            && refused.code == "full"
-        {
-            self.full += 1;
-            if let Some(others) = self.full_told.is_due(clock::monotonic()) {
-                tracing::error!(refused = self.full, others, "a block was refused: {}", refused.message);
-            }
-        }
     }
 
     fn note_refusal(&mut self, ask: &BanRequest, refused: &Refused, now: Now) {

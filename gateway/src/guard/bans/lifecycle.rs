@@ -68,7 +68,7 @@ impl Guard {
                 told.insert("ahead".to_owned(), json!(ahead));
             }
             guard.record(finding.event, told, now);
-            guard.standing.extend(warning_of(&finding));
+            guard.shortfalls.add(warning_of(&finding));
         }
         guard.take_over(now)?;
         guard.redo(redo, now);
@@ -102,7 +102,7 @@ impl Guard {
     pub(crate) fn offline(parts: Parts, now: Now) -> Result<Self, Refused> {
         let is_behind = parts.is_behind;
         let (mut guard, findings) = Self::over(parts, now)?;
-        guard.standing.extend(findings.iter().map(|finding| finding.text.clone()));
+        guard.shortfalls.add(findings.iter().map(|finding| finding.text.clone()));
         guard.take_over(now)?;
         findings.into_iter().for_each(|finding| guard.redo(finding.redo, now));
         guard.take_from_kernel(is_behind, now);
@@ -143,11 +143,7 @@ impl Guard {
             feeds: Feeds::default(),
             notices: Vec::new(),
             would_refuse: WouldRefuse::default(),
-            shadows_unlisted: 0,
-            full: 0,
-            full_told: Sparse::default(),
-            standing,
-            lost: Lost::default(),
+            shortfalls: Shortfalls::new(standing),
         };
         Ok((guard, findings))
     }

@@ -10,6 +10,7 @@ use crate::guard::control::{
 };
 
 mod packet_samples;
+pub(super) mod shortfalls;
 
 pub(crate) use packet_samples::PacketSamples;
 
@@ -218,7 +219,7 @@ impl Guard {
             reload_refused: processes.reload_refused,
             budgets: budgets(&self.settings),
             paused: self.policy.breaker.judge(now).err().map(|refused| refused.message),
-            lost: self.lost,
+            lost: self.shortfalls.lost(),
             requests: processes.requests,
             certificates: processes.certificates,
             max_blocks: self.settings.max_bans.into(),
@@ -240,11 +241,11 @@ impl Guard {
     /// A proxy tells what it has lost.
     pub(crate) fn hear_lost(&mut self, lost: crate::message::Lost) {
         let crate::message::Lost { asks, log_lines, connections, shed, at_accept } = lost;
-        self.lost.add(Lost { asks, log_lines, connections, shed, at_accept, samples: 0 });
+        self.shortfalls.note_lost(Lost { asks, log_lines, connections, shed, at_accept, samples: 0 });
     }
 
     fn warnings(&self, processes: Vec<String>, now: Now) -> Vec<String> {
-        let mut warnings = self.standing.clone();
+        let mut warnings = self.shortfalls.standing().to_vec();
         warnings.extend_from_slice(self.journal.findings());
         if self.journal.watchers().too_slow() > 0 {
             let many = self.journal.watchers().too_slow();
@@ -261,19 +262,12 @@ impl Guard {
         }
         warnings.extend(self.trouble_warnings(now));
         warnings.extend(self.journal.warnings());
-        if self.full > 0 {
-            let text = "blocks were refused since the start because there was no room: remove some, or raise guard.max_bans or guard.max_rules";
-            warnings.push(format!("{} {text}", self.full));
-        }
-        if self.shadows_unlisted > 0 {
-            let text = "sources that shadow rules would have banned are not listed, over guard.max_bans_per_minute or an eighth of guard.max_bans";
-            warnings.push(format!("{} {text} (since the start)", self.shadows_unlisted));
-        }
+        warnings.extend(self.shortfalls.warnings());
         if self.enforcer.repairs() > 0 {
             warnings
                 .push(format!("{} entries in the kernel had to be repaired since the start", self.enforcer.repairs()));
         }
-        warnings.extend(lost(self.lost, self.enforcer.path().interfaces().is_empty()));
+        warnings.extend(lost(self.shortfalls.lost(), self.enforcer.path().interfaces().is_empty()));
         warnings.extend(self.enforcer.unrepaired().iter().cloned());
         warnings.extend(self.feed_warnings());
         warnings

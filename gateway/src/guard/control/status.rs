@@ -1,4 +1,4 @@
-//! Decides what is told of how things are.
+//! What `status` and `top` tell.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Decides how a feed's entries are kept, and what changes when it is replaced. Pure.
+//! A feed's entries, and what changes when they are replaced. Pure.
 //!
 //! A million entries are one sorted array of 28 bytes each, and as many records in the store; reasons are kept once.
 

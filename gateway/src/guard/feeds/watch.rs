@@ -1,4 +1,4 @@
-//! Decides when a feed's file is read again: when it has changed and stopped changing. Polled, so that it works on every
+//! Reads a feed's file again: when it has changed and stopped changing. Polled, so that it works on every
 //! file system and however the file is replaced.
 
 use std::{

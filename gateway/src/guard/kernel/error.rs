@@ -1,4 +1,4 @@
-//! Decides what is said where the kernel does not do what it is told: what is wrong, and what would help.
+//! Why the kernel does not do what it is told, and what would help.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! Decides whose a folder of pins is, and keeps pinned what is pinned there.
+//! Locks a folder of pins, and keeps pinned what is pinned there.
 //!
 //! The folder itself is locked: a BPF file system holds no other files. Links and maps are held open, so that their pins
 //! can be made again when somebody removes them: without pins the guard's death would detach the program.

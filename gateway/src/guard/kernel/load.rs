@@ -1,4 +1,4 @@
-//! Decides what is reused of an earlier guard's maps, and what is made anew.
+//! Loads the program: what is reused of an earlier guard's maps, and what is made anew.
 //!
 //! *Invariant:* a pinned map is used only if its type, sizes, capacity and flags are exactly those that this program
 //! was compiled with: the kernel copies as many bytes as the map says, not as many as there is room for.

@@ -1,4 +1,4 @@
-//! Decides which of the things that are pinned are ours, opens them without a program, and takes them out of the kernel.
+//! Finds what is pinned, tells whether it is ours, and takes it out of the kernel.
 //!
 //! *Invariant:* nothing is removed while a single thing lies among the pins that this program did not put there.
 

@@ -1,4 +1,4 @@
-//! Decides when the files that TLS is made from are read again: when one has changed and stopped changing. What they
+//! Reads the files that TLS is made from again: when one has changed and stopped changing. What they
 //! then hold comes into force as a whole, or not at all. Polled, so that it works however files are replaced.
 
 use std::{

@@ -1,4 +1,4 @@
-//! Decides whether a configuration can be put in force: read, valid, compiled, and its protected known.
+//! Prepares a configuration to be put in force: it is read, valid, compiled, and its protected known.
 
 use std::{fs, path::Path};
 

@@ -1,4 +1,4 @@
-//! Decides what is summed of what proxies count of requests. Sums outlast the proxies that they come from.
+//! Sums what proxies count of requests. Sums outlast the proxies that they come from.
 
 use std::collections::BTreeMap;
 

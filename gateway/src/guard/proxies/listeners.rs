@@ -1,4 +1,4 @@
-//! Decides how listening sockets are made: bound while the guard still may bind low ports, one per worker, and passed
+//! Makes the listening sockets: bound while the guard still may bind low ports, one per worker, and passed
 //! on, so that they outlive the proxy. An address that no interface has yet, or whose uniqueness is still being found
 //! out, is waited for: its socket is bound all the same, and clients are served once the address is there.
 

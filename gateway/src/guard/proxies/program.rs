@@ -1,4 +1,4 @@
-//! Decides which program proxies are: the one that served last, until a reload finds another on disk that gets ready.
+//! Which program proxies are made from: the one that served last, until a reload finds another on disk that gets ready.
 //!
 //! *Invariant:* it is held open from before it is judged until it is run, so whatever is put in its place meanwhile is
 //! not what runs.

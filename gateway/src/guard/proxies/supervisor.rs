@@ -1,4 +1,4 @@
-//! Decides when a proxy is started, replaced, drained and killed.
+//! Starts, replaces, drains and kills proxies.
 //!
 //! Proxies come in generations: a new one gets the same listening sockets, and only once it is ready the old one
 //! drains. Whatever a proxy does, the sockets stay open here: clients wait, they are not refused.

@@ -1,4 +1,4 @@
-//! Decides who may change the state directory: one guard, or, while none runs, one command.
+//! Locks the state folder: one guard may change it, or, while none runs, one command.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},

@@ -1,4 +1,4 @@
-//! Decides where the store is: in its file, in a new one, or in memory while its file cannot be written.
+//! Opens the store: in its file, in a new one, or in memory while its file cannot be written.
 
 use std::{
     fs::{self, OpenOptions},

@@ -1,4 +1,4 @@
-//! Decides what is still of use in a store that is damaged, of another version, or cannot be written: row by row.
+//! Reads what is still of use in a store that is damaged, of another version, or cannot be written: row by row.
 //!
 //! *Invariant:* nothing here fails. What cannot be read is not there.
 

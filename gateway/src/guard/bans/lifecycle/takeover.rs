@@ -196,7 +196,7 @@ impl Guard {
         let told = json!({"bans": records.len(), "allowances": allowed.len(), "listed": listed,
             "sources": names(records.iter().map(|record| record.source).collect()),
             "allowed": names(allowed.iter().map(|allow| allow.source).collect())});
-        self.standing.push(text);
+        self.shortfalls.add([text]);
         let allowed: Vec<Allowed> = allowed
             .into_iter()
             .map(|allow| Allowed { source: allow.source, reason: allow.reason, actor: allow.actor })

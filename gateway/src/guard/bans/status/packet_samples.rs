@@ -83,7 +83,7 @@ impl Guard {
             self.journal.watchers().tell_packet(&Value::Object(packet).to_string());
         }
         let missed = untold(events.len(), &samples.before, &after);
-        self.lost.add(Lost { samples: missed, ..Lost::default() });
+        self.shortfalls.note_lost(Lost { samples: missed, ..Lost::default() });
         samples.before = after;
     }
 

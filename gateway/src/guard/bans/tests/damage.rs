@@ -50,7 +50,7 @@ fn check(name: &str, spoil: impl FnOnce(&Path), says: &str) {
     for (address, verdict) in [("192.0.2.7", "blocked"), ("198.51.100.9", "blocked"), ("203.0.113.200", "allowed")] {
         assert_eq!(world.why(address).verdict, verdict, "{name}: {address}");
     }
-    let told = world.guard().standing.join("\n");
+    let told = world.guard().shortfalls.standing().join("\n");
     assert!(told.contains(says), "{name}: {told}");
     let verified = verify(&world.folder);
     assert!(verified.first_bad.is_none(), "{name}: {verified:?}");
@@ -316,7 +316,7 @@ fn a_key_or_a_chain_that_is_lost_is_told_and_the_chain_goes_on() {
         spoil(&world.folder.join(file));
         world.start(kernel);
         assert_eq!(in_force(&mut world), before, "{name}");
-        let told = world.guard().standing.join("\n");
+        let told = world.guard().shortfalls.standing().join("\n");
         assert!(told.contains(says) && told.is_empty() == says.is_empty(), "{name}: {told}");
         world.guard().tick(now, 60);
         let verified = verify(&world.folder);
@@ -325,7 +325,7 @@ fn a_key_or_a_chain_that_is_lost_is_told_and_the_chain_goes_on() {
         // A second start finds nothing new.
         let kernel = world.crash();
         world.start(kernel);
-        let told = world.guard().standing.join("\n");
+        let told = world.guard().shortfalls.standing().join("\n");
         assert_eq!(told.is_empty(), whole, "{name}: {told}");
         if !whole {
             // A world that ends well expects its chain to be whole.

@@ -171,7 +171,7 @@ fn shadow_rules_are_paced_and_pause_nobody() {
     assert_eq!(asked.iter().filter(|asked| asked.is_ok()).count(), 3);
     assert_eq!(asked[4], Err("shadow_pace"));
     assert!(world.ask("198.51.100.1", "bad-tokens").is_ok(), "rules that enforce go on");
-    assert_eq!(world.guard().shadows_unlisted, 2);
+    assert_eq!(world.guard().shortfalls.unlisted(), 2);
     world.pass(20);
     assert!(world.ask("192.0.2.6", "trial").is_ok());
     // One that ends, or is promoted, is none any more.
