@@ -4,7 +4,7 @@
 //! in the audit chain and soon in the store. A ban that cannot be recorded is not made: an enforcement that nobody can
 //! explain is worse than one request more, and status says so loudly. What an operator lifts is lifted all the same.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 
 use gateway_common::{
     maps::{self, NEVER},
@@ -44,10 +44,10 @@ mod span;
 mod status;
 
 use enforcer::{Blocked, Enforcer, Prefixes, around, kernel_ban};
-use feeds::Feeds;
+use feeds::lists::Feeds;
 use journal::{Journal, Write, nothing};
 use ledger::{Ledger, expiry, write_figures};
-use operator::{block::Wanted, confirm, promote::WouldRefuse};
+use operator::{confirm, wanted::Wanted, would_refuse::WouldRefuse};
 use policy::{Policy, pardons, safety};
 use span::span;
 use status::shortfalls::Shortfalls;

@@ -10,138 +10,29 @@ use gateway_common::maps::{Ban, Rule};
 use super::*;
 use crate::guard::{
     control::{Cursor, Entry, Exported, Feed, Import, ImportEntry, Refusal},
-    feeds::content::{Content, Draft, Listing},
+    feeds::content::{Content, Draft},
     store::feeds::FeedRow,
 };
 
 mod held;
 mod import;
+pub(super) mod lists;
 mod plan;
 mod scrub;
 mod shield;
 mod work;
 
+pub(crate) use lists::Reply;
 pub(crate) use plan::Planned;
-pub(crate) use work::Reply;
 
-use held::{Held, Holding};
-use import::Session;
-use scrub::Scrub;
+use lists::{Feeds, Held, Holding, Job, Listed, Rules, Scrub, Session, Stage, actor};
 use shield::Shield;
-use work::Job;
 
 /// Set in the id of a kernel's entry that is a feed's.
 pub(super) const FED: u64 = 1 << 62;
 
 /// How many entries a page of an export holds: about 32 KiB.
 const PAGE: usize = 500;
-
-/// A list in force.
-pub(super) struct Listed {
-    pub(super) row: FeedRow,
-    pub(super) content: Arc<Content>,
-}
-
-/// All lists, and what is being done about them.
-#[derive(Default)]
-pub(crate) struct Feeds {
-    listed: Vec<Listed>,
-    /// The highest number of a list so far.
-    numbered: u32,
-    /// Another process has locked the store: lists wait until the next second.
-    is_paused: bool,
-    /// A list could not be read from the store.
-    pub(super) is_broken: bool,
-    /// Different sources that are exact entries.
-    pub(super) exact: usize,
-    generation: u64,
-    sessions: HashMap<u64, Session>,
-    next_session: u64,
-    job: Option<Job>,
-    waiting: VecDeque<Job>,
-    scrub: Option<Scrub>,
-    slots: Slots,
-    /// Lines that are judged again, by feed.
-    held: BTreeMap<String, Held>,
-    /// What is wrong, by feed.
-    warnings: BTreeMap<String, String>,
-    /// Prefixes whose rules changed while others were being prepared.
-    touched: Option<Vec<Source>>,
-}
-
-/// Where rules of feeds are counted: from the last slot down.
-#[derive(Default)]
-struct Slots {
-    free: Vec<u32>,
-    taken: u32,
-    kept: std::collections::HashSet<u32>,
-}
-
-impl Slots {
-    /// A slot that nothing counts in; 0, which is not counted, if there is none.
-    fn take(&mut self, all: u32) -> u32 {
-        if let Some(free) = self.free.pop() {
-            return free;
-        }
-        loop {
-            self.taken = self.taken.saturating_add(1);
-            let slot = all.saturating_sub(self.taken);
-            if slot == 0 || !self.kept.contains(&slot) {
-                return slot;
-            }
-        }
-    }
-}
-
-impl Feeds {
-    /// Every list, for the store.
-    pub(super) fn rows(&self) -> impl Iterator<Item = (FeedRow, Arc<Content>)> {
-        self.listed.iter().map(|one| (one.row.clone(), Arc::clone(&one.content)))
-    }
-
-    /// What the next list is numbered by.
-    fn next_number(&mut self) -> u32 {
-        let highest = self.listed.iter().map(|one| one.row.id).max().unwrap_or(0);
-        self.numbered = self.numbered.max(highest).saturating_add(1);
-        self.numbered
-    }
-
-    /// How many entries there are, those that several feeds list counted for each.
-    pub(super) fn len(&self) -> usize {
-        self.listed.iter().map(|one| one.content.entries.len()).sum()
-    }
-
-    /// Everything that is listed, by some feed or several.
-    pub(super) fn sources(&self) -> impl Iterator<Item = Source> {
-        self.listed.iter().flat_map(|one| one.content.entries.iter().map(|entry| entry.source))
-    }
-
-    fn find(&self, name: &str) -> Option<&Listed> {
-        self.listed.iter().find(|one| one.row.name == name)
-    }
-
-    /// The entry of exactly `source` that decides.
-    fn decides(&self, source: Source) -> Option<(&Listed, &Listing, u64)> {
-        let of = |one: &'_ Listed| one.content.find(source).map(|entry| one.content.expires(entry));
-        let best = self.listed.iter().filter_map(|one| Some((one, of(one)?)));
-        let (one, expires) = best.max_by_key(|(one, expires)| (!one.row.shadow, *expires))?;
-        Some((one, one.content.find(source)?, expires))
-    }
-}
-
-impl Listed {
-    fn actor(&self) -> String {
-        actor(&self.row.name)
-    }
-
-    fn mode(&self) -> &'static str {
-        if self.row.shadow { "shadow" } else { "enforce" }
-    }
-}
-
-fn actor(name: &str) -> String {
-    if name.is_empty() { "import".to_owned() } else { format!("feed:{name}") }
-}
 
 impl Guard {
     /// Imports that are on their way do not come into force.

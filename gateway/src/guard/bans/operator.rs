@@ -5,3 +5,5 @@ pub(super) mod block;
 pub(super) mod confirm;
 pub(super) mod detach;
 pub(super) mod promote;
+pub(super) mod wanted;
+pub(super) mod would_refuse;

@@ -6,39 +6,6 @@
 
 use super::{plan::Kind, *};
 
-const MOST: usize = 4_096;
-
-/// Lines of one file, and when it was read.
-pub(super) struct Held {
-    row: FeedRow,
-    read: u64,
-    first: Refusal,
-    entries: Vec<ImportEntry>,
-}
-
-/// The lines of a file that is being judged.
-#[derive(Default)]
-pub(super) struct Holding {
-    first: Option<Refusal>,
-    entries: Vec<ImportEntry>,
-}
-
-impl Holding {
-    /// Whether the line is held.
-    pub(super) fn hold(&mut self, entry: ImportEntry, refusal: &Refusal) -> bool {
-        if refusal.code != shield::GOOD_CLIENT || self.entries.len() >= MOST {
-            return false;
-        }
-        self.first.get_or_insert_with(|| refusal.clone());
-        self.entries.push(entry);
-        true
-    }
-
-    pub(super) fn len(&self) -> u64 {
-        u64::try_from(self.entries.len()).unwrap_or(u64::MAX)
-    }
-}
-
 impl Feeds {
     /// A file's list is in force, but for these lines. None are held of what it was before.
     pub(super) fn hold(&mut self, row: &FeedRow, holding: Holding, read: u64) {

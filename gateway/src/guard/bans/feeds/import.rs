@@ -15,23 +15,6 @@ const IDLE: u64 = 60 * SECOND;
 /// How many refusals of one list are told one by one.
 const TOLD: usize = 100;
 
-/// A list that is arriving.
-pub(super) struct Session {
-    pub(super) name: Option<String>,
-    seconds: Option<u64>,
-    pub(super) shadow: bool,
-    /// Whom it must not block; `None`: it may block everybody that a block made by hand may with `--force`.
-    shield: Option<Shield>,
-    pub(super) draft: Draft,
-    pub(super) refused: u64,
-    /// What is judged again, if it follows a file.
-    pub(super) holding: Option<Holding>,
-    /// The first entry that was refused.
-    first: Option<Refusal>,
-    told: usize,
-    used: u64,
-}
-
 impl Guard {
     pub(in super::super) fn import_begin(
         &mut self,

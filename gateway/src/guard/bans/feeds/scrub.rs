@@ -7,29 +7,6 @@ use super::*;
 /// How many of the feeds' entries are looked up at once.
 const SOME: usize = 512;
 
-/// A comparison that is under way: bans first, then rules.
-pub(in super::super) struct Scrub {
-    /// Where in the map it is.
-    cursor: crate::guard::enforcement::Scan,
-    /// Entries that are as they should be, or were made so.
-    right: usize,
-    repaired: usize,
-    /// Entries are missing: which feed and which entry are looked for next. The blocks made one by one come first.
-    missing: Option<(usize, usize)>,
-    /// The bans are compared; what of the rules is.
-    rules: Option<Rules>,
-    /// Rules that were changed meanwhile. They are right, whatever was read of them.
-    changed: HashSet<Source>,
-}
-
-#[derive(Default)]
-struct Rules {
-    cursor: crate::guard::enforcement::RuleScan,
-    found: HashMap<Source, Rule>,
-    /// Sources that may have a rule and are still to be looked at; `None`: what there is is still being read.
-    wanted: Option<std::vec::IntoIter<Source>>,
-}
-
 impl Feeds {
     /// Begins a comparison, unless one is under way.
     pub(in super::super) fn scrub(&mut self) {

@@ -4,11 +4,8 @@
 //! Store first, under a generation that nothing refers to; one transaction with the audit record puts it in force; then
 //! the kernel: new exact entries in batches, prefixes as a whole in the spare trie, and last what is gone.
 
-use tokio::sync::oneshot;
-
 use super::{
-    import::Session,
-    plan::{Kind, Plan, Planned, Planning},
+    plan::{Planned, Planning},
     *,
 };
 
@@ -23,69 +20,6 @@ const TOUCHED: usize = 10_000;
 
 /// Lists that wait for their turn.
 pub(super) const WAITING: usize = 64;
-
-/// Who waits for an import.
-pub(crate) type Reply = oneshot::Sender<Answer>;
-
-/// A list on its way.
-pub(super) struct Job {
-    kind: Kind,
-    pub(super) row: FeedRow,
-    draft: Option<Draft>,
-    refused: u64,
-    /// Lines that are judged again once this is in force, and when they were read.
-    holding: Option<(Holding, u64)>,
-    reply: Option<(u64, Reply)>,
-    stage: Stage,
-    plan: Plan,
-    /// The generation that this one replaces.
-    old: Option<u64>,
-    /// Entries must go before others come, or they do not fit.
-    leave_first: bool,
-    error: Option<String>,
-    /// All was flushed before it came into force.
-    is_cancelled: bool,
-}
-
-enum Stage {
-    Judge(Box<(Session, std::vec::IntoIter<ImportEntry>)>),
-    Plan,
-    Planning,
-    Store(u64),
-    Force,
-    Enter(usize),
-    Leave(usize),
-    Relist(usize),
-    Clear,
-    Fill(Option<std::vec::IntoIter<Source>>),
-    Forget,
-    Chunks,
-    Done,
-}
-
-impl Job {
-    pub(super) fn new(kind: Kind, row: FeedRow, draft: Draft, refused: u64, reply: Option<(u64, Reply)>) -> Self {
-        Self {
-            kind,
-            row,
-            draft: Some(draft),
-            refused,
-            holding: None,
-            reply,
-            stage: Stage::Plan,
-            plan: Plan::default(),
-            old: None,
-            leave_first: false,
-            error: None,
-            is_cancelled: false,
-        }
-    }
-
-    pub(super) fn judging(row: FeedRow, session: Session, entries: Vec<ImportEntry>) -> Self {
-        let stage = Stage::Judge(Box::new((session, entries.into_iter())));
-        Self { stage, draft: None, ..Self::new(Kind::Replace, row, Draft::default(), 0, None) }
-    }
-}
 
 impl Feeds {
     /// Whether the kernel is being changed, and is not yet as it should be.
@@ -456,33 +390,6 @@ impl Guard {
 
 fn cancelled() -> Refused {
     Refused::new("flushed", "all blocks were removed meanwhile")
-}
-
-impl Job {
-    /// Nothing of it is to be changed, unless it follows a file.
-    pub(super) fn cancel(&mut self) {
-        self.is_cancelled |= !self.row.file && self.is_not_in_force();
-    }
-
-    /// Nothing has changed yet.
-    pub(super) const fn is_not_in_force(&self) -> bool {
-        matches!(self.stage, Stage::Judge(_) | Stage::Plan | Stage::Planning | Stage::Store(_) | Stage::Force)
-    }
-
-    /// What of a file is judged again, now that the rest is in force: nothing of a list that was replaced otherwise.
-    fn hold(&mut self, feeds: &mut Feeds) {
-        if matches!(self.kind, Kind::Replace) {
-            let (holding, read) = self.holding.take().unwrap_or_default();
-            feeds.hold(&self.row, holding, read);
-        }
-    }
-
-    /// Goes on after an error that only the kernel had.
-    fn failed(&mut self, error: &dyn std::error::Error, next: Stage) -> Stage {
-        tracing::error!(feed = self.row.name, %error, "a list is not in the kernel as a whole until it is repaired");
-        self.error.get_or_insert_with(|| error.to_string());
-        next
-    }
 }
 
 pub(super) fn reply(to: Option<Reply>, answer: Answer) {

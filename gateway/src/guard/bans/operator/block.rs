@@ -8,20 +8,6 @@ const LONGEST_BAN: u64 = 315_360_000;
 /// The longest reason, in bytes.
 const LONGEST_REASON: usize = 500;
 
-/// A block that an operator asks for.
-#[derive(Clone, Debug)]
-pub(in crate::guard::bans) struct Wanted {
-    pub(in crate::guard::bans) source: Source,
-    /// `None`: the default; 0: until it is removed.
-    pub(in crate::guard::bans) seconds: Option<u64>,
-    pub(in crate::guard::bans) reason: String,
-    pub(in crate::guard::bans) shadow: bool,
-    /// Take it back after so many seconds unless it is confirmed.
-    pub(in crate::guard::bans) confirm: Option<u64>,
-    /// Good clients that it covers do not stand against it.
-    pub(in crate::guard::bans) force: bool,
-}
-
 impl Guard {
     /// Blocks `source`. An entry that is there already is replaced, without a moment in between.
     pub(in crate::guard::bans) fn add(

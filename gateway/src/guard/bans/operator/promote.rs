@@ -1,7 +1,6 @@
 //! Reports what shadow mode would have hit, and enforces what was counted only.
 
 use crate::guard::bans::*;
-use std::collections::HashSet;
 
 use gateway_common::verdict::Verdict;
 
@@ -10,14 +9,6 @@ use crate::{
     message::{self, ADDRESS_LIMIT, MAX_SHADOWED},
     settings::guard::SourceLimit,
 };
-
-/// What the limit of addresses would have refused since this guard began to count.
-#[derive(Debug, Default)]
-pub(in crate::guard::bans) struct WouldRefuse {
-    requests: u64,
-    /// At most [`MAX_SHADOWED`]: whoever comes later is counted by requests alone.
-    sources: HashSet<Source>,
-}
 
 impl Guard {
     /// What shadow entries and shadow rules would have hit so far, by what is in force now.

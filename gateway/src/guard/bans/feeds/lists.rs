@@ -1,0 +1,293 @@
+//! The lists of feeds that are in force, that arrive, and that are on their way: what is known of them.
+//!
+//! What is done with them is done by the guard, in the files beside this one.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    sync::Arc,
+};
+
+use gateway_common::{maps::Rule, source::Source};
+use tokio::sync::oneshot;
+
+use super::{
+    plan::{Kind, Plan},
+    shield::{self, Shield},
+};
+use crate::guard::{
+    control::{Answer, ImportEntry, Refusal},
+    enforcement::{RuleScan, Scan},
+    feeds::content::{Content, Draft, Listing},
+    store::feeds::FeedRow,
+};
+
+/// How many lines of a file are held.
+const MOST: usize = 4_096;
+
+/// A list in force.
+pub(in crate::guard::bans) struct Listed {
+    pub(in crate::guard::bans) row: FeedRow,
+    pub(in crate::guard::bans) content: Arc<Content>,
+}
+
+/// All lists, and what is being done about them.
+#[derive(Default)]
+pub(crate) struct Feeds {
+    pub(super) listed: Vec<Listed>,
+    /// The highest number of a list so far.
+    pub(super) numbered: u32,
+    /// Another process has locked the store: lists wait until the next second.
+    pub(super) is_paused: bool,
+    /// A list could not be read from the store.
+    pub(in crate::guard::bans) is_broken: bool,
+    /// Different sources that are exact entries.
+    pub(in crate::guard::bans) exact: usize,
+    pub(super) generation: u64,
+    pub(super) sessions: HashMap<u64, Session>,
+    pub(super) next_session: u64,
+    pub(super) job: Option<Job>,
+    pub(super) waiting: VecDeque<Job>,
+    pub(super) scrub: Option<Scrub>,
+    pub(super) slots: Slots,
+    /// Lines that are judged again, by feed.
+    pub(super) held: BTreeMap<String, Held>,
+    /// What is wrong, by feed.
+    pub(super) warnings: BTreeMap<String, String>,
+    /// Prefixes whose rules changed while others were being prepared.
+    pub(super) touched: Option<Vec<Source>>,
+}
+
+/// Where rules of feeds are counted: from the last slot down.
+#[derive(Default)]
+pub(super) struct Slots {
+    pub(super) free: Vec<u32>,
+    pub(super) taken: u32,
+    pub(super) kept: HashSet<u32>,
+}
+
+impl Slots {
+    /// A slot that nothing counts in; 0, which is not counted, if there is none.
+    pub(super) fn take(&mut self, all: u32) -> u32 {
+        if let Some(free) = self.free.pop() {
+            return free;
+        }
+        loop {
+            self.taken = self.taken.saturating_add(1);
+            let slot = all.saturating_sub(self.taken);
+            if slot == 0 || !self.kept.contains(&slot) {
+                return slot;
+            }
+        }
+    }
+}
+
+impl Feeds {
+    /// Every list, for the store.
+    pub(in crate::guard::bans) fn rows(&self) -> impl Iterator<Item = (FeedRow, Arc<Content>)> {
+        self.listed.iter().map(|one| (one.row.clone(), Arc::clone(&one.content)))
+    }
+
+    /// What the next list is numbered by.
+    pub(super) fn next_number(&mut self) -> u32 {
+        let highest = self.listed.iter().map(|one| one.row.id).max().unwrap_or(0);
+        self.numbered = self.numbered.max(highest).saturating_add(1);
+        self.numbered
+    }
+
+    /// How many entries there are, those that several feeds list counted for each.
+    pub(in crate::guard::bans) fn len(&self) -> usize {
+        self.listed.iter().map(|one| one.content.entries.len()).sum()
+    }
+
+    /// Everything that is listed, by some feed or several.
+    pub(in crate::guard::bans) fn sources(&self) -> impl Iterator<Item = Source> {
+        self.listed.iter().flat_map(|one| one.content.entries.iter().map(|entry| entry.source))
+    }
+
+    pub(super) fn find(&self, name: &str) -> Option<&Listed> {
+        self.listed.iter().find(|one| one.row.name == name)
+    }
+
+    /// The entry of exactly `source` that decides.
+    pub(super) fn decides(&self, source: Source) -> Option<(&Listed, &Listing, u64)> {
+        let of = |one: &'_ Listed| one.content.find(source).map(|entry| one.content.expires(entry));
+        let best = self.listed.iter().filter_map(|one| Some((one, of(one)?)));
+        let (one, expires) = best.max_by_key(|(one, expires)| (!one.row.shadow, *expires))?;
+        Some((one, one.content.find(source)?, expires))
+    }
+}
+
+impl Listed {
+    pub(super) fn actor(&self) -> String {
+        actor(&self.row.name)
+    }
+
+    pub(super) fn mode(&self) -> &'static str {
+        if self.row.shadow { "shadow" } else { "enforce" }
+    }
+}
+
+pub(super) fn actor(name: &str) -> String {
+    if name.is_empty() { "import".to_owned() } else { format!("feed:{name}") }
+}
+
+/// Lines of one file, and when it was read.
+pub(super) struct Held {
+    pub(super) row: FeedRow,
+    pub(super) read: u64,
+    pub(super) first: Refusal,
+    pub(super) entries: Vec<ImportEntry>,
+}
+
+/// The lines of a file that is being judged.
+#[derive(Default)]
+pub(super) struct Holding {
+    pub(super) first: Option<Refusal>,
+    pub(super) entries: Vec<ImportEntry>,
+}
+
+impl Holding {
+    /// Whether the line is held.
+    pub(super) fn hold(&mut self, entry: ImportEntry, refusal: &Refusal) -> bool {
+        if refusal.code != shield::GOOD_CLIENT || self.entries.len() >= MOST {
+            return false;
+        }
+        self.first.get_or_insert_with(|| refusal.clone());
+        self.entries.push(entry);
+        true
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        u64::try_from(self.entries.len()).unwrap_or(u64::MAX)
+    }
+}
+
+/// A list that is arriving.
+pub(super) struct Session {
+    pub(super) name: Option<String>,
+    pub(super) seconds: Option<u64>,
+    pub(super) shadow: bool,
+    /// Whom it must not block; `None`: it may block everybody that a block made by hand may with `--force`.
+    pub(super) shield: Option<Shield>,
+    pub(super) draft: Draft,
+    pub(super) refused: u64,
+    /// What is judged again, if it follows a file.
+    pub(super) holding: Option<Holding>,
+    /// The first entry that was refused.
+    pub(super) first: Option<Refusal>,
+    pub(super) told: usize,
+    pub(super) used: u64,
+}
+
+/// A comparison that is under way: bans first, then rules.
+pub(in crate::guard::bans) struct Scrub {
+    /// Where in the map it is.
+    pub(super) cursor: Scan,
+    /// Entries that are as they should be, or were made so.
+    pub(super) right: usize,
+    pub(super) repaired: usize,
+    /// Entries are missing: which feed and which entry are looked for next. The blocks made one by one come first.
+    pub(super) missing: Option<(usize, usize)>,
+    /// The bans are compared; what of the rules is.
+    pub(super) rules: Option<Rules>,
+    /// Rules that were changed meanwhile. They are right, whatever was read of them.
+    pub(super) changed: HashSet<Source>,
+}
+
+#[derive(Default)]
+pub(super) struct Rules {
+    pub(super) cursor: RuleScan,
+    pub(super) found: HashMap<Source, Rule>,
+    /// Sources that may have a rule and are still to be looked at; `None`: what there is is still being read.
+    pub(super) wanted: Option<std::vec::IntoIter<Source>>,
+}
+
+/// Who waits for an import.
+pub(crate) type Reply = oneshot::Sender<Answer>;
+
+/// A list on its way.
+pub(super) struct Job {
+    pub(super) kind: Kind,
+    pub(super) row: FeedRow,
+    pub(super) draft: Option<Draft>,
+    pub(super) refused: u64,
+    /// Lines that are judged again once this is in force, and when they were read.
+    pub(super) holding: Option<(Holding, u64)>,
+    pub(super) reply: Option<(u64, Reply)>,
+    pub(super) stage: Stage,
+    pub(super) plan: Plan,
+    /// The generation that this one replaces.
+    pub(super) old: Option<u64>,
+    /// Entries must go before others come, or they do not fit.
+    pub(super) leave_first: bool,
+    pub(super) error: Option<String>,
+    /// All was flushed before it came into force.
+    pub(super) is_cancelled: bool,
+}
+
+pub(super) enum Stage {
+    Judge(Box<(Session, std::vec::IntoIter<ImportEntry>)>),
+    Plan,
+    Planning,
+    Store(u64),
+    Force,
+    Enter(usize),
+    Leave(usize),
+    Relist(usize),
+    Clear,
+    Fill(Option<std::vec::IntoIter<Source>>),
+    Forget,
+    Chunks,
+    Done,
+}
+
+impl Job {
+    pub(super) fn new(kind: Kind, row: FeedRow, draft: Draft, refused: u64, reply: Option<(u64, Reply)>) -> Self {
+        Self {
+            kind,
+            row,
+            draft: Some(draft),
+            refused,
+            holding: None,
+            reply,
+            stage: Stage::Plan,
+            plan: Plan::default(),
+            old: None,
+            leave_first: false,
+            error: None,
+            is_cancelled: false,
+        }
+    }
+
+    pub(super) fn judging(row: FeedRow, session: Session, entries: Vec<ImportEntry>) -> Self {
+        let stage = Stage::Judge(Box::new((session, entries.into_iter())));
+        Self { stage, draft: None, ..Self::new(Kind::Replace, row, Draft::default(), 0, None) }
+    }
+}
+
+impl Job {
+    /// Nothing of it is to be changed, unless it follows a file.
+    pub(super) fn cancel(&mut self) {
+        self.is_cancelled |= !self.row.file && self.is_not_in_force();
+    }
+
+    /// Nothing has changed yet.
+    pub(super) const fn is_not_in_force(&self) -> bool {
+        matches!(self.stage, Stage::Judge(_) | Stage::Plan | Stage::Planning | Stage::Store(_) | Stage::Force)
+    }
+
+    /// What of a file is judged again, now that the rest is in force: nothing of a list that was replaced otherwise.
+    pub(super) fn hold(&mut self, feeds: &mut Feeds) {
+        if matches!(self.kind, Kind::Replace) {
+            let (holding, read) = self.holding.take().unwrap_or_default();
+            feeds.hold(&self.row, holding, read);
+        }
+    }
+
+    /// Goes on after an error that only the kernel had.
+    pub(super) fn failed(&mut self, error: &dyn std::error::Error, next: Stage) -> Stage {
+        tracing::error!(feed = self.row.name, %error, "a list is not in the kernel as a whole until it is repaired");
+        self.error.get_or_insert_with(|| error.to_string());
+        next
+    }
+}
