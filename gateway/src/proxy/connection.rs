@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{min_rate::MinRate, timing::deadline};
+use super::{min_rate::MinRate, timing::deadline, write_batching::WriteTurn};
 use crate::{
     client::Client,
     settings::timeouts::Timeouts,
@@ -81,6 +81,8 @@ pub(super) struct Connection {
     pub(super) secured: OnceCell<Box<Secured>>,
     /// Whether a request was answered before its body was read.
     pub(super) unread: Cell<bool>,
+    /// Whether its task waits for nothing but its turn to write.
+    pub(super) write_turn: WriteTurn,
     /// Whether the request that is being answered has no body, and nothing came behind it.
     pub(super) waits: Cell<bool>,
     multiplexed: Cell<bool>,
@@ -114,6 +116,7 @@ impl Connection {
             ja4: OnceCell::new(),
             secured: OnceCell::new(),
             unread: Cell::new(false),
+            write_turn: WriteTurn::default(),
             waits: Cell::new(false),
             multiplexed: Cell::new(false),
             phase: Cell::new(Phase::Handshake),

@@ -18,7 +18,7 @@ use super::{
     connection::Connection,
     service::{SendBody, Service},
     timing::deadline::within,
-    write_batching,
+    write_batching::WriteTurn,
 };
 
 mod head;
@@ -64,23 +64,25 @@ where
             Err(malformed) => {
                 let (response, manner) = refuse(&service, connection, malformed);
                 // Nothing is left to be done where it is not taken.
-                return deliver(&reader, io, &mut ResponseWriter::new(response, manner))
+                return deliver(&connection.write_turn, &reader, io, &mut ResponseWriter::new(response, manner))
                     .await
                     .map_or(Ended::Cut, |()| Ended::Refused);
             }
         };
         let (is_head, version) = (head.parts.method == Method::HEAD, head.parts.version);
         let body = reader.body().map_or_else(Default::default, Into::into);
-        let Some(response) = respond(&service, &reader, head.parts, body).await else { return Ended::Cut };
+        let Some(response) = respond(&service, &connection.write_turn, &reader, head.parts, body).await else {
+            return Ended::Cut;
+        };
         reader.answers();
         let keeps = head.keeps && !connection.unread.get() && !connection.goes();
         let mut writer = ResponseWriter::new(response, Manner { is_head, version, keeps });
-        let mut delivered = deliver(&reader, io, &mut writer).await;
+        let mut delivered = deliver(&connection.write_turn, &reader, io, &mut writer).await;
         if matches!(delivered, Err(Failed::Unbegun))
             && let Some(refusal) = service.replace(writer.body())
         {
             writer = ResponseWriter::new(refusal, Manner { is_head, version, keeps: false });
-            delivered = deliver(&reader, io, &mut writer).await;
+            delivered = deliver(&connection.write_turn, &reader, io, &mut writer).await;
         }
         let (keeps, tunnel) = (writer.keeps, writer.body().take_tunnel());
         drop(writer);
@@ -125,6 +127,7 @@ async fn read_out(connection: &Connection, reader: &RequestReader, io: &ClientIo
 /// The response to a request. `None`: its client left.
 async fn respond<S: Service>(
     service: &S,
+    turn: &WriteTurn,
     reader: &RequestReader,
     head: Box<Parts>,
     body: S::RequestBody,
@@ -133,11 +136,11 @@ async fn respond<S: Service>(
     let mut responding = Box::pin(service.respond(head, body));
     std::future::poll_fn(|cx| {
         // What others have left.
-        write_batching::lets_others();
+        turn.takes_wait();
         if let Poll::Ready(response) = responding.as_mut().poll(cx) {
             return Poll::Ready(Some(response));
         }
-        if write_batching::lets_others() {
+        if turn.takes_wait() {
             return Poll::Pending;
         }
         reader.poll_left(cx).map(|()| None)
@@ -147,11 +150,12 @@ async fn respond<S: Service>(
 
 /// Sends a response, and looks after the client meanwhile.
 async fn deliver<B: SendBody>(
+    turn: &WriteTurn,
     reader: &RequestReader,
     io: &ClientIo,
     writer: &mut ResponseWriter<B>,
 ) -> Result<(), Failed> {
-    write_batching::others_first().await;
+    turn.after_readers().await;
     std::future::poll_fn(|cx| {
         if let Poll::Ready(sent) = writer.poll(io, cx) {
             if matches!(sent, Err(Failed::Body | Failed::Client)) && writer.ends_with_the_connection() {

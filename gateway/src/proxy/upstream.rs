@@ -7,7 +7,7 @@ use std::pin::pin;
 
 use http::{header, response::Parts};
 
-use super::{raw_head::HeadFormat, timing::deadline, tunnel::upgrade::Wanted};
+use super::{raw_head::HeadFormat, timing::deadline, tunnel::upgrade::Wanted, write_batching::WriteTurn};
 use crate::{
     authz::Permit,
     refusal::{Refusal, Reject},
@@ -65,6 +65,7 @@ pub(super) struct ForwardJob<'a> {
 pub(super) async fn forward(
     permit: Permit,
     job: &mut ForwardJob<'_>,
+    turn: &WriteTurn,
 ) -> Result<(Parts, UpstreamResponse), ForwardError> {
     // What it proves has been used up.
     drop(permit);
@@ -81,7 +82,7 @@ pub(super) async fn forward(
         if let Some(host) = group.host(server) {
             job.request.headers_mut().insert(header::HOST, host.clone());
         }
-        let sent = in_time(pin!(lease.send(&mut job.request, job.form)), body.progress(), response_timeout).await;
+        let sent = in_time(pin!(lease.send(&mut job.request, job.form, turn)), body.progress(), response_timeout).await;
         let failure = match &sent {
             None => Some(AttemptFailure::TimedOut { by_caller }),
             Some(Ok(head)) => AttemptFailure::of_head(head, job.wanted.as_deref()),

@@ -1,30 +1,33 @@
-//! Decides that sending waits for everybody who is ready to read: what a turn comes to leaves in a row, so that whoever
-//! sleeps at the other end is woken once for many messages, and not by each.
+//! Lets everybody who is ready to read go before anybody writes: what a round of the worker comes to leaves in a row, so that
+//! the task that sleeps at the other end is woken once for many messages, and not by each.
 
 use std::{cell::Cell, future::poll_fn, task::Poll};
 
-thread_local! {
-    static LETS: Cell<bool> = const { Cell::new(false) };
-}
+/// Whether the task of one connection waits for nothing but its turn to write.
+#[derive(Debug, Default)]
+pub(super) struct WriteTurn(Cell<bool>);
 
-/// Whether somebody has let others go first since this was asked last: whoever did waits for nothing else.
-pub(super) fn lets_others() -> bool {
-    LETS.take()
-}
+impl WriteTurn {
+    /// Whether the task has begun to wait for its turn since this was asked last.
+    #[inline]
+    pub(super) fn takes_wait(&self) -> bool {
+        self.0.take()
+    }
 
-/// Lets every task that is ready go first.
-pub(super) async fn others_first() {
-    let mut has_waited = false;
-    poll_fn(|cx| {
-        if std::mem::replace(&mut has_waited, true) {
-            return Poll::Ready(());
-        }
-        // At the end of the queue, before anything new is looked for.
-        cx.waker().wake_by_ref();
-        LETS.set(true);
-        Poll::Pending
-    })
-    .await;
+    /// Lets every task that is ready to read go first.
+    pub(super) async fn after_readers(&self) {
+        let mut has_waited = false;
+        poll_fn(|cx| {
+            if std::mem::replace(&mut has_waited, true) {
+                return Poll::Ready(());
+            }
+            // At the end of the queue, before anything new is looked for.
+            cx.waker().wake_by_ref();
+            self.0.set(true);
+            Poll::Pending
+        })
+        .await;
+    }
 }
 
 #[cfg(test)]
@@ -42,10 +45,11 @@ mod tests {
             let seen = Rc::clone(&seen);
             tasks.spawn_local(async move {
                 seen.borrow_mut().push("read");
-                let mut waiting = std::pin::pin!(others_first());
+                let turn = WriteTurn::default();
+                let mut waiting = std::pin::pin!(turn.after_readers());
                 poll_fn(|cx| {
                     let polled = waiting.as_mut().poll(cx);
-                    assert_eq!((lets_others(), lets_others()), (polled.is_pending(), false));
+                    assert_eq!((turn.takes_wait(), turn.takes_wait()), (polled.is_pending(), false));
                     polled
                 })
                 .await;

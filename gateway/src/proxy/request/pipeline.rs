@@ -97,7 +97,7 @@ async fn answer(
     let timeouts = AttemptTimeouts::new(&route.timeouts, caller);
     let mut job = Plan { group, route, certificate, upgrade, timeouts }.job(head, upload, exchange)?;
     exchange.forwarded();
-    let answered = upstream::forward(permit, &mut job).await;
+    let answered = upstream::forward(permit, &mut job, &connection.write_turn).await;
     job.request.recycle();
     if exchange.is_banned() {
         return Err(Refusal::new(Reject::Banned, "banned while it was served").into());

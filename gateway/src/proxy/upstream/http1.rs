@@ -33,7 +33,7 @@ use crate::proxy::{
     buffer_pool,
     framing::length::Framing,
     raw_head::{HeadFormat, RawHead},
-    write_batching,
+    write_batching::WriteTurn,
 };
 
 mod request_writer;
@@ -122,10 +122,11 @@ impl H1Connection {
         &mut self,
         request: &mut UpstreamRequest,
         form: HeadFormat,
+        turn: &WriteTurn,
     ) -> Result<Parts, UpstreamError> {
         let method = request.method().clone();
         let mut writer = RequestWriter::new(request);
-        write_batching::others_first().await;
+        turn.after_readers().await;
         let mut partial = BytesMut::new();
         let mut interim = 0;
         let mut sent = None;

@@ -26,6 +26,7 @@ use crate::{
         body::{BodyProgress, Upload},
         raw_head::HeadFormat,
         timing::deadline::{self, within},
+        write_batching::WriteTurn,
     },
     refusal::{Refusal, Reject},
     settings::upstream::{Protocol, Upstream},
@@ -252,8 +253,9 @@ impl Lease {
         &mut self,
         request: &mut UpstreamRequest,
         form: HeadFormat,
+        turn: &WriteTurn,
     ) -> impl Future<Output = Result<response::Parts, UpstreamError>> {
-        self.transport.send(request, form)
+        self.transport.send(request, form, turn)
     }
 
     /// Whether the end of the connection counts as a failure of the server. That of a shared connection counts once.

@@ -13,7 +13,10 @@ use http_body::SizeHint;
 use super::{
     dial::MaybeTlsStream, error::UpstreamError, http1::H1Connection, http2::stream::H2Stream, request::UpstreamRequest,
 };
-use crate::proxy::raw_head::{HeadFormat, RawHead};
+use crate::proxy::{
+    raw_head::{HeadFormat, RawHead},
+    write_batching::WriteTurn,
+};
 
 /// What carries one request. Dropped before its end: closed or reset.
 pub(super) enum Transport {
@@ -28,9 +31,10 @@ impl Transport {
         &mut self,
         request: &mut UpstreamRequest,
         form: HeadFormat,
+        turn: &WriteTurn,
     ) -> Result<response::Parts, UpstreamError> {
         match self {
-            Self::Http1(connection) => connection.send(request, form).await,
+            Self::Http1(connection) => connection.send(request, form, turn).await,
             Self::Http2(stream) => stream.send(request).await,
         }
     }

@@ -34,7 +34,7 @@ fn request(method: &str, body: &[u8]) -> UpstreamRequest {
 }
 
 async fn exchange(connection: &mut H1Connection, mut request: UpstreamRequest, form: HeadFormat) -> Outcome {
-    let head = connection.send(&mut request, form).await?;
+    let head = connection.send(&mut request, form, &WriteTurn::default()).await?;
     let mut body = Vec::new();
     while let Some(piece) = std::future::poll_fn(|cx| connection.poll_piece(cx)).await {
         body.extend_from_slice(&piece?);
