@@ -30,6 +30,7 @@ pub mod clock;
 pub mod diagnostic;
 pub mod file;
 pub mod header_names;
+pub mod header_values;
 pub mod json;
 mod os;
 pub mod path;

@@ -24,6 +24,7 @@ mod service;
 mod body;
 mod buffer_pool;
 mod raw_head;
+mod slab;
 mod write_batching;
 
 pub use process::main::main;

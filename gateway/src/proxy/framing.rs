@@ -5,11 +5,13 @@ use http::{HeaderMap, Version, header, request::Parts};
 
 use self::length::Framing;
 use crate::{
+    header_values,
     refusal::{Refusal, Reject},
     settings::proxy::HeadLimits,
 };
 
 pub(super) mod chunks;
+pub(super) mod encoder;
 pub(super) mod length;
 
 /// The most header lines that can be allowed, cookie crumbs of HTTP/2 included.
@@ -64,14 +66,12 @@ pub fn check(head: &Parts) -> Result<(), Refusal> {
 /// What was judged must reach the upstream: `Connection` cannot take the content's own headers, or the credentials,
 /// away behind us (RFC 9110 7.6.1).
 fn connection(headers: &HeaderMap) -> Result<(), Refusal> {
-    let lines = headers.get_all(header::CONNECTION).iter();
-    let mut names = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b',')).map(<[u8]>::trim_ascii);
     let ours = |name: &[u8]| {
         name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case(b"content-"))
             || name.eq_ignore_ascii_case(b"authorization")
             || name.eq_ignore_ascii_case(b"cookie")
     };
-    if names.any(ours) {
+    if header_values::members(headers, header::CONNECTION).any(ours) {
         return Err(bad("Connection names a header of the message"));
     }
     Ok(())
@@ -88,10 +88,7 @@ pub(super) fn of_request(headers: &HeaderMap, version: Version) -> Result<Framin
         let known = version == Version::HTTP_11;
         return if known { Ok(Framing::Chunked(Box::default())) } else { Err(bad("Transfer-Encoding in HTTP/1.0")) };
     }
-    content_length(headers)?;
-    let Some(length) = headers.get(header::CONTENT_LENGTH) else { return Ok(Framing::None) };
-    let length = length.to_str().ok().and_then(|length| length.parse().ok());
-    Ok(Framing::Length(length.ok_or_else(|| bad("Content-Length is not one number"))?))
+    Ok(content_length(headers)?.map_or(Framing::None, Framing::Length))
 }
 
 /// Nothing but one `chunked` (RFC 9112 6.1): every other spelling is read differently somewhere.
@@ -107,14 +104,8 @@ fn transfer_encoding(headers: &HeaderMap) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn content_length(headers: &HeaderMap) -> Result<(), Refusal> {
-    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
-    let Some(length) = lengths.next() else { return Ok(()) };
-    let length = length.as_bytes();
-    if lengths.next().is_some() || length.is_empty() || !length.iter().all(u8::is_ascii_digit) {
-        return Err(bad("Content-Length is not one number"));
-    }
-    Ok(())
+fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
+    length::content_length(headers).map_err(|_wrong| bad("Content-Length is not one number"))
 }
 
 /// One media type at most: the schema's reader and the upstream's could take different ones (B05).

@@ -10,13 +10,12 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use self::{counters::Counters, messages::Event, registry::Registry, shared::Shared};
-use super::{bans::good_clients::GoodClients, connection::Connection, upstream::ServerGroup};
+use self::{counters::Counters, messages::Event, shared::Shared};
+use super::{bans::good_clients::GoodClients, connection::Connection, slab::Slab, upstream::ServerGroup};
 use crate::{client::Client, clock, detect::BanRequest, log::sink::Lines, message::ToGuard, request_id::RequestId};
 
 pub(super) mod counters;
 pub(super) mod messages;
-mod registry;
 pub(super) mod shared;
 pub(super) mod validators;
 
@@ -28,7 +27,7 @@ pub(super) struct Worker {
     pub(super) draining: Cell<bool>,
     pub(super) good_clients: GoodClients,
     pub(super) counters: Counters,
-    connections: RefCell<Registry>,
+    connections: RefCell<Slab<Rc<Connection>>>,
     events: mpsc::Sender<Event>,
     ids: Cell<u128>,
 }

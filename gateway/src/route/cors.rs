@@ -10,6 +10,7 @@ use http::{
 };
 
 use crate::{
+    header_values,
     route::target::Target,
     settings::cors::{Cors, Names},
 };
@@ -143,11 +144,8 @@ pub(crate) fn asked_names(headers: &HeaderMap) -> Vec<&str> {
 /// Adds `name` to what the answer depends on, unless it is there.
 fn vary(headers: &mut HeaderMap, name: &'static str) {
     let lines = || headers.get_all(VARY).iter();
-    let is_there = lines().flat_map(|line| line.as_bytes().split(|&byte| byte == b',')).any(|member| {
-        let member = member.trim_ascii();
-        member == b"*" || member.eq_ignore_ascii_case(name.as_bytes())
-    });
-    if is_there {
+    let is_named = |member: &[u8]| member == b"*" || member.eq_ignore_ascii_case(name.as_bytes());
+    if header_values::members(headers, VARY).any(is_named) {
         return;
     }
     let one = lines().next().filter(|line| !line.is_empty() && lines().count() == 1);

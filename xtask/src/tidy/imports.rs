@@ -35,6 +35,7 @@ const FLOORS: [Floor; 9] = [
             "diagnostic",
             "file",
             "header_names",
+            "header_values",
             "json",
             "os",
             "path",

@@ -1,7 +1,7 @@
 //! Decides how much of a body is left to read, whichever way its end is told (RFC 9112 6.3).
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, header};
 use http_body::SizeHint;
 
 use super::chunks::Chunks;
@@ -13,6 +13,37 @@ pub(in crate::proxy) fn decimal(digits: &[u8]) -> Option<u64> {
         sum.checked_mul(10)?.checked_add(digit)
     };
     if digits.is_empty() { None } else { digits.iter().try_fold(0, value) }
+}
+
+/// Why `Content-Length` says nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::proxy) enum LengthError {
+    NotANumber,
+    /// It is there more than once.
+    Repeated,
+}
+
+impl LengthError {
+    /// What is wrong with the response of an upstream.
+    pub(in crate::proxy) const fn of_response(self) -> &'static str {
+        match self {
+            Self::NotANumber => "Content-Length is not a number",
+            Self::Repeated => "more than one Content-Length",
+        }
+    }
+}
+
+/// What `Content-Length` says: once and in digits alone, or not at all.
+///
+/// # Errors
+/// It could be read in more than one way.
+pub(in crate::proxy) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, LengthError> {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let Some(length) = lengths.next() else { return Ok(None) };
+    if lengths.next().is_some() {
+        return Err(LengthError::Repeated);
+    }
+    decimal(length.as_bytes()).map(Some).ok_or(LengthError::NotANumber)
 }
 
 /// How a body ends.

@@ -10,6 +10,7 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header, request::Parts, uri::PathAndQuery};
 
 use crate::{
+    header_values,
     proxy::{
         buffer_pool,
         framing::{self, MAX_HEADERS, length::Framing},
@@ -188,10 +189,8 @@ fn names_server(target: &str) -> bool {
 
 /// Whether the connection outlasts the request (RFC 9112 9.3).
 fn keeps(headers: &HeaderMap, version: Version) -> bool {
-    let lines = headers.get_all(header::CONNECTION).iter();
-    let options = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
     let mut keeps = version == Version::HTTP_11;
-    for option in options.map(<[u8]>::trim_ascii) {
+    for option in header_values::members(headers, header::CONNECTION) {
         if option.eq_ignore_ascii_case(b"close") {
             return false;
         }

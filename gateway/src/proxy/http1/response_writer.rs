@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 use crate::proxy::{
     buffer_pool,
     client_io::ClientIo,
+    framing::encoder::{BodyEncoder, WrongLength},
     raw_head::{RawHead, line, status_line},
     service::SendBody,
     timing::date::today,
@@ -37,19 +38,10 @@ pub(super) struct ResponseWriter<B> {
     begun: bool,
     /// A piece too large to be copied, which comes after what is collected.
     piece: Bytes,
-    framing: Framing,
+    framing: BodyEncoder,
     body: B,
     /// Whether the connection may carry another request.
     pub(super) keeps: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Framing {
-    Chunked,
-    Ended,
-    /// So many bytes are still to come.
-    Length(u64),
-    UntilClose,
 }
 
 /// Why a response did not arrive whole.
@@ -61,6 +53,12 @@ pub(super) enum Failed {
     Unbegun,
     /// The client does not take it.
     Client,
+}
+
+impl From<WrongLength> for Failed {
+    fn from(_wrong: WrongLength) -> Self {
+        Self::Body
+    }
 }
 
 impl From<io::Error> for Failed {
@@ -108,10 +106,10 @@ impl<B: SendBody> ResponseWriter<B> {
                     return Poll::Ready(Err(Failed::Client));
                 }
                 self.piece.advance(taken);
-                if self.piece.is_empty() && self.framing == Framing::Chunked {
-                    self.out.extend_from_slice(b"\r\n");
+                if self.piece.is_empty() {
+                    self.framing.end_piece(&mut self.out);
                 }
-            } else if self.framing == Framing::Ended {
+            } else if self.framing == BodyEncoder::Ended {
                 return io.poll_flush(cx).map_err(Failed::from);
             } else {
                 // More may be long in coming.
@@ -128,18 +126,18 @@ impl<B: SendBody> ResponseWriter<B> {
 
     /// Whether a client could take what broke off for the whole.
     pub(super) const fn ends_with_the_connection(&self) -> bool {
-        matches!(self.framing, Framing::UntilClose)
+        matches!(self.framing, BodyEncoder::UntilClose)
     }
 
     /// Takes what there is of the body, as far as it is to be collected.
     fn collect(&mut self, cx: &mut Context<'_>) -> Result<(), Failed> {
-        while self.framing != Framing::Ended && self.piece.is_empty() && self.out.len() < COLLECTED {
+        while self.framing != BodyEncoder::Ended && self.piece.is_empty() && self.out.len() < COLLECTED {
             if self.body.is_end_stream() {
-                return self.end();
+                return Ok(self.framing.end(&mut self.out)?);
             }
             let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else { return Ok(()) };
             match frame {
-                None => self.end()?,
+                None => self.framing.end(&mut self.out)?,
                 Some(Err(_broken)) => return Err(Failed::Body),
                 Some(Ok(frame)) => {
                     // Trailers are for clients that were told of them.
@@ -157,31 +155,13 @@ impl<B: SendBody> ResponseWriter<B> {
         if piece.is_empty() {
             return Ok(());
         }
-        let length = u64::try_from(piece.len()).unwrap_or(u64::MAX);
-        match &mut self.framing {
-            Framing::Length(left) => *left = left.checked_sub(length).ok_or(Failed::Body)?,
-            Framing::Chunked => write!(self.out, "{length:x}\r\n")?,
-            Framing::UntilClose => {}
-            Framing::Ended => return Err(Failed::Body),
-        }
+        self.framing.begin_piece(piece.len(), &mut self.out)?;
         if self.out.len() + piece.len() > COLLECTED {
             self.piece = piece;
             return Ok(());
         }
         self.out.extend_from_slice(&piece);
-        if self.framing == Framing::Chunked {
-            self.out.extend_from_slice(b"\r\n");
-        }
-        Ok(())
-    }
-
-    fn end(&mut self) -> Result<(), Failed> {
-        match self.framing {
-            Framing::Length(1..) => return Err(Failed::Body),
-            Framing::Chunked => self.out.extend_from_slice(b"0\r\n\r\n"),
-            Framing::Length(0) | Framing::UntilClose | Framing::Ended => {}
-        }
-        self.framing = Framing::Ended;
+        self.framing.end_piece(&mut self.out);
         Ok(())
     }
 }
@@ -199,17 +179,17 @@ fn write_head(
     length: Option<u64>,
     manner: Manner,
     out: &mut Vec<u8>,
-) -> (Framing, bool) {
+) -> (BodyEncoder, bool) {
     let is_old = manner.version == Version::HTTP_10;
     let switches = status == StatusCode::SWITCHING_PROTOCOLS;
     let has_none = status.is_informational() || status == StatusCode::NO_CONTENT;
     let framing = match length {
-        _ if has_none || manner.is_head || status == StatusCode::NOT_MODIFIED => Framing::Ended,
-        Some(length) => Framing::Length(length),
-        None if is_old => Framing::UntilClose,
-        None => Framing::Chunked,
+        _ if has_none || manner.is_head || status == StatusCode::NOT_MODIFIED => BodyEncoder::Ended,
+        Some(length) => BodyEncoder::Length(length),
+        None if is_old => BodyEncoder::UntilClose,
+        None => BodyEncoder::Chunked,
     };
-    let keeps = manner.keeps && framing != Framing::UntilClose && !closes(headers);
+    let keeps = manner.keeps && framing != BodyEncoder::UntilClose && !closes(headers);
     status_line(if is_old { b"HTTP/1.0 " } else { b"HTTP/1.1 " }, status, out);
     let (mut date, mut told) = (None, None);
     for (name, value) in headers {
@@ -231,15 +211,15 @@ fn write_head(
         line("date", &today(), out);
     }
     match framing {
-        Framing::Length(length) => write_length(length, told, out),
-        Framing::Chunked => line("transfer-encoding", b"chunked", out),
+        BodyEncoder::Length(length) => write_length(length, told, out),
+        BodyEncoder::Chunked => line("transfer-encoding", b"chunked", out),
         // RFC 9110 8.6: what a GET would have been answered, if that is known.
-        Framing::Ended if !has_none => match (told, length.filter(|&length| manner.is_head && length > 0)) {
+        BodyEncoder::Ended if !has_none => match (told, length.filter(|&length| manner.is_head && length > 0)) {
             (Some(told), _) => line("content-length", told.as_bytes(), out),
             (None, Some(length)) => write_length(length, None, out),
             (None, None) => {}
         },
-        Framing::Ended | Framing::UntilClose => {}
+        BodyEncoder::Ended | BodyEncoder::UntilClose => {}
     }
     if !keeps && !switches {
         line("connection", b"close", out);
@@ -251,7 +231,7 @@ fn write_head(
 }
 
 /// Adds what is ours to a head of lines that passed as they came, for a client of HTTP/1.1.
-fn end_lines(mut lines: RawHead, headers: &HeaderMap, manner: Manner) -> (Vec<u8>, Framing, bool) {
+fn end_lines(mut lines: RawHead, headers: &HeaderMap, manner: Manner) -> (Vec<u8>, BodyEncoder, bool) {
     let keeps = manner.keeps && !closes(headers);
     for (name, value) in headers.iter().filter(|(name, _)| **name != header::CONNECTION) {
         lines.add(name.as_str(), value.as_bytes());
@@ -263,7 +243,7 @@ fn end_lines(mut lines: RawHead, headers: &HeaderMap, manner: Manner) -> (Vec<u8
         lines.add("connection", b"close");
     }
     lines.out.extend_from_slice(b"\r\n");
-    (std::mem::take(&mut lines.out), Framing::Length(lines.length), keeps)
+    (std::mem::take(&mut lines.out), BodyEncoder::Length(lines.length), keeps)
 }
 
 /// Writes the length; `told`: the upstream's own word for it.

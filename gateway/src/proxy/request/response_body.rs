@@ -101,12 +101,12 @@ impl SendBody for ResponseBody {
     type Tunnel = Box<Tunnel>;
 
     fn take_tunnel(&mut self) -> Option<Box<Tunnel>> {
+        if !matches!(self.0.content, Content::Switched(_)) {
+            return None;
+        }
         match std::mem::replace(&mut self.0.content, Content::Done) {
             Content::Switched(tunnel) => Some(tunnel),
-            other => {
-                self.0.content = other;
-                None
-            }
+            _ => None,
         }
     }
 

@@ -8,20 +8,19 @@ use std::{
     time::Duration,
 };
 
-use crate::clock;
+use crate::{clock, proxy::slab::Slab};
 
 /// How often the table is searched: how late a deadline may fire.
 pub(in crate::proxy) const TICK: Duration = Duration::from_millis(50);
 
 thread_local! {
-    static TABLE: RefCell<Table> = RefCell::new(Table { now: clock::monotonic(), entries: Vec::new(), free: Vec::new() });
+    static TABLE: RefCell<Table> = RefCell::new(Table { now: clock::monotonic(), entries: Slab::new() });
 }
 
 struct Table {
     /// The time of the last tick.
     now: u64,
-    entries: Vec<Option<Entry>>,
-    free: Vec<usize>,
+    entries: Slab<Entry>,
 }
 
 struct Entry {
@@ -39,7 +38,7 @@ pub(in crate::proxy) fn tick(now: u64) {
     let mut wakers = Vec::new();
     TABLE.with_borrow_mut(|table| {
         table.now = now;
-        for entry in table.entries.iter().flatten().filter(|entry| entry.due <= now) {
+        for entry in table.entries.iter().filter(|entry| entry.due <= now) {
             wakers.push(entry.waker.clone());
         }
     });
@@ -58,9 +57,9 @@ impl Alarm {
     pub(in crate::proxy) fn poll(&mut self, after: Duration, cx: &Context<'_>) -> Poll<()> {
         TABLE.with_borrow_mut(|table| {
             let now = table.now;
-            let Some(entry) = self.slot.and_then(|slot| table.entries.get_mut(slot)?.as_mut()) else {
+            let Some(entry) = self.slot.and_then(|slot| table.entries.at_mut(slot)) else {
                 let entry = Entry { due: after_now(now, after), waker: cx.waker().clone() };
-                self.slot = Some(table.insert(entry));
+                self.slot = Some(table.entries.insert(entry));
                 return Poll::Pending;
             };
             if entry.due <= now {
@@ -77,11 +76,7 @@ impl Alarm {
     pub(in crate::proxy) fn rest(&mut self) {
         let Some(slot) = self.slot.take() else { return };
         // The table may be gone already when its thread ends.
-        let entry = TABLE.try_with(|table| {
-            let mut table = table.borrow_mut();
-            table.free.push(slot);
-            table.entries.get_mut(slot).and_then(Option::take)
-        });
+        let entry = TABLE.try_with(|table| table.borrow_mut().entries.remove(slot));
         drop(entry);
     }
 }
@@ -89,19 +84,6 @@ impl Alarm {
 impl Drop for Alarm {
     fn drop(&mut self) {
         self.rest();
-    }
-}
-
-impl Table {
-    fn insert(&mut self, entry: Entry) -> usize {
-        if let Some(slot) = self.free.pop() {
-            if let Some(free) = self.entries.get_mut(slot) {
-                *free = Some(entry);
-            }
-            return slot;
-        }
-        self.entries.push(Some(entry));
-        self.entries.len() - 1
     }
 }
 

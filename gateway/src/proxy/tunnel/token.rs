@@ -15,6 +15,7 @@ use http::{
 
 use super::upgrade::{connects, one};
 use crate::{
+    header_values,
     refusal::{Refusal, Reject},
     settings::route::{TokenSource, Upgrade},
 };
@@ -105,9 +106,7 @@ fn of_cookie<'h>(headers: &'h HeaderMap, name: &str, allowed: &Upgrade) -> Resul
 
 /// The subprotocols that are offered, without empty ones.
 fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
-    let lines = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
-    let members = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
-    members.map(<[u8]>::trim_ascii).filter(|protocol| !protocol.is_empty())
+    header_values::members(headers, SEC_WEBSOCKET_PROTOCOL).filter(|protocol| !protocol.is_empty())
 }
 
 fn is_token(protocol: &[u8]) -> bool {

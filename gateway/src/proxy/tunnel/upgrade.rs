@@ -8,6 +8,7 @@ use data_encoding::BASE64;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts, response};
 
 use crate::{
+    header_values,
     refusal::{Refusal, Reject},
     settings::route::Upgrade,
 };
@@ -89,9 +90,7 @@ fn accept(headers: &HeaderMap) -> Result<String, Refusal> {
 
 /// Whether `Connection` names `Upgrade`.
 pub(super) fn connects(headers: &HeaderMap) -> bool {
-    let lines = headers.get_all(header::CONNECTION).iter();
-    let mut options = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
-    options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
+    header_values::has_member(headers, header::CONNECTION, b"upgrade")
 }
 
 /// The value of a header that occurs once.

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use crate::{
     auth::certificate::ClientCertificate,
     client::forwarded::ForwardedInfo,
-    header_names,
+    header_names, header_values,
     log::access::{address, hexadecimal},
     proxy::{
         buffer_pool,
@@ -200,9 +200,7 @@ fn trails(name: &HeaderName) -> bool {
 
 /// Whether the client takes trailers (RFC 9110 10.1.4).
 pub(in crate::proxy) fn takes_trailers(headers: &HeaderMap) -> bool {
-    let lines = headers.get_all(header::TE).iter();
-    let mut members = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
-    members.any(|member| member.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+    header_values::has_member(headers, header::TE, b"trailers")
 }
 
 fn passes(name: &HeaderName) -> bool {
@@ -218,11 +216,8 @@ fn passes(name: &HeaderName) -> bool {
 /// The headers that `Connection` names as its own (RFC 9110 7.6.1). Ours are set afterwards, so naming them is in
 /// vain (T03).
 fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
-    let lines = headers.get_all(header::CONNECTION).iter();
-    let names = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
     // What most lines name is no header, or goes anyway.
-    let names = names
-        .map(<[u8]>::trim_ascii)
+    let names = header_values::members(headers, header::CONNECTION)
         .filter(|name| !name.eq_ignore_ascii_case(b"keep-alive") && !name.eq_ignore_ascii_case(b"close"));
     names.filter_map(|name| HeaderName::from_bytes(name).ok()).collect()
 }

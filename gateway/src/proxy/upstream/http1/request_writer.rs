@@ -17,6 +17,7 @@ use super::super::{dial::MaybeTlsStream, error::SendStopped, request::UpstreamRe
 use crate::proxy::{
     body::{Upload, drain},
     buffer_pool,
+    framing::encoder::{BodyEncoder, WrongLength},
     raw_head::line,
     service::BodyError,
 };
@@ -24,20 +25,18 @@ use crate::proxy::{
 /// How much is buffered before it is written, in bytes.
 const COLLECTED: usize = 16 * 1_024;
 
+impl From<WrongLength> for SendStopped {
+    fn from(_wrong: WrongLength) -> Self {
+        Self::Body(BodyError::Broken)
+    }
+}
+
 /// A request on its way.
 pub(super) struct RequestWriter {
     out: Vec<u8>,
     written: usize,
-    framing: BodyFraming,
+    framing: BodyEncoder,
     begun: bool,
-}
-
-#[derive(Clone, Copy)]
-enum BodyFraming {
-    Chunked,
-    Ended,
-    /// So many bytes are still to come.
-    Length(u64),
 }
 
 impl RequestWriter {
@@ -60,10 +59,10 @@ impl RequestWriter {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), SendStopped>> {
         loop {
-            while !matches!(self.framing, BodyFraming::Ended) && self.out.len() - self.written < COLLECTED {
+            while self.framing != BodyEncoder::Ended && self.out.len() - self.written < COLLECTED {
                 let Poll::Ready(frame) = Pin::new(&mut *upload).poll_frame(cx) else { break };
                 match frame {
-                    None => self.end()?,
+                    None => self.framing.end(&mut self.out)?,
                     Some(Err(error)) => return Poll::Ready(Err(SendStopped::Body(error))),
                     Some(Ok(frame)) => {
                         if let Ok(piece) = frame.into_data() {
@@ -75,7 +74,7 @@ impl RequestWriter {
             let rest = self.out.get(self.written..).unwrap_or_default();
             let mut stream = stream.borrow_mut();
             if rest.is_empty() {
-                if !matches!(self.framing, BodyFraming::Ended) {
+                if self.framing != BodyEncoder::Ended {
                     return Poll::Pending;
                 }
                 return Pin::new(&mut *stream).poll_flush(cx).map_err(|_gone| SendStopped::Refused);
@@ -92,39 +91,21 @@ impl RequestWriter {
         }
     }
 
-    fn add(&mut self, piece: &[u8]) -> Result<(), SendStopped> {
-        let length = u64::try_from(piece.len()).unwrap_or(u64::MAX);
-        match &mut self.framing {
-            BodyFraming::Length(left) => {
-                *left = left.checked_sub(length).ok_or(SendStopped::Body(BodyError::Broken))?;
-                self.out.extend_from_slice(piece);
-            }
-            // An empty chunk would be the last.
-            BodyFraming::Chunked if length > 0 => {
-                write!(self.out, "{length:x}\r\n").unwrap_or_default();
-                self.out.extend_from_slice(piece);
-                self.out.extend_from_slice(b"\r\n");
-            }
-            BodyFraming::Chunked | BodyFraming::Ended => {}
+    fn add(&mut self, piece: &[u8]) -> Result<(), WrongLength> {
+        // An empty chunk would be the last.
+        if !piece.is_empty() {
+            self.framing.begin_piece(piece.len(), &mut self.out)?;
+            self.out.extend_from_slice(piece);
+            self.framing.end_piece(&mut self.out);
         }
-        if matches!(self.framing, BodyFraming::Length(0)) {
-            self.framing = BodyFraming::Ended;
+        if self.framing == BodyEncoder::Length(0) {
+            self.framing = BodyEncoder::Ended;
         }
         Ok(())
     }
 
-    fn end(&mut self) -> Result<(), SendStopped> {
-        match self.framing {
-            BodyFraming::Length(1..) => return Err(SendStopped::Body(BodyError::Broken)),
-            BodyFraming::Chunked => self.out.extend_from_slice(b"0\r\n\r\n"),
-            BodyFraming::Length(0) | BodyFraming::Ended => {}
-        }
-        self.framing = BodyFraming::Ended;
-        Ok(())
-    }
-
-    /// Goes on in a task of its own, as the response came early. Its result is whether all was sent. `drains`: the body
-    /// is read to its end even if the server does not take it.
+    /// Goes on beside the answer, which came early: whether all has left. `drains`: what the server does not take is
+    /// read all the same.
     pub(super) fn go_on(
         mut self: Box<Self>,
         stream: Rc<RefCell<MaybeTlsStream>>,
@@ -152,8 +133,8 @@ impl Drop for RequestWriter {
     }
 }
 
-/// Writes the head of a request, and returns the framing of its body.
-fn head(request: &UpstreamRequest, out: &mut Vec<u8>) -> BodyFraming {
+/// Writes a request's head, and decides how its body ends.
+fn head(request: &UpstreamRequest, out: &mut Vec<u8>) -> BodyEncoder {
     out.extend_from_slice(request.method().as_str().as_bytes());
     out.push(b' ');
     let target = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
@@ -167,15 +148,15 @@ fn head(request: &UpstreamRequest, out: &mut Vec<u8>) -> BodyFraming {
             if !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
                 out.extend_from_slice(b"content-length: 0\r\n");
             }
-            BodyFraming::Ended
+            BodyEncoder::Ended
         }
         (_, Some(length)) => {
             write!(out, "content-length: {length}\r\n").unwrap_or_default();
-            if length == 0 { BodyFraming::Ended } else { BodyFraming::Length(length) }
+            if length == 0 { BodyEncoder::Ended } else { BodyEncoder::Length(length) }
         }
         (_, None) => {
             out.extend_from_slice(b"transfer-encoding: chunked\r\n");
-            BodyFraming::Chunked
+            BodyEncoder::Chunked
         }
     };
     out.extend_from_slice(b"\r\n");

@@ -5,10 +5,13 @@ use std::mem::MaybeUninit;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header, response};
 
-use crate::proxy::{
-    buffer_pool,
-    framing::length::{Framing, decimal},
-    raw_head::{HeadFormat, RawHead},
+use crate::{
+    header_values,
+    proxy::{
+        buffer_pool,
+        framing::length::{Framing, LengthError, content_length, decimal},
+        raw_head::{HeadFormat, RawHead},
+    },
 };
 
 /// The largest head, in bytes.
@@ -109,20 +112,21 @@ const SPARE: usize = 4;
 /// The framing of the body, by the headers.
 fn framing(headers: &HeaderMap, is_current: bool) -> Result<Framing, &'static str> {
     let coding = one(headers, &header::TRANSFER_ENCODING, "more than one Transfer-Encoding")?;
-    let length = one(headers, &header::CONTENT_LENGTH, "more than one Content-Length")?;
-    if coding.is_some() && length.is_some() {
+    if coding.is_some() && headers.contains_key(header::CONTENT_LENGTH) {
         return Err("Content-Length beside Transfer-Encoding");
     }
-    Ok(match (coding, length) {
-        (Some(coding), _) if is_current && coding.eq_ignore_ascii_case(b"chunked") => Framing::Chunked(Box::default()),
-        (Some(_), _) => return Err("Transfer-Encoding other than chunked"),
-        (None, Some(length)) => of_length(length)?,
-        (None, None) => Framing::UntilClose,
-    })
+    match coding {
+        Some(coding) if is_current && coding.eq_ignore_ascii_case(b"chunked") => Ok(Framing::Chunked(Box::default())),
+        Some(_) => Err("Transfer-Encoding other than chunked"),
+        None => {
+            let length = content_length(headers).map_err(LengthError::of_response)?;
+            Ok(length.map_or(Framing::UntilClose, Framing::of))
+        }
+    }
 }
 
 fn of_length(length: &[u8]) -> Result<Framing, &'static str> {
-    decimal(length).map(Framing::of).ok_or("Content-Length is not a number")
+    decimal(length).map(Framing::of).ok_or(LengthError::NotANumber.of_response())
 }
 
 /// Whether there is no body, whatever the headers say.
@@ -140,7 +144,5 @@ fn one<'a>(headers: &'a HeaderMap, name: &HeaderName, else_: &'static str) -> Re
 }
 
 fn closes(headers: &HeaderMap) -> bool {
-    let lines = headers.get_all(header::CONNECTION).iter();
-    let mut options = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
-    options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
+    header_values::has_member(headers, header::CONNECTION, b"close")
 }

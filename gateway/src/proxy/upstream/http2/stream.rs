@@ -22,7 +22,10 @@ use super::{
     },
     StreamSlot,
 };
-use crate::proxy::body::{Upload, drain};
+use crate::proxy::{
+    body::{Upload, drain},
+    framing::length::content_length,
+};
 
 /// The most header lines of a response, and the most interim responses before it.
 const MAX_HEADERS: usize = 100;
@@ -211,16 +214,7 @@ fn head(request: &UpstreamRequest, scheme: &str) -> Option<Request<()>> {
 
 /// The `Content-Length` of a response: one value, digits only.
 fn length(headers: &HeaderMap) -> Result<Option<u64>, UpstreamError> {
-    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
-    let Some(length) = lengths.next() else { return Ok(None) };
-    if lengths.next().is_some() {
-        return Err(UpstreamError::Malformed("more than one Content-Length"));
-    }
-    let digits = std::str::from_utf8(length.as_bytes()).ok().filter(|text| text.bytes().all(|it| it.is_ascii_digit()));
-    digits
-        .and_then(|digits| digits.parse().ok())
-        .map(Some)
-        .ok_or(UpstreamError::Malformed("Content-Length is not a number"))
+    content_length(headers).map_err(|wrong| UpstreamError::Malformed(wrong.of_response()))
 }
 
 /// What an error of the library means. `sent`: whether the request may have been sent.

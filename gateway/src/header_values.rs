@@ -1,0 +1,44 @@
+//! Reads the values of headers that are lists, wherever they stand (RFC 9110 5.6.1): the one place that takes them apart.
+
+use http::{HeaderMap, header::AsHeaderName};
+
+/// The members of a list, which may be spread over several lines, without the blanks around them.
+pub fn members(headers: &HeaderMap, name: impl AsHeaderName) -> impl Iterator<Item = &[u8]> {
+    let lines = headers.get_all(name).iter();
+    lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b',')).map(<[u8]>::trim_ascii)
+}
+
+/// Whether `member` is among the members of a list, in upper or lower case.
+pub fn has_member(headers: &HeaderMap, name: impl AsHeaderName, member: &[u8]) -> bool {
+    members(headers, name).any(|known| known.eq_ignore_ascii_case(member))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderValue, header};
+
+    use super::*;
+
+    #[track_caller]
+    fn check(lines: &[&'static str], expect: &[&str]) {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(header::CONNECTION, HeaderValue::from_static(line));
+        }
+        let found: Vec<_> = members(&headers, header::CONNECTION).map(|it| std::str::from_utf8(it).unwrap()).collect();
+        assert_eq!(found, expect, "{lines:?}");
+        for member in expect {
+            assert!(has_member(&headers, &header::CONNECTION, member.to_ascii_uppercase().as_bytes()), "{lines:?}");
+        }
+        assert!(!has_member(&headers, header::CONNECTION, b"other"), "{lines:?}");
+    }
+
+    #[test]
+    fn lists_over_several_lines() {
+        check(&[], &[]);
+        check(&["close"], &["close"]);
+        check(&["close, keep-alive"], &["close", "keep-alive"]);
+        check(&[" a ,\tb", "c"], &["a", "b", "c"]);
+        check(&[",a,,", ""], &["", "a", "", "", ""]);
+    }
+}
