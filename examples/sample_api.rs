@@ -1,8 +1,8 @@
-//! What the demonstration protects and who knocks: a small JSON API, and the files and tokens around it.
+//! What the demonstration needs besides the gateway: a small JSON API to protect, and certificate, keys and tokens.
 //!
 //! `sample-api serve 127.0.0.1:9000` serves the API. `sample-api fixtures FOLDER ADDRESS...` writes a certificate for
-//! the addresses, its key and authority, a key set, a schema, and one file per token; with `--tokens COUNT` before the
-//! folder, so many more in `many.tokens`, each another client's. Never for production: the keys are made up on the spot
+//! the addresses, its key and authority, a key set, a schema, and one file per token. `--tokens COUNT` before the folder
+//! adds `many.tokens` with so many tokens, each of another client. Never for production: the keys are made on the spot
 //! and thrown away.
 #![allow(clippy::print_stdout, clippy::expect_used, reason = "an example talks to people and may stop at once")]
 
