@@ -17,6 +17,9 @@ use page::Page;
 /// The version that the book is built by.
 const MDBOOK: &str = "0.5.4";
 
+/// A front page is read whole.
+const MOST_LINES_OF_README: usize = 150;
+
 /// What `cargo xtask docs` is told.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Arguments {
@@ -88,6 +91,10 @@ fn is_page(path: &Path) -> bool {
 fn faults(root: &Path, pages: &[Page], xtask: &clap::Command) -> Vec<String> {
     let mut faults: Vec<String> = pages.iter().flat_map(|page| links(root, page, pages)).collect();
     faults.extend(pages.iter().flat_map(|page| commands(page, xtask)));
+    faults.extend(pages.iter().flat_map(|page| paths(root, page)));
+    if let Some(readme) = pages.iter().find(|page| page.path == "README.md" && page.length > MOST_LINES_OF_README) {
+        faults.push(format!("README.md: {} lines; it may have {MOST_LINES_OF_README}", readme.length));
+    }
     // A page that the summary does not name is not in the book.
     if let Some(summary) = pages.iter().find(|page| page.path == "docs/SUMMARY.md") {
         let named: Vec<String> = summary.links.iter().filter_map(|link| resolved(&summary.path, &link.to)).collect();
@@ -124,6 +131,13 @@ fn links(root: &Path, page: &Page, pages: &[Page]) -> Vec<String> {
         }
     }
     faults
+}
+
+/// Files and folders that `page` names and that do not exist. The changelog names what there was.
+fn paths(root: &Path, page: &Page) -> Vec<String> {
+    let named = page.paths.iter().filter(|_| page.path != "CHANGELOG.md");
+    let lost = named.filter(|(_, path)| !root.join(path).exists());
+    lost.map(|(line, path)| format!("{}:{line}: there is no `{path}`", page.path)).collect()
 }
 
 /// `path` as seen from the page `from`, from the root on; `None` above it.
@@ -191,6 +205,8 @@ mod tests {
             ("\n[a](#none)", "docs/a.md:2: #none: that page has no such heading"),
             ("![a](../README.md)", "out of docs/"),
             ("[a](../../x)", "out of the repository"),
+            ("a `xtask/src/docs.rs`", ""),
+            ("a `xtask/src/gone.rs`", "docs/a.md:1: there is no `xtask/src/gone.rs`"),
             ("a `cargo xtask tidi`", "docs/a.md:1: `cargo xtask tidi`: error: unrecognized subcommand 'tidi'"),
             ("```sh\ncargo xtask run --plai  # x\n```", "docs/a.md:2: `cargo xtask run --plai  # x`"),
         ] {

@@ -14,7 +14,15 @@ pub(super) struct Page {
     pub(super) anchors: BTreeSet<String>,
     /// With their lines.
     pub(super) commands: Vec<(usize, String)>,
+    /// Files and folders of the repository that are named as code, with their lines.
+    pub(super) paths: Vec<(usize, String)>,
+    /// How many lines it has.
+    pub(super) length: usize,
 }
+
+/// How a text begins that is named as code and is a path in the repository.
+const PLACES: [&str; 9] =
+    [".ci/", "docs/", "examples/", "gateway-common/", "gateway-ebpf/", "gateway/", "packaging/", "tests/", "xtask/"];
 
 /// Where a link or an image leads.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,7 +33,7 @@ pub(super) struct Link {
 
 impl Page {
     pub(super) fn read(path: &str, text: &str) -> Self {
-        let mut page = Self { path: path.to_owned(), ..Self::default() };
+        let mut page = Self { path: path.to_owned(), length: text.lines().count(), ..Self::default() };
         let line = |at: usize| text.get(..at).unwrap_or_default().matches('\n').count() + 1;
         let mut heading: Option<String> = None;
         let mut seen: BTreeMap<String, usize> = BTreeMap::new();
@@ -49,6 +57,9 @@ impl Page {
                 Event::Text(words) => heading.iter_mut().for_each(|heading| heading.push_str(&words)),
                 Event::Code(words) => {
                     page.shown(&words, line(range.start));
+                    if is_path(&words) {
+                        page.paths.push((line(range.start), words.to_string()));
+                    }
                     heading.iter_mut().for_each(|heading| heading.push_str(&words));
                 }
                 Event::Html(html) | Event::InlineHtml(html) => {
@@ -70,6 +81,12 @@ impl Page {
             }
         }
     }
+}
+
+/// Whether a piece of code is a path that has to exist: no pattern and no command.
+fn is_path(code: &str) -> bool {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "._-/".contains(letter);
+    PLACES.iter().any(|place| code.starts_with(place)) && code.chars().all(is_plain)
 }
 
 /// What a heading is called behind `#`.
@@ -97,11 +114,12 @@ mod tests {
     #[test]
     fn a_page_is_read() {
         let text = "# Fail open, or `closed`?\n\n## A_b\n\n## A_b\n\nSee [x](a.md#b), \
-            `cargo xtask tidy`.\n\n<img src=\"c.svg\">\n\n```sh\nls\n$ cargo xtask test # all\n```\n";
+            `cargo xtask tidy`, `xtask/src/` and `tests/**/a.rs`.\n\n<img src=\"c.svg\">\n\n```sh\nls\n$ cargo xtask test # all\n```\n";
         let page = Page::read("docs/a.md", text);
         let links: Vec<(usize, &str)> = page.links.iter().map(|link| (link.line, link.to.as_str())).collect();
         assert_eq!(links, [(7, "a.md#b"), (9, "c.svg")]);
         assert!(page.anchors.iter().eq(["a_b", "a_b-1", "fail-open-or-closed"]), "{:?}", page.anchors);
+        assert_eq!(page.paths, [(7, "xtask/src/".to_owned())]);
         let commands: Vec<(usize, &str)> = page.commands.iter().map(|(line, text)| (*line, text.as_str())).collect();
         assert_eq!(commands, [(7, "cargo xtask tidy"), (13, "cargo xtask test # all")]);
     }
