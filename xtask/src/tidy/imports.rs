@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn circles_are_named() {
         let build = ("xtask/src/build.rs", "use crate::setup::ensure; pub fn cargo() {}");
-        let setup = ("xtask/src/setup.rs", "use crate::places::cargo; pub fn ensure() {}");
+        let setup = ("xtask/src/setup.rs", "use crate::build::cargo; pub fn ensure() {}");
         let main = ("xtask/src/main.rs", "mod build; mod setup;");
         finds(&[main, build, setup], &["xtask/src/build.rs -> xtask/src/setup.rs: ensure"]);
     }
