@@ -25,7 +25,8 @@ use crate::{
 /// After so many seconds everything around is looked at again.
 const LOOK: u64 = 10;
 
-/// The store's log is brought into its file every so many seconds.
+/// The store's log is brought into its file every so many seconds, for the first time a second after the start: SQLite
+/// holds one descriptor more from then on, and what the guard holds does not grow later.
 const CHECKPOINT: u64 = 15;
 
 /// Looks take one part in so many of a core at most.
@@ -90,7 +91,7 @@ impl Service<'_> {
             self.background.is_flushing = true;
             in_background(beside, move || Done::Flushed(chain.sync_data()));
         }
-        if self.ticks.is_multiple_of(CHECKPOINT)
+        if self.ticks % CHECKPOINT == 1
             && !self.background.is_checkpointing
             && let Some(path) = self.guard.store_path()
         {
