@@ -2,7 +2,9 @@
 
 use core::{cell::Cell, mem::size_of};
 
-use aya_ebpf::{EbpfContext as _, Global, bindings::xdp_md, helpers::generated::bpf_xdp_get_buff_len, programs::XdpContext};
+use aya_ebpf::{
+    EbpfContext as _, Global, bindings::xdp_md, helpers::generated::bpf_xdp_get_buff_len, programs::XdpContext,
+};
 use gateway_common::packet::{FURTHEST, Frame, Word};
 
 /// Whether packets may be in pieces. The daemon sets it to 0 where the kernel refuses that: the verifier leaves out what
