@@ -176,7 +176,7 @@ where
         }
         match self.keep_alive.poll(self.frames_read, timeouts.idle, timeouts.headers, cx) {
             Liveness::Alive => false,
-            Liveness::BanRequest => {
+            Liveness::Ping => {
                 frame::ping(0, &HELLO, &mut self.io.out());
                 cx.waker().wake_by_ref();
                 false

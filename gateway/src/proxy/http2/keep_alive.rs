@@ -43,7 +43,7 @@ pub(super) struct KeepAlive {
 pub(super) enum Liveness {
     Alive,
     /// It is to be asked by a PING.
-    BanRequest,
+    Ping,
     Gone,
 }
 
@@ -75,7 +75,7 @@ impl KeepAlive {
             return Liveness::Gone;
         }
         self.is_asked = true;
-        Liveness::BanRequest
+        Liveness::Ping
     }
 }
 
@@ -109,11 +109,11 @@ mod tests {
         for (second, frames, expect) in [
             (0, 1, L::Alive),
             (61, 1, L::Alive),
-            (122, 1, L::BanRequest),
+            (122, 1, L::Ping),
             (123, 1, L::Alive),
             (131, 2, L::Alive),
             (192, 2, L::Alive),
-            (253, 2, L::BanRequest),
+            (253, 2, L::Ping),
             (254, 2, L::Alive),
             (265, 2, L::Gone),
         ] {

@@ -108,13 +108,19 @@ async fn serve(
     }
 }
 
+/// A tick that is so late says that the worker could not run.
+const LATE: Duration = Duration::from_millis(100);
+
 /// At every tick: fires deadlines, sweeps connections and pools, and tells the control thread what was counted.
 async fn tick(worker: Rc<Worker>) {
     let mut scheduling = Scheduling::new(clock::monotonic(), clock::thread());
     let mut interval = tokio::time::interval(deadline::TICK);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        interval.tick().await;
+        if interval.tick().await.elapsed() > LATE {
+            // The worker could not run. What has arrived meanwhile is read before deadlines fire.
+            tokio::time::sleep(deadline::TICK / 10).await;
+        }
         let now = clock::monotonic();
         deadline::tick(now);
         scheduling.adapt(now, clock::thread());

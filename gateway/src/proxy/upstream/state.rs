@@ -114,7 +114,7 @@ impl UpstreamState {
         self.servers.get(server).map_or(0, |counts| counts.in_flight.load(Ordering::Relaxed))
     }
 
-    /// ServerCounters a request at a server.
+    /// Counts a request at a server.
     pub(super) fn enter(&self, server: usize) {
         if let Some(counts) = self.servers.get(server) {
             counts.in_flight.fetch_add(1, Ordering::Relaxed);
