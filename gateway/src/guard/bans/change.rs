@@ -30,8 +30,12 @@ impl Guard {
                 let ended = Ended { at: now.unix_millis, how: "replaced".to_owned() };
                 change.end(old, &ended, packets, bytes)?;
             }
+            if begun.rule.is_some() {
+                // It is in force already: whatever the store has instead gives way.
+                return change.keep(&begun);
+            }
             change.begin(&begun)?;
-            if begun.rule.is_none() { change.unpardon(source) } else { Ok(()) }
+            change.unpardon(source)
         });
         if record.rule.is_some() {
             self.decide_ahead("ban", now, members, write)?;

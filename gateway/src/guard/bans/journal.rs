@@ -227,7 +227,7 @@ impl Journal {
                 }
                 Err(failed) => failed,
             }
-        } else if self.owed.iter().all(|one| one.records.is_empty()) {
+        } else if self.failing.is_none() && self.owed.iter().all(|one| one.records.is_empty()) {
             Failed::Store(StoreError::Behind)
         } else {
             let why = self.failing.clone().unwrap_or_else(|| "it is still behind".to_owned());
@@ -382,7 +382,12 @@ impl Journal {
         write: impl FnOnce(&Change<'_>) -> Result<T, StoreError>,
         in_force: InForce<'_>,
     ) -> Result<T, StoreError> {
+        let was_remade = self.is_remade;
         self.catch_up(in_force);
+        if self.is_remade && !was_remade {
+            // What was written before as a part of the same whole is not in the new store.
+            return Err(StoreError::Unwritable(repair::MADE_ANEW.to_owned()));
+        }
         if !self.owed.is_empty() {
             return Err(StoreError::Behind);
         }
@@ -440,7 +445,8 @@ impl Journal {
     /// How many decisions are in force that the store does not know yet, for `status`.
     pub(super) fn owed_warning(&self) -> Option<String> {
         let many = self.owed.iter().filter(|one| one.records.is_empty()).count();
-        (many > 0).then(|| {
+        // What is ahead is written in a moment; what fails for another reason is told of as that.
+        (many > 0 && self.ahead.is_none() && self.failing.is_none()).then(|| {
             format!(
                 "another process has locked the ban store: {many} changes are in force and in the audit chain, and \
                  are written to it once it is free"

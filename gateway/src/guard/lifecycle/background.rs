@@ -25,7 +25,7 @@ use crate::{
 /// After so many seconds everything around is looked at again.
 const LOOK: u64 = 10;
 
-/// The store's log is brought into its file every so many seconds, for the first time a second after the start: SQLite
+/// The store's log is brought into its file every so many seconds, for the first time at the start: SQLite
 /// holds one descriptor more from then on, and what the guard holds does not grow later.
 const CHECKPOINT: u64 = 15;
 

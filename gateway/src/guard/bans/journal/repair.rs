@@ -16,7 +16,7 @@ use crate::{
 const AT_ONCE: usize = 1_000;
 
 /// What is said of a store that was lost while the guard ran.
-const MADE_ANEW: &str = "it was made anew of what is in force";
+pub(super) const MADE_ANEW: &str = "it was made anew of what is in force";
 
 impl Journal {
     /// Once a second: looks after the files, and makes up for what is owed.
@@ -64,11 +64,19 @@ impl Journal {
             self.fail(&error.to_string());
             return false;
         }
+        self.forget_writes();
         true
+    }
+
+    /// The store has all that is in force, and so what the owed writes would change.
+    fn forget_writes(&mut self) {
+        self.owed.retain(|one| !one.records.is_empty());
+        self.owed.iter_mut().for_each(|one| one.write = nothing());
     }
 
     /// Writes some of what is owed; whether nothing is left.
     pub(super) fn pay(&mut self, in_force: InForce<'_>) -> bool {
+        self.ahead = None;
         while !self.owed.is_empty() {
             let some = self.owed.len().min(AT_ONCE);
             let mark = self.audit.mark();
@@ -154,9 +162,7 @@ impl Journal {
         change.commit(&self.audit.anchor())?;
         self.store = store;
         self.is_remade = true;
-        // What they change is in force, and so in the new store.
-        self.owed.retain(|one| !one.records.is_empty());
-        self.owed.iter_mut().for_each(|one| one.write = nothing());
+        self.forget_writes();
         let text = format!(
             "{} could not be used any more ({because}){aside}: {MADE_ANEW}; what has ended before is not in it",
             path.display()

@@ -1,5 +1,7 @@
 //! What is done after a ban, or a little at a time, so that no ban waits for it.
 
+use rusqlite::Connection;
+
 use super::*;
 
 impl World {
@@ -89,9 +91,24 @@ fn the_store_learns_of_rules_bans_after_the_kernel_and_together() {
     assert_eq!(world.guard().notices().len(), 2, "in force");
     assert_eq!(world.events().iter().filter(|event| *event == "ban").count(), 2, "recorded");
     assert!(stored(&world).is_empty());
+    assert_eq!(world.guard().journal.owed_warning(), None, "nobody has locked it");
     world.guard().catch_up();
     assert_eq!(world.guard().catch_up_at(), None);
     assert_eq!(stored(&world), ["192.0.2.7", "192.0.2.8"]);
+
+    // What somebody else wrote into the store gives way to what is in force.
+    world.pass(60);
+    let other = Connection::open(world.folder.join(state_files::STORE)).unwrap();
+    let changed =
+        other.execute("UPDATE ban SET source = '192.0.2.11' WHERE source = '192.0.2.8' AND ended IS NULL", []);
+    assert_eq!(changed, Ok(1));
+    let id = world.ask("192.0.2.11", "bad-tokens").unwrap();
+    world.guard().catch_up();
+    let ids = |world: &World| {
+        let read = Store::read(&world.folder.join(state_files::STORE)).unwrap();
+        read.in_force().unwrap().into_iter().map(|record| record.id).collect::<Vec<_>>()
+    };
+    assert!(ids(&world).contains(&id));
 
     // Killed, and even rebooted, before the store has heard: the chain tells.
     for (boot, address) in [("one", "192.0.2.9"), ("two", "192.0.2.10")] {
