@@ -30,12 +30,9 @@ impl Guard {
                 let ended = Ended { at: now.unix_millis, how: "replaced".to_owned() };
                 change.end(old, &ended, packets, bytes)?;
             }
-            if begun.rule.is_some() {
-                // It is in force already: whatever the store has instead gives way.
-                return change.keep(&begun);
-            }
-            change.begin(&begun)?;
-            change.unpardon(source)
+            // It may be in force already when this is written: whatever the store has instead gives way.
+            change.keep(&begun)?;
+            if begun.rule.is_none() { change.unpardon(source) } else { Ok(()) }
         });
         if record.rule.is_some() {
             self.decide_ahead("ban", now, members, write)?;

@@ -25,8 +25,7 @@ use crate::{
 /// After so many seconds everything around is looked at again.
 const LOOK: u64 = 10;
 
-/// The store's log is brought into its file every so many seconds, for the first time at the start: SQLite
-/// holds one descriptor more from then on, and what the guard holds does not grow later.
+/// The store's log is brought into its file every so many seconds.
 const CHECKPOINT: u64 = 15;
 
 /// Looks take one part in so many of a core at most.
@@ -91,7 +90,7 @@ impl Service<'_> {
             self.background.is_flushing = true;
             in_background(beside, move || Done::Flushed(chain.sync_data()));
         }
-        if self.ticks % CHECKPOINT == 1
+        if self.ticks.is_multiple_of(CHECKPOINT)
             && !self.background.is_checkpointing
             && let Some(path) = self.guard.store_path()
         {

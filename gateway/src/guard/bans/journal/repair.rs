@@ -64,14 +64,7 @@ impl Journal {
             self.fail(&error.to_string());
             return false;
         }
-        self.forget_writes();
         true
-    }
-
-    /// The store has all that is in force, and so what the owed writes would change.
-    fn forget_writes(&mut self) {
-        self.owed.retain(|one| !one.records.is_empty());
-        self.owed.iter_mut().for_each(|one| one.write = nothing());
     }
 
     /// Writes some of what is owed; whether nothing is left.
@@ -162,7 +155,9 @@ impl Journal {
         change.commit(&self.audit.anchor())?;
         self.store = store;
         self.is_remade = true;
-        self.forget_writes();
+        // What they change is in force, and so in the new store.
+        self.owed.retain(|one| !one.records.is_empty());
+        self.owed.iter_mut().for_each(|one| one.write = nothing());
         let text = format!(
             "{} could not be used any more ({because}){aside}: {MADE_ANEW}; what has ended before is not in it",
             path.display()
