@@ -59,6 +59,9 @@ pub(super) fn nothing() -> Write {
     Box::new(|_change| Ok(()))
 }
 
+/// What is said of a store that was lost while the guard ran.
+const MADE_ANEW: &str = "it was made anew of what is in force";
+
 /// Why a decision was not recorded.
 enum Failed {
     Audit(std::io::Error),
@@ -386,7 +389,7 @@ impl Journal {
         self.catch_up(in_force);
         if self.is_remade && !was_remade {
             // What was written before as a part of the same whole is not in the new store.
-            return Err(StoreError::Unwritable(repair::MADE_ANEW.to_owned()));
+            return Err(StoreError::Unwritable(MADE_ANEW.to_owned()));
         }
         if !self.owed.is_empty() {
             return Err(StoreError::Behind);

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Failed, InForce, Journal, nothing};
+use super::{Failed, InForce, Journal, MADE_ANEW, nothing};
 use crate::{
     clock::Now,
     guard::{
@@ -14,9 +14,6 @@ use crate::{
 
 /// How many decisions are written at once.
 const AT_ONCE: usize = 1_000;
-
-/// What is said of a store that was lost while the guard ran.
-pub(super) const MADE_ANEW: &str = "it was made anew of what is in force";
 
 impl Journal {
     /// Once a second: looks after the files, and makes up for what is owed.
