@@ -10,8 +10,8 @@ use toml::de::DeTable;
 use self::{reader::Reader, table::Table, tables::Contents};
 use crate::{diagnostic::Diagnostic, settings};
 
+pub mod diagnostics;
 pub mod document;
-pub mod errors;
 pub mod files;
 pub mod value;
 
@@ -24,8 +24,8 @@ mod reference;
 mod syntax;
 mod table;
 
+pub use diagnostics::Diagnostics;
 pub use document::Document;
-pub use errors::Errors;
 pub use files::{Disk, Files, Permitted, Recorder};
 pub use locations::Locations;
 
@@ -44,7 +44,7 @@ pub struct Config {
     pub guard: settings::guard::Settings,
     /// The proxy's part.
     pub proxy: settings::proxy::Settings,
-    /// Its text, with the place of every key, for faults that are found later ([`Errors::from_faults`]).
+    /// Its text, with the place of every key, for faults that are found later ([`Diagnostics::from_diagnostics`]).
     pub document: Document,
     /// What works and is unwise, or will not work as somebody may expect.
     pub warnings: Vec<Diagnostic>,
@@ -56,16 +56,19 @@ impl Config {
     ///
     /// # Errors
     /// Every fault that was found.
-    pub fn load(path: &Path, files: &dyn Files) -> Result<Self, Errors> {
+    pub fn load(path: &Path, files: &dyn Files) -> Result<Self, Diagnostics> {
         let document = syntax::read(path, files)?;
         let parsed = DeTable::parse(document.text()).map_err(|error| {
-            Errors::from_faults(&document, vec![Diagnostic::new("", format!("not TOML: {}", error.message()))])
+            Diagnostics::from_diagnostics(
+                &document,
+                vec![Diagnostic::new("", format!("not TOML: {}", error.message()))],
+            )
         })?;
         let reader = Reader::new(&document, files);
         let Contents { guard, proxy } = tables::read(Table::root(&reader, parsed.get_ref(), tables::KEYS), &reader);
-        let (faults, warnings) = reader.finish();
-        if !faults.is_empty() {
-            return Err(Errors::new(document.clone(), faults));
+        let (diagnostics, warnings) = reader.finish();
+        if !diagnostics.is_empty() {
+            return Err(Diagnostics::new(document.clone(), diagnostics));
         }
         Ok(Self { guard, proxy, document, warnings })
     }

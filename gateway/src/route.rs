@@ -1,4 +1,4 @@
-//! Decides which route serves a request: by host, path template, method and conditions.
+//! The router: finds a request's route by host, path template, method and conditions.
 //!
 //! An exact host comes before a wildcard, a wildcard before no host; a more literal path before a less literal one.
 //! The first of these that has the path at all decides: what its routes do not take is refused, and not handed to
@@ -66,14 +66,14 @@ impl Routes {
     /// A template that is none (`route[2].path`), or two routes for the same requests (both keys).
     pub fn new(routes: &[Route]) -> Result<Self, Vec<Diagnostic>> {
         let mut made = Self::default();
-        let mut faults = Vec::new();
+        let mut diagnostics = Vec::new();
         // matchit names the template that is in the way as it was inserted.
         let mut inserted: HashMap<(Option<&str>, String), usize> = HashMap::new();
         for (index, route) in routes.iter().enumerate() {
             let template = match template(&route.path) {
                 Ok(template) => template,
                 Err(message) => {
-                    faults.push(Diagnostic::new(format!("route[{index}].path"), message));
+                    diagnostics.push(Diagnostic::new(format!("route[{index}].path"), message));
                     continue;
                 }
             };
@@ -92,7 +92,7 @@ impl Routes {
             if inserted.contains_key(&(host, template.clone())) {
                 let Ok(found) = table.at_mut(&template) else { continue };
                 match found.value.iter().find(|other| other.overlaps(&served)) {
-                    Some(other) => faults.push(conflict(index, other.route)),
+                    Some(other) => diagnostics.push(conflict(index, other.route)),
                     None => {
                         let place = found.value.partition_point(|other| other.when.len() >= served.when.len());
                         found.value.insert(place, served);
@@ -105,16 +105,15 @@ impl Routes {
                     inserted.insert((host, template), index);
                 }
                 Err(matchit::InsertError::Conflict { with }) => match inserted.get(&(host, with)) {
-                    Some(&other) => faults.push(conflict(index, other)),
-                    None => {
-                        faults.push(Diagnostic::new(format!("route[{index}].path"), "conflicts with another route"))
-                    }
+                    Some(&other) => diagnostics.push(conflict(index, other)),
+                    None => diagnostics
+                        .push(Diagnostic::new(format!("route[{index}].path"), "conflicts with another route")),
                 },
-                Err(error) => faults.push(Diagnostic::new(format!("route[{index}].path"), error.to_string())),
+                Err(error) => diagnostics.push(Diagnostic::new(format!("route[{index}].path"), error.to_string())),
             }
         }
-        if !faults.is_empty() {
-            return Err(faults);
+        if !diagnostics.is_empty() {
+            return Err(diagnostics);
         }
         for ((host, template), _) in inserted.iter().filter(|((_, template), _)| template.contains("{*")) {
             made.take_base(*host, template);

@@ -1,4 +1,4 @@
-//! Decides what a request is served by: the valid configuration with every certificate, key and schema compiled.
+//! The compiled configuration that requests are served by: certificates, keys, routes and schemas, ready for use.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -17,7 +17,7 @@ use crate::{
     settings::{
         edits::Edits,
         proxy::Settings,
-        route::{Rewrite, Route, Then, Upgrade},
+        route::{Action, Rewrite, Route, Upgrade},
         timeouts::Timeouts,
     },
     swap::Swap,
@@ -68,7 +68,7 @@ pub struct CompiledRoute {
     /// The largest body, in bytes.
     pub max_body: u64,
     /// Who answers.
-    pub then: Then,
+    pub action: Action,
     /// The path that the upstream is asked for; `None`: the client's.
     pub rewrite: Option<Pattern>,
     /// What is changed of requests.
@@ -95,25 +95,27 @@ impl Snapshot {
     /// # Errors
     /// Every fault found, each naming its key: `route[2].schema`, `listener[0].private_key`, `jwt.jwks`.
     pub fn new(settings: Settings) -> Result<Self, Vec<Diagnostic>> {
-        let mut faults = Vec::new();
-        let routes = collect(Routes::new(&settings.routes), &mut faults);
+        let mut diagnostics = Vec::new();
+        let routes = collect(Routes::new(&settings.routes), &mut diagnostics);
         let policy = authz::Policy::new(&settings.roles);
         let mut served = Vec::new();
         for (index, route) in settings.routes.iter().enumerate() {
             match CompiledRoute::new(route, &policy, &settings) {
                 Ok(route) => served.push(route),
-                Err(found) => faults.extend(found.into_iter().map(|fault| fault.under(&format!("route[{index}]")))),
+                Err(found) => {
+                    diagnostics.extend(found.into_iter().map(|diagnostic| diagnostic.under(&format!("route[{index}]"))))
+                }
             }
         }
         let now = Now::read();
         let tickets = tls::Chain::new(now).and_then(tls::Tickets::new).map(Arc::new);
         let tickets = tickets.ok_or_else(|| vec![Diagnostic::new("", "the machine has no randomness")]);
         let made = tickets.and_then(|tickets| Ok((tls::Tls::new(&settings, &tickets, now)?, tickets)));
-        let tls = collect(made, &mut faults);
-        let jwt = collect(settings.jwt.as_ref().map(Jwt::new).transpose(), &mut faults).flatten();
-        let (Some(routes), Some((tls, tickets))) = (routes, tls) else { return Err(faults) };
-        if !faults.is_empty() {
-            return Err(faults);
+        let tls = collect(made, &mut diagnostics);
+        let jwt = collect(settings.jwt.as_ref().map(Jwt::new).transpose(), &mut diagnostics).flatten();
+        let (Some(routes), Some((tls, tickets))) = (routes, tls) else { return Err(diagnostics) };
+        if !diagnostics.is_empty() {
+            return Err(diagnostics);
         }
         Ok(Self {
             routes,
@@ -137,9 +139,9 @@ impl Snapshot {
     /// # Errors
     /// They cannot be used; those before stay in force.
     pub(crate) fn renew(&self, files: Vec<(PathBuf, Vec<u8>)>) -> anyhow::Result<bool> {
-        let told = |faults: Vec<Diagnostic>| {
-            let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
-            anyhow::anyhow!("{}", faults.join("; "))
+        let told = |diagnostics: Vec<Diagnostic>| {
+            let diagnostics: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
+            anyhow::anyhow!("{}", diagnostics.join("; "))
         };
         let (tls, others) = self.tls.load().with(files, &self.tickets, Now::read()).map_err(told)?;
         self.tls.store(tls);
@@ -166,27 +168,27 @@ impl Snapshot {
 
 impl CompiledRoute {
     fn new(route: &Route, policy: &authz::Policy, settings: &Settings) -> Result<Self, Vec<Diagnostic>> {
-        let mut faults = Vec::new();
-        let access = policy.compile(&route.require).map_err(|fault| faults.push(fault)).ok();
+        let mut diagnostics = Vec::new();
+        let access = policy.compile(&route.require).map_err(|diagnostic| diagnostics.push(diagnostic)).ok();
         let schema = route.schema.as_ref().map(|file| Schema::new(file, settings.formats).map(Arc::new)).transpose();
-        let schema = schema.map_err(|fault| faults.push(fault)).ok().flatten();
+        let schema = schema.map_err(|diagnostic| diagnostics.push(diagnostic)).ok().flatten();
         let identified = settings.jwt.is_some() || !settings.client_certificates.is_empty();
         if access.as_ref().is_some_and(Access::needs_identity) && !identified {
-            faults.push(
+            diagnostics.push(
                 Diagnostic::new("require", "asks for an identity, and nothing gives one").hint("configure [jwt]"),
             );
         }
-        if route.then.upstream().is_some_and(|upstream| settings.upstreams.get(upstream).is_none()) {
-            faults.push(Diagnostic::new("upstream", "does not exist"));
+        if route.action.upstream().is_some_and(|upstream| settings.upstreams.get(upstream).is_none()) {
+            diagnostics.push(Diagnostic::new("upstream", "does not exist"));
         }
-        let Some(access) = access.filter(|_| faults.is_empty()) else { return Err(faults) };
+        let Some(access) = access.filter(|_| diagnostics.is_empty()) else { return Err(diagnostics) };
         let max_body = route.max_body.unwrap_or(settings.max_body);
         Ok(Self {
             template: route.path.as_str().into(),
             access,
             schema,
             max_body,
-            then: route.then.clone(),
+            action: route.action.clone(),
             rewrite: route.rewrite.as_ref().map(|rewrite| match rewrite {
                 Rewrite::Strip(pattern) | Rewrite::Template(pattern) => pattern.clone(),
             }),
@@ -203,6 +205,6 @@ impl CompiledRoute {
 }
 
 /// The value, or its faults among the others.
-fn collect<T>(made: Result<T, Vec<Diagnostic>>, faults: &mut Vec<Diagnostic>) -> Option<T> {
-    made.map_err(|found| faults.extend(found)).ok()
+fn collect<T>(made: Result<T, Vec<Diagnostic>>, diagnostics: &mut Vec<Diagnostic>) -> Option<T> {
+    made.map_err(|found| diagnostics.extend(found)).ok()
 }

@@ -1,5 +1,5 @@
-//! Decides how TLS is spoken to clients: 1.3 and 1.2 (RFC 8446, RFC 5246), by the certificate of the name that they ask
-//! for, with certificates of their own where a host wants them, and no early data.
+//! TLS towards clients: 1.3 and 1.2 (RFC 8446, RFC 5246), the certificate chosen by server name, client certificates
+//! where a host asks for them, no early data.
 //!
 //! *Invariant:* a session of a host that asks for client certificates is never resumed: whoever comes back shows the
 //! certificate again, and it is judged again (L02).
@@ -76,26 +76,26 @@ impl Tls {
     pub fn new(settings: &Settings, tickets: &Arc<Tickets>, now: Now) -> Result<Self, Vec<Diagnostic>> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let now = i64::try_from(now.unix_seconds()).unwrap_or(i64::MAX);
-        let mut faults = Vec::new();
-        let names = Arc::new(shared(&settings.certificates, &provider, now, &mut faults));
+        let mut diagnostics = Vec::new();
+        let names = Arc::new(shared(&settings.certificates, &provider, now, &mut diagnostics));
         let mut trusts = Vec::new();
         for trust in &settings.client_certificates {
             let made = client::Trust::new(trust, &provider);
-            trusts.extend(under(made, &format!("client_certificates.{}", trust.name), &mut faults));
+            trusts.extend(under(made, &format!("client_certificates.{}", trust.name), &mut diagnostics));
         }
         let mut listeners = Vec::new();
         for (index, listener) in settings.listeners.iter().enumerate() {
             let key = format!("listener[{index}]");
             let made = listener.tls.as_ref().map(|tls| Listener::new(tls, &names, &trusts, tickets, &provider, now));
-            listeners.push(under(made.transpose(), &key, &mut faults).flatten());
+            listeners.push(under(made.transpose(), &key, &mut diagnostics).flatten());
         }
         let mut upstreams = Vec::new();
         for upstream in &settings.upstreams {
             let made = upstream.tls.as_ref().map(|tls| upstream::config(tls, &provider)).transpose();
-            upstreams.push(under(made, &format!("upstream.{}.tls", upstream.name), &mut faults).flatten());
+            upstreams.push(under(made, &format!("upstream.{}.tls", upstream.name), &mut diagnostics).flatten());
         }
-        if !faults.is_empty() {
-            return Err(faults);
+        if !diagnostics.is_empty() {
+            return Err(diagnostics);
         }
         Ok(Self {
             upstreams: upstreams.into(),
@@ -169,18 +169,18 @@ impl Tls {
 #[must_use]
 pub fn outdated(settings: &Settings, now: Now) -> Vec<Diagnostic> {
     let now = i64::try_from(now.unix_seconds()).unwrap_or(i64::MAX);
-    let certificates = settings
-        .tls_certificates()
-        .flat_map(|(key, pair)| certificate::outdated(pair, now).into_iter().map(move |fault| fault.under(&key)));
+    let certificates = settings.tls_certificates().flat_map(|(key, pair)| {
+        certificate::outdated(pair, now).into_iter().map(move |diagnostic| diagnostic.under(&key))
+    });
     let trusts = settings.client_certificates.iter().flat_map(|trust| {
         let key = format!("client_certificates.{}", trust.name);
-        client::outdated(trust, now).into_iter().map(move |fault| fault.under(&key))
+        client::outdated(trust, now).into_iter().map(move |diagnostic| diagnostic.under(&key))
     });
     let own = settings.upstreams.iter().filter_map(|upstream| {
         let (certificate, _key) = upstream.tls.as_ref()?.certificate.as_ref()?;
         let message = certificate::ending(certificate, now)?;
-        let fault = Diagnostic::new(format!("upstream.{}.tls.certificate", upstream.name), message);
-        Some(fault.hint("renew it: the new files are read within seconds"))
+        let diagnostic = Diagnostic::new(format!("upstream.{}.tls.certificate", upstream.name), message);
+        Some(diagnostic.hint("renew it: the new files are read within seconds"))
     });
     certificates.chain(trusts).chain(own).collect()
 }
@@ -205,32 +205,32 @@ fn shared(
     certificates: &[settings::tls::Certificate],
     provider: &CryptoProvider,
     now: i64,
-    faults: &mut Vec<Diagnostic>,
+    diagnostics: &mut Vec<Diagnostic>,
 ) -> Names<Arc<CertifiedKey>> {
     let mut names = Names::default();
     let mut owners = Names::default();
     for (index, settings) in certificates.iter().enumerate() {
         let key = format!("certificate[{index}]");
         let made = certificate::read(settings, provider, now);
-        let Some(pair) = under(made, &key, faults) else { continue };
+        let Some(pair) = under(made, &key, diagnostics) else { continue };
         if pair.hosts.is_empty() {
-            let fault = Diagnostic::new(format!("{key}.certificate"), "names no host, so nobody is ever shown it");
-            faults.push(fault.hint("names belong into its subject alternative names (RFC 9525)"));
+            let diagnostic = Diagnostic::new(format!("{key}.certificate"), "names no host, so nobody is ever shown it");
+            diagnostics.push(diagnostic.hint("names belong into its subject alternative names (RFC 9525)"));
         }
         for host in &pair.hosts {
             names.enter(host, Arc::clone(&pair.shown));
             if let Some(other) = owners.enter(host, index).filter(|other| **other != index) {
                 let message = format!("is for {host:?}, and so is certificate[{other}]");
-                let fault = Diagnostic::new(format!("{key}.certificate"), message);
-                faults.push(fault.hint("show each name by one certificate"));
+                let diagnostic = Diagnostic::new(format!("{key}.certificate"), message);
+                diagnostics.push(diagnostic.hint("show each name by one certificate"));
             }
         }
     }
     names
 }
 
-fn under<T>(made: Result<T, Vec<Diagnostic>>, key: &str, faults: &mut Vec<Diagnostic>) -> Option<T> {
-    made.map_err(|found| faults.extend(found.into_iter().map(|fault| fault.under(key)))).ok()
+fn under<T>(made: Result<T, Vec<Diagnostic>>, key: &str, diagnostics: &mut Vec<Diagnostic>) -> Option<T> {
+    made.map_err(|found| diagnostics.extend(found.into_iter().map(|diagnostic| diagnostic.under(key)))).ok()
 }
 
 impl Listener {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::config::{self, value};
-
-/// The longest ban that ends by itself.
-const LONGEST: Duration = Duration::from_secs(3_650 * 86_400);
+use crate::{
+    config::{self, value},
+    settings::guard::LONGEST_BAN,
+};
 
 /// A ban's length: whole seconds.
 pub(super) fn ban_duration(text: &str) -> Result<Duration, String> {
@@ -13,7 +13,7 @@ pub(super) fn ban_duration(text: &str) -> Result<Duration, String> {
     if duration < Duration::from_secs(1) || duration.subsec_nanos() != 0 {
         return Err("write at least 1s, in whole seconds; --forever blocks until removed".to_owned());
     }
-    if duration > LONGEST {
+    if duration > LONGEST_BAN {
         return Err("write at most 3650d; --forever blocks until removed".to_owned());
     }
     Ok(duration)

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{context::Context, exit::Exit};
 use crate::{
     clock::Now,
-    config::{Config, Disk, Errors},
+    config::{Config, Diagnostics, Disk},
     diagnostic::Diagnostic,
     guard::lifecycle::prepare,
     snapshot::Snapshot,
@@ -34,7 +34,7 @@ impl Check {
         match load(context) {
             Ok(config) => {
                 let effective = config.effective();
-                let warnings = Errors::from_faults(&config.document, config.warnings);
+                let warnings = Diagnostics::from_diagnostics(&config.document, config.warnings);
                 if out.json {
                     let value = json!({ "valid": true, "errors": [], "warnings": warnings, "config": effective });
                     return out.value(&value, Exit::Done);
@@ -75,7 +75,7 @@ impl Check {
 }
 
 /// The configuration, and everything compiled that a proxy would be started with.
-fn load(context: &Context) -> Result<Config, Errors> {
+fn load(context: &Context) -> Result<Config, Diagnostics> {
     let mut config = Config::load(context.config(), &Disk)?;
     match Snapshot::new(config.proxy.clone()) {
         Ok(snapshot) => {
@@ -87,7 +87,7 @@ fn load(context: &Context) -> Result<Config, Errors> {
             config.warnings.extend(prepare::program(&config.guard));
             Ok(config)
         }
-        Err(faults) => Err(Errors::from_faults(&config.document, faults)),
+        Err(diagnostics) => Err(Diagnostics::from_diagnostics(&config.document, diagnostics)),
     }
 }
 
@@ -96,6 +96,6 @@ fn unknown_user(name: &str) -> Option<Diagnostic> {
     if name.parse::<u32>().is_ok() || matches!(User::from_name(name), Ok(Some(_))) {
         return None;
     }
-    let fault = Diagnostic::new("proxy.user", format!("there is no user {name:?} on this machine"));
-    Some(fault.hint(format!("useradd --system {name}")))
+    let diagnostic = Diagnostic::new("proxy.user", format!("there is no user {name:?} on this machine"));
+    Some(diagnostic.hint(format!("useradd --system {name}")))
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{exit::Exit, output::Output, table};
 use crate::{
-    config::{self, Disk, Errors, Locations},
+    config::{self, Diagnostics, Disk, Locations},
     guard::{
         control::{
             Answer, Request,
@@ -29,7 +29,7 @@ impl Context {
 
     /// Where the gateway keeps its things. A configuration that is not named and not there leaves the defaults; what is
     /// broken in one does not matter: the gateway may well run by its last good version.
-    pub(super) fn locations(&self) -> Result<Locations, Errors> {
+    pub(super) fn locations(&self) -> Result<Locations, Diagnostics> {
         match Locations::load(self.config(), &Disk) {
             Err(errors) if self.config.is_none() && !errors.readable() => Ok(Locations::default()),
             Err(errors) if errors.readable() => {
@@ -42,7 +42,7 @@ impl Context {
     }
 
     /// Says that the configuration is broken, and where the gateway is looked for all the same.
-    fn note_broken(&self, errors: &Errors, found: &Locations) {
+    fn note_broken(&self, errors: &Diagnostics, found: &Locations) {
         let what = errors.shown().next().map(|fault| {
             let line = fault.line.map(|line| format!(":{line}")).unwrap_or_default();
             format!("{}{line}: {}", fault.file, table::clean(fault.message))

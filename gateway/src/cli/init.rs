@@ -16,7 +16,7 @@ use serde_json::json;
 use self::text::write as text;
 use super::{context::Context, exit::Exit};
 use crate::{
-    config::{Config, Disk, Errors, Files},
+    config::{Config, Diagnostics, Disk, Files},
     snapshot::Snapshot,
 };
 
@@ -156,9 +156,11 @@ impl Files for Draft<'_> {
 }
 
 /// As `gateway check`, before there is a file.
-fn check(path: &Path, text: &str) -> Result<(), Errors> {
+fn check(path: &Path, text: &str) -> Result<(), Diagnostics> {
     let config = Config::load(path, &Draft { path, text })?;
-    Snapshot::new(config.proxy).map(drop).map_err(|faults| Errors::from_faults(&config.document, faults))
+    Snapshot::new(config.proxy)
+        .map(drop)
+        .map_err(|diagnostics| Diagnostics::from_diagnostics(&config.document, diagnostics))
 }
 
 /// Writes beside it first: whoever reads it finds all of it, or what was there before.

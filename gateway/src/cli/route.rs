@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 
 use super::{context::Context, exit::Exit, table::clean};
 use crate::{
-    config::{Config, Disk, Errors},
+    config::{Config, Diagnostics, Disk},
     path::PathRules,
     refusal::{Refusal, Reject},
     route::{Miss, Routes, explain::Way, target::Target},
-    settings::route::{Condition, Rewrite, Route as Settings, Subject, Test, Then},
+    settings::route::{Action, Condition, Rewrite, Route as Settings, Subject, Test},
     snapshot::Snapshot,
 };
 
@@ -64,7 +64,7 @@ impl Route {
     pub(super) fn execute(&self, context: &Context) -> Exit {
         let loaded = Config::load(context.config(), &Disk).and_then(|config| {
             let routes = Routes::new(&config.proxy.routes);
-            let routes = routes.map_err(|faults| Errors::from_faults(&config.document, faults))?;
+            let routes = routes.map_err(|diagnostics| Diagnostics::from_diagnostics(&config.document, diagnostics))?;
             Ok((config, routes))
         });
         let (config, routes) = match loaded {
@@ -173,8 +173,8 @@ fn preflight(config: &Config, head: &Parts, target: &Target) -> Option<bool> {
 
 /// What comes of the request.
 fn becomes(route: &Settings, target: &Target) -> Result<String, Refusal> {
-    Ok(match &route.then {
-        Then::Forward(_) => {
+    Ok(match &route.action {
+        Action::Forward(_) => {
             let origin = match &route.rewrite {
                 Some(Rewrite::Strip(pattern) | Rewrite::Template(pattern)) => {
                     target.with_path(pattern.apply(target.path(), route.allow_in_path)?)?.to_string()
@@ -183,11 +183,11 @@ fn becomes(route: &Settings, target: &Target) -> Result<String, Refusal> {
             };
             format!("its upstream is asked for {origin}")
         }
-        Then::Redirect(redirect) => {
+        Action::Redirect(redirect) => {
             let to = target.with_path(redirect.path.apply(target.path(), PathRules::default())?)?;
             format!("it is answered {} with location {}{to}", redirect.status.as_u16(), redirect.origin)
         }
-        Then::Respond(fixed) => format!("it is answered {}", fixed.status.as_u16()),
+        Action::Respond(fixed) => format!("it is answered {}", fixed.status.as_u16()),
     })
 }
 

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 use super::{
+    diagnostics::Diagnostics,
     document::Document,
-    errors::Errors,
     files::Files,
     reader::Reader,
     syntax,
@@ -41,10 +41,10 @@ impl Locations {
     ///
     /// # Errors
     /// The file cannot be read or is not TOML.
-    pub fn load(path: &Path, files: &dyn Files) -> Result<Self, Errors> {
+    pub fn load(path: &Path, files: &dyn Files) -> Result<Self, Diagnostics> {
         let document = syntax::read(path, files)?;
         let parsed = DeTable::parse(document.text())
-            .map_err(|error| Errors::from_faults(&document, vec![Diagnostic::new("", error.message())]))?;
+            .map_err(|error| Diagnostics::from_diagnostics(&document, vec![Diagnostic::new("", error.message())]))?;
         Ok(Self::of(&document, files, parsed.get_ref()))
     }
 

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{document::Document, errors::Located, files::Files};
+use super::{diagnostics::Located, document::Document, files::Files};
 use crate::{diagnostic::Diagnostic, file::NamedFile};
 
 /// What a reader knows of one key.
@@ -42,7 +42,7 @@ pub(super) type Keys = &'static [(&'static str, &'static str)];
 pub(super) struct Reader<'a> {
     document: &'a Document,
     files: &'a dyn Files,
-    faults: RefCell<Vec<Located>>,
+    diagnostics: RefCell<Vec<Located>>,
     warnings: RefCell<Vec<Diagnostic>>,
     /// What the readers of all tables know; `None`: nobody wants the reference.
     notes: Option<RefCell<Vec<Note>>>,
@@ -50,7 +50,7 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(document: &'a Document, files: &'a dyn Files) -> Self {
-        Self { document, files, faults: RefCell::default(), warnings: RefCell::default(), notes: None }
+        Self { document, files, diagnostics: RefCell::default(), warnings: RefCell::default(), notes: None }
     }
 
     /// A reader that finds every table, each of them empty, and notes what is asked for.
@@ -77,18 +77,18 @@ impl<'a> Reader<'a> {
     }
 
     /// Reports a fault at its key.
-    pub(super) fn report(&self, fault: Diagnostic) {
-        let span = self.document.span(&fault.key);
-        self.report_at(fault, span);
+    pub(super) fn report(&self, diagnostic: Diagnostic) {
+        let span = self.document.span(&diagnostic.key);
+        self.report_at(diagnostic, span);
     }
 
-    pub(super) fn report_at(&self, fault: Diagnostic, span: Range<usize>) {
-        self.faults.borrow_mut().push(Located::new(fault, span));
+    pub(super) fn report_at(&self, diagnostic: Diagnostic, span: Range<usize>) {
+        self.diagnostics.borrow_mut().push(Located::new(diagnostic, span));
     }
 
     /// A key that is missing because it is misspelt is told of once, where it is.
     pub(super) fn withdraw_missing(&self, key: &str) {
-        self.faults.borrow_mut().retain(|fault| !fault.is_missing(key));
+        self.diagnostics.borrow_mut().retain(|diagnostic| !diagnostic.is_missing(key));
     }
 
     pub(super) fn warn(&self, warning: Diagnostic) {
@@ -97,7 +97,7 @@ impl<'a> Reader<'a> {
 
     /// All faults, then all warnings.
     pub(super) fn finish(self) -> (Vec<Located>, Vec<Diagnostic>) {
-        (self.faults.into_inner(), self.warnings.into_inner())
+        (self.diagnostics.into_inner(), self.warnings.into_inner())
     }
 
     /// A path of the configuration, counted from the configuration's own folder.

@@ -5,8 +5,8 @@ use std::{path::Path, sync::Arc};
 use toml::de::DeTable;
 
 use super::{
+    diagnostics::{Diagnostics, Located},
     document::Document,
-    errors::{Errors, Located},
     files::Files,
 };
 use crate::diagnostic::Diagnostic;
@@ -15,16 +15,17 @@ use crate::diagnostic::Diagnostic;
 ///
 /// # Errors
 /// The file cannot be read, is not UTF-8, or is not TOML.
-pub(super) fn read(path: &Path, files: &dyn Files) -> Result<Document, Errors> {
-    let content = files.read(path).map_err(|error| Errors::unreadable(path, &error))?;
+pub(super) fn read(path: &Path, files: &dyn Files) -> Result<Document, Diagnostics> {
+    let content = files.read(path).map_err(|error| Diagnostics::unreadable(path, &error))?;
     let text = match str::from_utf8(&content) {
         Ok(text) => Arc::<str>::from(text),
         Err(error) => {
             let valid = content.get(..error.valid_up_to()).unwrap_or_default();
             let document = Document::without_places(path, String::from_utf8_lossy(valid).into());
             let end = document.text().len();
-            let fault = Diagnostic::new("", "not UTF-8 from here on").hint("save the file as UTF-8, without a BOM");
-            return Err(Errors::new(document, vec![Located::new(fault, end..end)]));
+            let diagnostic =
+                Diagnostic::new("", "not UTF-8 from here on").hint("save the file as UTF-8, without a BOM");
+            return Err(Diagnostics::new(document, vec![Located::new(diagnostic, end..end)]));
         }
     };
     let document = Document::without_places(path, text);
@@ -32,19 +33,19 @@ pub(super) fn read(path: &Path, files: &dyn Files) -> Result<Document, Errors> {
     broken.sort_by_key(|error| error.span().map_or(0, |span| span.start));
     if !broken.is_empty() {
         // The parser recovers within a line or two; what it says until then is a consequence of the first.
-        let (mut faults, mut quiet) = (Vec::new(), 0);
+        let (mut diagnostics, mut quiet) = (Vec::new(), 0);
         for error in &broken {
             let span = error.span().unwrap_or(0..0);
             let (line, _) = document.position(span.start);
             // A header that is broken leaves its keys to the table before, where they are there twice.
-            let follows = !faults.is_empty() && error.message().starts_with("duplicate key");
+            let follows = !diagnostics.is_empty() && error.message().starts_with("duplicate key");
             if line > quiet && !follows {
-                let fault = Diagnostic::new("", format!("not TOML: {}", error.message()));
-                faults.push(Located::new(fault, span));
+                let diagnostic = Diagnostic::new("", format!("not TOML: {}", error.message()));
+                diagnostics.push(Located::new(diagnostic, span));
                 quiet = line + 1;
             }
         }
-        return Err(Errors::new(document.clone(), faults));
+        return Err(Diagnostics::new(document.clone(), diagnostics));
     }
     Ok(document.clone().with_places(root.get_ref()))
 }

@@ -15,8 +15,8 @@ use toml::{
 };
 
 use super::{
+    diagnostics::MISSING,
     document::join,
-    errors::MISSING,
     reader::{Absent, Keys, Reader},
     value::{self, closest, form::Form, kind},
 };

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Config, Disk, Errors, Files, Locations, Recorder};
+use super::{Config, Diagnostics, Disk, Files, Locations, Recorder};
 use crate::message::Bundle;
 
 /// Valid. The tests below spoil one place each.
@@ -85,7 +85,7 @@ impl Files for Fake<'_> {
     }
 }
 
-fn load(text: &str) -> Result<Config, Errors> {
+fn load(text: &str) -> Result<Config, Diagnostics> {
     Config::load(Path::new("/etc/gateway/gateway.toml"), &Fake(text))
 }
 
@@ -99,10 +99,10 @@ fn spoiled(from: &str, to: &str) -> String {
 fn wrong(from: &str, to: &str, line: usize, key: &str, message: &str, hint: &str) {
     let errors = load(&spoiled(from, to)).expect_err(to);
     let shown: Vec<_> = errors.shown().collect();
-    let [fault] = shown.as_slice() else { panic!("{to:?}: not one fault:\n{errors}") };
-    assert_eq!((fault.line, fault.key), (Some(line), key), "{to:?}:\n{errors}");
-    assert!(fault.message.contains(message), "{to:?}: {message:?} is not in:\n{errors}");
-    assert!(fault.hint.unwrap_or_default().contains(hint), "{to:?}: {hint:?} is not in:\n{errors}");
+    let [diagnostic] = shown.as_slice() else { panic!("{to:?}: not one fault:\n{errors}") };
+    assert_eq!((diagnostic.line, diagnostic.key), (Some(line), key), "{to:?}:\n{errors}");
+    assert!(diagnostic.message.contains(message), "{to:?}: {message:?} is not in:\n{errors}");
+    assert!(diagnostic.hint.unwrap_or_default().contains(hint), "{to:?}: {hint:?} is not in:\n{errors}");
     let place = format!("/etc/gateway/gateway.toml:{line}:");
     assert!(errors.to_string().contains(&place), "{to:?}: {place} is not in:\n{errors}");
 }
@@ -333,7 +333,7 @@ fn wrong_policies() {
 fn all_faults_are_told_at_once_in_order() {
     let text = BASE.replace("\"auto\"", "7").replace("workers", "wokers").replace("\"10m\"", "\"ten\"");
     let errors = load(&text).expect_err("three faults");
-    let keys: Vec<_> = errors.shown().map(|fault| fault.key.to_owned()).collect();
+    let keys: Vec<_> = errors.shown().map(|diagnostic| diagnostic.key.to_owned()).collect();
     assert_eq!(keys, ["guard.mode", "proxy.wokers", "rule[0].ban"]);
     let json = serde_json::to_value(&errors).unwrap();
     assert_eq!(
@@ -380,8 +380,8 @@ fn what_cannot_be_read() {
         }
     }
     let errors = Config::load(Path::new("x.toml"), &Latin1).expect_err("not UTF-8");
-    let fault = errors.shown().next().unwrap();
-    assert_eq!((fault.line, fault.column), (Some(2), Some(9)));
+    let diagnostic = errors.shown().next().unwrap();
+    assert_eq!((diagnostic.line, diagnostic.column), (Some(2), Some(9)));
 
     let errors = Config::load(Path::new("/"), &Disk).expect_err("a folder");
     assert!(errors.to_string().contains("not a regular file"), "{errors}");

@@ -11,9 +11,6 @@ pub mod address;
 pub(super) mod form;
 pub mod word;
 
-/// The longest ban that ends by itself, ten years of 365 days: sums of it and any clock stay far from overflowing.
-pub const LONGEST_BAN: Duration = Duration::from_secs(3_650 * 86_400);
-
 /// Reads `500ms`, `10s`, `5m`, `1h`, `7d`, or several of them from the largest to the smallest: `1h30m`.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! Decides whether a request meets a route's conditions, and whether any request could meet those of two routes.
+//! Matches a request against a route's conditions, and finds two routes whose conditions one request could meet.
 //!
 //! *Invariant:* nothing is allocated, and what is there twice equals nothing: two readers could take different ones.
 

@@ -1,4 +1,4 @@
-//! Decides what is said of the routes that do not take a request: what is in each one's way.
+//! Explains why each of the other routes does not take a request.
 
 use http::{HeaderMap, Method};
 

@@ -1,4 +1,4 @@
-//! Decides the one reading of a request's target that routing, policy, logging and forwarding share.
+//! The one reading of a request's target that routing, policy, logging and forwarding share.
 //!
 //! A character that may stand in a segment as it is and its percent-encoding are one spelling, the character; other
 //! encodings are kept, in upper case (RFC 3986 6.2.2). A client cannot get past a literal template by an escape.

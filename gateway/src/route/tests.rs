@@ -7,7 +7,7 @@ use crate::{
     path::PathRules,
     settings::{
         authz::Requirement,
-        route::{Subject, Test, Then},
+        route::{Action, Subject, Test},
     },
 };
 
@@ -20,7 +20,7 @@ fn route(host: Option<&str>, path: &str, methods: &[&str]) -> Route {
         methods: methods.iter().map(|method| method.parse().unwrap()).collect(),
         when: Vec::new(),
         require: Requirement::Public,
-        then: Then::Forward(0),
+        action: Action::Forward(0),
         rewrite: None,
         request_headers: None,
         response_headers: None,
@@ -45,7 +45,7 @@ fn served() -> Routes {
         route(None, "/items/{id}", &["PUT"]),
         route(None, "/%61b", &["GET"]),
     ])
-    .unwrap_or_else(|faults| panic!("{faults:?}"))
+    .unwrap_or_else(|diagnostics| panic!("{diagnostics:?}"))
 }
 
 #[track_caller]
@@ -142,7 +142,8 @@ fn p01_p03_what_a_route_takes_is_no_way_around_another() {
 
 #[test]
 fn l02_other_hosts_are_misdirected() {
-    let routes = Routes::new(&[route(Some("a.example"), "/", &[])]).unwrap_or_else(|faults| panic!("{faults:?}"));
+    let routes =
+        Routes::new(&[route(Some("a.example"), "/", &[])]).unwrap_or_else(|diagnostics| panic!("{diagnostics:?}"));
     let request = Request::builder().uri("/").header("host", "b.example").body(()).unwrap();
     let target = Target::read(&request.into_parts().0, LOCAL, 8_192).unwrap();
     assert_eq!(routes.find(&target, &Method::GET, &HeaderMap::new()).unwrap_err().refusal.reject, Reject::Misdirected);
@@ -151,8 +152,8 @@ fn l02_other_hosts_are_misdirected() {
 #[track_caller]
 fn fault(paths: &[(&str, &[&str])], expect: &str) {
     let routes: Vec<_> = paths.iter().map(|(path, methods)| route(None, path, methods)).collect();
-    let faults = Routes::new(&routes).err().unwrap_or_default();
-    let told: Vec<_> = faults.iter().map(ToString::to_string).collect();
+    let diagnostics = Routes::new(&routes).err().unwrap_or_default();
+    let told: Vec<_> = diagnostics.iter().map(ToString::to_string).collect();
     assert_eq!(told, [expect], "{paths:?}");
 }
 
@@ -226,7 +227,7 @@ fn what_is_below_a_path_is_the_path() {
 
 #[track_caller]
 fn finds_one(routes: &[Route], host: &str, path: &str, sent: &[(&'static str, &str)], expect: Option<usize>) {
-    let routes = Routes::new(routes).unwrap_or_else(|faults| panic!("{faults:?}"));
+    let routes = Routes::new(routes).unwrap_or_else(|diagnostics| panic!("{diagnostics:?}"));
     let mut request = Request::builder().uri(path).header("host", host);
     for (name, value) in sent {
         request = request.header(*name, *value);
@@ -300,7 +301,7 @@ fn what_is_in_the_way_of_others() {
         route(Some("b.example"), "/items/{id}", &[]),
         route(Some("a.example"), "/health", &[]),
     ];
-    let made = Routes::new(&routes).unwrap_or_else(|faults| panic!("{faults:?}"));
+    let made = Routes::new(&routes).unwrap_or_else(|diagnostics| panic!("{diagnostics:?}"));
     let explain = |path: &str, sent: &[(&'static str, &str)]| {
         let mut request = Request::builder().uri(path).header("host", "a.example");
         for (name, value) in sent {
@@ -349,7 +350,7 @@ fn one_of_many_is_found_without_asking_the_others() {
     let routes: Vec<_> = (0..10_000)
         .map(|number| with(Some(&format!("h{}.example", number % 10)), &format!("/service{number}/items/{{id}}"), &[]))
         .collect();
-    let routes = Routes::new(&routes).unwrap_or_else(|faults| panic!("{faults:?}"));
+    let routes = Routes::new(&routes).unwrap_or_else(|diagnostics| panic!("{diagnostics:?}"));
     for number in 0..10_000 {
         let (host, path) = (format!("h{}.example", number % 10), format!("/service{number}/items/7"));
         let request = Request::builder().uri(&path).header("host", &host).body(()).unwrap();

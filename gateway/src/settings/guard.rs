@@ -1,8 +1,11 @@
-//! Decides what the guard's part of the configuration holds once it is valid.
+//! The guard's settings, valid.
 
 use std::{path::PathBuf, time::Duration};
 
 use gateway_common::source::Source;
+
+/// The longest ban that ends by itself, ten years of 365 days: sums of it and any clock stay far from overflowing.
+pub const LONGEST_BAN: Duration = Duration::from_secs(3_650 * 86_400);
 
 /// `[guard]`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! Decides what is said of one route: which requests it is for, and what becomes of them.
+//! The settings of one route: which requests it takes, and what it does with them.
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
@@ -24,7 +24,7 @@ pub struct Route {
     /// `route.require`.
     pub require: authz::Requirement,
     /// `route.upstream`, `route.redirect` or `route.respond`.
-    pub then: Then,
+    pub action: Action,
     /// The path that the upstream is asked for; `None`: the client's. `route.strip_prefix`, `route.rewrite`.
     pub rewrite: Option<Rewrite>,
     /// What is changed of requests. `route.request_headers`.
@@ -51,7 +51,7 @@ pub struct Route {
 
 /// Who answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Then {
+pub enum Action {
     /// An upstream: an index into [`Settings::upstreams`](crate::settings::proxy::Settings::upstreams).
     Forward(usize),
     /// The gateway, by sending the client elsewhere.
@@ -60,7 +60,7 @@ pub enum Then {
     Respond(Fixed),
 }
 
-impl Then {
+impl Action {
     /// The upstream, where one answers.
     #[must_use]
     pub const fn upstream(&self) -> Option<usize> {

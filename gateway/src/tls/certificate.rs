@@ -1,4 +1,4 @@
-//! Decides whether a certificate, its key and its staple belong together, and which names they are shown for.
+//! A certificate with its key and OCSP staple: checks that they belong together, and reads the names.
 
 use std::sync::Arc;
 
@@ -54,23 +54,23 @@ pub(super) fn read(settings: &tls::Certificate, provider: &CryptoProvider, now: 
 pub(super) fn outdated(settings: &tls::Certificate, now: i64) -> Vec<Diagnostic> {
     let leaf = chain(&settings.certificate.bytes).ok();
     let leaf = leaf.and_then(|chain| x509::Certificate::read(chain.first()?));
-    let mut faults = Vec::new();
+    let mut diagnostics = Vec::new();
     if let Some(leaf) = leaf {
         if let Some(message) = lifetime(leaf.first, leaf.last, now) {
-            faults
+            diagnostics
                 .push(Diagnostic::new("certificate", message).hint("renew it: the new files are read within seconds"));
         }
         if leaf.hosts().next().is_none() {
-            let fault = Diagnostic::new("certificate", "names no host: every client refuses it");
-            faults.push(fault.hint("names belong into its subject alternative names (RFC 9525)"));
+            let diagnostic = Diagnostic::new("certificate", "names no host: every client refuses it");
+            diagnostics.push(diagnostic.hint("names belong into its subject alternative names (RFC 9525)"));
         }
     }
     if let Some(staple) = settings.ocsp.as_ref().and_then(|file| Staple::read(&file.bytes).ok())
         && !staple.is_current(now)
     {
-        faults.push(Diagnostic::new("ocsp", "is over, and is not stapled any more").hint("fetch a new one"));
+        diagnostics.push(Diagnostic::new("ocsp", "is over, and is not stapled any more").hint("fetch a new one"));
     }
-    faults
+    diagnostics
 }
 
 /// What is to be said of the time that the first certificate of a file has left.
@@ -113,11 +113,11 @@ pub(super) fn lifetime(first: i64, last: i64, now: i64) -> Option<String> {
 
 /// The certificates of a PEM file.
 pub(crate) fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Diagnostic> {
-    let fault =
+    let diagnostic =
         |message: String| Diagnostic::new("certificate", message).hint("a PEM file, the server's certificate first");
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let chain = chain.map_err(|error| fault(format!("is not PEM: {error}")))?;
-    if chain.is_empty() { Err(fault("holds no certificate".into())) } else { Ok(chain) }
+    let chain = chain.map_err(|error| diagnostic(format!("is not PEM: {error}")))?;
+    if chain.is_empty() { Err(diagnostic("holds no certificate".into())) } else { Ok(chain) }
 }
 
 /// The private key of a PEM file.

@@ -1,5 +1,5 @@
-//! Decides whose certificates clients may show: one verifier per `[client_certificates.NAME]`, which knows the
-//! authorities and what they revoked.
+//! Verifies clients' certificates: one verifier per `[client_certificates.NAME]`, with its authorities and revocation
+//! lists.
 //!
 //! *Invariant:* a certificate whose revocation cannot be judged, by lists that are missing or over, is not good.
 
@@ -32,7 +32,8 @@ impl Trust {
     /// # Errors
     /// `ca` or `crl`.
     pub(super) fn new(settings: &ClientCertificates, provider: &Arc<CryptoProvider>) -> Result<Self, Vec<Diagnostic>> {
-        let roots = roots(&settings.ca.bytes).map_err(|fault| vec![Diagnostic { key: "ca".to_owned(), ..fault }])?;
+        let roots =
+            roots(&settings.ca.bytes).map_err(|diagnostic| vec![Diagnostic { key: "ca".to_owned(), ..diagnostic }])?;
         let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
         if let Some(file) = &settings.crl {
             let lists = lists(&file.bytes);
@@ -57,32 +58,32 @@ impl Trust {
 
 /// What is wrong with authorities and lists at `now`, or will be soon.
 pub(super) fn outdated(settings: &ClientCertificates, now: i64) -> Vec<Diagnostic> {
-    let mut faults = Vec::new();
+    let mut diagnostics = Vec::new();
     for authority in certificate::chain(&settings.ca.bytes).unwrap_or_default() {
         let read = x509::Certificate::read(&authority);
         if let Some(message) = read.and_then(|read| certificate::lifetime(read.first, read.last, now)) {
-            faults.push(Diagnostic::new("ca", message).hint("then no certificate below it is good: replace it"));
+            diagnostics.push(Diagnostic::new("ca", message).hint("then no certificate below it is good: replace it"));
         }
     }
     for list in settings.crl.iter().flat_map(|file| lists(&file.bytes)) {
         let Some((this, next)) = updates(&list) else { continue };
         if let Some(message) = certificate::lifetime(this, next, now) {
-            faults
+            diagnostics
                 .push(Diagnostic::new("crl", message).hint("then no client certificate is good: fetch the list anew"));
         }
     }
-    faults
+    diagnostics
 }
 
 /// The authorities of a PEM file. The fault's key is `certificate`.
 pub(crate) fn roots(pem: &[u8]) -> Result<RootCertStore, Diagnostic> {
-    let fault =
+    let diagnostic =
         |message: String| Diagnostic::new("certificate", message).hint("a PEM file with the authorities' certificates");
-    let chain = certificate::chain(pem).map_err(|it| fault(it.message))?;
+    let chain = certificate::chain(pem).map_err(|it| diagnostic(it.message))?;
     let mut roots = RootCertStore::empty();
     let (added, ignored) = roots.add_parsable_certificates(chain);
     if added == 0 {
-        return Err(fault(format!("holds {ignored} certificates, and none can be used")));
+        return Err(diagnostic(format!("holds {ignored} certificates, and none can be used")));
     }
     Ok(roots)
 }

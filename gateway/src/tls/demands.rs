@@ -1,4 +1,4 @@
-//! Decides which hosts ask their clients for certificates, and whether a connection may speak of a host: browsers send
+//! Hosts that ask clients for certificates, and the check that a connection may be used for a host. Browsers send
 //! requests for one host over a connection that was made to another (RFC 9113 9.1.1), attackers do it on purpose.
 
 use super::{names::Names, session::Secured};

@@ -1,4 +1,4 @@
-//! Decides the JA4 fingerprint of a client's hello: which TLS, suites, extensions and algorithms it offers, in 36
+//! Computes the JA4 fingerprint of a client's hello: which TLS, suites, extensions and algorithms it offers, in 36
 //! letters that are the same for the same software. (JA4 itself, of FoxIO, BSD-3-Clause.)
 //!
 //! *Invariant:* reads bytes that nobody has judged; whatever they are, there is a fingerprint or there is none.

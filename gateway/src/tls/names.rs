@@ -1,5 +1,5 @@
-//! Decides what belongs to a host name: the entry for exactly that name, else the one for `*.` and what is behind its
-//! first label (RFC 9525 6.3). Thousands of names cost what one does.
+//! A map by host name: the entry for exactly that name, else the one for `*.` and what is behind its first label
+//! (RFC 9525 6.3). Thousands of names cost what one does.
 
 use std::{
     collections::{HashMap, hash_map::Entry},

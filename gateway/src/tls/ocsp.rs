@@ -1,5 +1,4 @@
-//! Decides what is read of an OCSP response (RFC 6960 4.2.1): whose it is, what it says, until when. Clients judge its
-//! signature.
+//! Reads an OCSP response (RFC 6960 4.2.1): its certificate, its status, its end. Clients verify its signature.
 
 use crate::x509::Der;
 

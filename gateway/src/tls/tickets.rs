@@ -1,4 +1,4 @@
-//! Decides for how long a client may resume a TLS session, and by which keys: the key of six hours, and the one before.
+//! TLS session tickets and their keys: the key of the current six hours, and the one before.
 //!
 //! Keys form a chain: each is made from the one before by a function that cannot be turned back, and is forgotten after
 //! its successor's time. All workers have the same, and so have the proxies before and after a reload or a crash: the

@@ -15,28 +15,28 @@ mod trust;
 /// # Errors
 /// `ca`, `certificate` or `private_key`: not what it should be.
 pub(crate) fn config(settings: &Client, provider: &Arc<CryptoProvider>) -> Result<Arc<ClientConfig>, Vec<Diagnostic>> {
-    let fault = |key: &str, message: String| vec![Diagnostic::new(key, message)];
+    let diagnostic = |key: &str, message: String| vec![Diagnostic::new(key, message)];
     let builder = ClientConfig::builder_with_provider(Arc::clone(provider))
         .with_protocol_versions(rustls::ALL_VERSIONS)
-        .map_err(|error| fault("ca", error.to_string()))?;
+        .map_err(|error| diagnostic("ca", error.to_string()))?;
     let authorities = if settings.has_authorities() {
-        let fault = |found: Diagnostic| vec![Diagnostic { key: "ca".to_owned(), ..found }];
-        let roots = roots(&settings.ca.bytes).map_err(fault)?;
-        Some((roots, chain(&settings.ca.bytes).map_err(fault)?))
+        let diagnostic = |found: Diagnostic| vec![Diagnostic { key: "ca".to_owned(), ..found }];
+        let roots = roots(&settings.ca.bytes).map_err(diagnostic)?;
+        Some((roots, chain(&settings.ca.bytes).map_err(diagnostic)?))
     } else {
         None
     };
     let trust = CertificateVerifier::new(provider, authorities, &settings.pins);
-    let trust = trust.map_err(|error| fault("ca", format!("cannot be used: {error}")))?;
+    let trust = trust.map_err(|error| diagnostic("ca", format!("cannot be used: {error}")))?;
     let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(trust));
     let config = match &settings.certificate {
         None => builder.with_no_client_auth(),
         Some((certificate, key)) => {
-            let chain = chain(&certificate.bytes).map_err(|fault| vec![fault])?;
-            let key = private_key(&key.bytes).map_err(|fault| vec![fault])?;
+            let chain = chain(&certificate.bytes).map_err(|diagnostic| vec![diagnostic])?;
+            let key = private_key(&key.bytes).map_err(|diagnostic| vec![diagnostic])?;
             builder.with_client_auth_cert(chain, key).map_err(|error| match error {
-                Error::InconsistentKeys(_) => fault("private_key", "is not the key of the certificate".to_owned()),
-                error => fault("certificate", format!("cannot be used: {error}")),
+                Error::InconsistentKeys(_) => diagnostic("private_key", "is not the key of the certificate".to_owned()),
+                error => diagnostic("certificate", format!("cannot be used: {error}")),
             })?
         }
     };

@@ -72,22 +72,23 @@ impl Schema {
     /// cannot be matched in linear time, a keyword that is probably misspelt, an unknown format if they are `Strict`.
     /// The fault's key is `schema`, within the route.
     pub fn new(file: &NamedFile, formats: Formats) -> Result<Self, Diagnostic> {
-        let fault = |message: String| Diagnostic::new("schema", format!("{}: {message}", file.path.display()));
+        let diagnostic = |message: String| Diagnostic::new("schema", format!("{}: {message}", file.path.display()));
         if file.bytes.len() > MAX_SCHEMA {
-            return Err(fault(format!("the schema is over {MAX_SCHEMA} bytes")));
+            return Err(diagnostic(format!("the schema is over {MAX_SCHEMA} bytes")));
         }
-        let schema = json::parse(&file.bytes).map_err(|error| fault(format!("not acceptable as JSON: {error}")))?;
+        let schema =
+            json::parse(&file.bytes).map_err(|error| diagnostic(format!("not acceptable as JSON: {error}")))?;
         if !schema.is_object() {
-            return Err(fault("a schema is a JSON object".to_owned()));
+            return Err(diagnostic("a schema is a JSON object".to_owned()));
         }
         if let Some((place, keyword)) = lint::misspelt(&schema) {
-            return Err(fault(format!("unknown keyword at {place}")).hint(format!("did you mean {keyword:?}?")));
+            return Err(diagnostic(format!("unknown keyword at {place}")).hint(format!("did you mean {keyword:?}?")));
         }
-        let draft = draft(&schema).map_err(fault)?;
+        let draft = draft(&schema).map_err(diagnostic)?;
         jsonschema::meta::validate(&schema)
-            .map_err(|error| fault(format!("{error}{}", shorten(error.instance_path().as_str().to_owned()))))?;
+            .map_err(|error| diagnostic(format!("{error}{}", shorten(error.instance_path().as_str().to_owned()))))?;
         let unplaced =
-            |failure: &CompileError| fault(format!("{}{}", failure.message, shorten(failure.place(&schema))));
+            |failure: &CompileError| diagnostic(format!("{}{}", failure.message, shorten(failure.place(&schema))));
         let registry = Registry::new().prepare().map_err(|error| unplaced(&CompileError::from(error)))?;
         let compiled = compile(&schema, draft, formats, &registry).map_err(|failure| unplaced(&failure))?;
         Ok(Self { path: file.path.clone(), graph: compiled.graph, unknown_formats: compiled.unknown_formats })

@@ -61,35 +61,35 @@ impl Keys {
     /// # Errors
     /// Everything that is wrong with it.
     pub(super) fn new(bytes: &[u8]) -> Result<Self, Vec<Diagnostic>> {
-        let fault = |message: String| vec![Diagnostic::new(AT, message)];
+        let diagnostic = |message: String| vec![Diagnostic::new(AT, message)];
         if bytes.len() > MAX_SET {
-            return Err(fault(format!("the key set is over {MAX_SET} bytes")));
+            return Err(diagnostic(format!("the key set is over {MAX_SET} bytes")));
         }
-        let set =
-            json::parse(bytes).map_err(|error| fault(format!("the key set is not acceptable as JSON: {error}")))?;
+        let set = json::parse(bytes)
+            .map_err(|error| diagnostic(format!("the key set is not acceptable as JSON: {error}")))?;
         let Some(listed) = set.get("keys").and_then(Value::as_array) else {
-            return Err(fault("the key set has no array \"keys\" (RFC 7517 5)".to_owned()));
+            return Err(diagnostic("the key set has no array \"keys\" (RFC 7517 5)".to_owned()));
         };
         if listed.len() > MAX_KEYS {
-            return Err(fault(format!("the key set has over {MAX_KEYS} keys")));
+            return Err(diagnostic(format!("the key set has over {MAX_KEYS} keys")));
         }
-        let (mut keys, mut faults) = (Vec::new(), Vec::new());
+        let (mut keys, mut diagnostics) = (Vec::new(), Vec::new());
         for (at, jwk) in listed.iter().enumerate() {
             match read(jwk) {
                 Ok(key) => keys.extend(key),
-                Err(message) => faults.push(Diagnostic::new(AT, format!("keys[{at}] {message}"))),
+                Err(message) => diagnostics.push(Diagnostic::new(AT, format!("keys[{at}] {message}"))),
             }
         }
         let mut kids: Vec<_> = listed.iter().filter_map(|jwk| jwk.get("kid").and_then(Value::as_str)).collect();
         kids.sort_unstable();
         if let Some([kid, _]) = kids.array_windows().find(|[one, other]| one == other) {
-            faults.push(Diagnostic::new(AT, format!("the key id {kid:?} is there twice")));
+            diagnostics.push(Diagnostic::new(AT, format!("the key id {kid:?} is there twice")));
         }
-        if keys.is_empty() && faults.is_empty() {
+        if keys.is_empty() && diagnostics.is_empty() {
             let hint = "RSA, EC (P-256, P-384) and OKP (Ed25519) keys for signatures";
-            faults.push(Diagnostic::new(AT, "no key of the set can vouch for tokens").hint(hint));
+            diagnostics.push(Diagnostic::new(AT, "no key of the set can vouch for tokens").hint(hint));
         }
-        if faults.is_empty() { Ok(Self(keys)) } else { Err(faults) }
+        if diagnostics.is_empty() { Ok(Self(keys)) } else { Err(diagnostics) }
     }
 
     /// The key that a token's header means. A token without a key id means the only key with its algorithm.

@@ -9,7 +9,7 @@ use crate::{
         authz::Requirement,
         edits::Edits,
         proxy::Settings,
-        route::{Condition, Rewrite, Route, Subject, Test, Then, TokenSource},
+        route::{Action, Condition, Rewrite, Route, Subject, Test, TokenSource},
         timeouts::Timeouts,
     },
 };
@@ -27,21 +27,21 @@ pub(super) fn route(route: &Route, proxy: &Settings) -> Value {
             Requirement::Certificate => vec!["certificate"],
             Requirement::Permissions(words) => words.iter().map(String::as_str).collect(),
         },
-        "upstream": route.then.upstream().and_then(|it| proxy.upstreams.get(it)).map(|it| &it.name),
-        "redirect": match &route.then {
-            Then::Redirect(redirect) => Some(json!({
+        "upstream": route.action.upstream().and_then(|it| proxy.upstreams.get(it)).map(|it| &it.name),
+        "redirect": match &route.action {
+            Action::Redirect(redirect) => Some(json!({
                 "to": format!("{}{}", redirect.origin, redirect.path.text()),
                 "status": redirect.status.as_u16(),
             })),
-            Then::Forward(_) | Then::Respond(_) => None,
+            Action::Forward(_) | Action::Respond(_) => None,
         },
-        "respond": match &route.then {
-            Then::Respond(fixed) => Some(json!({
+        "respond": match &route.action {
+            Action::Respond(fixed) => Some(json!({
                 "status": fixed.status.as_u16(),
                 "body": fixed.content_type.as_ref().map(|_| String::from_utf8_lossy(&fixed.body)),
                 "content_type": fixed.content_type.as_ref().map(|value| value.to_str().unwrap_or_default()),
             })),
-            Then::Forward(_) | Then::Redirect(_) => None,
+            Action::Forward(_) | Action::Redirect(_) => None,
         },
         "strip_prefix": match &route.rewrite {
             Some(Rewrite::Strip(pattern)) => Some(pattern.text()),
@@ -58,7 +58,7 @@ pub(super) fn route(route: &Route, proxy: &Settings) -> Value {
         "allow_in_path": allow_in_path(route),
         "timeouts": route.timeouts.as_ref().map(|timeouts| timeouts_of(timeouts, route.upgrade.is_some())),
         "schema": route.schema.as_ref().map(|schema| schema.path.display().to_string()),
-        "max_body": route.then.upstream().map(|_| show_size(route.max_body.unwrap_or(proxy.max_body))),
+        "max_body": route.action.upstream().map(|_| show_size(route.max_body.unwrap_or(proxy.max_body))),
         "upgrade": route.upgrade.as_ref().map(|upgrade| &upgrade.protocols),
         "origins": route.upgrade.as_ref().map(|upgrade| upgrade.origins.texts()),
         "websocket_token": route.upgrade.as_ref().filter(|upgrade| !upgrade.tokens.is_empty()).map(|upgrade| {

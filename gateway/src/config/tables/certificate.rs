@@ -2,7 +2,7 @@
 
 use crate::{
     config::{
-        errors::MISSING,
+        diagnostics::MISSING,
         reader::{Keys, Reader},
         table::Table,
     },

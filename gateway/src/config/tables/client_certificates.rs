@@ -39,8 +39,8 @@ pub(super) fn read(
             let earlier = trusts.iter().find(|trust| trust.hosts.contains(host)).map(|trust| trust.name.clone());
             let here = hosts.iter().take(index).any(|(_, earlier)| earlier == host).then(|| name.clone());
             if let Some(earlier) = earlier.or(here) {
-                let fault = Diagnostic::new(key, format!("{host:?} is already in client_certificates.{earlier}"));
-                reader.report(fault.hint("name each host in one group only"));
+                let diagnostic = Diagnostic::new(key, format!("{host:?} is already in client_certificates.{earlier}"));
+                reader.report(diagnostic.hint("name each host in one group only"));
             }
         }
         table.finish();

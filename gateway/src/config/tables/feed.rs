@@ -6,10 +6,10 @@ use crate::{
     config::{
         reader::Keys,
         table::Table,
-        value::{self, LONGEST_BAN, form::described, word::simple_name},
+        value::{self, form::described, word::simple_name},
     },
     diagnostic::Diagnostic,
-    settings::guard::{Feed, Format},
+    settings::guard::{Feed, Format, LONGEST_BAN},
 };
 
 /// The keys of `[[feed]]`.

@@ -9,10 +9,10 @@ use crate::{
     config::{
         reader::{Keys, Reader},
         table::Table,
-        value::{self, LONGEST_BAN, form::described},
+        value::{self, form::described},
     },
     diagnostic::Diagnostic,
-    settings::guard::{Mode, Safety, Scope, Settings},
+    settings::guard::{LONGEST_BAN, Mode, Safety, Scope, Settings},
 };
 
 mod breaker;

@@ -19,12 +19,12 @@ pub(super) fn read(table: Table<'_>, reader: &Reader<'_>) -> Settings {
     let mut roles = Settings::new();
     for (role, permissions) in table.named_lists(permission) {
         if role.is_empty() || role.contains(|letter: char| letter.is_whitespace() || letter.is_control()) {
-            let fault = Diagnostic::new(join(&own_key, &role), format!("{role:?} is not a role name"));
-            reader.report(fault.hint("write one word, as tokens name it"));
+            let diagnostic = Diagnostic::new(join(&own_key, &role), format!("{role:?} is not a role name"));
+            reader.report(diagnostic.hint("write one word, as tokens name it"));
         }
         for (key, word) in permissions.iter().filter(|(_, word)| matches!(word.as_str(), "public" | "authenticated")) {
-            let fault = Diagnostic::new(key, format!("{word:?} is reserved for a route's `require`"));
-            reader.report(fault.hint("choose another name, as in \"items:read\""));
+            let diagnostic = Diagnostic::new(key, format!("{word:?} is reserved for a route's `require`"));
+            reader.report(diagnostic.hint("choose another name, as in \"items:read\""));
         }
         roles.insert(role, permissions.into_iter().map(|(_, permission)| permission).collect());
     }

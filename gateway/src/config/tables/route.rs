@@ -17,7 +17,7 @@ use crate::{
     path::PathRules,
     settings::{
         edits::Side,
-        route::{Route, Then},
+        route::{Action, Route},
         timeouts::Timeouts,
     },
 };
@@ -77,16 +77,16 @@ pub(super) fn read(tables: Vec<Table<'_>>, known: &Known<'_>, reader: &Reader<'_
         let methods = methods(&table, reader);
         let when = table.tables("when", when::KEYS).into_iter().filter_map(when::read).collect();
         let require = require::read(&table, known, reader);
-        let then = action::read(&table, path.as_deref(), known);
+        let action = action::read(&table, path.as_deref(), known);
         let rewrite = action::rewrite(&table, path.as_deref());
         let request_headers = headers::edits(table.table("request_headers", headers::KEYS), Side::Request, reader);
         let response_headers = headers::edits(table.table("response_headers", headers::KEYS), Side::Response, reader);
         let pass_headers = headers::pass_headers(&table, request_headers.as_ref(), reader);
-        let allow_in_path = allow_in_path(&table, then.as_ref());
+        let allow_in_path = allow_in_path(&table, action.as_ref());
         let timeouts = timeouts(&table, known.timeouts);
         let schema = table.file("schema");
         let max_body = table.optional("max_body", value::size_in(0..=LARGEST_BODY));
-        let upstream = then.as_ref().and_then(Then::upstream);
+        let upstream = action.as_ref().and_then(Action::upstream);
         let upgrade = upgrade::read(&table, upstream.and_then(|index| known.upstreams.get(index)), &require, known.jwt);
         let cors = cors::read(&table, known.cors);
         headers::beside_cors(cors.is_some(), response_headers.as_ref(), &table);
@@ -105,7 +105,7 @@ pub(super) fn read(tables: Vec<Table<'_>>, known: &Known<'_>, reader: &Reader<'_
                 methods,
                 when,
                 require,
-                then: then.unwrap_or(Then::Forward(0)),
+                action: action.unwrap_or(Action::Forward(0)),
                 rewrite,
                 request_headers,
                 response_headers,
@@ -132,7 +132,7 @@ pub(super) fn read(tables: Vec<Table<'_>>, known: &Known<'_>, reader: &Reader<'_
 }
 
 /// What its paths may hold, for upstreams that read it as we do.
-fn allow_in_path(table: &Table<'_>, then: Option<&Then>) -> PathRules {
+fn allow_in_path(table: &Table<'_>, action: Option<&Action>) -> PathRules {
     let mut rules = PathRules::default();
     let words =
         table.list("allow_in_path", value::choice(&[("empty_segments", 0), ("encoded_slashes", 1), ("parameters", 2)]));
@@ -144,7 +144,7 @@ fn allow_in_path(table: &Table<'_>, then: Option<&Then>) -> PathRules {
         }
     }
     // A client that is sent to `//evil.example` leaves for another host.
-    if !words.is_empty() && then.is_some_and(|then| then.upstream().is_none()) {
+    if !words.is_empty() && action.is_some_and(|action| action.upstream().is_none()) {
         let wrong = Diagnostic::bare("has no effect without an `upstream`");
         table.report("allow_in_path", wrong.hint("leave it out, or name an `upstream`"));
     }

@@ -7,13 +7,16 @@ use crate::{
         reader::{Keys, Reader},
         table::Table,
         value::{
-            self, LONGEST_BAN,
+            self,
             form::{Form as _, described},
             word::simple_name,
         },
     },
     diagnostic::Diagnostic,
-    settings::detect::{MAX_EVIDENCE, Rule},
+    settings::{
+        detect::{MAX_EVIDENCE, Rule},
+        guard::LONGEST_BAN,
+    },
     signal::{FORMER, Signal},
 };
 
@@ -90,8 +93,8 @@ fn signals(table: &Table<'_>, reader: &Reader<'_>) -> Vec<Signal> {
     }
     for (index, (key, signal)) in signals.iter().enumerate() {
         if signals.iter().take(index).any(|(_, earlier)| earlier == signal) {
-            let fault = Diagnostic::new(key, format!("{:?} is listed twice", signal.name()));
-            reader.report(fault.hint("name each signal once"));
+            let diagnostic = Diagnostic::new(key, format!("{:?} is listed twice", signal.name()));
+            reader.report(diagnostic.hint("name each signal once"));
         }
     }
     signals.into_iter().map(|(_, signal)| signal).collect()

@@ -178,8 +178,8 @@ fn servers(table: &Table<'_>, reader: &Reader<'_>) -> Vec<Server> {
             reader.report(Diagnostic::new(key, format!("{address:?} is listed twice")).hint("name each server once"));
         }
         if index == MAX_SERVERS {
-            let fault = Diagnostic::new(key, format!("there are more than {MAX_SERVERS} servers"));
-            reader.report(fault.hint("give their name in DNS several addresses, or use another upstream"));
+            let diagnostic = Diagnostic::new(key, format!("there are more than {MAX_SERVERS} servers"));
+            reader.report(diagnostic.hint("give their name in DNS several addresses, or use another upstream"));
         }
     }
     servers.into_iter().map(|(_, server)| server).collect()

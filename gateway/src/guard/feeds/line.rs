@@ -4,6 +4,8 @@ use std::fmt;
 
 use gateway_common::source::Source;
 
+use crate::settings::guard::LONGEST_BAN;
+
 /// The longest line, in bytes.
 const MAX_LINE: usize = 4_096;
 
@@ -109,8 +111,8 @@ pub(super) fn go_duration(text: &str) -> Result<u64, String> {
         seconds += number.parse::<f64>().map_err(|_error| wrong())? * unit;
         rest = tail;
     }
-    // Ten years, as the longest ban; also what infinity becomes.
-    let seconds = seconds.ceil().clamp(0.0, 315_360_000.0);
+    // Also what infinity becomes.
+    let seconds = seconds.ceil().clamp(0.0, LONGEST_BAN.as_secs_f64());
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to what fits")]
     Ok(seconds as u64)
 }

@@ -73,20 +73,20 @@ fn read(settings: &Settings, now: Now) -> Result<Option<(Settings, Vec<(PathBuf,
         return Ok(None);
     }
     let tickets = Chain::new(now).and_then(Tickets::new).map(Arc::new).ok_or("the machine has no randomness")?;
-    Tls::new(&new, &tickets, now).map_err(|faults| told(&faults))?;
+    Tls::new(&new, &tickets, now).map_err(|diagnostics| told(&diagnostics))?;
     let over: Vec<Diagnostic> = tls::over(&new, now);
     let was_over = tls::over(settings, now);
-    let fresh: Vec<Diagnostic> = over.into_iter().filter(|fault| !was_over.contains(fault)).collect();
+    let fresh: Vec<Diagnostic> = over.into_iter().filter(|diagnostic| !was_over.contains(diagnostic)).collect();
     if !fresh.is_empty() {
         return Err(told(&fresh));
     }
     Ok(Some((new, files.into_iter().collect())))
 }
 
-fn told(faults: &[Diagnostic]) -> String {
-    let mut all: Vec<String> = faults.iter().take(10).map(ToString::to_string).collect();
-    if faults.len() > all.len() {
-        all.push(format!("and {} more", faults.len() - all.len()));
+fn told(diagnostics: &[Diagnostic]) -> String {
+    let mut all: Vec<String> = diagnostics.iter().take(10).map(ToString::to_string).collect();
+    if diagnostics.len() > all.len() {
+        all.push(format!("and {} more", diagnostics.len() - all.len()));
     }
     all.join("; ")
 }

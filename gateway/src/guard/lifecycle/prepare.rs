@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use nix::net::if_::if_nametoindex;
 
 use crate::{
-    config::{Config, Disk, Errors, Recorder},
+    config::{Config, Diagnostics, Disk, Recorder},
     diagnostic::Diagnostic,
     guard::{bans::ProtectedAddresses, kernel, proxies::listeners},
     message::Bundle,
@@ -29,12 +29,12 @@ pub(crate) struct Prepared {
 ///
 /// # Errors
 /// Every fault that was found.
-pub(crate) fn prepare(path: &Path) -> Result<Prepared, Errors> {
+pub(crate) fn prepare(path: &Path) -> Result<Prepared, Diagnostics> {
     let disk = Disk;
     let recorder = Recorder::new(&disk);
     let config = Config::load(path, &recorder)?;
     let compiled = Snapshot::new(config.proxy.clone());
-    compiled.map_err(|faults| Errors::from_faults(&config.document, faults))?;
+    compiled.map_err(|diagnostics| Diagnostics::from_diagnostics(&config.document, diagnostics))?;
     let bundle = Bundle::new(&config.document, recorder.contents());
     let (protected, unknown) = ProtectedAddresses::look(&servers(&config.proxy), true);
     let host = host(&config.guard);
@@ -56,14 +56,15 @@ pub(crate) fn absent(config: &Config) -> Vec<Diagnostic> {
     let interfaces =
         config.guard.interfaces.iter().enumerate().filter(|(_, name)| if_nametoindex(name.as_str()).is_err());
     let interfaces = interfaces.map(|(index, name)| {
-        let fault = Diagnostic::new(format!("guard.interfaces[{index}]"), format!("there is no interface {name} here"));
-        fault.hint("`ip link` lists those that there are; the gateway waits for one that comes later")
+        let diagnostic =
+            Diagnostic::new(format!("guard.interfaces[{index}]"), format!("there is no interface {name} here"));
+        diagnostic.hint("`ip link` lists those that there are; the gateway waits for one that comes later")
     });
     let listeners = config.proxy.listeners.iter().enumerate();
     let listeners = listeners.filter(|(_, listener)| !listeners::is_here(listener.address)).map(|(index, listener)| {
         let what = format!("no interface here has the address {}", listener.address.ip());
-        let fault = Diagnostic::new(format!("listener[{index}].address"), what);
-        fault.hint("`ip address` lists those that there are; the gateway waits for one that comes later")
+        let diagnostic = Diagnostic::new(format!("listener[{index}].address"), what);
+        diagnostic.hint("`ip address` lists those that there are; the gateway waits for one that comes later")
     });
     interfaces.chain(listeners).collect()
 }
@@ -77,8 +78,8 @@ pub(crate) fn open_files(settings: &settings::proxy::Settings) -> Option<Diagnos
 fn too_few(settings: &settings::proxy::Settings, limit: usize) -> Option<Diagnostic> {
     let (wanted, most) = (settings.max_connections, settings.connections_within(limit));
     let what = format!("{wanted} connections exceed the open-file limit of {limit}: using {most}");
-    let fault = Diagnostic::new("proxy.max_connections", what);
-    (most < wanted).then(|| fault.hint("raise LimitNOFILE (ulimit -Hn), or lower `proxy.max_connections`"))
+    let diagnostic = Diagnostic::new("proxy.max_connections", what);
+    (most < wanted).then(|| diagnostic.hint("raise LimitNOFILE (ulimit -Hn), or lower `proxy.max_connections`"))
 }
 
 /// The kernel program sends the network stack's own cookies: where that has none, there are none.
@@ -96,15 +97,15 @@ pub(crate) fn program(settings: &Settings) -> Vec<Diagnostic> {
     if settings.interfaces.is_empty() {
         return Vec::new();
     }
-    let fault =
+    let diagnostic =
         |what: String| Diagnostic::new("guard.interfaces", what).hint("see docs/kernels.md for what each kernel gives");
     match kernel::trial() {
-        Ok(left_out) => left_out.into_iter().map(fault).collect(),
+        Ok(left_out) => left_out.into_iter().map(diagnostic).collect(),
         Err(error) if error.is_refusal() && settings.mode == Mode::Auto => {
-            vec![fault(format!("bans would be enforced when connections are accepted: {error}"))]
+            vec![diagnostic(format!("bans would be enforced when connections are accepted: {error}"))]
         }
         Err(error) if error.is_refusal() => {
-            vec![fault(format!("with this guard.mode the gateway would not start: {error}"))]
+            vec![diagnostic(format!("with this guard.mode the gateway would not start: {error}"))]
         }
         // Whoever may not load it is told nothing: the configuration may be meant for another machine.
         Err(_not_looked_at) => Vec::new(),
@@ -143,10 +144,10 @@ mod tests {
         let bundle = Bundle { path: "gateway.toml".into(), text, ..Bundle::default() };
         let config = Config::load(Path::new("gateway.toml"), &bundle).unwrap();
         assert_eq!(config.proxy.connections_within(limit), expect, "{max_connections} {limit}");
-        let fault = too_few(&config.proxy, limit).map(|fault| fault.to_string());
+        let diagnostic = too_few(&config.proxy, limit).map(|diagnostic| diagnostic.to_string());
         let says = format!("{max_connections} connections exceed the open-file limit of {limit}: using {expect}");
-        assert_eq!(fault.is_some(), expect < max_connections, "{max_connections} {limit}");
-        assert!(fault.is_none_or(|fault| fault.contains(&says)));
+        assert_eq!(diagnostic.is_some(), expect < max_connections, "{max_connections} {limit}");
+        assert!(diagnostic.is_none_or(|diagnostic| diagnostic.contains(&says)));
     }
 
     #[test]
@@ -166,9 +167,9 @@ mod tests {
             (Some("2"), None),
             (None, Some("cannot be read")),
         ] {
-            let fault = cookies(sysctl).map(|fault| fault.to_string());
-            assert_eq!(fault.is_some(), says.is_some(), "{sysctl:?}");
-            assert!(fault.unwrap_or_default().contains(says.unwrap_or_default()), "{sysctl:?}");
+            let diagnostic = cookies(sysctl).map(|diagnostic| diagnostic.to_string());
+            assert_eq!(diagnostic.is_some(), says.is_some(), "{sysctl:?}");
+            assert!(diagnostic.unwrap_or_default().contains(says.unwrap_or_default()), "{sysctl:?}");
         }
     }
 }

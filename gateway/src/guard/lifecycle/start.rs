@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     clock::Now,
-    config::{Config, Errors},
+    config::{Config, Diagnostics},
     guard::{
         audit,
         bans::{Guard, Parts},
@@ -49,7 +49,7 @@ pub fn main(config: &Path, detach_on_exit: bool) -> ExitCode {
     log();
     match run(config, detach_on_exit) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.is::<Errors>() => {
+        Err(error) if error.is::<Diagnostics>() => {
             eprintln!("{error}");
             ExitCode::from(2)
         }

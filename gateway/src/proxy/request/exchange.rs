@@ -227,7 +227,7 @@ impl Drop for Exchange {
         }
         let settings = &self.worker.shared.snapshot.settings;
         let served = self.compiled_route();
-        let upstream = served.filter(|_| self.forwarded).and_then(|route| route.then.upstream());
+        let upstream = served.filter(|_| self.forwarded).and_then(|route| route.action.upstream());
         let upstream = upstream.and_then(|upstream| settings.upstreams.get(upstream));
         let Some(listener) = settings.listeners.get(self.connection.listener) else { return };
         let is_wanted = listener.access_log && served.is_none_or(|route| route.access_log);

@@ -10,7 +10,7 @@ use crate::{
     path::PathRules,
     refusal::{Refusal, Reject},
     route::target::Target,
-    settings::route::Then,
+    settings::route::Action,
 };
 
 /// A response of the gateway itself.
@@ -47,10 +47,10 @@ impl LocalReply {
     }
 
     /// The response of a route that has no upstream; `None`: it has one.
-    pub(in crate::proxy) fn of(then: &Then, target: &Target) -> Result<Option<Self>, Refusal> {
-        match then {
-            Then::Forward(_) => Ok(None),
-            Then::Redirect(redirect) => {
+    pub(in crate::proxy) fn of(action: &Action, target: &Target) -> Result<Option<Self>, Refusal> {
+        match action {
+            Action::Forward(_) => Ok(None),
+            Action::Redirect(redirect) => {
                 let path = redirect.path.apply(target.path(), PathRules::default())?;
                 let query = target.origin().query().map(|query| ["?", query]).unwrap_or_default();
                 let location = [&redirect.origin, &*path, query[0], query[1]].concat();
@@ -58,7 +58,7 @@ impl LocalReply {
                     .map_err(|_no_header| Refusal::new(Reject::BadRequest, "target fits no header"))?;
                 Ok(Some(Self { status: redirect.status, ..Self::elsewhere(location) }))
             }
-            Then::Respond(fixed) => Ok(Some(Self {
+            Action::Respond(fixed) => Ok(Some(Self {
                 status: fixed.status,
                 location: None,
                 content_type: fixed.content_type.clone(),

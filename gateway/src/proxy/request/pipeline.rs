@@ -83,8 +83,8 @@ async fn answer(
         exchange.identity = Some(auth::identify(jwt, certificate, &head.headers, token.as_deref(), now)?);
     }
     let permit = route.access.authorize(exchange.identity.as_deref())?;
-    let Some(upstream) = route.then.upstream() else {
-        return Err(match LocalReply::of(&route.then, exchange.target()?)? {
+    let Some(upstream) = route.action.upstream() else {
+        return Err(match LocalReply::of(&route.action, exchange.target()?)? {
             Some(reply) => Unserved::LocalReply(Box::new(reply)),
             None => no_upstream().into(),
         });

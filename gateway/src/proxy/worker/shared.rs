@@ -55,8 +55,9 @@ impl Shared {
         let config = Config::load(&bundle.path, &bundle).map_err(|errors| anyhow::anyhow!("{errors}"))?;
         let (document, settings) = (config.document, config.proxy);
         let bans = EnforcedBans::new(settings.ipv6_prefix, &bundle.bans, &bundle.allows, clock::monotonic());
-        let snapshot = Snapshot::new(settings)
-            .map_err(|faults| anyhow::anyhow!("{}", config::Errors::from_faults(&document, faults)))?;
+        let snapshot = Snapshot::new(settings).map_err(|diagnostics| {
+            anyhow::anyhow!("{}", config::Diagnostics::from_diagnostics(&document, diagnostics))
+        })?;
         if let Some(chain) = bundle.tickets {
             snapshot.tickets.adopt(chain);
         }

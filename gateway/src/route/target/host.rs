@@ -1,5 +1,5 @@
-//! Decides which host a request names, and how that is spelt: from the request line, `:authority` and `Host`
-//! (RFC 9110 7.2, RFC 9112 3.2 and 3.3, RFC 9113 8.3.1).
+//! Reads the host that a request names, in one spelling: from the request line, `:authority` and `Host` (RFC 9110 7.2,
+//! RFC 9112 3.2 and 3.3, RFC 9113 8.3.1).
 //!
 //! Lower case, no dot at the end, an IPv6 address in its shortest form, a port without leading zeros or none.
 //! *Invariant:* there is one, and whoever reads another line than we do reads the same.

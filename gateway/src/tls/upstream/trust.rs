@@ -1,5 +1,4 @@
-//! Decides whether a server's certificate is the one that was asked for: by authorities, by being named itself, or by a
-//! fingerprint.
+//! Verifies a server's certificate: by authorities, by being listed itself, or by a fingerprint.
 //!
 //! *Invariant:* the key of the certificate signed the handshake, whatever else is believed.
 

@@ -22,9 +22,9 @@ fn check(schema: &str, body: &str, expect: Option<(Reject, &str)>) {
 
 #[track_caller]
 fn check_fault(schema: &str, expect: &str) {
-    let fault = Schema::new(&file(schema), Formats::Annotate).unwrap_err();
-    assert_eq!(fault.key, "schema");
-    assert!(fault.message.contains(expect), "{fault}");
+    let diagnostic = Schema::new(&file(schema), Formats::Annotate).unwrap_err();
+    assert_eq!(diagnostic.key, "schema");
+    assert!(diagnostic.message.contains(expect), "{diagnostic}");
 }
 
 const ITEM: &str = r#"{
@@ -111,8 +111,8 @@ fn formats_that_nobody_knows() {
         assert_eq!(annotated.unknown_formats(), unknown);
         let strict = Schema::new(&file(schema), Formats::Strict);
         assert_eq!(strict.is_err(), !unknown.is_empty(), "{strict:?}");
-        if let Err(fault) = strict {
-            assert!(fault.message.contains("validate.formats is \"strict\""), "{fault}");
+        if let Err(diagnostic) = strict {
+            assert!(diagnostic.message.contains("validate.formats is \"strict\""), "{diagnostic}");
         }
         let mismatch = unknown.is_empty().then_some((Reject::InvalidBody, "body: anyOf"));
         check(schema, r#""anything at all (""#, mismatch);

@@ -15,12 +15,15 @@ fn rsa(bits: usize) -> String {
 fn check(set: &str, expect: Result<usize, &str>) {
     match (Keys::new(set.as_bytes()), expect) {
         (Ok(keys), Ok(count)) => assert_eq!(keys.0.len(), count, "{set}"),
-        (Err(faults), Err(message)) => {
-            assert!(faults.iter().all(|fault| fault.key == "jwt.jwks"));
-            assert!(faults.iter().any(|fault| fault.message.contains(message)), "{set}: {faults:?}");
+        (Err(diagnostics), Err(message)) => {
+            assert!(diagnostics.iter().all(|diagnostic| diagnostic.key == "jwt.jwks"));
+            assert!(
+                diagnostics.iter().any(|diagnostic| diagnostic.message.contains(message)),
+                "{set}: {diagnostics:?}"
+            );
         }
         (Ok(_), Err(message)) => panic!("{set}: accepted, not: {message}"),
-        (Err(faults), Ok(_)) => panic!("{set}: {faults:?}"),
+        (Err(diagnostics), Ok(_)) => panic!("{set}: {diagnostics:?}"),
     }
 }
 
@@ -71,8 +74,8 @@ fn secrets_do_not_belong_into_a_key_set() {
         format!(r#"{{{ED},"d":"c2VjcmV0"}}"#),
         format!(r#"{{{},"p":"c2VjcmV0","use":"enc"}}"#, rsa(2_048)),
     ] {
-        let faults = Keys::new(format!(r#"{{"keys":[{key}]}}"#).as_bytes()).unwrap_err();
-        let message = &faults[0].message;
+        let diagnostics = Keys::new(format!(r#"{{"keys":[{key}]}}"#).as_bytes()).unwrap_err();
+        let message = &diagnostics[0].message;
         assert!(message.contains("secret (\"oct\")") || message.contains("private key"), "{message}");
         assert!(!message.contains("c2VjcmV0"));
     }
@@ -98,6 +101,6 @@ fn j05_sets_are_checked_as_a_whole() {
 /// Every fault is told at once.
 #[test]
 fn faults_are_told_together() {
-    let faults = Keys::new(br#"{"keys":[{"kty":"oct"},{"kty":"EC"},{"kid":"a"}]}"#).unwrap_err();
-    assert_eq!(faults.len(), 3, "{faults:?}");
+    let diagnostics = Keys::new(br#"{"keys":[{"kty":"oct"},{"kty":"EC"},{"kid":"a"}]}"#).unwrap_err();
+    assert_eq!(diagnostics.len(), 3, "{diagnostics:?}");
 }

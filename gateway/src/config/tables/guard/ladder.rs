@@ -6,10 +6,10 @@ use crate::{
     config::{
         reader::Keys,
         table::{Table, values},
-        value::{self, LONGEST_BAN},
+        value,
     },
     diagnostic::Diagnostic,
-    settings::guard::Ladder,
+    settings::guard::{LONGEST_BAN, Ladder},
 };
 
 /// The keys of `[guard.ladder]`.

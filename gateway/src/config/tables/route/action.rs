@@ -17,7 +17,7 @@ use crate::{
     },
     diagnostic::Diagnostic,
     path::pattern::Pattern,
-    settings::route::{Fixed, Redirect, Rewrite, Then},
+    settings::route::{Action, Fixed, Redirect, Rewrite},
 };
 
 /// The keys of `[route.redirect]`.
@@ -41,7 +41,7 @@ const FORWARDED: [&str; 7] =
     ["max_body", "request_headers", "rewrite", "schema", "strip_prefix", "timeouts", "upgrade"];
 
 /// `path` is the route's, where it is a template.
-pub(super) fn read(table: &Table<'_>, path: Option<&str>, known: &Known<'_>) -> Option<Then> {
+pub(super) fn read(table: &Table<'_>, path: Option<&str>, known: &Known<'_>) -> Option<Action> {
     let named: Vec<&str> = ["upstream", "redirect", "respond"].into_iter().filter(|name| table.has(name)).collect();
     if let [first, second, ..] = named.as_slice() {
         let wrong = Diagnostic::bare(format!("cannot be combined with `{first}`"));
@@ -51,7 +51,9 @@ pub(super) fn read(table: &Table<'_>, path: Option<&str>, known: &Known<'_>) -> 
     let respond = respond(table.table("respond", RESPOND_KEYS));
     if matches!(named.first(), None | Some(&"upstream")) {
         let upstream = |value: &DeValue<'_>| upstream(value::text(value)?, known);
-        return table.required("upstream", "\"items\"", described("name of an upstream", upstream)).map(Then::Forward);
+        return table
+            .required("upstream", "\"items\"", described("name of an upstream", upstream))
+            .map(Action::Forward);
     }
     for key in FORWARDED.into_iter().filter(|key| table.has(key)) {
         let wrong = Diagnostic::bare("has no effect without an `upstream`");
@@ -60,7 +62,7 @@ pub(super) fn read(table: &Table<'_>, path: Option<&str>, known: &Known<'_>) -> 
     if table.has("upstream") {
         table.optional("upstream", described("name of an upstream", |value| upstream(value::text(value)?, known)));
     }
-    redirect.map(Then::Redirect).or(respond.map(Then::Respond))
+    redirect.map(Action::Redirect).or(respond.map(Action::Respond))
 }
 
 /// `strip_prefix` or `rewrite`.

@@ -28,15 +28,15 @@ pub(super) fn read(table: &Table<'_>, known: &Known<'_>, reader: &Reader<'_>) ->
     }
     if first == "certificate" {
         if !known.certificates {
-            let fault =
+            let diagnostic =
                 Diagnostic::new(key, "requires a client certificate, but there is no [client_certificates.NAME]");
-            reader.report(fault.hint("add one with `ca` and `hosts`"));
+            reader.report(diagnostic.hint("add one with `ca` and `hosts`"));
         }
         return Requirement::Certificate;
     }
     if !known.jwt && !known.certificates {
-        let fault = Diagnostic::new(key, "requires a token, but there is no [jwt]");
-        reader.report(fault.hint("add a [jwt] table, or write require = [\"public\"]"));
+        let diagnostic = Diagnostic::new(key, "requires a token, but there is no [jwt]");
+        reader.report(diagnostic.hint("add a [jwt] table, or write require = [\"public\"]"));
     }
     if first == "authenticated" {
         return Requirement::Authenticated;
@@ -46,11 +46,12 @@ pub(super) fn read(table: &Table<'_>, known: &Known<'_>, reader: &Reader<'_>) ->
         if granted().any(|permission| permission == word) {
             continue;
         }
-        let fault = Diagnostic::new(key, format!("no role grants the permission {word:?}: nobody would have access"));
+        let diagnostic =
+            Diagnostic::new(key, format!("no role grants the permission {word:?}: nobody would have access"));
         let words = ["public", "authenticated", "certificate"].into_iter().chain(granted());
         reader.report(match closest(word, words) {
-            Some(near) => fault.hint(format!("did you mean {near:?}?")),
-            None => fault.hint("add it to a role under [roles]"),
+            Some(near) => diagnostic.hint(format!("did you mean {near:?}?")),
+            None => diagnostic.hint("add it to a role under [roles]"),
         });
     }
     Requirement::Permissions(words.into_iter().map(|(_, word)| word).collect())

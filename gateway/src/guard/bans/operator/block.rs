@@ -1,9 +1,9 @@
 //! Blocks and unblocks sources at an operator's word.
 
-use crate::guard::{bans::change::count, bans::*, store::Pardon};
-
-/// The longest block that ends by itself, in seconds: ten years.
-const LONGEST_BAN: u64 = 315_360_000;
+use crate::{
+    guard::{bans::change::count, bans::*, store::Pardon},
+    settings::guard::LONGEST_BAN,
+};
 
 /// The longest reason, in bytes.
 const LONGEST_REASON: usize = 500;
@@ -29,8 +29,8 @@ impl Guard {
             let message = format!("{source} is blocked already, and a block that replaces it cannot be taken back");
             return Err(Refused::new("already_blocked", message));
         }
-        if seconds.is_some_and(|seconds| seconds > LONGEST_BAN) {
-            let most = span(LONGEST_BAN);
+        if seconds.is_some_and(|seconds| seconds > LONGEST_BAN.as_secs()) {
+            let most = span(LONGEST_BAN.as_secs());
             return Err(Refused::new("too_long", format!("a block lasts {most} at most, or until it is removed")));
         }
         let before = self.find(source).filter(|record| !record.shadow || shadow).map(expiry);

@@ -13,27 +13,27 @@ pub(super) const MISSING: &str = "is missing";
 
 /// Every fault of one configuration, in the order of their places.
 #[derive(Clone, Debug)]
-pub struct Errors {
+pub struct Diagnostics {
     document: Document,
-    faults: Vec<Located>,
+    diagnostics: Vec<Located>,
     readable: bool,
 }
 
 /// A fault and the bytes it is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Located {
-    fault: Diagnostic,
+    diagnostic: Diagnostic,
     span: Range<usize>,
 }
 
 impl Located {
-    pub(super) const fn new(fault: Diagnostic, span: Range<usize>) -> Self {
-        Self { fault, span }
+    pub(super) const fn new(diagnostic: Diagnostic, span: Range<usize>) -> Self {
+        Self { diagnostic, span }
     }
 
     /// Whether it says that `key` is not there.
     pub(super) fn is_missing(&self, key: &str) -> bool {
-        self.fault.key == key && self.fault.message == MISSING
+        self.diagnostic.key == key && self.diagnostic.message == MISSING
     }
 }
 
@@ -54,32 +54,32 @@ pub struct Shown<'a> {
     pub hint: Option<&'a str>,
 }
 
-impl Errors {
+impl Diagnostics {
     /// Faults of a configuration that was read, each placed by its key.
     #[must_use]
-    pub fn from_faults(document: &Document, faults: Vec<Diagnostic>) -> Self {
-        let place = |fault: Diagnostic| {
-            let span = document.span(&fault.key);
-            Located::new(fault, span)
+    pub fn from_diagnostics(document: &Document, diagnostics: Vec<Diagnostic>) -> Self {
+        let place = |diagnostic: Diagnostic| {
+            let span = document.span(&diagnostic.key);
+            Located::new(diagnostic, span)
         };
-        Self::new(document.clone(), faults.into_iter().map(place).collect())
+        Self::new(document.clone(), diagnostics.into_iter().map(place).collect())
     }
 
-    pub(super) fn new(document: Document, mut faults: Vec<Located>) -> Self {
-        faults.sort_by_key(|fault| fault.span.start);
-        faults.dedup();
-        Self { document, faults, readable: true }
+    pub(super) fn new(document: Document, mut diagnostics: Vec<Located>) -> Self {
+        diagnostics.sort_by_key(|diagnostic| diagnostic.span.start);
+        diagnostics.dedup();
+        Self { document, diagnostics, readable: true }
     }
 
     pub(super) fn unreadable(path: &Path, error: &io::Error) -> Self {
         let document = Document::without_places(path, "".into());
-        let fault = Diagnostic::new("", format!("cannot read {}: {error}", path.display()));
-        let fault = match error.kind() {
-            io::ErrorKind::NotFound => fault.hint("name the file with --config PATH"),
-            io::ErrorKind::PermissionDenied => fault.hint("run as root, or give this user the right to read it"),
-            _ => fault,
+        let diagnostic = Diagnostic::new("", format!("cannot read {}: {error}", path.display()));
+        let diagnostic = match error.kind() {
+            io::ErrorKind::NotFound => diagnostic.hint("name the file with --config PATH"),
+            io::ErrorKind::PermissionDenied => diagnostic.hint("run as root, or give this user the right to read it"),
+            _ => diagnostic,
         };
-        Self { document, faults: vec![Located::new(fault, 0..0)], readable: false }
+        Self { document, diagnostics: vec![Located::new(diagnostic, 0..0)], readable: false }
     }
 
     /// Whether the file could be read at all.
@@ -90,15 +90,15 @@ impl Errors {
 
     /// Each fault with its place.
     pub fn shown(&self) -> impl ExactSizeIterator<Item = Shown<'_>> {
-        self.faults.iter().map(|Located { fault, span }| {
+        self.diagnostics.iter().map(|Located { diagnostic, span }| {
             let position = self.readable.then(|| self.document.position(span.start));
             Shown {
                 file: self.document.path().display().to_string(),
                 line: position.map(|(line, _)| line),
                 column: position.map(|(_, column)| column),
-                key: &fault.key,
-                message: &fault.message,
-                hint: fault.hint.as_deref(),
+                key: &diagnostic.key,
+                message: &diagnostic.message,
+                hint: diagnostic.hint.as_deref(),
             }
         })
     }
@@ -118,14 +118,14 @@ impl Errors {
     fn draw(&self, level: &Level<'static>, colour: bool) -> String {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
         let path = self.document.path().display().to_string();
-        let drawn = self.faults.iter().map(|Located { fault, span }| {
-            let title = if fault.key.is_empty() { fault.message.clone() } else { fault.to_string() };
+        let drawn = self.diagnostics.iter().map(|Located { diagnostic, span }| {
+            let title = if diagnostic.key.is_empty() { diagnostic.message.clone() } else { diagnostic.to_string() };
             let mut group = Group::with_title(level.clone().primary_title(title));
             if self.readable {
                 let annotation = AnnotationKind::Primary.span(span.clone());
                 group = group.element(Snippet::source(self.document.text()).path(&path).annotation(annotation));
             }
-            if let Some(hint) = &fault.hint {
+            if let Some(hint) = &diagnostic.hint {
                 group = group.element(Level::HELP.message(hint));
             }
             renderer.render(&[group])
@@ -134,19 +134,19 @@ impl Errors {
     }
 }
 
-impl fmt::Display for Errors {
+impl fmt::Display for Diagnostics {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(&self.render(false))
     }
 }
 
-impl Error for Errors {}
+impl Error for Diagnostics {}
 
-impl Serialize for Errors {
+impl Serialize for Diagnostics {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut sequence = serializer.serialize_seq(Some(self.faults.len()))?;
-        for fault in self.shown() {
-            sequence.serialize_element(&fault)?;
+        let mut sequence = serializer.serialize_seq(Some(self.diagnostics.len()))?;
+        for diagnostic in self.shown() {
+            sequence.serialize_element(&diagnostic)?;
         }
         sequence.end()
     }
