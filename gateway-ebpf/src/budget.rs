@@ -1,4 +1,4 @@
-//! Decides whether a source is over one of its budgets, and whether all of them together are over theirs.
+//! Budgets of packets, bytes and SYNs: of each source, and of all sources together.
 //!
 //! Most sources are quiet and have no budgets of their own: the sketch knows that of them, at no cost in memory. The
 //! table of those who are not is bounded, and evicts whoever was silent longest. What an eviction gives back:

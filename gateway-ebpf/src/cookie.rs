@@ -1,4 +1,4 @@
-//! Decides how a connection attempt is answered that shall cost nothing: with the network stack's own SYN cookie.
+//! Answers connection attempts with the network stack's own SYN cookies, so that a flood of them costs no state.
 //!
 //! The stack keeps no state for it, and accepts the ACK that returns the cookie as if it had answered itself (RFC 4987
 //! section 3.6). It has cookies only where `net.ipv4.tcp_syncookies` is 2, or 1 and the listener's queue is full.

@@ -1,4 +1,4 @@
-//! Decides which packets the daemon is told about: few, whatever the flood.
+//! Samples of packets for the daemon: few, whatever the flood.
 
 use aya_ebpf::{EbpfContext as _, bindings::xdp_md, btf_maps::RingBuf, macros::btf_map, programs::XdpContext};
 use gateway_common::{

@@ -1,4 +1,4 @@
-//! Decides which bytes of a packet may be read: the only place that does.
+//! Reads the bytes of a packet: the only place that does.
 
 use core::{cell::Cell, mem::size_of};
 

@@ -1,4 +1,4 @@
-//! Decides what happens to a packet before the network stack sees it.
+//! The XDP program: passes, drops or answers a packet before the network stack sees it.
 //!
 //! *Invariant:* a packet is passed, dropped or answered, and counted once; the program never aborts and never bans.
 #![no_std]

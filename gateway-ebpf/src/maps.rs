@@ -1,4 +1,4 @@
-//! Decides how the maps are asked: their statics, and one verb for each question.
+//! The maps: their statics, and one function for each question that is asked of them.
 //!
 //! Capacities here are placeholders where the daemon sets its own when it loads the object.
 

@@ -1,5 +1,5 @@
-//! Decides which headers of a client are kept from upstreams by their names: those that the gateway writes itself, and
-//! those that an upstream would take for the word of a proxy in front of it.
+//! Headers of a client that never reach an upstream, by their names: those that the gateway writes itself, and those
+//! that an upstream would take for the word of a proxy in front of it.
 //!
 //! Everything else passes (T01). Programs that turn names into variables read `X_User` and `X.User` as `X-User`, so a
 //! name with another character than letters, digits and hyphens does not pass (T02). What a route lets pass after all is

@@ -1,4 +1,4 @@
-//! Decides nothing: the calls of the C library that nobody offers in a safe form.
+//! Calls of the C library that no crate offers in a safe form.
 
 use std::io;
 

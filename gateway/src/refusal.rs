@@ -1,4 +1,4 @@
-//! Decides every way in which the proxy refuses a request: status, public text, log label and Signal, one row each.
+//! The table of refusals: status, public text, log label and Signal of each, one row each.
 //!
 //! *Invariant:* internals (which claim failed, which upstream) go to the log only, through [`Refusal::detail`].
 

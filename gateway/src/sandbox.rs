@@ -1,4 +1,4 @@
-//! Decides what each process may still do once it has what it needs: capabilities, Landlock, seccomp.
+//! The sandbox of each process: capabilities, Landlock, seccomp.
 //!
 //! All of it acts on the calling thread and on what it starts later, so it is done before any other thread exists.
 //! *Invariant:* nothing here can be undone, and each step that fails is an error: a process that cannot be confined

@@ -1,4 +1,4 @@
-//! Decides what counts as an observation about a source.
+//! The signals: what can be observed about a source and may count towards a ban.
 
 use serde::{Deserialize, Serialize};
 

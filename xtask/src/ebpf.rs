@@ -1,4 +1,4 @@
-//! Decides how the kernel program is built; the only place that knows the eBPF toolchain.
+//! Builds the kernel program; the only place that knows the eBPF toolchain.
 //!
 //! The object is committed, so that building the product needs no eBPF toolchain. It is reproducible: the same bytes
 //! from any checkout with the toolchain that is named beside it.

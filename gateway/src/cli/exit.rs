@@ -1,4 +1,4 @@
-//! Decides what the exit code of every command means.
+//! The exit codes of all commands.
 
 use std::process::ExitCode;
 

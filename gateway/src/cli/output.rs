@@ -1,4 +1,4 @@
-//! Decides how a command speaks: results to standard output, complaints to standard error, colour for terminals only.
+//! Output of commands: results to standard output, errors to standard error, colour for terminals only.
 
 use std::{
     env,

@@ -1,4 +1,4 @@
-//! Decides how a command that takes its time says how far it is: a bar for a terminal, now and then a line for a file.
+//! Progress of a long command: a bar on a terminal, now and then a line in a file.
 
 use std::{
     io::{self, IsTerminal as _, Write as _},

@@ -1,4 +1,4 @@
-//! Decides how data is laid out for people: aligned columns, readable amounts, and nothing that a terminal obeys.
+//! Tables for people: aligned columns, readable amounts, no control characters.
 
 /// Rows of as many cells as there are headings.
 pub(super) struct Table<const COLUMNS: usize> {

@@ -1,4 +1,4 @@
-//! Decides what is well and what is off with this host and this gateway, from facts that were gathered before.
+//! The checks of `gateway doctor`, each computed from facts that were gathered before.
 //!
 //! *Invariant:* every check is a function of the facts alone; what could not be looked at is never called well.
 

@@ -1,4 +1,4 @@
-//! Decides what is remembered about bans and allowances: one SQLite file, written before the kernel is told.
+//! The ban store: bans, allowances and feeds in one SQLite file.
 //!
 //! *Invariant:* every change and the audit record that tells of it are one transaction, whose last statement anchors
 //! the audit chain's head. Ids only ever grow, also over removals and restarts.

@@ -1,4 +1,4 @@
-//! Decides which path a route makes of a request's: for its upstream, or to send a client to.
+//! Path patterns of rewrites and redirects: the path that a route makes of a request's.
 //!
 //! *Invariant:* what comes out is canonical as a client's own path has to be, or the request is refused: a rewrite never
 //! asks for what a client may not ask for (P01-P05).

@@ -1,5 +1,5 @@
-//! Decides which memory one exchange leaves to the next of its worker: header maps, and the space that messages are read
-//! into and written from. They are larger than what the allocator hands out cheaply, and every exchange needs some.
+//! The buffer pool of a worker: header maps, and buffers that messages are read into and written from. Every exchange
+//! needs some, and they are larger than what the allocator hands out cheaply.
 //!
 //! *Invariant:* what is kept is empty, and bounded in number and in size.
 

@@ -1,4 +1,5 @@
-//! Decides when bytes go out to a client: at once, or once per turn of the connection, and notices when they do not.
+//! Reads from and writes to one client. Writes go out at once or are collected, and a client that takes nothing is
+//! noticed.
 //!
 //! HTTP/2 collects what a turn comes to and pushes it once: many answers, one write.
 

@@ -1,5 +1,5 @@
-//! Decides whether a request's framing and connection headers can be read in one way only: the one place for what a
-//! parser lets through and the threats do not.
+//! Checks a request's framing and connection headers. Whatever two parsers could read differently is refused, here and
+//! nowhere else.
 
 use http::{HeaderMap, Version, header, request::Parts};
 

@@ -1,5 +1,5 @@
-//! Decides how header fields are packed (RFC 7541): what a client packs is read with all the tables there are, ours
-//! refer to the fixed table alone, so that an answer costs no state and no client can make us keep any.
+//! HPACK, the compression of header fields (RFC 7541). The decoder supports everything. The encoder uses only the
+//! static table, so responses need no state that a client could make us keep.
 //!
 //! *Invariant:* whatever comes, the table holds no more than [`TABLE`] bytes as the RFC counts them, and both sides
 //! agree on it: fields that no request may have are kept as what they are.

@@ -1,4 +1,4 @@
-//! Decides whether a client is too slow to be waited for any longer, although it does something now and then (D01).
+//! The minimum rate: finds clients that send or read too slowly, although never pausing for long (D01).
 //!
 //! Only the time counts in which the client is waited for: a slow upstream is not its fault.
 

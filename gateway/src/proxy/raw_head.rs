@@ -1,5 +1,5 @@
-//! Decides which header lines of an answer may pass as they came, without being taken apart: those of an answer that
-//! says nothing special of how it is framed or of its connection, from HTTP/1.1 to HTTP/1.1 or to HTTP/2.
+//! Passes header lines of a response on as they came, without parsing them into a map. That is possible where the
+//! response has no special framing and no connection headers, from HTTP/1.1 to HTTP/1.1 or to HTTP/2.
 //!
 //! *Invariant:* what passes has one length and one reading; whatever is doubtful is left to the header map.
 

@@ -1,4 +1,4 @@
-//! Decides what a route changes of headers, after everything that the gateway says itself.
+//! Header changes of a route. They are made after everything that the gateway sets itself.
 //!
 //! *Invariant:* nothing that frames a message, belongs to one connection, or tells an upstream who the client is can be
 //! changed: such names are refused when the configuration is read (T01-T03).

@@ -1,4 +1,4 @@
-//! Decides what the proxy's part of the configuration holds once it is valid.
+//! The proxy's settings, valid.
 
 use std::{path::PathBuf, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Decides what is configured of TLS, to clients and to upstreams.
+//! The settings of TLS, to clients and to upstreams.
 
 use std::{fmt, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Decides what an upstream's part of the configuration holds once it is valid.
+//! The settings of an upstream, valid.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Decides what agreeing with a parser by other authors means, for every frame there is: the tests ask it and so does
+//! What it means to agree with a parser by other authors, for every frame there is: used by the tests here and by
 //! the fuzz target in `tests/fuzz`, whose root names the same items as this file's parent does.
 //!
 //! The other parser is asked laxly, so that a broken tail does not hide the source from it. What it says is the whole

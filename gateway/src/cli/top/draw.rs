@@ -1,4 +1,4 @@
-//! Decides where on the screen what is shown is.
+//! Draws `top` on the screen.
 
 use std::convert::Infallible;
 

@@ -1,4 +1,4 @@
-//! Decides who is seen over a budget: by samples of dropped packets, each standing for several.
+//! Estimates which sources are over a budget, from samples of dropped packets.
 //!
 //! *Invariant:* at most [`MOST`] sources are known between two looks; of more, the later ones are not.
 

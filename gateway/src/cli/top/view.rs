@@ -1,4 +1,4 @@
-//! Decides what is shown, from what was found now and a moment before. Pure.
+//! What `top` shows, computed from two looks at the guard. Pure.
 
 use std::{cmp::Reverse, collections::HashMap, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Decides what feeds block: lists that come and go as a whole, beneath the blocks that are made one by one.
+//! Feeds: lists of blocked sources that come and go as a whole. Blocks and bans of single sources go before them.
 //!
 //! *Invariant:* a feed's content is in the store before the kernel is told, and is replaced there by one statement. Of
 //! several that name the same source the one that enforces, then the one that lasts longest, is the kernel's entry.

@@ -1,4 +1,4 @@
-//! Decides where the facts are found: files of the kernel, the store, the pins, the control socket. Changes nothing.
+//! Gathers the facts for `doctor`: files of the kernel, the store, the pins, the control socket. Changes nothing.
 
 use std::{
     collections::{HashMap, HashSet},

@@ -1,5 +1,4 @@
-//! Decides what a list as CSV says (RFC 4180, one record a line), CrowdSec's export and others: the heading names the
-//! columns.
+//! Reads a list as CSV (RFC 4180, one record a line), CrowdSec's export and others: the heading names the columns.
 //!
 //! Columns that matter: `value`, `ip`, `range`, `dst_ip`, `ip_address`, `network` and the like; `scope`; `duration` or
 //! `expiration`; `reason`, `scenario`; `type` or `action`; `simulated`, `mode`; `abuseConfidenceScore`. Others are passed

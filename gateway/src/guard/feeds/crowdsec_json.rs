@@ -1,4 +1,4 @@
-//! Decides what a CrowdSec export as JSON says: an array of alerts that hold decisions, or of decisions.
+//! Reads a CrowdSec export as JSON: an array of alerts that hold decisions, or of decisions.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! Decides what `ipset save` says: the members of one set of addresses, as wide as the set's mask, with their timeouts.
+//! Reads what `ipset save` prints: the members of one set of addresses, as wide as the set's mask, with their timeouts.
 //!
 //! *Invariant:* a file of several sets is refused: one of them may be for friends.
 

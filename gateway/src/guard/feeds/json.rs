@@ -1,5 +1,5 @@
-//! Decides what a JSON document of addresses says that is no decisions: the ranges of clouds (AWS, GCP, Cloudflare), the
-//! lists of AbuseIPDB and abuse.ch. Only members whose names say that they are addresses are read.
+//! Reads other JSON documents of addresses: the ranges of clouds (AWS, GCP, Cloudflare), the lists of AbuseIPDB and
+//! abuse.ch. Only members whose names say that they are addresses are read.
 
 use std::collections::BTreeSet;
 

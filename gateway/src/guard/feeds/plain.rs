@@ -1,5 +1,5 @@
-//! Decides what a line of a plain list says: addresses, prefixes and ranges, then anything; also the lines of DShield,
-//! of the Tor project's exits, of eMule and PeerGuardian, of fail2ban's status, and addresses with a mask.
+//! Reads a line of a plain list: addresses, prefixes and ranges, then anything; also the lines of DShield, of the Tor
+//! project's exits, of eMule and PeerGuardian, of fail2ban's status, and addresses with a mask.
 
 use std::net::Ipv4Addr;
 

@@ -1,4 +1,4 @@
-//! Decides what a line of Spamhaus DROP says, as text (`192.0.2.0/24 ; SBL123`) and as JSON
+//! Reads a line of Spamhaus DROP, as text (`192.0.2.0/24 ; SBL123`) and as JSON
 //! (`{"cidr":"192.0.2.0/24","sblid":"SBL123","rir":"..."}`; the last line is about the list itself).
 
 use serde::Deserialize;

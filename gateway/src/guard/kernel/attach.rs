@@ -1,5 +1,5 @@
-//! Decides how the program gets onto an interface: through the pinned link of an earlier guard, without a gap, or
-//! through a new one; natively, or in the network stack.
+//! Attaches the program to an interface: through the pinned link of an earlier guard, without a gap, or through a new
+//! one; in the driver (native mode) or in the network stack (generic mode).
 
 use std::{fs, io, path::Path};
 

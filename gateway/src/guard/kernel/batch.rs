@@ -1,5 +1,5 @@
-//! Decides how many entries reach the kernel at once: bans in batches, and rules piece by piece in the spare trie, so
-//! that a million of them leave the guard time for everything else.
+//! Writes many entries to the kernel: bans in batches, rules piece by piece in the spare trie, so that a million of
+//! them leave the guard time for everything else.
 
 use std::{
     io,

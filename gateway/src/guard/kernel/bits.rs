@@ -1,4 +1,4 @@
-//! Decides what the bitmaps in front of the maps say, so that a packet of a source that no list knows costs no lookup.
+//! The bitmaps in front of the maps (Bloom filters): a packet of a source that no list knows costs no lookup.
 //!
 //! *Invariant:* the bits of an entry are set before the entry is made, and cleared only once it is gone. Nobody else
 //! writes these bitmaps, so the copy here is what is in the kernel.

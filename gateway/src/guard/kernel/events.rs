@@ -1,4 +1,4 @@
-//! Decides how samples of what the kernel program drops reach the daemon.
+//! Reads samples of the packets that the kernel program drops.
 
 use std::{
     io,

@@ -1,5 +1,5 @@
-//! Decides what is said of the host around the program: who else is on an interface, its offloads, its clock, and what
-//! earlier versions of this program have left.
+//! Facts about the host: other programs on an interface, its offloads, its clock, and what earlier versions of this
+//! program have left.
 
 use std::{
     fs, io,

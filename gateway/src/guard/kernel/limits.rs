@@ -1,4 +1,4 @@
-//! Decides what the settings of scope and limits mean to the kernel program.
+//! Translates the settings of scope and limits for the kernel program.
 //!
 //! A packet weighs so much in the sketch that a source is given budgets of its own before it has sent an eighth of what
 //! any one of them allows in a second.

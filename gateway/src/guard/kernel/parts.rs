@@ -1,4 +1,4 @@
-//! Decides what is left out of the program where the kernel refuses the whole of it.
+//! Optional parts of the kernel program. Where the kernel refuses the whole program, it is loaded without some of them.
 //!
 //! The verifier does not look at what is never reached: parts are switched off by constants of the program.
 

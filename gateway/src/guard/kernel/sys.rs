@@ -1,5 +1,4 @@
-//! Decides what is asked of the kernel that aya has no call for: whole maps at once, which trie is in force, and who
-//! else holds an interface.
+//! Calls of bpf(2) that aya does not offer: whole maps at once, the trie in force, and other holders of an interface.
 
 use std::{
     io,

@@ -1,4 +1,4 @@
-//! Decides how the rules of one family are kept: in one of two tries, of which the other is spare.
+//! The rules of one address family: two tries, one in force and one spare.
 //!
 //! Both are made at start, because making a map needs rights that the guard gives up. A replacement fills the spare
 //! one and swaps them in one step; packets see all of the old rules or all of the new.

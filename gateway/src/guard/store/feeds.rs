@@ -1,4 +1,4 @@
-//! Decides how feeds are remembered: a row that names the generation in force, and that generation's entries in chunks.
+//! Feeds in the store: a row that names the generation in force, and that generation's entries in chunks.
 //!
 //! *Invariant:* chunks are written under a generation that nothing refers to yet; one statement puts it in force. A
 //! crash before it leaves the old content, and chunks that [`Store::sweep_feeds`] removes at the next start.

@@ -1,4 +1,4 @@
-//! Decides how good clients are remembered, so that a guard that starts knows who they are: one row for each.
+//! Good clients in the store, one row each, so that a guard that starts knows them.
 
 use gateway_common::source::Source;
 use rusqlite::params;

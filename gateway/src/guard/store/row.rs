@@ -1,4 +1,4 @@
-//! Decides how a row of the ban store reads.
+//! Reads and writes a row of the ban store.
 
 use rusqlite::Row;
 

@@ -1,5 +1,5 @@
-//! Decides what is remembered beside bans so that they do no harm: what operators unbanned, confirmed and promoted, and
-//! what sources were banned for before.
+//! Rows of the store for the safety rules: what operators unbanned, confirmed and promoted, and what sources were
+//! banned for before.
 
 use gateway_common::source::Source;
 use rusqlite::params;

@@ -1,5 +1,5 @@
-//! Decides how a handshake goes: the client's hello first, which says by what name it came and so who has to be shown,
-//! then the rest by the configuration that this name has.
+//! The TLS handshake with a client. The hello is read first: its server name selects the TLS configuration for the
+//! rest.
 //!
 //! *Invariant:* no more than [`MOST_BYTES`] are read before there is a whole hello, in however many records and segments
 //! it comes.

@@ -1,6 +1,6 @@
-//! Decides where the chunks of a body begin and end (RFC 9112 7.1), strictly: hexadecimal digits and nothing else
-//! before an extension, CR and LF behind every line and every chunk. Extensions that follow the grammar are passed over
-//! (RFC 9112 7.1.1); trailers are kept.
+//! Reads chunked bodies (RFC 9112 7.1), strictly: hexadecimal digits and nothing else before an extension, CR and LF
+//! behind every line and every chunk. Extensions that follow the grammar are passed over (RFC 9112 7.1.1); trailers are
+//! kept.
 
 use bytes::{Buf as _, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue};

@@ -1,4 +1,4 @@
-//! Decides how much of a body is left to read, whichever way its end is told (RFC 9112 6.3).
+//! How much of a body is left to read: by Content-Length, by chunks, or until the connection closes (RFC 9112 6.3).
 
 use bytes::Bytes;
 use http::{HeaderMap, header};

@@ -1,4 +1,4 @@
-//! Decides what a packed block of fields says (RFC 7541 3, 6).
+//! The decoder of header blocks (RFC 7541 3, 6).
 
 use std::collections::VecDeque;
 

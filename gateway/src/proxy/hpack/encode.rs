@@ -1,5 +1,5 @@
-//! Decides how our own fields are packed: names by the fixed table where it has them, values as they are (RFC 7541 6.2).
-//! Coding them would save a client some tens of bytes, and cost every answer more than all the rest of its head.
+//! The encoder: names by the static table where it has them, values as they are (RFC 7541 6.2). Huffman coding would
+//! save a client some tens of bytes, and cost every response more than all the rest of its head.
 
 use http::StatusCode;
 

@@ -1,5 +1,5 @@
-//! Decides what a coded string says (RFC 7541 5.2, appendix B). The code is canonical: its lengths are all there is to
-//! know of it, and the rest is made of them when this is compiled.
+//! Decodes Huffman-coded strings (RFC 7541 5.2, appendix B). The code is canonical: only the lengths are written here,
+//! and the tables are computed from them at compile time.
 
 /// How many bits each byte takes.
 #[rustfmt::skip]

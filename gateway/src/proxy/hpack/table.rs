@@ -1,4 +1,4 @@
-//! Decides which fields need not be spelt out: the fixed table of RFC 7541 appendix A.
+//! The static table (RFC 7541 appendix A).
 
 use std::sync::LazyLock;
 

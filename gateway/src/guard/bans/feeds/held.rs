@@ -1,5 +1,5 @@
-//! Decides what becomes of lines of a feed's file that would have blocked good clients: they are held, and judged again
-//! once a minute until those clients are good no more.
+//! Holds back the lines of a feed that would block good clients. They are judged again once a minute, until those
+//! clients are no longer good.
 //!
 //! *Invariant:* at most [`MOST`] lines of a file are held; those beyond are judged again when the file changes. A guard
 //! that starts knows no good clients, so it holds nothing, and what was held waits for the file to change.

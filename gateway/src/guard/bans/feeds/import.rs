@@ -1,4 +1,4 @@
-//! Decides what of a list is taken: entry by entry, each judged as a block that is made by hand is.
+//! Judges each entry of a list as if it were blocked by hand, and takes the ones that pass.
 
 use super::{super::operator::block::judge_reason, plan::Kind, *};
 use crate::{

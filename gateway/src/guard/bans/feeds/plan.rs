@@ -1,4 +1,4 @@
-//! Decides what putting a list in force changes. Pure, and done beside the guard: sorting a million entries takes its
+//! Plans the changes that put a list in force. Pure, and run on another thread: sorting a million entries takes its
 //! time.
 
 use super::*;

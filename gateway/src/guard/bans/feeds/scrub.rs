@@ -1,4 +1,4 @@
-//! Decides how a million entries are compared with the kernel's: some at a time, so that nobody waits for it.
+//! Compares a million entries with the kernel's, some at a time, so that nobody waits for it.
 
 use std::collections::HashSet;
 

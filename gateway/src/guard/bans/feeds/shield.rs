@@ -1,4 +1,4 @@
-//! Decides whether an entry of a list would block a client that was good lately. Pure.
+//! Finds entries of a list that would block a client that was good lately. Pure.
 //!
 //! Lists come from strangers, and name the addresses of carriers and offices: one good client is enough to refuse the
 //! line. A client that gets good while it is listed is blocked, and does not get good.

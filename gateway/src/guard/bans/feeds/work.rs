@@ -1,4 +1,4 @@
-//! Decides in which steps a list comes into force: planned beside the guard, then a few milliseconds at a time, so that
+//! Puts a list in force in small steps: planned on another thread, then applied a few milliseconds at a time, so that
 //! bans are decided in between.
 //!
 //! Store first, under a generation that nothing refers to; one transaction with the audit record puts it in force; then

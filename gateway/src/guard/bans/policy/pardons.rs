@@ -1,4 +1,4 @@
-//! Decides how long an operator's word stands: what was unbanned by hand, rules do not ban again at once.
+//! Pardons: a source that an operator unbanned is not banned again by a rule at once.
 //!
 //! *Invariant:* at most [`MOST`] sources are remembered; the one unbanned first goes.
 

@@ -1,4 +1,4 @@
-//! Decides who is watched more closely: whoever was banned by a rule until a moment ago.
+//! Probation: a source whose ban by a rule has just ended is watched more closely.
 //!
 //! *Invariant:* at most [`MOST`] sources are on probation; over that, who comes is trusted at once.
 
