@@ -64,12 +64,14 @@ pub enum ToGuard {
     #[serde(rename = "Heard")]
     Ack {
         /// The number of the barrier.
-        mark: u64,
+        #[serde(rename = "mark")]
+        number: u64,
     },
     /// What was asked for by [`ToProxy::Score`].
     Score {
-        /// The mark that it was asked for by.
-        mark: u64,
+        /// The number that it was asked for by.
+        #[serde(rename = "mark")]
+        number: u64,
         /// Rules that hold anything against the address, and how many signals each; at most [`MAX_SCORES`].
         scores: Vec<(String, u32)>,
     },
@@ -227,7 +229,8 @@ pub enum ToProxy {
     /// To be answered with [`ToGuard::Score`]: what rules hold against an address.
     Score {
         /// Larger than any before.
-        mark: u64,
+        #[serde(rename = "mark")]
+        number: u64,
         /// Whose.
         address: IpAddr,
     },
@@ -235,7 +238,8 @@ pub enum ToProxy {
     #[serde(rename = "Mark")]
     Barrier {
         /// Larger than any before.
-        mark: u64,
+        #[serde(rename = "mark")]
+        number: u64,
     },
 }
 

@@ -76,6 +76,8 @@ pub(crate) trait Enforcement {
     fn detach(self: Box<Self>) -> Result<(), KernelError>;
 }
 
+// Each method passes on to one of the same name: those stand in the kernel's files by subject (bans, rules, attaching),
+// while the language wants the methods of a trait in one block.
 impl Enforcement for Kernel {
     fn interfaces(&self) -> &[Attached] {
         self.interfaces()

@@ -296,15 +296,15 @@ impl Service<'_> {
             Event::Said(generation, ToGuard::Upstream(state)) => self.upstreams.hear(generation, *state),
             Event::Said(_, ToGuard::Refused(bans)) => self.guard.refused(&bans),
             Event::Said(_, ToGuard::Closed { ban, connections }) => self.guard.closed(ban, connections),
-            Event::Said(generation, ToGuard::Score { mark, scores }) => {
+            Event::Said(generation, ToGuard::Score { number, scores }) => {
                 let guard = &*self.guard;
-                self.waiting.told(generation, mark, |answer| {
+                self.waiting.told(generation, number, |answer| {
                     if let Answer::Why(why) = answer {
                         why.score = guard.scores(why.address, &scores, Now::read());
                     }
                 });
             }
-            Event::Said(generation, ToGuard::Ack { mark }) => self.waiting.acknowledged(generation, mark),
+            Event::Said(generation, ToGuard::Ack { number }) => self.waiting.acknowledged(generation, number),
             Event::Silent(generation, None) => {
                 self.forget(generation);
                 tracing::debug!(generation, "a proxy closed its channel");
@@ -358,12 +358,12 @@ impl Service<'_> {
             // The proxy alone knows what rules hold against somebody.
             Some(generation) if let Answer::Why(why) = &answer => {
                 let address = why.address;
-                let mark = self.waiting.hold(generation, Instant::now() + PATIENCE, answer, call.answer);
-                self.supervisor.tell(&ToProxy::Score { mark, address });
+                let number = self.waiting.hold(generation, Instant::now() + PATIENCE, answer, call.answer);
+                self.supervisor.tell(&ToProxy::Score { number, address });
             }
             Some(generation) if is_told => {
-                let mark = self.waiting.hold(generation, Instant::now() + PATIENCE, answer, call.answer);
-                self.supervisor.tell(&ToProxy::Barrier { mark });
+                let number = self.waiting.hold(generation, Instant::now() + PATIENCE, answer, call.answer);
+                self.supervisor.tell(&ToProxy::Barrier { number });
             }
             _ => reply(Some(call.answer), answer),
         }

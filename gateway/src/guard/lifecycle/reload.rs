@@ -117,8 +117,8 @@ impl Service<'_> {
         match (self.supervisor.retiring(), answer) {
             // Whoever connects once the client has the answer is served by the new configuration.
             (Some(generation), Some(to)) => {
-                let mark = self.waiting.hold(generation, Instant::now() + RETIREMENT, done, to);
-                self.supervisor.tell(&ToProxy::Barrier { mark });
+                let number = self.waiting.hold(generation, Instant::now() + RETIREMENT, done, to);
+                self.supervisor.tell(&ToProxy::Barrier { number });
             }
             (_, answer) => reply(answer, done),
         }

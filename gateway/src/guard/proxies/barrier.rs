@@ -18,7 +18,7 @@ pub(crate) const RETIREMENT: Duration = Duration::from_secs(2);
 
 struct PendingAnswer {
     generation: u64,
-    mark: u64,
+    number: u64,
     until: Instant,
     answer: Answer,
     to: oneshot::Sender<Answer>,
@@ -36,18 +36,18 @@ impl PendingAnswers {
     /// Keeps an answer until a proxy has acknowledged the barrier whose number is returned, or until the deadline.
     pub(crate) fn hold(&mut self, generation: u64, until: Instant, answer: Answer, to: oneshot::Sender<Answer>) -> u64 {
         self.last += 1;
-        self.held.push(PendingAnswer { generation, mark: self.last, until, answer, to });
+        self.held.push(PendingAnswer { generation, number: self.last, until, answer, to });
         self.last
     }
 
     /// A proxy has acknowledged a barrier: what waited for it is answered. One that lies gains nothing.
-    pub(crate) fn acknowledged(&mut self, generation: u64, mark: u64) {
-        self.release(|held| held.generation == generation && held.mark <= mark);
+    pub(crate) fn acknowledged(&mut self, generation: u64, number: u64) {
+        self.release(|held| held.generation == generation && held.number <= number);
     }
 
     /// A proxy has told what was asked for at a barrier: `complete` adds it to the answer.
-    pub(crate) fn told(&mut self, generation: u64, mark: u64, complete: impl FnOnce(&mut Answer)) {
-        let is_it = |held: &PendingAnswer| held.generation == generation && held.mark == mark;
+    pub(crate) fn told(&mut self, generation: u64, number: u64, complete: impl FnOnce(&mut Answer)) {
+        let is_it = |held: &PendingAnswer| held.generation == generation && held.number == number;
         if let Some(held) = self.held.iter_mut().find(|held| is_it(held)) {
             complete(&mut held.answer);
             self.release(is_it);

@@ -45,8 +45,8 @@ pub(in crate::proxy) struct Control<'a> {
     ready: usize,
     /// How many workers were told to drain and may still accept connections.
     retiring: usize,
-    /// The last mark that waits for them.
-    mark: Option<u64>,
+    /// The last barrier that waits for them.
+    barrier: Option<u64>,
     /// How many lost log lines the guard has been told of.
     told_lines: u64,
     /// Bans that do not fit into the table are logged at most once a second.
@@ -67,7 +67,7 @@ impl<'a> Control<'a> {
             closing: HashMap::new(),
             ready: 0,
             retiring: 0,
-            mark: None,
+            barrier: None,
             told_lines: 0,
             unknown: Sparse::default(),
             delta: CounterDelta::default(),
@@ -179,13 +179,13 @@ impl<'a> Control<'a> {
                     Err(error) => tracing::error!("new TLS files are not in force: {error:#}"),
                 }
             }
-            ToProxy::Score { mark, address } => {
+            ToProxy::Score { number, address } => {
                 let source = Source::of(address, self.shared.snapshot.settings.ipv6_prefix);
                 let scores = self.shared.snapshot.detector.scores(source, clock::monotonic());
-                self.say(&ToGuard::Score { mark, scores }).await;
+                self.say(&ToGuard::Score { number, scores }).await;
             }
-            ToProxy::Barrier { mark } if self.retiring > 0 => self.mark = Some(mark),
-            ToProxy::Barrier { mark } => self.say(&ToGuard::Ack { mark }).await,
+            ToProxy::Barrier { number } if self.retiring > 0 => self.barrier = Some(number),
+            ToProxy::Barrier { number } => self.say(&ToGuard::Ack { number }).await,
             ToProxy::Promoted { what } => match &self.shared.snapshot.address_limit {
                 Some(limit) if what == ADDRESS_LIMIT => limit.enforce(),
                 _ => {}
@@ -254,8 +254,8 @@ impl<'a> Control<'a> {
             }
             Event::Retired => {
                 self.retiring = self.retiring.saturating_sub(1);
-                let Some(mark) = self.mark.take_if(|_| self.retiring == 0) else { return };
-                ToGuard::Ack { mark }
+                let Some(number) = self.barrier.take_if(|_| self.retiring == 0) else { return };
+                ToGuard::Ack { number }
             }
             Event::Ready => {
                 self.ready += 1;
@@ -345,13 +345,13 @@ mod tests {
 
     #[test]
     fn a_drain_is_confirmed_once_nobody_accepts_any_more() {
-        let mark = |mark| ToProxy::Barrier { mark };
+        let barrier = |number| ToProxy::Barrier { number };
         let retired = |count| std::iter::repeat_with(|| Event::Retired).take(count).collect();
-        check(&[mark(7)], Vec::new(), "[Ack { mark: 7 }]");
-        check(&[ToProxy::Drain, mark(7)], Vec::new(), "[]");
-        check(&[ToProxy::Drain, mark(7)], retired(1), "[]");
-        check(&[ToProxy::Drain, mark(7)], retired(2), "[Ack { mark: 7 }]");
-        check(&[ToProxy::Drain, mark(7), mark(8)], retired(2), "[Ack { mark: 8 }]");
+        check(&[barrier(7)], Vec::new(), "[Ack { number: 7 }]");
+        check(&[ToProxy::Drain, barrier(7)], Vec::new(), "[]");
+        check(&[ToProxy::Drain, barrier(7)], retired(1), "[]");
+        check(&[ToProxy::Drain, barrier(7)], retired(2), "[Ack { number: 7 }]");
+        check(&[ToProxy::Drain, barrier(7), barrier(8)], retired(2), "[Ack { number: 8 }]");
     }
 
     #[test]
