@@ -11,7 +11,7 @@ use gateway::{
     route::{Routes, target::Target},
     settings::{
         authz::Requirement,
-        route::{Route, Then},
+        route::{Action, Route},
     },
 };
 use http::{HeaderMap, Method, Request};
@@ -72,7 +72,7 @@ fn route(host: String, path: String) -> Route {
         methods: vec![Method::GET],
         when: Vec::new(),
         require: Requirement::Public,
-        then: Then::Forward(0),
+        action: Action::Forward(0),
         rewrite: None,
         request_headers: None,
         response_headers: None,
