@@ -96,6 +96,15 @@ impl Ban {
     pub const fn is_shadow(&self) -> bool {
         self.id & Self::SHADOW != 0
     }
+
+    /// The same with what `there` has counted, if that is an entry of the same ban.
+    #[must_use]
+    pub const fn counted_on(self, there: Self) -> Self {
+        if there.id & !Self::SHADOW == self.id & !Self::SHADOW {
+            return Self { packets: there.packets, bytes: there.bytes, ..self };
+        }
+        self
+    }
 }
 
 /// What a prefix in `RULES4`/`RULES6` means. Longest prefix wins; the daemon never loads a deny prefix that an allow

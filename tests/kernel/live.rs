@@ -205,7 +205,7 @@ fn everything_after_start_works_without_any_capability() {
         kernel.put_rule(source("203.0.113.0/29"), deny).unwrap();
         assert!(!cable.answers(BAD));
         assert!(kernel.hits(5).packets > 0);
-        kernel.clear_hits(5).unwrap();
+        kernel.clear_hits(&[5]).unwrap();
         assert_eq!(kernel.hits(5), Hits::default());
         for (rules, answers) in [
             (vec![], true),

@@ -38,8 +38,8 @@ pub(crate) trait Enforcement {
     fn swap_rules(&mut self, rules: &[(Source, Rule)]) -> Result<(), KernelError>;
     /// What the rules of a slot dropped.
     fn hits(&self, slot: u32) -> Hits;
-    /// Forgets what the rules of a slot dropped.
-    fn clear_hits(&mut self, slot: u32) -> Result<(), KernelError>;
+    /// Forgets what the rules of these slots dropped.
+    fn clear_hits(&mut self, slots: &[u32]) -> Result<(), KernelError>;
     /// How many slots there are; 0 is used for nothing.
     fn slots(&self) -> u32;
     /// Packets per verdict.
@@ -109,8 +109,8 @@ impl Enforcement for Kernel {
     fn hits(&self, slot: u32) -> Hits {
         self.hits(slot)
     }
-    fn clear_hits(&mut self, slot: u32) -> Result<(), KernelError> {
-        self.clear_hits(slot)
+    fn clear_hits(&mut self, slots: &[u32]) -> Result<(), KernelError> {
+        self.clear_hits(slots)
     }
     fn slots(&self) -> u32 {
         self.slots()
@@ -208,7 +208,7 @@ impl Enforcement for AtAccept {
     fn hits(&self, _slot: u32) -> Hits {
         Hits::default()
     }
-    fn clear_hits(&mut self, _slot: u32) -> Result<(), KernelError> {
+    fn clear_hits(&mut self, _slots: &[u32]) -> Result<(), KernelError> {
         Ok(())
     }
     fn slots(&self) -> u32 {

@@ -26,7 +26,7 @@ pub(super) use prefixes::{Blocked, Prefixes, around};
 
 use drift::Drift;
 
-/// Above this many entries the kernel is repaired in batches.
+/// How many entries are repaired at once.
 const MANY: usize = 10_000;
 
 /// What differs between the kernel and what it should have.
@@ -98,7 +98,7 @@ impl Enforcer {
         }
         let slot = self.prefixes.blocked().get(&record.source).map(|blocked| blocked.slot);
         let slot = slot.unwrap_or_else(|| self.prefixes.free_slot());
-        self.path.clear_hits(slot)?;
+        self.path.clear_hits(&[slot])?;
         let blocked = Blocked { shadow: record.shadow, expires: expiry(record), slot };
         self.prefixes.block(record.source, blocked);
         let Some(rule) = self.prefixes.rule(record.source) else { return Ok(Vec::new()) };
@@ -118,7 +118,7 @@ impl Enforcer {
         }
         let Some(blocked) = self.prefixes.unblock(source) else { return Ok(Vec::new()) };
         let changed = self.refresh(source);
-        self.path.clear_hits(blocked.slot)?;
+        self.path.clear_hits(&[blocked.slot])?;
         Ok(changed)
     }
 
@@ -158,7 +158,7 @@ impl Enforcer {
         let blocked = self.prefixes.unblock(source);
         let removed = if self.prefixes.fed.contains_key(&source) { Ok(()) } else { self.path.remove_rule(source) };
         let changed = self.refresh(source);
-        (changed, removed.and(blocked.map_or(Ok(()), |blocked| self.path.clear_hits(blocked.slot))))
+        (changed, removed.and(blocked.map_or(Ok(()), |blocked| self.path.clear_hits(&[blocked.slot]))))
     }
 
     /// Puts right the rules of `source` and of every prefix inside it; which those are.
@@ -200,9 +200,13 @@ impl Enforcer {
 
     /// Compares the kernel with the entries that it should have, and with the prefix rules.
     pub(super) fn compare(&self, wanted: HashMap<SourceKey, maps::Ban>) -> Drifts {
-        let same = |wanted: &maps::Ban, found: &maps::Ban| (wanted.id, wanted.expires) == (found.id, found.expires);
-        let bans = drift::compare(wanted, self.path.bans(), same);
-        let rules = drift::compare(self.prefixes.rules(), self.path.rules(), |wanted, found| wanted == found);
+        let bans = drift::compare(wanted, self.path.bans(), |wanted: maps::Ban, found| {
+            let is_right = (wanted.id, wanted.expires) == (found.id, found.expires);
+            (!is_right).then(|| wanted.counted_on(found))
+        });
+        let rules = drift::compare(self.prefixes.rules(), self.path.rules(), |wanted, found| {
+            (wanted != found).then_some(wanted)
+        });
         Drifts { bans, rules }
     }
 
@@ -225,12 +229,8 @@ impl Enforcer {
     pub(super) fn repair(&mut self, drifts: Drifts) {
         let Drifts { bans, rules } = drifts;
         let path = &mut self.path;
-        let removed = bans.remove.into_iter().map(|key| path.unban(key).map(|_| ())).collect::<Vec<_>>();
-        let entered = if bans.enter.len() > MANY {
-            bans.enter.chunks(MANY).map(|some| path.ban_many(some)).collect::<Vec<_>>()
-        } else {
-            bans.enter.into_iter().map(|(key, ban)| path.ban(key, ban)).collect::<Vec<_>>()
-        };
+        let removed = bans.remove.chunks(MANY).map(|some| path.unban_many(some)).collect::<Vec<_>>();
+        let entered = bans.enter.chunks(MANY).map(|some| path.ban_many(some)).collect::<Vec<_>>();
         let dropped = rules.remove.into_iter().map(|source| path.remove_rule(source)).collect::<Vec<_>>();
         let put = rules.enter.into_iter().map(|(source, rule)| path.put_rule(source, rule)).collect::<Vec<_>>();
         for error in removed.into_iter().chain(entered).chain(dropped).chain(put).filter_map(Result::err) {

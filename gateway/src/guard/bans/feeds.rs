@@ -66,21 +66,23 @@ impl Guard {
         self.feeds.decides(source).map(|(one, _, expires)| (one.row.shadow, expires))
     }
 
-    /// Puts what feeds say about a prefix beside the blocks that are made one by one. Its rule is not changed yet.
-    fn relist(&mut self, source: Source) {
+    /// Puts what feeds say about prefixes beside the blocks that are made one by one. Their rules are not changed yet.
+    fn relist(&mut self, sources: impl Iterator<Item = Source>) {
+        let taken: Vec<u32> = sources.filter_map(|source| self.relist_one(source)).collect();
+        if let Err(error) = self.enforcer.path_mut().clear_hits(&taken) {
+            tracing::error!(%error, "earlier prefixes' counters go on");
+        }
+    }
+
+    /// The slot that was taken for a prefix: an earlier one may have counted in it.
+    fn relist_one(&mut self, source: Source) -> Option<u32> {
         let known = self.enforcer.prefixes().fed.get(&source).map(|blocked| blocked.slot);
         match (self.fed_prefix(source), known) {
-            (Some((shadow, expires)), slot) => {
-                let slot = slot.unwrap_or_else(|| {
-                    let slot = self.feeds.slots.take(self.enforcer.path().slots().min(1 << 22));
-                    if slot > 0
-                        && let Err(error) = self.enforcer.path_mut().clear_hits(slot)
-                    {
-                        tracing::error!(%source, %error, "an earlier prefix's counters go on");
-                    }
-                    slot
-                });
+            (Some((shadow, expires)), known) => {
+                let taken = || self.feeds.slots.take(self.enforcer.path().slots().min(1 << 22));
+                let slot = known.unwrap_or_else(taken);
                 self.enforcer.prefixes_mut().fed.insert(source, Blocked { shadow, expires, slot });
+                return known.is_none().then_some(slot).filter(|slot| *slot > 0);
             }
             (None, Some(slot)) => {
                 self.enforcer.prefixes_mut().fed.remove(&source);
@@ -90,6 +92,7 @@ impl Guard {
             }
             (None, None) => {}
         }
+        None
     }
 
     /// Takes over the feeds that an earlier guard left. Within one boot the monotonic clock decides when entries end,
@@ -129,11 +132,9 @@ impl Guard {
                 self.enforcer.prefixes_mut().fed.insert(*source, Blocked { shadow, expires, slot });
             }
         }
-        for source in prefixes {
-            if !self.enforcer.prefixes().fed.contains_key(&source) {
-                self.relist(source);
-            }
-        }
+        let fed = &self.enforcer.prefixes().fed;
+        let others: Vec<Source> = prefixes.into_iter().filter(|source| !fed.contains_key(source)).collect();
+        self.relist(others.into_iter());
         Ok(())
     }
 
@@ -156,11 +157,8 @@ impl Guard {
         let new = |source: &&Source| self.key(**source).is_some() && self.feeds.decides(**source).is_none();
         self.feeds.exact += sources.iter().filter(new).count();
         self.feeds.listed.push(Listed { row: row.clone(), content: Arc::clone(&content) });
-        for source in sources {
-            if self.key(source).is_none() {
-                self.relist(source);
-            }
-        }
+        let prefixes: Vec<Source> = sources.into_iter().filter(|source| self.key(*source).is_none()).collect();
+        self.relist(prefixes.into_iter());
         (row, content)
     }
 

@@ -1,11 +1,7 @@
 //! Writes many entries to the kernel: bans in batches, rules piece by piece in the spare trie, so that a million of
 //! them leave the guard time for everything else.
 
-use std::{
-    io,
-    mem::size_of,
-    os::fd::{AsFd as _, BorrowedFd},
-};
+use std::os::fd::AsFd as _;
 
 use aya::maps::IterableMap as _;
 use gateway_common::{
@@ -20,9 +16,6 @@ use super::{
     sys,
     tries::{Prefix, sources},
 };
-
-const UPDATE_BATCH: libc::c_long = 26;
-const DELETE_BATCH: libc::c_long = 27;
 
 /// Entries asked for at once; as for a whole dump, more than lie in any one bucket.
 const SCANNED: u32 = 4_096;
@@ -99,8 +92,7 @@ impl Kernel {
         self.expect(bans.iter().map(|(key, _)| *key))?;
         let keys: Vec<u64> = bans.iter().map(|(key, _)| key.0).collect();
         let values: Vec<Ban> = bans.iter().map(|(_, ban)| *ban).collect();
-        let done = batch(self.bans.map().fd().as_fd(), UPDATE_BATCH, &keys, &values);
-        done.map(|_count| ()).map_err(|(_, source)| match source.raw_os_error() {
+        sys::enter(self.bans.map().fd().as_fd(), &keys, &values).map_err(|(_, source)| match source.raw_os_error() {
             Some(libc::E2BIG) => {
                 KernelError::Full { map: name::BANS, capacity: self.max_bans, setting: "guard.max_bans" }
             }
@@ -114,19 +106,11 @@ impl Kernel {
     /// [`KernelError::Map`].
     pub fn unban_many(&mut self, keys: &[SourceKey]) -> Result<(), KernelError> {
         let keys: Vec<u64> = keys.iter().map(|key| key.0).collect();
-        let mut left = keys.as_slice();
-        while !left.is_empty() {
-            match batch::<_, Ban>(self.bans.map().fd().as_fd(), DELETE_BATCH, left, &[]) {
-                Ok(_count) => break,
-                // The kernel stops at the first that is missing.
-                Err((done, error)) if error.raw_os_error() == Some(libc::ENOENT) => {
-                    left = left.get(done + 1..).unwrap_or_default();
-                }
-                Err((_, source)) => {
-                    return Err(KernelError::Map { map: name::BANS, operation: "removing bans", source });
-                }
-            }
-        }
+        sys::remove(self.bans.map().fd().as_fd(), &keys).map_err(|source| KernelError::Map {
+            map: name::BANS,
+            operation: "removing bans",
+            source,
+        })?;
         self.forget(u32::try_from(keys.len()).unwrap_or(u32::MAX))
     }
 
@@ -163,34 +147,4 @@ impl Kernel {
         self.rules4.commit_staged()?;
         self.rules6.commit_staged()
     }
-}
-
-/// Runs one `BPF_MAP_*_BATCH`; on an error also how many entries were done before it.
-fn batch<K, V>(
-    map: BorrowedFd<'_>,
-    command: libc::c_long,
-    keys: &[K],
-    values: &[V],
-) -> Result<usize, (usize, io::Error)> {
-    let Ok(count) = u32::try_from(keys.len()) else {
-        return Err((0, io::Error::from_raw_os_error(libc::EINVAL)));
-    };
-    if count == 0 {
-        return Ok(0);
-    }
-    let mut batch = sys::Batch {
-        from: 0,
-        to: 0,
-        keys: sys::read_address(keys),
-        values: if values.is_empty() { 0 } else { sys::read_address(values) },
-        count,
-        map: sys::descriptor(map),
-        element_flags: 0,
-        flags: 0,
-    };
-    // SAFETY: the attributes are the kernel's own layout; both pointers are to as many keys and values as `count`
-    // says, of the sizes that the map was checked to have when it was opened, and live through the call.
-    let answer = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut batch, size_of::<sys::Batch>()) };
-    let done = batch.count.min(count) as usize;
-    if answer < 0 { Err((done, io::Error::last_os_error())) } else { Ok(done) }
 }

@@ -5,13 +5,10 @@
 
 use std::os::fd::AsFd as _;
 
-use aya::maps::{Array, MapData};
+use aya::maps::{Array, IterableMap as _, MapData};
 use gateway_common::{maps::name, presence, source::SourceKey};
 
-use super::{
-    error::{KernelError, refused},
-    sys,
-};
+use super::{error::KernelError, sys};
 
 /// How bans are hashed.
 #[derive(Clone, Copy, Debug)]
@@ -52,21 +49,21 @@ impl Bits {
         map: Array<MapData, u64>,
         bits: impl Iterator<Item = u32>,
     ) -> Result<Self, KernelError> {
-        let length = map.len() as usize;
-        let mut opened = Self { name, map, words: Vec::new() };
-        opened.write(words(length, bits))?;
+        let mut opened = Self::adopt(name, map)?;
+        opened.keep(bits)?;
         Ok(opened)
     }
 
     /// Takes over a bitmap that says what it should.
     pub(super) fn adopt(name: &'static str, map: Array<MapData, u64>) -> Result<Self, KernelError> {
-        let words = map.iter().collect::<Result<_, _>>().map_err(refused(name, "reading"))?;
-        Ok(Self { name, map, words })
+        let words = sys::elements(map.map().fd().as_fd(), map.len());
+        let words = words.map_err(|source| KernelError::Map { map: name, operation: "reading", source })?;
+        Ok(Self { name, map, words: words.into_iter().map(u64::from_ne_bytes).collect() })
     }
 
     /// Sets bits.
     pub(super) fn mark(&mut self, bits: impl Iterator<Item = u32>) -> Result<(), KernelError> {
-        let mut changed = Vec::new();
+        let mut changed: Vec<u32> = Vec::new();
         for bit in bits {
             let (word, mask) = presence::word(bit);
             if let Some(there) = self.words.get_mut(word as usize)
@@ -79,11 +76,9 @@ impl Bits {
                 }
             }
         }
-        for word in changed {
-            let value = self.words.get(word as usize).copied().unwrap_or(u64::MAX);
-            self.map.set(word, value, 0).map_err(refused(self.name, "marking an entry"))?;
-        }
-        Ok(())
+        let value = |word: &u32| self.words.get(*word as usize).copied().unwrap_or(u64::MAX);
+        let values: Vec<u64> = changed.iter().map(value).collect();
+        self.enter(&changed, &values)
     }
 
     /// Clears all but these bits. Whatever has an entry must be among them.
@@ -102,14 +97,24 @@ impl Bits {
     }
 
     fn write(&mut self, words: Vec<u64>) -> Result<(), KernelError> {
-        for (index, word) in words.iter().enumerate() {
-            if self.words.get(index) != Some(word) {
-                let at = u32::try_from(index).unwrap_or(u32::MAX);
-                self.map.set(at, word, 0).map_err(refused(self.name, "clearing what is gone"))?;
+        let (mut changed, mut values) = (Vec::new(), Vec::new());
+        for (index, (word, there)) in (0..).zip(words.iter().zip(&self.words)) {
+            if word != there {
+                changed.push(index);
+                values.push(*word);
             }
         }
+        self.enter(&changed, &values)?;
         self.words = words;
         Ok(())
+    }
+
+    fn enter(&self, indices: &[u32], words: &[u64]) -> Result<(), KernelError> {
+        sys::enter(self.map.map().fd().as_fd(), indices, words).map_err(|(_, source)| KernelError::Map {
+            map: self.name,
+            operation: "marking entries",
+            source,
+        })
     }
 }
 

@@ -133,9 +133,9 @@ impl Kernel {
             rules6: Tries::open(&mut ebpf, [name::RULES6, name::RULEBITS6], &folder, settings.max_rules)?,
         };
         let mut kernel = Self { left_out, ..Self::assemble(settings, maps, Some(ebpf))? };
-        for (key, ban) in carried {
-            kernel.ban(SourceKey(u64::from_ne_bytes(key)), read_ban(&ban))?;
-        }
+        let carried: Vec<_> =
+            carried.iter().map(|(key, ban)| (SourceKey(u64::from_ne_bytes(*key)), read_ban(ban))).collect();
+        kernel.ban_many(&carried)?;
         // Everything is in place before the first packet is judged by it.
         kernel.apply(settings, guarded_tcp_ports)?;
         let links = load::links(&settings.pin_dir);
@@ -150,8 +150,9 @@ impl Kernel {
 
     pub(super) fn assemble(settings: &Settings, maps: Maps, mut program: Option<Ebpf>) -> Result<Self, KernelError> {
         let ports: Array<_, u32> = maps.ports.try_into().map_err(refused(name::PORTS, "opening"))?;
-        let numbers = 0..=u16::MAX;
-        let guarded = numbers.filter(|number| ports.get(&u32::from(*number), 0).is_ok_and(|bits| bits != 0)).collect();
+        let bits = sys::elements::<4>(ports.map().fd().as_fd(), ports.len());
+        let bits = bits.map_err(|source| KernelError::Map { map: name::PORTS, operation: "reading", source })?;
+        let guarded = (0..=u16::MAX).zip(bits).filter(|(_, bits)| *bits != [0; 4]).map(|(number, _)| number).collect();
         let program_id = match &mut program {
             Some(ebpf) => object::program(ebpf)?.info().map_err(|error| KernelError::Object(error.to_string()))?.id(),
             None => 0,
@@ -202,9 +203,7 @@ impl Kernel {
     /// # Errors
     /// [`KernelError::Full`]: nothing is evicted for it.
     pub fn ban(&mut self, key: SourceKey, ban: Ban) -> Result<(), KernelError> {
-        let same = |existing: &Ban| existing.id & !Ban::SHADOW == ban.id & !Ban::SHADOW;
-        let counted = self.find_ban(key).filter(same).unwrap_or(ban);
-        let ban = Ban { packets: counted.packets, bytes: counted.bytes, ..ban };
+        let ban = self.find_ban(key).map_or(ban, |there| ban.counted_on(there));
         self.expect([key].into_iter())?;
         self.bans.insert(key.0, Laid(ban), 0).map_err(|error| match errno(&error) {
             Some(libc::E2BIG) => {
@@ -318,12 +317,17 @@ impl Kernel {
         self.hits.get(&slot, 0).map(|Laid(hits)| hits).unwrap_or_default()
     }
 
-    /// Counts `slot` from zero again, for another rule. Slots are numbered from 0 to below [`Self::slots`].
+    /// Counts these slots from zero again, for other rules. Slots are numbered from 0 to below [`Self::slots`].
     ///
     /// # Errors
     /// [`KernelError::Map`].
-    pub fn clear_hits(&mut self, slot: u32) -> Result<(), KernelError> {
-        self.hits.set(slot, Laid(Hits::default()), 0).map_err(refused(name::HITS, "clearing a counter"))
+    pub fn clear_hits(&mut self, slots: &[u32]) -> Result<(), KernelError> {
+        let none = vec![Hits::default(); slots.len()];
+        sys::enter(self.hits.map().fd().as_fd(), slots, &none).map_err(|(_, source)| KernelError::Map {
+            map: name::HITS,
+            operation: "clearing counters",
+            source,
+        })
     }
 
     /// How many slots there are; rules with a higher one are not counted.

@@ -9,25 +9,35 @@ use std::{
 use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket};
 
 const LOOKUP: libc::c_long = 1;
+const UPDATE: libc::c_long = 2;
+const DELETE: libc::c_long = 3;
 const LOOKUP_BATCH: libc::c_long = 24;
+const UPDATE_BATCH: libc::c_long = 26;
+const DELETE_BATCH: libc::c_long = 27;
+
+/// The kernel's own error where a kind of map has no batches.
+const ENOTSUPP: i32 = 524;
 
 /// Entries asked for at once. More than lie in any one bucket of a hash map, or the kernel answers `ENOSPC`.
 const BATCH: u32 = 4_096;
 
+/// Elements of an array asked for at once.
+const ELEMENTS: u32 = 65_537;
+
 /// The attributes of `BPF_MAP_*_BATCH`.
 #[repr(C)]
-pub(super) struct Batch {
-    pub(super) from: u64,
-    pub(super) to: u64,
-    pub(super) keys: u64,
-    pub(super) values: u64,
-    pub(super) count: u32,
-    pub(super) map: u32,
-    pub(super) element_flags: u64,
-    pub(super) flags: u64,
+struct Batch {
+    from: u64,
+    to: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map: u32,
+    element_flags: u64,
+    flags: u64,
 }
 
-/// The attributes of `BPF_MAP_LOOKUP_ELEM`.
+/// The attributes of `BPF_MAP_*_ELEM`.
 #[repr(C)]
 struct Element {
     map: u64,
@@ -62,6 +72,89 @@ pub(super) fn dump<const K: usize, const V: usize>(
         entries.extend(some(map, &mut place, BATCH)?);
     }
     Ok(entries)
+}
+
+/// Every element of an array, as bytes.
+pub(super) fn elements<const V: usize>(map: BorrowedFd<'_>, length: u32) -> io::Result<Vec<[u8; V]>> {
+    let (mut all, mut place) = (Vec::with_capacity(length as usize), Place::default());
+    while !place.done && all.len() < length as usize {
+        all.extend(
+            some::<4, V>(map, &mut place, ELEMENTS.min(length.saturating_add(1)))?.into_iter().map(|(_, it)| it),
+        );
+    }
+    if all.len() == length as usize { Ok(all) } else { Err(io::Error::other("the array has another length")) }
+}
+
+/// Enters entries into a map, or replaces them. On an error also how many were done before it.
+pub(super) fn enter<K, V>(map: BorrowedFd<'_>, keys: &[K], values: &[V]) -> Result<(), (usize, io::Error)> {
+    match batch(map, UPDATE_BATCH, keys, values) {
+        Err((0, error)) if error.raw_os_error() == Some(ENOTSUPP) => {}
+        result => return result,
+    }
+    for (done, (key, value)) in keys.iter().zip(values).enumerate() {
+        one(map, UPDATE, key, Some(value)).map_err(|error| (done, error))?;
+    }
+    Ok(())
+}
+
+/// Removes entries from a map; those that are not there are passed over.
+pub(super) fn remove<K>(map: BorrowedFd<'_>, keys: &[K]) -> io::Result<()> {
+    let mut left = keys;
+    while !left.is_empty() {
+        match batch::<_, u8>(map, DELETE_BATCH, left, &[]) {
+            Ok(()) => return Ok(()),
+            // The kernel stops at the first that is missing.
+            Err((done, error)) if error.raw_os_error() == Some(libc::ENOENT) => {
+                left = left.get(done + 1..).unwrap_or_default();
+            }
+            Err((0, error)) if error.raw_os_error() == Some(ENOTSUPP) => {
+                return left.iter().try_for_each(|key| match one::<_, u8>(map, DELETE, key, None) {
+                    Err(error) if error.raw_os_error() != Some(libc::ENOENT) => Err(error),
+                    _ => Ok(()),
+                });
+            }
+            Err((_, error)) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Runs one `BPF_MAP_*_BATCH` that reads keys and, where there are any, values; on an error also how many entries were
+/// done before it.
+fn batch<K, V>(map: BorrowedFd<'_>, command: libc::c_long, keys: &[K], values: &[V]) -> Result<(), (usize, io::Error)> {
+    let Ok(count) = u32::try_from(keys.len()) else {
+        return Err((0, io::Error::from_raw_os_error(libc::EINVAL)));
+    };
+    if count == 0 {
+        return Ok(());
+    }
+    let mut batch = Batch {
+        from: 0,
+        to: 0,
+        keys: read_address(keys),
+        values: if values.is_empty() { 0 } else { read_address(values) },
+        count,
+        map: descriptor(map),
+        element_flags: 0,
+        flags: 0,
+    };
+    // SAFETY: the attributes are the kernel's own layout; both pointers are to as many keys and values as `count`
+    // says, of the sizes that the map was checked to have when it was opened, and live through the call.
+    let answer = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut batch, size_of::<Batch>()) };
+    if answer < 0 { Err((batch.count.min(count) as usize, io::Error::last_os_error())) } else { Ok(()) }
+}
+
+/// Runs one `BPF_MAP_*_ELEM` that reads a key and, where there is one, a value.
+fn one<K, V>(map: BorrowedFd<'_>, command: libc::c_long, key: &K, value: Option<&V>) -> io::Result<()> {
+    let mut element = Element {
+        map: u64::from(descriptor(map)),
+        key: read_address(std::slice::from_ref(key)),
+        value: value.map_or(0, |value| read_address(std::slice::from_ref(value))),
+        flags: 0,
+    };
+    // SAFETY: as for a batch of one.
+    let answer = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut element, size_of::<Element>()) };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// At most `most` entries of a map, from where the last call ended. Entries that come and go meanwhile may be missed, or
@@ -160,16 +253,16 @@ pub(super) fn link_interface(path: &std::path::Path) -> io::Result<u32> {
 }
 
 /// A pointer as the kernel takes it: to memory that it writes.
-pub(super) fn address<T: ?Sized>(to: &mut T) -> u64 {
+fn address<T: ?Sized>(to: &mut T) -> u64 {
     std::ptr::from_mut(to).cast::<u8>().addr() as u64
 }
 
 /// A pointer as the kernel takes it: to memory that it reads.
-pub(super) fn read_address<T>(from: &[T]) -> u64 {
+fn read_address<T>(from: &[T]) -> u64 {
     from.as_ptr().addr() as u64
 }
 
-pub(super) fn descriptor(map: BorrowedFd<'_>) -> u32 {
+fn descriptor(map: BorrowedFd<'_>) -> u32 {
     u32::try_from(map.as_raw_fd()).unwrap_or(u32::MAX)
 }
 

@@ -165,13 +165,12 @@ where
     pub(super) fn put(&mut self, prefix: Prefix<N>, rule: Rule) -> Result<(), KernelError> {
         let (name, capacity) = (self.name, self.capacity);
         self.mark(bits_of(prefix))?;
-        put(self.active_mut(), name, capacity, prefix, rule)
+        put(self.active(), name, capacity, &[(prefix, rule)])
     }
 
     /// Removes one rule, if it is there.
     pub(super) fn remove(&mut self, (address, length): Prefix<N>) -> Result<(), KernelError> {
-        let name = self.name;
-        remove(self.active_mut(), name, &Key::new(u32::from(length), address))
+        remove(self.active(), self.name, &[Key::new(u32::from(length), address)])
     }
 
     /// The rules in force.
@@ -190,13 +189,12 @@ where
         let (name, capacity) = (self.name, self.capacity);
         let bits = || rules.iter().flat_map(|(prefix, _)| bits_of(*prefix));
         self.bits.mark(bits())?;
-        let [a, b] = &mut self.tries;
-        let (active, spare) = if self.active == 0 { (a, b) } else { (b, a) };
+        let spare = self.spare();
         // A guard that was killed in the middle may have left something.
         clear(spare, name, capacity)?;
-        for (prefix, rule) in rules {
-            put(spare, name, capacity, *prefix, *rule)?;
-        }
+        put(spare, name, capacity, rules)?;
+        let [a, b] = &self.tries;
+        let (active, spare) = if self.active == 0 { (a, b) } else { (b, a) };
         self.outer.set(0, spare, 0).map_err(refused(name, "swapping"))?;
         self.active = 1 - self.active;
         clear(active, name, capacity)?;
@@ -206,28 +204,23 @@ where
     /// Enters rules into the spare trie.
     pub(super) fn stage(&mut self, rules: &[(Prefix<N>, Rule)]) -> Result<(), KernelError> {
         let (name, capacity) = (self.name, self.capacity);
-        rules.iter().try_for_each(|(prefix, _)| self.mark(bits_of(*prefix)))?;
-        let spare = self.spare_mut();
-        rules.iter().try_for_each(|(prefix, rule)| put(spare, name, capacity, *prefix, *rule))
+        self.mark(rules.iter().flat_map(|(prefix, _)| bits_of(*prefix)))?;
+        put(self.spare(), name, capacity, rules)
     }
 
     /// Removes at most `most` rules from the spare trie; whether it is empty now.
     pub(super) fn clear_staged(&mut self, most: usize) -> Result<bool, KernelError> {
         let name = self.name;
-        let spare = self.spare_mut();
-        let mut keys = Vec::new();
-        for key in spare.keys().take(most.saturating_add(1)) {
-            keys.push(key.map_err(refused(name, "reading"))?);
-        }
-        for key in keys.iter().take(most) {
-            remove(spare, name, key)?;
-        }
-        if keys.len() > most {
+        let read = |source| KernelError::Map { map: name, operation: "reading", source };
+        let spare = self.spare();
+        let mut place = sys::Place::default();
+        let some = some::<N>(spare.map().fd().as_fd(), &mut place, u32::try_from(most.max(1)).unwrap_or(u32::MAX));
+        remove(spare, name, &keys(&some.map_err(read)?))?;
+        if !place.done {
             return Ok(false);
         }
         let Some(mut stale) = self.stale.take() else { return Ok(true) };
-        let read = |source| KernelError::Map { map: name, operation: "reading", source };
-        let some = some(self.active().map().fd().as_fd(), &mut stale.place, PIECE).map_err(read)?;
+        let some = self.some(&mut stale.place).map_err(read)?;
         for (prefix, _) in &some {
             bits::set(&mut stale.words, bits_of::<N>(*prefix));
         }
@@ -245,7 +238,7 @@ where
     }
 
     /// Sets bits, also of those that are being counted.
-    fn mark(&mut self, bits: RangeInclusive<u32>) -> Result<(), KernelError> {
+    fn mark(&mut self, bits: impl Iterator<Item = u32> + Clone) -> Result<(), KernelError> {
         if let Some(stale) = &mut self.stale {
             bits::set(&mut stale.words, bits.clone());
         }
@@ -254,10 +247,9 @@ where
 
     /// Swaps the tries: what was in force is spare, and is still to be cleared.
     pub(super) fn commit_staged(&mut self) -> Result<(), KernelError> {
-        let name = self.name;
         let [a, b] = &self.tries;
         let spare = if self.active == 0 { b } else { a };
-        self.outer.set(0, spare, 0).map_err(refused(name, "swapping"))?;
+        self.outer.set(0, spare, 0).map_err(refused(self.name, "swapping"))?;
         self.active = 1 - self.active;
         self.stale = Some(Recount { place: sys::Place::default(), words: self.bits.none() });
         Ok(())
@@ -268,14 +260,9 @@ where
         if self.active == 0 { a } else { b }
     }
 
-    const fn spare_mut(&mut self) -> &mut Trie<N> {
-        let [a, b] = &mut self.tries;
+    const fn spare(&self) -> &Trie<N> {
+        let [a, b] = &self.tries;
         if self.active == 0 { b } else { a }
-    }
-
-    const fn active_mut(&mut self) -> &mut Trie<N> {
-        let [a, b] = &mut self.tries;
-        if self.active == 0 { a } else { b }
     }
 }
 
@@ -303,53 +290,56 @@ fn bits_of<const N: usize>((address, length): Prefix<N>) -> RangeInclusive<u32> 
 }
 
 fn put<const N: usize>(
-    trie: &mut Trie<N>,
+    trie: &Trie<N>,
     name: &'static str,
     capacity: u32,
-    (address, length): Prefix<N>,
-    rule: Rule,
+    rules: &[(Prefix<N>, Rule)],
 ) -> Result<(), KernelError>
 where
     [u8; N]: Pod,
 {
-    let key = Key::new(u32::from(length), address);
-    let mut tried = 0;
-    loop {
-        let Err(error) = trie.insert(&key, Laid(rule), 0) else { return Ok(()) };
-        match errno(&error) {
-            Some(libc::ENOMEM) if tried < TRIES => {
-                tried += 1;
-                thread::sleep(PAUSE);
+    for some in rules.chunks(PIECE as usize) {
+        let (keys, values) = (keys(some), some.iter().map(|(_, rule)| *rule).collect::<Vec<_>>());
+        let (mut done, mut tried) = (0, 0);
+        while let (Some(keys), Some(values)) = (keys.get(done..), values.get(done..)) {
+            let Err((more, source)) = sys::enter(trie.map().fd().as_fd(), keys, values) else { break };
+            (done, tried) = (done + more, if more > 0 { 0 } else { tried });
+            match source.raw_os_error() {
+                Some(libc::ENOMEM) if tried < TRIES => {
+                    tried += 1;
+                    thread::sleep(PAUSE);
+                }
+                Some(libc::ENOSPC) => return Err(full(name, capacity)),
+                _ => return Err(KernelError::Map { map: name, operation: "adding rules", source }),
             }
-            Some(libc::ENOSPC) => return Err(full(name, capacity)),
-            _ => return Err(refused(name, "adding a rule")(error)),
         }
     }
-}
-
-fn remove<const N: usize>(trie: &mut Trie<N>, name: &'static str, key: &Key<[u8; N]>) -> Result<(), KernelError>
-where
-    [u8; N]: Pod,
-{
-    match trie.remove(key) {
-        Err(error) if errno(&error) != Some(libc::ENOENT) => Err(refused(name, "removing a rule")(error)),
-        _ => Ok(()),
-    }
-}
-
-fn clear<const N: usize>(trie: &mut Trie<N>, name: &'static str, capacity: u32) -> Result<(), KernelError>
-where
-    [u8; N]: Pod,
-{
-    let left = entries::<N>(trie.map().fd().as_fd(), capacity).map_err(|source| KernelError::Map {
-        map: name,
-        operation: "reading",
-        source,
-    })?;
-    for ((address, length), _) in left {
-        remove(trie, name, &Key::new(u32::from(length), address))?;
-    }
     Ok(())
+}
+
+fn remove<const N: usize>(trie: &Trie<N>, name: &'static str, keys: &[Key<[u8; N]>]) -> Result<(), KernelError>
+where
+    [u8; N]: Pod,
+{
+    let removed = sys::remove(trie.map().fd().as_fd(), keys);
+    removed.map_err(|source| KernelError::Map { map: name, operation: "removing rules", source })
+}
+
+fn clear<const N: usize>(trie: &Trie<N>, name: &'static str, capacity: u32) -> Result<(), KernelError>
+where
+    [u8; N]: Pod,
+{
+    let left = entries::<N>(trie.map().fd().as_fd(), capacity);
+    let left = left.map_err(|source| KernelError::Map { map: name, operation: "reading", source })?;
+    left.chunks(PIECE as usize).try_for_each(|some| remove(trie, name, &keys(some)))
+}
+
+/// Prefixes as the kernel takes them.
+fn keys<const N: usize>(rules: &[(Prefix<N>, Rule)]) -> Vec<Key<[u8; N]>>
+where
+    [u8; N]: Pod,
+{
+    rules.iter().map(|((address, length), _)| Key::new(u32::from(*length), *address)).collect()
 }
 
 /// Everything in a trie, which must have been checked to be of this key and value size.

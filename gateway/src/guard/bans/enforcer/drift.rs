@@ -18,18 +18,21 @@ impl<K, V> Drift<K, V> {
     }
 }
 
-/// Compares entries; `same` tells whether a found entry means what the wanted one means, counters aside.
+/// Compares entries; `renew` tells what must be entered in the place of a found entry that does not mean what the wanted
+/// one, its first argument, means.
 pub(crate) fn compare<K: Copy + Eq + Hash, V: Copy>(
     wanted: impl IntoIterator<Item = (K, V)>,
     found: impl IntoIterator<Item = (K, V)>,
-    same: impl Fn(&V, &V) -> bool,
+    renew: impl Fn(V, V) -> Option<V>,
 ) -> Drift<K, V> {
     let mut found: HashMap<K, V> = found.into_iter().collect();
     let mut enter = Vec::new();
     for (key, value) in wanted {
-        if !found.remove(&key).is_some_and(|there| same(&value, &there)) {
-            enter.push((key, value));
-        }
+        let value = match found.remove(&key) {
+            Some(there) => renew(value, there),
+            None => Some(value),
+        };
+        enter.extend(value.map(|value| (key, value)));
     }
     Drift { enter, remove: found.into_keys().collect() }
 }
@@ -40,9 +43,9 @@ mod tests {
 
     #[test]
     fn names_what_differs() {
-        let same = |left: &(u8, u8), right: &(u8, u8)| left.0 == right.0;
-        let drift = compare([(1, (1, 0)), (2, (2, 0)), (3, (3, 0))], [(2, (2, 9)), (3, (4, 9)), (5, (5, 9))], same);
-        assert_eq!(drift, Drift { enter: vec![(1, (1, 0)), (3, (3, 0))], remove: vec![5] });
+        let renew = |left: (u8, u8), right: (u8, u8)| (left.0 != right.0).then_some((left.0, right.1));
+        let drift = compare([(1, (1, 0)), (2, (2, 0)), (3, (3, 0))], [(2, (2, 9)), (3, (4, 9)), (5, (5, 9))], renew);
+        assert_eq!(drift, Drift { enter: vec![(1, (1, 0)), (3, (3, 9))], remove: vec![5] });
         assert_eq!(drift.count(), 3);
     }
 }

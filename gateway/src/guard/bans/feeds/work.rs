@@ -175,7 +175,7 @@ impl Guard {
             Stage::Leave(at) => self.leave_some(&mut job, at),
             Stage::Relist(at) => {
                 let some = job.plan.prefixes.get(at..).unwrap_or_default();
-                some.iter().take(RULES).for_each(|source| self.relist(*source));
+                self.relist(some.iter().take(RULES).copied());
                 match (at + RULES < job.plan.prefixes.len(), job.plan.prefixes.is_empty()) {
                     (true, _) => Stage::Relist(at + RULES),
                     (false, false) => Stage::Clear,
