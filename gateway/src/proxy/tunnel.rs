@@ -62,7 +62,7 @@ impl Tunnel {
     /// Carries bytes until the tunnel is over. `early` is what the client sent right after the response.
     pub(super) async fn run(mut self, early: Bytes, io: &Rc<ClientIo>) {
         let Some((stream, first)) = self.response.switched() else { return };
-        let bytes_in = Rc::clone(self.exchange.bytes_in.get_or_insert_default());
+        let bytes_in = Rc::clone(self.exchange.outcome.bytes_in.get_or_insert_default());
         let (mut client, mut up, mut down) = (TunnelIo(Rc::clone(io)), Way::new(early), Way::new(first));
         let mut alarm = Alarm::default();
         let mut active = deadline::now();
@@ -71,7 +71,7 @@ impl Tunnel {
             let sent = up.poll(&mut client, &mut *stream.borrow_mut(), cx);
             let received = down.poll(&mut *stream.borrow_mut(), &mut client, cx);
             bytes_in.set(up.passed);
-            self.exchange.bytes_out = down.passed;
+            self.exchange.outcome.bytes_out = down.passed;
             if before != (up.passed, down.passed) {
                 active = deadline::now();
             }
@@ -92,7 +92,7 @@ impl Tunnel {
             Poll::Pending
         })
         .await;
-        self.exchange.ended = ended;
+        self.exchange.outcome.ended = ended;
     }
 
     /// Why its connection is to be closed; `None`: it is not.

@@ -33,31 +33,58 @@ pub(in crate::proxy) struct Exchange {
     /// The client that sent the request.
     pub(in crate::proxy) client: Client,
     pub(in crate::proxy) id: RequestId,
+    pub(in crate::proxy) began: Now,
     /// What trusted proxies say of the request.
     pub(in crate::proxy) info: Option<Box<ForwardedInfo>>,
-    pub(in crate::proxy) began: Now,
-    pub(in crate::proxy) request: Option<RequestLine>,
-    /// The request's body, until an upstream or nobody gets it.
-    pub(super) unread: Option<Incoming>,
+    pub(in crate::proxy) request: ReceivedRequest,
+    pub(in crate::proxy) routing: Routing,
+    pub(in crate::proxy) identity: Option<Arc<Identity>>,
+    pub(in crate::proxy) outcome: Outcome,
+    /// Whether it is an exchange: what happens on a connection outside of any request is told in the same way.
+    counted: bool,
+}
+
+/// What has been read of the request.
+#[derive(Default)]
+pub(in crate::proxy) struct ReceivedRequest {
+    /// `None`: nothing of it could be read.
+    pub(in crate::proxy) line: Option<RequestLine>,
     pub(in crate::proxy) target: Option<Target>,
     /// Whether it is a call of gRPC.
     pub(in crate::proxy) is_grpc: bool,
+    /// Its body, until an upstream or nobody gets it.
+    pub(super) body: Option<Incoming>,
+}
+
+/// What the router has found.
+#[derive(Default)]
+pub(in crate::proxy) struct Routing {
     /// An index into [`Snapshot::served`](crate::snapshot::Snapshot::served).
     pub(in crate::proxy) route: Option<usize>,
-    pub(in crate::proxy) identity: Option<Arc<Identity>>,
     /// What pages of other origins may do, where there is no route: an index into [`Snapshot::cors`](crate::snapshot::Snapshot::cors).
     pub(in crate::proxy) cors: Option<usize>,
     /// The methods that a 405 names.
     pub(in crate::proxy) allow: Option<HeaderValue>,
+}
+
+/// What came of the request.
+pub(in crate::proxy) struct Outcome {
     pub(in crate::proxy) status: u16,
     /// Bytes of the request's body so far.
     pub(in crate::proxy) bytes_in: Option<Rc<Cell<u64>>>,
     pub(in crate::proxy) bytes_out: u64,
     /// Why a tunnel ended, if neither side ended it.
     pub(in crate::proxy) ended: Option<&'static str>,
+    /// Whether it went to its upstream.
     forwarded: bool,
     refused: Option<(Row, Cow<'static, str>)>,
-    counted: bool,
+}
+
+impl Outcome {
+    /// What is logged if the client leaves before it is answered.
+    const fn unanswered() -> Self {
+        Self { status: CLIENT_LEFT, bytes_in: None, bytes_out: 0, ended: None, forwarded: false, refused: None }
+    }
 }
 
 impl Exchange {
@@ -76,7 +103,7 @@ impl Exchange {
     pub(in crate::proxy) fn fault(worker: &Rc<Worker>, connection: &Rc<Connection>, refusal: Refusal) {
         let mut exchange = Self::new(worker, connection, None, Now::read(), false);
         exchange.refuse(refusal);
-        exchange.status = 0;
+        exchange.outcome.status = 0;
     }
 
     /// Notes a signal about the source of a connection outside of any request.
@@ -87,10 +114,10 @@ impl Exchange {
         detail: impl Into<Cow<'static, str>>,
     ) {
         let mut exchange = Self::new(worker, connection, None, Now::read(), false);
-        exchange.status = 0;
+        exchange.outcome.status = 0;
         exchange.note(signal);
         let row = Row { status: http::StatusCode::BAD_REQUEST, title: "", label: signal.name(), signal: Some(signal) };
-        exchange.refused = Some((row, detail.into()));
+        exchange.outcome.refused = Some((row, detail.into()));
     }
 
     /// Notes a handshake that failed and says nothing about its source.
@@ -100,9 +127,9 @@ impl Exchange {
         detail: Cow<'static, str>,
     ) {
         let mut exchange = Self::new(worker, connection, None, Now::read(), false);
-        exchange.status = 0;
+        exchange.outcome.status = 0;
         let row = Row { status: http::StatusCode::BAD_REQUEST, title: "", label: "failed_handshake", signal: None };
-        exchange.refused = Some((row, detail));
+        exchange.outcome.refused = Some((row, detail));
     }
 
     fn new(
@@ -117,22 +144,12 @@ impl Exchange {
             connection: Rc::clone(connection),
             client: connection.client.get(),
             id: worker.next_id(),
-            info: None,
             began,
-            request,
-            unread: None,
-            target: None,
-            is_grpc: false,
-            route: None,
+            info: None,
+            request: ReceivedRequest { line: request, ..ReceivedRequest::default() },
+            routing: Routing::default(),
             identity: None,
-            cors: None,
-            allow: None,
-            status: CLIENT_LEFT,
-            bytes_in: None,
-            bytes_out: 0,
-            ended: None,
-            forwarded: false,
-            refused: None,
+            outcome: Outcome::unanswered(),
             counted,
         })
     }
@@ -151,7 +168,7 @@ impl Exchange {
 
     /// The route, compiled.
     pub(in crate::proxy) fn compiled_route(&self) -> Option<&CompiledRoute> {
-        self.route.and_then(|route| self.worker.shared.snapshot.served.get(route))
+        self.routing.route.and_then(|route| self.worker.shared.snapshot.served.get(route))
     }
 
     /// What the request asks for.
@@ -159,7 +176,7 @@ impl Exchange {
     /// # Errors
     /// Nobody has read it.
     pub(super) fn target(&self) -> Result<&Target, Refusal> {
-        self.target.as_ref().ok_or_else(|| Refusal::new(Reject::BadRequest, "no target"))
+        self.request.target.as_ref().ok_or_else(|| Refusal::new(Reject::BadRequest, "no target"))
     }
 
     /// The timeouts of the route, or the general ones.
@@ -169,28 +186,28 @@ impl Exchange {
 
     /// The request goes to its upstream.
     pub(in crate::proxy) const fn forwarded(&mut self) {
-        self.forwarded = true;
+        self.outcome.forwarded = true;
     }
 
     /// The exchange ends with a refusal. Its signal is noted now, before the response leaves.
     pub(in crate::proxy) fn refuse(&mut self, refusal: Refusal) -> Row {
         let row = refusal.row();
         // A response that broke off before it began was counted then.
-        if self.refused.is_none() {
+        if self.outcome.refused.is_none() {
             self.worker.counters.refused(refusal.reject);
         }
-        self.status = row.status.as_u16();
+        self.outcome.status = row.status.as_u16();
         if let Some(signal) = row.signal {
             self.note(signal);
         }
-        self.refused = Some((row, refusal.detail));
+        self.outcome.refused = Some((row, refusal.detail));
         row
     }
 
     /// The response breaks off after its head was sent.
     pub(in crate::proxy) fn broke_off(&mut self, refusal: Refusal) {
         self.worker.counters.refused(refusal.reject);
-        self.refused = Some((refusal.row(), refusal.detail));
+        self.outcome.refused = Some((refusal.row(), refusal.detail));
     }
 
     /// Whether the client is banned behind a trusted proxy: the kernel sees that proxy's packets alone. Counts the
@@ -218,23 +235,24 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         if self.counted {
             self.connection.end();
-            self.worker.counters.answered((self.status != CLIENT_LEFT).then_some(self.status));
+            self.worker.counters.answered((self.outcome.status != CLIENT_LEFT).then_some(self.outcome.status));
         }
-        if let Some(identity) = self.identity.as_ref().filter(|_| self.forwarded && self.refused.is_none())
-            && (200..400).contains(&self.status)
+        if let Some(identity) =
+            self.identity.as_ref().filter(|_| self.outcome.forwarded && self.outcome.refused.is_none())
+            && (200..400).contains(&self.outcome.status)
         {
             self.worker.good_clients.note(self.client.source, identity.principal());
         }
         let settings = &self.worker.shared.snapshot.settings;
         let served = self.compiled_route();
-        let upstream = served.filter(|_| self.forwarded).and_then(|route| route.action.upstream());
+        let upstream = served.filter(|_| self.outcome.forwarded).and_then(|route| route.action.upstream());
         let upstream = upstream.and_then(|upstream| settings.upstreams.get(upstream));
         let Some(listener) = settings.listeners.get(self.connection.listener) else { return };
         let is_wanted = listener.access_log && served.is_none_or(|route| route.access_log);
-        if !is_wanted && self.refused.is_none() {
+        if !is_wanted && self.outcome.refused.is_none() {
             return;
         }
-        let (method, version, path) = match &self.request {
+        let (method, version, path) = match &self.request.line {
             Some((method, version, path)) => (Some(method.as_str()), Some(*version), path.as_ref()),
             None => (None, None, None),
         };
@@ -249,19 +267,19 @@ impl Drop for Exchange {
             protocol: version.map(protocol),
             tls: secured.map(|secured| secured.version),
             ja4: self.connection.ja4(),
-            host: self.target.as_ref().map(Target::host),
+            host: self.request.target.as_ref().map(Target::host),
             method,
-            path: self.target.as_ref().map(Target::path).or(path.map(PathAndQuery::path)),
+            path: self.request.target.as_ref().map(Target::path).or(path.map(PathAndQuery::path)),
             request_id: self.info.as_ref().and_then(|told| told.id.as_ref()?.to_str().ok()),
-            status: self.status,
-            reject: self.refused.as_ref().map(|(row, _)| row.label),
-            detail: self.refused.as_ref().map(|(_, detail)| &**detail).or(self.ended),
-            signal: self.refused.as_ref().and_then(|(row, _)| row.signal).map(Signal::name),
+            status: self.outcome.status,
+            reject: self.outcome.refused.as_ref().map(|(row, _)| row.label),
+            detail: self.outcome.refused.as_ref().map(|(_, detail)| &**detail).or(self.outcome.ended),
+            signal: self.outcome.refused.as_ref().and_then(|(row, _)| row.signal).map(Signal::name),
             principal: self.identity.as_ref().map(|identity| identity.principal()),
             route: served.map(|route| &*route.template),
             upstream: upstream.map(|upstream| upstream.name.as_str()),
-            bytes_in: self.bytes_in.as_ref().map_or(0, |bytes| bytes.get()),
-            bytes_out: self.bytes_out,
+            bytes_in: self.outcome.bytes_in.as_ref().map_or(0, |bytes| bytes.get()),
+            bytes_out: self.outcome.bytes_out,
             duration_us: took / 1_000,
         };
         self.worker.lines.add(|out| line.write(out));

@@ -25,7 +25,7 @@ pub(super) async fn upload(
     head: &Parts,
     exchange: &mut Exchange,
 ) -> Result<Upload, Unserved> {
-    let Some(body) = exchange.unread.as_ref() else { return Ok(Upload::Empty) };
+    let Some(body) = exchange.request.body.as_ref() else { return Ok(Upload::Empty) };
     if body.size_hint().exact().is_some_and(|length| length > route.max_body) {
         return Err(Refusal::new(Reject::BodyTooLarge, "Content-Length over the limit").into());
     }
@@ -36,10 +36,10 @@ pub(super) async fn upload(
     if route.schema.is_some() && head.headers.contains_key(header::CONTENT_ENCODING) {
         return Err(Refusal::new(Reject::UnsupportedMediaType, "Content-Encoding").into());
     }
-    let Some(body) = exchange.unread.take() else { return Ok(Upload::Empty) };
-    let received = Rc::clone(exchange.bytes_in.get_or_insert_default());
+    let Some(body) = exchange.request.body.take() else { return Ok(Upload::Empty) };
+    let received = Rc::clone(exchange.outcome.bytes_in.get_or_insert_default());
     let body = RequestBody::new(body, route.max_body, &route.timeouts, received);
-    let body = if exchange.is_grpc { body.of_messages() } else { body };
+    let body = if exchange.request.is_grpc { body.of_messages() } else { body };
     let Some(schema) = &route.schema else { return Ok(Upload::Streaming(Box::new(body))) };
     // Boxed, as most requests do without it.
     let bytes = Box::pin(body.whole()).await.map_err(ForwardError::from)?;

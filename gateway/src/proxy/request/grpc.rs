@@ -71,7 +71,7 @@ pub(in crate::proxy) fn refuse(
     reject: Reject,
     exchange: Box<Exchange>,
 ) -> Result<Response<ResponseBody>, Box<Exchange>> {
-    let Some(code) = code(reject).filter(|_| exchange.is_grpc) else { return Err(exchange) };
+    let Some(code) = code(reject).filter(|_| exchange.request.is_grpc) else { return Err(exchange) };
     let id = exchange.told_id();
     let mut response = Response::new(ResponseBody::whole(bytes::Bytes::new(), exchange));
     *response.status_mut() = StatusCode::OK;

@@ -70,7 +70,7 @@ impl LocalReply {
 
     /// Makes the response. `close`: nothing more can be read from this connection.
     pub(in crate::proxy) fn answer(self, mut exchange: Box<Exchange>, close: bool) -> Response<ResponseBody> {
-        exchange.status = self.status.as_u16();
+        exchange.outcome.status = self.status.as_u16();
         let mut headers = HeaderMap::new();
         if let Some(content_type) = self.content_type {
             headers.insert(header::CONTENT_TYPE, content_type);
@@ -86,7 +86,7 @@ impl LocalReply {
         }
         headers.insert("x-request-id", exchange.told_id());
         // In HTTP/2 one stream says nothing about the others.
-        if close && matches!(&exchange.request, Some((_, Version::HTTP_10 | Version::HTTP_11, _))) {
+        if close && matches!(&exchange.request.line, Some((_, Version::HTTP_10 | Version::HTTP_11, _))) {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         let body = if is_head(&exchange) { Bytes::new() } else { self.body };

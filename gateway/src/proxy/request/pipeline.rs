@@ -40,8 +40,8 @@ pub(in crate::proxy) async fn serve(
     let now = Now::read();
     let line = (head.method.clone(), head.version, head.uri.path_and_query().cloned());
     let mut exchange = Exchange::begin(&worker, &connection, Some(line), now);
-    exchange.is_grpc = grpc::is(&head);
-    exchange.unread = Some(body);
+    exchange.request.is_grpc = grpc::is(&head);
+    exchange.request.body = Some(body);
     let asked = Asked::of(&head.headers, &worker);
     let is_http1 = head.version != Version::HTTP_2;
     let answered = answer(&worker, &connection, &mut exchange, head, now).await;
@@ -89,9 +89,9 @@ async fn answer(
             None => no_upstream().into(),
         });
     };
-    let has_body = exchange.unread.as_ref().is_some_and(|body| !body.is_end_stream());
+    let has_body = exchange.request.body.as_ref().is_some_and(|body| !body.is_end_stream());
     let upgrade = upgrade::wanted(&head, has_body, route.upgrade.as_ref())?;
-    let caller = if exchange.is_grpc { grpc::timeout(&head.headers)? } else { None };
+    let caller = if exchange.request.is_grpc { grpc::timeout(&head.headers)? } else { None };
     let upload = forward::upload(worker, route, &head, exchange).await?;
     let group = worker.upstreams.get(upstream).ok_or_else(no_upstream)?;
     let timeouts = AttemptTimeouts::new(&route.timeouts, caller);

@@ -16,8 +16,8 @@ pub(in crate::proxy) fn refuse(mut exchange: Box<Exchange>, refusal: Refusal, cl
     };
     let id = exchange.told_id();
     let body = text(row.label, row.title, row.status, id.as_bytes());
-    let allow = exchange.allow.take();
-    let http1 = matches!(&exchange.request, Some((_, Version::HTTP_10 | Version::HTTP_11, _)));
+    let allow = exchange.routing.allow.take();
+    let http1 = matches!(&exchange.request.line, Some((_, Version::HTTP_10 | Version::HTTP_11, _)));
     let body = if is_head(&exchange) { Bytes::new() } else { body };
     let mut response = Response::new(ResponseBody::whole(body, exchange));
     *response.status_mut() = row.status;
@@ -55,7 +55,7 @@ pub(in crate::proxy) fn refuse(mut exchange: Box<Exchange>, refusal: Refusal, cl
 
 /// Whether the response must not have a body (RFC 9110 9.3.2). HTTP/1 drops it by itself, HTTP/2 does not.
 pub(in crate::proxy) fn is_head(exchange: &Exchange) -> bool {
-    matches!(&exchange.request, Some((Method::HEAD, Version::HTTP_2, _)))
+    matches!(&exchange.request.line, Some((Method::HEAD, Version::HTTP_2, _)))
 }
 
 fn text(label: &str, title: &str, status: StatusCode, id: &[u8]) -> Bytes {

@@ -23,8 +23,8 @@ pub(super) fn relay(
     mut head: response::Parts,
     mut response: UpstreamResponse,
 ) -> Response<ResponseBody> {
-    exchange.unread = None;
-    exchange.status = head.status.as_u16();
+    exchange.request.body = None;
+    exchange.outcome.status = head.status.as_u16();
     if response.leaves_unread() {
         // The client is told with the response, and is listened to a little longer.
         exchange.connection.unread.set(true);
@@ -56,7 +56,7 @@ pub(super) fn switch(
     mut head: response::Parts,
     response: UpstreamResponse,
 ) -> Response<ResponseBody> {
-    exchange.unread = None;
+    exchange.request.body = None;
     if !exchange.connection.waits.get() {
         exchange.connection.unread.set(true);
         return problem::refuse(exchange, Refusal::new(Reject::BadRequest, "bytes before the tunnel"), true);
@@ -71,13 +71,13 @@ pub(super) fn switch(
         upgrade::tell(&mut head.headers, protocol);
     }
     let outlives_token = route.and_then(|route| route.upgrade.as_ref()).is_some_and(|upgrade| upgrade.outlives_token);
-    exchange.status = head.status.as_u16();
+    exchange.outcome.status = head.status.as_u16();
     Response::from_parts(head, ResponseBody::switched(Box::new(Tunnel::new(response, exchange, outlives_token))))
 }
 
 /// The response to a client that left, which nobody reads.
 pub(super) fn nobody(mut exchange: Box<Exchange>) -> Response<ResponseBody> {
-    exchange.unread = None;
+    exchange.request.body = None;
     exchange.connection.unread.set(true);
     let mut nobody = Response::new(ResponseBody::whole(bytes::Bytes::new(), exchange));
     *nobody.status_mut() = StatusCode::BAD_REQUEST;
@@ -87,7 +87,7 @@ pub(super) fn nobody(mut exchange: Box<Exchange>) -> Response<ResponseBody> {
 /// Deals with a body that no upstream gets: the request is refused (F14), or answered without an upstream. `true`: the
 /// connection ends with the response.
 pub(super) fn settle(exchange: &mut Exchange, expects_continue: bool, reject: Option<Reject>) -> bool {
-    let close = match exchange.unread.take() {
+    let close = match exchange.request.body.take() {
         _ if reject == Some(Reject::BadRequest) => true,
         Some(body) if body.is_end_stream() => false,
         // A client that waits for 100 (Continue) may send the body or not: what follows could be either (F15).
@@ -131,8 +131,8 @@ impl<'a> CommonHeaders<'a> {
         };
         // RFC 6797 7.2: never to a client that came without TLS.
         let hsts = hsts.filter(|_| exchange.scheme() == "https");
-        let hsts = hsts.and_then(|hsts| hsts.of(exchange.target.as_ref().map(Target::host)));
-        let group = exchange.compiled_route().map_or(exchange.cors, |route| route.cors);
+        let hsts = hsts.and_then(|hsts| hsts.of(exchange.request.target.as_ref().map(Target::host)));
+        let group = exchange.compiled_route().map_or(exchange.routing.cors, |route| route.cors);
         Self { hsts, cors: group.and_then(|group| snapshot.cors.get(group)), is_relayed }
     }
 

@@ -92,7 +92,7 @@ impl ResponseBody {
     /// logged.
     pub(in crate::proxy) fn take_broken(&mut self) -> Option<(Box<Exchange>, &'static str)> {
         let mut exchange = self.0.exchange.take()?;
-        exchange.bytes_out = 0;
+        exchange.outcome.bytes_out = 0;
         Some((exchange, self.0.broke))
     }
 }
@@ -191,7 +191,7 @@ impl Body for ResponseBody {
         };
         let Some(exchange) = &mut this.exchange else { return Poll::Ready(None) };
         match &piece {
-            Some(Ok(piece)) => exchange.bytes_out += u64::try_from(piece.len()).unwrap_or(u64::MAX),
+            Some(Ok(piece)) => exchange.outcome.bytes_out += u64::try_from(piece.len()).unwrap_or(u64::MAX),
             Some(Err(Broken(reject, detail))) => {
                 this.broke = detail;
                 exchange.broke_off(Refusal::new(*reject, *detail));

@@ -32,10 +32,10 @@ pub(super) fn find<'a>(
     now: Now,
 ) -> Result<Found<'a>, Unserved> {
     let found = ask(worker, connection, exchange, head, now);
-    if found.is_err() && exchange.route.is_none() && exchange.cors.is_none() {
+    if found.is_err() && exchange.routing.route.is_none() && exchange.routing.cors.is_none() {
         let snapshot = &worker.shared.snapshot;
         let local = listened_at(snapshot, connection, exchange);
-        exchange.cors = snapshot.cors_of_refused(exchange.target.as_ref(), local, head);
+        exchange.routing.cors = snapshot.cors_of_refused(exchange.request.target.as_ref(), local, head);
     }
     found
 }
@@ -65,11 +65,11 @@ fn ask<'a>(
     framing::check(head)?;
     let local = listened_at(snapshot, connection, exchange);
     let is_https = exchange.scheme() == "https";
-    let target = exchange.target.insert(Target::read(head, local, snapshot.settings.head.target)?);
+    let target = exchange.request.target.insert(Target::read(head, local, snapshot.settings.head.target)?);
     if let Some(preflight) = snapshot.preflight(target, head) {
         let group = preflight.group.filter(|_| preflight.is_permitted).and_then(|group| snapshot.cors.get(group));
         let permissions = cors::permissions(group, &head.headers);
-        (exchange.route, exchange.cors) = (preflight.route, preflight.group);
+        (exchange.routing.route, exchange.routing.cors) = (preflight.route, preflight.group);
         return Err(Unserved::LocalReply(Box::new(LocalReply::preflight(permissions))));
     }
     let redirect = snapshot.settings.listeners.get(connection.listener).and_then(|listener| listener.redirect);
@@ -89,11 +89,11 @@ fn ask<'a>(
     let index = match snapshot.routes.find(target, &head.method, &head.headers) {
         Ok(index) => index,
         Err(miss) => {
-            exchange.allow = miss.allow;
+            exchange.routing.allow = miss.allow;
             return Err(miss.refusal.into());
         }
     };
-    exchange.route = Some(index);
+    exchange.routing.route = Some(index);
     let route = snapshot.served.get(index).ok_or_else(|| Refusal::new(Reject::NotFound, "no such route"))?;
     let group = route.cors.and_then(|group| snapshot.cors.get(group));
     if group.is_some_and(|group| group.refuses(&head.headers, target)) {
