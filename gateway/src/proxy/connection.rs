@@ -1,13 +1,18 @@
 //! One live connection of a client: what it is doing, since when, and whether and why it is to be closed.
 
 use std::{
-    cell::{Cell, OnceCell, RefCell},
+    cell::{Cell, OnceCell},
     pin::pin,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
     time::Duration,
 };
 
-use super::{min_rate::MinRate, timing::deadline, write_batching::WriteTurn};
+use self::{
+    activity::{Activity, Phase},
+    closing::Closing,
+    write_progress::WriteProgress,
+};
+use super::write_batching::WriteTurn;
 use crate::{
     client::Client,
     settings::timeouts::Timeouts,
@@ -18,6 +23,12 @@ pub(super) mod accept;
 mod handshake;
 pub(super) mod proxy_protocol;
 
+mod activity;
+mod closing;
+mod write_progress;
+
+pub(super) use self::closing::{Close, CloseReason};
+
 /// How long a drain leaves a connection for its next request, which may be on its way.
 const NEXT_REQUEST: Duration = Duration::from_millis(250);
 
@@ -27,85 +38,21 @@ const GOODBYE: Duration = Duration::from_secs(1);
 /// After how long an idle connection is treated as silent: from then on it keeps little memory.
 const SILENT: Duration = Duration::from_secs(2);
 
-/// How a connection is to be closed. It only ever gets more urgent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Close {
-    /// Not at all.
-    No,
-    /// When the requests in flight are answered.
-    Graceful,
-    /// At once.
-    Now,
-}
-
-/// Why a connection is being closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CloseReason {
-    /// Its source was banned.
-    Banned,
-    /// The worker stops.
-    Drain,
-    /// It was idle for too long.
-    Idle,
-    /// Its client certificate has to be verified anew.
-    Reverify,
-    /// The client was too slow: with the handshake, with a head, or with taking a response.
-    Slow,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Handshake,
-    /// Nothing has come yet.
-    Fresh,
-    /// A head is arriving.
-    Head,
-    /// Between requests.
-    Idle,
-    /// A request is in flight.
-    Busy,
-    /// We send nothing more, and the client may still be sending. The code that reads from it has a deadline.
-    Lingering,
-}
-
 /// One live connection of a client.
 pub(super) struct Connection {
     /// The client at the other end, or the one that the PROXY protocol names.
     pub(super) client: Cell<Client>,
     /// The listener's position in the configuration.
     pub(super) listener: usize,
-    /// The fingerprint of the TLS hello, once that has come. It is kept here, so that a handshake that is given up is
-    /// logged with it.
-    pub(super) ja4: OnceCell<Ja4>,
+    /// The fingerprint of the TLS hello, once that has come.
+    ja4: OnceCell<Ja4>,
     /// The outcome of the TLS handshake, once it is done.
     pub(super) secured: OnceCell<Box<Secured>>,
-    /// Whether a request was answered before its body was read.
-    pub(super) unread: Cell<bool>,
     /// Whether its task waits for nothing but its turn to write.
     pub(super) write_turn: WriteTurn,
-    /// Whether the request that is being answered has no body, and nothing came behind it.
-    pub(super) waits: Cell<bool>,
-    multiplexed: Cell<bool>,
-    phase: Cell<Phase>,
-    since: Cell<u64>,
-    /// Whether it has been idle for a while.
-    rests: Cell<bool>,
-    /// When the client stopped taking what we send; 0: it has not.
-    stalled: Cell<u64>,
-    /// How fast the client takes what we send.
-    rate: Cell<MinRate>,
-    /// When the client last took something of the write buffer.
-    taken: Cell<u64>,
-    in_flight: Cell<u32>,
-    /// How many requests have begun on it.
-    begun: Cell<u64>,
-    /// Whether the authorities or lists that its client certificate was verified by have changed since.
-    is_stale: Cell<bool>,
-    close: Cell<Close>,
-    /// Since when it is to be closed.
-    closing: Cell<u64>,
-    why: Cell<Option<CloseReason>>,
-    waker: RefCell<Option<Waker>>,
+    activity: Activity,
+    writes: WriteProgress,
+    closing: Closing,
 }
 
 impl Connection {
@@ -115,134 +62,90 @@ impl Connection {
             listener,
             ja4: OnceCell::new(),
             secured: OnceCell::new(),
-            unread: Cell::new(false),
             write_turn: WriteTurn::default(),
-            waits: Cell::new(false),
-            multiplexed: Cell::new(false),
-            phase: Cell::new(Phase::Handshake),
-            since: Cell::new(deadline::now()),
-            rests: Cell::new(false),
-            stalled: Cell::new(0),
-            rate: Cell::default(),
-            taken: Cell::new(0),
-            in_flight: Cell::new(0),
-            begun: Cell::new(0),
-            is_stale: Cell::new(false),
-            close: Cell::new(Close::No),
-            closing: Cell::new(0),
-            why: Cell::new(None),
-            waker: RefCell::new(None),
+            activity: Activity::new(),
+            writes: WriteProgress::default(),
+            closing: Closing::new(),
+        }
+    }
+
+    /// The TLS hello has come: its fingerprint, where that is wanted.
+    fn note_ja4(&self, ja4: Option<Ja4>) {
+        if let Some(ja4) = ja4 {
+            self.ja4.set(ja4).unwrap_or_default();
         }
     }
 
     /// The handshake is done, or there is none.
     pub(super) fn established(&self, multiplexed: bool) {
-        self.multiplexed.set(multiplexed);
-        self.enter(if multiplexed { Phase::Idle } else { Phase::Fresh });
+        self.activity.established(multiplexed);
     }
 
     /// Bytes came in.
     pub(super) fn received(&self) {
-        if matches!(self.phase.get(), Phase::Fresh | Phase::Idle) && !self.multiplexed.get() {
-            self.enter(Phase::Head);
-        }
+        self.activity.received();
     }
 
     /// A request begins.
     pub(super) fn begin(&self) {
-        self.in_flight.set(self.in_flight.get() + 1);
-        self.begun.set(self.begun.get() + 1);
-        self.phase.set(Phase::Busy);
-        self.rests.set(false);
+        self.activity.begin();
     }
 
     /// A request is answered, to the last byte or not.
     pub(super) fn end(&self) {
-        let left = self.in_flight.get().saturating_sub(1);
-        self.in_flight.set(left);
-        if left == 0 {
-            self.enter(Phase::Idle);
-        }
+        self.activity.end();
     }
 
     /// We wait for what the client still sends.
     pub(super) fn lingers(&self) {
-        if self.phase.get() != Phase::Busy {
-            self.enter(Phase::Lingering);
-        }
+        self.activity.lingers();
     }
 
     /// We wait for that no more.
     pub(super) fn rests_again(&self) {
-        if self.phase.get() == Phase::Lingering {
-            self.enter(Phase::Idle);
-        }
-    }
-
-    fn enter(&self, phase: Phase) {
-        self.phase.set(phase);
-        self.since.set(deadline::now());
-        self.rests.set(false);
+        self.activity.rests_again();
     }
 
     /// The client takes `taken` bytes of what we send. `None`: it takes nothing, and we wait.
     pub(super) fn writing(&self, taken: Option<usize>) {
-        match (taken, self.stalled.get()) {
-            (None, 0) => {
-                self.stalled.set(deadline::now());
-                self.rate.update(|mut rate| {
-                    rate.waits(deadline::now());
-                    rate
-                });
-            }
-            (Some(taken), since) => {
-                if since != 0 {
-                    self.stalled.set(0);
-                }
-                self.rate.update(|mut rate| {
-                    rate.moved(u64::try_from(taken).unwrap_or(u64::MAX), deadline::now());
-                    rate
-                });
-            }
-            _ => {}
-        }
+        self.writes.writing(taken);
     }
 
     /// The client takes something of the write buffer.
     pub(super) fn takes(&self) {
-        self.taken.set(deadline::now());
+        self.writes.takes();
     }
 
     /// Whether a request may be on its way that would fail if the connection were closed now: the first one, or in a
     /// drain any that has not begun. HTTP/2 can tell the client which requests are still served.
     pub(super) fn may_be_asked(&self) -> bool {
-        match self.why.get() {
-            _ if self.multiplexed.get() => false,
-            Some(CloseReason::Drain) => self.in_flight.get() == 0,
+        match self.closing.why() {
+            _ if self.activity.is_multiplexed() => false,
+            Some(CloseReason::Drain) => self.activity.in_flight() == 0,
             // It is answered, though not served.
-            Some(CloseReason::Reverify) => self.begun.get() == 0,
+            Some(CloseReason::Reverify) => !self.activity.has_begun(),
             _ => false,
         }
     }
 
     /// Whether it ends when the request in flight, if any, is answered.
     pub(super) fn goes(&self) -> bool {
-        self.close.get() != Close::No && !self.may_be_asked()
+        self.closing.close() != Close::No && !self.may_be_asked()
     }
 
     /// Whether it is closed because the worker drains.
     fn leaves(&self) -> bool {
-        self.close.get() == Close::Graceful && self.why.get() == Some(CloseReason::Drain)
+        self.closing.close() == Close::Graceful && self.closing.why() == Some(CloseReason::Drain)
     }
 
     /// Whether it is between requests.
     pub(super) fn is_idle(&self) -> bool {
-        self.phase.get() == Phase::Idle && self.stalled.get() == 0
+        self.activity.phase().0 == Phase::Idle && self.writes.stalled().is_none()
     }
 
     /// Whether it has been idle for a while, and the client has taken all that it was sent.
     pub(super) const fn rests(&self) -> bool {
-        self.rests.get() && self.stalled.get() == 0
+        self.activity.is_silent() && self.writes.stalled().is_none()
     }
 
     /// `http` or `https`.
@@ -262,36 +165,29 @@ impl Connection {
 
     /// Closes the connection if it is overdue at `now`. `drain`: how long requests in flight may take while it closes.
     pub(super) fn sweep(&self, now: u64, timeouts: &Timeouts, drain: Duration) {
-        let mut rate = self.rate.get();
-        let is_too_slow = rate.is_too_slow(now, timeouts.body, timeouts.least_rate);
-        self.rate.set(rate);
+        let is_too_slow = self.writes.is_too_slow(now, timeouts.body, timeouts.least_rate);
         let over = |since: u64, limit: Duration| u128::from(now.saturating_sub(since)) > limit.as_nanos();
-        let since = self.since.get();
+        let (phase, since) = self.activity.phase();
+        let (close, closing, stalled) = (self.closing.close(), self.closing.since(), self.writes.stalled());
+        let is_multiplexed = self.activity.is_multiplexed();
         // A slow client may still be taking the end of a response that is finished on our side.
-        let quiet = |limit: Duration| {
-            let last = since.max(self.closing.get()).max(self.taken.get());
-            self.stalled.get() == 0 && over(last, limit)
-        };
-        let (close, why) = match self.phase.get() {
+        let quiet = |limit: Duration| stalled.is_none() && over(since.max(closing).max(self.writes.last()), limit);
+        let (close, why) = match phase {
             // The certificate may be revoked by now.
-            _ if self.is_stale.get() && over(self.closing.get(), drain) => (Close::Now, CloseReason::Reverify),
+            _ if self.is_stale() && over(closing, drain) => (Close::Now, CloseReason::Reverify),
             Phase::Handshake if over(since, timeouts.handshake) => (Close::Now, CloseReason::Slow),
             Phase::Head if over(since, timeouts.headers) => (Close::Now, CloseReason::Slow),
-            Phase::Fresh if self.close.get() == Close::Graceful && over(since, NEXT_REQUEST) => {
-                (Close::Now, CloseReason::Drain)
-            }
-            Phase::Idle if self.leaves() && !self.multiplexed.get() && quiet(NEXT_REQUEST) => {
-                (Close::Now, CloseReason::Drain)
-            }
+            Phase::Fresh if close == Close::Graceful && over(since, NEXT_REQUEST) => (Close::Now, CloseReason::Drain),
+            Phase::Idle if self.leaves() && !is_multiplexed && quiet(NEXT_REQUEST) => (Close::Now, CloseReason::Drain),
             // Browsers open connections in advance: this is no offence.
             Phase::Fresh if over(since, timeouts.headers) => (Close::Now, CloseReason::Idle),
             // An idle client that does not read our goodbye.
-            Phase::Idle if self.close.get() == Close::Graceful && quiet(GOODBYE) => (Close::Now, CloseReason::Idle),
+            Phase::Idle if close == Close::Graceful && quiet(GOODBYE) => (Close::Now, CloseReason::Idle),
             Phase::Idle if over(since, timeouts.idle) => (Close::Graceful, CloseReason::Idle),
             _ if is_too_slow => (Close::Now, CloseReason::Slow),
-            _ if self.stalled.get() != 0 && over(self.stalled.get(), timeouts.body) => (Close::Now, CloseReason::Slow),
-            Phase::Idle if !self.rests.get() && over(since, SILENT) => {
-                self.rests.set(true);
+            _ if stalled.is_some_and(|stalled| over(stalled, timeouts.body)) => (Close::Now, CloseReason::Slow),
+            Phase::Idle if !self.activity.is_silent() && over(since, SILENT) => {
+                self.activity.fall_silent();
                 return self.wake();
             }
             _ => return,
@@ -301,48 +197,33 @@ impl Connection {
 
     /// Closes it. The first reason that is given stays.
     pub(super) fn shut(&self, close: Close, why: CloseReason) {
-        if self.close.get() >= close {
-            return;
-        }
-        self.close.set(close);
-        self.closing.set(deadline::now());
-        if self.why.get().is_none() {
-            self.why.set(Some(why));
-        }
-        self.wake();
+        self.closing.shut(close, why);
     }
 
     /// The authorities or lists that its client certificate was verified by have changed: requests that have begun are
     /// served, and no others.
     pub(super) fn reverify(&self) {
-        self.is_stale.set(true);
+        self.closing.grow_stale();
         self.shut(Close::Graceful, CloseReason::Reverify);
     }
 
     /// Whether its client certificate would have to be verified anew.
     pub(super) const fn is_stale(&self) -> bool {
-        self.is_stale.get()
+        self.closing.is_stale()
     }
 
     /// Wakes the task that drives it.
     pub(super) fn wake(&self) {
-        let waker = self.waker.borrow_mut().take();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        self.closing.wake();
     }
 
-    pub(super) fn close_reason(&self) -> Option<CloseReason> {
-        self.why.get()
+    pub(super) const fn close_reason(&self) -> Option<CloseReason> {
+        self.closing.why()
     }
 
     /// How it is to be closed. The task that asks is woken when that changes.
     pub(super) fn closing(&self, cx: &Context<'_>) -> Close {
-        let mut waker = self.waker.borrow_mut();
-        if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
-            *waker = Some(cx.waker().clone());
-        }
-        self.close.get()
+        self.closing.poll(cx)
     }
 
     /// Runs `future` until it is done. `None`: the connection is to be closed at once.
@@ -366,8 +247,10 @@ impl Connection {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Waker;
+
     use super::*;
-    use crate::{client::Trusted, settings::proxy::Trust};
+    use crate::{client::Trusted, proxy::timing::deadline, settings::proxy::Trust};
 
     const TIMEOUTS: Timeouts = {
         let long = Duration::from_secs(60);

@@ -62,7 +62,7 @@ where
             Ok(Some(head)) => head,
             Ok(None) => return Ended::Done,
             Err(malformed) => {
-                let (response, manner) = refuse(&service, connection, malformed);
+                let (response, manner) = refuse(&service, malformed);
                 // Nothing is left to be done where it is not taken.
                 return deliver(&connection.write_turn, &reader, io, &mut ResponseWriter::new(response, manner))
                     .await
@@ -74,8 +74,9 @@ where
         let Some(response) = respond(&service, &connection.write_turn, &reader, head.parts, body).await else {
             return Ended::Cut;
         };
+        let (response, is_unread) = settle_tunnel(&service, &reader, response);
         reader.answers();
-        let keeps = head.keeps && !connection.unread.get() && !connection.goes();
+        let keeps = head.keeps && !is_unread && !connection.goes();
         let mut writer = ResponseWriter::new(response, Manner { is_head, version, keeps });
         let mut delivered = deliver(&connection.write_turn, &reader, io, &mut writer).await;
         if matches!(delivered, Err(Failed::Unbegun))
@@ -92,8 +93,8 @@ where
         if let Some(tunnel) = tunnel {
             return Ended::Switched(tunnel, reader.take_unread());
         }
-        let is_read = reader.is_read_out() || read_out(connection, &reader, io, keeps).await;
-        if !is_read || connection.unread.get() {
+        let is_read = reader.is_read_out() || read_out(connection, &reader, io, !keeps && !is_unread).await;
+        if !is_read || is_unread {
             return Ended::Refused;
         }
         if !keeps {
@@ -113,9 +114,10 @@ impl Drop for Open<'_> {
 }
 
 /// Waits until a body was read whose request is answered already. `false`: nobody reads it to its end.
-async fn read_out(connection: &Connection, reader: &RequestReader, io: &ClientIo, keeps: bool) -> bool {
+/// `tells`: the client is told first that nothing more comes.
+async fn read_out(connection: &Connection, reader: &RequestReader, io: &ClientIo, tells: bool) -> bool {
     connection.lingers();
-    if !keeps && !connection.unread.get() {
+    if tells {
         // The client may wait for nothing but this. What it does not take now leaves in the end.
         let _told = within(GOODBYE, std::future::poll_fn(|cx| io.poll_goodbye(cx))).await;
     }
@@ -148,6 +150,22 @@ async fn respond<S: Service>(
     .await
 }
 
+/// The response, and whether its request's body was left unread. Bytes that a client sent before it knew of a tunnel are
+/// not part of it (F12).
+fn settle_tunnel<S: Service>(
+    service: &S,
+    reader: &RequestReader,
+    mut response: Response<S::ResponseBody>,
+) -> (Response<S::ResponseBody>, bool) {
+    if reader.has_early()
+        && let Some(tunnel) = response.body_mut().take_tunnel()
+    {
+        return (service.refuse_tunnel(tunnel), true);
+    }
+    let is_unread = response.body().leaves_unread();
+    (response, is_unread)
+}
+
 /// Sends a response, and looks after the client meanwhile.
 async fn deliver<B: SendBody>(
     turn: &WriteTurn,
@@ -169,14 +187,9 @@ async fn deliver<B: SendBody>(
 }
 
 /// The response to what is no request.
-fn refuse<S: Service>(
-    service: &S,
-    connection: &Connection,
-    malformed: Malformed,
-) -> (Response<S::ResponseBody>, Manner) {
+fn refuse<S: Service>(service: &S, malformed: Malformed) -> (Response<S::ResponseBody>, Manner) {
     let Malformed { refusal, line } = malformed;
     let version = line.as_ref().map_or(Version::HTTP_11, |line| line.1);
     let is_head = line.as_ref().is_some_and(|line| line.0 == Method::HEAD);
-    connection.unread.set(true);
     (service.refuse(line.map(|line| *line), refusal), Manner { is_head, version, keeps: false })
 }

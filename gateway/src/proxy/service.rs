@@ -41,6 +41,9 @@ pub(super) trait Service {
     /// The response in place of one that broke off before any of it was sent. `None`: there is none.
     fn replace(&self, broken: &mut Self::ResponseBody) -> Option<Response<Self::ResponseBody>>;
 
+    /// The response in place of a tunnel whose client has sent bytes before it knew of one.
+    fn refuse_tunnel(&self, tunnel: <Self::ResponseBody as SendBody>::Tunnel) -> Response<Self::ResponseBody>;
+
     /// Notes a request that gets no response.
     fn malformed(&self, detail: &'static str);
 
@@ -55,6 +58,9 @@ pub(super) trait SendBody: Body<Data = Bytes> + Unpin {
 
     /// The tunnel that the connection becomes once the head is sent. `None`: it stays what it is.
     fn take_tunnel(&mut self) -> Option<Self::Tunnel>;
+
+    /// Whether the request was answered before its body was read: the client may still be sending it.
+    fn leaves_unread(&self) -> bool;
 
     /// The head of the response, where that passes as it came from the upstream. Its header map has additions alone.
     fn take_raw_head(&mut self) -> Option<RawHead>;

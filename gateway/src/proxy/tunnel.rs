@@ -95,6 +95,11 @@ impl Tunnel {
         self.exchange.outcome.ended = ended;
     }
 
+    /// The exchange of a tunnel that is not to be.
+    pub(super) fn give_up(self) -> Box<Exchange> {
+        self.exchange
+    }
+
     /// Why its connection is to be closed; `None`: it is not.
     fn closed(&self, cx: &Context<'_>) -> Option<&'static str> {
         let connection = &self.exchange.connection;

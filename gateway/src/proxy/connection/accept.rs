@@ -9,7 +9,7 @@ use tokio::{
 
 use super::{
     Close, CloseReason, Connection,
-    handshake::{self, Failed},
+    handshake::{self, Failed, Failure},
     proxy_protocol,
 };
 use crate::{
@@ -131,7 +131,7 @@ async fn http2(worker: &Rc<Worker>, connection: &Rc<Connection>, io: &Rc<ClientI
     let requests = Requests { worker: Rc::clone(worker), connection: Rc::clone(connection) };
     match http2::serve(requests, connection, io).await {
         http2::Ended::Cut => None,
-        http2::Ended::Done => Some(false),
+        http2::Ended::Done { unread } => Some(unread),
         http2::Ended::Broken(detail) => {
             Exchange::fault(worker, connection, Refusal::new(Reject::BadRequest, detail));
             Some(true)
@@ -189,10 +189,17 @@ async fn secure(worker: &Rc<Worker>, connection: &Rc<Connection>, socket: TcpStr
         return Some(Stream::Plain(socket));
     }
     let tls = snapshot.tls.load();
-    let mut left = None;
-    let accepted = handshake::accept(&tls, connection.listener, socket, &connection.ja4, &mut left);
-    // Boxed, it takes no room in the connection once it is done.
-    match connection.unless_closed(Box::pin(accepted)).await {
+    // Boxed, neither half takes room in the connection once it is done.
+    let hello = connection.unless_closed(Box::pin(handshake::hello(&tls, connection.listener, socket))).await;
+    let shaken = match hello {
+        Some(Ok(hello)) => {
+            connection.note_ja4(hello.ja4);
+            connection.unless_closed(Box::pin(hello.finish(&tls, connection.listener))).await
+        }
+        Some(Err(failure)) => Some(Err(failure)),
+        None => None,
+    };
+    match shaken {
         Some(Ok((stream, secured))) => {
             connection.secured.set(Box::new(secured)).unwrap_or_default();
             // The trust may have changed during the handshake.
@@ -201,22 +208,30 @@ async fn secure(worker: &Rc<Worker>, connection: &Rc<Connection>, socket: TcpStr
             }
             return Some(Stream::Tls(Box::new(stream)));
         }
-        Some(Err(Failed::Gone)) => {}
-        Some(Err(Failed::NoOffence(why))) => Exchange::failed_handshake(worker, connection, why),
-        Some(Err(Failed::NoCertificate)) => {
-            Exchange::observe(worker, connection, Signal::MissingToken, "no client certificate");
-        }
-        Some(Err(Failed::Offence(why))) => Exchange::observe(worker, connection, Signal::BadHandshake, why),
+        Some(Err(failure)) => give_up(worker, connection, failure).await,
         None if connection.close_reason() == Some(CloseReason::Slow) => {
             Exchange::observe(worker, connection, Signal::SlowClient, "TLS handshake took too long");
         }
         None => {}
     }
-    if let Some(socket) = left {
+    None
+}
+
+/// Tells of a handshake that failed.
+async fn give_up(worker: &Rc<Worker>, connection: &Rc<Connection>, failure: Failure) {
+    connection.note_ja4(failure.ja4);
+    match failure.why {
+        Failed::Gone => {}
+        Failed::NoOffence(why) => Exchange::failed_handshake(worker, connection, why),
+        Failed::NoCertificate => {
+            Exchange::observe(worker, connection, Signal::MissingToken, "no client certificate");
+        }
+        Failed::Offence(why) => Exchange::observe(worker, connection, Signal::BadHandshake, why),
+    }
+    if let Some(socket) = failure.socket {
         connection.lingers();
         let _closed = connection.unless_closed(Box::pin(within(GOODBYE, forget(socket)))).await;
     }
-    None
 }
 
 /// Reads and discards what comes from a client that got a TLS alert.
@@ -232,7 +247,7 @@ async fn leave(connection: &Connection, io: &ClientIo, lingers: bool) {
         return;
     }
     let is_http2 = connection.secured.get().is_some_and(|secured| secured.is_http2);
-    let patience = match lingers || connection.unread.get() {
+    let patience = match lingers {
         true => LINGER,
         // Frames that are on their way, such as WINDOW_UPDATE, would be answered by a reset.
         false if is_http2 => GOODBYE,

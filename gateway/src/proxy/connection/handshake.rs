@@ -4,9 +4,9 @@
 //! *Invariant:* no more than [`MOST_BYTES`] are read before there is a whole hello, in however many records and segments
 //! it comes.
 
-use std::{borrow::Cow, cell::OnceCell, io, sync::Arc};
+use std::{borrow::Cow, io, sync::Arc};
 
-use rustls::server::Acceptor;
+use rustls::server::{Accepted, Acceptor};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -16,7 +16,7 @@ use tokio_rustls::{StartHandshake, server::TlsStream};
 use crate::{
     auth::certificate::ClientCertificate,
     tls::{
-        Secured, Tls,
+        Listener, Secured, Tls,
         hello::{self, Ja4},
     },
 };
@@ -58,29 +58,44 @@ impl From<io::Error> for Failed {
     }
 }
 
-/// Shakes hands on a connection that came in by `listener`. The hello's fingerprint, where it is wanted, is in `ja4` even
-/// if nothing comes of it. Where the client was told why, its socket is in `left`: it may still be sending, and must have
-/// the time to hear it.
-pub(super) async fn accept(
-    tls: &Tls,
-    listener: usize,
-    mut socket: TcpStream,
-    ja4: &OnceCell<Ja4>,
-    left: &mut Option<TcpStream>,
-) -> Result<(TlsStream<TcpStream>, Secured), Failed> {
-    let Some(settings) = tls.listener(listener) else { return Err(Failed::Gone) };
-    let mut received = Vec::new();
-    let note = |received: &[u8]| {
-        if let Some(made) = settings.ja4.then(|| hello::ja4(received)).flatten() {
-            ja4.set(made).unwrap_or_default();
-        }
+/// A handshake that failed.
+pub(super) struct Failure {
+    pub(super) why: Failed,
+    /// The hello's fingerprint, where it is wanted and the hello could be read.
+    pub(super) ja4: Option<Ja4>,
+    /// The socket of a client that was told why. It may still be sending, and must have the time to read that.
+    pub(super) socket: Option<TcpStream>,
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self { why: error.into(), ja4: None, socket: None }
+    }
+}
+
+/// A client's hello. The handshake goes on by the configuration of its server name.
+pub(super) struct Hello<'tls> {
+    /// Its fingerprint, where it is wanted.
+    pub(super) ja4: Option<Ja4>,
+    settings: &'tls Listener,
+    accepted: Accepted,
+    name: Option<String>,
+    socket: TcpStream,
+}
+
+/// Reads the hello on a connection that came in by `listener`.
+pub(super) async fn hello(tls: &Tls, listener: usize, mut socket: TcpStream) -> Result<Hello<'_>, Failure> {
+    let Some(settings) = tls.listener(listener) else {
+        return Err(Failure { why: Failed::Gone, ja4: None, socket: None });
     };
+    let fingerprint = |received: &[u8]| settings.ja4.then(|| hello::ja4(received)).flatten();
+    let mut received = Vec::new();
     let mut acceptor = Acceptor::default();
     let accepted = loop {
         received.reserve(PIECE);
         let before = received.len();
         if socket.read_buf(&mut received).await? == 0 {
-            return Err(Failed::Gone);
+            return Err(Failure { why: Failed::Gone, ja4: None, socket: None });
         }
         let mut fresh = received.get(before..).unwrap_or_default();
         while !fresh.is_empty() {
@@ -90,61 +105,74 @@ pub(super) async fn accept(
             Ok(Some(accepted)) => break accepted,
             Ok(None) if received.len() > MOST_BYTES => {
                 farewell(&mut socket, &alert(50)).await;
-                *left = Some(socket);
-                return Err(Failed::Offence("TLS hello too large".into()));
+                return Err(Failure {
+                    why: Failed::Offence("TLS hello too large".into()),
+                    ja4: None,
+                    socket: Some(socket),
+                });
             }
             Ok(None) => {}
             Err((error, mut alert)) => {
-                note(&received);
                 let mut bytes = Vec::new();
                 alert.write_all(&mut bytes).unwrap_or_default();
                 farewell(&mut socket, &bytes).await;
-                *left = Some(socket);
-                return Err(io::Error::other(error).into());
+                let (why, ja4) = (io::Error::other(error).into(), fingerprint(&received));
+                return Err(Failure { why, ja4, socket: Some(socket) });
             }
         }
     };
     let name = accepted.client_hello().server_name().map(str::to_ascii_lowercase);
-    if !settings.serves(name.as_deref()) {
-        farewell(&mut socket, &alert(112)).await;
-        *left = Some(socket);
-        return Err(Failed::NoOffence(match name {
-            Some(name) => format!("no certificate for {name:?}, which the client asks for").into(),
-            None => "no certificate for a client that asks for no name".into(),
-        }));
-    }
-    note(&received);
-    drop(received);
-    let asked = tls.asked(listener, name.as_deref());
-    let config = settings.config(asked).ok_or(Failed::Gone)?;
-    let shaking = StartHandshake::from_parts(accepted, socket).into_stream(Arc::clone(config));
-    let stream = match shaking.into_fallible().await {
-        Ok(stream) => stream,
-        Err((error, mut socket)) => {
-            // The alert has left.
-            socket.shutdown().await.unwrap_or_default();
-            *left = Some(socket);
-            return Err(match Failed::from(error) {
-                Failed::Gone => Failed::NoOffence("the client left during the TLS handshake".into()),
-                failed => failed,
+    Ok(Hello { ja4: fingerprint(&received), settings, accepted, name, socket })
+}
+
+impl Hello<'_> {
+    /// The rest of the handshake.
+    pub(super) async fn finish(self, tls: &Tls, listener: usize) -> Result<(TlsStream<TcpStream>, Secured), Failure> {
+        let Self { ja4, settings, accepted, name, mut socket } = self;
+        if !settings.serves(name.as_deref()) {
+            farewell(&mut socket, &alert(112)).await;
+            let why = Failed::NoOffence(match name {
+                Some(name) => format!("no certificate for {name:?}, which the client asks for").into(),
+                None => "no certificate for a client that asks for no name".into(),
             });
+            return Err(Failure { why, ja4, socket: Some(socket) });
         }
-    };
-    let session = stream.get_ref().1;
-    let shown = match (asked.and_then(|asked| tls.trust(asked)), session.peer_certificates()) {
-        (Some(trust), Some([leaf, ..])) => {
-            let shown = ClientCertificate::read(leaf, &trust.name, &trust.roles);
-            Some(shown.ok_or(Failed::Offence("client certificate with names that can be misread".into()))?)
-        }
-        _ => None,
-    };
-    let version = match session.protocol_version() {
-        Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
-        _ => "TLSv1.3",
-    };
-    let is_http2 = session.alpn_protocol() == Some(b"h2");
-    let hsts = settings.hsts.clone();
-    Ok((stream, Secured { version, is_http2, asked, shown, hsts }))
+        let asked = tls.asked(listener, name.as_deref());
+        let Some(config) = settings.config(asked) else {
+            return Err(Failure { why: Failed::Gone, ja4, socket: None });
+        };
+        let shaking = StartHandshake::from_parts(accepted, socket).into_stream(Arc::clone(config));
+        let stream = match shaking.into_fallible().await {
+            Ok(stream) => stream,
+            Err((error, mut socket)) => {
+                // The alert has left.
+                socket.shutdown().await.unwrap_or_default();
+                let why = match Failed::from(error) {
+                    Failed::Gone => Failed::NoOffence("the client left during the TLS handshake".into()),
+                    failed => failed,
+                };
+                return Err(Failure { why, ja4, socket: Some(socket) });
+            }
+        };
+        let session = stream.get_ref().1;
+        let shown = match (asked.and_then(|asked| tls.trust(asked)), session.peer_certificates()) {
+            (Some(trust), Some([leaf, ..])) => match ClientCertificate::read(leaf, &trust.name, &trust.roles) {
+                Some(shown) => Some(shown),
+                None => {
+                    let why = Failed::Offence("client certificate with names that can be misread".into());
+                    return Err(Failure { why, ja4, socket: None });
+                }
+            },
+            _ => None,
+        };
+        let version = match session.protocol_version() {
+            Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
+            _ => "TLSv1.3",
+        };
+        let is_http2 = session.alpn_protocol() == Some(b"h2");
+        let hsts = settings.hsts.clone();
+        Ok((stream, Secured { version, is_http2, asked, shown, hsts }))
+    }
 }
 
 /// Says why, as far as the client takes it at once.

@@ -103,7 +103,6 @@ impl RequestReader {
                 if let Some(mut head) = inner.head.take(&mut inner.unread, limits)? {
                     inner.framing = std::mem::take(&mut head.framing);
                     let has_body = !inner.framing.is_over();
-                    self.connection.waits.set(!has_body && inner.unread.is_empty());
                     self.owed.set(if head.expects && has_body { CONTINUE.len() } else { 0 });
                     return Poll::Ready(Ok(Some(head)));
                 }
@@ -158,7 +157,6 @@ impl RequestReader {
             return self.poll_broken(cx);
         }
         inner.unread = Bytes::copy_from_slice(buffer.filled());
-        self.connection.waits.set(false);
         Poll::Pending
     }
 
@@ -177,6 +175,11 @@ impl RequestReader {
     /// Whether all of the body has been read.
     pub(super) fn is_read_out(&self) -> bool {
         self.inner.borrow().framing.is_over()
+    }
+
+    /// Whether bytes that came behind the request have been read already.
+    pub(super) fn has_early(&self) -> bool {
+        !self.inner.borrow().unread.is_empty()
     }
 
     /// Whether there is more than the requests that were answered.

@@ -55,7 +55,7 @@ where
                 return Poll::Ready(Ended::Cut);
             }
             if self.streams.active() == 0 && self.shutdown.takes_no_streams() {
-                return Poll::Ready(Ended::Done);
+                return Poll::Ready(Ended::Done { unread: self.unread });
             }
             rounds += 1;
             let has_more = read.is_ready() || (is_overfull || self.streams.is_scheduled()) && pushed.is_ready();

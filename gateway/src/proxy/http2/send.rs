@@ -10,7 +10,7 @@ use super::{
 };
 use crate::proxy::{
     connection::{Close, CloseReason},
-    service::Service,
+    service::{SendBody as _, Service},
 };
 
 /// How long a client that was answered early may go on sending what nobody reads.
@@ -37,6 +37,7 @@ impl<S: Service> Session<S> {
             && let Work::Responding(responding) = work
         {
             let Poll::Ready(response) = responding.as_mut().poll(&mut cx) else { return true };
+            self.unread |= response.body().leaves_unread();
             let resize = std::mem::take(&mut self.peer.resizes_table);
             match ResponseSender::begin(response, stream.id, resize, &mut self.io.out()) {
                 Some(sender) => *work = Work::Sending(sender),

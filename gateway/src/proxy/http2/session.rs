@@ -23,8 +23,8 @@ pub(super) const FULL: usize = 64 * 1_024;
 pub(in crate::proxy) enum Ended {
     /// The client left, or was too slow: nothing more is to be said.
     Cut,
-    /// All is said.
-    Done,
+    /// All is said. `unread`: a request was answered before its body was read, so the client may still be sending.
+    Done { unread: bool },
     /// The client broke HTTP/2, and was told so.
     Broken(&'static str),
     /// It sent what only cost us work, and was told so.
@@ -49,6 +49,8 @@ pub(super) struct Session<S: Service> {
     pub(super) shutdown: Shutdown,
     pub(super) head_deadline: HeadDeadline,
     pub(super) keep_alive: KeepAlive,
+    /// Whether a request was answered before its body was read.
+    pub(super) unread: bool,
     /// Why the connection cannot go on.
     pub(super) error: Option<ConnectionError>,
 }
@@ -90,6 +92,7 @@ impl<S: Service> Session<S> {
             shutdown: Shutdown::default(),
             head_deadline: HeadDeadline::default(),
             keep_alive: KeepAlive::default(),
+            unread: false,
             error: None,
         }
     }
@@ -104,7 +107,7 @@ impl<S: Service> Session<S> {
         let ConnectionError(reason, detail) = error;
         frame::goaway(self.streams.last(), reason, &mut self.io.out());
         match reason {
-            Reason::NoError => Ended::Done,
+            Reason::NoError => Ended::Done { unread: self.unread },
             Reason::EnhanceYourCalm => Ended::Flood(detail),
             _ => Ended::Broken(detail),
         }

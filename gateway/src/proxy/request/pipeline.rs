@@ -53,17 +53,25 @@ pub(in crate::proxy) async fn serve(
         Ok((head, response)) => respond::relay(exchange, head, response),
         Err(Unserved::Refused(refusal)) => {
             let close = respond::settle(&mut exchange, asked.expects_continue, Some(refusal.reject));
-            problem::refuse(exchange, refusal, close)
+            left_unread(problem::refuse(exchange, refusal, close), close)
         }
         Err(Unserved::LocalReply(reply)) => {
             let close = respond::settle(&mut exchange, asked.expects_continue, None);
-            reply.answer(exchange, close)
+            left_unread(reply.answer(exchange, close), close)
         }
-        Err(Unserved::ClientLeft) => respond::nobody(exchange),
+        Err(Unserved::ClientLeft) => left_unread(respond::nobody(exchange), true),
     };
     common.write(asked.origin.as_ref(), &mut response);
     if is_http1 && worker.draining.get() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// A response whose request may be `unread`: the client is told with it, and is listened to a little longer.
+fn left_unread(mut response: Response<ResponseBody>, unread: bool) -> Response<ResponseBody> {
+    if unread {
+        response.body_mut().leave_unread();
     }
     response
 }

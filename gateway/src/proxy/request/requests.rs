@@ -4,13 +4,14 @@ use std::rc::Rc;
 
 use http::{Response, request::Parts};
 
-use super::{exchange::Exchange, pipeline, problem, response_body::ResponseBody};
+use super::{exchange::Exchange, pipeline, problem, respond::CommonHeaders, response_body::ResponseBody};
 use crate::{
     clock::Now,
     proxy::{
         body::Incoming,
         connection::Connection,
         service::{RequestLine, Service},
+        tunnel::Tunnel,
         worker::Worker,
     },
     refusal::{Refusal, Reject},
@@ -47,7 +48,11 @@ impl Service for Requests {
 
     fn replace(&self, broken: &mut ResponseBody) -> Option<Response<ResponseBody>> {
         let (exchange, detail) = broken.take_broken()?;
-        Some(problem::refuse(exchange, Refusal::new(Reject::UpstreamFailed, detail), true))
+        Some(self.refuse_late(exchange, Refusal::new(Reject::UpstreamFailed, detail)))
+    }
+
+    fn refuse_tunnel(&self, tunnel: Box<Tunnel>) -> Response<ResponseBody> {
+        self.refuse_late(tunnel.give_up(), Refusal::new(Reject::BadRequest, "bytes before the tunnel"))
     }
 
     fn malformed(&self, detail: &'static str) {
@@ -56,5 +61,15 @@ impl Service for Requests {
 
     fn too_slow(&self, detail: &'static str) {
         Exchange::observe(&self.worker, &self.connection, Signal::SlowClient, detail);
+    }
+}
+
+impl Requests {
+    /// The response in place of one that was made already.
+    fn refuse_late(&self, exchange: Box<Exchange>, refusal: Refusal) -> Response<ResponseBody> {
+        let common = CommonHeaders::of(&self.worker.shared.snapshot, &self.connection, &exchange, false);
+        let mut response = problem::refuse(exchange, refusal, true);
+        common.write(None, &mut response);
+        response
     }
 }

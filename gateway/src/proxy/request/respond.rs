@@ -3,7 +3,7 @@
 
 use http::{HeaderValue, Response, StatusCode, header, response};
 
-use super::{exchange::Exchange, problem, response_body::ResponseBody};
+use super::{exchange::Exchange, response_body::ResponseBody};
 use crate::{
     proxy::{
         body,
@@ -11,7 +11,7 @@ use crate::{
         tunnel::{Tunnel, upgrade},
         upstream::{UpstreamResponse, headers},
     },
-    refusal::{Refusal, Reject},
+    refusal::Reject,
     route::{cors, target::Target},
     snapshot::Snapshot,
     tls,
@@ -25,10 +25,6 @@ pub(super) fn relay(
 ) -> Response<ResponseBody> {
     exchange.request.body = None;
     exchange.outcome.status = head.status.as_u16();
-    if response.leaves_unread() {
-        // The client is told with the response, and is listened to a little longer.
-        exchange.connection.unread.set(true);
-    }
     let ends_early = response.ends_early();
     let lines = response.lines();
     if lines.is_none() {
@@ -50,17 +46,13 @@ pub(super) fn relay(
     }
 }
 
-/// Lets the connection become a tunnel. Bytes that a client sent before it knew of one are not part of it (F12).
+/// Lets the connection become a tunnel.
 pub(super) fn switch(
     mut exchange: Box<Exchange>,
     mut head: response::Parts,
     response: UpstreamResponse,
 ) -> Response<ResponseBody> {
     exchange.request.body = None;
-    if !exchange.connection.waits.get() {
-        exchange.connection.unread.set(true);
-        return problem::refuse(exchange, Refusal::new(Reject::BadRequest, "bytes before the tunnel"), true);
-    }
     let protocol = head.headers.get(header::UPGRADE).cloned();
     headers::response(&mut head.headers, exchange.told_id());
     let route = exchange.compiled_route();
@@ -78,7 +70,6 @@ pub(super) fn switch(
 /// The response to a client that left, which nobody reads.
 pub(super) fn nobody(mut exchange: Box<Exchange>) -> Response<ResponseBody> {
     exchange.request.body = None;
-    exchange.connection.unread.set(true);
     let mut nobody = Response::new(ResponseBody::whole(bytes::Bytes::new(), exchange));
     *nobody.status_mut() = StatusCode::BAD_REQUEST;
     nobody
@@ -87,7 +78,7 @@ pub(super) fn nobody(mut exchange: Box<Exchange>) -> Response<ResponseBody> {
 /// Deals with a body that no upstream gets: the request is refused (F14), or answered without an upstream. `true`: the
 /// connection ends with the response.
 pub(super) fn settle(exchange: &mut Exchange, expects_continue: bool, reject: Option<Reject>) -> bool {
-    let close = match exchange.request.body.take() {
+    match exchange.request.body.take() {
         _ if reject == Some(Reject::BadRequest) => true,
         Some(body) if body.is_end_stream() => false,
         // A client that waits for 100 (Continue) may send the body or not: what follows could be either (F15).
@@ -103,11 +94,7 @@ pub(super) fn settle(exchange: &mut Exchange, expects_continue: bool, reject: Op
             false
         }
         None => true,
-    };
-    if close {
-        exchange.connection.unread.set(true);
     }
-    close
 }
 
 /// The headers that every response bears, whoever makes it: HSTS and CORS.

@@ -32,6 +32,8 @@ struct Inner {
     content: Content,
     /// The head, if it passes as it came.
     raw_head: Option<RawHead>,
+    /// Whether the request was answered before its body was read.
+    leaves_unread: bool,
     /// Why it broke off, if it did.
     broke: &'static str,
     /// `None`: the exchange goes on as a tunnel.
@@ -61,10 +63,15 @@ impl ResponseBody {
 
     /// An upstream's.
     pub(in crate::proxy) fn relayed(response: UpstreamResponse, exchange: Box<Exchange>) -> Self {
-        if !response.is_over() {
-            return Self::new(Content::Upstream(response), exchange);
-        }
-        Self::new(response.give_back().map_or(Content::Done, Content::Rest), exchange)
+        let leaves_unread = response.leaves_unread();
+        let content = if response.is_over() {
+            response.give_back().map_or(Content::Done, Content::Rest)
+        } else {
+            Content::Upstream(response)
+        };
+        let mut body = Self::new(content, exchange);
+        body.0.leaves_unread = leaves_unread;
+        body
     }
 
     /// The same, behind a head that passes as it came.
@@ -72,6 +79,11 @@ impl ResponseBody {
         let Self(mut inner) = self;
         inner.raw_head = Some(head);
         Self(inner)
+    }
+
+    /// Tells that the request's body was not read, and that the client may still be sending it.
+    pub(in crate::proxy) fn leave_unread(&mut self) {
+        self.0.leaves_unread = true;
     }
 
     /// No body: behind the head the connection becomes `tunnel`, which has the exchange.
@@ -85,7 +97,15 @@ impl ResponseBody {
     }
 
     fn of(content: Content, exchange: Option<Box<Exchange>>, pause: Duration) -> Self {
-        Self(Box::new(Inner { content, raw_head: None, broke: "", exchange, pause, upstream: Alarm::default() }))
+        Self(Box::new(Inner {
+            content,
+            raw_head: None,
+            leaves_unread: false,
+            broke: "",
+            exchange,
+            pause,
+            upstream: Alarm::default(),
+        }))
     }
 
     /// The exchange of a response that broke off before any of it was sent, and why it did. `None`: it is none that is
@@ -108,6 +128,10 @@ impl SendBody for ResponseBody {
             Content::Switched(tunnel) => Some(tunnel),
             _ => None,
         }
+    }
+
+    fn leaves_unread(&self) -> bool {
+        self.0.leaves_unread
     }
 
     fn take_raw_head(&mut self) -> Option<RawHead> {
