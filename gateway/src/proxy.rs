@@ -14,17 +14,13 @@ mod upstream;
 mod bans;
 mod timing;
 
-mod client_io;
 mod hpack;
 mod http1;
 mod http2;
-mod min_rate;
 mod service;
 
 mod body;
-mod buffer_pool;
+mod memory;
 mod raw_head;
-mod slab;
-mod write_batching;
 
 pub use process::main::main;

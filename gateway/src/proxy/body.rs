@@ -15,9 +15,11 @@ use http_body::{Frame, SizeHint};
 use self::grpc_messages::Messages;
 use super::{
     http1, http2,
-    min_rate::MinRate,
     service::BodyError,
-    timing::deadline::{self, Alarm},
+    timing::{
+        deadline::{self, Alarm},
+        min_rate::MinRate,
+    },
     upstream::headers,
 };
 use crate::settings::timeouts::Timeouts;

@@ -12,7 +12,7 @@ use self::{
     closing::Closing,
     write_progress::WriteProgress,
 };
-use super::write_batching::WriteTurn;
+use super::timing::write_batching::WriteTurn;
 use crate::{
     client::Client,
     settings::timeouts::Timeouts,
@@ -20,6 +20,7 @@ use crate::{
 };
 
 pub(super) mod accept;
+pub(super) mod client_io;
 mod handshake;
 pub(super) mod proxy_protocol;
 

@@ -14,11 +14,9 @@ use self::{
     response_writer::{Failed, Manner, ResponseWriter},
 };
 use super::{
-    client_io::ClientIo,
-    connection::Connection,
+    connection::{Connection, client_io::ClientIo},
     service::{SendBody, Service},
-    timing::deadline::within,
-    write_batching::WriteTurn,
+    timing::{deadline::within, write_batching::WriteTurn},
 };
 
 mod head;

@@ -11,7 +11,10 @@
 use std::{future::poll_fn, rc::Rc};
 
 use self::session::Session;
-use super::{client_io::ClientIo, connection::Connection, service::Service};
+use super::{
+    connection::{Connection, client_io::ClientIo},
+    service::Service,
+};
 
 mod frame;
 mod frame_reader;

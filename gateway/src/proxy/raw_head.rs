@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use http::StatusCode;
 
-use super::{buffer_pool, framing::length::decimal, hpack};
+use super::{framing::length::decimal, hpack, memory::buffer_pool};
 
 /// Whether an answer's lines may pass as they came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,8 +16,10 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
-    client_io::{ClientIo, TunnelIo},
-    connection::{Close, CloseReason},
+    connection::{
+        Close, CloseReason,
+        client_io::{ClientIo, TunnelIo},
+    },
     request::exchange::Exchange,
     timing::deadline::{self, Alarm},
     upstream::UpstreamResponse,

@@ -7,7 +7,11 @@ use std::pin::pin;
 
 use http::{header, response::Parts};
 
-use super::{raw_head::HeadFormat, timing::deadline, tunnel::upgrade::Wanted, write_batching::WriteTurn};
+use super::{
+    raw_head::HeadFormat,
+    timing::{deadline, write_batching::WriteTurn},
+    tunnel::upgrade::Wanted,
+};
 use crate::{
     authz::Permit,
     refusal::{Refusal, Reject},

@@ -11,7 +11,7 @@ use std::{
 use tokio::sync::mpsc;
 
 use self::{counters::Counters, messages::Event, shared::Shared};
-use super::{bans::good_clients::GoodClients, connection::Connection, slab::Slab, upstream::ServerGroup};
+use super::{bans::good_clients::GoodClients, connection::Connection, memory::slab::Slab, upstream::ServerGroup};
 use crate::{client::Client, clock, detect::BanRequest, log::sink::Lines, message::ToGuard, request_id::RequestId};
 
 pub(super) mod counters;

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     proxy::{
-        client_io::{ClientIo, Stream},
+        connection::client_io::{ClientIo, Stream},
         http1::{self, Ended},
         http2,
         request::{exchange::Exchange, requests::Requests},

@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, time::Duration};
 
-use crate::proxy::{min_rate::MinRate, timing::deadline};
+use crate::proxy::timing::{deadline, min_rate::MinRate};
 
 /// How the client takes what we send.
 #[derive(Default)]

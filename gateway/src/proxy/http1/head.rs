@@ -12,8 +12,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header, req
 use crate::{
     header_values,
     proxy::{
-        buffer_pool,
         framing::{self, MAX_HEADERS, length::Framing},
+        memory::buffer_pool,
         service::RequestLine,
     },
     refusal::{Refusal, Reject},

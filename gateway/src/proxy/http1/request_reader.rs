@@ -20,10 +20,9 @@ use tokio::io::ReadBuf;
 use super::head::{Head, Malformed, Reader};
 use crate::{
     proxy::{
-        buffer_pool,
-        client_io::ClientIo,
-        connection::{CloseReason, Connection},
+        connection::{CloseReason, Connection, client_io::ClientIo},
         framing::length::Framing,
+        memory::buffer_pool,
         service::BodyError,
         timing::deadline::Alarm,
     },

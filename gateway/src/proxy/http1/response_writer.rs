@@ -11,9 +11,9 @@ use bytes::{Buf as _, Bytes};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 
 use crate::proxy::{
-    buffer_pool,
-    client_io::ClientIo,
+    connection::client_io::ClientIo,
     framing::encoder::{BodyEncoder, WrongLength},
+    memory::buffer_pool,
     raw_head::{RawHead, line, status_line},
     service::SendBody,
     timing::date::today,

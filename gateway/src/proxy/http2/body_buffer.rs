@@ -16,7 +16,7 @@ use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
 use super::flow_control::{CONNECTION_WINDOW, STREAM_WINDOW};
-use crate::proxy::{buffer_pool, service::BodyError};
+use crate::proxy::{memory::buffer_pool, service::BodyError};
 
 /// Pieces smaller than this are put together, so that many of them take no more room than what they hold, in bytes.
 const SMALL: usize = 4 * 1_024;

@@ -13,8 +13,8 @@ use super::{
     session::{Ended, FULL, Session},
 };
 use crate::proxy::{
-    buffer_pool,
     connection::{Close, CloseReason},
+    memory::buffer_pool,
     service::{BodyError, Service},
 };
 

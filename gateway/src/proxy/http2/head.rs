@@ -9,9 +9,9 @@ use http::{
 
 use crate::{
     proxy::{
-        buffer_pool,
         framing::{OF_HTTP1, length::decimal},
         hpack::{Content, Field},
+        memory::buffer_pool,
         service::RequestLine,
     },
     settings::proxy::HeadLimits,

@@ -14,7 +14,12 @@ use super::{
     stream::Stream,
     streams::Streams,
 };
-use crate::proxy::{client_io::ClientIo, connection::Connection, hpack::Decoder, service::Service, timing::deadline};
+use crate::proxy::{
+    connection::{Connection, client_io::ClientIo},
+    hpack::Decoder,
+    service::Service,
+    timing::deadline,
+};
 
 /// How much is collected before the client has to take some of it, in bytes.
 pub(super) const FULL: usize = 64 * 1_024;

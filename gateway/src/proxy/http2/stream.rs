@@ -16,12 +16,13 @@ use super::{
     frame::{self, END_STREAM, MAX_PAYLOAD},
 };
 use crate::proxy::{
-    buffer_pool, framing, hpack,
-    min_rate::MinRate,
+    framing, hpack,
+    memory::buffer_pool,
     service::{BodyError, SendBody},
     timing::{
         date,
         deadline::{self, Alarm},
+        min_rate::MinRate,
     },
 };
 

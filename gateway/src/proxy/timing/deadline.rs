@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{clock, proxy::slab::Slab};
+use crate::{clock, proxy::memory::slab::Slab};
 
 /// How often the table is searched: how late a deadline may fire.
 pub(in crate::proxy) const TICK: Duration = Duration::from_millis(50);

@@ -9,7 +9,7 @@ use crate::{
     header_names, header_values,
     log::access::{address, hexadecimal},
     proxy::{
-        buffer_pool,
+        memory::buffer_pool,
         raw_head::{RawHead, line},
     },
     request_id::RequestId,

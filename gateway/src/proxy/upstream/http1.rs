@@ -30,10 +30,10 @@ use super::{
 };
 use crate::proxy::{
     body::Upload,
-    buffer_pool,
     framing::length::Framing,
+    memory::buffer_pool,
     raw_head::{HeadFormat, RawHead},
-    write_batching::WriteTurn,
+    timing::write_batching::WriteTurn,
 };
 
 mod request_writer;

@@ -25,8 +25,10 @@ use crate::{
     proxy::{
         body::{BodyProgress, Upload},
         raw_head::HeadFormat,
-        timing::deadline::{self, within},
-        write_batching::WriteTurn,
+        timing::{
+            deadline::{self, within},
+            write_batching::WriteTurn,
+        },
     },
     refusal::{Refusal, Reject},
     settings::upstream::{Protocol, Upstream},

@@ -8,7 +8,7 @@ use http::{HeaderMap, Method, Uri, request::Parts};
 use super::retry::BodyState;
 use crate::proxy::{
     body::{BodyProgress, Upload},
-    buffer_pool,
+    memory::buffer_pool,
 };
 
 /// A request for a server.

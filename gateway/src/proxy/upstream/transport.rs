@@ -15,7 +15,7 @@ use super::{
 };
 use crate::proxy::{
     raw_head::{HeadFormat, RawHead},
-    write_batching::WriteTurn,
+    timing::write_batching::WriteTurn,
 };
 
 /// What carries one request. Dropped before its end: closed or reset.

@@ -16,8 +16,8 @@ use tokio::{io::AsyncWrite as _, task::JoinHandle};
 use super::super::{dial::MaybeTlsStream, error::SendStopped, request::UpstreamRequest};
 use crate::proxy::{
     body::{Upload, drain},
-    buffer_pool,
     framing::encoder::{BodyEncoder, WrongLength},
+    memory::buffer_pool,
     raw_head::line,
     service::BodyError,
 };

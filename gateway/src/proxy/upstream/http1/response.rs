@@ -8,8 +8,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Ver
 use crate::{
     header_values,
     proxy::{
-        buffer_pool,
         framing::length::{Framing, LengthError, content_length, decimal},
+        memory::buffer_pool,
         raw_head::{HeadFormat, RawHead},
     },
 };

@@ -18,7 +18,8 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-use super::{buffer_pool, connection::Connection};
+use super::Connection;
+use crate::proxy::memory::buffer_pool;
 
 /// What an idle connection may keep of its buffer, in bytes.
 const KEPT: usize = 4 * 1_024;
@@ -27,13 +28,13 @@ const KEPT: usize = 4 * 1_024;
 const BANNED_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A client's stream, plain or encrypted.
-pub(super) enum Stream {
+pub(in crate::proxy) enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Stream {
-    pub(super) fn socket(&self) -> &TcpStream {
+    pub(in crate::proxy) fn socket(&self) -> &TcpStream {
         match self {
             Self::Plain(socket) => socket,
             Self::Tls(stream) => stream.get_ref().0,
@@ -77,7 +78,7 @@ impl Stream {
 }
 
 /// One client's stream, shared by whoever speaks HTTP on it and whoever drives it.
-pub(super) struct ClientIo {
+pub(in crate::proxy) struct ClientIo {
     stream: RefCell<Stream>,
     connection: Rc<Connection>,
     /// What is to leave, and how much of it has.
@@ -86,38 +87,38 @@ pub(super) struct ClientIo {
 }
 
 impl ClientIo {
-    pub(super) fn new(stream: Stream, connection: Rc<Connection>) -> Rc<Self> {
+    pub(in crate::proxy) fn new(stream: Stream, connection: Rc<Connection>) -> Rc<Self> {
         Rc::new(Self { stream: RefCell::new(stream), connection, out: RefCell::default(), sent: Cell::new(0) })
     }
 
-    pub(super) fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    pub(in crate::proxy) fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.stream.borrow_mut().poll_read(cx, buffer)
     }
 
-    pub(super) fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    pub(in crate::proxy) fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = self.stream.borrow_mut().poll_write(cx, bytes);
         self.connection.writing(taken(&written));
         written
     }
 
-    pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(in crate::proxy) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = self.stream.borrow_mut().poll_flush(cx);
         self.connection.writing(flushed.is_ready().then_some(0));
         flushed
     }
 
     /// What is collected, to be added to.
-    pub(super) fn out(&self) -> RefMut<'_, Vec<u8>> {
+    pub(in crate::proxy) fn out(&self) -> RefMut<'_, Vec<u8>> {
         self.out.borrow_mut()
     }
 
     /// How much is collected and has not left, in bytes.
-    pub(super) fn collected(&self) -> usize {
+    pub(in crate::proxy) fn collected(&self) -> usize {
         self.out.borrow().len().saturating_sub(self.sent.get())
     }
 
     /// Sends what was collected, as far as the client takes it.
-    pub(super) fn push(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(in crate::proxy) fn push(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let before = self.sent.get();
         let is_silent = self.out.borrow().is_empty();
         if !is_silent {
@@ -152,7 +153,7 @@ impl ClientIo {
     }
 
     /// Gives back what a silent connection needs no more.
-    pub(super) fn shrink(&self) {
+    pub(in crate::proxy) fn shrink(&self) {
         let mut out = self.out.borrow_mut();
         if out.is_empty() {
             *out = Vec::new();
@@ -160,13 +161,13 @@ impl ClientIo {
     }
 
     /// Tells the client that nothing more will come.
-    pub(super) fn poll_goodbye(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(in crate::proxy) fn poll_goodbye(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.stream.borrow_mut().poll_shutdown(cx)
     }
 
     /// Reads and forgets some of what still comes in, as it comes: nobody decrypts it. Ready with its length; 0: that
     /// was all.
-    pub(super) fn poll_discard(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    pub(in crate::proxy) fn poll_discard(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         buffer_pool::with_space(|space| {
             let mut buffer = ReadBuf::new(space);
             ready!(Pin::new(self.stream.borrow_mut().socket_mut()).poll_read(cx, &mut buffer))?;
@@ -175,7 +176,7 @@ impl ClientIo {
     }
 
     /// Whether something has come that nobody will read, a byte of which is taken.
-    pub(super) fn has_more(&self) -> bool {
+    pub(in crate::proxy) fn has_more(&self) -> bool {
         let mut space = [0];
         let mut buffer = ReadBuf::new(&mut space);
         let mut stream = self.stream.borrow_mut();
@@ -184,20 +185,20 @@ impl ClientIo {
     }
 
     /// Whether the connection has broken, which a client is told of by no read once it has ended its own side.
-    pub(super) fn is_broken(&self) -> bool {
+    pub(in crate::proxy) fn is_broken(&self) -> bool {
         let stream = self.stream.borrow();
         !matches!(socket2::SockRef::from(stream.socket()).take_error(), Ok(None))
     }
 
     /// Lets the end of the connection be no end of what was sent.
-    pub(super) fn reset_on_close(&self) {
+    pub(in crate::proxy) fn reset_on_close(&self) {
         let stream = self.stream.borrow();
         // Without it the client sees an end, and no failure.
         socket2::SockRef::from(stream.socket()).set_linger(Some(Duration::ZERO)).unwrap_or_default();
     }
 
     /// Lets the kernel give up soon on what the client does not acknowledge: a banned one never will again.
-    pub(super) fn give_up_soon(&self) {
+    pub(in crate::proxy) fn give_up_soon(&self) {
         let stream = self.stream.borrow();
         // Without it the kernel's own patience ends it.
         socket2::SockRef::from(stream.socket()).set_tcp_user_timeout(Some(BANNED_PATIENCE)).unwrap_or_default();
@@ -213,7 +214,7 @@ fn taken(written: &Poll<io::Result<usize>>) -> Option<usize> {
 }
 
 /// A [`ClientIo`] as a stream: a tunnel's.
-pub(super) struct TunnelIo(pub(super) Rc<ClientIo>);
+pub(in crate::proxy) struct TunnelIo(pub(in crate::proxy) Rc<ClientIo>);
 
 impl AsyncRead for TunnelIo {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {

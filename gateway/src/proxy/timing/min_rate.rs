@@ -8,7 +8,7 @@ const SECOND: u128 = 1_000_000_000;
 
 /// How fast a client sends, or takes what it is sent.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct MinRate {
+pub(in crate::proxy) struct MinRate {
     /// Since when it is waited for, in nanoseconds; 0: it is not.
     since: u64,
     /// For how long it was waited, and what moved all the while, in this window.
@@ -18,21 +18,21 @@ pub(super) struct MinRate {
 
 impl MinRate {
     /// It is waited for.
-    pub(super) const fn waits(&mut self, now: u64) {
+    pub(in crate::proxy) const fn waits(&mut self, now: u64) {
         if self.since == 0 {
             self.since = now;
         }
     }
 
     /// So many bytes moved.
-    pub(super) const fn moved(&mut self, bytes: u64, now: u64) {
+    pub(in crate::proxy) const fn moved(&mut self, bytes: u64, now: u64) {
         self.settle(now);
         self.since = 0;
         self.moved = self.moved.saturating_add(bytes);
     }
 
     /// Whether fewer than `least` bytes a second moved in a window that was waited through. Another window begins then.
-    pub(super) fn is_too_slow(&mut self, now: u64, window: Duration, least: u64) -> bool {
+    pub(in crate::proxy) fn is_too_slow(&mut self, now: u64, window: Duration, least: u64) -> bool {
         self.settle(now);
         if u128::from(self.waited) < window.as_nanos() {
             return false;

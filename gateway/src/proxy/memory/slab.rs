@@ -2,7 +2,7 @@
 
 /// Values at numbered places.
 #[derive(Debug)]
-pub(super) struct Slab<T> {
+pub(in crate::proxy) struct Slab<T> {
     places: Vec<Option<T>>,
     free: Vec<usize>,
 }
@@ -14,13 +14,13 @@ impl<T> Default for Slab<T> {
 }
 
 impl<T> Slab<T> {
-    pub(super) const fn new() -> Self {
+    pub(in crate::proxy) const fn new() -> Self {
         Self { places: Vec::new(), free: Vec::new() }
     }
 
     /// Puts `value` into a place. Which.
     #[inline]
-    pub(super) fn insert(&mut self, value: T) -> usize {
+    pub(in crate::proxy) fn insert(&mut self, value: T) -> usize {
         if let Some(free) = self.free.pop() {
             if let Some(place) = self.places.get_mut(free) {
                 *place = Some(value);
@@ -33,19 +33,19 @@ impl<T> Slab<T> {
 
     /// Frees a place. What was there.
     #[inline]
-    pub(super) fn remove(&mut self, place: usize) -> Option<T> {
+    pub(in crate::proxy) fn remove(&mut self, place: usize) -> Option<T> {
         let value = self.places.get_mut(place)?.take()?;
         self.free.push(place);
         Some(value)
     }
 
     #[inline]
-    pub(super) fn at_mut(&mut self, place: usize) -> Option<&mut T> {
+    pub(in crate::proxy) fn at_mut(&mut self, place: usize) -> Option<&mut T> {
         self.places.get_mut(place)?.as_mut()
     }
 
     /// All values.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+    pub(in crate::proxy) fn iter(&self) -> impl Iterator<Item = &T> {
         self.places.iter().flatten()
     }
 }

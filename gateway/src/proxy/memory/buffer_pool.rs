@@ -38,14 +38,14 @@ thread_local! {
 }
 
 /// An empty map with room for so many headers.
-pub(super) fn map(headers: usize) -> HeaderMap {
+pub(in crate::proxy) fn map(headers: usize) -> HeaderMap {
     let mut map = MAPS.with_borrow_mut(Vec::pop).unwrap_or_default();
     map.reserve(headers);
     map
 }
 
 /// Keeps a map that nobody needs any more.
-pub(super) fn keep(mut map: HeaderMap) {
+pub(in crate::proxy) fn keep(mut map: HeaderMap) {
     if (1..=LARGEST_MAP).contains(&map.capacity()) {
         map.clear();
         MAPS.with_borrow_mut(|maps| {
@@ -57,14 +57,14 @@ pub(super) fn keep(mut map: HeaderMap) {
 }
 
 /// The head of a request that says nothing yet, with room for so many headers.
-pub(super) fn parts(headers: usize) -> Box<Parts> {
+pub(in crate::proxy) fn parts(headers: usize) -> Box<Parts> {
     let mut parts = HEADS.with_borrow_mut(Vec::pop).unwrap_or_else(|| Box::new(Request::new(()).into_parts().0));
     parts.headers.reserve(headers);
     parts
 }
 
 /// Keeps a request's head that nobody needs any more.
-pub(super) fn keep_parts(mut parts: Box<Parts>) {
+pub(in crate::proxy) fn keep_parts(mut parts: Box<Parts>) {
     if parts.headers.capacity() <= LARGEST_MAP && parts.extensions.is_empty() {
         parts.headers.clear();
         (parts.method, parts.uri) = (Method::GET, Uri::default());
@@ -77,7 +77,7 @@ pub(super) fn keep_parts(mut parts: Box<Parts>) {
 }
 
 /// Lets `use_it` have space to read into, which holds whatever was there before.
-pub(super) fn with_space<T>(use_it: impl FnOnce(&mut [u8]) -> T) -> T {
+pub(in crate::proxy) fn with_space<T>(use_it: impl FnOnce(&mut [u8]) -> T) -> T {
     // Out of its place meanwhile: whoever is called may need some as well.
     let mut space = SPACE.take();
     if space.is_empty() {
@@ -89,7 +89,7 @@ pub(super) fn with_space<T>(use_it: impl FnOnce(&mut [u8]) -> T) -> T {
 }
 
 /// What `poll` reads; nothing: the stream is at its end.
-pub(super) fn read(poll: impl FnOnce(&mut ReadBuf<'_>) -> Poll<io::Result<()>>) -> Poll<io::Result<Bytes>> {
+pub(in crate::proxy) fn read(poll: impl FnOnce(&mut ReadBuf<'_>) -> Poll<io::Result<()>>) -> Poll<io::Result<Bytes>> {
     with_space(|space| {
         let mut buffer = ReadBuf::new(space);
         ready!(poll(&mut buffer))?;
@@ -98,12 +98,12 @@ pub(super) fn read(poll: impl FnOnce(&mut ReadBuf<'_>) -> Poll<io::Result<()>>) 
 }
 
 /// Space to write a message in.
-pub(super) fn space() -> Vec<u8> {
+pub(in crate::proxy) fn space() -> Vec<u8> {
     PIECES.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(PIECE))
 }
 
 /// Keeps space that nobody needs any more.
-pub(super) fn keep_space(mut space: Vec<u8>) {
+pub(in crate::proxy) fn keep_space(mut space: Vec<u8>) {
     if space.capacity() != PIECE {
         return;
     }
@@ -118,7 +118,7 @@ pub(super) fn keep_space(mut space: Vec<u8>) {
 }
 
 /// A copy of `bytes`.
-pub(super) fn copy(bytes: &[u8]) -> Bytes {
+pub(in crate::proxy) fn copy(bytes: &[u8]) -> Bytes {
     if !(LEAST..=PIECE).contains(&bytes.len()) {
         return Bytes::copy_from_slice(bytes);
     }

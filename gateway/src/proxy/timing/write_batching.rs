@@ -5,17 +5,17 @@ use std::{cell::Cell, future::poll_fn, task::Poll};
 
 /// Whether the task of one connection waits for nothing but its turn to write.
 #[derive(Debug, Default)]
-pub(super) struct WriteTurn(Cell<bool>);
+pub(in crate::proxy) struct WriteTurn(Cell<bool>);
 
 impl WriteTurn {
     /// Whether the task has begun to wait for its turn since this was asked last.
     #[inline]
-    pub(super) fn takes_wait(&self) -> bool {
+    pub(in crate::proxy) fn takes_wait(&self) -> bool {
         self.0.take()
     }
 
     /// Lets every task that is ready to read go first.
-    pub(super) async fn after_readers(&self) {
+    pub(in crate::proxy) async fn after_readers(&self) {
         let mut has_waited = false;
         poll_fn(|cx| {
             if std::mem::replace(&mut has_waited, true) {
