@@ -25,6 +25,7 @@ mod status;
 mod top;
 mod version;
 mod watch;
+mod whoami;
 mod why;
 
 mod context;
@@ -95,6 +96,8 @@ enum Command {
     Resume(resume::Resume),
     /// Reload the configuration
     Reload(reload::Reload),
+    /// Show what you may do with the running gateway
+    Whoami(whoami::Whoami),
     /// Show the program's version
     Version(version::Version),
     /// The process that the gateway starts for itself
@@ -152,6 +155,7 @@ pub fn main() -> ExitCode {
         Command::Shadow(shadow) => shadow.execute(&context).into(),
         Command::Resume(resume) => resume.execute(&context).into(),
         Command::Reload(reload) => reload.execute(&context).into(),
+        Command::Whoami(whoami) => whoami.execute(&context).into(),
         Command::Version(version) => version.execute(&context).into(),
     }
 }

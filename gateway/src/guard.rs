@@ -15,6 +15,7 @@ pub mod store;
 pub mod doctor;
 
 mod enforcement;
+mod operators;
 mod proxies;
 
 pub use lifecycle::main;

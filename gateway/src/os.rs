@@ -1,6 +1,9 @@
 //! Calls of the C library that no crate offers in a safe form.
 
-use std::io;
+use std::{
+    io,
+    os::fd::{AsRawFd as _, BorrowedFd},
+};
 
 use seccompiler::sock_filter;
 
@@ -33,6 +36,33 @@ pub(crate) fn schedule(policy: Policy) -> io::Result<()> {
     match unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The groups that the process on the other end of a Unix socket was in when it connected, besides its own.
+///
+/// # Errors
+/// It is no such socket.
+pub(crate) fn peer_groups(socket: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
+    let mut groups = vec![0_u32; 64];
+    loop {
+        let room = groups.len() * size_of::<u32>();
+        let mut length = libc::socklen_t::try_from(room).map_err(io::Error::other)?;
+        let to = groups.as_mut_ptr().cast();
+        // SAFETY: the list outlives the call and has room for as many bytes as the length says.
+        let answer =
+            unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERGROUPS, to, &raw mut length) };
+        let count = usize::try_from(length).map_err(io::Error::other)? / size_of::<u32>();
+        if answer == 0 {
+            groups.truncate(count);
+            return Ok(groups);
+        }
+        let error = io::Error::last_os_error();
+        // The list is too short, and the length says what it takes.
+        if error.raw_os_error() != Some(libc::ERANGE) || count <= groups.len() {
+            return Err(error);
+        }
+        groups.resize(count, 0);
     }
 }
 
@@ -118,6 +148,17 @@ pub(crate) fn take_short_turns() -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn groups_of_who_connects() {
+        use std::os::{fd::AsFd as _, unix::net::UnixStream};
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let groups = status.lines().find_map(|line| line.strip_prefix("Groups:")).unwrap();
+        let groups: Vec<u32> = groups.split_ascii_whitespace().map(|group| group.parse().unwrap()).collect();
+        assert_eq!(peer_groups(ours.as_fd()).unwrap(), groups);
+        assert!(peer_groups(std::net::UdpSocket::bind("127.0.0.1:0").unwrap().as_fd()).is_err());
+    }
 
     #[test]
     fn turns_are_asked_for_by_anybody() {

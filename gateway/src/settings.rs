@@ -4,6 +4,7 @@
 //! than the vocabulary (`file`, `path`, `signal`).
 
 pub mod guard;
+pub mod operators;
 pub mod proxy;
 
 pub mod listener;

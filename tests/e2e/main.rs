@@ -23,6 +23,7 @@ mod interfaces;
 mod kill;
 mod kill_import;
 mod many;
+mod operators;
 mod pins;
 mod privileges;
 mod reaction;

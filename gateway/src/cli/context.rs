@@ -7,7 +7,7 @@ use crate::{
     config::{self, Diagnostics, Disk, Locations},
     guard::{
         control::{
-            Answer, Request,
+            Answer, DENIED, Request,
             client::{self, Unreachable},
         },
         offline,
@@ -74,10 +74,16 @@ impl Context {
             Err(error) => match self.ask_offline(request, &error) {
                 Some(Ok(answer)) => (answer, true),
                 Some(Err(reason)) => return self.out.fail(&format!("{error}\n{reason}"), Exit::Unreachable),
-                None => return self.out.fail(&error.to_string(), Exit::Unreachable),
+                None => return self.unreachable(&error),
             },
         };
         if is_down { self.tell_offline(&answer, show) } else { self.tell(&answer, &socket, show) }
+    }
+
+    /// Says why the running gateway does not answer.
+    pub(super) fn unreachable(&self, error: &Unreachable) -> Exit {
+        let exit = if matches!(error, Unreachable::Denied(_)) { Exit::Denied } else { Exit::Unreachable };
+        self.out.fail(&error.to_string(), exit)
     }
 
     pub(super) fn tell(&self, answer: &Answer, socket: &Path, show: impl FnOnce(&Answer) -> Option<String>) -> Exit {
@@ -122,7 +128,7 @@ impl Context {
         let socket = self.socket.as_ref().unwrap_or(&locations.control_socket);
         match client::ask(socket, &Request::Detach) {
             Err(Unreachable::Missing(_) | Unreachable::Gone(_)) if self.socket.is_none() => {}
-            Err(error) => return self.out.fail(&error.to_string(), Exit::Unreachable),
+            Err(error) => return self.unreachable(&error),
             Ok(answer) => return self.tell(&answer, socket, |_answer| None),
         }
         match offline::detach(&locations, nix::unistd::getuid().as_raw()) {
@@ -148,6 +154,10 @@ impl Context {
     }
 }
 
-const fn exit_of(answer: &Answer) -> Exit {
-    if matches!(answer, Answer::Refused { .. }) { Exit::Refused } else { Exit::Done }
+fn exit_of(answer: &Answer) -> Exit {
+    match answer {
+        Answer::Refused { code, .. } if code == DENIED => Exit::Denied,
+        Answer::Refused { .. } => Exit::Refused,
+        _ => Exit::Done,
+    }
 }

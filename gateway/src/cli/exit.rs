@@ -13,6 +13,8 @@ pub(super) enum Exit {
     Usage = 2,
     /// The running gateway cannot be reached.
     Unreachable = 3,
+    /// Whoever asks lacks a role, or may not open the control socket.
+    Denied = 4,
 }
 
 impl Exit {
@@ -23,6 +25,7 @@ impl Exit {
             Self::Refused => "refused",
             Self::Usage => "usage",
             Self::Unreachable => "unreachable",
+            Self::Denied => "denied",
         }
     }
 }
@@ -40,6 +43,7 @@ Exit codes:
   1  refused by the gateway, configuration not valid, audit chain broken
   2  wrong usage, or a configuration that cannot be read
   3  the running gateway cannot be reached
+  4  denied: `gateway whoami` shows what you may do
 
 Examples:
   gateway check --config gateway.toml

@@ -101,6 +101,7 @@ fn arguments() {
     parses("attach", true);
     parses("attach eth0", false);
     parses("version", true);
+    parses("whoami --json", true);
     parses("proxy", true);
     parses("frobnicate", false);
 }

@@ -14,7 +14,7 @@ use super::{
     exit::Exit,
     table::{bytes, clean},
 };
-use crate::guard::control::Request;
+use crate::guard::control::{DENIED, Request};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -95,9 +95,11 @@ impl Watch {
             };
             let members: Map<String, Value> = serde_json::from_str(&line)?;
             if members.contains_key("answer") {
-                // Refused: too many watch, or this one did not keep up.
+                // Refused: too many watch, this one did not keep up, or may not watch.
                 let message = members.get("message").and_then(Value::as_str).unwrap_or_default();
-                return Ok(context.out.complain(&clean(message), Exit::Refused));
+                let is_denied = members.get("code").is_some_and(|code| code == DENIED);
+                let exit = if is_denied { Exit::Denied } else { Exit::Refused };
+                return Ok(context.out.complain(&clean(message), exit));
             }
             if !self.shows(&members) {
                 continue;

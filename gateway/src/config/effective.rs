@@ -13,6 +13,7 @@ use crate::{
         guard::{Format, Ladder, Mode, Scope, Settings as Guard, SourceLimit},
         limit,
         listener::Listener,
+        operators::{Member, Operator},
         proxy::{ClientHeader, Settings as Proxy},
         tls::{Certificate, ClientCertificates},
         upstream::{Balance, HashBy, HostHeader, Protocol, ProxyProtocol, Server, Upstream},
@@ -26,6 +27,7 @@ pub(super) fn describe(guard: &Guard, proxy: &Proxy) -> Value {
     let timeouts = &proxy.timeouts;
     let mut root = json!({
         "guard": guard_table(guard),
+        "operator": (!guard.operators.is_empty()).then(|| guard.operators.iter().map(operator).collect::<Vec<_>>()),
         "proxy": {
             "user": proxy.user,
             "workers": proxy.workers,
@@ -100,6 +102,14 @@ pub(super) fn describe(guard: &Guard, proxy: &Proxy) -> Value {
     root
 }
 
+fn operator(operator: &Operator) -> Value {
+    let (key, name) = match &operator.who {
+        Member::Group(name) => ("group", name),
+        Member::User(name) => ("user", name),
+    };
+    json!({ key: name, "roles": operator.roles.iter().map(|role| role.name()).collect::<Vec<_>>() })
+}
+
 fn guard_table(guard: &Guard) -> Value {
     json!({
         "interfaces": guard.interfaces,
@@ -114,6 +124,8 @@ fn guard_table(guard: &Guard) -> Value {
         },
         "state_dir": guard.state_dir,
         "control_socket": guard.control_socket,
+        "control_group": guard.control_group,
+        "control_mode": guard.control_mode.name(),
         "pin_dir": guard.pin_dir,
         "allow": guard.allow.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "ipv6_prefix": guard.ipv6_prefix,

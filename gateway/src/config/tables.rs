@@ -15,6 +15,7 @@ pub(super) mod guard;
 mod jwt;
 mod limit;
 mod listener;
+mod operator;
 mod proxy;
 mod roles;
 mod route;
@@ -26,6 +27,10 @@ mod validate;
 /// The tables of a configuration, in the order of the reference.
 pub(super) const KEYS: Keys = &[
     ("guard", "The privileged process: it loads the kernel program and decides every ban."),
+    (
+        "operator",
+        "Who may do what with the running gateway, besides root. Each group or user has its own `[[operator]]`.",
+    ),
     ("proxy", "The process that serves requests. It has no privileges."),
     ("timeouts", "How long each part of a request may take."),
     ("listener", "An address where clients connect. At least one is required; each has its own `[[listener]]`."),
@@ -52,6 +57,7 @@ pub(super) struct Contents {
 /// Reads all tables, from `root`.
 pub(super) fn read(root: Table<'_>, reader: &Reader<'_>) -> Contents {
     let mut guard = guard::read(root.table("guard", guard::KEYS), reader);
+    guard.operators = operator::read(root.tables("operator", operator::KEYS), guard.control_mode, reader);
     guard.feeds = feed::read(root.tables("feed", feed::KEYS));
     let proxy = proxy(&root, &guard, reader);
     guard.trusted_proxies.clone_from(&proxy.trust.proxies);

@@ -111,10 +111,10 @@ impl Guard {
             Request::Detach => self.detach(actor, now),
             Request::Attach => self.attach(actor, now),
             Request::BlockImportBegin { feed, seconds, shadow, force } => {
-                return self.import_begin(feed, seconds, shadow, force, now).unwrap_or_else(Into::into);
+                return self.import_begin(feed, seconds, shadow, force, actor, now).unwrap_or_else(Into::into);
             }
             Request::BlockImportChunk { id, entries } => {
-                return self.import_chunk(id, entries, now).unwrap_or_else(Into::into);
+                return self.import_chunk(id, entries, actor, now).unwrap_or_else(Into::into);
             }
             Request::BlockExport { feed, cursor } => {
                 return self.export(feed.as_deref(), cursor, now).unwrap_or_else(Into::into);
@@ -123,6 +123,7 @@ impl Guard {
             | Request::Top
             | Request::Reload
             | Request::Watch { .. }
+            | Request::Whoami
             | Request::BlockImportCommit { .. } => Err(Refused::new("not_here", "not a matter of bans")),
         };
         self.shortfalls.note_full(&done);

@@ -1,5 +1,5 @@
 //! Decides what the CLI may ask the guard, and what it is answered: one JSON object a line each way, over a Unix
-//! socket that only the guard's own user may open.
+//! socket. Who may open that, `guard.control_mode` says; who may ask what, `[[operator]]`.
 
 use std::net::IpAddr;
 
@@ -8,14 +8,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::request_id::RequestId;
 
+pub(crate) mod caller;
 pub mod client;
 mod entry;
+pub(crate) mod required;
 pub mod server;
 mod status;
 pub(crate) mod watch;
+mod whoami;
 
 pub use entry::Entry;
 pub use status::{Budget, CertificateEnd, Counted, Feed, Interface, Lost, ReloadRefused, Requests, Status, Top};
+pub use whoami::{Grant, Whoami};
 
 /// What the CLI asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,6 +147,8 @@ pub enum Request {
     Detach,
     /// Undo [`Self::Detach`].
     Attach,
+    /// Who asks, and what they may do here.
+    Whoami,
 }
 
 const fn yes() -> bool {
@@ -200,7 +206,19 @@ pub enum Answer {
     Status(Box<Status>),
     /// To [`Request::Top`].
     Top(Box<Top>),
+    /// To [`Request::Whoami`].
+    Whoami(Box<Whoami>),
 }
+
+impl Answer {
+    /// Not done because whoever asks may not have it done.
+    pub(crate) fn denied(message: String) -> Self {
+        Self::Refused { code: DENIED.to_owned(), message }
+    }
+}
+
+/// The code of [`Answer::Refused`] where whoever asks lacks a role.
+pub const DENIED: &str = "denied";
 
 /// What a shadow rule or a shadow entry would have hit, by what is in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,9 +4,11 @@ pub(crate) mod prepare;
 pub(crate) mod state;
 
 mod access_log;
+mod authorize;
 mod background;
 mod certificate_files;
 mod certificates;
+mod denials;
 mod event_loop;
 mod reload;
 mod service;

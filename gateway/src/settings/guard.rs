@@ -4,6 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use gateway_common::source::Source;
 
+use super::operators::{ControlMode, Operator};
+
 /// The longest ban that ends by itself, ten years of 365 days: sums of it and any clock stay far from overflowing.
 pub const LONGEST_BAN: Duration = Duration::from_secs(3_650 * 86_400);
 
@@ -20,6 +22,12 @@ pub struct Settings {
     pub state_dir: PathBuf,
     /// `guard.control_socket`: what the CLI speaks to.
     pub control_socket: PathBuf,
+    /// `guard.control_group`: who may open that socket besides root; a name or a number.
+    pub control_group: Option<String>,
+    /// `guard.control_mode`.
+    pub control_mode: ControlMode,
+    /// `[[operator]]`: who may do what, besides root.
+    pub operators: Vec<Operator>,
     /// `guard.pin_dir`: where in bpffs maps and links are pinned.
     pub pin_dir: PathBuf,
     /// `guard.allow`: sources that are never limited, blocked or banned.

@@ -47,7 +47,7 @@ impl Export {
         let format = self.format.unwrap_or(if context.out.json { Written::Json } else { Written::Plain });
         let mut guard = match Conversation::open(&socket) {
             Ok(guard) => guard,
-            Err(error) => return context.out.fail(&error.to_string(), Exit::Unreachable),
+            Err(error) => return context.unreachable(&error),
         };
         let mut out = BufWriter::new(io::stdout().lock());
         let (mut cursor, mut count) = (None, 0_u64);
@@ -66,7 +66,7 @@ impl Export {
                     let garbled = Unreachable::Garbled(socket, "it answered something else".to_owned());
                     return context.out.fail(&garbled.to_string(), Exit::Unreachable);
                 }
-                Err(error) => return context.out.fail(&error.to_string(), Exit::Unreachable),
+                Err(error) => return context.unreachable(&error),
             };
             let written = entries.iter().try_for_each(|entry| {
                 let text = record(entry, format, count == 0);

@@ -111,7 +111,7 @@ impl Import {
             Ok(Ok(report)) if context.out.json => context.out.value(&report.json(), Exit::Done),
             Ok(Ok(report)) => report.show(context),
             Ok(Err(message)) => context.out.fail(&message, Exit::Refused),
-            Err(Stop::Unreachable(error)) => context.out.fail(&error.to_string(), Exit::Unreachable),
+            Err(Stop::Unreachable(error)) => context.unreachable(&error),
             Err(Stop::Refused(answer)) if context.out.json => context.out.value(&answer, Exit::Refused),
             Err(Stop::Refused(Answer::Refused { code, message })) => {
                 context.out.complain(&format!("refused ({}): {}", clean(&code), clean(&message)), Exit::Refused)
@@ -316,7 +316,7 @@ pub(super) fn remove(context: &Context, feed: String) -> Exit {
     };
     let mut guard = match Conversation::open(&socket) {
         Ok(guard) => guard,
-        Err(error) => return context.out.fail(&error.to_string(), Exit::Unreachable),
+        Err(error) => return context.unreachable(&error),
     };
     let begin = Request::BlockImportBegin { feed: Some(feed.clone()), seconds: None, shadow: false, force: false };
     let done = far_of(guard.ask(&begin)).and_then(|begun| {
@@ -328,7 +328,7 @@ pub(super) fn remove(context: &Context, feed: String) -> Exit {
             changed: far.removed,
         },
         Ok(_) => Answer::Refused { code: "not_found".to_owned(), message: format!("there is no list {feed}") },
-        Err(Stop::Unreachable(error)) => return context.out.fail(&error.to_string(), Exit::Unreachable),
+        Err(Stop::Unreachable(error)) => return context.unreachable(&error),
         Err(Stop::Refused(answer)) => answer,
     };
     context.tell(&answer, &socket, |_answer| None)

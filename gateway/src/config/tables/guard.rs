@@ -5,6 +5,7 @@ use std::{path::Path, time::Duration};
 use gateway_common::source::Source;
 use toml::de::DeValue;
 
+use super::operator::account;
 use crate::{
     config::{
         reader::{Keys, Reader},
@@ -12,7 +13,10 @@ use crate::{
         value::{self, form::described},
     },
     diagnostic::Diagnostic,
-    settings::guard::{LONGEST_BAN, Mode, Safety, Scope, Settings},
+    settings::{
+        guard::{LONGEST_BAN, Mode, Safety, Scope, Settings},
+        operators::ControlMode,
+    },
 };
 
 mod breaker;
@@ -30,6 +34,14 @@ pub(in crate::config) const KEYS: Keys = &[
     ("scope", "Which packets a ban drops: those to the listeners' ports, or all packets to this host."),
     ("state_dir", "The folder of the ban store and the audit chain."),
     ("control_socket", "The Unix socket where commands reach the running gateway. Its path has at most 107 bytes."),
+    (
+        "control_group",
+        "The Unix group that may open the control socket. What its members may do, `[[operator]]` says. Without it: root alone.",
+    ),
+    (
+        "control_mode",
+        "Who may open the control socket: root, `control_group` too, or every user of the host. Without it: `0660` where there is a `control_group`.",
+    ),
     (
         "pin_dir",
         "The folder on bpffs where the kernel program's maps are pinned. It is below `/sys/fs/bpf` and has no dot in it.",
@@ -105,6 +117,9 @@ pub(super) fn read(table: Table<'_>, reader: &Reader<'_>) -> Settings {
         ),
         state_dir: table.path_or("state_dir", STATE_DIR),
         control_socket: table.path_or("control_socket", CONTROL_SOCKET),
+        control_group: table.optional("control_group", described("string", account)),
+        control_mode: ControlMode::Owner,
+        operators: Vec::new(),
         pin_dir: table.path_or("pin_dir", PIN_DIR),
         allow: allow.into_iter().map(|(_, source)| source).collect(),
         trusted_proxies: Vec::new(),
@@ -144,6 +159,7 @@ pub(super) fn read(table: Table<'_>, reader: &Reader<'_>) -> Settings {
         feeds: Vec::new(),
         shadow_address_limit: false,
     };
+    guard.control_mode = control_mode(&table, guard.control_group.as_deref());
     guard.safety = safety(&table, guard.ipv6_prefix, guard.widest_ipv6);
     if guard.widest_ipv6 > guard.ipv6_prefix {
         let message =
@@ -179,6 +195,23 @@ fn safety(guard: &Table<'_>, ipv6_prefix: u8, widest_ipv6: u8) -> Safety {
         breaker: breaker::read(guard.table("breaker", breaker::KEYS), defaults.breaker),
         ladder: ladder::read(guard.table("ladder", ladder::KEYS), ipv6_prefix, widest_ipv6),
     }
+}
+
+/// A group that may open the socket, and a mode that says so, go together.
+fn control_mode(table: &Table<'_>, group: Option<&str>) -> ControlMode {
+    let mode = table.optional("control_mode", value::choice(&ControlMode::NAMES));
+    match (mode, group) {
+        (Some(ControlMode::Group), None) if !table.has("control_group") => {
+            let wrong = Diagnostic::bare("lets a group open the socket, and there is no `guard.control_group`");
+            table.report("control_mode", wrong.hint("name the group: control_group = \"edge\""));
+        }
+        (Some(ControlMode::Owner), Some(group)) => {
+            let wrong = Diagnostic::bare(format!("lets root alone open the socket, and not {group:?}"));
+            table.report("control_mode", wrong.hint("write \"0660\", or leave `control_group` out"));
+        }
+        _ => {}
+    }
+    mode.unwrap_or(if group.is_some() { ControlMode::Group } else { ControlMode::Owner })
 }
 
 fn pin_dir(path: &Path, table: &Table<'_>, reader: &Reader<'_>) {

@@ -374,6 +374,8 @@ fn fixed(old: &Settings, new: &Settings) -> Result<(), Refused> {
         ("guard.mode", old.mode != new.mode),
         ("guard.state_dir", old.state_dir != new.state_dir),
         ("guard.control_socket", old.control_socket != new.control_socket),
+        ("guard.control_group", old.control_group != new.control_group),
+        ("guard.control_mode", old.control_mode != new.control_mode),
         ("guard.pin_dir", old.pin_dir != new.pin_dir),
         ("guard.ipv6_prefix", old.ipv6_prefix != new.ipv6_prefix),
         ("guard.max_bans", old.max_bans != new.max_bans),

@@ -11,7 +11,10 @@ use crate::{
         state_files,
     },
     request_id::RequestId,
-    settings::guard::{Mode, Safety, Scope},
+    settings::{
+        guard::{Mode, Safety, Scope},
+        operators::ControlMode,
+    },
     signal::Signal,
 };
 
@@ -49,6 +52,9 @@ impl World {
             scope: Scope::Listeners,
             state_dir: PathBuf::new(),
             control_socket: PathBuf::new(),
+            control_group: None,
+            control_mode: ControlMode::Owner,
+            operators: Vec::new(),
             pin_dir: PathBuf::new(),
             allow: vec!["10.0.0.0/8".parse().unwrap()],
             trusted_proxies: Vec::new(),

@@ -26,8 +26,8 @@ pub enum Unreachable {
     /// There is a socket and nobody behind it.
     #[error("nobody answers at {}: the gateway ended. Start it with `gateway run --config PATH`", .0.display())]
     Gone(PathBuf),
-    /// Only the guard's own user may speak to it.
-    #[error("{} is not for this user: run as root", .0.display())]
+    /// `guard.control_mode` keeps this user out.
+    #[error("{} is not for this user: run as root, or ask to be let into the group of guard.control_group", .0.display())]
     Denied(PathBuf),
     /// It took too long.
     #[error("the gateway at {} did not answer within 30 s", .0.display())]

@@ -1,32 +1,38 @@
-//! Decides who may speak on the control socket, and how much: root and the guard's own user, one line of JSON at a
-//! time, bounded in length, number and time.
+//! Decides who may open the control socket, and how much they may say: one line of JSON at a time, bounded in length,
+//! number and time. What somebody may ask, the guard's loop decides.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, Permissions},
     io,
     os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
     path::Path,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader},
     net::{UnixListener, UnixStream},
-    sync::{Semaphore, mpsc, oneshot},
+    sync::{mpsc, oneshot},
     time::timeout,
 };
 
 use super::{
-    Answer, Request,
+    Answer, DENIED, Request,
+    caller::{Caller, Peer},
     watch::{WatchEvent, Watchers},
 };
+use crate::settings::operators::ControlMode;
 
 /// The longest request, in bytes.
 const LONGEST: u64 = 64 * 1024;
 
-/// How many clients are served at once; more are told to come back.
+/// How many clients are served at once, of root and the guard's own user, and again of all others.
 const CLIENTS: usize = 32;
+
+/// How many of those others may be one user's.
+const CLIENTS_OF_ONE: usize = 8;
 
 /// How long a client may take to send a line or to take its answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -36,8 +42,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Call {
     /// What is asked.
     pub(crate) request: Request,
-    /// The user id of whoever asks.
-    pub(crate) uid: u32,
+    /// Who asks.
+    pub(crate) caller: Caller,
     /// Where the answer goes.
     pub(crate) answer: oneshot::Sender<Answer>,
 }
@@ -46,7 +52,7 @@ pub(crate) struct Call {
 ///
 /// # Errors
 /// The folder cannot be made or written, or somebody listens there.
-pub(crate) fn bind(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
+pub(crate) fn bind(path: &Path, mode: ControlMode, group: Option<u32>) -> io::Result<std::os::unix::net::UnixListener> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
         fs::create_dir_all(folder)?;
         fs::set_permissions(folder, Permissions::from_mode(0o755))?;
@@ -64,13 +70,18 @@ pub(crate) fn bind(path: &Path) -> io::Result<std::os::unix::net::UnixListener> 
     }
     let listener = std::os::unix::net::UnixListener::bind(path)?;
     listener.set_nonblocking(true)?;
-    fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    // First the group, as far as it may go: nobody of another group is let in meanwhile.
+    fs::set_permissions(path, Permissions::from_mode(ControlMode::Owner.bits()))?;
+    if group.is_some() {
+        std::os::unix::fs::chown(path, None, group)?;
+    }
+    fs::set_permissions(path, Permissions::from_mode(mode.bits()))?;
     Ok(listener)
 }
 
 /// Serves clients until the guard ends. Requests go to `calls`, one after the other.
 pub(crate) async fn serve(listener: UnixListener, calls: mpsc::Sender<Call>, watchers: Watchers) {
-    let room = Arc::new(Semaphore::new(CLIENTS));
+    let room = Room::default();
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -81,25 +92,56 @@ pub(crate) async fn serve(listener: UnixListener, calls: mpsc::Sender<Call>, wat
                 continue;
             }
         };
-        let Ok(permit) = Arc::clone(&room).try_acquire_owned() else { continue };
+        let Some(place) = stream.peer_cred().ok().and_then(|peer| room.enter(peer.uid())) else { continue };
         let (calls, watchers) = (calls.clone(), watchers.clone());
         tokio::spawn(async move {
             if let Err(error) = client(stream, calls, watchers).await {
                 tracing::debug!(%error, "a control client went away");
             }
-            drop(permit);
+            drop(place);
         });
     }
 }
 
+/// Who is served at the moment: nobody without rights keeps root from being served.
+#[derive(Clone, Default)]
+struct Room(Arc<Mutex<BTreeMap<u32, usize>>>);
+
+/// A place in the [`Room`], until it is dropped.
+struct Place(Room, u32);
+
+impl Room {
+    /// One more client of this user; `None`: there are too many.
+    fn enter(&self, uid: u32) -> Option<Place> {
+        let is_trusted = |uid: u32| uid == 0 || uid == nix::unistd::geteuid().as_raw();
+        let mut served = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let alike: usize =
+            served.iter().filter(|(other, _)| is_trusted(**other) == is_trusted(uid)).map(|(_, count)| count).sum();
+        let own = served.get(&uid).copied().unwrap_or(0);
+        if alike >= CLIENTS || !is_trusted(uid) && own >= CLIENTS_OF_ONE {
+            return None;
+        }
+        served.insert(uid, own + 1);
+        Some(Place(self.clone(), uid))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut served = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = served.get(&self.1).map_or(0, |count| count.saturating_sub(1));
+        if left == 0 {
+            served.remove(&self.1);
+        } else {
+            served.insert(self.1, left);
+        }
+    }
+}
+
 async fn client(stream: UnixStream, calls: mpsc::Sender<Call>, watchers: Watchers) -> io::Result<()> {
-    let uid = stream.peer_cred()?.uid();
+    let caller = Caller::Peer(Peer::of(&stream).await?);
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
-    if uid != 0 && uid != nix::unistd::geteuid().as_raw() {
-        // The socket's mode says the same; this is for whoever was passed an open descriptor.
-        return answer(&mut write, &refused("not_permitted", "only root and the guard's own user may ask")).await;
-    }
     loop {
         let mut line = Vec::new();
         let length = timeout(PATIENCE, (&mut read).take(LONGEST).read_until(b'\n', &mut line)).await??;
@@ -111,19 +153,29 @@ async fn client(stream: UnixStream, calls: mpsc::Sender<Call>, watchers: Watcher
         }
         let reply = match serde_json::from_slice(&line) {
             Err(error) => refused("bad_request", &format!("not a request: {error}")),
-            Ok(Request::Watch { decisions, packets }) => {
-                return watch(read, write, &watchers, (decisions, packets)).await;
-            }
             Ok(request) => {
                 let (sender, receiver) = oneshot::channel();
                 let gone = || refused("stopping", "the guard is stopping");
-                match calls.send(Call { request, uid, answer: sender }).await {
+                let watched = match request {
+                    Request::Watch { decisions, packets } => Some((decisions, packets)),
+                    _ => None,
+                };
+                let call = Call { request, caller: caller.clone(), answer: sender };
+                let reply = match calls.send(call).await {
                     Ok(()) => receiver.await.unwrap_or_else(|_dropped| gone()),
                     Err(_closed) => gone(),
+                };
+                match (watched, &reply) {
+                    (Some(what), Answer::Done { .. }) => return watch(read, write, &watchers, what).await,
+                    _ => reply,
                 }
             }
         };
         answer(&mut write, &reply).await?;
+        // Who is denied has to come again for every try.
+        if matches!(&reply, Answer::Refused { code, .. } if code == DENIED) {
+            return Ok(());
+        }
     }
 }
 
@@ -183,7 +235,7 @@ mod tests {
         let path = std::env::temp_dir().join(format!("gateway-control-{}-{}", std::process::id(), request.len()));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let text = runtime.block_on(async {
-            let listener = UnixListener::from_std(bind(&path).unwrap()).unwrap();
+            let listener = UnixListener::from_std(bind(&path, ControlMode::Owner, None).unwrap()).unwrap();
             assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
             let (sender, mut calls) = mpsc::channel::<Call>(1);
             tokio::spawn(serve(listener, sender, Watchers::default()));
@@ -201,6 +253,19 @@ mod tests {
         });
         fs::remove_file(&path).unwrap();
         assert!(text.contains(expect), "{text}");
+    }
+
+    #[test]
+    fn nobody_keeps_root_from_being_served() {
+        let room = Room::default();
+        let of_one: Vec<Place> = std::iter::from_fn(|| room.enter(1_000_001)).collect();
+        assert_eq!(of_one.len(), CLIENTS_OF_ONE);
+        let others: Vec<Place> = (0..100).filter_map(|user| room.enter(1_000_002 + user / 4)).collect();
+        assert_eq!(others.len(), CLIENTS - CLIENTS_OF_ONE);
+        let root: Vec<Place> = std::iter::from_fn(|| room.enter(0)).collect();
+        assert_eq!(root.len(), CLIENTS);
+        drop((of_one, others, root));
+        assert!(room.0.lock().unwrap().is_empty(), "nobody is kept in mind");
     }
 
     #[test]

@@ -43,6 +43,7 @@ fn look(everything: bool) -> Seen {
 impl Service<'_> {
     /// An operator asks: at once, or once it is known who is logged in.
     pub(super) fn hear_call(&mut self, call: Call, prepared: &mpsc::Sender<Ready>, beside: &mpsc::Sender<Done>) {
+        let Some(call) = self.authorize(call) else { return };
         match call.request {
             Request::BlockAdd { .. } | Request::BlockImportBegin { .. } => self.call_once_looked(call, beside),
             _ => self.call(call, prepared),

@@ -7,7 +7,7 @@ use nix::net::if_::if_nametoindex;
 use crate::{
     config::{Config, Diagnostics, Disk, Recorder},
     diagnostic::Diagnostic,
-    guard::{bans::ProtectedAddresses, kernel, proxies::listeners},
+    guard::{bans::ProtectedAddresses, kernel, operators::Operators, proxies::listeners},
     message::Bundle,
     settings::{
         self,
@@ -21,6 +21,8 @@ pub(crate) struct Prepared {
     pub(crate) config: Config,
     pub(crate) bundle: Bundle,
     pub(crate) protected: ProtectedAddresses,
+    /// Who may do what.
+    pub(crate) operators: Operators,
     /// What works and is unwise, or could not be found out.
     pub(crate) warnings: Vec<String>,
 }
@@ -35,13 +37,15 @@ pub(crate) fn prepare(path: &Path) -> Result<Prepared, Diagnostics> {
     let config = Config::load(path, &recorder)?;
     let compiled = Snapshot::new(config.proxy.clone());
     compiled.map_err(|diagnostics| Diagnostics::from_diagnostics(&config.document, diagnostics))?;
+    let operators = Operators::find(&config.guard);
+    let operators = operators.map_err(|diagnostics| Diagnostics::from_diagnostics(&config.document, diagnostics))?;
     let bundle = Bundle::new(&config.document, recorder.contents());
     let (protected, unknown) = ProtectedAddresses::look(&servers(&config.proxy), true);
     let host = host(&config.guard);
     let files = open_files(&config.proxy);
     let unwise = config.warnings.iter().chain(&host).chain(&files).map(ToString::to_string);
     let warnings = unwise.chain(unknown).collect();
-    Ok(Prepared { config, bundle, protected, warnings })
+    Ok(Prepared { config, bundle, protected, operators, warnings })
 }
 
 /// What of this host keeps a setting from having its effect.
@@ -66,7 +70,8 @@ pub(crate) fn absent(config: &Config) -> Vec<Diagnostic> {
         let diagnostic = Diagnostic::new(format!("listener[{index}].address"), what);
         diagnostic.hint("`ip address` lists those that there are; the gateway waits for one that comes later")
     });
-    interfaces.chain(listeners).collect()
+    let operators = Operators::find(&config.guard).err().unwrap_or_default();
+    interfaces.chain(listeners).chain(operators).collect()
 }
 
 /// Whether the proxy may open fewer files than it needs for its connections: it raises its limit as far as it may.

@@ -91,7 +91,7 @@ impl Service<'_> {
     pub(super) fn put_in_force(&mut self) {
         let Some(Reload { prepared, actor, answer, on_disk }) = self.reload.take() else { return };
         let program = on_disk.said();
-        let Prepared { config, bundle, protected, warnings } = prepared;
+        let Prepared { config, bundle, protected, operators, warnings } = prepared;
         let now = Now::read();
         let rules = config.proxy.detect.rules.clone();
         let done = self.guard.reconfigure(config.guard.clone(), rules, protected, &ports(&config.proxy), now);
@@ -104,6 +104,7 @@ impl Service<'_> {
         self.supervisor.bundle = bundle;
         self.supervisor.drain = config.proxy.drain;
         self.config = config;
+        self.operators = operators;
         self.warnings = warnings;
         (self.config_since, self.reload_refused) = (now.unix_millis, None);
         self.certificates.renewed();

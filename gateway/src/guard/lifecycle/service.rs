@@ -14,6 +14,7 @@ use tokio::{
 
 use super::{
     certificate_files::{TlsNews, TlsWatcher},
+    denials::Denials,
     prepare::Prepared,
 };
 use crate::{
@@ -23,6 +24,7 @@ use crate::{
         bans::{self, Actor, Guard, Planned, ProtectedAddresses},
         control::{Answer, CertificateEnd, ReloadRefused, server::Call},
         feeds::watch::{FeedNews, FeedWatcher},
+        operators::Operators,
         proxies::{barrier::PendingAnswers, counts::Counts, supervisor::Supervisor, upstreams::Upstreams},
         store::StoreError,
     },
@@ -58,6 +60,9 @@ pub(crate) struct Service<'guard> {
     /// The last reload, where it was refused.
     pub(super) reload_refused: Option<ReloadRefused>,
     pub(super) background: Background,
+    /// Who may do what.
+    pub(super) operators: Operators,
+    pub(super) denials: Denials,
 }
 
 impl<'guard> Service<'guard> {
@@ -68,6 +73,7 @@ impl<'guard> Service<'guard> {
         guard: &'guard mut Guard,
         supervisor: Supervisor,
         warnings: Vec<String>,
+        operators: Operators,
     ) -> Self {
         Self {
             path,
@@ -90,6 +96,8 @@ impl<'guard> Service<'guard> {
             config_since: Now::read().unix_millis,
             reload_refused: None,
             background: Background::default(),
+            operators,
+            denials: Denials::default(),
         }
     }
 }

@@ -29,6 +29,7 @@ use crate::{
         control::server,
         enforcement::{AtAccept, Enforcement},
         kernel::{self, Kernel, KernelError},
+        operators,
         proxies::{
             listeners,
             program::Program,
@@ -75,7 +76,7 @@ fn log() {
 
 fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
     let path = std::path::absolute(path).unwrap_or_else(|_error| path.to_owned());
-    let Prepared { config, bundle, protected, warnings } = prepare(&path)?;
+    let Prepared { config, bundle, protected, operators, warnings } = prepare(&path)?;
     for warning in &warnings {
         tracing::warn!("configuration: {warning}");
     }
@@ -112,7 +113,8 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
         .map(|listener| listeners::bind(listener.address, config.proxy.workers, listeners::PATIENCE));
     let sockets = sockets.collect::<Result<Vec<_>, _>>()?;
     let access_log = open_log(config.proxy.access_log.as_deref())?;
-    let control = server::bind(&settings.control_socket)
+    let group = operators::control_group(settings)?;
+    let control = server::bind(&settings.control_socket, settings.control_mode, group)
         .with_context(|| format!("guard.control_socket {}", settings.control_socket.display()))?;
 
     let program = Program::running().context("the program that runs")?;
@@ -126,7 +128,7 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
     let stopped = runtime.block_on(async {
         let (events, heard) = mpsc::channel(1_024);
         let supervisor = Supervisor::new(run_as, sockets, access_log, bundle, config.proxy.drain, events, program);
-        serve(Service::new(path, config, &mut guard, supervisor, warnings), control, heard).await
+        serve(Service::new(path, config, &mut guard, supervisor, warnings, operators), control, heard).await
     });
     let reason = stopped.as_ref().map_or_else(|error| format!("{error:#}"), |reason| (*reason).to_owned());
     guard.stop(&reason, detach_on_exit, Now::read()).map_err(|refused| anyhow!("{refused}"))?;

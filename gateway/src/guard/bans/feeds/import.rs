@@ -22,6 +22,7 @@ impl Guard {
         seconds: Option<u64>,
         shadow: bool,
         force: bool,
+        actor: &Actor,
         now: Now,
     ) -> Result<Answer, Refused> {
         if let Some(name) = &feed {
@@ -41,15 +42,16 @@ impl Guard {
         self.feeds.next_session += 1;
         let id = self.feeds.next_session;
         let name = feed.clone().unwrap_or_default();
-        let session = Session { seconds, used: now.monotonic, ..self.session(feed, shadow, force, now) };
+        let session = Session { seconds, used: now.monotonic, ..self.session(feed, shadow, force, actor, now) };
         self.feeds.sessions.insert(id, session);
         Ok(Answer::Import(Box::new(Import { id, feed: name, ..Import::default() })))
     }
 
     /// What is shadowed or forced may hit good clients too, as a block that is made by hand.
-    fn session(&self, name: Option<String>, shadow: bool, force: bool, now: Now) -> Session {
+    fn session(&self, name: Option<String>, shadow: bool, force: bool, owner: &Actor, now: Now) -> Session {
         let good = || self.policy.good.recent(self.settings.safety.good_for, now.monotonic);
         Session {
+            owner: owner.clone(),
             name,
             seconds: None,
             shadow,
@@ -67,11 +69,10 @@ impl Guard {
         &mut self,
         id: u64,
         entries: Vec<ImportEntry>,
+        actor: &Actor,
         now: Now,
     ) -> Result<Answer, Refused> {
-        let Some(mut session) = self.feeds.sessions.remove(&id) else {
-            return Err(Refused::new("not_found", "there is no such import: it may have waited for too long"));
-        };
+        let mut session = self.arriving(id, actor)?;
         session.used = now.monotonic;
         let mut refusals = Vec::new();
         for entry in entries {
@@ -99,6 +100,14 @@ impl Guard {
         let import = Import { id, feed, taken, refused: session.refused, refusals, ..Import::default() };
         self.feeds.sessions.insert(id, session);
         Ok(Answer::Import(Box::new(import)))
+    }
+
+    fn arriving(&mut self, id: u64, actor: &Actor) -> Result<Session, Refused> {
+        let is_theirs = self.feeds.sessions.get(&id).is_some_and(|session| session.owner == *actor);
+        is_theirs
+            .then(|| self.feeds.sessions.remove(&id))
+            .flatten()
+            .ok_or_else(|| Refused::new("not_found", "there is no such import: it may have waited for too long"))
     }
 
     fn take(&self, session: &mut Session, entry: ImportEntry) -> Result<(), Refusal> {
@@ -160,9 +169,9 @@ impl Guard {
         reply: Reply,
         now: Now,
     ) {
-        let Some(session) = self.feeds.sessions.remove(&id) else {
-            let message = "there is no such import: it may have waited for too long";
-            return work::reply(Some(reply), Refused::new("not_found", message).into());
+        let session = match self.arriving(id, actor) {
+            Ok(session) => session,
+            Err(refused) => return work::reply(Some(reply), refused.into()),
         };
         if session.draft.len() == 0 && !allow_empty {
             let refused = Refused::new(
@@ -210,7 +219,7 @@ impl Guard {
         for error in errors.iter().take(10) {
             tracing::warn!(feed = name, line = error.line, message = error.message, "a line of a feed cannot be read");
         }
-        let session = self.session(Some(name.clone()), shadow, false, now);
+        let session = self.session(Some(name.clone()), shadow, false, &Actor::Guard, now);
         let session = Session { holding: Some(Holding::default()), ..session };
         let lines = match errors.first() {
             Some(first) => {

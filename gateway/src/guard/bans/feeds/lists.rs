@@ -164,6 +164,8 @@ impl Holding {
 
 /// A list that is arriving.
 pub(super) struct Session {
+    /// Who began it: nobody else goes on with it.
+    pub(super) owner: super::Actor,
     pub(super) name: Option<String>,
     pub(super) seconds: Option<u64>,
     pub(super) shadow: bool,

@@ -63,6 +63,17 @@ impl Guard {
         Ok((message, 1))
     }
 
+    /// Whether a block would take the place of one that lasts longer or that is enforced: it would let the source
+    /// through earlier than before.
+    pub(crate) fn weakens(&self, request: &Request, now: Now) -> bool {
+        let Request::BlockAdd { source, seconds, shadow, .. } = request else { return false };
+        let enforced = |record: &&Record| !record.shadow && expiry(record) > now.monotonic;
+        let Some(record) = self.find(*source).filter(enforced) else { return false };
+        let seconds = seconds.unwrap_or(self.settings.default_ban.as_secs().max(1));
+        let ends = if seconds == 0 { NEVER } else { now.monotonic.saturating_add(seconds.saturating_mul(SECOND)) };
+        *shadow || expiry(record) > ends
+    }
+
     pub(in crate::guard::bans) fn del(
         &mut self,
         source: Source,

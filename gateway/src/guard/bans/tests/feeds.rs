@@ -257,13 +257,14 @@ fn a_restart_finds_the_old_content_or_the_new() {
     for stop_after in 0..12 {
         let now = world.now;
         let guard = world.guard();
-        let Answer::Import(import) = guard.import_begin(Some("a".to_owned()), Some(600), false, false, now).unwrap()
+        let Answer::Import(import) =
+            guard.import_begin(Some("a".to_owned()), Some(600), false, false, &OPERATOR, now).unwrap()
         else {
             return;
         };
         let names = [format!("192.0.2.{}", 10 + stop_after), "198.51.100.0/24".to_owned()];
         let entries = names.iter().map(|text| ImportEntry(1, text.parse().unwrap(), None, None)).collect();
-        guard.import_chunk(import.id, entries, now).unwrap();
+        guard.import_chunk(import.id, entries, &OPERATOR, now).unwrap();
         let (sender, _receiver) = oneshot::channel();
         guard.import_commit((import.id, String::new(), false), &OPERATOR, sender, now);
         for _ in 0..stop_after {
