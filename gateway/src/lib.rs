@@ -12,6 +12,7 @@ pub mod proxy;
 pub mod message;
 pub mod snapshot;
 
+pub mod anchor;
 pub mod auth;
 pub mod authz;
 pub mod client;

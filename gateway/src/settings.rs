@@ -16,6 +16,7 @@ pub mod edits;
 pub mod route;
 pub mod upstream;
 
+pub mod audit;
 pub mod authz;
 pub mod detect;
 pub mod jwt;

@@ -246,6 +246,7 @@ fn settings() -> Settings {
         default_ban: Duration::from_secs(600),
         safety: Safety::default(),
         feeds: Vec::new(),
+        audit: gateway::settings::audit::Settings::default(),
     }
 }
 

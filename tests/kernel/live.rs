@@ -125,6 +125,7 @@ pub(crate) fn settings() -> Settings {
         default_ban: Duration::from_secs(600),
         safety: Safety::default(),
         feeds: Vec::new(),
+        audit: gateway::settings::audit::Settings::default(),
         shadow_address_limit: false,
     }
 }

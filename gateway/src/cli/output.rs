@@ -43,6 +43,14 @@ impl Output {
         }
     }
 
+    /// Writes one of many lines to standard output.
+    ///
+    /// # Errors
+    /// Nobody reads it any more, or it cannot be written.
+    pub(super) fn line(self, text: &str) -> io::Result<()> {
+        write(io::stdout().lock(), text)
+    }
+
     /// Writes a complaint to standard error. There is nobody to tell if that fails.
     pub(super) fn complain(self, text: &str, exit: Exit) -> Exit {
         drop(write(io::stderr().lock(), text));

@@ -15,6 +15,8 @@ const WIDTH: u64 = 30;
 /// How far a command is, on standard error.
 pub(super) struct Progress {
     total: u64,
+    /// What is counted.
+    unit: &'static str,
     terminal: bool,
     quiet: bool,
     told: Instant,
@@ -22,8 +24,8 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub(super) fn new(total: u64, quiet: bool) -> Self {
-        Self { total, terminal: io::stderr().is_terminal(), quiet, told: Instant::now(), drawn: false }
+    pub(super) fn new(total: u64, unit: &'static str, quiet: bool) -> Self {
+        Self { total, unit, terminal: io::stderr().is_terminal(), quiet, told: Instant::now(), drawn: false }
     }
 
     /// `done` of the total are done.
@@ -33,7 +35,7 @@ impl Progress {
             return;
         }
         self.told = Instant::now();
-        self.write(&line(done, self.total, self.terminal));
+        self.write(&line(done, self.total, self.unit, self.terminal));
     }
 
     /// What is going on now that no number tells.
@@ -58,15 +60,15 @@ impl Progress {
     }
 }
 
-fn line(done: u64, total: u64, bar: bool) -> String {
+fn line(done: u64, total: u64, unit: &str, bar: bool) -> String {
     let done = done.min(total);
     let percent = done.saturating_mul(100).checked_div(total).unwrap_or(100);
     if !bar {
-        return format!("{percent} % ({done} of {total} lines)");
+        return format!("{percent} % ({done} of {total} {unit})");
     }
     let filled = percent * WIDTH / 100;
     let bar: String = (0..WIDTH).map(|at| if at < filled { '#' } else { '.' }).collect();
-    format!("[{bar}] {percent:>3} % ({done} of {total} lines)")
+    format!("[{bar}] {percent:>3} % ({done} of {total} {unit})")
 }
 
 #[cfg(test)]
@@ -75,9 +77,9 @@ mod tests {
 
     #[test]
     fn lines() {
-        assert_eq!(line(5, 10, false), "50 % (5 of 10 lines)");
-        assert_eq!(line(0, 0, false), "100 % (0 of 0 lines)");
-        assert_eq!(line(99, 10, true), "[##############################] 100 % (10 of 10 lines)");
-        assert_eq!(line(1, 3, true), "[#########.....................]  33 % (1 of 3 lines)");
+        assert_eq!(line(5, 10, "lines", false), "50 % (5 of 10 lines)");
+        assert_eq!(line(0, 0, "lines", false), "100 % (0 of 0 lines)");
+        assert_eq!(line(99, 10, "lines", true), "[##############################] 100 % (10 of 10 lines)");
+        assert_eq!(line(1, 3, "MiB", true), "[#########.....................]  33 % (1 of 3 MiB)");
     }
 }

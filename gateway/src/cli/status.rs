@@ -33,6 +33,15 @@ impl Status {
     }
 }
 
+fn audit(audit: &control::AuditState) -> String {
+    let signed = match audit.signed {
+        0 => "none signed yet".to_owned(),
+        signed => format!("signed up to {signed} at {}", audit.signed_at),
+    };
+    let files = if audit.files == 1 { "1 file".to_owned() } else { format!("{} files", audit.files) };
+    format!("{} records in {files}, {signed}", audit.records)
+}
+
 pub(super) fn render(status: &control::Status) -> String {
     let mut lines = Vec::new();
     // First, because somebody must act on them.
@@ -71,6 +80,7 @@ pub(super) fn render(status: &control::Status) -> String {
         ("enforcement", enforcement),
         ("blocks", status.blocks.to_string()),
         ("allowlisted", status.allows.to_string()),
+        ("audit chain", audit(&status.audit)),
     ] {
         lines.push(format!("{name:<14}{}", clean(&value)));
     }

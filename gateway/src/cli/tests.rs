@@ -51,6 +51,13 @@ fn arguments() {
     parses("route GET https://a.example/ --header a", false);
     parses("route GET https://a.example/ --header a@:b", false);
     parses("route GET https://a.example/ --header host:b", false);
+    parses("audit verify --state-dir a --no-store --key k --anchor b --anchor c", true);
+    parses("audit show --since 1h --until 2026-01-01T00:00:00Z --event ban --source 192.0.2.0/24 --last 5", true);
+    parses("audit show --since yesterday", false);
+    parses("audit export --format cef --since 7d", true);
+    parses("audit export --format xml", false);
+    parses("audit key --pem", true);
+    parses("audit key --rotate --pem", false);
     parses("status --json --socket /run/a.sock", true);
     parses("status --prometheus", true);
     parses("status --prometheus --json", false);
@@ -225,6 +232,7 @@ fn how_things_are() {
         warnings: vec!["the clock went back".to_owned()],
         budgets: Vec::new(),
         paused: None,
+        audit: control::AuditState { records: 9, files: 2, bytes: 5, signed: 7, signed_at: "T".to_owned() },
         ..control::Status::default()
     };
     let expect = "\
@@ -238,6 +246,7 @@ listening     0.0.0.0:443
 enforcement   xdp on eth0 (native, adopted)
 blocks        1
 allowlisted   2
+audit chain   9 records in 2 files, signed up to 7 at T
 
 VERDICT  PACKETS    BYTES
 blocked       12  2.0 KiB";

@@ -9,6 +9,7 @@ use super::value::{show_duration, show_size};
 use crate::{
     file::NamedFile,
     settings::{
+        audit,
         cors::{Cors, Names},
         guard::{Format, Ladder, Mode, Scope, Settings as Guard, SourceLimit},
         limit,
@@ -28,6 +29,7 @@ pub(super) fn describe(guard: &Guard, proxy: &Proxy) -> Value {
     let mut root = json!({
         "guard": guard_table(guard),
         "operator": (!guard.operators.is_empty()).then(|| guard.operators.iter().map(operator).collect::<Vec<_>>()),
+        "audit": audit(&guard.audit),
         "proxy": {
             "user": proxy.user,
             "workers": proxy.workers,
@@ -108,6 +110,16 @@ fn operator(operator: &Operator) -> Value {
         Member::User(name) => ("user", name),
     };
     json!({ key: name, "roles": operator.roles.iter().map(|role| role.name()).collect::<Vec<_>>() })
+}
+
+fn audit(audit: &audit::Settings) -> Value {
+    json!({
+        "max_size": show_size(audit.max_size),
+        "checkpoint": show_duration(audit.checkpoint),
+        "keep_files": audit.keep.files,
+        "keep_size": audit.keep.bytes.map(show_size),
+        "keep_for": audit.keep.age.map(show_duration),
+    })
 }
 
 fn guard_table(guard: &Guard) -> Value {

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{settings::guard::Settings as Guard, settings::proxy::Settings as Proxy};
 
+mod audit;
 mod certificate;
 mod client_certificates;
 mod cors;
@@ -31,6 +32,7 @@ pub(super) const KEYS: Keys = &[
         "operator",
         "Who may do what with the running gateway, besides root. Each group or user has its own `[[operator]]`.",
     ),
+    ("audit", "The record of all decisions: its files, and how often it is signed."),
     ("proxy", "The process that serves requests. It has no privileges."),
     ("timeouts", "How long each part of a request may take."),
     ("listener", "An address where clients connect. At least one is required; each has its own `[[listener]]`."),
@@ -58,6 +60,7 @@ pub(super) struct Contents {
 pub(super) fn read(root: Table<'_>, reader: &Reader<'_>) -> Contents {
     let mut guard = guard::read(root.table("guard", guard::KEYS), reader);
     guard.operators = operator::read(root.tables("operator", operator::KEYS), guard.control_mode, reader);
+    guard.audit = audit::read(root.table("audit", audit::KEYS));
     guard.feeds = feed::read(root.tables("feed", feed::KEYS));
     let proxy = proxy(&root, &guard, reader);
     guard.trusted_proxies.clone_from(&proxy.trust.proxies);

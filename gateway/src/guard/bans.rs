@@ -97,6 +97,7 @@ impl Guard {
             Request::Confirm { id } => self.confirm(id, actor, now),
             Request::ShadowReport => return Answer::Shadow { rows: self.shadowed(now) },
             Request::ShadowPromote { what } => self.promote(&what, actor, now),
+            Request::AuditRotateKey => self.rotate_key(actor, now),
             Request::Resume => self.resume(actor, now),
             Request::BlockDel { source } => self.del(source, actor, now),
             Request::BlockFlush => self.flush(actor, now),

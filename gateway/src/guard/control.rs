@@ -18,7 +18,9 @@ pub(crate) mod watch;
 mod whoami;
 
 pub use entry::Entry;
-pub use status::{Budget, CertificateEnd, Counted, Feed, Interface, Lost, ReloadRefused, Requests, Status, Top};
+pub use status::{
+    AuditState, Budget, CertificateEnd, Counted, Feed, Interface, Lost, ReloadRefused, Requests, Status, Top,
+};
 pub use whoami::{Grant, Whoami};
 
 /// What the CLI asks.
@@ -50,6 +52,8 @@ pub enum Request {
         /// An entry's id, `rule.NAME`, a limit's name, or `all`.
         what: String,
     },
+    /// Put a new key in the place of the one that signs the audit chain.
+    AuditRotateKey,
     /// Let rules ban again that are paused.
     Resume,
     /// Let a block stay that was added to be confirmed.

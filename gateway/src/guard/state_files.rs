@@ -14,6 +14,8 @@ pub(crate) mod lock;
 
 /// The audit chain, in the state folder.
 pub const LOG: &str = "audit.jsonl";
+/// The file that takes its place, while it is made.
+pub(crate) const NEXT_LOG: &str = "audit.jsonl.new";
 /// The key that signs checkpoints, PKCS#8; readable by the guard's user only.
 pub const KEY: &str = "audit.key";
 /// The public half, hexadecimal, for whoever verifies.

@@ -4,7 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use gateway_common::source::Source;
 
-use super::operators::{ControlMode, Operator};
+use super::{
+    audit,
+    operators::{ControlMode, Operator},
+};
 
 /// The longest ban that ends by itself, ten years of 365 days: sums of it and any clock stay far from overflowing.
 pub const LONGEST_BAN: Duration = Duration::from_secs(3_650 * 86_400);
@@ -66,6 +69,8 @@ pub struct Settings {
     pub safety: Safety,
     /// `[[feed]]`: lists that are followed.
     pub feeds: Vec<Feed>,
+    /// `[audit]`.
+    pub audit: audit::Settings,
 }
 
 /// What keeps bans from doing harm, and how they grow and end.

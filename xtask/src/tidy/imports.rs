@@ -54,7 +54,7 @@ const FLOORS: [Floor; 9] = [
     Floor {
         name: "policies and what is compiled",
         apart: false,
-        modules: &["auth", "authz", "client", "detect", "limit", "log", "route", "tls", "validate"],
+        modules: &["anchor", "auth", "authz", "client", "detect", "limit", "log", "route", "tls", "validate"],
     },
     Floor { name: "snapshot", apart: false, modules: &["snapshot"] },
     Floor { name: "messages", apart: false, modules: &["message"] },

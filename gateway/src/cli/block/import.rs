@@ -143,7 +143,7 @@ impl Import {
         let far = far_of(guard.ask(&begin))?;
         let mut sending = Sending {
             guard,
-            progress: Progress::new(u64::try_from(lines).unwrap_or(u64::MAX), json),
+            progress: Progress::new(u64::try_from(lines).unwrap_or(u64::MAX), "lines", json),
             id: far.id,
             chunk: Vec::with_capacity(CHUNK),
             far,

@@ -157,6 +157,7 @@ pub(super) fn read(table: Table<'_>, reader: &Reader<'_>) -> Settings {
         default_ban: table.or("default_ban", HOUR, value::duration_in(SECOND..=LONGEST_BAN)),
         safety: Safety::default(),
         feeds: Vec::new(),
+        audit: crate::settings::audit::Settings::default(),
         shadow_address_limit: false,
     };
     guard.control_mode = control_mode(&table, guard.control_group.as_deref());

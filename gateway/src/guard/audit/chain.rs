@@ -12,18 +12,23 @@ use data_encoding::HEXLOWER;
 use serde_json::{Map, Value};
 
 use super::{
+    files::{self, Closed},
     finding::Finding,
+    flush::Flush,
     key::Key,
-    record::{FIRST_PREV, signed_text},
-    verify,
+    record::{CHECKPOINT, FIRST_PREV, KEY_ROTATED, rotation_text},
+    resume,
 };
 use crate::{
+    anchor::{SignedHead, signed_text},
     clock,
     guard::{
         state_files::{LOG, set_aside},
         store::Anchor,
     },
 };
+
+mod rotation;
 
 /// At least one checkpoint for this many records.
 const CHECKPOINT_RECORDS: u64 = 1_000;
@@ -41,8 +46,16 @@ pub struct Audit {
     hash: String,
     first: String,
     length: u64,
+    /// The number of the first record of the file.
+    file_first: u64,
+    /// The files before it.
+    closed: Vec<Closed>,
     unsynced: bool,
+    /// What is to be brought to the disk, or deleted, beside the file.
+    flush: Flush,
     since_checkpoint: u64,
+    /// What was signed last.
+    head: Option<SignedHead>,
 }
 
 /// A place in the chain to go back to.
@@ -90,8 +103,12 @@ impl Audit {
             hash: anchor.map_or_else(nothing, |anchor| anchor.hash.clone()),
             first: anchor.map_or_else(nothing, |anchor| anchor.first.clone()),
             length: 0,
+            file_first: anchor.map_or(1, |anchor| anchor.seq + 1),
+            closed: files::closed(state_dir).unwrap_or_default(),
             unsynced: false,
+            flush: Flush::default(),
             since_checkpoint: 0,
+            head: None,
         };
         let path = state_dir.join(LOG);
         if path.is_dir() {
@@ -112,9 +129,14 @@ impl Audit {
         };
         match read {
             Ok(Some(file)) => {
-                let (head, found) = verify::resume(&path, &file, anchor, &audit.key)?;
+                let (head, found) = resume::resume(&path, &file, &audit.closed, anchor, &audit.key)?;
                 (audit.seq, audit.hash, audit.first, audit.length) = (head.seq, head.hash, head.first, head.length);
-                audit.is_read = true;
+                (audit.file_first, audit.head, audit.is_read) = (head.file_first, head.checkpoint, true);
+                if let Some(named) = head.rotated_to.filter(|_| !audit.key.replaces) {
+                    audit.key.settle(&named, state_dir);
+                }
+                let exposed = findings.iter_mut().filter(|finding| finding.event == "key_exposed");
+                exposed.for_each(|finding| finding.is_told = head.exposed.as_ref() == Some(&finding.text));
                 findings.extend(found);
             }
             Ok(None) | Err(_) => {
@@ -163,6 +185,7 @@ impl Audit {
     pub(crate) fn begin_anew(&mut self) -> io::Result<()> {
         self.open_file()?;
         self.length = self.file.as_ref().map(File::metadata).transpose()?.map_or(0, |found| found.len());
+        self.file_first = self.seq + 1;
         Ok(())
     }
 
@@ -257,15 +280,18 @@ impl Audit {
             file.sync_data()?;
             self.unsynced = false;
         }
-        Ok(())
+        std::mem::take(&mut self.flush).run()
     }
 
-    /// The file, if there is something that is to be flushed to the disk by somebody else. It counts as done until
+    /// What is to be brought to the disk by somebody else, if anything is. It counts as done until
     /// [`Self::not_flushed`].
-    pub fn unflushed(&mut self) -> Option<File> {
-        let file = self.file.as_ref().filter(|_| self.unsynced)?.try_clone().ok()?;
-        self.unsynced = false;
-        Some(file)
+    pub(crate) fn unflushed(&mut self) -> Option<Flush> {
+        let mut flush = std::mem::take(&mut self.flush);
+        if let Some(file) = self.file.as_ref().filter(|_| self.unsynced).and_then(|file| file.try_clone().ok()) {
+            self.unsynced = false;
+            flush.files.push(file);
+        }
+        (!flush.is_empty()).then_some(flush)
     }
 
     /// It could not be.
@@ -290,12 +316,42 @@ impl Audit {
     /// # Errors
     /// As [`Self::append`].
     pub fn checkpoint(&mut self, unix_millis: u64) -> io::Result<()> {
+        let (seq, hash) = (self.seq, self.hash.clone());
         // A signature of a key that nobody can know is no use.
-        let Some(signature) = self.key.sign(&self.folder, &signed_text(self.seq, &self.hash)) else { return Ok(()) };
+        let Some(signature) = self.key.sign(&self.folder, &signed_text(seq, &hash)) else { return Ok(()) };
+        let (signature, key) = (HEXLOWER.encode(&signature), HEXLOWER.encode(self.key.own()));
         let mut members = Map::new();
-        members.insert("signature".to_owned(), Value::String(HEXLOWER.encode(&signature)));
-        self.append("checkpoint", unix_millis, members)?;
+        members.insert("key".to_owned(), Value::String(key.clone()));
+        members.insert("signature".to_owned(), Value::String(signature.clone()));
+        self.append(CHECKPOINT, unix_millis, members)?;
         self.since_checkpoint = 0;
+        let (chain, time) = (self.first.clone(), clock::rfc3339(unix_millis));
+        self.head = Some(SignedHead { anchor: SignedHead::VERSION, chain, seq, hash, time, key, signature });
         Ok(())
+    }
+
+    /// What was signed last.
+    #[must_use]
+    pub const fn signed_head(&self) -> Option<&SignedHead> {
+        self.head.as_ref()
+    }
+
+    /// Puts a new key in the place of the one that signs; both sign the record that tells of it. Its public half.
+    ///
+    /// # Errors
+    /// The new key cannot be kept, or the record not be written: the old one stays.
+    pub(crate) fn rotate_key(&mut self, unix_millis: u64, mut members: Map<String, Value>) -> io::Result<String> {
+        let next = self.key.next(&self.folder)?;
+        let public = HEXLOWER.encode(next.public());
+        let text = rotation_text(self.seq, &self.hash, &public);
+        let signature = self.key.sign(&self.folder, &text).ok_or_else(|| io::Error::other("nothing is signed here"))?;
+        members.insert("public_key".to_owned(), Value::String(public.clone()));
+        members.insert("signature".to_owned(), Value::String(HEXLOWER.encode(&signature)));
+        members.insert("next_signature".to_owned(), Value::String(HEXLOWER.encode(&next.sign(&text))));
+        self.append(KEY_ROTATED, unix_millis, members)?;
+        // The chain names the key before anything is signed by it.
+        self.sync()?;
+        self.key.replace(next, &self.folder);
+        Ok(public)
     }
 }

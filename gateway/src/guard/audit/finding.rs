@@ -13,6 +13,8 @@ pub struct Finding {
     pub tampered: bool,
     /// The first and the last of the records that the store never heard of.
     pub ahead: Option<[u64; 2]>,
+    /// The chain tells of it already: it is not recorded again.
+    pub is_told: bool,
     /// What those tell of.
     pub(crate) redo: Redo,
 }
@@ -20,7 +22,7 @@ pub struct Finding {
 impl Finding {
     /// What is neither a crash nor somebody's doing.
     pub(crate) const fn new(event: &'static str, text: String) -> Self {
-        Self { event, text, tampered: false, ahead: None, redo: Redo::new() }
+        Self { event, text, tampered: false, ahead: None, is_told: false, redo: Redo::new() }
     }
 
     pub(super) fn recovered(text: String, ahead: Option<[u64; 2]>, redo: Redo) -> Self {

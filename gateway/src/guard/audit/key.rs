@@ -10,11 +10,13 @@ use std::{
     path::Path,
 };
 
-use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
-use data_encoding::HEXLOWER;
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 
-use super::finding::Finding;
-use crate::guard::state_files::{KEY, LOG, PUBLIC, set_aside};
+use super::{files::has_records, finding::Finding, public_keys::PublicKeys};
+use crate::guard::state_files::{KEY, PUBLIC, set_aside};
+
+/// Where a key is kept that is not in force yet.
+const NEW: &str = "audit.key.new";
 
 /// More than a key takes.
 const LONGEST: u64 = 4_096;
@@ -32,30 +34,6 @@ pub(super) struct Key {
     read_only: bool,
 }
 
-/// Public halves.
-#[derive(Clone, Debug, Default)]
-pub(super) struct PublicKeys(Vec<Vec<u8>>);
-
-impl PublicKeys {
-    /// Reads them; an error that says what is wrong.
-    pub(super) fn read(state_dir: &Path) -> Result<Self, String> {
-        let text =
-            fs::read_to_string(state_dir.join(PUBLIC)).map_err(|error| format!("{PUBLIC} cannot be read: {error}"))?;
-        let keys = text.lines().map(|line| HEXLOWER.decode(line.trim().as_bytes()));
-        let keys: Vec<Vec<u8>> =
-            keys.collect::<Result<_, _>>().map_err(|error| format!("{PUBLIC} is not hexadecimal: {error}"))?;
-        if keys.is_empty() {
-            return Err(format!("{PUBLIC} is empty"));
-        }
-        Ok(Self(keys))
-    }
-
-    /// Whether one of them made this signature.
-    pub(super) fn verify(&self, text: &[u8], signature: &[u8]) -> bool {
-        self.0.iter().any(|key| UnparsedPublicKey::new(&ED25519, key).verify(text, signature).is_ok())
-    }
-}
-
 impl Key {
     /// Reads the key of a state folder, or makes one.
     ///
@@ -63,7 +41,7 @@ impl Key {
     /// None can be made.
     pub(super) fn open(state_dir: &Path) -> io::Result<(Self, Vec<Finding>)> {
         let path = state_dir.join(KEY);
-        let had_chain = fs::metadata(state_dir.join(LOG)).is_ok_and(|found| found.len() > 0);
+        let had_chain = has_records(state_dir);
         let mut findings = Vec::new();
         let why = match read(&path) {
             Ok(pair) => {
@@ -116,22 +94,56 @@ impl Key {
         self.unkept.is_none().then(|| self.pair.sign(text).as_ref().to_vec())
     }
 
-    /// Whether a key that is known made this signature.
-    pub(super) fn verify(&self, text: &[u8], signature: &[u8]) -> bool {
-        self.public.verify(text, signature)
+    /// The public halves of all that ever signed.
+    pub(super) const fn public(&self) -> &PublicKeys {
+        &self.public
+    }
+
+    /// Its own public half.
+    pub(super) fn own(&self) -> &[u8] {
+        self.pair.public_key().as_ref()
+    }
+
+    /// The next key, kept beside this one until [`Self::replace`]: a crash between leaves both.
+    ///
+    /// # Errors
+    /// It cannot be kept, or nothing is signed here.
+    pub(super) fn next(&self, state_dir: &Path) -> io::Result<NextKey> {
+        if self.read_only || self.unkept.is_some() {
+            return Err(io::Error::other("the key that is there cannot be kept, so that none takes its place"));
+        }
+        let (pair, bytes) = generate()?;
+        write_key(state_dir, &bytes)?;
+        Ok(NextKey(pair))
+    }
+
+    /// Puts the next key in the place of this one, once the chain names it.
+    pub(super) fn replace(&mut self, NextKey(pair): NextKey, state_dir: &Path) {
+        self.pair = pair;
+        let (path, new) = (state_dir.join(KEY), state_dir.join(NEW));
+        if let Err(error) = fs::rename(new, path) {
+            // The next start finishes it: the chain names this key.
+            tracing::error!(%error, "the next key of the audit chain is not in its place yet");
+        }
+        self.publish(state_dir);
+    }
+
+    /// Finishes what a crash has left half done: the chain names a key that is still beside the one before.
+    pub(super) fn settle(&mut self, named: &[u8], state_dir: &Path) {
+        if self.own() == named || self.read_only {
+            return;
+        }
+        match read(&state_dir.join(NEW)) {
+            Ok(pair) if pair.public_key().as_ref() == named => self.replace(NextKey(pair), state_dir),
+            _ => tracing::error!("the chain names a key that is not there: what is signed now is not believed"),
+        }
     }
 
     /// Writes the key down, if it is not yet: whole, or not at all.
     fn keep(&mut self, state_dir: &Path) {
         let Some(bytes) = &self.unkept else { return };
-        let (path, new) = (state_dir.join(KEY), state_dir.join(format!("{KEY}.new")));
-        let write = || {
-            let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            fs::rename(&new, &path)
-        };
-        match write() {
+        let kept = write_key(state_dir, bytes).and_then(|()| fs::rename(state_dir.join(NEW), state_dir.join(KEY)));
+        match kept {
             Ok(()) => {
                 self.unkept = None;
                 self.publish(state_dir);
@@ -143,15 +155,15 @@ impl Key {
     /// Adds the public half to those that are known.
     fn publish(&mut self, state_dir: &Path) {
         let own = self.pair.public_key().as_ref().to_vec();
-        if self.public.0.contains(&own) {
+        if self.public.has(&own) {
             return;
         }
         let path = state_dir.join(PUBLIC);
-        if path.is_dir() || path.exists() && self.public.0.is_empty() {
+        if path.is_dir() || path.exists() && self.public.is_empty() {
             drop(set_aside(&path));
         }
-        self.public.0.push(own);
-        let text: String = self.public.0.iter().map(|key| HEXLOWER.encode(key) + "\n").collect();
+        self.public.add(own);
+        let text = self.public.to_text();
         let new = state_dir.join(format!("{PUBLIC}.new"));
         let write = || {
             fs::write(&new, text)?;
@@ -162,6 +174,27 @@ impl Key {
             tracing::error!(%error, "the public key of the audit chain cannot be written");
         }
     }
+}
+
+/// The key that is next.
+pub(super) struct NextKey(Ed25519KeyPair);
+
+impl NextKey {
+    pub(super) fn public(&self) -> &[u8] {
+        self.0.public_key().as_ref()
+    }
+
+    pub(super) fn sign(&self, text: &[u8]) -> Vec<u8> {
+        self.0.sign(text).as_ref().to_vec()
+    }
+}
+
+/// Writes a key beside the one that is in force, to the disk.
+fn write_key(state_dir: &Path, bytes: &[u8]) -> io::Result<()> {
+    let new = state_dir.join(NEW);
+    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(new)?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }
 
 fn generate() -> io::Result<(Ed25519KeyPair, Vec<u8>)> {

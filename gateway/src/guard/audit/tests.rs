@@ -12,6 +12,8 @@ use crate::guard::{
     store::Store,
 };
 
+mod files;
+
 /// A state directory of its own, removed at the end.
 struct Place(PathBuf);
 
@@ -157,7 +159,9 @@ fn a01_finds_a_store_that_was_replaced() {
     }
     assert!(verify(&place.0).first_bad.is_some());
     let findings = place.fill(1);
-    assert!(findings.iter().any(|finding| finding.tampered), "{findings:?}");
+    assert_eq!(findings.iter().map(|finding| finding.event).collect::<Vec<_>>(), ["store_replaced"]);
+    // The chain itself is whole, and nobody says otherwise.
+    assert_eq!(verify(&place.0).first_bad, None);
 }
 
 #[test]
@@ -177,6 +181,71 @@ fn a02_recovers_from_a_crash() {
     assert_eq!(findings.iter().map(|finding| finding.ahead).collect::<Vec<_>>(), [None, Some([9, 9])]);
     let found = verify(&place.0);
     assert_eq!((found.records, found.first_bad), (10, None));
+}
+
+#[test]
+fn a01_finds_every_byte_that_was_changed() {
+    let place = Place::new("bytes");
+    place.fill(3);
+    let (whole, anchors) =
+        (fs::read(place.0.join(LOG)).unwrap(), Against { without_store: true, ..Against::default() });
+    for at in 0..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        fs::write(place.0.join(LOG), &bytes).unwrap();
+        let line = 1 + whole[..at].iter().filter(|byte| **byte == b'\n').count() as u64;
+        let found = read_records(&place.0, &anchors, &mut |_| Ok(()), &mut |_, _| {}).unwrap();
+        // The end of the file is not signed yet: the store tells of that.
+        assert!(found.first_bad.is_some_and(|bad| bad.line == line), "byte {at} of line {line}");
+    }
+}
+
+#[test]
+fn a02_a_last_record_cut_off_at_any_byte_is_told_as_what_it_is() {
+    let place = Place::new("cut");
+    place.fill(2);
+    let (_, mut audit, _) = place.open();
+    let anchored = fs::read(place.0.join(LOG)).unwrap();
+    audit.append("ban", 0, Map::new()).unwrap();
+    drop(audit);
+    let whole = fs::read(place.0.join(LOG)).unwrap();
+    let last = anchored.iter().rposition(|byte| *byte == b'{').unwrap();
+    for length in last..=whole.len() {
+        fs::write(place.0.join(LOG), &whole[..length]).unwrap();
+        let (_, _, findings) = place.open();
+        let is_tampered = findings.iter().any(|finding| finding.tampered);
+        // What the store knows was complete once; what it does not know may have been torn by a crash.
+        assert_eq!(is_tampered, length < anchored.len(), "{length}: {findings:?}");
+        let is_told = length > anchored.len() || is_tampered;
+        assert_eq!(!findings.is_empty(), is_told, "{length}: {findings:?}");
+        assert_eq!(verify(&place.0).first_bad.is_some(), is_tampered, "{length}");
+    }
+}
+
+#[test]
+fn a_break_is_told_once_however_often_the_gateway_starts() {
+    let place = Place::new("once");
+    place.fill(7);
+    let mut lines = place.lines();
+    lines.remove(4);
+    place.write(&lines);
+    let tell = || {
+        let (mut store, mut audit, findings) = place.open();
+        audit.append("start", 0, Map::new()).unwrap();
+        for finding in findings.iter().filter(|finding| finding.tampered && !finding.is_told) {
+            audit.append(finding.event, 0, members(json!({"finding": finding.text}))).unwrap();
+        }
+        store.change().unwrap().commit(&audit.anchor()).unwrap();
+        findings.iter().filter(|finding| finding.tampered).map(|finding| finding.is_told).collect::<Vec<_>>()
+    };
+    assert_eq!([tell(), tell(), tell()], [[false], [true], [true]]);
+    assert_eq!(verify(&place.0).notes.len(), 1);
+    // Another break is another thing to tell.
+    let mut lines = place.lines();
+    let last = lines.len() - 1;
+    lines.remove(last);
+    place.write(&lines);
+    assert_eq!([tell(), tell()], [[false], [true]]);
 }
 
 #[test]

@@ -1,38 +1,46 @@
-//! Verifies the audit chain: whether it is whole, and which line is the first that is not.
+//! Verifies the audit chain over all its files: whether it is whole, and which line is the first that is not.
 
 use std::{
-    fs::File,
-    io::{self, BufRead as _, BufReader, Read as _},
+    io,
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
-
-use aws_lc_rs::digest;
-use data_encoding::HEXLOWER;
-use serde::Deserialize;
 
 use super::{
-    finding::Finding,
-    key::{Key, PublicKeys},
-    record::{FIRST_PREV, signed_text},
-    redo::Redo,
+    files,
+    outside::Outside,
+    public_keys::PublicKeys,
+    walk::{Line, Visit, Walk, Walked},
 };
-use crate::guard::{
-    state_files::{LOG, STORE, not_files},
-    store::{self, Anchor},
+use crate::{
+    anchor::SignedHead,
+    guard::{
+        state_files::{LOG, STORE, not_files},
+        store::{self, Anchor},
+    },
 };
 
-/// No record is longer: evidence and reasons are bounded. What is, was not written by the guard.
-const LONGEST: u64 = 64 * 1024;
+/// A line that was being written while it was read is whole after so long.
+const SETTLE: Duration = Duration::from_millis(100);
 
 /// What [`verify`] found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verification {
     /// How many records were read and are good.
     pub records: u64,
+    /// How many files they are in.
+    pub files: usize,
     /// The first that is not; `None`: the chain is whole.
     pub first_bad: Option<Bad>,
     /// What happened to the files of the chain and its store, as the chain itself tells.
     pub notes: Vec<String>,
+    /// The last checkpoint whose signature is right. What follows it nobody has signed yet.
+    pub checkpoint: Option<SignedHead>,
+    /// How many there are.
+    pub checkpoints: u64,
+    /// When the first and the last record were written.
+    pub times: Option<(String, String)>,
 }
 
 /// The first record that is not as it was written.
@@ -48,283 +56,118 @@ pub struct Bad {
     pub reason: String,
 }
 
+/// What a chain is compared with.
+#[derive(Clone, Debug, Default)]
+pub struct Against {
+    /// The keys that are believed; `None`: those of the folder.
+    pub keys: Option<PublicKeys>,
+    /// The files are a copy without their store: whether records are missing at the end is for `outside` to tell.
+    pub without_store: bool,
+    /// What was kept elsewhere.
+    pub outside: Outside,
+}
+
 /// Reads the whole chain in `state_dir` and compares it with the store's anchor. The guard may be running.
 #[must_use]
 pub fn verify(state_dir: &Path) -> Verification {
-    let path = state_dir.join(LOG);
-    let stop = |reason: String| Verification {
-        records: 0,
-        first_bad: Some(Bad { file: path.clone(), line: 1, seq: 1, reason }),
-        notes: Vec::new(),
-    };
+    verify_against(state_dir, &Against::default(), &mut |_, _| {})
+}
+
+/// As [`verify`], compared with more. `progress` is told how many bytes are read, of how many.
+#[must_use]
+pub fn verify_against(state_dir: &Path, against: &Against, progress: &mut dyn FnMut(u64, u64)) -> Verification {
+    let mut tries = 0;
+    loop {
+        let (found, torn) = read(state_dir, against, &mut |_line| Ok(()), progress)
+            .unwrap_or_else(|error| (stopped(state_dir, format!("the chain cannot be read: {error}")), false));
+        tries += 1;
+        if !torn || tries > 2 {
+            return found;
+        }
+        thread::sleep(SETTLE);
+    }
+}
+
+/// As [`verify_against`], and tells `visit` of every record.
+///
+/// # Errors
+/// The files cannot be read, or `visit` has failed.
+pub fn read_records(
+    state_dir: &Path,
+    against: &Against,
+    visit: &mut dyn FnMut(&Line<'_>) -> io::Result<()>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> io::Result<Verification> {
+    read(state_dir, against, visit, progress).map(|(found, _)| found)
+}
+
+/// Also whether the last line had no end.
+fn read(
+    state_dir: &Path,
+    against: &Against,
+    visit: &mut Visit<'_>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> io::Result<(Verification, bool)> {
+    let stop = |reason: String| Ok((stopped(state_dir, reason), false));
     if let Some(odd) = not_files(state_dir).next() {
         return stop(format!("{} is no regular file", odd.display()));
     }
     // The anchor first: what the guard appends meanwhile is ahead of it, which is no fault.
-    let anchor = match store::read_anchor(&state_dir.join(STORE)) {
-        Ok(Some(anchor)) => anchor,
-        Ok(None) => return stop("the store has no anchor: no chain was begun, or the store was replaced".to_owned()),
-        Err(error) => return stop(format!("the anchor cannot be read: {error}")),
-    };
-    let public = match PublicKeys::read(state_dir) {
-        Ok(public) => public,
+    let anchor = match anchor(state_dir, against.without_store) {
+        Ok(anchor) => anchor,
         Err(reason) => return stop(reason),
     };
-    let file = match File::open(&path) {
-        Ok(file) => file,
-        Err(error) => return stop(format!("{LOG} cannot be read: {error}")),
-    };
-    match walk(&file, Some(&anchor), &|text, signature| public.verify(text, signature), false) {
-        Err(error) => stop(format!("{LOG} cannot be read: {error}")),
-        Ok(walked) => Verification {
-            records: walked.good,
-            notes: walked.notes,
-            first_bad: walked.fault.map(|fault| Bad {
-                file: path.clone(),
-                line: fault.line,
-                seq: fault.seq,
-                reason: fault.reason,
-            }),
+    let keys = match &against.keys {
+        Some(keys) => keys.clone(),
+        None => match PublicKeys::read(state_dir) {
+            Ok(keys) => keys,
+            Err(reason) => return stop(reason),
         },
-    }
-}
-
-/// Where writing goes on.
-pub(super) struct Head {
-    pub(super) seq: u64,
-    pub(super) hash: String,
-    pub(super) first: String,
-    pub(super) length: u64,
-}
-
-/// Reads the chain at the guard's start: where it goes on, and what was found.
-pub(super) fn resume(path: &Path, file: &File, anchor: Option<&Anchor>, key: &Key) -> io::Result<(Head, Vec<Finding>)> {
-    let walked = walk(file, anchor, &|text, signature| key.verify(text, signature), key.replaces)?;
-    let mut findings = Vec::new();
-    if walked.torn > 0 {
-        // Where the file cannot be written this is done once it can.
-        if let Err(error) = file.set_len(walked.length) {
-            tracing::error!(%error, "the end of the audit chain is torn");
-        }
-        let text = format!("the last line was cut off in the middle: {} bytes of it were removed", walked.torn);
-        findings.push(Finding::recovered(text, None, Redo::new()));
-    }
-    let anchored = anchor.map_or(0, |anchor| anchor.seq);
-    let mut head = Head { seq: walked.seq, hash: walked.hash, first: walked.first, length: walked.length };
-    match walked.fault {
-        // A line that was torn is told above, unless it was complete once.
-        Some(fault) if fault.line > 0 && !(fault.torn && walked.seq >= anchored) => {
-            let text = format!("{}, line {}: {}", path.display(), fault.line, fault.reason);
-            findings.push(Finding { redo: walked.redo, ..Finding::broken(text) });
-            if let Some(anchor) = anchor {
-                // The next record follows what the store knows, not what was put in its place, and is numbered after
-                // both: the break stays visible however far the chain grows.
-                head.seq = head.seq.max(anchor.seq);
-                head.hash.clone_from(&anchor.hash);
-                head.first.clone_from(&anchor.first);
-            }
-        }
-        _ if anchor.is_none() && head.seq > 1 => {
-            let text =
-                format!("{} holds {} records, the store knows of none: it was replaced", path.display(), head.seq);
-            findings.push(Finding { redo: walked.redo, ..Finding::broken(text) });
-        }
-        _ if head.seq > anchored => {
-            let ahead = head.seq - anchored;
-            let text = format!(
-                "{ahead} records are ahead of the store, as after a crash, or where the store is a copy from before: \
-                 what they tell of counts, but for lists"
-            );
-            findings.push(Finding::recovered(text, Some([anchored + 1, head.seq]), walked.redo));
-        }
-        _ => {}
-    }
-    Ok((head, findings))
-}
-
-#[derive(Deserialize)]
-struct Record<'line> {
-    seq: u64,
-    event: &'line str,
-    signature: Option<&'line str>,
-    #[serde(borrow)]
-    finding: Option<std::borrow::Cow<'line, str>>,
-    prev: &'line str,
-    hash: &'line str,
-}
-
-struct Fault {
-    line: u64,
-    seq: u64,
-    reason: String,
-    /// It is the last line and has no end.
-    torn: bool,
-}
-
-struct Walked {
-    /// Records before the first fault.
-    good: u64,
-    fault: Option<Fault>,
-    /// Of the last line that can be read.
-    seq: u64,
-    hash: String,
-    first: String,
-    /// Bytes up to and with the last complete line.
-    length: u64,
-    /// Bytes after it.
-    torn: u64,
-    notes: Vec<String>,
-    /// What the records after the anchor tell of, up to the first fault.
-    redo: Redo,
-    /// The first checkpoint that no known key has signed, before the chain tells that the key was lost.
-    unsigned: Option<Fault>,
-}
-
-/// Whether a key that is known has signed this.
-type Verify<'a> = dyn Fn(&[u8], &[u8]) -> bool + 'a;
-
-/// How many notes are told, and of what.
-const NOTES: usize = 20;
-const NOTED: [&str; 5] = ["chain_broken", "key_exposed", "key_replaced", "store_missing", "store_set_aside"];
-
-fn walk(file: &File, anchor: Option<&Anchor>, verify: &Verify<'_>, key_was_lost: bool) -> io::Result<Walked> {
-    let mut reader = BufReader::new(file);
-    let mut walked = Walked {
-        good: 0,
-        fault: None,
-        seq: 0,
-        hash: FIRST_PREV.to_owned(),
-        first: FIRST_PREV.to_owned(),
-        length: 0,
-        torn: 0,
-        notes: Vec::new(),
-        redo: Redo::new(),
-        unsigned: None,
     };
-    let mut line = Vec::new();
-    for number in 1.. {
-        line.clear();
-        if reader.by_ref().take(LONGEST).read_until(b'\n', &mut line)? == 0 {
-            break;
-        }
-        let bytes = u64::try_from(line.len()).unwrap_or(u64::MAX);
-        if line.pop_if(|last| *last == b'\n').is_none() && bytes < LONGEST {
-            walked.torn = bytes;
-            fault(&mut walked, number, "the line is cut off in the middle".to_owned(), true);
-            break;
-        }
-        walked.length += bytes;
-        match check(&line, &walked, anchor, verify) {
-            Ok(Good { seq, hash, event, is_signed, note }) => {
-                if walked.fault.is_none() && anchor.is_none_or(|anchor| seq > anchor.seq) {
-                    walked.redo.note(&event, &line);
-                }
-                if event == "key_replaced"
-                    && let Some(unsigned) = walked.unsigned.take()
-                {
-                    walked.notes.push(format!("record {}: {}", unsigned.seq, unsigned.reason));
-                }
-                if walked.notes.len() < NOTES {
-                    walked.notes.extend(note);
-                }
-                if !is_signed {
-                    let reason = UNSIGNED.to_owned();
-                    walked.unsigned.get_or_insert(Fault { line: number, seq, reason, torn: false });
-                }
-                if walked.fault.is_none() {
-                    walked.good += 1;
-                }
-                (walked.seq, walked.hash) = (seq, hash);
-            }
-            Err(Broken { reason, follow }) => {
-                fault(&mut walked, number, reason, false);
-                if let Some((seq, hash)) = follow {
-                    (walked.seq, walked.hash) = (seq, hash);
-                }
-            }
-        }
-        if number == 1 {
-            walked.first.clone_from(&walked.hash);
-        }
+    let files = files::open_all(state_dir)?;
+    if files.is_empty() {
+        return stop(format!("{LOG} cannot be read: there is none"));
     }
-    if let Some(anchor) = anchor
-        && walked.seq < anchor.seq
-    {
-        let lost = anchor.seq - walked.seq;
-        let line = walked.good + 1;
-        fault(
-            &mut walked,
-            line,
-            format!("{lost} records are missing at the end: the store knows number {}", anchor.seq),
-            false,
-        );
+    let total = files.iter().map(|file| file.length).sum();
+    let mut walk = Walk::new(&state_dir.join(LOG), anchor.as_ref(), keys, against.outside.clone(), visit);
+    let mut done = 0;
+    for file in &files {
+        walk.read(&file.path, &file.file, &mut |bytes| {
+            done += bytes;
+            progress(done, total);
+        })?;
     }
-    if let Some(unsigned) = walked.unsigned.take().filter(|_| !key_was_lost)
-        && walked.fault.as_ref().is_none_or(|fault| fault.line > unsigned.line)
-    {
-        walked.good = unsigned.line - 1;
-        walked.fault = Some(unsigned);
-    }
-    Ok(walked)
+    let walked = walk.finish(false);
+    let torn = walked.fault.as_ref().is_some_and(|fault| fault.torn);
+    Ok((verification(walked, files.len()), torn))
 }
 
-const UNSIGNED: &str = "the checkpoint's signature is not of this chain's key";
-
-/// What a line says that is as it was written.
-struct Good {
-    seq: u64,
-    hash: String,
-    /// It needs no signature, or has one of a key that is known.
-    is_signed: bool,
-    note: Option<String>,
-    event: String,
+fn anchor(state_dir: &Path, without_store: bool) -> Result<Option<Anchor>, String> {
+    if without_store {
+        return Ok(None);
+    }
+    match store::read_anchor(&state_dir.join(STORE)) {
+        Ok(Some(anchor)) => Ok(Some(anchor)),
+        Ok(None) => Err("the store has no anchor: no chain was begun, or the store was replaced".to_owned()),
+        Err(error) => Err(format!("the anchor cannot be read: {error}")),
+    }
 }
 
-/// Notes a fault unless there is one already. `line` from 1.
-fn fault(walked: &mut Walked, line: u64, reason: String, torn: bool) {
-    let seq = walked.seq + 1;
-    walked.fault.get_or_insert(Fault { line, seq, reason, torn });
+fn verification(walked: Walked, files: usize) -> Verification {
+    let Walked { good, fault, notes, checkpoint, checkpoints, times, .. } = walked;
+    let first_bad = fault.map(|fault| Bad { file: fault.file, line: fault.line, seq: fault.seq, reason: fault.reason });
+    Verification { records: good, files, first_bad, notes, checkpoint, checkpoints, times }
 }
 
-/// What is wrong with a line, and, if it can be read at all, where the chain would go on after it.
-struct Broken {
-    reason: String,
-    follow: Option<(u64, String)>,
-}
-
-fn check(line: &[u8], before: &Walked, anchor: Option<&Anchor>, verify: &Verify<'_>) -> Result<Good, Broken> {
-    let record: Record<'_> = serde_json::from_slice(line)
-        .map_err(|_error| Broken { reason: "the line is no audit record".to_owned(), follow: None })?;
-    let follow = Some((record.seq, record.hash.to_owned()));
-    let broken = |reason: String| Broken { reason, follow: follow.clone() };
-    let ending = record.hash.len() + ",\"hash\":\"\"}".len();
-    let hashed = line.len().checked_sub(ending).and_then(|length| line.get(..length)).unwrap_or_default();
-    if HEXLOWER.encode(digest::digest(&digest::SHA256, hashed).as_ref()) != record.hash
-        || !line.ends_with(format!(",\"hash\":\"{}\"}}", record.hash).as_bytes())
-    {
-        return Err(broken("the record does not match its own hash: it was changed".to_owned()));
+/// Nothing was read.
+fn stopped(state_dir: &Path, reason: String) -> Verification {
+    Verification {
+        records: 0,
+        files: 0,
+        first_bad: Some(Bad { file: state_dir.join(LOG), line: 1, seq: 1, reason }),
+        notes: Vec::new(),
+        checkpoint: None,
+        checkpoints: 0,
+        times: None,
     }
-    let expected = before.seq + 1;
-    if record.seq != expected {
-        return Err(broken(match record.seq {
-            seq if seq > expected => format!("record {expected} should be here, this is {seq}: records are missing"),
-            seq => format!("record {expected} should be here, this is {seq}: it is here twice or out of order"),
-        }));
-    }
-    if record.prev != before.hash {
-        return Err(broken("the record does not follow the one before it".to_owned()));
-    }
-    let signature = record.signature.and_then(|text| HEXLOWER.decode(text.as_bytes()).ok()).unwrap_or_default();
-    let is_signed = record.event != "checkpoint" || verify(&signed_text(before.seq, &before.hash), &signature);
-    if let Some(anchor) = anchor
-        && (record.seq == 1 && record.hash != anchor.first || record.seq == anchor.seq && record.hash != anchor.hash)
-    {
-        return Err(broken("the store knows another record of this number: the file was replaced".to_owned()));
-    }
-    let note = NOTED.contains(&record.event).then(|| {
-        let what = record.finding.as_deref().unwrap_or_default();
-        format!("record {}, {}: {what}", record.seq, record.event.replace('_', " "))
-    });
-    let event = record.event.to_owned();
-    Ok(Good { seq: record.seq, hash: record.hash.to_owned(), event, is_signed, note })
 }

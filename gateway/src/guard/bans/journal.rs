@@ -24,6 +24,7 @@ use crate::{
 };
 
 mod repair;
+mod upkeep;
 
 /// How many decisions may wait to be recorded. More are refused.
 const OWED: usize = 10_000;
@@ -109,6 +110,8 @@ pub(super) struct Journal {
     findings: Vec<String>,
     /// The store was made anew, and nobody was told so yet.
     is_remade: bool,
+    /// Why a file of the chain cannot be closed, or a closed one be deleted.
+    stuck: Option<String>,
     watchers: Watchers,
 }
 
@@ -125,6 +128,7 @@ impl Journal {
             failures: 0,
             findings: Vec::new(),
             is_remade: false,
+            stuck: None,
             watchers: Watchers::default(),
         }
     }
@@ -401,27 +405,6 @@ impl Journal {
         Ok(done)
     }
 
-    /// Signs the chain where that is due. `is_minute`: also where little was written.
-    pub(super) fn checkpoint_if_due(&mut self, is_minute: bool, now: Now, in_force: InForce<'_>) {
-        if self.audit.checkpoint_due() || self.audit.checkpoint_worthwhile() && is_minute {
-            self.checkpoint(now, in_force);
-        }
-    }
-
-    /// Signs the chain.
-    pub(super) fn checkpoint(&mut self, now: Now, in_force: InForce<'_>) {
-        let signed = self.audit.checkpoint(now.unix_millis);
-        match signed {
-            Ok(()) => drop(self.amend(|_| Ok(()), in_force)),
-            Err(error) => self.fail(&format!("the audit chain cannot be written: {error}")),
-        }
-    }
-
-    /// The audit chain, if there is something of it that is to be flushed to the disk.
-    pub(super) fn unflushed(&mut self) -> Option<std::fs::File> {
-        self.audit.unflushed()
-    }
-
     /// What was to be flushed is not on the disk.
     pub(super) fn not_flushed(&mut self, error: &std::io::Error) {
         self.audit.not_flushed();
@@ -465,6 +448,6 @@ impl Journal {
                 "decisions cannot be recorded, so none are made ({failures} failures so far; it is tried every second): {failing}"
             )
         });
-        failing.into_iter().chain(self.owed_warning())
+        failing.into_iter().chain(self.owed_warning()).chain(self.stuck.clone())
     }
 }

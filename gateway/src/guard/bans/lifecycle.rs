@@ -67,7 +67,9 @@ impl Guard {
             if let Some(ahead) = finding.ahead {
                 told.insert("ahead".to_owned(), json!(ahead));
             }
-            guard.record(finding.event, told, now);
+            if !finding.is_told {
+                guard.record(finding.event, told, now);
+            }
             guard.shortfalls.add(warning_of(&finding));
         }
         guard.take_over(now)?;
@@ -312,8 +314,8 @@ impl Guard {
         } else if ticks.is_multiple_of(10) {
             self.feeds.scrub();
         }
-        let is_minute = ticks.is_multiple_of(60);
-        self.recording(|journal, in_force| journal.checkpoint_if_due(is_minute, now, in_force));
+        let settings = self.settings.audit.clone();
+        self.recording(|journal, in_force| journal.keep_chain(&settings, ticks, now, in_force));
     }
 
     /// At the end: a last record, signed and on the disk.

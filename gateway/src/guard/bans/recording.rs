@@ -4,7 +4,7 @@ use super::{
     journal::{InForce, Records},
     *,
 };
-use crate::guard::store;
+use crate::guard::{audit::Flush, store};
 
 impl Guard {
     /// Records a decision. It must not be done if that fails.
@@ -69,14 +69,24 @@ impl Guard {
         self.journal.watchers().clone()
     }
 
-    /// The audit chain, if there is something of it that is to be flushed to the disk.
-    pub(crate) fn unflushed(&mut self) -> Option<std::fs::File> {
+    /// What of the audit chain is to be brought to the disk.
+    pub(crate) fn unflushed(&mut self) -> Option<Flush> {
         self.journal.unflushed()
     }
 
     /// What was to be flushed is not on the disk.
     pub(crate) fn not_flushed(&mut self, error: &std::io::Error) {
         self.journal.not_flushed(error);
+    }
+
+    /// Has another key sign the audit chain from now on.
+    pub(super) fn rotate_key(&mut self, actor: &Actor, now: Now) -> Result<(String, u64), Refused> {
+        let public = self.recording(|journal, in_force| journal.rotate_key(actor, now, in_force))?;
+        tracing::warn!(%actor, public, "another key signs the audit chain");
+        Ok((
+            format!("the audit chain is signed by {public} from now on: keep it where this machine cannot change it"),
+            1,
+        ))
     }
 
     /// Where the store is; `None`: nobody else may open it.

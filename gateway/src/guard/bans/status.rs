@@ -225,6 +225,7 @@ impl Guard {
             max_blocks: self.settings.max_bans.into(),
             interfaces_wanted: u64::try_from(self.settings.interfaces.len()).unwrap_or(u64::MAX),
             audit_failing: self.journal.is_failing(),
+            audit: self.journal.state(),
         }
     }
 

@@ -73,6 +73,7 @@ impl World {
             default_ban: Duration::from_secs(3_600),
             safety: Safety::default(),
             feeds: Vec::new(),
+            audit: crate::settings::audit::Settings::default(),
             shadow_address_limit: false,
         }
     }

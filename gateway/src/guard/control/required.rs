@@ -33,9 +33,12 @@ pub(crate) const fn required(request: &Request) -> &'static [Role] {
         Request::AllowAdd { yes: true, .. } => &[Allow, Configure],
         Request::AllowAdd { .. } | Request::AllowDel { .. } | Request::BlockDel { .. } => &[Allow],
         Request::BlockFlush => &[Allow, Configure],
-        Request::Attach | Request::Detach | Request::Reload | Request::Resume | Request::ShadowPromote { .. } => {
-            &[Configure]
-        }
+        Request::Attach
+        | Request::AuditRotateKey
+        | Request::Detach
+        | Request::Reload
+        | Request::Resume
+        | Request::ShadowPromote { .. } => &[Configure],
     }
 }
 

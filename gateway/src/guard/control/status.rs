@@ -74,6 +74,24 @@ pub struct Status {
     /// Decisions cannot be recorded, so none are made.
     #[serde(default)]
     pub audit_failing: bool,
+    /// The audit chain.
+    #[serde(default)]
+    pub audit: AuditState,
+}
+
+/// How the audit chain is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditState {
+    /// The number of its last record.
+    pub records: u64,
+    /// How many files it is in.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// The last record that is signed, with all before it; 0: none is.
+    pub signed: u64,
+    /// When it was signed: RFC 3339, UTC; empty: none is.
+    pub signed_at: String,
 }
 
 /// A reload that was refused.

@@ -89,7 +89,7 @@ impl Service<'_> {
             && let Some(chain) = self.guard.unflushed()
         {
             self.background.is_flushing = true;
-            in_background(beside, move || Done::Flushed(chain.sync_data()));
+            in_background(beside, move || Done::Flushed(chain.run()));
         }
         if self.ticks.is_multiple_of(CHECKPOINT)
             && !self.background.is_checkpointing

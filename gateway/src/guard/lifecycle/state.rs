@@ -4,8 +4,8 @@
 use std::{fs, io, path::Path};
 
 use crate::guard::{
-    audit::{Audit, Finding},
-    state_files::{LOG, STORE, not_files, set_aside},
+    audit::{self, Audit, Finding},
+    state_files::{STORE, not_files, set_aside},
     store::{Salvage, Store, StoreError},
 };
 
@@ -35,7 +35,7 @@ pub(crate) fn open(state_dir: &Path) -> Result<OpenedState, StoreError> {
         };
         findings.push(Finding::new("store_set_aside", text));
     }
-    let had_chain = fs::metadata(state_dir.join(LOG)).is_ok_and(|found| found.len() > 0);
+    let had_chain = audit::has_records(state_dir);
     let was_there = fs::symlink_metadata(&path).is_ok();
     let opened = Store::open(&path).and_then(|store| is_readable(&store).map(|()| store));
     let (store, is_behind) = match opened {
@@ -73,7 +73,7 @@ pub(crate) fn open_whole(state_dir: &Path) -> Result<OpenedState, String> {
     if let Some(odd) = not_files(state_dir).next() {
         return Err(format!("{} is no regular file: {mend}", odd.display()));
     }
-    let had_chain = fs::metadata(state_dir.join(LOG)).is_ok_and(|found| found.len() > 0);
+    let had_chain = audit::has_records(state_dir);
     if had_chain && fs::symlink_metadata(&path).is_err() {
         return Err(format!("{} is missing although there is an audit chain: {mend}", path.display()));
     }

@@ -1,6 +1,9 @@
 //! What becomes of bans when the store is damaged, missing, older than the kernel, locked, or cannot be written.
 
-use std::{os::unix::fs::symlink, path::Path};
+use std::{
+    os::unix::fs::{PermissionsExt as _, symlink},
+    path::Path,
+};
 
 use rusqlite::Connection;
 
@@ -334,4 +337,34 @@ fn a_key_or_a_chain_that_is_lost_is_told_and_the_chain_goes_on() {
             std::mem::forget(world);
         }
     }
+}
+
+#[test]
+fn what_an_earlier_version_left_is_gone_on_with() {
+    let fixture = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/state-one-file"));
+    let mut world = World::new("earlier");
+    drop(world.crash());
+    for entry in fs::read_dir(fixture).unwrap().flatten() {
+        let to = world.folder.join(entry.file_name());
+        fs::copy(entry.path(), &to).unwrap();
+        fs::set_permissions(to, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    for ending in ["-wal", "-shm"] {
+        fs::remove_file(world.folder.join(format!("{}{ending}", state_files::STORE))).unwrap_or_default();
+    }
+    assert_eq!(verify(&world.folder).first_bad, None);
+    world.start(Box::new(AtAccept::default()));
+    let told = world.guard().shortfalls.standing().join("\n");
+    assert_eq!(told, "");
+    assert_eq!(world.handle(Request::BlockDel { source: "192.0.2.77".parse().unwrap() }), "done 1");
+    // Its file is closed, and the next begins.
+    world.guard().settings.audit.max_size = 1;
+    let now = world.now;
+    world.guard().tick(now, 1);
+    assert_eq!(world.add("192.0.2.78"), "done 1");
+    let verified = verify(&world.folder);
+    assert_eq!((verified.first_bad, verified.files), (None, 2));
+    drop(world.crash());
+    world.start(Box::new(AtAccept::default()));
+    assert_eq!(verify(&world.folder).first_bad, None);
 }

@@ -1,0 +1,79 @@
+//! The signed head of the audit chain, as it is given to the outside: who keeps it elsewhere can prove later what the chain
+//! held, without trusting the machine that wrote it.
+
+use serde::{Deserialize, Serialize};
+
+/// A checkpoint: what a key of the chain has signed. As JSON it is one line, the same for every kind of anchor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedHead {
+    /// The version of this form: 1.
+    pub anchor: u8,
+    /// The hash of the first record: which chain this is.
+    pub chain: String,
+    /// The number of the record that is signed, and with it all before.
+    pub seq: u64,
+    /// Its hash.
+    pub hash: String,
+    /// When it was signed: RFC 3339, UTC.
+    pub time: String,
+    /// The public key, Ed25519, hexadecimal.
+    pub key: String,
+    /// The signature of [`signed_text`], hexadecimal.
+    pub signature: String,
+}
+
+impl SignedHead {
+    /// The version of the form.
+    pub const VERSION: u8 = 1;
+
+    /// As it is sent and written: one line of JSON, without its end.
+    #[must_use]
+    pub fn to_line(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Finds one in a line that may have something else before it, as a line of syslog has.
+    #[must_use]
+    pub fn find(line: &str) -> Option<Self> {
+        let start = line.find("{\"anchor\":")?;
+        let mut values = serde_json::Deserializer::from_str(line.get(start..)?).into_iter::<Self>();
+        values.next()?.ok().filter(|head| head.anchor == Self::VERSION)
+    }
+}
+
+/// What a checkpoint of record `seq` signs, and what a time stamp is made of.
+#[must_use]
+pub fn signed_text(seq: u64, hash: &str) -> Vec<u8> {
+    format!("gateway audit checkpoint 1\n{seq}\n{hash}\n").into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_found_wherever_it_stands_in_a_line() {
+        let text = |word: &str| word.repeat(3);
+        let head = SignedHead {
+            anchor: 1,
+            chain: text("a"),
+            seq: 7,
+            hash: text("b"),
+            time: text("c"),
+            key: text("d"),
+            signature: text("e"),
+        };
+        let line = head.to_line();
+        for (line, expect) in [
+            (line.clone(), true),
+            (format!("<109>1 2026-01-01T00:00:00Z host gateway 7 anchor - {line}"), true),
+            (format!("{line} and more"), true),
+            (line.replacen("\"anchor\":1", "\"anchor\":2", 1), false),
+            (line.replacen("\"seq\":7", "\"seq\":-7", 1), false),
+            (line.trim_end_matches('}').to_owned(), false),
+            (String::new(), false),
+        ] {
+            assert_eq!(SignedHead::find(&line), expect.then(|| head.clone()), "{line}");
+        }
+    }
+}

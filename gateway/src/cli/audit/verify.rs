@@ -1,0 +1,129 @@
+//! `gateway audit verify`: whether the chain is whole.
+
+use std::{
+    fs::File,
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use serde_json::json;
+
+use super::chain;
+use crate::{
+    anchor::SignedHead,
+    cli::{context::Context, exit::Exit, table::clean},
+    guard::{
+        audit::{Against, Outside, PublicKeys, Verification, verify_against},
+        state_files,
+    },
+};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Reads all files of the chain. Notes tell what happened to the files of the
+state folder, as the chain itself records it. Ends with 0 if the chain is
+whole, with 1 if it is broken, and with 2 if there is none.
+
+The store in the folder knows where the chain ends. A copy without the store
+needs --no-store; give --anchor then, or a cut end is not found.
+
+Examples:
+  gateway audit verify
+  gateway audit verify --state-dir /backup/gateway --json
+  gateway audit verify --anchor /mnt/vault/anchors.jsonl
+  gateway audit verify --state-dir copy --no-store --key audit.pub \\
+    --anchor anchors.jsonl")]
+pub(in crate::cli) struct Verify {
+    /// Where the chain is [default: guard.state_dir of the configuration]
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// Believe only the keys of this file, which you kept elsewhere
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// Do not compare with the store: the files are a copy without it
+    #[arg(long)]
+    no_store: bool,
+    /// Compare with anchors that were kept elsewhere; can be repeated
+    #[arg(long, value_name = "FILE")]
+    anchor: Vec<PathBuf>,
+}
+
+impl Verify {
+    pub(super) fn execute(self, context: &Context) -> Exit {
+        let state_dir = match chain::folder(self.state_dir, context) {
+            Ok(state_dir) => state_dir,
+            Err(exit) => return exit,
+        };
+        let keys = match chain::keys(self.key.as_deref(), context) {
+            Ok(keys) => keys,
+            Err(exit) => return exit,
+        };
+        let outside = match outside(&self.anchor, &state_dir, keys.as_ref()) {
+            Ok(outside) => outside,
+            Err(Wrong::Use(message)) => return context.out.fail(&message, Exit::Usage),
+            Err(Wrong::Anchor(message)) => return context.out.fail(&message, Exit::Refused),
+        };
+        let against = Against { keys, without_store: self.no_store, outside };
+        let found = verify_against(&state_dir, &against, &mut chain::progress(context));
+        tell(&found, context)
+    }
+}
+
+enum Wrong {
+    Use(String),
+    Anchor(String),
+}
+
+/// What was kept outside, from its files.
+fn outside(anchors: &[PathBuf], state_dir: &Path, keys: Option<&PublicKeys>) -> Result<Outside, Wrong> {
+    let mut outside = Outside::default();
+    if anchors.is_empty() {
+        return Ok(outside);
+    }
+    let read = || PublicKeys::read(state_dir).map_err(|error| Wrong::Use(format!("{}: {error}", state_files::PUBLIC)));
+    let keys = keys.map_or_else(read, |keys| Ok(keys.clone()))?;
+    for path in anchors {
+        let name = path.display().to_string();
+        let unreadable = |error: std::io::Error| Wrong::Use(format!("{name} cannot be read: {error}"));
+        let mut found = 0;
+        for line in BufReader::new(File::open(path).map_err(unreadable)?).lines() {
+            let line = line.map_err(unreadable)?;
+            let Some(head) = SignedHead::find(&line) else { continue };
+            outside.add_anchor(&name, &head, &keys).map_err(Wrong::Anchor)?;
+            found += 1;
+        }
+        if found == 0 {
+            return Err(Wrong::Use(format!("{name} holds no anchor: name a file that an anchor has written")));
+        }
+    }
+    Ok(outside)
+}
+
+fn tell(found: &Verification, context: &Context) -> Exit {
+    let exit = if found.first_bad.is_none() { Exit::Done } else { Exit::Refused };
+    if context.out.json {
+        let first_bad = found
+            .first_bad
+            .as_ref()
+            .map(|bad| json!({ "file": bad.file, "line": bad.line, "seq": bad.seq, "reason": bad.reason }));
+        let value = json!({ "valid": first_bad.is_none(), "records": found.records, "files": found.files,
+            "first_bad": first_bad, "notes": found.notes, "checkpoints": found.checkpoints,
+            "checkpoint": found.checkpoint });
+        return context.out.value(&value, exit);
+    }
+    for note in &found.notes {
+        context.out.complain(&format!("note: {}", clean(note)), exit);
+    }
+    if let Some(bad) = &found.first_bad {
+        let place = format!("{}:{}", bad.file.display(), bad.line);
+        let text = format!("broken at {place}, record {}: {}", bad.seq, bad.reason);
+        return context.out.complain(&clean(&text), exit);
+    }
+    let signed = match &found.checkpoint {
+        Some(head) => format!("signed up to record {} at {}", head.seq, head.time),
+        None => "no record is signed yet".to_owned(),
+    };
+    let files = if found.files == 1 { String::new() } else { format!(" in {} files", found.files) };
+    context.out.text(&clean(&format!("whole: {} records{files}; {signed}", found.records)), exit)
+}

@@ -1,0 +1,116 @@
+//! Closes the file of the chain once it is long, goes on in another, and deletes closed ones that are not to be kept.
+//!
+//! *Invariant:* whatever a crash leaves, no record is in two files and none is lost: the next file is made first, then the
+//! old one gets its last name, then the next one gets the name that is written to. A start that finds none makes one.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt as _,
+    path::PathBuf,
+};
+
+use serde_json::{Map, Value};
+
+use super::{
+    super::{
+        files::{self, Closed, closed_name},
+        record::{RETENTION, ROTATION, Retired, members_of},
+    },
+    Audit,
+};
+use crate::{
+    clock,
+    guard::state_files::{LOG, NEXT_LOG},
+    settings::audit::Keep,
+};
+
+impl Audit {
+    /// Whether the file is so long that it is to be closed.
+    pub(crate) const fn rotation_due(&self, max_size: u64) -> bool {
+        self.file.is_some() && self.length >= max_size
+    }
+
+    /// Closes the file, and goes on in a new one, whose first record is to tell of it: that record's event and members.
+    /// Where that fails everything is as it was.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub(crate) fn rotate(&mut self) -> io::Result<(&'static str, Map<String, Value>)> {
+        let (written, next) = (self.folder.join(LOG), self.folder.join(NEXT_LOG));
+        let name = closed_name(self.file_first);
+        let path = self.folder.join(&name);
+        if fs::symlink_metadata(&path).is_ok() {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("there is a {name} already")));
+        }
+        match fs::remove_file(&next) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = OpenOptions::new().create_new(true).append(true).read(true).mode(0o640).open(&next)?;
+        fs::rename(&written, &path)?;
+        if let Err(error) = fs::rename(&next, &written) {
+            fs::rename(&path, &written)?;
+            return Err(error);
+        }
+        self.closed.push(Closed { path, first: self.file_first, length: self.length });
+        let old = self.file.replace(file);
+        self.flush.files.extend(old.filter(|_| self.unsynced));
+        self.flush.folder = File::open(&self.folder).ok();
+        (self.length, self.file_first, self.unsynced) = (0, self.seq + 1, false);
+        Ok((ROTATION, members_of([("previous", name.into()), ("chain", self.first.clone().into())])))
+    }
+
+    /// The oldest closed file, if it is not to be kept: what the chain has to say before it is deleted, and its path for
+    /// [`Self::delete`].
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(crate) fn retirement(
+        &self,
+        keep: &Keep,
+        unix_millis: u64,
+    ) -> io::Result<Option<(&'static str, Map<String, Value>, PathBuf)>> {
+        if *keep == Keep::default() {
+            return Ok(None);
+        }
+        let Some(oldest) = self.closed.first() else { return Ok(None) };
+        let bytes: u64 = self.closed.iter().map(|closed| closed.length).sum();
+        let because = if keep.files.is_some_and(|most| self.closed.len() > most) {
+            "audit.keep_files"
+        } else if keep.bytes.is_some_and(|most| bytes > most) {
+            "audit.keep_size"
+        } else if keep.age.is_some_and(|most| is_older(oldest, most, unix_millis)) {
+            "audit.keep_for"
+        } else {
+            return Ok(None);
+        };
+        let Some((last, hash, _)) = files::last_record(&oldest.path)? else {
+            return Err(io::Error::other(format!("{} has no last record: it is kept", oldest.path.display())));
+        };
+        let file = oldest.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let retired = serde_json::to_value([Retired { file, last, hash }])?;
+        let members = members_of([("because", because.into()), ("retired", retired)]);
+        Ok(Some((RETENTION, members, oldest.path.clone())))
+    }
+
+    /// Has a closed file deleted that the chain says is deleted: with the next flush.
+    pub(crate) fn delete(&mut self, path: PathBuf) {
+        self.closed.retain(|closed| closed.path != path);
+        self.flush.delete.push(path);
+    }
+
+    /// How many files the chain has, and their bytes.
+    pub(crate) fn files(&self) -> (usize, u64) {
+        let closed: u64 = self.closed.iter().map(|closed| closed.length).sum();
+        (self.closed.len() + 1, closed.saturating_add(self.length))
+    }
+}
+
+/// By when its last record was written. The clock may have been set back: what is from the future is kept.
+fn is_older(file: &Closed, most: std::time::Duration, unix_millis: u64) -> bool {
+    let most = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
+    let before = clock::rfc3339(unix_millis.saturating_sub(most));
+    // Times of one form sort as text.
+    files::last_record(&file.path).ok().flatten().is_some_and(|(_, _, time)| time < before)
+}

@@ -1,0 +1,113 @@
+//! What somebody else has kept of a chain, to compare it with: anchors, and time stamps of checkpoints.
+
+use std::collections::BTreeMap;
+
+use aws_lc_rs::digest;
+
+use super::public_keys::PublicKeys;
+use crate::anchor::SignedHead;
+
+/// What was kept outside, as far as it was not found in the chain yet.
+#[derive(Clone, Debug, Default)]
+pub struct Outside {
+    /// Hashes by the number of their record, with where each is from.
+    anchors: BTreeMap<u64, Vec<(String, String)>>,
+    stamps: Vec<Stamp>,
+    /// What was found in the chain.
+    found: Vec<String>,
+    found_anchors: u64,
+    /// The number of the first record that was read.
+    begin: Option<u64>,
+}
+
+/// A time stamp of a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// Where it is from, for people.
+    pub name: String,
+    /// SHA-256 of what a checkpoint signs.
+    pub imprint: Vec<u8>,
+    /// When the service says that it has seen it.
+    pub time: String,
+}
+
+impl Outside {
+    /// Adds an anchor, if a key of the chain has signed it.
+    ///
+    /// # Errors
+    /// None has.
+    pub fn add_anchor(&mut self, name: &str, head: &SignedHead, keys: &PublicKeys) -> Result<(), String> {
+        let signature = data_encoding::HEXLOWER.decode(head.signature.as_bytes()).unwrap_or_default();
+        if keys.signer(&crate::anchor::signed_text(head.seq, &head.hash), &signature).is_none() {
+            return Err(format!("{name}: the anchor of record {} is signed by no key of this chain", head.seq));
+        }
+        self.anchors.entry(head.seq).or_default().push((head.hash.clone(), format!("{name} ({})", head.time)));
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub(super) fn anchors_for_tests(&mut self, seq: u64, hash: String) {
+        self.anchors.entry(seq).or_default().push((hash, "test".to_owned()));
+    }
+
+    /// Adds a time stamp.
+    pub fn add_stamp(&mut self, stamp: Stamp) {
+        self.stamps.push(stamp);
+    }
+
+    /// A record was read: whether every anchor knows it so.
+    pub(super) fn record(&mut self, seq: u64, hash: &str) -> Result<(), String> {
+        self.begin.get_or_insert(seq);
+        let Some(anchors) = self.anchors.remove(&seq) else { return Ok(()) };
+        match anchors.iter().find(|(known, _)| known != hash) {
+            Some((_, name)) => {
+                Err(format!("the anchor {name} knows another record of this number: the file was replaced"))
+            }
+            None => {
+                self.found_anchors += u64::try_from(anchors.len()).unwrap_or(0);
+                Ok(())
+            }
+        }
+    }
+
+    /// A checkpoint of record `seq` was read, which signs `text`.
+    pub(super) fn checkpoint(&mut self, seq: u64, text: &[u8]) {
+        if self.stamps.is_empty() {
+            return;
+        }
+        let imprint = digest::digest(&digest::SHA256, text);
+        let found = &mut self.found;
+        self.stamps.retain(|stamp| {
+            let is_it = stamp.imprint == imprint.as_ref();
+            if is_it {
+                found.push(format!("{}: record {seq} and all before it existed at {}", stamp.name, stamp.time));
+            }
+            !is_it
+        });
+    }
+
+    /// What the chain should have and has not; `last` is its last record.
+    pub(super) fn missing(&self, last: u64) -> Vec<String> {
+        let newest = self.anchors.range(last + 1..).next_back();
+        let anchors = newest.and_then(|(seq, names)| {
+            let (_, name) = names.first()?;
+            Some(format!("{} records are missing at the end: the anchor {name} knows number {seq}", seq - last))
+        });
+        let stamps = self.stamps.iter().map(|stamp| {
+            format!(
+                "{}: no checkpoint of the chain is what was stamped at {}: its end was cut off, or this is an older copy",
+                stamp.name, stamp.time
+            )
+        });
+        anchors.into_iter().chain(stamps).collect()
+    }
+
+    /// What was found, for people.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let begin = self.begin.unwrap_or(0);
+        let older = self.anchors.range(..begin).count();
+        let found = (self.found_anchors > 0).then(|| format!("{} anchors agree with the chain", self.found_anchors));
+        let older = (older > 0).then(|| format!("{older} anchors are of records that were deleted by their age"));
+        found.into_iter().chain(older).chain(self.found.iter().cloned()).collect()
+    }
+}
