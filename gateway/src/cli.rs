@@ -5,7 +5,7 @@ use std::{env, path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 
 use self::{context::Context, exit::Exit, output::Output};
-use crate::{auth, proxy};
+use crate::{auth, observer, proxy};
 
 mod allow;
 mod attach;
@@ -100,9 +100,12 @@ enum Command {
     Whoami(whoami::Whoami),
     /// Show the program's version
     Version(version::Version),
-    /// The process that the gateway starts for itself
+    /// The process that serves requests; the gateway starts it for itself
     #[command(hide = true)]
     Proxy,
+    /// The process that serves metrics; the gateway starts it for itself
+    #[command(hide = true)]
+    Observer,
 }
 
 /// Parses the arguments and runs the command.
@@ -125,7 +128,7 @@ pub fn main() -> ExitCode {
     };
     let context = Context { config: arguments.config, socket: arguments.socket, out: Output::new(arguments.json) };
     let command = match arguments.command {
-        Command::Run(_) | Command::Check(_) | Command::Init(_) | Command::Proxy => {
+        Command::Run(_) | Command::Check(_) | Command::Init(_) | Command::Proxy | Command::Observer => {
             if let Err(error) = auth::crypto::install() {
                 return context.out.fail(&error.to_string(), Exit::Refused).into();
             }
@@ -134,9 +137,10 @@ pub fn main() -> ExitCode {
         command => command,
     };
     match command {
-        // Both stay until a signal ends them and have their own ways to fail.
+        // They stay until a signal ends them and have their own ways to fail.
         Command::Run(run) => run.execute(context.config()),
         Command::Proxy => proxy::main(),
+        Command::Observer => observer::main(),
 
         Command::Init(init) => init.execute(&context).into(),
         Command::Check(check) => check.execute(&context).into(),

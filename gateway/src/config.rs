@@ -42,6 +42,8 @@ pub(crate) fn is_name(name: &str) -> bool {
 pub struct Config {
     /// The guard's part.
     pub guard: settings::guard::Settings,
+    /// The admin listener's part; `None`: there is none.
+    pub admin: Option<settings::admin::Settings>,
     /// The proxy's part.
     pub proxy: settings::proxy::Settings,
     /// Its text, with the place of every key, for faults that are found later ([`Diagnostics::from_diagnostics`]).
@@ -65,18 +67,19 @@ impl Config {
             )
         })?;
         let reader = Reader::new(&document, files);
-        let Contents { guard, proxy } = tables::read(Table::root(&reader, parsed.get_ref(), tables::KEYS), &reader);
+        let Contents { admin, guard, proxy } =
+            tables::read(Table::root(&reader, parsed.get_ref(), tables::KEYS), &reader);
         let (diagnostics, warnings) = reader.finish();
         if !diagnostics.is_empty() {
             return Err(Diagnostics::new(document.clone(), diagnostics));
         }
-        Ok(Self { guard, proxy, document, warnings })
+        Ok(Self { guard, admin, proxy, document, warnings })
     }
 
     /// Everything that is in force, defaults included, as JSON. Files are named, never shown: nothing in it is secret.
     #[must_use]
     pub fn effective(&self) -> serde_json::Value {
-        effective::describe(&self.guard, &self.proxy)
+        effective::describe(&self.guard, self.admin.as_ref(), &self.proxy)
     }
 }
 

@@ -15,6 +15,7 @@ pub mod store;
 pub mod doctor;
 
 mod enforcement;
+mod observer;
 mod operators;
 mod proxies;
 

@@ -1,12 +1,14 @@
-//! The gateway: a privileged guard that owns the kernel's drop path, and an unprivileged proxy that owns identity.
+//! The gateway: a privileged guard that owns the kernel's drop path, an unprivileged proxy that owns identity, and an
+//! observer that tells.
 //!
 //! Who may import whom, in floors, never upwards and never in a circle: the vocabulary, [`settings`], [`config`], then
-//! the policies and what a configuration is compiled to, [`snapshot`], [`message`], the processes [`guard`] and
-//! [`proxy`], [`cli`]. `cargo xtask tidy` proves it.
+//! the policies and what a configuration is compiled to, [`snapshot`], [`message`], the processes [`guard`],
+//! [`proxy`] and [`observer`], [`cli`]. `cargo xtask tidy` proves it.
 
 pub mod cli;
 
 pub mod guard;
+pub mod observer;
 pub mod proxy;
 
 pub mod message;

@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 use crate::{detect::BanRequest, tls::Chain};
 
 pub mod channel;
+pub mod observer;
+pub(crate) mod sealed;
+pub mod telemetry;
 
 mod bundle;
 
@@ -226,6 +229,8 @@ pub enum ToProxy {
     Drain,
     /// Carries the access log, opened anew.
     ReopenLogs,
+    /// Carries the socket to an observer: what the proxy measures is told there from now on.
+    Telemetry,
     /// To be answered with [`ToGuard::Score`]: what rules hold against an address.
     Score {
         /// Larger than any before.

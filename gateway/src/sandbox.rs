@@ -66,6 +66,14 @@ pub fn proxy(readable: &[&Path]) -> Result<Report, SandboxError> {
     Ok(Report { capabilities: capabilities()?, landlock, seccomp })
 }
 
+/// Confines the observer, as [`proxy`].
+///
+/// # Errors
+/// [`SandboxError`].
+pub fn observer() -> Result<Report, SandboxError> {
+    proxy(&[])
+}
+
 /// The last step: the list of calls does not let another filter be put in force.
 fn refuse_others(mut allow: filter::Allow, netlink: bool) -> Result<usize, SandboxError> {
     let calls = allow.len();

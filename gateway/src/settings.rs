@@ -3,6 +3,7 @@
 //! One file per table of the configuration, or per policy. *Invariant:* nothing here names another part of the program
 //! than the vocabulary (`file`, `path`, `signal`).
 
+pub mod admin;
 pub mod guard;
 pub mod operators;
 pub mod proxy;

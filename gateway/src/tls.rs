@@ -23,6 +23,7 @@ use crate::{
     settings::{self, proxy::Settings},
 };
 
+mod admin;
 mod certificate;
 mod client;
 mod demands;
@@ -34,6 +35,7 @@ mod session;
 mod tickets;
 mod upstream;
 
+pub use admin::admin;
 pub(crate) use certificate::{chain, private_key};
 pub(crate) use client::roots;
 pub use demands::Demands;

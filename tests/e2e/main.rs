@@ -54,6 +54,7 @@ mod hostile;
 mod limit;
 mod many_bans;
 mod metrics;
+mod observer;
 mod overload;
 mod reading;
 mod relay;

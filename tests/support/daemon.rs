@@ -283,7 +283,8 @@ impl Drop for Daemon<'_> {
         for pid in &self.seen {
             // Ours and still the gateway: a number may have been given to somebody else meanwhile.
             let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            if command.windows(5).any(|word| word == b"proxy") {
+            let is = |role: &[u8]| command.windows(role.len()).any(|word| word == role);
+            if is(b"proxy") || is(b"observer") {
                 send_if_there(*pid, Signal::SIGKILL);
             }
         }

@@ -8,6 +8,7 @@
     reason = "for tests: whatever fails here panics and names its line"
 )]
 
+pub mod admin;
 pub mod daemon;
 pub mod kernel_view;
 pub mod settings;

@@ -1,4 +1,4 @@
-//! Writes `docs/reference/`, the pages about every key and every command, from the code that reads them.
+//! Writes `docs/reference/`, the pages about every key, command and metric, from the code that reads them.
 
 use std::process::Command;
 
@@ -8,7 +8,7 @@ use crate::{places, step};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {}
 
-/// Writes both pages anew. The test that does so also finds, without `UPDATE_REFERENCE`, that they are stale.
+/// Writes the pages anew. The test that does so also finds, without `UPDATE_REFERENCE`, that they are stale.
 pub(crate) fn run(_arguments: &Arguments) -> anyhow::Result<()> {
     let mut test = Command::new(places::cargo());
     test.args(["test", "--locked", "--package", "gateway", "--lib", "the_reference_pages_are_current"]);

@@ -121,6 +121,9 @@ fn plan(level: Level) -> anyhow::Result<Vec<Step>> {
         wanted.push(("ip", "ip (network namespaces)", &["iproute2"]));
         wanted.push(("nsenter", "nsenter (network namespaces)", &["util-linux"]));
     }
+    if level >= Level::All {
+        wanted.push(("promtool", "Prometheus, which the tests read metrics by", &["prometheus"]));
+    }
     for (program, what, debian) in wanted {
         if !in_path(program) {
             packages.push((what, debian));

@@ -77,6 +77,7 @@ impl Check {
 /// The configuration, and everything compiled that a proxy would be started with.
 fn load(context: &Context) -> Result<Config, Diagnostics> {
     let mut config = Config::load(context.config(), &Disk)?;
+    prepare::observer(&config)?;
     match Snapshot::new(config.proxy.clone()) {
         Ok(snapshot) => {
             config.warnings.extend(snapshot.warnings(Now::read()));

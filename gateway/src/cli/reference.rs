@@ -91,13 +91,18 @@ fn options(page: &mut String, arguments: &[&Arg]) {
 mod tests {
     use std::{env, fs, path::Path};
 
-    use crate::{cli, config};
+    use crate::{cli, config, observer};
 
     /// `cargo xtask reference` sets `UPDATE_REFERENCE` and writes them anew.
     #[test]
     fn the_reference_pages_are_current() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference");
-        for (name, page) in [("commands.md", cli::reference()), ("configuration.md", config::reference())] {
+        let pages = [
+            ("commands.md", cli::reference()),
+            ("configuration.md", config::reference()),
+            ("metrics.md", observer::reference()),
+        ];
+        for (name, page) in pages {
             let path = folder.join(name);
             if env::var_os("UPDATE_REFERENCE").is_some() {
                 fs::create_dir_all(&folder).unwrap();

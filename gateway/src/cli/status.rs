@@ -71,11 +71,19 @@ pub(super) fn render(status: &control::Status) -> String {
         "" => status.config.clone(),
         since => format!("{}, in force since {since}", status.config),
     };
+    let observer = status.admin.as_ref().map_or_else(
+        || "none: there is no [admin]".to_owned(),
+        |admin| match status.observer_pid {
+            Some(pid) => format!("pid {pid}, restarted {} times, {admin}", status.observer_restarts),
+            None => format!("being restarted, {} times so far, {admin}", status.observer_restarts),
+        },
+    );
     for (name, value) in [
         ("version", status.version.clone()),
         ("configuration", configuration),
         ("guard", guard),
         ("proxy", proxy),
+        ("observer", observer),
         ("listening", status.listeners.join(", ")),
         ("enforcement", enforcement),
         ("blocks", status.blocks.to_string()),

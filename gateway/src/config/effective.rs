@@ -9,6 +9,7 @@ use super::value::{show_duration, show_size};
 use crate::{
     file::NamedFile,
     settings::{
+        admin::{Listen, Settings as Admin},
         audit,
         cors::{Cors, Names},
         guard::{Format, Ladder, Mode, Scope, Settings as Guard, SourceLimit},
@@ -24,7 +25,7 @@ use crate::{
 
 mod route;
 
-pub(super) fn describe(guard: &Guard, proxy: &Proxy) -> Value {
+pub(super) fn describe(guard: &Guard, admin: Option<&Admin>, proxy: &Proxy) -> Value {
     let timeouts = &proxy.timeouts;
     let mut root = json!({
         "guard": guard_table(guard),
@@ -50,6 +51,7 @@ pub(super) fn describe(guard: &Guard, proxy: &Proxy) -> Value {
             "max_headers": proxy.head.headers,
             "max_target": show_size(u64::try_from(proxy.head.target).unwrap_or(u64::MAX)),
         },
+        "admin": admin.map(admin_table),
         "timeouts": {
             "handshake": show_duration(timeouts.handshake),
             "headers": show_duration(timeouts.headers),
@@ -119,6 +121,22 @@ fn audit(audit: &audit::Settings) -> Value {
         "keep_files": audit.keep.files,
         "keep_size": audit.keep.bytes.map(show_size),
         "keep_for": audit.keep.age.map(show_duration),
+    })
+}
+
+fn admin_table(admin: &Admin) -> Value {
+    let (address, socket) = match &admin.listen {
+        Listen::Tcp(address) => (Some(address.to_string()), None),
+        Listen::Unix(path) => (None, Some(path)),
+    };
+    json!({
+        "address": address,
+        "socket": socket,
+        "hosts": admin.hosts,
+        "certificate": admin.certificate.as_ref().map(|pair| file(&pair.certificate)),
+        "private_key": admin.certificate.as_ref().map(|pair| file(&pair.private_key)),
+        "client_ca": admin.client_ca.as_ref().map(file),
+        "token_file": admin.token.as_ref().map(file),
     })
 }
 

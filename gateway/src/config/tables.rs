@@ -4,8 +4,9 @@ use super::{
     reader::{Keys, Reader},
     table::Table,
 };
-use crate::{settings::guard::Settings as Guard, settings::proxy::Settings as Proxy};
+use crate::settings::{admin::Settings as Admin, guard::Settings as Guard, proxy::Settings as Proxy};
 
+mod admin;
 mod audit;
 mod certificate;
 mod client_certificates;
@@ -34,6 +35,7 @@ pub(super) const KEYS: Keys = &[
     ),
     ("audit", "The record of all decisions: its files, and how often it is signed."),
     ("proxy", "The process that serves requests. It has no privileges."),
+    ("admin", "The admin listener: metrics, `/healthz` and `/readyz`. Without this table there is none."),
     ("timeouts", "How long each part of a request may take."),
     ("listener", "An address where clients connect. At least one is required; each has its own `[[listener]]`."),
     ("certificate", "A certificate that every TLS listener shows to clients that ask for one of its names."),
@@ -52,6 +54,7 @@ pub(super) const KEYS: Keys = &[
 
 /// What a configuration says.
 pub(super) struct Contents {
+    pub(super) admin: Option<Admin>,
     pub(super) guard: Guard,
     pub(super) proxy: Proxy,
 }
@@ -66,8 +69,9 @@ pub(super) fn read(root: Table<'_>, reader: &Reader<'_>) -> Contents {
     guard.trusted_proxies.clone_from(&proxy.trust.proxies);
     guard.shadow_address_limit = proxy.address_limit.is_some_and(|limit| limit.shadow);
     jwt::warn_of_guessing(&proxy, reader);
+    let admin = admin::read(root.table("admin", admin::KEYS), &proxy.listeners, reader);
     root.finish();
-    Contents { guard, proxy }
+    Contents { admin, guard, proxy }
 }
 
 /// Every table that the proxy is built from: first what others refer to.

@@ -492,6 +492,7 @@ fn nothing_secret_is_shown() {
     assert!(!format!("{config:?}").contains("hunter2"));
 }
 
+mod admin;
 mod operator;
 mod route;
 mod tls;

@@ -10,6 +10,7 @@ mod certificate_files;
 mod certificates;
 mod denials;
 mod event_loop;
+mod observation;
 mod reload;
 mod service;
 mod start;

@@ -16,7 +16,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 use super::{MAX_BYTES, MAX_DESCRIPTORS};
 
 /// The first byte of every message. Raised with every change of a type in [`message`](super).
-const VERSION: u8 = 5;
+const VERSION: u8 = 6;
 
 /// One end of the socketpair, driven by the runtime it was made in.
 #[derive(Debug)]
@@ -103,7 +103,15 @@ impl Sender {
     /// # Errors
     /// As [`Channel::try_send`].
     pub fn try_send<T: Serialize>(&self, message: &T) -> io::Result<()> {
-        send(self.0.as_fd(), &encode(message, 0)?, &[])
+        self.try_send_with(message, &[])
+    }
+
+    /// Sends one message now, and the descriptors that go with it.
+    ///
+    /// # Errors
+    /// As [`Channel::try_send`].
+    pub fn try_send_with<T: Serialize>(&self, message: &T, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        send(self.0.as_fd(), &encode(message, descriptors.len())?, descriptors)
     }
 }
 

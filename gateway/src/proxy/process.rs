@@ -4,5 +4,5 @@ pub(super) mod control;
 pub(super) mod main;
 pub(super) mod memory;
 pub(super) mod scheduling;
-mod sealed;
+mod telemetry;
 mod worker_thread;

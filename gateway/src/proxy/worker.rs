@@ -10,11 +10,12 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use self::{counters::Counters, messages::Event, shared::Shared};
+use self::{counters::Counters, measures::Measures, messages::Event, shared::Shared};
 use super::{bans::good_clients::GoodClients, connection::Connection, memory::slab::Slab, upstream::ServerGroup};
 use crate::{client::Client, clock, detect::BanRequest, log::sink::Lines, message::ToGuard, request_id::RequestId};
 
 pub(super) mod counters;
+pub(super) mod measures;
 pub(super) mod messages;
 pub(super) mod shared;
 pub(super) mod validators;
@@ -27,6 +28,8 @@ pub(super) struct Worker {
     pub(super) draining: Cell<bool>,
     pub(super) good_clients: GoodClients,
     pub(super) counters: Counters,
+    /// `None`: there is no admin listener.
+    pub(super) measures: Option<Measures>,
     connections: RefCell<Slab<Rc<Connection>>>,
     events: mpsc::Sender<Event>,
     ids: Cell<u128>,
@@ -62,6 +65,7 @@ impl Worker {
         // The random half of the first id.
         let seed = u64::try_from(first_id >> 64).unwrap_or(1);
         let upstreams = backends.map(|backend| ServerGroup::new(backend, seed)).collect();
+        let measures = shared.is_observed.then(|| Measures::new(&shared.snapshot));
         let (connections, ids) = (RefCell::default(), Cell::new(first_id));
         Rc::new(Self {
             shared,
@@ -70,6 +74,7 @@ impl Worker {
             draining: Cell::new(false),
             good_clients: GoodClients::default(),
             counters: Counters::default(),
+            measures,
             connections,
             events,
             ids,
@@ -158,6 +163,23 @@ impl Worker {
     pub(super) fn tell(&self, event: Event) {
         if self.events.try_send(event).is_err() {
             self.shared.lost_asks.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Tells the control thread what was counted and measured. Where its queue is full, that is told the next time.
+    pub(super) fn tell_counters(&self) {
+        if let Ok(room) = self.events.try_reserve()
+            && let Some(counted) = self.counters.take()
+        {
+            room.send(Event::Counted(counted));
+        }
+        if let Some(measures) = &self.measures
+            && let Ok(room) = self.events.try_reserve()
+        {
+            let deltas = measures.take();
+            if !deltas.is_empty() {
+                room.send(Event::Measured(deltas));
+            }
         }
     }
 

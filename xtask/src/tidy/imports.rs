@@ -58,7 +58,7 @@ const FLOORS: [Floor; 9] = [
     },
     Floor { name: "snapshot", apart: false, modules: &["snapshot"] },
     Floor { name: "messages", apart: false, modules: &["message"] },
-    Floor { name: "processes", apart: true, modules: &["guard", "proxy"] },
+    Floor { name: "processes", apart: true, modules: &["guard", "observer", "proxy"] },
     Floor { name: "commands", apart: false, modules: &["cli"] },
     Floor { name: "main", apart: false, modules: &["main"] },
 ];

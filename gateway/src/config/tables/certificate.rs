@@ -49,10 +49,10 @@ pub(super) fn pair(table: &Table<'_>, to_clients: bool, reader: &Reader<'_>) -> 
     Some(Certificate { certificate, private_key, ocsp })
 }
 
-/// Warns where a private key is open to everybody on the machine.
-fn warn_of_mode(private_key: &NamedFile, key: String, reader: &Reader<'_>) {
-    if let Some(mode) = reader.mode(&private_key.path).filter(|mode| mode & 0o007 != 0) {
-        let shown = private_key.path.display();
+/// Warns where a secret is open to everybody on the machine.
+pub(super) fn warn_of_mode(secret: &NamedFile, key: String, reader: &Reader<'_>) {
+    if let Some(mode) = reader.mode(&secret.path).filter(|mode| mode & 0o007 != 0) {
+        let shown = secret.path.display();
         let warning = Diagnostic::new(key, format!("{shown} is open to every user (mode {:04o})", mode & 0o7777));
         reader.warn(warning.hint(format!("chmod 0600 {shown}")));
     }

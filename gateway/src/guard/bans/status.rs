@@ -27,6 +27,12 @@ pub(crate) struct Processes {
     pub(crate) proxy_pid: Option<u32>,
     /// How often it had to be restarted.
     pub(crate) proxy_restarts: u64,
+    /// The observer.
+    pub(crate) observer_pid: Option<u32>,
+    /// How often it had to be restarted.
+    pub(crate) observer_restarts: u64,
+    /// Where the admin listener is.
+    pub(crate) admin: Option<String>,
     /// When the guard started: `CLOCK_MONOTONIC`, nanoseconds.
     pub(crate) started: u64,
     /// Where the proxy listens.
@@ -205,6 +211,9 @@ impl Guard {
             guard_pid: std::process::id(),
             proxy_pid: processes.proxy_pid,
             proxy_restarts: processes.proxy_restarts,
+            observer_pid: processes.observer_pid,
+            observer_restarts: processes.observer_restarts,
+            admin: processes.admin,
             uptime_seconds: now.monotonic.saturating_sub(processes.started) / SECOND,
             enforcement: if interfaces.is_empty() { "accept" } else { "xdp" }.to_owned(),
             interfaces: interfaces.iter().map(interface).collect(),

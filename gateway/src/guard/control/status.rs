@@ -27,6 +27,15 @@ pub struct Status {
     pub proxy_pid: Option<u32>,
     /// How often the proxy had to be restarted.
     pub proxy_restarts: u64,
+    /// The observer's process id; absent where there is none.
+    #[serde(default)]
+    pub observer_pid: Option<u32>,
+    /// How often the observer had to be restarted.
+    #[serde(default)]
+    pub observer_restarts: u64,
+    /// Where the admin listener is; absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin: Option<String>,
     /// Seconds since the guard started.
     pub uptime_seconds: u64,
     /// `xdp` where it is attached, `accept` where bans are enforced only when connections are accepted, `none`

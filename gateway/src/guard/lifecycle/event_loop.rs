@@ -28,6 +28,7 @@ use crate::{
             Answer, Request,
             server::{self, Call},
         },
+        observer::Observer,
         proxies::{
             barrier::PATIENCE,
             listeners::{self, ABSENT},
@@ -234,6 +235,7 @@ impl Service<'_> {
         }
         self.guard.tick(Now::read(), self.ticks);
         self.supervisor.check();
+        self.tick_observer();
         // A signal can stand for several children.
         self.reap();
     }
@@ -248,6 +250,7 @@ impl Service<'_> {
     }
 
     pub(super) fn reap(&mut self) {
+        self.reap_observer();
         for outcome in self.supervisor.reap() {
             match outcome {
                 Outcome::Ready | Outcome::Left => {}
@@ -372,7 +375,7 @@ impl Service<'_> {
         }
     }
 
-    fn processes(&self) -> Processes {
+    pub(super) fn processes(&self) -> Processes {
         let address = |listener: &crate::settings::listener::Listener| {
             let scheme = if listener.tls.is_some() { "https" } else { "http" };
             format!("{scheme}://{}", listener.address)
@@ -392,6 +395,9 @@ impl Service<'_> {
             config: self.path.display().to_string(),
             proxy_pid: self.supervisor.pid(),
             proxy_restarts: self.supervisor.restarts,
+            observer_pid: self.observer.as_ref().and_then(Observer::pid),
+            observer_restarts: self.observer.as_ref().map_or(0, |observer| observer.restarts),
+            admin: self.admin(),
             started: self.started,
             listeners: self.config.proxy.listeners.iter().map(address).collect(),
             warnings,

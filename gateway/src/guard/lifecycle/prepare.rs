@@ -1,6 +1,6 @@
 //! Prepares a configuration to be put in force: it is read, valid, compiled, and its protected known.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, sync::Arc};
 
 use nix::net::if_::if_nametoindex;
 
@@ -8,7 +8,7 @@ use crate::{
     config::{Config, Diagnostics, Disk, Recorder},
     diagnostic::Diagnostic,
     guard::{bans::ProtectedAddresses, kernel, operators::Operators, proxies::listeners},
-    message::Bundle,
+    message::{Bundle, observer::ObserverConfig},
     settings::{
         self,
         guard::{Mode, Settings},
@@ -20,6 +20,8 @@ use crate::{
 pub(crate) struct Prepared {
     pub(crate) config: Config,
     pub(crate) bundle: Bundle,
+    /// `None`: there is no admin listener.
+    pub(crate) observer: Option<ObserverConfig>,
     pub(crate) protected: ProtectedAddresses,
     /// Who may do what.
     pub(crate) operators: Operators,
@@ -39,13 +41,30 @@ pub(crate) fn prepare(path: &Path) -> Result<Prepared, Diagnostics> {
     compiled.map_err(|diagnostics| Diagnostics::from_diagnostics(&config.document, diagnostics))?;
     let operators = Operators::find(&config.guard);
     let operators = operators.map_err(|diagnostics| Diagnostics::from_diagnostics(&config.document, diagnostics))?;
-    let bundle = Bundle::new(&config.document, recorder.contents());
+    let observer = observer(&config)?;
+    let mut files = recorder.contents();
+    for secret in config.admin.iter().flat_map(settings::admin::Settings::secrets) {
+        // They are the observer's alone: the proxy, which reads the same configuration, finds them empty.
+        if !config.proxy.tls_files().any(|file| file.path == secret.path) {
+            files.insert(secret.path.clone(), Arc::default());
+        }
+    }
+    let bundle = Bundle::new(&config.document, files);
     let (protected, unknown) = ProtectedAddresses::look(&servers(&config.proxy), true);
     let host = host(&config.guard);
     let files = open_files(&config.proxy);
     let unwise = config.warnings.iter().chain(&host).chain(&files).map(ToString::to_string);
     let warnings = unwise.chain(unknown).collect();
-    Ok(Prepared { config, bundle, protected, operators, warnings })
+    Ok(Prepared { config, bundle, observer, protected, operators, warnings })
+}
+
+/// What the observer needs.
+///
+/// # Errors
+/// Files of `[admin]` that are not what they should be.
+pub(crate) fn observer(config: &Config) -> Result<Option<ObserverConfig>, Diagnostics> {
+    let observer = config.admin.as_ref().map(ObserverConfig::new).transpose();
+    observer.map_err(|fault| Diagnostics::from_diagnostics(&config.document, vec![fault]))
 }
 
 /// What of this host keeps a setting from having its effect.

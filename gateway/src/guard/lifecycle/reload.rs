@@ -91,7 +91,7 @@ impl Service<'_> {
     pub(super) fn put_in_force(&mut self) {
         let Some(Reload { prepared, actor, answer, on_disk }) = self.reload.take() else { return };
         let program = on_disk.said();
-        let Prepared { config, bundle, protected, operators, warnings } = prepared;
+        let Prepared { config, bundle, observer, protected, operators, warnings } = prepared;
         let now = Now::read();
         let rules = config.proxy.detect.rules.clone();
         let done = self.guard.reconfigure(config.guard.clone(), rules, protected, &ports(&config.proxy), now);
@@ -107,6 +107,8 @@ impl Service<'_> {
         self.operators = operators;
         self.warnings = warnings;
         (self.config_since, self.reload_refused) = (now.unix_millis, None);
+        self.reloads.done += 1;
+        self.put_observer_in_force(observer, matches!(on_disk, OnDisk::Used));
         self.certificates.renewed();
         self.find_outdated();
         if log {
@@ -140,6 +142,7 @@ impl Service<'_> {
         self.guard.tell("reload_refused", now, members);
         // The file was not even looked at.
         if code != BUSY {
+            self.reloads.refused += 1;
             let reason = message.chars().take(LONGEST_REASON).collect();
             self.reload_refused =
                 Some(ReloadRefused { at: clock::rfc3339(now.unix_millis), code: code.to_owned(), reason });
@@ -159,8 +162,10 @@ pub(super) fn warning(refused: &ReloadRefused, in_force_since: &str) -> String {
 fn fixed(old: &Config, new: &Config) -> Result<(), bans::Refused> {
     let addresses =
         |config: &Config| config.proxy.listeners.iter().map(|listener| listener.address).collect::<Vec<_>>();
+    let admin = |config: &Config| config.admin.as_ref().map(|admin| admin.listen.clone());
     let changed = [
         ("listener.address", addresses(old) != addresses(new)),
+        ("admin.address or admin.socket", admin(old) != admin(new)),
         ("proxy.workers", old.proxy.workers != new.proxy.workers),
         ("proxy.user", old.proxy.user != new.proxy.user),
     ];

@@ -24,6 +24,7 @@ use crate::{
         bans::{self, Actor, Guard, Planned, ProtectedAddresses},
         control::{Answer, CertificateEnd, ReloadRefused, server::Call},
         feeds::watch::{FeedNews, FeedWatcher},
+        observer::{Observer, samples::Reloads},
         operators::Operators,
         proxies::{barrier::PendingAnswers, counts::Counts, supervisor::Supervisor, upstreams::Upstreams},
         store::StoreError,
@@ -38,6 +39,8 @@ pub(crate) struct Service<'guard> {
     pub(super) config: Config,
     pub(super) guard: &'guard mut Guard,
     pub(super) supervisor: Supervisor,
+    /// `None`: there is no admin listener.
+    pub(super) observer: Option<Observer>,
     pub(super) reload: Option<Reload>,
     /// A reload's configuration is being read.
     pub(super) preparing: bool,
@@ -59,6 +62,7 @@ pub(crate) struct Service<'guard> {
     pub(super) config_since: u64,
     /// The last reload, where it was refused.
     pub(super) reload_refused: Option<ReloadRefused>,
+    pub(super) reloads: Reloads,
     pub(super) background: Background,
     /// Who may do what.
     pub(super) operators: Operators,
@@ -72,6 +76,7 @@ impl<'guard> Service<'guard> {
         config: Config,
         guard: &'guard mut Guard,
         supervisor: Supervisor,
+        observer: Option<Observer>,
         warnings: Vec<String>,
         operators: Operators,
     ) -> Self {
@@ -80,6 +85,7 @@ impl<'guard> Service<'guard> {
             config,
             guard,
             supervisor,
+            observer,
             reload: None,
             preparing: false,
             started: clock::monotonic(),
@@ -95,6 +101,7 @@ impl<'guard> Service<'guard> {
             upstreams: Upstreams::default(),
             config_since: Now::read().unix_millis,
             reload_refused: None,
+            reloads: Reloads::default(),
             background: Background::default(),
             operators,
             denials: Denials::default(),

@@ -29,6 +29,7 @@ use crate::{
         control::server,
         enforcement::{AtAccept, Enforcement},
         kernel::{self, Kernel, KernelError},
+        observer::{Observer, socket},
         operators,
         proxies::{
             listeners,
@@ -76,7 +77,7 @@ fn log() {
 
 fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
     let path = std::path::absolute(path).unwrap_or_else(|_error| path.to_owned());
-    let Prepared { config, bundle, protected, operators, warnings } = prepare(&path)?;
+    let Prepared { config, bundle, observer, protected, operators, warnings } = prepare(&path)?;
     for warning in &warnings {
         tracing::warn!("configuration: {warning}");
     }
@@ -112,6 +113,8 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
         .iter()
         .map(|listener| listeners::bind(listener.address, config.proxy.workers, listeners::PATIENCE));
     let sockets = sockets.collect::<Result<Vec<_>, _>>()?;
+    let admin = config.admin.as_ref().map(|admin| socket::bind(&admin.listen, run_as.map(|run_as| run_as.gid)));
+    let admin = admin.transpose()?;
     let access_log = open_log(config.proxy.access_log.as_deref())?;
     let group = operators::control_group(settings)?;
     let control = server::bind(&settings.control_socket, settings.control_mode, group)
@@ -125,15 +128,19 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
     tracing::info!(sandbox = %report, "the guard has what it needs and gave up the rest");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let control_socket = settings.control_socket.clone();
+    let admin_socket = config.admin.as_ref().and_then(|admin| admin.listen.socket().cloned());
+    let observer = admin.zip(observer).map(|(socket, config)| Observer::new(config, socket));
     let stopped = runtime.block_on(async {
         let (events, heard) = mpsc::channel(1_024);
         let supervisor = Supervisor::new(run_as, sockets, access_log, bundle, config.proxy.drain, events, program);
-        serve(Service::new(path, config, &mut guard, supervisor, warnings, operators), control, heard).await
+        let service = Service::new(path, config, &mut guard, supervisor, observer, warnings, operators);
+        serve(service, control, heard).await
     });
     let reason = stopped.as_ref().map_or_else(|error| format!("{error:#}"), |reason| (*reason).to_owned());
     guard.stop(&reason, detach_on_exit, Now::read()).map_err(|refused| anyhow!("{refused}"))?;
     // The next guard may start once the lock is gone.
     remove(&control_socket);
+    admin_socket.iter().for_each(|socket| remove(socket));
     drop(lock);
     stopped.map(|_reason| ())
 }
@@ -146,6 +153,8 @@ fn writes(config: &Config) -> Vec<Writes> {
     writes.push(Writes::Everything(pin_dir.clone()));
     writes.extend(pin_dir.parent().filter(|above| is_bpffs(above)).map(|above| Writes::Everything(above.to_owned())));
     writes.extend(config.proxy.access_log.clone().map(Writes::Log));
+    let admin = config.admin.as_ref().and_then(|admin| admin.listen.socket());
+    writes.extend(admin.cloned().map(Writes::Socket));
     writes
 }
 
@@ -155,7 +164,7 @@ fn is_bpffs(folder: &Path) -> bool {
 
 fn remove(socket: &Path) {
     if let Err(error) = fs::remove_file(socket) {
-        tracing::warn!(%error, "the control socket stays");
+        tracing::warn!(%error, socket = %socket.display(), "a socket stays");
     }
 }
 

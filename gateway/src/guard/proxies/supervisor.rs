@@ -5,20 +5,20 @@
 
 use std::{
     fs::File,
-    io::{self, Write as _},
+    io,
     os::fd::{AsFd as _, OwnedFd},
     path::PathBuf,
-    process::{Child, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
 };
 
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use tokio::{sync::mpsc, time::Instant};
 
 use super::program::Program;
 use crate::message::{
     Bundle, MAX_DESCRIPTORS, ToGuard, ToProxy,
     channel::{self, Channel},
+    sealed::seal,
 };
 
 /// How long a proxy may take until it is ready.
@@ -166,20 +166,7 @@ impl Supervisor {
     /// It cannot be started at all.
     pub(crate) fn start(&mut self, program: Option<Program>) -> io::Result<()> {
         let (ours, theirs) = channel::pair()?;
-        let mut command = program.as_ref().unwrap_or(&self.program).command();
-        command.arg("proxy").stdin(Stdio::from(theirs)).current_dir("/").env_clear();
-        // Requests that are in flight together hold more pieces of one size than the C library keeps at hand for a
-        // thread by itself, which is 7.
-        command.env("GLIBC_TUNABLES", "glibc.malloc.tcache_count=128");
-        for name in ["RUST_LOG", "RUST_BACKTRACE"] {
-            if let Some(value) = std::env::var_os(name) {
-                command.env(name, value);
-            }
-        }
-        if let Some(RunAs { uid, gid }) = self.run_as {
-            use std::os::unix::process::CommandExt as _;
-            command.uid(uid).gid(gid);
-        }
+        let mut command = self.command(program.as_ref().unwrap_or(&self.program), "proxy", theirs);
         let mut opening =
             vec![(self.opening()?, vec![seal(&self.bundle)?, self.access_log.as_fd().try_clone_to_owned()?])];
         for (listener, sockets) in (0..).zip(&self.sockets) {
@@ -198,6 +185,47 @@ impl Supervisor {
         let state = ProxyState::Starting(Instant::now() + READY_WITHIN);
         self.proxies.push(Proxy { generation, child, state, outbox, program });
         Ok(())
+    }
+
+    /// Starts an observer: the same program as the proxy that serves, run by the same user.
+    ///
+    /// # Errors
+    /// It cannot be started at all.
+    pub(crate) fn start_observer(&self, channel: OwnedFd) -> io::Result<Child> {
+        self.command(&self.program, "observer", channel).spawn()
+    }
+
+    /// What starts a process of a program: with its channel as standard input, and nothing else of ours.
+    fn command(&self, program: &Program, role: &str, channel: OwnedFd) -> Command {
+        let mut command = program.command();
+        command.arg(role).stdin(Stdio::from(channel)).current_dir("/").env_clear();
+        // Requests that are in flight together hold more pieces of one size than the C library keeps at hand for a
+        // thread by itself, which is 7.
+        command.env("GLIBC_TUNABLES", "glibc.malloc.tcache_count=128");
+        for name in ["RUST_LOG", "RUST_BACKTRACE"] {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        if let Some(RunAs { uid, gid }) = self.run_as {
+            use std::os::unix::process::CommandExt as _;
+            command.uid(uid).gid(gid);
+        }
+        command
+    }
+
+    /// Hands one proxy a descriptor, with what it is for.
+    pub(crate) fn hand(&mut self, generation: u64, message: ToProxy, descriptor: OwnedFd) {
+        if let Some(proxy) = self.proxies.iter_mut().find(|proxy| proxy.generation == generation)
+            && proxy.outbox.try_send((message, Some(descriptor))).is_err()
+        {
+            kill(proxy, "it takes no messages");
+        }
+    }
+
+    /// The generations of all proxies that live.
+    pub(crate) fn generations(&self) -> Vec<u64> {
+        self.proxies.iter().map(|proxy| proxy.generation).collect()
     }
 
     fn opening(&self) -> io::Result<ToProxy> {
@@ -422,18 +450,6 @@ fn kill(proxy: &mut Proxy, reason: &str) {
     if let Err(error) = proxy.child.kill() {
         tracing::error!(pid = proxy.child.id(), %error, "it cannot be killed");
     }
-}
-
-/// A bundle or files as a file in memory that nobody can change any more. It holds private keys: it has no name, and the
-/// guard keeps no copy open.
-fn seal(content: &impl serde::Serialize) -> io::Result<OwnedFd> {
-    let bytes = postcard::to_stdvec(content).map_err(io::Error::other)?;
-    let memory = memfd_create("gateway-bundle", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-    let mut file = File::from(memory);
-    file.write_all(&bytes)?;
-    let memory = OwnedFd::from(file);
-    fcntl_add_seals(&memory, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)?;
-    Ok(memory)
 }
 
 /// Speaks with one proxy until either side is gone.

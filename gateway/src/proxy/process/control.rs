@@ -11,12 +11,12 @@ use tokio::{sync::mpsc, time::MissedTickBehavior};
 
 use super::{
     memory::{self, Level, Memory},
-    sealed::unseal,
+    telemetry::{Current, Telemetry},
 };
 use crate::{
     clock, limit,
     log::sink::Sink,
-    message::{ADDRESS_LIMIT, Lost, Shadowed, ToGuard, ToProxy, UpstreamReport, channel::Channel},
+    message::{ADDRESS_LIMIT, Lost, Shadowed, ToGuard, ToProxy, UpstreamReport, channel::Channel, sealed::unseal},
     proxy::{
         upstream,
         worker::{
@@ -55,6 +55,7 @@ pub(in crate::proxy) struct Control<'a> {
     delta: CounterDelta,
     /// The state of each upstream as the guard was last told it.
     told_upstreams: Vec<Option<UpstreamReport>>,
+    telemetry: Telemetry,
 }
 
 impl<'a> Control<'a> {
@@ -72,6 +73,7 @@ impl<'a> Control<'a> {
             unknown: Sparse::default(),
             delta: CounterDelta::default(),
             told_upstreams: vec![None; shared.backends.len()],
+            telemetry: Telemetry::default(),
         }
     }
 
@@ -86,16 +88,22 @@ impl<'a> Control<'a> {
         loop {
             tokio::select! {
                 _ = look.tick() => self.watch_memory(),
-                _ = second.tick(), if listening => {
-                    self.tell_lost().await;
-                    self.tell_counted().await;
-                    if !draining {
+                _ = second.tick() => {
+                    if listening {
+                        self.tell_lost().await;
+                        self.tell_counted().await;
+                    }
+                    if listening && !draining {
                         self.tell_upstreams().await;
                     }
+                    self.tell_observer(!draining && self.ready >= workers.len());
                 }
                 event = events.recv() => match event {
                     Some(event) => self.handle_event(event, workers.len()).await,
-                    None => return self.tell_counted().await,
+                    None => {
+                        self.tell_observer(false);
+                        return self.tell_counted().await;
+                    }
                 },
                 message = self.channel.receive::<ToProxy>(), if listening => {
                     let drain = match message {
@@ -172,11 +180,17 @@ impl<'a> Control<'a> {
                 }
             }
             ToProxy::Files => {
-                let files = descriptors.into_iter().next().context("the guard sent no files").and_then(unseal);
+                let files = descriptors.into_iter().next().context("the guard sent no files");
+                let files = files.and_then(|file| Ok(unseal(file)?));
                 match files.and_then(|files| self.shared.snapshot.renew(files)) {
                     Ok(true) => send_all(workers, Command::Reverify).await,
                     Ok(false) => {}
                     Err(error) => tracing::error!("new TLS files are not in force: {error:#}"),
+                }
+            }
+            ToProxy::Telemetry => {
+                if let Some(socket) = descriptors.into_iter().next() {
+                    self.telemetry.adopt(socket);
                 }
             }
             ToProxy::Score { number, address } => {
@@ -194,6 +208,20 @@ impl<'a> Control<'a> {
             ToProxy::Start { .. } | ToProxy::Listen { .. } => tracing::error!("the guard said twice how to start"),
         }
         false
+    }
+
+    /// Tells the observer what has changed, if there is one. Nobody waits for it.
+    fn tell_observer(&mut self, serves: bool) {
+        if !self.telemetry.has_observer() {
+            return;
+        }
+        let upstreams: Vec<_> = self.shared.backends.iter().map(|backend| backend.state.report()).collect();
+        self.telemetry.tell(&Current {
+            serves,
+            connections: self.shared.connections.load(Ordering::Relaxed),
+            memory: self.memory.size(),
+            upstreams: &upstreams,
+        });
     }
 
     /// Tells the guard of upstreams whose state has changed.
@@ -220,6 +248,7 @@ impl<'a> Control<'a> {
             at_accept: self.shared.bans.take_lost(),
         };
         self.told_lines = lines;
+        self.telemetry.add_lost(lost);
         if lost != Lost::default() && self.channel.send(&ToGuard::Lost(lost), &[]).await.is_err() {
             tracing::warn!(?lost, "the guard could not be told what was lost");
         }
@@ -234,7 +263,11 @@ impl<'a> Control<'a> {
     async fn handle_event(&mut self, event: Event, workers: usize) {
         let message = match event {
             Event::BanRequest(ask) => ToGuard::BanRequest(Box::new(ask)),
-            Event::Counted(counted) => return self.delta.add(&counted),
+            Event::Counted(counted) => {
+                self.telemetry.add(&counted);
+                return self.delta.add(&counted);
+            }
+            Event::Measured(deltas) => return self.telemetry.add_routes(deltas),
             Event::Good(clients) => ToGuard::Good(clients),
             Event::Refused(bans) => ToGuard::Refused(bans),
             Event::WouldRefuse(limit::ShadowRefusals { requests, sources }) => {

@@ -9,15 +9,14 @@ use tokio::sync::mpsc;
 use super::{
     control::{Control, Running},
     memory::Memory,
-    scheduling,
-    sealed::unseal,
-    worker_thread,
+    scheduling, worker_thread,
 };
 use crate::{
     log::sink::Sink,
     message::{
         Bundle, ToGuard, ToProxy,
         channel::{Channel, Sender},
+        sealed::unseal,
     },
     proxy::worker::shared::Shared,
     sandbox,

@@ -80,6 +80,11 @@ impl Memory {
         has_changed.then_some((level, resident))
     }
 
+    /// The size in bytes, as it is told.
+    pub(super) fn size(&mut self) -> Option<u64> {
+        self.resident()
+    }
+
     /// The size in bytes. If it cannot be read once, it is not read again.
     fn resident(&mut self) -> Option<u64> {
         let pages = pages(self.statm.as_ref()?);

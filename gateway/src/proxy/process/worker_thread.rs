@@ -106,6 +106,9 @@ async fn serve(
     if let Some(counted) = worker.counters.take() {
         worker.tell_surely(Event::Counted(counted)).await;
     }
+    if let Some(measures) = &worker.measures {
+        worker.tell_surely(Event::Measured(measures.take())).await;
+    }
 }
 
 /// A tick that is so late says that the worker could not run.
@@ -135,8 +138,8 @@ async fn tick(worker: Rc<Worker>) {
         if !refused.is_empty() {
             worker.tell(Event::Refused(refused));
         }
-        if let Some(counted) = worker.counters.due(now) {
-            worker.tell(Event::Counted(counted));
+        if worker.counters.is_due(now) {
+            worker.tell_counters();
         }
         if let Some(good) = worker.good_clients.take(now) {
             worker.tell(Event::Good(good));

@@ -14,7 +14,13 @@ use crate::{
     clock::Now,
     detect::BanRequest,
     log::access::{Line, hexadecimal},
-    proxy::{body::Incoming, connection::Connection, service::RequestLine, timing::deadline, worker::Worker},
+    proxy::{
+        body::Incoming,
+        connection::Connection,
+        service::RequestLine,
+        timing::deadline,
+        worker::{Worker, measures::Measured},
+    },
     refusal::{Refusal, Reject, Row},
     request_id::RequestId,
     route::target::Target,
@@ -237,6 +243,18 @@ impl Drop for Exchange {
             self.connection.end();
             self.worker.counters.answered((self.outcome.status != CLIENT_LEFT).then_some(self.outcome.status));
         }
+        let took = || crate::clock::monotonic().saturating_sub(self.began.monotonic);
+        let measured = self.worker.measures.as_ref().filter(|_| self.counted).map(|measures| {
+            let (outcome, took) = (&self.outcome, took());
+            measures.note(Measured {
+                route: self.routing.route,
+                status: (outcome.status != CLIENT_LEFT).then_some(outcome.status),
+                took,
+                bytes_in: outcome.bytes_in.as_ref().map_or(0, |bytes| bytes.get()),
+                bytes_out: outcome.bytes_out,
+            });
+            took
+        });
         if let Some(identity) =
             self.identity.as_ref().filter(|_| self.outcome.forwarded && self.outcome.refused.is_none())
             && (200..400).contains(&self.outcome.status)
@@ -257,7 +275,7 @@ impl Drop for Exchange {
             None => (None, None, None),
         };
         let secured = self.connection.secured.get();
-        let took = crate::clock::monotonic().saturating_sub(self.began.monotonic);
+        let took = measured.unwrap_or_else(took);
         let line = Line {
             unix_millis: self.began.unix_millis,
             id: self.id,

@@ -35,13 +35,13 @@ impl Counters {
         add(&self.signals, signal as usize);
     }
 
-    /// What to tell the control thread, about once a second. `now` is `CLOCK_MONOTONIC` in nanoseconds.
-    pub(in crate::proxy) fn due(&self, now: u64) -> Option<Counted> {
-        if now.saturating_sub(self.told.get()) < SECOND {
-            return None;
+    /// Whether it is time to tell the control thread, about once a second. `now` is `CLOCK_MONOTONIC` in nanoseconds.
+    pub(in crate::proxy) fn is_due(&self, now: u64) -> bool {
+        let is_due = now.saturating_sub(self.told.get()) >= SECOND;
+        if is_due {
+            self.told.set(now);
         }
-        self.told.set(now);
-        self.take()
+        is_due
     }
 
     /// What was counted since the last call; `None`: nothing.
@@ -123,10 +123,11 @@ mod tests {
         counters.answered(Some(700));
         counters.refused(Reject::NotFound);
         counters.signalled(Signal::UnknownRoute);
-        delta.add(&counters.due(5 * SECOND).unwrap());
+        assert!(counters.is_due(5 * SECOND));
+        delta.add(&counters.take().unwrap());
         counters.answered(Some(299));
-        assert_eq!(counters.due(5 * SECOND + 1), None);
-        delta.add(&counters.due(6 * SECOND).unwrap());
+        assert!(!counters.is_due(5 * SECOND + 1) && counters.is_due(6 * SECOND));
+        delta.add(&counters.take().unwrap());
         let Some(ToGuard::Counted(told)) = delta.message(3) else { panic!("nothing is told") };
         assert_eq!(told.answers, [0, 2, 0, 1, 0, 1]);
         let refused: Vec<_> = told.refused.iter().filter(|(_, count)| *count > 0).collect();

@@ -2,6 +2,7 @@
 
 use gateway_common::source::Source;
 
+use super::measures::RouteDelta;
 use crate::{
     detect::BanRequest,
     limit::ShadowRefusals,
@@ -41,6 +42,8 @@ pub(in crate::proxy) enum Event {
     WouldRefuse(ShadowRefusals),
     /// The counters since the last time.
     Counted(Counted),
+    /// What was measured of routes since the last time.
+    Measured(Vec<RouteDelta>),
     /// It accepts connections.
     Ready,
 }

@@ -23,6 +23,8 @@ use crate::{
 /// What all workers share.
 pub(in crate::proxy) struct Shared {
     pub(in crate::proxy) snapshot: Arc<Snapshot>,
+    /// Whether there is an admin listener, so that requests are measured.
+    pub(in crate::proxy) is_observed: bool,
     pub(in crate::proxy) bans: EnforcedBans,
     /// The most connections: as configured, or fewer if there are not enough descriptors for upstream connections as
     /// well (D03).
@@ -53,7 +55,7 @@ impl Shared {
     /// Compiles what the guard sent. There are at most as many connections as `descriptors` allow.
     pub(in crate::proxy) fn new(bundle: Bundle, descriptors: usize, workers: usize) -> anyhow::Result<Self> {
         let config = Config::load(&bundle.path, &bundle).map_err(|errors| anyhow::anyhow!("{errors}"))?;
-        let (document, settings) = (config.document, config.proxy);
+        let (document, settings, is_observed) = (config.document, config.proxy, config.admin.is_some());
         let bans = EnforcedBans::new(settings.ipv6_prefix, &bundle.bans, &bundle.allows, clock::monotonic());
         let snapshot = Snapshot::new(settings).map_err(|diagnostics| {
             anyhow::anyhow!("{}", config::Diagnostics::from_diagnostics(&document, diagnostics))
@@ -80,6 +82,7 @@ impl Shared {
         Ok(Self {
             max_connections: snapshot.settings.connections_within(descriptors),
             snapshot: Arc::new(snapshot),
+            is_observed,
             bans,
             connections: AtomicUsize::new(0),
             sources: Mutex::default(),

@@ -1,0 +1,130 @@
+//! What a process measures, as it tells the observer.
+//!
+//! Numbers are cumulative: a message that is late, or that finds the observer's queue full, loses nothing, because the
+//! next one tells more. *Invariant:* whoever measures never waits for the observer.
+
+use serde::{Deserialize, Serialize};
+
+pub use histogram::Histogram;
+pub use metric::{Kind, Metric, Role, Row};
+pub use report::Report;
+
+mod histogram;
+mod metric;
+mod report;
+
+/// The most bytes of a label's value; what is longer is cut.
+pub const MAX_LABEL: usize = 200;
+
+/// The most routes, upstreams and the like that are told by name. What is over it is counted as [`OTHER`].
+pub const MAX_NAMES: usize = 2_000;
+
+/// The most that one process may tell: series, where eight buckets of a histogram count as one.
+pub const MAX_WEIGHT: usize = 50_000;
+
+/// The label that stands for everything over [`MAX_NAMES`].
+pub const OTHER: &str = "other";
+
+/// What a process tells at once. It says something every second, be it only that it is there.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Telemetry {
+    /// Whether it serves clients.
+    pub serves: bool,
+    /// Series that have changed since they were told last.
+    pub changed: Vec<(Series, Value)>,
+    /// Series that are no more.
+    pub gone: Vec<Series>,
+}
+
+/// One series of numbers.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Series {
+    /// What is measured.
+    pub metric: Metric,
+    /// The values of the metric's labels, in their order.
+    pub labels: Vec<String>,
+}
+
+impl Series {
+    /// The series of a metric with these labels.
+    #[must_use]
+    pub fn new(metric: Metric, labels: &[&str]) -> Self {
+        let label = |label: &&str| label.get(..label.floor_char_boundary(MAX_LABEL)).unwrap_or_default().to_owned();
+        Self { metric, labels: labels.iter().map(label).collect() }
+    }
+
+    /// Whether it is what a series of its metric must be.
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        self.labels.len() == self.metric.row().labels.len() && self.labels.iter().all(|label| label.len() <= MAX_LABEL)
+    }
+}
+
+/// What a series says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Value {
+    /// Of a counter, since the process began.
+    Count(u64),
+    /// Of a gauge, now.
+    Level(f64),
+    /// Of a histogram, since the process began.
+    Histogram(Histogram),
+}
+
+impl Value {
+    /// How much of [`MAX_WEIGHT`] it takes.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        if let Self::Histogram(histogram) = self { 1 + histogram.buckets.len() / 8 } else { 1 }
+    }
+
+    /// Whether it is what a value of this metric must be.
+    #[must_use]
+    pub fn is_valid(&self, metric: Metric) -> bool {
+        match (self, metric.row().kind) {
+            (Self::Count(_), Kind::Counter) => true,
+            (Self::Level(level), Kind::Gauge | Kind::Current) => level.is_finite(),
+            (Self::Histogram(histogram), Kind::Histogram) => histogram.is_valid(),
+            _ => false,
+        }
+    }
+}
+
+/// What is measured at one moment.
+#[derive(Debug, Default)]
+pub struct Samples(Vec<(Series, Value)>);
+
+impl Samples {
+    /// A counter.
+    pub fn count(&mut self, metric: Metric, labels: &[&str], count: u64) {
+        self.0.push((Series::new(metric, labels), Value::Count(count)));
+    }
+
+    /// A gauge.
+    #[expect(clippy::cast_precision_loss, reason = "numbers in metrics are floats")]
+    pub fn level(&mut self, metric: Metric, labels: &[&str], level: u64) {
+        self.0.push((Series::new(metric, labels), Value::Level(level as f64)));
+    }
+
+    /// A gauge that is 1 or 0.
+    pub fn is(&mut self, metric: Metric, labels: &[&str], is: bool) {
+        self.level(metric, labels, u64::from(is));
+    }
+
+    /// A moment in seconds since 1970.
+    #[expect(clippy::cast_precision_loss, reason = "numbers in metrics are floats")]
+    pub fn moment(&mut self, metric: Metric, labels: &[&str], seconds: i64) {
+        self.0.push((Series::new(metric, labels), Value::Level(seconds as f64)));
+    }
+
+    /// A histogram.
+    pub fn histogram(&mut self, metric: Metric, labels: &[&str], histogram: Histogram) {
+        self.0.push((Series::new(metric, labels), Value::Histogram(histogram)));
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn into_inner(self) -> Vec<(Series, Value)> {
+        self.0
+    }
+}

@@ -1,0 +1,15 @@
+//! The process that tells: it serves metrics and health on the admin listener.
+//!
+//! The guard starts it, and hands it what it needs: its part of the configuration, the listening socket, and one socket
+//! for each proxy. *Invariant:* nobody waits for it. It may be stopped or killed at any moment: then nothing is told, and
+//! nothing else happens.
+
+pub use main::main;
+pub use reference::reference;
+
+mod main;
+
+mod admin;
+mod exposition;
+mod reference;
+mod store;

@@ -1,0 +1,300 @@
+//! What every process has measured, brought together. Counters of processes that have ended stay in the sums, so that no
+//! sum goes back when a proxy is replaced.
+//!
+//! *Invariant:* processes are not believed: what is no valid series, is not theirs to measure, or goes back, is refused and
+//! counted; and there are at most [`MAX_WEIGHT`] series of each of them.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::{Duration, Instant},
+};
+
+use crate::message::telemetry::{Kind, MAX_WEIGHT, OTHER, Role, Series, Telemetry, Value};
+
+/// A process that has said nothing for so long does not count as serving.
+const SILENT: Duration = Duration::from_secs(5);
+
+/// A role, and which process of it: a larger number is younger.
+pub(super) type Id = (Role, u64);
+
+/// Series in the order in which they are told.
+pub(super) type Sums = BTreeMap<Series, Value>;
+
+/// Everything that is known.
+#[derive(Default)]
+pub(super) struct Store {
+    processes: BTreeMap<Id, Process>,
+    /// Of processes that have ended.
+    ended: Group,
+    refused: u64,
+}
+
+#[derive(Default)]
+struct Process {
+    group: Group,
+    heard: Option<Instant>,
+    serves: bool,
+}
+
+/// Series, of limited weight.
+#[derive(Default)]
+struct Group {
+    series: HashMap<Series, Value>,
+    weight: usize,
+}
+
+impl Store {
+    /// A process tells what it measures.
+    pub(super) fn hear(&mut self, id: Id, telemetry: Telemetry) {
+        let process = self.processes.entry(id).or_default();
+        process.heard = Some(Instant::now());
+        process.serves = telemetry.serves;
+        for series in &telemetry.gone {
+            process.group.remove(series);
+        }
+        for (series, value) in telemetry.changed {
+            let role = series.metric.row().role;
+            let is_valid = series.is_valid() && value.is_valid(series.metric) && (role == id.0 || role == Role::Every);
+            if !is_valid || !process.group.put(series, value) {
+                self.refused = self.refused.saturating_add(1);
+            }
+        }
+    }
+
+    /// A process is gone.
+    pub(super) fn end(&mut self, id: Id) {
+        let Some(process) = self.processes.remove(&id) else { return };
+        for (mut series, value) in process.group.series {
+            if !matches!(series.metric.row().kind, Kind::Counter | Kind::Histogram) {
+                continue;
+            }
+            // What stands for the rest is small, and always finds room.
+            if !self.ended.has_room(&series, &value) {
+                series.labels.fill(OTHER.to_owned());
+            }
+            self.ended.add(series, value);
+        }
+    }
+
+    /// A message could not be read.
+    pub(super) const fn refuse(&mut self) {
+        self.refused = self.refused.saturating_add(1);
+    }
+
+    /// How many samples and messages were refused.
+    pub(super) const fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// How many series there are.
+    pub(super) fn series(&self) -> usize {
+        self.processes.values().map(|process| process.group.series.len()).sum::<usize>() + self.ended.series.len()
+    }
+
+    /// Whether a proxy serves clients.
+    pub(super) fn is_ready(&self) -> bool {
+        let proxies = self.processes.iter().filter(|((role, _), _)| *role == Role::Proxy);
+        proxies.into_iter().any(|(_, process)| process.serves && process.is_heard())
+    }
+
+    /// Everything, brought together.
+    pub(super) fn sums(&self) -> Sums {
+        let mut sums = Sums::new();
+        for (series, value) in &self.ended.series {
+            add(&mut sums, series, value);
+        }
+        for (id, process) in &self.processes {
+            let is_current = self.current(id.0) == Some(id.1);
+            for (series, value) in &process.group.series {
+                if is_current || series.metric.row().kind != Kind::Current {
+                    add(&mut sums, series, value);
+                }
+            }
+        }
+        sums
+    }
+
+    /// The youngest process of a role that serves; if none does, the youngest.
+    fn current(&self, role: Role) -> Option<u64> {
+        let of_role = || self.processes.iter().rev().filter(move |((of, _), _)| *of == role);
+        let serves = of_role().find(|(_, process)| process.serves);
+        serves.or_else(|| of_role().next()).map(|((_, number), _)| *number)
+    }
+}
+
+impl Process {
+    fn is_heard(&self) -> bool {
+        self.heard.is_some_and(|heard| heard.elapsed() < SILENT)
+    }
+}
+
+impl Group {
+    /// Whether there is room for a series.
+    fn has_room(&self, series: &Series, value: &Value) -> bool {
+        self.series.contains_key(series) || self.weight + value.weight() <= MAX_WEIGHT
+    }
+
+    /// Takes the newest value of a series. `false`: there are too many, or it goes back.
+    fn put(&mut self, series: Series, value: Value) -> bool {
+        if let Some(known) = self.series.get_mut(&series) {
+            let grows = match (&*known, &value) {
+                (Value::Count(old), Value::Count(new)) => old <= new,
+                (Value::Histogram(old), Value::Histogram(new)) => old.count() <= new.count(),
+                _ => true,
+            };
+            let weight = self.weight - known.weight() + value.weight();
+            let is_taken = grows && weight <= MAX_WEIGHT;
+            if is_taken {
+                (*known, self.weight) = (value, weight);
+            }
+            return is_taken;
+        }
+        let has_room = self.has_room(&series, &value);
+        if has_room {
+            self.insert(series, value);
+        }
+        has_room
+    }
+
+    fn add(&mut self, series: Series, value: Value) {
+        match self.series.get_mut(&series) {
+            Some(sum) => sum_up(sum, &value),
+            None => self.insert(series, value),
+        }
+    }
+
+    fn insert(&mut self, series: Series, value: Value) {
+        self.weight += value.weight();
+        self.series.insert(series, value);
+    }
+
+    fn remove(&mut self, series: &Series) {
+        if let Some(value) = self.series.remove(series) {
+            self.weight -= value.weight();
+        }
+    }
+}
+
+fn add(sums: &mut Sums, series: &Series, value: &Value) {
+    match sums.get_mut(series) {
+        Some(sum) => sum_up(sum, value),
+        None => {
+            sums.insert(series.clone(), value.clone());
+        }
+    }
+}
+
+fn sum_up(sum: &mut Value, value: &Value) {
+    match (sum, value) {
+        (Value::Count(sum), Value::Count(value)) => *sum = sum.saturating_add(*value),
+        (Value::Level(sum), Value::Level(value)) => *sum += value,
+        (Value::Histogram(sum), Value::Histogram(value)) => sum.add(value),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::telemetry::{Metric, Samples};
+
+    fn telemetry(serves: bool, fill: impl FnOnce(&mut Samples)) -> Telemetry {
+        let mut samples = Samples::default();
+        fill(&mut samples);
+        Telemetry { serves, changed: samples.into_inner(), gone: Vec::new() }
+    }
+
+    fn level(store: &Store, metric: Metric, labels: &[&str]) -> Option<f64> {
+        match store.sums().get(&Series::new(metric, labels))? {
+            #[expect(clippy::cast_precision_loss, reason = "small numbers")]
+            Value::Count(count) => Some(*count as f64),
+            Value::Level(level) => Some(*level),
+            Value::Histogram(_) => None,
+        }
+    }
+
+    #[test]
+    fn sums_outlast_processes_and_levels_do_not() {
+        let mut store = Store::default();
+        let say = |requests, connections, up| {
+            telemetry(true, |samples| {
+                samples.count(Metric::Requests, &["/", "2xx"], requests);
+                samples.level(Metric::Connections, &[], connections);
+                samples.level(Metric::UpstreamServer, &["items", "a:1", "up"], up);
+            })
+        };
+        store.hear((Role::Proxy, 1), say(5, 10, 1));
+        store.hear((Role::Proxy, 1), say(7, 10, 1));
+        store.hear((Role::Proxy, 2), say(1, 3, 0));
+        let told = |store: &Store| {
+            [
+                level(store, Metric::Requests, &["/", "2xx"]),
+                level(store, Metric::Connections, &[]),
+                level(store, Metric::UpstreamServer, &["items", "a:1", "up"]),
+            ]
+        };
+        assert_eq!(told(&store), [Some(8.0), Some(13.0), Some(0.0)]);
+        store.end((Role::Proxy, 1));
+        assert_eq!(told(&store), [Some(8.0), Some(3.0), Some(0.0)]);
+        store.end((Role::Proxy, 2));
+        assert_eq!(told(&store), [Some(8.0), None, None]);
+        assert_eq!(store.refused(), 0);
+    }
+
+    #[test]
+    fn whoever_serves_is_current() {
+        let mut store = Store::default();
+        let say = |serves, up| {
+            telemetry(serves, |samples| samples.level(Metric::UpstreamServer, &["items", "a:1", "up"], up))
+        };
+        assert!(!store.is_ready());
+        store.hear((Role::Proxy, 1), say(true, 1));
+        store.hear((Role::Proxy, 2), say(false, 0));
+        assert!(store.is_ready());
+        assert_eq!(level(&store, Metric::UpstreamServer, &["items", "a:1", "up"]), Some(1.0));
+        store.hear((Role::Proxy, 1), say(false, 1));
+        assert!(!store.is_ready());
+        assert_eq!(level(&store, Metric::UpstreamServer, &["items", "a:1", "up"]), Some(0.0));
+    }
+
+    #[test]
+    fn a_process_is_not_believed() {
+        let mut store = Store::default();
+        let id = (Role::Proxy, 1);
+        store.hear(id, telemetry(true, |samples| samples.count(Metric::Lost, &["shed"], 5)));
+        for bad in [
+            telemetry(true, |samples| samples.count(Metric::Lost, &["shed"], 4)),
+            telemetry(true, |samples| samples.count(Metric::Lost, &["a", "b"], 4)),
+            telemetry(true, |samples| samples.level(Metric::Lost, &["other"], 4)),
+            telemetry(true, |samples| samples.count(Metric::Packets, &["blocked"], 4)),
+            Telemetry {
+                changed: vec![(Series::new(Metric::Connections, &[]), Value::Level(f64::NAN))],
+                ..Telemetry::default()
+            },
+            Telemetry {
+                changed: vec![(Series { metric: Metric::Lost, labels: vec!["x".repeat(201)] }, Value::Count(1))],
+                ..Telemetry::default()
+            },
+        ] {
+            let before = store.refused();
+            store.hear(id, bad.clone());
+            assert_eq!(store.refused(), before + 1, "{bad:?}");
+        }
+        assert_eq!((store.series(), level(&store, Metric::Lost, &["shed"])), (1, Some(5.0)));
+
+        // Nor does it fill the memory, as one process or as many.
+        for process in 2..6 {
+            for from in 0..60 {
+                let many = |samples: &mut Samples| {
+                    for number in from * 1_000..(from + 1) * 1_000 {
+                        samples.count(Metric::Lost, &[&format!("{process}-{number}")], 1);
+                    }
+                };
+                store.hear((Role::Proxy, process), telemetry(true, many));
+            }
+            store.end((Role::Proxy, process));
+        }
+        assert!(store.series() <= MAX_WEIGHT + 2, "{}", store.series());
+        assert!(level(&store, Metric::Lost, &[OTHER]).is_some_and(|other| other >= 140_000.0));
+    }
+}

@@ -1,0 +1,158 @@
+//! What the proxy tells the observer every second: sums over all workers since the process began.
+//!
+//! *Invariant:* nobody waits for the observer. What finds its socket full is told the next second.
+
+use std::{collections::BTreeMap, os::fd::OwnedFd, sync::Arc};
+
+use crate::{
+    message::{
+        ANSWERS, Counted, Lost, ServerState, UpstreamReport,
+        channel::Sender,
+        telemetry::{Histogram, Metric, Report, Samples},
+    },
+    proxy::worker::measures::RouteDelta,
+    signal::Signal,
+};
+
+/// The sums, and whom they are told.
+#[derive(Default)]
+pub(super) struct Telemetry {
+    observer: Option<(Sender, Report)>,
+    refused: BTreeMap<String, u64>,
+    signals: [u64; Signal::ALL.len()],
+    routes: BTreeMap<Arc<str>, Route>,
+    lost: Lost,
+}
+
+#[derive(Default)]
+struct Route {
+    answers: [u64; ANSWERS.len()],
+    bytes_in: u64,
+    bytes_out: u64,
+    durations: Histogram,
+}
+
+/// How the proxy is at this moment.
+pub(super) struct Current<'a> {
+    pub(super) serves: bool,
+    pub(super) connections: usize,
+    pub(super) memory: Option<u64>,
+    pub(super) upstreams: &'a [UpstreamReport],
+}
+
+impl Telemetry {
+    /// Tells another observer from now on, everything anew.
+    pub(super) fn adopt(&mut self, socket: OwnedFd) {
+        self.observer = Some((Sender::new(socket), Report::default()));
+    }
+
+    pub(super) const fn has_observer(&self) -> bool {
+        self.observer.is_some()
+    }
+
+    /// Adds what a worker has counted.
+    pub(super) fn add(&mut self, counted: &Counted) {
+        for (label, count) in counted.refused.iter().filter(|(_, count)| *count > 0) {
+            match self.refused.get_mut(label) {
+                Some(sum) => *sum = sum.saturating_add(*count),
+                None => drop(self.refused.insert(label.clone(), *count)),
+            }
+        }
+        add(&mut self.signals, &counted.signals);
+    }
+
+    /// Adds what a worker has measured of routes.
+    pub(super) fn add_routes(&mut self, deltas: Vec<RouteDelta>) {
+        for delta in deltas {
+            let route = self.routes.entry(delta.name).or_default();
+            add(&mut route.answers, &delta.answers);
+            route.bytes_in = route.bytes_in.saturating_add(delta.bytes_in);
+            route.bytes_out = route.bytes_out.saturating_add(delta.bytes_out);
+            route.durations.add(&delta.durations);
+        }
+    }
+
+    /// Adds what was lost.
+    pub(super) const fn add_lost(&mut self, lost: Lost) {
+        let Lost { asks, log_lines, connections, shed, at_accept } = lost;
+        self.lost.asks = self.lost.asks.saturating_add(asks);
+        self.lost.log_lines = self.lost.log_lines.saturating_add(log_lines);
+        self.lost.connections = self.lost.connections.saturating_add(connections);
+        self.lost.shed = self.lost.shed.saturating_add(shed);
+        self.lost.at_accept = self.lost.at_accept.saturating_add(at_accept);
+    }
+
+    /// Tells the observer what has changed, if there is one.
+    pub(super) fn tell(&mut self, current: &Current<'_>) {
+        if self.observer.is_none() {
+            return;
+        }
+        let samples = self.samples(current);
+        let Some((sender, report)) = &mut self.observer else { return };
+        if let Err(error) = report.tell(current.serves, samples, |message| sender.try_send(message)) {
+            match error.kind() {
+                // It is slow, stopped or busy: the next second tells it.
+                std::io::ErrorKind::WouldBlock => tracing::debug!("the observer does not read"),
+                _ => {
+                    tracing::info!(%error, "the observer is gone");
+                    self.observer = None;
+                }
+            }
+        }
+    }
+
+    fn samples(&self, current: &Current<'_>) -> Samples {
+        let mut samples = Samples::default();
+        samples.level(Metric::Connections, &[], u64::try_from(current.connections).unwrap_or(u64::MAX));
+        if let Some(bytes) = current.memory {
+            samples.level(Metric::Memory, &["proxy"], bytes);
+        }
+        for (name, route) in &self.routes {
+            for (class, count) in ANSWERS.iter().zip(route.answers).filter(|(_, count)| *count > 0) {
+                samples.count(Metric::Requests, &[name, class], count);
+            }
+            samples.histogram(Metric::RequestDuration, &[name], route.durations.clone());
+            samples.count(Metric::RequestBytes, &[name], route.bytes_in);
+            samples.count(Metric::ResponseBytes, &[name], route.bytes_out);
+        }
+        for (label, count) in &self.refused {
+            samples.count(Metric::Refusals, &[label], *count);
+        }
+        for (signal, count) in Signal::ALL.iter().zip(self.signals) {
+            samples.count(Metric::Signals, &[signal.name()], count);
+        }
+        for upstream in current.upstreams {
+            let name = upstream.name.as_str();
+            for (server, now) in &upstream.servers {
+                for (state, text) in [
+                    (ServerState::Up, "up"),
+                    (ServerState::Slow, "slow"),
+                    (ServerState::Ejected, "ejected"),
+                    (ServerState::Down, "down"),
+                ] {
+                    samples.is(Metric::UpstreamServer, &[name, server, text], state == *now);
+                }
+            }
+            samples.count(Metric::UpstreamRetries, &[name], upstream.retries);
+            samples.count(Metric::UpstreamOverLimit, &[name], upstream.over_limit);
+            samples.count(Metric::UpstreamWithoutServer, &[name], upstream.without_server);
+        }
+        let Lost { asks, log_lines, connections, shed, at_accept } = self.lost;
+        for (what, count) in [
+            ("asks", asks),
+            ("at_accept", at_accept),
+            ("connections", connections),
+            ("log_lines", log_lines),
+            ("shed", shed),
+        ] {
+            samples.count(Metric::Lost, &[what], count);
+        }
+        samples
+    }
+}
+
+fn add(sums: &mut [u64], counts: &[u64]) {
+    for (sum, count) in sums.iter_mut().zip(counts) {
+        *sum = sum.saturating_add(*count);
+    }
+}
