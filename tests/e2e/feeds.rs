@@ -100,6 +100,8 @@ fn formats(world: &World, daemon: &Daemon<'_>) {
     let broken = write(world, "h.json", "[{");
     let told = daemon.cli(&["block", "import", &broken, "--feed", "formats"]);
     assert_eq!((told.code, &told.json["answer"]), (1, &json!("refused")), "{}", told.json);
+    let told = daemon.cli(&["block", "import", "-", "--feed", "formats"]);
+    assert!(told.code == 1 && told.json.to_string().contains("standard input"), "{}", told.json);
     assert_ne!(daemon.cli(&["block", "import", "/nonexistent"]).code, 0);
     daemon.done(&["block", "del", "--feed", "formats"]);
     assert_eq!(daemon.status()["feeds"], json!([]));

@@ -4,7 +4,7 @@ use super::{load, spoiled, wrong};
 
 mod cors;
 mod reading;
-mod then;
+mod action;
 
 const PATH: &str = "path = \"/items/{id}\"\n";
 
