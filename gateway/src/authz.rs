@@ -4,7 +4,9 @@
 
 use crate::{
     auth::Identity,
+    claim::{ClaimCondition, ClaimPath},
     diagnostic::Diagnostic,
+    permission::gives,
     refusal::{Refusal, Reject},
     settings::authz::{Requirement, Settings},
 };
@@ -26,7 +28,13 @@ pub struct Policy {
 
 /// A route's requirement with every role resolved.
 #[derive(Clone, Debug)]
-pub struct Access(AccessRule);
+pub struct Access {
+    rule: AccessRule,
+    /// What the token must be good for.
+    scopes: Box<[Box<str>]>,
+    /// What it must say: each with the place of its claim among those that are kept of a token.
+    claims: Box<[(usize, ClaimCondition)]>,
+}
 
 #[derive(Clone, Debug)]
 enum AccessRule {
@@ -37,6 +45,7 @@ enum AccessRule {
     /// `all` has one bit per permission asked for; each role, sorted by name, the bits that it gives. Only roles that
     /// give one at least are listed: what an identity's roles give together is the union of their bits.
     Roles {
+        asked: Box<[Box<str>]>,
         all: u64,
         gives: Box<[(Box<str>, u64)]>,
     },
@@ -63,10 +72,10 @@ impl Policy {
     /// [`MAX_PERMISSIONS`]. The fault's key is `require`, within the route.
     pub fn compile(&self, requirement: &Requirement) -> Result<Access, Diagnostic> {
         let asked = match requirement {
-            Requirement::Nobody => return Ok(Access(AccessRule::Nobody)),
-            Requirement::Public => return Ok(Access(AccessRule::Public)),
-            Requirement::Authenticated => return Ok(Access(AccessRule::Authenticated)),
-            Requirement::Certificate => return Ok(Access(AccessRule::Certificate)),
+            Requirement::Nobody => return Ok(AccessRule::Nobody.into()),
+            Requirement::Public => return Ok(AccessRule::Public.into()),
+            Requirement::Authenticated => return Ok(AccessRule::Authenticated.into()),
+            Requirement::Certificate => return Ok(AccessRule::Certificate.into()),
             Requirement::Permissions(asked) => asked,
         };
         if asked.is_empty() {
@@ -77,19 +86,22 @@ impl Policy {
         if asked.len() > MAX_PERMISSIONS {
             return Err(Diagnostic::new("require", format!("names over {MAX_PERMISSIONS} permissions")));
         }
-        if let Some(unknown) = asked.iter().find(|asked| !self.roles.values().flatten().any(|given| given == *asked)) {
+        if let Some(unknown) =
+            asked.iter().find(|asked| !self.roles.values().flatten().any(|given| gives(given, asked)))
+        {
             return Err(self.no_role_gives(unknown));
         }
         let bits = |given: &[String]| {
             asked
                 .iter()
                 .enumerate()
-                .filter(|(_, asked)| given.contains(asked))
+                .filter(|(_, asked)| given.iter().any(|given| gives(given, asked)))
                 .fold(0, |bits, (at, _)| bits | 1_u64 << at)
         };
-        let gives = self.roles.iter().map(|(role, given)| (role.as_str().into(), bits(given)));
-        let gives = gives.filter(|(_, bits)| *bits != 0).collect();
-        Ok(Access(AccessRule::Roles { all: bits(asked), gives }))
+        let roles = self.roles.iter().map(|(role, given)| (role.as_str().into(), bits(given)));
+        let roles = roles.filter(|(_, bits)| *bits != 0).collect();
+        let names = asked.iter().map(|asked| asked.as_str().into()).collect();
+        Ok(AccessRule::Roles { asked: names, all: bits(asked), gives: roles }.into())
     }
 
     fn no_role_gives(&self, permission: &str) -> Diagnostic {
@@ -102,42 +114,99 @@ impl Policy {
     }
 }
 
+impl From<AccessRule> for Access {
+    fn from(rule: AccessRule) -> Self {
+        Self { rule, scopes: Box::default(), claims: Box::default() }
+    }
+}
+
 impl Access {
+    /// The same for tokens that are good for all of `scopes` and say what `claims` ask for. `kept` are the claims that
+    /// identities keep; a condition on another is never met.
+    #[must_use]
+    pub fn of_tokens(self, scopes: &[String], claims: &[ClaimCondition], kept: &[ClaimPath]) -> Self {
+        let place = |path| kept.iter().position(|kept| kept == path).unwrap_or(usize::MAX);
+        Self {
+            scopes: scopes.iter().map(|scope| scope.as_str().into()).collect(),
+            claims: claims.iter().map(|condition| (place(&condition.path), condition.clone())).collect(),
+            ..self
+        }
+    }
+
     /// Whether the decision depends on who asks: requests to other routes need not be authenticated.
     #[must_use]
     pub const fn needs_identity(&self) -> bool {
-        matches!(self.0, AccessRule::Authenticated | AccessRule::Certificate | AccessRule::Roles { .. })
+        matches!(self.rule, AccessRule::Authenticated | AccessRule::Certificate | AccessRule::Roles { .. })
     }
 
     /// Whether the identity must be one that a client certificate proves.
     #[must_use]
     pub const fn needs_certificate(&self) -> bool {
-        matches!(self.0, AccessRule::Certificate)
+        matches!(self.rule, AccessRule::Certificate)
     }
 
     /// Judges one request.
     ///
     /// # Errors
     /// [`Reject::MissingToken`] where an identity is needed and there is none, [`Reject::Forbidden`] where the
-    /// identity's roles together do not give every permission asked for.
+    /// identity's roles together do not give every permission asked for, or its token lacks a scope or a claim. The
+    /// detail names what is missing and what there is.
     pub fn authorize(&self, identity: Option<&Identity>) -> Result<Permit, Refusal> {
-        let permit = Permit { _made_here: () };
-        let (all, gives) = match (&self.0, identity) {
-            (AccessRule::Public, _) | (AccessRule::Authenticated | AccessRule::Certificate, Some(_)) => {
-                return Ok(permit);
-            }
+        match (&self.rule, identity) {
             (AccessRule::Nobody, _) => return Err(Refusal::new(Reject::Forbidden, "the route lets nobody through")),
+            (AccessRule::Public, _) => return Ok(Permit { _made_here: () }),
             (AccessRule::Authenticated | AccessRule::Certificate | AccessRule::Roles { .. }, None) => {
                 return Err(Refusal::new(Reject::MissingToken, "the route needs an identity"));
             }
-            (AccessRule::Roles { all, gives }, Some(identity)) => {
-                (*all, identity.roles().map(|role| bits_of(gives, role)))
+            (AccessRule::Authenticated | AccessRule::Certificate, Some(_)) => {}
+            (AccessRule::Roles { asked, all, gives }, Some(identity)) => {
+                let given = identity.roles().fold(0, |bits, role| bits | bits_of(gives, role));
+                if given != *all {
+                    return Err(forbidden(lacking(asked, given, identity)));
+                }
             }
-        };
-        if gives.fold(0, |bits, more| bits | more) == all {
-            return Ok(permit);
         }
-        Err(Refusal::new(Reject::Forbidden, "the roles do not give every permission that the route asks for"))
+        match identity.filter(|_| !self.scopes.is_empty() || !self.claims.is_empty()) {
+            Some(identity) => self.judge_token(identity),
+            None => Ok(Permit { _made_here: () }),
+        }
+    }
+
+    fn judge_token(&self, identity: &Identity) -> Result<Permit, Refusal> {
+        let has = |scope: &str| identity.scopes().any(|had| had == scope);
+        if let Some(scope) = self.scopes.iter().find(|scope| !has(scope)) {
+            return Err(forbidden(format!("the scope {scope} is missing: {}", listed("scopes", identity.scopes()))));
+        }
+        match self.claims.iter().find(|(place, condition)| !condition.holds(identity.claim(*place))) {
+            Some((_, condition)) => {
+                Err(forbidden(format!("the claim {} is missing or not what the route asks for", condition.path)))
+            }
+            None => Ok(Permit { _made_here: () }),
+        }
+    }
+}
+
+fn forbidden(why: String) -> Refusal {
+    Refusal::new(Reject::Forbidden, why)
+}
+
+/// How many names of one kind a line of the log lists.
+const LISTED: usize = 10;
+
+/// Which permissions are missing, and which roles there are.
+fn lacking(asked: &[Box<str>], given: u64, identity: &Identity) -> String {
+    let missing = asked.iter().enumerate().filter(|(at, _)| given & (1_u64 << at) == 0).map(|(_, asked)| &**asked);
+    format!("missing {}; {}", listed("permissions", missing), listed("roles", identity.roles()))
+}
+
+/// `roles: reader, editor and 3 more`.
+fn listed<'a>(kind: &str, names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<&'a str> = names.collect();
+    let (shown, rest) = names.split_at(names.len().min(LISTED));
+    match (shown.is_empty(), rest.len()) {
+        (true, _) => format!("no {kind}"),
+        (_, 0) => format!("{kind} {}", shown.join(", ")),
+        (_, more) => format!("{kind} {} and {more} more", shown.join(", ")),
     }
 }
 

@@ -29,6 +29,7 @@ pub mod config;
 pub mod settings;
 
 pub mod bounded;
+pub mod claim;
 pub mod clock;
 pub mod diagnostic;
 pub mod file;
@@ -37,6 +38,7 @@ pub mod header_values;
 pub mod json;
 mod os;
 pub mod path;
+pub mod permission;
 pub mod refusal;
 pub mod request_id;
 pub mod sandbox;

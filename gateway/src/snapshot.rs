@@ -169,7 +169,9 @@ impl Snapshot {
 impl CompiledRoute {
     fn new(route: &Route, policy: &authz::Policy, settings: &Settings) -> Result<Self, Vec<Diagnostic>> {
         let mut diagnostics = Vec::new();
-        let access = policy.compile(&route.require).map_err(|diagnostic| diagnostics.push(diagnostic)).ok();
+        let kept = settings.jwt.as_ref().map_or(&[][..], |jwt| &jwt.kept);
+        let access = policy.compile(&route.require).map(|access| access.of_tokens(&route.scopes, &route.claims, kept));
+        let access = access.map_err(|diagnostic| diagnostics.push(diagnostic)).ok();
         let schema = route.schema.as_ref().map(|file| Schema::new(file, settings.formats).map(Arc::new)).transpose();
         let schema = schema.map_err(|diagnostic| diagnostics.push(diagnostic)).ok().flatten();
         let identified = settings.jwt.is_some() || !settings.client_certificates.is_empty();

@@ -72,6 +72,8 @@ fn route(host: String, path: String) -> Route {
         methods: vec![Method::GET],
         when: Vec::new(),
         require: Requirement::Public,
+        scopes: Vec::new(),
+        claims: Vec::new(),
         action: Action::Forward(0),
         rewrite: None,
         request_headers: None,

@@ -20,6 +20,7 @@ mod exchanges;
 mod faults;
 mod flood;
 mod interfaces;
+mod issuers;
 mod kill;
 mod kill_import;
 mod many;

@@ -43,7 +43,7 @@ impl ClientCertificate {
         let roles = roles.iter().map(|role| role.as_str().into()).collect();
         let expires = u64::try_from(certificate.last).unwrap_or(0).saturating_add(1);
         Some(Self {
-            identity: Arc::new(Identity { principal: principal.into(), roles, expires }),
+            identity: Arc::new(Identity::proved_otherwise(principal.into(), roles, expires)),
             fingerprint: HEXLOWER.encode(digest(&SHA256, der).as_ref()).into(),
             serial: serial.into(),
             last: certificate.last,

@@ -3,6 +3,8 @@
 //! *Invariant:* only this module's parent makes an [`Identity`]. A principal reads the same in a header, in a log and in
 //! a policy, and says by its beginning how it was proved: no token can be taken for a certificate or a key.
 
+use serde_json::Value;
+
 /// How principals begin that no token proves: client certificates, and keys.
 const KINDS: [&str; 2] = ["cert:", "key:"];
 
@@ -41,11 +43,19 @@ const fn is_unseen(letter: char) -> bool {
 pub struct Identity {
     pub(super) principal: Box<str>,
     pub(super) roles: Vec<Box<str>>,
+    pub(super) scopes: Vec<Box<str>>,
+    /// In the order of the settings' `kept`; empty: it is not proved by a token.
+    pub(super) claims: Box<[Option<Value>]>,
     /// Seconds since the Unix epoch.
     pub(super) expires: u64,
 }
 
 impl Identity {
+    /// An identity that no token proves.
+    pub(super) fn proved_otherwise(principal: Box<str>, roles: Vec<Box<str>>, expires: u64) -> Self {
+        Self { principal, roles, scopes: Vec::new(), claims: Box::default(), expires }
+    }
+
     /// Who: the token's `sub` (RFC 7519 4.1.2).
     #[must_use]
     pub fn principal(&self) -> &str {
@@ -55,6 +65,17 @@ impl Identity {
     /// Which roles the token names, whether or not the configuration knows them.
     pub fn roles(&self) -> impl Iterator<Item = &str> {
         self.roles.iter().map(|role| &**role)
+    }
+
+    /// What it may be used for: the token's scopes (RFC 6749 3.3).
+    pub fn scopes(&self) -> impl Iterator<Item = &str> {
+        self.scopes.iter().map(|scope| &**scope)
+    }
+
+    /// One of the claims that are kept, by its place among them.
+    #[must_use]
+    pub fn claim(&self, index: usize) -> Option<&Value> {
+        self.claims.get(index)?.as_ref()
     }
 
     /// Until when it was proved, in seconds since the Unix epoch, with what the issuer's clock may be off.
@@ -67,7 +88,16 @@ impl Identity {
     #[cfg(test)]
     #[must_use]
     pub(crate) fn of(principal: &str, roles: &[&str]) -> Self {
-        Self { principal: principal.into(), roles: roles.iter().map(|role| (*role).into()).collect(), expires: 0 }
+        Self::of_token(principal, roles, &[], Vec::new())
+    }
+
+    /// The same with scopes, and the claims that are kept.
+    #[cfg(test)]
+    #[must_use]
+    pub(crate) fn of_token(principal: &str, roles: &[&str], scopes: &[&str], claims: Vec<Option<Value>>) -> Self {
+        let words = |words: &[&str]| words.iter().map(|word| (*word).into()).collect();
+        let claims = claims.into();
+        Self { principal: principal.into(), roles: words(roles), scopes: words(scopes), claims, expires: 0 }
     }
 }
 

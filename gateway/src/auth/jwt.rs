@@ -14,7 +14,7 @@ use crate::{
     bounded::Sharded,
     clock::Now,
     diagnostic::Diagnostic,
-    refusal::{Refusal, Reject},
+    refusal::{Refusal, Reject, TokenFault},
     settings::jwt::Settings,
 };
 
@@ -28,14 +28,15 @@ mod tests;
 /// What comes before the token: the scheme in any case and exactly one space.
 const SCHEME: &[u8] = b"Bearer ";
 
-/// The bearer tokens of one issuer.
+/// The bearer tokens of all issuers.
 ///
 /// Verified tokens are remembered, whole, until they expire, at most `jwt.cache` of them: a newcomer takes the place
 /// of the least recently used of a few picked at random. A new configuration starts with none, so a key that it no
 /// longer has vouches for nothing from then on. What is not valid is not remembered: it is what an attacker has most of.
 pub struct Jwt {
     settings: Settings,
-    keys: Keys,
+    /// Those of each issuer.
+    keys: Vec<Keys>,
     // Nobody chooses which tokens are signed, and only those are kept: a fast hash will do for what is long.
     verified: Option<Sharded<Box<[u8]>, Verified, foldhash::quality::RandomState>>,
 }
@@ -52,12 +53,21 @@ struct Verified {
 }
 
 impl Jwt {
-    /// Reads and checks the key set.
+    /// Reads and checks the keys of every issuer.
     ///
     /// # Errors
-    /// Every fault of the key set, under the key `jwt.jwks`.
+    /// Every fault of them, under the keys of their files: `jwt.jwks`, `issuer.NAME.secret`.
     pub fn new(settings: &Settings) -> Result<Self, Vec<Diagnostic>> {
-        let keys = Keys::new(&settings.jwks.bytes)?;
+        let (mut keys, mut diagnostics) = (Vec::new(), Vec::new());
+        for issuer in &settings.issuers {
+            match Keys::of(&issuer.keys) {
+                Ok(of) => keys.push(of),
+                Err(found) => diagnostics.extend(found.into_iter().map(|one| one.under(&issuer.key))),
+            }
+        }
+        if !diagnostics.is_empty() {
+            return Err(diagnostics);
+        }
         let verified = (settings.cache > 0).then(|| Sharded::new(settings.cache));
         Ok(Self { settings: settings.clone(), keys, verified })
     }
@@ -109,13 +119,14 @@ impl Jwt {
     }
 
     fn verify(&self, token: &[u8], now: Now) -> Result<(Identity, Validity), Invalid> {
-        let Unverified { algorithm, kid, identity, validity } = token::read(token, &self.settings, now.unix_seconds())?;
-        let key = self.keys.find(kid.as_deref(), &algorithm)?;
-        // The library's own checks repeat ours where they can; it would read a clock for the times.
+        let Unverified { issuer, algorithm, kid, identity, validity } =
+            token::read(token, &self.settings, now.unix_seconds())?;
+        let keys = self.keys.get(issuer).ok_or(Invalid::new(TokenFault::UnknownKey, "its issuer has no keys"))?;
+        let key = keys.find(kid.as_deref(), &algorithm)?;
+        // Claims were judged by `token`: which ones count is the issuer's, and the library would read a clock.
         let mut validation = Validation::new(key.algorithm());
-        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
-        validation.set_issuer(&[&self.settings.issuer]);
-        validation.set_audience(&[&self.settings.audience]);
+        validation.set_required_spec_claims::<&str>(&[]);
+        validation.validate_aud = false;
         validation.validate_exp = false;
         validation.validate_nbf = false;
         jsonwebtoken::decode::<IgnoredAny>(token, &key.decoding, &validation)
@@ -126,7 +137,8 @@ impl Jwt {
 
 impl fmt::Debug for Jwt {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "Jwt({:?}, {:?})", self.settings.issuer, self.keys)
+        let issuers: Vec<&str> = self.settings.issuers.iter().map(|issuer| issuer.issuer.as_str()).collect();
+        write!(out, "Jwt({issuers:?}, {:?})", self.keys)
     }
 }
 

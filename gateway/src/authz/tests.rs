@@ -1,5 +1,7 @@
 //! The table of who may have what.
 
+use serde_json::Value;
+
 use super::*;
 
 fn roles() -> Settings {
@@ -10,6 +12,7 @@ fn roles() -> Settings {
         role("editor", &["items:read", "items:write"]),
         role("auditor", &["audit:read"]),
         role("nothing", &[]),
+        role("keeper", &["items:*"]),
     ])
 }
 
@@ -49,9 +52,68 @@ fn who_may_have_what() {
         (&both, Some(&["reader", "auditor"][..]), forbidden),
         (&both, Some(&["editor"][..]), None),
         (&both, Some(&["reader", "writer"][..]), None),
+        (&both, Some(&["keeper"][..]), None),
+        (&permissions(&["audit:read"]), Some(&["keeper"][..]), forbidden),
         (&permissions(&["items:read", "items:read"]), Some(&["reader"][..]), None),
     ] {
         check(requirement, identity, expect);
+    }
+}
+
+/// A token that has these scopes and this claim `tenant`.
+fn token(scopes: &[&str], tenant: Option<Value>) -> Identity {
+    Identity::of_token("ann", &["reader"], scopes, vec![tenant])
+}
+
+#[test]
+fn what_a_token_has_to_be_good_for() {
+    let tenant = ClaimPath::of(&["tenant"]);
+    let condition = |any_of: &[&str]| ClaimCondition {
+        path: tenant.clone(),
+        any_of: any_of.iter().map(|one| Value::from(*one)).collect(),
+    };
+    let kept = [ClaimPath::of(&["other"]), tenant.clone()];
+    let policy = Policy::new(&roles());
+    let judge = |scopes: &[&str], claims: &[ClaimCondition], kept: &[ClaimPath], identity: &Identity| {
+        let scopes: Vec<String> = scopes.iter().map(|scope| (*scope).to_owned()).collect();
+        let access = policy.compile(&permissions(&["items:read"])).unwrap().of_tokens(&scopes, claims, kept);
+        access.authorize(Some(identity)).err().map(|refusal| refusal.detail.into_owned()).unwrap_or_default()
+    };
+    let own = &kept[1..];
+    for (scopes, claims, kept, identity, expect) in [
+        (&["a"][..], vec![], own, token(&["b", "a"], None), ""),
+        (&["a", "b"], vec![], own, token(&["b"], None), "the scope a is missing: scopes b"),
+        (&["a"], vec![], own, token(&["A"], None), "the scope a is missing: scopes A"),
+        (&["a"], vec![], own, token(&[], None), "the scope a is missing: no scopes"),
+        (&["a"], vec![], own, Identity::of("cert:x:y", &["reader"]), "the scope a is missing: no scopes"),
+        (&[], vec![condition(&["x", "y"])], own, token(&[], Some("y".into())), ""),
+        (&[], vec![condition(&["x"])], own, token(&[], Some("y".into())), "the claim tenant is missing or not"),
+        (&[], vec![condition(&["x"])], own, token(&[], None), "the claim tenant is missing or not"),
+        (&[], vec![condition(&[])], own, token(&[], Some(false.into())), ""),
+        (&[], vec![condition(&["y"])], &[], token(&[], Some("y".into())), "the claim tenant is missing or not"),
+        (&[], vec![condition(&["x"])], own, Identity::of("cert:x:y", &["reader"]), "the claim tenant is missing or"),
+    ] {
+        let detail = judge(scopes, &claims, kept, &identity);
+        assert!(detail.starts_with(expect) && expect.is_empty() == detail.is_empty(), "{detail:?}, not {expect:?}");
+    }
+}
+
+#[test]
+fn a_denial_names_what_is_missing_and_what_there_is() {
+    let many: Vec<String> = (0..12).map(|at| format!("r{at}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    for (asked, has, expect) in [
+        (&["items:read", "items:write"][..], &["reader"][..], "missing permissions items:write; roles reader"),
+        (&["items:read"], &[], "missing permissions items:read; no roles"),
+        (
+            &["items:read"],
+            &many,
+            "missing permissions items:read; roles r0, r1, r2, r3, r4, r5, r6, r7, r8, r9 and 2 more",
+        ),
+    ] {
+        let access = Policy::new(&roles()).compile(&permissions(asked)).unwrap();
+        let refusal = access.authorize(Some(&Identity::of("ann", has))).unwrap_err();
+        assert_eq!((refusal.reject, &*refusal.detail), (Reject::Forbidden, expect));
     }
 }
 

@@ -24,6 +24,7 @@ use crate::{
 };
 
 mod route;
+mod tokens;
 
 pub(super) fn describe(guard: &Guard, admin: Option<&Admin>, proxy: &Proxy) -> Value {
     let timeouts = &proxy.timeouts;
@@ -90,16 +91,8 @@ pub(super) fn describe(guard: &Guard, admin: Option<&Admin>, proxy: &Proxy) -> V
             "ban": show_duration(rule.ban),
             "shadow": rule.shadow,
         })).collect::<Vec<_>>(),
-        "jwt": proxy.jwt.as_ref().map(|jwt| json!({
-            "issuer": jwt.issuer,
-            "audience": jwt.audience,
-            "jwks": file(&jwt.jwks),
-            "leeway": show_duration(jwt.leeway),
-            "max_lifetime": jwt.max_lifetime.map(show_duration),
-            "type": jwt.typ,
-            "roles_claim": jwt.roles_claim,
-            "cache": jwt.cache,
-        })),
+        "jwt": proxy.jwt.as_ref().map(tokens::table),
+        "issuer": proxy.jwt.as_ref().map(tokens::tables),
         "limit": proxy.address_limit.as_ref().map(|limit| json!({ "address": address_limit(limit) })),
     });
     without_nulls(&mut root);

@@ -41,6 +41,13 @@ pub(super) enum Switch<'r> {
     Table(Table<'r>),
 }
 
+/// What is an array, or a table.
+pub(super) enum Entry<'r, T> {
+    /// Its elements, each with its own key.
+    List(Vec<(String, T)>),
+    Table(Table<'r>),
+}
+
 impl<'r> Table<'r> {
     pub(super) const fn root(reader: &'r Reader<'r>, content: &'r DeTable<'r>, keys: Keys) -> Self {
         Self { reader, key: String::new(), keys, content: Some(content), inherits: None }
@@ -244,15 +251,23 @@ impl<'r> Table<'r> {
         tables
     }
 
-    /// The arrays in this table, by name: for tables whose keys are the operator's own.
-    pub(super) fn named_lists<T>(self, form: impl Form<T>) -> Vec<(String, Vec<(String, T)>)> {
-        self.note_any(|| format!("array of: {}", form.takes()));
-        let mut lists = Vec::new();
-        for (name, value) in self.content.into_iter().flatten() {
-            let elements = elements(self.reader, self.key(name.get_ref()), value.get_ref(), &form);
-            lists.push((name.get_ref().to_string(), elements));
+    /// The arrays and tables in this table, by name: for tables whose keys are the operator's own. `keys` are those of
+    /// the tables.
+    pub(super) fn named_entries<T>(self, form: impl Form<T>, keys: Keys) -> Vec<(String, Entry<'r, T>)> {
+        self.note_any(|| format!("array of: {}, or table", form.takes()));
+        if let Some((any, _)) = self.keys.first().filter(|_| self.reader.is_reference()) {
+            return vec![((*any).to_owned(), Entry::Table(self.within(self.key(any), keys, Some(&EMPTY))))];
         }
-        lists
+        let mut entries = Vec::new();
+        for (name, value) in self.content.into_iter().flatten() {
+            let key = self.key(name.get_ref());
+            let entry = match value.get_ref() {
+                DeValue::Table(table) => Entry::Table(self.within(key, keys, Some(table))),
+                value => Entry::List(elements(self.reader, key, value, &form)),
+            };
+            entries.push((name.get_ref().to_string(), entry));
+        }
+        entries
     }
 
     /// The values in this table, by key and name: for tables whose keys are the operator's own.

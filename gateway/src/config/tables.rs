@@ -14,6 +14,7 @@ mod cors;
 mod detect;
 mod feed;
 pub(super) mod guard;
+mod issuer;
 mod jwt;
 mod limit;
 mod listener;
@@ -42,6 +43,7 @@ pub(super) const KEYS: Keys = &[
     ("client_certificates", "A group of client certificates (mutual TLS). `NAME` is any name."),
     ("upstream", "A group of servers that answer requests. Routes refer to it by its name."),
     ("jwt", "Which tokens prove who a client is. Without this table, no route can ask for a token."),
+    ("issuer", "A further issuer of tokens. `NAME` is any name; principals are `NAME:` and the token's subject."),
     ("roles", "What each role may do. Tokens and client certificates name roles; routes require permissions."),
     ("limit", "Limits on requests."),
     ("cors", "A group of rules for pages of other origins (CORS). Routes that name no group use `[cors.default]`."),
@@ -93,7 +95,7 @@ fn proxy(root: &Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
     certificate::warn_of_unused(&proxy.certificates, &proxy.listeners, reader);
     client_certificates::warn_of_unused(&proxy.client_certificates, &proxy.listeners, reader);
     let upstreams = upstream::read(root.named_tables("upstream", upstream::KEYS), reader);
-    proxy.jwt = jwt::read(root.table("jwt", jwt::KEYS));
+    proxy.jwt = jwt::read(root.table("jwt", jwt::KEYS), root.named_tables("issuer", issuer::KEYS), reader);
     proxy.address_limit = limit::read(root.table("limit", limit::KEYS));
     proxy.cors = cors::read(root.named_tables("cors", cors::KEYS), reader);
     let known = route::Known {
@@ -105,6 +107,10 @@ fn proxy(root: &Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
         cors: &proxy.cors,
     };
     proxy.routes = route::read(root.tables("route", route::KEYS), &known, reader);
+    if let Some(jwt) = &mut proxy.jwt {
+        let conditions = proxy.routes.iter().flat_map(|route| &route.claims);
+        jwt.keep(&conditions.map(|condition| &condition.path).collect::<Vec<_>>());
+    }
     proxy.upstreams = upstreams.into_iter().map(|upstream| upstream.settings).collect();
     let detect = root.table("detect", detect::KEYS);
     proxy.detect = detect::read(detect, rule::read(root.tables("rule", rule::KEYS), reader));

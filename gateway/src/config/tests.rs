@@ -289,10 +289,6 @@ fn wrong_routes() {
 
 #[test]
 fn wrong_policies() {
-    wrong("issuer = \"https://issuer.example\"\n", "", 28, "jwt.issuer", "missing", "issuer = ");
-    wrong("\"api\"", "\"\"", 30, "jwt.audience", "empty", "between the quotation marks");
-    wrong("jwks = \"jwks.json\"\n", "", 28, "jwt.jwks", "missing", "jwks.json");
-    wrong("\"jwks.json\"", "\"forbidden.json\"", 31, "jwt.jwks", "Permission denied", "run as root");
     wrong("reader = ", "\"a reader\" = ", 34, "roles.\"a reader\"", "not a role name", "one word");
     wrong(
         "reader = [\"items:read\"]",
@@ -493,6 +489,7 @@ fn nothing_secret_is_shown() {
 }
 
 mod admin;
+mod identity;
 mod operator;
 mod route;
 mod tls;

@@ -20,6 +20,8 @@ fn route(host: Option<&str>, path: &str, methods: &[&str]) -> Route {
         methods: methods.iter().map(|method| method.parse().unwrap()).collect(),
         when: Vec::new(),
         require: Requirement::Public,
+        scopes: Vec::new(),
+        claims: Vec::new(),
         action: Action::Forward(0),
         rewrite: None,
         request_headers: None,

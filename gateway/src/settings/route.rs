@@ -5,6 +5,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use super::{authz, cors::Origins, edits::Edits, timeouts::Timeouts};
 use crate::{
+    claim::ClaimCondition,
     file::NamedFile,
     path::{PathRules, pattern::Pattern},
 };
@@ -23,6 +24,10 @@ pub struct Route {
     pub when: Vec<Condition>,
     /// `route.require`.
     pub require: authz::Requirement,
+    /// What the client's token must be good for: all of these. `route.scopes`.
+    pub scopes: Vec<String>,
+    /// What it must say. `route.claims`.
+    pub claims: Vec<ClaimCondition>,
     /// `route.upstream`, `route.redirect` or `route.respond`.
     pub action: Action,
     /// The path that the upstream is asked for; `None`: the client's. `route.strip_prefix`, `route.rewrite`.

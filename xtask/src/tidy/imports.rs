@@ -31,6 +31,7 @@ const FLOORS: [Floor; 9] = [
         apart: false,
         modules: &[
             "bounded",
+            "claim",
             "clock",
             "diagnostic",
             "file",
@@ -39,6 +40,7 @@ const FLOORS: [Floor; 9] = [
             "json",
             "os",
             "path",
+            "permission",
             "refusal",
             "request_id",
             "sandbox",

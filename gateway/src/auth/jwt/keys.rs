@@ -12,13 +12,13 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::{Map, Value};
 
 use super::invalid::Invalid;
-use crate::{diagnostic::Diagnostic, json, refusal::TokenFault};
+use crate::{diagnostic::Diagnostic, json, refusal::TokenFault, settings::jwt::KeySource};
 
 #[cfg(test)]
 mod tests;
 
-/// The key of the configuration that names the set.
-const AT: &str = "jwt.jwks";
+/// The key of the configuration that names the set, within the issuer's table.
+const AT: &str = "jwks";
 /// The largest key set, in bytes.
 const MAX_SET: usize = 256 * 1024;
 /// The most keys in one set.
@@ -32,7 +32,11 @@ const PRIVATE: [&str; 9] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"]
 
 /// The keys that may vouch for tokens.
 #[derive(Debug)]
-pub(super) struct Keys(Vec<VerificationKey>);
+pub(super) struct Keys {
+    keys: Vec<VerificationKey>,
+    /// They are one shared secret: its tokens may have any key id.
+    is_secret: bool,
+}
 
 /// One public key.
 pub(super) struct VerificationKey {
@@ -55,7 +59,52 @@ impl fmt::Debug for VerificationKey {
     }
 }
 
+/// A shared secret has to be as long as what the hash gives (RFC 7518 3.2), in bytes.
+const HMAC: [(&str, Algorithm, usize); 3] =
+    [("HS256", Algorithm::HS256, 32), ("HS384", Algorithm::HS384, 48), ("HS512", Algorithm::HS512, 64)];
+
+/// The longest shared secret, in bytes.
+const MAX_SECRET: usize = 4_096;
+
 impl Keys {
+    /// Reads what an issuer's tokens are verified by.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub(super) fn of(source: &KeySource) -> Result<Self, Vec<Diagnostic>> {
+        match source {
+            KeySource::Jwks(file) => Self::new(&file.bytes),
+            KeySource::Secret(file) => Self::secret(&file.bytes).map_err(|diagnostic| vec![diagnostic]),
+        }
+    }
+
+    /// The shared secret in a file, whose last line may end. It is good for every algorithm that it is long enough for.
+    fn secret(bytes: &[u8]) -> Result<Self, Diagnostic> {
+        let secret = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+        let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
+        let diagnostic = |message: String| Diagnostic::new("secret", message);
+        if secret.len() > MAX_SECRET {
+            return Err(diagnostic(format!("the secret is over {MAX_SECRET} bytes")));
+        }
+        if secret.starts_with(b"-----BEGIN ") || secret.starts_with(b"{") {
+            let hint = "name public keys by `jwks`; make a secret by `openssl rand -hex 64`";
+            return Err(diagnostic("is a key for something else, which others may know".to_owned()).hint(hint));
+        }
+        let fitting = HMAC.iter().filter(|(_, _, least)| secret.len() >= *least);
+        let key = |(name, algorithm, _): &(&'static str, Algorithm, usize)| VerificationKey {
+            kid: None,
+            algorithm: *algorithm,
+            name,
+            decoding: DecodingKey::from_secret(secret),
+        };
+        let keys: Vec<_> = fitting.map(key).collect();
+        if keys.is_empty() {
+            let hint = "make one by `openssl rand -hex 64`";
+            return Err(diagnostic(format!("the secret has {} bytes; HS256 needs 32", secret.len())).hint(hint));
+        }
+        Ok(Self { keys, is_secret: true })
+    }
+
     /// Reads a key set.
     ///
     /// # Errors
@@ -89,7 +138,7 @@ impl Keys {
             let hint = "RSA, EC (P-256, P-384) and OKP (Ed25519) keys for signatures";
             diagnostics.push(Diagnostic::new(AT, "no key of the set can vouch for tokens").hint(hint));
         }
-        if diagnostics.is_empty() { Ok(Self(keys)) } else { Err(diagnostics) }
+        if diagnostics.is_empty() { Ok(Self { keys, is_secret: false }) } else { Err(diagnostics) }
     }
 
     /// The key that a token's header means. A token without a key id means the only key with its algorithm.
@@ -98,16 +147,19 @@ impl Keys {
     /// Why there is none, for the log.
     pub(super) fn find(&self, kid: Option<&str>, algorithm: &str) -> Result<&VerificationKey, Invalid> {
         let unknown = |why| Invalid::new(TokenFault::UnknownKey, why);
-        let Some(kid) = kid else {
-            let mut fitting = self.0.iter().filter(|key| key.name == algorithm);
+        let Some(kid) = kid.filter(|_| !self.is_secret) else {
+            let mut fitting = self.keys.iter().filter(|key| key.name == algorithm);
             return match (fitting.next(), fitting.next()) {
                 (Some(key), None) => Ok(key),
                 (None, _) => Err(unknown("no key has its alg")),
                 (Some(_), Some(_)) => Err(unknown("it has no kid and several keys have its alg")),
             };
         };
-        let key =
-            self.0.iter().find(|key| key.kid.as_deref() == Some(kid)).ok_or_else(|| unknown("no key has its kid"))?;
+        let key = self
+            .keys
+            .iter()
+            .find(|key| key.kid.as_deref() == Some(kid))
+            .ok_or_else(|| unknown("no key has its kid"))?;
         if key.name == algorithm { Ok(key) } else { Err(Invalid::forged("its alg is not its key's")) }
     }
 }

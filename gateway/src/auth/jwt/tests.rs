@@ -17,9 +17,15 @@ use http::HeaderValue;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{file::NamedFile, signal::Signal};
+use crate::{
+    claim::ClaimPath,
+    file::NamedFile,
+    settings::jwt::{Issuer as IssuerSettings, KeySource},
+    signal::Signal,
+};
 
 mod hostile;
+mod issuers;
 
 /// Now, in seconds since the Unix epoch.
 const NOW: u64 = 1_800_000_000;
@@ -129,16 +135,33 @@ impl Issuer {
 }
 
 fn settings(jwks: &str) -> Settings {
-    Settings {
+    let file = NamedFile { path: "jwks.json".into(), bytes: jwks.as_bytes().into() };
+    of(IssuerSettings {
+        key: "jwt".to_owned(),
+        name: None,
         issuer: ISSUER.to_owned(),
-        audience: "api".to_owned(),
-        jwks: NamedFile { path: "jwks.json".into(), bytes: jwks.as_bytes().into() },
+        audiences: vec!["api".to_owned()],
+        audience_claim: ClaimPath::of(&["aud"]),
+        keys: KeySource::Jwks(file),
         leeway: Duration::from_secs(30),
         max_lifetime: None,
         typ: None,
-        roles_claim: "roles".to_owned(),
-        cache: 100,
-    }
+        subject_claim: ClaimPath::of(&["sub"]),
+        roles_claims: vec![ClaimPath::of(&["roles"])],
+        scope_claim: ClaimPath::of(&["scope"]),
+        claims: Vec::new(),
+    })
+}
+
+/// The settings of one issuer.
+fn of(issuer: IssuerSettings) -> Settings {
+    Settings { issuers: vec![issuer], cache: 100, kept: Vec::new() }
+}
+
+/// The same with another issuer.
+fn changed(mut settings: Settings, change: impl Fn(&mut IssuerSettings)) -> Settings {
+    settings.issuers.iter_mut().for_each(change);
+    settings
 }
 
 fn encode(text: &str) -> String {
@@ -188,17 +211,18 @@ fn signal(why: &str) -> Signal {
         "no key has its kid" | "no key has its alg" | "it has no kid and several keys have its alg" => {
             Signal::UnknownKey
         }
-        "its iss is not jwt.issuer" => Signal::WrongIssuer,
-        "its aud does not hold jwt.audience" => Signal::WrongAudience,
+        "its iss is no configured issuer" => Signal::WrongIssuer,
+        "its aud holds no `audience` of its issuer" => Signal::WrongAudience,
         "it is over 8 KiB"
-        | "its typ is not jwt.type"
+        | "its typ is not the issuer's `type`"
         | "it has no exp"
-        | "it has no iat, which jwt.max_lifetime needs"
+        | "it has no iat, which `max_lifetime` needs"
         | "it expires before it was issued"
-        | "it lives longer than jwt.max_lifetime"
-        | "its exp, nbf or iat is no whole number of seconds"
+        | "it lives longer than `max_lifetime`"
+        | "its exp, nbf or iat is no moment in seconds"
         | "its sub is no string of 1 to 255 bytes that names one principal"
-        | "a role is no string"
+        | "a claim is not what its issuer's `claims` ask for"
+        | "its scopes are neither strings nor one string"
         | "its roles are neither strings nor one string" => Signal::UnfitToken,
         "it is not three parts"
         | "a part is empty"
@@ -210,7 +234,8 @@ fn signal(why: &str) -> Signal {
         | "its header has a member that is refused"
         | "its kid is no string, or too long"
         | "its alg is missing or no string"
-        | "its alg is none, or by a shared secret"
+        | "its alg is none"
+        | "its alg is by a shared secret, and its issuer has public keys"
         | "its alg is not its key's" => Signal::ForgedToken,
         other => panic!("no signal is thought of for: {other}"),
     }
@@ -254,7 +279,7 @@ fn roles_are_an_array_or_words() {
         (r#","roles":"""#, Ok(&[])),
         (r#","roles":"reader  editor""#, Ok(&["reader", "editor"])),
         (r#","roles":["two words"]"#, Ok(&["two words"])),
-        (r#","roles":["reader",1]"#, Err("a role is no string")),
+        (r#","roles":["reader",1]"#, Err("its roles are neither strings nor one string")),
         (r#","roles":null"#, Err("its roles are neither strings nor one string")),
         (r#","roles":{"reader":true}"#, Err("its roles are neither strings nor one string")),
     ] {
@@ -309,23 +334,23 @@ fn j16_a_new_configuration_remembers_nothing_of_the_old_keys() {
 fn lifetime_and_type_where_they_are_set() {
     let issuer = Issuer::new();
     let day = Duration::from_secs(86_400);
-    let jwt = Jwt::new(&Settings { max_lifetime: Some(day), ..issuer.settings() }).unwrap();
+    let jwt = Jwt::new(&changed(issuer.settings(), |issuer| issuer.max_lifetime = Some(day))).unwrap();
     for (times, expect) in [
         (format!(r#","exp":{},"iat":{NOW}"#, NOW + 86_400), ""),
-        (format!(r#","exp":{},"iat":{NOW}"#, NOW + 86_401), "it lives longer than jwt.max_lifetime"),
-        (format!(r#","exp":{}"#, NOW + 1), "it has no iat, which jwt.max_lifetime needs"),
+        (format!(r#","exp":{},"iat":{NOW}"#, NOW + 86_401), "it lives longer than `max_lifetime`"),
+        (format!(r#","exp":{}"#, NOW + 1), "it has no iat, which `max_lifetime` needs"),
         (format!(r#","exp":{},"iat":{}"#, NOW + 1, NOW + 2), "it expires before it was issued"),
     ] {
         check(&jwt, &issuer.with_claims(&claims(&times)), expect);
     }
-    let jwt = Jwt::new(&Settings { typ: Some("at+jwt".to_owned()), ..issuer.settings() }).unwrap();
+    let jwt = Jwt::new(&changed(issuer.settings(), |issuer| issuer.typ = Some("at+jwt".to_owned()))).unwrap();
     for (typ, expect) in [
         (r#","typ":"at+jwt""#, ""),
         (r#","typ":"AT+JWT""#, ""),
         (r#","typ":"application/at+jwt""#, ""),
-        (r#","typ":"JWT""#, "its typ is not jwt.type"),
-        (r#","typ":["at+jwt"]"#, "its typ is not jwt.type"),
-        ("", "its typ is not jwt.type"),
+        (r#","typ":"JWT""#, "its typ is not the issuer's `type`"),
+        (r#","typ":["at+jwt"]"#, "its typ is not the issuer's `type`"),
+        ("", "its typ is not the issuer's `type`"),
     ] {
         check(&jwt, &issuer.with_header(&format!(r#"{{"alg":"EdDSA","kid":"ed"{typ}}}"#)), expect);
     }

@@ -3,6 +3,7 @@
 use http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value, json};
 
+use super::tokens::claims;
 use crate::{
     config::value::{show_duration, show_size},
     settings::{
@@ -27,6 +28,8 @@ pub(super) fn route(route: &Route, proxy: &Settings) -> Value {
             Requirement::Certificate => vec!["certificate"],
             Requirement::Permissions(words) => words.iter().map(String::as_str).collect(),
         },
+        "scopes": (!route.scopes.is_empty()).then_some(&route.scopes),
+        "claims": claims(&route.claims),
         "upstream": route.action.upstream().and_then(|it| proxy.upstreams.get(it)).map(|it| &it.name),
         "redirect": match &route.action {
             Action::Redirect(redirect) => Some(json!({

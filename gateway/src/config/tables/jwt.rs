@@ -1,63 +1,41 @@
 //! Reads `[jwt]`: which tokens prove who a client is.
 
-use std::time::Duration;
-
+use super::issuer;
 use crate::{
     config::{
         reader::{Keys, Reader},
         table::Table,
-        value::{self, form::described},
+        value,
     },
     diagnostic::Diagnostic,
     settings::{detect::Rule, jwt::Settings, proxy},
     signal::Signal,
 };
 
+/// What `[jwt]` has besides the keys of `[issuer.NAME]`.
+const CACHE: (&str, &str) = ("cache", "The number of verified tokens that are remembered, of all issuers.");
+
 /// The keys of `[jwt]`.
-pub(super) const KEYS: Keys = &[
-    ("issuer", "What a token's `iss` must be."),
-    ("audience", "What a token's `aud` must be or contain."),
-    ("jwks", "The file with the public keys (JWKS): RS256, ES256 or EdDSA."),
-    ("leeway", "How far the issuer's clock may be off."),
-    ("max_lifetime", "The longest lifetime of a token. Without it: any."),
-    ("type", "What the token header's `typ` must be. Without it: any."),
-    ("roles_claim", "The claim that names the client's roles."),
-    ("cache", "The number of verified tokens that are remembered."),
-];
+pub(super) const KEYS: Keys = &with_cache();
 
-const SECOND: Duration = Duration::from_secs(1);
+const fn with_cache() -> [(&'static str, &'static str); issuer::KEYS.len() + 1] {
+    let mut keys = [CACHE; issuer::KEYS.len() + 1];
+    let (of_issuer, _) = keys.split_at_mut(issuer::KEYS.len());
+    of_issuer.copy_from_slice(issuer::KEYS);
+    keys
+}
 
-const DAY: Duration = Duration::from_secs(86_400);
-
-pub(super) fn read(table: Table<'_>) -> Option<Settings> {
-    if !table.is_present() {
-        return None;
-    }
-    let issuer = table.required("issuer", "\"https://issuer.example\"", value::line);
-    let audience = table.required("audience", "\"api\"", value::line);
-    let jwks = table.required_file("jwks", "\"jwks.json\"");
-    let leeway = table.or("leeway", 30 * SECOND, value::duration_in(Duration::ZERO..=600 * SECOND));
-    let max_lifetime = table.optional("max_lifetime", value::duration_in(SECOND..=365 * DAY));
-    let typ = table.optional("type", value::line);
-    let roles_claim = table.or(
-        "roles_claim",
-        "roles".to_owned(),
-        described("string", value::line).written(|name| format!("{name:?}")),
-    );
+/// `[jwt]` is the one issuer of a gateway that has one, or says what all `[issuer.NAME]` share.
+pub(super) fn read(table: Table<'_>, issuers: Vec<(String, Table<'_>)>, reader: &Reader<'_>) -> Option<Settings> {
     let cache = table.or("cache", 10_000, value::count(1..=10_000_000));
-    // Only a configuration with a fault has none of these, and it is refused in the end.
-    let settings = Settings {
-        issuer: issuer.unwrap_or_default(),
-        audience: audience.unwrap_or_default(),
-        jwks,
-        leeway,
-        max_lifetime,
-        typ,
-        roles_claim,
-        cache,
-    };
+    let mut all = issuer::read(issuers, reader);
+    let is_issuer = issuer::KEYS.iter().any(|(key, _)| table.has(key));
+    if table.is_present() && (is_issuer || all.is_empty() || reader.is_reference()) {
+        all.insert(0, issuer::one(&table, None, reader));
+    }
+    issuer::tell_apart(&all, reader);
     table.finish();
-    Some(settings)
+    (!all.is_empty()).then_some(Settings { issuers: all, cache, kept: Vec::new() })
 }
 
 /// Warns where whoever guesses tokens may go on for ever.

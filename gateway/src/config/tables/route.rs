@@ -39,6 +39,8 @@ pub(super) const KEYS: Keys = &[
     ("methods", "The methods of the route. Empty: every method but CONNECT and TRACE."),
     ("when", "A condition on a header or a query parameter. All conditions must hold."),
     ("require", "Who is let through: `public`, `authenticated`, `certificate`, or permissions. Without it nobody is."),
+    ("scopes", "The scopes that the client's token must have, all of them."),
+    ("claims", "What the client's token must say, by path: `{ email_verified = true }`."),
     ("upstream", "The upstream that answers. A route has exactly one of `upstream`, `redirect` and `respond`."),
     ("redirect", "Answers with a redirect."),
     ("respond", "Answers with a fixed response."),
@@ -77,6 +79,7 @@ pub(super) fn read(tables: Vec<Table<'_>>, known: &Known<'_>, reader: &Reader<'_
         let methods = methods(&table, reader);
         let when = table.tables("when", when::KEYS).into_iter().filter_map(when::read).collect();
         let require = require::read(&table, known, reader);
+        let (scopes, claims) = require::of_tokens(&table, &require, known, reader);
         let action = action::read(&table, path.as_deref(), known);
         let rewrite = action::rewrite(&table, path.as_deref());
         let request_headers = headers::edits(table.table("request_headers", headers::KEYS), Side::Request, reader);
@@ -105,6 +108,8 @@ pub(super) fn read(tables: Vec<Table<'_>>, known: &Known<'_>, reader: &Reader<'_
                 methods,
                 when,
                 require,
+                scopes,
+                claims,
                 action: action.unwrap_or(Action::Forward(0)),
                 rewrite,
                 request_headers,

@@ -146,7 +146,7 @@ fn servers(settings: &settings::proxy::Settings) -> Vec<String> {
 
 /// Who vouches for tokens, by URL.
 pub(crate) fn identity_providers(settings: &settings::proxy::Settings) -> Vec<String> {
-    settings.jwt.iter().map(|jwt| jwt.issuer.clone()).collect()
+    settings.jwt.iter().flat_map(|jwt| &jwt.issuers).map(|issuer| issuer.issuer.clone()).collect()
 }
 
 /// The ports that packets are judged for.

@@ -14,9 +14,9 @@ fn rsa(bits: usize) -> String {
 #[track_caller]
 fn check(set: &str, expect: Result<usize, &str>) {
     match (Keys::new(set.as_bytes()), expect) {
-        (Ok(keys), Ok(count)) => assert_eq!(keys.0.len(), count, "{set}"),
+        (Ok(keys), Ok(count)) => assert_eq!(keys.keys.len(), count, "{set}"),
         (Err(diagnostics), Err(message)) => {
-            assert!(diagnostics.iter().all(|diagnostic| diagnostic.key == "jwt.jwks"));
+            assert!(diagnostics.iter().all(|diagnostic| diagnostic.key == "jwks"));
             assert!(
                 diagnostics.iter().any(|diagnostic| diagnostic.message.contains(message)),
                 "{set}: {diagnostics:?}"

@@ -11,7 +11,7 @@ fn j01_no_signature() {
             let message = format!("{}.{}", encode(&format!(r#"{{"alg":"{algorithm}"{kid}}}"#)), encode(&good()));
             check(&jwt, &format!("{message}."), "a part is empty");
             check(&jwt, &message, "it is not three parts");
-            check(&jwt, &format!("{message}.AA"), "its alg is none, or by a shared secret");
+            check(&jwt, &format!("{message}.AA"), "its alg is none");
         }
     }
 }
@@ -32,7 +32,7 @@ fn j02_the_public_key_as_a_shared_secret() {
         check(
             &issuer.jwt(),
             &format!("{message}.{}", BASE64URL_NOPAD.encode(tag.as_ref())),
-            "its alg is none, or by a shared secret",
+            "its alg is by a shared secret, and its issuer has public keys",
         );
     }
 }
@@ -92,21 +92,12 @@ fn j05_key_ids() {
 }
 
 #[test]
-fn j08_times_are_whole_numbers() {
+fn j08_times_are_numbers_in_range() {
     let issuer = Issuer::new();
-    let bad = "its exp, nbf or iat is no whole number of seconds";
-    for value in [
-        &format!(r#""{}""#, NOW + 300),
-        "1800000300.0",
-        "1.8e9",
-        "-1",
-        "[1800000300]",
-        "null",
-        "true",
-        "9007199254740992",
-        "1e18",
-        "{}",
-    ] {
+    let bad = "its exp, nbf or iat is no moment in seconds";
+    for value in
+        [&format!(r#""{}""#, NOW + 300), "-1", "-0.5", "[1800000300]", "null", "true", "9007199254740992", "1e18", "{}"]
+    {
         check(&issuer.jwt(), &issuer.with_claims(&claims(&format!(r#","exp":{value}"#))), bad);
         for claim in ["nbf", "iat"] {
             let token = issuer.with_claims(&claims(&format!(r#","exp":{},"{claim}":{value}"#, NOW + 300)));
@@ -122,7 +113,7 @@ fn j08_times_are_whole_numbers() {
 fn j09_issuer_audience_and_subject() {
     let issuer = Issuer::new();
     let (iss, aud, sub) = (r#""iss":"https://issuer.example""#, r#""aud":"api""#, r#""sub":"ann""#);
-    let (bad_iss, bad_aud) = ("its iss is not jwt.issuer", "its aud does not hold jwt.audience");
+    let (bad_iss, bad_aud) = ("its iss is no configured issuer", "its aud holds no `audience` of its issuer");
     let bad_sub = "its sub is no string of 1 to 255 bytes that names one principal";
     let long = format!(r#""sub":"{}""#, "s".repeat(256));
     for (members, expect) in [

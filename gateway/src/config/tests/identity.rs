@@ -1,0 +1,143 @@
+//! Issuers, roles, and what routes ask of tokens.
+
+use serde_json::json;
+
+use super::*;
+
+const JWT: &str = "jwks = \"jwks.json\"\n";
+const REQUIRE: &str = "require = [\"items:read\"]";
+
+/// BASE with `line` behind `[jwt]`'s keys.
+#[track_caller]
+fn jwt(line: &str, key: &str, message: &str, hint: &str) {
+    wrong(JWT, &format!("{JWT}{line}\n"), 32, key, message, hint);
+}
+
+#[test]
+fn wrong_issuers() {
+    wrong("issuer = \"https://issuer.example\"\n", "", 28, "jwt.issuer", "missing", "issuer = ");
+    wrong("\"api\"", "\"\"", 30, "jwt.audience", "empty", "between the quotation marks");
+    wrong("jwks = \"jwks.json\"\n", "", 28, "jwt.jwks", "missing", "jwks.json");
+    wrong("\"jwks.json\"", "\"forbidden.json\"", 31, "jwt.jwks", "Permission denied", "run as root");
+    jwt("provider = \"keyclock\"", "jwt.provider", "unknown", "mean \"keycloak\"?");
+    jwt("secret = \"s\"", "jwt.secret", "beside `jwks`", "its own issuer");
+    jwt("roles_claim = \"a..b\"", "jwt.roles_claim", "no path", "dots between");
+    jwt("roles_claim = []", "jwt.roles_claim", "empty", "at least one");
+    jwt("roles_claim = 7", "jwt.roles_claim", "expected a string", "quotation marks");
+    jwt("scope_claim = \".\"", "jwt.scope_claim", "no path", "dots between");
+    jwt("claims = { email_verified = 1.5 }", "jwt.claims.email_verified", "a boolean, found a float", "");
+    jwt("claims = { \"a.\" = true }", "jwt.claims.\"a.\"", "no path", "dots between");
+    jwt("claims = true", "jwt.claims", "expected a table", "[jwt.claims]");
+    jwt("audiences = [\"a\"]", "jwt.audiences", "unknown", "mean `audience`?");
+    wrong("audience = \"api\"", "audience = []", 30, "jwt.audience", "empty", "at least one");
+    wrong("audience = \"api\"", "audience = [\"api\", 1]", 30, "jwt.audience", "expected a string", "quotation");
+    let more = |name: &str, issuer: &str, line: &str| {
+        format!("[issuer.{name}]\nissuer = \"{issuer}\"\naudience = \"api\"\n{line}\n\n[roles]\n")
+    };
+    let other = "https://b.example";
+    wrong("[roles]\n", &more("b", other, ""), 33, "issuer.b.jwks", "missing", "jwks.json");
+    wrong(
+        "[roles]\n",
+        &more("b", "https://issuer.example", "jwks = \"k\""),
+        34,
+        "issuer.b.issuer",
+        "that of jwt",
+        "one table",
+    );
+    wrong("[roles]\n", &more("cert", other, "jwks = \"k\""), 33, "issuer.cert", "how principals begin", "another name");
+    wrong("[roles]\n", &more("\"a b\"", other, "jwks = \"k\""), 33, "issuer.\"a b\"", "not a name", "letters");
+    wrong("[roles]\n", &more("b", other, "jwks = \"k\"\ncache = 5"), 37, "issuer.b.cache", "unknown", "known here");
+}
+
+#[test]
+fn wrong_roles() {
+    let role = "reader = [\"items:read\"]";
+    let table = |line: &str| format!("{role}\n[roles.editor]\n{line}");
+    wrong(role, "reader = [\"items:read\", \"items:r*\"]", 34, "roles.reader[1]", "within a segment", "whole segment");
+    wrong(role, &table("inherits = [\"raeder\"]"), 36, "roles.editor.inherits[0]", "no role", "mean \"reader\"?");
+    wrong(role, &table("inherits = [\"editor\"]"), 36, "roles.editor.inherits[0]", "inherits itself", "leave out");
+    wrong(role, &table("inherit = [\"reader\"]"), 36, "roles.editor.inherit", "unknown", "mean `inherits`?");
+    wrong(role, &table("permissions = [\"public\"]"), 36, "roles.editor.permissions[0]", "reserved", "another");
+    let circle = format!("{role}\n[roles.a]\ninherits = [\"b\"]\n[roles.b]\ninherits = [\"a\"]");
+    let errors = load(&spoiled(role, &circle)).unwrap_err();
+    let keys: Vec<_> = errors.shown().map(|one| one.key.to_owned()).collect();
+    assert_eq!(keys, ["roles.a.inherits[0]", "roles.b.inherits[0]"], "{errors}");
+    wrong(role, &format!("{role}\nwriter = 7"), 35, "roles.writer", "expected an array", "brackets");
+}
+
+#[test]
+fn roles_inherit_and_have_patterns() {
+    let role = "reader = [\"items:read\"]";
+    let roles = format!(
+        "{role}\neditor = {{ permissions = [\"items:*\"], inherits = [\"reader\", \"auditor\"] }}\n\
+         [roles.auditor]\npermissions = [\"audit:read\"]\ninherits = [\"reader\"]"
+    );
+    let config = load(&spoiled(role, &roles)).unwrap_or_else(|errors| panic!("{errors}"));
+    let of = |name: &str| {
+        let mut permissions = config.proxy.roles[name].clone();
+        permissions.sort();
+        permissions.join(" ")
+    };
+    assert_eq!(of("reader"), "items:read");
+    assert_eq!(of("auditor"), "audit:read items:read");
+    assert_eq!(of("editor"), "audit:read items:* items:read");
+    let pattern = BASE.replace(role, "reader = [\"items:*\"]\nother = [\"items:read\"]");
+    let slip = load(&pattern.replace(REQUIRE, "require = [\"items:raed\"]")).unwrap();
+    assert!(
+        slip.warnings.iter().any(|one| one.key == "route[0].require[0]" && one.hint.is_some()),
+        "{:?}",
+        slip.warnings
+    );
+}
+
+#[test]
+fn wrong_demands_of_routes() {
+    let with = |line: &str| format!("{REQUIRE}\n{line}");
+    let key = |name: &str| format!("route[0].{name}");
+    wrong(REQUIRE, &with("require_claims = {}"), 44, &key("require_claims"), "unknown", "");
+    wrong(REQUIRE, &with("scopes = [\"a b\"]"), 44, &key("scopes[0]"), "no scope", "one word");
+    wrong(REQUIRE, &with("claims = { tenant = [[1]] }"), 44, &key("claims.tenant"), "found an array", "");
+    let public = |line: &str| format!("require = [\"public\"]\n{line}");
+    wrong(REQUIRE, &public("scopes = [\"a\"]"), 44, &key("scopes"), "has no effect", "authenticated");
+    wrong(REQUIRE, &public("claims = { a = 1 }"), 44, &key("claims"), "has no effect", "authenticated");
+    wrong(REQUIRE, "require = [\"items:*\"]", 43, &key("require[0]"), "has a `*`", "roles may have");
+}
+
+#[test]
+fn what_providers_write_where() {
+    for (provider, roles, scope, audience, claims) in [
+        ("keycloak", "realm_access.roles", "scope", "aud", json!({"typ": ["Bearer"]})),
+        ("auth0", "permissions", "scope", "aud", json!(null)),
+        ("entra", "roles", "scp", "aud", json!(null)),
+        ("okta", "groups", "scp", "aud", json!(null)),
+        ("cognito", "cognito:groups", "scope", "client_id", json!({"token_use": ["access"]})),
+    ] {
+        let text = spoiled(JWT, &format!("{JWT}provider = \"{provider}\"\n"));
+        let jwt = load(&text).unwrap_or_else(|errors| panic!("{errors}")).effective()["jwt"].clone();
+        assert_eq!(jwt["roles_claim"], json!([roles]), "{provider}");
+        assert_eq!((&jwt["scope_claim"], &jwt["audience_claim"]), (&json!(scope), &json!(audience)), "{provider}");
+        assert_eq!(jwt["claims"], claims, "{provider}");
+    }
+    let text = spoiled(JWT, &format!("{JWT}provider = \"cognito\"\nclaims = {{ token_use = \"id\" }}\n"));
+    assert_eq!(load(&text).unwrap().effective()["jwt"]["claims"], json!({"token_use": ["id"]}));
+}
+
+#[test]
+fn several_issuers() {
+    let shared = "[jwt]\ncache = 5\n[issuer.a]\nissuer = \"a\"\naudience = [\"x\", \"y\"]\nsecret = \"s\"\n\
+                  [issuer.b]\nissuer = \"b\"\naudience = \"x\"\njwks = \"k\"\n\n";
+    let start = BASE.find("[jwt]").unwrap();
+    let section = &BASE[start..BASE.find("[roles]").unwrap()];
+    let config = load(&BASE.replace(section, shared)).unwrap_or_else(|errors| panic!("{errors}"));
+    let effective = config.effective();
+    assert_eq!(effective["jwt"], json!({"cache": 5}));
+    assert_eq!(effective["issuer"]["a"]["audience"], json!(["x", "y"]));
+    assert_eq!(effective["issuer"]["b"]["jwks"], "/etc/gateway/k");
+    let jwt = config.proxy.jwt.unwrap();
+    let names: Vec<_> = jwt.issuers.iter().map(|issuer| issuer.name.as_deref().unwrap_or("")).collect();
+    assert_eq!(names, ["a", "b"]);
+    // Without any, `[jwt]` has to be one.
+    let errors = load(&BASE.replace(section, "[jwt]\ncache = 5\n\n")).unwrap_err();
+    let keys: Vec<_> = errors.shown().map(|one| one.key.to_owned()).collect();
+    assert_eq!(keys, ["jwt.issuer", "jwt.audience", "jwt.jwks"], "{errors}");
+}
