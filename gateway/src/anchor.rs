@@ -3,6 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
+pub mod schedule;
+pub mod timestamp;
+
 /// A checkpoint: what a key of the chain has signed. As JSON it is one line, the same for every kind of anchor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignedHead {

@@ -5,6 +5,7 @@ pub mod offline;
 
 pub mod control;
 
+mod anchors;
 pub mod audit;
 pub mod bans;
 pub mod feeds;

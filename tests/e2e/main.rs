@@ -39,6 +39,7 @@ mod docs;
 mod feeds;
 mod init;
 
+mod audit;
 mod auth;
 mod authz;
 mod balance;

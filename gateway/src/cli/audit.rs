@@ -6,6 +6,7 @@ use super::{context::Context, exit::Exit};
 
 mod chain;
 mod export;
+mod head;
 mod key;
 mod moment;
 mod show;
@@ -27,6 +28,8 @@ pub(super) enum Audit {
     Show(show::Show),
     /// Write records in a form that other programs read, verified
     Export(export::Export),
+    /// Print the last checkpoint, to keep it elsewhere
+    Head(head::Head),
     /// Print the public keys that verify the chain, or change the key
     Key(key::Key),
 }
@@ -37,6 +40,7 @@ impl Audit {
             Self::Verify(verify) => verify.execute(context),
             Self::Show(show) => show.execute(context),
             Self::Export(export) => export.execute(context),
+            Self::Head(head) => head.execute(context),
             Self::Key(key) => key.execute(context),
         }
     }

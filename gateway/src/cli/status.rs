@@ -102,6 +102,16 @@ pub(super) fn render(status: &control::Status) -> String {
         }
         lines.push(format!("\n{}", table.render()));
     }
+    if !status.audit.anchors.is_empty() {
+        let mut table = Table::new(["ANCHOR", "KIND", "RECORD", "SENT", "STATE"]);
+        for anchor in &status.audit.anchors {
+            let state = anchor.failing.as_deref().unwrap_or("ok").to_owned();
+            let cells = [anchor.name.clone(), anchor.kind.clone(), anchor.seq.to_string()];
+            let [name, kind, seq] = cells;
+            table.row([name, kind, seq, anchor.sent.clone(), state]);
+        }
+        lines.push(format!("\n{}", table.render()));
+    }
     if !status.upstreams.is_empty() {
         let mut table = Table::new(["UPSTREAM", "SERVER", "STATE"]);
         for upstream in &status.upstreams {

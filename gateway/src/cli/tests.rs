@@ -232,7 +232,14 @@ fn how_things_are() {
         warnings: vec!["the clock went back".to_owned()],
         budgets: Vec::new(),
         paused: None,
-        audit: control::AuditState { records: 9, files: 2, bytes: 5, signed: 7, signed_at: "T".to_owned() },
+        audit: control::AuditState {
+            records: 9,
+            files: 2,
+            bytes: 5,
+            signed: 7,
+            signed_at: "T".to_owned(),
+            anchors: Vec::new(),
+        },
         ..control::Status::default()
     };
     let expect = "\
@@ -242,6 +249,7 @@ version       0.1.0
 configuration /etc/gateway/gateway.toml
 guard         pid 1, up 1m1s
 proxy         pid 2, restarted 0 times
+observer      none: there is no [admin]
 listening     0.0.0.0:443
 enforcement   xdp on eth0 (native, adopted)
 blocks        1

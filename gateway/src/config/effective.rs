@@ -107,6 +107,11 @@ fn operator(operator: &Operator) -> Value {
     json!({ key: name, "roles": operator.roles.iter().map(|role| role.name()).collect::<Vec<_>>() })
 }
 
+fn anchor(anchor: &audit::Anchor) -> Value {
+    let audit::Target::File(path) = &anchor.target;
+    json!({ "name": anchor.name, "file": path, "every": show_duration(anchor.every) })
+}
+
 fn audit(audit: &audit::Settings) -> Value {
     json!({
         "max_size": show_size(audit.max_size),
@@ -114,6 +119,7 @@ fn audit(audit: &audit::Settings) -> Value {
         "keep_files": audit.keep.files,
         "keep_size": audit.keep.bytes.map(show_size),
         "keep_for": audit.keep.age.map(show_duration),
+        "anchor": (!audit.anchors.is_empty()).then(|| audit.anchors.iter().map(anchor).collect::<Vec<_>>()),
     })
 }
 

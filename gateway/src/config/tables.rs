@@ -34,7 +34,7 @@ pub(super) const KEYS: Keys = &[
         "operator",
         "Who may do what with the running gateway, besides root. Each group or user has its own `[[operator]]`.",
     ),
-    ("audit", "The record of all decisions: its files, and how often it is signed."),
+    ("audit", "The record of all decisions: its files, how often it is signed, and where its checkpoints are sent."),
     ("proxy", "The process that serves requests. It has no privileges."),
     ("admin", "The admin listener: metrics, `/healthz` and `/readyz`. Without this table there is none."),
     ("timeouts", "How long each part of a request may take."),

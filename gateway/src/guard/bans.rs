@@ -40,6 +40,7 @@ mod operator;
 mod policy;
 mod recording;
 mod refused;
+mod security_log;
 mod span;
 mod status;
 
@@ -49,6 +50,7 @@ use journal::{Journal, Write, nothing};
 use ledger::{Ledger, expiry, write_figures};
 use operator::{confirm, wanted::Wanted, would_refuse::WouldRefuse};
 use policy::{Policy, pardons, safety};
+use security_log::SecurityLog;
 use span::span;
 use status::shortfalls::Shortfalls;
 
@@ -81,6 +83,8 @@ pub(crate) struct Guard {
     feeds: Feeds,
     /// What an operator should know of.
     shortfalls: Shortfalls,
+    /// What is recorded once a minute.
+    security_log: SecurityLog,
 }
 
 impl Guard {

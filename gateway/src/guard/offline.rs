@@ -104,6 +104,7 @@ fn answer_with(path: &Path, request: Request, uid: u32, resolve: bool) -> Result
             config_since: String::new(),
             reload_refused: None,
             certificates: Vec::new(),
+            anchors: Vec::new(),
         };
         let mut status = guard.status(processes, now);
         status.guard_pid = 0;

@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{BufRead as _, BufReader},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use clap::Args;
@@ -11,12 +11,9 @@ use serde_json::json;
 
 use super::chain;
 use crate::{
-    anchor::SignedHead,
+    anchor::{SignedHead, timestamp},
     cli::{context::Context, exit::Exit, table::clean},
-    guard::{
-        audit::{Against, Outside, PublicKeys, Verification, verify_against},
-        state_files,
-    },
+    guard::audit::{Against, Outside, Stamp, Verification, verify_against},
 };
 
 #[derive(Debug, Args)]
@@ -27,6 +24,9 @@ whole, with 1 if it is broken, and with 2 if there is none.
 
 The store in the folder knows where the chain ends. A copy without the store
 needs --no-store; give --anchor then, or a cut end is not found.
+
+What a time stamp says is compared; that its authority has signed it is for
+`openssl ts -verify` to say.
 
 Examples:
   gateway audit verify
@@ -47,6 +47,9 @@ pub(in crate::cli) struct Verify {
     /// Compare with anchors that were kept elsewhere; can be repeated
     #[arg(long, value_name = "FILE")]
     anchor: Vec<PathBuf>,
+    /// Compare with time-stamp responses (RFC 3161); can be repeated
+    #[arg(long, value_name = "FILE")]
+    tsr: Vec<PathBuf>,
 }
 
 impl Verify {
@@ -59,7 +62,7 @@ impl Verify {
             Ok(keys) => keys,
             Err(exit) => return exit,
         };
-        let outside = match outside(&self.anchor, &state_dir, keys.as_ref()) {
+        let outside = match outside(&self.anchor, &self.tsr) {
             Ok(outside) => outside,
             Err(Wrong::Use(message)) => return context.out.fail(&message, Exit::Usage),
             Err(Wrong::Anchor(message)) => return context.out.fail(&message, Exit::Refused),
@@ -76,13 +79,14 @@ enum Wrong {
 }
 
 /// What was kept outside, from its files.
-fn outside(anchors: &[PathBuf], state_dir: &Path, keys: Option<&PublicKeys>) -> Result<Outside, Wrong> {
+fn outside(anchors: &[PathBuf], stamps: &[PathBuf]) -> Result<Outside, Wrong> {
     let mut outside = Outside::default();
-    if anchors.is_empty() {
-        return Ok(outside);
+    for path in stamps {
+        let name = path.display().to_string();
+        let bytes = std::fs::read(path).map_err(|error| Wrong::Use(format!("{name} cannot be read: {error}")))?;
+        let read = timestamp::Stamp::read(&bytes).map_err(|error| Wrong::Use(format!("{name}: {error}")))?;
+        outside.add_stamp(Stamp { name, imprint: read.imprint, time: read.time });
     }
-    let read = || PublicKeys::read(state_dir).map_err(|error| Wrong::Use(format!("{}: {error}", state_files::PUBLIC)));
-    let keys = keys.map_or_else(read, |keys| Ok(keys.clone()))?;
     for path in anchors {
         let name = path.display().to_string();
         let unreadable = |error: std::io::Error| Wrong::Use(format!("{name} cannot be read: {error}"));
@@ -90,7 +94,7 @@ fn outside(anchors: &[PathBuf], state_dir: &Path, keys: Option<&PublicKeys>) -> 
         for line in BufReader::new(File::open(path).map_err(unreadable)?).lines() {
             let line = line.map_err(unreadable)?;
             let Some(head) = SignedHead::find(&line) else { continue };
-            outside.add_anchor(&name, &head, &keys).map_err(Wrong::Anchor)?;
+            outside.add_anchor(&name, &head).map_err(Wrong::Anchor)?;
             found += 1;
         }
         if found == 0 {

@@ -10,14 +10,23 @@ use crate::anchor::SignedHead;
 /// What was kept outside, as far as it was not found in the chain yet.
 #[derive(Clone, Debug, Default)]
 pub struct Outside {
-    /// Hashes by the number of their record, with where each is from.
-    anchors: BTreeMap<u64, Vec<(String, String)>>,
+    /// By the number of their record.
+    anchors: BTreeMap<u64, Vec<Kept>>,
     stamps: Vec<Stamp>,
     /// What was found in the chain.
     found: Vec<String>,
     found_anchors: u64,
     /// The number of the first record that was read.
     begin: Option<u64>,
+}
+
+/// What an anchor says of a record.
+#[derive(Clone, Debug)]
+struct Kept {
+    hash: String,
+    /// Where it is from, and when it was signed.
+    name: String,
+    key: Vec<u8>,
 }
 
 /// A time stamp of a checkpoint.
@@ -31,23 +40,30 @@ pub struct Stamp {
     pub time: String,
 }
 
+impl Kept {
+    /// Its name, and whether the chain names the key that signed it.
+    fn shown(&self, keys: &PublicKeys) -> String {
+        let key = if keys.has(&self.key) { "" } else { ", by a key that the chain does not name" };
+        format!("{}{key}", self.name)
+    }
+}
+
 impl Outside {
-    /// Adds an anchor, if a key of the chain has signed it.
+    /// Adds an anchor, if it is signed as it says. That its key is one of the chain is known once that is read: an older
+    /// copy does not name the newest key.
     ///
     /// # Errors
-    /// None has.
-    pub fn add_anchor(&mut self, name: &str, head: &SignedHead, keys: &PublicKeys) -> Result<(), String> {
+    /// It is not.
+    pub fn add_anchor(&mut self, name: &str, head: &SignedHead) -> Result<(), String> {
+        let keys = PublicKeys::parse(&head.key).unwrap_or_default();
         let signature = data_encoding::HEXLOWER.decode(head.signature.as_bytes()).unwrap_or_default();
-        if keys.signer(&crate::anchor::signed_text(head.seq, &head.hash), &signature).is_none() {
-            return Err(format!("{name}: the anchor of record {} is signed by no key of this chain", head.seq));
-        }
-        self.anchors.entry(head.seq).or_default().push((head.hash.clone(), format!("{name} ({})", head.time)));
+        let text = crate::anchor::signed_text(head.seq, &head.hash);
+        let Some(key) = keys.signer(&text, &signature).map(<[u8]>::to_vec) else {
+            return Err(format!("{name}: the anchor of record {} is not signed by the key that it names", head.seq));
+        };
+        let name = format!("{name} ({})", head.time);
+        self.anchors.entry(head.seq).or_default().push(Kept { hash: head.hash.clone(), name, key });
         Ok(())
-    }
-
-    #[cfg(test)]
-    pub(super) fn anchors_for_tests(&mut self, seq: u64, hash: String) {
-        self.anchors.entry(seq).or_default().push((hash, "test".to_owned()));
     }
 
     /// Adds a time stamp.
@@ -56,11 +72,12 @@ impl Outside {
     }
 
     /// A record was read: whether every anchor knows it so.
-    pub(super) fn record(&mut self, seq: u64, hash: &str) -> Result<(), String> {
+    pub(super) fn record(&mut self, seq: u64, hash: &str, keys: &PublicKeys) -> Result<(), String> {
         self.begin.get_or_insert(seq);
         let Some(anchors) = self.anchors.remove(&seq) else { return Ok(()) };
-        match anchors.iter().find(|(known, _)| known != hash) {
-            Some((_, name)) => {
+        match anchors.iter().find(|kept| kept.hash != hash) {
+            Some(kept) => {
+                let name = kept.shown(keys);
                 Err(format!("the anchor {name} knows another record of this number: the file was replaced"))
             }
             None => {
@@ -87,10 +104,10 @@ impl Outside {
     }
 
     /// What the chain should have and has not; `last` is its last record.
-    pub(super) fn missing(&self, last: u64) -> Vec<String> {
+    pub(super) fn missing(&self, last: u64, keys: &PublicKeys) -> Vec<String> {
         let newest = self.anchors.range(last + 1..).next_back();
-        let anchors = newest.and_then(|(seq, names)| {
-            let (_, name) = names.first()?;
+        let anchors = newest.and_then(|(seq, kept)| {
+            let name = kept.first()?.shown(keys);
             Some(format!("{} records are missing at the end: the anchor {name} knows number {seq}", seq - last))
         });
         let stamps = self.stamps.iter().map(|stamp| {

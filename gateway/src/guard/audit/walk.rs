@@ -271,7 +271,7 @@ impl<'a> Walk<'a> {
         {
             return Err(broken("the store knows another record of this number: the file was replaced".to_owned()));
         }
-        self.outside.record(record.seq, record.hash).map_err(broken)
+        self.outside.record(record.seq, record.hash, &self.keys).map_err(broken)
     }
 
     /// A record that is as it was written.
@@ -395,7 +395,7 @@ impl<'a> Walk<'a> {
             let lost = anchor.seq - self.walked.seq;
             self.end(format!("{lost} records are missing at the end: the store knows number {}", anchor.seq));
         }
-        for reason in self.outside.missing(self.walked.seq) {
+        for reason in self.outside.missing(self.walked.seq, &self.keys) {
             self.end(reason);
         }
         self.walked.notes.extend(self.outside.notes());

@@ -12,6 +12,7 @@ impl Guard {
     /// configuration's to say, the source must be what its own address makes it.
     pub(crate) fn ask(&mut self, ask: &BanRequest, now: Now) -> Result<u64, Refused> {
         let asked = self.judge_ask(ask, now);
+        self.note_ask(ask, &asked);
         self.shortfalls.note_full(&asked);
         match &asked {
             Err(refused) if matches!(refused.code, "shadow_full" | "shadow_pace") => self.shortfalls.note_unlisted(),
@@ -19,6 +20,20 @@ impl Guard {
             _ => {}
         }
         asked
+    }
+
+    /// Keeps what is recorded of it at the end of the minute: the requests behind it, and that a rule in shadow was hit.
+    fn note_ask(&mut self, ask: &BanRequest, asked: &Result<u64, Refused>) {
+        let is_hostile = matches!(asked, Err(refused) if matches!(refused.code, "unknown_rule" | "not_the_source"
+            | "not_trusted" | "no_evidence"));
+        if is_hostile {
+            return;
+        }
+        self.security_log.note_evidence(ask.signal, ask.source, &ask.evidence);
+        let rule = self.policy.rules.iter().find(|rule| rule.name == ask.rule);
+        if rule.is_some_and(|rule| self.is_shadow(rule)) {
+            self.security_log.note_shadow(&format!("rule.{}", ask.rule), 1, [ask.source].into_iter(), &ask.evidence);
+        }
     }
 
     fn judge_ask(&mut self, ask: &BanRequest, now: Now) -> Result<u64, Refused> {

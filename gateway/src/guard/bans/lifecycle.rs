@@ -147,6 +147,7 @@ impl Guard {
             notices: Vec::new(),
             would_refuse: WouldRefuse::default(),
             shortfalls: Shortfalls::new(standing),
+            security_log: SecurityLog::default(),
         };
         Ok((guard, findings))
     }

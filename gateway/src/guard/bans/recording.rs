@@ -4,7 +4,10 @@ use super::{
     journal::{InForce, Records},
     *,
 };
-use crate::guard::{audit::Flush, store};
+use crate::{
+    anchor::SignedHead,
+    guard::{audit::Flush, store},
+};
 
 impl Guard {
     /// Records a decision. It must not be done if that fails.
@@ -77,6 +80,25 @@ impl Guard {
     /// What was to be flushed is not on the disk.
     pub(crate) fn not_flushed(&mut self, error: &std::io::Error) {
         self.journal.not_flushed(error);
+    }
+
+    /// Once a minute, and at the end: records what was refused, and what would have been. `refused` counts from the start.
+    pub(crate) fn record_refusals(&mut self, refused: &BTreeMap<String, u64>, now: Now) {
+        let verdicts = self.enforcer.path().verdicts().into_iter();
+        let shadow = verdicts.filter(|(verdict, _)| verdict.name().starts_with("shadow"));
+        let packets: Vec<_> = shadow.map(|(verdict, tally)| (verdict.name(), tally.packets)).collect();
+        let records = self.security_log.take(refused, packets.into_iter());
+        if records.is_empty() {
+            return;
+        }
+        if let Err(error) = self.settle(records, now, nothing()) {
+            tracing::error!(%error, "what was refused in the last minute could not be recorded");
+        }
+    }
+
+    /// The last checkpoint of the audit chain.
+    pub(crate) fn signed_head(&self) -> Option<&SignedHead> {
+        self.journal.signed_head()
     }
 
     /// Has another key sign the audit chain from now on.

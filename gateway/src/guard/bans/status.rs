@@ -5,8 +5,10 @@ use std::{cmp::Reverse, net::IpAddr};
 use gateway_common::verdict::Verdict;
 
 use super::{operator::detach, *};
+use crate::anchor::schedule::AnchorState;
 use crate::guard::control::{
-    Budget, CertificateEnd, Counted, Entry, Interface, Past, ReloadRefused, Requests, Score, Standing, Status, Top, Why,
+    AuditState, Budget, CertificateEnd, Counted, Entry, Interface, Past, ReloadRefused, Requests, Score, Standing,
+    Status, Top, Why,
 };
 
 mod packet_samples;
@@ -49,6 +51,8 @@ pub(crate) struct Processes {
     pub(crate) reload_refused: Option<ReloadRefused>,
     /// When the certificates of listeners end.
     pub(crate) certificates: Vec<CertificateEnd>,
+    /// Where checkpoints of the audit chain are sent.
+    pub(crate) anchors: Vec<AnchorState>,
 }
 
 impl Guard {
@@ -234,7 +238,7 @@ impl Guard {
             max_blocks: self.settings.max_bans.into(),
             interfaces_wanted: u64::try_from(self.settings.interfaces.len()).unwrap_or(u64::MAX),
             audit_failing: self.journal.is_failing(),
-            audit: self.journal.state(),
+            audit: AuditState { anchors: processes.anchors, ..self.journal.state() },
         }
     }
 

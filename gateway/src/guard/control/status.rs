@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::message::UpstreamReport;
+use crate::{anchor::schedule::AnchorState, message::UpstreamReport};
 
 use super::entry::Entry;
 
@@ -101,6 +101,9 @@ pub struct AuditState {
     pub signed: u64,
     /// When it was signed: RFC 3339, UTC; empty: none is.
     pub signed_at: String,
+    /// Where its checkpoints are sent.
+    #[serde(default)]
+    pub anchors: Vec<AnchorState>,
 }
 
 /// A reload that was refused.

@@ -28,6 +28,9 @@ const LOOK: u64 = 10;
 /// The store's log is brought into its file every so many seconds.
 const CHECKPOINT: u64 = 15;
 
+/// What was refused is recorded every so many seconds.
+const MINUTE: u64 = 60;
+
 /// Looks take one part in so many of a core at most.
 const SPARE: u32 = 10;
 
@@ -90,6 +93,15 @@ impl Service<'_> {
         {
             self.background.is_flushing = true;
             in_background(beside, move || Done::Flushed(chain.run()));
+        }
+        if self.ticks.is_multiple_of(MINUTE) {
+            self.guard.record_refusals(&self.counts.told().refused, Now::read());
+        }
+        self.background.anchors.configure(&self.config.guard.audit.anchors);
+        if let Some(head) = self.guard.signed_head() {
+            for job in self.background.anchors.due(head, Now::read()) {
+                in_background(beside, move || Done::Anchored(job.run()));
+            }
         }
         if self.ticks.is_multiple_of(CHECKPOINT)
             && !self.background.is_checkpointing

@@ -102,6 +102,7 @@ pub(crate) async fn serve(
         }
         if let Some(reason) = service.stopping.filter(|_| service.supervisor.is_empty()) {
             tracing::info!(reason, "the guard stops");
+            service.guard.record_refusals(&service.counts.told().refused, Now::read());
             return Ok(reason);
         }
     }
@@ -156,6 +157,7 @@ impl Service<'_> {
 
     pub(super) fn done(&mut self, done: Done, prepared: &mpsc::Sender<Ready>) {
         match done {
+            Done::Anchored(written) => self.background.anchors.done(written, Now::read()),
             Done::Certificates(epoch, watcher, news) => self.looked_at_certificates(epoch, watcher, news),
             Done::Checkpointed(done) => self.checkpointed(done),
             Done::Flushed(flushed) => self.flushed(flushed),
@@ -277,6 +279,8 @@ impl Service<'_> {
         match event {
             Event::Said(generation, ToGuard::Ready) => {
                 if self.supervisor.ready(generation).is_some() {
+                    let members = json!({"generation": generation, "pid": self.supervisor.pid()});
+                    self.guard.tell("proxy_ready", Now::read(), audit::members(members));
                     self.put_in_force();
                     self.resolve(beside);
                 }
@@ -382,6 +386,7 @@ impl Service<'_> {
         };
         let mut warnings = self.warnings.clone();
         warnings.extend(self.certificates.warnings());
+        warnings.extend(self.background.anchors.warnings());
         let absent = self.absent().into_iter().map(|address| format!("listener {address} waits: {ABSENT}"));
         warnings.extend(absent);
         if self.supervisor.pid().is_none() {
@@ -406,6 +411,7 @@ impl Service<'_> {
             config_since,
             reload_refused: self.reload_refused.clone(),
             certificates: self.certificates.ends(),
+            anchors: self.background.anchors.states(),
         }
     }
 }

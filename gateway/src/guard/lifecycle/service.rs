@@ -21,6 +21,7 @@ use crate::{
     clock::{self, Now},
     config::Config,
     guard::{
+        anchors::{self, Anchors},
         bans::{self, Actor, Guard, Planned, ProtectedAddresses},
         control::{Answer, CertificateEnd, ReloadRefused, server::Call},
         feeds::watch::{FeedNews, FeedWatcher},
@@ -212,6 +213,8 @@ pub(super) struct Background {
     pub(super) is_looking: bool,
     pub(super) is_flushing: bool,
     pub(super) is_checkpointing: bool,
+    /// Where checkpoints of the audit chain are sent.
+    pub(super) anchors: Anchors,
     /// When rules' bans may be looked after again.
     pub(super) rested: Option<Instant>,
     /// What operators ask for that needs to know who is logged in, and when it came: `CLOCK_MONOTONIC`, nanoseconds.
@@ -230,6 +233,7 @@ pub(super) struct Seen {
 
 /// What was done beside the loop.
 pub(super) enum Done {
+    Anchored(anchors::Written),
     Planned(Planned),
     Looked(FeedWatcher, Vec<(Feed, FeedNews)>, bans::Operators),
     Certificates(u64, TlsWatcher, Option<TlsNews>),

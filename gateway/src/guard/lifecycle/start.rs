@@ -40,7 +40,10 @@ use crate::{
     },
     os,
     sandbox::{self, Writes},
-    settings::guard::{Mode, Settings},
+    settings::{
+        audit::{Anchor, Target},
+        guard::{Mode, Settings},
+    },
 };
 
 /// `gateway run`: becomes the guard and stays until a signal ends it. A clean stop leaves link and maps pinned, so
@@ -147,7 +150,8 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
 
 /// Where the guard goes on writing.
 fn writes(config: &Config) -> Vec<Writes> {
-    let Settings { state_dir, control_socket, pin_dir, .. } = &config.guard;
+    let settings = &config.guard;
+    let Settings { state_dir, control_socket, pin_dir, .. } = settings;
     let mut writes = vec![Writes::Everything(state_dir.clone()), Writes::Socket(control_socket.clone())];
     // Pins may have to be made again, with their folder. The folder above holds other programs' pins, or is no bpffs.
     writes.push(Writes::Everything(pin_dir.clone()));
@@ -155,6 +159,9 @@ fn writes(config: &Config) -> Vec<Writes> {
     writes.extend(config.proxy.access_log.clone().map(Writes::Log));
     let admin = config.admin.as_ref().and_then(|admin| admin.listen.socket());
     writes.extend(admin.cloned().map(Writes::Socket));
+    // Only what is there can be named: an anchor whose folder is missing is told of once it is written to.
+    let anchors = settings.audit.anchors.iter().map(|Anchor { target: Target::File(path), .. }| path.clone());
+    writes.extend(anchors.filter(|path| path.parent().is_some_and(Path::exists)).map(Writes::Log));
     writes
 }
 

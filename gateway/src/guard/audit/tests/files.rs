@@ -312,7 +312,7 @@ fn a01_anchors_find_what_store_and_key_cannot() {
     };
     let mut outside = Outside::default();
     for head in &heads {
-        outside.add_anchor("vault", head, &public).unwrap();
+        outside.add_anchor("vault", head).unwrap();
     }
     let stamp = |head: &SignedHead| Stamp {
         name: "stamp".to_owned(),
@@ -334,9 +334,11 @@ fn a01_anchors_find_what_store_and_key_cannot() {
     // Another chain of the same key.
     let mut forged = heads[1].clone();
     forged.hash = heads[0].hash.clone();
-    assert!(outside.add_anchor("forged", &forged, &public).unwrap_err().contains("signed by no key"));
+    assert!(outside.add_anchor("forged", &forged).unwrap_err().contains("not signed by the key"));
+    // A chain that is another altogether, whose key is another.
     let mut other = Outside::default();
-    other.anchors_for_tests(8, "0".repeat(64));
+    other.add_anchor("other", &self::heads(&three_files("anchors-other"))[1]).unwrap();
     let bad = judge(&other).first_bad.unwrap();
     assert!(bad.file.ends_with(SECOND) && bad.line == 4 && bad.reason.contains("another record"), "{bad:?}");
+    assert!(bad.reason.contains("by a key that the chain does not name"), "{bad:?}");
 }

@@ -2,6 +2,7 @@
 
 use super::{InForce, Journal};
 use crate::{
+    anchor::SignedHead,
     clock::Now,
     guard::{
         audit::{Flush, members_of},
@@ -83,6 +84,11 @@ impl Journal {
         Ok(public)
     }
 
+    /// The last checkpoint.
+    pub(in super::super) const fn signed_head(&self) -> Option<&SignedHead> {
+        self.audit.signed_head()
+    }
+
     /// How the chain is, for `status`.
     pub(in super::super) fn state(&self) -> AuditState {
         let (files, bytes) = self.audit.files();
@@ -93,6 +99,7 @@ impl Journal {
             bytes,
             signed: signed.map_or(0, |head| head.seq),
             signed_at: signed.map(|head| head.time.clone()).unwrap_or_default(),
+            anchors: Vec::new(),
         }
     }
 

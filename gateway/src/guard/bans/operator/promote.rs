@@ -101,6 +101,8 @@ impl Guard {
 
     /// The proxy's limit of addresses would have refused requests.
     pub(crate) fn hear_would_refuse(&mut self, requests: u64, sources: &[message::Shadowed]) {
+        let hit = sources.iter().map(|shadowed| shadowed.source);
+        self.security_log.note_shadow("limit.address", requests, hit, &[]);
         let would = &mut self.would_refuse;
         would.requests = would.requests.saturating_add(requests);
         let room = MAX_SHADOWED.saturating_sub(would.sources.len());

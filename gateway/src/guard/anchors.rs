@@ -1,0 +1,186 @@
+//! Gives checkpoints of the audit chain to those who keep them elsewhere, and tells how each of them is.
+//!
+//! *Invariant:* no decision waits for an anchor, and none that fails keeps anything from being decided: `status` warns.
+
+use std::{
+    fs::OpenOptions,
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    anchor::{
+        SignedHead,
+        schedule::{AnchorState, Schedule},
+    },
+    clock::{Now, rfc3339},
+    settings::audit::{Anchor, Target},
+};
+
+/// All anchors of the configuration.
+#[derive(Default)]
+pub(crate) struct Anchors(Vec<(Anchor, Schedule)>);
+
+impl Anchors {
+    /// Puts those of a configuration in force. What is known of one that stays as it was is kept.
+    pub(crate) fn configure(&mut self, anchors: &[Anchor]) {
+        let mut old = std::mem::take(&mut self.0);
+        self.0 = anchors
+            .iter()
+            .map(|anchor| match old.iter().position(|(known, _)| known == anchor) {
+                Some(at) => old.swap_remove(at),
+                None => (anchor.clone(), Schedule::new(&anchor.name, anchor.target.kind(), anchor.every)),
+            })
+            .collect();
+    }
+
+    /// What is to be written now, by another thread.
+    pub(crate) fn due(&mut self, head: &SignedHead, now: Now) -> Vec<Job> {
+        let due = self.0.iter_mut().filter_map(|(anchor, schedule)| {
+            let Target::File(path) = &anchor.target;
+            let job = || Job { name: anchor.name.clone(), path: path.clone(), head: head.clone() };
+            schedule.begin(head, now.monotonic).then(job)
+        });
+        due.collect()
+    }
+
+    /// What became of it.
+    pub(crate) fn done(&mut self, Written { name, seq, result }: Written, now: Now) {
+        let Some((_, schedule)) = self.0.iter_mut().find(|(anchor, _)| anchor.name == name) else { return };
+        match result {
+            Ok(()) => schedule.sent(seq, rfc3339(now.unix_millis), now.monotonic),
+            Err(reason) => {
+                if schedule.state().failing.is_none() {
+                    tracing::error!(anchor = name, error = reason, "a checkpoint of the audit chain could not be sent");
+                }
+                schedule.failed(&reason, now.monotonic);
+            }
+        }
+    }
+
+    /// How each is.
+    pub(crate) fn states(&self) -> Vec<AnchorState> {
+        self.0.iter().map(|(_, schedule)| schedule.state().clone()).collect()
+    }
+
+    /// What an operator should know.
+    pub(crate) fn warnings(&self) -> impl Iterator<Item = String> {
+        self.0.iter().filter_map(|(_, schedule)| {
+            let AnchorState { name, failing, failures, sent, .. } = schedule.state();
+            let since = if sent.is_empty() {
+                "nothing was sent since the start".to_owned()
+            } else {
+                format!("last sent at {sent}")
+            };
+            let failing = failing.as_ref()?;
+            Some(format!("the audit anchor {name} cannot be reached ({failures} tries, {since}): {failing}"))
+        })
+    }
+}
+
+/// A checkpoint that is to be written to a file.
+pub(crate) struct Job {
+    name: String,
+    path: PathBuf,
+    head: SignedHead,
+}
+
+/// What became of it.
+pub(crate) struct Written {
+    name: String,
+    seq: u64,
+    result: Result<(), String>,
+}
+
+impl Job {
+    /// Writes it, and waits for the disk.
+    pub(crate) fn run(self) -> Written {
+        let result = append(&self.path, &self.head.to_line()).map_err(|error| {
+            let hint = match error.kind() {
+                io::ErrorKind::PermissionDenied => {
+                    ": the running gateway writes in the folders that it was started with: restart it"
+                }
+                _ => "",
+            };
+            format!("{}: {error}{hint}", self.path.display())
+        });
+        Written { name: self.name, seq: self.head.seq, result }
+    }
+}
+
+/// Appends a line to a file that may be one that only takes appending. It is opened each time: what it lies on may have
+/// been mounted anew.
+fn append(path: &Path, line: &str) -> io::Result<()> {
+    let mut open = OpenOptions::new();
+    // Nothing that lies there instead is waited for.
+    let open = open.create(true).append(true).read(true).mode(0o640).custom_flags(libc::O_NONBLOCK);
+    let mut file = open.open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    let mut last = [b'\n'];
+    if file.seek(SeekFrom::End(0))? > 0 {
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)?;
+    }
+    // What a full disk has cut off stays a line of its own.
+    let start = if last == [b'\n'] { "" } else { "\n" };
+    file.write_all(format!("{start}{line}\n").as_bytes())?;
+    file.sync_data()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, time::Duration};
+
+    use super::*;
+
+    #[test]
+    fn a_file_gets_every_head_once_and_a_line_each() {
+        let folder = std::env::temp_dir().join(format!("gateway-anchors-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("anchors.jsonl");
+        let anchor = |name: &str, path: &Path| Anchor {
+            name: name.to_owned(),
+            target: Target::File(path.to_owned()),
+            every: Duration::from_secs(1),
+        };
+        let mut anchors = Anchors::default();
+        anchors.configure(&[anchor("vault", &path), anchor("gone", &folder.join("missing/x"))]);
+        let mut now = Now { monotonic: 0, unix_millis: 0 };
+        let mut tell = |anchors: &mut Anchors, seq: u64| {
+            let text = || "x".to_owned();
+            let head = SignedHead {
+                anchor: 1,
+                chain: text(),
+                seq,
+                hash: text(),
+                time: text(),
+                key: text(),
+                signature: text(),
+            };
+            now.monotonic += 10 * crate::clock::SECOND;
+            for job in anchors.due(&head, now) {
+                let written = job.run();
+                anchors.done(written, now);
+            }
+        };
+        tell(&mut anchors, 5);
+        tell(&mut anchors, 5);
+        // Cut off in the middle, as on a full disk.
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, &text[..text.len() - 9]).unwrap();
+        // What is known of an anchor outlasts a reload.
+        anchors.configure(&[anchor("vault", &path), anchor("gone", &folder.join("missing/x"))]);
+        tell(&mut anchors, 7);
+        let heads: Vec<_> = fs::read_to_string(&path).unwrap().lines().map(SignedHead::find).collect();
+        assert_eq!(heads.iter().flatten().map(|head| head.seq).collect::<Vec<_>>(), [7]);
+        assert_eq!(heads.len(), 2);
+        let states = anchors.states();
+        assert_eq!((states[0].seq, states[0].failing.is_none()), (7, true));
+        let warnings: Vec<_> = anchors.warnings().collect();
+        assert!(warnings.len() == 1 && warnings[0].contains("gone cannot be reached"), "{warnings:?}");
+        fs::remove_dir_all(folder).unwrap();
+    }
+}
