@@ -9,5 +9,4 @@ pub mod packet;
 pub mod presence;
 pub mod sketch;
 pub mod source;
-pub mod trace;
 pub mod verdict;

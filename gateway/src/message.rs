@@ -17,7 +17,10 @@ pub mod observer;
 pub(crate) mod sealed;
 pub mod telemetry;
 
+mod bounds;
 mod bundle;
+
+pub use bounds::Bounded;
 
 /// The largest message, in bytes.
 pub const MAX_BYTES: usize = 64 * 1024;

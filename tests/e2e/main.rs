@@ -53,6 +53,7 @@ mod h2_flow;
 mod h2_hostile;
 mod h2_protocol;
 mod hostile;
+mod hostile_proxy;
 mod limit;
 mod many_bans;
 mod metrics;

@@ -22,6 +22,12 @@ impl Random {
         Self(seed | 1 << 40)
     }
 
+    /// From a seed that somebody else has told.
+    #[must_use]
+    pub const fn seeded(seed: u64) -> Self {
+        Self(seed | 1 << 40)
+    }
+
     /// Another one, for somebody else.
     #[must_use]
     pub fn fork(&mut self) -> Self {

@@ -146,7 +146,10 @@ impl Observer {
             }
         };
         let (pid, since) = (running.child.id(), running.since);
-        self.running = None;
+        // It may have sent what nobody reads.
+        if let Some(running) = self.running.take() {
+            running.channel.close();
+        }
         self.deaths = if since.elapsed() >= SETTLED { 0 } else { self.deaths + 1 };
         self.restarts += 1;
         let wait = Duration::from_millis(100) * 2_u32.saturating_pow(self.deaths.min(16));
@@ -163,10 +166,11 @@ impl Observer {
 
 impl Drop for Observer {
     fn drop(&mut self) {
-        let Some(running) = &mut self.running else { return };
+        let Some(mut running) = self.running.take() else { return };
         // It has nothing that could be lost, and may be stopped.
         if let Err(error) = running.child.kill().and_then(|()| running.child.wait()) {
             tracing::warn!(%error, "the observer stays");
         }
+        running.channel.close();
     }
 }

@@ -1,8 +1,10 @@
 //! The proxy processes, as the guard sees them: started, replaced, drained, and what they tell of themselves.
 
 pub(crate) mod barrier;
+pub(crate) mod conversation;
 pub(crate) mod counts;
 pub(crate) mod listeners;
 pub(crate) mod program;
+pub(crate) mod share;
 pub(crate) mod supervisor;
 pub(crate) mod upstreams;

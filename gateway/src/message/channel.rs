@@ -13,7 +13,10 @@ use rustix::net::{
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::io::{Interest, unix::AsyncFd};
 
-use super::{MAX_BYTES, MAX_DESCRIPTORS};
+use super::{Bounded, MAX_BYTES, MAX_DESCRIPTORS};
+
+/// The most descriptors that the kernel sends with one message (`SCM_MAX_FD`).
+const SENT_AT_MOST: usize = 253;
 
 /// The first byte of every message. Raised with every change of a type in [`message`](super).
 const VERSION: u8 = 6;
@@ -71,20 +74,65 @@ impl Channel {
     /// # Errors
     /// The message is too large, of another version, or not what it should be.
     pub async fn receive<T: DeserializeOwned>(&self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-        let received = self.socket.async_io(Interest::READABLE, |socket| receive(socket.as_fd())).await;
-        let (bytes, descriptors) = match received {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
-            other => other?,
-        };
-        let Some((&version, body)) = bytes.split_first() else { return Ok(None) };
-        if version != VERSION {
-            let told =
-                format!("it speaks version {version} and not {VERSION}: restart the gateway to change its program");
-            return Err(io::Error::new(io::ErrorKind::InvalidData, told));
+        match self.next().await? {
+            Some((bytes, descriptors)) => Ok(decode(&bytes)?.map(|message| (message, descriptors))),
+            None => Ok(None),
         }
-        let message = postcard::from_bytes(body).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-        Ok(Some((message, descriptors)))
     }
+
+    /// Receives one message from a process that is not trusted and has no descriptors to give. `None`: it is gone.
+    ///
+    /// # Errors
+    /// As [`Self::receive`]; a descriptor came along, or the message holds more than it may.
+    pub async fn receive_alone<T: DeserializeOwned + Bounded>(&self) -> io::Result<Option<T>> {
+        let Some((bytes, descriptors)) = self.next().await? else { return Ok(None) };
+        if !descriptors.is_empty() {
+            let many = descriptors.len();
+            close_elsewhere(descriptors);
+            return Err(invalid(format!("{many} descriptors came with a message that has none")));
+        }
+        let message: Option<T> = decode(&bytes)?;
+        if let Some(Err(what)) = message.as_ref().map(Bounded::check) {
+            return Err(invalid(format!("a message holds too many {what}")));
+        }
+        Ok(message)
+    }
+
+    /// Closes this end and what waits in it unread.
+    pub fn close(self) {
+        close_elsewhere(self);
+    }
+
+    async fn next(&self) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
+        let received = self.socket.async_io(Interest::READABLE, |socket| receive(socket.as_fd())).await;
+        match received {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(None),
+            other => other.map(Some),
+        }
+    }
+}
+
+/// Drops on a thread of its own what may hold descriptors that another process has made: to close the last one of a
+/// socket takes as long as that process has wanted (`SO_LINGER`), and nothing else waits for that.
+fn close_elsewhere(held: impl Send + 'static) {
+    let spawned = std::thread::Builder::new().name("close".to_owned()).spawn(move || drop(held));
+    if let Err(error) = spawned {
+        tracing::error!(%error, "no thread to close descriptors on");
+    }
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<Option<T>> {
+    let Some((&version, body)) = bytes.split_first() else { return Ok(None) };
+    if version != VERSION {
+        return Err(invalid(format!(
+            "it speaks version {version} and not {VERSION}: restart the gateway to change its program"
+        )));
+    }
+    postcard::from_bytes(body).map(Some).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+fn invalid(what: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
 /// The sending half of a channel, for threads that do not wait.
@@ -96,6 +144,11 @@ impl Sender {
     #[must_use]
     pub const fn new(socket: OwnedFd) -> Self {
         Self(socket)
+    }
+
+    /// Closes this end and what waits in it unread.
+    pub fn close(self) {
+        close_elsewhere(self);
     }
 
     /// Sends one message now.
@@ -135,17 +188,19 @@ fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) ->
 
 fn receive(socket: BorrowedFd<'_>) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     let mut bytes = vec![0; MAX_BYTES];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+    // Room for as many as can come: the kernel would close the others here and now.
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SENT_AT_MOST))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let received = recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
-    if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "message cut off"));
-    }
     let mut descriptors = Vec::new();
     for message in ancillary.drain() {
         if let RecvAncillaryMessage::ScmRights(rights) = message {
             descriptors.extend(rights);
         }
+    }
+    if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
+        close_elsewhere(descriptors);
+        return Err(invalid("message cut off".to_owned()));
     }
     bytes.truncate(received.bytes);
     Ok((bytes, descriptors))

@@ -125,9 +125,8 @@ async fn hear(channel: Channel, generation: u64, store: Rc<RefCell<Store>>) {
     let id = (Role::Proxy, generation);
     let mut left = PACE;
     loop {
-        match channel.receive::<Telemetry>().await {
-            // Descriptors that come along are closed: there is nothing the proxy has to give.
-            Ok(Some((telemetry, _descriptors))) => store.borrow_mut().hear(id, telemetry),
+        match channel.receive_alone::<Telemetry>().await {
+            Ok(Some(telemetry)) => store.borrow_mut().hear(id, telemetry),
             Ok(None) => break,
             Err(error) => {
                 tracing::error!(generation, %error, "a proxy broke the rules of its telemetry");
@@ -142,5 +141,6 @@ async fn hear(channel: Channel, generation: u64, store: Rc<RefCell<Store>>) {
             left = PACE;
         }
     }
+    channel.close();
     store.borrow_mut().end(id);
 }

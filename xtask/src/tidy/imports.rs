@@ -11,7 +11,7 @@ use super::{
 };
 
 /// The crates: where their sources are, and their names.
-const CRATES: [(&str, &str); 9] = [
+const CRATES: [(&str, &str); 10] = [
     ("gateway/src", "gateway"),
     ("gateway-common/src", "gateway_common"),
     ("gateway-ebpf/src", "gateway_ebpf"),
@@ -20,6 +20,7 @@ const CRATES: [(&str, &str); 9] = [
     ("tests/e2e", "e2e"),
     ("tests/kernel", "kernel"),
     ("tests/bench", "bench"),
+    ("tests/hostile", "hostile"),
     ("tests/soak", "soak"),
 ];
 

@@ -31,8 +31,9 @@ use crate::{
         observer::Observer,
         proxies::{
             barrier::PATIENCE,
+            conversation::Event,
             listeners::{self, ABSENT},
-            supervisor::{Event, Outcome},
+            supervisor::Outcome,
             upstreams,
         },
     },
@@ -41,6 +42,9 @@ use crate::{
 
 /// A guard that never got a proxy ready gives up after so many.
 const HOPELESS: usize = 4;
+
+/// How long the loop goes on before sockets are looked at.
+const TURN: Duration = Duration::from_millis(1);
 
 /// The feeds' files are looked at every so many seconds.
 const LOOK: u64 = 2;
@@ -72,7 +76,13 @@ pub(crate) async fn serve(
     service.start()?;
     service.look_for_addresses();
     service.resolve(&beside);
+    let mut turn = Instant::now();
     loop {
+        // Whoever connects to the control socket is seen between two messages of a proxy that floods.
+        if turn.elapsed() >= TURN {
+            tokio::task::yield_now().await;
+            turn = Instant::now();
+        }
         let (restart, due, look) = (service.supervisor.restart_at(), service.waiting.due(), service.look_due());
         let behind = service.guard.catch_up_at().map(instant);
         tokio::select! {
@@ -81,7 +91,7 @@ pub(crate) async fn serve(
             _ = hangup.recv() => service.prepare(Actor::Guard, None, &prepared),
             _ = reopen.recv() => service.reopen(),
             _ = child.recv() => service.reap(),
-            Some(event) = heard.recv() => service.hear(event, &beside),
+            Some(event) = heard.recv() => service.hear_in_turn(event, &beside),
             Some(call) = called.recv() => service.hear_call(call, &prepared, &beside),
             Some((result, actor, answer)) = ready.recv() => service.prepared(result, actor, answer),
             _ = second.tick() => service.tick(&beside),
@@ -275,6 +285,19 @@ impl Service<'_> {
         }
     }
 
+    /// Hears a proxy, and charges it for the time.
+    fn hear_in_turn(&mut self, event: Event, beside: &mpsc::Sender<Done>) {
+        let (Event::Said(generation, _) | Event::Silent(generation, _)) = event;
+        let is_silent = matches!(event, Event::Silent(..));
+        if !is_silent && !self.supervisor.hears(generation) {
+            return;
+        }
+        let began = Instant::now();
+        self.hear(event, beside);
+        self.relay();
+        self.supervisor.charge(generation, began.elapsed());
+    }
+
     pub(super) fn hear(&mut self, event: Event, beside: &mpsc::Sender<Done>) {
         match event {
             Event::Said(generation, ToGuard::Ready) => {
@@ -286,11 +309,13 @@ impl Service<'_> {
                 }
             }
             Event::Said(generation, ToGuard::Failed { reason }) => {
+                let was_starting = self.supervisor.is_starting(generation);
+                let reason: String = reason.chars().filter(|letter| !letter.is_control()).take(1_000).collect();
                 self.supervisor.failed(generation, &reason);
                 if !self.supervisor.ever_ready {
-                    let reason = reason.chars().filter(|letter| !letter.is_control()).take(1_000).collect();
                     self.hopeless = Some(reason);
-                } else {
+                } else if was_starting {
+                    // One that serves or drains has no say in what comes after it.
                     self.fail_reload(&reason);
                 }
             }
@@ -315,6 +340,7 @@ impl Service<'_> {
             Event::Said(generation, ToGuard::Ack { number }) => self.waiting.acknowledged(generation, number),
             Event::Silent(generation, None) => {
                 self.forget(generation);
+                self.supervisor.fell_silent(generation);
                 tracing::debug!(generation, "a proxy closed its channel");
             }
             Event::Silent(generation, Some(error)) => {

@@ -46,6 +46,9 @@ use crate::{
     },
 };
 
+/// How many messages of proxies wait to be heard, of all of them together. The rest waits with whoever says it.
+const EVENTS: usize = 64;
+
 /// `gateway run`: becomes the guard and stays until a signal ends it. A clean stop leaves link and maps pinned, so
 /// that bans go on, unless `detach_on_exit`.
 ///
@@ -134,7 +137,7 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
     let admin_socket = config.admin.as_ref().and_then(|admin| admin.listen.socket().cloned());
     let observer = admin.zip(observer).map(|(socket, config)| Observer::new(config, socket));
     let stopped = runtime.block_on(async {
-        let (events, heard) = mpsc::channel(1_024);
+        let (events, heard) = mpsc::channel(EVENTS);
         let supervisor = Supervisor::new(run_as, sockets, access_log, bundle, config.proxy.drain, events, program);
         let service = Service::new(path, config, &mut guard, supervisor, observer, warnings, operators);
         serve(service, control, heard).await

@@ -9,14 +9,19 @@ use std::{
     os::fd::{AsFd as _, OwnedFd},
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
 use tokio::{sync::mpsc, time::Instant};
 
-use super::program::Program;
+use super::{
+    conversation::{Event, converse},
+    program::Program,
+    share::Share,
+};
 use crate::message::{
-    Bundle, MAX_DESCRIPTORS, ToGuard, ToProxy,
+    Bundle, MAX_DESCRIPTORS, ToProxy,
     channel::{self, Channel},
     sealed::seal,
 };
@@ -53,15 +58,6 @@ pub(crate) struct RunAs {
     pub(crate) gid: u32,
 }
 
-/// What a proxy has to say, and from which generation.
-#[derive(Debug)]
-pub(crate) enum Event {
-    /// A message.
-    Said(u64, ToGuard),
-    /// The channel is closed, or what came was no message.
-    Silent(u64, Option<io::Error>),
-}
-
 /// What became of a proxy.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -89,6 +85,12 @@ struct Proxy {
     outbox: mpsc::Sender<(ToProxy, Option<OwnedFd>)>,
     /// Where it is another than those before.
     program: Option<Program>,
+    /// How much of the guard's time its messages take.
+    share: Arc<Share>,
+    /// It was killed: nothing that it has said is heard any more.
+    condemned: bool,
+    /// Its channel is closed, since when.
+    silent: Option<Instant>,
 }
 
 impl Proxy {
@@ -181,9 +183,10 @@ impl Supervisor {
         let generation = self.generation;
         tracing::info!(pid = child.id(), generation, "a proxy is starting");
         let (outbox, queue) = mpsc::channel(OUTBOX);
-        tokio::spawn(converse(channel, generation, opening, queue, self.events.clone()));
+        let share = Arc::new(Share::default());
+        tokio::spawn(converse(channel, generation, opening, queue, self.events.clone(), Arc::clone(&share)));
         let state = ProxyState::Starting(Instant::now() + READY_WITHIN);
-        self.proxies.push(Proxy { generation, child, state, outbox, program });
+        self.proxies.push(Proxy { generation, child, state, outbox, program, share, condemned: false, silent: None });
         Ok(())
     }
 
@@ -298,6 +301,25 @@ impl Supervisor {
         self.kill(generation, &reason);
     }
 
+    /// Whether what a proxy says is heard: it is there, and nobody has killed it.
+    pub(crate) fn hears(&self, generation: u64) -> bool {
+        self.proxies.iter().any(|proxy| proxy.generation == generation && !proxy.condemned)
+    }
+
+    /// A proxy's message has taken the guard so long.
+    pub(crate) fn charge(&self, generation: u64, took: Duration) {
+        if let Some(proxy) = self.proxies.iter().find(|proxy| proxy.generation == generation) {
+            proxy.share.spend(took);
+        }
+    }
+
+    /// A proxy has closed its channel. One that lives on without is past being told of bans.
+    pub(crate) fn fell_silent(&mut self, generation: u64) {
+        if let Some(proxy) = self.proxies.iter_mut().find(|proxy| proxy.generation == generation) {
+            proxy.silent.get_or_insert_with(Instant::now);
+        }
+    }
+
     /// Ends a proxy that misbehaves.
     pub(crate) fn kill(&mut self, generation: u64, reason: &str) {
         if let Some(proxy) = self.proxies.iter_mut().find(|proxy| proxy.generation == generation) {
@@ -356,6 +378,9 @@ impl Supervisor {
                 ProxyState::Starting(deadline) if now >= deadline => kill(proxy, "it did not get ready in time"),
                 ProxyState::Draining(deadline) if now >= deadline => kill(proxy, "it did not drain in time"),
                 _ => {}
+            }
+            if proxy.silent.is_some_and(|since| now.saturating_duration_since(since) >= GRACE) {
+                kill(proxy, "it closed its channel and lives on");
             }
         }
     }
@@ -446,51 +471,11 @@ fn drain(proxy: &mut Proxy, patience: Duration) {
 }
 
 fn kill(proxy: &mut Proxy, reason: &str) {
+    if std::mem::replace(&mut proxy.condemned, true) {
+        return;
+    }
     tracing::warn!(pid = proxy.child.id(), reason, "a proxy is killed");
     if let Err(error) = proxy.child.kill() {
         tracing::error!(pid = proxy.child.id(), %error, "it cannot be killed");
-    }
-}
-
-/// Speaks with one proxy until either side is gone.
-async fn converse(
-    channel: Channel,
-    generation: u64,
-    opening: Vec<(ToProxy, Vec<OwnedFd>)>,
-    mut queue: mpsc::Receiver<(ToProxy, Option<OwnedFd>)>,
-    events: mpsc::Sender<Event>,
-) {
-    let speak = async {
-        for (message, descriptors) in opening {
-            let borrowed: Vec<_> = descriptors.iter().map(OwnedFd::as_fd).collect();
-            channel.send(&message, &borrowed).await?;
-        }
-        while let Some((message, descriptor)) = queue.recv().await {
-            let borrowed: Vec<_> = descriptor.iter().map(OwnedFd::as_fd).collect();
-            channel.send(&message, &borrowed).await?;
-        }
-        // The supervisor has buried the proxy.
-        io::Result::Ok(())
-    };
-    let listen = async {
-        loop {
-            match channel.receive::<ToGuard>().await {
-                // Descriptors that come along are closed: there is nothing the proxy has to give.
-                Ok(Some((message, _descriptors))) => {
-                    if events.send(Event::Said(generation, message)).await.is_err() {
-                        return None;
-                    }
-                }
-                Ok(None) => return None,
-                Err(error) => return Some(error),
-            }
-        }
-    };
-    let error = tokio::select! {
-        spoken = speak => spoken.err(),
-        heard = listen => heard,
-    };
-    if events.send(Event::Silent(generation, error)).await.is_err() {
-        tracing::debug!(generation, "nobody listens any more");
     }
 }

@@ -1,0 +1,68 @@
+//! Speaks with one proxy: what the guard has to say goes out, and what the proxy says comes in as events, at the pace that
+//! its [`Share`] lets it.
+
+use std::{
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    sync::Arc,
+};
+
+use tokio::sync::mpsc;
+
+use super::share::Share;
+use crate::message::{ToGuard, ToProxy, channel::Channel};
+
+/// What a proxy has to say, and from which generation.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A message.
+    Said(u64, ToGuard),
+    /// The channel is closed, or what came was no message.
+    Silent(u64, Option<io::Error>),
+}
+
+/// Speaks with one proxy until either side is gone.
+pub(super) async fn converse(
+    channel: Channel,
+    generation: u64,
+    opening: Vec<(ToProxy, Vec<OwnedFd>)>,
+    mut queue: mpsc::Receiver<(ToProxy, Option<OwnedFd>)>,
+    events: mpsc::Sender<Event>,
+    share: Arc<Share>,
+) {
+    let speak = async {
+        for (message, descriptors) in opening {
+            let borrowed: Vec<_> = descriptors.iter().map(OwnedFd::as_fd).collect();
+            channel.send(&message, &borrowed).await?;
+        }
+        while let Some((message, descriptor)) = queue.recv().await {
+            let borrowed: Vec<_> = descriptor.iter().map(OwnedFd::as_fd).collect();
+            channel.send(&message, &borrowed).await?;
+        }
+        // The supervisor has buried the proxy.
+        io::Result::Ok(())
+    };
+    let listen = async {
+        loop {
+            // One that takes more than its share of the guard's time waits; its messages pile up with it.
+            share.wait().await;
+            match channel.receive_alone::<ToGuard>().await {
+                Ok(Some(message)) => {
+                    if events.send(Event::Said(generation, message)).await.is_err() {
+                        return None;
+                    }
+                }
+                Ok(None) => return None,
+                Err(error) => return Some(error),
+            }
+        }
+    };
+    let error = tokio::select! {
+        spoken = speak => spoken.err(),
+        heard = listen => heard,
+    };
+    channel.close();
+    if events.send(Event::Silent(generation, error)).await.is_err() {
+        tracing::debug!(generation, "nobody listens any more");
+    }
+}

@@ -1,0 +1,209 @@
+//! A proxy in wrong hands: whatever it says, the guard lives, bans nobody that must not be banned, answers its operators,
+//! and fills neither log nor memory.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use support::{
+    daemon::{Daemon, binary},
+    http1::Client,
+    random::Random,
+    report,
+    settings::Settings,
+    upstream::Upstream,
+    wait::{SOON, pause, until},
+    world::{GOOD_V4, World},
+};
+
+/// How many bans rules may ask for within a minute here.
+const PACE: u64 = 20;
+
+/// How long each scenario is watched.
+const WATCHED: Duration = Duration::from_secs(3);
+
+/// What no rule may ban, by the start of what `block list` says.
+const PROTECTED: [&str; 13] = [
+    "10.0.0.1", "127.", "0.", "255.", "224.", "169.254.", "192.0.2.", "::", "::1", "fd00::/", "fd00::1", "fe80:",
+    "ff02:",
+];
+
+struct Stage<'world> {
+    world: &'world World,
+    daemon: Daemon<'world>,
+    guard: u32,
+    random: Random,
+    slowest: Duration,
+}
+
+impl<'world> Stage<'world> {
+    /// Starts the real gateway; its next proxy is hostile.
+    fn new(world: &'world World) -> Self {
+        let path = program(world);
+        replace(&path, Path::new(&binary()));
+        let guard = format!("allow = [\"192.0.2.0/24\"]\nmax_bans_per_minute = {PACE}\nladder = {{ widen_at = 2 }}");
+        let settings = Settings { guard, ..Settings::default() };
+        let exec = format!("exec {} \"$@\"", path.display());
+        let daemon = Daemon::start_under(world, &settings, &["sh", "-c", &exec]);
+        let guard = daemon.guard_pid();
+        Self { world, daemon, guard, random: Random::new(), slowest: Duration::ZERO }
+    }
+
+    /// The next proxies do this.
+    fn plays(&mut self, scenario: &str) {
+        fs::write(self.world.folder.join("scenario"), format!("{scenario} {}", self.random.below(1 << 32))).unwrap();
+    }
+
+    /// The guard's `status`, as its operator gets it; how long that took is kept.
+    #[track_caller]
+    fn status(&mut self) -> Value {
+        let start = Instant::now();
+        let status = self.daemon.status();
+        self.slowest = self.slowest.max(start.elapsed());
+        status
+    }
+
+    fn lines(&self) -> usize {
+        self.log().lines().count()
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.world.folder.join("stderr.log")).unwrap()
+    }
+
+    fn audited(&self) -> usize {
+        fs::read_to_string(self.world.folder.join("state/audit.jsonl")).unwrap().lines().count()
+    }
+
+    /// One part of the guard's memory, in KiB.
+    fn memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.guard)).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.guard)).unwrap().count()
+    }
+
+    /// A new proxy plays this scenario for a while, and nothing that matters happens.
+    #[track_caller]
+    fn survives(&mut self, scenario: &str) {
+        self.plays(scenario);
+        let (lines, audited, descriptors) = (self.lines(), self.audited(), self.descriptors());
+        if let Some(pid) = self.status()["proxy_pid"].as_u64() {
+            let killed = Command::new("kill").args(["-9", &pid.to_string()]).status();
+            assert!(killed.is_ok());
+        }
+        // Proxies that keep dying are started again after a while only.
+        let begins = format!("hostile: {scenario}");
+        until(&begins, SOON, || self.log().contains(&begins).then_some(()));
+        let start = Instant::now();
+        while start.elapsed() < WATCHED {
+            let status = self.status();
+            assert_eq!(status["guard_pid"], self.guard, "{scenario}: {status}");
+            // An operator's word counts all the while.
+            self.daemon.done(&["block", "add", "198.51.100.7", "--for", "1h", "--force"]);
+            self.daemon.done(&["block", "del", "198.51.100.7"]);
+            pause(Duration::from_millis(20));
+        }
+        self.bans_are_safe(scenario);
+        let seconds = start.elapsed().as_secs() + 1;
+        let (told, recorded) = (self.lines() - lines, self.audited() - audited);
+        let most = usize::try_from(60 + 20 * seconds).unwrap();
+        // Each block and unblock by hand is a line and a record.
+        let by_hand = 2 * self.audit_count("operator:0");
+        assert!(told <= most + by_hand, "{scenario}: {told} lines within {seconds} s");
+        assert!(recorded <= 2 * most + by_hand, "{scenario}: {recorded} records within {seconds} s");
+        assert!(self.memory() < 400 * 1_024, "{scenario}: {} KiB", self.memory());
+        let open = self.descriptors();
+        assert!(open < descriptors + 64, "{scenario}: {open} descriptors, {descriptors} before");
+    }
+
+    fn audit_count(&self, what: &str) -> usize {
+        fs::read_to_string(self.world.folder.join("state/audit.jsonl")).unwrap().matches(what).count()
+    }
+
+    /// Nobody is banned who must not be, and no more than the pace lets be.
+    #[track_caller]
+    fn bans_are_safe(&self, scenario: &str) {
+        let blocks = self.daemon.done(&["block", "list"]);
+        let entries = blocks["entries"].as_array().unwrap();
+        for entry in entries {
+            let source = entry["source"].as_str().unwrap();
+            assert!(!PROTECTED.iter().any(|start| source.starts_with(start)), "{scenario}: {entry}");
+            let length = source.split_once('/').map_or(128, |(_, length)| length.parse().unwrap());
+            let widest = if source.contains(':') { 56 } else { 32 };
+            assert!(length >= widest, "{scenario}: {entry}");
+        }
+        let minutes = 2 + self.status_uptime() / 60;
+        assert!(u64::try_from(entries.len()).unwrap() <= PACE * minutes, "{scenario}: {} bans", entries.len());
+    }
+
+    fn status_uptime(&self) -> u64 {
+        self.daemon.status()["uptime_seconds"].as_u64().unwrap()
+    }
+}
+
+fn program(world: &World) -> PathBuf {
+    world.folder.join("gateway")
+}
+
+fn replace(path: &Path, by: &Path) {
+    let new = path.with_extension("new");
+    fs::copy(by, &new).unwrap();
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::rename(&new, path).unwrap();
+}
+
+#[test]
+fn a_proxy_in_wrong_hands_reaches_no_further() {
+    if !report::may_run("hostile-proxy") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let mut stage = Stage::new(&world);
+    assert_eq!(Client::new(&world, GOOD_V4).get("/health", "").unwrap().status, 200);
+    // What the real proxy has banned stays banned, whatever comes after it.
+    stage.daemon.done(&["block", "add", "203.0.113.9", "--for", "1h"]);
+
+    stage.plays("silent");
+    replace(&program(&world), Path::new(env!("CARGO_BIN_EXE_hostile-proxy")));
+    let told = stage.daemon.done(&["reload"]);
+    assert!(told["message"].as_str().unwrap().contains("the program that is on disk"), "{told}");
+    for scenario in [
+        "silent",
+        "bytes",
+        "half",
+        "other-version",
+        "too-much",
+        "closed",
+        "ready-and-failed",
+        "acks",
+        "flood",
+        "bans",
+        "descriptors",
+    ] {
+        stage.survives(scenario);
+        let listed = stage.daemon.done(&["block", "list"]).to_string();
+        assert!(listed.contains("203.0.113.9"), "{scenario} lifted a block: {listed}");
+    }
+    report::note(&format!("hostile-proxy: the slowest `gateway status` took {:?}", stage.slowest));
+
+    // With the real program in its place again everything is as it was.
+    replace(&program(&world), Path::new(&binary()));
+    stage.plays("silent");
+    until("a proxy to reload in place of", SOON, || stage.status()["proxy_pid"].as_u64());
+    until("the real proxy", SOON, || (stage.daemon.cli(&["reload"]).code == 0).then_some(()));
+    stage.daemon.done(&["allow", "add", "10.0.0.2"]);
+    until("to be served", SOON, || {
+        Client::new(&world, GOOD_V4).get("/health", "").is_ok_and(|answer| answer.status == 200).then_some(())
+    });
+    assert_eq!(stage.daemon.guard_pid(), stage.guard);
+}

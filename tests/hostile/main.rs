@@ -1,0 +1,187 @@
+//! A proxy in wrong hands: started by the real guard in the place of the real proxy, it says and does what no proxy
+//! would. What, and by which random numbers, the file `scenario` beside its program says.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a program of tests: whatever fails here ends it, and its test sees that"
+)]
+
+use std::{
+    env, fs,
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use gateway::message::{
+    ToGuard, ToProxy,
+    channel::{self, Channel, Sender},
+};
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::socket::{ControlMessage, MsgFlags, sendmsg},
+};
+use support::{random::Random, wait::pause};
+
+mod descriptors;
+mod messages;
+
+/// How long a scenario goes on if nobody ends it.
+const LONG: Duration = Duration::from_secs(60);
+
+fn main() {
+    let program = env::args().next().unwrap();
+    let told = fs::read_to_string(Path::new(&program).with_file_name("scenario")).unwrap();
+    let (scenario, seed) = told.trim().split_once(' ').unwrap();
+    let (socket, listeners) = start();
+    let proxy = Hostile { version: version(), socket, random: Random::seeded(seed.parse().unwrap()) };
+    // Its standard error is the guard's own.
+    eprintln!("hostile: {scenario}");
+    proxy.play(scenario, &listeners);
+}
+
+/// Takes everything that the guard hands over, as the real proxy does.
+fn start() -> (OwnedFd, Vec<OwnedFd>) {
+    let stdin = std::io::stdin().as_fd().try_clone_to_owned().unwrap();
+    let socket = stdin.try_clone().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+    let listeners = runtime.block_on(async {
+        let channel = Channel::new(stdin).unwrap();
+        let Some((ToProxy::Start { listeners, .. }, _bundle)) = channel.receive().await.unwrap() else {
+            panic!("the guard did not start with the start")
+        };
+        let mut all = Vec::new();
+        for _ in 0..listeners {
+            let (_listen, sockets) = channel.receive::<ToProxy>().await.unwrap().unwrap();
+            all.extend(sockets);
+        }
+        all
+    });
+    (socket, listeners)
+}
+
+/// The first byte of every message.
+fn version() -> u8 {
+    let (ours, theirs) = channel::pair().unwrap();
+    Sender::new(ours).try_send(&ToGuard::Ready).unwrap();
+    let mut bytes = [0; 16];
+    nix::unistd::read(&theirs, &mut bytes).unwrap();
+    bytes[0]
+}
+
+struct Hostile {
+    version: u8,
+    socket: OwnedFd,
+    random: Random,
+}
+
+impl Hostile {
+    fn play(mut self, scenario: &str, listeners: &[OwnedFd]) {
+        let until = Instant::now() + LONG;
+        let goes_on = || Instant::now() < until;
+        match scenario {
+            // Ready, and then neither a word nor an ear.
+            "silent" => self.say(&ToGuard::Ready),
+            "bytes" => {
+                self.say(&ToGuard::Ready);
+                pause(Duration::from_millis(200));
+                let length = self.random.below(2_000);
+                let mut bytes: Vec<u8> = (0..length).map(|_| self.random.below(256).to_le_bytes()[0]).collect();
+                bytes.insert(0, self.version);
+                self.send(&bytes, &[]);
+            }
+            "half" => {
+                self.say(&ToGuard::Ready);
+                let whole = messages::encoded(self.version, &messages::any(&mut self.random));
+                self.send(&whole[..whole.len() / 2], &[]);
+            }
+            "other-version" => {
+                self.say(&ToGuard::Ready);
+                self.send(&[self.version + 1, 0], &[]);
+            }
+            // No message at all, and it lives on.
+            "closed" => {
+                self.say(&ToGuard::Ready);
+                self.send(&[], &[]);
+            }
+            "too-much" => {
+                self.say(&ToGuard::Ready);
+                let message = messages::too_much(&mut self.random);
+                self.say(&message);
+            }
+            "ready-and-failed" => {
+                for _ in 0..1_000 {
+                    self.say(&ToGuard::Ready);
+                }
+                while goes_on() {
+                    self.say(&ToGuard::Failed { reason: "\u{1b}[31mgone\nfor good".repeat(1_000) });
+                }
+            }
+            "flood" => {
+                self.say(&ToGuard::Ready);
+                while goes_on() {
+                    let message = messages::any(&mut self.random);
+                    self.say(&message);
+                }
+            }
+            "acks" => {
+                self.say(&ToGuard::Ready);
+                let ack = messages::encoded(self.version, &ToGuard::Ack { number: u64::MAX });
+                while goes_on() {
+                    self.send(&ack, &[]);
+                }
+            }
+            "bans" => {
+                self.say(&ToGuard::Ready);
+                // Everybody is good, and everybody is to be banned.
+                for _ in 0..200 {
+                    let good = messages::good(&mut self.random);
+                    self.say(&good);
+                }
+                while goes_on() {
+                    let ask = messages::ask(&mut self.random);
+                    self.say(&ask);
+                }
+            }
+            "descriptors" => {
+                let held = descriptors::slow_to_close(listeners);
+                let ready = messages::encoded(self.version, &ToGuard::Ready);
+                self.send(&ready, &[]);
+                pause(Duration::from_millis(200));
+                self.send(&ready, &held.iter().map(OwnedFd::as_fd).collect::<Vec<_>>());
+                // More of them, unread when the guard closes the channel.
+                self.send(&ready, &held.iter().map(OwnedFd::as_fd).collect::<Vec<_>>());
+                drop(held);
+            }
+            other => panic!("no scenario {other:?}"),
+        }
+        while goes_on() {
+            pause(Duration::from_millis(100));
+        }
+    }
+
+    fn say(&mut self, message: &ToGuard) {
+        self.send(&messages::encoded(self.version, message), &[]);
+    }
+
+    /// Sends bytes as one message. Ends with the channel.
+    fn send(&self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) {
+        let raw: Vec<i32> = descriptors.iter().map(BorrowedFd::as_raw_fd).collect();
+        let control = [ControlMessage::ScmRights(&raw)];
+        let control = if raw.is_empty() { &[][..] } else { &control[..] };
+        let iov = [std::io::IoSlice::new(bytes)];
+        while let Err(error) = sendmsg::<()>(self.socket.as_raw_fd(), &iov, control, MsgFlags::MSG_NOSIGNAL, None) {
+            match error {
+                nix::Error::EAGAIN => {
+                    let mut wait = [PollFd::new(self.socket.as_fd(), PollFlags::POLLOUT)];
+                    poll(&mut wait, PollTimeout::MAX).unwrap();
+                }
+                nix::Error::EMSGSIZE => return,
+                // The guard has closed it.
+                _ => return pause(LONG),
+            }
+        }
+    }
+}
