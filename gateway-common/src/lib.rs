@@ -9,4 +9,5 @@ pub mod packet;
 pub mod presence;
 pub mod sketch;
 pub mod source;
+pub mod trace;
 pub mod verdict;

@@ -12,6 +12,7 @@ mod cookie;
 mod event;
 mod frame;
 mod maps;
+mod trace;
 
 use aya_ebpf::{Global, bindings::xdp_action, macros::xdp, programs::XdpContext};
 use gateway_common::{
@@ -32,10 +33,24 @@ static COOKIES: Global<u32> = Global::new(1);
 /// The entry: one verdict, one counter, one action.
 #[xdp(frags)]
 pub fn guard(context: XdpContext) -> u32 {
+    act::<false>(context)
+}
+
+/// The entry while somebody traces packets: the same verdicts, and lines about some of them.
+#[xdp(frags)]
+pub fn guard_traced(context: XdpContext) -> u32 {
+    act::<true>(context)
+}
+
+#[inline(always)]
+fn act<const TRACED: bool>(context: XdpContext) -> u32 {
     let frame = Received::new(&context);
     let (mut headers, mut key, mut now) = (Headers::default(), SourceKey(0), None);
     let verdict = judge(&context, &frame, &mut headers, &mut key, &mut now);
     maps::tally(verdict, frame.counted() as u64);
+    if TRACED {
+        trace::tell(&context, verdict, &headers, frame.counted(), now);
+    }
     if verdict.drops() {
         event::tell(&context, verdict, key, &headers, frame.counted(), now);
         return xdp_action::XDP_DROP;

@@ -171,6 +171,16 @@ pub(crate) fn now() -> u64 {
 pub(crate) fn may_tell(verdict: Verdict, now: u64, gap: u64) -> bool {
     let Some(gate) = GATES.get_ptr_mut(verdict as u32) else { return false };
     // SAFETY: the kernel gave the pointer, to this CPU's own copy, which nothing else writes while the program runs.
+    unsafe { lets_through(gate, now, gap) }
+}
+
+/// Whether a gate lets this packet through: see [`may_tell`].
+///
+/// # Safety
+/// `gate` points to this CPU's own copy of a map's value.
+#[inline(always)]
+pub(crate) unsafe fn lets_through(gate: *mut Gate, now: u64, gap: u64) -> bool {
+    // SAFETY: the caller's.
     unsafe {
         (*gate).seen = (*gate).seen.wrapping_add(1);
         if now < (*gate).opens {

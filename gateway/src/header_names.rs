@@ -27,20 +27,49 @@ const OWN: [&str; 17] = [
 ];
 const OWN_BEGINNINGS: [&str; 2] = ["x-client-certificate-", "x-forwarded-"];
 
-/// What other proxies tell upstreams, in order: who the client is, how it came, what it asked for. `proxy` becomes
-/// `HTTP_PROXY` in CGI.
-const OTHERS: [&str; 51] = [
+/// What other proxies tell upstreams, in order: who the client is, how it came, what it asked for. An upstream that was
+/// made for such a proxy believes these names. `proxy` becomes `HTTP_PROXY` in CGI.
+const OTHERS: [&str; 90] = [
     "cf-connecting-ip",
     "cf-connecting-ipv6",
     "client-cert",
     "client-cert-chain",
     "client-ip",
+    "cloudfront-viewer-address",
+    "do-connecting-ip",
     "fastly-client-ip",
+    "fly-client-ip",
     "front-end-https",
+    "incap-client-ip",
+    "iv-creds",
+    "iv-groups",
+    "iv-user",
+    "iv-user-l",
     "proxy",
-    "remote-user",
+    "proxy-client-ip",
+    "sec-org",
+    "sec-proxy",
+    "sec-roles",
+    "sec-username",
+    "sm-universalid",
+    "sm-user",
+    "sm-userdn",
+    "teleport-jwt-assertion",
     "true-client-ip",
     "x-anonymous-consumer",
+    "x-apigateway-api-userinfo",
+    "x-arr-clientcert",
+    "x-auth-audience",
+    "x-auth-email",
+    "x-auth-expiresin",
+    "x-auth-groups",
+    "x-auth-roles",
+    "x-auth-subject",
+    "x-auth-user",
+    "x-auth-userid",
+    "x-auth-username",
+    "x-azure-clientip",
+    "x-azure-socketip",
     "x-client-cert",
     "x-client-cert-chain",
     "x-client-ip",
@@ -51,17 +80,24 @@ const OTHERS: [&str; 51] = [
     "x-consumer-id",
     "x-consumer-username",
     "x-credential-identifier",
+    "x-email",
+    "x-endpoint-api-userinfo",
     "x-group",
     "x-groups",
     "x-host",
     "x-http-method",
     "x-http-method-override",
+    "x-id-token",
     "x-method-override",
+    "x-ms-client-principal",
     "x-original-forwarded-for",
     "x-original-host",
     "x-original-method",
     "x-original-uri",
     "x-original-url",
+    "x-originating-ip",
+    "x-preferred-username",
+    "x-proxyuser-ip",
     "x-real-ip",
     "x-remote-addr",
     "x-remote-group",
@@ -72,6 +108,7 @@ const OTHERS: [&str; 51] = [
     "x-role",
     "x-roles",
     "x-scheme",
+    "x-sucuri-clientip",
     "x-url-scheme",
     "x-user",
     "x-user-email",
@@ -80,16 +117,36 @@ const OTHERS: [&str; 51] = [
     "x-user-name",
     "x-user-role",
     "x-user-roles",
+    "x-userinfo",
     "x-username",
+    "x-vercel-forwarded-for",
 ];
-const OTHER_BEGINNINGS: [&str; 7] = [
+const OTHER_BEGINNINGS: [&str; 25] = [
+    "cf-access-",
+    "oam-",
+    "oidc-",
+    "remote-",
+    "shib-",
     "ssl-client-",
+    "tailscale-",
+    "wl-proxy-",
+    "x-amzn-mtls-",
+    "x-amzn-oidc-",
+    "x-appengine-",
     "x-auth-request-",
     "x-authenticated-",
+    "x-authentik-",
     "x-envoy-",
+    "x-goog-authenticated-user-",
+    "x-goog-iap-",
+    "x-ms-client-principal-",
+    "x-ms-token-",
+    "x-pomerium-",
     "x-remote-extra-",
     "x-ssl-client-",
     "x-tls-client-",
+    "x-vouch-",
+    "x-webauth-",
 ];
 
 /// What a name is to the gateway.
@@ -108,7 +165,11 @@ pub enum Kind {
 /// What `name`, in lower case, is.
 #[must_use]
 pub fn kind(name: &str) -> Kind {
-    let begins = |beginnings: &[&str]| beginnings.iter().any(|beginning| name.starts_with(beginning));
+    // In order, and none begins with another: the last one that is not behind the name is the only one that it can have.
+    let begins = |beginnings: &[&str]| {
+        let behind = beginnings.partition_point(|beginning| *beginning <= name);
+        behind.checked_sub(1).and_then(|last| beginnings.get(last)).is_some_and(|last| name.starts_with(last))
+    };
     if !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-') {
         Kind::Alias
     } else if OWN.binary_search(&name).is_ok() || begins(&OWN_BEGINNINGS) {
@@ -133,6 +194,9 @@ mod tests {
     #[test]
     fn they_are_in_order_and_written_down() {
         assert!(OWN.is_sorted() && OTHERS.is_sorted());
+        for beginnings in [&OWN_BEGINNINGS[..], &OTHER_BEGINNINGS] {
+            assert!(beginnings.windows(2).all(|two| two[0] < two[1] && !two[1].starts_with(two[0])), "{beginnings:?}");
+        }
         let page = include_str!("../../docs/requests.md");
         for name in OWN.into_iter().chain(OTHERS) {
             assert!(page.contains(&format!("`{name}`")), "docs/requests.md lacks {name}");
@@ -163,6 +227,31 @@ mod tests {
             ("x-authenticated-userid", Kind::Other),
             ("x-real-ip", Kind::Other),
             ("x-envoy-original-path", Kind::Other),
+            ("x-auth-username", Kind::Other),
+            ("x-webauth-user", Kind::Other),
+            ("x-forwarded-user", Kind::Own),
+            ("x-auth-request-email", Kind::Other),
+            ("remote-user", Kind::Other),
+            ("remote-groups", Kind::Other),
+            ("cf-access-authenticated-user-email", Kind::Other),
+            ("tailscale-user-login", Kind::Other),
+            ("x-amzn-oidc-data", Kind::Other),
+            ("x-ms-client-principal", Kind::Other),
+            ("x-ms-client-principal-name", Kind::Other),
+            ("x-goog-authenticated-user-email", Kind::Other),
+            ("x-pomerium-claim-email", Kind::Other),
+            ("x-authentik-username", Kind::Other),
+            ("iv-user", Kind::Other),
+            ("oidc-claim-sub", Kind::Other),
+            ("wl-proxy-client-cert", Kind::Other),
+            ("x-ms-version", Kind::Message),
+            ("x-amzn-trace-id", Kind::Message),
+            ("x-goog-api-key", Kind::Message),
+            ("sec-fetch-mode", Kind::Message),
+            ("cf-ray", Kind::Message),
+            ("remote", Kind::Message),
+            ("a", Kind::Message),
+            ("zzz", Kind::Message),
             ("x-forwarded-for", Kind::Own),
             ("x-forwarded-client-cert", Kind::Own),
             ("x-client-certificate-serial", Kind::Own),

@@ -1,11 +1,11 @@
 //! Lists through the real socket into the real maps: every format, errors by line, replaced as a whole, followed in a
 //! file, written and read again.
 
-use std::{fs, time::Duration};
+use std::{fs, process::Command, time::Duration};
 
 use serde_json::{Value, json};
 use support::{
-    daemon::Daemon,
+    daemon::{Daemon, binary},
     http1::Client,
     report,
     settings::Settings,
@@ -100,6 +100,11 @@ fn formats(world: &World, daemon: &Daemon<'_>) {
     let broken = write(world, "h.json", "[{");
     let told = daemon.cli(&["block", "import", &broken, "--feed", "formats"]);
     assert_eq!((told.code, &told.json["answer"]), (1, &json!("refused")), "{}", told.json);
+    let mut piped = Command::new(binary());
+    piped.arg("--config").arg(&daemon.config).args(["block", "import", "-"]).stdin(fs::File::open(&broken).unwrap());
+    let told = piped.output().unwrap();
+    let errors = String::from_utf8_lossy(&told.stderr);
+    assert!(told.status.code() == Some(1) && errors.contains("standard input"), "{errors}");
     assert_ne!(daemon.cli(&["block", "import", "/nonexistent"]).code, 0);
     daemon.done(&["block", "del", "--feed", "formats"]);
     assert_eq!(daemon.status()["feeds"], json!([]));

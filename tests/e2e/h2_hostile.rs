@@ -282,6 +282,26 @@ fn what_is_malformed_goes_nowhere() {
         }
     }
 
+    // F02: what is no length in HTTP/1.1 is none here either.
+    for (length, status) in [
+        ("18446744073709551616", "400"),
+        ("99999999999999999999", "400"),
+        ("-1", "400"),
+        ("+5", "400"),
+        ("0x5", "400"),
+        ("5,6", "400"),
+        ("18446744073709551615", "413"),
+    ] {
+        upstream.forget();
+        let mut raw = Raw::open(&client, &[]).unwrap();
+        let head = frame(HEADERS, END_HEADERS, 1, &post(&[("content-length", length)], &token));
+        drop(raw.write(&[head, frame(DATA, 0, 1, b"hello")].concat()));
+        let heard = raw.hear(PATIENCE, |heard| !heard.heads.is_empty() || heard.goaway.is_some());
+        if !heard.heads.first().is_some_and(|(_, block)| has_status(block, status)) || !upstream.received().is_empty() {
+            wrong.push(format!("F02 Content-Length {length}: {heard:?}"));
+        }
+    }
+
     // H10: a body that is not as long as it says is never a shorter request.
     let head = post(&[("content-length", "10")], &token);
     for (name, rest) in [

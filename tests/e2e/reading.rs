@@ -292,7 +292,11 @@ fn t01_t02_t03_which_headers_of_clients_pass() {
     let world = World::new();
     let upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
     let routes = public("/files/{*rest}", "")
-        + &public("/items/{id}", "pass_headers = [\"x-user-id\", \"x_tenant\", \"x-http-method-override\"]");
+        + &public(
+            "/items/{id}",
+            "pass_headers = [\"x-user-id\", \"x_tenant\", \"x-http-method-override\", \
+             \"cf-access-authenticated-user-email\"]",
+        );
     let daemon = Daemon::start(&world, &settings(&routes));
     let client = Client::new(&world, GOOD_V4);
     // What reaches the upstream where the route says nothing, and where it lets some pass.
@@ -312,6 +316,17 @@ fn t01_t02_t03_which_headers_of_clients_pass() {
         ("X_User", false, false),
         ("X-Role", false, false),
         ("X-Consumer-Username", false, false),
+        ("X-WebAuth-User", false, false),
+        ("X-Forwarded-User", false, false),
+        ("X-Auth-Request-Email", false, false),
+        ("Remote-User", false, false),
+        ("Cf-Access-Authenticated-User-Email", false, true),
+        ("Tailscale-User-Login", false, false),
+        ("X-Amzn-Oidc-Data", false, false),
+        ("X-MS-CLIENT-PRINCIPAL", false, false),
+        ("X-MS-CLIENT-PRINCIPAL-NAME", false, false),
+        ("X-Goog-Authenticated-User-Email", false, false),
+        ("X-Amzn-Trace-Id", true, true),
         ("X-Real-IP", false, false),
         ("X-Original-URL", false, false),
         ("X-Authenticated-Principal", false, false),

@@ -241,6 +241,30 @@ fn slow_tries_are_given_up() {
     }
 }
 
+/// All tries together have the time of one request: a third server is not asked once two have used it up.
+#[test]
+fn tries_share_the_time_of_a_request() {
+    if !report::may_run("resilience: shared time") {
+        return;
+    }
+    let world = World::new();
+    let silent = |exchange: &mut Exchange<'_>| {
+        exchange.body(usize::MAX)?;
+        exchange.wait_for_the_end()?;
+        Ok(false)
+    };
+    let servers = ["127.0.0.1:9001", "127.0.0.1:9002", "127.0.0.1:9003"];
+    let servers = servers.map(|address| Scripted::start(&world.gate, address, silent));
+    let mut settings = settings("");
+    settings.upstream = "servers = [\"127.0.0.1:9001\", \"127.0.0.1:9002\", \"127.0.0.1:9003\"]\n\
+                         [upstream.items.retry]\ntries = 3\ntimeout = \"600ms\"\n"
+        .to_owned();
+    settings.timeouts = "response = \"1s\"".to_owned();
+    let _daemon = Daemon::start(&world, &settings);
+    assert_eq!(Client::new(&world, GOOD_V4).get("/health", "").unwrap().status, 504);
+    assert_eq!(servers.iter().map(|server| server.heard().len()).sum::<usize>(), 2);
+}
+
 /// A server that moves is followed, and a name that cannot be resolved stays where it was.
 #[test]
 fn names_are_resolved_again() {

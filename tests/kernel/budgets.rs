@@ -14,7 +14,7 @@ use support::{
     report,
 };
 
-use crate::program::{FOREVER, Program, limits, program};
+use crate::program::{FOREVER, Program, VARIANT, limits, program};
 
 use Verdict::{
     Allowed, Blocked, CookieRefused, CookieSent, OverBytes, OverPackets, OverSyns, Passed, ShadowBlocked,
@@ -47,7 +47,7 @@ fn row(program: &mut Program, what: &str, frame: &[u8], expect: &[(Verdict, usiz
 }
 
 #[test]
-fn each_budget_is_kept_in_every_form_of_a_packet() {
+pub(crate) fn each_budget_is_kept_in_every_form_of_a_packet() {
     let mut program = program!();
     let big = |source: &str| Frame::of(source, UDP, [&[0x9c, 0x40, 1, 187, 3, 0xe8, 0, 0][..], &[0; 992]].concat());
     let forms: [(&str, Form, &str); 8] = [
@@ -94,7 +94,7 @@ fn each_budget_is_kept_in_every_form_of_a_packet() {
 }
 
 #[test]
-fn lists_come_before_budgets_and_a_shadow_hides_none() {
+pub(crate) fn lists_come_before_budgets_and_a_shadow_hides_none() {
     let mut program = program!();
     program.rule("192.0.2.0/24", Rule::ALLOW, 0, FOREVER);
     program.ban("198.51.100.1", 1, FOREVER);
@@ -119,7 +119,7 @@ fn lists_come_before_budgets_and_a_shadow_hides_none() {
 }
 
 #[test]
-fn syns_and_bytes_weigh_so_that_few_packets_reach_their_limits() {
+pub(crate) fn syns_and_bytes_weigh_so_that_few_packets_reach_their_limits() {
     let mut program = program!();
     let limited = Limits { packets: few(1_000_000), sketch_threshold: 100_000, ..limits() };
     program.limits(Limits { syns: few(10), syn_weight: 20_000, ..limited });
@@ -136,7 +136,7 @@ fn syns_and_bytes_weigh_so_that_few_packets_reach_their_limits() {
 }
 
 #[test]
-fn an_entry_that_was_evicted_comes_back_empty() {
+pub(crate) fn an_entry_that_was_evicted_comes_back_empty() {
     let mut program = program!();
     let frame = Frame::tcp(SOURCE, 443).bytes();
     for (what, sent_before, expect) in [
@@ -160,7 +160,7 @@ fn an_entry_that_was_evicted_comes_back_empty() {
 }
 
 #[test]
-fn an_entry_that_was_evicted_comes_back_empty_on_a_cpu_that_never_saw_its_source() {
+pub(crate) fn an_entry_that_was_evicted_comes_back_empty_on_a_cpu_that_never_saw_its_source() {
     for advance in [0, 7] {
         let mut program = program!();
         let frame = Frame::tcp(SOURCE, 443).bytes();
@@ -180,7 +180,7 @@ fn an_entry_that_was_evicted_comes_back_empty_on_a_cpu_that_never_saw_its_source
 }
 
 #[test]
-fn who_is_over_his_budget_is_noticed_in_a_flood_of_any_size() {
+pub(crate) fn who_is_over_his_budget_is_noticed_in_a_flood_of_any_size() {
     let mut program = program!();
     let frame = Frame::tcp(SOURCE, 443).bytes();
     program.limits(Limits { packets: few(1_000), sketch_threshold: 125, ..limits() });
@@ -196,7 +196,7 @@ fn who_is_over_his_budget_is_noticed_in_a_flood_of_any_size() {
 }
 
 #[test]
-fn what_is_taken_in_advance_is_taken_once() {
+pub(crate) fn what_is_taken_in_advance_is_taken_once() {
     let mut program = program!();
     let limited = Limits { packets: few(1_000), advance: 16, ..limits() };
     for (what, limits, expect) in [
@@ -214,7 +214,7 @@ fn what_is_taken_in_advance_is_taken_once() {
 }
 
 #[test]
-fn events_are_few_and_name_source_and_reason() {
+pub(crate) fn events_are_few_and_name_source_and_reason() {
     let mut program = program!();
     program.ban(SOURCE, 1, FOREVER);
     let frame = Frame::tcp(SOURCE, 443).bytes();
@@ -246,7 +246,9 @@ pub(crate) fn listening(test: impl FnOnce(&mut Program) + Send + 'static) {
     if !report::may_run(thread::current().name().unwrap_or("cookies")) {
         return;
     }
-    let inside = thread::spawn(|| {
+    let variant = VARIANT.get();
+    let inside = thread::spawn(move || {
+        VARIANT.set(variant);
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
         std::fs::write("/proc/sys/net/ipv4/tcp_syncookies", "2").unwrap();
         let _listener = TcpListener::bind("[::]:443").unwrap();
@@ -256,7 +258,7 @@ pub(crate) fn listening(test: impl FnOnce(&mut Program) + Send + 'static) {
 }
 
 #[test]
-fn beyond_the_global_budget_a_syn_is_answered_with_a_cookie() {
+pub(crate) fn beyond_the_global_budget_a_syn_is_answered_with_a_cookie() {
     listening(|program| {
         program.ban("198.51.100.7", 1, FOREVER);
         program.rule("192.0.2.0/24", Rule::ALLOW, 0, FOREVER);
@@ -330,7 +332,7 @@ fn answers(what: &str, asked: &[u8], answer: &[u8]) {
 }
 
 #[test]
-fn a_stack_without_cookies_is_left_to_answer() {
+pub(crate) fn a_stack_without_cookies_is_left_to_answer() {
     listening(|program| {
         std::fs::write("/proc/sys/net/ipv4/tcp_syncookies", "0").unwrap();
         program.limits(Limits { all_syns: few(1), ..limits() });
@@ -342,7 +344,7 @@ fn a_stack_without_cookies_is_left_to_answer() {
 }
 
 #[test]
-fn two_cpus_share_one_budget() {
+pub(crate) fn two_cpus_share_one_budget() {
     let mut program = program!();
     let (rate, burst) = (100_000, 1_000);
     for (advance, source) in [(0, SOURCE), (7, "203.0.113.8")] {

@@ -15,7 +15,7 @@ const GOOD6: &str = "2001:db8:900d::8";
 use Verdict::{Blocked, Malformed, MalformedPassed, NotIp, Passed, Unguarded};
 
 #[test]
-fn x01_ipv4_headers() {
+pub(crate) fn x01_ipv4_headers() {
     let mut program = program!();
     program.ban(BAD, 1, seconds_from_now(600));
     let (bad, good) = (Frame::tcp(BAD, 443), Frame::tcp(GOOD, 443));
@@ -45,7 +45,7 @@ fn x01_ipv4_headers() {
 }
 
 #[test]
-fn x01_malformed_may_pass_but_not_from_a_banned_source() {
+pub(crate) fn x01_malformed_may_pass_but_not_from_a_banned_source() {
     let mut program = program!();
     program.ban(BAD, 1, FOREVER);
     program.ban(BAD6, 2, FOREVER);
@@ -65,7 +65,7 @@ fn x01_malformed_may_pass_but_not_from_a_banned_source() {
 
 /// Out of scope is out of scope, however a packet is broken.
 #[test]
-fn x01_malformed_to_a_port_that_is_not_guarded() {
+pub(crate) fn x01_malformed_to_a_port_that_is_not_guarded() {
     let mut program = program!();
     program.ban(BAD, 1, FOREVER);
     let broken = |port: u16| {
@@ -114,7 +114,7 @@ fn x01_malformed_to_a_port_that_is_not_guarded() {
 
 /// Segments that the host has joined before a program in the network stack sees them: longer than any length field.
 #[test]
-fn x01_joined_packets_are_longer_than_their_headers_can_say() {
+pub(crate) fn x01_joined_packets_are_longer_than_their_headers_can_say() {
     let mut program = program!();
     program.ban(BAD, 1, FOREVER);
     program.ban(BAD6, 2, FOREVER);
@@ -142,7 +142,7 @@ fn x01_joined_packets_are_longer_than_their_headers_can_say() {
 }
 
 #[test]
-fn x02_fragments() {
+pub(crate) fn x02_fragments() {
     let mut program = program!();
     program.ban(BAD, 1, FOREVER);
     program.ban(BAD6, 2, FOREVER);
@@ -170,7 +170,7 @@ fn x02_fragments() {
 }
 
 #[test]
-fn x03_vlan_tags() {
+pub(crate) fn x03_vlan_tags() {
     let mut program = program!();
     program.ban(BAD, 1, FOREVER);
     program.ban(BAD6, 2, FOREVER);
@@ -195,7 +195,7 @@ fn x03_vlan_tags() {
 }
 
 #[test]
-fn x04_ipv6_extension_headers() {
+pub(crate) fn x04_ipv6_extension_headers() {
     use extension::{AUTHENTICATION, DESTINATION, HOP_BY_HOP, ROUTING};
     let mut program = program!();
     program.ban(BAD6, 2, FOREVER);
@@ -235,7 +235,7 @@ fn x04_ipv6_extension_headers() {
 }
 
 #[test]
-fn x05_every_truncation_has_a_verdict() {
+pub(crate) fn x05_every_truncation_has_a_verdict() {
     let mut program = program!();
     let long = |frame: Frame| [frame.bytes(), vec![0; 60]].concat();
     for frame in [
@@ -258,7 +258,7 @@ fn x05_every_truncation_has_a_verdict() {
 }
 
 #[test]
-fn x05_mutated_frames_are_never_aborted() {
+pub(crate) fn x05_mutated_frames_are_never_aborted() {
     let mut program = program!();
     program.ban(BAD, 1, FOREVER);
     program.limits(Limits { flags: Limits::SCOPE_HOST, ..limits() });
@@ -293,7 +293,7 @@ fn x05_mutated_frames_are_never_aborted() {
 }
 
 #[test]
-fn what_no_list_applies_to() {
+pub(crate) fn what_no_list_applies_to() {
     let mut program = program!();
     program.limits(Limits { flags: Limits::SCOPE_HOST, ..limits() });
     program.ban(BAD6, 1, FOREVER);

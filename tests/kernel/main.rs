@@ -24,3 +24,6 @@ mod verdicts;
 
 // Budgets of a source, and of all of them; answers; samples.
 mod budgets;
+
+// All of these again while somebody traces packets, and the lines about them.
+mod traced;

@@ -335,7 +335,7 @@ fn syns() -> Limits {
 }
 
 #[test]
-fn every_verdict_in_every_encapsulation() {
+pub(crate) fn every_verdict_in_every_encapsulation() {
     listening(|program| {
         let mut missing = BTreeMap::new();
         let mut seen = BTreeMap::new();
@@ -394,7 +394,7 @@ fn judge(program: &mut Program, row: &Row, cell: &Cell, at: usize) {
 }
 
 #[test]
-fn x05_cut_at_every_byte() {
+pub(crate) fn x05_cut_at_every_byte() {
     listening(|program| {
         let (mut cut, mut out_of_scope) = (0, 0);
         for is_host in [false, true] {
@@ -422,7 +422,7 @@ fn x05_cut_at_every_byte() {
 
 /// What hosts of one link find each other by passes under every kind of link, banned or not.
 #[test]
-fn neighbours_are_found_under_every_link() {
+pub(crate) fn neighbours_are_found_under_every_link() {
     listening(|program| {
         program.limits(Limits { flags: Limits::SCOPE_HOST, ..limits() });
         let source = "2001:db8::7";

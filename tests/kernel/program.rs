@@ -1,6 +1,7 @@
 //! The kernel program under test: loaded from the committed object, its maps as the daemon would fill them.
 
 use std::{
+    cell::Cell,
     net::IpAddr,
     sync::{Mutex, MutexGuard},
     thread,
@@ -16,6 +17,7 @@ use gateway_common::{
     maps::{Ban, Cpu, Hits, Limits, NEVER, Rule, Tally, name, port},
     presence, sketch,
     source::{Source, SourceKey},
+    trace::{self, Told, Trace},
     verdict::Verdict,
 };
 use nix::{
@@ -47,6 +49,10 @@ unsafe impl Pod for Laid<Limits> {}
 unsafe impl Pod for Laid<Rule> {}
 // SAFETY: as above.
 unsafe impl Pod for Laid<Tally> {}
+// SAFETY: as above.
+unsafe impl Pod for Laid<Told> {}
+// SAFETY: as above.
+unsafe impl Pod for Laid<Trace> {}
 
 /// The program in the kernel.
 pub(crate) struct Program {
@@ -55,9 +61,25 @@ pub(crate) struct Program {
     rules6: LpmTrie<MapData, [u8; 16], Laid<Rule>>,
     // Per-CPU counters are read before and after each packet, and times are measured: one test at a time.
     _turn: MutexGuard<'static, ()>,
+    variant: &'static str,
 }
 
 static TURN: Mutex<()> = Mutex::new(());
+
+thread_local! {
+    /// Which of the object's programs tests of this thread run.
+    pub(crate) static VARIANT: Cell<&'static str> = const { Cell::new(UNTRACED) };
+}
+
+const UNTRACED: &str = "guard";
+const TRACED: &str = "guard_traced";
+
+/// Runs tests with the program that is in force while somebody traces packets, with a trace of everybody.
+pub(crate) fn while_traced(tests: impl FnOnce()) {
+    VARIANT.set(TRACED);
+    tests();
+    VARIANT.set(UNTRACED);
+}
 
 /// Loads the program with guarded TCP ports 80 and 443, UDP port 443 and no limits. Without root the test is skipped; a
 /// program that does not load is a failure.
@@ -78,7 +100,8 @@ impl Program {
         set.set(0).and_then(|()| sched_setaffinity(Pid::from_raw(0), &set)).ok();
         let turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut ebpf = EbpfLoader::new().load(OBJECT).unwrap();
-        let program: &mut Xdp = ebpf.program_mut("guard").unwrap().try_into().unwrap();
+        let variant = VARIANT.get();
+        let program: &mut Xdp = ebpf.program_mut(variant).unwrap().try_into().unwrap();
         program.load().unwrap();
         let (rules4, rules6) = (LpmTrie::create(1024, 1).unwrap(), LpmTrie::create(1024, 1).unwrap());
         let mut outer: ArrayOfMaps<_, LpmTrie<MapData, [u8; 4], Laid<Rule>>> =
@@ -90,14 +113,43 @@ impl Program {
         let mut ports: Array<_, u32> = ebpf.map_mut(name::PORTS).unwrap().try_into().unwrap();
         ports.set(80, port::TCP, 0).unwrap();
         ports.set(443, port::TCP | port::UDP, 0).unwrap();
-        let mut program = Self { ebpf, rules4, rules6, _turn: turn };
+        let mut program = Self { ebpf, rules4, rules6, _turn: turn, variant };
         program.limits(limits());
+        if variant == TRACED {
+            program.trace(0, Trace::new(1, None, false));
+        }
         program
     }
 
     pub(crate) fn limits(&mut self, limits: Limits) {
         let mut map: Array<_, Laid<Limits>> = self.ebpf.map_mut(name::LIM).unwrap().try_into().unwrap();
         map.set(0, Laid(limits), 0).unwrap();
+    }
+
+    /// Has lines written, as the daemon would.
+    pub(crate) fn trace(&mut self, number: u32, trace: Trace) {
+        let mut map: Array<_, Laid<Trace>> = self.ebpf.map_mut(trace::name::TRACES).unwrap().try_into().unwrap();
+        map.set(number, Laid(trace), 0).unwrap();
+    }
+
+    /// Forgets which lines were written, as the daemon does for a new trace.
+    pub(crate) fn tell_anew(&mut self) {
+        let mut map: PerCpuArray<_, Laid<Told>> = self.ebpf.map_mut(trace::name::TOLD).unwrap().try_into().unwrap();
+        for number in 0..map.len() {
+            let each = vec![Laid(Told::default()); aya::util::nr_cpus().unwrap()];
+            map.set(number, PerCpuValues::try_from(each).unwrap(), 0).unwrap();
+        }
+        drop(self.lines());
+    }
+
+    /// The lines about packets since the last call.
+    pub(crate) fn lines(&mut self) -> Vec<Vec<u8>> {
+        let mut ring: RingBuf<_> = self.ebpf.map_mut(trace::name::LINES).unwrap().try_into().unwrap();
+        let mut lines = Vec::new();
+        while let Some(line) = ring.next() {
+            lines.push(line.to_vec());
+        }
+        lines
     }
 
     /// Forgets what was sent so far: nothing of it is taken for a flood.
@@ -180,7 +232,7 @@ impl Program {
 
     /// Runs a frame through the program so many times: its last action, and nanoseconds for each on average.
     pub(crate) fn run(&mut self, frame: &[u8], repeat: u32) -> (u32, u128) {
-        let program: &mut Xdp = self.ebpf.program_mut("guard").unwrap().try_into().unwrap();
+        let program: &mut Xdp = self.ebpf.program_mut(self.variant).unwrap().try_into().unwrap();
         let result =
             program.test_run(TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::default() }).unwrap();
         (result.return_value, result.duration.as_nanos())
@@ -188,7 +240,7 @@ impl Program {
 
     /// What a frame has become once the program has judged it.
     pub(crate) fn becomes(&mut self, frame: &[u8]) -> Vec<u8> {
-        let program: &mut Xdp = self.ebpf.program_mut("guard").unwrap().try_into().unwrap();
+        let program: &mut Xdp = self.ebpf.program_mut(self.variant).unwrap().try_into().unwrap();
         let mut out = vec![0; 2_048];
         let options =
             TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), repeat: 1, ..TestRunOptions::default() };
@@ -223,7 +275,7 @@ impl Program {
     /// Runs a frame on several CPUs at once, so many times on each: how many passed, and how long it took.
     pub(crate) fn hammer(&mut self, frame: &[u8], cpus: usize, repeat: u32) -> (u64, Duration) {
         let before = self.tallies()[Verdict::Passed as usize].packets;
-        let program: &Xdp = self.ebpf.program("guard").unwrap().try_into().unwrap();
+        let program: &Xdp = self.ebpf.program(self.variant).unwrap().try_into().unwrap();
         let started = Instant::now();
         thread::scope(|scope| {
             for cpu in 0..cpus {

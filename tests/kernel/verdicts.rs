@@ -20,7 +20,7 @@ const SOURCE: &str = "203.0.113.7";
 const SOURCE6: &str = "2001:db8:1:2::7";
 
 #[test]
-fn bans_end_and_shadows_pass() {
+pub(crate) fn bans_end_and_shadows_pass() {
     let mut program = program!();
     for source in [SOURCE, SOURCE6] {
         let frame = Frame::tcp(source, 443).bytes();
@@ -40,7 +40,7 @@ fn bans_end_and_shadows_pass() {
 }
 
 #[test]
-fn a_ban_ends_by_itself() {
+pub(crate) fn a_ban_ends_by_itself() {
     let mut program = program!();
     let frame = Frame::tcp(SOURCE, 443).bytes();
     let end = Instant::now() + Duration::from_secs(1);
@@ -52,7 +52,7 @@ fn a_ban_ends_by_itself() {
 }
 
 #[test]
-fn an_ipv6_ban_is_of_the_network() {
+pub(crate) fn an_ipv6_ban_is_of_the_network() {
     let mut program = program!();
     program.ban(SOURCE6, 1, FOREVER);
     program.check(&[
@@ -66,7 +66,7 @@ fn an_ipv6_ban_is_of_the_network() {
 }
 
 #[test]
-fn rules_of_prefixes() {
+pub(crate) fn rules_of_prefixes() {
     let mut program = program!();
     program.rule("203.0.113.0/24", Rule::DENY, 1, FOREVER);
     program.rule("198.51.100.0/24", Rule::DENY, 2, seconds_from_now(-1));
@@ -94,7 +94,7 @@ fn rules_of_prefixes() {
 }
 
 #[test]
-fn scope_listeners_and_host() {
+pub(crate) fn scope_listeners_and_host() {
     let frames = |source: &str| {
         [
             Frame::tcp(source, 443).bytes(),
@@ -127,7 +127,7 @@ fn scope_listeners_and_host() {
 }
 
 #[test]
-fn entries_count_what_they_drop() {
+pub(crate) fn entries_count_what_they_drop() {
     let mut program = program!();
     let frame = Frame::of(SOURCE, UDP, [&[0x9c, 0x40, 1, 187][..], &[0; 1_000]].concat()).bytes();
     for (id, what) in [(1, "enforced"), (2 | Ban::SHADOW, "shadow")] {
@@ -156,7 +156,7 @@ fn passed(program: &mut crate::program::Program, frame: &[u8], time: Duration, f
 }
 
 #[test]
-fn d05_packet_budget_admits_rate_and_burst() {
+pub(crate) fn d05_packet_budget_admits_rate_and_burst() {
     let mut program = program!();
     for (source, rate, burst) in [(SOURCE, 10_000, 500), (SOURCE6, 2_000, 2_000)] {
         program.limits(Limits { packets: Rate::per_second(rate, burst).unwrap(), ..limits() });
@@ -182,7 +182,7 @@ fn d05_packet_budget_admits_rate_and_burst() {
 }
 
 #[test]
-fn a_quiet_source_has_no_budget_to_exceed() {
+pub(crate) fn a_quiet_source_has_no_budget_to_exceed() {
     let mut program = program!();
     let packets = Rate::per_second(1, 1).unwrap();
     program.limits(Limits { packets, sketch_threshold: 100, ..limits() });
@@ -195,7 +195,7 @@ fn a_quiet_source_has_no_budget_to_exceed() {
 }
 
 #[test]
-fn allowed_sources_and_shadows_and_the_budget() {
+pub(crate) fn allowed_sources_and_shadows_and_the_budget() {
     let mut program = program!();
     program.limits(Limits { packets: Rate::per_second(1, 1).unwrap(), ..limits() });
     program.rule("192.0.2.1", Rule::ALLOW, 0, FOREVER);
@@ -210,7 +210,7 @@ fn allowed_sources_and_shadows_and_the_budget() {
 }
 
 #[test]
-fn nanoseconds_for_each_packet() {
+pub(crate) fn nanoseconds_for_each_packet() {
     let mut program = program!();
     program.limits(Limits {
         packets: Rate::per_second(100_000_000, 100_000).unwrap(),

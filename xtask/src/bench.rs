@@ -11,6 +11,7 @@ use crate::{
 };
 
 mod feeds;
+mod http_library;
 mod latency;
 mod measured;
 mod proxy;
@@ -57,6 +58,8 @@ enum What {
         #[arg(long)]
         json: bool,
     },
+    /// CPU time per request of our own HTTP code beside a proxy made with hyper (needs wrk, h2load and nginx).
+    HttpLibrary(http_library::Arguments),
     /// CPU time per request beside nginx and HAProxy, with targets (needs wrk, h2load and nginx).
     Proxy(proxy::Arguments),
 }
@@ -84,6 +87,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         What::Faults { rounds } => faults(*rounds),
         What::Feeds(arguments) => feeds::run(arguments),
         What::Flood { rate, only } => flood(*rate, only.as_deref()),
+        What::HttpLibrary(arguments) => http_library::run(arguments),
         What::Route { json } => route(*json),
         What::Proxy(arguments) => proxy::run(arguments),
         What::Reaction(arguments) => reaction::run(arguments),

@@ -175,10 +175,18 @@ fn strip(toolchain: &Toolchain, object: &Path) -> anyhow::Result<Vec<u8>> {
 }
 
 /// Symbols whose names depend on where the source lies, each with one that does not: cargo hashes the path of
-/// `gateway-common` into the disambiguator of every crate that uses it (`Cs…_` in rustc's v0 mangling).
+/// `gateway-common` into the disambiguator of every crate that uses it (`Cs…_` in rustc's v0 mangling). LLVM hashes such
+/// names into those of constants that have none (`anon.….1`).
 fn stable_names(object: &[u8]) -> impl Iterator<Item = (&str, String)> {
     object.split(|byte| *byte == 0).filter_map(|text| {
-        let name = str::from_utf8(text).ok().filter(|name| name.starts_with("_R"))?;
+        let name = str::from_utf8(text).ok()?;
+        if let Some((hash, number)) = name.strip_prefix("anon.").and_then(|rest| rest.split_once('.')) {
+            let is_hash = hash.len() == 32 && hash.bytes().all(|digit| digit.is_ascii_hexdigit());
+            return is_hash.then(|| (name, format!("anon.{number}")));
+        }
+        if !name.starts_with("_R") {
+            return None;
+        }
         let (before, rest) = name.split_once("Cs")?;
         let (disambiguator, after) = rest.split_once('_')?;
         disambiguator.bytes().all(|digit| digit.is_ascii_alphanumeric()).then(|| (name, format!("{before}C{after}")))
@@ -195,6 +203,8 @@ mod tests {
             (&b"\0_RNvNtCs6Qs62h0ALG1_5guard6cookie7answer4\0"[..], Some("_RNvNtC5guard6cookie7answer4")),
             (b"\0_RNvNtCsaR3V0U32fQG_5guard6cookie7answer4\0", Some("_RNvNtC5guard6cookie7answer4")),
             (b"\0guard\0BANS\0", None),
+            (b"\0anon.8c520f3bdb66fd56155e49c1727db365.1\0", Some("anon.1")),
+            (b"\0anon.1\0anon.x.1\0", None),
             (b"\0_R\xff\0", None),
         ] {
             assert_eq!(stable_names(object).next().map(|(_, stable)| stable).as_deref(), expect);

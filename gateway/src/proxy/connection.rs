@@ -12,7 +12,7 @@ use self::{
     closing::Closing,
     write_progress::WriteProgress,
 };
-use super::timing::write_batching::WriteTurn;
+use super::timing::{deadline::has_passed, write_batching::WriteTurn};
 use crate::{
     client::Client,
     settings::timeouts::Timeouts,
@@ -167,7 +167,7 @@ impl Connection {
     /// Closes the connection if it is overdue at `now`. `drain`: how long requests in flight may take while it closes.
     pub(super) fn sweep(&self, now: u64, timeouts: &Timeouts, drain: Duration) {
         let is_too_slow = self.writes.is_too_slow(now, timeouts.body, timeouts.least_rate);
-        let over = |since: u64, limit: Duration| u128::from(now.saturating_sub(since)) > limit.as_nanos();
+        let over = |since: u64, limit: Duration| has_passed(now, since, limit);
         let (phase, since) = self.activity.phase();
         let (close, closing, stalled) = (self.closing.close(), self.closing.since(), self.writes.stalled());
         let is_multiplexed = self.activity.is_multiplexed();
@@ -290,9 +290,9 @@ mod tests {
     fn a_drain_ends_what_is_idle_and_nothing_else() {
         let idle = |connection: &Connection| served(connection);
         check(false, |_new| {}, 100, Close::Graceful);
-        check(false, |_new| {}, 300, Close::Now);
+        check(false, |_new| {}, 350, Close::Now);
         check(false, idle, 100, Close::Graceful);
-        check(false, idle, 300, Close::Now);
+        check(false, idle, 350, Close::Now);
         check(true, idle, 300, Close::Graceful);
         check(true, idle, 1_100, Close::Now);
         // A request that has begun to arrive, and one that is in flight.

@@ -49,7 +49,7 @@ impl Tunnel {
     /// `outlives_token`: the tunnel goes on when the token that opened it has expired.
     pub(super) fn new(response: UpstreamResponse, exchange: Box<Exchange>, outlives_token: bool) -> Self {
         let now = deadline::now();
-        let lifetime = after(now, exchange.timeouts().tunnel);
+        let lifetime = after(now, exchange.timeouts().tunnel.saturating_add(deadline::TICK));
         let mut until = (lifetime, "timeouts.tunnel");
         if let Some(identity) = exchange.identity.as_ref().filter(|_| !outlives_token) {
             let left = identity.expires().saturating_mul(1_000).saturating_sub(exchange.began.unix_millis);
@@ -126,7 +126,7 @@ impl Tunnel {
         if now >= self.until.0 {
             return Some(self.until.1);
         }
-        if now >= after(active, if half { idle.min(HALF) } else { idle }) {
+        if deadline::has_passed(now, active, if half { idle.min(HALF) } else { idle }) {
             return Some("timeouts.tunnel_idle");
         }
         self.exchange.is_banned().then_some("banned")

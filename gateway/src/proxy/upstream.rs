@@ -9,7 +9,10 @@ use http::{header, response::Parts};
 
 use super::{
     raw_head::HeadFormat,
-    timing::{deadline, write_batching::WriteTurn},
+    timing::{
+        deadline::{self, within},
+        write_batching::WriteTurn,
+    },
     tunnel::upgrade::Wanted,
 };
 use crate::{
@@ -49,8 +52,8 @@ use self::{
     group::Attempt,
     pool::Lease,
     request::OriginalBody,
-    retry::{AttemptFailure, Blame, Next, RetryState},
-    timeout::in_time,
+    retry::{AttemptFailure, Blame, Left, Next, RetryState},
+    timeout::{TimeLeft, in_time},
 };
 
 /// A request, and what its server has to know and do.
@@ -77,18 +80,27 @@ pub(super) async fn forward(
     let body = OriginalBody::of(job.request.body());
     let slot = group.admit()?;
     let settings = &group.state.settings.retry;
-    let response_timeout = settings.timeout.map_or(timeouts.response, |timeout| timeout.min(timeouts.response));
-    let by_caller = timeouts.is_callers && response_timeout == timeouts.response;
-    let mut retry = RetryState::new(settings, job.request.method(), timeouts.deadline());
+    let mut time = TimeLeft::new(&timeouts, settings.timeout);
+    let mut retry = RetryState::new(settings, job.request.method());
     loop {
-        let leased = group.lease(&job.context, retry.needs_new_connection, &mut retry.failed_servers, timeouts.connect);
-        let Attempt { mut lease, in_flight, server } = leased.await?;
+        let leased = {
+            let (fresh, failed) = (retry.needs_new_connection, &mut retry.failed_servers);
+            let leasing = pin!(group.lease(&job.context, fresh, failed, timeouts.connect));
+            match time.of_caller(deadline::now()) {
+                None => Some(leasing.await),
+                Some(left) => within(left, leasing).await,
+            }
+        };
+        let Some(leased) = leased else { return Err(AttemptFailure::TimedOut { cut_short: true }.into()) };
+        let Attempt { mut lease, in_flight, server } = leased?;
         if let Some(host) = group.host(server) {
             job.request.headers_mut().insert(header::HOST, host.clone());
         }
-        let sent = in_time(pin!(lease.send(&mut job.request, job.form, turn)), body.progress(), response_timeout).await;
+        let began = deadline::now();
+        let (timeout, cut_short) = time.of_attempt(began);
+        let sent = in_time(pin!(lease.send(&mut job.request, job.form, turn)), body.progress(), timeout).await;
         let failure = match &sent {
-            None => Some(AttemptFailure::TimedOut { by_caller }),
+            None => Some(AttemptFailure::TimedOut { cut_short }),
             Some(Ok(head)) => AttemptFailure::of_head(head, job.wanted.as_deref()),
             Some(Err(error)) => Some(AttemptFailure::of_error(*error, lease.is_kept())),
         };
@@ -99,7 +111,10 @@ pub(super) async fn forward(
             }
             Some(failure) => {
                 note(failure, retry.blame(failure, body.state()), server, &lease, job);
-                retry.next(failure, server, body.state(), group.budget(), || group.state.usable(), deadline::now())
+                let now = deadline::now();
+                time.spend(began, now);
+                let left = Left { budget: group.budget(), has_time: !time.is_over(now) };
+                retry.next(failure, server, body.state(), left, || group.state.usable())
             }
         };
         match next {

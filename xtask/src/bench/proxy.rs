@@ -16,7 +16,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use serde_json::json;
 
-use super::latency;
+use super::{latency, measured::release};
 use crate::{
     build,
     places::{cargo, root},
@@ -41,14 +41,14 @@ pub(super) struct Arguments {
 }
 
 /// A kind of load: which listener of the three, and what we may take at most of the cheaper peer's time.
-struct Profile {
-    name: &'static str,
+pub(super) struct Profile {
+    pub(super) name: &'static str,
     listener: u16,
     target: f64,
 }
 
 /// The listeners are plain, TLS, and TLS with everything on: a limit and a log for all, tokens and roles for us alone.
-const PROFILES: [Profile; 7] = [
+pub(super) const PROFILES: [Profile; 7] = [
     Profile { name: "plain", listener: 1, target: 1.0 },
     Profile { name: "tls", listener: 2, target: 0.8 },
     Profile { name: "h2", listener: 2, target: 1.0 },
@@ -59,7 +59,7 @@ const PROFILES: [Profile; 7] = [
 ];
 
 /// Where the upstream of all listens; the others have their three listeners above 100 times their place.
-const UPSTREAM: u16 = 18_000;
+pub(super) const UPSTREAM: u16 = 18_000;
 
 /// Linux counts the time of processes in hundredths of a second, whatever its own clock does.
 const TICK: Duration = Duration::from_millis(10);
@@ -105,34 +105,32 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     for (program, package) in [("wrk", "wrk"), ("h2load", "nghttp2-client"), ("nginx", "nginx-light")] {
         step::need(program, package)?;
     }
-    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
     let gateway = if let Some(program) = &arguments.gateway {
         fs::canonicalize(program).with_context(|| program.display().to_string())?
     } else {
         build::run(&build::Arguments { release: true })?;
-        target.join("release/gateway")
+        release()
     };
-    let mut example = Command::new(cargo());
-    example.current_dir(root()).args(["build", "--locked", "--package", "gateway-tests", "--example", "sample-api"]);
-    step("fixtures", &mut example)?;
-    let folder = env::temp_dir().join(format!("gateway-bench-{}", std::process::id()));
-    let mut fixtures = Command::new(target.join("debug/examples/sample-api"));
-    step(
-        "certificate",
-        fixtures.args(["fixtures", "--tokens", TOKENS]).arg(&folder).arg("127.0.0.1").stdout(Stdio::null()),
-    )?;
-    let bench = Bench { folder, seconds: arguments.seconds };
+    let bench = Bench::new(arguments.seconds)?;
     let measured = bench.measure(&gateway, arguments.rounds)?;
     report(&measured, arguments.json)
 }
 
-struct Bench {
-    folder: PathBuf,
+/// A folder with certificate, tokens and the upstream's configuration, and how long a run takes. Gone when dropped.
+pub(super) struct Bench {
+    pub(super) folder: PathBuf,
     seconds: u32,
 }
 
 /// A program that is being measured, or measured against. Ended when dropped.
-struct Running(Child);
+pub(super) struct Running(Child);
+
+impl Running {
+    /// The time that it and all that it started have taken.
+    pub(super) fn cpu(&self) -> Duration {
+        cpu(self.0.id())
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -149,6 +147,30 @@ impl Drop for Bench {
 }
 
 impl Bench {
+    pub(super) fn new(seconds: u32) -> anyhow::Result<Self> {
+        let mut example = Command::new(cargo());
+        let build = ["build", "--locked", "--package", "gateway-tests", "--example", "sample-api"];
+        step("fixtures", example.current_dir(root()).args(build))?;
+        let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+        let folder = env::temp_dir().join(format!("gateway-bench-{}", std::process::id()));
+        let mut fixtures = Command::new(target.join("debug/examples/sample-api"));
+        step(
+            "certificate",
+            fixtures.args(["fixtures", "--tokens", TOKENS]).arg(&folder).arg("127.0.0.1").stdout(Stdio::null()),
+        )?;
+        fs::write(folder.join("upstream"), upstream_configuration(&folder))?;
+        Ok(Self { folder, seconds })
+    }
+
+    /// CPU microseconds that a program takes for each request of one kind of load.
+    pub(super) fn each(&self, running: &Running, profile: &Profile, port: u16, token: &str) -> anyhow::Result<f64> {
+        self.load(profile, port, token, 1)?;
+        let before = running.cpu();
+        let requests = self.load(profile, port, token, self.seconds)?;
+        let took = running.cpu().saturating_sub(before);
+        Ok(took.as_secs_f64() * 1e6 / f64::from(requests.max(1)))
+    }
+
     fn measure(&self, gateway: &Path, rounds: usize) -> anyhow::Result<Measured> {
         let token = fs::read_to_string(self.folder.join("good.token"))?;
         let contender = |place: u16, name, configuration: String| (UPSTREAM + 100 * place, name, configuration);
@@ -166,7 +188,6 @@ impl Bench {
         }
         let (certificate, key) = (self.folder.join("server.crt"), self.folder.join("server.key"));
         fs::write(self.folder.join("server.pem"), [fs::read(certificate)?, fs::read(key)?].concat())?;
-        fs::write(self.folder.join("upstream"), upstream_configuration(&self.folder))?;
         fs::write(self.folder.join("rotate.lua"), ROTATE)?;
         let _upstream = self.start("nginx", &["-c", "upstream"], UPSTREAM)?;
         let Measured { mut figures, mut latencies, mut memory } = Measured::default();
@@ -189,11 +210,7 @@ impl Bench {
                     if *name == "haproxy" && profile.listener == 3 {
                         continue;
                     }
-                    self.load(&profile, *port, &token, 1)?;
-                    let before = cpu(running.0.id());
-                    let requests = self.load(&profile, *port, &token, self.seconds)?;
-                    let took = cpu(running.0.id()).saturating_sub(before);
-                    let each = took.as_secs_f64() * 1e6 / f64::from(requests.max(1));
+                    let each = self.each(&running, &profile, *port, &token)?;
                     figures.entry((profile.name, *name)).or_default().push(each);
                 }
                 if *name == "gateway" {
@@ -243,7 +260,7 @@ impl Bench {
         }
     }
 
-    fn start(&self, program: impl AsRef<Path>, arguments: &[&str], port: u16) -> anyhow::Result<Running> {
+    pub(super) fn start(&self, program: impl AsRef<Path>, arguments: &[&str], port: u16) -> anyhow::Result<Running> {
         let program = program.as_ref();
         let found = program.to_str().filter(|name| !name.contains('/')).and_then(find);
         let mut command = Command::new(found.as_deref().unwrap_or(program));
@@ -296,7 +313,7 @@ fn kilobytes(process: u32) -> u64 {
     pss.unwrap_or(0)
 }
 
-fn median(figures: Option<&Vec<f64>>) -> Option<f64> {
+pub(super) fn median(figures: Option<&Vec<f64>>) -> Option<f64> {
     let mut sorted = figures?.clone();
     sorted.sort_by(f64::total_cmp);
     sorted.get(sorted.len() / 2).copied()
@@ -351,7 +368,7 @@ fn report(measured: &Measured, as_json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn gateway_configuration(folder: &Path, port: u16) -> String {
+pub(super) fn gateway_configuration(folder: &Path, port: u16) -> String {
     let folder = folder.display();
     let pair = "certificate = \"server.crt\"\nprivate_key = \"server.key\"\n";
     let [plain, tls, full] = [port + 1, port + 2, port + 3];

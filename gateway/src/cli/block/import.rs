@@ -123,13 +123,22 @@ impl Import {
     fn read(&self) -> Result<Vec<u8>, String> {
         let most = u64::try_from(MAX_BYTES).unwrap_or(u64::MAX).saturating_add(1);
         let mut bytes = Vec::new();
-        let read = if self.file.as_os_str() == "-" {
+        let read = if self.is_standard_input() {
             io::stdin().lock().take(most).read_to_end(&mut bytes)
         } else {
             File::open(&self.file).and_then(|file| file.take(most).read_to_end(&mut bytes))
         };
-        read.map_err(|error| format!("{} cannot be read: {error}", self.file.display()))?;
+        read.map_err(|error| format!("{} cannot be read: {error}", self.source()))?;
         Ok(bytes)
+    }
+
+    fn is_standard_input(&self) -> bool {
+        self.file.as_os_str() == "-"
+    }
+
+    /// What a person calls the source of the list.
+    fn source(&self) -> String {
+        if self.is_standard_input() { "standard input".to_owned() } else { self.file.display().to_string() }
     }
 
     fn send(&self, guard: &mut Conversation, bytes: &[u8], json: bool) -> Result<Result<Report, String>, Stop> {
@@ -164,7 +173,7 @@ impl Import {
                     Err(Stop::Unreachable(error)) => return Err(Stop::Unreachable(error)),
                     _ => "; what was loaded before stays in force",
                 };
-                return Ok(Err(format!("{} {error}{stays}", self.file.display())));
+                return Ok(Err(format!("{} {error}{stays}", self.source())));
             }
         };
         sending.flush();

@@ -23,7 +23,7 @@ pub(super) fn write(init: &Init) -> String {
 
     line("\n[proxy]".to_owned());
     line(format!(
-        "user = {}                    # needs no rights; make one with `useradd --system`",
+        "user = {}                    # an unprivileged account; `useradd --system NAME` makes one",
         quoted(&init.user)
     ));
 

@@ -2,9 +2,9 @@
 
 use super::{load, spoiled, wrong};
 
+mod action;
 mod cors;
 mod reading;
-mod then;
 
 const PATH: &str = "path = \"/items/{id}\"\n";
 

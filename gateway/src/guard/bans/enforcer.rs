@@ -22,7 +22,7 @@ mod drift;
 mod prefixes;
 mod slots;
 
-pub(super) use prefixes::{Blocked, Prefixes, around};
+pub(super) use prefixes::{Blocked, CONFIG, Prefixes, around};
 
 use drift::Drift;
 

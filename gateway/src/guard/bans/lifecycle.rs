@@ -3,7 +3,7 @@
 
 use super::*;
 use super::{
-    enforcer::Drifts,
+    enforcer::{CONFIG, Drifts},
     policy::{
         breaker::Breaker,
         good_clients::{self, Good},
@@ -15,6 +15,7 @@ use super::{
 use crate::guard::{
     audit::{Finding, Redo},
     enforcement::Enforcement,
+    store::Allowed,
 };
 
 mod takeover;
@@ -155,7 +156,11 @@ impl Guard {
     fn take_over(&mut self, now: Now) -> Result<(), Refused> {
         let records = self.journal.store().in_force();
         let records = records.map_err(|error| Refused::new("store_failed", error.to_string()))?;
-        self.configure_allows()?;
+        let stored = self.journal.store().allowed().map_err(|error| Refused::new("store_failed", error.to_string()))?;
+        for Allowed { source, reason, actor } in stored {
+            self.enforcer.prefixes_mut().allow(Allow { source, reason, actor });
+        }
+        self.configure_allows();
         let slots: HashMap<Source, u32> = self
             .enforcer
             .path()
@@ -198,24 +203,20 @@ impl Guard {
         record.confirm = record.confirm.map(|confirm| confirm::rebased(confirm, record.started, now));
     }
 
-    /// Puts the operators' allowances and the configuration's in force; where both name a source it is the
-    /// configuration's.
-    fn configure_allows(&mut self) -> Result<(), Refused> {
-        let stored = self.journal.store().allowed().map_err(|error| Refused::new("store_failed", error.to_string()))?;
-        let added = stored.into_iter().map(|one| Allow { source: one.source, reason: one.reason, actor: one.actor });
+    /// Puts the configuration's allowances in force beside those of operators. The store is not asked: an operator's
+    /// change may still have to be written there.
+    fn configure_allows(&mut self) {
         let configured = self.settings.allow.iter().map(|source| Allow {
             source: *source,
             reason: "guard.allow".to_owned(),
-            actor: "config".to_owned(),
+            actor: CONFIG.to_owned(),
         });
         let trusted = self.settings.trusted_proxies.iter().map(|source| Allow {
             source: *source,
             reason: "proxy.trusted_proxies".to_owned(),
-            actor: "config".to_owned(),
+            actor: CONFIG.to_owned(),
         });
-        self.enforcer.prefixes_mut().allows =
-            added.chain(trusted).chain(configured).map(|allow| (allow.source, allow)).collect();
-        Ok(())
+        self.enforcer.prefixes_mut().configure_allows(trusted.chain(configured));
     }
 
     /// Ends bans that are allowed by now.
@@ -257,7 +258,7 @@ impl Guard {
     ) -> Result<(), Refused> {
         self.judge_settings(&settings)?;
         let before = (std::mem::replace(&mut self.settings, settings), self.enforcer.prefixes().allows.clone());
-        let configured = self.configure_allows();
+        self.configure_allows();
         let most = usize::try_from(self.settings.max_rules).unwrap_or(usize::MAX);
         let loaded = if self.enforcer.prefixes().count(true) > most || self.enforcer.prefixes().count(false) > most {
             Err(Refused::new(
@@ -271,7 +272,7 @@ impl Guard {
         } else {
             self.load_rules()
         };
-        if let Err(refused) = configured.and(loaded) {
+        if let Err(refused) = loaded {
             (self.settings, self.enforcer.prefixes_mut().allows) = before;
             return Err(refused);
         }

@@ -146,7 +146,7 @@ fn everything(
         let record = record.clone();
         all.push(Box::new(move |change| change.keep(&record)));
     }
-    for allow in prefixes.allows.values().filter(|allow| allow.actor != "config").cloned() {
+    for allow in prefixes.operators().cloned() {
         let Allow { source, reason, actor } = allow;
         let allowed = store::Allowed { source, reason, actor };
         all.push(Box::new(move |change| change.allow(&allowed, 0)));

@@ -119,6 +119,7 @@ mod tests {
         ] {
             tick(SECOND * (1_000 + second));
             assert_eq!(alive.poll(frames, IDLE, REPLY, &cx), expect, "at {second}");
+            tick(SECOND * (1_000 + second) + 1);
         }
     }
 
@@ -133,10 +134,11 @@ mod tests {
             (19, true, 2, false),
             (20, false, 2, false),
             (21, true, 2, false),
-            (31, true, 2, true),
+            (32, true, 2, true),
         ] {
             tick(SECOND * (1_000 + second));
             assert_eq!(deadline.is_over(is_arriving, frames, REPLY, &cx), expect, "at {second}");
+            tick(SECOND * (1_000 + second) + 1);
         }
     }
 }

@@ -45,6 +45,11 @@ impl<T> Slab<T> {
     }
 
     /// All values.
+    pub(in crate::proxy) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.places.iter_mut().filter_map(Option::as_mut)
+    }
+
+    /// All values.
     pub(in crate::proxy) fn iter(&self) -> impl Iterator<Item = &T> {
         self.places.iter().flatten()
     }

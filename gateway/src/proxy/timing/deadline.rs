@@ -10,7 +10,7 @@ use std::{
 
 use crate::{clock, proxy::memory::slab::Slab};
 
-/// How often the table is searched: how late a deadline may fire.
+/// How often the table is searched. A deadline never fires early, and up to twice this late.
 pub(in crate::proxy) const TICK: Duration = Duration::from_millis(50);
 
 thread_local! {
@@ -25,6 +25,8 @@ struct Table {
 
 struct Entry {
     due: u64,
+    /// It was armed since the last tick, so nobody knows when exactly: its time begins with the next one.
+    is_fresh: bool,
     waker: Waker,
 }
 
@@ -37,9 +39,15 @@ pub(in crate::proxy) fn now() -> u64 {
 pub(in crate::proxy) fn tick(now: u64) {
     let mut wakers = Vec::new();
     TABLE.with_borrow_mut(|table| {
+        let passed = now.saturating_sub(table.now);
         table.now = now;
-        for entry in table.entries.iter().filter(|entry| entry.due <= now) {
-            wakers.push(entry.waker.clone());
+        for entry in table.entries.iter_mut() {
+            if std::mem::take(&mut entry.is_fresh) {
+                entry.due = entry.due.saturating_add(passed);
+            }
+            if entry.due <= now {
+                wakers.push(entry.waker.clone());
+            }
         }
     });
     // Outside of the borrow: a task that is woken may arm an alarm.
@@ -58,7 +66,7 @@ impl Alarm {
         TABLE.with_borrow_mut(|table| {
             let now = table.now;
             let Some(entry) = self.slot.and_then(|slot| table.entries.at_mut(slot)) else {
-                let entry = Entry { due: after_now(now, after), waker: cx.waker().clone() };
+                let entry = Entry { due: after_now(now, after), is_fresh: true, waker: cx.waker().clone() };
                 self.slot = Some(table.entries.insert(entry));
                 return Poll::Pending;
             };
@@ -87,6 +95,12 @@ impl Drop for Alarm {
     }
 }
 
+/// Whether `limit` has passed at `now` since `since`, which is the time of a tick: what it stands for may have been up to
+/// a tick later.
+pub(in crate::proxy) const fn has_passed(now: u64, since: u64, limit: Duration) -> bool {
+    now.saturating_sub(since) as u128 > limit.as_nanos().saturating_add(TICK.as_nanos())
+}
+
 fn after_now(now: u64, after: Duration) -> u64 {
     now.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX))
 }
@@ -102,4 +116,30 @@ pub(in crate::proxy) async fn within<F: Future>(after: Duration, future: F) -> O
         alarm.poll(after, cx).map(|()| None)
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MILLI: u64 = 1_000_000;
+
+    /// An alarm of one second that is armed right before a tick has the whole second from there, however late the tick is.
+    #[test]
+    fn nothing_fires_early() {
+        let cx = &Context::from_waker(Waker::noop());
+        for late in [0, 50, 700, 5_000] {
+            let start = now();
+            let mut alarm = Alarm::default();
+            assert!(alarm.poll(Duration::from_secs(1), cx).is_pending());
+            let armed_by = start + late * MILLI;
+            tick(armed_by);
+            for (after, expect) in [(0, Poll::Pending), (999, Poll::Pending), (1_000, Poll::Ready(()))] {
+                tick(armed_by + after * MILLI);
+                assert_eq!(alarm.poll(Duration::from_secs(1), cx), expect, "{late} ms late, after {after} ms");
+            }
+        }
+        assert!(!has_passed(1_050 * MILLI, 0, Duration::from_secs(1)));
+        assert!(has_passed(1_051 * MILLI, 0, Duration::from_secs(1)));
+    }
 }

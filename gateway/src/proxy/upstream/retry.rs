@@ -32,8 +32,9 @@ pub(super) enum AttemptFailure {
     Malformed(&'static str),
     /// A response with a status that says that the server is broken.
     Status(u16),
-    /// No response in time. `by_caller`: the client asked for less time than the route gives.
-    TimedOut { by_caller: bool },
+    /// No response in time. `cut_short`: it had less time than an attempt usually has, as the client said that it waits
+    /// less, or earlier attempts have used the rest.
+    TimedOut { cut_short: bool },
     /// The connection ended in the middle of the response.
     Truncated,
     /// The server switched to a protocol that was not asked for.
@@ -62,6 +63,15 @@ pub(super) struct BodyState {
     pub(super) is_coming: bool,
 }
 
+/// What may still be spent on a request.
+#[derive(Clone, Copy)]
+pub(super) struct Left {
+    /// The retry budget, in hundredths of an attempt.
+    pub(super) budget: u32,
+    /// Whether the client and the route still wait.
+    pub(super) has_time: bool,
+}
+
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
@@ -77,8 +87,6 @@ pub(super) enum Next {
 pub(super) struct RetryState<'a> {
     settings: &'a Retry,
     is_idempotent: bool,
-    /// When the client stops waiting, if it said so.
-    deadline: Option<u64>,
     /// Attempts that count, the one under way included.
     attempts: u32,
     /// The servers that failed, as bits.
@@ -89,10 +97,10 @@ pub(super) struct RetryState<'a> {
 
 impl<'a> RetryState<'a> {
     /// Before the first attempt.
-    pub(super) fn new(settings: &'a Retry, method: &Method, deadline: Option<u64>) -> Self {
+    pub(super) fn new(settings: &'a Retry, method: &Method) -> Self {
         let is_idempotent =
             matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
-        Self { settings, is_idempotent, deadline, attempts: 1, failed_servers: 0, needs_new_connection: false }
+        Self { settings, is_idempotent, attempts: 1, failed_servers: 0, needs_new_connection: false }
     }
 
     /// Whose fault it is that an attempt failed.
@@ -102,29 +110,27 @@ impl<'a> RetryState<'a> {
             // A server need not wait for a body that does not come.
             AttemptFailure::Closed { .. } | AttemptFailure::Truncated if body.is_coming => Blame::Nobody,
             AttemptFailure::Closed { .. } => Blame::Connection,
-            AttemptFailure::Body(_) | AttemptFailure::TimedOut { by_caller: true } | AttemptFailure::Unsendable(_) => {
+            AttemptFailure::Body(_) | AttemptFailure::TimedOut { cut_short: true } | AttemptFailure::Unsendable(_) => {
                 Blame::Nobody
             }
             AttemptFailure::Status(status) => Blame::Status(status),
             AttemptFailure::Malformed(_)
-            | AttemptFailure::TimedOut { by_caller: false }
+            | AttemptFailure::TimedOut { cut_short: false }
             | AttemptFailure::Truncated
             | AttemptFailure::UnaskedSwitch => Blame::Server,
         }
     }
 
-    /// What follows the failure of an attempt at `server`. `budget` is what may be spent, in hundredths of an attempt,
-    /// and `usable` tells the servers that may be used, as bits.
+    /// What follows the failure of an attempt at `server`. `usable` tells the servers that may be used, as bits.
     pub(super) fn next(
         &mut self,
         failure: AttemptFailure,
         server: usize,
         body: BodyState,
-        budget: u32,
+        left: Left,
         usable: impl FnOnce() -> u64,
-        now: u64,
     ) -> Next {
-        if self.is_free(failure, body) {
+        if left.has_time && self.is_free(failure, body) {
             self.needs_new_connection = true;
             return Next::Retry { paid: false };
         }
@@ -137,8 +143,8 @@ impl<'a> RetryState<'a> {
         let is_left = is_allowed
             && self.is_repeatable(failure, body)
             && self.attempts < self.settings.tries
-            && budget >= COST
-            && self.deadline.is_none_or(|deadline| now < deadline)
+            && left.budget >= COST
+            && left.has_time
             && usable() & !failed_servers != 0;
         if !is_left {
             return otherwise;

@@ -27,13 +27,19 @@ pub(crate) struct Blocked {
 /// All that is allowed and all prefixes that are blocked.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Prefixes {
+    /// Allowances in force: the configuration's, and those of operators that it does not name.
     pub(crate) allows: BTreeMap<Source, Allow>,
+    /// Allowances of operators, also of what the configuration names just now.
+    operators: BTreeMap<Source, Allow>,
     blocked: HashMap<Source, Blocked>,
     /// Slots that no prefix in `blocked` has.
     free: FreeSlots,
     /// Prefixes that feeds list. They count in slots of their own, from the last one down.
     pub(crate) fed: HashMap<Source, Blocked>,
 }
+
+/// The actor of allowances of the configuration.
+pub(crate) const CONFIG: &str = "config";
 
 /// The rule of an allowance. Slot 0 is nobody's, so nothing is miscounted.
 const ALLOW: Rule = Rule::new(Rule::ALLOW, 0, NEVER);
@@ -42,6 +48,33 @@ impl Prefixes {
     /// The widest allowance that covers `source`.
     pub(crate) fn allowed(&self, source: Source) -> Option<&Allow> {
         around(source).find_map(|network| self.allows.get(&network))
+    }
+
+    /// Replaces the allowances of the configuration. Where an operator's names the same source, it is the configuration's.
+    pub(crate) fn configure_allows(&mut self, configured: impl Iterator<Item = Allow>) {
+        let operators = self.operators.values().cloned();
+        self.allows = operators.chain(configured).map(|allow| (allow.source, allow)).collect();
+    }
+
+    /// Allowances of operators.
+    pub(crate) fn operators(&self) -> impl Iterator<Item = &Allow> {
+        self.operators.values()
+    }
+
+    /// An operator allows a source.
+    pub(crate) fn allow(&mut self, allow: Allow) {
+        if self.allows.get(&allow.source).is_none_or(|known| known.actor != CONFIG) {
+            self.allows.insert(allow.source, allow.clone());
+        }
+        self.operators.insert(allow.source, allow);
+    }
+
+    /// An operator allows it no more.
+    pub(crate) fn disallow(&mut self, source: Source) {
+        self.operators.remove(&source);
+        if self.allows.get(&source).is_some_and(|known| known.actor != CONFIG) {
+            self.allows.remove(&source);
+        }
     }
 
     /// The rule of `source` itself; `None`: it has none, or an allowance covers it and it must not be loaded.

@@ -66,16 +66,16 @@ impl Guard {
         let mut allows = Vec::new();
         for (source, told) in allowed {
             let Ok(source) = source.parse::<Source>() else { continue };
-            let known = self.enforcer.prefixes().allows.get(&source).map(|allow| allow.actor.as_str());
+            let is_known = self.enforcer.prefixes().operators().any(|allow| allow.source == source);
             match told {
-                Some(told) if known.is_none() => {
+                Some(told) if !is_known => {
                     let text = |name: &str| told.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
                     let allow = Allow { source, reason: text("reason"), actor: text("actor") };
-                    self.enforcer.prefixes_mut().allows.insert(source, allow.clone());
+                    self.enforcer.prefixes_mut().allow(allow.clone());
                     allows.push((source, Some(Allowed { source, reason: allow.reason, actor: allow.actor })));
                 }
-                None if known.is_some_and(|actor| actor != "config") => {
-                    self.enforcer.prefixes_mut().allows.remove(&source);
+                None if is_known => {
+                    self.enforcer.prefixes_mut().disallow(source);
                     allows.push((source, None));
                 }
                 _ => {}
@@ -183,7 +183,7 @@ impl Guard {
             self.hold(record);
         }
         for allow in &allowed {
-            self.enforcer.prefixes_mut().allows.insert(allow.source, allow.clone());
+            self.enforcer.prefixes_mut().allow(allow.clone());
         }
         let text = format!(
             "the ban store did not know all that was in force: {} bans, {} allowances and {listed} entries of lists were \

@@ -38,7 +38,7 @@ impl Guard {
         let how = format!("lifted: {source} was allowed by {actor}");
         let write: Write = Box::new(move |change| change.allow(&allowed, now.unix_millis));
         let unrecorded = self.lift(&ids, &how, Some("unban"), now, Some(("allow_add", summary)), write);
-        self.enforcer.prefixes_mut().allows.insert(source, allow);
+        self.enforcer.prefixes_mut().allow(allow);
         self.notices.push(ToProxy::Allowed { source });
         self.refresh(source);
         let lifted = if ids.is_empty() { String::new() } else { format!(", {} blocks lifted", ids.len()) };
@@ -62,7 +62,7 @@ impl Guard {
         }
         let members = members(json!({"source": source.to_string(), "actor": actor.to_string()}));
         self.decide("allow_del", now, members, Box::new(move |change| change.disallow(source).map(drop)))?;
-        self.enforcer.prefixes_mut().allows.remove(&source);
+        self.enforcer.prefixes_mut().disallow(source);
         self.notices.push(ToProxy::Disallowed { source });
         self.refresh(source);
         Ok((format!("{source} is no longer let through unasked; blocks that it lifted stay lifted"), 1))

@@ -237,6 +237,40 @@ fn a_locked_store_costs_no_decision() {
     assert!(verify(&world.folder).first_bad.is_none());
 }
 
+/// A reload asks nobody who may be late: what operators allow while the store is locked goes on, through reloads that name
+/// the same sources and such that do not.
+#[test]
+fn a_reload_keeps_allowances_that_the_store_has_not_heard_of() {
+    let (mut world, _) = furnished("store-locked-allow");
+    let add = |world: &mut World, source: &str| {
+        let source = source.parse().unwrap();
+        assert_eq!(world.handle(Request::AllowAdd { source, reason: "us".into(), yes: false }), "done 1");
+    };
+    let other = Connection::open(world.folder.join(state_files::STORE)).unwrap();
+    add(&mut world, "203.0.113.201");
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    add(&mut world, "203.0.113.202");
+    assert_eq!(world.handle(Request::AllowDel { source: "203.0.113.200".parse().unwrap() }), "done 1");
+    assert!(world.guard().journal.owed_warning().is_some());
+    let before = in_force(&mut world);
+    assert!(before.contains(&"allow 203.0.113.202".to_owned()) && !before.contains(&"allow 203.0.113.200".to_owned()));
+    let own = World::settings().allow;
+    // The configuration names one of them for a while.
+    let named = [own.clone(), vec!["203.0.113.201".parse().unwrap()]].concat();
+    for allow in [own.clone(), named, own] {
+        let parts = (Settings { allow, ..World::settings() }, Vec::new(), ProtectedAddresses::default());
+        let now = world.now;
+        world.guard().reconfigure(parts.0, parts.1, parts.2, &[], now).unwrap();
+        assert_eq!(world.why("203.0.113.201").verdict, "allowed");
+    }
+    assert_eq!(in_force(&mut world), before);
+    other.execute_batch("ROLLBACK").unwrap();
+    world.pass(1);
+    drop(world.crash());
+    world.start(Box::new(AtAccept::default()));
+    assert_eq!(in_force(&mut world), before);
+}
+
 #[test]
 fn a_store_that_is_lost_while_the_guard_runs_is_made_anew() {
     for (name, spoil) in [

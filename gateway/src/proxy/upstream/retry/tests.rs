@@ -11,6 +11,8 @@ const COMING: BodyState = BodyState { is_kept: true, is_coming: true };
 const GONE: BodyState = BodyState { is_kept: false, is_coming: false };
 const GOING: BodyState = BodyState { is_kept: false, is_coming: true };
 
+const ENOUGH: Left = Left { budget: u32::MAX, has_time: true };
+
 /// What is expected, of whatever failed.
 fn again(_: F) -> Next {
     Next::Retry { paid: true }
@@ -35,8 +37,7 @@ struct Case {
     attempts: u32,
     budget: u32,
     usable: u64,
-    deadline: Option<u64>,
-    now: u64,
+    has_time: bool,
     needs_new_connection: bool,
 }
 
@@ -46,8 +47,7 @@ const USUAL: Case = Case {
     attempts: 1,
     budget: 100,
     usable: 0b11,
-    deadline: None,
-    now: 5,
+    has_time: true,
     needs_new_connection: false,
 };
 
@@ -59,9 +59,10 @@ fn settings() -> Retry {
 fn check(case: &Case, failure: F, expect: impl FnOnce(F) -> Next) {
     let expect = expect(failure);
     let settings = settings();
-    let mut retry = RetryState::new(&settings, &case.method, case.deadline);
+    let mut retry = RetryState::new(&settings, &case.method);
     (retry.attempts, retry.needs_new_connection) = (case.attempts, case.needs_new_connection);
-    let next = retry.next(failure, 0, case.body, case.budget, || case.usable, case.now);
+    let left = Left { budget: case.budget, has_time: case.has_time };
+    let next = retry.next(failure, 0, case.body, left, || case.usable);
     assert_eq!(next, expect, "{} {failure:?} {:?}", case.method, case.body);
     // What is kept for the attempt after this one.
     let after = (retry.attempts, retry.failed_servers, retry.needs_new_connection);
@@ -81,7 +82,7 @@ fn failures() {
     let broke = F::Closed { sent: true, reused: false };
     let stale = F::Closed { sent: true, reused: true };
     let refused = F::Closed { sent: false, reused: false };
-    let late = F::TimedOut { by_caller: false };
+    let late = F::TimedOut { cut_short: false };
     for failure in [broke, late, F::Truncated, F::Malformed("head breaks HTTP"), F::UnaskedSwitch, F::Unsendable("x")] {
         // Idempotent, and the body is there: on another server.
         for method in [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE] {
@@ -96,13 +97,14 @@ fn failures() {
         check(&Case { budget: 99, ..USUAL }, failure, give_up);
         check(&Case { usable: 0b01, ..USUAL }, failure, give_up);
         check(&Case { usable: 0, ..USUAL }, failure, give_up);
-        check(&Case { deadline: Some(6), ..USUAL }, failure, again);
-        check(&Case { deadline: Some(5), ..USUAL }, failure, give_up);
+        check(&Case { has_time: false, ..USUAL }, failure, give_up);
         check(&Case { needs_new_connection: true, ..USUAL }, failure, again);
     }
     // A connection that was kept too long, or that takes no more: once for nothing, on a new connection.
     check(&USUAL, stale, free);
-    check(&Case { attempts: 2, budget: 0, usable: 0, deadline: Some(1), ..USUAL }, stale, free);
+    check(&Case { attempts: 2, budget: 0, usable: 0, ..USUAL }, stale, free);
+    check(&Case { has_time: false, ..USUAL }, stale, give_up);
+    check(&Case { method: Method::POST, has_time: false, ..USUAL }, refused, give_up);
     check(&Case { method: Method::POST, ..USUAL }, stale, give_up);
     check(&Case { body: GONE, ..USUAL }, stale, give_up);
     check(&Case { needs_new_connection: true, ..USUAL }, stale, again);
@@ -118,7 +120,7 @@ fn failures() {
     check(&Case { attempts: 2, ..USUAL }, F::Status(503), respond);
     check(&Case { budget: 99, ..USUAL }, F::Status(503), respond);
     check(&Case { usable: 0b01, ..USUAL }, F::Status(503), respond);
-    check(&Case { deadline: Some(5), ..USUAL }, F::Status(503), respond);
+    check(&Case { has_time: false, ..USUAL }, F::Status(503), respond);
     // The client's own fault.
     check(&USUAL, F::Body(BodyError::TooSlow), give_up);
 }
@@ -134,16 +136,16 @@ fn nothing_is_made_twice_and_nothing_is_lost() {
         F::Closed { sent: true, reused: true },
         F::Malformed("x"),
         F::Status(503),
-        F::TimedOut { by_caller: false },
-        F::TimedOut { by_caller: true },
+        F::TimedOut { cut_short: false },
+        F::TimedOut { cut_short: true },
         F::Truncated,
         F::UnaskedSwitch,
         F::Unsendable("x"),
     ];
     for (failure, method) in failures.iter().flat_map(|failure| [Method::POST, Method::GET].map(|it| (*failure, it))) {
         for body in [KEPT, COMING, GONE, GOING] {
-            let mut retry = RetryState::new(&settings, &method, None);
-            let next = retry.next(failure, 0, body, u32::MAX, || u64::MAX, 0);
+            let mut retry = RetryState::new(&settings, &method);
+            let next = retry.next(failure, 0, body, ENOUGH, || u64::MAX);
             let is_again = matches!(next, Next::Retry { .. });
             let never_left = matches!(failure, F::Closed { sent: false, .. });
             assert!(!is_again || body.is_kept, "{failure:?} {method} {body:?}");
@@ -155,10 +157,10 @@ fn nothing_is_made_twice_and_nothing_is_lost() {
 #[test]
 fn a_request_ends() {
     let settings = Retry { tries: 4, ..settings() };
-    let mut retry = RetryState::new(&settings, &Method::GET, None);
+    let mut retry = RetryState::new(&settings, &Method::GET);
     let stale = F::Closed { sent: true, reused: true };
     // One for nothing before each that is paid for.
-    let next = |_| retry.next(stale, 0, KEPT, u32::MAX, || u64::MAX, 0);
+    let next = |_| retry.next(stale, 0, KEPT, ENOUGH, || u64::MAX);
     let all: Vec<Next> = (0..8).map(next).collect();
     let (free, again) = (free(stale), again(stale));
     assert_eq!(all, [free, again, free, again, free, again, free, Next::GiveUp(stale)]);
@@ -177,14 +179,14 @@ fn blame() {
         (F::Closed { sent: true, reused: false }, COMING, B::Nobody),
         (F::Malformed("x"), GOING, B::Server),
         (F::Status(503), KEPT, B::Status(503)),
-        (F::TimedOut { by_caller: false }, GOING, B::Server),
-        (F::TimedOut { by_caller: true }, KEPT, B::Nobody),
+        (F::TimedOut { cut_short: false }, GOING, B::Server),
+        (F::TimedOut { cut_short: true }, KEPT, B::Nobody),
         (F::Truncated, KEPT, B::Server),
         (F::Truncated, GOING, B::Nobody),
         (F::UnaskedSwitch, KEPT, B::Server),
         (F::Unsendable("x"), KEPT, B::Nobody),
     ] {
-        let retry = RetryState::new(&settings, &Method::GET, None);
+        let retry = RetryState::new(&settings, &Method::GET);
         assert_eq!(retry.blame(failure, body), expect, "{failure:?} {body:?}");
     }
 }
