@@ -14,7 +14,7 @@ use support::{
     tls_upstream::TlsUpstream,
     tokens,
     upstream::Upstream,
-    upstream_http2::{Http2Upstream, Kind},
+    upstream_http2::{Http2Upstream, Kind, MIDDLE},
     wait::{SOON, until},
     world::{GOOD_V4, GOOD_V6, World},
 };
@@ -114,9 +114,9 @@ fn requests_share_a_connection_and_pass_as_they_must() {
     trailers(&world, &upstream, &token);
 
     // Many at once, from HTTP/2 too: still one connection.
-    let many = (0..60).map(|_| http2::get("/files/big", "")).collect();
+    let many = (0..60).map(|_| http2::get("/files/middle", "")).collect();
     let answers = Client::new(&world, GOOD_V6).send_http2(many).unwrap();
-    assert!(answers.iter().all(|answer| answer.as_ref().is_ok_and(|it| it.body().len() == 4 << 20)));
+    assert!(answers.iter().all(|answer| answer.as_ref().is_ok_and(|it| it.body().len() == MIDDLE)));
     assert_eq!(connections(&upstream), 1, "of {} requests", upstream.received().len());
     assert!(!daemon.standard_error().contains("panicked"), "{}", daemon.standard_error());
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `echo` | 200, the body it got, as it comes, and its trailers |
 //! | `big` | 200, 4 MiB |
+//! | `middle` | 200, [`MIDDLE`] |
 //! | `empty` | 204 |
 //! | `fail` | 200 with `grpc-status: 5`, and nothing behind it |
 //! | `hold` | none, ever |
@@ -17,7 +18,7 @@
 
 use std::{
     net::{SocketAddr, TcpListener},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, LazyLock, Mutex, PoisonError},
     thread::{self, JoinHandle},
 };
 
@@ -249,7 +250,8 @@ async fn answer(
             let reason = std::future::poll_fn(|cx| sent.poll_reset(cx)).await;
             return note(&|it| it.reset = reason.as_ref().ok().copied());
         }
-        "big" => Bytes::from(vec![b'x'; 4 << 20]),
+        "big" => BIG.clone(),
+        "middle" => BIG.slice(..MIDDLE),
         "echo" => {
             let Ok(mut sent) = respond.send_response(good(), false) else { return };
             while let Some(piece) = body.data().await {
@@ -287,6 +289,12 @@ async fn answer(
         drop(sent.send_data(Bytes::new(), true));
     }
 }
+
+/// How long the answer of `middle` is: four windows of a stream.
+pub const MIDDLE: usize = 256 << 10;
+
+/// One for all requests: sixty of them would keep the server busy before it sends the first head.
+static BIG: LazyLock<Bytes> = LazyLock::new(|| Bytes::from(vec![b'x'; 4 << 20]));
 
 /// Sends as the other side takes it. `None`: it takes no more.
 async fn send(sent: &mut SendStream<Bytes>, mut bytes: Bytes) -> Option<()> {
