@@ -17,7 +17,7 @@ pub(super) mod length;
 /// The most header lines that can be allowed, cookie crumbs of HTTP/2 included.
 pub const MAX_HEADERS: usize = HeadLimits::MOST_HEADERS;
 
-/// What belongs to connections of HTTP/1 and to nobody else (RFC 9113 8.2.2).
+/// Headers of HTTP/1 connections, which HTTP/2 forbids (RFC 9113 8.2.2).
 pub(super) static OF_HTTP1: [http::HeaderName; 5] = [
     header::CONNECTION,
     http::HeaderName::from_static("keep-alive"),
@@ -49,7 +49,7 @@ pub fn check(head: &Parts) -> Result<(), Refusal> {
         Version::HTTP_2 => &OF_HTTP1,
         _ => return Err(bad("version")),
     };
-    // Most requests have none of what is checked below.
+    // Most requests have none of the headers that are checked below.
     if !head.headers.keys().any(|name| CHECKED.contains(name)) {
         return Ok(());
     }
@@ -63,8 +63,8 @@ pub fn check(head: &Parts) -> Result<(), Refusal> {
     expect(&head.headers)
 }
 
-/// What was judged must reach the upstream: `Connection` cannot take the content's own headers, or the credentials,
-/// away behind us (RFC 9110 7.6.1).
+/// The upstream must get the headers that we judged. So `Connection` cannot name headers of the content, or of
+/// credentials (RFC 9110 7.6.1).
 fn connection(headers: &HeaderMap) -> Result<(), Refusal> {
     let ours = |name: &[u8]| {
         name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case(b"content-"))
@@ -84,14 +84,14 @@ fn connection(headers: &HeaderMap) -> Result<(), Refusal> {
 pub(super) fn of_request(headers: &HeaderMap, version: Version) -> Result<Framing, Refusal> {
     transfer_encoding(headers)?;
     if headers.contains_key(header::TRANSFER_ENCODING) {
-        // Whoever speaks HTTP/1.0 may not know it (F05).
+        // HTTP/1.0 has no chunks (F05).
         let known = version == Version::HTTP_11;
         return if known { Ok(Framing::Chunked(Box::default())) } else { Err(bad("Transfer-Encoding in HTTP/1.0")) };
     }
     Ok(content_length(headers)?.map_or(Framing::None, Framing::Length))
 }
 
-/// Nothing but one `chunked` (RFC 9112 6.1): every other spelling is read differently somewhere.
+/// Only `chunked`, once (RFC 9112 6.1): programs differ in how they read any other spelling.
 fn transfer_encoding(headers: &HeaderMap) -> Result<(), Refusal> {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     let Some(coding) = codings.next() else { return Ok(()) };
@@ -108,7 +108,7 @@ fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
     length::content_length(headers).map_err(|_wrong| bad("Content-Length is not one number"))
 }
 
-/// One media type at most: the schema's reader and the upstream's could take different ones (B05).
+/// At most one media type: the schema check and the upstream could use different ones (B05).
 fn content_type(headers: &HeaderMap) -> Result<(), Refusal> {
     if headers.get_all(header::CONTENT_TYPE).iter().nth(1).is_some() {
         return Err(bad("more than one Content-Type"));
@@ -116,7 +116,7 @@ fn content_type(headers: &HeaderMap) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// RFC 9110 10.1.1 knows one expectation (F15).
+/// RFC 9110 10.1.1 defines only `100-continue` (F15).
 fn expect(headers: &HeaderMap) -> Result<(), Refusal> {
     let mut expectations = headers.get_all(header::EXPECT).iter();
     let Some(expectation) = expectations.next() else { return Ok(()) };

@@ -1,8 +1,8 @@
 //! HPACK, the compression of header fields (RFC 7541). The decoder supports everything. The encoder uses only the
 //! static table, so responses need no state that a client could make us keep.
 //!
-//! *Invariant:* whatever comes, the table holds no more than [`TABLE`] bytes as the RFC counts them, and both sides
-//! agree on it: fields that no request may have are kept as what they are.
+//! *Invariant:* whatever comes, the dynamic table holds at most [`TABLE`] bytes as the RFC counts them, and is the same
+//! on both sides: even fields that no request may have are kept in it.
 
 use bytes::Bytes;
 use http::{
@@ -23,13 +23,13 @@ pub(in crate::proxy) use self::decode::Decoder;
 use self::decode::Undecodable;
 pub(in crate::proxy) use self::encode::{field, status};
 
-/// What a client may have us keep of its fields, in bytes: the size that nobody has to be told of (RFC 9113 6.5.2).
+/// The size of the dynamic table, in bytes: the default, which needs no setting (RFC 9113 6.5.2).
 const TABLE: usize = 4_096;
 
-/// What a field counts beside its name and its value (RFC 7541 4.1).
+/// What an entry counts in addition to its name and value (RFC 7541 4.1).
 const OVERHEAD: usize = 32;
 
-/// Whose value a field holds.
+/// The name of a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Name {
     Authority,
@@ -41,7 +41,7 @@ enum Name {
     Wrong(&'static str, usize),
 }
 
-/// What a field says.
+/// The value of a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Content {
     Authority(Authority),
@@ -50,11 +50,11 @@ pub(super) enum Content {
     Path(PathAndQuery),
     /// Whether it is `https`.
     Scheme(bool),
-    /// Nothing that a request may say.
+    /// A value that no request may have.
     Wrong(&'static str),
 }
 
-/// A field as it is kept: what has been judged once is not judged again.
+/// A field of the table. It was checked when it came, and is not checked again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Field {
     name: Name,

@@ -1,7 +1,7 @@
 //! Passes header lines of a response on as they came, without parsing them into a map. That is possible where the
 //! response has no special framing and no connection headers, from HTTP/1.1 to HTTP/1.1 or to HTTP/2.
 //!
-//! *Invariant:* what passes has one length and one reading; whatever is doubtful is left to the header map.
+//! *Invariant:* a head that passes has one length and one reading. Everything doubtful is parsed into a header map.
 
 use std::ops::Range;
 
@@ -9,23 +9,23 @@ use http::StatusCode;
 
 use super::{framing::length::decimal, hpack, memory::buffer_pool};
 
-/// Whether an answer's lines may pass as they came.
+/// In which form a response's head is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HeadFormat {
-    /// They are read into a header map: somebody has to look at them.
+    /// As a header map: somebody has to look at the headers.
     Map,
-    /// They pass as lines of HTTP/1.1, if they say nothing special.
+    /// As lines of HTTP/1.1, unless one of them needs a look.
     Lines,
-    /// The same, packed as fields of HTTP/2.
+    /// The same, encoded as fields of HTTP/2.
     Fields,
 }
 
-/// The status line and header lines of an answer, as the client gets them.
+/// The status line and header lines of a response, as the client gets them.
 #[derive(Debug)]
 pub(super) struct RawHead {
     form: HeadFormat,
     pub(super) out: Vec<u8>,
-    /// What `Content-Length` says; its line is among them.
+    /// The value of `Content-Length`; its line is among them.
     pub(super) length: u64,
     pub(super) has_date: bool,
 }
@@ -33,26 +33,26 @@ pub(super) struct RawHead {
 /// What a header line is about.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum About {
-    /// The message, or nobody knows.
+    /// The message, or an unknown header.
     Message,
     Connection,
     Date,
     Length,
     /// It does not pass.
     Nobody,
-    /// Somebody has to look at it.
+    /// It has to be parsed.
     Special,
 }
 
 impl RawHead {
-    /// `lines` are those of `head`. `None`: some of them have to be looked at.
+    /// `lines` are those of `head`. `None`: some of them have to be parsed.
     pub(super) fn of(
         status: StatusCode,
         lines: &[httparse::Header<'_>],
         form: HeadFormat,
         head: &[u8],
     ) -> Option<Self> {
-        // What these mean depends on more than themselves.
+        // The meaning of these depends on the request or on other headers.
         if status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
             return None;
         }
@@ -63,7 +63,7 @@ impl RawHead {
             HeadFormat::Fields => hpack::status(status, &mut all.out),
         }
         let mut length = None;
-        // Lines that stand behind each other pass together.
+        // Adjacent lines are copied together.
         let mut run = 0..0;
         for line in lines {
             match about(line.name.as_bytes()) {
@@ -105,7 +105,7 @@ impl Drop for RawHead {
     }
 }
 
-/// Writes an answer's first line; `version` ends with a space.
+/// Writes a response's first line; `version` ends with a space.
 pub(super) fn status_line(version: &[u8], status: StatusCode, out: &mut Vec<u8>) {
     out.extend_from_slice(version);
     out.extend_from_slice(status.as_str().as_bytes());
@@ -131,7 +131,7 @@ fn place(line: &httparse::Header<'_>, head: &[u8]) -> Option<Range<usize>> {
     is_plain.then_some(start..end + 2)
 }
 
-/// Sorted by length, which most lines differ in.
+/// Sorted by length, in which most lines differ.
 fn about(name: &[u8]) -> About {
     let is = |other: &[u8]| name.eq_ignore_ascii_case(other);
     match name.len() {
@@ -139,7 +139,7 @@ fn about(name: &[u8]) -> About {
         4 if is(b"date") => About::Date,
         7 if is(b"trailer") || is(b"upgrade") => About::Special,
         10 if is(b"connection") => About::Connection,
-        // It is about the server's connection, and ours is our matter; the id is ours to tell.
+        // They are about the server's connection, not the client's. The request id is ours to set.
         10 if is(b"keep-alive") => About::Nobody,
         12 if is(b"x-request-id") => About::Nobody,
         14 if is(b"content-length") => About::Length,
@@ -187,7 +187,7 @@ mod tests {
         check(503, &[("content-length", "0")], Some("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n"));
     }
 
-    /// What of a head passes, whose lines are where they are.
+    /// The lines of a head that pass.
     #[track_caller]
     fn check_head(head: &str, form: HeadFormat, expect: &[u8]) {
         let mut lines = [httparse::EMPTY_HEADER; 16];

@@ -70,7 +70,7 @@ impl Guard {
     fn relist(&mut self, sources: impl Iterator<Item = Source>) {
         let taken: Vec<u32> = sources.filter_map(|source| self.relist_one(source)).collect();
         if let Err(error) = self.enforcer.path_mut().clear_hits(&taken) {
-            tracing::error!(%error, "earlier prefixes' counters go on");
+            tracing::error!(%error, "the counters of earlier prefixes could not be cleared");
         }
     }
 

@@ -1,7 +1,7 @@
 //! Reads from and writes to one client. Writes go out at once or are collected, and a client that takes nothing is
 //! noticed.
 //!
-//! HTTP/2 collects what a turn comes to and pushes it once: many answers, one write.
+//! HTTP/2 collects all frames of a turn and pushes them at once: many responses, one write.
 
 use std::{
     cell::{Cell, RefCell, RefMut},
@@ -77,11 +77,11 @@ impl Stream {
     }
 }
 
-/// One client's stream, shared by whoever speaks HTTP on it and whoever drives it.
+/// One client's stream, shared by the HTTP code and the code that drives the connection.
 pub(in crate::proxy) struct ClientIo {
     stream: RefCell<Stream>,
     connection: Rc<Connection>,
-    /// What is to leave, and how much of it has.
+    /// The write buffer, and how much of it has been sent.
     out: RefCell<Vec<u8>>,
     sent: Cell<usize>,
 }
@@ -107,17 +107,17 @@ impl ClientIo {
         flushed
     }
 
-    /// What is collected, to be added to.
+    /// The write buffer, to be appended to.
     pub(in crate::proxy) fn out(&self) -> RefMut<'_, Vec<u8>> {
         self.out.borrow_mut()
     }
 
-    /// How much is collected and has not left, in bytes.
+    /// How many bytes of the write buffer have not been sent.
     pub(in crate::proxy) fn collected(&self) -> usize {
         self.out.borrow().len().saturating_sub(self.sent.get())
     }
 
-    /// Sends what was collected, as far as the client takes it.
+    /// Sends the write buffer, as far as the client takes it.
     pub(in crate::proxy) fn push(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let before = self.sent.get();
         let is_silent = self.out.borrow().is_empty();
@@ -143,7 +143,7 @@ impl ClientIo {
             }
             self.sent.set(self.sent.get() + taken);
         }
-        // What has become larger than it needs to be is given back; a busy connection keeps what it uses.
+        // A buffer that has become too large is shrunk. A busy connection keeps what it uses.
         if out.len() < out.capacity() / 8 {
             out.shrink_to(KEPT);
         }
@@ -152,7 +152,7 @@ impl ClientIo {
         stream.poll_flush(cx)
     }
 
-    /// Gives back what a silent connection needs no more.
+    /// Frees the buffer of an idle connection.
     pub(in crate::proxy) fn shrink(&self) {
         let mut out = self.out.borrow_mut();
         if out.is_empty() {
@@ -165,8 +165,7 @@ impl ClientIo {
         self.stream.borrow_mut().poll_shutdown(cx)
     }
 
-    /// Reads and forgets some of what still comes in, as it comes: nobody decrypts it. Ready with its length; 0: that
-    /// was all.
+    /// Reads and discards bytes that still come in, without decrypting them. Ready with their number; 0: the end.
     pub(in crate::proxy) fn poll_discard(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         buffer_pool::with_space(|space| {
             let mut buffer = ReadBuf::new(space);
@@ -175,7 +174,7 @@ impl ClientIo {
         })
     }
 
-    /// Whether something has come that nobody will read, a byte of which is taken.
+    /// Whether bytes have come that nobody will read. Takes one of them.
     pub(in crate::proxy) fn has_more(&self) -> bool {
         let mut space = [0];
         let mut buffer = ReadBuf::new(&mut space);
@@ -184,28 +183,28 @@ impl ClientIo {
         Pin::new(stream.socket_mut()).poll_read(cx, &mut buffer).is_ready() && !buffer.filled().is_empty()
     }
 
-    /// Whether the connection has broken, which a client is told of by no read once it has ended its own side.
+    /// Whether the connection has broken. After the client has ended its own side, no read tells that.
     pub(in crate::proxy) fn is_broken(&self) -> bool {
         let stream = self.stream.borrow();
         !matches!(socket2::SockRef::from(stream.socket()).take_error(), Ok(None))
     }
 
-    /// Lets the end of the connection be no end of what was sent.
+    /// Closes with a reset, so that the client cannot take a response that broke off for a whole one.
     pub(in crate::proxy) fn reset_on_close(&self) {
         let stream = self.stream.borrow();
-        // Without it the client sees an end, and no failure.
+        // If that fails, the client sees a normal end.
         socket2::SockRef::from(stream.socket()).set_linger(Some(Duration::ZERO)).unwrap_or_default();
     }
 
-    /// Lets the kernel give up soon on what the client does not acknowledge: a banned one never will again.
+    /// Lets the kernel give up early on unacknowledged bytes: a banned client never acknowledges them.
     pub(in crate::proxy) fn give_up_soon(&self) {
         let stream = self.stream.borrow();
-        // Without it the kernel's own patience ends it.
+        // If that fails, the kernel's own timeout ends it.
         socket2::SockRef::from(stream.socket()).set_tcp_user_timeout(Some(BANNED_PATIENCE)).unwrap_or_default();
     }
 }
 
-/// What a client took of what it was sent; `None`: it has to be waited for.
+/// How many bytes a client took; `None`: we have to wait for it.
 fn taken(written: &Poll<io::Result<usize>>) -> Option<usize> {
     match written {
         Poll::Ready(written) => Some(*written.as_ref().unwrap_or(&0)),
@@ -213,7 +212,7 @@ fn taken(written: &Poll<io::Result<usize>>) -> Option<usize> {
     }
 }
 
-/// A [`ClientIo`] as a stream: a tunnel's.
+/// A [`ClientIo`] as a stream, for tunnels.
 pub(in crate::proxy) struct TunnelIo(pub(in crate::proxy) Rc<ClientIo>);
 
 impl AsyncRead for TunnelIo {

@@ -16,7 +16,7 @@ const BROKEN: &str = "chunk breaks HTTP";
 /// The most trailers.
 const MAX_TRAILERS: usize = 32;
 
-/// Where in a chunked body a connection is.
+/// How far a chunked body has been read.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(in crate::proxy) struct Chunks {
     state: State,
@@ -28,7 +28,7 @@ pub(in crate::proxy) struct Chunks {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// So much of a chunk is left.
+    /// In a chunk: the bytes that are left.
     Data(u64),
     DataCr,
     DataLf,
@@ -47,7 +47,7 @@ enum State {
     Within(u64, Extension),
 }
 
-/// Where in a chunk's extensions a connection is: `;name`, `;name=value`, `;name="value"`, with blanks around the marks.
+/// How far a chunk's extensions have been read: `;name`, `;name=value`, `;name="value"`, with blanks around the marks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Extension {
     /// Behind a `;`.
@@ -86,8 +86,7 @@ impl Chunks {
         }
     }
 
-    /// Takes the next piece off `bytes`, and what belongs to no piece around it. Nothing: `bytes` are used up, or the
-    /// body is over.
+    /// Takes the next piece off `bytes`, with the framing around it. `None`: `bytes` are used up, or the body is over.
     ///
     /// # Errors
     /// What is wrong.
@@ -105,7 +104,7 @@ impl Chunks {
         Ok(piece)
     }
 
-    /// What came behind a body that is over.
+    /// The trailers of a body that is over.
     ///
     /// # Errors
     /// They break HTTP.
@@ -131,7 +130,7 @@ impl Chunks {
         Ok(Some(trailers))
     }
 
-    /// Passes over what is no data.
+    /// Skips framing.
     fn pass(&mut self, bytes: &mut Bytes) -> Result<(), &'static str> {
         let mut passed = 0;
         for &byte in bytes.iter() {

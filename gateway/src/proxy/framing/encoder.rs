@@ -1,8 +1,8 @@
-//! Writes bodies of HTTP/1.1 (RFC 9112 6, 7.1): what stands around their pieces, and whether they are as long as was said.
+//! Writes the framing of HTTP/1.1 bodies (RFC 9112 6, 7.1), and checks that a body is as long as announced.
 
 use std::io::Write as _;
 
-/// How the end of a body that is sent is told.
+/// How the end of a body is marked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::proxy) enum BodyEncoder {
     Chunked,
@@ -10,19 +10,19 @@ pub(in crate::proxy) enum BodyEncoder {
     Ended,
     /// So many bytes are still to come.
     Length(u64),
-    /// By the end of the connection: responses alone.
+    /// By the end of the connection; only for responses.
     UntilClose,
 }
 
-/// A body that is not as long as was said.
+/// A body that is not as long as announced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::proxy) struct WrongLength;
 
 impl BodyEncoder {
-    /// Writes what stands before a piece of `length` bytes, which is not empty: an empty chunk would be the last.
+    /// Writes the framing before a piece of `length` bytes. It is not empty: an empty chunk would end the body.
     ///
     /// # Errors
-    /// The body is longer than was said.
+    /// The body is longer than announced.
     #[inline]
     pub(in crate::proxy) fn begin_piece(&mut self, length: usize, out: &mut Vec<u8>) -> Result<(), WrongLength> {
         match self {
@@ -37,7 +37,7 @@ impl BodyEncoder {
         Ok(())
     }
 
-    /// Writes what stands behind a piece.
+    /// Writes the framing behind a piece.
     #[inline]
     pub(in crate::proxy) fn end_piece(self, out: &mut Vec<u8>) {
         if self == Self::Chunked {
@@ -45,10 +45,10 @@ impl BodyEncoder {
         }
     }
 
-    /// Writes what stands at the end.
+    /// Writes the end of the body.
     ///
     /// # Errors
-    /// The body is shorter than was said.
+    /// The body is shorter than announced.
     #[inline]
     pub(in crate::proxy) fn end(&mut self, out: &mut Vec<u8>) -> Result<(), WrongLength> {
         match self {

@@ -6,7 +6,7 @@ use http_body::SizeHint;
 
 use super::chunks::Chunks;
 
-/// A length (RFC 9110 8.6): digits alone, and not more than there are numbers.
+/// A length (RFC 9110 8.6): only digits, and at most 64 bits.
 pub(in crate::proxy) fn decimal(digits: &[u8]) -> Option<u64> {
     let value = |sum: u64, &digit: &u8| {
         let digit = u64::from(digit.is_ascii_digit().then(|| digit - b'0')?);
@@ -15,7 +15,7 @@ pub(in crate::proxy) fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() { None } else { digits.iter().try_fold(0, value) }
 }
 
-/// Why `Content-Length` says nothing.
+/// Why a `Content-Length` is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::proxy) enum LengthError {
     NotANumber,
@@ -33,7 +33,7 @@ impl LengthError {
     }
 }
 
-/// What `Content-Length` says: once and in digits alone, or not at all.
+/// The value of `Content-Length`, which may occur once, in digits only. `None`: it is not there.
 ///
 /// # Errors
 /// It could be read in more than one way.
@@ -49,14 +49,14 @@ pub(in crate::proxy) fn content_length(headers: &HeaderMap) -> Result<Option<u64
 /// How a body ends.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(in crate::proxy) enum Framing {
-    // Boxed: few bodies are, and all are moved about.
+    // Boxed: few bodies are chunked, and all are moved.
     Chunked(Box<Chunks>),
     /// So many bytes are left.
     Length(u64),
     /// There is none.
     #[default]
     None,
-    /// With the connection: answers alone.
+    /// With the connection; only for responses.
     UntilClose,
 }
 
@@ -94,7 +94,7 @@ impl Framing {
         }
     }
 
-    /// The same, as bodies tell it.
+    /// The same, as a size hint of `http_body`.
     pub(in crate::proxy) fn size_hint(&self) -> SizeHint {
         self.left().map_or_else(SizeHint::new, SizeHint::with_exact)
     }
@@ -117,7 +117,7 @@ impl Framing {
         Ok((!piece.is_empty()).then_some(piece))
     }
 
-    /// What came behind a body that is over.
+    /// The trailers of a body that is over.
     ///
     /// # Errors
     /// They break HTTP.

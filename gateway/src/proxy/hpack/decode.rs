@@ -6,11 +6,11 @@ use bytes::Bytes;
 
 use super::{Field, Name, TABLE, huffman, table};
 
-/// A block that cannot be read: nothing behind it can be, either.
+/// A block that cannot be decoded. Later blocks cannot be decoded either.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::proxy) struct Undecodable;
 
-/// What one client has had us remember.
+/// The decoder of one connection, with its dynamic table.
 #[derive(Debug)]
 pub(in crate::proxy) struct Decoder {
     /// The newest first.
@@ -67,7 +67,7 @@ impl Decoder {
         .ok_or(Undecodable)
     }
 
-    /// A field whose value is spelt out, and its name where that is known from nowhere.
+    /// A literal field: its value is spelt out, and its name too if it has no index.
     fn literal(&self, rest: &mut &[u8], bits: u8) -> Result<Field, Undecodable> {
         let name = match integer(rest, bits)? {
             0 => Name::of(&string(rest)?),
@@ -85,7 +85,7 @@ impl Decoder {
         }
     }
 
-    /// Forgets the oldest until what is left takes no more than `most`.
+    /// Evicts the oldest entries until the rest takes at most `most` bytes.
     fn shrink(&mut self, most: usize) {
         while self.size > most
             && let Some(oldest) = self.table.pop_back()
@@ -101,7 +101,7 @@ fn integer(rest: &mut &[u8], bits: u8) -> Result<usize, Undecodable> {
     let mask = (1_usize << bits) - 1;
     let mut value = usize::from(first) & mask;
     if value == mask {
-        // No length and no index of ours takes more bytes than these.
+        // No valid length or index takes more bytes.
         for shift in [0, 7, 14, 21] {
             let (&byte, behind) = tail.split_first().ok_or(Undecodable)?;
             tail = behind;
@@ -117,7 +117,7 @@ fn integer(rest: &mut &[u8], bits: u8) -> Result<usize, Undecodable> {
     Ok(value)
 }
 
-/// A string, plain or coded (RFC 7541 5.2).
+/// A string, plain or Huffman-coded (RFC 7541 5.2).
 fn string(rest: &mut &[u8]) -> Result<Bytes, Undecodable> {
     let is_coded = rest.first().is_some_and(|first| first & 0x80 != 0);
     let length = integer(rest, 7)?;

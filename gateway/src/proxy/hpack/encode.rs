@@ -3,14 +3,14 @@
 
 use http::StatusCode;
 
-/// The index of `:status` in the fixed table.
+/// The index of `:status` in the static table.
 const STATUS: usize = 8;
 
-/// A literal that nobody keeps, and one that nobody on the way may keep, either (RFC 7541 6.2.2, 6.2.3).
+/// A literal without indexing, and a literal that is never indexed (RFC 7541 6.2.2, 6.2.3).
 const FORGOTTEN: u8 = 0x00;
 const SECRET: u8 = 0x10;
 
-/// Packs the status of an answer.
+/// Encodes the status of a response.
 pub(in crate::proxy) fn status(status: StatusCode, out: &mut Vec<u8>) {
     let known = match status.as_u16() {
         200 => 8,
@@ -28,10 +28,10 @@ pub(in crate::proxy) fn status(status: StatusCode, out: &mut Vec<u8>) {
     out.push(0x80 | known);
 }
 
-/// Packs a header field, its name in lower case.
+/// Encodes a header field; its name is in lower case.
 pub(in crate::proxy) fn field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
     let known = index(name);
-    // What a cookie sets is a secret: a recipient that kept it could be made to tell it (RFC 7541 7.1.3).
+    // A cookie is a secret: an attacker could guess it from a table that holds it (RFC 7541 7.1.3).
     integer(known, 4, if known == SET_COOKIE { SECRET } else { FORGOTTEN }, out);
     if known == 0 {
         integer(name.len(), 7, 0, out);
@@ -42,7 +42,7 @@ pub(in crate::proxy) fn field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
 
 const SET_COOKIE: usize = 55;
 
-/// The place of a header of answers in the fixed table; 0: it has none. Sorted by length, which most names differ in.
+/// The index of a response header in the static table; 0: it has none. Sorted by length, in which most names differ.
 fn index(name: &[u8]) -> usize {
     let is = |other: &[u8]| name.eq_ignore_ascii_case(other);
     match name.len() {

@@ -94,7 +94,7 @@ const fn table() -> [(u8, u8); 1 << COMMON] {
     table
 }
 
-/// What `coded` says. `None`: it says nothing, or is not padded as it must be.
+/// Decodes `coded`. `None`: it is invalid, or not padded as it must be.
 pub(super) fn decode(coded: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(coded.len() * 8 / SHORTEST);
     let (mut bits, mut have) = (0_u64, 0_usize);

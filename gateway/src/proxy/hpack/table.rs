@@ -13,7 +13,7 @@ static FIELDS: LazyLock<Vec<Field>> = LazyLock::new(|| {
     TEXTS.iter().map(field).collect()
 });
 
-/// The fixed table, the field of index 1 first.
+/// The static table, the field of index 1 first.
 pub(super) fn fields() -> &'static [Field] {
     &FIELDS
 }

@@ -22,14 +22,14 @@ const LARGEST_MAP: usize = 64;
 /// How large a piece is, in bytes. Larger ones are rare, and worth an allocation of their own.
 const PIECE: usize = 4 * 1_024;
 
-/// What is smaller is allocated: it is cheap, and a client that takes nothing must not pin much more than it is sent.
+/// Smaller pieces are allocated: that is cheap, and a client that reads nothing must not hold much more than its data.
 const LEAST: usize = 1_024;
 
 /// What one read may bring, in bytes.
 const READ: usize = 32 * 1_024;
 
 thread_local! {
-    /// Where bytes land before it is known how many they are.
+    /// The read buffer: bytes are read into it before their number is known.
     static SPACE: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into());
     static MAPS: RefCell<Vec<HeaderMap>> = const { RefCell::new(Vec::new()) };
     #[expect(clippy::vec_box, reason = "they go from hand to hand as boxes")]
@@ -44,7 +44,7 @@ pub(in crate::proxy) fn map(headers: usize) -> HeaderMap {
     map
 }
 
-/// Keeps a map that nobody needs any more.
+/// Returns a map to the pool.
 pub(in crate::proxy) fn keep(mut map: HeaderMap) {
     if (1..=LARGEST_MAP).contains(&map.capacity()) {
         map.clear();
@@ -56,14 +56,14 @@ pub(in crate::proxy) fn keep(mut map: HeaderMap) {
     }
 }
 
-/// The head of a request that says nothing yet, with room for so many headers.
+/// An empty request head with room for so many headers.
 pub(in crate::proxy) fn parts(headers: usize) -> Box<Parts> {
     let mut parts = HEADS.with_borrow_mut(Vec::pop).unwrap_or_else(|| Box::new(Request::new(()).into_parts().0));
     parts.headers.reserve(headers);
     parts
 }
 
-/// Keeps a request's head that nobody needs any more.
+/// Returns a request's head to the pool.
 pub(in crate::proxy) fn keep_parts(mut parts: Box<Parts>) {
     if parts.headers.capacity() <= LARGEST_MAP && parts.extensions.is_empty() {
         parts.headers.clear();
@@ -76,9 +76,9 @@ pub(in crate::proxy) fn keep_parts(mut parts: Box<Parts>) {
     }
 }
 
-/// Lets `use_it` have space to read into, which holds whatever was there before.
+/// Lends `use_it` the read buffer, with whatever it held before.
 pub(in crate::proxy) fn with_space<T>(use_it: impl FnOnce(&mut [u8]) -> T) -> T {
-    // Out of its place meanwhile: whoever is called may need some as well.
+    // Taken out meanwhile, as `use_it` may need a buffer itself.
     let mut space = SPACE.take();
     if space.is_empty() {
         space = vec![0; READ].into();
@@ -88,7 +88,7 @@ pub(in crate::proxy) fn with_space<T>(use_it: impl FnOnce(&mut [u8]) -> T) -> T 
     used
 }
 
-/// What `poll` reads; nothing: the stream is at its end.
+/// The bytes that `poll` reads; none: the stream is at its end.
 pub(in crate::proxy) fn read(poll: impl FnOnce(&mut ReadBuf<'_>) -> Poll<io::Result<()>>) -> Poll<io::Result<Bytes>> {
     with_space(|space| {
         let mut buffer = ReadBuf::new(space);
@@ -97,18 +97,18 @@ pub(in crate::proxy) fn read(poll: impl FnOnce(&mut ReadBuf<'_>) -> Poll<io::Res
     })
 }
 
-/// Space to write a message in.
+/// A buffer to write a message into.
 pub(in crate::proxy) fn space() -> Vec<u8> {
     PIECES.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(PIECE))
 }
 
-/// Keeps space that nobody needs any more.
+/// Returns a buffer to the pool.
 pub(in crate::proxy) fn keep_space(mut space: Vec<u8>) {
     if space.capacity() != PIECE {
         return;
     }
     space.clear();
-    // The threads' own may be gone: they end in any order.
+    // The thread's pool may be gone already: thread-locals end in any order.
     let _gone = PIECES.try_with(|pieces| {
         let mut pieces = pieces.borrow_mut();
         if pieces.len() < KEPT {
@@ -127,7 +127,7 @@ pub(in crate::proxy) fn copy(bytes: &[u8]) -> Bytes {
     Bytes::from_owner(Piece(space))
 }
 
-/// Space that comes back once nobody refers to it.
+/// A buffer that returns to the pool once nobody refers to it.
 struct Piece(Vec<u8>);
 
 impl AsRef<[u8]> for Piece {

@@ -1,37 +1,37 @@
 //! The minimum rate: finds clients that send or read too slowly, although never pausing for long (D01).
 //!
-//! Only the time counts in which the client is waited for: a slow upstream is not its fault.
+//! Only the time in which we wait for the client counts: a slow upstream is not the client's fault.
 
 use std::time::Duration;
 
 const SECOND: u128 = 1_000_000_000;
 
-/// How fast a client sends, or takes what it is sent.
+/// How fast a client sends, or reads what we send.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::proxy) struct MinRate {
-    /// Since when it is waited for, in nanoseconds; 0: it is not.
+    /// Since when we wait for the client, in nanoseconds; 0: we do not.
     since: u64,
-    /// For how long it was waited, and what moved all the while, in this window.
+    /// How long we waited for it in this window, and how many bytes it moved.
     waited: u64,
     moved: u64,
 }
 
 impl MinRate {
-    /// It is waited for.
+    /// We begin to wait for the client.
     pub(in crate::proxy) const fn waits(&mut self, now: u64) {
         if self.since == 0 {
             self.since = now;
         }
     }
 
-    /// So many bytes moved.
+    /// The client sent or read `bytes`.
     pub(in crate::proxy) const fn moved(&mut self, bytes: u64, now: u64) {
         self.settle(now);
         self.since = 0;
         self.moved = self.moved.saturating_add(bytes);
     }
 
-    /// Whether fewer than `least` bytes a second moved in a window that was waited through. Another window begins then.
+    /// Whether fewer than `least` bytes a second moved in a whole window of waiting. Then the next window begins.
     pub(in crate::proxy) fn is_too_slow(&mut self, now: u64, window: Duration, least: u64) -> bool {
         self.settle(now);
         if u128::from(self.waited) < window.as_nanos() {
@@ -87,13 +87,13 @@ mod tests {
         check(1, 1_000, 0, None);
         check(1, 1_000, 500, Some(20));
         check(60, 1_000, 500, None);
-        // What moved long ago is no merit.
+        // Bytes of an earlier window do not count.
         let (mut rate, window) = (MinRate::default(), Duration::from_secs(10));
         rate.moved(1 << 40, 1);
         rate.waits(1);
         assert!(!rate.is_too_slow(11_000 * MILLI, window, 100));
         assert!(rate.is_too_slow(22_000 * MILLI, window, 100), "it is still waited for");
-        // Nothing is asked of anybody.
+        // A minimum of 0 turns it off.
         assert!(!rate.is_too_slow(33_000 * MILLI, window, 0));
     }
 }

@@ -81,7 +81,11 @@ impl Guard {
             if draft.len() > 0 {
                 let row = self.feeds.find(&name).map_or(&held.row, |one| &one.row);
                 let row = FeedRow { boot: self.ledger.boot().to_owned(), loaded: now.unix_millis, ..row.clone() };
-                tracing::info!(feed = name, entries = draft.len(), "entries that blocked good clients do so no more");
+                tracing::info!(
+                    feed = name,
+                    entries = draft.len(),
+                    "entries that were held back for good clients are loaded"
+                );
                 self.begin_job(Job::new(Kind::Add, row, draft, 0, None));
             }
             if !held.entries.is_empty() {

@@ -288,7 +288,7 @@ impl Job {
 
     /// Goes on after an error that only the kernel had.
     pub(super) fn failed(&mut self, error: &dyn std::error::Error, next: Stage) -> Stage {
-        tracing::error!(feed = self.row.name, %error, "a list is not in the kernel as a whole until it is repaired");
+        tracing::error!(feed = self.row.name, %error, "a list is not complete in the kernel until the next repair");
         self.error.get_or_insert_with(|| error.to_string());
         next
     }

@@ -82,7 +82,7 @@ impl Guard {
                 None => self.enforcer.path_mut().remove_rule(*source),
             };
             if let Err(error) = done {
-                tracing::error!(%source, %error, "the kernel could not be repaired");
+                tracing::error!(%source, %error, "an entry of the kernel could not be repaired");
             }
         }
         is_last && rules.found.is_empty()
@@ -112,7 +112,7 @@ impl Guard {
             };
             scrub.repaired += 1;
             if let Err(error) = repaired {
-                tracing::error!(%error, "the kernel could not be repaired");
+                tracing::error!(%error, "an entry of the kernel could not be repaired");
             }
         }
         if !scrub.cursor.is_done() {
@@ -144,7 +144,7 @@ impl Guard {
         };
         let Some(wanted) = self.wanted(source) else { return false };
         if let Err(error) = self.enforcer.path_mut().ban(key, wanted) {
-            tracing::error!(%error, "the kernel could not be repaired");
+            tracing::error!(%error, "an entry of the kernel could not be repaired");
         }
         true
     }

@@ -358,7 +358,7 @@ impl Guard {
     /// Nothing has changed yet, and nothing will.
     fn give_up(&mut self, job: Job, refused: Refused, now: Now) {
         if let Err(error) = self.drop_some(job.row.generation) {
-            tracing::error!(%error, "the store keeps a part of a list until the next start");
+            tracing::error!(%error, "unused entries of a list stay in the store until the next start");
         }
         let refused = self.list_refused(&job.row.name, refused, now);
         reply(job.reply.map(|(_, reply)| reply), refused.into());
