@@ -41,6 +41,7 @@ pub mod path;
 pub mod permission;
 pub mod refusal;
 pub mod request_id;
+mod resident;
 pub mod sandbox;
 pub mod signal;
 mod sparse;

@@ -228,6 +228,8 @@ pub enum ToProxy {
         /// As `gateway shadow promote` names it.
         what: String,
     },
+    /// The gateway is about to stop: go on serving, and say so to health checks.
+    Stopping,
     /// Stop accepting, let requests in flight finish, then exit.
     Drain,
     /// Carries the access log, opened anew.

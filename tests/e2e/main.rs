@@ -52,6 +52,7 @@ mod h2_floods;
 mod h2_flow;
 mod h2_hostile;
 mod h2_protocol;
+mod health;
 mod hostile;
 mod hostile_proxy;
 mod limit;

@@ -1,10 +1,16 @@
-//! What is counted of requests, and how it is told: M01, and the end of certificates.
+//! What is counted of requests, as `status` tells it; and what Prometheus makes of it: M01, and the end of certificates.
 
-use std::process::Command;
+use std::{
+    fs,
+    net::TcpStream,
+    process::{Child, Command, Stdio},
+};
 
+use serde_json::Value;
 use support::{
-    daemon::{Daemon, binary},
-    http1::{Client, Request},
+    admin,
+    daemon::Daemon,
+    http1::{Client, PATIENCE, Request},
     report,
     settings::Settings,
     tokens,
@@ -12,19 +18,6 @@ use support::{
     wait::{SOON, until},
     world::{GOOD_V4, World},
 };
-
-/// `gateway status --prometheus`.
-fn exposed(daemon: &Daemon<'_>) -> String {
-    let output = Command::new(binary()).arg("--config").arg(&daemon.config).args(["status", "--prometheus"]).output();
-    let output = output.unwrap();
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// The value of a row, labels and all.
-fn value(text: &str, row: &str) -> Option<f64> {
-    text.lines().find_map(|line| line.strip_prefix(row)?.strip_prefix(' ')?.parse().ok())
-}
 
 #[test]
 fn m01_requests_are_counted_and_told() {
@@ -43,32 +36,22 @@ fn m01_requests_are_counted_and_told() {
     }
     assert_eq!(client.get("/items/1", "no.such.token").unwrap().status, 401);
     assert_eq!(client.get("/nowhere", "").unwrap().status, 404);
-    let rows = [
-        ("gateway_up", 1.0),
-        ("gateway_proxy_up", 1.0),
-        ("gateway_connections", 1.0),
-        ("gateway_answers_total{class=\"2xx\"}", 5.0),
-        ("gateway_answers_total{class=\"4xx\"}", 2.0),
-        ("gateway_answers_total{class=\"5xx\"}", 0.0),
-        ("gateway_refused_total{reason=\"invalid_token\"}", 1.0),
-        ("gateway_refused_total{reason=\"not_found\"}", 1.0),
-        ("gateway_refused_total{reason=\"forbidden\"}", 0.0),
-        ("gateway_signals_total{signal=\"forged_token\"}", 1.0),
-        ("gateway_signals_total{signal=\"unknown_route\"}", 1.0),
-        ("gateway_upstream_server{upstream=\"items\",server=\"127.0.0.1:9000\",state=\"up\"}", 1.0),
-        ("gateway_blocks_max", 1_000_000.0),
-        ("gateway_interfaces_wanted", 0.0),
-        ("gateway_audit_failing", 0.0),
-        ("gateway_lost_total{what=\"log_lines\"}", 0.0),
+    let expect = [
+        ("/connections", 1),
+        ("/answers/2xx", 5),
+        ("/answers/4xx", 2),
+        ("/answers/5xx", 0),
+        ("/refused/invalid_token", 1),
+        ("/refused/not_found", 1),
+        ("/refused/forbidden", 0),
+        ("/signals/forged_token", 1),
+        ("/signals/unknown_route", 1),
     ];
-    let all = |text: &str| rows.iter().all(|(row, expect)| value(text, row) == Some(*expect));
-    let mut last = String::new();
-    until(&format!("{rows:?}"), SOON, || {
-        last = exposed(&daemon);
-        all(&last).then_some(())
+    until(&format!("{expect:?}"), SOON, || {
+        let requests = &daemon.status()["requests"];
+        let is = |(path, count): &(&str, u64)| requests.pointer(path).and_then(Value::as_u64) == Some(*count);
+        expect.iter().all(is).then_some(())
     });
-    // Nothing of the clients is in it.
-    assert!(!last.contains("10.0.0.2") && !last.contains("/items/1") && !last.contains("ada"), "{last}");
 
     // The sums outlast the proxy that counted them; its connection is gone with it.
     let proxy = daemon.proxy_pid();
@@ -85,8 +68,108 @@ fn m01_requests_are_counted_and_told() {
     let ends = daemon.status()["certificates"].clone();
     let ends = ends.as_array().unwrap();
     assert_eq!((ends.len(), &ends[1]["key"]), (2, &"listener[1]".into()), "{ends:?}");
-    let file = world.folder.join("server.crt");
-    let row =
-        format!("gateway_certificate_not_after_seconds{{certificate=\"listener[0]\",file=\"{}\"}}", file.display());
-    assert!(value(&exposed(&daemon), &row).is_some_and(|end| end > 1_767_225_600.0), "{}", exposed(&daemon));
+    assert!(ends[0]["not_after"].as_i64() > Some(1_767_225_600), "{ends:?}");
+
+    let output = Command::new(support::daemon::binary()).args(["status", "--prometheus"]).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(2) && told.contains("add [admin]"), "{told}");
+}
+
+/// A Prometheus that scrapes the gateway every second. It is killed in the end.
+struct Prometheus<'world> {
+    world: &'world World,
+    child: Child,
+}
+
+impl<'world> Prometheus<'world> {
+    fn start(world: &'world World) -> Self {
+        let folder = world.folder.join("prometheus");
+        fs::create_dir_all(&folder).unwrap();
+        let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/prometheus/gateway-rules.yml");
+        let config = format!(
+            "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nrule_files: [{rules}]\nscrape_configs:\n  \
+             - {{job_name: gateway, static_configs: [{{targets: ['127.0.0.1:9901']}}]}}\n"
+        );
+        fs::write(folder.join("prometheus.yml"), config).unwrap();
+        let log = fs::File::create(folder.join("log")).unwrap();
+        let mut command = world.gate.command("prometheus".as_ref());
+        command.arg(format!("--config.file={}", folder.join("prometheus.yml").display()));
+        command.arg(format!("--storage.tsdb.path={}", folder.join("data").display()));
+        command.args(["--web.listen-address=127.0.0.1:9090", "--enable-feature=native-histograms"]);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        Self { world, child }
+    }
+
+    /// The value that a query finds; `None`: none yet.
+    fn query(&self, query: &str) -> Option<f64> {
+        let encoded: String = query.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let stream = self.world.gate.enter(|| TcpStream::connect("127.0.0.1:9090")).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).ok()?;
+        let path = format!("/api/v1/query?query={encoded}");
+        let text = admin::ask(stream, &path, "").ok()?.text();
+        let json: Value = serde_json::from_str(text.get(text.find('{')?..=text.rfind('}')?)?).ok()?;
+        json.pointer("/data/result/0/value/1")?.as_str()?.parse().ok()
+    }
+}
+
+impl Drop for Prometheus<'_> {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+#[test]
+fn prometheus_reads_the_right_numbers() {
+    if !report::may_run("metrics: prometheus") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let settings = Settings { interfaces: Vec::new(), more: admin::TABLE.to_owned(), ..Settings::default() };
+    let daemon = Daemon::start(&world, &settings);
+    let client = Client::new(&world, GOOD_V4);
+    let token = tokens::good("ada", &["reader"]);
+    for _ in 0..7 {
+        assert_eq!(client.get("/items/1", &token).unwrap().status, 200);
+    }
+    assert_eq!(client.get("/items/1", "no.such.token").unwrap().status, 401);
+    daemon.done(&["block", "add", "203.0.113.7", "--for", "1h"]);
+    let prometheus = Prometheus::start(&world);
+    for (query, expect) in [
+        ("up{job=\"gateway\"}", 1.0),
+        ("gateway_http_requests_total{route=\"/items/{id}\",status=\"2xx\"}", 7.0),
+        ("sum(gateway_http_requests_total{route=\"/items/{id}\"})", 8.0),
+        ("gateway_upstream_requests_total{upstream=\"items\",status=\"2xx\"}", 7.0),
+        ("gateway_authentications_total{result=\"accepted\"}", 7.0),
+        ("gateway_authentications_total{result=\"invalid_token\"}", 1.0),
+        ("gateway_tls_handshakes_total{version=\"1.3\"}", 8.0),
+        ("gateway_bans{origin=\"operator\",mode=\"enforce\"}", 1.0),
+        ("gateway_bans_started_total{origin=\"operator\"}", 1.0),
+        // Native histograms: Prometheus asks for the protobuf form.
+        ("histogram_count(gateway_http_request_duration_seconds{route=\"/items/{id}\"})", 8.0),
+        ("histogram_count(gateway_upstream_response_duration_seconds{upstream=\"items\"})", 7.0),
+        ("histogram_fraction(0, 60, gateway_http_request_duration_seconds{route=\"/items/{id}\"})", 1.0),
+        ("gateway_process_seccomp_allowed_calls{role=\"guard\"} > bool 100", 1.0),
+        ("count(gateway_process_resident_memory_bytes > 1e6)", 3.0),
+        ("gateway_process_capabilities{role=\"proxy\"}", 0.0),
+        // Of the rules that are shipped.
+        ("count(ALERTS) or vector(0)", 0.0),
+    ] {
+        let mut last = None;
+        until(&format!("{query} to be {expect}"), SOON, || {
+            last = prometheus.query(query);
+            (last == Some(expect)).then_some(())
+        });
+    }
+}
+
+#[test]
+fn the_rules_that_are_shipped_hold() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/prometheus");
+    for arguments in [["check", "rules", "gateway-rules.yml"], ["test", "rules", "gateway-rules.test.yml"]] {
+        let output = Command::new("promtool").args(arguments).current_dir(folder).output();
+        let output = output.expect("`promtool` of the package prometheus: `cargo xtask setup --all`");
+        assert!(output.status.success(), "{output:?}");
+    }
 }

@@ -40,7 +40,7 @@ impl Answer {
 /// As the connection; `InvalidData` if what comes is no answer.
 pub fn ask(mut stream: impl Read + Write, path: &str, more: &str) -> io::Result<Answer> {
     let host = if more.to_lowercase().contains("host:") { "" } else { "Host: localhost\r\n" };
-    stream.write_all(format!("GET {path} HTTP/1.1\r\n{host}{more}\r\n").as_bytes())?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\n{host}Connection: close\r\n{more}\r\n").as_bytes())?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes)?;
     let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").ok_or(io::ErrorKind::InvalidData)?;

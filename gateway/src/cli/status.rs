@@ -9,24 +9,25 @@ use super::{
 };
 use crate::guard::control::{self, Answer, Request};
 
-mod prometheus;
-
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   gateway status
-  gateway status --json | jq .enforcement
-  gateway status --prometheus > /var/lib/node_exporter/gateway.prom")]
+  gateway status --json | jq .enforcement")]
 pub(super) struct Status {
-    /// Print metrics as Prometheus reads them, for the textfile collector of node_exporter.
-    #[arg(long, conflicts_with = "json")]
+    /// Metrics have a listener of their own
+    #[arg(long, hide = true)]
     prometheus: bool,
 }
 
 impl Status {
     pub(super) fn execute(&self, context: &Context) -> Exit {
+        if self.prometheus {
+            let gone =
+                "--prometheus is gone: add [admin] with an `address` to the configuration, and read /metrics there";
+            return context.out.fail(gone, Exit::Usage);
+        }
         context.ask(&Request::Status, |answer| match answer {
-            Answer::Status(status) if self.prometheus => Some(prometheus::text(status).trim_end().to_owned()),
             Answer::Status(status) => Some(render(status)),
             _ => None,
         })

@@ -60,7 +60,6 @@ fn arguments() {
     parses("audit key --rotate --pem", false);
     parses("status --json --socket /run/a.sock", true);
     parses("status --prometheus", true);
-    parses("status --prometheus --json", false);
     parses("block add 203.0.113.7", true);
     parses("block add 203.0.113.0/24 --for 1h30m --reason x --shadow --json", true);
     parses("block add 2001:db8::/48 --forever", true);

@@ -19,7 +19,7 @@ mod whoami;
 
 pub use entry::Entry;
 pub use status::{
-    AuditState, Budget, CertificateEnd, Counted, Feed, Interface, Lost, ReloadRefused, Requests, Status, Top,
+    AuditState, BanCount, Budget, CertificateEnd, Counted, Feed, Interface, Lost, ReloadRefused, Requests, Status, Top,
 };
 pub use whoami::{Grant, Whoami};
 

@@ -13,11 +13,15 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::message::{
-    channel::{self, Sender},
-    observer::{ObserverConfig, ToObserver},
-    sealed::seal,
-    telemetry::{Report, Samples},
+use crate::{
+    message::{
+        channel::{self, Sender},
+        observer::{ObserverConfig, ToObserver},
+        sealed::seal,
+        telemetry::{Metric, Report, Samples},
+    },
+    resident::Resident,
+    sandbox,
 };
 
 pub(crate) mod samples;
@@ -33,6 +37,10 @@ const LONGEST: Duration = Duration::from_secs(30);
 pub(crate) struct Observer {
     config: ObserverConfig,
     socket: OwnedFd,
+    /// What is left to the guard.
+    sandbox: sandbox::Report,
+    /// `None`: it is not known.
+    resident: Option<Resident>,
     running: Option<Running>,
     /// How many died in a row before they had lived for long.
     deaths: u32,
@@ -52,8 +60,9 @@ struct Running {
 
 impl Observer {
     /// One that is started as soon as [`Self::is_due`] is asked.
-    pub(crate) fn new(config: ObserverConfig, socket: OwnedFd) -> Self {
-        Self { config, socket, running: None, deaths: 0, start_at: Instant::now(), restarts: 0 }
+    pub(crate) fn new(config: ObserverConfig, socket: OwnedFd, sandbox: sandbox::Report) -> Self {
+        let resident = Resident::open().ok();
+        Self { config, socket, sandbox, resident, running: None, deaths: 0, start_at: Instant::now(), restarts: 0 }
     }
 
     /// Whether one has to be started.
@@ -101,8 +110,12 @@ impl Observer {
     }
 
     /// Tells it what the guard measures.
-    pub(crate) fn tell(&mut self, samples: Samples) {
+    pub(crate) fn tell(&mut self, mut samples: Samples) {
         let Some(running) = &mut self.running else { return };
+        samples.sandbox("guard", &self.sandbox);
+        if let Some(bytes) = self.resident.as_ref().and_then(|resident| resident.bytes().ok()) {
+            samples.level(Metric::Memory, &["guard"], bytes);
+        }
         let told = running
             .report
             .tell(true, samples, |telemetry| running.channel.try_send(&ToObserver::Telemetry(telemetry.clone())));

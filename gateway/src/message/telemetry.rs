@@ -9,6 +9,8 @@ pub use histogram::Histogram;
 pub use metric::{Kind, Metric, Role, Row};
 pub use report::Report;
 
+use crate::sandbox;
+
 mod histogram;
 mod metric;
 mod report;
@@ -115,6 +117,14 @@ impl Samples {
     #[expect(clippy::cast_precision_loss, reason = "numbers in metrics are floats")]
     pub fn moment(&mut self, metric: Metric, labels: &[&str], seconds: i64) {
         self.0.push((Series::new(metric, labels), Value::Level(seconds as f64)));
+    }
+
+    /// What is left to a process of this role.
+    pub fn sandbox(&mut self, role: &str, report: &sandbox::Report) {
+        let count = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);
+        self.level(Metric::SandboxCapabilities, &[role], count(report.capabilities.len()));
+        self.is(Metric::SandboxLandlock, &[role], report.landlock.starts_with("enforced"));
+        self.level(Metric::SandboxCalls, &[role], count(report.seccomp));
     }
 
     /// A histogram.

@@ -15,9 +15,13 @@ use http_body_util::Full;
 pub(super) use server::{Socket, serve};
 
 use super::{exposition::Format, store::Store};
-use crate::message::{
-    observer::ObserverConfig,
-    telemetry::{Metric, Role, Samples, Telemetry},
+use crate::{
+    message::{
+        observer::ObserverConfig,
+        telemetry::{Metric, Role, Samples, Telemetry},
+    },
+    resident::Resident,
+    sandbox,
 };
 
 mod access;
@@ -34,10 +38,19 @@ pub(super) struct Admin {
     answers: RefCell<BTreeMap<u16, u64>>,
     written: RefCell<HashMap<Format, (Instant, Bytes)>>,
     connections: Cell<usize>,
+    own: Own,
+}
+
+/// What the observer knows of itself.
+pub(super) struct Own {
+    /// What is left to it.
+    pub(super) sandbox: sandbox::Report,
+    /// `None`: its memory is not known.
+    pub(super) resident: Option<Resident>,
 }
 
 impl Admin {
-    pub(super) fn new(config: ObserverConfig, store: Rc<RefCell<Store>>) -> anyhow::Result<Self> {
+    pub(super) fn new(config: ObserverConfig, store: Rc<RefCell<Store>>, own: Own) -> anyhow::Result<Self> {
         let admin = Self {
             config: RefCell::default(),
             tls: RefCell::default(),
@@ -45,6 +58,7 @@ impl Admin {
             answers: RefCell::default(),
             written: RefCell::default(),
             connections: Cell::new(0),
+            own,
         };
         admin.configure(config)?;
         Ok(admin)
@@ -64,6 +78,10 @@ impl Admin {
         let mut samples = Samples::default();
         samples.level(Metric::ObserverSeries, &[], u64::try_from(store.series()).unwrap_or(u64::MAX));
         samples.count(Metric::ObserverRefused, &[], store.refused());
+        samples.sandbox("observer", &self.own.sandbox);
+        if let Some(bytes) = self.own.resident.as_ref().and_then(|resident| resident.bytes().ok()) {
+            samples.level(Metric::Memory, &["observer"], bytes);
+        }
         for (code, count) in &*self.answers.borrow() {
             samples.count(Metric::AdminRequests, &[&code.to_string()], *count);
         }
@@ -152,11 +170,16 @@ mod tests {
         }
     }
 
+    fn own() -> Own {
+        let sandbox = sandbox::Report { capabilities: Vec::new(), landlock: String::new(), seccomp: 0 };
+        Own { sandbox, resident: None }
+    }
+
     #[track_caller]
     fn check(token: Option<&str>, request: &[(&str, &str)], path: &str, expect: u16) {
         let mut store = Store::default();
         store.hear((Role::Proxy, 1), Telemetry { serves: true, ..Telemetry::default() });
-        let admin = Admin::new(config(token), Rc::new(RefCell::new(store))).unwrap();
+        let admin = Admin::new(config(token), Rc::new(RefCell::new(store)), own()).unwrap();
         let mut built = Request::builder().uri(path);
         for (name, value) in request {
             built = if *name == "method" { built.method(*value) } else { built.header(*name, *value) };
@@ -197,7 +220,7 @@ mod tests {
 
     #[test]
     fn nobody_serves_at_first() {
-        let admin = Admin::new(config(None), Rc::default()).unwrap();
+        let admin = Admin::new(config(None), Rc::default(), own()).unwrap();
         let request = Request::builder().uri("/readyz").header("host", "localhost").body(()).unwrap();
         assert_eq!(admin.answer(&request).status(), StatusCode::SERVICE_UNAVAILABLE);
     }

@@ -17,7 +17,7 @@ use anyhow::{Context as _, bail};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::{
-    admin::{Admin, Socket, serve},
+    admin::{Admin, Own, Socket, serve},
     store::Store,
 };
 use crate::{
@@ -27,6 +27,7 @@ use crate::{
         sealed::unseal,
         telemetry::{Role, Telemetry},
     },
+    resident::Resident,
     sandbox,
 };
 
@@ -56,18 +57,19 @@ fn run() -> anyhow::Result<()> {
     // The kernel names a program that is run by its descriptor after the number.
     rustix::thread::set_name(c"gateway-observe").unwrap_or_default();
     let socket = io::stdin().as_fd().try_clone_to_owned().context("cannot duplicate the channel to the guard")?;
+    let resident = Resident::open().ok();
     let report = sandbox::observer().context("cannot give up rights")?;
     tracing::info!("the observer is confined: {report}");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     tokio::task::LocalSet::new().block_on(&runtime, async {
         let channel = Channel::new(socket)
             .context("standard input is not the channel to the guard; only the guard starts this command")?;
-        listen(&channel).await
+        listen(&channel, Own { sandbox: report, resident }).await
     })
 }
 
 /// Carries out what the guard says, until it says no more.
-async fn listen(channel: &Channel) -> anyhow::Result<()> {
+async fn listen(channel: &Channel, own: Own) -> anyhow::Result<()> {
     let Some((ToObserver::Start, descriptors)) = channel.receive::<ToObserver>().await? else {
         bail!("the guard did not say how to start");
     };
@@ -78,7 +80,7 @@ async fn listen(channel: &Channel) -> anyhow::Result<()> {
     let config: ObserverConfig = unseal(config).context("cannot read the configuration that the guard sent")?;
     let socket = listener(socket, config.is_unix).context("cannot use the admin listener's socket")?;
     let store = Rc::new(RefCell::new(Store::default()));
-    let admin = Rc::new(Admin::new(config, Rc::clone(&store))?);
+    let admin = Rc::new(Admin::new(config, Rc::clone(&store), own)?);
     tokio::task::spawn_local(serve(socket, Rc::clone(&admin)));
     let mut second = interval(SECOND);
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -39,3 +39,44 @@ pub fn reference() -> String {
     }
     page
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// The metrics that a text names.
+    fn named(text: &str) -> BTreeSet<&str> {
+        let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_' && letter != ':');
+        // Recorded series are named by their rules.
+        let names = words.filter(|word| word.starts_with("gateway_") && !word.contains(':'));
+        names.map(|name| name.trim_end_matches("_bucket")).collect()
+    }
+
+    #[test]
+    fn rules_and_dashboard_name_metrics_that_there_are() {
+        let known: BTreeSet<&str> = Metric::ALL.iter().map(|metric| metric.row().name).collect();
+        let rules = include_str!("../../../packaging/prometheus/gateway-rules.yml");
+        let tests = include_str!("../../../packaging/prometheus/gateway-rules.test.yml");
+        let dashboard = include_str!("../../../packaging/grafana/gateway.json");
+        for (text, least) in [(rules, 20), (tests, 15), (dashboard, 25)] {
+            let named = named(text);
+            assert!(named.len() >= least, "{named:?}");
+            assert!(named.is_subset(&known), "{:?}", named.difference(&known));
+        }
+    }
+
+    #[test]
+    fn the_dashboard_is_one() {
+        let dashboard: serde_json::Value =
+            serde_json::from_str(include_str!("../../../packaging/grafana/gateway.json")).unwrap();
+        let panels = dashboard["panels"].as_array().unwrap();
+        let ids: BTreeSet<u64> = panels.iter().map(|panel| panel["id"].as_u64().unwrap()).collect();
+        assert_eq!(ids.len(), panels.len());
+        let asks = |panel: &serde_json::Value| {
+            panel["targets"].as_array().is_some_and(|targets| targets.iter().all(|target| target["expr"].is_string()))
+        };
+        assert!(panels.iter().all(|panel| panel["type"] == "row" || asks(panel)));
+    }
+}

@@ -176,10 +176,7 @@ impl Worker {
         if let Some(measures) = &self.measures
             && let Ok(room) = self.events.try_reserve()
         {
-            let deltas = measures.take();
-            if !deltas.is_empty() {
-                room.send(Event::Measured(deltas));
-            }
+            room.send(Event::Measured(Box::new(measures.take())));
         }
     }
 

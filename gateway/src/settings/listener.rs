@@ -13,6 +13,8 @@ pub struct Listener {
     pub proxy_protocol: bool,
     /// Whether requests that were served are in the access log. `listener.access_log`.
     pub access_log: bool,
+    /// The path where the proxy itself says whether it goes on serving. `listener.health`.
+    pub health: Option<String>,
     /// `None`: plain HTTP/1.1.
     pub tls: Option<tls::Tls>,
     /// What browsers are told whom a trusted proxy serves by HTTPS, without TLS here. `[listener.hsts]`.

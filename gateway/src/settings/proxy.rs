@@ -30,6 +30,8 @@ pub struct Settings {
     pub access_log: Option<PathBuf>,
     /// How long requests in flight may take once the proxy stops. `proxy.drain`.
     pub drain: Duration,
+    /// How long connections are still accepted once the gateway is to stop, while health checks are told. `proxy.stop_delay`.
+    pub stop_delay: Duration,
     /// The most connections at once, over all workers. `proxy.max_connections`.
     pub max_connections: usize,
     /// The most connections of one source at once, over all workers. `proxy.max_connections_per_source`.

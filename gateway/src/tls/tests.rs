@@ -38,6 +38,7 @@ fn all(default: Option<settings::tls::Certificate>, more: Vec<settings::tls::Cer
         ja4: true,
     };
     let listener = Listening {
+        health: None,
         address: "127.0.0.1:1".parse().unwrap(),
         access_log: true,
         proxy_protocol: false,

@@ -44,6 +44,7 @@ const FLOORS: [Floor; 9] = [
             "permission",
             "refusal",
             "request_id",
+            "resident",
             "sandbox",
             "signal",
             "sparse",

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use toml::de::DeValue;
+
 use crate::{
     config::{
         reader::{Keys, Reader},
@@ -38,6 +40,10 @@ pub(super) const KEYS: Keys = &[
     ("ja4", "Whether the JA4 fingerprint of the client's hello is in the access log."),
     ("hsts", "Tells browsers to come by HTTPS only. Without this table nothing is told."),
     ("access_log", "`false`: only refused requests are logged."),
+    (
+        "health",
+        "The path where the gateway answers health checks itself: 200, and 503 once it is about to stop. It comes before routes.",
+    ),
 ];
 
 pub(super) fn read(
@@ -73,6 +79,7 @@ pub(super) fn read(
         let redirect = table.optional("redirect", value::integer(1..=u16::MAX));
         let (tls, hsts) = tls::read(&table, known, trust, reader);
         let access_log = table.or("access_log", true, value::boolean());
+        let health = table.optional("health", described("path, such as `\"/healthz\"`", health));
         let Some(address) = address else {
             table.finish();
             continue;
@@ -94,7 +101,19 @@ pub(super) fn read(
             reader.warn(warning.hint("add `certificate` and `private_key`"));
         }
         table.finish();
-        listeners.push(Listener { address, proxy_protocol, access_log, tls, hsts, redirect });
+        listeners.push(Listener { address, proxy_protocol, access_log, health, tls, hsts, redirect });
     }
     listeners
+}
+
+/// A path that requests can have word for word: it is the canonical reading of itself.
+fn health(value: &DeValue<'_>) -> Result<String, Diagnostic> {
+    const HINT: &str = "write a plain path: \"/healthz\"";
+    let path = value::line(value)?;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+    let is_segment = |part: &str| !matches!(part, "" | "." | "..") && part.bytes().all(is_plain);
+    match path.strip_prefix('/') {
+        Some(rest) if path.len() <= 200 && rest.split('/').all(is_segment) => Ok(path),
+        _ => Err(Diagnostic::bare(format!("{path:?} is not a plain path")).hint(HINT)),
+    }
 }

@@ -27,6 +27,10 @@ pub(super) const KEYS: Keys = &[
     ("pin_workers", "Whether each worker is bound to a core. Faster on a machine that does nothing else."),
     ("access_log", "The access log, in JSON lines. Without it: standard output."),
     ("drain", "How long requests in flight may take when the gateway stops or reloads."),
+    (
+        "stop_delay",
+        "How long the gateway goes on serving when it stops, while `listener.health` and `/readyz` already answer 503.",
+    ),
     ("max_connections", "The most client connections at once, over all workers."),
     ("max_connections_per_source", "The most connections of one source. Allowlisted sources may have any number."),
     (
@@ -59,6 +63,7 @@ pub(super) fn read(table: Table<'_>, timeouts: Timeouts, ipv6_prefix: u8) -> Set
     let pin_workers = table.or("pin_workers", false, value::boolean());
     let access_log = table.path("access_log");
     let drain = table.or("drain", 30 * SECOND, value::duration_in(Duration::ZERO..=HOUR));
+    let stop_delay = table.or("stop_delay", Duration::ZERO, value::duration_in(Duration::ZERO..=HOUR));
     let max_connections = table.or("max_connections", 20_000, value::count(1..=10_000_000));
     let max_connections_per_source = table.or("max_connections_per_source", 1_000, value::count(1..=10_000_000));
     let max_memory = table.or("max_memory", 2 << 30, value::size_in((64 << 20)..=(1 << 50)));
@@ -72,6 +77,7 @@ pub(super) fn read(table: Table<'_>, timeouts: Timeouts, ipv6_prefix: u8) -> Set
         pin_workers,
         access_log,
         drain,
+        stop_delay,
         max_connections,
         max_connections_per_source,
         max_memory,

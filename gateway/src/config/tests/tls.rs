@@ -17,6 +17,9 @@ fn listeners() {
     line("min_tls = 1.2", "min_tls", "found a float", "quotation marks");
     line("ja4 = \"yes\"", "ja4", "expected a boolean", "without quotation marks");
     line("tls = false", "tls", "false, but there is a certificate", "leave one of them out");
+    line("health = \"live\"", "health", "not a plain path", "/healthz");
+    line("health = \"/a//b\"", "health", "not a plain path", "/healthz");
+    line("health = \"/a?b\"", "health", "not a plain path", "/healthz");
     line("redirect = 443", "redirect", "plain HTTP", "of its own");
     line("redirect = 0", "redirect", "out of range", "from 1 to 65535");
     line("ocsp = \"missing.ocsp\"", "ocsp", "cannot read", "relative paths");

@@ -44,6 +44,7 @@ impl Guard {
             self.policy.pardons.forget(source);
         }
         self.ledger.keep(record.clone());
+        self.ledger.note_begun(&record);
         if let Err(error) = self.enter(&record) {
             // Unheard of while the store's bounds are the maps' bounds; the record tells of it.
             let how = format!("the kernel would not take it: {error}");

@@ -39,6 +39,25 @@ pub(super) struct Ledger {
     /// What the next ban is numbered by.
     next_id: u64,
     ended_since_prune: usize,
+    counts: BTreeMap<Origin, BanCount>,
+}
+
+/// Where a ban comes from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Origin {
+    /// `guard`, `operator` or `rule`.
+    pub(super) kind: String,
+    /// The rule; empty: it was none.
+    pub(super) rule: String,
+    pub(super) shadow: bool,
+}
+
+/// How many bans have one origin.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct BanCount {
+    pub(super) in_force: u64,
+    /// Since the guard started.
+    pub(super) begun: u64,
 }
 
 impl Ledger {
@@ -55,6 +74,7 @@ impl Ledger {
             shadows: 0,
             next_id: 1,
             ended_since_prune: 0,
+            counts: BTreeMap::new(),
         }
     }
 
@@ -129,7 +149,9 @@ impl Ledger {
         }
         self.ends.push(Reverse((expiry(&record), record.id)));
         self.shadows += usize::from(is_shadow_of_rule(&record));
+        self.count(&record).in_force += 1;
         if let Some(before) = self.in_force.insert(record.id, record) {
+            self.uncount(&before);
             self.shadows = self.shadows.saturating_sub(usize::from(is_shadow_of_rule(&before)));
         }
     }
@@ -145,8 +167,30 @@ impl Ledger {
         self.figures.remove(&id);
         self.refused.remove(&id);
         let record = self.in_force.remove(&id)?;
+        self.uncount(&record);
         self.shadows = self.shadows.saturating_sub(usize::from(is_shadow_of_rule(&record)));
         Some(record)
+    }
+
+    /// A ban has begun that was not in force before.
+    pub(super) fn note_begun(&mut self, record: &Record) {
+        self.count(record).begun += 1;
+    }
+
+    /// How many bans there are by their origin.
+    pub(super) fn counts(&self) -> impl Iterator<Item = (&Origin, &BanCount)> {
+        self.counts.iter()
+    }
+
+    fn count(&mut self, record: &Record) -> &mut BanCount {
+        let kind = record.actor.split(':').next().unwrap_or_default().to_owned();
+        let origin = Origin { kind, rule: record.rule.clone().unwrap_or_default(), shadow: record.shadow };
+        self.counts.entry(origin).or_default()
+    }
+
+    fn uncount(&mut self, record: &Record) {
+        let count = self.count(record);
+        count.in_force = count.in_force.saturating_sub(1);
     }
 
     /// Some bans that have ended, and when.

@@ -4,11 +4,15 @@ use std::{cmp::Reverse, net::IpAddr};
 
 use gateway_common::verdict::Verdict;
 
-use super::{operator::detach, *};
+use super::{
+    ledger::{self, Origin},
+    operator::detach,
+    *,
+};
 use crate::anchor::schedule::AnchorState;
 use crate::guard::control::{
-    AuditState, Budget, CertificateEnd, Counted, Entry, Interface, Past, ReloadRefused, Requests, Score, Standing,
-    Status, Top, Why,
+    AuditState, BanCount, Budget, CertificateEnd, Counted, Entry, Interface, Past, ReloadRefused, Requests, Score,
+    Standing, Status, Top, Why,
 };
 
 mod packet_samples;
@@ -223,6 +227,7 @@ impl Guard {
             interfaces: interfaces.iter().map(interface).collect(),
             listeners: processes.listeners,
             blocks: u64::try_from(self.ledger.len()).unwrap_or(0),
+            bans: self.ledger.counts().map(ban_count).collect(),
             feeds: self.feed_list(),
             allows: u64::try_from(self.enforcer.prefixes().allows.len()).unwrap_or(0),
             verdicts: self.enforcer.path().verdicts().into_iter().map(counted).collect(),
@@ -304,6 +309,16 @@ fn lost(lost: Lost, at_accept_alone: bool) -> Vec<String> {
     ];
     let some = all.into_iter().filter(|(count, _)| *count > 0);
     some.map(|(count, text)| format!("{count} {text} (since the start)")).collect()
+}
+
+fn ban_count((origin, count): (&Origin, &ledger::BanCount)) -> BanCount {
+    BanCount {
+        origin: origin.kind.clone(),
+        rule: origin.rule.clone(),
+        mode: if origin.shadow { "shadow" } else { "enforce" }.to_owned(),
+        in_force: count.in_force,
+        begun: count.begun,
+    }
 }
 
 fn budgets(settings: &Settings) -> Vec<Budget> {

@@ -47,6 +47,9 @@ pub struct Status {
     pub listeners: Vec<String>,
     /// Blocks in force; those of feeds are not among them.
     pub blocks: u64,
+    /// Blocks by where they come from.
+    #[serde(default)]
+    pub bans: Vec<BanCount>,
     /// Lists in force.
     #[serde(default)]
     pub feeds: Vec<Feed>,
@@ -104,6 +107,21 @@ pub struct AuditState {
     /// Where its checkpoints are sent.
     #[serde(default)]
     pub anchors: Vec<AnchorState>,
+}
+
+/// How many blocks come from where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BanCount {
+    /// `guard`, `operator` or `rule`.
+    pub origin: String,
+    /// The rule; empty: it was none.
+    pub rule: String,
+    /// `enforce` or `shadow`.
+    pub mode: String,
+    /// How many are in force.
+    pub in_force: u64,
+    /// How many have begun since the guard started.
+    pub begun: u64,
 }
 
 /// A reload that was refused.

@@ -84,7 +84,7 @@ pub(crate) async fn serve(
             turn = Instant::now();
         }
         let (restart, due, look) = (service.supervisor.restart_at(), service.waiting.due(), service.look_due());
-        let behind = service.guard.catch_up_at().map(instant);
+        let (behind, drain) = (service.guard.catch_up_at().map(instant), service.drain_at);
         tokio::select! {
             _ = terminate.recv() => service.stop("terminated"),
             _ = interrupt.recv() => service.stop("interrupted"),
@@ -103,6 +103,7 @@ pub(crate) async fn serve(
             () = until(restart), if restart.is_some() => service.restart(),
             () = until(look), if look.is_some() => service.look(false, &beside),
             () = until(behind), if behind.is_some() => service.guard.catch_up(),
+            () = until(drain), if drain.is_some() => service.drain(),
             () = until(due), if due.is_some() => service.waiting.give_up(Instant::now()),
         }
         service.relay();
@@ -144,7 +145,19 @@ impl Service<'_> {
             self.supervisor.kill_all("the guard was told to stop twice");
             return;
         }
-        tracing::info!(reason, "the guard lets the proxy finish");
+        let delay = self.config.proxy.stop_delay;
+        if delay.is_zero() || self.supervisor.pid().is_none() {
+            return self.drain();
+        }
+        tracing::info!(reason, ?delay, "the proxy goes on serving, and tells health checks that the gateway stops");
+        self.drain_at = Some(Instant::now() + delay);
+        self.supervisor.tell(&ToProxy::Stopping);
+    }
+
+    /// The proxies accept no more, finish what they have begun, and end.
+    fn drain(&mut self) {
+        self.drain_at = None;
+        tracing::info!("the guard lets the proxy finish");
         self.supervisor.stop();
     }
 
@@ -304,6 +317,9 @@ impl Service<'_> {
                 if self.supervisor.ready(generation).is_some() {
                     let members = json!({"generation": generation, "pid": self.supervisor.pid()});
                     self.guard.tell("proxy_ready", Now::read(), audit::members(members));
+                    if self.drain_at.is_some() {
+                        self.supervisor.tell(&ToProxy::Stopping);
+                    }
                     self.put_in_force();
                     self.resolve(beside);
                 }

@@ -49,6 +49,8 @@ pub(crate) struct Service<'guard> {
     pub(super) ticks: u64,
     pub(super) warnings: Vec<String>,
     pub(super) stopping: Option<&'static str>,
+    /// When the proxies are told to drain, once the gateway is to stop.
+    pub(super) drain_at: Option<Instant>,
     pub(super) hopeless: Option<String>,
     /// Looks at the feeds' files; absent while it does.
     pub(super) watcher: Option<FeedWatcher>,
@@ -93,6 +95,7 @@ impl<'guard> Service<'guard> {
             ticks: 0,
             warnings,
             stopping: None,
+            drain_at: None,
             hopeless: None,
             watcher: Some(FeedWatcher::default()),
             waiting: PendingAnswers::default(),

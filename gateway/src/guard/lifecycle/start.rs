@@ -135,7 +135,7 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let control_socket = settings.control_socket.clone();
     let admin_socket = config.admin.as_ref().and_then(|admin| admin.listen.socket().cloned());
-    let observer = admin.zip(observer).map(|(socket, config)| Observer::new(config, socket));
+    let observer = admin.zip(observer).map(|(socket, config)| Observer::new(config, socket, report));
     let stopped = runtime.block_on(async {
         let (events, heard) = mpsc::channel(EVENTS);
         let supervisor = Supervisor::new(run_as, sockets, access_log, bundle, config.proxy.drain, events, program);

@@ -41,6 +41,11 @@ pub(crate) fn samples(status: &Status, reloads: Reloads, unix_seconds: u64, in_f
     }
 
     out.level(Metric::Blocks, &[], status.blocks);
+    for ban in status.bans.iter().take(MAX_NAMES) {
+        let labels = [ban.origin.as_str(), &ban.rule, &ban.mode];
+        out.level(Metric::Bans, &labels, ban.in_force);
+        out.count(Metric::BansBegun, &labels, ban.begun);
+    }
     out.level(Metric::BlocksMax, &[], status.max_blocks);
     out.level(Metric::Allows, &[], status.allows);
     for feed in status.feeds.iter().take(MAX_NAMES) {

@@ -90,6 +90,8 @@ metrics! {
     PacketBytes = Counter Guard "gateway_packet_bytes_total" ["verdict"] "Bytes of packets by verdict.";
 
     Blocks = Current Guard "gateway_blocks" [] "Blocks in force. Those of lists are not among them.";
+    Bans = Current Guard "gateway_bans" ["origin", "rule", "mode"] "Blocks in force by origin (rule, operator, guard), rule and mode (enforce, shadow).";
+    BansBegun = Counter Guard "gateway_bans_started_total" ["origin", "rule", "mode"] "Blocks that began since the guard started.";
     BlocksMax = Current Guard "gateway_blocks_max" [] "The most blocks there can be: guard.max_bans.";
     Allows = Current Guard "gateway_allowlisted_sources" [] "Allowlisted sources.";
     ListEntries = Current Guard "gateway_list_entries" ["list"] "Sources that a list names.";
@@ -105,13 +107,23 @@ metrics! {
     RequestBytes = Counter Proxy "gateway_http_request_body_bytes_total" ["route"] "Bytes of request bodies.";
     ResponseBytes = Counter Proxy "gateway_http_response_body_bytes_total" ["route"] "Bytes of response bodies.";
     Refusals = Counter Proxy "gateway_http_refusals_total" ["reason"] "Requests that the gateway refused, by the label of the access log.";
+    Authentications = Counter Proxy "gateway_authentications_total" ["result"] "Requests that had to prove who they are: accepted, or the label of the refusal.";
     Signals = Counter Proxy "gateway_signals_total" ["signal"] "Observations about sources, which rules add up.";
+    TlsHandshakes = Counter Proxy "gateway_tls_handshakes_total" ["version"] "Handshakes that succeeded, by version of TLS.";
+    TlsFailures = Counter Proxy "gateway_tls_handshake_failures_total" ["reason"] "Handshakes that failed: client_gone, no_certificate (nor one for the name), no_client_certificate, bad_handshake, slow.";
+    UpstreamRequests = Counter Proxy "gateway_upstream_requests_total" ["upstream", "status"] "Requests to an upstream by class of its response: 1xx to 5xx, error.";
+    UpstreamDuration = Histogram Proxy "gateway_upstream_response_duration_seconds" ["upstream"] "From forwarding a request to the head of the response, retries included.";
+    UpstreamIdle = Gauge Proxy "gateway_upstream_idle_connections" ["upstream"] "Open connections over HTTP/1.1 that wait for a request.";
+    UpstreamPending = Gauge Proxy "gateway_upstream_pending_requests" ["upstream"] "Requests that wait for a connection, where max_pending limits them.";
     UpstreamServer = Current Proxy "gateway_upstream_server_state" ["upstream", "server", "state"] "1 for the state that a server is in: up, slow, ejected, down.";
     UpstreamRetries = Counter Proxy "gateway_upstream_retries_total" ["upstream"] "Tries after the first of a request.";
     UpstreamOverLimit = Counter Proxy "gateway_upstream_over_limit_total" ["upstream"] "Requests over max_requests or max_pending.";
     UpstreamWithoutServer = Counter Proxy "gateway_upstream_without_server_total" ["upstream"] "Requests that found no server to use.";
 
     Memory = Gauge Every "gateway_process_resident_memory_bytes" ["role"] "Resident memory of the processes of a role.";
+    SandboxCapabilities = Current Every "gateway_process_capabilities" ["role"] "Capabilities that the process still has.";
+    SandboxLandlock = Current Every "gateway_process_landlock_enforced" ["role"] "Whether Landlock restricts the process: 1, or 0 where the kernel has none.";
+    SandboxCalls = Current Every "gateway_process_seccomp_allowed_calls" ["role"] "System calls that seccomp lets the process make.";
     Lost = Counter Every "gateway_lost_total" ["what"] "What there was no room or no time for.";
     ObserverSeries = Gauge Observer "gateway_observer_series" [] "Series that the observer knows.";
     ObserverRefused = Counter Observer "gateway_observer_refused_total" [] "Samples and messages that the observer did not take.";

@@ -19,7 +19,7 @@ use crate::{
         http2,
         request::{exchange::Exchange, requests::Requests},
         timing::deadline::{Alarm, within},
-        worker::{Admitted, NotAdmitted, Worker},
+        worker::{Admitted, NotAdmitted, Worker, measures::Handshake},
     },
     refusal::{Refusal, Reject},
     signal::Signal,
@@ -201,6 +201,7 @@ async fn secure(worker: &Rc<Worker>, connection: &Rc<Connection>, socket: TcpStr
     };
     match shaken {
         Some(Ok((stream, secured))) => {
+            note(worker, if secured.version == "TLSv1.2" { Handshake::Tls12 } else { Handshake::Tls13 });
             connection.secured.set(Box::new(secured)).unwrap_or_default();
             // The trust may have changed during the handshake.
             if connection.is_certified() && !snapshot.tls.load().judges_as(&tls) {
@@ -210,6 +211,7 @@ async fn secure(worker: &Rc<Worker>, connection: &Rc<Connection>, socket: TcpStr
         }
         Some(Err(failure)) => give_up(worker, connection, failure).await,
         None if connection.close_reason() == Some(CloseReason::Slow) => {
+            note(worker, Handshake::Slow);
             Exchange::observe(worker, connection, Signal::SlowClient, "TLS handshake took too long");
         }
         None => {}
@@ -217,9 +219,22 @@ async fn secure(worker: &Rc<Worker>, connection: &Rc<Connection>, socket: TcpStr
     None
 }
 
+fn note(worker: &Worker, handshake: Handshake) {
+    worker.measures.iter().for_each(|measures| measures.note_handshake(handshake));
+}
+
 /// Tells of a handshake that failed.
 async fn give_up(worker: &Rc<Worker>, connection: &Rc<Connection>, failure: Failure) {
     connection.note_ja4(failure.ja4);
+    note(
+        worker,
+        match failure.why {
+            Failed::Gone => Handshake::Gone,
+            Failed::NoOffence(_) => Handshake::NoCertificate,
+            Failed::NoCertificate => Handshake::NoClientCertificate,
+            Failed::Offence(_) => Handshake::Bad,
+        },
+    );
     match failure.why {
         Failed::Gone => {}
         Failed::NoOffence(why) => Exchange::failed_handshake(worker, connection, why),

@@ -25,6 +25,7 @@ use crate::{
             shared::Shared,
         },
     },
+    sandbox,
     sparse::Sparse,
 };
 
@@ -59,7 +60,13 @@ pub(in crate::proxy) struct Control<'a> {
 }
 
 impl<'a> Control<'a> {
-    pub(in crate::proxy) fn new(channel: &'a Channel, shared: &'a Shared, sink: &'a Sink, memory: Memory) -> Self {
+    pub(in crate::proxy) fn new(
+        channel: &'a Channel,
+        shared: &'a Shared,
+        sink: &'a Sink,
+        memory: Memory,
+        sandbox: sandbox::Report,
+    ) -> Self {
         Self {
             channel,
             shared,
@@ -73,7 +80,7 @@ impl<'a> Control<'a> {
             unknown: Sparse::default(),
             delta: CounterDelta::default(),
             told_upstreams: vec![None; shared.backends.len()],
-            telemetry: Telemetry::default(),
+            telemetry: Telemetry::new(sandbox),
         }
     }
 
@@ -204,6 +211,7 @@ impl<'a> Control<'a> {
                 Some(limit) if what == ADDRESS_LIMIT => limit.enforce(),
                 _ => {}
             },
+            ToProxy::Stopping => self.shared.is_stopping.store(true, Ordering::Relaxed),
             ToProxy::Drain => return true,
             ToProxy::Start { .. } | ToProxy::Listen { .. } => tracing::error!("the guard said twice how to start"),
         }
@@ -216,11 +224,13 @@ impl<'a> Control<'a> {
             return;
         }
         let upstreams: Vec<_> = self.shared.backends.iter().map(|backend| backend.state.report()).collect();
+        let pools = self.shared.backends.iter().map(|backend| (backend.state.idle(), backend.state.pending()));
         self.telemetry.tell(&Current {
-            serves,
+            serves: serves && !self.shared.is_stopping.load(Ordering::Relaxed),
             connections: self.shared.connections.load(Ordering::Relaxed),
             memory: self.memory.size(),
             upstreams: &upstreams,
+            pools: &pools.collect::<Vec<_>>(),
         });
     }
 
@@ -267,7 +277,7 @@ impl<'a> Control<'a> {
                 self.telemetry.add(&counted);
                 return self.delta.add(&counted);
             }
-            Event::Measured(deltas) => return self.telemetry.add_routes(deltas),
+            Event::Measured(delta) => return self.telemetry.add_measured(*delta),
             Event::Good(clients) => ToGuard::Good(clients),
             Event::Refused(bans) => ToGuard::Refused(bans),
             Event::WouldRefuse(limit::ShadowRefusals { requests, sources }) => {
@@ -346,7 +356,8 @@ mod tests {
         runtime.block_on(async {
             let (left, right) = channel::pair().unwrap();
             let (guard, proxy) = (Channel::new(left).unwrap(), Channel::new(right).unwrap());
-            let mut control = Control::new(&proxy, &shared, &sink, Memory::open());
+            let report = sandbox::Report { capabilities: Vec::new(), landlock: String::new(), seccomp: 0 };
+            let mut control = Control::new(&proxy, &shared, &sink, Memory::open(), report);
             let workers: Vec<_> = (0..2)
                 .map(|_| Running { commands: mpsc::channel(8).0, thread: std::thread::spawn(|| Ok(())) })
                 .collect();

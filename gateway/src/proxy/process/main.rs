@@ -70,6 +70,7 @@ fn run() -> anyhow::Result<()> {
 struct Prepared {
     shared: Arc<Shared>,
     memory: Memory,
+    sandbox: sandbox::Report,
     log: File,
     /// For each worker, its sockets and the listener of each.
     sockets: Vec<Vec<(usize, TcpListener)>>,
@@ -92,7 +93,7 @@ async fn prepare(channel: &Channel) -> anyhow::Result<Prepared> {
     tracing::info!("the proxy is confined: {report}");
     let shared = Shared::new(bundle, descriptors, usize::from(workers))?;
     let memory = memory.limit(&shared.snapshot.settings);
-    Ok(Prepared { shared: Arc::new(shared), memory, log: File::from(log), sockets })
+    Ok(Prepared { shared: Arc::new(shared), memory, sandbox: report, log: File::from(log), sockets })
 }
 
 async fn receive_sockets(
@@ -134,7 +135,7 @@ fn raise_descriptor_limit() -> usize {
 
 /// Starts the workers, and runs the control thread until they have ended.
 async fn serve(channel: &Channel, prepared: Prepared) -> anyhow::Result<()> {
-    let Prepared { shared, memory, log, sockets } = prepared;
+    let Prepared { shared, memory, sandbox, log, sockets } = prepared;
     let (sink, writer) = Sink::start(log)?;
     let (events, from_workers) = mpsc::channel(QUEUE);
     let cores = if shared.snapshot.settings.pin_workers { scheduling::cores() } else { Vec::new() };
@@ -151,7 +152,7 @@ async fn serve(channel: &Channel, prepared: Prepared) -> anyhow::Result<()> {
         workers.push(Running { commands, thread });
     }
     drop(events);
-    let mut control = Control::new(channel, &shared, &sink, memory);
+    let mut control = Control::new(channel, &shared, &sink, memory, sandbox);
     control.run(&workers, from_workers).await;
     drop(control);
     for Running { thread, .. } in workers {

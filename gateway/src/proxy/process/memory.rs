@@ -3,9 +3,9 @@
 //!
 //! *Invariant:* a proxy that has shrunk serves again, and a request that has begun is served to its end.
 
-use std::{fs::File, io, os::unix::fs::FileExt as _, time::Duration};
+use std::time::Duration;
 
-use crate::{os, settings::proxy::Settings};
+use crate::{os, resident::Resident, settings::proxy::Settings};
 
 /// How often the size is read. A network of 10 Gbit/s brings 125 MB in that time.
 pub(in crate::proxy) const LOOK: Duration = Duration::from_millis(100);
@@ -26,10 +26,8 @@ pub(in crate::proxy) enum Level {
 
 /// How large the proxy is, and may be.
 pub(in crate::proxy) struct Memory {
-    /// `/proc/self/statm`, opened before the sandbox closed the file system; `None`: the size is not known.
-    statm: Option<File>,
-    /// Bytes.
-    page: u64,
+    /// Opened before the sandbox closed the file system; `None`: the size is not known.
+    resident: Option<Resident>,
     most: u64,
     level: Level,
     /// When memory was given back last: `CLOCK_MONOTONIC`, nanoseconds.
@@ -39,12 +37,11 @@ pub(in crate::proxy) struct Memory {
 impl Memory {
     /// Opens the file that tells the size of this process. Without it nothing is limited.
     pub(in crate::proxy) fn open() -> Self {
-        let statm = File::open("/proc/self/statm");
-        if let Err(error) = &statm {
+        let resident = Resident::open();
+        if let Err(error) = &resident {
             tracing::warn!("proxy.max_memory cannot be watched, /proc/self/statm does not open: {error}");
         }
-        let page = u64::try_from(rustix::param::page_size()).unwrap_or(4_096);
-        Self { statm: statm.ok(), page, most: u64::MAX, level: Level::Fine, trimmed: 0 }
+        Self { resident: resident.ok(), most: u64::MAX, level: Level::Fine, trimmed: 0 }
     }
 
     /// Limits it to what is configured, or to three quarters of the machine's memory.
@@ -87,12 +84,12 @@ impl Memory {
 
     /// The size in bytes. If it cannot be read once, it is not read again.
     fn resident(&mut self) -> Option<u64> {
-        let pages = pages(self.statm.as_ref()?);
-        if let Err(error) = &pages {
+        let bytes = self.resident.as_ref()?.bytes();
+        if let Err(error) = &bytes {
             tracing::warn!("proxy.max_memory cannot be watched, /proc/self/statm cannot be read: {error}");
-            self.statm = None;
+            self.resident = None;
         }
-        Some(pages.ok()?.saturating_mul(self.page))
+        bytes.ok()
     }
 }
 
@@ -112,14 +109,6 @@ const fn next(level: Level, resident: u64, most: u64) -> Level {
         Level::Tight if resident > most => Level::Over,
         same => same,
     }
-}
-
-fn pages(statm: &File) -> io::Result<u64> {
-    let mut text = [0; 128];
-    let length = statm.read_at(&mut text, 0)?;
-    let pages =
-        text.get(..length).and_then(|text| std::str::from_utf8(text).ok()?.split(' ').nth(1)?.parse::<u64>().ok());
-    Ok(pages.ok_or(io::ErrorKind::InvalidData)?)
 }
 
 #[cfg(test)]

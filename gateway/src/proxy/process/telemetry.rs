@@ -10,22 +10,28 @@ use crate::{
         channel::Sender,
         telemetry::{Histogram, Metric, Report, Samples},
     },
-    proxy::worker::measures::RouteDelta,
+    proxy::worker::measures::{Delta, Handshake, RequestsDelta},
+    refusal::Reject,
+    sandbox,
     signal::Signal,
 };
 
 /// The sums, and whom they are told.
-#[derive(Default)]
 pub(super) struct Telemetry {
     observer: Option<(Sender, Report)>,
+    /// What is left to this process.
+    sandbox: sandbox::Report,
     refused: BTreeMap<String, u64>,
     signals: [u64; Signal::ALL.len()],
-    routes: BTreeMap<Arc<str>, Route>,
+    routes: BTreeMap<Arc<str>, Requests>,
+    upstreams: BTreeMap<Arc<str>, Requests>,
+    handshakes: [u64; Handshake::ALL.len()],
+    authenticated: u64,
     lost: Lost,
 }
 
 #[derive(Default)]
-struct Route {
+struct Requests {
     answers: [u64; ANSWERS.len()],
     bytes_in: u64,
     bytes_out: u64,
@@ -38,9 +44,25 @@ pub(super) struct Current<'a> {
     pub(super) connections: usize,
     pub(super) memory: Option<u64>,
     pub(super) upstreams: &'a [UpstreamReport],
+    /// Of each of them: idle connections, and requests that wait for one.
+    pub(super) pools: &'a [(u64, u64)],
 }
 
 impl Telemetry {
+    pub(super) fn new(sandbox: sandbox::Report) -> Self {
+        Self {
+            observer: None,
+            sandbox,
+            refused: BTreeMap::new(),
+            signals: Default::default(),
+            routes: BTreeMap::new(),
+            upstreams: BTreeMap::new(),
+            handshakes: Default::default(),
+            authenticated: 0,
+            lost: Lost::default(),
+        }
+    }
+
     /// Tells another observer from now on, everything anew.
     pub(super) fn adopt(&mut self, socket: OwnedFd) {
         self.observer = Some((Sender::new(socket), Report::default()));
@@ -61,15 +83,12 @@ impl Telemetry {
         add(&mut self.signals, &counted.signals);
     }
 
-    /// Adds what a worker has measured of routes.
-    pub(super) fn add_routes(&mut self, deltas: Vec<RouteDelta>) {
-        for delta in deltas {
-            let route = self.routes.entry(delta.name).or_default();
-            add(&mut route.answers, &delta.answers);
-            route.bytes_in = route.bytes_in.saturating_add(delta.bytes_in);
-            route.bytes_out = route.bytes_out.saturating_add(delta.bytes_out);
-            route.durations.add(&delta.durations);
-        }
+    /// Adds what a worker has measured.
+    pub(super) fn add_measured(&mut self, delta: Delta) {
+        add_requests(&mut self.routes, delta.routes);
+        add_requests(&mut self.upstreams, delta.upstreams);
+        add(&mut self.handshakes, &delta.handshakes);
+        self.authenticated = self.authenticated.saturating_add(delta.authenticated);
     }
 
     /// Adds what was lost.
@@ -118,11 +137,30 @@ impl Telemetry {
         for (label, count) in &self.refused {
             samples.count(Metric::Refusals, &[label], *count);
         }
+        samples.count(Metric::Authentications, &["accepted"], self.authenticated);
+        for reject in Reject::ALL.iter().filter(|reject| reject.row().status == http::StatusCode::UNAUTHORIZED) {
+            let label = reject.row().label;
+            samples.count(Metric::Authentications, &[label], self.refused.get(label).copied().unwrap_or(0));
+        }
+        for ((handshake, label), count) in Handshake::ALL.iter().zip(self.handshakes) {
+            let metric = if handshake.is_done() { Metric::TlsHandshakes } else { Metric::TlsFailures };
+            samples.count(metric, &[label], count);
+        }
+        for (name, upstream) in &self.upstreams {
+            for (class, count) in ANSWERS.iter().zip(upstream.answers).filter(|(_, count)| *count > 0) {
+                let class = if *class == "client_left" { "error" } else { class };
+                samples.count(Metric::UpstreamRequests, &[name, class], count);
+            }
+            samples.histogram(Metric::UpstreamDuration, &[name], upstream.durations.clone());
+        }
+        samples.sandbox("proxy", &self.sandbox);
         for (signal, count) in Signal::ALL.iter().zip(self.signals) {
             samples.count(Metric::Signals, &[signal.name()], count);
         }
-        for upstream in current.upstreams {
+        for (upstream, (idle, pending)) in current.upstreams.iter().zip(current.pools) {
             let name = upstream.name.as_str();
+            samples.level(Metric::UpstreamIdle, &[name], *idle);
+            samples.level(Metric::UpstreamPending, &[name], *pending);
             for (server, now) in &upstream.servers {
                 for (state, text) in [
                     (ServerState::Up, "up"),
@@ -154,5 +192,15 @@ impl Telemetry {
 fn add(sums: &mut [u64], counts: &[u64]) {
     for (sum, count) in sums.iter_mut().zip(counts) {
         *sum = sum.saturating_add(*count);
+    }
+}
+
+fn add_requests(sums: &mut BTreeMap<Arc<str>, Requests>, deltas: Vec<RequestsDelta>) {
+    for delta in deltas {
+        let sum = sums.entry(delta.name).or_default();
+        add(&mut sum.answers, &delta.answers);
+        sum.bytes_in = sum.bytes_in.saturating_add(delta.bytes_in);
+        sum.bytes_out = sum.bytes_out.saturating_add(delta.bytes_out);
+        sum.durations.add(&delta.durations);
     }
 }

@@ -107,7 +107,7 @@ async fn serve(
         worker.tell_surely(Event::Counted(counted)).await;
     }
     if let Some(measures) = &worker.measures {
-        worker.tell_surely(Event::Measured(measures.take())).await;
+        worker.tell_surely(Event::Measured(Box::new(measures.take()))).await;
     }
 }
 

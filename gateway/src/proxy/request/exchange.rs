@@ -19,7 +19,10 @@ use crate::{
         connection::Connection,
         service::RequestLine,
         timing::deadline,
-        worker::{Worker, measures::Measured},
+        worker::{
+            Worker,
+            measures::{Measured, MeasuredRoute},
+        },
     },
     refusal::{Refusal, Reject, Row},
     request_id::RequestId,
@@ -69,6 +72,8 @@ pub(in crate::proxy) struct Routing {
     pub(in crate::proxy) route: Option<usize>,
     /// What pages of other origins may do, where there is no route: an index into [`Snapshot::cors`](crate::snapshot::Snapshot::cors).
     pub(in crate::proxy) cors: Option<usize>,
+    /// Whether it asks for `listener.health`.
+    pub(in crate::proxy) is_health: bool,
     /// The methods that a 405 names.
     pub(in crate::proxy) allow: Option<HeaderValue>,
 }
@@ -247,7 +252,11 @@ impl Drop for Exchange {
         let measured = self.worker.measures.as_ref().filter(|_| self.counted).map(|measures| {
             let (outcome, took) = (&self.outcome, took());
             measures.note(Measured {
-                route: self.routing.route,
+                route: match self.routing.route {
+                    _ if self.routing.is_health => MeasuredRoute::Health,
+                    Some(route) => MeasuredRoute::Route(route),
+                    None => MeasuredRoute::None,
+                },
                 status: (outcome.status != CLIENT_LEFT).then_some(outcome.status),
                 took,
                 bytes_in: outcome.bytes_in.as_ref().map_or(0, |bytes| bytes.get()),
@@ -266,7 +275,7 @@ impl Drop for Exchange {
         let upstream = served.filter(|_| self.outcome.forwarded).and_then(|route| route.action.upstream());
         let upstream = upstream.and_then(|upstream| settings.upstreams.get(upstream));
         let Some(listener) = settings.listeners.get(self.connection.listener) else { return };
-        let is_wanted = listener.access_log && served.is_none_or(|route| route.access_log);
+        let is_wanted = listener.access_log && served.is_none_or(|route| route.access_log) && !self.routing.is_health;
         if !is_wanted && self.outcome.refused.is_none() {
             return;
         }

@@ -35,6 +35,17 @@ impl LocalReply {
         }
     }
 
+    /// Whether the gateway goes on serving, for health checks.
+    pub(in crate::proxy) const fn health(is_healthy: bool) -> Self {
+        Self {
+            status: if is_healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE },
+            location: None,
+            content_type: Some(HeaderValue::from_static("text/plain; charset=utf-8")),
+            body: Bytes::from_static(if is_healthy { b"ok\n" } else { b"stopping\n" }),
+            more: None,
+        }
+    }
+
     /// A permanent redirect to `location`, with the same method and body (RFC 9110 15.4.9).
     pub(in crate::proxy) const fn elsewhere(location: HeaderValue) -> Self {
         Self {

@@ -18,13 +18,13 @@ use super::{
 };
 use crate::{
     auth,
-    clock::Now,
+    clock::{self, Now},
     proxy::{
         body::Incoming,
         connection::Connection,
         tunnel::{token, upgrade},
         upstream::{self, AttemptTimeouts, UpstreamResponse},
-        worker::Worker,
+        worker::{Worker, measures::Measures},
     },
     refusal::{Refusal, Reject},
     route::cors,
@@ -89,6 +89,7 @@ async fn answer(
         let jwt = worker.shared.snapshot.jwt.as_ref().filter(|_| !route.access.needs_certificate());
         let token = route.upgrade.as_ref().map(|upgrade| token::find(&head, upgrade)).transpose()?.flatten();
         exchange.identity = Some(auth::identify(jwt, certificate, &head.headers, token.as_deref(), now)?);
+        worker.measures.iter().for_each(Measures::note_authenticated);
     }
     let permit = route.access.authorize(exchange.identity.as_deref())?;
     let Some(upstream) = route.action.upstream() else {
@@ -105,7 +106,12 @@ async fn answer(
     let timeouts = AttemptTimeouts::new(&route.timeouts, caller);
     let mut job = Plan { group, route, certificate, upgrade, timeouts }.job(head, upload, exchange)?;
     exchange.forwarded();
+    let began = worker.measures.as_ref().map(|measures| (measures, clock::monotonic()));
     let answered = upstream::forward(permit, &mut job, &connection.write_turn).await;
+    if let Some((measures, began)) = began {
+        let status = answered.as_ref().ok().map(|(head, _)| head.status.as_u16());
+        measures.note_upstream(upstream, status, clock::monotonic().saturating_sub(began));
+    }
     job.request.recycle();
     if exchange.is_banned() {
         return Err(Refusal::new(Reject::Banned, "banned while it was served").into());

@@ -1,9 +1,9 @@
 //! The way of a request to its route: client, ban, limits, target, preflight, redirect, certificate, route. Nothing of it
 //! waits, and nothing of it reads the body.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::atomic::Ordering};
 
-use http::{HeaderValue, request::Parts};
+use http::{HeaderValue, Method, request::Parts};
 
 use super::{exchange::Exchange, local_reply::LocalReply, unserved::Unserved};
 use crate::{
@@ -66,6 +66,14 @@ fn ask<'a>(
     let local = listened_at(snapshot, connection, exchange);
     let is_https = exchange.scheme() == "https";
     let target = exchange.request.target.insert(Target::read(head, local, snapshot.settings.head.target)?);
+    if let Some(health) = snapshot.settings.listeners.get(connection.listener).and_then(|it| it.health.as_deref())
+        && target.path() == health
+        && matches!(head.method, Method::GET | Method::HEAD)
+    {
+        exchange.routing.is_health = true;
+        let stops = worker.draining.get() || worker.shared.is_stopping.load(Ordering::Relaxed);
+        return Err(Unserved::LocalReply(Box::new(LocalReply::health(!stops))));
+    }
     if let Some(preflight) = snapshot.preflight(target, head) {
         let group = preflight.group.filter(|_| preflight.is_permitted).and_then(|group| snapshot.cors.get(group));
         let permissions = cors::permissions(group, &head.headers);

@@ -32,6 +32,8 @@ pub(in crate::proxy) struct ServerGroup {
     hosts: Box<[HeaderValue]>,
     /// The retry budget that is left, in hundredths of an attempt.
     budget: Cell<u32>,
+    /// Idle connections at the last sweep.
+    idle: Cell<u64>,
 }
 
 /// A server for one attempt, and a connection to it.
@@ -74,7 +76,7 @@ impl ServerGroup {
         };
         let (proxy_protocol, budget) = (settings.proxy_protocol, Cell::new(settings.retry.reserve * COST));
         let hosts = hosts(settings);
-        Self { servers, state, balancer, hash_by, proxy_protocol, hosts, budget }
+        Self { servers, state, balancer, hash_by, proxy_protocol, hosts, budget, idle: Cell::new(0) }
     }
 
     /// The `Host` header for this server. `None`: the client's is passed on.
@@ -116,6 +118,9 @@ impl ServerGroup {
     /// Closes connections that have been idle for too long at `now`, or that the server has closed.
     pub(in crate::proxy) fn sweep(&self, now: u64) {
         self.servers.iter().for_each(|server| server.pool.sweep(now));
+        let idle = self.servers.iter().map(|server| server.pool.idle()).sum::<usize>();
+        let idle = u64::try_from(idle).unwrap_or(u64::MAX);
+        self.state.note_idle(self.idle.replace(idle), idle);
     }
 
     /// Admits a request. `Ok(None)`: there is no limit.

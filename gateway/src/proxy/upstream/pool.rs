@@ -118,6 +118,11 @@ impl Pool {
         self.dialer.refresh(now);
     }
 
+    /// How many connections of HTTP/1.1 are idle.
+    pub(super) fn idle(&self) -> usize {
+        self.idle.borrow().len()
+    }
+
     /// Gets a connection for a request. Opening a new one takes at most `timeout`.
     pub(super) async fn lease(self: &Rc<Self>, need: &LeaseOptions<'_>, timeout: Duration) -> Result<Lease, Refusal> {
         let offer = match self.protocol {

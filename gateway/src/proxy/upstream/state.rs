@@ -34,6 +34,8 @@ pub(in crate::proxy) struct UpstreamState {
     in_flight: AtomicU32,
     /// Requests that wait for a connection.
     pending: AtomicU32,
+    /// Idle connections of all workers, as they swept last.
+    idle: AtomicU64,
     /// Requests that found no server to use.
     without_server: AtomicU64,
     /// Requests over `max_requests` or `max_pending`.
@@ -74,6 +76,7 @@ impl UpstreamState {
             slow: AtomicU64::new(0),
             in_flight: AtomicU32::new(0),
             pending: AtomicU32::new(0),
+            idle: AtomicU64::new(0),
             without_server: AtomicU64::new(0),
             over_limit: AtomicU64::new(0),
             retries: AtomicU64::new(0),
@@ -284,6 +287,24 @@ impl UpstreamState {
                 self.slow.fetch_and(!bit(server), Ordering::Relaxed);
             }
         }
+    }
+
+    /// A worker has `now` idle connections where it had `before`.
+    pub(super) fn note_idle(&self, before: u64, now: u64) {
+        if before != now {
+            // It goes round where there are fewer.
+            self.idle.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
+        }
+    }
+
+    /// Idle connections of all workers.
+    pub(in crate::proxy) fn idle(&self) -> u64 {
+        self.idle.load(Ordering::Relaxed)
+    }
+
+    /// Requests that wait for a connection, where their number is limited.
+    pub(in crate::proxy) fn pending(&self) -> u64 {
+        self.pending.load(Ordering::Relaxed).into()
     }
 
     /// A report for the guard, which tells the operator.

@@ -1,4 +1,4 @@
-//! What one worker measures of requests by route, for the observer. Where there is no admin listener, nothing is measured.
+//! What one worker measures of requests by route and upstream, for the observer. Where there is no admin listener, nothing is measured.
 //!
 //! *Invariant:* measuring a request is a few additions in memory of this thread's own: no lock, no allocation but at the
 //! first request of a route, and no look at a clock that somebody else has not taken.
@@ -19,15 +19,64 @@ use crate::{
 /// The route of requests that have none.
 const NO_ROUTE: &str = "(none)";
 
-/// What is measured of each route.
-pub(in crate::proxy) struct Measures {
-    /// By the index of the route; what is over [`MAX_NAMES`] shares the last.
-    routes: Box<[RouteMeasures]>,
-    /// Requests that found no route.
-    none: RouteMeasures,
+/// The route of requests for `listener.health`.
+const HEALTH: &str = "(health)";
+
+/// How many kinds of handshakes there are.
+const HANDSHAKES: usize = 7;
+
+/// What became of a TLS handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::proxy) enum Handshake {
+    /// TLS 1.2.
+    Tls12,
+    /// TLS 1.3.
+    Tls13,
+    /// The client broke the rules, or showed a certificate that is not good.
+    Bad,
+    /// The client left.
+    Gone,
+    /// There is no certificate for the name, or the client does not take ours.
+    NoCertificate,
+    /// The client showed no certificate where one is needed.
+    NoClientCertificate,
+    /// It took too long.
+    Slow,
 }
 
-struct RouteMeasures {
+impl Handshake {
+    /// Every one, with the version or the reason that it is told by.
+    pub(in crate::proxy) const ALL: [(Self, &str); HANDSHAKES] = [
+        (Self::Tls12, "1.2"),
+        (Self::Tls13, "1.3"),
+        (Self::Bad, "bad_handshake"),
+        (Self::Gone, "client_gone"),
+        (Self::NoCertificate, "no_certificate"),
+        (Self::NoClientCertificate, "no_client_certificate"),
+        (Self::Slow, "slow"),
+    ];
+
+    /// Whether it succeeded.
+    pub(in crate::proxy) const fn is_done(self) -> bool {
+        matches!(self, Self::Tls12 | Self::Tls13)
+    }
+}
+
+/// What one worker measures.
+pub(in crate::proxy) struct Measures {
+    /// By the index of the route; what is over [`MAX_NAMES`] shares the last.
+    routes: Box<[Requests]>,
+    /// Requests that found no route.
+    none: Requests,
+    health: Requests,
+    /// By the index of the upstream.
+    upstreams: Box<[Requests]>,
+    handshakes: [Cell<u64>; HANDSHAKES],
+    authenticated: Cell<u64>,
+}
+
+/// Requests of one route, or to one upstream.
+struct Requests {
     name: Arc<str>,
     answers: [Cell<u64>; ANSWERS.len()],
     bytes_in: Cell<u64>,
@@ -38,9 +87,18 @@ struct RouteMeasures {
     buckets: OnceCell<Box<[Cell<u64>; Histogram::BUCKETS]>>,
 }
 
-/// What one worker has measured of a route since the last time.
-#[derive(Debug, PartialEq, Eq)]
-pub(in crate::proxy) struct RouteDelta {
+/// What one worker has measured since the last time.
+#[derive(Debug, Default)]
+pub(in crate::proxy) struct Delta {
+    pub(in crate::proxy) routes: Vec<RequestsDelta>,
+    pub(in crate::proxy) upstreams: Vec<RequestsDelta>,
+    pub(in crate::proxy) handshakes: [u64; HANDSHAKES],
+    pub(in crate::proxy) authenticated: u64,
+}
+
+/// What one worker has measured of a route or an upstream since the last time.
+#[derive(Debug)]
+pub(in crate::proxy) struct RequestsDelta {
     pub(in crate::proxy) name: Arc<str>,
     /// In the order of [`ANSWERS`].
     pub(in crate::proxy) answers: [u64; ANSWERS.len()],
@@ -49,11 +107,20 @@ pub(in crate::proxy) struct RouteDelta {
     pub(in crate::proxy) durations: Histogram,
 }
 
+/// Which route a request had.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::proxy) enum MeasuredRoute {
+    /// It asked for `listener.health`.
+    Health,
+    None,
+    /// An index into [`Snapshot::served`].
+    Route(usize),
+}
+
 /// One request, as it is measured.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::proxy) struct Measured {
-    /// An index into [`Snapshot::served`].
-    pub(in crate::proxy) route: Option<usize>,
+    pub(in crate::proxy) route: MeasuredRoute,
     /// `None`: its client had left.
     pub(in crate::proxy) status: Option<u16>,
     /// Nanoseconds.
@@ -64,29 +131,70 @@ pub(in crate::proxy) struct Measured {
 }
 
 impl Measures {
-    /// For the routes of a snapshot.
+    /// For the routes and upstreams of a snapshot.
     pub(in crate::proxy) fn new(snapshot: &Snapshot) -> Self {
-        let names = snapshot.served.iter().map(|route| &*route.template).take(MAX_NAMES);
-        let rest = (snapshot.served.len() > MAX_NAMES).then_some(OTHER);
-        Self { routes: names.chain(rest).map(RouteMeasures::new).collect(), none: RouteMeasures::new(NO_ROUTE) }
+        let routes = snapshot.served.iter().map(|route| &*route.template);
+        let upstreams = snapshot.settings.upstreams.iter().map(|upstream| upstream.name.as_str());
+        Self {
+            routes: named(routes, snapshot.served.len()),
+            none: Requests::new(NO_ROUTE),
+            health: Requests::new(HEALTH),
+            upstreams: named(upstreams, snapshot.settings.upstreams.len()),
+            handshakes: Default::default(),
+            authenticated: Cell::default(),
+        }
     }
 
     /// A request was answered, or its client left.
     pub(in crate::proxy) fn note(&self, request: Measured) {
         let route = match request.route {
-            None => &self.none,
-            Some(route) => self.routes.get(route).or(self.routes.last()).unwrap_or(&self.none),
+            MeasuredRoute::Health => &self.health,
+            MeasuredRoute::None => &self.none,
+            MeasuredRoute::Route(route) => self.routes.get(route).or(self.routes.last()).unwrap_or(&self.none),
         };
-        route.note(request);
+        route.note(request.status, request.took);
+        add(&route.bytes_in, request.bytes_in);
+        add(&route.bytes_out, request.bytes_out);
     }
 
-    /// What was measured since the last call, of routes that had requests.
-    pub(in crate::proxy) fn take(&self) -> Vec<RouteDelta> {
-        self.routes.iter().chain([&self.none]).filter_map(RouteMeasures::take).collect()
+    /// An upstream answered, after so many nanoseconds; `None`: it did not.
+    pub(in crate::proxy) fn note_upstream(&self, upstream: usize, status: Option<u16>, took: u64) {
+        if let Some(upstream) = self.upstreams.get(upstream).or(self.upstreams.last()) {
+            upstream.note(status, took);
+        }
+    }
+
+    /// A handshake is over.
+    pub(in crate::proxy) fn note_handshake(&self, handshake: Handshake) {
+        if let Some(count) = self.handshakes.get(handshake as usize) {
+            add(count, 1);
+        }
+    }
+
+    /// A client proved who it is.
+    pub(in crate::proxy) fn note_authenticated(&self) {
+        add(&self.authenticated, 1);
+    }
+
+    /// What was measured since the last call, of routes and upstreams that had requests.
+    pub(in crate::proxy) fn take(&self) -> Delta {
+        let routes = self.routes.iter().chain([&self.none, &self.health]);
+        Delta {
+            routes: routes.filter_map(Requests::take).collect(),
+            upstreams: self.upstreams.iter().filter_map(Requests::take).collect(),
+            handshakes: self.handshakes.each_ref().map(Cell::take),
+            authenticated: self.authenticated.take(),
+        }
     }
 }
 
-impl RouteMeasures {
+/// The first [`MAX_NAMES`] by name, the rest together.
+fn named(names: impl Iterator<Item: AsRef<str>>, count: usize) -> Box<[Requests]> {
+    let rest = (count > MAX_NAMES).then(|| Requests::new(OTHER));
+    names.take(MAX_NAMES).map(|name| Requests::new(name.as_ref())).chain(rest).collect()
+}
+
+impl Requests {
     fn new(name: &str) -> Self {
         Self {
             name: name.into(),
@@ -98,27 +206,25 @@ impl RouteMeasures {
         }
     }
 
-    fn note(&self, request: Measured) {
-        let class = request.status.map_or(ANSWERS.len() - 1, |status| usize::from(status / 100).wrapping_sub(1));
+    fn note(&self, status: Option<u16>, took: u64) {
+        let class = status.map_or(ANSWERS.len() - 1, |status| usize::from(status / 100).wrapping_sub(1));
         // A status that is none is in no class.
         let Some(answers) = self.answers.get(class) else { return };
         add(answers, 1);
-        add(&self.bytes_in, request.bytes_in);
-        add(&self.bytes_out, request.bytes_out);
-        add(&self.sum, request.took);
+        add(&self.sum, took);
         let buckets = self.buckets.get_or_init(|| Box::new([const { Cell::new(0) }; Histogram::BUCKETS]));
-        if let Some(bucket) = buckets.get(Histogram::place(request.took)) {
+        if let Some(bucket) = buckets.get(Histogram::place(took)) {
             add(bucket, 1);
         }
     }
 
-    fn take(&self) -> Option<RouteDelta> {
+    fn take(&self) -> Option<RequestsDelta> {
         let answers = self.answers.each_ref().map(Cell::take);
         if answers == [0; ANSWERS.len()] {
             return None;
         }
         let buckets = self.buckets.get().into_iter().flat_map(|buckets| buckets.iter().map(Cell::take));
-        Some(RouteDelta {
+        Some(RequestsDelta {
             name: Arc::clone(&self.name),
             answers,
             bytes_in: self.bytes_in.take(),
@@ -130,4 +236,35 @@ impl RouteMeasures {
 
 fn add(cell: &Cell<u64>, more: u64) {
     cell.set(cell.get().wrapping_add(more));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_handshake_has_its_place() {
+        assert!(Handshake::ALL.iter().enumerate().all(|(place, (handshake, _))| *handshake as usize == place));
+    }
+
+    #[test]
+    fn what_is_measured_is_taken_once() {
+        let requests = Requests::new("/");
+        for (status, took) in [(Some(200), 1_000_000), (Some(404), 2_000_000), (None, 0), (Some(42), 7), (Some(700), 7)]
+        {
+            requests.note(status, took);
+        }
+        let delta = requests.take().unwrap();
+        assert_eq!((delta.answers, delta.durations.count(), delta.durations.sum), ([0, 1, 0, 1, 0, 1], 3, 3_000_000));
+        assert!(requests.take().is_none());
+        requests.note(Some(500), 1);
+        assert_eq!(requests.take().unwrap().durations.count(), 1);
+    }
+
+    #[test]
+    fn names_are_bounded() {
+        let names: Vec<String> = (0..MAX_NAMES + 5).map(|number| format!("/{number}")).collect();
+        let requests = named(names.iter(), names.len());
+        assert_eq!((requests.len(), &*requests.last().unwrap().name), (MAX_NAMES + 1, OTHER));
+    }
 }

@@ -2,7 +2,7 @@
 
 use gateway_common::source::Source;
 
-use super::measures::RouteDelta;
+use super::measures::Delta;
 use crate::{
     detect::BanRequest,
     limit::ShadowRefusals,
@@ -42,8 +42,8 @@ pub(in crate::proxy) enum Event {
     WouldRefuse(ShadowRefusals),
     /// The counters since the last time.
     Counted(Counted),
-    /// What was measured of routes since the last time.
-    Measured(Vec<RouteDelta>),
+    /// What was measured since the last time.
+    Measured(Box<Delta>),
     /// It accepts connections.
     Ready,
 }

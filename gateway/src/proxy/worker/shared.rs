@@ -37,6 +37,8 @@ pub(in crate::proxy) struct Shared {
     pub(in crate::proxy) asks: OnceLock<Sender>,
     /// Requests for bans that were lost because the queue to the guard was full.
     pub(in crate::proxy) lost_asks: AtomicU64,
+    /// Whether the gateway is about to stop: clients are still served, and health checks are told.
+    pub(in crate::proxy) is_stopping: AtomicBool,
     /// Whether idle connections are closed because the proxy is over `proxy.max_memory`.
     pub(in crate::proxy) is_tight: AtomicBool,
     /// Whether new connections and requests are refused as well.
@@ -89,6 +91,7 @@ impl Shared {
             asks: OnceLock::new(),
             lost_asks: AtomicU64::new(0),
             lost_connections: AtomicU64::new(0),
+            is_stopping: AtomicBool::new(false),
             is_tight: AtomicBool::new(false),
             sheds: AtomicBool::new(false),
             shed: AtomicU64::new(0),
