@@ -238,6 +238,7 @@ fn settings() -> Settings {
         max_sources: 131_072,
         max_bans_per_minute: 60,
         pass_malformed: false,
+        trace: None,
         packet_limit: None,
         byte_limit: None,
         syn_limit: None,

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use gateway::guard::kernel::attached_program;
 use serde_json::{Value, json};
 use support::{
     daemon::{Daemon, binary, send},
@@ -15,7 +16,7 @@ use support::{
     report,
     settings::Settings,
     wait::{SOON, pause, until},
-    world::{ATTACKER_V4, GATE, GATEWAY_V4, World},
+    world::{ATTACKER_V4, GATE, GATEWAY_V4, GOOD_V4, World},
 };
 
 #[test]
@@ -49,6 +50,79 @@ fn decisions_are_told_as_they_are_made() {
     send(endless.id(), nix::sys::signal::Signal::SIGINT);
     assert_eq!(endless.wait().unwrap().code(), Some(0), "Ctrl-C is how one ends it");
     assert_eq!(daemon.done(&["block", "list"])["entries"], json!([]));
+}
+
+#[test]
+fn d05_packets_are_traced_while_somebody_watches_and_no_ban_is_interrupted() {
+    if !report::may_run("watch-kernel") {
+        return;
+    }
+    let world = World::new();
+    let daemon = Daemon::start(&world, &Settings::default());
+    daemon.done(&["block", "add", "10.0.0.66", "--for", "1h", "--reason", "seen"]);
+    let attached = || world.gate.enter(|| attached_program(GATE).unwrap());
+    let untraced = attached();
+    let watch = |more: &[&str]| {
+        let mut command = Command::new(binary());
+        command.arg("--config").arg(&daemon.config).args(["watch", "--json", "--kernel"]).args(more);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(lines.next().unwrap().unwrap().contains("watching"));
+        (child, lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap()))
+    };
+    let IpAddr::V4(attacker) = ATTACKER_V4 else { unreachable!("it is an IPv4 address") };
+    let (mut child, told) = watch(&["10.0.0.66"]);
+    until("the traced program to be attached", SOON, || (attached() != untraced).then_some(()));
+    let seconds = Duration::from_secs(3);
+    let (sent, swaps) = thread::scope(|scope| {
+        let flood = scope.spawn(|| Flood::from_one(attacker, 443).at(20_000, seconds).send(&world));
+        // Others come and go meanwhile: the program is swapped under the flood once the first has gone.
+        until("lines", SOON, || (daemon.packets("blocked") > 10_000).then_some(()));
+        send(child.id(), nix::sys::signal::Signal::SIGINT);
+        let mut swaps = 0;
+        while !flood.is_finished() {
+            let (mut other, _lines) = watch(&[]);
+            pause(Duration::from_millis(20));
+            send(other.id(), nix::sys::signal::Signal::SIGINT);
+            other.wait().unwrap();
+            swaps += 1;
+        }
+        (flood.join().unwrap(), swaps)
+    });
+    assert!(child.wait().unwrap().success());
+    let told: Vec<Value> = told.collect();
+    assert_eq!(daemon.packets("blocked"), sent.packets, "none got through in {swaps} swaps");
+    for (name, expect) in [
+        ("event", json!("trace")),
+        ("verdict", json!("blocked")),
+        ("source", json!("10.0.0.66")),
+        ("protocol", json!("tcp")),
+        ("port", json!(443)),
+        ("interface", json!(GATE)),
+        ("reason", json!("seen")),
+    ] {
+        assert!(told.iter().all(|packet| packet[name] == expect), "{name}: {told:?}");
+    }
+    let stand: u64 = told.iter().map(|packet| packet["one_in"].as_u64().unwrap()).sum();
+    assert!(told.len() < 500 && stand > 1_000 && stand <= sent.packets, "{} lines stand for {stand}", told.len());
+    until("the other program to be attached again", SOON, || (attached() == untraced).then_some(()));
+
+    // Passed packets, and a setting that comes and goes with reloads.
+    let (mut passed, mut lines) = watch(&[&GOOD_V4.to_string(), "--verdict", "passed", "--count", "1"]);
+    let knock = |from| drop(world.outside.knock(from, (GATEWAY_V4, 443).into()).unwrap());
+    knock(GOOD_V4);
+    let line = lines.next().unwrap();
+    assert_eq!((&line["verdict"], &line["source"]), (&json!("passed"), &json!(GOOD_V4.to_string())), "{line}");
+    assert!(passed.wait().unwrap().success());
+    until("the trace to end", SOON, || (attached() == untraced).then_some(()));
+    daemon.edit("[guard]\n", "[guard]\ntrace = \"drops\"\ntrace_source = \"10.0.0.0/24\"\n");
+    daemon.done(&["reload"]);
+    until("the setting's trace", SOON, || (attached() != untraced).then_some(()));
+    knock(ATTACKER_V4);
+    until("a line in the log", SOON, || daemon.standard_error().contains("traced a packet").then_some(()));
+    daemon.edit("trace = \"drops\"\ntrace_source = \"10.0.0.0/24\"\n", "");
+    daemon.done(&["reload"]);
+    until("the setting's trace to end", SOON, || (attached() == untraced).then_some(()));
 }
 
 #[test]

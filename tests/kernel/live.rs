@@ -18,6 +18,7 @@ use gateway::{
 use gateway_common::{
     maps::{Ban, Hits, LAYOUT, NEVER, Rule, name},
     source::{Source, SourceKey},
+    trace::Trace,
     verdict::Verdict,
 };
 use nix::{
@@ -118,6 +119,7 @@ pub(crate) fn settings() -> Settings {
         max_sources: 1_024,
         max_bans_per_minute: 60,
         pass_malformed: false,
+        trace: None,
         packet_limit: Some(SourceLimit { per_second: 10_000, burst: 10_000, shadow: false }),
         byte_limit: None,
         syn_limit: None,
@@ -227,6 +229,7 @@ fn everything_after_start_works_without_any_capability() {
         kernel.remove_rule(source(BAD)).unwrap();
         kernel.remove_rule(source(BAD)).unwrap();
         assert!(!cable.answers(BAD));
+        traces(&mut kernel, cable);
         kernel.apply(&settings(), &[80]).unwrap();
         assert!(cable.answers(BAD), "443 is no longer guarded");
         kernel.apply(&Settings { scope: Scope::Host, ..settings() }, &[80]).unwrap();
@@ -234,6 +237,27 @@ fn everything_after_start_works_without_any_capability() {
         let blocked = kernel.verdicts().into_iter().find(|(verdict, _)| *verdict == Verdict::Blocked).unwrap().1;
         assert!(blocked.packets > 0 && blocked.bytes > blocked.packets);
     });
+}
+
+/// Swaps the variants of the program, and reads lines about the packets of one whose network is denied.
+fn traces(kernel: &mut Kernel, cable: &Cable) {
+    let attached = || kernel::attached_program(&settings().interfaces[0]).unwrap().unwrap();
+    let untraced = attached();
+    for (id, of, told) in [(1, BAD, true), (2, GOOD, false), (3, "203.0.113.0/29", true)] {
+        kernel.trace(&[Trace::new(id, Some(source(of)), true)]).unwrap();
+        assert_ne!(attached(), untraced);
+        assert!(!cable.answers(BAD), "it is as denied as before");
+        let lines = kernel.traced();
+        assert_eq!(!lines.is_empty(), told, "{of}: {lines:?}");
+        for line in lines {
+            assert_eq!((line.trace, line.verdict, line.port), (id, Verdict::Blocked, 443), "{line:?}");
+            assert_eq!(line.source.unwrap().to_string(), BAD);
+        }
+        assert!(kernel.reattach().0.is_empty(), "the traced program is where it should be");
+    }
+    kernel.trace(&[]).unwrap();
+    assert_eq!(attached(), untraced);
+    assert!(!cable.answers(BAD) && kernel.traced().is_empty(), "off");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What becomes of a program that the kernel refuses: a part is left out, or the refusal names the verifier's reason.
 
 use gateway::guard::kernel::{Kernel, KernelError};
+use gateway_common::trace::Trace;
 
 use crate::{
     live::{BAD, Cable, GOOD, ban, key, settings},
@@ -8,6 +9,7 @@ use crate::{
 };
 
 /// Helpers of the kernel, as `linux/bpf.h` numbers them.
+const CPU_NUMBER: u8 = 8;
 const GEN_SYNCOOKIE: u8 = 110;
 const JIFFIES: u8 = 118;
 const BUFF_LEN: u8 = 188;
@@ -32,6 +34,7 @@ fn without(helpers: &[u8]) -> Vec<u8> {
 fn what_the_kernel_refuses_is_left_out_and_told_with_its_reason() {
     for (helpers, expect) in [
         (&[][..], &[][..]),
+        (&[CPU_NUMBER], &["writes lines"]),
         (&[GEN_SYNCOOKIE], &["SYN cookies"]),
         (&[BUFF_LEN], &["in pieces"]),
         (&[GEN_SYNCOOKIE, BUFF_LEN], &["SYN cookies", "in pieces"]),
@@ -43,6 +46,8 @@ fn what_the_kernel_refuses_is_left_out_and_told_with_its_reason() {
             for (note, what) in told.iter().zip(expect) {
                 assert!(note.contains(what) && note.contains("invalid func"), "{note}");
             }
+            assert_eq!(kernel.is_traceable(), !helpers.contains(&CPU_NUMBER));
+            kernel.trace(&[Trace::new(1, None, false)]).unwrap();
             kernel.ban(key(BAD), ban(1)).unwrap();
             assert!(!cable.answers(BAD) && cable.answers(GOOD), "the rest does its work");
         });

@@ -166,6 +166,12 @@ fn guard_table(guard: &Guard) -> Value {
         "max_sources": guard.max_sources,
         "max_bans_per_minute": guard.max_bans_per_minute,
         "pass_malformed": guard.pass_malformed,
+        "trace": match guard.trace {
+            None => "off",
+            Some(trace) if trace.drops_only => "drops",
+            Some(_) => "all",
+        },
+        "trace_source": guard.trace.and_then(|trace| trace.source).map(|source| source.to_string()),
         "packet_limit": guard.packet_limit.map(|limit| source_limit("packets", limit)),
         "byte_limit": guard.byte_limit.map(|limit| source_limit("bytes", limit)),
         "syn_limit": guard.syn_limit.map(|limit| source_limit("syns", limit)),

@@ -62,7 +62,7 @@ pub(crate) use policy::{
     safety::ProtectedAddresses,
 };
 pub(crate) use refused::Refused;
-pub(crate) use status::{PacketSamples, Processes};
+pub(crate) use status::{PacketSamples, PacketTraces, Processes};
 
 /// All bans and allowances, and everything needed to decide about them.
 pub(crate) struct Guard {

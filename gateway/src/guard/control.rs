@@ -23,6 +23,27 @@ pub use status::{
 };
 pub use whoami::{Grant, Whoami};
 
+/// Which packets the kernel program is to write lines about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Traced {
+    /// Of whom, an address or a prefix; `None`: everybody's.
+    pub source: Option<String>,
+    /// Only those that are dropped or answered.
+    pub drops_only: bool,
+}
+
+impl Traced {
+    /// Of whom.
+    ///
+    /// # Errors
+    /// The text is neither an address nor a prefix.
+    pub fn source(&self) -> Result<Option<Source>, String> {
+        let parse = |text: &String| text.parse::<Source>().map_err(|error| format!("{text:?}: {error}"));
+        self.source.as_ref().map(parse).transpose()
+    }
+}
+
 /// What the CLI asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case", deny_unknown_fields)]
@@ -146,6 +167,9 @@ pub enum Request {
         /// Samples of packets that were dropped or answered. Who does not keep up with them is told how many he missed.
         #[serde(default = "yes")]
         packets: bool,
+        /// Lines of the kernel program about packets of a source.
+        #[serde(default)]
+        kernel: Option<Traced>,
     },
     /// Take links and pins out of the kernel.
     Detach,

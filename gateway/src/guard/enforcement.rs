@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, os::fd::OwnedFd};
 use gateway_common::{
     maps::{Ban, Event, Hits, Rule, Tally},
     source::{Source, SourceKey},
+    trace::Trace,
     verdict::Verdict,
 };
 
@@ -14,7 +15,7 @@ use crate::{
     settings::guard::Settings,
 };
 
-pub(crate) use crate::guard::kernel::{RuleScan, Scan};
+pub(crate) use crate::guard::kernel::{RuleScan, Scan, TracedPacket};
 
 /// Where bans are enforced. The kernel's maps, or a table that behaves like them and counts nothing.
 pub(crate) trait Enforcement {
@@ -72,6 +73,14 @@ pub(crate) trait Enforcement {
     fn events(&mut self, most: usize) -> Vec<Event>;
     /// Readable while there are samples; `None`: there never are any.
     fn events_waiting(&self) -> Option<OwnedFd>;
+    /// Whether packets can be traced.
+    fn is_traceable(&self) -> bool;
+    /// Has these packets traced, and no others.
+    fn trace(&mut self, wanted: &[Trace]) -> Result<(), KernelError>;
+    /// What was traced since the last call.
+    fn traced(&mut self) -> Vec<TracedPacket>;
+    /// Readable while there is something traced; `None`: there never is.
+    fn traces_waiting(&self) -> Option<OwnedFd>;
     /// Removes everything from the kernel.
     fn detach(self: Box<Self>) -> Result<(), KernelError>;
 }
@@ -159,6 +168,18 @@ impl Enforcement for Kernel {
     }
     fn events_waiting(&self) -> Option<OwnedFd> {
         self.events_waiting()
+    }
+    fn is_traceable(&self) -> bool {
+        self.is_traceable()
+    }
+    fn trace(&mut self, wanted: &[Trace]) -> Result<(), KernelError> {
+        self.trace(wanted)
+    }
+    fn traced(&mut self) -> Vec<TracedPacket> {
+        self.traced()
+    }
+    fn traces_waiting(&self) -> Option<OwnedFd> {
+        self.traces_waiting()
     }
     fn detach(self: Box<Self>) -> Result<(), KernelError> {
         (*self).detach()
@@ -266,6 +287,18 @@ impl Enforcement for AtAccept {
         Vec::new()
     }
     fn events_waiting(&self) -> Option<OwnedFd> {
+        None
+    }
+    fn is_traceable(&self) -> bool {
+        false
+    }
+    fn trace(&mut self, _wanted: &[Trace]) -> Result<(), KernelError> {
+        Ok(())
+    }
+    fn traced(&mut self) -> Vec<TracedPacket> {
+        Vec::new()
+    }
+    fn traces_waiting(&self) -> Option<OwnedFd> {
         None
     }
     fn detach(self: Box<Self>) -> Result<(), KernelError> {

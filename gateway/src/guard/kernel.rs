@@ -14,7 +14,9 @@ mod object;
 mod parts;
 mod pins;
 mod reattach;
+mod swap;
 mod sys;
+mod trace;
 mod tries;
 
 pub use attach::Attached;
@@ -25,3 +27,4 @@ pub use held::{Hold, hold};
 pub use host::{clock_is_kept, earlier_layouts, joins_packets, program_named};
 pub use load::trial;
 pub use pins::{PinnedAt, Removed, attached_program, pinned_links, remove};
+pub use trace::TracedPacket;

@@ -63,6 +63,8 @@ pub struct Settings {
     pub syn_cookies: Option<SynCookies>,
     /// Whether there is a `[limit.address]` that counts only: what the proxy counts is reported and promoted here.
     pub shadow_address_limit: bool,
+    /// `guard.trace`; `None`: off.
+    pub trace: Option<KernelTrace>,
     /// `guard.default_ban`: how long `block add` blocks unless told.
     pub default_ban: Duration,
     /// What keeps bans from doing harm.
@@ -71,6 +73,15 @@ pub struct Settings {
     pub feeds: Vec<Feed>,
     /// `[audit]`.
     pub audit: audit::Settings,
+}
+
+/// `guard.trace`: which packets the log has lines about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KernelTrace {
+    /// Only those that are dropped or answered.
+    pub drops_only: bool,
+    /// `guard.trace_source`: those of this source alone; `None`: of everybody.
+    pub source: Option<Source>,
 }
 
 /// What keeps bans from doing harm, and how they grow and end.

@@ -37,7 +37,7 @@ impl Samples {
 
     fn listen(&self, socket: &std::path::Path) -> std::io::Result<()> {
         let mut stream = UnixStream::connect(socket)?;
-        let mut line = serde_json::to_vec(&Request::Watch { decisions: false, packets: true })?;
+        let mut line = serde_json::to_vec(&Request::Watch { decisions: false, packets: true, kernel: None })?;
         line.push(b'\n');
         stream.write_all(&line)?;
         for line in BufReader::new(stream).lines() {

@@ -14,7 +14,7 @@ use crate::{
     },
     diagnostic::Diagnostic,
     settings::{
-        guard::{LONGEST_BAN, Mode, Safety, Scope, Settings},
+        guard::{KernelTrace, LONGEST_BAN, Mode, Safety, Scope, Settings},
         operators::ControlMode,
     },
 };
@@ -57,6 +57,11 @@ pub(in crate::config) const KEYS: Keys = &[
     ("max_sources", "The most sources whose packet budgets are tracked."),
     ("max_bans_per_minute", "When rules ask for more bans than this in a minute, the breaker pauses them."),
     ("pass_malformed", "Whether packets with contradictory headers pass. `false` drops them."),
+    (
+        "trace",
+        "Which packets the kernel program writes log lines about: none, those that it drops or answers, or all. At most 20 lines a second of each sort and CPU.",
+    ),
+    ("trace_source", "With `trace`: only packets of this address or prefix."),
     ("packet_limit", "A budget of packets per source. Without this table, packets are not limited."),
     ("byte_limit", "A budget of bytes per source, link layer included. Without this table, bytes are not limited."),
     ("syn_limit", "A budget of TCP SYNs per source. Without this table, connection attempts are not limited."),
@@ -153,6 +158,7 @@ pub(super) fn read(table: Table<'_>, reader: &Reader<'_>) -> Settings {
             value::integer(limits::UNITS),
             1,
         ),
+        trace: trace(&table),
         syn_cookies: limits::syn_cookies(table.table("syn_cookies", limits::COOKIES_KEYS)),
         default_ban: table.or("default_ban", HOUR, value::duration_in(SECOND..=LONGEST_BAN)),
         safety: Safety::default(),
@@ -196,6 +202,18 @@ fn safety(guard: &Table<'_>, ipv6_prefix: u8, widest_ipv6: u8) -> Safety {
         breaker: breaker::read(guard.table("breaker", breaker::KEYS), defaults.breaker),
         ladder: ladder::read(guard.table("ladder", ladder::KEYS), ipv6_prefix, widest_ipv6),
     }
+}
+
+/// Which packets are traced.
+fn trace(guard: &Table<'_>) -> Option<KernelTrace> {
+    let trace = guard.or("trace", None, value::choice(&[("off", None), ("drops", Some(true)), ("all", Some(false))]));
+    let hint = "write an address or a prefix: \"192.0.2.7\", \"192.0.2.0/24\", \"2001:db8::/32\"";
+    let source = guard.optional("trace_source", described("address or prefix", value::parsed::<Source>(hint)));
+    if trace.is_none() && guard.has("trace_source") {
+        let useless = Diagnostic::bare("has no effect: `guard.trace` is off");
+        guard.report("trace_source", useless.hint("write trace = \"all\" beside it, or leave it out"));
+    }
+    trace.map(|drops_only| KernelTrace { drops_only, source })
 }
 
 /// A group that may open the socket, and a mode that says so, go together.

@@ -286,6 +286,7 @@ impl Guard {
         let fresh = new.keys().filter(|source| !old.contains_key(source));
         self.notices.extend(fresh.map(|source| ToProxy::Allowed { source: *source }));
         self.lift_allowed(now)?;
+        self.journal.watchers().retrace();
         let settings = self.enforced_settings();
         self.enforcer
             .path_mut()

@@ -16,9 +16,12 @@ use crate::guard::control::{
 };
 
 mod packet_samples;
+mod packet_traces;
+mod ring;
 pub(super) mod shortfalls;
 
 pub(crate) use packet_samples::PacketSamples;
+pub(crate) use packet_traces::PacketTraces;
 
 /// How many entries are looked at for `top`, the youngest first, and how many of them are told.
 const CONSIDERED: usize = 4_096;
@@ -271,6 +274,7 @@ impl Guard {
             warnings.push(format!("{many} watchers did not keep up and were let go (`gateway watch`)"));
         }
         warnings.extend(self.enforcer.detached().map(detach::warning));
+        warnings.extend(self.trace_warning());
         warnings.extend(processes);
         warnings.extend(self.enforcer.path().interfaces().iter().filter_map(|at| at.note.clone()));
         warnings.extend(self.policy.promoted.iter().map(|(what, actor)| {

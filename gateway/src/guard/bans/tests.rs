@@ -66,6 +66,7 @@ impl World {
             max_sources: 16,
             max_bans_per_minute: 3,
             pass_malformed: false,
+            trace: None,
             packet_limit: None,
             byte_limit: None,
             syn_limit: None,

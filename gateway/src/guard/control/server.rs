@@ -21,7 +21,7 @@ use tokio::{
 use super::{
     Answer, DENIED, Request,
     caller::{Caller, Peer},
-    watch::{WatchEvent, Watchers},
+    watch::{WatchEvent, Watched, Watchers},
 };
 use crate::settings::operators::ControlMode;
 
@@ -157,7 +157,12 @@ async fn client(stream: UnixStream, calls: mpsc::Sender<Call>, watchers: Watcher
                 let (sender, receiver) = oneshot::channel();
                 let gone = || refused("stopping", "the guard is stopping");
                 let watched = match request {
-                    Request::Watch { decisions, packets } => Some((decisions, packets)),
+                    Request::Watch { kernel: Some(ref traced), .. } => {
+                        // What is no source was refused before.
+                        let source = traced.source().unwrap_or_default();
+                        Some(Watched::Kernel { source, drops_only: traced.drops_only })
+                    }
+                    Request::Watch { decisions, packets, kernel: None } => Some(Watched::Events { decisions, packets }),
                     _ => None,
                 };
                 let call = Call { request, caller: caller.clone(), answer: sender };
@@ -184,9 +189,9 @@ async fn watch(
     mut read: impl AsyncRead + Unpin,
     mut write: impl AsyncWrite + Unpin,
     watchers: &Watchers,
-    (decisions, packets): (bool, bool),
+    watched: Watched,
 ) -> io::Result<()> {
-    let Some(mut watcher) = watchers.join(decisions, packets) else {
+    let Some(mut watcher) = watchers.join(watched) else {
         return answer(&mut write, &refused("too_many", "too many watch already")).await;
     };
     write.write_all(b"{\"event\":\"watching\"}\n").await?;

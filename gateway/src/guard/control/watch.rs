@@ -4,10 +4,14 @@
 //! and counted, if it was decisions that he missed, and is told how many he missed if it was packets.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex, MutexGuard, PoisonError,
     atomic::{AtomicU64, Ordering},
 };
 
+use gateway_common::{
+    source::Source,
+    trace::{TRACES, Trace},
+};
 use serde_json::{Map, Value};
 use tokio::sync::{
     Notify,
@@ -30,13 +34,50 @@ pub(crate) struct Watchers {
     /// Somebody wants packets, and nobody did before.
     wanted: Arc<Notify>,
     too_slow: Arc<AtomicU64>,
+    traces: Arc<Mutex<Traces>>,
+    /// What is traced has changed.
+    retraced: Arc<Notify>,
+}
+
+/// Which packets those who watch want lines about, and where the lines go.
+#[derive(Debug, Default)]
+struct Traces {
+    /// The id of the youngest.
+    last: u32,
+    wanted: Vec<(Trace, broadcast::Sender<Arc<str>>)>,
+}
+
+/// What somebody watches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Watched {
+    /// Decisions, samples of packets, or both.
+    Events {
+        /// Decisions.
+        decisions: bool,
+        /// Samples.
+        packets: bool,
+    },
+    /// Lines of the kernel program.
+    Kernel {
+        /// About whose packets; `None`: everybody's.
+        source: Option<Source>,
+        /// Only about those that are dropped or answered.
+        drops_only: bool,
+    },
 }
 
 impl Default for Watchers {
     fn default() -> Self {
         let channel = || broadcast::channel(BACKLOG).0;
         let (decisions, packets) = (channel(), channel());
-        Self { decisions, packets, wanted: Arc::default(), too_slow: Arc::default() }
+        Self {
+            decisions,
+            packets,
+            wanted: Arc::default(),
+            too_slow: Arc::default(),
+            traces: Arc::default(),
+            retraced: Arc::default(),
+        }
     }
 }
 
@@ -58,6 +99,21 @@ pub(crate) enum WatchEvent {
 pub(crate) struct Watcher {
     decisions: Option<Receiver<Arc<str>>>,
     packets: Option<Receiver<Arc<str>>>,
+    _trace: Option<Tracing>,
+}
+
+/// Has packets traced for as long as it lives.
+#[derive(Debug)]
+struct Tracing {
+    id: u32,
+    watchers: Watchers,
+}
+
+impl Drop for Tracing {
+    fn drop(&mut self) {
+        self.watchers.traces_mut().wanted.retain(|(trace, _)| trace.id != self.id);
+        self.watchers.retrace();
+    }
 }
 
 impl Watchers {
@@ -77,18 +133,72 @@ impl Watchers {
     }
 
     /// One more; `None`: there are too many.
-    pub(crate) fn join(&self, decisions: bool, packets: bool) -> Option<Watcher> {
+    pub(crate) fn join(&self, watched: Watched) -> Option<Watcher> {
+        let (decisions, packets) = match watched {
+            Watched::Events { decisions, packets } => (decisions, packets),
+            Watched::Kernel { source, drops_only } => return self.join_trace(source, drops_only),
+        };
         if self.decisions.receiver_count().max(self.packets.receiver_count()) >= MOST {
             return None;
         }
         let joined = Watcher {
             decisions: decisions.then(|| self.decisions.subscribe()),
             packets: packets.then(|| self.packets.subscribe()),
+            _trace: None,
         };
         if packets && self.packets.receiver_count() == 1 {
             self.wanted.notify_one();
         }
         Some(joined)
+    }
+
+    fn join_trace(&self, source: Option<Source>, drops_only: bool) -> Option<Watcher> {
+        let id = self.next_trace();
+        let mut traces = self.traces_mut();
+        // One is the setting's.
+        if traces.wanted.len() + 1 >= TRACES as usize {
+            return None;
+        }
+        let (sender, lines) = broadcast::channel(BACKLOG);
+        traces.wanted.push((Trace::new(id, source, drops_only), sender));
+        drop(traces);
+        self.retrace();
+        let tracing = Tracing { id, watchers: self.clone() };
+        Some(Watcher { decisions: None, packets: Some(lines), _trace: Some(tracing) })
+    }
+
+    /// An id for a trace, which no other one has.
+    pub(crate) fn next_trace(&self) -> u32 {
+        let mut traces = self.traces_mut();
+        // 0 is none.
+        traces.last = traces.last.wrapping_add(1).max(1);
+        traces.last
+    }
+
+    /// What is to be traced for those who watch.
+    pub(crate) fn traces(&self) -> Vec<Trace> {
+        self.traces_mut().wanted.iter().map(|(trace, _)| *trace).collect()
+    }
+
+    /// What is to be traced has changed.
+    pub(crate) fn retrace(&self) {
+        self.retraced.notify_one();
+    }
+
+    /// Waits until what is to be traced has changed.
+    pub(crate) async fn retraced(&self) {
+        self.retraced.notified().await;
+    }
+
+    /// Tells the one who wanted this traced.
+    pub(crate) fn tell_traced(&self, id: u32, line: &str) {
+        if let Some((_, sender)) = self.traces_mut().wanted.iter().find(|(trace, _)| trace.id == id) {
+            drop(sender.send(line.into()));
+        }
+    }
+
+    fn traces_mut(&self) -> MutexGuard<'_, Traces> {
+        self.traces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells all who want to hear of decisions.
@@ -150,13 +260,37 @@ pub(crate) fn line(event: &str, unix_millis: u64, members: &Map<String, Value>) 
 mod tests {
     use super::*;
 
+    const fn events(decisions: bool, packets: bool) -> Watched {
+        Watched::Events { decisions, packets }
+    }
+
+    #[test]
+    fn lines_go_to_whom_they_are_for_until_he_goes() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let watchers = Watchers::default();
+        let kernel = |source: &str| Watched::Kernel { source: Some(source.parse().unwrap()), drops_only: false };
+        let (mut one, two) = (watchers.join(kernel("192.0.2.1")).unwrap(), watchers.join(kernel("192.0.2.2")).unwrap());
+        let ids: Vec<u32> = watchers.traces().iter().map(|trace| trace.id).collect();
+        assert_eq!(ids, [1, 2]);
+        watchers.tell_traced(2, "two");
+        watchers.tell_traced(9, "nobody's");
+        watchers.tell_traced(1, "one");
+        assert_eq!(runtime.block_on(one.hear()), WatchEvent::Line("one".into()));
+        drop(two);
+        assert_eq!(watchers.traces().len(), 1);
+        let more: Vec<_> = std::iter::from_fn(|| watchers.join(kernel("192.0.2.3"))).collect();
+        assert_eq!(more.len() + 2, TRACES as usize, "bounded, and one is left for the setting");
+        drop((one, more));
+        assert!(watchers.traces().is_empty());
+    }
+
     #[test]
     fn nobody_is_waited_for() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let hear = |watcher: &mut Watcher| runtime.block_on(watcher.hear());
         let watchers = Watchers::default();
         assert!(watchers.is_empty() && !watchers.want_packets());
-        let mut all: Vec<_> = std::iter::from_fn(|| watchers.join(true, false)).collect();
+        let mut all: Vec<_> = std::iter::from_fn(|| watchers.join(events(true, false))).collect();
         assert_eq!(all.len(), MOST, "bounded");
         assert!(!watchers.want_packets());
         let number = |number: usize| line("ban", 0, &Map::from_iter([("number".to_owned(), number.into())]));
@@ -172,7 +306,7 @@ mod tests {
         assert_eq!(watchers.too_slow(), 1);
 
         all.clear();
-        let mut packets = watchers.join(false, true).unwrap();
+        let mut packets = watchers.join(events(false, true)).unwrap();
         assert!(watchers.is_empty() && watchers.want_packets());
         watchers.tell("a decision");
         (0..BACKLOG + 7).for_each(|_| watchers.tell_packet("a packet"));

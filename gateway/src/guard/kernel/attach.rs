@@ -7,13 +7,17 @@ use aya::{
     Ebpf,
     programs::{
         ProgramError, XdpMode,
-        links::{FdLink, PinnedLink},
+        links::{FdLink, LinkError, PinnedLink},
         xdp::{XdpLink, XdpLinkId},
     },
 };
 use nix::net::if_::if_nametoindex;
 
-use super::{error::KernelError, object::program, sys};
+use super::{
+    error::KernelError,
+    object::{Variant, program},
+    sys,
+};
 use crate::settings::guard::Mode;
 
 const NATIVE: &str = "native";
@@ -43,7 +47,7 @@ pub(super) fn attach(
 ) -> Result<(Vec<Attached>, Vec<FdLink>), KernelError> {
     let (mut attached, mut links) = (Vec::new(), Vec::new());
     for name in interfaces {
-        match one(ebpf, folder, name, mode) {
+        match one((ebpf, Variant::Untraced), folder, name, mode) {
             Ok((at, link)) => {
                 attached.push(at);
                 links.push(link);
@@ -92,7 +96,12 @@ fn give_up_others(folder: &Path, attached: &[Attached]) -> Result<(), KernelErro
     Ok(())
 }
 
-fn one(ebpf: &mut Ebpf, folder: &Path, name: &str, mode: Mode) -> Result<(Attached, FdLink), KernelError> {
+fn one(
+    (ebpf, variant): (&mut Ebpf, Variant),
+    folder: &Path,
+    name: &str,
+    mode: Mode,
+) -> Result<(Attached, FdLink), KernelError> {
     let index = if_nametoindex(name).map_err(|_no_such_interface| KernelError::Interface(name.to_owned()))?;
     for native in [true, false] {
         let path = folder.join(pin(name, native));
@@ -100,7 +109,7 @@ fn one(ebpf: &mut Ebpf, folder: &Path, name: &str, mode: Mode) -> Result<(Attach
             continue;
         }
         let is_wanted = matches!((mode, native), (Mode::Auto, _) | (Mode::Native, true) | (Mode::Generic, false));
-        if is_wanted && let Some(link) = adopt(ebpf, name, &path) {
+        if is_wanted && let Some(link) = adopt((ebpf, variant), name, &path) {
             let note = (!native).then(|| "attached in the network stack, not in the driver".to_owned());
             return Ok((Attached { name: name.to_owned(), index, native, adopted: true, note }, link));
         }
@@ -108,12 +117,12 @@ fn one(ebpf: &mut Ebpf, folder: &Path, name: &str, mode: Mode) -> Result<(Attach
         fs::remove_file(&path).map_err(|error| failed(&path, &error))?;
     }
     let (native, note, link) = match mode {
-        Mode::Native => (true, None, fresh(ebpf, index, XdpMode::Driver)),
-        Mode::Generic => (false, None, fresh(ebpf, index, XdpMode::Skb)),
-        Mode::Auto => match fresh(ebpf, index, XdpMode::Driver) {
+        Mode::Native => (true, None, fresh((ebpf, variant), index, XdpMode::Driver)),
+        Mode::Generic => (false, None, fresh((ebpf, variant), index, XdpMode::Skb)),
+        Mode::Auto => match fresh((ebpf, variant), index, XdpMode::Driver) {
             Err(Refused::Unsupported(error)) => {
                 let note = format!("the driver cannot run XDP natively ({error}): attached in the network stack");
-                (false, Some(note), fresh(ebpf, index, XdpMode::Skb))
+                (false, Some(note), fresh((ebpf, variant), index, XdpMode::Skb))
             }
             link => (true, None, link),
         },
@@ -136,7 +145,7 @@ pub(super) fn is_attached(name: &str, program: u32) -> bool {
 
 /// Attaches to one interface whose link is dead or gone; `None` if the program `is_on` it by a link that is known.
 pub(super) fn again(
-    ebpf: &mut Ebpf,
+    ebpf: (&mut Ebpf, Variant),
     folder: &Path,
     name: &str,
     mode: Mode,
@@ -150,12 +159,27 @@ pub(super) fn again(
     Ok(Some((Attached { adopted: false, ..at }, link)))
 }
 
+/// Puts a variant of the program in the place of the other one, on the link that is held: every packet is judged by one
+/// of the two.
+pub(super) fn swap(ebpf: &mut Ebpf, variant: Variant, link: FdLink) -> Result<FdLink, KernelError> {
+    fn failed(error: impl Into<anyhow::Error>) -> KernelError {
+        KernelError::NotPermitted {
+            what: "putting another variant of the program in force".to_owned(),
+            source: io::Error::other(format!("{:#}", error.into())),
+        }
+    }
+    let link: XdpLink = link.try_into().map_err(|error: LinkError| failed(error))?;
+    let program = program(ebpf, variant)?;
+    let id = program.attach_to_link(link).map_err(failed)?;
+    program.take_link(id).map_err(failed)?.try_into().map_err(|error: LinkError| failed(error))
+}
+
 /// Puts the program in the place of the one that a pinned link holds. `None` if the link's interface is gone, or has
 /// another name by now.
-fn adopt(ebpf: &mut Ebpf, name: &str, path: &Path) -> Option<FdLink> {
+fn adopt((ebpf, variant): (&mut Ebpf, Variant), name: &str, path: &Path) -> Option<FdLink> {
     let link: FdLink = PinnedLink::from_pin(path).ok()?.into();
     let link: XdpLink = link.try_into().ok()?;
-    let program = program(ebpf).ok()?;
+    let program = program(ebpf, variant).ok()?;
     let id = program.attach_to_link(link).ok()?;
     let link = program.take_link(id).ok()?.try_into().ok()?;
     is_attached(name, program.info().ok()?.id()).then_some(link)
@@ -200,8 +224,8 @@ impl From<ProgramError> for Refused {
     }
 }
 
-fn fresh(ebpf: &mut Ebpf, index: u32, mode: XdpMode) -> Result<FdLink, Refused> {
-    let program = program(ebpf).map_err(|error| Refused::Other(io::Error::other(error.to_string())))?;
+fn fresh((ebpf, variant): (&mut Ebpf, Variant), index: u32, mode: XdpMode) -> Result<FdLink, Refused> {
+    let program = program(ebpf, variant).map_err(|error| Refused::Other(io::Error::other(error.to_string())))?;
     let id: XdpLinkId = program.attach_to_if_index(index, mode)?;
     program
         .take_link(id)?

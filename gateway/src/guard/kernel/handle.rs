@@ -26,8 +26,9 @@ use super::{
     events::Events,
     held::Held,
     host, limits, load,
-    object::{self, Laid, map, read_ban, take},
+    object::{self, Laid, Variant, map, read_ban, take},
     sys,
+    trace::Tracer,
     tries::{self, Tries, errno},
 };
 use crate::settings::guard::{Mode, Settings};
@@ -45,7 +46,11 @@ pub struct Kernel {
     pub(super) absent: Vec<(Attached, FdLink)>,
     /// `None`: opened from its pins; nothing can be attached.
     pub(super) program: Option<Ebpf>,
+    /// Which of its programs is in force, and its number.
+    pub(super) variant: Variant,
     pub(super) program_id: u32,
+    /// `None`: the kernel refused the traced variant, or nothing can be attached.
+    pub(super) tracer: Option<Tracer>,
     pub(super) mode: Mode,
     /// Where it is to be attached; [`Self::interfaces`] is where it is.
     pub(super) wanted: Vec<String>,
@@ -132,7 +137,8 @@ impl Kernel {
             rules4: Tries::open(&mut ebpf, [name::RULES4, name::RULEBITS4], &folder, settings.max_rules)?,
             rules6: Tries::open(&mut ebpf, [name::RULES6, name::RULEBITS6], &folder, settings.max_rules)?,
         };
-        let mut kernel = Self { left_out, ..Self::assemble(settings, maps, Some(ebpf))? };
+        let tracer = Tracer::open(&mut ebpf)?;
+        let mut kernel = Self { left_out, tracer, ..Self::assemble(settings, maps, Some(ebpf))? };
         let carried: Vec<_> =
             carried.iter().map(|(key, ban)| (SourceKey(u64::from_ne_bytes(*key)), read_ban(ban))).collect();
         kernel.ban_many(&carried)?;
@@ -154,7 +160,7 @@ impl Kernel {
         let bits = bits.map_err(|source| KernelError::Map { map: name::PORTS, operation: "reading", source })?;
         let guarded = (0..=u16::MAX).zip(bits).filter(|(_, bits)| *bits != [0; 4]).map(|(number, _)| number).collect();
         let program_id = match &mut program {
-            Some(ebpf) => object::program(ebpf)?.info().map_err(|error| KernelError::Object(error.to_string()))?.id(),
+            Some(ebpf) => object::id(ebpf, Variant::Untraced)?,
             None => 0,
         };
         Ok(Self {
@@ -177,7 +183,9 @@ impl Kernel {
             stats: maps.stats.try_into().map_err(refused(name::STATS, "opening"))?,
             rules4: maps.rules4,
             rules6: maps.rules6,
+            variant: Variant::Untraced,
             program_id,
+            tracer: None,
             mode: settings.mode,
             wanted: settings.interfaces.clone(),
             released: None,

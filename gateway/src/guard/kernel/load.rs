@@ -28,7 +28,7 @@ use nix::{
 use super::{
     error::{KernelError, refused},
     held::{self, Hold},
-    object::program,
+    object::{Variant, program},
     parts, sys,
 };
 use crate::settings::guard::Settings;
@@ -196,7 +196,7 @@ pub fn trial() -> Result<Vec<String>, KernelError> {
 
 /// The guard gives up its rights once all is loaded. Before Linux 5.19, open maps are of no use to who has none.
 fn works_without_rights(ebpf: &mut Ebpf) -> Result<(), KernelError> {
-    let program = program(ebpf)?;
+    let program = program(ebpf, Variant::Untraced)?;
     let probed = thread::scope(|scope| {
         let probe = scope.spawn(|| {
             // Of this thread alone, which ends.

@@ -5,12 +5,35 @@ use aya::{
     maps::{Map, MapError},
     programs::{ProgramError, Xdp},
 };
-use gateway_common::maps::{Ban, Hits, Limits, Rule, Tally};
+use gateway_common::{
+    maps::{Ban, Hits, Limits, Rule, Tally},
+    trace::{Told, Trace},
+};
 
 use super::error::{KernelError, refused};
 
-/// The program's name, by which the kernel tells it from others.
-pub(super) const PROGRAM: &str = "guard";
+/// Which of the object's programs: the verdicts of both are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Variant {
+    /// In force while somebody traces packets: it writes lines about them.
+    Traced,
+    Untraced,
+}
+
+impl Variant {
+    /// The program's name, by which the kernel tells it from others.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Traced => "guard_traced",
+            Self::Untraced => "guard",
+        }
+    }
+
+    /// Whether a program of this name is one of them.
+    pub(super) fn is_one(name: &str) -> bool {
+        [Self::Traced, Self::Untraced].iter().any(|variant| variant.name() == name)
+    }
+}
 
 /// A value as the kernel program lays it out.
 #[derive(Clone, Copy, Debug)]
@@ -27,13 +50,23 @@ unsafe impl Pod for Laid<Limits> {}
 unsafe impl Pod for Laid<Rule> {}
 // SAFETY: as above.
 unsafe impl Pod for Laid<Tally> {}
+// SAFETY: as above.
+unsafe impl Pod for Laid<Told> {}
+// SAFETY: as above.
+unsafe impl Pod for Laid<Trace> {}
 
-/// The one program of the object.
-pub(super) fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, KernelError> {
-    ebpf.program_mut(PROGRAM)
+/// A program of the object.
+pub(super) fn program(ebpf: &mut Ebpf, variant: Variant) -> Result<&mut Xdp, KernelError> {
+    ebpf.program_mut(variant.name())
         .ok_or_else(|| KernelError::Object("it has no program".to_owned()))?
         .try_into()
         .map_err(|error: ProgramError| KernelError::Object(error.to_string()))
+}
+
+/// A program's number in the kernel.
+pub(super) fn id(ebpf: &mut Ebpf, variant: Variant) -> Result<u32, KernelError> {
+    let info = program(ebpf, variant)?.info();
+    info.map(|info| info.id()).map_err(|error| KernelError::Object(error.to_string()))
 }
 
 pub(super) fn read_ban(bytes: &[u8; 32]) -> Ban {

@@ -6,7 +6,10 @@ use std::{borrow::Cow, io};
 
 use aya::{Ebpf, EbpfLoader, programs::ProgramError};
 
-use super::{error::KernelError, object::program};
+use super::{
+    error::KernelError,
+    object::{Variant, program},
+};
 
 /// What the program has beside what it cannot do without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,12 +82,25 @@ pub(super) fn load(loader: &mut EbpfLoader<'_>, object: &[u8]) -> Result<(Ebpf, 
         loader.override_global("COOKIES", Parts::global(parts.cookies), true);
         loader.override_global("PIECES", Parts::global(parts.pieces), true);
         let mut ebpf = loader.load(&parts.of(object)).map_err(|error| made(&error.into()))?;
-        match program(&mut ebpf)?.load() {
-            Ok(()) => return Ok((ebpf, parts.notes(&refusals))),
+        match program(&mut ebpf, Variant::Untraced)?.load() {
+            Ok(()) => {
+                let mut notes = parts.notes(&refusals);
+                notes.extend(untraceable(&mut ebpf)?);
+                return Ok((ebpf, notes));
+            }
             Err(error) => refusals.push((parts, said(error)?)),
         }
     }
     Err(KernelError::Verifier(refusals.pop().map_or_else(String::new, |(_, said)| said)))
+}
+
+/// Loads the traced variant. Where the kernel refuses it, packets are judged without: what that means, and why.
+fn untraceable(ebpf: &mut Ebpf) -> Result<Option<String>, KernelError> {
+    let Err(error) = program(ebpf, Variant::Traced)?.load() else { return Ok(None) };
+    let said = said(error)?;
+    Ok(Some(format!(
+        "the kernel refused the variant of the program that writes lines, which is left out: guard.trace and `gateway watch --kernel` have no effect ({said})"
+    )))
 }
 
 /// Why the maps could not be made. The object is tried on every kernel that is supported: where it does not fit, it is

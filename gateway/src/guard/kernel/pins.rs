@@ -22,7 +22,7 @@ use super::{
     error::KernelError,
     held::{entries, fault},
     load::links,
-    object::PROGRAM,
+    object::Variant,
     sys,
 };
 
@@ -148,7 +148,7 @@ fn link(path: &Path) -> Result<PinnedAt, KernelError> {
     let program = info.program_id();
     // Names can be read with rights only; the link's kind and its name must do where they are missing.
     let other = loaded_programs().flatten().find(|loaded| loaded.id() == program);
-    if other.is_some_and(|loaded| loaded.name_as_str() != Some(PROGRAM)) {
+    if other.is_some_and(|loaded| !loaded.name_as_str().is_some_and(Variant::is_one)) {
         return Err(foreign(path, "holds another program"));
     }
     let in_force = sys::link_interface(path).map_err(|error| fault(path, error.to_string()))? != 0;

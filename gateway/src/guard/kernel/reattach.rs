@@ -73,6 +73,7 @@ impl Kernel {
     /// off. The names of those where it had to, and what stands in the way of the others, a sentence each.
     pub fn reattach(&mut self) -> (Vec<String>, Vec<String>) {
         let (mut again, mut failing) = (Vec::new(), Vec::new());
+        let variant = self.variant;
         let (Some(program), None) = (&mut self.program, &self.released) else { return (again, failing) };
         let folder = load::links(&self.pin_dir);
         let is_on = |name: &String| attach::is_attached(name, self.program_id);
@@ -91,7 +92,7 @@ impl Kernel {
             }
             let before = self.absent.iter().position(|(at, _)| at.name == *name);
             let before = before.map(|at| self.absent.remove(at));
-            let (attached, link) = match (before, attach::again(program, &folder, name, self.mode, is_on)) {
+            let (attached, link) = match (before, attach::again((program, variant), &folder, name, self.mode, is_on)) {
                 (Some(same), Ok(None)) => same,
                 (_, Ok(Some(new))) => {
                     again.push(name.clone());

@@ -23,7 +23,7 @@ use crate::{
     detect::BanRequest,
     guard::{
         audit,
-        bans::{self, Actor, PacketSamples, Processes},
+        bans::{self, Actor, PacketSamples, PacketTraces, Processes},
         control::{
             Answer, Request,
             server::{self, Call},
@@ -73,6 +73,8 @@ pub(crate) async fn serve(
     let mut second = interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (watchers, mut samples) = (service.guard.watchers(), PacketSamples::new(service.guard));
+    let mut traces = PacketTraces::new(service.guard);
+    service.guard.retrace(&mut traces);
     service.start()?;
     service.look_for_addresses();
     service.resolve(&beside);
@@ -98,6 +100,8 @@ pub(crate) async fn serve(
             Some(done) = done.recv() => service.done(done, &prepared),
             () = watchers.wanted() => service.guard.begin_samples(&mut samples),
             () = samples.wait(), if watchers.want_packets() => service.guard.tell_samples(&mut samples, Now::read()),
+            () = watchers.retraced() => service.guard.retrace(&mut traces),
+            () = traces.wait(), if traces.is_on() => service.guard.tell_traces(&mut traces, Now::read()),
             // Yields: whatever else is ready comes first.
             () = tokio::task::yield_now(), if service.guard.has_work() => service.work(&beside),
             () = until(restart), if restart.is_some() => service.restart(),
@@ -394,7 +398,7 @@ impl Service<'_> {
                 return self.guard.import_commit(list, &actor, call.answer, Now::read());
             }
             // The control socket tells from now on whoever may be told.
-            Request::Watch { .. } => Answer::Done { message: String::new(), changed: 0 },
+            Request::Watch { kernel, .. } => self.guard.may_watch(kernel.as_ref()),
             Request::Reload => return self.prepare(actor, Some(call.answer), prepared),
             Request::Status => Answer::Status(Box::new(self.guard.status(self.processes(), Now::read()))),
             Request::Top => {

@@ -3,23 +3,15 @@
 //!
 //! *Invariant:* nothing is read from the kernel, and nothing is kept, while nobody wants to be told.
 
-use std::{
-    os::fd::OwnedFd,
-    time::{Duration, Instant},
-};
-
 use gateway_common::{
     maps::{Event, Tally},
     verdict::Verdict,
 };
-use tokio::io::{Interest, unix::AsyncFd};
 
+use super::ring::Ring;
 use crate::guard::bans::*;
 
-/// Packets are gathered for so long before they are told, so that a flood does not wake the guard for each.
-const GATHER: Duration = Duration::from_millis(100);
-
-/// How many are read at once. The rest is read [`GATHER`] later.
+/// How many are read at once. The rest is read a little later.
 const MOST: usize = 512;
 
 /// More than the kernel's ring holds.
@@ -27,40 +19,19 @@ const ALL: usize = 16_384;
 
 /// When to read, and what was counted when it was read last.
 pub(crate) struct PacketSamples {
-    ring: Option<AsyncFd<OwnedFd>>,
-    due: Option<Instant>,
+    ring: Ring,
     before: Vec<(Verdict, Tally)>,
 }
 
 impl PacketSamples {
     /// Over the kernel's ring, where there is one. Inside the runtime alone.
     pub(crate) fn new(guard: &Guard) -> Self {
-        #[expect(
-            deprecated,
-            reason = "its successor is unsafe for types that may change their descriptor; ours owns it"
-        )]
-        let ring = guard.enforcer.path().events_waiting().map(|ring| AsyncFd::with_interest(ring, Interest::READABLE));
-        let ring = ring.transpose().unwrap_or_else(|error| {
-            tracing::warn!(%error, "samples of packets cannot be waited for: `gateway watch` shows none");
-            None
-        });
-        Self { ring, due: None, before: Vec::new() }
+        Self { ring: Ring::new(guard.enforcer.path().events_waiting(), "gateway watch"), before: Vec::new() }
     }
 
     /// Waits until there is something to read, and some more. Nothing is lost if it is given up.
     pub(crate) async fn wait(&mut self) {
-        let due = match self.due {
-            Some(due) => due,
-            None => {
-                let Some(ring) = &self.ring else { return std::future::pending().await };
-                match ring.readable().await {
-                    Ok(mut ready) => ready.clear_ready(),
-                    Err(_shut_down) => return std::future::pending().await,
-                }
-                *self.due.insert(Instant::now() + GATHER)
-            }
-        };
-        tokio::time::sleep_until(due.into()).await;
+        self.ring.wait().await;
     }
 }
 
@@ -69,13 +40,13 @@ impl Guard {
     pub(crate) fn begin_samples(&mut self, samples: &mut PacketSamples) {
         drop(self.enforcer.path_mut().events(ALL));
         samples.before = self.enforcer.path().verdicts();
-        samples.due = None;
+        samples.ring.is_read(false);
     }
 
     /// Tells watchers what the kernel has told.
     pub(crate) fn tell_samples(&mut self, samples: &mut PacketSamples, now: Now) {
         let events = self.enforcer.path_mut().events(MOST);
-        samples.due = (events.len() == MOST).then(|| Instant::now() + GATHER);
+        samples.ring.is_read(events.len() == MOST);
         let after = self.enforcer.path().verdicts();
         for event in &events {
             let one_in = one_in(event.verdict, &events, &samples.before, &after);
@@ -88,29 +59,42 @@ impl Guard {
     }
 
     fn sample(&self, event: &Event, one_in: u64, now: Now) -> Map<String, Value> {
-        let age = now.monotonic.saturating_sub(event.time) / 1_000_000;
-        let verdict = verdict(event.verdict);
         let source = (event.source != 0).then(|| Source::from_key(SourceKey(event.source), self.settings.ipv6_prefix));
-        let mut packet = members_of([
-            ("event", "packet".into()),
+        let packet = Packet {
+            time: event.time,
+            verdict: verdict(event.verdict),
+            source,
+            length: event.length,
+            port: event.port,
+            protocol: event.protocol,
+            interface: event.interface,
+        };
+        self.describe("packet", &packet, one_in, now)
+    }
+
+    /// A packet as watchers see it.
+    pub(super) fn describe(&self, event: &str, packet: &Packet, one_in: u64, now: Now) -> Map<String, Value> {
+        let age = now.monotonic.saturating_sub(packet.time) / 1_000_000;
+        let mut members = members_of([
+            ("event", event.into()),
             ("time", clock::rfc3339(now.unix_millis.saturating_sub(age)).into()),
-            ("verdict", verdict.map_or("unknown", Verdict::name).into()),
-            ("bytes", event.length.into()),
+            ("verdict", packet.verdict.map_or("unknown", Verdict::name).into()),
+            ("bytes", packet.length.into()),
             ("one_in", one_in.into()),
         ]);
         let mut tell = |name: &str, value: Option<Value>| {
             if let Some(value) = value {
-                packet.insert(name.to_owned(), value);
+                members.insert(name.to_owned(), value);
             }
         };
-        tell("source", source.map(|source| source.to_string().into()));
-        tell("port", (event.port != 0).then(|| event.port.into()));
-        tell("protocol", protocol(event.protocol).map(Into::into));
+        tell("source", packet.source.map(|source| source.to_string().into()));
+        tell("port", (packet.port != 0).then(|| packet.port.into()));
+        tell("protocol", protocol(packet.protocol).map(Into::into));
         // One that was made anew after this packet has another number.
         let interface =
-            self.enforcer.path().interfaces().iter().find(|at| at.index == event.interface && at.index != 0);
+            self.enforcer.path().interfaces().iter().find(|at| at.index == packet.interface && at.index != 0);
         tell("interface", interface.map(|at| at.name.clone().into()));
-        let Some(source) = source.filter(|_| verdict == Some(Verdict::Blocked)) else { return packet };
+        let Some(source) = packet.source.filter(|_| packet.verdict == Some(Verdict::Blocked)) else { return members };
         match self.behind(source) {
             Some(Behind::Ban(record)) => {
                 tell("ban", Some(record.id.into()));
@@ -120,7 +104,7 @@ impl Guard {
             Some(Behind::List(actor)) => tell("actor", Some(actor.into())),
             None => {}
         }
-        packet
+        members
     }
 
     /// What drops the packets of `source`: its own entry, else the narrowest around it.
@@ -133,6 +117,18 @@ impl Guard {
         }
         around.iter().find_map(|source| self.listed_by(*source)).map(Behind::List)
     }
+}
+
+/// What is told of a packet.
+pub(super) struct Packet {
+    /// `CLOCK_MONOTONIC`, nanoseconds.
+    pub(super) time: u64,
+    pub(super) verdict: Option<Verdict>,
+    pub(super) source: Option<Source>,
+    pub(super) length: u32,
+    pub(super) port: u16,
+    pub(super) protocol: u8,
+    pub(super) interface: u32,
 }
 
 enum Behind<'guard> {
