@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{detect::BanRequest, tls::Chain};
 
+pub mod byte_stream;
 pub mod channel;
 pub mod observer;
 pub(crate) mod sealed;
@@ -311,3 +312,6 @@ pub struct BanInForce {
     /// When it ends: `CLOCK_MONOTONIC`, nanoseconds.
     pub expires: u64,
 }
+
+#[cfg(test)]
+mod tests;

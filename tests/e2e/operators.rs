@@ -2,19 +2,26 @@
 
 use std::{
     fs,
-    io::{Read as _, Write as _},
-    os::unix::{
-        fs::{MetadataExt as _, PermissionsExt as _},
-        net::UnixStream,
+    io::{IoSlice, Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    os::{
+        fd::AsRawFd as _,
+        unix::{
+            fs::{MetadataExt as _, PermissionsExt as _},
+            net::UnixStream,
+        },
     },
     path::Path,
     process::{Command, Stdio},
     sync::atomic::{AtomicBool, Ordering},
     thread,
+    time::Duration,
 };
 
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use rustix::{process::Uid, thread::set_thread_res_uid};
 use serde_json::{Value, json};
+use socket2::SockRef;
 use support::{
     daemon::{Daemon, binary},
     report,
@@ -219,4 +226,45 @@ fn denied_commands_keep_nobody_else_from_being_served_and_fill_no_record() {
     let logged = fs::read_to_string(world.folder.join("stderr.log")).unwrap();
     let logged = logged.lines().filter(|line| line.contains("a command was denied")).count();
     assert!((1..=60).contains(&logged), "{logged}");
+}
+
+/// A connection that the kernel keeps whoever closes it last waiting for.
+fn lingering(listener: &TcpListener) -> TcpStream {
+    let mut stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    SockRef::from(&stream).set_linger(Some(Duration::from_secs(600))).unwrap();
+    stream.set_nonblocking(true).unwrap();
+    while stream.write(&[0; 65_536]).is_ok() {}
+    stream
+}
+
+#[test]
+fn descriptors_that_come_along_keep_nobody_waiting() {
+    if !report::may_run("operators-descriptors") {
+        return;
+    }
+    let world = World::new();
+    let settings =
+        Settings { guard: "control_mode = \"0666\"".to_owned(), interfaces: Vec::new(), ..Settings::default() };
+    let daemon = Daemon::start(&world, &settings);
+    let socket = world.folder.join("control.sock");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            become_eve();
+            for _ in 0..8 {
+                let stream = UnixStream::connect(&socket).unwrap();
+                // One that is read, and one that is there when the connection is closed.
+                for line in [&b"{\"ask\":"[..], b"\"status\"}\n", b"{\"ask\":\"status\"}\n"] {
+                    let held = lingering(&listener);
+                    let (descriptors, iov) = ([held.as_raw_fd()], [IoSlice::new(line)]);
+                    let control = [ControlMessage::ScmRights(&descriptors)];
+                    // The guard may have denied it by now.
+                    drop(sendmsg::<()>(stream.as_raw_fd(), &iov, &control, MsgFlags::MSG_NOSIGNAL, None));
+                }
+            }
+        });
+    });
+    for _ in 0..20 {
+        assert!(daemon.status()["proxy_pid"].is_u64());
+    }
 }

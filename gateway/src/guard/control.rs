@@ -431,3 +431,6 @@ pub struct Past {
     /// Bytes of those.
     pub bytes: u64,
 }
+
+#[cfg(test)]
+mod tests;

@@ -114,7 +114,7 @@ impl Channel {
 
 /// Drops on a thread of its own what may hold descriptors that another process has made: to close the last one of a
 /// socket takes as long as that process has wanted (`SO_LINGER`), and nothing else waits for that.
-fn close_elsewhere(held: impl Send + 'static) {
+pub(super) fn close_elsewhere(held: impl Send + 'static) {
     let spawned = std::thread::Builder::new().name("close".to_owned()).spawn(move || drop(held));
     if let Err(error) = spawned {
         tracing::error!(%error, "no thread to close descriptors on");
@@ -186,24 +186,44 @@ fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) ->
     Ok(())
 }
 
+/// Reads bytes alone. What comes along is closed elsewhere.
+pub(super) fn receive_bytes(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<usize> {
+    let (received, descriptors) = receive_into(socket, bytes)?;
+    if !descriptors.is_empty() {
+        close_elsewhere(descriptors);
+    }
+    Ok(received.bytes)
+}
+
 fn receive(socket: BorrowedFd<'_>) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     let mut bytes = vec![0; MAX_BYTES];
-    // Room for as many as can come: the kernel would close the others here and now.
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SENT_AT_MOST))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let received = recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
-    let mut descriptors = Vec::new();
-    for message in ancillary.drain() {
-        if let RecvAncillaryMessage::ScmRights(rights) = message {
-            descriptors.extend(rights);
-        }
-    }
+    let (received, descriptors) = receive_into(socket, &mut bytes)?;
     if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
         close_elsewhere(descriptors);
         return Err(invalid("message cut off".to_owned()));
     }
     bytes.truncate(received.bytes);
     Ok((bytes, descriptors))
+}
+
+/// What was received.
+struct Received {
+    bytes: usize,
+    flags: ReturnFlags,
+}
+
+fn receive_into(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<(Received, Vec<OwnedFd>)> {
+    // Room for as many as can come: the kernel would close the others here and now.
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SENT_AT_MOST))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let received = recvmsg(socket, &mut [IoSliceMut::new(bytes)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+    let mut descriptors = Vec::new();
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            descriptors.extend(rights);
+        }
+    }
+    Ok((Received { bytes: received.bytes, flags: received.flags }, descriptors))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use std::{
 
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader},
-    net::{UnixListener, UnixStream},
+    net::UnixListener,
     sync::{mpsc, oneshot},
     time::timeout,
 };
@@ -23,7 +23,7 @@ use super::{
     caller::{Caller, Peer},
     watch::{WatchEvent, Watched, Watchers},
 };
-use crate::settings::operators::ControlMode;
+use crate::{message::byte_stream::ByteStream, settings::operators::ControlMode};
 
 /// The longest request, in bytes.
 const LONGEST: u64 = 64 * 1024;
@@ -84,7 +84,7 @@ pub(crate) async fn serve(listener: UnixListener, calls: mpsc::Sender<Call>, wat
     let room = Room::default();
     loop {
         let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+            Ok((stream, _)) => ByteStream::new(stream),
             Err(error) => {
                 // Out of descriptors: wait for some to come back.
                 tracing::warn!(%error, "a control client could not be accepted");
@@ -92,7 +92,8 @@ pub(crate) async fn serve(listener: UnixListener, calls: mpsc::Sender<Call>, wat
                 continue;
             }
         };
-        let Some(place) = stream.peer_cred().ok().and_then(|peer| room.enter(peer.uid())) else { continue };
+        let peer = stream.socket().and_then(|socket| socket.peer_cred().ok());
+        let Some(place) = peer.and_then(|peer| room.enter(peer.uid())) else { continue };
         let (calls, watchers) = (calls.clone(), watchers.clone());
         tokio::spawn(async move {
             if let Err(error) = client(stream, calls, watchers).await {
@@ -138,9 +139,10 @@ impl Drop for Place {
     }
 }
 
-async fn client(stream: UnixStream, calls: mpsc::Sender<Call>, watchers: Watchers) -> io::Result<()> {
-    let caller = Caller::Peer(Peer::of(&stream).await?);
-    let (read, mut write) = stream.into_split();
+async fn client(stream: ByteStream, calls: mpsc::Sender<Call>, watchers: Watchers) -> io::Result<()> {
+    let Some(socket) = stream.socket() else { return Ok(()) };
+    let caller = Caller::Peer(Peer::of(socket).await?);
+    let (read, mut write) = tokio::io::split(stream);
     let mut read = BufReader::new(read);
     loop {
         let mut line = Vec::new();
@@ -233,6 +235,8 @@ fn refused(code: &str, message: &str) -> Answer {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::UnixStream;
+
     use super::*;
 
     #[track_caller]

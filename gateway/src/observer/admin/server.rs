@@ -15,6 +15,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::Admin;
+use crate::message::byte_stream::ByteStream;
 
 /// How many connections there may be; more are closed.
 const MOST: usize = 32;
@@ -38,7 +39,7 @@ pub(in crate::observer) async fn serve(socket: Socket, admin: Rc<Admin>) {
     loop {
         let accepted = match &socket {
             Socket::Tcp(listener) => listener.accept().await.map(|(stream, _)| begin(stream, &admin)),
-            Socket::Unix(listener) => listener.accept().await.map(|(stream, _)| begin(stream, &admin)),
+            Socket::Unix(listener) => listener.accept().await.map(|(stream, _)| begin(ByteStream::new(stream), &admin)),
         };
         if let Err(error) = accepted {
             // Out of descriptors: wait for some to come back.
