@@ -32,8 +32,8 @@ pub(super) enum AttemptFailure {
     Malformed(&'static str),
     /// A response with a status that says that the server is broken.
     Status(u16),
-    /// No response in time. `cut_short`: it had less time than an attempt usually has, as the client said that it waits
-    /// less, or earlier attempts have used the rest.
+    /// No response in time. `cut_short`: it had too little time to blame the server, as the client said that it waits
+    /// less, or earlier attempts have used most of it.
     TimedOut { cut_short: bool },
     /// The connection ended in the middle of the response.
     Truncated,

@@ -53,10 +53,12 @@ impl TimeLeft {
         Some(Duration::from_nanos(self.deadline?.saturating_sub(now)))
     }
 
-    /// How long the next attempt may wait, and whether that is less than an attempt usually may.
+    /// How long the next attempt may wait, and whether that is too short to blame a server for: the client's own limit,
+    /// or less than half of what an attempt usually has.
     pub(super) fn of_attempt(&self, now: u64) -> (Duration, bool) {
-        let left = self.of_caller(now).map_or(self.response, |caller| caller.min(self.response));
-        (left.min(self.attempt), left < self.attempt)
+        let routes = self.response.min(self.attempt);
+        let left = self.of_caller(now).map_or(routes, |caller| caller.min(routes));
+        (left, left < routes || routes < self.attempt / 2)
     }
 
     /// An attempt that began at `began` has failed.
@@ -179,7 +181,9 @@ mod tests {
     fn attempts_share_their_time() {
         left(None, &[], (500, false));
         left(None, &[500], (500, false));
-        left(None, &[300, 300], (400, true));
+        left(None, &[50], (500, false));
+        left(None, &[300, 300], (400, false));
+        left(None, &[300, 500], (200, true));
         left(None, &[500, 600], (0, true));
         left(Some(5_000), &[300], (500, false));
         left(Some(1_200), &[], (200, true));
