@@ -151,7 +151,7 @@ const OTHER_BEGINNINGS: [&str; 25] = [
 
 /// What a name is to the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum HeaderKind {
     /// It has characters that some programs do not tell from a hyphen.
     Alias,
     /// A client's own.
@@ -164,20 +164,20 @@ pub enum Kind {
 
 /// What `name`, in lower case, is.
 #[must_use]
-pub fn kind(name: &str) -> Kind {
+pub fn kind(name: &str) -> HeaderKind {
     // In order, and none begins with another: the last one that is not behind the name is the only one that it can have.
     let begins = |beginnings: &[&str]| {
         let behind = beginnings.partition_point(|beginning| *beginning <= name);
         behind.checked_sub(1).and_then(|last| beginnings.get(last)).is_some_and(|last| name.starts_with(last))
     };
     if !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-') {
-        Kind::Alias
+        HeaderKind::Alias
     } else if OWN.binary_search(&name).is_ok() || begins(&OWN_BEGINNINGS) {
-        Kind::Own
+        HeaderKind::Own
     } else if OTHERS.binary_search(&name).is_ok() || begins(&OTHER_BEGINNINGS) {
-        Kind::Other
+        HeaderKind::Other
     } else {
-        Kind::Message
+        HeaderKind::Message
     }
 }
 
@@ -209,57 +209,57 @@ mod tests {
     #[test]
     fn t01_t02_kinds() {
         for (name, expect) in [
-            ("x-auth-token", Kind::Message),
-            ("x-user-agent", Kind::Message),
-            ("x-client-version", Kind::Message),
-            ("x-client-id", Kind::Message),
-            ("x-role-hint", Kind::Message),
-            ("x-group-by", Kind::Message),
-            ("x-original-title", Kind::Message),
-            ("x-tls-version", Kind::Message),
-            ("x-userland", Kind::Message),
-            ("traceparent", Kind::Message),
-            ("proxy", Kind::Other),
-            ("x-user", Kind::Other),
-            ("x-role", Kind::Other),
-            ("x-consumer", Kind::Other),
-            ("x-consumer-username", Kind::Other),
-            ("x-authenticated-userid", Kind::Other),
-            ("x-real-ip", Kind::Other),
-            ("x-envoy-original-path", Kind::Other),
-            ("x-auth-username", Kind::Other),
-            ("x-webauth-user", Kind::Other),
-            ("x-forwarded-user", Kind::Own),
-            ("x-auth-request-email", Kind::Other),
-            ("remote-user", Kind::Other),
-            ("remote-groups", Kind::Other),
-            ("cf-access-authenticated-user-email", Kind::Other),
-            ("tailscale-user-login", Kind::Other),
-            ("x-amzn-oidc-data", Kind::Other),
-            ("x-ms-client-principal", Kind::Other),
-            ("x-ms-client-principal-name", Kind::Other),
-            ("x-goog-authenticated-user-email", Kind::Other),
-            ("x-pomerium-claim-email", Kind::Other),
-            ("x-authentik-username", Kind::Other),
-            ("iv-user", Kind::Other),
-            ("oidc-claim-sub", Kind::Other),
-            ("wl-proxy-client-cert", Kind::Other),
-            ("x-ms-version", Kind::Message),
-            ("x-amzn-trace-id", Kind::Message),
-            ("x-goog-api-key", Kind::Message),
-            ("sec-fetch-mode", Kind::Message),
-            ("cf-ray", Kind::Message),
-            ("remote", Kind::Message),
-            ("a", Kind::Message),
-            ("zzz", Kind::Message),
-            ("x-forwarded-for", Kind::Own),
-            ("x-forwarded-client-cert", Kind::Own),
-            ("x-client-certificate-serial", Kind::Own),
-            ("x-authenticated-principal", Kind::Own),
-            ("x_forwarded_for", Kind::Alias),
-            ("x_tenant", Kind::Alias),
-            ("x.user", Kind::Alias),
-            ("x~user", Kind::Alias),
+            ("x-auth-token", HeaderKind::Message),
+            ("x-user-agent", HeaderKind::Message),
+            ("x-client-version", HeaderKind::Message),
+            ("x-client-id", HeaderKind::Message),
+            ("x-role-hint", HeaderKind::Message),
+            ("x-group-by", HeaderKind::Message),
+            ("x-original-title", HeaderKind::Message),
+            ("x-tls-version", HeaderKind::Message),
+            ("x-userland", HeaderKind::Message),
+            ("traceparent", HeaderKind::Message),
+            ("proxy", HeaderKind::Other),
+            ("x-user", HeaderKind::Other),
+            ("x-role", HeaderKind::Other),
+            ("x-consumer", HeaderKind::Other),
+            ("x-consumer-username", HeaderKind::Other),
+            ("x-authenticated-userid", HeaderKind::Other),
+            ("x-real-ip", HeaderKind::Other),
+            ("x-envoy-original-path", HeaderKind::Other),
+            ("x-auth-username", HeaderKind::Other),
+            ("x-webauth-user", HeaderKind::Other),
+            ("x-forwarded-user", HeaderKind::Own),
+            ("x-auth-request-email", HeaderKind::Other),
+            ("remote-user", HeaderKind::Other),
+            ("remote-groups", HeaderKind::Other),
+            ("cf-access-authenticated-user-email", HeaderKind::Other),
+            ("tailscale-user-login", HeaderKind::Other),
+            ("x-amzn-oidc-data", HeaderKind::Other),
+            ("x-ms-client-principal", HeaderKind::Other),
+            ("x-ms-client-principal-name", HeaderKind::Other),
+            ("x-goog-authenticated-user-email", HeaderKind::Other),
+            ("x-pomerium-claim-email", HeaderKind::Other),
+            ("x-authentik-username", HeaderKind::Other),
+            ("iv-user", HeaderKind::Other),
+            ("oidc-claim-sub", HeaderKind::Other),
+            ("wl-proxy-client-cert", HeaderKind::Other),
+            ("x-ms-version", HeaderKind::Message),
+            ("x-amzn-trace-id", HeaderKind::Message),
+            ("x-goog-api-key", HeaderKind::Message),
+            ("sec-fetch-mode", HeaderKind::Message),
+            ("cf-ray", HeaderKind::Message),
+            ("remote", HeaderKind::Message),
+            ("a", HeaderKind::Message),
+            ("zzz", HeaderKind::Message),
+            ("x-forwarded-for", HeaderKind::Own),
+            ("x-forwarded-client-cert", HeaderKind::Own),
+            ("x-client-certificate-serial", HeaderKind::Own),
+            ("x-authenticated-principal", HeaderKind::Own),
+            ("x_forwarded_for", HeaderKind::Alias),
+            ("x_tenant", HeaderKind::Alias),
+            ("x.user", HeaderKind::Alias),
+            ("x~user", HeaderKind::Alias),
         ] {
             assert_eq!(kind(name), expect, "{name}");
         }

@@ -31,7 +31,7 @@ const OVERHEAD: usize = 32;
 
 /// The name of a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Name {
+enum FieldName {
     Authority,
     Header(HeaderName),
     Method,
@@ -43,7 +43,7 @@ enum Name {
 
 /// The value of a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Content {
+pub(super) enum FieldValue {
     Authority(Authority),
     Header(HeaderName, HeaderValue),
     Method(Method),
@@ -57,13 +57,13 @@ pub(super) enum Content {
 /// A field of the table. It was checked when it came, and is not checked again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Field {
-    name: Name,
-    pub(super) content: Content,
+    name: FieldName,
+    pub(super) content: FieldValue,
     /// As RFC 7541 4.1 counts it, in bytes.
     pub(super) size: usize,
 }
 
-impl Name {
+impl FieldName {
     fn of(text: &[u8]) -> Self {
         match text {
             b":authority" => Self::Authority,
@@ -88,33 +88,37 @@ impl Name {
 }
 
 impl Field {
-    fn new(name: Name, value: Bytes) -> Self {
+    fn new(name: FieldName, value: Bytes) -> Self {
         let size = name.length() + value.len() + OVERHEAD;
         Self { content: content(&name, value), name, size }
     }
 }
 
-fn content(name: &Name, value: Bytes) -> Content {
+fn content(name: &FieldName, value: Bytes) -> FieldValue {
     match name {
-        Name::Authority => {
-            Authority::from_maybe_shared(value).map_or(Content::Wrong("invalid :authority"), Content::Authority)
+        FieldName::Authority => {
+            Authority::from_maybe_shared(value).map_or(FieldValue::Wrong("invalid :authority"), FieldValue::Authority)
         }
         // RFC 9113 8.2.1: a recipient that took them off would read another value than one that does not (H11).
-        Name::Header(_) if is_padded(&value) => Content::Wrong("header value with space around it"),
-        Name::Header(name) => HeaderValue::from_maybe_shared(value)
-            .map_or(Content::Wrong("invalid header value"), |value| Content::Header(name.clone(), value)),
-        Name::Method => Method::from_bytes(&value).map_or(Content::Wrong("invalid :method"), Content::Method),
+        FieldName::Header(_) if is_padded(&value) => FieldValue::Wrong("header value with space around it"),
+        FieldName::Header(name) => HeaderValue::from_maybe_shared(value)
+            .map_or(FieldValue::Wrong("invalid header value"), |value| FieldValue::Header(name.clone(), value)),
+        FieldName::Method => {
+            Method::from_bytes(&value).map_or(FieldValue::Wrong("invalid :method"), FieldValue::Method)
+        }
         // The library would drop a fragment.
-        Name::Path if memchr::memchr(b'#', &value).is_some() => Content::Wrong("fragment in :path"),
+        FieldName::Path if memchr::memchr(b'#', &value).is_some() => FieldValue::Wrong("fragment in :path"),
         // The library would take a query without a path (RFC 9113 8.3.1).
-        Name::Path if value.first() != Some(&b'/') && &*value != b"*" => Content::Wrong("invalid :path"),
-        Name::Path => PathAndQuery::from_maybe_shared(value).map_or(Content::Wrong("invalid :path"), Content::Path),
-        Name::Scheme => match &*value {
-            b"http" => Content::Scheme(false),
-            b"https" => Content::Scheme(true),
-            _ => Content::Wrong("invalid :scheme"),
+        FieldName::Path if value.first() != Some(&b'/') && &*value != b"*" => FieldValue::Wrong("invalid :path"),
+        FieldName::Path => {
+            PathAndQuery::from_maybe_shared(value).map_or(FieldValue::Wrong("invalid :path"), FieldValue::Path)
+        }
+        FieldName::Scheme => match &*value {
+            b"http" => FieldValue::Scheme(false),
+            b"https" => FieldValue::Scheme(true),
+            _ => FieldValue::Wrong("invalid :scheme"),
         },
-        Name::Wrong(detail, _) => Content::Wrong(detail),
+        FieldName::Wrong(detail, _) => FieldValue::Wrong(detail),
     }
 }
 

@@ -11,7 +11,7 @@ use http::{Method, Response, Version, request::Parts};
 use self::{
     head::Malformed,
     request_reader::RequestReader,
-    response_writer::{Failed, Manner, ResponseWriter},
+    response_writer::{Manner, ResponseWriter, SendError},
 };
 use super::{
     connection::{Connection, client_io::ClientIo},
@@ -77,7 +77,7 @@ where
         let keeps = head.keeps && !is_unread && !connection.goes();
         let mut writer = ResponseWriter::new(response, Manner { is_head, version, keeps });
         let mut delivered = deliver(&connection.write_turn, &reader, io, &mut writer).await;
-        if matches!(delivered, Err(Failed::Unbegun))
+        if matches!(delivered, Err(SendError::Unbegun))
             && let Some(refusal) = service.replace(writer.body())
         {
             writer = ResponseWriter::new(refusal, Manner { is_head, version, keeps: false });
@@ -170,16 +170,16 @@ async fn deliver<B: SendBody>(
     reader: &RequestReader,
     io: &ClientIo,
     writer: &mut ResponseWriter<B>,
-) -> Result<(), Failed> {
+) -> Result<(), SendError> {
     turn.after_readers().await;
     std::future::poll_fn(|cx| {
         if let Poll::Ready(sent) = writer.poll(io, cx) {
-            if matches!(sent, Err(Failed::Body | Failed::Client)) && writer.ends_with_the_connection() {
+            if matches!(sent, Err(SendError::Body | SendError::Client)) && writer.ends_with_the_connection() {
                 io.reset_on_close();
             }
             return Poll::Ready(sent);
         }
-        reader.poll_left(cx).map(|()| Err(Failed::Client))
+        reader.poll_left(cx).map(|()| Err(SendError::Client))
     })
     .await
 }

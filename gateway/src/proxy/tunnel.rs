@@ -65,7 +65,7 @@ impl Tunnel {
     pub(super) async fn run(mut self, early: Bytes, io: &Rc<ClientIo>) {
         let Some((stream, first)) = self.response.switched() else { return };
         let bytes_in = Rc::clone(self.exchange.outcome.bytes_in.get_or_insert_default());
-        let (mut client, mut up, mut down) = (TunnelIo(Rc::clone(io)), Way::new(early), Way::new(first));
+        let (mut client, mut up, mut down) = (TunnelIo(Rc::clone(io)), Direction::new(early), Direction::new(first));
         let mut alarm = Alarm::default();
         let mut active = deadline::now();
         let ended = std::future::poll_fn(|cx| {
@@ -138,28 +138,28 @@ fn after(now: u64, time: Duration) -> u64 {
 }
 
 /// One direction.
-struct Way {
+struct Direction {
     under_way: Bytes,
     space: Box<[u8]>,
     passed: u64,
-    state: State,
+    state: DirectionState,
 }
 
 #[derive(PartialEq, Eq)]
-enum State {
+enum DirectionState {
     /// The other side is not yet told that nothing more comes.
     Ending,
     Open,
     Over,
 }
 
-impl Way {
+impl Direction {
     fn new(first: Bytes) -> Self {
-        Self { under_way: first, space: vec![0; UNDER_WAY].into(), passed: 0, state: State::Open }
+        Self { under_way: first, space: vec![0; UNDER_WAY].into(), passed: 0, state: DirectionState::Open }
     }
 
     fn is_over(&self) -> bool {
-        self.state == State::Over
+        self.state == DirectionState::Over
     }
 
     /// Carries what there is. Ready once the end has been carried, too.
@@ -179,13 +179,13 @@ impl Way {
                 self.passed = self.passed.saturating_add(u64::try_from(taken).unwrap_or(u64::MAX));
             }
             match self.state {
-                State::Over => return Poll::Ready(Ok(())),
-                State::Ending => {
+                DirectionState::Over => return Poll::Ready(Ok(())),
+                DirectionState::Ending => {
                     ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
-                    self.state = State::Over;
+                    self.state = DirectionState::Over;
                     continue;
                 }
-                State::Open => {}
+                DirectionState::Open => {}
             }
             let mut buffer = ReadBuf::new(&mut self.space);
             if Pin::new(&mut *from).poll_read(cx, &mut buffer)?.is_pending() {
@@ -194,7 +194,7 @@ impl Way {
                 return Poll::Pending;
             }
             if buffer.filled().is_empty() {
-                self.state = State::Ending;
+                self.state = DirectionState::Ending;
             } else {
                 self.under_way = Bytes::copy_from_slice(buffer.filled());
             }

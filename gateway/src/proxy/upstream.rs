@@ -13,7 +13,7 @@ use super::{
         deadline::{self, within},
         write_batching::WriteTurn,
     },
-    tunnel::upgrade::Wanted,
+    tunnel::upgrade::UpgradeRequest,
 };
 use crate::{
     authz::Permit,
@@ -62,7 +62,7 @@ pub(super) struct ForwardJob<'a> {
     pub(super) group: &'a ServerGroup,
     pub(super) context: LbContext,
     pub(super) request: UpstreamRequest,
-    pub(super) wanted: Option<Box<Wanted>>,
+    pub(super) wanted: Option<Box<UpgradeRequest>>,
     pub(super) form: HeadFormat,
     pub(super) timeouts: AttemptTimeouts,
 }

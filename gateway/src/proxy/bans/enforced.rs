@@ -26,7 +26,7 @@ const TELL_EVERY: u64 = 500_000_000;
 /// The bans in force, shared by the workers.
 pub(in crate::proxy) struct EnforcedBans {
     ipv6_prefix: u8,
-    table: RwLock<Table>,
+    table: RwLock<BanTable>,
     /// Bans and allowed sources that found no room.
     lost: AtomicU64,
     /// Whether any ban has refused something that the guard was not told.
@@ -44,7 +44,7 @@ struct Ban {
 }
 
 #[derive(Default)]
-struct Table {
+struct BanTable {
     /// Bans of single clients.
     clients: HashMap<Source, Ban>,
     /// The table was found full, and no ban of it expires before this: it is not searched for room until then.
@@ -179,7 +179,7 @@ impl EnforcedBans {
     }
 }
 
-impl Table {
+impl BanTable {
     /// Looks up every network that could hold the address: at most 129, and only for an address that is banned.
     fn allows(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();

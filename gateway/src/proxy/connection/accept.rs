@@ -9,7 +9,7 @@ use tokio::{
 
 use super::{
     Close, CloseReason, Connection,
-    handshake::{self, Failed, Failure},
+    handshake::{self, FailedHandshake, HandshakeError},
     proxy_protocol,
 };
 use crate::{
@@ -224,24 +224,24 @@ fn note(worker: &Worker, handshake: Handshake) {
 }
 
 /// Tells of a handshake that failed.
-async fn give_up(worker: &Rc<Worker>, connection: &Rc<Connection>, failure: Failure) {
+async fn give_up(worker: &Rc<Worker>, connection: &Rc<Connection>, failure: FailedHandshake) {
     connection.note_ja4(failure.ja4);
     note(
         worker,
         match failure.why {
-            Failed::Gone => Handshake::Gone,
-            Failed::NoOffence(_) => Handshake::NoCertificate,
-            Failed::NoCertificate => Handshake::NoClientCertificate,
-            Failed::Offence(_) => Handshake::Bad,
+            HandshakeError::Gone => Handshake::Gone,
+            HandshakeError::NoOffence(_) => Handshake::NoCertificate,
+            HandshakeError::NoCertificate => Handshake::NoClientCertificate,
+            HandshakeError::Offence(_) => Handshake::Bad,
         },
     );
     match failure.why {
-        Failed::Gone => {}
-        Failed::NoOffence(why) => Exchange::failed_handshake(worker, connection, why),
-        Failed::NoCertificate => {
+        HandshakeError::Gone => {}
+        HandshakeError::NoOffence(why) => Exchange::failed_handshake(worker, connection, why),
+        HandshakeError::NoCertificate => {
             Exchange::observe(worker, connection, Signal::MissingToken, "no client certificate");
         }
-        Failed::Offence(why) => Exchange::observe(worker, connection, Signal::BadHandshake, why),
+        HandshakeError::Offence(why) => Exchange::observe(worker, connection, Signal::BadHandshake, why),
     }
     if let Some(socket) = failure.socket {
         connection.lingers();

@@ -33,7 +33,7 @@ const fn alert(description: u8) -> [u8; 7] {
 }
 
 /// A handshake that did not come to its end.
-pub(super) enum Failed {
+pub(super) enum HandshakeError {
     /// Nobody said anything.
     Gone,
     /// Nobody did anything wrong.
@@ -44,7 +44,7 @@ pub(super) enum Failed {
     Offence(Cow<'static, str>),
 }
 
-impl From<io::Error> for Failed {
+impl From<io::Error> for HandshakeError {
     fn from(error: io::Error) -> Self {
         match error.get_ref().and_then(|inner| inner.downcast_ref()) {
             None => Self::Gone,
@@ -59,15 +59,15 @@ impl From<io::Error> for Failed {
 }
 
 /// A handshake that failed.
-pub(super) struct Failure {
-    pub(super) why: Failed,
+pub(super) struct FailedHandshake {
+    pub(super) why: HandshakeError,
     /// The hello's fingerprint, where it is wanted and the hello could be read.
     pub(super) ja4: Option<Ja4>,
     /// The socket of a client that was told why. It may still be sending, and must have the time to read that.
     pub(super) socket: Option<TcpStream>,
 }
 
-impl From<io::Error> for Failure {
+impl From<io::Error> for FailedHandshake {
     fn from(error: io::Error) -> Self {
         Self { why: error.into(), ja4: None, socket: None }
     }
@@ -84,9 +84,9 @@ pub(super) struct Hello<'tls> {
 }
 
 /// Reads the hello on a connection that came in by `listener`.
-pub(super) async fn hello(tls: &Tls, listener: usize, mut socket: TcpStream) -> Result<Hello<'_>, Failure> {
+pub(super) async fn hello(tls: &Tls, listener: usize, mut socket: TcpStream) -> Result<Hello<'_>, FailedHandshake> {
     let Some(settings) = tls.listener(listener) else {
-        return Err(Failure { why: Failed::Gone, ja4: None, socket: None });
+        return Err(FailedHandshake { why: HandshakeError::Gone, ja4: None, socket: None });
     };
     let fingerprint = |received: &[u8]| settings.ja4.then(|| hello::ja4(received)).flatten();
     let mut received = Vec::new();
@@ -95,7 +95,7 @@ pub(super) async fn hello(tls: &Tls, listener: usize, mut socket: TcpStream) -> 
         received.reserve(PIECE);
         let before = received.len();
         if socket.read_buf(&mut received).await? == 0 {
-            return Err(Failure { why: Failed::Gone, ja4: None, socket: None });
+            return Err(FailedHandshake { why: HandshakeError::Gone, ja4: None, socket: None });
         }
         let mut fresh = received.get(before..).unwrap_or_default();
         while !fresh.is_empty() {
@@ -105,8 +105,8 @@ pub(super) async fn hello(tls: &Tls, listener: usize, mut socket: TcpStream) -> 
             Ok(Some(accepted)) => break accepted,
             Ok(None) if received.len() > MOST_BYTES => {
                 farewell(&mut socket, &alert(50)).await;
-                return Err(Failure {
-                    why: Failed::Offence("TLS hello too large".into()),
+                return Err(FailedHandshake {
+                    why: HandshakeError::Offence("TLS hello too large".into()),
                     ja4: None,
                     socket: Some(socket),
                 });
@@ -117,7 +117,7 @@ pub(super) async fn hello(tls: &Tls, listener: usize, mut socket: TcpStream) -> 
                 alert.write_all(&mut bytes).unwrap_or_default();
                 farewell(&mut socket, &bytes).await;
                 let (why, ja4) = (io::Error::other(error).into(), fingerprint(&received));
-                return Err(Failure { why, ja4, socket: Some(socket) });
+                return Err(FailedHandshake { why, ja4, socket: Some(socket) });
             }
         }
     };
@@ -127,19 +127,23 @@ pub(super) async fn hello(tls: &Tls, listener: usize, mut socket: TcpStream) -> 
 
 impl Hello<'_> {
     /// The rest of the handshake.
-    pub(super) async fn finish(self, tls: &Tls, listener: usize) -> Result<(TlsStream<TcpStream>, Secured), Failure> {
+    pub(super) async fn finish(
+        self,
+        tls: &Tls,
+        listener: usize,
+    ) -> Result<(TlsStream<TcpStream>, Secured), FailedHandshake> {
         let Self { ja4, settings, accepted, name, mut socket } = self;
         if !settings.serves(name.as_deref()) {
             farewell(&mut socket, &alert(112)).await;
-            let why = Failed::NoOffence(match name {
+            let why = HandshakeError::NoOffence(match name {
                 Some(name) => format!("no certificate for {name:?}, which the client asks for").into(),
                 None => "no certificate for a client that asks for no name".into(),
             });
-            return Err(Failure { why, ja4, socket: Some(socket) });
+            return Err(FailedHandshake { why, ja4, socket: Some(socket) });
         }
         let asked = tls.asked(listener, name.as_deref());
         let Some(config) = settings.config(asked) else {
-            return Err(Failure { why: Failed::Gone, ja4, socket: None });
+            return Err(FailedHandshake { why: HandshakeError::Gone, ja4, socket: None });
         };
         let shaking = StartHandshake::from_parts(accepted, socket).into_stream(Arc::clone(config));
         let stream = match shaking.into_fallible().await {
@@ -147,11 +151,13 @@ impl Hello<'_> {
             Err((error, mut socket)) => {
                 // The alert has left.
                 socket.shutdown().await.unwrap_or_default();
-                let why = match Failed::from(error) {
-                    Failed::Gone => Failed::NoOffence("the client left during the TLS handshake".into()),
+                let why = match HandshakeError::from(error) {
+                    HandshakeError::Gone => {
+                        HandshakeError::NoOffence("the client left during the TLS handshake".into())
+                    }
                     failed => failed,
                 };
-                return Err(Failure { why, ja4, socket: Some(socket) });
+                return Err(FailedHandshake { why, ja4, socket: Some(socket) });
             }
         };
         let session = stream.get_ref().1;
@@ -159,8 +165,8 @@ impl Hello<'_> {
             (Some(trust), Some([leaf, ..])) => match ClientCertificate::read(leaf, &trust.name, &trust.roles) {
                 Some(shown) => Some(shown),
                 None => {
-                    let why = Failed::Offence("client certificate with names that can be misread".into());
-                    return Err(Failure { why, ja4, socket: None });
+                    let why = HandshakeError::Offence("client certificate with names that can be misread".into());
+                    return Err(FailedHandshake { why, ja4, socket: None });
                 }
             },
             _ => None,

@@ -19,7 +19,7 @@ const MAX_TRAILERS: usize = 32;
 /// How far a chunked body has been read.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(in crate::proxy) struct Chunks {
-    state: State,
+    state: ChunkState,
     /// Bytes of the line, or of the trailers, so far.
     line: usize,
     extensions: usize,
@@ -27,7 +27,7 @@ pub(in crate::proxy) struct Chunks {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum ChunkState {
     /// In a chunk: the bytes that are left.
     Data(u64),
     DataCr,
@@ -67,7 +67,7 @@ enum Extension {
     Valued,
 }
 
-impl Default for State {
+impl Default for ChunkState {
     fn default() -> Self {
         Self::Size(0, 0)
     }
@@ -75,13 +75,13 @@ impl Default for State {
 
 impl Chunks {
     pub(in crate::proxy) const fn is_over(&self) -> bool {
-        matches!(self.state, State::Over)
+        matches!(self.state, ChunkState::Over)
     }
 
     /// How much of a chunk is still to come.
     pub(in crate::proxy) const fn announced(&self) -> u64 {
         match self.state {
-            State::Data(left) | State::SizeLf(left) => left,
+            ChunkState::Data(left) | ChunkState::SizeLf(left) => left,
             _ => 0,
         }
     }
@@ -92,12 +92,12 @@ impl Chunks {
     /// What is wrong.
     pub(in crate::proxy) fn take(&mut self, bytes: &mut Bytes) -> Result<Bytes, &'static str> {
         self.pass(bytes)?;
-        let State::Data(left) = self.state else { return Ok(Bytes::new()) };
+        let ChunkState::Data(left) = self.state else { return Ok(Bytes::new()) };
         let taken = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
         let piece = bytes.split_to(taken);
         self.state = match left - u64::try_from(taken).unwrap_or(left) {
-            0 => State::DataCr,
-            left => State::Data(left),
+            0 => ChunkState::DataCr,
+            left => ChunkState::Data(left),
         };
         // Whether it was the last is known as soon as it can be.
         self.pass(bytes)?;
@@ -134,19 +134,20 @@ impl Chunks {
     fn pass(&mut self, bytes: &mut Bytes) -> Result<(), &'static str> {
         let mut passed = 0;
         for &byte in bytes.iter() {
-            if matches!(self.state, State::Data(_) | State::Over) {
+            if matches!(self.state, ChunkState::Data(_) | ChunkState::Over) {
                 break;
             }
             self.state = self.next(byte)?;
             passed += 1;
-            self.line = if matches!(self.state, State::Size(_, 0) | State::Data(_)) { 0 } else { self.line + 1 };
-            self.extensions += usize::from(matches!(self.state, State::Within(..)));
+            self.line =
+                if matches!(self.state, ChunkState::Size(_, 0) | ChunkState::Data(_)) { 0 } else { self.line + 1 };
+            self.extensions += usize::from(matches!(self.state, ChunkState::Within(..)));
             if self.line > MAX_LINE || self.extensions > MAX_EXTENSIONS {
                 return Err("chunk line or trailers too long");
             }
             // The CR of the line that ends everything is its own.
-            if matches!(self.state, State::Trailer | State::TrailerLf)
-                || matches!(self.state, State::TrailerStart) && !self.trailers.is_empty()
+            if matches!(self.state, ChunkState::Trailer | ChunkState::TrailerLf)
+                || matches!(self.state, ChunkState::TrailerStart) && !self.trailers.is_empty()
             {
                 self.trailers.push(byte);
             }
@@ -155,25 +156,25 @@ impl Chunks {
         Ok(())
     }
 
-    fn next(&self, byte: u8) -> Result<State, &'static str> {
+    fn next(&self, byte: u8) -> Result<ChunkState, &'static str> {
         Ok(match (self.state, byte) {
-            (State::Size(size, digits), _) if byte.is_ascii_hexdigit() && digits < 16 => {
+            (ChunkState::Size(size, digits), _) if byte.is_ascii_hexdigit() && digits < 16 => {
                 let digit = char::from(byte).to_digit(16).unwrap_or_default();
-                State::Size(size << 4 | u64::from(digit), digits + 1)
+                ChunkState::Size(size << 4 | u64::from(digit), digits + 1)
             }
-            (State::Size(size, 1..), b';') => State::Within(size, Extension::Start),
-            (State::Size(size, 1..), b'\r') => State::SizeLf(size),
-            (State::Within(size, extension), b'\r') if extension.may_end() => State::SizeLf(size),
-            (State::Within(size, extension), _) => State::Within(size, extension.next(byte).ok_or(BROKEN)?),
-            (State::SizeLf(0), b'\n') => State::TrailerStart,
-            (State::SizeLf(size), b'\n') => State::Data(size),
-            (State::DataCr, b'\r') => State::DataLf,
-            (State::DataLf, b'\n') => State::Size(0, 0),
-            (State::TrailerStart, b'\r') => State::EndLf,
-            (State::TrailerStart | State::Trailer, b'\t' | b' '..=b'~' | 0x80..) => State::Trailer,
-            (State::Trailer, b'\r') => State::TrailerLf,
-            (State::TrailerLf, b'\n') => State::TrailerStart,
-            (State::EndLf, b'\n') => State::Over,
+            (ChunkState::Size(size, 1..), b';') => ChunkState::Within(size, Extension::Start),
+            (ChunkState::Size(size, 1..), b'\r') => ChunkState::SizeLf(size),
+            (ChunkState::Within(size, extension), b'\r') if extension.may_end() => ChunkState::SizeLf(size),
+            (ChunkState::Within(size, extension), _) => ChunkState::Within(size, extension.next(byte).ok_or(BROKEN)?),
+            (ChunkState::SizeLf(0), b'\n') => ChunkState::TrailerStart,
+            (ChunkState::SizeLf(size), b'\n') => ChunkState::Data(size),
+            (ChunkState::DataCr, b'\r') => ChunkState::DataLf,
+            (ChunkState::DataLf, b'\n') => ChunkState::Size(0, 0),
+            (ChunkState::TrailerStart, b'\r') => ChunkState::EndLf,
+            (ChunkState::TrailerStart | ChunkState::Trailer, b'\t' | b' '..=b'~' | 0x80..) => ChunkState::Trailer,
+            (ChunkState::Trailer, b'\r') => ChunkState::TrailerLf,
+            (ChunkState::TrailerLf, b'\n') => ChunkState::TrailerStart,
+            (ChunkState::EndLf, b'\n') => ChunkState::Over,
             _ => return Err(BROKEN),
         })
     }

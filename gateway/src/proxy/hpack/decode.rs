@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::{Field, Name, TABLE, huffman, table};
+use super::{Field, FieldName, TABLE, huffman, table};
 
 /// A block that cannot be decoded. Later blocks cannot be decoded either.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl Decoder {
     /// A literal field: its value is spelt out, and its name too if it has no index.
     fn literal(&self, rest: &mut &[u8], bits: u8) -> Result<Field, Undecodable> {
         let name = match integer(rest, bits)? {
-            0 => Name::of(&string(rest)?),
+            0 => FieldName::of(&string(rest)?),
             index => self.field(index)?.name.clone(),
         };
         Ok(Field::new(name, string(rest)?))

@@ -4,11 +4,11 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 
-use super::{Field, Name};
+use super::{Field, FieldName};
 
 static FIELDS: LazyLock<Vec<Field>> = LazyLock::new(|| {
     let field = |(name, value): &(&'static str, &'static str)| {
-        Field::new(Name::of(name.as_bytes()), Bytes::from_static(value.as_bytes()))
+        Field::new(FieldName::of(name.as_bytes()), Bytes::from_static(value.as_bytes()))
     };
     TEXTS.iter().map(field).collect()
 });

@@ -7,12 +7,12 @@ use super::*;
 
 fn shown(field: &Field) -> String {
     match &field.content {
-        Content::Authority(authority) => format!(":authority={authority}"),
-        Content::Header(name, value) => format!("{name}={}", String::from_utf8_lossy(value.as_bytes())),
-        Content::Method(method) => format!(":method={method}"),
-        Content::Path(path) => format!(":path={path}"),
-        Content::Scheme(is_secure) => format!(":scheme={}", if *is_secure { "https" } else { "http" }),
-        Content::Wrong(detail) => format!("!{detail}"),
+        FieldValue::Authority(authority) => format!(":authority={authority}"),
+        FieldValue::Header(name, value) => format!("{name}={}", String::from_utf8_lossy(value.as_bytes())),
+        FieldValue::Method(method) => format!(":method={method}"),
+        FieldValue::Path(path) => format!(":path={path}"),
+        FieldValue::Scheme(is_secure) => format!(":scheme={}", if *is_secure { "https" } else { "http" }),
+        FieldValue::Wrong(detail) => format!("!{detail}"),
     }
 }
 
@@ -134,7 +134,7 @@ fn ours_can_be_read() {
     }
     // Every name that is said by its place in the table stands there.
     for place in table::fields() {
-        let Name::Header(name) = &place.name else { continue };
+        let FieldName::Header(name) = &place.name else { continue };
         let mut out = Vec::new();
         field(name.as_str().as_bytes(), b"x", &mut out);
         assert_eq!(read(&mut Decoder::new(), &out).unwrap(), [format!("{name}=x")]);

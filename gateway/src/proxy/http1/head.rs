@@ -29,7 +29,7 @@ static SPEAKING: [HeaderName; 4] =
 
 /// A request whose head is complete.
 #[derive(Debug)]
-pub(super) struct Head {
+pub(super) struct RequestHead {
     pub(super) parts: Box<Parts>,
     pub(super) framing: Framing,
     /// Whether the client means to send another request on this connection.
@@ -53,19 +53,19 @@ impl From<Refusal> for Malformed {
 
 /// What has come of a head. Looked through once, however slowly it comes.
 #[derive(Default)]
-pub(super) struct Reader {
+pub(super) struct HeadReader {
     partial: BytesMut,
     looked: usize,
 }
 
-impl Reader {
+impl HeadReader {
     /// Whether nothing of a head has come.
     pub(super) fn is_fresh(&self) -> bool {
         self.partial.is_empty()
     }
 
     /// Takes a head within `limits` off what has come now. `None`: it is not complete, and nothing is left.
-    pub(super) fn take(&mut self, fresh: &mut Bytes, limits: HeadLimits) -> Result<Option<Head>, Malformed> {
+    pub(super) fn take(&mut self, fresh: &mut Bytes, limits: HeadLimits) -> Result<Option<RequestHead>, Malformed> {
         if self.partial.is_empty() {
             // RFC 9112 2.2: empty lines may stand before a request.
             while fresh.starts_with(b"\r\n") {
@@ -121,7 +121,7 @@ fn end(bytes: &[u8], looked: usize) -> Result<Option<usize>, Refusal> {
 }
 
 /// Reads the head, which is the first `end` bytes.
-fn read(bytes: &mut Bytes, end: usize, limits: HeadLimits) -> Result<Head, Malformed> {
+fn read(bytes: &mut Bytes, end: usize, limits: HeadLimits) -> Result<RequestHead, Malformed> {
     let head = bytes.split_to(end);
     if end > limits.bytes {
         let is_line = memchr::memchr(b'\n', &head).is_none_or(|line| line > limits.bytes);
@@ -179,7 +179,7 @@ fn read(bytes: &mut Bytes, end: usize, limits: HeadLimits) -> Result<Head, Malfo
             && headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     }
     (parts.method, parts.uri, parts.version) = (method, uri, version);
-    Ok(Head { parts, framing, keeps, expects })
+    Ok(RequestHead { parts, framing, keeps, expects })
 }
 
 /// Whether a target is `http://a.example`, with nothing behind the authority.

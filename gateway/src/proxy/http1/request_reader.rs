@@ -17,7 +17,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio::io::ReadBuf;
 
-use super::head::{Head, Malformed, Reader};
+use super::head::{HeadReader, Malformed, RequestHead};
 use crate::{
     proxy::{
         connection::{CloseReason, Connection, client_io::ClientIo},
@@ -60,7 +60,7 @@ pub(in crate::proxy) struct RequestReader {
 struct Inner {
     /// Read, and not yet taken.
     unread: Bytes,
-    head: Reader,
+    head: HeadReader,
     /// How much of the body is left.
     framing: Framing,
 }
@@ -74,7 +74,7 @@ impl Inner {
 
 impl RequestReader {
     pub(super) fn new(io: &Rc<ClientIo>, connection: &Rc<Connection>) -> Rc<Self> {
-        let inner = Inner { unread: Bytes::new(), head: Reader::default(), framing: Framing::None };
+        let inner = Inner { unread: Bytes::new(), head: HeadReader::default(), framing: Framing::None };
         Rc::new(Self {
             io: Rc::clone(io),
             connection: Rc::clone(connection),
@@ -89,7 +89,11 @@ impl RequestReader {
     }
 
     /// The next request's head. `None`: there is no other request.
-    pub(super) fn poll_head(&self, limits: HeadLimits, cx: &mut Context<'_>) -> Poll<Result<Option<Head>, Malformed>> {
+    pub(super) fn poll_head(
+        &self,
+        limits: HeadLimits,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<RequestHead>, Malformed>> {
         let mut inner = self.inner.borrow_mut();
         let inner = &mut *inner;
         loop {

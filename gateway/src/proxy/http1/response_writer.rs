@@ -46,7 +46,7 @@ pub(super) struct ResponseWriter<B> {
 
 /// Why a response did not arrive whole.
 #[derive(Debug)]
-pub(super) enum Failed {
+pub(super) enum SendError {
     /// Its body broke off.
     Body,
     /// The same, before any of it was sent: another response may be.
@@ -55,13 +55,13 @@ pub(super) enum Failed {
     Client,
 }
 
-impl From<WrongLength> for Failed {
+impl From<WrongLength> for SendError {
     fn from(_wrong: WrongLength) -> Self {
         Self::Body
     }
 }
 
-impl From<io::Error> for Failed {
+impl From<io::Error> for SendError {
     fn from(_gone: io::Error) -> Self {
         Self::Client
     }
@@ -84,15 +84,15 @@ impl<B: SendBody> ResponseWriter<B> {
     }
 
     /// Writes on. Ready once all has left, or never will.
-    pub(super) fn poll(&mut self, io: &ClientIo, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
+    pub(super) fn poll(&mut self, io: &ClientIo, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
         loop {
             if let Err(failed) = self.collect(cx) {
-                return Poll::Ready(Err(if self.begun { failed } else { Failed::Unbegun }));
+                return Poll::Ready(Err(if self.begun { failed } else { SendError::Unbegun }));
             }
             if let Some(rest) = self.out.get(self.written..).filter(|rest| !rest.is_empty()) {
                 let taken = ready!(io.poll_write(cx, rest))?;
                 if taken == 0 {
-                    return Poll::Ready(Err(Failed::Client));
+                    return Poll::Ready(Err(SendError::Client));
                 }
                 self.begun = true;
                 self.written += taken;
@@ -103,14 +103,14 @@ impl<B: SendBody> ResponseWriter<B> {
             } else if !self.piece.is_empty() {
                 let taken = ready!(io.poll_write(cx, &self.piece))?;
                 if taken == 0 {
-                    return Poll::Ready(Err(Failed::Client));
+                    return Poll::Ready(Err(SendError::Client));
                 }
                 self.piece.advance(taken);
                 if self.piece.is_empty() {
                     self.framing.end_piece(&mut self.out);
                 }
             } else if self.framing == BodyEncoder::Ended {
-                return io.poll_flush(cx).map_err(Failed::from);
+                return io.poll_flush(cx).map_err(SendError::from);
             } else {
                 // More may be long in coming.
                 let _on_its_way = io.poll_flush(cx)?;
@@ -130,7 +130,7 @@ impl<B: SendBody> ResponseWriter<B> {
     }
 
     /// Takes what there is of the body, as far as it is to be collected.
-    fn collect(&mut self, cx: &mut Context<'_>) -> Result<(), Failed> {
+    fn collect(&mut self, cx: &mut Context<'_>) -> Result<(), SendError> {
         while self.framing != BodyEncoder::Ended && self.piece.is_empty() && self.out.len() < COLLECTED {
             if self.body.is_end_stream() {
                 return Ok(self.framing.end(&mut self.out)?);
@@ -138,7 +138,7 @@ impl<B: SendBody> ResponseWriter<B> {
             let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else { return Ok(()) };
             match frame {
                 None => self.framing.end(&mut self.out)?,
-                Some(Err(_broken)) => return Err(Failed::Body),
+                Some(Err(_broken)) => return Err(SendError::Body),
                 Some(Ok(frame)) => {
                     // Trailers are for clients that were told of them.
                     if let Ok(piece) = frame.into_data() {
@@ -150,7 +150,7 @@ impl<B: SendBody> ResponseWriter<B> {
         Ok(())
     }
 
-    fn add(&mut self, piece: Bytes) -> Result<(), Failed> {
+    fn add(&mut self, piece: Bytes) -> Result<(), SendError> {
         // An empty chunk would be the last.
         if piece.is_empty() {
             return Ok(());

@@ -4,14 +4,14 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Version};
 use proptest::prelude::*;
 
-use super::head::{Head, Reader};
+use super::head::{HeadReader, RequestHead};
 use crate::{proxy::framing::length::Framing, refusal::Reject, settings::proxy::HeadLimits};
 
 const LIMIT: usize = 16 * 1_024;
 
 /// Reads `bytes` in pieces of `size`: the first head, and what is left behind it.
-fn take(bytes: &[u8], size: usize) -> Result<Option<(Head, Vec<u8>)>, Reject> {
-    let (mut reader, mut taken) = (Reader::default(), 0);
+fn take(bytes: &[u8], size: usize) -> Result<Option<(RequestHead, Vec<u8>)>, Reject> {
+    let (mut reader, mut taken) = (HeadReader::default(), 0);
     for piece in bytes.chunks(size) {
         taken += piece.len();
         let mut fresh = Bytes::copy_from_slice(piece);
@@ -26,7 +26,7 @@ fn take(bytes: &[u8], size: usize) -> Result<Option<(Head, Vec<u8>)>, Reject> {
 
 /// What is read of `bytes`, the same in pieces of every size.
 #[track_caller]
-fn read(bytes: &[u8]) -> Result<Option<(Head, Vec<u8>)>, Reject> {
+fn read(bytes: &[u8]) -> Result<Option<(RequestHead, Vec<u8>)>, Reject> {
     let whole = take(bytes, bytes.len().max(1));
     for size in [1, 2, 3, 7, 64] {
         let pieces = take(bytes, size);

@@ -6,7 +6,7 @@
 
 use gateway_common::limit::{ArrivalTime, Rate};
 
-use super::frame::{DATA, END_STREAM, Head, PADDED, WINDOW_UPDATE};
+use super::frame::{DATA, END_STREAM, FrameHead, PADDED, WINDOW_UPDATE};
 
 /// What a connection may send of them: far more than any client does, far less than what costs us anything.
 const RATE: Option<Rate> = Rate::per_second(100, 1_000);
@@ -27,7 +27,7 @@ pub(super) struct Flood {
 
 impl Flood {
     /// Notes a frame of the client's. `false`: it is a flood.
-    pub(super) fn frame(&mut self, head: &Head, now: u64) -> bool {
+    pub(super) fn frame(&mut self, head: &FrameHead, now: u64) -> bool {
         let counts = match head.kind {
             // What may be padding alone uses up no window.
             DATA => head.length == 0 && !head.has(END_STREAM) || head.has(PADDED),
@@ -72,7 +72,7 @@ mod tests {
     #[track_caller]
     fn check(kind: u8, flags: u8, length: usize, count: u32, gap: u64, expect: bool) {
         let (mut flood, mut now) = (Flood::default(), 1_000_000_000);
-        let head = Head { length, kind, flags, stream: 1 };
+        let head = FrameHead { length, kind, flags, stream: 1 };
         let good = (0..count).all(|_| {
             now += gap;
             flood.frame(&head, now)
@@ -100,7 +100,7 @@ mod tests {
         let mut flood = Flood::default();
         assert_eq!((0..1_000).take_while(|_| flood.fault(1)).count(), 100);
         let mut flood = Flood::default();
-        let window = Head { length: 4, kind: WINDOW_UPDATE, flags: 0, stream: 0 };
+        let window = FrameHead { length: 4, kind: WINDOW_UPDATE, flags: 0, stream: 0 };
         for _ in 0..5_000 {
             flood.sent();
             assert!((0..3).all(|_| flood.frame(&window, 1)));

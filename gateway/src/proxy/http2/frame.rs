@@ -65,14 +65,14 @@ impl ConnectionError {
 
 /// The header of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Head {
+pub(super) struct FrameHead {
     pub(super) length: usize,
     pub(super) kind: u8,
     pub(super) flags: u8,
     pub(super) stream: u32,
 }
 
-impl Head {
+impl FrameHead {
     pub(super) fn read(bytes: &[u8; HEADER]) -> Self {
         let [a, b, c, kind, flags, d, e, f, g] = *bytes;
         let length = usize::try_from(u32::from_be_bytes([0, a, b, c])).unwrap_or(usize::MAX);
@@ -151,7 +151,7 @@ mod tests {
         headers(&block, END_STREAM, 7, &mut out);
         let (mut rest, mut found, mut whole) = (&out[..], Vec::new(), Vec::new());
         while let Some((head, behind)) = rest.split_first_chunk() {
-            let head = Head::read(head);
+            let head = FrameHead::read(head);
             assert_eq!(head.stream, 7);
             found.push((head.kind, head.flags, head.length));
             let (payload, behind) = behind.split_at(head.length);

@@ -1,6 +1,6 @@
 //! Puts frames together from what a client sends, wherever the reads have cut them (RFC 9113 3.4, 4.1).
 
-use super::frame::{ConnectionError, DATA, HEADER, Head, MAX_PAYLOAD, PREFACE, Reason};
+use super::frame::{ConnectionError, DATA, FrameHead, HEADER, MAX_PAYLOAD, PREFACE, Reason};
 
 /// How far the client's preface has come, and the frame that is arriving.
 #[derive(Default)]
@@ -15,9 +15,9 @@ pub(super) struct FrameReader {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Frame<'a> {
     /// It came in several reads. Its header stands in front of the payload.
-    Joined(Head, Vec<u8>),
+    Joined(FrameHead, Vec<u8>),
     /// It came in one read, where its payload stays.
-    Whole(Head, &'a [u8]),
+    Whole(FrameHead, &'a [u8]),
 }
 
 impl FrameReader {
@@ -100,8 +100,8 @@ impl FrameReader {
 }
 
 /// Reads the header of a frame. A frame that is too large is not waited for (RFC 9113 4.2).
-fn read_head(bytes: &[u8; HEADER]) -> Result<Head, ConnectionError> {
-    let head = Head::read(bytes);
+fn read_head(bytes: &[u8; HEADER]) -> Result<FrameHead, ConnectionError> {
+    let head = FrameHead::read(bytes);
     if head.length > MAX_PAYLOAD { Err(ConnectionError(Reason::FrameSize, "frame too large")) } else { Ok(head) }
 }
 

@@ -10,7 +10,7 @@ use http::{
 use crate::{
     proxy::{
         framing::{OF_HTTP1, length::decimal},
-        hpack::{Content, Field},
+        hpack::{Field, FieldValue},
         memory::buffer_pool,
         service::RequestLine,
     },
@@ -39,7 +39,7 @@ pub(super) enum Wrong {
 }
 
 /// What has been read of a block of fields.
-pub(super) struct Reader {
+pub(super) struct FieldReader {
     authority: Option<Authority>,
     method: Option<Method>,
     path: Option<PathAndQuery>,
@@ -52,7 +52,7 @@ pub(super) struct Reader {
     wrong: Option<&'static str>,
 }
 
-impl Reader {
+impl FieldReader {
     /// Reads what is within `limits`.
     pub(super) fn new(limits: HeadLimits) -> Self {
         Self {
@@ -74,14 +74,14 @@ impl Reader {
             return;
         }
         let is_first = match &field.content {
-            Content::Header(name, value) => {
+            FieldValue::Header(name, value) => {
                 if OF_HTTP1.contains(name) || *name == header::TE && value != "trailers" {
                     self.wrong.get_or_insert("connection header in HTTP/2");
                 }
                 self.parts.headers.append(name, value.clone());
                 return;
             }
-            Content::Wrong(detail) => {
+            FieldValue::Wrong(detail) => {
                 self.wrong.get_or_insert(detail);
                 return;
             }
@@ -89,10 +89,10 @@ impl Reader {
                 self.wrong.get_or_insert("pseudo header behind others");
                 return;
             }
-            Content::Authority(authority) => self.authority.replace(authority.clone()).is_none(),
-            Content::Method(method) => self.method.replace(method.clone()).is_none(),
-            Content::Path(path) => self.path.replace(path.clone()).is_none(),
-            Content::Scheme(is_https) => self.is_https.replace(*is_https).is_none(),
+            FieldValue::Authority(authority) => self.authority.replace(authority.clone()).is_none(),
+            FieldValue::Method(method) => self.method.replace(method.clone()).is_none(),
+            FieldValue::Path(path) => self.path.replace(path.clone()).is_none(),
+            FieldValue::Scheme(is_https) => self.is_https.replace(*is_https).is_none(),
         };
         if !is_first {
             self.wrong.get_or_insert("pseudo header twice");
@@ -175,7 +175,7 @@ mod tests {
 
     const MAX_HEADERS: usize = 100;
 
-    fn read(limit: usize, fields: &[(&str, &str)]) -> Reader {
+    fn read(limit: usize, fields: &[(&str, &str)]) -> FieldReader {
         let mut block = Vec::new();
         for (name, value) in fields {
             // Spelt out: what we write ourselves would be in lower case.
@@ -185,7 +185,7 @@ mod tests {
                 block.extend_from_slice(text.as_bytes());
             }
         }
-        let mut reader = Reader::new(HeadLimits { bytes: limit, headers: MAX_HEADERS, target: 8_192 });
+        let mut reader = FieldReader::new(HeadLimits { bytes: limit, headers: MAX_HEADERS, target: 8_192 });
         Decoder::new().decode(&block, |field| reader.add(field)).unwrap();
         reader
     }

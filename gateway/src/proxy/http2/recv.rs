@@ -8,12 +8,13 @@ use http::header;
 use super::{
     body_buffer::{self, Body, BodyBuffer},
     frame::{
-        self, ACK, ConnectionError, END_HEADERS, END_STREAM, HAS_PRIORITY, HEADER, Head, MAX_PAYLOAD, PADDED, Reason,
+        self, ACK, ConnectionError, END_HEADERS, END_STREAM, FrameHead, HAS_PRIORITY, HEADER, MAX_PAYLOAD, PADDED,
+        Reason,
     },
     frame_reader::Frame,
-    head::{FieldBlock, Reader, Wrong},
+    head::{FieldBlock, FieldReader, Wrong},
     session::Session,
-    stream::{ResponseSender, State, Stream, Work},
+    stream::{ResponseSender, Stream, StreamState, Work},
 };
 use crate::{
     proxy::{
@@ -51,7 +52,7 @@ where
         Ok(())
     }
 
-    fn frame(&mut self, head: &Head, payload: &[u8]) -> Result<(), ConnectionError> {
+    fn frame(&mut self, head: &FrameHead, payload: &[u8]) -> Result<(), ConnectionError> {
         if !self.flood.frame(head, deadline::now()) {
             return Err(ConnectionError(Reason::EnhanceYourCalm, "flood of HTTP/2 frames"));
         }
@@ -87,7 +88,7 @@ where
         taken
     }
 
-    fn data(&mut self, head: &Head, payload: &[u8]) -> Result<(), ConnectionError> {
+    fn data(&mut self, head: &FrameHead, payload: &[u8]) -> Result<(), ConnectionError> {
         if head.stream == 0 {
             return Err(ConnectionError::protocol("DATA on the connection"));
         }
@@ -123,7 +124,7 @@ where
         self.end_stream(head.stream, Some(slot), reason)
     }
 
-    fn headers(&mut self, head: &Head, payload: &[u8]) -> Result<(), ConnectionError> {
+    fn headers(&mut self, head: &FrameHead, payload: &[u8]) -> Result<(), ConnectionError> {
         let mut fragment = unpad(head, payload)?;
         let mut depends_on_itself = false;
         if head.has(HAS_PRIORITY) {
@@ -159,7 +160,7 @@ where
         Ok(())
     }
 
-    fn continuation(&mut self, head: &Head, payload: &[u8]) -> Result<(), ConnectionError> {
+    fn continuation(&mut self, head: &FrameHead, payload: &[u8]) -> Result<(), ConnectionError> {
         let Some(mut block) = self.block.take() else {
             return Err(ConnectionError::protocol("CONTINUATION of nothing"));
         };
@@ -178,7 +179,7 @@ where
 
     /// Takes a whole block of fields.
     fn fields(&mut self, number: u32, ends: bool, is_wrong: bool, block: &[u8]) -> Result<(), ConnectionError> {
-        let mut reader = Reader::new(self.service.head_limits());
+        let mut reader = FieldReader::new(self.service.head_limits());
         // Whatever becomes of the stream: what the fields leave in the table is for those that follow.
         self.decoder
             .decode(block, |field| reader.add(field))
@@ -208,7 +209,7 @@ where
                 let body = (!ends).then(|| BodyBuffer::new(length, expects, self.flow.freed(), waker));
                 let received = body.as_ref().map_or_else(Default::default, |body| Body::new(body).into());
                 let work = Work::Responding(Box::pin(self.service.respond(parts, received)));
-                let state = State::opened(Some(work), ends);
+                let state = StreamState::opened(Some(work), ends);
                 self.streams.insert(slot, Stream::new(number, state, body, self.flow.initial()));
                 Ok(())
             }
@@ -218,7 +219,7 @@ where
                 let response = self.service.refuse(line.map(|line| *line), refusal);
                 let resize = std::mem::take(&mut self.peer.resizes_table);
                 let sender = ResponseSender::begin(response, number, resize, &mut self.io.out());
-                let state = State::opened(sender.map(Work::Sending), ends);
+                let state = StreamState::opened(sender.map(Work::Sending), ends);
                 self.streams.insert(slot, Stream::new(number, state, None, self.flow.initial()));
                 Ok(())
             }
@@ -229,7 +230,7 @@ where
         }
     }
 
-    fn rst_stream(&mut self, head: &Head, payload: &[u8]) -> Result<(), ConnectionError> {
+    fn rst_stream(&mut self, head: &FrameHead, payload: &[u8]) -> Result<(), ConnectionError> {
         if head.stream == 0 {
             return Err(ConnectionError::protocol("RST_STREAM on the connection"));
         }
@@ -242,7 +243,7 @@ where
         Ok(())
     }
 
-    fn settings(&mut self, head: &Head, payload: &[u8]) -> Result<(), ConnectionError> {
+    fn settings(&mut self, head: &FrameHead, payload: &[u8]) -> Result<(), ConnectionError> {
         if head.stream != 0 {
             return Err(ConnectionError::protocol("SETTINGS on a stream"));
         }
@@ -293,7 +294,7 @@ where
         Ok(())
     }
 
-    fn ping(&mut self, head: &Head, payload: &[u8]) -> Result<(), ConnectionError> {
+    fn ping(&mut self, head: &FrameHead, payload: &[u8]) -> Result<(), ConnectionError> {
         if head.stream != 0 {
             return Err(ConnectionError::protocol("PING on a stream"));
         }
@@ -308,7 +309,7 @@ where
         Ok(())
     }
 
-    fn window_update(&mut self, head: &Head, payload: &[u8]) -> Result<(), ConnectionError> {
+    fn window_update(&mut self, head: &FrameHead, payload: &[u8]) -> Result<(), ConnectionError> {
         let more: [u8; 4] = payload
             .try_into()
             .map_err(|_error| ConnectionError(Reason::FrameSize, "WINDOW_UPDATE not of four bytes"))?;
@@ -378,7 +379,7 @@ where
 }
 
 /// What is not padding (RFC 9113 6.1).
-fn unpad<'a>(head: &Head, payload: &'a [u8]) -> Result<&'a [u8], ConnectionError> {
+fn unpad<'a>(head: &FrameHead, payload: &'a [u8]) -> Result<&'a [u8], ConnectionError> {
     if !head.has(PADDED) {
         return Ok(payload);
     }

@@ -6,7 +6,7 @@ use std::{task::Context, task::Poll, time::Duration};
 use super::{
     frame::Reason,
     session::{FULL, Session},
-    stream::{ResponseSender, Sent, Shared, State, Stream, Work},
+    stream::{ResponseSender, Sent, Shared, Stream, StreamState, Work},
 };
 use crate::proxy::{
     connection::{Close, CloseReason},
@@ -77,9 +77,9 @@ impl<S: Service> Session<S> {
             self.streams.schedule_all(self.flow.with_memory());
         }
         match &mut stream.state {
-            State::Open(_) | State::HalfClosedRemote(_) => true,
-            State::Closed => false,
-            State::HalfClosedLocal(linger) => {
+            StreamState::Open(_) | StreamState::HalfClosedRemote(_) => true,
+            StreamState::Closed => false,
+            StreamState::HalfClosedLocal(linger) => {
                 if stream.body.as_ref().is_some_and(|body| !body.is_abandoned()) {
                     return true;
                 }

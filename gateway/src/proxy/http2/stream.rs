@@ -35,7 +35,7 @@ pub(super) type Responding<B> = Pin<Box<dyn Future<Output = Response<B>>>>;
 /// One stream. `B`: the body of its response.
 pub(super) struct Stream<B> {
     pub(super) id: u32,
-    pub(super) state: State<B>,
+    pub(super) state: StreamState<B>,
     /// The request's body; `None`: there is none.
     pub(super) body: Option<Rc<BodyBuffer>>,
     /// How much of the response the client takes, in bytes. It may be less than nothing.
@@ -64,7 +64,7 @@ pub(super) struct Stream<B> {
 ///
 /// RST_STREAM of either side closes a stream in any state. A stream that is idle or closed has no slot; one that has just
 /// closed loses its slot in its next turn.
-pub(super) enum State<B> {
+pub(super) enum StreamState<B> {
     /// The client sends its request, and we make or send the response.
     Open(Work<B>),
     /// The request is complete. We make or send the response.
@@ -81,7 +81,7 @@ pub(super) enum Work<B> {
     Sending(Box<ResponseSender<B>>),
 }
 
-impl<B> State<B> {
+impl<B> StreamState<B> {
     /// A stream whose request is complete if it `ends`. Without `work` its response is sent already.
     pub(super) fn opened(work: Option<Work<B>>, ends: bool) -> Self {
         match (work, ends) {
@@ -176,7 +176,7 @@ pub(super) enum Sent {
 }
 
 impl<B> Stream<B> {
-    pub(super) const fn new(id: u32, state: State<B>, body: Option<Rc<BodyBuffer>>, window: i64) -> Self {
+    pub(super) const fn new(id: u32, state: StreamState<B>, body: Option<Rc<BodyBuffer>>, window: i64) -> Self {
         Self { id, state, body, window }
     }
 
@@ -358,12 +358,12 @@ mod tests {
     use super::*;
 
     /// The name of a state.
-    fn name(state: &State<()>) -> &'static str {
+    fn name(state: &StreamState<()>) -> &'static str {
         match state {
-            State::Open(_) => "open",
-            State::HalfClosedRemote(_) => "half-closed (remote)",
-            State::HalfClosedLocal(_) => "half-closed (local)",
-            State::Closed => "closed",
+            StreamState::Open(_) => "open",
+            StreamState::HalfClosedRemote(_) => "half-closed (remote)",
+            StreamState::HalfClosedLocal(_) => "half-closed (local)",
+            StreamState::Closed => "closed",
         }
     }
 
@@ -371,7 +371,7 @@ mod tests {
     fn streams_close_when_both_sides_have_ended() {
         let state = |work: bool, ends: bool| {
             let responding = || Work::Responding(Box::pin(std::future::pending()));
-            State::<()>::opened(work.then(responding), ends)
+            StreamState::<()>::opened(work.then(responding), ends)
         };
         // Whether the response is still to be made, whether the request ends; the state at first, once the client has
         // ended, and once we have.

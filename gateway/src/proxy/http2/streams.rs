@@ -204,7 +204,7 @@ mod tests {
     fn open(streams: &mut Streams<()>, number: u32) -> usize {
         streams.open(number);
         let (slot, _) = streams.free_slot();
-        streams.insert(slot, Stream::new(number, super::super::stream::State::Closed, None, 0));
+        streams.insert(slot, Stream::new(number, super::super::stream::StreamState::Closed, None, 0));
         slot
     }
 

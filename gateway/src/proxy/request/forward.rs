@@ -10,7 +10,7 @@ use crate::{
     proxy::{
         body::{RequestBody, Upload},
         raw_head::HeadFormat,
-        tunnel::{token, upgrade::Wanted},
+        tunnel::{token, upgrade::UpgradeRequest},
         upstream::{AttemptTimeouts, ForwardError, ForwardJob, ServerGroup, UpstreamRequest, headers},
         worker::Worker,
     },
@@ -57,7 +57,7 @@ pub(super) struct Plan<'a> {
     /// The certificate that the client has shown.
     pub(super) certificate: Option<&'a ClientCertificate>,
     /// The protocol that the connection is to change to.
-    pub(super) upgrade: Option<Box<Wanted>>,
+    pub(super) upgrade: Option<Box<UpgradeRequest>>,
     pub(super) timeouts: AttemptTimeouts,
 }
 

@@ -14,16 +14,16 @@ use crate::{clock, proxy::memory::slab::Slab};
 pub(in crate::proxy) const TICK: Duration = Duration::from_millis(50);
 
 thread_local! {
-    static TABLE: RefCell<Table> = RefCell::new(Table { now: clock::monotonic(), entries: Slab::new() });
+    static TABLE: RefCell<Deadlines> = RefCell::new(Deadlines { now: clock::monotonic(), entries: Slab::new() });
 }
 
-struct Table {
+struct Deadlines {
     /// The time of the last tick.
     now: u64,
-    entries: Slab<Entry>,
+    entries: Slab<Deadline>,
 }
 
-struct Entry {
+struct Deadline {
     due: u64,
     /// It was armed since the last tick, so nobody knows when exactly: its time begins with the next one.
     is_fresh: bool,
@@ -66,7 +66,7 @@ impl Alarm {
         TABLE.with_borrow_mut(|table| {
             let now = table.now;
             let Some(entry) = self.slot.and_then(|slot| table.entries.at_mut(slot)) else {
-                let entry = Entry { due: after_now(now, after), is_fresh: true, waker: cx.waker().clone() };
+                let entry = Deadline { due: after_now(now, after), is_fresh: true, waker: cx.waker().clone() };
                 self.slot = Some(table.entries.insert(entry));
                 return Poll::Pending;
             };

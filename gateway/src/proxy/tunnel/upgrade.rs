@@ -17,7 +17,7 @@ use crate::{
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// The protocol that a client wants its connection to change to.
-pub(in crate::proxy) struct Wanted {
+pub(in crate::proxy) struct UpgradeRequest {
     protocol: HeaderValue,
     /// The `Sec-WebSocket-Accept` that a server has to answer; `None`: another protocol.
     accept: Option<String>,
@@ -28,7 +28,7 @@ pub(in crate::proxy) fn wanted(
     head: &Parts,
     has_body: bool,
     allowed: Option<&Upgrade>,
-) -> Result<Option<Box<Wanted>>, Refusal> {
+) -> Result<Option<Box<UpgradeRequest>>, Refusal> {
     let (Some(allowed), Some(protocol)) = (allowed, one(&head.headers, &header::UPGRADE)) else { return Ok(None) };
     // RFC 9110 7.8: HTTP/1.0 has no upgrade, and `Connection` has to name it.
     if head.version != Version::HTTP_11 || !connects(&head.headers) {
@@ -49,10 +49,10 @@ pub(in crate::proxy) fn wanted(
     }
     let accept = if is("websocket") { Some(accept(&head.headers)?) } else { None };
     // Boxed, as most requests do without it.
-    Ok(Some(Box::new(Wanted { protocol: protocol.clone(), accept })))
+    Ok(Some(Box::new(UpgradeRequest { protocol: protocol.clone(), accept })))
 }
 
-impl Wanted {
+impl UpgradeRequest {
     /// Asks the upstream for it.
     pub(in crate::proxy) fn ask(&self, headers: &mut HeaderMap) {
         tell(headers, self.protocol.clone());
@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn w01_what_makes_one() {
         let websocket = HeaderValue::from_static("websocket");
-        let wanted = Wanted { protocol: websocket, accept: Some("right".to_owned()) };
+        let wanted = UpgradeRequest { protocol: websocket, accept: Some("right".to_owned()) };
         for (protocol, connection, accept, expect) in [
             ("WebSocket", "Upgrade", "right", true),
             ("h2c", "upgrade", "right", false),

@@ -210,7 +210,7 @@ fn passes(name: &HeaderName) -> bool {
     if HOP_BY_HOP.contains(name) {
         return false;
     }
-    header_names::kind(name.as_str()) == header_names::Kind::Message
+    header_names::kind(name.as_str()) == header_names::HeaderKind::Message
 }
 
 /// The headers that `Connection` names as its own (RFC 9110 7.6.1). Ours are set afterwards, so naming them is in

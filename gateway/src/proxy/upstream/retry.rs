@@ -12,7 +12,7 @@ use super::{
     error::{ForwardError, UpstreamError},
 };
 use crate::{
-    proxy::{service::BodyError, tunnel::upgrade::Wanted},
+    proxy::{service::BodyError, tunnel::upgrade::UpgradeRequest},
     refusal::{Refusal, Reject},
     settings::upstream::Retry,
 };
@@ -183,7 +183,7 @@ impl AttemptFailure {
 
     /// What a response says of the attempt. `wanted`: the protocol that the client wants to switch to. `None`: the
     /// server did not fail.
-    pub(super) fn of_head(head: &response::Parts, wanted: Option<&Wanted>) -> Option<Self> {
+    pub(super) fn of_head(head: &response::Parts, wanted: Option<&UpgradeRequest>) -> Option<Self> {
         match head.status {
             StatusCode::SWITCHING_PROTOCOLS if !wanted.is_some_and(|wanted| wanted.is_granted(head)) => {
                 Some(Self::UnaskedSwitch)

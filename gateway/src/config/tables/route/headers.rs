@@ -10,7 +10,7 @@ use crate::{
         value::{self, form::described},
     },
     diagnostic::Diagnostic,
-    header_names::{self, Kind},
+    header_names::{self, HeaderKind},
     settings::edits::{Edits, Side},
 };
 
@@ -73,16 +73,16 @@ pub(super) fn pass_headers(table: &Table<'_>, edits: Option<&Edits>, reader: &Re
             let name = HeaderName::from_bytes(text.as_bytes()).map_err(|_no_name| no_name())?;
             // What a program may read it as counts (T02).
             match header_names::kind(&header_names::folded(name.as_str())) {
-                Kind::Own => {
+                HeaderKind::Own => {
                     let wrong = Diagnostic::bare(format!(
                         "{name} is a header that the gateway sets, or another spelling of one"
                     ));
                     Err(wrong.hint("leave it out: upstreams trust it"))
                 }
-                Kind::Message if header_names::kind(name.as_str()) == Kind::Message => {
+                HeaderKind::Message if header_names::kind(name.as_str()) == HeaderKind::Message => {
                     Err(Diagnostic::bare(format!("{name} always passes")).hint("leave it out"))
                 }
-                Kind::Alias | Kind::Message | Kind::Other => Ok(name),
+                HeaderKind::Alias | HeaderKind::Message | HeaderKind::Other => Ok(name),
             }
         }),
     );
