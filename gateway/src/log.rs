@@ -1,4 +1,4 @@
-//! Decides what is told of what happened: the access log.
+//! The access log.
 
 pub mod access;
 pub mod sink;

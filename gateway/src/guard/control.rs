@@ -1,4 +1,4 @@
-//! Decides what the CLI may ask the guard, and what it is answered: one JSON object a line each way, over a Unix
+//! Requests of the CLI to the guard, and the answers: one JSON object a line each way, over a Unix
 //! socket. Who may open that, `guard.control_mode` says; who may ask what, `[[operator]]`.
 
 use std::net::IpAddr;

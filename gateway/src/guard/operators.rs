@@ -1,4 +1,4 @@
-//! Decides who may do what: root everything, others what `[[operator]]` says of their user and their groups.
+//! Operators and their rights: root may do everything, others what `[[operator]]` says of their user and groups.
 //!
 //! *Invariant:* names are found out when a configuration is prepared, never while a command waits: a directory of users
 //! that does not answer keeps nobody from blocking an attacker.

@@ -1,4 +1,4 @@
-//! Decides what one line of the access log says: one JSON object, written by hand into a buffer.
+//! One line of the access log: one JSON object, written by hand into a buffer.
 //!
 //! *Invariant:* whatever a client sent stands in it escaped; query strings, tokens and bodies never do.
 

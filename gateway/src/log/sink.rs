@@ -1,4 +1,4 @@
-//! Decides how lines reach the disk without a worker ever waiting for it: whole blocks, handed to one writing thread.
+//! Writes log lines to disk in whole blocks, on a thread of its own, so that no worker ever waits for the disk.
 //!
 //! *Invariant:* what is under way is bounded; blocks that the disk is too slow for are dropped and counted.
 

@@ -1,4 +1,4 @@
-//! Decides what `[admin]` holds once it is valid: where metrics and health are served, and for whom.
+//! The settings of `[admin]`, valid: where metrics and health are served, and for whom.
 
 use std::{net::SocketAddr, path::PathBuf};
 

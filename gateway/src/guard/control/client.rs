@@ -1,4 +1,4 @@
-//! Decides how the command line reaches the guard, and what to tell a person when it cannot.
+//! The command line's connection to the guard, and what a person is told when it fails.
 
 use std::{
     io::{self, BufRead as _, BufReader, Read as _, Write as _},

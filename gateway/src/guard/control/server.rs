@@ -1,4 +1,4 @@
-//! Decides who may open the control socket, and how much they may say: one line of JSON at a time, bounded in length,
+//! The control socket: who may open it, and how much they may send: one line of JSON at a time, bounded in length,
 //! number and time. What somebody may ask, the guard's loop decides.
 
 use std::{

@@ -1,4 +1,4 @@
-//! Decides who is told of what happens as it happens: whoever asked, in order, for as long as they keep up.
+//! Sends events to watchers as they happen, in order, for as long as they keep up.
 //!
 //! *Invariant:* the guard never waits for a watcher. So many lines wait for each; one who is further behind is let go,
 //! and counted, if it was decisions that he missed, and is told how many he missed if it was packets.
