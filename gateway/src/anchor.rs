@@ -35,6 +35,14 @@ impl SignedHead {
         serde_json::to_string(self).unwrap_or_default()
     }
 
+    /// As a message of syslog (RFC 5424): facility 13 (log audit), severity 5 (notice).
+    #[must_use]
+    pub fn to_syslog(&self, host: &str, pid: u32) -> String {
+        let host: String = host.chars().filter(char::is_ascii_graphic).take(255).collect();
+        let host = if host.is_empty() { "-" } else { &host };
+        format!("<109>1 {} {host} gateway {pid} anchor - {}", self.time, self.to_line())
+    }
+
     /// Finds one in a line that may have something else before it, as a line of syslog has.
     #[must_use]
     pub fn find(line: &str) -> Option<Self> {
@@ -69,7 +77,7 @@ mod tests {
         let line = head.to_line();
         for (line, expect) in [
             (line.clone(), true),
-            (format!("<109>1 2026-01-01T00:00:00Z host gateway 7 anchor - {line}"), true),
+            (head.to_syslog("host", 7), true),
             (format!("{line} and more"), true),
             (line.replacen("\"anchor\":1", "\"anchor\":2", 1), false),
             (line.replacen("\"seq\":7", "\"seq\":-7", 1), false),

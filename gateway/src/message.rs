@@ -14,6 +14,7 @@ use crate::{detect::BanRequest, tls::Chain};
 
 pub mod byte_stream;
 pub mod channel;
+pub mod delivery;
 pub mod observer;
 pub(crate) mod sealed;
 pub mod telemetry;

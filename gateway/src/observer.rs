@@ -10,6 +10,7 @@ pub use reference::reference;
 mod main;
 
 mod admin;
+mod deliver;
 mod exposition;
 mod reference;
 mod store;

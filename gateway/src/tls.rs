@@ -31,6 +31,7 @@ pub(crate) mod hello;
 mod hsts;
 mod names;
 mod ocsp;
+mod outgoing;
 mod session;
 mod tickets;
 mod upstream;
@@ -41,6 +42,7 @@ pub(crate) use client::roots;
 pub use demands::Demands;
 pub use hsts::Hsts;
 use names::Names;
+pub use outgoing::outgoing;
 pub(crate) use session::Secured;
 pub use tickets::{Chain, Tickets};
 

@@ -2,15 +2,24 @@
 
 use std::{
     fs,
+    io::{Read, Write},
+    net::{TcpListener, UdpSocket},
+    os::unix::{fs::PermissionsExt as _, net::UnixDatagram},
     path::{Path, PathBuf},
     process::Command,
+    sync::{Arc, Mutex},
+    thread,
 };
 
 use aws_lc_rs::digest;
 use data_encoding::HEXLOWER;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use serde_json::Value;
 use support::{
+    admin,
     daemon::{Daemon, binary, gateway},
+    pki::PKI,
     report,
     settings::Settings,
     upstream::Upstream,
@@ -209,4 +218,158 @@ fn what_is_refused_is_recorded_by_class_with_sources_and_bounded() {
     let shadow: Vec<&Value> = records.iter().filter(|record| record["event"] == "shadow").collect();
     assert!(shadow.iter().any(|record| record["what"] == "rule.scans"), "{shadow:?}");
     assert!(records.iter().any(|record| record["event"] == "proxy_ready"));
+}
+
+/// What receivers got, a line each.
+type Received = Arc<Mutex<Vec<String>>>;
+
+/// Answers one POST request after the other by `answer`, until the test's process ends.
+fn serve(listener: TcpListener, tls: bool, answer: impl Fn(&[u8]) -> Vec<u8> + Send + 'static) {
+    let key = PrivateKeyDer::from_pem_slice(PKI.key_pem.as_bytes()).unwrap();
+    let chain = vec![CertificateDer::from_pem_slice(PKI.certificate_pem.as_bytes()).unwrap()];
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = Arc::new(config.with_no_client_auth().with_single_cert(chain, key).unwrap());
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            if tls {
+                respond(StreamOwned::new(ServerConnection::new(Arc::clone(&config)).unwrap(), stream), &answer);
+            } else {
+                respond(stream, &answer);
+            }
+        }
+    });
+}
+
+/// Reads a request, and sends what becomes of its body. Who speaks otherwise gets nothing.
+fn respond(mut stream: impl Read + Write, answer: &impl Fn(&[u8]) -> Vec<u8>) {
+    let (mut bytes, mut some) = (Vec::new(), [0; 4_096]);
+    loop {
+        let head = bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|end| end + 4);
+        if let Some(head) = head {
+            let text = String::from_utf8_lossy(&bytes[..head]).to_lowercase();
+            let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+            let whole = head + length.unwrap_or(0);
+            if bytes.len() >= whole {
+                let body = answer(&bytes[head..whole]);
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+                stream.write_all(&[head.as_bytes(), &body].concat()).unwrap_or_default();
+                return stream.flush().unwrap_or_default();
+            }
+        }
+        match stream.read(&mut some) {
+            Ok(read) if read > 0 => bytes.extend_from_slice(&some[..read]),
+            _ => return,
+        }
+    }
+}
+
+#[test]
+fn anchors_reach_syslog_a_webhook_and_a_time_stamp_authority() {
+    if !report::may_run("audit::anchors") {
+        return;
+    }
+    let world = World::new();
+    let (state, vault) = (world.folder.join("state"), world.folder.join("vault"));
+    fs::create_dir_all(&vault).unwrap();
+    authority(&vault);
+    let listen = |address: &'static str| world.gate.enter(move || TcpListener::bind(address).unwrap());
+    let received = Received::default();
+    let udp = world.gate.enter(|| UdpSocket::bind("127.0.0.1:9514").unwrap());
+    let heard = Arc::clone(&received);
+    thread::spawn(move || {
+        let mut bytes = [0; 4_096];
+        while let Ok(length) = udp.recv(&mut bytes) {
+            heard.lock().unwrap().push(format!("udp {}", String::from_utf8_lossy(&bytes[..length])));
+        }
+    });
+    let path = world.folder.join("log.sock");
+    let unix = UnixDatagram::bind(&path).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+    let heard = Arc::clone(&received);
+    thread::spawn(move || {
+        let mut bytes = [0; 4_096];
+        while let Ok(length) = unix.recv(&mut bytes) {
+            heard.lock().unwrap().push(format!("unix {}", String::from_utf8_lossy(&bytes[..length])));
+        }
+    });
+    let (tcp, heard) = (listen("127.0.0.1:9601"), Arc::clone(&received));
+    thread::spawn(move || {
+        for mut stream in tcp.incoming().flatten() {
+            let mut text = String::new();
+            stream.read_to_string(&mut text).unwrap();
+            heard.lock().unwrap().push(format!("tcp {text}"));
+        }
+    });
+    let heard = Arc::clone(&received);
+    serve(listen("127.0.0.1:9443"), true, move |body| {
+        heard.lock().unwrap().push(format!("webhook {}", String::from_utf8_lossy(body)));
+        Vec::new()
+    });
+    let folder = vault.clone();
+    serve(listen("127.0.0.1:9318"), false, move |body| {
+        fs::write(folder.join("asked.tsq"), body).unwrap();
+        let reply = ["-config", "tsa.cnf", "-section", "t", "-queryfile", "asked.tsq", "-out", "asked.tsr"];
+        openssl(&folder, &[&["ts", "-reply"][..], &reply].concat());
+        fs::read(folder.join("asked.tsr")).unwrap()
+    });
+    let anchor = |name: &str, what: &str| format!("[[audit.anchor]]\nname = \"{name}\"\n{what}\nevery = \"1s\"\n");
+    let anchors = [
+        anchor("datagrams", "syslog = \"udp://127.0.0.1:9514\""),
+        anchor("local", &format!("syslog = \"unix:{}\"", path.display())),
+        anchor("stream", "syslog = \"tcp://127.0.0.1:9601\""),
+        anchor("hook", "webhook = \"https://localhost:9443/anchors\"\nca = \"ca.crt\""),
+        anchor("stranger", "webhook = \"https://127.0.0.1:9443/anchors\"\nca = \"ca.crt\""),
+        anchor("authority", "timestamp = \"http://127.0.0.1:9318/\""),
+        anchor("closed", "webhook = \"http://127.0.0.1:9319/\""),
+    ];
+    let more = format!("{}[audit]\ncheckpoint = \"1s\"\n{}", admin::TABLE, anchors.concat());
+    let settings = Settings { interfaces: Vec::new(), more, ..Settings::default() };
+    let mut daemon = Daemon::start(&world, &settings);
+    daemon.done(&["block", "add", "203.0.113.1", "--for", "1h"]);
+    let states = until("all anchors to be told", SOON, || {
+        let states = daemon.status()["audit"]["anchors"].as_array()?.clone();
+        let is_told = |state: &Value| {
+            let fails = ["stranger", "closed"].iter().any(|name| state["name"] == *name);
+            if fails { state["failing"].is_string() } else { state["seq"].as_u64() > Some(0) }
+        };
+        states.iter().all(is_told).then_some(states)
+    });
+    assert_eq!(states.len(), 7);
+    let warnings = daemon.status()["warnings"].to_string();
+    assert!(warnings.contains("anchor closed cannot be reached") && warnings.contains("stranger"), "{warnings}");
+    assert!(!warnings.contains("anchor hook"), "{warnings}");
+
+    // What each got agrees with the chain.
+    for kind in ["unix", "udp", "tcp", "webhook"] {
+        let lines: Vec<String> =
+            received.lock().unwrap().iter().filter(|line| line.starts_with(kind)).cloned().collect();
+        let file = vault.join(kind);
+        fs::write(&file, lines.join("\n")).unwrap();
+        verify(&state, &["--anchor", file.to_str().unwrap()], 0, "anchors agree");
+        let framed = lines[0].split(' ').nth(1).unwrap();
+        assert!(kind != "tcp" || framed.parse::<usize>().is_ok(), "{lines:?}");
+    }
+    // The response is kept, and OpenSSL believes it.
+    let stamps: Vec<PathBuf> =
+        fs::read_dir(state.join("timestamps")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    verify(&state, &["--tsr", stamps[0].to_str().unwrap()], 0, "existed at");
+    let name = stamps[0].file_stem().unwrap().to_str().unwrap();
+    let seq: u64 = name.strip_prefix("authority-").unwrap().parse().unwrap();
+    let chain = fs::read_to_string(state.join("audit.jsonl")).unwrap();
+    let record: Value = serde_json::from_str(chain.lines().nth(usize::try_from(seq).unwrap() - 1).unwrap()).unwrap();
+    let signed = format!("gateway audit checkpoint 1\n{seq}\n{}\n", record["hash"].as_str().unwrap());
+    fs::write(vault.join("signed"), signed).unwrap();
+    openssl(&vault, &["ts", "-verify", "-data", "signed", "-in", stamps[0].to_str().unwrap(), "-CAfile", "ca.pem"]);
+
+    // The observer is killed: what is sent next is sent by another.
+    let before = daemon.status()["audit"]["anchors"][0]["seq"].as_u64().unwrap();
+    let pid = u32::try_from(daemon.status()["observer_pid"].as_u64().unwrap()).unwrap();
+    support::daemon::send(pid, nix::sys::signal::Signal::SIGKILL);
+    daemon.done(&["block", "add", "203.0.113.2", "--for", "1h"]);
+    until("the next observer to send", SOON, || {
+        (daemon.status()["audit"]["anchors"][0]["seq"].as_u64()? > before).then_some(())
+    });
+    daemon.signal(nix::sys::signal::Signal::SIGTERM);
+    daemon.ended();
 }

@@ -109,8 +109,8 @@ fn operator(operator: &Operator) -> Value {
 }
 
 fn anchor(anchor: &audit::Anchor) -> Value {
-    let audit::Target::File(path) = &anchor.target;
-    json!({ "name": anchor.name, "file": path, "every": show_duration(anchor.every) })
+    let (kind, ca) = (anchor.target.kind(), anchor.ca.as_ref().map(|ca| &ca.path));
+    json!({ "name": anchor.name, kind: anchor.target.text(), "ca": ca, "every": show_duration(anchor.every) })
 }
 
 fn audit(audit: &audit::Settings) -> Value {

@@ -65,7 +65,7 @@ pub(super) struct Contents {
 pub(super) fn read(root: Table<'_>, reader: &Reader<'_>) -> Contents {
     let mut guard = guard::read(root.table("guard", guard::KEYS), reader);
     guard.operators = operator::read(root.tables("operator", operator::KEYS), guard.control_mode, reader);
-    guard.audit = audit::read(root.table("audit", audit::KEYS));
+    guard.audit = audit::read(root.table("audit", audit::KEYS), root.has("admin"));
     guard.feeds = feed::read(root.tables("feed", feed::KEYS));
     let proxy = proxy(&root, &guard, reader);
     guard.trusted_proxies.clone_from(&proxy.trust.proxies);

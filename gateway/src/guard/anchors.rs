@@ -3,7 +3,7 @@
 //! *Invariant:* no decision waits for an anchor, and none that fails keeps anything from being decided: `status` warns.
 
 use std::{
-    fs::OpenOptions,
+    fs::{self, OpenOptions},
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
@@ -13,10 +13,15 @@ use crate::{
     anchor::{
         SignedHead,
         schedule::{AnchorState, Schedule},
+        timestamp,
     },
     clock::{Now, rfc3339},
+    message::delivery::{Delivery, Parcel},
     settings::audit::{Anchor, Target},
 };
+
+/// Where time stamps are kept, in the state folder.
+const TIMESTAMPS: &str = "timestamps";
 
 /// All anchors of the configuration.
 #[derive(Default)]
@@ -35,11 +40,10 @@ impl Anchors {
             .collect();
     }
 
-    /// What is to be written now, by another thread.
+    /// What is to be sent now.
     pub(crate) fn due(&mut self, head: &SignedHead, now: Now) -> Vec<Job> {
         let due = self.0.iter_mut().filter_map(|(anchor, schedule)| {
-            let Target::File(path) = &anchor.target;
-            let job = || Job { name: anchor.name.clone(), path: path.clone(), head: head.clone() };
+            let job = || Job { anchor: anchor.clone(), head: head.clone() };
             schedule.begin(head, now.monotonic).then(job)
         });
         due.collect()
@@ -79,10 +83,9 @@ impl Anchors {
     }
 }
 
-/// A checkpoint that is to be written to a file.
+/// A checkpoint that is to be sent.
 pub(crate) struct Job {
-    name: String,
-    path: PathBuf,
+    anchor: Anchor,
     head: SignedHead,
 }
 
@@ -93,20 +96,85 @@ pub(crate) struct Written {
     result: Result<(), String>,
 }
 
+/// How a checkpoint gets where it is sent.
+pub(crate) enum Way {
+    /// By this process, which waits for the disk.
+    Write(PathBuf),
+    /// By the observer; with the nonce that a time stamp has to have.
+    Deliver(Delivery, u64),
+}
+
 impl Job {
-    /// Writes it, and waits for the disk.
-    pub(crate) fn run(self) -> Written {
-        let result = append(&self.path, &self.head.to_line()).map_err(|error| {
+    /// How it gets there.
+    pub(crate) fn way(&self, host: &str, pid: u32) -> Way {
+        let head = self.head.to_line();
+        let what = match &self.anchor.target {
+            Target::File(path) => return Way::Write(path.clone()),
+            Target::Syslog(server) => {
+                Parcel::Syslog { server: server.clone(), message: self.head.to_syslog(host, pid) }
+            }
+            Target::Timestamp(url) => {
+                let nonce = nonce();
+                let imprint = timestamp::imprint(self.head.seq, &self.head.hash);
+                let body = timestamp::request(&imprint, nonce);
+                let content_type = "application/timestamp-query".to_owned();
+                return Way::Deliver(self.delivery(Parcel::Post { url: url.clone(), content_type, body }), nonce);
+            }
+            Target::Webhook(url) => {
+                let (content_type, body) = ("application/json".to_owned(), head.into_bytes());
+                Parcel::Post { url: url.clone(), content_type, body }
+            }
+        };
+        Way::Deliver(self.delivery(what), 0)
+    }
+
+    fn delivery(&self, what: Parcel) -> Delivery {
+        Delivery { what, ca: self.anchor.ca.as_ref().map(|ca| ca.bytes.to_vec()) }
+    }
+
+    /// Writes it to a file.
+    pub(crate) fn write(self, path: &Path) -> Written {
+        let result = append(path, &self.head.to_line()).map_err(|error| {
             let hint = match error.kind() {
                 io::ErrorKind::PermissionDenied => {
                     ": the running gateway writes in the folders that it was started with: restart it"
                 }
                 _ => "",
             };
-            format!("{}: {error}{hint}", self.path.display())
+            format!("{}: {error}{hint}", path.display())
         });
-        Written { name: self.name, seq: self.head.seq, result }
+        self.ended(result)
     }
+
+    /// It was delivered: a time stamp is looked at, and kept in `state_dir`.
+    pub(crate) fn delivered(self, response: &[u8], nonce: u64, state_dir: &Path) -> Written {
+        let result = match &self.anchor.target {
+            Target::Timestamp(_) => self.keep(response, nonce, state_dir),
+            _ => Ok(()),
+        };
+        self.ended(result)
+    }
+
+    /// What became of it.
+    pub(crate) fn ended(self, result: Result<(), String>) -> Written {
+        Written { name: self.anchor.name, seq: self.head.seq, result }
+    }
+
+    fn keep(&self, response: &[u8], nonce: u64, state_dir: &Path) -> Result<(), String> {
+        let stamp = timestamp::Stamp::read(response)?;
+        stamp.answers(&timestamp::imprint(self.head.seq, &self.head.hash), nonce)?;
+        let folder = state_dir.join(TIMESTAMPS);
+        let path = folder.join(format!("{}-{:020}.tsr", self.anchor.name, self.head.seq));
+        let kept = fs::create_dir_all(&folder).and_then(|()| fs::write(&path, response));
+        kept.map_err(|error| format!("{} cannot be written: {error}", path.display()))
+    }
+}
+
+fn nonce() -> u64 {
+    let mut nonce = [0; 8];
+    // Without randomness the nonce is known, and an old response would do, which has its time in it.
+    let is_random = aws_lc_rs::rand::fill(&mut nonce).is_ok();
+    if is_random { u64::from_be_bytes(nonce) } else { crate::clock::monotonic() }
 }
 
 /// Appends a line to a file that may be one that only takes appending. It is opened each time: what it lies on may have
@@ -132,7 +200,7 @@ fn append(path: &Path, line: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, time::Duration};
+    use std::time::Duration;
 
     use super::*;
 
@@ -144,6 +212,7 @@ mod tests {
         let anchor = |name: &str, path: &Path| Anchor {
             name: name.to_owned(),
             target: Target::File(path.to_owned()),
+            ca: None,
             every: Duration::from_secs(1),
         };
         let mut anchors = Anchors::default();
@@ -162,8 +231,8 @@ mod tests {
             };
             now.monotonic += 10 * crate::clock::SECOND;
             for job in anchors.due(&head, now) {
-                let written = job.run();
-                anchors.done(written, now);
+                let Way::Write(path) = job.way("host", 1) else { panic!("a file") };
+                anchors.done(job.write(&path), now);
             }
         };
         tell(&mut anchors, 5);

@@ -4,6 +4,7 @@ pub(crate) mod prepare;
 pub(crate) mod state;
 
 mod access_log;
+mod anchoring;
 mod authorize;
 mod background;
 mod certificate_files;

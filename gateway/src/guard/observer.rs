@@ -1,7 +1,7 @@
 //! The observer process, as the guard sees it: started, told of proxies, told what the guard measures, and started again
 //! when it dies.
 //!
-//! *Invariant:* the guard never waits for it, and hears nothing of it.
+//! *Invariant:* the guard never waits for it, and hears nothing of it but what became of what it was given to deliver.
 
 use std::{
     collections::BTreeSet,
@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use crate::{
     message::{
         channel::{self, Sender},
+        delivery::Delivery,
         observer::{ObserverConfig, ToObserver},
         sealed::seal,
         telemetry::{Metric, Report, Samples},
@@ -107,6 +108,19 @@ impl Observer {
         }
         running.proxies.extend(ends.iter().map(|(generation, _)| *generation));
         ends
+    }
+
+    /// Has it deliver something: the socket where it says what became of that.
+    ///
+    /// # Errors
+    /// There is none, or it is busy.
+    pub(crate) fn deliver(&self, delivery: &Delivery) -> io::Result<OwnedFd> {
+        let missing = || io::Error::new(io::ErrorKind::NotConnected, "the observer is not running");
+        let running = self.running.as_ref().ok_or_else(missing)?;
+        let (ours, theirs) = channel::pair()?;
+        let sealed = seal(delivery)?;
+        running.channel.try_send_with(&ToObserver::Deliver, &[sealed.as_fd(), theirs.as_fd()])?;
+        Ok(ours)
     }
 
     /// Tells it what the guard measures.

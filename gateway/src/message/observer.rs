@@ -17,6 +17,9 @@ pub enum ToObserver {
         /// Larger than that of any proxy before.
         generation: u64,
     },
+    /// Carries a sealed [`Delivery`](super::delivery::Delivery), and the socket that takes one
+    /// [`Delivered`](super::delivery::Delivered).
+    Deliver,
     /// What the guard measures itself.
     Telemetry(Telemetry),
 }

@@ -18,6 +18,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::{
     admin::{Admin, Own, Socket, serve},
+    deliver::deliver,
     store::Store,
 };
 use crate::{
@@ -95,7 +96,14 @@ async fn listen(channel: &Channel, own: Own) -> anyhow::Result<()> {
                 continue;
             }
         };
-        match (message, descriptors.into_iter().next()) {
+        let mut descriptors = descriptors.into_iter();
+        let (first, second) = (descriptors.next(), descriptors.next());
+        if let (ToObserver::Deliver, Some(sealed), Some(answer)) = (&message, &first, &second) {
+            let (sealed, answer) = (sealed.try_clone()?, answer.try_clone()?);
+            tokio::task::spawn_local(deliver(sealed, answer));
+            continue;
+        }
+        match (message, first) {
             (ToObserver::Telemetry(telemetry), _) => store.borrow_mut().hear((Role::Guard, 0), telemetry),
             (ToObserver::Proxy { generation }, Some(socket)) => {
                 let channel = Channel::new(socket)?;

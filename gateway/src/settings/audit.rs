@@ -2,6 +2,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
+use crate::file::NamedFile;
+
 /// `[audit]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -33,6 +37,8 @@ pub struct Anchor {
     pub name: String,
     /// What it is.
     pub target: Target,
+    /// `ca`: who vouches for the server's certificate, where it is spoken to by TLS.
+    pub ca: Option<NamedFile>,
     /// `every`: no more often than this; the newest checkpoint is sent.
     pub every: Duration,
 }
@@ -42,6 +48,40 @@ pub struct Anchor {
 pub enum Target {
     /// `file`: a line is appended to it.
     File(PathBuf),
+    /// `syslog`: a message.
+    Syslog(SyslogServer),
+    /// `timestamp`: a request for a time stamp (RFC 3161).
+    Timestamp(Url),
+    /// `webhook`: a POST request with the JSON of the checkpoint.
+    Webhook(Url),
+}
+
+/// Where messages of syslog go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SyslogServer {
+    /// `tcp://HOST:PORT`.
+    Tcp(String),
+    /// `tls://HOST:PORT`.
+    Tls(String),
+    /// `udp://HOST:PORT`.
+    Udp(String),
+    /// `unix:PATH`, datagrams.
+    Unix(PathBuf),
+}
+
+/// An HTTP resource.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Url {
+    /// `https`.
+    pub is_tls: bool,
+    /// The host's name or address, IPv6 without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// Host and port as the URL has them.
+    pub authority: String,
+    /// Path and query.
+    pub path: String,
 }
 
 impl Target {
@@ -50,6 +90,34 @@ impl Target {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::File(_) => "file",
+            Self::Syslog(_) => "syslog",
+            Self::Timestamp(_) => "timestamp",
+            Self::Webhook(_) => "webhook",
+        }
+    }
+
+    /// Whether the server shows a certificate.
+    #[must_use]
+    pub const fn is_tls(&self) -> bool {
+        match self {
+            Self::File(_) => false,
+            Self::Syslog(server) => matches!(server, SyslogServer::Tls(_)),
+            Self::Timestamp(url) | Self::Webhook(url) => url.is_tls,
+        }
+    }
+
+    /// As the configuration has it.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match self {
+            Self::File(path) => path.display().to_string(),
+            Self::Syslog(SyslogServer::Tcp(server)) => format!("tcp://{server}"),
+            Self::Syslog(SyslogServer::Tls(server)) => format!("tls://{server}"),
+            Self::Syslog(SyslogServer::Udp(server)) => format!("udp://{server}"),
+            Self::Syslog(SyslogServer::Unix(path)) => format!("unix:{}", path.display()),
+            Self::Timestamp(url) | Self::Webhook(url) => {
+                format!("http{}://{}{}", if url.is_tls { "s" } else { "" }, url.authority, url.path)
+            }
         }
     }
 }

@@ -97,12 +97,7 @@ impl Service<'_> {
         if self.ticks.is_multiple_of(MINUTE) {
             self.guard.record_refusals(&self.counts.told().refused, Now::read());
         }
-        self.background.anchors.configure(&self.config.guard.audit.anchors);
-        if let Some(head) = self.guard.signed_head() {
-            for job in self.background.anchors.due(head, Now::read()) {
-                in_background(beside, move || Done::Anchored(job.run()));
-            }
-        }
+        self.send_anchors(beside);
         if self.ticks.is_multiple_of(CHECKPOINT)
             && !self.background.is_checkpointing
             && let Some(path) = self.guard.store_path()

@@ -14,6 +14,7 @@ use crate::{
         guard::{Mode, Settings},
     },
     snapshot::Snapshot,
+    tls,
 };
 
 /// A configuration that can be put in force.
@@ -61,8 +62,14 @@ pub(crate) fn prepare(path: &Path) -> Result<Prepared, Diagnostics> {
 /// What the observer needs.
 ///
 /// # Errors
-/// Files of `[admin]` that are not what they should be.
+/// Files of `[admin]` and of anchors that are not what they should be.
 pub(crate) fn observer(config: &Config) -> Result<Option<ObserverConfig>, Diagnostics> {
+    for (index, anchor) in config.guard.audit.anchors.iter().enumerate() {
+        let usable = anchor.ca.as_ref().map(|ca| tls::outgoing(&ca.bytes)).transpose();
+        usable.map_err(|fault| {
+            Diagnostics::from_diagnostics(&config.document, vec![fault.under(&format!("audit.anchor[{index}]"))])
+        })?;
+    }
     let observer = config.admin.as_ref().map(ObserverConfig::new).transpose();
     observer.map_err(|fault| Diagnostics::from_diagnostics(&config.document, vec![fault]))
 }

@@ -41,7 +41,7 @@ use crate::{
     os,
     sandbox::{self, Writes},
     settings::{
-        audit::{Anchor, Target},
+        audit::Target,
         guard::{Mode, Settings},
     },
 };
@@ -163,7 +163,10 @@ fn writes(config: &Config) -> Vec<Writes> {
     let admin = config.admin.as_ref().and_then(|admin| admin.listen.socket());
     writes.extend(admin.cloned().map(Writes::Socket));
     // Only what is there can be named: an anchor whose folder is missing is told of once it is written to.
-    let anchors = settings.audit.anchors.iter().map(|Anchor { target: Target::File(path), .. }| path.clone());
+    let anchors = settings.audit.anchors.iter().filter_map(|anchor| match &anchor.target {
+        Target::File(path) => Some(path.clone()),
+        _ => None,
+    });
     writes.extend(anchors.filter(|path| path.parent().is_some_and(Path::exists)).map(Writes::Log));
     writes
 }
