@@ -10,7 +10,7 @@ use std::{net::IpAddr, path::PathBuf};
 use gateway_common::source::Source;
 use serde::{Deserialize, Serialize};
 
-use crate::{detect::BanRequest, tls::Chain};
+use crate::{detect::BanRequest, log::drops::Counts, tls::Chain};
 
 pub mod byte_stream;
 pub mod channel;
@@ -90,8 +90,8 @@ pub enum ToGuard {
 pub struct Lost {
     /// Asks for a ban.
     pub asks: u64,
-    /// Lines of the access log.
-    pub log_lines: u64,
+    /// Lines of the access log, by why: in the order of [`DropReason::ALL`](crate::log::drops::DropReason::ALL).
+    pub log_lines: Counts,
     /// Connections over `proxy.max_connections`.
     pub connections: u64,
     /// Connections and requests that came while the proxy was over `proxy.max_memory`.
@@ -173,7 +173,8 @@ pub struct GoodClient {
 /// What the guard tells the proxy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToProxy {
-    /// The first message. Carries the [`Bundle`] as a sealed memory file, then the access log, opened for appending.
+    /// The first message. Carries the [`Bundle`] as a sealed memory file, then the outputs of the access log that the
+    /// guard opens.
     Start {
         /// How many workers, each with one socket per listener.
         workers: u16,
@@ -234,8 +235,11 @@ pub enum ToProxy {
     Stopping,
     /// Stop accepting, let requests in flight finish, then exit.
     Drain,
-    /// Carries the access log, opened anew.
-    ReopenLogs,
+    /// Carries an output of the access log, opened anew.
+    ReopenLogs {
+        /// Its position among those that the guard opens.
+        output: u16,
+    },
     /// Carries the socket to an observer: what the proxy measures is told there from now on.
     Telemetry,
     /// To be answered with [`ToGuard::Score`]: what rules hold against an address.
@@ -274,6 +278,8 @@ pub struct Bundle {
     pub tickets: Option<Chain>,
     /// What operators have promoted, as `gateway shadow promote` names it.
     pub promoted: Vec<String>,
+    /// By which key the access log hashes principals, where the configuration has none.
+    pub log_key: [u8; 32],
 }
 
 /// A source that a limit in shadow mode would have refused.

@@ -8,6 +8,7 @@ pub mod guard;
 pub mod operators;
 pub mod proxy;
 
+pub mod access_log;
 pub mod listener;
 pub mod timeouts;
 pub mod tls;

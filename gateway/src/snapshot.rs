@@ -12,6 +12,7 @@ use crate::{
     detect::Detector,
     diagnostic::Diagnostic,
     limit::AddressLimit,
+    log::access::AccessLog,
     path::{PathRules, pattern::Pattern},
     route::{Routes, cors},
     settings::{
@@ -55,6 +56,8 @@ pub struct Snapshot {
     pub trusted: Trusted,
     /// When signals become bans.
     pub detector: Detector,
+    /// What the access log says of requests.
+    pub access_log: AccessLog,
 }
 
 /// One route, compiled.
@@ -112,8 +115,11 @@ impl Snapshot {
         let tickets = tickets.ok_or_else(|| vec![Diagnostic::new("", "the machine has no randomness")]);
         let made = tickets.and_then(|tickets| Ok((tls::Tls::new(&settings, &tickets, now)?, tickets)));
         let tls = collect(made, &mut diagnostics);
+        let access_log = collect(AccessLog::new(&settings.access_log), &mut diagnostics);
         let jwt = collect(settings.jwt.as_ref().map(Jwt::new).transpose(), &mut diagnostics).flatten();
-        let (Some(routes), Some((tls, tickets))) = (routes, tls) else { return Err(diagnostics) };
+        let (Some(routes), Some((tls, tickets)), Some(access_log)) = (routes, tls, access_log) else {
+            return Err(diagnostics);
+        };
         if !diagnostics.is_empty() {
             return Err(diagnostics);
         }
@@ -130,6 +136,7 @@ impl Snapshot {
             address_limit: settings.address_limit.as_ref().map(AddressLimit::new),
             trusted: Trusted::new(&settings.trust, settings.ipv6_prefix),
             detector: Detector::new(&settings.detect),
+            access_log,
             settings: Arc::new(settings),
         })
     }

@@ -32,6 +32,7 @@ mod hsts;
 mod names;
 mod ocsp;
 mod outgoing;
+mod server_name;
 mod session;
 mod tickets;
 mod upstream;
@@ -43,8 +44,17 @@ pub use demands::Demands;
 pub use hsts::Hsts;
 use names::Names;
 pub use outgoing::outgoing;
+pub(crate) use server_name::server_name;
 pub(crate) use session::Secured;
 pub use tickets::{Chain, Tickets};
+
+/// How the gateway speaks to a server that is not behind it: as to the servers of an upstream.
+///
+/// # Errors
+/// As for `upstream.NAME.tls`.
+pub(crate) fn client_config(settings: &settings::tls::Client) -> Result<Arc<ClientConfig>, Vec<Diagnostic>> {
+    upstream::config(settings, &Arc::new(aws_lc_rs::default_provider()))
+}
 
 /// How many tickets a TLS 1.3 handshake gives: browsers open a second connection at most.
 const TICKETS: usize = 2;

@@ -50,7 +50,7 @@ pub(crate) fn any(random: &mut Random) -> ToGuard {
         2 => good(random),
         3 => ToGuard::Lost(Lost {
             asks: number(random),
-            log_lines: number(random),
+            log_lines: std::array::from_fn(|_| number(random)),
             connections: number(random),
             shed: number(random),
             at_accept: number(random),

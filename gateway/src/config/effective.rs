@@ -5,25 +5,25 @@ use std::{collections::BTreeMap, time::Duration};
 use gateway_common::limit::Rate;
 use serde_json::{Map, Value, json};
 
+use self::tls::file;
 use super::value::{show_duration, show_size};
-use crate::{
-    file::NamedFile,
-    settings::{
-        admin::{Listen, Settings as Admin},
-        audit,
-        cors::{Cors, Names},
-        guard::{Format, Ladder, Mode, Scope, Settings as Guard, SourceLimit},
-        limit,
-        listener::Listener,
-        operators::{Member, Operator},
-        proxy::{ClientHeader, Settings as Proxy},
-        tls::{Certificate, ClientCertificates},
-        upstream::{Balance, HashBy, HostHeader, Protocol, ProxyProtocol, Server, Upstream},
-        validate::Formats,
-    },
+use crate::settings::{
+    admin::{Listen, Settings as Admin},
+    audit,
+    cors::{Cors, Names},
+    guard::{Format, Ladder, Mode, Scope, Settings as Guard, SourceLimit},
+    limit,
+    listener::Listener,
+    operators::{Member, Operator},
+    proxy::{ClientHeader, Settings as Proxy},
+    tls::{Certificate, ClientCertificates},
+    upstream::{Balance, HashBy, HostHeader, Protocol, ProxyProtocol, Server, Upstream},
+    validate::Formats,
 };
 
+mod access_log;
 mod route;
+mod tls;
 mod tokens;
 
 pub(super) fn describe(guard: &Guard, admin: Option<&Admin>, proxy: &Proxy) -> Value {
@@ -36,7 +36,6 @@ pub(super) fn describe(guard: &Guard, admin: Option<&Admin>, proxy: &Proxy) -> V
             "user": proxy.user,
             "workers": proxy.workers,
             "pin_workers": proxy.pin_workers,
-            "access_log": proxy.access_log,
             "drain": show_duration(proxy.drain),
             "stop_delay": show_duration(proxy.stop_delay),
             "max_connections": proxy.max_connections,
@@ -54,6 +53,7 @@ pub(super) fn describe(guard: &Guard, admin: Option<&Admin>, proxy: &Proxy) -> V
             "max_target": show_size(u64::try_from(proxy.head.target).unwrap_or(u64::MAX)),
         },
         "admin": admin.map(admin_table),
+        "access_log": access_log::access_log(&proxy.access_log),
         "timeouts": {
             "handshake": show_duration(timeouts.handshake),
             "headers": show_duration(timeouts.headers),
@@ -314,14 +314,7 @@ fn upstream(upstream: &Upstream) -> Value {
             "ping": upstream.http2.ping.map(show_duration),
             "ping_timeout": show_duration(upstream.http2.ping_timeout),
         })),
-        "tls": upstream.tls.as_ref().map(|tls| json!({
-            "ca": tls.has_authorities().then(|| file(&tls.ca)),
-            "pins": (!tls.pins.is_empty()).then(|| tls.pins.iter().map(ToString::to_string).collect::<Vec<_>>()),
-            "server_name": tls.server_name,
-            "certificate": tls.certificate.as_ref().map(|pair| file(&pair.0)),
-            "private_key": tls.certificate.as_ref().map(|pair| file(&pair.1)),
-            "dangerous_accept_any_certificate": tls.accepts_any,
-        })),
+        "tls": upstream.tls.as_ref().map(tls::client),
     })
 }
 
@@ -359,11 +352,6 @@ fn cors(group: &Cors) -> (String, Value) {
         "refuse_others": group.refuse_others,
     });
     (group.name.clone(), members)
-}
-
-/// The path alone: the content may be a secret.
-fn file(file: &NamedFile) -> String {
-    file.path.display().to_string()
 }
 
 /// TOML knows no null: what is not set is left out.

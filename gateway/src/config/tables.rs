@@ -6,6 +6,7 @@ use super::{
 };
 use crate::settings::{admin::Settings as Admin, guard::Settings as Guard, proxy::Settings as Proxy};
 
+mod access_log;
 mod admin;
 mod audit;
 mod certificate;
@@ -37,6 +38,7 @@ pub(super) const KEYS: Keys = &[
     ("audit", "The record of all decisions: its files, how often it is signed, and where its checkpoints are sent."),
     ("proxy", "The process that serves requests. It has no privileges."),
     ("admin", "The admin listener: metrics, `/healthz` and `/readyz`. Without this table there is none."),
+    ("access_log", "What the log of requests says, and where it goes."),
     ("timeouts", "How long each part of a request may take."),
     ("listener", "An address where clients connect. At least one is required; each has its own `[[listener]]`."),
     ("certificate", "A certificate that every TLS listener shows to clients that ask for one of its names."),
@@ -81,7 +83,10 @@ fn proxy(root: &Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
     // `[proxy]` stands first among the keys that a misspelt table is compared with.
     let table = root.table("proxy", proxy::KEYS);
     let timeouts = timeouts::read(root.table("timeouts", timeouts::KEYS));
+    let has_short_log = table.has("access_log");
     let mut proxy = proxy::read(table, timeouts, guard.ipv6_prefix);
+    let short = access_log::Short { outputs: std::mem::take(&mut proxy.access_log.outputs), is_written: has_short_log };
+    let access_log = root.table("access_log", access_log::KEYS);
     proxy.roles = roles::read(root.table("roles", roles::KEYS), reader);
     proxy.certificates = certificate::read(root.tables("certificate", certificate::KEYS), reader);
     proxy.client_certificates = client_certificates::read(
@@ -111,6 +116,7 @@ fn proxy(root: &Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
         let conditions = proxy.routes.iter().flat_map(|route| &route.claims);
         jwt.keep(&conditions.map(|condition| &condition.path).collect::<Vec<_>>());
     }
+    proxy.access_log = access_log::read(access_log, short, &proxy.routes, reader);
     proxy.upstreams = upstreams.into_iter().map(|upstream| upstream.settings).collect();
     let detect = root.table("detect", detect::KEYS);
     proxy.detect = detect::read(detect, rule::read(root.tables("rule", rule::KEYS), reader));

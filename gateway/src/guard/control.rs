@@ -19,7 +19,8 @@ mod whoami;
 
 pub use entry::Entry;
 pub use status::{
-    AuditState, BanCount, Budget, CertificateEnd, Counted, Feed, Interface, Lost, ReloadRefused, Requests, Status, Top,
+    AuditState, BanCount, Budget, CertificateEnd, Counted, Feed, Interface, LogDrops, Lost, ReloadRefused, Requests,
+    Status, Top,
 };
 pub use whoami::{Grant, Whoami};
 

@@ -1,103 +1,178 @@
-//! Writes log lines to disk in whole blocks, on a thread of its own, so that no worker ever waits for the disk.
+//! How lines get out of the process without a worker ever waiting: whole blocks, handed to one thread for each output.
 //!
-//! *Invariant:* what is under way is bounded; blocks that the disk is too slow for are dropped and counted.
+//! *Invariant:* what is under way is bounded; blocks that an output is too slow for are dropped and counted.
 
 use std::{
     cell::RefCell,
     fs::File,
-    io::{self, Write as _},
+    io,
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, PoisonError,
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
-    thread::JoinHandle,
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
-use crate::os::{self, Policy};
+use super::{
+    drops::{Counts, DropReason, Drops, lines},
+    output::{Output, Target},
+};
+use crate::{
+    clock,
+    os::{self, Policy},
+    sparse::Sparse,
+    swap::Swap,
+};
 
 /// How large a block may grow before it is handed over, in bytes.
 const BLOCK: usize = 32 * 1_024;
 
-/// How many blocks wait at most for the disk, over all workers.
+/// How many blocks wait at most for one output, over all workers.
 const WAITING: usize = 256;
+
+/// How often somebody who waits for the end looks.
+const LOOK: Duration = Duration::from_millis(10);
 
 enum Job {
     Reopen(File),
-    Write(Vec<u8>),
+    Write(Arc<Vec<u8>>),
 }
 
 /// Where workers hand their blocks.
 #[derive(Clone)]
 pub struct Sink {
+    queues: Arc<Swap<Vec<Queue>>>,
+    threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
+    drops: Arc<Drops>,
+}
+
+/// The queue of one output.
+#[derive(Clone)]
+struct Queue {
+    output: Output,
     jobs: SyncSender<Job>,
     /// A file that found the queue full.
     late: Arc<Mutex<Option<File>>>,
-    lost: Arc<AtomicU64>,
 }
 
 impl Sink {
-    /// Starts the thread that writes to `file`. It ends with the last [`Sink`].
+    /// Starts a thread for each output. `files`: what the guard has opened for them, in their order.
     ///
     /// # Errors
-    /// No thread can be started.
-    pub fn start(file: File) -> io::Result<(Self, JoinHandle<()>)> {
-        let (jobs, queue) = sync_channel(WAITING);
-        let lost = Arc::new(AtomicU64::new(0));
-        let late = Arc::default();
-        let (counter, other) = (Arc::clone(&lost), Arc::clone(&late));
-        let thread = std::thread::Builder::new().name("access-log".into());
-        let thread = thread.spawn(move || write(&queue, file, &other, &counter))?;
-        Ok((Self { jobs, late, lost }, thread))
+    /// No thread can be started, or a file is missing.
+    pub fn start(outputs: &[Output], files: impl IntoIterator<Item = File>) -> io::Result<Self> {
+        let sink = Self { queues: Arc::new(Swap::new(Vec::new())), threads: Arc::default(), drops: Arc::default() };
+        sink.change(outputs, files)?;
+        Ok(sink)
     }
 
-    /// Writes to another file from here on. Where the disk is so slow that the queue is full, what waits in it goes to
-    /// that file as well: nobody waits here.
-    pub fn reopen(&self, file: File) {
+    /// Goes on with these outputs. One that was there before goes on as it is, with its new file if it has one; one
+    /// that is gone still writes what waits for it.
+    ///
+    /// # Errors
+    /// As [`Self::start`]; then nothing has changed.
+    pub fn change(&self, outputs: &[Output], files: impl IntoIterator<Item = File>) -> io::Result<()> {
+        let (before, mut files) = (self.queues.load(), files.into_iter());
+        let mut queues = Vec::new();
+        let mut reopened = Vec::new();
+        for output in outputs {
+            let file = if output.settings.is_opened() { files.next() } else { None };
+            match before.iter().find(|queue| queue.output.settings == output.settings) {
+                Some(queue) => {
+                    queues.push(queue.clone());
+                    reopened.extend(file.map(|file| (queue.clone(), file)));
+                }
+                None => queues.push(self.open(output, file)?),
+            }
+        }
+        reopened.into_iter().for_each(|(queue, file)| queue.reopen(file));
+        self.queues.store(queues);
+        Ok(())
+    }
+
+    fn open(&self, output: &Output, file: Option<File>) -> io::Result<Queue> {
+        let what = output.settings.describe();
+        let missing = || io::Error::new(io::ErrorKind::NotFound, format!("the guard sent no file for {what}"));
+        let target = output.target(file).ok_or_else(missing)?;
+        let (jobs, queue) = sync_channel(WAITING);
+        let late = Arc::default();
+        let (drops, other) = (Arc::clone(&self.drops), Arc::clone(&late));
+        let thread = thread::Builder::new().name("access-log".into());
+        let thread = thread.spawn(move || write_all(&queue, target, &other, &drops, &what))?;
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        threads.retain(|thread| !thread.is_finished());
+        threads.push(thread);
+        Ok(Queue { output: output.clone(), jobs, late })
+    }
+
+    /// Writes to another file from here on: that of the output which is so many among those that the guard opens. Where
+    /// the disk is so slow that the queue is full, what waits in it goes to that file as well: nobody waits here.
+    pub fn reopen(&self, place: usize, file: File) {
+        let queues = self.queues.load();
+        let mut opened = queues.iter().filter(|queue| queue.output.settings.is_opened());
+        if let Some(queue) = opened.nth(place) {
+            queue.reopen(file);
+        }
+    }
+
+    /// How many lines were dropped, by reason. One that several outputs dropped counts for each.
+    #[must_use]
+    pub fn dropped(&self) -> Counts {
+        self.drops.counts()
+    }
+
+    /// Lets every output write what waits for it, for at most so long: a server that is gone keeps nobody from ending.
+    pub fn finish(&self, patience: Duration) {
+        self.queues.store(Vec::new());
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let end = Instant::now() + patience;
+        while threads.iter().any(|thread| !thread.is_finished()) && Instant::now() < end {
+            thread::sleep(LOOK);
+        }
+    }
+
+    fn hand_over(&self, block: Vec<u8>) {
+        let block = Arc::new(block);
+        for queue in self.queues.load().iter() {
+            if queue.jobs.try_send(Job::Write(Arc::clone(&block))).is_err() {
+                self.drops.add(DropReason::TooSlow, lines(&block));
+            }
+        }
+    }
+}
+
+impl Queue {
+    fn reopen(&self, file: File) {
         if let Err(TrySendError::Full(Job::Reopen(file))) = self.jobs.try_send(Job::Reopen(file))
             && let Ok(mut late) = self.late.lock()
         {
             *late = Some(file);
         }
     }
-
-    /// How many lines never reached the disk.
-    #[must_use]
-    pub fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
-    }
-
-    fn hand_over(&self, block: Vec<u8>) {
-        if let Err(error) = self.jobs.try_send(Job::Write(block)) {
-            let (TrySendError::Full(job) | TrySendError::Disconnected(job)) = error;
-            if let Job::Write(block) = job {
-                count(&self.lost, &block);
-            }
-        }
-    }
 }
 
-fn write(queue: &Receiver<Job>, mut file: File, late: &Mutex<Option<File>>, lost: &AtomicU64) {
+fn write_all(queue: &Receiver<Job>, mut target: Target, late: &Mutex<Option<File>>, drops: &Drops, what: &str) {
     // Nobody waits for it, so it interrupts nobody.
     os::schedule(Policy::Batch).unwrap_or_default();
+    let told = Sparse::default();
+    let note = |dropped: Option<(DropReason, u64)>| {
+        let Some((reason, lines)) = dropped.filter(|(_, lines)| *lines > 0) else { return };
+        drops.add(reason, lines);
+        if let Some(others) = told.is_due(clock::monotonic()) {
+            let reason = reason.name();
+            tracing::warn!(output = what, lines, reason, others, "lines of the access log are dropped");
+        }
+    };
     for job in queue {
-        if let Some(other) = late.lock().ok().and_then(|mut late| late.take()) {
-            file = other;
+        if let Some(file) = late.lock().ok().and_then(|mut late| late.take()) {
+            note(target.reopen(file));
         }
-        match job {
-            Job::Reopen(other) => file = other,
-            Job::Write(block) => {
-                if file.write_all(&block).is_err() {
-                    count(lost, &block);
-                }
-            }
-        }
+        note(match job {
+            Job::Reopen(file) => target.reopen(file),
+            Job::Write(block) => target.write(&block),
+        });
     }
-}
-
-fn count(lost: &AtomicU64, block: &[u8]) {
-    let lines = block.iter().filter(|&&byte| byte == b'\n').count();
-    lost.fetch_add(u64::try_from(lines).unwrap_or(u64::MAX), Ordering::Relaxed);
 }
 
 /// One worker's lines that have not been handed over yet.
@@ -141,68 +216,4 @@ impl Drop for Lines {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::{Read as _, Seek as _};
-
-    use super::*;
-
-    fn memory() -> File {
-        rustix::fs::memfd_create("log", rustix::fs::MemfdFlags::CLOEXEC).unwrap().into()
-    }
-
-    #[track_caller]
-    fn check(mut file: File, expect: &str) {
-        let mut text = String::new();
-        file.rewind().unwrap();
-        file.read_to_string(&mut text).unwrap();
-        assert_eq!(text, expect);
-    }
-
-    #[test]
-    fn lines_reach_the_file_that_is_open() {
-        let (first, second) = (memory(), memory());
-        let (sink, thread) = Sink::start(first.try_clone().unwrap()).unwrap();
-        let lines = Lines::new(sink.clone());
-        lines.add(|out| out.extend_from_slice(b"one\n"));
-        lines.flush();
-        sink.reopen(second.try_clone().unwrap());
-        lines.add(|out| out.extend_from_slice(b"two\n"));
-        drop((lines, sink));
-        thread.join().unwrap();
-        check(first, "one\n");
-        check(second, "two\n");
-    }
-
-    #[test]
-    fn a_slow_disk_keeps_nobody_from_reopening() {
-        // A pipe that nobody reads is full soon.
-        let (mut reader, writer) = io::pipe().unwrap();
-        let (sink, thread) = Sink::start(File::from(std::os::fd::OwnedFd::from(writer))).unwrap();
-        let block = vec![b'x'; 128 * 1_024];
-        while sink.lost() == 0 {
-            sink.hand_over([&block[..], b"\n"].concat());
-        }
-        let other = memory();
-        sink.reopen(other.try_clone().unwrap());
-        let read = std::thread::spawn(move || {
-            let mut first = vec![0; 128 * 1_024 + 1];
-            reader.read_exact(&mut first).unwrap();
-        });
-        read.join().unwrap();
-        drop(sink);
-        thread.join().unwrap();
-        assert!(other.metadata().unwrap().len() > 128 * 1_024, "what waited went there");
-    }
-
-    #[test]
-    fn lost_lines_are_counted() {
-        let (sink, thread) = Sink::start(File::open("/dev/null").unwrap()).unwrap();
-        let lines = Lines::new(sink.clone());
-        lines.add(|out| out.extend_from_slice(b"one\ntwo\n"));
-        drop(lines);
-        let Sink { jobs, lost, .. } = sink;
-        drop(jobs);
-        thread.join().unwrap();
-        assert_eq!(lost.load(Ordering::Relaxed), 2);
-    }
-}
+mod tests;

@@ -24,6 +24,7 @@ impl Bundle {
             probations: Vec::new(),
             tickets: None,
             promoted: Vec::new(),
+            log_key: [0; 32],
         }
     }
 }

@@ -73,7 +73,7 @@ fn messages() -> Vec<Vec<u8>> {
         written(&ToGuard::Failed { reason: "why".to_owned() }),
         written(&ToGuard::BanRequest(Box::new(ask))),
         written(&ToGuard::Good(vec![GoodClient { source: source(), principal: 9 }; 3])),
-        written(&ToGuard::Lost(Lost { asks: 1, log_lines: 2, connections: 3, shed: 4, at_accept: 5 })),
+        written(&ToGuard::Lost(Lost { asks: 1, log_lines: [2; 5], connections: 3, shed: 4, at_accept: 5 })),
         written(&ToGuard::Refused(vec![(1, 2), (3, u64::MAX)])),
         written(&ToGuard::Counted(Box::new(counted))),
         written(&ToGuard::Upstream(Box::new(upstream))),

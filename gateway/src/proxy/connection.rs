@@ -49,6 +49,8 @@ pub(super) struct Connection {
     ja4: OnceCell<Ja4>,
     /// The outcome of the TLS handshake, once it is done.
     pub(super) secured: OnceCell<Box<Secured>>,
+    /// How long the TLS handshake took, in nanoseconds; 0: that was not measured.
+    pub(super) shook: Cell<u64>,
     /// Whether its task waits for nothing but its turn to write.
     pub(super) write_turn: WriteTurn,
     activity: Activity,
@@ -63,6 +65,7 @@ impl Connection {
             listener,
             ja4: OnceCell::new(),
             secured: OnceCell::new(),
+            shook: Cell::new(0),
             write_turn: WriteTurn::default(),
             activity: Activity::new(),
             writes: WriteProgress::default(),
@@ -152,6 +155,11 @@ impl Connection {
     /// `http` or `https`.
     pub(super) fn scheme(&self) -> &'static str {
         if self.secured.get().is_some() { "https" } else { "http" }
+    }
+
+    /// How long the TLS handshake took, for the first request, which had to wait for it.
+    pub(super) fn handshake(&self) -> Option<u64> {
+        Some(self.shook.take()).filter(|took| *took > 0)
     }
 
     /// The TLS hello's fingerprint.

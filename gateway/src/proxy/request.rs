@@ -3,6 +3,7 @@
 pub(super) mod exchange;
 mod forward;
 mod grpc;
+mod grpc_status;
 mod local_reply;
 mod pipeline;
 mod problem;

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     authz::Permit,
+    clock,
     refusal::{Refusal, Reject},
 };
 
@@ -65,6 +66,39 @@ pub(super) struct ForwardJob<'a> {
     pub(super) wanted: Option<Box<UpgradeRequest>>,
     pub(super) form: HeadFormat,
     pub(super) timeouts: AttemptTimeouts,
+    pub(super) attempts: Attempts,
+}
+
+/// How a request was sent, for the access log.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Attempts {
+    /// The server that it was sent to last: an index.
+    pub(super) server: Option<usize>,
+    /// How often it was sent again.
+    pub(super) retries: u32,
+    /// Whether the clock is read.
+    pub(super) is_timed: bool,
+    /// How long it waited for a connection that there was, and for connections that were opened. Nanoseconds.
+    pub(super) queue: Option<u64>,
+    pub(super) connect: Option<u64>,
+}
+
+impl Attempts {
+    /// It was not sent.
+    pub(super) const fn none() -> Self {
+        Self { server: None, retries: 0, is_timed: false, queue: None, connect: None }
+    }
+
+    /// A connection to `server` was got, `kept` or new, `before` being when it was asked for.
+    fn leased(&mut self, server: usize, kept: bool, before: Option<u64>) {
+        if self.server.replace(server).is_some() {
+            self.retries += 1;
+        }
+        let Some(before) = before else { return };
+        let took = clock::monotonic().saturating_sub(before);
+        let sum = if kept { &mut self.queue } else { &mut self.connect };
+        *sum = Some(sum.unwrap_or_default().saturating_add(took));
+    }
 }
 
 /// Sends a request to a server of its group, and returns the head of the response. The connection is in the
@@ -83,6 +117,7 @@ pub(super) async fn forward(
     let mut time = TimeLeft::new(&timeouts, settings.timeout);
     let mut retry = RetryState::new(settings, job.request.method());
     loop {
+        let before = job.attempts.is_timed.then(clock::monotonic);
         let leased = {
             let (fresh, failed) = (retry.needs_new_connection, &mut retry.failed_servers);
             let leasing = pin!(group.lease(&job.context, fresh, failed, timeouts.connect));
@@ -93,6 +128,7 @@ pub(super) async fn forward(
         };
         let Some(leased) = leased else { return Err(AttemptFailure::TimedOut { cut_short: true }.into()) };
         let Attempt { mut lease, in_flight, server } = leased?;
+        job.attempts.leased(server, lease.is_kept(), before);
         if let Some(host) = group.host(server) {
             job.request.headers_mut().insert(header::HOST, host.clone());
         }

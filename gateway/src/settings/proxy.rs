@@ -1,11 +1,11 @@
 //! The proxy's settings, valid.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use gateway_common::source::Source;
 
 use super::{
-    authz,
+    access_log, authz,
     cors::Cors,
     detect, jwt, limit,
     listener::Listener,
@@ -26,8 +26,8 @@ pub struct Settings {
     pub workers: usize,
     /// Whether each worker stays on a core of its own. `proxy.pin_workers`.
     pub pin_workers: bool,
-    /// Where the access log goes; `None`: standard output. `proxy.access_log`.
-    pub access_log: Option<PathBuf>,
+    /// What the access log says, and where it goes. `[access_log]`.
+    pub access_log: access_log::Settings,
     /// How long requests in flight may take once the proxy stops. `proxy.drain`.
     pub drain: Duration,
     /// How long connections are still accepted once the gateway is to stop, while health checks are told. `proxy.stop_delay`.

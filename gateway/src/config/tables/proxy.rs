@@ -13,6 +13,7 @@ use crate::{
     },
     diagnostic::Diagnostic,
     settings::{
+        access_log::{self, LogFile, Output},
         authz, detect,
         proxy::{ClientHeader, HeadLimits, Settings, Trust},
         timeouts::Timeouts,
@@ -25,7 +26,7 @@ pub(super) const KEYS: Keys = &[
     ("user", "The user that the proxy runs as: a name, or a number as a string. Not root."),
     ("workers", "The number of worker threads. `0` means one per core."),
     ("pin_workers", "Whether each worker is bound to a core. Faster on a machine that does nothing else."),
-    ("access_log", "The access log, in JSON lines. Without it: standard output."),
+    ("access_log", "Short for one `[[access_log.output]]` that is this file and that the gateway does not rotate."),
     ("drain", "How long requests in flight may take when the gateway stops or reloads."),
     (
         "stop_delay",
@@ -61,7 +62,7 @@ pub(super) fn read(table: Table<'_>, timeouts: Timeouts, ipv6_prefix: u8) -> Set
     let workers = table.or("workers", 0, value::count(0..=1_024));
     let workers = if workers == 0 { thread::available_parallelism().map_or(1, NonZero::get) } else { workers };
     let pin_workers = table.or("pin_workers", false, value::boolean());
-    let access_log = table.path("access_log");
+    let access_log = short_access_log(&table);
     let drain = table.or("drain", 30 * SECOND, value::duration_in(Duration::ZERO..=HOUR));
     let stop_delay = table.or("stop_delay", Duration::ZERO, value::duration_in(Duration::ZERO..=HOUR));
     let max_connections = table.or("max_connections", 20_000, value::count(1..=10_000_000));
@@ -98,6 +99,15 @@ pub(super) fn read(table: Table<'_>, timeouts: Timeouts, ipv6_prefix: u8) -> Set
         formats: Formats::default(),
         detect: detect::Settings { capacity: 0, rules: Vec::new() },
     }
+}
+
+/// The access log, where `[access_log]` says nothing of outputs.
+fn short_access_log(table: &Table<'_>) -> access_log::Settings {
+    let mut settings = access_log::Settings::default();
+    if let Some(path) = table.path("access_log") {
+        settings.outputs = vec![Output::File(LogFile { path, rotate: None })];
+    }
+    settings
 }
 
 /// How large a request's head may be.

@@ -24,7 +24,7 @@ use crate::{
 mod ejection;
 mod health;
 mod retry;
-mod tls;
+pub(super) mod tls;
 
 /// The keys of `[upstream.NAME]`.
 pub(super) const KEYS: Keys = &[

@@ -11,8 +11,8 @@ use super::{
 };
 use crate::anchor::schedule::AnchorState;
 use crate::guard::control::{
-    AuditState, BanCount, Budget, CertificateEnd, Counted, Entry, Interface, Past, ReloadRefused, Requests, Score,
-    Standing, Status, Top, Why,
+    AuditState, BanCount, Budget, CertificateEnd, Counted, Entry, Interface, LogDrops, Past, ReloadRefused, Requests,
+    Score, Standing, Status, Top, Why,
 };
 
 mod packet_samples;
@@ -263,7 +263,9 @@ impl Guard {
     /// A proxy tells what it has lost.
     pub(crate) fn hear_lost(&mut self, lost: crate::message::Lost) {
         let crate::message::Lost { asks, log_lines, connections, shed, at_accept } = lost;
-        self.shortfalls.note_lost(Lost { asks, log_lines, connections, shed, at_accept, samples: 0 });
+        let log_drops = LogDrops::of(log_lines);
+        let log_lines = log_drops.total();
+        self.shortfalls.note_lost(Lost { asks, log_lines, log_drops, connections, shed, at_accept, samples: 0 });
     }
 
     fn warnings(&self, processes: Vec<String>, now: Now) -> Vec<String> {
@@ -306,7 +308,11 @@ fn lost(lost: Lost, at_accept_alone: bool) -> Vec<String> {
     };
     let all = [
         (lost.asks, "bans that rules asked for were lost on the way to the guard"),
-        (lost.log_lines, "lines of the access log were lost: the disk is full or too slow"),
+        (lost.log_drops.disk_full, "lines of the access log were dropped: the disk is full"),
+        (lost.log_drops.too_long, "lines of the access log were dropped: they are larger than a datagram may be"),
+        (lost.log_drops.too_slow, "lines of the access log were dropped: an output is too slow"),
+        (lost.log_drops.unreachable, "lines of the access log were dropped: the server of an output cannot be reached"),
+        (lost.log_drops.unwritable, "lines of the access log were dropped: a file cannot be written to"),
         (lost.connections, "connections were closed at once, over proxy.max_connections"),
         (lost.shed, "connections and requests were refused, over proxy.max_memory"),
         (lost.at_accept, unfit),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{anchor::schedule::AnchorState, message::UpstreamReport};
+use crate::{anchor::schedule::AnchorState, log::drops::Counts, message::UpstreamReport};
 
 use super::entry::Entry;
 
@@ -179,6 +179,9 @@ pub struct Lost {
     pub asks: u64,
     /// Lines of the access log.
     pub log_lines: u64,
+    /// The same by why.
+    #[serde(default)]
+    pub log_drops: LogDrops,
     /// Connections that were closed because `proxy.max_connections` were there.
     pub connections: u64,
     /// Connections and requests that were refused because the proxy was over `proxy.max_memory`.
@@ -189,11 +192,53 @@ pub struct Lost {
     pub samples: u64,
 }
 
+/// Why lines of the access log were dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogDrops {
+    /// There was no space on the disk.
+    pub disk_full: u64,
+    /// They were larger than a datagram may be.
+    pub too_long: u64,
+    /// An output took them more slowly than they came.
+    pub too_slow: u64,
+    /// The server of an output could not be reached.
+    pub unreachable: u64,
+    /// A file could not be written to.
+    pub unwritable: u64,
+}
+
+impl LogDrops {
+    /// As a proxy counts them.
+    #[must_use]
+    pub const fn of(counts: Counts) -> Self {
+        // In the order of `DropReason::ALL`.
+        let [disk_full, too_long, too_slow, unreachable, unwritable] = counts;
+        Self { disk_full, too_long, too_slow, unreachable, unwritable }
+    }
+
+    /// All of them.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        let sum = self.disk_full.saturating_add(self.too_long).saturating_add(self.too_slow);
+        sum.saturating_add(self.unreachable).saturating_add(self.unwritable)
+    }
+
+    /// Adds what was dropped since.
+    pub const fn add(&mut self, more: Self) {
+        self.disk_full = self.disk_full.saturating_add(more.disk_full);
+        self.too_long = self.too_long.saturating_add(more.too_long);
+        self.too_slow = self.too_slow.saturating_add(more.too_slow);
+        self.unreachable = self.unreachable.saturating_add(more.unreachable);
+        self.unwritable = self.unwritable.saturating_add(more.unwritable);
+    }
+}
+
 impl Lost {
     /// Adds what was lost since.
     pub const fn add(&mut self, more: Self) {
         self.asks = self.asks.saturating_add(more.asks);
         self.log_lines = self.log_lines.saturating_add(more.log_lines);
+        self.log_drops.add(more.log_drops);
         self.connections = self.connections.saturating_add(more.connections);
         self.shed = self.shed.saturating_add(more.shed);
         self.at_accept = self.at_accept.saturating_add(more.at_accept);

@@ -88,7 +88,7 @@ pub fn look(config: &Config, denied: Vec<PathBuf>) -> Facts {
     let drift = found;
     let secret = [settings.state_dir.clone(), settings.state_dir.join(state_files::KEY), store.clone()];
     let socket = daemon.is_ok().then(|| settings.control_socket.clone());
-    let log = proxy.access_log.clone().filter(|log| log.exists());
+    let logs = proxy.access_log.files().map(|file| file.path.clone()).filter(|log| log.exists());
     let now = Now::read();
     let has_run = daemon.is_ok() || !is_missing(&store) || settings.pin_dir.exists();
     let is_denied = |path: &Path| denied.iter().any(|denied| denied == path);
@@ -126,7 +126,7 @@ pub fn look(config: &Config, denied: Vec<PathBuf>) -> Facts {
         }),
         clock_is_kept: kernel::clock_is_kept().map_err(|error| error.to_string()),
         earlier: kernel::earlier_layouts(&settings.pin_dir).iter().map(|path| path.display().to_string()).collect(),
-        modes: secret.into_iter().chain(socket).chain(log).map(|path| mode(&path)).collect(),
+        modes: secret.into_iter().chain(socket).chain(logs).map(|path| mode(&path)).collect(),
         disk: statvfs(settings.state_dir.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/")))
             .map(|found| {
                 let block = found.fragment_size();

@@ -10,17 +10,34 @@ use std::{
 use anyhow::{Context as _, Result};
 use nix::unistd::geteuid;
 
-/// Opens the access log for appending; without a path it is standard output.
-pub(crate) fn open_log(path: Option<&Path>) -> Result<File> {
+use crate::settings::access_log::{Output, Settings};
+
+/// Opens the outputs that the proxy cannot open itself, in their order: files for appending, and standard output.
+pub(crate) fn open_logs(settings: &Settings) -> Result<Vec<File>> {
+    let opened = settings.outputs.iter().filter(|output| output.is_opened());
+    opened.map(|output| if let Output::File(file) = output { open_log(&file.path) } else { stdout() }).collect()
+}
+
+fn stdout() -> Result<File> {
     use std::os::fd::AsFd as _;
-    let Some(path) = path else {
-        return Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?));
-    };
+    Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
+}
+
+fn open_log(path: &Path) -> Result<File> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         make_folder(folder, 0o755)?;
     }
     let open = OpenOptions::new().create(true).append(true).mode(0o640).open(path);
-    open.with_context(|| format!("proxy.access_log: {} cannot be opened", path.display()))
+    open.with_context(|| format!("access log: {} cannot be opened", path.display()))
+}
+
+/// A key to hash principals by, until the guard ends.
+pub(crate) fn key() -> [u8; 32] {
+    let mut key = [0; 32];
+    if aws_lc_rs::rand::fill(&mut key).is_err() {
+        tracing::error!("the machine has no randomness: hashes of principals in the access log can be guessed");
+    }
+    key
 }
 
 /// Makes a folder with those around it.

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{
-    access_log::open_log,
+    access_log::open_logs,
     authorize::actor,
     prepare::identity_providers,
     reload,
@@ -135,6 +135,7 @@ impl Service<'_> {
         self.supervisor.bundle.allows = self.guard.allows_in_force();
         self.supervisor.bundle.tickets = self.certificates.chain(Now::read());
         self.supervisor.bundle.promoted = self.guard.promoted();
+        self.supervisor.bundle.log_key = self.log_key;
         self.supervisor.bundle.probations = self.guard.probations_in_force(clock::monotonic());
     }
 
@@ -166,8 +167,8 @@ impl Service<'_> {
     }
 
     pub(super) fn reopen(&mut self) {
-        let log = open_log(self.config.proxy.access_log.as_deref());
-        let reopened = log.and_then(|log| Ok(self.supervisor.reopen(log)?));
+        let logs = open_logs(&self.config.proxy.access_log);
+        let reopened = logs.and_then(|logs| Ok(self.supervisor.reopen(logs)?));
         match reopened {
             Ok(()) => tracing::info!("the access log is opened anew"),
             Err(error) => tracing::error!("the access log stays as it was: {error:#}"),

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{
-    access_log::open_log,
+    access_log::open_logs,
     prepare::{Prepared, ports, prepare},
     service::{OnDisk, Ready, Reload, Service, reply},
 };
@@ -24,6 +24,7 @@ use crate::{
         proxies::barrier::RETIREMENT,
     },
     message::ToProxy,
+    settings::access_log::Output,
 };
 
 /// Another reload is under way.
@@ -100,7 +101,7 @@ impl Service<'_> {
             self.warnings = vec![message.clone()];
             return self.refuse_reload(&actor, answer, refused.code, message);
         }
-        let log = config.proxy.access_log != self.config.proxy.access_log;
+        let log = !opens_the_same(&config, &self.config);
         self.supervisor.bundle = bundle;
         self.supervisor.drain = config.proxy.drain;
         self.config = config;
@@ -177,13 +178,22 @@ fn fixed(old: &Config, new: &Config) -> Result<(), bans::Refused> {
     Err(bans::Refused::new("needs_restart", message))
 }
 
+/// Whether the guard opens the same outputs of the access log for the proxy.
+fn opens_the_same(old: &Config, new: &Config) -> bool {
+    let opened = |config: &Config| {
+        let outputs = config.proxy.access_log.outputs.iter().filter(|output| output.is_opened());
+        outputs.map(Output::describe).collect::<Vec<_>>()
+    };
+    opened(old) == opened(new)
+}
+
 /// A new access log is tried before anything comes into force: the guard may write only where it could tell at its
 /// start that it would.
 fn writable(old: &Config, new: &Config) -> Result<(), bans::Refused> {
-    if old.proxy.access_log == new.proxy.access_log {
+    if opens_the_same(old, new) {
         return Ok(());
     }
-    let Err(error) = open_log(new.proxy.access_log.as_deref()) else { return Ok(()) };
+    let Err(error) = open_logs(&new.proxy.access_log) else { return Ok(()) };
     let denied = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
     let hint = match denied.map(io::Error::kind).any(|kind| kind == io::ErrorKind::PermissionDenied) {
         true => ": the running gateway writes in the folders that it was started with: restart it (bans stay in force)",

@@ -13,6 +13,7 @@ use tokio::{
 };
 
 use super::{
+    access_log,
     certificate_files::{TlsNews, TlsWatcher},
     denials::Denials,
     prepare::Prepared,
@@ -67,6 +68,8 @@ pub(crate) struct Service<'guard> {
     pub(super) reload_refused: Option<ReloadRefused>,
     pub(super) reloads: Reloads,
     pub(super) background: Background,
+    /// By which key the access log hashes principals, where the configuration has none.
+    pub(super) log_key: [u8; 32],
     /// Who may do what.
     pub(super) operators: Operators,
     pub(super) denials: Denials,
@@ -107,6 +110,7 @@ impl<'guard> Service<'guard> {
             reload_refused: None,
             reloads: Reloads::default(),
             background: Background::default(),
+            log_key: access_log::key(),
             operators,
             denials: Denials::default(),
         }

@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::{
-    access_log::{make_folder, open_log},
+    access_log::{make_folder, open_logs},
     event_loop::serve,
     prepare::{Prepared, ports, prepare},
     service::Service,
@@ -121,7 +121,7 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
     let sockets = sockets.collect::<Result<Vec<_>, _>>()?;
     let admin = config.admin.as_ref().map(|admin| socket::bind(&admin.listen, run_as.map(|run_as| run_as.gid)));
     let admin = admin.transpose()?;
-    let access_log = open_log(config.proxy.access_log.as_deref())?;
+    let access_logs = open_logs(&config.proxy.access_log)?;
     let group = operators::control_group(settings)?;
     let control = server::bind(&settings.control_socket, settings.control_mode, group)
         .with_context(|| format!("guard.control_socket {}", settings.control_socket.display()))?;
@@ -138,7 +138,7 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
     let observer = admin.zip(observer).map(|(socket, config)| Observer::new(config, socket, report));
     let stopped = runtime.block_on(async {
         let (events, heard) = mpsc::channel(EVENTS);
-        let supervisor = Supervisor::new(run_as, sockets, access_log, bundle, config.proxy.drain, events, program);
+        let supervisor = Supervisor::new(run_as, sockets, access_logs, bundle, config.proxy.drain, events, program);
         let service = Service::new(path, config, &mut guard, supervisor, observer, warnings, operators);
         serve(service, control, heard).await
     });
@@ -159,7 +159,7 @@ fn writes(config: &Config) -> Vec<Writes> {
     // Pins may have to be made again, with their folder. The folder above holds other programs' pins, or is no bpffs.
     writes.push(Writes::Everything(pin_dir.clone()));
     writes.extend(pin_dir.parent().filter(|above| is_bpffs(above)).map(|above| Writes::Everything(above.to_owned())));
-    writes.extend(config.proxy.access_log.clone().map(Writes::Log));
+    writes.extend(config.proxy.access_log.files().map(|file| Writes::Log(file.path.clone())));
     let admin = config.admin.as_ref().and_then(|admin| admin.listen.socket());
     writes.extend(admin.cloned().map(Writes::Socket));
     // Only what is there can be named: an anchor whose folder is missing is told of once it is written to.

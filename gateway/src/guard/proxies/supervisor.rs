@@ -106,7 +106,7 @@ pub(crate) struct Supervisor {
     /// One list of sockets per listener.
     pub(crate) sockets: Vec<Vec<OwnedFd>>,
     /// Appended to by all workers.
-    pub(crate) access_log: File,
+    pub(crate) access_logs: Vec<File>,
     /// Configuration and files; the bans are filled in for each proxy.
     pub(crate) bundle: Bundle,
     /// How long one may drain.
@@ -129,7 +129,7 @@ impl Supervisor {
     pub(crate) const fn new(
         run_as: Option<RunAs>,
         sockets: Vec<Vec<OwnedFd>>,
-        access_log: File,
+        access_logs: Vec<File>,
         bundle: Bundle,
         drain: Duration,
         events: mpsc::Sender<Event>,
@@ -138,7 +138,7 @@ impl Supervisor {
         Self {
             run_as,
             sockets,
-            access_log,
+            access_logs,
             bundle,
             drain,
             events,
@@ -169,8 +169,9 @@ impl Supervisor {
     pub(crate) fn start(&mut self, program: Option<Program>) -> io::Result<()> {
         let (ours, theirs) = channel::pair()?;
         let mut command = self.command(program.as_ref().unwrap_or(&self.program), "proxy", theirs);
-        let mut opening =
-            vec![(self.opening()?, vec![seal(&self.bundle)?, self.access_log.as_fd().try_clone_to_owned()?])];
+        let logs = self.access_logs.iter().map(|log| log.as_fd().try_clone_to_owned());
+        let handed = std::iter::once(seal(&self.bundle)).chain(logs).collect::<io::Result<_>>()?;
+        let mut opening = vec![(self.opening()?, handed)];
         for (listener, sockets) in (0..).zip(&self.sockets) {
             for some in sockets.chunks(MAX_DESCRIPTORS) {
                 let copies = some.iter().map(OwnedFd::try_clone).collect::<io::Result<_>>()?;
@@ -249,16 +250,18 @@ impl Supervisor {
         }
     }
 
-    /// Hands every proxy the access log, opened anew.
+    /// Hands every proxy the outputs of the access log, opened anew.
     ///
     /// # Errors
     /// Out of descriptors.
-    pub(crate) fn reopen(&mut self, access_log: File) -> io::Result<()> {
-        self.access_log = access_log;
-        for proxy in &mut self.proxies {
-            let copy = self.access_log.as_fd().try_clone_to_owned()?;
-            if proxy.outbox.try_send((ToProxy::ReopenLogs, Some(copy))).is_err() {
-                kill(proxy, "it takes no messages");
+    pub(crate) fn reopen(&mut self, access_logs: Vec<File>) -> io::Result<()> {
+        self.access_logs = access_logs;
+        for (output, log) in (0..).zip(&self.access_logs) {
+            for proxy in &mut self.proxies {
+                let copy = log.as_fd().try_clone_to_owned()?;
+                if proxy.outbox.try_send((ToProxy::ReopenLogs { output }, Some(copy))).is_err() {
+                    kill(proxy, "it takes no messages");
+                }
             }
         }
         Ok(())

@@ -119,6 +119,7 @@ metrics! {
     UpstreamRetries = Counter Proxy "gateway_upstream_retries_total" ["upstream"] "Tries after the first of a request.";
     UpstreamOverLimit = Counter Proxy "gateway_upstream_over_limit_total" ["upstream"] "Requests over max_requests or max_pending.";
     UpstreamWithoutServer = Counter Proxy "gateway_upstream_without_server_total" ["upstream"] "Requests that found no server to use.";
+    AccessLogDropped = Counter Proxy "gateway_access_log_dropped_total" ["reason"] "Lines of the access log that got nowhere, by reason.";
 
     Memory = Gauge Every "gateway_process_resident_memory_bytes" ["role"] "Resident memory of the processes of a role.";
     SandboxCapabilities = Current Every "gateway_process_capabilities" ["role"] "Capabilities that the process still has.";

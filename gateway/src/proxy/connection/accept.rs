@@ -13,6 +13,7 @@ use super::{
     proxy_protocol,
 };
 use crate::{
+    clock,
     proxy::{
         connection::client_io::{ClientIo, Stream},
         http1::{self, Ended},
@@ -189,6 +190,7 @@ async fn secure(worker: &Rc<Worker>, connection: &Rc<Connection>, socket: TcpStr
         return Some(Stream::Plain(socket));
     }
     let tls = snapshot.tls.load();
+    let before = snapshot.access_log.is_timed.then(clock::monotonic);
     // Boxed, neither half takes room in the connection once it is done.
     let hello = connection.unless_closed(Box::pin(handshake::hello(&tls, connection.listener, socket))).await;
     let shaken = match hello {
@@ -203,6 +205,7 @@ async fn secure(worker: &Rc<Worker>, connection: &Rc<Connection>, socket: TcpStr
         Some(Ok((stream, secured))) => {
             note(worker, if secured.version == "TLSv1.2" { Handshake::Tls12 } else { Handshake::Tls13 });
             connection.secured.set(Box::new(secured)).unwrap_or_default();
+            connection.shook.set(before.map_or(0, |before| clock::monotonic().saturating_sub(before)));
             // The trust may have changed during the handshake.
             if connection.is_certified() && !snapshot.tls.load().judges_as(&tls) {
                 connection.reverify();

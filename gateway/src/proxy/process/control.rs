@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     clock, limit,
-    log::sink::Sink,
+    log::{drops::Counts, sink::Sink},
     message::{ADDRESS_LIMIT, Lost, Shadowed, ToGuard, ToProxy, UpstreamReport, channel::Channel, sealed::unseal},
     proxy::{
         upstream,
@@ -49,7 +49,7 @@ pub(in crate::proxy) struct Control<'a> {
     /// The last barrier that waits for them.
     barrier: Option<u64>,
     /// How many lost log lines the guard has been told of.
-    told_lines: u64,
+    told_lines: Counts,
     /// Bans that do not fit into the table are logged at most once a second.
     unknown: Sparse,
     /// What the guard has not been told of the requests.
@@ -76,7 +76,7 @@ impl<'a> Control<'a> {
             ready: 0,
             retiring: 0,
             barrier: None,
-            told_lines: 0,
+            told_lines: Counts::default(),
             unknown: Sparse::default(),
             delta: CounterDelta::default(),
             told_upstreams: vec![None; shared.backends.len()],
@@ -181,9 +181,9 @@ impl<'a> Control<'a> {
             ToProxy::Probation { source, until } => {
                 self.shared.snapshot.detector.watch(source, until, clock::monotonic());
             }
-            ToProxy::ReopenLogs => {
+            ToProxy::ReopenLogs { output } => {
                 if let Some(log) = descriptors.into_iter().next() {
-                    self.sink.reopen(File::from(log));
+                    self.sink.reopen(output.into(), File::from(log));
                 }
             }
             ToProxy::Files => {
@@ -249,10 +249,14 @@ impl<'a> Control<'a> {
 
     /// Tells the guard what was lost, if anything was.
     async fn tell_lost(&mut self) {
-        let lines = self.sink.lost();
+        let lines = self.sink.dropped();
+        let mut log_lines = lines;
+        for (count, told) in log_lines.iter_mut().zip(self.told_lines) {
+            *count = count.saturating_sub(told);
+        }
         let lost = Lost {
             asks: self.shared.lost_asks.swap(0, Ordering::Relaxed),
-            log_lines: lines.saturating_sub(self.told_lines),
+            log_lines,
             connections: self.shared.lost_connections.swap(0, Ordering::Relaxed),
             shed: self.shared.shed.swap(0, Ordering::Relaxed),
             at_accept: self.shared.bans.take_lost(),
@@ -348,10 +352,11 @@ mod tests {
             probations: Vec::new(),
             tickets: None,
             promoted: Vec::new(),
+            log_key: [0; 32],
         };
         let shared = Arc::new(Shared::new(bundle, 1_000, 1).unwrap());
         let null = || OwnedFd::from(File::options().write(true).open("/dev/null").unwrap());
-        let (sink, _writer) = Sink::start(File::from(null())).unwrap();
+        let sink = Sink::start(&shared.snapshot.access_log.outputs, [File::from(null())]).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let (left, right) = channel::pair().unwrap();

@@ -1,7 +1,7 @@
 //! `gateway proxy`, the unprivileged process, from start to end. The guard sends it everything. It gives up the rights
 //! that it has left, and only then starts threads and reads from the network.
 
-use std::{fs::File, io, net::TcpListener, os::fd::AsFd as _, process::ExitCode, sync::Arc};
+use std::{fs::File, io, net::TcpListener, os::fd::AsFd as _, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use tokio::sync::mpsc;
@@ -21,6 +21,9 @@ use crate::{
     proxy::worker::shared::Shared,
     sandbox,
 };
+
+/// How long the last lines of the access log may take to get out.
+const LAST_LINES: Duration = Duration::from_secs(5);
 
 /// The most commands or events that wait for one thread.
 const QUEUE: usize = 4_096;
@@ -71,7 +74,7 @@ struct Prepared {
     shared: Arc<Shared>,
     memory: Memory,
     sandbox: sandbox::Report,
-    log: File,
+    logs: Vec<File>,
     /// For each worker, its sockets and the listener of each.
     sockets: Vec<Vec<(usize, TcpListener)>>,
 }
@@ -82,9 +85,8 @@ async fn prepare(channel: &Channel) -> anyhow::Result<Prepared> {
         bail!("the guard did not say how to start");
     };
     let mut descriptors = descriptors.into_iter();
-    let (Some(bundle), Some(log)) = (descriptors.next(), descriptors.next()) else {
-        bail!("the guard sent no configuration or no access log");
-    };
+    let bundle = descriptors.next().context("the guard sent no configuration")?;
+    let logs = descriptors.map(File::from).collect();
     let bundle: Bundle = unseal(bundle).context("cannot read the configuration that the guard sent")?;
     let sockets = receive_sockets(channel, usize::from(workers), usize::from(listeners)).await?;
     let descriptors = raise_descriptor_limit();
@@ -93,7 +95,7 @@ async fn prepare(channel: &Channel) -> anyhow::Result<Prepared> {
     tracing::info!("the proxy is confined: {report}");
     let shared = Shared::new(bundle, descriptors, usize::from(workers))?;
     let memory = memory.limit(&shared.snapshot.settings);
-    Ok(Prepared { shared: Arc::new(shared), memory, sandbox: report, log: File::from(log), sockets })
+    Ok(Prepared { shared: Arc::new(shared), memory, sandbox: report, logs, sockets })
 }
 
 async fn receive_sockets(
@@ -135,8 +137,8 @@ fn raise_descriptor_limit() -> usize {
 
 /// Starts the workers, and runs the control thread until they have ended.
 async fn serve(channel: &Channel, prepared: Prepared) -> anyhow::Result<()> {
-    let Prepared { shared, memory, sandbox, log, sockets } = prepared;
-    let (sink, writer) = Sink::start(log)?;
+    let Prepared { shared, memory, sandbox, logs, sockets } = prepared;
+    let sink = Sink::start(&shared.snapshot.access_log.outputs, logs)?;
     let (events, from_workers) = mpsc::channel(QUEUE);
     let cores = if shared.snapshot.settings.pin_workers { scheduling::cores() } else { Vec::new() };
     let mut workers = Vec::new();
@@ -160,13 +162,10 @@ async fn serve(channel: &Channel, prepared: Prepared) -> anyhow::Result<()> {
             bail!("a worker died");
         }
     }
-    let lost = sink.lost();
-    drop(sink);
-    if writer.join().is_err() {
-        bail!("the access log's writer died");
-    }
+    sink.finish(LAST_LINES);
+    let lost: u64 = sink.dropped().iter().sum();
     if lost > 0 {
-        tracing::warn!(lines = lost, "lines of the access log were lost");
+        tracing::warn!(lines = lost, "lines of the access log were dropped");
     }
     Ok(())
 }

@@ -5,6 +5,7 @@
 use std::{collections::BTreeMap, os::fd::OwnedFd, sync::Arc};
 
 use crate::{
+    log::drops::DropReason,
     message::{
         ANSWERS, Counted, Lost, ServerState, UpstreamReport,
         channel::Sender,
@@ -92,10 +93,10 @@ impl Telemetry {
     }
 
     /// Adds what was lost.
-    pub(super) const fn add_lost(&mut self, lost: Lost) {
+    pub(super) fn add_lost(&mut self, lost: Lost) {
         let Lost { asks, log_lines, connections, shed, at_accept } = lost;
         self.lost.asks = self.lost.asks.saturating_add(asks);
-        self.lost.log_lines = self.lost.log_lines.saturating_add(log_lines);
+        add(&mut self.lost.log_lines, &log_lines);
         self.lost.connections = self.lost.connections.saturating_add(connections);
         self.lost.shed = self.lost.shed.saturating_add(shed);
         self.lost.at_accept = self.lost.at_accept.saturating_add(at_accept);
@@ -180,10 +181,13 @@ impl Telemetry {
             ("asks", asks),
             ("at_accept", at_accept),
             ("connections", connections),
-            ("log_lines", log_lines),
+            ("log_lines", log_lines.iter().sum()),
             ("shed", shed),
         ] {
             samples.count(Metric::Lost, &[what], count);
+        }
+        for (reason, count) in DropReason::ALL.iter().zip(log_lines) {
+            samples.count(Metric::AccessLogDropped, &[reason.name()], count);
         }
         samples
     }

@@ -6,19 +6,24 @@
 
 use std::{borrow::Cow, cell::Cell, rc::Rc, sync::Arc};
 
-use http::{HeaderValue, Version, uri::PathAndQuery};
+use http::{HeaderMap, HeaderValue, Version, uri::PathAndQuery};
 
 use crate::{
     auth::Identity,
     client::{Client, forwarded::ForwardedInfo},
     clock::Now,
     detect::BanRequest,
-    log::access::{Line, hexadecimal},
+    log::{
+        access::Served,
+        line::{Line, Noted, Timings, pick, trace_id},
+        text::hexadecimal,
+    },
     proxy::{
         body::Incoming,
         connection::Connection,
         service::RequestLine,
         timing::deadline,
+        upstream::Attempts,
         worker::{
             Worker,
             measures::{Measured, MeasuredRoute},
@@ -51,6 +56,8 @@ pub(in crate::proxy) struct Exchange {
     pub(in crate::proxy) outcome: Outcome,
     /// Whether it is an exchange: what happens on a connection outside of any request is told in the same way.
     counted: bool,
+    /// What the access log says besides, where it does.
+    noted: Option<Box<Noted>>,
 }
 
 /// What has been read of the request.
@@ -89,12 +96,28 @@ pub(in crate::proxy) struct Outcome {
     /// Whether it went to its upstream.
     forwarded: bool,
     refused: Option<(Row, Cow<'static, str>)>,
+    /// The rule that asked for a ban because of it.
+    rule: Option<Box<str>>,
+    /// How it was forwarded, once that is over.
+    pub(super) attempts: Attempts,
+    /// The status of a gRPC call.
+    pub(super) grpc_status: Option<u32>,
 }
 
 impl Outcome {
     /// What is logged if the client leaves before it is answered.
     const fn unanswered() -> Self {
-        Self { status: CLIENT_LEFT, bytes_in: None, bytes_out: 0, ended: None, forwarded: false, refused: None }
+        Self {
+            status: CLIENT_LEFT,
+            bytes_in: None,
+            bytes_out: 0,
+            ended: None,
+            forwarded: false,
+            refused: None,
+            rule: None,
+            attempts: Attempts::none(),
+            grpc_status: None,
+        }
     }
 }
 
@@ -126,7 +149,7 @@ impl Exchange {
     ) {
         let mut exchange = Self::new(worker, connection, None, Now::read(), false);
         exchange.outcome.status = 0;
-        exchange.note(signal);
+        exchange.observed(signal);
         let row = Row { status: http::StatusCode::BAD_REQUEST, title: "", label: signal.name(), signal: Some(signal) };
         exchange.outcome.refused = Some((row, detail.into()));
     }
@@ -161,6 +184,7 @@ impl Exchange {
             routing: Routing::default(),
             identity: None,
             outcome: Outcome::unanswered(),
+            noted: None,
             counted,
         })
     }
@@ -209,7 +233,7 @@ impl Exchange {
         }
         self.outcome.status = row.status.as_u16();
         if let Some(signal) = row.signal {
-            self.note(signal);
+            self.observed(signal);
         }
         self.outcome.refused = Some((row, refusal.detail));
         row
@@ -228,7 +252,46 @@ impl Exchange {
         client.relay.is_some() && self.worker.shared.bans.refuses(client.address.ip(), deadline::now())
     }
 
-    fn note(&self, signal: Signal) {
+    /// Notes what the access log says of a request besides what is known anyway. Most say nothing, and nothing is done.
+    pub(super) fn note(&mut self, headers: &HeaderMap) {
+        let log = &self.worker.shared.snapshot.access_log;
+        if !log.notes() {
+            return;
+        }
+        let timings = log.is_timed.then(|| Timings { tls: self.connection.handshake(), ..Timings::default() });
+        self.noted = Some(Box::new(Noted {
+            request: pick(&log.request_headers, headers),
+            response: Box::default(),
+            trace_id: if log.has_trace_id { trace_id(headers) } else { None },
+            timings,
+        }));
+    }
+
+    /// Notes what it says of the response.
+    pub(super) fn note_response(&mut self, headers: &HeaderMap) {
+        if let Some(noted) = &mut self.noted {
+            noted.response = pick(&self.worker.shared.snapshot.access_log.response_headers, headers);
+        }
+    }
+
+    /// Whether steps of it are timed.
+    pub(super) fn is_timed(&self) -> bool {
+        self.noted.as_ref().is_some_and(|noted| noted.timings.is_some())
+    }
+
+    /// The time, where steps are timed.
+    pub(super) fn clock(&self) -> Option<u64> {
+        self.is_timed().then(crate::clock::monotonic)
+    }
+
+    /// Notes how long steps took.
+    pub(super) fn time(&mut self, set: impl FnOnce(&mut Timings)) {
+        if let Some(timings) = self.noted.as_mut().and_then(|noted| noted.timings.as_mut()) {
+            set(timings);
+        }
+    }
+
+    fn observed(&mut self, signal: Signal) {
         // A load balancer is not to blame for what it relays, and is never banned.
         if self.client.is_trusted {
             return;
@@ -237,6 +300,7 @@ impl Exchange {
         let (source, address) = (self.client.source, self.client.address.ip());
         let detector = &self.worker.shared.snapshot.detector;
         for ask in detector.note(signal, source, address, self.id, crate::clock::monotonic()) {
+            self.outcome.rule = Some(ask.rule.as_str().into());
             self.worker.ask(BanRequest { relay: self.client.relay, ..ask });
         }
     }
@@ -279,37 +343,53 @@ impl Drop for Exchange {
         if !is_wanted && self.outcome.refused.is_none() {
             return;
         }
+        let took = measured.unwrap_or_else(took);
+        let log = &self.worker.shared.snapshot.access_log;
+        let route = served.map(|route| &*route.template);
+        let kept = Served { id: self.id, status: self.outcome.status, duration_us: took / 1_000, route };
+        if self.outcome.refused.is_none() && !log.keeps(&kept) {
+            return;
+        }
         let (method, version, path) = match &self.request.line {
             Some((method, version, path)) => (Some(method.as_str()), Some(*version), path.as_ref()),
             None => (None, None, None),
         };
         let secured = self.connection.secured.get();
-        let took = measured.unwrap_or_else(took);
+        let attempts = &self.outcome.attempts;
+        let server = upstream.and_then(|upstream| upstream.servers.get(attempts.server?));
         let line = Line {
             unix_millis: self.began.unix_millis,
             id: self.id,
             client: self.client.address,
+            source: self.client.source,
             relay: self.client.relay,
             listener: listener.address,
+            scheme: self.scheme(),
             protocol: version.map(protocol),
             tls: secured.map(|secured| secured.version),
             ja4: self.connection.ja4(),
             host: self.request.target.as_ref().map(Target::host),
             method,
             path: self.request.target.as_ref().map(Target::path).or(path.map(PathAndQuery::path)),
+            query: path.and_then(PathAndQuery::query),
             request_id: self.info.as_ref().and_then(|told| told.id.as_ref()?.to_str().ok()),
             status: self.outcome.status,
             reject: self.outcome.refused.as_ref().map(|(row, _)| row.label),
             detail: self.outcome.refused.as_ref().map(|(_, detail)| &**detail).or(self.outcome.ended),
             signal: self.outcome.refused.as_ref().and_then(|(row, _)| row.signal).map(Signal::name),
             principal: self.identity.as_ref().map(|identity| identity.principal()),
-            route: served.map(|route| &*route.template),
+            rule: self.outcome.rule.as_deref(),
+            route,
             upstream: upstream.map(|upstream| upstream.name.as_str()),
+            server: server.map(|server| server.address.as_str()),
+            retries: attempts.server.map(|_| attempts.retries),
+            grpc_status: self.outcome.grpc_status,
             bytes_in: self.outcome.bytes_in.as_ref().map_or(0, |bytes| bytes.get()),
             bytes_out: self.outcome.bytes_out,
-            duration_us: took / 1_000,
+            duration_us: kept.duration_us,
+            noted: self.noted.as_deref(),
         };
-        self.worker.lines.add(|out| line.write(out));
+        self.worker.lines.add(|out| log.write(&line, out));
     }
 }
 

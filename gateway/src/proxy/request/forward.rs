@@ -11,7 +11,7 @@ use crate::{
         body::{RequestBody, Upload},
         raw_head::HeadFormat,
         tunnel::{token, upgrade::UpgradeRequest},
-        upstream::{AttemptTimeouts, ForwardError, ForwardJob, ServerGroup, UpstreamRequest, headers},
+        upstream::{AttemptTimeouts, Attempts, ForwardError, ForwardJob, ServerGroup, UpstreamRequest, headers},
         worker::Worker,
     },
     refusal::{Refusal, Reject},
@@ -75,7 +75,8 @@ impl<'a> Plan<'a> {
         let context = group.context(&exchange.client, local, target.path(), &head.headers).for_tunnel(wanted.is_some());
         let takes_trailers = group.takes_trailers() && headers::takes_trailers(&head.headers);
         // A head that nobody changes passes as it came.
-        let is_plain = wanted.is_none() && route.response_headers.is_none() && route.cors.is_none();
+        let is_logged = !exchange.worker.shared.snapshot.access_log.response_headers.is_empty();
+        let is_plain = wanted.is_none() && route.response_headers.is_none() && route.cors.is_none() && !is_logged;
         let form = match head.version {
             Version::HTTP_11 if is_plain => HeadFormat::Lines,
             Version::HTTP_2 if is_plain => HeadFormat::Fields,
@@ -114,6 +115,8 @@ impl<'a> Plan<'a> {
             Some(rewrite) => target.with_path(rewrite.apply(target.path(), route.allow_in_path)?)?.into(),
             None => target.origin().clone().into(),
         };
-        Ok(ForwardJob { group, context, request: UpstreamRequest::new(head, upload, lines), wanted, form, timeouts })
+        let request = UpstreamRequest::new(head, upload, lines);
+        let attempts = Attempts { is_timed: exchange.is_timed(), ..Attempts::none() };
+        Ok(ForwardJob { group, context, request, wanted, form, timeouts, attempts })
     }
 }

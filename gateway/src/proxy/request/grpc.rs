@@ -69,9 +69,10 @@ const fn code(reject: Reject) -> Option<&'static str> {
 /// The response to a refused call: the status alone, as trailers. Returns the exchange if it is to be answered in HTTP.
 pub(in crate::proxy) fn refuse(
     reject: Reject,
-    exchange: Box<Exchange>,
+    mut exchange: Box<Exchange>,
 ) -> Result<Response<ResponseBody>, Box<Exchange>> {
     let Some(code) = code(reject).filter(|_| exchange.request.is_grpc) else { return Err(exchange) };
+    exchange.outcome.grpc_status = code.parse().ok();
     let id = exchange.told_id();
     let mut response = Response::new(ResponseBody::whole(bytes::Bytes::new(), exchange));
     *response.status_mut() = StatusCode::OK;

@@ -19,11 +19,12 @@ use super::{
 use crate::{
     auth,
     clock::{self, Now},
+    log::line::Timings,
     proxy::{
         body::Incoming,
         connection::Connection,
         tunnel::{token, upgrade},
-        upstream::{self, AttemptTimeouts, UpstreamResponse},
+        upstream::{self, AttemptTimeouts, Attempts, UpstreamResponse},
         worker::{Worker, measures::Measures},
     },
     refusal::{Refusal, Reject},
@@ -42,6 +43,7 @@ pub(in crate::proxy) async fn serve(
     let mut exchange = Exchange::begin(&worker, &connection, Some(line), now);
     exchange.request.is_grpc = grpc::is(&head);
     exchange.request.body = Some(body);
+    exchange.note(&head.headers);
     let asked = Asked::of(&head.headers, &worker);
     let is_http1 = head.version != Version::HTTP_2;
     let answered = answer(&worker, &connection, &mut exchange, head, now).await;
@@ -62,6 +64,11 @@ pub(in crate::proxy) async fn serve(
         Err(Unserved::ClientLeft) => left_unread(respond::nobody(exchange), true),
     };
     common.write(asked.origin.as_ref(), &mut response);
+    if !worker.shared.snapshot.access_log.response_headers.is_empty() {
+        let (head, mut body) = response.into_parts();
+        body.note(&head.headers);
+        response = Response::from_parts(head, body);
+    }
     if is_http1 && worker.draining.get() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
@@ -85,6 +92,7 @@ async fn answer(
     now: Now,
 ) -> Result<(response::Parts, UpstreamResponse), Unserved> {
     let Found { route, certificate } = routing::find(worker, connection, exchange, &head, now)?;
+    let authenticates = exchange.clock();
     if route.access.needs_identity() {
         let jwt = worker.shared.snapshot.jwt.as_ref().filter(|_| !route.access.needs_certificate());
         let token = route.upgrade.as_ref().map(|upgrade| token::find(&head, upgrade)).transpose()?.flatten();
@@ -92,6 +100,9 @@ async fn answer(
         worker.measures.iter().for_each(Measures::note_authenticated);
     }
     let permit = route.access.authorize(exchange.identity.as_deref())?;
+    if let Some((before, after)) = authenticates.zip(exchange.clock()) {
+        exchange.time(|timings| timings.auth = Some(after.saturating_sub(before)));
+    }
     let Some(upstream) = route.action.upstream() else {
         return Err(match LocalReply::of(&route.action, exchange.target()?)? {
             Some(reply) => Unserved::LocalReply(Box::new(reply)),
@@ -113,6 +124,12 @@ async fn answer(
         measures.note_upstream(upstream, status, clock::monotonic().saturating_sub(began));
     }
     job.request.recycle();
+    exchange.outcome.attempts = job.attempts;
+    if let Some((now, clock)) = answered.is_ok().then_some(now).zip(exchange.clock()) {
+        let Attempts { queue, connect, .. } = exchange.outcome.attempts;
+        let first_byte = Some(clock.saturating_sub(now.monotonic));
+        exchange.time(|timings| *timings = Timings { queue, connect, first_byte, ..*timings });
+    }
     if exchange.is_banned() {
         return Err(Refusal::new(Reject::Banned, "banned while it was served").into());
     }

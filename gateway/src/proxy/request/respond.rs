@@ -3,7 +3,7 @@
 
 use http::{HeaderValue, Response, StatusCode, header, response};
 
-use super::{exchange::Exchange, response_body::ResponseBody};
+use super::{exchange::Exchange, grpc_status, response_body::ResponseBody};
 use crate::{
     proxy::{
         body,
@@ -27,6 +27,10 @@ pub(super) fn relay(
     exchange.outcome.status = head.status.as_u16();
     let ends_early = response.ends_early();
     let lines = response.lines();
+    if exchange.request.is_grpc {
+        // A call that failed at once has its status among the headers.
+        exchange.outcome.grpc_status = grpc_status::status(&head.headers);
+    }
     if lines.is_none() {
         headers::response(&mut head.headers, exchange.told_id());
         if let Some(edits) = exchange.compiled_route().and_then(|route| route.response_headers.as_ref()) {

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
-use super::exchange::Exchange;
+use super::{exchange::Exchange, grpc_status as grpc};
 use crate::{
     proxy::{
         raw_head::RawHead,
@@ -89,6 +89,13 @@ impl ResponseBody {
     /// No body: behind the head the connection becomes `tunnel`, which has the exchange.
     pub(in crate::proxy) fn switched(tunnel: Box<Tunnel>) -> Self {
         Self::of(Content::Switched(tunnel), None, Duration::ZERO)
+    }
+
+    /// Notes the headers that it goes out with, for the access log.
+    pub(in crate::proxy) fn note(&mut self, headers: &HeaderMap) {
+        if let Some(exchange) = &mut self.0.exchange {
+            exchange.note_response(headers);
+        }
     }
 
     fn new(content: Content, exchange: Box<Exchange>) -> Self {
@@ -226,6 +233,9 @@ impl Body for ResponseBody {
         Poll::Ready(match (piece, before) {
             (None, Content::Trailers(trailers)) => {
                 let (trailers, rest) = *trailers;
+                if exchange.request.is_grpc {
+                    exchange.outcome.grpc_status = grpc::status(&trailers);
+                }
                 this.content = rest.map_or(Content::Done, Content::Rest);
                 Some(Ok(Frame::trailers(trailers)))
             }

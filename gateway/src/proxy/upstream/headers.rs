@@ -7,7 +7,7 @@ use crate::{
     auth::certificate::ClientCertificate,
     client::forwarded::ForwardedInfo,
     header_names, header_values,
-    log::access::{address, hexadecimal},
+    log::text::{address, hexadecimal},
     proxy::{
         memory::buffer_pool,
         raw_head::{RawHead, line},

@@ -3,7 +3,6 @@
 use std::{
     borrow::Cow,
     io,
-    net::IpAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -17,7 +16,11 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::{settings::tls::Client, swap::Swap, tls::Tls};
+use crate::{
+    settings::tls::Client,
+    swap::Swap,
+    tls::{Tls, server_name},
+};
 
 /// The protocols that are offered by ALPN (RFC 7301).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,14 +58,7 @@ pub(super) struct ServerTls {
 impl ServerTls {
     /// For the server at `address`, which is `host:port`. `None`: no certificate can have this name.
     pub(super) fn new(tls: &Arc<Swap<Tls>>, upstream: usize, settings: &Client, address: &str) -> Option<Self> {
-        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-        let host = settings.server_name.as_deref().unwrap_or(host);
-        let plain = host.trim_start_matches('[').trim_end_matches(']');
-        let name = match plain.parse::<IpAddr>() {
-            Ok(address) => ServerName::from(address),
-            Err(_name) => ServerName::try_from(plain.to_owned()).ok()?,
-        };
-        Some(Self { tls: Arc::clone(tls), upstream, name })
+        Some(Self { tls: Arc::clone(tls), upstream, name: server_name(settings, address)? })
     }
 
     /// The handshake on a new connection, with the present configuration.

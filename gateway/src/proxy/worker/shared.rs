@@ -59,9 +59,10 @@ impl Shared {
         let config = Config::load(&bundle.path, &bundle).map_err(|errors| anyhow::anyhow!("{errors}"))?;
         let (document, settings, is_observed) = (config.document, config.proxy, config.admin.is_some());
         let bans = EnforcedBans::new(settings.ipv6_prefix, &bundle.bans, &bundle.allows, clock::monotonic());
-        let snapshot = Snapshot::new(settings).map_err(|diagnostics| {
+        let mut snapshot = Snapshot::new(settings).map_err(|diagnostics| {
             anyhow::anyhow!("{}", config::Diagnostics::from_diagnostics(&document, diagnostics))
         })?;
+        snapshot.access_log.adopt(&bundle.log_key);
         if let Some(chain) = bundle.tickets {
             snapshot.tickets.adopt(chain);
         }

@@ -29,7 +29,7 @@ const KEYS: Keys = &[
 ];
 
 /// `upstream.NAME.tls`: `true`, or a table.
-pub(super) fn read(table: &Table<'_>, reader: &Reader<'_>) -> Option<Client> {
+pub(in crate::config::tables) fn read(table: &Table<'_>, reader: &Reader<'_>) -> Option<Client> {
     let inner = match table.switch("tls", KEYS) {
         Switch::Table(inner) => inner,
         Switch::Plain(false) => return None,

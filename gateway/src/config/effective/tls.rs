@@ -1,0 +1,22 @@
+//! Shows how TLS is spoken to servers, and files by their paths.
+
+use serde_json::{Value, json};
+
+use crate::{file::NamedFile, settings::tls::Client};
+
+/// `upstream.NAME.tls`, and `tls` of other tables that speak to servers.
+pub(super) fn client(tls: &Client) -> Value {
+    json!({
+        "ca": tls.has_authorities().then(|| file(&tls.ca)),
+        "pins": (!tls.pins.is_empty()).then(|| tls.pins.iter().map(ToString::to_string).collect::<Vec<_>>()),
+        "server_name": tls.server_name,
+        "certificate": tls.certificate.as_ref().map(|pair| file(&pair.0)),
+        "private_key": tls.certificate.as_ref().map(|pair| file(&pair.1)),
+        "dangerous_accept_any_certificate": tls.accepts_any,
+    })
+}
+
+/// The path alone: the content may be a secret.
+pub(super) fn file(file: &NamedFile) -> String {
+    file.path.display().to_string()
+}

@@ -1,0 +1,60 @@
+//! Lines by the Elastic Common Schema (<https://www.elastic.co/docs/reference/ecs/ecs-field-reference>), with names in
+//! their dotted form. What the schema has no name for is below `gateway`.
+
+use http::header;
+
+use super::{
+    parts::{Headers, Member},
+    place::Place,
+};
+use crate::settings::access_log::{Field, Principal, Settings};
+
+/// How every line begins: what is the same in all of them.
+pub(super) const BEGINS: &str = "\"ecs.version\":\"8.17.0\",\"event.kind\":\"event\",\
+    \"event.category\":[\"web\"],\"event.type\":[\"access\"],\"event.dataset\":\"gateway.access\"";
+
+/// The members, in their order.
+pub(super) fn members(settings: &Settings, headers: &mut Headers) -> Vec<Member> {
+    let field = |name: &str, field: Field| Member::new(name, Place::Field(field));
+    let user = match settings.principal {
+        Principal::Hashed(_) => "user.hash",
+        Principal::Plain => "user.name",
+    };
+    vec![
+        field("@timestamp", Field::Time),
+        Member::new("event.duration", Place::EcsDuration),
+        Member::new("event.outcome", Place::EcsOutcome),
+        field("event.reason", Field::Detail),
+        field("source.ip", Field::Client),
+        field("source.port", Field::ClientPort),
+        field("http.request.id", Field::Id),
+        field("http.request.method", Field::Method),
+        field("http.request.body.bytes", Field::BytesIn),
+        Member::new("http.request.referrer", headers.of_request(&header::REFERER)),
+        Member::new("http.version", Place::EcsHttpVersion),
+        field("http.response.status_code", Field::Status),
+        field("http.response.body.bytes", Field::BytesOut),
+        field("url.scheme", Field::Scheme),
+        field("url.domain", Field::Host),
+        field("url.path", Field::Path),
+        field("url.query", Field::Query),
+        Member::new("user_agent.original", headers.of_request(&header::USER_AGENT)),
+        field(user, Field::Principal),
+        Member::new("tls.version", Place::EcsTlsVersion),
+        Member::new("tls.version_protocol", Place::EcsTlsProtocol),
+        field("trace.id", Field::TraceId),
+        field("rule.name", Field::Rule),
+        field("gateway.verdict", Field::Verdict),
+        field("gateway.reject", Field::Reject),
+        field("gateway.signal", Field::Signal),
+        field("gateway.route", Field::Route),
+        field("gateway.upstream", Field::Upstream),
+        field("gateway.server", Field::Server),
+        field("gateway.retries", Field::Retries),
+        field("gateway.grpc_status", Field::GrpcStatus),
+        field("gateway.listener", Field::Listener),
+        field("gateway.relay", Field::Relay),
+        field("gateway.request_id", Field::RequestId),
+        field("gateway.ja4", Field::Ja4),
+    ]
+}

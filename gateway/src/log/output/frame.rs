@@ -1,0 +1,89 @@
+//! The form of a message around a line: syslog (RFC 5424), or the journal's own protocol
+//! (<https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>).
+
+use crate::{clock::Now, log::text, settings::access_log};
+
+/// Severity `informational`.
+const INFORMATIONAL: u8 = 6;
+
+/// How a line becomes a message.
+pub(super) enum Frame {
+    Journald(Journald),
+    Syslog(Syslog),
+}
+
+/// The journal's own protocol.
+pub(super) struct Journald;
+
+/// RFC 5424.
+pub(super) struct Syslog {
+    /// `<134>1 `
+    begins: Box<str>,
+    /// ` host gateway 4711 access - `
+    names: Box<str>,
+}
+
+impl Frame {
+    /// Appends the message of a line.
+    pub(super) fn write(&self, line: &[u8], now: Now, out: &mut Vec<u8>) {
+        match self {
+            Self::Journald(_) => {
+                // A line has no line end in it, so the simple form will do.
+                out.extend_from_slice(b"PRIORITY=6\nSYSLOG_IDENTIFIER=gateway\nMESSAGE=");
+                out.extend_from_slice(line);
+                out.push(b'\n');
+            }
+            Self::Syslog(syslog) => syslog.write(line, now, out),
+        }
+    }
+}
+
+impl Syslog {
+    pub(super) fn new(settings: &access_log::Syslog) -> Self {
+        let host = match &settings.hostname {
+            Some(host) => host.clone(),
+            None => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        };
+        let host: String = host.chars().filter(char::is_ascii_graphic).take(255).collect();
+        let host = if host.is_empty() { "-" } else { &host };
+        let (app, pid) = (&settings.app_name, std::process::id());
+        Self {
+            begins: format!("<{}>1 ", u16::from(settings.facility) * 8 + u16::from(INFORMATIONAL)).into(),
+            names: format!(" {host} {app} {pid} access - ").into(),
+        }
+    }
+
+    /// Appends the message of a line.
+    pub(super) fn write(&self, line: &[u8], now: Now, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.begins.as_bytes());
+        text::time(now.unix_millis, out);
+        out.extend_from_slice(self.names.as_bytes());
+        out.extend_from_slice(line);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::access_log::Transport;
+
+    #[test]
+    fn messages() {
+        let syslog = Syslog::new(&access_log::Syslog {
+            transport: Transport::Udp("127.0.0.1:514".to_owned()),
+            facility: 16,
+            app_name: "edge".to_owned(),
+            hostname: Some("host-1".to_owned()),
+        });
+        let now = Now { monotonic: 0, unix_millis: 1_764_000_000_123 };
+        let pid = std::process::id();
+        for (frame, expect) in [
+            (Frame::Syslog(syslog), format!("<134>1 2025-11-24T16:00:00.123Z host-1 edge {pid} access - {{\"a\":1}}")),
+            (Frame::Journald(Journald), "PRIORITY=6\nSYSLOG_IDENTIFIER=gateway\nMESSAGE={\"a\":1}\n".to_owned()),
+        ] {
+            let mut out = Vec::new();
+            frame.write(b"{\"a\":1}", now, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), expect);
+        }
+    }
+}

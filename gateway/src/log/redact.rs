@@ -1,0 +1,215 @@
+//! What is never written: values of parameters that hold secrets, what patterns match, and principals where only their
+//! hashes are wanted.
+
+use std::borrow::Cow;
+
+use aws_lc_rs::{hmac, rand};
+use data_encoding::HEXLOWER;
+use memchr::memmem::Finder;
+use regex::{Regex, RegexBuilder};
+
+use crate::{
+    diagnostic::Diagnostic,
+    settings::access_log::{JWT, PATTERN_SIZE, Redact},
+};
+
+/// What stands in the place of a secret.
+const REDACTED: &str = "REDACTED";
+
+/// How many bytes of a principal's hash are written.
+const HASH: usize = 16;
+
+/// Takes secrets out of texts.
+pub(super) struct Redactor {
+    parameters: Box<[String]>,
+    patterns: Box<[Pattern]>,
+}
+
+struct Pattern {
+    /// What every match has in it: to look for it takes less time.
+    literal: Option<Finder<'static>>,
+    regex: Regex,
+}
+
+impl Redactor {
+    pub(super) fn new(settings: &Redact) -> Result<Self, Diagnostic> {
+        let compile = |pattern: &String| {
+            let built = RegexBuilder::new(pattern).size_limit(PATTERN_SIZE).build();
+            let literal = (pattern == JWT).then(|| Finder::new(b"eyJ"));
+            let built = built.map(|regex| Pattern { literal, regex });
+            built.map_err(|error| Diagnostic::new("access_log.redact.patterns", error.to_string()))
+        };
+        let patterns = settings.patterns.iter().map(compile).collect::<Result<_, _>>()?;
+        Ok(Self { parameters: settings.parameters.clone().into(), patterns })
+    }
+
+    /// A text without what patterns match.
+    pub(super) fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let mut text = Cow::Borrowed(text);
+        for Pattern { literal, regex } in &self.patterns {
+            if literal.as_ref().is_some_and(|literal| literal.find(text.as_bytes()).is_none()) {
+                continue;
+            }
+            if let Cow::Owned(without) = regex.replace_all(&text, REDACTED) {
+                text = Cow::Owned(without);
+            }
+        }
+        text
+    }
+
+    /// A query without the values of secret parameters, and without what patterns match.
+    pub(super) fn query<'a>(&self, query: &'a str) -> Cow<'a, str> {
+        if !query.split(['&', ';']).any(|pair| self.is_secret(pair)) {
+            return self.text(query);
+        }
+        let mut without = String::with_capacity(query.len());
+        for pair in query.split_inclusive(['&', ';']) {
+            let (value, end) = match pair.strip_suffix(['&', ';']) {
+                Some(value) => (value, pair.get(value.len()..).unwrap_or_default()),
+                None => (pair, ""),
+            };
+            match value.split_once('=') {
+                Some((name, _)) if self.is_secret(value) => without.extend([name, "=", REDACTED]),
+                _ => without.push_str(value),
+            }
+            without.push_str(end);
+        }
+        Cow::Owned(self.text(&without).into_owned())
+    }
+
+    /// The value of a header. One that is a URL has a query, and a fragment that may have one as well.
+    pub(super) fn header<'a>(&self, value: Cow<'a, str>) -> Cow<'a, str> {
+        let Some((before, query)) = value.split_once(['?', '#']) else {
+            return match self.text(&value) {
+                Cow::Borrowed(_) => value,
+                Cow::Owned(without) => Cow::Owned(without),
+            };
+        };
+        let mark = value.get(before.len()..=before.len()).unwrap_or_default();
+        let parts: Vec<Cow<'_, str>> = query.split('#').map(|part| self.query(part)).collect();
+        Cow::Owned([&self.text(before), mark, &parts.join("#")].concat())
+    }
+
+    /// Whether a pair of a query has a value, and a name that stands for a secret.
+    fn is_secret(&self, pair: &str) -> bool {
+        let Some((name, value)) = pair.split_once('=') else { return false };
+        // `token`, `user[password]`, `TOKEN`, `%74oken`, `api-key`.
+        let name = decoded(name);
+        !value.is_empty() && name.split(['[', ']', '.']).any(|part| self.parameters.iter().any(|secret| secret == part))
+    }
+}
+
+/// A name as whoever reads the query takes it: decoded, in small letters, with `_` for `-`.
+fn decoded(name: &str) -> String {
+    let mut bytes = Vec::with_capacity(name.len());
+    let mut rest = name.as_bytes();
+    while let Some((&first, behind)) = rest.split_first() {
+        let digits = behind.get(..2).filter(|_| first == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
+        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = behind.get(2..).unwrap_or_default();
+            }
+            None => {
+                bytes.push(first);
+                rest = behind;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).trim().to_lowercase().replace(['-', ' ', '+'], "_")
+}
+
+/// Hashes principals by a key.
+pub(super) struct Hash {
+    key: hmac::Key,
+    /// Nobody has given the key.
+    pub(super) is_random: bool,
+}
+
+impl Hash {
+    pub(super) fn new(key: &[u8]) -> Self {
+        Self { key: hmac::Key::new(hmac::HMAC_SHA256, key), is_random: false }
+    }
+
+    pub(super) fn random() -> Result<Self, Diagnostic> {
+        let mut key = [0; 32];
+        rand::fill(&mut key)
+            .map_err(|_unspecified| Diagnostic::new("access_log.principal", "the machine has no randomness"))?;
+        Ok(Self { is_random: true, ..Self::new(&key) })
+    }
+
+    /// How a principal is written.
+    pub(super) fn of(&self, principal: &str) -> String {
+        let tag = hmac::sign(&self.key, principal.as_bytes());
+        HEXLOWER.encode(tag.as_ref().get(..HASH).unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::access_log::Settings;
+
+    fn redactor(patterns: &[&str]) -> Redactor {
+        let mut settings = Settings::default().redact;
+        settings.patterns.extend(patterns.iter().map(|&pattern| pattern.to_owned()));
+        Redactor::new(&settings).unwrap()
+    }
+
+    #[test]
+    fn secrets_are_taken_out_of_queries() {
+        let redactor = redactor(&["[0-9]{16}"]);
+        for (query, expect) in [
+            ("", ""),
+            ("a=1&b=2", "a=1&b=2"),
+            ("token=abc", "token=REDACTED"),
+            ("a=1&token=abc&b=2", "a=1&token=REDACTED&b=2"),
+            ("a=1;token=abc;b=2", "a=1;token=REDACTED;b=2"),
+            ("TOKEN=abc", "TOKEN=REDACTED"),
+            ("%74oken=abc", "%74oken=REDACTED"),
+            ("%74%6F%6b%65%6E=abc", "%74%6F%6b%65%6E=REDACTED"),
+            ("to%6ken=abc", "to%6ken=abc"),
+            ("+token=abc", "+token=abc"),
+            ("%20token%20=abc", "%20token%20=REDACTED"),
+            ("token=a=b=c", "token=REDACTED"),
+            ("token=", "token="),
+            ("token", "token"),
+            ("tokens=abc", "tokens=abc"),
+            ("api-key=abc&Api_Key=def&apikey=g", "api-key=REDACTED&Api_Key=REDACTED&apikey=REDACTED"),
+            ("user[password]=abc&user.password=d", "user[password]=REDACTED&user.password=REDACTED"),
+            ("user%5Bpassword%5D=abc", "user%5Bpassword%5D=REDACTED"),
+            ("code=abc&state=xyz", "code=REDACTED&state=xyz"),
+            ("card=4111111111111111", "card=REDACTED"),
+            ("x=eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl&y=1", "x=REDACTED&y=1"),
+            ("&&token=a&&", "&&token=REDACTED&&"),
+            ("=token&a", "=token&a"),
+        ] {
+            assert_eq!(redactor.query(query), expect, "{query:?}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_taken_out_of_headers() {
+        let redactor = redactor(&["(?i)bearer [^ ]+"]);
+        for (value, expect) in [
+            ("curl/8.0", "curl/8.0"),
+            ("https://a.example/x", "https://a.example/x"),
+            ("https://a.example/x?token=1&b=2", "https://a.example/x?token=REDACTED&b=2"),
+            ("https://a.example/x?a=1#access_token=1&b=2", "https://a.example/x?a=1#access_token=REDACTED&b=2"),
+            ("https://a.example/x#access_token=1", "https://a.example/x#access_token=REDACTED"),
+            ("Bearer abc", "REDACTED"),
+            ("/eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln/x?a=1", "/REDACTED/x?a=1"),
+        ] {
+            assert_eq!(redactor.header(value.into()), expect, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn the_same_principal_has_the_same_hash_by_the_same_key() {
+        let (one, other) = (Hash::new(b"0123456789abcdef"), Hash::new(b"fedcba9876543210"));
+        assert_eq!(one.of("alice"), one.of("alice"));
+        assert_ne!(one.of("alice"), one.of("bob"));
+        assert_ne!(one.of("alice"), other.of("alice"));
+        assert_eq!(one.of("alice").len(), 2 * HASH);
+    }
+}
