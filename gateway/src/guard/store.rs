@@ -11,6 +11,7 @@ mod row;
 mod safety;
 mod salvage;
 mod schema;
+mod seen;
 
 pub(crate) mod feeds;
 pub(crate) mod good;

@@ -93,7 +93,13 @@ impl Enforcer {
             return self.leave_to_proxy(record.source, wanted);
         }
         if let Some(key) = self.key(record.source) {
-            self.path.ban(key, wanted.unwrap_or_else(|| kernel_ban(record)))?;
+            let ban = wanted.unwrap_or_else(|| kernel_ban(record));
+            if ban.id & !maps::Ban::SHADOW == record.id {
+                // A new one: no entry has counted anything for it.
+                self.path.ban_many(&[(key, ban)])?;
+            } else {
+                self.path.ban(key, ban)?;
+            }
             return Ok(Vec::new());
         }
         let slot = self.prefixes.blocked().get(&record.source).map(|blocked| blocked.slot);

@@ -13,6 +13,7 @@ use super::{
     error::StoreError,
     record::{Allowed, Anchor, Ended, Record},
     row::{record, signed, unsigned},
+    seen::Seen,
 };
 
 /// How many ended bans are kept; the oldest go first.
@@ -22,6 +23,8 @@ pub const HISTORY: u64 = 100_000;
 #[derive(Debug)]
 pub struct Store {
     pub(super) connection: Connection,
+    /// Whose bans it may have.
+    pub(super) seen: Seen,
     /// No other process can read it: see [`Store::share`].
     pub(super) alone: bool,
     /// Its file, and which one that was when it was opened.
@@ -49,7 +52,8 @@ impl Store {
             Some((why, false)) => return Err(StoreError::Unwritable(why.clone())),
             None => {}
         }
-        Ok(Change(self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?))
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        Ok(Change(transaction, &self.seen))
     }
 
     /// Every ban in force, in the order of their ids.
@@ -144,7 +148,7 @@ pub(super) fn anchor(connection: &Connection) -> Result<Option<Anchor>, StoreErr
 
 /// A change to the store that is not committed yet.
 #[derive(Debug)]
-pub struct Change<'store>(pub(super) Transaction<'store>);
+pub struct Change<'store>(pub(super) Transaction<'store>, &'store Seen);
 
 impl Change<'_> {
     /// Writes a ban; its id, which is a new one unless it has one.
@@ -157,6 +161,7 @@ impl Change<'_> {
     }
 
     pub(super) fn insert(&self, how: &str, record: &Record) -> Result<(), StoreError> {
+        self.1.note(record.source);
         let evidence: Vec<String> = record.evidence.iter().map(ToString::to_string).collect();
         self.0
             .prepare_cached(&format!(

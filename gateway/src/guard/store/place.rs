@@ -18,6 +18,7 @@ use super::{
     row::unsigned,
     salvage::Salvage,
     schema::MIGRATIONS,
+    seen::Seen,
 };
 
 /// How many pages the log may have before whoever writes brings it into the file, and waits: 64 MiB.
@@ -84,7 +85,8 @@ impl Store {
         connection.execute_batch(FEED_TABLES)?;
         connection.execute_batch(GOOD_TABLES)?;
         let file = fs::metadata(path).ok().map(|found| (path.to_owned(), found.ino()));
-        Ok(Self { connection, alone, file, stands_in: None })
+        let seen = Seen::read(&connection);
+        Ok(Self { connection, seen, alone, file, stands_in: None })
     }
 
     /// A store in memory in the place of the one at `path`, which cannot be written because of `why`: with what can
@@ -184,6 +186,7 @@ impl Store {
         let connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(PATIENCE)?;
         Ok(Self {
+            seen: Seen::everybody(),
             connection,
             alone: false,
             file: None,

@@ -80,8 +80,12 @@ impl Store {
     pub fn offences(&self, source: Source, most: usize) -> Result<Vec<Offence>, StoreError> {
         let names: Vec<String> = (0..=source.length())
             .filter_map(|length| Source::network(source.address(), length))
+            .filter(|source| self.seen.may_hold(*source))
             .map(|source| source.to_string())
             .collect();
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
         let marks = vec!["?"; names.len()].join(",");
         let query = format!(
             "SELECT id, source, started, ended FROM ban WHERE {OFFENCES} AND source IN ({marks})
