@@ -14,6 +14,7 @@ use support::{
     report,
     settings::Settings,
     tokens,
+    wait::{SOON, until},
     world::World,
 };
 use toml::Table;
@@ -126,7 +127,7 @@ fn settings() -> Settings {
         "[[rule]]\nname = \"scanners\"\nsignals = [\"unknown_route\"]\ncount = 30\nwithin = \"1m\"\nban = \"10m\"\n";
     Settings {
         rules: format!("{rule}shadow = true\n"),
-        more: "[[feed]]\nname = \"drop\"\npath = \"drop.txt\"\n".to_owned(),
+        more: "[audit]\ncheckpoint = \"1s\"\n[[feed]]\nname = \"drop\"\npath = \"drop.txt\"\n".to_owned(),
         ..Settings::default()
     }
 }
@@ -142,6 +143,13 @@ fn every_command_runs() {
     }
     let fresh = world.folder.join("fresh");
     let daemon = Daemon::start(&world, &settings());
+    // What a page writes to a file with `>`, or has from elsewhere.
+    fs::copy(world.folder.join("state/audit.pub"), world.folder.join("audit.pub")).unwrap();
+    let head = until("the first checkpoint", SOON, || {
+        let told = daemon.cli(&["audit", "head"]);
+        (told.code == 0).then(|| told.json.to_string())
+    });
+    fs::write(world.folder.join("anchors.jsonl"), head).unwrap();
     let (mut ran, mut wrong) = (0, Vec::new());
     for block in blocks().iter().filter(|block| block.language == "sh") {
         // No block finds what another has left behind.
