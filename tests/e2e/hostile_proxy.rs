@@ -1,5 +1,5 @@
-//! A proxy in wrong hands: whatever it says, the guard lives, bans nobody that must not be banned, answers its operators,
-//! and fills neither log nor memory.
+//! A proxy in wrong hands, and an observer: whatever they say, the guard lives, bans nobody that must not be banned,
+//! answers its operators, and fills neither log nor memory.
 
 use std::{
     fs,
@@ -47,7 +47,9 @@ impl<'world> Stage<'world> {
         let path = program(world);
         replace(&path, Path::new(&binary()));
         let guard = format!("allow = [\"192.0.2.0/24\"]\nmax_bans_per_minute = {PACE}\nladder = {{ widen_at = 2 }}");
-        let settings = Settings { guard, ..Settings::default() };
+        // The observer is made from the same program, and as hostile.
+        let more = "[admin]\naddress = \"127.0.0.1:9901\"\n".to_owned();
+        let settings = Settings { guard, more, ..Settings::default() };
         let exec = format!("exec {} \"$@\"", path.display());
         let daemon = Daemon::start_under(world, &settings, &["sh", "-c", &exec]);
         let guard = daemon.guard_pid();
@@ -177,6 +179,10 @@ fn a_proxy_in_wrong_hands_reaches_no_further() {
     replace(&program(&world), Path::new(env!("CARGO_BIN_EXE_hostile-proxy")));
     let told = stage.daemon.done(&["reload"]);
     assert!(told["message"].as_str().unwrap().contains("the program that is on disk"), "{told}");
+    // The observer goes on by itself; the next one is hostile as well.
+    if let Some(pid) = stage.status()["observer_pid"].as_u64() {
+        assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().is_ok());
+    }
     for scenario in [
         "silent",
         "bytes",
@@ -194,6 +200,10 @@ fn a_proxy_in_wrong_hands_reaches_no_further() {
         let listed = stage.daemon.done(&["block", "list"]).to_string();
         assert!(listed.contains("203.0.113.9"), "{scenario} lifted a block: {listed}");
     }
+    // Observers have come and gone all the while.
+    let status = stage.status();
+    assert!(status["observer_restarts"].as_u64().is_some_and(|restarts| restarts >= 2), "{status}");
+    assert!(stage.log().contains("hostile: observer: "), "the observer has said what it could");
     report::note(&format!("hostile-proxy: the slowest `gateway status` took {:?}", stage.slowest));
 
     // With the real program in its place again everything is as it was.

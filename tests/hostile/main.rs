@@ -1,5 +1,5 @@
-//! A proxy in wrong hands: started by the real guard in the place of the real proxy, it says and does what no proxy
-//! would. What, and by which random numbers, the file `scenario` beside its program says.
+//! A proxy in wrong hands, and an observer: started by the real guard in the place of the real ones, they say and do what
+//! these never would. What the proxy does, and by which random numbers, the file `scenario` beside its program says.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -27,12 +27,16 @@ use support::{random::Random, wait::pause};
 
 mod descriptors;
 mod messages;
+mod observer;
 
 /// How long a scenario goes on if nobody ends it.
 const LONG: Duration = Duration::from_secs(60);
 
 fn main() {
     let program = env::args().next().unwrap();
+    if env::args().nth(1).as_deref() == Some("observer") {
+        return observer::play();
+    }
     let told = fs::read_to_string(Path::new(&program).with_file_name("scenario")).unwrap();
     let (scenario, seed) = told.trim().split_once(' ').unwrap();
     let (socket, listeners) = start();
@@ -162,7 +166,7 @@ impl Hostile {
         }
     }
 
-    fn say(&mut self, message: &ToGuard) {
+    fn say(&self, message: &ToGuard) {
         self.send(&messages::encoded(self.version, message), &[]);
     }
 
