@@ -90,6 +90,17 @@ impl Rate {
         let start = if arrival > now { arrival } else { now };
         now.saturating_add(self.burst).saturating_sub(start) / self.interval
     }
+
+    /// The budget that was at `arrival` under the rate `before`, under this one: as many units are taken.
+    #[must_use]
+    pub fn carried(&self, arrival: ArrivalTime, before: Self, now: u64) -> ArrivalTime {
+        let owed = u128::from(arrival.saturating_sub(now));
+        if before.interval == 0 || owed == 0 {
+            return arrival.min(now);
+        }
+        let owed = owed * u128::from(self.interval) / u128::from(before.interval);
+        now.saturating_add(u64::try_from(owed).unwrap_or(u64::MAX).min(self.burst))
+    }
 }
 
 /// As [`Rate`], of bytes: what one costs is kept in fractions of a nanosecond.

@@ -81,14 +81,27 @@ impl<K: Hash + Eq, V, S: BuildHasher + Default> Sharded<K, V, S> {
             reason = "there is at least one shard, and the mask is their number less one"
         )]
         let shard = &self.shards[place & (self.shards.len() - 1)];
-        // A panic while the lock was held left at worst a count behind; the daemon goes on.
-        Locked { shard: shard.lock().unwrap_or_else(PoisonError::into_inner), hash }
+        Locked { shard: lock(shard), hash }
+    }
+
+    /// Changes every value, and does `then` before anybody sees one of them.
+    pub fn change_all(&self, mut change: impl FnMut(&mut V), then: impl FnOnce()) {
+        let mut all: Vec<_> = self.shards.iter().map(lock).collect();
+        all.iter_mut().flat_map(|shard| &mut shard.entries).for_each(|entry| change(&mut entry.value));
+        then();
+    }
+
+    /// Shows every entry. What is locked meanwhile is one part of the table at a time.
+    pub fn each(&self, mut what: impl FnMut(&K, &V)) {
+        for shard in &self.shards {
+            lock(shard).entries.iter().for_each(|entry| what(&entry.key, &entry.value));
+        }
     }
 
     /// How many entries there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).entries.len()).sum()
+        self.shards.iter().map(|shard| lock(shard).entries.len()).sum()
     }
 
     /// Whether there is none.
@@ -96,6 +109,11 @@ impl<K: Hash + Eq, V, S: BuildHasher + Default> Sharded<K, V, S> {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+fn lock<T>(shard: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic while the lock was held left at worst a count behind; the daemon goes on.
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<K, V, S> std::fmt::Debug for Sharded<K, V, S> {

@@ -51,6 +51,12 @@ impl Trusted {
         self.client(address, None)
     }
 
+    /// Whether what was said of a client at the begin of its connection would be said again.
+    pub(crate) fn agrees_on(&self, client: &Client) -> bool {
+        let trusts = |address| self.proxies.iter().any(|network| network.contains(address));
+        trusts(client.address.ip()) == client.is_trusted && client.relay.is_none_or(trusts)
+    }
+
     /// The client that the trusted `relay` names.
     pub(crate) fn relayed(&self, address: SocketAddr, relay: Client) -> Client {
         self.client(address, Some(relay.relay.unwrap_or_else(|| relay.address.ip().to_canonical())))

@@ -8,7 +8,7 @@
 //! with one signal each does not make anybody forget who is about to overflow. A bucket holds at most
 //! [`MAX_EVIDENCE`] requests of 32 bytes each.
 
-use std::{collections::VecDeque, net::IpAddr};
+use std::{collections::VecDeque, net::IpAddr, sync::Arc};
 
 use gateway_common::source::Source;
 use probation::ProbationWatch;
@@ -57,15 +57,26 @@ pub struct BanRequest {
 /// The buckets of every rule, shared by threads.
 #[derive(Debug)]
 pub struct Detector {
-    rules: Box<[Rule]>,
+    rules: Box<[NumberedRule]>,
     /// For each signal, in the order of [`Signal::ALL`], the rules that count it.
     counted_by: [Box<[usize]>; Signal::ALL.len()],
-    buckets: Sharded<(usize, Source), Bucket>,
-    probations: ProbationWatch,
+    capacity: usize,
+    /// By the number of the rule and the source. They outlive configurations, as the number of a rule does.
+    buckets: Arc<Sharded<(u64, Source), Bucket>>,
+    probations: Arc<ProbationWatch>,
+    /// The number of the next rule that is new.
+    next_number: u64,
+}
+
+/// A rule and its number: the same for as long as it has the same name and the same signals.
+#[derive(Debug)]
+struct NumberedRule {
+    number: u64,
+    rule: Rule,
 }
 
 /// What one rule holds against one source: the requests and when they came, oldest first.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Bucket {
     held: VecDeque<(u64, RequestId)>,
 }
@@ -102,16 +113,52 @@ impl Detector {
     /// Empty buckets.
     #[must_use]
     pub fn new(settings: &Settings) -> Self {
+        Self::build(settings, &[], 0, None)
+    }
+
+    /// The detector of another configuration: rules that keep their name and signals keep their buckets, whatever else
+    /// of them has changed.
+    #[must_use]
+    pub fn succeeded_by(&self, settings: &Settings) -> Self {
+        Self::build(settings, &self.rules, self.next_number, Some(self))
+    }
+
+    fn build(settings: &Settings, known: &[NumberedRule], mut next_number: u64, before: Option<&Self>) -> Self {
+        let mut number = |rule: &Rule| {
+            let same = known.iter().find(|it| it.rule.name == rule.name && it.rule.signals == rule.signals);
+            let number = same.map_or(next_number, |known| known.number);
+            next_number += u64::from(same.is_none());
+            NumberedRule { number, rule: rule.clone() }
+        };
+        let rules = settings.rules.iter().map(&mut number).collect();
         let counting = |signal: Signal| {
             let rules = settings.rules.iter().enumerate();
             rules.filter(|(_, rule)| rule.signals.contains(&signal)).map(|(at, _)| at).collect()
         };
+        let buckets = before.filter(|before| before.capacity == settings.capacity).map(|it| Arc::clone(&it.buckets));
         Self {
-            rules: settings.rules.iter().cloned().collect(),
+            rules,
             counted_by: Signal::ALL.map(counting),
-            buckets: Sharded::new(settings.capacity),
-            probations: ProbationWatch::default(),
+            capacity: settings.capacity,
+            buckets: buckets.unwrap_or_else(|| Arc::new(Sharded::new(settings.capacity))),
+            probations: before.map(|before| Arc::clone(&before.probations)).unwrap_or_default(),
+            next_number,
         }
+    }
+
+    /// Takes over the buckets of `before`, where they are not the same.
+    pub fn put_in_force(&self, before: &Self, now: u64) {
+        if !Arc::ptr_eq(&self.buckets, &before.buckets) {
+            before.buckets.each(|key, bucket| {
+                if self.rule(key.0).is_some() {
+                    self.buckets.lock(key).put(*key, bucket.clone(), |(at, _), it| it.progress(self.rule(*at), now));
+                }
+            });
+        }
+    }
+
+    fn rule(&self, number: u64) -> Option<&Rule> {
+        self.rules.iter().find(|rule| rule.number == number).map(|rule| &rule.rule)
     }
 
     /// Half as many signals of `source` ask for a ban until `until`.
@@ -126,9 +173,9 @@ impl Detector {
         let at = Signal::ALL.iter().position(|one| *one == signal);
         let counted_by = at.and_then(|at| self.counted_by.get(at)).into_iter().flatten();
         let watched = self.probations.hold(address, now);
-        let rules = counted_by.filter_map(|at| Some((*at, self.rules.get(*at)?)));
-        let overflowing = rules.filter_map(|(at, rule)| {
-            let evidence = self.fill((at, source), rule, watched, id, now)?;
+        let rules = counted_by.filter_map(|at| self.rules.get(*at));
+        let overflowing = rules.filter_map(|NumberedRule { number, rule }| {
+            let evidence = self.fill((*number, source), rule, watched, id, now)?;
             Some(BanRequest {
                 source,
                 address,
@@ -147,29 +194,22 @@ impl Detector {
     /// What the rules hold against `source`: how many signals each, where there are any.
     #[must_use]
     pub fn scores(&self, source: Source, now: u64) -> Vec<(String, u32)> {
-        let held = |(at, rule): (usize, &Rule)| {
-            let key = (at, source);
+        let held = |NumberedRule { number, rule }: &NumberedRule| {
+            let key = (*number, source);
             let mut buckets = self.buckets.lock(&key);
             let bucket = buckets.find(&key)?;
             bucket.leak(rule, now);
             let held = u32::try_from(bucket.held.len()).ok().filter(|held| *held > 0)?;
             Some((rule.name.clone(), held))
         };
-        self.rules.iter().enumerate().filter_map(held).take(MAX_SCORES).collect()
+        self.rules.iter().filter_map(held).take(MAX_SCORES).collect()
     }
 
     /// Puts one request into a bucket: all that is in it if that makes it overflow, and the bucket is gone.
-    fn fill(
-        &self,
-        key: (usize, Source),
-        rule: &Rule,
-        watched: bool,
-        id: RequestId,
-        now: u64,
-    ) -> Option<Vec<RequestId>> {
+    fn fill(&self, key: (u64, Source), rule: &Rule, watched: bool, id: RequestId, now: u64) -> Option<Vec<RequestId>> {
         let mut buckets = self.buckets.lock(&key);
         if buckets.find(&key).is_none() {
-            buckets.put(key, Bucket::default(), |(at, _), bucket| bucket.progress(self.rules.get(*at), now));
+            buckets.put(key, Bucket::default(), |(at, _), bucket| bucket.progress(self.rule(*at), now));
         }
         let bucket = buckets.find(&key)?;
         bucket.leak(rule, now);

@@ -8,12 +8,15 @@
 use std::{
     collections::HashSet,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
-use gateway_common::{limit::ArrivalTime, source::Source};
+use gateway_common::{
+    limit::{ArrivalTime, Rate},
+    source::Source,
+};
 
 use crate::{
     bounded::Sharded,
@@ -39,12 +42,17 @@ const MOST_KNOWN: usize = 16_384;
 /// The most sources that are told of at once.
 pub const MOST_TOLD: usize = 500;
 
-/// One budget per source, exact on any number of threads.
+/// One budget per source, exact on any number of threads. It outlives configurations: another rate continues the counts.
 #[derive(Debug)]
 pub struct AddressLimit {
-    rate: gateway_common::limit::Rate,
+    /// The rate in force: changed while every budget is locked, read while one is.
+    interval: AtomicU64,
+    burst: AtomicU64,
+    capacity: usize,
     budgets: Sharded<Source, ArrivalTime>,
     enforces: AtomicBool,
+    /// An operator ended shadow mode.
+    is_promoted: AtomicBool,
     would_refuse: AtomicU64,
     told: Mutex<ReportedSources>,
 }
@@ -60,17 +68,51 @@ impl AddressLimit {
     #[must_use]
     pub fn new(settings: &Settings) -> Self {
         Self {
-            rate: settings.rate,
+            interval: AtomicU64::new(settings.rate.interval),
+            burst: AtomicU64::new(settings.rate.burst),
+            capacity: settings.capacity,
             budgets: Sharded::new(settings.capacity),
             enforces: AtomicBool::new(!settings.shadow),
+            is_promoted: AtomicBool::new(false),
             would_refuse: AtomicU64::new(0),
             told: Mutex::default(),
         }
     }
 
+    /// The limit of another configuration: this one where it has room for as many sources, else one without counts.
+    #[must_use]
+    pub fn succeeded_by(self: &Arc<Self>, settings: &Settings) -> Arc<Self> {
+        if settings.capacity == self.capacity { Arc::clone(self) } else { Arc::new(Self::new(settings)) }
+    }
+
+    /// Goes on by `settings`, with the counts of `before`. `now` is `CLOCK_MONOTONIC` in nanoseconds.
+    pub fn put_in_force(&self, settings: &Settings, before: &Self, now: u64) {
+        let (old, new) = (before.rate(), settings.rate);
+        if !std::ptr::eq(self, before) {
+            before.budgets.each(|source, arrival| {
+                self.budgets.lock(source).put(*source, new.carried(*arrival, old, now), |_, arrival| *arrival);
+            });
+            self.is_promoted.store(before.is_promoted.load(Ordering::Relaxed), Ordering::Relaxed);
+        } else if old != new {
+            let carry = |arrival: &mut ArrivalTime| *arrival = new.carried(*arrival, old, now);
+            self.budgets.change_all(carry, || {
+                self.interval.store(new.interval, Ordering::Relaxed);
+                self.burst.store(new.burst, Ordering::Relaxed);
+            });
+        }
+        // Once the configuration enforces it, the promotion is over.
+        let is_promoted = self.is_promoted.fetch_and(settings.shadow, Ordering::Relaxed);
+        self.enforces.store(!settings.shadow || is_promoted, Ordering::Relaxed);
+    }
+
     /// Ends shadow mode: an operator says so.
     pub fn enforce(&self) {
+        self.is_promoted.store(true, Ordering::Relaxed);
         self.enforces.store(true, Ordering::Relaxed);
+    }
+
+    fn rate(&self) -> Rate {
+        Rate { interval: self.interval.load(Ordering::Relaxed), burst: self.burst.load(Ordering::Relaxed) }
     }
 
     /// What would have been refused since the last call; `None`: nothing.
@@ -97,9 +139,11 @@ impl AddressLimit {
     /// [`Reject::TooManyRequests`], with the time to wait; nothing is taken then.
     pub fn spend(&self, source: Source, now: u64) -> Result<(), Refusal> {
         let mut budgets = self.budgets.lock(&source);
+        // The rate of this budget, as long as it is locked.
+        let rate = self.rate();
         let known = budgets.find(&source);
         let arrival = known.as_deref().copied().unwrap_or_default();
-        match (self.rate.spend(arrival, now, 1), known) {
+        match (rate.spend(arrival, now, 1), known) {
             (Some(next), Some(known)) => *known = next,
             (Some(next), None) => budgets.put(source, next, |_, arrival| *arrival),
             (None, _) => {
@@ -109,15 +153,15 @@ impl AddressLimit {
                     self.note(source);
                     return Ok(());
                 }
-                return Err(self.refuse(arrival, now));
+                return Err(refuse(rate, arrival, now));
             }
         }
         Ok(())
     }
+}
 
-    fn refuse(&self, arrival: ArrivalTime, now: u64) -> Refusal {
-        let seconds = self.rate.wait(arrival, now).div_ceil(1_000_000_000);
-        let refusal = Refusal::new(Reject::TooManyRequests, "over limit.address");
-        Refusal { retry_after: Some(seconds.max(1)), ..refusal }
-    }
+fn refuse(rate: Rate, arrival: ArrivalTime, now: u64) -> Refusal {
+    let seconds = rate.wait(arrival, now).div_ceil(1_000_000_000);
+    let refusal = Refusal::new(Reject::TooManyRequests, "over limit.address");
+    Refusal { retry_after: Some(seconds.max(1)), ..refusal }
 }

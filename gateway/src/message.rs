@@ -40,6 +40,18 @@ pub enum ToGuard {
         /// One line.
         reason: String,
     },
+    /// What came by [`ToProxy::Configure`] is compiled and can be served: it waits for [`ToProxy::Commit`].
+    Configured {
+        /// The number of the reload; 0: what the proxy was started with.
+        reload: u64,
+    },
+    /// It cannot be served; the configuration before stays in force.
+    NotConfigured {
+        /// The number of the reload.
+        reload: u64,
+        /// Why, for the operator; at most [`MAX_REASON`] bytes.
+        reason: String,
+    },
     /// A rule asks for a ban.
     #[serde(rename = "Ask")]
     BanRequest(Box<BanRequest>),
@@ -84,6 +96,9 @@ pub enum ToGuard {
         scores: Vec<(String, u32)>,
     },
 }
+
+/// The longest reason that a proxy gives, in bytes.
+pub const MAX_REASON: usize = 16 * 1_024;
 
 /// What a proxy had no room or no time for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -180,6 +195,22 @@ pub enum ToProxy {
         workers: u16,
         /// How many [`Self::Listen`] messages follow.
         listeners: u16,
+    },
+    /// Carries another configuration, a [`Bundle`] as a sealed memory file: to be compiled while the one in force is
+    /// served. Sockets of listeners that are new came before, by [`Self::Listen`].
+    Configure {
+        /// Larger than any before.
+        reload: u64,
+    },
+    /// What was compiled for this reload is in force from now on.
+    Commit {
+        /// The number of the reload; 0: what the proxy was started with.
+        reload: u64,
+    },
+    /// What was compiled for this reload, or still is, never comes into force.
+    Abort {
+        /// The number of the reload.
+        reload: u64,
     },
     /// Carries one listening socket per worker for one listener (more than one message of the same listener follow
     /// where there are over [`MAX_DESCRIPTORS`] workers; the descriptors then add up).

@@ -19,6 +19,9 @@ mod http1;
 mod http2;
 mod service;
 
+mod generation;
+mod validators;
+
 mod body;
 mod memory;
 mod raw_head;

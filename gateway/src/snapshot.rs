@@ -1,6 +1,6 @@
 //! The compiled configuration that requests are served by: certificates, keys, routes and schemas, ready for use.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use http::HeaderName;
 
@@ -11,6 +11,7 @@ use crate::{
     clock::Now,
     detect::Detector,
     diagnostic::Diagnostic,
+    file::NamedFile,
     limit::AddressLimit,
     log::access::AccessLog,
     path::{PathRules, pattern::Pattern},
@@ -20,6 +21,7 @@ use crate::{
         proxy::Settings,
         route::{Action, Rewrite, Route, Upgrade},
         timeouts::Timeouts,
+        validate::Formats,
     },
     swap::Swap,
     tls,
@@ -28,7 +30,8 @@ use crate::{
 
 pub(crate) mod preflight;
 
-/// One compiled configuration. Shared by all workers, never changed.
+/// One compiled configuration. Shared by all workers, never changed. What is counted and remembered of clients is shared
+/// with the configurations before it.
 pub struct Snapshot {
     /// What it was made from.
     pub settings: Arc<Settings>,
@@ -49,9 +52,9 @@ pub struct Snapshot {
     /// Which hosts ask for client certificates.
     pub demands: tls::Demands,
     /// Whose tokens are good; `None`: nobody's.
-    pub jwt: Option<Jwt>,
+    pub jwt: Option<Arc<Jwt>>,
     /// How many requests a source may make; `None`: any number.
-    pub address_limit: Option<AddressLimit>,
+    pub address_limit: Option<Arc<AddressLimit>>,
     /// Whose word about clients is taken.
     pub trusted: Trusted,
     /// When signals become bans.
@@ -98,12 +101,26 @@ impl Snapshot {
     /// # Errors
     /// Every fault found, each naming its key: `route[2].schema`, `listener[0].private_key`, `jwt.jwks`.
     pub fn new(settings: Settings) -> Result<Self, Vec<Diagnostic>> {
+        Self::compile(settings, None)
+    }
+
+    /// Compiles another configuration, to be served after this one. What has not changed is shared: compiled schemas,
+    /// verified tokens, counts of clients. Nothing of this one changes until [`Self::put_in_force`].
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn succeeded_by(&self, settings: Settings) -> Result<Self, Vec<Diagnostic>> {
+        Self::compile(settings, Some(self))
+    }
+
+    fn compile(settings: Settings, before: Option<&Self>) -> Result<Self, Vec<Diagnostic>> {
         let mut diagnostics = Vec::new();
         let routes = collect(Routes::new(&settings.routes), &mut diagnostics);
         let policy = authz::Policy::new(&settings.roles);
+        let mut schemas = Schemas::of(before, settings.formats);
         let mut served = Vec::new();
         for (index, route) in settings.routes.iter().enumerate() {
-            match CompiledRoute::new(route, &policy, &settings) {
+            match CompiledRoute::new(route, &policy, &settings, &mut schemas) {
                 Ok(route) => served.push(route),
                 Err(found) => {
                     diagnostics.extend(found.into_iter().map(|diagnostic| diagnostic.under(&format!("route[{index}]"))))
@@ -111,18 +128,26 @@ impl Snapshot {
             }
         }
         let now = Now::read();
-        let tickets = tls::Chain::new(now).and_then(tls::Tickets::new).map(Arc::new);
+        let tickets = match before {
+            Some(before) => Some(Arc::clone(&before.tickets)),
+            None => tls::Chain::new(now).and_then(tls::Tickets::new).map(Arc::new),
+        };
         let tickets = tickets.ok_or_else(|| vec![Diagnostic::new("", "the machine has no randomness")]);
         let made = tickets.and_then(|tickets| Ok((tls::Tls::new(&settings, &tickets, now)?, tickets)));
         let tls = collect(made, &mut diagnostics);
         let access_log = collect(AccessLog::new(&settings.access_log), &mut diagnostics);
-        let jwt = collect(settings.jwt.as_ref().map(Jwt::new).transpose(), &mut diagnostics).flatten();
+        let jwt = settings.jwt.as_ref().map(|jwt| match before.and_then(|before| before.jwt.as_ref()) {
+            Some(before) => before.succeeded_by(jwt),
+            None => Jwt::new(jwt).map(Arc::new),
+        });
+        let jwt = collect(jwt.transpose(), &mut diagnostics).flatten();
         let (Some(routes), Some((tls, tickets)), Some(access_log)) = (routes, tls, access_log) else {
             return Err(diagnostics);
         };
         if !diagnostics.is_empty() {
             return Err(diagnostics);
         }
+        let address_limit = settings.address_limit.as_ref();
         Ok(Self {
             routes,
             served: served.into(),
@@ -133,12 +158,28 @@ impl Snapshot {
             demands: tls::Demands::new(&settings),
             hsts: settings.listeners.iter().map(|listener| tls::Hsts::new(listener.hsts.as_ref()?)).collect(),
             jwt,
-            address_limit: settings.address_limit.as_ref().map(AddressLimit::new),
+            address_limit: address_limit.map(|limit| match before.and_then(|before| before.address_limit.as_ref()) {
+                Some(before) => before.succeeded_by(limit),
+                None => Arc::new(AddressLimit::new(limit)),
+            }),
             trusted: Trusted::new(&settings.trust, settings.ipv6_prefix),
-            detector: Detector::new(&settings.detect),
+            detector: match before {
+                Some(before) => before.detector.succeeded_by(&settings.detect),
+                None => Detector::new(&settings.detect),
+            },
             access_log,
             settings: Arc::new(settings),
         })
+    }
+
+    /// Goes on with what `before` has counted of clients. To be called once, at the moment from which this one serves.
+    pub fn put_in_force(&self, before: &Self, now: Now) {
+        if let (Some(limit), Some(settings)) = (&self.address_limit, &self.settings.address_limit)
+            && let Some(before) = &before.address_limit
+        {
+            limit.put_in_force(settings, before, now.monotonic);
+        }
+        self.detector.put_in_force(&before.detector, now.monotonic);
     }
 
     /// Goes on with files that have changed; whether any of them says whose client certificates are good.
@@ -174,12 +215,17 @@ impl Snapshot {
 }
 
 impl CompiledRoute {
-    fn new(route: &Route, policy: &authz::Policy, settings: &Settings) -> Result<Self, Vec<Diagnostic>> {
+    fn new(
+        route: &Route,
+        policy: &authz::Policy,
+        settings: &Settings,
+        schemas: &mut Schemas,
+    ) -> Result<Self, Vec<Diagnostic>> {
         let mut diagnostics = Vec::new();
         let kept = settings.jwt.as_ref().map_or(&[][..], |jwt| &jwt.kept);
         let access = policy.compile(&route.require).map(|access| access.of_tokens(&route.scopes, &route.claims, kept));
         let access = access.map_err(|diagnostic| diagnostics.push(diagnostic)).ok();
-        let schema = route.schema.as_ref().map(|file| Schema::new(file, settings.formats).map(Arc::new)).transpose();
+        let schema = route.schema.as_ref().map(|file| schemas.compile(file, settings.formats)).transpose();
         let schema = schema.map_err(|diagnostic| diagnostics.push(diagnostic)).ok().flatten();
         let identified = settings.jwt.is_some() || !settings.client_certificates.is_empty();
         if access.as_ref().is_some_and(Access::needs_identity) && !identified {
@@ -213,7 +259,36 @@ impl CompiledRoute {
     }
 }
 
-/// The value, or its faults among the others.
+/// Compiled schemas by their files: each is compiled once, and not again where the configuration before has it.
+#[derive(Default)]
+struct Schemas(HashMap<PathBuf, (Arc<[u8]>, Arc<Schema>)>);
+
+impl Schemas {
+    fn of(before: Option<&Snapshot>, formats: Formats) -> Self {
+        let mut known = HashMap::new();
+        if let Some(before) = before.filter(|before| before.settings.formats == formats) {
+            for (route, compiled) in before.settings.routes.iter().zip(&before.served) {
+                if let (Some(file), Some(schema)) = (&route.schema, &compiled.schema) {
+                    known.insert(file.path.clone(), (Arc::clone(&file.bytes), Arc::clone(schema)));
+                }
+            }
+        }
+        Self(known)
+    }
+
+    fn compile(&mut self, file: &NamedFile, formats: Formats) -> Result<Arc<Schema>, Diagnostic> {
+        if let Some((bytes, schema)) = self.0.get(&file.path)
+            && *bytes == file.bytes
+        {
+            return Ok(Arc::clone(schema));
+        }
+        let schema = Arc::new(Schema::new(file, formats)?);
+        self.0.insert(file.path.clone(), (Arc::clone(&file.bytes), Arc::clone(&schema)));
+        Ok(schema)
+    }
+}
+
+/// The value, or its diagnostics among the others.
 fn collect<T>(made: Result<T, Vec<Diagnostic>>, diagnostics: &mut Vec<Diagnostic>) -> Option<T> {
     made.map_err(|found| diagnostics.extend(found)).ok()
 }

@@ -145,8 +145,7 @@ impl Tls {
 
     /// Whether client certificates are good for the same reasons as there.
     pub(crate) fn judges_as(&self, other: &Self) -> bool {
-        let mut trusts = self.settings.client_certificates.iter().zip(&other.settings.client_certificates);
-        trusts.all(|(new, old)| (&new.ca, &new.crl) == (&old.ca, &old.crl))
+        self.settings.client_certificates == other.settings.client_certificates
     }
 
     /// How a listener speaks TLS; `None`: not at all.

@@ -141,7 +141,7 @@ fn reloads() {
     assert_eq!(client.get("/health", "").unwrap().status, 200);
     daemon.edit("isuer = ", "issuer = ");
 
-    // A listener's address is not for a reload.
+    // A new listener is not for a reload: the right to bind it is gone.
     daemon.edit("10.0.0.1:443", "10.0.0.1:444");
     assert_eq!(daemon.cli(&["reload"]).code, 1);
     daemon.edit("10.0.0.1:444", "10.0.0.1:443");
@@ -165,7 +165,7 @@ fn reloads() {
         let reload = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             daemon.edit("[[rule]]", &format!("{}[[rule]]", route("/novel", "[\"GET\"]", "[\"public\"]", "")));
             daemon.done(&["reload"]);
-            // Whoever connects now is served by the new configuration, whatever the old proxy still has in flight.
+            // Whoever connects now is served by the new configuration, whatever is in flight.
             assert_eq!(client.get("/novel", "").unwrap().status, 404);
             for round in 0..10 {
                 let [before, after] = if round % 2 == 0 { ["/novel", "/other"] } else { ["/other", "/novel"] };

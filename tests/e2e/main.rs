@@ -62,6 +62,7 @@ mod observer;
 mod overload;
 mod reading;
 mod relay;
+mod reload;
 mod resend;
 mod resilience;
 mod rewriting;

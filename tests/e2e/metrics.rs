@@ -53,16 +53,22 @@ fn m01_requests_are_counted_and_told() {
         expect.iter().all(is).then_some(())
     });
 
-    // The sums outlast the proxy that counted them; its connection is gone with it.
+    // A reload keeps sums and connections. The sums outlast the proxy that counted them; its connection is gone with it.
     let proxy = daemon.proxy_pid();
     daemon.done(&["reload"]);
+    let counted = |daemon: &Daemon<'_>, answers: u64, connections: u64| {
+        until(&format!("{answers} answers and {connections} connections"), SOON, || {
+            let requests = &daemon.status()["requests"];
+            (requests["answers"]["2xx"] == answers && requests["connections"] == connections).then_some(())
+        });
+    };
+    assert_eq!(kept.exchange(&Request::new("GET", "/health")).unwrap().status, 200);
+    counted(&daemon, 6, 1);
+    support::daemon::send(proxy, nix::sys::signal::Signal::SIGKILL);
     daemon.proxy_pid_other_than(proxy);
     assert!(kept.ends());
     assert_eq!(client.get("/health", "").unwrap().status, 200);
-    until("six answers and no connection", SOON, || {
-        let requests = &daemon.status()["requests"];
-        (requests["answers"]["2xx"] == 6 && requests["connections"] == 0).then_some(())
-    });
+    counted(&daemon, 7, 0);
 
     // Each certificate has its end.
     let ends = daemon.status()["certificates"].clone();

@@ -118,6 +118,8 @@ fn m01_metrics_are_told_on_the_admin_listener_alone() {
     // The sums outlast the proxy that counted them; its connection is gone with it.
     let proxy = daemon.proxy_pid();
     daemon.done(&["reload"]);
+    assert_eq!(daemon.proxy_pid(), proxy);
+    send(proxy, Signal::SIGKILL);
     daemon.proxy_pid_other_than(proxy);
     assert!(kept.ends());
     assert_eq!(client.get("/items/1", &token).unwrap().status, 200);

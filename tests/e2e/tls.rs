@@ -211,12 +211,11 @@ fn sessions_are_resumed() {
     }
     let old = daemon.proxy_pid();
     daemon.done(&["reload"]);
-    let reloaded = daemon.proxy_pid_other_than(old);
     for config in &clients {
         assert_eq!(visit(config), Some(HandshakeKind::Resumed), "after a reload");
     }
-    support::daemon::send(reloaded, nix::sys::signal::Signal::SIGKILL);
-    daemon.proxy_pid_other_than(reloaded);
+    support::daemon::send(old, nix::sys::signal::Signal::SIGKILL);
+    daemon.proxy_pid_other_than(old);
     for config in &clients {
         assert_eq!(visit(config), Some(HandshakeKind::Resumed), "after a crash");
     }

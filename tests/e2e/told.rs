@@ -24,7 +24,7 @@ fn said(daemon: &Daemon<'_>, arguments: &[&str]) -> (String, String) {
     (text(&output.stdout), text(&output.stderr))
 }
 
-/// The proxy of a new configuration says how upstreams are before the guard has put that in force, and once.
+/// What is told of upstreams is of the configuration in force, whoever tells it.
 #[test]
 fn no_reload_loses_the_upstreams() {
     if !report::may_run("told: upstreams") {
@@ -74,7 +74,7 @@ fn a_refused_reload_is_told_until_a_good_one() {
     for (from, to, code, reason) in [
         ("[guard]", "[guard]\nmax_ban = 1", "invalid_configuration", "did you mean `max_bans`?"),
         ("[guard]", "[guard]\nx = [", "invalid_configuration", "not TOML"),
-        ("10.0.0.1:443", "10.0.0.1:444", "needs_restart", "listener.address cannot change"),
+        ("10.0.0.1:443", "10.0.0.1:444", "needs_restart", "may not bind new listeners"),
         (
             "jwks = \"jwks.json\"",
             "jwks = \"https://issuer.example/keys\"",

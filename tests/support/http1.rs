@@ -11,7 +11,6 @@ use std::{
 
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use rustls_pki_types::ServerName;
-use serde_json::Value;
 use socket2::Socket;
 
 use crate::{
@@ -19,6 +18,8 @@ use crate::{
     wait,
     world::{GATEWAY_V4, GATEWAY_V6, World},
 };
+
+mod response;
 
 /// How long a client waits for an answer that should come.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -125,14 +126,9 @@ impl<'world> Client<'world> {
     /// # Errors
     /// As connecting or the handshake.
     pub fn connect_to(&self, name: &str, config: Arc<ClientConfig>, timeout: Duration) -> io::Result<Connection> {
-        let mut tcp = self.tcp(timeout)?;
+        let tcp = self.tcp(timeout)?;
         tcp.set_read_timeout(Some(timeout))?;
-        let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
-        let mut tls = ClientConnection::new(config, name).map_err(io::Error::other)?;
-        while tls.is_handshaking() {
-            tls.complete_io(&mut tcp)?;
-        }
-        Ok(Connection { stream: Stream::Tls(Box::new(StreamOwned::new(tls, tcp))), received: Vec::new() })
+        Connection::secure(tcp, name, config)
     }
 
     /// One request on its own connection.
@@ -205,41 +201,20 @@ impl Request {
     }
 }
 
-impl Response {
-    /// The first value of a header, named in lower case.
-    #[must_use]
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|header| header.0 == name).map(|header| header.1.as_str())
-    }
-
-    /// The request's id in the logs.
-    ///
-    /// # Panics
-    /// If the answer has none: every answer must.
-    #[must_use]
-    #[track_caller]
-    pub fn id(&self) -> String {
-        self.header("x-request-id").expect("every answer carries x-request-id").to_owned()
-    }
-
-    /// The content as JSON.
-    ///
-    /// # Panics
-    /// If it is not.
-    #[must_use]
-    #[track_caller]
-    pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {:?}", self.text()))
-    }
-
-    /// The content as text.
-    #[must_use]
-    pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.body).into_owned()
-    }
-}
-
 impl Connection {
+    /// Does the TLS handshake on a connection to whatever listener.
+    ///
+    /// # Errors
+    /// As the handshake.
+    pub fn secure(mut tcp: TcpStream, name: &str, config: Arc<ClientConfig>) -> io::Result<Self> {
+        let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
+        let mut tls = ClientConnection::new(config, name).map_err(io::Error::other)?;
+        while tls.is_handshaking() {
+            tls.complete_io(&mut tcp)?;
+        }
+        Ok(Self { stream: Stream::Tls(Box::new(StreamOwned::new(tls, tcp))), received: Vec::new() })
+    }
+
     /// A connection without TLS.
     #[must_use]
     pub const fn plain(stream: TcpStream) -> Self {

@@ -1,6 +1,12 @@
 //! JWT authentication: whether a bearer token (RFC 6750) is a valid JWT (RFC 7519, RFC 8725) of the configured issuer.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use http::{HeaderMap, header::AUTHORIZATION};
 use invalid::Invalid;
@@ -31,14 +37,16 @@ const SCHEME: &[u8] = b"Bearer ";
 /// The bearer tokens of all issuers.
 ///
 /// Verified tokens are remembered, whole, until they expire, at most `jwt.cache` of them: a newcomer takes the place
-/// of the least recently used of a few picked at random. A new configuration starts with none, so a key that it no
-/// longer has vouches for nothing from then on. What is not valid is not remembered: it is what an attacker has most of.
+/// of the least recently used of a few picked at random. Other keys or settings start with none, so a key that is no
+/// longer there vouches for nothing from then on. What is not valid is not remembered: it is what an attacker has most of.
 pub struct Jwt {
     settings: Settings,
     /// Those of each issuer.
     keys: Vec<Keys>,
     // Nobody chooses which tokens are signed, and only those are kept: a fast hash will do for what is long.
     verified: Option<Sharded<Box<[u8]>, Verified, foldhash::quality::RandomState>>,
+    /// How many tokens were verified: those that were not remembered.
+    verifications: AtomicU64,
 }
 
 /// How exactly it is remembered when a token was used, in nanoseconds.
@@ -69,7 +77,20 @@ impl Jwt {
             return Err(diagnostics);
         }
         let verified = (settings.cache > 0).then(|| Sharded::new(settings.cache));
-        Ok(Self { settings: settings.clone(), keys, verified })
+        Ok(Self { settings: settings.clone(), keys, verified, verifications: AtomicU64::new(0) })
+    }
+
+    /// The tokens of another configuration: these, with all that is remembered, where nothing of them has changed.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn succeeded_by(self: &Arc<Self>, settings: &Settings) -> Result<Arc<Self>, Vec<Diagnostic>> {
+        if *settings == self.settings { Ok(Arc::clone(self)) } else { Self::new(settings).map(Arc::new) }
+    }
+
+    /// How many tokens were verified since the last call.
+    pub fn take_verifications(&self) -> u64 {
+        self.verifications.swap(0, Ordering::Relaxed)
     }
 
     /// Judges the request's `Authorization`, or the token that it `carried` elsewhere.
@@ -94,6 +115,7 @@ impl Jwt {
         if let Some(identity) = self.remember(token, now) {
             return Ok(identity);
         }
+        self.verifications.fetch_add(1, Ordering::Relaxed);
         let (identity, validity) = self.verify(token, now)?;
         let identity = Arc::new(identity);
         if let Some(verified) = &self.verified {

@@ -8,8 +8,8 @@ use crate::guard::control::Request;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The gateway reads the file that it was started with. A file that is not valid is refused with its errors and changes
-nothing. Bans, counters and connections are kept. Where the program on disk was replaced, the new proxy is that program;
-the guard and what is in the kernel stay as they are until a restart.
+nothing. Bans, counters, connections and streams are kept. Where the program on disk was replaced, a new proxy of that
+program is started; the guard and what is in the kernel stay as they are until a restart.
 
 Examples:
   gateway check && gateway reload")]

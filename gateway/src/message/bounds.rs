@@ -1,7 +1,9 @@
 //! How much one message may hold. The guard takes nothing from a proxy that says more: a message of 64 KiB can stand for
 //! many times as much memory, and work.
 
-use super::{ANSWERS, MAX_GOOD, MAX_LABELS, MAX_REFUSED, MAX_SHADOWED, ToGuard, ToProxy, telemetry::Telemetry};
+use super::{
+    ANSWERS, MAX_GOOD, MAX_LABELS, MAX_REASON, MAX_REFUSED, MAX_SHADOWED, ToGuard, ToProxy, telemetry::Telemetry,
+};
 use crate::{detect::MAX_SCORES, settings::detect::MAX_EVIDENCE, signal::Signal};
 
 /// The longest name of anything, in bytes: the configuration has none that is longer.
@@ -22,7 +24,13 @@ pub trait Bounded {
 impl Bounded for ToGuard {
     fn check(&self) -> Result<(), &'static str> {
         let (fits, what) = match self {
-            Self::Ready | Self::Failed { .. } | Self::Lost(_) | Self::Closed { .. } | Self::Ack { .. } => return Ok(()),
+            Self::Ready
+            | Self::Configured { .. }
+            | Self::Failed { .. }
+            | Self::Lost(_)
+            | Self::Closed { .. }
+            | Self::Ack { .. } => return Ok(()),
+            Self::NotConfigured { reason, .. } => (reason.len() <= MAX_REASON, "letters in a reason"),
             Self::BanRequest(ask) => {
                 (ask.evidence.len() <= MAX_EVIDENCE && ask.rule.len() <= MAX_NAME, "evidence, or too long a name")
             }

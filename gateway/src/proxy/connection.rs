@@ -2,6 +2,7 @@
 
 use std::{
     cell::{Cell, OnceCell},
+    net::SocketAddr,
     pin::pin,
     task::{Context, Poll},
     time::Duration,
@@ -43,8 +44,8 @@ const SILENT: Duration = Duration::from_secs(2);
 pub(super) struct Connection {
     /// The client at the other end, or the one that the PROXY protocol names.
     pub(super) client: Cell<Client>,
-    /// The listener's position in the configuration.
-    pub(super) listener: usize,
+    /// The listener's address, as configured.
+    pub(super) listener: SocketAddr,
     /// The fingerprint of the TLS hello, once that has come.
     ja4: OnceCell<Ja4>,
     /// The outcome of the TLS handshake, once it is done.
@@ -59,7 +60,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(client: Client, listener: usize) -> Self {
+    pub(super) fn new(client: Client, listener: SocketAddr) -> Self {
         Self {
             client: Cell::new(client),
             listener,
@@ -137,8 +138,8 @@ impl Connection {
         self.closing.close() != Close::No && !self.may_be_asked()
     }
 
-    /// Whether it is closed because the worker drains.
-    fn leaves(&self) -> bool {
+    /// Whether it is closed because the worker drains, or the listener is gone.
+    pub(super) fn leaves(&self) -> bool {
         self.closing.close() == Close::Graceful && self.closing.why() == Some(CloseReason::Drain)
     }
 
@@ -280,7 +281,8 @@ mod tests {
     #[track_caller]
     fn check(multiplexed: bool, prepare: impl FnOnce(&Connection), after: u64, expect: Close) {
         let trusted = Trusted::new(&Trust::default(), 64);
-        let connection = Connection::new(trusted.peer("192.0.2.1:1".parse().unwrap()), 0);
+        let connection =
+            Connection::new(trusted.peer("192.0.2.1:1".parse().unwrap()), "192.0.2.2:443".parse().unwrap());
         connection.established(multiplexed);
         prepare(&connection);
         connection.shut(Close::Graceful, CloseReason::Drain);

@@ -1,5 +1,6 @@
 //! The process: how it begins and ends, what it and the guard tell each other, and what it may use of the machine.
 
+mod configurations;
 pub(super) mod control;
 pub(super) mod main;
 pub(super) mod memory;

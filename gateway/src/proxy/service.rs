@@ -26,7 +26,7 @@ pub(super) trait Service {
     fn head_limits(&self) -> HeadLimits;
 
     /// How long a client may take.
-    fn timeouts(&self) -> &Timeouts;
+    fn timeouts(&self) -> Timeouts;
 
     /// The response to a request.
     fn respond(

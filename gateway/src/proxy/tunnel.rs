@@ -112,9 +112,7 @@ impl Tunnel {
             (Close::Now, Some(CloseReason::Slow)) => Some("client too slow"),
             (Close::Now, _) => Some("drained"),
             // The trust that its client certificate was verified by has changed.
-            (Close::Graceful, _) if connection.is_certified() && !self.exchange.worker.draining.get() => {
-                Some("certificates judged anew")
-            }
+            (Close::Graceful, _) if connection.is_stale() => Some("certificates judged anew"),
             (Close::Graceful, _) => None,
         }
     }

@@ -10,29 +10,41 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use self::{counters::Counters, measures::Measures, messages::Event, shared::Shared};
-use super::{bans::good_clients::GoodClients, connection::Connection, memory::slab::Slab, upstream::ServerGroup};
+use self::{
+    counters::Counters,
+    measures::{Delta, Measures},
+    messages::Event,
+    shared::Shared,
+};
+use super::{
+    bans::good_clients::GoodClients,
+    connection::{Close, CloseReason, Connection},
+    generation::{Compiled, Generation},
+    memory::slab::Slab,
+};
 use crate::{client::Client, clock, detect::BanRequest, log::sink::Lines, message::ToGuard, request_id::RequestId};
 
 pub(super) mod counters;
 pub(super) mod measures;
 pub(super) mod messages;
 pub(super) mod shared;
-pub(super) mod validators;
 
 /// What one worker's thread owns.
 pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
-    pub(super) upstreams: Box<[ServerGroup]>,
+    /// The configuration in force.
+    generation: RefCell<Rc<Generation>>,
+    /// Those before it that requests may still have.
+    former: RefCell<Vec<Rc<Generation>>>,
     pub(super) lines: Lines,
     pub(super) draining: Cell<bool>,
     pub(super) good_clients: GoodClients,
     pub(super) counters: Counters,
-    /// `None`: there is no admin listener.
-    pub(super) measures: Option<Measures>,
     connections: RefCell<Slab<Rc<Connection>>>,
     events: mpsc::Sender<Event>,
     ids: Cell<u128>,
+    /// A random number: workers begin at different servers.
+    seed: u64,
 }
 
 /// A connection that was admitted. It counts against the limits until it is dropped.
@@ -60,41 +72,88 @@ impl Drop for Admitted {
 }
 
 impl Worker {
-    pub(super) fn new(shared: Arc<Shared>, lines: Lines, events: mpsc::Sender<Event>, first_id: u128) -> Rc<Self> {
-        let backends = shared.backends.iter();
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        compiled: &Arc<Compiled>,
+        lines: Lines,
+        events: mpsc::Sender<Event>,
+        first_id: u128,
+    ) -> Rc<Self> {
         // The random half of the first id.
         let seed = u64::try_from(first_id >> 64).unwrap_or(1);
-        let upstreams = backends.map(|backend| ServerGroup::new(backend, seed)).collect();
-        let measures = shared.is_observed.then(|| Measures::new(&shared.snapshot));
-        let (connections, ids) = (RefCell::default(), Cell::new(first_id));
         Rc::new(Self {
             shared,
-            upstreams,
+            generation: RefCell::new(Generation::new(compiled, None, seed)),
+            former: RefCell::default(),
             lines,
             draining: Cell::new(false),
             good_clients: GoodClients::default(),
             counters: Counters::default(),
-            measures,
-            connections,
+            connections: RefCell::default(),
             events,
-            ids,
+            ids: Cell::new(first_id),
+            seed,
         })
     }
 
+    /// The configuration in force. Whoever asks keeps it as long as it likes.
+    pub(super) fn generation(&self) -> Rc<Generation> {
+        Rc::clone(&self.generation.borrow())
+    }
+
+    /// Whether this is the configuration in force.
+    pub(super) fn serves(&self, generation: &Rc<Generation>) -> bool {
+        Rc::ptr_eq(&self.generation.borrow(), generation)
+    }
+
+    /// Serves another configuration from now on. Requests that have begun keep theirs.
+    pub(super) fn configure(&self, compiled: &Arc<Compiled>) {
+        let before = self.generation();
+        let generation = Generation::new(compiled, Some(&before), self.seed);
+        for group in &before.upstreams {
+            let next = generation.group(group.name());
+            if !next.is_some_and(|next| Rc::ptr_eq(next, group)) {
+                group.retire(next.map(AsRef::as_ref));
+            }
+        }
+        self.former.borrow_mut().push(self.generation.replace(Rc::clone(&generation)));
+        let goes_on = |connection: &Connection| {
+            before.listener(connection.listener).is_none_or(|listener| listener.at(&generation).is_some())
+                && generation.snapshot().trusted.agrees_on(&connection.client.get())
+        };
+        let left = self.select(|connection| !goes_on(connection));
+        left.iter().for_each(|connection| connection.shut(Close::Graceful, CloseReason::Drain));
+        if !generation.snapshot().tls.load().judges_as(&before.snapshot().tls.load()) {
+            self.reverify();
+        }
+    }
+
+    /// Closes connections whose client certificates were judged by what is no longer in force.
+    pub(super) fn reverify(&self) {
+        self.select(Connection::is_certified).iter().for_each(|connection| connection.reverify());
+    }
+
+    /// Closes connections to servers that have been idle for too long at `now`.
+    pub(super) fn sweep_upstreams(&self, now: u64) {
+        let former = self.former.borrow();
+        let groups = former.iter().flat_map(|former| &former.upstreams);
+        groups.chain(&self.generation().upstreams).for_each(|group| group.sweep(now));
+    }
+
     /// Admits a new connection. A client that is trusted or allowlisted may have any number.
-    pub(super) fn admit(self: &Rc<Self>, peer: SocketAddr, listener: usize) -> Result<Admitted, NotAdmitted> {
+    pub(super) fn admit(self: &Rc<Self>, peer: SocketAddr, listener: SocketAddr) -> Result<Admitted, NotAdmitted> {
         if self.shared.bans.refuses(peer.ip(), clock::monotonic()) {
             return Err(NotAdmitted::Banned);
         }
         if self.shared.sheds() {
             return Err(NotAdmitted::Full);
         }
-        if self.shared.connections.fetch_add(1, Ordering::Relaxed) >= self.shared.max_connections {
+        if self.shared.connections.fetch_add(1, Ordering::Relaxed) >= self.generation.borrow().max_connections() {
             self.shared.connections.fetch_sub(1, Ordering::Relaxed);
             self.shared.lost_connections.fetch_add(1, Ordering::Relaxed);
             return Err(NotAdmitted::Full);
         }
-        let client = self.shared.snapshot.trusted.peer(peer);
+        let client = self.generation.borrow().snapshot().trusted.peer(peer);
         let connection = Rc::new(Connection::new(client, listener));
         if !self.enter(client) {
             self.shared.connections.fetch_sub(1, Ordering::Relaxed);
@@ -106,7 +165,7 @@ impl Worker {
 
     /// Counts a connection of `client`. `false`: it has too many already.
     fn enter(&self, client: Client) -> bool {
-        let most = self.shared.snapshot.settings.max_connections_per_source;
+        let most = self.generation.borrow().snapshot().settings.max_connections_per_source;
         self.shared.enter(client.source, most)
             || ((client.is_trusted || self.shared.bans.allows(client.address.ip()))
                 && self.shared.enter(client.source, usize::MAX))
@@ -173,11 +232,22 @@ impl Worker {
         {
             room.send(Event::Counted(counted));
         }
-        if let Some(measures) = &self.measures
-            && let Ok(room) = self.events.try_reserve()
-        {
-            room.send(Event::Measured(Box::new(measures.take())));
+        if let Ok(room) = self.events.try_reserve() {
+            let deltas = self.take_measured();
+            if !deltas.is_empty() {
+                room.send(Event::Measured(deltas));
+            }
         }
+    }
+
+    /// What was measured since the last call. Configurations that no request has any more are let go.
+    pub(super) fn take_measured(&self) -> Vec<Delta> {
+        let mut former = self.former.borrow_mut();
+        let current = self.generation();
+        let all = former.iter().chain([&current]).filter_map(|generation| generation.measures());
+        let deltas = all.map(Measures::take).collect();
+        former.retain(|former| Rc::strong_count(former) > 1);
+        deltas
     }
 
     /// Hands over an event that must not be lost: waits for room in the queue.

@@ -12,7 +12,7 @@ use crate::file::NamedFile;
 mod field;
 
 /// The access log.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// How a line is written. `access_log.format`.
     pub format: Format,
@@ -173,7 +173,7 @@ pub struct Redact {
 }
 
 /// How principals are written.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Principal {
     /// By a keyed hash. Without a key: by one that is made when the gateway starts.
     Hashed(Option<NamedFile>),

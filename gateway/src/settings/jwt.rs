@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Whose tokens are accepted.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// Each has another `iss`.
     pub issuers: Vec<Issuer>,
@@ -30,7 +30,7 @@ impl Settings {
 }
 
 /// One issuer of tokens.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Issuer {
     /// Its table: `jwt`, or `issuer.NAME`.
     pub key: String,
@@ -62,7 +62,7 @@ pub struct Issuer {
 }
 
 /// What tokens are verified by.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum KeySource {
     /// `jwks`: a key set (RFC 7517) of public keys.
     Jwks(NamedFile),

@@ -68,7 +68,7 @@ pub struct Hsts {
 }
 
 /// Whose certificates clients may show: `[client_certificates.NAME]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientCertificates {
     /// The NAME.
     pub name: String,

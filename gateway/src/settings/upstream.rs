@@ -1,6 +1,6 @@
 //! The settings of an upstream, valid.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderName, HeaderValue};
 
@@ -47,6 +47,38 @@ pub struct Upstream {
     pub http2: Http2,
     /// `None`: its servers are reached without TLS. `upstream.NAME.tls`.
     pub tls: Option<tls::Client>,
+}
+
+impl Upstream {
+    /// Whether nothing differs but what is in files: that is taken over without anything else.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.without_files() == other.without_files()
+    }
+
+    /// Whether connections to its servers are made and kept in the same way as there.
+    #[must_use]
+    pub fn connects_like(&self, other: &Self) -> bool {
+        self.connecting() == other.connecting()
+    }
+
+    /// What its connections depend on.
+    fn connecting(&self) -> Self {
+        let Self { resolve, proxy_protocol, max_idle, idle, protocol, http2, .. } = *self;
+        let tls = self.without_files().tls;
+        Self { resolve, proxy_protocol, max_idle, idle, protocol, http2, tls, ..Self::default() }
+    }
+
+    fn without_files(&self) -> Self {
+        let mut blank = self.clone();
+        if let Some(tls) = &mut blank.tls {
+            let pair = tls.certificate.as_mut().map(|(certificate, key)| [certificate, key]);
+            for file in pair.into_iter().flatten().chain([&mut tls.ca]) {
+                file.bytes = Arc::default();
+            }
+        }
+        blank
+    }
 }
 
 /// What servers are spoken to by.

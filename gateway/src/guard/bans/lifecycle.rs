@@ -272,26 +272,36 @@ impl Guard {
         } else {
             self.load_rules()
         };
-        if let Err(refused) = loaded {
-            (self.settings, self.enforcer.prefixes_mut().allows) = before;
+        let applied = loaded.and_then(|()| {
+            let settings = self.enforced_settings();
+            let applied = self.enforcer.path_mut().apply(&settings, ports);
+            applied.map_err(|error| Refused::new("kernel_failed", error.to_string()))
+        });
+        if let Err(refused) = applied {
+            self.settings = before.0;
+            let tried = std::mem::replace(&mut self.enforcer.prefixes_mut().allows, before.1);
+            self.refresh_allows(&tried);
+            let settings = self.enforced_settings();
+            if let Err(error) = self.enforcer.path_mut().limit(&settings) {
+                tracing::error!(%error, "the kernel's limits may be those of a configuration that was refused");
+            }
             return Err(refused);
         }
         self.policy.rules = rules;
         self.settle_promotions(now);
         self.policy.protected.replace_all(protected);
-        // The proxy of this configuration was started before the guard took it over.
+        // The proxy keeps its own list.
         let (old, new) = (before.1, &self.enforcer.prefixes().allows);
         let gone = old.keys().filter(|source| !new.contains_key(source));
         self.notices.extend(gone.map(|source| ToProxy::Disallowed { source: *source }));
         let fresh = new.keys().filter(|source| !old.contains_key(source));
         self.notices.extend(fresh.map(|source| ToProxy::Allowed { source: *source }));
-        self.lift_allowed(now)?;
+        if let Err(refused) = self.lift_allowed(now) {
+            // They are let through all the same: the list of what is allowed comes first.
+            tracing::error!(error = refused.message, "bans of what is allowed by now are not lifted");
+        }
         self.journal.watchers().retrace();
-        let settings = self.enforced_settings();
-        self.enforcer
-            .path_mut()
-            .apply(&settings, ports)
-            .map_err(|error| Refused::new("kernel_failed", error.to_string()))
+        Ok(())
     }
 
     /// Once a second: ends what has expired, compares with the kernel, signs the audit chain.

@@ -127,7 +127,8 @@ impl Service<'_> {
     pub(super) fn start(&mut self) -> Result<()> {
         self.find_outdated();
         self.fill_bundle();
-        Ok(self.supervisor.start(None)?)
+        self.supervisor.start(None)?;
+        Ok(())
     }
 
     pub(super) fn fill_bundle(&mut self) {
@@ -266,6 +267,7 @@ impl Service<'_> {
         self.guard.tick(Now::read(), self.ticks);
         self.supervisor.check();
         self.tick_observer();
+        self.check_reload();
         // A signal can stand for several children.
         self.reap();
     }
@@ -284,16 +286,17 @@ impl Service<'_> {
         for outcome in self.supervisor.reap() {
             match outcome {
                 Outcome::Ready | Outcome::Left => {}
-                Outcome::Died(how) => {
+                Outcome::Died(generation, how) => {
+                    self.fail_reload(generation, &format!("the proxy that was to serve it died ({how})"));
                     self.guard.tell("proxy_restart", Now::read(), audit::members(json!({"how": how})));
                 }
-                Outcome::Failed(how) => self.never_ready(how),
+                Outcome::Failed(generation, how) => self.never_ready(generation, how),
             }
         }
     }
 
-    fn never_ready(&mut self, how: String) {
-        if self.fail_reload(&how) {
+    fn never_ready(&mut self, generation: u64, how: String) {
+        if self.fail_reload(generation, &how) {
             return;
         }
         if !self.supervisor.ever_ready && self.supervisor.deaths() >= HOPELESS && self.stopping.is_none() {
@@ -325,7 +328,7 @@ impl Service<'_> {
                     if self.drain_at.is_some() {
                         self.supervisor.tell(&ToProxy::Stopping);
                     }
-                    self.put_in_force();
+                    self.reload_serves(generation);
                     self.resolve(beside);
                 }
             }
@@ -337,8 +340,12 @@ impl Service<'_> {
                     self.hopeless = Some(reason);
                 } else if was_starting {
                     // One that serves or drains has no say in what comes after it.
-                    self.fail_reload(&reason);
+                    self.fail_reload(generation, &reason);
                 }
+            }
+            Event::Said(generation, ToGuard::Configured { reload }) => self.compiled(generation, reload, Ok(())),
+            Event::Said(generation, ToGuard::NotConfigured { reload, reason }) => {
+                self.compiled(generation, reload, Err(reason));
             }
             Event::Said(_, ToGuard::BanRequest(ask)) => self.ask(&ask),
             Event::Said(_, ToGuard::WouldRefuse { requests, sources }) => {
@@ -358,7 +365,7 @@ impl Service<'_> {
                     }
                 });
             }
-            Event::Said(generation, ToGuard::Ack { number }) => self.waiting.acknowledged(generation, number),
+            Event::Said(generation, ToGuard::Ack { number }) => self.acknowledged(generation, number),
             Event::Silent(generation, None) => {
                 self.forget(generation);
                 self.supervisor.fell_silent(generation);
@@ -368,9 +375,7 @@ impl Service<'_> {
                 self.forget(generation);
                 tracing::error!(generation, %error, "a proxy broke the rules of its channel");
                 self.supervisor.kill(generation, "it sent what is no message");
-                if self.supervisor.is_starting(generation) {
-                    self.fail_reload(&error.to_string());
-                }
+                self.fail_reload(generation, &error.to_string());
             }
         }
     }

@@ -1,7 +1,14 @@
-//! Puts a new configuration in force while the guard runs: read beside the loop, served by a new proxy, and only then
-//! the guard's own.
+//! Puts a new configuration in force while the guard runs, in two phases: the proxy compiles it while it serves the one
+//! before. Then the guard puts its own part in force, and tells the proxy to follow.
+//!
+//! *Invariant:* guard and proxy are on one configuration. A proxy that has to be started again gets the one in force,
+//! whatever it died of; one that does not follow is ended.
 
-use std::io;
+use std::{
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    time::Duration,
+};
 
 use serde_json::json;
 use tokio::{
@@ -12,7 +19,7 @@ use tokio::{
 use super::{
     access_log::open_logs,
     prepare::{Prepared, ports, prepare},
-    service::{OnDisk, Ready, Reload, Service, reply},
+    service::{OnDisk, Ready, Reload, ReloadState, Service, Unacknowledged, reply},
 };
 use crate::{
     clock::{self, Now},
@@ -21,14 +28,25 @@ use crate::{
         audit,
         bans::{self, Actor},
         control::{Answer, ReloadRefused},
-        proxies::barrier::RETIREMENT,
+        proxies::{
+            barrier::RETIREMENT,
+            listeners,
+            program::Program,
+            supervisor::{NewSockets, STARTED_WITH},
+        },
     },
-    message::ToProxy,
-    settings::access_log::Output,
+    message::{Bundle, ToProxy},
+    settings::{access_log::Output, listener::Listener},
 };
 
 /// Another reload is under way.
 const BUSY: &str = "busy";
+
+/// How long a proxy may take to compile a configuration.
+const COMPILED_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long a proxy may take to serve a configuration that is in force.
+const FOLLOWED_WITHIN: Duration = Duration::from_secs(10);
 
 /// How much is kept of why a reload was refused, in characters.
 const LONGEST_REASON: usize = 4_000;
@@ -72,68 +90,221 @@ impl Service<'_> {
         if let Err(refused) = fixed.and_then(|()| writable(&self.config, &prepared.config)) {
             return self.refuse_reload(&actor, answer, refused.code, refused.message);
         }
-        let old = std::mem::replace(&mut self.supervisor.bundle, prepared.bundle.clone());
-        self.fill_bundle();
+        let log_key = self.supervisor.bundle.log_key;
+        let prepared = Prepared { bundle: Bundle { log_key, ..prepared.bundle }, ..prepared };
+        let sockets = match self.bind_new(&prepared.config) {
+            Ok(sockets) => sockets,
+            Err(refused) => return self.refuse_reload(&actor, answer, refused.code, refused.message),
+        };
         let (program, on_disk) = match self.supervisor.on_disk() {
             Ok(None) => (None, OnDisk::Same),
             Ok(program) => (program, OnDisk::Used),
             Err(error) => (None, OnDisk::Unused(error)),
         };
-        if let Err(error) = self.supervisor.start(program) {
-            self.supervisor.bundle = old;
-            return self.refuse_reload(&actor, answer, "proxy_failed", error.to_string());
-        }
-        // Until the new proxy is ready, one that has to be started again gets the old configuration.
-        let new = std::mem::replace(&mut self.supervisor.bundle, old);
-        self.reload = Some(Reload { prepared: Prepared { bundle: new, ..prepared }, actor, answer, on_disk });
+        let takes_process = program.is_some()
+            || self.supervisor.generation().is_none()
+            || prepared.config.proxy.access_log != self.config.proxy.access_log
+            || prepared.config.proxy.pin_workers != self.config.proxy.pin_workers;
+        self.last_reload += 1;
+        let (number, asked) = match takes_process {
+            true => (STARTED_WITH, self.start_candidate(program, &prepared, &sockets)),
+            false => (self.last_reload, self.supervisor.configure(self.last_reload, &prepared.bundle, &sockets)),
+        };
+        let generation = match asked {
+            Ok(generation) => generation,
+            Err(error) => return self.refuse_reload(&actor, answer, "proxy_failed", error.to_string()),
+        };
+        tracing::info!(reload = self.last_reload, generation, "a proxy compiles the new configuration");
+        let until = Instant::now() + COMPILED_WITHIN;
+        let state = ReloadState::Compiling { prepared: Box::new(prepared), sockets, until };
+        self.reload = Some(Reload { number, generation, state, actor, answer, on_disk });
     }
 
-    /// The proxy of a new configuration is ready: now the guard's part follows.
-    pub(super) fn put_in_force(&mut self) {
-        let Some(Reload { prepared, actor, answer, on_disk }) = self.reload.take() else { return };
-        let program = on_disk.said();
-        let Prepared { config, bundle, observer, protected, operators, warnings } = prepared;
+    /// Starts a proxy of another configuration, while one that dies meanwhile is replaced by one of the old.
+    fn start_candidate(
+        &mut self,
+        program: Option<Program>,
+        prepared: &Prepared,
+        sockets: &NewSockets,
+    ) -> io::Result<u64> {
+        let sockets = self.sockets_of(&prepared.config, sockets)?;
+        let old = std::mem::replace(&mut self.supervisor.bundle, prepared.bundle.clone());
+        let old_sockets = std::mem::replace(&mut self.supervisor.sockets, sockets);
+        self.fill_bundle();
+        let started = self.supervisor.start(program);
+        (self.supervisor.bundle, self.supervisor.sockets) = (old, old_sockets);
+        started
+    }
+
+    /// Binds listeners that are new.
+    fn bind_new(&self, new: &Config) -> Result<NewSockets, bans::Refused> {
+        let known = |address| self.config.proxy.listeners.iter().any(|listener| listener.address == address);
+        let bind = |listener: &Listener| {
+            let is_new = !known(listener.address);
+            is_new.then(|| listeners::bind(listener.address, new.proxy.workers, Duration::ZERO)).transpose()
+        };
+        let bound: Result<_, _> = new.proxy.listeners.iter().map(bind).collect();
+        bound.map_err(|error| {
+            // The right is gone since the start.
+            let denied = "the running gateway may not bind new listeners: restart it (bans stay in force)";
+            match error.is_denied() {
+                true => bans::Refused::new("needs_restart", format!("{error}; {denied}")),
+                false => bans::Refused::new("listener", error.to_string()),
+            }
+        })
+    }
+
+    /// The sockets of all listeners of a configuration, in its order.
+    fn sockets_of(&self, config: &Config, new: &NewSockets) -> io::Result<Vec<Vec<OwnedFd>>> {
+        let all = config.proxy.listeners.iter().zip(new).map(|(listener, new)| {
+            let known = self.config.proxy.listeners.iter().position(|known| known.address == listener.address);
+            let known = known.and_then(|known| self.supervisor.sockets.get(known));
+            let sockets = new.as_ref().or(known).into_iter().flatten();
+            sockets.map(|socket| socket.as_fd().try_clone_to_owned()).collect()
+        });
+        all.collect()
+    }
+
+    /// A proxy has compiled a configuration, or cannot. What belongs to no reload is the answer of one that was started,
+    /// or comes too late.
+    pub(super) fn compiled(&mut self, generation: u64, number: u64, compiled: Result<(), String>) {
+        let is_awaited = |reload: &mut Reload| {
+            let compiles = matches!(reload.state, ReloadState::Compiling { .. });
+            compiles && (reload.generation, reload.number) == (generation, number)
+        };
+        let Some(reload) = self.reload.take_if(is_awaited) else {
+            if number == STARTED_WITH && compiled.is_ok() && self.supervisor.is_starting(generation) {
+                self.supervisor.commit(generation, STARTED_WITH);
+            }
+            return;
+        };
+        match compiled {
+            Ok(()) => self.put_in_force(reload),
+            Err(reason) => self.give_up(reload, "refused_by_proxy", &bounded(&reason)),
+        }
+    }
+
+    /// The proxy can serve a configuration: the guard puts its own part in force, then the proxy follows.
+    fn put_in_force(&mut self, mut reload: Reload) {
+        let ReloadState::Compiling { prepared, sockets, .. } =
+            std::mem::replace(&mut reload.state, ReloadState::Starting)
+        else {
+            return;
+        };
+        let Prepared { config, bundle, observer, protected, operators, warnings } = *prepared;
+        let sockets = match self.sockets_of(&config, &sockets) {
+            Ok(sockets) => sockets,
+            Err(error) => return self.give_up(reload, "out_of_descriptors", &error.to_string()),
+        };
         let now = Now::read();
         let rules = config.proxy.detect.rules.clone();
         let done = self.guard.reconfigure(config.guard.clone(), rules, protected, &ports(&config.proxy), now);
         if let Err(refused) = done {
-            let message = format!("the proxy has the new configuration, the guard the old one: {}", refused.message);
-            self.warnings = vec![message.clone()];
-            return self.refuse_reload(&actor, answer, refused.code, message);
+            return self.give_up(reload, refused.code, &refused.message);
         }
+        // What else has changed comes to the proxy before it serves the configuration.
+        self.relay();
+        self.supervisor.commit(reload.generation, reload.number);
         let log = !opens_the_same(&config, &self.config);
-        self.supervisor.bundle = bundle;
+        (self.supervisor.bundle, self.supervisor.sockets) = (bundle, sockets);
         self.supervisor.drain = config.proxy.drain;
         self.config = config;
         self.operators = operators;
         self.warnings = warnings;
         (self.config_since, self.reload_refused) = (now.unix_millis, None);
         self.reloads.done += 1;
-        self.put_observer_in_force(observer, matches!(on_disk, OnDisk::Used));
+        self.put_observer_in_force(observer, matches!(reload.on_disk, OnDisk::Used));
         self.certificates.renewed();
+        self.upstreams.keep(&self.config.proxy.upstreams);
         self.find_outdated();
+        self.look_for_addresses();
         if log {
             self.reopen();
         }
-        tracing::info!("a new configuration is in force{program}");
-        self.guard.tell("reload", now, audit::members(json!({"actor": actor.to_string()})));
-        let done = Answer::Done { message: format!("the new configuration is in force{program}"), changed: 1 };
-        match (self.supervisor.retiring(), answer) {
-            // Whoever connects once the client has the answer is served by the new configuration.
-            (Some(generation), Some(to)) => {
-                let number = self.waiting.hold(generation, Instant::now() + RETIREMENT, done, to);
-                self.supervisor.tell(&ToProxy::Barrier { number });
-            }
-            (_, answer) => reply(answer, done),
+        tracing::info!("a new configuration is in force{}", reload.on_disk.said());
+        self.guard.tell("reload", now, audit::members(json!({"actor": reload.actor.to_string()})));
+        if reload.number == STARTED_WITH {
+            self.reload = Some(reload);
+        } else {
+            self.answer_reload(reload, Some(self.reloading()));
         }
     }
 
-    /// The proxy of a new configuration never gets ready. `false`: there is no such configuration.
-    pub(super) fn fail_reload(&mut self, how: &str) -> bool {
-        let Some(reload) = self.reload.take() else { return false };
-        let message = format!("the configuration stays as it was: {how}{}", reload.on_disk.hint());
-        self.refuse_reload(&reload.actor, reload.answer, "proxy_failed", message);
+    fn reloading(&self) -> u64 {
+        self.supervisor.generation().unwrap_or_default()
+    }
+
+    /// The new process of a configuration serves it.
+    pub(super) fn reload_serves(&mut self, generation: u64) {
+        let is_it = |reload: &mut Reload| reload.generation == generation;
+        if let Some(reload) = self.reload.take_if(is_it) {
+            let retiring = self.supervisor.retiring();
+            self.answer_reload(reload, retiring);
+        }
+    }
+
+    /// Answers once `generation` serves the old configuration no more: whoever connects then is served by the new one.
+    fn answer_reload(&mut self, reload: Reload, generation: Option<u64>) {
+        let message = format!("the new configuration is in force{}", reload.on_disk.said());
+        let done = Answer::Done { message, changed: 1 };
+        let Some(generation) = generation else { return reply(reload.answer, done) };
+        let barrier = match reload.answer {
+            Some(to) => self.waiting.hold(generation, Instant::now() + RETIREMENT, done, to),
+            None => self.waiting.number(),
+        };
+        self.supervisor.tell(&ToProxy::Barrier { number: barrier });
+        if reload.number != STARTED_WITH {
+            let until = Instant::now() + FOLLOWED_WITHIN;
+            self.unacknowledged = Some(Unacknowledged { generation, barrier, until });
+        }
+    }
+
+    /// A proxy has acknowledged a barrier.
+    pub(super) fn acknowledged(&mut self, generation: u64, number: u64) {
+        self.waiting.acknowledged(generation, number);
+        let is_it = |it: &mut Unacknowledged| it.generation == generation && it.barrier <= number;
+        drop(self.unacknowledged.take_if(is_it));
+    }
+
+    /// Gives a reload up whose time is over, and ends a proxy that does not follow.
+    pub(super) fn check_reload(&mut self) {
+        let now = Instant::now();
+        let is_late =
+            |reload: &mut Reload| matches!(reload.state, ReloadState::Compiling { until, .. } if until <= now);
+        if let Some(reload) = self.reload.take_if(is_late) {
+            let message = format!("the proxy has not compiled it within {} s", COMPILED_WITHIN.as_secs());
+            self.give_up(reload, "proxy_failed", &message);
+        }
+        if let Some(late) = self.unacknowledged.take_if(|it| it.until <= now) {
+            self.supervisor.kill(late.generation, "it does not serve the configuration that is in force");
+        }
+    }
+
+    /// A proxy is gone, and with it the reload that waits for it. `false`: none does.
+    pub(super) fn fail_reload(&mut self, generation: u64, how: &str) -> bool {
+        drop(self.unacknowledged.take_if(|it| it.generation == generation));
+        let Some(reload) = self.reload.take_if(|reload| reload.generation == generation) else { return false };
+        match reload.state {
+            ReloadState::Compiling { .. } => self.give_up(reload, "proxy_failed", how),
+            ReloadState::Starting => {
+                let hint = reload.on_disk.hint();
+                let message = format!("the new configuration is in force, but its proxy died: {how}{hint}");
+                tracing::error!("{message}; another is started");
+                reply(reload.answer, Answer::Done { message, changed: 1 });
+            }
+        }
         true
+    }
+
+    /// Nothing of a reload comes into force.
+    fn give_up(&mut self, reload: Reload, code: &str, why: &str) {
+        if reload.number == STARTED_WITH {
+            self.supervisor.kill(reload.generation, "its configuration does not come into force");
+        } else {
+            self.supervisor.abort(reload.generation, reload.number);
+        }
+        let message = format!("the configuration stays as it was: {why}{}", reload.on_disk.hint());
+        self.refuse_reload(&reload.actor, reload.answer, code, message);
     }
 
     fn refuse_reload(&mut self, actor: &Actor, answer: Option<oneshot::Sender<Answer>>, code: &str, message: String) {
@@ -152,6 +323,12 @@ impl Service<'_> {
     }
 }
 
+/// What a proxy says, as it is shown.
+fn bounded(reason: &str) -> String {
+    let is_shown = |letter: &char| !letter.is_control() || *letter == '\n';
+    reason.chars().filter(is_shown).take(LONGEST_REASON).collect()
+}
+
 /// What an operator should know of a reload that was refused.
 pub(super) fn warning(refused: &ReloadRefused, in_force_since: &str) -> String {
     let ReloadRefused { at, code, reason } = refused;
@@ -159,13 +336,10 @@ pub(super) fn warning(refused: &ReloadRefused, in_force_since: &str) -> String {
     format!("the reload at {at} was refused ({code}): {first}; in force is the configuration of {in_force_since}")
 }
 
-/// What of the proxy's part cannot change while the guard runs: sockets are bound once, with rights that are gone.
+/// What of the proxy's part cannot change while the guard runs.
 fn fixed(old: &Config, new: &Config) -> Result<(), bans::Refused> {
-    let addresses =
-        |config: &Config| config.proxy.listeners.iter().map(|listener| listener.address).collect::<Vec<_>>();
     let admin = |config: &Config| config.admin.as_ref().map(|admin| admin.listen.clone());
     let changed = [
-        ("listener.address", addresses(old) != addresses(new)),
         ("admin.address or admin.socket", admin(old) != admin(new)),
         ("proxy.workers", old.proxy.workers != new.proxy.workers),
         ("proxy.user", old.proxy.user != new.proxy.user),

@@ -28,7 +28,12 @@ use crate::{
         feeds::watch::{FeedNews, FeedWatcher},
         observer::{Observer, samples::Reloads},
         operators::Operators,
-        proxies::{barrier::PendingAnswers, counts::Counts, supervisor::Supervisor, upstreams::Upstreams},
+        proxies::{
+            barrier::PendingAnswers,
+            counts::Counts,
+            supervisor::{NewSockets, Supervisor},
+            upstreams::Upstreams,
+        },
         store::StoreError,
     },
     settings::guard::Feed,
@@ -44,6 +49,10 @@ pub(crate) struct Service<'guard> {
     /// `None`: there is no admin listener.
     pub(super) observer: Option<Observer>,
     pub(super) reload: Option<Reload>,
+    /// The number of the last reload.
+    pub(super) last_reload: u64,
+    /// The barrier that a proxy has to acknowledge because another configuration is in force, and until when.
+    pub(super) unacknowledged: Option<Unacknowledged>,
     /// A reload's configuration is being read.
     pub(super) preparing: bool,
     pub(super) started: u64,
@@ -93,6 +102,8 @@ impl<'guard> Service<'guard> {
             supervisor,
             observer,
             reload: None,
+            last_reload: 0,
+            unacknowledged: None,
             preparing: false,
             started: clock::monotonic(),
             ticks: 0,
@@ -117,12 +128,31 @@ impl<'guard> Service<'guard> {
     }
 }
 
-/// A configuration that waits for its proxy to get ready, and whoever waits for that.
+/// A configuration that waits for a proxy, and whoever waits for that.
 pub(super) struct Reload {
-    pub(super) prepared: Prepared,
+    /// The number by which the proxy knows it.
+    pub(super) number: u64,
+    /// The proxy that is to serve it.
+    pub(super) generation: u64,
+    pub(super) state: ReloadState,
     pub(super) actor: Actor,
     pub(super) answer: Option<oneshot::Sender<Answer>>,
     pub(super) on_disk: OnDisk,
+}
+
+/// How far a reload has come.
+pub(super) enum ReloadState {
+    /// The proxy compiles it, until this moment at most. Nothing has changed.
+    Compiling { prepared: Box<Prepared>, sockets: NewSockets, until: Instant },
+    /// It is in force, and the new process that was told to serve it has not said yet that it does.
+    Starting,
+}
+
+/// A proxy that was told to serve another configuration and has not said yet that it does.
+pub(super) struct Unacknowledged {
+    pub(super) generation: u64,
+    pub(super) barrier: u64,
+    pub(super) until: Instant,
 }
 
 /// The program on disk.

@@ -40,6 +40,12 @@ impl PendingAnswers {
         self.last
     }
 
+    /// The number of a barrier that no answer waits for.
+    pub(crate) fn number(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
     /// A proxy has acknowledged a barrier: what waited for it is answered. One that lies gains nothing.
     pub(crate) fn acknowledged(&mut self, generation: u64, number: u64) {
         self.release(|held| held.generation == generation && held.number <= number);

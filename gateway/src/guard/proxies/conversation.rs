@@ -26,7 +26,7 @@ pub(super) async fn converse(
     channel: Channel,
     generation: u64,
     opening: Vec<(ToProxy, Vec<OwnedFd>)>,
-    mut queue: mpsc::Receiver<(ToProxy, Option<OwnedFd>)>,
+    mut queue: mpsc::Receiver<(ToProxy, Vec<OwnedFd>)>,
     events: mpsc::Sender<Event>,
     share: Arc<Share>,
 ) {
@@ -35,8 +35,8 @@ pub(super) async fn converse(
             let borrowed: Vec<_> = descriptors.iter().map(OwnedFd::as_fd).collect();
             channel.send(&message, &borrowed).await?;
         }
-        while let Some((message, descriptor)) = queue.recv().await {
-            let borrowed: Vec<_> = descriptor.iter().map(OwnedFd::as_fd).collect();
+        while let Some((message, descriptors)) = queue.recv().await {
+            let borrowed: Vec<_> = descriptors.iter().map(OwnedFd::as_fd).collect();
             channel.send(&message, &borrowed).await?;
         }
         // The supervisor has buried the proxy.

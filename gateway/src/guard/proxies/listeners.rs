@@ -23,6 +23,13 @@ pub(crate) struct SocketError {
     hint: &'static str,
 }
 
+impl SocketError {
+    /// Whether a right is missing.
+    pub(crate) fn is_denied(&self) -> bool {
+        self.error.kind() == io::ErrorKind::PermissionDenied
+    }
+}
+
 /// How long the proxy of a guard that was killed may take to let go of its sockets.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 

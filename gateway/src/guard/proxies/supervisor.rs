@@ -15,6 +15,7 @@ use std::{
 
 use tokio::{sync::mpsc, time::Instant};
 
+pub(crate) use self::configure::{NewSockets, STARTED_WITH};
 use super::{
     conversation::{Event, converse},
     program::Program,
@@ -25,6 +26,8 @@ use crate::message::{
     channel::{self, Channel},
     sealed::seal,
 };
+
+mod configure;
 
 /// How long a proxy may take until it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -64,9 +67,9 @@ pub(crate) enum Outcome {
     /// A generation serves from now on.
     Ready,
     /// A generation that was to serve never will; an older one may still.
-    Failed(String),
+    Failed(u64, String),
     /// The generation that served is gone and another is started.
-    Died(String),
+    Died(u64, String),
     /// One that had drained is gone.
     Left,
 }
@@ -82,7 +85,7 @@ struct Proxy {
     generation: u64,
     child: Child,
     state: ProxyState,
-    outbox: mpsc::Sender<(ToProxy, Option<OwnedFd>)>,
+    outbox: mpsc::Sender<(ToProxy, Vec<OwnedFd>)>,
     /// Where it is another than those before.
     program: Option<Program>,
     /// How much of the guard's time its messages take.
@@ -116,6 +119,8 @@ pub(crate) struct Supervisor {
     program: Program,
     proxies: Vec<Proxy>,
     generation: u64,
+    /// The first generation that may serve what is in force.
+    oldest: u64,
     deaths: usize,
     restart_at: Option<Instant>,
     /// How often a serving proxy was lost.
@@ -145,6 +150,7 @@ impl Supervisor {
             program,
             proxies: Vec::new(),
             generation: 0,
+            oldest: 0,
             deaths: 0,
             restart_at: None,
             restarts: 0,
@@ -161,12 +167,12 @@ impl Supervisor {
         self.program.on_disk()
     }
 
-    /// Starts a proxy of the current bundle: `program`, or what the last one was. It serves once it says that it is
-    /// ready.
+    /// Starts a proxy of the current bundle: `program`, or what the last one was. It serves once it was told to and says
+    /// that it is ready. Returns its generation.
     ///
     /// # Errors
     /// It cannot be started at all.
-    pub(crate) fn start(&mut self, program: Option<Program>) -> io::Result<()> {
+    pub(crate) fn start(&mut self, program: Option<Program>) -> io::Result<u64> {
         let (ours, theirs) = channel::pair()?;
         let mut command = self.command(program.as_ref().unwrap_or(&self.program), "proxy", theirs);
         let logs = self.access_logs.iter().map(|log| log.as_fd().try_clone_to_owned());
@@ -188,7 +194,7 @@ impl Supervisor {
         tokio::spawn(converse(channel, generation, opening, queue, self.events.clone(), Arc::clone(&share)));
         let state = ProxyState::Starting(Instant::now() + READY_WITHIN);
         self.proxies.push(Proxy { generation, child, state, outbox, program, share, condemned: false, silent: None });
-        Ok(())
+        Ok(generation)
     }
 
     /// Starts an observer: the same program as the proxy that serves, run by the same user.
@@ -220,10 +226,8 @@ impl Supervisor {
 
     /// Hands one proxy a descriptor, with what it is for.
     pub(crate) fn hand(&mut self, generation: u64, message: ToProxy, descriptor: OwnedFd) {
-        if let Some(proxy) = self.proxies.iter_mut().find(|proxy| proxy.generation == generation)
-            && proxy.outbox.try_send((message, Some(descriptor))).is_err()
-        {
-            kill(proxy, "it takes no messages");
+        if let Some(proxy) = self.proxies.iter_mut().find(|proxy| proxy.generation == generation) {
+            say(proxy, message, vec![descriptor]);
         }
     }
 
@@ -243,11 +247,7 @@ impl Supervisor {
 
     /// Tells every proxy.
     pub(crate) fn tell(&mut self, message: &ToProxy) {
-        for proxy in &mut self.proxies {
-            if proxy.outbox.try_send((message.clone(), None)).is_err() {
-                kill(proxy, "it takes no messages");
-            }
-        }
+        self.proxies.iter_mut().for_each(|proxy| say(proxy, message.clone(), Vec::new()));
     }
 
     /// Hands every proxy the outputs of the access log, opened anew.
@@ -259,9 +259,7 @@ impl Supervisor {
         for (output, log) in (0..).zip(&self.access_logs) {
             for proxy in &mut self.proxies {
                 let copy = log.as_fd().try_clone_to_owned()?;
-                if proxy.outbox.try_send((ToProxy::ReopenLogs { output }, Some(copy))).is_err() {
-                    kill(proxy, "it takes no messages");
-                }
+                say(proxy, ToProxy::ReopenLogs { output }, vec![copy]);
             }
         }
         Ok(())
@@ -274,9 +272,7 @@ impl Supervisor {
     pub(crate) fn hand_over(&mut self, files: &[(PathBuf, Vec<u8>)]) -> io::Result<()> {
         let sealed = seal(&files)?;
         for proxy in &mut self.proxies {
-            if proxy.outbox.try_send((ToProxy::Files, Some(sealed.try_clone()?))).is_err() {
-                kill(proxy, "it takes no messages");
-            }
+            say(proxy, ToProxy::Files, vec![sealed.try_clone()?]);
         }
         Ok(())
     }
@@ -361,14 +357,16 @@ impl Supervisor {
                 Outcome::Left
             }
             _ if self.stopping => Outcome::Left,
-            ProxyState::Starting(_) => Outcome::Failed(format!("the proxy (pid {pid}) never got ready: {status}")),
+            ProxyState::Starting(_) => {
+                Outcome::Failed(proxy.generation, format!("the proxy (pid {pid}) never got ready: {status}"))
+            }
             ProxyState::Serving(since) => {
                 if since.elapsed() >= SETTLED {
                     self.deaths = 0;
                 }
                 self.restarts += 1;
                 tracing::error!(pid, %status, "the proxy died; its listeners stay open");
-                Outcome::Died(format!("pid {pid}: {status}"))
+                Outcome::Died(proxy.generation, format!("pid {pid}: {status}"))
             }
         }
     }
@@ -434,7 +432,7 @@ impl Supervisor {
     }
 
     fn serves(&self) -> bool {
-        self.pid().is_some()
+        self.serving().is_some_and(|proxy| proxy.generation >= self.oldest)
     }
 
     /// The process id of the proxy that serves.
@@ -468,7 +466,11 @@ fn drain(proxy: &mut Proxy, patience: Duration) {
         return;
     }
     proxy.state = ProxyState::Draining(Instant::now() + patience + GRACE);
-    if proxy.outbox.try_send((ToProxy::Drain, None)).is_err() {
+    say(proxy, ToProxy::Drain, Vec::new());
+}
+
+fn say(proxy: &mut Proxy, message: ToProxy, descriptors: Vec<OwnedFd>) {
+    if proxy.outbox.try_send((message, descriptors)).is_err() {
         kill(proxy, "it takes no messages");
     }
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use crate::{
     config::is_name,
     message::{ServerState, UpstreamReport},
+    settings::upstream::Upstream,
 };
 
 /// The most upstreams that are kept in mind of one proxy, and servers of each.
@@ -31,6 +32,12 @@ impl Upstreams {
     /// A proxy is gone, and what it said is.
     pub(crate) fn gone(&mut self, generation: u64) {
         self.told.remove(&generation);
+    }
+
+    /// Forgets upstreams that are no longer configured.
+    pub(crate) fn keep(&mut self, upstreams: &[Upstream]) {
+        let is_there = |name: &String| upstreams.iter().any(|upstream| upstream.name == *name);
+        self.told.values_mut().for_each(|told| told.retain(|name, _| is_there(name)));
     }
 
     /// As the proxy that serves has it, in the order of the names.

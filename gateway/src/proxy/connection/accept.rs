@@ -1,6 +1,6 @@
 //! Accepts connections, and leads each from PROXY protocol and TLS over HTTP to its end.
 
-use std::{io, rc::Rc, task::Poll, time::Duration};
+use std::{borrow::Cow, io, net::SocketAddr, rc::Rc, task::Poll, time::Duration};
 
 use tokio::{
     io::AsyncReadExt as _,
@@ -16,13 +16,13 @@ use crate::{
     clock,
     proxy::{
         connection::client_io::{ClientIo, Stream},
+        generation::ListenerRef,
         http1::{self, Ended},
         http2,
         request::{exchange::Exchange, requests::Requests},
         timing::deadline::{Alarm, within},
         worker::{Admitted, NotAdmitted, Worker, measures::Handshake},
     },
-    refusal::{Refusal, Reject},
     signal::Signal,
 };
 
@@ -39,8 +39,8 @@ const GOODBYE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_secs(5);
 const LINGER: Duration = Duration::from_secs(30);
 
-/// Accepts connections of `listener` until it is aborted.
-pub(in crate::proxy) async fn accept(worker: Rc<Worker>, index: usize, listener: TcpListener) {
+/// Accepts connections of the listener that is configured as `address` until it is aborted.
+pub(in crate::proxy) async fn accept(worker: Rc<Worker>, address: SocketAddr, listener: TcpListener) {
     loop {
         let (socket, peer) = match listener.accept().await {
             Ok(taken) => taken,
@@ -51,13 +51,14 @@ pub(in crate::proxy) async fn accept(worker: Rc<Worker>, index: usize, listener:
                 continue;
             }
         };
+        let Some(configured) = worker.generation().listener(address) else { continue };
         // Over the limit new connections are closed, and existing ones stay.
-        match worker.admit(peer, index) {
+        match worker.admit(peer, address) {
             Ok(admitted) => {
-                tokio::task::spawn_local(serve(Rc::clone(&worker), admitted, socket));
+                tokio::task::spawn_local(serve(Rc::clone(&worker), admitted, configured, socket));
             }
             Err(NotAdmitted::OverPerSource(connection)) => {
-                Exchange::observe(&worker, &connection, Signal::OverLimit, OVER_PER_SOURCE);
+                Exchange::observe(&worker, &connection, configured, Signal::OverLimit, OVER_PER_SOURCE);
             }
             Err(NotAdmitted::Banned | NotAdmitted::Full) => {}
         }
@@ -71,29 +72,31 @@ fn is_exhaustion(error: &io::Error) -> bool {
     code.is_some_and(|code| matches!(code, E::MFILE | E::NFILE | E::NOBUFS | E::NOMEM))
 }
 
-async fn serve(worker: Rc<Worker>, admitted: Admitted, socket: TcpStream) {
+/// Serves one connection. Its handshake goes by the configuration that it began with.
+async fn serve(worker: Rc<Worker>, admitted: Admitted, listener: ListenerRef, socket: TcpStream) {
     let connection = &admitted.connection;
     // Without it the socket is slower, and still works.
     socket.set_nodelay(true).unwrap_or_default();
-    let Some(socket) = introduce(&worker, connection, socket).await else { return };
-    let Some(stream) = secure(&worker, connection, socket).await else { return };
+    let Some(socket) = introduce(&worker, connection, &listener, socket).await else { return };
+    let Some(stream) = secure(&worker, connection, &listener, socket).await else { return };
     let multiplexed = connection.secured.get().is_some_and(|secured| secured.is_http2);
     connection.established(multiplexed);
     let io = ClientIo::new(stream, Rc::clone(connection));
-    let ended = if multiplexed { http2(&worker, connection, &io).await } else { http1(&worker, connection, &io).await };
+    let requests = Requests::new(&worker, connection, listener);
+    let ended = if multiplexed { http2(&requests, &io).await } else { http1(&requests, &io).await };
     if let Some(lingers) = ended {
         return leave(connection, &io, lingers).await;
     }
     if connection.close_reason() == Some(CloseReason::Slow) {
         let what = "too slow with a request or with taking an answer";
-        Exchange::observe(&worker, connection, Signal::SlowClient, what);
+        requests.observe(Signal::SlowClient, what);
     }
 }
 
 /// Serves a connection of HTTP/1 to its end: whether the client may still be sending. `None`: it was cut off.
-async fn http1(worker: &Rc<Worker>, connection: &Rc<Connection>, io: &Rc<ClientIo>) -> Option<bool> {
-    let requests = Requests { worker: Rc::clone(worker), connection: Rc::clone(connection) };
-    let mut served = Box::pin(http1::serve(requests, connection, io));
+async fn http1(requests: &Requests, io: &Rc<ClientIo>) -> Option<bool> {
+    let connection = &requests.connection;
+    let mut served = Box::pin(http1::serve(requests.clone(), connection, io));
     let mut finishing = false;
     let ended = std::future::poll_fn(|cx| {
         match connection.closing(cx) {
@@ -128,17 +131,16 @@ async fn goodbye(io: &ClientIo) -> bool {
 }
 
 /// Serves a connection of HTTP/2 to its end: whether the client may still be sending. `None`: it was cut off.
-async fn http2(worker: &Rc<Worker>, connection: &Rc<Connection>, io: &Rc<ClientIo>) -> Option<bool> {
-    let requests = Requests { worker: Rc::clone(worker), connection: Rc::clone(connection) };
-    match http2::serve(requests, connection, io).await {
+async fn http2(requests: &Requests, io: &Rc<ClientIo>) -> Option<bool> {
+    match http2::serve(requests.clone(), &requests.connection, io).await {
         http2::Ended::Cut => None,
         http2::Ended::Done { unread } => Some(unread),
         http2::Ended::Broken(detail) => {
-            Exchange::fault(worker, connection, Refusal::new(Reject::BadRequest, detail));
+            requests.fault(detail);
             Some(true)
         }
         http2::Ended::Flood(detail) => {
-            Exchange::observe(worker, connection, Signal::BadRequest, detail);
+            requests.observe(Signal::BadRequest, detail);
             Some(true)
         }
     }
@@ -146,26 +148,33 @@ async fn http2(worker: &Rc<Worker>, connection: &Rc<Connection>, io: &Rc<ClientI
 
 /// Reads the PROXY protocol, if the listener speaks it: it names the client behind a trusted proxy (T06). `None`: the
 /// connection ends.
-async fn introduce(worker: &Rc<Worker>, connection: &Rc<Connection>, mut socket: TcpStream) -> Option<TcpStream> {
-    let snapshot = &worker.shared.snapshot;
-    if !snapshot.settings.listeners.get(connection.listener)?.proxy_protocol {
+async fn introduce(
+    worker: &Rc<Worker>,
+    connection: &Rc<Connection>,
+    listener: &ListenerRef,
+    mut socket: TcpStream,
+) -> Option<TcpStream> {
+    if !listener.settings()?.proxy_protocol {
         return Some(socket);
     }
+    let observe = |connection: &Rc<Connection>, signal: Signal, what: &'static str| {
+        Exchange::observe(worker, connection, listener.clone(), signal, what);
+    };
     let relay = connection.client.get();
     if !relay.is_trusted {
-        Exchange::observe(worker, connection, Signal::BadHandshake, "PROXY protocol expected of trusted proxies alone");
+        observe(connection, Signal::BadHandshake, "PROXY protocol expected of trusted proxies alone");
         return None;
     }
     match connection.unless_closed(Box::pin(proxy_protocol::read(&mut socket))).await {
         Some(Ok(None)) => Some(socket),
         Some(Ok(Some(address))) => {
-            let client = snapshot.trusted.relayed(address, relay);
+            let client = listener.snapshot().trusted.relayed(address, relay);
             match worker.rename(connection, client) {
                 Ok(()) => return Some(socket),
                 Err(NotAdmitted::OverPerSource(connection)) => {
                     // The signal is about the client that was named.
                     let before = connection.client.replace(client);
-                    Exchange::observe(worker, &connection, Signal::OverLimit, OVER_PER_SOURCE);
+                    observe(&connection, Signal::OverLimit, OVER_PER_SOURCE);
                     connection.client.set(before);
                 }
                 Err(NotAdmitted::Banned | NotAdmitted::Full) => {}
@@ -175,7 +184,7 @@ async fn introduce(worker: &Rc<Worker>, connection: &Rc<Connection>, mut socket:
         Some(Err(error)) => {
             // Load balancers check our health by connections without a byte.
             if error.kind() == io::ErrorKind::InvalidData {
-                Exchange::observe(worker, connection, Signal::BadHandshake, "malformed PROXY protocol");
+                observe(connection, Signal::BadHandshake, "malformed PROXY protocol");
             }
             None
         }
@@ -184,53 +193,61 @@ async fn introduce(worker: &Rc<Worker>, connection: &Rc<Connection>, mut socket:
 }
 
 /// Does the TLS handshake, if the listener speaks TLS. `None`: it failed.
-async fn secure(worker: &Rc<Worker>, connection: &Rc<Connection>, socket: TcpStream) -> Option<Stream> {
-    let snapshot = &worker.shared.snapshot;
-    if snapshot.settings.listeners.get(connection.listener)?.tls.is_none() {
+async fn secure(
+    worker: &Rc<Worker>,
+    connection: &Rc<Connection>,
+    listener: &ListenerRef,
+    socket: TcpStream,
+) -> Option<Stream> {
+    if listener.settings()?.tls.is_none() {
         return Some(Stream::Plain(socket));
     }
-    let tls = snapshot.tls.load();
-    let before = snapshot.access_log.is_timed.then(clock::monotonic);
+    let tls = listener.snapshot().tls.load();
+    let before = listener.snapshot().access_log.is_timed.then(clock::monotonic);
     // Boxed, neither half takes room in the connection once it is done.
-    let hello = connection.unless_closed(Box::pin(handshake::hello(&tls, connection.listener, socket))).await;
+    let hello = connection.unless_closed(Box::pin(handshake::hello(&tls, listener.index, socket))).await;
     let shaken = match hello {
         Some(Ok(hello)) => {
             connection.note_ja4(hello.ja4);
-            connection.unless_closed(Box::pin(hello.finish(&tls, connection.listener))).await
+            connection.unless_closed(Box::pin(hello.finish(&tls, listener.index))).await
         }
         Some(Err(failure)) => Some(Err(failure)),
         None => None,
     };
     match shaken {
         Some(Ok((stream, secured))) => {
-            note(worker, if secured.version == "TLSv1.2" { Handshake::Tls12 } else { Handshake::Tls13 });
+            note(listener, if secured.version == "TLSv1.2" { Handshake::Tls12 } else { Handshake::Tls13 });
             connection.secured.set(Box::new(secured)).unwrap_or_default();
             connection.shook.set(before.map_or(0, |before| clock::monotonic().saturating_sub(before)));
             // The trust may have changed during the handshake.
-            if connection.is_certified() && !snapshot.tls.load().judges_as(&tls) {
+            if connection.is_certified() && !worker.generation().snapshot().tls.load().judges_as(&tls) {
                 connection.reverify();
             }
             return Some(Stream::Tls(Box::new(stream)));
         }
-        Some(Err(failure)) => give_up(worker, connection, failure).await,
+        Some(Err(failure)) => give_up(worker, connection, listener, failure).await,
         None if connection.close_reason() == Some(CloseReason::Slow) => {
-            note(worker, Handshake::Slow);
-            Exchange::observe(worker, connection, Signal::SlowClient, "TLS handshake took too long");
+            note(listener, Handshake::Slow);
+            let what = "TLS handshake took too long";
+            Exchange::observe(worker, connection, listener.clone(), Signal::SlowClient, what);
         }
         None => {}
     }
     None
 }
 
-fn note(worker: &Worker, handshake: Handshake) {
-    worker.measures.iter().for_each(|measures| measures.note_handshake(handshake));
+fn note(listener: &ListenerRef, handshake: Handshake) {
+    listener.generation.measures().iter().for_each(|measures| measures.note_handshake(handshake));
 }
 
 /// Tells of a handshake that failed.
-async fn give_up(worker: &Rc<Worker>, connection: &Rc<Connection>, failure: FailedHandshake) {
+async fn give_up(worker: &Rc<Worker>, connection: &Rc<Connection>, listener: &ListenerRef, failure: FailedHandshake) {
+    let observe = |signal: Signal, why: Cow<'static, str>| {
+        Exchange::observe(worker, connection, listener.clone(), signal, why);
+    };
     connection.note_ja4(failure.ja4);
     note(
-        worker,
+        listener,
         match failure.why {
             HandshakeError::Gone => Handshake::Gone,
             HandshakeError::NoOffence(_) => Handshake::NoCertificate,
@@ -240,11 +257,9 @@ async fn give_up(worker: &Rc<Worker>, connection: &Rc<Connection>, failure: Fail
     );
     match failure.why {
         HandshakeError::Gone => {}
-        HandshakeError::NoOffence(why) => Exchange::failed_handshake(worker, connection, why),
-        HandshakeError::NoCertificate => {
-            Exchange::observe(worker, connection, Signal::MissingToken, "no client certificate");
-        }
-        HandshakeError::Offence(why) => Exchange::observe(worker, connection, Signal::BadHandshake, why),
+        HandshakeError::NoOffence(why) => Exchange::failed_handshake(worker, connection, listener.clone(), why),
+        HandshakeError::NoCertificate => observe(Signal::MissingToken, "no client certificate".into()),
+        HandshakeError::Offence(why) => observe(Signal::BadHandshake, why),
     }
     if let Some(socket) = failure.socket {
         connection.lingers();

@@ -23,7 +23,7 @@ pub(in crate::proxy) enum Close {
 pub(in crate::proxy) enum CloseReason {
     /// Its source was banned.
     Banned,
-    /// The worker stops.
+    /// The worker stops, or the listener is gone.
     Drain,
     /// It was idle for too long.
     Idle,

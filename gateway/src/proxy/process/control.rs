@@ -2,7 +2,13 @@
 //! thing once, however many workers there are.
 
 use std::{
-    collections::HashMap, fs::File, io, os::fd::OwnedFd, sync::atomic::Ordering, thread::JoinHandle, time::Duration,
+    collections::HashMap,
+    fs::File,
+    io,
+    os::fd::OwnedFd,
+    sync::{Arc, atomic::Ordering},
+    thread::JoinHandle,
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -10,22 +16,21 @@ use gateway_common::source::Source;
 use tokio::{sync::mpsc, time::MissedTickBehavior};
 
 use super::{
+    configurations::{Configurations, reason},
     memory::{self, Level, Memory},
     telemetry::{Current, Telemetry},
 };
 use crate::{
     clock, limit,
     log::{drops::Counts, sink::Sink},
-    message::{ADDRESS_LIMIT, Lost, Shadowed, ToGuard, ToProxy, UpstreamReport, channel::Channel, sealed::unseal},
-    proxy::{
-        upstream,
-        worker::{
-            counters::CounterDelta,
-            messages::{Command, Event},
-            shared::Shared,
-        },
+    message::{ADDRESS_LIMIT, Lost, Shadowed, ToGuard, ToProxy, channel::Channel, sealed::unseal},
+    proxy::worker::{
+        counters::CounterDelta,
+        messages::{Command, Event},
+        shared::Shared,
     },
     sandbox,
+    snapshot::Snapshot,
     sparse::Sparse,
 };
 
@@ -41,9 +46,15 @@ pub(in crate::proxy) struct Control<'a> {
     shared: &'a Shared,
     sink: &'a Sink,
     memory: Memory,
+    configurations: Configurations,
     /// Bans whose connections are being closed: how many workers are not done yet, and how many connections they closed.
     closing: HashMap<u64, (usize, u32)>,
-    ready: usize,
+    /// How many workers run.
+    started: usize,
+    /// Whether the guard knows that connections are accepted.
+    is_ready: bool,
+    /// How many workers were told of another configuration and may still serve the one before.
+    configuring: usize,
     /// How many workers were told to drain and may still accept connections.
     retiring: usize,
     /// The last barrier that waits for them.
@@ -54,8 +65,6 @@ pub(in crate::proxy) struct Control<'a> {
     unknown: Sparse,
     /// What the guard has not been told of the requests.
     delta: CounterDelta,
-    /// The state of each upstream as the guard was last told it.
-    told_upstreams: Vec<Option<UpstreamReport>>,
     telemetry: Telemetry,
 }
 
@@ -66,20 +75,23 @@ impl<'a> Control<'a> {
         sink: &'a Sink,
         memory: Memory,
         sandbox: sandbox::Report,
+        configurations: Configurations,
     ) -> Self {
         Self {
             channel,
             shared,
             sink,
             memory,
+            configurations,
             closing: HashMap::new(),
-            ready: 0,
+            started: 0,
+            is_ready: false,
+            configuring: 0,
             retiring: 0,
             barrier: None,
             told_lines: Counts::default(),
             unknown: Sparse::default(),
             delta: CounterDelta::default(),
-            told_upstreams: vec![None; shared.backends.len()],
             telemetry: Telemetry::new(sandbox),
         }
     }
@@ -87,7 +99,6 @@ impl<'a> Control<'a> {
     /// Runs until every worker has ended.
     pub(in crate::proxy) async fn run(&mut self, workers: &[Running], mut events: mpsc::Receiver<Event>) {
         let (mut draining, mut listening) = (false, true);
-        self.shared.backends.iter().for_each(upstream::watch);
         let mut second = tokio::time::interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut look = tokio::time::interval(memory::LOOK);
@@ -95,7 +106,15 @@ impl<'a> Control<'a> {
         loop {
             tokio::select! {
                 _ = look.tick() => self.watch_memory(),
+                (reload, compiled) = self.configurations.compiled(), if listening => {
+                    self.say(&match compiled {
+                        Ok(()) => ToGuard::Configured { reload },
+                        Err(error) => ToGuard::NotConfigured { reload, reason: reason(&error) },
+                    })
+                    .await;
+                }
                 _ = second.tick() => {
+                    self.configurations.sweep();
                     if listening {
                         self.tell_lost().await;
                         self.tell_counted().await;
@@ -103,7 +122,7 @@ impl<'a> Control<'a> {
                     if listening && !draining {
                         self.tell_upstreams().await;
                     }
-                    self.tell_observer(!draining && self.ready >= workers.len());
+                    self.tell_observer(!draining && self.is_ready);
                 }
                 event = events.recv() => match event {
                     Some(event) => self.handle_event(event, workers.len()).await,
@@ -151,7 +170,7 @@ impl<'a> Control<'a> {
 
     async fn drain(&mut self, workers: &[Running]) {
         self.retiring = workers.len();
-        send_all(workers, Command::Drain).await;
+        send_all(workers, || Command::Drain).await;
     }
 
     /// Carries out what the guard says. `true`: it is time to drain.
@@ -167,7 +186,7 @@ impl<'a> Control<'a> {
                     );
                 }
                 self.closing.insert(id, (workers.len(), 0));
-                send_all(workers, Command::Close { ban: id, source, known }).await;
+                send_all(workers, || Command::Close { ban: id, source, known }).await;
             }
             ToProxy::Lifted { source } => self.shared.bans.lift(source),
             ToProxy::Allowed { source } => {
@@ -179,7 +198,7 @@ impl<'a> Control<'a> {
             }
             ToProxy::Disallowed { source } => self.shared.bans.disallow(source),
             ToProxy::Probation { source, until } => {
-                self.shared.snapshot.detector.watch(source, until, clock::monotonic());
+                self.snapshot().detector.watch(source, until, clock::monotonic());
             }
             ToProxy::ReopenLogs { output } => {
                 if let Some(log) = descriptors.into_iter().next() {
@@ -189,9 +208,13 @@ impl<'a> Control<'a> {
             ToProxy::Files => {
                 let files = descriptors.into_iter().next().context("the guard sent no files");
                 let files = files.and_then(|file| Ok(unseal(file)?));
-                match files.and_then(|files| self.shared.snapshot.renew(files)) {
-                    Ok(true) => send_all(workers, Command::Reverify).await,
-                    Ok(false) => {}
+                match files.and_then(|files| self.snapshot().renew(files)) {
+                    Ok(others) => {
+                        self.configurations.in_force().renew_upstream_tls();
+                        if others {
+                            send_all(workers, || Command::Reverify).await;
+                        }
+                    }
                     Err(error) => tracing::error!("new TLS files are not in force: {error:#}"),
                 }
             }
@@ -201,19 +224,41 @@ impl<'a> Control<'a> {
                 }
             }
             ToProxy::Score { number, address } => {
-                let source = Source::of(address, self.shared.snapshot.settings.ipv6_prefix);
-                let scores = self.shared.snapshot.detector.scores(source, clock::monotonic());
+                let source = Source::of(address, self.snapshot().settings.ipv6_prefix);
+                let scores = self.snapshot().detector.scores(source, clock::monotonic());
                 self.say(&ToGuard::Score { number, scores }).await;
             }
-            ToProxy::Barrier { number } if self.retiring > 0 => self.barrier = Some(number),
+            ToProxy::Barrier { number } if self.retiring > 0 || self.configuring > 0 => self.barrier = Some(number),
             ToProxy::Barrier { number } => self.say(&ToGuard::Ack { number }).await,
-            ToProxy::Promoted { what } => match &self.shared.snapshot.address_limit {
+            ToProxy::Promoted { what } => match &self.snapshot().address_limit {
                 Some(limit) if what == ADDRESS_LIMIT => limit.enforce(),
                 _ => {}
             },
             ToProxy::Stopping => self.shared.is_stopping.store(true, Ordering::Relaxed),
+            ToProxy::Listen { listener } => {
+                if let Err(error) = self.configurations.listen(listener, descriptors) {
+                    tracing::error!("a listening socket of the guard cannot be used: {error:#}");
+                }
+            }
+            ToProxy::Configure { reload } => {
+                if let Err(error) = self.configurations.begin(reload, descriptors.into_iter().next()) {
+                    self.say(&ToGuard::NotConfigured { reload, reason: reason(&error) }).await;
+                }
+            }
+            ToProxy::Abort { reload } => self.configurations.abort(reload),
+            ToProxy::Commit { reload } => match self.configurations.commit(reload) {
+                Some((compiled, sockets)) => {
+                    self.memory.limit(&compiled.snapshot.settings);
+                    self.configuring += workers.len();
+                    for (worker, sockets) in workers.iter().zip(sockets) {
+                        let command = Command::Configure { compiled: Arc::clone(&compiled), sockets };
+                        worker.commands.send(command).await.unwrap_or_default();
+                    }
+                }
+                None => tracing::error!(reload, "the guard wants a configuration in force that is not known"),
+            },
             ToProxy::Drain => return true,
-            ToProxy::Start { .. } | ToProxy::Listen { .. } => tracing::error!("the guard said twice how to start"),
+            ToProxy::Start { .. } => tracing::error!("the guard said twice how to start"),
         }
         false
     }
@@ -223,24 +268,22 @@ impl<'a> Control<'a> {
         if !self.telemetry.has_observer() {
             return;
         }
-        let upstreams: Vec<_> = self.shared.backends.iter().map(|backend| backend.state.report()).collect();
-        let pools = self.shared.backends.iter().map(|backend| (backend.state.idle(), backend.state.pending()));
+        let upstreams = &self.configurations.in_force().upstreams;
+        let pools = upstreams.iter().map(|upstream| (upstream.state.idle(), upstream.state.pending()));
+        let pools: Vec<_> = pools.collect();
+        let upstreams: Vec<_> = upstreams.iter().map(|upstream| upstream.state.report()).collect();
         self.telemetry.tell(&Current {
             serves: serves && !self.shared.is_stopping.load(Ordering::Relaxed),
             connections: self.shared.connections.load(Ordering::Relaxed),
             memory: self.memory.size(),
             upstreams: &upstreams,
-            pools: &pools.collect::<Vec<_>>(),
+            pools: &pools,
         });
     }
 
     /// Tells the guard of upstreams whose state has changed.
     async fn tell_upstreams(&mut self) {
-        for (backend, told) in self.shared.backends.iter().zip(&mut self.told_upstreams) {
-            let report = backend.state.report();
-            if told.as_ref() == Some(&report) {
-                continue;
-            }
+        for (report, told) in self.configurations.upstreams() {
             if self.channel.send(&ToGuard::Upstream(Box::new(report.clone())), &[]).await.is_ok() {
                 *told = Some(report);
             }
@@ -281,7 +324,7 @@ impl<'a> Control<'a> {
                 self.telemetry.add(&counted);
                 return self.delta.add(&counted);
             }
-            Event::Measured(delta) => return self.telemetry.add_measured(*delta),
+            Event::Measured(deltas) => return deltas.into_iter().for_each(|delta| self.telemetry.add_measured(delta)),
             Event::Good(clients) => ToGuard::Good(clients),
             Event::Refused(bans) => ToGuard::Refused(bans),
             Event::WouldRefuse(limit::ShadowRefusals { requests, sources }) => {
@@ -301,20 +344,42 @@ impl<'a> Control<'a> {
             }
             Event::Retired => {
                 self.retiring = self.retiring.saturating_sub(1);
-                let Some(number) = self.barrier.take_if(|_| self.retiring == 0) else { return };
-                ToGuard::Ack { number }
+                return self.acknowledge().await;
             }
-            Event::Ready => {
-                self.ready += 1;
-                if self.ready < workers {
+            Event::Configured => {
+                self.configuring = self.configuring.saturating_sub(1);
+                if self.configuring > 0 {
                     return;
                 }
                 // The guard knows the upstreams before it says that the proxy serves.
                 self.tell_upstreams().await;
+                if std::mem::replace(&mut self.is_ready, true) {
+                    return self.acknowledge().await;
+                }
                 ToGuard::Ready
+            }
+            Event::Started => {
+                self.started += 1;
+                if self.started < workers {
+                    return;
+                }
+                ToGuard::Configured { reload: 0 }
             }
         };
         self.say(&message).await;
+    }
+
+    /// Tells the guard that everything before the last barrier is in force, if workers were waited for.
+    async fn acknowledge(&mut self) {
+        let is_done = self.retiring == 0 && self.configuring == 0;
+        if let Some(number) = self.barrier.take_if(|_| is_done) {
+            self.say(&ToGuard::Ack { number }).await;
+        }
+    }
+
+    /// The configuration in force.
+    fn snapshot(&self) -> &Snapshot {
+        &self.configurations.in_force().snapshot
     }
 
     async fn say(&self, message: &ToGuard) {
@@ -325,18 +390,24 @@ impl<'a> Control<'a> {
 }
 
 /// Sends a command to every worker. A worker that has ended needs none.
-async fn send_all(workers: &[Running], command: Command) {
+async fn send_all(workers: &[Running], command: impl Fn() -> Command) {
     for worker in workers {
-        worker.commands.send(command).await.unwrap_or_default();
+        worker.commands.send(command()).await.unwrap_or_default();
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{os::fd::OwnedFd, sync::Arc};
+    use std::os::fd::OwnedFd;
 
     use super::*;
-    use crate::message::{Bundle, channel};
+    use crate::{
+        message::{Bundle, channel},
+        proxy::{
+            bans::enforced::EnforcedBans,
+            generation::{Compiled, ProcessLimits},
+        },
+    };
 
     const CONFIGURATION: &str = "[guard]\ninterfaces = []\n[[listener]]\naddress = \"127.0.0.1:443\"\n\
         [[route]]\npath = \"/\"\nmethods = [\"GET\"]\nrequire = [\"public\"]\nrespond = { status = 200 }\n";
@@ -354,15 +425,18 @@ mod tests {
             promoted: Vec::new(),
             log_key: [0; 32],
         };
-        let shared = Arc::new(Shared::new(bundle, 1_000, 1).unwrap());
+        let limits = ProcessLimits { descriptors: 1_000, workers: 2 };
+        let compiled = Arc::new(Compiled::new(&bundle, None, limits).unwrap());
+        let shared = Arc::new(Shared::new(EnforcedBans::new(64, &[], &[], 0)));
         let null = || OwnedFd::from(File::options().write(true).open("/dev/null").unwrap());
-        let sink = Sink::start(&shared.snapshot.access_log.outputs, [File::from(null())]).unwrap();
+        let sink = Sink::start(&compiled.snapshot.access_log.outputs, [File::from(null())]).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let (left, right) = channel::pair().unwrap();
             let (guard, proxy) = (Channel::new(left).unwrap(), Channel::new(right).unwrap());
             let report = sandbox::Report { capabilities: Vec::new(), landlock: String::new(), seccomp: 0 };
-            let mut control = Control::new(&proxy, &shared, &sink, Memory::open(), report);
+            let configurations = Configurations::new(compiled, Vec::new(), limits).unwrap();
+            let mut control = Control::new(&proxy, &shared, &sink, Memory::open(), report, configurations);
             let workers: Vec<_> = (0..2)
                 .map(|_| Running { commands: mpsc::channel(8).0, thread: std::thread::spawn(|| Ok(())) })
                 .collect();
@@ -407,8 +481,15 @@ mod tests {
     fn what_every_worker_says_is_told_once() {
         let closed = |connections| Event::Closed { ban: 3, connections };
         let banned = ToProxy::Banned { id: 3, source: "192.0.2.1".parse().unwrap(), expires: u64::MAX };
-        check(&[], vec![Event::Ready], "[]");
-        check(&[], vec![Event::Ready, Event::Ready], "[Ready]");
+        let commit = |reload| ToProxy::Commit { reload };
+        let started = || vec![Event::Started, Event::Started];
+        check(&[], vec![Event::Started], "[]");
+        check(&[], started(), "[Configured { reload: 0 }]");
+        check(&[commit(0)], vec![Event::Configured], "[]");
+        check(&[commit(0)], vec![Event::Configured, Event::Configured], "[Ready]");
+        // Nothing else than what is compiled comes into force.
+        check(&[commit(7), ToProxy::Barrier { number: 1 }], Vec::new(), "[Ack { number: 1 }]");
+        check(&[commit(0), ToProxy::Barrier { number: 1 }], vec![Event::Configured], "[]");
         check(std::slice::from_ref(&banned), vec![closed(2)], "[]");
         check(&[banned], vec![closed(2), closed(5)], "[Closed { ban: 3, connections: 7 }]");
     }

@@ -7,18 +7,24 @@ use anyhow::{Context as _, bail};
 use tokio::sync::mpsc;
 
 use super::{
+    configurations::Configurations,
     control::{Control, Running},
     memory::Memory,
     scheduling, worker_thread,
 };
 use crate::{
+    clock,
     log::sink::Sink,
     message::{
-        Bundle, ToGuard, ToProxy,
+        ADDRESS_LIMIT, Bundle, ToGuard, ToProxy,
         channel::{Channel, Sender},
         sealed::unseal,
     },
-    proxy::worker::shared::Shared,
+    proxy::{
+        bans::enforced::EnforcedBans,
+        generation::{Compiled, ProcessLimits},
+        worker::shared::Shared,
+    },
     sandbox,
 };
 
@@ -72,11 +78,11 @@ fn run() -> anyhow::Result<()> {
 
 struct Prepared {
     shared: Arc<Shared>,
+    configurations: Configurations,
+    workers: usize,
     memory: Memory,
     sandbox: sandbox::Report,
     logs: Vec<File>,
-    /// For each worker, its sockets and the listener of each.
-    sockets: Vec<Vec<(usize, TcpListener)>>,
 }
 
 /// Receives everything, compiles it, and gives up every right. No thread exists yet, so none keeps a right.
@@ -88,24 +94,36 @@ async fn prepare(channel: &Channel) -> anyhow::Result<Prepared> {
     let bundle = descriptors.next().context("the guard sent no configuration")?;
     let logs = descriptors.map(File::from).collect();
     let bundle: Bundle = unseal(bundle).context("cannot read the configuration that the guard sent")?;
-    let sockets = receive_sockets(channel, usize::from(workers), usize::from(listeners)).await?;
-    let descriptors = raise_descriptor_limit();
-    let memory = Memory::open();
+    let workers = usize::from(workers).max(1);
+    let sockets = receive_sockets(channel, workers.saturating_mul(usize::from(listeners))).await?;
+    let limits = ProcessLimits { descriptors: raise_descriptor_limit(), workers };
+    let mut memory = Memory::open();
     let report = sandbox::proxy(&[]).context("cannot give up rights")?;
     tracing::info!("the proxy is confined: {report}");
-    let shared = Shared::new(bundle, descriptors, usize::from(workers))?;
-    let memory = memory.limit(&shared.snapshot.settings);
-    Ok(Prepared { shared: Arc::new(shared), memory, sandbox: report, logs, sockets })
+    let compiled = Compiled::new(&bundle, None, limits)?;
+    let snapshot = &compiled.snapshot;
+    if let Some(chain) = bundle.tickets {
+        snapshot.tickets.adopt(chain);
+    }
+    for probation in &bundle.probations {
+        snapshot.detector.watch(probation.source, probation.until, clock::monotonic());
+    }
+    if let Some(limit) =
+        snapshot.address_limit.as_ref().filter(|_| bundle.promoted.iter().any(|it| it == ADDRESS_LIMIT))
+    {
+        limit.enforce();
+    }
+    memory.limit(&snapshot.settings);
+    let bans = EnforcedBans::new(snapshot.settings.ipv6_prefix, &bundle.bans, &bundle.allows, clock::monotonic());
+    let configurations = Configurations::new(Arc::new(compiled), sockets, limits)?;
+    let shared = Arc::new(Shared::new(bans));
+    Ok(Prepared { shared, configurations, workers, memory, sandbox: report, logs })
 }
 
-async fn receive_sockets(
-    channel: &Channel,
-    workers: usize,
-    listeners: usize,
-) -> anyhow::Result<Vec<Vec<(usize, TcpListener)>>> {
-    let mut sockets: Vec<Vec<_>> = std::iter::repeat_with(Vec::new).take(workers.max(1)).collect();
+/// The listening sockets that the guard sends, each with the position of its listener.
+async fn receive_sockets(channel: &Channel, mut missing: usize) -> anyhow::Result<Vec<(u16, TcpListener)>> {
+    let mut sockets = Vec::new();
     // A message carries a limited number of sockets; with more workers a listener takes several messages.
-    let mut missing = workers.max(1).saturating_mul(listeners);
     while missing > 0 {
         let Some((ToProxy::Listen { listener }, descriptors)) = channel.receive::<ToProxy>().await? else {
             bail!("the guard sent too few listening sockets");
@@ -114,13 +132,10 @@ async fn receive_sockets(
             Some(left) if !descriptors.is_empty() => left,
             _ => bail!("the guard sent a wrong number of listening sockets"),
         };
-        let listener = usize::from(listener);
         for descriptor in descriptors {
             let socket = TcpListener::from(descriptor);
             socket.set_nonblocking(true)?;
-            // The worker that has the fewest sockets of this listener.
-            let fewest = sockets.iter_mut().min_by_key(|mine| mine.iter().filter(|(of, _)| *of == listener).count());
-            fewest.context("no worker")?.push((listener, socket));
+            sockets.push((listener, socket));
         }
     }
     Ok(sockets)
@@ -137,24 +152,26 @@ fn raise_descriptor_limit() -> usize {
 
 /// Starts the workers, and runs the control thread until they have ended.
 async fn serve(channel: &Channel, prepared: Prepared) -> anyhow::Result<()> {
-    let Prepared { shared, memory, sandbox, logs, sockets } = prepared;
-    let sink = Sink::start(&shared.snapshot.access_log.outputs, logs)?;
+    let Prepared { shared, configurations, workers: many, memory, sandbox, logs } = prepared;
+    let sink = Sink::start(&configurations.in_force().snapshot.access_log.outputs, logs)?;
     let (events, from_workers) = mpsc::channel(QUEUE);
-    let cores = if shared.snapshot.settings.pin_workers { scheduling::cores() } else { Vec::new() };
+    let compiled = configurations.in_force();
+    let cores = if compiled.snapshot.settings.pin_workers { scheduling::cores() } else { Vec::new() };
     let mut workers = Vec::new();
-    for (index, sockets) in sockets.into_iter().enumerate() {
+    for index in 0..many {
         let (commands, queue) = mpsc::channel(QUEUE);
-        let (shared, sink, events) = (Arc::clone(&shared), sink.clone(), events.clone());
+        let (shared, compiled, sink, events) =
+            (Arc::clone(&shared), Arc::clone(compiled), sink.clone(), events.clone());
         let thread = std::thread::Builder::new().name(format!("worker-{index}"));
         let cores = cores.clone();
         let thread = thread.spawn(move || {
             scheduling::pin(index, &cores);
-            worker_thread::run(shared, sink, events, sockets, queue)
+            worker_thread::run(shared, compiled, sink, events, queue)
         })?;
         workers.push(Running { commands, thread });
     }
     drop(events);
-    let mut control = Control::new(channel, &shared, &sink, memory, sandbox);
+    let mut control = Control::new(channel, &shared, &sink, memory, sandbox, configurations);
     control.run(&workers, from_workers).await;
     drop(control);
     for Running { thread, .. } in workers {
@@ -177,9 +194,9 @@ mod tests {
     use super::*;
     use crate::message::{MAX_DESCRIPTORS, channel};
 
-    /// Sends the sockets of two listeners, so many in each message, and tells how many each worker got of each.
+    /// Sends sockets of two listeners, so many in each message, and tells how many came of each.
     #[track_caller]
-    fn check(workers: usize, messages: &[(u16, usize)], expect: Option<usize>) {
+    fn check(missing: usize, messages: &[(u16, usize)], expect: Option<usize>) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
         let got = runtime.block_on(async {
             let (left, right) = channel::pair().unwrap();
@@ -190,24 +207,23 @@ mod tests {
                 guard.send(&ToProxy::Listen { listener: *listener }, &descriptors).await.unwrap();
             }
             drop(guard);
-            receive_sockets(&proxy, workers, 2).await
+            receive_sockets(&proxy, missing).await
         });
-        let Some(expect) = expect else { return assert!(got.is_err(), "{workers} {messages:?}") };
-        for mine in got.unwrap() {
-            for listener in 0..2 {
-                let count = mine.iter().filter(|(of, _)| *of == listener).count();
-                assert_eq!(count, expect, "{workers} {messages:?}");
-            }
+        let Some(expect) = expect else { return assert!(got.is_err(), "{missing} {messages:?}") };
+        let got = got.unwrap();
+        for listener in 0..2 {
+            let count = got.iter().filter(|(of, _)| *of == listener).count();
+            assert_eq!(count, expect, "{missing} {messages:?}");
         }
     }
 
     #[test]
     fn sockets_add_up() {
-        check(1, &[(0, 1), (1, 1)], Some(1));
-        check(3, &[(0, 3), (1, 3)], Some(1));
-        check(230, &[(0, MAX_DESCRIPTORS), (0, 30), (1, MAX_DESCRIPTORS), (1, 30)], Some(1));
-        check(3, &[(0, 3), (1, 2)], None);
-        check(3, &[(0, 3), (1, 0), (1, 3)], None);
-        check(1, &[(0, 1), (1, 2)], None);
+        check(2, &[(0, 1), (1, 1)], Some(1));
+        check(6, &[(0, 3), (1, 3)], Some(3));
+        check(460, &[(0, MAX_DESCRIPTORS), (0, 30), (1, MAX_DESCRIPTORS), (1, 30)], Some(230));
+        check(6, &[(0, 3), (1, 2)], None);
+        check(6, &[(0, 3), (1, 0), (1, 3)], None);
+        check(2, &[(0, 1), (1, 2)], None);
     }
 }

@@ -45,14 +45,13 @@ impl Memory {
     }
 
     /// Limits it to what is configured, or to three quarters of the machine's memory.
-    pub(in crate::proxy) fn limit(mut self, settings: &Settings) -> Self {
+    pub(in crate::proxy) fn limit(&mut self, settings: &Settings) {
         let machine = rustix::system::sysinfo();
         let machine = machine.totalram.saturating_mul(machine.mem_unit.into());
         self.most = settings.max_memory.min(most(machine));
         if self.most < settings.max_memory {
             tracing::warn!(machine, most = self.most, "proxy.max_memory is more than three quarters of the machine's");
         }
-        self
     }
 
     /// The most bytes.

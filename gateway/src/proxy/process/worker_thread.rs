@@ -2,14 +2,14 @@
 
 use std::{
     io,
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     rc::Rc,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use gateway_common::source::Source;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::scheduling::Scheduling;
 use crate::{
@@ -18,6 +18,7 @@ use crate::{
     log::sink::{Lines, Sink},
     proxy::{
         connection::{Close, CloseReason, Connection, accept},
+        generation::Compiled,
         timing::deadline,
         worker::{
             Worker,
@@ -33,9 +34,9 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 /// Runs a worker until it has drained.
 pub(super) fn run(
     shared: Arc<Shared>,
+    compiled: Arc<Compiled>,
     sink: Sink,
     events: mpsc::Sender<Event>,
-    sockets: Vec<(usize, TcpListener)>,
     commands: mpsc::Receiver<Command>,
 ) -> io::Result<()> {
     let mut random = [0; 8];
@@ -43,40 +44,42 @@ pub(super) fn run(
     let first_id = u128::from(u64::from_ne_bytes(random)) << 64;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     tokio::task::LocalSet::new().block_on(&runtime, async {
-        let worker = Worker::new(shared, Lines::new(sink), events, first_id);
-        let listen = |(index, socket)| Ok((index, tokio::net::TcpListener::from_std(socket)?));
-        let listeners = sockets.into_iter().map(listen).collect::<io::Result<Vec<_>>>()?;
-        serve(&worker, listeners, commands).await;
+        let worker = Worker::new(shared, &compiled, Lines::new(sink), events, first_id);
+        drop(compiled);
+        serve(&worker, commands).await;
         Ok(())
     })
 }
 
-/// Serves `listeners` until the command to drain, then until the last connection is gone.
-async fn serve(
-    worker: &Rc<Worker>,
-    listeners: Vec<(usize, tokio::net::TcpListener)>,
-    mut commands: mpsc::Receiver<Command>,
-) {
-    let accepting: Vec<_> = listeners
-        .into_iter()
-        .map(|(index, listener)| tokio::task::spawn_local(accept::accept(Rc::clone(worker), index, listener)))
-        .collect();
+/// What accepts the connections of one listener.
+struct Accepting {
+    address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+/// Serves until the command to drain, then until the last connection is gone. It accepts connections once it is told by
+/// which listeners.
+async fn serve(worker: &Rc<Worker>, mut commands: mpsc::Receiver<Command>) {
+    let mut accepting: Vec<Accepting> = Vec::new();
     let ticking = tokio::task::spawn_local(tick(Rc::clone(worker)));
-    worker.tell(Event::Ready);
+    worker.tell_surely(Event::Started).await;
     // A control thread that is gone means the same as the command to drain.
     while let Some(command) = commands.recv().await {
         match command {
             Command::Close { ban, source, known } => {
                 tokio::task::spawn_local(close_banned(Rc::clone(worker), ban, source, known));
             }
-            Command::Reverify => {
-                worker.select(Connection::is_certified).iter().for_each(|connection| connection.reverify());
+            Command::Configure { compiled, sockets } => {
+                configure(worker, &mut accepting, &compiled, sockets);
+                drop(compiled);
+                worker.tell_surely(Event::Configured).await;
             }
+            Command::Reverify => worker.reverify(),
             Command::Drain => break,
         }
     }
     worker.draining.set(true);
-    accepting.iter().for_each(tokio::task::JoinHandle::abort);
+    accepting.iter().for_each(|it| it.task.abort());
     worker.tell(Event::Retired);
     shut_all(worker, Close::Graceful, CloseReason::Drain, |_| true);
     let drained = async {
@@ -94,7 +97,7 @@ async fn serve(
         std::future::pending::<()>().await;
     };
     let in_time = tokio::select! {
-        drained = tokio::time::timeout(worker.shared.snapshot.settings.drain, drained) => drained.is_ok(),
+        drained = tokio::time::timeout(worker.generation().snapshot().settings.drain, drained) => drained.is_ok(),
         () = closing => true,
     };
     if !in_time {
@@ -106,8 +109,33 @@ async fn serve(
     if let Some(counted) = worker.counters.take() {
         worker.tell_surely(Event::Counted(counted)).await;
     }
-    if let Some(measures) = &worker.measures {
-        worker.tell_surely(Event::Measured(Box::new(measures.take()))).await;
+    worker.tell_surely(Event::Measured(worker.take_measured())).await;
+}
+
+/// Serves another configuration: listeners that it does not have accept no more, those of `sockets` begin to.
+fn configure(
+    worker: &Rc<Worker>,
+    accepting: &mut Vec<Accepting>,
+    compiled: &Arc<Compiled>,
+    sockets: Vec<(SocketAddr, TcpListener)>,
+) {
+    worker.configure(compiled);
+    let generation = worker.generation();
+    accepting.retain(|it| {
+        let stays = generation.listener(it.address).is_some();
+        if !stays {
+            it.task.abort();
+        }
+        stays
+    });
+    for (address, socket) in sockets {
+        match tokio::net::TcpListener::from_std(socket) {
+            Ok(listener) => {
+                let task = tokio::task::spawn_local(accept::accept(Rc::clone(worker), address, listener));
+                accepting.push(Accepting { address, task });
+            }
+            Err(error) => tracing::error!(%address, %error, "a worker cannot accept the connections of a listener"),
+        }
     }
 }
 
@@ -127,9 +155,10 @@ async fn tick(worker: Rc<Worker>) {
         let now = clock::monotonic();
         deadline::tick(now);
         scheduling.adapt(now, clock::thread());
-        let (timeouts, drain) = (&worker.shared.snapshot.settings.timeouts, worker.shared.snapshot.settings.drain);
-        worker.upstreams.iter().for_each(|group| group.sweep(now));
-        worker.each(|connection| connection.sweep(now, timeouts, drain));
+        let generation = worker.generation();
+        let settings = &generation.snapshot().settings;
+        worker.sweep_upstreams(now);
+        worker.each(|connection| connection.sweep(now, &settings.timeouts, settings.drain));
         if worker.shared.is_tight.load(Ordering::Relaxed) {
             shut_all(&worker, Close::Graceful, CloseReason::Idle, Connection::is_idle);
         }
@@ -144,7 +173,7 @@ async fn tick(worker: Rc<Worker>) {
         if let Some(good) = worker.good_clients.take(now) {
             worker.tell(Event::Good(good));
         }
-        if let Some(would) = worker.shared.snapshot.address_limit.as_ref().and_then(AddressLimit::would_refuse) {
+        if let Some(would) = generation.snapshot().address_limit.as_deref().and_then(AddressLimit::would_refuse) {
             worker.tell(Event::WouldRefuse(would));
         }
     }

@@ -21,6 +21,7 @@ use crate::{
     proxy::{
         body::Incoming,
         connection::Connection,
+        generation::ListenerRef,
         service::RequestLine,
         timing::deadline,
         upstream::Attempts,
@@ -34,7 +35,7 @@ use crate::{
     route::target::Target,
     settings::timeouts::Timeouts,
     signal::Signal,
-    snapshot::CompiledRoute,
+    snapshot::{CompiledRoute, Snapshot},
 };
 
 /// What the log says of a client that left before it was answered.
@@ -44,6 +45,8 @@ const CLIENT_LEFT: u16 = 499;
 pub(in crate::proxy) struct Exchange {
     pub(in crate::proxy) worker: Rc<Worker>,
     pub(in crate::proxy) connection: Rc<Connection>,
+    /// By which listener it came, in the configuration that was in force then.
+    pub(in crate::proxy) listener: ListenerRef,
     /// The client that sent the request.
     pub(in crate::proxy) client: Client,
     pub(in crate::proxy) id: RequestId,
@@ -126,16 +129,22 @@ impl Exchange {
     pub(in crate::proxy) fn begin(
         worker: &Rc<Worker>,
         connection: &Rc<Connection>,
+        listener: ListenerRef,
         request: Option<RequestLine>,
         now: Now,
     ) -> Box<Self> {
         connection.begin();
-        Self::new(worker, connection, request, now, true)
+        Self::new(worker, connection, listener, request, now, true)
     }
 
     /// Notes a fault of a connection outside of any request.
-    pub(in crate::proxy) fn fault(worker: &Rc<Worker>, connection: &Rc<Connection>, refusal: Refusal) {
-        let mut exchange = Self::new(worker, connection, None, Now::read(), false);
+    pub(in crate::proxy) fn fault(
+        worker: &Rc<Worker>,
+        connection: &Rc<Connection>,
+        listener: ListenerRef,
+        refusal: Refusal,
+    ) {
+        let mut exchange = Self::new(worker, connection, listener, None, Now::read(), false);
         exchange.refuse(refusal);
         exchange.outcome.status = 0;
     }
@@ -144,10 +153,11 @@ impl Exchange {
     pub(in crate::proxy) fn observe(
         worker: &Rc<Worker>,
         connection: &Rc<Connection>,
+        listener: ListenerRef,
         signal: Signal,
         detail: impl Into<Cow<'static, str>>,
     ) {
-        let mut exchange = Self::new(worker, connection, None, Now::read(), false);
+        let mut exchange = Self::new(worker, connection, listener, None, Now::read(), false);
         exchange.outcome.status = 0;
         exchange.observed(signal);
         let row = Row { status: http::StatusCode::BAD_REQUEST, title: "", label: signal.name(), signal: Some(signal) };
@@ -158,9 +168,10 @@ impl Exchange {
     pub(in crate::proxy) fn failed_handshake(
         worker: &Rc<Worker>,
         connection: &Rc<Connection>,
+        listener: ListenerRef,
         detail: Cow<'static, str>,
     ) {
-        let mut exchange = Self::new(worker, connection, None, Now::read(), false);
+        let mut exchange = Self::new(worker, connection, listener, None, Now::read(), false);
         exchange.outcome.status = 0;
         let row = Row { status: http::StatusCode::BAD_REQUEST, title: "", label: "failed_handshake", signal: None };
         exchange.outcome.refused = Some((row, detail));
@@ -169,6 +180,7 @@ impl Exchange {
     fn new(
         worker: &Rc<Worker>,
         connection: &Rc<Connection>,
+        listener: ListenerRef,
         request: Option<RequestLine>,
         began: Now,
         counted: bool,
@@ -176,6 +188,7 @@ impl Exchange {
         Box::new(Self {
             worker: Rc::clone(worker),
             connection: Rc::clone(connection),
+            listener,
             client: connection.client.get(),
             id: worker.next_id(),
             began,
@@ -201,9 +214,14 @@ impl Exchange {
         self.info.as_ref().and_then(|told| told.id.clone()).unwrap_or_else(own)
     }
 
+    /// The configuration that it began with.
+    pub(in crate::proxy) fn snapshot(&self) -> &Snapshot {
+        self.listener.snapshot()
+    }
+
     /// The route, compiled.
     pub(in crate::proxy) fn compiled_route(&self) -> Option<&CompiledRoute> {
-        self.routing.route.and_then(|route| self.worker.shared.snapshot.served.get(route))
+        self.routing.route.and_then(|route| self.snapshot().served.get(route))
     }
 
     /// What the request asks for.
@@ -216,7 +234,7 @@ impl Exchange {
 
     /// The timeouts of the route, or the general ones.
     pub(in crate::proxy) fn timeouts(&self) -> &Timeouts {
-        self.compiled_route().map_or(&self.worker.shared.snapshot.settings.timeouts, |served| &served.timeouts)
+        self.compiled_route().map_or(&self.snapshot().settings.timeouts, |served| &served.timeouts)
     }
 
     /// The request goes to its upstream.
@@ -254,7 +272,7 @@ impl Exchange {
 
     /// Notes what the access log says of a request besides what is known anyway. Most say nothing, and nothing is done.
     pub(super) fn note(&mut self, headers: &HeaderMap) {
-        let log = &self.worker.shared.snapshot.access_log;
+        let log = &self.snapshot().access_log;
         if !log.notes() {
             return;
         }
@@ -269,8 +287,9 @@ impl Exchange {
 
     /// Notes what it says of the response.
     pub(super) fn note_response(&mut self, headers: &HeaderMap) {
+        let snapshot = self.listener.snapshot();
         if let Some(noted) = &mut self.noted {
-            noted.response = pick(&self.worker.shared.snapshot.access_log.response_headers, headers);
+            noted.response = pick(&snapshot.access_log.response_headers, headers);
         }
     }
 
@@ -298,7 +317,7 @@ impl Exchange {
         }
         self.worker.counters.signalled(signal);
         let (source, address) = (self.client.source, self.client.address.ip());
-        let detector = &self.worker.shared.snapshot.detector;
+        let detector = &self.snapshot().detector;
         for ask in detector.note(signal, source, address, self.id, crate::clock::monotonic()) {
             self.outcome.rule = Some(ask.rule.as_str().into());
             self.worker.ask(BanRequest { relay: self.client.relay, ..ask });
@@ -313,7 +332,7 @@ impl Drop for Exchange {
             self.worker.counters.answered((self.outcome.status != CLIENT_LEFT).then_some(self.outcome.status));
         }
         let took = || crate::clock::monotonic().saturating_sub(self.began.monotonic);
-        let measured = self.worker.measures.as_ref().filter(|_| self.counted).map(|measures| {
+        let measured = self.listener.generation.measures().filter(|_| self.counted).map(|measures| {
             let (outcome, took) = (&self.outcome, took());
             measures.note(Measured {
                 route: match self.routing.route {
@@ -334,17 +353,17 @@ impl Drop for Exchange {
         {
             self.worker.good_clients.note(self.client.source, identity.principal());
         }
-        let settings = &self.worker.shared.snapshot.settings;
+        let settings = &self.snapshot().settings;
         let served = self.compiled_route();
         let upstream = served.filter(|_| self.outcome.forwarded).and_then(|route| route.action.upstream());
         let upstream = upstream.and_then(|upstream| settings.upstreams.get(upstream));
-        let Some(listener) = settings.listeners.get(self.connection.listener) else { return };
+        let Some(listener) = self.listener.settings() else { return };
         let is_wanted = listener.access_log && served.is_none_or(|route| route.access_log) && !self.routing.is_health;
         if !is_wanted && self.outcome.refused.is_none() {
             return;
         }
         let took = measured.unwrap_or_else(took);
-        let log = &self.worker.shared.snapshot.access_log;
+        let log = &self.snapshot().access_log;
         let route = served.map(|route| &*route.template);
         let kept = Served { id: self.id, status: self.outcome.status, duration_us: took / 1_000, route };
         if self.outcome.refused.is_none() && !log.keeps(&kept) {

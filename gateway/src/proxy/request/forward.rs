@@ -4,15 +4,15 @@ use std::{rc::Rc, sync::Arc};
 
 use http::{HeaderValue, Version, header, request::Parts};
 
-use super::{exchange::Exchange, routing::listened_at, unserved::Unserved};
+use super::{exchange::Exchange, unserved::Unserved};
 use crate::{
     auth::{Identity, certificate::ClientCertificate},
     proxy::{
         body::{RequestBody, Upload},
+        generation::Generation,
         raw_head::HeadFormat,
         tunnel::{token, upgrade::UpgradeRequest},
         upstream::{AttemptTimeouts, Attempts, ForwardError, ForwardJob, ServerGroup, UpstreamRequest, headers},
-        worker::Worker,
     },
     refusal::{Refusal, Reject},
     snapshot::CompiledRoute,
@@ -20,7 +20,7 @@ use crate::{
 
 /// Takes the body of a request: as it comes, or whole where the route has a schema for it.
 pub(super) async fn upload(
-    worker: &Worker,
+    generation: &Generation,
     route: &CompiledRoute,
     head: &Parts,
     exchange: &mut Exchange,
@@ -45,7 +45,7 @@ pub(super) async fn upload(
     let bytes = Box::pin(body.whole()).await.map_err(ForwardError::from)?;
     match schema.validate_at_once(head.headers.get(header::CONTENT_TYPE), &bytes) {
         Some(judged) => judged?,
-        None => worker.shared.validators.validate(Arc::clone(schema), bytes.clone()).await?,
+        None => generation.validators().validate(Arc::clone(schema), bytes.clone()).await?,
     }
     Ok(Upload::Whole(bytes))
 }
@@ -71,11 +71,11 @@ impl<'a> Plan<'a> {
     ) -> Result<ForwardJob<'a>, Refusal> {
         let Self { group, route, certificate, upgrade: wanted, timeouts } = self;
         let target = exchange.target()?;
-        let local = listened_at(&exchange.worker.shared.snapshot, &exchange.connection, exchange);
+        let local = exchange.connection.listener;
         let context = group.context(&exchange.client, local, target.path(), &head.headers).for_tunnel(wanted.is_some());
         let takes_trailers = group.takes_trailers() && headers::takes_trailers(&head.headers);
         // A head that nobody changes passes as it came.
-        let is_logged = !exchange.worker.shared.snapshot.access_log.response_headers.is_empty();
+        let is_logged = !exchange.snapshot().access_log.response_headers.is_empty();
         let is_plain = wanted.is_none() && route.response_headers.is_none() && route.cors.is_none() && !is_logged;
         let form = match head.version {
             Version::HTTP_11 if is_plain => HeadFormat::Lines,

@@ -23,31 +23,34 @@ use crate::{
     proxy::{
         body::Incoming,
         connection::Connection,
+        generation::ListenerRef,
         tunnel::{token, upgrade},
         upstream::{self, AttemptTimeouts, Attempts, UpstreamResponse},
-        worker::{Worker, measures::Measures},
+        worker::Worker,
     },
     refusal::{Refusal, Reject},
     route::cors,
+    snapshot::Snapshot,
 };
 
 /// Answers one request.
 pub(in crate::proxy) async fn serve(
     worker: Rc<Worker>,
     connection: Rc<Connection>,
+    listener: ListenerRef,
     head: Box<Parts>,
     body: Incoming,
 ) -> Response<ResponseBody> {
     let now = Now::read();
     let line = (head.method.clone(), head.version, head.uri.path_and_query().cloned());
-    let mut exchange = Exchange::begin(&worker, &connection, Some(line), now);
+    let mut exchange = Exchange::begin(&worker, &connection, listener.clone(), Some(line), now);
     exchange.request.is_grpc = grpc::is(&head);
     exchange.request.body = Some(body);
     exchange.note(&head.headers);
-    let asked = Asked::of(&head.headers, &worker);
+    let asked = Asked::of(&head.headers, listener.snapshot());
     let is_http1 = head.version != Version::HTTP_2;
-    let answered = answer(&worker, &connection, &mut exchange, head, now).await;
-    let common = CommonHeaders::of(&worker.shared.snapshot, &connection, &exchange, answered.is_ok());
+    let answered = answer(&worker, &connection, &listener, &mut exchange, head, now).await;
+    let common = CommonHeaders::of(&listener, &connection, &exchange, answered.is_ok());
     let mut response = match answered {
         Ok((head, response)) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
             respond::switch(exchange, head, response)
@@ -64,12 +67,15 @@ pub(in crate::proxy) async fn serve(
         Err(Unserved::ClientLeft) => left_unread(respond::nobody(exchange), true),
     };
     common.write(asked.origin.as_ref(), &mut response);
-    if !worker.shared.snapshot.access_log.response_headers.is_empty() {
+    if !listener.snapshot().access_log.response_headers.is_empty() {
         let (head, mut body) = response.into_parts();
         body.note(&head.headers);
         response = Response::from_parts(head, body);
     }
-    if is_http1 && worker.draining.get() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+    if is_http1
+        && (worker.draining.get() || connection.leaves())
+        && response.status() != StatusCode::SWITCHING_PROTOCOLS
+    {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
@@ -87,17 +93,18 @@ fn left_unread(mut response: Response<ResponseBody>, unread: bool) -> Response<R
 async fn answer(
     worker: &Rc<Worker>,
     connection: &Connection,
+    listener: &ListenerRef,
     exchange: &mut Exchange,
     head: Box<Parts>,
     now: Now,
 ) -> Result<(response::Parts, UpstreamResponse), Unserved> {
-    let Found { route, certificate } = routing::find(worker, connection, exchange, &head, now)?;
+    let Found { route, certificate } = routing::find(worker, connection, listener, exchange, &head, now)?;
     let authenticates = exchange.clock();
     if route.access.needs_identity() {
-        let jwt = worker.shared.snapshot.jwt.as_ref().filter(|_| !route.access.needs_certificate());
+        let jwt = listener.snapshot().jwt.as_deref().filter(|_| !route.access.needs_certificate());
         let token = route.upgrade.as_ref().map(|upgrade| token::find(&head, upgrade)).transpose()?.flatten();
         exchange.identity = Some(auth::identify(jwt, certificate, &head.headers, token.as_deref(), now)?);
-        worker.measures.iter().for_each(Measures::note_authenticated);
+        listener.generation.measures().iter().for_each(|measures| measures.note_authenticated());
     }
     let permit = route.access.authorize(exchange.identity.as_deref())?;
     if let Some((before, after)) = authenticates.zip(exchange.clock()) {
@@ -112,12 +119,12 @@ async fn answer(
     let has_body = exchange.request.body.as_ref().is_some_and(|body| !body.is_end_stream());
     let upgrade = upgrade::wanted(&head, has_body, route.upgrade.as_ref())?;
     let caller = if exchange.request.is_grpc { grpc::timeout(&head.headers)? } else { None };
-    let upload = forward::upload(worker, route, &head, exchange).await?;
-    let group = worker.upstreams.get(upstream).ok_or_else(no_upstream)?;
+    let upload = forward::upload(&listener.generation, route, &head, exchange).await?;
+    let group = listener.generation.upstreams.get(upstream).ok_or_else(no_upstream)?;
     let timeouts = AttemptTimeouts::new(&route.timeouts, caller);
     let mut job = Plan { group, route, certificate, upgrade, timeouts }.job(head, upload, exchange)?;
     exchange.forwarded();
-    let began = worker.measures.as_ref().map(|measures| (measures, clock::monotonic()));
+    let began = listener.generation.measures().map(|measures| (measures, clock::monotonic()));
     let answered = upstream::forward(permit, &mut job, &connection.write_turn).await;
     if let Some((measures, began)) = began {
         let status = answered.as_ref().ok().map(|(head, _)| head.status.as_u16());
@@ -145,10 +152,10 @@ struct Asked {
 }
 
 impl Asked {
-    fn of(headers: &HeaderMap, worker: &Worker) -> Self {
+    fn of(headers: &HeaderMap, snapshot: &Snapshot) -> Self {
         Self {
             expects_continue: headers.contains_key(header::EXPECT),
-            origin: if worker.shared.snapshot.cors.is_empty() { None } else { cors::origin(headers) },
+            origin: if snapshot.cors.is_empty() { None } else { cors::origin(headers) },
         }
     }
 }

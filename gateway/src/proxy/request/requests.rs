@@ -1,6 +1,6 @@
 //! The requests of one connection, as HTTP/1 and HTTP/2 hand them over: each goes through the pipeline.
 
-use std::rc::Rc;
+use std::{cell::RefCell, rc::Rc};
 
 use http::{Response, request::Parts};
 
@@ -10,6 +10,7 @@ use crate::{
     proxy::{
         body::Incoming,
         connection::Connection,
+        generation::ListenerRef,
         service::{RequestLine, Service},
         tunnel::Tunnel,
         worker::Worker,
@@ -20,9 +21,41 @@ use crate::{
 };
 
 /// Answers the requests of one connection.
+#[derive(Clone)]
 pub(in crate::proxy) struct Requests {
-    pub(in crate::proxy) worker: Rc<Worker>,
+    worker: Rc<Worker>,
     pub(in crate::proxy) connection: Rc<Connection>,
+    listener: RefCell<ListenerRef>,
+}
+
+impl Requests {
+    /// `listener` is the one that the connection came in by, in the configuration that was in force then.
+    pub(in crate::proxy) fn new(worker: &Rc<Worker>, connection: &Rc<Connection>, listener: ListenerRef) -> Self {
+        Self { worker: Rc::clone(worker), connection: Rc::clone(connection), listener: RefCell::new(listener) }
+    }
+
+    /// The listener in the configuration in force. Where it is gone, the connection stays with the one that had it until
+    /// it is closed, which is soon.
+    fn listener(&self) -> ListenerRef {
+        let mut listener = self.listener.borrow_mut();
+        if !self.worker.serves(&listener.generation)
+            && let Some(next) = listener.at(&self.worker.generation())
+        {
+            *listener = next;
+        }
+        listener.clone()
+    }
+
+    /// Notes a signal about the client outside of any request.
+    pub(in crate::proxy) fn observe(&self, signal: Signal, detail: &'static str) {
+        Exchange::observe(&self.worker, &self.connection, self.listener(), signal, detail);
+    }
+
+    /// Notes a fault of the connection outside of any request.
+    pub(in crate::proxy) fn fault(&self, detail: &'static str) {
+        let refusal = Refusal::new(Reject::BadRequest, detail);
+        Exchange::fault(&self.worker, &self.connection, self.listener(), refusal);
+    }
 }
 
 impl Service for Requests {
@@ -30,19 +63,19 @@ impl Service for Requests {
     type ResponseBody = ResponseBody;
 
     fn head_limits(&self) -> HeadLimits {
-        self.worker.shared.snapshot.settings.head
+        self.worker.generation().snapshot().settings.head
     }
 
-    fn timeouts(&self) -> &Timeouts {
-        &self.worker.shared.snapshot.settings.timeouts
+    fn timeouts(&self) -> Timeouts {
+        self.worker.generation().snapshot().settings.timeouts
     }
 
     fn respond(&self, head: Box<Parts>, body: Incoming) -> impl Future<Output = Response<ResponseBody>> + 'static {
-        pipeline::serve(Rc::clone(&self.worker), Rc::clone(&self.connection), head, body)
+        pipeline::serve(Rc::clone(&self.worker), Rc::clone(&self.connection), self.listener(), head, body)
     }
 
     fn refuse(&self, line: Option<RequestLine>, refusal: Refusal) -> Response<ResponseBody> {
-        let exchange = Exchange::begin(&self.worker, &self.connection, line, Now::read());
+        let exchange = Exchange::begin(&self.worker, &self.connection, self.listener(), line, Now::read());
         problem::refuse(exchange, refusal, true)
     }
 
@@ -56,18 +89,19 @@ impl Service for Requests {
     }
 
     fn malformed(&self, detail: &'static str) {
-        Exchange::fault(&self.worker, &self.connection, Refusal::new(Reject::BadRequest, detail));
+        self.fault(detail);
     }
 
     fn too_slow(&self, detail: &'static str) {
-        Exchange::observe(&self.worker, &self.connection, Signal::SlowClient, detail);
+        self.observe(Signal::SlowClient, detail);
     }
 }
 
 impl Requests {
     /// The response in place of one that was made already.
     fn refuse_late(&self, exchange: Box<Exchange>, refusal: Refusal) -> Response<ResponseBody> {
-        let common = CommonHeaders::of(&self.worker.shared.snapshot, &self.connection, &exchange, false);
+        let listener = exchange.listener.clone();
+        let common = CommonHeaders::of(&listener, &self.connection, &exchange, false);
         let mut response = problem::refuse(exchange, refusal, true);
         common.write(None, &mut response);
         response

@@ -8,12 +8,12 @@ use crate::{
     proxy::{
         body,
         connection::Connection,
+        generation::ListenerRef,
         tunnel::{Tunnel, upgrade},
         upstream::{UpstreamResponse, headers},
     },
     refusal::Reject,
     route::{cors, target::Target},
-    snapshot::Snapshot,
     tls,
 };
 
@@ -88,7 +88,7 @@ pub(super) fn settle(exchange: &mut Exchange, expects_continue: bool, reject: Op
         // A client that waits for 100 (Continue) may send the body or not: what follows could be either (F15).
         Some(_) if expects_continue => true,
         Some(body) if body::is_forgettable(&body) => {
-            let timeouts = exchange.worker.shared.snapshot.settings.timeouts;
+            let timeouts = exchange.snapshot().settings.timeouts;
             tokio::task::spawn_local(body::forget(body, timeouts));
             false
         }
@@ -111,20 +111,20 @@ pub(super) struct CommonHeaders<'a> {
 
 impl<'a> CommonHeaders<'a> {
     pub(super) fn of(
-        snapshot: &'a Snapshot,
+        listener: &'a ListenerRef,
         connection: &'a Connection,
         exchange: &Exchange,
         is_relayed: bool,
     ) -> Self {
         let hsts: Option<&tls::Hsts> = match connection.secured.get() {
             Some(secured) => secured.hsts.as_deref(),
-            None => snapshot.hsts.get(connection.listener).and_then(Option::as_ref),
+            None => listener.snapshot().hsts.get(listener.index).and_then(Option::as_ref),
         };
         // RFC 6797 7.2: never to a client that came without TLS.
         let hsts = hsts.filter(|_| exchange.scheme() == "https");
         let hsts = hsts.and_then(|hsts| hsts.of(exchange.request.target.as_ref().map(Target::host)));
         let group = exchange.compiled_route().map_or(exchange.routing.cors, |route| route.cors);
-        Self { hsts, cors: group.and_then(|group| snapshot.cors.get(group)), is_relayed }
+        Self { hsts, cors: group.and_then(|group| listener.snapshot().cors.get(group)), is_relayed }
     }
 
     /// Writes them. `origin`: the page that asks.

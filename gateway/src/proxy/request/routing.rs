@@ -1,7 +1,7 @@
 //! The way of a request to its route: client, ban, limits, target, preflight, redirect, certificate, route. Nothing of it
 //! waits, and nothing of it reads the body.
 
-use std::{net::SocketAddr, sync::atomic::Ordering};
+use std::sync::atomic::Ordering;
 
 use http::{HeaderValue, Method, request::Parts};
 
@@ -10,7 +10,7 @@ use crate::{
     auth::certificate::ClientCertificate,
     clock::Now,
     path::PathRules,
-    proxy::{connection::Connection, framing, worker::Worker},
+    proxy::{connection::Connection, framing, generation::ListenerRef, worker::Worker},
     refusal::{Refusal, Reject},
     route::{cors, target::Target},
     snapshot::{CompiledRoute, Snapshot},
@@ -25,30 +25,31 @@ pub(super) struct Found<'a> {
 
 /// Finds the route of a request, or says why it gets none.
 pub(super) fn find<'a>(
-    worker: &'a Worker,
+    worker: &Worker,
     connection: &'a Connection,
+    listener: &'a ListenerRef,
     exchange: &mut Exchange,
     head: &Parts,
     now: Now,
 ) -> Result<Found<'a>, Unserved> {
-    let found = ask(worker, connection, exchange, head, now);
+    let found = ask(worker, connection, listener, exchange, head, now);
     if found.is_err() && exchange.routing.route.is_none() && exchange.routing.cors.is_none() {
-        let snapshot = &worker.shared.snapshot;
-        let local = listened_at(snapshot, connection, exchange);
-        exchange.routing.cors = snapshot.cors_of_refused(exchange.request.target.as_ref(), local, head);
+        let target = exchange.request.target.as_ref();
+        exchange.routing.cors = listener.snapshot().cors_of_refused(target, connection.listener, head);
     }
     found
 }
 
 /// One question after the other, the cheapest first.
 fn ask<'a>(
-    worker: &'a Worker,
+    worker: &Worker,
     connection: &'a Connection,
+    listener: &'a ListenerRef,
     exchange: &mut Exchange,
     head: &Parts,
     now: Now,
 ) -> Result<Found<'a>, Unserved> {
-    let snapshot = &worker.shared.snapshot;
+    let snapshot = listener.snapshot();
     if exchange.client.is_trusted {
         (exchange.client, exchange.info) = snapshot.trusted.read(exchange.client, &head.headers)?;
     }
@@ -63,10 +64,10 @@ fn ask<'a>(
         return Err(Refusal { retry_after: Some(1), ..refusal }.into());
     }
     framing::check(head)?;
-    let local = listened_at(snapshot, connection, exchange);
     let is_https = exchange.scheme() == "https";
+    let local = connection.listener;
     let target = exchange.request.target.insert(Target::read(head, local, snapshot.settings.head.target)?);
-    if let Some(health) = snapshot.settings.listeners.get(connection.listener).and_then(|it| it.health.as_deref())
+    if let Some(health) = listener.settings().and_then(|it| it.health.as_deref())
         && target.path() == health
         && matches!(head.method, Method::GET | Method::HEAD)
     {
@@ -80,7 +81,7 @@ fn ask<'a>(
         (exchange.routing.route, exchange.routing.cors) = (preflight.route, preflight.group);
         return Err(Unserved::LocalReply(Box::new(LocalReply::preflight(permissions))));
     }
-    let redirect = snapshot.settings.listeners.get(connection.listener).and_then(|listener| listener.redirect);
+    let redirect = listener.settings().and_then(|listener| listener.redirect);
     if let Some(port) = redirect.filter(|_| !is_https) {
         // A path that no route accepts is not redirected either.
         if target.odd() != PathRules::default() {
@@ -93,7 +94,7 @@ fn ask<'a>(
         return Err(Refusal::new(Reject::Misdirected, "client certificate judged by older trust").into());
     }
     let secured = connection.secured.get().map(AsRef::as_ref);
-    let certificate = snapshot.demands.judge(connection.listener, target.host(), secured)?;
+    let certificate = snapshot.demands.judge(listener.index, target.host(), secured)?;
     let index = match snapshot.routes.find(target, &head.method, &head.headers) {
         Ok(index) => index,
         Err(miss) => {
@@ -108,12 +109,6 @@ fn ask<'a>(
         return Err(Refusal::new(Reject::ForeignOrigin, "foreign Origin").into());
     }
     Ok(Found { route, certificate })
-}
-
-/// The address of the listener that the connection came in by.
-pub(super) fn listened_at(snapshot: &Snapshot, connection: &Connection, exchange: &Exchange) -> SocketAddr {
-    let listener = snapshot.settings.listeners.get(connection.listener);
-    listener.map_or(exchange.client.address, |listener| listener.address)
 }
 
 /// Where a request by plain HTTP belongs: to the same host and target by HTTPS, if that is served (no open redirect).

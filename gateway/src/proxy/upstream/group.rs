@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue};
 use super::{
     balance::{Balancer, bit, hash},
     health,
-    pool::{Lease, LeaseOptions},
+    pool::{Lease, LeaseOptions, Pool},
     retry::COST,
     server::{ServerPool, SharedUpstream},
     slots::{InFlight, PendingSlot, RequestSlot, StateHandle},
@@ -23,6 +23,7 @@ use crate::{
 
 /// The servers of one upstream, seen from one worker.
 pub(in crate::proxy) struct ServerGroup {
+    shared: Arc<SharedUpstream>,
     servers: Box<[ServerPool]>,
     pub(super) state: Rc<StateHandle>,
     balancer: Balancer,
@@ -65,10 +66,16 @@ impl LbContext {
 }
 
 impl ServerGroup {
-    /// `seed` is a random number.
-    pub(in crate::proxy) fn new(upstream: &SharedUpstream, seed: u64) -> Self {
-        let state = Rc::new(StateHandle(Arc::clone(&upstream.state)));
-        let (servers, settings) = (upstream.servers(), &state.settings);
+    /// `seed` is a random number. `before`: the group of the same name in the configuration before. Connections to
+    /// servers that keep their address are kept.
+    pub(in crate::proxy) fn new(shared: &Arc<SharedUpstream>, seed: u64, before: Option<&Rc<Self>>) -> Rc<Self> {
+        if let Some(before) = before.filter(|before| Arc::ptr_eq(&before.shared, shared)) {
+            return Rc::clone(before);
+        }
+        let state = Rc::new(StateHandle(Arc::clone(&shared.state)));
+        let settings = &state.settings;
+        let before = before.filter(|before| before.state.settings.connects_like(settings));
+        let servers = shared.servers(|address| before?.pool(address).map(Rc::clone));
         let balancer = Balancer::new(&settings.balance, &settings.servers, seed);
         let hash_by = match &settings.balance {
             Balance::Hash(by) => Some(by.clone()),
@@ -76,7 +83,28 @@ impl ServerGroup {
         };
         let (proxy_protocol, budget) = (settings.proxy_protocol, Cell::new(settings.retry.reserve * COST));
         let hosts = hosts(settings);
-        Self { servers, state, balancer, hash_by, proxy_protocol, hosts, budget, idle: Cell::new(0) }
+        let (shared, idle) = (Arc::clone(shared), Cell::new(0));
+        Rc::new(Self { shared, servers, state, balancer, hash_by, proxy_protocol, hosts, budget, idle })
+    }
+
+    /// The name of the upstream.
+    pub(in crate::proxy) fn name(&self) -> &str {
+        &self.state.settings.name
+    }
+
+    fn pool(&self, address: &str) -> Option<&Rc<Pool>> {
+        let mut servers = self.state.settings.servers.iter().zip(&self.servers);
+        servers.find(|(server, _)| server.address == address).map(|(_, server)| &server.pool)
+    }
+
+    /// Another group has taken its place, or none has: pools that are not in `next` keep no idle connections.
+    pub(in crate::proxy) fn retire(&self, next: Option<&Self>) {
+        for server in &self.servers {
+            let is_kept = next.is_some_and(|next| next.servers.iter().any(|it| Rc::ptr_eq(&it.pool, &server.pool)));
+            if !is_kept {
+                server.pool.retire();
+            }
+        }
     }
 
     /// The `Host` header for this server. `None`: the client's is passed on.

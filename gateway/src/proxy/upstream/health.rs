@@ -6,6 +6,7 @@ use std::{io, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    task::JoinSet,
     time::{MissedTickBehavior, interval, timeout},
 };
 
@@ -32,13 +33,15 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often ejections are looked at: whether one is over.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Starts the health checks and the ends of ejections for one upstream. They stop with the runtime.
-pub(in crate::proxy) fn watch(upstream: &SharedUpstream) {
+/// Starts the health checks and the ends of ejections for one upstream. They stop with what is returned.
+#[must_use]
+pub(in crate::proxy) fn watch(upstream: &SharedUpstream) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
     let state = &upstream.state;
     let settings = &state.settings;
     if settings.ejection.is_some() || !settings.slow_start.is_zero() {
         let state = Arc::clone(state);
-        tokio::spawn(async move {
+        tasks.spawn(async move {
             let mut tick = interval(TICK);
             tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
@@ -47,15 +50,15 @@ pub(in crate::proxy) fn watch(upstream: &SharedUpstream) {
             }
         });
     }
-    let Some(check) = &settings.health else { return };
+    let Some(check) = &settings.health else { return tasks };
     for (index, server) in settings.servers.iter().enumerate() {
         let (state, check, address) = (Arc::clone(state), check.clone(), server.address.clone());
         let secure = upstream.secure(&server.address);
-        tokio::spawn(async move {
+        tasks.spawn(async move {
             let mut tick = interval(check.interval);
             tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            // A server is healthy until checks say otherwise.
-            let (mut healthy, mut against) = (true, 0);
+            // A server is healthy until checks say otherwise; those before may have.
+            let (mut healthy, mut against) = (!state.is_down(index), 0);
             loop {
                 tick.tick().await;
                 let asked = ask(&check, &address, secure.as_ref(), &state.settings);
@@ -82,6 +85,7 @@ pub(in crate::proxy) fn watch(upstream: &SharedUpstream) {
             }
         });
     }
+    tasks
 }
 
 /// Whether a server answers a probe after requests to it failed.

@@ -47,6 +47,8 @@ pub(super) struct Pool {
     http2: H2Pool,
     /// Whether the server chose HTTP/1.1 the last time that it had the choice.
     chose_http1: Cell<bool>,
+    /// Only requests of a configuration that is over still use it.
+    is_retired: Cell<bool>,
 }
 
 /// What a request needs of its connection.
@@ -98,7 +100,14 @@ impl Pool {
             protocol: settings.protocol,
             http2: H2Pool::new(settings.http2),
             chose_http1: Cell::new(false),
+            is_retired: Cell::new(false),
         }
+    }
+
+    /// Keeps no idle connections from now on.
+    pub(super) fn retire(&self) {
+        self.is_retired.set(true);
+        self.idle.borrow_mut().clear();
     }
 
     pub(super) const fn dialer(&self) -> &Dialer {
@@ -108,7 +117,8 @@ impl Pool {
     /// Closes connections that have been idle for too long at `now`, that the server has closed, or whose address is no
     /// longer the server's.
     pub(super) fn sweep(&self, now: u64) {
-        let over = |since: u64| u128::from(now.saturating_sub(since)) > self.idle_timeout.as_nanos();
+        let is_retired = self.is_retired.get();
+        let over = |since: u64| is_retired || u128::from(now.saturating_sub(since)) > self.idle_timeout.as_nanos();
         self.idle
             .borrow_mut()
             .retain(|idle| !over(idle.since) && idle.connection.is_alive() && self.dialer.is_current(idle.address));
@@ -309,7 +319,11 @@ impl Lease {
     pub(in crate::proxy) fn give_back(self) {
         // A stream of HTTP/2 ends by itself.
         let Transport::Http1(connection) = self.transport else { return };
-        if self.shared && connection.is_reusable() && self.pool.dialer.is_current(self.address) {
+        if self.shared
+            && !self.pool.is_retired.get()
+            && connection.is_reusable()
+            && self.pool.dialer.is_current(self.address)
+        {
             let mut idle = self.pool.idle.borrow_mut();
             if idle.len() >= self.pool.max_idle {
                 idle.retain(|idle| idle.connection.is_alive());

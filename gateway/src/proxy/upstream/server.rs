@@ -2,19 +2,20 @@
 
 use std::{rc::Rc, sync::Arc};
 
-use super::{dial::Dialer, pool::Pool, state::UpstreamState, tls::ServerTls};
-use crate::{
-    settings::upstream::{self, Upstream},
-    swap::Swap,
-    tls::Tls,
-};
+use rustls::ClientConfig;
 
-/// One upstream, as all workers share it.
+use super::{
+    dial::Dialer,
+    pool::Pool,
+    state::UpstreamState,
+    tls::{ServerTls, SharedTls},
+};
+use crate::settings::upstream::{self, Upstream};
+
+/// One upstream, as all workers share it. It outlives configurations that change nothing of it.
 pub(in crate::proxy) struct SharedUpstream {
     pub(in crate::proxy) state: Arc<UpstreamState>,
-    tls: Arc<Swap<Tls>>,
-    /// Its position in the settings.
-    index: usize,
+    tls: SharedTls,
 }
 
 /// One server, as one worker sees it.
@@ -23,22 +24,49 @@ pub(super) struct ServerPool {
 }
 
 impl SharedUpstream {
-    pub(in crate::proxy) fn new(settings: &Upstream, index: usize, tls: &Arc<Swap<Tls>>) -> Self {
-        Self { state: Arc::new(UpstreamState::new(settings)), tls: Arc::clone(tls), index }
+    /// An upstream of a configuration. `before`: the one of the same name in the configuration before.
+    pub(in crate::proxy) fn new(settings: &Upstream, before: Option<&Arc<Self>>) -> Arc<Self> {
+        match before {
+            Some(before) if settings.is_like(&before.state.settings) => Arc::clone(before),
+            Some(before) => Arc::new(Self {
+                state: Arc::new(before.state.succeeded_by(settings)),
+                tls: SharedTls::clone(&before.tls),
+            }),
+            None => Arc::new(Self { state: Arc::new(UpstreamState::new(settings)), tls: SharedTls::default() }),
+        }
+    }
+
+    /// The name of the upstream.
+    pub(in crate::proxy) fn name(&self) -> &str {
+        &self.state.settings.name
+    }
+
+    /// Goes on with what is known of the servers of `before`.
+    pub(in crate::proxy) fn put_in_force(&self, before: &Self) {
+        if !Arc::ptr_eq(&self.state, &before.state) {
+            self.state.take_over(&before.state);
+        }
+    }
+
+    /// New connections speak TLS like this from now on.
+    pub(in crate::proxy) fn speaks(&self, tls: Option<Arc<ClientConfig>>) {
+        self.tls.store(tls);
     }
 
     /// TLS to the server at `address`. `None`: without TLS.
     pub(super) fn secure(&self, address: &str) -> Option<ServerTls> {
-        let tls = self.state.settings.tls.as_ref()?;
-        ServerTls::new(&self.tls, self.index, tls, address)
+        ServerTls::new(&self.tls, self.state.settings.tls.as_ref()?, address)
     }
 
-    /// One worker's pools, one for each server.
-    pub(super) fn servers(&self) -> Box<[ServerPool]> {
+    /// One worker's pools, one for each server: that of `known` where there is one.
+    pub(super) fn servers(&self, known: impl Fn(&str) -> Option<Rc<Pool>>) -> Box<[ServerPool]> {
         let settings = &self.state.settings;
         let server = |server: &upstream::Server| {
-            let dialer = Dialer::new(&server.address, self.secure(&server.address), settings.resolve);
-            ServerPool { pool: Rc::new(Pool::new(dialer, settings)) }
+            let pool = known(&server.address).unwrap_or_else(|| {
+                let dialer = Dialer::new(&server.address, self.secure(&server.address), settings.resolve);
+                Rc::new(Pool::new(dialer, settings))
+            });
+            ServerPool { pool }
         };
         settings.servers.iter().map(server).collect()
     }

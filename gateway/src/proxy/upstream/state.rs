@@ -6,7 +6,10 @@
 
 use std::{
     net::IpAddr,
-    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
 };
 
 use gateway_common::source::Source;
@@ -23,19 +26,26 @@ const LEAST_SHARE: u64 = 100;
 /// The state of one upstream.
 pub(in crate::proxy) struct UpstreamState {
     pub(super) settings: Upstream,
-    servers: Box<[ServerCounters]>,
+    /// Those of a server outlive configurations.
+    servers: Box<[Arc<ServerCounters>]>,
     /// Servers that fail their health checks, as bits.
     down: AtomicU64,
     /// Servers that are ejected, as bits.
     ejected: AtomicU64,
     /// Servers in slow start, as bits.
     slow: AtomicU64,
+    /// Idle connections of all workers.
+    idle: AtomicU64,
+    totals: Arc<Totals>,
+}
+
+/// The counters of one upstream, for as long as there is one of its name.
+#[derive(Default)]
+struct Totals {
     /// Requests in flight at all servers.
     in_flight: AtomicU32,
     /// Requests that wait for a connection.
     pending: AtomicU32,
-    /// Idle connections of all workers, as they swept last.
-    idle: AtomicU64,
     /// Requests that found no server to use.
     without_server: AtomicU64,
     /// Requests over `max_requests` or `max_pending`.
@@ -68,19 +78,50 @@ struct ServerCounters {
 
 impl UpstreamState {
     pub(in crate::proxy) fn new(settings: &Upstream) -> Self {
+        Self::with(settings, |_address| None, Arc::default())
+    }
+
+    /// The same upstream by other settings. Servers that keep their address keep their counters.
+    pub(super) fn succeeded_by(&self, settings: &Upstream) -> Self {
+        let known = |address: &str| self.servers.get(self.index_of(address)?).map(Arc::clone);
+        Self::with(settings, known, Arc::clone(&self.totals))
+    }
+
+    fn with(settings: &Upstream, known: impl Fn(&str) -> Option<Arc<ServerCounters>>, totals: Arc<Totals>) -> Self {
         Self {
+            servers: settings.servers.iter().map(|server| known(&server.address).unwrap_or_default()).collect(),
             settings: settings.clone(),
-            servers: settings.servers.iter().map(|_| ServerCounters::default()).collect(),
             down: AtomicU64::new(0),
             ejected: AtomicU64::new(0),
             slow: AtomicU64::new(0),
-            in_flight: AtomicU32::new(0),
-            pending: AtomicU32::new(0),
             idle: AtomicU64::new(0),
-            without_server: AtomicU64::new(0),
-            over_limit: AtomicU64::new(0),
-            retries: AtomicU64::new(0),
+            totals,
         }
+    }
+
+    /// Takes over which servers were not used, as far as the settings still say that there are such.
+    pub(super) fn take_over(&self, before: &Self) {
+        let take = |is_wanted: bool, mine: &AtomicU64, theirs: &AtomicU64| {
+            let theirs = if is_wanted { theirs.load(Ordering::Relaxed) } else { 0 };
+            let servers = self.settings.servers.iter().enumerate();
+            let bits = servers.fold(0, |bits, (index, server)| {
+                let is_set = before.index_of(&server.address).is_some_and(|index| theirs & bit(index) != 0);
+                if is_set { bits | bit(index) } else { bits }
+            });
+            mine.store(bits, Ordering::Relaxed);
+        };
+        take(self.settings.health.is_some(), &self.down, &before.down);
+        take(self.settings.ejection.is_some(), &self.ejected, &before.ejected);
+        take(!self.settings.slow_start.is_zero(), &self.slow, &before.slow);
+    }
+
+    fn index_of(&self, address: &str) -> Option<usize> {
+        self.settings.servers.iter().position(|server| server.address == address)
+    }
+
+    /// Whether a server fails its health checks.
+    pub(super) fn is_down(&self, server: usize) -> bool {
+        self.down.load(Ordering::Relaxed) & bit(server) != 0
     }
 
     fn all(&self) -> u64 {
@@ -92,7 +133,7 @@ impl UpstreamState {
         let all = self.all();
         match all & !(self.down.load(Ordering::Relaxed) | self.ejected.load(Ordering::Relaxed)) {
             0 => {
-                self.without_server.fetch_add(1, Ordering::Relaxed);
+                self.totals.without_server.fetch_add(1, Ordering::Relaxed);
                 if self.settings.try_when_down { all } else { 0 }
             }
             usable => usable,
@@ -132,34 +173,34 @@ impl UpstreamState {
 
     /// Counts a request in flight. `false`: `max_requests` is reached.
     pub(super) fn begin(&self) -> bool {
-        self.take(&self.in_flight, self.settings.max_requests)
+        self.take(&self.totals.in_flight, self.settings.max_requests)
     }
 
     pub(super) fn end(&self) {
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.totals.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Counts a request that waits for a connection. `false`: `max_pending` is reached.
     pub(super) fn wait(&self) -> bool {
-        self.take(&self.pending, self.settings.max_pending)
+        self.take(&self.totals.pending, self.settings.max_pending)
     }
 
     pub(super) fn wait_no_more(&self) {
-        self.pending.fetch_sub(1, Ordering::Relaxed);
+        self.totals.pending.fetch_sub(1, Ordering::Relaxed);
     }
 
     fn take(&self, taken: &AtomicU32, most: u32) -> bool {
         let fits = taken.fetch_add(1, Ordering::Relaxed) < most;
         if !fits {
             taken.fetch_sub(1, Ordering::Relaxed);
-            self.over_limit.fetch_add(1, Ordering::Relaxed);
+            self.totals.over_limit.fetch_add(1, Ordering::Relaxed);
         }
         fits
     }
 
     /// Counts a retry.
     pub(super) fn retried(&self) {
-        self.retries.fetch_add(1, Ordering::Relaxed);
+        self.totals.retries.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A server responded, with a status that is no failure.
@@ -304,7 +345,7 @@ impl UpstreamState {
 
     /// Requests that wait for a connection, where their number is limited.
     pub(in crate::proxy) fn pending(&self) -> u64 {
-        self.pending.load(Ordering::Relaxed).into()
+        self.totals.pending.load(Ordering::Relaxed).into()
     }
 
     /// A report for the guard, which tells the operator.
@@ -319,9 +360,9 @@ impl UpstreamState {
         UpstreamReport {
             name: self.settings.name.clone(),
             servers: self.settings.servers.iter().enumerate().map(|(at, it)| (it.address.clone(), state(at))).collect(),
-            without_server: self.without_server.load(Ordering::Relaxed),
-            over_limit: self.over_limit.load(Ordering::Relaxed),
-            retries: self.retries.load(Ordering::Relaxed),
+            without_server: self.totals.without_server.load(Ordering::Relaxed),
+            over_limit: self.totals.over_limit.load(Ordering::Relaxed),
+            retries: self.totals.retries.load(Ordering::Relaxed),
         }
     }
 }
@@ -357,139 +398,4 @@ fn nanos(duration: std::time::Duration) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::settings::upstream::Server;
-
-    const SECOND: u64 = 1_000_000_000;
-    const OFF: u64 = u64::MAX;
-
-    fn state(servers: usize, share: u8) -> UpstreamState {
-        let server = |index| Server { address: format!("10.0.0.{index}:80"), weight: 1 };
-        let (time, longest) = (Duration::from_secs(10), Duration::from_secs(60));
-        UpstreamState::new(&Upstream {
-            servers: (0..servers).map(server).collect(),
-            ejection: Some(Ejection { failures: 3, clients: 2, statuses: vec![502], time, longest, share }),
-            slow_start: Duration::from_secs(10),
-            max_requests: 2,
-            max_pending: 1,
-            ..Upstream::default()
-        })
-    }
-
-    #[test]
-    fn ejections_grow_and_end() {
-        let state = state(2, 50);
-        let mut now = SECOND;
-        for seconds in [10, 20, 40, 60, 60] {
-            for _ in 0..2 {
-                state.unreachable(0, now);
-                assert_eq!(state.usable(), 0b11);
-            }
-            state.unreachable(0, now);
-            assert_eq!(state.usable(), 0b10, "ejected");
-            for _ in 0..9 {
-                state.unreachable(1, now);
-            }
-            assert_eq!(state.usable(), 0b10, "never more than the share");
-            state.succeeded(1);
-            state.tick(now + seconds * SECOND - 1);
-            assert_eq!(state.usable(), 0b10, "{seconds}");
-            now += seconds * SECOND;
-            state.tick(now);
-            assert_eq!(state.usable(), 0b11, "{seconds}");
-        }
-        state.tick(now + 61 * SECOND);
-        (0..3).for_each(|_| state.unreachable(0, now));
-        state.tick(now + 10 * SECOND);
-        assert_eq!(state.usable(), 0b11, "what is long ago is forgotten");
-    }
-
-    #[test]
-    fn answers_between_failures_count() {
-        let state = state(2, 100);
-        for _ in 0..9 {
-            state.unreachable(0, 0);
-            assert!(!state.answered(0, 1, 0));
-            state.succeeded(0);
-        }
-        assert_eq!(state.usable(), 0b11);
-    }
-
-    /// Whom a server answered that it is broken, 0: it could not be reached, [`OFF`]: it broke off; whether it is asked
-    /// itself, and whether it is out.
-    #[track_caller]
-    fn check(askers: &[u64], expect: (bool, bool)) {
-        let state = state(2, 100);
-        let doubted = askers.iter().fold(false, |doubted, asker| match asker {
-            0 => {
-                state.unreachable(0, SECOND);
-                doubted
-            }
-            &OFF => state.failed(0, SECOND) || doubted,
-            asker => state.answered(0, *asker, SECOND) || doubted,
-        });
-        assert_eq!((doubted, state.usable() == 0b10), expect, "{askers:?}");
-        if doubted {
-            assert!(!state.failed(0, SECOND), "it is asked once at a time");
-            state.probed(0, true, SECOND);
-            assert_eq!(state.usable(), 0b11, "it answers");
-            assert!(!state.answered(0, 1, SECOND) && !state.failed(0, SECOND), "another row begins");
-            assert!(state.failed(0, SECOND));
-            state.probed(0, false, SECOND);
-            assert_eq!(state.usable(), 0b10, "it does not");
-        }
-    }
-
-    #[test]
-    fn one_client_alone_proves_nothing() {
-        check(&[0, 0], (false, false));
-        check(&[0, 0, 0], (false, true));
-        check(&[1, 1, 1], (true, false));
-        check(&[1; 99], (true, false));
-        check(&[1, 1, 2], (false, true));
-        check(&[0, 1, 1], (true, false));
-        check(&[0, 0, 1], (true, false));
-        check(&[0, 1, 2], (false, true));
-        // Anybody can have a request that makes a server break off, from as many addresses as he has.
-        check(&[OFF, OFF, OFF], (true, false));
-        check(&[OFF; 99], (true, false));
-        check(&[1, 2, OFF], (true, false));
-        check(&[0, 0, OFF], (true, false));
-        let client = |text: &str| asker(text.parse().unwrap());
-        assert_eq!(client("2001:db8:1:1::/64"), client("2001:db8:1:2::/64"), "of one network");
-        assert_ne!(client("10.0.0.1"), client("10.0.0.2"));
-    }
-
-    #[test]
-    fn whoever_comes_back_begins_slowly() {
-        let state = state(3, 50);
-        state.judge(1, true, 0);
-        assert!((0..1_000).all(|random| state.takes(1, random, 0)), "it was never down");
-        state.judge(1, false, 0);
-        assert_eq!(state.usable(), 0b101);
-        state.judge(1, true, 0);
-        assert_eq!(state.usable(), 0b111);
-        for (now, expect) in [(0, 100), (SECOND / 2, 100), (5 * SECOND, 500), (10 * SECOND, 1_000)] {
-            assert_eq!((0..1_000).filter(|random| state.takes(1, *random, now)).count(), expect, "{now}");
-        }
-        state.tick(10 * SECOND);
-        assert!((0..1_000).all(|random| state.takes(1, random, 0)));
-    }
-
-    #[test]
-    fn places_are_limited() {
-        let state = state(1, 50);
-        assert!(state.begin() && state.begin() && !state.begin());
-        state.end();
-        assert!(state.begin() && !state.begin());
-        assert!(state.wait() && !state.wait());
-        state.judge(0, false, 0);
-        assert_eq!(state.usable(), 0);
-        let report = state.report();
-        assert_eq!((report.over_limit, report.without_server), (3, 1));
-        assert_eq!(report.servers, [("10.0.0.0:80".to_owned(), ServerState::Down)]);
-    }
-}
+mod tests;

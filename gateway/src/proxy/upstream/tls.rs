@@ -8,7 +8,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use rustls::{AlertDescription, CertificateError, Error};
+use rustls::{AlertDescription, CertificateError, ClientConfig, Error};
 use rustls_pki_types::{ServerName, UnixTime};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -16,11 +16,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::{
-    settings::tls::Client,
-    swap::Swap,
-    tls::{Tls, server_name},
-};
+use crate::{settings::tls::Client, swap::Swap, tls::server_name};
 
 /// The protocols that are offered by ALPN (RFC 7301).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,23 +43,37 @@ const HTTP2: &[u8] = b"h2";
 /// How much of the names of a certificate is logged, in bytes.
 const MAX_NAMES: usize = 200;
 
+/// How TLS is spoken to the servers of one upstream, by the files of this moment; `None`: not at all.
+#[derive(Clone)]
+pub(super) struct SharedTls(Arc<Swap<Option<Arc<ClientConfig>>>>);
+
+impl Default for SharedTls {
+    fn default() -> Self {
+        Self(Arc::new(Swap::new(None)))
+    }
+}
+
+impl SharedTls {
+    pub(super) fn store(&self, config: Option<Arc<ClientConfig>>) {
+        self.0.store(config);
+    }
+}
+
 /// TLS to one server.
 pub(super) struct ServerTls {
-    tls: Arc<Swap<Tls>>,
-    /// The upstream, as an index into the settings.
-    upstream: usize,
+    tls: SharedTls,
     name: ServerName<'static>,
 }
 
 impl ServerTls {
     /// For the server at `address`, which is `host:port`. `None`: no certificate can have this name.
-    pub(super) fn new(tls: &Arc<Swap<Tls>>, upstream: usize, settings: &Client, address: &str) -> Option<Self> {
-        Some(Self { tls: Arc::clone(tls), upstream, name: server_name(settings, address)? })
+    pub(super) fn new(tls: &SharedTls, settings: &Client, address: &str) -> Option<Self> {
+        Some(Self { tls: tls.clone(), name: server_name(settings, address)? })
     }
 
     /// The handshake on a new connection, with the present configuration.
     pub(super) async fn connect(&self, socket: TcpStream, offer: Alpn) -> io::Result<MaybeTlsStream> {
-        let config = self.tls.load().upstream(self.upstream).ok_or(io::ErrorKind::NotFound)?;
+        let config = self.tls.0.load().as_ref().clone().ok_or(io::ErrorKind::NotFound)?;
         let names = offer.names().iter().map(|name| name.to_vec()).collect();
         let connector = TlsConnector::from(config);
         let stream =

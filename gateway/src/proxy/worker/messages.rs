@@ -1,5 +1,10 @@
 //! The messages between the control thread and a worker: commands one way, events the other.
 
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+};
+
 use gateway_common::source::Source;
 
 use super::measures::Delta;
@@ -7,10 +12,10 @@ use crate::{
     detect::BanRequest,
     limit::ShadowRefusals,
     message::{Counted, GoodClient},
+    proxy::generation::Compiled,
 };
 
 /// What the control thread has a worker do.
-#[derive(Clone, Copy, Debug)]
 pub(in crate::proxy) enum Command {
     /// Close the connections of a banned source, then tell it by [`Event::Closed`].
     Close {
@@ -19,6 +24,8 @@ pub(in crate::proxy) enum Command {
         /// Whether the table of bans has it: then the table also tells whether it was lifted meanwhile.
         known: bool,
     },
+    /// Serve another configuration, and by these listeners as well, then tell it by [`Event::Configured`].
+    Configure { compiled: Arc<Compiled>, sockets: Vec<(SocketAddr, TcpListener)> },
     /// Close connections whose client certificates were judged by authorities or revocation lists that were replaced.
     Reverify,
     /// Accept no more connections, and end once those that are left have ended.
@@ -42,8 +49,10 @@ pub(in crate::proxy) enum Event {
     WouldRefuse(ShadowRefusals),
     /// The counters since the last time.
     Counted(Counted),
-    /// What was measured since the last time.
-    Measured(Box<Delta>),
-    /// It accepts connections.
-    Ready,
+    /// What was measured since the last time, by configuration.
+    Measured(Vec<Delta>),
+    /// It serves another configuration.
+    Configured,
+    /// It runs, and accepts nothing yet.
+    Started,
 }

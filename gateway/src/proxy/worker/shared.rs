@@ -1,34 +1,20 @@
-//! What all workers share: the compiled configuration, the bans in force, the counts of connections.
+//! What all workers share, whatever the configuration is: the bans in force, the counts of connections.
 
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
-use anyhow::Context as _;
 use gateway_common::source::Source;
 
-use super::validators::Validators;
-use crate::{
-    clock,
-    config::{self, Config},
-    message::{ADDRESS_LIMIT, Bundle, channel::Sender},
-    proxy::{bans::enforced::EnforcedBans, upstream::SharedUpstream},
-    snapshot::Snapshot,
-};
+use crate::{message::channel::Sender, proxy::bans::enforced::EnforcedBans};
 
 /// What all workers share.
 pub(in crate::proxy) struct Shared {
-    pub(in crate::proxy) snapshot: Arc<Snapshot>,
-    /// Whether there is an admin listener, so that requests are measured.
-    pub(in crate::proxy) is_observed: bool,
     pub(in crate::proxy) bans: EnforcedBans,
-    /// The most connections: as configured, or fewer if there are not enough descriptors for upstream connections as
-    /// well (D03).
-    pub(in crate::proxy) max_connections: usize,
     /// Connections of all workers.
     pub(in crate::proxy) connections: AtomicUsize,
     /// Connections of each source, over all workers. At most as many sources as connections.
@@ -47,45 +33,11 @@ pub(in crate::proxy) struct Shared {
     pub(in crate::proxy) shed: AtomicU64,
     /// Connections that were closed because there were too many.
     pub(in crate::proxy) lost_connections: AtomicU64,
-    /// What is known of the servers of each upstream, in the order of the configuration.
-    pub(in crate::proxy) backends: Box<[SharedUpstream]>,
-    /// The threads that validate large bodies.
-    pub(in crate::proxy) validators: Validators,
 }
 
 impl Shared {
-    /// Compiles what the guard sent. There are at most as many connections as `descriptors` allow.
-    pub(in crate::proxy) fn new(bundle: Bundle, descriptors: usize, workers: usize) -> anyhow::Result<Self> {
-        let config = Config::load(&bundle.path, &bundle).map_err(|errors| anyhow::anyhow!("{errors}"))?;
-        let (document, settings, is_observed) = (config.document, config.proxy, config.admin.is_some());
-        let bans = EnforcedBans::new(settings.ipv6_prefix, &bundle.bans, &bundle.allows, clock::monotonic());
-        let mut snapshot = Snapshot::new(settings).map_err(|diagnostics| {
-            anyhow::anyhow!("{}", config::Diagnostics::from_diagnostics(&document, diagnostics))
-        })?;
-        snapshot.access_log.adopt(&bundle.log_key);
-        if let Some(chain) = bundle.tickets {
-            snapshot.tickets.adopt(chain);
-        }
-        for probation in &bundle.probations {
-            snapshot.detector.watch(probation.source, probation.until, clock::monotonic());
-        }
-        let upstreams = snapshot.settings.upstreams.iter().enumerate();
-        let backends = upstreams.map(|(index, upstream)| SharedUpstream::new(upstream, index, &snapshot.tls)).collect();
-        if let Some(limit) = &snapshot.address_limit
-            && bundle.promoted.iter().any(|what| what == ADDRESS_LIMIT)
-        {
-            limit.enforce();
-        }
-        let validators = if snapshot.served.iter().any(|route| route.schema.is_some()) {
-            // One thread for two workers, as they share the machine's cores.
-            Validators::start(workers / 2).context("cannot start the threads that validate bodies")?
-        } else {
-            Validators::none()
-        };
-        Ok(Self {
-            max_connections: snapshot.settings.connections_within(descriptors),
-            snapshot: Arc::new(snapshot),
-            is_observed,
+    pub(in crate::proxy) fn new(bans: EnforcedBans) -> Self {
+        Self {
             bans,
             connections: AtomicUsize::new(0),
             sources: Mutex::default(),
@@ -96,9 +48,7 @@ impl Shared {
             is_tight: AtomicBool::new(false),
             sheds: AtomicBool::new(false),
             shed: AtomicU64::new(0),
-            backends,
-            validators,
-        })
+        }
     }
 
     /// Counts a connection of `source`. `false`: it already has `most`.

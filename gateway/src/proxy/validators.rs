@@ -21,7 +21,7 @@ use crate::{
 const QUEUE: usize = 256;
 
 /// The threads that validate bodies.
-pub(in crate::proxy) struct Validators {
+pub(super) struct Validators {
     /// `None`: no route has a schema.
     jobs: Option<SyncSender<Job>>,
 }
@@ -34,7 +34,7 @@ struct Job {
 
 impl Validators {
     /// For a proxy that validates no bodies.
-    pub(in crate::proxy) const fn none() -> Self {
+    pub(super) const fn none() -> Self {
         Self { jobs: None }
     }
 
@@ -42,7 +42,7 @@ impl Validators {
     ///
     /// # Errors
     /// A thread cannot be started.
-    pub(in crate::proxy) fn start(threads: usize) -> io::Result<Self> {
+    pub(super) fn start(threads: usize) -> io::Result<Self> {
         let (jobs, queue) = sync_channel(QUEUE);
         let queue = Arc::new(Mutex::new(queue));
         for index in 0..threads.max(1) {
@@ -53,11 +53,16 @@ impl Validators {
         Ok(Self { jobs: Some(jobs) })
     }
 
+    /// Whether there are threads.
+    pub(super) const fn are_started(&self) -> bool {
+        self.jobs.is_some()
+    }
+
     /// Validates a body.
     ///
     /// # Errors
     /// The body is invalid, or too many bodies wait.
-    pub(in crate::proxy) async fn validate(&self, schema: Arc<Schema>, body: Bytes) -> Result<(), Refusal> {
+    pub(super) async fn validate(&self, schema: Arc<Schema>, body: Bytes) -> Result<(), Refusal> {
         let busy = |why| Refusal { retry_after: Some(1), ..Refusal::new(Reject::Unavailable, why) };
         let (verdict, judged) = oneshot::channel();
         let Some(jobs) = &self.jobs else { return Err(busy("no thread validates bodies")) };
