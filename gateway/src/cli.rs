@@ -16,6 +16,7 @@ mod confirm;
 mod detach;
 mod doctor;
 mod init;
+mod logs;
 mod reload;
 mod resume;
 mod route;
@@ -83,6 +84,8 @@ enum Command {
     Watch(watch::Watch),
     /// Show drops and blocks live
     Top(top::Top),
+    /// Show the access log, filtered, and follow it
+    Logs(logs::Logs),
     /// Find problems of this host and this gateway
     Doctor(doctor::Doctor),
     /// Remove the XDP program from the kernel
@@ -152,6 +155,7 @@ pub fn main() -> ExitCode {
         Command::Why(why) => why.execute(&context).into(),
         Command::Audit(audit) => audit.execute(&context).into(),
         Command::Doctor(doctor) => doctor.execute(&context).into(),
+        Command::Logs(logs) => logs.execute(&context).into(),
         Command::Watch(watch) => watch.execute(&context).into(),
         Command::Top(top) => top.execute(&context).into(),
         Command::Detach(detach) => detach.execute(&context).into(),

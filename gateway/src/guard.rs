@@ -16,6 +16,7 @@ pub mod store;
 pub mod doctor;
 
 mod enforcement;
+mod log_files;
 mod observer;
 mod operators;
 mod proxies;

@@ -3,6 +3,7 @@
 pub mod access;
 pub mod drops;
 pub mod line;
+pub mod rotated;
 pub mod sink;
 pub mod text;
 

@@ -23,6 +23,7 @@ mod interfaces;
 mod issuers;
 mod kill;
 mod kill_import;
+mod logs;
 mod many;
 mod operators;
 mod pins;

@@ -13,6 +13,7 @@ mod denials;
 mod event_loop;
 mod observation;
 mod reload;
+mod rotation;
 mod service;
 mod start;
 mod timer;

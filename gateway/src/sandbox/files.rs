@@ -34,6 +34,8 @@ pub enum Writes {
     Everything(PathBuf),
     /// A file that is written to, and made again after it was moved away: its folder takes files, and keeps them.
     Log(PathBuf),
+    /// As [`Self::Log`], and it is renamed, compressed and removed there.
+    Rotated(PathBuf),
     /// A socket that is removed at the end.
     Socket(PathBuf),
 }
@@ -59,6 +61,12 @@ pub(super) fn write_only(writes: &[Writes]) -> Result<String, RulesetError> {
             // A log that lies in the root is written to and not made again: everything else lies there as well.
             Writes::Log(file) => Some(match folder(file) {
                 Some(folder) => (folder, AccessFs::WriteFile | AccessFs::MakeReg),
+                None => (file.as_path(), AccessFs::WriteFile.into()),
+            }),
+            Writes::Rotated(file) => Some(match folder(file) {
+                Some(folder) => {
+                    (folder, AccessFs::WriteFile | AccessFs::MakeReg | AccessFs::RemoveFile | AccessFs::Truncate)
+                }
                 None => (file.as_path(), AccessFs::WriteFile.into()),
             }),
             Writes::Socket(file) => folder(file).map(|folder| (folder, AccessFs::RemoveFile.into())),

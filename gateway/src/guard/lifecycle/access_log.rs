@@ -1,16 +1,20 @@
 //! Opens the access log, and makes the folders that the guard writes to.
 
 use std::{
-    fs::{DirBuilder, File, OpenOptions},
+    collections::BTreeSet,
+    fs::{DirBuilder, File},
     io,
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
-    path::Path,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result};
 use nix::unistd::geteuid;
 
-use crate::settings::access_log::{Output, Settings};
+use crate::{
+    guard::log_files,
+    settings::access_log::{Output, Settings},
+};
 
 /// Opens the outputs that the proxy cannot open itself, in their order: files for appending, and standard output.
 pub(crate) fn open_logs(settings: &Settings) -> Result<Vec<File>> {
@@ -27,8 +31,13 @@ fn open_log(path: &Path) -> Result<File> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         make_folder(folder, 0o755)?;
     }
-    let open = OpenOptions::new().create(true).append(true).mode(0o640).open(path);
-    open.with_context(|| format!("access log: {} cannot be opened", path.display()))
+    log_files::open(path).with_context(|| format!("access log: {} cannot be opened", path.display()))
+}
+
+/// The folders of files that are rotated.
+pub(crate) fn rotates_in(settings: &Settings) -> BTreeSet<PathBuf> {
+    let rotated = settings.files().filter(|file| file.rotate.is_some());
+    rotated.filter_map(|file| file.path.parent().map(Path::to_owned)).collect()
 }
 
 /// A key to hash principals by, until the guard ends.

@@ -169,7 +169,7 @@ impl Service<'_> {
 
     pub(super) fn reopen(&mut self) {
         let logs = open_logs(&self.config.proxy.access_log);
-        let reopened = logs.and_then(|logs| Ok(self.supervisor.reopen(logs)?));
+        let reopened = logs.and_then(|logs| Ok(self.supervisor.reopen_all(logs)?));
         match reopened {
             Ok(()) => tracing::info!("the access log is opened anew"),
             Err(error) => tracing::error!("the access log stays as it was: {error:#}"),
@@ -190,6 +190,7 @@ impl Service<'_> {
             Done::Certificates(epoch, watcher, news) => self.looked_at_certificates(epoch, watcher, news),
             Done::Checkpointed(done) => self.checkpointed(done),
             Done::Flushed(flushed) => self.flushed(flushed),
+            Done::Tidied(faults) => self.tidied(&faults),
             Done::Seen(seen) => {
                 for call in self.seen(*seen) {
                     self.call(call, prepared);
@@ -266,6 +267,7 @@ impl Service<'_> {
         }
         self.guard.tick(Now::read(), self.ticks);
         self.supervisor.check();
+        self.rotate_logs(beside);
         self.tick_observer();
         self.check_reload();
         // A signal can stand for several children.

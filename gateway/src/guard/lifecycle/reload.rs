@@ -5,8 +5,11 @@
 //! whatever it died of; one that does not follow is ended.
 
 use std::{
+    collections::BTreeSet,
+    fs::File,
     io,
     os::fd::{AsFd as _, OwnedFd},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -87,9 +90,10 @@ impl Service<'_> {
         };
         let fixed = fixed(&self.config, &prepared.config);
         let fixed = fixed.and_then(|()| self.guard.judge_settings(&prepared.config.guard));
-        if let Err(refused) = fixed.and_then(|()| writable(&self.config, &prepared.config)) {
-            return self.refuse_reload(&actor, answer, refused.code, refused.message);
-        }
+        let logs = match fixed.and_then(|()| opened(&self.config, &prepared.config, &self.rotates_in)) {
+            Ok(logs) => logs,
+            Err(refused) => return self.refuse_reload(&actor, answer, refused.code, refused.message),
+        };
         let log_key = self.supervisor.bundle.log_key;
         let prepared = Prepared { bundle: Bundle { log_key, ..prepared.bundle }, ..prepared };
         let sockets = match self.bind_new(&prepared.config) {
@@ -107,7 +111,7 @@ impl Service<'_> {
             || prepared.config.proxy.pin_workers != self.config.proxy.pin_workers;
         self.last_reload += 1;
         let (number, asked) = match takes_process {
-            true => (STARTED_WITH, self.start_candidate(program, &prepared, &sockets)),
+            true => (STARTED_WITH, self.start_candidate(program, &prepared, &sockets, logs)),
             false => (self.last_reload, self.supervisor.configure(self.last_reload, &prepared.bundle, &sockets)),
         };
         let generation = match asked {
@@ -126,12 +130,17 @@ impl Service<'_> {
         program: Option<Program>,
         prepared: &Prepared,
         sockets: &NewSockets,
+        logs: Option<Vec<File>>,
     ) -> io::Result<u64> {
         let sockets = self.sockets_of(&prepared.config, sockets)?;
         let old = std::mem::replace(&mut self.supervisor.bundle, prepared.bundle.clone());
         let old_sockets = std::mem::replace(&mut self.supervisor.sockets, sockets);
+        let old_logs = logs.map(|logs| std::mem::replace(&mut self.supervisor.access_logs, logs));
         self.fill_bundle();
         let started = self.supervisor.start(program);
+        if let Some(logs) = old_logs {
+            self.supervisor.access_logs = logs;
+        }
         (self.supervisor.bundle, self.supervisor.sockets) = (old, old_sockets);
         started
     }
@@ -361,13 +370,28 @@ fn opens_the_same(old: &Config, new: &Config) -> bool {
     opened(old) == opened(new)
 }
 
-/// A new access log is tried before anything comes into force: the guard may write only where it could tell at its
-/// start that it would.
-fn writable(old: &Config, new: &Config) -> Result<(), bans::Refused> {
-    if opens_the_same(old, new) {
-        return Ok(());
+/// The files of a new access log, opened before anything comes into force; `None`: they are the same. The guard may
+/// write only where it could tell at its start that it would.
+fn opened(old: &Config, new: &Config, rotates_in: &BTreeSet<PathBuf>) -> Result<Option<Vec<File>>, bans::Refused> {
+    let denied = new.proxy.access_log.files().find(|file| {
+        let is_granted = file.path.parent().is_some_and(|folder| rotates_in.contains(folder));
+        file.rotate.is_some() && !is_granted
+    });
+    if let Some(file) = denied {
+        let message = format!(
+            "{} cannot be rotated: the running gateway removes files in the folders alone that it was started with: \
+             restart it (bans stay in force), or write `rotate = false`",
+            file.path.display()
+        );
+        return Err(bans::Refused::new("access_log", message));
     }
-    let Err(error) = open_logs(&new.proxy.access_log) else { return Ok(()) };
+    if opens_the_same(old, new) {
+        return Ok(None);
+    }
+    let error = match open_logs(&new.proxy.access_log) {
+        Ok(logs) => return Ok(Some(logs)),
+        Err(error) => error,
+    };
     let denied = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
     let hint = match denied.map(io::Error::kind).any(|kind| kind == io::ErrorKind::PermissionDenied) {
         true => ": the running gateway writes in the folders that it was started with: restart it (bans stay in force)",

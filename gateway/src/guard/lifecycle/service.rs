@@ -1,6 +1,7 @@
 //! Everything that the running guard keeps: its configuration, its proxies, and what waits for something.
 
 use std::{
+    collections::BTreeSet,
     io,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
@@ -37,6 +38,7 @@ use crate::{
         store::StoreError,
     },
     settings::guard::Feed,
+    sparse::Sparse,
     tls::Chain,
 };
 
@@ -79,6 +81,8 @@ pub(crate) struct Service<'guard> {
     pub(super) background: Background,
     /// By which key the access log hashes principals, where the configuration has none.
     pub(super) log_key: [u8; 32],
+    /// Folders in which the guard may rename and remove log files: those that it was started with.
+    pub(super) rotates_in: BTreeSet<PathBuf>,
     /// Who may do what.
     pub(super) operators: Operators,
     pub(super) denials: Denials,
@@ -95,6 +99,7 @@ impl<'guard> Service<'guard> {
         warnings: Vec<String>,
         operators: Operators,
     ) -> Self {
+        let rotates_in = access_log::rotates_in(&config.proxy.access_log);
         Self {
             path,
             config,
@@ -122,6 +127,7 @@ impl<'guard> Service<'guard> {
             reloads: Reloads::default(),
             background: Background::default(),
             log_key: access_log::key(),
+            rotates_in,
             operators,
             denials: Denials::default(),
         }
@@ -250,6 +256,10 @@ pub(super) struct Background {
     pub(super) is_looking: bool,
     pub(super) is_flushing: bool,
     pub(super) is_checkpointing: bool,
+    /// Rotated log files are being compressed.
+    pub(super) is_tidying: bool,
+    /// A rotation that fails is told once a second.
+    pub(super) rotation_failed: Sparse,
     /// Where checkpoints of the audit chain are sent.
     pub(super) anchors: Anchors,
     /// When rules' bans may be looked after again.
@@ -278,6 +288,7 @@ pub(super) enum Done {
     Flushed(io::Result<()>),
     Resolved(Vec<IpAddr>),
     Seen(Box<Seen>),
+    Tidied(Vec<String>),
 }
 
 pub(super) type Ready = (Result<Box<Prepared>, String>, Actor, Option<oneshot::Sender<Answer>>);

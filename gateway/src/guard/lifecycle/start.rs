@@ -159,7 +159,10 @@ fn writes(config: &Config) -> Vec<Writes> {
     // Pins may have to be made again, with their folder. The folder above holds other programs' pins, or is no bpffs.
     writes.push(Writes::Everything(pin_dir.clone()));
     writes.extend(pin_dir.parent().filter(|above| is_bpffs(above)).map(|above| Writes::Everything(above.to_owned())));
-    writes.extend(config.proxy.access_log.files().map(|file| Writes::Log(file.path.clone())));
+    writes.extend(config.proxy.access_log.files().map(|file| match file.rotate {
+        Some(_) => Writes::Rotated(file.path.clone()),
+        None => Writes::Log(file.path.clone()),
+    }));
     let admin = config.admin.as_ref().and_then(|admin| admin.listen.socket());
     writes.extend(admin.cloned().map(Writes::Socket));
     // Only what is there can be named: an anchor whose folder is missing is told of once it is written to.

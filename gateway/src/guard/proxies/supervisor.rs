@@ -254,13 +254,24 @@ impl Supervisor {
     ///
     /// # Errors
     /// Out of descriptors.
-    pub(crate) fn reopen(&mut self, access_logs: Vec<File>) -> io::Result<()> {
-        self.access_logs = access_logs;
-        for (output, log) in (0..).zip(&self.access_logs) {
-            for proxy in &mut self.proxies {
-                let copy = log.as_fd().try_clone_to_owned()?;
-                say(proxy, ToProxy::ReopenLogs { output }, vec![copy]);
-            }
+    pub(crate) fn reopen_all(&mut self, access_logs: Vec<File>) -> io::Result<()> {
+        self.access_logs.truncate(access_logs.len());
+        access_logs.into_iter().enumerate().try_for_each(|(place, log)| self.reopen(place, log))
+    }
+
+    /// Hands every proxy one output of the access log, opened anew.
+    ///
+    /// # Errors
+    /// Out of descriptors.
+    pub(crate) fn reopen(&mut self, place: usize, log: File) -> io::Result<()> {
+        let output = u16::try_from(place).map_err(io::Error::other)?;
+        for proxy in &mut self.proxies {
+            let copy = log.as_fd().try_clone_to_owned()?;
+            say(proxy, ToProxy::ReopenLogs { output }, vec![copy]);
+        }
+        match self.access_logs.get_mut(place) {
+            Some(held) => *held = log,
+            None => self.access_logs.push(log),
         }
         Ok(())
     }

@@ -1,0 +1,167 @@
+//! Rotation and what follows it, with a crash at each step.
+
+use std::{
+    collections::BTreeMap,
+    io::{Read as _, Write as _},
+    path::PathBuf,
+};
+
+use flate2::read::MultiGzDecoder;
+
+use super::*;
+
+const START: u64 = 1_764_000_000_000;
+
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("gateway-logs-{}-{name}", std::process::id()));
+        fs::remove_dir_all(&folder).unwrap_or_default();
+        fs::create_dir_all(&folder).unwrap();
+        Self(folder)
+    }
+
+    fn log(&self) -> PathBuf {
+        self.0.join("access.log")
+    }
+
+    /// What each file says, by what follows the log's name.
+    fn contents(&self) -> BTreeMap<String, String> {
+        let mut contents = BTreeMap::new();
+        for entry in fs::read_dir(&self.0).unwrap() {
+            let path = entry.unwrap().path();
+            let mut text = String::new();
+            let file = File::open(&path).unwrap();
+            if path.extension().is_some_and(|ending| ending == "gz") {
+                MultiGzDecoder::new(file).read_to_string(&mut text).unwrap();
+            } else {
+                BufReader::new(file).read_to_string(&mut text).unwrap();
+            }
+            let name = path.file_name().unwrap().to_str().unwrap();
+            contents.insert(name.strip_prefix("access.log").unwrap().to_owned(), text);
+        }
+        contents
+    }
+
+    #[track_caller]
+    fn check(&self, expect: &[(&str, &str)]) {
+        let expect = expect.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+        assert_eq!(self.contents(), expect);
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).unwrap_or_default();
+    }
+}
+
+fn settings(folder: &Folder, keep_files: usize, keep_for: Option<Duration>) -> LogFile {
+    let rotate = Rotate { size: 10, every: None, keep_files, keep_for, compress: true };
+    LogFile { path: folder.log(), rotate: Some(rotate) }
+}
+
+#[test]
+fn files_are_rotated_compressed_and_removed() {
+    let folder = Folder::new("all");
+    let file = settings(&folder, 2, None);
+    let mut opened = open(&file.path).unwrap();
+    let rules = file.rotate.clone().unwrap();
+    for number in 0..4_u64 {
+        assert!(!is_due(&rules, &opened, START), "there is nothing in it");
+        write!(opened, "line {number}").unwrap();
+        assert!(!is_due(&rules, &opened, START), "it is small");
+        writeln!(opened, " and more").unwrap();
+        assert!(is_due(&rules, &opened, START));
+        let next = rotate(&file.path, &opened, START + number * 1_000).unwrap();
+        // Whoever still writes to it keeps it from being compressed.
+        assert!(tidy(&file, START).is_empty());
+        assert!(folder.log().with_file_name(format!("access.log.20251124T16000{number}.000Z")).exists());
+        opened = next;
+        assert!(tidy(&file, START).is_empty());
+    }
+    folder.check(&[
+        ("", ""),
+        (".20251124T160002.000Z.gz", "line 2 and more\n"),
+        (".20251124T160003.000Z.gz", "line 3 and more\n"),
+    ]);
+    let old = LogFile { rotate: Some(Rotate { keep_for: Some(Duration::from_secs(10)), ..rules }), ..file };
+    assert!(tidy(&old, START + 12_500).is_empty());
+    folder.check(&[("", ""), (".20251124T160003.000Z.gz", "line 3 and more\n")]);
+}
+
+#[test]
+fn two_rotations_of_one_moment_have_two_names() {
+    let folder = Folder::new("moment");
+    let mut opened = open(&folder.log()).unwrap();
+    for number in 0..3 {
+        writeln!(opened, "{number}").unwrap();
+        opened = rotate(&folder.log(), &opened, START).unwrap();
+    }
+    let names = [".20251124T160000.000Z", ".20251124T160000.001Z", ".20251124T160000.002Z"];
+    folder.check(&[("", ""), (names[0], "0\n"), (names[1], "1\n"), (names[2], "2\n")]);
+}
+
+#[test]
+fn what_others_have_rotated_is_left_to_them() {
+    let folder = Folder::new("others");
+    let mut opened = open(&folder.log()).unwrap();
+    writeln!(opened, "one").unwrap();
+    fs::rename(folder.log(), with(&folder.log(), ".1")).unwrap();
+    drop(rotate(&folder.log(), &opened, START).unwrap());
+    drop(opened);
+    assert!(tidy(&settings(&folder, 5, None), START).is_empty());
+    folder.check(&[("", ""), (".1", "one\n")]);
+}
+
+#[test]
+fn a_crash_at_any_step_loses_no_line() {
+    const NAME: &str = ".20251124T160000.000Z";
+    let gz = |text: &str| {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    };
+    let whole = gz("one\ntwo\n");
+    let states: [(&str, Vec<(String, Vec<u8>)>); 5] = [
+        ("renamed, no other opened", vec![(NAME.to_owned(), b"one\ntwo\n".to_vec())]),
+        (
+            "compressing had begun",
+            vec![(NAME.to_owned(), b"one\ntwo\n".to_vec()), (format!("{NAME}{PARTIAL}"), whole[..9].to_vec())],
+        ),
+        (
+            "compressed, not renamed",
+            vec![(NAME.to_owned(), b"one\ntwo\n".to_vec()), (format!("{NAME}{PARTIAL}"), whole.clone())],
+        ),
+        (
+            "renamed, the other not removed",
+            vec![(NAME.to_owned(), b"one\ntwo\n".to_vec()), (format!("{NAME}{COMPRESSED}"), whole.clone())],
+        ),
+        ("done", vec![(format!("{NAME}{COMPRESSED}"), whole.clone())]),
+    ];
+    for (what, files) in states {
+        let folder = Folder::new("crash");
+        for (name, content) in files {
+            fs::write(with(&folder.log(), &name), content).unwrap();
+        }
+        // The next guard.
+        let opened = open(&folder.log()).unwrap();
+        assert!(tidy(&settings(&folder, 5, None), START).is_empty(), "{what}");
+        drop(opened);
+        folder.check(&[("", ""), (&format!("{NAME}{COMPRESSED}"), "one\ntwo\n")]);
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_opened_keeps_its_name() {
+    let folder = Folder::new("denied");
+    let mut opened = open(&folder.log()).unwrap();
+    writeln!(opened, "one").unwrap();
+    // A folder that takes no new file: a name that is too long stands for it.
+    let long = folder.0.join("x".repeat(250));
+    fs::rename(folder.log(), &long).unwrap();
+    assert!(rotate(&long, &opened, START).is_err());
+    assert!(long.exists());
+    fs::rename(&long, folder.log()).unwrap();
+}

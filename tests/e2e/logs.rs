@@ -1,0 +1,169 @@
+//! The access log on its way out: rotation under load, sockets that take lines or do not, and a disk that is full.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, Permissions},
+    os::unix::{fs::PermissionsExt as _, net::UnixDatagram},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use support::{
+    daemon::Daemon,
+    http1::{Client, Request},
+    report,
+    settings::Settings,
+    small_disk::SmallDisk,
+    upstream::Upstream,
+    wait::{SOON, until},
+    world::{GOOD_V4, World},
+};
+
+/// Starts the gateway again with this access log.
+fn log_to(daemon: &mut Daemon<'_>, world: &World, text: &str) {
+    daemon.edit(&format!("access_log = \"{}/access.log\"\n", world.folder.display()), "");
+    daemon.edit("[timeouts]\n", &format!("[access_log]\n{text}\n[timeouts]\n"));
+    daemon.signal(Signal::SIGTERM);
+    assert!(daemon.ended().success());
+    daemon.start_again();
+}
+
+/// A socket that the proxy's user may send to.
+fn receiver(path: &Path) -> UnixDatagram {
+    let socket = UnixDatagram::bind(path).unwrap();
+    fs::set_permissions(path, Permissions::from_mode(0o777)).unwrap();
+    socket.set_read_timeout(Some(SOON)).unwrap();
+    socket
+}
+
+fn numbered(number: usize) -> Request {
+    Request::new("GET", "/health").header("x-number", &number.to_string())
+}
+
+#[test]
+fn rotation_under_load_loses_no_line() {
+    if !report::may_run("logs::rotation") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let mut daemon = Daemon::start(&world, &Settings::default());
+    let log = world.folder.join("logs/access.log");
+    let text = format!(
+        "request_headers = [\"x-number\"]\n[[access_log.output]]\ntype = \"file\"\npath = {log:?}\nrotate_size = \"64KiB\"\n"
+    );
+    log_to(&mut daemon, &world, &text);
+    let client = Client::new(&world, GOOD_V4);
+    let mut connection = client.connect().unwrap();
+    let (mut sent, start) = (0, Instant::now());
+    let rotated = || {
+        let names = fs::read_dir(log.parent().unwrap())
+            .unwrap()
+            .filter_map(|entry| entry.unwrap().file_name().into_string().ok());
+        names.filter(|name| name.starts_with("access.log.")).count()
+    };
+    while rotated() < 3 {
+        assert!(start.elapsed() < 4 * SOON, "{sent} requests, and no third rotation");
+        for _ in 0..50 {
+            assert_eq!(connection.exchange(&numbered(sent)).unwrap().status, 200);
+            sent += 1;
+        }
+    }
+    let path = log.to_str().unwrap();
+    let numbers = || -> Vec<usize> {
+        // The command reads all files, compressed or not, and prints lines as they are.
+        let output = std::process::Command::new(support::daemon::binary())
+            .args(["--json", "logs", "--file", path, "--lines", "1000000"])
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.filter_map(|line| line["request.x-number"].as_str()?.parse().ok()).collect()
+    };
+    let all = until("every line", SOON, || Some(numbers()).filter(|numbers| numbers.len() >= sent));
+    assert_eq!(all, (0..sent).collect::<Vec<_>>(), "each once, in order");
+    assert!(
+        fs::read_dir(log.parent().unwrap())
+            .unwrap()
+            .any(|entry| { entry.unwrap().path().extension().is_some_and(|ending| ending == "gz") })
+    );
+}
+
+#[test]
+fn sockets_get_lines_and_one_that_takes_none_stalls_nobody() {
+    if !report::may_run("logs::sockets") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let mut daemon = Daemon::start(&world, &Settings::default());
+    let (syslog_at, journal_at) = (world.folder.join("syslog"), world.folder.join("journal"));
+    let (syslog, journal) = (receiver(&syslog_at), receiver(&journal_at));
+    let text = format!(
+        "request_headers = [\"x-number\"]\n[[access_log.output]]\ntype = \"syslog\"\npath = {syslog_at:?}\n\
+         [[access_log.output]]\ntype = \"journald\"\npath = {journal_at:?}\n"
+    );
+    log_to(&mut daemon, &world, &text);
+    let client = Client::new(&world, GOOD_V4);
+    let mut connection = client.connect().unwrap();
+    let mut space = vec![0; 65_536];
+    assert_eq!(connection.exchange(&numbered(0)).unwrap().status, 200);
+    let length = syslog.recv(&mut space).unwrap();
+    let message = String::from_utf8_lossy(&space[..length]).into_owned();
+    assert!(
+        message.starts_with("<134>1 ") && message.contains(" gateway ") && message.contains(" access - {"),
+        "{message}"
+    );
+    let (_, line) = message.split_once(" access - ").unwrap();
+    let line: Value = serde_json::from_str(line).unwrap();
+    assert_eq!((&line["path"], &line["request.x-number"]), (&"/health".into(), &"0".into()));
+    let length = journal.recv(&mut space).unwrap();
+    let message = String::from_utf8_lossy(&space[..length]).into_owned();
+    let fields: BTreeSet<&str> = message.lines().filter_map(|line| line.split('=').next()).collect();
+    assert_eq!(fields, BTreeSet::from(["MESSAGE", "PRIORITY", "SYSLOG_IDENTIFIER"]), "{message}");
+
+    // Nobody reads any more: the kernel's queue fills, then lines are dropped and told.
+    let mut slowest = Duration::ZERO;
+    let mut number = 1;
+    until("dropped lines in the status", 4 * SOON, || {
+        for _ in 0..200 {
+            let began = Instant::now();
+            assert_eq!(connection.exchange(&numbered(number)).unwrap().status, 200);
+            slowest = slowest.max(began.elapsed());
+            number += 1;
+        }
+        daemon.status()["lost"]["log_drops"]["too_slow"].as_u64().filter(|dropped| *dropped > 0)
+    });
+    assert!(slowest < SOON, "{slowest:?}");
+}
+
+#[test]
+fn a_full_disk_drops_lines_and_no_request() {
+    if !report::may_run("logs::full_disk") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let mut daemon = Daemon::start(&world, &Settings::default());
+    let disk = SmallDisk::mount(&world.folder.join("logs"), 1 << 20);
+    let log = world.folder.join("logs/access.log");
+    let text = format!("[[access_log.output]]\ntype = \"file\"\npath = {log:?}\nrotate = false\n");
+    log_to(&mut daemon, &world, &text);
+    let client = Client::new(&world, GOOD_V4);
+    let mut connection = client.connect().unwrap();
+    disk.fill();
+    until("dropped lines in the status", 4 * SOON, || {
+        for _ in 0..100 {
+            assert_eq!(connection.exchange(&numbered(0)).unwrap().status, 200);
+        }
+        let status = daemon.status();
+        let warns = status["warnings"].to_string().contains("the disk is full");
+        status["lost"]["log_drops"]["disk_full"].as_u64().filter(|dropped| *dropped > 0 && warns)
+    });
+    disk.clear();
+    let last = client.send(&numbered(7)).unwrap();
+    let text = until("the line", SOON, || fs::read_to_string(&log).ok().filter(|text| text.contains(&last.id())));
+    assert!(text.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "no line is torn");
+}
