@@ -58,6 +58,10 @@ impl Journal {
 
     /// Has the oldest closed file deleted, if it is not to be kept, once the chain says so.
     fn retire(&mut self, settings: &Settings, now: Now, in_force: InForce<'_>) {
+        if !self.audit.rotation_due(settings.max_size) {
+            // What was in the way is gone, or is told again here.
+            self.stuck = None;
+        }
         match self.audit.retirement(&settings.keep, now.unix_millis) {
             Ok(None) => {}
             Ok(Some((event, members, path))) => {
