@@ -45,14 +45,16 @@ pub(crate) struct Arguments {
     pub(crate) filters: Vec<String>,
 }
 
-/// What CI runs of `tests/kernel`: forms of packets, lists, a ban over a cable and a restart, budgets, cookies.
-const QUICK: [&str; 6] = [
+/// What CI runs of `tests/kernel`: forms of packets, lists, a ban over a cable and a restart, budgets, cookies,
+/// lines about packets.
+const QUICK: [&str; 7] = [
     "form::x01_ipv4_headers",
     "form::x02_fragments",
     "verdicts::rules_of_prefixes",
     "live::x09",
     "budgets::two_cpus_share_one_budget",
     "budgets::beyond_the_global_budget",
+    "traced::d05",
 ];
 
 /// A virtual machine without KVM is ten times slower, and nothing may hang for ever.
