@@ -114,6 +114,8 @@ fn make_file(path: &Path, block: &Block) {
         fs::write(path, SCHEMA).unwrap();
     } else if ends("jwks.json") {
         fs::write(path, tokens::ISSUERS.jwks().to_string()).unwrap();
+    } else if ends(".secret") {
+        fs::write(path, [b'7'; 64]).unwrap();
     } else if ends(".txt") {
         fs::write(path, "198.51.100.0/24\n").unwrap();
     } else if !ends(".log") && path.extension().is_some() {
