@@ -140,7 +140,8 @@ fn m02_limits_and_rules_go_on_counting() {
     daemon.done(&["reload"]);
     assert_eq!(served(&client, 9), 4, "nothing has changed for it");
     daemon.edit(&limit(10), &limit(16));
-    daemon.done(&["reload"]);
+    let told = daemon.done(&["reload"])["message"].clone();
+    assert!(told.as_str().unwrap().contains("\n  limit.address."), "what has changed: {told}");
     assert_eq!(served(&client, 9), 6, "ten are spent of sixteen");
     daemon.edit(&limit(16), &limit(3));
     daemon.done(&["reload"]);

@@ -10,6 +10,7 @@ mod background;
 mod certificate_files;
 mod certificates;
 mod denials;
+mod difference;
 mod event_loop;
 mod observation;
 mod reload;

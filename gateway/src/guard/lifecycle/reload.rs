@@ -21,6 +21,7 @@ use tokio::{
 
 use super::{
     access_log::open_logs,
+    difference::difference,
     prepare::{Prepared, ports, prepare},
     service::{OnDisk, Ready, Reload, ReloadState, Service, Unacknowledged, reply},
 };
@@ -121,7 +122,7 @@ impl Service<'_> {
         tracing::info!(reload = self.last_reload, generation, "a proxy compiles the new configuration");
         let until = Instant::now() + COMPILED_WITHIN;
         let state = ReloadState::Compiling { prepared: Box::new(prepared), sockets, until };
-        self.reload = Some(Reload { number, generation, state, actor, answer, on_disk });
+        self.reload = Some(Reload { number, generation, state, actor, answer, on_disk, changes: Vec::new() });
     }
 
     /// Starts a proxy of another configuration, while one that dies meanwhile is replaced by one of the old.
@@ -215,6 +216,7 @@ impl Service<'_> {
         self.relay();
         self.supervisor.commit(reload.generation, reload.number);
         let log = !opens_the_same(&config, &self.config);
+        reload.changes = difference(&self.config.effective(), &config.effective(), &self.supervisor.bundle, &bundle);
         (self.supervisor.bundle, self.supervisor.sockets) = (bundle, sockets);
         self.supervisor.drain = config.proxy.drain;
         self.config = config;
@@ -230,8 +232,9 @@ impl Service<'_> {
         if log {
             self.reopen();
         }
-        tracing::info!("a new configuration is in force{}", reload.on_disk.said());
-        self.guard.tell("reload", now, audit::members(json!({"actor": reload.actor.to_string()})));
+        tracing::info!(changes = ?reload.changes, "a new configuration is in force{}", reload.on_disk.said());
+        let members = json!({"actor": reload.actor.to_string(), "changes": reload.changes});
+        self.guard.tell("reload", now, audit::members(members));
         if reload.number == STARTED_WITH {
             self.reload = Some(reload);
         } else {
@@ -254,7 +257,8 @@ impl Service<'_> {
 
     /// Answers once `generation` serves the old configuration no more: whoever connects then is served by the new one.
     fn answer_reload(&mut self, reload: Reload, generation: Option<u64>) {
-        let message = format!("the new configuration is in force{}", reload.on_disk.said());
+        let changes: String = reload.changes.iter().map(|change| format!("\n  {change}")).collect();
+        let message = format!("the new configuration is in force{}{changes}", reload.on_disk.said());
         let done = Answer::Done { message, changed: 1 };
         let Some(generation) = generation else { return reply(reload.answer, done) };
         let barrier = match reload.answer {

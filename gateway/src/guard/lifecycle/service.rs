@@ -144,6 +144,8 @@ pub(super) struct Reload {
     pub(super) actor: Actor,
     pub(super) answer: Option<oneshot::Sender<Answer>>,
     pub(super) on_disk: OnDisk,
+    /// What it has changed, once it is in force.
+    pub(super) changes: Vec<String>,
 }
 
 /// How far a reload has come.
