@@ -2,7 +2,9 @@
 //! many times as much memory, and work.
 
 use super::{
-    ANSWERS, MAX_GOOD, MAX_LABELS, MAX_REASON, MAX_REFUSED, MAX_SHADOWED, ToGuard, ToProxy, telemetry::Telemetry,
+    ANSWERS, MAX_GOOD, MAX_LABELS, MAX_REASON, MAX_REFUSED, MAX_SHADOWED, ToGuard, ToProxy,
+    delivery::{Delivered, LONGEST_RESPONSE},
+    telemetry::Telemetry,
 };
 use crate::{detect::MAX_SCORES, settings::detect::MAX_EVIDENCE, signal::Signal};
 
@@ -61,6 +63,16 @@ impl Bounded for ToGuard {
 impl Bounded for Telemetry {
     fn check(&self) -> Result<(), &'static str> {
         Ok(())
+    }
+}
+
+/// One response, which a message has room for.
+impl Bounded for Delivered {
+    fn check(&self) -> Result<(), &'static str> {
+        match &self.0 {
+            Ok(response) if response.len() > LONGEST_RESPONSE => Err("bytes of a response"),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -40,9 +40,14 @@ impl Service<'_> {
     fn wait_for_delivery(&self, job: Job, nonce: u64, answer: OwnedFd, beside: &mpsc::Sender<Done>) {
         let (beside, state_dir) = (beside.clone(), self.config.guard.state_dir.clone());
         tokio::spawn(async move {
-            let heard = async { Channel::new(answer)?.receive::<Delivered>().await };
-            let delivered = match timeout(PATIENCE, heard).await {
-                Ok(Ok(Some((Delivered(delivered), _descriptors)))) => delivered,
+            let heard = async {
+                let channel = Channel::new(answer)?;
+                let heard = timeout(PATIENCE, channel.receive_alone::<Delivered>()).await;
+                channel.close();
+                io::Result::Ok(heard)
+            };
+            let delivered = match heard.await.unwrap_or_else(|error| Ok(Err(error))) {
+                Ok(Ok(Some(Delivered(delivered)))) => delivered,
                 Ok(Ok(None)) => Err("the observer died meanwhile".to_owned()),
                 Ok(Err(error)) => Err(format!("the observer says what is no answer: {error}")),
                 Err(_elapsed) => Err("the observer does not answer".to_owned()),
