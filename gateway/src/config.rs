@@ -44,6 +44,8 @@ pub struct Config {
     pub guard: settings::guard::Settings,
     /// The admin listener's part; `None`: there is none.
     pub admin: Option<settings::admin::Settings>,
+    /// Which requests are traced; `None`: none is.
+    pub traces: Option<settings::traces::Settings>,
     /// The proxy's part.
     pub proxy: settings::proxy::Settings,
     /// Its text, with the place of every key, for faults that are found later ([`Diagnostics::from_diagnostics`]).
@@ -67,19 +69,19 @@ impl Config {
             )
         })?;
         let reader = Reader::new(&document, files);
-        let Contents { admin, guard, proxy } =
+        let Contents { admin, traces, guard, proxy } =
             tables::read(Table::root(&reader, parsed.get_ref(), tables::KEYS), &reader);
         let (diagnostics, warnings) = reader.finish();
         if !diagnostics.is_empty() {
             return Err(Diagnostics::new(document.clone(), diagnostics));
         }
-        Ok(Self { guard, admin, proxy, document, warnings })
+        Ok(Self { guard, admin, traces, proxy, document, warnings })
     }
 
     /// Everything that is in force, defaults included, as JSON. Files are named, never shown: nothing in it is secret.
     #[must_use]
     pub fn effective(&self) -> serde_json::Value {
-        effective::describe(&self.guard, self.admin.as_ref(), &self.proxy)
+        effective::describe(&self.guard, self.admin.as_ref(), self.traces.as_ref(), &self.proxy)
     }
 }
 

@@ -12,5 +12,7 @@ mod main;
 mod admin;
 mod deliver;
 mod exposition;
+mod protobuf;
 mod reference;
 mod store;
+mod traces;

@@ -12,6 +12,7 @@ pub mod access_log;
 pub mod listener;
 pub mod timeouts;
 pub mod tls;
+pub mod traces;
 
 pub mod cors;
 pub mod edits;

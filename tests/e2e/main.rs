@@ -78,6 +78,7 @@ mod tls_clients;
 mod tls_renewal;
 mod tls_upstream;
 mod told;
+mod traces;
 mod tunnel;
 mod upgrade;
 mod upstream;

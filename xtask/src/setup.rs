@@ -4,16 +4,22 @@ use std::{
     env, fs,
     io::{self, BufRead as _, IsTerminal as _},
     os::unix::fs::MetadataExt as _,
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
 };
 
 use anyhow::{Context as _, bail};
 
-use crate::{ebpf::toolchain::Toolchain, places::cargo};
+use crate::{
+    ebpf::toolchain::Toolchain,
+    places::{cargo, root},
+};
 
 /// The linker that is the reference for the kernel program.
 const LINKER: &str = "0.13.0";
+
+/// The version of opentelemetry-proto that the tests decode traces by.
+const OPENTELEMETRY: &str = "1.45.2";
 
 /// What `cargo xtask setup` is told.
 #[derive(Debug, Default, clap::Args)]
@@ -122,6 +128,9 @@ fn plan(level: Level) -> anyhow::Result<Vec<Step>> {
         wanted.push(("nsenter", "nsenter (network namespaces)", &["util-linux"]));
     }
     if level >= Level::All {
+        if !collector().join("bin/pip").exists() {
+            wanted.push(("pip3", "Python with pip, for a collector of traces", &["python3-pip", "python3-venv"]));
+        }
         wanted.push(("promtool", "Prometheus, which the tests read metrics by", &["prometheus"]));
     }
     for (program, what, debian) in wanted {
@@ -146,7 +155,34 @@ fn plan(level: Level) -> anyhow::Result<Vec<Step>> {
         }
         steps.push(linker());
     }
+    if level >= Level::All && !collector().join("bin/opentelemetry-proto").exists() {
+        steps.extend(opentelemetry());
+    }
     Ok(install(&packages)?.into_iter().chain(steps).collect())
+}
+
+/// Where the Python of the collector is that decodes traces in the tests.
+fn collector() -> PathBuf {
+    root().join("target/otlp")
+}
+
+/// The commands that install what that collector decodes by.
+fn opentelemetry() -> [Step; 3] {
+    let folder = collector();
+    let (shown, done) = (folder.display().to_string(), folder.join("bin/opentelemetry-proto").display().to_string());
+    let package = format!("opentelemetry-proto=={OPENTELEMETRY}");
+    [
+        vec!["python3".to_owned(), "-m".to_owned(), "venv".to_owned(), shown.clone()],
+        vec![format!("{shown}/bin/pip"), "install".to_owned(), "--quiet".to_owned(), package],
+        // Says that it is there.
+        vec!["touch".to_owned(), done],
+    ]
+    .map(|command| Step {
+        why: "opentelemetry-proto, by which the tests decode traces".to_owned(),
+        command,
+        environment: Vec::new(),
+        as_root: false,
+    })
 }
 
 /// The commands that install distribution packages.

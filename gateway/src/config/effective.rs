@@ -17,6 +17,7 @@ use crate::settings::{
     operators::{Member, Operator},
     proxy::{ClientHeader, Settings as Proxy},
     tls::{Certificate, ClientCertificates},
+    traces::{Accept, Endpoint, Settings as Traces},
     upstream::{Balance, HashBy, HostHeader, Protocol, ProxyProtocol, Server, Upstream},
     validate::Formats,
 };
@@ -26,7 +27,7 @@ mod route;
 mod tls;
 mod tokens;
 
-pub(super) fn describe(guard: &Guard, admin: Option<&Admin>, proxy: &Proxy) -> Value {
+pub(super) fn describe(guard: &Guard, admin: Option<&Admin>, traces: Option<&Traces>, proxy: &Proxy) -> Value {
     let timeouts = &proxy.timeouts;
     let mut root = json!({
         "guard": guard_table(guard),
@@ -54,6 +55,7 @@ pub(super) fn describe(guard: &Guard, admin: Option<&Admin>, proxy: &Proxy) -> V
         },
         "admin": admin.map(admin_table),
         "access_log": access_log::access_log(&proxy.access_log),
+        "traces": traces.map(traces_table),
         "timeouts": {
             "handshake": show_duration(timeouts.handshake),
             "headers": show_duration(timeouts.headers),
@@ -121,6 +123,18 @@ fn audit(audit: &audit::Settings) -> Value {
         "keep_size": audit.keep.bytes.map(show_size),
         "keep_for": audit.keep.age.map(show_duration),
         "anchor": (!audit.anchors.is_empty()).then(|| audit.anchors.iter().map(anchor).collect::<Vec<_>>()),
+    })
+}
+
+fn traces_table(traces: &Traces) -> Value {
+    let Endpoint { host, port, path } = &traces.endpoint;
+    let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+    let accept = Accept::NAMES.into_iter().find(|(_, accept)| *accept == traces.accept);
+    json!({
+        "endpoint": format!("http://{host}:{port}{path}"),
+        "sample": f64::from(traces.sample) / 1e6,
+        "accept": accept.map(|(name, _)| name),
+        "service": traces.service,
     })
 }
 

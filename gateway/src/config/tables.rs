@@ -4,7 +4,9 @@ use super::{
     reader::{Keys, Reader},
     table::Table,
 };
-use crate::settings::{admin::Settings as Admin, guard::Settings as Guard, proxy::Settings as Proxy};
+use crate::settings::{
+    admin::Settings as Admin, guard::Settings as Guard, proxy::Settings as Proxy, traces::Settings as Traces,
+};
 
 mod access_log;
 mod admin;
@@ -25,6 +27,7 @@ mod roles;
 mod route;
 mod rule;
 mod timeouts;
+mod traces;
 mod upstream;
 mod validate;
 
@@ -39,6 +42,7 @@ pub(super) const KEYS: Keys = &[
     ("proxy", "The process that serves requests. It has no privileges."),
     ("admin", "The admin listener: metrics, `/healthz` and `/readyz`. Without this table there is none."),
     ("access_log", "What the log of requests says, and where it goes."),
+    ("traces", "Which requests are traced, and where. Without this table none is."),
     ("timeouts", "How long each part of a request may take."),
     ("listener", "An address where clients connect. At least one is required; each has its own `[[listener]]`."),
     ("certificate", "A certificate that every TLS listener shows to clients that ask for one of its names."),
@@ -59,6 +63,7 @@ pub(super) const KEYS: Keys = &[
 /// What a configuration says.
 pub(super) struct Contents {
     pub(super) admin: Option<Admin>,
+    pub(super) traces: Option<Traces>,
     pub(super) guard: Guard,
     pub(super) proxy: Proxy,
 }
@@ -74,8 +79,9 @@ pub(super) fn read(root: Table<'_>, reader: &Reader<'_>) -> Contents {
     guard.shadow_address_limit = proxy.address_limit.is_some_and(|limit| limit.shadow);
     jwt::warn_of_guessing(&proxy, reader);
     let admin = admin::read(root.table("admin", admin::KEYS), &proxy.listeners, reader);
+    let traces = traces::read(root.table("traces", traces::KEYS), admin.is_some());
     root.finish();
-    Contents { admin, guard, proxy }
+    Contents { admin, traces, guard, proxy }
 }
 
 /// Every table that the proxy is built from: first what others refer to.

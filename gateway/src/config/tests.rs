@@ -493,4 +493,5 @@ mod identity;
 mod operator;
 mod route;
 mod tls;
+mod traces;
 mod upgrade;

@@ -35,6 +35,8 @@ pub struct ObserverConfig {
     pub tls: Option<AdminTls>,
     /// The bearer token that is asked for.
     pub token: Option<Vec<u8>>,
+    /// Where traces are sent; `None`: nowhere.
+    pub traces: Option<settings::traces::Settings>,
 }
 
 /// TLS of the admin listener, all of it PEM.
@@ -56,7 +58,10 @@ impl ObserverConfig {
     ///
     /// # Errors
     /// Files that are not what they should be.
-    pub fn new(settings: &settings::admin::Settings) -> Result<Self, Diagnostic> {
+    pub fn new(
+        settings: &settings::admin::Settings,
+        traces: Option<&settings::traces::Settings>,
+    ) -> Result<Self, Diagnostic> {
         let tls = settings.certificate.as_ref().map(|pair| AdminTls {
             certificate: pair.certificate.bytes.to_vec(),
             private_key: pair.private_key.bytes.to_vec(),
@@ -76,7 +81,7 @@ impl ObserverConfig {
             is_token.then(|| token.to_vec()).ok_or_else(wrong)
         });
         let is_unix = settings.listen.socket().is_some();
-        Ok(Self { hosts: settings.hosts.clone(), is_unix, tls, token: token.transpose()? })
+        Ok(Self { hosts: settings.hosts.clone(), is_unix, tls, token: token.transpose()?, traces: traces.cloned() })
     }
 }
 

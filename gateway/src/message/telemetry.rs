@@ -6,26 +6,18 @@
 use serde::{Deserialize, Serialize};
 
 pub use histogram::Histogram;
+pub use limits::{MAX_LABEL, MAX_NAMES, MAX_TRACES, MAX_WEIGHT, OTHER};
 pub use metric::{Kind, Metric, Role, Row};
 pub use report::Report;
+pub use trace::{Step, StepSpan, Trace};
 
 use crate::sandbox;
 
 mod histogram;
+mod limits;
 mod metric;
 mod report;
-
-/// The most bytes of a label's value; what is longer is cut.
-pub const MAX_LABEL: usize = 200;
-
-/// The most routes, upstreams and the like that are told by name. What is over it is counted as [`OTHER`].
-pub const MAX_NAMES: usize = 2_000;
-
-/// The most that one process may tell: series, where eight buckets of a histogram count as one.
-pub const MAX_WEIGHT: usize = 50_000;
-
-/// The label that stands for everything over [`MAX_NAMES`].
-pub const OTHER: &str = "other";
+mod trace;
 
 /// What a process tells at once. It says something every second, be it only that it is there.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -36,6 +28,8 @@ pub struct Telemetry {
     pub changed: Vec<(Series, Value)>,
     /// Series that are no more.
     pub gone: Vec<Series>,
+    /// Requests that were traced, at most [`MAX_TRACES`].
+    pub traces: Vec<Trace>,
 }
 
 /// One series of numbers.

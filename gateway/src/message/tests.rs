@@ -67,7 +67,7 @@ fn messages() -> Vec<Vec<u8>> {
     let mut samples = Samples::default();
     samples.count(Metric::AdminRequests, &["200"], 7);
     samples.level(Metric::ObserverSeries, &[], u64::MAX);
-    let telemetry = Telemetry { serves: true, changed: samples.into_inner(), gone: Vec::new() };
+    let telemetry = Telemetry { serves: true, changed: samples.into_inner(), ..Telemetry::default() };
     vec![
         written(&ToGuard::Ready),
         written(&ToGuard::Failed { reason: "why".to_owned() }),

@@ -14,7 +14,7 @@ use http_body_util::Full;
 
 pub(super) use server::{Socket, serve};
 
-use super::{exposition::Format, store::Store};
+use super::{exposition::Format, store::Store, traces::Exporter};
 use crate::{
     message::{
         observer::ObserverConfig,
@@ -38,6 +38,7 @@ pub(super) struct Admin {
     answers: RefCell<BTreeMap<u16, u64>>,
     written: RefCell<HashMap<Format, (Instant, Bytes)>>,
     connections: Cell<usize>,
+    exporter: Rc<Exporter>,
     own: Own,
 }
 
@@ -50,7 +51,12 @@ pub(super) struct Own {
 }
 
 impl Admin {
-    pub(super) fn new(config: ObserverConfig, store: Rc<RefCell<Store>>, own: Own) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        config: ObserverConfig,
+        store: Rc<RefCell<Store>>,
+        exporter: Rc<Exporter>,
+        own: Own,
+    ) -> anyhow::Result<Self> {
         let admin = Self {
             config: RefCell::default(),
             tls: RefCell::default(),
@@ -58,6 +64,7 @@ impl Admin {
             answers: RefCell::default(),
             written: RefCell::default(),
             connections: Cell::new(0),
+            exporter,
             own,
         };
         admin.configure(config)?;
@@ -68,6 +75,7 @@ impl Admin {
     pub(super) fn configure(&self, config: ObserverConfig) -> anyhow::Result<()> {
         let tls = config.tls.as_ref().map(|tls| tls.compile().map_err(|fault| anyhow::anyhow!("{fault}")));
         *self.tls.borrow_mut() = tls.transpose()?;
+        self.exporter.configure(config.traces.clone());
         *self.config.borrow_mut() = config;
         Ok(())
     }
@@ -78,6 +86,7 @@ impl Admin {
         let mut samples = Samples::default();
         samples.level(Metric::ObserverSeries, &[], u64::try_from(store.series()).unwrap_or(u64::MAX));
         samples.count(Metric::ObserverRefused, &[], store.refused());
+        samples.count(Metric::Lost, &["traces_exported"], self.exporter.lost());
         samples.sandbox("observer", &self.own.sandbox);
         if let Some(bytes) = self.own.resident.as_ref().and_then(|resident| resident.bytes().ok()) {
             samples.level(Metric::Memory, &["observer"], bytes);
@@ -85,7 +94,7 @@ impl Admin {
         for (code, count) in &*self.answers.borrow() {
             samples.count(Metric::AdminRequests, &[&code.to_string()], *count);
         }
-        let telemetry = Telemetry { serves: true, changed: samples.into_inner(), gone: Vec::new() };
+        let telemetry = Telemetry { serves: true, changed: samples.into_inner(), gone: Vec::new(), traces: Vec::new() };
         store.hear((Role::Observer, 0), telemetry);
     }
 
@@ -179,7 +188,7 @@ mod tests {
     fn check(token: Option<&str>, request: &[(&str, &str)], path: &str, expect: u16) {
         let mut store = Store::default();
         store.hear((Role::Proxy, 1), Telemetry { serves: true, ..Telemetry::default() });
-        let admin = Admin::new(config(token), Rc::new(RefCell::new(store)), own()).unwrap();
+        let admin = Admin::new(config(token), Rc::new(RefCell::new(store)), Rc::default(), own()).unwrap();
         let mut built = Request::builder().uri(path);
         for (name, value) in request {
             built = if *name == "method" { built.method(*value) } else { built.header(*name, *value) };
@@ -220,7 +229,7 @@ mod tests {
 
     #[test]
     fn nobody_serves_at_first() {
-        let admin = Admin::new(config(None), Rc::default(), own()).unwrap();
+        let admin = Admin::new(config(None), Rc::default(), Rc::default(), own()).unwrap();
         let request = Request::builder().uri("/readyz").header("host", "localhost").body(()).unwrap();
         assert_eq!(admin.answer(&request).status(), StatusCode::SERVICE_UNAVAILABLE);
     }

@@ -20,6 +20,7 @@ use super::{
     admin::{Admin, Own, Socket, serve},
     deliver::deliver,
     store::Store,
+    traces::Exporter,
 };
 use crate::{
     message::{
@@ -32,8 +33,8 @@ use crate::{
     sandbox,
 };
 
-/// How many messages of one proxy are read in a second. It sends one, or as many as its series take.
-const PACE: u32 = 200;
+/// How many messages of one proxy are read in a second. It sends one, or as many as its series and traces take.
+const PACE: u32 = 1_000;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -81,7 +82,9 @@ async fn listen(channel: &Channel, own: Own) -> anyhow::Result<()> {
     let config: ObserverConfig = unseal(config).context("cannot read the configuration that the guard sent")?;
     let socket = listener(socket, config.is_unix).context("cannot use the admin listener's socket")?;
     let store = Rc::new(RefCell::new(Store::default()));
-    let admin = Rc::new(Admin::new(config, Rc::clone(&store), own)?);
+    let exporter = Rc::new(Exporter::default());
+    let admin = Rc::new(Admin::new(config, Rc::clone(&store), Rc::clone(&exporter), own)?);
+    tokio::task::spawn_local(Rc::clone(&exporter).run());
     tokio::task::spawn_local(serve(socket, Rc::clone(&admin)));
     let mut second = interval(SECOND);
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -107,7 +110,7 @@ async fn listen(channel: &Channel, own: Own) -> anyhow::Result<()> {
             (ToObserver::Telemetry(telemetry), _) => store.borrow_mut().hear((Role::Guard, 0), telemetry),
             (ToObserver::Proxy { generation }, Some(socket)) => {
                 let channel = Channel::new(socket)?;
-                tokio::task::spawn_local(hear(channel, generation, Rc::clone(&store)));
+                tokio::task::spawn_local(hear(channel, generation, Rc::clone(&store), Rc::clone(&exporter)));
             }
             (ToObserver::Configure, Some(config)) => match unseal(config) {
                 Ok(config) => admin.configure(config)?,
@@ -131,16 +134,21 @@ fn listener(socket: OwnedFd, is_unix: bool) -> io::Result<Socket> {
 }
 
 /// Listens to one proxy until it is gone, or says what is no message.
-async fn hear(channel: Channel, generation: u64, store: Rc<RefCell<Store>>) {
+async fn hear(channel: Channel, generation: u64, store: Rc<RefCell<Store>>, exporter: Rc<Exporter>) {
     let id = (Role::Proxy, generation);
     let mut left = PACE;
     loop {
         match channel.receive_alone::<Telemetry>().await {
-            Ok(Some(telemetry)) => store.borrow_mut().hear(id, telemetry),
+            Ok(Some(mut telemetry)) => {
+                let refused = exporter.add(std::mem::take(&mut telemetry.traces));
+                let mut store = store.borrow_mut();
+                store.refuse(refused);
+                store.hear(id, telemetry);
+            }
             Ok(None) => break,
             Err(error) => {
                 tracing::error!(generation, %error, "a proxy broke the rules of its telemetry");
-                store.borrow_mut().refuse();
+                store.borrow_mut().refuse(1);
                 break;
             }
         }

@@ -76,9 +76,9 @@ impl Store {
         }
     }
 
-    /// A message could not be read.
-    pub(super) const fn refuse(&mut self) {
-        self.refused = self.refused.saturating_add(1);
+    /// So much of what a process says could not be read.
+    pub(super) const fn refuse(&mut self, more: u64) {
+        self.refused = self.refused.saturating_add(more);
     }
 
     /// How many samples and messages were refused.
@@ -201,7 +201,7 @@ mod tests {
     fn telemetry(serves: bool, fill: impl FnOnce(&mut Samples)) -> Telemetry {
         let mut samples = Samples::default();
         fill(&mut samples);
-        Telemetry { serves, changed: samples.into_inner(), gone: Vec::new() }
+        Telemetry { serves, changed: samples.into_inner(), gone: Vec::new(), traces: Vec::new() }
     }
 
     fn level(store: &Store, metric: Metric, labels: &[&str]) -> Option<f64> {

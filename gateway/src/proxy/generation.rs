@@ -16,7 +16,7 @@ use crate::{
     clock::Now,
     config::{self, Config},
     message::Bundle,
-    settings::listener::Listener,
+    settings::{self, listener::Listener},
     snapshot::Snapshot,
 };
 
@@ -33,6 +33,8 @@ pub(super) struct Compiled {
     pub(super) snapshot: Snapshot,
     /// Whether there is an admin listener, so that requests are measured.
     is_observed: bool,
+    /// Which requests are traced; `None`: none is.
+    traces: Option<settings::traces::Settings>,
     /// What is known of the servers of each upstream, in the order of the configuration.
     pub(super) upstreams: Box<[Arc<SharedUpstream>]>,
     /// The threads that validate large bodies.
@@ -47,7 +49,7 @@ impl Compiled {
     /// changes until [`Self::put_in_force`].
     pub(super) fn new(bundle: &Bundle, before: Option<&Self>, limits: ProcessLimits) -> anyhow::Result<Self> {
         let config = Config::load(&bundle.path, bundle).map_err(|diagnostics| anyhow::anyhow!("{diagnostics}"))?;
-        let is_observed = config.admin.is_some();
+        let (is_observed, traces) = (config.admin.is_some(), config.traces);
         let snapshot = match before {
             Some(before) => before.snapshot.succeeded_by(config.proxy),
             None => Snapshot::new(config.proxy),
@@ -70,7 +72,7 @@ impl Compiled {
             _ => Arc::new(Validators::none()),
         };
         let max_connections = snapshot.settings.connections_within(limits.descriptors);
-        Ok(Self { snapshot, is_observed, upstreams, validators, max_connections })
+        Ok(Self { snapshot, is_observed, traces, upstreams, validators, max_connections })
     }
 
     /// Goes on with what is known of clients and servers. To be called once, at the moment from which this one serves.
@@ -120,6 +122,11 @@ impl Generation {
 
     pub(super) fn snapshot(&self) -> &Snapshot {
         &self.compiled.snapshot
+    }
+
+    /// Which requests are traced; `None`: none is.
+    pub(super) fn traces(&self) -> Option<&settings::traces::Settings> {
+        self.compiled.traces.as_ref()
     }
 
     /// Where its requests are measured, if they are.

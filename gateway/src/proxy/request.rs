@@ -11,4 +11,5 @@ pub(super) mod requests;
 mod respond;
 pub(super) mod response_body;
 mod routing;
+mod trace;
 mod unserved;

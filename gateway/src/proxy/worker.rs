@@ -22,12 +22,22 @@ use super::{
     generation::{Compiled, Generation},
     memory::slab::Slab,
 };
-use crate::{client::Client, clock, detect::BanRequest, log::sink::Lines, message::ToGuard, request_id::RequestId};
+use crate::{
+    client::Client,
+    clock,
+    detect::BanRequest,
+    log::sink::Lines,
+    message::{ToGuard, telemetry::Trace},
+    request_id::RequestId,
+};
 
 pub(super) mod counters;
 pub(super) mod measures;
 pub(super) mod messages;
 pub(super) mod shared;
+
+/// The most requests that one worker traces between two ticks.
+const MAX_TRACES_A_TICK: usize = 500;
 
 /// What one worker's thread owns.
 pub(super) struct Worker {
@@ -40,6 +50,7 @@ pub(super) struct Worker {
     pub(super) draining: Cell<bool>,
     pub(super) good_clients: GoodClients,
     pub(super) counters: Counters,
+    traces: RefCell<Vec<Trace>>,
     connections: RefCell<Slab<Rc<Connection>>>,
     events: mpsc::Sender<Event>,
     ids: Cell<u128>,
@@ -89,6 +100,7 @@ impl Worker {
             draining: Cell::new(false),
             good_clients: GoodClients::default(),
             counters: Counters::default(),
+            traces: RefCell::default(),
             connections: RefCell::default(),
             events,
             ids: Cell::new(first_id),
@@ -222,6 +234,28 @@ impl Worker {
     pub(super) fn tell(&self, event: Event) {
         if self.events.try_send(event).is_err() {
             self.shared.lost_asks.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A request was traced. There is room for some until the next tick.
+    pub(super) fn traced(&self, trace: Trace) {
+        let mut traces = self.traces.borrow_mut();
+        if traces.len() < MAX_TRACES_A_TICK {
+            traces.push(trace);
+        } else {
+            self.shared.lost_traces.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Tells the control thread of traced requests.
+    pub(super) fn tell_traces(&self) {
+        if self.traces.borrow().is_empty() {
+            return;
+        }
+        let traces = self.traces.take();
+        let lost = u64::try_from(traces.len()).unwrap_or(u64::MAX);
+        if self.events.try_send(Event::Traced(traces)).is_err() {
+            self.shared.lost_traces.fetch_add(lost, Ordering::Relaxed);
         }
     }
 

@@ -70,7 +70,7 @@ pub(crate) fn observer(config: &Config) -> Result<Option<ObserverConfig>, Diagno
             Diagnostics::from_diagnostics(&config.document, vec![fault.under(&format!("audit.anchor[{index}]"))])
         })?;
     }
-    let observer = config.admin.as_ref().map(ObserverConfig::new).transpose();
+    let observer = config.admin.as_ref().map(|admin| ObserverConfig::new(admin, config.traces.as_ref())).transpose();
     observer.map_err(|fault| Diagnostics::from_diagnostics(&config.document, vec![fault]))
 }
 

@@ -1,12 +1,14 @@
 //! Writes the protobuf form of Prometheus (`io.prometheus.client.MetricFamily`, each with its length before it), the only
 //! form that has native histograms.
 //!
-//! The numbers are those of `metrics.proto` in github.com/prometheus/client_model. The writer is this small because all
-//! that the format needs are four kinds of fields.
+//! The numbers are those of `metrics.proto` in github.com/prometheus/client_model.
 
 use crate::{
     message::telemetry::{Histogram, Kind, Metric, Row, Value},
-    observer::store::Sums,
+    observer::{
+        protobuf::{Message, varint},
+        store::Sums,
+    },
 };
 
 /// All metrics.
@@ -93,53 +95,6 @@ fn histogram(histogram: &Histogram) -> Message {
         message.signed(13, delta);
     }
     message
-}
-
-/// Fields with their numbers (<https://protobuf.dev/programming-guides/encoding/>).
-#[derive(Default)]
-struct Message(Vec<u8>);
-
-impl Message {
-    fn number(&mut self, field: usize, value: u64) {
-        varint(&mut self.0, field << 3);
-        varint_u64(&mut self.0, value);
-    }
-
-    /// `sint32` and `sint64`.
-    fn signed(&mut self, field: usize, value: i64) {
-        self.number(field, (value.cast_unsigned() << 1) ^ (value >> 63).cast_unsigned());
-    }
-
-    fn double(&mut self, field: usize, value: f64) {
-        varint(&mut self.0, field << 3 | 1);
-        self.0.extend(value.to_le_bytes());
-    }
-
-    fn bytes(&mut self, field: usize, value: &[u8]) {
-        varint(&mut self.0, field << 3 | 2);
-        varint(&mut self.0, value.len());
-        self.0.extend(value);
-    }
-
-    fn text(&mut self, field: usize, value: &str) {
-        self.bytes(field, value.as_bytes());
-    }
-
-    fn message(&mut self, field: usize, value: &Self) {
-        self.bytes(field, &value.0);
-    }
-}
-
-fn varint(out: &mut Vec<u8>, value: usize) {
-    varint_u64(out, u64::try_from(value).unwrap_or(u64::MAX));
-}
-
-fn varint_u64(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(u8::try_from(value & 0x7f).unwrap_or(0) | 0x80);
-        value >>= 7;
-    }
-    out.push(u8::try_from(value).unwrap_or(0));
 }
 
 #[cfg(test)]

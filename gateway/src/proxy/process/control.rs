@@ -277,6 +277,7 @@ impl<'a> Control<'a> {
             connections: self.shared.connections.load(Ordering::Relaxed),
             memory: self.memory.size(),
             upstreams: &upstreams,
+            lost_traces: self.shared.lost_traces.load(Ordering::Relaxed),
             pools: &pools,
         });
     }
@@ -324,6 +325,7 @@ impl<'a> Control<'a> {
                 self.telemetry.add(&counted);
                 return self.delta.add(&counted);
             }
+            Event::Traced(traces) => return self.telemetry.tell_traces(traces, &self.shared.lost_traces),
             Event::Measured(deltas) => return deltas.into_iter().for_each(|delta| self.telemetry.add_measured(delta)),
             Event::Good(clients) => ToGuard::Good(clients),
             Event::Refused(bans) => ToGuard::Refused(bans),

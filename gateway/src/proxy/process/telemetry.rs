@@ -2,14 +2,21 @@
 //!
 //! *Invariant:* nobody waits for the observer. What finds its socket full is told the next second.
 
-use std::{collections::BTreeMap, os::fd::OwnedFd, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    os::fd::OwnedFd,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use crate::{
     log::drops::DropReason,
     message::{
         ANSWERS, Counted, Lost, ServerState, UpstreamReport,
         channel::Sender,
-        telemetry::{Histogram, Metric, Report, Samples},
+        telemetry::{self, Histogram, MAX_TRACES, Metric, Report, Samples, Trace},
     },
     proxy::worker::measures::{Delta, Handshake, RequestsDelta},
     refusal::Reject,
@@ -29,6 +36,8 @@ pub(super) struct Telemetry {
     handshakes: [u64; Handshake::ALL.len()],
     authenticated: u64,
     lost: Lost,
+    /// As it was told last.
+    serves: bool,
 }
 
 #[derive(Default)]
@@ -45,6 +54,7 @@ pub(super) struct Current<'a> {
     pub(super) connections: usize,
     pub(super) memory: Option<u64>,
     pub(super) upstreams: &'a [UpstreamReport],
+    pub(super) lost_traces: u64,
     /// Of each of them: idle connections, and requests that wait for one.
     pub(super) pools: &'a [(u64, u64)],
 }
@@ -61,6 +71,7 @@ impl Telemetry {
             handshakes: Default::default(),
             authenticated: 0,
             lost: Lost::default(),
+            serves: false,
         }
     }
 
@@ -108,6 +119,7 @@ impl Telemetry {
             return;
         }
         let samples = self.samples(current);
+        self.serves = current.serves;
         let Some((sender, report)) = &mut self.observer else { return };
         if let Err(error) = report.tell(current.serves, samples, |message| sender.try_send(message)) {
             match error.kind() {
@@ -118,6 +130,19 @@ impl Telemetry {
                     self.observer = None;
                 }
             }
+        }
+    }
+
+    /// Tells the observer of traced requests. What it cannot be told of is `lost`.
+    pub(super) fn tell_traces(&self, mut traces: Vec<Trace>, lost: &AtomicU64) {
+        while !traces.is_empty() {
+            let rest = traces.split_off(traces.len().min(MAX_TRACES));
+            let count = u64::try_from(traces.len()).unwrap_or(u64::MAX);
+            let message = telemetry::Telemetry { serves: self.serves, traces, ..telemetry::Telemetry::default() };
+            if !self.observer.as_ref().is_some_and(|(sender, _)| sender.try_send(&message).is_ok()) {
+                lost.fetch_add(count, Ordering::Relaxed);
+            }
+            traces = rest;
         }
     }
 
@@ -183,6 +208,7 @@ impl Telemetry {
             ("connections", connections),
             ("log_lines", log_lines.iter().sum()),
             ("shed", shed),
+            ("traces", current.lost_traces),
         ] {
             samples.count(Metric::Lost, &[what], count);
         }

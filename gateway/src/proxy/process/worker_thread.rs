@@ -109,6 +109,7 @@ async fn serve(worker: &Rc<Worker>, mut commands: mpsc::Receiver<Command>) {
     if let Some(counted) = worker.counters.take() {
         worker.tell_surely(Event::Counted(counted)).await;
     }
+    worker.tell_traces();
     worker.tell_surely(Event::Measured(worker.take_measured())).await;
 }
 
@@ -167,6 +168,7 @@ async fn tick(worker: Rc<Worker>) {
         if !refused.is_empty() {
             worker.tell(Event::Refused(refused));
         }
+        worker.tell_traces();
         if worker.counters.is_due(now) {
             worker.tell_counters();
         }

@@ -8,6 +8,7 @@ use std::{borrow::Cow, cell::Cell, rc::Rc, sync::Arc};
 
 use http::{HeaderMap, HeaderValue, Version, uri::PathAndQuery};
 
+use super::trace::{self, Recorder};
 use crate::{
     auth::Identity,
     client::{Client, forwarded::ForwardedInfo},
@@ -18,6 +19,7 @@ use crate::{
         line::{Line, Noted, Timings, pick, trace_id},
         text::hexadecimal,
     },
+    message::telemetry::{Step, Trace},
     proxy::{
         body::Incoming,
         connection::Connection,
@@ -57,6 +59,8 @@ pub(in crate::proxy) struct Exchange {
     pub(in crate::proxy) routing: Routing,
     pub(in crate::proxy) identity: Option<Arc<Identity>>,
     pub(in crate::proxy) outcome: Outcome,
+    /// `None`: nothing is traced.
+    pub(super) trace: Option<Box<Recorder>>,
     /// Whether it is an exchange: what happens on a connection outside of any request is told in the same way.
     counted: bool,
     /// What the access log says besides, where it does.
@@ -198,6 +202,7 @@ impl Exchange {
             identity: None,
             outcome: Outcome::unanswered(),
             noted: None,
+            trace: None,
             counted,
         })
     }
@@ -268,6 +273,43 @@ impl Exchange {
     pub(in crate::proxy) fn is_banned(&self) -> bool {
         let client = &self.client;
         client.relay.is_some() && self.worker.shared.bans.refuses(client.address.ip(), deadline::now())
+    }
+
+    /// A step of the request has ended.
+    pub(super) fn ended(&mut self, step: Step) {
+        if let Some(trace) = &mut self.trace {
+            trace.ended(step);
+        }
+    }
+
+    /// Tells the trace of the request, where it is to be told.
+    fn tell_trace(&self, mut recorder: Recorder) {
+        if !recorder.is_sampled && self.outcome.status < 500 {
+            return;
+        }
+        recorder.ended(Step::Respond);
+        let took = recorder.steps.last().map_or(0, |step| step.after.saturating_add(step.took));
+        let settings = &self.listener.snapshot().settings;
+        let served = self.compiled_route();
+        let upstream = served.filter(|_| self.outcome.forwarded).and_then(|route| route.action.upstream());
+        let upstream = upstream.and_then(|upstream| settings.upstreams.get(upstream));
+        let line = self.request.line.as_ref();
+        self.worker.traced(Trace {
+            id: recorder.id,
+            span: recorder.span,
+            parent: recorder.parent,
+            began: self.began.unix_millis.saturating_mul(1_000_000),
+            took,
+            method: line.map_or_else(|| "_OTHER".to_owned(), |(method, ..)| trace::method(method)),
+            route: served.map(|route| trace::name(&route.template)),
+            status: self.outcome.status,
+            scheme: self.scheme().to_owned(),
+            version: line.map_or("", |(_, version, _)| protocol(*version)).trim_start_matches("HTTP/").to_owned(),
+            refusal: self.outcome.refused.as_ref().map(|(row, _)| row.label.to_owned()),
+            upstream: upstream.map(|upstream| trace::name(&upstream.name)),
+            request_id: self.id.0,
+            steps: recorder.steps,
+        });
     }
 
     /// Notes what the access log says of a request besides what is known anyway. Most say nothing, and nothing is done.
@@ -347,6 +389,9 @@ impl Drop for Exchange {
             });
             took
         });
+        if let Some(recorder) = self.trace.take().filter(|_| !self.routing.is_health) {
+            self.tell_trace(*recorder);
+        }
         if let Some(identity) =
             self.identity.as_ref().filter(|_| self.outcome.forwarded && self.outcome.refused.is_none())
             && (200..400).contains(&self.outcome.status)

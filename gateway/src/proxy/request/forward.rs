@@ -105,6 +105,9 @@ impl<'a> Plan<'a> {
         if let Some(edits) = &route.request_headers {
             edits.apply(&mut head.headers);
         }
+        if let Some(trace) = &exchange.trace {
+            trace.tell(&mut head.headers);
+        }
         if takes_trailers {
             head.headers.insert(header::TE, HeaderValue::from_static("trailers"));
         }

@@ -14,12 +14,14 @@ use super::{
     respond::{self, CommonHeaders},
     response_body::ResponseBody,
     routing::{self, Found},
+    trace::Recorder,
     unserved::Unserved,
 };
 use crate::{
     auth,
     clock::{self, Now},
     log::line::Timings,
+    message::telemetry::Step,
     proxy::{
         body::Incoming,
         connection::Connection,
@@ -47,6 +49,10 @@ pub(in crate::proxy) async fn serve(
     exchange.request.is_grpc = grpc::is(&head);
     exchange.request.body = Some(body);
     exchange.note(&head.headers);
+    exchange.trace = listener.generation.traces().map(|settings| {
+        let is_trusted = exchange.client.is_trusted;
+        Box::new(Recorder::begin(settings, &head.headers, is_trusted, exchange.id, now.monotonic))
+    });
     let asked = Asked::of(&head.headers, listener.snapshot());
     let is_http1 = head.version != Version::HTTP_2;
     let answered = answer(&worker, &connection, &listener, &mut exchange, head, now).await;
@@ -99,12 +105,14 @@ async fn answer(
     now: Now,
 ) -> Result<(response::Parts, UpstreamResponse), Unserved> {
     let Found { route, certificate } = routing::find(worker, connection, listener, exchange, &head, now)?;
+    exchange.ended(Step::Route);
     let authenticates = exchange.clock();
     if route.access.needs_identity() {
         let jwt = listener.snapshot().jwt.as_deref().filter(|_| !route.access.needs_certificate());
         let token = route.upgrade.as_ref().map(|upgrade| token::find(&head, upgrade)).transpose()?.flatten();
         exchange.identity = Some(auth::identify(jwt, certificate, &head.headers, token.as_deref(), now)?);
         listener.generation.measures().iter().for_each(|measures| measures.note_authenticated());
+        exchange.ended(Step::Authenticate);
     }
     let permit = route.access.authorize(exchange.identity.as_deref())?;
     if let Some((before, after)) = authenticates.zip(exchange.clock()) {
@@ -119,13 +127,18 @@ async fn answer(
     let has_body = exchange.request.body.as_ref().is_some_and(|body| !body.is_end_stream());
     let upgrade = upgrade::wanted(&head, has_body, route.upgrade.as_ref())?;
     let caller = if exchange.request.is_grpc { grpc::timeout(&head.headers)? } else { None };
+    exchange.ended(Step::Authorize);
     let upload = forward::upload(&listener.generation, route, &head, exchange).await?;
+    if route.schema.is_some() {
+        exchange.ended(Step::Validate);
+    }
     let group = listener.generation.upstreams.get(upstream).ok_or_else(no_upstream)?;
     let timeouts = AttemptTimeouts::new(&route.timeouts, caller);
     let mut job = Plan { group, route, certificate, upgrade, timeouts }.job(head, upload, exchange)?;
     exchange.forwarded();
     let began = listener.generation.measures().map(|measures| (measures, clock::monotonic()));
     let answered = upstream::forward(permit, &mut job, &connection.write_turn).await;
+    exchange.ended(Step::Upstream);
     if let Some((measures, began)) = began {
         let status = answered.as_ref().ok().map(|(head, _)| head.status.as_u16());
         measures.note_upstream(upstream, status, clock::monotonic().saturating_sub(began));

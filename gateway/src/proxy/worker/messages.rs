@@ -11,7 +11,7 @@ use super::measures::Delta;
 use crate::{
     detect::BanRequest,
     limit::ShadowRefusals,
-    message::{Counted, GoodClient},
+    message::{Counted, GoodClient, telemetry::Trace},
     proxy::generation::Compiled,
 };
 
@@ -49,6 +49,8 @@ pub(in crate::proxy) enum Event {
     WouldRefuse(ShadowRefusals),
     /// The counters since the last time.
     Counted(Counted),
+    /// Requests that were traced.
+    Traced(Vec<Trace>),
     /// What was measured since the last time, by configuration.
     Measured(Vec<Delta>),
     /// It serves another configuration.

@@ -14,6 +14,8 @@ use crate::{message::channel::Sender, proxy::bans::enforced::EnforcedBans};
 
 /// What all workers share.
 pub(in crate::proxy) struct Shared {
+    /// Traces for which there was no room.
+    pub(in crate::proxy) lost_traces: AtomicU64,
     pub(in crate::proxy) bans: EnforcedBans,
     /// Connections of all workers.
     pub(in crate::proxy) connections: AtomicUsize,
@@ -38,6 +40,7 @@ pub(in crate::proxy) struct Shared {
 impl Shared {
     pub(in crate::proxy) fn new(bans: EnforcedBans) -> Self {
         Self {
+            lost_traces: AtomicU64::new(0),
             bans,
             connections: AtomicUsize::new(0),
             sources: Mutex::default(),
