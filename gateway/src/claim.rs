@@ -26,8 +26,8 @@ impl ClaimPath {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let is_url = text.starts_with("https://") || text.starts_with("http://");
-        let names = if is_url && !text.contains('\\') { vec![text.into()] } else { split(text)? };
-        let fine = (1..=MAX_NAMES).contains(&names.len()) && names.iter().all(|name: &Box<str>| !name.is_empty());
+        let names: Vec<Box<str>> = if is_url && !text.contains('\\') { vec![text.into()] } else { split(text)? };
+        let fine = (1..=MAX_NAMES).contains(&names.len()) && !names.contains(&Box::from(""));
         fine.then(|| Self { names: names.into(), text: text.into() })
     }
 

@@ -187,11 +187,16 @@ fn read_times(claims: &Map<String, Value>, issuer: &Issuer) -> Result<Validity, 
 
 /// A moment in seconds since the Unix epoch, which may have a fraction (RFC 7519 2, NumericDate): `round` says in which
 /// whole second it counts.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "what is cast is in range, and has no fraction any more"
+)]
 fn time(claims: &Map<String, Value>, claim: &str, round: fn(f64) -> f64) -> Result<Option<u64>, Invalid> {
     let Some(value) = claims.get(claim) else { return Ok(None) };
     let whole = value.as_u64().or_else(|| {
         let seconds = value.as_f64().filter(|seconds| (0.0..MAX_TIME as f64).contains(seconds))?;
-        // In range, and without a fraction.
         Some(round(seconds) as u64)
     });
     match whole {

@@ -169,7 +169,7 @@ where
     }
 
     /// Removes one rule, if it is there.
-    pub(super) fn remove(&mut self, (address, length): Prefix<N>) -> Result<(), KernelError> {
+    pub(super) fn remove(&self, (address, length): Prefix<N>) -> Result<(), KernelError> {
         remove(self.active(), self.name, &[Key::new(u32::from(length), address)])
     }
 

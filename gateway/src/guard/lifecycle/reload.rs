@@ -276,7 +276,9 @@ impl Service<'_> {
     pub(super) fn acknowledged(&mut self, generation: u64, number: u64) {
         self.waiting.acknowledged(generation, number);
         let is_it = |it: &mut Unacknowledged| it.generation == generation && it.barrier <= number;
-        drop(self.unacknowledged.take_if(is_it));
+        if self.unacknowledged.as_mut().is_some_and(is_it) {
+            self.unacknowledged = None;
+        }
     }
 
     /// Gives a reload up whose time is over, and ends a proxy that does not follow.
@@ -295,7 +297,9 @@ impl Service<'_> {
 
     /// A proxy is gone, and with it the reload that waits for it. `false`: none does.
     pub(super) fn fail_reload(&mut self, generation: u64, how: &str) -> bool {
-        drop(self.unacknowledged.take_if(|it| it.generation == generation));
+        if self.unacknowledged.as_ref().is_some_and(|it| it.generation == generation) {
+            self.unacknowledged = None;
+        }
         let Some(reload) = self.reload.take_if(|reload| reload.generation == generation) else { return false };
         match reload.state {
             ReloadState::Compiling { .. } => self.give_up(reload, "proxy_failed", how),

@@ -12,6 +12,9 @@ use super::*;
 
 const START: u64 = 1_764_000_000_000;
 
+/// A file by its name, and what is in it.
+type NamedBytes = (String, Vec<u8>);
+
 struct Folder(PathBuf);
 
 impl Folder {
@@ -124,7 +127,7 @@ fn a_crash_at_any_step_loses_no_line() {
         encoder.finish().unwrap()
     };
     let whole = gz("one\ntwo\n");
-    let states: [(&str, Vec<(String, Vec<u8>)>); 5] = [
+    let states: [(&str, Vec<NamedBytes>); 5] = [
         ("renamed, no other opened", vec![(NAME.to_owned(), b"one\ntwo\n".to_vec())]),
         (
             "compressing had begun",

@@ -25,6 +25,9 @@ use crate::{
     settings::audit::Keep,
 };
 
+/// Why a file is deleted: the event and members of the record that says so, and the file's path.
+pub(crate) type Retirement = (&'static str, Map<String, Value>, PathBuf);
+
 impl Audit {
     /// Whether the file is so long that it is to be closed.
     pub(crate) const fn rotation_due(&self, max_size: u64) -> bool {
@@ -66,11 +69,7 @@ impl Audit {
     ///
     /// # Errors
     /// It cannot be read.
-    pub(crate) fn retirement(
-        &self,
-        keep: &Keep,
-        unix_millis: u64,
-    ) -> io::Result<Option<(&'static str, Map<String, Value>, PathBuf)>> {
+    pub(crate) fn retirement(&self, keep: &Keep, unix_millis: u64) -> io::Result<Option<Retirement>> {
         if *keep == Keep::default() {
             return Ok(None);
         }
