@@ -109,14 +109,15 @@ mod tests {
         let [all, drops] = [false, true].map(|drops_only| Trace::new(7, source, drops_only));
         for (address, expect) in packets {
             let address = match address.parse().unwrap_or_else(|_| panic!("{address}")) {
-                core::net::IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
-                core::net::IpAddr::V6(address) => address.to_bits(),
+                core::net::IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+                core::net::IpAddr::V6(address) => address.octets(),
             };
-            let halves = ((address >> 64) as u64, (address & u128::from(u64::MAX)) as u64);
-            assert_eq!(all.wants(halves.0, halves.1, true), *expect, "{trace:?}");
-            assert_eq!(drops.wants(halves.0, halves.1, false), *expect, "{trace:?}");
-            assert!(!drops.wants(halves.0, halves.1, true));
-            assert!(!Trace { id: 0, ..all }.wants(halves.0, halves.1, true), "off");
+            let [high, low] =
+                [0, 8].map(|at| address[at..at + 8].iter().fold(0, |half, byte| half << 8 | u64::from(*byte)));
+            assert_eq!(all.wants(high, low, true), *expect, "{trace:?}");
+            assert_eq!(drops.wants(high, low, false), *expect, "{trace:?}");
+            assert!(!drops.wants(high, low, true));
+            assert!(!Trace { id: 0, ..all }.wants(high, low, true), "off");
         }
     }
 

@@ -1,6 +1,6 @@
 //! Several issuers, scopes, claims and inherited roles, over the wire.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::Path};
 
 use serde_json::{Value, json};
 use support::{
@@ -27,7 +27,7 @@ permissions = ["audit:*"]
 inherits = ["reader"]
 "#;
 
-fn settings(secret: &PathBuf) -> Settings {
+fn settings(secret: &Path) -> Settings {
     let routes = [
         route("/items/{id}", "[\"GET\"]", "[\"items:read\"]", ""),
         route("/health", "[\"GET\"]", "[\"audit:read\"]", ""),

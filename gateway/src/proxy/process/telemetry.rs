@@ -139,7 +139,7 @@ impl Telemetry {
             let rest = traces.split_off(traces.len().min(MAX_TRACES));
             let count = u64::try_from(traces.len()).unwrap_or(u64::MAX);
             let message = telemetry::Telemetry { serves: self.serves, traces, ..telemetry::Telemetry::default() };
-            if !self.observer.as_ref().is_some_and(|(sender, _)| sender.try_send(&message).is_ok()) {
+            if self.observer.as_ref().is_none_or(|(sender, _)| sender.try_send(&message).is_err()) {
                 lost.fetch_add(count, Ordering::Relaxed);
             }
             traces = rest;
