@@ -58,7 +58,10 @@ const OF_A_CONNECTION: [header::HeaderName; 6] = [
 
 fn main() {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let [folder, upstream, plain, tls] = arguments.as_slice() else { panic!("FOLDER UPSTREAM PLAIN TLS") };
+    let [folder, upstream, plain, tls] = arguments.as_slice() else {
+        eprintln!("usage: bench-hyper FOLDER UPSTREAM PLAIN TLS");
+        std::process::exit(2);
+    };
     let port = |text: &String| SocketAddr::from((Ipv4Addr::LOCALHOST, text.parse().expect("a port")));
     let (upstream, plain, tls) = (port(upstream), port(plain), port(tls));
     let acceptor = acceptor(Path::new(folder));

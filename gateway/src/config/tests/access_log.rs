@@ -128,7 +128,7 @@ fn what_is_valid_reads_as_it_is_written() {
 #[test]
 fn the_short_form_is_a_file_that_is_not_rotated() {
     let both = format!("{BASE}[[access_log.output]]\ntype = \"stdout\"\n");
-    let both = both.replacen("[[listener]]", "[proxy]\naccess_log = \"a\"\n[[listener]]", 1);
+    let both = both.replacen("[proxy]\n", "[proxy]\naccess_log = \"a\"\n", 1);
     let errors = load(&both).expect_err("two places");
     assert!(errors.to_string().contains("goes to `proxy.access_log` already"), "{errors}");
     let log = load(BASE).unwrap().proxy.access_log;
