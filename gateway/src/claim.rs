@@ -101,10 +101,16 @@ impl ClaimCondition {
     }
 }
 
-/// Numbers are the same however they are written; nothing else is converted: the text `"true"` is not `true`.
+/// Whole numbers up to this are doubles one by one: 2^53.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
+/// Numbers are the same however they are written, as long as that is certain; nothing else is converted: the text
+/// `"true"` is not `true`.
 fn same(wanted: &Value, value: &Value) -> bool {
     match (wanted, value) {
-        (Value::Number(one), Value::Number(other)) => one == other || one.as_f64() == other.as_f64(),
+        (Value::Number(one), Value::Number(other)) if one.is_f64() != other.is_f64() => {
+            one.as_f64() == other.as_f64() && one.as_f64().is_some_and(|number| number.abs() < EXACT)
+        }
         (one, other) => one == other,
     }
 }
@@ -176,6 +182,9 @@ mod tests {
             (json!(["a"]), json!([]), false),
             (json!([1]), json!(1.0), true),
             (json!([1]), json!("1"), false),
+            (json!([9_007_199_254_740_993_u64]), json!(9_007_199_254_740_993_u64), true),
+            (json!([9_007_199_254_740_993_u64]), json!(9_007_199_254_740_992_u64), false),
+            (json!([9_007_199_254_740_993_u64]), json!(9_007_199_254_740_992.0), false),
             (json!([]), json!(false), true),
             (json!([]), json!(null), false),
         ] {

@@ -107,6 +107,7 @@ fn proxy(root: &Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
     client_certificates::warn_of_unused(&proxy.client_certificates, &proxy.listeners, reader);
     let upstreams = upstream::read(root.named_tables("upstream", upstream::KEYS), reader);
     proxy.jwt = jwt::read(root.table("jwt", jwt::KEYS), root.named_tables("issuer", issuer::KEYS), reader);
+    issuer::judge_roles(proxy.jwt.as_ref().map_or(&[], |jwt| &jwt.issuers), &proxy.roles, reader);
     proxy.address_limit = limit::read(root.table("limit", limit::KEYS));
     proxy.cors = cors::read(root.named_tables("cors", cors::KEYS), reader);
     let known = route::Known {

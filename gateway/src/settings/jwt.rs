@@ -55,6 +55,8 @@ pub struct Issuer {
     pub subject_claim: ClaimPath,
     /// `roles_claim`: the claims that name the roles, each an array of strings or one string of them with blanks between.
     pub roles_claims: Vec<ClaimPath>,
+    /// `roles`: of the roles that its tokens name, these count; `None`: all.
+    pub roles: Option<Vec<String>>,
     /// `scope_claim`: the claim that names the scopes, likewise.
     pub scope_claim: ClaimPath,
     /// `claims`: what its tokens must say.

@@ -148,6 +148,7 @@ fn settings(jwks: &str) -> Settings {
         typ: None,
         subject_claim: ClaimPath::of(&["sub"]),
         roles_claims: vec![ClaimPath::of(&["roles"])],
+        roles: None,
         scope_claim: ClaimPath::of(&["scope"]),
         claims: Vec::new(),
     })

@@ -235,6 +235,9 @@ fn read_roles(claims: &Map<String, Value>, issuer: &Issuer) -> Result<Vec<Box<st
     for claim in issuer.roles_claims.iter().filter_map(|path| path.find(claims)) {
         roles.extend(claim::words(claim).ok_or(Invalid::unfit("its roles are neither strings nor one string"))?);
     }
+    if let Some(allowed) = &issuer.roles {
+        roles.retain(|role| allowed.iter().any(|allowed| **allowed == **role));
+    }
     Ok(roles)
 }
 

@@ -40,6 +40,7 @@ fn issuer(issuer: &Issuer) -> Value {
         "audience_claim": issuer.audience_claim.to_string(),
         "subject_claim": issuer.subject_claim.to_string(),
         "roles_claim": issuer.roles_claims.iter().map(ClaimPath::to_string).collect::<Vec<_>>(),
+        "roles": issuer.roles,
         "scope_claim": issuer.scope_claim.to_string(),
         "claims": claims(&issuer.claims),
     })

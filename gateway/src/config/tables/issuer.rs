@@ -9,16 +9,19 @@ use crate::{
     claim::{ClaimCondition, ClaimPath},
     config::{
         reader::{Keys, Reader},
-        table::Table,
+        table::{Table, values},
         value::{
-            self,
+            self, closest,
             form::{Form as _, described},
             kind,
             word::simple_name,
         },
     },
     diagnostic::Diagnostic,
-    settings::jwt::{Issuer, KeySource},
+    settings::{
+        authz,
+        jwt::{Issuer, KeySource},
+    },
 };
 
 /// The keys of `[issuer.NAME]`.
@@ -34,6 +37,7 @@ pub(super) const KEYS: Keys = &[
     ("audience_claim", "The claim that is the audience."),
     ("subject_claim", "The claim that names the client."),
     ("roles_claim", "The claims that name the client's roles, by path: `realm_access.roles`. One string or several."),
+    ("roles", "Of the roles that its tokens name, only these count. Without it: all."),
     ("scope_claim", "The claim that names what the token may be used for, by path."),
     ("claims", "What tokens must say, by path: `{ email_verified = true, tenant = [\"a\", \"b\"] }`."),
 ];
@@ -86,6 +90,24 @@ pub(super) fn read(tables: Vec<(String, Table<'_>)>, reader: &Reader<'_>) -> Vec
     issuers
 }
 
+/// Reports roles that are not there, and warns where one issuer can name the roles of another's clients.
+pub(super) fn judge_roles(issuers: &[Issuer], roles: &authz::Settings, reader: &Reader<'_>) {
+    for issuer in issuers {
+        for (index, role) in issuer.roles.iter().flatten().enumerate().filter(|(_, role)| !roles.contains_key(*role)) {
+            let wrong = Diagnostic::new(format!("{}.roles[{index}]", issuer.key), format!("there is no role {role:?}"));
+            reader.report(match closest(role, roles.keys().map(String::as_str)) {
+                Some(near) => wrong.hint(format!("did you mean {near:?}?")),
+                None => wrong.hint("add it to [roles], with what it may do"),
+            });
+        }
+        if issuer.roles.is_none() && issuers.len() > 1 {
+            let warning =
+                Diagnostic::new(&issuer.key, "its tokens may name every role, those meant for other issuers too");
+            reader.warn(warning.hint("list those of its clients: roles = [\"reader\"]"));
+        }
+    }
+}
+
 /// Reports issuers that no token could tell apart.
 pub(super) fn tell_apart(issuers: &[Issuer], reader: &Reader<'_>) {
     for (index, issuer) in issuers.iter().enumerate() {
@@ -115,6 +137,7 @@ pub(super) fn one(table: &Table<'_>, name: Option<String>, reader: &Reader<'_>) 
     let paths = described("path of a claim, or array of them", paths);
     let paths = paths.written(|paths: &Vec<ClaimPath>| paths.iter().map(quoted).collect());
     let roles_claims = table.or("roles_claim", vec![ClaimPath::of(provider.roles)], paths);
+    let roles = table.has("roles").then_some(table.list("roles", described("name of a role", value::line)));
     let scope_claim = path("scope_claim", provider.scope);
     let mut claims = conditions(table.table("claims", CLAIMS), reader);
     if let Some((claim, value)) = provider.claim {
@@ -136,6 +159,7 @@ pub(super) fn one(table: &Table<'_>, name: Option<String>, reader: &Reader<'_>) 
         typ,
         subject_claim,
         roles_claims,
+        roles: roles.map(values),
         scope_claim,
         claims,
     }

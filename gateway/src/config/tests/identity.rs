@@ -24,6 +24,7 @@ fn wrong_issuers() {
     jwt("roles_claim = \"a..b\"", "jwt.roles_claim", "no path", "dots between");
     jwt("roles_claim = []", "jwt.roles_claim", "empty", "at least one");
     jwt("roles_claim = 7", "jwt.roles_claim", "expected a string", "quotation marks");
+    jwt("roles = [\"raeder\"]", "jwt.roles[0]", "there is no role", "mean \"reader\"?");
     jwt("scope_claim = \".\"", "jwt.scope_claim", "no path", "dots between");
     jwt("claims = { email_verified = 1.5 }", "jwt.claims.email_verified", "a boolean, found a float", "");
     jwt("claims = { \"a.\" = true }", "jwt.claims.\"a.\"", "no path", "dots between");
@@ -131,6 +132,8 @@ fn several_issuers() {
     let config = load(&BASE.replace(section, shared)).unwrap_or_else(|errors| panic!("{errors}"));
     let effective = config.effective();
     assert_eq!(effective["jwt"], json!({"cache": 5}));
+    let warned: Vec<_> = config.warnings.iter().map(|warning| warning.key.as_str()).collect();
+    assert_eq!(warned, ["issuer.a", "issuer.b"], "which roles are theirs");
     assert_eq!(effective["issuer"]["a"]["audience"], json!(["x", "y"]));
     assert_eq!(effective["issuer"]["b"]["jwks"], "/etc/gateway/k");
     let jwt = config.proxy.jwt.unwrap();

@@ -145,4 +145,8 @@ fn claims_by_path() {
         check(&jwt, &token(&all.replace(from, to)), expect);
     }
     check(&jwt, &token(&all.replace(r#""realm_access""#, r#""elsewhere""#)), "");
+    // Only some of the roles that the issuer names count.
+    let limited = Jwt::new(&changed(settings, |one| one.roles = Some(vec!["editor".to_owned(), "other".to_owned()])));
+    let identity = judge(&limited.unwrap(), &token(all), now()).unwrap();
+    assert_eq!(identity.roles().collect::<Vec<_>>(), ["editor"]);
 }
