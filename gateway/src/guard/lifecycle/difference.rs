@@ -1,5 +1,8 @@
 //! What a new configuration changes, key by key, for the answer, the log and the audit chain. Values are the effective ones,
-//! in which nothing is secret; of files it is said only that they changed.
+//! in which nothing is secret; of files it is said only that they changed. What is told is bounded: it goes into one record
+//! of the audit chain.
+
+use std::collections::HashSet;
 
 use serde_json::Value;
 
@@ -8,6 +11,15 @@ use crate::message::Bundle;
 /// The most changes that are told one by one.
 const MOST: usize = 50;
 
+/// The longest text of all changes together, in bytes.
+const LONGEST: usize = 8 * 1024;
+
+/// The longest text of one key or one value, in bytes.
+const LONGEST_VALUE: usize = 200;
+
+/// The most values of a list that are told as added, and as removed.
+const MOST_VALUES: usize = 5;
+
 /// What differs between two effective configurations, and between the files that they were read with.
 pub(super) fn difference(old: &Value, new: &Value, old_files: &Bundle, new_files: &Bundle) -> Vec<String> {
     let mut changes = Vec::new();
@@ -15,14 +27,54 @@ pub(super) fn difference(old: &Value, new: &Value, old_files: &Bundle, new_files
     for (path, content) in &new_files.files {
         let before = old_files.files.iter().find(|(known, _)| known == path);
         if before.is_some_and(|(_, before)| before != content) {
-            changes.push(format!("{}: the file has changed", path.display()));
+            changes.push(format!("{}: the file has changed", cut(path.display().to_string())));
         }
     }
-    if changes.len() > MOST {
-        let more = changes.split_off(MOST).len();
+    let mut bytes = 0_usize;
+    let fits = |change: &&String| {
+        bytes = bytes.saturating_add(change.len());
+        bytes <= LONGEST
+    };
+    let told = changes.iter().take(MOST).take_while(fits).count();
+    if told < changes.len() {
+        let more = changes.split_off(told).len();
         changes.push(format!("and {more} more"));
     }
     changes
+}
+
+/// The beginning of a long text.
+fn cut(mut text: String) -> String {
+    if text.len() > LONGEST_VALUE {
+        text.truncate(text.floor_char_boundary(LONGEST_VALUE));
+        text.push_str("...");
+    }
+    text
+}
+
+fn shown(value: &Value) -> String {
+    cut(value.to_string())
+}
+
+/// What was added to a list of plain values, and removed from it.
+fn compare_lists(key: &str, old: &[Value], new: &[Value]) -> String {
+    let without = |all: &[Value], others: &[Value]| -> Vec<String> {
+        let others: HashSet<String> = others.iter().map(Value::to_string).collect();
+        all.iter().map(Value::to_string).filter(|value| !others.contains(value)).collect()
+    };
+    let (added, removed) = (without(new, old), without(old, new));
+    let list = |word: &str, values: Vec<String>| {
+        let more = values.len().saturating_sub(MOST_VALUES);
+        let few: Vec<_> = values.into_iter().take(MOST_VALUES).map(cut).collect();
+        let few = few.join(", ");
+        if more > 0 { format!("{word} {few} and {more} more") } else { format!("{word} {few}") }
+    };
+    match (added.is_empty(), removed.is_empty()) {
+        (true, true) => format!("{key}: the order has changed"),
+        (false, true) => format!("{key}: {}", list("added", added)),
+        (true, false) => format!("{key}: {}", list("removed", removed)),
+        (false, false) => format!("{key}: {}; {}", list("added", added), list("removed", removed)),
+    }
 }
 
 fn compare(key: &str, old: &Value, new: &Value, changes: &mut Vec<String>) {
@@ -48,9 +100,10 @@ fn compare(key: &str, old: &Value, new: &Value, changes: &mut Vec<String>) {
                 compare(&format!("{key}[{}]", first + at), old, new, changes);
             }
         }
-        (Value::Null, new) => changes.push(format!("{key}: added {new}")),
-        (old, Value::Null) => changes.push(format!("{key}: removed {old}")),
-        (old, new) => changes.push(format!("{key}: {old} -> {new}")),
+        (Value::Array(old), Value::Array(new)) => changes.push(compare_lists(&cut(key.to_owned()), old, new)),
+        (Value::Null, new) => changes.push(format!("{}: added {}", cut(key.to_owned()), shown(new))),
+        (old, Value::Null) => changes.push(format!("{}: removed {}", cut(key.to_owned()), shown(old))),
+        (old, new) => changes.push(format!("{}: {} -> {}", cut(key.to_owned()), shown(old), shown(new))),
     }
 }
 
@@ -74,9 +127,27 @@ mod tests {
         let (one, two, three) = (json!({"path": "/1"}), json!({"path": "/2"}), json!({"path": "/3"}));
         check(json!({"r": [one, three]}), json!({"r": [one, two, three]}), &["r[1]: added {\"path\":\"/2\"}"]);
         check(json!({"r": [one, three]}), json!({"r": [two, three]}), &["r[0].path: \"/1\" -> \"/2\""]);
-        check(json!({"s": ["a"]}), json!({"s": ["b"]}), &["s: [\"a\"] -> [\"b\"]"]);
+        check(json!({"s": ["a"]}), json!({"s": ["b"]}), &["s: added \"b\"; removed \"a\""]);
+        check(json!({"s": ["a", "b"]}), json!({"s": ["a", "b", "c"]}), &["s: added \"c\""]);
+        check(json!({"s": [1, 2]}), json!({"s": [2]}), &["s: removed 1"]);
+        check(json!({"s": [1, 2]}), json!({"s": [2, 1]}), &["s: the order has changed"]);
+        let numbers: Vec<usize> = (0..100_000).collect();
+        check(json!({"s": []}), json!({ "s": numbers }), &["s: added 0, 1, 2, 3, 4 and 99995 more"]);
         let many = |value: usize| Value::Object((0..MOST + 3).map(|at| (format!("{at:03}"), json!(value))).collect());
         let none = Bundle::default();
         assert_eq!(difference(&many(1), &many(2), &none, &none).last().unwrap(), "and 3 more");
+    }
+
+    #[test]
+    fn what_is_told_is_bounded() {
+        let none = Bundle::default();
+        let told = difference(&json!({"a": "x"}), &json!({"a": "\u{e9}".repeat(100_000)}), &none, &none);
+        assert_eq!(told, [format!("a: \"x\" -> \"{}...", "\u{e9}".repeat(99))]);
+        let many =
+            |letter: &str| Value::Object((0..MOST).map(|at| (format!("{at}"), json!(letter.repeat(500)))).collect());
+        let told = difference(&many("a"), &many("b"), &none, &none);
+        let bytes: usize = told.iter().map(String::len).sum();
+        assert!((LONGEST / 2..LONGEST + 20).contains(&bytes), "{bytes}");
+        assert_eq!(told.last().unwrap(), &format!("and {} more", MOST - (told.len() - 1)));
     }
 }
