@@ -12,7 +12,7 @@ use data_encoding::HEXLOWER;
 use serde_json::{Map, Value};
 
 use super::{
-    files::{self, Closed},
+    files::{self, Closed, LONGEST},
     finding::Finding,
     flush::Flush,
     key::Key,
@@ -32,6 +32,15 @@ mod rotation;
 
 /// At least one checkpoint for this many records.
 const CHECKPOINT_RECORDS: u64 = 1_000;
+
+/// What the hash and the end of a record take, in bytes.
+const HASH_BYTES: usize = ",\"hash\":\"\"}\n".len() + FIRST_PREV.len();
+
+/// The longest member of a record that is shortened, in bytes.
+const LONGEST_MEMBER: usize = 1_024;
+
+/// The longest members together of a record that is shortened, in bytes.
+const LONGEST_MEMBERS: usize = 16 * 1_024;
 
 /// The open chain.
 #[derive(Debug)]
@@ -189,12 +198,17 @@ impl Audit {
         Ok(())
     }
 
-    /// Appends a record of `event` with `members`, in their order. Nothing is left of it if it fails.
+    /// Appends a record of `event` with `members`, in their order. A record that nobody could read for its length loses its
+    /// long members and says that it is `shortened`. Nothing is left of it if it fails.
     ///
     /// # Errors
     /// The disk is full, or worse: what the record tells of must not be done then.
     pub fn append(&mut self, event: &str, unix_millis: u64, members: Map<String, Value>) -> io::Result<()> {
-        let mut line = self.line(event, unix_millis, members)?;
+        let mut line = self.line(event, unix_millis, &members)?;
+        if line.len() + HASH_BYTES >= usize::try_from(LONGEST).unwrap_or(usize::MAX) {
+            tracing::warn!(event, bytes = line.len(), "a record of the audit chain is too long: it is shortened");
+            line = self.line(event, unix_millis, &shortened(members))?;
+        }
         let hash = HEXLOWER.encode(digest::digest(&digest::SHA256, line.as_bytes()).as_ref());
         line.push_str(",\"hash\":\"");
         line.push_str(&hash);
@@ -221,7 +235,7 @@ impl Audit {
     }
 
     /// The record without its own hash and the closing brace: exactly the bytes that are hashed.
-    fn line(&self, event: &str, unix_millis: u64, members: Map<String, Value>) -> io::Result<String> {
+    fn line(&self, event: &str, unix_millis: u64, members: &Map<String, Value>) -> io::Result<String> {
         let mut line = String::with_capacity(512);
         line.push_str("{\"seq\":");
         line.push_str(&(self.seq + 1).to_string());
@@ -231,9 +245,9 @@ impl Audit {
         line.push_str(&serde_json::to_string(event)?);
         for (name, value) in members {
             line.push(',');
-            line.push_str(&serde_json::to_string(&name)?);
+            line.push_str(&serde_json::to_string(name)?);
             line.push(':');
-            line.push_str(&serde_json::to_string(&value)?);
+            line.push_str(&serde_json::to_string(value)?);
         }
         line.push_str(",\"prev\":\"");
         line.push_str(&self.hash);
@@ -354,4 +368,23 @@ impl Audit {
         self.key.replace(next, &self.folder);
         Ok(public)
     }
+}
+
+/// The members of a record that is too long: those that are short, and the beginning of texts.
+fn shortened(members: Map<String, Value>) -> Map<String, Value> {
+    let mut kept = Map::new();
+    let mut bytes = 0_usize;
+    for (name, mut value) in members {
+        // A character takes up to six bytes once it is escaped.
+        if let Value::String(text) = &mut value {
+            text.truncate(text.floor_char_boundary(LONGEST_MEMBER / 8));
+        }
+        let length = name.len().saturating_add(value.to_string().len());
+        if length <= LONGEST_MEMBER && bytes.saturating_add(length) <= LONGEST_MEMBERS {
+            bytes = bytes.saturating_add(length);
+            kept.insert(name, value);
+        }
+    }
+    kept.insert("shortened".to_owned(), Value::Bool(true));
+    kept
 }

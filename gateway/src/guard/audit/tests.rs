@@ -273,3 +273,27 @@ fn files_are_not_for_everybody() {
         assert_eq!(found & !mode, 0, "{name}: {found:o}");
     }
 }
+
+#[test]
+fn a_record_that_is_too_long_is_shortened() {
+    let place = Place::new("long");
+    let (mut store, mut audit, _) = place.open();
+    let cases = [
+        json!({"actor": "x", "changes": vec!["y".repeat(1_000); 200]}),
+        json!({"actor": "x", "reason": "\u{1}".repeat(70_000)}),
+        (0..10_000).map(|at| (at.to_string(), json!("z"))).collect(),
+    ];
+    for members in cases {
+        audit.append("reload", 1_700_000_000_000, members.as_object().unwrap().clone()).unwrap();
+        let line = place.lines().pop().unwrap();
+        assert!(line.len() < 32 * 1_024, "{}", line.len());
+        assert!(line.contains("\"event\":\"reload\"") && line.contains("\"shortened\":true"), "{line}");
+        assert!(members.get("actor").is_none() || line.contains("\"actor\":\"x\""), "{line}");
+    }
+    audit.checkpoint(1_700_000_000_000).unwrap();
+    audit.sync().unwrap();
+    store.change().unwrap().commit(&audit.anchor()).unwrap();
+    drop((store, audit));
+    let (_, audit, findings) = place.open();
+    assert_eq!((audit.anchor().seq, findings.len()), (4, 0), "{findings:?}");
+}
