@@ -107,7 +107,7 @@ impl Service<'_> {
             Err(error) => (None, OnDisk::Unused(error)),
         };
         let takes_process = program.is_some()
-            || self.supervisor.generation().is_none()
+            || !self.supervisor.serves()
             || prepared.config.proxy.access_log != self.config.proxy.access_log
             || prepared.config.proxy.pin_workers != self.config.proxy.pin_workers;
         self.last_reload += 1;
@@ -215,6 +215,7 @@ impl Service<'_> {
         // What else has changed comes to the proxy before it serves the configuration.
         self.relay();
         self.supervisor.commit(reload.generation, reload.number);
+        self.supervisor.kill_others_that_start(reload.generation);
         let log = !opens_the_same(&config, &self.config);
         reload.changes = difference(&self.config.effective(), &config.effective(), &self.supervisor.bundle, &bundle);
         (self.supervisor.bundle, self.supervisor.sockets) = (bundle, sockets);

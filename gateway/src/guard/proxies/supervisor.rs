@@ -186,6 +186,8 @@ impl Supervisor {
         }
         let channel = Channel::new(ours)?;
         let child = command.spawn()?;
+        // One that is due would be of what is in force now, and start beside this one.
+        self.restart_at = None;
         self.generation += 1;
         let generation = self.generation;
         tracing::info!(pid = child.id(), generation, "a proxy is starting");
@@ -337,6 +339,13 @@ impl Supervisor {
         }
     }
 
+    /// Ends all proxies that are starting but one: they are of a configuration that is not in force any more.
+    pub(crate) fn kill_others_that_start(&mut self, generation: u64) {
+        for proxy in self.proxies.iter_mut().filter(|proxy| proxy.is_starting() && proxy.generation != generation) {
+            kill(proxy, "its configuration is not in force any more");
+        }
+    }
+
     /// Buries dead proxies and starts another where the one that served is among them.
     pub(crate) fn reap(&mut self) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
@@ -442,7 +451,8 @@ impl Supervisor {
         self.proxies.iter().any(|proxy| proxy.generation == generation && proxy.is_starting())
     }
 
-    fn serves(&self) -> bool {
+    /// Whether a proxy serves the configuration in force.
+    pub(crate) fn serves(&self) -> bool {
         self.serving().is_some_and(|proxy| proxy.generation >= self.oldest)
     }
 
