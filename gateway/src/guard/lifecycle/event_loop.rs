@@ -323,8 +323,8 @@ impl Service<'_> {
 
     pub(super) fn hear(&mut self, event: Event, beside: &mpsc::Sender<Done>) {
         match event {
-            Event::Said(generation, ToGuard::Ready) => {
-                if self.supervisor.ready(generation).is_some() {
+            Event::Said(generation, ToGuard::Ready) => match self.supervisor.ready(generation) {
+                Some(Outcome::Ready) => {
                     let members = json!({"generation": generation, "pid": self.supervisor.pid()});
                     self.guard.tell("proxy_ready", Now::read(), audit::members(members));
                     if self.drain_at.is_some() {
@@ -333,7 +333,11 @@ impl Service<'_> {
                     self.reload_serves(generation);
                     self.resolve(beside);
                 }
-            }
+                Some(Outcome::Failed(_, how)) => {
+                    self.fail_reload(generation, &how);
+                }
+                Some(Outcome::Died(..) | Outcome::Left) | None => {}
+            },
             Event::Said(generation, ToGuard::Failed { reason }) => {
                 let was_starting = self.supervisor.is_starting(generation);
                 let reason: String = reason.chars().filter(|letter| !letter.is_control()).take(1_000).collect();

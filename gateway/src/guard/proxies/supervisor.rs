@@ -92,6 +92,8 @@ struct Proxy {
     share: Arc<Share>,
     /// It was killed: nothing that it has said is heard any more.
     condemned: bool,
+    /// It was told to serve what it was started with.
+    is_committed: bool,
     /// Its channel is closed, since when.
     silent: Option<Instant>,
 }
@@ -195,7 +197,17 @@ impl Supervisor {
         let share = Arc::new(Share::default());
         tokio::spawn(converse(channel, generation, opening, queue, self.events.clone(), Arc::clone(&share)));
         let state = ProxyState::Starting(Instant::now() + READY_WITHIN);
-        self.proxies.push(Proxy { generation, child, state, outbox, program, share, condemned: false, silent: None });
+        self.proxies.push(Proxy {
+            generation,
+            child,
+            state,
+            outbox,
+            program,
+            share,
+            condemned: false,
+            is_committed: false,
+            silent: None,
+        });
         Ok(generation)
     }
 
@@ -290,10 +302,15 @@ impl Supervisor {
         Ok(())
     }
 
-    /// A proxy is ready: it serves, and those before it drain.
+    /// A proxy is ready: it serves, and those before it drain. One that was not told to serve fails.
     pub(crate) fn ready(&mut self, generation: u64) -> Option<Outcome> {
         let proxy = self.proxies.iter_mut().find(|proxy| proxy.generation == generation)?;
         let ProxyState::Starting(_) = proxy.state else { return None };
+        if !proxy.is_committed {
+            let how = "it says that it is ready before it was told to serve";
+            kill(proxy, how);
+            return Some(Outcome::Failed(generation, how.to_owned()));
+        }
         proxy.state = ProxyState::Serving(Instant::now());
         self.ever_ready = true;
         if let Some(program) = proxy.program.take() {

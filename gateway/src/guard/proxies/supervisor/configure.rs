@@ -40,6 +40,9 @@ impl Supervisor {
     /// Has a proxy serve what it has compiled. From now on no older one serves what is in force.
     pub(crate) fn commit(&mut self, generation: u64, reload: u64) {
         self.oldest = self.oldest.max(generation);
+        if let Some(proxy) = self.proxies.iter_mut().find(|proxy| proxy.generation == generation) {
+            proxy.is_committed = true;
+        }
         self.say(generation, ToProxy::Commit { reload });
     }
 
