@@ -30,7 +30,12 @@ impl SharedUpstream {
             Some(before) if settings.is_like(&before.state.settings) => Arc::clone(before),
             Some(before) => Arc::new(Self {
                 state: Arc::new(before.state.succeeded_by(settings)),
-                tls: SharedTls::clone(&before.tls),
+                // Pools that are kept have it. Others may not: requests of the configuration before would speak TLS by
+                // settings that are not theirs.
+                tls: match settings.connects_like(&before.state.settings) {
+                    true => SharedTls::clone(&before.tls),
+                    false => SharedTls::default(),
+                },
             }),
             None => Arc::new(Self { state: Arc::new(UpstreamState::new(settings)), tls: SharedTls::default() }),
         }
@@ -69,5 +74,32 @@ impl SharedUpstream {
             ServerPool { pool }
         };
         settings.servers.iter().map(server).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{file::NamedFile, settings::tls::Client};
+
+    fn settings(name: &str, ca: &str, weight: u32) -> Upstream {
+        let ca = NamedFile { path: "ca".into(), bytes: Arc::from(ca.as_bytes()) };
+        let server_name = Some(name.to_owned());
+        let tls = Client { ca, server_name, certificate: None, accepts_any: false, pins: Vec::new() };
+        let server = upstream::Server { address: "127.0.0.1:1".to_owned(), weight };
+        Upstream { tls: Some(tls), servers: vec![server], ..Upstream::default() }
+    }
+
+    #[test]
+    fn tls_is_shared_where_connections_are_made_in_the_same_way() {
+        let before = SharedUpstream::new(&settings("a", "1", 1), None);
+        for (name, ca, weight, is_shared) in
+            [("a", "1", 1, true), ("a", "2", 1, true), ("a", "2", 2, true), ("b", "1", 1, false), ("b", "2", 2, false)]
+        {
+            let after = SharedUpstream::new(&settings(name, ca, weight), Some(&before));
+            assert_eq!(after.tls.is_same(&before.tls), is_shared, "{name} {ca} {weight}");
+        }
+        let plain = Upstream { tls: None, ..settings("a", "1", 1) };
+        assert!(!SharedUpstream::new(&plain, Some(&before)).tls.is_same(&before.tls));
     }
 }

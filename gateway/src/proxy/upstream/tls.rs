@@ -57,6 +57,11 @@ impl SharedTls {
     pub(super) fn store(&self, config: Option<Arc<ClientConfig>>) {
         self.0.store(config);
     }
+
+    #[cfg(test)]
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 /// TLS to one server.
