@@ -25,13 +25,15 @@ use crate::{
 pub(in crate::proxy) struct Requests {
     worker: Rc<Worker>,
     pub(in crate::proxy) connection: Rc<Connection>,
-    listener: RefCell<ListenerRef>,
+    /// Shared by all clones: none keeps a configuration longer than the connection needs it.
+    listener: Rc<RefCell<ListenerRef>>,
 }
 
 impl Requests {
     /// `listener` is the one that the connection came in by, in the configuration that was in force then.
     pub(in crate::proxy) fn new(worker: &Rc<Worker>, connection: &Rc<Connection>, listener: ListenerRef) -> Self {
-        Self { worker: Rc::clone(worker), connection: Rc::clone(connection), listener: RefCell::new(listener) }
+        let listener = Rc::new(RefCell::new(listener));
+        Self { worker: Rc::clone(worker), connection: Rc::clone(connection), listener }
     }
 
     /// The listener in the configuration in force. Where it is gone, the connection stays with the one that had it until
