@@ -54,9 +54,9 @@ where
 {
     let reader = RequestReader::new(io, connection);
     let _open = Open(&reader);
-    let limits = service.head_limits();
     loop {
-        let head = match std::future::poll_fn(|cx| reader.poll_head(limits, cx)).await {
+        // The limits are those in force when the head comes: the connection may have waited long for it.
+        let head = match std::future::poll_fn(|cx| reader.poll_head(service.head_limits(), cx)).await {
             Ok(Some(head)) => head,
             Ok(None) => return Ended::Done,
             Err(malformed) => {
