@@ -91,7 +91,7 @@ impl Service<'_> {
         };
         let fixed = fixed(&self.config, &prepared.config);
         let fixed = fixed.and_then(|()| self.guard.judge_settings(&prepared.config.guard));
-        let logs = match fixed.and_then(|()| opened(&self.config, &prepared.config, &self.rotates_in)) {
+        let mut logs = match fixed.and_then(|()| opened(&self.config, &prepared.config, &self.rotates_in)) {
             Ok(logs) => logs,
             Err(refused) => return self.refuse_reload(&actor, answer, refused.code, refused.message),
         };
@@ -112,7 +112,7 @@ impl Service<'_> {
             || prepared.config.proxy.pin_workers != self.config.proxy.pin_workers;
         self.last_reload += 1;
         let (number, asked) = match takes_process {
-            true => (STARTED_WITH, self.start_candidate(program, &prepared, &sockets, logs)),
+            true => (STARTED_WITH, self.start_candidate(program, &prepared, &sockets, &mut logs)),
             false => (self.last_reload, self.supervisor.configure(self.last_reload, &prepared.bundle, &sockets)),
         };
         let generation = match asked {
@@ -121,7 +121,7 @@ impl Service<'_> {
         };
         tracing::info!(reload = self.last_reload, generation, "a proxy compiles the new configuration");
         let until = Instant::now() + COMPILED_WITHIN;
-        let state = ReloadState::Compiling { prepared: Box::new(prepared), sockets, until };
+        let state = ReloadState::Compiling { prepared: Box::new(prepared), sockets, logs, until };
         self.reload = Some(Reload { number, generation, state, actor, answer, on_disk, changes: Vec::new() });
     }
 
@@ -131,16 +131,21 @@ impl Service<'_> {
         program: Option<Program>,
         prepared: &Prepared,
         sockets: &NewSockets,
-        logs: Option<Vec<File>>,
+        logs: &mut Option<Vec<File>>,
     ) -> io::Result<u64> {
         let sockets = self.sockets_of(&prepared.config, sockets)?;
         let old = std::mem::replace(&mut self.supervisor.bundle, prepared.bundle.clone());
         let old_sockets = std::mem::replace(&mut self.supervisor.sockets, sockets);
-        let old_logs = logs.map(|logs| std::mem::replace(&mut self.supervisor.access_logs, logs));
+        let old_list = self.supervisor.log_list;
+        if let Some(logs) = logs {
+            std::mem::swap(&mut self.supervisor.access_logs, logs);
+            self.supervisor.log_list = self.last_reload;
+        }
         self.fill_bundle();
         let started = self.supervisor.start(program);
-        if let Some(logs) = old_logs {
-            self.supervisor.access_logs = logs;
+        if let Some(logs) = logs {
+            std::mem::swap(&mut self.supervisor.access_logs, logs);
+            self.supervisor.log_list = old_list;
         }
         (self.supervisor.bundle, self.supervisor.sockets) = (old, old_sockets);
         started
@@ -196,7 +201,7 @@ impl Service<'_> {
 
     /// The proxy can serve a configuration: the guard puts its own part in force, then the proxy follows.
     fn put_in_force(&mut self, mut reload: Reload) {
-        let ReloadState::Compiling { prepared, sockets, .. } =
+        let ReloadState::Compiling { prepared, sockets, logs, .. } =
             std::mem::replace(&mut reload.state, ReloadState::Starting)
         else {
             return;
@@ -216,7 +221,6 @@ impl Service<'_> {
         self.relay();
         self.supervisor.commit(reload.generation, reload.number);
         self.supervisor.kill_others_that_start(reload.generation);
-        let log = !opens_the_same(&config, &self.config);
         reload.changes = difference(&self.config.effective(), &config.effective(), &self.supervisor.bundle, &bundle);
         (self.supervisor.bundle, self.supervisor.sockets) = (bundle, sockets);
         self.supervisor.drain = config.proxy.drain;
@@ -230,7 +234,9 @@ impl Service<'_> {
         self.upstreams.keep(&self.config.proxy.upstreams);
         self.find_outdated();
         self.look_for_addresses();
-        if log {
+        if let Some(logs) = logs {
+            (self.supervisor.access_logs, self.supervisor.log_list) = (logs, self.last_reload);
+            // What was rotated since they were opened.
             self.reopen();
         }
         tracing::info!(changes = ?reload.changes, "a new configuration is in force{}", reload.on_disk.said());

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    fs::File,
     io,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
@@ -151,7 +152,13 @@ pub(super) struct Reload {
 /// How far a reload has come.
 pub(super) enum ReloadState {
     /// The proxy compiles it, until this moment at most. Nothing has changed.
-    Compiling { prepared: Box<Prepared>, sockets: NewSockets, until: Instant },
+    Compiling {
+        prepared: Box<Prepared>,
+        sockets: NewSockets,
+        /// The outputs of the access log, where they are others.
+        logs: Option<Vec<File>>,
+        until: Instant,
+    },
     /// It is in force, and the new process that was told to serve it has not said yet that it does.
     Starting,
 }

@@ -88,6 +88,8 @@ struct Proxy {
     outbox: mpsc::Sender<(ToProxy, Vec<OwnedFd>)>,
     /// Where it is another than those before.
     program: Option<Program>,
+    /// The list of outputs of the access log that it was started with.
+    log_list: u64,
     /// How much of the guard's time its messages take.
     share: Arc<Share>,
     /// It was killed: nothing that it has said is heard any more.
@@ -112,6 +114,9 @@ pub(crate) struct Supervisor {
     pub(crate) sockets: Vec<Vec<OwnedFd>>,
     /// Appended to by all workers.
     pub(crate) access_logs: Vec<File>,
+    /// The list of outputs that these are of: the number of the reload that brought it. Proxies of another list know other
+    /// outputs by the same positions.
+    pub(crate) log_list: u64,
     /// Configuration and files; the bans are filled in for each proxy.
     pub(crate) bundle: Bundle,
     /// How long one may drain.
@@ -146,6 +151,7 @@ impl Supervisor {
             run_as,
             sockets,
             access_logs,
+            log_list: 0,
             bundle,
             drain,
             events,
@@ -197,12 +203,14 @@ impl Supervisor {
         let share = Arc::new(Share::default());
         tokio::spawn(converse(channel, generation, opening, queue, self.events.clone(), Arc::clone(&share)));
         let state = ProxyState::Starting(Instant::now() + READY_WITHIN);
+        let log_list = self.log_list;
         self.proxies.push(Proxy {
             generation,
             child,
             state,
             outbox,
             program,
+            log_list,
             share,
             condemned: false,
             is_committed: false,
@@ -264,7 +272,7 @@ impl Supervisor {
         self.proxies.iter_mut().for_each(|proxy| say(proxy, message.clone(), Vec::new()));
     }
 
-    /// Hands every proxy the outputs of the access log, opened anew.
+    /// Hands every proxy with this list of outputs all of them, opened anew.
     ///
     /// # Errors
     /// Out of descriptors.
@@ -273,13 +281,13 @@ impl Supervisor {
         access_logs.into_iter().enumerate().try_for_each(|(place, log)| self.reopen(place, log))
     }
 
-    /// Hands every proxy one output of the access log, opened anew.
+    /// Hands every proxy with this list of outputs one of them, opened anew.
     ///
     /// # Errors
     /// Out of descriptors.
     pub(crate) fn reopen(&mut self, place: usize, log: File) -> io::Result<()> {
         let output = u16::try_from(place).map_err(io::Error::other)?;
-        for proxy in &mut self.proxies {
+        for proxy in self.proxies.iter_mut().filter(|proxy| proxy.log_list == self.log_list) {
             let copy = log.as_fd().try_clone_to_owned()?;
             say(proxy, ToProxy::ReopenLogs { output }, vec![copy]);
         }
