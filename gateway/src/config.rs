@@ -7,7 +7,8 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
-use self::{reader::Reader, table::Table, tables::Contents};
+pub(crate) use self::effective::sensitive;
+use self::{effective::Sensitive, reader::Reader, table::Table, tables::Contents};
 use crate::{diagnostic::Diagnostic, settings};
 
 pub mod diagnostics;
@@ -81,7 +82,16 @@ impl Config {
     /// Everything that is in force, defaults included, as JSON. Files are named, never shown: nothing in it is secret.
     #[must_use]
     pub fn effective(&self) -> serde_json::Value {
-        effective::describe(&self.guard, self.admin.as_ref(), self.traces.as_ref(), &self.proxy)
+        self.describe(Sensitive::Shown)
+    }
+
+    /// The same, to be compared with another: whatever may be secret is there, and is marked ([`sensitive`]).
+    pub(crate) fn comparable(&self) -> serde_json::Value {
+        self.describe(Sensitive::Marked)
+    }
+
+    fn describe(&self, sensitive: Sensitive) -> serde_json::Value {
+        effective::describe(&self.guard, self.admin.as_ref(), self.traces.as_ref(), &self.proxy, sensitive)
     }
 }
 

@@ -9,7 +9,7 @@ use self::tls::file;
 use super::value::{show_duration, show_size};
 use crate::settings::{
     admin::{Listen, Settings as Admin},
-    audit,
+    audit::{self, Target},
     cors::{Cors, Names},
     guard::{Format, Ladder, Mode, Scope, Settings as Guard, SourceLimit},
     limit,
@@ -27,12 +27,44 @@ mod route;
 mod tls;
 mod tokens;
 
-pub(super) fn describe(guard: &Guard, admin: Option<&Admin>, traces: Option<&Traces>, proxy: &Proxy) -> Value {
+/// The one key of an object that stands for a value that may be secret.
+const SENSITIVE: &str = "(not shown)";
+
+/// How values are written that may be secret, though the file holds them in the open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sensitive {
+    /// As [`sensitive`] knows them, so that two can be compared.
+    Marked,
+    /// In the form of the file.
+    Shown,
+}
+
+impl Sensitive {
+    fn show(self, value: impl Into<Value>) -> Value {
+        match self {
+            Self::Marked => json!({ SENSITIVE: value.into() }),
+            Self::Shown => value.into(),
+        }
+    }
+}
+
+/// The value that was marked as one that may be secret.
+pub(crate) fn sensitive(value: &Value) -> Option<&Value> {
+    value.as_object().and_then(|object| object.get(SENSITIVE))
+}
+
+pub(super) fn describe(
+    guard: &Guard,
+    admin: Option<&Admin>,
+    traces: Option<&Traces>,
+    proxy: &Proxy,
+    sensitive: Sensitive,
+) -> Value {
     let timeouts = &proxy.timeouts;
     let mut root = json!({
         "guard": guard_table(guard),
         "operator": (!guard.operators.is_empty()).then(|| guard.operators.iter().map(operator).collect::<Vec<_>>()),
-        "audit": audit(&guard.audit),
+        "audit": audit(&guard.audit, sensitive),
         "proxy": {
             "user": proxy.user,
             "workers": proxy.workers,
@@ -73,7 +105,7 @@ pub(super) fn describe(guard: &Guard, admin: Option<&Admin>, traces: Option<&Tra
         "upstream": proxy.upstreams.iter().map(|it| (it.name.clone(), upstream(it))).collect::<BTreeMap<_, _>>(),
         "cors": (!proxy.cors.is_empty()).then(|| proxy.cors.iter().map(cors).collect::<BTreeMap<_, _>>()),
         "roles": proxy.roles,
-        "route": proxy.routes.iter().map(|it| route::route(it, proxy)).collect::<Vec<_>>(),
+        "route": proxy.routes.iter().map(|it| route::route(it, proxy, sensitive)).collect::<Vec<_>>(),
         "feed": guard.feeds.iter().map(|feed| json!({
             "name": feed.name,
             "path": feed.path,
@@ -110,19 +142,23 @@ fn operator(operator: &Operator) -> Value {
     json!({ key: name, "roles": operator.roles.iter().map(|role| role.name()).collect::<Vec<_>>() })
 }
 
-fn anchor(anchor: &audit::Anchor) -> Value {
+fn anchor(anchor: &audit::Anchor, sensitive: Sensitive) -> Value {
     let (kind, ca) = (anchor.target.kind(), anchor.ca.as_ref().map(|ca| &ca.path));
-    json!({ "name": anchor.name, kind: anchor.target.text(), "ca": ca, "every": show_duration(anchor.every) })
+    let target = match &anchor.target {
+        Target::Timestamp(_) | Target::Webhook(_) => sensitive.show(anchor.target.text()),
+        Target::File(_) | Target::Syslog(_) => anchor.target.text().into(),
+    };
+    json!({ "name": anchor.name, kind: target, "ca": ca, "every": show_duration(anchor.every) })
 }
 
-fn audit(audit: &audit::Settings) -> Value {
+fn audit(audit: &audit::Settings, sensitive: Sensitive) -> Value {
     json!({
         "max_size": show_size(audit.max_size),
         "checkpoint": show_duration(audit.checkpoint),
         "keep_files": audit.keep.files,
         "keep_size": audit.keep.bytes.map(show_size),
         "keep_for": audit.keep.age.map(show_duration),
-        "anchor": (!audit.anchors.is_empty()).then(|| audit.anchors.iter().map(anchor).collect::<Vec<_>>()),
+        "anchor": (!audit.anchors.is_empty()).then(|| audit.anchors.iter().map(|it| anchor(it, sensitive)).collect::<Vec<_>>()),
     })
 }
 

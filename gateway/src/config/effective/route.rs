@@ -3,7 +3,7 @@
 use http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value, json};
 
-use super::tokens::claims;
+use super::{Sensitive, tokens::claims};
 use crate::{
     config::value::{show_duration, show_size},
     settings::{
@@ -15,12 +15,12 @@ use crate::{
     },
 };
 
-pub(super) fn route(route: &Route, proxy: &Settings) -> Value {
+pub(super) fn route(route: &Route, proxy: &Settings, sensitive: Sensitive) -> Value {
     json!({
         "host": route.host,
         "path": route.path,
         "methods": route.methods.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "when": (!route.when.is_empty()).then(|| route.when.iter().map(condition).collect::<Vec<_>>()),
+        "when": (!route.when.is_empty()).then(|| route.when.iter().map(|it| condition(it, sensitive)).collect::<Vec<_>>()),
         "require": match &route.require {
             Requirement::Nobody => Vec::new(),
             Requirement::Public => vec!["public"],
@@ -41,7 +41,7 @@ pub(super) fn route(route: &Route, proxy: &Settings) -> Value {
         "respond": match &route.action {
             Action::Respond(fixed) => Some(json!({
                 "status": fixed.status.as_u16(),
-                "body": fixed.content_type.as_ref().map(|_| String::from_utf8_lossy(&fixed.body)),
+                "body": fixed.content_type.as_ref().map(|_| sensitive.show(String::from_utf8_lossy(&fixed.body))),
                 "content_type": fixed.content_type.as_ref().map(|value| value.to_str().unwrap_or_default()),
             })),
             Action::Forward(_) | Action::Redirect(_) => None,
@@ -54,8 +54,8 @@ pub(super) fn route(route: &Route, proxy: &Settings) -> Value {
             Some(Rewrite::Template(pattern)) => Some(pattern.text()),
             _ => None,
         },
-        "request_headers": route.request_headers.as_ref().map(edits),
-        "response_headers": route.response_headers.as_ref().map(edits),
+        "request_headers": route.request_headers.as_ref().map(|it| edits(it, sensitive)),
+        "response_headers": route.response_headers.as_ref().map(|it| edits(it, sensitive)),
         "pass_headers": (!route.pass_headers.is_empty())
             .then(|| route.pass_headers.iter().map(ToString::to_string).collect::<Vec<_>>()),
         "allow_in_path": allow_in_path(route),
@@ -91,14 +91,14 @@ fn allow_in_path(route: &Route) -> Option<Vec<&'static str>> {
     (!words.is_empty()).then_some(words)
 }
 
-fn condition(condition: &Condition) -> Value {
+fn condition(condition: &Condition, sensitive: Sensitive) -> Value {
     let (subject, name) = match &condition.subject {
         Subject::Header(name) => ("header", name.as_str()),
         Subject::Query(name) => ("query", name.as_str()),
     };
     match &condition.test {
-        Test::Equals(value) => json!({ subject: name, "equals": value }),
-        Test::Prefix(value) => json!({ subject: name, "prefix": value }),
+        Test::Equals(value) => json!({ subject: name, "equals": sensitive.show(value.as_str()) }),
+        Test::Prefix(value) => json!({ subject: name, "prefix": sensitive.show(value.as_str()) }),
         Test::Present => json!({ subject: name, "present": true }),
     }
 }
@@ -114,10 +114,10 @@ fn timeouts_of(timeouts: &Timeouts, has_tunnels: bool) -> Value {
     })
 }
 
-fn edits(edits: &Edits) -> Value {
+fn edits(edits: &Edits, sensitive: Sensitive) -> Value {
     let pairs = |pairs: &[(HeaderName, HeaderValue)]| {
         let shown: Map<String, Value> =
-            pairs.iter().map(|(name, value)| (name.to_string(), shown(name, value))).collect();
+            pairs.iter().map(|(name, value)| (name.to_string(), shown(name, value, sensitive))).collect();
         (!shown.is_empty()).then_some(shown)
     };
     json!({
@@ -128,8 +128,11 @@ fn edits(edits: &Edits) -> Value {
 }
 
 /// What a header says, where its name promises no secret.
-fn shown(name: &HeaderName, value: &HeaderValue) -> Value {
+fn shown(name: &HeaderName, value: &HeaderValue, sensitive: Sensitive) -> Value {
     const SECRET: [&str; 7] = ["auth", "cookie", "credential", "key", "passw", "secret", "token"];
+    if sensitive == Sensitive::Marked {
+        return sensitive.show(value.as_bytes().escape_ascii().to_string());
+    }
     if SECRET.iter().any(|part| name.as_str().contains(part)) {
         return "(not shown)".into();
     }

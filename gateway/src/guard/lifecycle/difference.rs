@@ -1,12 +1,12 @@
-//! What a new configuration changes, key by key, for the answer, the log and the audit chain. Values are the effective ones,
-//! in which nothing is secret; of files it is said only that they changed. What is told is bounded: it goes into one record
+//! What a new configuration changes, key by key, for the answer, the log and the audit chain. Values are the effective ones.
+//! Of values that may be secret, and of files, it is said only that they changed. What is told is bounded: it goes into one record
 //! of the audit chain.
 
 use std::collections::HashSet;
 
 use serde_json::Value;
 
-use crate::message::Bundle;
+use crate::{config::sensitive, message::Bundle};
 
 /// The most changes that are told one by one.
 const MOST: usize = 50;
@@ -53,7 +53,17 @@ fn cut(mut text: String) -> String {
 }
 
 fn shown(value: &Value) -> String {
-    cut(value.to_string())
+    cut(public(value).to_string())
+}
+
+/// A value without what in it may be secret.
+fn public(value: &Value) -> Value {
+    match value {
+        value if sensitive(value).is_some() => "(not shown)".into(),
+        Value::Array(all) => all.iter().map(public).collect(),
+        Value::Object(all) => all.iter().map(|(name, value)| (name.clone(), public(value))).collect(),
+        plain => plain.clone(),
+    }
 }
 
 /// What was added to a list of plain values, and removed from it.
@@ -80,6 +90,9 @@ fn compare_lists(key: &str, old: &[Value], new: &[Value]) -> String {
 fn compare(key: &str, old: &Value, new: &Value, changes: &mut Vec<String>) {
     match (old, new) {
         _ if old == new => {}
+        _ if sensitive(old).is_some() && sensitive(new).is_some() => {
+            changes.push(format!("{}: changed", cut(key.to_owned())));
+        }
         (Value::Object(old), Value::Object(new)) => {
             let gone = old.keys().filter(|name| !new.contains_key(*name));
             for name in new.keys().chain(gone) {
@@ -136,6 +149,22 @@ mod tests {
         let many = |value: usize| Value::Object((0..MOST + 3).map(|at| (format!("{at:03}"), json!(value))).collect());
         let none = Bundle::default();
         assert_eq!(difference(&many(1), &many(2), &none, &none).last().unwrap(), "and 3 more");
+    }
+
+    #[test]
+    fn what_may_be_secret_is_not_told() {
+        let secret = |value: &str| json!({ "(not shown)": value });
+        let route = |value: &str| json!({"path": "/", "when": [{"header": "a", "equals": secret(value)}]});
+        let set = |value: Value| json!({"set": {"x-a": value, "x-b": secret("b")}});
+        check(json!({"a": secret("1")}), json!({"a": secret("1")}), &[]);
+        check(json!({"a": secret("1")}), json!({"a": secret("2")}), &["a: changed"]);
+        check(json!({"r": [route("1")]}), json!({"r": [route("2")]}), &["r[0].when[0].equals: changed"]);
+        check(json!({}), set(secret("1")), &["set: added {\"x-a\":\"(not shown)\",\"x-b\":\"(not shown)\"}"]);
+        check(set(json!(null)), set(secret("1")), &["set.x-a: added \"(not shown)\""]);
+        check(set(secret("1")), set(json!(null)), &["set.x-a: removed \"(not shown)\""]);
+        let none = Bundle::default();
+        let told = difference(&json!({"r": []}), &json!({"r": [route("hush")]}), &none, &none);
+        assert!(told.len() == 1 && !told[0].contains("hush"), "{told:?}");
     }
 
     #[test]

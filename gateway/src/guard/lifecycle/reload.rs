@@ -221,7 +221,7 @@ impl Service<'_> {
         self.relay();
         self.supervisor.commit(reload.generation, reload.number);
         self.supervisor.kill_others_that_start(reload.generation);
-        reload.changes = difference(&self.config.effective(), &config.effective(), &self.supervisor.bundle, &bundle);
+        reload.changes = difference(&self.config.comparable(), &config.comparable(), &self.supervisor.bundle, &bundle);
         (self.supervisor.bundle, self.supervisor.sockets) = (bundle, sockets);
         self.supervisor.drain = config.proxy.drain;
         self.config = config;

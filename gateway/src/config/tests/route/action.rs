@@ -123,6 +123,13 @@ fn headers() {
     let secret = "request_headers = { set = { authorization = \"Basic c2VjcmV0\", x-a = \"1\" } }\n";
     let effective = load(&spoiled(UPSTREAM, &format!("{UPSTREAM}{secret}"))).unwrap().effective().to_string();
     assert!(!effective.contains("c2VjcmV0") && effective.contains("(not shown)"), "{effective}");
+    let comparable = |text: &str| load(&spoiled(UPSTREAM, &format!("{UPSTREAM}{text}"))).unwrap().comparable();
+    let headers = &comparable(secret)["route"][0]["request_headers"]["set"];
+    for name in ["authorization", "x-a"] {
+        assert!(crate::config::sensitive(&headers[name]).is_some(), "{headers}");
+    }
+    let rotated = secret.replace("c2VjcmV0", "cm90YXRlZA");
+    assert_ne!(comparable(secret), comparable(&rotated));
 }
 
 #[test]
