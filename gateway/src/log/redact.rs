@@ -10,7 +10,7 @@ use regex::{Regex, RegexBuilder};
 
 use crate::{
     diagnostic::Diagnostic,
-    settings::access_log::{JWT, PATTERN_SIZE, Redact},
+    settings::access_log::{JWT, PATTERN_SIZE, Redact, parameter_name},
 };
 
 /// What stands in the place of a secret.
@@ -99,7 +99,7 @@ impl Redactor {
     }
 }
 
-/// A name as whoever reads the query takes it: decoded, in small letters, with `_` for `-`.
+/// A name as whoever reads the query takes it: decoded, and without what makes no difference.
 fn decoded(name: &str) -> String {
     let mut bytes = Vec::with_capacity(name.len());
     let mut rest = name.as_bytes();
@@ -116,7 +116,7 @@ fn decoded(name: &str) -> String {
             }
         }
     }
-    String::from_utf8_lossy(&bytes).trim().to_lowercase().replace(['-', ' ', '+'], "_")
+    parameter_name(&String::from_utf8_lossy(&bytes))
 }
 
 /// Hashes principals by a key.
@@ -185,6 +185,19 @@ mod tests {
             ("=token&a", "=token&a"),
         ] {
             assert_eq!(redactor.query(query), expect, "{query:?}");
+        }
+    }
+
+    #[test]
+    fn configured_names_match_however_they_are_spelled() {
+        for (name, query, expect) in [
+            ("x-secret", "x-secret=abc&X_Secret=d", "x-secret=REDACTED&X_Secret=REDACTED"),
+            ("card number", "card%20number=1&card+number=2", "card%20number=REDACTED&card+number=REDACTED"),
+            ("IBAN", "a[iban]=1&iban=2", "a[iban]=REDACTED&iban=REDACTED"),
+        ] {
+            let mut settings = Settings::default().redact;
+            settings.parameters.push(parameter_name(name));
+            assert_eq!(Redactor::new(&settings).unwrap().query(query), expect, "{name:?}");
         }
     }
 

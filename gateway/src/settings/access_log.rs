@@ -102,6 +102,12 @@ pub const PARAMETERS: [&str; 35] = [
     "token",
 ];
 
+/// A name of a parameter without what makes no difference: in small letters, with `_` for `-`, blank and `+`.
+#[must_use]
+pub fn parameter_name(name: &str) -> String {
+    name.trim().to_lowercase().replace(['-', ' ', '+'], "_")
+}
+
 /// A JSON Web Token wherever it stands.
 pub const JWT: &str = r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?";
 
@@ -166,7 +172,7 @@ pub enum Piece {
 /// What is never written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redact {
-    /// Parameters of the query, in small letters. `access_log.redact.parameters`.
+    /// Parameters of the query, as [`parameter_name`] has them. `access_log.redact.parameters`.
     pub parameters: Vec<String>,
     /// Regular expressions, each of which compiles. `access_log.redact.patterns`.
     pub patterns: Vec<String>,

@@ -16,6 +16,7 @@ use crate::{
     settings::{
         access_log::{
             Field, Format, JWT, Keep, Output, PARAMETERS, PATTERN_SIZE, Piece, Principal, Redact, Settings, Statuses,
+            parameter_name,
         },
         route::Route,
     },
@@ -223,11 +224,21 @@ fn share(value: &DeValue<'_>) -> Result<u32, Diagnostic> {
 fn redact(table: Table<'_>, reader: &Reader<'_>) -> Redact {
     let name = || {
         described("name of a parameter", |value: &DeValue<'_>| {
-            let name = value::line(value)?.to_lowercase();
+            let name = value::line(value)?;
+            let wrong = || Diagnostic::bare(format!("{name:?} is not a name"));
             if name.contains(['&', '=', '%']) {
-                return Err(Diagnostic::bare(format!("{name:?} is not a name")).hint("write it as it reads, decoded"));
+                return Err(wrong().hint("write it as it reads, decoded"));
             }
-            Ok(name)
+            if name.contains(['[', ']', '.']) {
+                return Err(
+                    wrong().hint("write one part alone: `password` matches `user[password]` and `user.password`")
+                );
+            }
+            let read = parameter_name(&name);
+            if read.chars().all(|letter| letter == '_') {
+                return Err(wrong().hint("write at least one letter"));
+            }
+            Ok(read)
         })
     };
     let mut parameters = PARAMETERS.map(str::to_owned).to_vec();

@@ -56,6 +56,11 @@ fn secrets() {
     table("[access_log.redact]\npatterns = [\"a*\"]", 2, "redact.patterns[0]", "matches the empty text", "`+`");
     table("[access_log.redact]\npatterns = [\"[0-9]{100000}{100000}\"]", 2, "redact.patterns[0]", "not a regular", "");
     table("[access_log.redact]\nparameters = [\"a=b\"]", 2, "redact.parameters[0]", "is not a name", "decoded");
+    for name in ["user[password]", "user.password", "a]"] {
+        let text = format!("[access_log.redact]\nparameters = [\"{name}\"]");
+        table(&text, 2, "redact.parameters[0]", "is not a name", "one part");
+    }
+    table("[access_log.redact]\nparameters = [\"-\"]", 2, "redact.parameters[0]", "is not a name", "letter");
     table(
         "[access_log.redact]\nshow_parameters = [\"x\"]",
         2,
@@ -102,7 +107,7 @@ fn outputs() {
 fn what_is_valid_reads_as_it_is_written() {
     let text = "[access_log]\nformat = \"template\"\ntemplate = \"${client} $$ ${request.user-agent}\"\n\
         statuses = [\"5xx\", \"404\"]\nslower_than = \"1s\"\nsample = 0.25\nprincipal = \"hashed\"\n\
-        [access_log.redact]\nparameters = [\"Own\"]\nshow_parameters = [\"code\"]\npatterns = [\"[0-9]{16}\"]\n\
+        [access_log.redact]\nparameters = [\"Own\", \"X-Iban\"]\nshow_parameters = [\"code\", \"Session-Id\"]\npatterns = [\"[0-9]{16}\"]\n\
         [[access_log.output]]\ntype = \"file\"\npath = \"/var/log/a\"\nrotate_every = \"1d\"\n\
         [[access_log.output]]\ntype = \"journald\"\n\
         [[access_log.output]]\ntype = \"syslog\"\ntransport = \"udp\"\naddress = \"[::1]:514\"\n";
@@ -116,7 +121,7 @@ fn what_is_valid_reads_as_it_is_written() {
     assert_eq!((log.keep.sample, log.outputs.len(), log.opened()), (Some(250_000), 3, 1));
     assert!(matches!(log.principal, Principal::Hashed(None)));
     let has = |name: &str| log.redact.parameters.iter().any(|known| known == name);
-    assert!(has("own") && has("token") && !has("code"));
+    assert!(has("own") && has("x_iban") && has("token") && !has("code") && !has("session_id"));
     let Output::Syslog(syslog) = &log.outputs[2] else { panic!("{:?}", log.outputs) };
     assert_eq!(syslog.transport, Transport::Udp("[::1]:514".to_owned()));
     // What is shown is the same again.
