@@ -10,7 +10,7 @@ use regex::{Regex, RegexBuilder};
 
 use crate::{
     diagnostic::Diagnostic,
-    settings::access_log::{JWT, PATTERN_SIZE, Redact, parameter_name},
+    settings::access_log::{JWT, PATTERN_SIZE, Redact, SECRET_ENDINGS, compact_parameter},
 };
 
 /// What stands in the place of a secret.
@@ -21,7 +21,9 @@ const HASH: usize = 16;
 
 /// Takes secrets out of texts.
 pub(super) struct Redactor {
+    /// Without `_`, as `shown`.
     parameters: Box<[String]>,
+    shown: Box<[String]>,
     patterns: Box<[Pattern]>,
 }
 
@@ -40,7 +42,8 @@ impl Redactor {
             built.map_err(|error| Diagnostic::new("access_log.redact.patterns", error.to_string()))
         };
         let patterns = settings.patterns.iter().map(compile).collect::<Result<_, _>>()?;
-        Ok(Self { parameters: settings.parameters.clone().into(), patterns })
+        let compact = |names: &[String]| names.iter().map(|name| compact_parameter(name)).collect();
+        Ok(Self { parameters: compact(&settings.parameters), shown: compact(&settings.shown), patterns })
     }
 
     /// A text without what patterns match.
@@ -93,9 +96,15 @@ impl Redactor {
     /// Whether a pair of a query has a value, and a name that stands for a secret.
     fn is_secret(&self, pair: &str) -> bool {
         let Some((name, value)) = pair.split_once('=') else { return false };
-        // `token`, `user[password]`, `TOKEN`, `%74oken`, `api-key`.
+        // `token`, `user[password]`, `TOKEN`, `%74oken`, `api-key`, `accessToken`, `X-Amz-Signature`.
         let name = decoded(name);
-        !value.is_empty() && name.split(['[', ']', '.']).any(|part| self.parameters.iter().any(|secret| secret == part))
+        !value.is_empty() && name.split(['[', ']', '.']).any(|part| self.is_secret_name(part))
+    }
+
+    fn is_secret_name(&self, name: &str) -> bool {
+        let is_listed = |names: &[String]| names.iter().any(|listed| listed == name);
+        let is_secret = is_listed(&self.parameters) || SECRET_ENDINGS.iter().any(|ending| name.ends_with(ending));
+        is_secret && !is_listed(&self.shown)
     }
 }
 
@@ -116,7 +125,7 @@ fn decoded(name: &str) -> String {
             }
         }
     }
-    parameter_name(&String::from_utf8_lossy(&bytes))
+    compact_parameter(&String::from_utf8_lossy(&bytes))
 }
 
 /// Hashes principals by a key.
@@ -169,7 +178,7 @@ mod tests {
             ("%74oken=abc", "%74oken=REDACTED"),
             ("%74%6F%6b%65%6E=abc", "%74%6F%6b%65%6E=REDACTED"),
             ("to%6ken=abc", "to%6ken=abc"),
-            ("+token=abc", "+token=abc"),
+            ("+token=abc", "+token=REDACTED"),
             ("%20token%20=abc", "%20token%20=REDACTED"),
             ("token=a=b=c", "token=REDACTED"),
             ("token=", "token="),
@@ -183,6 +192,16 @@ mod tests {
             ("x=eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl&y=1", "x=REDACTED&y=1"),
             ("&&token=a&&", "&&token=REDACTED&&"),
             ("=token&a", "=token&a"),
+            ("accessToken=a&refreshToken=b", "accessToken=REDACTED&refreshToken=REDACTED"),
+            (
+                "clientSecret=a&csrf_token=b&reset_token=c",
+                "clientSecret=REDACTED&csrf_token=REDACTED&reset_token=REDACTED",
+            ),
+            ("X-Amz-Signature=a&X-Amz-Date=b", "X-Amz-Signature=REDACTED&X-Amz-Date=b"),
+            ("X-Amz-Security-Token=a&X-Goog-Signature=b", "X-Amz-Security-Token=REDACTED&X-Goog-Signature=REDACTED"),
+            ("x=eyJhbGciOiJub25lIn0.&y=1", "x=REDACTED&y=1"),
+            ("x=eyJhbGciOiJub25lIn0..c2lnbmF0dXJl&y=1", "x=REDACTED&y=1"),
+            ("x=eyJhbGciOiJkaXIifQ..aXZpdml2.Y2lwaGVydGV4dA.dGFn&y=1", "x=REDACTED&y=1"),
         ] {
             assert_eq!(redactor.query(query), expect, "{query:?}");
         }
@@ -196,9 +215,19 @@ mod tests {
             ("IBAN", "a[iban]=1&iban=2", "a[iban]=REDACTED&iban=REDACTED"),
         ] {
             let mut settings = Settings::default().redact;
-            settings.parameters.push(parameter_name(name));
+            settings.parameters.push(crate::settings::access_log::parameter_name(name));
             assert_eq!(Redactor::new(&settings).unwrap().query(query), expect, "{name:?}");
         }
+    }
+
+    #[test]
+    fn shown_parameters_are_written() {
+        let mut settings = Settings::default().redact;
+        settings.shown = vec!["page_token".to_owned(), "session_id".to_owned()];
+        let redactor = Redactor::new(&settings).unwrap();
+        let shown = "pageToken=a&page-token=b&sessionid=c";
+        assert_eq!(redactor.query(shown), shown);
+        assert_eq!(redactor.query("page_token=a&token=b"), "page_token=a&token=REDACTED");
     }
 
     #[test]

@@ -55,7 +55,11 @@ impl Default for Settings {
             format: Format::Json(Field::DEFAULT.to_vec()),
             request_headers: Vec::new(),
             response_headers: Vec::new(),
-            redact: Redact { parameters: PARAMETERS.map(str::to_owned).to_vec(), patterns: vec![JWT.to_owned()] },
+            redact: Redact {
+                parameters: PARAMETERS.map(str::to_owned).to_vec(),
+                shown: Vec::new(),
+                patterns: vec![JWT.to_owned()],
+            },
             principal: Principal::Plain,
             keep: Keep::default(),
             outputs: vec![Output::Stdout],
@@ -108,26 +112,44 @@ pub fn parameter_name(name: &str) -> String {
     name.trim().to_lowercase().replace(['-', ' ', '+'], "_")
 }
 
-/// A JSON Web Token wherever it stands.
-pub const JWT: &str = r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?";
+/// The same without `_`: `accessToken` and `access_token` are one.
+#[must_use]
+pub fn compact_parameter(name: &str) -> String {
+    let mut name = parameter_name(name);
+    name.retain(|letter| letter != '_');
+    name
+}
+
+/// What the names of secrets end with, as [`compact_parameter`] has them.
+pub const SECRET_ENDINGS: [&str; 5] = ["apikey", "password", "secret", "signature", "token"];
+
+/// A JSON Web Token wherever it stands: signed ones have up to three parts, encrypted ones five. Parts may be empty.
+pub const JWT: &str = r"eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){1,4}";
 
 /// How much memory a compiled pattern may take, in bytes.
 pub const PATTERN_SIZE: usize = 1 << 20;
 
 /// Headers that are never written: they hold secrets, and nothing else.
-pub const SECRET_HEADERS: [&str; 12] = [
+pub const SECRET_HEADERS: [&str; 19] = [
     "authorization",
     "cookie",
     "cookie2",
+    "private-token",
     "proxy-authorization",
     "proxy-authentication-info",
     "authentication-info",
     "sec-websocket-key",
     "set-cookie",
     "set-cookie2",
+    "x-access-token",
+    "x-amz-security-token",
     "x-api-key",
     "x-auth-token",
     "x-csrf-token",
+    "x-forwarded-access-token",
+    "x-goog-api-key",
+    "x-vault-token",
+    "x-xsrf-token",
 ];
 
 /// How a line is written.
@@ -174,6 +196,8 @@ pub enum Piece {
 pub struct Redact {
     /// Parameters of the query, as [`parameter_name`] has them. `access_log.redact.parameters`.
     pub parameters: Vec<String>,
+    /// Parameters that are written, in the same form. `access_log.redact.show_parameters`.
+    pub shown: Vec<String>,
     /// Regular expressions, each of which compiles. `access_log.redact.patterns`.
     pub patterns: Vec<String>,
 }

@@ -43,10 +43,8 @@ pub(super) fn access_log(settings: &Settings) -> Value {
 fn redact(settings: &Settings) -> Value {
     let redact = &settings.redact;
     let further: Vec<&String> = redact.parameters.iter().filter(|name| !PARAMETERS.contains(&name.as_str())).collect();
-    let is_hidden = |name: &str| redact.parameters.iter().any(|hidden| hidden == name);
-    let shown: Vec<&str> = PARAMETERS.into_iter().filter(|name| !is_hidden(name)).collect();
     let patterns: Vec<&String> = redact.patterns.iter().filter(|pattern| *pattern != JWT).collect();
-    json!({ "parameters": further, "show_parameters": shown, "patterns": patterns })
+    json!({ "parameters": further, "show_parameters": redact.shown, "patterns": patterns })
 }
 
 fn piece(piece: &Piece) -> String {

@@ -15,8 +15,8 @@ use crate::{
     diagnostic::Diagnostic,
     settings::{
         access_log::{
-            Field, Format, JWT, Keep, Output, PARAMETERS, PATTERN_SIZE, Piece, Principal, Redact, Settings, Statuses,
-            parameter_name,
+            Field, Format, JWT, Keep, Output, PARAMETERS, PATTERN_SIZE, Piece, Principal, Redact, SECRET_ENDINGS,
+            Settings, Statuses, compact_parameter, parameter_name,
         },
         route::Route,
     },
@@ -243,13 +243,18 @@ fn redact(table: Table<'_>, reader: &Reader<'_>) -> Redact {
     };
     let mut parameters = PARAMETERS.map(str::to_owned).to_vec();
     parameters.extend(values(table.list("parameters", name())));
-    for (key, shown) in table.list("show_parameters", name()) {
-        if !parameters.contains(&shown) {
-            let wrong = Diagnostic::bare(format!("{shown:?} is not redacted"));
+    let mut shown = Vec::new();
+    for (key, name) in table.list("show_parameters", name()) {
+        let compact = compact_parameter(&name);
+        let is_listed = parameters.iter().any(|parameter| compact_parameter(parameter) == compact);
+        if !is_listed && !SECRET_ENDINGS.iter().any(|ending| compact.ends_with(ending)) {
+            let wrong = Diagnostic::bare(format!("{name:?} is not redacted"));
             reader.report(wrong.hint("leave it out").at(key));
         }
-        parameters.retain(|parameter| *parameter != shown);
+        shown.push(name);
     }
+    let is_shown = |name: &str| shown.iter().any(|shown| compact_parameter(shown) == compact_parameter(name));
+    parameters.retain(|parameter| !is_shown(parameter));
     let read = values(table.list("patterns", described("regular expression", pattern)));
     if read.len() > MOST_PATTERNS {
         let wrong = Diagnostic::bare(format!("{} patterns are more than {MOST_PATTERNS}", read.len()));
@@ -258,7 +263,7 @@ fn redact(table: Table<'_>, reader: &Reader<'_>) -> Redact {
     let mut patterns = vec![JWT.to_owned()];
     patterns.extend(read);
     table.finish();
-    Redact { parameters, patterns }
+    Redact { parameters, shown, patterns }
 }
 
 fn pattern(value: &DeValue<'_>) -> Result<String, Diagnostic> {

@@ -107,7 +107,7 @@ fn outputs() {
 fn what_is_valid_reads_as_it_is_written() {
     let text = "[access_log]\nformat = \"template\"\ntemplate = \"${client} $$ ${request.user-agent}\"\n\
         statuses = [\"5xx\", \"404\"]\nslower_than = \"1s\"\nsample = 0.25\nprincipal = \"hashed\"\n\
-        [access_log.redact]\nparameters = [\"Own\", \"X-Iban\"]\nshow_parameters = [\"code\", \"Session-Id\"]\npatterns = [\"[0-9]{16}\"]\n\
+        [access_log.redact]\nparameters = [\"Own\", \"X-Iban\"]\nshow_parameters = [\"code\", \"Session-Id\", \"pageToken\"]\npatterns = [\"[0-9]{16}\"]\n\
         [[access_log.output]]\ntype = \"file\"\npath = \"/var/log/a\"\nrotate_every = \"1d\"\n\
         [[access_log.output]]\ntype = \"journald\"\n\
         [[access_log.output]]\ntype = \"syslog\"\ntransport = \"udp\"\naddress = \"[::1]:514\"\n";
@@ -121,7 +121,8 @@ fn what_is_valid_reads_as_it_is_written() {
     assert_eq!((log.keep.sample, log.outputs.len(), log.opened()), (Some(250_000), 3, 1));
     assert!(matches!(log.principal, Principal::Hashed(None)));
     let has = |name: &str| log.redact.parameters.iter().any(|known| known == name);
-    assert!(has("own") && has("x_iban") && has("token") && !has("code") && !has("session_id"));
+    assert!(has("own") && has("x_iban") && has("token") && !has("code") && !has("session_id") && !has("sessionid"));
+    assert_eq!(log.redact.shown, ["code", "session_id", "pagetoken"]);
     let Output::Syslog(syslog) = &log.outputs[2] else { panic!("{:?}", log.outputs) };
     assert_eq!(syslog.transport, Transport::Udp("[::1]:514".to_owned()));
     // What is shown is the same again.
