@@ -62,7 +62,7 @@ impl Redactor {
 
     /// A query without the values of secret parameters, and without what patterns match.
     pub(super) fn query<'a>(&self, query: &'a str) -> Cow<'a, str> {
-        if !query.split(['&', ';']).any(|pair| self.is_secret(pair)) {
+        if !query.split(['&', ';']).any(|pair| self.secret_at(pair).is_some()) {
             return self.text(query);
         }
         let mut without = String::with_capacity(query.len());
@@ -71,9 +71,9 @@ impl Redactor {
                 Some(value) => (value, pair.get(value.len()..).unwrap_or_default()),
                 None => (pair, ""),
             };
-            match value.split_once('=') {
-                Some((name, _)) if self.is_secret(value) => without.extend([name, "=", REDACTED]),
-                _ => without.push_str(value),
+            match self.secret_at(value).and_then(|at| value.get(..at)) {
+                Some(before) => without.extend([before, REDACTED]),
+                None => without.push_str(value),
             }
             without.push_str(end);
         }
@@ -82,6 +82,7 @@ impl Redactor {
 
     /// The value of a header. One that is a URL has a query, and a fragment that may have one as well.
     pub(super) fn header<'a>(&self, value: Cow<'a, str>) -> Cow<'a, str> {
+        let value = without_userinfo(value);
         let Some((before, query)) = value.split_once(['?', '#']) else {
             return match self.text(&value) {
                 Cow::Borrowed(_) => value,
@@ -93,12 +94,21 @@ impl Redactor {
         Cow::Owned([&self.text(before), mark, &parts.join("#")].concat())
     }
 
-    /// Whether a pair of a query has a value, and a name that stands for a secret.
-    fn is_secret(&self, pair: &str) -> bool {
-        let Some((name, value)) = pair.split_once('=') else { return false };
-        // `token`, `user[password]`, `TOKEN`, `%74oken`, `api-key`, `accessToken`, `X-Amz-Signature`.
-        let name = decoded(name);
-        !value.is_empty() && name.split(['[', ']', '.']).any(|part| self.is_secret_name(part))
+    /// Where the secret value of a pair begins. The name is what is behind the last `?`: a fragment, and a value that is a
+    /// URL, may have a query of their own.
+    fn secret_at(&self, pair: &str) -> Option<usize> {
+        let mut from = 0;
+        loop {
+            let (name, value) = pair.get(from..)?.split_once('=')?;
+            let start = from + name.len() + 1;
+            // `token`, `user[password]`, `TOKEN`, `%74oken`, `api-key`, `accessToken`, `X-Amz-Signature`.
+            let name = decoded(name);
+            let name = name.rsplit('?').next().unwrap_or_default();
+            if !value.is_empty() && name.split(['[', ']', '.']).any(|part| self.is_secret_name(part)) {
+                return Some(start);
+            }
+            from = start + value.find('?')? + 1;
+        }
     }
 
     fn is_secret_name(&self, name: &str) -> bool {
@@ -106,6 +116,26 @@ impl Redactor {
         let is_secret = is_listed(&self.parameters) || SECRET_ENDINGS.iter().any(|ending| name.ends_with(ending));
         is_secret && !is_listed(&self.shown)
     }
+}
+
+/// A value without the user and the password of the URLs in it: `https://user:password@host/`.
+fn without_userinfo(value: Cow<'_, str>) -> Cow<'_, str> {
+    if !value.contains('@') {
+        return value;
+    }
+    let mut without = String::with_capacity(value.len());
+    let mut rest = &*value;
+    while let Some((before, behind)) = rest.split_once("://") {
+        without.extend([before, "://"]);
+        let end = behind.find(['/', '?', '#', ' ', '"', '>']).unwrap_or(behind.len());
+        let host = behind.get(..end).and_then(|authority| authority.rfind('@')).and_then(|at| behind.get(at..));
+        if host.is_some() {
+            without.push_str(REDACTED);
+        }
+        rest = host.unwrap_or(behind);
+    }
+    without.push_str(rest);
+    Cow::Owned(without)
 }
 
 /// A name as whoever reads the query takes it: decoded, and without what makes no difference.
@@ -239,6 +269,16 @@ mod tests {
             ("https://a.example/x?token=1&b=2", "https://a.example/x?token=REDACTED&b=2"),
             ("https://a.example/x?a=1#access_token=1&b=2", "https://a.example/x?a=1#access_token=REDACTED&b=2"),
             ("https://a.example/x#access_token=1", "https://a.example/x#access_token=REDACTED"),
+            ("https://a.example/#/in?access_token=1&b=2", "https://a.example/#/in?access_token=REDACTED&b=2"),
+            ("https://a.example/?a=1#/in?token=1?2", "https://a.example/?a=1#/in?token=REDACTED"),
+            ("https://a.example/#/in=x?token=1", "https://a.example/#/in=x?token=REDACTED"),
+            ("https://a.example/?next=/x?token=1&b=2", "https://a.example/?next=/x?token=REDACTED&b=2"),
+            ("https://u:p@a.example/x?b=2", "https://REDACTED@a.example/x?b=2"),
+            (
+                "<https://u:p@a.example>, <https://v@b.example/>",
+                "<https://REDACTED@a.example>, <https://REDACTED@b.example/>",
+            ),
+            ("https://a.example/@u?by=me@b.example", "https://a.example/@u?by=me@b.example"),
             ("Bearer abc", "REDACTED"),
             ("/eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln/x?a=1", "/REDACTED/x?a=1"),
         ] {
