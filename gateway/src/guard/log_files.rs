@@ -23,7 +23,30 @@ use crate::{
 /// # Errors
 /// It cannot be opened.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().create(true).append(true).mode(0o640).open(path)?;
+    open_by(path, OpenOptions::new().create(true), 0)
+}
+
+/// The same for a file that is rotated. A symbolic link to one is refused: its name can be renamed, the file behind it
+/// cannot. Links to pipes and devices are followed, since those are never rotated.
+///
+/// # Errors
+/// It cannot be opened, or is a symbolic link to a file.
+pub(crate) fn open_rotated(path: &Path) -> io::Result<File> {
+    let opened = open_by(path, OpenOptions::new().create(true), libc::O_NOFOLLOW);
+    if !opened.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::ELOOP)) {
+        return opened;
+    }
+    if let Ok(file) = open_by(path, &mut OpenOptions::new(), 0)
+        && !file.metadata()?.is_file()
+    {
+        return Ok(file);
+    }
+    let hint = "write the path of the file that it leads to, or `rotate = false`";
+    Err(io::Error::other(format!("it is a symbolic link, which is not rotated: {hint}")))
+}
+
+fn open_by(path: &Path, options: &mut OpenOptions, flags: i32) -> io::Result<File> {
+    let file = options.append(true).mode(0o640).custom_flags(flags).open(path)?;
     // Without the lock, on a file system that has none, the file is not compressed while it may be written to.
     file.try_lock_shared().unwrap_or_default();
     Ok(file)
@@ -49,12 +72,13 @@ pub(crate) fn rotate(path: &Path, opened: &File, unix_millis: u64) -> io::Result
     let (named, found) = (fs::symlink_metadata(path), opened.metadata()?);
     // Somebody else has renamed it already: theirs is left alone.
     if !named.is_ok_and(|named| (named.dev(), named.ino()) == (found.dev(), found.ino())) {
-        return open(path);
+        return open_rotated(path);
     }
     let free = (unix_millis..).map(|millis| rotated::name(path, millis)).find(|name| !exists(name));
     let aside = free.ok_or(io::ErrorKind::AlreadyExists)?;
     fs::rename(path, &aside)?;
-    open(path).inspect_err(|_error| {
+    // What somebody else has put there meanwhile, a link for example, is not written to.
+    open_by(path, OpenOptions::new().create_new(true), 0).inspect_err(|_error| {
         fs::rename(&aside, path).unwrap_or_default();
     })
 }
@@ -102,9 +126,12 @@ pub(crate) fn tidy(file: &LogFile, unix_millis: u64) -> Vec<String> {
 }
 
 /// Compresses a file, unless somebody still writes to it: into a file beside it, which gets its name once it is whole and
-/// on the disk.
+/// on the disk. Links are not followed: whoever may write to the folder would have the guard read any file.
 fn compress(path: &Path) -> io::Result<()> {
-    let file = File::open(path)?;
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a regular file, and is not compressed"));
+    }
     if file.try_lock().is_err() {
         return Ok(());
     }
@@ -123,7 +150,12 @@ fn compress(path: &Path) -> io::Result<()> {
 }
 
 fn write_compressed(from: &File, to: &Path) -> io::Result<()> {
-    let out = OpenOptions::new().create(true).write(true).truncate(true).mode(0o640).open(to)?;
+    match fs::remove_file(to) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        // A crash has left it behind.
+        _ => {}
+    }
+    let out = OpenOptions::new().create_new(true).write(true).mode(0o640).open(to)?;
     let mut encoder = GzEncoder::new(BufWriter::new(out), Compression::new(4));
     io::copy(&mut BufReader::with_capacity(64 << 10, from), &mut encoder)?;
     let out = encoder.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;

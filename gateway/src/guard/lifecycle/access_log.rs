@@ -13,13 +13,13 @@ use nix::unistd::geteuid;
 
 use crate::{
     guard::log_files,
-    settings::access_log::{Output, Settings},
+    settings::access_log::{LogFile, Output, Settings},
 };
 
 /// Opens the outputs that the proxy cannot open itself, in their order: files for appending, and standard output.
 pub(crate) fn open_logs(settings: &Settings) -> Result<Vec<File>> {
     let opened = settings.outputs.iter().filter(|output| output.is_opened());
-    opened.map(|output| if let Output::File(file) = output { open_log(&file.path) } else { stdout() }).collect()
+    opened.map(|output| if let Output::File(file) = output { open_log(file) } else { stdout() }).collect()
 }
 
 fn stdout() -> Result<File> {
@@ -27,11 +27,13 @@ fn stdout() -> Result<File> {
     Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
 }
 
-fn open_log(path: &Path) -> Result<File> {
+fn open_log(file: &LogFile) -> Result<File> {
+    let path = &file.path;
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         make_folder(folder, 0o755)?;
     }
-    log_files::open(path).with_context(|| format!("access log: {} cannot be opened", path.display()))
+    let opened = if file.rotate.is_some() { log_files::open_rotated(path) } else { log_files::open(path) };
+    opened.with_context(|| format!("access log: {} cannot be opened", path.display()))
 }
 
 /// The folders of files that are rotated.

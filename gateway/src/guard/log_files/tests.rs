@@ -168,3 +168,31 @@ fn a_file_that_cannot_be_opened_keeps_its_name() {
     assert!(long.exists());
     fs::rename(&long, folder.log()).unwrap();
 }
+
+#[test]
+fn a_link_is_neither_rotated_nor_written_to() {
+    let folder = Folder::new("links");
+    let target = folder.0.join("access.log-target");
+    for exists in [false, true] {
+        if exists {
+            fs::write(&target, "secret").unwrap();
+        }
+        std::os::unix::fs::symlink(&target, folder.log()).unwrap();
+        let error = open_rotated(&folder.log()).unwrap_err();
+        assert!(error.to_string().contains("symbolic link"), "{error}");
+        assert_eq!(target.exists(), exists);
+        fs::remove_file(folder.log()).unwrap();
+    }
+    std::os::unix::fs::symlink("/dev/null", folder.log()).unwrap();
+    assert!(open_rotated(&folder.log()).is_ok(), "a device is not rotated");
+    fs::remove_file(folder.log()).unwrap();
+    // Neither is one compressed, nor is a file written to through one.
+    let rotated = with(&folder.log(), ".20251124T160000.000Z");
+    std::os::unix::fs::symlink(&target, &rotated).unwrap();
+    assert!(compress(&rotated).is_err());
+    fs::remove_file(&rotated).unwrap();
+    fs::write(&rotated, "one\n").unwrap();
+    std::os::unix::fs::symlink(&target, with(&rotated, PARTIAL)).unwrap();
+    assert!(tidy(&settings(&folder, 5, None), START).is_empty());
+    folder.check(&[("-target", "secret"), (".20251124T160000.000Z.gz", "one\n")]);
+}
