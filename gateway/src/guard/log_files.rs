@@ -12,6 +12,7 @@ use std::{
 };
 
 use flate2::{Compression, write::GzEncoder};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 use crate::{
     log::rotated::{self, COMPRESSED, PARTIAL, Rotated, list, with},
@@ -45,8 +46,15 @@ pub(crate) fn open_rotated(path: &Path) -> io::Result<File> {
     Err(io::Error::other(format!("it is a symbolic link, which is not rotated: {hint}")))
 }
 
+/// A pipe that nobody reads is an error: whoever opens it would wait for a reader.
 fn open_by(path: &Path, options: &mut OpenOptions, flags: i32) -> io::Result<File> {
-    let file = options.append(true).mode(0o640).custom_flags(flags).open(path)?;
+    let opened = options.append(true).mode(0o640).custom_flags(flags | libc::O_NONBLOCK).open(path);
+    let file = opened.map_err(|error| match error.raw_os_error() {
+        Some(libc::ENXIO) => io::Error::other("it is a pipe that nobody reads, or a socket: start the reader first"),
+        _ => error,
+    })?;
+    // Whoever writes to it may wait: that is a thread of its own.
+    fcntl_setfl(&file, fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
     // Without the lock, on a file system that has none, the file is not compressed while it may be written to.
     file.try_lock_shared().unwrap_or_default();
     Ok(file)

@@ -196,3 +196,18 @@ fn a_link_is_neither_rotated_nor_written_to() {
     assert!(tidy(&settings(&folder, 5, None), START).is_empty());
     folder.check(&[("-target", "secret"), (".20251124T160000.000Z.gz", "one\n")]);
 }
+
+#[test]
+fn a_pipe_is_not_waited_for() {
+    let folder = Folder::new("pipe");
+    nix::unistd::mkfifo(&folder.log(), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    for opened in [open(&folder.log()), open_rotated(&folder.log())] {
+        let error = opened.unwrap_err();
+        assert!(error.to_string().contains("a pipe that nobody reads"), "{error}");
+    }
+    let reader = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(folder.log()).unwrap();
+    let writer = open(&folder.log()).unwrap();
+    assert!(!fcntl_getfl(&writer).unwrap().contains(OFlags::NONBLOCK));
+    assert!(fcntl_getfl(&writer).unwrap().contains(OFlags::APPEND));
+    drop(reader);
+}
