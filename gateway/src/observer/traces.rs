@@ -19,7 +19,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{message::telemetry::Trace, settings::traces::Settings};
+use crate::{clock, message::telemetry::Trace, settings::traces::Settings, sparse::Sparse};
 
 mod otlp;
 
@@ -37,12 +37,17 @@ const LONGEST: Duration = Duration::from_secs(30);
 
 const SECOND: Duration = Duration::from_secs(1);
 
+/// How often the same trouble with the collector is logged at most.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
+
 /// Traces that wait for the collector.
 #[derive(Default)]
 pub(super) struct Exporter {
     settings: RefCell<Option<Settings>>,
     queue: RefCell<VecDeque<Trace>>,
     lost: Cell<u64>,
+    failed: Sparse,
+    refused: Sparse,
 }
 
 impl Exporter {
@@ -80,27 +85,34 @@ impl Exporter {
         let mut pause = SECOND;
         loop {
             sleep(pause).await;
-            pause = SECOND;
             let settings = self.settings.borrow().clone();
-            let Some(settings) = settings else { continue };
-            while !self.queue.borrow().is_empty() {
-                let batch: Vec<Trace> = {
-                    let mut queue = self.queue.borrow_mut();
-                    let count = queue.len().min(BATCH);
-                    queue.drain(..count).collect()
-                };
-                match self.send(&settings, &batch).await {
-                    Ok(()) => pause = SECOND,
-                    Err(error) => {
-                        tracing::warn!(error, "the collector of traces.endpoint takes no traces; trying again");
-                        pause = self.put_back(batch, pause);
-                        sleep(pause).await;
-                        // The endpoint may be another by now.
-                        break;
+            pause = match settings {
+                Some(settings) => self.send_waiting(&settings, pause).await,
+                None => SECOND,
+            };
+        }
+    }
+
+    /// Sends what waits, until a batch fails: the endpoint may be another after the pause. `pause`: how long the last one
+    /// was. Returns the next.
+    async fn send_waiting(&self, settings: &Settings, mut pause: Duration) -> Duration {
+        while !self.queue.borrow().is_empty() {
+            let batch: Vec<Trace> = {
+                let mut queue = self.queue.borrow_mut();
+                let count = queue.len().min(BATCH);
+                queue.drain(..count).collect()
+            };
+            match self.send(settings, &batch).await {
+                Ok(()) => pause = SECOND,
+                Err(error) => {
+                    if let Some(others) = self.failed.is_due_every(TOLD_EVERY, clock::monotonic()) {
+                        tracing::warn!(error, others, "the collector of traces.endpoint takes no traces; trying again");
                     }
+                    return self.put_back(batch, pause);
                 }
             }
         }
+        SECOND
     }
 
     /// Puts a batch back to the front, as far as there is room; how long to wait.
@@ -125,7 +137,10 @@ impl Exporter {
             200..=299 => Ok(()),
             429 | 502..=504 => Err(format!("status {status}")),
             _ => {
-                tracing::error!(%status, traces = batch.len(), "the collector of traces.endpoint refuses traces");
+                if let Some(others) = self.refused.is_due_every(TOLD_EVERY, clock::monotonic()) {
+                    let traces = batch.len();
+                    tracing::error!(%status, traces, others, "the collector of traces.endpoint refuses traces");
+                }
                 self.lose(batch.len());
                 Ok(())
             }
@@ -176,5 +191,25 @@ mod tests {
         assert_eq!((exporter.lost(), exporter.queue.borrow().len()), (4, WAITING));
         assert_eq!(exporter.put_back(vec![trace; 2], SECOND), 2 * SECOND);
         assert_eq!((exporter.lost(), exporter.queue.borrow().len()), (6, WAITING));
+    }
+
+    #[test]
+    fn the_pause_grows_while_the_collector_fails() {
+        let exporter = Exporter::default();
+        // Nobody listens there.
+        let endpoint = Endpoint { host: "127.0.0.1".to_owned(), port: 1, path: "/v1/traces".to_owned() };
+        let settings = Settings { endpoint, sample: 1, accept: Accept::Nobody, service: "gateway".to_owned() };
+        exporter.configure(Some(settings.clone()));
+        exporter.add(vec![otlp::tests::trace()]);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let mut pause = SECOND;
+        let pauses = [2, 4, 8, 16, 30, 30].map(|expect| {
+            pause = runtime.block_on(exporter.send_waiting(&settings, pause));
+            (pause, Duration::from_secs(expect))
+        });
+        assert!(pauses.iter().all(|(pause, expect)| pause == expect), "{pauses:?}");
+        assert_eq!((exporter.lost(), exporter.queue.borrow().len()), (0, 1));
+        exporter.queue.borrow_mut().clear();
+        assert_eq!(runtime.block_on(exporter.send_waiting(&settings, pause)), SECOND);
     }
 }
