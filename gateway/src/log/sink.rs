@@ -8,6 +8,7 @@ use std::{
     io,
     sync::{
         Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     thread::{self, JoinHandle},
@@ -28,8 +29,12 @@ use crate::{
 /// How large a block may grow before it is handed over, in bytes.
 const BLOCK: usize = 32 * 1_024;
 
-/// How many blocks wait at most for one output, over all workers.
-const WAITING: usize = 256;
+/// How many bytes wait at most for one output, over all workers.
+const WAITING_BYTES: usize = 8 << 20;
+
+/// How many blocks wait at most for one output. Every worker hands over a small one each 50 ms: with 64 workers that are
+/// more than ten seconds.
+const WAITING: usize = 16_384;
 
 /// How often somebody who waits for the end looks.
 const LOOK: Duration = Duration::from_millis(10);
@@ -52,6 +57,8 @@ pub struct Sink {
 struct Queue {
     output: Output,
     jobs: SyncSender<Job>,
+    /// How many bytes wait in it, with those that are being written.
+    waiting: Arc<AtomicUsize>,
     /// A file that found the queue full.
     late: Arc<Mutex<Option<File>>>,
 }
@@ -96,18 +103,19 @@ impl Sink {
         let missing = || io::Error::new(io::ErrorKind::NotFound, format!("the guard sent no file for {what}"));
         let target = output.target(file).ok_or_else(missing)?;
         let (jobs, queue) = sync_channel(WAITING);
-        let late = Arc::default();
-        let (drops, other) = (Arc::clone(&self.drops), Arc::clone(&late));
+        let (late, waiting) = (Arc::default(), Arc::default());
+        let (drops, other, count) = (Arc::clone(&self.drops), Arc::clone(&late), Arc::clone(&waiting));
         let thread = thread::Builder::new().name("access-log".into());
-        let thread = thread.spawn(move || write_all(&queue, target, &other, &drops, &what))?;
+        let thread = thread
+            .spawn(move || write_all(&queue, target, &Shared { late: &other, waiting: &count }, &drops, &what))?;
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         threads.retain(|thread| !thread.is_finished());
         threads.push(thread);
-        Ok(Queue { output: output.clone(), jobs, late })
+        Ok(Queue { output: output.clone(), jobs, waiting, late })
     }
 
     /// Writes to another file from here on: that of the output which is so many among those that the guard opens. Where
-    /// the disk is so slow that the queue is full, what waits in it goes to that file as well: nobody waits here.
+    /// the disk is so slow that the queue is half full, what waits in it goes to that file as well: nobody waits here.
     pub fn reopen(&self, place: usize, file: File) {
         let queues = self.queues.load();
         let mut opened = queues.iter().filter(|queue| queue.output.settings.is_opened());
@@ -135,7 +143,7 @@ impl Sink {
     fn hand_over(&self, block: Vec<u8>) {
         let block = Arc::new(block);
         for queue in self.queues.load().iter() {
-            if queue.jobs.try_send(Job::Write(Arc::clone(&block))).is_err() {
+            if !queue.takes(&block) {
                 self.drops.add(DropReason::TooSlow, lines(&block));
             }
         }
@@ -143,8 +151,25 @@ impl Sink {
 }
 
 impl Queue {
+    /// Puts a block into the queue. `false`: there is no room.
+    fn takes(&self, block: &Arc<Vec<u8>>) -> bool {
+        let size = block.len();
+        let before = self.waiting.fetch_add(size, Ordering::Relaxed);
+        let has_room = before.saturating_add(size) <= WAITING_BYTES;
+        let is_sent = has_room && self.jobs.try_send(Job::Write(Arc::clone(block))).is_ok();
+        if !is_sent {
+            self.waiting.fetch_sub(size, Ordering::Relaxed);
+        }
+        is_sent
+    }
+
     fn reopen(&self, file: File) {
-        if let Err(TrySendError::Full(Job::Reopen(file))) = self.jobs.try_send(Job::Reopen(file))
+        // A new file at the end of a long queue would come late: the disk of the old one may take nothing at all.
+        let sent = match self.waiting.load(Ordering::Relaxed) > WAITING_BYTES / 2 {
+            true => Err(TrySendError::Full(Job::Reopen(file))),
+            false => self.jobs.try_send(Job::Reopen(file)),
+        };
+        if let Err(TrySendError::Full(Job::Reopen(file))) = sent
             && let Ok(mut late) = self.late.lock()
         {
             *late = Some(file);
@@ -152,7 +177,13 @@ impl Queue {
     }
 }
 
-fn write_all(queue: &Receiver<Job>, mut target: Target, late: &Mutex<Option<File>>, drops: &Drops, what: &str) {
+/// What a queue and its thread both have.
+struct Shared<'a> {
+    late: &'a Mutex<Option<File>>,
+    waiting: &'a AtomicUsize,
+}
+
+fn write_all(queue: &Receiver<Job>, mut target: Target, shared: &Shared<'_>, drops: &Drops, what: &str) {
     // Nobody waits for it, so it interrupts nobody.
     os::schedule(Policy::Batch).unwrap_or_default();
     let told = Sparse::default();
@@ -165,12 +196,16 @@ fn write_all(queue: &Receiver<Job>, mut target: Target, late: &Mutex<Option<File
         }
     };
     for job in queue {
-        if let Some(file) = late.lock().ok().and_then(|mut late| late.take()) {
+        if let Some(file) = shared.late.lock().ok().and_then(|mut late| late.take()) {
             note(target.reopen(file));
         }
         note(match job {
             Job::Reopen(file) => target.reopen(file),
-            Job::Write(block) => target.write(&block),
+            Job::Write(block) => {
+                let dropped = target.write(&block);
+                shared.waiting.fetch_sub(block.len(), Ordering::Relaxed);
+                dropped
+            }
         });
     }
 }
@@ -202,10 +237,14 @@ impl Lines {
 
     /// Hands over what there is.
     pub fn flush(&self) {
-        let block = std::mem::take(&mut *self.block.borrow_mut());
-        if !block.is_empty() {
-            self.sink.hand_over(block);
+        let mut block = self.block.borrow_mut();
+        if block.is_empty() {
+            return;
         }
+        // A small block waits in as much memory as it has bytes.
+        let waits = if block.len() < BLOCK / 2 { block.clone() } else { std::mem::take(&mut *block) };
+        block.clear();
+        self.sink.hand_over(waits);
     }
 }
 

@@ -96,6 +96,29 @@ fn a_slow_disk_keeps_nobody_from_reopening() {
 }
 
 #[test]
+fn a_queue_is_bounded_by_bytes() {
+    // Nobody reads the pipe.
+    let (_reader, writer) = io::pipe().unwrap();
+    let sink = Sink::start(&outputs(&[file("a")]), [File::from(OwnedFd::from(writer))]).unwrap();
+    sink.hand_over(vec![b'x'; 1 << 20]);
+    // Ten seconds of 20 workers at low load.
+    for _ in 0..4_000 {
+        sink.hand_over(b"a line\n".to_vec());
+    }
+    assert_eq!(sink.dropped(), Counts::default());
+    let large = [vec![b'x'; (1 << 20) - 1], vec![b'\n']].concat();
+    for _ in 0..7 {
+        sink.hand_over(large.clone());
+    }
+    let mut counts = Counts::default();
+    counts[DropReason::TooSlow as usize] = 1;
+    assert_eq!(sink.dropped(), counts, "the last one is more than 8 MiB");
+    // What is smaller still has room.
+    sink.hand_over(b"a line\n".to_vec());
+    assert_eq!(sink.dropped(), counts);
+}
+
+#[test]
 fn an_end_waits_for_no_pipe_that_nobody_reads() {
     let (_reader, writer) = io::pipe().unwrap();
     let sink = Sink::start(&outputs(&[file("a")]), [File::from(OwnedFd::from(writer))]).unwrap();
