@@ -1,7 +1,7 @@
 //! The admin listener: who may ask what, and the answers.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     collections::{BTreeMap, HashMap},
     rc::Rc,
     sync::Arc,
@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 
+use places::Places;
 pub(super) use server::{Socket, serve};
 
 use super::{exposition::Format, store::Store, traces::Exporter};
@@ -25,6 +26,7 @@ use crate::{
 };
 
 mod access;
+mod places;
 mod server;
 
 /// So old a text may be for whoever asks again: many clients cost as much as one.
@@ -37,7 +39,7 @@ pub(super) struct Admin {
     store: Rc<RefCell<Store>>,
     answers: RefCell<BTreeMap<u16, u64>>,
     written: RefCell<HashMap<Format, (Instant, Bytes)>>,
-    connections: Cell<usize>,
+    connections: RefCell<Places>,
     exporter: Rc<Exporter>,
     own: Own,
 }
@@ -63,7 +65,7 @@ impl Admin {
             store,
             answers: RefCell::default(),
             written: RefCell::default(),
-            connections: Cell::new(0),
+            connections: RefCell::default(),
             exporter,
             own,
         };

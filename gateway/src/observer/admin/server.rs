@@ -1,9 +1,9 @@
 //! Accepts connections of the admin listener and serves each one request.
 //!
 //! *Invariant:* connections are few, short, and one request each: whoever reads slowly holds a place for a while, and
-//! nobody else waits for it.
+//! nobody else waits for it. Whoever has not asked yet gives way.
 
-use std::{convert::Infallible, io, rc::Rc, time::Duration};
+use std::{convert::Infallible, io, net::IpAddr, rc::Rc, time::Duration};
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -16,9 +16,6 @@ use tokio_rustls::TlsAcceptor;
 
 use super::Admin;
 use crate::message::byte_stream::ByteStream;
-
-/// How many connections there may be; more are closed.
-const MOST: usize = 32;
 
 /// How long a client may take to shake hands and to ask.
 const ASKS_WITHIN: Duration = Duration::from_secs(5);
@@ -38,8 +35,12 @@ pub(in crate::observer) enum Socket {
 pub(in crate::observer) async fn serve(socket: Socket, admin: Rc<Admin>) {
     loop {
         let accepted = match &socket {
-            Socket::Tcp(listener) => listener.accept().await.map(|(stream, _)| begin(stream, &admin)),
-            Socket::Unix(listener) => listener.accept().await.map(|(stream, _)| begin(ByteStream::new(stream), &admin)),
+            Socket::Tcp(listener) => {
+                listener.accept().await.map(|(stream, peer)| begin(stream, Some(peer.ip()), &admin))
+            }
+            Socket::Unix(listener) => {
+                listener.accept().await.map(|(stream, _)| begin(ByteStream::new(stream), None, &admin))
+            }
         };
         if let Err(error) = accepted {
             // Out of descriptors: wait for some to come back.
@@ -49,46 +50,47 @@ pub(in crate::observer) async fn serve(socket: Socket, admin: Rc<Admin>) {
     }
 }
 
-/// Counts a connection while it is open.
-struct Place(Rc<Admin>);
+/// The place of a connection while it is open.
+struct Place {
+    id: u64,
+    admin: Rc<Admin>,
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.connections.set(self.0.connections.get().saturating_sub(1));
+        self.admin.connections.borrow_mut().leave(self.id);
     }
 }
 
-fn begin(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, admin: &Rc<Admin>) {
-    let connections = admin.connections.get();
-    if connections >= MOST {
-        return;
-    }
-    admin.connections.set(connections + 1);
-    let place = Place(Rc::clone(admin));
-    tokio::task::spawn_local(async move {
-        let served = timeout(WHOLE, connection(stream, &place.0)).await;
+fn begin(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, peer: Option<IpAddr>, admin: &Rc<Admin>) {
+    let Some(id) = admin.connections.borrow_mut().admit(peer) else { return };
+    let place = Place { id, admin: Rc::clone(admin) };
+    let task = tokio::task::spawn_local(async move {
+        let served = timeout(WHOLE, connection(stream, &place)).await;
         if !matches!(served, Ok(Ok(()))) {
             tracing::debug!(?served, "a client of the admin listener went away");
         }
         drop(place);
     });
+    admin.connections.borrow_mut().serves(id, task.abort_handle());
 }
 
-async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, admin: &Rc<Admin>) -> io::Result<()> {
-    let tls = admin.tls.borrow().clone();
+async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, place: &Place) -> io::Result<()> {
+    let tls = place.admin.tls.borrow().clone();
     match tls {
-        None => exchange(stream, admin).await,
+        None => exchange(stream, place).await,
         Some(config) => {
             let stream = timeout(ASKS_WITHIN, TlsAcceptor::from(config).accept(stream)).await??;
-            exchange(stream, admin).await
+            exchange(stream, place).await
         }
     }
 }
 
 /// One request, one response.
-async fn exchange(stream: impl AsyncRead + AsyncWrite + Unpin, admin: &Rc<Admin>) -> io::Result<()> {
+async fn exchange(stream: impl AsyncRead + AsyncWrite + Unpin, place: &Place) -> io::Result<()> {
     let service = service_fn(|request| {
-        let answered = admin.answer(&request);
+        place.admin.connections.borrow_mut().asks(place.id);
+        let answered = place.admin.answer(&request);
         async { Ok::<_, Infallible>(answered) }
     });
     http1::Builder::new()
