@@ -28,16 +28,29 @@ impl Service<'_> {
             reply(Some(call.answer), Answer::Whoami(Box::new(standing.whoami(&self.operators))));
             return None;
         }
+        let (call, needed) = self.permit(call, &standing, now)?;
+        self.record_command(&call, &standing, &needed, now);
+        Some(call)
+    }
+
+    /// As [`Self::authorize`], for a call that has waited: what it would weaken may have changed meanwhile. It is
+    /// recorded already.
+    pub(super) fn authorize_again(&mut self, call: Call) -> Option<Call> {
+        let standing = self.operators.judge(&call.caller);
+        self.permit(call, &standing, Now::read()).map(|(call, _)| call)
+    }
+
+    /// The call, and the roles that it takes, if whoever gives it has them.
+    fn permit(&mut self, call: Call, standing: &Standing, now: Now) -> Option<(Call, Vec<Role>)> {
         let mut needed = required(&call.request).to_vec();
         if self.guard.weakens(&call.request, now) {
             needed.push(Role::Allow);
         }
         let lacked = standing.lacks(&needed);
         if lacked.is_empty() {
-            self.record_command(&call, &standing, &needed, now);
-            return Some(call);
+            return Some((call, needed));
         }
-        self.record_denial(&call.request, &standing, &lacked, now);
+        self.record_denial(&call.request, standing, &lacked, now);
         let message = standing.denial(&lacked, &self.operators);
         reply(Some(call.answer), Answer::denied(message));
         None

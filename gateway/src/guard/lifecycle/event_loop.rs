@@ -193,7 +193,10 @@ impl Service<'_> {
             Done::Tidied(faults) => self.tidied(&faults),
             Done::Seen(seen) => {
                 for call in self.seen(*seen) {
-                    self.call(call, prepared);
+                    // One at a time: each may be judged by what the one before it has put in force.
+                    if let Some(call) = self.authorize_again(call) {
+                        self.call(call, prepared);
+                    }
                 }
             }
             Done::Planned(planned) => self.guard.planned(planned, Now::read()),
