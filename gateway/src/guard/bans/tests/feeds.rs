@@ -322,6 +322,23 @@ fn a_list_that_does_not_fit_is_refused_as_a_whole() {
 }
 
 #[test]
+fn what_is_added_without_a_name_does_not_change_the_mode_of_what_is_there() {
+    for (name, shadow, kernel) in [("enforced", false, "192.0.2.1"), ("shadow", true, "-192.0.2.1")] {
+        let mut world = World::new(&format!("feed-mode-{name}"));
+        done(&world.import(None, None, shadow, &["192.0.2.1"]), 1, 0, 0, 0);
+        code(&world.import(None, None, !shadow, &["192.0.2.2"]), "other_mode");
+        code(&world.import(None, None, !shadow, &["192.0.2.1"]), "other_mode");
+        assert_eq!(world.kernel(), [kernel], "{name}");
+        done(&world.import(None, None, shadow, &["192.0.2.1"]), 0, 1, 0, 0);
+        done(&world.import(Some("b"), None, !shadow, &["192.0.2.2"]), 1, 0, 0, 0);
+        let now = world.now;
+        world.guard().handle(Request::BlockFlush, &OPERATOR, now);
+        world.finish();
+        done(&world.import(None, None, !shadow, &["192.0.2.2"]), 1, 0, 0, 0);
+    }
+}
+
+#[test]
 fn a_page_after_the_other() {
     let mut world = World::new("feed-export");
     done(&world.import(Some("a"), None, false, &["192.0.2.1", "192.0.2.0/24"]), 2, 0, 0, 0);
