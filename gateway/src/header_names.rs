@@ -6,7 +6,7 @@
 //! `route.pass_headers`; what is the gateway's own never is. *Invariant:* `docs/requests.md` lists the same names.
 
 /// The gateway's own: what it writes, or reads of trusted proxies alone, and what frames or routes a message.
-const OWN: [&str; 17] = [
+const OWN: [&str; 18] = [
     "connection",
     "content-length",
     "expect",
@@ -22,6 +22,7 @@ const OWN: [&str; 17] = [
     "transfer-encoding",
     "upgrade",
     "x-authenticated-principal",
+    "x-client-certificate",
     "x-forwarded",
     "x-request-id",
 ];
@@ -29,7 +30,7 @@ const OWN_BEGINNINGS: [&str; 2] = ["x-client-certificate-", "x-forwarded-"];
 
 /// What other proxies tell upstreams, in order: who the client is, how it came, what it asked for. An upstream that was
 /// made for such a proxy believes these names. `proxy` becomes `HTTP_PROXY` in CGI.
-const OTHERS: [&str; 90] = [
+const OTHERS: [&str; 94] = [
     "cf-connecting-ip",
     "cf-connecting-ipv6",
     "client-cert",
@@ -72,7 +73,9 @@ const OTHERS: [&str; 90] = [
     "x-azure-socketip",
     "x-client-cert",
     "x-client-cert-chain",
+    "x-client-dn",
     "x-client-ip",
+    "x-client-verify",
     "x-cluster-client-ip",
     "x-consumer",
     "x-consumer-custom-id",
@@ -88,6 +91,7 @@ const OTHERS: [&str; 90] = [
     "x-http-method",
     "x-http-method-override",
     "x-id-token",
+    "x-jwt-assertion",
     "x-method-override",
     "x-ms-client-principal",
     "x-original-forwarded-for",
@@ -109,6 +113,7 @@ const OTHERS: [&str; 90] = [
     "x-roles",
     "x-scheme",
     "x-sucuri-clientip",
+    "x-token-subject",
     "x-url-scheme",
     "x-user",
     "x-user-email",
@@ -121,7 +126,7 @@ const OTHERS: [&str; 90] = [
     "x-username",
     "x-vercel-forwarded-for",
 ];
-const OTHER_BEGINNINGS: [&str; 25] = [
+const OTHER_BEGINNINGS: [&str; 26] = [
     "cf-access-",
     "oam-",
     "oidc-",
@@ -145,6 +150,7 @@ const OTHER_BEGINNINGS: [&str; 25] = [
     "x-remote-extra-",
     "x-ssl-client-",
     "x-tls-client-",
+    "x-token-user-",
     "x-vouch-",
     "x-webauth-",
 ];
@@ -254,7 +260,15 @@ mod tests {
             ("zzz", HeaderKind::Message),
             ("x-forwarded-for", HeaderKind::Own),
             ("x-forwarded-client-cert", HeaderKind::Own),
+            ("x-client-certificate", HeaderKind::Own),
             ("x-client-certificate-serial", HeaderKind::Own),
+            ("x-client-dn", HeaderKind::Other),
+            ("x-client-verify", HeaderKind::Other),
+            ("x-jwt-assertion", HeaderKind::Other),
+            ("x-token-subject", HeaderKind::Other),
+            ("x-token-user-name", HeaderKind::Other),
+            ("x-token-user", HeaderKind::Message),
+            ("x-client-verified", HeaderKind::Message),
             ("x-authenticated-principal", HeaderKind::Own),
             ("x_forwarded_for", HeaderKind::Alias),
             ("x_tenant", HeaderKind::Alias),
