@@ -87,6 +87,13 @@ impl Outside {
         }
     }
 
+    /// What an anchor says against `hash`, which the chain names for record `seq`. That record is not there.
+    pub(super) fn contradiction(&self, seq: u64, hash: &str, keys: &PublicKeys) -> Option<String> {
+        let kept = self.anchors.get(&seq)?.iter().find(|kept| kept.hash != hash)?;
+        let name = kept.shown(keys);
+        Some(format!("the anchor {name} knows another record {seq} than the chain names: the file was replaced"))
+    }
+
     /// A checkpoint of record `seq` was read, which signs `text`.
     pub(super) fn checkpoint(&mut self, seq: u64, text: &[u8]) {
         if self.stamps.is_empty() {
@@ -110,13 +117,20 @@ impl Outside {
             let name = kept.first()?.shown(keys);
             Some(format!("{} records are missing at the end: the anchor {name} knows number {seq}", seq - last))
         });
+        // What is from before the chain's beginning alone says nothing of it.
+        let unknown = self.anchors.last_key_value().filter(|_| anchors.is_none() && self.found_anchors == 0);
+        let unknown = unknown.map(|(seq, _)| {
+            format!(
+                "no anchor is of a record that is there: the newest is of record {seq}, so none vouches for the chain"
+            )
+        });
         let stamps = self.stamps.iter().map(|stamp| {
             format!(
                 "{}: no checkpoint of the chain is what was stamped at {}: its end was cut off, or this is an older copy",
                 stamp.name, stamp.time
             )
         });
-        anchors.into_iter().chain(stamps).collect()
+        anchors.into_iter().chain(unknown).chain(stamps).collect()
     }
 
     /// What was found, for people.

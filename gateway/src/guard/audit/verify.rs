@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// A line that was being written while it was read is whole after so long.
+/// What the guard was changing while it was read is whole after so long.
 const SETTLE: Duration = Duration::from_millis(100);
 
 /// What [`verify`] found.
@@ -78,10 +78,10 @@ pub fn verify(state_dir: &Path) -> Verification {
 pub fn verify_against(state_dir: &Path, against: &Against, progress: &mut dyn FnMut(u64, u64)) -> Verification {
     let mut tries = 0;
     loop {
-        let (found, torn) = read(state_dir, against, &mut |_line| Ok(()), progress)
+        let (found, is_passing) = read(state_dir, against, &mut |_line| Ok(()), progress)
             .unwrap_or_else(|error| (stopped(state_dir, format!("the chain cannot be read: {error}")), false));
         tries += 1;
-        if !torn || tries > 2 {
+        if !is_passing || tries > 2 {
             return found;
         }
         thread::sleep(SETTLE);
@@ -101,7 +101,8 @@ pub fn read_records(
     read(state_dir, against, visit, progress).map(|(found, _)| found)
 }
 
-/// Also whether the last line had no end.
+/// Also whether what is wrong may be right a moment later: the last line had no end, or the anchor is from before the
+/// first record.
 fn read(
     state_dir: &Path,
     against: &Against,
@@ -138,8 +139,9 @@ fn read(
         })?;
     }
     let walked = walk.finish(false);
-    let torn = walked.fault.as_ref().is_some_and(|fault| fault.torn);
-    Ok((verification(walked, files.len()), torn))
+    // Files may have been closed and deleted since the anchor was read.
+    let is_passing = walked.begins_behind || walked.fault.as_ref().is_some_and(|fault| fault.torn);
+    Ok((verification(walked, files.len()), is_passing))
 }
 
 fn anchor(state_dir: &Path, without_store: bool) -> Result<Option<Anchor>, String> {

@@ -69,6 +69,8 @@ pub(super) struct Walked {
     pub(super) checkpoints: u64,
     /// The key that took the place of another last.
     pub(super) rotated_to: Option<Vec<u8>>,
+    /// Nothing ties its beginning to what is known from elsewhere.
+    pub(super) begins_behind: bool,
     /// The last fault is told in the chain itself, after it.
     pub(super) is_told: bool,
     /// When the first and the last record were written.
@@ -152,6 +154,7 @@ impl<'a> Walk<'a> {
                 checkpoint: None,
                 checkpoints: 0,
                 rotated_to: None,
+                begins_behind: false,
                 is_told: false,
                 times: None,
                 exposed: None,
@@ -379,14 +382,22 @@ impl<'a> Walk<'a> {
     pub(super) fn finish(mut self, key_was_lost: bool) -> Walked {
         if let Some((first, prev, file)) = self.walked.begin.take() {
             let is_told = self.retired.iter().any(|file| file.last + 1 == first && file.hash == prev);
-            if is_told {
+            if let Some(reason) = self.begins_behind(first, &prev) {
+                // Nothing ties it to what is known: what it tells of does not count.
+                self.walked.redo = Redo::new();
+                self.walked.begins_behind = true;
+                self.begin_is_wrong(file, reason);
+            } else if is_told {
                 self.walked.notes.push(format!(
                     "records 1 to {} are not there: the chain tells that their files were deleted by their number, size \
                      or age ([audit])",
                     first - 1
                 ));
             } else {
-                self.begin_is_missing(first, file);
+                let reason = format!(
+                    "record 1 should be here, this is {first}: records are missing, and none tells that they were deleted"
+                );
+                self.begin_is_wrong(file, reason);
             }
         }
         if let Some(anchor) = self.anchor
@@ -406,8 +417,30 @@ impl<'a> Walk<'a> {
             self.walked.good = unsigned.place - 1;
             self.walked.fault = Some(unsigned);
         }
-        self.walked.is_told = self.last_told >= self.last_fault;
+        // A chain that nothing ties to what is known tells of nothing.
+        self.walked.is_told = self.last_told >= self.last_fault && !self.walked.begins_behind;
         self.walked
+    }
+
+    /// Why a chain whose first record is number `first` and follows `prev` is not the one that is known: all that is
+    /// known of it is from before its beginning, or differs from what it says of that.
+    fn begins_behind(&self, first: u64, prev: &str) -> Option<String> {
+        let before = first - 1;
+        if let Some(anchor) = self.anchor {
+            if anchor.seq < before {
+                return Some(format!(
+                    "the chain begins with record {first}, the store knows number {} last: the records between are \
+                     missing, and nothing ties this chain to the store (or the store is an older copy)",
+                    anchor.seq
+                ));
+            }
+            if anchor.seq == before && anchor.hash != prev {
+                return Some("the store knows another record before this one: the file was replaced".to_owned());
+            }
+        }
+        let told = self.retired.iter().map(|file| (file.last, file.hash.as_str()));
+        let mut told = std::iter::once((before, prev)).chain(told);
+        told.find_map(|(seq, hash)| self.outside.contradiction(seq, hash, &self.keys))
     }
 
     fn end(&mut self, reason: String) {
@@ -416,10 +449,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Nothing vouches for what is there where its beginning is gone.
-    fn begin_is_missing(&mut self, first: u64, file: PathBuf) {
-        let reason = format!(
-            "record 1 should be here, this is {first}: records are missing, and none tells that they were deleted"
-        );
+    fn begin_is_wrong(&mut self, file: PathBuf, reason: String) {
         self.last_fault = self.last_fault.max(1);
         self.walked.good = 0;
         self.walked.fault = Some(Fault { file, line: 1, seq: 1, reason, torn: false, place: 1 });

@@ -342,3 +342,84 @@ fn a01_anchors_find_what_store_and_key_cannot() {
     assert!(bad.file.ends_with(SECOND) && bad.line == 4 && bad.reason.contains("another record"), "{bad:?}");
     assert!(bad.reason.contains("by a key that the chain does not name"), "{bad:?}");
 }
+
+/// Deletes all closed files of three, as the chain tells: record 10 is the first that is there.
+fn retired(place: &Place) {
+    let (mut store, mut audit, _) = place.open();
+    let keep = Keep { files: Some(0), ..Keep::default() };
+    while let Some((event, members, path)) = audit.retirement(&keep, START).unwrap() {
+        audit.append(event, START, members).unwrap();
+        audit.delete(path);
+    }
+    store.change().unwrap().commit(&audit.anchor()).unwrap();
+    audit.sync().unwrap();
+    assert_eq!(names(place), [LOG]);
+}
+
+#[test]
+fn a01_a_chain_that_begins_behind_what_the_store_knows_is_not_believed() {
+    for (records, reason) in [
+        (3, "the store knows number 4 last"),
+        (7, "the store knows number 8 last"),
+        (8, "another record before this one"),
+        (9, "another record of this number"),
+    ] {
+        let (place, other) = (Place::new(&format!("behind-{records}")), three_files(&format!("behind-by-{records}")));
+        place.fill(records);
+        retired(&other);
+        assert_eq!(verify(&other.0).first_bad, None);
+        for name in [LOG, KEY, PUBLIC] {
+            fs::copy(other.0.join(name), place.0.join(name)).unwrap();
+        }
+        let bad = verify(&place.0).first_bad.unwrap();
+        assert!(bad.line == 1 && bad.reason.contains(reason), "{records}: {bad:?}");
+        let (.., findings) = place.open();
+        let broken: Vec<_> = findings.iter().filter(|finding| finding.tampered && !finding.is_told).collect();
+        assert_eq!(broken.len(), 1, "{records}: {findings:?}");
+        assert!(findings.iter().all(|finding| finding.redo.is_empty()), "{records}: nothing of it counts");
+        place.fill(1);
+        assert!(verify(&place.0).first_bad.is_some(), "{records}: nothing hides the break");
+    }
+}
+
+/// Another chain's record of this number, as an anchor would have kept it.
+fn other_head(seq: u64) -> SignedHead {
+    let place = Place::new(&format!("other-head-{seq}"));
+    place.fill(seq - 1);
+    let (_store, mut audit, _) = place.open();
+    audit.checkpoint(START).unwrap();
+    let head = audit.signed_head().unwrap().clone();
+    assert_eq!(head.seq, seq);
+    head
+}
+
+#[test]
+fn a01_anchors_of_before_the_first_record_are_compared_with_what_the_chain_tells() {
+    let place = three_files("anchors-before");
+    let heads = heads(&place);
+    let whole: Vec<&SignedHead> = heads.iter().collect();
+    let public = PublicKeys::read(&place.0).unwrap();
+    retired(&place);
+    let (fourth, ninth) = (other_head(4), other_head(9));
+    for (name, anchors, expect) in [
+        ("all", whole, None),
+        ("one", vec![&heads[2]], None),
+        (
+            "older",
+            vec![&heads[0], &heads[1]],
+            Some("no anchor is of a record that is there: the newest is of record 8"),
+        ),
+        ("before", vec![&heads[2], &ninth], Some("knows another record 9")),
+        ("told", vec![&heads[2], &fourth], Some("knows another record 4")),
+    ] {
+        let mut outside = Outside::default();
+        anchors.into_iter().for_each(|head| outside.add_anchor("vault", head).unwrap());
+        let against = Against { without_store: true, outside, keys: Some(public.clone()) };
+        let bad = verify_against(&place.0, &against, &mut |_, _| {}).first_bad;
+        match (expect, &bad) {
+            (None, None) => {}
+            (Some(reason), Some(bad)) => assert!(bad.reason.contains(reason), "{name}: {bad:?}"),
+            (expect, bad) => panic!("{name}: expected {expect:?}, found {bad:?}"),
+        }
+    }
+}
