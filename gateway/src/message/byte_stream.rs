@@ -1,7 +1,8 @@
 //! A byte stream over a Unix socket with somebody who is not trusted to send bytes alone.
 //!
 //! Descriptors may come along with bytes, and to close the last one of a socket takes as long as whoever made it has
-//! wanted (`SO_LINGER`). They are closed on threads of their own, and so is the stream, which may hold some unread.
+//! wanted (`SO_LINGER`). They are closed on a thread of their own, and so is the stream, which may hold some unread. The
+//! first that comes ends the stream: a connection costs two threads at most.
 
 use std::{
     io,
@@ -34,6 +35,12 @@ impl ByteStream {
         self.0.as_ref()
     }
 
+    fn end(&mut self) {
+        if let Some(stream) = self.0.take() {
+            close_elsewhere(stream);
+        }
+    }
+
     fn write_half(&mut self) -> io::Result<Pin<&mut UnixStream>> {
         self.0.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
@@ -41,21 +48,27 @@ impl ByteStream {
 
 impl Drop for ByteStream {
     fn drop(&mut self) {
-        if let Some(stream) = self.0.take() {
-            close_elsewhere(stream);
-        }
+        self.end();
     }
 }
 
 impl AsyncRead for ByteStream {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let Some(stream) = &self.0 else { return Poll::Ready(Ok(())) };
         loop {
             ready!(stream.poll_read_ready(context))?;
             let room = buffer.initialize_unfilled();
             match stream.try_io(Interest::READABLE, || receive_bytes(stream.as_fd(), room)) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
+                Err(error) => {
+                    // Whoever reads on after an error reads nothing more.
+                    self.end();
+                    return Poll::Ready(Err(error));
+                }
                 Ok(length) => {
                     buffer.advance(length);
                     return Poll::Ready(Ok(()));

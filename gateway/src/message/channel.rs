@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, IoSlice, IoSliceMut},
-    mem::MaybeUninit,
+    mem::{ManuallyDrop, MaybeUninit},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
@@ -114,10 +114,15 @@ impl Channel {
 
 /// Drops on a thread of its own what may hold descriptors that another process has made: to close the last one of a
 /// socket takes as long as that process has wanted (`SO_LINGER`), and nothing else waits for that.
+///
+/// Where no thread can be made it is never closed: a descriptor that is lost costs less than a loop that waits for as
+/// long as somebody else has wanted.
 pub(super) fn close_elsewhere(held: impl Send + 'static) {
-    let spawned = std::thread::Builder::new().name("close".to_owned()).spawn(move || drop(held));
-    if let Err(error) = spawned {
-        tracing::error!(%error, "no thread to close descriptors on");
+    // The closure is dropped here if there is no thread for it, and must not close anything then.
+    let held = ManuallyDrop::new(held);
+    let close = move || drop(ManuallyDrop::into_inner(held));
+    if let Err(error) = std::thread::Builder::new().name("close".to_owned()).spawn(close) {
+        tracing::error!(%error, "no thread to close descriptors on: they stay open");
     }
 }
 
@@ -186,11 +191,14 @@ fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) ->
     Ok(())
 }
 
-/// Reads bytes alone. What comes along is closed elsewhere.
+/// Reads bytes alone. Descriptors that come along are closed elsewhere, and are an error: whoever sends them once would
+/// cost a thread with every read.
 pub(super) fn receive_bytes(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<usize> {
     let (received, descriptors) = receive_into(socket, bytes)?;
     if !descriptors.is_empty() {
+        let many = descriptors.len();
         close_elsewhere(descriptors);
+        return Err(invalid(format!("{many} descriptors came along with bytes")));
     }
     Ok(received.bytes)
 }
@@ -256,6 +264,28 @@ mod tests {
             assert_eq!(text, "hello");
             drop(left);
             assert!(right.receive::<ToProxy>().await.unwrap().is_none());
+        });
+    }
+
+    #[test]
+    fn a_descriptor_ends_a_stream_of_bytes() {
+        use tokio::{
+            io::{AsyncReadExt as _, AsyncWriteExt as _},
+            net::UnixStream,
+        };
+
+        run(async {
+            let (left, right) = UnixStream::pair().unwrap();
+            let mut right = crate::message::byte_stream::ByteStream::new(right);
+            let mut bytes = [0; 8];
+            send(left.as_fd(), b"a", &[]).unwrap();
+            assert_eq!(right.read(&mut bytes).await.unwrap(), 1);
+            for _ in 0..3 {
+                send(left.as_fd(), b"b", &[left.as_fd()]).unwrap();
+            }
+            assert!(right.read(&mut bytes).await.is_err());
+            assert_eq!(right.read(&mut bytes).await.unwrap(), 0, "nothing more is read");
+            assert!(right.write_all(b"c").await.is_err());
         });
     }
 
