@@ -363,8 +363,12 @@ impl Audit {
         members.insert("signature".to_owned(), Value::String(HEXLOWER.encode(&signature)));
         members.insert("next_signature".to_owned(), Value::String(HEXLOWER.encode(&next.sign(&text))));
         self.append(KEY_ROTATED, unix_millis, members)?;
-        // The chain names the key before anything is signed by it.
-        self.sync()?;
+        // The chain names the key before anything is signed by it, on the disk as well where that can be. It names it
+        // whatever the disk does: the old key must sign no more.
+        if let Err(error) = self.sync() {
+            tracing::error!(%error, "the record of the next key is not on the disk yet");
+            self.not_flushed();
+        }
         self.key.replace(next, &self.folder);
         Ok(public)
     }
