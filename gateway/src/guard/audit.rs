@@ -21,7 +21,7 @@ mod verify;
 mod walk;
 
 pub(crate) use files::has_records;
-pub(crate) use flush::Flush;
+pub(crate) use flush::{Flush, Unflushed};
 pub(crate) use record::{members, members_of};
 pub(crate) use redo::Redo;
 

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use super::{
     files::{self, Closed, LONGEST},
     finding::Finding,
-    flush::Flush,
+    flush::{Flush, Unflushed},
     key::Key,
     record::{CHECKPOINT, FIRST_PREV, KEY_ROTATED, rotation_text},
     resume,
@@ -294,7 +294,7 @@ impl Audit {
             file.sync_data()?;
             self.unsynced = false;
         }
-        std::mem::take(&mut self.flush).run()
+        std::mem::take(&mut self.flush).run().map_err(|unflushed| self.not_flushed(unflushed))
     }
 
     /// What is to be brought to the disk by somebody else, if anything is. It counts as done until
@@ -303,14 +303,15 @@ impl Audit {
         let mut flush = std::mem::take(&mut self.flush);
         if let Some(file) = self.file.as_ref().filter(|_| self.unsynced).and_then(|file| file.try_clone().ok()) {
             self.unsynced = false;
-            flush.files.push(file);
+            flush.add(file);
         }
         (!flush.is_empty()).then_some(flush)
     }
 
-    /// It could not be.
-    pub const fn not_flushed(&mut self) {
-        self.unsynced = true;
+    /// It could not be: what is left of it is to be done with the next. Why it could not.
+    pub(crate) fn not_flushed(&mut self, Unflushed { error, left }: Unflushed) -> io::Error {
+        self.flush.merge(left);
+        error
     }
 
     /// Whether so much was written since the last checkpoint that one is due.
@@ -366,8 +367,8 @@ impl Audit {
         // The chain names the key before anything is signed by it, on the disk as well where that can be. It names it
         // whatever the disk does: the old key must sign no more.
         if let Err(error) = self.sync() {
+            // What is left of it is flushed beside the loop.
             tracing::error!(%error, "the record of the next key is not on the disk yet");
-            self.not_flushed();
         }
         self.key.replace(next, &self.folder);
         Ok(public)

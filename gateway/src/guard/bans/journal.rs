@@ -17,7 +17,7 @@ use super::refused::Refused;
 use crate::{
     clock::Now,
     guard::{
-        audit::{Audit, members_of},
+        audit::{Audit, Unflushed, members_of},
         control::watch::{self, Watchers},
         store::{Change, Store, StoreError},
     },
@@ -406,8 +406,8 @@ impl Journal {
     }
 
     /// What was to be flushed is not on the disk.
-    pub(super) fn not_flushed(&mut self, error: &std::io::Error) {
-        self.audit.not_flushed();
+    pub(super) fn not_flushed(&mut self, unflushed: Unflushed) {
+        let error = self.audit.not_flushed(unflushed);
         self.fail(&format!("the audit chain cannot be flushed: {error}"));
     }
 

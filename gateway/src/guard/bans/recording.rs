@@ -6,7 +6,10 @@ use super::{
 };
 use crate::{
     anchor::SignedHead,
-    guard::{audit::Flush, store},
+    guard::{
+        audit::{Flush, Unflushed},
+        store,
+    },
 };
 
 impl Guard {
@@ -78,8 +81,8 @@ impl Guard {
     }
 
     /// What was to be flushed is not on the disk.
-    pub(crate) fn not_flushed(&mut self, error: &std::io::Error) {
-        self.journal.not_flushed(error);
+    pub(crate) fn not_flushed(&mut self, unflushed: Unflushed) {
+        self.journal.not_flushed(unflushed);
     }
 
     /// Once a minute, and at the end: records what was refused, and what would have been. `refused` counts from the start.

@@ -8,14 +8,13 @@
 //!
 //! *Disks.* The audit chain is flushed, and the store's log brought into its file, by other threads.
 
-use std::io;
-
 use tokio::{sync::mpsc, time::Instant};
 
 use super::service::{Done, Ready, Seen, Service, in_background};
 use crate::{
     clock::{self, Now},
     guard::{
+        audit::Unflushed,
         bans::{self, ProtectedAddresses},
         control::{Request, server::Call},
         store,
@@ -107,10 +106,10 @@ impl Service<'_> {
         }
     }
 
-    pub(super) fn flushed(&mut self, flushed: io::Result<()>) {
+    pub(super) fn flushed(&mut self, flushed: Result<(), Unflushed>) {
         self.background.is_flushing = false;
-        if let Err(error) = flushed {
-            self.guard.not_flushed(&error);
+        if let Err(unflushed) = flushed {
+            self.guard.not_flushed(unflushed);
         }
     }
 

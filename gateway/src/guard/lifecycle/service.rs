@@ -25,6 +25,7 @@ use crate::{
     config::Config,
     guard::{
         anchors::{self, Anchors},
+        audit::Unflushed,
         bans::{self, Actor, Guard, Planned, ProtectedAddresses},
         control::{Answer, CertificateEnd, ReloadRefused, server::Call},
         feeds::watch::{FeedNews, FeedWatcher},
@@ -294,7 +295,7 @@ pub(super) enum Done {
     Looked(FeedWatcher, Vec<(Feed, FeedNews)>, bans::Operators),
     Certificates(u64, TlsWatcher, Option<TlsNews>),
     Checkpointed(Result<(), StoreError>),
-    Flushed(io::Result<()>),
+    Flushed(Result<(), Unflushed>),
     Resolved(Vec<IpAddr>),
     Seen(Box<Seen>),
     Tidied(Vec<String>),

@@ -58,7 +58,9 @@ impl Audit {
         }
         self.closed.push(Closed { path, first: self.file_first, length: self.length });
         let old = self.file.replace(file);
-        self.flush.files.extend(old.filter(|_| self.unsynced));
+        if let Some(old) = old.filter(|_| self.unsynced) {
+            self.flush.add(old);
+        }
         self.flush.folder = File::open(&self.folder).ok();
         (self.length, self.file_first, self.unsynced) = (0, self.seq + 1, false);
         Ok((ROTATION, members_of([("previous", name.into()), ("chain", self.first.clone().into())])))
