@@ -112,6 +112,8 @@ pub(super) struct Journal {
     is_remade: bool,
     /// Why a file of the chain cannot be closed, or a closed one be deleted.
     stuck: Option<String>,
+    /// More closed files of the audit chain are to be deleted than were at once.
+    is_retiring: bool,
     watchers: Watchers,
 }
 
@@ -129,6 +131,7 @@ impl Journal {
             findings: Vec::new(),
             is_remade: false,
             stuck: None,
+            is_retiring: false,
             watchers: Watchers::default(),
         }
     }

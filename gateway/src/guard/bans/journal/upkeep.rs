@@ -15,6 +15,9 @@ use crate::{
 /// Whether closed files are to be deleted is asked every so many seconds; what fails is tried again as seldom.
 const SELDOM: u64 = 60;
 
+/// How many closed files are deleted at once, at most.
+const RETIRED_AT_ONCE: usize = 16;
+
 impl Journal {
     /// Once a second.
     pub(in super::super) fn keep_chain(&mut self, settings: &Settings, ticks: u64, now: Now, in_force: InForce<'_>) {
@@ -26,8 +29,9 @@ impl Journal {
         if self.audit.rotation_due(settings.max_size) && (self.stuck.is_none() || is_retry) {
             self.rotate(now, in_force);
         }
-        if is_retry {
-            self.retire(settings, now, in_force);
+        // Files may be closed every second. Where more than a few are to go, the next second goes on.
+        if is_retry || self.is_retiring {
+            self.is_retiring = (0..RETIRED_AT_ONCE).all(|_| self.retire(settings, now, in_force));
         }
     }
 
@@ -56,20 +60,25 @@ impl Journal {
         }
     }
 
-    /// Has the oldest closed file deleted, if it is not to be kept, once the chain says so.
-    fn retire(&mut self, settings: &Settings, now: Now, in_force: InForce<'_>) {
+    /// Has the oldest closed file deleted, if it is not to be kept, once the chain says so; whether it was.
+    fn retire(&mut self, settings: &Settings, now: Now, in_force: InForce<'_>) -> bool {
         if !self.audit.rotation_due(settings.max_size) {
             // What was in the way is gone, or is told again here.
             self.stuck = None;
         }
         match self.audit.retirement(&settings.keep, now.unix_millis) {
-            Ok(None) => {}
+            Ok(None) => false,
             Ok(Some((event, members, path))) => {
-                if self.settle(vec![(event, members)], now, super::nothing(), in_force).is_ok() {
+                let is_told = self.settle(vec![(event, members)], now, super::nothing(), in_force).is_ok();
+                if is_told {
                     self.audit.delete(path);
                 }
+                is_told
             }
-            Err(error) => self.stick(format!("a closed file of the audit chain cannot be deleted: {error}")),
+            Err(error) => {
+                self.stick(format!("a closed file of the audit chain cannot be deleted: {error}"));
+                false
+            }
         }
     }
 
