@@ -128,12 +128,21 @@ impl Enforcer {
         Ok(changed)
     }
 
-    /// Gives the kernel's entry of a ban new times or a new mode, and keeps what it has counted. The prefixes whose rules
-    /// changed.
-    pub(super) fn enter_again(&mut self, record: &Record) -> Result<Vec<Source>, KernelError> {
+    /// Gives the kernel's entry of a ban new times or a new mode, and keeps what it has counted. `wanted` is what the
+    /// kernel should have for exactly its source. The prefixes whose rules changed.
+    pub(super) fn enter_again(
+        &mut self,
+        record: &Record,
+        wanted: Option<maps::Ban>,
+    ) -> Result<Vec<Source>, KernelError> {
+        if record.relay.is_some() {
+            // The kernel has no entry of it.
+            return Ok(Vec::new());
+        }
         if let Some(key) = self.key(record.source) {
-            let (packets, bytes) = self.counted(record);
-            self.path.ban(key, maps::Ban { packets, bytes, ..kernel_ban(record) })?;
+            let ban = wanted.unwrap_or_else(|| kernel_ban(record));
+            let there = self.path.find_ban(key).unwrap_or_default();
+            self.path.ban(key, ban.counted_on(there))?;
             return Ok(Vec::new());
         }
         if let Some(blocked) = self.prefixes.blocked().get(&record.source).copied() {

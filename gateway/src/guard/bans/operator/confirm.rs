@@ -77,7 +77,7 @@ impl Guard {
 
     /// Gives the kernel's entry of a ban new times or a new mode, and keeps what it has counted.
     pub(in crate::guard::bans) fn enter_again(&mut self, record: &Record) -> Result<(), KernelError> {
-        let changed = self.enforcer.enter_again(record)?;
+        let changed = self.enforcer.enter_again(record, self.wanted(record.source))?;
         self.feeds.touched(&changed);
         Ok(())
     }

@@ -251,6 +251,37 @@ fn a_block_made_by_hand_lies_over_a_list() {
 }
 
 #[test]
+fn a_promoted_block_does_not_take_the_place_of_a_list_that_lasts_longer() {
+    let mut world = World::new("feed-promote");
+    done(&world.import(Some("a"), None, false, &["192.0.2.1"]), 1, 0, 0, 0);
+    let now = world.now;
+    let source: Source = "192.0.2.1".parse().unwrap();
+    let add = Request::BlockAdd {
+        source,
+        seconds: Some(60),
+        reason: "r".to_owned(),
+        shadow: true,
+        confirm: None,
+        force: false,
+    };
+    let guard = world.guard();
+    assert!(matches!(guard.handle(add, &OPERATOR, now), Answer::Done { .. }));
+    let id = guard.find(source).unwrap().id;
+    let key = guard.key(source).unwrap();
+    let listed = guard.enforcer.path().find_ban(key).unwrap();
+    assert_ne!(listed.id & !maps::Ban::SHADOW, id);
+    let promote = Request::ShadowPromote { what: id.to_string() };
+    assert!(matches!(guard.handle(promote, &OPERATOR, now), Answer::Done { .. }));
+    let found = guard.enforcer.path().find_ban(key).unwrap();
+    assert_eq!((found.id, found.expires), (listed.id, listed.expires));
+    // Nor does a block of a client behind a trusted proxy, of which the kernel knows nothing.
+    let record = Record { relay: Some("192.0.2.9".parse().unwrap()), ..guard.find(source).unwrap().clone() };
+    guard.enforcer.path_mut().unban(key).unwrap();
+    guard.enter_again(&record).unwrap();
+    assert!(guard.enforcer.path().find_ban(key).is_none());
+}
+
+#[test]
 fn a_restart_finds_the_old_content_or_the_new() {
     let mut world = World::new("feed-crash");
     done(&world.import(Some("a"), Some(600), false, &["192.0.2.1", "192.0.2.0/24"]), 2, 0, 0, 0);
