@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use gateway_common::limit::Rate;
 use serde_json::{Map, Value, json};
 
+pub(super) use self::sensitive::Sensitive;
+pub(crate) use self::sensitive::sensitive;
 use self::tls::file;
 use super::value::{show_duration, show_size};
 use crate::settings::{
@@ -24,34 +26,9 @@ use crate::settings::{
 
 mod access_log;
 mod route;
+mod sensitive;
 mod tls;
 mod tokens;
-
-/// The one key of an object that stands for a value that may be secret.
-const SENSITIVE: &str = "(not shown)";
-
-/// How values are written that may be secret, though the file holds them in the open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sensitive {
-    /// As [`sensitive`] knows them, so that two can be compared.
-    Marked,
-    /// In the form of the file.
-    Shown,
-}
-
-impl Sensitive {
-    fn show(self, value: impl Into<Value>) -> Value {
-        match self {
-            Self::Marked => json!({ SENSITIVE: value.into() }),
-            Self::Shown => value.into(),
-        }
-    }
-}
-
-/// The value that was marked as one that may be secret.
-pub(crate) fn sensitive(value: &Value) -> Option<&Value> {
-    value.as_object().and_then(|object| object.get(SENSITIVE))
-}
 
 pub(super) fn describe(
     guard: &Guard,

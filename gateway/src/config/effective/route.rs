@@ -3,7 +3,7 @@
 use http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value, json};
 
-use super::{Sensitive, tokens::claims};
+use super::{sensitive::Sensitive, tokens::claims};
 use crate::{
     config::value::{show_duration, show_size},
     settings::{
