@@ -352,7 +352,10 @@ impl Service<'_> {
                     self.fail_reload(generation, &reason);
                 }
             }
-            Event::Said(generation, ToGuard::Configured { reload }) => self.compiled(generation, reload, Ok(())),
+            Event::Said(generation, ToGuard::Configured { reload }) => {
+                self.compiled(generation, reload, Ok(()));
+                self.resolve(beside);
+            }
             Event::Said(generation, ToGuard::NotConfigured { reload, reason }) => {
                 self.compiled(generation, reload, Err(reason));
             }
