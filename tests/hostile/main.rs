@@ -46,7 +46,7 @@ fn main() {
     proxy.play(scenario, &listeners);
 }
 
-/// Takes everything that the guard hands over, as the real proxy does.
+/// Takes everything that the guard hands over, and waits until it is to serve, as the real proxy does.
 fn start() -> (OwnedFd, Vec<OwnedFd>) {
     let stdin = std::io::stdin().as_fd().try_clone_to_owned().unwrap();
     let socket = stdin.try_clone().unwrap();
@@ -61,6 +61,8 @@ fn start() -> (OwnedFd, Vec<OwnedFd>) {
             let (_listen, sockets) = channel.receive::<ToProxy>().await.unwrap().unwrap();
             all.extend(sockets);
         }
+        channel.send(&ToGuard::Configured { reload: 0 }, &[]).await.unwrap();
+        while !matches!(channel.receive().await.unwrap().unwrap(), (ToProxy::Commit { .. }, _)) {}
         all
     });
     (socket, listeners)
