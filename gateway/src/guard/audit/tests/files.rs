@@ -286,7 +286,7 @@ fn a_key_that_was_replaced_signs_no_more_and_no_stranger_introduces_one() {
 fn heads(place: &Place) -> Vec<SignedHead> {
     let mut heads = Vec::new();
     for end in 0..3 {
-        let copy = three_files("heads");
+        let copy = three_files(&format!("heads-{}", place.0.file_name().unwrap().display()));
         for name in names(place) {
             fs::copy(place.0.join(&name), copy.0.join(&name)).unwrap();
         }
