@@ -84,10 +84,12 @@ fn a_slow_disk_keeps_nobody_from_reopening() {
     while sink.dropped() == Counts::default() {
         sink.hand_over([&block[..], b"\n"].concat());
     }
+    // The first block is being written by now.
+    reader.read_exact(&mut [0]).unwrap();
     let other = memory();
     sink.reopen(0, other.try_clone().unwrap());
     let read = thread::spawn(move || {
-        let mut first = vec![0; 128 * 1_024 + 1];
+        let mut first = vec![0; 128 * 1_024];
         reader.read_exact(&mut first).unwrap();
     });
     read.join().unwrap();
