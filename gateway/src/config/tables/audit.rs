@@ -92,10 +92,12 @@ fn anchors(tables: Vec<Table<'_>>, has_admin: bool) -> Vec<Anchor> {
         if let (Some(name), Some(target)) = (name, target) {
             if target.is_tls() != ca.is_some() {
                 let wrong = match ca {
-                    None => Diagnostic::bare("is missing: nobody vouches for the server"),
-                    Some(_) => Diagnostic::bare("has no effect without TLS"),
+                    None => Diagnostic::bare("is missing: nobody vouches for the server")
+                        .hint("write, for example, `ca = \"/etc/ssl/certs/ca-certificates.crt\"`"),
+                    Some(_) => Diagnostic::bare("has no effect without TLS")
+                        .hint("leave it out: `ca` belongs to `https://` and `tls://`"),
                 };
-                table.report("ca", wrong.hint("`ca` belongs to `https://` and `tls://`"));
+                table.report("ca", wrong);
             }
             read.push(Anchor { name, target, ca, every });
         }
