@@ -103,6 +103,137 @@ impl Rate {
     }
 }
 
+/// As [`Rate`], of units of any size and number: what so many of them cost is exact, whatever one of them costs.
+///
+/// For userspace: the kernel has no multiplication this wide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    units: u64,
+    /// In nanoseconds.
+    period: u64,
+    /// How far ahead of now the budget may run, in nanoseconds.
+    burst: u64,
+}
+
+impl Pace {
+    /// One a second.
+    pub const ONE: Self = Self { units: 1, period: 1_000_000_000, burst: 1_000_000_000 };
+
+    /// The longest period, in nanoseconds: a year.
+    pub const LONGEST: u64 = 366 * 86_400 * 1_000_000_000;
+
+    /// The rate of `units` per `period` nanoseconds with bursts of up to `burst` units. `None` if any is 0, the period
+    /// is over [`Self::LONGEST`], or a burst would take longer than that to come back.
+    #[must_use]
+    pub const fn new(units: u64, period: u64, burst: u64) -> Option<Self> {
+        if units == 0 || period == 0 || period > Self::LONGEST || burst == 0 {
+            return None;
+        }
+        let least = cost(units, period, burst);
+        if least > Self::LONGEST {
+            return None;
+        }
+        // What one unit costs is rounded up, so a burst of single units may cost more than the burst as one. As much more
+        // may be owed, where it is less than one more unit costs.
+        let burst = if burst < period / units { cost(units, period, 1) * burst } else { least };
+        Some(Self { units, period, burst })
+    }
+
+    /// What `units` cost, in nanoseconds. More than nothing, if there is at least one.
+    #[must_use]
+    pub const fn cost(&self, units: u64) -> u64 {
+        cost(self.units, self.period, units)
+    }
+
+    /// Takes a cost out of the budget at `arrival`, as [`Rate::spend`] does.
+    #[inline(always)]
+    #[must_use]
+    pub const fn spend(&self, arrival: ArrivalTime, now: u64, cost: u64) -> Option<ArrivalTime> {
+        take(arrival, now, cost, self.burst)
+    }
+
+    /// As [`Self::spend`], of a budget that may be overdrawn by what comes back within `delay` nanoseconds.
+    #[inline(always)]
+    #[must_use]
+    pub const fn spend_ahead(&self, arrival: ArrivalTime, now: u64, cost: u64, delay: u64) -> Option<ArrivalTime> {
+        take(arrival, now, cost, self.burst.saturating_add(delay))
+    }
+
+    /// How long a budget at `arrival` is overdrawn, in nanoseconds.
+    #[must_use]
+    pub const fn overdrawn(&self, arrival: ArrivalTime, now: u64) -> u64 {
+        arrival.saturating_sub(now.saturating_add(self.burst))
+    }
+
+    /// The budget at `arrival` after a cost that is known only now, and may be more than is left.
+    #[inline(always)]
+    #[must_use]
+    pub const fn charge(arrival: ArrivalTime, now: u64, cost: u64) -> ArrivalTime {
+        let start = if arrival > now { arrival } else { now };
+        start.saturating_add(cost)
+    }
+
+    /// The budget at `arrival` after a cost was given back that had been taken.
+    #[inline(always)]
+    #[must_use]
+    pub const fn refund(arrival: ArrivalTime, cost: u64) -> ArrivalTime {
+        arrival.saturating_sub(cost)
+    }
+
+    /// How long until a cost conforms, in nanoseconds; 0 if it does now.
+    #[must_use]
+    pub const fn wait(&self, arrival: ArrivalTime, now: u64, cost: u64) -> u64 {
+        let start = if arrival > now { arrival } else { now };
+        start.saturating_add(cost).saturating_sub(now.saturating_add(self.burst))
+    }
+
+    /// How many whole units conform right now.
+    #[must_use]
+    pub const fn left(&self, arrival: ArrivalTime, now: u64) -> u64 {
+        let start = if arrival > now { arrival } else { now };
+        let free = now.saturating_add(self.burst).saturating_sub(start);
+        if let Some(product) = free.checked_mul(self.units) {
+            return product / self.period;
+        }
+        narrow(free as u128 * self.units as u128 / self.period as u128)
+    }
+
+    /// How many units the burst is.
+    #[must_use]
+    pub const fn burst(&self) -> u64 {
+        self.left(0, 0)
+    }
+
+    /// In how many nanoseconds a spent budget is full again.
+    #[must_use]
+    pub const fn refill(&self) -> u64 {
+        self.burst
+    }
+
+    /// The budget that was at `arrival` under the rate `before`, under this one: as many units are taken.
+    #[must_use]
+    pub const fn carried(&self, arrival: ArrivalTime, before: &Self, now: u64) -> ArrivalTime {
+        if arrival <= now {
+            return arrival;
+        }
+        let owed = (arrival - now) as u128;
+        // In thousandths of a unit: whole ones would forgive most of what a slow budget owes.
+        let taken = (owed * before.units as u128).saturating_mul(1_000) / before.period as u128;
+        let owed = taken.saturating_mul(self.period as u128) / (self.units as u128 * 1_000);
+        now.saturating_add(narrow(owed))
+    }
+}
+
+/// Rounded up, so that nothing is free.
+const fn cost(units: u64, period: u64, count: u64) -> u64 {
+    narrow((count as u128 * period as u128).div_ceil(units as u128))
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "it fits")]
+const fn narrow(wide: u128) -> u64 {
+    if wide > u64::MAX as u128 { u64::MAX } else { wide as u64 }
+}
+
 /// As [`Rate`], of bytes: what one costs is kept in fractions of a nanosecond.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -256,6 +387,68 @@ mod tests {
         let half = bytes.spent(SECOND, 1 << 19);
         assert!(bytes.spend(half, SECOND, (1 << 19) - 1).is_some() && bytes.spend(half, SECOND, 1 << 20).is_none());
         assert_eq!((Rate::UNLIMITED.spent(SECOND, 1), ByteRate::UNLIMITED.spent(SECOND, 1)), (0, 0));
+    }
+
+    #[test]
+    fn a_pace_is_exact_at_any_size() {
+        for (units, period, burst, count, expect) in [
+            (3, SECOND, 3, 3, SECOND),
+            (3, SECOND, 3, 1, 333_333_334),
+            (10_000_000_000, SECOND, 1_000, 1, 1),
+            (10_000_000_000, SECOND, 1_000, 1_000_000_000, SECOND / 10),
+            (1, 86_400 * SECOND, 5, 5, 5 * 86_400 * SECOND),
+        ] {
+            let pace = Pace::new(units, period, burst).unwrap();
+            assert_eq!(pace.cost(count), expect, "{count} of {units} per {period}");
+            assert_eq!(pace.burst(), burst, "{units} per {period}");
+        }
+        assert!(
+            [(0, 1, 1), (1, 0, 1), (1, 1, 0), (1, Pace::LONGEST + 1, 1), (1, Pace::LONGEST, 2)]
+                .into_iter()
+                .all(|(units, period, burst)| Pace::new(units, period, burst).is_none())
+        );
+    }
+
+    #[test]
+    fn a_burst_is_as_many_single_units() {
+        for (units, period, burst) in [
+            (1, SECOND, 1),
+            (3, SECOND, 3),
+            (7, SECOND, 7),
+            (3, SECOND, 10),
+            (7, 60 * SECOND, 1_000),
+            (1_000, SECOND, 5),
+            (300_000, SECOND, 600),
+            (1, Pace::LONGEST, 1),
+        ] {
+            let pace = Pace::new(units, period, burst).unwrap();
+            let mut arrival = 0;
+            let admitted = core::iter::from_fn(|| {
+                arrival = pace.spend(arrival, SECOND, pace.cost(1))?;
+                Some(())
+            });
+            assert_eq!(admitted.take(2_000).count() as u64, burst, "{units} per {period}");
+        }
+    }
+
+    #[test]
+    fn what_is_charged_afterwards_may_exceed_the_burst() {
+        let pace = Pace::new(1_000, SECOND, 500).unwrap();
+        let arrival = Pace::charge(0, SECOND, pace.cost(3_000));
+        assert_eq!((pace.left(arrival, SECOND), pace.wait(arrival, SECOND, 1)), (0, 5 * SECOND / 2 + 1));
+        assert_eq!(pace.spend(arrival, SECOND, pace.cost(1)), None);
+        assert_eq!(pace.left(arrival, 4 * SECOND), 500);
+        assert_eq!(Pace::refund(arrival, pace.cost(3_000)), SECOND);
+    }
+
+    #[test]
+    fn another_pace_continues_the_count() {
+        let (slow, fast) = (Pace::new(10, SECOND, 10).unwrap(), Pace::new(1_000, SECOND, 1_000).unwrap());
+        let taken = slow.spend(0, SECOND, slow.cost(4)).unwrap();
+        let carried = fast.carried(taken, &slow, SECOND);
+        assert_eq!(fast.left(carried, SECOND), 996);
+        assert_eq!(slow.left(slow.carried(carried, &fast, SECOND), SECOND), 6);
+        assert_eq!(slow.carried(5, &fast, SECOND), 5, "an idle budget is full under any rate");
     }
 
     #[test]

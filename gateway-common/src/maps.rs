@@ -7,7 +7,7 @@ use core::mem::{align_of, size_of};
 use crate::limit::{ByteRate, Rate};
 
 /// The version of everything in this file. Part of the directory that the maps are pinned under.
-pub const LAYOUT: u32 = 4;
+pub const LAYOUT: u32 = 5;
 
 /// Names of the maps; the kernel keeps 15 characters.
 pub mod name {
@@ -25,13 +25,15 @@ pub mod name {
     pub const KEPT: &str = "KEPT";
     /// What each CPU took out of budgets in advance: an array of [`Advance`](super::Advance), by hash.
     pub const ADVANCES: &str = "ADVANCES";
+    /// Budgets that single sources have of their own: `SourceKey` to [`Budget`](super::Budget). Never evicted.
+    pub const BUDGETS: &str = "BUDGETS";
     /// A two-row per-CPU sketch of how busy each source is; see the packet limit.
     pub const SKETCH: &str = "SKETCH";
     /// Guarded ports, by number: [`port`](super::port) bits.
     pub const PORTS: &str = "PORTS";
     /// The one [`Limits`](super::Limits).
     pub const LIM: &str = "LIM";
-    /// Which keys `BANS` may hold: a bitmap in front of it, see [`presence`](crate::presence).
+    /// Which keys `BANS` and `BUDGETS` may hold: a bitmap in front of both, see [`presence`](crate::presence).
     pub const BANBITS: &str = "BANBITS";
     /// Which IPv4 networks `RULES4` may speak of: a bitmap in front of it.
     pub const RULEBITS4: &str = "RULEBITS4";
@@ -39,6 +41,8 @@ pub mod name {
     pub const RULEBITS6: &str = "RULEBITS6";
     /// The global SYN budget: one theoretical arrival time.
     pub const SYNS: &str = "SYNS";
+    /// The packet budget of all sources together, then the fast lane's: two theoretical arrival times.
+    pub const ALL: &str = "ALL";
     /// What each CPU keeps to itself: one [`Cpu`](super::Cpu).
     pub const CPU: &str = "CPU";
     /// When each CPU tells of each verdict again: one [`Gate`](super::Gate) per verdict and CPU.
@@ -65,6 +69,13 @@ pub const KEPT: u32 = 65_536;
 
 /// Entries of `ADVANCES` on each CPU, a power of two.
 pub const ADVANCES: u32 = 4_096;
+
+/// Entries of `BUDGETS`.
+pub const BUDGETS: u32 = 8_192;
+
+/// `SO_PRIORITY` of a connection that may use the fast lane. Queueing disciplines treat it as they do 0, what sockets have
+/// unless told otherwise.
+pub const FAST_LANE: u32 = 4;
 
 /// Entries of `STATS`: more than there are verdicts, so that one more does not change the layout.
 pub const VERDICTS: u32 = 32;
@@ -174,6 +185,40 @@ pub struct Spent {
     pub syns: u64,
 }
 
+/// A budget that one source has of its own, in the place of what all have. The first words are the daemon's, `spent` and
+/// `over` the kernel's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Budget {
+    /// When it ends: `CLOCK_MONOTONIC`, nanoseconds.
+    pub expires: u64,
+    /// [`Self::CLAMP`] and the like.
+    pub flags: u64,
+    /// Packets. `interval` 0: not limited.
+    pub packets: Rate,
+    /// Bytes, link layer included. `interval` 0: not limited.
+    pub bytes: ByteRate,
+    /// TCP connection attempts. `interval` 0: not limited.
+    pub syns: Rate,
+    /// What is spent of it.
+    pub spent: Spent,
+    /// What did not conform: dropped, or in shadow passed.
+    pub over: Hits,
+}
+
+impl Budget {
+    /// It is a part of what all have: the source went on over a limit on requests.
+    pub const CLAMP: u64 = 1;
+    /// What does not conform is counted only.
+    pub const SHADOW: u64 = 2;
+
+    /// The same with what `there` has spent and counted.
+    #[must_use]
+    pub const fn counted_on(self, there: Self) -> Self {
+        Self { spent: there.spent, over: there.over, ..self }
+    }
+}
+
 /// What one CPU took out of one source's budgets and has not used yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -216,6 +261,14 @@ pub struct Limits {
     pub ban_bits: u32,
     /// How many packets a CPU takes out of a source's budgets at once; 0 and 1: each by itself.
     pub advance: u32,
+    /// How many packets a CPU takes out of the budget of all sources at once; 0 and 1: each by itself.
+    pub all_advance: u32,
+    /// Unused, 0.
+    pub reserved: u32,
+    /// Packets of all sources together to guarded ports. `interval` 0: not limited.
+    pub all_packets: Rate,
+    /// What connections that proved themselves may send beyond that. `interval` 0: nothing.
+    pub fast_lane: Rate,
 }
 
 impl Limits {
@@ -229,6 +282,8 @@ impl Limits {
     pub const SHADOW_BYTES: u32 = 8;
     /// The SYN limit is.
     pub const SHADOW_SYNS: u32 = 16;
+    /// The limit of all sources together is.
+    pub const SHADOW_ALL: u32 = 32;
 }
 
 /// What a CPU keeps to itself.
@@ -243,6 +298,8 @@ pub struct Cpu {
     pub weighed: u64,
     /// The budget for new entries in `SRCS`: a theoretical arrival time.
     pub entries: u64,
+    /// Packets that are left of what it took out of the budget of all sources.
+    pub left: u64,
 }
 
 /// Which packet of a verdict is the next that a CPU tells of.
@@ -297,8 +354,8 @@ pub struct Tally {
 
 const _: () = assert!(size_of::<Ban>() == 32 && size_of::<Rule>() == 16 && align_of::<Rule>() == 4);
 const _: () = assert!(size_of::<Hits>() == 16 && size_of::<Tally>() == 16 && size_of::<Spent>() == 24);
-const _: () = assert!(size_of::<Advance>() == 32);
-const _: () = assert!(size_of::<Limits>() == 104 && size_of::<Cpu>() == 32 && size_of::<Event>() == 32);
+const _: () = assert!(size_of::<Advance>() == 32 && size_of::<Budget>() == 104);
+const _: () = assert!(size_of::<Limits>() == 144 && size_of::<Cpu>() == 40 && size_of::<Event>() == 32);
 const _: () = assert!(size_of::<Gate>() == 16);
 
 #[cfg(test)]

@@ -143,10 +143,13 @@ pub struct Headers {
     pub port: u16,
     /// A TCP segment that asks for a connection: SYN without ACK, RST or FIN.
     pub asks: bool,
-    /// Where in the frame the IP header of one that asks begins.
+    /// Where in the frame the IP header of one that asks begins; of any TCP segment or UDP datagram, if [`Self::locates`].
     pub network: u16,
     /// Where its TCP header does.
     pub transport: u16,
+    /// Set before a frame is read: the offsets are wanted of others as well. In the kernel the verifier follows each of them by
+    /// itself.
+    pub locates: bool,
 }
 
 impl Headers {
@@ -330,6 +333,9 @@ fn transport<F: Frame>(frame: &F, form: Form, protocol: u8, at: [usize; 2], end:
         return anywhere(form, headers);
     };
     (headers.protocol, headers.port) = (protocol, port.value());
+    if headers.locates {
+        (headers.network, headers.transport) = (near(network), near(offset));
+    }
     if protocol == TCP
         && matches!(form, Form::Ip)
         && let Some([flags]) = frame.words(offset + 12)

@@ -38,11 +38,22 @@ pub enum Verdict {
     CookieSent = 14,
     /// A connection attempt beyond the global budget that the network stack has no cookie for: passed to it.
     CookieRefused = 15,
+    /// Over what is left of the budget of a source that went on over a limit on requests: this packet is dropped, the
+    /// source is not banned.
+    Clamped = 16,
+    /// Would have been [`Self::Clamped`], passed: the clamp is in shadow mode.
+    ShadowClamped = 17,
+    /// Over the packet budget of all sources together, and of no connection that may use the fast lane: dropped.
+    OverTotal = 18,
+    /// Would have been [`Self::OverTotal`], passed.
+    ShadowOverTotal = 19,
+    /// Over the packet budget of all sources together, and of a connection that proved itself: passed.
+    FastLane = 20,
 }
 
 impl Verdict {
     /// Every verdict, in the order of its number.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 21] = [
         Self::Allowed,
         Self::Blocked,
         Self::Malformed,
@@ -59,6 +70,11 @@ impl Verdict {
         Self::ShadowOverSyns,
         Self::CookieSent,
         Self::CookieRefused,
+        Self::Clamped,
+        Self::ShadowClamped,
+        Self::OverTotal,
+        Self::ShadowOverTotal,
+        Self::FastLane,
     ];
 
     /// The name in metrics, logs and the CLI.
@@ -81,6 +97,11 @@ impl Verdict {
             Self::ShadowOverSyns => "shadow_over_syns",
             Self::CookieSent => "cookie_sent",
             Self::CookieRefused => "cookie_refused",
+            Self::Clamped => "clamped",
+            Self::ShadowClamped => "shadow_clamped",
+            Self::OverTotal => "over_total",
+            Self::ShadowOverTotal => "shadow_over_total",
+            Self::FastLane => "fast_lane",
         }
     }
 
@@ -88,7 +109,16 @@ impl Verdict {
     #[inline(always)]
     #[must_use]
     pub const fn drops(self) -> bool {
-        matches!(self, Self::Blocked | Self::Malformed | Self::OverPackets | Self::OverBytes | Self::OverSyns)
+        matches!(
+            self,
+            Self::Blocked
+                | Self::Malformed
+                | Self::OverPackets
+                | Self::OverBytes
+                | Self::OverSyns
+                | Self::Clamped
+                | Self::OverTotal
+        )
     }
 
     /// Whether the packet is turned into its answer and sent back.
@@ -102,7 +132,15 @@ impl Verdict {
     #[inline(always)]
     #[must_use]
     pub const fn shadows(self) -> bool {
-        matches!(self, Self::ShadowBlocked | Self::ShadowOverPackets | Self::ShadowOverBytes | Self::ShadowOverSyns)
+        matches!(
+            self,
+            Self::ShadowBlocked
+                | Self::ShadowOverPackets
+                | Self::ShadowOverBytes
+                | Self::ShadowOverSyns
+                | Self::ShadowClamped
+                | Self::ShadowOverTotal
+        )
     }
 }
 

@@ -17,16 +17,19 @@
 //! * One whom the sketch had counted over the threshold before this packet has had an entry, or none was to be made for
 //!   him: he is entered with nothing left in any budget. The sketch carries half of what it counted into the next epoch.
 //!
+//! A few sources have a budget of their own: less than others while they go on over a limit on requests, or what the plan
+//! of a client there gives them. Such a budget is in a table that evicts nobody, and the sketch is not asked before it.
+//!
 //! A CPU may take some packets out of a busy source's budgets at once, and passes as many without asking again. That
 //! moves packets by moments and makes none conform that would not: what is taken was there to be taken.
 
 use aya_ebpf::{
-    btf_maps::{Array, LruHashMap, PerCpuArray},
+    btf_maps::{Array, HashMap, LruHashMap, PerCpuArray},
     macros::btf_map,
 };
 use gateway_common::{
     limit::{ArrivalTime, Rate},
-    maps::{self as layout, Advance, Limits, SKETCH_CELLS, Spent},
+    maps::{self as layout, Advance, Budget, Limits, SKETCH_CELLS, Spent},
     sketch,
     source::SourceKey,
     verdict::Verdict,
@@ -44,6 +47,10 @@ static KEPT: Array<Spent, { layout::KEPT as usize }> = Array::new();
 static ADVANCES: PerCpuArray<Advance, { layout::ADVANCES as usize }> = PerCpuArray::new();
 #[btf_map]
 static SYNS: Array<u64, 1> = Array::new();
+#[btf_map]
+static ALL: Array<u64, 2> = Array::new();
+#[btf_map]
+static BUDGETS: HashMap<u64, Budget, { layout::BUDGETS as usize }> = HashMap::new();
 
 /// How many entries a CPU makes: 100,000 a second, 10,000 at once. An entry costs as much as several packets.
 const ENTRIES: Rate = Rate { interval: 10_000, burst: 100_000_000 };
@@ -55,23 +62,48 @@ const LAPSE: u64 = 1_000_000_000;
 const TRIES: usize = 4;
 
 /// Takes one packet out of the source's budgets: the verdict of the limit that it is over, if it is. Where that limit is
-/// in shadow mode, the verdict passes the packet.
+/// in shadow mode, the verdict passes the packet. `is_known`: the source may have a budget of its own.
+///
+/// What became of it is a number until the end: the verifier follows every verdict that it can tell from others to the
+/// end of the program, by itself.
 #[inline(always)]
-pub(crate) fn over(key: SourceKey, hash: u64, limits: &Limits, now: u64, bytes: u64, is_syn: bool) -> Option<Verdict> {
-    if limits.packets.interval | limits.bytes.interval | limits.syns.interval == 0 {
-        return None;
+pub(crate) fn over(
+    key: SourceKey,
+    hash: u64,
+    limits: &Limits,
+    now: u64,
+    bytes: u64,
+    is_syn: bool,
+    is_known: bool,
+) -> Option<Verdict> {
+    let own = if is_known { charge_own(key.0, now, bytes, is_syn as u64) } else { Charged::CONFORMS };
+    let mut word = own;
+    if own & Charged::DECIDED == 0 {
+        let all = over_all(key, hash, limits, now, bytes, is_syn);
+        if all != Charged::CONFORMS {
+            word = all;
+        }
     }
-    let Some(advance) = ADVANCES.get_ptr_mut(hash as u32 & (layout::ADVANCES - 1)) else { return None };
+    Charged::verdict(word & !Charged::DECIDED)
+}
+
+/// Takes one packet out of the budgets that every source has, in one word.
+#[inline(always)]
+fn over_all(key: SourceKey, hash: u64, limits: &Limits, now: u64, bytes: u64, is_syn: bool) -> u64 {
+    if limits.packets.interval | limits.bytes.interval | limits.syns.interval == 0 {
+        return Charged::CONFORMS;
+    }
+    let Some(advance) = ADVANCES.get_ptr_mut(hash as u32 & (layout::ADVANCES - 1)) else { return Charged::CONFORMS };
     if !is_syn && uses(advance, key, bytes) {
-        return None;
+        return Charged::CONFORMS;
     }
     let weight = 1 + (bytes >> limits.byte_shift) as u32 + if is_syn { limits.syn_weight } else { 0 };
     let weighed = noted(hash, weight, now, limits.sketch_threshold);
     if weighed < limits.sketch_threshold {
-        return None;
+        return Charged::CONFORMS;
     }
     let charge = Charge { weighed, weight: weight.min(sketch::COUNT), is_syn };
-    Charged::verdict(charge_busy(key.0, hash, now, bytes, charge.packed()))
+    charge_busy(key.0, hash, now, bytes, charge.packed())
 }
 
 /// What is known of a packet of a busy source, in the one word that there is room for in a call.
@@ -93,11 +125,13 @@ impl Charge {
     }
 }
 
-/// What became of a packet of a busy source, in one word.
+/// What became of a packet by a source's budgets, in one word: the number of a verdict, or 0.
 struct Charged;
 
 impl Charged {
     const CONFORMS: u64 = 0;
+    /// The source has a budget of its own, and those that all have are not asked.
+    const DECIDED: u64 = 1 << 8;
 
     #[inline(always)]
     const fn verdict(word: u64) -> Option<Verdict> {
@@ -108,6 +142,8 @@ impl Charged {
             11 => Some(Verdict::ShadowOverPackets),
             12 => Some(Verdict::ShadowOverBytes),
             13 => Some(Verdict::ShadowOverSyns),
+            16 => Some(Verdict::Clamped),
+            17 => Some(Verdict::ShadowClamped),
             _ => None,
         }
     }
@@ -201,6 +237,108 @@ pub(crate) fn opens(limits: &Limits, now: u64) -> bool {
     let Some(word) = SYNS.get_ptr_mut(0) else { return true };
     // SAFETY: the kernel gave the pointer, to memory that lives as long as the map.
     unsafe { take(word, &raw mut *word, 1, |arrival, _| limits.all_syns.spend(arrival, now, 1)) != 0 }
+}
+
+/// Takes one packet out of the budget that the source alone has, if it has one: as [`charge_busy`]. A clamp in shadow mode
+/// does not decide.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn charge_own(key: u64, now: u64, bytes: u64, is_syn: u64) -> u64 {
+    let Some(limits) = maps::limits() else { return Charged::CONFORMS };
+    let Some(own) = BUDGETS.get_ptr_mut(key) else { return Charged::CONFORMS };
+    // SAFETY: the kernel gave the pointer; entries are freed after the program has ended. What the daemon writes is read
+    // word by word; what is spent and counted is touched by atomics.
+    unsafe {
+        if (*own).expires <= now {
+            return Charged::CONFORMS;
+        }
+        let (flags, packets, byte_rate, syns) = ((*own).flags, (*own).packets, (*own).bytes, (*own).syns);
+        let spent = &raw mut (*own).spent;
+        let takes = |word: *mut ArrivalTime, rate: &Rate| {
+            rate.interval == 0 || take(word, word, 1, |arrival, _| rate.spend_few(arrival, now, 1)) != 0
+        };
+        // A clamp is in shadow as a whole, whatever the limits of all are.
+        let in_shadow = if flags & Budget::CLAMP != 0 { 0 } else { limits.flags };
+        let mut over = Charged::CONFORMS;
+        let mut is_enforced = false;
+        if is_syn != 0 && !takes(&raw mut (*spent).syns, &syns) {
+            is_enforced = in_shadow & Limits::SHADOW_SYNS == 0;
+            over = if is_enforced { Verdict::OverSyns } else { Verdict::ShadowOverSyns } as u64;
+        }
+        // A budget in shadow turns off none of those behind it.
+        if !is_enforced && !takes(&raw mut (*spent).packets, &packets) {
+            is_enforced = in_shadow & Limits::SHADOW_PACKETS == 0;
+            over = if is_enforced { Verdict::OverPackets } else { Verdict::ShadowOverPackets } as u64;
+        }
+        let word = &raw mut (*spent).bytes;
+        if !is_enforced
+            && byte_rate.interval != 0
+            && take(word, word, 1, |arrival, _| byte_rate.spend(arrival, now, bytes)) == 0
+        {
+            is_enforced = in_shadow & Limits::SHADOW_BYTES == 0;
+            over = if is_enforced { Verdict::OverBytes } else { Verdict::ShadowOverBytes } as u64;
+        }
+        if over == Charged::CONFORMS {
+            return Charged::DECIDED;
+        }
+        maps::add(&raw mut (*own).over.packets, 1);
+        maps::add(&raw mut (*own).over.bytes, bytes);
+        if flags & Budget::CLAMP != 0 {
+            if flags & Budget::SHADOW != 0 {
+                return Verdict::ShadowClamped as u64;
+            }
+            over = Verdict::Clamped as u64;
+        }
+        Charged::DECIDED | over
+    }
+}
+
+/// Whether one more packet of anybody's fits the budget of all sources; takes it if so.
+#[inline(always)]
+pub(crate) fn fits(now: u64) -> bool {
+    charge_all(now) != 0
+}
+
+/// Whether one more packet fits the fast lane; takes it if so.
+#[inline(always)]
+pub(crate) fn overtakes(now: u64) -> bool {
+    charge_lane(now) != 0
+}
+
+/// As [`fits`]; a function of its own as [`charge_busy`] is.
+///
+/// A CPU takes some at once, and what it has left does not expire: it was there to be taken.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn charge_all(now: u64) -> u64 {
+    let Some(limits) = maps::limits() else { return 1 };
+    let Some(left) = maps::left() else { return 1 };
+    // SAFETY: the pointer is to this CPU's own copy, which nothing else writes while the program runs.
+    unsafe {
+        if *left > 0 {
+            *left -= 1;
+            return 1;
+        }
+        let Some(word) = ALL.get_ptr_mut(0) else { return 1 };
+        let most = if limits.all_advance > 1 { u64::from(limits.all_advance) } else { 1 };
+        let rate = |arrival, times| limits.all_packets.spend_few(arrival, now, times as u8);
+        // SAFETY: the kernel gave the pointer, to memory that lives as long as the map.
+        let taken = take(word, word, most, rate);
+        if taken > 1 {
+            *left = taken - 1;
+        }
+        (taken != 0) as u64
+    }
+}
+
+/// As [`overtakes`]; a function of its own as [`charge_busy`] is.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn charge_lane(now: u64) -> u64 {
+    let Some(limits) = maps::limits() else { return 0 };
+    let Some(word) = ALL.get_ptr_mut(1) else { return 0 };
+    // SAFETY: the kernel gave the pointer, to memory that lives as long as the map.
+    unsafe { (take(word, word, 1, |arrival, _| limits.fast_lane.spend_few(arrival, now, 1)) != 0) as u64 }
 }
 
 /// Gives a source budgets of its own, charged with what is known of it.

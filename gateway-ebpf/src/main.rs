@@ -11,6 +11,7 @@ mod budget;
 mod cookie;
 mod event;
 mod frame;
+mod lane;
 mod maps;
 mod trace;
 
@@ -115,16 +116,25 @@ fn weigh(
         Listed::No => false,
     };
     let hash = presence::hash(key, limits.seed);
-    let shadowed = match banned(key, hash, limits, now, bytes) {
+    let is_known = maps::may_know(hash, limits);
+    let shadowed = match if is_known { banned(key, now, bytes) } else { Listed::No } {
         Listed::Denied => return Verdict::Blocked,
         Listed::Shadow => true,
         Listed::Allowed | Listed::No => shadowed,
     };
-    let over = budget::over(key, hash, limits, now, bytes, headers.asks);
+    let over = budget::over(key, hash, limits, now, bytes, headers.asks, is_known);
     if let Some(verdict) = over
         && verdict.drops()
     {
         return verdict;
+    }
+    let mut passed = passed;
+    if limits.all_packets.interval != 0 && is_guarded(headers) && !budget::fits(now) {
+        passed = match lane::overtakes(context, headers, limits, now) {
+            true => Verdict::FastLane,
+            false if limits.flags & Limits::SHADOW_ALL != 0 => Verdict::ShadowOverTotal,
+            false => return Verdict::OverTotal,
+        };
     }
     if headers.asks && limits.all_syns.interval != 0 && is_guarded(headers) && !budget::opens(limits, now) {
         if COOKIES.load() == 0 {
@@ -169,8 +179,8 @@ fn listed(headers: &Headers, now: u64, bytes: u64) -> Listed {
 
 /// What the source's own entry says; an expired one says nothing.
 #[inline(always)]
-fn banned(key: SourceKey, hash: u64, limits: &Limits, now: u64, bytes: u64) -> Listed {
-    let Some(ban) = maps::ban(key, hash, limits) else { return Listed::No };
+fn banned(key: SourceKey, now: u64, bytes: u64) -> Listed {
+    let Some(ban) = maps::ban(key) else { return Listed::No };
     if ban.expires() <= now {
         return Listed::No;
     }

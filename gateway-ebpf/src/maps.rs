@@ -110,12 +110,15 @@ pub(crate) fn hit(slot: u32, bytes: u64) {
 /// The entry of a source, in place.
 pub(crate) struct Banned(*mut Ban);
 
+/// Whether there may be a ban or a budget of this source alone. Most sources have neither, and neither is looked up.
+#[inline(always)]
+pub(crate) fn may_know(hash: u64, limits: &Limits) -> bool {
+    may_hold(&BANBITS, presence::ban_bit(hash, limits.ban_bits))
+}
+
 /// Finds the entry of a source.
 #[inline(always)]
-pub(crate) fn ban(key: SourceKey, hash: u64, limits: &Limits) -> Option<Banned> {
-    if !may_hold(&BANBITS, presence::ban_bit(hash, limits.ban_bits)) {
-        return None;
-    }
+pub(crate) fn ban(key: SourceKey) -> Option<Banned> {
     BANS.get_ptr_mut(key.0).map(Banned)
 }
 
@@ -221,6 +224,14 @@ pub(crate) fn may_enter(rate: &Rate) -> bool {
     true
 }
 
+/// What this CPU has left of the packets that it took out of the budget of all sources.
+#[inline(always)]
+pub(crate) fn left() -> Option<*mut u64> {
+    let cpu = CPU.get_ptr_mut(0)?;
+    // SAFETY: as in `now`.
+    Some(unsafe { &raw mut (*cpu).left })
+}
+
 /// Replaces a word if it is what it was thought to be: what it was, and whether it was replaced.
 ///
 /// # Safety
@@ -248,7 +259,7 @@ pub(crate) fn tally(verdict: Verdict, bytes: u64) {
 /// # Safety
 /// `word` points into a map's value.
 #[inline(always)]
-unsafe fn add(word: *mut u64, amount: u64) {
+pub(crate) unsafe fn add(word: *mut u64, amount: u64) {
     // SAFETY: the caller's.
     unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(word, amount) };
 }

@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::syslog;
+
 pub mod schedule;
 pub mod timestamp;
 
@@ -38,8 +40,7 @@ impl SignedHead {
     /// As a message of syslog (RFC 5424): facility 13 (log audit), severity 5 (notice).
     #[must_use]
     pub fn to_syslog(&self, host: &str, pid: u32) -> String {
-        let host: String = host.chars().filter(char::is_ascii_graphic).take(255).collect();
-        let host = if host.is_empty() { "-" } else { &host };
+        let host = syslog::host(host);
         format!("<109>1 {} {host} gateway {pid} anchor - {}", self.time, self.to_line())
     }
 

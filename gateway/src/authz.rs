@@ -2,14 +2,30 @@
 //!
 //! *Invariant:* only this module makes a [`Permit`], and nothing is forwarded without one.
 
+use std::{net::IpAddr, sync::Arc};
+
 use crate::{
     auth::Identity,
     claim::{ClaimCondition, ClaimPath},
     diagnostic::Diagnostic,
+    expression::Expression,
     permission::gives,
-    refusal::{Refusal, Reject},
-    settings::authz::{Requirement, Settings},
+    refusal::{BearerError, Refusal, Reject},
+    settings::{
+        authz::{Part, Requirement, Settings},
+        route::{Route, Sources},
+    },
+    source_set::SourceSet,
 };
+
+use condition::Judge;
+
+pub use condition::Facts;
+pub use shadow::{ShadowParts, WouldDeny};
+
+mod condition;
+pub mod explain;
+pub mod shadow;
 
 #[cfg(test)]
 mod tests;
@@ -34,6 +50,12 @@ pub struct Access {
     scopes: Box<[Box<str>]>,
     /// What it must say: each with the place of its claim among those that are kept of a token.
     claims: Box<[(usize, ClaimCondition)]>,
+    /// All must be true.
+    conditions: Box<[Expression]>,
+    /// Where clients may be; `None`: anywhere.
+    sources: Option<SourceSet>,
+    /// What of it only counts; `None`: nothing.
+    shadow: Option<Arc<ShadowParts>>,
 }
 
 #[derive(Clone, Debug)]
@@ -104,6 +126,17 @@ impl Policy {
         Ok(AccessRule::Roles { asked: names, all: bits(asked), gives: roles }.into())
     }
 
+    /// Everything that a route asks for. `kept` are the claims that identities keep.
+    ///
+    /// # Errors
+    /// As [`Self::compile`].
+    pub fn access(&self, route: &Route, kept: &[ClaimPath]) -> Result<Access, Diagnostic> {
+        let access = self.compile(&route.require)?.of_tokens(&route.scopes, &route.claims, kept);
+        let access = access.restricted(route.sources.as_ref(), &route.allow_if, kept);
+        let shadow = route.name.as_ref().filter(|_| !route.shadow.is_empty());
+        Ok(Access { shadow: shadow.map(|name| Arc::new(ShadowParts::new(name, &route.shadow))), ..access })
+    }
+
     fn no_role_gives(&self, permission: &str) -> Diagnostic {
         let fault = Diagnostic::new("require", format!("no role gives the permission {permission:?}"));
         let given = self.roles.values().flatten().map(|given| (strsim::jaro_winkler(given, permission), given));
@@ -116,7 +149,8 @@ impl Policy {
 
 impl From<AccessRule> for Access {
     fn from(rule: AccessRule) -> Self {
-        Self { rule, scopes: Box::default(), claims: Box::default() }
+        let (scopes, claims, conditions) = (Box::default(), Box::default(), Box::default());
+        Self { rule, scopes, claims, conditions, sources: None, shadow: None }
     }
 }
 
@@ -133,57 +167,148 @@ impl Access {
         }
     }
 
+    /// The same for clients within `sources`, and for requests of which `conditions` are true.
+    #[must_use]
+    pub fn restricted(self, sources: Option<&Sources>, conditions: &[Expression], kept: &[ClaimPath]) -> Self {
+        Self {
+            conditions: conditions.iter().map(|condition| condition.placed(kept)).collect(),
+            sources: sources.map(|sources| sources.set.clone()),
+            ..self
+        }
+    }
+
+    /// Judges where a client is, before anything is asked about who it is. `address`: `None` where a trusted proxy does
+    /// not name its client, who is nowhere then.
+    ///
+    /// # Errors
+    /// [`Reject::SourceNotAllowed`].
+    pub fn admit(&self, address: Option<IpAddr>, would: &mut WouldDeny) -> Result<(), Refusal> {
+        self.settle(Part::Sources, self.judge_sources(address), would)
+    }
+
+    fn judge_sources(&self, address: Option<IpAddr>) -> Result<(), Refusal> {
+        let Some(sources) = &self.sources else { return Ok(()) };
+        match address {
+            Some(address) if sources.contains(address) => Ok(()),
+            Some(_) => Err(Refusal::new(Reject::SourceNotAllowed, "the client is not within the route's `sources`")),
+            None => Err(Refusal::new(Reject::SourceNotAllowed, "a trusted proxy does not name its client")),
+        }
+    }
+
+    /// What of it is in shadow.
+    #[must_use]
+    pub const fn shadow(&self) -> Option<&Arc<ShadowParts>> {
+        self.shadow.as_ref()
+    }
+
+    /// Counts a request of `who` that went on although it `would` have been denied.
+    pub fn count(&self, would: &WouldDeny, who: &str) {
+        self.shadow.iter().for_each(|shadow| shadow.count(would, who));
+    }
+
+    /// A refusal of a client that did not prove who it is, which only counts where `require` is in shadow, and so is what
+    /// else its token would have to say.
+    ///
+    /// # Errors
+    /// It is enforced.
+    pub fn unproved(&self, refusal: Refusal, would: &mut WouldDeny) -> Result<(), Refusal> {
+        match refusal.reject {
+            Reject::InvalidCredentials | Reject::InvalidToken | Reject::MissingToken => {
+                self.settle(Part::Require, Err(refusal.clone()), would)?;
+                let asked = [(Part::Scopes, self.scopes.is_empty()), (Part::Claims, self.claims.is_empty())];
+                let mut asked = asked.into_iter().filter(|(_, is_empty)| !is_empty);
+                asked.try_for_each(|(part, _)| self.settle(part, Err(refusal.clone()), would))
+            }
+            _ => Err(refusal),
+        }
+    }
+
+    /// Lets a refusal by a part that is in shadow count only.
+    fn settle(&self, part: Part, judged: Result<(), Refusal>, would: &mut WouldDeny) -> Result<(), Refusal> {
+        match (judged, &self.shadow) {
+            (Err(refusal), Some(shadow)) if shadow.has(part) => {
+                would.note(part, refusal);
+                Ok(())
+            }
+            (judged, _) => judged,
+        }
+    }
+
     /// Whether the decision depends on who asks: requests to other routes need not be authenticated.
     #[must_use]
     pub const fn needs_identity(&self) -> bool {
         matches!(self.rule, AccessRule::Authenticated | AccessRule::Certificate | AccessRule::Roles { .. })
     }
 
-    /// Whether the identity must be one that a client certificate proves.
-    #[must_use]
-    pub const fn needs_certificate(&self) -> bool {
-        matches!(self.rule, AccessRule::Certificate)
-    }
-
     /// Judges one request.
     ///
     /// # Errors
     /// [`Reject::MissingToken`] where an identity is needed and there is none, [`Reject::Forbidden`] where the
-    /// identity's roles together do not give every permission asked for, or its token lacks a scope or a claim. The
-    /// detail names what is missing and what there is.
-    pub fn authorize(&self, identity: Option<&Identity>) -> Result<Permit, Refusal> {
+    /// identity's roles together do not give every permission asked for, its token lacks a scope or a claim, or a
+    /// condition is not true. The detail names what is missing and what there is. What is in shadow is noted in `would`.
+    pub fn authorize(
+        &self,
+        identity: Option<&Identity>,
+        facts: &Facts<'_>,
+        would: &mut WouldDeny,
+    ) -> Result<Permit, Refusal> {
+        self.settle(Part::Require, self.judge_rule(identity), would)?;
+        self.settle(Part::Scopes, self.judge_scopes(identity), would)?;
+        self.settle(Part::Claims, self.judge_claims(identity), would)?;
+        self.settle(Part::AllowIf, self.judge_conditions(identity, facts), would)?;
+        Ok(Permit { _made_here: () })
+    }
+
+    fn judge_rule(&self, identity: Option<&Identity>) -> Result<(), Refusal> {
         match (&self.rule, identity) {
-            (AccessRule::Nobody, _) => return Err(Refusal::new(Reject::Forbidden, "the route lets nobody through")),
-            (AccessRule::Public, _) => return Ok(Permit { _made_here: () }),
-            (AccessRule::Authenticated | AccessRule::Certificate | AccessRule::Roles { .. }, None) => {
-                return Err(Refusal::new(Reject::MissingToken, "the route needs an identity"));
-            }
-            (AccessRule::Authenticated | AccessRule::Certificate, Some(_)) => {}
+            (AccessRule::Nobody, _) => Err(Refusal::new(Reject::Forbidden, "the route lets nobody through")),
+            (AccessRule::Public, _) | (AccessRule::Authenticated | AccessRule::Certificate, Some(_)) => Ok(()),
+            (AccessRule::Authenticated | AccessRule::Certificate | AccessRule::Roles { .. }, None) => Err(nobody()),
             (AccessRule::Roles { asked, all, gives }, Some(identity)) => {
                 let given = identity.roles().fold(0, |bits, role| bits | bits_of(gives, role));
-                if given != *all {
-                    return Err(forbidden(lacking(asked, given, identity)));
-                }
+                if given == *all { Ok(()) } else { Err(forbidden(lacking(asked, given, identity))) }
             }
-        }
-        match identity.filter(|_| !self.scopes.is_empty() || !self.claims.is_empty()) {
-            Some(identity) => self.judge_token(identity),
-            None => Ok(Permit { _made_here: () }),
         }
     }
 
-    fn judge_token(&self, identity: &Identity) -> Result<Permit, Refusal> {
-        let has = |scope: &str| identity.scopes().any(|had| had == scope);
-        if let Some(scope) = self.scopes.iter().find(|scope| !has(scope)) {
-            return Err(forbidden(format!("the scope {scope} is missing: {}", listed("scopes", identity.scopes()))));
+    fn judge_scopes(&self, identity: Option<&Identity>) -> Result<(), Refusal> {
+        if self.scopes.is_empty() {
+            return Ok(());
         }
+        let identity = identity.ok_or_else(nobody)?;
+        let has = |scope: &str| identity.scopes().any(|had| had == scope);
+        match self.scopes.iter().find(|scope| !has(scope)) {
+            Some(scope) => {
+                let refusal =
+                    forbidden(format!("the scope {scope} is missing: {}", listed("scopes", identity.scopes())));
+                let is_token = identity.method().is_token();
+                Err(if is_token { refusal.with(BearerError::InsufficientScope) } else { refusal })
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn judge_claims(&self, identity: Option<&Identity>) -> Result<(), Refusal> {
+        if self.claims.is_empty() {
+            return Ok(());
+        }
+        let identity = identity.ok_or_else(nobody)?;
         match self.claims.iter().find(|(place, condition)| !condition.holds(identity.claim(*place))) {
             Some((_, condition)) => {
                 Err(forbidden(format!("the claim {} is missing or not what the route asks for", condition.path)))
             }
-            None => Ok(Permit { _made_here: () }),
+            None => Ok(()),
         }
     }
+
+    fn judge_conditions(&self, identity: Option<&Identity>, facts: &Facts<'_>) -> Result<(), Refusal> {
+        let judge = Judge { facts, identity };
+        self.conditions.iter().try_for_each(|condition| judge.demand(condition))
+    }
+}
+
+fn nobody() -> Refusal {
+    Refusal::new(Reject::MissingToken, "the route needs an identity")
 }
 
 fn forbidden(why: String) -> Refusal {

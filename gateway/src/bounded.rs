@@ -29,18 +29,30 @@ const MIN_PER_SHARD: usize = 256;
 /// A table shared by threads: spread over locks by a hash that is seeded at random, so that nobody can choose keys
 /// that meet. Another `S` than the usual one is for keys that no client can choose.
 pub struct Sharded<K, V, S = RandomState> {
-    shards: Box<[Mutex<Shard<K, V>>]>,
+    shards: Box<[Mutex<Table<K, V>>]>,
     seed: S,
 }
 
-/// The part of a [`Sharded`] table behind one lock.
-struct Shard<K, V> {
+/// A table of one thread, or the part of a [`Sharded`] one behind one lock. Whoever uses it brings the hashes of its
+/// keys, which no client may be able to choose.
+pub struct Table<K, V> {
     /// Where in `entries` keys are, by their hashes.
     places: HashTable<usize>,
     entries: Vec<Entry<K, V>>,
     capacity: usize,
     /// The state of the generator that picks samples (xorshift, Marsaglia 2003).
     dice: u64,
+}
+
+/// How a newcomer got its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// There was room.
+    Free,
+    /// None: whoever was picked must stay.
+    None,
+    /// Another entry was forgotten.
+    Taken,
 }
 
 struct Entry<K, V> {
@@ -51,7 +63,7 @@ struct Entry<K, V> {
 
 /// The part of a [`Sharded`] table where one key belongs, locked for it: it is hashed once, whatever is done.
 pub struct Locked<'a, K, V> {
-    shard: MutexGuard<'a, Shard<K, V>>,
+    shard: MutexGuard<'a, Table<K, V>>,
     hash: u64,
 }
 
@@ -64,7 +76,7 @@ impl<K: Hash + Eq, V, S: BuildHasher + Default> Sharded<K, V, S> {
         let shards = (capacity / MIN_PER_SHARD).clamp(1, MAX_SHARDS);
         let shards = if shards.is_power_of_two() { shards } else { shards.next_power_of_two() / 2 };
         let seed = S::default();
-        let shard = |at: usize| Mutex::new(Shard::new(capacity / shards, seed.hash_one(at)));
+        let shard = |at: usize| Mutex::new(Table::new(capacity / shards, seed.hash_one(at)));
         Self { shards: (0..shards).map(shard).collect(), seed }
     }
 
@@ -82,13 +94,6 @@ impl<K: Hash + Eq, V, S: BuildHasher + Default> Sharded<K, V, S> {
         )]
         let shard = &self.shards[place & (self.shards.len() - 1)];
         Locked { shard: lock(shard), hash }
-    }
-
-    /// Changes every value, and does `then` before anybody sees one of them.
-    pub fn change_all(&self, mut change: impl FnMut(&mut V), then: impl FnOnce()) {
-        let mut all: Vec<_> = self.shards.iter().map(lock).collect();
-        all.iter_mut().flat_map(|shard| &mut shard.entries).for_each(|entry| change(&mut entry.value));
-        then();
     }
 
     /// Shows every entry. What is locked meanwhile is one part of the table at a time.
@@ -129,8 +134,7 @@ impl<K: Eq, V> Locked<'_, K, V> {
     where
         K: Borrow<Q>,
     {
-        let place = self.shard.place(self.hash, key)?;
-        self.shard.entries.get_mut(place).map(|entry| &mut entry.value)
+        self.shard.find(self.hash, key)
     }
 
     /// Adds an entry, or replaces the key's own. If the table is full, what `worth` values least of a sample goes.
@@ -139,7 +143,7 @@ impl<K: Eq, V> Locked<'_, K, V> {
             *there = value;
             return;
         }
-        self.shard.add(Entry { hash: self.hash, key, value }, worth);
+        self.shard.add(self.hash, key, value, worth, |_| true);
     }
 
     /// Removes the key's entry, if there is one.
@@ -147,15 +151,81 @@ impl<K: Eq, V> Locked<'_, K, V> {
     where
         K: Borrow<Q>,
     {
-        if let Some(place) = self.shard.place(self.hash, key) {
-            self.shard.forget_place(place);
-        }
+        self.shard.forget(self.hash, key);
     }
 }
 
-impl<K: Eq, V> Shard<K, V> {
-    fn new(capacity: usize, seed: u64) -> Self {
-        Self { places: HashTable::new(), entries: Vec::new(), capacity, dice: seed | 1 }
+impl<K: Eq, V> Table<K, V> {
+    /// A table of at most `capacity` entries, none yet. `seed` is a random number.
+    #[must_use]
+    pub fn new(capacity: usize, seed: u64) -> Self {
+        Self { places: HashTable::new(), entries: Vec::new(), capacity: capacity.max(1), dice: seed | 1 }
+    }
+
+    /// How many entries there may be.
+    #[must_use]
+    pub const fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// From now on it has room for `capacity` entries. Those that are there stay: what is too much is not replaced once it
+    /// is forgotten.
+    pub fn resize(&mut self, capacity: usize) {
+        self.capacity = capacity.max(1);
+    }
+
+    /// How many entries there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Every entry.
+    pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.entries.iter().map(|entry| (&entry.key, &entry.value))
+    }
+
+    /// Every entry, whose value may be changed.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&K, &mut V)> {
+        self.entries.iter_mut().map(|entry| (&entry.key, &mut entry.value))
+    }
+
+    /// Every value, to be changed.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+        self.entries.iter_mut().map(|entry| &mut entry.value)
+    }
+
+    /// The entry of a key.
+    pub fn find<Q: Eq + ?Sized>(&mut self, hash: u64, key: &Q) -> Option<&mut V>
+    where
+        K: Borrow<Q>,
+    {
+        let place = self.place(hash, key)?;
+        self.entries.get_mut(place).map(|entry| &mut entry.value)
+    }
+
+    /// Removes a key's entry; whether there was one.
+    pub fn forget<Q: Eq + ?Sized>(&mut self, hash: u64, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+    {
+        let place = self.place(hash, key);
+        if let Some(place) = place {
+            self.forget_place(place);
+        }
+        place.is_some()
+    }
+
+    /// Forgets every entry.
+    pub fn clear(&mut self) {
+        self.places.clear();
+        self.entries.clear();
     }
 
     fn place<Q: Eq + ?Sized>(&self, hash: u64, key: &Q) -> Option<usize>
@@ -168,19 +238,33 @@ impl<K: Eq, V> Shard<K, V> {
         self.places.find(hash, is_it).copied()
     }
 
-    fn add<W: Ord>(&mut self, entry: Entry<K, V>, worth: impl Fn(&K, &V) -> W) {
+    /// Adds the entry of a key that has none. If the table is full, what `worth` values least of a sample goes, if it
+    /// `may_go`; if not, nothing is added.
+    pub fn add<W: Ord>(
+        &mut self,
+        hash: u64,
+        key: K,
+        value: V,
+        worth: impl Fn(&K, &V) -> W,
+        may_go: impl Fn(&V) -> bool,
+    ) -> Place {
+        let mut found = Place::Free;
         if self.entries.len() >= self.capacity {
             let sample: [usize; SAMPLES] = std::array::from_fn(|_| self.roll());
             let entries = &self.entries;
             let worth_of = |place: &usize| entries.get(*place).map(|entry| worth(&entry.key, &entry.value));
-            if let Some(loser) = sample.into_iter().min_by_key(worth_of) {
-                self.forget_place(loser);
+            let loser = sample.into_iter().min_by_key(worth_of);
+            match loser.filter(|place| entries.get(*place).is_some_and(|entry| may_go(&entry.value))) {
+                Some(loser) => self.forget_place(loser),
+                None => return Place::None,
             }
+            found = Place::Taken;
         }
         let entries = &self.entries;
         let hash_of = |&place: &usize| entries.get(place).map_or(0, |entry| entry.hash);
-        self.places.insert_unique(entry.hash, entries.len(), hash_of);
-        self.entries.push(entry);
+        self.places.insert_unique(hash, entries.len(), hash_of);
+        self.entries.push(Entry { hash, key, value });
+        found
     }
 
     fn forget_place(&mut self, place: usize) {

@@ -5,26 +5,39 @@ use std::{env, path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 
 use self::{context::Context, exit::Exit, output::Output};
-use crate::{auth, observer, proxy};
+use crate::{auth, compiler, observer, proxy};
 
+mod admin_token;
+mod alert;
 mod allow;
+mod anomalies;
+mod api;
 mod attach;
 mod audit;
 mod block;
+mod can;
 mod check;
+mod cluster;
 mod confirm;
 mod detach;
 mod doctor;
 mod init;
+mod key;
+mod limit;
 mod logs;
+mod quota;
 mod reload;
+mod replay;
 mod resume;
 mod route;
 mod run;
 mod shadow;
 mod status;
+mod token;
 mod top;
+mod upgrade;
 mod version;
+mod waf;
 mod watch;
 mod whoami;
 mod why;
@@ -33,9 +46,12 @@ mod context;
 
 mod arguments;
 mod exit;
+mod explained;
 mod output;
 mod progress;
+mod read_token;
 mod reference;
+mod request;
 mod table;
 
 /// An edge guard for HTTP APIs: an authenticating proxy whose refusals become drops in the kernel.
@@ -65,6 +81,17 @@ enum Command {
     Check(check::Check),
     /// Show which route matches a request, and why others do not
     Route(route::Route),
+    /// Look into OpenAPI documents, and try requests on them
+    #[command(subcommand)]
+    Api(api::Api),
+    /// Explain whether a principal may make a request
+    Can(can::Can),
+    /// Judge a request by the rules that look for attacks
+    #[command(subcommand)]
+    Waf(waf::Waf),
+    /// Explain a token, revoke tokens and list revocations
+    #[command(subcommand)]
+    Token(token::Token),
     /// Show the state of the running gateway
     Status(status::Status),
     /// Block sources, list and unblock them
@@ -75,6 +102,9 @@ enum Command {
     /// Allowlist sources: never limit, block or ban them
     #[command(subcommand)]
     Allow(allow::Allow),
+    /// Make, rotate and revoke API keys
+    #[command(subcommand)]
+    Key(key::Key),
     /// Explain what happens to an address, and why
     Why(why::Why),
     /// Verify the audit chain: the record of every decision
@@ -84,8 +114,24 @@ enum Command {
     Watch(watch::Watch),
     /// Show drops and blocks live
     Top(top::Top),
+    /// Show what limits on requests let through and refuse
+    #[command(subcommand)]
+    Limit(limit::Limit),
+    /// Show the other machines of a cluster, and make their keys
+    #[command(subcommand)]
+    Cluster(cluster::Cluster),
+    /// Show what was used up of quotas, and change it
+    #[command(subcommand)]
+    Quota(quota::Quota),
+    /// List what is not usual: requests, failures, latency, sizes
+    Anomalies(anomalies::Anomalies),
+    /// List alerts, test receivers, and silence alerts
+    #[command(subcommand)]
+    Alert(alert::Alert),
     /// Show the access log, filtered, and follow it
     Logs(logs::Logs),
+    /// Show whom a configuration's rules would have banned, by access logs
+    Replay(replay::Replay),
     /// Find problems of this host and this gateway
     Doctor(doctor::Doctor),
     /// Remove the XDP program from the kernel
@@ -99,10 +145,21 @@ enum Command {
     Resume(resume::Resume),
     /// Reload the configuration
     Reload(reload::Reload),
+    /// Run the program that is on disk now
+    Upgrade(upgrade::Upgrade),
     /// Show what you may do with the running gateway
     Whoami(whoami::Whoami),
+    /// Make, list and revoke operators' tokens for the admin listener
+    #[command(subcommand)]
+    AdminToken(admin_token::AdminToken),
     /// Show the program's version
     Version(version::Version),
+    /// The process that decides; the gateway starts it for itself
+    #[command(hide = true)]
+    Guard(run::Run),
+    /// The process that compiles a configuration; the gateway starts it for itself
+    #[command(hide = true)]
+    Compiler,
     /// The process that serves requests; the gateway starts it for itself
     #[command(hide = true)]
     Proxy,
@@ -131,7 +188,12 @@ pub fn main() -> ExitCode {
     };
     let context = Context { config: arguments.config, socket: arguments.socket, out: Output::new(arguments.json) };
     let command = match arguments.command {
-        Command::Run(_) | Command::Check(_) | Command::Init(_) | Command::Proxy | Command::Observer => {
+        Command::Guard(_)
+        | Command::Check(_)
+        | Command::Init(_)
+        | Command::Compiler
+        | Command::Proxy
+        | Command::Observer => {
             if let Err(error) = auth::crypto::install() {
                 return context.out.fail(&error.to_string(), Exit::Refused).into();
             }
@@ -142,19 +204,32 @@ pub fn main() -> ExitCode {
     match command {
         // They stay until a signal ends them and have their own ways to fail.
         Command::Run(run) => run.execute(context.config()),
+        Command::Guard(run) => run.guard(context.config()),
+        Command::Compiler => compiler::main(),
         Command::Proxy => proxy::main(),
         Command::Observer => observer::main(),
 
         Command::Init(init) => init.execute(&context).into(),
         Command::Check(check) => check.execute(&context).into(),
         Command::Route(route) => route.execute(&context).into(),
+        Command::Api(api) => api.execute(&context).into(),
+        Command::Can(can) => can.execute(&context).into(),
+        Command::Waf(waf) => waf.execute(&context).into(),
+        Command::Token(token) => token.execute(&context).into(),
         Command::Status(status) => status.execute(&context).into(),
         Command::Block(block) => block.execute(&context).into(),
         Command::Confirm(confirm) => confirm.execute(&context).into(),
         Command::Allow(allow) => allow.execute(&context).into(),
+        Command::Key(key) => key.execute(&context).into(),
         Command::Why(why) => why.execute(&context).into(),
         Command::Audit(audit) => audit.execute(&context).into(),
+        Command::Replay(replay) => replay.execute(&context).into(),
         Command::Doctor(doctor) => doctor.execute(&context).into(),
+        Command::Limit(limit) => limit.execute(&context).into(),
+        Command::Cluster(cluster) => cluster.execute(&context).into(),
+        Command::Quota(quota) => quota.execute(&context).into(),
+        Command::Anomalies(anomalies) => anomalies.execute(&context).into(),
+        Command::Alert(alert) => alert.execute(&context).into(),
         Command::Logs(logs) => logs.execute(&context).into(),
         Command::Watch(watch) => watch.execute(&context).into(),
         Command::Top(top) => top.execute(&context).into(),
@@ -163,7 +238,9 @@ pub fn main() -> ExitCode {
         Command::Shadow(shadow) => shadow.execute(&context).into(),
         Command::Resume(resume) => resume.execute(&context).into(),
         Command::Reload(reload) => reload.execute(&context).into(),
+        Command::Upgrade(upgrade) => upgrade.execute(&context).into(),
         Command::Whoami(whoami) => whoami.execute(&context).into(),
+        Command::AdminToken(admin_token) => admin_token.execute(&context).into(),
         Command::Version(version) => version.execute(&context).into(),
     }
 }

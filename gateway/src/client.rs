@@ -33,6 +33,13 @@ pub(crate) struct Client {
     pub(crate) is_trusted: bool,
 }
 
+impl Client {
+    /// Where it is; `None`: it is a trusted proxy, and whom it speaks for is not known.
+    pub(crate) fn named(&self) -> Option<IpAddr> {
+        (!self.is_trusted).then(|| self.address.ip())
+    }
+}
+
 /// The trusted proxies, and the header that they name clients by.
 #[derive(Debug)]
 pub struct Trusted {

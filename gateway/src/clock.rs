@@ -1,6 +1,9 @@
 //! Reads the clocks, once per decision; policies are told the time and never ask for it.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    fs,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use jiff::Timestamp;
 use nix::time::{ClockId, clock_gettime};
@@ -45,6 +48,12 @@ pub fn monotonic() -> u64 {
 #[must_use]
 pub fn thread() -> u64 {
     read(ClockId::CLOCK_THREAD_CPUTIME_ID)
+}
+
+/// What tells one life of the machine from another: in each `CLOCK_MONOTONIC` begins anew. Empty: the kernel does not say.
+#[must_use]
+pub fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
 /// RFC 3339, UTC, milliseconds.

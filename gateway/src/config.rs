@@ -9,7 +9,11 @@ use toml::de::DeTable;
 
 pub(crate) use self::effective::sensitive;
 use self::{effective::Sensitive, reader::Reader, table::Table, tables::Contents};
-use crate::{diagnostic::Diagnostic, settings};
+use crate::{
+    diagnostic::Diagnostic,
+    file::NamedFile,
+    settings::{self, otlp::Collector},
+};
 
 pub mod diagnostics;
 pub mod document;
@@ -47,6 +51,12 @@ pub struct Config {
     pub admin: Option<settings::admin::Settings>,
     /// Which requests are traced; `None`: none is.
     pub traces: Option<settings::traces::Settings>,
+    /// Where metrics and log records are sent.
+    pub otlp: settings::otlp::Settings,
+    /// What somebody is told of, and how.
+    pub alerts: settings::alert::Settings,
+    /// When something is not usual; `None`: nothing is learned.
+    pub anomalies: Option<settings::anomalies::Settings>,
     /// The proxy's part.
     pub proxy: settings::proxy::Settings,
     /// Its text, with the place of every key, for faults that are found later ([`Diagnostics::from_diagnostics`]).
@@ -70,13 +80,29 @@ impl Config {
             )
         })?;
         let reader = Reader::new(&document, files);
-        let Contents { admin, traces, guard, proxy } =
+        let Contents { admin, traces, otlp, alerts, anomalies, guard, proxy } =
             tables::read(Table::root(&reader, parsed.get_ref(), tables::KEYS), &reader);
         let (diagnostics, warnings) = reader.finish();
         if !diagnostics.is_empty() {
             return Err(Diagnostics::new(document.clone(), diagnostics));
         }
-        Ok(Self { guard, admin, traces, proxy, document, warnings })
+        Ok(Self { guard, admin, traces, otlp, alerts, anomalies, proxy, document, warnings })
+    }
+
+    /// The files that only the observer may know.
+    pub(crate) fn observer_secrets(&self) -> impl Iterator<Item = &NamedFile> {
+        let admin = self.admin.iter().flat_map(settings::admin::Settings::secrets);
+        let collectors = self.collectors().filter_map(|(_table, collector)| collector.headers.as_ref());
+        let receivers = self.alerts.receivers.iter();
+        let receivers = receivers.flat_map(|receiver| receiver.kind.secrets().chain(&receiver.dial.private_key));
+        admin.chain(collectors).chain(receivers)
+    }
+
+    /// Every collector, with the name of its table.
+    pub(crate) fn collectors(&self) -> impl Iterator<Item = (&'static str, &Collector)> {
+        let traces = self.traces.iter().map(|traces| ("traces", &traces.collector));
+        let metrics = self.otlp.metrics.iter().map(|metrics| ("otlp_metrics", &metrics.collector));
+        traces.chain(metrics).chain(self.otlp.logs.iter().map(|logs| ("otlp_logs", logs)))
     }
 
     /// Everything that is in force, defaults included, as JSON. Files are named, never shown: nothing in it is secret.
@@ -91,7 +117,9 @@ impl Config {
     }
 
     fn describe(&self, sensitive: Sensitive) -> serde_json::Value {
-        effective::describe(&self.guard, self.admin.as_ref(), self.traces.as_ref(), &self.proxy, sensitive)
+        let admin = self.admin.as_ref();
+        let told = (self.traces.as_ref(), &self.otlp, (&self.alerts, self.anomalies.as_ref()));
+        effective::describe(&self.guard, admin, told, &self.proxy, sensitive)
     }
 }
 

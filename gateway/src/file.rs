@@ -16,3 +16,36 @@ impl fmt::Debug for NamedFile {
         write!(out, "{:?} ({} bytes)", self.path, self.bytes.len())
     }
 }
+
+/// Writes a file with its content: for what one process hands to another, and nothing else.
+pub(crate) mod whole {
+    use std::path::PathBuf;
+
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    use super::NamedFile;
+
+    pub(crate) fn serialize<S: Serializer>(file: &NamedFile, serializer: S) -> Result<S::Ok, S::Error> {
+        (&file.path, &*file.bytes).serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NamedFile, D::Error> {
+        let (path, bytes) = <(PathBuf, Vec<u8>)>::deserialize(deserializer)?;
+        Ok(NamedFile { path, bytes: bytes.into() })
+    }
+
+    /// The same for a file that may be missing.
+    pub(crate) mod optional {
+        use super::{Deserializer, NamedFile, PathBuf, Serializer};
+        use serde::{Deserialize as _, Serialize as _};
+
+        pub(crate) fn serialize<S: Serializer>(file: &Option<NamedFile>, serializer: S) -> Result<S::Ok, S::Error> {
+            file.as_ref().map(|file| (&file.path, &*file.bytes)).serialize(serializer)
+        }
+
+        pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<NamedFile>, D::Error> {
+            let file = Option::<(PathBuf, Vec<u8>)>::deserialize(deserializer)?;
+            Ok(file.map(|(path, bytes)| NamedFile { path, bytes: bytes.into() }))
+        }
+    }
+}

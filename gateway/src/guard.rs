@@ -5,9 +5,12 @@ pub mod offline;
 
 pub mod control;
 
+mod admin_tokens;
 mod anchors;
 pub mod audit;
 pub mod bans;
+pub mod cluster;
+pub(crate) mod credentials;
 pub mod feeds;
 pub mod kernel;
 pub mod state_files;
@@ -16,9 +19,13 @@ pub mod store;
 pub mod doctor;
 
 mod enforcement;
+mod key_sets;
+mod launcher;
 mod log_files;
 mod observer;
 mod operators;
 mod proxies;
+mod quotas;
 
+pub use admin_tokens::LONGEST as LONGEST_ADMIN_TOKEN;
 pub use lifecycle::main;

@@ -1,6 +1,9 @@
 //! Reads the values of headers that are lists, wherever they stand (RFC 9110 5.6.1): the one place that takes them apart.
 
-use http::{HeaderMap, header::AsHeaderName};
+use http::{
+    HeaderMap,
+    header::{self, AsHeaderName},
+};
 
 /// The members of a list, which may be spread over several lines, without the blanks around them.
 pub fn members(headers: &HeaderMap, name: impl AsHeaderName) -> impl Iterator<Item = &[u8]> {
@@ -13,9 +16,19 @@ pub fn has_member(headers: &HeaderMap, name: impl AsHeaderName, member: &[u8]) -
     members(headers, name).any(|known| known.eq_ignore_ascii_case(member))
 }
 
+/// Headers of the connection itself: no upstream gets them, whether `Connection` names them or not.
+const OF_CONNECTIONS: [&str; 6] = ["connection", "http2-settings", "keep-alive", "proxy-connection", "te", "upgrade"];
+
+/// Whether `Connection` names a header, which is removed then (RFC 9110 7.6.1): the upstream gets the request without it.
+pub fn is_nominated(headers: &HeaderMap, name: &str) -> bool {
+    headers.contains_key(header::CONNECTION)
+        && has_member(headers, header::CONNECTION, name.as_bytes())
+        && !OF_CONNECTIONS.iter().any(|known| known.eq_ignore_ascii_case(name))
+}
+
 #[cfg(test)]
 mod tests {
-    use http::{HeaderValue, header};
+    use http::HeaderValue;
 
     use super::*;
 
@@ -31,6 +44,20 @@ mod tests {
             assert!(has_member(&headers, &header::CONNECTION, member.to_ascii_uppercase().as_bytes()), "{lines:?}");
         }
         assert!(!has_member(&headers, header::CONNECTION, b"other"), "{lines:?}");
+    }
+
+    #[test]
+    fn connection_removes_what_it_names_and_is_no_header_of_its_own() {
+        for (line, name, expect) in [
+            ("close, X-Mode", "x-mode", true),
+            ("close, x-mode", "X-Mode", true),
+            ("close", "x-mode", false),
+            ("upgrade", "upgrade", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONNECTION, HeaderValue::from_static(line));
+            assert_eq!(is_nominated(&headers, name), expect, "{line} {name}");
+        }
     }
 
     #[test]

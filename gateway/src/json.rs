@@ -25,32 +25,70 @@ pub const MAX_VALUES: usize = 200_000;
 #[error(transparent)]
 pub struct JsonError(#[from] serde_json::Error);
 
+/// How much one text may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How deep arrays and objects may be nested.
+    pub depth: usize,
+    /// The most values, each element and member counted.
+    pub values: usize,
+    /// The most bytes of all strings and names: in YAML an alias stands for what it repeats.
+    pub bytes: usize,
+}
+
+/// Those of what clients send.
+const OF_CLIENTS: Limits = Limits { depth: MAX_DEPTH, values: MAX_VALUES, bytes: usize::MAX };
+
 /// Reads one JSON text.
 ///
 /// # Errors
 /// Anything but exactly one value within the limits and without duplicate members.
 pub fn parse(bytes: &[u8]) -> Result<Value, JsonError> {
+    parse_within(bytes, OF_CLIENTS)
+}
+
+/// As [`parse`], within other limits.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_within(bytes: &[u8], limits: Limits) -> Result<Value, JsonError> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let values = Cell::new(0);
-    let value = ValueReader { depth: 0, values: &values }.deserialize(&mut deserializer)?;
+    let value = read_within(&mut deserializer, limits)?;
     deserializer.end()?;
     Ok(value)
+}
+
+/// Reads one value of any format as JSON, by the same rules.
+///
+/// # Errors
+/// As [`parse`].
+pub fn read_within<'de, D: Deserializer<'de>>(deserializer: D, limits: Limits) -> Result<Value, D::Error> {
+    let (values, bytes) = (Cell::new(0), Cell::new(0));
+    ValueReader { limits, depth: 0, values: &values, bytes: &bytes }.deserialize(deserializer)
 }
 
 /// Reads one value at some depth.
 #[derive(Clone, Copy)]
 struct ValueReader<'a> {
+    limits: Limits,
     depth: usize,
     /// How many values were read so far, over the whole text.
     values: &'a Cell<usize>,
+    /// How many bytes of text.
+    bytes: &'a Cell<usize>,
 }
 
 impl ValueReader<'_> {
     fn deeper<E: serde::de::Error>(self) -> Result<Self, E> {
-        if self.depth == MAX_DEPTH {
+        if self.depth == self.limits.depth {
             return Err(E::custom("nested too deeply"));
         }
         Ok(Self { depth: self.depth + 1, ..self })
+    }
+
+    fn take<E: serde::de::Error>(self, text: &str) -> Result<(), E> {
+        self.bytes.set(self.bytes.get().saturating_add(text.len()));
+        if self.bytes.get() > self.limits.bytes { Err(E::custom("too much text")) } else { Ok(()) }
     }
 }
 
@@ -59,7 +97,7 @@ impl<'de> DeserializeSeed<'de> for ValueReader<'_> {
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
         self.values.set(self.values.get() + 1);
-        if self.values.get() > MAX_VALUES {
+        if self.values.get() > self.limits.values {
             return Err(D::Error::custom("too many values"));
         }
         deserializer.deserialize_any(self)
@@ -93,11 +131,13 @@ impl<'de> Visitor<'de> for ValueReader<'_> {
         Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("number out of range"))
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Value, E> {
+        self.take(value)?;
         Ok(value.into())
     }
 
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+    fn visit_string<E: serde::de::Error>(self, value: String) -> Result<Value, E> {
+        self.take(&value)?;
         Ok(value.into())
     }
 
@@ -114,6 +154,7 @@ impl<'de> Visitor<'de> for ValueReader<'_> {
         let reader = self.deeper()?;
         let mut object = Map::new();
         while let Some(name) = members.next_key::<String>()? {
+            reader.take(&name)?;
             if object.contains_key(&name) {
                 return Err(A::Error::custom("duplicate member"));
             }

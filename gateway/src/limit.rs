@@ -1,167 +1,483 @@
-//! Rate limits on requests: how many a source may make.
+//! Limits on requests and quotas: how many whoever they count may make, by address, principal, tenant, route and more.
 //!
-//! *Invariant:* the state is bounded. When `capacity` sources are kept count of, a newcomer takes the place of the one
-//! closest to idle of a few picked at random (see [`bounded`](crate::bounded)): an idle source's budget is full, as a
-//! newcomer's is, so forgetting it changes nothing, while whoever runs at its limit has an arrival time furthest in
-//! the future and is kept.
+//! Limits are asked at three moments of a request, each as early as what it looks at is known: before the target is read,
+//! once the route is found, and once it is known who asks. All that are asked at one moment are judged, and if one of them
+//! refuses, none of that moment is charged. What earlier moments have charged stays: it counts what arrives.
+//!
+//! *Invariant:* the state is bounded (see [`counter`]), is keyed by numbers alone, and outlives configurations: another
+//! rate continues the counts. Where no limit is configured there is no [`Limits`].
 
-use std::{
-    collections::HashSet,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+use std::sync::Arc;
+
+use http::HeaderMap;
+
+use self::{
+    budget::{Allowed, Budgets, Judgement},
+    charge::{Charge, moment, weight},
+    counter::Over,
+    in_flight::Entered,
+    key::{Hashed, Hasher, Part},
+    offenders::Offenders,
+    quota::Quota,
+    shadow::Mode,
+    shared::Circle,
+    told::Left,
+};
+use crate::{
+    claim::ClaimPath,
+    refusal::{Refusal, Reject},
+    settings::{
+        limit::{Allowance, Cost, Except, KeyPart, Limit as Configured, Plan, Settings, quota::QuotaHeaders},
+        route::Route,
     },
 };
 
-use gateway_common::{
-    limit::{ArrivalTime, Rate},
-    source::Source,
-};
+pub mod bandwidth;
+pub mod connection;
+pub mod quota;
+pub mod quotas;
+pub mod report;
 
-use crate::{
-    bounded::Sharded,
-    refusal::{Refusal, Reject},
-    settings::limit::Settings,
-};
+mod ask;
+mod budget;
+mod charge;
+mod counter;
+mod in_flight;
+mod kernel_plans;
+mod key;
+mod lease;
+mod offenders;
+mod plan;
+mod shadow;
+mod shared;
+mod tell;
+mod told;
 
 #[cfg(test)]
 mod tests;
 
-/// Requests that a limit in shadow mode would have refused, since the last time it was asked.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ShadowRefusals {
-    /// How many.
-    pub requests: u64,
-    /// Whose, as far as they were not told of before; at most [`MOST_TOLD`].
-    pub sources: Vec<Source>,
-}
+pub use ask::{Ask, Asks, Call};
+pub use charge::When;
+pub use counter::{BYTES_PER_KEY, Counts};
+pub use kernel_plans::KernelPlans;
+pub use key::{Facts, route_name};
+pub use lease::Granted;
+pub use plan::{Members, of as plan_of};
+pub use shadow::{MOST_TOLD, ShadowRefusals};
+pub use shared::portion_of;
+pub use told::Told;
 
-/// So many sources are known to have been told of. Over that, their requests are counted alone.
-const MOST_KNOWN: usize = 16_384;
+/// How many requests limits may count together for one request: one bit each.
+const _: () = assert!(crate::settings::limit::MAX_LIMITS <= 64);
 
-/// The most sources that are told of at once.
-pub const MOST_TOLD: usize = 500;
-
-/// One budget per source, exact on any number of threads. It outlives configurations: another rate continues the counts.
+/// Every limit of a configuration, compiled.
 #[derive(Debug)]
-pub struct AddressLimit {
-    /// The rate in force: changed while every budget is locked, read while one is.
-    interval: AtomicU64,
-    burst: AtomicU64,
-    capacity: usize,
-    budgets: Sharded<Source, ArrivalTime>,
-    enforces: AtomicBool,
-    /// An operator ended shadow mode.
-    is_promoted: AtomicBool,
-    would_refuse: AtomicU64,
-    told: Mutex<ReportedSources>,
+pub struct Limits {
+    limits: Box<[Limit]>,
+    parts: Box<[Part]>,
+    plans: Box<[Members]>,
+    hasher: Hasher,
+    /// With whom limits are shared; `None`: no limit is.
+    circle: Option<Circle>,
+    ipv6_prefix: u8,
+    arrived: Box<[Charge]>,
+    /// By route, in the order of the configuration.
+    routed: Box<[Box<[Charge]>]>,
+    authorized: Box<[Box<[Charge]>]>,
 }
 
+/// One limit.
+#[derive(Debug)]
+struct Limit {
+    name: Arc<str>,
+    /// Indices into [`Limits::parts`].
+    by: Box<[usize]>,
+    /// As it is configured.
+    by_text: Vec<KeyPart>,
+    cost: Cost,
+    except: Except,
+    headers: bool,
+    quota_headers: QuotaHeaders,
+    /// What a quota counts, and until when; `None`: it is a limit.
+    quota: Option<Box<str>>,
+    /// `hour`, `day`, `week` or `month`.
+    per: Option<String>,
+    mode: Arc<Mode>,
+    offenders: Arc<Offenders>,
+    /// What everybody has, then what plans have instead.
+    allowed: Box<[Allowed]>,
+    /// For each plan, an index into `allowed`.
+    by_plan: Box<[usize]>,
+}
+
+/// What limits have said of one request so far.
 #[derive(Debug, Default)]
-struct ReportedSources {
-    known: HashSet<Source>,
-    fresh: Vec<Source>,
+pub struct Judged {
+    told: Told,
+    owed: Vec<Owed>,
+    /// How long it has to wait, in nanoseconds.
+    wait: u64,
 }
 
-impl AddressLimit {
-    /// Full budgets for everybody.
+/// What is to be done when the request is over.
+#[derive(Debug)]
+struct Owed {
+    limit: usize,
+    allowed: usize,
+    due: Due,
+}
+
+#[derive(Debug)]
+enum Due {
+    Leave(Entered),
+    /// To be charged; `units` where they are known already.
+    Units {
+        key: u64,
+        weight: u64,
+        units: Option<u64>,
+    },
+}
+
+/// What a request has come to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Bytes of its body.
+    pub request_bytes: u64,
+    /// Bytes of the response's body.
+    pub response_bytes: u64,
+    /// Messages of gRPC that the client sent.
+    pub grpc_messages: u64,
+}
+
+impl Limits {
+    /// Compiles the limits of a configuration. `kept`: the claims that identities keep. `before`: what was in force until
+    /// now; its counts are shared, and nothing of them changes until [`Self::put_in_force`]. `None`: there is no limit.
     #[must_use]
-    pub fn new(settings: &Settings) -> Self {
-        Self {
-            interval: AtomicU64::new(settings.rate.interval),
-            burst: AtomicU64::new(settings.rate.burst),
-            capacity: settings.capacity,
-            budgets: Sharded::new(settings.capacity),
-            enforces: AtomicBool::new(!settings.shadow),
-            is_promoted: AtomicBool::new(false),
-            would_refuse: AtomicU64::new(0),
-            told: Mutex::default(),
-        }
-    }
-
-    /// The limit of another configuration: this one where it has room for as many sources, else one without counts.
-    #[must_use]
-    pub fn succeeded_by(self: &Arc<Self>, settings: &Settings) -> Arc<Self> {
-        if settings.capacity == self.capacity { Arc::clone(self) } else { Arc::new(Self::new(settings)) }
-    }
-
-    /// Goes on by `settings`, with the counts of `before`. `now` is `CLOCK_MONOTONIC` in nanoseconds.
-    pub fn put_in_force(&self, settings: &Settings, before: &Self, now: u64) {
-        let (old, new) = (before.rate(), settings.rate);
-        if !std::ptr::eq(self, before) {
-            before.budgets.each(|source, arrival| {
-                self.budgets.lock(source).put(*source, new.carried(*arrival, old, now), |_, arrival| *arrival);
-            });
-            self.is_promoted.store(before.is_promoted.load(Ordering::Relaxed), Ordering::Relaxed);
-        } else if old != new {
-            let carry = |arrival: &mut ArrivalTime| *arrival = new.carried(*arrival, old, now);
-            self.budgets.change_all(carry, || {
-                self.interval.store(new.interval, Ordering::Relaxed);
-                self.burst.store(new.burst, Ordering::Relaxed);
-            });
-        }
-        // Once the configuration enforces it, the promotion is over.
-        let is_promoted = self.is_promoted.fetch_and(settings.shadow, Ordering::Relaxed);
-        self.enforces.store(!settings.shadow || is_promoted, Ordering::Relaxed);
-    }
-
-    /// Ends shadow mode: an operator says so.
-    pub fn enforce(&self) {
-        self.is_promoted.store(true, Ordering::Relaxed);
-        self.enforces.store(true, Ordering::Relaxed);
-    }
-
-    fn rate(&self) -> Rate {
-        Rate { interval: self.interval.load(Ordering::Relaxed), burst: self.burst.load(Ordering::Relaxed) }
-    }
-
-    /// What would have been refused since the last call; `None`: nothing.
-    pub fn would_refuse(&self) -> Option<ShadowRefusals> {
-        let requests = self.would_refuse.swap(0, Ordering::Relaxed);
-        if requests == 0 {
+    pub fn new(
+        settings: &Settings,
+        routes: &[Route],
+        kept: &[ClaimPath],
+        ipv6_prefix: u8,
+        before: Option<&Self>,
+    ) -> Option<Self> {
+        if settings.limits.is_empty() {
             return None;
         }
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        Some(ShadowRefusals { requests, sources: std::mem::take(&mut told.fresh) })
-    }
-
-    fn note(&self, source: Source) {
-        self.would_refuse.fetch_add(1, Ordering::Relaxed);
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.fresh.len() < MOST_TOLD && told.known.len() < MOST_KNOWN && told.known.insert(source) {
-            told.fresh.push(source);
+        let hasher = Hasher::of(settings, before.map(|before| &before.hasher));
+        let circle = Circle::new(settings, before.and_then(|before| before.circle.as_ref()));
+        let mut parts: Vec<Part> = Vec::new();
+        let mut limits = Vec::new();
+        for configured in &settings.limits {
+            let by = configured.by.iter().map(|part| {
+                parts.iter().position(|known| known.key == *part).unwrap_or_else(|| {
+                    parts.push(Part::new(part, routes, kept, &hasher));
+                    parts.len() - 1
+                })
+            });
+            let by = by.collect();
+            let known = before.and_then(|before| before.limits.iter().find(|known| *known.name == *configured.name));
+            limits.push(Limit::new(configured, by, &settings.plans, known, circle.as_ref(), &hasher));
         }
+        let charges = |which: &dyn Fn(&Configured) -> When, when: When, route: Option<&Route>| -> Box<[Charge]> {
+            let all = settings.limits.iter().enumerate().filter(|(_, limit)| which(limit) == when);
+            all.filter_map(|(at, limit)| Some(Charge { limit: at, weight: weight(limit, route)? })).collect()
+        };
+        let which = |limit: &Configured| moment(limit, &settings.plans);
+        let by_route = |when| routes.iter().map(|route| charges(&which, when, Some(route))).collect();
+        Some(Self {
+            arrived: charges(&which, When::Arrived, None),
+            routed: by_route(When::Routed),
+            authorized: by_route(When::Authorized),
+            plans: settings.plans.iter().map(|plan| Members::new(plan, kept)).collect(),
+            limits: limits.into(),
+            parts: parts.into(),
+            hasher,
+            circle,
+            ipv6_prefix,
+        })
     }
 
-    /// Takes one request out of the source's budget. `now` is `CLOCK_MONOTONIC` in nanoseconds.
-    ///
-    /// # Errors
-    /// [`Reject::TooManyRequests`], with the time to wait; nothing is taken then.
-    pub fn spend(&self, source: Source, now: u64) -> Result<(), Refusal> {
-        let mut budgets = self.budgets.lock(&source);
-        // The rate of this budget, as long as it is locked.
-        let rate = self.rate();
-        let known = budgets.find(&source);
-        let arrival = known.as_deref().copied().unwrap_or_default();
-        match (rate.spend(arrival, now, 1), known) {
-            (Some(next), Some(known)) => *known = next,
-            (Some(next), None) => budgets.put(source, next, |_, arrival| *arrival),
-            (None, _) => {
-                drop(budgets);
-                // Fails open while the limit is in shadow mode.
-                if !self.enforces.load(Ordering::Relaxed) {
-                    self.note(source);
-                    return Ok(());
+    /// Goes on with the counts of `before`. `now` is `CLOCK_MONOTONIC` in nanoseconds.
+    pub fn put_in_force(&self, settings: &Settings, before: &Self, now: u64) {
+        for (limit, configured) in self.limits.iter().zip(&settings.limits) {
+            limit.mode.change(configured.shadow);
+            let Some(known) = before.limits.iter().find(|known| known.name == limit.name) else { continue };
+            if known.by_text != limit.by_text {
+                continue;
+            }
+            if let Some(quota) = limit.counts_of_quota() {
+                quota.resize(configured.capacity);
+            }
+            for allowed in &limit.allowed {
+                if let Some(known) = known.allowed.iter().find(|known| known.plan == allowed.plan) {
+                    allowed.take_over(known, configured.capacity, now);
                 }
-                return Err(refuse(rate, arrival, now));
             }
         }
-        Ok(())
+    }
+
+    /// Judges a request at one moment. `now` is `CLOCK_MONOTONIC` in nanoseconds.
+    ///
+    /// # Errors
+    /// [`Reject::TooManyRequests`], with the limits that refuse and the time to wait; nothing is charged then.
+    #[inline]
+    pub fn judge(&self, when: When, facts: &Facts<'_>, now: u64, judged: &mut Judged) -> Result<(), Refusal> {
+        let charges = match when {
+            When::Arrived => &self.arrived,
+            When::Routed | When::Authorized => {
+                let by_route = if when == When::Routed { &self.routed } else { &self.authorized };
+                let Some(charges) = facts.route.and_then(|route| by_route.get(route)) else { return Ok(()) };
+                charges
+            }
+        };
+        if charges.is_empty() { Ok(()) } else { self.judge_all(charges, facts, now, judged) }
+    }
+
+    fn judge_all(&self, charges: &[Charge], facts: &Facts<'_>, now: u64, judged: &mut Judged) -> Result<(), Refusal> {
+        let plan = facts.identity.and_then(|identity| plan::of(&self.plans, identity));
+        let facts = Facts { plan: plan.and_then(|plan| self.plans.get(plan)).map(|plan| &*plan.name), ..*facts };
+        let mut hashed = Hashed::default();
+        let (first_owed, mut taken, mut refusal) = (judged.owed.len(), 0_u64, None);
+        let (quota_before, mut is_over_quota) = (judged.told.quota, false);
+        for (at, charge) in charges.iter().enumerate() {
+            let Some(limit) = self.limits.get(charge.limit).filter(|limit| !limit.excepts(&facts)) else { continue };
+            let Some((place, allowed)) = limit.allowed(plan) else { continue };
+            let key = self.hasher.key(&limit.by, &self.parts, &facts, &mut hashed);
+            let over = if limit.mode.enforces() { Over::Refused } else { Over::Shadow };
+            match allowed.judge(key, charge.weight, limit.cost.is_later(), now, over) {
+                Judgement::Admitted { left, reset, wait, entered, is_new } => {
+                    taken |= 1 << at;
+                    if let Some(quota) = limit.counts_of_quota().filter(|_| is_new) {
+                        quota.name(key, key::shown(&self.hasher.tell(&limit.by, &self.parts, &facts)), now);
+                    }
+                    let mut owe = |due| judged.owed.push(Owed { limit: charge.limit, allowed: place, due });
+                    if let Some(entered) = entered {
+                        owe(Due::Leave(entered));
+                    } else if limit.cost.is_later() {
+                        owe(Due::Units { key, weight: charge.weight, units: None });
+                    }
+                    if over == Over::Refused {
+                        judged.wait = judged.wait.max(wait);
+                    }
+                    if over == Over::Refused && refusal.is_none() {
+                        let left = Left { limit: charge.limit, allowed: place, left, reset };
+                        judged.told.admitted(left, limit.headers, limit.quota_headers.is_sent());
+                    }
+                }
+                Judgement::Over { reset } => {
+                    limit.offenders.note(key, now, || self.hasher.tell(&limit.by, &self.parts, &facts));
+                    // Fails open while the limit is in shadow mode.
+                    if over == Over::Shadow {
+                        limit.mode.note(facts.source);
+                        continue;
+                    }
+                    let wait = reset.unwrap_or(1).max(1);
+                    is_over_quota |= limit.quota.is_some();
+                    if refuse(&mut refusal, limit, wait) {
+                        let left = Left { limit: charge.limit, allowed: place, left: 0, reset: reset.map(|_| wait) };
+                        judged.told.refused(left, limit.headers, limit.quota_headers.is_sent());
+                    }
+                }
+            }
+        }
+        let Some(refusal) = refusal else { return Ok(()) };
+        if !is_over_quota {
+            judged.told.quota = quota_before;
+        }
+        self.give_back(charges, taken, plan, &facts, &mut hashed, now);
+        for owed in judged.owed.drain(first_owed..) {
+            if let (Due::Leave(entered), Some(allowed)) = (owed.due, self.allowed(owed.limit, owed.allowed)) {
+                allowed.budgets.refund_entered(entered);
+            }
+        }
+        Err(refusal)
+    }
+
+    /// Gives back what was taken of rates: of the charges whose bits are set in `taken`.
+    fn give_back(
+        &self,
+        charges: &[Charge],
+        taken: u64,
+        plan: Option<usize>,
+        facts: &Facts<'_>,
+        hashed: &mut Hashed,
+        now: u64,
+    ) {
+        for (at, charge) in charges.iter().enumerate().filter(|(at, _)| taken & (1 << at) != 0) {
+            debug_assert!(at < 64, "there are no more limits");
+            let Some(limit) = self.limits.get(charge.limit) else { continue };
+            let Some((_, allowed)) = limit.allowed(plan) else { continue };
+            let key = self.hasher.key(&limit.by, &self.parts, facts, hashed);
+            allowed.refund(key, charge.weight, limit.cost.is_later(), now);
+        }
+    }
+
+    /// Notes what the upstream says a request costs, where a limit looks at a header of its answer. Returns the name of a
+    /// limit whose header is there and no whole number.
+    pub fn note_response(&self, headers: &HeaderMap, judged: &mut Judged) -> Option<&str> {
+        let mut wrong = None;
+        for owed in &mut judged.owed {
+            if let Due::Units { units, .. } = &mut owed.due
+                && let Some(limit) = self.limits.get(owed.limit)
+                && let Cost::Header(name) = &limit.cost
+                && let Some(value) = headers.get(name)
+            {
+                *units = value.to_str().ok().and_then(|value| value.trim().parse().ok());
+                if units.is_none() {
+                    wrong = Some(&*limit.name);
+                }
+            }
+        }
+        wrong
+    }
+
+    /// Whether the headers of answers have to be read: for what a request costs, or as ours take the place of the upstream's.
+    #[must_use]
+    pub fn reads_responses(&self) -> bool {
+        self.limits.iter().any(|limit| matches!(limit.cost, Cost::Header(_)) || limit.quota_headers.is_sent())
+    }
+
+    /// Charges what was known only once the request was over, and lets others have its place. What the upstream does not
+    /// say costs one unit.
+    pub fn settle(&self, judged: &mut Judged, spent: &Spent, now: u64) {
+        for owed in judged.owed.drain(..) {
+            let Some(allowed) = self.allowed(owed.limit, owed.allowed) else { continue };
+            match owed.due {
+                Due::Leave(entered) => allowed.budgets.leave(entered),
+                Due::Units { key, weight, units } => {
+                    let cost = self.limits.get(owed.limit).map(|limit| &limit.cost);
+                    let units = match cost {
+                        // A request without any message is one request.
+                        Some(Cost::GrpcMessages) => spent.grpc_messages.max(1),
+                        // One wrong number must not shut anybody out for longer than a spent budget takes.
+                        Some(Cost::Header(_)) => units.unwrap_or(1).min(allowed.burst()),
+                        Some(Cost::RequestBytes) => spent.request_bytes,
+                        Some(Cost::ResponseBytes) => spent.response_bytes,
+                        Some(Cost::Requests) | None => 0,
+                    };
+                    allowed.charge(key, units.saturating_mul(weight), now);
+                }
+            }
+        }
+    }
+
+    fn allowed(&self, limit: usize, allowed: usize) -> Option<&Allowed> {
+        self.limits.get(limit)?.allowed.get(allowed)
     }
 }
 
-fn refuse(rate: Rate, arrival: ArrivalTime, now: u64) -> Refusal {
-    let seconds = rate.wait(arrival, now).div_ceil(1_000_000_000);
-    let refusal = Refusal::new(Reject::TooManyRequests, "over limit.address");
-    Refusal { retry_after: Some(seconds.max(1)), ..refusal }
+impl Judged {
+    /// What the client is told.
+    #[must_use]
+    pub fn told(&self) -> Option<Told> {
+        self.told.any()
+    }
+
+    /// How long it has to wait for its turn, in nanoseconds. Asked once.
+    #[must_use]
+    pub const fn take_wait(&mut self) -> u64 {
+        std::mem::replace(&mut self.wait, 0)
+    }
+
+    /// Whether anything is to be done when the request is over.
+    #[must_use]
+    pub const fn is_owing(&self) -> bool {
+        !self.owed.is_empty()
+    }
+}
+
+impl Limit {
+    fn new(
+        configured: &Configured,
+        by: Box<[usize]>,
+        plans: &[Plan],
+        known: Option<&Self>,
+        circle: Option<&Circle>,
+        hasher: &Hasher,
+    ) -> Self {
+        let counted = known.filter(|known| known.by_text == configured.by);
+        let quota_of = configured.counts().map(Into::into);
+        let quota = configured.quota.as_ref().map(|quota| {
+            let same = known.filter(|known| known.quota == quota_of).and_then(Self::counts_of_quota).map(Arc::clone);
+            same.unwrap_or_else(|| Arc::new(Quota::new(quota, configured.capacity, hasher.seed())))
+        });
+        let allowed = |allowance: &Allowance, plan: Option<&str>| {
+            let known = counted.and_then(|known| known.allowed.iter().find(|known| known.plan.as_deref() == plan));
+            Allowed::new(configured, allowance, plan, known, circle, quota.as_ref(), hasher.seed())
+        };
+        let mut all = vec![allowed(&configured.allowance, None)];
+        let mut by_plan = Vec::new();
+        for plan in plans {
+            let own = plan.limits.iter().find(|(name, _)| *name == configured.name);
+            by_plan.push(own.map_or(0, |(_, allowance)| {
+                all.push(allowed(allowance, Some(&plan.name)));
+                all.len() - 1
+            }));
+        }
+        Self {
+            name: configured.name.as_str().into(),
+            by,
+            by_text: configured.by.clone(),
+            cost: configured.cost.clone(),
+            except: configured.except.clone(),
+            headers: configured.headers,
+            quota_headers: configured.quota.as_ref().map(|quota| quota.headers.clone()).unwrap_or_default(),
+            quota: quota_of,
+            per: configured.quota.as_ref().map(|quota| quota.period.to_string()),
+            mode: known.map_or_else(|| Arc::new(Mode::new(configured.shadow)), |known| Arc::clone(&known.mode)),
+            offenders: counted.map(|known| Arc::clone(&known.offenders)).unwrap_or_default(),
+            allowed: all.into(),
+            by_plan: by_plan.into(),
+        }
+    }
+
+    /// The table that it is configured in.
+    const fn table(&self) -> &'static str {
+        if self.quota.is_some() { "quota" } else { "limit" }
+    }
+
+    /// The counts of a quota, which are those of every plan.
+    fn counts_of_quota(&self) -> Option<&Arc<Quota>> {
+        match &self.allowed.first()?.budgets {
+            Budgets::Quota(counts, _) => Some(counts),
+            Budgets::InFlight(_) | Budgets::Rate(..) => None,
+        }
+    }
+
+    /// What has counts of its own: of a quota, what everybody has, as plans count in the same table.
+    fn counted(&self) -> impl Iterator<Item = &Allowed> {
+        self.allowed.iter().take(if self.quota.is_some() { 1 } else { usize::MAX })
+    }
+
+    fn allowed(&self, plan: Option<usize>) -> Option<(usize, &Allowed)> {
+        let place = plan.and_then(|plan| self.by_plan.get(plan)).copied().unwrap_or(0);
+        self.allowed.get(place).map(|allowed| (place, allowed))
+    }
+
+    /// Whether it does not count whoever asks.
+    fn excepts(&self, facts: &Facts<'_>) -> bool {
+        let Except { sources, principals, roles } = &self.except;
+        if sources.iter().any(|source| source.contains(facts.address)) {
+            return true;
+        }
+        facts.identity.is_some_and(|identity| {
+            principals.iter().any(|principal| principal == identity.principal())
+                || identity.roles().any(|role| roles.iter().any(|excepted| excepted == role))
+        })
+    }
+}
+
+/// One more limit refuses. `true`: it is the one that makes the client wait longest.
+fn refuse(refusal: &mut Option<Refusal>, limit: &Limit, wait: u64) -> bool {
+    let refusal = refusal.get_or_insert_with(|| Refusal::new(Reject::TooManyRequests, ""));
+    let mut policies = std::mem::take(&mut refusal.policies).into_vec();
+    policies.push(Arc::clone(&limit.name));
+    refusal.policies = policies.into();
+    let separator = if refusal.detail.is_empty() { "over " } else { ", " };
+    [separator, limit.table(), ".", &limit.name].iter().for_each(|text| refusal.detail.to_mut().push_str(text));
+    let is_longest = refusal.retry_after.is_none_or(|longest| wait > longest);
+    if is_longest {
+        refusal.retry_after = Some(wait);
+    }
+    is_longest
 }

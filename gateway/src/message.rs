@@ -10,29 +10,60 @@ use std::{net::IpAddr, path::PathBuf};
 use gateway_common::source::Source;
 use serde::{Deserialize, Serialize};
 
-use crate::{detect::BanRequest, log::drops::Counts, tls::Chain};
+use self::{cluster::StoreReport, credentials::CredentialChange};
+use crate::{
+    auth::role_paths::UnseenRoles,
+    detect::{BanRequest, ProfileRow},
+    limit::report::{Question, Row},
+    log::drops::Counts,
+    snapshot::explain,
+    tls::Chain,
+};
 
+pub mod alert;
+pub mod anomalies;
+pub(crate) mod bundle;
 pub mod byte_stream;
 pub mod channel;
+pub mod cluster;
+pub mod collector;
+pub mod compiler;
+pub mod credentials;
 pub mod delivery;
+pub mod event;
 pub mod observer;
+pub mod relay;
 pub(crate) mod sealed;
 pub mod telemetry;
 
 mod bounds;
-mod bundle;
+mod counts;
+mod in_force;
+mod key_sets;
+mod plan_member;
 
-pub use bounds::Bounded;
+pub(crate) use bounds::MAX_PATH;
+pub use bounds::{Bounded, MAX_GOOD, MAX_SHADOWED, MAX_USED};
+pub use counts::add_counts;
+pub use in_force::{AllowInForce, BanInForce, InForce, Probation};
+pub use key_sets::{KeptKeys, KeySetReport, MAX_KEPT, MAX_KEY_SETS, MAX_WHY};
+pub use plan_member::{MAX_PLAN_MEMBERS, PlanMember};
 
 /// The largest message, in bytes.
 pub const MAX_BYTES: usize = 64 * 1024;
 
-/// The most file descriptors one message carries; the kernel's own limit is 253.
-pub const MAX_DESCRIPTORS: usize = 200;
+pub use crate::seqpacket::MAX_DESCRIPTORS;
 
 /// What the proxy tells the guard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToGuard {
+    /// What a proxy says first to a guard that did not start it: to be answered with [`ToProxy::InForce`].
+    Adopt {
+        /// The number of the configuration that it serves.
+        configuration: u64,
+        /// How far it is.
+        stage: Stage,
+    },
     /// Every worker accepts connections.
     Ready,
     /// It cannot start: what is wrong, for the operator.
@@ -57,6 +88,9 @@ pub enum ToGuard {
     BanRequest(Box<BanRequest>),
     /// Clients that were served with a valid token since the last message; at most [`MAX_GOOD`], some may be missing.
     Good(Vec<GoodClient>),
+    /// Where members of plans that give budgets in the kernel have connections; each again after 20 seconds. At most
+    /// [`MAX_PLAN_MEMBERS`], some may be missing.
+    PlanMembers(Vec<PlanMember>),
     /// What was lost since the last message of this kind.
     Lost(Lost),
     /// How many requests and connections the proxy refused because of each ban since the last message; at most
@@ -66,12 +100,31 @@ pub enum ToGuard {
     Counted(Box<Counted>),
     /// How an upstream is, once that has changed.
     Upstream(Box<UpstreamReport>),
-    /// What `limit.address` would have refused since the last message, were it not in shadow mode.
+    /// How the keys of an issuer are, after each fetch.
+    KeySet(Box<KeySetReport>),
+    /// Letters of guards of other machines, as they came.
+    Letters(Vec<Vec<u8>>),
+    /// How it is with the store between machines, once a second where there is a cluster.
+    Store(Box<StoreReport>),
+    /// The last good keys of an issuer, to be kept for the next proxy.
+    FetchedKeys(Box<KeptKeys>),
+    /// What a limit would have refused since the last message, were it not in shadow mode.
     WouldRefuse {
+        /// Its name; of one on connections `connection_limit.NAME`.
+        limit: String,
         /// How many requests.
         requests: u64,
         /// Whose, as far as they were not told of before; some may be missing.
         sources: Vec<Shadowed>,
+    },
+    /// What a requirement of a route in shadow would have denied since the last message.
+    WouldDeny {
+        /// What promotes it: `route.NAME.allow_if`.
+        what: String,
+        /// How many requests.
+        requests: u64,
+        /// Hashes of those whose they were, as far as they were not told of before; some may be missing.
+        principals: Vec<u64>,
     },
     /// The live connections of a banned source are closed.
     Closed {
@@ -80,6 +133,9 @@ pub enum ToGuard {
         /// How many connections.
         connections: u32,
     },
+    /// Where roles are read from that no token has had, of many: all such paths, at most
+    /// [`MOST`](crate::auth::role_paths::MOST).
+    UnseenRoles(Vec<UnseenRoles>),
     /// Everything before this [`ToProxy::Barrier`] is in force.
     #[serde(rename = "Heard")]
     Ack {
@@ -87,6 +143,9 @@ pub enum ToGuard {
         #[serde(rename = "mark")]
         number: u64,
     },
+    /// API keys that were used, and in which [`PERIOD`](crate::auth::api_key::table::PERIOD) since the Unix epoch; at most
+    /// [`MAX_USED`].
+    KeysUsed(Vec<(u64, u32)>),
     /// What was asked for by [`ToProxy::Score`].
     Score {
         /// The number that it was asked for by.
@@ -94,11 +153,69 @@ pub enum ToGuard {
         number: u64,
         /// Rules that hold anything against the address, and how many signals each; at most [`MAX_SCORES`].
         scores: Vec<(String, u32)>,
+        /// What limits have left for it; at most [`MAX_ROWS`](crate::limit::report::MAX_ROWS).
+        limits: Vec<Row>,
+        /// What it does, where that is kept.
+        profile: Option<Box<ProfileRow>>,
     },
+    /// What was asked for by [`ToProxy::Profiles`].
+    Profiles {
+        /// The number that it was asked for by.
+        number: u64,
+        /// At most [`MAX_PROFILES`](crate::detect::MAX_PROFILES); `None`: nothing is kept.
+        rows: Option<Vec<ProfileRow>>,
+    },
+    /// What was asked for by [`ToProxy::Explain`].
+    Explained {
+        /// The number that it was asked for by.
+        number: u64,
+        /// What is said.
+        explanation: Box<explain::Explanation>,
+    },
+    /// What was asked for by [`ToProxy::Limits`].
+    Limits {
+        /// The number that it was asked for by.
+        number: u64,
+        /// At most [`MAX_ROWS`](crate::limit::report::MAX_ROWS).
+        rows: Vec<Row>,
+        /// So many there are besides.
+        more: u64,
+    },
+    /// The answer to [`ToProxy::Ping`], in its turn: the guard that has heard it has heard everything before it.
+    Pong {
+        /// The number of the ping.
+        number: u64,
+    },
+    /// It cannot follow what the guard says is in force, and drains: another one has to take its place.
+    Outdated {
+        /// Why, for the operator; at most [`MAX_REASON`] bytes.
+        reason: String,
+    },
+    /// A worker has come to a standstill. It drains with the others, and another proxy has to take its place.
+    Stalled {
+        /// Which, counted from 0.
+        worker: u16,
+    },
+    /// What was used up of a quota.
+    QuotaUsed(Box<crate::limit::quotas::QuotaReport>),
 }
+
+/// The number by which a proxy knows the configuration that it was started with.
+pub const STARTED_WITH: u64 = 0;
 
 /// The longest reason that a proxy gives, in bytes.
 pub const MAX_REASON: usize = 16 * 1_024;
+
+/// How far a proxy is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stage {
+    /// Not every worker accepts connections yet.
+    Starting,
+    /// Every worker accepts connections.
+    Serving,
+    /// None does any more.
+    Draining,
+}
 
 /// What a proxy had no room or no time for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,6 +234,12 @@ pub struct Lost {
 
 /// How answers are counted: by the first digit of their status; at last those that nobody waited for.
 pub const ANSWERS: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "client_left"];
+
+/// Where in [`ANSWERS`] a status is counted; `None`: the client had left. A status that is none may have no place there.
+#[must_use]
+pub fn place_of_answer(status: Option<u16>) -> usize {
+    status.map_or(ANSWERS.len() - 1, |status| usize::from(status / 100).wrapping_sub(1))
+}
 
 /// The most labels of refusals. What is told beyond is ignored.
 pub const MAX_LABELS: usize = 64;
@@ -143,10 +266,12 @@ pub struct UpstreamReport {
     pub servers: Vec<(String, ServerState)>,
     /// Requests that found no server to use.
     pub without_server: u64,
-    /// Requests over `max_requests` or `max_pending`, refused.
+    /// Requests over `max_requests`, `max_pending` or `concurrency`, refused.
     pub over_limit: u64,
     /// Tries after the first of a request.
     pub retries: u64,
+    /// Requests that may wait for a response at once, where that is limited by `concurrency`.
+    pub limit: Option<u32>,
 }
 
 /// How a server is.
@@ -166,15 +291,6 @@ pub enum ServerState {
 /// The most bans that one [`ToGuard::Refused`] names.
 pub const MAX_REFUSED: usize = 1_000;
 
-/// How `gateway shadow promote` names the limit of requests by address.
-pub const ADDRESS_LIMIT: &str = "limit.address";
-
-/// The most sources that are known to have been over a limit in shadow mode. Over that, their requests are counted alone.
-pub const MAX_SHADOWED: usize = 16_384;
-
-/// The most clients that one [`ToGuard::Good`] names.
-pub const MAX_GOOD: usize = 500;
-
 /// A client that was served, and as whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct GoodClient {
@@ -188,6 +304,12 @@ pub struct GoodClient {
 /// What the guard tells the proxy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToProxy {
+    /// A letter for the guards of other machines: encrypted and signed.
+    Letter(Vec<u8>),
+    /// Whether tokens and API keys are to be refused, as it is not known what other machines have revoked.
+    RevocationsStale(bool),
+    /// Which part, from 0, of how many of all that this guard has to say to them; it takes the place of what was said before.
+    WholeLetter(u16, u16, Vec<u8>),
     /// The first message. Carries the [`Bundle`] as a sealed memory file, then the outputs of the access log that the
     /// guard opens.
     Start {
@@ -197,7 +319,8 @@ pub enum ToProxy {
         listeners: u16,
     },
     /// Carries another configuration, a [`Bundle`] as a sealed memory file: to be compiled while the one in force is
-    /// served. Sockets of listeners that are new came before, by [`Self::Listen`].
+    /// served. Sockets of listeners that are new came before, by [`Self::Listen`]. Then carries what the guard has opened
+    /// for the access log, in the order of the outputs, where these are others than before.
     Configure {
         /// Larger than any before.
         reload: u64,
@@ -246,6 +369,13 @@ pub enum ToProxy {
         #[serde(with = "crate::text")]
         source: Source,
     },
+    /// Carries API keys and revocations as a file in memory: see [`credentials::CredentialReader`].
+    Credentials {
+        /// They are all that there is; else they are what has changed.
+        replaces: bool,
+    },
+    /// Some API keys and revocations have changed.
+    CredentialChanges(Vec<CredentialChange>),
     /// A source's ban is over: half as many signals ask for the next, for a while.
     Probation {
         /// Who.
@@ -254,6 +384,9 @@ pub enum ToProxy {
         /// When it ends: `CLOCK_MONOTONIC`, nanoseconds.
         until: u64,
     },
+    /// Carries everything that is in force, as [`InForce`] in a sealed memory file, in the place of what was in force
+    /// before: an earlier guard may have told less, or more.
+    InForce,
     /// Carries files of the [`Bundle`] that have changed, in the same form, as a sealed memory file: TLS goes on with
     /// them.
     Files,
@@ -281,6 +414,31 @@ pub enum ToProxy {
         /// Whose.
         address: IpAddr,
     },
+    /// To be answered with [`ToGuard::Profiles`]: who fails and asks most.
+    Profiles {
+        /// Larger than any before.
+        number: u64,
+        /// At most so many.
+        most: u16,
+    },
+    /// To be answered with [`ToGuard::Limits`]: what an operator asks of limits.
+    Limits {
+        /// Larger than any before.
+        number: u64,
+        /// What.
+        question: Question,
+    },
+    /// To be answered with [`ToGuard::Explained`]: what would become of a request or a token. Others are answered meanwhile.
+    Explain {
+        /// Larger than any before.
+        number: u64,
+        /// What is asked.
+        question: Box<explain::Question>,
+    },
+    /// Another proxy has used up this of a quota.
+    QuotaUsed(Box<crate::limit::quotas::QuotaReport>),
+    /// Carries what was used up of quotas, as a sealed memory file: as much at least counts from now on.
+    Quotas,
     /// To be answered with [`ToGuard::Ack`], in its turn: after [`Self::Drain`] once no connection is accepted any more.
     #[serde(rename = "Mark")]
     Barrier {
@@ -288,29 +446,44 @@ pub enum ToProxy {
         #[serde(rename = "mark")]
         number: u64,
     },
+    /// Once a second; to be answered with [`ToGuard::Pong`] at once, by whoever has not come to a standstill.
+    Ping {
+        /// Larger than any before.
+        number: u64,
+        /// The last answer that the guard has heard; 0: none yet.
+        heard: u64,
+    },
 }
 
 /// Everything that the proxy needs from the disk, read by the guard: the proxy opens no file of its own.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bundle {
+    /// By this number guard and proxy know whether they mean the same configuration. No two have the same.
+    pub number: u64,
     /// Where the configuration was read from.
     pub path: PathBuf,
     /// Its text.
     pub text: String,
     /// The files that it names, as it names them.
     pub files: Vec<(PathBuf, Vec<u8>)>,
-    /// Bans in force: who, until when (`CLOCK_MONOTONIC`, nanoseconds).
-    pub bans: Vec<BanInForce>,
-    /// Allowances in force, configured and added.
-    pub allows: Vec<AllowInForce>,
-    /// Who is on probation.
-    pub probations: Vec<Probation>,
+    /// What is in force besides.
+    pub in_force: InForce,
     /// By which keys TLS sessions are resumed, as of now; `None`: by new ones.
     pub tickets: Option<Chain>,
-    /// What operators have promoted, as `gateway shadow promote` names it.
-    pub promoted: Vec<String>,
     /// By which key the access log hashes principals, where the configuration has none.
     pub log_key: [u8; 32],
+    /// What keys of counters are made with, so that all proxies make the same.
+    pub seed: Option<[u8; 16]>,
+    /// The last good keys of issuers whose keys are fetched.
+    pub keys: Vec<KeptKeys>,
+}
+
+/// Without what the files hold: private keys, passwords, a pepper.
+impl std::fmt::Debug for Bundle {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { number, path, text, files, .. } = self;
+        write!(out, "Bundle({number}, {path:?}, {} bytes, {} files)", text.len(), files.len())
+    }
 }
 
 /// A source that a limit in shadow mode would have refused.
@@ -319,36 +492,6 @@ pub struct Shadowed {
     /// Who.
     #[serde(with = "crate::text")]
     pub source: Source,
-}
-
-/// A source that was banned until a moment ago.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Probation {
-    /// Who.
-    #[serde(with = "crate::text")]
-    pub source: Source,
-    /// Until when: `CLOCK_MONOTONIC`, nanoseconds.
-    pub until: u64,
-}
-
-/// An allowance that is in force when the proxy starts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AllowInForce {
-    /// Who.
-    #[serde(with = "crate::text")]
-    pub source: Source,
-}
-
-/// A ban that is in force when the proxy starts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BanInForce {
-    /// The ban.
-    pub id: u64,
-    /// Who.
-    #[serde(with = "crate::text")]
-    pub source: Source,
-    /// When it ends: `CLOCK_MONOTONIC`, nanoseconds.
-    pub expires: u64,
 }
 
 #[cfg(test)]

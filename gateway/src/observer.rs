@@ -1,4 +1,4 @@
-//! The process that tells: it serves metrics and health on the admin listener.
+//! The process that tells: it serves metrics and health on the admin listener, and hands operators' commands to the guard.
 //!
 //! The guard starts it, and hands it what it needs: its part of the configuration, the listening socket, and one socket
 //! for each proxy. *Invariant:* nobody waits for it. It may be stopped or killed at any moment: then nothing is told, and
@@ -10,9 +10,14 @@ pub use reference::reference;
 mod main;
 
 mod admin;
+mod alert;
+mod baseline;
 mod deliver;
+mod export;
 mod exposition;
+mod keep;
 mod protobuf;
 mod reference;
+mod relay;
+mod report;
 mod store;
-mod traces;

@@ -66,6 +66,16 @@ pub(crate) fn peer_groups(socket: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
     }
 }
 
+/// What every process does first that the launcher has started: it hears signals, which the launcher hears in another way
+/// and has blocked; and the kernel kills it once the launcher is gone.
+///
+/// # Errors
+/// The kernel refuses, as a filter around us may.
+pub(crate) fn begin_under_launcher() -> io::Result<()> {
+    nix::sys::signal::SigSet::all().thread_unblock()?;
+    Ok(nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?)
+}
+
 /// Puts a seccomp filter in force, for every thread of the process and whatever it starts. It needs `no_new_privs`.
 /// `log`: the kernel logs what it refuses.
 ///

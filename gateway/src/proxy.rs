@@ -7,6 +7,8 @@ mod worker;
 
 mod connection;
 
+mod cluster;
+mod lookup;
 mod request;
 mod tunnel;
 mod upstream;
@@ -20,10 +22,12 @@ mod http2;
 mod service;
 
 mod generation;
+mod passwords;
 mod validators;
 
 mod body;
 mod memory;
 mod raw_head;
 
+pub use lookup::probe::{Probed, probe};
 pub use process::main::main;

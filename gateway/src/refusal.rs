@@ -2,11 +2,11 @@
 //!
 //! *Invariant:* internals (which claim failed, which upstream) go to the log only, through [`Refusal::detail`].
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use http::StatusCode;
 
-use crate::signal::Signal;
+use crate::{signal::Signal, violation::Violation};
 
 /// Every way to be refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,8 +27,14 @@ pub enum Reject {
     ForeignOrigin,
     /// The head has too many headers, or too many bytes.
     HeadersTooLarge,
+    /// Rules have found an attack in it.
+    Injection,
     /// The body does not match the route's schema.
     InvalidBody,
+    /// Other credentials than a token were presented and are not valid.
+    InvalidCredentials,
+    /// A parameter of the path, the query, the headers or the cookies is not what its route takes.
+    InvalidParameter,
     /// A token was presented and is not valid.
     InvalidToken,
     /// The path exists, not with this method.
@@ -41,6 +47,8 @@ pub enum Reject {
     NotFound,
     /// The client took too long to send the request.
     RequestTimeout,
+    /// The route is for clients elsewhere. Who is outside an office is no attacker: it says nothing about the source.
+    SourceNotAllowed,
     /// Over a request limit.
     TooManyRequests,
     /// The body's media type is not what the route takes.
@@ -72,7 +80,7 @@ pub struct Row {
 
 impl Reject {
     /// Every one, in the order of their declaration.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 26] = [
         Self::Banned,
         Self::BadRequest,
         Self::BodyTooComplex,
@@ -81,13 +89,17 @@ impl Reject {
         Self::Forbidden,
         Self::ForeignOrigin,
         Self::HeadersTooLarge,
+        Self::Injection,
         Self::InvalidBody,
+        Self::InvalidCredentials,
+        Self::InvalidParameter,
         Self::InvalidToken,
         Self::MethodNotAllowed,
         Self::Misdirected,
         Self::MissingToken,
         Self::NotFound,
         Self::RequestTimeout,
+        Self::SourceNotAllowed,
         Self::TooManyRequests,
         Self::UnsupportedMediaType,
         Self::UpstreamFailed,
@@ -96,6 +108,12 @@ impl Reject {
         Self::UpgradeRequired,
         Self::UriTooLong,
     ];
+
+    /// Whether other credentials might do (401).
+    #[must_use]
+    pub const fn is_unauthenticated(self) -> bool {
+        matches!(self, Self::InvalidCredentials | Self::InvalidToken | Self::MissingToken)
+    }
 
     /// The row of this refusal.
     #[must_use]
@@ -115,7 +133,14 @@ impl Reject {
             Self::HeadersTooLarge => {
                 (C::REQUEST_HEADER_FIELDS_TOO_LARGE, "Headers too large", "headers_too_large", Some(S::TooLarge))
             }
+            Self::Injection => (C::FORBIDDEN, "Request refused", "injection", Some(S::Injection)),
             Self::InvalidBody => (C::UNPROCESSABLE_ENTITY, "Body not valid", "invalid_body", Some(S::InvalidBody)),
+            Self::InvalidCredentials => {
+                (C::UNAUTHORIZED, "Credentials not valid", "invalid_credentials", Some(S::WrongPassword))
+            }
+            Self::InvalidParameter => {
+                (C::BAD_REQUEST, "Parameter not valid", "invalid_parameter", Some(S::InvalidParameter))
+            }
             Self::InvalidToken => (C::UNAUTHORIZED, "Token not valid", "invalid_token", Some(S::ForgedToken)),
             Self::MethodNotAllowed => {
                 (C::METHOD_NOT_ALLOWED, "Method not allowed", "method_not_allowed", Some(S::UnknownRoute))
@@ -124,6 +149,7 @@ impl Reject {
             Self::MissingToken => (C::UNAUTHORIZED, "Token needed", "missing_token", Some(S::MissingToken)),
             Self::NotFound => (C::NOT_FOUND, "No such resource", "not_found", Some(S::UnknownRoute)),
             Self::RequestTimeout => (C::REQUEST_TIMEOUT, "Request too slow", "request_timeout", Some(S::SlowClient)),
+            Self::SourceNotAllowed => (C::FORBIDDEN, "Not allowed from here", "source_not_allowed", None),
             Self::TooManyRequests => {
                 (C::TOO_MANY_REQUESTS, "Too many requests", "too_many_requests", Some(S::OverLimit))
             }
@@ -149,8 +175,14 @@ pub enum TokenFault {
     Expired,
     /// No issuer makes such a token.
     Forged,
+    /// The server that it was asked about does not call it active.
+    Inactive,
+    /// It is no token at all.
+    Malformed,
     /// Its time has not come.
     NotYetValid,
+    /// It was good, and has been revoked.
+    Revoked,
     /// An issuer may well make such a token, for others than us.
     Unfit,
     /// By a key that the key set does not have.
@@ -162,17 +194,31 @@ pub enum TokenFault {
 }
 
 impl TokenFault {
-    const fn signal(self) -> Signal {
+    /// What it says about the source.
+    #[must_use]
+    pub const fn signal(self) -> Signal {
         match self {
             Self::Expired => Signal::ExpiredToken,
             Self::Forged => Signal::ForgedToken,
+            Self::Inactive => Signal::InactiveToken,
+            Self::Malformed => Signal::MalformedToken,
             Self::NotYetValid => Signal::NotYetValid,
+            Self::Revoked => Signal::RevokedToken,
             Self::Unfit => Signal::UnfitToken,
             Self::UnknownKey => Signal::UnknownKey,
             Self::WrongAudience => Signal::WrongAudience,
             Self::WrongIssuer => Signal::WrongIssuer,
         }
     }
+}
+
+/// What a client is told of its bearer token (RFC 6750 3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BearerError {
+    /// It is valid, and not good for this.
+    InsufficientScope,
+    /// It is not valid.
+    InvalidToken,
 }
 
 /// A request refused: which way, and why for the log.
@@ -186,19 +232,49 @@ pub struct Refusal {
     pub retry_after: Option<u64>,
     /// What it says about the source, where that is something else than its row says.
     pub signal: Option<Signal>,
+    /// What the client is told of its bearer token, where one was looked at.
+    pub bearer_error: Option<BearerError>,
+    /// The limits that it is over, by their names.
+    pub policies: Box<[Arc<str>]>,
+    /// Whose the credential says that it is, where it has not proved it: rules tell by it one account that is tried from
+    /// one that many are. It is never logged.
+    pub claimed: Option<Box<str>>,
+    /// The rules of its route that the request breaks, for the client.
+    pub violations: Box<[Violation]>,
 }
 
 impl Refusal {
     /// A refusal with its reason.
     #[must_use]
     pub fn new(reject: Reject, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { reject, detail: detail.into(), retry_after: None, signal: None }
+        Self {
+            reject,
+            detail: detail.into(),
+            retry_after: None,
+            signal: None,
+            bearer_error: None,
+            policies: Box::default(),
+            claimed: None,
+            violations: Box::default(),
+        }
+    }
+
+    /// The same, of a credential that says it is of `principal`.
+    #[must_use]
+    pub fn claiming(self, principal: &str) -> Self {
+        Self { claimed: Some(principal.into()), ..self }
     }
 
     /// A refusal of a token or client certificate.
     #[must_use]
     pub fn token(fault: TokenFault, detail: &'static str) -> Self {
         Self { signal: Some(fault.signal()), ..Self::new(Reject::InvalidToken, detail) }
+    }
+
+    /// The same, with what the client is told of its bearer token.
+    #[must_use]
+    pub fn with(self, error: BearerError) -> Self {
+        Self { bearer_error: Some(error), ..self }
     }
 
     /// Its row of the table, with what this one says about the source.

@@ -12,11 +12,14 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use crate::{
     diagnostic::Diagnostic,
+    header_values,
     path::{PathRules, template::template},
     refusal::{Refusal, Reject},
     route::target::Target,
-    settings::route::{Condition, Route},
+    settings::route::{Condition, Route, Subject},
 };
+
+use condition::Met;
 
 pub mod explain;
 mod preflight;
@@ -56,7 +59,7 @@ pub struct Miss {
     /// The refusal.
     pub refusal: Refusal,
     /// The methods that the path has, for `Allow` (RFC 9110 10.2.1).
-    pub allow: Option<HeaderValue>,
+    pub allow: Option<Box<HeaderValue>>,
 }
 
 impl Routes {
@@ -154,7 +157,7 @@ impl Routes {
     ///
     /// # Errors
     /// 404, 405 with the methods that would do, 421 where nothing is served under this host, or 400 where the path holds
-    /// what only other routes take.
+    /// what only other routes take, or a condition is met by one of several values.
     pub fn find(&self, target: &Target, method: &Method, headers: &HeaderMap) -> Result<usize, Miss> {
         let found = self.find_any(target, method, headers);
         let rules = found.as_ref().map_or(PathRules::default(), |served| served.allow_in_path);
@@ -173,11 +176,32 @@ impl Routes {
             };
             return Err(Miss { refusal, allow: None });
         };
-        let query = target.origin().query().unwrap_or_default();
-        let meets = |served: &&Served| served.when.iter().all(|condition| condition.is_met(query, headers));
-        if let Some(served) = found.value.iter().find(|served| served.takes(method) && meets(served)) {
-            return Ok(served);
+        // The upstream would get the request without the header that has chosen its route.
+        let is_nominated = |condition: &Condition| match &condition.subject {
+            Subject::Header(name) => header_values::is_nominated(headers, name.as_str()),
+            Subject::Query(_) => false,
+        };
+        if found.value.iter().any(|served| served.when.iter().any(is_nominated)) {
+            let detail = "Connection names a header that the routes of this path depend on";
+            return Err(Miss { refusal: Refusal::new(Reject::BadRequest, detail), allow: None });
         }
+        let query = target.origin().query().unwrap_or_default();
+        for served in found.value.iter().filter(|served| served.takes(method)) {
+            match served.meets(query, headers) {
+                Ok(true) => return Ok(served),
+                Ok(false) => {}
+                // Whichever route took it, its upstream could read the other value.
+                Err(subject) => {
+                    let subject = match subject {
+                        Subject::Header(name) => format!("the header {name}"),
+                        Subject::Query(name) => format!("the query parameter {name:?}"),
+                    };
+                    let detail = format!("{subject} is there more than once, and its values lead to different routes");
+                    return Err(Miss { refusal: Refusal::new(Reject::BadRequest, detail), allow: None });
+                }
+            }
+        }
+        let meets = |served: &&Served| served.meets(query, headers).unwrap_or(true);
         let mut others: Vec<&str> = Vec::new();
         for method in found.value.iter().filter(meets).flat_map(|served| &served.methods) {
             if !others.contains(&method.as_str()) {
@@ -188,12 +212,28 @@ impl Routes {
             let refusal = Refusal::new(Reject::NotFound, "no route of this path has its conditions met");
             return Err(Miss { refusal, allow: None });
         }
-        let allow = HeaderValue::try_from(others.join(", ")).ok();
+        let allow = HeaderValue::try_from(others.join(", ")).ok().map(Box::new);
         Err(Miss { refusal: Refusal::new(Reject::MethodNotAllowed, "method not served here"), allow })
     }
 }
 
 impl Served {
+    /// Whether all conditions are met.
+    ///
+    /// # Errors
+    /// That depends on which value counts of what is there more than once.
+    fn meets(&self, query: &str, headers: &HeaderMap) -> Result<bool, &Subject> {
+        let mut ambiguous = None;
+        for condition in &self.when {
+            match condition.is_met(query, headers) {
+                Met::Yes => {}
+                Met::No => return Ok(false),
+                Met::Ambiguous => ambiguous = ambiguous.or(Some(&condition.subject)),
+            }
+        }
+        ambiguous.map_or(Ok(true), Err)
+    }
+
     fn takes(&self, method: &Method) -> bool {
         self.methods.is_empty() || self.methods.contains(method)
     }

@@ -8,10 +8,14 @@ use std::{fmt, path::Path};
 
 use caps::{CapSet, Capability, CapsHashSet};
 
+use calls::Families;
+
+pub use confinement::Confinement;
 pub use error::SandboxError;
 pub use files::{RESOLVER, Writes};
 
 mod calls;
+mod confinement;
 mod error;
 mod files;
 mod filter;
@@ -35,18 +39,54 @@ impl fmt::Display for Report {
     }
 }
 
-/// Confines the guard: it keeps what supervising the proxy needs, writes nowhere but where it `writes`, and makes no
-/// system call but those that it and a starting proxy have a use for. Of bpf(2) those are the commands that work on maps
-/// and links which are there already. The proxy, started later, inherits all of it.
+/// What the launcher keeps, as it is all that the processes it starts can ever have:
+/// - `BPF`, `NET_ADMIN`, `PERFMON`: a guard loads the kernel program and attaches it;
+/// - `CHOWN`: a guard gives its control socket to the operators' group;
+/// - `DAC_OVERRIDE`: a guard opens logs, certificates and state of other users;
+/// - `SETPCAP`: each process empties the set of what could ever be gained;
+/// - `NET_BIND_SERVICE`: ports below 1024;
+/// - `SETUID`, `SETGID`, `KILL`: processes are started and ended as other users.
+const LAUNCHER: [Capability; 10] = [
+    Capability::CAP_BPF,
+    Capability::CAP_NET_ADMIN,
+    Capability::CAP_PERFMON,
+    Capability::CAP_CHOWN,
+    Capability::CAP_DAC_OVERRIDE,
+    Capability::CAP_SETPCAP,
+    Capability::CAP_NET_BIND_SERVICE,
+    Capability::CAP_SETUID,
+    Capability::CAP_SETGID,
+    Capability::CAP_KILL,
+];
+
+/// Confines the launcher: it keeps what the processes need that it starts, and makes no system call that none of them
+/// makes. They begin with what it has, and give up the rest. It opens no file but programs: Landlock could not be undone
+/// for the guard.
+///
+/// # Errors
+/// [`SandboxError`].
+pub fn launcher() -> Result<Report, SandboxError> {
+    let keep = CapsHashSet::from(LAUNCHER);
+    keep_capabilities(&keep)?;
+    // Where it is not root, the processes that it starts get these alone.
+    let left = caps::read(None, CapSet::Permitted)?;
+    caps::set(None, CapSet::Inheritable, &left)?;
+    caps::set(None, CapSet::Ambient, &left)?;
+    nix::sys::prctl::set_no_new_privs().map_err(|error| SandboxError::NoNewPrivileges(error.into()))?;
+    let seccomp = refuse_others(calls::launcher(), Families::Netlink)?;
+    Ok(Report { capabilities: capabilities()?, landlock: "left to those that it starts".to_owned(), seccomp })
+}
+
+/// Confines the guard: it keeps no capability, writes nowhere but where it `writes`, and makes no system call but those that it
+/// has a use for. Of bpf(2) those are the commands that work on maps and links which are there already.
 ///
 /// # Errors
 /// [`SandboxError`].
 pub fn guard(writes: &[Writes]) -> Result<Report, SandboxError> {
-    let keep = CapsHashSet::from([Capability::CAP_SETUID, Capability::CAP_SETGID, Capability::CAP_KILL]);
-    keep_capabilities(&keep)?;
+    keep_capabilities(&CapsHashSet::new())?;
     nix::sys::prctl::set_no_new_privs().map_err(|error| SandboxError::NoNewPrivileges(error.into()))?;
     let landlock = files::write_only(writes)?;
-    let seccomp = refuse_others(calls::guard(), true)?;
+    let seccomp = refuse_others(calls::guard(std::process::id()), Families::Netlink)?;
     Ok(Report { capabilities: capabilities()?, landlock, seccomp })
 }
 
@@ -57,12 +97,16 @@ pub fn guard(writes: &[Writes]) -> Result<Report, SandboxError> {
 /// # Errors
 /// [`SandboxError`].
 pub fn proxy(readable: &[&Path]) -> Result<Report, SandboxError> {
+    alone(readable, calls::proxy(std::process::id()), Families::Usual)
+}
+
+fn alone(readable: &[&Path], allow: filter::Allow, families: Families) -> Result<Report, SandboxError> {
     keep_capabilities(&CapsHashSet::new())?;
     nix::sys::prctl::set_no_new_privs().map_err(|error| SandboxError::NoNewPrivileges(error.into()))?;
     // It holds private keys: another process of its user could read its memory, and a core dump would keep it.
     nix::sys::prctl::set_dumpable(false).map_err(|error| SandboxError::NotDumpable(error.into()))?;
     let landlock = files::read_only(readable)?;
-    let seccomp = refuse_others(calls::proxy(std::process::id()), false)?;
+    let seccomp = refuse_others(allow, families)?;
     Ok(Report { capabilities: capabilities()?, landlock, seccomp })
 }
 
@@ -74,10 +118,18 @@ pub fn observer() -> Result<Report, SandboxError> {
     proxy(&[])
 }
 
+/// Confines the compiler, as [`proxy`], and it makes no socket: what it is given to compile is all that it needs.
+///
+/// # Errors
+/// [`SandboxError`].
+pub fn compiler() -> Result<Report, SandboxError> {
+    alone(&[], calls::compiler(std::process::id()), Families::None)
+}
+
 /// The last step: the list of calls does not let another filter be put in force.
-fn refuse_others(mut allow: filter::Allow, netlink: bool) -> Result<usize, SandboxError> {
+fn refuse_others(mut allow: filter::Allow, families: Families) -> Result<usize, SandboxError> {
     let calls = allow.len();
-    for (answered, error) in [(calls::families(netlink), libc::EAFNOSUPPORT), (calls::clone3(), libc::ENOSYS)] {
+    for (answered, error) in [(calls::families(families), libc::EAFNOSUPPORT), (calls::clone3(), libc::ENOSYS)] {
         // Of two errors, that of the filter put in force last is heard.
         allow.leave_to(&answered);
         answered.answer(error)?;
@@ -87,10 +139,10 @@ fn refuse_others(mut allow: filter::Allow, netlink: bool) -> Result<usize, Sandb
 }
 
 fn keep_capabilities(keep: &CapsHashSet) -> Result<(), SandboxError> {
-    // Nothing can be gained from the bounding set by starting a program: neither process keeps any of it, not even what
-    // the guard itself goes on using. It can be reduced with CAP_SETPCAP only; without, no_new_privs has the same effect.
+    // What could be gained by starting a program. It can be reduced with CAP_SETPCAP only; without, no_new_privs has the
+    // same effect.
     if caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP)? {
-        for capability in caps::all() {
+        for capability in caps::all().difference(keep).copied() {
             if caps::has_cap(None, CapSet::Bounding, capability).unwrap_or(false) {
                 caps::drop(None, CapSet::Bounding, capability)?;
             }

@@ -6,9 +6,12 @@
 pub mod admin;
 pub mod guard;
 pub mod operators;
+pub mod otlp;
 pub mod proxy;
 
 pub mod access_log;
+pub mod alert;
+pub mod anomalies;
 pub mod listener;
 pub mod timeouts;
 pub mod tls;
@@ -19,9 +22,24 @@ pub mod edits;
 pub mod route;
 pub mod upstream;
 
+pub mod api_keys;
 pub mod audit;
+pub mod auth;
 pub mod authz;
+pub mod bandwidth;
+pub mod basic;
+pub mod claims;
+pub mod cluster;
+pub mod connection_limit;
 pub mod detect;
+pub mod graphql;
+pub mod identity_headers;
+pub mod internal_token;
+pub mod introspection;
 pub mod jwt;
 pub mod limit;
+pub mod outbound;
+pub mod priority;
+pub mod revocation;
 pub mod validate;
+pub mod waf;

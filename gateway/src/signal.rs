@@ -14,16 +14,32 @@ pub enum Signal {
     ExpiredToken,
     /// Authenticated, and asked for what it may not have.
     Forbidden,
-    /// A token that no issuer makes: its signature is not its key's, it is none at all, or it brings a key of its own.
+    /// A token that no issuer makes: its signature is not its key's, it has none, or it brings a key of its own.
     ForgedToken,
+    /// More connections or TLS handshakes than a limit lets its source make.
+    HandshakeAbuse,
+    /// A token that the introspection server does not call active: made up, revoked or expired.
+    InactiveToken,
+    /// An attack on what is behind the gateway, such as SQL injection, that a rule has found.
+    Injection,
     /// A body that its schema refuses.
     InvalidBody,
+    /// A parameter that its route refuses.
+    InvalidParameter,
+    /// What is sent as a token is none: not three parts, no base64url, no JSON.
+    MalformedToken,
     /// No token where one is needed.
     MissingToken,
     /// A token whose time has not come.
     NotYetValid,
     /// Over a request limit.
     OverLimit,
+    /// A token or key that was good and has been revoked.
+    RevokedToken,
+    /// A path that vulnerability scanners ask for, and that does not exist here.
+    ScanPath,
+    /// A request that an upstream has served.
+    Served,
     /// Headers or body that came too slowly.
     SlowClient,
     /// Larger than it may be.
@@ -34,10 +50,22 @@ pub enum Signal {
     UnknownKey,
     /// A path, method or host that does not exist here.
     UnknownRoute,
+    /// Authenticated, and from a source, with a program or by a TLS fingerprint that its principal never came with.
+    Unusual,
+    /// An upstream failed to serve the request, by its own word: a status of 5xx.
+    UpstreamError,
+    /// An upstream forbids it: its status is 403.
+    UpstreamForbidden,
+    /// An upstream does not have it: its status is 404 or 410.
+    UpstreamNotFound,
+    /// An upstream does not take who asks for anybody it knows: its status is 401.
+    UpstreamUnauthorized,
     /// A token for somebody else.
     WrongAudience,
     /// A token of another issuer.
     WrongIssuer,
+    /// A name and a password that are no user's.
+    WrongPassword,
 }
 
 /// What [`Signal::ForgedToken`] was called in configurations while every token that is not valid counted as it.
@@ -45,24 +73,41 @@ pub const FORMER: (&str, Signal) = ("bad_token", Signal::ForgedToken);
 
 impl Signal {
     /// Every signal.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 30] = [
         Self::BadHandshake,
         Self::BadRequest,
         Self::ExpiredToken,
         Self::Forbidden,
         Self::ForgedToken,
+        Self::HandshakeAbuse,
+        Self::InactiveToken,
+        Self::Injection,
         Self::InvalidBody,
+        Self::InvalidParameter,
+        Self::MalformedToken,
         Self::MissingToken,
         Self::NotYetValid,
         Self::OverLimit,
+        Self::RevokedToken,
+        Self::ScanPath,
+        Self::Served,
         Self::SlowClient,
         Self::TooLarge,
         Self::UnfitToken,
         Self::UnknownKey,
         Self::UnknownRoute,
+        Self::Unusual,
+        Self::UpstreamError,
+        Self::UpstreamForbidden,
+        Self::UpstreamNotFound,
+        Self::UpstreamUnauthorized,
         Self::WrongAudience,
         Self::WrongIssuer,
+        Self::WrongPassword,
     ];
+
+    /// What a page of another site can cause in the name of whoever visits it, as the path alone causes it.
+    pub const BY_LINK: [Self; 3] = [Self::ScanPath, Self::UnknownRoute, Self::UpstreamNotFound];
 
     /// The name in configuration, logs and the CLI.
     #[must_use]
@@ -73,17 +118,31 @@ impl Signal {
             Self::ExpiredToken => "expired_token",
             Self::Forbidden => "forbidden",
             Self::ForgedToken => "forged_token",
+            Self::HandshakeAbuse => "handshake_abuse",
+            Self::InactiveToken => "inactive_token",
+            Self::Injection => "injection",
             Self::InvalidBody => "invalid_body",
+            Self::InvalidParameter => "invalid_parameter",
+            Self::MalformedToken => "malformed_token",
             Self::MissingToken => "missing_token",
             Self::NotYetValid => "not_yet_valid",
             Self::OverLimit => "over_limit",
+            Self::RevokedToken => "revoked_token",
+            Self::ScanPath => "scan_path",
+            Self::Served => "served",
             Self::SlowClient => "slow_client",
             Self::TooLarge => "too_large",
             Self::UnfitToken => "unfit_token",
             Self::UnknownKey => "unknown_key",
             Self::UnknownRoute => "unknown_route",
+            Self::Unusual => "unusual",
+            Self::UpstreamError => "upstream_error",
+            Self::UpstreamForbidden => "upstream_forbidden",
+            Self::UpstreamNotFound => "upstream_not_found",
+            Self::UpstreamUnauthorized => "upstream_unauthorized",
             Self::WrongAudience => "wrong_audience",
             Self::WrongIssuer => "wrong_issuer",
+            Self::WrongPassword => "wrong_password",
         }
     }
 
@@ -96,17 +155,78 @@ impl Signal {
             Self::ExpiredToken => "expired tokens",
             Self::Forbidden => "forbidden requests",
             Self::ForgedToken => "forged tokens",
+            Self::HandshakeAbuse => "connections over a limit",
+            Self::InactiveToken => "inactive tokens",
+            Self::Injection => "attempts at injection",
             Self::InvalidBody => "invalid bodies",
+            Self::InvalidParameter => "invalid parameters",
+            Self::MalformedToken => "malformed tokens",
             Self::MissingToken => "missing tokens",
             Self::NotYetValid => "tokens that are not yet valid",
             Self::OverLimit => "requests over a limit",
+            Self::RevokedToken => "revoked tokens",
+            Self::ScanPath => "requests for what scanners look for",
+            Self::Served => "requests that were served",
             Self::SlowClient => "slow requests",
             Self::TooLarge => "requests that are too large",
             Self::UnfitToken => "unfit tokens",
             Self::UnknownKey => "tokens by unknown keys",
             Self::UnknownRoute => "unknown routes",
+            Self::Unusual => "unusual requests",
+            Self::UpstreamError => "errors of an upstream",
+            Self::UpstreamForbidden => "requests that an upstream forbade",
+            Self::UpstreamNotFound => "requests for what an upstream does not have",
+            Self::UpstreamUnauthorized => "requests that an upstream did not authenticate",
             Self::WrongAudience => "tokens for another audience",
             Self::WrongIssuer => "tokens of another issuer",
+            Self::WrongPassword => "wrong passwords",
+        }
+    }
+
+    /// Whether it can be about somebody: whom the client has proved to be, or whom its credential says it is. `with_keys`:
+    /// there are API keys, which say whose they are before they are looked up. Tokens do not: nothing that a forged token
+    /// says is looked at.
+    #[must_use]
+    pub const fn is_about_somebody(self, with_keys: bool) -> bool {
+        match self {
+            Self::Forbidden
+            | Self::Injection
+            | Self::InvalidBody
+            | Self::InvalidParameter
+            | Self::OverLimit
+            | Self::RevokedToken
+            | Self::SlowClient
+            | Self::TooLarge
+            | Self::Unusual
+            | Self::Served
+            | Self::UpstreamError
+            | Self::UpstreamForbidden
+            | Self::UpstreamNotFound
+            | Self::UpstreamUnauthorized
+            | Self::WrongPassword => true,
+            Self::ExpiredToken | Self::ForgedToken | Self::UnknownKey => with_keys,
+            Self::BadHandshake
+            | Self::BadRequest
+            | Self::HandshakeAbuse
+            | Self::InactiveToken
+            | Self::MalformedToken
+            | Self::MissingToken
+            | Self::NotYetValid
+            | Self::ScanPath
+            | Self::UnfitToken
+            | Self::UnknownRoute
+            | Self::WrongAudience
+            | Self::WrongIssuer => false,
+        }
+    }
+
+    /// How much it counts in a rule that does not say so. What happens to everybody who buys another laptop bans nobody by
+    /// itself.
+    #[must_use]
+    pub const fn weight(self) -> u32 {
+        match self {
+            Self::Unusual => 0,
+            _ => 1,
         }
     }
 
@@ -115,19 +235,36 @@ impl Signal {
     #[must_use]
     pub const fn may_be_ours(self) -> bool {
         match self {
-            Self::BadRequest | Self::OverLimit | Self::SlowClient | Self::TooLarge => false,
+            Self::BadRequest
+            | Self::HandshakeAbuse
+            | Self::OverLimit
+            | Self::Served
+            | Self::SlowClient
+            | Self::TooLarge => false,
             Self::BadHandshake
             | Self::ExpiredToken
             | Self::Forbidden
             | Self::ForgedToken
+            | Self::InactiveToken
+            | Self::Injection
             | Self::InvalidBody
+            | Self::InvalidParameter
+            | Self::MalformedToken
             | Self::MissingToken
             | Self::NotYetValid
+            | Self::RevokedToken
+            | Self::ScanPath
             | Self::UnfitToken
             | Self::UnknownKey
             | Self::UnknownRoute
+            | Self::Unusual
+            | Self::UpstreamError
+            | Self::UpstreamForbidden
+            | Self::UpstreamNotFound
+            | Self::UpstreamUnauthorized
             | Self::WrongAudience
-            | Self::WrongIssuer => true,
+            | Self::WrongIssuer
+            | Self::WrongPassword => true,
         }
     }
 }

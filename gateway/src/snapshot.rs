@@ -2,33 +2,48 @@
 
 use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
-use http::HeaderName;
+use http::{HeaderMap, HeaderName, Method};
 
 use crate::{
-    auth::jwt::Jwt,
-    authz::{self, Access},
+    admission::Classes,
+    auth::{Authenticators, Challenges, IdentityHeaders, InternalTokens},
+    authz::{self, Access, ShadowParts, shadow::ShadowDenials},
     client::Trusted,
     clock::Now,
     detect::Detector,
     diagnostic::Diagnostic,
     file::NamedFile,
-    limit::AddressLimit,
+    limit::{KernelPlans, Limits, bandwidth::Bandwidth, connection::ConnectionLimits},
     log::access::AccessLog,
+    outbound,
     path::{PathRules, pattern::Pattern},
-    route::{Routes, cors},
+    refusal::{Refusal, Reject},
+    route::{Routes, cors, target::Target},
     settings::{
+        auth::Accepted,
+        cluster::LEAST_SECRET,
         edits::Edits,
+        graphql,
         proxy::Settings,
         route::{Action, Rewrite, Route, Upgrade},
         timeouts::Timeouts,
-        validate::Formats,
     },
     swap::Swap,
     tls,
-    validate::schema::Schema,
+    validate::{
+        openapi::{Contract, Miss},
+        route_rules::RouteRules,
+        schema::Schema,
+        waf::{Rules, Waf, WafSum},
+    },
 };
 
+mod contracts;
+pub mod explain;
 pub(crate) mod preflight;
+mod wafs;
+
+use contracts::Contracts;
 
 /// One compiled configuration. Shared by all workers, never changed. What is counted and remembered of clients is shared
 /// with the configurations before it.
@@ -51,26 +66,62 @@ pub struct Snapshot {
     pub tickets: Arc<tls::Tickets>,
     /// Which hosts ask for client certificates.
     pub demands: tls::Demands,
-    /// Whose tokens are good; `None`: nobody's.
-    pub jwt: Option<Arc<Jwt>>,
-    /// How many requests a source may make; `None`: any number.
-    pub address_limit: Option<Arc<AddressLimit>>,
+    /// How clients prove who they are.
+    pub authenticators: Authenticators,
+    /// What upstreams are told of who a client is.
+    pub identity_headers: IdentityHeaders,
+    /// Makes tokens for upstreams; `None`: they get none.
+    pub internal_tokens: Option<Arc<InternalTokens>>,
+    /// The names of headers that only the gateway sets, by its configuration.
+    pub own_headers: Arc<[HeaderName]>,
+    /// How many requests whoever they count may make; `None`: any number.
+    pub limits: Option<Limits>,
+    /// Whose plans give their source a budget in the kernel; `None`: nobody's.
+    pub kernel_plans: Option<KernelPlans>,
+    /// How many bytes of bodies pass in a second.
+    pub bandwidth: Bandwidth,
+    /// How many connections and handshakes a source may make.
+    pub connection_limits: ConnectionLimits,
+    /// Who is served first when something runs short; `None`: nothing asks.
+    pub classes: Option<Classes>,
     /// Whose word about clients is taken.
     pub trusted: Trusted,
     /// When signals become bans.
     pub detector: Detector,
     /// What the access log says of requests.
     pub access_log: AccessLog,
+    /// What requests of APIs are held against, in the order of the configuration.
+    contracts: Contracts,
+    /// The rules that look for attacks, in the order of the configuration.
+    wafs: Box<[Arc<Rules>]>,
+    /// Requirements of routes that only count; of most configurations none.
+    in_shadow: Box<[Arc<ShadowParts>]>,
 }
 
 /// One route, compiled.
 pub struct CompiledRoute {
     /// The template as the configuration has it.
     pub template: Box<str>,
+    /// How its clients may prove who they are.
+    pub accepted: Accepted,
+    /// What clients are told that have not proved it.
+    pub challenges: Challenges,
     /// Who may have it.
     pub access: Access,
     /// What its bodies must match.
     pub schema: Option<Arc<Schema>>,
+    /// What the parameters of its requests must be.
+    pub parameters: Option<Box<RouteRules>>,
+    /// What its requests are held against.
+    pub contract: Option<Arc<Contract>>,
+    /// Whether what breaks the contract passes, and is logged.
+    pub is_report_only: bool,
+    /// The route once for each of the contract's [`rules`](Contract::rules), where these say who is let through.
+    pub variants: Box<[Self]>,
+    /// What queries of GraphQL may ask for; `None`: nothing is looked at.
+    pub graphql: Option<graphql::Limits>,
+    /// The rules that look for attacks; `None`: none do.
+    pub waf: Option<Arc<Waf>>,
     /// The largest body, in bytes.
     pub max_body: u64,
     /// Who answers.
@@ -117,10 +168,13 @@ impl Snapshot {
         let mut diagnostics = Vec::new();
         let routes = collect(Routes::new(&settings.routes), &mut diagnostics);
         let policy = authz::Policy::new(&settings.roles);
-        let mut schemas = Schemas::of(before, settings.formats);
+        let mut schemas = Schemas::of(before, &settings);
+        let known = before.map(|before| (&*before.settings, &before.contracts));
+        let contracts = contracts::compile(&settings, known, &mut diagnostics);
+        let wafs = wafs::compile(&settings, before.map_or(&[][..], |before| &*before.wafs), &mut diagnostics);
         let mut served = Vec::new();
         for (index, route) in settings.routes.iter().enumerate() {
-            match CompiledRoute::new(route, &policy, &settings, &mut schemas) {
+            match CompiledRoute::with_contract(route, &policy, &settings, (&mut schemas, &wafs), &contracts) {
                 Ok(route) => served.push(route),
                 Err(found) => {
                     diagnostics.extend(found.into_iter().map(|diagnostic| diagnostic.under(&format!("route[{index}]"))))
@@ -136,20 +190,43 @@ impl Snapshot {
         let made = tickets.and_then(|tickets| Ok((tls::Tls::new(&settings, &tickets, now)?, tickets)));
         let tls = collect(made, &mut diagnostics);
         let access_log = collect(AccessLog::new(&settings.access_log), &mut diagnostics);
-        let jwt = settings.jwt.as_ref().map(|jwt| match before.and_then(|before| before.jwt.as_ref()) {
-            Some(before) => before.succeeded_by(jwt),
-            None => Jwt::new(jwt).map(Arc::new),
+        let authenticators = match before {
+            Some(before) => before.authenticators.succeeded_by(&settings.auth),
+            None => Authenticators::new(&settings.auth),
+        };
+        let authenticators = collect(authenticators, &mut diagnostics);
+        let internal_tokens = settings.internal_token.as_ref().map(|token| {
+            let before = before.and_then(|before| before.internal_tokens.as_ref());
+            match before.filter(|before| before.is_made_from(token, &settings.auth.kept)) {
+                Some(before) => Ok(Arc::clone(before)),
+                None => InternalTokens::new(token, &settings.auth.kept).map(Arc::new),
+            }
         });
-        let jwt = collect(jwt.transpose(), &mut diagnostics).flatten();
-        let (Some(routes), Some((tls, tickets)), Some(access_log)) = (routes, tls, access_log) else {
+        let internal_tokens = collect(internal_tokens.transpose(), &mut diagnostics).flatten();
+        diagnostics.extend(outbound(&settings));
+        let (Some(routes), Some((tls, tickets)), Some(access_log), Some(authenticators)) =
+            (routes, tls, access_log, authenticators)
+        else {
             return Err(diagnostics);
         };
         if !diagnostics.is_empty() {
             return Err(diagnostics);
         }
-        let address_limit = settings.address_limit.as_ref();
+        let (kept, known) = (&settings.auth.kept, before.and_then(|before| before.limits.as_ref()));
+        let limits = Limits::new(&settings.limits, &settings.routes, kept, settings.ipv6_prefix, known);
+        let kernel_plans = KernelPlans::new(&settings.limits, kept);
+        let is_asked =
+            settings.priority.overload.is_some() || settings.upstreams.iter().any(|it| it.concurrency.is_some());
+        let classes = is_asked.then(|| {
+            let known = before.and_then(|before| before.classes.as_ref());
+            Classes::new(&settings.priority, &settings.limits.plans, &settings.routes, kept, known)
+        });
         Ok(Self {
+            contracts,
+            kernel_plans,
             routes,
+            wafs: wafs.into(),
+            in_shadow: served.iter().filter_map(|route| route.access.shadow().cloned()).collect(),
             served: served.into(),
             cors: settings.cors.iter().map(cors::Group::new).collect(),
             default_cors: settings.cors.iter().position(|group| group.name == "default"),
@@ -157,11 +234,24 @@ impl Snapshot {
             tickets,
             demands: tls::Demands::new(&settings),
             hsts: settings.listeners.iter().map(|listener| tls::Hsts::new(listener.hsts.as_ref()?)).collect(),
-            jwt,
-            address_limit: address_limit.map(|limit| match before.and_then(|before| before.address_limit.as_ref()) {
-                Some(before) => before.succeeded_by(limit),
-                None => Arc::new(AddressLimit::new(limit)),
-            }),
+            authenticators,
+            identity_headers: IdentityHeaders::new(&settings.identity_headers, &settings.auth.kept),
+            internal_tokens,
+            own_headers: settings.own_headers().into(),
+            limits,
+            bandwidth: Bandwidth::new(
+                &settings.bandwidth,
+                &settings.routes,
+                kept,
+                settings.ipv6_prefix,
+                before.map(|before| &before.bandwidth),
+            ),
+            connection_limits: ConnectionLimits::new(
+                &settings.connection_limits,
+                settings.ipv6_prefix,
+                before.map(|before| &before.connection_limits),
+            ),
+            classes,
             trusted: Trusted::new(&settings.trust, settings.ipv6_prefix),
             detector: match before {
                 Some(before) => before.detector.succeeded_by(&settings.detect),
@@ -174,12 +264,40 @@ impl Snapshot {
 
     /// Goes on with what `before` has counted of clients. To be called once, at the moment from which this one serves.
     pub fn put_in_force(&self, before: &Self, now: Now) {
-        if let (Some(limit), Some(settings)) = (&self.address_limit, &self.settings.address_limit)
-            && let Some(before) = &before.address_limit
-        {
-            limit.put_in_force(settings, before, now.monotonic);
+        if let (Some(limits), Some(before)) = (&self.limits, &before.limits) {
+            limits.put_in_force(&self.settings.limits, before, now.monotonic);
         }
+        self.bandwidth.put_in_force(&self.settings.bandwidth, &before.bandwidth, now.monotonic);
+        self.connection_limits.put_in_force(&self.settings.connection_limits, &before.connection_limits, now.monotonic);
         self.detector.put_in_force(&before.detector, now.monotonic);
+        for parts in &self.in_shadow {
+            before.in_shadow.iter().for_each(|old| parts.go_on(old));
+        }
+    }
+
+    /// Enforces what an operator has promoted: a limit, a quota, or a requirement of a route that is in shadow.
+    pub fn enforce(&self, what: &str) {
+        self.limits.iter().for_each(|limits| limits.promote(what));
+        self.connection_limits.promote(what);
+        self.in_shadow.iter().for_each(|parts| parts.enforce(what));
+    }
+
+    /// How often deprecated operations of APIs were asked for: the API, the operation, how often.
+    pub fn deprecated_calls(&self) -> impl Iterator<Item = (&str, &str, u64)> {
+        let apis = self.settings.apis.iter().zip(&self.contracts);
+        apis.filter_map(|(api, contract)| Some((api, contract.as_ref()?))).flat_map(|(api, contract)| {
+            contract.deprecated_calls().map(|(operation, count)| (api.name.as_str(), operation, count))
+        })
+    }
+
+    /// What requirements in shadow would have denied since the last call.
+    pub fn would_deny(&self) -> impl Iterator<Item = ShadowDenials> {
+        self.in_shadow.iter().flat_map(|parts| parts.take())
+    }
+
+    /// What rules have found in requests since the process began.
+    pub fn waf_sums(&self) -> impl Iterator<Item = WafSum> {
+        self.wafs.iter().map(|rules| rules.sum())
     }
 
     /// Goes on with files that have changed; whether any of them says whose client certificates are good.
@@ -191,16 +309,23 @@ impl Snapshot {
             let diagnostics: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
             anyhow::anyhow!("{}", diagnostics.join("; "))
         };
+        let keys = files.clone();
         let (tls, others) = self.tls.load().with(files, &self.tickets, Now::read()).map_err(told)?;
+        self.authenticators.renew(&keys).map_err(told)?;
         self.tls.store(tls);
         Ok(others)
     }
 
     /// What works now and soon will not: certificates that have ended or are about to. And what is not checked, though
-    /// it looks as if it were: formats in schemas.
+    /// it looks as if it were: formats in schemas, rules of the firewall.
     #[must_use]
     pub fn warnings(&self, now: Now) -> Vec<Diagnostic> {
         let mut warnings = tls::outdated(&self.settings, now);
+        warnings.extend(self.authenticators.warnings());
+        for rules in &self.wafs {
+            let key = format!("waf.{}.rules", rules.name());
+            warnings.extend(rules.warnings().iter().map(|warning| Diagnostic::new(&key, warning)));
+        }
         for (index, route) in self.served.iter().enumerate() {
             for format in route.schema.iter().flat_map(|schema| schema.unknown_formats()) {
                 let warning =
@@ -210,25 +335,75 @@ impl Snapshot {
                 );
             }
         }
+        warnings.extend(contracts::warnings(&self.settings, &self.contracts));
         warnings
     }
 }
 
 impl CompiledRoute {
+    /// Compiles a route, and once more for each thing that its API asks clients to prove.
+    fn with_contract(
+        route: &Route,
+        policy: &authz::Policy,
+        settings: &Settings,
+        (schemas, wafs): (&mut Schemas, &[Arc<Rules>]),
+        contracts: &Contracts,
+    ) -> Result<Self, Vec<Diagnostic>> {
+        let mut compiled = Self::new(route, policy, settings, (schemas, wafs))?;
+        let api = route.api.and_then(|index| settings.apis.get(index).zip(contracts.get(index)?.as_ref()));
+        // Where there is none, a document that is no contract is reported.
+        let Some((api, contract)) = api else { return Ok(compiled) };
+        let held = |compiled: &mut Self| {
+            compiled.contract = Some(Arc::clone(contract));
+            compiled.is_report_only = api.report_only;
+        };
+        held(&mut compiled);
+        let mut variants = Vec::new();
+        for (variant, place) in contracts::variants(route, api, contract, settings).map_err(|wrong| vec![wrong])? {
+            let variant = Self::new(&variant, policy, settings, (schemas, wafs));
+            let mut variant = variant.map_err(|found| {
+                let wrong = |found: Diagnostic| Diagnostic { message: format!("{place}: {}", found.message), ..found };
+                found.into_iter().map(wrong).collect::<Vec<_>>()
+            })?;
+            held(&mut variant);
+            variants.push(variant);
+        }
+        compiled.variants = variants.into();
+        Ok(compiled)
+    }
+
+    /// The route as it is for the operation that a request asks for.
+    pub(crate) fn of_operation(&self, method: &Method, target: &Target, headers: &HeaderMap) -> Result<&Self, Refusal> {
+        let Some(contract) = &self.contract else { return Ok(self) };
+        let query = target.origin().query().unwrap_or_default();
+        match contract.find(method, target.path(), query, headers) {
+            Ok(_) if self.variants.is_empty() => Ok(self),
+            Ok(found) => self.variants.get(contract.rule(found.operation)).ok_or(Miss::NotFound),
+            Err(_) if self.is_report_only => Ok(self),
+            Err(miss) => Err(miss),
+        }
+        .map_err(|miss| match miss {
+            Miss::NotFound => Refusal::new(Reject::NotFound, "no path of the API"),
+            Miss::Method(_) => Refusal::new(Reject::MethodNotAllowed, "no method of the API's path"),
+            Miss::Unclear(refusal) => refusal,
+        })
+    }
+
     fn new(
         route: &Route,
         policy: &authz::Policy,
         settings: &Settings,
-        schemas: &mut Schemas,
+        (schemas, wafs): (&mut Schemas, &[Arc<Rules>]),
     ) -> Result<Self, Vec<Diagnostic>> {
         let mut diagnostics = Vec::new();
-        let kept = settings.jwt.as_ref().map_or(&[][..], |jwt| &jwt.kept);
-        let access = policy.compile(&route.require).map(|access| access.of_tokens(&route.scopes, &route.claims, kept));
-        let access = access.map_err(|diagnostic| diagnostics.push(diagnostic)).ok();
-        let schema = route.schema.as_ref().map(|file| schemas.compile(file, settings.formats)).transpose();
+        let kept = &settings.auth.kept;
+        let access = policy.access(route, kept).map_err(|diagnostic| diagnostics.push(diagnostic)).ok();
+        let schema = route.schema.as_ref().map(|file| schemas.compile(file, settings)).transpose();
         let schema = schema.map_err(|diagnostic| diagnostics.push(diagnostic)).ok().flatten();
-        let identified = settings.jwt.is_some() || !settings.client_certificates.is_empty();
-        if access.as_ref().is_some_and(Access::needs_identity) && !identified {
+        let unknown = route.refuses_unknown_query;
+        let parameters = RouteRules::new(&route.parameters, unknown, &route.path, settings.formats);
+        let parameters = parameters.map_err(|diagnostic| diagnostics.push(diagnostic)).ok().flatten().map(Box::new);
+        if access.as_ref().is_some_and(Access::needs_identity) && route.accepted.methods.listed().is_empty() {
             diagnostics.push(
                 Diagnostic::new("require", "asks for an identity, and nothing gives one").hint("configure [jwt]"),
             );
@@ -240,8 +415,19 @@ impl CompiledRoute {
         let max_body = route.max_body.unwrap_or(settings.max_body);
         Ok(Self {
             template: route.path.as_str().into(),
+            accepted: route.accepted.clone(),
+            challenges: Challenges::new(&route.accepted.methods, &route.scopes, &settings.auth),
             access,
             schema,
+            parameters,
+            contract: None,
+            is_report_only: false,
+            variants: Box::default(),
+            graphql: route.graphql,
+            waf: route.waf.and_then(|of| {
+                let rules = Arc::clone(wafs.get(of.index)?);
+                Some(Arc::new(Waf::new(rules, route.name.as_deref(), of.threshold)))
+            }),
             max_body,
             action: route.action.clone(),
             rewrite: route.rewrite.as_ref().map(|rewrite| match rewrite {
@@ -264,9 +450,9 @@ impl CompiledRoute {
 struct Schemas(HashMap<PathBuf, (Arc<[u8]>, Arc<Schema>)>);
 
 impl Schemas {
-    fn of(before: Option<&Snapshot>, formats: Formats) -> Self {
+    fn of(before: Option<&Snapshot>, settings: &Settings) -> Self {
         let mut known = HashMap::new();
-        if let Some(before) = before.filter(|before| before.settings.formats == formats) {
+        if let Some(before) = before.filter(|before| contracts::reads_alike(&before.settings, settings)) {
             for (route, compiled) in before.settings.routes.iter().zip(&before.served) {
                 if let (Some(file), Some(schema)) = (&route.schema, &compiled.schema) {
                     known.insert(file.path.clone(), (Arc::clone(&file.bytes), Arc::clone(schema)));
@@ -276,16 +462,33 @@ impl Schemas {
         Self(known)
     }
 
-    fn compile(&mut self, file: &NamedFile, formats: Formats) -> Result<Arc<Schema>, Diagnostic> {
+    fn compile(&mut self, file: &NamedFile, settings: &Settings) -> Result<Arc<Schema>, Diagnostic> {
         if let Some((bytes, schema)) = self.0.get(&file.path)
             && *bytes == file.bytes
         {
             return Ok(Arc::clone(schema));
         }
-        let schema = Arc::new(Schema::new(file, formats)?);
+        let schema = Arc::new(Schema::beside(file, &settings.schema_files, settings.formats)?);
         self.0.insert(file.path.clone(), (Arc::clone(&file.bytes), Arc::clone(&schema)));
         Ok(schema)
     }
+}
+
+/// What is wrong with how servers are asked: they are made anew where that is done.
+fn outbound(settings: &Settings) -> Vec<Diagnostic> {
+    let issuers = settings.auth.jwt.iter().flat_map(|jwt| &jwt.issuers);
+    let issuers = issuers.filter_map(|issuer| Some((&issuer.key, &issuer.keys.fetch()?.server)));
+    let asked = settings.auth.introspection.iter().map(|server| (&server.key, &server.outbound));
+    let wrong = issuers.chain(asked).filter_map(|(key, server)| {
+        let wrong = outbound::Server::new(server).err()?;
+        Some(wrong.into_iter().map(move |one| one.under(&format!("{key}.fetch"))))
+    });
+    let mut wrong: Vec<Diagnostic> = wrong.flatten().collect();
+    if settings.cluster.as_ref().is_some_and(|cluster| cluster.secret.bytes.len() < LEAST_SECRET) {
+        let short = Diagnostic::new("cluster.secret_file", format!("has fewer than {LEAST_SECRET} bytes"));
+        wrong.push(short.hint("make one with `gateway cluster secret new`"));
+    }
+    wrong
 }
 
 /// The value, or its diagnostics among the others.

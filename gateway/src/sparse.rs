@@ -3,7 +3,7 @@
 
 use std::{cell::Cell, time::Duration};
 
-const SECOND: u64 = 1_000_000_000;
+use crate::clock::SECOND;
 
 /// When a line was written last, and what has happened since.
 #[derive(Debug, Default)]

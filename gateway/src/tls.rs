@@ -27,6 +27,7 @@ mod admin;
 mod certificate;
 mod client;
 mod demands;
+mod failure;
 pub(crate) mod hello;
 mod hsts;
 mod names;
@@ -41,6 +42,7 @@ pub use admin::admin;
 pub(crate) use certificate::{chain, private_key};
 pub(crate) use client::roots;
 pub use demands::Demands;
+pub(crate) use failure::describe;
 pub use hsts::Hsts;
 use names::Names;
 pub use outgoing::outgoing;
@@ -108,6 +110,8 @@ impl Tls {
             let made = upstream.tls.as_ref().map(|tls| upstream::config(tls, &provider)).transpose();
             upstreams.push(under(made, &format!("upstream.{}.tls", upstream.name), &mut diagnostics).flatten());
         }
+        let store = settings.cluster.as_ref().and_then(|cluster| cluster.store.tls.as_ref());
+        under(store.map(|tls| upstream::config(tls, &provider)).transpose(), "cluster.store.tls", &mut diagnostics);
         if !diagnostics.is_empty() {
             return Err(diagnostics);
         }
@@ -166,6 +170,11 @@ impl Tls {
     /// How the gateway speaks to the servers of an upstream.
     pub(crate) fn upstream(&self, index: usize) -> Option<Arc<ClientConfig>> {
         self.upstreams.get(index).cloned().flatten()
+    }
+
+    /// The cluster, with the files of its store.
+    pub(crate) const fn cluster(&self) -> Option<&settings::cluster::Settings> {
+        self.settings.cluster.as_ref()
     }
 
     /// Whether a certificate names `host`, in lower case: whether it can be reached by HTTPS at all.

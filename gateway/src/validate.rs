@@ -1,4 +1,11 @@
-//! Validation of request bodies: whether a body is what its route accepts.
+//! Validation: whether a request is what its route accepts, and whether it carries an attack.
 
+pub mod graphql;
 pub mod media_type;
+pub mod openapi;
+pub mod route_rules;
 pub mod schema;
+pub mod waf;
+
+mod body;
+mod parameter;

@@ -16,6 +16,8 @@ pub struct Certificate {
     pub serial: Box<[u8]>,
     /// The last common name of the subject.
     pub common_name: Option<String>,
+    /// The whole subject, as RFC 4514 writes it; `None`: it is empty, or has text of a form that nobody uses any more.
+    pub subject: Option<String>,
     /// The subject alternative names of the kinds known here, in their order.
     pub names: Vec<SubjectAltName>,
     /// The first second in which it is valid, since the Unix epoch.
@@ -56,7 +58,9 @@ impl Certificate {
         let _issuer = fields.expect(SEQUENCE)?;
         let mut validity = Der(fields.expect(SEQUENCE)?);
         let (first, last) = (validity.time()?, validity.time()?);
-        let common_name = common_name(fields.expect(SEQUENCE)?)?;
+        let subject = fields.expect(SEQUENCE)?;
+        let common_name = common_name(subject)?;
+        let subject = distinguished_name(subject)?;
         let _key = fields.expect(SEQUENCE)?;
         let mut names = Vec::new();
         while let Some((tag, content)) = fields.next() {
@@ -67,7 +71,7 @@ impl Certificate {
                 }
             }
         }
-        Some(Self { serial, common_name, names, first, last })
+        Some(Self { serial, common_name, subject, names, first, last })
     }
 
     /// The names that clients may ask for in a handshake or a URL: hosts and addresses.
@@ -157,6 +161,61 @@ fn common_name(subject: &[u8]) -> Option<Option<String>> {
         }
     }
     Some(found)
+}
+
+/// The short names of attributes, by their object identifiers (RFC 4514 3).
+const ATTRIBUTES: [(&[u8], &str); 9] = [
+    (&[0x55, 4, 3], "CN"),
+    (&[0x55, 4, 7], "L"),
+    (&[0x55, 4, 8], "ST"),
+    (&[0x55, 4, 10], "O"),
+    (&[0x55, 4, 11], "OU"),
+    (&[0x55, 4, 6], "C"),
+    (&[0x55, 4, 9], "STREET"),
+    (&[0x09, 0x92, 0x26, 0x89, 0x93, 0xf2, 0x2c, 0x64, 1, 25], "DC"),
+    (&[0x09, 0x92, 0x26, 0x89, 0x93, 0xf2, 0x2c, 0x64, 1, 1], "UID"),
+];
+
+/// A name as RFC 4514 writes it, the last part first. The outer `None`: it cannot be read.
+fn distinguished_name(name: &[u8]) -> Option<Option<String>> {
+    let mut sets = Der(name);
+    let mut parts = Vec::new();
+    while !sets.0.is_empty() {
+        let mut set = Der(sets.expect(0x31)?);
+        let mut pairs = Vec::new();
+        while !set.0.is_empty() {
+            let mut pair = Der(set.expect(SEQUENCE)?);
+            let kind = pair.expect(OID)?;
+            let (tag, value) = pair.next()?;
+            // Attributes without a short name would need their numbers written out: nobody maps by those.
+            let Some((_, kind)) = ATTRIBUTES.iter().find(|(known, _)| *known == kind) else { return Some(None) };
+            if !matches!(tag, 0x0c | 0x13 | 0x16) {
+                return Some(None);
+            }
+            let Ok(text) = std::str::from_utf8(value) else { return Some(None) };
+            if text.chars().any(char::is_control) {
+                return None;
+            }
+            pairs.push(format!("{kind}={}", escaped(text)));
+        }
+        parts.push(pairs.join("+"));
+    }
+    parts.reverse();
+    Some((!parts.is_empty()).then(|| parts.join(",")))
+}
+
+/// A value with what would end it escaped (RFC 4514 2.4).
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let last = text.chars().count().saturating_sub(1);
+    for (at, letter) in text.chars().enumerate() {
+        let at_an_end = letter == ' ' && (at == 0 || at == last) || letter == '#' && at == 0;
+        if at_an_end || matches!(letter, '"' | '+' | ',' | ';' | '<' | '>' | '\\' | '=') {
+            out.push('\\');
+        }
+        out.push(letter);
+    }
+    out
 }
 
 /// What is left of a piece of DER (X.690).

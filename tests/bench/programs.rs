@@ -17,7 +17,7 @@ use aya::{
 };
 use gateway::{
     guard::kernel::Kernel,
-    settings::guard::{Mode, Safety, Scope, Settings, SourceLimit, SynCookies},
+    settings::guard::{Compile, Mode, Safety, Scope, Settings, SourceLimit, SynCookies},
 };
 use gateway_common::{
     maps::{Ban, LAYOUT, Limits, NEVER, Rule, name},
@@ -237,16 +237,22 @@ fn settings() -> Settings {
         max_rules: MOST,
         max_sources: 131_072,
         max_bans_per_minute: 60,
+        compile: Compile::default(),
         pass_malformed: false,
         trace: None,
         packet_limit: None,
         byte_limit: None,
         syn_limit: None,
+        total_limit: None,
         syn_cookies: None,
-        shadow_address_limit: false,
+        clamps: Vec::new(),
+        plan_budgets: Vec::new(),
+        shadow_limits: Vec::new(),
+        shadow_routes: Vec::new(),
         default_ban: Duration::from_secs(600),
         safety: Safety::default(),
         feeds: Vec::new(),
+        revocation: gateway::settings::revocation::Settings::default(),
         audit: gateway::settings::audit::Settings::default(),
     }
 }

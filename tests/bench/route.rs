@@ -10,6 +10,7 @@ use std::{env, hint::black_box, time::Instant};
 use gateway::{
     route::{Routes, target::Target},
     settings::{
+        auth::{Accepted, Methods},
         authz::Requirement,
         route::{Action, Route},
     },
@@ -67,13 +68,19 @@ fn measure(size: usize) -> f64 {
 
 fn route(host: String, path: String) -> Route {
     Route {
+        name: None,
+        tags: Vec::new(),
+        shadow: Vec::new(),
         host: Some(host),
         path,
         methods: vec![Method::GET],
         when: Vec::new(),
+        accepted: Accepted { methods: Methods::Any(Vec::new()), bound_tokens: false },
         require: Requirement::Public,
         scopes: Vec::new(),
         claims: Vec::new(),
+        sources: None,
+        allow_if: Vec::new(),
         action: Action::Forward(0),
         rewrite: None,
         request_headers: None,
@@ -82,6 +89,12 @@ fn route(host: String, path: String) -> Route {
         allow_in_path: Default::default(),
         timeouts: None,
         schema: None,
+        parameters: Vec::new(),
+        refuses_unknown_query: false,
+        api: None,
+        follows_document: false,
+        graphql: None,
+        waf: None,
         max_body: None,
         access_log: true,
         upgrade: None,

@@ -27,15 +27,20 @@ use support::{
     world::{ATTACKER_V4, World},
 };
 
-/// The smallest files, signed each second, with an anchor.
+/// The smallest files, compressed, signed each second, with an anchor.
 fn settings(anchor: &Path) -> Settings {
     let anchor = format!("[[audit.anchor]]\nname = \"vault\"\nfile = \"{}\"\nevery = \"1s\"\n", anchor.display());
-    Settings { more: format!("[audit]\nmax_size = \"64KiB\"\ncheckpoint = \"1s\"\n{anchor}"), ..Settings::default() }
+    Settings {
+        more: format!("[audit]\nmax_size = \"64KiB\"\ncompress = true\ncheckpoint = \"1s\"\n{anchor}"),
+        ..Settings::default()
+    }
 }
 
 fn files(state: &Path) -> Vec<PathBuf> {
     let all = fs::read_dir(state).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<PathBuf> = all.filter(|path| path.extension().is_some_and(|end| end == "jsonl")).collect();
+    let is_of_chain =
+        |path: &PathBuf| path.to_str().is_some_and(|path| path.ends_with(".jsonl") || path.ends_with(".jsonl.gz"));
+    let mut files: Vec<PathBuf> = all.filter(is_of_chain).collect();
     // The file that is written sorts last: `.` is after `-`.
     files.sort();
     files
@@ -55,6 +60,14 @@ fn fill(daemon: &Daemon<'_>, state: &Path, many: usize) {
         daemon.done(&["block", "flush", "--yes"]);
     }
     panic!("the chain has {:?}", files(state));
+}
+
+/// The record that the last checkpoint signs.
+fn last_signed(state: &Path) -> u64 {
+    let chain = fs::read_to_string(state.join("audit.jsonl")).unwrap();
+    let mut records = chain.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let last = records.rfind(|record| record["event"] == "checkpoint").unwrap();
+    last["seq"].as_u64().unwrap() - 1
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -77,6 +90,11 @@ fn verify(state: &Path, more: &[&str], code: i32, part: &str) -> Value {
     let said = told.json.to_string();
     assert!(told.code == code && said.contains(part), "{more:?}: {} {said}", told.code);
     told.json
+}
+
+/// The time of a record.
+fn exported_since(line: &str) -> &str {
+    line.split("\"time\":\"").nth(1).unwrap().split('"').next().unwrap()
 }
 
 /// Whether every line of an export hashes as it says, follows the one before, and is there.
@@ -128,14 +146,16 @@ fn a01_a_chain_over_files_is_whole_after_kills_and_what_was_kept_elsewhere_finds
     let mut daemon = Daemon::start(&world, &settings(&anchors));
     fill(&daemon, &state, 2);
     fs::write(vault.join("audit.pub"), fs::read(state.join("audit.pub")).unwrap()).unwrap();
-    daemon.kill_guard();
+    daemon.kill();
     let old = world.folder.join("old");
     copy(&state, &old);
     daemon.start_again();
     daemon.done(&["audit", "key", "--rotate"]);
     fill(&daemon, &state, 4);
-    daemon.kill_guard();
+    daemon.kill();
     daemon.start_again();
+    let compressed = || files(&state).into_iter().find(|path| path.extension().is_some_and(|end| end == "gz"));
+    let compressed = until("a compressed file", 2 * SOON, compressed);
     let status = daemon.status();
     assert!(status["audit"]["files"].as_u64().unwrap() >= 4, "{}", status["audit"]);
     let found = daemon.done(&["audit", "verify"]);
@@ -145,7 +165,7 @@ fn a01_a_chain_over_files_is_whole_after_kills_and_what_was_kept_elsewhere_finds
     let head = until("the anchor to be written", SOON, || {
         let text = fs::read_to_string(&anchors).ok()?;
         let last: Value = serde_json::from_str(text.lines().last()?).ok()?;
-        (last["seq"].as_u64()? > found["checkpoint"]["seq"].as_u64()?).then_some(last)
+        (last["seq"].as_u64()? >= found["checkpoint"]["seq"].as_u64()?).then_some(last)
     });
     let (key, anchors) = (vault.join("audit.pub"), anchors.to_str().unwrap());
     let against = ["--key", key.to_str().unwrap(), "--anchor", anchors];
@@ -156,6 +176,22 @@ fn a01_a_chain_over_files_is_whole_after_kills_and_what_was_kept_elsewhere_finds
     // A folder that was put back as a whole is whole, but for those who kept something.
     verify(&old, &[], 0, "\"valid\":true");
     verify(&old, &against, 1, "missing at the end: the anchor");
+
+    // So is a tail that was cut off, where the store is of no help, and a compressed file that was changed.
+    let cut = world.folder.join("cut");
+    copy(&state, &cut);
+    let chain = fs::read_to_string(cut.join("audit.jsonl")).unwrap();
+    fs::write(cut.join("audit.jsonl"), chain.lines().next().unwrap().to_owned() + "\n").unwrap();
+    verify(&cut, &["--no-store"], 0, "\"valid\":true");
+    verify(&cut, &[&["--no-store"], &against[..]].concat(), 1, "missing at the end: the anchor");
+    fs::write(cut.join("audit.jsonl"), chain).unwrap();
+    let compressed = cut.join(compressed.file_name().unwrap());
+    let mut bytes = fs::read(&compressed).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x55;
+    fs::write(&compressed, bytes).unwrap();
+    let told = verify(&cut, &["--no-store"], 1, "first_bad");
+    assert_eq!(told["first_bad"]["file"], compressed.to_str().unwrap(), "{told}");
 
     // A time stamp of a real authority.
     authority(&vault);
@@ -176,12 +212,39 @@ fn a01_a_chain_over_files_is_whole_after_kills_and_what_was_kept_elsewhere_finds
     let end: Value = serde_json::from_str(end).unwrap();
     assert_eq!((code, &end["valid"], end["records"].as_u64()), (0, &true.into(), Some(exported.len() as u64)));
     hashes(exported);
+    let verifies = |text: &str, expect: i32, says: &str| {
+        let path = vault.join("export.jsonl");
+        fs::write(&path, text).unwrap();
+        let told = gateway(&["audit", "verify", "--export", path.to_str().unwrap(), "--key", key.to_str().unwrap()]);
+        let told = (told.code, told.json.to_string());
+        assert!(told.0 == expect && told.1.contains(says), "{told:?} {says}");
+    };
+    verifies(&text, 0, "\"valid\":true");
+    // Of a later time alone, which begins in the middle of the chain.
+    let (_, late) = lines(&daemon, &["audit", "export", "--since", exported_since(exported[9])]);
+    verifies(&late, 0, "\"valid\":true");
+    verifies(&text.replacen("operator:0", "operator:1", 1), 1, "does not match its own hash");
+    verifies(&text.replacen(&format!("{}\n", exported[4]), "", 1), 1, "records are missing");
+    verifies(&text.replacen(&format!("{}\n", exported.last().unwrap()), "", 1), 1, "some were cut off");
+    verifies(&text[..text.trim_end().rfind('\n').unwrap()], 1, "the export has no end");
+    verifies("", 1, "the export has no end");
+    let other = vault.join("other.pub");
+    fs::write(&other, "11".repeat(32)).unwrap();
+    let export = vault.join("export.jsonl");
+    fs::write(&export, &text).unwrap();
+    let foreign = ["audit", "verify", "--export", export.to_str().unwrap(), "--key", other.to_str().unwrap()];
+    assert_eq!(gateway(&foreign).code, 1);
+    assert_eq!(gateway(&foreign[..4]).code, 2, "whose keys are believed is to be said");
     let (code, shown) = lines(&daemon, &["audit", "show", "--event", "key_rotated"]);
     assert_eq!((code, shown.lines().count()), (0, 1), "{shown}");
 
     // A middle file that is gone is named, by doctor as well, and told once.
     daemon.signal(nix::sys::signal::Signal::SIGTERM);
     daemon.ended();
+    // The anchor has the checkpoint that was signed at the stop.
+    let kept = fs::read_to_string(anchors).unwrap();
+    let last: Value = serde_json::from_str(kept.lines().last().unwrap()).unwrap();
+    assert_eq!(last["seq"].as_u64(), Some(last_signed(&state)), "{last}");
     fs::remove_file(&files(&state)[1]).unwrap();
     verify(&state, &[], 1, "records are missing");
     assert_eq!(gateway(&["audit", "verify", "--state-dir", "/nonexistent"]).code, 2);
@@ -367,9 +430,21 @@ fn anchors_reach_syslog_a_webhook_and_a_time_stamp_authority() {
     let pid = u32::try_from(daemon.status()["observer_pid"].as_u64().unwrap()).unwrap();
     support::daemon::send(pid, nix::sys::signal::Signal::SIGKILL);
     daemon.done(&["block", "add", "203.0.113.2", "--for", "1h"]);
-    until("the next observer to send", SOON, || {
-        (daemon.status()["audit"]["anchors"][0]["seq"].as_u64()? > before).then_some(())
+    until("the next observer to send to all who can be reached", SOON, || {
+        let status = daemon.status();
+        let states = status["audit"]["anchors"].as_array()?;
+        let is_sent = |state: &Value| state["seq"].as_u64() > Some(before) && state["failing"].is_null();
+        let is_another = status["observer_pid"].as_u64().is_some_and(|now| now != u64::from(pid));
+        (is_another && states.iter().take(4).all(is_sent)).then_some(())
     });
     daemon.signal(nix::sys::signal::Signal::SIGTERM);
     daemon.ended();
+    // Those who can be reached have the checkpoint that was signed at the stop.
+    let last = format!("\"seq\":{},", last_signed(&state));
+    for kind in ["unix", "udp", "tcp", "webhook"] {
+        until(&format!("{last} by {kind}"), SOON, || {
+            let received = received.lock().unwrap();
+            received.iter().any(|line| line.starts_with(kind) && line.contains(&last)).then_some(())
+        });
+    }
 }

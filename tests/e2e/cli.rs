@@ -199,7 +199,8 @@ fn audit(world: &World, daemon: &Daemon<'_>) {
     let copy = world.folder.join("copy");
     fs::create_dir_all(&copy).unwrap();
     let mut chains = Vec::new();
-    for entry in fs::read_dir(world.folder.join("state")).unwrap().flatten() {
+    let files = fs::read_dir(world.folder.join("state")).unwrap().flatten();
+    for entry in files.filter(|entry| entry.path().is_file()) {
         let name = entry.file_name().to_string_lossy().into_owned();
         fs::copy(entry.path(), copy.join(&name)).unwrap();
         if name.contains("audit") {

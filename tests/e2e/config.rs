@@ -124,7 +124,7 @@ fn reloads() {
     }
     let world = World::new();
     let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
-    let mut daemon = Daemon::start(&world, &Settings::default());
+    let daemon = Daemon::start(&world, &Settings::default());
     let client = Client::new(&world, GOOD_V4);
     let proxy = daemon.proxy_pid();
     daemon.done(&["block", "add", "10.0.0.66", "--for", "1h"]);
@@ -141,10 +141,10 @@ fn reloads() {
     assert_eq!(client.get("/health", "").unwrap().status, 200);
     daemon.edit("isuer = ", "issuer = ");
 
-    // A new listener is not for a reload: the right to bind it is gone.
-    daemon.edit("10.0.0.1:443", "10.0.0.1:444");
-    assert_eq!(daemon.cli(&["reload"]).code, 1);
-    daemon.edit("10.0.0.1:444", "10.0.0.1:443");
+    // The user is not for a reload.
+    daemon.edit("user = \"nobody\"", "user = \"daemon\"");
+    assert_eq!(daemon.cli(&["reload"]).json["code"], "needs_restart");
+    daemon.edit("user = \"daemon\"", "user = \"nobody\"");
 
     // A good one takes effect, while requests go on, on the same connection too.
     let token = tokens::good("ada", &["reader"]);

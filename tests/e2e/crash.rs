@@ -44,7 +44,7 @@ fn the_kernel_drops_without_a_guard_and_a_new_guard_takes_over() {
     ignored();
     let before = daemon.done(&["block", "list"]);
 
-    daemon.kill_guard();
+    daemon.kill();
     // A host without a listener answers a SYN with a reset: silence is the kernel program's doing.
     ignored();
 
@@ -105,7 +105,7 @@ fn a_new_proxy_serves_on_the_same_listeners() {
     }
     let world = World::new();
     let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
-    let mut daemon = Daemon::start(&world, &Settings::default());
+    let daemon = Daemon::start(&world, &Settings::default());
     daemon.done(&["block", "add", "10.0.0.66", "--for", "1h"]);
     let over = AtomicBool::new(false);
     thread::scope(|scope| {

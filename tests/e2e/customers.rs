@@ -50,7 +50,7 @@ fn what_rules_on_forgeries_count() {
         ("forged_token", tokens::forged("ada", &["reader"]), true),
         ("forged_token", ISSUERS.confused(&claims("ada", &["reader"])), true),
         ("forged_token", none, true),
-        ("forged_token", "a.b.c".to_owned(), true),
+        ("malformed_token", "a.b.c".to_owned(), false),
     ];
     for (number, (signal, token, is_banned)) in (0..).zip(&cases) {
         let address = bystander(number);
@@ -161,7 +161,7 @@ fn a_key_that_the_issuer_has_changed_bans_no_customer() {
             attackers.push(banned(&daemon, bystander(number / 10)));
         }
         if number == KILLED_AFTER {
-            daemon.kill_guard();
+            daemon.kill();
             daemon.start_again();
         }
     }

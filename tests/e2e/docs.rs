@@ -9,13 +9,15 @@ use std::{
 
 use serde_json::Value;
 use support::{
+    admin,
     daemon::{Daemon, binary, gateway},
+    http1::{Client, Request},
     pki::{PKI, SCHEMA},
     report,
     settings::Settings,
     tokens,
     wait::{SOON, until},
-    world::World,
+    world::{GOOD_V4, World},
 };
 use toml::Table;
 
@@ -28,6 +30,7 @@ const BASE: &str = r#"
 roles = { reader = ["items:read"], editor = ["items:read", "items:write"] }
 jwt = { issuer = "https://issuer.example", audience = "api", jwks = "/etc/gateway/jwks.json" }
 upstream.items.servers = ["127.0.0.1:9000"]
+admin.address = "127.0.0.1:9901"
 route = [{ path = "/base/{*rest}", require = ["public"], upstream = "items" }]
 
 [[listener]]
@@ -35,6 +38,10 @@ address = "0.0.0.0:443"
 certificate = "/etc/gateway/server.crt"
 private_key = "/etc/gateway/server.key"
 "#;
+
+/// An API that the pages name.
+const DOCUMENT: &str = "openapi: 3.1.0\ninfo: {title: Shop, version: '1'}\nservers: [{url: /v1}]\n\
+    paths: {/items: {get: {security: [], responses: {}}}}\n";
 
 /// Folders that the pages name, and that are a test's own folder here.
 const FOLDERS: [&str; 4] = ["/etc/gateway/", "/var/lib/gateway-lists/", "/var/lib/gateway/", "/var/log/gateway/"];
@@ -59,6 +66,7 @@ fn faults(block: &Block, folder: &Path) -> Vec<String> {
     let text = if block.is_fragment { completed(&parsed) } else { block.text.clone() };
     let text = FOLDERS.iter().fold(text, |text, named| text.replace(named, &format!("{}/", folder.display())));
     make_files(&text.parse::<Table>().unwrap().into(), block, folder);
+    let text = with_node_key(text, folder);
     let file = folder.join("gateway.toml");
     fs::write(&file, &text).unwrap();
     let told = gateway(&["--config", file.to_str().unwrap(), "check"]);
@@ -72,6 +80,20 @@ fn faults(block: &Block, folder: &Path) -> Vec<String> {
         block.place(line.and_then(|line| usize::try_from(line).ok()).unwrap_or(1))
     };
     errors.iter().map(|error| format!("{}: {}: {}", line(error), error["key"], error["message"])).collect()
+}
+
+/// What the pages show as the public key of the machine that they set up.
+const NODE_KEY: &str = "ed25519:11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
+
+/// The configuration, with the public key of a machine whose private key is there.
+fn with_node_key(text: String, folder: &Path) -> String {
+    let key = folder.join("cluster.key");
+    if !text.contains(NODE_KEY) {
+        return text;
+    }
+    fs::remove_file(&key).unwrap_or_default();
+    let made = gateway(&["cluster", "key", "new", key.to_str().unwrap()]);
+    text.replace(NODE_KEY, made.json["public_key"].as_str().unwrap())
 }
 
 /// A fragment with the tables of [`BASE`] that it does not have itself.
@@ -108,14 +130,26 @@ fn make_file(path: &Path, block: &Block) {
             fs::write(path.with_extension("crt"), certificate).unwrap();
             fs::write(path.with_extension("key"), key).unwrap();
         }
+    } else if ends("token.pem") {
+        fs::write(path, &PKI.key_pem).unwrap();
     } else if ends("ca.pem") {
         fs::write(path, &PKI.authority_pem).unwrap();
     } else if ends(".schema.json") {
         fs::write(path, SCHEMA).unwrap();
+    } else if ends(".yaml") {
+        fs::write(path, DOCUMENT).unwrap();
     } else if ends("jwks.json") {
         fs::write(path, tokens::ISSUERS.jwks().to_string()).unwrap();
+    } else if ends(".headers") {
+        fs::write(path, "Authorization: Bearer abc\n").unwrap();
     } else if ends(".secret") {
         fs::write(path, [b'7'; 64]).unwrap();
+    } else if ends(".url") {
+        fs::write(path, "https://hooks.example.com/services/T0/B0/abc\n").unwrap();
+    } else if ends(".htpasswd") {
+        fs::write(path, "ada:$2y$12$L6Bc/AlTQHyd9liGgGEZyOFLPHNgyxeEPfgYfBCVxJ7JIlwxyVU3u\n").unwrap();
+    } else if ends(".conf") {
+        fs::write(path, "SecAction \"id:1,phase:1,nolog,pass\"\n").unwrap();
     } else if ends(".txt") {
         fs::write(path, "198.51.100.0/24\n").unwrap();
     } else if !ends(".log") && path.extension().is_some() {
@@ -129,7 +163,11 @@ fn settings() -> Settings {
         "[[rule]]\nname = \"scanners\"\nsignals = [\"unknown_route\"]\ncount = 30\nwithin = \"1m\"\nban = \"10m\"\n";
     Settings {
         rules: format!("{rule}shadow = true\n"),
-        more: "[audit]\ncheckpoint = \"1s\"\n[[feed]]\nname = \"drop\"\npath = \"drop.txt\"\n".to_owned(),
+        more: format!(
+            "[detect]\ndefaults = \"shadow\"\n[audit]\ncheckpoint = \"1s\"\n[api_keys]\n[limit.per-client]\nby = [\"principal\"]\nrequests = 10\n\
+             [plan.gold.limits.per-client]\nrequests = 100\n[[feed]]\nname = \"drop\"\npath = \"drop.txt\"\n{}",
+            admin::TABLE
+        ),
         ..Settings::default()
     }
 }
@@ -152,6 +190,15 @@ fn every_command_runs() {
         (told.code == 0).then(|| told.json.to_string())
     });
     fs::write(world.folder.join("anchors.jsonl"), head).unwrap();
+    fs::copy(&daemon.config, world.folder.join("new.toml")).unwrap();
+    // For `replay`: there is no upstream, which the log says, too.
+    drop(Client::new(&world, GOOD_V4).send(&Request::new("GET", "/health")).unwrap());
+    until("a request in the access log", SOON, || (!daemon.access_log().is_empty()).then_some(()));
+    let export = ["audit", "export"].map(str::to_owned);
+    fs::write(world.folder.join("week.jsonl"), run(&localized(&export, &daemon, &fresh), &world.folder).stdout)
+        .unwrap();
+    // Not Ada's: a page before has revoked hers.
+    fs::write(world.folder.join("token.jwt"), tokens::good("grace", &["reader"])).unwrap();
     let (mut ran, mut wrong) = (0, Vec::new());
     for block in blocks().iter().filter(|block| block.language == "sh") {
         // No block finds what another has left behind.

@@ -80,7 +80,7 @@ fn what_is_off_is_named() {
     state(&told, "warning", "warn");
     daemon.done(&["attach"]);
 
-    daemon.kill_guard();
+    daemon.kill();
     let (code, told) = doctor(&world, &daemon);
     assert_eq!(code, 1, "{told}");
     state(&told, "daemon", "fail");
@@ -100,7 +100,7 @@ fn what_is_off_is_named() {
     let (code, told) = doctor(&world, &daemon);
     assert_eq!(code, 0, "{told}");
     state(&told, "drift", "ok");
-    daemon.kill_guard();
+    daemon.kill();
 
     // Neither the daemon nor anybody else, for what a user may see.
     let elsewhere = daemon.cli(&["doctor"]);

@@ -51,7 +51,7 @@ fn imported() {
     assert_eq!(daemon.done(&["why", "10.0.0.66"])["verdict"], "shadow_blocked");
     written_and_read_again(&world, &daemon);
 
-    daemon.kill_guard();
+    daemon.kill();
     daemon.start_again();
     let status = daemon.status();
     assert_eq!(status["feeds"].as_array().map(Vec::len), Some(3), "{status}");
@@ -155,7 +155,7 @@ fn removed(world: &World, daemon: &mut Daemon<'_>) {
     let list = daemon.done(&["block", "list"]);
     assert!(list["lists"].as_array().unwrap().iter().any(|list| list["name"] == "z" && list["entries"] == 1), "{list}");
     daemon.done(&["block", "flush", "--yes"]);
-    daemon.kill_guard();
+    daemon.kill();
     daemon.start_again();
     assert_eq!(daemon.status()["feeds"], json!([]), "a list is back after it was flushed");
     assert!(!Client::new(world, ATTACKER_V4).is_ignored(SILENCE), "what was flushed is dropped");

@@ -79,7 +79,7 @@ fn commands_without_the_daemon() {
     daemon.done(&["block", "add", "10.0.0.66", "--for", "1h", "--reason", "before"]);
     daemon.done(&["block", "add", "10.0.0.72/30", "--for", "1h"]);
     assert!(Client::new(&world, ATTACKER_V4).is_ignored(SILENCE));
-    daemon.kill_guard();
+    daemon.kill();
 
     let down = |arguments: &[&str], code: i32| -> Value {
         let Told { code: ended, json, errors } = daemon.cli(arguments);
@@ -114,7 +114,7 @@ fn commands_without_the_daemon() {
     assert!(reasons.contains(&&json!("meanwhile")) && !reasons.contains(&&json!("before")), "{list}");
     assert!(Client::new(&world, ATTACKER_V4).is_ignored(SILENCE));
 
-    daemon.kill_guard();
+    daemon.kill();
     let told = daemon.done(&["detach"]);
     assert_eq!((&told["changed"], &told["daemon"]), (&json!(1), &json!("down")), "{told}");
     assert!(!pin_folder(&world.name).exists());

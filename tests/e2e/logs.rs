@@ -22,7 +22,7 @@ use support::{
 };
 
 /// Starts the gateway again with this access log.
-fn log_to(daemon: &mut Daemon<'_>, world: &World, text: &str) {
+pub(crate) fn log_to(daemon: &mut Daemon<'_>, world: &World, text: &str) {
     daemon.edit(&format!("access_log = \"{}/access.log\"\n", world.folder.display()), "");
     daemon.edit("[timeouts]\n", &format!("[access_log]\n{text}\n[timeouts]\n"));
     daemon.signal(Signal::SIGTERM);
@@ -31,14 +31,14 @@ fn log_to(daemon: &mut Daemon<'_>, world: &World, text: &str) {
 }
 
 /// A socket that the proxy's user may send to.
-fn receiver(path: &Path) -> UnixDatagram {
+pub(crate) fn receiver(path: &Path) -> UnixDatagram {
     let socket = UnixDatagram::bind(path).unwrap();
     fs::set_permissions(path, Permissions::from_mode(0o777)).unwrap();
     socket.set_read_timeout(Some(SOON)).unwrap();
     socket
 }
 
-fn numbered(number: usize) -> Request {
+pub(crate) fn numbered(number: usize) -> Request {
     Request::new("GET", "/health").header("x-number", &number.to_string())
 }
 

@@ -246,7 +246,7 @@ fn restart(world: &World, daemon: &mut Daemon<'_>, knocks: &AtomicU32) -> Durati
                 knocks.fetch_add(1, Ordering::Relaxed);
             }
         });
-        daemon.kill_guard();
+        daemon.kill();
         let start = Instant::now();
         let again = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| daemon.start_again()));
         let took = start.elapsed();

@@ -4,6 +4,7 @@ use std::{
     fs,
     net::TcpStream,
     process::{Child, Command, Stdio},
+    thread,
 };
 
 use serde_json::Value;
@@ -19,6 +20,34 @@ use support::{
     world::{GOOD_V4, World},
 };
 
+/// A connection that carries a request is busy, and idle afterwards.
+#[test]
+fn connections_to_upstreams_are_busy_or_idle() {
+    if !report::may_run("metrics") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let settings = Settings { interfaces: Vec::new(), more: admin::TABLE.to_owned(), ..Settings::default() };
+    let _daemon = Daemon::start(&world, &settings);
+    let client = Client::new(&world, GOOD_V4);
+    let shown = |busy: u8, idle: u8| {
+        let lines = [("busy", busy), ("idle", idle)]
+            .map(|(what, count)| format!("gateway_upstream_{what}_connections{{upstream=\"items\"}} {count}\n"));
+        until(&lines.concat(), SOON, || {
+            let text = admin::get(&world, "/metrics", "").ok()?.text();
+            lines.iter().all(|line| text.contains(line.as_str())).then_some(())
+        });
+    };
+    shown(0, 0);
+    thread::scope(|scope| {
+        let slow = scope.spawn(|| client.get("/slow?6000", "").unwrap().status);
+        shown(1, 0);
+        assert_eq!(slow.join().unwrap(), 200);
+    });
+    shown(0, 1);
+}
+
 #[test]
 fn m01_requests_are_counted_and_told() {
     if !report::may_run("metrics") {
@@ -27,7 +56,7 @@ fn m01_requests_are_counted_and_told() {
     let world = World::new();
     let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
     let settings = Settings { interfaces: Vec::new(), ..Settings::default() };
-    let mut daemon = Daemon::start(&world, &settings);
+    let daemon = Daemon::start(&world, &settings);
     let client = Client::new(&world, GOOD_V4);
     let token = tokens::good("ada", &["reader"]);
     let mut kept = client.connect().unwrap();
@@ -44,7 +73,7 @@ fn m01_requests_are_counted_and_told() {
         ("/refused/invalid_token", 1),
         ("/refused/not_found", 1),
         ("/refused/forbidden", 0),
-        ("/signals/forged_token", 1),
+        ("/signals/malformed_token", 1),
         ("/signals/unknown_route", 1),
     ];
     until(&format!("{expect:?}"), SOON, || {

@@ -36,6 +36,7 @@ const ON_CALL: u32 = 471_102;
 const LEADS: u32 = 471_103;
 const ALICE: u32 = 471_007;
 const EVE: u32 = 471_008;
+const BOB: u32 = 471_009;
 
 /// Whoever runs a command: their user, their group, and the groups besides.
 struct Person(u32, u32, &'static [u32]);
@@ -78,6 +79,7 @@ fn operators() -> Settings {
             operator(ON_CALL, "\"view\", \"block\""),
             operator(LEADS, "\"view\", \"block\", \"allow\", \"configure\""),
             format!("[[operator]]\nuser = \"{ALICE}\"\nroles = [\"allow\"]\n"),
+            format!("[[operator]]\nuser = \"{BOB}\"\nroles = [\"configure\"]\n"),
         ]
         .concat(),
         ..Settings::default()
@@ -135,6 +137,8 @@ fn roles_are_judged_by_user_and_group() {
         &["resume"],
         &["detach"],
         &["attach"],
+        &["admin-token", "new", "--name", "x", "--role", "view"],
+        &["admin-token", "revoke", "x"],
     ] {
         on_call.checks(&socket, lifts, 4, "denied");
     }
@@ -149,6 +153,11 @@ fn roles_are_judged_by_user_and_group() {
     alice.checks(&socket, &["allow", "add", "0.0.0.0/0", "--yes"], 4, "denied");
     alice.checks(&socket, &["reload"], 4, "denied");
     Person(ALICE, ALICE, &[EDGE]).checks(&socket, &["status"], 4, "denied");
+
+    // Nobody gives a role that they do not have.
+    let bob = Person(BOB, BOB, &[EDGE]);
+    bob.checks(&socket, &["admin-token", "new", "--name", "x", "--role", "configure"], 1, "no_admin_listener");
+    bob.checks(&socket, &["admin-token", "new", "--name", "x", "--role", "configure", "--role", "view"], 4, "denied");
 
     let lead = Person(EVE, LEADS, &[EDGE]);
     lead.checks(&socket, &["reload"], 0, "");
@@ -260,6 +269,8 @@ fn descriptors_that_come_along_keep_nobody_waiting() {
                     let control = [ControlMessage::ScmRights(&descriptors)];
                     // The guard may have denied it by now.
                     sendmsg::<()>(stream.as_raw_fd(), &iov, &control, MsgFlags::MSG_NOSIGNAL, None).unwrap_or_default();
+                    // Where the guard's copy is gone already, whoever closes this one waits as long as it lingers.
+                    thread::spawn(move || drop(held));
                 }
             }
         });

@@ -31,7 +31,7 @@ fn d03_descriptors_run_out_and_come_back() {
     let servers = "servers = [\"127.0.0.1:9000\"]\nmax_idle = 0".to_owned();
     let proxy = "workers = 2".to_owned();
     let settings = Settings { interfaces: Vec::new(), proxy, upstream: servers, ..Settings::default() };
-    let mut daemon = Daemon::start_under(&world, &settings, &["prlimit", DESCRIPTORS]);
+    let daemon = Daemon::start_under(&world, &settings, &["prlimit", DESCRIPTORS]);
     let proxy = daemon.proxy_pid();
     let (good, other) = (Client::new(&world, GOOD_V4), Client::new(&world, ATTACKER_V4));
     let mut kept = good.connect().unwrap();
@@ -95,7 +95,7 @@ fn memory_runs_short_and_comes_back() {
     let judged = "schema = \"item.schema.json\"\nmax_body = \"256MiB\"";
     let settings = Settings {
         interfaces: Vec::new(),
-        proxy: "max_memory = \"64MiB\"".to_owned(),
+        proxy: "max_memory = \"96MiB\"".to_owned(),
         routes: [
             route("/health", "[\"GET\"]", "[\"public\"]", ""),
             route("/judged", "[\"POST\"]", "[\"public\"]", judged),
@@ -104,7 +104,7 @@ fn memory_runs_short_and_comes_back() {
         .concat(),
         ..Settings::default()
     };
-    let mut daemon = Daemon::start(&world, &settings);
+    let daemon = Daemon::start(&world, &settings);
     let proxy = daemon.proxy_pid();
     let (good, other) = (Client::new(&world, GOOD_V4), Client::new(&world, ATTACKER_V4));
     let mut idle = good.connect().unwrap();

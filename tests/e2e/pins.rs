@@ -56,7 +56,7 @@ fn pins_that_are_removed_are_made_again() {
     until("it to be told", SOON, || daemon.status()["warnings"].to_string().contains("repaired").then_some(()));
 
     // They are what keeps the kernel dropping.
-    daemon.kill_guard();
+    daemon.kill();
     assert!(Client::new(&world, ATTACKER_V4).is_ignored(SILENCE), "a guard's death detaches");
     daemon.start_again();
     assert_eq!(daemon.status()["interfaces"][0]["adopted"], true, "{}", daemon.status());
@@ -100,7 +100,7 @@ impl Second {
         until("the second gateway to serve and to warn", SOON, || {
             assert!(self.child.try_wait().unwrap().is_none(), "the second gateway ended");
             let told = gateway(&["--config", &self.config, "status"]);
-            let serves = told.json["proxy_pid"].is_u64() && told.json["guard_pid"] == self.child.id();
+            let serves = told.json["proxy_pid"].is_u64() && told.json["processes"][0]["pid"] == self.child.id();
             let warnings = told.json["warnings"].to_string();
             (serves && warnings.contains("another")).then_some(warnings)
         })

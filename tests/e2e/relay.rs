@@ -56,7 +56,7 @@ fn a_ban_behind_a_load_balancer_hits_one_client() {
     }
     let world = World::new();
     let upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
-    let mut daemon = Daemon::start(&world, &settings(""));
+    let daemon = Daemon::start(&world, &settings(""));
     let (good, forged) = (tokens::good("ada", &["reader"]), tokens::forged("eve", &["reader"]));
     let mut balancer = Client::new(&world, BALANCER).connect().unwrap();
     let mut status = |request: &Request| balancer.exchange(request).unwrap().status;

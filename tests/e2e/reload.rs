@@ -1,6 +1,11 @@
 //! A configuration that comes into force while everything goes on: connections, streams, tunnels, limits, rules (M02).
 
-use std::{env, fs, io, thread, time::Duration};
+use std::{
+    env, fs,
+    io::{self, Write as _},
+    thread,
+    time::{Duration, Instant},
+};
 
 use nix::sys::signal::Signal;
 use support::{
@@ -10,10 +15,10 @@ use support::{
     http2_call::Call,
     pki::HOST,
     report,
-    settings::{Settings, bad_tokens},
+    settings::{Settings, bad_tokens, route},
     tokens,
     upstream::Upstream,
-    wait::{SOON, until},
+    wait::{SOON, pause, until},
     world::{ATTACKER_V4, GOOD_V4, World, bystander},
 };
 
@@ -22,6 +27,11 @@ use crate::tunnel::{greets, open, serve, upgrade};
 /// How many reloads keep everything; more where somebody has the time.
 fn rounds() -> usize {
     env::var("GATEWAY_RELOADS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(12)
+}
+
+/// How many routes there are where one of them changes; 1,000 by `cargo xtask bench reloads`.
+fn routes() -> usize {
+    env::var("GATEWAY_ROUTES").ok().and_then(|routes| routes.parse().ok()).unwrap_or(100)
 }
 
 /// A fixed response, whose text says which configuration made it.
@@ -66,7 +76,7 @@ fn m02_reloads_keep_whatever_is_open() {
     let world = World::new();
     let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
     let _heads = serve(&world.gate, 9001);
-    let mut daemon = Daemon::start(&world, &settings());
+    let daemon = Daemon::start(&world, &settings());
     let client = Client::new(&world, GOOD_V4);
     let proxy = daemon.proxy_pid();
 
@@ -114,6 +124,44 @@ fn m02_reloads_keep_whatever_is_open() {
     greets(&mut socket);
     // What is left of the stream comes as if nothing had happened.
     assert!(events.chunk().unwrap().is_some());
+}
+
+/// From the command until the changed route is served by it, on a connection that was there before. Told, and not judged: a
+/// machine that runs tests is busy.
+#[test]
+fn one_changed_route_of_many_comes_into_force() {
+    if !report::may_run("reload: one route") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let many: String = (0..routes())
+        .map(|number| route(&format!("/tenants/{number}/items/{{id}}"), "[\"GET\"]", "[\"items:read\"]", ""))
+        .collect();
+    let settings = Settings { routes: settings().routes + &many, ..settings() };
+    let daemon = Daemon::start(&world, &settings);
+    let (mut kept, proxy) = (Client::new(&world, GOOD_V4).connect().unwrap(), daemon.proxy_pid());
+    let mut times: Vec<Duration> = (0..(rounds() / 4).max(3))
+        .map(|round| {
+            let (before, after) = (format!("version {round}"), format!("version {}", round + 1));
+            assert_eq!(version(&mut kept), before);
+            daemon.edit(&before, &after);
+            let start = Instant::now();
+            daemon.done(&["reload"]);
+            // What the answer says is so.
+            assert_eq!(version(&mut kept), after);
+            start.elapsed()
+        })
+        .collect();
+    times.sort();
+    assert_eq!(daemon.proxy_pid(), proxy);
+    report::note(&format!(
+        "reload: one route of {} in force after {:.0?} (the middle of {}), {:.0?} at most",
+        routes(),
+        times[times.len() / 2],
+        times.len(),
+        times[times.len() - 1]
+    ));
 }
 
 /// How many of `count` requests are served.
@@ -177,7 +225,7 @@ fn listeners_go() {
     let more = format!("[[listener]]\naddress = \"10.0.0.1:8443\"\n{tls_files}");
     // Before the others: their places in the file change.
     let listeners = more.clone() + &Settings::default().listeners;
-    let mut daemon = Daemon::start(&world, &Settings { listeners, ..settings() });
+    let daemon = Daemon::start(&world, &Settings { listeners, ..settings() });
     let proxy = daemon.proxy_pid();
     let connect = |port: u16| -> io::Result<Connection> {
         let target = (support::world::GATEWAY_V4, port).into();
@@ -215,7 +263,7 @@ fn a_proxy_that_dies_comes_back_with_what_is_in_force() {
     }
     let world = World::new();
     let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
-    let mut daemon = Daemon::start(&world, &settings());
+    let daemon = Daemon::start(&world, &settings());
     let client = Client::new(&world, GOOD_V4);
     let served = || client.get("/version", "").map(|answer| answer.text()).unwrap_or_default();
     let proxy = daemon.proxy_pid();
@@ -238,4 +286,102 @@ fn a_proxy_that_dies_comes_back_with_what_is_in_force() {
     send(proxy, Signal::SIGKILL);
     daemon.proxy_pid_other_than(proxy);
     assert_eq!(served(), "version 1");
+}
+
+/// A listener is added while the gateway runs, on a port that takes a right which no other process has any more.
+#[test]
+fn listeners_come() {
+    if !report::may_run("reload: new listeners") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let daemon = Daemon::start(&world, &settings());
+    let proxy = daemon.proxy_pid();
+    let connects = |port: u16| {
+        world.outside.connect(GOOD_V4, (support::world::GATEWAY_V4, port).into(), Duration::from_secs(1)).is_ok()
+    };
+    let more = "[[listener]]\naddress = \"10.0.0.1:81\"\n";
+    let listeners = settings().listeners;
+    // Nothing of a reload that is refused stays: the second of its addresses is taken.
+    let _taken = world.gate.enter(|| std::net::TcpListener::bind("10.0.0.1:82").unwrap());
+    daemon.edit(&listeners, &format!("{listeners}{more}{}", more.replace(":81", ":82")));
+    let told = daemon.cli(&["reload"]);
+    assert_eq!((told.code, &told.json["code"]), (1, &"listener".into()), "{}", told.json);
+    assert!(!connects(81), "it is bound for nothing");
+
+    daemon.edit(&more.replace(":81", ":82"), "");
+    daemon.edit("version 0", "version 1");
+    daemon.done(&["reload"]);
+    let mut plain = world.outside.connect(GOOD_V4, (support::world::GATEWAY_V4, 81).into(), PATIENCE).unwrap();
+    plain.set_read_timeout(Some(PATIENCE)).unwrap();
+    plain.write_all(format!("GET /version HTTP/1.1\r\nhost: {HOST}\r\nconnection: close\r\n\r\n").as_bytes()).unwrap();
+    let answer = io::read_to_string(&mut plain).unwrap();
+    assert!(answer.ends_with("version 1"), "{answer}");
+
+    // The guard after this one serves there as well.
+    let guard = daemon.guard_pid();
+    send(guard, Signal::SIGKILL);
+    let _next = daemon.guard_pid_other_than(guard);
+    assert!(connects(81));
+    assert_eq!(daemon.proxy_pid(), proxy);
+    daemon.edit(more, "");
+    daemon.done(&["reload"]);
+    until("the listener to be gone", SOON, || (!connects(81)).then_some(()));
+}
+
+/// Whenever the guard dies in a reload, it and the proxy are on one configuration in the end, and no request fails.
+#[test]
+fn m02_a_guard_that_dies_in_a_reload_leaves_one_configuration() {
+    if !report::may_run("reload: death of the guard") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let daemon = Daemon::start(&world, &settings());
+    let client = Client::new(&world, GOOD_V4);
+    let served = || client.get("/version", "").unwrap().text();
+    // Each beside a change that takes another process, and without.
+    let others = [("drain = \"1s\"", "drain = \"2s\""), ("workers = 2", "workers = 2\npin_workers = true")];
+    for (kind, (from, to)) in others.into_iter().enumerate() {
+        daemon.edit(from, to);
+        for round in 0..4 {
+            let wanted = format!("version {}", 1 + kind * 4 + round);
+            let (guard, before) = (daemon.guard_pid(), served());
+            daemon.edit(&written(&daemon), &wanted);
+            let log = || fs::read_to_string(world.folder.join("stderr.log")).unwrap();
+            let compiles = || log().matches("compiles the new").count();
+            let so_far = compiles();
+            thread::scope(|scope| {
+                let reload = scope.spawn(|| daemon.cli(&["reload"]));
+                until("the proxy to be asked", SOON, || (compiles() > so_far).then_some(()));
+                pause(Duration::from_millis(round as u64 * 15));
+                send(guard, Signal::SIGKILL);
+                assert!(served() == before || served() == wanted, "{wanted}");
+                drop(reload.join());
+            });
+            let _next = daemon.guard_pid_other_than(guard);
+            let in_force = until("one proxy", SOON, || {
+                let status = daemon.status();
+                let proxies = status["processes"].as_array()?.iter().filter(|process| process["role"] == "proxy");
+                (proxies.count() == 1).then(served)
+            });
+            assert!(in_force == before || in_force == wanted, "{in_force}: {wanted}");
+            // What the guard has in force is what a proxy gets that is started by it.
+            let proxy = daemon.proxy_pid();
+            send(proxy, Signal::SIGKILL);
+            daemon.proxy_pid_other_than(proxy);
+            assert_eq!(served(), in_force, "{wanted}");
+        }
+    }
+    // The same again and again until it is in force: nothing of what was given up is in the way.
+    daemon.done(&["reload"]);
+    assert_eq!(served(), written(&daemon));
+}
+
+/// The version that the file on disk has.
+fn written(daemon: &Daemon<'_>) -> String {
+    let text = fs::read_to_string(&daemon.config).unwrap();
+    let at = text.find("version ").unwrap();
+    text[at..].split('"').next().unwrap().to_owned()
 }

@@ -29,7 +29,7 @@ fn an_unconfirmed_block_is_taken_back_even_without_a_guard() {
     let added = daemon.done(&["block", "add", "10.0.0.66", "--for", "1h", "--confirm", "2s"]);
     assert!(added["message"].as_str().is_some_and(|text| text.contains("gateway confirm")), "{added}");
     assert_eq!(knock(), Err(io::ErrorKind::TimedOut));
-    daemon.kill_guard();
+    daemon.kill();
     until("the kernel to let it go by itself", SOON, || (knock() != Err(io::ErrorKind::TimedOut)).then_some(()));
     daemon.start_again();
     let why = daemon.done(&["why", "10.0.0.66"]);
@@ -56,7 +56,7 @@ fn rules_do_not_ban_what_an_operator_unbanned() {
     until("the ban", SOON, || (daemon.done(&["why", "10.0.0.66"])["verdict"] == "blocked").then_some(()));
     daemon.done(&["block", "del", "10.0.0.66"]);
     offend(&attacker, 6);
-    daemon.kill_guard();
+    daemon.kill();
     daemon.start_again();
     offend(&attacker, 6);
     let why = daemon.done(&["why", "10.0.0.66"]);

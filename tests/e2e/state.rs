@@ -101,7 +101,7 @@ fn no_file_that_is_lost_lifts_a_ban_or_keeps_the_api_down() {
     until("the store to be made anew", SOON, || {
         daemon.status()["warnings"].to_string().contains("made anew").then_some(())
     });
-    daemon.kill_guard();
+    daemon.kill();
     daemon.start_again();
     enforced(&world, "gone while running");
     assert_eq!(daemon.done(&["why", "10.0.0.66"])["entry"]["reason"], "kept");
@@ -135,12 +135,12 @@ fn a_disk_that_cannot_be_written_lets_bans_be_lifted_and_keeps_the_rest() {
     until("what was lifted to be recorded", SOON, || {
         (!daemon.status()["warnings"].to_string().contains("cannot be recorded")).then_some(())
     });
-    daemon.kill_guard();
+    daemon.kill();
     daemon.start_again();
     assert!(served(0) && !served(1), "what was lifted comes back");
     assert_eq!(daemon.done(&["audit", "verify"])["valid"], true);
 
-    daemon.kill_guard();
+    daemon.kill();
     disk.protect(true);
     daemon.start_again();
     enforced(&world, "read-only");
@@ -154,7 +154,7 @@ fn a_disk_that_cannot_be_written_lets_bans_be_lifted_and_keeps_the_rest() {
         (!daemon.status()["warnings"].to_string().contains("cannot be recorded")).then_some(())
     });
     daemon.done(&["block", "add", "203.0.113.250"]);
-    daemon.kill_guard();
+    daemon.kill();
     daemon.start_again();
     enforced(&world, "writable again");
     assert!(served(1), "what was lifted comes back");

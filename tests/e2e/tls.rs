@@ -192,7 +192,7 @@ fn sessions_are_resumed() {
     }
     let world = World::new();
     let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
-    let mut daemon = Daemon::start(&world, &settings("", ""));
+    let daemon = Daemon::start(&world, &settings("", ""));
     let client = Client::new(&world, GOOD_V4);
     let visit = |config: &Arc<ClientConfig>| {
         let mut connection = client.connect_with(Arc::clone(config), PATIENCE).unwrap();
@@ -380,7 +380,7 @@ fn d02_floods_after_the_handshake() {
     let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
     let mut settings = settings("", "");
     settings.timeouts = "headers = \"2s\"\n".to_owned();
-    let mut daemon = Daemon::start(&world, &settings);
+    let daemon = Daemon::start(&world, &settings);
     let proxy = daemon.proxy_pid();
     let memory = || {
         let text = fs::read_to_string(format!("/proc/{proxy}/status")).unwrap();

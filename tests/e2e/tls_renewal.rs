@@ -53,7 +53,7 @@ fn m02_certificates_are_swapped() {
     }
     let world = World::new();
     let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
-    let mut daemon = Daemon::start(&world, &Settings::default());
+    let daemon = Daemon::start(&world, &Settings::default());
     let client = Client::new(&world, GOOD_V4);
     let authority = Authority::new("renewing authority");
     let pem = authority.pem();

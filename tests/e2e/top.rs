@@ -82,7 +82,7 @@ fn a_frame_of_real_packets() {
     assert!(lost["warnings"].to_string().contains("over proxy.max_connections"), "{lost}");
     assert!(lost["lost"]["samples"].as_u64().unwrap() > 0, "{lost}");
 
-    daemon.kill_guard();
+    daemon.kill();
     let (code, text) = once(&daemon, &["--once"]);
     assert_eq!(code, Some(3), "{text}");
     assert!(text.contains("NOT RUNNING") && text.contains("10.0.0.66"), "{text}");

@@ -128,7 +128,7 @@ fn b06_hostile_bodies_cost_what_they_are_long() {
         .concat(),
         ..Settings::default()
     };
-    let mut daemon = Daemon::start(&world, &settings);
+    let daemon = Daemon::start(&world, &settings);
     let proxy = daemon.proxy_pid();
     let client = Client::new(&world, GOOD_V4);
     let nested = |open: &str, depth: usize, inner: &str, close: &str| {

@@ -1,7 +1,6 @@
 //! What a watcher is told, through the real socket.
 
 use std::{
-    io::{BufRead as _, BufReader},
     net::IpAddr,
     process::{Command, Stdio},
     thread,
@@ -11,6 +10,7 @@ use std::{
 use gateway::guard::kernel::attached_program;
 use serde_json::{Value, json};
 use support::{
+    child_lines::ChildLines,
     daemon::{Daemon, binary, send},
     flood::Flood,
     report,
@@ -30,8 +30,8 @@ fn decisions_are_told_as_they_are_made() {
         let mut command = Command::new(binary());
         command.arg("--config").arg(&daemon.config).args(["watch", "--json"]).args(more);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let first: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        let mut lines = ChildLines::of(&mut child);
+        let first: Value = serde_json::from_str(&lines.next().unwrap()).unwrap();
         assert_eq!(first, json!({"event": "watching"}));
         (child, lines)
     };
@@ -39,14 +39,14 @@ fn decisions_are_told_as_they_are_made() {
     let (mut endless, mut others) = start(&[]);
     daemon.done(&["block", "add", "10.0.0.66", "--for", "1h", "--reason", "seen"]);
     daemon.done(&["block", "del", "10.0.0.66"]);
-    let told: Vec<Value> = lines.map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
+    let told: Vec<Value> = lines.map(|line| serde_json::from_str(&line).unwrap()).collect();
     assert_eq!(told.len(), 2, "{told:?}");
     assert_eq!((&told[0]["event"], &told[0]["source"]), (&json!("ban"), &json!("10.0.0.66")), "{told:?}");
     assert_eq!(told[1]["event"], "unban", "{told:?}");
     assert!(told[0]["time"].as_str().is_some_and(|time| time.ends_with('Z')), "{told:?}");
     assert!(counting.wait().unwrap().success());
 
-    assert!(others.next().unwrap().unwrap().contains("10.0.0.66"), "every watcher is told");
+    assert!(others.next().unwrap().contains("10.0.0.66"), "every watcher is told");
     send(endless.id(), nix::sys::signal::Signal::SIGINT);
     assert_eq!(endless.wait().unwrap().code(), Some(0), "Ctrl-C is how one ends it");
     assert_eq!(daemon.done(&["block", "list"])["entries"], json!([]));
@@ -66,9 +66,9 @@ fn d05_packets_are_traced_while_somebody_watches_and_no_ban_is_interrupted() {
         let mut command = Command::new(binary());
         command.arg("--config").arg(&daemon.config).args(["watch", "--json", "--kernel"]).args(more);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        assert!(lines.next().unwrap().unwrap().contains("watching"));
-        (child, lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap()))
+        let mut lines = ChildLines::of(&mut child);
+        assert!(lines.next().unwrap().contains("watching"));
+        (child, lines.map(|line| serde_json::from_str::<Value>(&line).unwrap()))
     };
     let IpAddr::V4(attacker) = ATTACKER_V4 else { unreachable!("it is an IPv4 address") };
     let (mut child, told) = watch(&["10.0.0.66"]);
@@ -144,9 +144,9 @@ fn packets_are_told_as_they_are_dropped() {
         let mut command = Command::new(binary());
         command.arg("--config").arg(&daemon.config).args(["watch", "--json"]).args(more);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        assert!(lines.next().unwrap().unwrap().contains("watching"));
-        (child, lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap()))
+        let mut lines = ChildLines::of(&mut child);
+        assert!(lines.next().unwrap().contains("watching"));
+        (child, lines.map(|line| serde_json::from_str::<Value>(&line).unwrap()))
     };
     let filters = ["--packets", "--source", "10.0.0.0/24", "--verdict", "blocked"];
     let (mut first, mut told) = watch(&[&filters[..], &["--count", "1"]].concat());

@@ -25,7 +25,7 @@ fn bans_are_enforced_at_accept_and_status_says_so() {
     let world = World::new();
     let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
     let settings = Settings { interfaces: Vec::new(), rules: bad_tokens(3, "3s"), ..Settings::default() };
-    let mut daemon = Daemon::start(&world, &settings);
+    let daemon = Daemon::start(&world, &settings);
     let status = daemon.status();
     assert_eq!(status["enforcement"], "accept", "{status}");
     assert!(status["warnings"].as_array().is_some_and(|warnings| !warnings.is_empty()), "{status}");

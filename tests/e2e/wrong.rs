@@ -3,6 +3,7 @@
 
 use std::fs;
 
+use serde_json::Value;
 use support::{
     daemon::{Daemon, gateway},
     http1::Client,
@@ -13,8 +14,9 @@ use support::{
     world::{GOOD_V4, World},
 };
 
-/// A fault: what is replaced by what, the words that it must be shown at, its key, and a piece of message and hint.
-type Row = (&'static str, &'static str, &'static str, &'static str, &'static str, &'static str);
+mod identity;
+
+use identity::Row;
 
 /// The first `[[listener]]`.
 const LISTENER: &str = "address = \"10.0.0.1:443\"\ncertificate = \"server.crt\"\nprivate_key = \"server.key\"\n";
@@ -52,7 +54,7 @@ macro_rules! item {
 }
 
 #[rustfmt::skip]
-const ROWS: [Row; 83] = [
+const ROWS: [Row; 85] = [
     // The file itself.
     ("[timeouts]", "[timeouts", "\n\n\n[[listener]]\naddress = \"10.0.0.1:443\"", "", "not TOML", ""),
     ("[proxy]", "[proxi]", "proxi]", "proxi", "unknown", "did you mean `proxy`?"),
@@ -132,7 +134,9 @@ const ROWS: [Row; 83] = [
     // Limits.
     (RULES, table!("[limit.address]\nrequests = 0"), "0\n[[rule]]", "limit.address.requests", "out of range", "from 1 to"),
     (RULES, table!("[limit.address]\nburst = 5"), "[limit.address]", "limit.address.requests", "missing", "requests = 100"),
-    (RULES, table!("[limit.adress]\nrequests = 5"), "adress]", "limit.adress", "unknown", "mean `address`?"),
+    (RULES, table!("[limit.a]\nrequest = 5\nrequests = 5"), "request = 5", "limit.a.request", "unknown", "mean `requests`?"),
+    (RULES, table!("[limit.a]\nrequests = 5\nby = [\"adress\"]"), "\"adress\"", "limit.a.by[0]", "counted by", "mean \"address\"?"),
+    (RULES, table!("[limit.a]\nrequests = 5\nroutes = [\"search\"]"), "[\"search\"]", "limit.a.routes", "no route has", "`name`"),
     // Detection.
     ("name = \"bad-tokens\"", "name = \"bad tokens\"", "\"bad tokens\"", "rule[0].name", "not a name", "letters, digits"),
     ("signals = [\"forged_token\"]", "signals = [\"forged_tokens\"]", "\"forged_tokens\"", "rule[0].signals[0]", "unknown", "mean \"forged_token\"?"),
@@ -149,6 +153,10 @@ const ROWS: [Row; 83] = [
     ("path = \"/stream\"\n", "path = \"/stream\"\naccess_log = \"no\"\n", "\"no\"", "route[6].access_log", "expected a boolean", "without quotation marks"),
     (LISTENER, listener!("access_log = 0"), "0\n[[listener]]", "listener[0].access_log", "expected a boolean", "`true` or `false`"),
 ];
+
+fn all_rows() -> impl Iterator<Item = Row> {
+    ROWS.into_iter().chain(identity::ROWS)
+}
 
 fn spoiled(text: &str, (from, to, ..): Row) -> String {
     assert!(text.contains(from), "{from:?} is not in the configuration");
@@ -173,11 +181,12 @@ fn each_wrong_configuration_is_told_once_and_where() {
     fs::create_dir_all(&folder).unwrap();
     PKI.write(&folder);
     fs::write(folder.join("other.key"), PKI.another().1).unwrap();
+    identity::write_files(&folder);
     let file = folder.join("gateway.toml");
     let path = file.to_str().unwrap();
     let text = Settings::default().text(&folder, "/sys/fs/bpf/none".as_ref());
     let mut faults = Vec::new();
-    for row in ROWS {
+    for row in all_rows() {
         let (_, to, at, key, message, hint) = row;
         let text = spoiled(&text, row);
         fs::write(&file, &text).unwrap();
@@ -202,8 +211,19 @@ fn each_wrong_configuration_is_told_once_and_where() {
             faults.push(format!("{to}: expected {line}:{column} {key} {message:?} {hint:?}, told {error}"));
         }
     }
+    for (from, to, key, message, hint) in identity::WARNINGS {
+        fs::write(&file, spoiled(&text, (from, to, "", key, message, hint))).unwrap();
+        let told = gateway(&["--config", path, "check"]);
+        let is = |warning: &Value| {
+            let has = |member: &str, piece: &str| warning[member].as_str().is_some_and(|told| told.contains(piece));
+            warning["key"] == key && warning["line"].is_u64() && has("message", message) && has("hint", hint)
+        };
+        if told.code != 0 || !told.json["warnings"].as_array().is_some_and(|warnings| warnings.iter().any(is)) {
+            faults.push(format!("{to}: not warned of {key} {message:?} {hint:?}: {}", told.json));
+        }
+    }
     fs::remove_dir_all(folder).unwrap();
-    assert!(faults.is_empty(), "{} of {}:\n{}", faults.len(), ROWS.len(), faults.join("\n"));
+    assert!(faults.is_empty(), "{} of {}:\n{}", faults.len(), all_rows().count(), faults.join("\n"));
 }
 
 #[test]
@@ -213,12 +233,13 @@ fn each_wrong_configuration_leaves_a_running_gateway_as_it_is() {
     }
     let world = World::new();
     let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
-    let mut daemon = Daemon::start(&world, &Settings::default());
+    let daemon = Daemon::start(&world, &Settings::default());
     fs::write(world.folder.join("other.key"), PKI.another().1).unwrap();
+    identity::write_files(&world.folder);
     let proxy = daemon.proxy_pid();
     let client = Client::new(&world, GOOD_V4);
     let text = fs::read_to_string(&daemon.config).unwrap();
-    for row in ROWS {
+    for row in all_rows() {
         fs::write(&daemon.config, spoiled(&text, row)).unwrap();
         let told = daemon.cli(&["reload"]);
         let message = told.json["message"].as_str().unwrap_or_default();

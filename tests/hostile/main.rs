@@ -1,4 +1,4 @@
-//! A proxy in wrong hands, and an observer: started by the real guard in the place of the real ones, they say and do what
+//! A proxy in wrong hands, an observer, and a guard: started by the real guard in the place of the real ones, they say and do what
 //! these never would. What the proxy does, and by which random numbers, the file `scenario` beside its program says.
 #![allow(
     clippy::unwrap_used,
@@ -12,6 +12,7 @@ use std::{
     env, fs,
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
     path::Path,
+    process::ExitCode,
     time::{Duration, Instant},
 };
 
@@ -26,16 +27,27 @@ use nix::{
 use support::{random::Random, wait::pause};
 
 mod descriptors;
+mod guard;
 mod messages;
 mod observer;
 
 /// How long a scenario goes on if nobody ends it.
 const LONG: Duration = Duration::from_secs(60);
 
-fn main() {
+fn main() -> ExitCode {
     let program = env::args().next().unwrap();
-    if env::args().nth(1).as_deref() == Some("observer") {
-        return observer::play();
+    if env::args().any(|word| word == "guard") {
+        guard::play(&program);
+        return ExitCode::SUCCESS;
+    }
+    match env::args().nth(1).as_deref() {
+        Some("observer") => {
+            observer::play();
+            return ExitCode::SUCCESS;
+        }
+        // Honest: what this program serves badly has to come into force first.
+        Some("compiler") => return gateway::cli::main(),
+        _ => {}
     }
     let told = fs::read_to_string(Path::new(&program).with_file_name("scenario")).unwrap();
     let (scenario, seed) = told.trim().split_once(' ').unwrap();
@@ -44,15 +56,16 @@ fn main() {
     // Its standard error is the guard's own.
     eprintln!("hostile: {scenario}");
     proxy.play(scenario, &listeners);
+    ExitCode::SUCCESS
 }
 
 /// Takes everything that the guard hands over, and waits until it is to serve, as the real proxy does.
 fn start() -> (OwnedFd, Vec<OwnedFd>) {
-    let stdin = std::io::stdin().as_fd().try_clone_to_owned().unwrap();
-    let socket = stdin.try_clone().unwrap();
+    let channel = gateway::launch::wait_for_introduction(std::io::stdin()).unwrap();
+    let socket = channel.try_clone().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
     let listeners = runtime.block_on(async {
-        let channel = Channel::new(stdin).unwrap();
+        let channel = Channel::new(channel).unwrap();
         let Some((ToProxy::Start { listeners, .. }, _bundle)) = channel.receive().await.unwrap() else {
             panic!("the guard did not start with the start")
         };

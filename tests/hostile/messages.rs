@@ -4,8 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use gateway::{
     detect::BanRequest,
+    limit::report::Row,
     message::{
-        ANSWERS, Counted, GoodClient, Lost, MAX_GOOD, MAX_REFUSED, ServerState, Shadowed, ToGuard, UpstreamReport,
+        ANSWERS, Counted, GoodClient, Lost, MAX_GOOD, MAX_PLAN_MEMBERS, MAX_REFUSED, MAX_USED, PlanMember, ServerState,
+        Shadowed, ToGuard, UpstreamReport,
         channel::{self, Sender},
     },
     request_id::RequestId,
@@ -44,7 +46,7 @@ pub(crate) fn encoded(version: u8, message: &ToGuard) -> Vec<u8> {
 }
 
 pub(crate) fn any(random: &mut Random) -> ToGuard {
-    match below(random, 12) {
+    match below(random, 16) {
         0 => ToGuard::Ready,
         1 => ask(random),
         2 => good(random),
@@ -68,8 +70,10 @@ pub(crate) fn any(random: &mut Random) -> ToGuard {
             without_server: number(random),
             over_limit: number(random),
             retries: number(random),
+            limit: u32::try_from(number(random)).ok(),
         })),
         7 => ToGuard::WouldRefuse {
+            limit: name(random),
             requests: number(random),
             sources: (0..below(random, 500)).map(|_| Shadowed { source: source(random) }).collect(),
         },
@@ -78,9 +82,23 @@ pub(crate) fn any(random: &mut Random) -> ToGuard {
         10 => ToGuard::Score {
             number: number(random),
             scores: (0..below(random, 200)).map(|_| (name(random), u32::MAX)).collect(),
+            limits: (0..below(random, 100)).map(|_| Row { limit: name(random), ..Row::default() }).collect(),
+            profile: None,
         },
+        11 => ToGuard::WouldDeny {
+            what: name(random),
+            requests: number(random),
+            principals: (0..below(random, 500)).map(|_| number(random)).collect(),
+        },
+        12 => ToGuard::KeysUsed((0..below(random, MAX_USED)).map(|_| (number(random), u32::MAX)).collect()),
+        13 => ToGuard::Pong { number: number(random) },
+        14 => ToGuard::PlanMembers((0..below(random, MAX_PLAN_MEMBERS + 1)).map(|_| plan_member(random)).collect()),
         _ => ask(random),
     }
+}
+
+fn plan_member(random: &mut Random) -> PlanMember {
+    PlanMember { source: source(random), principal: number(random), plan: name(random) }
 }
 
 /// More than a message may hold, and small on the channel.
@@ -88,7 +106,7 @@ pub(crate) fn too_much(random: &mut Random) -> ToGuard {
     match below(random, 3) {
         0 => ToGuard::Refused(vec![(0, 0); 20_000]),
         1 => ToGuard::Counted(Box::new(Counted { refused: vec![(String::new(), 0); 20_000], ..Counted::default() })),
-        _ => ToGuard::Score { number: 0, scores: vec![(String::new(), 0); 20_000] },
+        _ => ToGuard::Score { number: 0, scores: vec![(String::new(), 0); 20_000], limits: Vec::new(), profile: None },
     }
 }
 
@@ -106,7 +124,11 @@ pub(crate) fn ask(random: &mut Random) -> ToGuard {
         source: if below(random, 8) == 0 { source(random) } else { own },
         address,
         relay: (below(random, 16) == 0).then_some(address),
-        rule: if below(random, 8) == 0 { name(random) } else { "bad-tokens".to_owned() },
+        rule: if below(random, 8) == 0 {
+            name(random)
+        } else {
+            ["bad-tokens", "limit.address"][below(random, 2)].to_owned()
+        },
         signal: if below(random, 8) == 0 { Signal::ALL[below(random, Signal::ALL.len())] } else { Signal::ForgedToken },
         evidence: (0..below(random, 12)).map(|_| RequestId(number(random).into())).collect(),
         seconds: number(random),

@@ -3,7 +3,7 @@
 
 use std::{
     io::IoSlice,
-    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
+    os::fd::{AsRawFd as _, OwnedFd},
     time::Duration,
 };
 
@@ -15,11 +15,11 @@ use super::descriptors;
 
 /// Plays until there is no room left, and ends.
 pub(crate) fn play() {
-    let stdin = std::io::stdin().as_fd().try_clone_to_owned().unwrap();
-    let socket = stdin.try_clone().unwrap();
+    let channel = gateway::launch::wait_for_introduction(std::io::stdin()).unwrap();
+    let socket = channel.try_clone().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
     let listener = runtime.block_on(async {
-        let channel = Channel::new(stdin).unwrap();
+        let channel = Channel::new(channel).unwrap();
         let Some((ToObserver::Start, sent)) = channel.receive().await.unwrap() else { panic!("no start") };
         let [_config, listener] = <[OwnedFd; 2]>::try_from(sent).unwrap();
         listener

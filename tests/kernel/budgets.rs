@@ -1,6 +1,6 @@
 //! What budgets make of a packet: a source's own, of packets, bytes and SYNs, and the one of all SYNs together.
 
-use std::{net::TcpListener, thread};
+use std::{cell::RefCell, net::TcpListener, thread};
 
 use etherparse::{PacketHeaders, SlicedPacket, TransportSlice};
 use gateway_common::{
@@ -241,6 +241,11 @@ pub(crate) fn events_are_few_and_name_source_and_reason() {
     );
 }
 
+thread_local! {
+    /// What listens on port 443 in the network of a test.
+    pub(crate) static LISTENER: RefCell<Option<TcpListener>> = const { RefCell::new(None) };
+}
+
 /// Runs a test in a network of its own in which the stack always has cookies, and something listens on port 443.
 pub(crate) fn listening(test: impl FnOnce(&mut Program) + Send + 'static) {
     if !report::may_run(thread::current().name().unwrap_or("cookies")) {
@@ -251,7 +256,8 @@ pub(crate) fn listening(test: impl FnOnce(&mut Program) + Send + 'static) {
         VARIANT.set(variant);
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
         std::fs::write("/proc/sys/net/ipv4/tcp_syncookies", "2").unwrap();
-        let _listener = TcpListener::bind("[::]:443").unwrap();
+        let listener = TcpListener::bind("[::]:443").unwrap();
+        LISTENER.set(Some(listener));
         test(&mut Program::load());
     });
     inside.join().unwrap();

@@ -13,7 +13,7 @@ use std::{
 use aya::maps::{HashMap, MapData};
 use gateway::{
     guard::kernel::{self, Kernel, KernelError, Removed},
-    settings::guard::{Mode, Safety, Scope, Settings, SourceLimit},
+    settings::guard::{Compile, Mode, Safety, Scope, Settings, SourceLimit},
 };
 use gateway_common::{
     maps::{Ban, Hits, LAYOUT, NEVER, Rule, name},
@@ -93,7 +93,7 @@ impl Cable {
     }
 }
 
-fn ip(arguments: &[&str]) {
+pub(crate) fn ip(arguments: &[&str]) {
     let done = Command::new("ip").args(arguments).output().unwrap();
     assert!(done.status.success(), "ip {}: {}", arguments.join(" "), String::from_utf8_lossy(&done.stderr));
 }
@@ -118,17 +118,23 @@ pub(crate) fn settings() -> Settings {
         max_rules: 50,
         max_sources: 1_024,
         max_bans_per_minute: 60,
+        compile: Compile::default(),
         pass_malformed: false,
         trace: None,
         packet_limit: Some(SourceLimit { per_second: 10_000, burst: 10_000, shadow: false }),
         byte_limit: None,
         syn_limit: None,
+        total_limit: None,
         syn_cookies: None,
         default_ban: Duration::from_secs(600),
         safety: Safety::default(),
         feeds: Vec::new(),
+        revocation: gateway::settings::revocation::Settings::default(),
         audit: gateway::settings::audit::Settings::default(),
-        shadow_address_limit: false,
+        clamps: Vec::new(),
+        plan_budgets: Vec::new(),
+        shadow_limits: Vec::new(),
+        shadow_routes: Vec::new(),
     }
 }
 

@@ -24,6 +24,8 @@ mod verdicts;
 
 // Budgets of a source, and of all of them; answers; samples.
 mod budgets;
+// Budgets that one source has of its own, the budget of all packets, and connections that may go beyond it.
+mod lane;
 
 // All of these again while somebody traces packets, and the lines about them.
 mod traced;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use gateway_common::{
     limit::{ByteRate, Rate},
-    maps::{Ban, Limits, Rule},
+    maps::{Ban, Budget, Limits, Rule},
     verdict::Verdict,
 };
 use support::{
@@ -15,12 +15,14 @@ use support::{
 
 use crate::{
     budgets::listening,
+    lane::{anywhere, proven},
     program::{FOREVER, Program, limits},
 };
 
 use Verdict::{
-    Allowed, Blocked, CookieRefused, CookieSent, Malformed, MalformedPassed, NotIp, OverBytes, OverPackets, OverSyns,
-    Passed, ShadowBlocked, ShadowOverBytes, ShadowOverPackets, ShadowOverSyns, Unguarded,
+    Allowed, Blocked, Clamped, CookieRefused, CookieSent, FastLane, Malformed, MalformedPassed, NotIp, OverBytes,
+    OverPackets, OverSyns, OverTotal, Passed, ShadowBlocked, ShadowClamped, ShadowOverBytes, ShadowOverPackets,
+    ShadowOverSyns, ShadowOverTotal, Unguarded,
 };
 use extension::{AUTHENTICATION, DESTINATION, HOP_BY_HOP, ROUTING};
 
@@ -201,6 +203,10 @@ struct Row {
     /// What the network of the row's sources is under, and what each source is.
     rule: Option<u32>,
     ban: Option<u64>,
+    /// The flags of a budget of one packet that each source has of its own.
+    own: Option<u64>,
+    /// Each source has a connection that proved itself.
+    is_proven: bool,
     port: u16,
     /// What becomes of the frame.
     change: fn(&Cell, Vec<u8>) -> Vec<u8>,
@@ -218,6 +224,8 @@ const PLAIN: Row = Row {
     limits,
     rule: None,
     ban: None,
+    own: None,
+    is_proven: false,
     port: 443,
     change: |_, frame| frame,
     second: false,
@@ -248,11 +256,20 @@ fn no_syn(cell: &Cell) -> Option<&'static str> {
     (!shows).then_some("no SYN that can be seen")
 }
 
+fn no_guarded_port(cell: &Cell) -> Option<&'static str> {
+    (cell.reach() == Reach::None).then_some("no port, so to no guarded one, and the budget of all is of those")
+}
+
+fn no_connection(cell: &Cell) -> Option<&'static str> {
+    let shows = cell.reach() == Reach::Port && cell.payload == Payload::Tcp;
+    (!shows).then_some("no packet of a connection that can be seen")
+}
+
 fn few(units: u64) -> Rate {
     Rate::per(1, 3_600_000_000_000, units).unwrap()
 }
 
-const ROWS: [Row; 21] = [
+const ROWS: [Row; 28] = [
     Row { verdict: Allowed, how: "a rule, and banned", rule: Some(Rule::ALLOW), ban: Some(1), ..PLAIN },
     Row { verdict: Blocked, how: "its own entry", ban: Some(1), ..PLAIN },
     Row { verdict: Blocked, how: "a rule", rule: Some(Rule::DENY), ..PLAIN },
@@ -324,7 +341,26 @@ const ROWS: [Row; 21] = [
         missing: no_syn,
         ..PLAIN
     },
+    Row { verdict: Clamped, how: "a part of what all have", own: Some(Budget::CLAMP), second: true, ..PLAIN },
+    Row { verdict: ShadowClamped, own: Some(Budget::CLAMP | Budget::SHADOW), second: true, ..PLAIN },
+    Row { verdict: OverPackets, how: "the budget of a plan", own: Some(0), second: true, ..PLAIN },
+    Row { verdict: OverTotal, limits: total, missing: no_guarded_port, ..PLAIN },
+    Row { verdict: ShadowOverTotal, flags: Limits::SHADOW_ALL, limits: total, missing: no_guarded_port, ..PLAIN },
+    Row { verdict: FastLane, limits: total, is_proven: true, missing: no_connection, ..PLAIN },
+    Row {
+        verdict: Blocked,
+        how: "its own entry, though its connection proved itself",
+        limits: total,
+        ban: Some(1),
+        is_proven: true,
+        missing: no_connection,
+        ..PLAIN
+    },
 ];
+
+fn total() -> Limits {
+    Limits { all_packets: few(1), fast_lane: Rate::per_second(1_000_000, 1_000_000).unwrap(), ..limits() }
+}
 
 fn bytes() -> Limits {
     Limits { bytes: ByteRate { interval: 1 << 42, burst: 1 << 33 }, byte_shift: 0, ..limits() }
@@ -337,6 +373,7 @@ fn syns() -> Limits {
 #[test]
 pub(crate) fn every_verdict_in_every_encapsulation() {
     listening(|program| {
+        anywhere();
         let mut missing = BTreeMap::new();
         let mut seen = BTreeMap::new();
         for (index, row) in ROWS.iter().enumerate() {
@@ -382,6 +419,11 @@ fn judge(program: &mut Program, row: &Row, cell: &Cell, at: usize) {
     if let Some(id) = row.ban {
         program.ban(&source, id, FOREVER);
     }
+    if let Some(flags) = row.own {
+        let packets = few(1);
+        program.budget(&source, Budget { expires: FOREVER, flags, packets, ..Budget::default() });
+    }
+    let _connection = row.is_proven.then(|| proven(&source, gateway_common::maps::FAST_LANE));
     let frame = (row.change)(cell, cell.frame(&source, row.port));
     if row.second {
         assert_eq!(program.judge(&frame), Passed, "{}: the first packet", cell.name());
@@ -390,6 +432,9 @@ fn judge(program: &mut Program, row: &Row, cell: &Cell, at: usize) {
     assert_eq!(verdict, row.verdict, "{} by {}: {}: {frame:02x?}", row.verdict.name(), row.how, cell.name());
     if row.ban.is_some() {
         program.unban(&source);
+    }
+    if row.own.is_some() {
+        program.remove_budget(&source);
     }
 }
 

@@ -14,7 +14,7 @@ use aya::{
     programs::Xdp,
 };
 use gateway_common::{
-    maps::{Ban, Cpu, Hits, Limits, NEVER, Rule, Tally, name, port},
+    maps::{Ban, Budget, Cpu, Hits, Limits, NEVER, Rule, Tally, name, port},
     presence, sketch,
     source::{Source, SourceKey},
     trace::{self, Told, Trace},
@@ -39,6 +39,8 @@ pub(crate) struct Laid<T>(T);
 
 // SAFETY: plain words without padding, valid whatever their bits.
 unsafe impl Pod for Laid<Ban> {}
+// SAFETY: as above.
+unsafe impl Pod for Laid<Budget> {}
 // SAFETY: as above.
 unsafe impl Pod for Laid<Hits> {}
 // SAFETY: as above.
@@ -210,6 +212,25 @@ impl Program {
 
     pub(crate) fn find_ban(&mut self, address: &str) -> Ban {
         self.bans().get(&key(address).0, 0).unwrap().0
+    }
+
+    fn budgets(&mut self) -> HashMap<&mut MapData, u64, Laid<Budget>> {
+        self.ebpf.map_mut(name::BUDGETS).unwrap().try_into().unwrap()
+    }
+
+    /// Gives the source of an address a budget of its own, as the daemon would.
+    pub(crate) fn budget(&mut self, address: &str, budget: Budget) {
+        let bit = presence::ban_bit(presence::hash(key(address), limits().seed), limits().ban_bits);
+        self.mark(name::BANBITS, bit);
+        self.budgets().insert(key(address).0, Laid(budget), 0).unwrap();
+    }
+
+    pub(crate) fn remove_budget(&mut self, address: &str) {
+        self.budgets().remove(&key(address).0).unwrap();
+    }
+
+    pub(crate) fn find_budget(&mut self, address: &str) -> Budget {
+        self.budgets().get(&key(address).0, 0).unwrap().0
     }
 
     pub(crate) fn hits(&mut self, slot: u32) -> Hits {

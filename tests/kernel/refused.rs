@@ -10,6 +10,7 @@ use crate::{
 
 /// Helpers of the kernel, as `linux/bpf.h` numbers them.
 const CPU_NUMBER: u8 = 8;
+const SK_LOOKUP: u8 = 84;
 const GEN_SYNCOOKIE: u8 = 110;
 const JIFFIES: u8 = 118;
 const BUFF_LEN: u8 = 188;
@@ -36,8 +37,10 @@ fn what_the_kernel_refuses_is_left_out_and_told_with_its_reason() {
         (&[][..], &[][..]),
         (&[CPU_NUMBER], &["writes lines"]),
         (&[GEN_SYNCOOKIE], &["SYN cookies"]),
+        (&[SK_LOOKUP], &["fast lane"]),
         (&[BUFF_LEN], &["in pieces"]),
         (&[GEN_SYNCOOKIE, BUFF_LEN], &["SYN cookies", "in pieces"]),
+        (&[GEN_SYNCOOKIE, SK_LOOKUP, BUFF_LEN], &["SYN cookies", "fast lane", "in pieces"]),
     ] {
         Cable::with(move |cable| {
             let mut kernel = Kernel::load_object(&without(helpers), &settings(), &[443]).unwrap();

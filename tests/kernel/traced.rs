@@ -6,7 +6,7 @@ use gateway_common::trace::Trace;
 use support::frame::Frame;
 
 use crate::{
-    budgets, form, product,
+    budgets, form, lane, product,
     program::{FOREVER, program, while_traced},
     verdicts,
 };
@@ -53,6 +53,9 @@ fn lists_and_budgets_mean_the_same() {
         verdicts::entries_count_what_they_drop,
         verdicts::allowed_sources_and_shadows_and_the_budget,
         verdicts::nanoseconds_for_each_packet,
+        lane::d05_the_budget_of_all_is_one_for_everybody,
+        lane::connections_that_proved_themselves_go_on_beyond_the_budget_of_all,
+        lane::a_source_with_a_budget_of_its_own,
         budgets::each_budget_is_kept_in_every_form_of_a_packet,
         budgets::lists_come_before_budgets_and_a_shadow_hides_none,
         budgets::syns_and_bytes_weigh_so_that_few_packets_reach_their_limits,

@@ -38,9 +38,22 @@ impl Answer {
 ///
 /// # Errors
 /// As the connection; `InvalidData` if what comes is no answer.
-pub fn ask(mut stream: impl Read + Write, path: &str, more: &str) -> io::Result<Answer> {
+pub fn ask(stream: impl Read + Write, path: &str, more: &str) -> io::Result<Answer> {
+    exchange(stream, &format!("GET {path}"), more, "")
+}
+
+/// Has a command carried out by whoever has `token`: `POST /v1/NAME` with JSON.
+///
+/// # Errors
+/// As [`ask`].
+pub fn command(stream: impl Read + Write, name: &str, token: &str, arguments: &str) -> io::Result<Answer> {
+    let more = format!("Authorization: Bearer {token}\r\nContent-Length: {}\r\n", arguments.len());
+    exchange(stream, &format!("POST /v1/{name}"), &more, arguments)
+}
+
+fn exchange(mut stream: impl Read + Write, line: &str, more: &str, body: &str) -> io::Result<Answer> {
     let host = if more.to_lowercase().contains("host:") { "" } else { "Host: localhost\r\n" };
-    stream.write_all(format!("GET {path} HTTP/1.1\r\n{host}Connection: close\r\n{more}\r\n").as_bytes())?;
+    stream.write_all(format!("{line} HTTP/1.1\r\n{host}Connection: close\r\n{more}\r\n{body}").as_bytes())?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes)?;
     let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").ok_or(io::ErrorKind::InvalidData)?;
@@ -54,9 +67,17 @@ pub fn ask(mut stream: impl Read + Write, path: &str, more: &str) -> io::Result<
 /// # Errors
 /// As [`ask`].
 pub fn get(world: &World, path: &str, more: &str) -> io::Result<Answer> {
+    ask(connect(world)?, path, more)
+}
+
+/// A connection to [`ADDRESS`] from the gateway's own host.
+///
+/// # Errors
+/// Nobody listens.
+pub fn connect(world: &World) -> io::Result<TcpStream> {
     let stream = world.gate.enter(|| TcpStream::connect(ADDRESS))?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    ask(stream, path, more)
+    Ok(stream)
 }
 
 /// Asks at a Unix socket.

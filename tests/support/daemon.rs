@@ -69,8 +69,6 @@ pub struct Daemon<'world> {
     pins: PathBuf,
     /// What the gateway is started by, if not at once.
     under: Vec<String>,
-    /// Every process seen as guard or proxy, so that none outlives the test.
-    seen: Vec<u32>,
 }
 
 impl<'world> Daemon<'world> {
@@ -97,7 +95,7 @@ impl<'world> Daemon<'world> {
         fs::write(&config, settings.text(&world.folder, &pins)).unwrap();
         let under: Vec<String> = under.iter().map(|&word| word.to_owned()).collect();
         let child = spawn(world, &config, &under);
-        let mut daemon = Self { world, child, config, pins, under, seen: Vec::new() };
+        let mut daemon = Self { world, child, config, pins, under };
         daemon.wait_until_ready();
         daemon
     }
@@ -117,16 +115,14 @@ impl<'world> Daemon<'world> {
         let child = &mut self.child;
         let config = self.config.to_str().unwrap();
         let log = self.world.folder.join("stderr.log");
-        let (guard, proxy) = until("the gateway to serve", SOON, || {
+        until("the gateway to serve", SOON, || {
             if let Some(status) = child.try_wait().unwrap() {
                 panic!("the gateway ended with {status}:\n{}", tail(&log));
             }
             let told = gateway(&["--config", config, "status"]);
-            let guard = told.json["guard_pid"].as_u64().filter(|pid| *pid == u64::from(child.id()))?;
-            let proxy = told.json["proxy_pid"].as_u64()?;
-            Some((u32::try_from(guard).ok()?, u32::try_from(proxy).ok()?))
+            let is_ours = pid_of(&told.json, "launcher") == Some(child.id());
+            (is_ours && told.json["proxy_pid"].is_u64()).then_some(())
         });
-        self.seen.extend([guard, proxy]);
     }
 
     /// Runs `gateway --config ITS_OWN ARGUMENTS --json`.
@@ -172,10 +168,33 @@ impl<'world> Daemon<'world> {
         row.and_then(|row| row["packets"].as_u64()).unwrap_or_else(|| panic!("no {verdict}: {status}"))
     }
 
+    /// The launcher: the process that was started.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The guard's process.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[track_caller]
     #[must_use]
     pub fn guard_pid(&self) -> u32 {
-        self.child.id()
+        self.guard_pid_other_than(0)
+    }
+
+    /// The guard's process, once there is one that is not `than` and has a proxy that serves.
+    ///
+    /// # Panics
+    /// If none comes up.
+    #[track_caller]
+    #[must_use]
+    pub fn guard_pid_other_than(&self, than: u32) -> u32 {
+        until("another guard", SOON, || {
+            let told = self.cli(&["status"]).json;
+            pid_of(&told, "guard").filter(|pid| *pid != than && told["proxy_pid"].is_u64())
+        })
     }
 
     /// The proxy's process, once there is one that is not `than`.
@@ -183,13 +202,11 @@ impl<'world> Daemon<'world> {
     /// # Panics
     /// If none comes up.
     #[track_caller]
-    pub fn proxy_pid_other_than(&mut self, than: u32) -> u32 {
-        let pid = until("another proxy", SOON, || {
+    pub fn proxy_pid_other_than(&self, than: u32) -> u32 {
+        until("another proxy", SOON, || {
             let pid = self.status()["proxy_pid"].as_u64().and_then(|pid| u32::try_from(pid).ok())?;
             (pid != than).then_some(pid)
-        });
-        self.seen.push(pid);
-        pid
+        })
     }
 
     /// The proxy's process.
@@ -197,20 +214,21 @@ impl<'world> Daemon<'world> {
     /// # Panics
     /// If there is none.
     #[track_caller]
-    pub fn proxy_pid(&mut self) -> u32 {
+    #[must_use]
+    pub fn proxy_pid(&self) -> u32 {
         self.proxy_pid_other_than(0)
     }
 
-    /// Sends the guard a signal.
+    /// Sends the launcher a signal.
     ///
     /// # Panics
     /// If it is gone.
     #[track_caller]
     pub fn signal(&self, signal: Signal) {
-        send(self.guard_pid(), signal);
+        send(self.pid(), signal);
     }
 
-    /// Waits for the guard to end.
+    /// Waits for the launcher to end.
     ///
     /// # Panics
     /// If it does not.
@@ -220,12 +238,12 @@ impl<'world> Daemon<'world> {
         until("the gateway to end", SOON, || child.try_wait().unwrap())
     }
 
-    /// kill -9 of the guard.
+    /// kill -9 of the launcher: every other process dies with it at once.
     ///
     /// # Panics
     /// If it is gone already.
     #[track_caller]
-    pub fn kill_guard(&mut self) {
+    pub fn kill(&mut self) {
         self.signal(Signal::SIGKILL);
         self.ended();
     }
@@ -277,17 +295,8 @@ impl Drop for Daemon<'_> {
             eprintln!("--- standard error of the gateway\n{}", self.standard_error());
             eprintln!("--- access log\n{}", tail(&self.world.folder.join("access.log")));
         }
-        self.seen.extend(children(self.child.id()));
         drop(self.child.kill());
         drop(self.child.wait());
-        for pid in &self.seen {
-            // Ours and still the gateway: a number may have been given to somebody else meanwhile.
-            let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let is = |role: &[u8]| command.windows(role.len()).any(|word| word == role);
-            if is(b"proxy") || is(b"observer") {
-                send_if_there(*pid, Signal::SIGKILL);
-            }
-        }
         remove_pins(&self.pins);
     }
 }
@@ -310,16 +319,10 @@ pub fn send(pid: u32, signal: Signal) {
     kill(Pid::from_raw(i32::try_from(pid).unwrap()), signal).expect("a process to signal");
 }
 
-fn send_if_there(pid: u32, signal: Signal) {
-    if let Ok(pid) = i32::try_from(pid) {
-        kill(Pid::from_raw(pid), signal).unwrap_or_default();
-    }
-}
-
-/// The processes that `pid` started.
-fn children(pid: u32) -> Vec<u32> {
-    let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+/// The process of a role, as `gateway status` tells it.
+fn pid_of(status: &Value, role: &str) -> Option<u32> {
+    let process = status["processes"].as_array()?.iter().find(|process| process["role"] == role)?;
+    u32::try_from(process["pid"].as_u64()?).ok()
 }
 
 /// bpffs has files and folders only, and neither can be removed with content.

@@ -54,20 +54,33 @@ impl Flood {
     /// SYNs from one address, each from another port.
     #[must_use]
     pub fn from_one(source: Ipv4Addr, port: u16) -> Self {
-        let frames = (0..4_096).map(|number| syn(source, 1_024 + number, port, u32::from(number))).collect();
+        Self::of_frames(
+            (0..4_096).map(|number| segment(source, 1_024 + number, port, u32::from(number), SYN)).collect(),
+        )
+    }
+
+    /// Segments of connections that there are not, from one address.
+    #[must_use]
+    pub fn acks_from_one(source: Ipv4Addr, port: u16) -> Self {
+        Self::of_frames(
+            (0..4_096).map(|number| segment(source, 1_024 + number, port, u32::from(number), ACK)).collect(),
+        )
+    }
+
+    fn of_frames(frames: Vec<Vec<u8>>) -> Self {
         Self { frames, per_second: 0, packets: 0, through: OUTSIDE, cpu: None }
     }
 
     /// SYNs from 16384 addresses that nobody has, in no order.
     #[must_use]
     pub fn spoofed(port: u16) -> Self {
-        let frames = (0..SPOOFED_SOURCES).map(|number| {
-            // A permutation: the multiplier is odd.
-            let scattered = number.wrapping_mul(0x9e35) % SPOOFED_SOURCES;
-            let from = 1_024 + u16::try_from(number % 60_000).unwrap();
-            syn(Ipv4Addr::from(SPOOFED + scattered), from, port, number)
-        });
-        Self { frames: frames.collect(), per_second: 0, packets: 0, through: OUTSIDE, cpu: None }
+        Self::of_frames(scattered(port, SYN))
+    }
+
+    /// Segments of connections that there are not, from 16384 addresses that nobody has, in no order.
+    #[must_use]
+    pub fn spoofed_acks(port: u16) -> Self {
+        Self::of_frames(scattered(port, ACK))
     }
 
     /// So many packets per second, for so long.
@@ -178,8 +191,23 @@ fn link(interface: &str) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// A SYN to the gateway with good checksums (RFC 791 3.1, RFC 9293 3.1), as a whole frame.
-fn syn(source: Ipv4Addr, from: u16, port: u16, number: u32) -> Vec<u8> {
+/// Flags of TCP.
+const SYN: u8 = 0x02;
+const ACK: u8 = 0x10;
+
+/// A segment from each of the addresses that nobody has.
+fn scattered(port: u16, flags: u8) -> Vec<Vec<u8>> {
+    let frames = (0..SPOOFED_SOURCES).map(|number| {
+        // A permutation: the multiplier is odd.
+        let scattered = number.wrapping_mul(0x9e35) % SPOOFED_SOURCES;
+        let from = 1_024 + u16::try_from(number % 60_000).unwrap();
+        segment(Ipv4Addr::from(SPOOFED + scattered), from, port, number, flags)
+    });
+    frames.collect()
+}
+
+/// A segment to the gateway with good checksums (RFC 791 3.1, RFC 9293 3.1), as a whole frame.
+fn segment(source: Ipv4Addr, from: u16, port: u16, number: u32, flags: u8) -> Vec<u8> {
     let IpAddr::V4(gateway) = GATEWAY_V4 else { unreachable!("it is an IPv4 address") };
     let mut ip = vec![0x45, 0, 0, 44, 0, 1, 0, 0, 64, 6, 0, 0];
     ip.extend(source.octets());
@@ -192,8 +220,8 @@ fn syn(source: Ipv4Addr, from: u16, port: u16, number: u32) -> Vec<u8> {
     tcp.extend(port.to_be_bytes());
     tcp.extend(number.wrapping_mul(0x9e37_79b9).to_be_bytes());
     tcp.extend([0; 4]);
-    // Six words, SYN, the whole window, no checksum yet, not urgent; a maximum segment size of 1460.
-    tcp.extend([0x60, 0x02, 0xff, 0xff, 0, 0, 0, 0, 2, 4, 0x05, 0xb4]);
+    // Six words, the flags, the whole window, no checksum yet, not urgent; a maximum segment size of 1460.
+    tcp.extend([0x60, flags, 0xff, 0xff, 0, 0, 0, 0, 2, 4, 0x05, 0xb4]);
     let pseudo: u32 = [source, gateway].iter().map(|address| words(&address.octets())).sum::<u32>() + 6 + 24;
     let sum = checksum(&tcp, pseudo);
     tcp[16..18].copy_from_slice(&sum.to_be_bytes());

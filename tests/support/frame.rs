@@ -1,6 +1,11 @@
 //! Builds test frames: right by default, wrong where a test says so.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Where IPv4 frames go.
+pub const DESTINATION_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
+/// Where IPv6 frames go.
+pub const DESTINATION_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xff, 0, 0, 0, 0, 1));
 
 /// TCP, as an IP protocol number.
 pub const TCP: u8 = 6;

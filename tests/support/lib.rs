@@ -9,6 +9,7 @@
 )]
 
 pub mod admin;
+pub mod child_lines;
 pub mod daemon;
 pub mod kernel_view;
 pub mod settings;
@@ -19,10 +20,13 @@ pub mod flood;
 pub mod frame;
 pub mod soak;
 
+pub mod fake_issuer;
 pub mod http1;
 pub mod http2;
 pub mod http2_call;
+pub mod provider;
 pub mod scripted;
+pub mod store;
 pub mod tls_upstream;
 pub mod upstream;
 pub mod upstream_http2;

@@ -8,6 +8,8 @@ use std::{
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
+use crate::wait::{SOON, until};
+
 /// A file system in memory; gone when dropped.
 pub struct SmallDisk(PathBuf);
 
@@ -42,13 +44,16 @@ impl SmallDisk {
         panic!("4 GB, and the disk is not full");
     }
 
-    /// Lets nobody write there, or everybody again. Nobody may have files open for writing.
+    /// Lets nobody write there, or everybody again, once nobody has files open for writing: the processes of a gateway
+    /// whose launcher was killed end a moment after it.
     ///
     /// # Panics
-    /// If somebody has.
+    /// If somebody has for long.
     pub fn protect(&self, protect: bool) {
         let flags = if protect { MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY } else { MsFlags::MS_REMOUNT };
-        mount(None::<&str>, &self.0, None::<&str>, flags, None::<&str>).expect("mounting it again");
+        until("files to be closed and the disk to be mounted again", SOON, || {
+            mount(None::<&str>, &self.0, None::<&str>, flags, None::<&str>).ok()
+        });
     }
 
     /// Gives the space back.

@@ -45,8 +45,8 @@ const MORTAL: [u16; 3] = [9000, 9001, 9002];
 /// The one that is not.
 const STEADY: u16 = 9010;
 
-/// Threads that wait for disks come and go, long after.
-const DISK_THREADS: usize = 2;
+/// Threads that wait for disks come and go, long after: one for each kind of work that the guard repeats beside its loop.
+const DISK_THREADS: usize = 6;
 
 /// SQLite keeps one descriptor more from the first time on that the log was brought into the store, after 15 s.
 const STORE: usize = 1;
@@ -296,7 +296,7 @@ fn settle(daemon: &Daemon<'_>, before: [Held; 2], faults: &mut Vec<String>) -> [
     let since = Instant::now();
     let patience = DRAIN + LENIENCE + Duration::from_secs(10);
     loop {
-        let (proxies, connections) = (watch::children(guard), load(watch::connections(guard)));
+        let (proxies, connections) = (watch::proxies(guard), load(watch::connections(guard)));
         let after = rest(daemon).unwrap_or_default();
         let given_back = after.iter().zip(&before).all(|(after, before)| {
             after.descriptors <= before.descriptors + STORE && after.threads <= before.threads + DISK_THREADS

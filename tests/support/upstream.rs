@@ -5,7 +5,7 @@
 //! | `/health` | 200 |
 //! | `/items/{id}` | 200, one item |
 //! | `POST /items` | 201, the item that was sent |
-//! | `/me` | 200, the headers it got |
+//! | `/me` | 200, the headers it got; `/me?5`: and a header about quotas that is not the gateway's |
 //! | `/echo` | 200, the body it got, as it comes |
 //! | `/slow?500` | 200, after 500 ms |
 //! | `/stream?5` | 200, in 5 chunks, 50 ms apart |
@@ -163,7 +163,11 @@ async fn answer(request: Request<Incoming>, connection: usize, record: Record) -
             Err(_gone) => json_answer(StatusCode::BAD_REQUEST, &json!({"error": "body"})),
         },
         (_, ["items", id]) => json_answer(StatusCode::OK, &json!({"id": id, "name": format!("item {id}")})),
-        (_, ["me"]) => json_answer(StatusCode::OK, &json!({"headers": received.headers})),
+        (_, ["me"]) => {
+            let mut answer = json_answer(StatusCode::OK, &json!({"headers": received.headers}));
+            answer.headers_mut().extend(number.map(|number: u64| (QUOTA_REMAINING, number.into())));
+            answer
+        }
         (_, ["echo"]) => Response::new(request.into_body().map_err(io::Error::other).boxed()),
         (_, ["slow"]) => {
             slowly(Duration::from_millis(number.unwrap_or(500))).await;
@@ -172,10 +176,14 @@ async fn answer(request: Request<Incoming>, connection: usize, record: Record) -
         (_, ["stream"]) => Response::new(pieces(number.unwrap_or(5), false)),
         (_, ["cors", status]) => with_cors(status),
         (_, ["files", "broken"]) => Response::new(pieces(2, true)),
-        (_, ["files", ..]) => json_answer(StatusCode::OK, &json!({"target": received.target})),
+        (_, ["files" | "open" | "trial" | "users", ..]) => {
+            json_answer(StatusCode::OK, &json!({"target": received.target}))
+        }
         _ => json_answer(StatusCode::NOT_FOUND, &json!({"error": "no such thing"})),
     })
 }
+
+const QUOTA_REMAINING: http::HeaderName = http::HeaderName::from_static("x-quota-remaining");
 
 /// An upstream's own word about CORS, which is not the gateway's.
 fn with_cors(status: &str) -> Answer {

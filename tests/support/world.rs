@@ -79,12 +79,17 @@ pub fn bystander(number: u8) -> IpAddr {
 
 /// A network namespace that has a name.
 pub struct Namespace {
-    name: String,
+    pub(crate) name: String,
     file: File,
 }
 
 impl Namespace {
-    fn new(name: String) -> Self {
+    /// Makes one. Its name says whose it is, as that of a [`World`] does.
+    ///
+    /// # Panics
+    /// If the machine does not let us.
+    #[must_use]
+    pub(crate) fn new(name: String) -> Self {
         ip(&["netns", "add", &name], "");
         let file = File::open(format!("{NAMESPACES}/{name}")).expect("the namespace just made");
         let namespace = Self { name, file };

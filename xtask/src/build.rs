@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 use crate::{
     places::{cargo, root},
     setup,
+    step::step,
 };
 
 /// What `cargo xtask build` is told.
@@ -30,4 +31,13 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         bail!("the product does not build");
     }
     Ok(())
+}
+
+/// Builds the daemon and every test with the features that `cargo test --workspace` has: a selection of packages has
+/// others, and whatever depends on them would be built once more.
+pub(crate) fn with_tests() -> anyhow::Result<()> {
+    setup::ensure(setup::Level::Build, setup::Consent::Ask)?;
+    let mut build = Command::new(cargo());
+    build.current_dir(root()).args(["build", "--workspace", "--bins", "--tests", "--examples", "--locked"]);
+    step("build", &mut build)
 }

@@ -13,6 +13,8 @@ mod run;
 mod bench;
 mod ci;
 mod docs;
+mod documents;
+mod fuzz;
 mod kernels;
 mod reference;
 mod survey;
@@ -51,6 +53,10 @@ enum Command {
     Kernels(kernels::Arguments),
     /// Measure: packets in the kernel, floods, requests through the proxy; break things on purpose.
     Bench(bench::Arguments),
+    /// Have the gateway read a folder of OpenAPI documents, and count how many load.
+    Documents(documents::Arguments),
+    /// Hand made-up bytes to the readers of packets, messages and commands.
+    Fuzz(fuzz::Arguments),
     /// Try the systemd unit under the systemd of Debian 12 and 13, booted in containers.
     Unit(unit::Arguments),
 }
@@ -69,6 +75,8 @@ fn main() -> ExitCode {
         Command::Reference(arguments) => reference::run(&arguments),
         Command::Kernels(arguments) => kernels::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Documents(arguments) => documents::run(&arguments),
+        Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Unit(arguments) => unit::run(&arguments),
     };
     match done {

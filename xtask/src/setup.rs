@@ -21,6 +21,9 @@ const LINKER: &str = "0.13.0";
 /// The version of opentelemetry-proto that the tests decode traces by.
 const OPENTELEMETRY: &str = "1.45.2";
 
+/// The version of the mail server of the tests.
+const AIOSMTPD: &str = "1.4.6";
+
 /// What `cargo xtask setup` is told.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Arguments {
@@ -119,6 +122,9 @@ impl Step {
     }
 }
 
+/// Where Debian puts the OWASP Core Rule Set.
+const CORE_RULES: &str = "/usr/share/modsecurity-crs/rules";
+
 /// What is missing, in the order of installing.
 fn plan(level: Level) -> anyhow::Result<Vec<Step>> {
     let mut packages = Vec::new();
@@ -131,12 +137,22 @@ fn plan(level: Level) -> anyhow::Result<Vec<Step>> {
         if !collector().join("bin/pip").exists() {
             wanted.push(("pip3", "Python with pip, for a collector of traces", &["python3-pip", "python3-venv"]));
         }
+        wanted.push(("npm", "npm, for identity providers", &["npm"]));
+        wanted.push(("redis-server", "Redis, through which machines of a cluster share limits", &["redis-server"]));
+        wanted.push((
+            "prometheus-alertmanager",
+            "Alertmanager, which the tests send alerts to",
+            &["prometheus-alertmanager"],
+        ));
         wanted.push(("promtool", "Prometheus, which the tests read metrics by", &["prometheus"]));
     }
     for (program, what, debian) in wanted {
         if !in_path(program) {
             packages.push((what, debian));
         }
+    }
+    if level >= Level::All && !Path::new(CORE_RULES).exists() {
+        packages.push(("the OWASP Core Rule Set, which tests of the firewall use", &["modsecurity-crs"]));
     }
     let mut steps = Vec::new();
     if level >= Level::All && Toolchain::find().is_err() {
@@ -157,6 +173,12 @@ fn plan(level: Level) -> anyhow::Result<Vec<Step>> {
     }
     if level >= Level::All && !collector().join("bin/opentelemetry-proto").exists() {
         steps.extend(opentelemetry());
+    }
+    if level >= Level::All && !collector().join("bin/aiosmtpd").exists() {
+        steps.push(mail_server());
+    }
+    if level >= Level::All && !is_same(&lock_of_providers(), &providers().join("package-lock.json")) {
+        steps.push(identity_providers());
     }
     Ok(install(&packages)?.into_iter().chain(steps).collect())
 }
@@ -183,6 +205,50 @@ fn opentelemetry() -> [Step; 3] {
         environment: Vec::new(),
         as_root: false,
     })
+}
+
+/// The command that installs the mail server of the tests, beside the collector.
+fn mail_server() -> Step {
+    let python = collector().join("bin/python").display().to_string();
+    let package = format!("aiosmtpd=={AIOSMTPD}");
+    Step {
+        why: "aiosmtpd, which the tests send mail to".to_owned(),
+        command: [&python, "-m", "pip", "install", "--quiet", &package].map(str::to_owned).to_vec(),
+        environment: Vec::new(),
+        as_root: false,
+    }
+}
+
+/// Where the identity providers of the tests are, and the Node.js that runs them.
+fn providers() -> PathBuf {
+    root().join("target/providers")
+}
+
+fn lock_of_providers() -> PathBuf {
+    root().join("tests/fixtures/providers/package-lock.json")
+}
+
+/// Whether both files are there and hold the same.
+fn is_same(one: &Path, other: &Path) -> bool {
+    matches!((fs::read(one), fs::read(other)), (Ok(one), Ok(other)) if one == other)
+}
+
+/// The command that installs them, exactly as the lock file says. The lock file is copied last: it says that all is there.
+fn identity_providers() -> Step {
+    const SCRIPT: &str = "rm -rf \"$0\" && mkdir -p \"$0\" && cp \"$1\"/package*.json \"$0\" && \
+        npm ci --prefix \"$0\" --ignore-scripts --no-audit --no-fund || { rm -f \"$0/package-lock.json\"; exit 1; }";
+    let (folder, lock) = (providers(), lock_of_providers());
+    let from = lock.parent().unwrap_or(Path::new(".")).display().to_string();
+    Step {
+        why: "the identity providers of the tests".to_owned(),
+        command: ["sh", "-c", SCRIPT]
+            .map(str::to_owned)
+            .into_iter()
+            .chain([folder.display().to_string(), from])
+            .collect(),
+        environment: Vec::new(),
+        as_root: false,
+    }
 }
 
 /// The commands that install distribution packages.

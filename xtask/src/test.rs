@@ -1,19 +1,30 @@
 //! `cargo xtask test`: every test, through one `cargo test` of the workspace, with what was skipped counted.
 
 use std::{
+    collections::BTreeSet,
     env, fs,
-    io::{BufRead as _, BufReader},
-    process::{Command, Stdio},
-    time::Instant,
+    io::{BufRead as _, BufReader, IsTerminal as _},
+    os::unix::process::CommandExt as _,
+    process::{Child, Command, Stdio},
+    sync::mpsc::{RecvTimeoutError, channel},
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail};
+use nix::{
+    sys::signal::{Signal, kill, killpg},
+    unistd::Pid,
+};
 
 use crate::{
     build, ebpf,
     places::{cargo, root},
     setup, step,
 };
+
+/// After so long without a test that ended, those that run hang: no test takes a fifth of it.
+const HANGING: Duration = Duration::from_secs(600);
 
 /// What `cargo xtask test` is told.
 #[derive(Debug, Default, clap::Args)]
@@ -33,7 +44,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     setup::run(&setup::Arguments { all: true, yes: arguments.yes })?;
     ebpf::check_if_comparable()?;
     // Cargo builds no binary for the tests of another package, and those in tests/ run the real one.
-    build::run(&build::Arguments::default())?;
+    build::with_tests()?;
     let no_skips = arguments.no_skips || env::var_os("CI").is_some();
     if !step::is_root() {
         if no_skips {
@@ -48,15 +59,15 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut command = Command::new(cargo());
     command.current_dir(root()).args(["test", "--workspace", "--locked", "--no-fail-fast"]);
     command.env("GATEWAY_TESTS_SKIPPED", &skipped).args(&arguments.filter).stdout(Stdio::piped());
+    // With its tests, so that they can be ended together. At a terminal somebody ends them by Ctrl-C.
+    if !std::io::stdin().is_terminal() {
+        command.process_group(0);
+    }
     eprintln!("== tests: {}", step::text(&command));
     let start = Instant::now();
     let mut child = command.spawn().context("cargo does not start")?;
     let mut tally = Tally::default();
-    for line in child.stdout.take().map(BufReader::new).into_iter().flat_map(BufReader::lines) {
-        let line = line?;
-        eprintln!("{line}");
-        tally.read(&line);
-    }
+    let hanging = follow(&mut child, &mut tally)?;
     let status = child.wait()?;
 
     let skipped = fs::read_to_string(&skipped)?;
@@ -66,9 +77,13 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     for name in &tally.failures {
         eprintln!("failed: {name}");
     }
-    let Tally { passed, failed, ignored, .. } = tally;
+    let Tally { passed, failed, ignored, slow, .. } = tally;
     let (skipped, seconds) = (skipped.lines().count(), start.elapsed().as_secs());
     eprintln!("== tests: {passed} passed, {failed} failed, {skipped} skipped, {ignored} ignored in {seconds} s");
+    if hanging {
+        let names = slow.into_iter().collect::<Vec<_>>().join(", ");
+        bail!("no test ended for {} s; these run longer than a minute: {names}", HANGING.as_secs());
+    }
     if !status.success() {
         bail!("tests failed");
     }
@@ -81,6 +96,29 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Prints and counts what the tests report until they have ended, or are killed because they hang: then it says so.
+fn follow(child: &mut Child, tally: &mut Tally) -> anyhow::Result<bool> {
+    let (sender, lines) = channel();
+    let output = child.stdout.take().map(BufReader::new);
+    thread::spawn(move || output.into_iter().flat_map(BufReader::lines).all(|line| sender.send(line).is_ok()));
+    loop {
+        match lines.recv_timeout(HANGING) {
+            Ok(line) => {
+                let line = line?;
+                eprintln!("{line}");
+                tally.read(&line);
+            }
+            Err(RecvTimeoutError::Disconnected) => return Ok(false),
+            Err(RecvTimeoutError::Timeout) => {
+                let cargo = Pid::from_raw(i32::try_from(child.id())?);
+                // Where it has no group of its own, its tests are left to whoever sits at the terminal.
+                let _ended = killpg(cargo, Signal::SIGKILL).or_else(|_no_group| kill(cargo, Signal::SIGKILL));
+                return Ok(true);
+            }
+        }
+    }
+}
+
 /// What the test binaries reported.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Tally {
@@ -88,12 +126,21 @@ struct Tally {
     failed: u64,
     ignored: u64,
     failures: Vec<String>,
+    /// Those that have run for more than a minute and have not ended.
+    slow: BTreeSet<String>,
 }
 
 impl Tally {
     fn read(&mut self, line: &str) {
-        if let Some(name) = line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED")) {
-            self.failures.push(name.to_owned());
+        let test = line.strip_prefix("test ").unwrap_or_default();
+        if let Some(name) = test.strip_suffix(" has been running for over 60 seconds") {
+            self.slow.insert(name.to_owned());
+        }
+        if let Some((name, result)) = test.split_once(" ... ") {
+            self.slow.remove(name);
+            if result == "FAILED" {
+                self.failures.push(name.to_owned());
+            }
         }
         let Some(result) = line.strip_prefix("test result: ") else { return };
         for part in result.split(['.', ';']) {
@@ -117,6 +164,8 @@ mod tests {
     fn results_add_up() {
         let mut tally = Tally::default();
         for line in [
+            "test jwt::forged has been running for over 60 seconds",
+            "test jwt::slow has been running for over 60 seconds",
             "test jwt::expired ... ok",
             "test jwt::forged ... FAILED",
             "test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.04s",
@@ -124,6 +173,7 @@ mod tests {
         ] {
             tally.read(line);
         }
-        assert_eq!(tally, Tally { passed: 6, failed: 1, ignored: 1, failures: vec!["jwt::forged".to_owned()] });
+        let (failures, slow) = (vec!["jwt::forged".to_owned()], BTreeSet::from(["jwt::slow".to_owned()]));
+        assert_eq!(tally, Tally { passed: 6, failed: 1, ignored: 1, failures, slow });
     }
 }

@@ -149,6 +149,10 @@ fn who_asks_for_a_connection_and_where_it_says_so() {
             assert_eq!((headers.source(), headers.port()), (SOURCE, Port::Tcp(443)), "{what}: {flags:x}");
             let expect = if opens { (true, network, transport) } else { (false, 0, 0) };
             assert_eq!((headers.asks, headers.network, headers.transport), expect, "{what}: {flags:x}");
+            let mut headers = Headers { locates: true, ..Headers::default() };
+            assert_eq!(super::read(&Bytes { frame, readable: frame.len() }, &mut headers), Form::Ip);
+            let found = (headers.asks, headers.network, headers.transport);
+            assert_eq!(found, (opens, network, transport), "{what}, located: {flags:x}");
         };
         check("plain", &frame, 14, 34);
         check("tagged", &inserted(frame.clone(), 12, &[0x81, 0, 0, 1]), 18, 38);

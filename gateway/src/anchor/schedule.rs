@@ -57,6 +57,13 @@ impl Schedule {
         is_due
     }
 
+    /// Whether `head`, the last of a gateway that stops, is to be sent, if not so often as usual. It counts as being sent.
+    pub fn begin_last(&mut self, head: &SignedHead) -> bool {
+        let is_new = head.seq > self.state.seq;
+        self.is_sending |= is_new;
+        is_new
+    }
+
     /// Checkpoint `seq` has arrived.
     pub fn sent(&mut self, seq: u64, time: String, now: u64) {
         self.is_sending = false;
@@ -72,6 +79,14 @@ impl Schedule {
         self.state.failures = self.state.failures.saturating_add(1);
         // It may be of whoever was written to.
         self.state.failing = Some(reason.chars().filter(|letter| !letter.is_control()).take(300).collect());
+    }
+
+    /// It could not be sent for a reason of the gateway's own, which says nothing about the target: it is tried again soon,
+    /// however seldom the target is written to.
+    pub fn interrupted(&mut self, reason: &str, now: u64) {
+        let tried = self.state.failures;
+        self.failed(reason, now);
+        self.next = now.saturating_add(nanos(FIRST.saturating_mul(1 << tried.min(16)).min(LONGEST)));
     }
 
     /// How it is.
@@ -118,5 +133,22 @@ mod tests {
         assert_eq!((schedule.state().failing.as_deref(), schedule.state().failures), (Some("down"), 9));
         schedule.sent(8, "T".to_owned(), now);
         assert_eq!((schedule.state().failing.as_deref(), schedule.state().failures), (None, 0));
+    }
+
+    /// Whoever is written to once a day is not written to a day later because a process of ours was just being started.
+    #[test]
+    fn what_is_no_fault_of_the_target_is_tried_again_soon() {
+        let mut schedule = Schedule::new("vault", "webhook", Duration::from_secs(86_400));
+        let mut now = 0;
+        for wait in [1, 2, 4, 8] {
+            assert!(schedule.begin(&head(5), now));
+            schedule.interrupted("the observer is not running", now);
+            assert_eq!(schedule.state().failing.as_deref(), Some("the observer is not running"));
+            assert!(!schedule.begin(&head(5), now + (wait - 1) * SECOND), "{wait}");
+            now += wait * SECOND;
+        }
+        assert!(schedule.begin(&head(5), now));
+        schedule.sent(5, "T".to_owned(), now);
+        assert!(!schedule.begin(&head(6), now + 86_399 * SECOND) && schedule.begin(&head(6), now + 86_400 * SECOND));
     }
 }

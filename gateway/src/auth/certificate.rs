@@ -5,19 +5,28 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::HEXLOWER;
 
+use self::names::Named;
 use crate::{
     auth::{Identity, identity},
     clock::Now,
     refusal::{Refusal, TokenFault},
-    x509::{self, SubjectAltName},
+    settings::auth::Method,
+    x509,
 };
+
+mod names;
+
+pub use self::names::CertificateNames;
 
 /// A certificate that a client showed and proved to have the key of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientCertificate {
-    identity: Arc<Identity>,
+    /// `None`: it names nobody, and can still be what a token is bound to.
+    identity: Option<Arc<Identity>>,
     /// SHA-256 of the certificate, 64 hexadecimal digits.
     pub fingerprint: Box<str>,
+    /// The same in bytes.
+    pub(super) thumbprint: [u8; 32],
     /// The serial number in hexadecimal digits.
     pub serial: Box<str>,
     /// The last second in which it is valid, since the Unix epoch.
@@ -25,27 +34,29 @@ pub struct ClientCertificate {
 }
 
 impl ClientCertificate {
-    /// Reads the certificate in DER of a client of `[client_certificates.NAME]`, who has `roles`.
+    /// Reads the certificate in DER of a client of `[client_certificates.NAME]`.
     ///
-    /// The principal is `cert:NAME:` and the first URI among the certificate's subject alternative names, else the first
-    /// DNS name, mail address or address, else its common name, else its serial number.
+    /// The principal is `cert:NAME:` and the name that `names` find.
     ///
     /// `None`: the certificate has names that could be read in two ways (L03), or one that cannot stand for a client.
     #[must_use]
-    pub fn read(der: &[u8], name: &str, roles: &[String]) -> Option<Self> {
+    pub fn read(der: &[u8], names: &CertificateNames) -> Option<Self> {
         let certificate = x509::Certificate::read(der)?;
-        let serial = HEXLOWER.encode(&certificate.serial);
-        let subject = subject(&certificate).unwrap_or_else(|| format!("serial:{serial}"));
-        if !identity::is_name(&subject) {
-            return None;
-        }
-        let principal = format!("cert:{name}:{subject}");
-        let roles = roles.iter().map(|role| role.as_str().into()).collect();
         let expires = u64::try_from(certificate.last).unwrap_or(0).saturating_add(1);
+        let identity = match names.find(&certificate, der) {
+            Some(Named { name, .. }) if !identity::is_name(&name) => return None,
+            Some(Named { name, roles }) => {
+                let principal = format!("cert:{}:{name}", names.group()).into();
+                Some(Arc::new(Identity::proved_otherwise(Method::Certificate, principal, roles, expires)))
+            }
+            None => None,
+        };
+        let thumbprint: [u8; 32] = digest(&SHA256, der).as_ref().try_into().ok()?;
         Some(Self {
-            identity: Arc::new(Identity::proved_otherwise(principal.into(), roles, expires)),
-            fingerprint: HEXLOWER.encode(digest(&SHA256, der).as_ref()).into(),
-            serial: serial.into(),
+            identity,
+            fingerprint: HEXLOWER.encode(&thumbprint).into(),
+            thumbprint,
+            serial: HEXLOWER.encode(&certificate.serial).into(),
             last: certificate.last,
         })
     }
@@ -53,27 +64,23 @@ impl ClientCertificate {
     /// Whom it names.
     ///
     /// # Errors
-    /// A refusal once it has expired: a connection may outlive it.
+    /// A refusal where it names nobody, and once it has expired: a connection may outlive it.
     pub fn identity(&self, now: Now) -> Result<Arc<Identity>, Refusal> {
+        self.check(now)?;
+        let nobody = || Refusal::token(TokenFault::Unfit, "the client certificate names nobody");
+        self.identity.as_ref().map(Arc::clone).ok_or_else(nobody)
+    }
+
+    /// Whether it is still good.
+    ///
+    /// # Errors
+    /// A refusal once it has expired.
+    pub(super) fn check(&self, now: Now) -> Result<(), Refusal> {
         if i64::try_from(now.unix_seconds()).is_ok_and(|now| now <= self.last) {
-            return Ok(Arc::clone(&self.identity));
+            return Ok(());
         }
         Err(Refusal::token(TokenFault::Expired, "the client certificate has expired"))
     }
-}
-
-fn subject(certificate: &x509::Certificate) -> Option<String> {
-    let uri = certificate.names.iter().find_map(|name| match name {
-        SubjectAltName::Uri(uri) => Some(uri.clone()),
-        _ => None,
-    });
-    let any = || {
-        certificate.names.first().map(|name| match name {
-            SubjectAltName::Dns(name) | SubjectAltName::Email(name) | SubjectAltName::Uri(name) => name.clone(),
-            SubjectAltName::Ip(address) => address.to_string(),
-        })
-    };
-    uri.or_else(any).or_else(|| certificate.common_name.clone())
 }
 
 #[cfg(test)]
@@ -92,7 +99,7 @@ mod tests {
         parameters.serial_number = Some(vec![1, 0xab].into());
         parameters.not_after = rcgen::date_time_ymd(2030, 1, 1);
         let der = parameters.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
-        let shown = ClientCertificate::read(der.der(), "partners", &["reader".to_owned()]).unwrap();
+        let shown = ClientCertificate::read(der.der(), &CertificateNames::of("partners", &["reader"])).unwrap();
         let at = |seconds: u64| Now { monotonic: 0, unix_millis: seconds * 1_000 };
         let identity = shown.identity(at(1_893_456_000)).unwrap();
         assert_eq!((identity.principal(), identity.roles().collect::<Vec<_>>()), (expect, vec!["reader"]));
@@ -108,7 +115,21 @@ mod tests {
         check(&[dns()], Some("Billing"), "cert:partners:b.example");
         check(&[], Some("Billing"), "cert:partners:Billing");
         check(&[], None, "cert:partners:serial:01ab");
-        assert_eq!(ClientCertificate::read(b"\x30\x03", "x", &[]), None);
+        assert_eq!(ClientCertificate::read(b"\x30\x03", &CertificateNames::of("x", &[])), None);
+        // A name of one kind is never taken for one of another.
+        for (names, common_name) in [
+            (vec![], "spiffe://example/billing"),
+            (vec![], "serial:01ab"),
+            (vec![rcgen::SanType::URI("serial:01ab".try_into().unwrap())], "Billing"),
+        ] {
+            let mut parameters = rcgen::CertificateParams::default();
+            parameters.distinguished_name.push(rcgen::DnType::CommonName, common_name);
+            parameters.subject_alt_names = names;
+            let der = parameters.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+            let shown = ClientCertificate::read(der.der(), &CertificateNames::of("partners", &[])).unwrap();
+            let at = Now { monotonic: 0, unix_millis: 1_700_000_000_000 };
+            assert!(shown.identity(at).is_err(), "{common_name}");
+        }
     }
 
     #[test]
@@ -118,7 +139,11 @@ mod tests {
             parameters.distinguished_name = rcgen::DistinguishedName::new();
             parameters.distinguished_name.push(rcgen::DnType::CommonName, common_name);
             let der = parameters.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
-            assert_eq!(ClientCertificate::read(der.der(), "partners", &[]), None, "{common_name:?}");
+            assert_eq!(
+                ClientCertificate::read(der.der(), &CertificateNames::of("partners", &[])),
+                None,
+                "{common_name:?}"
+            );
         }
     }
 }

@@ -45,6 +45,17 @@ pub fn install() -> Result<(), CryptoError> {
     verify()
 }
 
+/// The same for commands, which may have done it before.
+///
+/// # Errors
+/// The self-test fails.
+pub fn ensure() -> Result<(), CryptoError> {
+    match install() {
+        Err(CryptoError::AlreadyInstalled) => verify(),
+        installed => installed,
+    }
+}
+
 /// Has the library that tokens are verified with accept what is good and refuse what is not.
 fn verify() -> Result<(), CryptoError> {
     let (key, signature) = (DecodingKey::from_ed_der(&KEY), BASE64URL_NOPAD.encode(&SIGNATURE));

@@ -3,10 +3,15 @@
 //! *Invariant:* only this module's parent makes an [`Identity`]. A principal reads the same in a header, in a log and in
 //! a policy, and says by its beginning how it was proved: no token can be taken for a certificate or a key.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
-/// How principals begin that no token proves: client certificates, and keys.
-const KINDS: [&str; 2] = ["cert:", "key:"];
+use super::revocation::Revocable;
+use crate::settings::auth::Method;
+
+/// How principals begin that no token proves: users with passwords, client certificates, and keys.
+const KINDS: [&str; 3] = ["basic:", "cert:", "key:"];
 
 /// Whether a name can stand for one client: it is something, nothing of it is invisible, and nothing of it goes away
 /// where blanks around a value do (RFC 9110 5.5).
@@ -41,22 +46,50 @@ const fn is_unseen(letter: char) -> bool {
 /// Proof of authentication.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
+    pub(super) method: Method,
     pub(super) principal: Box<str>,
     pub(super) roles: Vec<Box<str>>,
     pub(super) scopes: Vec<Box<str>>,
     /// In the order of the settings' `kept`; empty: it is not proved by a token.
     pub(super) claims: Box<[Option<Value>]>,
+    /// SHA-256 of the client certificate without which the token proves nothing; `None`: it is bound to none.
+    pub(super) bound_to: Option<[u8; 32]>,
+    /// The plan that its API key has.
+    pub(super) plan: Option<Box<str>>,
     /// Seconds since the Unix epoch.
     pub(super) expires: u64,
+    /// What can be revoked of what proved it.
+    pub(super) rests_on: Vec<Arc<Revocable>>,
 }
 
 impl Identity {
     /// An identity that no token proves.
-    pub(super) fn proved_otherwise(principal: Box<str>, roles: Vec<Box<str>>, expires: u64) -> Self {
-        Self { principal, roles, scopes: Vec::new(), claims: Box::default(), expires }
+    pub(super) fn proved_otherwise(method: Method, principal: Box<str>, roles: Vec<Box<str>>, expires: u64) -> Self {
+        let (scopes, claims, rests_on) = (Vec::new(), Box::default(), Vec::new());
+        Self { method, principal, roles, scopes, claims, bound_to: None, plan: None, expires, rests_on }
     }
 
-    /// Who: the token's `sub` (RFC 7519 4.1.2).
+    /// The same, which rests on what proved `other`, too.
+    pub(super) fn beside(self: Arc<Self>, other: &Self) -> Arc<Self> {
+        if self.expires <= other.expires && other.rests_on.is_empty() {
+            return self;
+        }
+        let rests_on = self.rests_on.iter().chain(&other.rests_on).map(Arc::clone).collect();
+        Arc::new(Self { expires: self.expires.min(other.expires), rests_on, ..(*self).clone() })
+    }
+
+    /// What can be revoked of what proved it.
+    pub(super) fn rests_on(&self) -> impl Iterator<Item = &Revocable> {
+        self.rests_on.iter().map(|what| &**what)
+    }
+
+    /// How it was proved; by the first of several methods that a route asks for together.
+    #[must_use]
+    pub const fn method(&self) -> Method {
+        self.method
+    }
+
+    /// Who: of a token its `sub` (RFC 7519 4.1.2).
     #[must_use]
     pub fn principal(&self) -> &str {
         &self.principal
@@ -72,6 +105,12 @@ impl Identity {
         self.scopes.iter().map(|scope| &**scope)
     }
 
+    /// The plan that an operator gave its API key; `None`: whatever else it is a member of.
+    #[must_use]
+    pub fn plan(&self) -> Option<&str> {
+        self.plan.as_deref()
+    }
+
     /// One of the claims that are kept, by its place among them.
     #[must_use]
     pub fn claim(&self, index: usize) -> Option<&Value> {
@@ -82,6 +121,13 @@ impl Identity {
     #[must_use]
     pub const fn expires(&self) -> u64 {
         self.expires
+    }
+
+    /// The same, of an API key with this plan.
+    #[cfg(test)]
+    #[must_use]
+    pub(crate) fn with_plan(self, plan: &str) -> Self {
+        Self { plan: Some(plan.into()), ..self }
     }
 
     /// An identity that nobody proved, for the tests of what follows authentication.
@@ -97,7 +143,36 @@ impl Identity {
     pub(crate) fn of_token(principal: &str, roles: &[&str], scopes: &[&str], claims: Vec<Option<Value>>) -> Self {
         let words = |words: &[&str]| words.iter().map(|word| (*word).into()).collect();
         let claims = claims.into();
-        Self { principal: principal.into(), roles: words(roles), scopes: words(scopes), claims, expires: 0 }
+        let (principal, method) = (principal.into(), Method::Jwt);
+        let (roles, scopes, rests_on) = (words(roles), words(scopes), Vec::new());
+        Self { method, principal, roles, scopes, claims, bound_to: None, plan: None, expires: 0, rests_on }
+    }
+}
+
+/// What would be if somebody had proved to be this: for explanations. Requests never make one.
+#[derive(Clone, Debug)]
+pub struct Supposed(Identity);
+
+impl Supposed {
+    /// `claims` in the order of the settings' `kept`.
+    #[must_use]
+    pub fn new(
+        method: Method,
+        principal: &str,
+        roles: &[String],
+        scopes: &[String],
+        claims: Box<[Option<Value>]>,
+    ) -> Self {
+        let words = |words: &[String]| words.iter().map(|word| word.as_str().into()).collect();
+        let (roles, scopes) = (words(roles), words(scopes));
+        let (principal, bound_to, plan, expires) = (principal.into(), None, None, u64::MAX);
+        Self(Identity { method, principal, roles, scopes, claims, bound_to, plan, expires, rests_on: Vec::new() })
+    }
+
+    /// What the identity would be.
+    #[must_use]
+    pub const fn identity(&self) -> &Identity {
+        &self.0
     }
 }
 
@@ -134,6 +209,7 @@ mod tests {
             ("cert:partners:a", true, false),
             ("CERT:partners:a", true, false),
             ("cert:", true, false),
+            ("basic:ada", true, false),
             ("key:deploy", true, false),
             ("Key:", true, false),
         ] {

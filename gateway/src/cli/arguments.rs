@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::{
+    claim::ClaimPath,
     config::{self, value},
     settings::guard::LONGEST_BAN,
 };
@@ -33,4 +36,12 @@ pub(super) fn name(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     Err("write 1 to 64 letters, digits, \"-\" or \"_\"".to_owned())
+}
+
+/// A claim and what it says: `tenant=acme`, `level=3`, `groups=["a","b"]`. What is no JSON is a text.
+pub(super) fn claim(text: &str) -> Result<(ClaimPath, Value), String> {
+    let (path, value) = text.split_once('=').ok_or("write path=value, as in sub=ada or level=3")?;
+    let path = ClaimPath::parse(path).ok_or_else(|| format!("{path:?} is no path of a claim"))?;
+    let value = serde_json::from_str(value).unwrap_or_else(|_no_json| Value::from(value));
+    Ok((path, value))
 }

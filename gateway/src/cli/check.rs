@@ -2,14 +2,16 @@
 
 use clap::Args;
 use nix::unistd::User;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{context::Context, exit::Exit};
+use super::{context::Context, exit::Exit, table::clean};
 use crate::{
+    auth::ensure_crypto,
     clock::Now,
     config::{Config, Diagnostics, Disk},
     diagnostic::Diagnostic,
     guard::lifecycle::prepare,
+    proxy::{Probed, probe},
     snapshot::Snapshot,
 };
 
@@ -18,14 +20,22 @@ use crate::{
 Reads the configuration and every file that it names, as `gateway run` does, and changes nothing. It reports all errors
 and warnings at once, with their lines, on standard error. --show prints the values in force as TOML, without secrets.
 
+Nothing is sent over the network, so that a check gives the same answer everywhere. --online also fetches the keys of
+issuers, with their metadata, and asks introspection servers about a token that nobody made, as the proxy would from this
+host. It tells what came of each, and ends with 5 if any of them is of no use while the configuration itself is valid.
+
 Examples:
   gateway check --config gateway.toml
   gateway check --config gateway.toml --show > effective.toml
+  gateway check --config gateway.toml --online
   gateway check --config gateway.toml --json | jq .errors")]
 pub(super) struct Check {
     /// Print the values in force, defaults included
     #[arg(long)]
     show: bool,
+    /// Also try out the servers of issuers: discovery, keys, introspection
+    #[arg(long)]
+    online: bool,
 }
 
 impl Check {
@@ -34,10 +44,23 @@ impl Check {
         match load(context) {
             Ok(config) => {
                 let effective = config.effective();
+                let online = self.online.then(|| {
+                    ensure_crypto().map_err(|error| error.to_string())?;
+                    probe(&config.proxy.auth)
+                });
+                let probed = match online.transpose() {
+                    Ok(probed) => probed,
+                    Err(error) => return out.fail(&error, Exit::Refused),
+                };
+                let has_failed = probed.iter().flatten().any(|one| one.result.is_err());
+                let exit = if has_failed { Exit::Unknown } else { Exit::Done };
                 let warnings = Diagnostics::from_diagnostics(&config.document, config.warnings);
                 if out.json {
-                    let value = json!({ "valid": true, "errors": [], "warnings": warnings, "config": effective });
-                    return out.value(&value, Exit::Done);
+                    let mut value = json!({ "valid": true, "errors": [], "warnings": warnings, "config": effective });
+                    if let (Some(probed), Some(members)) = (&probed, value.as_object_mut()) {
+                        members.insert("online".to_owned(), probed.iter().map(value_of).collect());
+                    }
+                    return out.value(&value, exit);
                 }
                 let path = config.document.path().display();
                 let text = if self.show {
@@ -53,7 +76,8 @@ impl Check {
                     };
                     format!("{path} is valid{told}. See what is in force with --show.")
                 };
-                let exit = out.text(&text, Exit::Done);
+                let text = probed.iter().flatten().map(line_of).fold(text, |text, line| format!("{text}\n{line}"));
+                let exit = out.text(&text, exit);
                 // Last, where they are seen.
                 if warnings.shown().len() > 0 {
                     out.complain(&warnings.render_as_warnings(out.colour), exit);
@@ -74,10 +98,28 @@ impl Check {
     }
 }
 
+/// One endpoint for people.
+fn line_of(probed: &Probed) -> String {
+    let Probed { key, what, result } = probed;
+    let (key, what) = (clean(key), clean(what));
+    match result {
+        Ok(said) => format!("[{key}] {what}\n  ok: {}", clean(said)),
+        Err((why, hint)) => format!("[{key}] {what}\n  FAILED: {}\n  {hint}", clean(why)),
+    }
+}
+
+fn value_of(probed: &Probed) -> Value {
+    let Probed { key, what, result } = probed;
+    let (ok, told) = (result.is_ok(), result.as_ref().unwrap_or_else(|(why, _)| why));
+    let hint = result.as_ref().err().map(|(_, hint)| *hint);
+    json!({ "key": key, "what": what, "ok": ok, "told": told, "hint": hint })
+}
+
 /// The configuration, and everything compiled that a proxy would be started with.
 fn load(context: &Context) -> Result<Config, Diagnostics> {
     let mut config = Config::load(context.config(), &Disk)?;
     prepare::observer(&config)?;
+    prepare::node_key(&config)?;
     match Snapshot::new(config.proxy.clone()) {
         Ok(snapshot) => {
             config.warnings.extend(snapshot.warnings(Now::read()));

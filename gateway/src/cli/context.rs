@@ -158,6 +158,8 @@ fn exit_of(answer: &Answer) -> Exit {
     match answer {
         Answer::Refused { code, .. } if code == DENIED => Exit::Denied,
         Answer::Refused { .. } => Exit::Refused,
+        // A test that did not arrive.
+        Answer::Alerts(report) if report.receivers.iter().any(|one| one.tested == Some(false)) => Exit::Refused,
         _ => Exit::Done,
     }
 }

@@ -15,6 +15,8 @@ pub(super) enum Exit {
     Unreachable = 3,
     /// Whoever asks lacks a role, or may not open the control socket.
     Denied = 4,
+    /// What was asked cannot be told here: keys, or an answer of another server, are needed.
+    Unknown = 5,
 }
 
 impl Exit {
@@ -26,6 +28,7 @@ impl Exit {
             Self::Usage => "usage",
             Self::Unreachable => "unreachable",
             Self::Denied => "denied",
+            Self::Unknown => "unknown",
         }
     }
 }
@@ -44,6 +47,7 @@ Exit codes:
   2  wrong usage, or a configuration that cannot be read
   3  the running gateway cannot be reached
   4  denied: `gateway whoami` shows what you may do
+  5  cannot be told here (gateway can, gateway token inspect, gateway check --online)
 
 Examples:
   gateway check --config gateway.toml

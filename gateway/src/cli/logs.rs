@@ -214,19 +214,25 @@ fn follow(
     context: &Context,
     look: Look,
 ) -> io::Result<()> {
+    // Shows what is behind `end`; how many bytes of whole lines there were.
+    let show_from = |file: &mut File, end: u64| -> io::Result<u64> {
+        file.seek(SeekFrom::Start(end))?;
+        let mut reader = BufReader::new(file);
+        let mut bytes = 0;
+        while let Some((line, length)) = next_line(&mut reader)? {
+            bytes += length;
+            if filter.passes(&line, Entry::read(&line).as_ref()) {
+                context.out.line(&render(&line, look))?;
+            }
+        }
+        Ok(bytes)
+    };
     loop {
         if let Some(file) = &mut current {
             if file.metadata()?.len() < end {
                 end = 0;
             }
-            file.seek(SeekFrom::Start(end))?;
-            let mut reader = BufReader::new(&*file);
-            while let Some((line, length)) = next_line(&mut reader)? {
-                end += length;
-                if filter.passes(&line, Entry::read(&line).as_ref()) {
-                    context.out.line(&render(&line, look))?;
-                }
-            }
+            end += show_from(file, end)?;
         }
         thread::sleep(LOOK);
         let Ok(named) = std::fs::metadata(path) else { continue };
@@ -235,13 +241,7 @@ fn follow(
             // What the proxy wrote before it went on with the new file is read first.
             if let Some(file) = &mut current {
                 thread::sleep(LOOK);
-                file.seek(SeekFrom::Start(end))?;
-                let mut reader = BufReader::new(&*file);
-                while let Some((line, _)) = next_line(&mut reader)? {
-                    if filter.passes(&line, Entry::read(&line).as_ref()) {
-                        context.out.line(&render(&line, look))?;
-                    }
-                }
+                show_from(file, end)?;
             }
             (current, end) = (File::open(path).ok(), 0);
         }

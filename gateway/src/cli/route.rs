@@ -1,23 +1,23 @@
 //! `gateway route`: which route takes a request, and what is in the way of the others.
 
-use std::net::SocketAddr;
-
 use clap::Args;
-use http::{HeaderName, HeaderValue, Method, request::Parts};
+use http::{Method, request::Parts};
 use serde_json::{Value, json};
 
-use super::{context::Context, exit::Exit, table::clean};
+use super::{
+    context::Context,
+    exit::Exit,
+    request::{AskedRequest, NOWHERE},
+    table::{clean, field},
+};
 use crate::{
     config::{Config, Diagnostics, Disk},
     path::PathRules,
-    refusal::{Refusal, Reject},
+    refusal::Refusal,
     route::{Miss, Routes, explain::Way, target::Target},
     settings::route::{Action, Condition, Rewrite, Route as Settings, Subject, Test},
     snapshot::Snapshot,
 };
-
-/// Where the request would come in, which counts only for those that name no host.
-const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 443);
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -28,24 +28,8 @@ Examples:
   gateway route GET https://api.example.com/items/7
   gateway route POST 'https://api.example.com/items?preview' --header 'x-api-version: 2' --json | jq .others")]
 pub(super) struct Route {
-    /// The method, in capitals
-    #[arg(value_parser = method)]
-    method: Method,
-    /// The URL with scheme and host: https://api.example.com/items/7
-    #[arg(value_parser = url)]
-    url: Url,
-    /// A header of the request, "name: value"; can be repeated
-    #[arg(long, value_name = "HEADER", value_parser = header)]
-    header: Vec<(HeaderName, HeaderValue)>,
-}
-
-#[derive(Clone, Debug)]
-struct Url {
-    text: String,
-    authority: HeaderValue,
-    origin: http::Uri,
-    /// It has neither path nor query.
-    is_bare: bool,
+    #[command(flatten)]
+    request: AskedRequest,
 }
 
 /// What the configuration says of a request.
@@ -74,7 +58,7 @@ impl Route {
                 return context.out.fail(&errors.to_string(), exit);
             }
         };
-        let found = match self.head().and_then(|head| {
+        let found = match self.request.head().and_then(|head| {
             let target = Target::read(&head, NOWHERE, config.proxy.head.target)?;
             let preflight = preflight(&config, &head, &target);
             Ok(Found { preflight, ..find(&routes, &config.proxy.routes, &head, &target) })
@@ -91,21 +75,8 @@ impl Route {
         context.out.text(&self.render(&found, &config), exit)
     }
 
-    fn head(&self) -> Result<Parts, Refusal> {
-        // As it would be sent (RFC 9112 3.2.4).
-        let is_whole = self.method == Method::OPTIONS && self.url.is_bare;
-        let origin = if is_whole { http::Uri::from_static("*") } else { self.url.origin.clone() };
-        let request = http::Request::builder().method(self.method.clone()).uri(origin);
-        let mut request = request.header(http::header::HOST, self.url.authority.clone());
-        for (name, value) in &self.header {
-            request = request.header(name, value.clone());
-        }
-        let request = request.body(()).map_err(|_no_request| Refusal::new(Reject::BadRequest, "no request"))?;
-        Ok(request.into_parts().0)
-    }
-
     fn render(&self, found: &Found, config: &Config) -> String {
-        let asked = format!("{} {}", self.method, clean(&self.url.text));
+        let asked = clean(&self.request.to_string());
         let mut lines = match &found.taken {
             _ if found.preflight.is_some() => {
                 let may = if found.preflight == Some(true) { "may" } else { "may not" };
@@ -132,7 +103,7 @@ impl Route {
                     ("require", text) if text.is_empty() => "nobody is let through".to_owned(),
                     (_, text) => text,
                 };
-                lines.push(format!("  {name:<18}{}", clean(&said)));
+                lines.push(field(&format!("  {name}"), 20, &clean(&said)));
             }
         }
         if !found.others.is_empty() {
@@ -224,7 +195,7 @@ fn value(found: &Found, config: &Config) -> Value {
     value
 }
 
-fn place(index: usize, config: &Config) -> String {
+pub(super) fn place(index: usize, config: &Config) -> String {
     format!("route[{index}] (line {})", config.document.line(&format!("route[{index}]")))
 }
 
@@ -279,39 +250,4 @@ fn plain(value: &Value) -> String {
         }
         value => value.to_string(),
     }
-}
-
-fn method(text: &str) -> Result<Method, String> {
-    let method = Method::from_bytes(text.as_bytes()).map_err(|_no_token| format!("{text:?} is no method"))?;
-    if text.bytes().any(|byte| byte.is_ascii_lowercase()) {
-        return Err(format!("methods are in capitals: did you mean {}?", text.to_ascii_uppercase()));
-    }
-    Ok(method)
-}
-
-fn url(text: &str) -> Result<Url, String> {
-    const HINT: &str = "write scheme, host and path, as in https://api.example.com/items/7";
-    let Some(("http" | "https", rest)) = text.split_once("://") else { return Err(HINT.to_owned()) };
-    if text.contains('#') {
-        return Err("a fragment never leaves the browser: leave it out".to_owned());
-    }
-    let end = rest.find(['/', '?']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at_checked(end).ok_or(HINT)?;
-    let origin = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-    if authority.is_empty() {
-        return Err(HINT.to_owned());
-    }
-    let authority = HeaderValue::from_str(authority).map_err(|_no_header| HINT.to_owned())?;
-    let origin = origin.parse().map_err(|error| format!("{origin:?} cannot be sent: {error}"))?;
-    Ok(Url { text: text.to_owned(), authority, origin, is_bare: path.is_empty() })
-}
-
-fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
-    let (name, value) = text.split_once(':').ok_or("write a name and a value, as in \"x-api-version: 2\"")?;
-    let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_no_name| format!("{name:?} is no header"))?;
-    if name == http::header::HOST {
-        return Err("the host is the URL's".to_owned());
-    }
-    let value = HeaderValue::from_str(value.trim()).map_err(|_no_value| format!("{value:?} fits no header"))?;
-    Ok((name, value))
 }

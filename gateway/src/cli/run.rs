@@ -1,10 +1,10 @@
-//! `gateway run`: becomes the guard.
+//! `gateway run`: becomes the launcher, which starts the same command under another name: the guard.
 
 use std::{path::Path, process::ExitCode};
 
 use clap::Args;
 
-use crate::guard;
+use crate::{guard, launcher};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -22,6 +22,10 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn execute(&self, config: &Path) -> ExitCode {
+        launcher::main(config, self.detach_on_exit)
+    }
+
+    pub(super) fn guard(&self, config: &Path) -> ExitCode {
         guard::main(config, self.detach_on_exit)
     }
 }

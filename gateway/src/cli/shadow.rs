@@ -2,7 +2,11 @@
 
 use clap::Subcommand;
 
-use super::{context::Context, exit::Exit, table::Table};
+use super::{
+    context::Context,
+    exit::Exit,
+    table::{Table, clean},
+};
 use crate::guard::control::{Answer, Request, Shadowed};
 
 #[derive(Debug, Subcommand)]
@@ -12,6 +16,7 @@ Examples:
   gateway shadow promote 12
   gateway shadow promote rule.bad-tokens
   gateway shadow promote limit.address
+  gateway shadow promote route.invoices.allow_if --dry-run
   gateway shadow promote all")]
 pub(super) enum Shadow {
     /// Show what limits, rules and entries in shadow would have hit
@@ -20,6 +25,9 @@ pub(super) enum Shadow {
     Promote {
         /// As the report names it: an entry's id, `rule.NAME`, a limit's name, or `all`
         what: String,
+        /// Say what would be enforced, and change nothing
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 
@@ -27,13 +35,41 @@ impl Shadow {
     pub(super) fn execute(self, context: &Context) -> Exit {
         let request = match self {
             Self::Report => Request::ShadowReport,
-            Self::Promote { what } => Request::ShadowPromote { what },
+            Self::Promote { what, dry_run: true } => {
+                return context.ask(&Request::ShadowReport, |answer| match answer {
+                    Answer::Shadow { rows } => Some(would_enforce(rows, &what)),
+                    _ => None,
+                });
+            }
+            Self::Promote { what, dry_run: false } => Request::ShadowPromote { what },
         };
         context.ask(&request, |answer| match answer {
             Answer::Shadow { rows } => Some(render(rows)),
             _ => None,
         })
     }
+}
+
+/// What `promote` would begin to enforce, by what it has counted until now.
+fn would_enforce(rows: &[Shadowed], what: &str) -> String {
+    let chosen: Vec<&Shadowed> = rows.iter().filter(|row| what == "all" || row.what == what).collect();
+    if chosen.is_empty() {
+        return clean(&format!("nothing of the name {what} is in shadow: see `gateway shadow report`"));
+    }
+    let sentence = |row: &&Shadowed| {
+        let counted = [
+            (Some(row.requests), "requests"),
+            (Some(row.packets), "packets"),
+            (row.principals, "principals"),
+            (row.sources, "sources"),
+            (row.good_clients, "good clients among them"),
+        ];
+        let counted = counted.into_iter().filter_map(|(count, of)| Some((count.filter(|count| *count > 0)?, of)));
+        let counted: Vec<String> = counted.map(|(count, of)| format!("{count} {of}")).collect();
+        let counted = if counted.is_empty() { "nothing until now".to_owned() } else { counted.join(", ") };
+        clean(&format!("{} would be enforced. It would have hit: {counted}.", row.what))
+    };
+    chosen.iter().map(sentence).collect::<Vec<_>>().join("\n")
 }
 
 fn known(count: Option<u64>) -> String {
@@ -44,12 +80,13 @@ fn render(rows: &[Shadowed]) -> String {
     if rows.is_empty() {
         return "nothing is in shadow".to_owned();
     }
-    let mut table = Table::new(["WHAT", "NAME", "SOURCES", "REQUESTS", "PACKETS", "GOOD CLIENTS"]);
+    let mut table = Table::new(["WHAT", "NAME", "SOURCES", "PRINCIPALS", "REQUESTS", "PACKETS", "GOOD CLIENTS"]);
     for row in rows {
         table.row([
             row.what.clone(),
             row.name.clone(),
             known(row.sources),
+            known(row.principals),
             row.requests.to_string(),
             row.packets.to_string(),
             known(row.good_clients),

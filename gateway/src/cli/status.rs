@@ -5,9 +5,13 @@ use clap::Args;
 use super::{
     context::Context,
     exit::Exit,
-    table::{Table, bytes, clean, seconds},
+    table::{Table, bytes, clean, field, seconds},
 };
-use crate::guard::control::{self, Answer, Request};
+use crate::{
+    clock::rfc3339,
+    guard::control::{self, Answer, KernelBudgets, Process, Request},
+    sandbox::Confinement,
+};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -52,11 +56,16 @@ pub(super) fn render(status: &control::Status) -> String {
     }
     let guard = match status.guard_pid {
         0 => "not running".to_owned(),
-        pid => format!("pid {pid}, up {}", seconds(status.uptime_seconds)),
+        pid if status.guard_restarts == 0 => format!("pid {pid}, up {}", seconds(status.uptime_seconds)),
+        pid => {
+            let up = seconds(status.uptime_seconds);
+            format!("pid {pid}, up {up}, restarted {} times", status.guard_restarts)
+        }
     };
     let proxy = match status.proxy_pid {
         _ if status.guard_pid == 0 => "not running".to_owned(),
         Some(pid) => format!("pid {pid}, restarted {} times", status.proxy_restarts),
+        // The warnings say who serves meanwhile.
         None => format!("being restarted, {} times so far", status.proxy_restarts),
     };
     let interfaces = status.interfaces.iter().map(|interface| {
@@ -70,7 +79,10 @@ pub(super) fn render(status: &control::Status) -> String {
     };
     let configuration = match status.config_since.as_str() {
         "" => status.config.clone(),
-        since => format!("{}, in force since {since}", status.config),
+        since => {
+            let digest = status.config_digest.get(..16).unwrap_or_default();
+            format!("{}, in force since {since} by {}, SHA-256 {digest}...", status.config, status.config_by)
+        }
     };
     let observer = status.admin.as_ref().map_or_else(
         || "none: there is no [admin]".to_owned(),
@@ -91,8 +103,10 @@ pub(super) fn render(status: &control::Status) -> String {
         ("allowlisted", status.allows.to_string()),
         ("audit chain", audit(&status.audit)),
     ] {
-        lines.push(format!("{name:<14}{}", clean(&value)));
+        lines.push(field(name, 14, &clean(&value)));
     }
+    lines.extend(kernel_budgets(&status.kernel).map(|text| format!("{:<14}{}", "kernel", clean(&text))));
+    lines.extend(processes(&status.processes));
     if !status.feeds.is_empty() {
         let mut table = Table::new(["LIST", "ENTRIES", "MODE", "FROM", "LOADED"]);
         for feed in &status.feeds {
@@ -113,12 +127,26 @@ pub(super) fn render(status: &control::Status) -> String {
         }
         lines.push(format!("\n{}", table.render()));
     }
+    if !status.key_sets.is_empty() {
+        let mut table = Table::new(["KEYS OF", "KEYS", "CONFIRMED", "STATE"]);
+        for set in &status.key_sets {
+            let confirmed = if set.confirmed == 0 { "never".to_owned() } else { rfc3339(set.confirmed) };
+            let state = match (set.failing_since, set.usable) {
+                (0, _) => "ok".to_owned(),
+                (_, true) => format!("last good keys: {}", set.why),
+                (_, false) => format!("no keys: {}", set.why),
+            };
+            table.row([set.issuer.clone(), set.keys.to_string(), confirmed, state]);
+        }
+        lines.push(format!("\n{}", table.render()));
+    }
     if !status.upstreams.is_empty() {
-        let mut table = Table::new(["UPSTREAM", "SERVER", "STATE"]);
+        let mut table = Table::new(["UPSTREAM", "SERVER", "STATE", "AT ONCE"]);
         for upstream in &status.upstreams {
             for (server, state) in &upstream.servers {
                 let state = format!("{state:?}").to_lowercase();
-                table.row([upstream.name.clone(), server.clone(), state]);
+                let limit = upstream.limit.map_or_else(|| "-".to_owned(), |limit| limit.to_string());
+                table.row([upstream.name.clone(), server.clone(), state, limit]);
             }
         }
         lines.push(format!("\n{}", table.render()));
@@ -131,4 +159,43 @@ pub(super) fn render(status: &control::Status) -> String {
         table.row([counted.verdict.clone(), counted.packets.to_string(), bytes(counted.bytes)]);
     }
     format!("{}\n\n{}", lines.join("\n"), table.render())
+}
+
+/// Budgets of packets that not every source has; `None`: there are none.
+pub(super) fn kernel_budgets(kernel: &KernelBudgets) -> Option<String> {
+    let total = kernel.total.map(|total| {
+        let shadow = if total.shadow { " (shadow)" } else { "" };
+        let lane = match total.fast_lane_per_second {
+            0 => String::new(),
+            lane => format!(", {lane}/s of it for the fast lane"),
+        };
+        format!("all sources {} packets/s, burst {}{lane}{shadow}", total.per_second, total.burst)
+    });
+    let clamps = (kernel.clamps > 0).then(|| format!("{} sources clamped", kernel.clamps));
+    let shadow = (kernel.shadow_clamps > 0).then(|| format!("{} clamped in shadow", kernel.shadow_clamps));
+    let plans = kernel.plans.iter().filter(|(_, sources)| *sources > 0);
+    let plans = plans.map(|(plan, sources)| format!("{sources} sources with plan {plan}"));
+    let all: Vec<String> = total.into_iter().chain(clamps).chain(shadow).chain(plans).collect();
+    (!all.is_empty()).then(|| all.join("; "))
+}
+
+/// The processes, each with the rights that the kernel says it has.
+fn processes(processes: &[Process]) -> Option<String> {
+    let mut table = Table::new(["PROCESS", "PID", "STATE", "USER", "CAPABILITIES", "NO NEW PRIVS", "SECCOMP"]);
+    for Process { role, pid, state, sandbox } in processes {
+        // The guard may not see processes of other users.
+        let seen = sandbox.clone().or_else(|| Confinement::of(*pid));
+        let cells = seen.map_or(["?", "?", "?", "?"].map(str::to_owned), |seen| {
+            let short =
+                seen.capabilities.iter().map(|name| name.trim_start_matches("CAP_")).collect::<Vec<_>>().join(" ");
+            let capabilities = if short.is_empty() { "none".to_owned() } else { short };
+            let no_new_privs = if seen.no_new_privs { "yes" } else { "NO" };
+            let filters = format!("{} filters", seen.seccomp_filters);
+            [seen.uid.to_string(), capabilities, no_new_privs.to_owned(), filters]
+        });
+        let [user, capabilities, no_new_privs, filters] = cells;
+        let state = state.as_deref().unwrap_or("runs").to_owned();
+        table.row([role.clone(), pid.to_string(), state, user, capabilities, no_new_privs, filters]);
+    }
+    (!processes.is_empty()).then(|| format!("\n{}", table.render()))
 }

@@ -1,4 +1,8 @@
-//! Tables for people: aligned columns, readable amounts, no control characters.
+//! Tables for people: aligned columns within the terminal's width, readable amounts, no control characters.
+
+use std::io::{self, IsTerminal as _};
+
+use crate::terminal::is_obeyed;
 
 /// Rows of as many cells as there are headings.
 pub(super) struct Table<const COLUMNS: usize> {
@@ -15,24 +19,81 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
         self.rows.push(cells.map(|cell| clean(&cell)));
     }
 
-    /// The whole table without a line's end.
+    /// The whole table without a line's end. Where it is wider than the terminal, its longest texts go on below.
     pub(super) fn render(&self) -> String {
+        self.render_within(width())
+    }
+
+    pub(super) fn render_within(&self, most: usize) -> String {
         let headings = self.headings.map(str::to_owned);
         let rows = || std::iter::once(&headings).chain(&self.rows);
-        let mut widths = [0; COLUMNS];
+        let (mut widths, mut least) = ([0; COLUMNS], [0; COLUMNS]);
         for row in rows() {
-            for (width, cell) in widths.iter_mut().zip(row) {
+            for ((width, least), cell) in widths.iter_mut().zip(&mut least).zip(row) {
                 *width = cell.chars().count().max(*width);
+                let longest_word = cell.split(' ').map(|word| word.chars().count()).max().unwrap_or_default();
+                *least = longest_word.max(*least);
             }
         }
+        narrow(&mut widths, &least, most.saturating_sub(2 * COLUMNS.saturating_sub(1)));
         let line = |row: &[String; COLUMNS]| {
-            let cells = row.iter().zip(widths).zip(self.headings).map(|((cell, width), heading)| {
-                if NUMBERS.contains(&heading) { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+            let mut cells: Vec<_> = row.iter().zip(widths).map(|(cell, width)| wrap(cell, width).into_iter()).collect();
+            let height = cells.iter().map(ExactSizeIterator::len).max().unwrap_or_default();
+            let lines = (0..height).map(|_| {
+                let cells = cells.iter_mut().zip(widths).zip(self.headings).map(|((cell, width), heading)| {
+                    let cell = cell.next().unwrap_or_default();
+                    if NUMBERS.contains(&heading) { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+                });
+                cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
             });
-            cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+            lines.collect::<Vec<_>>().join("\n")
         };
         rows().map(line).collect::<Vec<_>>().join("\n")
     }
+}
+
+/// Columns of the terminal; 80 where there is none, or it is narrower.
+fn width() -> usize {
+    let size = crossterm::terminal::size().ok().filter(|_| io::stdout().is_terminal());
+    size.map_or(WIDTH, |(columns, _)| columns.into()).max(WIDTH)
+}
+
+/// What every terminal has.
+const WIDTH: usize = 80;
+
+/// Takes from the widest columns until all have room, and from none what its longest word needs.
+fn narrow(widths: &mut [usize], least: &[usize], room: usize) {
+    while widths.iter().sum::<usize>() > room {
+        let can = widths.iter_mut().zip(least).filter(|(width, least)| **width > **least);
+        let Some((widest, _)) = can.max_by_key(|(width, _)| **width) else { return };
+        *widest -= 1;
+    }
+}
+
+/// The text in lines of at most `width` characters, cut at blanks. A word that is longer stays whole.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    let (mut line, mut length) = (String::new(), 0);
+    for (at, word) in text.split(' ').enumerate() {
+        let letters = word.chars().count();
+        if at > 0 && length + 1 + letters > width {
+            lines.push(std::mem::take(&mut line));
+            length = 0;
+        } else if at > 0 {
+            line.push(' ');
+            length += 1;
+        }
+        line.push_str(word);
+        length += letters;
+    }
+    lines.push(line);
+    lines
+}
+
+/// A value behind its name, which takes `indent` columns. What is too long for the terminal goes on below.
+pub(super) fn field(name: &str, indent: usize, value: &str) -> String {
+    let lines = wrap(value, width().saturating_sub(indent));
+    format!("{name:<indent$}{}", lines.join(&format!("\n{:indent$}", "")))
 }
 
 /// Headings of columns that lean right.
@@ -43,9 +104,7 @@ const NUMBERS: [&str; 5] = ["ID", "PACKETS", "BYTES", "ENTRIES", "REFUSED"];
 pub(super) fn clean(text: &str) -> String {
     let mut cleaned = String::with_capacity(text.len());
     for letter in text.chars() {
-        let turning =
-            matches!(letter, '\u{061c}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if letter.is_control() || turning {
+        if is_obeyed(letter) {
             cleaned.extend(letter.escape_default());
         } else {
             cleaned.push(letter);

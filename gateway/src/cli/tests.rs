@@ -51,6 +51,17 @@ fn arguments() {
     parses("route GET https://a.example/ --header a", false);
     parses("route GET https://a.example/ --header a@:b", false);
     parses("route GET https://a.example/ --header host:b", false);
+    parses("can ada GET https://a.example/ --role a --role b --scope s --claim a.b=1 --from 192.0.2.7", true);
+    parses("can - GET https://a.example/ --token -", true);
+    parses("can - GET https://a.example/ --token a --role b", false);
+    parses("can GET https://a.example/", false);
+    parses("can ada GET https://a.example/ --claim a", false);
+    parses("can ada GET https://a.example/ --claim a..b=1", false);
+    parses("can ada GET https://a.example/ --from example.com", false);
+    parses("token inspect", true);
+    parses("token inspect -", true);
+    parses("token inspect a --json", true);
+    parses("token", false);
     parses("audit verify --state-dir a --no-store --key k --anchor b --anchor c", true);
     parses("audit show --since 1h --until 2026-01-01T00:00:00Z --event ban --source 192.0.2.0/24 --last 5", true);
     parses("audit show --since yesterday", false);
@@ -95,11 +106,40 @@ fn arguments() {
     parses("allow add 192.0.2.0/24 --reason office", true);
     parses("allow del 192.0.2.0/24", true);
     parses("allow list", true);
+    parses(
+        "key new --name deploy --roles reader,editor --expires 90d --from 192.0.2.0/24,2001:db8::1 --hosts a.example",
+        true,
+    );
+    parses("key new --name a", true);
+    parses("key new --roles reader", false);
+    parses("key new --name a.b", false);
+    parses("key new --name a --from example.com", false);
+    parses("key new --name a --expires 0s", false);
+    parses("key list --json", true);
+    parses("key show deploy", true);
+    parses("key rotate deploy --overlap 0s --expires 1d", true);
+    parses("key rotate deploy --overlap 1.5h", false);
+    parses("key revoke deploy --reason leaked", true);
+    parses("key import - --json", true);
+    parses("token revoke --issuer jwt --jti a --for 1h", true);
+    parses("token revoke --issuer jwt --subject a --issued-before now", true);
+    parses("token revoke --issuer jwt --issued-before 2026-01-31T12:00:00Z", true);
+    parses("token revoke --issuer jwt --issued-before yesterday", false);
+    parses("token revoke --issuer jwt --jti a --subject b", false);
+    parses("token revoke --jti a", false);
+    parses("token revocations list", true);
+    parses("token revocations del 7", true);
+    parses("token revocations del jti", false);
+    parses("waf test request.txt --waf api --from 2001:db8::1 --json", true);
+    parses("waf test -", true);
+    parses("waf test", false);
+    parses("waf rules", true);
     parses("why 2001:db8::1", true);
     parses("why 2001:db8::/64", false);
     parses("audit verify --state-dir /x", true);
     parses("audit", false);
     parses("reload", true);
+    parses("upgrade", true);
     parses("watch --json --count 3", true);
     parses("watch --count 0", false);
     parses("detach --json", true);
@@ -108,8 +148,45 @@ fn arguments() {
     parses("attach eth0", false);
     parses("version", true);
     parses("whoami --json", true);
+    parses("admin-token new --name ada --role view --role block --expires 30d", true);
+    parses("admin-token new --name ada --role view", true);
+    parses("admin-token new --name ada", false);
+    parses("admin-token new --role view", false);
+    parses("admin-token new --name a/b --role view", false);
+    parses("admin-token new --name ada --role root", false);
+    parses("admin-token new --name ada --role view --expires 367d", false);
+    parses("admin-token new --name ada --role view --expires 1500ms", false);
+    parses("admin-token list --json", true);
+    parses("admin-token revoke ada", true);
+    parses("admin-token revoke", false);
     parses("proxy", true);
     parses("frobnicate", false);
+}
+
+#[test]
+fn tables_fit_the_terminal() {
+    let table = |rows: &[[&str; 3]]| {
+        let mut table = table::Table::new(["ID", "SOURCE", "REASON"]);
+        rows.iter().for_each(|row| table.row(row.map(str::to_owned)));
+        table
+    };
+    for (rows, width, expect) in [
+        (&[["1", "10.0.0.66", "seen"]][..], 80, "ID  SOURCE     REASON\n 1  10.0.0.66  seen"),
+        (
+            &[["1", "a", "three short words"]],
+            20,
+            "ID  SOURCE  REASON\n 1  a       three\n            short\n            words",
+        ),
+        (&[["1", "a", "onewordofmanyletters"]], 20, "ID  SOURCE  REASON\n 1  a       onewordofmanyletters"),
+        (&[["1", "two words", "x"]], 15, "ID  SOURCE  REASON\n 1  two     x\n    words"),
+        (&[], 80, "ID  SOURCE  REASON"),
+    ] {
+        assert_eq!(table(rows).render_within(width), expect);
+    }
+    let long = "word ".repeat(30);
+    let field = table::field("  name", 14, long.trim_end());
+    assert!(field.lines().all(|line| line.len() <= 80) && field.lines().count() == 3, "{field}");
+    assert!(field.lines().skip(1).all(|line| line.starts_with(&" ".repeat(14))), "{field}");
 }
 
 #[test]
@@ -161,10 +238,13 @@ fn blocks() {
     assert_eq!(block::render(&[], &[]), "nothing is blocked");
     let shown =
         block::render(&[entry(7, "203.0.113.7", "10 × forged_token"), entry(12, "2001:db8::/32", "\u{1b}x")], &[]);
+    // 80 columns: what has blanks goes on below.
     let expect = "\
-ID  SOURCE         MODE          LEFT     PACKETS     BYTES  REFUSED  BY               REASON
- 7  203.0.113.7    enforce       9m59s         21   7.0 KiB        0  rule:bad-tokens  10 × forged_token
-12  2001:db8::/32  enforce (L7)  forever       36  12.0 KiB        3  rule:bad-tokens  \\u{1b}x";
+ID  SOURCE         MODE     LEFT     PACKETS  BYTES  REFUSED  BY               REASON
+ 7  203.0.113.7    enforce  9m59s         21    7.0        0  rule:bad-tokens  10 ×
+                                                KiB                            forged_token
+12  2001:db8::/32  enforce  forever       36   12.0        3  rule:bad-tokens  \\u{1b}x
+                   (L7)                         KiB";
     assert_eq!(shown, expect);
 }
 
@@ -190,6 +270,10 @@ fn explanations() {
         connections_closed: Some(2),
         shields: Vec::new(),
         score: [4, 0].into_iter().map(score).collect(),
+        limits: Vec::new(),
+        profile: None,
+        clamp: None,
+        plan: None,
         standing: control::Standing::default(),
         history: Vec::new(),
         next: "it is let through again in 9m59s".to_owned(),
@@ -215,11 +299,14 @@ fn explanations() {
 fn how_things_are() {
     let status = control::Status {
         upstreams: Vec::new(),
+        key_sets: Vec::new(),
+        cluster: None,
         version: "0.1.0".to_owned(),
         config: "/etc/gateway/gateway.toml".to_owned(),
         guard_pid: 1,
         proxy_pid: Some(2),
         proxy_restarts: 0,
+        proxy_standstills: 0,
         uptime_seconds: 61,
         enforcement: "xdp".to_owned(),
         interfaces: vec![control::Interface { name: "eth0".to_owned(), mode: "native".to_owned(), adopted: true }],
@@ -230,6 +317,7 @@ fn how_things_are() {
         verdicts: vec![control::Counted { verdict: "blocked".to_owned(), packets: 12, bytes: 2_048 }],
         warnings: vec!["the clock went back".to_owned()],
         budgets: Vec::new(),
+        kernel: control::KernelBudgets::default(),
         paused: None,
         audit: control::AuditState {
             records: 9,

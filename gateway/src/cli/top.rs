@@ -24,6 +24,7 @@ use crate::guard::control::{Answer, Request, client};
 
 mod draw;
 mod input;
+pub(super) mod l7;
 mod samples;
 mod screen;
 mod view;
@@ -36,8 +37,12 @@ lists, processes and warnings. `?` in it names the keys; `d` unblocks the select
 Works without a running gateway too, as root: what the store and the pinned maps say. It ends with 3 then, as `status`
 does. Of blocks it shows the 200 that dropped most, of the youngest 4096. Sources over a budget are known by samples.
 
+With --l7 it answers who is attacking, before anybody is banned: the sources and principals whose requests fail most, then
+those that ask most. detect.profiles says of how many that is kept.
+
 Examples:
   gateway top
+  gateway top --l7 --once
   gateway top --once
   gateway top --json | jq '.rates[] | select(.packets_per_second > 0)'")]
 pub(super) struct Top {
@@ -47,6 +52,12 @@ pub(super) struct Top {
     /// The time between two updates
     #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=60))]
     interval: u64,
+    /// Show which sources and principals fail and ask most, and why, instead of packets
+    #[arg(long)]
+    l7: bool,
+    /// With --l7: show at most so many
+    #[arg(long, short = 'n', value_name = "NUMBER", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=50))]
+    lines: u16,
 }
 
 /// How wide a frame is that nobody's terminal gives a width, and how high a frame may get.
@@ -63,6 +74,10 @@ enum Happens {
 
 impl Top {
     pub(super) fn execute(&self, context: &Context) -> Exit {
+        if self.l7 {
+            let again = (!self.once).then(|| Duration::from_secs(self.interval));
+            return l7::execute(self.lines, again, context);
+        }
         if self.once || context.out.json {
             return self.once(context);
         }

@@ -7,7 +7,8 @@ use clap::Args;
 use super::{
     context::Context,
     exit::Exit,
-    table::{Table, bytes, clean, seconds},
+    table::{Table, bytes, clean, field, seconds},
+    top::l7,
 };
 use crate::guard::control::{self, Answer, Request};
 
@@ -34,7 +35,7 @@ impl Why {
 
 pub(super) fn render(why: &control::Why) -> String {
     let mut lines = vec![format!("{} is {}", why.address, clean(&why.verdict.replace('_', " ")))];
-    let mut line = |name: &str, value: String| lines.push(format!("  {name:<12}{}", clean(&value)));
+    let mut line = |name: &str, value: String| lines.push(field(&format!("  {name}"), 14, &clean(&value)));
     if let Some(entry) = &why.entry {
         let id = if entry.id == 0 { String::new() } else { format!("id {}, ", entry.id) };
         line("block", format!("{} ({id}{})", entry.source, entry.mode));
@@ -72,6 +73,43 @@ pub(super) fn render(why: &control::Why) -> String {
         let shadow = if score.shadow { ", in shadow" } else { "" };
         line("score", format!("{held} of {needed} {} within {within} (rule {}{shadow})", score.of, score.rule));
     }
+    if let Some(profile) = &why.profile {
+        line("profile", l7::sentence(profile));
+        for reason in &profile.reasons {
+            line("", reason.clone());
+        }
+    }
+    for limit in &why.limits {
+        let left = limit.left.unwrap_or(0);
+        let full = limit.full_in_seconds.map(|full| format!(", full again in {}", seconds(full))).unwrap_or_default();
+        let shadow = if limit.mode == "shadow" { ", in shadow" } else { "" };
+        let table = if limit.per.is_some() { "quota" } else { "limit" };
+        line(table, format!("{left} left{full} ({table}.{}{shadow})", limit.limit));
+    }
+    if let Some(clamp) = &why.clamp {
+        let (what, left) =
+            (if clamp.mode == "shadow" { "would drop" } else { "dropped" }, seconds(clamp.remaining_seconds));
+        let (limit, divide, packets) = (&clamp.limit, clamp.divide, clamp.packets);
+        line(
+            "clamped",
+            format!(
+                "budgets in the kernel divided by {divide} for another {left} (limit.{limit}); {what} {packets} packets"
+            ),
+        );
+        for (index, id) in clamp.evidence.iter().enumerate() {
+            line(if index == 0 { "refused" } else { "" }, id.to_string());
+        }
+    }
+    if let Some(plan) = &why.plan {
+        let (packets, left) = (plan.packets_per_second, seconds(plan.remaining_seconds));
+        line(
+            "plan",
+            format!(
+                "{packets} packets/s in the kernel, as a member of {} has a connection (until {left} after it ends)",
+                plan.plan
+            ),
+        );
+    }
     let standing = &why.standing;
     if standing.good_principals > 0 {
         line("good", format!("{} principals with valid tokens lately", standing.good_principals));
@@ -93,8 +131,9 @@ pub(super) fn render(why: &control::Why) -> String {
     for past in &why.history {
         table.row([
             past.id.to_string(),
-            past.started.clone(),
-            past.ended.clone(),
+            // With a blank, where a line can be cut.
+            past.started.replace('T', " "),
+            past.ended.replace('T', " "),
             past.packets.to_string(),
             bytes(past.bytes),
             past.how.clone(),

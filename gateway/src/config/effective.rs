@@ -1,8 +1,8 @@
 //! Shows the configuration in force: in the form of the file, with every default written out.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
-use gateway_common::limit::Rate;
+use gateway_common::source::Source;
 use serde_json::{Map, Value, json};
 
 pub(super) use self::sensitive::Sensitive;
@@ -11,29 +11,40 @@ use self::tls::file;
 use super::value::{show_duration, show_size};
 use crate::settings::{
     admin::{Listen, Settings as Admin},
+    alert::Settings as Alerts,
+    anomalies::Settings as Anomalies,
     audit::{self, Target},
     cors::{Cors, Names},
     guard::{Format, Ladder, Mode, Scope, Settings as Guard, SourceLimit},
-    limit,
+    identity_headers::IdentityHeader,
     listener::Listener,
     operators::{Member, Operator},
+    otlp::Settings as Otlp,
     proxy::{ClientHeader, Settings as Proxy},
-    tls::{Certificate, ClientCertificates},
-    traces::{Accept, Endpoint, Settings as Traces},
+    tls::{Certificate, CertificateMapping, ClientCertificates},
+    traces::Settings as Traces,
     upstream::{Balance, HashBy, HostHeader, Protocol, ProxyProtocol, Server, Upstream},
-    validate::Formats,
 };
 
 mod access_log;
+mod alerts;
+mod cluster;
+mod detect;
+mod introspection;
+mod limits;
+mod otlp;
+mod priority;
 mod route;
 mod sensitive;
 mod tls;
 mod tokens;
+mod validate;
+mod waf;
 
 pub(super) fn describe(
     guard: &Guard,
     admin: Option<&Admin>,
-    traces: Option<&Traces>,
+    (traces, otlp, (alerts, anomalies)): (Option<&Traces>, &Otlp, (&Alerts, Option<&Anomalies>)),
     proxy: &Proxy,
     sensitive: Sensitive,
 ) -> Value {
@@ -64,7 +75,9 @@ pub(super) fn describe(
         },
         "admin": admin.map(admin_table),
         "access_log": access_log::access_log(&proxy.access_log),
-        "traces": traces.map(traces_table),
+        "traces": traces.map(otlp::traces),
+        "otlp_metrics": otlp.metrics.as_ref().map(otlp::metrics),
+        "otlp_logs": otlp.logs.as_ref().map(otlp::logs),
         "timeouts": {
             "handshake": show_duration(timeouts.handshake),
             "headers": show_duration(timeouts.headers),
@@ -82,6 +95,10 @@ pub(super) fn describe(
         "upstream": proxy.upstreams.iter().map(|it| (it.name.clone(), upstream(it))).collect::<BTreeMap<_, _>>(),
         "cors": (!proxy.cors.is_empty()).then(|| proxy.cors.iter().map(cors).collect::<BTreeMap<_, _>>()),
         "roles": proxy.roles,
+        "sources": (!proxy.sources.is_empty()).then(|| {
+            let texts = |networks: &Vec<Source>| networks.iter().map(ToString::to_string).collect::<Vec<_>>();
+            proxy.sources.iter().map(|(name, networks)| (name, texts(networks))).collect::<BTreeMap<_, _>>()
+        }),
         "route": proxy.routes.iter().map(|it| route::route(it, proxy, sensitive)).collect::<Vec<_>>(),
         "feed": guard.feeds.iter().map(|feed| json!({
             "name": feed.name,
@@ -90,23 +107,47 @@ pub(super) fn describe(
             "ban": feed.ban.map(show_duration),
             "shadow": feed.shadow,
         })).collect::<Vec<_>>(),
-        "validate": { "formats": match proxy.formats {
-            Formats::Annotate => "annotate",
-            Formats::Strict => "strict",
-        } },
-        "detect": { "capacity": proxy.detect.capacity },
-        "rule": proxy.detect.rules.iter().map(|rule| json!({
-            "name": rule.name,
-            "signals": rule.signals.iter().map(|signal| signal.name()).collect::<Vec<_>>(),
-            "count": rule.count,
-            "within": show_duration(rule.within),
-            "ban": show_duration(rule.ban),
-            "shadow": rule.shadow,
-        })).collect::<Vec<_>>(),
-        "jwt": proxy.jwt.as_ref().map(tokens::table),
-        "issuer": proxy.jwt.as_ref().map(tokens::tables),
-        "limit": proxy.address_limit.as_ref().map(|limit| json!({ "address": address_limit(limit) })),
+        "validate": validate::validate(proxy),
+        "detect": detect::detect(&proxy.detect),
+        "rule": proxy.detect.rules.iter().map(detect::rule).collect::<Vec<_>>(),
+        "api_keys": proxy.auth.api_keys.as_ref().map(tokens::api_keys),
+        "revocation": guard.revocation.file.as_ref().map(|file| json!({ "file": file })),
+        "basic": proxy.auth.basic.as_ref().map(|basic| json!({
+            "users": file(&basic.users),
+            "realm": basic.realm,
+            "roles": basic.roles,
+            "default_roles": basic.default_roles,
+            "cache": basic.cache,
+            "remember": show_duration(basic.remember),
+            "max_waiting": basic.max_waiting,
+            "max_waiting_per_source": basic.max_waiting_per_source,
+            "forward": basic.forward,
+        })),
+        "identity_headers": (!proxy.identity_headers.is_empty()).then(|| {
+            let pair = |header: &IdentityHeader| (header.name.to_string(), header.text());
+            proxy.identity_headers.iter().map(pair).collect::<BTreeMap<_, _>>()
+        }),
+        "internal_token": proxy.internal_token.as_ref().map(tokens::internal),
+        "jwt": proxy.auth.jwt.as_ref().map(tokens::table),
+        "issuer": proxy.auth.jwt.as_ref().map(tokens::tables),
+        "introspection": introspection::tables(&proxy.auth.introspection),
+        "cluster": proxy.cluster.as_ref().map(cluster::cluster),
+        "limit": limits::limits(&proxy.limits, "limit"),
+        "quota": limits::limits(&proxy.limits, "quota"),
+        "bandwidth": Some(limits::bandwidths(&proxy.bandwidth)).filter(|all| !all.is_empty()),
+        "connection_limit": Some(limits::connection_limits(&proxy.connection_limits)).filter(|all| !all.is_empty()),
+        "priority": (!proxy.priority.classes.is_empty()).then(|| priority::classes(&proxy.priority)),
+        "overload": priority::overload(&proxy.priority),
+        "plan": (!proxy.limits.plans.is_empty()).then(|| limits::plans(&proxy.limits)),
     });
+    // One more line is more than the macro takes.
+    if let (Some(root), false) = (root.as_object_mut(), proxy.wafs.is_empty()) {
+        root.insert("waf".to_owned(), proxy.wafs.iter().map(waf::waf).collect());
+    }
+    if let (Some(root), false) = (root.as_object_mut(), proxy.apis.is_empty()) {
+        root.insert("api".to_owned(), proxy.apis.iter().map(validate::api).collect());
+    }
+    alerts::add(&mut root, alerts, anomalies, sensitive);
     without_nulls(&mut root);
     root
 }
@@ -135,19 +176,8 @@ fn audit(audit: &audit::Settings, sensitive: Sensitive) -> Value {
         "keep_files": audit.keep.files,
         "keep_size": audit.keep.bytes.map(show_size),
         "keep_for": audit.keep.age.map(show_duration),
+        "compress": audit.compress,
         "anchor": (!audit.anchors.is_empty()).then(|| audit.anchors.iter().map(|it| anchor(it, sensitive)).collect::<Vec<_>>()),
-    })
-}
-
-fn traces_table(traces: &Traces) -> Value {
-    let Endpoint { host, port, path } = &traces.endpoint;
-    let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-    let accept = Accept::NAMES.into_iter().find(|(_, accept)| *accept == traces.accept);
-    json!({
-        "endpoint": format!("http://{host}:{port}{path}"),
-        "sample": f64::from(traces.sample) / 1e6,
-        "accept": accept.map(|(name, _)| name),
-        "service": traces.service,
     })
 }
 
@@ -159,6 +189,7 @@ fn admin_table(admin: &Admin) -> Value {
     json!({
         "address": address,
         "socket": socket,
+        "user": admin.user,
         "hosts": admin.hosts,
         "certificate": admin.certificate.as_ref().map(|pair| file(&pair.certificate)),
         "private_key": admin.certificate.as_ref().map(|pair| file(&pair.private_key)),
@@ -192,6 +223,8 @@ fn guard_table(guard: &Guard) -> Value {
         "max_rules": guard.max_rules,
         "max_sources": guard.max_sources,
         "max_bans_per_minute": guard.max_bans_per_minute,
+        "compile_memory": show_size(guard.compile.memory),
+        "compile_time": show_duration(guard.compile.time),
         "pass_malformed": guard.pass_malformed,
         "trace": match guard.trace {
             None => "off",
@@ -202,6 +235,13 @@ fn guard_table(guard: &Guard) -> Value {
         "packet_limit": guard.packet_limit.map(|limit| source_limit("packets", limit)),
         "byte_limit": guard.byte_limit.map(|limit| source_limit("bytes", limit)),
         "syn_limit": guard.syn_limit.map(|limit| source_limit("syns", limit)),
+        "total_limit": guard.total_limit.map(|limit| json!({
+            "packets": limit.per_second,
+            "burst": limit.burst,
+            "fast_lane": f64::from(limit.fast_lane) / 1e6,
+            "fast_lane_connections": limit.fast_lane_connections,
+            "shadow": limit.shadow,
+        })),
         "syn_cookies": guard.syn_cookies.map(|limit| json!({ "per_second": limit.per_second, "burst": limit.burst })),
         "default_ban": show_duration(guard.default_ban),
         "unban_grace": show_duration(guard.safety.unban_grace),
@@ -232,22 +272,6 @@ fn ladder(ladder: &Ladder) -> Value {
         "widen_at": ladder.widen_at,
         "widen_to": ladder.widen_to,
     })
-}
-
-/// A rate in the shortest period that says it exactly.
-fn address_limit(limit: &limit::Settings) -> Value {
-    const PERIODS: [u64; 4] = [1, 60, 3_600, 86_400];
-    let Rate { interval, burst } = limit.rate;
-    let interval = interval.max(1);
-    let burst = burst / interval;
-    let exact = PERIODS.into_iter().find_map(|seconds| {
-        let period = seconds * 1_000_000_000;
-        let requests = (period + interval / 2) / interval;
-        (Rate::per(requests, period, burst) == Some(limit.rate)).then_some((requests, seconds))
-    });
-    let (requests, seconds) = exact.unwrap_or((86_400_000_000_000 / interval, 86_400));
-    let per = show_duration(Duration::from_secs(seconds));
-    json!({ "requests": requests, "per": per, "burst": burst, "capacity": limit.capacity, "shadow": limit.shadow })
 }
 
 fn listener(listener: &Listener, proxy: &Proxy) -> Value {
@@ -324,6 +348,12 @@ fn upstream(upstream: &Upstream) -> Value {
         },
         "max_requests": (upstream.max_requests != u32::MAX).then_some(upstream.max_requests),
         "max_pending": (upstream.max_pending != u32::MAX).then_some(upstream.max_pending),
+        "concurrency": upstream.concurrency.map(|it| json!({
+            "min": it.min,
+            "max": it.max,
+            "queue": it.queue,
+            "wait": show_duration(it.wait),
+        })),
         "proxy_protocol": upstream.proxy_protocol.map(|version| match version {
             ProxyProtocol::V1 => "v1",
             ProxyProtocol::V2 => "v2",
@@ -360,8 +390,17 @@ fn client_certificates(trust: &ClientCertificates) -> (String, Value) {
         "required": trust.required,
         "hosts": trust.hosts,
         "roles": trust.roles,
+        "principal": (!trust.principal.is_empty())
+            .then(|| trust.principal.iter().map(|kind| kind.name()).collect::<Vec<_>>()),
+        "trust_domain": trust.trust_domain,
+        "map": (!trust.map.is_empty()).then(|| trust.map.iter().map(mapping).collect::<Vec<_>>()),
+        "only_mapped": trust.only_mapped,
     });
     (trust.name.clone(), members)
+}
+
+fn mapping(mapping: &CertificateMapping) -> Value {
+    json!({ mapping.kind.name(): mapping.pattern, "roles": mapping.roles, "name": mapping.name })
 }
 
 fn cors(group: &Cors) -> (String, Value) {

@@ -13,6 +13,9 @@ use std::{
 /// The largest file that is read, in bytes. Far over any key set or schema; a wrong path must not fill the memory.
 pub const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
 
+/// The most files of one folder that are listed.
+const MAX_FILES: usize = 10_000;
+
 /// Where files come from.
 pub trait Files {
     /// The whole content of `path`.
@@ -20,6 +23,15 @@ pub trait Files {
     /// # Errors
     /// As reading a file.
     fn read(&self, path: &Path) -> io::Result<Arc<[u8]>>;
+
+    /// The files of `folder`, whatever is in them.
+    ///
+    /// # Errors
+    /// As reading a folder.
+    fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
+        let _ = folder;
+        Ok(Vec::new())
+    }
 
     /// The permission bits of `path`, where it has any.
     fn mode(&self, path: &Path) -> Option<u32> {
@@ -44,6 +56,11 @@ impl Files for Disk {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 16 MiB"));
         }
         Ok(content.into())
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
+        let entries = fs::read_dir(folder)?.take(MAX_FILES);
+        entries.map(|entry| entry.map(|entry| entry.path())).collect()
     }
 
     fn mode(&self, path: &Path) -> Option<u32> {
@@ -73,6 +90,10 @@ impl Files for Permitted {
             }
             read => read,
         }
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
+        Disk.list(folder)
     }
 
     fn mode(&self, path: &Path) -> Option<u32> {
@@ -105,6 +126,10 @@ impl Files for Recorder<'_> {
         let content = self.files.read(path)?;
         self.read.borrow_mut().insert(path.to_owned(), Arc::clone(&content));
         Ok(content)
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
+        self.files.list(folder)
     }
 
     fn mode(&self, path: &Path) -> Option<u32> {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{diagnostics::Located, document::Document, files::Files};
-use crate::{diagnostic::Diagnostic, file::NamedFile};
+use crate::{diagnostic::Diagnostic, file::NamedFile, wildcard};
 
 /// What a reader knows of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +86,19 @@ impl<'a> Reader<'a> {
         self.diagnostics.borrow_mut().push(Located::new(diagnostic, span));
     }
 
+    /// Reports a fault of a part of the string at its key, where the file has the string as it is, without escapes.
+    pub(super) fn report_within(&self, diagnostic: Diagnostic, text: &str, part: Range<usize>) {
+        let span = self.document.span(&diagnostic.key);
+        let written = self.document.text().get(span.clone()).unwrap_or_default();
+        let marks = [("\"", "\""), ("'", "'")];
+        let is_plain = marks
+            .iter()
+            .any(|(begin, end)| written.strip_prefix(begin).and_then(|rest| rest.strip_suffix(end)) == Some(text));
+        // At the end of a text there is its closing mark to point at.
+        let part = span.start + 1 + part.start..span.start + 1 + part.end.max(part.start + 1);
+        self.report_at(diagnostic, if is_plain { part } else { span });
+    }
+
     /// A key that is missing because it is misspelt is told of once, where it is.
     pub(super) fn withdraw_missing(&self, key: &str) {
         self.diagnostics.borrow_mut().retain(|diagnostic| !diagnostic.is_missing(key));
@@ -118,15 +131,32 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// The files that a path names, whose last part may have a `*`, in their order.
+    pub(super) fn named_files(&self, path: &Path) -> std::io::Result<Vec<PathBuf>> {
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return Ok(vec![path.to_owned()]) };
+        let name = name.to_string_lossy();
+        if !name.contains('*') {
+            return Ok(vec![path.to_owned()]);
+        }
+        let mut found = self.files.list(folder)?;
+        found.retain(|path| path.file_name().is_some_and(|own| wildcard::matches(&own.to_string_lossy(), &name)));
+        found.sort_unstable();
+        Ok(found)
+    }
+
     pub(super) fn file(&self, text: &str) -> Result<NamedFile, Diagnostic> {
-        let path = self.resolve(text);
+        self.file_at(self.resolve(text), Path::new(text).is_relative())
+    }
+
+    /// A file by its path. `is_relative`: it was written as one from the configuration's folder.
+    pub(super) fn file_at(&self, path: PathBuf, is_relative: bool) -> Result<NamedFile, Diagnostic> {
         match self.files.read(&path) {
             Ok(bytes) => Ok(NamedFile { path, bytes }),
             Err(error) => {
                 let shown = path.display();
                 let wrong = Diagnostic::bare(format!("cannot read {shown}: {error}"));
                 Err(match error.kind() {
-                    std::io::ErrorKind::NotFound if Path::new(text).is_relative() => {
+                    std::io::ErrorKind::NotFound if is_relative => {
                         wrong.hint("relative paths count from the folder of the configuration file")
                     }
                     std::io::ErrorKind::NotFound => wrong.hint("check the path, and that the file exists"),

@@ -194,6 +194,14 @@ impl<'r> Table<'r> {
         Some(file.unwrap_or_else(|| NamedFile { path: self.reader.resolve(&text), bytes: Arc::default() }))
     }
 
+    /// The files of the array `name`, read.
+    pub(super) fn files(&self, name: &'static str) -> Vec<NamedFile> {
+        let paths = self.list(name, value::form::described("path of a file", value::path));
+        let read =
+            |(key, text): (String, String)| self.reader.file(&text).map_err(|wrong| self.reader.report(wrong.at(key)));
+        paths.into_iter().filter_map(|path| read(path).ok()).collect()
+    }
+
     /// The table `[name]`.
     pub(super) fn table(&self, name: &'static str, keys: Keys) -> Self {
         self.note(name, || ("table".to_owned(), Absent::None));
@@ -249,6 +257,14 @@ impl<'r> Table<'r> {
             }
         }
         tables
+    }
+
+    /// The tables `[name.ANYTHING]` as [`Self::named_tables`] has them, or the tables `[[name]]`, which have no name here.
+    pub(super) fn named_or_listed_tables(&self, name: &'static str, keys: Keys) -> Vec<(Option<String>, Self)> {
+        if self.value(name).is_some_and(|value| matches!(value.get_ref(), DeValue::Array(_))) {
+            return self.tables(name, keys).into_iter().map(|table| (None, table)).collect();
+        }
+        self.named_tables(name, keys).into_iter().map(|(name, table)| (Some(name), table)).collect()
     }
 
     /// The arrays and tables in this table, by name: for tables whose keys are the operator's own. `keys` are those of

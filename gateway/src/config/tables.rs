@@ -4,32 +4,58 @@ use super::{
     reader::{Keys, Reader},
     table::Table,
 };
-use crate::settings::{
-    admin::Settings as Admin, guard::Settings as Guard, proxy::Settings as Proxy, traces::Settings as Traces,
+use crate::{
+    expression::Expression,
+    settings::{
+        admin::Settings as Admin, alert::Settings as Alerts, anomalies::Settings as Anomalies,
+        guard::Settings as Guard, identity_headers::IdentityHeader, limit::Sharing, otlp::Settings as Otlp,
+        proxy::Settings as Proxy, route::Route, traces::Settings as Traces,
+    },
 };
 
 mod access_log;
 mod admin;
+mod alert;
+mod anomalies;
+mod api;
+mod api_keys;
 mod audit;
+mod bandwidth;
+mod basic;
 mod certificate;
 mod client_certificates;
+mod cluster;
+mod connection_limit;
 mod cors;
 mod detect;
 mod feed;
 pub(super) mod guard;
+mod identity_headers;
+mod internal_token;
+mod introspection;
 mod issuer;
 mod jwt;
 mod limit;
 mod listener;
 mod operator;
+mod otlp;
+mod outbound;
+mod overload;
+mod plan;
+mod priority;
 mod proxy;
+mod quota;
+mod receiver;
+mod revocation;
 mod roles;
 mod route;
 mod rule;
+mod sources;
 mod timeouts;
 mod traces;
 mod upstream;
 mod validate;
+mod waf;
 
 /// The tables of a configuration, in the order of the reference.
 pub(super) const KEYS: Keys = &[
@@ -43,6 +69,12 @@ pub(super) const KEYS: Keys = &[
     ("admin", "The admin listener: metrics, `/healthz` and `/readyz`. Without this table there is none."),
     ("access_log", "What the log of requests says, and where it goes."),
     ("traces", "Which requests are traced, and where. Without this table none is."),
+    ("otlp_metrics", "Where metrics are sent by OTLP, besides `/metrics` of the admin listener."),
+    ("otlp_logs", "Where decisions of the guard are sent by OTLP, as log records."),
+    ("alert", "When somebody is told of something. Each alert has its own `[[alert]]`."),
+    ("alerts", "The built-in alerts, which are on where there is a receiver or an `[[alert]]`."),
+    ("anomalies", "Learns what is usual, and tells what is not. Without this table nothing is learned."),
+    ("receiver", "Where alerts are sent. `NAME` is any name."),
     ("timeouts", "How long each part of a request may take."),
     ("listener", "An address where clients connect. At least one is required; each has its own `[[listener]]`."),
     ("certificate", "A certificate that every TLS listener shows to clients that ask for one of its names."),
@@ -50,20 +82,57 @@ pub(super) const KEYS: Keys = &[
     ("upstream", "A group of servers that answer requests. Routes refer to it by its name."),
     ("jwt", "Which tokens prove who a client is. Without this table, no route can ask for a token."),
     ("issuer", "A further issuer of tokens. `NAME` is any name; principals are `NAME:` and the token's subject."),
-    ("roles", "What each role may do. Tokens and client certificates name roles; routes require permissions."),
-    ("limit", "Limits on requests."),
+    (
+        "introspection",
+        "A server that is asked about opaque tokens (RFC 7662). `NAME` is any name; principals begin with it.",
+    ),
+    ("api_keys", "API keys, which `gateway key` makes. Without this table there are none."),
+    ("revocation", "Where revocations come from besides `gateway token revoke`."),
+    ("basic", "Users with passwords (HTTP Basic). Without this table, nobody can use a password."),
+    (
+        "identity_headers",
+        "What upstreams are told of who the client is. Clients can set none of these headers, on no route.",
+    ),
+    (
+        "internal_token",
+        "A short-lived token that the gateway makes for upstreams: who the client is, how, and which roles.",
+    ),
+    ("roles", "What each role may do. Tokens, users and client certificates have roles; routes require permissions."),
+    ("sources", "Networks with a name, which `sources` and `allow_if` of routes refer to."),
     ("cors", "A group of rules for pages of other origins (CORS). Routes that name no group use `[cors.default]`."),
     ("route", "Which requests are served, for whom, and by what. The most specific route wins."),
+    ("api", "An OpenAPI document that routes hold requests against. `NAME` is any name."),
+    ("cluster", "The machines that share limits. Without this table there are no others."),
+    ("limit", "A limit on requests: how many whoever it counts may make. `NAME` is any name."),
+    (
+        "quota",
+        "What whoever it counts may use up in an hour, a day, a week or a month of the calendar. `NAME` is any name.",
+    ),
+    ("plan", "What limits and quotas allow some principals instead of what they allow everybody. `NAME` is any name."),
+    ("bandwidth", "How many bytes of bodies pass in a second. What is over it waits. `NAME` is any name."),
+    ("connection_limit", "A limit on connections or TLS handshakes of a source. `NAME` is any name."),
+    (
+        "priority",
+        "A class of requests that are served earlier or later than others when something runs short. `NAME` is any name.",
+    ),
+    (
+        "overload",
+        "What is refused while the gateway itself has too much to do. Without this table: nothing because of that.",
+    ),
     ("detect", "Memory of the rules below."),
     ("rule", "Bans a source after a number of signals within a time."),
     ("feed", "A list of sources in a file. It is loaded, followed, and swapped as a whole."),
-    ("validate", "How request bodies are checked against the schemas of routes."),
+    ("validate", "How requests are checked against the schemas and documents of routes."),
+    ("waf", "Rules that look for attacks in requests. Routes name it by `waf`. `NAME` is any name."),
 ];
 
 /// What a configuration says.
 pub(super) struct Contents {
     pub(super) admin: Option<Admin>,
     pub(super) traces: Option<Traces>,
+    pub(super) otlp: Otlp,
+    pub(super) alerts: Alerts,
+    pub(super) anomalies: Option<Anomalies>,
     pub(super) guard: Guard,
     pub(super) proxy: Proxy,
 }
@@ -74,14 +143,31 @@ pub(super) fn read(root: Table<'_>, reader: &Reader<'_>) -> Contents {
     guard.operators = operator::read(root.tables("operator", operator::KEYS), guard.control_mode, reader);
     guard.audit = audit::read(root.table("audit", audit::KEYS), root.has("admin"));
     guard.feeds = feed::read(root.tables("feed", feed::KEYS));
-    let proxy = proxy(&root, &guard, reader);
+    guard.revocation = revocation::read(root.table("revocation", revocation::KEYS));
+    let mut proxy = proxy(&root, &guard, reader);
+    proxy.fast_lane = fast_lane(&guard);
     guard.trusted_proxies.clone_from(&proxy.trust.proxies);
-    guard.shadow_address_limit = proxy.address_limit.is_some_and(|limit| limit.shadow);
+    guard.plan_budgets = proxy.limits.plan_budgets().collect();
+    guard.clamps = proxy.limits.clamps().collect();
+    guard.shadow_limits = proxy.limits.in_shadow().chain(proxy.connection_limits.in_shadow()).collect();
+    guard.shadow_routes = proxy.routes.iter().flat_map(Route::in_shadow).collect();
     jwt::warn_of_guessing(&proxy, reader);
     let admin = admin::read(root.table("admin", admin::KEYS), &proxy.listeners, reader);
-    let traces = traces::read(root.table("traces", traces::KEYS), admin.is_some());
+    let traces = traces::read(root.table("traces", traces::KEYS), admin.is_some(), reader);
+    let metrics = root.table("otlp_metrics", otlp::METRICS_KEYS);
+    let otlp = otlp::read(metrics, root.table("otlp_logs", otlp::LOGS_KEYS), admin.is_some(), reader);
+    let receivers = receiver::read(root.named_tables("receiver", receiver::KEYS), admin.is_some(), reader);
+    let alerts = root.table("alerts", alert::ALERTS_KEYS);
+    let alerts = alert::read(root.tables("alert", alert::KEYS), alerts, receivers, admin.is_some(), reader);
+    let anomalies = anomalies::read(root.table("anomalies", anomalies::KEYS), admin.is_some());
     root.finish();
-    Contents { admin, traces, guard, proxy }
+    Contents { admin, traces, otlp, alerts, anomalies, guard, proxy }
+}
+
+/// How many connections of one principal are marked for the kernel, where it looks at marks.
+fn fast_lane(guard: &Guard) -> Option<u32> {
+    let total = guard.total_limit.filter(|total| total.fast_lane > 0 && !guard.interfaces.is_empty())?;
+    Some(total.fast_lane_connections)
 }
 
 /// Every table that the proxy is built from: first what others refer to.
@@ -93,6 +179,7 @@ fn proxy(root: &Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
     let mut proxy = proxy::read(table, timeouts, guard.ipv6_prefix);
     let short = access_log::Short { outputs: std::mem::take(&mut proxy.access_log.outputs), is_written: has_short_log };
     let access_log = root.table("access_log", access_log::KEYS);
+    proxy.sources = sources::read(root.table("sources", sources::KEYS), reader);
     proxy.roles = roles::read(root.table("roles", roles::KEYS), reader);
     proxy.certificates = certificate::read(root.tables("certificate", certificate::KEYS), reader);
     proxy.client_certificates = client_certificates::read(
@@ -106,27 +193,102 @@ fn proxy(root: &Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
     certificate::warn_of_unused(&proxy.certificates, &proxy.listeners, reader);
     client_certificates::warn_of_unused(&proxy.client_certificates, &proxy.listeners, reader);
     let upstreams = upstream::read(root.named_tables("upstream", upstream::KEYS), reader);
-    proxy.jwt = jwt::read(root.table("jwt", jwt::KEYS), root.named_tables("issuer", issuer::KEYS), reader);
-    issuer::judge_roles(proxy.jwt.as_ref().map_or(&[], |jwt| &jwt.issuers), &proxy.roles, reader);
-    proxy.address_limit = limit::read(root.table("limit", limit::KEYS));
+    proxy.auth.jwt = jwt::read(root.table("jwt", jwt::KEYS), root.named_tables("issuer", issuer::KEYS), reader);
+    let introspection = root.named_tables("introspection", introspection::KEYS);
+    proxy.auth.introspection = introspection::read(introspection, proxy.auth.jwt.as_ref(), reader);
+    if let Some(jwt) = &mut proxy.auth.jwt {
+        jwt.others = proxy.auth.introspection.iter().map(|server| server.name.clone()).collect();
+    }
+    let issuers = proxy.auth.jwt.as_ref().map_or(&[][..], |jwt| &jwt.issuers);
+    issuer::judge_roles(issuers, &proxy.roles, reader);
+    issuer::judge_binding(issuers, !proxy.client_certificates.is_empty(), reader);
+    introspection::judge_roles(&proxy.auth.introspection, issuers.len(), &proxy.roles, reader);
+    proxy.auth.basic = basic::read(root.table("basic", basic::KEYS), &proxy.roles, reader);
+    proxy.auth.api_keys = api_keys::read(root.table("api_keys", api_keys::KEYS));
     proxy.cors = cors::read(root.named_tables("cors", cors::KEYS), reader);
+    proxy.wafs = waf::read(root.named_tables("waf", waf::KEYS), reader);
+    let methods = proxy.methods();
+    proxy.apis = api::read(root.named_tables("api", api::KEYS), &methods);
     let known = route::Known {
+        apis: &proxy.apis,
         upstreams: &upstreams,
         roles: &proxy.roles,
-        jwt: proxy.jwt.is_some(),
+        methods: &methods,
+        tokens: methods.iter().any(|method| method.is_token()),
         timeouts: &proxy.timeouts,
         certificates: !proxy.client_certificates.is_empty(),
         cors: &proxy.cors,
+        wafs: &proxy.wafs,
+        sources: &proxy.sources,
+        issuers: proxy.auth.jwt.as_ref().map_or(0, |jwt| jwt.issuers.len()),
+        trusted_proxies: &proxy.trust.proxies,
     };
-    proxy.routes = route::read(root.tables("route", route::KEYS), &known, reader);
-    if let Some(jwt) = &mut proxy.jwt {
-        let conditions = proxy.routes.iter().flat_map(|route| &route.claims);
-        jwt.keep(&conditions.map(|condition| &condition.path).collect::<Vec<_>>());
+    let routes = route::read(root.tables("route", route::KEYS), &known, reader);
+    proxy.routes = routes;
+    waf::judge(&proxy, reader);
+    api::warn_of_unused(&proxy.apis, |api| proxy.routes.iter().any(|route| route.api == Some(api)), reader);
+    proxy.identity_headers =
+        identity_headers::read(root.table("identity_headers", identity_headers::KEYS), &methods, reader);
+    proxy.internal_token = internal_token::read(root.table("internal_token", internal_token::KEYS), &methods, reader);
+    if let Some(token) = &proxy.internal_token {
+        internal_token::judge(token, &proxy.identity_headers, &proxy.listeners, reader);
     }
+    identity_headers::judge_routes(&proxy.own_headers(), &proxy.routes, reader);
+    sources::warn_of_unused(&proxy.sources, &proxy.routes, reader);
+    let conditions = proxy.routes.iter().flat_map(|route| {
+        let of_conditions = route.allow_if.iter().flat_map(Expression::claims);
+        route.claims.iter().map(|condition| &condition.path).chain(of_conditions)
+    });
+    let told = proxy.identity_headers.iter().flat_map(IdentityHeader::claims);
+    let told = told.chain(proxy.internal_token.iter().flat_map(|token| &token.claims));
+    proxy.auth.keep(&conditions.chain(told).collect::<Vec<_>>());
+    proxy.cluster = cluster::read(root.table("cluster", cluster::KEYS), reader);
+    proxy.limits.sharing = proxy.cluster.as_ref().map(|cluster| Sharing {
+        nodes: u64::try_from(cluster.nodes.len()).unwrap_or(u64::MAX).max(1),
+        secret: cluster.secret.clone(),
+    });
+    let known = limit::Known {
+        is_in_cluster: root.has("cluster"),
+        routes: &proxy.routes,
+        ja4: proxy.listeners.iter().any(|listener| listener.tls.as_ref().is_some_and(|tls| tls.ja4)),
+        kernel: limit::clamp::Kernel {
+            has_limits: guard.packet_limit.or(guard.byte_limit).or(guard.syn_limit).is_some(),
+            has_interfaces: !guard.interfaces.is_empty(),
+        },
+    };
+    proxy.limits.limits = limit::read(root.named_or_listed_tables("limit", limit::KEYS), &known, reader);
+    let quotas = quota::read(root.named_tables("quota", quota::KEYS), &proxy.limits.limits, &known, reader);
+    proxy.limits.limits.extend(quotas);
+    proxy.bandwidth = bandwidth::read(root.named_tables("bandwidth", bandwidth::KEYS), &known, reader);
+    let plans = root.named_tables("plan", plan::KEYS);
+    let known = plan::Known {
+        limits: &proxy.limits.limits,
+        bandwidth: &proxy.bandwidth,
+        roles: &proxy.roles,
+        packet_limit: guard.packet_limit,
+        with_keys: proxy.auth.api_keys.is_some(),
+    };
+    proxy.limits.plans = plan::read(plans, &known, reader);
+    proxy.bandwidth.follow(&proxy.limits.plans);
+    let connection_limits = root.named_tables("connection_limit", connection_limit::KEYS);
+    proxy.connection_limits = connection_limit::read(connection_limits, reader);
+    let known = priority::Known { plans: &proxy.limits.plans, roles: &proxy.roles, routes: &proxy.routes };
+    proxy.priority.classes = priority::read(root.named_tables("priority", priority::KEYS), &known, reader);
+    proxy.priority.overload = overload::read(root.table("overload", overload::KEYS));
+    let bandwidth = [&proxy.bandwidth.upload, &proxy.bandwidth.download];
+    let claims = proxy.limits.claims().chain(bandwidth.into_iter().flat_map(|it| it.claims()));
+    proxy.auth.keep(&claims.collect::<Vec<_>>());
     proxy.access_log = access_log::read(access_log, short, &proxy.routes, reader);
+    api_keys::keep_out_of_log(proxy.auth.api_keys.as_ref(), &mut proxy.access_log, reader);
     proxy.upstreams = upstreams.into_iter().map(|upstream| upstream.settings).collect();
-    let detect = root.table("detect", detect::KEYS);
-    proxy.detect = detect::read(detect, rule::read(root.tables("rule", rule::KEYS), reader));
-    proxy.formats = validate::read(root.table("validate", validate::KEYS));
+    proxy.detect = detect::read(root.table("detect", detect::KEYS));
+    let known = rule::Known {
+        defaults: proxy.detect.defaults,
+        with_keys: proxy.auth.api_keys.is_some(),
+        with_ja4: proxy.listeners.iter().any(|listener| listener.tls.as_ref().is_some_and(|tls| tls.ja4)),
+    };
+    proxy.detect.rules = rule::read(root.tables("rule", rule::KEYS), known, reader);
+    proxy.detect.clamps = proxy.limits.clamps().map(|(limit, clamp)| limit::clamp::rule(&limit, clamp)).collect();
+    validate::read(root.table("validate", validate::KEYS), &mut proxy);
     proxy
 }

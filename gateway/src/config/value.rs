@@ -132,8 +132,8 @@ pub(super) fn path(value: &DeValue<'_>) -> Result<String, Diagnostic> {
         let wrong = Diagnostic::bare(format!("{text:?} is a URL, and a path is read here"));
         return Err(wrong.hint(format!("write the path alone: {rest:?}")));
     }
-    let wrong = Diagnostic::bare(format!("{text:?} is a URL, and URLs are not supported yet: a file is read here"));
-    Err(wrong.hint("download it to a file, name that file, and run `gateway reload` when it has changed"))
+    let wrong = Diagnostic::bare(format!("{text:?} is a URL, and a file is read here"));
+    Err(wrong.hint("name a file; the keys of an issuer are fetched by `jwks_url = \"https://...\"`"))
 }
 
 /// `true` or `false`.
@@ -202,6 +202,24 @@ impl<T: TryFrom<i128> + Display> Form<T> for Integer<T> {
     fn write(&self, value: &T) -> Option<String> {
         Some(value.to_string())
     }
+}
+
+/// Reads a share from 0 to 1, in millionths.
+pub(super) fn share(value: &DeValue<'_>) -> Result<u32, Diagnostic> {
+    let wrong = |why: String| {
+        Diagnostic::bare(format!("is not a share: {why}")).hint("write a number from 0 to 1: 0.01 is one of a hundred")
+    };
+    let text = match value {
+        DeValue::Float(float) => float.as_str(),
+        DeValue::Integer(integer) => integer.as_str(),
+        _ => return Err(wrong(format!("expected a number, found {}", kind(value)))),
+    };
+    let share: f64 = text.replace('_', "").parse().unwrap_or(f64::NAN);
+    if !(0.0..=1.0).contains(&share) {
+        return Err(wrong(format!("{text} is out of range")));
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to a million")]
+    Ok((share * 1e6).round() as u32)
 }
 
 /// A duration in this range.

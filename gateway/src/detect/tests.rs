@@ -1,8 +1,13 @@
 //! When signals add up.
 
-use std::{net::Ipv4Addr, thread, time::Duration};
+use std::{collections::BTreeMap, net::Ipv4Addr, thread, time::Duration};
 
 use super::*;
+use crate::settings::detect::{Defaults, MAX_EVIDENCE};
+
+mod answers;
+mod defaults;
+mod keys;
 
 const SECOND: u64 = 1_000_000_000;
 /// Long after boot.
@@ -10,16 +15,43 @@ const START: u64 = 3_600 * SECOND;
 
 fn rule(name: &str, signals: &[Signal], count: u32, seconds: u64) -> Rule {
     let (within, ban) = (Duration::from_secs(seconds), Duration::from_millis(600_500));
-    Rule { name: name.to_owned(), signals: signals.to_vec(), count, within, ban, shadow: false }
+    let (name, signals) = (name.to_owned(), signals.to_vec());
+    Rule { name, signals, count, within, ban, ..Rule::default() }
+}
+
+fn settings(capacity: usize, rules: &[Rule]) -> Settings {
+    Settings {
+        capacity,
+        unusual_after: Duration::from_secs(60),
+        defaults: Defaults::Off,
+        profiles: 0,
+        rules: rules.to_vec(),
+        clamps: Vec::new(),
+    }
 }
 
 fn detector(capacity: usize, rules: &[Rule]) -> Detector {
-    Detector::new(&Settings { capacity, rules: rules.to_vec() })
+    Detector::new(&settings(capacity, rules))
 }
 
 fn note(detector: &Detector, signal: Signal, from: u32, id: u128, now: u64) -> Vec<(String, Vec<u128>)> {
+    note_about(detector, signal, from, None, id, now)
+}
+
+fn note_about(
+    detector: &Detector,
+    signal: Signal,
+    from: u32,
+    principal: Option<&str>,
+    id: u128,
+    now: u64,
+) -> Vec<(String, Vec<u128>)> {
     let address = IpAddr::V4(Ipv4Addr::from_bits(from));
-    let asks = detector.note(signal, Source::of(address, 64), address, RequestId(id), now);
+    let source = Source::of(address, 64);
+    let asks = detector.note(
+        &Observed { signal, source, address, principal, id: RequestId(id), limits: &[], facts: Facts::default() },
+        now,
+    );
     asks.into_iter().map(|ask| (ask.rule, ask.evidence.into_iter().map(|id| id.0).collect())).collect()
 }
 
@@ -86,7 +118,16 @@ fn an_ask_says_what_the_rule_says() {
     let (address, id) = ("2001:db8::7".parse().unwrap(), RequestId(7));
     let source = Source::of(address, 64);
     let shadow = Rule { shadow: true, ..rule("slow", &[Signal::SlowClient], 1, 60) };
-    let ask = detector(1, &[shadow]).note(Signal::SlowClient, source, address, id, START).remove(0);
+    let observed = Observed {
+        signal: Signal::SlowClient,
+        source,
+        address,
+        principal: None,
+        id,
+        limits: &[],
+        facts: Facts::default(),
+    };
+    let ask = detector(1, &[shadow]).note(&observed, START).remove(0);
     let expect = BanRequest {
         relay: None,
         source,
@@ -160,4 +201,112 @@ fn what_is_held_against_a_source_is_told() {
     assert_eq!(told(1, 14), [("auth".to_owned(), 2), ("any".to_owned(), 4)]);
     assert_eq!(told(1, 100), []);
     assert_eq!(told(2, 8), []);
+}
+
+#[test]
+fn signals_weigh_what_the_rule_says() {
+    use Signal as S;
+    let weights = BTreeMap::from([(S::ForgedToken, 4), (S::RevokedToken, 10)]);
+    let rule = Rule { weights, ..rule("auth", &[S::ForgedToken, S::ExpiredToken, S::RevokedToken], 10, 60) };
+    let detector = detector(100, &[rule]);
+    let asks = |signal, from, id| note(&detector, signal, from, id, START);
+    assert_eq!(asks(S::RevokedToken, 1, 1), [("auth".to_owned(), vec![1])]);
+    for (id, signal) in [(2, S::ForgedToken), (3, S::ExpiredToken), (4, S::ForgedToken)] {
+        assert_eq!(asks(signal, 1, id), []);
+    }
+    assert_eq!(detector.scores(Source::of(Ipv4Addr::from_bits(1).into(), 64), START), [("auth".to_owned(), 9)]);
+    assert_eq!(asks(S::ExpiredToken, 1, 5), [("auth".to_owned(), vec![2, 3, 4, 5])]);
+}
+
+#[test]
+fn one_source_that_tries_many_principals() {
+    let rule = Rule { distinct: Some(Distinct::Principals), ..rule("spray", &[Signal::WrongPassword], 3, 60) };
+    let detector = detector(100, &[rule]);
+    let asks = |from, principal, id, second| {
+        note_about(&detector, Signal::WrongPassword, from, principal, id, START + second * SECOND)
+    };
+    // One who has forgotten a password, and requests of nobody, are one or none.
+    for id in 0..100 {
+        assert_eq!(asks(1, Some("ada"), id, 0), []);
+        assert_eq!(asks(1, None, id, 0), []);
+    }
+    assert_eq!(asks(1, Some("bob"), 100, 1), []);
+    assert_eq!(asks(2, Some("cay"), 101, 1), [], "another source");
+    assert_eq!(asks(1, Some("cay"), 102, 61), [], "the first has leaked out");
+    assert_eq!(asks(1, Some("dan"), 103, 61), [("spray".to_owned(), vec![100, 102, 103])]);
+    assert_eq!(asks(1, Some("dan"), 104, 61), [], "and the bucket starts anew");
+}
+
+#[test]
+fn many_sources_that_try_one_principal() {
+    let rule = Rule { distinct: Some(Distinct::Sources), ..rule("botnet", &[Signal::WrongPassword], 3, 60) };
+    let detector = detector(1_000, &[rule]);
+    let asked = |from, principal, second| {
+        let asks = note_about(&detector, Signal::WrongPassword, from, Some(principal), 7, START + second * SECOND);
+        !asks.is_empty()
+    };
+    for _ in 0..100 {
+        assert!(!asked(1, "ada", 0));
+    }
+    assert!(!asked(2, "ada", 1) && !asked(3, "bob", 1));
+    for from in 3..200 {
+        assert!(!asked(from, "ada", 2), "source {from} has come once");
+    }
+    for from in 3..200 {
+        assert!(asked(from, "ada", 3), "source {from}");
+    }
+    assert!(!asked(1, "ada", 3) && asked(1, "ada", 3), "the first, too, once it comes again");
+    assert!(!asked(4, "bob", 2), "another principal");
+    assert!(!asked(5, "ada", 100), "all has leaked out");
+    assert_eq!(detector.scores(Source::of(Ipv4Addr::from_bits(3).into(), 64), START), []);
+    let settings = settings(1_000, &[]);
+    detector.succeeded_by(&settings).put_in_force(&detector, START);
+}
+
+/// One machine has many prefixes of IPv6, and the principal's own mistake is not theirs.
+#[test]
+fn one_customer_is_one_source() {
+    let rule = Rule { distinct: Some(Distinct::Sources), ..rule("botnet", &[Signal::WrongPassword], 3, 60) };
+    let detector = detector(1_000, &[rule]);
+    let asked = |address: &str| {
+        let address: IpAddr = address.parse().unwrap();
+        let source = Source::of(address, 64);
+        let (signal, principal, id) = (Signal::WrongPassword, Some("ada"), RequestId(7));
+        !detector
+            .note(&Observed { signal, source, address, principal, id, limits: &[], facts: Facts::default() }, START)
+            .is_empty()
+    };
+    for subnet in 0..100 {
+        assert!(!asked(&format!("2001:db8:1:{subnet:x}::1")), "{subnet}");
+    }
+    assert!(!asked("192.0.2.7") && !asked("2001:db8:2::1"), "each has come once");
+    assert!(asked("192.0.2.7") && asked("2001:db8:1:fff::1"), "these come again");
+}
+
+#[test]
+fn what_is_unusual_bans_nobody_by_itself() {
+    let both = [Signal::ForgedToken, Signal::Unusual];
+    let quiet = detector(10, &[rule("a", &both, 3, 60)]);
+    for number in 0..50 {
+        assert_eq!(note_about(&quiet, Signal::Unusual, 1, Some("ada"), number, START), []);
+    }
+    assert!(quiet.scores(Source::of(Ipv4Addr::from_bits(1).into(), 64), START).is_empty(), "it is not evidence either");
+    let weights = BTreeMap::from([(Signal::Unusual, 1)]);
+    let loud = detector(10, &[Rule { weights, ..rule("a", &both, 3, 60) }]);
+    let asked: Vec<_> = (0..3).flat_map(|id| note_about(&loud, Signal::Unusual, 1, Some("ada"), id, START)).collect();
+    assert_eq!(asked, [("a".to_owned(), vec![0, 1, 2])]);
+}
+
+#[test]
+fn nothing_is_unusual_unless_a_rule_asks() {
+    let from = |source| Seen { source: Some(source), ..Seen::default() };
+    let without = detector(10, &[rule("a", &[Signal::ForgedToken], 3, 60)]);
+    assert!(!without.looks_for_unusual());
+    let with = rule("b", &[Signal::Unusual], 3, 60);
+    let before = detector(10, std::slice::from_ref(&with));
+    assert_eq!(before.unusual("ada", &from("192.0.2.1"), START), None);
+    // A reload forgets nothing.
+    let after = before.succeeded_by(&settings(10, &[with, rule("c", &[Signal::Forbidden], 3, 60)]));
+    assert!(after.unusual("ada", &from("192.0.2.2"), START + 60 * SECOND).is_some());
+    assert_eq!(without.unusual("ada", &from("192.0.2.1"), START), None);
 }

@@ -49,16 +49,32 @@ impl Anchors {
         due.collect()
     }
 
+    /// What is to be sent at the end. An authority of time stamps is not asked more often for that.
+    pub(crate) fn last(&mut self, head: &SignedHead, now: Now) -> Vec<Job> {
+        let due = self.0.iter_mut().filter_map(|(anchor, schedule)| {
+            let is_due = match anchor.target {
+                Target::Timestamp(_) => schedule.begin(head, now.monotonic),
+                Target::File(_) | Target::Syslog(_) | Target::Webhook(_) => schedule.begin_last(head),
+            };
+            is_due.then(|| Job { anchor: anchor.clone(), head: head.clone() })
+        });
+        due.collect()
+    }
+
     /// What became of it.
     pub(crate) fn done(&mut self, Written { name, seq, result }: Written, now: Now) {
         let Some((_, schedule)) = self.0.iter_mut().find(|(anchor, _)| anchor.name == name) else { return };
         match result {
             Ok(()) => schedule.sent(seq, rfc3339(now.unix_millis), now.monotonic),
-            Err(reason) => {
+            Err(failure) => {
+                let (Failure::Anchor(reason) | Failure::Observer(reason)) = &failure;
                 if schedule.state().failing.is_none() {
                     tracing::error!(anchor = name, error = reason, "a checkpoint of the audit chain could not be sent");
                 }
-                schedule.failed(&reason, now.monotonic);
+                match &failure {
+                    Failure::Anchor(reason) => schedule.failed(reason, now.monotonic),
+                    Failure::Observer(reason) => schedule.interrupted(reason, now.monotonic),
+                }
             }
         }
     }
@@ -93,7 +109,15 @@ pub(crate) struct Job {
 pub(crate) struct Written {
     name: String,
     seq: u64,
-    result: Result<(), String>,
+    result: Result<(), Failure>,
+}
+
+/// Why a checkpoint was not sent.
+pub(crate) enum Failure {
+    /// The anchor cannot be reached, or does not take it.
+    Anchor(String),
+    /// The observer, which was to deliver it, is dead, busy or wrong.
+    Observer(String),
 }
 
 /// How a checkpoint gets where it is sent.
@@ -143,7 +167,7 @@ impl Job {
             };
             format!("{}: {error}{hint}", path.display())
         });
-        self.ended(result)
+        self.ended(result.map_err(Failure::Anchor))
     }
 
     /// It was delivered: a time stamp is looked at, and kept in `state_dir`.
@@ -152,11 +176,11 @@ impl Job {
             Target::Timestamp(_) => self.keep(response, nonce, state_dir),
             _ => Ok(()),
         };
-        self.ended(result)
+        self.ended(result.map_err(Failure::Anchor))
     }
 
     /// What became of it.
-    pub(crate) fn ended(self, result: Result<(), String>) -> Written {
+    pub(crate) fn ended(self, result: Result<(), Failure>) -> Written {
         Written { name: self.anchor.name, seq: self.head.seq, result }
     }
 
@@ -218,19 +242,13 @@ mod tests {
         let mut anchors = Anchors::default();
         anchors.configure(&[anchor("vault", &path), anchor("gone", &folder.join("missing/x"))]);
         let mut now = Now { monotonic: 0, unix_millis: 0 };
-        let mut tell = |anchors: &mut Anchors, seq: u64| {
+        let head = |seq| {
             let text = || "x".to_owned();
-            let head = SignedHead {
-                anchor: 1,
-                chain: text(),
-                seq,
-                hash: text(),
-                time: text(),
-                key: text(),
-                signature: text(),
-            };
+            SignedHead { anchor: 1, chain: text(), seq, hash: text(), time: text(), key: text(), signature: text() }
+        };
+        let mut tell = |anchors: &mut Anchors, seq: u64| {
             now.monotonic += 10 * crate::clock::SECOND;
-            for job in anchors.due(&head, now) {
+            for job in anchors.due(&head(seq), now) {
                 let Way::Write(path) = job.way("host", 1) else { panic!("a file") };
                 anchors.done(job.write(&path), now);
             }
@@ -248,6 +266,9 @@ mod tests {
         assert_eq!(heads.len(), 2);
         let states = anchors.states();
         assert_eq!((states[0].seq, states[0].failing.is_none()), (7, true));
+        let jobs = |anchors: &mut Anchors, seq| anchors.last(&head(seq), Now { monotonic: 0, unix_millis: 0 }).len();
+        assert_eq!(jobs(&mut anchors, 7), 1, "one has it already");
+        assert_eq!(jobs(&mut anchors, 8), 2, "however soon after the one before");
         let warnings: Vec<_> = anchors.warnings().collect();
         assert!(warnings.len() == 1 && warnings[0].contains("gone cannot be reached"), "{warnings:?}");
         fs::remove_dir_all(folder).unwrap();

@@ -8,10 +8,12 @@
 //! found. Whoever can write all files and the key can forge them; anchors that are kept elsewhere tell even then.
 
 mod chain;
+mod exported;
 mod files;
 mod finding;
 mod flush;
 mod key;
+mod newest;
 mod outside;
 mod public_keys;
 mod record;
@@ -22,10 +24,12 @@ mod walk;
 
 pub(crate) use files::has_records;
 pub(crate) use flush::{Flush, Unflushed};
+pub(crate) use newest::{Recent, newest_first};
 pub(crate) use record::{members, members_of};
 pub(crate) use redo::Redo;
 
 pub use chain::{Audit, Mark};
+pub use exported::verify_export;
 pub use finding::Finding;
 pub use outside::{Outside, Stamp};
 pub use public_keys::{PublicKeys, pem};

@@ -17,6 +17,7 @@ use crate::{
     detect::BanRequest,
     guard::{
         audit::{Audit, members, members_of},
+        cluster::fact::Fact,
         control::{Allow, Answer, Lost, Request, watch::Watchers},
         store::{Change, Ended, Record, Store, StoreError},
     },
@@ -36,7 +37,9 @@ mod feeds;
 mod journal;
 mod ledger;
 mod lifecycle;
+mod log_lines;
 mod operator;
+mod peers;
 mod policy;
 mod recording;
 mod refused;
@@ -48,7 +51,12 @@ use enforcer::{Blocked, Enforcer, Prefixes, around, kernel_ban};
 use feeds::lists::Feeds;
 use journal::{Journal, Write, nothing};
 use ledger::{Ledger, expiry, write_figures};
-use operator::{confirm, wanted::Wanted, would_refuse::WouldRefuse};
+use log_lines::LogLines;
+use operator::{
+    confirm,
+    wanted::Wanted,
+    would_refuse::{DeniedInShadow, WouldRefuse},
+};
 use policy::{Policy, pardons, safety};
 use security_log::SecurityLog;
 use span::span;
@@ -75,10 +83,16 @@ pub(crate) struct Guard {
     journal: Journal,
     /// Where it takes effect.
     enforcer: Enforcer,
-    /// What the limit of addresses would have refused, while it is in shadow mode.
-    would_refuse: WouldRefuse,
+    /// What limits in shadow mode would have refused, by `limit.NAME`.
+    would_refuse: BTreeMap<String, WouldRefuse>,
+    /// What requirements of routes would have denied, while they are in shadow mode.
+    would_deny: BTreeMap<String, DeniedInShadow>,
     /// What the proxy is to be told, in order.
     notices: Vec<ToProxy>,
+    /// What other machines are to be told.
+    facts: Vec<Fact>,
+    /// What the log is to be told of bans by rules.
+    log_lines: LogLines,
     /// Lists, beneath the bans that are made one by one.
     feeds: Feeds,
     /// What an operator should know of.
@@ -88,7 +102,7 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    /// Answers the control socket. [`Request::Status`] and [`Request::Reload`] need more than bans: they are answered
+    /// Answers the control socket. [`Request::Status`], [`Request::Reload`] and others need more than bans: they are answered
     /// elsewhere.
     pub(crate) fn handle(&mut self, request: Request, actor: &Actor, now: Now) -> Answer {
         self.catch_up();
@@ -109,6 +123,8 @@ impl Guard {
             Request::AllowAdd { source, reason, yes } => self.allow(source, &reason, yes, actor, now),
             Request::AllowDel { source } => self.disallow(source, actor, now),
             Request::AllowList => return Answer::Allows { entries: self.allows() },
+            Request::ClampList => return Answer::Clamps { entries: self.clamps(now) },
+            Request::ClampDel { source } => self.unclamp(source, actor, now),
             Request::Why { address } => match self.why(address, now) {
                 Ok(why) => return Answer::Why(Box::new(why)),
                 Err(refused) => Err(refused),
@@ -124,9 +140,31 @@ impl Guard {
             Request::BlockExport { feed, cursor } => {
                 return self.export(feed.as_deref(), cursor, now).unwrap_or_else(Into::into);
             }
-            Request::Status
+            Request::AdminTokenNew { .. }
+            | Request::AdminTokenList
+            | Request::AdminTokenRevoke { .. }
+            | Request::AlertList
+            | Request::AlertSilence { .. }
+            | Request::AlertTest { .. }
+            | Request::AlertUnsilence { .. }
+            | Request::Anomalies
+            | Request::Explain { .. }
+            | Request::KeyImport { .. }
+            | Request::KeyList { .. }
+            | Request::KeyNew(_)
+            | Request::KeyRevoke { .. }
+            | Request::KeyRotate { .. }
+            | Request::KeyShow { .. }
+            | Request::TokenRevoke { .. }
+            | Request::TokenRevocationDel { .. }
+            | Request::TokenRevocations { .. }
+            | Request::Status
             | Request::Top
-            | Request::Reload
+            | Request::Limit { .. }
+            | Request::Profiles { .. }
+            | Request::Quota { .. }
+            | Request::Reload { .. }
+            | Request::Upgrade
             | Request::Watch { .. }
             | Request::Whoami
             | Request::BlockImportCommit { .. } => Err(Refused::new("not_here", "not a matter of bans")),

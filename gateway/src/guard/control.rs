@@ -1,49 +1,46 @@
 //! Requests of the CLI to the guard, and the answers: one JSON object a line each way, over a Unix
 //! socket. Who may open that, `guard.control_mode` says; who may ask what, `[[operator]]`.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use gateway_common::source::Source;
 use serde::{Deserialize, Serialize};
 
-use crate::request_id::RequestId;
+use crate::{
+    detect::ProfileRow,
+    limit::report::{Question, Row},
+    message::{alert::Report, anomalies::Anomalies},
+    settings::operators::Roles,
+    snapshot::explain,
+};
 
+mod admin_token;
 pub(crate) mod caller;
+mod clamp;
 pub mod client;
+mod credentials;
 mod entry;
+mod lists;
 pub(crate) mod required;
 pub mod server;
 mod status;
+mod traced;
 pub(crate) mod watch;
 mod whoami;
+mod why;
 
+pub use admin_token::{AdminToken, NewAdminToken};
+pub use clamp::{ClampEntry, KernelBudgets, PlanEntry, TotalBudget};
+pub use credentials::{ImportedKey, KeyMade, KeyPage, KeyShown, NewKey, RevocationPage, RevocationShown, TokensOf};
 pub use entry::Entry;
+pub use lists::{Cursor, Exported, Import, ImportEntry, Refusal};
 pub use status::{
-    AuditState, BanCount, Budget, CertificateEnd, Counted, Feed, Interface, LogDrops, Lost, ReloadRefused, Requests,
-    Status, Top,
+    AuditState, BanCount, Budget, CertificateEnd, Counted, Disk, Feed, Interface, LogDrops, Lost, Process,
+    ReloadRefused, Requests, Status, Top,
 };
+pub use traced::Traced;
 pub use whoami::{Grant, Whoami};
-
-/// Which packets the kernel program is to write lines about.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Traced {
-    /// Of whom, an address or a prefix; `None`: everybody's.
-    pub source: Option<String>,
-    /// Only those that are dropped or answered.
-    pub drops_only: bool,
-}
-
-impl Traced {
-    /// Of whom.
-    ///
-    /// # Errors
-    /// The text is neither an address nor a prefix.
-    pub fn source(&self) -> Result<Option<Source>, String> {
-        let parse = |text: &String| text.parse::<Source>().map_err(|error| format!("{text:?}: {error}"));
-        self.source.as_ref().map(parse).transpose()
-    }
-}
+pub use why::{Past, Score, Standing, Why};
 
 /// What the CLI asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,6 +146,14 @@ pub enum Request {
     },
     /// List what is let through, configured and added.
     AllowList,
+    /// List the sources whose budgets in the kernel are divided.
+    ClampList,
+    /// End a clamp.
+    ClampDel {
+        /// Exactly as it is listed.
+        #[serde(with = "crate::text")]
+        source: Source,
+    },
     /// Explain an address.
     Why {
         /// Which.
@@ -158,8 +163,34 @@ pub enum Request {
     Status,
     /// How things are, and the entries that count most.
     Top,
+    /// Which sources and principals fail and ask most.
+    Profiles {
+        /// At most so many.
+        most: u16,
+    },
+    /// What would become of a request or a token.
+    Explain {
+        /// What is asked.
+        question: Box<explain::Question>,
+    },
+    /// What limits on requests have counted, or a change of it.
+    Limit {
+        /// What.
+        question: Question,
+    },
+    /// What was used up of quotas, or a change of it.
+    Quota {
+        /// What.
+        question: Question,
+    },
     /// Read the configuration again.
-    Reload,
+    Reload {
+        /// Tell what that would change, and change nothing.
+        #[serde(default)]
+        dry_run: bool,
+    },
+    /// Become the program on disk.
+    Upgrade,
     /// Tell what happens from now on, a line each, until either side goes away.
     Watch {
         /// Decisions. Who does not keep up with them is let go.
@@ -172,12 +203,108 @@ pub enum Request {
         #[serde(default)]
         kernel: Option<Traced>,
     },
+    /// Make an API key.
+    KeyNew(NewKey),
+    /// Make a key in the place of another, which is good for some seconds more.
+    KeyRotate {
+        /// The key's id, or its name.
+        what: String,
+        /// So many seconds.
+        overlap: u64,
+        /// After how many seconds the new key expires; absent: when the one before does.
+        #[serde(default)]
+        seconds: Option<u64>,
+    },
+    /// Revoke API keys.
+    KeyRevoke {
+        /// A key's id, or a name: all keys of it.
+        what: String,
+        /// Why, for the record.
+        reason: String,
+    },
+    /// Show API keys.
+    KeyShow {
+        /// A key's id, or a name.
+        what: String,
+    },
+    /// List all API keys, a page at a time.
+    KeyList {
+        /// Where the page before ended.
+        #[serde(default)]
+        after: Option<(String, String)>,
+    },
+    /// Take over API keys that were made elsewhere.
+    KeyImport {
+        /// Some of them.
+        keys: Vec<ImportedKey>,
+    },
+    /// Revoke tokens.
+    TokenRevoke {
+        /// Which.
+        what: TokensOf,
+        /// For how many seconds; absent: until it is lifted.
+        #[serde(default)]
+        seconds: Option<u64>,
+        /// Why, for the record.
+        reason: String,
+    },
+    /// List all revocations, a page at a time.
+    TokenRevocations {
+        /// Where the page before ended.
+        #[serde(default)]
+        after: u64,
+    },
+    /// Lift a revocation.
+    TokenRevocationDel {
+        /// Its number.
+        number: u64,
+    },
     /// Take links and pins out of the kernel.
     Detach,
     /// Undo [`Self::Detach`].
     Attach,
+    /// List what is not usual.
+    Anomalies,
+    /// List alerts, silences and receivers.
+    AlertList,
+    /// Send a test to receivers of alerts.
+    AlertTest {
+        /// Which; absent: all.
+        #[serde(default)]
+        receiver: Option<String>,
+    },
+    /// Tell nobody of some alerts for a while.
+    AlertSilence {
+        /// Labels that they have, `alertname` among them; values as in `alert.where`.
+        labels: BTreeMap<String, String>,
+        /// For so many seconds.
+        seconds: u64,
+        /// Why, for people.
+        reason: String,
+    },
+    /// End a silence.
+    AlertUnsilence {
+        /// Its number.
+        id: u64,
+    },
     /// Who asks, and what they may do here.
     Whoami,
+    /// Make a token by which somebody commands the gateway over the admin listener.
+    AdminTokenNew {
+        /// Whose it is.
+        name: String,
+        /// What it lets its holder do.
+        roles: Roles,
+        /// After so many seconds it has expired.
+        seconds: u64,
+    },
+    /// List these tokens.
+    AdminTokenList,
+    /// End one of these tokens.
+    AdminTokenRevoke {
+        /// Whose it is.
+        name: String,
+    },
 }
 
 const fn yes() -> bool {
@@ -224,6 +351,12 @@ pub enum Answer {
         /// Configured ones first.
         entries: Vec<Allow>,
     },
+    /// To [`Request::KeyNew`] and [`Request::KeyRotate`].
+    KeyMade(Box<KeyMade>),
+    /// To [`Request::KeyList`] and [`Request::KeyShow`].
+    Keys(Box<KeyPage>),
+    /// To [`Request::TokenRevocations`].
+    Revocations(Box<RevocationPage>),
     /// To [`Request::ShadowReport`].
     Shadow {
         /// Limits first, then rules, then entries in the order of their ids.
@@ -235,8 +368,42 @@ pub enum Answer {
     Status(Box<Status>),
     /// To [`Request::Top`].
     Top(Box<Top>),
+    /// To [`Request::Profiles`].
+    Profiles {
+        /// Who fails most in the last minute first, then who asks most.
+        rows: Vec<ProfileRow>,
+    },
+    /// To [`Request::Limit`] and [`Request::Quota`].
+    Limits {
+        /// In the order of the limits' names, or of how often they refused.
+        rows: Vec<Row>,
+        /// So many rows there are besides.
+        #[serde(default)]
+        more: u64,
+    },
+    /// To [`Request::ClampList`].
+    Clamps {
+        /// In the order of their sources.
+        entries: Vec<ClampEntry>,
+    },
+    /// To [`Request::Explain`].
+    Explained {
+        /// What is said.
+        explanation: Box<explain::Explanation>,
+    },
+    /// To [`Request::Anomalies`].
+    Anomalies(Box<Anomalies>),
+    /// To [`Request::AlertList`] and [`Request::AlertTest`].
+    Alerts(Box<Report>),
     /// To [`Request::Whoami`].
     Whoami(Box<Whoami>),
+    /// To [`Request::AdminTokenNew`].
+    AdminToken(Box<NewAdminToken>),
+    /// To [`Request::AdminTokenList`].
+    AdminTokens {
+        /// In the order of their names.
+        tokens: Vec<AdminToken>,
+    },
 }
 
 impl Answer {
@@ -249,16 +416,26 @@ impl Answer {
 /// The code of [`Answer::Refused`] where whoever asks lacks a role.
 pub const DENIED: &str = "denied";
 
+/// The code of [`Answer::Refused`] where whoever asks has shown no token that is in force.
+pub const BAD_TOKEN: &str = "bad_token";
+
+/// The code of [`Answer::Refused`] where whoever asks has to come again later.
+pub const TOO_MANY: &str = "too_many";
+
 /// What a shadow rule or a shadow entry would have hit, by what is in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shadowed {
-    /// What promotes it: `rule.NAME`, `limit.address`, `guard.packet_limit` and the like, or an entry's id.
+    /// What promotes it: `rule.NAME`, `limit.address`, `route.NAME.allow_if`, `guard.packet_limit` and the like, or an
+    /// entry's id.
     pub what: String,
-    /// `rule`, `limit`, or the entry's source.
+    /// `rule`, `limit`, `route`, or the entry's source.
     pub name: String,
     /// How many sources it would block now, or refuse; absent: the kernel counts packets alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sources: Option<u64>,
+    /// How many principals it would have denied something; absent: it does not tell them apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub principals: Option<u64>,
     /// Packets that would have been dropped.
     pub packets: u64,
     /// Requests that would have been refused, since this guard started or the limit was configured.
@@ -267,70 +444,6 @@ pub struct Shadowed {
     /// Clients among them that were served with a valid token lately; absent: not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub good_clients: Option<u64>,
-}
-
-/// An entry of a list: its line, its source, how many seconds it lasts, and why.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ImportEntry(pub u32, #[serde(with = "crate::text")] pub Source, pub Option<u64>, pub Option<String>);
-
-/// How far an import is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Import {
-    /// Which.
-    pub id: u64,
-    /// The feed; empty: without a name.
-    pub feed: String,
-    /// Entries that were taken so far.
-    pub taken: u64,
-    /// Sources that were not listed before.
-    pub added: u64,
-    /// Sources that were listed before and still are.
-    pub unchanged: u64,
-    /// Sources that are not listed any more.
-    pub removed: u64,
-    /// Entries that must not be blocked.
-    pub refused: u64,
-    /// Those of the last chunk.
-    pub refusals: Vec<Refusal>,
-}
-
-/// An entry that must not be blocked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refusal {
-    /// Which line of the list.
-    pub line: u32,
-    /// Who.
-    #[serde(with = "crate::text")]
-    pub source: Source,
-    /// As in [`Answer::Refused`].
-    pub code: String,
-    /// As in [`Answer::Refused`].
-    pub message: String,
-}
-
-/// Where a page of an export ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cursor {
-    /// The feed's number; 0: blocks that were made one by one.
-    pub feed: u32,
-    /// The source that came last; absent: the feed is to begin.
-    pub after: Option<String>,
-}
-
-/// An exported block.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Exported {
-    /// Who.
-    #[serde(with = "crate::text")]
-    pub source: Source,
-    /// Seconds left; absent: until removed.
-    pub seconds: Option<u64>,
-    /// Why.
-    pub reason: String,
-    /// `rule:NAME`, `operator:UID`, `feed:NAME`.
-    pub actor: String,
-    /// Counted only.
-    pub shadow: bool,
 }
 
 /// An allowlisted source.
@@ -343,94 +456,6 @@ pub struct Allow {
     pub reason: String,
     /// `config` or `operator:UID`.
     pub actor: String,
-}
-
-/// All that is known about an address.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Why {
-    /// Which.
-    pub address: IpAddr,
-    /// What happens to its packets: `blocked`, `shadow_blocked`, `allowed` or `passed`.
-    pub verdict: String,
-    /// The entry that decides, if one does.
-    pub entry: Option<Entry>,
-    /// The requests that were the evidence, oldest first.
-    pub evidence: Vec<RequestId>,
-    /// From the offence to the entry in the kernel, in microseconds.
-    pub reaction_micros: Option<u64>,
-    /// Connections that were closed when the entry was made.
-    pub connections_closed: Option<u32>,
-    /// Why it would not be banned: `allowlisted 10.0.0.0/8 (config)`, `own address`, ...
-    pub shields: Vec<String>,
-    /// How far each rule is from banning it, as the proxy says; empty where that is not known.
-    #[serde(default)]
-    pub score: Vec<Score>,
-    /// What its past means for its next ban.
-    #[serde(default)]
-    pub standing: Standing,
-    /// Earlier entries for it that have ended, newest first, at most 10.
-    pub history: Vec<Past>,
-    /// What happens next, as a sentence.
-    pub next: String,
-}
-
-/// How far a rule is from banning an address.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Score {
-    /// The rule's name.
-    pub rule: String,
-    /// What it counts, for people.
-    pub of: String,
-    /// So many signals are held against the address.
-    pub held: u32,
-    /// So many ban it, or list it where the rule is in shadow.
-    pub needed: u32,
-    /// Within so many seconds.
-    pub within_seconds: u64,
-    /// Whether the rule only counts.
-    pub shadow: bool,
-}
-
-/// What an address's past means for its next ban.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Standing {
-    /// Bans by rules that have ended and still count.
-    pub earlier_bans: u64,
-    /// How many times as long as its rule says the ban in force is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub factor: Option<u32>,
-    /// How many times as long its next ban by a rule would be.
-    pub next_factor: u32,
-    /// For so many seconds half as many signals ask for its next ban.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub probation_seconds: Option<u64>,
-    /// Principals that have been good there for a while.
-    #[serde(default)]
-    pub good_principals: u64,
-    /// For so many seconds rules may not ban it, because an operator unbanned it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unban_grace_seconds: Option<u64>,
-}
-
-/// An entry that has ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Past {
-    /// The ban's id.
-    pub id: u64,
-    /// Why.
-    pub reason: String,
-    /// Who did it.
-    pub actor: String,
-    /// RFC 3339, UTC.
-    pub started: String,
-    /// RFC 3339, UTC.
-    pub ended: String,
-    /// `expired`, `removed by operator:UID`, `flushed by ...`, `replaced`.
-    pub how: String,
-    /// Packets dropped.
-    pub packets: u64,
-    /// Bytes of those.
-    pub bytes: u64,
 }
 
 #[cfg(test)]

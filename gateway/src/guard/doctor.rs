@@ -4,15 +4,18 @@
 
 use serde::Serialize;
 
-use facts::{Interface, Known};
+use facts::{Daemon, Interface, Known};
 
-use super::kernel::PinnedAt;
+use super::{control::Process, kernel::PinnedAt};
 
 mod facts;
 mod look;
 
 pub use facts::Facts;
 pub use look::look;
+
+/// The one process that keeps capabilities, by its name in `status`.
+const LAUNCHER: &str = "launcher";
 
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -71,6 +74,7 @@ pub fn judge(facts: &Facts) -> Vec<Check> {
     checks.push(disk(&facts.disk));
     checks.extend(facts.certificates.iter().map(|(path, days)| certificate_days(path, days)));
     checks.push(proxy_user(&facts.proxy_user));
+    checks.extend(facts.observer_user.as_ref().map(|user| observer_user(user, &facts.proxy_user)));
     checks.push(files(&facts.files));
     if facts.has_run {
         checks.extend(daemon(&facts.daemon));
@@ -332,6 +336,23 @@ fn certificate_days(path: &str, days: &Known<i64>) -> Check {
     }
 }
 
+/// The observer reads what clients of the admin listener send, and holds secrets of its own.
+fn observer_user((name, uid): &(String, Option<u32>), proxy: &(String, Option<u32>)) -> Check {
+    const NAME: &str = "observer user";
+    let hint = "useradd --system gateway-observer, and `user = \"gateway-observer\"` in [admin]";
+    match uid {
+        Some(0) => check(NAME, State::Fail, "root", hint),
+        None => check(NAME, State::Fail, format!("there is no {name}"), format!("useradd --system {name}")),
+        Some(uid) if Some(*uid) == proxy.1 => check(
+            NAME,
+            State::Warn,
+            format!("{name} ({uid}), as the proxy: what takes one over is near the other"),
+            hint,
+        ),
+        Some(uid) => check(NAME, State::Ok, format!("{name} ({uid})"), ""),
+    }
+}
+
 fn proxy_user((name, uid): &(String, Option<u32>)) -> Check {
     match uid {
         Some(0) => check("proxy user", State::Fail, "root", "useradd --system gateway, and name that user"),
@@ -354,10 +375,10 @@ fn files(files: &Known<(u64, u64)>) -> Check {
     }
 }
 
-fn daemon(daemon: &Known<(Option<u32>, Vec<String>)>) -> Vec<Check> {
-    let (proxy, warnings) = match daemon {
+fn daemon(daemon: &Known<Daemon>) -> Vec<Check> {
+    let Daemon { proxy, warnings, processes } = match daemon {
         Err(reason) => return vec![check("daemon", State::Fail, reason, "start it: `gateway run`")],
-        Ok((proxy, warnings)) => (proxy, warnings),
+        Ok(daemon) => daemon,
     };
     let mut checks = vec![
         check("daemon", State::Ok, "it answers", ""),
@@ -366,8 +387,25 @@ fn daemon(daemon: &Known<(Option<u32>, Vec<String>)>) -> Vec<Check> {
             None => check("proxy", State::Fail, "none is serving", "see the gateway's log"),
         },
     ];
+    checks.extend(processes.iter().map(sandbox));
     checks.extend(warnings.iter().map(|warning| check("warning", State::Warn, warning, "see `gateway status`")));
     checks
+}
+
+/// Whether a process has given up what it should have, as the kernel has it.
+fn sandbox(process: &Process) -> Check {
+    let name = format!("sandbox of the {} (pid {})", process.role, process.pid);
+    let Some(seen) = &process.sandbox else { return unknown(name, "the process cannot be seen from here") };
+    let capabilities =
+        if seen.capabilities.is_empty() { "no capability".to_owned() } else { seen.capabilities.join(", ") };
+    let privileges = if seen.no_new_privs { "no_new_privs" } else { "new privileges are possible" };
+    let what = format!("{capabilities}; {privileges}; {} filters of system calls", seen.seccomp_filters);
+    // The launcher has what it gives on to those that it starts.
+    let holds_none = seen.capabilities.is_empty() || process.role == LAUNCHER;
+    if holds_none && seen.no_new_privs && seen.seccomp_filters > 0 {
+        return check(name, State::Ok, what, "");
+    }
+    check(name, State::Fail, what, "see docs/sandbox.md for what it should be, and the gateway's log")
 }
 
 #[cfg(test)]

@@ -4,14 +4,14 @@
 use std::{collections::BTreeMap, os::fd::OwnedFd};
 
 use gateway_common::{
-    maps::{Ban, Event, Hits, Rule, Tally},
+    maps::{Ban, Budget, Event, Hits, Limits, Rule, Tally},
     source::{Source, SourceKey},
     trace::Trace,
     verdict::Verdict,
 };
 
 use crate::{
-    guard::kernel::{Attached, Kernel, KernelError, Removed},
+    guard::kernel::{Attached, Kernel, KernelError, Removed, Share},
     settings::guard::Settings,
 };
 
@@ -69,6 +69,16 @@ pub(crate) trait Enforcement {
     fn clear_staged(&mut self, most: usize) -> Result<bool, KernelError>;
     /// Puts what was prepared in force in the place of all rules.
     fn commit_staged(&mut self) -> Result<(), KernelError>;
+    /// Whether there are budgets of packets that a source could have a part of.
+    fn gives_budgets(&self) -> bool {
+        !self.interfaces().is_empty()
+    }
+    /// Gives a source a budget of its own until a time, or changes it.
+    fn put_budget(&mut self, key: SourceKey, share: Share, expires: u64) -> Result<(), KernelError>;
+    /// What a source has spent of a budget of its own; `None`: it has none.
+    fn find_budget(&self, key: SourceKey) -> Option<Budget>;
+    /// Takes the budget of a source away.
+    fn remove_budget(&mut self, key: SourceKey) -> Result<(), KernelError>;
     /// Samples of what was dropped or answered, at most so many.
     fn events(&mut self, most: usize) -> Vec<Event>;
     /// Readable while there are samples; `None`: there never are any.
@@ -163,6 +173,15 @@ impl Enforcement for Kernel {
     fn commit_staged(&mut self) -> Result<(), KernelError> {
         self.commit_staged()
     }
+    fn put_budget(&mut self, key: SourceKey, share: Share, expires: u64) -> Result<(), KernelError> {
+        self.put_budget(key, share, expires)
+    }
+    fn find_budget(&self, key: SourceKey) -> Option<Budget> {
+        self.find_budget(key)
+    }
+    fn remove_budget(&mut self, key: SourceKey) -> Result<(), KernelError> {
+        self.remove_budget(key)
+    }
     fn events(&mut self, most: usize) -> Vec<Event> {
         self.events(most)
     }
@@ -192,6 +211,16 @@ pub(crate) struct AtAccept {
     bans: BTreeMap<SourceKey, Ban>,
     rules: BTreeMap<Source, Rule>,
     staged: BTreeMap<Source, Rule>,
+    budgets: BTreeMap<SourceKey, Budget>,
+    /// As if there were budgets: for tests.
+    gives_budgets: bool,
+}
+
+#[cfg(test)]
+impl AtAccept {
+    pub(crate) fn with_budgets() -> Self {
+        Self { gives_budgets: true, ..Self::default() }
+    }
 }
 
 impl Enforcement for AtAccept {
@@ -281,6 +310,20 @@ impl Enforcement for AtAccept {
     }
     fn commit_staged(&mut self) -> Result<(), KernelError> {
         std::mem::swap(&mut self.rules, &mut self.staged);
+        Ok(())
+    }
+    fn gives_budgets(&self) -> bool {
+        self.gives_budgets
+    }
+    fn put_budget(&mut self, key: SourceKey, share: Share, expires: u64) -> Result<(), KernelError> {
+        self.budgets.insert(key, share.budget(&Limits::default(), expires));
+        Ok(())
+    }
+    fn find_budget(&self, key: SourceKey) -> Option<Budget> {
+        self.budgets.get(&key).copied()
+    }
+    fn remove_budget(&mut self, key: SourceKey) -> Result<(), KernelError> {
+        self.budgets.remove(&key);
         Ok(())
     }
     fn events(&mut self, _most: usize) -> Vec<Event> {

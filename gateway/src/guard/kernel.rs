@@ -3,6 +3,7 @@
 mod attach;
 mod batch;
 mod bits;
+mod budgets;
 mod error;
 mod events;
 mod handle;
@@ -21,6 +22,7 @@ mod tries;
 
 pub use attach::Attached;
 pub use batch::{RuleScan, Scan};
+pub use budgets::Share;
 pub use error::KernelError;
 pub use handle::Kernel;
 pub use held::{Hold, hold};

@@ -135,7 +135,10 @@ pub(crate) fn tidy(file: &LogFile, unix_millis: u64) -> Vec<String> {
 
 /// Compresses a file, unless somebody still writes to it: into a file beside it, which gets its name once it is whole and
 /// on the disk. Links are not followed: whoever may write to the folder would have the guard read any file.
-fn compress(path: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// The disk fails, or it is no regular file: then it stays as it is.
+pub(crate) fn compress(path: &Path) -> io::Result<()> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("it is not a regular file, and is not compressed"));

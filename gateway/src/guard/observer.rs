@@ -1,21 +1,27 @@
 //! The observer process, as the guard sees it: started, told of proxies, told what the guard measures, and started again
 //! when it dies.
 //!
-//! *Invariant:* the guard never waits for it, and hears nothing of it but what became of what it was given to deliver.
+//! *Invariant:* the guard never waits for it, and hears nothing of it but what became of what it was given to deliver, and
+//! what operators say to it.
 
 use std::{
     collections::BTreeSet,
     io,
-    os::fd::{AsFd as _, OwnedFd},
-    process::Child,
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::process::ExitStatusExt as _,
+    },
+    process::ExitStatus,
     time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::{sync::mpsc, task::AbortHandle, time::Instant};
 
 use crate::{
+    guard::control::{server::Call, watch::Watchers},
     message::{
-        channel::{self, Sender},
+        alert::Question,
+        channel::{self, Channel, Sender},
         delivery::Delivery,
         observer::{ObserverConfig, ToObserver},
         sealed::seal,
@@ -25,11 +31,17 @@ use crate::{
     sandbox,
 };
 
+mod events;
+pub(crate) mod files;
+mod relay;
 pub(crate) mod samples;
 pub(crate) mod socket;
 
 /// An observer that lived for so long is started again soon.
 const SETTLED: Duration = Duration::from_secs(60);
+
+/// One that has had no room for so many messages in a row, one a second, stands still.
+const STANDSTILL: u32 = 15;
 
 /// The longest time between two starts.
 const LONGEST: Duration = Duration::from_secs(30);
@@ -38,6 +50,8 @@ const LONGEST: Duration = Duration::from_secs(30);
 pub(crate) struct Observer {
     config: ObserverConfig,
     socket: OwnedFd,
+    /// Where it keeps what outlives it; empty: they cannot be opened.
+    files: Vec<OwnedFd>,
     /// What is left to the guard.
     sandbox: sandbox::Report,
     /// `None`: it is not known.
@@ -51,19 +65,25 @@ pub(crate) struct Observer {
 }
 
 struct Running {
-    child: Child,
+    pid: u32,
     channel: Sender,
     since: Instant,
     report: Report,
     /// The proxies that it was told of.
     proxies: BTreeSet<u64>,
+    /// It knows where commands go.
+    relays: bool,
+    /// Tells it what is decided; `None`: it does not want to know.
+    events: Option<AbortHandle>,
+    /// How many seconds in a row it had no room for what it was told.
+    unheard: u32,
 }
 
 impl Observer {
     /// One that is started as soon as [`Self::is_due`] is asked.
-    pub(crate) fn new(config: ObserverConfig, socket: OwnedFd, sandbox: sandbox::Report) -> Self {
-        let resident = Resident::open().ok();
-        Self { config, socket, sandbox, resident, running: None, deaths: 0, start_at: Instant::now(), restarts: 0 }
+    pub(crate) fn new(config: ObserverConfig, socket: OwnedFd, files: Vec<OwnedFd>, sandbox: sandbox::Report) -> Self {
+        let (resident, start_at) = (Resident::open().ok(), Instant::now());
+        Self { config, socket, files, sandbox, resident, running: None, deaths: 0, start_at, restarts: 0 }
     }
 
     /// Whether one has to be started.
@@ -75,17 +95,57 @@ impl Observer {
     ///
     /// # Errors
     /// It cannot be started.
-    pub(crate) fn start(&mut self, spawn: impl FnOnce(OwnedFd) -> io::Result<Child>) -> io::Result<()> {
+    pub(crate) fn start(&mut self, spawn: impl FnOnce(OwnedFd) -> io::Result<u32>) -> io::Result<()> {
         // Whatever goes wrong, the next try comes later.
         self.start_at = Instant::now() + LONGEST;
         let (ours, theirs) = channel::pair()?;
         let channel = Sender::new(ours);
         let config = seal(&self.config)?;
         channel.try_send_with(&ToObserver::Start, &[config.as_fd(), self.socket.as_fd()])?;
-        let child = spawn(theirs)?;
-        tracing::info!(pid = child.id(), "the observer is starting");
+        self.give_files(&channel)?;
+        let pid = spawn(theirs)?;
+        tracing::info!(pid, "the observer is starting");
         let (report, proxies) = (Report::default(), BTreeSet::new());
-        self.running = Some(Running { child, channel, since: Instant::now(), report, proxies });
+        self.running = Some(Running {
+            pid,
+            channel,
+            since: Instant::now(),
+            report,
+            proxies,
+            relays: false,
+            events: None,
+            unheard: 0,
+        });
+        Ok(())
+    }
+
+    fn give_files(&self, channel: &Sender) -> io::Result<()> {
+        let files: Vec<_> = self.files.iter().map(OwnedFd::as_fd).collect();
+        if files.is_empty() { Ok(()) } else { channel.try_send_with(&ToObserver::Files, &files) }
+    }
+
+    /// Takes over the one of an earlier guard, which serves on. It is told everything anew.
+    ///
+    /// # Errors
+    /// It does not listen, or there are no descriptors.
+    pub(crate) fn adopt(&mut self, pid: u32, channel: OwnedFd) -> io::Result<()> {
+        let (files, channel) = (self.files.iter().map(OwnedFd::as_fd).collect::<Vec<_>>(), Sender::new(channel));
+        let running = self.running.insert(Running {
+            pid,
+            channel,
+            since: Instant::now(),
+            report: Report::default(),
+            proxies: BTreeSet::new(),
+            relays: false,
+            events: None,
+            unheard: 0,
+        });
+        let config = seal(&self.config)?;
+        running.channel.try_send_with(&ToObserver::Start, &[config.as_fd(), self.socket.as_fd()])?;
+        if !files.is_empty() {
+            running.channel.try_send_with(&ToObserver::Files, &files)?;
+        }
+        tracing::info!(pid, "the observer of the guard before is taken over");
         Ok(())
     }
 
@@ -110,16 +170,68 @@ impl Observer {
         ends
     }
 
+    /// Lets it relay commands to `calls`, as long as it lives.
+    pub(crate) fn relay(&mut self, calls: &mpsc::Sender<Call>) {
+        let Some(running) = self.running.as_mut().filter(|running| !running.relays) else { return };
+        let begun = channel::pair().and_then(|(ours, theirs)| {
+            running.channel.try_send_with(&ToObserver::Relay, &[theirs.as_fd()])?;
+            Channel::new(ours)
+        });
+        match begun {
+            Ok(channel) => {
+                running.relays = true;
+                tokio::spawn(relay::serve(channel, calls.clone()));
+            }
+            // It is busy or stopped: the next second tries again.
+            Err(error) => tracing::debug!(%error, "the observer could not be told where commands go"),
+        }
+    }
+
+    /// Tells it what is decided from now on, if it is to send that on.
+    pub(crate) fn follow(&mut self, watchers: &Watchers) {
+        let is_wanted = self.config.logs.is_some();
+        let Some(running) = &mut self.running else { return };
+        match (&running.events, is_wanted) {
+            (None, true) => {
+                let begun = channel::pair().and_then(|(ours, theirs)| {
+                    running.channel.try_send_with(&ToObserver::Events, &[theirs.as_fd()])?;
+                    Ok(tokio::spawn(events::tell(watchers.follow(), Sender::new(ours))).abort_handle())
+                });
+                match begun {
+                    Ok(task) => running.events = Some(task),
+                    // It is busy or stopped: the next second tries again.
+                    Err(error) => tracing::debug!(%error, "the observer could not be told of decisions"),
+                }
+            }
+            (Some(task), false) => {
+                task.abort();
+                running.events = None;
+            }
+            _ => {}
+        }
+    }
+
     /// Has it deliver something: the socket where it says what became of that.
     ///
     /// # Errors
     /// There is none, or it is busy.
     pub(crate) fn deliver(&self, delivery: &Delivery) -> io::Result<OwnedFd> {
-        let missing = || io::Error::new(io::ErrorKind::NotConnected, "the observer is not running");
         let running = self.running.as_ref().ok_or_else(missing)?;
         let (ours, theirs) = channel::pair()?;
         let sealed = seal(delivery)?;
         running.channel.try_send_with(&ToObserver::Deliver, &[sealed.as_fd(), theirs.as_fd()])?;
+        Ok(ours)
+    }
+
+    /// Asks it something: the socket where it answers.
+    ///
+    /// # Errors
+    /// There is none, or it is busy.
+    pub(crate) fn ask(&self, question: &Question) -> io::Result<OwnedFd> {
+        let running = self.running.as_ref().ok_or_else(missing)?;
+        let (ours, theirs) = channel::pair()?;
+        let sealed = seal(question)?;
+        running.channel.try_send_with(&ToObserver::Ask, &[sealed.as_fd(), theirs.as_fd()])?;
         Ok(ours)
     }
 
@@ -133,50 +245,40 @@ impl Observer {
         let told = running
             .report
             .tell(true, samples, |telemetry| running.channel.try_send(&ToObserver::Telemetry(telemetry.clone())));
-        if let Err(error) = told {
+        if let Err(error) = &told {
             tracing::debug!(%error, "the observer does not listen");
         }
+        running.unheard = if told.is_ok() { 0 } else { running.unheard.saturating_add(1) };
     }
 
-    /// Goes on with another configuration.
-    pub(crate) fn configure(&mut self, config: ObserverConfig) {
+    /// Whether it has not listened for so long that it stands still.
+    pub(crate) fn stands_still(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| running.unheard >= STANDSTILL)
+    }
+
+    /// What it serves.
+    pub(crate) fn config(&self) -> ObserverConfig {
+        self.config.clone()
+    }
+
+    /// Goes on with another configuration. `false`: it could not be told, so another one has to be started.
+    pub(crate) fn configure(&mut self, config: ObserverConfig) -> bool {
         if config == self.config {
-            return;
+            return true;
         }
         self.config = config;
-        let Some(running) = &self.running else { return };
+        let Some(running) = &self.running else { return true };
         let told = seal(&self.config)
             .and_then(|config| running.channel.try_send_with(&ToObserver::Configure, &[config.as_fd()]));
-        if let Err(error) = told {
-            self.replace(&format!("it could not be told of the new configuration: {error}"));
-        }
+        told.is_ok()
     }
 
-    /// Ends it, so that another is started.
-    pub(crate) fn replace(&mut self, reason: &str) {
-        if let Some(running) = &mut self.running {
-            tracing::info!(pid = running.child.id(), reason, "the observer is replaced");
-            if let Err(error) = running.child.kill() {
-                tracing::error!(%error, "the observer cannot be killed");
-            }
-        }
-    }
-
-    /// Buries it once it is dead: how it died.
-    pub(crate) fn reap(&mut self) -> Option<String> {
-        let running = self.running.as_mut()?;
-        let status = match running.child.try_wait() {
-            Ok(status) => status?,
-            Err(error) => {
-                tracing::error!(%error, "the observer cannot be waited for");
-                return None;
-            }
-        };
-        let (pid, since) = (running.child.id(), running.since);
+    /// It has ended: how.
+    pub(crate) fn bury(&mut self, status: i32) -> Option<String> {
+        let Running { pid, since, channel, .. } = self.running.take()?;
         // It may have sent what nobody reads.
-        if let Some(running) = self.running.take() {
-            running.channel.close();
-        }
+        channel.close();
+        let status = ExitStatus::from_raw(status);
         self.deaths = if since.elapsed() >= SETTLED { 0 } else { self.deaths + 1 };
         self.restarts += 1;
         let wait = Duration::from_millis(100) * 2_u32.saturating_pow(self.deaths.min(16));
@@ -187,17 +289,10 @@ impl Observer {
 
     /// Its process id.
     pub(crate) fn pid(&self) -> Option<u32> {
-        self.running.as_ref().map(|running| running.child.id())
+        self.running.as_ref().map(|running| running.pid)
     }
 }
 
-impl Drop for Observer {
-    fn drop(&mut self) {
-        let Some(mut running) = self.running.take() else { return };
-        // It has nothing that could be lost, and may be stopped.
-        if let Err(error) = running.child.kill().and_then(|()| running.child.wait()) {
-            tracing::warn!(%error, "the observer stays");
-        }
-        running.channel.close();
-    }
+fn missing() -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, "the observer is not running")
 }

@@ -3,12 +3,12 @@
 //!
 //! *Invariant:* whatever needs somebody who goes on living (a roll-back, a proxy, an attachment) is refused.
 
-use std::{fs, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use serde_json::json;
 
 use crate::{
-    clock::Now,
+    clock::{self, Now},
     config::{Config, Disk, Locations},
     guard::{
         audit,
@@ -81,7 +81,7 @@ fn answer_with(path: &Path, request: Request, uid: u32, resolve: bool) -> Result
         store,
         audit,
         drops,
-        boot: fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned(),
+        boot: clock::boot_id(),
         findings,
         is_behind,
         standing,
@@ -93,18 +93,27 @@ fn answer_with(path: &Path, request: Request, uid: u32, resolve: bool) -> Result
             config: path.display().to_string(),
             proxy_pid: None,
             proxy_restarts: 0,
+            proxy_standstills: 0,
             observer_pid: None,
             observer_restarts: 0,
             admin: None,
+            guard_restarts: 0,
+            upgrade_reverted: false,
+            all: Vec::new(),
             started: now.monotonic,
             listeners: Vec::new(),
             warnings: Vec::new(),
             requests: Requests::default(),
             upstreams: Vec::new(),
+            key_sets: Vec::new(),
+            cluster: None,
             config_since: String::new(),
+            config_by: String::new(),
+            config_digest: String::new(),
             reload_refused: None,
             certificates: Vec::new(),
             anchors: Vec::new(),
+            disks: Vec::new(),
         };
         let mut status = guard.status(processes, now);
         status.guard_pid = 0;

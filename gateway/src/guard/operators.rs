@@ -1,15 +1,17 @@
 //! Operators and their rights: root may do everything, others what `[[operator]]` says of their user and groups.
 //!
 //! *Invariant:* names are found out when a configuration is prepared, never while a command waits: a directory of users
-//! that does not answer keeps nobody from blocking an attacker.
+//! that does not answer keeps nobody from blocking an attacker. What was found out is kept for the next guard.
 
 use nix::unistd::{Group, User, geteuid};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     diagnostic::Diagnostic,
-    guard::control::{
-        Grant, Whoami,
-        caller::{Caller, Peer},
+    guard::{
+        admin_tokens::Holder,
+        bans::Actor,
+        control::{Grant, Whoami, caller::Peer},
     },
     settings::{
         guard::Settings,
@@ -18,10 +20,10 @@ use crate::{
 };
 
 /// Who may do what, by number.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Operators(Vec<Entry>);
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Entry {
     id: Id,
     /// `group edge-view`.
@@ -29,7 +31,7 @@ struct Entry {
     roles: Roles,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Id {
     Group(u32),
     User(u32),
@@ -73,9 +75,9 @@ impl Operators {
         if faults.is_empty() { Ok(Self(entries)) } else { Err(faults) }
     }
 
-    /// What somebody may do.
-    pub(crate) fn judge(&self, caller: &Caller) -> Standing {
-        let Caller::Peer(Peer { uid, groups, user }) = caller;
+    /// What a process of this host may do.
+    pub(crate) fn judge(&self, peer: &Peer) -> Standing {
+        let Peer { uid, groups, user } = peer;
         let all = |by: &str| every_role().into_iter().map(|role| Grant { role, by: by.to_owned() }).collect();
         let grants = if *uid == 0 {
             all("root")
@@ -109,6 +111,13 @@ impl Operators {
 }
 
 impl Standing {
+    /// Of whoever has a token, who may do what that says and nothing else.
+    pub(crate) fn of_token(Holder { name, roles }: Holder) -> Self {
+        let by = format!("token {name}");
+        let grants = roles.into_iter().map(|role| Grant { role, by: by.clone() }).collect();
+        Self { actor: Actor::Token(name).to_string(), user: None, grants }
+    }
+
     /// The roles of `needed` that they lack.
     pub(crate) fn lacks(&self, needed: &[Role]) -> Vec<Role> {
         let has = |role: &Role| self.grants.iter().any(|grant| grant.role == *role);
@@ -193,8 +202,8 @@ mod tests {
     #[track_caller]
     fn check(uid: u32, groups: &[u32], roles: &str, denied: &str) {
         let operators = operators();
-        let caller = Caller::Peer(Peer { uid, groups: groups.to_vec(), user: Some("x".to_owned()) });
-        let standing = operators.judge(&caller);
+        let peer = Peer { uid, groups: groups.to_vec(), user: Some("x".to_owned()) };
+        let standing = operators.judge(&peer);
         let lacked = standing.lacks(&[Role::Block, Role::Configure]);
         assert_eq!(
             standing.clone().whoami(&operators).roles.iter().map(|role| role.name()).collect::<Vec<_>>().join(" "),
@@ -219,6 +228,15 @@ mod tests {
         check(1_007, &[11], "view block configure", "");
         // A group's number is no user's.
         check(11, &[1_007], "", "needs the roles");
+    }
+
+    #[test]
+    fn a_token_gives_what_it_says() {
+        let holder = Holder { name: "ada".to_owned(), roles: [Role::Block].into_iter().collect() };
+        let standing = Standing::of_token(holder);
+        assert_eq!(standing.actor, "token:ada");
+        assert_eq!((standing.lacks(&[Role::Block]), standing.by(&[Role::Block])), (Vec::new(), vec!["token ada"]));
+        assert_eq!(standing.lacks(&[Role::View, Role::Configure]), [Role::View, Role::Configure]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ pub(crate) mod barrier;
 pub(crate) mod conversation;
 pub(crate) mod counts;
 pub(crate) mod listeners;
-pub(crate) mod program;
+pub(crate) mod pulse;
 pub(crate) mod share;
 pub(crate) mod supervisor;
 pub(crate) mod upstreams;

@@ -11,6 +11,8 @@ use std::{
 use jiff::Timestamp;
 
 pub(crate) mod lock;
+pub(crate) mod secret;
+pub(crate) mod sqlite;
 
 /// The audit chain, in the state folder.
 pub const LOG: &str = "audit.jsonl";

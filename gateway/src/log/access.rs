@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     diagnostic::Diagnostic,
+    mix::mix,
     request_id::RequestId,
     settings::access_log::{Keep, Principal, Settings},
 };
@@ -121,13 +122,9 @@ fn keeps(keep: &Keep, served: &Served<'_>) -> bool {
 
 /// Whether this request is among so many of a million. The same for the same id, whoever asks.
 fn is_sampled(RequestId(id): RequestId, share: u32) -> bool {
-    // The finaliser of SplitMix64: the ids of one worker are numbers behind each other.
+    // Mixed: the ids of one worker are numbers behind each other.
     let [high, low] = [id >> 64, id & u128::from(u64::MAX)].map(|half| u64::try_from(half).unwrap_or_default());
-    let mut mixed = high ^ low;
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^= mixed >> 31;
-    mixed % 1_000_000 < u64::from(share)
+    mix(high ^ low) % 1_000_000 < u64::from(share)
 }
 
 #[cfg(test)]

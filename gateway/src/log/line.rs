@@ -5,7 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use gateway_common::source::Source;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::request_id::RequestId;
+use super::text::hexadecimal;
+use crate::{request_id::RequestId, trace_context::TraceContext};
 
 /// What one request, or one connection that never came to one, was.
 #[derive(Clone, Copy, Debug)]
@@ -44,8 +45,12 @@ pub struct Line<'a> {
     pub status: u16,
     /// The label of the refusal.
     pub reject: Option<&'a str>,
+    /// The limit that it is over.
+    pub limit: Option<&'a str>,
     /// Why it was refused.
     pub detail: Option<&'a str>,
+    /// The requirement in shadow that would have denied it.
+    pub would_deny: Option<&'a str>,
     /// What it says about the source.
     pub signal: Option<&'a str>,
     /// The rule that asked for a ban because of it.
@@ -109,22 +114,8 @@ pub fn pick(names: &[HeaderName], headers: &HeaderMap) -> Box<[Option<HeaderValu
 /// The trace id of a W3C `traceparent` header; `None`: there is none that is valid.
 #[must_use]
 pub fn trace_id(headers: &HeaderMap) -> Option<[u8; 32]> {
-    let value = headers.get("traceparent")?.as_bytes();
-    let is_hex = |digits: &[u8]| digits.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
-    let is_nothing = |digits: &[u8]| digits.iter().all(|digit| *digit == b'0');
-    let mut parts = value.split(|byte| *byte == b'-');
-    let (version, id, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    let is_valid = version.len() == 2
-        && is_hex(version)
-        && version != b"ff"
-        && (version != b"00" || parts.next().is_none())
-        && (parent.len(), flags.len()) == (16, 2)
-        && is_hex(id)
-        && is_hex(parent)
-        && is_hex(flags)
-        && !is_nothing(id)
-        && !is_nothing(parent);
-    id.try_into().ok().filter(|_| is_valid)
+    let context = TraceContext::parse(headers.get("traceparent")?.as_bytes())?;
+    Some(hexadecimal(RequestId(context.id)))
 }
 
 #[cfg(test)]

@@ -29,15 +29,29 @@ pub(super) struct Redactor {
 
 struct Pattern {
     /// What every match has in it: to look for it takes less time.
-    literal: Option<Finder<'static>>,
+    literal: Option<Literal>,
     regex: Regex,
+}
+
+/// A text that is looked for.
+struct Literal {
+    /// Its byte that paths have least often.
+    rarest: u8,
+    finder: Finder<'static>,
+}
+
+impl Literal {
+    /// Whether `text` has it. Most have not even the one byte, and that is found out many bytes at a time.
+    fn is_in(&self, text: &str) -> bool {
+        text.bytes().fold(false, |any, byte| any | (byte == self.rarest)) && self.finder.find(text.as_bytes()).is_some()
+    }
 }
 
 impl Redactor {
     pub(super) fn new(settings: &Redact) -> Result<Self, Diagnostic> {
         let compile = |pattern: &String| {
             let built = RegexBuilder::new(pattern).size_limit(PATTERN_SIZE).build();
-            let literal = (pattern == JWT).then(|| Finder::new(b"eyJ"));
+            let literal = (pattern == JWT).then(|| Literal { rarest: b'J', finder: Finder::new(b"eyJ") });
             let built = built.map(|regex| Pattern { literal, regex });
             built.map_err(|error| Diagnostic::new("access_log.redact.patterns", error.to_string()))
         };
@@ -50,7 +64,7 @@ impl Redactor {
     pub(super) fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let mut text = Cow::Borrowed(text);
         for Pattern { literal, regex } in &self.patterns {
-            if literal.as_ref().is_some_and(|literal| literal.find(text.as_bytes()).is_none()) {
+            if literal.as_ref().is_some_and(|literal| !literal.is_in(&text)) {
                 continue;
             }
             if let Cow::Owned(without) = regex.replace_all(&text, REDACTED) {
@@ -60,14 +74,24 @@ impl Redactor {
         text
     }
 
+    /// A path without the values of secret parameters, such as `/a;jsessionid=1`, and without what patterns match.
+    pub(super) fn path<'a>(&self, path: &'a str) -> Cow<'a, str> {
+        // Most have none.
+        if memchr::memchr(b';', path.as_bytes()).is_none() { self.text(path) } else { self.pairs(path, ['/', ';']) }
+    }
+
     /// A query without the values of secret parameters, and without what patterns match.
     pub(super) fn query<'a>(&self, query: &'a str) -> Cow<'a, str> {
-        if !query.split(['&', ';']).any(|pair| self.secret_at(pair).is_some()) {
-            return self.text(query);
+        self.pairs(query, ['&', ';'])
+    }
+
+    fn pairs<'a>(&self, pairs: &'a str, separators: [char; 2]) -> Cow<'a, str> {
+        if !pairs.split(separators).any(|pair| self.secret_at(pair).is_some()) {
+            return self.text(pairs);
         }
-        let mut without = String::with_capacity(query.len());
-        for pair in query.split_inclusive(['&', ';']) {
-            let (value, end) = match pair.strip_suffix(['&', ';']) {
+        let mut without = String::with_capacity(pairs.len());
+        for pair in pairs.split_inclusive(separators) {
+            let (value, end) = match pair.strip_suffix(separators) {
                 Some(value) => (value, pair.get(value.len()..).unwrap_or_default()),
                 None => (pair, ""),
             };
@@ -84,14 +108,14 @@ impl Redactor {
     pub(super) fn header<'a>(&self, value: Cow<'a, str>) -> Cow<'a, str> {
         let value = without_userinfo(value);
         let Some((before, query)) = value.split_once(['?', '#']) else {
-            return match self.text(&value) {
+            return match self.path(&value) {
                 Cow::Borrowed(_) => value,
                 Cow::Owned(without) => Cow::Owned(without),
             };
         };
         let mark = value.get(before.len()..=before.len()).unwrap_or_default();
         let parts: Vec<Cow<'_, str>> = query.split('#').map(|part| self.query(part)).collect();
-        Cow::Owned([&self.text(before), mark, &parts.join("#")].concat())
+        Cow::Owned([&self.path(before), mark, &parts.join("#")].concat())
     }
 
     /// Where the secret value of a pair begins. The name is what is behind the last `?`: a fragment, and a value that is a
@@ -251,6 +275,21 @@ mod tests {
     }
 
     #[test]
+    fn secrets_are_taken_out_of_paths() {
+        let redactor = redactor(&[]);
+        for (path, expect) in [
+            ("/items/7", "/items/7"),
+            ("/items;v=1/7", "/items;v=1/7"),
+            ("/items;jsessionid=abc/7", "/items;jsessionid=REDACTED/7"),
+            ("/items;v=1;JSESSIONID=abc", "/items;v=1;JSESSIONID=REDACTED"),
+            ("/a;%74oken=abc/b;token=", "/a;%74oken=REDACTED/b;token="),
+            ("/token=abc", "/token=abc"),
+        ] {
+            assert_eq!(redactor.path(path), expect, "{path:?}");
+        }
+    }
+
+    #[test]
     fn shown_parameters_are_written() {
         let mut settings = Settings::default().redact;
         settings.shown = vec!["page_token".to_owned(), "session_id".to_owned()];
@@ -279,6 +318,8 @@ mod tests {
                 "<https://REDACTED@a.example>, <https://REDACTED@b.example/>",
             ),
             ("https://a.example/@u?by=me@b.example", "https://a.example/@u?by=me@b.example"),
+            ("https://a.example/x;jsessionid=1/y", "https://a.example/x;jsessionid=REDACTED/y"),
+            ("https://a.example/x;jsessionid=1?b=2", "https://a.example/x;jsessionid=REDACTED?b=2"),
             ("Bearer abc", "REDACTED"),
             ("/eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln/x?a=1", "/REDACTED/x?a=1"),
         ] {

@@ -63,6 +63,13 @@ struct Queue {
     late: Arc<Mutex<Option<File>>>,
 }
 
+/// Outputs that are ready to be written to. Without being used they end.
+pub struct Opened {
+    queues: Vec<Queue>,
+    /// Those that were there before, and go on with another file.
+    reopened: Vec<(Queue, File)>,
+}
+
 impl Sink {
     /// Starts a thread for each output. `files`: what the guard has opened for them, in their order.
     ///
@@ -70,22 +77,21 @@ impl Sink {
     /// No thread can be started, or a file is missing.
     pub fn start(outputs: &[Output], files: impl IntoIterator<Item = File>) -> io::Result<Self> {
         let sink = Self { queues: Arc::new(Swap::new(Vec::new())), threads: Arc::default(), drops: Arc::default() };
-        sink.change(outputs, files)?;
+        sink.change(sink.open_all(outputs, files)?);
         Ok(sink)
     }
 
-    /// Goes on with these outputs. One that was there before goes on as it is, with its new file if it has one; one
-    /// that is gone still writes what waits for it.
+    /// Opens these outputs, to be changed to later. One that is there already goes on as it is, with its new file if it has
+    /// one.
     ///
     /// # Errors
     /// As [`Self::start`]; then nothing has changed.
-    pub fn change(&self, outputs: &[Output], files: impl IntoIterator<Item = File>) -> io::Result<()> {
+    pub fn open_all(&self, outputs: &[Output], files: impl IntoIterator<Item = File>) -> io::Result<Opened> {
         let (before, mut files) = (self.queues.load(), files.into_iter());
-        let mut queues = Vec::new();
-        let mut reopened = Vec::new();
+        let (mut queues, mut reopened) = (Vec::new(), Vec::new());
         for output in outputs {
             let file = if output.settings.is_opened() { files.next() } else { None };
-            match before.iter().find(|queue| queue.output.settings == output.settings) {
+            match before.iter().find(|queue| queue.output.settings.is_same_place(&output.settings)) {
                 Some(queue) => {
                     queues.push(queue.clone());
                     reopened.extend(file.map(|file| (queue.clone(), file)));
@@ -93,9 +99,13 @@ impl Sink {
                 None => queues.push(self.open(output, file)?),
             }
         }
+        Ok(Opened { queues, reopened })
+    }
+
+    /// Goes on with outputs that were opened. One that is gone still writes what waits for it.
+    pub fn change(&self, Opened { queues, reopened }: Opened) {
         reopened.into_iter().for_each(|(queue, file)| queue.reopen(file));
         self.queues.store(queues);
-        Ok(())
     }
 
     fn open(&self, output: &Output, file: Option<File>) -> io::Result<Queue> {
@@ -128,6 +138,12 @@ impl Sink {
     #[must_use]
     pub fn dropped(&self) -> Counts {
         self.drops.counts()
+    }
+
+    /// How many bytes wait for the outputs.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.queues.load().iter().map(|queue| queue.waiting.load(Ordering::Relaxed)).sum()
     }
 
     /// Lets every output write what waits for it, for at most so long: a server that is gone keeps nobody from ending.

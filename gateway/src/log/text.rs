@@ -6,7 +6,7 @@ use std::{cell::Cell, fmt, io::Write as _, net::IpAddr};
 
 use jiff::Timestamp;
 
-use crate::request_id::RequestId;
+use crate::{request_id::RequestId, terminal::is_obeyed};
 
 /// The longest text of a client that a line takes over, in bytes.
 pub(super) const MAX_TEXT: usize = 2_048;
@@ -16,8 +16,7 @@ fn bounded(text: &str) -> &str {
     if text.len() > MAX_TEXT { text.get(..text.floor_char_boundary(MAX_TEXT)).unwrap_or_default() } else { text }
 }
 
-/// Appends `text` as the inside of a JSON string, at most [`MAX_TEXT`] bytes of it. Control characters of both sets
-/// are escaped: some terminals obey the upper set too.
+/// Appends `text` as the inside of a JSON string, at most [`MAX_TEXT`] bytes of it. What a terminal would obey is escaped.
 pub fn escape(text: &str, out: &mut Vec<u8>) {
     let text = bounded(text);
     // All of it, however it begins: what never stops early is done many bytes at a time.
@@ -28,9 +27,7 @@ pub fn escape(text: &str, out: &mut Vec<u8>) {
     for letter in text.chars() {
         match letter {
             '"' | '\\' => out.extend([b'\\', letter as u8]),
-            // U+2028 and U+2029 end lines where JSON is read as JavaScript.
-            '\u{2028}' | '\u{2029}' => put(format_args!("\\u{:04x}", u32::from(letter)), out),
-            _ if letter.is_control() => put(format_args!("\\u{:04x}", u32::from(letter)), out),
+            _ if is_obeyed(letter) => put(format_args!("\\u{:04x}", u32::from(letter)), out),
             _ => out.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes()),
         }
     }

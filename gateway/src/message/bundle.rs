@@ -7,26 +7,49 @@ use std::{
     sync::Arc,
 };
 
-use super::Bundle;
-use crate::config::{Document, Files};
+use aws_lc_rs::digest;
+
+use super::{Bundle, InForce};
+use crate::{
+    clock,
+    config::{Document, Files},
+};
 
 impl Bundle {
-    /// A configuration, and what was read for it. No bans in it yet.
+    /// A configuration, and what was read for it. Nothing is in force yet.
     #[must_use]
     pub fn new(document: &Document, mut read: BTreeMap<PathBuf, Arc<[u8]>>) -> Self {
         read.remove(document.path());
         Self {
+            number: clock::monotonic(),
             path: document.path().to_owned(),
             text: document.text().to_owned(),
             files: read.into_iter().map(|(path, content)| (path, content.to_vec())).collect(),
-            bans: Vec::new(),
-            allows: Vec::new(),
-            probations: Vec::new(),
+            in_force: InForce::default(),
             tickets: None,
-            promoted: Vec::new(),
             log_key: [0; 32],
+            seed: None,
+            keys: Vec::new(),
         }
     }
+
+    /// Goes on with files that were renewed, as far as it has them.
+    pub(crate) fn renew(&mut self, renewed: &[(PathBuf, Vec<u8>)]) {
+        for (path, bytes) in renewed {
+            if let Some((_, content)) = self.files.iter_mut().find(|(known, _)| known == path) {
+                content.clone_from(bytes);
+            }
+        }
+    }
+}
+
+/// The digest of a file's content: by this it is known whether it has changed.
+pub(crate) fn file_digest(content: &[u8]) -> [u8; 32] {
+    let mut found = [0; 32];
+    for (byte, of) in found.iter_mut().zip(digest::digest(&digest::SHA256, content).as_ref()) {
+        *byte = *of;
+    }
+    found
 }
 
 impl Files for Bundle {
@@ -40,5 +63,11 @@ impl Files for Bundle {
             .and_then(|at| self.files.get(at))
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "not among the files that the guard sent"))?;
         Ok(content.as_slice().into())
+    }
+
+    /// Only what the guard has read is there.
+    fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
+        let within = self.files.iter().map(|(path, _)| path).filter(|path| path.parent() == Some(folder));
+        Ok(within.cloned().collect())
     }
 }

@@ -1,39 +1,33 @@
 //! Sends and receives whole messages, with file descriptors, over a `SOCK_SEQPACKET` socket.
 
 use std::{
-    io::{self, IoSlice, IoSliceMut},
-    mem::{ManuallyDrop, MaybeUninit},
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    io,
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
 };
 
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
-};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{Bounded, MAX_BYTES, MAX_DESCRIPTORS};
+use crate::seqpacket::{Datagram, receive, receive_whole, send};
 
-/// The most descriptors that the kernel sends with one message (`SCM_MAX_FD`).
-const SENT_AT_MOST: usize = 253;
+pub(crate) use crate::seqpacket::close_elsewhere;
+pub use crate::seqpacket::pair;
+pub(super) use crate::seqpacket::receive_bytes;
 
-/// The first byte of every message. Raised with every change of a type in [`message`](super).
-const VERSION: u8 = 6;
+/// The first byte of every message: whoever is introduced to a process of another version finds out by the first one, and
+/// neither understands it by chance.
+///
+/// To be raised with every change of what a message says: a variant or a member that is added, taken away or moved, another
+/// type, also in what messages hold ([`Bundle`](super::Bundle), [`ObserverConfig`](super::observer::ObserverConfig),
+/// records of credentials, metrics), and another meaning of what is there, such as descriptors that come along. Nothing
+/// translates between versions: a process of another program is replaced, as `docs/architecture.md` has it.
+const VERSION: u8 = 15;
 
 /// One end of the socketpair, driven by the runtime it was made in.
 #[derive(Debug)]
 pub struct Channel {
     socket: AsyncFd<OwnedFd>,
-}
-
-/// Two connected ends, non-blocking, closed on exec.
-///
-/// # Errors
-/// The kernel is out of descriptors.
-pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?)
 }
 
 impl Channel {
@@ -65,19 +59,32 @@ impl Channel {
     /// # Errors
     /// As [`Self::send`]; `WouldBlock` if the other side does not read.
     pub fn try_send<T: Serialize>(&self, message: &T) -> io::Result<()> {
-        let bytes = encode(message, 0)?;
-        self.socket.try_io(Interest::WRITABLE, |socket| send(socket.as_fd(), &bytes, &[]))
+        send(self.socket.get_ref().as_fd(), &encode(message, 0)?, &[])
     }
 
     /// Receives one message and the descriptors that came with it. `None`: the other side is gone.
     ///
     /// # Errors
-    /// The message is too large, of another version, or not what it should be.
+    /// The message is too large, of another version, or not what it should be. Or descriptors were lost.
     pub async fn receive<T: DeserializeOwned>(&self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
         match self.next().await? {
-            Some((bytes, descriptors)) => Ok(decode(&bytes)?.map(|message| (message, descriptors))),
+            Some(received) => {
+                let (bytes, descriptors) = received.whole()?;
+                Ok(decode(&bytes)?.map(|message| (message, descriptors)))
+            }
             None => Ok(None),
         }
+    }
+
+    /// As [`Self::receive`], for a process that serves: a message stays where it is if this process cannot open all files
+    /// that come along, and is received once others were closed.
+    ///
+    /// # Errors
+    /// As [`Self::receive`]; [`is_full`](crate::seqpacket::is_full) where there is no room for the descriptors.
+    pub async fn receive_whole<T: DeserializeOwned>(&self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+        let receive = |socket: &OwnedFd| receive_whole(socket.as_fd(), MAX_BYTES);
+        let Datagram { bytes, descriptors, .. } = self.socket.async_io(Interest::READABLE, receive).await?;
+        Ok(decode(&bytes)?.map(|message| (message, descriptors)))
     }
 
     /// Receives one message from a process that is not trusted and has no descriptors to give. `None`: it is gone.
@@ -85,7 +92,8 @@ impl Channel {
     /// # Errors
     /// As [`Self::receive`]; a descriptor came along, or the message holds more than it may.
     pub async fn receive_alone<T: DeserializeOwned + Bounded>(&self) -> io::Result<Option<T>> {
-        let Some((bytes, descriptors)) = self.next().await? else { return Ok(None) };
+        let Some(received) = self.next().await? else { return Ok(None) };
+        let (bytes, descriptors) = received.whole()?;
         if !descriptors.is_empty() {
             let many = descriptors.len();
             close_elsewhere(descriptors);
@@ -103,26 +111,25 @@ impl Channel {
         close_elsewhere(self);
     }
 
-    async fn next(&self) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
-        let received = self.socket.async_io(Interest::READABLE, |socket| receive(socket.as_fd())).await;
-        match received {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(None),
-            other => other.map(Some),
-        }
+    async fn next(&self) -> io::Result<Option<Datagram>> {
+        let received = self.socket.async_io(Interest::READABLE, |socket| receive(socket.as_fd(), MAX_BYTES)).await?;
+        Ok(Some(received).filter(|received| !received.bytes.is_empty()))
     }
 }
 
-/// Drops on a thread of its own what may hold descriptors that another process has made: to close the last one of a
-/// socket takes as long as that process has wanted (`SO_LINGER`), and nothing else waits for that.
+/// Receives one message that has come already, and the descriptors that came with it, without a runtime. `None`: the other
+/// side is gone.
 ///
-/// Where no thread can be made it is never closed: a descriptor that is lost costs less than a loop that waits for as
-/// long as somebody else has wanted.
-pub(super) fn close_elsewhere(held: impl Send + 'static) {
-    // The closure is dropped here if there is no thread for it, and must not close anything then.
-    let held = ManuallyDrop::new(held);
-    let close = move || drop(ManuallyDrop::into_inner(held));
-    if let Err(error) = std::thread::Builder::new().name("close".to_owned()).spawn(close) {
-        tracing::error!(%error, "no thread to close descriptors on: they stay open");
+/// # Errors
+/// As [`Channel::receive`]; `WouldBlock` if there is none.
+pub fn receive_now<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+    let (bytes, descriptors) = receive(socket, MAX_BYTES)?.whole()?;
+    match decode(&bytes) {
+        Ok(message) => Ok(message.map(|message| (message, descriptors))),
+        Err(error) => {
+            close_elsewhere(descriptors);
+            Err(error)
+        }
     }
 }
 
@@ -181,65 +188,27 @@ fn encode<T: Serialize>(message: &T, descriptors: usize) -> io::Result<Vec<u8>> 
     Ok(bytes)
 }
 
-fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many descriptors"));
-    }
-    sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL)?;
-    Ok(())
-}
-
-/// Reads bytes alone. Descriptors that come along are closed elsewhere, and are an error: whoever sends them once would
-/// cost a thread with every read.
-pub(super) fn receive_bytes(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<usize> {
-    let (received, descriptors) = receive_into(socket, bytes)?;
-    if !descriptors.is_empty() {
-        let many = descriptors.len();
-        close_elsewhere(descriptors);
-        return Err(invalid(format!("{many} descriptors came along with bytes")));
-    }
-    Ok(received.bytes)
-}
-
-fn receive(socket: BorrowedFd<'_>) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
-    let mut bytes = vec![0; MAX_BYTES];
-    let (received, descriptors) = receive_into(socket, &mut bytes)?;
-    if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
-        close_elsewhere(descriptors);
-        return Err(invalid("message cut off".to_owned()));
-    }
-    bytes.truncate(received.bytes);
-    Ok((bytes, descriptors))
-}
-
-/// What was received.
-struct Received {
-    bytes: usize,
-    flags: ReturnFlags,
-}
-
-fn receive_into(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<(Received, Vec<OwnedFd>)> {
-    // Room for as many as can come: the kernel would close the others here and now.
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SENT_AT_MOST))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let received = recvmsg(socket, &mut [IoSliceMut::new(bytes)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
-    let mut descriptors = Vec::new();
-    for message in ancillary.drain() {
-        if let RecvAncillaryMessage::ScmRights(rights) = message {
-            descriptors.extend(rights);
-        }
-    }
-    Ok((Received { bytes: received.bytes, flags: received.flags }, descriptors))
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{fs::File, io::Read as _, io::Seek as _, io::Write as _};
+    use std::{
+        env,
+        fs::File,
+        io::{Read as _, Seek as _, Write as _},
+        os::fd::AsRawFd as _,
+        process::{Command, Stdio},
+    };
+
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
     use super::*;
-    use crate::message::ToProxy;
+    use crate::{
+        launch,
+        message::{ToGuard, ToProxy},
+        seqpacket::is_full,
+    };
+
+    /// Set for the process that may open no more files.
+    const CHILD: &str = "GATEWAY_CHANNEL_CHILD";
 
     fn run(test: impl Future<Output = ()>) {
         tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap().block_on(test);
@@ -268,6 +237,57 @@ mod tests {
     }
 
     #[test]
+    fn a_message_waits_for_room_with_who_serves() {
+        let mut child = Command::new(env::current_exe().unwrap());
+        child.args(["message::channel::tests::child", "--exact", "--nocapture", "--test-threads=1"]);
+        let output = child.env(CHILD, "1").stdin(Stdio::null()).output().unwrap();
+        let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+        assert!(output.status.success() && said.contains("the limit was reached"), "{said}");
+    }
+
+    /// Lowers the limit of its process, so it is a process of its own.
+    #[test]
+    fn child() {
+        if env::var_os(CHILD).is_none() {
+            return;
+        }
+        run(async {
+            let (left, right) = pair().unwrap();
+            let file = File::open("/dev/null").unwrap();
+            let (left, right) = (Channel::new(left).unwrap(), Channel::new(right).unwrap());
+            // Room for one file more.
+            let next = file.try_clone().unwrap().as_raw_fd();
+            let maximum = getrlimit(Resource::Nofile).maximum;
+            let current = Some(u64::try_from(next).unwrap() + 1);
+            setrlimit(Resource::Nofile, Rlimit { current, maximum }).unwrap();
+            let three = [file.as_fd(); 3];
+            left.send(&ToProxy::Files, &three).await.unwrap();
+            for _ in 0..3 {
+                let full = right.receive_whole::<ToProxy>().await.unwrap_err();
+                assert!(is_full(&full), "{full}");
+            }
+            setrlimit(Resource::Nofile, Rlimit { current: Some(u64::try_from(next).unwrap() + 3), maximum }).unwrap();
+            let (message, whole) = right.receive_whole::<ToProxy>().await.unwrap().unwrap();
+            assert_eq!((message, whole.len()), (ToProxy::Files, 3), "it was not lost");
+            left.send(&ToProxy::Files, &three).await.unwrap();
+            assert!(right.receive::<ToProxy>().await.is_err());
+            left.send(&ToGuard::Ready, &three).await.unwrap();
+            assert!(right.receive_alone::<ToGuard>().await.is_err(), "the guard is strict");
+            left.send(&ToProxy::Drain, &[]).await.unwrap();
+            assert_eq!(right.receive_whole::<ToProxy>().await.unwrap().unwrap().0, ToProxy::Drain);
+            // So it is with introductions: whoever has no room hears of the guard later.
+            drop(whole);
+            let (launcher, process) = pair().unwrap();
+            launch::introduce(&launcher, file.as_fd()).unwrap();
+            let taken: Vec<_> = std::iter::from_fn(|| file.try_clone().ok()).collect();
+            assert!(is_full(&launch::introduced(&process).unwrap_err()));
+            drop(taken);
+            assert!(launch::introduced(&process).unwrap().is_some());
+            eprintln!("the limit was reached");
+        });
+    }
+
+    #[test]
     fn a_descriptor_ends_a_stream_of_bytes() {
         use tokio::{
             io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -287,6 +307,33 @@ mod tests {
             assert_eq!(right.read(&mut bytes).await.unwrap(), 0, "nothing more is read");
             assert!(right.write_all(b"c").await.is_err());
         });
+    }
+
+    /// A peer of another version, whatever it says, is found out by everybody who reads, and the fault says so.
+    #[test]
+    fn a_peer_of_another_version_is_found_out() {
+        let right = encode(&ToProxy::Drain, 0).unwrap();
+        for version in [0, VERSION - 1, VERSION + 1, u8::MAX] {
+            let mut other = right.clone();
+            other[0] = version;
+            run(async {
+                let says = |error: io::Error| {
+                    let expect = format!("it speaks version {version} and not {VERSION}");
+                    assert!(error.to_string().starts_with(&expect), "{error}");
+                    assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+                };
+                let (left, right) = pair().unwrap();
+                (0..3).for_each(|_| send(left.as_fd(), &other, &[]).unwrap());
+                says(receive_now::<ToProxy>(right.as_fd()).unwrap_err());
+                let right = Channel::new(right).unwrap();
+                says(right.receive::<ToProxy>().await.unwrap_err());
+                says(right.receive_whole::<ToProxy>().await.unwrap_err());
+                let mut other = encode(&ToGuard::Ready, 0).unwrap();
+                other[0] = version;
+                send(left.as_fd(), &other, &[]).unwrap();
+                says(right.receive_alone::<ToGuard>().await.unwrap_err());
+            });
+        }
     }
 
     #[test]

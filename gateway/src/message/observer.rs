@@ -1,8 +1,10 @@
 //! What the guard tells the observer: what to serve, and where the numbers of each process come from.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
-use super::telemetry::Telemetry;
+use super::{alert, collector::Collector, telemetry::Telemetry};
 use crate::{diagnostic::Diagnostic, settings, tls};
 
 /// What the guard tells the observer.
@@ -20,12 +22,22 @@ pub enum ToObserver {
     /// Carries a sealed [`Delivery`](super::delivery::Delivery), and the socket that takes one
     /// [`Delivered`](super::delivery::Delivered).
     Deliver,
+    /// Carries the socket by which commands of operators are relayed to the guard: [`Relayed`](super::relay::Relayed)
+    /// there, [`Answered`](super::relay::Answered) back.
+    Relay,
+    /// Carries the socket by which the guard tells its decisions: an [`Event`](super::event::Event) each.
+    Events,
+    /// Carries the files in which the observer keeps what outlives it: two for alerts and two for what is usual. One of
+    /// two is always whole.
+    Files,
+    /// Carries a sealed [`Question`](alert::Question), and the socket that takes one [`Said`](alert::Said).
+    Ask,
     /// What the guard measures itself.
     Telemetry(Telemetry),
 }
 
 /// Everything that the observer needs of the configuration.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObserverConfig {
     /// `admin.hosts`.
     pub hosts: Vec<String>,
@@ -36,11 +48,31 @@ pub struct ObserverConfig {
     /// The bearer token that is asked for.
     pub token: Option<Vec<u8>>,
     /// Where traces are sent; `None`: nowhere.
-    pub traces: Option<settings::traces::Settings>,
+    pub traces: Option<Collector>,
+    /// Where metrics are sent, and every how many seconds.
+    pub metrics: Option<(Collector, u64)>,
+    /// Where decisions are sent.
+    pub logs: Option<Collector>,
+    /// What somebody is told of, and how.
+    pub alerts: settings::alert::Settings,
+    /// When something is not usual; `None`: nothing is learned.
+    pub anomalies: Option<settings::anomalies::Settings>,
+}
+
+/// Without the token and the private key.
+impl fmt::Debug for ObserverConfig {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { hosts, is_unix, tls, token, traces, metrics, logs, alerts, anomalies } = self;
+        let (tls, token) = (tls.is_some(), token.is_some());
+        write!(
+            out,
+            "ObserverConfig({hosts:?}, {is_unix}, {tls}, {token}, {traces:?}, {metrics:?}, {logs:?}, {alerts:?}, {anomalies:?})"
+        )
+    }
 }
 
 /// TLS of the admin listener, all of it PEM.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AdminTls {
     /// The chain, leaf first.
     pub certificate: Vec<u8>,
@@ -61,7 +93,16 @@ impl ObserverConfig {
     pub fn new(
         settings: &settings::admin::Settings,
         traces: Option<&settings::traces::Settings>,
+        otlp: &settings::otlp::Settings,
+        (alerts, anomalies): (&settings::alert::Settings, Option<&settings::anomalies::Settings>),
     ) -> Result<Self, Diagnostic> {
+        let collector = |table: &str, settings: Option<&settings::otlp::Collector>| {
+            settings.map(|settings| Collector::new(settings).map_err(|fault| fault.under(table))).transpose()
+        };
+        let traces = collector("traces", traces.map(|traces| &traces.collector))?;
+        let metrics = collector("otlp_metrics", otlp.metrics.as_ref().map(|metrics| &metrics.collector))?;
+        let metrics = metrics.zip(otlp.metrics.as_ref().map(|metrics| metrics.interval.as_secs()));
+        let logs = collector("otlp_logs", otlp.logs.as_ref())?;
         let tls = settings.certificate.as_ref().map(|pair| AdminTls {
             certificate: pair.certificate.bytes.to_vec(),
             private_key: pair.private_key.bytes.to_vec(),
@@ -81,7 +122,10 @@ impl ObserverConfig {
             is_token.then(|| token.to_vec()).ok_or_else(wrong)
         });
         let is_unix = settings.listen.socket().is_some();
-        Ok(Self { hosts: settings.hosts.clone(), is_unix, tls, token: token.transpose()?, traces: traces.cloned() })
+        let (hosts, token) = (settings.hosts.clone(), token.transpose()?);
+        let alerts = alert::complete(alerts)?;
+        let anomalies = anomalies.cloned();
+        Ok(Self { hosts, is_unix, tls, token, traces, metrics, logs, alerts, anomalies })
     }
 }
 

@@ -3,8 +3,8 @@
 
 use std::{
     fs::File,
-    io::{self, Read as _, Seek as _, Write as _},
-    os::fd::OwnedFd,
+    io::{self, Write as _},
+    os::{fd::OwnedFd, unix::fs::FileExt as _},
 };
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
@@ -24,14 +24,37 @@ pub(crate) fn seal(content: &impl Serialize) -> io::Result<OwnedFd> {
     Ok(memory)
 }
 
-/// What the guard put into a file in memory.
+/// What was put into a file in memory. Where others read the same file at the same time, none moves the place where another
+/// one reads.
 ///
 /// # Errors
 /// The file cannot be read, or holds something else.
 pub(crate) fn unseal<T: DeserializeOwned>(descriptor: OwnedFd) -> io::Result<T> {
-    let mut file = File::from(descriptor);
-    file.rewind()?;
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
+    let file = File::from(descriptor);
+    let length = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+    let mut bytes = vec![0; length];
+    file.read_exact_at(&mut bytes, 0)?;
     postcard::from_bytes(&bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn many_read_one_file_at_once() {
+        let content: Vec<u32> = (0..200_000).collect();
+        let sealed = seal(&content).unwrap();
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                let copy = sealed.try_clone().unwrap();
+                scope.spawn(|| assert!(unseal::<Vec<u32>>(copy).unwrap() == content));
+            }
+        });
+        // What is no file in memory is not waited for.
+        let (pipe, _end) = nix::unistd::pipe().unwrap();
+        assert!(unseal::<u64>(pipe).is_err());
+    }
 }

@@ -6,16 +6,15 @@
 use serde::{Deserialize, Serialize};
 
 pub use histogram::Histogram;
-pub use limits::{MAX_LABEL, MAX_NAMES, MAX_TRACES, MAX_WEIGHT, OTHER};
-pub use metric::{Kind, Metric, Role, Row};
+pub use limits::{MAX_LABEL, MAX_NAMES, MAX_TRACES, MAX_WEIGHT, OTHER, label};
 pub use report::Report;
 pub use trace::{Step, StepSpan, Trace};
 
+pub use crate::metric::{Kind, Metric, Role, Row};
 use crate::sandbox;
 
 mod histogram;
 mod limits;
-mod metric;
 mod report;
 mod trace;
 
@@ -45,8 +44,7 @@ impl Series {
     /// The series of a metric with these labels.
     #[must_use]
     pub fn new(metric: Metric, labels: &[&str]) -> Self {
-        let label = |label: &&str| label.get(..label.floor_char_boundary(MAX_LABEL)).unwrap_or_default().to_owned();
-        Self { metric, labels: labels.iter().map(label).collect() }
+        Self { metric, labels: labels.iter().map(|text| label(text)).collect() }
     }
 
     /// Whether it is what a series of its metric must be.
@@ -100,6 +98,17 @@ impl Samples {
     #[expect(clippy::cast_precision_loss, reason = "numbers in metrics are floats")]
     pub fn level(&mut self, metric: Metric, labels: &[&str], level: u64) {
         self.0.push((Series::new(metric, labels), Value::Level(level as f64)));
+    }
+
+    /// A gauge of a time, from nanoseconds.
+    #[expect(clippy::cast_precision_loss, reason = "numbers in metrics are floats")]
+    pub fn seconds(&mut self, metric: Metric, labels: &[&str], nanos: u64) {
+        self.0.push((Series::new(metric, labels), Value::Level(nanos as f64 / 1e9)));
+    }
+
+    /// A gauge of any number.
+    pub fn number(&mut self, metric: Metric, labels: &[&str], number: f64) {
+        self.0.push((Series::new(metric, labels), Value::Level(number)));
     }
 
     /// A gauge that is 1 or 0.

@@ -5,11 +5,27 @@ use std::net::IpAddr;
 use gateway_common::source::Source;
 
 use super::{
+    compiler::{CompileResult, CompileTask},
+    delivery::{Delivered, Delivery, Parcel},
+    event::Event,
     observer::{AdminTls, ObserverConfig, ToObserver},
+    relay::{Answered, Relayed},
     telemetry::{Metric, Samples, Telemetry},
     *,
 };
-use crate::{request_id::RequestId, signal::Signal};
+use crate::{
+    auth::{
+        api_key::record::{KeyRecord, Profile},
+        revocation::Revoked,
+        role_paths::UnseenRoles,
+    },
+    limit::{
+        quota::{Span, UsedRow, Warned},
+        quotas::QuotaReport,
+    },
+    request_id::RequestId,
+    signal::Signal,
+};
 
 mod reading;
 
@@ -27,6 +43,17 @@ fn written(message: &impl Serialize) -> Vec<u8> {
     postcard::to_stdvec(message).unwrap()
 }
 
+fn parcel() -> Parcel {
+    let url = crate::settings::audit::Url {
+        is_tls: true,
+        host: "audit.example".to_owned(),
+        port: 443,
+        authority: "audit.example".to_owned(),
+        path: "/anchors".to_owned(),
+    };
+    Parcel::Post { url, content_type: "application/json".to_owned(), body: vec![7; 40] }
+}
+
 /// One of each kind, as it goes over a channel.
 fn messages() -> Vec<Vec<u8>> {
     let address: IpAddr = "192.0.2.7".parse().unwrap();
@@ -41,34 +68,53 @@ fn messages() -> Vec<Vec<u8>> {
         shadow: false,
         noted: 1,
     };
-    let counted =
-        Counted { answers: vec![1; 6], refused: vec![("banned".to_owned(), 7)], signals: vec![1; 16], connections: 3 };
+    let counted = Counted {
+        answers: vec![1; 6],
+        refused: vec![("banned".to_owned(), 7)],
+        signals: vec![1; Signal::ALL.len()],
+        connections: 3,
+    };
     let upstream = UpstreamReport {
         name: "items".to_owned(),
         servers: vec![("10.0.0.5:9000".to_owned(), ServerState::Ejected)],
         without_server: 1,
         over_limit: 2,
         retries: 3,
+        limit: Some(40),
     };
     let bundle = Bundle {
         path: "/etc/gateway/gateway.toml".into(),
         text: "[guard]".to_owned(),
         files: vec![("a".into(), vec![0; 9])],
-        bans: vec![BanInForce { id: 1, source: source(), expires: 2 }],
-        allows: vec![AllowInForce { source: source() }],
-        probations: vec![Probation { source: source(), until: 3 }],
-        tickets: None,
-        promoted: vec!["rule.a".to_owned()],
+        in_force: InForce {
+            bans: vec![BanInForce { id: 1, source: source(), expires: 2 }],
+            allows: vec![AllowInForce { source: source() }],
+            probations: vec![Probation { source: source(), until: 3 }],
+            promoted: vec!["rule.a".to_owned()],
+        },
         ..Bundle::default()
     };
     let tls = AdminTls { certificate: vec![1; 40], private_key: vec![2; 40], client_ca: Some(vec![3; 40]) };
     let config =
         ObserverConfig { hosts: vec!["a".to_owned()], tls: Some(tls), token: Some(vec![4; 20]), ..Default::default() };
+    let key = KeyRecord {
+        id: 1,
+        tag: [2; 32],
+        name: "deploy".to_owned(),
+        profile: Profile::default(),
+        expires: Some(3),
+        is_revoked: false,
+        is_replaced: false,
+        is_foreign: true,
+    };
+    let revoked = Revoked::Token { issuer: "a".to_owned(), id: "b".to_owned() };
     let mut samples = Samples::default();
     samples.count(Metric::AdminRequests, &["200"], 7);
     samples.level(Metric::ObserverSeries, &[], u64::MAX);
     let telemetry = Telemetry { serves: true, changed: samples.into_inner(), ..Telemetry::default() };
+    let row = Row { limit: "a".to_owned(), key: Some("address=192.0.2.1".to_owned()), left: Some(7), ..Row::default() };
     vec![
+        written(&ToGuard::Adopt { configuration: 7, stage: Stage::Serving }),
         written(&ToGuard::Ready),
         written(&ToGuard::Failed { reason: "why".to_owned() }),
         written(&ToGuard::BanRequest(Box::new(ask))),
@@ -77,13 +123,61 @@ fn messages() -> Vec<Vec<u8>> {
         written(&ToGuard::Refused(vec![(1, 2), (3, u64::MAX)])),
         written(&ToGuard::Counted(Box::new(counted))),
         written(&ToGuard::Upstream(Box::new(upstream))),
-        written(&ToGuard::WouldRefuse { requests: 1, sources: vec![Shadowed { source: source() }] }),
+        written(&ToGuard::WouldRefuse {
+            limit: "a".to_owned(),
+            requests: 1,
+            sources: vec![Shadowed { source: source() }],
+        }),
+        written(&ToGuard::Explained {
+            number: 1,
+            explanation: Box::new(explain::Explanation::Refused("a".to_owned())),
+        }),
+        written(&ToProxy::Explain { number: 1, question: Box::new(explain::Question::Request(Box::default())) }),
+        written(&ToGuard::UnseenRoles(vec![UnseenRoles {
+            issuer: "jwt".to_owned(),
+            path: "roles".to_owned(),
+            tokens: 100,
+        }])),
+        written(&ToGuard::WouldDeny { what: "route.a.scopes".to_owned(), requests: 1, principals: vec![1, u64::MAX] }),
         written(&ToGuard::Closed { ban: 1, connections: 2 }),
-        written(&ToGuard::Score { number: 1, scores: vec![("a".to_owned(), 2)] }),
+        written(&ToGuard::KeysUsed(vec![(u64::MAX, 7); 3])),
+        written(&ToGuard::Score {
+            number: 1,
+            scores: vec![("a".to_owned(), 2)],
+            limits: vec![row.clone()],
+            profile: None,
+        }),
+        written(&ToGuard::Limits { number: 1, rows: vec![row], more: 3 }),
+        written(&ToGuard::Pong { number: 7 }),
+        written(&ToGuard::Outdated { reason: "why".to_owned() }),
+        written(&ToGuard::Stalled { worker: 7 }),
+        written(&ToProxy::Ping { number: 7, heard: 6 }),
+        written(&ToGuard::QuotaUsed(Box::new(quota_report()))),
+        written(&ToProxy::QuotaUsed(Box::new(quota_report()))),
+        written(&ToProxy::Limits {
+            number: 1,
+            question: Question::SetQuota { quota: None, key: vec![("a".to_owned(), "b".to_owned())], used: 7 },
+        }),
         written(&ToProxy::Start { workers: 2, listeners: 1 }),
         written(&ToProxy::Banned { id: 1, source: source(), expires: 2 }),
+        written(&ToProxy::CredentialChanges(vec![CredentialChange::Key(key), CredentialChange::Revoked(revoked)])),
         written(&ToProxy::Score { number: 1, address }),
+        written(&ToProxy::Limits { number: 1, question: Question::Show(vec![("a".to_owned(), "b".to_owned())]) }),
         written(&ToObserver::Proxy { generation: 3 }),
+        written(&Relayed {
+            number: 1,
+            address: Some(address),
+            token: "gwat_x".to_owned(),
+            name: "block_add".to_owned(),
+            arguments: b"{}".to_vec(),
+        }),
+        written(&Answered { number: 1, status: 200 }),
+        written(&CompileTask { memory: 1 << 30, seconds: 30 }),
+        written(&CompileResult::Refused { faults: "route[0].schema: it is no schema".to_owned() }),
+        written(&Delivery { what: parcel(), ca: Some(vec![5; 40]) }),
+        written(&Delivered(Ok(vec![6; 40]))),
+        written(&Delivered(Err("nobody listens".to_owned()))),
+        written(&Event { line: "{\"event\":\"ban\"}".to_owned(), missed: 7 }),
         written(&ToObserver::Telemetry(telemetry.clone())),
         written(&telemetry),
         written(&bundle),
@@ -124,6 +218,12 @@ fn spoiled(message: &[u8], numbers: &mut Numbers) -> Vec<u8> {
 fn spoiled_messages_are_read_safely() {
     let mut numbers = Numbers(SEED);
     let mut read: u64 = 0;
+    // Where `cargo xtask fuzz message` begins.
+    if let Some(folder) = std::env::var_os("GATEWAY_FUZZ_SEEDS").map(PathBuf::from) {
+        for (number, message) in messages().into_iter().enumerate() {
+            std::fs::write(folder.join(format!("seed-{number}")), message).unwrap();
+        }
+    }
     for message in messages() {
         assert_eq!(reading::fault(&message), None);
         for _ in 0..SPOILED {
@@ -133,4 +233,15 @@ fn spoiled_messages_are_read_safely() {
         }
     }
     assert!(read > 1_000, "{read} are messages still");
+}
+
+fn quota_report() -> QuotaReport {
+    let row = |key, name: Option<&str>| UsedRow { key, units: -3, is_whole: true, name: name.map(Into::into) };
+    QuotaReport {
+        quota: "monthly".to_owned(),
+        counts: "requests of principal per month in UTC".to_owned(),
+        span: Span { start: -1, end: i64::MAX, again: 1, ends: u64::MAX },
+        rows: vec![row(u64::MAX, None), row(1, Some("principal=ada"))],
+        warned: vec![Warned { key: 1, percent: 80, most: 100 }],
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -10,23 +10,29 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::Body;
 use http_body_util::Full;
 
-use places::Places;
+use places::{Peer, Places};
+use responses::{response, text};
 pub(super) use server::{Socket, serve};
 
-use super::{exposition::Format, store::Store, traces::Exporter};
+use super::{alert::Alerts, baseline::Baselines, export::Exports, exposition::Format, relay::Relay, store::Store};
 use crate::{
+    clock::Now,
     message::{
         observer::ObserverConfig,
-        telemetry::{Metric, Role, Samples, Telemetry},
+        relay::Relayed,
+        telemetry::{Metric, Role, Samples, Series, Telemetry},
     },
     resident::Resident,
     sandbox,
 };
 
 mod access;
+mod commands;
 mod places;
+mod responses;
 mod server;
 
 /// So old a text may be for whoever asks again: many clients cost as much as one.
@@ -40,8 +46,23 @@ pub(super) struct Admin {
     answers: RefCell<BTreeMap<u16, u64>>,
     written: RefCell<HashMap<Format, (Instant, Bytes)>>,
     connections: RefCell<Places>,
-    exporter: Rc<Exporter>,
+    exports: Rc<Exports>,
+    alerts: Rc<Alerts>,
+    baselines: Rc<Baselines>,
+    relay: Rc<Relay>,
     own: Own,
+    /// The series of its own that were told last.
+    told: RefCell<BTreeSet<Series>>,
+}
+
+/// What is to become of a request.
+enum Judged {
+    /// It is answered, without a token or with one that is not good.
+    Answered(Response<Full<Bytes>>),
+    /// It has the token that it takes, and is answered.
+    Known(Response<Full<Bytes>>),
+    /// The guard answers it.
+    Command(Relayed),
 }
 
 /// What the observer knows of itself.
@@ -56,7 +77,8 @@ impl Admin {
     pub(super) fn new(
         config: ObserverConfig,
         store: Rc<RefCell<Store>>,
-        exporter: Rc<Exporter>,
+        (exports, alerts, baselines): (Rc<Exports>, Rc<Alerts>, Rc<Baselines>),
+        relay: Rc<Relay>,
         own: Own,
     ) -> anyhow::Result<Self> {
         let admin = Self {
@@ -66,8 +88,12 @@ impl Admin {
             answers: RefCell::default(),
             written: RefCell::default(),
             connections: RefCell::default(),
-            exporter,
+            exports,
+            alerts,
+            baselines,
+            relay,
             own,
+            told: RefCell::default(),
         };
         admin.configure(config)?;
         Ok(admin)
@@ -77,7 +103,11 @@ impl Admin {
     pub(super) fn configure(&self, config: ObserverConfig) -> anyhow::Result<()> {
         let tls = config.tls.as_ref().map(|tls| tls.compile().map_err(|fault| anyhow::anyhow!("{fault}")));
         *self.tls.borrow_mut() = tls.transpose()?;
-        self.exporter.configure(config.traces.clone());
+        self.exports.traces.configure(config.traces.as_ref());
+        self.exports.metrics.configure(config.metrics.as_ref());
+        self.exports.logs.configure(config.logs.as_ref());
+        self.alerts.configure(&config.alerts, Now::read());
+        self.baselines.configure(config.anomalies.as_ref());
         *self.config.borrow_mut() = config;
         Ok(())
     }
@@ -88,7 +118,13 @@ impl Admin {
         let mut samples = Samples::default();
         samples.level(Metric::ObserverSeries, &[], u64::try_from(store.series()).unwrap_or(u64::MAX));
         samples.count(Metric::ObserverRefused, &[], store.refused());
-        samples.count(Metric::Lost, &["traces_exported"], self.exporter.lost());
+        self.exports.measure(&mut samples);
+        self.alerts.measure(&mut samples, Now::read());
+        self.baselines.measure(&mut samples);
+        for (role, name) in [(Role::Guard, "guard"), (Role::Proxy, "proxy")] {
+            let nanos = u64::try_from(store.silence(role).as_nanos()).unwrap_or(u64::MAX);
+            samples.seconds(Metric::Silence, &[name], nanos);
+        }
         samples.sandbox("observer", &self.own.sandbox);
         if let Some(bytes) = self.own.resident.as_ref().and_then(|resident| resident.bytes().ok()) {
             samples.level(Metric::Memory, &["observer"], bytes);
@@ -96,22 +132,65 @@ impl Admin {
         for (code, count) in &*self.answers.borrow() {
             samples.count(Metric::AdminRequests, &[&code.to_string()], *count);
         }
-        let telemetry = Telemetry { serves: true, changed: samples.into_inner(), gone: Vec::new(), traces: Vec::new() };
+        let changed = samples.into_inner();
+        let now: BTreeSet<Series> = changed.iter().map(|(series, _)| series.clone()).collect();
+        let before = self.told.replace(now.clone());
+        let gone = before.difference(&now).cloned().collect();
+        let telemetry = Telemetry { serves: true, changed, gone, traces: Vec::new() };
         store.hear((Role::Observer, 0), telemetry);
     }
 
-    /// Answers one request.
-    fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
-        let answered = self.judge(request);
+    /// Answers one request, which came by the connection that has this place.
+    async fn answer<B>(&self, request: Request<B>, (place, peer): (u64, Peer), is_tls: bool) -> Response<Full<Bytes>>
+    where
+        B: Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
+    {
+        let answered = match self.judge(&request, peer, is_tls) {
+            Judged::Answered(answered) => answered,
+            Judged::Known(answered) => match self.connections.borrow_mut().is_known(place) {
+                true => answered,
+                false => text(StatusCode::SERVICE_UNAVAILABLE, "there are as many clients as there may be\n"),
+            },
+            Judged::Command(command) => self.command(command, place, request.into_body()).await,
+        };
         *self.answers.borrow_mut().entry(answered.status().as_u16()).or_default() += 1;
         answered
     }
 
-    fn judge<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+    /// Has the guard answer a command. Whoever sends its arguments slowly is a stranger all the while.
+    async fn command<B>(&self, command: Relayed, place: u64, body: B) -> Response<Full<Bytes>>
+    where
+        B: Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
+    {
+        let arguments = match commands::arguments(body).await {
+            Ok(arguments) => arguments,
+            Err(refused) => return *refused,
+        };
+        self.connections.borrow_mut().is_judged(place);
+        let answered = commands::relay(&self.relay, Relayed { arguments, ..command }).await;
+        let mut connections = self.connections.borrow_mut();
+        // The guard has not judged the token, or has found it bad.
+        let unknown = [StatusCode::UNAUTHORIZED, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT];
+        // Where there is no place more, what was done is told all the same.
+        if unknown.contains(&answered.status()) || !connections.is_known(place) {
+            connections.is_strange(place);
+        }
+        answered
+    }
+
+    fn judge<B>(&self, request: &Request<B>, peer: Peer, is_tls: bool) -> Judged {
         let config = self.config.borrow();
         if !config.is_unix && !access::is_ours(request, &config.hosts) {
-            return text(StatusCode::FORBIDDEN, "this host name is not one of admin.hosts\n");
+            return Judged::Answered(text(StatusCode::FORBIDDEN, "this host name is not one of admin.hosts\n"));
         }
+        if commands::is_command(request.uri().path()) {
+            return commands::read(request, peer, is_tls)
+                .map_or_else(|refused| Judged::Answered(*refused), Judged::Command);
+        }
+        self.tell(request, &config)
+    }
+
+    fn tell<B>(&self, request: &Request<B>, config: &ObserverConfig) -> Judged {
         let path = request.uri().path();
         // Whoever asks for health has no token, and is told nothing but that.
         let is_health = matches!(path, "/healthz" | "/readyz");
@@ -120,10 +199,15 @@ impl Admin {
         {
             let mut refused = text(StatusCode::UNAUTHORIZED, "the token of admin.token_file is needed\n");
             refused.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            return refused;
+            return Judged::Answered(refused);
         }
+        let answered = self.look(request, path, is_health);
+        if is_health || config.token.is_none() { Judged::Answered(answered) } else { Judged::Known(answered) }
+    }
+
+    fn look<B>(&self, request: &Request<B>, path: &str, is_health: bool) -> Response<Full<Bytes>> {
         if !is_health && path != "/metrics" {
-            return text(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n");
+            return text(StatusCode::NOT_FOUND, "there are /metrics, /healthz, /readyz and /v1/COMMAND\n");
         }
         if request.method() != Method::GET && request.method() != Method::HEAD {
             let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD are allowed\n");
@@ -155,20 +239,6 @@ impl Admin {
     }
 }
 
-fn text(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
-    response(status, "text/plain; charset=utf-8", Bytes::from_static(body.as_bytes()))
-}
-
-fn response(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,6 +251,10 @@ mod tests {
         }
     }
 
+    fn told() -> (Rc<Exports>, Rc<Alerts>, Rc<Baselines>) {
+        (Rc::default(), Rc::new(Alerts::new(Now::read())), Rc::default())
+    }
+
     fn own() -> Own {
         let sandbox = sandbox::Report { capabilities: Vec::new(), landlock: String::new(), seccomp: 0 };
         Own { sandbox, resident: None }
@@ -190,17 +264,23 @@ mod tests {
     fn check(token: Option<&str>, request: &[(&str, &str)], path: &str, expect: u16) {
         let mut store = Store::default();
         store.hear((Role::Proxy, 1), Telemetry { serves: true, ..Telemetry::default() });
-        let admin = Admin::new(config(token), Rc::new(RefCell::new(store)), Rc::default(), own()).unwrap();
+        let store = Rc::new(RefCell::new(store));
+        let admin = Admin::new(config(token), store, told(), Rc::default(), own()).unwrap();
         let mut built = Request::builder().uri(path);
         for (name, value) in request {
             built = if *name == "method" { built.method(*value) } else { built.header(*name, *value) };
         }
-        let answered = admin.answer(&built.body(()).unwrap());
+        let answered = answered(&admin, built.body(Full::<Bytes>::default()).unwrap());
         assert_eq!(answered.status().as_u16(), expect, "{token:?} {request:?} {path}");
         admin.measure();
         let told = Format::Text.write(&admin.store.borrow().sums());
         let row = format!("gateway_admin_requests_total{{code=\"{expect}\"}} 1\n");
         assert!(String::from_utf8(told).unwrap().contains(&row), "{row}");
+    }
+
+    fn answered(admin: &Admin, request: Request<Full<Bytes>>) -> Response<Full<Bytes>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(admin.answer(request, (0, Some([127, 0, 0, 1].into())), false))
     }
 
     #[test]
@@ -230,9 +310,39 @@ mod tests {
     }
 
     #[test]
+    fn commands_are_the_guards_to_answer() {
+        let (host, post) = (("host", "localhost"), ("method", "POST"));
+        let token = ("authorization", "Bearer gwat_0123456789abcdef");
+        check(None, &[host, post], "/v1/status", 401);
+        check(None, &[host, post, token, token], "/v1/status", 401);
+        check(None, &[host, post, ("authorization", "Basic YTpi")], "/v1/status", 401);
+        check(None, &[host, token], "/v1/status", 405);
+        check(None, &[("host", "evil.example"), post, token], "/v1/status", 403);
+        for path in ["/v1/", "/v1/Status", "/v1/a/b", "/v1/%73tatus", "/v1/block-add", &format!("/v1/{:a<65}", "")] {
+            check(None, &[host, post, token], path, 404);
+        }
+        // There is no guard here. The token for metrics is another matter.
+        check(None, &[host, post, token], "/v1/status", 503);
+        check(Some("0123456789abcdef"), &[host, post, token], "/v1/status", 503);
+
+        let admin = Admin::new(config(None), Rc::default(), told(), Rc::default(), own()).unwrap();
+        let mut request = Request::builder().method("POST").uri("/v1/status").header("host", "localhost");
+        request = request.header("authorization", "Bearer x");
+        let long = request.body(Full::from(vec![b' '; 50_000])).unwrap();
+        assert_eq!(answered(&admin, long).status(), StatusCode::PAYLOAD_TOO_LARGE);
+        let judged = |peer: &str, is_tls| {
+            let request = Request::builder().method("POST").uri("/v1/status").header("host", "localhost");
+            let request = request.header("authorization", "Bearer x").body(()).unwrap();
+            matches!(admin.judge(&request, Some(peer.parse().unwrap()), is_tls), Judged::Command(_))
+        };
+        assert!(judged("127.0.0.1", false) && judged("::ffff:127.0.0.1", false) && judged("192.0.2.1", true));
+        assert!(!judged("192.0.2.1", false), "a token over a network as it is");
+    }
+
+    #[test]
     fn nobody_serves_at_first() {
-        let admin = Admin::new(config(None), Rc::default(), Rc::default(), own()).unwrap();
-        let request = Request::builder().uri("/readyz").header("host", "localhost").body(()).unwrap();
-        assert_eq!(admin.answer(&request).status(), StatusCode::SERVICE_UNAVAILABLE);
+        let admin = Admin::new(config(None), Rc::default(), told(), Rc::default(), own()).unwrap();
+        let request = Request::builder().uri("/readyz").header("host", "localhost").body(Full::default()).unwrap();
+        assert_eq!(answered(&admin, request).status(), StatusCode::SERVICE_UNAVAILABLE);
     }
 }

@@ -42,7 +42,11 @@ pub(super) async fn deliver(sealed: OwnedFd, answer: OwnedFd) {
     }
 }
 
-async fn send(Delivery { what, ca }: Delivery) -> Result<Vec<u8>, String> {
+/// Delivers something.
+///
+/// # Errors
+/// For people: why it could not be delivered.
+pub(super) async fn send(Delivery { what, ca }: Delivery) -> Result<Vec<u8>, String> {
     let said = |error: io::Error| error.to_string();
     match what {
         Parcel::Post { url, content_type, body } => {

@@ -24,9 +24,13 @@ pub(super) type Sums = BTreeMap<Series, Value>;
 #[derive(Default)]
 pub(super) struct Store {
     processes: BTreeMap<Id, Process>,
+    /// How many channels there are to a proxy: a new guard gives it another before the one before ends.
+    channels: BTreeMap<Id, usize>,
     /// Of processes that have ended.
     ended: Group,
     refused: u64,
+    /// When the guard, and a proxy that serves, were heard last.
+    heard: BTreeMap<Role, Instant>,
 }
 
 #[derive(Default)]
@@ -49,6 +53,9 @@ impl Store {
         let process = self.processes.entry(id).or_default();
         process.heard = Some(Instant::now());
         process.serves = telemetry.serves;
+        if telemetry.serves {
+            self.heard.insert(id.0, Instant::now());
+        }
         for series in &telemetry.gone {
             process.group.remove(series);
         }
@@ -61,8 +68,19 @@ impl Store {
         }
     }
 
-    /// A process is gone.
+    /// There is a channel to a process.
+    pub(super) fn begin(&mut self, id: Id) {
+        *self.channels.entry(id).or_default() += 1;
+    }
+
+    /// A channel to a process is gone, and with the last one the process.
     pub(super) fn end(&mut self, id: Id) {
+        let left = self.channels.get(&id).map_or(0, |channels| channels.saturating_sub(1));
+        if left > 0 {
+            self.channels.insert(id, left);
+            return;
+        }
+        self.channels.remove(&id);
         let Some(process) = self.processes.remove(&id) else { return };
         for (mut series, value) in process.group.series {
             if !matches!(series.metric.row().kind, Kind::Counter | Kind::Histogram) {
@@ -74,6 +92,11 @@ impl Store {
             }
             self.ended.add(series, value);
         }
+    }
+
+    /// Another process has taken the place of this one, and goes on with the sums that it can know.
+    pub(super) fn forget(&mut self, id: Id) {
+        self.processes.remove(&id);
     }
 
     /// So much of what a process says could not be read.
@@ -95,6 +118,18 @@ impl Store {
     pub(super) fn is_ready(&self) -> bool {
         let proxies = self.processes.iter().filter(|((role, _), _)| *role == Role::Proxy);
         proxies.into_iter().any(|(_, process)| process.serves && process.is_heard())
+    }
+
+    /// How long nothing was heard of a role: of a proxy that serves, where it is that. The first time that it is asked
+    /// counts as heard.
+    pub(super) fn silence(&mut self, role: Role) -> Duration {
+        self.heard.entry(role).or_insert_with(Instant::now).elapsed()
+    }
+
+    /// Whether the guard and a proxy that serves were heard lately.
+    pub(super) fn is_well(&self) -> bool {
+        let is_heard = |role| self.heard.get(&role).is_some_and(|heard| heard.elapsed() < SILENT);
+        is_heard(Role::Guard) && is_heard(Role::Proxy)
     }
 
     /// Everything, brought together.
@@ -238,6 +273,24 @@ mod tests {
         assert_eq!(told(&store), [Some(8.0), Some(3.0), Some(0.0)]);
         store.end((Role::Proxy, 2));
         assert_eq!(told(&store), [Some(8.0), None, None]);
+
+        // A new guard gives a proxy another channel, by which everything is told again.
+        let third = (Role::Proxy, 3);
+        store.begin(third);
+        store.hear(third, say(5, 1, 1));
+        store.begin(third);
+        store.hear(third, say(5, 1, 1));
+        store.end(third);
+        assert_eq!(told(&store), [Some(13.0), Some(1.0), Some(1.0)]);
+        store.end(third);
+        assert_eq!(told(&store), [Some(13.0), None, None]);
+        // That guard counts anew, or goes on with what the kernel counts.
+        let packets = |store: &Store| level(store, Metric::Packets, &["blocked"]);
+        let guard = (Role::Guard, 0);
+        store.hear(guard, telemetry(true, |samples| samples.count(Metric::Packets, &["blocked"], 9)));
+        store.forget(guard);
+        store.hear(guard, telemetry(true, |samples| samples.count(Metric::Packets, &["blocked"], 4)));
+        assert_eq!(packets(&store), Some(4.0));
         assert_eq!(store.refused(), 0);
     }
 

@@ -160,6 +160,33 @@ fn behind(path: &str, count: usize) -> &str {
     rest
 }
 
+/// One parameter of a template.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parameter {
+    position: usize,
+    is_rest: bool,
+}
+
+impl Parameter {
+    /// The parameter `name` of the template `path`; `None`: it has none of this name.
+    #[must_use]
+    pub fn named(name: &str, path: &str) -> Option<Self> {
+        let (_, position, is_rest) = names(path).into_iter().find(|(known, ..)| *known == name)?;
+        Some(Self { position, is_rest })
+    }
+
+    /// What stands in its place in a canonical path that the template took; `None`: nothing.
+    #[must_use]
+    pub fn of<'a>(&self, path: &'a str) -> Option<&'a str> {
+        let found = if self.is_rest {
+            behind(path, self.position).strip_prefix('/')
+        } else {
+            segments(path).nth(self.position)
+        };
+        found.filter(|found| !found.is_empty())
+    }
+}
+
 /// The parameters of a template: name, position, and whether it takes everything from there on.
 fn names(path: &str) -> Vec<(&str, usize, bool)> {
     let segments = path.split('/').skip(1).enumerate();
@@ -221,6 +248,21 @@ mod tests {
             ("/{id}", "/x%3a{id}%40y", "/1%20", Ok("/x:1%20@y")),
         ] {
             makes(path, pattern, asked, expect);
+        }
+    }
+
+    #[test]
+    fn parameters() {
+        for (template, name, path, expect) in [
+            ("/a/{id}/b/{name}", "id", "/a/1/b/2", Some("1")),
+            ("/a/{id}/b/{name}", "name", "/a/1/b/2", Some("2")),
+            ("/a/{id}", "other", "/a/1", None),
+            ("/a/{*rest}", "rest", "/a/b/c", Some("b/c")),
+            ("/a/{*rest}", "rest", "/a", None),
+            ("/a/{*rest}", "rest", "/a/", None),
+        ] {
+            let found = Parameter::named(name, template).and_then(|parameter| parameter.of(path));
+            assert_eq!(found, expect, "{name} of {path}");
         }
     }
 

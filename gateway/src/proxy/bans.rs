@@ -2,3 +2,4 @@
 
 pub(super) mod enforced;
 pub(super) mod good_clients;
+pub(super) mod plan_members;

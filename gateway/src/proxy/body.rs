@@ -4,12 +4,13 @@
 use std::{
     cell::Cell,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use http_body::{Frame, SizeHint};
 
 use self::grpc_messages::Messages;
@@ -19,6 +20,7 @@ use super::{
     timing::{
         deadline::{self, Alarm},
         min_rate::MinRate,
+        throttle::Throttle,
     },
     upstream::headers,
 };
@@ -43,6 +45,8 @@ pub(super) struct BodyProgress {
     pub(super) taken: Cell<bool>,
     /// Whether the client has to send more before anything can be passed on.
     pub(super) waiting: Cell<bool>,
+    /// Whether that was ever so.
+    pub(super) waited: Cell<bool>,
 }
 
 /// A request's body as it is received.
@@ -85,6 +89,13 @@ impl Incoming {
         }
     }
 
+    /// It is read slowly: only a little of it is to be held in memory.
+    fn hold_little(&self) {
+        if let Self::Http2(body) = self {
+            body.hold_little();
+        }
+    }
+
     /// How much is known to be still to come.
     fn announced(&self) -> u64 {
         match self {
@@ -116,8 +127,12 @@ pub(super) struct RequestBody {
     progress: Rc<BodyProgress>,
     /// What came behind it, as far as it may pass.
     trailers: Option<HeaderMap>,
+    /// What may not come behind it, as only the gateway sets it.
+    own: Option<Arc<[HeaderName]>>,
     /// What it consists of, where that is gRPC.
     messages: Option<Messages>,
+    /// How it is held back, where it is.
+    throttle: Option<Box<Throttle>>,
 }
 
 impl RequestBody {
@@ -133,14 +148,28 @@ impl RequestBody {
             alarm: Alarm::default(),
             progress: Rc::default(),
             trailers: None,
+            own: None,
             messages: None,
+            throttle: None,
         }
     }
 
     /// The same body, of messages of gRPC that are no longer than it may be. How fast they come is the route's to say,
     /// and not the client's.
-    pub(super) fn of_messages(self) -> Self {
-        Self { messages: Some(Messages::new(self.left)), ..self }
+    /// Those that have come are counted in `count`.
+    pub(super) fn of_messages(self, count: Rc<Cell<u64>>) -> Self {
+        Self { messages: Some(Messages::new(self.left, count)), ..self }
+    }
+
+    /// The same body, behind which none of these headers passes.
+    pub(super) fn without(self, own: &Arc<[HeaderName]>) -> Self {
+        Self { own: (!own.is_empty()).then(|| Arc::clone(own)), ..self }
+    }
+
+    /// The same body, held back.
+    pub(super) fn held_back(self, throttle: Box<Throttle>) -> Self {
+        self.incoming.hold_little();
+        Self { throttle: Some(throttle), ..self }
     }
 
     pub(super) fn progress(&self) -> Rc<BodyProgress> {
@@ -162,6 +191,9 @@ impl RequestBody {
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         let piece = self.poll_unmarked(cx);
         self.progress.waiting.set(piece.is_pending());
+        if piece.is_pending() {
+            self.progress.waited.set(true);
+        }
         let piece = ready!(piece);
         match &piece {
             Some(Ok(piece)) => {
@@ -178,6 +210,10 @@ impl RequestBody {
     }
 
     fn poll_unmarked(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        if let Some(throttle) = &mut self.throttle {
+            // Meanwhile the client is not waited for.
+            ready!(throttle.poll(cx));
+        }
         loop {
             let Poll::Ready(frame) = self.incoming.poll_frame(cx) else {
                 if self.incoming.announced() > self.left {
@@ -198,7 +234,8 @@ impl RequestBody {
             let piece = match frame.into_data() {
                 Ok(piece) => piece,
                 Err(other) => {
-                    self.trailers = other.into_trailers().ok().and_then(headers::trailers);
+                    let own = self.own.as_deref().unwrap_or_default();
+                    self.trailers = other.into_trailers().ok().and_then(|all| headers::trailers(all, own));
                     continue;
                 }
             };
@@ -224,6 +261,9 @@ impl RequestBody {
                 return Poll::Ready(Some(Err(BodyError::TooLarge)));
             };
             self.left = left;
+            if let Some(throttle) = &mut self.throttle {
+                throttle.pass(piece.len());
+            }
             return Poll::Ready(Some(Ok(piece)));
         }
     }

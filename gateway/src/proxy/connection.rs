@@ -1,7 +1,7 @@
 //! One live connection of a client: what it is doing, since when, and whether and why it is to be closed.
 
 use std::{
-    cell::{Cell, OnceCell},
+    cell::{Cell, OnceCell, RefCell},
     net::SocketAddr,
     pin::pin,
     task::{Context, Poll},
@@ -11,18 +11,24 @@ use std::{
 use self::{
     activity::{Activity, Phase},
     closing::Closing,
+    fast_lane::FastLane,
+    plan::ProvedPlan,
     write_progress::WriteProgress,
 };
 use super::timing::{deadline::has_passed, write_batching::WriteTurn};
 use crate::{
+    admission::Class,
     client::Client,
+    limit::connection::Held,
     settings::timeouts::Timeouts,
     tls::{Secured, hello::Ja4},
 };
 
 pub(super) mod accept;
 pub(super) mod client_io;
+pub(super) mod fast_lane;
 mod handshake;
+pub(super) mod plan;
 pub(super) mod proxy_protocol;
 
 mod activity;
@@ -41,6 +47,12 @@ const GOODBYE: Duration = Duration::from_secs(1);
 const SILENT: Duration = Duration::from_secs(2);
 
 /// One live connection of a client.
+///
+/// Its own task drives it. Others reach it through the worker's list of connections: the tick, which closes what is overdue,
+/// bans, a reload, and every request in flight on it. So what it knows is in cells, not in the task. `ja4` and `secured` are
+/// written once and read by each request and its log line, which may outlast the task. `shook` is taken by the first
+/// request. `write_turn` and `recheck` are signals between the task and those others. What only the next step needs is
+/// returned instead: the tunnel, how a protocol ended, whether the client may still be sending.
 pub(super) struct Connection {
     /// The client at the other end, or the one that the PROXY protocol names.
     pub(super) client: Cell<Client>,
@@ -54,6 +66,16 @@ pub(super) struct Connection {
     pub(super) shook: Cell<u64>,
     /// Whether its task waits for nothing but its turn to write.
     pub(super) write_turn: WriteTurn,
+    /// Whether requests in flight are to be looked at: what their clients proved themselves by may be revoked.
+    recheck: Cell<bool>,
+    /// Whether the kernel serves it before unknown clients.
+    pub(super) fast_lane: FastLane,
+    /// What plan the client has, where that matters to the kernel.
+    pub(super) plan: ProvedPlan,
+    /// The highest class of the requests that came by it so far.
+    class: Cell<Option<Class>>,
+    /// What it takes of limits on connections.
+    held: RefCell<Held>,
     activity: Activity,
     writes: WriteProgress,
     closing: Closing,
@@ -68,10 +90,37 @@ impl Connection {
             secured: OnceCell::new(),
             shook: Cell::new(0),
             write_turn: WriteTurn::default(),
+            recheck: Cell::new(false),
+            fast_lane: FastLane::default(),
+            plan: ProvedPlan::default(),
+            class: Cell::new(None),
+            held: RefCell::default(),
             activity: Activity::new(),
             writes: WriteProgress::default(),
             closing: Closing::new(),
         }
+    }
+
+    /// It takes this of limits on connections, until it is gone.
+    pub(super) fn hold(&self, held: Held) {
+        drop(self.held.replace(held));
+    }
+
+    /// A request of this class came by it, of a client that `is_known`.
+    pub(super) fn note_class(&self, class: Class, is_known: bool) {
+        if is_known {
+            self.class.set(Some(self.class.get().map_or(class, |before| before.min(class))));
+        }
+    }
+
+    /// Whether a client proved on it that it is of the highest class.
+    pub(super) fn is_highest(&self) -> bool {
+        self.class.get() == Some(Class::default())
+    }
+
+    /// Whether a client proved on it who it is.
+    pub(super) const fn is_known(&self) -> bool {
+        self.class.get().is_some()
     }
 
     /// The TLS hello has come: its fingerprint, where that is wanted.
@@ -220,6 +269,17 @@ impl Connection {
     /// Whether its client certificate would have to be verified anew.
     pub(super) const fn is_stale(&self) -> bool {
         self.closing.is_stale()
+    }
+
+    /// Something was revoked: whatever is in flight is looked at now, also if nothing comes.
+    pub(super) fn recheck(&self) {
+        self.recheck.set(true);
+        self.wake();
+    }
+
+    /// Whether it is to be looked at; once.
+    pub(super) fn takes_recheck(&self) -> bool {
+        self.recheck.take()
     }
 
     /// Wakes the task that drives it.

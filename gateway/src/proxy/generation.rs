@@ -3,20 +3,25 @@
 //!
 //! *Invariant:* a worker counts its references by `Rc`: no request touches a count that other workers touch.
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc};
+use std::{collections::HashMap, net::SocketAddr, path::PathBuf, rc::Rc, sync::Arc};
 
 use anyhow::Context as _;
+use gateway_common::source::Source;
 
 use super::{
+    bans::enforced::EnforcedBans,
+    passwords::Passwords,
     upstream::{ServerGroup, SharedUpstream},
     validators::Validators,
     worker::measures::Measures,
 };
 use crate::{
-    clock::Now,
+    auth::PasswordCheck,
+    clock::{self, Now},
     config::{self, Config},
-    message::Bundle,
-    settings::{self, listener::Listener},
+    message::{Bundle, InForce, bundle::file_digest},
+    refusal::{Refusal, Reject},
+    settings::{self, limit::Seed, listener::Listener},
     snapshot::Snapshot,
 };
 
@@ -30,6 +35,10 @@ pub(super) struct ProcessLimits {
 
 /// A compiled configuration, as all workers share it.
 pub(super) struct Compiled {
+    /// By this number the guard knows it.
+    pub(super) number: u64,
+    /// The files that it was compiled from, and their digests.
+    pub(super) files: HashMap<PathBuf, [u8; 32]>,
     pub(super) snapshot: Snapshot,
     /// Whether there is an admin listener, so that requests are measured.
     is_observed: bool,
@@ -39,6 +48,8 @@ pub(super) struct Compiled {
     pub(super) upstreams: Box<[Arc<SharedUpstream>]>,
     /// The threads that validate large bodies.
     pub(super) validators: Arc<Validators>,
+    /// The threads that compare passwords; `None`: there are none to compare.
+    passwords: Option<Arc<Passwords>>,
     /// The most connections: as configured, or fewer if there are not enough descriptors for upstream connections as
     /// well (D03).
     pub(super) max_connections: usize,
@@ -48,7 +59,8 @@ impl Compiled {
     /// Compiles what the guard sent. What has not changed since `before` is shared with it. Nothing of what is served
     /// changes until [`Self::put_in_force`].
     pub(super) fn new(bundle: &Bundle, before: Option<&Self>, limits: ProcessLimits) -> anyhow::Result<Self> {
-        let config = Config::load(&bundle.path, bundle).map_err(|diagnostics| anyhow::anyhow!("{diagnostics}"))?;
+        let mut config = Config::load(&bundle.path, bundle).map_err(|diagnostics| anyhow::anyhow!("{diagnostics}"))?;
+        config.proxy.limits.seed = bundle.seed.map(Seed);
         let (is_observed, traces) = (config.admin.is_some(), config.traces);
         let snapshot = match before {
             Some(before) => before.snapshot.succeeded_by(config.proxy),
@@ -61,23 +73,46 @@ impl Compiled {
         let upstreams = snapshot.settings.upstreams.iter();
         let upstreams: Box<[_]> =
             upstreams.map(|upstream| SharedUpstream::new(upstream, find(known, &upstream.name))).collect();
-        let validates = snapshot.served.iter().any(|route| route.schema.is_some());
+        let validates = snapshot.served.iter().any(|route| {
+            route.schema.is_some() || route.contract.is_some() || route.waf.is_some() || route.graphql.is_some()
+        });
         let validators = match before.map(|before| &before.validators) {
             Some(known) if known.are_started() || !validates => Arc::clone(known),
             _ if validates => {
                 // One thread for two workers, as they share the machine's cores.
                 let started = Validators::start(limits.workers / 2);
-                Arc::new(started.context("cannot start the threads that validate bodies")?)
+                Arc::new(started.context("cannot start the threads that validate requests")?)
             }
             _ => Arc::new(Validators::none()),
         };
+        let passwords = match before.and_then(|before| before.passwords.as_ref()) {
+            _ if snapshot.settings.auth.basic.is_none() => None,
+            Some(known) => Some(Arc::clone(known)),
+            None => {
+                let started = Passwords::start(limits.workers / 2);
+                Some(Arc::new(started.context("cannot start the threads that compare passwords")?))
+            }
+        };
         let max_connections = snapshot.settings.connections_within(limits.descriptors);
-        Ok(Self { snapshot, is_observed, traces, upstreams, validators, max_connections })
+        Ok(Self {
+            number: bundle.number,
+            files: bundle.files.iter().map(|(path, content)| (path.clone(), file_digest(content))).collect(),
+            snapshot,
+            is_observed,
+            traces,
+            upstreams,
+            validators,
+            passwords,
+            max_connections,
+        })
     }
 
     /// Goes on with what is known of clients and servers. To be called once, at the moment from which this one serves.
     pub(super) fn put_in_force(&self, before: Option<&Self>) {
         self.renew_upstream_tls();
+        if let Some(limits) = &self.snapshot.limits {
+            limits.tick(Now::read());
+        }
         let Some(before) = before else { return };
         self.snapshot.put_in_force(&before.snapshot, Now::read());
         for upstream in &self.upstreams {
@@ -85,6 +120,16 @@ impl Compiled {
                 upstream.put_in_force(before);
             }
         }
+    }
+
+    /// Takes what operators and rules have in force in the place of what was known before.
+    pub(super) fn take_in_force(&self, in_force: &InForce, bans: &EnforcedBans) {
+        let now = clock::monotonic();
+        bans.replace(&in_force.bans, &in_force.allows, now);
+        for probation in &in_force.probations {
+            self.snapshot.detector.watch(probation.source, probation.until, now);
+        }
+        in_force.promoted.iter().for_each(|what| self.snapshot.enforce(what));
     }
 
     /// New connections to servers speak TLS by the files of this moment.
@@ -138,6 +183,17 @@ impl Generation {
         &self.compiled.validators
     }
 
+    /// Whether a password is the one of its hash, for a request of `source`.
+    ///
+    /// # Errors
+    /// As [`Passwords::compare`].
+    pub(super) async fn compare(&self, check: Box<PasswordCheck>, source: Source) -> Result<bool, Refusal> {
+        match (&self.compiled.passwords, &self.snapshot().settings.auth.basic) {
+            (Some(passwords), Some(settings)) => passwords.compare(check, source, settings).await,
+            _ => Err(Refusal::new(Reject::Unavailable, "no thread compares passwords")),
+        }
+    }
+
     pub(super) fn max_connections(&self) -> usize {
         self.compiled.max_connections
     }
@@ -145,6 +201,11 @@ impl Generation {
     /// The group of an upstream.
     pub(super) fn group(&self, upstream: &str) -> Option<&Rc<ServerGroup>> {
         self.upstreams.iter().find(|group| group.name() == upstream)
+    }
+
+    /// By this number the guard knows the configuration.
+    pub(super) fn number(&self) -> u64 {
+        self.compiled.number
     }
 
     /// The listener of an address.

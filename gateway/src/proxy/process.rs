@@ -2,8 +2,13 @@
 
 mod configurations;
 pub(super) mod control;
+mod credentials;
+pub(super) mod guard_link;
+mod heartbeat;
+mod limits;
 pub(super) mod main;
 pub(super) mod memory;
+mod quotas;
 pub(super) mod scheduling;
 mod telemetry;
 mod worker_thread;

@@ -1,15 +1,24 @@
 //! One request from its head to its answer. Read `pipeline` first.
 
+mod contract;
 pub(super) mod exchange;
 mod forward;
 mod grpc;
 mod grpc_status;
+mod inspect;
+mod limited;
 mod local_reply;
+mod looked;
+mod lookup;
+mod observe;
+mod outcome;
 mod pipeline;
-mod problem;
+mod priority;
+pub(in crate::proxy) mod problem;
 pub(super) mod requests;
 mod respond;
 pub(super) mod response_body;
 mod routing;
 mod trace;
 mod unserved;
+mod withdrawn;

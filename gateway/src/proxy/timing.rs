@@ -3,4 +3,5 @@
 pub(super) mod date;
 pub(super) mod deadline;
 pub(super) mod min_rate;
+pub(super) mod throttle;
 pub(super) mod write_batching;

@@ -1,8 +1,8 @@
 //! A connection that became a tunnel: its bytes are carried both ways, as fast as the slower side takes them, until it is
 //! over.
 //!
-//! *Invariant:* a tunnel ends when its client is banned, its token expires (unless the route says otherwise), nothing
-//! passes for `timeouts.tunnel_idle`, it is older than `timeouts.tunnel`, or a drain is over (W02).
+//! *Invariant:* a tunnel ends when its client is banned, its token or key is revoked, its token expires (unless the route
+//! says otherwise), nothing passes for `timeouts.tunnel_idle`, it is older than `timeouts.tunnel`, or a drain is over (W02).
 
 use std::{
     io,
@@ -21,7 +21,10 @@ use super::{
         client_io::{ClientIo, TunnelIo},
     },
     request::exchange::Exchange,
-    timing::deadline::{self, Alarm},
+    timing::{
+        deadline::{self, Alarm},
+        throttle::Throttle,
+    },
     upstream::UpstreamResponse,
 };
 
@@ -65,7 +68,9 @@ impl Tunnel {
     pub(super) async fn run(mut self, early: Bytes, io: &Rc<ClientIo>) {
         let Some((stream, first)) = self.response.switched() else { return };
         let bytes_in = Rc::clone(self.exchange.outcome.bytes_in.get_or_insert_default());
-        let (mut client, mut up, mut down) = (TunnelIo(Rc::clone(io)), Direction::new(early), Direction::new(first));
+        let throttles = std::mem::take(&mut self.exchange.throttles);
+        let (mut up, mut down) = (Direction::new(early, throttles.upload), Direction::new(first, throttles.download));
+        let mut client = TunnelIo(Rc::clone(io));
         let mut alarm = Alarm::default();
         let mut active = deadline::now();
         let ended = std::future::poll_fn(|cx| {
@@ -84,6 +89,9 @@ impl Tunnel {
             }
             if let Some(why) = self.closed(cx) {
                 return Poll::Ready(Some(why));
+            }
+            if self.exchange.is_revoked() {
+                return Poll::Ready(Some("revoked"));
             }
             while alarm.poll(LOOK, cx).is_ready() {
                 alarm.rest();
@@ -141,6 +149,8 @@ struct Direction {
     space: Box<[u8]>,
     passed: u64,
     state: DirectionState,
+    /// How it is held back, where it is.
+    throttle: Option<Box<Throttle>>,
 }
 
 #[derive(PartialEq, Eq)]
@@ -152,8 +162,8 @@ enum DirectionState {
 }
 
 impl Direction {
-    fn new(first: Bytes) -> Self {
-        Self { under_way: first, space: vec![0; UNDER_WAY].into(), passed: 0, state: DirectionState::Open }
+    fn new(first: Bytes, throttle: Option<Box<Throttle>>) -> Self {
+        Self { under_way: first, space: vec![0; UNDER_WAY].into(), passed: 0, state: DirectionState::Open, throttle }
     }
 
     fn is_over(&self) -> bool {
@@ -185,6 +195,12 @@ impl Direction {
                 }
                 DirectionState::Open => {}
             }
+            if let Some(throttle) = &mut self.throttle
+                && throttle.poll(cx).is_pending()
+            {
+                ready!(Pin::new(&mut *to).poll_flush(cx))?;
+                return Poll::Pending;
+            }
             let mut buffer = ReadBuf::new(&mut self.space);
             if Pin::new(&mut *from).poll_read(cx, &mut buffer)?.is_pending() {
                 // Flush now: the next bytes may take long.
@@ -195,6 +211,9 @@ impl Direction {
                 self.state = DirectionState::Ending;
             } else {
                 self.under_way = Bytes::copy_from_slice(buffer.filled());
+                if let Some(throttle) = &mut self.throttle {
+                    throttle.pass(self.under_way.len());
+                }
             }
         }
     }

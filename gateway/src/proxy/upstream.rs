@@ -16,6 +16,7 @@ use super::{
     tunnel::upgrade::UpgradeRequest,
 };
 use crate::{
+    admission::Class,
     authz::Permit,
     clock,
     refusal::{Refusal, Reject},
@@ -24,6 +25,7 @@ use crate::{
 mod balance;
 mod dial;
 mod error;
+mod gate;
 mod group;
 pub(super) mod headers;
 mod health;
@@ -50,6 +52,7 @@ pub(super) use self::{
     timeout::AttemptTimeouts,
 };
 use self::{
+    gate::Passage,
     group::Attempt,
     pool::Lease,
     request::OriginalBody,
@@ -67,6 +70,8 @@ pub(super) struct ForwardJob<'a> {
     pub(super) form: HeadFormat,
     pub(super) timeouts: AttemptTimeouts,
     pub(super) attempts: Attempts,
+    /// How early it is served where not all can be.
+    pub(super) class: Class,
 }
 
 /// How a request was sent, for the access log.
@@ -81,12 +86,16 @@ pub(super) struct Attempts {
     /// How long it waited for a connection that there was, and for connections that were opened. Nanoseconds.
     pub(super) queue: Option<u64>,
     pub(super) connect: Option<u64>,
+    /// When the first of these began to be opened: `CLOCK_MONOTONIC`, nanoseconds; 0: none was.
+    pub(super) opened_at: u64,
+    /// Whether `concurrency` refused it.
+    pub(super) is_shed: bool,
 }
 
 impl Attempts {
     /// It was not sent.
     pub(super) const fn none() -> Self {
-        Self { server: None, retries: 0, is_timed: false, queue: None, connect: None }
+        Self { server: None, retries: 0, is_timed: false, queue: None, connect: None, opened_at: 0, is_shed: false }
     }
 
     /// A connection to `server` was got, `kept` or new, `before` being when it was asked for.
@@ -96,6 +105,9 @@ impl Attempts {
         }
         let Some(before) = before else { return };
         let took = clock::monotonic().saturating_sub(before);
+        if !kept && self.opened_at == 0 {
+            self.opened_at = before;
+        }
         let sum = if kept { &mut self.queue } else { &mut self.connect };
         *sum = Some(sum.unwrap_or_default().saturating_add(took));
     }
@@ -113,6 +125,14 @@ pub(super) async fn forward(
     let (group, timeouts) = (job.group, job.timeouts);
     let body = OriginalBody::of(job.request.body());
     let slot = group.admit()?;
+    let mut passage = None;
+    if group.state.gate.is_some() {
+        let left = TimeLeft::new(&timeouts, None).of_caller(deadline::now());
+        // Boxed, as most requests do without it.
+        let passed = Box::pin(group.pass(job.class, left)).await;
+        job.attempts.is_shed = passed.is_err();
+        passage = passed?;
+    }
     let settings = &group.state.settings.retry;
     let mut time = TimeLeft::new(&timeouts, settings.timeout);
     let mut retry = RetryState::new(settings, job.request.method());
@@ -134,12 +154,18 @@ pub(super) async fn forward(
         }
         let began = deadline::now();
         let (timeout, cut_short) = time.of_attempt(began);
+        passage.iter_mut().for_each(Passage::send);
         let sent = in_time(pin!(lease.send(&mut job.request, job.form, turn)), body.progress(), timeout).await;
         let failure = match &sent {
             None => Some(AttemptFailure::TimedOut { cut_short }),
             Some(Ok(head)) => AttemptFailure::of_head(head, job.wanted.as_deref()),
             Some(Err(error)) => Some(AttemptFailure::of_error(*error, lease.is_kept())),
         };
+        if let Some(passage) = &mut passage {
+            let status = sent.as_ref().and_then(|sent| sent.as_ref().ok()).map(|head| head.status);
+            let is_late = matches!(failure, Some(AttemptFailure::TimedOut { cut_short: false }));
+            passage.sent(status, is_late, job.wanted.is_none() && !body.is_slow());
+        }
         let next = match failure {
             None => {
                 group.state.succeeded(server);

@@ -1,4 +1,4 @@
-//! Threads that validate large bodies, so that no other request of a worker waits for them.
+//! Threads that validate large requests, so that no other request of a worker waits for them.
 
 use std::{
     io,
@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use crate::{
     os::{self, Policy},
     refusal::{Refusal, Reject},
-    validate::schema::{STACK, Schema},
+    validate::schema::STACK,
 };
 
 /// The most bodies that wait.
@@ -22,15 +22,11 @@ const QUEUE: usize = 256;
 
 /// The threads that validate bodies.
 pub(super) struct Validators {
-    /// `None`: no route has a schema.
+    /// `None`: no route asks for it.
     jobs: Option<SyncSender<Job>>,
 }
 
-struct Job {
-    schema: Arc<Schema>,
-    body: Bytes,
-    verdict: oneshot::Sender<Result<(), Refusal>>,
-}
+type Job = Box<dyn FnOnce() + Send>;
 
 impl Validators {
     /// For a proxy that validates no bodies.
@@ -58,19 +54,40 @@ impl Validators {
         self.jobs.is_some()
     }
 
-    /// Validates a body.
+    /// Has a body judged.
     ///
     /// # Errors
     /// The body is invalid, or too many bodies wait.
-    pub(super) async fn validate(&self, schema: Arc<Schema>, body: Bytes) -> Result<(), Refusal> {
+    pub(super) async fn validate(
+        &self,
+        body: Bytes,
+        judge: impl FnOnce(&[u8]) -> Result<(), Refusal> + Send + 'static,
+    ) -> Result<(), Refusal> {
+        self.run(move || judge(&body)).await?
+    }
+
+    /// Judges something on one of the threads.
+    ///
+    /// # Errors
+    /// Too much waits.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        judge: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
         let busy = |why| Refusal { retry_after: Some(1), ..Refusal::new(Reject::Unavailable, why) };
         let (verdict, judged) = oneshot::channel();
+        let job = move || {
+            // Its client may have left meanwhile.
+            if !verdict.is_closed() {
+                drop(verdict.send(judge()));
+            }
+        };
         let Some(jobs) = &self.jobs else { return Err(busy("no thread validates bodies")) };
-        jobs.try_send(Job { schema, body, verdict }).map_err(|error| match error {
+        jobs.try_send(Box::new(job)).map_err(|error| match error {
             TrySendError::Full(_) => busy("too many bodies wait for validation"),
             TrySendError::Disconnected(_) => busy("no thread validates bodies"),
         })?;
-        judged.await.unwrap_or_else(|_dropped| Err(busy("no thread validates bodies")))
+        judged.await.map_err(|_dropped| busy("no thread validates bodies"))
     }
 }
 
@@ -81,10 +98,7 @@ fn judge_all(queue: &Mutex<Receiver<Job>>) {
     }
     loop {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Job { schema, body, verdict }) = job else { return };
-        // Its client may have left meanwhile.
-        if !verdict.is_closed() {
-            verdict.send(schema.validate(&body)).unwrap_or_default();
-        }
+        let Ok(job) = job else { return };
+        job();
     }
 }

@@ -2,6 +2,7 @@
 //! no request waits for another core.
 
 use std::{
+    borrow::Cow,
     cell::{Cell, RefCell},
     net::SocketAddr,
     rc::Rc,
@@ -17,20 +18,23 @@ use self::{
     shared::Shared,
 };
 use super::{
-    bans::good_clients::GoodClients,
+    bans::{good_clients::GoodClients, plan_members::PlanMembers},
     connection::{Close, CloseReason, Connection},
     generation::{Compiled, Generation},
     memory::slab::Slab,
 };
 use crate::{
+    admission::Pressure,
     client::Client,
     clock,
     detect::BanRequest,
     log::sink::Lines,
-    message::{ToGuard, telemetry::Trace},
+    message::{MAX_PLAN_MEMBERS, PlanMember, telemetry::Trace},
     request_id::RequestId,
+    sparse::Sparse,
 };
 
+pub(super) mod asks;
 pub(super) mod counters;
 pub(super) mod measures;
 pub(super) mod messages;
@@ -49,7 +53,12 @@ pub(super) struct Worker {
     pub(super) lines: Lines,
     pub(super) draining: Cell<bool>,
     pub(super) good_clients: GoodClients,
+    pub(super) plan_members: PlanMembers,
     pub(super) counters: Counters,
+    /// Answers whose header does not say what they cost.
+    pub(super) wrong_costs: Sparse,
+    /// What it refuses because it has too much to do.
+    pub(super) pressure: Cell<Pressure>,
     traces: RefCell<Vec<Trace>>,
     connections: RefCell<Slab<Rc<Connection>>>,
     events: mpsc::Sender<Event>,
@@ -71,6 +80,8 @@ pub(super) enum NotAdmitted {
     Banned,
     /// The proxy has too many connections, or is too large.
     Full,
+    /// Its source makes too many connections, which is an offence: over these limits.
+    OverLimit(Rc<Connection>, Cow<'static, str>),
     /// Its source has too many connections, which is an offence.
     OverPerSource(Rc<Connection>),
 }
@@ -78,6 +89,7 @@ pub(super) enum NotAdmitted {
 impl Drop for Admitted {
     fn drop(&mut self) {
         self.worker.connections.borrow_mut().remove(self.place);
+        self.connection.fast_lane.leave(&self.worker.shared.fast_lane);
         self.worker.shared.leave(self.connection.client.get().source);
     }
 }
@@ -99,7 +111,10 @@ impl Worker {
             lines,
             draining: Cell::new(false),
             good_clients: GoodClients::default(),
+            plan_members: PlanMembers::default(),
             counters: Counters::default(),
+            wrong_costs: Sparse::default(),
+            pressure: Cell::default(),
             traces: RefCell::default(),
             connections: RefCell::default(),
             events,
@@ -157,7 +172,8 @@ impl Worker {
         if self.shared.bans.refuses(peer.ip(), clock::monotonic()) {
             return Err(NotAdmitted::Banned);
         }
-        if self.shared.sheds() {
+        if self.shared.is_over_memory() {
+            self.shared.note_shed();
             return Err(NotAdmitted::Full);
         }
         if self.shared.connections.fetch_add(1, Ordering::Relaxed) >= self.generation.borrow().max_connections() {
@@ -171,6 +187,10 @@ impl Worker {
             self.shared.connections.fetch_sub(1, Ordering::Relaxed);
             return Err(NotAdmitted::OverPerSource(connection));
         }
+        if let Err(over) = self.count(&connection, client) {
+            self.shared.leave(client.source);
+            return Err(NotAdmitted::OverLimit(connection, over));
+        }
         let place = self.connections.borrow_mut().insert(Rc::clone(&connection));
         Ok(Admitted { connection, worker: Rc::clone(self), place })
     }
@@ -179,8 +199,34 @@ impl Worker {
     fn enter(&self, client: Client) -> bool {
         let most = self.generation.borrow().snapshot().settings.max_connections_per_source;
         self.shared.enter(client.source, most)
-            || ((client.is_trusted || self.shared.bans.allows(client.address.ip()))
-                && self.shared.enter(client.source, usize::MAX))
+            || (self.is_exempt(client) && self.shared.enter(client.source, usize::MAX))
+    }
+
+    /// Counts a connection of `client` by the limits on connections. `Err`: it is over these.
+    fn count(&self, connection: &Connection, client: Client) -> Result<(), Cow<'static, str>> {
+        let generation = self.generation.borrow();
+        let limits = &generation.snapshot().connection_limits;
+        if limits.is_empty() || self.is_exempt(client) {
+            return Ok(());
+        }
+        let held = limits.accept(client.source, client.address.ip(), clock::monotonic());
+        held.map(|held| connection.hold(held)).map_err(|refusal| refusal.detail)
+    }
+
+    /// Counts a TLS handshake of `client`. `Err`: it is over these limits.
+    pub(super) fn count_handshake(&self, client: Client) -> Result<(), Cow<'static, str>> {
+        let generation = self.generation.borrow();
+        let limits = &generation.snapshot().connection_limits;
+        if limits.is_empty() || self.is_exempt(client) {
+            return Ok(());
+        }
+        let shaken = limits.shake_hands(client.source, client.address.ip(), clock::monotonic());
+        shaken.map_err(|refusal| refusal.detail)
+    }
+
+    /// Whether a client may have any number of connections.
+    fn is_exempt(&self, client: Client) -> bool {
+        client.is_trusted || self.shared.bans.allows(client.address.ip())
     }
 
     /// A trusted proxy names the client of a connection: the connection counts as that client's from now on.
@@ -191,9 +237,54 @@ impl Worker {
         if !self.enter(client) {
             return Err(NotAdmitted::OverPerSource(Rc::clone(connection)));
         }
+        if let Err(over) = self.count(connection, client) {
+            self.shared.forget(client.source);
+            return Err(NotAdmitted::OverLimit(Rc::clone(connection), over));
+        }
         self.shared.forget(connection.client.get().source);
         connection.client.set(client);
         Ok(())
+    }
+
+    /// Where members of plans have connections, as far as the guard is to be told of it now.
+    pub(super) fn take_plan_members(&self, now: u64) -> Option<Vec<PlanMember>> {
+        let generation = self.generation();
+        generation.snapshot().kernel_plans.as_ref()?;
+        let tables = generation.snapshot().authenticators.tables();
+        self.plan_members.take(now, || {
+            let (now, mut all) = (clock::Now::read().unix_seconds(), Vec::new());
+            self.each(|connection| {
+                if all.len() < MAX_PLAN_MEMBERS {
+                    all.extend(connection.plan.member(connection.client.get().source, tables, now));
+                }
+            });
+            all
+        })
+    }
+
+    /// Takes marks for the fast lane back whose credentials have expired or are revoked, and all of them where there is no
+    /// fast lane any more.
+    pub(super) fn review_fast_lane(&self) {
+        let all = &self.shared.fast_lane;
+        if all.marked() == 0 {
+            return;
+        }
+        let generation = self.generation();
+        let (is_there, now) = (generation.snapshot().settings.fast_lane.is_some(), clock::Now::read().unix_seconds());
+        let tables = generation.snapshot().authenticators.tables();
+        self.each(|connection| {
+            if is_there {
+                connection.fast_lane.review(all, tables, now);
+            } else {
+                connection.fast_lane.leave(all);
+            }
+        });
+    }
+
+    /// Whether there are so many connections that soon there is no room for others.
+    pub(super) fn is_nearly_full(&self) -> bool {
+        let most = self.generation.borrow().max_connections();
+        self.shared.connections.load(Ordering::Relaxed) >= most - most / 16
     }
 
     /// Whether it has no connections.
@@ -220,12 +311,8 @@ impl Worker {
 
     /// Asks the guard for a ban, at once. If the socket to it is full, the control thread waits for room.
     pub(super) fn ask(&self, ask: BanRequest) {
-        let message = ToGuard::BanRequest(Box::new(ask));
-        if self.shared.asks.get().is_some_and(|asks| asks.try_send(&message).is_ok()) {
-            return;
-        }
-        if let ToGuard::BanRequest(ask) = message {
-            self.tell(Event::BanRequest(*ask));
+        if let Some(ask) = self.shared.asks.ask(ask) {
+            self.tell(Event::BanRequest(ask));
         }
     }
 

@@ -1,6 +1,7 @@
 //! Matches a request against a route's conditions, and finds two routes whose conditions one request could meet.
 //!
-//! *Invariant:* nothing is allocated, and what is there twice equals nothing: two readers could take different ones.
+//! *Invariant:* nothing is allocated. What is there more than once counts if all of it says the same: of two values an
+//! upstream could take either, so that neither may decide what is asked of the request.
 
 use http::HeaderMap;
 
@@ -9,22 +10,31 @@ use crate::{
     settings::route::{Condition, Subject, Test},
 };
 
+/// Whether a request meets a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Met {
+    /// It does, with every value that it has.
+    Yes,
+    /// It does not, with none of them.
+    No,
+    /// Some of its values do, and others do not.
+    Ambiguous,
+}
+
 impl Condition {
     /// Whether a request with this query and these headers meets it.
-    pub(super) fn is_met(&self, query: &str, headers: &HeaderMap) -> bool {
+    pub(super) fn is_met(&self, query: &str, headers: &HeaderMap) -> Met {
         match &self.subject {
             Subject::Header(name) => {
-                let mut lines = headers.get_all(name).iter();
-                let Some(first) = lines.next() else { return false };
-                self.test.takes(|| first.as_bytes().iter().copied(), lines.next().is_some())
+                let lines = headers.get_all(name).iter();
+                all_agree(lines.map(|line| self.test.takes(line.as_bytes().iter().copied())))
             }
             Subject::Query(name) => {
-                let mut values = query.split('&').filter_map(|pair| {
+                let values = query.split('&').filter_map(|pair| {
                     let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
                     decoded(key).eq(name.bytes()).then_some(value)
                 });
-                let Some(first) = values.next() else { return false };
-                self.test.takes(|| decoded(first), values.next().is_some())
+                all_agree(values.map(|value| self.test.takes(decoded(value))))
             }
         }
     }
@@ -46,13 +56,21 @@ impl Condition {
 }
 
 impl Test {
-    fn takes<I: Iterator<Item = u8>>(&self, value: impl FnOnce() -> I, is_repeated: bool) -> bool {
+    fn takes(&self, value: impl Iterator<Item = u8>) -> bool {
         match self {
             Self::Present => true,
-            Self::Equals(_) | Self::Prefix(_) if is_repeated => false,
-            Self::Equals(whole) => value().eq(whole.bytes()),
-            Self::Prefix(start) => value().take(start.len()).eq(start.bytes()),
+            Self::Equals(whole) => value.eq(whole.bytes()),
+            Self::Prefix(start) => value.take(start.len()).eq(start.bytes()),
         }
+    }
+}
+
+fn all_agree(mut values: impl Iterator<Item = bool>) -> Met {
+    match values.next() {
+        None => Met::No,
+        Some(first) if values.any(|other| other != first) => Met::Ambiguous,
+        Some(true) => Met::Yes,
+        Some(false) => Met::No,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, Method};
 
-use super::Routes;
+use super::{Routes, condition::Met};
 use crate::{route::target::Target, settings::route::Route};
 
 /// What is in a route's way.
@@ -51,10 +51,12 @@ impl Routes {
                 Some(Ok(_)) if !deciding.contains(&index) && exactness(route) < best => Way::LessExact,
                 Some(Ok(_)) if !deciding.contains(&index) => Way::LessLiteral,
                 Some(Ok(_)) if !route.methods.is_empty() && !route.methods.contains(method) => Way::Method,
-                Some(Ok(_)) => match route.when.iter().position(|condition| !condition.is_met(query, headers)) {
-                    Some(unmet) => Way::Condition(unmet),
-                    None => Way::AskedLater,
-                },
+                Some(Ok(_)) => {
+                    match route.when.iter().position(|condition| condition.is_met(query, headers) != Met::Yes) {
+                        Some(unmet) => Way::Condition(unmet),
+                        None => Way::AskedLater,
+                    }
+                }
             })
         };
         routes.iter().enumerate().map(way).collect()

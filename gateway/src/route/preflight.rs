@@ -3,7 +3,7 @@
 
 use http::{HeaderMap, HeaderName, Method};
 
-use super::Routes;
+use super::{Routes, condition::Met};
 use crate::{
     route::target::Target,
     settings::route::{Condition, Subject},
@@ -24,7 +24,7 @@ impl Routes {
         for served in found.iter().flat_map(|found| found.value).filter(|served| served.takes(method)) {
             let may_be_met = |condition: &Condition| match &condition.subject {
                 Subject::Header(name) => may_have(name),
-                Subject::Query(_) => condition.is_met(query, &HeaderMap::new()),
+                Subject::Query(_) => condition.is_met(query, &HeaderMap::new()) != Met::No,
             };
             if !served.when.iter().all(may_be_met) {
                 continue;

@@ -74,6 +74,12 @@ impl Target {
         self.odd
     }
 
+    /// Whether its path holds what programs read in different ways.
+    #[must_use]
+    pub fn is_odd(&self) -> bool {
+        self.odd != PathRules::default()
+    }
+
     /// The host, lower case, without its port.
     #[must_use]
     pub fn host(&self) -> &str {

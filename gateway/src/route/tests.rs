@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     path::PathRules,
     settings::{
+        auth::{Accepted, Methods},
         authz::Requirement,
         route::{Action, Subject, Test},
     },
@@ -15,13 +16,19 @@ const LOCAL: std::net::SocketAddr = std::net::SocketAddr::new(std::net::IpAddr::
 
 fn route(host: Option<&str>, path: &str, methods: &[&str]) -> Route {
     Route {
+        name: None,
+        tags: Vec::new(),
+        shadow: Vec::new(),
         host: host.map(str::to_owned),
         path: path.into(),
         methods: methods.iter().map(|method| method.parse().unwrap()).collect(),
         when: Vec::new(),
+        accepted: Accepted { methods: Methods::Any(Vec::new()), bound_tokens: false },
         require: Requirement::Public,
         scopes: Vec::new(),
         claims: Vec::new(),
+        sources: None,
+        allow_if: Vec::new(),
         action: Action::Forward(0),
         rewrite: None,
         request_headers: None,
@@ -30,6 +37,12 @@ fn route(host: Option<&str>, path: &str, methods: &[&str]) -> Route {
         allow_in_path: PathRules::default(),
         timeouts: None,
         schema: None,
+        parameters: Vec::new(),
+        refuses_unknown_query: false,
+        api: None,
+        follows_document: false,
+        graphql: None,
+        waf: None,
         max_body: None,
         upgrade: None,
         cors: None,
@@ -280,11 +293,22 @@ fn conditions() {
         ("/?beta=1&beta=2", &[("x-v", "2")], Some(2)),
         ("/", &[("x-v", "3.1")], Some(3)),
         ("/", &[("x-v", "3")], Some(0)),
-        ("/", &[("x-v", "2"), ("x-v", "2")], Some(0)),
+        ("/", &[("x-v", "2"), ("x-v", "2")], Some(1)),
+        ("/", &[("x-v", "3.1"), ("x-v", "3.2")], Some(3)),
+        // The upstream could read the one or the other: no route takes it.
+        ("/", &[("x-v", "2"), ("x-v", "3.1")], None),
+        ("/", &[("x-v", "3.1"), ("x-v", "2")], None),
+        ("/", &[("x-v", "2"), ("x-v", "")], None),
+        ("/", &[("x-v", "4"), ("x-v", "5")], Some(0)),
+        // The upstream would get none at all.
+        ("/", &[("x-v", "2"), ("connection", "close, X-V")], None),
+        ("/", &[("x-v", "2"), ("connection", "close, x-w")], Some(1)),
+        ("/?beta", &[("x-v", "2"), ("x-v", "1")], None),
         ("/q", &[], None),
         ("/q?a+b=c%26d", &[], Some(4)),
         ("/q?%61%20b=c%26d&z", &[], Some(4)),
         ("/q?a+b=c%26d&a+b=x", &[], None),
+        ("/q?a+b=c%26d&a%20b=c%26d", &[], Some(4)),
         ("/q?a+b=c", &[], None),
     ] {
         finds_one(&routes, "a.example", path, sent, expect);
@@ -360,5 +384,29 @@ fn one_of_many_is_found_without_asking_the_others() {
         assert_eq!(routes.find(&target, &Method::GET, &HeaderMap::new()).ok(), Some(number), "{host}{path}");
         let asked: usize = routes.tables(&host).map(|table| table.at(&path).map_or(0, |found| found.value.len())).sum();
         assert_eq!(asked, 1, "{host}{path}");
+    }
+}
+
+/// T07: of a header that is there twice all values are judged. Where they are for different routes, no route takes the
+/// request, whichever comes first: nobody gets what one of both would give, nor dodges what one of both would ask.
+#[test]
+fn t07_a_header_that_is_there_twice_gives_nothing() {
+    let role = |value: &str| with(None, "/r", &[equals("x-role", value)]);
+    let routes = [role("admin"), with(None, "/r", &[prefix("x-role", "oper")]), role("user"), route(None, "/r", &[])];
+    let sent = |roles: &[&'static str]| roles.iter().map(|role| ("x-role", *role)).collect::<Vec<_>>();
+    for (roles, expect) in [
+        (&["admin"][..], Some(0)),
+        (&["operator"], Some(1)),
+        (&["user"], Some(2)),
+        (&["operator", "oper"], Some(1)),
+        (&["user", "admin"], None),
+        (&["admin", "user"], None),
+        (&["admin", "admin"], Some(0)),
+        (&["", "admin"], None),
+        (&["admin", ""], None),
+        (&["guest", "guest"], Some(3)),
+        (&["user, admin"], Some(3)),
+    ] {
+        finds_one(&routes, "a.example", "/r", &sent(roles), expect);
     }
 }

@@ -1,6 +1,6 @@
 //! The system calls that each process may make, by what it makes them for.
 //!
-//! *Invariant:* the guard may make every call that the proxy may: the proxy begins with the guard's filter.
+//! *Invariant:* the launcher may make every call that the others may: they begin with its filter.
 
 use super::filter::{Allow, Condition, is, masked};
 
@@ -137,8 +137,11 @@ const ALWAYS_OLD: &[i64] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const ALWAYS_OLD: &[i64] = &[];
 
-/// What the guard does besides: it keeps files, and it starts, signals and buries proxies, which give up what they have
-/// left before they do anything else.
+/// How a process comes to speak to anybody whom it does not speak to already.
+const MEETING: &[i64] =
+    &[libc::SYS_accept, libc::SYS_accept4, libc::SYS_bind, libc::SYS_connect, libc::SYS_socket, libc::SYS_socketpair];
+
+/// What the guard does besides: it keeps files.
 const GUARD: &[i64] = &[
     // Files and folders of its own; where is Landlock's business.
     libc::SYS_fallocate,
@@ -155,6 +158,43 @@ const GUARD: &[i64] = &[
     libc::SYS_utimensat,
     // A configuration handed over in memory.
     libc::SYS_memfd_create,
+    452, // fchmodat2
+];
+
+#[cfg(target_arch = "x86_64")]
+const GUARD_OLD: &[i64] = &[
+    libc::SYS_chmod,
+    libc::SYS_chown,
+    libc::SYS_mkdir,
+    libc::SYS_rename,
+    libc::SYS_renameat,
+    libc::SYS_rmdir,
+    libc::SYS_sync_file_range,
+    libc::SYS_unlink,
+];
+#[cfg(not(target_arch = "x86_64"))]
+const GUARD_OLD: &[i64] = &[
+    38, // renameat
+    84, // sync_file_range
+];
+
+/// bpf(2) commands that the guard goes on using: element lookup, update, delete, next key (1 to 4), pin and open a pin
+/// (6, 7), information (15), batches (24 to 27), create, update and detach a link (28, 29, 34). Creating maps and
+/// loading programs are not among them.
+const BPF_COMMANDS: [u64; 14] = [1, 2, 3, 4, 6, 7, 15, 24, 25, 26, 27, 28, 29, 34];
+
+/// What the start of a guard takes besides: it makes maps and loads the program (0, 5, 18, 22, 35), and finds out what
+/// there is already (11 to 14, 16, 19, 30, 31).
+const BPF_COMMANDS_START: [u64; 13] = [0, 5, 11, 12, 13, 14, 16, 18, 19, 22, 30, 31, 35];
+
+/// What the launcher does: it listens, and starts, signals and buries processes. And what is done once as another process
+/// starts, before that confines itself.
+const LAUNCHER: &[i64] = &[
+    libc::SYS_getpriority,
+    libc::SYS_listen,
+    libc::SYS_sched_setattr,
+    libc::SYS_setpgid,
+    libc::SYS_signalfd4,
     // Another process.
     libc::SYS_chdir,
     libc::SYS_execve,
@@ -177,32 +217,19 @@ const GUARD: &[i64] = &[
     444, // landlock_create_ruleset
     445, // landlock_add_rule
     446, // landlock_restrict_self
-    452, // fchmodat2
 ];
 
 #[cfg(target_arch = "x86_64")]
-const GUARD_OLD: &[i64] = &[
-    libc::SYS_chmod,
-    libc::SYS_chown,
-    libc::SYS_fork,
-    libc::SYS_mkdir,
-    libc::SYS_rename,
-    libc::SYS_renameat,
-    libc::SYS_rmdir,
-    libc::SYS_sync_file_range,
-    libc::SYS_unlink,
-    libc::SYS_vfork,
-];
+const LAUNCHER_OLD: &[i64] = &[libc::SYS_fork, libc::SYS_vfork];
 #[cfg(not(target_arch = "x86_64"))]
-const GUARD_OLD: &[i64] = &[
-    38, // renameat
-    84, // sync_file_range
-];
+const LAUNCHER_OLD: &[i64] = &[];
 
-/// bpf(2) commands that the guard goes on using: element lookup, update, delete, next key (1 to 4), pin and open a pin
-/// (6, 7), information (15), batches (24 to 27), create, update and detach a link (28, 29, 34). Creating maps and
-/// loading programs are not among them.
-const BPF_COMMANDS: [u64; 14] = [1, 2, 3, 4, 6, 7, 15, 24, 25, 26, 27, 28, 29, 34];
+/// `SIOCETHTOOL`: what an interface can do.
+const IOCTL_START: u64 = 0x8946;
+
+/// `PR_SET_PDEATHSIG`: no process outlives the launcher. `PR_CAPBSET_DROP`, `PR_CAP_AMBIENT`: how a process gives up
+/// capabilities.
+const PRCTL_START: &[u64] = &[1, 24, 47];
 
 /// `CLONE_NEWNS`, `CLONE_NEWCGROUP`, `_NEWUTS`, `_NEWIPC`, `_NEWUSER`, `_NEWPID`, `_NEWNET`.
 const NAMESPACES: u64 = 0x7e02_0000;
@@ -233,8 +260,6 @@ const IOCTL: &[u64] = &[0x5401, 0x802c_542a, 0x5413, 0x541b, 0x5421, 0x5451, 0x8
 /// `PR_GET_DUMPABLE`, `PR_SET_NAME`, `PR_GET_NAME`, `PR_CAPBSET_READ`, `PR_SET_NO_NEW_PRIVS`, `PR_GET_NO_NEW_PRIVS`,
 /// `PR_SET_VMA` (names of memory) and `PR_GET_AUXV`.
 const PRCTL: &[u64] = &[3, 15, 16, 23, 38, 39, 0x5356_4d41, 0x4155_5856];
-/// `PR_CAPBSET_DROP`, `PR_CAP_AMBIENT`: how a proxy gives up capabilities.
-const PRCTL_GUARD: &[u64] = &[24, 47];
 const PR_SET_DUMPABLE: u64 = 4;
 
 /// `SCHED_OTHER`, `SCHED_BATCH`.
@@ -242,6 +267,45 @@ const POLICIES: &[u64] = &[0, 3];
 
 /// What the proxy may do, `pid` being its own id.
 pub(super) fn proxy(pid: u32) -> Allow {
+    alone(pid)
+}
+
+/// What the compiler may do, `pid` being its own id: it has a channel, and makes no other.
+pub(super) fn compiler(pid: u32) -> Allow {
+    let mut allow = alone(pid);
+    allow.never(MEETING);
+    allow
+}
+
+/// What the guard may do, `pid` being its own id.
+pub(super) fn guard(pid: u32) -> Allow {
+    let mut allow = alone(pid);
+    for calls in [GUARD, GUARD_OLD] {
+        allow.always(calls);
+    }
+    allow.any_of(libc::SYS_bpf, 0, &BPF_COMMANDS);
+    allow.any_of(libc::SYS_fcntl, 1, FCNTL_GUARD);
+    allow.when(libc::SYS_prctl, &[is(0, PR_SET_DUMPABLE), is(1, 0)]);
+    // What addresses this host has.
+    allow.when(libc::SYS_socket, &[is(0, AF_NETLINK), is(2, 0)]);
+    allow
+}
+
+/// What the launcher may do: all that those do which it starts.
+pub(super) fn launcher() -> Allow {
+    let mut allow = guard(std::process::id());
+    for calls in [LAUNCHER, LAUNCHER_OLD] {
+        allow.always(calls);
+    }
+    allow.when(libc::SYS_clone, &[masked(0, NAMESPACES, 0)]);
+    allow.any_of(libc::SYS_bpf, 0, &BPF_COMMANDS_START);
+    allow.any_of(libc::SYS_ioctl, 1, &[IOCTL_START]);
+    allow.any_of(libc::SYS_prctl, 0, PRCTL_START);
+    allow
+}
+
+/// What a process may do that starts no other one, `pid` being its own id.
+fn alone(pid: u32) -> Allow {
     let mut allow = shared();
     allow.when(libc::SYS_clone, &[masked(0, NAMESPACES | CLONE_THREAD, CLONE_THREAD)]);
     allow.when(libc::SYS_tgkill, &[is(0, pid.into())]);
@@ -249,22 +313,6 @@ pub(super) fn proxy(pid: u32) -> Allow {
         // All that its raise(3) has.
         allow.always(&[libc::SYS_tkill]);
     }
-    allow
-}
-
-/// What the guard may do.
-pub(super) fn guard() -> Allow {
-    let mut allow = shared();
-    for calls in [GUARD, GUARD_OLD] {
-        allow.always(calls);
-    }
-    allow.when(libc::SYS_clone, &[masked(0, NAMESPACES, 0)]);
-    allow.any_of(libc::SYS_bpf, 0, &BPF_COMMANDS);
-    allow.any_of(libc::SYS_fcntl, 1, FCNTL_GUARD);
-    allow.any_of(libc::SYS_prctl, 0, PRCTL_GUARD);
-    allow.when(libc::SYS_prctl, &[is(0, PR_SET_DUMPABLE), is(1, 0)]);
-    // What addresses this host has.
-    allow.when(libc::SYS_socket, &[is(0, AF_NETLINK), is(2, 0)]);
     allow
 }
 
@@ -297,15 +345,34 @@ fn shared() -> Allow {
     allow
 }
 
+/// The sockets that a process may make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Families {
+    /// Of the internet and of this host, and what addresses this host has.
+    Netlink,
+    /// None.
+    None,
+    /// Of the internet and of this host.
+    Usual,
+}
+
 /// Sockets of other families are answered as by a kernel that does not have them: whoever tries goes on without, as
-/// the resolver of the C library does. `netlink`: that one is there.
-pub(super) fn families(netlink: bool) -> Allow {
-    let mut families = vec![AF_UNIX, AF_INET, AF_INET6];
-    families.extend(netlink.then_some(AF_NETLINK));
-    let others: Vec<Condition> = families.into_iter().map(|family| Condition::Not(0, family)).collect();
+/// the resolver of the C library does.
+pub(super) fn families(families: Families) -> Allow {
+    let families: &[u64] = match families {
+        Families::Netlink => &[AF_UNIX, AF_INET, AF_INET6, AF_NETLINK],
+        Families::None => &[],
+        Families::Usual => &[AF_UNIX, AF_INET, AF_INET6],
+    };
+    let others: Vec<Condition> = families.iter().map(|family| Condition::Not(0, *family)).collect();
     let mut found = Allow::default();
-    found.when(libc::SYS_socket, &others);
-    found.when(libc::SYS_socketpair, &others);
+    for call in [libc::SYS_socket, libc::SYS_socketpair] {
+        if others.is_empty() {
+            found.always(&[call]);
+        } else {
+            found.when(call, &others);
+        }
+    }
     found
 }
 

@@ -46,6 +46,13 @@ impl Allow {
         }
     }
 
+    /// Whatever was said of these calls before, they are not among them.
+    pub(super) fn never(&mut self, calls: &[i64]) {
+        for call in calls {
+            self.0.remove(call);
+        }
+    }
+
     /// Where all of these conditions hold, besides what was said of the call before.
     pub(super) fn when(&mut self, call: i64, conditions: &[Condition]) {
         self.0.entry(call).or_default().push(conditions.to_vec());

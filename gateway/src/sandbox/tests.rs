@@ -51,6 +51,13 @@ fn the_proxy_can_do_what_it_needs_and_no_more() {
 }
 
 #[test]
+fn the_compiler_meets_nobody() {
+    let folder = folder("compiler");
+    holds("compiler", &folder);
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
 fn the_guard_can_do_what_it_needs_and_no_more() {
     let folder = folder("guard");
     holds("guard", &folder);
@@ -83,6 +90,7 @@ fn child() {
             Writes::Log(folder.join("logs/access.log")),
             Writes::Socket(folder.join("run/control.sock")),
         ]),
+        Some("compiler") => compiler(),
         _ => proxy(&[]),
     };
     let report = report.unwrap();
@@ -92,7 +100,13 @@ fn child() {
         os::attempt_32_bit();
         return;
     }
+    if role == "compiler" {
+        refused_to_the_compiler();
+        eprintln!("confined and done");
+        return;
+    }
     refused_to_both();
+    refused_once_confined();
     works_for_both();
     // Reads and writes are Landlock's, and a kernel may be without.
     let has_landlock = !report.landlock.starts_with("NOT");
@@ -320,39 +334,69 @@ fn works_for_both() {
     assert_eq!(large.iter().map(|byte| u64::from(*byte)).sum::<u64>(), 64 << 20);
 }
 
-fn refused_to_the_proxy() {
-    use libc::{EAFNOSUPPORT, EPERM};
+/// What the launcher alone does, or is done before a process confines itself.
+fn refused_once_confined() {
+    use libc::EPERM;
     check(&[
         ("another process", libc::SYS_clone, &[17], EPERM),
-        ("netlink", libc::SYS_socket, &[16, RAW, 0], EAFNOSUPPORT),
-        ("netlink audit", libc::SYS_socket, &[16, RAW, 9], EAFNOSUPPORT),
-        ("PR_SET_DUMPABLE 0", libc::SYS_prctl, &[4, 0], EPERM),
         ("a signal to others", libc::SYS_tgkill, &[1, 1, 0], EPERM),
-        ("F_SETLK", libc::SYS_fcntl, &[0, 6, 0], EPERM),
+        ("PR_CAPBSET_DROP", libc::SYS_prctl, &[24, 1], EPERM),
     ]);
     for call in [
-        libc::SYS_bpf,
         libc::SYS_capset,
         libc::SYS_chdir,
         libc::SYS_execve,
         libc::SYS_execveat,
-        libc::SYS_fchmodat,
-        libc::SYS_fchownat,
-        libc::SYS_ftruncate,
         libc::SYS_kill,
         libc::SYS_landlock_create_ruleset,
-        libc::SYS_memfd_create,
-        libc::SYS_mkdirat,
         libc::SYS_pidfd_open,
         libc::SYS_pidfd_send_signal,
-        libc::SYS_renameat2,
         libc::SYS_seccomp,
         libc::SYS_setgid,
         libc::SYS_setgroups,
         libc::SYS_setresuid,
         libc::SYS_setuid,
-        libc::SYS_unlinkat,
         libc::SYS_wait4,
+    ] {
+        check(&[("not once confined", call, &[], EPERM)]);
+    }
+}
+
+fn refused_to_the_compiler() {
+    use libc::{EAFNOSUPPORT, EPERM};
+    refused_once_confined();
+    check(&[
+        ("IPv4", libc::SYS_socket, &[2, 1, 0], EAFNOSUPPORT),
+        ("IPv6", libc::SYS_socket, &[10, 2, 0], EAFNOSUPPORT),
+        ("UNIX", libc::SYS_socket, &[1, 1, 0], EAFNOSUPPORT),
+        ("a pair", libc::SYS_socketpair, &[1, 1, 0, 0], EAFNOSUPPORT),
+        ("accept", libc::SYS_accept4, &[0, 0, 0, 0], EPERM),
+        ("bind", libc::SYS_bind, &[0, 0, 0], EPERM),
+        ("connect", libc::SYS_connect, &[0, 0, 0], EPERM),
+        ("bpf", libc::SYS_bpf, &[0, 0, 0], EPERM),
+    ]);
+    let large = vec![1_u8; 16 << 20];
+    let compiled = thread::spawn(move || large.len()).join().unwrap();
+    assert_eq!(compiled, 16 << 20, "memory and threads");
+}
+
+fn refused_to_the_proxy() {
+    use libc::{EAFNOSUPPORT, EPERM};
+    check(&[
+        ("netlink", libc::SYS_socket, &[16, RAW, 0], EAFNOSUPPORT),
+        ("netlink audit", libc::SYS_socket, &[16, RAW, 9], EAFNOSUPPORT),
+        ("PR_SET_DUMPABLE 0", libc::SYS_prctl, &[4, 0], EPERM),
+        ("F_SETLK", libc::SYS_fcntl, &[0, 6, 0], EPERM),
+    ]);
+    for call in [
+        libc::SYS_bpf,
+        libc::SYS_fchmodat,
+        libc::SYS_fchownat,
+        libc::SYS_ftruncate,
+        libc::SYS_memfd_create,
+        libc::SYS_mkdirat,
+        libc::SYS_renameat2,
+        libc::SYS_unlinkat,
     ] {
         check(&[("not the proxy", call, &[], EPERM)]);
     }
@@ -381,8 +425,7 @@ fn refused_to_the_guard() {
 
 fn works_for_the_guard(folder: &Path, has_landlock: bool) {
     check(&[("netlink", libc::SYS_socket, &[16, RAW, 0], 0), ("PR_SET_DUMPABLE 0", libc::SYS_prctl, &[4, 0], 0)]);
-    let told = Command::new("/bin/sh").args(["-c", "echo started"]).output().unwrap();
-    assert_eq!(told.stdout, b"started\n", "{told:?}");
+    assert!(Command::new("/bin/sh").args(["-c", "echo started"]).output().is_err(), "it starts a program");
     assert!(fs::read("/etc/passwd").is_ok_and(|text| !text.is_empty()), "reads stay open");
 
     let state = folder.join("state");
@@ -427,10 +470,12 @@ fn works_for_the_guard(folder: &Path, has_landlock: bool) {
 }
 
 #[test]
-fn a_proxy_begins_with_the_filter_of_the_guard() {
-    let (proxy, guard) = (calls::proxy(1), calls::guard());
-    let missing: Vec<i64> = proxy.calls().filter(|call| !guard.has(*call)).collect();
-    assert!(missing.is_empty(), "{missing:?}");
+fn every_process_begins_with_the_filter_of_the_launcher() {
+    let launcher = calls::launcher();
+    for of in [calls::proxy(1), calls::guard(1), calls::compiler(1)] {
+        let missing: Vec<i64> = of.calls().filter(|call| !launcher.has(*call)).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
 }
 
 #[test]

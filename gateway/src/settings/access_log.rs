@@ -68,7 +68,7 @@ impl Default for Settings {
 }
 
 /// Parameters of a query whose values are not written.
-pub const PARAMETERS: [&str; 35] = [
+pub const PARAMETERS: [&str; 37] = [
     "access_token",
     "api_key",
     "apikey",
@@ -83,6 +83,7 @@ pub const PARAMETERS: [&str; 35] = [
     "credential",
     "credentials",
     "id_token",
+    "jsessionid",
     "jwt",
     "key",
     "otp",
@@ -90,6 +91,7 @@ pub const PARAMETERS: [&str; 35] = [
     "passphrase",
     "passwd",
     "password",
+    "phpsessid",
     "pin",
     "private_key",
     "pwd",
@@ -278,6 +280,16 @@ impl Output {
     #[must_use]
     pub const fn is_opened(&self) -> bool {
         matches!(self, Self::File(_) | Self::Stdout)
+    }
+
+    /// Whether both write to the same place, so that one goes on where the other was. When files are rotated is not the
+    /// writer's business.
+    #[must_use]
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::File(file), Self::File(other)) => file.path == other.path,
+            _ => self == other,
+        }
     }
 
     /// For people.

@@ -16,6 +16,8 @@ pub struct Settings {
     pub certificate: Option<Certificate>,
     /// Whose client certificates are accepted; `None`: none is asked for. `admin.client_ca`.
     pub client_ca: Option<NamedFile>,
+    /// Whom the observer runs as; `None`: as the proxy. `admin.user`.
+    pub user: Option<String>,
     /// The bearer token that clients must send, as its file has it. `admin.token_file`.
     pub token: Option<NamedFile>,
 }

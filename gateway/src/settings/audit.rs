@@ -15,9 +15,14 @@ pub struct Settings {
     pub checkpoint: Duration,
     /// What of closed files is kept.
     pub keep: Keep,
+    /// `audit.compress`: closed files are compressed, all but the newest.
+    pub compress: bool,
     /// `[[audit.anchor]]`.
     pub anchors: Vec<Anchor>,
 }
+
+/// The largest file that is compressed, in bytes: it is unpacked in memory where its end is looked for.
+pub const MOST_COMPRESSED: u64 = 256 << 20;
 
 /// Closed files beyond any of these are deleted, the oldest first. All `None`: none ever is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -124,6 +129,12 @@ impl Target {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { max_size: 64 << 20, checkpoint: Duration::from_secs(60), keep: Keep::default(), anchors: Vec::new() }
+        Self {
+            max_size: 64 << 20,
+            checkpoint: Duration::from_secs(60),
+            keep: Keep::default(),
+            compress: false,
+            anchors: Vec::new(),
+        }
     }
 }

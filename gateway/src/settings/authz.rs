@@ -19,3 +19,41 @@ pub enum Requirement {
     /// Names of permissions, all of which the identity's roles must give.
     Permissions(Vec<String>),
 }
+
+/// A part of what a route asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// `allow_if`.
+    AllowIf,
+    /// `claims`.
+    Claims,
+    /// `require`, and that the client proves who it is.
+    Require,
+    /// `scopes`.
+    Scopes,
+    /// `sources`.
+    Sources,
+}
+
+impl Part {
+    /// The key of each in a route.
+    pub const NAMES: [(&'static str, Self); 5] = [
+        ("sources", Self::Sources),
+        ("require", Self::Require),
+        ("scopes", Self::Scopes),
+        ("claims", Self::Claims),
+        ("allow_if", Self::AllowIf),
+    ];
+
+    /// Its key in a route.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AllowIf => "allow_if",
+            Self::Claims => "claims",
+            Self::Require => "require",
+            Self::Scopes => "scopes",
+            Self::Sources => "sources",
+        }
+    }
+}

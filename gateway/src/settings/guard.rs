@@ -6,7 +6,9 @@ use gateway_common::source::Source;
 
 use super::{
     audit,
+    limit::{Clamp, PlanBudget},
     operators::{ControlMode, Operator},
+    revocation,
 };
 
 /// The longest ban that ends by itself, ten years of 365 days: sums of it and any clock stay far from overflowing.
@@ -51,6 +53,8 @@ pub struct Settings {
     pub max_sources: u32,
     /// `guard.max_bans_per_minute`: how many bans rules may ask for before they are paused.
     pub max_bans_per_minute: u32,
+    /// What a configuration may take to be compiled.
+    pub compile: Compile,
     /// `guard.pass_malformed`: let packets with contradicting headers through.
     pub pass_malformed: bool,
     /// `[guard.packet_limit]`; `None`: packets are not limited.
@@ -59,10 +63,18 @@ pub struct Settings {
     pub byte_limit: Option<SourceLimit>,
     /// `[guard.syn_limit]`; `None`: connection attempts are not limited.
     pub syn_limit: Option<SourceLimit>,
+    /// `[guard.total_limit]`; `None`: packets of all sources together are not limited.
+    pub total_limit: Option<TotalLimit>,
     /// `[guard.syn_cookies]`; `None`: connection attempts are never answered by the kernel program.
     pub syn_cookies: Option<SynCookies>,
-    /// Whether there is a `[limit.address]` that counts only: what the proxy counts is reported and promoted here.
-    pub shadow_address_limit: bool,
+    /// `[limit.NAME.clamp]`, by the names of the limits.
+    pub clamps: Vec<(String, Clamp)>,
+    /// What plans give sources of packets.
+    pub plan_budgets: Vec<PlanBudget>,
+    /// The limits on requests that count only, as `limit.NAME`: what the proxy counts is reported and promoted here.
+    pub shadow_limits: Vec<String>,
+    /// Requirements of routes that count only, as `route.NAME.allow_if`: as above.
+    pub shadow_routes: Vec<String>,
     /// `guard.trace`; `None`: off.
     pub trace: Option<KernelTrace>,
     /// `guard.default_ban`: how long `block add` blocks unless told.
@@ -73,6 +85,23 @@ pub struct Settings {
     pub feeds: Vec<Feed>,
     /// `[audit]`.
     pub audit: audit::Settings,
+    /// `[revocation]`.
+    pub revocation: revocation::Settings,
+}
+
+/// What it may take to compile a configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compile {
+    /// `guard.compile_memory`, in bytes.
+    pub memory: u64,
+    /// `guard.compile_time`, of a processor.
+    pub time: Duration,
+}
+
+impl Default for Compile {
+    fn default() -> Self {
+        Self { memory: 1 << 30, time: Duration::from_secs(30) }
+    }
 }
 
 /// `guard.trace`: which packets the log has lines about.
@@ -200,6 +229,21 @@ pub struct SourceLimit {
     pub per_second: u64,
     /// `burst`, of the same.
     pub burst: u64,
+    /// `shadow`: what would have been dropped is counted, and passes.
+    pub shadow: bool,
+}
+
+/// `[guard.total_limit]`: how many packets of all sources together guarded ports get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TotalLimit {
+    /// `packets`, per second.
+    pub per_second: u64,
+    /// `burst`.
+    pub burst: u64,
+    /// `fast_lane`: how much of both is kept for connections that proved themselves, in millionths; 0: nothing.
+    pub fast_lane: u32,
+    /// `fast_lane_connections`: how many connections of one principal may use it at once.
+    pub fast_lane_connections: u32,
     /// `shadow`: what would have been dropped is counted, and passes.
     pub shadow: bool,
 }

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use crate::{
-    claim::{ClaimCondition, ClaimPath},
-    file::NamedFile,
-};
+use super::{claims::ClaimRules, outbound};
+use crate::{claim::ClaimPath, file::NamedFile, url::Url};
 
 /// Whose tokens are accepted.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,16 +14,17 @@ pub struct Settings {
     pub cache: usize,
     /// The claims that conditions of routes look at: what is remembered of a token beside its principal and roles.
     pub kept: Vec<ClaimPath>,
+    /// How the principals of introspection servers begin.
+    pub others: Vec<String>,
 }
 
 impl Settings {
-    /// Keeps these claims, each once.
-    pub fn keep(&mut self, paths: &[&ClaimPath]) {
-        for path in paths {
-            if !self.kept.contains(path) {
-                self.kept.push((*path).clone());
-            }
-        }
+    /// Whether a subject of an issuer without a name begins as the principals of another do.
+    #[must_use]
+    pub fn is_others(&self, subject: &str) -> bool {
+        let begins = |name: &str| subject.strip_prefix(name).is_some_and(|rest| rest.starts_with(':'));
+        let names = self.issuers.iter().filter_map(|other| other.rules.name.as_deref());
+        names.chain(self.others.iter().map(String::as_str)).any(begins)
     }
 }
 
@@ -34,50 +33,88 @@ impl Settings {
 pub struct Issuer {
     /// Its table: `jwt`, or `issuer.NAME`.
     pub key: String,
-    /// `NAME` of `[issuer.NAME]`, which is how the principals of its tokens begin; `None`: that of `[jwt]`, whose
-    /// principals are its subjects.
-    pub name: Option<String>,
     /// `issuer`: what `iss` must be, byte for byte.
     pub issuer: String,
-    /// `audience`: of these, `aud` must be or hold one.
-    pub audiences: Vec<String>,
-    /// `audience_claim`: the claim that is looked at in the place of `aud`.
-    pub audience_claim: ClaimPath,
     /// What its tokens are verified by.
     pub keys: KeySource,
-    /// `leeway`: how far the issuer's clock may be off.
-    pub leeway: Duration,
-    /// `max_lifetime`: the longest `exp - iat` accepted, `None` for any.
-    pub max_lifetime: Option<Duration>,
     /// `type`: what the header's `typ` must be, without regard to case; `None` for any.
     pub typ: Option<String>,
-    /// `subject_claim`: the claim that names the principal.
-    pub subject_claim: ClaimPath,
-    /// `roles_claim`: the claims that name the roles, each an array of strings or one string of them with blanks between.
-    pub roles_claims: Vec<ClaimPath>,
-    /// `roles`: of the roles that its tokens name, these count; `None`: all.
-    pub roles: Option<Vec<String>>,
-    /// `scope_claim`: the claim that names the scopes, likewise.
-    pub scope_claim: ClaimPath,
-    /// `claims`: what its tokens must say.
-    pub claims: Vec<ClaimCondition>,
+    /// What of its tokens' claims counts.
+    pub rules: ClaimRules,
 }
 
 /// What tokens are verified by.
 #[derive(Clone, Debug, PartialEq)]
 pub enum KeySource {
+    /// `discovery`: a key set of public keys, fetched from where the issuer's metadata says that it is. The URL is the
+    /// issuer's own.
+    Discovery(Box<Fetch>),
     /// `jwks`: a key set (RFC 7517) of public keys.
     Jwks(NamedFile),
     /// `secret`: what issuer and gateway share, for HMAC.
     Secret(NamedFile),
+    /// `jwks_url`: a key set of public keys, fetched.
+    Url(Box<Fetch>),
 }
 
 impl KeySource {
-    /// The file that it is read from.
+    /// How the keys are fetched, where they are.
     #[must_use]
-    pub const fn file(&self) -> &NamedFile {
+    pub const fn fetch(&self) -> Option<&Fetch> {
         match self {
-            Self::Jwks(file) | Self::Secret(file) => file,
+            Self::Discovery(fetch) | Self::Url(fetch) => Some(fetch),
+            Self::Jwks(_) | Self::Secret(_) => None,
         }
+    }
+
+    /// The file with the key set, where it is in one.
+    #[must_use]
+    pub const fn key_set_file(&self) -> Option<&NamedFile> {
+        match self {
+            Self::Jwks(file) => Some(file),
+            Self::Discovery(_) | Self::Secret(_) | Self::Url(_) => None,
+        }
+    }
+
+    /// Whether it is a secret that issuer and gateway share.
+    #[must_use]
+    pub const fn is_secret(&self) -> bool {
+        matches!(self, Self::Secret(_))
+    }
+}
+
+/// How keys are fetched: `[issuer.NAME.fetch]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetch {
+    /// Where.
+    pub url: Url,
+    /// How the server there is asked.
+    pub server: outbound::Server,
+    /// How long a request waits for keys at most. `wait`.
+    pub wait: Duration,
+    /// The longest time between two fetches. `refresh`.
+    pub refresh: Duration,
+    /// The shortest time between two fetches. `cooldown`.
+    pub cooldown: Duration,
+    /// How long keys are good after the last fetch that brought them. `stale_for`.
+    pub stale_for: Duration,
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::{path::PathBuf, sync::Arc};
+
+    use super::*;
+    use crate::settings::tls;
+
+    /// The defaults, of an issuer on this host.
+    pub(crate) fn fetch() -> Fetch {
+        let ca = NamedFile { path: PathBuf::new(), bytes: Arc::default() };
+        let tls = tls::Client { ca, server_name: None, certificate: None, accepts_any: false, pins: Vec::new() };
+        let seconds = Duration::from_secs;
+        let server = outbound::Server { tls, allow_private: false, allow_http: true, timeout: seconds(5) };
+        let url = Url::parse("http://localhost:9100/jwks").unwrap();
+        let (wait, refresh, cooldown) = (seconds(2), seconds(900), seconds(10));
+        Fetch { url, server, wait, refresh, cooldown, stale_for: seconds(86_400) }
     }
 }

@@ -3,16 +3,31 @@
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
-use super::{authz, cors::Origins, edits::Edits, timeouts::Timeouts};
+use super::{
+    auth::Accepted,
+    authz::{self, Part},
+    cors::Origins,
+    edits::Edits,
+    graphql,
+    timeouts::Timeouts,
+    validate::ParameterRule,
+    waf::OfRoute,
+};
 use crate::{
     claim::ClaimCondition,
+    expression::Expression,
     file::NamedFile,
     path::{PathRules, pattern::Pattern},
+    source_set::SourceSet,
 };
 
 /// One route.
 #[derive(Clone, Debug)]
 pub struct Route {
+    /// How limits and people call it. `route.name`.
+    pub name: Option<String>,
+    /// What it has in common with others, for limits. `route.tags`.
+    pub tags: Vec<String>,
     /// `route.host`, lower case, without port: `a.example`, or `*.a.example` for each name that has one label more.
     /// `None`: every host.
     pub host: Option<String>,
@@ -24,10 +39,18 @@ pub struct Route {
     pub when: Vec<Condition>,
     /// `route.require`.
     pub require: authz::Requirement,
+    /// How its clients may prove who they are: whatever is configured, where it does not say.
+    pub accepted: Accepted,
     /// What the client's token must be good for: all of these. `route.scopes`.
     pub scopes: Vec<String>,
     /// What it must say. `route.claims`.
     pub claims: Vec<ClaimCondition>,
+    /// Where clients must be; `None`: anywhere. `route.sources`.
+    pub sources: Option<Sources>,
+    /// What must be true of the request, all of it. `route.allow_if`.
+    pub allow_if: Vec<Expression>,
+    /// Which of these only count. `route.shadow`.
+    pub shadow: Vec<Part>,
     /// `route.upstream`, `route.redirect` or `route.respond`.
     pub action: Action,
     /// The path that the upstream is asked for; `None`: the client's. `route.strip_prefix`, `route.rewrite`.
@@ -44,6 +67,18 @@ pub struct Route {
     pub timeouts: Option<Box<Timeouts>>,
     /// `route.schema`: a JSON Schema that the body must match.
     pub schema: Option<NamedFile>,
+    /// What the parameters of requests must be. `route.query` and its like.
+    pub parameters: Vec<ParameterRule>,
+    /// Whether the query may have no others. `route.unknown_query`.
+    pub refuses_unknown_query: bool,
+    /// The document that requests are held against: an index into [`Settings::apis`](crate::settings::proxy::Settings::apis). `route.api`.
+    pub api: Option<usize>,
+    /// Whether that document says who is let through. `route.require = ["openapi"]`.
+    pub follows_document: bool,
+    /// `route.graphql`: what queries of GraphQL may ask for; `None`: nothing is looked at.
+    pub graphql: Option<graphql::Limits>,
+    /// `route.waf`, `route.waf_threshold`: which rules look for attacks; `None`: none do.
+    pub waf: Option<OfRoute>,
     /// `route.max_body`, in bytes.
     pub max_body: Option<u64>,
     /// Whether requests that were served are in the access log. `route.access_log`.
@@ -52,6 +87,29 @@ pub struct Route {
     pub upgrade: Option<Upgrade>,
     /// What pages of other origins may do: an index into [`Settings::cors`](crate::settings::proxy::Settings::cors). `route.cors`.
     pub cors: Option<usize>,
+}
+
+impl Route {
+    /// Whether this is its name, or one of its tags.
+    #[must_use]
+    pub fn is_called(&self, name: &String) -> bool {
+        self.name.as_ref() == Some(name) || self.tags.contains(name)
+    }
+
+    /// What of it is in shadow, as `gateway shadow promote` names it.
+    pub fn in_shadow(&self) -> impl Iterator<Item = String> {
+        let name = self.name.as_deref().unwrap_or_default();
+        self.shadow.iter().map(move |part| format!("route.{name}.{}", part.name()))
+    }
+}
+
+/// Where clients may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sources {
+    /// Prefixes and names of sets in `[sources]`, as the configuration has them.
+    pub texts: Vec<String>,
+    /// The networks that these are.
+    pub set: SourceSet,
 }
 
 /// Who answers.
@@ -147,7 +205,7 @@ pub enum Subject {
     Query(String),
 }
 
-/// What the value must be. What is there more than once has no value: it is only present.
+/// What the value must be, and each of them where there are several.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Test {
     /// `equals`, byte for byte.

@@ -82,6 +82,71 @@ pub struct ClientCertificates {
     pub hosts: Vec<String>,
     /// What roles whoever shows one has. `roles`.
     pub roles: Vec<String>,
+    /// Which of its names is the principal, the best kind first; empty: any. `principal`.
+    pub principal: Vec<NameKind>,
+    /// Whose SPIFFE ids count; `None`: anybody's. `trust_domain`.
+    pub trust_domain: Option<String>,
+    /// What names stand for. `[[client_certificates.NAME.map]]`.
+    pub map: Vec<CertificateMapping>,
+    /// Whether who is not mapped is nobody. `only_mapped`.
+    pub only_mapped: bool,
+}
+
+/// What the names of some client certificates stand for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateMapping {
+    /// Which names are looked at.
+    pub kind: NameKind,
+    /// What one of them must be: `*` is anything within a part of it, `**` anything.
+    pub pattern: String,
+    /// Roles that such a client has besides those of the group. `map.roles`.
+    pub roles: Vec<String>,
+    /// What it is called instead. `map.name`.
+    pub name: Option<String>,
+}
+
+/// A kind of name in a client certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameKind {
+    /// The last common name of the subject.
+    CommonName,
+    /// A host name.
+    Dns,
+    /// A mail address.
+    Email,
+    /// SHA-256 of the certificate, in hexadecimal digits.
+    Fingerprint,
+    /// An address.
+    Ip,
+    /// The serial number, in hexadecimal digits.
+    Serial,
+    /// The SPIFFE id.
+    Spiffe,
+    /// The whole subject, as RFC 4514 writes it: `CN=billing,O=Acme`.
+    Subject,
+    /// A URI.
+    Uri,
+}
+
+impl NameKind {
+    /// Every one, with its name in the configuration.
+    pub const NAMES: [(&str, Self); 9] = [
+        ("common_name", Self::CommonName),
+        ("dns", Self::Dns),
+        ("email", Self::Email),
+        ("fingerprint", Self::Fingerprint),
+        ("ip", Self::Ip),
+        ("serial", Self::Serial),
+        ("spiffe", Self::Spiffe),
+        ("subject", Self::Subject),
+        ("uri", Self::Uri),
+    ];
+
+    /// Its name in the configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
+    }
 }
 
 /// TLS to the servers of an upstream: `upstream.NAME.tls`.

@@ -1,33 +1,20 @@
 //! What `[traces]` holds once it is valid: which requests are traced, and where their spans are sent.
 
-use serde::{Deserialize, Serialize};
+use super::otlp::Collector;
 
 /// `[traces]`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// `traces.endpoint`.
-    pub endpoint: Endpoint,
+    /// Where spans are sent.
+    pub collector: Collector,
     /// Of a million requests, so many are traced whatever becomes of them. `traces.sample`.
     pub sample: u32,
     /// `traces.accept`.
     pub accept: Accept,
-    /// How the gateway calls itself. `traces.service`.
-    pub service: String,
-}
-
-/// Where spans are sent: OTLP over plain HTTP.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Endpoint {
-    /// A name or an address; IPv6 without brackets.
-    pub host: String,
-    /// The port.
-    pub port: u16,
-    /// The path, `/v1/traces`.
-    pub path: String,
 }
 
 /// Whose `traceparent` is continued.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accept {
     /// Of every client.
     Everybody,

@@ -34,6 +34,9 @@ pub struct Upstream {
     /// The most requests that wait for a connection, over all workers; [`u32::MAX`]: any number.
     /// `upstream.NAME.max_pending`.
     pub max_pending: u32,
+    /// How many requests at once wait for a response, and how others wait for that; `None`: any number.
+    /// `[upstream.NAME.concurrency]`.
+    pub concurrency: Option<Concurrency>,
     /// Connections begin with this version of the PROXY protocol, and carry one request each.
     /// `upstream.NAME.proxy_protocol`.
     pub proxy_protocol: Option<ProxyProtocol>,
@@ -181,6 +184,19 @@ pub struct Ejection {
     pub longest: Duration,
     /// At most so many of a hundred servers at once.
     pub share: u8,
+}
+
+/// How many requests at once an upstream is to respond to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Concurrency {
+    /// The limit is found between both; if they are the same, it is fixed.
+    pub min: u32,
+    /// As above.
+    pub max: u32,
+    /// The most requests that wait for their turn; `None`: as many as the limit is.
+    pub queue: Option<usize>,
+    /// How long one waits.
+    pub wait: Duration,
 }
 
 /// When requests are tried again, on another server.

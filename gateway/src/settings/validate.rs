@@ -1,4 +1,9 @@
-//! `[validate]`: how strictly schemas are read.
+//! `[validate]` and `[api.NAME]`: how requests are checked, and by which documents.
+
+use serde_json::Value;
+
+use super::auth::Method;
+use crate::{file::NamedFile, violation::Part};
 
 /// What becomes of a `format` that nobody knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -8,4 +13,50 @@ pub enum Formats {
     Annotate,
     /// The schema is refused.
     Strict,
+}
+
+/// How much a client is told of why its request is refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Details {
+    /// Where, and what is expected there.
+    #[default]
+    All,
+    /// That it is refused.
+    None,
+    /// Where.
+    Places,
+}
+
+/// What a parameter of a route's requests must be. `route.query.NAME` and its like.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ParameterRule {
+    /// Where it is.
+    pub part: Part,
+    /// Its name.
+    pub name: String,
+    /// Whether it must be there.
+    pub required: bool,
+    /// What it must be, as JSON Schema.
+    pub schema: Value,
+}
+
+/// One API that a document describes. `[api.NAME]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Api {
+    /// How routes call it.
+    pub name: String,
+    /// `api.NAME.openapi`.
+    pub document: NamedFile,
+    /// Where it is served; `None`: as the document's servers say. `api.NAME.base_path`.
+    pub base_path: Option<String>,
+    /// Which method proves a security scheme. `api.NAME.security`.
+    pub security: Vec<(String, Method)>,
+    /// Whether the query may have parameters that the document does not declare. `api.NAME.unknown_query`.
+    pub allows_unknown_query: bool,
+    /// Whether requests may have members that are read-only. `api.NAME.read_only`.
+    pub allows_read_only: bool,
+    /// Media types that pass although nobody can judge them. `api.NAME.unvalidated`.
+    pub unvalidated: Vec<String>,
+    /// Whether what breaks the contract is only reported. `api.NAME.report_only`.
+    pub report_only: bool,
 }

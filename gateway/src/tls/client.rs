@@ -14,6 +14,7 @@ use rustls_pki_types::{CertificateRevocationListDer, pem::PemObject as _};
 
 use super::certificate;
 use crate::{
+    auth::certificate::CertificateNames,
     diagnostic::Diagnostic,
     settings::tls::ClientCertificates,
     x509::{self, Der},
@@ -21,8 +22,8 @@ use crate::{
 
 /// Who is believed.
 pub(crate) struct Trust {
-    pub(crate) name: Box<str>,
-    pub(crate) roles: Vec<String>,
+    /// Whom its certificates name.
+    pub(crate) names: CertificateNames,
     pub(super) verifier: Arc<dyn ClientCertVerifier>,
 }
 
@@ -52,7 +53,8 @@ impl Trust {
                 error => Diagnostic::new("ca", format!("cannot be used: {error}")),
             }]
         })?;
-        Ok(Self { name: settings.name.as_str().into(), roles: settings.roles.clone(), verifier })
+        let names = CertificateNames::new(settings).map_err(|diagnostic| vec![diagnostic])?;
+        Ok(Self { names, verifier })
     }
 }
 

@@ -11,10 +11,11 @@ use jsonschema::Draft;
 use referencing::Registry;
 use serde_json::Value;
 
+pub(in crate::validate) use self::judge::WorkLimits;
 use self::{
-    compile::{CompileError, compile},
-    graph::Graph,
-    judge::{JudgeError, Violation, WorkLimits, judge},
+    compile::{BASE, CompileError, Dialect, compile},
+    graph::{Graph, NodeId},
+    judge::{JudgeError, explain, judge},
 };
 use super::media_type;
 use crate::{
@@ -23,7 +24,10 @@ use crate::{
     json::{self, document::JsonDocument},
     refusal::{Refusal, Reject},
     settings::validate::Formats,
+    violation::Part,
 };
+
+pub(in crate::validate) mod set;
 
 mod compile;
 mod graph;
@@ -31,6 +35,7 @@ mod judge;
 mod keyword;
 mod lint;
 mod pattern;
+mod shape;
 
 #[cfg(test)]
 mod tests;
@@ -42,10 +47,10 @@ pub const MAX_SCHEMA: usize = 1024 * 1024;
 const MAX_PLACE: usize = 128;
 
 /// What is judged at once, where it arrived: about a millisecond.
-const QUICK: WorkLimits = WorkLimits { steps: 20_000, depth: 128 };
+pub(in crate::validate) const QUICK: WorkLimits = WorkLimits { steps: 20_000, depth: 128 };
 
 /// The largest body that is judged at once.
-const QUICK_BODY: usize = 16 * 1024;
+pub(in crate::validate) const QUICK_BODY: usize = 16 * 1024;
 
 /// The most steps that any body is worth, and how many more for each of its bytes.
 const STEPS: u64 = 1_000_000;
@@ -72,6 +77,14 @@ impl Schema {
     /// cannot be matched in linear time, a keyword that is probably misspelt, an unknown format if they are `Strict`.
     /// The fault's key is `schema`, within the route.
     pub fn new(file: &NamedFile, formats: Formats) -> Result<Self, Diagnostic> {
+        Self::beside(file, &[], formats)
+    }
+
+    /// As [`Self::new`]; it may refer to `others` by their paths, as seen from its own folder.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn beside(file: &NamedFile, others: &[NamedFile], formats: Formats) -> Result<Self, Diagnostic> {
         let diagnostic = |message: String| Diagnostic::new("schema", format!("{}: {message}", file.path.display()));
         if file.bytes.len() > MAX_SCHEMA {
             return Err(diagnostic(format!("the schema is over {MAX_SCHEMA} bytes")));
@@ -89,8 +102,13 @@ impl Schema {
             .map_err(|error| diagnostic(format!("{error}{}", shorten(error.instance_path().as_str().to_owned()))))?;
         let unplaced =
             |failure: &CompileError| diagnostic(format!("{}{}", failure.message, shorten(failure.place(&schema))));
-        let registry = Registry::new().prepare().map_err(|error| unplaced(&CompileError::from(error)))?;
-        let compiled = compile(&schema, draft, formats, &registry).map_err(|failure| unplaced(&failure))?;
+        let documents = set::read_others(file, others);
+        let resources = documents.iter().map(|(name, content)| (name, draft.create_resource_ref(content)));
+        let registry = Registry::new().extend(resources).and_then(|registry| registry.draft(draft).prepare());
+        let registry = registry.map_err(|error| unplaced(&CompileError::from(error)))?;
+        let name = if others.is_empty() { BASE.to_owned() } else { set::uri(&file.path) };
+        let dialect = Dialect { draft, formats, openapi: None };
+        let compiled = compile(&schema, &name, dialect, &registry).map_err(|failure| unplaced(&failure))?;
         Ok(Self { path: file.path.clone(), graph: compiled.graph, unknown_formats: compiled.unknown_formats })
     }
 
@@ -122,17 +140,19 @@ impl Schema {
     /// [`Reject::BadRequest`] where it cannot be read or could be read in two ways, [`Reject::InvalidBody`] where it
     /// does not match, [`Reject::BodyTooComplex`] where finding out takes too long. The detail says where, never what.
     pub fn validate(&self, body: &[u8]) -> Result<(), Refusal> {
-        let steps = STEPS + STEPS_PER_BYTE.saturating_mul(body.len() as u64);
-        self.judge(body, WorkLimits { steps, depth: DEPTH })
+        self.judge(body, limits(body))
     }
 
     fn judge(&self, body: &[u8], limits: WorkLimits) -> Result<(), Refusal> {
         let body =
             JsonDocument::parse(body).map_err(|error| Refusal::new(Reject::BadRequest, format!("body: {error}")))?;
-        judge(&self.graph, &body, limits).map_err(|stop| match stop {
-            JudgeError::Invalid(Violation { keyword, at }) => {
-                let place = shorten(body.place(at, MAX_PLACE));
-                Refusal::new(Reject::InvalidBody, format!("body: {}{place}", keyword.as_str()))
+        let root = NodeId(0);
+        judge(&self.graph, root, &body, limits).map_err(|stop| match stop {
+            JudgeError::Invalid(fault) => {
+                let place = shorten(body.place(fault.at, MAX_PLACE));
+                let violations = set::violations(explain(&self.graph, root, &body, limits), &body, Part::Body, "");
+                let detail = format!("body: {}{place}", fault.keyword.as_str());
+                Refusal { violations, ..Refusal::new(Reject::InvalidBody, detail) }
             }
             JudgeError::OutOfWork(_) => Refusal::new(Reject::BodyTooComplex, "body: more work than its size is worth"),
         })
@@ -143,6 +163,11 @@ impl fmt::Debug for Schema {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "Schema({:?})", self.path)
     }
+}
+
+/// How much work a body is worth.
+pub(in crate::validate) const fn limits(body: &[u8]) -> WorkLimits {
+    WorkLimits { steps: STEPS + STEPS_PER_BYTE.saturating_mul(body.len() as u64), depth: DEPTH }
 }
 
 /// The draft that a schema is written for.

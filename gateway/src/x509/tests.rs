@@ -34,6 +34,7 @@ fn names_and_times() {
         read.names[2..4],
         [SubjectAltName::Uri("spiffe://example/x".into()), SubjectAltName::Email("me@example".into())]
     );
+    assert_eq!(read.subject.as_deref(), Some("O=Example,CN=Jos\u{e9}"));
     let hosts: Vec<_> = read.hosts().collect();
     assert_eq!(hosts, ["a.example", "*.b.example", "192.0.2.1", "[2001:db8::1]"]);
     assert!(!read.serial.is_empty());
@@ -77,4 +78,33 @@ fn hostile_lengths() {
     ] {
         assert_eq!(Certificate::read(der), None, "{der:?}");
     }
+}
+
+#[test]
+fn subjects_as_rfc_4514_writes_them() {
+    let subject = |parts: &[(rcgen::DnType, &str)]| {
+        let mut parameters = rcgen::CertificateParams::default();
+        parameters.distinguished_name = rcgen::DistinguishedName::new();
+        for (kind, value) in parts {
+            parameters.distinguished_name.push(kind.clone(), *value);
+        }
+        let der = parameters.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+        Certificate::read(der.der()).unwrap().subject
+    };
+    use rcgen::DnType::{CommonName, CountryName, OrganizationName, OrganizationalUnitName};
+    assert_eq!(subject(&[]), None);
+    let all =
+        [(CountryName, "DE"), (OrganizationName, "Acme"), (OrganizationalUnitName, "api"), (CommonName, "billing")];
+    assert_eq!(subject(&all).as_deref(), Some("CN=billing,OU=api,O=Acme,C=DE"));
+    for (value, expect) in [
+        ("a,O=Evil", r"CN=a\,O\=Evil"),
+        (r"a\", r"CN=a\\"),
+        (" a b ", r"CN=\ a b\ "),
+        ("#a#", r"CN=\#a#"),
+        ("a+b;c<d>e\"f", r#"CN=a\+b\;c\<d\>e\"f"#),
+    ] {
+        assert_eq!(subject(&[(CommonName, value)]).as_deref(), Some(expect), "{value:?}");
+    }
+    let other = rcgen::DnType::CustomDnType(vec![2, 5, 4, 5]);
+    assert_eq!(subject(&[(CommonName, "a"), (other, "7")]), None);
 }

@@ -5,21 +5,28 @@
 
 use gateway::{
     guard::control::{Answer, Request},
+    launch::{Command, Fixed, Notice},
     message::{
         Bounded, Bundle, ToGuard, ToProxy,
+        compiler::{CompileResult, CompileTask},
+        delivery::{Delivered, Delivery},
+        event::Event,
         observer::{ObserverConfig, ToObserver},
+        relay::{Answered, Relayed},
         telemetry::Telemetry,
     },
 };
 use libfuzzer_sys::fuzz_target;
 
+#[path = "../../../gateway/src/launch/tests/reading.rs"]
+mod launches;
 #[path = "../../../gateway/src/guard/control/tests/reading.rs"]
 mod lines;
 #[path = "../../../gateway/src/message/tests/reading.rs"]
 mod messages;
 
 fuzz_target!(|bytes: &[u8]| {
-    if let Some(what) = messages::fault(bytes).or_else(|| lines::fault(bytes)) {
+    if let Some(what) = messages::fault(bytes).or_else(|| lines::fault(bytes)).or_else(|| launches::fault(bytes)) {
         panic!("{what}");
     }
 });

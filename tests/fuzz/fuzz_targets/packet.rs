@@ -1,15 +1,7 @@
 //! Hands libFuzzer's frames to the property that the parser's own tests check.
 //!
-//! With a nightly toolchain and cargo-fuzz, at the top of the tree: `cargo +nightly fuzz run --fuzz-dir tests/fuzz
-//! packet`. Without either (no address sanitizer then), in `tests/fuzz`:
-//!
-//! ```sh
-//! export RUSTFLAGS="--cfg fuzzing -Ccodegen-units=1 -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
-//!   -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
-//!   -Cllvm-args=-sanitizer-coverage-trace-compares"
-//! cargo build --release --target x86_64-unknown-linux-gnu
-//! target/x86_64-unknown-linux-gnu/release/packet -max_total_time=60 -max_len=300 corpus/packet
-//! ```
+//! `cargo xtask fuzz packet` runs it. With a nightly toolchain and cargo-fuzz there is an address sanitizer as well, at the
+//! top of the tree: `cargo +nightly fuzz run --fuzz-dir tests/fuzz packet`.
 //!
 //! What it finds worth keeping it adds to `corpus/packet`, which `cargo test -p gateway-common` replays.
 

@@ -29,13 +29,14 @@ fn resident(pid: u32) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// The processes that `pid` started and that are not dead.
-pub(super) fn children(pid: u32) -> Vec<u32> {
-    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
-    let pids: Vec<u32> =
-        lists.flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect();
-    pids.into_iter().filter(|&pid| resident(pid).is_some()).collect()
+/// The proxies that the launcher of this guard has started and that are not dead.
+pub(super) fn proxies(guard: u32) -> Vec<u32> {
+    let status = fs::read_to_string(format!("/proc/{guard}/status")).unwrap_or_default();
+    let launcher = status.lines().find_map(|line| line.strip_prefix("PPid:")).map(str::trim).unwrap_or_default();
+    let children = fs::read_to_string(format!("/proc/{launcher}/task/{launcher}/children")).unwrap_or_default();
+    let is_proxy = |pid: u32| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.ends_with(b"\0proxy\0"));
+    let children = children.split_whitespace().filter_map(|pid| pid.parse().ok());
+    children.filter(|&pid| is_proxy(pid) && resident(pid).is_some()).collect()
 }
 
 /// Connections in the network namespace of `pid`, but for those that only wait for their number to be free again: local
@@ -145,7 +146,7 @@ impl Watch {
         let time = self.started.elapsed().as_secs_f64();
         self.guard_memory.0.extend(resident(self.guard).map(|kib| (time, kib)));
         self.proxy_memory.0.extend(serving.and_then(resident).map(|kib| (time, kib)));
-        let proxies = children(self.guard);
+        let proxies = proxies(self.guard);
         self.all_memory.0.push((time, proxies.iter().copied().filter_map(resident).sum()));
         self.most = self.most.max(proxies.len());
         for &pid in &proxies {

@@ -87,18 +87,32 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 fn report(figures: &BTreeMap<(&str, &str), Vec<f64>>, as_json: bool) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     let rows = FORWARDING.map(|name| {
-        let of = |who| median(figures.get(&(name, who))).unwrap_or_default();
+        let of = |who| (median(figures.get(&(name, who))).unwrap_or_default(), spread(figures.get(&(name, who))));
         (name, of("gateway"), of("hyper"))
     });
     if as_json {
-        let rows = rows.map(|(name, ours, hyper)| json!({"profile": name, "gateway_us": ours, "hyper_us": hyper}));
-        writeln!(out, "{}", json!({ "profiles": rows }))?;
+        let row = |(name, (ours, ours_spread), (hyper, hyper_spread))| {
+            json!({"profile": name, "gateway_us": ours, "hyper_us": hyper,
+            "gateway_spread": ours_spread, "hyper_spread": hyper_spread})
+        };
+        writeln!(out, "{}", json!({ "profiles": rows.map(row) }))?;
         return Ok(());
     }
-    writeln!(out, "CPU microseconds per request; the gateway also routes, checks and counts")?;
-    writeln!(out, "{:<10} {:>8} {:>8} {:>6}", "profile", "gateway", "hyper", "ratio")?;
-    for (name, ours, hyper) in rows {
-        writeln!(out, "{name:<10} {ours:>8.2} {hyper:>8.2} {:>6.2}", ours / hyper)?;
+    writeln!(
+        out,
+        "CPU microseconds per request, the median of all rounds; the gateway also routes, checks and counts."
+    )?;
+    writeln!(out, "spread: how much more the dearest round of the two took than the cheapest of the same program.")?;
+    writeln!(out, "{:<10} {:>8} {:>8} {:>6} {:>7}", "profile", "gateway", "hyper", "ratio", "spread")?;
+    for (name, (ours, ours_spread), (hyper, hyper_spread)) in rows {
+        let spread = 100.0 * ours_spread.max(hyper_spread);
+        writeln!(out, "{name:<10} {ours:>8.2} {hyper:>8.2} {:>6.2} {spread:>6.0}%", ours / hyper)?;
     }
     Ok(())
+}
+
+/// How much more the dearest round took than the cheapest; 0.1: a tenth. A difference within it says nothing.
+fn spread(figures: Option<&Vec<f64>>) -> f64 {
+    let of = |pick: fn(f64, f64) -> f64| figures.into_iter().flatten().copied().reduce(pick);
+    of(f64::max).zip(of(f64::min)).map_or(0.0, |(most, least)| most / least - 1.0)
 }

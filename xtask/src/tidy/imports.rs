@@ -35,21 +35,35 @@ const FLOORS: [Floor; 9] = [
             "claim",
             "clock",
             "diagnostic",
+            "expression",
             "file",
             "header_names",
             "header_values",
             "json",
+            "launch",
+            "metric",
+            "mix",
             "os",
             "path",
             "permission",
+            "program",
+            "program_log",
             "refusal",
             "request_id",
             "resident",
             "sandbox",
+            "seqpacket",
             "signal",
+            "source_set",
             "sparse",
             "swap",
+            "syslog",
+            "terminal",
             "text",
+            "trace_context",
+            "url",
+            "violation",
+            "wildcard",
             "x509",
         ],
     },
@@ -58,11 +72,24 @@ const FLOORS: [Floor; 9] = [
     Floor {
         name: "policies and what is compiled",
         apart: false,
-        modules: &["anchor", "auth", "authz", "client", "detect", "limit", "log", "route", "tls", "validate"],
+        modules: &[
+            "admission",
+            "anchor",
+            "auth",
+            "authz",
+            "client",
+            "detect",
+            "limit",
+            "log",
+            "outbound",
+            "route",
+            "tls",
+            "validate",
+        ],
     },
     Floor { name: "snapshot", apart: false, modules: &["snapshot"] },
     Floor { name: "messages", apart: false, modules: &["message"] },
-    Floor { name: "processes", apart: true, modules: &["guard", "observer", "proxy"] },
+    Floor { name: "processes", apart: true, modules: &["compiler", "guard", "launcher", "observer", "proxy"] },
     Floor { name: "commands", apart: false, modules: &["cli"] },
     Floor { name: "main", apart: false, modules: &["main"] },
 ];
@@ -74,7 +101,7 @@ struct Floor {
 }
 
 /// Parts that decide and do nothing else: no sockets, no runtime, no clock.
-const POLICIES: [&str; 5] = ["auth", "authz", "detect", "limit", "validate"];
+const POLICIES: [&str; 6] = ["admission", "auth", "authz", "detect", "limit", "validate"];
 
 /// What a policy must not name.
 const EFFECTS: [&str; 8] = ["tokio", "hyper", "hyper_util", "socket2", "nix", "rustix", "SystemTime", "TcpStream"];

@@ -6,11 +6,15 @@ say() { echo "$*" >> /result; }
 step() { local name=$1; shift; if "$@" > /tmp/out 2>&1; then say "ok $name"; else say "FAILED $name: $(tail -c 600 /tmp/out | tr '\n' '|')"; fi; }
 serves() { for _ in $(seq 100); do [ "$(curl -s -o /dev/null -m 2 -w '%{http_code}' http://127.0.0.1:8080/none)" = 404 ] && [ -n "$(pid proxy_pid)" ] && $gw status > /tmp/status && return 0; sleep 0.1; done; systemctl status gateway --no-pager -l; return 1; }
 pid() { $gw status --json | grep -o "\"$1\":[0-9]*" | cut -d: -f2; }
-confined() { for p in $(systemctl show -p MainPID --value gateway) $(pid proxy_pid); do grep -q '^Seccomp:.2' /proc/$p/status && grep -q '^NoNewPrivs:.1' /proc/$p/status || return 1; done; }
-other_proxy() { local before=$1 now; now=$(pid proxy_pid); echo "$before $now"; [ -n "$now" ] && [ "$now" != "$before" ]; }
-upgrade() { cp /usr/local/bin/gateway /usr/local/bin/new && mv /usr/local/bin/new /usr/local/bin/gateway && systemctl reload gateway && journalctl -u gateway -o cat --no-pager | grep "program that is on disk"; }
+launcher() { systemctl show -p MainPID --value gateway; }
+confined() { for p in $(launcher) $(pid guard_pid) $(pid proxy_pid); do grep -q '^Seccomp:.2' /proc/$p/status && grep -q '^NoNewPrivs:.1' /proc/$p/status || return 1; done; }
+same() { local now; now=$(pid $1); echo "$2 $now"; [ "$now" = "$2" ]; }
+other() { local now; now=$(pid $1); echo "$2 $now"; [ -n "$now" ] && [ "$now" != "$2" ]; }
+upgrade() { cp /usr/local/bin/gateway /usr/local/bin/new && mv /usr/local/bin/new /usr/local/bin/gateway && systemctl reload gateway && logged "program that is on disk"; }
+# The journal is written a moment after what it tells of.
+logged() { for _ in $(seq 50); do journalctl -u gateway -o cat --no-pager | grep "$1" && return 0; sleep 0.1; done; return 1; }
 attached() { ip -d link show host0 | grep -q xdp; }
-gone() { ! pgrep -x gateway && ! pgrep -f 'gateway.*proxy' && [ "$(systemctl show -p ActiveState --value gateway)" = inactive ]; }
+gone() { ! pgrep -x gateway && ! pgrep -f '^/usr/local/bin/gateway' && [ "$(systemctl show -p ActiveState --value gateway)" = inactive ]; }
 say "$(systemctl --version | head -1), $(ldd --version 2>&1 | head -1), kernel $(uname -r)"
 useradd --system --no-create-home --shell /usr/sbin/nologin gateway
 ip link set host0 up
@@ -28,17 +32,33 @@ step "nothing else is warned of" bash -c "! grep -i warning /tmp/status"
 before=$(pid proxy_pid)
 step reload systemctl reload gateway
 step "served after the reload" serves
-step "another proxy" other_proxy $before
-step upgrade upgrade
+step "by the same proxy" same proxy_pid $before
+step "upgrade of the proxy" upgrade
 step "served after the upgrade" serves
+step "by another proxy" other proxy_pid $before
+before=$(pid guard_pid)
+step "upgrade of all" $gw upgrade
+step "served after the upgrade of all" serves
+step "by another guard" other guard_pid $before
 step ban $gw block add 192.0.2.9 --for 1h
 step restart systemctl restart gateway
 step "served after the restart" serves
 step "the ban is kept" bash -c "$gw block list | grep 192.0.2.9"
-kill -9 $(systemctl show -p MainPID --value gateway)
+before=$(pid guard_pid)
+kill -9 $before
 step "served after the guard was killed" serves
-kill -9 $(pid proxy_pid)
+step "another guard" other guard_pid $before
+step "no restart of the unit" [ "$(systemctl show -p NRestarts --value gateway)" = 0 ]
+before=$(launcher)
+kill -9 $before
+# Until systemd has noticed, there is the one before.
+another_launcher() { for _ in $(seq 100); do [ "$(launcher)" != "$before" ] && [ "$(launcher)" != 0 ] && return 0; sleep 0.1; done; return 1; }
+step "another launcher" another_launcher
+step "served after the launcher was killed" serves
+before=$(pid proxy_pid)
+kill -9 $before
 step "served after the proxy was killed" serves
+step "another proxy" other proxy_pid $before
 step "one restart" [ "$(systemctl show -p NRestarts --value gateway)" = 1 ]
 reopen() { mv /var/log/gateway/access.log /var/log/gateway/access.log.1 && systemctl kill -s USR1 --kill-whom=main gateway || return; for _ in $(seq 50); do [ -e /var/log/gateway/access.log ] && return 0; sleep 0.1; done; return 1; }
 step "the log is opened anew" reopen

@@ -6,13 +6,17 @@
 
 use std::fmt;
 
-use aws_lc_rs::{rsa::PublicKeyComponents, signature as sig};
+use aws_lc_rs::{
+    digest::{SHA256, digest},
+    rsa::PublicKeyComponents,
+    signature as sig,
+};
 use data_encoding::BASE64URL_NOPAD;
-use jsonwebtoken::{Algorithm, DecodingKey};
-use serde_json::{Map, Value};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use serde::de::IgnoredAny;
+use serde_json::{Map, Value, json};
 
-use super::invalid::Invalid;
-use crate::{diagnostic::Diagnostic, json, refusal::TokenFault, settings::jwt::KeySource};
+use crate::{auth::invalid::Invalid, diagnostic::Diagnostic, json, refusal::TokenFault, settings::jwt::KeySource};
 
 #[cfg(test)]
 mod tests;
@@ -20,7 +24,7 @@ mod tests;
 /// The key of the configuration that names the set, within the issuer's table.
 const AT: &str = "jwks";
 /// The largest key set, in bytes.
-const MAX_SET: usize = 256 * 1024;
+pub const MAX_SET: usize = 256 * 1024;
 /// The most keys in one set.
 const MAX_KEYS: usize = 100;
 /// The longest key id, in bytes, here and in tokens.
@@ -30,9 +34,18 @@ const RSA_BITS: std::ops::RangeInclusive<usize> = 2_048..=8_192;
 /// What only a private or symmetric key has (RFC 7518 6).
 const PRIVATE: [&str; 9] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"];
 
+/// What a token's header says of its key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct KeyName {
+    /// `kid`.
+    pub(super) kid: Option<Box<str>>,
+    /// `alg`.
+    pub(super) algorithm: Box<str>,
+}
+
 /// The keys that may vouch for tokens.
 #[derive(Debug)]
-pub(super) struct Keys {
+pub struct Keys {
     keys: Vec<VerificationKey>,
     /// They are one shared secret: its tokens may have any key id.
     is_secret: bool,
@@ -45,11 +58,31 @@ pub(super) struct VerificationKey {
     /// The algorithm's name in a token's header.
     name: &'static str,
     pub(super) decoding: DecodingKey,
+    /// SHA-256 of the key itself.
+    print: [u8; 32],
 }
 
 impl VerificationKey {
-    pub(super) const fn algorithm(&self) -> Algorithm {
-        self.algorithm
+    /// Whether a JWT in compact form is signed by it.
+    ///
+    /// # Errors
+    /// It is not, for the log.
+    pub(super) fn check(&self, signed: &[u8]) -> Result<(), Invalid> {
+        // Claims are judged elsewhere: which ones count is the issuer's, and the library would read a clock.
+        let mut validation = Validation::new(self.algorithm);
+        validation.set_required_spec_claims::<&str>(&[]);
+        validation.validate_aud = false;
+        validation.validate_exp = false;
+        validation.validate_nbf = false;
+        jsonwebtoken::decode::<IgnoredAny>(signed, &self.decoding, &validation)
+            .map(drop)
+            .map_err(|_why| Invalid::forged("its signature is not its key's"))
+    }
+
+    fn new(kid: Option<&str>, (name, algorithm): (&'static str, Algorithm), decoding: DecodingKey, key: &[u8]) -> Self {
+        let mut print = [0; 32];
+        print.copy_from_slice(digest(&SHA256, key).as_ref());
+        Self { kid: kid.map(Into::into), algorithm, name, decoding, print }
     }
 }
 
@@ -59,6 +92,9 @@ impl fmt::Debug for VerificationKey {
     }
 }
 
+/// The algorithms of public keys.
+const PUBLIC: [&str; 9] = ["ES256", "ES384", "EdDSA", "PS256", "PS384", "PS512", "RS256", "RS384", "RS512"];
+
 /// A shared secret has to be as long as what the hash gives (RFC 7518 3.2), in bytes.
 const HMAC: [(&str, Algorithm, usize); 3] =
     [("HS256", Algorithm::HS256, 32), ("HS384", Algorithm::HS384, 48), ("HS512", Algorithm::HS512, 64)];
@@ -67,14 +103,15 @@ const HMAC: [(&str, Algorithm, usize); 3] =
 const MAX_SECRET: usize = 4_096;
 
 impl Keys {
-    /// Reads what an issuer's tokens are verified by.
+    /// Reads what an issuer's tokens are verified by. `None`: it has to be fetched.
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub(super) fn of(source: &KeySource) -> Result<Self, Vec<Diagnostic>> {
+    pub(super) fn of(source: &KeySource) -> Result<Option<Self>, Vec<Diagnostic>> {
         match source {
-            KeySource::Jwks(file) => Self::new(&file.bytes),
-            KeySource::Secret(file) => Self::secret(&file.bytes).map_err(|diagnostic| vec![diagnostic]),
+            KeySource::Jwks(file) => Self::new(&file.bytes).map(Some),
+            KeySource::Secret(file) => Self::secret(&file.bytes).map(Some).map_err(|diagnostic| vec![diagnostic]),
+            KeySource::Discovery(_) | KeySource::Url(_) => Ok(None),
         }
     }
 
@@ -91,11 +128,8 @@ impl Keys {
             return Err(diagnostic("is a key for something else, which others may know".to_owned()).hint(hint));
         }
         let fitting = HMAC.iter().filter(|(_, _, least)| secret.len() >= *least);
-        let key = |(name, algorithm, _): &(&'static str, Algorithm, usize)| VerificationKey {
-            kid: None,
-            algorithm: *algorithm,
-            name,
-            decoding: DecodingKey::from_secret(secret),
+        let key = |(name, algorithm, _): &(&'static str, Algorithm, usize)| {
+            VerificationKey::new(None, (name, *algorithm), DecodingKey::from_secret(secret), secret)
         };
         let keys: Vec<_> = fitting.map(key).collect();
         if keys.is_empty() {
@@ -109,7 +143,7 @@ impl Keys {
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub(super) fn new(bytes: &[u8]) -> Result<Self, Vec<Diagnostic>> {
+    pub fn new(bytes: &[u8]) -> Result<Self, Vec<Diagnostic>> {
         let diagnostic = |message: String| vec![Diagnostic::new(AT, message)];
         if bytes.len() > MAX_SET {
             return Err(diagnostic(format!("the key set is over {MAX_SET} bytes")));
@@ -139,6 +173,52 @@ impl Keys {
             diagnostics.push(Diagnostic::new(AT, "no key of the set can vouch for tokens").hint(hint));
         }
         if diagnostics.is_empty() { Ok(Self { keys, is_secret: false }) } else { Err(diagnostics) }
+    }
+
+    /// The keys of a set that [`Self::new`] accepts, in as few bytes as may be: no certificate, no key for something
+    /// else.
+    #[must_use]
+    pub fn reduce(bytes: &[u8]) -> Option<Vec<u8>> {
+        const MEMBERS: [&str; 9] = ["kty", "kid", "use", "alg", "crv", "x", "y", "n", "e"];
+        let set = json::parse(bytes).ok()?;
+        let usable = set.get("keys")?.as_array()?.iter().filter(|jwk| matches!(read(jwk), Ok(Some(_))));
+        let reduced = usable.map(|jwk| {
+            let members = MEMBERS.iter().filter_map(|member| Some(((*member).to_owned(), jwk.get(member)?.clone())));
+            Value::Object(members.collect())
+        });
+        let reduced: Vec<Value> = reduced.collect();
+        serde_json::to_vec(&json!({ "keys": reduced })).ok()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether there is none, which [`Self::new`] refuses.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// Whether a token whose header says so has its key here.
+    #[must_use]
+    pub fn has(&self, name: &KeyName) -> bool {
+        !matches!(self.find(name.kid.as_deref(), &name.algorithm), Err(Invalid { fault: TokenFault::UnknownKey, .. }))
+    }
+
+    /// Whether all of them are among `others`, under the same names.
+    pub(super) fn are_among(&self, others: &Self) -> bool {
+        let is_same = |one: &VerificationKey, other: &VerificationKey| {
+            (&one.kid, one.name, one.print) == (&other.kid, other.name, other.print)
+        };
+        self.keys.iter().all(|key| others.keys.iter().any(|other| is_same(key, other)))
+    }
+
+    /// Whether tokens may be signed by this algorithm at all, whichever key it takes.
+    pub(super) fn is_known(algorithm: &str) -> bool {
+        PUBLIC.contains(&algorithm)
     }
 
     /// The key that a token's header means. A token without a key id means the only key with its algorithm.
@@ -188,10 +268,11 @@ fn read(jwk: &Value) -> Result<Option<VerificationKey>, String> {
         }
     }
     let alg = text(jwk, "alg")?;
-    let (name, algorithm, decoding) = match kty {
+    let (name, algorithm, decoding, key) = match kty {
         "RSA" => {
             let Some((name, algorithm, parameters)) = rsa_algorithm(alg)? else { return Ok(None) };
-            (name, algorithm, rsa(jwk, parameters)?)
+            let (decoding, key) = rsa(jwk, parameters)?;
+            (name, algorithm, decoding, key)
         }
         "EC" => {
             let (name, algorithm, parameters, bytes) = match text(jwk, "crv")? {
@@ -209,7 +290,7 @@ fn read(jwk: &Value) -> Result<Option<VerificationKey>, String> {
             point.extend(octets(jwk, "y", bytes)?);
             sig::ParsedPublicKey::new(parameters, &point)
                 .map_err(|_rejected| "is not a point on its curve".to_owned())?;
-            (name, algorithm, DecodingKey::from_ec_der(&point))
+            (name, algorithm, DecodingKey::from_ec_der(&point), point)
         }
         "OKP" => {
             match text(jwk, "crv")? {
@@ -219,11 +300,11 @@ fn read(jwk: &Value) -> Result<Option<VerificationKey>, String> {
             }
             let point = octets(jwk, "x", 32)?;
             sig::ParsedPublicKey::new(&sig::ED25519, &point).map_err(|_rejected| "is no Ed25519 key".to_owned())?;
-            ("EdDSA", Algorithm::EdDSA, DecodingKey::from_ed_der(&point))
+            ("EdDSA", Algorithm::EdDSA, DecodingKey::from_ed_der(&point), point)
         }
         _ => return Ok(None),
     };
-    Ok(Some(VerificationKey { kid: kid.map(Into::into), algorithm, name, decoding }))
+    Ok(Some(VerificationKey::new(kid, (name, algorithm), decoding, &key)))
 }
 
 type RsaAlgorithm = (&'static str, Algorithm, &'static sig::RsaParameters);
@@ -242,7 +323,7 @@ fn rsa_algorithm(alg: Option<&str>) -> Result<Option<RsaAlgorithm>, String> {
     }))
 }
 
-fn rsa(jwk: &Map<String, Value>, parameters: &'static sig::RsaParameters) -> Result<DecodingKey, String> {
+fn rsa(jwk: &Map<String, Value>, parameters: &'static sig::RsaParameters) -> Result<(DecodingKey, Vec<u8>), String> {
     let (n, e) = (number(jwk, "n")?, number(jwk, "e")?);
     let bits = n.len() * 8 - n.first().map_or(0, |first| first.leading_zeros() as usize);
     if !RSA_BITS.contains(&bits) {
@@ -256,7 +337,7 @@ fn rsa(jwk: &Map<String, Value>, parameters: &'static sig::RsaParameters) -> Res
     if !sound || key.to_parsed_public_key(parameters).is_err() {
         return Err("is no sound RSA key".to_owned());
     }
-    Ok(DecodingKey::from_rsa_raw_components(&n, &e))
+    Ok((DecodingKey::from_rsa_raw_components(&n, &e), [n, e].concat()))
 }
 
 /// The key's own `alg`, if it has one, must be the one that its type implies.

@@ -13,18 +13,20 @@ use aws_lc_rs::{
     },
 };
 use data_encoding::BASE64URL_NOPAD;
-use http::HeaderValue;
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    claim::ClaimPath,
+    auth::claims::tests::rules,
     file::NamedFile,
+    refusal::Reject,
     settings::jwt::{Issuer as IssuerSettings, KeySource},
     signal::Signal,
 };
 
+mod fetched;
 mod hostile;
+mod independent;
 mod issuers;
 
 /// Now, in seconds since the Unix epoch.
@@ -138,25 +140,16 @@ fn settings(jwks: &str) -> Settings {
     let file = NamedFile { path: "jwks.json".into(), bytes: jwks.as_bytes().into() };
     of(IssuerSettings {
         key: "jwt".to_owned(),
-        name: None,
         issuer: ISSUER.to_owned(),
-        audiences: vec!["api".to_owned()],
-        audience_claim: ClaimPath::of(&["aud"]),
         keys: KeySource::Jwks(file),
-        leeway: Duration::from_secs(30),
-        max_lifetime: None,
         typ: None,
-        subject_claim: ClaimPath::of(&["sub"]),
-        roles_claims: vec![ClaimPath::of(&["roles"])],
-        roles: None,
-        scope_claim: ClaimPath::of(&["scope"]),
-        claims: Vec::new(),
+        rules: rules(),
     })
 }
 
 /// The settings of one issuer.
 fn of(issuer: IssuerSettings) -> Settings {
-    Settings { issuers: vec![issuer], cache: 100, kept: Vec::new() }
+    Settings { issuers: vec![issuer], cache: 100, kept: Vec::new(), others: Vec::new() }
 }
 
 /// The same with another issuer.
@@ -181,13 +174,11 @@ fn good() -> String {
     claims(&format!(r#","exp":{},"iat":{NOW},"roles":["reader","editor"]"#, NOW + 300))
 }
 
-fn authorization(value: impl AsRef<[u8]>) -> HeaderMap {
-    let value = HeaderValue::from_bytes(value.as_ref()).unwrap();
-    HeaderMap::from_iter([(AUTHORIZATION, value)])
-}
-
 fn judge(jwt: &Jwt, token: &str, now: Now) -> Result<Arc<Identity>, Refusal> {
-    jwt.authenticate(&authorization(format!("Bearer {token}")), None, now)
+    match jwt.authenticate(token.as_bytes(), &[], &Revocations::default(), now) {
+        Outcome::Decided(decided) => decided,
+        Outcome::Needs(lookup) => panic!("{lookup:?}"),
+    }
 }
 
 #[track_caller]
@@ -223,14 +214,16 @@ fn signal(why: &str) -> Signal {
         | "its exp, nbf or iat is no moment in seconds"
         | "its sub is no string of 1 to 255 bytes that names one principal"
         | "a claim is not what its issuer's `claims` ask for"
+        | "its cnf is no x5t#S256 alone, and no other proof is known"
+        | "it is bound to no certificate, and its issuer's tokens have to be"
         | "its scopes are neither strings nor one string"
         | "its roles are neither strings nor one string" => Signal::UnfitToken,
         "it is not three parts"
-        | "a part is empty"
         | "a part is no base64url"
         | "a part is no JSON object"
         | "a part is no acceptable JSON"
-        | "its signature is no base64url"
+        | "its signature is no base64url" => Signal::MalformedToken,
+        "a part is empty"
         | "its signature is not its key's"
         | "its header has a member that is refused"
         | "its kid is no string, or too long"
@@ -335,7 +328,7 @@ fn j16_a_new_configuration_remembers_nothing_of_the_old_keys() {
 fn lifetime_and_type_where_they_are_set() {
     let issuer = Issuer::new();
     let day = Duration::from_secs(86_400);
-    let jwt = Jwt::new(&changed(issuer.settings(), |issuer| issuer.max_lifetime = Some(day))).unwrap();
+    let jwt = Jwt::new(&changed(issuer.settings(), |issuer| issuer.rules.max_lifetime = Some(day))).unwrap();
     for (times, expect) in [
         (format!(r#","exp":{},"iat":{NOW}"#, NOW + 86_400), ""),
         (format!(r#","exp":{},"iat":{NOW}"#, NOW + 86_401), "it lives longer than `max_lifetime`"),
@@ -382,4 +375,32 @@ proptest! {
         let token = format!("{}.{}.AA", encode(&header), encode(&claims));
         prop_assert!(token::read(token.as_bytes(), &settings(""), NOW).is_err());
     }
+}
+
+#[test]
+fn j16_a_revoked_token_is_refused_remembered_or_not() {
+    use crate::auth::revocation::{Change, Revoked};
+    let issuer = Issuer::new();
+    let jwt = issuer.jwt();
+    let revocations = Revocations::default();
+    let issued = claims(&format!(r#","jti":"a","exp":{},"iat":{NOW}"#, NOW + 300));
+    let token = issuer.with_claims(&issued);
+    let forged = format!("{}AAAA", &token[..token.len() - 4]);
+    let judge = |token: &str| match jwt.authenticate(token.as_bytes(), &[], &revocations, now()) {
+        Outcome::Decided(decided) => decided,
+        Outcome::Needs(lookup) => panic!("{lookup:?}"),
+    };
+    let signal = |token: &str| judge(token).unwrap_err().signal;
+    let of_token = || Revoked::Token { issuer: ISSUER.to_owned(), id: "a".to_owned() };
+    let of_subject = |before| Revoked::Subject { issuer: ISSUER.to_owned(), subject: "ann".to_owned(), before };
+    assert!(judge(&token).is_ok() && judge(&token).is_ok());
+    for revoked in [of_token(), of_subject(None), of_subject(Some(NOW + 1))] {
+        revocations.change([Change::Revoked(revoked.clone())]);
+        assert_eq!((signal(&token), signal(&token)), (Some(Signal::RevokedToken), Some(Signal::RevokedToken)));
+        assert_eq!(signal(&forged), Some(Signal::ForgedToken), "nothing is told about tokens to whoever forges one");
+        revocations.change([Change::Lifted(revoked)]);
+        assert!(judge(&token).is_ok() && judge(&token).is_ok());
+    }
+    revocations.change([Change::Revoked(of_subject(Some(NOW)))]);
+    assert!(judge(&token).is_ok(), "issued at that moment");
 }

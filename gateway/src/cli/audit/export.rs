@@ -82,11 +82,7 @@ impl Export {
             Err(error) => context.out.complain(&format!("error: the export is not complete: {error}"), Exit::Refused),
             Ok(found) => match found.first_bad {
                 None => Exit::Done,
-                Some(bad) => {
-                    let place = format!("{}:{}", bad.file.display(), bad.line);
-                    let text = format!("broken at {place}, record {}: {}", bad.seq, bad.reason);
-                    context.out.complain(&clean(&text), Exit::Refused)
-                }
+                Some(bad) => context.out.complain(&clean(&format!("broken at {bad}")), Exit::Refused),
             },
         }
     }

@@ -46,9 +46,7 @@ impl Head {
         };
         let found = verify_against(&state_dir, &Against::default(), &mut chain::progress(context));
         if let Some(bad) = found.first_bad {
-            let place = format!("{}:{}", bad.file.display(), bad.line);
-            let text = format!("the chain is broken at {place}, record {}: {}", bad.seq, bad.reason);
-            return context.out.fail(&text, Exit::Refused);
+            return context.out.fail(&format!("the chain is broken at {bad}"), Exit::Refused);
         }
         let Some(head) = found.checkpoint else {
             return context.out.fail("no record is signed yet: the gateway signs within a minute", Exit::Refused);

@@ -90,10 +90,7 @@ impl Show {
         }
         match found.first_bad {
             None => exit,
-            Some(bad) => {
-                let text = format!("broken at {}:{}, record {}: {}", bad.file.display(), bad.line, bad.seq, bad.reason);
-                context.out.complain(&clean(&text), Exit::Refused)
-            }
+            Some(bad) => context.out.complain(&clean(&format!("broken at {bad}")), Exit::Refused),
         }
     }
 

@@ -13,7 +13,7 @@ use super::chain;
 use crate::{
     anchor::{SignedHead, timestamp},
     cli::{context::Context, exit::Exit, table::clean},
-    guard::audit::{Against, Outside, Stamp, Verification, verify_against},
+    guard::audit::{Against, Outside, Stamp, Verification, verify_against, verify_export},
 };
 
 #[derive(Debug, Args)]
@@ -33,7 +33,8 @@ Examples:
   gateway audit verify --state-dir /backup/gateway --json
   gateway audit verify --anchor /mnt/vault/anchors.jsonl
   gateway audit verify --state-dir copy --no-store --key audit.pub \\
-    --anchor anchors.jsonl")]
+    --anchor anchors.jsonl
+  gateway audit verify --export week.jsonl --key audit.pub")]
 pub(in crate::cli) struct Verify {
     /// Where the chain is [default: guard.state_dir of the configuration]
     #[arg(long, value_name = "DIR")]
@@ -47,6 +48,9 @@ pub(in crate::cli) struct Verify {
     /// Compare with anchors that were kept elsewhere; can be repeated
     #[arg(long, value_name = "FILE")]
     anchor: Vec<PathBuf>,
+    /// Verify an export (`gateway audit export`) instead of the chain, by --key
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["state_dir", "no_store"], requires = "key")]
+    export: Option<PathBuf>,
     /// Compare with time-stamp responses (RFC 3161); can be repeated
     #[arg(long, value_name = "FILE")]
     tsr: Vec<PathBuf>,
@@ -54,10 +58,6 @@ pub(in crate::cli) struct Verify {
 
 impl Verify {
     pub(super) fn execute(self, context: &Context) -> Exit {
-        let state_dir = match chain::folder(self.state_dir, context) {
-            Ok(state_dir) => state_dir,
-            Err(exit) => return exit,
-        };
         let keys = match chain::keys(self.key.as_deref(), context) {
             Ok(keys) => keys,
             Err(exit) => return exit,
@@ -66,6 +66,15 @@ impl Verify {
             Ok(outside) => outside,
             Err(Wrong::Use(message)) => return context.out.fail(&message, Exit::Usage),
             Err(Wrong::Anchor(message)) => return context.out.fail(&message, Exit::Refused),
+        };
+        if let (Some(export), Some(keys)) = (&self.export, &keys) {
+            let found = verify_export(export, keys.clone(), outside, &mut chain::progress(context));
+            let unreadable = |error| context.out.fail(&format!("{}: {error}", export.display()), Exit::Usage);
+            return found.map_or_else(unreadable, |found| tell(&found, context));
+        }
+        let state_dir = match chain::folder(self.state_dir, context) {
+            Ok(state_dir) => state_dir,
+            Err(exit) => return exit,
         };
         let against = Against { keys, without_store: self.no_store, outside };
         let found = verify_against(&state_dir, &against, &mut chain::progress(context));
@@ -120,9 +129,7 @@ fn tell(found: &Verification, context: &Context) -> Exit {
         context.out.complain(&format!("note: {}", clean(note)), exit);
     }
     if let Some(bad) = &found.first_bad {
-        let place = format!("{}:{}", bad.file.display(), bad.line);
-        let text = format!("broken at {place}, record {}: {}", bad.seq, bad.reason);
-        return context.out.complain(&clean(&text), exit);
+        return context.out.complain(&clean(&format!("broken at {bad}")), exit);
     }
     let signed = match &found.checkpoint {
         Some(head) => format!("signed up to record {} at {}", head.seq, head.time),

@@ -60,12 +60,15 @@ pub(super) fn write(init: &Init) -> String {
     line(format!("require = [\"{require}\"]"));
     line("upstream = \"api\"".to_owned());
 
+    line(
+        "\n[detect]                               # common attacks are counted and reported, and ban nobody yet:"
+            .to_owned(),
+    );
+    line("defaults = \"shadow\"                    # see `gateway shadow report`; \"enforce\" bans".to_owned());
+
     line("\n[[rule]]                               # a client that goes on like this is banned".to_owned());
     line("name = \"malformed-requests\"".to_owned());
-    line("signals = [\"bad_request\"]".to_owned());
-    line("count = 20".to_owned());
-    line("within = \"60s\"".to_owned());
-    line("ban = \"10m\"".to_owned());
+    line("shadow = false".to_owned());
     out
 }
 

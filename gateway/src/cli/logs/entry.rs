@@ -43,7 +43,7 @@ impl Entry {
     /// `16:00:00.123 200    15ms GET /items/7 203.0.113.7 alice`, and below it why it was refused.
     pub(super) fn render(&self, colour: bool) -> String {
         let time = self.text(["time", "@timestamp"]).unwrap_or("-");
-        let time = time.split_once('T').map_or(time, |(_, time)| time).trim_end_matches('Z');
+        let time = clean(time.split_once('T').map_or(time, |(_, time)| time).trim_end_matches('Z'));
         let status = self.status().unwrap_or(0);
         let took = self.micros().map(duration).unwrap_or_default();
         let path = self.text(["path", "url.path"]).or_else(|| self.text(["uri", "uri"])).unwrap_or("-");
@@ -112,6 +112,10 @@ mod tests {
             (
                 r#"{"time":"2025-11-24T16:00:00.123Z","client":"203.0.113.7","method":"GET","path":"/items/7","status":200,"duration_us":15}"#,
                 "16:00:00.123 200   15us GET /items/7 203.0.113.7",
+            ),
+            (
+                r#"{"time":"\u001b[2J","client":"203.0.113.7\u009b31m","method":"GET\u202e","path":"/","status":200,"duration_us":15}"#,
+                "\\u{1b}[2J 200   15us GET\\u{202e} / 203.0.113.7\\u{9b}31m",
             ),
             (
                 r#"{"@timestamp":"2025-11-24T16:00:00.123Z","source.ip":"203.0.113.7","http.request.method":"GET","url.path":"/a\u001b[31m","http.response.status_code":403,"event.duration":15000000,"gateway.reject":"forbidden"}"#,

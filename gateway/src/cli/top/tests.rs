@@ -28,11 +28,14 @@ fn snapshot(seconds: u64, blocked: u64, entries: Vec<Entry>, samples: &[&str]) -
     let counted = |verdict: &str, packets| Counted { verdict: verdict.to_owned(), packets, bytes: packets * 60 };
     let status = Status {
         upstreams: Vec::new(),
+        key_sets: Vec::new(),
+        cluster: None,
         version: "0.1.0".to_owned(),
         config: "gateway.toml".to_owned(),
         guard_pid: 10,
         proxy_pid: Some(11),
         proxy_restarts: 0,
+        proxy_standstills: 0,
         uptime_seconds: 61,
         enforcement: "xdp".to_owned(),
         interfaces: vec![Interface { name: "eth0".to_owned(), mode: "native".to_owned(), adopted: false }],
@@ -49,6 +52,7 @@ fn snapshot(seconds: u64, blocked: u64, entries: Vec<Entry>, samples: &[&str]) -
         verdicts: vec![counted("malformed", 0), counted("blocked", blocked), counted("passed", 7)],
         warnings: vec!["the clock\u{1b}[31m".to_owned()],
         budgets: vec![Budget { of: "bytes".to_owned(), per_second: 1 << 20, burst: 2_048, shadow: true }],
+        kernel: control::KernelBudgets::default(),
         paused: None,
         ..Status::default()
     };

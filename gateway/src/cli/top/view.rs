@@ -120,6 +120,8 @@ fn head(status: &Status, is_down: bool) -> Vec<String> {
         format!("{} {}/s, burst {}{shadow}", budget.of, amount(budget.per_second), amount(budget.burst))
     };
     let budgets = status.budgets.iter().map(budget).collect::<Vec<_>>().join("; ");
+    let kernel =
+        super::super::status::kernel_budgets(&status.kernel).map(|text| format!("; {text}")).unwrap_or_default();
     let feed = |feed: &crate::guard::control::Feed| {
         let name = if feed.name.is_empty() { "(no name)" } else { &feed.name };
         let shadow = if feed.mode == "shadow" { " (shadow)" } else { "" };
@@ -131,7 +133,7 @@ fn head(status: &Status, is_down: bool) -> Vec<String> {
     let lines = [
         format!("gateway {}  {processes}", status.version),
         format!("enforcement {}{at}  allowlisted {}  breaker: {breaker}", status.enforcement, status.allows),
-        format!("budgets per source: {}", none(budgets)),
+        format!("budgets per source: {}{kernel}", none(budgets)),
         format!("lists: {}", none(feeds)),
     ];
     lines.iter().map(|line| clean(line)).collect()

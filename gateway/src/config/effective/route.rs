@@ -3,33 +3,45 @@
 use http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value, json};
 
-use super::{sensitive::Sensitive, tokens::claims};
+use super::{sensitive::Sensitive, tokens::claims, validate};
 use crate::{
     config::value::{show_duration, show_size},
     settings::{
+        auth::{Method, Methods},
         authz::Requirement,
         edits::Edits,
         proxy::Settings,
         route::{Action, Condition, Rewrite, Route, Subject, Test, TokenSource},
         timeouts::Timeouts,
     },
+    violation::Part,
 };
 
 pub(super) fn route(route: &Route, proxy: &Settings, sensitive: Sensitive) -> Value {
     json!({
+        "name": route.name,
+        "tags": (!route.tags.is_empty()).then_some(&route.tags),
         "host": route.host,
         "path": route.path,
         "methods": route.methods.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "when": (!route.when.is_empty()).then(|| route.when.iter().map(|it| condition(it, sensitive)).collect::<Vec<_>>()),
         "require": match &route.require {
+            Requirement::Nobody if route.follows_document => vec!["openapi"],
             Requirement::Nobody => Vec::new(),
             Requirement::Public => vec!["public"],
             Requirement::Authenticated => vec!["authenticated"],
             Requirement::Certificate => vec!["certificate"],
             Requirement::Permissions(words) => words.iter().map(String::as_str).collect(),
         },
+        "authenticate": authenticate(route),
+        "certificate_bound": route.accepted.bound_tokens.then_some(true),
         "scopes": (!route.scopes.is_empty()).then_some(&route.scopes),
         "claims": claims(&route.claims),
+        "sources": route.sources.as_ref().map(|sources| &sources.texts),
+        "allow_if": (!route.allow_if.is_empty())
+            .then(|| route.allow_if.iter().map(|condition| &condition.text).collect::<Vec<_>>()),
+        "shadow": (!route.shadow.is_empty())
+            .then(|| route.shadow.iter().map(|part| part.name()).collect::<Vec<_>>()),
         "upstream": route.action.upstream().and_then(|it| proxy.upstreams.get(it)).map(|it| &it.name),
         "redirect": match &route.action {
             Action::Redirect(redirect) => Some(json!({
@@ -61,6 +73,21 @@ pub(super) fn route(route: &Route, proxy: &Settings, sensitive: Sensitive) -> Va
         "allow_in_path": allow_in_path(route),
         "timeouts": route.timeouts.as_ref().map(|timeouts| timeouts_of(timeouts, route.upgrade.is_some())),
         "schema": route.schema.as_ref().map(|schema| schema.path.display().to_string()),
+        "query": validate::parameters(route, Part::Query),
+        "header": validate::parameters(route, Part::Header),
+        "cookie": validate::parameters(route, Part::Cookie),
+        "path_parameter": validate::parameters(route, Part::Path),
+        "unknown_query": route.refuses_unknown_query.then_some("refuse"),
+        "api": route.api.and_then(|it| proxy.apis.get(it)).map(|api| &api.name),
+        "graphql": route.graphql.map(|limits| json!({
+            "max_depth": limits.max_depth,
+            "max_aliases": limits.max_aliases,
+            "max_cost": limits.max_cost,
+            "max_batch": limits.max_batch,
+            "introspection": limits.introspection,
+        })),
+        "waf": route.waf.and_then(|of| proxy.wafs.get(of.index)).map(|waf| &waf.name),
+        "waf_threshold": route.waf.and_then(|of| of.threshold),
         "max_body": route.action.upstream().map(|_| show_size(route.max_body.unwrap_or(proxy.max_body))),
         "upgrade": route.upgrade.as_ref().map(|upgrade| &upgrade.protocols),
         "origins": route.upgrade.as_ref().map(|upgrade| upgrade.origins.texts()),
@@ -77,6 +104,18 @@ pub(super) fn route(route: &Route, proxy: &Settings, sensitive: Sensitive) -> Va
             None => (!proxy.cors.is_empty()).then_some("none"),
         },
         "access_log": route.access_log,
+    })
+}
+
+/// How clients may prove who they are, where that is asked for.
+fn authenticate(route: &Route) -> Option<Value> {
+    if matches!(route.require, Requirement::Nobody | Requirement::Public | Requirement::Certificate) {
+        return None;
+    }
+    let names = |methods: &[Method]| methods.iter().map(|method| method.name()).collect::<Vec<_>>();
+    Some(match &route.accepted.methods {
+        Methods::All(methods) => json!({ "all": names(methods) }),
+        Methods::Any(methods) => json!(names(methods)),
     })
 }
 

@@ -1,16 +1,29 @@
-//! Shows `[jwt]` and `[issuer.NAME]` in force.
+//! Shows `[jwt]`, `[issuer.NAME]` and `[api_keys]` in force.
 
 use serde_json::{Map, Value, json};
 
+use super::tls::file;
 use crate::{
     claim::{ClaimCondition, ClaimPath},
     config::value::show_duration,
-    settings::jwt::{Issuer, KeySource, Settings},
+    file::NamedFile,
+    settings::{
+        api_keys,
+        claims::ClaimRules,
+        internal_token::Settings as InternalToken,
+        jwt::{Fetch, Issuer, KeySource, Settings},
+    },
 };
+
+/// `[api_keys]`.
+pub(super) fn api_keys(keys: &api_keys::Settings) -> Value {
+    let pepper = keys.pepper.as_ref().map(|file| file.path.display().to_string());
+    json!({ "header": keys.header.as_str(), "prefix": keys.prefix, "pepper_file": pepper })
+}
 
 /// `[jwt]`.
 pub(super) fn table(jwt: &Settings) -> Value {
-    let mut table = jwt.issuers.iter().find(|issuer| issuer.name.is_none()).map_or_else(|| json!({}), issuer);
+    let mut table = jwt.issuers.iter().find(|issuer| issuer.rules.name.is_none()).map_or_else(|| json!({}), issuer);
     if let Some(table) = table.as_object_mut() {
         table.insert("cache".to_owned(), json!(jwt.cache));
     }
@@ -19,31 +32,89 @@ pub(super) fn table(jwt: &Settings) -> Value {
 
 /// Every `[issuer.NAME]`.
 pub(super) fn tables(jwt: &Settings) -> Value {
-    let named = jwt.issuers.iter().filter_map(|one| Some((one.name.clone()?, issuer(one))));
+    let named = jwt.issuers.iter().filter_map(|one| Some((one.rules.name.clone()?, issuer(one))));
     let named: Map<String, Value> = named.collect();
     if named.is_empty() { Value::Null } else { Value::Object(named) }
 }
 
 fn issuer(issuer: &Issuer) -> Value {
-    let (jwks, secret) = match &issuer.keys {
-        KeySource::Jwks(set) => (Some(set.path.display().to_string()), None),
-        KeySource::Secret(secret) => (None, Some(secret.path.display().to_string())),
-    };
-    json!({
+    let (mut jwks, mut secret, mut url, mut discovery) = (None, None, None, None);
+    match &issuer.keys {
+        KeySource::Discovery(_) => discovery = Some(true),
+        KeySource::Jwks(set) => jwks = Some(set.path.display().to_string()),
+        KeySource::Secret(file) => secret = Some(file.path.display().to_string()),
+        KeySource::Url(fetch) => url = Some(fetch.url.to_string()),
+    }
+    let mut table = json!({
         "issuer": issuer.issuer,
-        "audience": issuer.audiences,
         "jwks": jwks,
+        "jwks_url": url,
+        "discovery": discovery,
+        "fetch": issuer.keys.fetch().map(fetch),
         "secret": secret,
-        "leeway": show_duration(issuer.leeway),
-        "max_lifetime": issuer.max_lifetime.map(show_duration),
         "type": issuer.typ,
-        "audience_claim": issuer.audience_claim.to_string(),
-        "subject_claim": issuer.subject_claim.to_string(),
-        "roles_claim": issuer.roles_claims.iter().map(ClaimPath::to_string).collect::<Vec<_>>(),
-        "roles": issuer.roles,
-        "scope_claim": issuer.scope_claim.to_string(),
-        "claims": claims(&issuer.claims),
+    });
+    add_rules(&mut table, &issuer.rules);
+    table
+}
+
+/// What of claims counts.
+pub(super) fn add_rules(table: &mut Value, rules: &ClaimRules) {
+    let Some(table) = table.as_object_mut() else { return };
+    let shown = [
+        ("audience", json!(rules.audiences)),
+        ("leeway", json!(show_duration(rules.leeway))),
+        ("max_lifetime", json!(rules.max_lifetime.map(show_duration))),
+        ("audience_claim", json!(rules.audience_claim.to_string())),
+        ("subject_claim", json!(rules.subject_claim.to_string())),
+        ("roles_claim", json!(rules.roles_claims.iter().map(ClaimPath::to_string).collect::<Vec<_>>())),
+        ("roles", json!(rules.roles)),
+        ("role_map", role_map(rules)),
+        ("scope_claim", json!(rules.scope_claim.to_string())),
+        ("claims", claims(&rules.claims)),
+        ("certificate_bound", json!(rules.certificate_bound)),
+    ];
+    table.extend(shown.map(|(key, value)| (key.to_owned(), value)));
+}
+
+/// `[internal_token]`.
+pub(super) fn internal(token: &InternalToken) -> Value {
+    json!({
+        "issuer": token.issuer,
+        "audience": token.audience,
+        "private_key": file(&token.private_key),
+        "former_keys": token.former_keys.iter().map(file).collect::<Vec<_>>(),
+        "lifetime": show_duration(token.lifetime),
+        "header": token.header.as_str(),
+        "claims": token.claims.iter().map(ClaimPath::to_string).collect::<Vec<_>>(),
+        "jwks_path": token.jwks_path,
+        "cache": token.cache,
     })
+}
+
+fn fetch(fetch: &Fetch) -> Value {
+    let Fetch { server, wait, refresh, cooldown, stale_for, .. } = fetch;
+    let path = |file: &NamedFile| file.path.display().to_string();
+    let (certificate, private_key) = server.tls.certificate.as_ref().map(|(one, key)| (path(one), path(key))).unzip();
+    json!({
+        "ca": server.tls.has_authorities().then(|| path(&server.tls.ca)),
+        "certificate": certificate,
+        "private_key": private_key,
+        "allow_private": server.allow_private,
+        "allow_http": server.allow_http,
+        "timeout": show_duration(server.timeout),
+        "wait": show_duration(*wait),
+        "refresh": show_duration(*refresh),
+        "cooldown": show_duration(*cooldown),
+        "stale_for": show_duration(*stale_for),
+    })
+}
+
+/// What gives roles besides being named as one; nothing where there is none.
+fn role_map(rules: &ClaimRules) -> Value {
+    let shown: Map<String, Value> =
+        rules.role_map.iter().map(|mapping| (mapping.from.text(), json!(mapping.roles))).collect();
+    if shown.is_empty() { Value::Null } else { Value::Object(shown) }
 }
 
 /// A table of claims; nothing where it is empty.

@@ -189,7 +189,7 @@ fn keep(table: &Table<'_>, routes: &[Route], reader: &Reader<'_>) -> Keep {
         }
     }
     let only_refused = table.or("only_refused", false, value::boolean());
-    let sample = table.optional("sample", described("number from 0 to 1", share));
+    let sample = table.optional("sample", described("number from 0 to 1", value::share));
     for key in ["statuses", "slower_than", "routes", "sample"] {
         if only_refused && table.has(key) {
             let wrong = Diagnostic::bare("has no effect where only refusals are logged");
@@ -203,22 +203,6 @@ fn keep(table: &Table<'_>, routes: &[Route], reader: &Reader<'_>) -> Keep {
         only_refused,
         sample: sample.filter(|share| *share < 1_000_000),
     }
-}
-
-/// A share, in millionths.
-fn share(value: &DeValue<'_>) -> Result<u32, Diagnostic> {
-    let number = match value {
-        DeValue::Float(float) => float.as_str().replace('_', "").parse::<f64>().ok(),
-        DeValue::Integer(integer) => integer.as_str().parse::<f64>().ok(),
-        _ => None,
-    };
-    let number = number.filter(|number| (0.0..=1.0).contains(number));
-    let number = number.ok_or_else(|| {
-        Diagnostic::bare("is not a share").hint("write a number from 0 to 1: `0.01` is one of a hundred")
-    })?;
-    // Between 0 and a million.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "its bounds were checked")]
-    Ok((number * 1_000_000.0).round() as u32)
 }
 
 fn redact(table: Table<'_>, reader: &Reader<'_>) -> Redact {

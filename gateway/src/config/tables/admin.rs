@@ -23,6 +23,11 @@ pub(super) const KEYS: Keys = &[
         "The address and port of the admin listener. Other than loopback it needs TLS and a token or `client_ca`.",
     ),
     ("socket", "Instead of `address`: the path of a Unix socket, for root and the group of `proxy.user`."),
+    (
+        "user",
+        "The user that the observer runs as: a name, or a number as a string. Not root. Without it: `proxy.user`. One of its \
+         own keeps a proxy in wrong hands farther from it.",
+    ),
     ("hosts", "Host names that requests may name, besides addresses and `localhost`. Others are refused."),
     ("certificate", "The certificate chain in PEM, leaf first. Without a certificate the listener speaks plain HTTP."),
     ("private_key", "The private key of `certificate`, in PEM."),
@@ -47,6 +52,7 @@ pub(super) fn read(table: Table<'_>, listeners: &[Listener], reader: &Reader<'_>
         }),
     );
     let socket = table.path("socket");
+    let user = table.optional("user", described("string", value::line));
     let hosts = values(table.list("hosts", described("host name", |value| address::host(value::text(value)?))));
     let certificate = certificate::pair(&table, false, reader);
     let client_ca = table.file("client_ca");
@@ -72,7 +78,7 @@ pub(super) fn read(table: Table<'_>, listeners: &[Listener], reader: &Reader<'_>
         }
     }
     table.finish();
-    Some(Settings { listen: listen?, hosts, certificate, client_ca, token })
+    Some(Settings { listen: listen?, user, hosts, certificate, client_ca, token })
 }
 
 fn listen(

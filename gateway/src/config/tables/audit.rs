@@ -9,7 +9,7 @@ use crate::{
         value::{self, address, form::described, word::simple_name},
     },
     diagnostic::Diagnostic,
-    settings::audit::{Anchor, Keep, Settings, SyslogServer, Target, Url},
+    settings::audit::{Anchor, Keep, MOST_COMPRESSED, Settings, SyslogServer, Target, Url},
 };
 
 /// The keys of `[audit]`.
@@ -22,6 +22,7 @@ pub(super) const KEYS: Keys = &[
     ),
     ("keep_size", "How large the closed files may be together. The oldest are deleted."),
     ("keep_for", "How long a closed file is kept after its last record."),
+    ("compress", "Compress closed files (gzip), all but the newest. Then `max_size` is 128 MiB at most."),
     ("anchor", "Where checkpoints are sent, so that a cut or replaced chain is found. See `docs/audit.md`."),
 ];
 
@@ -63,8 +64,14 @@ pub(super) fn read(table: Table<'_>, has_admin: bool) -> Settings {
             bytes: table.optional("keep_size", value::size_in(0..=1 << 50)),
             age: table.optional("keep_for", value::duration_in(DAY..=36_500 * DAY)),
         },
+        compress: table.or("compress", defaults.compress, value::boolean()),
         anchors: anchors(table.tables("anchor", ANCHOR_KEYS), has_admin),
     };
+    // A file is a little longer than that once it is closed.
+    if settings.compress && settings.max_size > MOST_COMPRESSED / 2 {
+        let wrong = Diagnostic::bare("is over 128 MiB, and files so large are not compressed");
+        table.report("max_size", wrong.hint("write `max_size = \"64MiB\"`, or leave `compress` out"));
+    }
     table.finish();
     settings
 }
@@ -136,7 +143,8 @@ fn target(table: &Table<'_>, has_admin: bool) -> Option<Target> {
     file.or(server).or(webhook).or(timestamp)
 }
 
-fn syslog(text: &str) -> Result<SyslogServer, Diagnostic> {
+/// A server of syslog.
+pub(super) fn syslog(text: &str) -> Result<SyslogServer, Diagnostic> {
     let hint =
         "write \"unix:/dev/log\", \"udp://192.0.2.1:514\", \"tcp://log.example:601\" or \"tls://log.example:6514\"";
     let wrong = || Diagnostic::bare(format!("{text:?} is no server of syslog")).hint(hint);

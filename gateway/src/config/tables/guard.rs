@@ -14,8 +14,9 @@ use crate::{
     },
     diagnostic::Diagnostic,
     settings::{
-        guard::{KernelTrace, LONGEST_BAN, Mode, Safety, Scope, Settings},
+        guard::{Compile, KernelTrace, LONGEST_BAN, Mode, Safety, Scope, Settings},
         operators::ControlMode,
+        revocation,
     },
 };
 
@@ -56,6 +57,14 @@ pub(in crate::config) const KEYS: Keys = &[
     ("max_rules", "The most other prefixes that can be blocked, per address family."),
     ("max_sources", "The most sources whose packet budgets are tracked."),
     ("max_bans_per_minute", "When rules ask for more bans than this in a minute, the breaker pauses them."),
+    (
+        "compile_memory",
+        "How much memory it may take to compile a configuration, at the start or in a reload. One that takes more is refused, and nothing changes.",
+    ),
+    (
+        "compile_time",
+        "How much processor time it may take to compile a configuration, at the start or in a reload. One that takes more is refused, and nothing changes.",
+    ),
     ("pass_malformed", "Whether packets with contradictory headers pass. `false` drops them."),
     (
         "trace",
@@ -65,6 +74,11 @@ pub(in crate::config) const KEYS: Keys = &[
     ("packet_limit", "A budget of packets per source. Without this table, packets are not limited."),
     ("byte_limit", "A budget of bytes per source, link layer included. Without this table, bytes are not limited."),
     ("syn_limit", "A budget of TCP SYNs per source. Without this table, connection attempts are not limited."),
+    (
+        "total_limit",
+        "A budget of packets of all sources together. Clients that proved who they are have a part of it for themselves. \
+         Without this table, there is none.",
+    ),
     (
         "syn_cookies",
         "A budget of TCP SYNs of all sources. SYNs above it are answered with SYN cookies. Needs `net.ipv4.tcp_syncookies`.",
@@ -82,6 +96,9 @@ pub(in crate::config) const KEYS: Keys = &[
 ];
 
 const SECOND: Duration = Duration::from_secs(1);
+
+/// A command waits for a reload as long as it may take with this.
+const LONGEST_COMPILE: Duration = Duration::from_secs(60);
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -136,6 +153,10 @@ pub(super) fn read(table: Table<'_>, reader: &Reader<'_>) -> Settings {
         max_rules: table.or("max_rules", 131_072, value::integer(1..=2_000_000)),
         max_sources: table.or("max_sources", 131_072, value::integer(1_024..=16_777_216)),
         max_bans_per_minute: table.or("max_bans_per_minute", 60, value::integer(1..=1_000_000)),
+        compile: Compile {
+            memory: table.or("compile_memory", Compile::default().memory, value::size_in(16 << 20..=1 << 40)),
+            time: table.or("compile_time", Compile::default().time, value::duration_in(SECOND..=LONGEST_COMPILE)),
+        },
         pass_malformed: table.or("pass_malformed", false, value::boolean()),
         packet_limit: limits::source(
             table.table("packet_limit", limits::PACKETS_KEYS),
@@ -159,12 +180,17 @@ pub(super) fn read(table: Table<'_>, reader: &Reader<'_>) -> Settings {
             1,
         ),
         trace: trace(&table),
+        total_limit: limits::total(table.table("total_limit", limits::TOTAL_KEYS)),
         syn_cookies: limits::syn_cookies(table.table("syn_cookies", limits::COOKIES_KEYS)),
         default_ban: table.or("default_ban", HOUR, value::duration_in(SECOND..=LONGEST_BAN)),
         safety: Safety::default(),
         feeds: Vec::new(),
+        revocation: revocation::Settings::default(),
         audit: crate::settings::audit::Settings::default(),
-        shadow_address_limit: false,
+        clamps: Vec::new(),
+        plan_budgets: Vec::new(),
+        shadow_limits: Vec::new(),
+        shadow_routes: Vec::new(),
     };
     guard.control_mode = control_mode(&table, guard.control_group.as_deref());
     guard.safety = safety(&table, guard.ipv6_prefix, guard.widest_ipv6);

@@ -8,7 +8,12 @@ use crate::{
         value,
     },
     diagnostic::Diagnostic,
-    settings::{detect::Rule, jwt::Settings, proxy},
+    settings::{
+        detect::Rule,
+        jwt::Settings,
+        limit::{KeyPart, Limit},
+        proxy,
+    },
     signal::Signal,
 };
 
@@ -35,14 +40,22 @@ pub(super) fn read(table: Table<'_>, issuers: Vec<(String, Table<'_>)>, reader: 
     }
     issuer::tell_apart(&all, reader);
     table.finish();
-    (!all.is_empty()).then_some(Settings { issuers: all, cache, kept: Vec::new() })
+    (!all.is_empty()).then_some(Settings { issuers: all, cache, kept: Vec::new(), others: Vec::new() })
 }
 
-/// Warns where whoever guesses tokens may go on for ever.
+/// Warns where whoever guesses tokens or passwords may go on for ever.
 pub(super) fn warn_of_guessing(proxy: &proxy::Settings, reader: &Reader<'_>) {
-    let counts = |rule: &Rule| rule.signals.contains(&Signal::ForgedToken);
-    if proxy.jwt.is_some() && proxy.address_limit.is_none() && !proxy.detect.rules.iter().any(counts) {
-        let warning = Diagnostic::new("jwt", "nothing limits how many tokens an address can try");
-        reader.warn(warning.hint("add [limit.address], or a [[rule]] with signals = [\"forged_token\"]"));
+    let is_after = |limit: &Limit| limit.by.iter().any(KeyPart::needs_identity);
+    let is_unlimited = proxy.limits.limits.iter().all(is_after);
+    for (is_there, key, what, signal) in [
+        (proxy.auth.jwt.is_some(), "jwt", "tokens", Signal::ForgedToken),
+        (proxy.auth.basic.is_some(), "basic", "passwords", Signal::WrongPassword),
+    ] {
+        let counts = |rule: &Rule| rule.signals.contains(&signal);
+        if is_there && is_unlimited && !proxy.detect.rules.iter().any(counts) {
+            let warning = Diagnostic::new(key, format!("nothing limits how many {what} an address can try"));
+            let hint = format!("add [limit.address], or a [[rule]] with signals = [{:?}]", signal.name());
+            reader.warn(warning.hint(hint));
+        }
     }
 }

@@ -108,12 +108,16 @@ pub(super) fn read(
 
 /// A path that requests can have word for word: it is the canonical reading of itself.
 fn health(value: &DeValue<'_>) -> Result<String, Diagnostic> {
-    const HINT: &str = "write a plain path: \"/healthz\"";
+    plain_path(value, "write a plain path: \"/healthz\"")
+}
+
+/// A path that is read in one way; `hint`: what would be right.
+pub(super) fn plain_path(value: &DeValue<'_>, hint: &str) -> Result<String, Diagnostic> {
     let path = value::line(value)?;
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
     let is_segment = |part: &str| !matches!(part, "" | "." | "..") && part.bytes().all(is_plain);
     match path.strip_prefix('/') {
         Some(rest) if path.len() <= 200 && rest.split('/').all(is_segment) => Ok(path),
-        _ => Err(Diagnostic::bare(format!("{path:?} is not a plain path")).hint(HINT)),
+        _ => Err(Diagnostic::bare(format!("{path:?} is not a plain path")).hint(hint)),
     }
 }

@@ -1,6 +1,6 @@
 //! Reads `[proxy]`: the process that serves requests.
 
-use std::{num::NonZero, thread, time::Duration};
+use std::{collections::BTreeMap, num::NonZero, thread, time::Duration};
 
 use gateway_common::source::Source;
 use toml::de::DeValue;
@@ -14,10 +14,10 @@ use crate::{
     diagnostic::Diagnostic,
     settings::{
         access_log::{self, LogFile, Output},
-        authz, detect,
+        auth, authz, detect,
         proxy::{ClientHeader, HeadLimits, Settings, Trust},
         timeouts::Timeouts,
-        validate::Formats,
+        validate::{Details, Formats},
     },
 };
 
@@ -93,11 +93,23 @@ pub(super) fn read(table: Table<'_>, timeouts: Timeouts, ipv6_prefix: u8) -> Set
         upstreams: Vec::new(),
         cors: Vec::new(),
         routes: Vec::new(),
-        jwt: None,
+        auth: auth::Settings::default(),
+        identity_headers: Vec::new(),
+        internal_token: None,
+        sources: BTreeMap::new(),
         roles: authz::Settings::new(),
-        address_limit: None,
+        limits: Default::default(),
+        cluster: None,
+        bandwidth: Default::default(),
+        connection_limits: Default::default(),
+        priority: Default::default(),
         formats: Formats::default(),
-        detect: detect::Settings { capacity: 0, rules: Vec::new() },
+        details: Details::default(),
+        schema_files: Vec::new(),
+        apis: Vec::new(),
+        wafs: Vec::new(),
+        fast_lane: None,
+        detect: detect::Settings::default(),
     }
 }
 

@@ -79,15 +79,20 @@ fn is_reserved(word: &str) -> bool {
     matches!(word, "public" | "authenticated" | "certificate")
 }
 
+/// What is said of a role that is not among `roles`.
+pub(super) fn no_such<T>(role: &str, roles: &BTreeMap<String, T>) -> Diagnostic {
+    let wrong = Diagnostic::bare(format!("there is no role {role:?}"));
+    match closest(role, roles.keys().map(String::as_str)) {
+        Some(near) => wrong.hint(format!("did you mean {near:?}?")),
+        None => wrong.hint("add it to [roles], with what it may do"),
+    }
+}
+
 /// Gives every role what it inherits.
 fn resolve(roles: &BTreeMap<String, Role>, reader: &Reader<'_>) -> Settings {
     for (key, inherited) in roles.values().flat_map(|role| &role.inherits) {
         if !roles.contains_key(inherited) {
-            let wrong = Diagnostic::new(key, format!("there is no role {inherited:?}"));
-            reader.report(match closest(inherited, roles.keys().map(String::as_str)) {
-                Some(near) => wrong.hint(format!("did you mean {near:?}?")),
-                None => wrong.hint("add it to [roles], with what it may do"),
-            });
+            reader.report(no_such(inherited, roles).at(key));
         }
     }
     let all = |name: &String| (name.clone(), everything(name, roles, reader));

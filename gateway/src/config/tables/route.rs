@@ -10,8 +10,12 @@ use super::{
 use crate::{
     config::{
         reader::{Keys, Reader},
-        table::Table,
-        value::{self, address, form::described, word::method},
+        table::{Table, values},
+        value::{
+            self, address,
+            form::described,
+            word::{method, simple_name},
+        },
     },
     diagnostic::Diagnostic,
     path::PathRules,
@@ -23,9 +27,13 @@ use crate::{
 };
 
 mod action;
+mod authenticate;
+mod conditions;
 mod cors;
+mod graphql;
 mod headers;
 mod known;
+mod parameters;
 mod require;
 mod upgrade;
 mod when;
@@ -34,13 +42,39 @@ pub(super) use known::Known;
 
 /// The keys of `[[route]]`.
 pub(super) const KEYS: Keys = &[
+    (
+        "name",
+        "The route's name, for limits, reports and `gateway shadow promote`. No other route has it as its name or tag.",
+    ),
+    ("tags", "What the route has in common with others, for limits."),
     ("host", "The host of the request, exact or as `*.example.com`. Without it: every host."),
     ("path", "The path, with parameters for segments: `/items/{id}`, `/files/{*rest}`. `*` is `OPTIONS *`."),
     ("methods", "The methods of the route. Empty: every method but CONNECT and TRACE."),
     ("when", "A condition on a header or a query parameter. All conditions must hold."),
-    ("require", "Who is let through: `public`, `authenticated`, `certificate`, or permissions. Without it nobody is."),
+    (
+        "require",
+        "Who is let through: `public`, `authenticated`, `certificate`, permissions, or `openapi`: as the document of `api` \
+         says. Without it nobody is.",
+    ),
+    (
+        "authenticate",
+        "How clients may prove who they are: any of these methods, or `{ all = [...] }`. Without it: any.",
+    ),
+    ("certificate_bound", "`true`: a token must be bound to the client's certificate (RFC 8705)."),
     ("scopes", "The scopes that the client's token must have, all of them."),
     ("claims", "What the client's token must say, by path: `{ email_verified = true }`."),
+    (
+        "sources",
+        "Where clients must be: prefixes, and names of `[sources]`. Judged before anything is asked about who they are.",
+    ),
+    (
+        "allow_if",
+        "Conditions on path parameters, claims, source and method, as in `{id} == claim.sub`. All must be true.",
+    ),
+    (
+        "shadow",
+        "Which of `sources`, `require`, `scopes`, `claims` and `allow_if` only count what they would deny. Needs `name`.",
+    ),
     ("upstream", "The upstream that answers. A route has exactly one of `upstream`, `redirect` and `respond`."),
     ("redirect", "Answers with a redirect."),
     ("respond", "Answers with a fixed response."),
@@ -52,6 +86,15 @@ pub(super) const KEYS: Keys = &[
     ("allow_in_path", "Unusual paths that are forwarded, for upstreams that tell them apart as the gateway does."),
     ("timeouts", "Timeouts of this route. Each replaces the one of `[timeouts]`."),
     ("schema", "A JSON Schema that request bodies must satisfy."),
+    ("query", "What a parameter of the query must be, by its name."),
+    ("header", "What a header must be, by its name."),
+    ("cookie", "What a cookie must be, by its name."),
+    ("path_parameter", "What a parameter of `path` must be, by its name."),
+    ("unknown_query", "Parameters of the query that `query` does not name: `allow` or `refuse`."),
+    ("api", "The `[api.NAME]` that requests are held against: paths, methods, parameters and bodies."),
+    ("graphql", "Limits on queries of GraphQL. Without it, they are not looked at."),
+    ("waf", "The `[waf.NAME]` whose rules look for attacks. Without it, none do."),
+    ("waf_threshold", "The score from which a request is an attack on this route. Without it: `waf.NAME.threshold`."),
     ("max_body", "The largest request body. Without it: `proxy.max_body`."),
     ("upgrade", "The protocols that a connection may be upgraded to, such as `websocket`."),
     ("origins", "The origins whose pages may open a tunnel. Empty: any."),
@@ -71,6 +114,7 @@ pub(super) fn read(tables: Vec<Table<'_>>, known: &Known<'_>, reader: &Reader<'_
         );
     }
     for table in tables {
+        let (name, tags) = name(&table, &routes);
         let host = table.optional(
             "host",
             described("host name or wildcard", |value| address::host_or_wildcard(value::text(value)?)),
@@ -79,7 +123,13 @@ pub(super) fn read(tables: Vec<Table<'_>>, known: &Known<'_>, reader: &Reader<'_
         let methods = methods(&table, reader);
         let when = table.tables("when", when::KEYS).into_iter().filter_map(when::read).collect();
         let require = require::read(&table, known, reader);
-        let (scopes, claims) = require::of_tokens(&table, &require, known, reader);
+        let follows_document = table.has("api") && require::is_of_document(&table);
+        let accepted = authenticate::read(&table, &require, known);
+        let (scopes, claims) = require::of_tokens(&table, &require, &accepted.methods, known, reader);
+        let sources = conditions::sources(&table, known, reader);
+        let asked = conditions::Asked { path: path.as_deref(), methods: &methods, require: &require };
+        let allow_if = conditions::allow_if(&table, &asked, &accepted.methods, known, reader);
+        let shadow = conditions::shadow(&table, name.as_deref(), &require);
         let action = action::read(&table, path.as_deref(), known);
         let rewrite = action::rewrite(&table, path.as_deref());
         let request_headers = headers::edits(table.table("request_headers", headers::KEYS), Side::Request, reader);
@@ -88,9 +138,30 @@ pub(super) fn read(tables: Vec<Table<'_>>, known: &Known<'_>, reader: &Reader<'_
         let allow_in_path = allow_in_path(&table, action.as_ref());
         let timeouts = timeouts(&table, known.timeouts);
         let schema = table.file("schema");
+        let (parameters, refuses_unknown_query) = parameters::read(&table, path.as_deref());
+        if !parameters.is_empty() && action.as_ref().is_some_and(|action| action.upstream().is_none()) {
+            let wrong = Diagnostic::bare("has rules for parameters, which have no effect without an `upstream`");
+            table.report("path", wrong.hint("leave them out, or name an `upstream`"));
+        }
+        if table.has("api") && (refuses_unknown_query || !parameters.is_empty()) {
+            let wrong = Diagnostic::bare("cannot be beside parameters, which its document has");
+            table.report("api", wrong.hint("leave one of them out"));
+        }
+        let api = super::api::of_route(&table, known.apis);
+        if api.is_some() && action.as_ref().is_some_and(|action| action.upstream().is_none()) {
+            let wrong = Diagnostic::bare("has no effect without an `upstream`");
+            table.report("api", wrong.hint("leave it out, or name an `upstream`"));
+        }
+        if api.is_some() && schema.is_some() {
+            let wrong = Diagnostic::bare("cannot be beside `api`, whose document has the schemas");
+            table.report("schema", wrong.hint("leave one of them out"));
+        }
+        let graphql = graphql::read(&table);
+        let waf = super::waf::of_route(&table, known.wafs);
         let max_body = table.optional("max_body", value::size_in(0..=LARGEST_BODY));
         let upstream = action.as_ref().and_then(Action::upstream);
-        let upgrade = upgrade::read(&table, upstream.and_then(|index| known.upstreams.get(index)), &require, known.jwt);
+        let upstream_of = upstream.and_then(|index| known.upstreams.get(index));
+        let upgrade = upgrade::read(&table, upstream_of, &require, &accepted.methods, known.tokens);
         let cors = cors::read(&table, known.cors);
         headers::beside_cors(cors.is_some(), response_headers.as_ref(), &table);
         let access_log = table.or("access_log", true, value::boolean());
@@ -103,13 +174,19 @@ pub(super) fn read(tables: Vec<Table<'_>>, known: &Known<'_>, reader: &Reader<'_
         if let Some(path) = path {
             // Whether two routes are in each other's way is found when they are compiled.
             routes.push(Route {
+                name,
+                tags,
                 host,
                 path,
                 methods,
                 when,
                 require,
+                accepted,
                 scopes,
                 claims,
+                sources,
+                allow_if,
+                shadow,
                 action: action.unwrap_or(Action::Forward(0)),
                 rewrite,
                 request_headers,
@@ -118,6 +195,12 @@ pub(super) fn read(tables: Vec<Table<'_>>, known: &Known<'_>, reader: &Reader<'_
                 allow_in_path,
                 timeouts,
                 schema,
+                parameters,
+                refuses_unknown_query,
+                api,
+                follows_document,
+                graphql,
+                waf,
                 max_body,
                 access_log,
                 upgrade,
@@ -134,6 +217,27 @@ pub(super) fn read(tables: Vec<Table<'_>>, known: &Known<'_>, reader: &Reader<'_
         );
     }
     routes
+}
+
+/// How limits call it. A name is one route's alone, so that nobody takes it for a tag.
+fn name(table: &Table<'_>, earlier: &[Route]) -> (Option<String>, Vec<String>) {
+    let word = |value: &DeValue<'_>| {
+        let name = value::text(value)?;
+        simple_name(name).map(|()| name.to_owned())
+    };
+    let name = table.optional("name", described("name", word));
+    let tags = values(table.list("tags", described("name", word)));
+    let is_tag = |name: &String| earlier.iter().any(|route| route.tags.contains(name)) || tags.contains(name);
+    let is_name = |name: &String| earlier.iter().any(|route| route.name.as_ref() == Some(name));
+    if name.as_ref().is_some_and(|name| is_name(name) || is_tag(name)) {
+        let wrong = Diagnostic::bare("is the name or a tag of an earlier route, or a tag of this one");
+        table.report("name", wrong.hint("give each route a name of its own"));
+    }
+    if let Some(tag) = tags.iter().find(|tag| is_name(tag)) {
+        let wrong = Diagnostic::bare(format!("{tag:?} is the name of an earlier route"));
+        table.report("tags", wrong.hint("choose another word"));
+    }
+    (name, tags)
 }
 
 /// What its paths may hold, for upstreams that read it as we do.

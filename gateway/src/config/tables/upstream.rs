@@ -21,6 +21,7 @@ use crate::{
     },
 };
 
+mod concurrency;
 mod ejection;
 mod health;
 mod retry;
@@ -46,6 +47,11 @@ pub(super) const KEYS: Keys = &[
     ("resolve", "How often host names are resolved again."),
     ("max_requests", "The most requests in flight, over all workers. More are answered 503. Without it: no limit."),
     ("max_pending", "The most requests that wait for a connection. More are answered 503. Without it: no limit."),
+    (
+        "concurrency",
+        "The requests that wait for a response at once. `true`: found by how long responses take. Others wait for their \
+         turn, by priority, and are answered 503 if it does not come.",
+    ),
     ("tls", "`true`: TLS with the authorities that this system trusts. A table: TLS with these settings."),
     (
         "protocol",
@@ -96,6 +102,7 @@ pub(super) fn read(tables: Vec<(String, Table<'_>)>, reader: &Reader<'_>) -> Vec
             table.or("resolve", Duration::from_secs(5), value::duration_in(Duration::from_millis(100)..=longest));
         let max_requests = table.optional("max_requests", value::integer(1..=1_000_000)).unwrap_or(u32::MAX);
         let max_pending = table.optional("max_pending", value::integer(1..=1_000_000)).unwrap_or(u32::MAX);
+        let concurrency = concurrency::read(&table);
         let tls = tls::read(&table, reader);
         let protocol = protocol(&table, tls.is_some());
         let http2 = http2(&table, protocol);
@@ -113,6 +120,7 @@ pub(super) fn read(tables: Vec<(String, Table<'_>)>, reader: &Reader<'_>) -> Vec
             retry,
             max_requests,
             max_pending,
+            concurrency,
             proxy_protocol,
             max_idle,
             idle,

@@ -1,19 +1,28 @@
-//! Reads `[validate]`: how bodies are checked by the schemas of routes.
+//! Reads `[validate]`: how requests are checked by the schemas and documents of routes.
 
 use crate::{
     config::{reader::Keys, table::Table, value},
-    settings::validate::Formats,
+    settings::{
+        proxy::Settings,
+        validate::{Details, Formats},
+    },
 };
 
 /// The keys of `[validate]`.
-pub(super) const KEYS: Keys = &[(
-    "formats",
-    "What `format` in a schema means: `annotate` ignores it, `strict` refuses values that do not match.",
-)];
+pub(super) const KEYS: Keys = &[
+    ("formats", "What a `format` means that nobody knows: `annotate` ignores it, `strict` refuses the schema."),
+    (
+        "details",
+        "What a client is told of a request that is refused: `all` (where, and what is expected), `places`, or `none`.",
+    ),
+    ("files", "Files that schemas and OpenAPI documents may refer to by `$ref`."),
+];
 
-pub(super) fn read(table: Table<'_>) -> Formats {
+pub(super) fn read(table: Table<'_>, proxy: &mut Settings) {
     let known = [("annotate", Formats::Annotate), ("strict", Formats::Strict)];
-    let formats = table.or("formats", Formats::default(), value::choice(&known));
+    proxy.formats = table.or("formats", Formats::default(), value::choice(&known));
+    let known = [("all", Details::All), ("places", Details::Places), ("none", Details::None)];
+    proxy.details = table.or("details", Details::default(), value::choice(&known));
+    proxy.schema_files = table.files("files");
     table.finish();
-    formats
 }

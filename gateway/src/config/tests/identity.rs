@@ -4,6 +4,11 @@ use serde_json::json;
 
 use super::*;
 
+mod basic;
+mod headers;
+mod internal_token;
+mod introspection;
+
 const JWT: &str = "jwks = \"jwks.json\"\n";
 const REQUIRE: &str = "require = [\"items:read\"]";
 
@@ -25,6 +30,9 @@ fn wrong_issuers() {
     jwt("roles_claim = []", "jwt.roles_claim", "empty", "at least one");
     jwt("roles_claim = 7", "jwt.roles_claim", "expected a string", "quotation marks");
     jwt("roles = [\"raeder\"]", "jwt.roles[0]", "there is no role", "mean \"reader\"?");
+    jwt("role_map = { admins = \"reader\" }", "jwt.role_map.admins", "nothing that gives roles", "group:NAME");
+    jwt("role_map = { \"group:a\" = [] }", "jwt.role_map.\"group:a\"", "empty", "at least one");
+    jwt("role_map = { \"group:a\" = \"raeder\" }", "jwt.role_map.\"group:a\"", "no role", "mean \"reader\"?");
     jwt("scope_claim = \".\"", "jwt.scope_claim", "no path", "dots between");
     jwt("claims = { email_verified = 1.5 }", "jwt.claims.email_verified", "a boolean, found a float", "");
     jwt("claims = { \"a.\" = true }", "jwt.claims.\"a.\"", "no path", "dots between");
@@ -48,6 +56,72 @@ fn wrong_issuers() {
     wrong("[roles]\n", &more("cert", other, "jwks = \"k\""), 33, "issuer.cert", "how principals begin", "another name");
     wrong("[roles]\n", &more("\"a b\"", other, "jwks = \"k\""), 33, "issuer.\"a b\"", "not a name", "letters");
     wrong("[roles]\n", &more("b", other, "jwks = \"k\"\ncache = 5"), 37, "issuer.b.cache", "unknown", "known here");
+}
+
+#[test]
+fn wrong_places_of_keys() {
+    let instead = |lines: &str, line: usize, key: &str, message: &str, hint: &str| {
+        wrong(JWT, &format!("{lines}\n"), line, &format!("jwt.{key}"), message, hint);
+    };
+    let url = "jwks_url = \"https://id.example/keys\"";
+    instead("jwks_url = \"id.example/keys\"", 31, "jwks_url", "does not begin with https://", "absolute URL");
+    instead("jwks_url = \"https://a@id.example/\"", 31, "jwks_url", "a user name or password", "absolute URL");
+    instead("jwks_url = \"https://0x7f.1/\"", 31, "jwks_url", "no IPv4 address", "absolute URL");
+    instead("jwks_url = \"http://id.example/keys\"", 31, "jwks_url", "is http: anybody on the path", "write https://");
+    instead(
+        "jwks_url = \"http://id.example/keys\"\nfetch = { allow_http = true }",
+        31,
+        "jwks_url",
+        "is http: anybody on the path",
+        "write https://",
+    );
+    instead("jwks_url = \"http://localhost/keys\"", 31, "jwks_url", "is http", "fetch.allow_http = true");
+    instead("jwks_url = \"file:///etc/keys\"", 31, "jwks_url", "does not begin with https://", "absolute URL");
+    instead("jwks = \"https://id.example/keys\"", 31, "jwks", "is a URL, and a file is read here", "jwks_url");
+    instead(&format!("{JWT}{url}"), 32, "jwks_url", "is beside `jwks`", "or `jwks_url` out");
+    instead(&format!("{url}\ndiscovery = true"), 32, "discovery", "is beside `jwks_url`", "or `discovery` out");
+    instead(&format!("{url}\nsecret = \"s\""), 32, "secret", "beside `jwks_url`", "its own issuer");
+    instead(&format!("{JWT}discovery = \"yes\""), 32, "discovery", "expected a boolean", "without quotation marks");
+    instead("discovery = false", 28, "jwks", "missing", "jwks.json");
+    instead(&format!("{JWT}fetch = {{ wait = \"1s\" }}"), 32, "fetch", "has no effect", "jwks_url = ");
+    instead(&format!("{url}\nfetch = {{ waits = \"1s\" }}"), 32, "fetch.waits", "unknown", "mean `wait`?");
+    instead(&format!("{url}\nfetch = {{ timeout = \"2m\" }}"), 32, "fetch.timeout", "out of range", "to \"1m\"");
+    instead(&format!("{url}\nfetch = {{ stale_for = \"5m\" }}"), 32, "fetch.stale_for", "shorter than `refresh`", "");
+    instead(
+        &format!("{url}\nfetch = {{ certificate = \"c.pem\" }}"),
+        32,
+        "fetch.private_key",
+        "missing beside `certificate`",
+        "",
+    );
+    let named = |issuer: &str| {
+        let lines = format!("issuer = \"{issuer}\"\naudience = \"api\"\ndiscovery = true\n");
+        ("issuer = \"https://issuer.example\"\naudience = \"api\"\njwks = \"jwks.json\"\n", lines)
+    };
+    for (issuer, message) in [
+        ("issuer", "does not begin with https://"),
+        ("https://id.example/?tenant=a", "has a query"),
+        ("http://id.example", "is http: anybody on the path"),
+    ] {
+        let (from, to) = named(issuer);
+        wrong(from, &to, 29, "jwt.issuer", message, "write");
+    }
+}
+
+#[test]
+fn keys_that_are_fetched() {
+    let text = spoiled(JWT, "discovery = true\nfetch = { stale_for = \"2d\" }\n");
+    let effective = load(&text).unwrap_or_else(|errors| panic!("{errors}")).effective()["jwt"].clone();
+    assert_eq!((&effective["discovery"], &effective["jwks"]), (&json!(true), &json!(null)));
+    let expect = json!({"ca": "/etc/ssl/certs/ca-certificates.crt", "allow_private": false, "allow_http": false,
+        "timeout": "5s", "wait": "2s", "refresh": "15m", "cooldown": "10s", "stale_for": "2d"});
+    assert_eq!(effective["fetch"], expect);
+    let text = spoiled(JWT, "jwks_url = \"http://127.0.0.1:9100/keys\"\nfetch = { allow_http = true }\n");
+    let effective = load(&text).unwrap_or_else(|errors| panic!("{errors}")).effective()["jwt"].clone();
+    assert_eq!(
+        (&effective["jwks_url"], &effective["fetch"]["ca"]),
+        (&json!("http://127.0.0.1:9100/keys"), &json!(null))
+    );
 }
 
 #[test]
@@ -101,6 +175,31 @@ fn wrong_demands_of_routes() {
     let public = |line: &str| format!("require = [\"public\"]\n{line}");
     wrong(REQUIRE, &public("scopes = [\"a\"]"), 44, &key("scopes"), "has no effect", "authenticated");
     wrong(REQUIRE, &public("claims = { a = 1 }"), 44, &key("claims"), "has no effect", "authenticated");
+    for (value, message, hint) in [
+        ("[]", "is empty", "name a method"),
+        ("7", "expected an array", "any of them"),
+        ("[\"jwt\", \"jwt\"]", "twice", "once"),
+        ("[\"jwts\"]", "unknown", "mean \"jwt\"?"),
+        ("[\"basic\"]", "not configured", "add a [basic] table"),
+        ("{ all = [\"jwt\", \"certificate\"] }", "not configured", "[client_certificates.NAME]"),
+        ("{ any = [\"jwt\"] }", "something else than `all", "{ all = [...] }"),
+        ("{ all = [\"jwt\"], any = [] }", "something else than `all", "{ all = [...] }"),
+    ] {
+        wrong(REQUIRE, &with(&format!("authenticate = {value}")), 44, &key("authenticate"), message, hint);
+    }
+    let no_certificates = "there is no [client_certificates.NAME]";
+    wrong(
+        REQUIRE,
+        &with("certificate_bound = true"),
+        44,
+        &key("certificate_bound"),
+        no_certificates,
+        "`ca` and `hosts`",
+    );
+    let no_effect = "no token is looked at";
+    wrong(REQUIRE, &public("certificate_bound = true"), 44, &key("certificate_bound"), no_effect, "authenticated");
+    jwt("certificate_bound = true", "jwt.certificate_bound", no_certificates, "`ca` and `hosts`");
+    wrong(REQUIRE, &public("authenticate = [\"jwt\"]"), 44, &key("authenticate"), "no effect", "authenticated");
     wrong(REQUIRE, "require = [\"items:*\"]", 43, &key("require[0]"), "has a `*`", "roles may have");
 }
 
@@ -136,8 +235,8 @@ fn several_issuers() {
     assert_eq!(warned, ["issuer.a", "issuer.b"], "which roles are theirs");
     assert_eq!(effective["issuer"]["a"]["audience"], json!(["x", "y"]));
     assert_eq!(effective["issuer"]["b"]["jwks"], "/etc/gateway/k");
-    let jwt = config.proxy.jwt.unwrap();
-    let names: Vec<_> = jwt.issuers.iter().map(|issuer| issuer.name.as_deref().unwrap_or("")).collect();
+    let jwt = config.proxy.auth.jwt.unwrap();
+    let names: Vec<_> = jwt.issuers.iter().map(|issuer| issuer.rules.name.as_deref().unwrap_or("")).collect();
     assert_eq!(names, ["a", "b"]);
     // Without any, `[jwt]` has to be one.
     let errors = load(&BASE.replace(section, "[jwt]\ncache = 5\n\n")).unwrap_err();

@@ -3,8 +3,10 @@
 use super::{load, spoiled, wrong};
 
 mod action;
+mod api;
 mod cors;
 mod reading;
+mod waf;
 
 const PATH: &str = "path = \"/items/{id}\"\n";
 

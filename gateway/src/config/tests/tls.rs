@@ -66,6 +66,32 @@ fn client_certificates() {
     wrong(KEY, &wild, 25, &key("hosts[0]"), "wildcard", "first label");
     let unused = trust("ca = \"ca.pem\"").replace("\"p.example\"", "");
     warned(KEY, &unused, "client_certificates.partners", "no listener and no host");
+    let ca = |line: &str| trust(&format!("ca = \"ca.pem\"\n{line}"));
+    wrong(KEY, &ca("principal = [\"spife\"]"), 27, &key("principal[0]"), "unknown", "mean \"spiffe\"?");
+    wrong(KEY, &ca("trust_domain = \"example.org\""), 27, &key("trust_domain"), "no effect", "principal = ");
+    let domain = "principal = [\"spiffe\"]\ntrust_domain = \"spiffe://example.org\"";
+    wrong(KEY, &ca(domain), 28, &key("trust_domain"), "no trust domain", "\"example.org\"");
+    wrong(KEY, &ca("only_mapped = true"), 27, &key("only_mapped"), "nobody", "[[client_certificates.partners.map]]");
+    let map = |text: &str| ca(&format!("map = [{{ {text} }}]"));
+    for (text, at, message, hint) in [
+        ("roles = [\"reader\"]", "uri", "is missing", "dns = "),
+        ("dns = \"a.example\"", "roles", "changes nothing", "roles = "),
+        ("dns = \"a.example\", uri = \"a:b\", name = \"a\"", "uri", "one kind of name", "a map for each"),
+        ("dns = \"a.example\", roles = [\"raeder\"]", "roles[0]", "no role", "mean \"reader\"?"),
+        ("dns = \"A.example\", name = \"a\"", "dns", "capitals", "lower case"),
+        ("dns = \"*\", name = \"a\"", "dns", "fits everything", "own `roles`"),
+        ("dns = \"***.a\", name = \"a\"", "dns", "three `*`", "`**` for several"),
+        ("spiffe = \"example.org/a\", name = \"a\"", "spiffe", "no SPIFFE id", "spiffe://example.org"),
+        ("uri = \"example\", name = \"a\"", "uri", "no scheme", "https://"),
+        ("serial = \"01:AB\", name = \"a\"", "serial", "hexadecimal", "without colons"),
+        ("fingerprint = \"AB\", name = \"a\"", "fingerprint", "hexadecimal", "without colons"),
+        ("subject = \"CN=**,O=Acme\", name = \"a\"", "subject", "has a `**`", "CN=*,OU=*"),
+        ("subject = \"Acme\", name = \"a\"", "subject", "no subject", "CN=*,O=Acme"),
+        ("common_name = \"a\", name = \"a b\"", "name", "not a name", "letters"),
+        ("comon_name = \"a\", name = \"a\"", "comon_name", "unknown", "mean `common_name`?"),
+    ] {
+        wrong(KEY, &map(text), 27, &key(&format!("map[0].{at}")), message, hint);
+    }
     let require = "require = [\"items:read\"]";
     wrong(
         require,

@@ -17,7 +17,11 @@ fn spans_have_somewhere_to_go() {
     let endpoint = "endpoint = \"http://127.0.0.1:4318/v1/traces\"";
     traces("", 0, "endpoint", "missing", "4318");
     traces("endpoint = \"127.0.0.1:4318\"", 1, "endpoint", "begins with http://", "4318");
-    traces("endpoint = \"https://collector/v1/traces\"", 1, "endpoint", "HTTPS", "4318");
+    traces("endpoint = \"https://collector/v1/traces\"", 0, "ca", "is missing", "ca-certificates.crt");
+    traces("endpoint = \"https://a:b@collector/v1/traces\"\nca = \"ca.pem\"", 1, "endpoint", "user name", "4318");
+    traces(&format!("{endpoint}\nca = \"ca.pem\""), 2, "ca", "no effect without TLS", "https://");
+    let far = "endpoint = \"http://192.0.2.1:4318/v1/traces\"\nheaders_file = \"a.secret\"";
+    traces(far, 2, "headers_file", "over the network as it is", "https://");
     traces("endpoint = \"http://a b/\"", 1, "endpoint", "not a host name", "");
     traces(&format!("{endpoint}\nsample = 1.5"), 2, "sample", "out of range", "0.01");
     traces(&format!("{endpoint}\nsample = \"1%\""), 2, "sample", "found a string", "0.01");

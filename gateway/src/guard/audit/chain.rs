@@ -1,6 +1,7 @@
 //! The open audit chain: records are appended, taken back, flushed and signed.
 
 use std::{
+    borrow::Cow,
     fs::{File, OpenOptions},
     io::{self, Write as _},
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
@@ -26,6 +27,7 @@ use crate::{
         state_files::{LOG, set_aside},
         store::Anchor,
     },
+    terminal::escape_json,
 };
 
 mod rotation;
@@ -252,7 +254,11 @@ impl Audit {
         line.push_str(",\"prev\":\"");
         line.push_str(&self.hash);
         line.push('"');
-        Ok(line)
+        // Whoever looks at the file by a terminal sees what stands there.
+        Ok(match escape_json(&line) {
+            Cow::Borrowed(_) => line,
+            Cow::Owned(escaped) => escaped,
+        })
     }
 
     /// Where the chain ends; to be committed to the store.

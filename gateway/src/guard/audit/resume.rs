@@ -98,7 +98,8 @@ fn walk(path: &Path, file: &File, closed: &[Closed], anchor: Option<&Anchor>, ke
         walk = walk.after(seq, hash);
     }
     for one in closed.iter().skip(from) {
-        walk.read(&one.path, &File::open(&one.path)?, &mut |_| {})?;
+        let read = walk.read(&one.path, files::open_closed(&one.path)?, &mut |_| {});
+        read.or_else(|error| walk.damaged(error))?;
     }
     walk.read(path, file, &mut |_| {})?;
     Ok(walk.finish(key.replaces))
@@ -108,7 +109,7 @@ fn walk(path: &Path, file: &File, closed: &[Closed], anchor: Option<&Anchor>, ke
 fn begin(path: &Path, closed: &[Closed], anchor: Option<&Anchor>) -> io::Result<usize> {
     let Some(anchor) = anchor else { return Ok(0) };
     // The record that the store knows is read, so that it is compared.
-    if files::first_record(path)?.is_some_and(|first| first <= anchor.seq) {
+    if files::first_record(path)?.is_some_and(|(first, ..)| first <= anchor.seq) {
         return Ok(closed.len());
     }
     Ok(closed.iter().rposition(|one| one.first <= anchor.seq).unwrap_or(0))

@@ -1,7 +1,7 @@
 //! Verifies the audit chain over all its files: whether it is whole, and which line is the first that is not.
 
 use std::{
-    io,
+    fmt, io,
     path::{Path, PathBuf},
     thread,
     time::Duration,
@@ -25,7 +25,7 @@ use crate::{
 const SETTLE: Duration = Duration::from_millis(100);
 
 /// What [`verify`] found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verification {
     /// How many records were read and are good.
     pub records: u64,
@@ -54,6 +54,12 @@ pub struct Bad {
     pub seq: u64,
     /// What is wrong with it.
     pub reason: String,
+}
+
+impl fmt::Display for Bad {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}:{}, record {}: {}", self.file.display(), self.line, self.seq, self.reason)
+    }
 }
 
 /// What a chain is compared with.
@@ -133,10 +139,11 @@ fn read(
     let mut walk = Walk::new(&state_dir.join(LOG), anchor.as_ref(), keys, against.outside.clone(), visit);
     let mut done = 0;
     for file in &files {
-        walk.read(&file.path, &file.file, &mut |bytes| {
+        let read = walk.read(&file.path, file.reader(), &mut |bytes| {
             done += bytes;
             progress(done, total);
-        })?;
+        });
+        read.or_else(|error| walk.damaged(error))?;
     }
     let walked = walk.finish(false);
     // Files may have been closed and deleted since the anchor was read.
@@ -155,7 +162,7 @@ fn anchor(state_dir: &Path, without_store: bool) -> Result<Option<Anchor>, Strin
     }
 }
 
-fn verification(walked: Walked, files: usize) -> Verification {
+pub(super) fn verification(walked: Walked, files: usize) -> Verification {
     let Walked { good, fault, notes, checkpoint, checkpoints, times, .. } = walked;
     let first_bad = fault.map(|fault| Bad { file: fault.file, line: fault.line, seq: fault.seq, reason: fault.reason });
     Verification { records: good, files, first_bad, notes, checkpoint, checkpoints, times }

@@ -1,7 +1,6 @@
 //! Reads the records of a chain in order, over all its files, and finds the first that is not as it was written.
 
 use std::{
-    fs::File,
     io::{self, BufRead as _, BufReader, Read as _},
     path::{Path, PathBuf},
 };
@@ -178,7 +177,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Reads one file, the next of the chain. `is_last`: it may end in the middle of a line.
-    pub(super) fn read(&mut self, path: &Path, file: &File, progress: &mut dyn FnMut(u64)) -> io::Result<()> {
+    pub(super) fn read(&mut self, path: &Path, file: impl io::Read, progress: &mut dyn FnMut(u64)) -> io::Result<()> {
         if self.walked.torn > 0 {
             // Only the last file is written to.
             self.walked.torn = 0;
@@ -204,6 +203,17 @@ impl<'a> Walk<'a> {
             self.walked.length += bytes;
             self.take(&line)?;
         }
+    }
+
+    /// A file could not be read to its end. That is its own fault where it was compressed, and was changed or cut off.
+    pub(super) fn damaged(&mut self, error: io::Error) -> io::Result<()> {
+        use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+        if !matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof) {
+            return Err(error);
+        }
+        (self.line, self.place) = (self.line + 1, self.place + 1);
+        self.fault(format!("the file cannot be unpacked from here on: {error}"), false);
+        Ok(())
     }
 
     fn take(&mut self, line: &[u8]) -> io::Result<()> {

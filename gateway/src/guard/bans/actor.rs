@@ -9,8 +9,12 @@ pub(crate) enum Actor {
     Guard,
     /// Whoever speaks to the control socket, by user id.
     Operator(u32),
+    /// The guard of another machine, by its name.
+    Peer(String),
     /// A rule of the configuration.
     Rule(String),
+    /// Whoever has a token of the admin listener, by its name.
+    Token(String),
 }
 
 impl fmt::Display for Actor {
@@ -18,7 +22,9 @@ impl fmt::Display for Actor {
         match self {
             Self::Guard => out.write_str("guard"),
             Self::Operator(uid) => write!(out, "operator:{uid}"),
+            Self::Peer(name) => write!(out, "cluster:{name}"),
             Self::Rule(name) => write!(out, "rule:{name}"),
+            Self::Token(name) => write!(out, "token:{name}"),
         }
     }
 }

@@ -1,16 +1,25 @@
 //! Makes a ban safe that a rule asks for: everything that stands against it is asked here, in order.
 
 use super::*;
+use crate::settings::detect::{Distinct, Rule};
 
+mod clamp;
 mod fault;
 mod operators;
+mod plans;
 mod shields;
 mod widen;
 
 impl Guard {
     /// A rule of the proxy asks for a ban. Nothing in the ask is trusted: how long and in which mode is the
     /// configuration's to say, the source must be what its own address makes it.
+    ///
+    /// # Errors
+    /// There is no ban: something stands against it, or it was a clamp that was asked for.
     pub(crate) fn ask(&mut self, ask: &BanRequest, now: Now) -> Result<u64, Refused> {
+        if self.asks_for_clamp(ask, now) {
+            return Err(Refused::new("clamp", "it is a clamp that a limit asked for"));
+        }
         let asked = self.judge_ask(ask, now);
         self.note_ask(ask, &asked);
         self.shortfalls.note_full(&asked);
@@ -52,8 +61,12 @@ impl Guard {
             return Err(Refused::new("no_evidence", "the evidence is not what the rule counts"));
         }
         let (shadow, seconds) = (self.is_shadow(rule), rule.ban.as_secs().max(1));
-        let signals = ask.evidence.len();
-        let reason = format!("{signals} {} within {}", ask.signal.plural(), span(rule.within.as_secs()));
+        // A proxy may have waited for a guard. What was noted then is over when a ban of then would be.
+        let waited = now.monotonic.saturating_sub(ask.noted) / SECOND;
+        if waited >= seconds {
+            return Err(Refused::new("too_late", "a ban from when it was noted would be over"));
+        }
+        let reason = reason(rule, ask.evidence.len());
         // A neighbour in the host's own network shares its prefix with the gateway: only its address is banned.
         let single = Source::of(ask.address, 128);
         let source = match self.judge(ask.source) {
@@ -68,7 +81,7 @@ impl Guard {
         let source = self.widened(ask, source, shadow, now).unwrap_or(source);
         let earlier = self.earlier(source, now)?;
         let factor = self.settings.safety.ladder.factor(earlier);
-        let seconds = self.settings.safety.ladder.grown(seconds, earlier);
+        let seconds = self.settings.safety.ladder.grown(seconds, earlier).saturating_sub(waited).max(1);
         let reason = match factor {
             1 => reason,
             factor => format!("{reason}; {earlier} bans before count, so {factor} times as long"),
@@ -147,5 +160,59 @@ impl Guard {
         let members = json!({"source": ask.source.to_string(), "actor": format!("rule:{rule}"),
             "code": refused.code, "reason": refused.message});
         self.tell("refusal", now, self::members(members));
+    }
+}
+
+/// What a rule has counted: all of its signals, as any of them may be among the evidence.
+fn reason(rule: &Rule, evidence: usize) -> String {
+    let names: Vec<&str> = rule.signals.iter().map(|signal| signal.plural()).collect();
+    let (names, within) = (names.join(" or "), span(rule.within.as_secs()));
+    let by = rule.by.of_one();
+    let counted = match rule.distinct {
+        None if rule.weights.is_empty() => format!("{evidence} {names}{by} within {within}"),
+        None => format!("{evidence} {names}{by}, which weigh {} points or more, within {within}", rule.count),
+        Some(Distinct::Sources) => {
+            format!(
+                "{evidence} {names} of one principal from different sources within {within}, this source among them"
+            )
+        }
+        Some(distinct) => {
+            let of = if distinct == Distinct::Principals { "of" } else { "for" };
+            format!("{evidence} {names}{by} {of} different {} within {within}", distinct.plural())
+        }
+    };
+    format!("{counted}{}", rule.conditions())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, time::Duration};
+
+    use super::*;
+    use crate::signal::Signal;
+
+    #[test]
+    fn what_a_rule_has_counted() {
+        let weights = || BTreeMap::from([(Signal::WrongPassword, 6)]);
+        for (weights, distinct, expect) in [
+            (BTreeMap::new(), None, "5 forged tokens or wrong passwords within 1m"),
+            (weights(), None, "5 forged tokens or wrong passwords, which weigh 20 points or more, within 1m"),
+            (
+                BTreeMap::new(),
+                Some(Distinct::Principals),
+                "5 forged tokens or wrong passwords of different principals within 1m",
+            ),
+            (
+                BTreeMap::new(),
+                Some(Distinct::Sources),
+                "5 forged tokens or wrong passwords of one principal from different sources within 1m, this source among \
+                 them",
+            ),
+        ] {
+            let (signals, within) = (vec![Signal::ForgedToken, Signal::WrongPassword], Duration::from_secs(60));
+            let (name, ban, shadow) = ("spray".to_owned(), within, false);
+            let rule = Rule { name, signals, count: 20, weights, distinct, within, ban, shadow, ..Rule::default() };
+            assert_eq!(reason(&rule, 5), expect);
+        }
     }
 }

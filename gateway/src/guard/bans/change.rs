@@ -52,7 +52,11 @@ impl Guard {
             return Err(Refused::new("kernel_failed", how));
         }
         let (expires, shadow) = (expiry(&record), record.shadow);
-        tracing::warn!(ban = id, %source, reason = record.reason, actor = record.actor, shadow, "banned");
+        self.note_ban(&record);
+        self.log_lines.banned((&record).into(), now.monotonic);
+        if record.rule.is_none() {
+            self.log_lines.write();
+        }
         if !shadow {
             self.notices.push(ToProxy::Banned { id, source, expires });
         } else if replaced.is_some_and(|old| !old.shadow) {
@@ -153,6 +157,7 @@ impl Guard {
 
     fn forget_all(&mut self, records: &[Record]) {
         self.ledger.note_ended(records.len());
+        self.log_lines.write();
         for record in records {
             self.forget(record);
         }

@@ -33,10 +33,10 @@ const OWED: usize = 10_000;
 const AHEAD: usize = 1_000;
 
 /// How long after the last of them it does, in nanoseconds: 20 ms.
-const SETTLE: u64 = 20_000_000;
+pub(super) const SETTLE: u64 = 20_000_000;
 
 /// How long after the first of them it does, however many come: 250 ms.
-const SETTLED: u64 = 250_000_000;
+pub(super) const SETTLED: u64 = 250_000_000;
 
 /// What a decision changes in the store.
 pub(super) type Write = Box<dyn Fn(&Change<'_>) -> Result<(), StoreError>>;
@@ -110,10 +110,12 @@ pub(super) struct Journal {
     findings: Vec<String>,
     /// The store was made anew, and nobody was told so yet.
     is_remade: bool,
-    /// Why a file of the chain cannot be closed, or a closed one be deleted.
+    /// Why a file of the chain cannot be closed, or a closed one be deleted or compressed.
     stuck: Option<String>,
     /// More closed files of the audit chain are to be deleted than were at once.
     is_retiring: bool,
+    /// A closed file of the chain is being compressed.
+    is_compressing: bool,
     watchers: Watchers,
 }
 
@@ -132,6 +134,7 @@ impl Journal {
             is_remade: false,
             stuck: None,
             is_retiring: false,
+            is_compressing: false,
             watchers: Watchers::default(),
         }
     }

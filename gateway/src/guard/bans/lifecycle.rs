@@ -6,16 +6,21 @@ use super::{
     enforcer::{CONFIG, Drifts},
     policy::{
         breaker::Breaker,
+        clamps::Clamps,
         good_clients::{self, Good},
+        plan_budgets::PlanBudgets,
         probations::{self, Probations},
         refusals::Refusals,
         trouble::Trouble,
     },
 };
-use crate::guard::{
-    audit::{Finding, Redo},
-    enforcement::Enforcement,
-    store::Allowed,
+use crate::{
+    anchor::SignedHead,
+    guard::{
+        audit::{Finding, Redo},
+        enforcement::Enforcement,
+        store::Allowed,
+    },
 };
 
 mod takeover;
@@ -131,6 +136,8 @@ impl Guard {
             protected,
             unproven: Vec::new(),
             breaker: Breaker::default(),
+            clamps: Clamps::default(),
+            plan_budgets: PlanBudgets::default(),
             pardons,
             probations,
             good,
@@ -145,7 +152,10 @@ impl Guard {
             enforcer,
             feeds: Feeds::default(),
             notices: Vec::new(),
-            would_refuse: WouldRefuse::default(),
+            log_lines: LogLines::default(),
+            would_refuse: BTreeMap::new(),
+            would_deny: BTreeMap::new(),
+            facts: Vec::new(),
             shortfalls: Shortfalls::new(standing),
             security_log: SecurityLog::default(),
         };
@@ -288,6 +298,7 @@ impl Guard {
             return Err(refused);
         }
         self.policy.rules = rules;
+        self.refit_budgets(now);
         self.settle_promotions(now);
         self.policy.protected.replace_all(protected);
         // The proxy keeps its own list.
@@ -317,6 +328,7 @@ impl Guard {
             self.tell("refusals", now, members(json!({"unrecorded": unrecorded})));
         }
         self.tick_trouble(now, ticks);
+        self.tick_budgets(now);
         self.save_good(false, now);
         self.save_figures(FIGURES);
         self.tick_feeds(now, ticks);
@@ -331,8 +343,9 @@ impl Guard {
         self.recording(|journal, in_force| journal.keep_chain(&settings, ticks, now, in_force));
     }
 
-    /// At the end: a last record, signed and on the disk.
-    pub(crate) fn stop(mut self, reason: &str, detach: bool, now: Now) -> Result<(), Refused> {
+    /// At the end: a last record, signed and on the disk. Returns what was signed last.
+    pub(crate) fn sign_off(&mut self, reason: &str, detach: bool, now: Now) -> Option<SignedHead> {
+        self.log_lines.write();
         self.save_good(true, now);
         self.save_figures(usize::MAX);
         self.finish_work(now);
@@ -340,6 +353,11 @@ impl Guard {
         self.tell("stop", now, members(json!({"reason": reason, "detached": detach})));
         self.recording(|journal, in_force| journal.checkpoint(now, in_force));
         self.sync();
+        self.signed_head().cloned()
+    }
+
+    /// The end, once it was signed off.
+    pub(crate) fn stop(self, detach: bool) -> Result<(), Refused> {
         if !detach {
             return Ok(());
         }

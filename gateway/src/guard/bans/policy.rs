@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use crate::settings::detect::Rule;
 
 pub(super) mod breaker;
+pub(super) mod clamps;
 pub(super) mod good_clients;
 mod ladder;
 pub(super) mod pardons;
+pub(super) mod plan_budgets;
 pub(super) mod probations;
 pub(super) mod protected_addresses;
 pub(super) mod refusals;
@@ -15,8 +17,10 @@ pub(super) mod safety;
 pub(super) mod trouble;
 
 use breaker::Breaker;
+use clamps::Clamps;
 use good_clients::Good;
 use pardons::Pardons;
+use plan_budgets::PlanBudgets;
 use probations::Probations;
 use refusals::Refusals;
 use safety::ProtectedAddresses;
@@ -34,6 +38,10 @@ pub(super) struct Policy {
     pub(super) unproven: Vec<(u64, u64)>,
     /// How fast rules may ban.
     pub(super) breaker: Breaker,
+    /// Who has less of the kernel's budgets for a while.
+    pub(super) clamps: Clamps,
+    /// Who has the budget of a plan.
+    pub(super) plan_budgets: PlanBudgets,
     /// Whom operators have unbanned.
     pub(super) pardons: Pardons,
     /// Who was banned until a moment ago.

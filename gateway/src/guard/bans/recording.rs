@@ -1,5 +1,10 @@
 //! Records the guard's decisions in its [`Journal`], which may ask what is in force to make the store anew.
 
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
 use super::{
     journal::{InForce, Records},
     *,
@@ -50,6 +55,20 @@ impl Guard {
         self.recording(|journal, in_force| journal.tell(event, now, members, in_force));
     }
 
+    /// Records what the store of credentials has decided; whether it could be recorded.
+    pub(crate) fn record_of_others(&mut self, event: &'static str, now: Now, members: Map<String, Value>) -> bool {
+        let recorded = self.decide(event, now, members, nothing());
+        if let Err(refused) = &recorded {
+            tracing::error!(event, error = %refused, "a record could not be written: it is tried again");
+        }
+        recorded.is_ok()
+    }
+
+    /// The number and the hash of the chain's newest record.
+    pub(crate) fn chain_end(&self) -> (u64, String) {
+        self.journal.chain_end()
+    }
+
     /// Records what the start has found and done; later, if it cannot be recorded now.
     pub(super) fn record(&mut self, event: &'static str, members: Map<String, Value>, now: Now) {
         self.recording(|journal, in_force| journal.record(event, members, now, in_force));
@@ -60,13 +79,14 @@ impl Guard {
         self.recording(|journal, in_force| journal.amend(write, in_force))
     }
 
-    /// When the store is to learn of what is in force already: `CLOCK_MONOTONIC`, nanoseconds.
+    /// When log and store are to learn of what is in force already: `CLOCK_MONOTONIC`, nanoseconds.
     pub(crate) fn catch_up_at(&self) -> Option<u64> {
-        self.journal.catch_up_at()
+        self.journal.catch_up_at().into_iter().chain(self.log_lines.due()).min()
     }
 
-    /// Has the store learn of what is in force already; also before anything else is recorded.
+    /// Has log and store learn of what is in force already. The store does also before anything else is recorded.
     pub(crate) fn catch_up(&mut self) {
+        self.log_lines.write();
         self.recording(Journal::catch_up);
     }
 
@@ -78,6 +98,16 @@ impl Guard {
     /// What of the audit chain is to be brought to the disk.
     pub(crate) fn unflushed(&mut self) -> Option<Flush> {
         self.journal.unflushed()
+    }
+
+    /// A closed file of the audit chain that is to be compressed by somebody else, until [`Self::compressed`].
+    pub(crate) fn compressible(&mut self) -> Option<PathBuf> {
+        self.journal.compressible(&self.settings.audit)
+    }
+
+    /// A closed file of the audit chain was compressed, or could not be.
+    pub(crate) fn compressed(&mut self, path: &Path, done: io::Result<()>) {
+        self.journal.compressed(path, done);
     }
 
     /// What was to be flushed is not on the disk.
@@ -115,7 +145,7 @@ impl Guard {
     }
 
     /// Where the store is; `None`: nobody else may open it.
-    pub(crate) fn store_path(&self) -> Option<std::path::PathBuf> {
+    pub(crate) fn store_path(&self) -> Option<PathBuf> {
         self.journal.store().checkpointed()
     }
 

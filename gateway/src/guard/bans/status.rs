@@ -10,11 +10,14 @@ use super::{
     *,
 };
 use crate::anchor::schedule::AnchorState;
+use crate::guard::cluster::ClusterStatus;
 use crate::guard::control::{
-    AuditState, BanCount, Budget, CertificateEnd, Counted, Entry, Interface, LogDrops, Past, ReloadRefused, Requests,
-    Score, Standing, Status, Top, Why,
+    AuditState, BanCount, Budget, CertificateEnd, Counted, Disk, Entry, Interface, LogDrops, Past, Process,
+    ReloadRefused, Requests, Score, Standing, Status, Top, Why,
 };
+use crate::message::KeySetReport;
 
+mod clamps;
 mod packet_samples;
 mod packet_traces;
 mod ring;
@@ -36,12 +39,20 @@ pub(crate) struct Processes {
     pub(crate) proxy_pid: Option<u32>,
     /// How often it had to be restarted.
     pub(crate) proxy_restarts: u64,
+    /// How often one had come to a standstill.
+    pub(crate) proxy_standstills: u64,
     /// The observer.
     pub(crate) observer_pid: Option<u32>,
     /// How often it had to be restarted.
     pub(crate) observer_restarts: u64,
     /// Where the admin listener is.
     pub(crate) admin: Option<String>,
+    /// How often the guard had to be.
+    pub(crate) guard_restarts: u32,
+    /// The last upgrade brought a program that never got ready.
+    pub(crate) upgrade_reverted: bool,
+    /// All of them.
+    pub(crate) all: Vec<Process>,
     /// When the guard started: `CLOCK_MONOTONIC`, nanoseconds.
     pub(crate) started: u64,
     /// Where the proxy listens.
@@ -52,14 +63,24 @@ pub(crate) struct Processes {
     pub(crate) requests: Requests,
     /// How upstreams are, as the proxy in service says.
     pub(crate) upstreams: Vec<UpstreamReport>,
+    /// How the keys of issuers are that are fetched.
+    pub(crate) key_sets: Vec<KeySetReport>,
+    /// The other machines; `None`: there are none.
+    pub(crate) cluster: Option<ClusterStatus>,
     /// When the configuration came into force: RFC 3339, UTC.
     pub(crate) config_since: String,
+    /// Who put it in force.
+    pub(crate) config_by: String,
+    /// SHA-256 of its file.
+    pub(crate) config_digest: String,
     /// The last reload, where it was refused.
     pub(crate) reload_refused: Option<ReloadRefused>,
     /// When the certificates of listeners end.
     pub(crate) certificates: Vec<CertificateEnd>,
     /// Where checkpoints of the audit chain are sent.
     pub(crate) anchors: Vec<AnchorState>,
+    /// What is left where the gateway writes.
+    pub(crate) disks: Vec<Disk>,
 }
 
 impl Guard {
@@ -172,6 +193,10 @@ impl Guard {
             connections_closed: decides.and_then(|record| record.connections_closed),
             shields,
             score: Vec::new(),
+            limits: Vec::new(),
+            profile: None,
+            clamp: self.clamp_entry(client, now),
+            plan: self.plan_entry(client, now),
             standing,
             next: match fed.filter(|_| allow.is_none()) {
                 Some(fed) => {
@@ -190,10 +215,9 @@ impl Guard {
         let is_watched = self.policy.probations.find(client, now.monotonic).is_some();
         let score = |rule: &Rule| {
             let needed = rule.count.max(1);
-            let of: Vec<&str> = rule.signals.iter().map(|signal| signal.plural()).collect();
             Score {
                 rule: rule.name.clone(),
-                of: of.join(" or "),
+                of: rule.of(),
                 held: held.iter().find(|(name, _)| *name == rule.name).map_or(0, |(_, held)| *held),
                 needed: if is_watched { needed.div_ceil(2) } else { needed },
                 within_seconds: rule.within.as_secs(),
@@ -201,6 +225,11 @@ impl Guard {
             }
         };
         self.policy.rules.iter().map(score).collect()
+    }
+
+    /// How many entries and attachments were put right in the kernel.
+    pub(crate) const fn repairs(&self) -> u64 {
+        self.enforcer.repairs()
     }
 
     /// How things are.
@@ -222,9 +251,13 @@ impl Guard {
             guard_pid: std::process::id(),
             proxy_pid: processes.proxy_pid,
             proxy_restarts: processes.proxy_restarts,
+            proxy_standstills: processes.proxy_standstills,
             observer_pid: processes.observer_pid,
             observer_restarts: processes.observer_restarts,
             admin: processes.admin,
+            guard_restarts: processes.guard_restarts,
+            upgrade_reverted: processes.upgrade_reverted,
+            processes: processes.all,
             uptime_seconds: now.monotonic.saturating_sub(processes.started) / SECOND,
             enforcement: if interfaces.is_empty() { "accept" } else { "xdp" }.to_owned(),
             interfaces: interfaces.iter().map(interface).collect(),
@@ -235,10 +268,15 @@ impl Guard {
             allows: u64::try_from(self.enforcer.prefixes().allows.len()).unwrap_or(0),
             verdicts: self.enforcer.path().verdicts().into_iter().map(counted).collect(),
             upstreams: processes.upstreams,
+            key_sets: processes.key_sets,
+            cluster: processes.cluster,
             warnings: self.warnings(processes.warnings, now),
             config_since: processes.config_since,
+            config_by: processes.config_by,
+            config_digest: processes.config_digest,
             reload_refused: processes.reload_refused,
             budgets: budgets(&self.settings),
+            kernel: self.kernel_budgets(),
             paused: self.policy.breaker.judge(now).err().map(|refused| refused.message),
             lost: self.shortfalls.lost(),
             requests: processes.requests,
@@ -247,6 +285,7 @@ impl Guard {
             interfaces_wanted: u64::try_from(self.settings.interfaces.len()).unwrap_or(u64::MAX),
             audit_failing: self.journal.is_failing(),
             audit: AuditState { anchors: processes.anchors, ..self.journal.state() },
+            disks: processes.disks,
         }
     }
 

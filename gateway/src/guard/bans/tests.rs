@@ -18,8 +18,10 @@ use crate::{
     signal::Signal,
 };
 
+mod clamps;
 mod damage;
 mod harm;
+mod peers;
 mod prompt;
 mod said;
 mod trouble;
@@ -65,17 +67,23 @@ impl World {
             max_rules: 4,
             max_sources: 16,
             max_bans_per_minute: 3,
+            compile: crate::settings::guard::Compile::default(),
             pass_malformed: false,
             trace: None,
             packet_limit: None,
             byte_limit: None,
             syn_limit: None,
+            total_limit: None,
             syn_cookies: None,
             default_ban: Duration::from_secs(3_600),
             safety: Safety::default(),
             feeds: Vec::new(),
+            revocation: crate::settings::revocation::Settings::default(),
             audit: crate::settings::audit::Settings::default(),
-            shadow_address_limit: false,
+            clamps: clamps::settings(),
+            plan_budgets: clamps::plans(),
+            shadow_limits: Vec::new(),
+            shadow_routes: Vec::new(),
         }
     }
 
@@ -89,6 +97,7 @@ impl World {
             within: Duration::from_secs(60),
             ban: Duration::from_secs(600),
             shadow,
+            ..Rule::default()
         };
         let own = ["203.0.113.2", "2001:db8:5::2"].map(|text| (text.parse().unwrap(), safety::Role::Own));
         let parts = Parts {
@@ -159,7 +168,7 @@ impl World {
             evidence: vec![RequestId(1), RequestId(2), RequestId(3)],
             seconds: u64::MAX,
             shadow: true,
-            noted: 0,
+            noted: self.now.monotonic,
         };
         let now = self.now;
         self.guard().ask(&ask, now).map_err(|refused| refused.code)
@@ -233,7 +242,7 @@ fn nothing_in_an_ask_is_trusted() {
         evidence: vec![RequestId(1); evidence],
         seconds: 1,
         shadow: false,
-        noted: 0,
+        noted: now.monotonic,
     };
     for (ask, code) in [
         (ask("192.0.2.8", 1, Signal::ForgedToken), "not_the_source"),
@@ -250,6 +259,32 @@ fn nothing_in_an_ask_is_trusted() {
     assert_eq!(world.why("2001:db8:5::bad").entry.unwrap().source.to_string(), "2001:db8:5::bad");
     assert_eq!(world.why("2001:db8:5::2").verdict, "passed");
     assert_eq!(world.events().iter().filter(|event| *event == "refusal").count(), 9);
+}
+
+/// What a proxy has noted while there was no guard is decided as if it had been heard then.
+#[test]
+fn an_ask_that_waited_is_judged_by_its_time() {
+    let mut world = World::new("waited");
+    let now = world.now;
+    let ask = |address: &str, seconds: u64| BanRequest {
+        relay: None,
+        source: address.parse().unwrap(),
+        address: address.parse().unwrap(),
+        rule: "bad-tokens".to_owned(),
+        signal: Signal::ForgedToken,
+        evidence: vec![RequestId(1)],
+        seconds: 1,
+        shadow: false,
+        noted: now.monotonic - seconds * SECOND,
+    };
+    assert_eq!(world.guard().ask(&ask("192.0.2.7", 600), now).unwrap_err().code, "too_late");
+    world.guard().ask(&ask("192.0.2.7", 100), now).unwrap();
+    assert_eq!(world.guard().ask(&ask("192.0.2.7", 100), now).unwrap_err().code, "already_blocked", "said twice");
+    let until: Vec<u64> = world.guard().bans_in_force().iter().map(|ban| ban.expires).collect();
+    assert_eq!(until, [now.monotonic + 500 * SECOND]);
+    // The clock of a proxy is the guard's own: nothing is noted later than now.
+    let later = BanRequest { noted: u64::MAX, ..ask("192.0.2.8", 0) };
+    world.guard().ask(&later, now).unwrap();
 }
 
 #[test]

@@ -11,8 +11,12 @@ use thiserror::Error;
 
 use super::{Answer, Request};
 
-/// How long the guard may take for any step. A reload starts a proxy and waits until it is ready.
+/// How long the guard may take for any step but a reload.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long it may take for a reload: a process compiles the configuration, then a proxy does, each for up to two minutes
+/// with the longest `guard.compile_time`, and names are resolved before.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(300);
 
 /// The longest answer, in bytes: lists of as many blocks as the maps hold stay below it.
 const LONGEST: u64 = 1 << 30;
@@ -30,7 +34,7 @@ pub enum Unreachable {
     #[error("{} is not for this user: run as root, or ask to be let into the group of guard.control_group", .0.display())]
     Denied(PathBuf),
     /// It took too long.
-    #[error("the gateway at {} did not answer within 30 s", .0.display())]
+    #[error("the gateway at {} did not answer in time: is it stopped (`ps -o stat,pid,args -C gateway`)?", .0.display())]
     Slow(PathBuf),
     /// It broke off, or said what this program does not understand.
     #[error("the gateway at {} gave no proper answer ({}): does `gateway version` agree with the running one?", .0.display(), .1)]
@@ -71,6 +75,9 @@ impl Conversation {
     /// The guard cannot be reached or understood.
     pub fn ask(&mut self, request: &Request) -> Result<Answer, Unreachable> {
         let line = serde_json::to_vec(request).map_err(|error| unreachable(&self.path, error.into()))?;
+        let patience = if matches!(request, Request::Reload { .. }) { RELOAD_PATIENCE } else { PATIENCE };
+        let patient = self.stream.get_ref().set_read_timeout(Some(patience));
+        patient.map_err(|error| unreachable(&self.path, error))?;
         self.ask_line(line)
     }
 

@@ -1,7 +1,7 @@
 //! The roles that each command takes, in one table.
 
-use super::Request;
-use crate::settings::operators::Role;
+use super::{Request, TokensOf};
+use crate::{limit::report::Question, settings::operators::Role};
 
 /// The roles that whoever asks must have, all of them. Empty: everybody may ask.
 ///
@@ -11,12 +11,27 @@ use crate::settings::operators::Role;
 pub(crate) const fn required(request: &Request) -> &'static [Role] {
     use Role::{Allow, Block, Configure, View};
     match request {
+        // Quotas may be what clients pay for.
+        Request::Limit { question } | Request::Quota { question } => match question {
+            Question::List | Question::Quotas | Question::Show(_) | Question::ShowQuota(_) | Question::Top => &[View],
+            Question::Reset(_) => &[Allow],
+            Question::SetQuota { .. } => &[Configure],
+        },
         Request::Whoami => &[],
-        Request::AllowList
+        Request::AdminTokenList
+        | Request::AlertList
+        | Request::AllowList
+        | Request::Anomalies
         | Request::BlockExport { .. }
         | Request::BlockList
+        | Request::ClampList
+        | Request::Explain { .. }
+        | Request::KeyList { .. }
+        | Request::KeyShow { .. }
+        | Request::Profiles { .. }
         | Request::ShadowReport
         | Request::Status
+        | Request::TokenRevocations { .. }
         | Request::Top
         | Request::Watch { .. }
         | Request::Why { .. } => &[View],
@@ -28,18 +43,72 @@ pub(crate) const fn required(request: &Request) -> &'static [Role] {
         | Request::BlockImportBegin { .. }
         | Request::BlockImportChunk { .. }
         | Request::BlockImportCommit { .. }
-        | Request::Confirm { .. } => &[Block],
+        | Request::Confirm { .. }
+        | Request::KeyRevoke { .. } => &[Block],
+        // All clients of an issuer at once.
+        Request::TokenRevoke { what: TokensOf { id: None, subject: None, .. }, .. } => &[Block, Configure],
+        Request::TokenRevoke { .. } => &[Block],
         // A network that is wider than a block may be.
         Request::AllowAdd { yes: true, .. } => &[Allow, Configure],
-        Request::AllowAdd { .. } | Request::AllowDel { .. } | Request::BlockDel { .. } => &[Allow],
+        Request::AllowAdd { .. }
+        | Request::AllowDel { .. }
+        | Request::BlockDel { .. }
+        | Request::ClampDel { .. }
+        | Request::TokenRevocationDel { .. } => &[Allow],
         Request::BlockFlush => &[Allow, Configure],
-        Request::Attach
+        // Whoever makes a token must have every role that it is to have, besides this one.
+        Request::AdminTokenNew { .. }
+        | Request::AdminTokenRevoke { .. }
+        | Request::Attach
+        // Whoever may silence alerts can hide what else they do.
+        | Request::AlertSilence { .. }
+        | Request::AlertTest { .. }
+        | Request::AlertUnsilence { .. }
         | Request::AuditRotateKey
         | Request::Detach
-        | Request::Reload
+        // A key has any role.
+        | Request::KeyImport { .. }
+        | Request::KeyNew(_)
+        | Request::KeyRotate { .. }
+        | Request::Reload { .. }
         | Request::Resume
-        | Request::ShadowPromote { .. } => &[Configure],
+        | Request::ShadowPromote { .. }
+        | Request::Upgrade => &[Configure],
     }
+}
+
+/// Whether a command is given on this host alone, at the control socket: a token that was stolen must not make others, nor
+/// end those of whoever is in its way, nor change which program runs or by which key records are signed; and what is told for as long as somebody listens is no answer to a request.
+pub(crate) const fn is_local(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::AdminTokenNew { .. }
+            | Request::AdminTokenRevoke { .. }
+            | Request::AuditRotateKey
+            // It may have a client's token in it.
+            | Request::Explain { .. }
+            | Request::KeyImport { .. }
+            | Request::KeyNew(_)
+            | Request::KeyRotate { .. }
+            | Request::Upgrade
+            | Request::Watch { .. }
+    )
+}
+
+/// Whether a command is about API keys or revocations.
+pub(crate) const fn is_about_credentials(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::KeyImport { .. }
+            | Request::KeyList { .. }
+            | Request::KeyNew(_)
+            | Request::KeyRevoke { .. }
+            | Request::KeyRotate { .. }
+            | Request::KeyShow { .. }
+            | Request::TokenRevoke { .. }
+            | Request::TokenRevocationDel { .. }
+            | Request::TokenRevocations { .. }
+    )
 }
 
 /// A command as records and `--json` name it.
@@ -70,12 +139,29 @@ mod tests {
         check(r#"{"ask":"whoami"}"#, "");
         check(r#"{"ask":"status"}"#, "view");
         check(r#"{"ask":"top"}"#, "view");
+        check(r#"{"ask":"profiles","most":20}"#, "view");
         check(r#"{"ask":"watch"}"#, "view");
         check(r#"{"ask":"why","address":"192.0.2.1"}"#, "view");
         check(r#"{"ask":"block_list"}"#, "view");
         check(r#"{"ask":"block_export"}"#, "view");
         check(r#"{"ask":"allow_list"}"#, "view");
+        check(r#"{"ask":"clamp_list"}"#, "view");
+        check(r#"{"ask":"alert_list"}"#, "view");
+        check(r#"{"ask":"alert_test"}"#, "configure");
+        check(r#"{"ask":"alert_silence","labels":{"alertname":"x"},"seconds":60,"reason":"x"}"#, "configure");
+        check(r#"{"ask":"alert_unsilence","id":1}"#, "configure");
+        check(r#"{"ask":"clamp_del","source":"192.0.2.1"}"#, "allow");
         check(r#"{"ask":"shadow_report"}"#, "view");
+        check(r#"{"ask":"limit","question":"top"}"#, "view");
+        check(r#"{"ask":"limit","question":{"show":[["principal","ada"]]}}"#, "view");
+        check(r#"{"ask":"limit","question":{"reset":[["principal","ada"]]}}"#, "allow");
+        check(r#"{"ask":"quota","question":"quotas"}"#, "view");
+        check(r#"{"ask":"quota","question":"top"}"#, "view");
+        check(r#"{"ask":"quota","question":{"show_quota":[["principal","ada"]]}}"#, "view");
+        for ask in ["quota", "limit"] {
+            let set = r#"{"set_quota":{"quota":null,"key":[["principal","ada"]],"used":0}}"#;
+            check(&format!("{{\"ask\":\"{ask}\",\"question\":{set}}}"), "configure");
+        }
         let add = r#"{"ask":"block_add","source":"192.0.2.1","seconds":1,"reason":"","shadow":false"#;
         check(&format!("{add}}}"), "block");
         check(&format!("{add},\"force\":true}}"), "block, configure");
@@ -92,8 +178,41 @@ mod tests {
         check(r#"{"ask":"allow_add","source":"0.0.0.0/0","reason":"","yes":true}"#, "allow, configure");
         check(r#"{"ask":"allow_del","source":"192.0.2.1"}"#, "allow");
         check(r#"{"ask":"block_flush"}"#, "allow, configure");
-        for configure in ["attach", "detach", "reload", "resume", "shadow_promote\",\"what\":\"all"] {
+        check(r#"{"ask":"admin_token_list"}"#, "view");
+        check(r#"{"ask":"admin_token_new","name":"a","roles":["view"],"seconds":60}"#, "configure");
+        check(r#"{"ask":"admin_token_revoke","name":"a"}"#, "configure");
+        check(r#"{"ask":"key_list"}"#, "view");
+        check(r#"{"ask":"key_show","what":"a"}"#, "view");
+        check(r#"{"ask":"key_new","name":"a","roles":[]}"#, "configure");
+        check(r#"{"ask":"key_rotate","what":"a","overlap":1}"#, "configure");
+        check(r#"{"ask":"key_import","keys":[]}"#, "configure");
+        check(r#"{"ask":"key_revoke","what":"a","reason":""}"#, "block");
+        let revoke = r#"{"ask":"token_revoke","reason":"","what":{"issuer":"a""#;
+        check(&format!("{revoke}}}}}"), "block, configure");
+        check(&format!("{revoke},\"before\":1}}}}"), "block, configure");
+        check(&format!("{revoke},\"subject\":\"a\"}}}}"), "block");
+        check(&format!("{revoke},\"id\":\"a\"}}}}"), "block");
+        check(r#"{"ask":"token_revocations"}"#, "view");
+        check(r#"{"ask":"token_revocation_del","number":1}"#, "allow");
+        for configure in ["attach", "detach", "reload", "resume", "upgrade", "shadow_promote\",\"what\":\"all"] {
             check(&format!("{{\"ask\":\"{configure}\"}}"), "configure");
+        }
+    }
+
+    #[test]
+    fn what_a_token_cannot_do() {
+        for (ask, expect) in [
+            (r#"{"ask":"audit_rotate_key"}"#, true),
+            (r#"{"ask":"upgrade"}"#, true),
+            (r#"{"ask":"watch"}"#, true),
+            (r#"{"ask":"admin_token_revoke","name":"a"}"#, true),
+            (r#"{"ask":"key_new","name":"a","roles":[]}"#, true),
+            (r#"{"ask":"key_revoke","what":"a","reason":""}"#, false),
+            (r#"{"ask":"reload"}"#, false),
+            (r#"{"ask":"block_flush"}"#, false),
+        ] {
+            let request: Request = serde_json::from_str(ask).unwrap();
+            assert_eq!(is_local(&request), expect, "{ask}");
         }
     }
 
@@ -101,6 +220,6 @@ mod tests {
     fn what_leaves_a_record() {
         assert_eq!(name(&Request::BlockFlush), "block_flush");
         assert!(only_asks(&Request::Status) && only_asks(&Request::Whoami));
-        assert!(!only_asks(&Request::Reload) && !only_asks(&Request::Confirm { id: None }));
+        assert!(!only_asks(&Request::Reload { dry_run: false }) && !only_asks(&Request::Confirm { id: None }));
     }
 }

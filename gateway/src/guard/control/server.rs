@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::{
-    Answer, DENIED, Request,
+    Answer, DENIED, Request, TOO_MANY,
     caller::{Caller, Peer},
     watch::{WatchEvent, Watched, Watchers},
 };
@@ -53,17 +53,27 @@ pub(crate) struct Call {
 /// # Errors
 /// The folder cannot be made or written, or somebody listens there.
 pub(crate) fn bind(path: &Path, mode: ControlMode, group: Option<u32>) -> io::Result<std::os::unix::net::UnixListener> {
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, "another gateway answers there"));
+    }
+    bind_again(path, mode, group)
+}
+
+/// As [`bind`], where whoever listens there is a process of this gateway, which is handed the new socket.
+///
+/// # Errors
+/// The folder cannot be made or written.
+pub(crate) fn bind_again(
+    path: &Path,
+    mode: ControlMode,
+    group: Option<u32>,
+) -> io::Result<std::os::unix::net::UnixListener> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
         fs::create_dir_all(folder)?;
         fs::set_permissions(folder, Permissions::from_mode(0o755))?;
     }
     match fs::symlink_metadata(path) {
-        Ok(found) if found.file_type().is_socket() => {
-            if std::os::unix::net::UnixStream::connect(path).is_ok() {
-                return Err(io::Error::new(io::ErrorKind::AddrInUse, "another gateway answers there"));
-            }
-            fs::remove_file(path)?;
-        }
+        Ok(found) if found.file_type().is_socket() => fs::remove_file(path)?,
         Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file that is no socket")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
@@ -194,8 +204,11 @@ async fn watch(
     watched: Watched,
 ) -> io::Result<()> {
     let Some(mut watcher) = watchers.join(watched) else {
-        return answer(&mut write, &refused("too_many", "too many watch already")).await;
+        return answer(&mut write, &refused(TOO_MANY, "too many watch already")).await;
     };
+    if let Err(reason) = timeout(PATIENCE, watcher.begun()).await? {
+        return answer(&mut write, &refused("not_traced", &reason)).await;
+    }
     write.write_all(b"{\"event\":\"watching\"}\n").await?;
     let mut ignored = [0; 64];
     loop {
@@ -275,6 +288,23 @@ mod tests {
         assert_eq!(root.len(), CLIENTS);
         drop((of_one, others, root));
         assert!(room.0.lock().unwrap().is_empty(), "nobody is kept in mind");
+    }
+
+    #[test]
+    fn a_socket_is_taken_from_nobody_but_a_process_of_this_gateway() {
+        let path = std::env::temp_dir().join(format!("gateway-control-again-{}", std::process::id()));
+        let first = bind(&path, ControlMode::Owner, None).unwrap();
+        assert_eq!(bind(&path, ControlMode::Owner, None).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let second = bind_again(&path, ControlMode::Owner, None).unwrap();
+        let _client = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        assert!(second.accept().is_ok(), "clients come to the new socket");
+        drop((first, second));
+        drop(bind(&path, ControlMode::Owner, None).unwrap());
+        fs::write(path.with_extension("file"), "").unwrap();
+        let found = bind(&path.with_extension("file"), ControlMode::Owner, None).unwrap_err().kind();
+        assert_eq!(found, io::ErrorKind::AlreadyExists);
+        fs::remove_file(path.with_extension("file")).unwrap();
+        fs::remove_file(&path).unwrap();
     }
 
     #[test]

@@ -1,12 +1,18 @@
 //! What `status` and `top` tell.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{anchor::schedule::AnchorState, log::drops::Counts, message::UpstreamReport};
+use crate::{
+    anchor::schedule::AnchorState,
+    guard::cluster::ClusterStatus,
+    log::drops::Counts,
+    message::{KeySetReport, UpstreamReport},
+    sandbox::Confinement,
+};
 
-use super::entry::Entry;
+use super::{clamp::KernelBudgets, entry::Entry};
 
 /// How things are.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,15 +24,33 @@ pub struct Status {
     /// When the configuration came into force: RFC 3339, UTC; empty where no guard runs.
     #[serde(default)]
     pub config_since: String,
+    /// Who put it in force: `start`, `guard` for a signal, or as the audit chain names operators.
+    #[serde(default)]
+    pub config_by: String,
+    /// SHA-256 of the file, as `sha256sum` writes it; empty where no guard runs.
+    #[serde(default)]
+    pub config_digest: String,
     /// The last reload, where it was refused: the file is not what is in force. Absent: it was not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reload_refused: Option<ReloadRefused>,
     /// The guard's process id; 0: none runs.
     pub guard_pid: u32,
-    /// The proxy's process id; absent while it is being restarted.
+    /// The process id of the proxy that serves; absent while none does, or an older one until another is ready.
     pub proxy_pid: Option<u32>,
+    /// Every process of the gateway, the launcher first.
+    #[serde(default)]
+    pub processes: Vec<Process>,
+    /// How often the guard had to be restarted.
+    #[serde(default)]
+    pub guard_restarts: u32,
+    /// The last upgrade brought a program that never got ready, or died within seconds: the one before it runs.
+    #[serde(default)]
+    pub upgrade_reverted: bool,
     /// How often the proxy had to be restarted.
     pub proxy_restarts: u64,
+    /// How often one of these had come to a standstill.
+    #[serde(default)]
+    pub proxy_standstills: u64,
     /// The observer's process id; absent where there is none.
     #[serde(default)]
     pub observer_pid: Option<u32>,
@@ -60,11 +84,20 @@ pub struct Status {
     /// How upstreams are, as the proxy that serves says.
     #[serde(default)]
     pub upstreams: Vec<UpstreamReport>,
+    /// How the keys of issuers are that are fetched, as the proxy that fetched them last says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub key_sets: Vec<KeySetReport>,
+    /// The other machines, and the store between them; absent: there is no `[cluster]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterStatus>,
     /// What an operator should know, one sentence each. Empty: all is well.
     pub warnings: Vec<String>,
     /// Budgets per source that are in force.
     #[serde(default)]
     pub budgets: Vec<Budget>,
+    /// Other budgets of packets.
+    #[serde(default)]
+    pub kernel: KernelBudgets,
     /// Why rules may not ban at the moment; absent: they may.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<String>,
@@ -89,6 +122,41 @@ pub struct Status {
     /// The audit chain.
     #[serde(default)]
     pub audit: AuditState,
+    /// What is left where the gateway writes.
+    #[serde(default)]
+    pub disks: Vec<Disk>,
+}
+
+/// What is left on a disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// A folder on it.
+    pub folder: String,
+    /// Bytes that are left.
+    pub available: u64,
+    /// Bytes that there are.
+    pub size: u64,
+}
+
+impl Disk {
+    /// The disk of this folder.
+    #[must_use]
+    pub fn of(folder: &Path) -> Option<Self> {
+        let found = rustix::fs::statvfs(folder).ok()?;
+        let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+        Some(Self {
+            folder: folder.display().to_string(),
+            available: bytes(found.f_bavail),
+            size: bytes(found.f_blocks),
+        })
+    }
+
+    /// Whether so little is left that an operator should know.
+    #[must_use]
+    pub const fn is_nearly_full(&self) -> bool {
+        let (little, part) = (256 << 20, self.size / 20);
+        self.available < if part < little { part } else { little }
+    }
 }
 
 /// How the audit chain is.
@@ -124,6 +192,21 @@ pub struct BanCount {
     pub begun: u64,
 }
 
+/// A process of the gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// `launcher`, `guard`, `observer` or `proxy`.
+    pub role: String,
+    /// Its process id.
+    pub pid: u32,
+    /// What a proxy does: `starts`, `serves`, `serves until another is ready`, `drains` or `stands still`; absent for others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// What the kernel says of its rights; absent: that cannot be seen from where it was looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<Confinement>,
+}
+
 /// A reload that was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReloadRefused {
@@ -133,6 +216,12 @@ pub struct ReloadRefused {
     pub code: String,
     /// Why, for people; may have several lines.
     pub reason: String,
+    /// Who asked for it, as in [`Status::config_by`].
+    #[serde(default)]
+    pub by: String,
+    /// SHA-256 of the file that was refused; empty: none was read.
+    #[serde(default)]
+    pub digest: String,
 }
 
 /// What became of requests. Nothing is told by client.

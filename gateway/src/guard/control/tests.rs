@@ -7,7 +7,7 @@ mod reading;
 /// How often each line is spoiled.
 const SPOILED: usize = 3_000;
 
-const LINES: [&str; 10] = [
+const LINES: [&str; 16] = [
     r#"{"ask":"status"}"#,
     r#"{"ask":"block_add","source":"192.0.2.0/24","seconds":60,"reason":"by hand","shadow":false,"confirm":9,"force":true}"#,
     r#"{"ask":"block_import_chunk","id":1,"entries":[[1,"192.0.2.1",60,"why"],[2,"2001:db8::/32",null,null]]}"#,
@@ -15,6 +15,12 @@ const LINES: [&str; 10] = [
     r#"{"ask":"allow_add","source":"2001:db8::/48","reason":"office","yes":true}"#,
     r#"{"ask":"why","address":"::ffff:192.0.2.1"}"#,
     r#"{"ask":"watch","decisions":true,"packets":false}"#,
+    r#"{"ask":"admin_token_new","name":"ada","roles":["view","block"],"seconds":3600}"#,
+    r#"{"answer":"admin_token","name":"ada","token":"gwat_x","roles":["view"],"expires":"2026-01-01T00:00:00Z"}"#,
+    r#"{"ask":"key_new","name":"deploy","roles":["reader"],"seconds":60,"from":["192.0.2.0/24"],"hosts":["a.example"]}"#,
+    r#"{"ask":"key_import","keys":[{"name":"a","sha256":"00","roles":["reader"],"expires":7}]}"#,
+    r#"{"ask":"token_revoke","what":{"issuer":"jwt","id":"a"},"seconds":60,"reason":"stolen"}"#,
+    r#"{"answer":"key_made","id":"0000000000z","name":"a","key":"gwk_","expires":"2026-01-31T12:00:00.000Z"}"#,
     r#"{"answer":"done","message":"done","changed":1}"#,
     r#"{"answer":"refused","code":"denied","message":"no"}"#,
     r#"{"answer":"whoami","actor":"operator:7","user":"eve","roles":["view"],"grants":[{"role":"view","by":"group a"}],"missing":[]}"#,

@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 use tokio::sync::{
     Notify,
     broadcast::{self, Receiver, error::RecvError},
+    oneshot,
 };
 
 use crate::clock;
@@ -45,7 +46,14 @@ struct Traces {
     /// The id of the youngest.
     last: u32,
     wanted: Vec<(Trace, broadcast::Sender<Arc<str>>)>,
+    /// Those who wait until their trace is in force, by its id.
+    waiting: Vec<(u32, oneshot::Sender<Begun>)>,
+    /// Those who wait until the first sample can be theirs.
+    samples: Vec<oneshot::Sender<Begun>>,
 }
+
+/// Whether what somebody watches is told from now on; what keeps it from being told.
+type Begun = Result<(), String>;
 
 /// What somebody watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +107,7 @@ pub(crate) enum WatchEvent {
 pub(crate) struct Watcher {
     decisions: Option<Receiver<Arc<str>>>,
     packets: Option<Receiver<Arc<str>>>,
+    begun: Option<oneshot::Receiver<Begun>>,
     _trace: Option<Tracing>,
 }
 
@@ -111,7 +120,10 @@ struct Tracing {
 
 impl Drop for Tracing {
     fn drop(&mut self) {
-        self.watchers.traces_mut().wanted.retain(|(trace, _)| trace.id != self.id);
+        let mut traces = self.watchers.traces_mut();
+        traces.wanted.retain(|(trace, _)| trace.id != self.id);
+        traces.waiting.retain(|(id, _)| *id != self.id);
+        drop(traces);
         self.watchers.retrace();
     }
 }
@@ -141,15 +153,29 @@ impl Watchers {
         if self.decisions.receiver_count().max(self.packets.receiver_count()) >= MOST {
             return None;
         }
-        let joined = Watcher {
+        let mut joined = Watcher {
             decisions: decisions.then(|| self.decisions.subscribe()),
             packets: packets.then(|| self.packets.subscribe()),
+            begun: None,
             _trace: None,
         };
-        if packets && self.packets.receiver_count() == 1 {
+        let is_first = packets && self.packets.receiver_count() == 1;
+        let mut traces = self.traces_mut();
+        if is_first || packets && !traces.samples.is_empty() {
+            let (sender, begun) = oneshot::channel();
+            traces.samples.push(sender);
+            joined.begun = Some(begun);
+        }
+        drop(traces);
+        if is_first {
             self.wanted.notify_one();
         }
         Some(joined)
+    }
+
+    /// Decisions from now on, for whoever sends them on as long as the gateway runs.
+    pub(crate) fn follow(&self) -> Receiver<Arc<str>> {
+        self.decisions.subscribe()
     }
 
     fn join_trace(&self, source: Option<Source>, drops_only: bool) -> Option<Watcher> {
@@ -160,11 +186,29 @@ impl Watchers {
             return None;
         }
         let (sender, lines) = broadcast::channel(BACKLOG);
+        let (waiting, begun) = oneshot::channel();
         traces.wanted.push((Trace::new(id, source, drops_only), sender));
+        traces.waiting.push((id, waiting));
         drop(traces);
         self.retrace();
         let tracing = Tracing { id, watchers: self.clone() };
-        Some(Watcher { decisions: None, packets: Some(lines), _trace: Some(tracing) })
+        Some(Watcher { decisions: None, packets: Some(lines), begun: Some(begun), _trace: Some(tracing) })
+    }
+
+    /// Packets are sampled from now on.
+    pub(crate) fn samples_begun(&self) {
+        let waiting = std::mem::take(&mut self.traces_mut().samples);
+        // Who has gone meanwhile waits no more.
+        waiting.into_iter().for_each(|one| drop(one.send(Ok(()))));
+    }
+
+    /// These are traced from now on, or cannot be, and why.
+    pub(crate) fn traces_begun(&self, traces: &[Trace], begun: &Begun) {
+        let mut all = self.traces_mut();
+        let is_one = |(id, _): &mut (u32, _)| traces.iter().any(|trace| trace.id == *id);
+        for (_, one) in all.waiting.extract_if(.., is_one) {
+            drop(one.send(begun.clone()));
+        }
     }
 
     /// An id for a trace, which no other one has.
@@ -224,6 +268,14 @@ impl Watchers {
 }
 
 impl Watcher {
+    /// Waits until nothing that happens from now on is missed; what keeps it from being told.
+    pub(crate) async fn begun(&mut self) -> Begun {
+        match self.begun.take() {
+            Some(begun) => begun.await.unwrap_or_else(|_dropped| Err("the guard is stopping".to_owned())),
+            None => Ok(()),
+        }
+    }
+
     /// What comes next. Nothing is lost if this is given up before it is there.
     pub(crate) async fn hear(&mut self) -> WatchEvent {
         tokio::select! {
@@ -282,6 +334,35 @@ mod tests {
         assert_eq!(more.len() + 2, TRACES as usize, "bounded, and one is left for the setting");
         drop((one, more));
         assert!(watchers.traces().is_empty());
+    }
+
+    #[test]
+    fn who_watches_is_told_once_nothing_is_missed() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let begun = |watcher: &mut Watcher| {
+            let soon = tokio::time::Duration::from_millis(1);
+            runtime.block_on(async { tokio::time::timeout(soon, watcher.begun()).await.ok() })
+        };
+        let (watchers, kernel) = (Watchers::default(), Watched::Kernel { source: None, drops_only: false });
+        let mut traced = watchers.join(kernel).unwrap();
+        watchers.traces_begun(&[], &Ok(()));
+        watchers.samples_begun();
+        assert_eq!(begun(&mut traced), None, "its trace is not in force");
+        let (mut traced, mut refused) = (watchers.join(kernel).unwrap(), watchers.join(kernel).unwrap());
+        let traces = watchers.traces();
+        let [.., first, second] = traces.as_slice() else { panic!("two are wanted: {traces:?}") };
+        watchers.traces_begun(&[*first], &Ok(()));
+        watchers.traces_begun(&[*second], &Err("no memory".to_owned()));
+        assert_eq!(begun(&mut traced), Some(Ok(())));
+        assert_eq!(begun(&mut refused), Some(Err("no memory".to_owned())));
+        let mut sampled = watchers.join(events(false, true)).unwrap();
+        let mut second = watchers.join(events(false, true)).unwrap();
+        watchers.samples_begun();
+        assert_eq!(begun(&mut sampled), Some(Ok(())));
+        assert_eq!(begun(&mut second), Some(Ok(())));
+        let mut third = watchers.join(events(false, true)).unwrap();
+        assert_eq!(begun(&mut third), Some(Ok(())), "packets are sampled already");
+        assert_eq!(begun(&mut watchers.join(events(true, false)).unwrap()), Some(Ok(())));
     }
 
     #[test]

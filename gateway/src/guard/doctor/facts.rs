@@ -1,6 +1,6 @@
 //! What was found out about this host and this gateway, to be judged.
 
-use crate::guard::kernel::PinnedAt;
+use crate::guard::{control::Process, kernel::PinnedAt};
 
 /// A fact, or why it is not known.
 pub(super) type Known<T> = Result<T, String>;
@@ -35,12 +35,23 @@ pub struct Facts {
     /// Per certificate: its path, and the days until it ends.
     pub(super) certificates: Vec<(String, Known<i64>)>,
     pub(super) proxy_user: (String, Option<u32>),
+    /// The same of the observer; `None`: there is no admin listener.
+    pub(super) observer_user: Option<(String, Option<u32>)>,
     /// The limit on open files, and connections at most.
     pub(super) files: Known<(u64, u64)>,
-    /// The daemon: its proxy's pid and its warnings.
-    pub(super) daemon: Known<(Option<u32>, Vec<String>)>,
+    pub(super) daemon: Known<Daemon>,
     /// Files that the configuration names and this user may not read.
     pub(super) denied: Vec<String>,
+}
+
+/// The gateway that runs.
+#[derive(Debug, Default)]
+pub(super) struct Daemon {
+    /// The process id of the proxy that serves.
+    pub(super) proxy: Option<u32>,
+    pub(super) warnings: Vec<String>,
+    /// All of its processes.
+    pub(super) processes: Vec<Process>,
 }
 
 #[derive(Debug)]

@@ -24,17 +24,18 @@ use nix::{
 };
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
-use super::facts::{Facts, Interface, Known};
+use super::facts::{Daemon, Facts, Interface, Known};
 use crate::{
     clock::Now,
     config::Config,
     guard::{
         audit,
-        control::{Answer, Request, client},
+        control::{Answer, Process, Request, client},
         kernel::{self, Kernel},
         state_files,
         store::{Record, Store, StoreError},
     },
+    sandbox::Confinement,
     settings::guard::Settings,
     x509,
 };
@@ -67,12 +68,20 @@ pub fn look(config: &Config, denied: Vec<PathBuf>) -> Facts {
     };
     let status = client::ask(&settings.control_socket, &Request::Status);
     let daemon = match status {
-        Ok(Answer::Status(status)) => Ok((status.proxy_pid, status.warnings)),
+        Ok(Answer::Status(status)) => {
+            // The guard may not see processes of other users.
+            let seen = |process: Process| {
+                let sandbox = process.sandbox.or_else(|| Confinement::of(process.pid));
+                Process { sandbox, ..process }
+            };
+            let processes = status.processes.into_iter().map(seen).collect();
+            Ok(Daemon { proxy: status.proxy_pid, warnings: status.warnings, processes })
+        }
         Ok(_) => Err("it answers something else".to_owned()),
         Err(error) => Err(error.to_string()),
     };
     let limits = match &daemon {
-        Ok((Some(pid), _)) => format!("/proc/{pid}/limits"),
+        Ok(Daemon { proxy: Some(pid), .. }) => format!("/proc/{pid}/limits"),
         _ => "/proc/self/limits".to_owned(),
     };
     let drift = || -> Known<(usize, usize)> {
@@ -145,6 +154,10 @@ pub fn look(config: &Config, denied: Vec<PathBuf>) -> Facts {
             })
             .collect(),
         proxy_user: (proxy.user.clone(), user(&proxy.user)),
+        observer_user: config.admin.as_ref().map(|admin| {
+            let name = admin.user.as_ref().unwrap_or(&proxy.user);
+            (name.clone(), user(name))
+        }),
         files: text(&limits).and_then(|text| {
             let line = text.lines().find_map(|line| line.strip_prefix("Max open files"));
             let soft = line.and_then(|line| line.split_ascii_whitespace().next());

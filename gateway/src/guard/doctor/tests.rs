@@ -1,6 +1,7 @@
 //! Facts and what is said about them.
 
 use super::*;
+use crate::sandbox::Confinement;
 
 #[track_caller]
 fn says(check: &Check, state: State, text: &str) {
@@ -119,6 +120,7 @@ fn where_no_gateway_ran_yet_nothing_is_missing() {
         disk: Ok((1 << 40, 1 << 41)),
         certificates: Vec::new(),
         proxy_user: ("gateway".to_owned(), Some(999)),
+        observer_user: None,
         files: Ok((1 << 20, 10_000)),
         daemon: Err("nobody answers".to_owned()),
         denied: vec![denied],
@@ -157,7 +159,33 @@ fn the_gateway() {
     says(&proxy_user(&("gateway".to_owned(), Some(999))), State::Ok, "999");
     says(&proxy_user(&("gateway".to_owned(), None)), State::Fail, "there is no gateway");
     says(&proxy_user(&("root".to_owned(), Some(0))), State::Fail, "root");
+    let proxy = ("gateway".to_owned(), Some(999));
+    for (name, uid, state, text) in [
+        ("gateway-observer", Some(998), State::Ok, "998"),
+        ("gateway", Some(999), State::Warn, "as the proxy"),
+        ("root", Some(0), State::Fail, "root"),
+        ("nobody-there", None, State::Fail, "there is no nobody-there"),
+    ] {
+        says(&observer_user(&(name.to_owned(), uid), &proxy), state, text);
+    }
     says(&daemon(&Err("nobody answers".to_owned()))[0], State::Fail, "nobody answers");
-    says(&daemon(&Ok((None, vec![])))[1], State::Fail, "none");
-    says(&daemon(&Ok((Some(5), vec!["DETACHED".to_owned()])))[2], State::Warn, "DETACHED");
+    says(&daemon(&Ok(Daemon::default()))[1], State::Fail, "none");
+    let warned = Daemon { proxy: Some(5), warnings: vec!["DETACHED".to_owned()], ..Daemon::default() };
+    says(&daemon(&Ok(warned))[2], State::Warn, "DETACHED");
+    let seen = |capabilities: &[&str], no_new_privs, seccomp_filters| {
+        let capabilities = capabilities.iter().map(|&name| name.to_owned()).collect();
+        Some(Confinement { uid: 0, capabilities, no_new_privs, seccomp_filters })
+    };
+    for (role, seen, state, text) in [
+        ("launcher", seen(&["CAP_BPF"], true, 1), State::Ok, "CAP_BPF; no_new_privs; 1 filters"),
+        ("guard", seen(&[], true, 2), State::Ok, "no capability"),
+        ("guard", seen(&["CAP_BPF"], true, 2), State::Fail, "CAP_BPF"),
+        ("proxy", seen(&[], false, 2), State::Fail, "new privileges are possible"),
+        ("observer", seen(&[], true, 0), State::Fail, "0 filters"),
+        ("proxy", None, State::Warn, "cannot be seen"),
+    ] {
+        let process = Process { role: role.to_owned(), pid: 7, state: None, sandbox: seen };
+        let running = Daemon { proxy: Some(5), processes: vec![process], ..Daemon::default() };
+        says(&daemon(&Ok(running))[2], state, text);
+    }
 }

@@ -13,7 +13,7 @@ use aya::{
     programs::links::FdLink,
 };
 use gateway_common::{
-    maps::{Ban, Event, Hits, Limits, Rule, Tally, name, port},
+    maps::{Ban, Budget, Event, Hits, Limits, Rule, Tally, name, port},
     presence,
     source::{Source, SourceKey},
     verdict::Verdict,
@@ -60,6 +60,7 @@ pub struct Kernel {
     pub(super) held: Held,
     pub(super) bans: HashMap<MapData, u64, Laid<Ban>>,
     pub(super) max_bans: u32,
+    pub(super) budgets: HashMap<MapData, u64, Laid<Budget>>,
     pub(super) ban_bits: Bits,
     /// Bans that are gone, whose bits may still be set.
     pub(super) gone: u32,
@@ -79,6 +80,7 @@ pub struct Kernel {
 pub(super) struct Maps {
     pub(super) bans: Map,
     pub(super) max_bans: u32,
+    pub(super) budgets: Map,
     pub(super) ban_bits: Bits,
     pub(super) hashed: Hashed,
     pub(super) events: Option<Events>,
@@ -127,6 +129,7 @@ impl Kernel {
         let maps = Maps {
             bans,
             max_bans: settings.max_bans,
+            budgets: take(&mut ebpf, name::BUDGETS)?,
             ban_bits: Bits::open(name::BANBITS, map(&mut ebpf, name::BANBITS)?, banned.into_iter())?,
             hashed,
             events: Some(Events::open(take(&mut ebpf, name::EVENTS)?)?),
@@ -139,6 +142,8 @@ impl Kernel {
         };
         let tracer = Tracer::open(&mut ebpf)?;
         let mut kernel = Self { left_out, tracer, ..Self::assemble(settings, maps, Some(ebpf))? };
+        // Whoever gave them is gone, and they are given again where they are due.
+        kernel.clear_budgets()?;
         let carried: Vec<_> =
             carried.iter().map(|(key, ban)| (SourceKey(u64::from_ne_bytes(*key)), read_ban(ban))).collect();
         kernel.ban_many(&carried)?;
@@ -172,6 +177,7 @@ impl Kernel {
             held: Held::default(),
             bans: maps.bans.try_into().map_err(refused(name::BANS, "opening"))?,
             max_bans: maps.max_bans,
+            budgets: maps.budgets.try_into().map_err(refused(name::BUDGETS, "opening"))?,
             ban_bits: maps.ban_bits,
             gone: 0,
             hashed: maps.hashed,
@@ -235,8 +241,10 @@ impl Kernel {
             return Ok(());
         }
         let there = self.hashed.keys(self.bans.map(), self.max_bans)?;
+        let budgets = self.budget_keys()?;
         self.gone = 0;
-        self.ban_bits.keep(there.into_iter())
+        let hashed = self.hashed;
+        self.ban_bits.keep(there.into_iter().chain(budgets.into_iter().map(|key| hashed.bit(key))))
     }
 
     /// Removes a ban; what it was, with its counters.

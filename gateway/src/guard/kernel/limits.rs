@@ -12,7 +12,7 @@ use gateway_common::{
 };
 
 use super::{bits::Hashed, error::KernelError};
-use crate::settings::guard::{Scope, Settings, SourceLimit, SynCookies};
+use crate::settings::guard::{Scope, Settings, SourceLimit, SynCookies, TotalLimit};
 
 /// The seed of everything that is hashed in the kernel: the one in force, or a new one where there is none.
 pub(super) fn seed(in_force: u64) -> Result<u64, KernelError> {
@@ -38,11 +38,14 @@ pub(super) fn of(settings: &Settings, hashed: Hashed) -> Limits {
         settings.syn_cookies.and_then(|SynCookies { per_second, burst }| Rate::per_second(per_second, burst));
     let bytes = settings.byte_limit.and_then(|limit| ByteRate::per_second(limit.per_second, limit.burst));
     let weights = Weights::of(settings);
+    let total = Total::of(settings.total_limit);
     Limits {
         packets: rate(settings.packet_limit),
         bytes: bytes.unwrap_or(ByteRate::UNLIMITED),
         syns: rate(settings.syn_limit),
         all_syns: all_syns.unwrap_or(Rate::UNLIMITED),
+        all_packets: total.all,
+        fast_lane: total.fast_lane,
         seed: hashed.seed,
         ipv6_mask: SourceKey::ipv6_mask(settings.ipv6_prefix),
         sketch_threshold: weights.threshold,
@@ -55,9 +58,39 @@ pub(super) fn of(settings: &Settings, hashed: Hashed) -> Limits {
             }
             | shadow(settings.packet_limit, Limits::SHADOW_PACKETS)
             | shadow(settings.byte_limit, Limits::SHADOW_BYTES)
-            | shadow(settings.syn_limit, Limits::SHADOW_SYNS),
+            | shadow(settings.syn_limit, Limits::SHADOW_SYNS)
+            | if settings.total_limit.is_some_and(|limit| limit.shadow) { Limits::SHADOW_ALL } else { 0 },
         ban_bits: hashed.mask,
         advance: advance(settings),
+        all_advance: total.advance,
+        reserved: 0,
+    }
+}
+
+/// The budget of all sources together, in its two parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Total {
+    all: Rate,
+    fast_lane: Rate,
+    advance: u32,
+}
+
+impl Total {
+    fn of(limit: Option<TotalLimit>) -> Self {
+        const WHOLE: u64 = 1_000_000;
+        let Some(TotalLimit { per_second, burst, fast_lane, .. }) = limit else {
+            return Self { all: Rate::UNLIMITED, fast_lane: Rate::UNLIMITED, advance: 0 };
+        };
+        let share = |of: u64, share: u64| (of.saturating_mul(share) / WHOLE).max(1);
+        let part = |of: u64| Rate::per_second(share(per_second, of), share(burst, of));
+        let kept = u64::from(fast_lane).min(WHOLE);
+        let fast_lane = if kept == 0 { None } else { part(kept) };
+        Self {
+            all: part(WHOLE - kept).unwrap_or(Rate::UNLIMITED),
+            fast_lane: fast_lane.unwrap_or(Rate::UNLIMITED),
+            // As in `advance`: what CPUs hold of it is little.
+            advance: u32::try_from((share(burst, WHOLE - kept) / 128).clamp(1, 32)).unwrap_or(1),
+        }
     }
 }
 
@@ -117,6 +150,22 @@ mod tests {
     fn check(packets: Option<u64>, bytes: Option<u64>, syns: Option<u64>, expect: Weights) {
         let limit = |rate: Option<u64>| rate.map(|rate| SourceLimit { per_second: rate, burst: rate, shadow: false });
         assert_eq!(Weights::of_limits(limit(packets), limit(bytes), limit(syns)), expect);
+    }
+
+    #[test]
+    fn the_budget_of_all_is_shared_and_never_exceeded() {
+        for (fast_lane, all, lane, advance) in [
+            (0, Rate::per_second(100_000, 50_000), None, 32),
+            (200_000, Rate::per_second(80_000, 40_000), Rate::per_second(20_000, 10_000), 32),
+            (900_000, Rate::per_second(10_000, 5_000), Rate::per_second(90_000, 45_000), 32),
+        ] {
+            let limit =
+                TotalLimit { per_second: 100_000, burst: 50_000, fast_lane, fast_lane_connections: 1, shadow: false };
+            let expect = Total { all: all.unwrap(), fast_lane: lane.unwrap_or(Rate::UNLIMITED), advance };
+            assert_eq!(Total::of(Some(limit)), expect, "{fast_lane}");
+        }
+        let none = Total { all: Rate::UNLIMITED, fast_lane: Rate::UNLIMITED, advance: 0 };
+        assert_eq!(Total::of(None), none);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use aya::{
 };
 use caps::CapSet;
 use gateway_common::{
-    maps::{ADVANCES, EVENT_BYTES, KEPT, LAYOUT, SKETCH_CELLS, VERDICTS, name},
+    maps::{ADVANCES, BUDGETS, EVENT_BYTES, KEPT, LAYOUT, SKETCH_CELLS, VERDICTS, name},
     presence::{RULE_BITS, ban_bits},
 };
 use nix::{
@@ -100,19 +100,21 @@ pub(super) const fn slots(settings: &Settings) -> u32 {
 }
 
 /// Every map that the program names.
-fn shapes(settings: &Settings) -> [Shape; 18] {
+fn shapes(settings: &Settings) -> [Shape; 20] {
     let shape = |name, kind, key, value, entries| Shape { name, kind, key, value, entries, flags: 0 };
     [
         // First: where it is made anew, so are the limits, which say how long it is.
         shape(name::BANBITS, MapType::Array, 4, 8, ban_bits(settings.max_bans) / 64),
+        shape(name::ALL, MapType::Array, 4, 8, 2),
+        shape(name::BUDGETS, MapType::Hash, 8, 104, BUDGETS),
         shape(name::ADVANCES, MapType::PerCpuArray, 4, 32, ADVANCES),
         shape(name::BANS, MapType::Hash, 8, 32, settings.max_bans),
-        shape(name::CPU, MapType::PerCpuArray, 4, 32, 1),
+        shape(name::CPU, MapType::PerCpuArray, 4, 40, 1),
         shape(name::EVENTS, MapType::RingBuf, 0, 0, EVENT_BYTES),
         shape(name::GATES, MapType::PerCpuArray, 4, 16, VERDICTS),
         shape(name::HITS, MapType::Array, 4, 16, slots(settings)),
         shape(name::KEPT, MapType::Array, 4, 24, KEPT),
-        shape(name::LIM, MapType::Array, 4, 104, 1),
+        shape(name::LIM, MapType::Array, 4, 144, 1),
         shape(name::PORTS, MapType::Array, 4, 4, 65_536),
         shape(name::RULEBITS4, MapType::Array, 4, 8, RULE_BITS / 64),
         shape(name::RULEBITS6, MapType::Array, 4, 8, RULE_BITS / 64),

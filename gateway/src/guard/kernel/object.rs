@@ -6,7 +6,7 @@ use aya::{
     programs::{ProgramError, Xdp},
 };
 use gateway_common::{
-    maps::{Ban, Hits, Limits, Rule, Tally},
+    maps::{Ban, Budget, Hits, Limits, Rule, Tally},
     trace::{Told, Trace},
 };
 
@@ -42,6 +42,8 @@ pub(super) struct Laid<T>(pub(super) T);
 
 // SAFETY: words without padding, valid whatever their bits.
 unsafe impl Pod for Laid<Ban> {}
+// SAFETY: as above.
+unsafe impl Pod for Laid<Budget> {}
 // SAFETY: as above.
 unsafe impl Pod for Laid<Hits> {}
 // SAFETY: as above.

@@ -16,16 +16,22 @@ use super::{
 struct Parts {
     /// It answers connection attempts with SYN cookies.
     cookies: bool,
+    /// It asks the network stack for connections that may use the fast lane.
+    lane: bool,
     /// It takes packets that lie in pieces (XDP fragments).
     pieces: bool,
 }
 
 /// The first of these that the kernel takes is loaded.
-const TRIED: [Parts; 4] = [
-    Parts { cookies: true, pieces: true },
-    Parts { cookies: false, pieces: true },
-    Parts { cookies: true, pieces: false },
-    Parts { cookies: false, pieces: false },
+const TRIED: [Parts; 8] = [
+    Parts { cookies: true, lane: true, pieces: true },
+    Parts { cookies: true, lane: false, pieces: true },
+    Parts { cookies: false, lane: true, pieces: true },
+    Parts { cookies: false, lane: false, pieces: true },
+    Parts { cookies: true, lane: true, pieces: false },
+    Parts { cookies: true, lane: false, pieces: false },
+    Parts { cookies: false, lane: true, pieces: false },
+    Parts { cookies: false, lane: false, pieces: false },
 ];
 
 static WITH: u32 = 1;
@@ -65,6 +71,13 @@ impl Parts {
                 why(|parts| parts.cookies)
             ));
         }
+        if !self.lane {
+            notes.push(format!(
+                "the kernel refused the part that finds connections for the fast lane, which is left out: \
+                 guard.total_limit.fast_lane has no effect ({})",
+                why(|parts| parts.lane)
+            ));
+        }
         if !self.pieces {
             notes.push(format!(
                 "the kernel refused packets in pieces, which is left out: drivers refuse the program where packets are longer than a page ({})",
@@ -80,6 +93,7 @@ pub(super) fn load(loader: &mut EbpfLoader<'_>, object: &[u8]) -> Result<(Ebpf, 
     let mut refusals = Vec::new();
     for parts in TRIED {
         loader.override_global("COOKIES", Parts::global(parts.cookies), true);
+        loader.override_global("LANE", Parts::global(parts.lane), true);
         loader.override_global("PIECES", Parts::global(parts.pieces), true);
         let mut ebpf = loader.load(&parts.of(object)).map_err(|error| made(&error.into()))?;
         match program(&mut ebpf, Variant::Untraced)?.load() {
@@ -139,7 +153,8 @@ mod tests {
     fn the_object_without_pieces_differs_in_the_names_of_sections() {
         let whole = super::super::load::OBJECT;
         let count = |object: &[u8], name: &[u8]| object.windows(name.len()).filter(|part| *part == name).count();
-        let [with, without] = [true, false].map(|pieces| Parts { cookies: true, pieces }.of(whole).into_owned());
+        let [with, without] =
+            [true, false].map(|pieces| Parts { cookies: true, lane: true, pieces }.of(whole).into_owned());
         assert_eq!(with, whole);
         assert!(count(&with, b"xdp.frags\0") > 0);
         assert_eq!(count(&without, b"xdp.frags\0"), 0);
@@ -151,9 +166,11 @@ mod tests {
         let refused = |number: usize| (TRIED[number], format!("reason {number}"));
         for (taken, expect) in [
             (0, &[][..]),
-            (1, &[("SYN cookies", "(reason 0)")][..]),
-            (2, &[("in pieces", "(reason 1)")]),
-            (3, &[("SYN cookies", "(reason 2)"), ("in pieces", "(reason 1)")]),
+            (1, &[("fast lane", "(reason 0)")][..]),
+            (2, &[("SYN cookies", "(reason 1)")]),
+            (3, &[("SYN cookies", "(reason 1)"), ("fast lane", "(reason 2)")]),
+            (4, &[("in pieces", "(reason 3)")]),
+            (7, &[("SYN cookies", "(reason 5)"), ("fast lane", "(reason 6)"), ("in pieces", "(reason 3)")]),
         ] {
             let refusals: Vec<_> = (0..taken).map(refused).collect();
             let notes = TRIED[taken].notes(&refusals);

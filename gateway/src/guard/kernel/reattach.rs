@@ -46,6 +46,7 @@ impl Kernel {
         let maps = Maps {
             bans,
             max_bans,
+            budgets: open(name::BUDGETS)?.0,
             ban_bits: bits(name::BANBITS)?,
             hashed: Hashed { seed: in_force.seed, mask: in_force.ban_bits },
             events: None,

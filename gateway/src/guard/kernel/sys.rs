@@ -87,6 +87,10 @@ pub(super) fn elements<const V: usize>(map: BorrowedFd<'_>, length: u32) -> io::
 
 /// Enters entries into a map, or replaces them. On an error also how many were done before it.
 pub(super) fn enter<K, V>(map: BorrowedFd<'_>, keys: &[K], values: &[V]) -> Result<(), (usize, io::Error)> {
+    // A ban is one entry: a batch would have the kernel allocate for it.
+    if let ([key], [value]) = (keys, values) {
+        return one(map, UPDATE, key, Some(value)).map_err(|error| (0, error));
+    }
     match batch(map, UPDATE_BATCH, keys, values) {
         Err((0, error)) if error.raw_os_error() == Some(ENOTSUPP) => {}
         result => return result,

@@ -12,7 +12,8 @@ use anyhow::{Context as _, Result};
 use nix::unistd::geteuid;
 
 use crate::{
-    guard::log_files,
+    config::Config,
+    guard::{bans, log_files},
     settings::access_log::{LogFile, Output, Settings},
 };
 
@@ -40,6 +41,47 @@ fn open_log(file: &LogFile) -> Result<File> {
 pub(crate) fn rotates_in(settings: &Settings) -> BTreeSet<PathBuf> {
     let rotated = settings.files().filter(|file| file.rotate.is_some());
     rotated.filter_map(|file| file.path.parent().map(Path::to_owned)).collect()
+}
+
+/// Whether the guard opens the same outputs of the access log for the proxy.
+fn opens_the_same(old: &Config, new: &Config) -> bool {
+    let opened = |config: &Config| {
+        let outputs = config.proxy.access_log.outputs.iter().filter(|output| output.is_opened());
+        outputs.map(Output::describe).collect::<Vec<_>>()
+    };
+    opened(old) == opened(new)
+}
+
+/// The guard may remove log files only where it could tell at its start that it would.
+pub(super) fn may_rotate(new: &Config, rotates_in: &BTreeSet<PathBuf>) -> Result<(), bans::Refused> {
+    let denied = new.proxy.access_log.files().find(|file| {
+        let is_granted = file.path.parent().is_some_and(|folder| rotates_in.contains(folder));
+        file.rotate.is_some() && !is_granted
+    });
+    let Some(file) = denied else { return Ok(()) };
+    let message = format!(
+        "{} cannot be rotated: the running gateway removes files in the folders alone that it was started with: restart \
+         it (bans stay in force), or write `rotate = false`",
+        file.path.display()
+    );
+    Err(bans::Refused::new("access_log", message))
+}
+
+/// The files of a new access log, opened before anything comes into force; `None`: they are the same.
+pub(super) fn opened(old: &Config, new: &Config) -> Result<Option<Vec<File>>, bans::Refused> {
+    if opens_the_same(old, new) {
+        return Ok(None);
+    }
+    let error = match open_logs(&new.proxy.access_log) {
+        Ok(logs) => return Ok(Some(logs)),
+        Err(error) => error,
+    };
+    let denied = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    let hint = match denied.map(io::Error::kind).any(|kind| kind == io::ErrorKind::PermissionDenied) {
+        true => ": the running gateway writes in the folders that it was started with: restart it (bans stay in force)",
+        false => "",
+    };
+    Err(bans::Refused::new("access_log", format!("{error:#}{hint}")))
 }
 
 /// A key to hash principals by, until the guard ends.

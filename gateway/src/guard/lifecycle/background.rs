@@ -3,26 +3,34 @@
 //!
 //! *Operators.* Who is logged in stands in tables as long as there are connections. Rules' bans do not wait for it: they
 //! are judged by what was seen last, at most [`LOOK`] ago, and each is judged again by a look that began after it was
-//! made. Whoever logged in meanwhile is let go again some milliseconds later, which TCP makes up for. What an operator
-//! asks for waits for such a look.
+//! made. Such a look begins [`SETTLE`] after the first of them: it takes a core that a burst of bans needs. Whoever
+//! logged in meanwhile is let go again some milliseconds later, which TCP makes up for. What an operator asks for waits
+//! for a look, which begins at once.
 //!
 //! *Disks.* The audit chain is flushed, and the store's log brought into its file, by other threads.
 
 use tokio::{sync::mpsc, time::Instant};
 
-use super::service::{Done, Ready, Seen, Service, in_background};
+use super::{
+    service::{Done, Ready, Seen, Service, in_background},
+    timer::instant,
+};
 use crate::{
     clock::{self, Now},
     guard::{
         audit::Unflushed,
         bans::{self, ProtectedAddresses},
         control::{Request, server::Call},
-        store,
+        log_files, store,
     },
+    os::{self, Policy},
 };
 
 /// After so many seconds everything around is looked at again.
 const LOOK: u64 = 10;
+
+/// So long after a ban of a rule it is looked who is logged in, in nanoseconds: 10 ms.
+const SETTLE: u64 = 10_000_000;
 
 /// The store's log is brought into its file every so many seconds.
 const CHECKPOINT: u64 = 15;
@@ -60,9 +68,14 @@ impl Service<'_> {
 
     /// When it is to be looked who is logged in; `None`: nobody needs to know.
     pub(super) fn look_due(&self) -> Option<Instant> {
-        let is_wanted = !self.background.is_looking && (self.guard.has_unproven() || !self.background.calls.is_empty());
-        let at = if self.background.calls.is_empty() { self.background.rested } else { None };
-        is_wanted.then(|| at.unwrap_or_else(Instant::now))
+        if self.background.is_looking {
+            return None;
+        }
+        if !self.background.calls.is_empty() {
+            return Some(Instant::now());
+        }
+        let settled = instant(self.guard.unproven_since()?.saturating_add(SETTLE));
+        Some(self.background.rested.map_or(settled, |rested| rested.max(settled)))
     }
 
     pub(super) fn look(&mut self, everything: bool, beside: &mpsc::Sender<Done>) {
@@ -84,6 +97,7 @@ impl Service<'_> {
 
     /// Once a second.
     pub(super) fn tick_background(&mut self, beside: &mpsc::Sender<Done>) {
+        self.keep_again();
         if self.ticks.is_multiple_of(LOOK) {
             self.look(true, beside);
         }
@@ -93,8 +107,19 @@ impl Service<'_> {
             self.background.is_flushing = true;
             in_background(beside, move || Done::Flushed(chain.run()));
         }
+        if self.ticks.is_multiple_of(LOOK)
+            && let Some(path) = self.guard.compressible()
+        {
+            in_background(beside, move || {
+                // Nobody waits for it, so it interrupts nobody.
+                os::schedule(Policy::Batch).unwrap_or_default();
+                let done = log_files::compress(&path);
+                os::schedule(Policy::Normal).unwrap_or_default();
+                Done::Compressed(path, done)
+            });
+        }
         if self.ticks.is_multiple_of(MINUTE) {
-            self.guard.record_refusals(&self.counts.told().refused, Now::read());
+            self.guard.record_refusals(&self.reports.counts.told().refused, Now::read());
         }
         self.send_anchors(beside);
         if self.ticks.is_multiple_of(CHECKPOINT)

@@ -1,12 +1,16 @@
 //! Puts new certificates in force: the guard and every proxy take them over while all connections go on.
 
-use std::path::{Path, PathBuf};
+use std::{
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
 
 use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::{
-    certificate_files::{TlsNews, TlsWatcher},
+    certificate_files::{self, TlsNews, TlsWatcher},
+    prepare::Prepared,
     service::{Done, Service},
 };
 use crate::{
@@ -24,11 +28,11 @@ impl Service<'_> {
         if self.ticks.is_multiple_of(HOUR) {
             self.find_outdated();
         }
-        if self.config.proxy.tls_files().next().is_none() {
+        if certificate_files::watched(&self.config.proxy).next().is_none() {
             return;
         }
-        let Some(mut watcher) = self.certificates.watcher.take() else { return };
-        let (settings, epoch, beside) = (self.config.proxy.clone(), self.certificates.epoch, beside.clone());
+        let Some(mut watcher) = self.watched.certificates.watcher.take() else { return };
+        let (settings, epoch, beside) = (self.config.proxy.clone(), self.watched.certificates.epoch, beside.clone());
         tokio::task::spawn_blocking(move || {
             let news = watcher.poll(&settings, Now::read());
             if beside.blocking_send(Done::Certificates(epoch, watcher, news)).is_err() {
@@ -39,49 +43,73 @@ impl Service<'_> {
 
     /// The files were looked at while the configuration of `epoch` was in force.
     pub(super) fn looked_at_certificates(&mut self, epoch: u64, watcher: TlsWatcher, news: Option<TlsNews>) {
-        if epoch != self.certificates.epoch {
+        if epoch != self.watched.certificates.epoch {
             return;
         }
-        self.certificates.watcher = Some(watcher);
+        self.watched.certificates.watcher = Some(watcher);
         match news {
             None => {}
-            Some(TlsNews::Same) => self.certificates.unusable = None,
+            Some(TlsNews::Same) => self.watched.certificates.unusable = None,
             Some(TlsNews::Unusable(why)) => {
-                tracing::error!(why, "new TLS files cannot be used; those before stay in force");
+                self.reloading.counts.files_refused += 1;
+                tracing::error!(why, "changed files of TLS or keys cannot be used; those before stay in force");
                 let members = audit::members(json!({"why": why}));
                 self.guard.tell("certificates_refused", Now::read(), members);
-                self.certificates.unusable = Some(format!("new TLS files are not in force: {why}"));
+                self.watched.certificates.unusable =
+                    Some(format!("changed files of TLS or keys are not in force: {why}"));
             }
             Some(TlsNews::Changed(settings, files)) => {
                 let mut names: Vec<String> = files.iter().map(|(path, _)| path.display().to_string()).collect();
                 names.sort();
-                if !self.hand_over(&files) {
+                let Some(copies) = self.copies(&files) else {
                     // The next look finds the same.
-                    self.certificates.watcher = Some(TlsWatcher::default());
+                    self.watched.certificates.watcher = Some(TlsWatcher::default());
                     return;
-                }
-                for (path, bytes) in files {
-                    let known = &mut self.supervisor.bundle.files;
-                    if let Some((_, content)) = known.iter_mut().find(|(known, _)| *known == path) {
-                        *content = bytes;
-                    }
+                };
+                self.supervisor.bundle.renew(&files);
+                if self.reloading.is_preparing
+                    || self.reloading.compilation.is_some()
+                    || self.reloading.current.is_some()
+                {
+                    self.watched.certificates.renewed_meanwhile.extend(files);
                 }
                 self.config.proxy = *settings;
-                self.certificates.unusable = None;
+                // Before any proxy has them: a guard after this one has them as well, and takes nothing back.
+                self.keep();
+                self.supervisor.hand_over(copies);
+                self.watched.certificates.unusable = None;
+                self.reloading.counts.files += 1;
                 self.find_outdated();
-                tracing::info!(files = names.join(", "), "new TLS files are in force");
+                tracing::info!(files = names.join(", "), "changed files of TLS or keys are in force");
                 self.guard.tell("certificates", Now::read(), audit::members(json!({"files": names})));
             }
         }
     }
 
-    /// Hands changed files to every proxy; `false`: it failed.
-    fn hand_over(&mut self, files: &[(PathBuf, Vec<u8>)]) -> bool {
-        let handed = self.supervisor.hand_over(files);
-        if let Err(error) = &handed {
-            tracing::error!(%error, "new TLS files cannot be handed to the proxy");
+    /// A reload goes on with the files that were renewed after its configuration was read. Otherwise it would take them
+    /// back, and a certificate that was revoked meanwhile would be good again.
+    pub(super) fn renew_prepared(&mut self, prepared: &mut Prepared) {
+        let files = std::mem::take(&mut self.watched.certificates.renewed_meanwhile);
+        if files.is_empty() {
+            return;
         }
-        handed.is_ok()
+        let (settings, bundle) = (&mut prepared.config.proxy, &mut prepared.bundle);
+        if let Err(why) = certificate_files::renew(settings, bundle, &files, Now::read()) {
+            tracing::warn!(
+                why,
+                "TLS files that were renewed during the reload cannot be used with its configuration; those that were \
+                 read with it are used"
+            );
+        }
+    }
+
+    /// Changed files for every proxy; `None`: there are not enough descriptors or memory.
+    fn copies(&self, files: &[(PathBuf, Vec<u8>)]) -> Option<Vec<(u64, OwnedFd)>> {
+        let copies = self.supervisor.copies(files);
+        if let Err(error) = &copies {
+            tracing::error!(%error, "changed files cannot be handed to the proxy");
+        }
+        copies.ok()
     }
 
     /// What has ended or soon will: told in the log whenever it changes, which is once a day at most.
@@ -90,16 +118,19 @@ impl Service<'_> {
             let path = path.display().to_string();
             CertificateEnd { key, path, not_after }
         };
-        self.certificates.ends = tls::ends(&self.config.proxy).map(end).collect();
+        self.watched.certificates.ends = tls::ends(&self.config.proxy).map(end).collect();
         let found: Vec<String> =
             tls::outdated(&self.config.proxy, Now::read()).iter().map(ToString::to_string).collect();
-        for warning in found.iter().filter(|warning| !self.certificates.outdated.contains(warning)) {
+        for warning in found.iter().filter(|warning| !self.watched.certificates.outdated.contains(warning)) {
             tracing::warn!("{warning}");
         }
         // A staple that is over is left out once everything is compiled anew.
-        if found.iter().any(|warning| warning.contains(".ocsp: ")) && found != self.certificates.outdated {
-            self.hand_over(&[]);
+        if found.iter().any(|warning| warning.contains(".ocsp: "))
+            && found != self.watched.certificates.outdated
+            && let Some(copies) = self.copies(&[])
+        {
+            self.supervisor.hand_over(copies);
         }
-        self.certificates.outdated = found;
+        self.watched.certificates.outdated = found;
     }
 }

@@ -1,9 +1,8 @@
 //! What the running guard does next: one event at a time, from signals, proxies, the control socket and the clock.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{io, time::Duration};
 
 use anyhow::{Result, anyhow};
-use serde_json::json;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
@@ -12,36 +11,27 @@ use tokio::{
 
 use super::{
     access_log::open_logs,
-    authorize::actor,
+    limits,
     prepare::identity_providers,
-    reload,
+    reloading::ReloadRequest,
     service::{Done, Ready, Service, in_background, reply},
     timer::{instant, until},
+    upgrade::UPGRADED,
 };
 use crate::{
     clock::{self, Now},
-    detect::BanRequest,
     guard::{
-        audit,
-        bans::{self, Actor, PacketSamples, PacketTraces, Processes},
+        bans::{self, Actor, PacketSamples, PacketTraces},
         control::{
             Answer, Request,
+            required::is_about_credentials,
             server::{self, Call},
         },
-        observer::Observer,
-        proxies::{
-            barrier::PATIENCE,
-            conversation::Event,
-            listeners::{self, ABSENT},
-            supervisor::Outcome,
-            upstreams,
-        },
+        proxies::{barrier::PATIENCE, conversation::Event, supervisor::Outcome},
     },
-    message::{ToGuard, ToProxy},
+    launch::Notice,
+    message::{InForce, ToProxy},
 };
-
-/// A guard that never got a proxy ready gives up after so many.
-const HOPELESS: usize = 4;
 
 /// How long the loop goes on before sockets are looked at.
 const TURN: Duration = Duration::from_millis(1);
@@ -57,7 +47,7 @@ const RESOLVE: u64 = 600;
 /// # Errors
 /// No proxy can be started.
 pub(crate) async fn serve(
-    mut service: Service<'_>,
+    service: &mut Service<'_>,
     control: std::os::unix::net::UnixListener,
     mut heard: mpsc::Receiver<Event>,
 ) -> Result<&'static str> {
@@ -65,8 +55,8 @@ pub(crate) async fn serve(
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let mut reopen = signal(SignalKind::user_defined1())?;
-    let mut child = signal(SignalKind::child())?;
     let (calls, mut called) = mpsc::channel::<Call>(1);
+    service.commands.relayed = Some(calls.clone());
     tokio::spawn(server::serve(tokio::net::UnixListener::from_std(control)?, calls, service.guard.watchers()));
     let (prepared, mut ready) = mpsc::channel::<Ready>(1);
     let (beside, mut done) = mpsc::channel::<Done>(4);
@@ -75,6 +65,7 @@ pub(crate) async fn serve(
     let (watchers, mut samples) = (service.guard.watchers(), PacketSamples::new(service.guard));
     let mut traces = PacketTraces::new(service.guard);
     service.guard.retrace(&mut traces);
+    service.open_stores(&beside, &mut done, &prepared).await;
     service.start()?;
     service.look_for_addresses();
     service.resolve(&beside);
@@ -85,17 +76,26 @@ pub(crate) async fn serve(
             tokio::task::yield_now().await;
             turn = Instant::now();
         }
-        let (restart, due, look) = (service.supervisor.restart_at(), service.waiting.due(), service.look_due());
-        let (behind, drain) = (service.guard.catch_up_at().map(instant), service.drain_at);
+        let (restart, due, look) =
+            (service.supervisor.restart_at(), service.commands.waiting.due(), service.look_due());
+        let (behind, drain) = (service.guard.catch_up_at().map(instant), service.ending.drain_at);
+        let upgrade = service.ending.upgrade_at;
         tokio::select! {
             _ = terminate.recv() => service.stop("terminated"),
             _ = interrupt.recv() => service.stop("interrupted"),
-            _ = hangup.recv() => service.prepare(Actor::Guard, None, &prepared),
+            _ = hangup.recv() => service.prepare(ReloadRequest::new(Actor::Guard, None, false), &prepared),
             _ = reopen.recv() => service.reopen(),
-            _ = child.recv() => service.reap(),
-            Some(event) = heard.recv() => service.hear_in_turn(event, &beside),
+            notice = service.supervisor.launcher.next() => service.hear_launcher(notice)?,
+            Some(event) = heard.recv() => {
+                let began = Instant::now();
+                service.hear_in_turn(event, &beside);
+                // The rest of a burst, before everything else is asked again.
+                while began.elapsed() < TURN && let Ok(event) = heard.try_recv() {
+                    service.hear_in_turn(event, &beside);
+                }
+            }
             Some(call) = called.recv() => service.hear_call(call, &prepared, &beside),
-            Some((result, actor, answer)) = ready.recv() => service.prepared(result, actor, answer),
+            Some((result, request)) = ready.recv() => service.prepared(result, request),
             _ = second.tick() => service.tick(&beside),
             Some(done) = done.recv() => service.done(done, &prepared),
             () = watchers.wanted() => service.guard.begin_samples(&mut samples),
@@ -107,17 +107,24 @@ pub(crate) async fn serve(
             () = until(restart), if restart.is_some() => service.restart(),
             () = until(look), if look.is_some() => service.look(false, &beside),
             () = until(behind), if behind.is_some() => service.guard.catch_up(),
+            () = until(upgrade), if upgrade.is_some() => {
+                service.guard.record_refusals(&service.reports.counts.told().refused, Now::read());
+                service.finish_quotas(&mut done);
+                return Ok(UPGRADED);
+            }
             () = until(drain), if drain.is_some() => service.drain(),
-            () = until(due), if due.is_some() => service.waiting.give_up(Instant::now()),
+            () = until(due), if due.is_some() => service.commands.waiting.give_up(Instant::now()),
         }
         service.relay();
-        if let Some(reason) = service.hopeless.take() {
-            service.supervisor.kill_all("the guard gives up");
+        service.reload_next(&prepared);
+        if let Some(reason) = service.ending.hopeless.take() {
+            service.supervisor.kill_starting("the guard gives up");
             return Err(anyhow!("no proxy can be started: {reason}"));
         }
-        if let Some(reason) = service.stopping.filter(|_| service.supervisor.is_empty()) {
+        if let Some(reason) = service.ending.reason.filter(|_| service.supervisor.is_empty()) {
             tracing::info!(reason, "the guard stops");
-            service.guard.record_refusals(&service.counts.told().refused, Now::read());
+            service.guard.record_refusals(&service.reports.counts.told().refused, Now::read());
+            service.finish_quotas(&mut done);
             return Ok(reason);
         }
     }
@@ -127,17 +134,25 @@ impl Service<'_> {
     pub(super) fn start(&mut self) -> Result<()> {
         self.find_outdated();
         self.fill_bundle();
-        self.supervisor.start(None)?;
+        self.keep();
+        // Proxies of a guard before this one say first how far they are.
+        if !self.supervisor.starts() {
+            self.supervisor.start(None)?;
+        }
         Ok(())
     }
 
     pub(super) fn fill_bundle(&mut self) {
-        self.supervisor.bundle.bans = self.guard.bans_in_force();
-        self.supervisor.bundle.allows = self.guard.allows_in_force();
-        self.supervisor.bundle.tickets = self.certificates.chain(Now::read());
-        self.supervisor.bundle.promoted = self.guard.promoted();
-        self.supervisor.bundle.log_key = self.log_key;
-        self.supervisor.bundle.probations = self.guard.probations_in_force(clock::monotonic());
+        self.supervisor.bundle.in_force = InForce {
+            bans: self.guard.bans_in_force(),
+            allows: self.guard.allows_in_force(),
+            probations: self.guard.probations_in_force(clock::monotonic()),
+            promoted: self.guard.promoted(),
+        };
+        self.supervisor.bundle.tickets = self.watched.certificates.chain(Now::read());
+        self.supervisor.bundle.log_key = self.access_log.key;
+        self.supervisor.bundle.seed = self.seed;
+        self.supervisor.bundle.keys = self.key_sets.for_proxy();
     }
 
     pub(super) fn restart(&mut self) {
@@ -147,7 +162,7 @@ impl Service<'_> {
 
     /// The first time: drain. The second time: now.
     pub(super) fn stop(&mut self, reason: &'static str) {
-        if self.stopping.replace(reason).is_some() {
+        if self.ending.reason.replace(reason).is_some() {
             self.supervisor.kill_all("the guard was told to stop twice");
             return;
         }
@@ -156,13 +171,13 @@ impl Service<'_> {
             return self.drain();
         }
         tracing::info!(reason, ?delay, "the proxy goes on serving, and tells health checks that the gateway stops");
-        self.drain_at = Some(Instant::now() + delay);
+        self.ending.drain_at = Some(Instant::now() + delay);
         self.supervisor.tell(&ToProxy::Stopping);
     }
 
     /// The proxies accept no more, finish what they have begun, and end.
     fn drain(&mut self) {
-        self.drain_at = None;
+        self.ending.drain_at = None;
         tracing::info!("the guard lets the proxy finish");
         self.supervisor.stop();
     }
@@ -188,7 +203,11 @@ impl Service<'_> {
         match done {
             Done::Anchored(written) => self.background.anchors.done(written, Now::read()),
             Done::Certificates(epoch, watcher, news) => self.looked_at_certificates(epoch, watcher, news),
+            Done::Files(epoch, watcher, changed) => self.looked_at_files(epoch, watcher, changed, prepared),
             Done::Checkpointed(done) => self.checkpointed(done),
+            Done::Compressed(path, done) => self.guard.compressed(&path, done),
+            Done::Credentials(worked) => self.credentials_done(*worked),
+            Done::Revocations(file, read) => self.looked_at_revocations(file, read),
             Done::Flushed(flushed) => self.flushed(flushed),
             Done::Tidied(faults) => self.tidied(&faults),
             Done::Seen(seen) => {
@@ -199,10 +218,11 @@ impl Service<'_> {
                     }
                 }
             }
+            Done::Quotas(worked) => self.quotas_done(*worked),
             Done::Planned(planned) => self.guard.planned(planned, Now::read()),
             Done::Resolved(addresses) => self.guard.protect_identity_providers(addresses),
             Done::Looked(watcher, news, operators) => {
-                self.watcher = Some(watcher);
+                self.watched.feeds = Some(watcher);
                 if !news.is_empty() {
                     self.guard.operators_are(operators);
                 }
@@ -222,43 +242,9 @@ impl Service<'_> {
         in_background(beside, move || Done::Resolved(bans::identity_providers(&urls)));
     }
 
-    /// Looks at the files of feeds, beside the loop: they may be on a slow disk, and long.
-    fn look_at_feeds(&mut self, beside: &mpsc::Sender<Done>) {
-        let Some(mut watcher) = self.watcher.take() else { return };
-        let feeds = self.config.guard.feeds.clone();
-        let names: Vec<&str> = feeds.iter().map(|feed| feed.name.as_str()).collect();
-        self.guard.keep_feed_files(&names, Now::read());
-        if feeds.is_empty() || self.guard.has_work() {
-            self.watcher = Some(watcher);
-            return;
-        }
-        let digests = self.guard.feed_digests();
-        in_background(beside, move || {
-            let news = watcher.poll(&feeds, &digests);
-            let operators = if news.is_empty() { bans::Operators::default() } else { bans::operators() };
-            Done::Looked(watcher, news, operators)
-        });
-    }
-
-    /// Addresses come and go; their sockets stay.
-    pub(super) fn look_for_addresses(&mut self) {
-        let absent = self.absent();
-        for address in absent.iter().filter(|address| !self.absent.contains(address)) {
-            tracing::warn!(%address, "a listener waits: {ABSENT}");
-        }
-        for address in self.absent.iter().filter(|address| !absent.contains(address)) {
-            tracing::info!(%address, "the address of a listener is there");
-        }
-        self.absent = absent;
-    }
-
-    fn absent(&self) -> Vec<SocketAddr> {
-        let addresses = self.config.proxy.listeners.iter().map(|listener| listener.address);
-        addresses.filter(|address| !listeners::is_here(*address)).collect()
-    }
-
     pub(super) fn tick(&mut self, beside: &mpsc::Sender<Done>) {
         self.ticks += 1;
+        self.supervisor.launcher.alive();
         self.tick_background(beside);
         if self.ticks.is_multiple_of(RESOLVE) {
             self.resolve(beside);
@@ -266,150 +252,46 @@ impl Service<'_> {
         if self.ticks.is_multiple_of(LOOK) {
             self.look_at_feeds(beside);
             self.look_at_certificates(beside);
+            self.look_at_files(beside);
             self.look_for_addresses();
         }
         self.guard.tick(Now::read(), self.ticks);
+        self.key_sets.write(&self.config.proxy.auth);
         self.supervisor.check();
+        self.ping();
         self.rotate_logs(beside);
+        self.tick_credentials(beside);
+        self.tick_cluster();
+        self.tick_quotas(beside);
         self.tick_observer();
+        self.check_compilation();
         self.check_reload();
-        // A signal can stand for several children.
-        self.reap();
     }
 
-    /// Tells the proxies what has changed, after every event; whether anything has.
-    pub(super) fn relay(&mut self) -> bool {
-        let notices = self.guard.notices();
-        for message in &notices {
-            self.supervisor.tell(message);
-        }
-        !notices.is_empty()
-    }
-
-    pub(super) fn reap(&mut self) {
-        self.reap_observer();
-        for outcome in self.supervisor.reap() {
-            match outcome {
-                Outcome::Ready | Outcome::Left => {}
-                Outcome::Died(generation, how) => {
-                    self.fail_reload(generation, &format!("the proxy that was to serve it died ({how})"));
-                    self.guard.tell("proxy_restart", Now::read(), audit::members(json!({"how": how})));
+    fn hear_launcher(&mut self, notice: io::Result<Notice>) -> Result<()> {
+        match notice? {
+            Notice::Exited { pid, status } if self.compiler_exited(pid, status) => {}
+            Notice::Exited { pid, status } if self.is_observer(pid) => self.observer_exited(status),
+            Notice::Exited { pid, status } => match self.supervisor.exited(pid, status) {
+                None | Some(Outcome::Left | Outcome::Ready) => {}
+                Some(Outcome::Died(generation, how)) => {
+                    self.lost_proxy(generation, &format!("the proxy that was to serve it died ({how})"), &how);
                 }
-                Outcome::Failed(generation, how) => self.never_ready(generation, how),
-            }
-        }
-    }
-
-    fn never_ready(&mut self, generation: u64, how: String) {
-        if self.fail_reload(generation, &how) {
-            return;
-        }
-        if !self.supervisor.ever_ready && self.supervisor.deaths() >= HOPELESS && self.stopping.is_none() {
-            self.hopeless = Some(how);
-        } else {
-            tracing::error!(how, "the proxy did not get ready");
-        }
-    }
-
-    /// Hears a proxy, and charges it for the time.
-    fn hear_in_turn(&mut self, event: Event, beside: &mpsc::Sender<Done>) {
-        let (Event::Said(generation, _) | Event::Silent(generation, _)) = event;
-        let is_silent = matches!(event, Event::Silent(..));
-        if !is_silent && !self.supervisor.hears(generation) {
-            return;
-        }
-        let began = Instant::now();
-        self.hear(event, beside);
-        self.relay();
-        self.supervisor.charge(generation, began.elapsed());
-    }
-
-    pub(super) fn hear(&mut self, event: Event, beside: &mpsc::Sender<Done>) {
-        match event {
-            Event::Said(generation, ToGuard::Ready) => match self.supervisor.ready(generation) {
-                Some(Outcome::Ready) => {
-                    let members = json!({"generation": generation, "pid": self.supervisor.pid()});
-                    self.guard.tell("proxy_ready", Now::read(), audit::members(members));
-                    if self.drain_at.is_some() {
-                        self.supervisor.tell(&ToProxy::Stopping);
-                    }
-                    self.reload_serves(generation);
-                    self.resolve(beside);
-                }
-                Some(Outcome::Failed(_, how)) => {
-                    self.fail_reload(generation, &how);
-                }
-                Some(Outcome::Died(..) | Outcome::Left) | None => {}
+                Some(Outcome::Failed(generation, how)) => self.never_ready(generation, how),
             },
-            Event::Said(generation, ToGuard::Failed { reason }) => {
-                let was_starting = self.supervisor.is_starting(generation);
-                let reason: String = reason.chars().filter(|letter| !letter.is_control()).take(1_000).collect();
-                self.supervisor.failed(generation, &reason);
-                if !self.supervisor.ever_ready {
-                    self.hopeless = Some(reason);
-                } else if was_starting {
-                    // One that serves or drains has no say in what comes after it.
-                    self.fail_reload(generation, &reason);
-                }
-            }
-            Event::Said(generation, ToGuard::Configured { reload }) => {
-                self.compiled(generation, reload, Ok(()));
-                self.resolve(beside);
-            }
-            Event::Said(generation, ToGuard::NotConfigured { reload, reason }) => {
-                self.compiled(generation, reload, Err(reason));
-            }
-            Event::Said(_, ToGuard::BanRequest(ask)) => self.ask(&ask),
-            Event::Said(_, ToGuard::WouldRefuse { requests, sources }) => {
-                self.guard.hear_would_refuse(requests, &sources);
-            }
-            Event::Said(_, ToGuard::Good(clients)) => self.guard.hear_good(&clients, Now::read()),
-            Event::Said(generation, ToGuard::Counted(counted)) => self.counts.hear(generation, &counted),
-            Event::Said(_, ToGuard::Lost(lost)) => self.guard.hear_lost(lost),
-            Event::Said(generation, ToGuard::Upstream(state)) => self.upstreams.hear(generation, *state),
-            Event::Said(_, ToGuard::Refused(bans)) => self.guard.refused(&bans),
-            Event::Said(_, ToGuard::Closed { ban, connections }) => self.guard.closed(ban, connections),
-            Event::Said(generation, ToGuard::Score { number, scores }) => {
-                let guard = &*self.guard;
-                self.waiting.told(generation, number, |answer| {
-                    if let Answer::Why(why) = answer {
-                        why.score = guard.scores(why.address, &scores, Now::read());
-                    }
-                });
-            }
-            Event::Said(generation, ToGuard::Ack { number }) => self.acknowledged(generation, number),
-            Event::Silent(generation, None) => {
-                self.forget(generation);
-                self.supervisor.fell_silent(generation);
-                tracing::debug!(generation, "a proxy closed its channel");
-            }
-            Event::Silent(generation, Some(error)) => {
-                self.forget(generation);
-                tracing::error!(generation, %error, "a proxy broke the rules of its channel");
-                self.supervisor.kill(generation, "it sent what is no message");
-                self.fail_reload(generation, &error.to_string());
-            }
+            // Told to whoever waited for it, who gave up.
+            Notice::Begin { .. }
+            | Notice::Bound { .. }
+            | Notice::Found { .. }
+            | Notice::Kept
+            | Notice::Living { .. }
+            | Notice::Started { .. } => tracing::warn!("the launcher answered late"),
         }
-    }
-
-    /// A proxy says nothing any more.
-    fn forget(&mut self, generation: u64) {
-        self.counts.gone(generation);
-        self.upstreams.gone(generation);
-        self.waiting.gone(generation);
-    }
-
-    fn ask(&mut self, ask: &BanRequest) {
-        if let Ok(id) = self.guard.ask(ask, Now::read()) {
-            let monotonic = clock::monotonic();
-            // The proxy closes connections before the store learns how fast it all was.
-            self.relay();
-            self.guard.reacted(id, ask.noted, monotonic);
-        }
+        Ok(())
     }
 
     pub(super) fn call(&mut self, call: Call, prepared: &mpsc::Sender<Ready>) {
-        let actor = actor(&call.caller);
+        let actor = self.actor(&call.caller);
         let answer = match call.request {
             Request::BlockImportCommit { id, digest, allow_empty } => {
                 let list = (id, digest, allow_empty);
@@ -417,7 +299,25 @@ impl Service<'_> {
             }
             // The control socket tells from now on whoever may be told.
             Request::Watch { kernel, .. } => self.guard.may_watch(kernel.as_ref()),
-            Request::Reload => return self.prepare(actor, Some(call.answer), prepared),
+            Request::Upgrade => self.upgrade(),
+            Request::Explain { question } => return limits::explain(self, question, call.answer),
+            Request::Profiles { most } => return limits::top(self, most, call.answer),
+            Request::Limit { question } => return self.ask_limits(question, &actor, call.answer),
+            Request::Quota { question } => return self.ask_quotas(question, &actor, call.answer),
+            Request::AlertList
+            | Request::AlertSilence { .. }
+            | Request::AlertTest { .. }
+            | Request::AlertUnsilence { .. }
+            | Request::Anomalies => return self.ask_observer(call.request, &actor, call.answer),
+            Request::AdminTokenList => self.list_admin_tokens(),
+            Request::AdminTokenNew { name, roles, seconds } => {
+                return self.new_admin_token((&name, &roles, seconds), &actor, call.answer);
+            }
+            Request::AdminTokenRevoke { name } => return self.revoke_admin_token(&name, &actor, call.answer),
+            Request::Reload { dry_run } => {
+                return self.prepare(ReloadRequest::new(actor, Some(call.answer), dry_run), prepared);
+            }
+            ref request if is_about_credentials(request) => return self.order(call, &actor),
             Request::Status => Answer::Status(Box::new(self.guard.status(self.processes(), Now::read()))),
             Request::Top => {
                 let now = Now::read();
@@ -432,50 +332,14 @@ impl Service<'_> {
             // The proxy alone knows what rules hold against somebody.
             Some(generation) if let Answer::Why(why) = &answer => {
                 let address = why.address;
-                let number = self.waiting.hold(generation, Instant::now() + PATIENCE, answer, call.answer);
+                let number = self.commands.waiting.hold(generation, Instant::now() + PATIENCE, answer, call.answer);
                 self.supervisor.tell(&ToProxy::Score { number, address });
             }
             Some(generation) if is_told => {
-                let number = self.waiting.hold(generation, Instant::now() + PATIENCE, answer, call.answer);
+                let number = self.commands.waiting.hold(generation, Instant::now() + PATIENCE, answer, call.answer);
                 self.supervisor.tell(&ToProxy::Barrier { number });
             }
             _ => reply(Some(call.answer), answer),
-        }
-    }
-
-    pub(super) fn processes(&self) -> Processes {
-        let address = |listener: &crate::settings::listener::Listener| {
-            let scheme = if listener.tls.is_some() { "https" } else { "http" };
-            format!("{scheme}://{}", listener.address)
-        };
-        let mut warnings = self.warnings.clone();
-        warnings.extend(self.certificates.warnings());
-        warnings.extend(self.background.anchors.warnings());
-        let absent = self.absent().into_iter().map(|address| format!("listener {address} waits: {ABSENT}"));
-        warnings.extend(absent);
-        if self.supervisor.pid().is_none() {
-            warnings.push("no proxy is serving: clients wait".to_owned());
-        }
-        let upstreams = self.upstreams.of(self.supervisor.generation());
-        warnings.extend(upstreams::warnings(&upstreams));
-        let config_since = clock::rfc3339(self.config_since);
-        warnings.extend(self.reload_refused.as_ref().map(|refused| reload::warning(refused, &config_since)));
-        Processes {
-            config: self.path.display().to_string(),
-            proxy_pid: self.supervisor.pid(),
-            proxy_restarts: self.supervisor.restarts,
-            observer_pid: self.observer.as_ref().and_then(Observer::pid),
-            observer_restarts: self.observer.as_ref().map_or(0, |observer| observer.restarts),
-            admin: self.admin(),
-            started: self.started,
-            listeners: self.config.proxy.listeners.iter().map(address).collect(),
-            warnings,
-            requests: self.counts.told(),
-            upstreams,
-            config_since,
-            reload_refused: self.reload_refused.clone(),
-            certificates: self.certificates.ends(),
-            anchors: self.background.anchors.states(),
         }
     }
 }

@@ -1,40 +1,89 @@
 //! Keeps an observer running and tells it how things are, once a second.
 
+use std::io;
+
 use serde_json::json;
 
 use super::service::Service;
 use crate::{
     clock::Now,
-    guard::{audit, observer::samples::samples},
-    message::{ToProxy, observer::ObserverConfig},
+    guard::{
+        audit,
+        launcher::Living,
+        observer::{
+            Observer,
+            samples::{Reloads, add_denied_in_shadow, samples},
+        },
+    },
+    launch::{End, Role},
+    message::{ToProxy, observer::ObserverConfig, telemetry::Metric},
     settings::admin::Listen,
 };
 
 impl Service<'_> {
+    /// Takes over the processes of earlier guards, as far as they are the same program.
+    ///
+    /// # Errors
+    /// Out of descriptors.
+    pub(super) fn take_over(&mut self, living: Vec<Living>) -> io::Result<()> {
+        let (proxies, others): (Vec<_>, Vec<_>) = living.into_iter().partition(|living| living.role == Role::Proxy);
+        self.supervisor.take_over(proxies)?;
+        for Living { role, pid, program, channel, .. } in others {
+            let is_same = role == Role::Observer && self.supervisor.programs().proxies == program;
+            let adopted = match (&mut self.observer, channel) {
+                (Some(observer), Some(channel)) if is_same && observer.pid().is_none() => observer.adopt(pid, channel),
+                _ => Err(io::Error::other("it is of no use to this guard")),
+            };
+            if let Err(error) = adopted {
+                tracing::info!(pid, role = role.name(), %error, "a process of the guard before is ended");
+                self.supervisor.launcher.end(pid, End::Kill);
+            }
+        }
+        Ok(())
+    }
+
     /// Starts the observer where it is due, makes it known to the proxies, and tells it what the guard measures.
     pub(super) fn tick_observer(&mut self) {
         let Some(observer) = &mut self.observer else { return };
         if observer.is_due()
-            && let Err(error) = observer.start(|channel| self.supervisor.start_observer(channel))
+            && let Err(error) = observer.start(|channel| self.supervisor.start_observer(&channel))
         {
             tracing::error!(%error, "no observer can be started; trying again");
         }
         if observer.pid().is_none() {
             return;
         }
+        self.commands.relayed.iter().for_each(|calls| observer.relay(calls));
+        observer.follow(&self.guard.watchers());
         for (generation, socket) in observer.introduce(&self.supervisor.generations()) {
             self.supervisor.hand(generation, ToProxy::Telemetry, socket);
         }
         let now = Now::read();
         let status = self.guard.status(self.processes(), now);
-        let samples = samples(&status, self.reloads, now.unix_seconds(), self.config_since / 1_000);
+        let reloads = Reloads { has_unusable_files: self.has_unusable_files(), ..self.reloading.counts };
+        let mut samples = samples(&status, reloads, now.unix_seconds(), self.reloading.in_force.since / 1_000);
+        add_denied_in_shadow(&mut samples, &self.guard.denied_in_shadow().collect::<Vec<_>>());
+        samples.count(Metric::Repairs, &[], self.guard.repairs());
+        if self.supervisor.quotas.is_needed() {
+            samples.is(Metric::QuotaStoreUp, &[], self.quotas.is_open);
+            samples.count(Metric::QuotaStoreFailures, &[], self.quotas.failures);
+            samples.count(Metric::QuotaDropped, &[], self.supervisor.quotas.dropped());
+        }
         if let Some(observer) = &mut self.observer {
             observer.tell(samples);
+            if let Some(pid) = observer.pid().filter(|_| observer.stands_still()) {
+                tracing::error!(pid, "the observer is ended: it has come to a standstill");
+                self.supervisor.launcher.end(pid, End::Kill);
+            }
         }
     }
 
-    pub(super) fn reap_observer(&mut self) {
-        if let Some(how) = self.observer.as_mut().and_then(|observer| observer.reap()) {
+    pub(super) fn is_observer(&self, pid: u32) -> bool {
+        self.observer.as_ref().and_then(Observer::pid) == Some(pid)
+    }
+
+    pub(super) fn observer_exited(&mut self, status: i32) {
+        if let Some(how) = self.observer.as_mut().and_then(|observer| observer.bury(status)) {
             self.guard.tell("observer_restart", Now::read(), audit::members(json!({"how": how})));
         }
     }
@@ -43,9 +92,10 @@ impl Service<'_> {
     /// understand.
     pub(super) fn put_observer_in_force(&mut self, config: Option<ObserverConfig>, is_new_program: bool) {
         let (Some(observer), Some(config)) = (&mut self.observer, config) else { return };
-        observer.configure(config);
-        if is_new_program {
-            observer.replace("the program on disk is another");
+        let is_told = observer.configure(config);
+        if let Some(pid) = observer.pid().filter(|_| is_new_program || !is_told) {
+            tracing::info!(pid, "the observer is replaced");
+            self.supervisor.launcher.end(pid, End::Kill);
         }
     }
 

@@ -1,19 +1,26 @@
-//! Prepares a configuration to be put in force: it is read, valid, compiled, and its protected known.
+//! Prepares a configuration to be put in force: it is read and valid, and its protected known. Another process compiles it.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
+use aws_lc_rs::digest;
+use data_encoding::HEXLOWER;
 use nix::net::if_::if_nametoindex;
 
+use super::named_files::NamedFiles;
 use crate::{
-    config::{Config, Diagnostics, Disk, Recorder},
+    config::{Config, Diagnostics, Files, Recorder},
     diagnostic::Diagnostic,
-    guard::{bans::ProtectedAddresses, kernel, operators::Operators, proxies::listeners},
+    guard::{bans::ProtectedAddresses, cluster, kernel, operators::Operators, proxies::listeners},
     message::{Bundle, observer::ObserverConfig},
     settings::{
         self,
         guard::{Mode, Settings},
     },
-    snapshot::Snapshot,
     tls,
 };
 
@@ -28,35 +35,79 @@ pub(crate) struct Prepared {
     pub(crate) operators: Operators,
     /// What works and is unwise, or could not be found out.
     pub(crate) warnings: Vec<String>,
+    /// The files that it names, which are watched.
+    pub(crate) named: NamedFiles,
 }
 
-/// Reads and compiles the configuration at `path`. Takes as long as resolving the upstreams' names takes.
-///
-/// # Errors
-/// Every fault that was found.
-pub(crate) fn prepare(path: &Path) -> Result<Prepared, Diagnostics> {
-    let disk = Disk;
-    let recorder = Recorder::new(&disk);
-    let config = Config::load(path, &recorder)?;
-    let compiled = Snapshot::new(config.proxy.clone());
-    compiled.map_err(|diagnostics| Diagnostics::from_diagnostics(&config.document, diagnostics))?;
-    let operators = Operators::find(&config.guard);
-    let operators = operators.map_err(|diagnostics| Diagnostics::from_diagnostics(&config.document, diagnostics))?;
+/// Reads the configuration at `path`, for another process to compile. Takes as long as resolving the upstreams' names takes.
+/// Says as well which file it was.
+pub(crate) fn read(path: &Path, files: &dyn Files) -> (Result<Prepared, Diagnostics>, String) {
+    let recorder = Recorder::new(files);
+    let config = Config::load(path, &recorder);
+    let files = recorder.contents();
+    let digest = files.get(path).map(|text| digest(text)).unwrap_or_default();
+    (config.and_then(|config| complete(config, files)), digest)
+}
+
+/// SHA-256, as `sha256sum` writes it.
+fn digest(text: &[u8]) -> String {
+    HEXLOWER.encode(digest::digest(&digest::SHA256, text).as_ref())
+}
+
+fn complete(config: Config, mut files: BTreeMap<PathBuf, Arc<[u8]>>) -> Result<Prepared, Diagnostics> {
     let observer = observer(&config)?;
-    let mut files = recorder.contents();
-    for secret in config.admin.iter().flat_map(settings::admin::Settings::secrets) {
+    node_key(&config)?;
+    let named = NamedFiles::new(&config, &files);
+    for secret in config.observer_secrets() {
         // They are the observer's alone: the proxy, which reads the same configuration, finds them empty.
         if !config.proxy.tls_files().any(|file| file.path == secret.path) {
             files.insert(secret.path.clone(), Arc::default());
         }
     }
     let bundle = Bundle::new(&config.document, files);
+    let operators = Operators::find(&config.guard);
+    let operators = operators.map_err(|diagnostics| Diagnostics::from_diagnostics(&config.document, diagnostics))?;
+    Ok(look(config, bundle, observer, operators, named))
+}
+
+/// Prepares a configuration that was in force again: nothing is read from the disk, and nobody is looked for who may have
+/// gone from this host meanwhile.
+///
+/// # Errors
+/// It was in force by another program, which had other rules.
+pub(crate) fn prepare_again(
+    bundle: Bundle,
+    observer: Option<ObserverConfig>,
+    operators: Operators,
+    named: NamedFiles,
+) -> Result<Prepared, Diagnostics> {
+    let config = Config::load(&bundle.path, &bundle)?;
+    Ok(look(config, bundle, observer, operators, named))
+}
+
+/// Finds what this host has of what the configuration names.
+fn look(
+    config: Config,
+    bundle: Bundle,
+    observer: Option<ObserverConfig>,
+    operators: Operators,
+    named: NamedFiles,
+) -> Prepared {
     let (protected, unknown) = ProtectedAddresses::look(&servers(&config.proxy), true);
     let host = host(&config.guard);
     let files = open_files(&config.proxy);
     let unwise = config.warnings.iter().chain(&host).chain(&files).map(ToString::to_string);
     let warnings = unwise.chain(unknown).collect();
-    Ok(Prepared { config, bundle, observer, protected, operators, warnings })
+    Prepared { config, bundle, observer, protected, operators, warnings, named }
+}
+
+/// Whether the key of this machine is the one that the others of its cluster know.
+///
+/// # Errors
+/// It is not.
+pub(crate) fn node_key(config: &Config) -> Result<(), Diagnostics> {
+    let judged = config.proxy.cluster.as_ref().map_or(Ok(()), cluster::judge);
+    judged.map_err(|fault| Diagnostics::from_diagnostics(&config.document, vec![fault]))
 }
 
 /// What the observer needs.
@@ -70,7 +121,11 @@ pub(crate) fn observer(config: &Config) -> Result<Option<ObserverConfig>, Diagno
             Diagnostics::from_diagnostics(&config.document, vec![fault.under(&format!("audit.anchor[{index}]"))])
         })?;
     }
-    let observer = config.admin.as_ref().map(|admin| ObserverConfig::new(admin, config.traces.as_ref())).transpose();
+    let observer = config.admin.as_ref();
+    let new = |admin| {
+        ObserverConfig::new(admin, config.traces.as_ref(), &config.otlp, (&config.alerts, config.anomalies.as_ref()))
+    };
+    let observer = observer.map(new).transpose();
     observer.map_err(|fault| Diagnostics::from_diagnostics(&config.document, vec![fault]))
 }
 
@@ -153,7 +208,10 @@ fn servers(settings: &settings::proxy::Settings) -> Vec<String> {
 
 /// Who vouches for tokens, by URL.
 pub(crate) fn identity_providers(settings: &settings::proxy::Settings) -> Vec<String> {
-    settings.jwt.iter().flat_map(|jwt| &jwt.issuers).map(|issuer| issuer.issuer.clone()).collect()
+    let issuers = settings.auth.jwt.iter().flat_map(|jwt| &jwt.issuers);
+    let issuers =
+        issuers.flat_map(|it| [Some(it.issuer.clone()), it.keys.fetch().map(|fetch| fetch.url.to_string())]).flatten();
+    issuers.chain(settings.auth.introspection.iter().map(|server| server.endpoint.url().to_string())).collect()
 }
 
 /// The ports that packets are judged for.

@@ -5,48 +5,44 @@
 //! whatever it died of; one that does not follow is ended.
 
 use std::{
-    collections::BTreeSet,
     fs::File,
     io,
+    net::SocketAddr,
     os::fd::{AsFd as _, OwnedFd},
-    path::PathBuf,
     time::Duration,
 };
 
 use serde_json::json;
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::Instant,
-};
+use tokio::{sync::mpsc, time::Instant};
 
 use super::{
-    access_log::open_logs,
+    access_log::{may_rotate, opened},
+    compile::patience,
     difference::difference,
-    prepare::{Prepared, ports, prepare},
-    service::{OnDisk, Ready, Reload, ReloadState, Service, Unacknowledged, reply},
+    prepare::{Prepared, ports, read},
+    reloading::{OnDisk, Provenance, Reload, ReloadRequest, ReloadState, Unacknowledged},
+    service::{Ready, Service, reply},
 };
 use crate::{
     clock::{self, Now},
-    config::Config,
+    config::{Config, Disk},
     guard::{
-        audit,
-        bans::{self, Actor},
+        audit, bans,
         control::{Answer, ReloadRefused},
         proxies::{
             barrier::RETIREMENT,
-            listeners,
-            program::Program,
             supervisor::{NewSockets, STARTED_WITH},
         },
     },
+    launch::ProgramId,
     message::{Bundle, ToProxy},
-    settings::{access_log::Output, listener::Listener},
+    settings::{listener::Listener, proxy},
 };
 
 /// Another reload is under way.
-const BUSY: &str = "busy";
+pub(super) const BUSY: &str = "busy";
 
-/// How long a proxy may take to compile a configuration.
+/// How long a proxy may take at least to compile a configuration.
 const COMPILED_WITHIN: Duration = Duration::from_secs(60);
 
 /// How long a proxy may take to serve a configuration that is in force.
@@ -56,79 +52,133 @@ const FOLLOWED_WITHIN: Duration = Duration::from_secs(10);
 const LONGEST_REASON: usize = 4_000;
 
 impl Service<'_> {
-    /// Reads the configuration beside the loop: compiling it and resolving names takes its time.
-    pub(super) fn prepare(
-        &mut self,
-        actor: Actor,
-        answer: Option<oneshot::Sender<Answer>>,
-        prepared: &mpsc::Sender<Ready>,
-    ) {
-        if self.preparing || self.reload.is_some() || self.stopping.is_some() || self.supervisor.starts() {
+    /// Reads the configuration beside the loop: the files may be on a slow disk, and names are resolved.
+    pub(super) fn prepare(&mut self, mut request: ReloadRequest, prepared: &mpsc::Sender<Ready>) {
+        if self.changes() || self.ending.upgrade_at.is_some() {
+            request = match self.waits_for_files(request) {
+                Ok(()) => return,
+                Err(request) => request,
+            };
             let message = "a proxy is starting or stopping: try again in a moment".to_owned();
-            return self.refuse_reload(&actor, answer, BUSY, message);
+            return self.refuse_reload(request, BUSY, message);
         }
-        self.preparing = true;
+        self.reloading.is_preparing = true;
+        self.watched.certificates.renewed_meanwhile.clear();
+        if request.is_of_files() {
+            return self.prepare_files(request, prepared.clone());
+        }
         let (path, prepared) = (self.path.clone(), prepared.clone());
         tokio::task::spawn_blocking(move || {
-            let result = prepare(&path).map(Box::new).map_err(|errors| errors.to_string());
-            if prepared.blocking_send((result, actor, answer)).is_err() {
+            let (result, digest) = read(&path, &Disk);
+            request.digest = digest;
+            let result = result.map(Box::new).map_err(|errors| errors.to_string());
+            if prepared.blocking_send((result, request)).is_err() {
                 tracing::debug!("the guard stopped before the configuration was read");
             }
         });
     }
 
-    /// A new configuration was read: it comes into force with the proxy that it starts.
-    pub(super) fn prepared(
-        &mut self,
-        result: Result<Box<Prepared>, String>,
-        actor: Actor,
-        answer: Option<oneshot::Sender<Answer>>,
-    ) {
-        self.preparing = false;
-        let prepared = match result {
-            Ok(prepared) => *prepared,
-            Err(message) => return self.refuse_reload(&actor, answer, "invalid_configuration", message),
-        };
-        let fixed = fixed(&self.config, &prepared.config);
-        let fixed = fixed.and_then(|()| self.guard.judge_settings(&prepared.config.guard));
-        let mut logs = match fixed.and_then(|()| opened(&self.config, &prepared.config, &self.rotates_in)) {
+    /// Whether configuration or processes are changing already.
+    pub(super) fn changes(&self) -> bool {
+        self.reloading.is_preparing
+            || self.reloading.compilation.is_some()
+            || self.reloading.current.is_some()
+            || self.ending.reason.is_some()
+            || self.supervisor.starts()
+    }
+
+    /// A new configuration was read: a process that is thrown away compiles it first.
+    pub(super) fn prepared(&mut self, result: Result<Box<Prepared>, String>, request: ReloadRequest) {
+        self.reloading.is_preparing = false;
+        match result {
+            Ok(prepared) => self.compile(prepared, request),
+            Err(message) => self.refuse_reload(request, "invalid_configuration", message),
+        }
+    }
+
+    /// A configuration can be compiled: it comes into force once a proxy has done so.
+    pub(super) fn hand_to_proxy(&mut self, mut prepared: Prepared, request: ReloadRequest) {
+        if self.ending.reason.is_some() {
+            return self.refuse_reload(request, BUSY, "the gateway stops".to_owned());
+        }
+        self.renew_prepared(&mut prepared);
+        let judged = fixed(&self.config, &prepared.config)
+            .and_then(|()| self.guard.judge_settings(&prepared.config.guard))
+            .and_then(|()| may_rotate(&prepared.config, &self.access_log.rotates_in));
+        if let Err(refused) = judged {
+            return self.refuse_reload(request, refused.code, refused.message);
+        }
+        if request.dry_run {
+            return reply(request.answer, self.foretell(&prepared));
+        }
+        let mut logs = match opened(&self.config, &prepared.config) {
             Ok(logs) => logs,
-            Err(refused) => return self.refuse_reload(&actor, answer, refused.code, refused.message),
+            Err(refused) => return self.refuse_reload(request, refused.code, refused.message),
         };
         let log_key = self.supervisor.bundle.log_key;
         let prepared = Prepared { bundle: Bundle { log_key, ..prepared.bundle }, ..prepared };
         let sockets = match self.bind_new(&prepared.config) {
             Ok(sockets) => sockets,
-            Err(refused) => return self.refuse_reload(&actor, answer, refused.code, refused.message),
+            Err(refused) => return self.refuse_reload(request, refused.code, refused.message),
         };
+        let added = without(&prepared.config.proxy, &self.config.proxy);
         let (program, on_disk) = match self.supervisor.on_disk() {
+            // Nobody asked for another program.
+            _ if request.is_of_files() => (None, OnDisk::Same),
             Ok(None) => (None, OnDisk::Same),
             Ok(program) => (program, OnDisk::Used),
             Err(error) => (None, OnDisk::Unused(error)),
         };
-        let takes_process = program.is_some()
-            || !self.supervisor.serves()
-            || prepared.config.proxy.access_log != self.config.proxy.access_log
-            || prepared.config.proxy.pin_workers != self.config.proxy.pin_workers;
-        self.last_reload += 1;
+        let takes_process = program.is_some() || self.takes_process(&prepared.config);
+        self.reloading.last_number += 1;
         let (number, asked) = match takes_process {
             true => (STARTED_WITH, self.start_candidate(program, &prepared, &sockets, &mut logs)),
-            false => (self.last_reload, self.supervisor.configure(self.last_reload, &prepared.bundle, &sockets)),
+            false => {
+                let logs = logs.as_deref().unwrap_or_default();
+                (
+                    self.reloading.last_number,
+                    self.supervisor.configure(self.reloading.last_number, &prepared.bundle, &sockets, logs),
+                )
+            }
         };
         let generation = match asked {
             Ok(generation) => generation,
-            Err(error) => return self.refuse_reload(&actor, answer, "proxy_failed", error.to_string()),
+            Err(error) => {
+                self.unbind(&added);
+                return self.refuse_reload(request, "proxy_failed", error.to_string());
+            }
         };
-        tracing::info!(reload = self.last_reload, generation, "a proxy compiles the new configuration");
-        let until = Instant::now() + COMPILED_WITHIN;
+        tracing::info!(reload = self.reloading.last_number, generation, "a proxy compiles the new configuration");
+        let until = Instant::now() + patience(prepared.config.guard.compile).max(COMPILED_WITHIN);
         let state = ReloadState::Compiling { prepared: Box::new(prepared), sockets, logs, until };
-        self.reload = Some(Reload { number, generation, state, actor, answer, on_disk, changes: Vec::new() });
+        self.reloading.current =
+            Some(Reload { number, generation, state, request, on_disk, added, changes: Vec::new() });
+    }
+
+    /// What a reload would do.
+    fn foretell(&self, prepared: &Prepared) -> Answer {
+        let (old, new) = (self.config.comparable(), prepared.config.comparable());
+        let changes = difference(&old, &new, &self.supervisor.bundle, &prepared.bundle);
+        let changes: String = changes.iter().map(|change| format!("\n  {change}")).collect();
+        let message = match (changes.as_str(), self.takes_process(&prepared.config)) {
+            ("", _) => "a reload would change nothing".to_owned(),
+            (changes, false) => format!("nothing has changed; a reload would put in force:{changes}"),
+            (changes, true) => {
+                format!("nothing has changed; a reload would put in force, by a new proxy process:{changes}")
+            }
+        };
+        Answer::Done { message, changed: 0 }
+    }
+
+    /// Whether the proxy that serves cannot put a configuration in force in itself.
+    fn takes_process(&self, new: &Config) -> bool {
+        !self.supervisor.serves() || new.proxy.pin_workers != self.config.proxy.pin_workers
     }
 
     /// Starts a proxy of another configuration, while one that dies meanwhile is replaced by one of the old.
     fn start_candidate(
         &mut self,
-        program: Option<Program>,
+        program: Option<ProgramId>,
         prepared: &Prepared,
         sockets: &NewSockets,
         logs: &mut Option<Vec<File>>,
@@ -139,7 +189,7 @@ impl Service<'_> {
         let old_list = self.supervisor.log_list;
         if let Some(logs) = logs {
             std::mem::swap(&mut self.supervisor.access_logs, logs);
-            self.supervisor.log_list = self.last_reload;
+            self.supervisor.log_list = self.reloading.last_number;
         }
         self.fill_bundle();
         let started = self.supervisor.start(program);
@@ -152,21 +202,23 @@ impl Service<'_> {
     }
 
     /// Binds listeners that are new.
-    fn bind_new(&self, new: &Config) -> Result<NewSockets, bans::Refused> {
-        let known = |address| self.config.proxy.listeners.iter().any(|listener| listener.address == address);
+    fn bind_new(&mut self, new: &Config) -> Result<NewSockets, bans::Refused> {
+        let launcher = &mut self.supervisor.launcher;
+        let added = without(&new.proxy, &self.config.proxy);
         let bind = |listener: &Listener| {
-            let is_new = !known(listener.address);
-            is_new.then(|| listeners::bind(listener.address, new.proxy.workers, Duration::ZERO)).transpose()
+            let is_new = added.contains(&listener.address);
+            is_new.then(|| launcher.bind(listener.address, new.proxy.workers, Duration::ZERO)).transpose()
         };
         let bound: Result<_, _> = new.proxy.listeners.iter().map(bind).collect();
         bound.map_err(|error| {
-            // The right is gone since the start.
-            let denied = "the running gateway may not bind new listeners: restart it (bans stay in force)";
-            match error.is_denied() {
-                true => bans::Refused::new("needs_restart", format!("{error}; {denied}")),
-                false => bans::Refused::new("listener", error.to_string()),
-            }
+            self.unbind(&added);
+            bans::Refused::new("listener", error.to_string())
         })
+    }
+
+    /// Has the launcher keep the sockets of these listeners no longer.
+    fn unbind(&self, addresses: &[SocketAddr]) {
+        addresses.iter().for_each(|address| self.supervisor.launcher.unbind(*address));
     }
 
     /// The sockets of all listeners of a configuration, in its order.
@@ -187,7 +239,7 @@ impl Service<'_> {
             let compiles = matches!(reload.state, ReloadState::Compiling { .. });
             compiles && (reload.generation, reload.number) == (generation, number)
         };
-        let Some(reload) = self.reload.take_if(is_awaited) else {
+        let Some(reload) = self.reloading.current.take_if(is_awaited) else {
             if number == STARTED_WITH && compiled.is_ok() && self.supervisor.is_starting(generation) {
                 self.supervisor.commit(generation, STARTED_WITH);
             }
@@ -201,12 +253,14 @@ impl Service<'_> {
 
     /// The proxy can serve a configuration: the guard puts its own part in force, then the proxy follows.
     fn put_in_force(&mut self, mut reload: Reload) {
-        let ReloadState::Compiling { prepared, sockets, logs, .. } =
+        let ReloadState::Compiling { mut prepared, sockets, logs, .. } =
             std::mem::replace(&mut reload.state, ReloadState::Starting)
         else {
             return;
         };
-        let Prepared { config, bundle, observer, protected, operators, warnings } = *prepared;
+        // The proxy does the same with those that it was handed while it compiled.
+        self.renew_prepared(&mut prepared);
+        let Prepared { config, bundle, observer, protected, operators, warnings, named } = *prepared;
         let sockets = match self.sockets_of(&config, &sockets) {
             Ok(sockets) => sockets,
             Err(error) => return self.give_up(reload, "out_of_descriptors", &error.to_string()),
@@ -224,26 +278,41 @@ impl Service<'_> {
         reload.changes = difference(&self.config.comparable(), &config.comparable(), &self.supervisor.bundle, &bundle);
         (self.supervisor.bundle, self.supervisor.sockets) = (bundle, sockets);
         self.supervisor.drain = config.proxy.drain;
+        self.keeping.leave(without(&self.config.proxy, &config.proxy));
         self.config = config;
-        self.operators = operators;
+        self.commands.operators = operators;
         self.warnings = warnings;
-        (self.config_since, self.reload_refused) = (now.unix_millis, None);
-        self.reloads.done += 1;
+        if !reload.request.is_of_files() {
+            let (since, by, digest) =
+                (now.unix_millis, reload.request.actor.to_string(), reload.request.digest.clone());
+            (self.reloading.in_force, self.reloading.refused) = (Provenance { since, by, digest }, None);
+            self.reloading.counts.done += 1;
+        }
+        self.watched.files.renewed(named);
         self.put_observer_in_force(observer, matches!(reload.on_disk, OnDisk::Used));
-        self.certificates.renewed();
-        self.upstreams.keep(&self.config.proxy.upstreams);
+        // Before the proxy hears that it is in force: a guard after this one then knows it as well.
+        self.keep();
+        self.watched.certificates.renewed();
+        self.reports.upstreams.keep(&self.config.proxy.upstreams);
         self.find_outdated();
         self.look_for_addresses();
+        self.configure_credentials();
+        self.configure_quotas();
         if let Some(logs) = logs {
-            (self.supervisor.access_logs, self.supervisor.log_list) = (logs, self.last_reload);
+            self.supervisor.change_logs(logs, self.reloading.last_number, reload.generation);
             // What was rotated since they were opened.
             self.reopen();
         }
-        tracing::info!(changes = ?reload.changes, "a new configuration is in force{}", reload.on_disk.said());
-        let members = json!({"actor": reload.actor.to_string(), "changes": reload.changes});
-        self.guard.tell("reload", now, audit::members(members));
+        if reload.request.is_of_files() {
+            self.files_in_force(&reload, now);
+        } else {
+            tracing::info!(changes = ?reload.changes, "a new configuration is in force{}", reload.on_disk.said());
+            let Provenance { by, digest, .. } = &self.reloading.in_force;
+            let members = json!({"actor": by, "sha256": digest, "changes": reload.changes});
+            self.guard.tell("reload", now, audit::members(members));
+        }
         if reload.number == STARTED_WITH {
-            self.reload = Some(reload);
+            self.reloading.current = Some(reload);
         } else {
             self.answer_reload(reload, Some(self.reloading()));
         }
@@ -255,8 +324,9 @@ impl Service<'_> {
 
     /// The new process of a configuration serves it.
     pub(super) fn reload_serves(&mut self, generation: u64) {
+        self.keep_program();
         let is_it = |reload: &mut Reload| reload.generation == generation;
-        if let Some(reload) = self.reload.take_if(is_it) {
+        if let Some(reload) = self.reloading.current.take_if(is_it) {
             let retiring = self.supervisor.retiring();
             self.answer_reload(reload, retiring);
         }
@@ -267,24 +337,25 @@ impl Service<'_> {
         let changes: String = reload.changes.iter().map(|change| format!("\n  {change}")).collect();
         let message = format!("the new configuration is in force{}{changes}", reload.on_disk.said());
         let done = Answer::Done { message, changed: 1 };
-        let Some(generation) = generation else { return reply(reload.answer, done) };
-        let barrier = match reload.answer {
-            Some(to) => self.waiting.hold(generation, Instant::now() + RETIREMENT, done, to),
-            None => self.waiting.number(),
+        let Some(generation) = generation else { return reply(reload.request.answer, done) };
+        let barrier = match reload.request.answer {
+            Some(to) => self.commands.waiting.hold(generation, Instant::now() + RETIREMENT, done, to),
+            None => self.commands.waiting.number(),
         };
         self.supervisor.tell(&ToProxy::Barrier { number: barrier });
         if reload.number != STARTED_WITH {
             let until = Instant::now() + FOLLOWED_WITHIN;
-            self.unacknowledged = Some(Unacknowledged { generation, barrier, until });
+            self.reloading.unacknowledged = Some(Unacknowledged { generation, barrier, until });
         }
     }
 
     /// A proxy has acknowledged a barrier.
     pub(super) fn acknowledged(&mut self, generation: u64, number: u64) {
-        self.waiting.acknowledged(generation, number);
+        self.commands.waiting.acknowledged(generation, number);
+        self.credentials_confirmed(generation, number);
         let is_it = |it: &mut Unacknowledged| it.generation == generation && it.barrier <= number;
-        if self.unacknowledged.as_mut().is_some_and(is_it) {
-            self.unacknowledged = None;
+        if self.reloading.unacknowledged.as_mut().is_some_and(is_it) {
+            self.reloading.unacknowledged = None;
         }
     }
 
@@ -293,28 +364,29 @@ impl Service<'_> {
         let now = Instant::now();
         let is_late =
             |reload: &mut Reload| matches!(reload.state, ReloadState::Compiling { until, .. } if until <= now);
-        if let Some(reload) = self.reload.take_if(is_late) {
-            let message = format!("the proxy has not compiled it within {} s", COMPILED_WITHIN.as_secs());
-            self.give_up(reload, "proxy_failed", &message);
+        if let Some(reload) = self.reloading.current.take_if(is_late) {
+            self.give_up(reload, "proxy_failed", "the proxy has not compiled it in time");
         }
-        if let Some(late) = self.unacknowledged.take_if(|it| it.until <= now) {
+        if let Some(late) = self.reloading.unacknowledged.take_if(|it| it.until <= now) {
             self.supervisor.kill(late.generation, "it does not serve the configuration that is in force");
         }
     }
 
     /// A proxy is gone, and with it the reload that waits for it. `false`: none does.
     pub(super) fn fail_reload(&mut self, generation: u64, how: &str) -> bool {
-        if self.unacknowledged.as_ref().is_some_and(|it| it.generation == generation) {
-            self.unacknowledged = None;
+        if self.reloading.unacknowledged.as_ref().is_some_and(|it| it.generation == generation) {
+            self.reloading.unacknowledged = None;
         }
-        let Some(reload) = self.reload.take_if(|reload| reload.generation == generation) else { return false };
+        let Some(reload) = self.reloading.current.take_if(|reload| reload.generation == generation) else {
+            return false;
+        };
         match reload.state {
             ReloadState::Compiling { .. } => self.give_up(reload, "proxy_failed", how),
             ReloadState::Starting => {
                 let hint = reload.on_disk.hint();
                 let message = format!("the new configuration is in force, but its proxy died: {how}{hint}");
                 tracing::error!("{message}; another is started");
-                reply(reload.answer, Answer::Done { message, changed: 1 });
+                reply(reload.request.answer, Answer::Done { message, changed: 1 });
             }
         }
         true
@@ -327,21 +399,29 @@ impl Service<'_> {
         } else {
             self.supervisor.abort(reload.generation, reload.number);
         }
+        self.unbind(&reload.added);
         let message = format!("the configuration stays as it was: {why}{}", reload.on_disk.hint());
-        self.refuse_reload(&reload.actor, reload.answer, code, message);
+        self.refuse_reload(reload.request, code, message);
     }
 
-    fn refuse_reload(&mut self, actor: &Actor, answer: Option<oneshot::Sender<Answer>>, code: &str, message: String) {
-        tracing::error!(code, error = message, "the configuration was not reloaded");
-        let members = audit::members(json!({"actor": actor.to_string(), "code": code}));
-        let now = Now::read();
-        self.guard.tell("reload_refused", now, members);
-        // The file was not even looked at.
-        if code != BUSY {
-            self.reloads.refused += 1;
-            let reason = message.chars().take(LONGEST_REASON).collect();
-            self.reload_refused =
-                Some(ReloadRefused { at: clock::rfc3339(now.unix_millis), code: code.to_owned(), reason });
+    pub(super) fn refuse_reload(&mut self, request: ReloadRequest, code: &str, message: String) {
+        if request.is_of_files() {
+            return self.refuse_files(request, code, &message);
+        }
+        let ReloadRequest { actor, answer, dry_run, digest, .. } = request;
+        let by = actor.to_string();
+        if !dry_run {
+            tracing::error!(code, error = message, "the configuration was not reloaded");
+            let members = audit::members(json!({"actor": by, "sha256": digest, "code": code}));
+            let now = Now::read();
+            self.guard.tell("reload_refused", now, members);
+            // The file was not even looked at.
+            if code != BUSY {
+                self.reloading.counts.refused += 1;
+                let (at, code) = (clock::rfc3339(now.unix_millis), code.to_owned());
+                let reason = message.chars().take(LONGEST_REASON).collect();
+                self.reloading.refused = Some(ReloadRefused { at, code, reason, by, digest });
+            }
         }
         reply(answer, Answer::Refused { code: code.to_owned(), message });
     }
@@ -355,7 +435,7 @@ fn bounded(reason: &str) -> String {
 
 /// What an operator should know of a reload that was refused.
 pub(super) fn warning(refused: &ReloadRefused, in_force_since: &str) -> String {
-    let ReloadRefused { at, code, reason } = refused;
+    let ReloadRefused { at, code, reason, .. } = refused;
     let first = reason.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
     format!("the reload at {at} was refused ({code}): {first}; in force is the configuration of {in_force_since}")
 }
@@ -363,8 +443,10 @@ pub(super) fn warning(refused: &ReloadRefused, in_force_since: &str) -> String {
 /// What of the proxy's part cannot change while the guard runs.
 fn fixed(old: &Config, new: &Config) -> Result<(), bans::Refused> {
     let admin = |config: &Config| config.admin.as_ref().map(|admin| admin.listen.clone());
+    let user = |config: &Config| config.admin.as_ref().and_then(|admin| admin.user.clone());
     let changed = [
         ("admin.address or admin.socket", admin(old) != admin(new)),
+        ("admin.user", user(old) != user(new)),
         ("proxy.workers", old.proxy.workers != new.proxy.workers),
         ("proxy.user", old.proxy.user != new.proxy.user),
     ];
@@ -376,41 +458,8 @@ fn fixed(old: &Config, new: &Config) -> Result<(), bans::Refused> {
     Err(bans::Refused::new("needs_restart", message))
 }
 
-/// Whether the guard opens the same outputs of the access log for the proxy.
-fn opens_the_same(old: &Config, new: &Config) -> bool {
-    let opened = |config: &Config| {
-        let outputs = config.proxy.access_log.outputs.iter().filter(|output| output.is_opened());
-        outputs.map(Output::describe).collect::<Vec<_>>()
-    };
-    opened(old) == opened(new)
-}
-
-/// The files of a new access log, opened before anything comes into force; `None`: they are the same. The guard may
-/// write only where it could tell at its start that it would.
-fn opened(old: &Config, new: &Config, rotates_in: &BTreeSet<PathBuf>) -> Result<Option<Vec<File>>, bans::Refused> {
-    let denied = new.proxy.access_log.files().find(|file| {
-        let is_granted = file.path.parent().is_some_and(|folder| rotates_in.contains(folder));
-        file.rotate.is_some() && !is_granted
-    });
-    if let Some(file) = denied {
-        let message = format!(
-            "{} cannot be rotated: the running gateway removes files in the folders alone that it was started with: \
-             restart it (bans stay in force), or write `rotate = false`",
-            file.path.display()
-        );
-        return Err(bans::Refused::new("access_log", message));
-    }
-    if opens_the_same(old, new) {
-        return Ok(None);
-    }
-    let error = match open_logs(&new.proxy.access_log) {
-        Ok(logs) => return Ok(Some(logs)),
-        Err(error) => error,
-    };
-    let denied = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
-    let hint = match denied.map(io::Error::kind).any(|kind| kind == io::ErrorKind::PermissionDenied) {
-        true => ": the running gateway writes in the folders that it was started with: restart it (bans stay in force)",
-        false => "",
-    };
-    Err(bans::Refused::new("access_log", format!("{error:#}{hint}")))
+/// The addresses of listeners that `some` has and `others` has not.
+fn without(some: &proxy::Settings, others: &proxy::Settings) -> Vec<SocketAddr> {
+    let has = |address| others.listeners.iter().any(|listener| listener.address == address);
+    some.listeners.iter().map(|listener| listener.address).filter(|address| !has(*address)).collect()
 }

@@ -2,43 +2,46 @@
 //! stops.
 
 use std::{
-    fs,
+    env, fs,
     io::{self, IsTerminal as _},
+    os::fd::{AsFd as _, OwnedFd},
     path::Path,
     process::ExitCode,
+    time::Duration,
 };
 
-use anyhow::{Context as _, Result, anyhow, bail};
-use nix::unistd::{Uid, User, geteuid};
+use anyhow::{Context as _, Result, anyhow};
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::{runtime::Runtime, sync::mpsc};
 
 use super::{
     access_log::{make_folder, open_logs},
+    compile::{NotCompiled, compile},
     event_loop::serve,
-    prepare::{Prepared, ports, prepare},
+    kept::Kept,
+    prepare::{Prepared, ports, prepare_again, read},
+    reloading::Provenance,
+    resolved::Resolved,
     service::Service,
     state::{self, OpenedState},
+    upgrade::UPGRADED,
 };
 use crate::{
-    clock::Now,
-    config::{Config, Diagnostics},
+    clock::{self, Now},
+    config::{Config, Diagnostics, Disk},
     guard::{
         audit,
         bans::{Guard, Parts},
         control::server,
         enforcement::{AtAccept, Enforcement},
         kernel::{self, Kernel, KernelError},
-        observer::{Observer, socket},
-        operators,
-        proxies::{
-            listeners,
-            program::Program,
-            supervisor::{RunAs, Supervisor},
-        },
+        launcher::{Launcher, Opening, PORT_PATIENCE},
+        observer::{Observer, files::open as open_files, socket},
+        proxies::supervisor::{Programs, Supervisor},
         state_files::lock::lock,
     },
-    os,
+    launch::{ProgramId, Role},
+    os, program_log,
     sandbox::{self, Writes},
     settings::{
         audit::Target,
@@ -49,15 +52,22 @@ use crate::{
 /// How many messages of proxies wait to be heard, of all of them together. The rest waits with whoever says it.
 const EVENTS: usize = 64;
 
-/// `gateway run`: becomes the guard and stays until a signal ends it. A clean stop leaves link and maps pinned, so
-/// that bans go on, unless `detach_on_exit`.
+/// How long a stop waits for work that still runs beside the loop. After that the end of the process cuts it off, which is
+/// safe: a crash may do so at any time. The next guard compresses the log anew.
+const LAST_WORK: Duration = Duration::from_secs(1);
+
+/// `gateway guard`, which the launcher starts with its channel as standard input. It stays until a signal ends it. A clean
+/// stop leaves link and maps pinned, so that bans go on, unless `detach_on_exit`.
 ///
 /// Ends with 0 after a clean stop, 2 if the configuration is not valid, 1 if anything else keeps it from running.
 pub fn main(config: &Path, detach_on_exit: bool) -> ExitCode {
-    log();
+    program_log::start(program_log::asked_for());
+    if let Err(error) = os::begin_under_launcher() {
+        tracing::warn!(%error, "the guard may outlive its launcher");
+    }
     match run(config, detach_on_exit) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.is::<Diagnostics>() => {
+        Err(error) if error.is::<Diagnostics>() || error.is::<NotCompiled>() => {
             eprintln!("{error}");
             ExitCode::from(2)
         }
@@ -72,31 +82,27 @@ pub fn main(config: &Path, detach_on_exit: bool) -> ExitCode {
     }
 }
 
-fn log() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env();
-    let filter = filter.unwrap_or_else(|_unset| tracing_subscriber::EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().json().flatten_event(true).with_writer(io::stderr).with_env_filter(filter);
-    if log.try_init().is_err() {
-        eprintln!("gateway: the log was set up twice");
-    }
-}
-
 fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
     let path = std::path::absolute(path).unwrap_or_else(|_error| path.to_owned());
-    let Prepared { config, bundle, observer, protected, operators, warnings } = prepare(&path)?;
+    let channel = io::stdin().as_fd().try_clone_to_owned()?;
+    let (mut launcher, Opening { kept, living, facts }) = Launcher::meet(channel)
+        .context("standard input is not the channel to the launcher; only `gateway run` starts this command")?;
+    let own = ProgramId::own().context("the program that runs")?;
+    let Begun { prepared, provenance, resolved, proxies } = configuration(&path, kept, &mut launcher, own)?;
+    let Prepared { config, bundle, observer, protected, operators, warnings, named } = prepared;
     for warning in &warnings {
         tracing::warn!("configuration: {warning}");
     }
     // What only a restart can change, unlike what a configuration is warned of.
-    let mut standing = Vec::new();
-    let run_as = run_as(&config.proxy.user, &mut standing)?;
+    let mut standing = resolved.standing.clone();
+    let run_as = resolved.run_as;
     let settings = &config.guard;
     make_folder(&settings.state_dir, 0o750)?;
-    let lock = lock(&settings.state_dir)?;
+    let lock = lock(&settings.state_dir, facts.pid)?;
     let drops = drop_path(settings, &ports(&config.proxy), &mut standing)?;
     let OpenedState { store, audit, findings, is_behind } =
         state::open(&settings.state_dir).with_context(|| format!("{}", settings.state_dir.display()))?;
-    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
+    let boot = clock::boot_id();
     let start = audit::members(json!({"version": env!("CARGO_PKG_VERSION"), "pid": std::process::id(),
         "config": path.display().to_string(), "xdp": drops.interfaces().iter().map(|at| &at.name).collect::<Vec<_>>()}));
     let parts = Parts {
@@ -113,42 +119,110 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
     };
     let mut guard = Guard::start(parts, start, Now::read()).map_err(|refused| anyhow!("{refused}"))?;
 
-    let sockets = config
-        .proxy
-        .listeners
-        .iter()
-        .map(|listener| listeners::bind(listener.address, config.proxy.workers, listeners::PATIENCE));
+    let workers = config.proxy.workers;
+    let sockets = config.proxy.listeners.iter().map(|listener| launcher.bind(listener.address, workers, PORT_PATIENCE));
     let sockets = sockets.collect::<Result<Vec<_>, _>>()?;
-    let admin = config.admin.as_ref().map(|admin| socket::bind(&admin.listen, run_as.map(|run_as| run_as.gid)));
+    let observes = living.iter().any(|living| living.role == Role::Observer);
+    let group = run_as.map(|run_as| run_as.gid);
+    let admin = config.admin.as_ref().map(|admin| socket::bind(&admin.listen, &mut launcher, group, observes));
     let admin = admin.transpose()?;
     let access_logs = open_logs(&config.proxy.access_log)?;
-    let group = operators::control_group(settings)?;
-    let control = server::bind(&settings.control_socket, settings.control_mode, group)
+    let control = server::bind(&settings.control_socket, settings.control_mode, resolved.control_group)
         .with_context(|| format!("guard.control_socket {}", settings.control_socket.display()))?;
 
-    let program = Program::running().context("the program that runs")?;
+    // The launcher says where that is: its own name for it may have gone to another.
+    let place = env::args_os().next().unwrap_or_default().into();
+    let programs = Programs { place, own, proxies };
     if let Err(error) = os::take_short_turns() {
         tracing::debug!(%error, "the guard waits for its turn as everybody does");
     }
+    let files = open_files(&settings.state_dir).unwrap_or_else(|error| {
+        tracing::error!(%error, "the observer can keep nothing on the disk");
+        Vec::new()
+    });
     let report = sandbox::guard(&writes(&config))?;
     tracing::info!(sandbox = %report, "the guard has what it needs and gave up the rest");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let control_socket = settings.control_socket.clone();
     let admin_socket = config.admin.as_ref().and_then(|admin| admin.listen.socket().cloned());
-    let observer = admin.zip(observer).map(|(socket, config)| Observer::new(config, socket, report));
+    let observer = admin.zip(observer).map(|(socket, config)| Observer::new(config, socket, files, report));
     let stopped = runtime.block_on(async {
         let (events, heard) = mpsc::channel(EVENTS);
-        let supervisor = Supervisor::new(run_as, sockets, access_logs, bundle, config.proxy.drain, events, program);
-        let service = Service::new(path, config, &mut guard, supervisor, observer, warnings, operators);
-        serve(service, control, heard).await
+        let log_key = bundle.log_key;
+        let mut supervisor =
+            Supervisor::new(launcher, run_as, (sockets, access_logs), bundle, config.proxy.drain, events, programs);
+        supervisor.observer_as = resolved.observer_as.or(run_as);
+        let mut service = Service::new(path, config, &mut guard, supervisor, observer, warnings, operators);
+        service.take_over(living)?;
+        (service.launcher, service.reloading.in_force, service.resolved) = (facts, provenance, resolved);
+        service.watched.files.renewed(named);
+        // The same principals have the same hashes in the log.
+        if log_key != [0; 32] {
+            service.access_log.key = log_key;
+        }
+        let stopped = serve(&mut service, control, heard).await;
+        anyhow::Ok((stopped, service.last_anchors()))
     });
+    // Without a service nothing was begun.
+    let (stopped, anchors) = match stopped {
+        Ok((stopped, anchors)) => (stopped, Some(anchors)),
+        Err(error) => (Err(error), None),
+    };
     let reason = stopped.as_ref().map_or_else(|error| format!("{error:#}"), |reason| (*reason).to_owned());
-    guard.stop(&reason, detach_on_exit, Now::read()).map_err(|refused| anyhow!("{refused}"))?;
+    let detach = detach_on_exit && reason != UPGRADED;
+    let head = guard.sign_off(&reason, detach, Now::read());
+    let ended = guard.stop(detach);
+    if let Some((anchors, head)) = anchors.zip(head).filter(|_| reason != UPGRADED) {
+        runtime.block_on(anchors.send(&head));
+    }
+    leave(runtime);
+    ended.map_err(|refused| anyhow!("{refused}"))?;
     // The next guard may start once the lock is gone.
     remove(&control_socket);
     admin_socket.iter().for_each(|socket| remove(socket));
     drop(lock);
     stopped.map(|_reason| ())
+}
+
+/// Ends the runtime without waiting for the compression of a large log, as dropping it would.
+fn leave(runtime: Runtime) {
+    runtime.shutdown_timeout(LAST_WORK);
+}
+
+/// What a guard begins with.
+struct Begun {
+    prepared: Prepared,
+    /// Where it came from.
+    provenance: Provenance,
+    resolved: Resolved,
+    /// What proxies are made from.
+    proxies: ProgramId,
+}
+
+/// What an earlier guard of this launcher had in force, or what the file says. `own` is what this guard is.
+fn configuration(path: &Path, kept: Option<OwnedFd>, launcher: &mut Launcher, own: ProgramId) -> Result<Begun> {
+    match kept.map(Kept::open) {
+        Some(Ok(Kept { bundle, observer, provenance, named, operators, resolved, guard, proxies })) => {
+            let prepared = prepare_again(bundle, observer, operators, named)?;
+            // What another program could compile may be too much for this one. Its proxies are replaced as well.
+            let is_same = guard == own;
+            if !is_same {
+                compile(launcher, &prepared, resolved.run_as, own)?;
+            }
+            let proxies = if is_same { proxies } else { own };
+            return Ok(Begun { prepared, provenance, resolved, proxies });
+        }
+        Some(Err(error)) => {
+            tracing::warn!("the configuration is read anew, what was in force is not understood: {error}")
+        }
+        None => {}
+    }
+    let (prepared, digest) = read(path, &Disk);
+    let prepared = prepared?;
+    let resolved = Resolved::find(&prepared.config)?;
+    compile(launcher, &prepared, resolved.run_as, own)?;
+    let provenance = Provenance { since: Now::read().unix_millis, by: "start".to_owned(), digest };
+    Ok(Begun { prepared, provenance, resolved, proxies: own })
 }
 
 /// Where the guard goes on writing.
@@ -182,30 +256,6 @@ fn remove(socket: &Path) {
     if let Err(error) = fs::remove_file(socket) {
         tracing::warn!(%error, socket = %socket.display(), "a socket stays");
     }
-}
-
-/// Whom the proxy runs as; `None`: as the guard itself, which has no right to become anybody else.
-fn run_as(name: &str, standing: &mut Vec<String>) -> Result<Option<RunAs>> {
-    let found = match name.parse::<u32>() {
-        Ok(uid) => {
-            let gid = User::from_uid(Uid::from_raw(uid)).ok().flatten().map_or(uid, |user| user.gid.as_raw());
-            Some(RunAs { uid, gid })
-        }
-        Err(_name) => User::from_name(name)?.map(|user| RunAs { uid: user.uid.as_raw(), gid: user.gid.as_raw() }),
-    };
-    if !geteuid().is_root() {
-        if found.is_none_or(|found| found.uid != geteuid().as_raw()) {
-            standing.push(format!("the proxy does not run as {name} but as the guard does, which is not root"));
-        }
-        return Ok(None);
-    }
-    let Some(found) = found else {
-        bail!("proxy.user: there is no user {name}: `useradd --system {name}`, or name another one");
-    };
-    if found.uid == 0 {
-        bail!("proxy.user: the proxy must not be root: `useradd --system gateway`, and name that user");
-    }
-    Ok(Some(found))
 }
 
 /// Loads the kernel program, or does without where that is what was asked for, the rights are missing, or the kernel
@@ -256,4 +306,30 @@ fn drop_path(settings: &Settings, ports: &[u16], standing: &mut Vec<String>) -> 
     tracing::warn!("{without}");
     standing.push(without);
     Ok(Box::new(AtAccept::default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, thread};
+
+    use super::*;
+
+    #[test]
+    fn a_stop_does_not_wait_for_a_compression() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (begun, begins) = mpsc::channel();
+        let (end, ends) = mpsc::channel::<()>();
+        runtime.spawn_blocking(move || {
+            begun.send(()).unwrap();
+            ends.recv().unwrap_err();
+        });
+        begins.recv().unwrap();
+        let (left, leaves) = mpsc::channel();
+        thread::spawn(move || {
+            leave(runtime);
+            left.send(()).unwrap();
+        });
+        leaves.recv_timeout(Duration::from_secs(60)).unwrap();
+        drop(end);
+    }
 }

@@ -12,23 +12,45 @@ pub(crate) struct Reloads {
     pub(crate) done: u64,
     /// How many were refused.
     pub(crate) refused: u64,
+    /// How often changed files were put in force.
+    pub(crate) files: u64,
+    /// How often they were refused.
+    pub(crate) files_refused: u64,
+    /// Whether files have changed and are not in force.
+    pub(crate) has_unusable_files: bool,
 }
 
-/// Everything that the guard measures.
+/// What requirements of routes in shadow would have denied: how many requests, of how many principals.
+pub(crate) fn add_denied_in_shadow(out: &mut Samples, denied: &[(&str, u64, u64)]) {
+    for (what, requests, principals) in denied.iter().take(MAX_NAMES) {
+        out.count(Metric::ShadowDenied, &[what], *requests);
+        out.level(Metric::ShadowPrincipals, &[what], *principals);
+    }
+}
+
+/// Everything else that the guard measures.
 pub(crate) fn samples(status: &Status, reloads: Reloads, unix_seconds: u64, in_force_since: u64) -> Samples {
     let mut out = Samples::default();
     let moment = |seconds: u64| i64::try_from(seconds).unwrap_or(i64::MAX);
     out.is(Metric::BuildInfo, &[&status.version], true);
-    for (role, is_up) in
-        [("guard", true), ("proxy", status.proxy_pid.is_some()), ("observer", status.observer_pid.is_some())]
-    {
+    for (role, is_up) in [
+        ("launcher", true),
+        ("guard", true),
+        ("proxy", status.proxy_pid.is_some()),
+        ("observer", status.observer_pid.is_some()),
+    ] {
         out.is(Metric::ProcessUp, &[role], is_up);
     }
+    out.count(Metric::ProcessRestarts, &["guard"], status.guard_restarts.into());
     out.count(Metric::ProcessRestarts, &["proxy"], status.proxy_restarts);
     out.count(Metric::ProcessRestarts, &["observer"], status.observer_restarts);
+    out.count(Metric::ProxyStandstills, &[], status.proxy_standstills);
     out.moment(Metric::GuardStarted, &[], moment(unix_seconds.saturating_sub(status.uptime_seconds)));
     out.count(Metric::Reloads, &["ok"], reloads.done);
     out.count(Metric::Reloads, &["refused"], reloads.refused);
+    out.count(Metric::FileChanges, &["ok"], reloads.files);
+    out.count(Metric::FileChanges, &["refused"], reloads.files_refused);
+    out.is(Metric::FilesRefused, &[], reloads.has_unusable_files);
     out.is(Metric::ReloadSuccessful, &[], status.reload_refused.is_none());
     out.moment(Metric::ConfigSince, &[], moment(in_force_since));
     out.level(Metric::Warnings, &[], count(status.warnings.len()));
@@ -50,17 +72,40 @@ pub(crate) fn samples(status: &Status, reloads: Reloads, unix_seconds: u64, in_f
     out.level(Metric::Allows, &[], status.allows);
     for feed in status.feeds.iter().take(MAX_NAMES) {
         out.level(Metric::ListEntries, &[&feed.name], feed.entries);
-        if let Ok(loaded) = feed.loaded.parse::<jiff::Timestamp>() {
-            out.moment(Metric::ListLoaded, &[&feed.name], loaded.as_second());
+        if let Some(loaded) = seconds(&feed.loaded) {
+            out.moment(Metric::ListLoaded, &[&feed.name], loaded);
         }
+    }
+    out.level(Metric::Clamps, &["enforce"], status.kernel.clamps);
+    out.level(Metric::Clamps, &["shadow"], status.kernel.shadow_clamps);
+    for (plan, sources) in status.kernel.plans.iter().take(MAX_NAMES) {
+        out.level(Metric::PlanBudgets, &[plan], *sources);
     }
     out.is(Metric::RulesPaused, &[], status.paused.is_some());
     out.is(Metric::AuditFailing, &[], status.audit_failing);
+    out.level(Metric::AuditRecords, &[], status.audit.records);
+    out.level(Metric::AuditBytes, &[], status.audit.bytes);
+    if let Some(signed) = seconds(&status.audit.signed_at) {
+        out.moment(Metric::AuditSigned, &[], signed);
+    }
+    for anchor in status.audit.anchors.iter().take(MAX_NAMES) {
+        out.moment(Metric::AnchorSent, &[&anchor.name], seconds(&anchor.sent).unwrap_or(0));
+        out.is(Metric::AnchorFailing, &[&anchor.name], anchor.failing.is_some());
+    }
+    for disk in status.disks.iter().take(MAX_NAMES) {
+        out.level(Metric::DiskAvailable, &[&disk.folder], disk.available);
+        out.level(Metric::DiskSize, &[&disk.folder], disk.size);
+    }
     for certificate in status.certificates.iter().take(MAX_NAMES) {
         out.moment(Metric::CertificateEnd, &[&certificate.key, &certificate.path], certificate.not_after);
     }
     out.count(Metric::Lost, &["samples"], status.lost.samples);
     out
+}
+
+/// A moment of RFC 3339, in seconds since 1970; `None`: it is empty.
+fn seconds(moment: &str) -> Option<i64> {
+    moment.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_second)
 }
 
 fn count(length: usize) -> u64 {

@@ -20,6 +20,8 @@ struct PendingAnswer {
     generation: u64,
     number: u64,
     until: Instant,
+    /// A barrier says nothing of it: what it waits for takes a proxy long, and others are answered meanwhile.
+    is_to_be_told: bool,
     answer: Answer,
     to: oneshot::Sender<Answer>,
 }
@@ -35,8 +37,30 @@ pub(crate) struct PendingAnswers {
 impl PendingAnswers {
     /// Keeps an answer until a proxy has acknowledged the barrier whose number is returned, or until the deadline.
     pub(crate) fn hold(&mut self, generation: u64, until: Instant, answer: Answer, to: oneshot::Sender<Answer>) -> u64 {
+        self.push(generation, until, false, answer, to)
+    }
+
+    /// Keeps an answer until the proxy has told what was asked for by the number that is returned, or until the deadline.
+    pub(crate) fn hold_until_told(
+        &mut self,
+        generation: u64,
+        until: Instant,
+        answer: Answer,
+        to: oneshot::Sender<Answer>,
+    ) -> u64 {
+        self.push(generation, until, true, answer, to)
+    }
+
+    fn push(
+        &mut self,
+        generation: u64,
+        until: Instant,
+        is_to_be_told: bool,
+        answer: Answer,
+        to: oneshot::Sender<Answer>,
+    ) -> u64 {
         self.last += 1;
-        self.held.push(PendingAnswer { generation, number: self.last, until, answer, to });
+        self.held.push(PendingAnswer { generation, number: self.last, until, is_to_be_told, answer, to });
         self.last
     }
 
@@ -48,7 +72,7 @@ impl PendingAnswers {
 
     /// A proxy has acknowledged a barrier: what waited for it is answered. One that lies gains nothing.
     pub(crate) fn acknowledged(&mut self, generation: u64, number: u64) {
-        self.release(|held| held.generation == generation && held.number <= number);
+        self.release(|held| held.generation == generation && held.number <= number && !held.is_to_be_told);
     }
 
     /// A proxy has told what was asked for at a barrier: `complete` adds it to the answer.
@@ -119,5 +143,20 @@ mod tests {
         waiting.gone(2);
         assert_eq!(answered(), [false, false, true, false]);
         assert_eq!(waiting.due(), None);
+    }
+
+    #[test]
+    fn what_takes_a_proxy_long_is_not_answered_by_a_barrier() {
+        let now = Instant::now();
+        let mut waiting = PendingAnswers::default();
+        let (to, mut answer) = oneshot::channel();
+        let done = |message: &str| Answer::Done { message: message.to_owned(), changed: 1 };
+        let number = waiting.hold_until_told(1, now + RETIREMENT, done("late"), to);
+        let later = waiting.number();
+        waiting.acknowledged(1, later);
+        waiting.told(2, number, |answer| *answer = done("another proxy's"));
+        assert!(answer.try_recv().is_err());
+        waiting.told(1, number, |answer| *answer = done("told"));
+        assert_eq!(answer.try_recv().unwrap(), done("told"));
     }
 }

@@ -12,6 +12,12 @@ use tokio::sync::mpsc;
 use super::share::Share;
 use crate::message::{ToGuard, ToProxy, channel::Channel};
 
+/// Messages that wait for a proxy. One that lets so many pile up is stuck and is killed.
+const OUTBOX: usize = 65_536;
+
+/// The queue of what a proxy is to be told.
+pub(super) type Outbox = mpsc::Sender<(ToProxy, Vec<OwnedFd>)>;
+
 /// What a proxy has to say, and from which generation.
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -21,8 +27,20 @@ pub(crate) enum Event {
     Silent(u64, Option<io::Error>),
 }
 
-/// Speaks with one proxy until either side is gone.
-pub(super) async fn converse(
+/// Speaks with one proxy until either side is gone. What is put into the outbox it is told, after `opening`.
+pub(super) fn converse(
+    channel: Channel,
+    generation: u64,
+    opening: Vec<(ToProxy, Vec<OwnedFd>)>,
+    events: mpsc::Sender<Event>,
+    share: Arc<Share>,
+) -> Outbox {
+    let (outbox, queue) = mpsc::channel(OUTBOX);
+    tokio::spawn(speak_and_listen(channel, generation, opening, queue, events, share));
+    outbox
+}
+
+async fn speak_and_listen(
     channel: Channel,
     generation: u64,
     opening: Vec<(ToProxy, Vec<OwnedFd>)>,
@@ -48,6 +66,7 @@ pub(super) async fn converse(
             share.wait().await;
             match channel.receive_alone::<ToGuard>().await {
                 Ok(Some(message)) => {
+                    share.receive();
                     if events.send(Event::Said(generation, message)).await.is_err() {
                         return None;
                     }

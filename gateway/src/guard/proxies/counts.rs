@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::{
     config::is_name,
     guard::control::Requests,
-    message::{ANSWERS, Counted, MAX_LABELS},
+    message::{ANSWERS, Counted, MAX_LABELS, add_counts},
     signal::Signal,
 };
 
@@ -22,7 +22,7 @@ pub(crate) struct Counts {
 impl Counts {
     /// A proxy has counted. Whatever has no place is ignored.
     pub(crate) fn hear(&mut self, generation: u64, counted: &Counted) {
-        add(&mut self.answers, &counted.answers);
+        add_counts(&mut self.answers, &counted.answers);
         for (label, count) in &counted.refused {
             // Nothing is believed of a proxy but what can be shown.
             if let Some(sum) = self.refused.get_mut(label) {
@@ -31,7 +31,7 @@ impl Counts {
                 self.refused.insert(label.clone(), *count);
             }
         }
-        add(&mut self.signals, &counted.signals);
+        add_counts(&mut self.signals, &counted.signals);
         self.connections.insert(generation, counted.connections);
     }
 
@@ -51,12 +51,6 @@ impl Counts {
             signals: named(&Signal::ALL.map(Signal::name), &self.signals),
             connections: self.connections.values().fold(0, |sum, count| sum.saturating_add(*count)),
         }
-    }
-}
-
-fn add(sums: &mut [u64], counts: &[u64]) {
-    for (sum, count) in sums.iter_mut().zip(counts) {
-        *sum = sum.saturating_add(*count);
     }
 }
 

@@ -1,34 +1,52 @@
-//! Starts, replaces, drains and kills proxies.
+//! Starts, replaces, adopts, drains and kills proxies, each by the launcher.
 //!
 //! Proxies come in generations: a new one gets the same listening sockets, and only once it is ready the old one
-//! drains. Whatever a proxy does, the sockets stay open here: clients wait, they are not refused.
+//! drains. Whatever a proxy does, the sockets stay open with the launcher: clients wait, they are not refused.
+//!
+//! A guard that follows one that died adopts the proxy that serves: the same program with the same configuration goes on.
+//! Any other is replaced, and drains by a signal: the two may not understand each other.
 
 use std::{
     fs::File,
     io,
-    os::fd::{AsFd as _, OwnedFd},
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::process::ExitStatusExt as _,
+    },
     path::PathBuf,
-    process::{Child, Command, ExitStatus, Stdio},
+    process::ExitStatus,
     sync::Arc,
     time::Duration,
 };
 
 use tokio::{sync::mpsc, time::Instant};
 
-pub(crate) use self::configure::{NewSockets, STARTED_WITH};
+pub(crate) use self::{
+    configure::{NewSockets, STARTED_WITH},
+    endings::Outcome,
+};
 use super::{
-    conversation::{Event, converse},
-    program::Program,
+    conversation::{Event, Outbox, converse},
+    pulse::Pulse,
     share::Share,
 };
-use crate::message::{
-    Bundle, MAX_DESCRIPTORS, ToProxy,
-    channel::{self, Channel},
-    sealed::seal,
+use crate::{
+    guard::{credentials::handed::Handed, launcher::Launcher, quotas::book::Book},
+    launch::{End, ProgramId, Role, RunAs},
+    message::{
+        Bundle, MAX_DESCRIPTORS, ToProxy,
+        channel::{self, Channel},
+        sealed::seal,
+    },
 };
 
+mod adoption;
 mod configure;
+mod endings;
+mod files;
 mod generations;
+mod programs;
+mod standstill;
 
 /// How long a proxy may take until it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -50,45 +68,25 @@ const BACK_OFF: [Duration; 7] = [
     Duration::from_secs(5),
 ];
 
-/// Messages that wait for a proxy. One that lets so many pile up is stuck and is killed.
-const OUTBOX: usize = 65_536;
-
-/// Whom the proxy runs as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct RunAs {
-    /// User id.
-    pub(crate) uid: u32,
-    /// Group id.
-    pub(crate) gid: u32,
-}
-
-/// What became of a proxy.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// A generation serves from now on.
-    Ready,
-    /// A generation that was to serve never will; an older one may still.
-    Failed(u64, String),
-    /// The generation that served is gone and another is started.
-    Died(u64, String),
-    /// One that had drained is gone.
-    Left,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ProxyState {
+    /// Of an earlier guard; has not said yet how far it is.
+    Adopting(Instant),
     Starting(Instant),
     Serving(Instant),
+    /// Of an earlier guard: it serves on until another one is ready.
+    Leftover,
     Draining(Instant),
 }
 
 struct Proxy {
     generation: u64,
-    child: Child,
+    pid: u32,
     state: ProxyState,
-    outbox: mpsc::Sender<(ToProxy, Vec<OwnedFd>)>,
+    /// `None`: it is another program, which may not understand.
+    outbox: Option<Outbox>,
     /// Where it is another than those before.
-    program: Option<Program>,
+    program: Option<ProgramId>,
     /// The list of outputs of the access log that it was started with.
     log_list: u64,
     /// How much of the guard's time its messages take.
@@ -99,18 +97,32 @@ struct Proxy {
     is_committed: bool,
     /// Its channel is closed, since when.
     silent: Option<Instant>,
+    pulse: Pulse,
 }
 
 impl Proxy {
     const fn is_starting(&self) -> bool {
-        matches!(self.state, ProxyState::Starting(_))
+        matches!(self.state, ProxyState::Starting(_) | ProxyState::Adopting(_))
+    }
+
+    const fn is_leftover(&self) -> bool {
+        matches!(self.state, ProxyState::Leftover)
+    }
+
+    /// Tells it, if it understands. `false`: it takes no messages.
+    fn tell(&self, message: ToProxy, descriptors: Vec<OwnedFd>) -> bool {
+        self.outbox.as_ref().is_none_or(|outbox| outbox.try_send((message, descriptors)).is_ok())
     }
 }
 
 /// All proxies, and what new ones are made from.
 pub(crate) struct Supervisor {
+    /// Who starts and ends them.
+    pub(crate) launcher: Launcher,
     /// Whom they run as; `None`: as the guard itself.
     pub(crate) run_as: Option<RunAs>,
+    /// Whom an observer runs as.
+    pub(crate) observer_as: Option<RunAs>,
     /// One list of sockets per listener.
     pub(crate) sockets: Vec<Vec<OwnedFd>>,
     /// Appended to by all workers.
@@ -120,11 +132,14 @@ pub(crate) struct Supervisor {
     pub(crate) log_list: u64,
     /// Configuration and files; the bans are filled in for each proxy.
     pub(crate) bundle: Bundle,
+    /// API keys and revocations, as a proxy is handed them.
+    pub(crate) credentials: Handed,
+    /// What was used up of quotas, as a proxy is handed it.
+    pub(crate) quotas: Book,
     /// How long one may drain.
     pub(crate) drain: Duration,
     events: mpsc::Sender<Event>,
-    /// What the last one that got ready was.
-    program: Program,
+    programs: Programs,
     proxies: Vec<Proxy>,
     generation: u64,
     /// The first generation that may serve what is in force.
@@ -133,47 +148,57 @@ pub(crate) struct Supervisor {
     restart_at: Option<Instant>,
     /// How often a serving proxy was lost.
     pub(crate) restarts: u64,
+    /// How often one came to a standstill.
+    pub(crate) standstills: u64,
     /// Whether any was ever ready.
     pub(crate) ever_ready: bool,
     stopping: bool,
 }
 
+/// The programs that the guard knows of.
+#[derive(Clone, Debug)]
+pub(crate) struct Programs {
+    /// Where the program is on disk.
+    pub(crate) place: PathBuf,
+    /// What the guard is.
+    pub(crate) own: ProgramId,
+    /// What the last proxy that got ready was: what the others are started from.
+    pub(crate) proxies: ProgramId,
+}
+
 impl Supervisor {
-    pub(crate) const fn new(
+    pub(crate) fn new(
+        launcher: Launcher,
         run_as: Option<RunAs>,
-        sockets: Vec<Vec<OwnedFd>>,
-        access_logs: Vec<File>,
+        (sockets, access_logs): (Vec<Vec<OwnedFd>>, Vec<File>),
         bundle: Bundle,
         drain: Duration,
         events: mpsc::Sender<Event>,
-        program: Program,
+        programs: Programs,
     ) -> Self {
         Self {
+            launcher,
             run_as,
+            observer_as: run_as,
             sockets,
             access_logs,
             log_list: 0,
             bundle,
+            credentials: Handed::new(),
+            quotas: Book::default(),
             drain,
             events,
-            program,
+            programs,
             proxies: Vec::new(),
             generation: 0,
             oldest: 0,
             deaths: 0,
             restart_at: None,
             restarts: 0,
+            standstills: 0,
             ever_ready: false,
             stopping: false,
         }
-    }
-
-    /// The program on disk in the place of the one that proxies are, where it is another.
-    ///
-    /// # Errors
-    /// It is not to be used.
-    pub(crate) fn on_disk(&self) -> io::Result<Option<Program>> {
-        self.program.on_disk()
     }
 
     /// Starts a proxy of the current bundle: `program`, or what the last one was. It serves once it was told to and says
@@ -181,9 +206,8 @@ impl Supervisor {
     ///
     /// # Errors
     /// It cannot be started at all.
-    pub(crate) fn start(&mut self, program: Option<Program>) -> io::Result<u64> {
+    pub(crate) fn start(&mut self, program: Option<ProgramId>) -> io::Result<u64> {
         let (ours, theirs) = channel::pair()?;
-        let mut command = self.command(program.as_ref().unwrap_or(&self.program), "proxy", theirs);
         let logs = self.access_logs.iter().map(|log| log.as_fd().try_clone_to_owned());
         let handed = std::iter::once(seal(&self.bundle)).chain(logs).collect::<io::Result<_>>()?;
         let mut opening = vec![(self.opening()?, handed)];
@@ -193,21 +217,25 @@ impl Supervisor {
                 opening.push((ToProxy::Listen { listener }, copies));
             }
         }
+        opening.extend(self.credentials.opening()?);
+        opening.extend(self.quotas.opening()?);
         let channel = Channel::new(ours)?;
-        let child = command.spawn()?;
+        let generation = self.generation + 1;
+        let pid = match program {
+            Some(program) => self.launcher.start(Role::Proxy, generation, self.run_as, program, &theirs)?,
+            None => self.start_process(Role::Proxy, self.run_as, generation, &theirs)?,
+        };
         // One that is due would be of what is in force now, and start beside this one.
         self.restart_at = None;
-        self.generation += 1;
-        let generation = self.generation;
-        tracing::info!(pid = child.id(), generation, "a proxy is starting");
-        let (outbox, queue) = mpsc::channel(OUTBOX);
+        self.generation = generation;
+        tracing::info!(pid, generation, "a proxy is starting");
         let share = Arc::new(Share::default());
-        tokio::spawn(converse(channel, generation, opening, queue, self.events.clone(), Arc::clone(&share)));
+        let outbox = Some(converse(channel, generation, opening, self.events.clone(), Arc::clone(&share)));
         let state = ProxyState::Starting(Instant::now() + READY_WITHIN);
         let log_list = self.log_list;
         self.proxies.push(Proxy {
             generation,
-            child,
+            pid,
             state,
             outbox,
             program,
@@ -216,47 +244,48 @@ impl Supervisor {
             condemned: false,
             is_committed: false,
             silent: None,
+            pulse: Pulse::default(),
         });
         Ok(generation)
     }
 
-    /// Starts an observer: the same program as the proxy that serves, run by the same user.
+    /// Starts an observer: the same program as the proxy that serves. Its process id.
     ///
     /// # Errors
     /// It cannot be started at all.
-    pub(crate) fn start_observer(&self, channel: OwnedFd) -> io::Result<Child> {
-        self.command(&self.program, "observer", channel).spawn()
+    pub(crate) fn start_observer(&mut self, channel: &OwnedFd) -> io::Result<u32> {
+        self.start_process(Role::Observer, self.observer_as, 0, channel)
     }
 
-    /// What starts a process of a program: with its channel as standard input, and nothing else of ours.
-    fn command(&self, program: &Program, role: &str, channel: OwnedFd) -> Command {
-        let mut command = program.command();
-        command.arg(role).stdin(Stdio::from(channel)).current_dir("/").env_clear();
-        // Requests that are in flight together hold more pieces of one size than the C library keeps at hand for a
-        // thread by itself, which is 7.
-        command.env("GLIBC_TUNABLES", "glibc.malloc.tcache_count=128");
-        for name in ["RUST_LOG", "RUST_BACKTRACE"] {
-            if let Some(value) = std::env::var_os(name) {
-                command.env(name, value);
-            }
-        }
-        if let Some(RunAs { uid, gid }) = self.run_as {
-            use std::os::unix::process::CommandExt as _;
-            command.uid(uid).gid(gid);
-        }
-        command
+    /// Starts a compiler: the same program as the proxy that serves, run by the same user. Its process id.
+    ///
+    /// # Errors
+    /// It cannot be started at all.
+    pub(crate) fn start_compiler(&mut self, channel: &OwnedFd) -> io::Result<u32> {
+        self.start_process(Role::Compiler, self.run_as, 0, channel)
     }
 
     /// Hands one proxy a descriptor, with what it is for.
     pub(crate) fn hand(&mut self, generation: u64, message: ToProxy, descriptor: OwnedFd) {
         if let Some(proxy) = self.proxies.iter_mut().find(|proxy| proxy.generation == generation) {
-            say(proxy, message, vec![descriptor]);
+            say(&self.launcher, proxy, message, vec![descriptor]);
         }
     }
 
-    /// The generations of all proxies that live.
+    /// The generations of all proxies that live and understand.
     pub(crate) fn generations(&self) -> Vec<u64> {
-        self.proxies.iter().map(|proxy| proxy.generation).collect()
+        self.proxies.iter().filter(|proxy| proxy.outbox.is_some()).map(|proxy| proxy.generation).collect()
+    }
+
+    /// What serves is known: whatever served before it drains.
+    fn replace_older(&mut self) {
+        let Some(serving) = self.generation() else { return };
+        self.ever_ready = true;
+        self.launcher.ready();
+        let Self { launcher, proxies, drain: patience, .. } = self;
+        for old in proxies.iter_mut().filter(|proxy| proxy.generation < serving || proxy.is_leftover()) {
+            drain(launcher, old, *patience);
+        }
     }
 
     fn opening(&self) -> io::Result<ToProxy> {
@@ -270,7 +299,15 @@ impl Supervisor {
 
     /// Tells every proxy.
     pub(crate) fn tell(&mut self, message: &ToProxy) {
-        self.proxies.iter_mut().for_each(|proxy| say(proxy, message.clone(), Vec::new()));
+        let Self { launcher, proxies, .. } = self;
+        proxies.iter_mut().for_each(|proxy| say(launcher, proxy, message.clone(), Vec::new()));
+    }
+
+    /// Tells every proxy but one.
+    pub(crate) fn tell_others(&mut self, generation: u64, message: &ToProxy) {
+        let Self { launcher, proxies, .. } = self;
+        let others = proxies.iter_mut().filter(|proxy| proxy.generation != generation);
+        others.for_each(|proxy| say(launcher, proxy, message.clone(), Vec::new()));
     }
 
     /// Hands every proxy with this list of outputs all of them, opened anew.
@@ -290,46 +327,13 @@ impl Supervisor {
         let output = u16::try_from(place).map_err(io::Error::other)?;
         for proxy in self.proxies.iter_mut().filter(|proxy| proxy.log_list == self.log_list) {
             let copy = log.as_fd().try_clone_to_owned()?;
-            say(proxy, ToProxy::ReopenLogs { output }, vec![copy]);
+            say(&self.launcher, proxy, ToProxy::ReopenLogs { output }, vec![copy]);
         }
         match self.access_logs.get_mut(place) {
             Some(held) => *held = log,
             None => self.access_logs.push(log),
         }
         Ok(())
-    }
-
-    /// Hands every proxy files that have changed.
-    ///
-    /// # Errors
-    /// Out of descriptors or memory.
-    pub(crate) fn hand_over(&mut self, files: &[(PathBuf, Vec<u8>)]) -> io::Result<()> {
-        let sealed = seal(&files)?;
-        for proxy in &mut self.proxies {
-            say(proxy, ToProxy::Files, vec![sealed.try_clone()?]);
-        }
-        Ok(())
-    }
-
-    /// A proxy is ready: it serves, and those before it drain. One that was not told to serve fails.
-    pub(crate) fn ready(&mut self, generation: u64) -> Option<Outcome> {
-        let proxy = self.proxies.iter_mut().find(|proxy| proxy.generation == generation)?;
-        let ProxyState::Starting(_) = proxy.state else { return None };
-        if !proxy.is_committed {
-            let how = "it says that it is ready before it was told to serve";
-            kill(proxy, how);
-            return Some(Outcome::Failed(generation, how.to_owned()));
-        }
-        proxy.state = ProxyState::Serving(Instant::now());
-        self.ever_ready = true;
-        if let Some(program) = proxy.program.take() {
-            self.program = program;
-        }
-        tracing::info!(pid = proxy.child.id(), generation, "the proxy is serving");
-        for old in self.proxies.iter_mut().filter(|proxy| proxy.generation < generation) {
-            drain(old, self.drain);
-        }
-        Some(Outcome::Ready)
     }
 
     /// A proxy cannot start. What it says is bounded before it is shown.
@@ -361,59 +365,15 @@ impl Supervisor {
     /// Ends a proxy that misbehaves.
     pub(crate) fn kill(&mut self, generation: u64, reason: &str) {
         if let Some(proxy) = self.proxies.iter_mut().find(|proxy| proxy.generation == generation) {
-            kill(proxy, reason);
+            kill(&self.launcher, proxy, reason);
         }
     }
 
     /// Ends all proxies that are starting but one: they are of a configuration that is not in force any more.
     pub(crate) fn kill_others_that_start(&mut self, generation: u64) {
-        for proxy in self.proxies.iter_mut().filter(|proxy| proxy.is_starting() && proxy.generation != generation) {
-            kill(proxy, "its configuration is not in force any more");
-        }
-    }
-
-    /// Buries dead proxies and starts another where the one that served is among them.
-    pub(crate) fn reap(&mut self) -> Vec<Outcome> {
-        let mut outcomes = Vec::new();
-        let mut left = Vec::new();
-        for mut proxy in std::mem::take(&mut self.proxies) {
-            match proxy.child.try_wait() {
-                Ok(None) => left.push(proxy),
-                Ok(Some(status)) => outcomes.push(self.bury(&proxy, status)),
-                Err(error) => {
-                    tracing::error!(%error, "a proxy cannot be waited for");
-                    left.push(proxy);
-                }
-            }
-        }
-        self.proxies = left;
-        if !self.stopping && !outcomes.is_empty() && !self.serves() && !self.starts() {
-            let wait = BACK_OFF.get(self.deaths).copied().unwrap_or(Duration::from_secs(5));
-            self.deaths += 1;
-            self.restart_at = Some(Instant::now() + wait);
-        }
-        outcomes
-    }
-
-    fn bury(&mut self, proxy: &Proxy, status: ExitStatus) -> Outcome {
-        let pid = proxy.child.id();
-        match proxy.state {
-            ProxyState::Draining(_) => {
-                tracing::info!(pid, %status, "a proxy has drained");
-                Outcome::Left
-            }
-            _ if self.stopping => Outcome::Left,
-            ProxyState::Starting(_) => {
-                Outcome::Failed(proxy.generation, format!("the proxy (pid {pid}) never got ready: {status}"))
-            }
-            ProxyState::Serving(since) => {
-                if since.elapsed() >= SETTLED {
-                    self.deaths = 0;
-                }
-                self.restarts += 1;
-                tracing::error!(pid, %status, "the proxy died; its listeners stay open");
-                Outcome::Died(proxy.generation, format!("pid {pid}: {status}"))
-            }
+        let Self { launcher, proxies, .. } = self;
+        for proxy in proxies.iter_mut().filter(|proxy| proxy.is_starting() && proxy.generation != generation) {
+            kill(launcher, proxy, "its configuration is not in force any more");
         }
     }
 
@@ -422,14 +382,23 @@ impl Supervisor {
         let now = Instant::now();
         for proxy in &mut self.proxies {
             match proxy.state {
-                ProxyState::Starting(deadline) if now >= deadline => kill(proxy, "it did not get ready in time"),
-                ProxyState::Draining(deadline) if now >= deadline => kill(proxy, "it did not drain in time"),
+                ProxyState::Adopting(deadline) if now >= deadline => proxy.state = ProxyState::Leftover,
+                ProxyState::Starting(deadline) if now >= deadline => {
+                    kill(&self.launcher, proxy, "it did not get ready in time");
+                }
+                ProxyState::Draining(deadline) if now >= deadline => {
+                    kill(&self.launcher, proxy, "it did not drain in time");
+                }
                 _ => {}
             }
             if proxy.silent.is_some_and(|since| now.saturating_duration_since(since) >= GRACE) {
-                kill(proxy, "it closed its channel and lives on");
+                kill(&self.launcher, proxy, "it closed its channel and lives on");
             }
         }
+        if self.proxies.iter().any(Proxy::is_leftover) {
+            self.replace_older();
+        }
+        self.start_if_none_serves();
     }
 
     /// When another proxy is due; `None`: none is.
@@ -450,39 +419,53 @@ impl Supervisor {
     pub(crate) fn stop(&mut self) {
         self.stopping = true;
         self.restart_at = None;
-        for proxy in &mut self.proxies {
-            drain(proxy, self.drain);
+        self.launcher.stopping();
+        let Self { launcher, proxies, drain: patience, .. } = self;
+        for proxy in proxies {
+            drain(launcher, proxy, *patience);
+        }
+    }
+
+    /// Ends the proxies that serve nobody yet.
+    pub(crate) fn kill_starting(&mut self, reason: &str) {
+        for proxy in self.proxies.iter_mut().filter(|proxy| matches!(proxy.state, ProxyState::Starting(_))) {
+            kill(&self.launcher, proxy, reason);
         }
     }
 
     /// Ends every proxy at once.
     pub(crate) fn kill_all(&mut self, reason: &str) {
         for proxy in &mut self.proxies {
-            kill(proxy, reason);
+            kill(&self.launcher, proxy, reason);
         }
     }
 }
 
-fn drain(proxy: &mut Proxy, patience: Duration) {
+fn drain(launcher: &Launcher, proxy: &mut Proxy, patience: Duration) {
     if matches!(proxy.state, ProxyState::Draining(_)) {
         return;
     }
+    if proxy.pulse.stands_still {
+        return kill(launcher, proxy, "it has come to a standstill");
+    }
     proxy.state = ProxyState::Draining(Instant::now() + patience + GRACE);
-    say(proxy, ToProxy::Drain, Vec::new());
-}
-
-fn say(proxy: &mut Proxy, message: ToProxy, descriptors: Vec<OwnedFd>) {
-    if proxy.outbox.try_send((message, descriptors)).is_err() {
-        kill(proxy, "it takes no messages");
+    // In its turn after what it was told before; by a signal where it cannot be told.
+    if proxy.outbox.is_none() || !proxy.tell(ToProxy::Drain, Vec::new()) {
+        launcher.end(proxy.pid, End::Drain);
     }
 }
 
-fn kill(proxy: &mut Proxy, reason: &str) {
+/// Tells a proxy. One that takes no messages is ended.
+fn say(launcher: &Launcher, proxy: &mut Proxy, message: ToProxy, descriptors: Vec<OwnedFd>) {
+    if !proxy.tell(message, descriptors) {
+        kill(launcher, proxy, "it takes no messages");
+    }
+}
+
+fn kill(launcher: &Launcher, proxy: &mut Proxy, reason: &str) {
     if std::mem::replace(&mut proxy.condemned, true) {
         return;
     }
-    tracing::warn!(pid = proxy.child.id(), reason, "a proxy is killed");
-    if let Err(error) = proxy.child.kill() {
-        tracing::error!(pid = proxy.child.id(), %error, "it cannot be killed");
-    }
+    tracing::warn!(pid = proxy.pid, reason, "a proxy is killed");
+    launcher.end(proxy.pid, End::Kill);
 }

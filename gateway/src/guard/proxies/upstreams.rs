@@ -1,7 +1,7 @@
 //! What proxies say of their upstreams, kept by the proxy that says it: a proxy speaks before it serves, and goes on
 //! while it drains, and only the one that serves is believed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     config::is_name,
@@ -40,13 +40,12 @@ impl Upstreams {
         self.told.values_mut().for_each(|told| told.retain(|name, _| is_there(name)));
     }
 
-    /// As the proxy that serves has it, in the order of the names.
-    pub(crate) fn of(&self, serving: Option<u64>) -> Vec<UpstreamReport> {
-        serving
-            .and_then(|generation| self.told.get(&generation))
-            .into_iter()
-            .flat_map(|told| told.values().cloned())
-            .collect()
+    /// As the proxy that serves has it, in the order of the names. Only of those that are `configured`: a proxy may speak of
+    /// a removed one before it reads that another configuration is in force.
+    pub(crate) fn of(&self, serving: Option<u64>, configured: &[Upstream]) -> Vec<UpstreamReport> {
+        let Some(told) = serving.and_then(|generation| self.told.get(&generation)) else { return Vec::new() };
+        let configured: BTreeSet<&str> = configured.iter().map(|upstream| &*upstream.name).collect();
+        told.values().filter(|report| configured.contains(&*report.name)).cloned().collect()
     }
 }
 
@@ -68,11 +67,17 @@ mod tests {
 
     fn state(name: &str, servers: &[ServerState]) -> UpstreamReport {
         let servers = servers.iter().enumerate().map(|(number, state)| (number.to_string(), *state)).collect();
-        UpstreamReport { name: name.to_owned(), servers, without_server: 0, over_limit: 0, retries: 0 }
+        UpstreamReport { name: name.to_owned(), servers, without_server: 0, over_limit: 0, retries: 0, limit: None }
     }
 
+    fn configured(names: &[&str]) -> Vec<Upstream> {
+        names.iter().map(|name| Upstream { name: (*name).to_owned(), ..Upstream::default() }).collect()
+    }
+
+    /// The names that are shown where whatever a proxy has spoken of is configured.
     fn names(upstreams: &Upstreams, serving: Option<u64>) -> Vec<String> {
-        upstreams.of(serving).into_iter().map(|upstream| upstream.name).collect()
+        let told: Vec<&str> = upstreams.told.values().flatten().map(|(name, _)| &**name).collect();
+        upstreams.of(serving, &configured(&told)).into_iter().map(|upstream| upstream.name).collect()
     }
 
     #[test]
@@ -91,6 +96,18 @@ mod tests {
     }
 
     #[test]
+    fn a_late_report_does_not_bring_a_removed_upstream_back() {
+        let mut upstreams = Upstreams::default();
+        upstreams.hear(1, state("kept", &[ServerState::Up]));
+        upstreams.hear(1, state("removed", &[ServerState::Up]));
+        let in_force = configured(&["kept"]);
+        upstreams.keep(&in_force);
+        upstreams.hear(1, state("removed", &[ServerState::Down]));
+        let shown: Vec<_> = upstreams.of(Some(1), &in_force).into_iter().map(|report| report.name).collect();
+        assert_eq!(shown, ["kept"]);
+    }
+
+    #[test]
     fn nothing_is_believed_but_what_can_be_shown() {
         let mut upstreams = Upstreams::default();
         upstreams.hear(1, state("a b", &[ServerState::Up]));
@@ -99,7 +116,7 @@ mod tests {
         (0..MOST_UPSTREAMS + 9).for_each(|number| upstreams.hear(1, state(&format!("u{number}"), &[])));
         assert_eq!(names(&upstreams, Some(1)).len(), MOST_UPSTREAMS);
         upstreams.hear(1, state("u0", &[ServerState::Ejected, ServerState::Up]));
-        let warned = warnings(&upstreams.of(Some(1)));
+        let warned = warnings(&upstreams.of(Some(1), &configured(&["u0"])));
         assert_eq!(warned, ["upstream u0: 1 of 2 servers are not used: 0"]);
     }
 }

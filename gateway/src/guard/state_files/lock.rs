@@ -40,11 +40,12 @@ pub(crate) enum LockError {
     },
 }
 
-/// Takes the lock of a state directory for a guard, and says so in it. It goes with the process, however that ends.
+/// Takes the lock of a state directory for a guard, and says in it whom to stop for it. It goes with the process, however
+/// that ends.
 ///
 /// # Errors
 /// [`LockError`].
-pub(crate) fn lock(state_dir: &Path) -> Result<File, LockError> {
+pub(crate) fn lock(state_dir: &Path, pid: u32) -> Result<File, LockError> {
     let mut file = take(state_dir, |waited, pid| {
         let is_guard = pid.parse::<u32>().is_ok_and(|pid| Path::new(&format!("/proc/{pid}")).exists());
         waited < if is_guard { PATIENCE } else { COMMANDS }
@@ -52,7 +53,7 @@ pub(crate) fn lock(state_dir: &Path) -> Result<File, LockError> {
     let mut write = || {
         file.set_len(0)?;
         file.rewind()?;
-        writeln!(file, "{}", std::process::id())
+        writeln!(file, "{pid}")
     };
     // Who holds it is told to people alone: a disk that is full keeps nobody from holding it.
     if let Err(error) = write() {

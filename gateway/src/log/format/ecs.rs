@@ -46,6 +46,7 @@ pub(super) fn members(settings: &Settings, headers: &mut Headers) -> Vec<Member>
         field("rule.name", Field::Rule),
         field("gateway.verdict", Field::Verdict),
         field("gateway.reject", Field::Reject),
+        field("gateway.limit", Field::Limit),
         field("gateway.signal", Field::Signal),
         field("gateway.route", Field::Route),
         field("gateway.upstream", Field::Upstream),

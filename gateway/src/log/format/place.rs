@@ -157,7 +157,7 @@ impl<'a> Reader<'a> {
             Field::Ja4 => ours(line.ja4),
             Field::Host => theirs(line.host),
             Field::Method => theirs(line.method),
-            Field::Path => line.path.map_or(Value::None, |path| Value::Theirs(self.redact.text(path))),
+            Field::Path => line.path.map_or(Value::None, |path| Value::Theirs(self.redact.path(path))),
             Field::Query => line.query.map_or(Value::None, |query| Value::Theirs(self.redact.query(query))),
             Field::Uri => self.uri().map_or(Value::None, Value::Theirs),
             Field::RequestId => theirs(line.request_id),
@@ -169,7 +169,9 @@ impl<'a> Reader<'a> {
                 (None, _) => "served",
             }),
             Field::Reject => ours(line.reject),
+            Field::Limit => theirs(line.limit),
             Field::Detail => theirs(line.detail),
+            Field::WouldDeny => theirs(line.would_deny),
             Field::Signal => ours(line.signal),
             Field::Rule => theirs(line.rule),
             Field::Principal => match (line.principal, self.hash) {
@@ -199,7 +201,7 @@ impl<'a> Reader<'a> {
 
     /// The path with its query, as far as they are to be seen.
     fn uri(&self) -> Option<Cow<'a, str>> {
-        let path = self.redact.text(self.line.path?);
+        let path = self.redact.path(self.line.path?);
         Some(match self.line.query {
             Some(query) => Cow::Owned([&path, "?", &self.redact.query(query)].concat()),
             None => path,

@@ -38,12 +38,14 @@ impl Reader<'_> {
         ours(",\"ja4\":\"", line.ja4, out);
         theirs(",\"host\":\"", line.host, out);
         theirs(",\"method\":\"", line.method, out);
-        theirs(",\"path\":\"", line.path.map(|path| self.redact.text(path)).as_deref(), out);
+        theirs(",\"path\":\"", line.path.map(|path| self.redact.path(path)).as_deref(), out);
         theirs(",\"request_id\":\"", line.request_id, out);
         out.extend_from_slice(b",\"status\":");
         text::number(line.status.into(), out);
         ours(",\"reject\":\"", line.reject, out);
+        theirs(",\"limit\":\"", line.limit, out);
         theirs(",\"detail\":\"", line.detail, out);
+        theirs(",\"would_deny\":\"", line.would_deny, out);
         ours(",\"signal\":\"", line.signal, out);
         theirs(",\"rule\":\"", line.rule, out);
         match self.hash {

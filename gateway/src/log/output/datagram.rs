@@ -17,6 +17,10 @@ use crate::{
 /// How long a receiver of this host may keep its queue full.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long the beginning is that is sent of a line which no datagram holds, in bytes. Servers of syslog should take so
+/// much (RFC 5426 3.2).
+const CUT: usize = 2_048;
+
 /// Sends lines as datagrams.
 pub(in crate::log) struct DatagramOutput {
     to: Address,
@@ -58,7 +62,13 @@ impl DatagramOutput {
             let (line, behind) = rest.split_at_checked(end).unwrap_or((rest, &[]));
             self.message.clear();
             self.frame.write(line, now, &mut self.message);
-            match self.send() {
+            let mut sent = self.send();
+            if sent == Err(DropReason::TooLong) && self.message.len() > CUT {
+                // What a client may make as long as it likes must not vanish for that: its beginning is sent.
+                self.frame.cut(CUT, &mut self.message);
+                sent = self.send().and(Err(DropReason::TooLong));
+            }
+            match sent {
                 Ok(()) => {}
                 // Nobody is there: nor is anybody for what is left.
                 Err(DropReason::Unreachable) => return add(dropped, DropReason::Unreachable, lines(rest)),

@@ -1,7 +1,7 @@
 //! The form of a message around a line: syslog (RFC 5424), or the journal's own protocol
 //! (<https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>).
 
-use crate::{clock::Now, log::text, settings::access_log};
+use crate::{clock::Now, log::text, settings::access_log, syslog};
 
 /// Severity `informational`.
 const INFORMATIONAL: u8 = 6;
@@ -38,14 +38,24 @@ impl Frame {
     }
 }
 
+impl Frame {
+    /// Shortens a message to so many bytes, between two letters.
+    pub(super) fn cut(&self, most: usize, message: &mut Vec<u8>) {
+        let is_inside = |at: usize| message.get(at).is_some_and(|byte| byte & 0xc0 == 0x80);
+        let end = (0..=most).rev().find(|at| !is_inside(*at)).unwrap_or(0);
+        message.truncate(end);
+        if matches!(self, Self::Journald(_)) {
+            message.push(b'\n');
+        }
+    }
+}
+
 impl Syslog {
     pub(super) fn new(settings: &access_log::Syslog) -> Self {
         let host = match &settings.hostname {
-            Some(host) => host.clone(),
-            None => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            Some(host) => syslog::host(host),
+            None => syslog::host(&rustix::system::uname().nodename().to_string_lossy()),
         };
-        let host: String = host.chars().filter(char::is_ascii_graphic).take(255).collect();
-        let host = if host.is_empty() { "-" } else { &host };
         let (app, pid) = (&settings.app_name, std::process::id());
         Self {
             begins: format!("<{}>1 ", u16::from(settings.facility) * 8 + u16::from(INFORMATIONAL)).into(),

@@ -51,10 +51,12 @@ impl StreamOutput {
         if self.connection.as_mut().is_some_and(|connection| !connection.is_open()) {
             self.connection = None;
         }
+        // One buffer for all lines of the block.
+        let mut bare = Vec::new();
         while let Some(end) = memchr::memchr(b'\n', rest) {
             let (line, behind) = rest.split_at_checked(end).unwrap_or((rest, &[]));
             self.message.clear();
-            let mut bare = Vec::with_capacity(line.len() + 128);
+            bare.clear();
             self.frame.write(line, now, &mut bare);
             text::number(u64::try_from(bare.len()).unwrap_or(u64::MAX), &mut self.message);
             self.message.push(b' ');

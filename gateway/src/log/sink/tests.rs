@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::*;
-use crate::settings::access_log::{self as settings, LogFile, Syslog, Transport};
+use crate::settings::access_log::{self as settings, LogFile, Rotate, Syslog, Transport};
 
 fn memory() -> File {
     rustix::fs::memfd_create("log", rustix::fs::MemfdFlags::CLOEXEC).unwrap().into()
@@ -64,14 +64,21 @@ fn every_output_gets_every_line_and_changes_by_itself() {
     };
     add("one\n");
     // One goes, one stays as it is, one comes.
-    sink.change(&outputs(&[file("b"), file("c")]), [clone(&second), clone(&third)]).unwrap();
+    sink.change(sink.open_all(&outputs(&[file("b"), file("c")]), [clone(&second), clone(&third)]).unwrap());
     add("two\n");
-    assert!(sink.change(&outputs(&[file("d")]), []).is_err(), "no file was sent");
+    assert!(sink.open_all(&outputs(&[file("d")]), []).is_err(), "no file was sent");
     add("three\n");
+    // Opened for a reload that was given up.
+    drop(sink.open_all(&outputs(&[file("a")]), [memory()]).unwrap());
+    // Rotated in another way: the same file, so nobody sends it again.
+    let rotate = Rotate { size: 1, every: None, keep_files: 1, keep_for: None, compress: false };
+    let rotated = settings::Output::File(LogFile { path: "b".into(), rotate: Some(rotate) });
+    sink.change(sink.open_all(&outputs(&[rotated]), []).unwrap());
+    add("four\n");
     sink.finish(LONG);
     add("after the end\n");
     check(first, "one\n");
-    check(second, "one\ntwo\nthree\n");
+    check(second, "one\ntwo\nthree\nfour\n");
     check(third, "two\nthree\n");
 }
 
@@ -189,7 +196,23 @@ fn datagrams_bear_a_line_each() {
             assert!(receiver == 2 || message.starts_with("<14>1 2"), "{message:?}");
         }
     }
+    // One that no datagram holds is cut between two letters, and what follows is whole.
+    sink.hand_over(["long ", &"\u{20ac}".repeat(300_000), "\nlast\n"].concat().into_bytes());
+    for (receiver, socket) in [("udp", None), ("syslog", Some(&unix)), ("journal", Some(&journal))] {
+        let mut next = || {
+            let length = match socket {
+                Some(socket) => socket.recv(&mut space),
+                None => udp.recv(&mut space),
+            };
+            String::from_utf8(space[..length.unwrap()].to_vec()).unwrap()
+        };
+        let (cut, last) = (next(), next());
+        assert!((2_040..=2_049).contains(&cut.len()) && cut.contains("long \u{20ac}"), "{receiver}: {cut}");
+        assert_eq!(cut.ends_with('\n'), receiver == "journal", "{cut:?}");
+        assert!(last.trim_end().ends_with("last"), "{receiver}: {last}");
+    }
     sink.finish(LONG);
+    assert_eq!(sink.dropped()[DropReason::TooLong as usize], 3);
     std::fs::remove_dir_all(folder).unwrap();
 }
 

@@ -109,6 +109,33 @@ impl Histogram {
         }
     }
 
+    /// What has come since an earlier state of the same histogram. `None`: that is no earlier state of it.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Option<Self> {
+        let mut more = Vec::new();
+        for (place, count) in &self.buckets {
+            let before = earlier.buckets.binary_search_by_key(place, |(place, _)| *place);
+            let before = before.ok().and_then(|at| earlier.buckets.get(at)).map_or(0, |(_, count)| *count);
+            match count.checked_sub(before)? {
+                0 => {}
+                new => more.push((*place, new)),
+            }
+        }
+        Some(Self { sum: self.sum.checked_sub(earlier.sum)?, buckets: more })
+    }
+
+    /// The time in seconds that so many millionths were not over: the bound of its bucket. `None`: there are none.
+    #[must_use]
+    pub fn quantile(&self, millionths: u32) -> Option<f64> {
+        let wanted = (u128::from(self.count()) * u128::from(millionths)).div_ceil(1_000_000).max(1);
+        let mut seen = 0_u128;
+        self.buckets.iter().find_map(|(place, count)| {
+            seen += u128::from(*count);
+            // What has no bound is longer than the last one that there is.
+            (seen >= wanted).then(|| bound(usize::from(*place).min(Self::BUCKETS - 2)))
+        })
+    }
+
     /// Whether the buckets are in order and there.
     #[must_use]
     pub fn is_valid(&self) -> bool {
@@ -127,6 +154,23 @@ fn bound(place: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_has_come_and_how_long_most_took() {
+        let counts = |at: &[(usize, u64)]| {
+            Histogram::new(
+                0,
+                (0..Histogram::BUCKETS)
+                    .map(|place| at.iter().find(|(own, _)| *own == place).map_or(0, |(_, count)| *count)),
+            )
+        };
+        let (before, after) = (counts(&[(8, 5)]), counts(&[(8, 95), (40, 10)]));
+        let more = after.since(&before).unwrap();
+        assert_eq!(more.count(), 100);
+        assert_eq!((more.quantile(500_000), more.quantile(950_000)), (Some(bound(8)), Some(bound(40))));
+        assert_eq!((before.since(&after), counts(&[]).quantile(500_000)), (None, None));
+        assert_eq!(counts(&[(Histogram::BUCKETS - 1, 1)]).quantile(500_000), Some(256.0));
+    }
 
     #[test]
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a test")]

@@ -3,6 +3,12 @@
 /// The most bytes of a label's value; what is longer is cut.
 pub const MAX_LABEL: usize = 200;
 
+/// `text` as the value of a label: cut to [`MAX_LABEL`].
+#[must_use]
+pub fn label(text: &str) -> String {
+    text.get(..text.floor_char_boundary(MAX_LABEL)).unwrap_or_default().to_owned()
+}
+
 /// The most routes, upstreams and the like that are told by name. What is over it is counted as [`OTHER`].
 pub const MAX_NAMES: usize = 2_000;
 

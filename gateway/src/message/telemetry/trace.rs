@@ -29,8 +29,16 @@ pub struct Trace {
     pub version: String,
     /// The label of the refusal.
     pub refusal: Option<String>,
+    /// `TLSv1.3`, `TLSv1.2`; `None`: the client speaks none.
+    pub tls: Option<String>,
     /// The upstream.
     pub upstream: Option<String>,
+    /// Which server of it was asked last, `host:port`.
+    pub server: Option<String>,
+    /// What that answered.
+    pub upstream_status: Option<u16>,
+    /// How often the request was sent again.
+    pub retries: u32,
     /// The request's id in the access log.
     pub request_id: u128,
     /// In the order of their beginnings.
@@ -44,7 +52,7 @@ pub struct StepSpan {
     pub step: Step,
     /// Its span.
     pub span: u64,
-    /// When it began, in nanoseconds after the request.
+    /// When it began, in nanoseconds after the request. A handshake ended when its first request began.
     pub after: u64,
     /// Nanoseconds.
     pub took: u64,
@@ -57,6 +65,10 @@ pub enum Step {
     Authenticate,
     /// May it do that.
     Authorize,
+    /// A connection to the server was opened.
+    Connect,
+    /// The TLS handshake with the client, before the first request of its connection.
+    Handshake,
     /// The response on its way to the client.
     Respond,
     /// Limits, the target, the route.
@@ -74,6 +86,8 @@ impl Step {
         match self {
             Self::Authenticate => "authenticate",
             Self::Authorize => "authorize",
+            Self::Connect => "connect",
+            Self::Handshake => "tls_handshake",
             Self::Respond => "respond",
             Self::Route => "route",
             Self::Upstream => "upstream",
@@ -87,7 +101,7 @@ impl Trace {
     #[must_use]
     pub fn is_valid(&self) -> bool {
         let texts = [Some(&self.method), self.route.as_ref(), Some(&self.scheme), Some(&self.version)];
-        let more = [self.refusal.as_ref(), self.upstream.as_ref()];
+        let more = [self.refusal.as_ref(), self.tls.as_ref(), self.upstream.as_ref(), self.server.as_ref()];
         self.id != 0
             && self.span != 0
             && self.steps.len() <= 8

@@ -3,7 +3,10 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Bounded, Bundle, ObserverConfig, Telemetry, ToGuard, ToObserver, ToProxy};
+use super::{
+    Answered, Bounded, Bundle, CompileResult, CompileTask, Delivered, Delivery, Event, ObserverConfig, Relayed,
+    Telemetry, ToGuard, ToObserver, ToProxy,
+};
 
 /// What is wrong with how `bytes` are read, as any of the messages; `None`: nothing is.
 pub(super) fn fault(bytes: &[u8]) -> Option<String> {
@@ -18,6 +21,13 @@ pub(super) fn fault(bytes: &[u8]) -> Option<String> {
         again::<Telemetry>(bytes),
         again::<Bundle>(bytes),
         again::<ObserverConfig>(bytes),
+        again::<Relayed>(bytes),
+        again::<Answered>(bytes),
+        again::<CompileResult>(bytes),
+        again::<CompileTask>(bytes),
+        again::<Delivered>(bytes),
+        again::<Delivery>(bytes),
+        again::<Event>(bytes),
     ];
     faults.into_iter().flatten().next()
 }

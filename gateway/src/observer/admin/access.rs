@@ -16,8 +16,13 @@ pub(super) fn is_ours<B>(request: &Request<B>, hosts: &[String]) -> bool {
 
 /// Whether a request has the token.
 pub(super) fn has_token(headers: &HeaderMap, token: &[u8]) -> bool {
+    bearer(headers).is_some_and(|sent| verify_slices_are_equal(sent, token).is_ok())
+}
+
+/// What a request shows as its token (RFC 6750 2.1).
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let mut sent = headers.get_all(header::AUTHORIZATION).iter();
-    let (Some(sent), None) = (sent.next(), sent.next()) else { return false };
-    let Some((scheme, sent)) = sent.as_bytes().split_at_checked("bearer ".len()) else { return false };
-    scheme.eq_ignore_ascii_case(b"bearer ") && verify_slices_are_equal(sent, token).is_ok()
+    let (Some(sent), None) = (sent.next(), sent.next()) else { return None };
+    let (scheme, sent) = sent.as_bytes().split_at_checked("bearer ".len())?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then_some(sent)
 }

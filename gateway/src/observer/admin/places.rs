@@ -1,14 +1,43 @@
 //! Which connections of the admin listener are open, and which of them gives way to a new one.
+//!
+//! *Invariant:* whoever has not shown that they may ask for anything holds none of the places of those who have, and gives
+//! way to whoever comes next.
 
-use std::net::IpAddr;
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use tokio::task::AbortHandle;
 
-/// How many connections there may be.
-const MOST: usize = 32;
+/// How many connections of strangers there may be.
+const STRANGERS: usize = 24;
 
 /// How many of them one address may have.
-const MOST_OF_ONE: usize = 8;
+const STRANGERS_OF_ONE: usize = 8;
+
+/// How many connections of known clients there may be.
+const KNOWN: usize = 32;
+
+/// How long a stranger may take for all of it.
+const STRANGER: Duration = Duration::from_secs(10);
+
+/// How long a known client may take for all of it.
+const WHOLE: Duration = Duration::from_secs(30);
+
+/// Where a client is; `None`: it came by the Unix socket.
+pub(super) type Peer = Option<IpAddr>;
+
+/// What a client has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// Nothing, or a token that is not good.
+    Stranger,
+    /// A token, which the guard judges. As many as are relayed at once.
+    Judged,
+    /// A good token, or a good client certificate.
+    Known,
+}
 
 /// The open connections, the oldest first.
 #[derive(Default)]
@@ -19,34 +48,38 @@ pub(super) struct Places {
 
 struct Open {
     id: u64,
-    /// `None`: it came by the Unix socket.
-    peer: Option<IpAddr>,
-    has_asked: bool,
+    peer: Peer,
+    since: Instant,
+    standing: Standing,
     task: Option<AbortHandle>,
 }
 
 impl Places {
-    /// Gives a new connection a place. If there is none, the oldest connection that has sent no request is closed: one of
-    /// the same address, where that has too many. `None`: all of them have sent one, so the new one is closed.
-    pub(super) fn admit(&mut self, peer: Option<IpAddr>) -> Option<u64> {
+    /// Gives a new connection a place. If there is none, the oldest connection of a stranger is closed: one of the same
+    /// address, where that has too many.
+    pub(super) fn admit(&mut self, peer: Peer, now: Instant) -> u64 {
         let peer = peer.map(|peer| peer.to_canonical());
-        let of_peer = self.open.iter().filter(|open| open.peer == peer).count();
-        if peer.is_some() && of_peer >= MOST_OF_ONE {
-            self.close_oldest(|open| open.peer == peer)?;
-        } else if self.open.len() >= MOST {
-            self.close_oldest(|_| true)?;
+        let of_peer = |open: &Open| open.standing == Standing::Stranger && open.peer == peer;
+        if peer.is_some() && self.open.iter().filter(|open| of_peer(open)).count() >= STRANGERS_OF_ONE {
+            self.close_oldest(of_peer);
+        } else if self.count(Standing::Stranger) >= STRANGERS {
+            self.close_oldest(|open| open.standing == Standing::Stranger);
         }
         self.last += 1;
-        self.open.push(Open { id: self.last, peer, has_asked: false, task: None });
-        Some(self.last)
+        self.open.push(Open { id: self.last, peer, since: now, standing: Standing::Stranger, task: None });
+        self.last
     }
 
-    fn close_oldest(&mut self, may_close: impl Fn(&Open) -> bool) -> Option<()> {
-        let place = self.open.iter().position(|open| !open.has_asked && may_close(open))?;
-        if let Some(task) = self.open.remove(place).task {
+    fn count(&self, standing: Standing) -> usize {
+        self.open.iter().filter(|open| open.standing == standing).count()
+    }
+
+    fn close_oldest(&mut self, which: impl Fn(&Open) -> bool) {
+        if let Some(place) = self.open.iter().position(which)
+            && let Some(task) = self.open.remove(place).task
+        {
             task.abort();
         }
-        Some(())
     }
 
     /// What serves the connection.
@@ -56,11 +89,38 @@ impl Places {
         }
     }
 
-    /// The connection has sent a request.
-    pub(super) fn asks(&mut self, id: u64) {
-        if let Some(open) = self.find(id) {
-            open.has_asked = true;
+    /// The client has shown a token, which the guard will judge.
+    pub(super) fn is_judged(&mut self, id: u64) {
+        if let Some(open) = self.find(id).filter(|open| open.standing == Standing::Stranger) {
+            open.standing = Standing::Judged;
         }
+    }
+
+    /// What the client has shown is not good.
+    pub(super) fn is_strange(&mut self, id: u64) {
+        if let Some(open) = self.find(id) {
+            open.standing = Standing::Stranger;
+        }
+    }
+
+    /// What the client has shown is good. `false`: there are too many of those.
+    pub(super) fn is_known(&mut self, id: u64) -> bool {
+        let is_full = self.count(Standing::Known) >= KNOWN;
+        match self.find(id) {
+            Some(open) if open.standing != Standing::Known && is_full => false,
+            Some(open) => {
+                open.standing = Standing::Known;
+                true
+            }
+            None => true,
+        }
+    }
+
+    /// Whether the connection has had its time.
+    pub(super) fn is_over(&self, id: u64, now: Instant) -> bool {
+        let Some(open) = self.open.iter().find(|open| open.id == id) else { return true };
+        let most = if open.standing == Standing::Stranger { STRANGER } else { WHOLE };
+        now.saturating_duration_since(open.since) >= most
     }
 
     /// The connection is closed.
@@ -86,38 +146,58 @@ mod tests {
     }
 
     #[test]
-    fn one_address_has_eight_places() {
-        let mut places = Places::default();
+    fn strangers_of_one_address_have_eight_places() {
+        let (mut places, now) = (Places::default(), Instant::now());
         for id in 1..=8 {
-            assert_eq!(places.admit(address(1)), Some(id));
+            assert_eq!(places.admit(address(1), now), id);
         }
-        places.asks(1);
-        assert_eq!(places.admit("::ffff:192.0.2.1".parse().ok()), Some(9));
-        assert_eq!(ids(&places), [1, 3, 4, 5, 6, 7, 8, 9], "the oldest that has not asked is closed");
-        (1..=9).for_each(|id| places.asks(id));
-        assert_eq!(places.admit(address(1)), None);
-        assert_eq!(places.admit(address(2)), Some(10), "others have places");
-        places.leave(4);
-        assert_eq!(places.admit(address(1)), Some(11));
+        assert!(places.is_known(1));
+        places.is_judged(2);
+        assert_eq!(places.admit("::ffff:192.0.2.1".parse().ok(), now), 9);
+        assert_eq!(places.admit(address(1), now), 10);
+        assert_eq!(ids(&places), (1..=10).collect::<Vec<_>>(), "known and judged clients are not among them");
+        assert_eq!(places.admit(address(1), now), 11);
+        assert_eq!(ids(&places), [1, 2, 4, 5, 6, 7, 8, 9, 10, 11], "the oldest stranger is closed");
+        places.is_strange(2);
+        assert_eq!(places.admit(address(1), now), 12);
+        assert_eq!(ids(&places), [1, 4, 5, 6, 7, 8, 9, 10, 11, 12], "a bad token gives no place");
     }
 
     #[test]
-    fn all_addresses_have_thirty_two_places() {
-        let mut places = Places::default();
-        for number in 0..32 {
-            assert!(places.admit(address(number)).is_some());
+    fn strangers_take_no_place_of_whoever_is_known() {
+        for peer in [None, address(1)] {
+            let (mut places, now) = (Places::default(), Instant::now());
+            let peer = |number: u8| peer.and(address(number));
+            for number in 0..32 {
+                let id = places.admit(peer(number), now);
+                assert!(places.is_known(id), "{id}");
+            }
+            for number in 0..200 {
+                places.admit(peer(number), now);
+            }
+            assert_eq!((places.count(Standing::Known), places.count(Standing::Stranger)), (KNOWN, STRANGERS));
+            let id = places.admit(peer(7), now);
+            assert!(!places.is_known(id), "there are as many as there may be");
+            assert!(places.is_known(1), "it is one of them");
+            places.leave(1);
+            assert!(places.is_known(id));
         }
-        assert_eq!(places.admit(address(100)), Some(33));
-        assert_eq!((ids(&places).len(), ids(&places)[0]), (32, 2));
-        (1..=33).for_each(|id| places.asks(id));
-        assert_eq!(places.admit(address(101)), None);
     }
 
     #[test]
-    fn a_unix_socket_has_thirty_two_places() {
-        let mut places = Places::default();
-        assert!((1..=32).all(|id| places.admit(None) == Some(id)));
-        assert_eq!(places.admit(None), Some(33));
-        assert_eq!((ids(&places).len(), ids(&places)[0]), (32, 2));
+    fn strangers_have_less_time() {
+        let (mut places, now) = (Places::default(), Instant::now());
+        let [stranger, known] = [places.admit(None, now), places.admit(None, now)];
+        assert!(places.is_known(known));
+        let over = |places: &Places, seconds| {
+            [stranger, known].map(|id| places.is_over(id, now + Duration::from_secs(seconds)))
+        };
+        assert_eq!(over(&places, 9), [false, false]);
+        assert_eq!(over(&places, 10), [true, false]);
+        places.is_judged(stranger);
+        assert_eq!(over(&places, 29), [false, false], "the guard takes its time");
+        assert_eq!(over(&places, 30), [true, true]);
+        places.leave(known);
+        assert!(places.is_over(known, now));
     }
 }

@@ -1,9 +1,15 @@
 //! Accepts connections of the admin listener and serves each one request.
 //!
 //! *Invariant:* connections are few, short, and one request each: whoever reads slowly holds a place for a while, and
-//! nobody else waits for it. Whoever has not asked yet gives way.
+//! nobody else waits for it. Whoever has not shown that they may ask gives way.
 
-use std::{convert::Infallible, io, net::IpAddr, rc::Rc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    pin::pin,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -14,14 +20,14 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::Admin;
+use super::{Admin, places::Peer};
 use crate::message::byte_stream::ByteStream;
 
 /// How long a client may take to shake hands and to ask.
 const ASKS_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long all of it may take.
-const WHOLE: Duration = Duration::from_secs(30);
+/// How often it is looked whether a connection has had its time.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// The listening socket.
 pub(in crate::observer) enum Socket {
@@ -53,6 +59,7 @@ pub(in crate::observer) async fn serve(socket: Socket, admin: Rc<Admin>) {
 /// The place of a connection while it is open.
 struct Place {
     id: u64,
+    peer: Peer,
     admin: Rc<Admin>,
 }
 
@@ -62,12 +69,12 @@ impl Drop for Place {
     }
 }
 
-fn begin(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, peer: Option<IpAddr>, admin: &Rc<Admin>) {
-    let Some(id) = admin.connections.borrow_mut().admit(peer) else { return };
-    let place = Place { id, admin: Rc::clone(admin) };
+fn begin(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, peer: Peer, admin: &Rc<Admin>) {
+    let id = admin.connections.borrow_mut().admit(peer, Instant::now());
+    let place = Place { id, peer, admin: Rc::clone(admin) };
     let task = tokio::task::spawn_local(async move {
-        let served = timeout(WHOLE, connection(stream, &place)).await;
-        if !matches!(served, Ok(Ok(()))) {
+        let served = in_time(connection(stream, &place), &place).await;
+        if !matches!(served, Some(Ok(()))) {
             tracing::debug!(?served, "a client of the admin listener went away");
         }
         drop(place);
@@ -75,23 +82,39 @@ fn begin(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, peer: Option<IpA
     admin.connections.borrow_mut().serves(id, task.abort_handle());
 }
 
+/// What comes of it within the time that the connection has. `None`: that is over.
+async fn in_time<T>(served: impl Future<Output = T>, place: &Place) -> Option<T> {
+    let mut served = pin!(served);
+    loop {
+        match timeout(LOOK, &mut served).await {
+            Ok(served) => return Some(served),
+            Err(_elapsed) if place.admin.connections.borrow().is_over(place.id, Instant::now()) => return None,
+            Err(_elapsed) => {}
+        }
+    }
+}
+
 async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, place: &Place) -> io::Result<()> {
     let tls = place.admin.tls.borrow().clone();
     match tls {
-        None => exchange(stream, place).await,
+        None => exchange(stream, place, false).await,
         Some(config) => {
             let stream = timeout(ASKS_WITHIN, TlsAcceptor::from(config).accept(stream)).await??;
-            exchange(stream, place).await
+            // Of a certificate that was asked for, and is good.
+            if stream.get_ref().1.peer_certificates().is_some()
+                && !place.admin.connections.borrow_mut().is_known(place.id)
+            {
+                return Err(io::Error::other("there are as many clients as there may be"));
+            }
+            exchange(stream, place, true).await
         }
     }
 }
 
 /// One request, one response.
-async fn exchange(stream: impl AsyncRead + AsyncWrite + Unpin, place: &Place) -> io::Result<()> {
-    let service = service_fn(|request| {
-        place.admin.connections.borrow_mut().asks(place.id);
-        let answered = place.admin.answer(&request);
-        async { Ok::<_, Infallible>(answered) }
+async fn exchange(stream: impl AsyncRead + AsyncWrite + Unpin, place: &Place, is_tls: bool) -> io::Result<()> {
+    let service = service_fn(|request| async move {
+        Ok::<_, Infallible>(place.admin.answer(request, (place.id, place.peer), is_tls).await)
     });
     http1::Builder::new()
         .timer(TokioTimer::new())

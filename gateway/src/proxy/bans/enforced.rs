@@ -56,21 +56,33 @@ struct BanTable {
 }
 
 impl EnforcedBans {
-    pub(in crate::proxy) fn new(ipv6_prefix: u8, bans: &[BanInForce], allows: &[AllowInForce], now: u64) -> Self {
-        let banned = Self {
+    pub(in crate::proxy) fn new(ipv6_prefix: u8) -> Self {
+        Self {
             ipv6_prefix,
             table: RwLock::default(),
             lost: AtomicU64::default(),
             has_refused: AtomicBool::new(false),
             tell_at: AtomicU64::new(0),
-        };
+        }
+    }
+
+    /// Refuses those of `bans` and nobody else, and lets those of `allows` through: from one moment to the next. What a
+    /// ban has refused so far stays to be told.
+    pub(in crate::proxy) fn replace(&self, bans: &[BanInForce], allows: &[AllowInForce], now: u64) {
+        let mut table = BanTable::default();
         for allow in allows {
-            banned.allow(allow.source);
+            self.count(table.allow(allow.source));
         }
         for ban in bans {
-            banned.add(ban.id, ban.source, ban.expires, now);
+            self.count(table.enter(ban.id, ban.source, ban.expires, now, self.ipv6_prefix));
         }
-        banned
+        let Ok(mut current) = self.table.write() else { return };
+        let before = std::mem::replace(&mut *current, table);
+        for (source, ban) in before.clients.into_iter().chain(before.networks) {
+            if let Some(same) = current.find(source).filter(|same| same.id == ban.id) {
+                same.refused.fetch_add(ban.refused.into_inner(), Ordering::Relaxed);
+            }
+        }
     }
 
     /// Refuses `source` until `expires`. `false`: the table is full.
@@ -89,36 +101,12 @@ impl EnforcedBans {
     }
 
     fn enter(&self, id: u64, source: Source, expires: u64, now: u64) -> bool {
-        let ban = Ban { id, until: expires, refused: AtomicU64::new(0) };
-        let Ok(mut table) = self.table.write() else { return false };
-        if source.key(self.ipv6_prefix).is_none() {
-            table.networks.retain(|(other, ban)| *other != source && ban.until > now);
-            if table.networks.len() >= WIDE {
-                return false;
-            }
-            table.networks.push((source, ban));
-            return true;
-        }
-        if table.clients.len() >= CAPACITY && !table.clients.contains_key(&source) {
-            if now < table.full_until {
-                return false;
-            }
-            table.clients.retain(|_, ban| ban.until > now);
-            if table.clients.len() >= CAPACITY {
-                table.full_until = table.clients.values().map(|ban| ban.until).min().unwrap_or(0);
-                return false;
-            }
-        }
-        table.clients.insert(source, ban);
-        true
+        self.table.write().is_ok_and(|mut table| table.enter(id, source, expires, now, self.ipv6_prefix))
     }
 
     /// Whether the ban `id` of `source` is still the one in force.
     pub(in crate::proxy) fn holds(&self, id: u64, source: Source) -> bool {
-        self.table.read().is_ok_and(|table| {
-            let network = || table.networks.iter().find(|(network, _)| *network == source).map(|(_, ban)| ban);
-            table.clients.get(&source).or_else(network).is_some_and(|ban| ban.id == id)
-        })
+        self.table.read().is_ok_and(|table| table.find(source).is_some_and(|ban| ban.id == id))
     }
 
     pub(in crate::proxy) fn lift(&self, source: Source) {
@@ -129,12 +117,7 @@ impl EnforcedBans {
 
     /// Lets `source` through, even if a network around it is banned. `false`: the table is full.
     pub(in crate::proxy) fn allow(&self, source: Source) -> bool {
-        let Ok(mut table) = self.table.write() else { return false };
-        let known = table.allowed.len() < CAPACITY || table.allowed.contains(&source);
-        if known {
-            table.allowed.insert(source);
-        }
-        self.count(known)
+        self.count(self.table.write().is_ok_and(|mut table| table.allow(source)))
     }
 
     pub(in crate::proxy) fn disallow(&self, source: Source) {
@@ -150,15 +133,15 @@ impl EnforcedBans {
     pub(in crate::proxy) fn refuses(&self, address: IpAddr, now: u64) -> bool {
         // A poisoned lock means that a thread panicked while it held it; the kernel still enforces the bans.
         let Ok(table) = self.table.read() else { return false };
-        let client = Source::of(address, self.ipv6_prefix);
-        let narrow = table.clients.get(&client).filter(|ban| ban.until > now);
-        let wide = || table.networks.iter().find(|(network, ban)| ban.until > now && network.contains(address));
-        let Some(ban) = narrow.or_else(|| wide().map(|(_, ban)| ban)).filter(|_| !table.allows(address)) else {
-            return false;
-        };
+        let Some(ban) = table.ban_of(address, self.ipv6_prefix, now) else { return false };
         ban.refused.fetch_add(1, Ordering::Relaxed);
         self.has_refused.store(true, Ordering::Relaxed);
         true
+    }
+
+    /// Whether `address` is banned now.
+    pub(in crate::proxy) fn bans(&self, address: IpAddr, now: u64) -> bool {
+        self.table.read().is_ok_and(|table| table.ban_of(address, self.ipv6_prefix, now).is_some())
     }
 
     /// How much each ban has refused since the last call. At most [`MAX_REFUSED`] bans are told at a time, and usually
@@ -180,6 +163,54 @@ impl EnforcedBans {
 }
 
 impl BanTable {
+    /// Refuses `source` until `expires`. `false`: it is full.
+    fn enter(&mut self, id: u64, source: Source, expires: u64, now: u64, ipv6_prefix: u8) -> bool {
+        let ban = Ban { id, until: expires, refused: AtomicU64::new(0) };
+        if source.key(ipv6_prefix).is_none() {
+            self.networks.retain(|(other, ban)| *other != source && ban.until > now);
+            if self.networks.len() >= WIDE {
+                return false;
+            }
+            self.networks.push((source, ban));
+            return true;
+        }
+        if self.clients.len() >= CAPACITY && !self.clients.contains_key(&source) {
+            if now < self.full_until {
+                return false;
+            }
+            self.clients.retain(|_, ban| ban.until > now);
+            if self.clients.len() >= CAPACITY {
+                self.full_until = self.clients.values().map(|ban| ban.until).min().unwrap_or(0);
+                return false;
+            }
+        }
+        self.clients.insert(source, ban);
+        true
+    }
+
+    /// Lets `source` through. `false`: it is full.
+    fn allow(&mut self, source: Source) -> bool {
+        let fits = self.allowed.len() < CAPACITY || self.allowed.contains(&source);
+        if fits {
+            self.allowed.insert(source);
+        }
+        fits
+    }
+
+    /// The ban of exactly this source.
+    fn find(&self, source: Source) -> Option<&Ban> {
+        let network = || self.networks.iter().find(|(network, _)| *network == source).map(|(_, ban)| ban);
+        self.clients.get(&source).or_else(network)
+    }
+
+    /// The ban that an address is refused by.
+    fn ban_of(&self, address: IpAddr, ipv6_prefix: u8, now: u64) -> Option<&Ban> {
+        let client = Source::of(address, ipv6_prefix);
+        let narrow = self.clients.get(&client).filter(|ban| ban.until > now);
+        let wide = || self.networks.iter().find(|(network, ban)| ban.until > now && network.contains(address));
+        narrow.or_else(|| wide().map(|(_, ban)| ban)).filter(|_| !self.allows(address))
+    }
+
     /// Looks up every network that could hold the address: at most 129, and only for an address that is banned.
     fn allows(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
@@ -195,10 +226,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_in_force_is_put_in_the_place_of_what_was() {
+        let ban = |id, text: &str| BanInForce { id, source: text.parse().unwrap(), expires: 100 };
+        let allow = |text: &str| AllowInForce { source: text.parse().unwrap() };
+        let banned = EnforcedBans::new(64);
+        let refuses = |address: &str| banned.refuses(address.parse().unwrap(), 0);
+        let before = [ban(1, "203.0.113.7"), ban(2, "203.0.113.8"), ban(3, "198.51.100.0/24"), ban(4, "192.0.2.1")];
+        banned.replace(&before, &[allow("192.0.2.1")], 0);
+        assert!(refuses("203.0.113.7") && refuses("203.0.113.8") && refuses("198.51.100.9") && !refuses("192.0.2.1"));
+        // One is lifted, one is another ban, one is new; nobody is allowed any more.
+        let after = [ban(1, "203.0.113.7"), ban(7, "198.51.100.0/24"), ban(4, "192.0.2.1"), ban(8, "192.0.2.2")];
+        banned.replace(&after, &[], 0);
+        assert!(!banned.bans("203.0.113.8".parse().unwrap(), 0) && banned.bans("192.0.2.2".parse().unwrap(), 0));
+        assert!(refuses("203.0.113.7") && refuses("192.0.2.1"));
+        let mut refused = banned.take_refused(0);
+        refused.sort_unstable();
+        assert_eq!(refused, [(1, 2), (4, 1)], "what the first had refused is told, and of no other");
+    }
+
+    #[test]
     fn refuses_until_the_end() {
         let source = |text: &str| text.parse::<Source>().unwrap();
         let ban = |text: &str| BanInForce { id: 1, source: source(text), expires: 100 };
-        let banned = EnforcedBans::new(64, &[ban("203.0.113.7"), ban("2001:db8::/64"), ban("198.51.100.0/24")], &[], 0);
+        let banned = EnforcedBans::new(64);
+        banned.replace(&[ban("203.0.113.7"), ban("2001:db8::/64"), ban("198.51.100.0/24")], &[], 0);
         let check = |address: &str, now: u64, expect: bool| {
             assert_eq!(banned.refuses(address.parse().unwrap(), now), expect, "{address} at {now}");
         };

@@ -13,10 +13,12 @@ use foldhash::quality::RandomState;
 use gateway_common::source::Source;
 use hashbrown::HashTable;
 
-use crate::message::{GoodClient, MAX_GOOD};
+use crate::{
+    clock::SECOND,
+    message::{GoodClient, MAX_GOOD},
+};
 
 const REMEMBERED: usize = 16_384;
-const SECOND: u64 = 1_000_000_000;
 
 /// After so long a client is told again.
 const AGAIN: u64 = 20 * SECOND;

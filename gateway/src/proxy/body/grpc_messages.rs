@@ -1,5 +1,7 @@
 //! Counts the messages of gRPC in a body as they pass, and keeps none: what a prefix announces costs nothing.
 
+use std::{cell::Cell, rc::Rc};
+
 use crate::proxy::service::BodyError;
 
 /// The length of what stands before every message.
@@ -13,12 +15,14 @@ pub(super) struct Messages {
     begun: usize,
     /// How much of the message is left.
     left: u64,
+    /// How many have begun.
+    count: Rc<Cell<u64>>,
 }
 
 impl Messages {
-    /// Messages of at most so many bytes.
-    pub(super) const fn new(most: u64) -> Self {
-        Self { most, prefix: [0; PREFIX], begun: 0, left: 0 }
+    /// Messages of at most so many bytes, counted in `count`.
+    pub(super) const fn new(most: u64, count: Rc<Cell<u64>>) -> Self {
+        Self { most, prefix: [0; PREFIX], begun: 0, left: 0, count }
     }
 
     /// Reads along.
@@ -45,6 +49,7 @@ impl Messages {
             if self.begun == PREFIX {
                 let [_, length @ ..] = self.prefix;
                 (self.begun, self.left) = (0, u64::from(u32::from_be_bytes(length)));
+                self.count.set(self.count.get().saturating_add(1));
                 if self.left > self.most {
                     return Err(BodyError::TooLarge);
                 }
@@ -67,7 +72,7 @@ mod tests {
     #[track_caller]
     fn check(body: &[u8], expect: Result<bool, BodyError>) {
         for size in 1..=body.len().max(1) {
-            let mut messages = Messages::new(10);
+            let mut messages = Messages::new(10, Rc::default());
             let read = body.chunks(size).try_for_each(|piece| messages.read(piece));
             assert_eq!(read.map(|()| messages.may_end()), expect, "{body:?} in pieces of {size}");
         }

@@ -60,9 +60,20 @@ pub(in crate::proxy) async fn accept(worker: Rc<Worker>, address: SocketAddr, li
             Err(NotAdmitted::OverPerSource(connection)) => {
                 Exchange::observe(&worker, &connection, configured, Signal::OverLimit, OVER_PER_SOURCE);
             }
+            Err(NotAdmitted::OverLimit(connection, over)) => {
+                reset(socket);
+                Exchange::observe(&worker, &connection, configured, Signal::HandshakeAbuse, over);
+            }
             Err(NotAdmitted::Banned | NotAdmitted::Full) => {}
         }
     }
+}
+
+/// Closes with a reset: nothing is left of the connection, on neither side.
+fn reset(socket: TcpStream) {
+    // If that fails, the client sees a normal end.
+    socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO)).unwrap_or_default();
+    drop(socket);
 }
 
 /// EMFILE, ENFILE, ENOBUFS, ENOMEM: the same call would fail again at once.
@@ -177,6 +188,12 @@ async fn introduce(
                     observe(&connection, Signal::OverLimit, OVER_PER_SOURCE);
                     connection.client.set(before);
                 }
+                Err(NotAdmitted::OverLimit(connection, over)) => {
+                    let before = connection.client.replace(client);
+                    Exchange::observe(worker, &connection, listener.clone(), Signal::HandshakeAbuse, over);
+                    connection.client.set(before);
+                    reset(socket);
+                }
                 Err(NotAdmitted::Banned | NotAdmitted::Full) => {}
             }
             None
@@ -202,8 +219,14 @@ async fn secure(
     if listener.settings()?.tls.is_none() {
         return Some(Stream::Plain(socket));
     }
+    if let Err(over) = worker.count_handshake(connection.client.get()) {
+        reset(socket);
+        Exchange::observe(worker, connection, listener.clone(), Signal::HandshakeAbuse, over);
+        return None;
+    }
     let tls = listener.snapshot().tls.load();
-    let before = listener.snapshot().access_log.is_timed.then(clock::monotonic);
+    let is_timed = listener.snapshot().access_log.is_timed || listener.generation.traces().is_some();
+    let before = is_timed.then(clock::monotonic);
     // Boxed, neither half takes room in the connection once it is done.
     let hello = connection.unless_closed(Box::pin(handshake::hello(&tls, listener.index, socket))).await;
     let shaken = match hello {

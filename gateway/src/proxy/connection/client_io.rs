@@ -7,7 +7,7 @@ use std::{
     cell::{Cell, RefCell, RefMut},
     io,
     pin::Pin,
-    rc::Rc,
+    rc::{Rc, Weak},
     task::{Context, Poll, Waker, ready},
     time::Duration,
 };
@@ -18,7 +18,7 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-use super::Connection;
+use super::{Connection, fast_lane::Prioritized};
 use crate::proxy::memory::buffer_pool;
 
 /// What an idle connection may keep of its buffer, in bytes.
@@ -88,7 +88,11 @@ pub(in crate::proxy) struct ClientIo {
 
 impl ClientIo {
     pub(in crate::proxy) fn new(stream: Stream, connection: Rc<Connection>) -> Rc<Self> {
-        Rc::new(Self { stream: RefCell::new(stream), connection, out: RefCell::default(), sent: Cell::new(0) })
+        let io =
+            Rc::new(Self { stream: RefCell::new(stream), connection, out: RefCell::default(), sent: Cell::new(0) });
+        let socket: Weak<Self> = Rc::downgrade(&io);
+        io.connection.fast_lane.opened(socket);
+        io
     }
 
     pub(in crate::proxy) fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -201,6 +205,13 @@ impl ClientIo {
         let stream = self.stream.borrow();
         // If that fails, the kernel's own timeout ends it.
         socket2::SockRef::from(stream.socket()).set_tcp_user_timeout(Some(BANNED_PATIENCE)).unwrap_or_default();
+    }
+}
+
+impl Prioritized for ClientIo {
+    fn set_priority(&self, priority: u32) -> bool {
+        let Ok(stream) = self.stream.try_borrow() else { return false };
+        socket2::SockRef::from(stream.socket()).set_priority(priority).is_ok()
     }
 }
 

@@ -162,7 +162,7 @@ impl Hello<'_> {
         };
         let session = stream.get_ref().1;
         let shown = match (asked.and_then(|asked| tls.trust(asked)), session.peer_certificates()) {
-            (Some(trust), Some([leaf, ..])) => match ClientCertificate::read(leaf, &trust.name, &trust.roles) {
+            (Some(trust), Some([leaf, ..])) => match ClientCertificate::read(leaf, &trust.names) {
                 Some(shown) => Some(shown),
                 None => {
                     let why = HandshakeError::Offence("client certificate with names that can be misread".into());

@@ -21,6 +21,9 @@ use crate::proxy::{memory::buffer_pool, service::BodyError};
 /// Pieces smaller than this are put together, so that many of them take no more room than what they hold, in bytes.
 const SMALL: usize = 4 * 1_024;
 
+/// How much a client may send of a body that is read slowly, in bytes.
+const SLOW_WINDOW: u32 = 64 * 1_024;
+
 /// What has come of one body.
 pub(super) struct BodyBuffer {
     inner: RefCell<Inner>,
@@ -52,6 +55,8 @@ struct Inner {
     owed: bool,
     /// Nobody reads it.
     abandoned: bool,
+    /// It is read slowly: the connection's window is left to others.
+    is_slow: bool,
 }
 
 /// What is wrong with the DATA of a body.
@@ -129,11 +134,16 @@ impl BodyBuffer {
     /// How much the client may be told to send again now; nothing while it would not be worth a frame.
     pub(super) fn grant(&self) -> u32 {
         let mut inner = self.inner.borrow_mut();
-        if inner.ended || inner.abandoned || inner.freed < STREAM_WINDOW / 2 {
+        if inner.ended || inner.abandoned || !inner.is_due() {
             return 0;
         }
-        inner.window += inner.freed;
-        std::mem::take(&mut inner.freed)
+        let granted = match inner.is_slow {
+            true => SLOW_WINDOW.saturating_sub(inner.window.saturating_add(inner.kept)).min(inner.freed),
+            false => inner.freed,
+        };
+        inner.window += granted;
+        inner.freed -= granted;
+        granted
     }
 
     /// Whether the client is to be told that it may send.
@@ -152,6 +162,15 @@ impl BodyBuffer {
 }
 
 impl Inner {
+    /// Whether it is worth a frame to tell the client that it may send again.
+    const fn is_due(&self) -> bool {
+        match self.is_slow {
+            // What was sent before that was known is taken first.
+            true => self.freed >= SLOW_WINDOW / 2 && self.window.saturating_add(self.kept) <= SLOW_WINDOW / 2,
+            false => self.freed >= STREAM_WINDOW / 2,
+        }
+    }
+
     /// Makes one piece of the small ones.
     fn gather(&mut self) {
         if !self.small.is_empty() {
@@ -179,6 +198,11 @@ impl Body {
         Self(Rc::clone(buffer))
     }
 
+    /// It is read slowly: from now on the client may send only a little of it at a time.
+    pub(in crate::proxy) fn hold_little(&self) {
+        self.0.inner.borrow_mut().is_slow = true;
+    }
+
     /// The next piece, or the trailers. `None`: that was all.
     pub(in crate::proxy) fn poll_frame(&self, cx: &Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let mut inner = self.0.inner.borrow_mut();
@@ -187,7 +211,7 @@ impl Body {
             inner.kept = inner.kept.saturating_sub(length);
             inner.freed += length;
             self.0.free(length);
-            let is_due = inner.freed >= STREAM_WINDOW / 2 || self.0.freed.get() >= CONNECTION_WINDOW / 2;
+            let is_due = inner.is_due() || self.0.freed.get() >= CONNECTION_WINDOW / 2;
             drop(inner);
             if is_due {
                 self.0.stream.wake_by_ref();

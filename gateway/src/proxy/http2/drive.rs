@@ -36,6 +36,9 @@ where
             Close::Graceful if self.shutdown.is_untold() => self.begin_shutdown(),
             Close::Graceful | Close::No => {}
         }
+        if self.connection.takes_recheck() {
+            self.streams.schedule_all(u128::MAX);
+        }
         self.streams.ready().begin(cx.waker());
         let mut rounds = 0;
         loop {

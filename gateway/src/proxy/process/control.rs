@@ -7,42 +7,59 @@ use std::{
     io,
     os::fd::OwnedFd,
     sync::{Arc, atomic::Ordering},
-    thread::JoinHandle,
     time::Duration,
 };
 
 use anyhow::Context as _;
 use gateway_common::source::Source;
-use tokio::{sync::mpsc, time::MissedTickBehavior};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    time::MissedTickBehavior,
+};
 
 use super::{
     configurations::{Configurations, reason},
+    credentials,
+    guard_link::{GuardLink, Heard},
+    heartbeat::Heartbeats,
+    limits,
     memory::{self, Level, Memory},
-    telemetry::{Current, Telemetry},
+    quotas,
+    telemetry::Telemetry,
+    worker_thread::Running,
 };
 use crate::{
-    clock, limit,
+    authz::shadow::ShadowDenials,
+    clock,
+    limit::{ShadowRefusals, report::Question},
     log::{drops::Counts, sink::Sink},
-    message::{ADDRESS_LIMIT, Lost, Shadowed, ToGuard, ToProxy, channel::Channel, sealed::unseal},
-    proxy::worker::{
-        counters::CounterDelta,
-        messages::{Command, Event},
-        shared::Shared,
+    message::{InForce, STARTED_WITH, Shadowed, Stage, ToGuard, ToProxy, sealed::unseal},
+    proxy::{
+        lookup::news::News,
+        worker::{
+            counters::CounterDelta,
+            messages::{Command, Event},
+            shared::Shared,
+        },
     },
     sandbox,
     snapshot::Snapshot,
     sparse::Sparse,
 };
 
-/// A worker.
-pub(in crate::proxy) struct Running {
-    pub(in crate::proxy) commands: mpsc::Sender<Command>,
-    pub(in crate::proxy) thread: JoinHandle<io::Result<()>>,
-}
+mod cluster;
+mod explain;
+mod keys;
+mod tell;
+mod tick;
+
+#[cfg(test)]
+mod tests;
 
 /// The control thread: it stands between the guard and the workers.
 pub(in crate::proxy) struct Control<'a> {
-    channel: &'a Channel,
+    guard: &'a mut GuardLink,
     shared: &'a Shared,
     sink: &'a Sink,
     memory: Memory,
@@ -51,10 +68,14 @@ pub(in crate::proxy) struct Control<'a> {
     closing: HashMap<u64, (usize, u32)>,
     /// How many workers run.
     started: usize,
+    /// Whether they still do.
+    heartbeats: Heartbeats,
     /// Whether the guard knows that connections are accepted.
     is_ready: bool,
     /// How many workers were told of another configuration and may still serve the one before.
     configuring: usize,
+    /// They were told to drain.
+    is_draining: bool,
     /// How many workers were told to drain and may still accept connections.
     retiring: usize,
     /// The last barrier that waits for them.
@@ -66,11 +87,16 @@ pub(in crate::proxy) struct Control<'a> {
     /// What the guard has not been told of the requests.
     delta: CounterDelta,
     telemetry: Telemetry,
+    /// Which paths of roles the guard knows that no token has; `None`: it knows nothing.
+    told_unseen: Option<Vec<(String, String)>>,
+    news: Option<mpsc::Receiver<News>>,
+    /// What is being explained to operators.
+    explaining: explain::Explaining<'a>,
 }
 
 impl<'a> Control<'a> {
     pub(in crate::proxy) fn new(
-        channel: &'a Channel,
+        guard: &'a mut GuardLink,
         shared: &'a Shared,
         sink: &'a Sink,
         memory: Memory,
@@ -78,75 +104,91 @@ impl<'a> Control<'a> {
         configurations: Configurations,
     ) -> Self {
         Self {
-            channel,
+            guard,
             shared,
             sink,
             memory,
             configurations,
             closing: HashMap::new(),
             started: 0,
+            heartbeats: Heartbeats::default(),
             is_ready: false,
             configuring: 0,
+            is_draining: false,
             retiring: 0,
             barrier: None,
             told_lines: Counts::default(),
             unknown: Sparse::default(),
             delta: CounterDelta::default(),
             telemetry: Telemetry::new(sandbox),
+            told_unseen: None,
+            news: shared.lookups.take_news(),
+            explaining: explain::Explaining::default(),
         }
     }
 
     /// Runs until every worker has ended.
-    pub(in crate::proxy) async fn run(&mut self, workers: &[Running], mut events: mpsc::Receiver<Event>) {
-        let (mut draining, mut listening) = (false, true);
+    pub(in crate::proxy) async fn run(
+        &mut self,
+        workers: &[Running],
+        mut events: mpsc::Receiver<Event>,
+    ) -> io::Result<()> {
+        let mut terminate = signal(SignalKind::terminate())?;
         let mut second = tokio::time::interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut look = tokio::time::interval(memory::LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut telling = tokio::time::interval(quotas::TELL);
+        telling.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut has_launcher = true;
         loop {
             tokio::select! {
                 _ = look.tick() => self.watch_memory(),
-                (reload, compiled) = self.configurations.compiled(), if listening => {
-                    self.say(&match compiled {
+                (reload, compiled) = self.configurations.compiled(self.sink) => {
+                    self.guard.say(match compiled {
                         Ok(()) => ToGuard::Configured { reload },
                         Err(error) => ToGuard::NotConfigured { reload, reason: reason(&error) },
-                    })
-                    .await;
+                    });
                 }
-                _ = second.tick() => {
-                    self.configurations.sweep();
-                    if listening {
-                        self.tell_lost().await;
-                        self.tell_counted().await;
-                    }
-                    if listening && !draining {
-                        self.tell_upstreams().await;
-                    }
-                    self.tell_observer(!draining && self.is_ready);
+                _ = telling.tick(), if self.configurations.has_quotas() => {
+                    quotas::tell(self.configurations.limits(), self.guard);
+                }
+                _ = second.tick() => self.tick(workers).await,
+                news = Self::news(&mut self.news) => self.hear_keys(&news),
+                (number, explanation) = self.explaining.next() => {
+                    self.guard.say(ToGuard::Explained { number, explanation: Box::new(explanation) });
                 }
                 event = events.recv() => match event {
-                    Some(event) => self.handle_event(event, workers.len()).await,
+                    Some(event) => self.handle_event(event, workers.len()),
                     None => {
                         self.tell_observer(false);
-                        return self.tell_counted().await;
+                        quotas::tell_last(self.configurations.limits(), self.guard).await;
+                        if let Some(message) = self.delta.message(self.shared.connections.load(Ordering::Relaxed)) {
+                            self.guard.say_last(message).await;
+                        }
+                        return Ok(());
                     }
                 },
-                message = self.channel.receive::<ToProxy>(), if listening => {
-                    let drain = match message {
-                        Ok(Some((message, descriptors))) => self.handle(message, descriptors, workers).await,
-                        // A proxy without its guard finishes what it has begun.
-                        Ok(None) => {
-                            listening = false;
-                            true
+                _ = terminate.recv() => self.drain(workers).await,
+                heard = self.guard.next(), if has_launcher => match heard {
+                    Heard::Message(message, descriptors) => {
+                        if self.handle(*message, descriptors, workers).await {
+                            self.drain(workers).await;
                         }
-                        Err(error) => {
-                            tracing::error!("a message of the guard cannot be read: {error}");
-                            listening = false;
-                            true
-                        }
-                    };
-                    if drain && !draining {
-                        draining = true;
+                    }
+                    Heard::NewGuard(way) => {
+                        let asks = self.shared.asks.begin(way);
+                        self.meet_guard(workers.len());
+                        // The guard before may have died before it had heard them.
+                        asks.into_iter().for_each(|ask| self.guard.say(ToGuard::BanRequest(Box::new(ask))));
+                    }
+                    Heard::NoGuard => {
+                        self.shared.asks.end();
+                        self.barrier = None;
+                        tracing::warn!("there is no guard: bans in force stay, new ones wait for the next guard");
+                    }
+                    Heard::NoLauncher => {
+                        has_launcher = false;
                         self.drain(workers).await;
                     }
                 }
@@ -154,9 +196,40 @@ impl<'a> Control<'a> {
         }
     }
 
+    const fn stage(&self) -> Stage {
+        match (self.is_draining, self.is_ready) {
+            (true, _) => Stage::Draining,
+            (false, false) => Stage::Starting,
+            (false, true) => Stage::Serving,
+        }
+    }
+
+    /// A guard that did not start this proxy has to know what it is, and knows nothing of its upstreams.
+    fn meet_guard(&mut self, workers: usize) {
+        self.configurations.meet_guard();
+        let (configuration, stage) = (self.configurations.in_force().number, self.stage());
+        self.guard.say(ToGuard::Adopt { configuration, stage });
+        if let Some(limits) = self.configurations.limits() {
+            limits.retell();
+        }
+        match stage {
+            Stage::Serving => {
+                self.tell_upstreams();
+                self.tell_keys();
+                self.told_unseen = None;
+            }
+            // The guard before may have died before it heard that, or before it answered.
+            Stage::Starting if self.started == workers && self.configurations.awaits(STARTED_WITH) => {
+                self.guard.say(ToGuard::Configured { reload: STARTED_WITH });
+            }
+            Stage::Starting | Stage::Draining => {}
+        }
+    }
+
     /// While the proxy is too large, makes the workers close idle connections; if that is not enough, makes them
     /// refuse what comes.
     fn watch_memory(&mut self) {
+        self.pass_letters();
         let most = self.memory.most();
         let Some((level, bytes)) = self.memory.look(clock::monotonic()) else { return };
         match level {
@@ -169,6 +242,9 @@ impl<'a> Control<'a> {
     }
 
     async fn drain(&mut self, workers: &[Running]) {
+        if std::mem::replace(&mut self.is_draining, true) {
+            return;
+        }
         self.retiring = workers.len();
         send_all(workers, || Command::Drain).await;
     }
@@ -197,43 +273,98 @@ impl<'a> Control<'a> {
                 }
             }
             ToProxy::Disallowed { source } => self.shared.bans.disallow(source),
+            ToProxy::InForce => {
+                let in_force = descriptors.into_iter().next().context("the guard sent nothing");
+                match in_force.and_then(|sealed| Ok(unseal::<InForce>(sealed)?)) {
+                    Ok(in_force) => {
+                        self.configurations.in_force().take_in_force(&in_force, &self.shared.bans);
+                        send_all(workers, || Command::CloseBanned).await;
+                    }
+                    Err(error) => {
+                        let error = error.context("bans made or lifted without a guard are not known");
+                        return self.is_outdated(&error);
+                    }
+                }
+            }
             ToProxy::Probation { source, until } => {
                 self.snapshot().detector.watch(source, until, clock::monotonic());
             }
-            ToProxy::ReopenLogs { output } => {
-                if let Some(log) = descriptors.into_iter().next() {
-                    self.sink.reopen(output.into(), File::from(log));
-                }
-            }
+            ToProxy::ReopenLogs { output } => match descriptors.into_iter().next() {
+                Some(log) => self.sink.reopen(output.into(), File::from(log)),
+                None => tracing::error!(output, "an access log stays as it was: the guard's file did not come"),
+            },
             ToProxy::Files => {
                 let files = descriptors.into_iter().next().context("the guard sent no files");
-                let files = files.and_then(|file| Ok(unseal(file)?));
-                match files.and_then(|files| self.snapshot().renew(files)) {
+                match files.and_then(|file| self.configurations.renew(unseal(file)?)) {
                     Ok(others) => {
-                        self.configurations.in_force().renew_upstream_tls();
+                        self.serve_cluster(self.configurations.in_force());
                         if others {
                             send_all(workers, || Command::Reverify).await;
                         }
                     }
-                    Err(error) => tracing::error!("new TLS files are not in force: {error:#}"),
+                    Err(error) => {
+                        return self.is_outdated(&error.context("changed files of TLS or keys cannot be used"));
+                    }
                 }
             }
-            ToProxy::Telemetry => {
-                if let Some(socket) = descriptors.into_iter().next() {
-                    self.telemetry.adopt(socket);
-                }
+            ToProxy::CredentialChanges(changes) => {
+                credentials::change(self.tables(), changes);
+                send_all(workers, || Command::Recheck).await;
             }
+            ToProxy::Credentials { replaces } => {
+                if let Err(error) = credentials::load(self.tables(), descriptors.into_iter().next(), replaces) {
+                    // It would go on taking what is revoked.
+                    return self.is_outdated(&error.context("API keys and revocations cannot be read"));
+                }
+                send_all(workers, || Command::Recheck).await;
+            }
+            ToProxy::Telemetry => match descriptors.into_iter().next() {
+                Some(socket) => self.telemetry.adopt(socket),
+                None => tracing::error!("the observer hears nothing of this proxy: its socket did not come"),
+            },
             ToProxy::Score { number, address } => {
                 let source = Source::of(address, self.snapshot().settings.ipv6_prefix);
-                let scores = self.snapshot().detector.scores(source, clock::monotonic());
-                self.say(&ToGuard::Score { number, scores }).await;
+                let detector = &self.snapshot().detector;
+                let scores = detector.scores(source, clock::monotonic());
+                let profile = detector.profile(source, clock::monotonic()).map(Box::new);
+                let asked = Question::Show(vec![("address".to_owned(), address.to_string())]);
+                let (limits, _) = limits::answer(self.configurations.in_force(), &asked, clock::monotonic());
+                self.guard.say(ToGuard::Score { number, scores, limits, profile });
+            }
+            ToProxy::Profiles { number, most } => {
+                let detector = &self.snapshot().detector;
+                let rows = detector.keeps_profiles().then(|| detector.top(most.into(), clock::monotonic()));
+                self.guard.say(ToGuard::Profiles { number, rows });
+            }
+            ToProxy::Explain { number, question } => {
+                self.explaining.begin(number, question, Arc::clone(self.configurations.in_force()), self.shared);
+            }
+            ToProxy::Limits { number, question } => {
+                let (rows, more) = limits::answer(self.configurations.in_force(), &question, clock::monotonic());
+                self.guard.say(ToGuard::Limits { number, rows, more });
+            }
+            ToProxy::QuotaUsed(report) => {
+                if let Some(limits) = &self.snapshot().limits {
+                    limits.take(&report, clock::monotonic());
+                }
+            }
+            ToProxy::Quotas => {
+                let limits = self.configurations.limits();
+                if let Err(error) = quotas::restore(limits, descriptors.into_iter().next()) {
+                    // It would give everybody another quota.
+                    return self.is_outdated(&error.context("what was used up of quotas is not known"));
+                }
             }
             ToProxy::Barrier { number } if self.retiring > 0 || self.configuring > 0 => self.barrier = Some(number),
-            ToProxy::Barrier { number } => self.say(&ToGuard::Ack { number }).await,
-            ToProxy::Promoted { what } => match &self.snapshot().address_limit {
-                Some(limit) if what == ADDRESS_LIMIT => limit.enforce(),
-                _ => {}
-            },
+            ToProxy::Barrier { number } => self.guard.say(ToGuard::Ack { number }),
+            ToProxy::Ping { number, heard } => {
+                self.guard.say(ToGuard::Pong { number });
+                self.shared.asks.answer(number, heard);
+            }
+            ToProxy::Promoted { what } => self.snapshot().enforce(&what),
+            ToProxy::RevocationsStale(is_stale) => self.tables().set_stale(is_stale),
+            ToProxy::Letter(letter) => self.shared.cluster.mail().change(letter),
+            ToProxy::WholeLetter(part, of, letter) => self.shared.cluster.mail().part(part, of, letter),
             ToProxy::Stopping => self.shared.is_stopping.store(true, Ordering::Relaxed),
             ToProxy::Listen { listener } => {
                 if let Err(error) = self.configurations.listen(listener, descriptors) {
@@ -241,14 +372,15 @@ impl<'a> Control<'a> {
                 }
             }
             ToProxy::Configure { reload } => {
-                if let Err(error) = self.configurations.begin(reload, descriptors.into_iter().next()) {
-                    self.say(&ToGuard::NotConfigured { reload, reason: reason(&error) }).await;
+                if let Err(error) = self.configurations.begin(reload, descriptors) {
+                    self.guard.say(ToGuard::NotConfigured { reload, reason: reason(&error) });
                 }
             }
             ToProxy::Abort { reload } => self.configurations.abort(reload),
-            ToProxy::Commit { reload } => match self.configurations.commit(reload) {
+            ToProxy::Commit { reload } => match self.configurations.commit(reload, self.sink) {
                 Some((compiled, sockets)) => {
                     self.memory.limit(&compiled.snapshot.settings);
+                    self.keep_keys(&compiled).await;
                     self.configuring += workers.len();
                     for (worker, sockets) in workers.iter().zip(sockets) {
                         let command = Command::Configure { compiled: Arc::clone(&compiled), sockets };
@@ -263,62 +395,7 @@ impl<'a> Control<'a> {
         false
     }
 
-    /// Tells the observer what has changed, if there is one. Nobody waits for it.
-    fn tell_observer(&mut self, serves: bool) {
-        if !self.telemetry.has_observer() {
-            return;
-        }
-        let upstreams = &self.configurations.in_force().upstreams;
-        let pools = upstreams.iter().map(|upstream| (upstream.state.idle(), upstream.state.pending()));
-        let pools: Vec<_> = pools.collect();
-        let upstreams: Vec<_> = upstreams.iter().map(|upstream| upstream.state.report()).collect();
-        self.telemetry.tell(&Current {
-            serves: serves && !self.shared.is_stopping.load(Ordering::Relaxed),
-            connections: self.shared.connections.load(Ordering::Relaxed),
-            memory: self.memory.size(),
-            upstreams: &upstreams,
-            lost_traces: self.shared.lost_traces.load(Ordering::Relaxed),
-            pools: &pools,
-        });
-    }
-
-    /// Tells the guard of upstreams whose state has changed.
-    async fn tell_upstreams(&mut self) {
-        for (report, told) in self.configurations.upstreams() {
-            if self.channel.send(&ToGuard::Upstream(Box::new(report.clone())), &[]).await.is_ok() {
-                *told = Some(report);
-            }
-        }
-    }
-
-    /// Tells the guard what was lost, if anything was.
-    async fn tell_lost(&mut self) {
-        let lines = self.sink.dropped();
-        let mut log_lines = lines;
-        for (count, told) in log_lines.iter_mut().zip(self.told_lines) {
-            *count = count.saturating_sub(told);
-        }
-        let lost = Lost {
-            asks: self.shared.lost_asks.swap(0, Ordering::Relaxed),
-            log_lines,
-            connections: self.shared.lost_connections.swap(0, Ordering::Relaxed),
-            shed: self.shared.shed.swap(0, Ordering::Relaxed),
-            at_accept: self.shared.bans.take_lost(),
-        };
-        self.told_lines = lines;
-        self.telemetry.add_lost(lost);
-        if lost != Lost::default() && self.channel.send(&ToGuard::Lost(lost), &[]).await.is_err() {
-            tracing::warn!(?lost, "the guard could not be told what was lost");
-        }
-    }
-
-    async fn tell_counted(&mut self) {
-        if let Some(message) = self.delta.message(self.shared.connections.load(Ordering::Relaxed)) {
-            self.say(&message).await;
-        }
-    }
-
-    async fn handle_event(&mut self, event: Event, workers: usize) {
+    fn handle_event(&mut self, event: Event, workers: usize) {
         let message = match event {
             Event::BanRequest(ask) => ToGuard::BanRequest(Box::new(ask)),
             Event::Counted(counted) => {
@@ -328,10 +405,14 @@ impl<'a> Control<'a> {
             Event::Traced(traces) => return self.telemetry.tell_traces(traces, &self.shared.lost_traces),
             Event::Measured(deltas) => return deltas.into_iter().for_each(|delta| self.telemetry.add_measured(delta)),
             Event::Good(clients) => ToGuard::Good(clients),
+            Event::PlanMembers(members) => ToGuard::PlanMembers(members),
             Event::Refused(bans) => ToGuard::Refused(bans),
-            Event::WouldRefuse(limit::ShadowRefusals { requests, sources }) => {
+            Event::WouldRefuse(limit, ShadowRefusals { requests, sources }) => {
                 let sources = sources.into_iter().map(|source| Shadowed { source }).collect();
-                ToGuard::WouldRefuse { requests, sources }
+                ToGuard::WouldRefuse { limit: limit.to_string(), requests, sources }
+            }
+            Event::WouldDeny(ShadowDenials { what, requests, principals }) => {
+                ToGuard::WouldDeny { what: what.to_string(), requests, principals }
             }
             Event::Closed { ban, connections } => {
                 let Some((waiting, total)) = self.closing.get_mut(&ban) else { return };
@@ -346,7 +427,7 @@ impl<'a> Control<'a> {
             }
             Event::Retired => {
                 self.retiring = self.retiring.saturating_sub(1);
-                return self.acknowledge().await;
+                return self.acknowledge();
             }
             Event::Configured => {
                 self.configuring = self.configuring.saturating_sub(1);
@@ -354,9 +435,9 @@ impl<'a> Control<'a> {
                     return;
                 }
                 // The guard knows the upstreams before it says that the proxy serves.
-                self.tell_upstreams().await;
+                self.tell_upstreams();
                 if std::mem::replace(&mut self.is_ready, true) {
-                    return self.acknowledge().await;
+                    return self.acknowledge();
                 }
                 ToGuard::Ready
             }
@@ -365,17 +446,17 @@ impl<'a> Control<'a> {
                 if self.started < workers {
                     return;
                 }
-                ToGuard::Configured { reload: 0 }
+                ToGuard::Configured { reload: STARTED_WITH }
             }
         };
-        self.say(&message).await;
+        self.guard.say(message);
     }
 
     /// Tells the guard that everything before the last barrier is in force, if workers were waited for.
-    async fn acknowledge(&mut self) {
+    fn acknowledge(&mut self) {
         let is_done = self.retiring == 0 && self.configuring == 0;
         if let Some(number) = self.barrier.take_if(|_| is_done) {
-            self.say(&ToGuard::Ack { number }).await;
+            self.guard.say(ToGuard::Ack { number });
         }
     }
 
@@ -383,116 +464,11 @@ impl<'a> Control<'a> {
     fn snapshot(&self) -> &Snapshot {
         &self.configurations.in_force().snapshot
     }
-
-    async fn say(&self, message: &ToGuard) {
-        if self.channel.send(message, &[]).await.is_err() {
-            self.shared.lost_asks.fetch_add(1, Ordering::Relaxed);
-        }
-    }
 }
 
 /// Sends a command to every worker. A worker that has ended needs none.
 async fn send_all(workers: &[Running], command: impl Fn() -> Command) {
     for worker in workers {
         worker.commands.send(command()).await.unwrap_or_default();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::fd::OwnedFd;
-
-    use super::*;
-    use crate::{
-        message::{Bundle, channel},
-        proxy::{
-            bans::enforced::EnforcedBans,
-            generation::{Compiled, ProcessLimits},
-        },
-    };
-
-    const CONFIGURATION: &str = "[guard]\ninterfaces = []\n[[listener]]\naddress = \"127.0.0.1:443\"\n\
-        [[route]]\npath = \"/\"\nmethods = [\"GET\"]\nrequire = [\"public\"]\nrespond = { status = 200 }\n";
-
-    /// What the guard hears from a proxy of two workers when it sends `messages` and they send `events`.
-    fn heard(messages: &[ToProxy], events: Vec<Event>) -> Vec<ToGuard> {
-        let bundle = Bundle {
-            path: "gateway.toml".into(),
-            text: CONFIGURATION.to_owned(),
-            files: Vec::new(),
-            bans: Vec::new(),
-            allows: Vec::new(),
-            probations: Vec::new(),
-            tickets: None,
-            promoted: Vec::new(),
-            log_key: [0; 32],
-        };
-        let limits = ProcessLimits { descriptors: 1_000, workers: 2 };
-        let compiled = Arc::new(Compiled::new(&bundle, None, limits).unwrap());
-        let shared = Arc::new(Shared::new(EnforcedBans::new(64, &[], &[], 0)));
-        let null = || OwnedFd::from(File::options().write(true).open("/dev/null").unwrap());
-        let sink = Sink::start(&compiled.snapshot.access_log.outputs, [File::from(null())]).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let (left, right) = channel::pair().unwrap();
-            let (guard, proxy) = (Channel::new(left).unwrap(), Channel::new(right).unwrap());
-            let report = sandbox::Report { capabilities: Vec::new(), landlock: String::new(), seccomp: 0 };
-            let configurations = Configurations::new(compiled, Vec::new(), limits).unwrap();
-            let mut control = Control::new(&proxy, &shared, &sink, Memory::open(), report, configurations);
-            let workers: Vec<_> = (0..2)
-                .map(|_| Running { commands: mpsc::channel(8).0, thread: std::thread::spawn(|| Ok(())) })
-                .collect();
-            for message in messages {
-                guard.send(message, &[]).await.unwrap();
-                let (message, descriptors) = proxy.receive().await.unwrap().unwrap();
-                if control.handle(message, descriptors, &workers).await {
-                    control.drain(&workers).await;
-                }
-            }
-            for event in events {
-                control.handle_event(event, workers.len()).await;
-            }
-            drop(control);
-            drop(proxy);
-            let mut heard = Vec::new();
-            while let Ok(Some((message, _))) = guard.receive().await {
-                heard.push(message);
-            }
-            heard
-        })
-    }
-
-    #[track_caller]
-    fn check(messages: &[ToProxy], events: Vec<Event>, expect: &str) {
-        let case = format!("{messages:?} {events:?}");
-        assert_eq!(format!("{:?}", heard(messages, events)), expect, "{case}");
-    }
-
-    #[test]
-    fn a_drain_is_confirmed_once_nobody_accepts_any_more() {
-        let barrier = |number| ToProxy::Barrier { number };
-        let retired = |count| std::iter::repeat_with(|| Event::Retired).take(count).collect();
-        check(&[barrier(7)], Vec::new(), "[Ack { number: 7 }]");
-        check(&[ToProxy::Drain, barrier(7)], Vec::new(), "[]");
-        check(&[ToProxy::Drain, barrier(7)], retired(1), "[]");
-        check(&[ToProxy::Drain, barrier(7)], retired(2), "[Ack { number: 7 }]");
-        check(&[ToProxy::Drain, barrier(7), barrier(8)], retired(2), "[Ack { number: 8 }]");
-    }
-
-    #[test]
-    fn what_every_worker_says_is_told_once() {
-        let closed = |connections| Event::Closed { ban: 3, connections };
-        let banned = ToProxy::Banned { id: 3, source: "192.0.2.1".parse().unwrap(), expires: u64::MAX };
-        let commit = |reload| ToProxy::Commit { reload };
-        let started = || vec![Event::Started, Event::Started];
-        check(&[], vec![Event::Started], "[]");
-        check(&[], started(), "[Configured { reload: 0 }]");
-        check(&[commit(0)], vec![Event::Configured], "[]");
-        check(&[commit(0)], vec![Event::Configured, Event::Configured], "[Ready]");
-        // Nothing else than what is compiled comes into force.
-        check(&[commit(7), ToProxy::Barrier { number: 1 }], Vec::new(), "[Ack { number: 1 }]");
-        check(&[commit(0), ToProxy::Barrier { number: 1 }], vec![Event::Configured], "[]");
-        check(std::slice::from_ref(&banned), vec![closed(2)], "[]");
-        check(&[banned], vec![closed(2), closed(5)], "[Closed { ban: 3, connections: 7 }]");
     }
 }

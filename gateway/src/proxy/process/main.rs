@@ -1,25 +1,32 @@
 //! `gateway proxy`, the unprivileged process, from start to end. The guard sends it everything. It gives up the rights
 //! that it has left, and only then starts threads and reads from the network.
 
-use std::{fs::File, io, net::TcpListener, os::fd::AsFd as _, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    fs::File,
+    io,
+    net::TcpListener,
+    os::fd::AsFd as _,
+    process::ExitCode,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail};
 use tokio::sync::mpsc;
 
 use super::{
     configurations::Configurations,
-    control::{Control, Running},
+    control::Control,
+    guard_link::GuardLink,
     memory::Memory,
-    scheduling, worker_thread,
+    scheduling,
+    worker_thread::{self, Running},
 };
 use crate::{
-    clock,
+    clock::Now,
     log::sink::Sink,
-    message::{
-        ADDRESS_LIMIT, Bundle, ToGuard, ToProxy,
-        channel::{Channel, Sender},
-        sealed::unseal,
-    },
+    message::{Bundle, ToGuard, ToProxy, sealed::unseal},
+    os, program_log,
     proxy::{
         bans::enforced::EnforcedBans,
         generation::{Compiled, ProcessLimits},
@@ -34,14 +41,11 @@ const LAST_LINES: Duration = Duration::from_secs(5);
 /// The most commands or events that wait for one thread.
 const QUEUE: usize = 4_096;
 
-/// `gateway proxy`: the process that the guard starts, with its [`Channel`] as standard input. Exits with 0 once it
-/// has drained, with 1 if it cannot start.
+/// `gateway proxy`: the process that the launcher starts for the guard, with its channel as standard input. Exits with 0
+/// once it has drained, with 1 if it cannot start.
 pub fn main() -> ExitCode {
     // Libraries warn of what clients do; clients could fill the disk with these lines.
-    let filter = tracing_subscriber::EnvFilter::new("info,h2=error,rustls=error");
-    let log = tracing_subscriber::fmt().json().flatten_event(true).with_writer(io::stderr).with_env_filter(filter);
-    // A second call in the same process changes nothing.
-    log.try_init().unwrap_or_default();
+    program_log::start(tracing_subscriber::EnvFilter::new("info,h2=error,rustls=error"));
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -54,22 +58,25 @@ pub fn main() -> ExitCode {
 fn run() -> anyhow::Result<()> {
     // The kernel names a program that is run by its descriptor after the number.
     rustix::thread::set_name(c"gateway-proxy").unwrap_or_default();
-    let socket = io::stdin().as_fd().try_clone_to_owned().context("cannot duplicate the channel to the guard")?;
+    if let Err(error) = os::begin_under_launcher() {
+        tracing::warn!(%error, "the proxy may outlive its launcher");
+    }
+    let launcher = io::stdin().as_fd().try_clone_to_owned().context("cannot duplicate the channel to the launcher")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let asks = socket.try_clone().map(Sender::new);
-        let channel = Channel::new(socket)
-            .context("standard input is not the channel to the guard; only the guard starts this command")?;
-        match prepare(&channel).await {
+        let (mut guard, asks) = GuardLink::meet(launcher)
+            .await
+            .context("standard input is not the channel to the launcher; only the launcher starts this command")?;
+        match prepare(&guard).await {
             Ok(prepared) => {
-                // Without it the control thread passes on the bans that workers ask for.
-                asks.map(|asks| prepared.shared.asks.set(asks).unwrap_or_default()).unwrap_or_default();
-                serve(&channel, prepared).await
+                // Nobody has asked for anything yet.
+                drop(prepared.shared.asks.begin(asks));
+                serve(&mut guard, prepared).await
             }
             Err(error) => {
                 let reason = format!("{error:#}");
                 let reason = reason.lines().collect::<Vec<_>>().join(" ");
-                channel.send(&ToGuard::Failed { reason }, &[]).await.unwrap_or_default();
+                guard.say_last(ToGuard::Failed { reason }).await;
                 Err(error)
             }
         }
@@ -86,8 +93,8 @@ struct Prepared {
 }
 
 /// Receives everything, compiles it, and gives up every right. No thread exists yet, so none keeps a right.
-async fn prepare(channel: &Channel) -> anyhow::Result<Prepared> {
-    let Some((ToProxy::Start { workers, listeners }, descriptors)) = channel.receive::<ToProxy>().await? else {
+async fn prepare(guard: &GuardLink) -> anyhow::Result<Prepared> {
+    let Some((ToProxy::Start { workers, listeners }, descriptors)) = guard.receive().await? else {
         bail!("the guard did not say how to start");
     };
     let mut descriptors = descriptors.into_iter();
@@ -95,7 +102,7 @@ async fn prepare(channel: &Channel) -> anyhow::Result<Prepared> {
     let logs = descriptors.map(File::from).collect();
     let bundle: Bundle = unseal(bundle).context("cannot read the configuration that the guard sent")?;
     let workers = usize::from(workers).max(1);
-    let sockets = receive_sockets(channel, workers.saturating_mul(usize::from(listeners))).await?;
+    let sockets = receive_sockets(guard, workers.saturating_mul(usize::from(listeners))).await?;
     let limits = ProcessLimits { descriptors: raise_descriptor_limit(), workers };
     let mut memory = Memory::open();
     let report = sandbox::proxy(&[]).context("cannot give up rights")?;
@@ -105,27 +112,24 @@ async fn prepare(channel: &Channel) -> anyhow::Result<Prepared> {
     if let Some(chain) = bundle.tickets {
         snapshot.tickets.adopt(chain);
     }
-    for probation in &bundle.probations {
-        snapshot.detector.watch(probation.source, probation.until, clock::monotonic());
-    }
-    if let Some(limit) =
-        snapshot.address_limit.as_ref().filter(|_| bundle.promoted.iter().any(|it| it == ADDRESS_LIMIT))
-    {
-        limit.enforce();
+    for keys in &bundle.keys {
+        let (document, now) = (keys.document.as_bytes(), Now::read());
+        snapshot.authenticators.adopt(&keys.issuer, &keys.source, document, keys.confirmed, now);
     }
     memory.limit(&snapshot.settings);
-    let bans = EnforcedBans::new(snapshot.settings.ipv6_prefix, &bundle.bans, &bundle.allows, clock::monotonic());
+    let bans = EnforcedBans::new(snapshot.settings.ipv6_prefix);
+    compiled.take_in_force(&bundle.in_force, &bans);
     let configurations = Configurations::new(Arc::new(compiled), sockets, limits)?;
     let shared = Arc::new(Shared::new(bans));
     Ok(Prepared { shared, configurations, workers, memory, sandbox: report, logs })
 }
 
 /// The listening sockets that the guard sends, each with the position of its listener.
-async fn receive_sockets(channel: &Channel, mut missing: usize) -> anyhow::Result<Vec<(u16, TcpListener)>> {
+async fn receive_sockets(guard: &GuardLink, mut missing: usize) -> anyhow::Result<Vec<(u16, TcpListener)>> {
     let mut sockets = Vec::new();
     // A message carries a limited number of sockets; with more workers a listener takes several messages.
     while missing > 0 {
-        let Some((ToProxy::Listen { listener }, descriptors)) = channel.receive::<ToProxy>().await? else {
+        let Some((ToProxy::Listen { listener }, descriptors)) = guard.receive().await? else {
             bail!("the guard sent too few listening sockets");
         };
         missing = match missing.checked_sub(descriptors.len()) {
@@ -151,7 +155,7 @@ fn raise_descriptor_limit() -> usize {
 }
 
 /// Starts the workers, and runs the control thread until they have ended.
-async fn serve(channel: &Channel, prepared: Prepared) -> anyhow::Result<()> {
+async fn serve(guard: &mut GuardLink, prepared: Prepared) -> anyhow::Result<()> {
     let Prepared { shared, configurations, workers: many, memory, sandbox, logs } = prepared;
     let sink = Sink::start(&configurations.in_force().snapshot.access_log.outputs, logs)?;
     let (events, from_workers) = mpsc::channel(QUEUE);
@@ -164,15 +168,17 @@ async fn serve(channel: &Channel, prepared: Prepared) -> anyhow::Result<()> {
             (Arc::clone(&shared), Arc::clone(compiled), sink.clone(), events.clone());
         let thread = std::thread::Builder::new().name(format!("worker-{index}"));
         let cores = cores.clone();
+        let ticks = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&ticks);
         let thread = thread.spawn(move || {
             scheduling::pin(index, &cores);
-            worker_thread::run(shared, compiled, sink, events, queue)
+            worker_thread::run(shared, compiled, sink, events, queue, counted)
         })?;
-        workers.push(Running { commands, thread });
+        workers.push(Running { commands, ticks, thread });
     }
     drop(events);
-    let mut control = Control::new(channel, &shared, &sink, memory, sandbox, configurations);
-    control.run(&workers, from_workers).await;
+    let mut control = Control::new(guard, &shared, &sink, memory, sandbox, configurations);
+    control.run(&workers, from_workers).await?;
     drop(control);
     for Running { thread, .. } in workers {
         if !matches!(thread.join(), Ok(Ok(()))) {
@@ -192,15 +198,14 @@ mod tests {
     use std::os::fd::BorrowedFd;
 
     use super::*;
-    use crate::message::{MAX_DESCRIPTORS, channel};
+    use crate::message::MAX_DESCRIPTORS;
 
     /// Sends sockets of two listeners, so many in each message, and tells how many came of each.
     #[track_caller]
     fn check(missing: usize, messages: &[(u16, usize)], expect: Option<usize>) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let got = runtime.block_on(async {
-            let (left, right) = channel::pair().unwrap();
-            let (guard, proxy) = (Channel::new(left).unwrap(), Channel::new(right).unwrap());
+            let (guard, proxy, _launcher) = GuardLink::linked().await;
             let socket = TcpListener::bind("127.0.0.1:0").unwrap();
             for (listener, count) in messages {
                 let descriptors: Vec<BorrowedFd<'_>> = vec![socket.as_fd(); *count];

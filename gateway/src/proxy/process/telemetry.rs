@@ -12,16 +12,24 @@ use std::{
 };
 
 use crate::{
+    admission::{self, ClassSum, Shed},
+    auth::introspection::{Introspection, RESULTS},
+    limit::{self, bandwidth::Bandwidth},
     log::drops::DropReason,
     message::{
-        ANSWERS, Counted, Lost, ServerState, UpstreamReport,
+        ANSWERS, Counted, KeptKeys, KeySetReport, Lost, ServerState, UpstreamReport, add_counts,
         channel::Sender,
+        cluster::StoreReport,
         telemetry::{self, Histogram, MAX_TRACES, Metric, Report, Samples, Trace},
     },
-    proxy::worker::measures::{Delta, Handshake, RequestsDelta},
+    proxy::{
+        lookup::news::News,
+        worker::measures::{Delta, Handshake, RequestsDelta},
+    },
     refusal::Reject,
     sandbox,
     signal::Signal,
+    validate::waf::WafSum,
 };
 
 /// The sums, and whom they are told.
@@ -36,8 +44,22 @@ pub(super) struct Telemetry {
     handshakes: [u64; Handshake::ALL.len()],
     authenticated: u64,
     lost: Lost,
+    /// By issuer.
+    keys: BTreeMap<String, FetchedKeys>,
+    /// By introspection server: what became of requests with its tokens, and whether it is left alone.
+    introspections: BTreeMap<String, ([u64; RESULTS.len()], bool)>,
     /// As it was told last.
     serves: bool,
+}
+
+/// The fetched keys of an issuer.
+#[derive(Default)]
+struct FetchedKeys {
+    fetches: BTreeMap<&'static str, u64>,
+    unknown: u64,
+    report: KeySetReport,
+    /// As the guard keeps them.
+    kept: Option<KeptKeys>,
 }
 
 #[derive(Default)]
@@ -54,9 +76,28 @@ pub(super) struct Current<'a> {
     pub(super) connections: usize,
     pub(super) memory: Option<u64>,
     pub(super) upstreams: &'a [UpstreamReport],
+    /// Uses of deprecated operations: the API, the operation, how often.
+    pub(super) deprecated: &'a [(String, String, u64)],
+    pub(super) limits: &'a [limit::report::Sum],
+    pub(super) classes: &'a [ClassSum],
+    pub(super) wafs: &'a [WafSum],
+    pub(super) bandwidth: &'a Bandwidth,
+    pub(super) quotas: &'a [limit::report::Warnings],
     pub(super) lost_traces: u64,
-    /// Of each of them: idle connections, and requests that wait for one.
-    pub(super) pools: &'a [(u64, u64)],
+    /// Bytes of the access log that wait for its outputs.
+    pub(super) log_waiting: usize,
+    /// Requests that wait for something to be looked up, and those that got no answer.
+    pub(super) lookups: (u64, u64),
+    /// Connections marked for the fast lane, and how often one was not because its principal has enough.
+    pub(super) fast_lane: (u64, u64),
+    /// How it is with the store between machines; `None`: there is no cluster.
+    pub(super) store: Option<&'a StoreReport>,
+    /// Of each of them: idle connections, those that carry requests, and requests that wait for one.
+    pub(super) pools: &'a [(u64, u64, u64)],
+    /// Workers that do not run, and how often that began.
+    pub(super) stalled: (u64, u64),
+    /// Of each of them, where requests at once are limited.
+    pub(super) concurrency: &'a [Option<admission::Report>],
 }
 
 impl Telemetry {
@@ -71,6 +112,8 @@ impl Telemetry {
             handshakes: Default::default(),
             authenticated: 0,
             lost: Lost::default(),
+            keys: BTreeMap::new(),
+            introspections: BTreeMap::new(),
             serves: false,
         }
     }
@@ -92,22 +135,47 @@ impl Telemetry {
                 None => drop(self.refused.insert(label.clone(), *count)),
             }
         }
-        add(&mut self.signals, &counted.signals);
+        add_counts(&mut self.signals, &counted.signals);
     }
 
     /// Adds what a worker has measured.
     pub(super) fn add_measured(&mut self, delta: Delta) {
         add_requests(&mut self.routes, delta.routes);
         add_requests(&mut self.upstreams, delta.upstreams);
-        add(&mut self.handshakes, &delta.handshakes);
+        add_counts(&mut self.handshakes, &delta.handshakes);
         self.authenticated = self.authenticated.saturating_add(delta.authenticated);
+    }
+
+    /// Adds a fetch of keys.
+    pub(super) fn add_fetch(&mut self, news: &News, report: KeySetReport, kept: Option<KeptKeys>) {
+        let keys = self.keys.entry(report.issuer.clone()).or_default();
+        *keys.fetches.entry(news.result).or_default() += 1;
+        keys.unknown = keys.unknown.saturating_add(news.asked);
+        keys.report = report;
+        keys.kept = kept.or(keys.kept.take());
+    }
+
+    /// The keys of all issuers, as the guard is told of them.
+    pub(super) fn fetched_keys(&self) -> impl Iterator<Item = (&KeySetReport, Option<&KeptKeys>)> {
+        self.keys.values().map(|keys| (&keys.report, keys.kept.as_ref()))
+    }
+
+    /// Adds what became of requests with opaque tokens.
+    pub(super) fn add_introspections(&mut self, introspection: &Introspection) {
+        // What is configured no more is left alone no more, and has its counts.
+        self.introspections.values_mut().for_each(|(_, is_paused)| *is_paused = false);
+        for (server, counts, is_paused) in introspection.take_counts() {
+            let known = self.introspections.entry(server.to_owned()).or_default();
+            add_counts(&mut known.0, &counts);
+            known.1 = is_paused;
+        }
     }
 
     /// Adds what was lost.
     pub(super) fn add_lost(&mut self, lost: Lost) {
         let Lost { asks, log_lines, connections, shed, at_accept } = lost;
         self.lost.asks = self.lost.asks.saturating_add(asks);
-        add(&mut self.lost.log_lines, &log_lines);
+        add_counts(&mut self.lost.log_lines, &log_lines);
         self.lost.connections = self.lost.connections.saturating_add(connections);
         self.lost.shed = self.lost.shed.saturating_add(shed);
         self.lost.at_accept = self.lost.at_accept.saturating_add(at_accept);
@@ -149,6 +217,8 @@ impl Telemetry {
     fn samples(&self, current: &Current<'_>) -> Samples {
         let mut samples = Samples::default();
         samples.level(Metric::Connections, &[], u64::try_from(current.connections).unwrap_or(u64::MAX));
+        samples.level(Metric::WorkersStalled, &[], current.stalled.0);
+        samples.count(Metric::WorkerStalls, &[], current.stalled.1);
         if let Some(bytes) = current.memory {
             samples.level(Metric::Memory, &["proxy"], bytes);
         }
@@ -162,6 +232,9 @@ impl Telemetry {
         }
         for (label, count) in &self.refused {
             samples.count(Metric::Refusals, &[label], *count);
+        }
+        for (api, operation, count) in current.deprecated {
+            samples.count(Metric::DeprecatedCalls, &[api.as_str(), operation.as_str()], *count);
         }
         samples.count(Metric::Authentications, &["accepted"], self.authenticated);
         for reject in Reject::ALL.iter().filter(|reject| reject.row().status == http::StatusCode::UNAUTHORIZED) {
@@ -179,13 +252,40 @@ impl Telemetry {
             }
             samples.histogram(Metric::UpstreamDuration, &[name], upstream.durations.clone());
         }
+        for (issuer, keys) in &self.keys {
+            for (result, count) in &keys.fetches {
+                samples.count(Metric::KeyFetches, &[issuer, result], *count);
+            }
+            samples.count(Metric::UnknownKeys, &[issuer], keys.unknown);
+            samples.level(Metric::Keys, &[issuer], keys.report.keys.into());
+            samples.level(Metric::KeysConfirmed, &[issuer], keys.report.confirmed / 1_000);
+            samples.is(Metric::KeysUsable, &[issuer], keys.report.usable);
+        }
+        for (server, (counts, is_paused)) in &self.introspections {
+            for (result, count) in RESULTS.iter().zip(counts) {
+                samples.count(Metric::Introspections, &[server, result], *count);
+            }
+            samples.is(Metric::IntrospectionPaused, &[server], *is_paused);
+        }
+        samples.level(Metric::FastLane, &[], current.fast_lane.0);
+        samples.count(Metric::FastLaneOver, &[], current.fast_lane.1);
+        samples.level(Metric::LookupsWaiting, &[], current.lookups.0);
+        samples.count(Metric::LookupsUnanswered, &[], current.lookups.1);
+        if let Some(store) = current.store {
+            samples.is(Metric::ClusterStoreUp, &[], store.reachable);
+            samples.count(Metric::ClusterCalls, &["answered"], store.calls.saturating_sub(store.failures));
+            samples.count(Metric::ClusterCalls, &["failed"], store.failures);
+            samples.count(Metric::ClusterAlone, &[], store.alone);
+            samples.count(Metric::ClusterLettersLost, &[], store.lost);
+        }
         samples.sandbox("proxy", &self.sandbox);
         for (signal, count) in Signal::ALL.iter().zip(self.signals) {
             samples.count(Metric::Signals, &[signal.name()], count);
         }
-        for (upstream, (idle, pending)) in current.upstreams.iter().zip(current.pools) {
+        for (upstream, (idle, busy, pending)) in current.upstreams.iter().zip(current.pools) {
             let name = upstream.name.as_str();
             samples.level(Metric::UpstreamIdle, &[name], *idle);
+            samples.level(Metric::UpstreamBusy, &[name], *busy);
             samples.level(Metric::UpstreamPending, &[name], *pending);
             for (server, now) in &upstream.servers {
                 for (state, text) in [
@@ -201,6 +301,48 @@ impl Telemetry {
             samples.count(Metric::UpstreamOverLimit, &[name], upstream.over_limit);
             samples.count(Metric::UpstreamWithoutServer, &[name], upstream.without_server);
         }
+        for (upstream, report) in current.upstreams.iter().zip(current.concurrency) {
+            let (name, Some(report)) = (upstream.name.as_str(), report) else { continue };
+            samples.level(Metric::UpstreamConcurrency, &[name], report.limit.into());
+            samples.level(Metric::UpstreamConcurrent, &[name, "in_flight"], report.in_flight.into());
+            samples.level(Metric::UpstreamConcurrent, &[name, "waiting"], report.waiting.into());
+            samples.seconds(Metric::UpstreamLatency, &[name], report.base);
+        }
+        for (direction, sum) in current.bandwidth.sums() {
+            samples.count(Metric::BandwidthBytes, &[&sum.name, direction], sum.counts.admitted);
+            samples.count(Metric::BandwidthWaits, &[&sum.name, direction], sum.counts.delayed);
+        }
+        for class in current.classes {
+            samples.count(Metric::PriorityRequests, &[&class.name, "served"], class.served);
+            for ((_, why), count) in Shed::ALL.iter().zip(class.shed) {
+                samples.count(Metric::PriorityRequests, &[&class.name, why], count);
+            }
+        }
+        for waf in current.wafs {
+            for (result, count) in waf.requests {
+                samples.count(Metric::WafRequests, &[&waf.name, result], count);
+            }
+            for (rule, count) in &waf.rules {
+                samples.count(Metric::WafMatches, &[&waf.name, rule], *count);
+            }
+        }
+        for limit in current.limits {
+            let (name, counts) = (&*limit.name, limit.counts);
+            for (result, count) in
+                [("admitted", counts.admitted), ("refused", counts.refused), ("shadow", counts.shadow)]
+            {
+                samples.count(Metric::LimitRequests, &[name, result], count);
+            }
+            samples.level(Metric::LimitKeys, &[name], limit.keys);
+            samples.level(Metric::LimitCapacity, &[name], limit.capacity);
+            samples.count(Metric::LimitDelayed, &[name], counts.delayed);
+            samples.count(Metric::LimitEvictions, &[name], counts.evicted);
+            samples.count(Metric::LimitShared, &[name], counts.shared);
+        }
+        for quota in current.quotas {
+            samples.count(Metric::QuotaWarnings, &[&quota.name], quota.crossings);
+            samples.level(Metric::QuotaReset, &[&quota.name], quota.end);
+        }
         let Lost { asks, log_lines, connections, shed, at_accept } = self.lost;
         for (what, count) in [
             ("asks", asks),
@@ -212,6 +354,7 @@ impl Telemetry {
         ] {
             samples.count(Metric::Lost, &[what], count);
         }
+        samples.level(Metric::AccessLogWaiting, &[], u64::try_from(current.log_waiting).unwrap_or(u64::MAX));
         for (reason, count) in DropReason::ALL.iter().zip(log_lines) {
             samples.count(Metric::AccessLogDropped, &[reason.name()], count);
         }
@@ -219,16 +362,10 @@ impl Telemetry {
     }
 }
 
-fn add(sums: &mut [u64], counts: &[u64]) {
-    for (sum, count) in sums.iter_mut().zip(counts) {
-        *sum = sum.saturating_add(*count);
-    }
-}
-
 fn add_requests(sums: &mut BTreeMap<Arc<str>, Requests>, deltas: Vec<RequestsDelta>) {
     for delta in deltas {
         let sum = sums.entry(delta.name).or_default();
-        add(&mut sum.answers, &delta.answers);
+        add_counts(&mut sum.answers, &delta.answers);
         sum.bytes_in = sum.bytes_in.saturating_add(delta.bytes_in);
         sum.bytes_out = sum.bytes_out.saturating_add(delta.bytes_out);
         sum.durations.add(&delta.durations);

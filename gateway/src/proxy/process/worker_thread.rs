@@ -4,7 +4,11 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     rc::Rc,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
     time::Duration,
 };
 
@@ -13,8 +17,9 @@ use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::scheduling::Scheduling;
 use crate::{
+    admission::Pressure,
     clock,
-    limit::AddressLimit,
+    limit::Limits,
     log::sink::{Lines, Sink},
     proxy::{
         connection::{Close, CloseReason, Connection, accept},
@@ -28,6 +33,14 @@ use crate::{
     },
 };
 
+/// A worker that runs.
+pub(in crate::proxy) struct Running {
+    pub(in crate::proxy) commands: mpsc::Sender<Command>,
+    /// How many ticks it has done: one that stops counting has come to a standstill.
+    pub(in crate::proxy) ticks: Arc<AtomicU64>,
+    pub(in crate::proxy) thread: thread::JoinHandle<io::Result<()>>,
+}
+
 /// How long the connections of a banned source may take to send what is being answered.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
@@ -38,6 +51,7 @@ pub(super) fn run(
     sink: Sink,
     events: mpsc::Sender<Event>,
     commands: mpsc::Receiver<Command>,
+    ticks: Arc<AtomicU64>,
 ) -> io::Result<()> {
     let mut random = [0; 8];
     aws_lc_rs::rand::fill(&mut random).map_err(|_unspecified| io::Error::other("no randomness"))?;
@@ -46,7 +60,7 @@ pub(super) fn run(
     tokio::task::LocalSet::new().block_on(&runtime, async {
         let worker = Worker::new(shared, &compiled, Lines::new(sink), events, first_id);
         drop(compiled);
-        serve(&worker, commands).await;
+        serve(&worker, commands, ticks).await;
         Ok(())
     })
 }
@@ -59,9 +73,9 @@ struct Accepting {
 
 /// Serves until the command to drain, then until the last connection is gone. It accepts connections once it is told by
 /// which listeners.
-async fn serve(worker: &Rc<Worker>, mut commands: mpsc::Receiver<Command>) {
+async fn serve(worker: &Rc<Worker>, mut commands: mpsc::Receiver<Command>, ticks: Arc<AtomicU64>) {
     let mut accepting: Vec<Accepting> = Vec::new();
-    let ticking = tokio::task::spawn_local(tick(Rc::clone(worker)));
+    let ticking = tokio::task::spawn_local(tick(Rc::clone(worker), ticks));
     worker.tell_surely(Event::Started).await;
     // A control thread that is gone means the same as the command to drain.
     while let Some(command) = commands.recv().await {
@@ -69,11 +83,13 @@ async fn serve(worker: &Rc<Worker>, mut commands: mpsc::Receiver<Command>) {
             Command::Close { ban, source, known } => {
                 tokio::task::spawn_local(close_banned(Rc::clone(worker), ban, source, known));
             }
+            Command::CloseBanned => close_all_banned(worker),
             Command::Configure { compiled, sockets } => {
                 configure(worker, &mut accepting, &compiled, sockets);
                 drop(compiled);
                 worker.tell_surely(Event::Configured).await;
             }
+            Command::Recheck => recheck(worker),
             Command::Reverify => worker.reverify(),
             Command::Drain => break,
         }
@@ -87,11 +103,16 @@ async fn serve(worker: &Rc<Worker>, mut commands: mpsc::Receiver<Command>) {
             tokio::time::sleep(deadline::TICK).await;
         }
     };
-    // A client that is banned during the drain is not served to the end.
+    // A client that is banned during the drain is not served to the end, nor one whose token is revoked.
     let closing = async {
         while let Some(command) = commands.recv().await {
-            if let Command::Close { ban, source, known } = command {
-                tokio::task::spawn_local(close_banned(Rc::clone(worker), ban, source, known));
+            match command {
+                Command::Close { ban, source, known } => {
+                    tokio::task::spawn_local(close_banned(Rc::clone(worker), ban, source, known));
+                }
+                Command::CloseBanned => close_all_banned(worker),
+                Command::Recheck => recheck(worker),
+                Command::Configure { .. } | Command::Drain | Command::Reverify => {}
             }
         }
         std::future::pending::<()>().await;
@@ -111,6 +132,12 @@ async fn serve(worker: &Rc<Worker>, mut commands: mpsc::Receiver<Command>) {
     }
     worker.tell_traces();
     worker.tell_surely(Event::Measured(worker.take_measured())).await;
+}
+
+/// Something was revoked.
+fn recheck(worker: &Worker) {
+    worker.review_fast_lane();
+    worker.each(|connection| connection.recheck());
 }
 
 /// Serves another configuration: listeners that it does not have accept no more, those of `sockets` begin to.
@@ -144,12 +171,14 @@ fn configure(
 const LATE: Duration = Duration::from_millis(100);
 
 /// At every tick: fires deadlines, sweeps connections and pools, and tells the control thread what was counted.
-async fn tick(worker: Rc<Worker>) {
+async fn tick(worker: Rc<Worker>, ticks: Arc<AtomicU64>) {
     let mut scheduling = Scheduling::new(clock::monotonic(), clock::thread());
     let mut interval = tokio::time::interval(deadline::TICK);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        if interval.tick().await.elapsed() > LATE {
+        let late = interval.tick().await.elapsed();
+        ticks.fetch_add(1, Ordering::Relaxed);
+        if late > LATE {
             // The worker could not run. What has arrived meanwhile is read before deadlines fire.
             tokio::time::sleep(deadline::TICK / 10).await;
         }
@@ -158,8 +187,21 @@ async fn tick(worker: Rc<Worker>) {
         scheduling.adapt(now, clock::thread());
         let generation = worker.generation();
         let settings = &generation.snapshot().settings;
+        if let (Some(overload), Some(classes)) = (&settings.priority.overload, &generation.snapshot().classes) {
+            let mut pressure = worker.pressure.get();
+            let late = u64::try_from(late.as_nanos()).unwrap_or(u64::MAX);
+            pressure.note(late, overload.delay, classes.count(), now);
+            worker.pressure.set(pressure);
+            if worker.is_nearly_full() {
+                let is_spare = |connection: &Connection| connection.is_idle() && !connection.is_known();
+                shut_all(&worker, Close::Graceful, CloseReason::Idle, is_spare);
+            }
+        } else if worker.pressure.get().is_on() {
+            worker.pressure.set(Pressure::default());
+        }
         worker.sweep_upstreams(now);
         worker.each(|connection| connection.sweep(now, &settings.timeouts, settings.drain));
+        worker.review_fast_lane();
         if worker.shared.is_tight.load(Ordering::Relaxed) {
             shut_all(&worker, Close::Graceful, CloseReason::Idle, Connection::is_idle);
         }
@@ -175,8 +217,15 @@ async fn tick(worker: Rc<Worker>) {
         if let Some(good) = worker.good_clients.take(now) {
             worker.tell(Event::Good(good));
         }
-        if let Some(would) = generation.snapshot().address_limit.as_deref().and_then(AddressLimit::would_refuse) {
-            worker.tell(Event::WouldRefuse(would));
+        if let Some(members) = worker.take_plan_members(now) {
+            worker.tell(Event::PlanMembers(members));
+        }
+        for would in generation.snapshot().would_deny() {
+            worker.tell(Event::WouldDeny(would));
+        }
+        let (limits, connections) = (&generation.snapshot().limits, &generation.snapshot().connection_limits);
+        for (limit, would) in limits.iter().flat_map(Limits::would_refuse).chain(connections.would_refuse()) {
+            worker.tell(Event::WouldRefuse(limit, would));
         }
     }
 }
@@ -198,6 +247,13 @@ async fn close_banned(worker: Rc<Worker>, ban: u64, source: Source, known: bool)
     let connections = u32::try_from(mine.len()).unwrap_or(u32::MAX);
     // This event must not be lost: the guard waits for it.
     worker.tell_surely(Event::Closed { ban, connections }).await;
+}
+
+/// Closes the connections of everybody who is banned now.
+fn close_all_banned(worker: &Worker) {
+    let now = clock::monotonic();
+    let is_banned = |connection: &Connection| worker.shared.bans.bans(connection.client.get().address.ip(), now);
+    shut_all(worker, Close::Graceful, CloseReason::Banned, is_banned);
 }
 
 fn shut_all(worker: &Worker, close: Close, why: CloseReason, which: impl Fn(&Connection) -> bool) {

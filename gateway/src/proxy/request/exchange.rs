@@ -4,28 +4,33 @@
 //! up. Where the access log is off, only refusals are logged: they are evidence. Every [`Reject`] with a Signal is noted
 //! before its response goes out.
 
-use std::{borrow::Cow, cell::Cell, rc::Rc, sync::Arc};
+use std::{borrow::Cow, rc::Rc, sync::Arc};
 
 use http::{HeaderMap, HeaderValue, Version, uri::PathAndQuery};
 
-use super::trace::{self, Recorder};
+use super::{
+    looked::Looked,
+    outcome::{CLIENT_LEFT, Outcome},
+    trace::{self, Recorder},
+};
 use crate::{
     auth::Identity,
+    authz::{Access, WouldDeny},
     client::{Client, forwarded::ForwardedInfo},
     clock::Now,
-    detect::BanRequest,
+    limit::Judged,
     log::{
         access::Served,
         line::{Line, Noted, Timings, pick, trace_id},
         text::hexadecimal,
     },
-    message::telemetry::{Step, Trace},
+    message::telemetry::{Step, Trace, label},
     proxy::{
         body::Incoming,
         connection::Connection,
         generation::ListenerRef,
         service::RequestLine,
-        timing::deadline,
+        timing::throttle::Throttle,
         upstream::Attempts,
         worker::{
             Worker,
@@ -35,13 +40,11 @@ use crate::{
     refusal::{Refusal, Reject, Row},
     request_id::RequestId,
     route::target::Target,
-    settings::timeouts::Timeouts,
+    settings::{timeouts::Timeouts, upstream::Upstream},
     signal::Signal,
     snapshot::{CompiledRoute, Snapshot},
+    validate::openapi::OperationId,
 };
-
-/// What the log says of a client that left before it was answered.
-const CLIENT_LEFT: u16 = 499;
 
 /// One exchange. It is written to the log when it is dropped.
 pub(in crate::proxy) struct Exchange {
@@ -58,13 +61,28 @@ pub(in crate::proxy) struct Exchange {
     pub(in crate::proxy) request: ReceivedRequest,
     pub(in crate::proxy) routing: Routing,
     pub(in crate::proxy) identity: Option<Arc<Identity>>,
+    /// The [`CredentialTables::epoch`](crate::auth::tables::CredentialTables::epoch) up to which it is known not to be revoked.
+    pub(super) epoch: u64,
     pub(in crate::proxy) outcome: Outcome,
+    /// What limits have said of it.
+    pub(super) limited: Judged,
+    /// How its bodies are held back, where they are.
+    pub(in crate::proxy) throttles: Throttles,
+    /// What rules ask of its head.
+    pub(super) looked: Looked,
     /// `None`: nothing is traced.
     pub(super) trace: Option<Box<Recorder>>,
     /// Whether it is an exchange: what happens on a connection outside of any request is told in the same way.
     counted: bool,
     /// What the access log says besides, where it does.
     noted: Option<Box<Noted>>,
+}
+
+/// How the bodies of an exchange are held back. `None`: they are not.
+#[derive(Default)]
+pub(in crate::proxy) struct Throttles {
+    pub(in crate::proxy) upload: Option<Box<Throttle>>,
+    pub(in crate::proxy) download: Option<Box<Throttle>>,
 }
 
 /// What has been read of the request.
@@ -84,48 +102,16 @@ pub(in crate::proxy) struct ReceivedRequest {
 pub(in crate::proxy) struct Routing {
     /// An index into [`Snapshot::served`](crate::snapshot::Snapshot::served).
     pub(in crate::proxy) route: Option<usize>,
+    /// Its operation, where the route has a contract.
+    pub(in crate::proxy) operation: Option<OperationId>,
+    /// What the operation asks of clients: an index into [`CompiledRoute::variants`].
+    pub(in crate::proxy) variant: Option<usize>,
     /// What pages of other origins may do, where there is no route: an index into [`Snapshot::cors`](crate::snapshot::Snapshot::cors).
     pub(in crate::proxy) cors: Option<usize>,
     /// Whether it asks for `listener.health`.
     pub(in crate::proxy) is_health: bool,
     /// The methods that a 405 names.
     pub(in crate::proxy) allow: Option<HeaderValue>,
-}
-
-/// What came of the request.
-pub(in crate::proxy) struct Outcome {
-    pub(in crate::proxy) status: u16,
-    /// Bytes of the request's body so far.
-    pub(in crate::proxy) bytes_in: Option<Rc<Cell<u64>>>,
-    pub(in crate::proxy) bytes_out: u64,
-    /// Why a tunnel ended, if neither side ended it.
-    pub(in crate::proxy) ended: Option<&'static str>,
-    /// Whether it went to its upstream.
-    forwarded: bool,
-    refused: Option<(Row, Cow<'static, str>)>,
-    /// The rule that asked for a ban because of it.
-    rule: Option<Box<str>>,
-    /// How it was forwarded, once that is over.
-    pub(super) attempts: Attempts,
-    /// The status of a gRPC call.
-    pub(super) grpc_status: Option<u32>,
-}
-
-impl Outcome {
-    /// What is logged if the client leaves before it is answered.
-    const fn unanswered() -> Self {
-        Self {
-            status: CLIENT_LEFT,
-            bytes_in: None,
-            bytes_out: 0,
-            ended: None,
-            forwarded: false,
-            refused: None,
-            rule: None,
-            attempts: Attempts::none(),
-            grpc_status: None,
-        }
-    }
 }
 
 impl Exchange {
@@ -163,7 +149,7 @@ impl Exchange {
     ) {
         let mut exchange = Self::new(worker, connection, listener, None, Now::read(), false);
         exchange.outcome.status = 0;
-        exchange.observed(signal);
+        exchange.observed(signal, None, &[]);
         let row = Row { status: http::StatusCode::BAD_REQUEST, title: "", label: signal.name(), signal: Some(signal) };
         exchange.outcome.refused = Some((row, detail.into()));
     }
@@ -200,8 +186,12 @@ impl Exchange {
             request: ReceivedRequest { line: request, ..ReceivedRequest::default() },
             routing: Routing::default(),
             identity: None,
+            epoch: 0,
             outcome: Outcome::unanswered(),
             noted: None,
+            limited: Judged::default(),
+            throttles: Throttles::default(),
+            looked: Looked::default(),
             trace: None,
             counted,
         })
@@ -226,7 +216,15 @@ impl Exchange {
 
     /// The route, compiled.
     pub(in crate::proxy) fn compiled_route(&self) -> Option<&CompiledRoute> {
-        self.routing.route.and_then(|route| self.snapshot().served.get(route))
+        let route = self.routing.route.and_then(|route| self.snapshot().served.get(route))?;
+        let variant = self.routing.variant.and_then(|variant| route.variants.get(variant));
+        Some(variant.unwrap_or(route))
+    }
+
+    /// The upstream that it went to, if it did.
+    fn upstream(&self) -> Option<&Upstream> {
+        let upstream = self.compiled_route().filter(|_| self.outcome.forwarded)?.action.upstream()?;
+        self.snapshot().settings.upstreams.get(upstream)
     }
 
     /// What the request asks for.
@@ -247,6 +245,15 @@ impl Exchange {
         self.outcome.forwarded = true;
     }
 
+    /// Its upstream has answered with this status, or has not.
+    pub(super) fn tried(&mut self, attempts: Attempts, status: Option<u16>) {
+        if let Some(trace) = &mut self.trace {
+            trace.forwarded(&attempts);
+            trace.upstream_status = status;
+        }
+        self.outcome.attempts = attempts;
+    }
+
     /// The exchange ends with a refusal. Its signal is noted now, before the response leaves.
     pub(in crate::proxy) fn refuse(&mut self, refusal: Refusal) -> Row {
         let row = refusal.row();
@@ -255,10 +262,16 @@ impl Exchange {
             self.worker.counters.refused(refusal.reject);
         }
         self.outcome.status = row.status.as_u16();
+        if matches!(refusal.reject, Reject::TooManyRequests | Reject::Banned) {
+            self.connection.fast_lane.lose(&self.worker.shared.fast_lane, self.began.monotonic);
+        }
         if let Some(signal) = row.signal {
-            self.observed(signal);
+            self.observed(signal, refusal.claimed.as_deref(), &refusal.policies);
+            self.look_for_scanner(signal);
         }
         self.outcome.refused = Some((row, refusal.detail));
+        self.outcome.policies = refusal.policies;
+        self.outcome.violations = refusal.violations;
         row
     }
 
@@ -268,11 +281,11 @@ impl Exchange {
         self.outcome.refused = Some((refusal.row(), refusal.detail));
     }
 
-    /// Whether the client is banned behind a trusted proxy: the kernel sees that proxy's packets alone. Counts the
-    /// refusal on the ban.
-    pub(in crate::proxy) fn is_banned(&self) -> bool {
-        let client = &self.client;
-        client.relay.is_some() && self.worker.shared.bans.refuses(client.address.ip(), deadline::now())
+    /// Counts what requirements in shadow would have denied the request for.
+    pub(super) fn would_deny(&mut self, access: &Access, would: WouldDeny) {
+        let principal = self.identity.as_ref().map(|identity| identity.principal().to_owned());
+        access.count(&would, &principal.unwrap_or_else(|| self.client.source.to_string()));
+        self.outcome.would_deny = would.into_first().map(|(part, refusal)| (part.name(), refusal.detail));
     }
 
     /// A step of the request has ended.
@@ -289,11 +302,8 @@ impl Exchange {
         }
         recorder.ended(Step::Respond);
         let took = recorder.steps.last().map_or(0, |step| step.after.saturating_add(step.took));
-        let settings = &self.listener.snapshot().settings;
-        let served = self.compiled_route();
-        let upstream = served.filter(|_| self.outcome.forwarded).and_then(|route| route.action.upstream());
-        let upstream = upstream.and_then(|upstream| settings.upstreams.get(upstream));
         let line = self.request.line.as_ref();
+        let (upstream, attempts) = (self.upstream(), &self.outcome.attempts);
         self.worker.traced(Trace {
             id: recorder.id,
             span: recorder.span,
@@ -301,12 +311,16 @@ impl Exchange {
             began: self.began.unix_millis.saturating_mul(1_000_000),
             took,
             method: line.map_or_else(|| "_OTHER".to_owned(), |(method, ..)| trace::method(method)),
-            route: served.map(|route| trace::name(&route.template)),
+            route: self.compiled_route().map(|route| label(&route.template)),
             status: self.outcome.status,
             scheme: self.scheme().to_owned(),
             version: line.map_or("", |(_, version, _)| protocol(*version)).trim_start_matches("HTTP/").to_owned(),
             refusal: self.outcome.refused.as_ref().map(|(row, _)| row.label.to_owned()),
-            upstream: upstream.map(|upstream| trace::name(&upstream.name)),
+            tls: self.connection.secured.get().map(|secured| secured.version.to_owned()),
+            upstream: upstream.map(|upstream| label(&upstream.name)),
+            server: upstream.and_then(|upstream| upstream.servers.get(attempts.server?)).map(|it| label(&it.address)),
+            upstream_status: recorder.upstream_status,
+            retries: attempts.retries,
             request_id: self.id.0,
             steps: recorder.steps,
         });
@@ -318,7 +332,8 @@ impl Exchange {
         if !log.notes() {
             return;
         }
-        let timings = log.is_timed.then(|| Timings { tls: self.connection.handshake(), ..Timings::default() });
+        let tls = || self.trace.as_ref().map_or_else(|| self.connection.handshake(), |trace| trace.handshake());
+        let timings = log.is_timed.then(|| Timings { tls: tls(), ..Timings::default() });
         self.noted = Some(Box::new(Noted {
             request: pick(&log.request_headers, headers),
             response: Box::default(),
@@ -351,24 +366,11 @@ impl Exchange {
             set(timings);
         }
     }
-
-    fn observed(&mut self, signal: Signal) {
-        // A load balancer is not to blame for what it relays, and is never banned.
-        if self.client.is_trusted {
-            return;
-        }
-        self.worker.counters.signalled(signal);
-        let (source, address) = (self.client.source, self.client.address.ip());
-        let detector = &self.snapshot().detector;
-        for ask in detector.note(signal, source, address, self.id, crate::clock::monotonic()) {
-            self.outcome.rule = Some(ask.rule.as_str().into());
-            self.worker.ask(BanRequest { relay: self.client.relay, ..ask });
-        }
-    }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
+        self.settle_limits();
         if self.counted {
             self.connection.end();
             self.worker.counters.answered((self.outcome.status != CLIENT_LEFT).then_some(self.outcome.status));
@@ -398,10 +400,10 @@ impl Drop for Exchange {
         {
             self.worker.good_clients.note(self.client.source, identity.principal());
         }
-        let settings = &self.snapshot().settings;
+        if self.counted && !self.routing.is_health {
+            self.profile();
+        }
         let served = self.compiled_route();
-        let upstream = served.filter(|_| self.outcome.forwarded).and_then(|route| route.action.upstream());
-        let upstream = upstream.and_then(|upstream| settings.upstreams.get(upstream));
         let Some(listener) = self.listener.settings() else { return };
         let is_wanted = listener.access_log && served.is_none_or(|route| route.access_log) && !self.routing.is_health;
         if !is_wanted && self.outcome.refused.is_none() {
@@ -419,7 +421,7 @@ impl Drop for Exchange {
             None => (None, None, None),
         };
         let secured = self.connection.secured.get();
-        let attempts = &self.outcome.attempts;
+        let (upstream, attempts) = (self.upstream(), &self.outcome.attempts);
         let server = upstream.and_then(|upstream| upstream.servers.get(attempts.server?));
         let line = Line {
             unix_millis: self.began.unix_millis,
@@ -439,8 +441,10 @@ impl Drop for Exchange {
             request_id: self.info.as_ref().and_then(|told| told.id.as_ref()?.to_str().ok()),
             status: self.outcome.status,
             reject: self.outcome.refused.as_ref().map(|(row, _)| row.label),
-            detail: self.outcome.refused.as_ref().map(|(_, detail)| &**detail).or(self.outcome.ended),
-            signal: self.outcome.refused.as_ref().and_then(|(row, _)| row.signal).map(Signal::name),
+            limit: self.outcome.policies.first().map(AsRef::as_ref),
+            detail: self.outcome.detail(),
+            would_deny: self.outcome.would_deny.as_ref().map(|(what, _)| *what),
+            signal: self.outcome.signal().map(Signal::name),
             principal: self.identity.as_ref().map(|identity| identity.principal()),
             rule: self.outcome.rule.as_deref(),
             route,

@@ -1,12 +1,21 @@
 //! What an upstream is sent of a request: its body, as it comes or whole, and its head.
 
-use std::{rc::Rc, sync::Arc};
+use std::rc::Rc;
 
-use http::{HeaderValue, Version, header, request::Parts};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Version, header, request::Parts};
 
-use super::{exchange::Exchange, unserved::Unserved};
+use super::{
+    contract::{self, BodyRule},
+    exchange::Exchange,
+    grpc,
+    inspect::{self, Inspection},
+    unserved::Unserved,
+};
 use crate::{
-    auth::{Identity, certificate::ClientCertificate},
+    admission::Class,
+    auth::{self, certificate::ClientCertificate},
+    limit::Limits,
     proxy::{
         body::{RequestBody, Upload},
         generation::Generation,
@@ -15,37 +24,70 @@ use crate::{
         upstream::{AttemptTimeouts, Attempts, ForwardError, ForwardJob, ServerGroup, UpstreamRequest, headers},
     },
     refusal::{Refusal, Reject},
+    settings::auth::Method,
     snapshot::CompiledRoute,
 };
 
-/// Takes the body of a request: as it comes, or whole where the route has a schema for it.
+/// Takes the body of a request: as it comes, or whole where the route judges it. Where the route looks for attacks, the
+/// request is judged here.
 pub(super) async fn upload(
     generation: &Generation,
-    route: &CompiledRoute,
+    (group, route): (&ServerGroup, &CompiledRoute),
     head: &Parts,
     exchange: &mut Exchange,
 ) -> Result<Upload, Unserved> {
-    let Some(body) = exchange.request.body.as_ref() else { return Ok(Upload::Empty) };
-    if body.size_hint().exact().is_some_and(|length| length > route.max_body) {
+    let length = exchange.request.body.as_ref().map_or(Some(0), |body| body.size_hint().exact());
+    if length.is_some_and(|length| length > route.max_body) {
         return Err(Refusal::new(Reject::BodyTooLarge, "Content-Length over the limit").into());
     }
-    if body.is_end_stream() && route.schema.is_none() {
+    let mut rule = contract::judge_head(route, exchange, head, length)?;
+    let nothing = Bytes::new();
+    let Some(body) = exchange.request.body.as_ref() else {
+        inspect::judge(generation, route, head, (&nothing, &nothing), exchange).await?;
+        return Ok(Upload::Empty);
+    };
+    let inspection = inspect::plan(route, head, length)?;
+    if body.is_end_stream() && rule.is_none() && route.graphql.is_none() {
+        inspect::judge(generation, route, head, (&nothing, &nothing), exchange).await?;
         return Ok(Upload::Empty);
     }
     // What is validated must be what the upstream reads (B05): nothing is decoded here.
-    if route.schema.is_some() && head.headers.contains_key(header::CONTENT_ENCODING) {
-        return Err(Refusal::new(Reject::UnsupportedMediaType, "Content-Encoding").into());
+    if (rule.is_some() || route.graphql.is_some()) && head.headers.contains_key(header::CONTENT_ENCODING) {
+        let reports_only = route.is_report_only && matches!(rule, Some(BodyRule::Contract(..)));
+        if !reports_only || route.graphql.is_some() {
+            return Err(Refusal::new(Reject::UnsupportedMediaType, "Content-Encoding").into());
+        }
+        exchange.outcome.would_refuse = Some("Content-Encoding".into());
+        rule = None;
     }
     let Some(body) = exchange.request.body.take() else { return Ok(Upload::Empty) };
     let received = Rc::clone(exchange.outcome.bytes_in.get_or_insert_default());
-    let body = RequestBody::new(body, route.max_body, &route.timeouts, received);
-    let body = if exchange.request.is_grpc { body.of_messages() } else { body };
-    let Some(schema) = &route.schema else { return Ok(Upload::Streaming(Box::new(body))) };
+    let largest = if let Inspection::Whole(largest) = inspection { largest } else { route.max_body };
+    let body = RequestBody::new(body, largest, &route.timeouts, received);
+    let body = body.without(&exchange.snapshot().own_headers);
+    let body = match exchange.throttles.upload.take() {
+        Some(throttle) => body.held_back(throttle),
+        None => body,
+    };
+    // A call that comes by HTTP/1.1 is one to a server of HTTP/2 all the same.
+    let body = if exchange.request.is_grpc || group.takes_trailers() && grpc::is_in_body(&head.headers) {
+        body.of_messages(Rc::clone(exchange.outcome.messages_in.get_or_insert_default()))
+    } else {
+        body
+    };
+    if rule.is_none() && route.graphql.is_none() && inspection == Inspection::Head {
+        inspect::judge(generation, route, head, (&nothing, &nothing), exchange).await?;
+        return Ok(Upload::Streaming(Box::new(body)));
+    }
     // Boxed, as most requests do without it.
     let bytes = Box::pin(body.whole()).await.map_err(ForwardError::from)?;
-    match schema.validate_at_once(head.headers.get(header::CONTENT_TYPE), &bytes) {
-        Some(judged) => judged?,
-        None => generation.validators().validate(Arc::clone(schema), bytes.clone()).await?,
+    let inspected = if inspection == Inspection::Head { nothing } else { bytes.clone() };
+    inspect::judge(generation, route, head, (&inspected, &bytes), exchange).await?;
+    if let Some(rule) = rule {
+        match contract::judge_body(generation, rule, &head.headers, &bytes).await {
+            Err(refusal) if route.is_report_only => exchange.outcome.would_refuse = Some(refusal.detail),
+            judged => judged?,
+        }
     }
     Ok(Upload::Whole(bytes))
 }
@@ -59,6 +101,7 @@ pub(super) struct Plan<'a> {
     /// The protocol that the connection is to change to.
     pub(super) upgrade: Option<Box<UpgradeRequest>>,
     pub(super) timeouts: AttemptTimeouts,
+    pub(super) class: Class,
 }
 
 impl<'a> Plan<'a> {
@@ -69,14 +112,18 @@ impl<'a> Plan<'a> {
         upload: Upload,
         exchange: &Exchange,
     ) -> Result<ForwardJob<'a>, Refusal> {
-        let Self { group, route, certificate, upgrade: wanted, timeouts } = self;
+        let Self { group, route, certificate, upgrade: wanted, timeouts, class } = self;
         let target = exchange.target()?;
         let local = exchange.connection.listener;
         let context = group.context(&exchange.client, local, target.path(), &head.headers).for_tunnel(wanted.is_some());
         let takes_trailers = group.takes_trailers() && headers::takes_trailers(&head.headers);
         // A head that nobody changes passes as it came.
         let is_logged = !exchange.snapshot().access_log.response_headers.is_empty();
-        let is_plain = wanted.is_none() && route.response_headers.is_none() && route.cors.is_none() && !is_logged;
+        let is_plain = wanted.is_none()
+            && route.response_headers.is_none()
+            && route.cors.is_none()
+            && !is_logged
+            && !exchange.snapshot().limits.as_ref().is_some_and(Limits::reads_responses);
         let form = match head.version {
             Version::HTTP_11 if is_plain => HeadFormat::Lines,
             Version::HTTP_2 if is_plain => HeadFormat::Fields,
@@ -88,12 +135,22 @@ impl<'a> Plan<'a> {
             forwarded: exchange.info.as_deref(),
             authority: target.authority(),
             id: exchange.id,
-            principal: exchange.identity.as_deref().map(Identity::principal),
+            identity: exchange.identity.as_deref(),
+            identity_headers: &exchange.snapshot().identity_headers,
+            token: internal_token(exchange, group)?,
+            own: &exchange.snapshot().own_headers,
             certificate,
             passing: &route.pass_headers,
         };
+        hide_password(&mut head.headers, route, exchange);
         if let Some(upgrade) = &route.upgrade {
             token::hide(&mut head.headers, upgrade);
+        }
+        // A key is the gateway's to know, and no upstream's.
+        if let Some(keys) = &exchange.snapshot().settings.auth.api_keys
+            && route.accepted.methods.has(Method::ApiKey)
+        {
+            head.headers.remove(&keys.header);
         }
         // Headers that only a server of HTTP/1.1 gets, and that no route edits, are written as lines at once.
         let lines = if group.takes_trailers() || route.request_headers.is_some() {
@@ -119,7 +176,30 @@ impl<'a> Plan<'a> {
             None => target.origin().clone().into(),
         };
         let request = UpstreamRequest::new(head, upload, lines);
-        let attempts = Attempts { is_timed: exchange.is_timed(), ..Attempts::none() };
-        Ok(ForwardJob { group, context, request, wanted, form, timeouts, attempts })
+        let attempts = Attempts { is_timed: exchange.is_timed() || exchange.trace.is_some(), ..Attempts::none() };
+        Ok(ForwardJob { group, context, request, wanted, form, timeouts, attempts, class })
+    }
+}
+
+/// The token that tells the upstream who the client is, and its header.
+fn internal_token<'a>(
+    exchange: &'a Exchange,
+    group: &ServerGroup,
+) -> Result<Option<(&'a HeaderName, HeaderValue)>, Refusal> {
+    let Some((tokens, identity)) = exchange.snapshot().internal_tokens.as_ref().zip(exchange.identity.as_ref()) else {
+        return Ok(None);
+    };
+    let token = tokens.token(identity, group.name(), exchange.began);
+    let token = token.ok_or_else(|| Refusal::new(Reject::Unavailable, "no internal token can be made"))?;
+    Ok(Some((tokens.header(), token)))
+}
+
+/// Removes the password that the route has asked for: it is the gateway's to know, and no upstream's. A wrong one as well,
+/// which a requirement in shadow lets through: it is often right but for a letter.
+fn hide_password(headers: &mut HeaderMap, route: &CompiledRoute, exchange: &Exchange) {
+    let accepts = route.access.needs_identity() && route.accepted.methods.has(Method::Basic);
+    let forwards = || exchange.snapshot().settings.auth.basic.as_ref().is_some_and(|basic| basic.forward);
+    if accepts && auth::holds_password(headers) && !forwards() {
+        headers.remove(header::AUTHORIZATION);
     }
 }

@@ -7,14 +7,18 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header, request::Parts}
 use super::{exchange::Exchange, response_body::ResponseBody};
 use crate::refusal::{Refusal, Reject};
 
+const MEDIA_TYPE: &[u8] = b"application/grpc";
+
 /// Whether the request is a gRPC call.
 pub(in crate::proxy) fn is(head: &Parts) -> bool {
-    if head.version != http::Version::HTTP_2 {
-        return false;
-    }
-    let media_type = head.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-    let rest = media_type.strip_prefix(b"application/grpc");
-    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+    head.version == http::Version::HTTP_2 && is_in_body(&head.headers)
+}
+
+/// Whether the body holds messages of gRPC, by its media type: in any case, as servers take it (RFC 9110 8.3.1).
+pub(in crate::proxy) fn is_in_body(headers: &HeaderMap) -> bool {
+    let media_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    let Some((start, rest)) = media_type.split_at_checked(MEDIA_TYPE.len()) else { return false };
+    start.eq_ignore_ascii_case(MEDIA_TYPE) && matches!(rest.first(), None | Some(b'+' | b';' | b' ' | b'\t'))
 }
 
 /// The caller's timeout, `grpc-timeout`; `None`: it gives none (G03).
@@ -56,13 +60,15 @@ const fn code(reject: Reject) -> Option<&'static str> {
         | Reject::Misdirected
         | Reject::UpgradeRequired
         | Reject::UriTooLong => return None,
-        Reject::InvalidBody | Reject::UnsupportedMediaType => "3",
+        Reject::InvalidBody | Reject::InvalidParameter | Reject::UnsupportedMediaType => "3",
         Reject::RequestTimeout | Reject::UpstreamTimeout => "4",
-        Reject::Banned | Reject::Forbidden | Reject::ForeignOrigin => "7",
+        Reject::Banned | Reject::Forbidden | Reject::ForeignOrigin | Reject::Injection | Reject::SourceNotAllowed => {
+            "7"
+        }
         Reject::BodyTooComplex | Reject::BodyTooLarge | Reject::TooManyRequests => "8",
         Reject::MethodNotAllowed | Reject::NotFound => "12",
         Reject::Unavailable | Reject::UpstreamFailed => "14",
-        Reject::InvalidToken | Reject::MissingToken => "16",
+        Reject::InvalidCredentials | Reject::InvalidToken | Reject::MissingToken => "16",
     })
 }
 
@@ -87,6 +93,28 @@ pub(in crate::proxy) fn refuse(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn media_types() {
+        for (text, expect) in [
+            ("application/grpc", true),
+            ("Application/gRPC", true),
+            ("APPLICATION/GRPC+proto", true),
+            ("application/grpc;charset=utf-8", true),
+            ("application/grpc ; charset=utf-8", true),
+            ("application/grpc-web", false),
+            ("application/grp", false),
+            ("application/json", false),
+            ("", false),
+        ] {
+            for version in [http::Version::HTTP_2, http::Version::HTTP_11] {
+                let request = http::Request::builder().version(version).header(header::CONTENT_TYPE, text);
+                let (head, ()) = request.body(()).unwrap().into_parts();
+                assert_eq!(is_in_body(&head.headers), expect, "{text:?}");
+                assert_eq!(is(&head), expect && version == http::Version::HTTP_2, "{text:?}");
+            }
+        }
+    }
 
     #[test]
     fn g03_times() {

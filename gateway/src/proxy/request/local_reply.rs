@@ -46,6 +46,18 @@ impl LocalReply {
         }
     }
 
+    /// The public keys of internal tokens.
+    pub(in crate::proxy) fn keys(keys: Bytes) -> Self {
+        let fresh = (header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
+        Self {
+            status: StatusCode::OK,
+            location: None,
+            content_type: Some(HeaderValue::from_static("application/jwk-set+json")),
+            body: keys,
+            more: Some(Box::new(HeaderMap::from_iter([fresh]))),
+        }
+    }
+
     /// A permanent redirect to `location`, with the same method and body (RFC 9110 15.4.9).
     pub(in crate::proxy) const fn elsewhere(location: HeaderValue) -> Self {
         Self {

@@ -10,16 +10,18 @@ use super::{
     forward::{self, Plan},
     grpc,
     local_reply::LocalReply,
-    problem,
+    lookup, problem,
     respond::{self, CommonHeaders},
-    response_body::ResponseBody,
+    response_body::{REVOKED, ResponseBody},
     routing::{self, Found},
     trace::Recorder,
     unserved::Unserved,
 };
 use crate::{
-    auth,
+    auth::{Outcome, Presented},
+    authz::{Facts, WouldDeny},
     clock::{self, Now},
+    limit::When,
     log::line::Timings,
     message::telemetry::Step,
     proxy::{
@@ -30,7 +32,7 @@ use crate::{
         upstream::{self, AttemptTimeouts, Attempts, UpstreamResponse},
         worker::Worker,
     },
-    refusal::{Refusal, Reject},
+    refusal::{Refusal, Reject, TokenFault},
     route::cors,
     snapshot::Snapshot,
 };
@@ -48,11 +50,14 @@ pub(in crate::proxy) async fn serve(
     let mut exchange = Exchange::begin(&worker, &connection, listener.clone(), Some(line), now);
     exchange.request.is_grpc = grpc::is(&head);
     exchange.request.body = Some(body);
-    exchange.note(&head.headers);
     exchange.trace = listener.generation.traces().map(|settings| {
         let is_trusted = exchange.client.is_trusted;
-        Box::new(Recorder::begin(settings, &head.headers, is_trusted, exchange.id, now.monotonic))
+        let mut recorder = Recorder::begin(settings, &head.headers, is_trusted, exchange.id, now.monotonic);
+        recorder.shook_hands(connection.handshake());
+        Box::new(recorder)
     });
+    exchange.note(&head.headers);
+    exchange.look(&head.headers);
     let asked = Asked::of(&head.headers, listener.snapshot());
     let is_http1 = head.version != Version::HTTP_2;
     let answered = answer(&worker, &connection, &listener, &mut exchange, head, now).await;
@@ -104,17 +109,48 @@ async fn answer(
     head: Box<Parts>,
     now: Now,
 ) -> Result<(response::Parts, UpstreamResponse), Unserved> {
+    // Whoever is over a limit that delays waits before anything is done that the limit is to hold back.
+    routing::admit(connection, listener, exchange, &head, now)?;
+    let now = exchange.wait_for_turn(now).await?;
     let Found { route, certificate } = routing::find(worker, connection, listener, exchange, &head, now)?;
+    let now = exchange.wait_for_turn(now).await?;
     exchange.ended(Step::Route);
+    let mut would = WouldDeny::default();
+    route.access.admit(exchange.client.named(), &mut would)?;
     let authenticates = exchange.clock();
     if route.access.needs_identity() {
-        let jwt = listener.snapshot().jwt.as_deref().filter(|_| !route.access.needs_certificate());
+        exchange.epoch = listener.snapshot().authenticators.tables().epoch();
         let token = route.upgrade.as_ref().map(|upgrade| token::find(&head, upgrade)).transpose()?.flatten();
-        exchange.identity = Some(auth::identify(jwt, certificate, &head.headers, token.as_deref(), now)?);
-        listener.generation.measures().iter().for_each(|measures| measures.note_authenticated());
+        let (headers, carried, source) = (&head.headers, token.as_deref(), exchange.client.source);
+        let (client, host) = (exchange.client.named(), exchange.target()?.host());
+        let presented = Presented { headers, carried, certificate, source, client, host, answers: &[] };
+        let proved = match listener.snapshot().authenticators.identify(&presented, &route.accepted, now) {
+            Outcome::Decided(decided) => decided,
+            // Boxed, as most requests do without it.
+            Outcome::Needs(lookup) => Box::pin(lookup::identify(listener, route, exchange, presented, lookup)).await,
+        };
+        match proved.and_then(|identity| listener.snapshot().authenticators.tables().admit(identity)) {
+            Ok(identity) => {
+                exchange.identity = Some(identity);
+                exchange.look_for_unusual(&head.headers);
+                listener.generation.measures().iter().for_each(|measures| measures.note_authenticated());
+            }
+            Err(refusal) => route.access.unproved(refusal, &mut would)?,
+        }
         exchange.ended(Step::Authenticate);
     }
-    let permit = route.access.authorize(exchange.identity.as_deref())?;
+    let target = exchange.target()?;
+    let (path, is_odd, address) = (target.path(), target.is_odd(), exchange.client.named());
+    let facts = Facts { path, is_odd, method: &head.method, address };
+    let permit = route.access.authorize(exchange.identity.as_deref(), &facts, &mut would)?;
+    if !would.is_empty() {
+        exchange.would_deny(&route.access, would);
+    }
+    exchange.limit(When::Authorized, &head.headers, now.monotonic)?;
+    exchange.wait_for_turn(now).await?;
+    exchange.tell_kernel_of_proof();
+    let class = exchange.prioritize()?;
+    exchange.throttle(&head.headers);
     if let Some((before, after)) = authenticates.zip(exchange.clock()) {
         exchange.time(|timings| timings.auth = Some(after.saturating_sub(before)));
     }
@@ -128,13 +164,13 @@ async fn answer(
     let upgrade = upgrade::wanted(&head, has_body, route.upgrade.as_ref())?;
     let caller = if exchange.request.is_grpc { grpc::timeout(&head.headers)? } else { None };
     exchange.ended(Step::Authorize);
-    let upload = forward::upload(&listener.generation, route, &head, exchange).await?;
-    if route.schema.is_some() {
+    let group = listener.generation.upstreams.get(upstream).ok_or_else(no_upstream)?;
+    let upload = forward::upload(&listener.generation, (group, route), &head, exchange).await?;
+    if route.schema.is_some() || route.contract.is_some() || route.waf.is_some() || route.graphql.is_some() {
         exchange.ended(Step::Validate);
     }
-    let group = listener.generation.upstreams.get(upstream).ok_or_else(no_upstream)?;
     let timeouts = AttemptTimeouts::new(&route.timeouts, caller);
-    let mut job = Plan { group, route, certificate, upgrade, timeouts }.job(head, upload, exchange)?;
+    let mut job = Plan { group, route, certificate, upgrade, timeouts, class }.job(head, upload, exchange)?;
     exchange.forwarded();
     let began = listener.generation.measures().map(|measures| (measures, clock::monotonic()));
     let answered = upstream::forward(permit, &mut job, &connection.write_turn).await;
@@ -144,14 +180,21 @@ async fn answer(
         measures.note_upstream(upstream, status, clock::monotonic().saturating_sub(began));
     }
     job.request.recycle();
-    exchange.outcome.attempts = job.attempts;
-    if let Some((now, clock)) = answered.is_ok().then_some(now).zip(exchange.clock()) {
+    exchange.served(class, job.attempts.is_shed);
+    exchange.tried(job.attempts, answered.as_ref().ok().map(|(head, _)| head.status.as_u16()));
+    if let Ok((head, _)) = &answered {
+        exchange.look_at_answer(upstream, head.status.as_u16());
+    }
+    if let Some(clock) = exchange.clock().filter(|_| answered.is_ok()) {
         let Attempts { queue, connect, .. } = exchange.outcome.attempts;
-        let first_byte = Some(clock.saturating_sub(now.monotonic));
+        let first_byte = Some(clock.saturating_sub(exchange.began.monotonic));
         exchange.time(|timings| *timings = Timings { queue, connect, first_byte, ..*timings });
     }
     if exchange.is_banned() {
         return Err(Refusal::new(Reject::Banned, "banned while it was served").into());
+    }
+    if exchange.is_revoked() {
+        return Err(Refusal::token(TokenFault::Revoked, REVOKED).into());
     }
     Ok(answered?)
 }

@@ -1,21 +1,32 @@
 //! The response to a refused request: `application/problem+json` (RFC 9457). It tells no internals.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use http::{HeaderValue, Method, Response, StatusCode, Version, header};
+use http::{HeaderValue, Method, Response, Version, header};
+use serde_json::{Map, Value};
 
 use super::{exchange::Exchange, grpc, response_body::ResponseBody};
-use crate::refusal::{Refusal, Reject};
+use crate::{
+    refusal::{Refusal, Reject, Row},
+    settings::validate::Details,
+    violation::{Part, Violation},
+};
 
 /// The response to a refused request. `close`: nothing more can be read from this connection.
 pub(in crate::proxy) fn refuse(mut exchange: Box<Exchange>, refusal: Refusal, close: bool) -> Response<ResponseBody> {
     let (reject, retry_after) = (refusal.reject, refusal.retry_after);
+    let challenges: Vec<_> =
+        exchange.compiled_route().map_or_else(Vec::new, |route| route.challenges.of(&refusal).to_vec());
     let row = exchange.refuse(refusal);
     let mut exchange = match grpc::refuse(reject, exchange) {
         Ok(answer) => return answer,
         Err(exchange) => exchange,
     };
     let id = exchange.told_id();
-    let body = text(row.label, row.title, row.status, id.as_bytes());
+    let details = exchange.snapshot().settings.details;
+    let outcome = &exchange.outcome;
+    let body = text(row, id.as_bytes(), &outcome.policies, (&outcome.violations, details));
     let allow = exchange.routing.allow.take();
     let http1 = matches!(&exchange.request.line, Some((_, Version::HTTP_10 | Version::HTTP_11, _)));
     let body = if is_head(&exchange) { Bytes::new() } else { body };
@@ -26,13 +37,6 @@ pub(in crate::proxy) fn refuse(mut exchange: Box<Exchange>, refusal: Refusal, cl
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert("x-request-id", id);
     match reject {
-        Reject::MissingToken => {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        Reject::InvalidToken => {
-            let challenge = HeaderValue::from_static("Bearer error=\"invalid_token\"");
-            headers.insert(header::WWW_AUTHENTICATE, challenge);
-        }
         // RFC 6455 4.4.
         Reject::UpgradeRequired => {
             headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
@@ -42,6 +46,9 @@ pub(in crate::proxy) fn refuse(mut exchange: Box<Exchange>, refusal: Refusal, cl
             headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after.unwrap_or(1)));
         }
         _ => {}
+    }
+    for challenge in challenges {
+        headers.append(header::WWW_AUTHENTICATE, challenge);
     }
     if let Some(allow) = allow {
         headers.insert(header::ALLOW, allow);
@@ -58,9 +65,9 @@ pub(in crate::proxy) fn is_head(exchange: &Exchange) -> bool {
     matches!(&exchange.request.line, Some((Method::HEAD, Version::HTTP_2, _)))
 }
 
-fn text(label: &str, title: &str, status: StatusCode, id: &[u8]) -> Bytes {
+fn text(row: Row, id: &[u8], policies: &[Arc<str>], (violations, details): (&[Violation], Details)) -> Bytes {
     let id = std::str::from_utf8(id).unwrap_or_default();
-    let status = status.as_str();
+    let (label, title, status) = (row.label, row.title, row.status.as_str());
     let parts = [
         "{\"type\":\"urn:gateway:problem:",
         label,
@@ -70,7 +77,37 @@ fn text(label: &str, title: &str, status: StatusCode, id: &[u8]) -> Bytes {
         status,
         ",\"request_id\":\"",
         id,
-        "\"}",
+        "\"",
     ];
-    Bytes::from(parts.concat())
+    let mut text = parts.concat();
+    // As draft-ietf-httpapi-ratelimit-headers names them; names have nothing to escape.
+    for (at, policy) in policies.iter().enumerate() {
+        text.push_str(if at == 0 { ",\"violated-policies\":[\"" } else { ",\"" });
+        text.push_str(policy);
+        text.push('"');
+    }
+    text.push_str(if policies.is_empty() { "" } else { "]" });
+    if !violations.is_empty() && details != Details::None {
+        let told: Vec<Value> = violations.iter().map(|violation| told(violation, details)).collect();
+        text.push_str(",\"errors\":");
+        text.push_str(&Value::from(told).to_string());
+    }
+    text.push('}');
+    Bytes::from(text)
+}
+
+/// One violation: where, by a JSON pointer or a parameter's name, and what is expected there.
+fn told(violation: &Violation, details: Details) -> Value {
+    let mut told = Map::new();
+    told.insert("in".to_owned(), violation.part.name().into());
+    if !violation.name.is_empty() {
+        told.insert("name".to_owned(), (*violation.name).into());
+    }
+    if violation.part == Part::Body || !violation.pointer.is_empty() {
+        told.insert("pointer".to_owned(), (*violation.pointer).into());
+    }
+    if details == Details::All {
+        told.insert("detail".to_owned(), (*violation.expected).into());
+    }
+    Value::Object(told)
 }

@@ -5,6 +5,7 @@ use http::{HeaderValue, Response, StatusCode, header, response};
 
 use super::{exchange::Exchange, grpc_status, response_body::ResponseBody};
 use crate::{
+    limit::{Limits, Told},
     proxy::{
         body,
         connection::Connection,
@@ -25,6 +26,7 @@ pub(super) fn relay(
 ) -> Response<ResponseBody> {
     exchange.request.body = None;
     exchange.outcome.status = head.status.as_u16();
+    exchange.note_cost(&head.headers);
     let ends_early = response.ends_early();
     let lines = response.lines();
     if exchange.request.is_grpc {
@@ -101,10 +103,11 @@ pub(super) fn settle(exchange: &mut Exchange, expects_continue: bool, reject: Op
     }
 }
 
-/// The headers that every response bears, whoever makes it: HSTS and CORS.
+/// The headers that every response bears, whoever makes it: HSTS, CORS and what is left of limits.
 pub(super) struct CommonHeaders<'a> {
     hsts: Option<&'a HeaderValue>,
     cors: Option<&'a cors::Group>,
+    limit: Option<(&'a Limits, Told)>,
     /// The response is an upstream's.
     is_relayed: bool,
 }
@@ -124,13 +127,22 @@ impl<'a> CommonHeaders<'a> {
         let hsts = hsts.filter(|_| exchange.scheme() == "https");
         let hsts = hsts.and_then(|hsts| hsts.of(exchange.request.target.as_ref().map(Target::host)));
         let group = exchange.compiled_route().map_or(exchange.routing.cors, |route| route.cors);
-        Self { hsts, cors: group.and_then(|group| listener.snapshot().cors.get(group)), is_relayed }
+        let limit = listener.snapshot().limits.as_ref().zip(exchange.told_limit());
+        Self { hsts, cors: group.and_then(|group| listener.snapshot().cors.get(group)), limit, is_relayed }
     }
 
     /// Writes them. `origin`: the page that asks.
     pub(super) fn write(self, origin: Option<&HeaderValue>, response: &mut Response<ResponseBody>) {
         if let Some(hsts) = self.hsts {
             response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
+        }
+        if let Some((limits, told)) = &self.limit {
+            // Without a map, where it would be made for nothing else.
+            let raw = response.body_mut().raw_head();
+            let is_told = raw.and_then(|lines| limits.tell_each(told, |name, value| lines.add(name, value)));
+            if is_told.is_none() {
+                limits.tell(told, response.headers_mut());
+            }
         }
         // No page reads the answer to an upgrade.
         if let Some(group) = self.cors.filter(|_| response.status() != StatusCode::SWITCHING_PROTOCOLS) {

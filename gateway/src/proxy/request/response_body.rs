@@ -17,12 +17,15 @@ use crate::{
     proxy::{
         raw_head::RawHead,
         service::SendBody,
-        timing::deadline::Alarm,
+        timing::{deadline::Alarm, throttle::Throttle},
         tunnel::Tunnel,
         upstream::{UpstreamResponse, headers},
     },
-    refusal::{Refusal, Reject},
+    refusal::{Refusal, Reject, TokenFault},
 };
+
+/// What is said of a response whose client's token or key was revoked while it was served.
+pub(super) const REVOKED: &str = "revoked while it was served";
 
 /// The body of a response on its way out. The exchange is over when it is dropped.
 // Boxed, it is moved as a pointer from hand to hand.
@@ -41,6 +44,8 @@ struct Inner {
     /// How long the upstream may pause.
     pause: Duration,
     upstream: Alarm,
+    /// How it is held back, where it is.
+    throttle: Option<Box<Throttle>>,
 }
 
 enum Content {
@@ -81,6 +86,11 @@ impl ResponseBody {
         Self(inner)
     }
 
+    /// The head, if it passes as it came.
+    pub(super) fn raw_head(&mut self) -> Option<&mut RawHead> {
+        self.0.raw_head.as_mut()
+    }
+
     /// Tells that the request's body was not read, and that the client may still be sending it.
     pub(in crate::proxy) fn leave_unread(&mut self) {
         self.0.leaves_unread = true;
@@ -98,9 +108,12 @@ impl ResponseBody {
         }
     }
 
-    fn new(content: Content, exchange: Box<Exchange>) -> Self {
+    fn new(content: Content, mut exchange: Box<Exchange>) -> Self {
         let pause = exchange.timeouts().response;
-        Self::of(content, Some(exchange), pause)
+        let throttle = exchange.throttles.download.take();
+        let mut body = Self::of(content, Some(exchange), pause);
+        body.0.throttle = throttle;
+        body
     }
 
     fn of(content: Content, exchange: Option<Box<Exchange>>, pause: Duration) -> Self {
@@ -112,6 +125,7 @@ impl ResponseBody {
             exchange,
             pause,
             upstream: Alarm::default(),
+            throttle: None,
         }))
     }
 
@@ -164,7 +178,7 @@ impl Inner {
         if response.is_over()
             && let Content::Upstream(mut response) = std::mem::replace(&mut self.content, Content::Done)
         {
-            let trailers = response.trailers().and_then(headers::trailers);
+            let trailers = response.trailers().and_then(|all| headers::trailers(all, &[]));
             self.content = match (trailers, response.give_back()) {
                 (Some(trailers), rest) => Content::Trailers(Box::new((trailers, rest))),
                 (None, Some(rest)) => Content::Rest(rest),
@@ -210,9 +224,17 @@ impl Body for ResponseBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = &mut *self.get_mut().0;
+        if let Some(throttle) = &mut this.throttle
+            && matches!(this.content, Content::Upstream(_) | Content::Whole(_))
+        {
+            ready!(throttle.poll(cx));
+        }
         let piece = match &mut this.content {
             Content::Done | Content::Rest(_) | Content::Switched(_) | Content::Trailers(_) => None,
             Content::Whole(bytes) => Some(Ok(std::mem::take(bytes))),
+            Content::Upstream(_) if this.exchange.as_mut().is_some_and(|exchange| exchange.is_revoked()) => {
+                Some(Err(Broken(Reject::InvalidToken, REVOKED)))
+            }
             Content::Upstream(..) => match ready!(this.poll_upstream(cx)) {
                 Some(Ok(_)) if this.exchange.as_ref().is_some_and(|exchange| exchange.is_banned()) => {
                     Some(Err(Broken(Reject::Banned, "banned while it was served")))
@@ -222,10 +244,18 @@ impl Body for ResponseBody {
         };
         let Some(exchange) = &mut this.exchange else { return Poll::Ready(None) };
         match &piece {
-            Some(Ok(piece)) => exchange.outcome.bytes_out += u64::try_from(piece.len()).unwrap_or(u64::MAX),
+            Some(Ok(piece)) => {
+                exchange.outcome.bytes_out += u64::try_from(piece.len()).unwrap_or(u64::MAX);
+                if let Some(throttle) = &mut this.throttle {
+                    throttle.pass(piece.len());
+                }
+            }
             Some(Err(Broken(reject, detail))) => {
                 this.broke = detail;
-                exchange.broke_off(Refusal::new(*reject, *detail));
+                exchange.broke_off(match reject {
+                    Reject::InvalidToken => Refusal::token(TokenFault::Revoked, detail),
+                    reject => Refusal::new(*reject, *detail),
+                });
             }
             None => {}
         }

@@ -1,14 +1,15 @@
 //! The way of a request to its route: client, ban, limits, target, preflight, redirect, certificate, route. Nothing of it
-//! waits, and nothing of it reads the body.
+//! waits but for its turn, where a limit delays it, and nothing of it reads the body.
 
 use std::sync::atomic::Ordering;
 
 use http::{HeaderValue, Method, request::Parts};
 
-use super::{exchange::Exchange, local_reply::LocalReply, unserved::Unserved};
+use super::{contract, exchange::Exchange, local_reply::LocalReply, unserved::Unserved};
 use crate::{
     auth::certificate::ClientCertificate,
     clock::Now,
+    limit::When,
     path::PathRules,
     proxy::{connection::Connection, framing, generation::ListenerRef, worker::Worker},
     refusal::{Refusal, Reject},
@@ -21,6 +22,34 @@ pub(super) struct Found<'a> {
     pub(super) route: &'a CompiledRoute,
     /// The certificate that its client has shown.
     pub(super) certificate: Option<&'a ClientCertificate>,
+}
+
+/// Judges a request by its client and address alone, before anything else of it is looked at.
+///
+/// # Errors
+/// Its client is banned, over a limit, or not to be told.
+pub(super) fn admit(
+    connection: &Connection,
+    listener: &ListenerRef,
+    exchange: &mut Exchange,
+    head: &Parts,
+    now: Now,
+) -> Result<(), Unserved> {
+    let snapshot = listener.snapshot();
+    let mut judge = || {
+        if exchange.client.is_trusted {
+            (exchange.client, exchange.info) = snapshot.trusted.read(exchange.client, &head.headers)?;
+        }
+        if exchange.is_banned() {
+            return Err(Refusal::new(Reject::Banned, "banned"));
+        }
+        exchange.limit(When::Arrived, &head.headers, now.monotonic)
+    };
+    let judged = judge();
+    if judged.is_err() {
+        exchange.routing.cors = snapshot.cors_of_refused(None, connection.listener, head);
+    }
+    Ok(judged?)
 }
 
 /// Finds the route of a request, or says why it gets none.
@@ -50,18 +79,9 @@ fn ask<'a>(
     now: Now,
 ) -> Result<Found<'a>, Unserved> {
     let snapshot = listener.snapshot();
-    if exchange.client.is_trusted {
-        (exchange.client, exchange.info) = snapshot.trusted.read(exchange.client, &head.headers)?;
-    }
-    if exchange.is_banned() {
-        return Err(Refusal::new(Reject::Banned, "banned").into());
-    }
-    if let Some(limit) = &snapshot.address_limit {
-        limit.spend(exchange.client.source, now.monotonic)?;
-    }
-    if worker.shared.sheds() {
-        let refusal = Refusal::new(Reject::Unavailable, "over proxy.max_memory");
-        return Err(Refusal { retry_after: Some(1), ..refusal }.into());
+    let sheds = snapshot.settings.priority.overload.is_some();
+    if !sheds {
+        refuse_over_memory(worker)?;
     }
     framing::check(head)?;
     let is_https = exchange.scheme() == "https";
@@ -74,6 +94,16 @@ fn ask<'a>(
         exchange.routing.is_health = true;
         let stops = worker.draining.get() || worker.shared.is_stopping.load(Ordering::Relaxed);
         return Err(Unserved::LocalReply(Box::new(LocalReply::health(!stops))));
+    }
+    // Whoever proved to be of the highest class on this connection is judged once it is known who asks.
+    if sheds && !connection.is_highest() {
+        refuse_over_memory(worker)?;
+    }
+    if let Some(tokens) = &snapshot.internal_tokens
+        && let Some(keys) = tokens.jwks(target.path())
+        && matches!(head.method, Method::GET | Method::HEAD)
+    {
+        return Err(Unserved::LocalReply(Box::new(LocalReply::keys(keys.clone()))));
     }
     if let Some(preflight) = snapshot.preflight(target, head) {
         let group = preflight.group.filter(|_| preflight.is_permitted).and_then(|group| snapshot.cors.get(group));
@@ -98,7 +128,7 @@ fn ask<'a>(
     let index = match snapshot.routes.find(target, &head.method, &head.headers) {
         Ok(index) => index,
         Err(miss) => {
-            exchange.routing.allow = miss.allow;
+            exchange.routing.allow = miss.allow.map(|allow| *allow);
             return Err(miss.refusal.into());
         }
     };
@@ -108,7 +138,18 @@ fn ask<'a>(
     if group.is_some_and(|group| group.refuses(&head.headers, target)) {
         return Err(Refusal::new(Reject::ForeignOrigin, "foreign Origin").into());
     }
+    exchange.limit(When::Routed, &head.headers, now.monotonic)?;
+    let route = contract::find(route, exchange, head)?;
     Ok(Found { route, certificate })
+}
+
+/// Refuses a request while the proxy is too large.
+fn refuse_over_memory(worker: &Worker) -> Result<(), Refusal> {
+    if !worker.shared.is_over_memory() {
+        return Ok(());
+    }
+    worker.shared.note_shed();
+    Err(Refusal { retry_after: Some(1), ..Refusal::new(Reject::Unavailable, "over proxy.max_memory") })
 }
 
 /// Where a request by plain HTTP belongs: to the same host and target by HTTPS, if that is served (no open redirect).

@@ -7,9 +7,12 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::{
     clock,
-    message::telemetry::{MAX_LABEL, Step, StepSpan},
+    message::telemetry::{Step, StepSpan},
+    mix::mix,
+    proxy::upstream::Attempts,
     request_id::RequestId,
     settings::traces::{Accept, Settings},
+    trace_context::TraceContext,
 };
 
 static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -27,14 +30,8 @@ pub(in crate::proxy) struct Recorder {
     /// When the last step ended.
     last: u64,
     upstream_span: u64,
-}
-
-/// Where a request stands in a trace that somebody else began.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Context {
-    id: u128,
-    span: u64,
-    is_sampled: bool,
+    /// What the upstream has answered.
+    pub(super) upstream_status: Option<u16>,
 }
 
 impl Recorder {
@@ -49,7 +46,7 @@ impl Recorder {
         let bytes = id.0.to_be_bytes();
         let half = |from: usize| bytes.iter().skip(from).take(8).fold(0, |sum: u64, byte| sum << 8 | u64::from(*byte));
         let (random, count) = (half(0), half(8));
-        let number = |salt: u64| mix(random ^ mix(count.wrapping_mul(4).wrapping_add(salt))).max(1);
+        let number = |salt: u64| spread(random ^ spread(count.wrapping_mul(4).wrapping_add(salt))).max(1);
         let own = u128::from(random.max(1)) << 64 | u128::from(number(0));
         Self {
             id: context.map_or(own, |context| context.id),
@@ -57,10 +54,11 @@ impl Recorder {
             parent: context.map(|context| context.span),
             is_sampled: context
                 .map_or_else(|| number(0) % 1_000_000 < u64::from(settings.sample), |context| context.is_sampled),
-            steps: Vec::with_capacity(6),
+            steps: Vec::with_capacity(8),
             began,
             last: began,
             upstream_span: number(2),
+            upstream_status: None,
         }
     }
 
@@ -69,11 +67,36 @@ impl Recorder {
         let now = clock::monotonic();
         let span = match step {
             Step::Upstream => self.upstream_span,
-            _ => mix(self.span ^ (self.steps.len() as u64 + 1)).max(1),
+            _ => spread(self.span ^ (self.steps.len() as u64 + 1)).max(1),
         };
         let (after, took) = (self.last.saturating_sub(self.began), now.saturating_sub(self.last));
         self.steps.push(StepSpan { step, span, after, took });
         self.last = now;
+    }
+
+    /// A step beside the others: when it began (`CLOCK_MONOTONIC`), and how long it took. Nanoseconds.
+    fn beside(&mut self, step: Step, began: u64, took: u64) {
+        let span = spread(self.span ^ (self.steps.len() as u64 + 1)).max(1);
+        self.steps.push(StepSpan { step, span, after: began.saturating_sub(self.began), took });
+    }
+
+    /// The client's TLS handshake was over when the request began; `None`: there was none before this request.
+    pub(super) fn shook_hands(&mut self, took: Option<u64>) {
+        if let Some(took) = took {
+            self.beside(Step::Handshake, self.began, took);
+        }
+    }
+
+    /// How long that handshake took.
+    pub(super) fn handshake(&self) -> Option<u64> {
+        self.steps.iter().find(|step| step.step == Step::Handshake).map(|step| step.took)
+    }
+
+    /// How the request was forwarded.
+    pub(super) fn forwarded(&mut self, attempts: &Attempts) {
+        if let Some(took) = attempts.connect {
+            self.beside(Step::Connect, attempts.opened_at, took);
+        }
     }
 
     /// Tells the upstream where its request stands.
@@ -97,44 +120,22 @@ pub(super) fn method(method: &http::Method) -> String {
     if KNOWN.contains(&text) { text.to_owned() } else { "_OTHER".to_owned() }
 }
 
-/// A name of the configuration, cut to what a message takes.
-pub(super) fn name(text: &str) -> String {
-    text.get(..text.floor_char_boundary(MAX_LABEL)).unwrap_or_default().to_owned()
-}
-
 /// Where a request stands by its `traceparent`; `None`: it has none, or several, or one that is none.
-fn context(headers: &HeaderMap) -> Option<Context> {
+fn context(headers: &HeaderMap) -> Option<TraceContext> {
     let mut values = headers.get_all(&TRACEPARENT).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return None };
-    let text = value.to_str().ok()?;
-    let hexadecimal = |from: usize, to: usize| {
-        let digits = text.get(from..to)?;
-        let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-        digits.bytes().all(is_digit).then(|| u128::from_str_radix(digits, 16).ok())?
-    };
-    let version = hexadecimal(0, 2)?;
-    let is_shaped = [2, 35, 52].iter().all(|at| text.as_bytes().get(*at) == Some(&b'-'));
-    // A later version may go on after the flags.
-    let is_long = version > 0 && text.as_bytes().get(55) == Some(&b'-');
-    if version == 0xff || !is_shaped || (text.len() != 55 && !is_long) {
-        return None;
-    }
-    let (id, span, flags) = (hexadecimal(3, 35)?, u64::try_from(hexadecimal(36, 52)?).ok()?, hexadecimal(53, 55)?);
-    (id != 0 && span != 0).then_some(Context { id, span, is_sampled: flags & 1 == 1 })
+    TraceContext::parse(value.to_str().ok()?.as_bytes())
 }
 
 /// A number that looks like no other (splitmix64).
-const fn mix(number: u64) -> u64 {
-    let number = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    number ^ (number >> 31)
+const fn spread(number: u64) -> u64 {
+    mix(number.wrapping_add(0x9e37_79b9_7f4a_7c15))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::traces::Endpoint;
+    use crate::settings::{audit::Url, otlp::Collector};
 
     const GOOD: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
@@ -173,8 +174,10 @@ mod tests {
     }
 
     fn begin(accept: Accept, sample: u32, count: u128, headers: &HeaderMap) -> Recorder {
-        let endpoint = Endpoint { host: String::new(), port: 1, path: String::new() };
-        let settings = Settings { endpoint, sample, accept, service: String::new() };
+        let text = String::new;
+        let endpoint = Url { is_tls: false, host: text(), port: 1, authority: text(), path: text() };
+        let collector = Collector { endpoint, ca: None, headers: None, service: text() };
+        let settings = Settings { collector, sample, accept };
         Recorder::begin(&settings, headers, false, RequestId(7 << 64 | count), 0)
     }
 

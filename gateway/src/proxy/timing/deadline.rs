@@ -42,7 +42,9 @@ pub(in crate::proxy) fn tick(now: u64) {
         let passed = now.saturating_sub(table.now);
         table.now = now;
         for entry in table.entries.iter_mut() {
-            if std::mem::take(&mut entry.is_fresh) {
+            // Written only where it is set: most entries are many ticks old, and reading them is enough.
+            if entry.is_fresh {
+                entry.is_fresh = false;
                 entry.due = entry.due.saturating_add(passed);
             }
             if entry.due <= now {
@@ -66,7 +68,7 @@ impl Alarm {
         TABLE.with_borrow_mut(|table| {
             let now = table.now;
             let Some(entry) = self.slot.and_then(|slot| table.entries.at_mut(slot)) else {
-                let entry = Deadline { due: after_now(now, after), is_fresh: true, waker: cx.waker().clone() };
+                let entry = Deadline { due: self::after(now, after), is_fresh: true, waker: cx.waker().clone() };
                 self.slot = Some(table.entries.insert(entry));
                 return Poll::Pending;
             };
@@ -101,8 +103,9 @@ pub(in crate::proxy) const fn has_passed(now: u64, since: u64, limit: Duration) 
     now.saturating_sub(since) as u128 > limit.as_nanos().saturating_add(TICK.as_nanos())
 }
 
-fn after_now(now: u64, after: Duration) -> u64 {
-    now.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX))
+/// The time that is `time` after `now`.
+pub(in crate::proxy) fn after(now: u64, time: Duration) -> u64 {
+    now.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// Runs `future` for at most about `after`. `None`: it took longer.

@@ -16,7 +16,7 @@ use http::{
 use super::upgrade::{connects, one};
 use crate::{
     header_values,
-    refusal::{Refusal, Reject},
+    refusal::{BearerError, Refusal, Reject},
     settings::route::{TokenSource, Upgrade},
 };
 
@@ -84,7 +84,9 @@ fn of_protocol(headers: &HeaderMap) -> Result<Option<Cow<'_, [u8]>>, Refusal> {
         return Ok(protocol.get(PLAIN.len()..).map(Cow::Borrowed));
     }
     let token = BASE64URL_NOPAD.decode(protocol.get(ENCODED.len()..).unwrap_or_default());
-    let token = token.map_err(|_no_base64| Refusal::new(Reject::InvalidToken, "the token is not in base64url"))?;
+    let invalid =
+        || Refusal::new(Reject::InvalidToken, "the token is not in base64url").with(BearerError::InvalidToken);
+    let token = token.map_err(|_no_base64| invalid())?;
     Ok(Some(Cow::Owned(token)))
 }
 

@@ -4,7 +4,10 @@
 
 use std::cell::Cell;
 
-use crate::settings::upstream::{Balance, Server};
+use crate::{
+    mix::mix,
+    settings::upstream::{Balance, Server},
+};
 
 /// Points on the ring for each server, on average.
 const POINTS: usize = 64;
@@ -160,13 +163,6 @@ fn ring(servers: &[Server]) -> Box<[(u64, u8)]> {
 pub(super) fn hash(bytes: &[u8]) -> u64 {
     let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     mix(bytes.iter().fold(0xcbf2_9ce4_8422_2325, step))
-}
-
-/// The end of splitmix64.
-const fn mix(mut hash: u64) -> u64 {
-    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    hash ^ (hash >> 31)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue};
 
 use super::{
     balance::{Balancer, bit, hash},
+    gate::{self, Passage},
     health,
     pool::{Lease, LeaseOptions, Pool},
     retry::COST,
@@ -15,6 +16,7 @@ use super::{
     state::asker,
 };
 use crate::{
+    admission::Class,
     client::Client,
     proxy::{connection::proxy_protocol, timing::deadline},
     refusal::{Refusal, Reject},
@@ -33,8 +35,8 @@ pub(in crate::proxy) struct ServerGroup {
     hosts: Box<[HeaderValue]>,
     /// The retry budget that is left, in hundredths of an attempt.
     budget: Cell<u32>,
-    /// Idle connections at the last sweep.
-    idle: Cell<u64>,
+    /// Idle connections at the last sweep, and those that carried requests.
+    connections: Cell<(u64, u64)>,
 }
 
 /// A server for one attempt, and a connection to it.
@@ -83,8 +85,8 @@ impl ServerGroup {
         };
         let (proxy_protocol, budget) = (settings.proxy_protocol, Cell::new(settings.retry.reserve * COST));
         let hosts = hosts(settings);
-        let (shared, idle) = (Arc::clone(shared), Cell::new(0));
-        Rc::new(Self { shared, servers, state, balancer, hash_by, proxy_protocol, hosts, budget, idle })
+        let (shared, connections) = (Arc::clone(shared), Cell::new((0, 0)));
+        Rc::new(Self { shared, servers, state, balancer, hash_by, proxy_protocol, hosts, budget, connections })
     }
 
     /// The name of the upstream.
@@ -146,9 +148,12 @@ impl ServerGroup {
     /// Closes connections that have been idle for too long at `now`, or that the server has closed.
     pub(in crate::proxy) fn sweep(&self, now: u64) {
         self.servers.iter().for_each(|server| server.pool.sweep(now));
-        let idle = self.servers.iter().map(|server| server.pool.idle()).sum::<usize>();
-        let idle = u64::try_from(idle).unwrap_or(u64::MAX);
-        self.state.note_idle(self.idle.replace(idle), idle);
+        let count = |many: fn(&Pool) -> usize| {
+            let sum = self.servers.iter().map(|server| many(&server.pool)).sum::<usize>();
+            u64::try_from(sum).unwrap_or(u64::MAX)
+        };
+        let now = (count(Pool::idle), count(Pool::busy));
+        self.state.note_connections(self.connections.replace(now), now);
     }
 
     /// Admits a request. `Ok(None)`: there is no limit.
@@ -163,6 +168,25 @@ impl ServerGroup {
             return Ok(None);
         }
         RequestSlot::take(&self.state).map(Some).ok_or_else(|| busy("over upstream.max_requests"))
+    }
+
+    /// Lets a request of this class pass, at once or when its turn comes. `Ok(None)`: their number is not limited. `left`:
+    /// how long its client waits; `None`: it did not say.
+    ///
+    /// # Errors
+    /// There is no room, and its turn did not come in time.
+    pub(super) async fn pass(&self, class: Class, left: Option<Duration>) -> Result<Option<Passage>, Refusal> {
+        let (Some(gate), Some(settings)) = (&self.state.gate, &self.state.settings.concurrency) else {
+            return Ok(None);
+        };
+        let wait = left.map_or(settings.wait, |left| left.min(settings.wait));
+        match gate::pass(gate, class, wait).await {
+            Some(passage) => Ok(Some(passage)),
+            None => {
+                self.state.over_concurrency();
+                Err(busy("over upstream.concurrency"))
+            }
+        }
     }
 
     /// What may be spent on retries now, in hundredths of an attempt.

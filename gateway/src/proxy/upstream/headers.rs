@@ -4,7 +4,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::{
-    auth::certificate::ClientCertificate,
+    auth::{Identity, IdentityHeaders, certificate::ClientCertificate},
     client::forwarded::ForwardedInfo,
     header_names, header_values,
     log::text::{address, hexadecimal},
@@ -86,8 +86,14 @@ pub(in crate::proxy) struct ForwardedHeaders<'a> {
     /// The canonical host with its port.
     pub(in crate::proxy) authority: &'a str,
     pub(in crate::proxy) id: RequestId,
-    /// The principal of the token.
-    pub(in crate::proxy) principal: Option<&'a str>,
+    /// Who the client is, if that was proved.
+    pub(in crate::proxy) identity: Option<&'a Identity>,
+    /// What the upstream is told of that, besides the principal.
+    pub(in crate::proxy) identity_headers: &'a IdentityHeaders,
+    /// The token that was made for the upstream, and its header.
+    pub(in crate::proxy) token: Option<(&'a HeaderName, HeaderValue)>,
+    /// Names that only the gateway sets, by its configuration.
+    pub(in crate::proxy) own: &'a [HeaderName],
     /// The client certificate that was shown for this host.
     pub(in crate::proxy) certificate: Option<&'a ClientCertificate>,
     /// Headers that the route lets pass although their names would not.
@@ -114,7 +120,7 @@ pub(in crate::proxy) fn request_by_lines(headers: &mut HeaderMap, told: &Forward
 }
 
 /// Adds the gateway's own headers.
-fn tell(told: &ForwardedHeaders<'_>, mut add: impl FnMut(&'static HeaderName, &[u8])) {
+fn tell(told: &ForwardedHeaders<'_>, mut add: impl FnMut(&HeaderName, &[u8])) {
     let mut client = buffer_pool::space();
     address(told.client, &mut client);
     add(&X_FORWARDED_FOR, &client);
@@ -135,7 +141,7 @@ fn tell(told: &ForwardedHeaders<'_>, mut add: impl FnMut(&'static HeaderName, &[
     }
     let certificate = told.certificate;
     for (name, value) in [
-        (&X_AUTHENTICATED_PRINCIPAL, told.principal),
+        (&X_AUTHENTICATED_PRINCIPAL, told.identity.map(Identity::principal)),
         (&X_CLIENT_CERTIFICATE_FINGERPRINT, certificate.map(|shown| &*shown.fingerprint)),
         (&X_CLIENT_CERTIFICATE_SERIAL, certificate.map(|shown| &*shown.serial)),
     ] {
@@ -145,12 +151,19 @@ fn tell(told: &ForwardedHeaders<'_>, mut add: impl FnMut(&'static HeaderName, &[
             add(name, value.as_bytes());
         }
     }
+    if let Some((name, token)) = &told.token {
+        add(name, token.as_bytes());
+    }
+    if let Some(identity) = told.identity {
+        told.identity_headers.tell(identity, add);
+    }
 }
 
 /// Removes the headers that do not pass, and sets the canonical host.
 fn clean(headers: &mut HeaderMap, told: &ForwardedHeaders<'_>) {
     let mut unwanted = nominated(headers);
-    unwanted.extend(headers.keys().filter(|name| !passes(name) && !told.passing.contains(name)).cloned());
+    let stays = |name: &HeaderName| (passes(name) || told.passing.contains(name)) && !told.own.contains(name);
+    unwanted.extend(headers.keys().filter(|name| !stays(name)).cloned());
     for name in unwanted {
         headers.remove(name);
     }
@@ -182,9 +195,9 @@ pub(in crate::proxy) fn lines(lines: &mut RawHead, own: RequestId, forwarded: Op
 }
 
 /// The trailers that may pass, in either direction: none that frames, routes, authorises, or changes what came before
-/// (RFC 9110 6.5.1, F11). `None`: nothing is left.
-pub(in crate::proxy) fn trailers(mut trailers: HeaderMap) -> Option<HeaderMap> {
-    let unwanted: Vec<_> = trailers.keys().filter(|name| !trails(name)).cloned().collect();
+/// (RFC 9110 6.5.1, F11), nor any of the gateway's `own`. `None`: nothing is left.
+pub(in crate::proxy) fn trailers(mut trailers: HeaderMap, own: &[HeaderName]) -> Option<HeaderMap> {
+    let unwanted: Vec<_> = trailers.keys().filter(|name| !trails(name) || own.contains(name)).cloned().collect();
     for name in unwanted {
         trailers.remove(name);
     }
@@ -239,7 +252,10 @@ fn join_cookies(headers: &mut HeaderMap) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proxy::raw_head::HeadFormat;
+    use crate::{
+        proxy::raw_head::HeadFormat,
+        settings::identity_headers::{IdentityHeader, Piece},
+    };
 
     fn map(headers: &[(&'static str, &'static str)]) -> HeaderMap {
         let pair = |(name, value): &(&'static str, &'static str)| {
@@ -251,13 +267,21 @@ mod tests {
     #[track_caller]
     fn check(sent: &[(&'static str, &'static str)], expect: &[(&'static str, &'static str)]) {
         let mut headers = map(sent);
+        let alice = Identity::of_token("alice", &["a", "b"], &[], Vec::new());
+        let template = |name, piece| IdentityHeader { name: HeaderName::from_static(name), value: vec![piece] };
+        let templates = vec![template("x-tenant-id", Piece::Roles), template("x-empty", Piece::Scopes)];
+        let identity_headers = IdentityHeaders::new(&templates, &[]);
+        let x_token = HeaderName::from_static("x-token");
         let told = ForwardedHeaders {
             client: "203.0.113.7".parse().unwrap(),
             scheme: "https",
             forwarded: None,
             authority: "a.example",
             id: RequestId(0xab),
-            principal: Some("alice"),
+            identity: Some(&alice),
+            identity_headers: &identity_headers,
+            token: Some((&x_token, HeaderValue::from_static("a.b.c"))),
+            own: &["x-tenant-id", "x-empty", "x-token"].map(HeaderName::from_static),
             certificate: None,
             passing: &["x-user-name", "x_tenant"].map(HeaderName::from_static),
         };
@@ -270,6 +294,8 @@ mod tests {
             ("x-forwarded-proto", "https"),
             ("x-request-id", "000000000000000000000000000000ab"),
             ("x-authenticated-principal", "alice"),
+            ("x-tenant-id", "a,b"),
+            ("x-token", "a.b.c"),
         ]));
         assert_eq!(headers, all, "{sent:?}");
         let mut headers = map(sent);
@@ -284,19 +310,24 @@ mod tests {
 
     #[test]
     fn what_no_header_may_hold_is_told_to_nobody() {
+        let hostile = Identity::of("alice\r\nX-Own: 1", &[]);
+        let bob = Identity::of("bob", &[]);
         let mut told = ForwardedHeaders {
             client: "2001:db8::7".parse().unwrap(),
             scheme: "http",
             forwarded: None,
             authority: "a.example:8080",
             id: RequestId(1),
-            principal: Some("alice\r\nX-Own: 1"),
+            identity: Some(&hostile),
+            identity_headers: &IdentityHeaders::default(),
+            token: None,
+            own: &[],
             certificate: None,
             passing: &[],
         };
         let lines = String::from_utf8(request_by_lines(&mut HeaderMap::new(), &told)).unwrap();
         assert!(!lines.contains("alice") && lines.starts_with("x-forwarded-for: 2001:db8::7\r\n"), "{lines}");
-        told.principal = Some("bob");
+        told.identity = Some(&bob);
         let mut headers = HeaderMap::new();
         let lines = String::from_utf8(request_by_lines(&mut headers, &told)).unwrap();
         assert!(lines.ends_with("x-authenticated-principal: bob\r\n"), "{lines}");
@@ -321,6 +352,7 @@ mod tests {
             ("X-Role", "admin"),
             ("Proxy", "http://evil.example"),
             ("X_Tenant_Id", "1"),
+            ("X.Tenant.Id", "1"),
             ("X_User_Name", "1"),
             ("Client-Cert", ":MIIB:"),
             ("Ssl-Client-Verify", "SUCCESS"),
@@ -328,6 +360,9 @@ mod tests {
             ("X-Forwarded-Client-Cert", "Hash=00"),
             ("X-SSL-Client-S-DN", "CN=root"),
             ("X-Roles", "admin"),
+            ("X-Tenant-Id", "other"),
+            ("X-Empty", "1"),
+            ("X-Token", "1"),
             ("X-Consumer-Username", "root"),
             ("X-Authenticated-Principal", "root"),
             ("X_User", "root"),
@@ -366,8 +401,11 @@ mod tests {
 
     #[test]
     fn f11_trailers() {
+        let own = [HeaderName::from_static("x-tenant-id")];
         let passing = [("grpc-status", "0"), ("grpc-message", "ok"), ("x-checksum", "1"), ("server-timing", "a;dur=1")];
-        assert_eq!(trailers(map(&passing)), Some(map(&passing)));
+        assert_eq!(trailers(map(&passing), &own), Some(map(&passing)));
+        assert_eq!(trailers(map(&[("x-tenant-id", "1")]), &own), None);
+        assert!(trailers(map(&[("x-tenant-id", "1")]), &[]).is_some());
         for name in [
             "content-length",
             "content-type",
@@ -397,8 +435,8 @@ mod tests {
             "expect",
             "accept-encoding",
         ] {
-            assert_eq!(trailers(map(&[(name, "1")])), None, "{name}");
-            assert_eq!(trailers(map(&[(name, "1"), ("x-own", "1")])), Some(map(&[("x-own", "1")])), "{name}");
+            assert_eq!(trailers(map(&[(name, "1")]), &own), None, "{name}");
+            assert_eq!(trailers(map(&[(name, "1"), ("x-own", "1")]), &own), Some(map(&[("x-own", "1")])), "{name}");
         }
         for (te, expect) in [("trailers", true), ("gzip, Trailers", true), ("trailers;q=1", false), ("", false)] {
             assert_eq!(takes_trailers(&map(&[("te", te)])), expect, "{te:?}");

@@ -43,6 +43,8 @@ pub(super) struct Pool {
     /// How long they stay idle before they are closed.
     idle_timeout: Duration,
     protocol: Protocol,
+    /// How many connections of HTTP/1.1 are in use.
+    busy: Rc<Cell<usize>>,
     /// Connections of HTTP/2.
     http2: H2Pool,
     /// Whether the server chose HTTP/1.1 the last time that it had the choice.
@@ -78,6 +80,24 @@ pub(in crate::proxy) struct Lease {
     /// Other clients' requests may use it, too.
     shared: bool,
     pub(super) rest: BodyRest,
+    /// `None`: it is shared, and counted where it is.
+    _in_use: Option<InUse>,
+}
+
+/// One more connection is in use, until this is dropped.
+struct InUse(Rc<Cell<usize>>);
+
+impl InUse {
+    fn new(count: &Rc<Cell<usize>>) -> Self {
+        count.set(count.get() + 1);
+        Self(Rc::clone(count))
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
 }
 
 /// The rest of a request body once the response has begun.
@@ -95,6 +115,7 @@ impl Pool {
         Self {
             dialer,
             idle: RefCell::default(),
+            busy: Rc::default(),
             max_idle: settings.max_idle,
             idle_timeout: settings.idle,
             protocol: settings.protocol,
@@ -133,6 +154,11 @@ impl Pool {
         self.idle.borrow().len()
     }
 
+    /// How many connections carry requests.
+    pub(super) fn busy(&self) -> usize {
+        self.busy.get() + self.http2.busy()
+    }
+
     /// Gets a connection for a request. Opening a new one takes at most `timeout`.
     pub(super) async fn lease(self: &Rc<Self>, need: &LeaseOptions<'_>, timeout: Duration) -> Result<Lease, Refusal> {
         let offer = match self.protocol {
@@ -156,7 +182,8 @@ impl Pool {
     }
 
     fn lend(self: &Rc<Self>, transport: Transport, address: SocketAddr, kept: bool, shared: bool) -> Lease {
-        Lease { pool: Rc::clone(self), transport, address, kept, shared, rest: BodyRest::Over }
+        let _in_use = matches!(transport, Transport::Http1(_)).then(|| InUse::new(&self.busy));
+        Lease { pool: Rc::clone(self), transport, address, kept, shared, rest: BodyRest::Over, _in_use }
     }
 
     /// Opens a connection. Without a PROXY protocol header, one of HTTP/2 is shared with other requests.

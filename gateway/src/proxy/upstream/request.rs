@@ -11,6 +11,9 @@ use crate::proxy::{
     memory::buffer_pool,
 };
 
+/// A body of more bytes than this takes a server noticeable time to read.
+const MUCH: u64 = 64 * 1_024;
+
 /// A request for a server.
 pub(in crate::proxy) struct UpstreamRequest {
     head: Box<Parts>,
@@ -80,6 +83,11 @@ impl OriginalBody {
             Self::Streaming(progress) => Some(progress),
             Self::Empty | Self::Whole(_) => None,
         }
+    }
+
+    /// Whether the time until its response is not the server's alone: the client was waited for, or there was much of it.
+    pub(super) fn is_slow(&self) -> bool {
+        self.progress().is_some_and(|progress| progress.waited.get() || progress.passed.get() > MUCH)
     }
 
     /// How much of it there still is.

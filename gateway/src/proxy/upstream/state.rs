@@ -14,8 +14,12 @@ use std::{
 
 use gateway_common::source::Source;
 
-use super::balance::{bit, hash};
+use super::{
+    balance::{bit, hash},
+    gate::SharedGate,
+};
 use crate::{
+    admission::Report,
     message::{ServerState, UpstreamReport},
     settings::upstream::{Ejection, Upstream},
 };
@@ -34,9 +38,12 @@ pub(in crate::proxy) struct UpstreamState {
     ejected: AtomicU64,
     /// Servers in slow start, as bits.
     slow: AtomicU64,
-    /// Idle connections of all workers.
+    /// Idle connections of all workers, and those that carry requests.
     idle: AtomicU64,
+    busy: AtomicU64,
     totals: Arc<Totals>,
+    /// The way to its servers, where it is limited. It outlives configurations.
+    pub(super) gate: Option<Arc<SharedGate>>,
 }
 
 /// The counters of one upstream, for as long as there is one of its name.
@@ -78,16 +85,21 @@ struct ServerCounters {
 
 impl UpstreamState {
     pub(in crate::proxy) fn new(settings: &Upstream) -> Self {
-        Self::with(settings, |_address| None, Arc::default())
+        Self::with(settings, |_address| None, Arc::default(), None)
     }
 
     /// The same upstream by other settings. Servers that keep their address keep their counters.
     pub(super) fn succeeded_by(&self, settings: &Upstream) -> Self {
         let known = |address: &str| self.servers.get(self.index_of(address)?).map(Arc::clone);
-        Self::with(settings, known, Arc::clone(&self.totals))
+        Self::with(settings, known, Arc::clone(&self.totals), self.gate.as_ref())
     }
 
-    fn with(settings: &Upstream, known: impl Fn(&str) -> Option<Arc<ServerCounters>>, totals: Arc<Totals>) -> Self {
+    fn with(
+        settings: &Upstream,
+        known: impl Fn(&str) -> Option<Arc<ServerCounters>>,
+        totals: Arc<Totals>,
+        gate: Option<&Arc<SharedGate>>,
+    ) -> Self {
         Self {
             servers: settings.servers.iter().map(|server| known(&server.address).unwrap_or_default()).collect(),
             settings: settings.clone(),
@@ -95,7 +107,12 @@ impl UpstreamState {
             ejected: AtomicU64::new(0),
             slow: AtomicU64::new(0),
             idle: AtomicU64::new(0),
+            busy: AtomicU64::new(0),
             totals,
+            gate: settings.concurrency.as_ref().map(|concurrency| match gate {
+                Some(gate) => Arc::clone(gate),
+                None => Arc::new(SharedGate::new(concurrency)),
+            }),
         }
     }
 
@@ -110,6 +127,9 @@ impl UpstreamState {
             });
             mine.store(bits, Ordering::Relaxed);
         };
+        if let (Some(gate), Some(settings)) = (&self.gate, &self.settings.concurrency) {
+            gate.change(settings);
+        }
         take(self.settings.health.is_some(), &self.down, &before.down);
         take(self.settings.ejection.is_some(), &self.ejected, &before.ejected);
         take(!self.settings.slow_start.is_zero(), &self.slow, &before.slow);
@@ -196,6 +216,16 @@ impl UpstreamState {
             self.totals.over_limit.fetch_add(1, Ordering::Relaxed);
         }
         fits
+    }
+
+    /// Counts a request that `concurrency` refuses.
+    pub(super) fn over_concurrency(&self) {
+        self.totals.over_limit.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How the limit on requests at once is, where there is one.
+    pub(in crate::proxy) fn concurrency(&self) -> Option<Report> {
+        self.gate.as_ref().map(|gate| gate.report())
     }
 
     /// Counts a retry.
@@ -330,17 +360,19 @@ impl UpstreamState {
         }
     }
 
-    /// A worker has `now` idle connections where it had `before`.
-    pub(super) fn note_idle(&self, before: u64, now: u64) {
-        if before != now {
-            // It goes round where there are fewer.
-            self.idle.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
+    /// A worker has `now` connections where it had `before`: idle ones, and those that carry requests.
+    pub(super) fn note_connections(&self, before: (u64, u64), now: (u64, u64)) {
+        for (sum, before, now) in [(&self.idle, before.0, now.0), (&self.busy, before.1, now.1)] {
+            if before != now {
+                // It goes round where there are fewer.
+                sum.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
+            }
         }
     }
 
-    /// Idle connections of all workers.
-    pub(in crate::proxy) fn idle(&self) -> u64 {
-        self.idle.load(Ordering::Relaxed)
+    /// Idle connections of all workers, and those that carry requests.
+    pub(in crate::proxy) fn connections(&self) -> (u64, u64) {
+        (self.idle.load(Ordering::Relaxed), self.busy.load(Ordering::Relaxed))
     }
 
     /// Requests that wait for a connection, where their number is limited.
@@ -363,6 +395,7 @@ impl UpstreamState {
             without_server: self.totals.without_server.load(Ordering::Relaxed),
             over_limit: self.totals.over_limit.load(Ordering::Relaxed),
             retries: self.totals.retries.load(Ordering::Relaxed),
+            limit: self.gate.as_ref().map(|gate| gate.report().limit),
         }
     }
 }

@@ -22,13 +22,9 @@ pub(in crate::proxy) struct AttemptTimeouts {
 impl AttemptTimeouts {
     /// The route's timeouts. `caller` is how long the client says that it waits.
     pub(in crate::proxy) fn new(timeouts: &Timeouts, caller: Option<Duration>) -> Self {
-        let deadline = caller.map(|caller| after(deadline::now(), caller.saturating_add(deadline::TICK)));
+        let deadline = caller.map(|caller| deadline::after(deadline::now(), caller.saturating_add(deadline::TICK)));
         Self { connect: timeouts.connect, response: timeouts.response, deadline }
     }
-}
-
-fn after(now: u64, time: Duration) -> u64 {
-    now.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// The time that is left for the attempts of one request: together they wait no longer than the route says, and than the

@@ -4,12 +4,11 @@
 use std::cell::Cell;
 
 use crate::{
-    message::{ANSWERS, Counted, ToGuard},
+    clock::SECOND,
+    message::{ANSWERS, Counted, ToGuard, add_counts, place_of_answer},
     refusal::Reject,
     signal::Signal,
 };
-
-const SECOND: u64 = 1_000_000_000;
 
 /// What one worker has counted since it last told the control thread.
 #[derive(Default)]
@@ -23,8 +22,7 @@ pub(in crate::proxy) struct Counters {
 impl Counters {
     /// A request was answered. `None`: its client had left.
     pub(in crate::proxy) fn answered(&self, status: Option<u16>) {
-        let place = status.map_or(ANSWERS.len() - 1, |status| usize::from(status / 100).wrapping_sub(1));
-        add(&self.answers, place);
+        add(&self.answers, place_of_answer(status));
     }
 
     pub(in crate::proxy) fn refused(&self, reject: Reject) {
@@ -80,11 +78,11 @@ impl CounterDelta {
             self.counted = counted.clone();
             return;
         }
-        let sum = |(sum, count): (&mut u64, &u64)| *sum = sum.saturating_add(*count);
-        self.counted.answers.iter_mut().zip(&counted.answers).for_each(sum);
-        self.counted.signals.iter_mut().zip(&counted.signals).for_each(sum);
-        let pairs = self.counted.refused.iter_mut().zip(&counted.refused);
-        pairs.map(|((_, sum), (_, count))| (sum, count)).for_each(sum);
+        add_counts(&mut self.counted.answers, &counted.answers);
+        add_counts(&mut self.counted.signals, &counted.signals);
+        for ((_, sum), (_, count)) in self.counted.refused.iter_mut().zip(&counted.refused) {
+            *sum = sum.saturating_add(*count);
+        }
     }
 
     /// The message to the guard; `None`: nothing has changed. `connections` is how many there are.

@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     message::{
-        ANSWERS,
+        ANSWERS, place_of_answer,
         telemetry::{Histogram, MAX_NAMES, OTHER},
     },
     snapshot::Snapshot,
@@ -207,9 +207,7 @@ impl Requests {
     }
 
     fn note(&self, status: Option<u16>, took: u64) {
-        let class = status.map_or(ANSWERS.len() - 1, |status| usize::from(status / 100).wrapping_sub(1));
-        // A status that is none is in no class.
-        let Some(answers) = self.answers.get(class) else { return };
+        let Some(answers) = self.answers.get(place_of_answer(status)) else { return };
         add(answers, 1);
         add(&self.sum, took);
         let buckets = self.buckets.get_or_init(|| Box::new([const { Cell::new(0) }; Histogram::BUCKETS]));

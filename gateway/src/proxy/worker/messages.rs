@@ -9,9 +9,10 @@ use gateway_common::source::Source;
 
 use super::measures::Delta;
 use crate::{
+    authz::shadow::ShadowDenials,
     detect::BanRequest,
     limit::ShadowRefusals,
-    message::{Counted, GoodClient, telemetry::Trace},
+    message::{Counted, GoodClient, PlanMember, telemetry::Trace},
     proxy::generation::Compiled,
 };
 
@@ -26,6 +27,10 @@ pub(in crate::proxy) enum Command {
     },
     /// Serve another configuration, and by these listeners as well, then tell it by [`Event::Configured`].
     Configure { compiled: Arc<Compiled>, sockets: Vec<(SocketAddr, TcpListener)> },
+    /// Close the connections of everybody who is banned: what is in force was told anew.
+    CloseBanned,
+    /// Look at what is in flight: what clients proved themselves by was revoked.
+    Recheck,
     /// Close connections whose client certificates were judged by authorities or revocation lists that were replaced.
     Reverify,
     /// Accept no more connections, and end once those that are left have ended.
@@ -43,10 +48,14 @@ pub(in crate::proxy) enum Event {
     Closed { ban: u64, connections: u32 },
     /// Clients that were served with a valid token.
     Good(Vec<GoodClient>),
+    /// Where members of plans have connections.
+    PlanMembers(Vec<PlanMember>),
     /// How often each ban has refused a connection or request.
     Refused(Vec<(u64, u64)>),
-    /// What the address limit would have refused, were it enforced.
-    WouldRefuse(ShadowRefusals),
+    /// What a limit would have refused, were it enforced.
+    WouldRefuse(Arc<str>, ShadowRefusals),
+    /// What a requirement in shadow would have denied, were it enforced.
+    WouldDeny(ShadowDenials),
     /// The counters since the last time.
     Counted(Counted),
     /// Requests that were traced.

@@ -3,27 +3,36 @@
 use std::{
     collections::HashMap,
     sync::{
-        Mutex, OnceLock, PoisonError,
+        Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
 use gateway_common::source::Source;
 
-use crate::{message::channel::Sender, proxy::bans::enforced::EnforcedBans};
+use super::asks::Asks;
+use crate::proxy::{
+    bans::enforced::EnforcedBans, cluster::Cluster, connection::fast_lane::MarkedConnections, lookup::Lookups,
+};
 
 /// What all workers share.
 pub(in crate::proxy) struct Shared {
     /// Traces for which there was no room.
     pub(in crate::proxy) lost_traces: AtomicU64,
     pub(in crate::proxy) bans: EnforcedBans,
+    /// Finds out what only others know.
+    pub(in crate::proxy) lookups: Lookups,
+    /// What other machines know.
+    pub(in crate::proxy) cluster: Cluster,
     /// Connections of all workers.
     pub(in crate::proxy) connections: AtomicUsize,
     /// Connections of each source, over all workers. At most as many sources as connections.
     pub(in crate::proxy) sources: Mutex<HashMap<Source, usize>>,
-    /// The direct way to the guard for requests for bans.
-    pub(in crate::proxy) asks: OnceLock<Sender>,
-    /// Requests for bans that were lost because the queue to the guard was full.
+    /// Connections that the kernel serves before unknown clients.
+    pub(in crate::proxy) fast_lane: MarkedConnections,
+    /// Requests for bans.
+    pub(in crate::proxy) asks: Asks,
+    /// What was lost because the queue to the control thread was full: requests for bans among it.
     pub(in crate::proxy) lost_asks: AtomicU64,
     /// Whether the gateway is about to stop: clients are still served, and health checks are told.
     pub(in crate::proxy) is_stopping: AtomicBool,
@@ -42,9 +51,12 @@ impl Shared {
         Self {
             lost_traces: AtomicU64::new(0),
             bans,
+            lookups: Lookups::default(),
+            cluster: Cluster::default(),
             connections: AtomicUsize::new(0),
             sources: Mutex::default(),
-            asks: OnceLock::new(),
+            fast_lane: MarkedConnections::default(),
+            asks: Asks::new(),
             lost_asks: AtomicU64::new(0),
             lost_connections: AtomicU64::new(0),
             is_stopping: AtomicBool::new(false),
@@ -63,13 +75,14 @@ impl Shared {
         enters
     }
 
-    /// Whether to refuse a connection or request because the proxy is too large. Counts what is refused.
-    pub(in crate::proxy) fn sheds(&self) -> bool {
-        let sheds = self.sheds.load(Ordering::Relaxed);
-        if sheds {
-            self.shed.fetch_add(1, Ordering::Relaxed);
-        }
-        sheds
+    /// Whether new connections and requests are refused because the proxy is too large.
+    pub(in crate::proxy) fn is_over_memory(&self) -> bool {
+        self.sheds.load(Ordering::Relaxed)
+    }
+
+    /// A connection or request was refused for that.
+    pub(in crate::proxy) fn note_shed(&self) {
+        self.shed.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn leave(&self, source: Source) {

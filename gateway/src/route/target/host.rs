@@ -73,7 +73,11 @@ impl Authority {
             None => {
                 // RFC 3986 3.2.2: the dot says that the name is whole, as each of ours is.
                 let name = host.strip_suffix(b".").unwrap_or(host);
-                std::str::from_utf8(name).ok().filter(|_| is_name(name))?.to_ascii_lowercase()
+                // With room for the port.
+                let mut read = String::with_capacity(text.len());
+                read.push_str(std::str::from_utf8(name).ok().filter(|_| is_name(name))?);
+                read.make_ascii_lowercase();
+                read
             }
         };
         let host_length = read.len();

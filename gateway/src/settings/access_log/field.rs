@@ -17,6 +17,7 @@ pub enum Field {
     Host,
     Id,
     Ja4,
+    Limit,
     Listener,
     Method,
     Path,
@@ -43,11 +44,12 @@ pub enum Field {
     Upstream,
     Uri,
     Verdict,
+    WouldDeny,
 }
 
 impl Field {
     /// All of them: the name, and what it says.
-    pub const ALL: [(&'static str, Self, &'static str); 39] = [
+    pub const ALL: [(&'static str, Self, &'static str); 41] = [
         ("time", Self::Time, "When the request began: RFC 3339, UTC, with milliseconds."),
         ("time_clf", Self::TimeClf, "The same in the form of Apache: `24/Nov/2025:16:00:00 +0000`."),
         ("id", Self::Id, "The id of the request in every log, 32 digits."),
@@ -70,8 +72,14 @@ impl Field {
         ("status", Self::Status, "The status of the response. 499: the client left. 0: there was no response."),
         ("verdict", Self::Verdict, "`served`, `refused` or `client_left`."),
         ("reject", Self::Reject, "The label of the refusal."),
+        ("limit", Self::Limit, "The limit that the request is over, by its name."),
         ("detail", Self::Detail, "Why it was refused, or why a tunnel ended."),
-        ("signal", Self::Signal, "What the refusal says about the source."),
+        (
+            "would_deny",
+            Self::WouldDeny,
+            "What would have refused the request, were it enforced: a requirement in shadow, or `waf`.",
+        ),
+        ("signal", Self::Signal, "What the request says about the source, where it says anything."),
         ("rule", Self::Rule, "The rule that asked for a ban because of this request."),
         ("principal", Self::Principal, "Whom a token or certificate names."),
         ("route", Self::Route, "The path of the route, as it is configured."),
@@ -94,7 +102,7 @@ impl Field {
     ];
 
     /// What a JSON line says where the configuration does not choose.
-    pub const DEFAULT: [Self; 26] = [
+    pub const DEFAULT: [Self; 28] = [
         Self::Time,
         Self::Id,
         Self::Client,
@@ -110,7 +118,9 @@ impl Field {
         Self::RequestId,
         Self::Status,
         Self::Reject,
+        Self::Limit,
         Self::Detail,
+        Self::WouldDeny,
         Self::Signal,
         Self::Rule,
         Self::Principal,

@@ -6,7 +6,7 @@ use std::{fmt, sync::Arc};
 
 use hashbrown::HashMap;
 use jsonschema::Draft;
-use referencing::{Registry, Resolved, Resolver};
+use referencing::{Registry, Resolved, Resolver, Uri};
 use serde_json::{Map, Value};
 
 use super::{
@@ -18,12 +18,16 @@ use crate::settings::validate::Formats;
 
 mod applicators;
 mod assertions;
+pub(super) mod family;
+mod openapi;
+
+use family::{Family, mentions};
 
 /// The checks of one subschema, each with its keyword.
 type Checks = Vec<(Keyword, KeywordCheck)>;
 
 /// What a schema without an identifier is known by.
-const BASE: &str = "json-schema:///";
+pub(super) const BASE: &str = "json-schema:///";
 
 /// Why a schema cannot be compiled, and where.
 #[derive(Debug)]
@@ -40,8 +44,14 @@ impl CompileError {
 
     /// Where it is in `schema`, as a JSON pointer.
     pub(super) fn place(&self, schema: &Value) -> String {
-        let Some((address, keyword)) = &self.at else { return String::new() };
-        find(schema, *address).map(|place| format!("{place}/{keyword}")).unwrap_or_default()
+        self.place_in(schema).unwrap_or_default()
+    }
+
+    /// As [`Self::place`]; `None`: it is not in `document`.
+    pub(super) fn place_in(&self, document: &Value) -> Option<String> {
+        let (address, keyword) = self.at.as_ref()?;
+        let place = find(document, *address)?;
+        Some(if keyword.is_empty() { place } else { format!("{place}/{keyword}") })
     }
 }
 
@@ -55,9 +65,10 @@ fn find(value: &Value, address: usize) -> Option<String> {
             .iter()
             .enumerate()
             .find_map(|(index, element)| Some(format!("/{index}{}", find(element, address)?))),
-        Value::Object(members) => {
-            members.iter().find_map(|(name, member)| Some(format!("/{name}{}", find(member, address)?)))
-        }
+        Value::Object(members) => members.iter().find_map(|(name, member)| {
+            let below = find(member, address)?;
+            Some(format!("/{}{below}", name.replace('~', "~0").replace('/', "~1")))
+        }),
         _ => None,
     }
 }
@@ -66,7 +77,8 @@ impl From<referencing::Error> for CompileError {
     fn from(error: referencing::Error) -> Self {
         match error {
             referencing::Error::Unretrievable { uri, .. } => Self::new(format_args!(
-                "{uri} is outside of this file, and nothing is fetched: copy it into this file, under \"$defs\""
+                "{uri} is outside of this file, and nothing is fetched: name its file in validate.files, or copy it into this \
+                 file, under \"$defs\""
             )),
             error => Self::new(error),
         }
@@ -80,26 +92,66 @@ pub(super) struct Compiled {
     pub(super) unknown_formats: Vec<String>,
 }
 
-/// Compiles `schema`, which may refer to what `registry` knows.
+/// By which rules schemas are read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Dialect {
+    pub(super) draft: Draft,
+    pub(super) formats: Formats,
+    /// What OpenAPI adds; `None`: it is plain JSON Schema.
+    pub(super) openapi: Option<OpenApi>,
+}
+
+/// What OpenAPI adds to JSON Schema.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::validate) struct OpenApi {
+    /// OpenAPI 3.0: `nullable`, and `exclusiveMinimum` as a boolean.
+    pub(in crate::validate) is_3_0: bool,
+    /// Whether a request may not have what is `readOnly`.
+    pub(in crate::validate) refuses_read_only: bool,
+}
+
+/// A schema that values are judged by, and the URI of its document.
+pub(super) struct Entry<'r> {
+    pub(super) schema: &'r Value,
+    pub(super) base: Uri<String>,
+}
+
+/// Compiles `schema`, which may refer to what `registry` knows. It is known as `name`, unless it says another.
 ///
 /// # Errors
 /// The first fault.
 pub(super) fn compile(
     schema: &Value,
-    draft: Draft,
-    formats: Formats,
+    name: &str,
+    dialect: Dialect,
     registry: &Registry<'_>,
 ) -> Result<Compiled, CompileError> {
-    let resource = draft.create_resource_ref(schema);
-    let root = referencing::uri::from_str(BASE)?;
+    let resource = dialect.draft.create_resource_ref(schema);
+    let root = referencing::uri::from_str(name)?;
     let base = match resource.id() {
         Some(id) => referencing::uri::resolve_against(&root.borrow(), id)?,
         None => root,
     };
-    let registry = registry.add(base.as_str(), resource)?.draft(draft).prepare()?;
+    let registry = registry.add(base.as_str(), resource)?.draft(dialect.draft).prepare()?;
+    let entry = Entry { schema, base };
+    compile_all(std::slice::from_ref(&entry), &Family::default(), dialect, &registry).map(|(compiled, _)| compiled)
+}
+
+/// Compiles schemas that are parts of documents which `registry` knows, into one graph.
+///
+/// # Errors
+/// The first fault.
+pub(super) fn compile_all<'r>(
+    entries: &[Entry<'r>],
+    family: &'r Family,
+    dialect: Dialect,
+    registry: &'r Registry<'r>,
+) -> Result<(Compiled, Vec<NodeId>), CompileError> {
+    let dynamic = ["$dynamicRef", "$recursiveRef"];
     let mut compiler = Compiler {
-        formats,
-        is_dynamic: mentions(schema, &["$dynamicRef", "$recursiveRef"]),
+        dialect,
+        family,
+        is_dynamic: entries.iter().any(|entry| mentions(entry.schema, &dynamic)) || family.is_dynamic,
         nodes: Vec::new(),
         known: HashMap::new(),
         pending: Vec::new(),
@@ -107,7 +159,10 @@ pub(super) fn compile(
         checks: HashMap::new(),
         unknown_formats: Vec::new(),
     };
-    compiler.enter(schema, registry.resolver(base), draft)?;
+    let mut roots = Vec::new();
+    for entry in entries {
+        roots.push(compiler.enter(entry.schema, registry.resolver(entry.base.clone()), dialect.draft)?);
+    }
     while let Some(PendingNode { id, schema, resolver, draft }) = compiler.pending.pop() {
         let mut place = Subschema { compiler: &mut compiler, resolver, draft, keyword: "" };
         let checks = place.checks(schema).map_err(|failure| CompileError {
@@ -119,26 +174,16 @@ pub(super) fn compile(
         }
     }
     let mut graph = Graph { nodes: compiler.nodes };
-    graph.settle();
+    graph.settle(&roots);
     let mut unknown_formats = compiler.unknown_formats;
     unknown_formats.sort_unstable();
     unknown_formats.dedup();
-    Ok(Compiled { graph, unknown_formats })
-}
-
-/// Whether one of `keywords` is in a schema, or anything that looks like it.
-fn mentions(value: &Value, keywords: &[&str]) -> bool {
-    match value {
-        Value::Array(elements) => elements.iter().any(|element| mentions(element, keywords)),
-        Value::Object(members) => {
-            members.iter().any(|(name, member)| keywords.contains(&name.as_str()) || mentions(member, keywords))
-        }
-        _ => false,
-    }
+    Ok((Compiled { graph, unknown_formats }, roots))
 }
 
 struct Compiler<'r> {
-    formats: Formats,
+    dialect: Dialect,
+    family: &'r Family,
     /// Whether what a reference means may depend on the way to it.
     is_dynamic: bool,
     nodes: Vec<Node>,
@@ -217,6 +262,7 @@ impl<'r> Subschema<'_, 'r> {
                     return Ok(checks);
                 }
                 let mut checks = Vec::new();
+                self.nullable(schema, &mut checks);
                 self.assertions(schema, &mut checks)?;
                 self.applicators(schema, &mut checks)?;
                 Ok(checks)

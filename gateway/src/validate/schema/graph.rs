@@ -32,6 +32,8 @@ pub(super) struct Node {
 pub(super) enum KeywordCheck {
     // Of the value itself.
     Never,
+    /// `null` is valid, whatever the checks behind this one say (OpenAPI 3.0).
+    Nullable,
     Types(Types),
     /// One of these, which are in order.
     Among(Constants),
@@ -40,13 +42,14 @@ pub(super) enum KeywordCheck {
         is_upper: bool,
         is_exclusive: bool,
     },
-    /// What the library judges: numbers by `multipleOf`.
-    Number(Arc<Validator>),
-    /// What the library judges: strings by `format` or their content.
-    Text(Arc<Validator>),
+    /// What the library judges: numbers by `multipleOf`. With what is expected.
+    Number(Arc<Validator>, Box<str>),
+    /// What the library judges: strings by `format` or their content. With what is expected.
+    Text(Arc<Validator>, Box<str>),
     /// The format `regex`.
     Regex,
-    Pattern(Arc<TextPattern>),
+    /// With the pattern as the schema has it.
+    Pattern(Arc<TextPattern>, Box<str>),
     AtLeast(Measure, u64),
     AtMost(Measure, u64),
     Required(Vec<Box<str>>),
@@ -81,6 +84,16 @@ pub(super) enum KeywordCheck {
     },
     /// What must hold where a member is there.
     Dependent(Vec<(Box<str>, NodeId)>),
+    /// A member says which node must hold (OpenAPI).
+    Discriminator(Box<Discriminator>),
+}
+
+/// What a value is judged by, told by one of its members.
+pub(super) struct Discriminator {
+    pub(super) member: Box<str>,
+    pub(super) branches: HashMap<Box<str>, NodeId, DefaultHashBuilder>,
+    /// Where the member is not there, or names none (OpenAPI 3.2).
+    pub(super) default: Option<NodeId>,
 }
 
 /// What is counted.
@@ -118,6 +131,8 @@ pub(super) struct Constants {
     pub(super) document: JsonDocument,
     /// By [`document::compare`](crate::json::document::compare).
     pub(super) sorted: Vec<Id>,
+    /// The values as the schema has them, where they are few.
+    pub(super) shown: Box<str>,
 }
 
 /// What must hold for the members of an object.
@@ -139,6 +154,7 @@ impl KeywordCheck {
                 [Some(*condition), *then, *otherwise].into_iter().flatten().collect()
             }
             Self::Dependent(dependent) => dependent.iter().map(|(_, node)| *node).collect(),
+            Self::Discriminator(it) => it.branches.values().copied().chain(it.default).collect(),
             _ => Vec::new(),
         }
     }
@@ -167,13 +183,15 @@ impl KeywordCheck {
 impl Graph {
     /// Decides which nodes remember: all that could be asked about one value more than once, and that ask others. The
     /// rest is asked as often as the node that asks it, so that the whole costs at most body times schema.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn settle(&mut self, roots: &[NodeId]) {
         let count = self.nodes.len();
         let mut asked = vec![0_u32; count];
         let mut is_collected = vec![false; count];
         let mut collected = Vec::new();
-        if let Some(root) = asked.first_mut() {
-            *root = 1;
+        for root in roots {
+            if let Some(root) = asked.get_mut(root.0 as usize) {
+                *root = 1;
+            }
         }
         for node in &self.nodes {
             for (_, check) in &node.checks {

@@ -6,20 +6,23 @@
 use std::collections::{HashMap, hash_map::Entry};
 
 use super::{
-    graph::{Graph, KeywordCheck, Measure, Members, Node, NodeId, Types},
+    graph::{Discriminator, Graph, KeywordCheck, Measure, Members, Node, NodeId, Types},
     keyword::Keyword,
 };
 use crate::json::document::{self, Id, JsonDocument, JsonView};
 
 mod evaluated;
+mod explain;
+
+pub(super) use explain::{Fault, explain};
 
 /// How much work a body is worth.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct WorkLimits {
+pub(in crate::validate) struct WorkLimits {
     /// The most steps: a check, an element, 64 bytes of text.
-    pub(super) steps: u64,
+    pub(in crate::validate) steps: u64,
     /// The most subschemas that wait for one another.
-    pub(super) depth: u32,
+    pub(in crate::validate) depth: u32,
 }
 
 /// What a body breaks, and where.
@@ -66,23 +69,47 @@ pub(super) struct Judge<'a> {
     depth: u32,
 }
 
-/// Judges `document`.
+/// Judges `document` by the node of the whole schema.
 ///
 /// # Errors
 /// The first fault, or that the limits did not do.
-pub(super) fn judge(graph: &Graph, document: &JsonDocument, limits: WorkLimits) -> Result<(), JudgeError> {
-    let mut judge = Judge {
-        graph,
-        document,
-        verdicts: HashMap::default(),
-        most_verdicts: 1_024 + 4 * document.len(),
-        steps: limits.steps,
-        depth: limits.depth,
-    };
-    judge.judge(NodeId(0), Id::ROOT)
+pub(super) fn judge(
+    graph: &Graph,
+    root: NodeId,
+    document: &JsonDocument,
+    mut limits: WorkLimits,
+) -> Result<(), JudgeError> {
+    judge_within(graph, root, document, &mut limits)
+}
+
+/// The same, and takes the steps from the limits.
+///
+/// # Errors
+/// As [`judge`].
+pub(super) fn judge_within(
+    graph: &Graph,
+    root: NodeId,
+    document: &JsonDocument,
+    limits: &mut WorkLimits,
+) -> Result<(), JudgeError> {
+    let mut judge = Judge::new(graph, document, *limits);
+    let judged = judge.judge(root, Id::ROOT);
+    limits.steps = judge.steps;
+    judged
 }
 
 impl<'a> Judge<'a> {
+    fn new(graph: &'a Graph, document: &'a JsonDocument, limits: WorkLimits) -> Self {
+        Self {
+            graph,
+            document,
+            verdicts: HashMap::default(),
+            most_verdicts: 1_024 + 4 * document.len(),
+            steps: limits.steps,
+            depth: limits.depth,
+        }
+    }
+
     /// Judges one value by one node.
     fn judge(&mut self, id: NodeId, at: Id) -> Result<(), JudgeError> {
         self.spend(1)?;
@@ -125,53 +152,66 @@ impl<'a> Judge<'a> {
     fn checks(&mut self, node: &'a Node, at: Id) -> Result<(), JudgeError> {
         let view = self.document.view(at);
         for (keyword, check) in &node.checks {
-            self.spend(1)?;
+            if matches!((check, view), (KeywordCheck::Nullable, JsonView::Null)) {
+                return Ok(());
+            }
             let fault = Violation { keyword: *keyword, at };
-            let holds = match check {
-                KeywordCheck::Members(members) => {
-                    self.members(members, view, fault)?;
-                    true
-                }
-                KeywordCheck::Names(node) => self.names(*node, view)?,
-                KeywordCheck::Elements { first, rest } => {
-                    self.elements(first, *rest, view, at)?;
-                    true
-                }
-                KeywordCheck::Contains { node, least, most, .. } => self.contains(*node, *least, *most, view)?,
-                KeywordCheck::UnevaluatedMembers(rest) => {
-                    if let JsonView::Object(held) = view {
-                        self.unevaluated(node, *rest, (view, held), fault)?;
-                    }
-                    true
-                }
-                KeywordCheck::UnevaluatedElements(rest) => {
-                    if let JsonView::Array(held) = view {
-                        self.unevaluated(node, *rest, (view, held), fault)?;
-                    }
-                    true
-                }
-                KeywordCheck::All(nodes) => {
-                    nodes.iter().try_for_each(|node| self.judge(*node, at))?;
-                    true
-                }
-                KeywordCheck::Any(nodes) => self.any(nodes, at)?,
-                KeywordCheck::One(nodes) => self.one(nodes, at)?,
-                KeywordCheck::Not(node) => !self.holds(*node, at)?,
-                KeywordCheck::If { condition, then, otherwise } => {
-                    self.branch(*condition, *then, *otherwise, at)?;
-                    true
-                }
-                KeywordCheck::Dependent(dependent) => {
-                    self.dependent(dependent, view, at)?;
-                    true
-                }
-                check => self.assert(check, view, at)?,
-            };
-            if !holds {
+            if !self.check(node, check, view, fault)? {
                 return Err(JudgeError::Invalid(fault));
             }
         }
         Ok(())
+    }
+
+    /// Whether one check of a node holds. What is invalid below the value is an error of its own.
+    fn check(
+        &mut self,
+        node: &'a Node,
+        check: &'a KeywordCheck,
+        view: JsonView<'a>,
+        fault: Violation,
+    ) -> Result<bool, JudgeError> {
+        self.spend(1)?;
+        let at = fault.at;
+        match check {
+            KeywordCheck::Members(members) => self.members(members, view, fault)?,
+            KeywordCheck::Names(node) => return Ok(self.names(*node, view)?),
+            KeywordCheck::Elements { first, rest } => self.elements(first, *rest, view, at)?,
+            KeywordCheck::Contains { node, least, most, .. } => return Ok(self.contains(*node, *least, *most, view)?),
+            KeywordCheck::UnevaluatedMembers(rest) => {
+                if let JsonView::Object(held) = view {
+                    self.unevaluated(node, *rest, (view, held), fault)?;
+                }
+            }
+            KeywordCheck::UnevaluatedElements(rest) => {
+                if let JsonView::Array(held) = view {
+                    self.unevaluated(node, *rest, (view, held), fault)?;
+                }
+            }
+            KeywordCheck::All(nodes) => nodes.iter().try_for_each(|node| self.judge(*node, at))?,
+            KeywordCheck::Any(nodes) => return Ok(self.any(nodes, at)?),
+            KeywordCheck::One(nodes) => return Ok(self.one(nodes, at)?),
+            KeywordCheck::Not(node) => return Ok(!self.holds(*node, at)?),
+            KeywordCheck::If { condition, then, otherwise } => self.branch(*condition, *then, *otherwise, at)?,
+            KeywordCheck::Dependent(dependent) => self.dependent(dependent, view, at)?,
+            KeywordCheck::Discriminator(discriminator) => match self.discriminated(discriminator, view) {
+                Some(node) => self.judge(node, at)?,
+                None => return Ok(false),
+            },
+            check => return Ok(self.assert(check, view, at)?),
+        }
+        Ok(true)
+    }
+
+    /// The node that a member of the value names.
+    fn discriminated(&self, discriminator: &Discriminator, view: JsonView<'a>) -> Option<NodeId> {
+        let JsonView::Object(members) = view else { return None };
+        let named = self.document.member(members, &discriminator.member).map(|member| self.document.view(member));
+        let branch = match named {
+            Some(JsonView::Text(name)) => discriminator.branches.get(name).copied(),
+            _ => None,
+        };
+        branch.or(discriminator.default)
     }
 
     /// Whether a value is valid by a node.
@@ -329,11 +369,11 @@ impl<'a> Judge<'a> {
                     order.is_ge()
                 }
             }
-            (KeywordCheck::Number(library), JsonView::Number(number)) => {
+            (KeywordCheck::Number(library, _), JsonView::Number(number)) => {
                 self.spend(16)?;
                 library.is_valid(&serde_json::Value::Number(number.clone()))
             }
-            (KeywordCheck::Text(library), JsonView::Text(text)) => {
+            (KeywordCheck::Text(library, _), JsonView::Text(text)) => {
                 self.spend(16 + text.len() as u64)?;
                 library.is_valid(&serde_json::Value::String(text.to_owned()))
             }
@@ -341,7 +381,7 @@ impl<'a> Judge<'a> {
                 self.spend(1 + text.len() as u64)?;
                 jsonschema_regex::is_valid_ecma_regex(text)
             }
-            (KeywordCheck::Pattern(pattern), JsonView::Text(text)) => {
+            (KeywordCheck::Pattern(pattern, _), JsonView::Text(text)) => {
                 self.spend(pattern.price(text))?;
                 pattern.is_match(text)
             }

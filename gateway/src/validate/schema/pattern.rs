@@ -1,6 +1,8 @@
 //! Matches patterns by an automaton: the time is in proportion to the text, and its price grows with the size of the
 //! pattern.
 
+use std::borrow::Cow;
+
 use jsonschema_regex::{RepeatedClass, Search};
 use regex::{Regex, RegexBuilder};
 
@@ -18,6 +20,8 @@ pub(super) enum TextPattern {
     Count(RepeatedClass),
     /// Each of them matches, or must not.
     All(Vec<(Self, bool)>),
+    /// One of them matches.
+    Any(Vec<Self>),
 }
 
 impl TextPattern {
@@ -26,6 +30,14 @@ impl TextPattern {
     /// # Errors
     /// Why it cannot be matched.
     pub(super) fn new(pattern: &str) -> Result<Self, &'static str> {
+        let pattern = &*without_octals(pattern);
+        if pattern.contains("(?=") || pattern.contains("(?!") {
+            let alternatives = alternatives(pattern);
+            if alternatives.len() > 1 {
+                let alternatives = alternatives.into_iter().map(Self::new);
+                return Ok(Self::Any(alternatives.collect::<Result<_, &'static str>>()?));
+            }
+        }
         let Some(parts) = lookaheads(pattern) else { return Self::simple(pattern) };
         let parts = parts.iter().map(|(part, wanted)| Ok((Self::simple(part)?, *wanted)));
         Ok(Self::All(parts.collect::<Result<_, &'static str>>()?))
@@ -61,6 +73,7 @@ impl TextPattern {
             Self::Automaton { regex, .. } => regex.is_match(text),
             Self::Count(class) => class.is_match(text),
             Self::All(parts) => parts.iter().all(|(part, wanted)| part.is_match(text) == *wanted),
+            Self::Any(parts) => parts.iter().any(|part| part.is_match(text)),
         }
     }
 
@@ -70,6 +83,7 @@ impl TextPattern {
             Self::Automaton { price, .. } => *price,
             Self::Count(_) => 1,
             Self::All(parts) => return parts.iter().map(|(part, _)| part.price(text)).fold(0, u64::saturating_add),
+            Self::Any(parts) => return parts.iter().map(|part| part.price(text)).fold(0, u64::saturating_add),
         };
         1 + (text.len() as u64).saturating_mul(price)
     }
@@ -99,6 +113,47 @@ fn lookaheads(pattern: &str) -> Option<Vec<(String, bool)>> {
     }
     parts.push((format!("^(?:{rest})"), true));
     Some(parts)
+}
+
+/// The alternatives of a pattern, outside of its groups.
+fn alternatives(pattern: &str) -> Vec<&str> {
+    let (mut rest, mut parts) = (pattern, Vec::new());
+    while let Some((part, behind)) = outside(rest, |character, depth| character == '|' && depth == 0)
+        .and_then(|at| Some((rest.get(..at)?, rest.get(at + 1..)?)))
+    {
+        parts.push(part);
+        rest = behind;
+    }
+    parts.push(rest);
+    parts
+}
+
+/// The same pattern with `\\037` as `\\x1f`: numbers in octal, which old engines take.
+fn without_octals(pattern: &str) -> Cow<'_, str> {
+    if !pattern.contains("\\0") {
+        return Cow::Borrowed(pattern);
+    }
+    let mut written = String::with_capacity(pattern.len());
+    let mut rest = pattern;
+    while let Some((before, behind)) = rest.split_once('\\') {
+        written.push_str(before);
+        let digits = behind.bytes().take(3).take_while(|byte| matches!(byte, b'0'..=b'7')).count();
+        let (number, after) = behind.split_at_checked(digits).unwrap_or(("", behind));
+        match u8::from_str_radix(number, 8) {
+            Ok(number) if behind.starts_with('0') => {
+                written.push_str(&format!("\\x{number:02x}"));
+                rest = after;
+            }
+            _ => {
+                written.push('\\');
+                let escaped = behind.chars().next();
+                written.extend(escaped);
+                rest = behind.get(escaped.map_or(0, char::len_utf8)..).unwrap_or_default();
+            }
+        }
+    }
+    written.push_str(rest);
+    Cow::Owned(written)
 }
 
 /// Where the first character outside of escapes and classes is that `is_it` says, given how many groups are open.

@@ -250,53 +250,6 @@ fn j14_long_tokens() {
     check(&issuer.jwt(), &issuer.with_claims(&claims(&deep)), "a part is no acceptable JSON");
 }
 
-#[test]
-fn j15_one_place_for_one_token() {
-    let issuer = Issuer::new();
-    let (jwt, token) = (issuer.jwt(), issuer.with_claims(&good()));
-    let judge = |headers: &HeaderMap| jwt.authenticate(headers, None, now()).err().map(|refusal| refusal.reject);
-    for (value, expect) in [
-        (format!("Bearer {token}"), None),
-        (format!("bearer {token}"), None),
-        (format!("BEARER {token}"), None),
-        (format!("Bearer\t{token}"), Some(Reject::InvalidToken)),
-        (format!("Bearer  {token}"), Some(Reject::InvalidToken)),
-        (format!(" Bearer {token}"), Some(Reject::InvalidToken)),
-        (format!("Bearer {token} "), Some(Reject::InvalidToken)),
-        (format!("Bearer {token},Bearer {token}"), Some(Reject::InvalidToken)),
-        (format!("Bearer {token}, Basic eDp5"), Some(Reject::InvalidToken)),
-        (format!("Bearer{token}"), Some(Reject::InvalidToken)),
-        (format!("Basic {token}"), Some(Reject::InvalidToken)),
-        (token.clone(), Some(Reject::InvalidToken)),
-        ("Bearer ".to_owned(), Some(Reject::InvalidToken)),
-        ("Bearer".to_owned(), Some(Reject::InvalidToken)),
-        (String::new(), Some(Reject::InvalidToken)),
-        ("Bearer \u{e9}".to_owned(), Some(Reject::InvalidToken)),
-    ] {
-        assert_eq!(judge(&authorization(&value)), expect, "{:?}", value.get(..12).unwrap_or(&value));
-    }
-    assert_eq!(judge(&HeaderMap::new()), Some(Reject::MissingToken));
-    let mut elsewhere = HeaderMap::new();
-    elsewhere.insert(http::header::COOKIE, format!("access_token={token}").parse().unwrap());
-    elsewhere.insert("x-authorization", format!("Bearer {token}").parse().unwrap());
-    elsewhere.insert(http::header::PROXY_AUTHORIZATION, format!("Bearer {token}").parse().unwrap());
-    assert_eq!(judge(&elsewhere), Some(Reject::MissingToken));
-    let mut twice = authorization(format!("Bearer {token}"));
-    twice.append(AUTHORIZATION, format!("Bearer {token}").parse().unwrap());
-    assert_eq!(judge(&twice), Some(Reject::BadRequest));
-    // What was found elsewhere stands alone, and is judged like any other.
-    let carried = |headers: &HeaderMap, token: &str| {
-        jwt.authenticate(headers, Some(token.as_bytes()), now()).err().map(|refusal| refusal.reject)
-    };
-    assert_eq!(carried(&HeaderMap::new(), &token), None);
-    for wrong in ["", "a.b.c", &format!("Bearer {token}"), &format!("{token} ")] {
-        assert_eq!(carried(&HeaderMap::new(), wrong), Some(Reject::InvalidToken), "{wrong:.12}");
-    }
-    for other in ["Basic eDp5", "", &format!("Bearer {token}")] {
-        assert_eq!(carried(&authorization(other), &token), Some(Reject::BadRequest), "{other:.12}");
-    }
-}
-
 /// What is logged about a refused token holds nothing that the client chose.
 #[test]
 fn no_reason_shows_the_token() {

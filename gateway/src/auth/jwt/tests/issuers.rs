@@ -1,17 +1,23 @@
 //! Several issuers, and what of their tokens is believed.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
-use crate::claim::ClaimCondition;
+use crate::{
+    claim::{ClaimCondition, ClaimPath},
+    settings::claims::ClaimRules,
+};
 
 fn named(name: &str, issuer: &str, jwks: &str) -> IssuerSettings {
     let plain = settings(jwks).issuers.remove(0);
     IssuerSettings {
         key: format!("issuer.{name}"),
-        name: Some(name.to_owned()),
         issuer: issuer.to_owned(),
-        audiences: vec!["api".to_owned(), "other".to_owned()],
+        rules: ClaimRules {
+            name: Some(name.to_owned()),
+            audiences: Some(vec!["api".to_owned(), "other".to_owned()]),
+            ..plain.rules
+        },
         ..plain
     }
 }
@@ -110,13 +116,13 @@ fn shared_secrets() {
 fn claims_by_path() {
     let issuer = Issuer::new();
     let path = |text: &str| ClaimPath::parse(text).unwrap();
-    let condition = |name: &str, value: serde_json::Value| ClaimCondition { path: path(name), any_of: [value].into() };
+    let condition = |name: &str, value: Value| ClaimCondition { path: path(name), any_of: [value].into() };
     let mut settings = changed(issuer.settings(), |one| {
-        one.roles_claims = vec![path("realm_access.roles"), path("resource_access.api.roles")];
-        one.scope_claim = path("scp");
-        one.audience_claim = path("client_id");
-        one.subject_claim = path("preferred.name");
-        one.claims = vec![condition("token_use", json!("access"))];
+        one.rules.roles_claims = vec![path("realm_access.roles"), path("resource_access.api.roles")];
+        one.rules.scope_claim = path("scp");
+        one.rules.audience_claim = path("client_id");
+        one.rules.subject_claim = path("preferred.name");
+        one.rules.claims = vec![condition("token_use", json!("access"))];
     });
     settings.kept = vec![path("email_verified"), path("org.id")];
     let jwt = Jwt::new(&settings).unwrap();
@@ -146,7 +152,8 @@ fn claims_by_path() {
     }
     check(&jwt, &token(&all.replace(r#""realm_access""#, r#""elsewhere""#)), "");
     // Only some of the roles that the issuer names count.
-    let limited = Jwt::new(&changed(settings, |one| one.roles = Some(vec!["editor".to_owned(), "other".to_owned()])));
+    let limited =
+        Jwt::new(&changed(settings, |one| one.rules.roles = Some(vec!["editor".to_owned(), "other".to_owned()])));
     let identity = judge(&limited.unwrap(), &token(all), now()).unwrap();
     assert_eq!(identity.roles().collect::<Vec<_>>(), ["editor"]);
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::guard::audit::Line;
+use crate::{guard::audit::Line, syslog};
 
 /// The heading of a CSV file.
 pub(super) const CSV_HEADING: &str = "seq,time,event,source,actor,members,hash";
@@ -55,7 +55,7 @@ pub(super) fn cef(line: &Line<'_>) -> String {
 /// A message of syslog (RFC 5424), facility 13 (log audit); the message is the record as it stands in the chain.
 pub(super) fn syslog(line: &Line<'_>) -> String {
     let severity = if severity(line.event) > 6 { 4 } else { 5 };
-    let event: String = line.event.chars().filter(char::is_ascii_graphic).take(32).collect();
+    let event = syslog::name(line.event, 32);
     let record = String::from_utf8_lossy(line.text);
     format!("<{}>1 {} - gateway - {event} - {record}", 13 * 8 + severity, line.time)
 }
@@ -65,7 +65,13 @@ fn severity(event: &str) -> u8 {
     match event {
         "chain_broken" | "key_exposed" | "key_replaced" => 9,
         "ban" | "paused" | "detach" | "store_missing" | "store_replaced" | "store_set_aside" => 7,
-        "refusal" | "refused" | "command_refused" | "reload_refused" | "shadow" => 5,
+        "certificates_refused"
+        | "command_refused"
+        | "files_refused"
+        | "refusal"
+        | "refused"
+        | "reload_refused"
+        | "shadow" => 5,
         _ => 3,
     }
 }

@@ -37,8 +37,18 @@ const RESPOND_KEYS: Keys = &[
 const LONGEST_BODY: usize = 64 * 1_024;
 
 /// What is said of requests on their way to an upstream.
-const FORWARDED: [&str; 7] =
-    ["max_body", "request_headers", "rewrite", "schema", "strip_prefix", "timeouts", "upgrade"];
+const FORWARDED: [&str; 10] = [
+    "graphql",
+    "max_body",
+    "request_headers",
+    "rewrite",
+    "schema",
+    "strip_prefix",
+    "timeouts",
+    "upgrade",
+    "waf",
+    "waf_threshold",
+];
 
 /// `path` is the route's, where it is a template.
 pub(super) fn read(table: &Table<'_>, path: Option<&str>, known: &Known<'_>) -> Option<Action> {

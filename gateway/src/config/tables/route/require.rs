@@ -10,8 +10,17 @@ use crate::{
     },
     diagnostic::Diagnostic,
     permission,
-    settings::authz::Requirement,
+    settings::{auth::Methods, authz::Requirement},
 };
+
+/// The word for what the document of the route's API says.
+const OPENAPI: &str = "openapi";
+
+/// Whether the document of the route's API says who is let through.
+pub(super) fn is_of_document(table: &Table<'_>) -> bool {
+    let words = table.list("require", word::permission);
+    matches!(words.as_slice(), [(_, word)] if word == OPENAPI)
+}
 
 pub(super) fn read(table: &Table<'_>, known: &Known<'_>, reader: &Reader<'_>) -> Requirement {
     if !table.has("require") {
@@ -20,10 +29,17 @@ pub(super) fn read(table: &Table<'_>, known: &Known<'_>, reader: &Reader<'_>) ->
     }
     let words = table.list("require", word::permission);
     let Some((key, first)) = words.first() else { return Requirement::Nobody };
-    let special = |word: &str| matches!(word, "public" | "authenticated" | "certificate");
+    let special = |word: &str| matches!(word, "public" | "authenticated" | "certificate" | OPENAPI);
     if let Some((key, word)) = words.iter().find(|(_, word)| words.len() > 1 && special(word)) {
         let hint = format!("write [{word:?}] alone, or permissions alone");
         reader.report(Diagnostic::new(key, format!("{word:?} cannot be combined with other words")).hint(hint));
+    }
+    if first == OPENAPI {
+        if !table.has("api") {
+            let diagnostic = Diagnostic::new(key, "asks for what a document says, but the route has no `api`");
+            reader.report(diagnostic.hint("write api = \"NAME\" for an [api.NAME]"));
+        }
+        return Requirement::Nobody;
     }
     if first == "public" {
         return Requirement::Public;
@@ -36,7 +52,7 @@ pub(super) fn read(table: &Table<'_>, known: &Known<'_>, reader: &Reader<'_>) ->
         }
         return Requirement::Certificate;
     }
-    if !known.jwt && !known.certificates {
+    if known.methods.is_empty() {
         let diagnostic = Diagnostic::new(key, "requires a token, but there is no [jwt]");
         reader.report(diagnostic.hint("add a [jwt] table, or write require = [\"public\"]"));
     }
@@ -79,6 +95,7 @@ fn warn_of_likely_slip(key: &str, word: &str, named: &[&str], reader: &Reader<'_
 pub(super) fn of_tokens(
     table: &Table<'_>,
     require: &Requirement,
+    authenticate: &Methods,
     known: &Known<'_>,
     reader: &Reader<'_>,
 ) -> (Vec<String>, Vec<ClaimCondition>) {
@@ -89,8 +106,11 @@ pub(super) fn of_tokens(
             _ if !is_used => continue,
             Requirement::Public | Requirement::Nobody => "has no effect: no token is looked at",
             Requirement::Certificate => "cannot be met: no token is looked at, and certificates have none",
-            Requirement::Authenticated | Requirement::Permissions(_) if !known.jwt => {
+            Requirement::Authenticated | Requirement::Permissions(_) if !known.tokens => {
                 "cannot be met: there is no [jwt]"
+            }
+            _ if !authenticate.may_prove_by_token() => {
+                "cannot be met: by `authenticate`, no token says who the client is"
             }
             Requirement::Authenticated | Requirement::Permissions(_) => continue,
         };

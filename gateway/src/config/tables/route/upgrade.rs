@@ -11,6 +11,7 @@ use crate::{
     },
     diagnostic::Diagnostic,
     settings::{
+        auth::Methods,
         authz::Requirement,
         cors::Origins,
         route::{TokenSource, Upgrade},
@@ -23,6 +24,7 @@ pub(super) fn read(
     table: &Table<'_>,
     upstream: Option<&NamedUpstream>,
     require: &Requirement,
+    authenticate: &Methods,
     has_jwt: bool,
 ) -> Option<Upgrade> {
     if let Some(NamedUpstream { settings, .. }) = upstream.filter(|it| it.settings.protocol == Protocol::Http2)
@@ -44,11 +46,12 @@ pub(super) fn read(
         table.list("websocket_token", token_source).into_iter().map(|(_, source)| source).collect();
     let wrong = |what: &str, hint: &str| table.report("websocket_token", Diagnostic::bare(what).hint(hint));
     let is_cookie = |source: &&TokenSource| matches!(source, TokenSource::Cookie(_));
+    let accepts_tokens = authenticate.listed().iter().any(|method| method.is_token());
     let cookies = tokens.iter().filter(is_cookie).count();
     if tokens.is_empty() || protocols.is_empty() {
     } else if !protocols.iter().any(|protocol| protocol == "websocket") {
         wrong("has no effect without WebSockets", "write `upgrade = [\"websocket\"]`, or leave it out");
-    } else if matches!(require, Requirement::Public | Requirement::Certificate) {
+    } else if matches!(require, Requirement::Public | Requirement::Certificate) || has_jwt && !accepts_tokens {
         wrong(
             "has no effect on a route that requires no token",
             "leave it out, or write require = [\"authenticated\"]",

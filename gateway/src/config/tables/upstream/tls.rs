@@ -7,7 +7,7 @@ use crate::{
     config::{
         reader::{Keys, Reader},
         table::{Switch, Table},
-        tables::certificate,
+        tables::{certificate, outbound::system},
         value::{self, address, form::described},
     },
     diagnostic::Diagnostic,
@@ -35,7 +35,7 @@ pub(in crate::config::tables) fn read(table: &Table<'_>, reader: &Reader<'_>) ->
         Switch::Plain(false) => return None,
         Switch::Plain(true) => {
             return Some(Client {
-                ca: system(table, reader),
+                ca: system(table, "tls", reader),
                 server_name: None,
                 certificate: None,
                 accepts_any: false,
@@ -68,26 +68,8 @@ pub(in crate::config::tables) fn read(table: &Table<'_>, reader: &Reader<'_>) ->
     inner.finish();
     let none = || NamedFile { path: std::path::PathBuf::new(), bytes: std::sync::Arc::default() };
     let is_open = accepts_any || !pins.is_empty();
-    let ca = ca.unwrap_or_else(|| if is_open { none() } else { system(table, reader) });
+    let ca = ca.unwrap_or_else(|| if is_open { none() } else { system(table, "tls", reader) });
     Some(Client { ca, server_name, certificate, accepts_any, pins })
-}
-
-/// Where distributions keep the authorities that they trust: Debian, Fedora, openSUSE, Alpine.
-const SYSTEM: [&str; 5] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
-
-/// Whom this system trusts.
-fn system(table: &Table<'_>, reader: &Reader<'_>) -> NamedFile {
-    reader.first_of(&SYSTEM).unwrap_or_else(|| {
-        let wrong = Diagnostic::bare("this system has no list of trusted authorities");
-        table.report("tls", wrong.hint("install ca-certificates, or write `tls = { ca = \"internal-ca.pem\" }`"));
-        NamedFile { path: SYSTEM.first().copied().unwrap_or_default().into(), bytes: std::sync::Arc::default() }
-    })
 }
 
 /// `sha256:` and the certificate's fingerprint in hexadecimal digits, with or without colons, or `sha256//` and the

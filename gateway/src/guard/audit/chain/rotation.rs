@@ -7,7 +7,8 @@ use std::{
     fs::{self, File, OpenOptions},
     io,
     os::unix::fs::OpenOptionsExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde_json::{Map, Value};
@@ -22,7 +23,8 @@ use super::{
 use crate::{
     clock,
     guard::state_files::{LOG, NEXT_LOG},
-    settings::audit::Keep,
+    log::rotated::{COMPRESSED, with},
+    settings::audit::{Keep, MOST_COMPRESSED},
 };
 
 /// Why a file is deleted: the event and members of the record that says so, and the file's path.
@@ -43,7 +45,7 @@ impl Audit {
         let (written, next) = (self.folder.join(LOG), self.folder.join(NEXT_LOG));
         let name = closed_name(self.file_first);
         let path = self.folder.join(&name);
-        if fs::symlink_metadata(&path).is_ok() {
+        if [path.clone(), with(&path, COMPRESSED)].iter().any(|path| fs::symlink_metadata(path).is_ok()) {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("there is a {name} already")));
         }
         match fs::remove_file(&next) {
@@ -81,12 +83,12 @@ impl Audit {
             "audit.keep_files"
         } else if keep.bytes.is_some_and(|most| bytes > most) {
             "audit.keep_size"
-        } else if keep.age.is_some_and(|most| is_older(oldest, most, unix_millis)) {
+        } else if keep.age.is_some_and(|most| self.is_older(most, unix_millis)) {
             "audit.keep_for"
         } else {
             return Ok(None);
         };
-        let Some((last, hash, _)) = files::last_record(&oldest.path)? else {
+        let Some((last, hash, _)) = self.oldest_end()? else {
             return Err(io::Error::other(format!("{} has no last record: it is kept", oldest.path.display())));
         };
         let file = oldest.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -95,10 +97,47 @@ impl Audit {
         Ok(Some((RETENTION, members, oldest.path.clone())))
     }
 
+    /// The number and the hash of the last record of the oldest closed file, and when it was written. A compressed one takes
+    /// long to read to its end: the record that follows names the one before it, and was written at once after it.
+    fn oldest_end(&self) -> io::Result<Option<(u64, String, String)>> {
+        let Some(oldest) = self.closed.first() else { return Ok(None) };
+        if oldest.is_compressed() {
+            let next = self.closed.get(1).map_or_else(|| self.folder.join(LOG), |closed| closed.path.clone());
+            if let Some((seq, prev, time)) = files::first_record(&next)? {
+                return Ok(seq.checked_sub(1).map(|last| (last, prev, time)));
+            }
+        }
+        files::last_record(&oldest.path)
+    }
+
+    /// Whether the last record of the oldest closed file is that old. The clock may have been set back: what is from the
+    /// future is kept.
+    fn is_older(&self, most: Duration, unix_millis: u64) -> bool {
+        let most = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
+        let before = clock::rfc3339(unix_millis.saturating_sub(most));
+        // Times of one form sort as text.
+        self.oldest_end().ok().flatten().is_some_and(|(_, _, time)| time < before)
+    }
+
     /// Has a closed file deleted that the chain says is deleted: with the next flush.
     pub(crate) fn delete(&mut self, path: PathBuf) {
         self.closed.retain(|closed| closed.path != path);
         self.flush.delete.push(path);
+    }
+
+    /// A closed file that is to be compressed: the oldest that is not, but never the newest, whose end every start reads.
+    pub(crate) fn compressible(&self) -> Option<PathBuf> {
+        let (_newest, older) = self.closed.split_last()?;
+        let plain = older.iter().find(|closed| !closed.is_compressed() && closed.length <= MOST_COMPRESSED);
+        plain.map(|closed| closed.path.clone())
+    }
+
+    /// A closed file was compressed.
+    pub(crate) fn compressed(&mut self, path: &Path) {
+        if let Some(closed) = self.closed.iter_mut().find(|closed| closed.path == path) {
+            closed.path = with(path, COMPRESSED);
+            closed.length = fs::metadata(&closed.path).map_or(closed.length, |found| found.len());
+        }
     }
 
     /// How many files the chain has, and their bytes.
@@ -106,12 +145,4 @@ impl Audit {
         let closed: u64 = self.closed.iter().map(|closed| closed.length).sum();
         (self.closed.len() + 1, closed.saturating_add(self.length))
     }
-}
-
-/// By when its last record was written. The clock may have been set back: what is from the future is kept.
-fn is_older(file: &Closed, most: std::time::Duration, unix_millis: u64) -> bool {
-    let most = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
-    let before = clock::rfc3339(unix_millis.saturating_sub(most));
-    // Times of one form sort as text.
-    files::last_record(&file.path).ok().flatten().is_some_and(|(_, _, time)| time < before)
 }

@@ -217,6 +217,41 @@ fn closed_files_are_deleted_as_they_are_told_to_be_and_no_others() {
     }
 }
 
+/// The guard's loop cannot wait until a compressed file is unpacked: what follows it says how it ends.
+#[test]
+fn a_compressed_file_is_deleted_unread() {
+    let (files, age) = (Keep { files: Some(1), ..Keep::default() }, Duration::from_millis(500));
+    let age = Keep { age: Some(age), ..Keep::default() };
+    for (name, keep, compressed) in [("files", files, 1), ("age", age, 1), ("both", age, 2)] {
+        let place = three_files(&format!("keep-compressed-{name}"));
+        let (last, hash, _) = crate::guard::audit::files::last_record(&place.0.join(FIRST)).unwrap().unwrap();
+        let expect = json!([{"file": format!("{FIRST}.gz"), "last": last, "hash": hash}]);
+        let second = fs::read(place.0.join(SECOND)).unwrap();
+        for file in [FIRST, SECOND].into_iter().take(compressed) {
+            fs::remove_file(place.0.join(file)).unwrap();
+        }
+        fs::write(place.0.join(format!("{FIRST}.gz")), "nothing that could be unpacked").unwrap();
+        if compressed > 1 {
+            let file = fs::File::create(place.0.join(format!("{SECOND}.gz"))).unwrap();
+            let mut writer = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+            std::io::Write::write_all(&mut writer, &second).unwrap();
+            writer.finish().unwrap();
+        }
+        let (mut store, mut audit, findings) = place.open();
+        assert_eq!(findings, [], "{name}");
+        if keep.age.is_some() {
+            assert_eq!(audit.retirement(&keep, START + 500).unwrap(), None, "{name}: it is not old enough");
+        }
+        let (event, members, path) = audit.retirement(&keep, START + 501).unwrap().unwrap();
+        assert_eq!(members["retired"], expect, "{name}");
+        audit.append(event, START + 501, members).unwrap();
+        audit.delete(path);
+        store.change().unwrap().commit(&audit.anchor()).unwrap();
+        audit.sync().unwrap();
+        assert_eq!(verify(&place.0).first_bad, None, "{name}");
+    }
+}
+
 #[test]
 fn a_key_takes_the_place_of_another_and_no_crash_between_leaves_the_chain_unsigned() {
     let old = |place: &Place| fs::read(place.0.join(KEY)).unwrap();

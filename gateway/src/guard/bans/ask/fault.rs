@@ -111,10 +111,22 @@ impl Guard {
             Signal::ForgedToken | Signal::UnknownKey => {
                 "the issuer may sign by another key than jwt.jwks has, or tokens are damaged on the way"
             }
-            Signal::WrongAudience | Signal::WrongIssuer | Signal::UnfitToken | Signal::MissingToken => {
-                "look at [jwt], and at what the issuer has changed"
+            Signal::WrongAudience
+            | Signal::WrongIssuer
+            | Signal::UnfitToken
+            | Signal::MissingToken
+            | Signal::MalformedToken => "look at [jwt], and at what the issuer has changed",
+            Signal::RevokedToken => "look at what was revoked last",
+            Signal::Unusual => "look for a new version of a client, or a network that many come through now",
+            Signal::WrongPassword => "look at the file that basic.users names",
+            Signal::InactiveToken => {
+                "look at [introspection.NAME]: another server may have made them, or they are revoked or expired"
             }
             Signal::BadHandshake => "look at [client_certificates] and the listeners' TLS",
+            Signal::UpstreamError
+            | Signal::UpstreamForbidden
+            | Signal::UpstreamNotFound
+            | Signal::UpstreamUnauthorized => "look at the upstream, and at what was deployed there last",
             _ => "look at the routes, roles and schemas that were changed last",
         };
         format!(

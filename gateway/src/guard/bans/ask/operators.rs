@@ -22,9 +22,10 @@ impl Guard {
         self.policy.protected.operators_are(operators);
     }
 
-    /// Whether rules have banned somebody that may have logged in a moment before.
-    pub(crate) const fn has_unproven(&self) -> bool {
-        !self.policy.unproven.is_empty()
+    /// Since when there are bans of rules that may have hit somebody who had logged in a moment before: `CLOCK_MONOTONIC`,
+    /// nanoseconds; `None`: there are none.
+    pub(crate) fn unproven_since(&self) -> Option<u64> {
+        self.policy.unproven.first().map(|(_, at)| *at)
     }
 
     /// Takes back what rules have banned before it was known who is logged in by a look that began after it.

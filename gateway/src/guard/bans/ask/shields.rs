@@ -42,8 +42,12 @@ impl Guard {
     /// An operator's block would cover good clients.
     pub(in crate::guard::bans) fn judge_good(&self, source: Source, now: Now) -> Result<(), Refused> {
         let safety = &self.settings.safety;
-        let covered =
-            self.policy.good.recent(safety.good_for, now.monotonic).filter(|client| source.covers(client)).count();
+        let good = &self.policy.good;
+        // One client is looked up: other machines tell of many, and of each again and again.
+        let covered = match self.key(source) {
+            Some(_) => usize::from(good.is_recent(source, safety.good_for, now.monotonic)),
+            None => good.recent(safety.good_for, now.monotonic).filter(|client| source.covers(client)).count(),
+        };
         if covered <= usize::try_from(safety.shield_clients).unwrap_or(usize::MAX) {
             return Ok(());
         }
@@ -78,19 +82,25 @@ impl Guard {
 
     /// Whether a ban of `source` makes the share of good clients that are banned too large.
     pub(in crate::guard::bans) fn is_too_large_a_share(&self, source: Source, now: Now) -> bool {
+        let by_rule = |record: &Record| record.rule.is_some() && !record.shadow;
+        self.hits_too_many(source, now, |client| self.find(client).is_some_and(by_rule))
+    }
+
+    /// Whether too large a share of the recently good clients would be hit: those in `source`, and those of whom `is_hit`
+    /// says that they are already.
+    pub(super) fn hits_too_many(&self, source: Source, now: Now, is_hit: impl Fn(Source) -> bool) -> bool {
         let (safety, breaker) = (&self.settings.safety, self.settings.safety.breaker);
-        let (mut active, mut banned, mut hits) = (0_u64, 0_u64, false);
+        let (mut active, mut hit, mut hits) = (0_u64, 0_u64, false);
         let is_stranger = || !self.policy.good.is_recent(source, safety.good_for, now.monotonic);
         if breaker.share >= 100 || self.key(source).is_some() && is_stranger() {
             return false;
         }
         for client in self.policy.good.recent(safety.good_for, now.monotonic) {
             active += 1;
-            let hit = source.covers(&client);
-            hits |= hit;
-            let by_rule = |record: &Record| record.rule.is_some() && !record.shadow;
-            banned += u64::from(hit || self.find(client).is_some_and(by_rule));
+            let covers = source.covers(&client);
+            hits |= covers;
+            hit += u64::from(covers || is_hit(client));
         }
-        hits && active >= u64::from(breaker.at_least) && banned * 100 > active * u64::from(breaker.share)
+        hits && active >= u64::from(breaker.at_least) && hit * 100 > active * u64::from(breaker.share)
     }
 }

@@ -156,42 +156,37 @@ impl Guard {
         // What the comparison has seen is about to change.
         self.feeds.scrub = None;
         let stage = std::mem::replace(&mut job.stage, Stage::Done);
-        job.stage = match stage {
-            Stage::Judge(mut judging) => {
-                let (session, entries) = &mut *judging;
-                if self.judge_some(session, entries, JUDGED) {
-                    job.refused = session.refused;
-                    self.warn_of_refusals(session);
-                    job.holding = session.holding.take().map(|holding| (holding, session.draft.base()));
-                    job.draft = Some(std::mem::take(&mut session.draft));
-                    Stage::Plan
-                } else {
-                    Stage::Judge(judging)
-                }
+        if matches!(stage, Stage::Done) {
+            return Self::finish_job(job);
+        }
+        match self.advance(&mut job, stage, now) {
+            Ok(next) => {
+                job.stage = next;
+                self.feeds.job = Some(job);
             }
-            stage @ (Stage::Plan | Stage::Planning) => stage,
-            Stage::Store(number) => match self.store_some(&job, number) {
+            Err(refused) => self.give_up(job, refused, now),
+        }
+    }
+
+    /// Does a little of a stage: the stage that follows, or what is left of this one. `Err`: nothing of the list comes into
+    /// force.
+    fn advance(&mut self, job: &mut Job, stage: Stage, now: Now) -> Result<Stage, Refused> {
+        Ok(match stage {
+            Stage::Judge(judging) => self.judge_more(job, judging),
+            stage @ (Stage::Plan | Stage::Planning | Stage::Done) => stage,
+            Stage::Store(number) => match self.store_some(job, number) {
                 Ok(None) => Stage::Force,
                 Ok(Some(next)) => Stage::Store(next),
                 Err(error) if self.waits_for(&error) => Stage::Store(number),
-                Err(error) => return self.give_up(job, Refused::new("store_failed", error.to_string()), now),
+                Err(error) => return Err(Refused::new("store_failed", error.to_string())),
             },
-            Stage::Force => match self.put_list_in_force(&mut job, now) {
-                Ok(()) if job.leave_first => Stage::Leave(0),
-                Ok(()) => Stage::Enter(0),
-                Err(refused) => return self.give_up(job, refused, now),
-            },
-            Stage::Enter(at) => self.enter_some(&mut job, at),
-            Stage::Leave(at) => self.leave_some(&mut job, at),
-            Stage::Relist(at) => {
-                let some = job.plan.prefixes.get(at..).unwrap_or_default();
-                self.relist(some.iter().take(RULES).copied());
-                match (at + RULES < job.plan.prefixes.len(), job.plan.prefixes.is_empty()) {
-                    (true, _) => Stage::Relist(at + RULES),
-                    (false, false) => Stage::Clear,
-                    (false, true) => Stage::Chunks,
-                }
+            Stage::Force => {
+                self.put_list_in_force(job, now)?;
+                if job.leave_first { Stage::Leave(0) } else { Stage::Enter(0) }
             }
+            Stage::Enter(at) => self.enter_some(job, at),
+            Stage::Leave(at) => self.leave_some(job, at),
+            Stage::Relist(at) => self.relist_some(job, at),
             Stage::Clear => match self.enforcer.path_mut().clear_staged(RULES) {
                 Ok(true) => {
                     self.feeds.touched = Some(Vec::new());
@@ -202,7 +197,7 @@ impl Guard {
             },
             Stage::Fill(sources) => {
                 let mut sources = sources.unwrap_or_else(|| self.enforcer.prefixes().sources().into_iter());
-                self.fill_some(&mut job, &mut sources).unwrap_or(Stage::Fill(Some(sources)))
+                self.fill_some(job, &mut sources).unwrap_or(Stage::Fill(Some(sources)))
             }
             Stage::Forget => match self.enforcer.path_mut().clear_staged(RULES) {
                 Ok(true) => Stage::Chunks,
@@ -215,9 +210,31 @@ impl Guard {
                 Some(Err(error)) => job.failed(&error, Stage::Done),
                 _ => Stage::Done,
             },
-            Stage::Done => return Self::finish_job(job),
-        };
-        self.feeds.job = Some(job);
+        })
+    }
+
+    /// Judges some more entries; with the last of them, what may be put in force is known.
+    fn judge_more(&mut self, job: &mut Job, mut judging: Box<(Session, std::vec::IntoIter<ImportEntry>)>) -> Stage {
+        let (session, entries) = &mut *judging;
+        if !self.judge_some(session, entries, JUDGED) {
+            return Stage::Judge(judging);
+        }
+        job.refused = session.refused;
+        self.warn_of_refusals(session);
+        job.holding = session.holding.take().map(|holding| (holding, session.draft.base()));
+        job.draft = Some(std::mem::take(&mut session.draft));
+        Stage::Plan
+    }
+
+    /// Notes of some more prefixes that they are listed.
+    fn relist_some(&mut self, job: &Job, at: usize) -> Stage {
+        let some = job.plan.prefixes.get(at..).unwrap_or_default();
+        self.relist(some.iter().take(RULES).copied());
+        match (at + RULES < job.plan.prefixes.len(), job.plan.prefixes.is_empty()) {
+            (true, _) => Stage::Relist(at + RULES),
+            (false, false) => Stage::Clear,
+            (false, true) => Stage::Chunks,
+        }
     }
 
     /// Does all of it at once, where nobody else waits for the guard.

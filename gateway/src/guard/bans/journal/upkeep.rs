@@ -1,5 +1,10 @@
 //! Signs the audit chain, closes its files and deletes old ones: once a second, beside the decisions.
 
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
 use super::{InForce, Journal};
 use crate::{
     anchor::SignedHead,
@@ -30,7 +35,8 @@ impl Journal {
             self.rotate(now, in_force);
         }
         // Files may be closed every second. Where more than a few are to go, the next second goes on.
-        if is_retry || self.is_retiring {
+        // What is being compressed is not deleted under it.
+        if (is_retry || self.is_retiring) && !self.is_compressing {
             self.is_retiring = (0..RETIRED_AT_ONCE).all(|_| self.retire(settings, now, in_force));
         }
     }
@@ -91,10 +97,16 @@ impl Journal {
     ) -> Result<String, Refused> {
         self.catch_up(in_force);
         let members = members_of([("actor", actor.to_string().into())]);
-        let failed = |error: std::io::Error| Refused::new("audit_failed", format!("the key stays: {error}"));
+        let failed = |error: io::Error| Refused::new("audit_failed", format!("the key stays: {error}"));
         let public = self.audit.rotate_key(now.unix_millis, members).map_err(failed)?;
         self.checkpoint(now, in_force);
         Ok(public)
+    }
+
+    /// The number and the hash of the chain's newest record.
+    pub(in super::super) fn chain_end(&self) -> (u64, String) {
+        let anchor = self.audit.anchor();
+        (anchor.seq, anchor.hash)
     }
 
     /// The last checkpoint.
@@ -121,6 +133,27 @@ impl Journal {
             tracing::error!("{text}");
         }
         self.stuck = Some(text);
+    }
+
+    /// A closed file that is to be compressed by somebody else, until [`Self::compressed`].
+    pub(in super::super) fn compressible(&mut self, settings: &Settings) -> Option<PathBuf> {
+        if !settings.compress || self.is_compressing {
+            return None;
+        }
+        let path = self.audit.compressible();
+        self.is_compressing = path.is_some();
+        path
+    }
+
+    /// A closed file was compressed, or could not be.
+    pub(in super::super) fn compressed(&mut self, path: &Path, done: io::Result<()>) {
+        self.is_compressing = false;
+        match done {
+            Ok(()) => self.audit.compressed(path),
+            Err(error) => {
+                self.stick(format!("a closed file of the audit chain is not compressed: {}: {error}", path.display()));
+            }
+        }
     }
 
     /// What of the audit chain is to be brought to the disk.

@@ -1,7 +1,10 @@
 //! Adds and removes allowances: what is allowed is never limited, blocked or banned, and blocks of it are lifted.
 
 use super::block::judge_reason;
-use crate::guard::bans::{change::count, *};
+use crate::guard::{
+    bans::{change::count, *},
+    cluster::fact,
+};
 
 impl Guard {
     pub(in crate::guard::bans) fn allow(
@@ -40,6 +43,9 @@ impl Guard {
         let unrecorded = self.lift(&ids, &how, Some("unban"), now, Some(("allow_add", summary)), write);
         self.enforcer.prefixes_mut().allow(allow);
         self.notices.push(ToProxy::Allowed { source });
+        if !matches!(actor, Actor::Peer(_)) {
+            self.note_fact(Fact::Allow { source, reason: reason.to_owned() });
+        }
         self.refresh(source);
         let lifted = if ids.is_empty() { String::new() } else { format!(", {} blocks lifted", ids.len()) };
         let unrecorded = unrecorded.unwrap_or_default();
@@ -58,12 +64,26 @@ impl Guard {
                 let message = format!("{source} is in guard.allow: remove it there and reload");
                 return Err(Refused::new("in_configuration", message));
             }
+            // It says so again and again: deleted here alone, it would be back within seconds.
+            Some(allow)
+                if let Some(node) = allow.actor.strip_prefix(fact::ACTOR)
+                    && *actor != Actor::Peer(node.to_owned()) =>
+            {
+                let message = format!(
+                    "{source} was allowed on {node}, another machine of the cluster: run `gateway allow del {source}` there; \
+                     where that machine is not to be believed, remove it from [cluster.nodes]"
+                );
+                return Err(Refused::new("of_another_machine", message));
+            }
             Some(_) => {}
         }
         let members = members(json!({"source": source.to_string(), "actor": actor.to_string()}));
         self.decide("allow_del", now, members, Box::new(move |change| change.disallow(source).map(drop)))?;
         self.enforcer.prefixes_mut().disallow(source);
         self.notices.push(ToProxy::Disallowed { source });
+        if !matches!(actor, Actor::Peer(_)) {
+            self.note_fact(Fact::Disallow { source });
+        }
         self.refresh(source);
         Ok((format!("{source} is no longer let through unasked; blocks that it lifted stay lifted"), 1))
     }

@@ -104,6 +104,7 @@ impl Guard {
             Box::new(move |change| if grace.is_zero() { Ok(()) } else { change.pardon(&pardon, since, pardons::MOST) }),
         );
         self.policy.pardons.add(source, actor.to_string(), grace, now.monotonic);
+        self.note_fact(Fact::Unblock { source, at: now.unix_millis });
         let sticky = if grace.is_zero() {
             String::new()
         } else {

@@ -5,8 +5,9 @@ use crate::guard::bans::*;
 use gateway_common::verdict::Verdict;
 
 use crate::{
+    authz::shadow::MOST_KNOWN,
     guard::{control::Shadowed, store::Promotion},
-    message::{self, ADDRESS_LIMIT, MAX_SHADOWED},
+    message::{self, MAX_SHADOWED},
     settings::guard::SourceLimit,
 };
 
@@ -19,6 +20,7 @@ impl Guard {
             name,
             sources: Some(u64::try_from(records.len()).unwrap_or(u64::MAX)),
             requests: 0,
+            principals: None,
             packets: records.iter().map(|record| self.enforcer.counted(record).0).sum(),
             good_clients: Some(count(good.iter().filter(|client| records.iter().any(|it| it.source.covers(client))))),
         };
@@ -26,24 +28,30 @@ impl Guard {
             what: what.to_owned(),
             name: "limit".to_owned(),
             sources: None,
+            principals: None,
             packets: 0,
             requests: 0,
             good_clients: None,
         };
         let mut limits = Vec::new();
-        if self.settings.shadow_address_limit && !self.policy.promoted.contains_key(ADDRESS_LIMIT) {
-            let WouldRefuse { requests, sources } = &self.would_refuse;
+        for what in self.settings.shadow_limits.iter().filter(|what| !self.policy.promoted.contains_key(*what)) {
+            let none = WouldRefuse::default();
+            let WouldRefuse { requests, sources } = self.would_refuse.get(what).unwrap_or(&none);
             limits.push(Shadowed {
                 sources: u64::try_from(sources.len()).ok(),
                 requests: *requests,
                 good_clients: Some(count(good.iter().filter(|client| sources.contains(client)))),
-                ..limit(ADDRESS_LIMIT)
+                ..limit(what)
             });
         }
         let verdicts = self.enforcer.path().verdicts();
         for (what, _, verdict) in self.shadow_limits().filter(|(what, ..)| !self.policy.promoted.contains_key(*what)) {
             let packets = verdicts.iter().find(|(one, _)| *one == verdict).map_or(0, |(_, tally)| tally.packets);
             limits.push(Shadowed { packets, ..limit(what) });
+        }
+        for (what, requests, principals) in self.denied_in_shadow() {
+            let (name, principals) = ("route".to_owned(), Some(principals));
+            limits.push(Shadowed { name, principals, requests, ..limit(what) });
         }
         let shadow = || self.ledger.records().filter(|record| record.shadow);
         let rules = self.policy.rules.iter().filter(|rule| self.is_shadow(rule)).map(|rule| {
@@ -54,13 +62,30 @@ impl Guard {
         limits.into_iter().chain(rules).chain(entries).collect()
     }
 
+    /// Of each requirement of a route in shadow: what promotes it, how many requests it would have denied, and of how many
+    /// principals.
+    pub(crate) fn denied_in_shadow(&self) -> impl Iterator<Item = (&str, u64, u64)> {
+        let in_shadow = self.settings.shadow_routes.iter().filter(|what| !self.policy.promoted.contains_key(*what));
+        in_shadow.map(|what| {
+            let denied = self.would_deny.get(what).map(|denied| (denied.requests, denied.principals.len()));
+            let (requests, principals) = denied.unwrap_or_default();
+            (what.as_str(), requests, u64::try_from(principals).unwrap_or(u64::MAX))
+        })
+    }
+
     /// The kernel's limits that the configuration has in shadow mode: their names, themselves, and what they count in.
     fn shadow_limits(&self) -> impl Iterator<Item = (&'static str, SourceLimit, Verdict)> {
-        let Settings { packet_limit, byte_limit, syn_limit, .. } = self.settings;
+        let Settings { packet_limit, byte_limit, syn_limit, total_limit, .. } = self.settings;
+        let total = total_limit.map(|limit| SourceLimit {
+            per_second: limit.per_second,
+            burst: limit.burst,
+            shadow: limit.shadow,
+        });
         let all = [
             ("guard.packet_limit", packet_limit, Verdict::ShadowOverPackets),
             ("guard.byte_limit", byte_limit, Verdict::ShadowOverBytes),
             ("guard.syn_limit", syn_limit, Verdict::ShadowOverSyns),
+            ("guard.total_limit", total, Verdict::ShadowOverTotal),
         ];
         let in_shadow = |(what, limit, verdict)| {
             let limit: Option<SourceLimit> = limit;
@@ -82,6 +107,11 @@ impl Guard {
                 limit.shadow = false;
             }
         }
+        if let Some(limit) = &mut settings.total_limit
+            && self.policy.promoted.contains_key("guard.total_limit")
+        {
+            limit.shadow = false;
+        }
         settings
     }
 
@@ -99,14 +129,32 @@ impl Guard {
         self.policy.promoted.keys().cloned().collect()
     }
 
-    /// The proxy's limit of addresses would have refused requests.
-    pub(crate) fn hear_would_refuse(&mut self, requests: u64, sources: &[message::Shadowed]) {
+    /// A limit of the proxy would have refused requests. It is believed about limits that there are.
+    pub(crate) fn hear_would_refuse(&mut self, limit: &str, requests: u64, sources: &[message::Shadowed]) {
+        // No quota has the name of a limit; one on connections says what it is.
+        let is_it = |what: &&String| {
+            let is_request = |(table, name)| table != "connection_limit" && name == limit;
+            **what == limit || what.split_once('.').is_some_and(is_request)
+        };
+        let Some(what) = self.settings.shadow_limits.iter().find(is_it) else { return };
         let hit = sources.iter().map(|shadowed| shadowed.source);
-        self.security_log.note_shadow("limit.address", requests, hit, &[]);
-        let would = &mut self.would_refuse;
+        self.security_log.note_shadow(what, requests, hit, &[]);
+        let would = self.would_refuse.entry(what.clone()).or_default();
         would.requests = would.requests.saturating_add(requests);
         let room = MAX_SHADOWED.saturating_sub(would.sources.len());
         would.sources.extend(sources.iter().take(room).map(|shadowed| shadowed.source));
+    }
+
+    /// A requirement of a route would have denied requests. It is believed about those that there are.
+    pub(crate) fn hear_would_deny(&mut self, what: &str, requests: u64, principals: &[u64]) {
+        if !self.settings.shadow_routes.iter().any(|one| one == what) {
+            return;
+        }
+        self.security_log.note_shadow(what, requests, std::iter::empty(), &[]);
+        let denied = self.would_deny.entry(what.to_owned()).or_default();
+        denied.requests = denied.requests.saturating_add(requests);
+        let room = MOST_KNOWN.saturating_sub(denied.principals.len());
+        denied.principals.extend(principals.iter().take(room));
     }
 
     fn promote_limit(&mut self, what: &str, actor: &Actor, now: Now) -> Result<(String, u64), Refused> {
@@ -115,12 +163,14 @@ impl Guard {
         let written = promotion.clone();
         self.decide("promote", now, members, Box::new(move |change| change.promote(&written)))?;
         self.policy.promoted.insert(promotion.what, promotion.actor);
-        if what == ADDRESS_LIMIT {
+        if self.settings.shadow_limits.iter().chain(&self.settings.shadow_routes).any(|one| one == what) {
             self.notices.push(ToProxy::Promoted { what: what.to_owned() });
         } else {
             self.apply_promotions()?;
         }
-        Ok((format!("{what} is enforced; write shadow = false to keep it so"), 1))
+        let keep =
+            if what.starts_with("route.") { "take it out of the route's `shadow`" } else { "write shadow = false" };
+        Ok((format!("{what} is enforced; {keep} to keep it so"), 1))
     }
 
     /// Whether a rule counts only: the configuration says so and no operator has promoted it.
@@ -148,7 +198,7 @@ impl Guard {
         if let Ok(id) = what.parse::<u64>() {
             return self.promote_entry(id, actor, now);
         }
-        let is_limit = what == ADDRESS_LIMIT && self.settings.shadow_address_limit
+        let is_limit = self.settings.shadow_limits.iter().chain(&self.settings.shadow_routes).any(|one| one == what)
             || self.shadow_limits().any(|(name, ..)| name == what);
         if is_limit && !self.policy.promoted.contains_key(what) {
             return self.promote_limit(what, actor, now);
@@ -191,12 +241,12 @@ impl Guard {
 
     /// Promotions that the configuration has caught up with, or whose rule is gone, are over.
     pub(in crate::guard::bans) fn settle_promotions(&mut self, now: Now) {
-        if !self.settings.shadow_address_limit {
-            self.would_refuse = WouldRefuse::default();
-        }
+        let settings = &self.settings;
+        self.would_refuse.retain(|what, _| settings.shadow_limits.contains(what));
+        self.would_deny.retain(|what, _| settings.shadow_routes.contains(what));
         let open = |what: &str| {
             self.policy.rules.iter().any(|rule| rule.shadow && what == format!("rule.{}", rule.name))
-                || what == ADDRESS_LIMIT && self.settings.shadow_address_limit
+                || self.settings.shadow_limits.iter().chain(&self.settings.shadow_routes).any(|one| one == what)
                 || self.shadow_limits().any(|(name, ..)| name == what)
         };
         let over: Vec<String> = self.policy.promoted.keys().filter(|what| !open(what)).cloned().collect();

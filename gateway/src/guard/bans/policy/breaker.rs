@@ -15,6 +15,8 @@ pub(in crate::guard::bans) struct Breaker {
     pace: ArrivalTime,
     /// Entries that shadow rules ask for, per minute.
     shadow_pace: ArrivalTime,
+    /// Bans that other machines tell of, per minute.
+    peers_pace: ArrivalTime,
     /// Rules' asks are refused until then: `CLOCK_MONOTONIC`, nanoseconds.
     paused_until: Option<u64>,
     /// Why they are.
@@ -48,6 +50,20 @@ impl Breaker {
         Err(Refused::new("shadow_pace", message))
     }
 
+    /// Whether there is one left of `most` bans per minute of other machines.
+    pub(in crate::guard::bans) fn judge_peers(&self, most: u32, now: Now) -> Result<(), Refused> {
+        let mut pace = self.peers_pace;
+        if spend(&mut pace, most, now) { Ok(()) } else { Err(too_fast(most)) }
+    }
+
+    /// Spends one of `most` bans per minute of other machines. Nothing is paused for it: they are told again.
+    pub(in crate::guard::bans) fn spend_peers(&mut self, most: u32, now: Now) -> Result<(), Refused> {
+        if spend(&mut self.peers_pace, most, now) {
+            return Ok(());
+        }
+        Err(too_fast(most))
+    }
+
     /// Rules may not ban for a while.
     pub(in crate::guard::bans) fn pause(&mut self, because: &'static str, pause: Duration, now: Now) {
         let nanos = u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX);
@@ -67,7 +83,12 @@ impl Breaker {
     }
 }
 
-fn spend(pace: &mut ArrivalTime, most: u32, now: Now) -> bool {
+fn too_fast(most: u32) -> Refused {
+    Refused::new("peers_pace", format!("other machines asked for more than {most} bans within a minute"))
+}
+
+/// Spends one of `most` per minute; `false`: there is none left.
+pub(super) fn spend(pace: &mut ArrivalTime, most: u32, now: Now) -> bool {
     let most = u64::from(most);
     let rate = Rate::per(most, MINUTE, most).unwrap_or(Rate { interval: 1, burst: 0 });
     let next = rate.spend(*pace, now.monotonic, 1);

@@ -53,7 +53,7 @@ impl ProtectedAddresses {
 }
 
 /// The addresses of identity providers, by their URLs. Takes as long as resolving names takes. One that has none is
-/// left out: nothing is fetched from it that could be missed.
+/// left out.
 pub(crate) fn identity_providers(urls: &[String]) -> Vec<IpAddr> {
     let found = urls.iter().filter_map(|url| host_and_port(url)?.to_socket_addrs().ok());
     found.flatten().map(|address| address.ip().to_canonical()).collect()

@@ -41,6 +41,7 @@ impl Guard {
         drop(self.enforcer.path_mut().events(ALL));
         samples.before = self.enforcer.path().verdicts();
         samples.ring.is_read(false);
+        self.journal.watchers().samples_begun();
     }
 
     /// Tells watchers what the kernel has told.

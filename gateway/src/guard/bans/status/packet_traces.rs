@@ -96,9 +96,11 @@ impl Guard {
         }
         let wanted: Vec<Trace> =
             traces.setting.map(|(_, trace)| trace).into_iter().chain(self.journal.watchers().traces()).collect();
-        if let Err(error) = self.enforcer.path_mut().trace(&wanted) {
+        let begun = self.enforcer.path_mut().trace(&wanted).map_err(|error| {
             tracing::error!(%error, "packets are not traced as they should be");
-        }
+            error.to_string()
+        });
+        self.journal.watchers().traces_begun(&wanted, &begun);
         traces.told.retain(|(id, ..), _| wanted.iter().any(|trace| trace.id == *id));
         traces.wanted = wanted;
     }

@@ -234,12 +234,14 @@ fn limits_in_shadow_are_reported_and_promoted() {
     let mut world = World::new("promote-limits");
     let limit = |shadow| Some(crate::settings::guard::SourceLimit { per_second: 10, burst: 10, shadow });
     let settings = &mut world.guard().settings;
-    settings.shadow_address_limit = true;
+    settings.shadow_limits = vec!["connection_limit.address".to_owned(), "limit.address".to_owned()];
     (settings.packet_limit, settings.syn_limit, settings.byte_limit) = (limit(true), limit(true), limit(false));
     let shadowed = |text: &str| crate::message::Shadowed { source: text.parse().unwrap() };
     world.serve(&["192.0.2.7"], 1);
-    world.guard().hear_would_refuse(7, &[shadowed("192.0.2.7"), shadowed("192.0.2.8")]);
-    world.guard().hear_would_refuse(u64::MAX, &[shadowed("192.0.2.7")]);
+    world.guard().hear_would_refuse("address", 7, &[shadowed("192.0.2.7"), shadowed("192.0.2.8")]);
+    world.guard().hear_would_refuse("address", u64::MAX, &[shadowed("192.0.2.7")]);
+    world.guard().hear_would_refuse("connection_limit.address", 3, &[shadowed("192.0.2.9")]);
+    world.guard().hear_would_refuse("connection_limit.no-such", 3, &[shadowed("192.0.2.9")]);
     let report = |world: &mut World| {
         let now = world.now;
         let rows = world.guard().shadowed(now).into_iter();
@@ -249,9 +251,12 @@ fn limits_in_shadow_are_reported_and_promoted() {
     let packets = row("guard.packet_limit");
     let (syns, rule) = (row("guard.syn_limit"), ("rule.trial".to_owned(), Some(0), 0, Some(0)));
     let address = ("limit.address".to_owned(), Some(2), u64::MAX, Some(1));
-    assert_eq!(report(&mut world), [address, packets, syns.clone(), rule.clone()]);
+    let connections = ("connection_limit.address".to_owned(), Some(1), 3, Some(0));
+    assert_eq!(report(&mut world), [connections, address, packets, syns.clone(), rule.clone()]);
     let promote = |what: &str| Request::ShadowPromote { what: what.to_owned() };
     assert_eq!(world.handle(promote("guard.byte_limit")), "not_found", "enforced already");
+    assert_eq!(world.handle(promote("connection_limit.address")), "done 1");
+    assert!(matches!(&world.guard().notices()[..], [ToProxy::Promoted { what }] if what == "connection_limit.address"));
     assert_eq!(world.handle(promote("limit.address")), "done 1");
     assert!(matches!(&world.guard().notices()[..], [ToProxy::Promoted { what }] if what == "limit.address"));
     assert_eq!(world.handle(promote("limit.address")), "not_found", "done");
@@ -259,8 +264,8 @@ fn limits_in_shadow_are_reported_and_promoted() {
     assert_eq!(report(&mut world), [syns, rule]);
     let enforced = world.guard().enforced_settings();
     assert_eq!((enforced.packet_limit, enforced.syn_limit), (limit(false), limit(true)));
-    assert_eq!(world.guard().promoted(), ["guard.packet_limit", "limit.address"]);
-    world.guard().settings.shadow_address_limit = false;
+    assert_eq!(world.guard().promoted(), ["connection_limit.address", "guard.packet_limit", "limit.address"]);
+    world.guard().settings.shadow_limits.clear();
     let now = world.now;
     world.guard().settle_promotions(now);
     assert_eq!(world.guard().promoted(), ["guard.packet_limit"]);
@@ -292,4 +297,34 @@ fn what_is_in_shadow_is_reported_and_promoted() {
     let now = world.now;
     world.guard().settle_promotions(now);
     assert!(world.guard().policy.promoted.is_empty());
+}
+
+#[test]
+fn requirements_of_routes_in_shadow_are_reported_and_promoted() {
+    let mut world = World::new("promote-routes");
+    let what = "route.items.allow_if";
+    world.guard().settings.shadow_routes = vec![what.to_owned()];
+    world.guard().hear_would_deny(what, 7, &[1, 2, 2]);
+    world.guard().hear_would_deny(what, u64::MAX, &[2, 3]);
+    world.guard().hear_would_deny("route.items.sources", 7, &[1]);
+    let report = |world: &mut World| {
+        let now = world.now;
+        let rows = world.guard().shadowed(now).into_iter().filter(|row| row.name == "route");
+        rows.map(|row| (row.what, row.principals, row.requests)).collect::<Vec<_>>()
+    };
+    assert_eq!(report(&mut world), [(what.to_owned(), Some(3), u64::MAX)]);
+    let many: Vec<u64> = (10..10_000).collect();
+    world.guard().hear_would_deny(what, 1, &many);
+    assert_eq!(report(&mut world), [(what.to_owned(), Some(4_096), u64::MAX)]);
+    let promote = |what: &str| Request::ShadowPromote { what: what.to_owned() };
+    assert_eq!(world.handle(promote("route.items.sources")), "not_found");
+    assert_eq!(world.handle(promote(what)), "done 1");
+    assert!(matches!(&world.guard().notices()[..], [ToProxy::Promoted { what: told }] if told == what));
+    assert_eq!((report(&mut world), world.guard().promoted()), (vec![], vec![what.to_owned()]));
+    let now = world.now;
+    world.guard().settle_promotions(now);
+    assert_eq!(world.guard().promoted(), [what], "the configuration still says shadow");
+    world.guard().settings.shadow_routes.clear();
+    world.guard().settle_promotions(now);
+    assert!(world.guard().promoted().is_empty());
 }

@@ -23,17 +23,17 @@ fn whoever_logged_in_a_moment_before_a_ban_is_let_go() {
     for address in ["192.0.2.7", "192.0.2.8", "2001:db8:0:7::1"] {
         world.ask(address, "bad-tokens").unwrap();
     }
-    assert!(world.guard().has_unproven());
+    assert!(world.guard().unproven_since().is_some());
     world.pass(1);
     world.now.monotonic -= SECOND;
     // What began before the ban proves nothing about it, and is not acted on.
     world.now.monotonic -= 1;
     world.saw(&["192.0.2.7", "2001:db8:0:7::1"], 0);
     world.now.monotonic += 1;
-    assert!(world.guard().has_unproven());
+    assert!(world.guard().unproven_since().is_some());
     assert_eq!(world.verdict("192.0.2.7"), "blocked");
     world.saw(&["192.0.2.7", "2001:db8:0:7::1"], 1);
-    assert!(!world.guard().has_unproven());
+    assert!(world.guard().unproven_since().is_none());
     for (address, verdict) in [("192.0.2.7", "passed"), ("192.0.2.8", "blocked"), ("2001:db8:0:7::9", "passed")] {
         assert_eq!(world.verdict(address), verdict, "{address}");
     }
@@ -41,7 +41,7 @@ fn whoever_logged_in_a_moment_before_a_ban_is_let_go() {
     assert_eq!(how, "taken back: operator_session, somebody is logged in from there");
     // Known by now, it is not banned in the first place.
     assert_eq!(world.ask("192.0.2.7", "bad-tokens"), Err("operator_session"));
-    assert!(!world.guard().has_unproven());
+    assert!(world.guard().unproven_since().is_none());
     // What an operator insists on stays.
     world.saw(&[], 2);
     assert_eq!(world.add("192.0.2.7"), "done 1");

@@ -18,7 +18,7 @@ impl World {
             count: 3,
             within: Duration::from_secs(60),
             ban: Duration::from_secs(3_600),
-            shadow: false,
+            ..Rule::default()
         };
         let guard = self.guard();
         guard.policy.rules = Signal::ALL.map(rule).to_vec();
@@ -58,7 +58,7 @@ impl World {
             evidence: vec![RequestId(1)],
             seconds: 0,
             shadow: false,
-            noted: 0,
+            noted: self.now.monotonic,
         };
         let now = self.now;
         self.guard().ask(&ask, now).map_or_else(|refused| refused.code, |_| "banned")

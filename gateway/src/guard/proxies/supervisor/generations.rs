@@ -8,6 +8,12 @@ impl Supervisor {
         self.proxies.is_empty()
     }
 
+    /// The generations of all proxies that may serve somebody.
+    pub(crate) fn that_serve(&self) -> Vec<u64> {
+        let may_serve = |proxy: &&Proxy| !matches!(proxy.state, ProxyState::Starting(_));
+        self.proxies.iter().filter(may_serve).map(|proxy| proxy.generation).collect()
+    }
+
     /// Whether a proxy is starting.
     pub(crate) fn starts(&self) -> bool {
         self.proxies.iter().any(Proxy::is_starting)
@@ -25,7 +31,30 @@ impl Supervisor {
 
     /// The process id of the proxy that serves.
     pub(crate) fn pid(&self) -> Option<u32> {
-        self.serving().map(|proxy| proxy.child.id())
+        self.serving().map(|proxy| proxy.pid)
+    }
+
+    /// The process ids of all, the one that serves first, and what each does.
+    pub(crate) fn states(&self) -> Vec<(u32, &'static str)> {
+        let mut all: Vec<(u32, &str)> = self.proxies.iter().map(|proxy| (proxy.pid, self.state(proxy))).collect();
+        all.sort_by_key(|(pid, _)| Some(*pid) != self.pid());
+        all
+    }
+
+    fn state(&self, proxy: &Proxy) -> &'static str {
+        match proxy.state {
+            _ if proxy.pulse.stands_still => "stands still",
+            ProxyState::Adopting(_) | ProxyState::Starting(_) => "starts",
+            ProxyState::Serving(_) if proxy.generation >= self.oldest => "serves",
+            ProxyState::Serving(_) | ProxyState::Leftover => "serves until another is ready",
+            ProxyState::Draining(_) => "drains",
+        }
+    }
+
+    /// Who serves clients by what is not in force, or is about to be replaced, while nobody serves what is in force.
+    pub(crate) fn older(&self) -> Option<u32> {
+        let older = self.proxies.iter().filter(|proxy| proxy.is_leftover() && !proxy.pulse.stands_still);
+        older.max_by_key(|proxy| proxy.generation).map(|proxy| proxy.pid).filter(|_| self.pid().is_none())
     }
 
     /// The generation of the proxy that serves.
@@ -34,7 +63,8 @@ impl Supervisor {
     }
 
     pub(super) fn serving(&self) -> Option<&Proxy> {
-        self.proxies.iter().find(|proxy| matches!(proxy.state, ProxyState::Serving(_)))
+        let serving = self.proxies.iter().filter(|proxy| matches!(proxy.state, ProxyState::Serving(_)));
+        serving.max_by_key(|proxy| proxy.generation)
     }
 
     /// The youngest generation that drains.

@@ -88,6 +88,11 @@ impl H2Pool {
         self.connections.borrow_mut().push(connection);
     }
 
+    /// How many connections carry requests.
+    pub(in crate::proxy::upstream) fn busy(&self) -> usize {
+        self.connections.borrow().iter().filter(|connection| connection.active.get() > 0).count()
+    }
+
     pub(in crate::proxy::upstream) fn openings(&self) -> u64 {
         self.opened.get()
     }

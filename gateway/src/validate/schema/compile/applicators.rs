@@ -40,7 +40,8 @@ impl<'r> Subschema<'_, 'r> {
         let mut members = Members::default();
         if let Some(value) = self.at(schema, Keyword::Properties) {
             for (name, schema) in value.as_object().ok_or_else(malformed)? {
-                members.named.insert(name.as_str().into(), self.node(schema)?);
+                let node = if self.is_read_only(schema) { self.compiler.refused()? } else { self.node(schema)? };
+                members.named.insert(name.as_str().into(), node);
             }
         }
         if let Some(value) = schema.get("patternProperties") {
@@ -137,11 +138,9 @@ impl<'r> Subschema<'_, 'r> {
         if let Some(value) = self.at(schema, Keyword::AllOf) {
             checks.push((Keyword::AllOf, KeywordCheck::All(self.nodes(value)?)));
         }
-        if let Some(value) = self.at(schema, Keyword::AnyOf) {
-            checks.push((Keyword::AnyOf, KeywordCheck::Any(self.nodes(value)?)));
-        }
-        if let Some(value) = self.at(schema, Keyword::OneOf) {
-            checks.push((Keyword::OneOf, KeywordCheck::One(self.nodes(value)?)));
+        // Where a member says which of them holds, they are not tried one after the other.
+        if !self.discriminator(schema, checks)? {
+            self.alternatives(schema, checks)?;
         }
         if let Some(value) = self.at(schema, Keyword::Not) {
             checks.push((Keyword::Not, KeywordCheck::Not(self.node(value)?)));
@@ -153,6 +152,16 @@ impl<'r> Subschema<'_, 'r> {
             let mut branch = |keyword| schema.get(keyword).map(|value| self.node(value)).transpose();
             let (then, otherwise) = (branch("then")?, branch("else")?);
             checks.push((Keyword::If, KeywordCheck::If { condition, then, otherwise }));
+        }
+        Ok(())
+    }
+
+    fn alternatives(&mut self, schema: &'r Map<String, Value>, checks: &mut Checks) -> Result<(), CompileError> {
+        if let Some(value) = self.at(schema, Keyword::AnyOf) {
+            checks.push((Keyword::AnyOf, KeywordCheck::Any(self.nodes(value)?)));
+        }
+        if let Some(value) = self.at(schema, Keyword::OneOf) {
+            checks.push((Keyword::OneOf, KeywordCheck::One(self.nodes(value)?)));
         }
         Ok(())
     }

@@ -76,20 +76,20 @@ impl<'r> Subschema<'_, 'r> {
         use Keyword::{ExclusiveMaximum, ExclusiveMinimum, Maximum, Minimum};
         for (keyword, exclusive, is_upper) in [(Minimum, ExclusiveMinimum, false), (Maximum, ExclusiveMaximum, true)] {
             let number = |value: &Value| value.as_number().cloned().ok_or_else(malformed);
-            let is_exclusive =
-                self.draft == Draft::Draft4 && schema.get(exclusive.as_str()) == Some(&Value::Bool(true));
+            let is_exclusive = self.has_flags() && schema.get(exclusive.as_str()) == Some(&Value::Bool(true));
             if let Some(limit) = self.at(schema, keyword) {
                 checks.push((keyword, KeywordCheck::Bound { limit: number(limit)?, is_upper, is_exclusive }));
             }
             if self.draft > Draft::Draft4
                 && let Some(limit) = self.at(schema, exclusive)
+                && !(self.has_flags() && limit.is_boolean())
             {
                 checks.push((exclusive, KeywordCheck::Bound { limit: number(limit)?, is_upper, is_exclusive: true }));
             }
         }
         if let Some(value) = self.at(schema, Keyword::MultipleOf) {
             let check = self.library(&json!({"multipleOf": value}))?;
-            checks.push((Keyword::MultipleOf, KeywordCheck::Number(check)));
+            checks.push((Keyword::MultipleOf, KeywordCheck::Number(check, format!("a multiple of {value}").into())));
         }
         Ok(())
     }
@@ -119,7 +119,8 @@ impl<'r> Subschema<'_, 'r> {
             // Draft 3, of which much is still about, has it as a word beside others.
             && !(self.draft == Draft::Draft4 && required.is_boolean())
         {
-            checks.push((Keyword::Required, KeywordCheck::Required(names(required)?)));
+            let names = self.without_read_only(schema, names(required)?);
+            checks.push((Keyword::Required, KeywordCheck::Required(names)));
         }
         if self.draft >= Draft::Draft201909
             && let Some(dependent) = self.at(schema, Keyword::DependentRequired)
@@ -134,15 +135,19 @@ impl<'r> Subschema<'_, 'r> {
 
     fn texts(&mut self, schema: &'r Map<String, Value>, checks: &mut Checks) -> Result<(), CompileError> {
         if let Some(pattern) = self.at(schema, Keyword::Pattern) {
-            let pattern = self.pattern(pattern.as_str().ok_or_else(malformed)?)?;
-            checks.push((Keyword::Pattern, KeywordCheck::Pattern(pattern)));
+            let text = pattern.as_str().ok_or_else(malformed)?;
+            let pattern = self.pattern(text)?;
+            checks.push((Keyword::Pattern, KeywordCheck::Pattern(pattern, text.into())));
         }
-        if let Some(format) = self.at(schema, Keyword::Format)
-            && let Some(check) = self.format(format.as_str().ok_or_else(malformed)?)?
-        {
-            checks.push((Keyword::Format, check));
+        if let Some(format) = self.at(schema, Keyword::Format) {
+            let format = format.as_str().ok_or_else(malformed)?;
+            if !self.openapi_format(format, checks)?
+                && let Some(check) = self.format(format)?
+            {
+                checks.push((Keyword::Format, check));
+            }
         }
-        if matches!(self.draft, Draft::Draft6 | Draft::Draft7) {
+        if self.compiler.dialect.openapi.is_none() && matches!(self.draft, Draft::Draft6 | Draft::Draft7) {
             let encoding = self.at(schema, Keyword::ContentEncoding).cloned();
             let media_type = self.at(schema, Keyword::ContentMediaType).cloned();
             let (keyword, content) = match (encoding, media_type) {
@@ -155,7 +160,7 @@ impl<'r> Subschema<'_, 'r> {
                 }
             };
             let check = self.library(&content)?;
-            checks.push((keyword, KeywordCheck::Text(check)));
+            checks.push((keyword, KeywordCheck::Text(check, "encoded as the schema says".into())));
         }
         Ok(())
     }
@@ -168,14 +173,15 @@ impl<'r> Subschema<'_, 'r> {
         let options = jsonschema::options();
         let drafts = [self.draft, Draft::Draft202012];
         let Some(draft) = drafts.into_iter().find(|draft| options.is_known_format(*draft, format)) else {
-            if self.compiler.formats == Formats::Strict {
+            if self.compiler.dialect.formats == Formats::Strict {
                 let message = format!("nobody checks the format {format:?}, and validate.formats is \"strict\"");
                 return Err(CompileError::new(message));
             }
             self.compiler.unknown_formats.push(format.to_owned());
             return Ok(None);
         };
-        Ok(Some(KeywordCheck::Text(self.library_of(draft, &json!({"format": format}))?)))
+        let check = self.library_of(draft, &json!({"format": format}))?;
+        Ok(Some(KeywordCheck::Text(check, format!("of the format {format}").into())))
     }
 
     fn library(&mut self, schema: &Value) -> Result<Arc<Validator>, CompileError> {
@@ -183,7 +189,7 @@ impl<'r> Subschema<'_, 'r> {
     }
 
     /// Has the library compile a schema of one keyword.
-    fn library_of(&mut self, draft: Draft, schema: &Value) -> Result<Arc<Validator>, CompileError> {
+    pub(super) fn library_of(&mut self, draft: Draft, schema: &Value) -> Result<Arc<Validator>, CompileError> {
         let name = format!("{draft:?} {schema}");
         if let Some(known) = self.compiler.checks.get(&name) {
             return Ok(Arc::clone(known));
@@ -217,5 +223,7 @@ fn constants(values: &[Value]) -> Result<Constants, CompileError> {
     let JsonView::Array(elements) = document.view(Id::ROOT) else { return Err(malformed()) };
     let mut sorted = elements.to_vec();
     sorted.sort_unstable_by(|one, other| document::compare((&document, *one), (&document, *other), &mut 0));
-    Ok(Constants { document, sorted })
+    let few = values.len() <= 8 && text.len() <= 200;
+    let shown: Vec<String> = values.iter().filter(|_| few).map(ToString::to_string).collect();
+    Ok(Constants { document, sorted, shown: shown.join(", ").into() })
 }

@@ -112,6 +112,11 @@ impl<'a> Judge<'a> {
                     self.collect_from(*node, view, evaluated)?;
                 }
             }
+            (KeywordCheck::Discriminator(discriminator), JsonView::Object(_)) => {
+                if let Some(node) = self.discriminated(discriminator, view) {
+                    self.collect_from(node, view, evaluated)?;
+                }
+            }
             (KeywordCheck::Dependent(dependent), JsonView::Object(_)) => {
                 for (name, node) in dependent {
                     if self.document.member(held, name).is_some() {

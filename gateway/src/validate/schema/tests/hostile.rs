@@ -31,7 +31,9 @@ fn steps(schema: &str, body: &str) -> u64 {
     let schema = Schema::new(&file(schema), Formats::Annotate).unwrap();
     let document = JsonDocument::parse(body.as_bytes()).unwrap();
     let mut steps = 1;
-    while let Err(JudgeError::OutOfWork(_)) = judge(&schema.graph, &document, WorkLimits { steps, depth: DEPTH }) {
+    while let Err(JudgeError::OutOfWork(_)) =
+        judge(&schema.graph, NodeId(0), &document, WorkLimits { steps, depth: DEPTH })
+    {
         steps *= 2;
         assert!(steps < 1 << 40, "no number of steps does");
     }

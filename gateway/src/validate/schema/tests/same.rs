@@ -102,10 +102,10 @@ proptest! {
         prop_assume!(!names_itself(&root));
         let library = jsonschema::options().offline().build(&root).unwrap();
         let registry = Registry::new().prepare().unwrap();
-        let graph = compile(&root, Draft::Draft202012, Formats::Annotate, &registry).unwrap().graph;
+        let graph = compile(&root, BASE, plain(Draft::Draft202012), &registry).unwrap().graph;
         for body in bodies {
             let document = JsonDocument::parse(body.to_string().as_bytes()).unwrap();
-            let verdict = judge(&graph, &document, QUICK);
+            let verdict = judge(&graph, NodeId(0), &document, QUICK);
             prop_assert!(!matches!(verdict, Err(JudgeError::OutOfWork(_))));
             prop_assert_eq!(verdict.is_ok(), library.is_valid(&body), "{} {}", root, body);
         }

@@ -1,0 +1,156 @@
+//! `gateway alert`: alerts that fire, whether receivers get them, and silences.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use clap::{Args, Subcommand};
+
+use super::{
+    context::Context,
+    exit::Exit,
+    table::{Table, seconds},
+};
+use crate::{
+    clock::Now,
+    config::value,
+    guard::control::{Answer, Request},
+    message::alert::Report,
+    settings::alert::LONGEST_SILENCE,
+};
+
+#[derive(Debug, Subcommand)]
+#[command(after_help = "\
+A silence names labels of alerts. `alertname` is the alert's name; a value may
+end in `*`, and begin with `!` for whatever is not that.
+
+Examples:
+  gateway alert list
+  gateway alert test
+  gateway alert test --receiver pager
+  gateway alert silence upstream_server_down upstream=items --for 2h --reason 'new servers'
+  gateway alert unsilence 3")]
+pub(super) enum Alert {
+    /// List alerts, silences, and how each receiver is
+    List,
+    /// Send a test to all receivers, and show which of them got it
+    Test {
+        /// To this receiver alone
+        #[arg(long, value_name = "NAME")]
+        receiver: Option<String>,
+    },
+    /// Tell nobody of some alerts for a while
+    Silence(Silence),
+    /// End a silence
+    Unsilence {
+        /// Its number, as `list` shows it
+        id: u64,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Silence {
+    /// The alert's name, and LABEL=VALUE for each further label
+    #[arg(required = true, value_name = "NAME|LABEL=VALUE")]
+    labels: Vec<String>,
+    /// For so long: at most 365d
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    lasts: Duration,
+    /// Why, for whoever asks where the alerts are
+    #[arg(long, default_value = "")]
+    reason: String,
+}
+
+impl Alert {
+    pub(super) fn execute(self, context: &Context) -> Exit {
+        let request = match self {
+            Self::List => Request::AlertList,
+            Self::Test { receiver } => Request::AlertTest { receiver },
+            Self::Silence(silence) => Request::AlertSilence {
+                labels: labels(&silence.labels),
+                seconds: silence.lasts.as_secs(),
+                reason: silence.reason,
+            },
+            Self::Unsilence { id } => Request::AlertUnsilence { id },
+        };
+        let is_test = matches!(request, Request::AlertTest { .. });
+        context.ask(&request, |answer| match answer {
+            Answer::Alerts(report) if is_test => Some(tests(report)),
+            Answer::Alerts(report) => Some(list(report)),
+            _ => None,
+        })
+    }
+}
+
+fn labels(words: &[String]) -> BTreeMap<String, String> {
+    let label = |word: &String| {
+        let (name, value) = word.split_once('=').unwrap_or(("alertname", word));
+        (name.to_owned(), value.to_owned())
+    };
+    words.iter().map(label).collect()
+}
+
+fn tests(report: &Report) -> String {
+    let mut table = Table::new(["RECEIVER", "TYPE", "TEST"]);
+    for receiver in &report.receivers {
+        let result = match (&receiver.why, receiver.tested) {
+            (_, Some(true)) => "sent".to_owned(),
+            (why, _) => format!("failed: {}", why.as_deref().unwrap_or("no answer")),
+        };
+        table.row([receiver.name.clone(), receiver.kind.clone(), result]);
+    }
+    table.render()
+}
+
+fn list(report: &Report) -> String {
+    let now = Now::read().unix_seconds();
+    let mut parts = Vec::new();
+    if report.alerts.is_empty() {
+        parts.push(match report.rules {
+            0 => "there are no rules: add `[receiver.NAME]` or `[[alert]]`".to_owned(),
+            rules => format!("nothing is wrong by {rules} rules"),
+        });
+    } else {
+        let mut table = Table::new(["STATE", "SEVERITY", "ALERT", "FOR", "SUMMARY"]);
+        for alert in &report.alerts {
+            let since =
+                alert.since.parse::<jiff::Timestamp>().ok().and_then(|since| u64::try_from(since.as_second()).ok());
+            let since = since.map_or_else(|| "-".to_owned(), |since| seconds(now.saturating_sub(since)));
+            table.row([alert.state.clone(), alert.severity.clone(), alert.name.clone(), since, alert.summary.clone()]);
+        }
+        parts.push(table.render());
+        if report.more > 0 {
+            parts.push(format!("and {} more", report.more));
+        }
+    }
+    if !report.silences.is_empty() {
+        let mut table = Table::new(["SILENCE", "OF", "UNTIL", "BY", "REASON"]);
+        for silence in &report.silences {
+            let of: Vec<String> = silence.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            table.row([
+                silence.id.to_string(),
+                of.join(" "),
+                silence.until.replace(".000Z", "Z"),
+                silence.by.clone(),
+                silence.reason.clone(),
+            ]);
+        }
+        parts.push(table.render());
+    }
+    if !report.receivers.is_empty() {
+        let mut table = Table::new(["RECEIVER", "TYPE", "WAITING", "STATE"]);
+        for receiver in &report.receivers {
+            let state = match &receiver.why {
+                Some(why) => format!("failing ({} in a row): {why}", receiver.failures),
+                None => "ok".to_owned(),
+            };
+            table.row([receiver.name.clone(), receiver.kind.clone(), receiver.waiting.to_string(), state]);
+        }
+        parts.push(table.render());
+    }
+    parts.join("\n\n")
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let duration = value::duration(text).map_err(|wrong| wrong.hint.unwrap_or(wrong.message))?;
+    let is_fine = duration.subsec_nanos() == 0 && (1..=LONGEST_SILENCE.as_secs()).contains(&duration.as_secs());
+    is_fine.then_some(duration).ok_or_else(|| "write 1s to 365d, in whole seconds".to_owned())
+}

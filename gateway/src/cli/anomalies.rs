@@ -1,0 +1,45 @@
+//! `gateway anomalies`: what is not usual, and what was not.
+
+use clap::Args;
+
+use super::{context::Context, exit::Exit, table::Table};
+use crate::{
+    guard::control::{Answer, Request},
+    message::anomalies,
+};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+What is usual is learned hour by hour: after six hours of a series, better
+after three days, and by the hour of the week after two weeks.
+
+Examples:
+  gateway anomalies
+  gateway anomalies --json")]
+pub(super) struct Anomalies {}
+
+impl Anomalies {
+    pub(super) fn execute(&self, context: &Context) -> Exit {
+        context.ask(&Request::Anomalies, |answer| match answer {
+            Answer::Anomalies(report) => Some(render(report)),
+            _ => None,
+        })
+    }
+}
+
+fn render(report: &anomalies::Anomalies) -> String {
+    if !report.is_on {
+        return "nothing is learned: add `[anomalies]`".to_owned();
+    }
+    let known = format!("{} series are watched; {} of them are being learned", report.series, report.learning);
+    if report.list.is_empty() {
+        return format!("nothing is unusual\n{known}");
+    }
+    let mut table = Table::new(["SINCE", "UNTIL", "WHAT"]);
+    for one in &report.list {
+        let moment = |text: &str| text.replace(".000Z", "Z");
+        let until = one.ended.as_deref().map_or_else(|| "now".to_owned(), moment);
+        table.row([moment(&one.began), until, one.sentence.clone()]);
+    }
+    format!("{}\n\n{known}", table.render())
+}

@@ -1,0 +1,159 @@
+//! `gateway cluster`: the other machines that share limits, and the keys that they know each other by.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use serde_json::json;
+
+use super::{
+    context::Context,
+    exit::Exit,
+    table::{Table, clean, seconds},
+};
+use crate::{
+    clock::rfc3339,
+    guard::{
+        cluster::{ClusterStatus, make_key, make_secret, public_key},
+        control::{Answer, Request, client},
+    },
+    message::cluster::StoreReport,
+};
+
+/// Where a key is unless the command says otherwise.
+const KEY: &str = "/etc/gateway/cluster.key";
+
+/// Where the secret is.
+const SECRET: &str = "/etc/gateway/cluster.secret";
+
+#[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Each machine has a key of its own. All of them have the same secret.
+
+Examples:
+  gateway cluster key new /etc/gateway/cluster.key
+  gateway cluster secret new /etc/gateway/cluster.secret
+  gateway cluster status")]
+pub(super) enum Cluster {
+    /// Show the store, the machines, and what shared limits allow
+    Status,
+    /// Make the key of this machine, and show its public half
+    #[command(subcommand)]
+    Key(Key),
+    /// Make the secret that all machines have
+    #[command(subcommand)]
+    Secret(Secret),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Key {
+    /// Make a key, in a file that is not there yet
+    New {
+        /// The file
+        #[arg(default_value = KEY)]
+        path: PathBuf,
+    },
+    /// Show the public half of a key, as [cluster.nodes] has it
+    Show {
+        /// The file
+        #[arg(default_value = KEY)]
+        path: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Secret {
+    /// Make a secret, in a file that is not there yet
+    New {
+        /// The file
+        #[arg(default_value = SECRET)]
+        path: PathBuf,
+    },
+}
+
+impl Cluster {
+    pub(super) fn execute(self, context: &Context) -> Exit {
+        match self {
+            Self::Key(Key::New { path }) => told(context, &path, make_key(&path), "public_key"),
+            Self::Key(Key::Show { path }) => told(context, &path, public_key(&path), "public_key"),
+            Self::Secret(Secret::New { path }) => {
+                told(context, &path, make_secret(&path).map(|()| path.display().to_string()), "path")
+            }
+            Self::Status => status(context),
+        }
+    }
+}
+
+/// Prints what was made, or why it was not.
+fn told(context: &Context, path: &std::path::Path, made: std::io::Result<String>, name: &str) -> Exit {
+    let out = &context.out;
+    match made {
+        Ok(text) if out.json => out.value(&json!({ name: text }), Exit::Done),
+        Ok(text) => out.text(&text, Exit::Done),
+        Err(error) => out.fail(&format!("{}: {error}", path.display()), Exit::Refused),
+    }
+}
+
+fn status(context: &Context) -> Exit {
+    let socket = match context.socket() {
+        Ok(socket) => socket,
+        Err(exit) => return exit,
+    };
+    match client::ask(&socket, &Request::Status) {
+        Ok(Answer::Status(status)) if context.out.json => context.out.value(&status.cluster, Exit::Done),
+        Ok(Answer::Status(status)) => match &status.cluster {
+            Some(cluster) => context.out.text(&render(cluster), Exit::Done),
+            None => context.out.text("there is no [cluster] in the configuration", Exit::Done),
+        },
+        Ok(answer) => context.tell(&answer, &socket, |_| None),
+        Err(error) => context.unreachable(&error),
+    }
+}
+
+fn render(cluster: &ClusterStatus) -> String {
+    let StoreReport { reachable, since, why, letters, lost, calls, failures, latency_micros, alone } = &cluster.store;
+    let state = match (since, reachable) {
+        (0, _) => "not asked yet".to_owned(),
+        (since, true) => format!("answers since {}", rfc3339(*since)),
+        (since, false) => format!("away since {}: {}", rfc3339(*since), clean(why)),
+    };
+    let servers: Vec<String> = cluster.servers.iter().map(|server| clean(server)).collect();
+    let lines = [
+        ("this machine", cluster.node.clone()),
+        ("store", format!("{} ({})", servers.join(", "), cluster.mode)),
+        ("state", state),
+        ("calls", format!("{calls}, {failures} failed, the last took {latency_micros} us")),
+        ("alone", format!("{alone} requests were judged by this machine's share")),
+        (
+            "facts",
+            format!("{} of other machines changed something here, {} were refused", cluster.taken, cluster.refused),
+        ),
+    ];
+    let mut lines: Vec<String> = lines.iter().map(|(name, value)| format!("{name:<14}{value}")).collect();
+    if !letters.is_empty() {
+        lines.push(format!("{:<14}not carried: {}", "letters", clean(letters)));
+    }
+    if *lost > 0 {
+        lines.push(format!("{:<14}{lost} thrown away", "letters"));
+    }
+    let mut nodes = Table::new(["NODE", "HEARD", "REFUSED", "STATE"]);
+    for node in &cluster.nodes {
+        let heard = node.age_seconds.map_or_else(|| "-".to_owned(), |age| format!("{} ago", seconds(age)));
+        let state = match (&node.wrong, node.own) {
+            (_, true) => "this machine".to_owned(),
+            (Some(wrong), false) => format!("its letters are refused: {}", clean(wrong)),
+            (None, false) => String::new(),
+        };
+        nodes.row([node.name.clone(), heard, node.refused.to_string(), state]);
+    }
+    let mut limits = Table::new(["SHARED LIMIT", "UNITS", "PER", "BURST", "PORTION", "ERROR"]);
+    for limit in &cluster.limits {
+        let numbers = [limit.units, limit.burst, limit.portion, limit.error].map(|number| number.to_string());
+        let [units, burst, portion, error] = numbers;
+        limits.row([limit.name.clone(), units, format!("{} ms", limit.per_millis), burst, portion, error]);
+    }
+    let mut text = format!("{}\n\n{}", lines.join("\n"), nodes.render());
+    if !cluster.limits.is_empty() {
+        text = format!("{text}\n\n{}", limits.render());
+    }
+    text
+}

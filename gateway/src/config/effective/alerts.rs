@@ -1,0 +1,155 @@
+//! Shows `[[alert]]`, `[alerts]` and `[receiver.NAME]` in force.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::{Sensitive, tls::file};
+use crate::{
+    config::value::show_duration,
+    settings::{
+        alert::{Kind, MailSecurity, Match, Measure, Receiver, Rule, SecretUrl, Settings, builtin::rules as brought},
+        anomalies::Settings as Anomalies,
+        audit::Target,
+    },
+};
+
+/// Adds all of these tables.
+pub(super) fn add(root: &mut Value, alerts: &Settings, anomalies: Option<&Anomalies>, sensitive: Sensitive) {
+    let Some(root) = root.as_object_mut() else { return };
+    let rules = rules(alerts);
+    root.insert("alert".to_owned(), (!rules.is_empty()).then_some(rules).into());
+    root.insert("alerts".to_owned(), (!alerts.rules.is_empty()).then(|| builtin(alerts)).into());
+    root.insert("anomalies".to_owned(), anomalies.map(self::anomalies).into());
+    root.insert("receiver".to_owned(), (!alerts.receivers.is_empty()).then(|| receivers(alerts, sensitive)).into());
+}
+
+/// Alerts of the operator.
+fn rules(alerts: &Settings) -> Vec<Value> {
+    alerts.rules.iter().filter(|rule| !rule.is_builtin).map(rule).collect()
+}
+
+/// Which built-in alerts are on.
+fn builtin(alerts: &Settings) -> Value {
+    let is_on = alerts.rules.iter().any(|rule| rule.is_builtin);
+    let is_there = |name: &str| alerts.rules.iter().any(|rule| rule.name == name);
+    let off: Vec<String> =
+        brought().into_iter().map(|rule| rule.name).filter(|name| is_on && !is_there(name)).collect();
+    json!({ "builtin": is_on, "except": off })
+}
+
+fn rule(rule: &Rule) -> Value {
+    let measure = match &rule.measure {
+        Measure::Age => "age",
+        Measure::Increase => "increase",
+        Measure::Left => "left",
+        Measure::Quantile(_) => "quantile",
+        Measure::Rate => "rate",
+        Measure::Value => "value",
+        Measure::DividedBy(_) | Measure::LessThan(_) | Measure::Share(_) => "",
+    };
+    let divided_by = if let Measure::DividedBy(metric) = &rule.measure { Some(metric.row().name) } else { None };
+    let quantile =
+        if let Measure::Quantile(millionths) = &rule.measure { Some(f64::from(*millionths) / 1e6) } else { None };
+    let share = if let Measure::Share(matches) = &rule.measure { Some(self::matches(matches)) } else { None };
+    json!({
+        "name": rule.name,
+        "metric": rule.metric.row().name,
+        "where": (!rule.filter.is_empty()).then(|| matches(&rule.filter)),
+        "by": rule.by,
+        "measure": (!measure.is_empty()).then_some(measure),
+        "share": share,
+        "divided_by": divided_by,
+        "quantile": quantile,
+        "condition": format!("{} {}", rule.condition.comparison, rule.condition.bound),
+        "for": show_duration(rule.hold),
+        "recover_after": show_duration(rule.recover_after),
+        "window": show_duration(rule.window),
+        "at_least": rule.at_least,
+        "severity": rule.severity.name(),
+        "labels": (!rule.labels.is_empty()).then(|| rule.labels.iter().cloned().collect::<BTreeMap<_, _>>()),
+        "summary": rule.summary,
+        "runbook": rule.runbook,
+    })
+}
+
+fn matches(matches: &[Match]) -> BTreeMap<&str, String> {
+    matches.iter().map(|one| (&*one.label, one.written())).collect()
+}
+
+/// `[anomalies]`.
+fn anomalies(anomalies: &Anomalies) -> Value {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "it was a whole number, and is not large"
+    )]
+    let sensitivity = anomalies.sensitivity as u32;
+    json!({ "sensitivity": sensitivity, "minutes": anomalies.minutes, "time_zone": anomalies.zone })
+}
+
+/// Every receiver.
+fn receivers(alerts: &Settings, sensitive: Sensitive) -> Value {
+    Value::Object(alerts.receivers.iter().map(|one| (one.name.clone(), receiver(one, sensitive))).collect())
+}
+
+fn receiver(receiver: &Receiver, sensitive: Sensitive) -> Value {
+    let dial = &receiver.dial;
+    let mut table = Map::new();
+    let mut put = |key: &str, value: Value| drop(table.insert(key.to_owned(), value));
+    put("type", receiver.kind.name().into());
+    let address = |url: &SecretUrl| match &url.file {
+        Some(path) => ("url_file", file(path).into()),
+        None => ("url", sensitive.show(url.text.clone())),
+    };
+    match &receiver.kind {
+        Kind::Alertmanager { url, token } => {
+            let (key, value) = address(url);
+            put(key, value);
+            put("token_file", token.as_ref().map(file).into());
+        }
+        Kind::Email(mail) => {
+            let scheme = MailSecurity::SCHEMES.into_iter().find(|(_, security)| *security == mail.security);
+            let host = if mail.host.contains(':') { format!("[{}]", mail.host) } else { mail.host.clone() };
+            put("server", format!("{}://{host}:{}", scheme.map_or("", |(name, _)| name), mail.port).into());
+            put("user", mail.user.clone().into());
+            put("password_file", mail.password.as_ref().map(file).into());
+            put("from", mail.from.clone().into());
+            put("to", mail.to.clone().into());
+        }
+        Kind::Opsgenie { url, key } | Kind::PagerDuty { url, key } => {
+            let (name, value) = address(url);
+            put(name, value);
+            put("key_file", file(key).into());
+        }
+        Kind::Slack { url } | Kind::Teams { url } => {
+            let (key, value) = address(url);
+            put(key, value);
+        }
+        Kind::Syslog(server) => put("server", Target::Syslog(server.clone()).text().into()),
+        Kind::Webhook { url, secret, token } => {
+            let (key, value) = address(url);
+            put(key, value);
+            put("secret_file", secret.as_ref().map(file).into());
+            put("token_file", token.as_ref().map(file).into());
+        }
+    }
+    if !matches!(receiver.kind, Kind::Syslog(_)) {
+        put("ca", Some(&dial.ca).filter(|ca| !ca.path.as_os_str().is_empty()).map(file).into());
+        put("certificate", dial.certificate.as_ref().map(file).into());
+        put("private_key", dial.private_key.as_ref().map(file).into());
+        put("allow_private", dial.allow_private.into());
+        put("allow_http", dial.allow_http.into());
+        put("timeout", show_duration(dial.timeout).into());
+    }
+    put("severity", receiver.severity.name().into());
+    put("match", (!receiver.filter.is_empty()).then(|| json!(matches(&receiver.filter))).into());
+    put("group_by", receiver.group_by.clone().into());
+    put("group_wait", show_duration(receiver.group_wait).into());
+    put("group_interval", show_duration(receiver.group_interval).into());
+    put("repeat", show_duration(receiver.repeat).into());
+    put("max_per_hour", receiver.max_per_hour.into());
+    put("resolved", receiver.resolved.into());
+    put("heartbeat", receiver.heartbeat.map(show_duration).into());
+    Value::Object(table)
+}

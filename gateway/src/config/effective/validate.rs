@@ -1,0 +1,70 @@
+//! Shows `[validate]` and `[api.NAME]` in force.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::tls::file;
+use crate::{
+    settings::{
+        proxy::Settings,
+        route::Route,
+        validate::{Api, Details, Formats, ParameterRule},
+    },
+    violation::Part,
+};
+
+pub(super) fn validate(proxy: &Settings) -> Value {
+    json!({
+        "formats": match proxy.formats {
+            Formats::Annotate => "annotate",
+            Formats::Strict => "strict",
+        },
+        "details": match proxy.details {
+            Details::All => "all",
+            Details::None => "none",
+            Details::Places => "places",
+        },
+        "files": (!proxy.schema_files.is_empty()).then(|| proxy.schema_files.iter().map(file).collect::<Vec<_>>()),
+    })
+}
+
+pub(super) fn api(api: &Api) -> (String, Value) {
+    let word = |allows: bool| if allows { "allow" } else { "refuse" };
+    let shown = json!({
+        "openapi": file(&api.document),
+        "base_path": api.base_path,
+        "security": (!api.security.is_empty())
+            .then(|| api.security.iter().map(|(name, method)| (name, method.name())).collect::<BTreeMap<_, _>>()),
+        "unknown_query": word(api.allows_unknown_query),
+        "read_only": word(api.allows_read_only),
+        "unvalidated": (!api.unvalidated.is_empty()).then_some(&api.unvalidated),
+        "report_only": api.report_only,
+    });
+    (api.name.clone(), shown)
+}
+
+/// The rules of a route for the parameters of one part.
+pub(super) fn parameters(route: &Route, part: Part) -> Option<BTreeMap<&str, Value>> {
+    let of_part = route.parameters.iter().filter(|rule| rule.part == part);
+    let shown: BTreeMap<&str, Value> = of_part.map(|rule| (rule.name.as_str(), parameter(rule))).collect();
+    (!shown.is_empty()).then_some(shown)
+}
+
+fn parameter(rule: &ParameterRule) -> Value {
+    let items = rule.schema.get("items");
+    let one = items.unwrap_or(&rule.schema);
+    json!({
+        "type": one.get("type"),
+        "format": one.get("format"),
+        "minimum": one.get("minimum"),
+        "maximum": one.get("maximum"),
+        "min_length": one.get("minLength"),
+        "max_length": one.get("maxLength"),
+        "pattern": one.get("pattern"),
+        "enum": one.get("enum"),
+        "required": rule.required,
+        "repeated": items.is_some(),
+        "max_items": rule.schema.get("maxItems"),
+    })
+}

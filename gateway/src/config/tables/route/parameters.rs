@@ -1,0 +1,113 @@
+//! Reads `route.query`, `route.header`, `route.cookie` and `route.path_parameter`: what the parameters of requests must be.
+
+use serde_json::{Map, Number, Value};
+use toml::de::DeValue;
+
+use crate::{
+    config::{
+        reader::Keys,
+        table::{Table, values},
+        value::{self, form::described, kind},
+    },
+    diagnostic::Diagnostic,
+    settings::validate::ParameterRule,
+    violation::Part,
+};
+
+/// The keys of `[route.query.NAME]` and its like.
+const KEYS: Keys = &[
+    ("type", "What it is: `string`, `integer`, `number` or `boolean`."),
+    ("format", "The format of a string, such as `uuid` or `date-time`."),
+    ("minimum", "The least number."),
+    ("maximum", "The largest number."),
+    ("min_length", "The fewest characters."),
+    ("max_length", "The most characters."),
+    ("pattern", "A regular expression that it matches. It is matched in linear time."),
+    ("enum", "The only values."),
+    ("required", "`true`: it must be there."),
+    ("repeated", "`true`: it may be there more than once."),
+    ("max_items", "How many times it may be there."),
+];
+
+/// The tables, each with its part of a request.
+const TABLES: [(&str, Part); 4] =
+    [("query", Part::Query), ("header", Part::Header), ("cookie", Part::Cookie), ("path_parameter", Part::Path)];
+
+pub(super) fn read(table: &Table<'_>, path: Option<&str>) -> (Vec<ParameterRule>, bool) {
+    let mut rules = Vec::new();
+    for (name, part) in TABLES {
+        for (parameter, rule) in table.named_tables(name, KEYS) {
+            if part == Part::Path && !path.is_some_and(|path| path.contains(&format!("{{{parameter}}}"))) {
+                let wrong = Diagnostic::bare(format!("{parameter:?} is no parameter of `path`"));
+                table.report(name, wrong.hint("write it as in `path`: \"/items/{id}\" has `id`"));
+            }
+            rules.push(self::rule(parameter, part, rule));
+        }
+    }
+    let words = [("refuse", true), ("allow", false)];
+    let refuses_unknown = table.or("unknown_query", false, value::choice(&words));
+    (rules, refuses_unknown)
+}
+
+fn rule(name: String, part: Part, table: Table<'_>) -> ParameterRule {
+    let words = ["string", "integer", "number", "boolean"].map(|word| (word, word));
+    let said = table.or("type", "string", value::choice(&words));
+    let mut schema = Map::from_iter([("type".to_owned(), Value::from(said))]);
+    let mut put = |key: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            schema.insert(key.to_owned(), value);
+        }
+    };
+    put("format", table.optional("format", described("format", value::line)).map(Value::from));
+    put("minimum", table.optional("minimum", described("number", number)));
+    put("maximum", table.optional("maximum", described("number", number)));
+    let length = || value::count(0..=65_536);
+    put("minLength", table.optional("min_length", length()).map(Value::from));
+    put("maxLength", table.optional("max_length", length()).map(Value::from));
+    put("pattern", table.optional("pattern", described("regular expression", value::line)).map(Value::from));
+    let only = values(table.list("enum", described("string, number or boolean", simple)));
+    put("enum", (!only.is_empty()).then(|| Value::from(only)));
+    let required = table.or("required", part == Part::Path, value::boolean());
+    let repeated = table.or("repeated", false, value::boolean());
+    let max_items = table.optional("max_items", value::count(1..=1_000));
+    if repeated && matches!(part, Part::Path | Part::Cookie) {
+        table.report("repeated", Diagnostic::bare("is for parameters of the query and headers").hint("leave it out"));
+    }
+    if max_items.is_some() && !repeated {
+        let wrong = Diagnostic::bare("has no effect: it may be there once");
+        table.report("max_items", wrong.hint("write `repeated = true`, or leave it out"));
+    }
+    let mut schema = Value::Object(schema);
+    if repeated {
+        let mut list = Map::from_iter([("type".to_owned(), "array".into()), ("items".to_owned(), schema)]);
+        if let Some(most) = max_items {
+            list.insert("maxItems".to_owned(), most.into());
+        }
+        schema = Value::Object(list);
+    }
+    table.finish();
+    ParameterRule { part, name, required, schema }
+}
+
+fn number(value: &DeValue<'_>) -> Result<Value, Diagnostic> {
+    let wrong = || Diagnostic::bare(format!("expected a number, found {}", kind(value))).hint("write 1 or 0.5");
+    match value {
+        DeValue::Integer(integer) => {
+            let number = i64::from_str_radix(integer.as_str(), integer.radix()).map_err(|_too_large| wrong())?;
+            Ok(number.into())
+        }
+        DeValue::Float(float) => {
+            let number = float.as_str().replace('_', "").parse().ok().and_then(Number::from_f64);
+            number.map(Value::Number).ok_or_else(wrong)
+        }
+        _ => Err(wrong()),
+    }
+}
+
+fn simple(value: &DeValue<'_>) -> Result<Value, Diagnostic> {
+    match value {
+        DeValue::String(text) => Ok(Value::from(&**text)),
+        DeValue::Boolean(value) => Ok((*value).into()),
+        value => number(value),
+    }
+}

@@ -1,0 +1,120 @@
+//! Wrong `[[alert]]`, `[alerts]`, `[receiver.NAME]` and `[anomalies]` tables, each with what must be said about it.
+
+use super::{BASE, load, wrong};
+use crate::settings::alert::{Kind, Measure};
+
+const ADMIN: &str = "[admin]\naddress = \"127.0.0.1:9901\"\n";
+
+/// A configuration with this table, whose faulty line is `line` lines below its head.
+#[track_caller]
+fn table(head: &str, lines: &str, line: usize, key: &str, message: &str, hint: &str) {
+    let first = BASE.lines().position(|line| line == "[guard]").unwrap() + 3;
+    wrong("[guard]\n", &format!("{ADMIN}{head}\n{lines}\n[guard]\n"), first + line, key, message, hint);
+}
+
+#[track_caller]
+fn alert(lines: &str, key: &str, message: &str, hint: &str) {
+    let lines = format!("name = \"a\"\n{lines}");
+    let line = lines.lines().position(|line| line.starts_with(key.split('[').next().unwrap())).unwrap() + 1;
+    table("[[alert]]", &lines, line, &format!("alert[0].{key}"), message, hint);
+}
+
+#[track_caller]
+fn receiver(lines: &str, line: usize, key: &str, message: &str, hint: &str) {
+    table("[receiver.r]", lines, line, &format!("receiver.r.{key}"), message, hint);
+}
+
+#[test]
+fn alerts_look_at_what_there_is() {
+    let metric = "metric = \"gateway_blocks\"\ncondition = \"> 1\"";
+    alert("metric = \"gateway_block\"\ncondition = \"> 1\"", "metric", "is no metric", "\"gateway_blocks\"");
+    alert("metric = \"eror_share\"\ncondition = \"> 1\"", "metric", "is no metric", "\"error_share\"");
+    alert("metric = \"gateway_blocks\"\ncondition = \"1\"", "condition", "is no condition", "> 5 %");
+    alert("metric = \"gateway_blocks\"\ncondition = 5", "condition", "found an integer", "> 5 %");
+    alert(&format!("{metric}\nby = [\"route\"]"), "by[0]", "has no label \"route\"", "it has none");
+    alert(&format!("{metric}\nmeasure = \"rate\""), "measure", "is a gauge", "\"value\"");
+    alert(&format!("{metric}\nmeasure = \"left\""), "measure", "no moment", "_timestamp_seconds");
+    alert(&format!("{metric}\nsummary = \"{{route}} fails\""), "summary", "neither the value nor a label", "{value}");
+    alert("metric = \"error_share\"\ncondition = \"> 1 %\"\nmeasure = \"rate\"", "measure", "contradicts", "one of");
+    alert(
+        "metric = \"requests\"\ncondition = \"> 1\"\ndivided_by = \"gateway_blocks\"",
+        "divided_by",
+        "cannot be",
+        "two gauges",
+    );
+    let without = "[[alert]]\nname = \"a\"\nmetric = \"requests\"\ncondition = \"> 1\"\n[guard]\n";
+    wrong("[guard]\n", without, 2, "alert[0].name", "needs the observer", "[admin]");
+    table("[alerts]", "except = [\"disk_ful\"]", 1, "alerts.except[0]", "unknown", "disk_full");
+    table("[anomalies]", "time_zone = \"Berlin\"", 1, "anomalies.time_zone", "no time zone", "");
+}
+
+#[test]
+fn receivers_have_what_they_need() {
+    let hook = "type = \"webhook\"\nurl = \"https://alerts.example/\"";
+    receiver("type = \"hook\"", 1, "type", "unknown", "webhook");
+    receiver("type = \"webhook\"", 0, "url", "is missing", "url_file");
+    receiver("type = \"webhook\"\nurl = \"http://alerts.example/\"", 2, "url", "is http", "https://");
+    receiver("type = \"webhook\"\nurl = \"http://127.0.0.1/\"", 2, "url", "is http", "allow_http");
+    receiver(
+        &format!("{hook}\nkey_file = \"key\""),
+        3,
+        "key_file",
+        "is not for receivers of the type \"webhook\"",
+        "leave it out",
+    );
+    receiver(
+        &format!("{hook}\nheartbeat = \"1m\"").replace("webhook", "slack"),
+        3,
+        "heartbeat",
+        "are programs",
+        "webhook",
+    );
+    receiver(
+        &format!("{hook}\nrepeat = \"0s\"").replace("webhook", "alertmanager"),
+        3,
+        "repeat",
+        "Alertmanager without news",
+        "repeat = \"1m\"",
+    );
+    receiver("type = \"pagerduty\"", 0, "key_file", "is missing", "key");
+    receiver("type = \"syslog\"\nserver = \"log.example\"", 2, "server", "no server of syslog", "udp://");
+    let mail = "type = \"email\"\nfrom = \"a@example.com\"\nto = [\"b@example.com\"]";
+    receiver(mail, 0, "server", "is missing", "smtp://");
+    receiver(&format!("{mail}\nserver = \"mail.example:25\""), 4, "server", "is no mail server", "smtps://");
+    receiver(&format!("{mail}\nserver = \"smtp+plain://mail.example:25\""), 4, "server", "as it is", "STARTTLS");
+    receiver(
+        &format!("{mail}\nserver = \"smtps://mail.example:465\"\nuser = \"u\""),
+        0,
+        "password_file",
+        "belong together",
+        "",
+    );
+    receiver(
+        "type = \"email\"\nfrom = \"nobody\"\nto = [\"b@example.com\"]\nserver = \"smtps://m.example:465\"",
+        2,
+        "from",
+        "no mail address",
+        "ops@",
+    );
+}
+
+#[test]
+fn built_in_alerts_are_on_where_somebody_is_told() {
+    let read = |more: &str| {
+        let text = BASE.replacen("[guard]\n", &format!("{ADMIN}{more}\n[guard]\n"), 1);
+        load(&text).unwrap_or_else(|errors| panic!("{errors}")).alerts
+    };
+    assert_eq!(read("").rules.len(), 0);
+    let hook = "[receiver.r]\ntype = \"webhook\"\nurl = \"https://alerts.example/\"\n";
+    let all = read(hook).rules.len();
+    assert!(all > 20 && read(&format!("{hook}[alerts]\nexcept = [\"drift\"]\n")).rules.len() == all - 1);
+    assert_eq!(read(&format!("{hook}[alerts]\nbuiltin = false\n")).rules.len(), 0);
+    // One of the operator's takes the place of one that is built in.
+    let own = "[[alert]]\nname = \"disk_full\"\nmetric = \"error_share\"\nby = [\"route\"]\ncondition = \"> 5 %\"\n";
+    let settings = read(&format!("{hook}{own}"));
+    assert_eq!(settings.rules.len(), all);
+    assert!(matches!(&settings.rules[0].measure, Measure::Share(share) if share[0].pattern == "5xx"));
+    assert_eq!(settings.rules[0].summary, "error_share of route {route} is {value} (> 5 %)");
+    assert!(matches!(&settings.receivers[0].kind, Kind::Webhook { .. }));
+    assert_eq!(settings.receivers[0].repeat.as_secs(), 4 * 3_600);
+}

@@ -1,0 +1,311 @@
+//! What the guard knows of the other machines of its cluster.
+
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+pub(crate) use self::key::judge;
+pub use self::key::{make_key, make_secret, public_key};
+pub(crate) use self::peers::Said;
+use self::{
+    fact::Fact,
+    peers::{Peers, Writer},
+};
+use crate::{
+    clock::{self, Now, SECOND},
+    limit,
+    message::cluster::StoreReport,
+    settings::{
+        cluster::{Node, Settings, Stale},
+        limit::{Allowance, Limit},
+        proxy,
+    },
+};
+
+pub(crate) mod fact;
+mod key;
+mod letter;
+mod peers;
+
+/// How often all that this guard has decided is told, however little has changed: in nanoseconds. So long it takes at most
+/// until a machine that was cut off knows all again.
+const WHOLE: u64 = 10 * SECOND;
+
+/// A machine that was not heard of for so many seconds is told of.
+const LATE: u64 = 35;
+
+/// Where the epoch of the last start is kept, in the state folder.
+const EPOCH: &str = "cluster.epoch";
+
+/// What the guard knows of the cluster.
+#[derive(Default)]
+pub(crate) struct Cluster {
+    store: StoreReport,
+    /// By which settings letters are written and judged.
+    settings: Option<Settings>,
+    /// It was told of its settings.
+    is_configured: bool,
+    /// `None`: there is no cluster, or no key.
+    writer: Option<Writer>,
+    peers: Peers,
+    /// When the last whole was told: `CLOCK_MONOTONIC`, nanoseconds.
+    told: Option<u64>,
+    /// Since when it goes by these settings, likewise.
+    since: u64,
+    /// Facts of others that changed something here, and facts that this machine's safety rules refused.
+    taken: (u64, u64),
+}
+
+/// The cluster, as an operator is shown it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterStatus {
+    /// This machine's name.
+    pub node: String,
+    /// Every machine.
+    pub nodes: Vec<NodeStatus>,
+    /// How the store is asked: `standalone`, `sentinel` or `cluster`.
+    pub mode: String,
+    /// Where it is.
+    pub servers: Vec<String>,
+    /// How it is with the store.
+    pub store: StoreReport,
+    /// Whether tokens and API keys are refused, as no other machine is heard.
+    #[serde(default)]
+    pub stale: bool,
+    /// Facts of other machines that changed something here.
+    #[serde(default)]
+    pub taken: u64,
+    /// Facts of other machines that safety rules of this one refused.
+    #[serde(default)]
+    pub refused: u64,
+    /// Letters that did not count, by why: also those in the name of nobody.
+    #[serde(default)]
+    pub wrong: BTreeMap<String, u64>,
+    /// Limits that all machines count together.
+    pub limits: Vec<SharedLimit>,
+}
+
+/// One machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Its name.
+    pub name: String,
+    /// Whether it is this machine.
+    pub own: bool,
+    /// How many seconds ago this machine heard of it last; absent: it never did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age_seconds: Option<u64>,
+    /// Letters in its name that were refused.
+    #[serde(default)]
+    pub refused: u64,
+    /// Why the last of them was, if none has counted since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wrong: Option<String>,
+}
+
+/// A limit that all machines count together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedLimit {
+    /// Its name.
+    pub name: String,
+    /// What all machines let through: units, in so many milliseconds, so many at once.
+    pub units: u64,
+    /// In milliseconds.
+    pub per_millis: u64,
+    /// At once.
+    pub burst: u64,
+    /// What one machine holds of each key at most.
+    pub portion: u64,
+    /// By how many units all machines together may exceed `burst`.
+    pub error: u64,
+}
+
+impl SharedLimit {
+    fn of(limit: &Limit, nodes: u64) -> Option<Self> {
+        let Allowance::Rate(rate) = limit.allowance else { return None };
+        let portion = limit::portion_of(limit, nodes)?;
+        Some(Self {
+            name: limit.name.clone(),
+            units: rate.units,
+            per_millis: u64::try_from(rate.per.as_millis()).unwrap_or(u64::MAX),
+            burst: rate.burst,
+            portion,
+            error: portion.saturating_mul(nodes).saturating_mul(2),
+        })
+    }
+}
+
+impl Cluster {
+    /// Goes on by these settings. `true`: they are others than before.
+    pub(crate) fn configure(&mut self, settings: Option<&Settings>, state_dir: &Path, now: Now) -> bool {
+        if std::mem::replace(&mut self.is_configured, true) && self.settings.as_ref() == settings {
+            return false;
+        }
+        self.settings = settings.cloned();
+        let settings = settings.filter(|settings| settings.has_letters());
+        self.peers.configure(settings);
+        (self.told, self.since) = (None, now.monotonic);
+        self.writer = settings.and_then(|settings| match key::read(&settings.key_file) {
+            Ok(pair) => Some(Writer::new(settings, pair, epoch(&state_dir.join(EPOCH), now))),
+            Err(error) => {
+                let path = settings.key_file.display();
+                tracing::error!("other machines hear nothing of this one: {path} cannot be used: {error}");
+                None
+            }
+        });
+        true
+    }
+
+    /// The names of the machines whose word about bans counts, and of those whose word about revocations and API keys does.
+    pub(crate) fn nodes(&self) -> (Vec<String>, Vec<String>) {
+        let nodes = |is_told: fn(&Settings) -> bool| {
+            let nodes = self.settings.iter().filter(|settings| is_told(settings)).flat_map(Settings::peers);
+            nodes.map(|node| node.name.clone()).collect()
+        };
+        (nodes(|settings| settings.bans), nodes(|settings| settings.revocations || settings.api_keys))
+    }
+
+    /// Whether the machines tell each other this.
+    pub(crate) fn tells(&self, fact: &Fact) -> bool {
+        self.settings.as_ref().is_some_and(|settings| match fact {
+            Fact::Key { .. } => settings.api_keys,
+            fact if fact.is_of_credentials() => settings.revocations,
+            _ => settings.bans,
+        })
+    }
+
+    /// Whether no other machine was heard for so long that it is not known what they have revoked, and that counts. `None`:
+    /// it never counts.
+    pub(crate) fn is_stale(&self, now: Now) -> Option<bool> {
+        let settings = self.settings.as_ref().filter(|settings| settings.revocations)?;
+        if settings.revocation_stale == Stale::Serve || settings.peers().next().is_none() {
+            return None;
+        }
+        // From the start on nothing is known for a while.
+        let heard = self.peers.each().filter_map(|(_, peer)| peer.heard()).fold(self.since, u64::max);
+        Some(now.monotonic.saturating_sub(heard) > nanoseconds(settings.revocation_stale_after))
+    }
+
+    /// Letters about what this guard has decided.
+    pub(crate) fn letters(&mut self, mut facts: Vec<Fact>, now: Now) -> Vec<Vec<u8>> {
+        facts.retain(|fact| self.tells(fact));
+        self.writer.as_mut().map(|writer| writer.changes(facts, now)).unwrap_or_default()
+    }
+
+    /// Whether all that this guard has decided is to be told again.
+    pub(crate) fn is_whole_due(&self, now: Now) -> bool {
+        self.writer.is_some() && self.told.is_none_or(|told| now.monotonic.saturating_sub(told) >= WHOLE)
+    }
+
+    /// All of it is to be told at once.
+    pub(crate) const fn tell_whole_soon(&mut self) {
+        self.told = None;
+    }
+
+    /// Letters about all of it.
+    pub(crate) fn whole(&mut self, facts: Vec<Fact>, now: Now) -> Vec<Vec<u8>> {
+        let facts = facts.into_iter().filter(|fact| self.tells(fact)).collect();
+        self.told = Some(now.monotonic);
+        self.writer.as_ref().and_then(|writer| writer.whole(facts, now)).unwrap_or_default()
+    }
+
+    /// A letter has come; what it says, if it counts.
+    pub(crate) fn hear_letter(&mut self, letter: &[u8], now: Now) -> Option<Said> {
+        let settings = self.settings.as_ref().filter(|settings| settings.has_letters())?;
+        match self.peers.hear(letter, settings, now) {
+            Ok(said) => said,
+            Err(wrong) => {
+                tracing::debug!("a letter of another machine does not count: {}", wrong.name());
+                None
+            }
+        }
+    }
+
+    /// What became of facts of another machine.
+    pub(crate) const fn note_taken(&mut self, changed: u64, refused: u64) {
+        self.taken = (self.taken.0.saturating_add(changed), self.taken.1.saturating_add(refused));
+    }
+
+    /// A proxy tells how it is with the store.
+    pub(crate) fn hear(&mut self, report: StoreReport) {
+        self.store = report;
+    }
+
+    /// `None`: there is no cluster.
+    pub(crate) fn status(&self, proxy: &proxy::Settings, now: Now) -> Option<ClusterStatus> {
+        let settings = proxy.cluster.as_ref()?;
+        let node = |node: &Node| {
+            let peer = self.peers.each().find(|(name, _)| *name == node.name).map(|(_, peer)| peer);
+            let (refused, wrong) = peer.map_or((0, None), peers::Peer::refused);
+            NodeStatus {
+                name: node.name.clone(),
+                own: node.name == settings.node,
+                age_seconds: peer.and_then(|peer| peer.age(now)),
+                refused,
+                wrong: wrong.map(|wrong| wrong.name().to_owned()),
+            }
+        };
+        let nodes = u64::try_from(settings.nodes.len()).unwrap_or(u64::MAX);
+        let limits = proxy.limits.limits.iter().filter_map(|limit| SharedLimit::of(limit, nodes)).collect();
+        Some(ClusterStatus {
+            node: settings.node.clone(),
+            nodes: settings.nodes.iter().map(node).collect(),
+            mode: settings.store.mode.name().to_owned(),
+            servers: settings.store.servers.clone(),
+            store: self.store.clone(),
+            stale: self.is_stale(now) == Some(true),
+            taken: self.taken.0,
+            refused: self.taken.1,
+            wrong: self.peers.wrong().iter().map(|(why, count)| ((*why).to_owned(), *count)).collect(),
+            limits,
+        })
+    }
+
+    /// What an operator should know of it.
+    pub(crate) fn warnings(&self, settings: Option<&Settings>, now: Now) -> Vec<String> {
+        let StoreReport { reachable, since, why, letters, .. } = &self.store;
+        let mut warnings = Vec::new();
+        if settings.is_none() || *since == 0 {
+            return warnings;
+        }
+        if !*reachable {
+            let since = clock::rfc3339(*since);
+            warnings.push(format!(
+                "the store of the cluster is away since {since}: {why}; shared limits are enforced by this machine's share"
+            ));
+        } else if !letters.is_empty() {
+            warnings.push(format!("the store of the cluster carries no letters between guards: {letters}"));
+        }
+        if self.is_stale(now) == Some(true) {
+            warnings.push(
+                "requests with tokens and API keys get 503: no other machine is heard, so that it is not known \
+                           what they have revoked (cluster.revocation_stale)"
+                    .to_owned(),
+            );
+        }
+        for (name, peer) in self.peers.each() {
+            let (_, wrong) = peer.refused();
+            if let Some(age) = peer.age(now).filter(|age| *age > LATE) {
+                let why = wrong.map(|wrong| format!("; its letters are refused: {}", wrong.name())).unwrap_or_default();
+                warnings.push(format!("what {name} has banned, revoked and lifted for {age} s is not known here{why}"));
+            } else if let (None, Some(wrong)) = (peer.age(now), wrong) {
+                warnings.push(format!("the letters of {name} are refused: {}", wrong.name()));
+            }
+        }
+        warnings
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The epoch of this start: larger than that of the last one, also where the clock was set back meanwhile.
+fn epoch(path: &Path, now: Now) -> u64 {
+    let last = fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok());
+    let epoch = last.map_or(now.unix_millis, |last| now.unix_millis.max(last.saturating_add(1)));
+    if let Err(error) = fs::write(path, format!("{epoch}\n")) {
+        tracing::warn!("{} cannot be written: {error}", path.display());
+    }
+    epoch
+}

@@ -1,0 +1,278 @@
+//! Which letters count: those of machines of the cluster, whole, in their order, each once, and not for ever.
+
+use std::sync::Arc;
+
+use aws_lc_rs::{rand::SystemRandom, signature::KeyPair as _};
+
+use super::*;
+use crate::{
+    auth::revocation::Revoked,
+    file::NamedFile,
+    settings::cluster::{Mode, Node, Stale, Store},
+};
+
+/// Long after 1970.
+const START: Now = Now { monotonic: 3_600 * SECOND, unix_millis: 1_790_000_000_000 };
+
+fn later(seconds: u64) -> Now {
+    Now { monotonic: START.monotonic + seconds * SECOND, unix_millis: START.unix_millis + seconds * 1_000 }
+}
+
+fn pair() -> Ed25519KeyPair {
+    let fresh = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
+    Ed25519KeyPair::from_pkcs8(fresh.as_ref()).unwrap()
+}
+
+fn settings(node: &str, secret: u8, keys: &[(&str, &Ed25519KeyPair)]) -> Settings {
+    let node_of = |(name, pair): &(&str, &Ed25519KeyPair)| Node {
+        name: (*name).to_owned(),
+        key: pair.public_key().as_ref().try_into().unwrap(),
+    };
+    Settings {
+        node: node.to_owned(),
+        key_file: "cluster.key".into(),
+        secret: NamedFile { path: "cluster.secret".into(), bytes: Arc::from([secret; 32]) },
+        nodes: keys.iter().map(node_of).collect(),
+        bans: true,
+        revocations: true,
+        api_keys: true,
+        revocation_stale: Stale::Serve,
+        revocation_stale_after: std::time::Duration::from_secs(60),
+        store: Store {
+            servers: vec!["127.0.0.1:6379".to_owned()],
+            mode: Mode::Standalone,
+            user: None,
+            password: None,
+            sentinel_password: None,
+            tls: None,
+            prefix: "gateway".to_owned(),
+            timeout: std::time::Duration::from_millis(50),
+        },
+    }
+}
+
+/// A writer `a`, and a reader `b` that trusts it.
+struct World {
+    a: Writer,
+    b: Settings,
+    peers: Peers,
+    a_pair: Ed25519KeyPair,
+}
+
+fn copy(pair: &Ed25519KeyPair) -> Ed25519KeyPair {
+    use aws_lc_rs::encoding::{AsDer as _, Pkcs8V2Der};
+    let der: Pkcs8V2Der<'_> = pair.as_der().unwrap();
+    Ed25519KeyPair::from_pkcs8(der.as_ref()).unwrap()
+}
+
+impl World {
+    fn new() -> Self {
+        let (a_pair, b_pair) = (pair(), pair());
+        let keys = [("a", &a_pair), ("b", &b_pair)];
+        let a = Writer::new(&settings("a", 7, &keys), copy(&a_pair), 100);
+        let b = settings("b", 7, &keys);
+        let mut peers = Peers::default();
+        peers.configure(Some(&b));
+        Self { a, b, peers, a_pair }
+    }
+
+    fn hear(&mut self, letter: &[u8], now: Now) -> Result<Option<Said>, Wrong> {
+        self.peers.hear(letter, &self.b, now)
+    }
+
+    /// A starts, and says all that it has to say: nothing.
+    fn met() -> Self {
+        let mut world = Self::new();
+        let whole = world.a.whole(Vec::new(), START).unwrap();
+        assert!(matches!(world.hear(&whole[0], START), Ok(Some(Said::Whole { .. }))));
+        world
+    }
+
+    fn change(&mut self, number: u8, now: Now) -> Vec<u8> {
+        self.a.changes(vec![fact(number)], now).remove(0)
+    }
+}
+
+fn fact(number: u8) -> Fact {
+    let source = format!("192.0.2.{number}").parse().unwrap();
+    let (started, until) = (START.unix_millis, Some(START.unix_millis + 60_000));
+    Fact::Block { source, started, until, by: "rule:r".to_owned(), reason: "tests".to_owned() }
+}
+
+fn said(number: u8) -> Result<Option<Said>, Wrong> {
+    Ok(Some(Said::Change { node: "a".to_owned(), facts: vec![fact(number)] }))
+}
+
+#[test]
+fn changes_count_in_their_order_and_once() {
+    let mut world = World::met();
+    let letters: Vec<_> = (1..=4).map(|number| world.change(number, START)).collect();
+    assert_eq!(world.hear(&letters[1], START), Err(Wrong::Untimely), "before the first");
+    assert_eq!(world.hear(&letters[0], START), said(1));
+    assert_eq!(world.hear(&letters[0], START), Err(Wrong::Old), "again");
+    assert_eq!(world.hear(&letters[2], START), Err(Wrong::Untimely), "the second is missing");
+    assert_eq!(world.hear(&letters[1], START), said(2));
+    assert_eq!(world.hear(&letters[2], START), said(3));
+    // The fourth is kept back: the whole makes up for it.
+    let whole = world.a.whole((1..=4).map(fact).collect(), later(9)).unwrap();
+    let facts: Vec<Fact> = (1..=4).map(fact).collect();
+    assert_eq!(world.hear(&whole[0], later(9)), Ok(Some(Said::Whole { node: "a".to_owned(), facts })));
+    assert_eq!(world.hear(&letters[3], later(9)), Err(Wrong::Old), "it comes late");
+    assert_eq!(world.hear(&whole[0], later(9)), Err(Wrong::Old), "again");
+    let next = world.change(5, later(10));
+    assert_eq!(world.hear(&next, later(10)), said(5));
+}
+
+#[test]
+fn nothing_counts_before_the_whole() {
+    let mut world = World::new();
+    let change = world.change(1, START);
+    assert_eq!(world.hear(&change, START), Err(Wrong::Untimely));
+    assert_eq!(world.peers.each().next().unwrap().1.age(START), None);
+}
+
+/// What a stolen store can do with letters that it has: nothing.
+#[test]
+fn forged_cut_and_foreign_letters() {
+    let mut world = World::met();
+    let letter = world.change(1, START);
+    for at in 0..letter.len() {
+        let mut other = letter.clone();
+        other[at] ^= 1;
+        let heard = world.hear(&other, START);
+        assert!(matches!(heard, Err(Wrong::Forged | Wrong::Malformed | Wrong::Foreign)), "byte {at}: {heard:?}");
+        let heard = world.hear(&letter[..at], START);
+        assert!(matches!(heard, Err(Wrong::Forged | Wrong::Malformed)), "{at} bytes: {heard:?}");
+    }
+    assert_eq!(world.hear(&[&letter[..], b"x"].concat(), START), Err(Wrong::Forged));
+    assert_eq!(world.hear(&vec![0; 40_000], START), Err(Wrong::Malformed));
+    assert_eq!(world.hear(&[], START), Err(Wrong::Malformed));
+    // Signed by somebody else in the name of a.
+    let thief = pair();
+    let keys = [("a", &thief), ("b", &thief), ("c", &thief)];
+    let mut forger = Writer::new(&settings("a", 7, &keys), copy(&thief), 100);
+    forger.number = world.a.number - 1;
+    assert_eq!(world.hear(&forger.changes(vec![fact(1)], START)[0], START), Err(Wrong::Forged));
+    // A machine that is not of the cluster.
+    let mut stranger = Writer::new(&settings("c", 7, &keys), copy(&thief), 100);
+    assert_eq!(world.hear(&stranger.changes(vec![fact(1)], START)[0], START), Err(Wrong::Foreign));
+    // Of a cluster with another secret, by the right key.
+    let mut other = Writer::new(&settings("a", 8, &keys), copy(&world.a_pair), 100);
+    assert_eq!(world.hear(&other.changes(vec![fact(1)], START)[0], START), Err(Wrong::Foreign));
+    // Its own name, by its own key.
+    let own = world.b.clone();
+    let mut mirror = Writer::new(&Settings { node: "b".to_owned(), ..own }, copy(&thief), 100);
+    assert!(world.hear(&mirror.changes(vec![fact(1)], START)[0], START).is_err());
+    // None of it has moved anything.
+    assert_eq!(world.hear(&letter, START), said(1));
+}
+
+#[test]
+fn old_letters_do_not_count() {
+    let mut world = World::met();
+    let (late, early) = (world.a.whole(vec![fact(1)], START).unwrap(), later(100));
+    assert_eq!(world.hear(&late[0], early).map(drop), Err(Wrong::Old), "the one before was written at the same time");
+    let whole = world.a.whole(vec![fact(1)], later(1)).unwrap();
+    assert_eq!(world.hear(&whole[0], later(302)), Err(Wrong::Stale), "kept back for five minutes");
+    let whole = world.a.whole(vec![fact(1)], later(400)).unwrap();
+    assert_eq!(world.hear(&whole[0], later(90)), Err(Wrong::Stale), "written in the future");
+    // Another start of a: what it said before does not count any more.
+    let before = world.change(1, later(1));
+    let mut again = Writer::new(&world.a_settings(), copy(&world.a_pair), 101);
+    let whole = again.whole(vec![fact(2)], later(2)).unwrap();
+    assert!(matches!(world.hear(&whole[0], later(2)), Ok(Some(Said::Whole { .. }))));
+    assert_eq!(world.hear(&before, later(2)), Err(Wrong::Old));
+    let change = again.changes(vec![fact(3)], later(3)).remove(0);
+    assert_eq!(world.hear(&change, later(3)), said(3));
+}
+
+impl World {
+    fn a_settings(&self) -> Settings {
+        Settings { node: "a".to_owned(), ..self.b.clone() }
+    }
+}
+
+/// A whole in parts counts once all have come, in any order; parts of different wholes do not mix.
+#[test]
+fn wholes_in_parts() {
+    let mut world = World::new();
+    let facts = |from: u8, count: usize| (0..count).map(|_| fact(from)).collect::<Vec<_>>();
+    let first = world.a.whole(facts(1, 150), START).unwrap();
+    let second = world.a.whole(facts(2, 150), later(1)).unwrap();
+    assert_eq!((first.len(), second.len()), (3, 3));
+    assert_eq!(world.hear(&first[2], later(1)), Ok(None));
+    assert_eq!(world.hear(&second[1], later(1)), Ok(None));
+    assert_eq!(world.hear(&first[0], later(1)), Err(Wrong::Old), "a later one has begun");
+    assert_eq!(world.hear(&second[1], later(1)), Ok(None), "again");
+    assert_eq!(world.hear(&second[0], later(1)), Ok(None));
+    let Ok(Some(Said::Whole { facts: heard, .. })) = world.hear(&second[2], later(1)) else { panic!("it is whole") };
+    assert_eq!(heard, facts(2, 150));
+    assert_eq!(world.a.whole(facts(1, 64 * 321), START).unwrap().len(), 320, "what was decided first is left out");
+}
+
+/// However long facts are, each letter is as short as it may be, and none of them is lost.
+#[test]
+fn long_facts_are_told_in_more_letters() {
+    let mut world = World::met();
+    let revoke = |number: usize, length: usize| Fact::Revoke {
+        revoked: Revoked::Token { issuer: "i".repeat(length), id: format!("{number:0>length$}") },
+        expires: None,
+        at: START.unix_millis,
+        by: "operator:0".to_owned(),
+        reason: "r".repeat(200),
+    };
+    let facts: Vec<Fact> = (0..200).map(|number| revoke(number, 1_024)).collect();
+    let mut heard = Vec::new();
+    for letter in world.a.changes(facts.clone(), START) {
+        match world.hear(&letter, START) {
+            Ok(Some(Said::Change { facts, .. })) => heard.extend(facts),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(heard == facts);
+    let whole = world.a.whole(facts.clone(), later(1)).unwrap();
+    assert!(whole.len() > 10, "{} letters", whole.len());
+    let mut said = None;
+    for letter in &whole {
+        said = world.hear(letter, later(1)).unwrap().or(said);
+    }
+    assert!(said == Some(Said::Whole { node: "a".to_owned(), facts }));
+    // More than the store has room for: the last are left out.
+    let many: Vec<Fact> = (0..2_500).map(|number| revoke(number, 1_024)).collect();
+    let whole = world.a.whole(many, later(2)).unwrap();
+    let bytes: usize = whole.iter().map(Vec::len).sum();
+    assert!((2 << 20..3 << 20).contains(&bytes), "{bytes}");
+    let said = whole.iter().filter_map(|letter| world.hear(letter, later(2)).unwrap()).next();
+    assert!(matches!(said, Some(Said::Whole { facts, .. }) if facts[0] == Fact::Cut), "and it says so");
+    let too_long = world.a.changes(vec![revoke(1, 1_025)], later(2)).remove(0);
+    assert_eq!(world.hear(&too_long, later(2)), Err(Wrong::Malformed));
+}
+
+#[test]
+fn how_old_it_is() {
+    let mut world = World::met();
+    let age = |world: &World, now| world.peers.each().next().unwrap().1.age(now);
+    assert_eq!(age(&world, later(40)), Some(40));
+    let change = world.change(1, later(41));
+    world.hear(&change, later(41)).unwrap();
+    assert_eq!(age(&world, later(42)), Some(1));
+    assert_eq!(world.hear(&change, later(50)), Err(Wrong::Old));
+    assert_eq!(age(&world, later(50)), Some(9), "a replay makes nothing younger");
+    world.peers.configure(None);
+    assert_eq!(world.peers.each().count(), 0);
+}
+
+/// Whose word does not count has no name: what it said before is lifted.
+#[test]
+fn without_bans_nobodys_word_counts() {
+    let (a, b) = (pair(), pair());
+    let settings = settings("b", 7, &[("a", &a), ("b", &b)]);
+    let mut cluster = super::super::Cluster::default();
+    for (bans, expect) in [(true, vec!["a"]), (false, vec![]), (true, vec!["a"])] {
+        let settings = Settings { bans, ..settings.clone() };
+        assert!(cluster.configure(Some(&settings), std::path::Path::new("/no-such-folder"), START));
+        assert!(!cluster.configure(Some(&settings), std::path::Path::new("/no-such-folder"), START), "told once");
+        assert_eq!(cluster.nodes().0, expect, "{bans}");
+    }
+    assert!(cluster.configure(None, std::path::Path::new("/no-such-folder"), START) && cluster.nodes().0.is_empty());
+}

@@ -1,0 +1,168 @@
+//! What the guard's loop keeps of API keys and revocations.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::PathBuf,
+};
+
+use super::{
+    revoked_file::RevokedFile,
+    unconfirmed::Unconfirmed,
+    work::{OwnRevocations, Wanted},
+    writer::Writer,
+};
+use crate::{
+    auth::revocation::Revoked,
+    guard::cluster::fact::{Fact, is_tellable, is_tellable_key},
+};
+
+/// What the loop keeps of credentials.
+pub(crate) struct CredentialState {
+    /// `None`: its thread cannot be started.
+    pub(crate) writer: Option<Writer>,
+    /// What it was told last that the configuration asks for.
+    pub(crate) wanted: Option<Wanted>,
+    pub(crate) unconfirmed: Unconfirmed,
+    /// The number of the last record that the audit chain has.
+    pub(crate) recorded: i64,
+    /// Keys that were used, and when: what the store is still to learn.
+    pub(crate) used: HashMap<u64, u64>,
+    /// What the writer says that an operator should know.
+    pub(crate) warnings: Vec<String>,
+    /// The same of the file of revocations.
+    pub(crate) file_warning: Option<String>,
+    /// Where that file is.
+    pub(crate) file_path: Option<PathBuf>,
+    /// Looks at it; absent while it does.
+    pub(crate) file: Option<RevokedFile>,
+    /// What other machines are told.
+    pub(crate) shared: SharedRevocations,
+    /// By which number the last whole of each other machine is known again, once it is taken over.
+    pub(crate) wholes: HashMap<String, u64>,
+}
+
+/// What other machines are told of what is revoked here.
+#[derive(Default)]
+pub(crate) struct SharedRevocations {
+    /// `None`: it is not known yet.
+    own: Option<BTreeMap<Revoked, Fact>>,
+    /// API keys by their ids.
+    keys: BTreeMap<u64, Fact>,
+    /// There is more.
+    is_more: bool,
+    /// What has changed since it was told.
+    changes: Vec<Fact>,
+}
+
+/// The most changes that wait to be told. Over it they come with the next whole.
+const MOST_CHANGES: usize = 1_000;
+
+impl SharedRevocations {
+    /// This is revoked here now. `true`: nothing was known before, so that all of it is to be told.
+    pub(crate) fn know(&mut self, own: OwnRevocations) -> bool {
+        let fact = |row: super::rows::RevocationRow| {
+            let revoked = row.revoked.clone();
+            let (expires, at, by, reason) = (row.expires, row.added, row.actor, row.reason);
+            (row.revoked, Fact::Revoke { revoked, expires, at, by, reason })
+        };
+        self.is_more = own.is_more;
+        let tellable = own.rows.into_iter().filter(|row| {
+            self.is_more |= !is_tellable(&row.revoked);
+            is_tellable(&row.revoked)
+        });
+        let pepper = own.pepper;
+        let keys = own.keys.into_iter().filter(|row| is_tellable_key(&row.record)).map(|row| {
+            let (id, record) = (row.record.id, Box::new(row.record));
+            (id, Fact::Key { record, created: row.created, by: row.actor, pepper })
+        });
+        let keys: BTreeMap<u64, Fact> = keys.collect();
+        let keys_before = std::mem::replace(&mut self.keys, keys);
+        let own: BTreeMap<Revoked, Fact> = tellable.map(fact).collect();
+        let Some(before) = self.own.replace(own) else { return true };
+        let own = self.own.iter().flatten();
+        let mut changes: Vec<Fact> =
+            own.filter(|(revoked, fact)| before.get(*revoked) != Some(fact)).map(|(_, fact)| fact.clone()).collect();
+        if !self.is_more {
+            let gone = before.into_keys().filter(|revoked| self.own.iter().all(|own| !own.contains_key(revoked)));
+            changes.extend(gone.map(|revoked| Fact::Restore { revoked }));
+        }
+        let keys = self.keys.iter().filter(|(id, fact)| keys_before.get(*id) != Some(*fact));
+        changes.extend(keys.map(|(_, fact)| fact.clone()));
+        let room = MOST_CHANGES.saturating_sub(self.changes.len());
+        self.changes.extend(changes.into_iter().take(room));
+        false
+    }
+
+    /// What has changed since the last call.
+    pub(crate) fn take_changes(&mut self) -> Vec<Fact> {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// All of it. Where it is not known, or too much, nothing is lifted by it.
+    pub(crate) fn facts(&self) -> impl Iterator<Item = Fact> {
+        let more = (self.is_more || self.own.is_none()).then_some(Fact::MoreRevoked);
+        let own = self.own.iter().flatten().map(|(_, fact)| fact.clone());
+        more.into_iter().chain(own).chain(self.keys.values().cloned())
+    }
+}
+
+impl Default for CredentialState {
+    fn default() -> Self {
+        Self {
+            writer: None,
+            wanted: None,
+            unconfirmed: Unconfirmed::default(),
+            recorded: 0,
+            used: HashMap::new(),
+            warnings: Vec::new(),
+            file_warning: None,
+            file_path: None,
+            file: Some(RevokedFile::default()),
+            shared: SharedRevocations::default(),
+            wholes: HashMap::new(),
+        }
+    }
+}
+
+impl CredentialState {
+    /// What an operator should know.
+    pub(crate) fn warnings(&self) -> impl Iterator<Item = String> {
+        self.warnings.iter().chain(&self.file_warning).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guard::credentials::rows::RevocationRow;
+
+    fn row(key: u64, expires: Option<u64>) -> RevocationRow {
+        let (reason, actor) = ("tests".to_owned(), "operator:0".to_owned());
+        RevocationRow { number: 0, revoked: Revoked::Key(key), expires, reason, actor, added: 7 }
+    }
+
+    #[test]
+    fn others_are_told_of_what_has_changed() {
+        let mut shared = SharedRevocations::default();
+        assert_eq!(shared.facts().collect::<Vec<_>>(), [Fact::MoreRevoked], "nothing is known: nothing is lifted");
+        let mut know = |rows: &[RevocationRow], is_more| {
+            let own = OwnRevocations { rows: rows.to_vec(), is_more, ..OwnRevocations::default() };
+            let is_first = shared.know(own);
+            let told = |fact: Fact| match fact {
+                Fact::Revoke { revoked: Revoked::Key(key), expires, .. } => (key, true, expires),
+                Fact::Restore { revoked: Revoked::Key(key) } => (key, false, None),
+                other => panic!("{other:?}"),
+            };
+            let changes: Vec<_> = shared.take_changes().into_iter().map(told).collect();
+            (is_first, changes, shared.facts().count())
+        };
+        assert_eq!(know(&[row(1, None)], false), (true, vec![], 1));
+        assert_eq!(know(&[row(1, None), row(2, None)], false), (false, vec![(2, true, None)], 2));
+        assert_eq!(know(&[row(1, Some(9))], false), (false, vec![(1, true, Some(9)), (2, false, None)], 1));
+        // What is left out is not lifted by that.
+        assert_eq!(know(&[row(3, None)], true), (false, vec![(3, true, None)], 2));
+        let long =
+            RevocationRow { revoked: Revoked::Token { issuer: "i".to_owned(), id: "x".repeat(2_000) }, ..row(0, None) };
+        assert_eq!(know(&[long], false), (false, vec![], 1));
+    }
+}

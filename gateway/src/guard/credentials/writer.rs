@@ -1,0 +1,270 @@
+//! The thread that the store belongs to: one job after the other, so that nobody in the guard waits for a disk.
+
+use std::{os::fd::OwnedFd, path::PathBuf, sync::mpsc, thread};
+
+use serde_json::json;
+
+use super::{
+    behind::Seen,
+    pepper,
+    rows::{self, FILE, RevocationRow},
+    store::{self, CredentialError, CredentialStore, Unrecorded},
+    work::{Job, Order, Wanted, Worked},
+};
+use crate::{
+    auth::{
+        api_key::Pepper,
+        revocation::{self, Revoked},
+    },
+    clock::Now,
+    guard::{bans::Refused, control::Answer},
+    message::credentials::{CredentialChange, CredentialWriter, Opening},
+};
+
+mod keys;
+mod peers;
+mod revocations;
+
+/// How many jobs may wait. An operator's over that is refused.
+const QUEUE: usize = 1_024;
+
+/// The way to the writer.
+pub(crate) struct Writer {
+    jobs: mpsc::SyncSender<Job>,
+}
+
+impl Writer {
+    /// Starts the thread, which calls `done` for whatever it has done; `done` says whether anybody still listens.
+    ///
+    /// # Errors
+    /// There can be no more threads.
+    pub(crate) fn start(state_dir: PathBuf, done: impl Fn(Worked) -> bool + Send + 'static) -> std::io::Result<Self> {
+        let (jobs, queue) = mpsc::sync_channel(QUEUE);
+        thread::Builder::new().name("credentials".to_owned()).spawn(move || {
+            let mut desk = Desk::new(state_dir);
+            while let Ok(job) = queue.recv() {
+                if !done(desk.work(job)) {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self { jobs })
+    }
+
+    /// Gives it a job. `Err`: too many wait.
+    pub(crate) fn ask(&self, job: Job) -> Result<(), Box<Job>> {
+        self.jobs.try_send(job).map_err(|full| match full {
+            mpsc::TrySendError::Full(job) | mpsc::TrySendError::Disconnected(job) => Box::new(job),
+        })
+    }
+}
+
+/// What the writer keeps.
+pub(super) struct Desk {
+    state_dir: PathBuf,
+    /// `None`: it cannot be used at the moment, see `trouble`.
+    store: Option<CredentialStore>,
+    /// What the configuration asks for.
+    wanted: Wanted,
+    /// `None`: there are no keys, or `trouble`.
+    pepper: Option<Vec<u8>>,
+    /// Why it is not known which keys there are, or what is revoked.
+    trouble: Option<String>,
+    /// What was found at the start, if the store was lost or damaged.
+    findings: Vec<String>,
+    /// The other machines of the cluster.
+    nodes: Vec<String>,
+}
+
+impl Desk {
+    pub(super) const fn new(state_dir: PathBuf) -> Self {
+        Self {
+            state_dir,
+            store: None,
+            wanted: Wanted::Nothing,
+            pepper: None,
+            trouble: None,
+            findings: Vec::new(),
+            nodes: Vec::new(),
+        }
+    }
+
+    pub(super) fn work(&mut self, job: Job) -> Worked {
+        let own_at = match &job {
+            Job::Order { now, .. }
+            | Job::Configure { now, .. }
+            | Job::File { now, .. }
+            | Job::Tidy(now, _)
+            | Job::Share { now, .. } => Some(*now),
+            Job::Used(_) | Job::Recorded(..) | Job::Gather(_) | Job::Peer { .. } => None,
+        };
+        let worked = self.done(job);
+        let own = own_at.filter(|_| !self.nodes.is_empty()).and_then(|now| self.own(now));
+        Worked { own, ..worked }
+    }
+
+    fn done(&mut self, job: Job) -> Worked {
+        match job {
+            Job::Order { order, actor, now, to } => self.order(order, &actor, now, to),
+            Job::Configure { wanted, now } => {
+                self.wanted = wanted;
+                self.open(now)
+            }
+            Job::File { revoked, is_whole, now } => self.settle(|desk| desk.file(revoked, is_whole, now)),
+            Job::Used(used) => self.settle(|desk| Ok((desk.store()?.note_used(&used)?, Vec::new()))),
+            Job::Recorded(numbers, newest) => {
+                self.settle(|desk| Ok((desk.store()?.recorded(&numbers, &newest)?, Vec::new())))
+            }
+            Job::Tidy(now, newest) => self.tidy(now, &newest),
+            Job::Gather(now) => self.gather(now),
+            Job::Share { nodes, .. } => {
+                self.nodes = nodes;
+                Worked::default()
+            }
+            Job::Peer { said, now } => self.peer(said, now),
+        }
+    }
+
+    /// Opens store and pepper, as far as that is possible, and gathers all that proxies are to know.
+    fn open(&mut self, now: Now) -> Worked {
+        self.trouble = None;
+        self.pepper = None;
+        if self.wanted == Wanted::Nothing {
+            return Worked { warnings: Some(self.warnings()), ..Worked::default() };
+        }
+        if self.store.is_none() {
+            match CredentialStore::open(&self.state_dir, now.unix_seconds()) {
+                Ok((store, told)) => {
+                    self.findings.extend(told);
+                    self.store = Some(store);
+                }
+                Err(error) => self.trouble = Some(error.to_string()),
+            }
+        }
+        if self.store.is_some() {
+            match self.find_pepper() {
+                Ok(pepper) => self.pepper = pepper,
+                Err(why) => self.trouble = Some(why),
+            }
+        }
+        let records = self.unrecorded();
+        Worked { records, is_new: true, ..self.gather(now) }
+    }
+
+    fn find_pepper(&self) -> Result<Option<Vec<u8>>, String> {
+        let configured = match &self.wanted {
+            Wanted::Keys(pepper) => pepper.as_deref(),
+            Wanted::Nothing | Wanted::Revocations => return Ok(None),
+        };
+        let store = self.store.as_ref().ok_or("there is no store")?;
+        let told = |error: CredentialError| error.to_string();
+        let has_keys = store.has_keys().map_err(told)?;
+        let bytes = pepper::read(&self.state_dir, configured, has_keys)?;
+        let check = Pepper::new(&bytes).check();
+        match store.pepper().map_err(told)? {
+            Some(known) if known == check => {}
+            Some(_) if has_keys => {
+                return Err("the pepper is another one than the keys were made with: put that one back".to_owned());
+            }
+            _ => store.adopt_pepper(&check).map_err(told)?,
+        }
+        Ok(Some(bytes))
+    }
+
+    /// All that proxies are to know, as a file in memory.
+    fn gather(&mut self, now: Now) -> Worked {
+        let whole = match self.gathered(now) {
+            Ok(whole) => Some(whole),
+            Err(error) => {
+                tracing::error!(%error, "API keys and revocations cannot be handed to the proxy");
+                self.trouble.get_or_insert(error.to_string());
+                None
+            }
+        };
+        Worked { whole, warnings: Some(self.warnings()), ..Worked::default() }
+    }
+
+    fn gathered(&self, now: Now) -> Result<OwnedFd, CredentialError> {
+        let why = || self.trouble.clone().unwrap_or_else(|| "there is no [api_keys]".to_owned());
+        let pepper = self.pepper.clone().ok_or_else(why);
+        let (is_complete, lost_keys) = (self.store.is_some(), !self.findings.is_empty());
+        let mut writer = CredentialWriter::begin(&Opening { pepper, is_complete, lost_keys })?;
+        if let Some(store) = &self.store {
+            store.each(now.unix_seconds(), |change| writer.add(change))?;
+        }
+        Ok(writer.finish()?)
+    }
+
+    fn store(&mut self) -> Result<&mut CredentialStore, CredentialError> {
+        let trouble = self.trouble.as_deref().unwrap_or("there is no [api_keys], and no issuer of tokens");
+        let refused = || Refused::new("store_failed", format!("nothing was changed: {trouble}"));
+        self.store.as_mut().ok_or_else(|| refused().into())
+    }
+
+    /// Does what an operator asks for.
+    fn order(&mut self, order: Order, actor: &str, now: Now, to: tokio::sync::oneshot::Sender<Answer>) -> Worked {
+        let done = match order {
+            Order::Make { prefix, name, profile, expires } => self.make(&prefix, name, profile, expires, actor, now),
+            Order::Rotate { prefix, what, overlap, expires } => {
+                self.rotate(&prefix, &what, overlap, expires, actor, now)
+            }
+            Order::RevokeKey { what, reason } => self.revoke_key(&what, &reason, actor, now),
+            Order::Show { what } => self.show(&what),
+            Order::List { after } => self.list(after),
+            Order::Import { keys } => self.import(keys, actor, now),
+            Order::Revoke { revoked, expires, reason } => self.revoke(revoked, expires, reason, actor, now),
+            Order::Revocations { after } => self.revocations(after),
+            Order::Lift { number } => self.lift(number, actor),
+        };
+        let (answer, changes) = done.unwrap_or_else(|error| (Refused::from(error).into(), Vec::new()));
+        Worked { changes, records: self.unrecorded(), answer: Some((answer, to)), ..Worked::default() }
+    }
+
+    /// Does what nobody waits for.
+    fn settle(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<((), Vec<CredentialChange>), CredentialError>,
+    ) -> Worked {
+        if self.store.is_none() {
+            return Worked::default();
+        }
+        match work(self) {
+            Ok(((), changes)) => Worked { changes, records: self.unrecorded(), ..Worked::default() },
+            Err(error) => {
+                tracing::error!(%error, "the store of credentials could not be changed");
+                Worked::default()
+            }
+        }
+    }
+
+    /// Once a minute: what is over is lifted, and what could not be opened is tried again.
+    fn tidy(&mut self, now: Now, newest: &Seen) -> Worked {
+        if let Some(before) = self.trouble.clone() {
+            let worked = self.open(now);
+            let is_as_before = self.trouble.as_ref() == Some(&before);
+            return if is_as_before { Worked { warnings: worked.warnings, ..Worked::default() } } else { worked };
+        }
+        self.settle(|desk| {
+            let store = desk.store()?;
+            store.note_seen(Some(newest))?;
+            let lifted = store.expire(now.unix_seconds())?;
+            Ok(((), lifted.into_iter().map(CredentialChange::Lifted).collect()))
+        })
+    }
+
+    /// What the audit chain is still to have.
+    fn unrecorded(&self) -> Vec<Unrecorded> {
+        self.store.as_ref().and_then(|store| store.unrecorded().ok()).unwrap_or_default()
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let trouble = self.trouble.iter().map(|why| match &self.store {
+            Some(_) => format!("requests with an API key get 503: {why}"),
+            None => format!("requests with an API key get 503, and no more tokens can be revoked: {why}"),
+        });
+        trouble.chain(self.findings.iter().cloned()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,324 @@
+//! What the writer of the store does, job by job, over a real file.
+
+use std::{fs, path::Path};
+
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::{
+    auth::api_key::record::{KeyRecord, Profile},
+    guard::{
+        control::{KeyMade, KeyPage},
+        credentials::redo::Redo,
+    },
+    message::credentials::CredentialReader,
+};
+
+const NOW: u64 = 1_800_000_000;
+
+const fn at(seconds: u64) -> Now {
+    Now { monotonic: 0, unix_millis: seconds * 1_000 }
+}
+
+fn newest() -> Seen {
+    Seen { seq: 1, hash: "h".to_owned() }
+}
+
+fn folder(name: &str) -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("gateway-credentials-{name}-{}", std::process::id()));
+    drop(fs::remove_dir_all(&folder));
+    fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+fn desk(folder: &Path) -> (Desk, Worked) {
+    let mut desk = Desk::new(folder.to_owned());
+    let worked = desk.work(Job::Configure { wanted: Wanted::Keys(None), now: at(NOW) });
+    (desk, worked)
+}
+
+fn order(desk: &mut Desk, order: Order, now: Now) -> (Answer, Worked) {
+    let (to, _waits) = oneshot::channel();
+    let mut worked = desk.work(Job::Order { order, actor: "operator:0".to_owned(), now, to });
+    let (answer, _to) = worked.answer.take().unwrap();
+    (answer, worked)
+}
+
+fn make(name: &str, expires: Option<u64>) -> Order {
+    Order::Make { prefix: "gwk".to_owned(), name: name.to_owned(), profile: Profile::default(), expires }
+}
+
+#[track_caller]
+fn made(answer: Answer) -> KeyMade {
+    match answer {
+        Answer::KeyMade(made) => *made,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[track_caller]
+fn refused(answer: &Answer) -> &str {
+    match answer {
+        Answer::Refused { code, .. } => code,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What proxies are handed: the pepper, how many keys, and what is revoked.
+fn handed(worked: Worked) -> (Result<Vec<u8>, String>, Vec<KeyRecord>, Vec<Revoked>) {
+    let mut reader = CredentialReader::begin(worked.whole.unwrap()).unwrap();
+    let (mut keys, mut revoked) = (Vec::new(), Vec::new());
+    while let Some(piece) = reader.piece().unwrap() {
+        for change in piece {
+            match change {
+                CredentialChange::Key(key) => keys.push(key),
+                CredentialChange::Revoked(what) => revoked.push(what),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    (reader.opening.pepper, keys, revoked)
+}
+
+#[test]
+fn the_life_of_a_key() {
+    let folder = folder("life");
+    let (mut desk, opened) = desk(&folder);
+    assert_eq!(opened.warnings, Some(Vec::new()));
+    let (answer, worked) = order(&mut desk, make("deploy", Some(NOW + 1_000)), at(NOW));
+    let first = made(answer);
+    assert_eq!((worked.changes.len(), worked.records.len(), &*worked.records[0].event), (1, 1, "api_key_new"));
+    let told = format!("{:?} {}", worked.changes, worked.records[0].members["key"]);
+    assert!(!told.contains(&first.key[16..]), "the secret is told to nobody else");
+    assert_eq!(refused(&order(&mut desk, make("deploy", None), at(NOW)).0), "exists");
+
+    let rotate =
+        |what: &str, overlap| Order::Rotate { prefix: "gwk".to_owned(), what: what.to_owned(), overlap, expires: None };
+    let (answer, worked) = order(&mut desk, rotate(&first.id, 100), at(NOW));
+    let second = made(answer);
+    assert_eq!((&second.replaces, worked.changes.len()), (&Some(first.id.clone()), 2));
+    let expires = |id: &str, changes: &[CredentialChange]| {
+        let of = |change: &CredentialChange| match change {
+            CredentialChange::Key(key) if crate::auth::api_key::text::KeyId(key.id).to_string() == id => {
+                Some(key.expires)
+            }
+            _ => None,
+        };
+        changes.iter().find_map(of).unwrap()
+    };
+    assert_eq!(expires(&first.id, &worked.changes), Some(NOW + 100));
+    assert_eq!(expires(&second.id, &worked.changes), Some(NOW + 1_000), "as the one before");
+    // By its name it is the newest that goes on; one that was replaced is not rotated again.
+    assert_eq!(refused(&order(&mut desk, rotate(&first.id, 0), at(NOW)).0), "not_good");
+    assert_eq!(made(order(&mut desk, rotate("deploy", 0), at(NOW)).0).replaces, Some(second.id));
+    assert_eq!(refused(&order(&mut desk, rotate("nobody", 0), at(NOW)).0), "not_found");
+    assert_eq!(refused(&order(&mut desk, rotate("deploy", 0), at(NOW + 2_000)).0), "not_good");
+
+    let revoke = || Order::RevokeKey { what: "deploy".to_owned(), reason: "x".to_owned() };
+    let (answer, worked) = order(&mut desk, revoke(), at(NOW));
+    assert!(matches!(answer, Answer::Done { changed: 3, .. }), "{answer:?}");
+    assert!(worked.changes.iter().all(|change| matches!(change, CredentialChange::Key(key) if key.is_revoked)));
+    assert_eq!(refused(&order(&mut desk, revoke(), at(NOW)).0), "revoked_already");
+    made(order(&mut desk, make("deploy", None), at(NOW)).0);
+    let (_, keys, _) = handed(desk.work(Job::Gather(at(NOW + 91 * 86_400))));
+    assert_eq!(keys.len(), 1, "what was revoked long ago is not handed on");
+
+    // Uses, to be seen.
+    let id = crate::auth::api_key::text::KeyId(keys[0].id).to_string();
+    desk.work(Job::Used(vec![(keys[0].id, NOW), (keys[0].id, NOW - 7_200), (7, NOW)]));
+    let Answer::Keys(page) = order(&mut desk, Order::Show { what: id }, at(NOW)).0 else { panic!("no keys") };
+    let KeyPage { keys: shown, .. } = *page;
+    assert_eq!(shown[0].used.as_deref(), Some("2027-01-15T08:00:00.000Z"));
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn a_key_is_meant_by_its_id_before_any_other_by_its_name() {
+    let folder = folder("namesake");
+    let (mut desk, _) = desk(&folder);
+    let first = made(order(&mut desk, make("first", None), at(NOW)).0);
+    let second = made(order(&mut desk, make(&first.id, None), at(NOW)).0);
+    let mut revoke = |what: &str| {
+        let (answer, worked) =
+            order(&mut desk, Order::RevokeKey { what: what.to_owned(), reason: String::new() }, at(NOW));
+        let id = |change: &CredentialChange| match change {
+            CredentialChange::Key(key) => crate::auth::api_key::text::KeyId(key.id).to_string(),
+            other => panic!("{other:?}"),
+        };
+        (matches!(answer, Answer::Done { .. }), worked.changes.iter().map(id).collect::<Vec<_>>())
+    };
+    assert_eq!(revoke(&first.id), (true, vec![first.id.clone()]));
+    assert_eq!(revoke(&first.id), (false, Vec::new()));
+    assert_eq!(revoke(&second.id), (true, vec![second.id.clone()]));
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn what_another_guard_finds() {
+    let folder = folder("again");
+    let (mut one, _) = desk(&folder);
+    made(order(&mut one, make("a", None), at(NOW)).0);
+    let revoked = || Revoked::Token { issuer: "i".to_owned(), id: "t".to_owned() };
+    let order_of = |expires| Order::Revoke { revoked: revoked(), expires, reason: String::new() };
+    order(&mut one, order_of(Some(NOW + 60)), at(NOW));
+    drop(one);
+    // The chain never had the two records: they are told again until it has.
+    let (mut two, opened) = desk(&folder);
+    let events: Vec<&str> = opened.records.iter().map(|record| &*record.event).collect();
+    assert_eq!(events, ["api_key_new", "token_revoke"]);
+    let numbers = opened.records.iter().map(|record| record.number).collect();
+    assert!(two.work(Job::Recorded(numbers, newest())).records.is_empty());
+    let (pepper, keys, all) = handed(opened);
+    assert_eq!((pepper.unwrap().len(), keys.len(), all), (32, 1, vec![revoked()]));
+    // It is over in a minute.
+    assert!(two.work(Job::Tidy(at(NOW + 59), newest())).changes.is_empty());
+    assert_eq!(two.work(Job::Tidy(at(NOW + 60), newest())).changes, [CredentialChange::Lifted(revoked())]);
+    drop(two);
+
+    // Without the pepper it is not known which keys are good.
+    fs::rename(folder.join("api_keys.pepper"), folder.join("aside")).unwrap();
+    let (mut three, opened) = desk(&folder);
+    assert!(opened.warnings.as_ref().unwrap()[0].contains("is missing"), "{:?}", opened.warnings);
+    assert_eq!(refused(&order(&mut three, make("b", None), at(NOW)).0), "keys_unavailable");
+    assert!(handed(opened).0.unwrap_err().contains("is missing"));
+    fs::write(folder.join("api_keys.pepper"), [9; 32]).unwrap();
+    let worked = three.work(Job::Tidy(at(NOW), newest()));
+    assert!(worked.warnings.unwrap()[0].contains("is another one"));
+    // Once it is back, all is well without a restart.
+    fs::rename(folder.join("aside"), folder.join("api_keys.pepper")).unwrap();
+    let worked = three.work(Job::Tidy(at(NOW), newest()));
+    assert_eq!(worked.warnings, Some(Vec::new()));
+    assert!(handed(worked).0.is_ok());
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn a_key_that_was_revoked_stays_so_when_its_store_was_lost() {
+    let folder = folder("redone");
+    let (mut desk, _) = desk(&folder);
+    let key = |id: u64| KeyRecord {
+        id,
+        tag: [1; 32],
+        name: format!("k{id}"),
+        profile: Profile::default(),
+        expires: None,
+        is_revoked: false,
+        is_replaced: false,
+        is_foreign: true,
+    };
+    order(&mut desk, Order::Import { keys: vec![key(1), key(2)] }, at(NOW));
+    let row = |id| RevocationRow {
+        number: 0,
+        revoked: Revoked::Key(id),
+        expires: None,
+        reason: "x".to_owned(),
+        actor: "operator:0".to_owned(),
+        added: NOW * 1_000,
+    };
+    for told in [
+        "0 revocations of tokens and 2 of keys, and the end of 1 keys that were rotated,",
+        "0 revocations of tokens and 0 of keys",
+    ] {
+        let redo =
+            Redo { keys: [1, 3].map(|id| (id, row(id))).into(), replaced: [(2, NOW + 9)].into(), ..Redo::default() };
+        assert_eq!(desk.store.as_mut().unwrap().take_over(redo, NOW).unwrap().to_string(), told);
+    }
+    order(&mut desk, Order::Import { keys: vec![key(3)] }, at(NOW));
+    let (_, keys, revoked) = handed(desk.work(Job::Gather(at(NOW))));
+    let mut found: Vec<_> = keys.iter().map(|key| (key.id, key.is_revoked, key.expires)).collect();
+    found.sort_unstable();
+    let expected = vec![(1, true, None), (2, false, Some(NOW + 9)), (3, false, None)];
+    assert_eq!((found, revoked), (expected, vec![Revoked::Key(3)]));
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn damaged_stores() {
+    for (name, damage) in [("cut", 0_usize), ("junk", 100)] {
+        let folder = folder(name);
+        let (mut one, _) = desk(&folder);
+        for number in 0..200 {
+            made(order(&mut one, make(&format!("k{number}"), None), at(NOW)).0);
+        }
+        order(&mut one, Order::Revoke { revoked: Revoked::Key(1), expires: None, reason: String::new() }, at(NOW));
+        drop(one);
+        let path = folder.join(store::FILE);
+        drop(fs::remove_file(folder.join("credentials.db-wal")));
+        let mut bytes = fs::read(&path).unwrap();
+        match damage {
+            0 => bytes.truncate(bytes.len() - 3_000),
+            at => bytes[at..at + 20_000].fill(0xa5),
+        }
+        fs::write(&path, bytes).unwrap();
+        let (mut two, opened) = desk(&folder);
+        let warnings = opened.warnings.clone().unwrap();
+        assert!(warnings.iter().any(|warning| warning.contains("was set aside as")), "{name}: {warnings:?}");
+        let whole = opened.whole.as_ref().unwrap().try_clone().unwrap();
+        assert!(CredentialReader::begin(whole).unwrap().opening.lost_keys, "{name}");
+        let (pepper, keys, _) = handed(opened);
+        assert!(pepper.is_ok() || keys.is_empty(), "{name}");
+        // It goes on with what could be read.
+        two.work(Job::Tidy(at(NOW), newest()));
+        assert!(two.store.as_ref().unwrap().has_keys().is_ok(), "{name}");
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}
+
+#[test]
+fn the_file_of_revocations() {
+    let folder = folder("file");
+    let (mut desk, _) = desk(&folder);
+    let of = |id: &str| Revoked::Token { issuer: "i".to_owned(), id: id.to_owned() };
+    let file = |desk: &mut Desk, ids: &[&str], is_whole| {
+        let worked = desk.work(Job::File { revoked: ids.iter().map(|id| of(id)).collect(), is_whole, now: at(NOW) });
+        worked.changes
+    };
+    assert_eq!(file(&mut desk, &["a", "b", "a"], true), [of("a"), of("b")].map(CredentialChange::Revoked));
+    assert!(file(&mut desk, &["a", "b"], true).is_empty());
+    // A line cannot be read: nothing is lifted.
+    assert_eq!(file(&mut desk, &["c"], false), [CredentialChange::Revoked(of("c"))]);
+    // An operator has revoked it as well: it stays revoked.
+    let by_hand = Order::Revoke { revoked: of("a"), expires: None, reason: "x".to_owned() };
+    order(&mut desk, by_hand, at(NOW));
+    let mut lifted = file(&mut desk, &[], true);
+    lifted.sort_by_key(|change| format!("{change:?}"));
+    assert_eq!(lifted, [of("b"), of("c")].map(CredentialChange::Lifted));
+    let Answer::Revocations(page) = order(&mut desk, Order::Revocations { after: 0 }, at(NOW)).0 else {
+        panic!("no revocations")
+    };
+    assert_eq!(page.revocations.len(), 1);
+    let number = page.revocations[0].number;
+    let (_, worked) = order(&mut desk, Order::Lift { number }, at(NOW));
+    assert_eq!(worked.changes, [CredentialChange::Lifted(of("a"))]);
+    assert_eq!(refused(&order(&mut desk, Order::Lift { number }, at(NOW)).0), "not_found");
+    file(&mut desk, &["z"], true);
+    assert_eq!(refused(&order(&mut desk, Order::Lift { number: number + 1 }, at(NOW)).0), "of_file");
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn imports() {
+    let folder = folder("import");
+    let (mut desk, _) = desk(&folder);
+    let key = |id: u64, byte: u8| KeyRecord {
+        id,
+        tag: [byte; 32],
+        name: format!("k{id}"),
+        profile: Profile::default(),
+        expires: None,
+        is_revoked: false,
+        is_replaced: false,
+        is_foreign: true,
+    };
+    let mut import = |keys: Vec<KeyRecord>| order(&mut desk, Order::Import { keys }, at(NOW));
+    let (answer, worked) = import(vec![key(1, 1), key(u64::MAX, 2)]);
+    assert!(matches!(answer, Answer::Done { changed: 2, .. }), "{answer:?}");
+    let CredentialChange::Key(first) = &worked.changes[0] else { panic!("no key") };
+    assert_ne!(first.tag, [1; 32], "it is hashed with the pepper");
+    let (answer, worked) = import(vec![key(1, 1), key(3, 3)]);
+    assert!(matches!(answer, Answer::Done { changed: 1, .. }) && worked.changes.len() == 1, "{answer:?}");
+    let (answer, worked) = import(vec![key(4, 4), key(1, 9)]);
+    assert_eq!((refused(&answer), worked.changes.len()), ("exists", 0));
+    assert!(matches!(import(vec![key(4, 4)]).0, Answer::Done { changed: 1, .. }), "nothing of that part was kept");
+    fs::remove_dir_all(&folder).unwrap();
+}

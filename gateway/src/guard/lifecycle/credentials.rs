@@ -1,0 +1,460 @@
+//! API keys and revocations in the guard's loop: orders go to the writer of their store, and what it has done to the audit
+//! chain, to every proxy, and then to whoever asked.
+
+use std::{hash::BuildHasher as _, time::Duration};
+
+use foldhash::quality::FixedState;
+use tokio::{sync::mpsc, time::Instant};
+
+use super::service::{Done, Service, in_background, reply};
+use crate::{
+    auth::{
+        api_key::{
+            record::{KeyRecord, MOST, Profile},
+            table::PERIOD,
+            text::KeyId,
+        },
+        revocation::Revoked,
+    },
+    clock::Now,
+    config,
+    config::value::address,
+    guard::{
+        bans::{Actor, Refused},
+        cluster::fact::Fact,
+        control::{ImportedKey, NewKey, Request, TokensOf, server::Call},
+        credentials::{
+            behind::Seen,
+            handed::written,
+            revoked_file::{FileRead, RevokedFile},
+            store::Unrecorded,
+            work::{Job, Order, PeerSays, Taken, Wanted, Worked},
+            writer::Writer,
+        },
+    },
+    message::{
+        ToProxy,
+        credentials::{CredentialChange, fit_a_message},
+    },
+    settings::{auth::Settings, guard::LONGEST_BAN},
+};
+
+/// How long the first proxy waits for API keys and revocations. Until it has them it refuses keys.
+pub(super) const OPENING: Duration = Duration::from_secs(20);
+
+/// The longest id, subject or reason, in bytes.
+const LONGEST: usize = 1_024;
+
+/// The records that the writer makes.
+const EVENTS: [&str; 9] = [
+    "api_key_import",
+    "api_key_new",
+    "api_key_peer",
+    "api_key_revoke",
+    "api_key_rotate",
+    "revocation_file",
+    "revocation_peer",
+    "token_revoke",
+    "token_unrevoke",
+];
+
+/// What is over is lifted every so many seconds, and the file of revocations is looked at.
+const MINUTE: u64 = 60;
+const LOOK: u64 = 2;
+
+/// When keys were used last is written every so many seconds, of so many at most.
+const USED: u64 = 10;
+const MOST_USED: usize = 20_000;
+
+/// What a configuration asks for.
+fn wanted(auth: &Settings) -> Wanted {
+    match &auth.api_keys {
+        Some(keys) => Wanted::Keys(keys.pepper.as_ref().map(|file| file.bytes.to_vec())),
+        None if auth.jwt.is_some() || auth.introspection.iter().any(|server| server.issuer.is_some()) => {
+            Wanted::Revocations
+        }
+        None => Wanted::Nothing,
+    }
+}
+
+impl Service<'_> {
+    /// Starts the writer of the store, which opens it. To be waited for before a proxy is started: one that knows no key
+    /// refuses every client.
+    pub(super) fn open_credentials(&mut self, beside: &mpsc::Sender<Done>) {
+        let beside = beside.clone();
+        let done = move |worked: Worked| beside.blocking_send(Done::Credentials(Box::new(worked))).is_ok();
+        match Writer::start(self.config.guard.state_dir.clone(), done) {
+            Ok(writer) => self.credentials.writer = Some(writer),
+            Err(error) => self.credentials.warnings = vec![format!("no API key is good: {error}")],
+        }
+        self.configure_credentials();
+        if self.credentials.file_path.is_none() {
+            // What a file said that is no longer configured.
+            self.give(Job::File { revoked: Vec::new(), is_whole: true, now: Now::read() });
+        }
+    }
+
+    /// A configuration is in force: what it asks for of keys and revocations.
+    pub(super) fn configure_credentials(&mut self) {
+        let wanted = wanted(&self.config.proxy.auth);
+        if self.credentials.wanted.as_ref() != Some(&wanted) {
+            self.credentials.wanted = Some(wanted.clone());
+            self.give(Job::Configure { wanted, now: Now::read() });
+        }
+        if self.config.guard.revocation.file != self.credentials.file_path {
+            self.credentials.file_path.clone_from(&self.config.guard.revocation.file);
+            self.credentials.file_warning = None;
+            if self.credentials.file_path.is_none() {
+                self.give(Job::File { revoked: Vec::new(), is_whole: true, now: Now::read() });
+            }
+            if let Some(file) = &mut self.credentials.file {
+                *file = RevokedFile::default();
+            }
+        }
+    }
+
+    /// These are the other machines of the cluster from now on.
+    pub(super) fn share_credentials(&mut self, nodes: Vec<String>) {
+        self.credentials.wholes.clear();
+        if self.credentials.writer.is_some() {
+            self.give(Job::Share { nodes, now: Now::read() });
+        }
+    }
+
+    /// Another machine has said this; where `is_whole`, it revokes nothing else.
+    pub(super) fn hear_revocations(&mut self, node: &str, facts: Vec<Fact>, is_whole: bool) {
+        if self.credentials.writer.is_none() || facts.is_empty() && !is_whole {
+            return;
+        }
+        let whole = is_whole.then(|| FixedState::default().hash_one(postcard::to_stdvec(&facts).unwrap_or_default()));
+        if whole.is_some() && self.credentials.wholes.get(node) == whole.as_ref() {
+            return;
+        }
+        self.credentials.wholes.remove(node);
+        let (mut revoked, mut restored, mut keys, mut is_all) = (Vec::new(), Vec::new(), Vec::new(), is_whole);
+        for fact in facts {
+            match fact {
+                Fact::Revoke { revoked: what, expires, at, by, reason } => {
+                    let reason = if reason.is_empty() { by } else { format!("{reason} ({by})") };
+                    revoked.push((what, expires, at, reason));
+                }
+                Fact::Restore { revoked: what } => restored.push(what),
+                Fact::Key { record, created, by, pepper } => keys.push((*record, created, by, pepper)),
+                Fact::MoreRevoked => is_all = false,
+                _ => {}
+            }
+        }
+        let said = PeerSays { node: node.to_owned(), revoked, restored, keys, is_all, whole };
+        self.give(Job::Peer { said, now: Now::read() });
+    }
+
+    /// Gives the writer a job; whether it has taken it.
+    fn give(&self, job: Job) -> bool {
+        let given = self.credentials.writer.as_ref().map(|writer| writer.ask(job));
+        let is_given = matches!(given, Some(Ok(())));
+        if !is_given {
+            tracing::error!("the store of credentials is too far behind: a job for it is lost");
+        }
+        is_given
+    }
+
+    /// Gives the writer what an operator asks for.
+    pub(super) fn order(&self, call: Call, actor: &Actor) {
+        let now = Now::read();
+        let Call { request, answer, .. } = call;
+        let order = match self.read_order(request, now) {
+            Ok(order) => order,
+            Err(refused) => return reply(Some(answer), refused.into()),
+        };
+        let job = Job::Order { order, actor: actor.to_string(), now, to: answer };
+        let given = match &self.credentials.writer {
+            Some(writer) => writer.ask(job),
+            None => Err(Box::new(job)),
+        };
+        if let Err(job) = given
+            && let Job::Order { to, .. } = *job
+        {
+            let busy = Refused::new("busy", "the store of credentials is busy: try again in a moment");
+            reply(Some(to), busy.into());
+        }
+    }
+
+    /// What the writer is to do, if it makes sense by the configuration.
+    fn read_order(&self, request: Request, now: Now) -> Result<Order, Refused> {
+        let auth = &self.config.proxy.auth;
+        let keys = auth.api_keys.as_ref();
+        let none = || Refused::new("not_configured", "there is no [api_keys] in the configuration: add it and reload");
+        let after = |seconds: Option<u64>| {
+            let longest = LONGEST_BAN.as_secs();
+            seconds.map(|seconds| now.unix_seconds().saturating_add(seconds.min(longest)))
+        };
+        Ok(match request {
+            Request::KeyNew(NewKey { name, roles, seconds, from, hosts, plan }) => {
+                let prefix = keys.ok_or_else(none)?.prefix.clone();
+                let profile = Profile { roles, sources: from, hosts, plan };
+                Order::Make { prefix, profile: self.check_key(&name, profile)?, name, expires: after(seconds) }
+            }
+            Request::KeyRotate { what, overlap, seconds } => {
+                let prefix = keys.ok_or_else(none)?.prefix.clone();
+                Order::Rotate { prefix, what, overlap, expires: after(seconds) }
+            }
+            Request::KeyRevoke { what, reason } => Order::RevokeKey { what, reason: short(reason)? },
+            Request::KeyShow { what } => Order::Show { what },
+            Request::KeyList { after } => {
+                let after = after.map(|(name, id)| id.parse().map(|KeyId(id)| (name, id)));
+                Order::List { after: after.transpose().map_err(|wrong| Refused::new("bad_request", wrong))? }
+            }
+            Request::KeyImport { keys: imported } => {
+                keys.ok_or_else(none)?;
+                Order::Import { keys: imported.into_iter().map(|key| self.read_key(key)).collect::<Result<_, _>>()? }
+            }
+            Request::TokenRevoke { what, seconds, reason } => {
+                Order::Revoke { revoked: self.read_tokens(what)?, expires: after(seconds), reason: short(reason)? }
+            }
+            Request::TokenRevocations { after } => Order::Revocations { after },
+            Request::TokenRevocationDel { number } => Order::Lift { number },
+            _ => return Err(Refused::new("not_here", "not a matter of credentials")),
+        })
+    }
+
+    /// What a key may be used for, if it can be.
+    fn check_key(&self, name: &str, profile: Profile) -> Result<Profile, Refused> {
+        if !config::is_name(name) {
+            let what = format!("{name:?} is no name of a key: write 1 to 64 letters, digits, \"-\" or \"_\"");
+            return Err(Refused::new("bad_name", what));
+        }
+        if name.parse::<KeyId>().is_ok() {
+            let what =
+                format!("{name:?} could be the id of a key, as it has 11 letters and digits: choose another name");
+            return Err(Refused::new("bad_name", what));
+        }
+        let Profile { roles, sources, hosts, plan } = profile;
+        if roles.len() > MOST || sources.len() > MOST || hosts.len() > MOST {
+            return Err(Refused::new("too_many", format!("a key has at most {MOST} roles, sources and hosts each")));
+        }
+        if let Some(role) = roles.iter().find(|role| !self.config.proxy.roles.contains_key(*role)) {
+            let known: Vec<&str> = self.config.proxy.roles.keys().map(String::as_str).collect();
+            let what = format!("there is no role {role:?} in [roles]; there are: {}", known.join(", "));
+            return Err(Refused::new("no_such_role", what));
+        }
+        let plans = || self.config.proxy.limits.plans.iter().map(|plan| plan.name.as_str());
+        if let Some(plan) = plan.as_deref().filter(|plan| !plans().any(|known| known == *plan)) {
+            let known = plans().collect::<Vec<_>>().join(", ");
+            let known = if known.is_empty() { "there is none: add [plan.NAME]".to_owned() } else { known };
+            return Err(Refused::new(
+                "no_such_plan",
+                format!("there is no plan {plan:?} in [plan]; there are: {known}"),
+            ));
+        }
+        let hosts: Result<Vec<String>, _> = hosts.iter().map(|host| address::host_or_wildcard(host)).collect();
+        let hosts = hosts.map_err(|wrong| Refused::new("bad_host", wrong.message))?;
+        Ok(Profile { roles, sources, hosts, plan })
+    }
+
+    fn read_key(&self, key: ImportedKey) -> Result<KeyRecord, Refused> {
+        let ImportedKey { id, sha256, name, roles, from, hosts, plan, expires } = key;
+        let wrong = |what: &str| Refused::new("bad_key", format!("the key {name}: {what}"));
+        let hash = data_encoding::HEXLOWER_PERMISSIVE.decode(sha256.as_bytes()).ok();
+        let tag = hash
+            .and_then(|hash| hash.try_into().ok())
+            .ok_or_else(|| wrong("its sha256 is not 64 hexadecimal digits"))?;
+        let is_foreign = id.is_none();
+        let KeyId(id) = match id {
+            Some(id) => id.parse().map_err(wrong)?,
+            None => KeyId::of_foreign(&tag),
+        };
+        let profile = self.check_key(&name, Profile { roles, sources: from, hosts, plan })?;
+        let (is_revoked, is_replaced) = (false, false);
+        Ok(KeyRecord { id, tag, name, profile, expires, is_revoked, is_replaced, is_foreign })
+    }
+
+    fn read_tokens(&self, what: TokensOf) -> Result<Revoked, Refused> {
+        let TokensOf { issuer: named, id, subject, before } = what;
+        let auth = &self.config.proxy.auth;
+        let verified = auth.jwt.iter().flat_map(|jwt| &jwt.issuers);
+        let verified = verified.map(|issuer| (issuer.rules.name.as_deref().unwrap_or("jwt"), issuer.issuer.as_str()));
+        let asked = auth.introspection.iter();
+        let asked = asked.filter_map(|server| Some((server.name.as_str(), server.issuer.as_deref()?)));
+        let issuers = verified.chain(asked);
+        let found = issuers.clone().find(|(name, issuer)| *issuer == named || *name == named);
+        let Some(issuer) = found.map(|(_, issuer)| issuer.to_owned()) else {
+            let known: Vec<&str> = issuers.map(|(name, _)| name).collect();
+            let what = format!("there is no issuer {named:?}; there are: {}", known.join(", "));
+            return Err(Refused::new("no_such_issuer", what));
+        };
+        match (id, subject, before) {
+            (Some(id), None, None) => Ok(Revoked::Token { issuer, id: short(id)? }),
+            (None, Some(subject), before) => Ok(Revoked::Subject { issuer, subject: short(subject)?, before }),
+            (None, None, before) => Ok(Revoked::Issuer { issuer, before }),
+            (Some(_), ..) => {
+                Err(Refused::new("bad_request", "a token is named by its jti alone, without a subject or a time"))
+            }
+        }
+    }
+
+    /// The writer has done something: the audit chain has it, then every proxy, then whoever asked.
+    pub(super) fn credentials_done(&mut self, worked: Worked) {
+        let Worked { changes, whole, is_new, records, answer, warnings, own, taken } = worked;
+        self.record_credentials(records);
+        if own.is_some_and(|own| self.credentials.shared.know(own)) {
+            self.cluster.tell_whole_soon();
+        }
+        if is_new {
+            // It may be another store.
+            self.credentials.wholes.clear();
+        }
+        if let Some(Taken { node, whole, changed, refused }) = taken {
+            self.cluster.note_taken(changed, refused);
+            self.credentials.wholes.extend(whole.map(|whole| (node, whole)));
+        }
+        if let Some(warnings) = warnings {
+            for warning in warnings.iter().filter(|warning| !self.credentials.warnings.contains(warning)) {
+                tracing::error!("{warning}");
+            }
+            self.credentials.warnings = warnings;
+        }
+        let is_told = !changes.is_empty();
+        if is_told {
+            self.tell_changes(changes);
+        }
+        if let Some(whole) = whole {
+            self.supervisor.credentials.replace(whole);
+            if is_new && let Err(error) = self.hand_credentials() {
+                tracing::error!(%error, "the proxy does not know of all API keys and revocations");
+            }
+        }
+        match answer {
+            Some((answer, to)) if is_told => {
+                let number = self.commands.waiting.number();
+                self.supervisor.tell(&ToProxy::Barrier { number });
+                // One that starts has been handed all of it before it is told to serve.
+                let proxies = self.supervisor.that_serve();
+                self.credentials.unconfirmed.hold(number, proxies, answer, to, Instant::now());
+            }
+            Some((answer, to)) => reply(Some(to), answer),
+            None => {}
+        }
+    }
+
+    /// Writes what the audit chain is still to have. What it cannot take now is written the next time.
+    fn record_credentials(&mut self, records: Vec<Unrecorded>) {
+        let mut recorded = Vec::new();
+        for Unrecorded { number, event, members } in records {
+            if number <= self.credentials.recorded {
+                continue;
+            }
+            let Some(event) = EVENTS.into_iter().find(|known| *known == event) else { continue };
+            if !self.guard.record_of_others(event, Now::read(), members) {
+                break;
+            }
+            self.credentials.recorded = number;
+            recorded.push(number);
+        }
+        if !recorded.is_empty() {
+            self.give(Job::Recorded(recorded, self.chain_end()));
+        }
+    }
+
+    /// What the store of credentials is to know of the audit chain.
+    fn chain_end(&self) -> Seen {
+        let (seq, hash) = self.guard.chain_end();
+        Seen { seq, hash }
+    }
+
+    /// Tells every proxy what has changed.
+    fn tell_changes(&mut self, changes: Vec<CredentialChange>) {
+        if self.supervisor.credentials.change(&changes) {
+            self.give(Job::Gather(Now::read()));
+        }
+        if fit_a_message(&changes) {
+            return self.supervisor.tell(&ToProxy::CredentialChanges(changes));
+        }
+        if let Err(error) = self.hand_changes(&changes) {
+            tracing::error!(%error, "the proxy does not know of changed API keys and revocations");
+        }
+    }
+
+    fn hand_changes(&mut self, changes: &[CredentialChange]) -> std::io::Result<()> {
+        let file = written(changes)?;
+        for generation in self.supervisor.generations() {
+            self.supervisor.hand(generation, ToProxy::Credentials { replaces: false }, file.try_clone()?);
+        }
+        Ok(())
+    }
+
+    /// Hands all that is known to every proxy.
+    fn hand_credentials(&mut self) -> std::io::Result<()> {
+        for generation in self.supervisor.generations() {
+            for (message, descriptors) in self.supervisor.credentials.opening()? {
+                for descriptor in descriptors {
+                    self.supervisor.hand(generation, message.clone(), descriptor);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A proxy has confirmed a barrier.
+    pub(super) fn credentials_confirmed(&mut self, generation: u64, number: u64) {
+        self.credentials.unconfirmed.confirmed(generation, number, Instant::now());
+    }
+
+    /// A proxy is gone.
+    pub(super) fn credentials_gone(&mut self, generation: u64) {
+        self.credentials.unconfirmed.gone(generation, Instant::now());
+    }
+
+    /// Proxies say when keys were used. It is written now and then: what a proxy says costs no disk.
+    pub(super) fn keys_used(&mut self, used: &[(u64, u32)]) {
+        let now = Now::read().unix_seconds();
+        for (id, period) in used {
+            if self.credentials.used.len() < MOST_USED || self.credentials.used.contains_key(id) {
+                let seconds = u64::from(*period).saturating_mul(PERIOD).min(now);
+                self.credentials.used.insert(*id, seconds);
+            }
+        }
+    }
+
+    /// Once a second.
+    pub(super) fn tick_credentials(&mut self, beside: &mpsc::Sender<Done>) {
+        self.credentials.unconfirmed.release(Instant::now());
+        if self.ticks.is_multiple_of(MINUTE) {
+            self.give(Job::Tidy(Now::read(), self.chain_end()));
+        }
+        if self.ticks.is_multiple_of(USED) && !self.credentials.used.is_empty() {
+            let used = std::mem::take(&mut self.credentials.used);
+            self.give(Job::Used(used.into_iter().collect()));
+        }
+        if self.ticks.is_multiple_of(LOOK)
+            && let Some(path) = self.credentials.file_path.clone()
+            && let Some(mut file) = self.credentials.file.take()
+        {
+            in_background(beside, move || {
+                let read = file.poll(&path);
+                Done::Revocations(file, read)
+            });
+        }
+    }
+
+    /// The file of revocations was looked at.
+    pub(super) fn looked_at_revocations(&mut self, file: RevokedFile, read: Option<FileRead>) {
+        self.credentials.file = Some(file);
+        let Some(FileRead { revoked, faults, is_settled }) = read else { return };
+        let is_whole = faults.is_empty() && is_settled;
+        self.credentials.file_warning = (!faults.is_empty()).then(|| {
+            let told = faults.join("; ");
+            let warning = format!("the file of revocations: {told}; nothing is lifted until all of it can be read");
+            tracing::error!("{warning}");
+            warning
+        });
+        self.give(Job::File { revoked, is_whole, now: Now::read() });
+    }
+}
+
+/// A text that fits into records.
+fn short(text: String) -> Result<String, Refused> {
+    if text.len() <= LONGEST && !text.chars().any(char::is_control) {
+        return Ok(text);
+    }
+    Err(Refused::new("bad_request", format!("write at most {LONGEST} bytes, without control characters")))
+}

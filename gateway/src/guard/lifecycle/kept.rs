@@ -1,0 +1,138 @@
+//! What a guard has the launcher keep for the next one: the configuration in force, so that a file that was changed or
+//! broken meanwhile changes nothing.
+
+use std::{io, os::fd::OwnedFd};
+
+use serde::{Deserialize, Serialize};
+
+use super::{named_files::NamedFiles, reloading::Provenance, resolved::Resolved, service::Service};
+use crate::{
+    guard::{observer::Observer, operators::Operators},
+    launch::ProgramId,
+    message::{
+        Bundle, InForce,
+        observer::ObserverConfig,
+        sealed::{seal, unseal},
+    },
+};
+
+/// Raised with every change of [`Kept`] or what it holds: a guard of another program may read it.
+const FORM: u32 = 2;
+
+/// What is kept.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Kept {
+    /// The configuration, and the files that it names. What is in force besides is in the store; TLS sessions are resumed
+    /// by new keys if the proxy, too, has to be started again.
+    pub(super) bundle: Bundle,
+    /// What the observer alone knows of it.
+    pub(super) observer: Option<ObserverConfig>,
+    /// Where it came from.
+    pub(super) provenance: Provenance,
+    /// What the files that are watched held.
+    pub(super) named: NamedFiles,
+    /// Who may do what, by number.
+    pub(super) operators: Operators,
+    /// Whom else it names.
+    pub(super) resolved: Resolved,
+    /// What the guard was that put it in force.
+    pub(super) guard: ProgramId,
+    /// What the proxies are: a reload may have brought another program.
+    pub(super) proxies: ProgramId,
+}
+
+impl Kept {
+    /// As a file in memory.
+    ///
+    /// # Errors
+    /// Out of descriptors or memory.
+    pub(super) fn seal(self) -> io::Result<OwnedFd> {
+        // Keys of tickets are to be forgotten after some hours; what is kept here stays for months.
+        let bundle = Bundle { in_force: InForce::default(), tickets: None, ..self.bundle };
+        let bytes = postcard::to_stdvec(&Self { bundle, ..self }).map_err(io::Error::other)?;
+        seal(&(FORM, bytes))
+    }
+
+    /// What an earlier guard had kept.
+    ///
+    /// # Errors
+    /// That one was another program and kept something else.
+    pub(super) fn open(file: OwnedFd) -> io::Result<Self> {
+        let (form, bytes): (u32, Vec<u8>) = unseal(file)?;
+        if form != FORM {
+            return Err(io::Error::other(format!("it has form {form} and not {FORM}")));
+        }
+        postcard::from_bytes(&bytes).map_err(io::Error::other)
+    }
+}
+
+impl Service<'_> {
+    /// Has the configuration in force kept for the guard after this one.
+    pub(super) fn keep(&mut self) {
+        let programs = self.supervisor.programs();
+        let kept = Kept {
+            bundle: self.supervisor.bundle.clone(),
+            observer: self.observer.as_ref().map(Observer::config),
+            provenance: self.reloading.in_force.clone(),
+            named: NamedFiles::clone(&self.watched.files.named),
+            operators: self.commands.operators.clone(),
+            resolved: self.resolved.clone(),
+            guard: programs.own,
+            proxies: programs.proxies,
+        };
+        self.keeping.proxies = programs.proxies;
+        let kept = kept.seal();
+        let kept = kept.and_then(|kept| self.supervisor.launcher.keep(&kept));
+        let left = self.keeping.done(kept);
+        let has = |address| self.config.proxy.listeners.iter().any(|listener| listener.address == address);
+        // What is kept no longer names them: a guard after this one has no use for their sockets.
+        left.into_iter().filter(|address| !has(*address)).for_each(|address| self.supervisor.launcher.unbind(address));
+    }
+
+    /// Has it kept where proxies are another program than before: a guard after this one goes on with that.
+    pub(super) fn keep_program(&mut self) {
+        if self.keeping.proxies != self.supervisor.programs().proxies {
+            self.keep();
+        }
+    }
+
+    /// Tries again what has failed.
+    pub(super) fn keep_again(&mut self) {
+        if self.keeping.has_failed() {
+            self.keep();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::launch::RunAs;
+
+    #[test]
+    fn what_is_kept_is_what_was_in_force() {
+        let files = vec![("/a.pem".into(), vec![1, 2])];
+        let bundle = Bundle { number: 7, path: "/g.toml".into(), text: "[guard]".into(), files, ..Bundle::default() };
+        let observer = Some(ObserverConfig { token: Some(vec![7; 20]), ..ObserverConfig::default() });
+        let provenance = Provenance { since: 99, by: "start".to_owned(), digest: "ab".to_owned() };
+        let run_as = Some(RunAs { uid: 7, gid: 8 });
+        let resolved = Resolved { run_as, observer_as: None, control_group: Some(9), standing: vec!["x".to_owned()] };
+        let (guard, proxies) = (ProgramId { device: 1, inode: 2 }, ProgramId { device: 1, inode: 3 });
+        let kept = Kept {
+            bundle: bundle.clone(),
+            observer: observer.clone(),
+            provenance: provenance.clone(),
+            named: NamedFiles::default(),
+            operators: Operators::default(),
+            resolved: resolved.clone(),
+            guard,
+            proxies,
+        };
+        let kept = Kept::open(kept.seal().unwrap()).unwrap();
+        assert_eq!((kept.bundle, kept.observer, kept.provenance), (bundle.clone(), observer, provenance));
+        assert_eq!(kept.named, NamedFiles::default());
+        assert_eq!((kept.resolved, kept.guard, kept.proxies), (resolved, guard, proxies));
+        let other = seal(&(FORM + 1, Vec::<u8>::new())).unwrap();
+        assert!(Kept::open(other).is_err() && Kept::open(seal(&bundle).unwrap()).is_err());
+    }
+}

@@ -1,0 +1,153 @@
+//! A configuration on its way into force: read, compiled, handed to a proxy, acknowledged; and what came of the last.
+
+use std::{fs::File, io, net::SocketAddr, os::fd::OwnedFd, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tokio::{sync::oneshot, time::Instant};
+
+use super::prepare::Prepared;
+use crate::guard::{
+    bans::Actor,
+    control::{Answer, ReloadRefused},
+    observer::samples::Reloads,
+    proxies::supervisor::NewSockets,
+};
+
+/// How far a reload is, which configuration is in force, and how reloads ended.
+#[derive(Default)]
+pub(super) struct Reloading {
+    /// Its configuration is being read.
+    pub(super) is_preparing: bool,
+    /// Its configuration is being compiled, before anybody takes it.
+    pub(super) compilation: Option<Compilation>,
+    /// A proxy has its configuration.
+    pub(super) current: Option<Reload>,
+    /// The barrier that a proxy has to acknowledge because another configuration is in force, and until when.
+    pub(super) unacknowledged: Option<Unacknowledged>,
+    /// A reload that waits for changed files which are on their way into force.
+    pub(super) waiting: Option<ReloadRequest>,
+    /// The number of the last reload.
+    pub(super) last_number: u64,
+    /// Which configuration is in force.
+    pub(super) in_force: Provenance,
+    /// The last reload, where it was refused.
+    pub(super) refused: Option<ReloadRefused>,
+    pub(super) counts: Reloads,
+}
+
+/// Who wants a configuration read, and waits for what comes of it.
+pub(super) struct ReloadRequest {
+    pub(super) actor: Actor,
+    pub(super) answer: Option<oneshot::Sender<Answer>>,
+    /// Nothing is to change.
+    pub(super) dry_run: bool,
+    /// Which file was read; empty: none was.
+    pub(super) digest: String,
+    /// Files that have changed, and bring the configuration in force anew. Empty: the configuration is read from its file.
+    pub(super) files: Vec<PathBuf>,
+}
+
+impl ReloadRequest {
+    pub(super) const fn new(actor: Actor, answer: Option<oneshot::Sender<Answer>>, dry_run: bool) -> Self {
+        Self { actor, answer, dry_run, digest: String::new(), files: Vec::new() }
+    }
+
+    /// What the guard itself wants once these files have changed.
+    pub(super) const fn of_files(files: Vec<PathBuf>) -> Self {
+        Self { actor: Actor::Guard, answer: None, dry_run: false, digest: String::new(), files }
+    }
+
+    pub(super) const fn is_of_files(&self) -> bool {
+        !self.files.is_empty()
+    }
+}
+
+/// A process compiles a configuration.
+pub(super) struct Compilation {
+    pub(super) pid: u32,
+    /// Where it answers before it ends.
+    pub(super) channel: OwnedFd,
+    /// When it is ended.
+    pub(super) until: Instant,
+    pub(super) is_late: bool,
+    pub(super) prepared: Box<Prepared>,
+    pub(super) request: ReloadRequest,
+}
+
+/// Which configuration is in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Provenance {
+    /// Since when, in milliseconds since 1970.
+    pub(super) since: u64,
+    /// Who put it in force.
+    pub(super) by: String,
+    /// SHA-256 of the file.
+    pub(super) digest: String,
+}
+
+/// A configuration that waits for a proxy, and whoever waits for that.
+pub(super) struct Reload {
+    /// The number by which the proxy knows it.
+    pub(super) number: u64,
+    /// The proxy that is to serve it.
+    pub(super) generation: u64,
+    pub(super) state: ReloadState,
+    pub(super) request: ReloadRequest,
+    pub(super) on_disk: OnDisk,
+    /// Listeners that are bound for it alone.
+    pub(super) added: Vec<SocketAddr>,
+    /// What it has changed, once it is in force.
+    pub(super) changes: Vec<String>,
+}
+
+/// How far a reload has come.
+pub(super) enum ReloadState {
+    /// The proxy compiles it, until this moment at most. Nothing has changed.
+    Compiling {
+        prepared: Box<Prepared>,
+        sockets: NewSockets,
+        /// The outputs of the access log, where they are others.
+        logs: Option<Vec<File>>,
+        until: Instant,
+    },
+    /// It is in force, and the new process that was told to serve it has not said yet that it does.
+    Starting,
+}
+
+/// A proxy that was told to serve another configuration and has not said yet that it does.
+pub(super) struct Unacknowledged {
+    pub(super) generation: u64,
+    pub(super) barrier: u64,
+    pub(super) until: Instant,
+}
+
+/// The program on disk.
+pub(super) enum OnDisk {
+    /// It is the one that runs.
+    Same,
+    /// It is another, and the new proxy is made from it.
+    Used,
+    /// It is not to be used: why.
+    Unused(io::Error),
+}
+
+impl OnDisk {
+    /// What the answer says of it besides that the configuration is in force.
+    pub(super) fn said(&self) -> String {
+        match self {
+            Self::Same => String::new(),
+            Self::Used => "; the proxy is the program that is on disk now".to_owned(),
+            Self::Unused(error) => format!("; the program on disk is not used: {error}"),
+        }
+    }
+
+    /// What would help where the proxy did not get ready.
+    pub(super) const fn hint(&self) -> &'static str {
+        match self {
+            Self::Used => {
+                "; it was the program on disk: put the one that runs back, or restart the gateway if the new one is meant"
+            }
+            Self::Same | Self::Unused(_) => "",
+        }
+    }
+}

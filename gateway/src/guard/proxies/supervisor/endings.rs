@@ -1,0 +1,87 @@
+//! What becomes of proxies: they serve, or end; another is started where that was the one that served.
+
+use super::*;
+
+/// What became of a proxy.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It serves.
+    Ready,
+    /// A generation that was to serve never will; an older one may still.
+    Failed(u64, String),
+    /// The generation that served is gone and another is started.
+    Died(u64, String),
+    /// One that had drained is gone.
+    Left,
+}
+
+impl Supervisor {
+    /// A proxy is ready: it serves, and those before it drain. One that was not told to serve fails.
+    pub(crate) fn ready(&mut self, generation: u64) -> Option<Outcome> {
+        let proxy = self.proxies.iter_mut().find(|proxy| proxy.generation == generation)?;
+        let ProxyState::Starting(_) = proxy.state else { return None };
+        if !proxy.is_committed {
+            let how = "it says that it is ready before it was told to serve";
+            kill(&self.launcher, proxy, how);
+            return Some(Outcome::Failed(generation, how.to_owned()));
+        }
+        proxy.state = ProxyState::Serving(Instant::now());
+        if let Some(program) = proxy.program.take() {
+            self.programs.proxies = program;
+        }
+        tracing::info!(pid = proxy.pid, generation, "the proxy is serving");
+        self.replace_older();
+        Some(Outcome::Ready)
+    }
+
+    /// A process has ended. Starts another proxy where that was the one that served; `None`: it was no proxy.
+    pub(crate) fn exited(&mut self, pid: u32, status: i32) -> Option<Outcome> {
+        let at = self.proxies.iter().position(|proxy| proxy.pid == pid)?;
+        let proxy = self.proxies.remove(at);
+        let outcome = self.bury(&proxy, ExitStatus::from_raw(status));
+        self.start_if_none_serves();
+        Some(outcome)
+    }
+
+    /// Has another proxy started where none serves or starts.
+    pub(crate) fn start_if_none_serves(&mut self) {
+        if !self.stopping && self.restart_at.is_none() && !self.serves() && !self.starts() {
+            let wait = BACK_OFF.get(self.deaths).copied().unwrap_or(Duration::from_secs(5));
+            self.deaths += 1;
+            self.restart_at = Some(Instant::now() + wait);
+        }
+    }
+
+    /// A proxy is lost that was in this state: where it had served for long, those before it do not count any more, and
+    /// another is started at once.
+    pub(super) fn forgive(&mut self, state: ProxyState) {
+        if let ProxyState::Serving(since) = state
+            && since.elapsed() >= SETTLED
+        {
+            self.deaths = 0;
+        }
+    }
+
+    fn bury(&mut self, proxy: &Proxy, status: ExitStatus) -> Outcome {
+        let Proxy { generation, pid, state, .. } = *proxy;
+        match state {
+            ProxyState::Draining(_) => {
+                tracing::info!(pid, %status, "a proxy has drained");
+                Outcome::Left
+            }
+            _ if self.stopping => Outcome::Left,
+            // Told when it was found.
+            _ if proxy.pulse.stands_still => Outcome::Left,
+            ProxyState::Starting(_) | ProxyState::Adopting(_) => {
+                Outcome::Failed(generation, format!("the proxy (pid {pid}) never got ready: {status}"))
+            }
+            ProxyState::Leftover => Outcome::Died(generation, format!("pid {pid}: {status}")),
+            ProxyState::Serving(_) => {
+                self.forgive(state);
+                self.restarts += 1;
+                tracing::error!(pid, %status, "the proxy died; its listeners stay open");
+                Outcome::Died(proxy.generation, format!("pid {pid}: {status}"))
+            }
+        }
+    }
+}

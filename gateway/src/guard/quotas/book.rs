@@ -1,0 +1,320 @@
+//! The sums of what all proxies say was used up of quotas.
+
+use std::{
+    collections::{BinaryHeap, HashMap},
+    io,
+    os::fd::OwnedFd,
+};
+
+use crate::{
+    clock::Now,
+    limit::{
+        quota::{Span, UsedRow},
+        quotas::{QuotaReport, QuotaState},
+        report::{MAX_ROWS, Row, first},
+    },
+    message::{ToProxy, sealed::seal},
+    settings::limit::Settings,
+};
+
+/// The most rows that are written at once.
+const MOST_WRITTEN: usize = 100_000;
+
+/// Two proxies that serve at the same time may know other keys each: so many times as many as one has room for.
+const PROXIES: usize = 2;
+
+/// The sums.
+#[derive(Default)]
+pub(crate) struct Book {
+    quotas: Vec<Kept>,
+    /// Rows that there was no room for.
+    dropped: u64,
+}
+
+/// The sums of one quota.
+struct Kept {
+    name: String,
+    counts: String,
+    is_configured: bool,
+    /// By the configuration before.
+    was_configured: bool,
+    most: usize,
+    span: Span,
+    /// The period before: what a proxy says of it comes too late.
+    before: Span,
+    used: HashMap<u64, Entry>,
+    /// What the disk does not have yet.
+    changed: Vec<u64>,
+    /// The disk has rows of another period.
+    is_new: bool,
+}
+
+#[derive(Default)]
+struct Entry {
+    units: u64,
+    name: Option<Box<str>>,
+    is_changed: bool,
+    /// A proxy has said all that it knows of this key.
+    is_whole: bool,
+}
+
+/// What is to be written of one quota.
+#[derive(Debug)]
+pub(crate) struct Written {
+    pub(crate) name: String,
+    pub(crate) counts: String,
+    pub(crate) span: Span,
+    /// What the disk has is of another period.
+    pub(crate) is_new: bool,
+    /// Keys, what each has used up, and as operators write it.
+    pub(crate) rows: Vec<(u64, u64, Option<Box<str>>)>,
+}
+
+impl Book {
+    /// A configuration is in force. `true`: proxies are to be handed what is known of a quota that is there again.
+    pub(crate) fn configure(&mut self, settings: &Settings, now: Now) -> bool {
+        let mut is_back = false;
+        for kept in &mut self.quotas {
+            kept.was_configured = std::mem::take(&mut kept.is_configured);
+        }
+        for limit in &settings.limits {
+            let Some(counts) = limit.counts() else { continue };
+            let known = self.quotas.iter_mut().find(|kept| kept.name == limit.name && kept.counts == counts);
+            let kept = match known {
+                Some(kept) => {
+                    is_back |= !kept.used.is_empty() && !kept.was_configured;
+                    kept
+                }
+                None => {
+                    self.quotas.push(Kept::new(limit.name.clone(), counts));
+                    let Some(last) = self.quotas.last_mut() else { continue };
+                    last
+                }
+            };
+            (kept.is_configured, kept.most) = (true, limit.capacity.saturating_mul(PROXIES));
+        }
+        let wall = i64::try_from(now.unix_millis).unwrap_or(i64::MAX);
+        self.quotas.retain(|kept| kept.is_configured || kept.span.end > wall);
+        is_back
+    }
+
+    /// Whether there is any quota.
+    pub(crate) fn is_needed(&self) -> bool {
+        self.quotas.iter().any(|kept| kept.is_configured)
+    }
+
+    /// A proxy says what was used up. Returns what the others are to be told.
+    pub(crate) fn add(&mut self, report: QuotaReport) -> Option<QuotaReport> {
+        let found = self.quotas.iter_mut().find(|kept| kept.name == report.quota && kept.counts == report.counts);
+        let kept = found.filter(|kept| kept.is_configured)?;
+        if !kept.follow(report.span) {
+            return None;
+        }
+        let (mut others, mut dropped) = (Vec::new(), 0);
+        for UsedRow { key, units, is_whole, name } in report.rows {
+            let Some(entry) = kept.entry(key) else {
+                dropped += 1;
+                continue;
+            };
+            if is_whole {
+                entry.units = entry.units.max(u64::try_from(units).unwrap_or(0));
+                entry.is_whole = true;
+            } else {
+                entry.units = entry.units.saturating_add_signed(units);
+                others.push(UsedRow { key, units, is_whole, name: None });
+            }
+            if let Some(name) = name {
+                entry.name = Some(name.into());
+            }
+        }
+        self.dropped += dropped;
+        let report = QuotaReport { rows: others, warned: Vec::new(), ..report };
+        (!report.rows.is_empty()).then_some(report)
+    }
+
+    /// Takes over what the disk has. Returns what proxies that serve already are to be told.
+    pub(crate) fn load(&mut self, loaded: Vec<Written>) -> Vec<QuotaReport> {
+        let mut late = Vec::new();
+        for Written { name, counts, span, rows, .. } in loaded {
+            let known = self.quotas.iter_mut().find(|kept| kept.name == name && kept.counts == counts);
+            let kept = match known {
+                Some(kept) => kept,
+                None => {
+                    // It may be configured again before it ends.
+                    self.quotas.push(Kept { most: rows.len(), ..Kept::new(name.clone(), counts.clone()) });
+                    let Some(last) = self.quotas.last_mut() else { continue };
+                    last
+                }
+            };
+            if kept.span.end == 0 {
+                (kept.span, kept.is_new) = (span, false);
+            }
+            if !kept.span.is(&span) {
+                continue;
+            }
+            let mut told = Vec::new();
+            for (key, units, name) in rows {
+                let (serves, Some(entry)) = (kept.used.contains_key(&key), kept.entry(key)) else { continue };
+                let more = if entry.is_whole { units.saturating_sub(entry.units) } else { units };
+                entry.units = entry.units.saturating_add(more);
+                entry.name = entry.name.take().or(name);
+                if more > 0 {
+                    let units = i64::try_from(more).unwrap_or(i64::MAX);
+                    told.push(UsedRow { key, units, is_whole: false, name: None });
+                }
+                // What was only read is on the disk.
+                if !serves {
+                    entry.is_changed = false;
+                }
+            }
+            let used = &kept.used;
+            kept.changed.retain(|key| used.get(key).is_some_and(|entry| entry.is_changed));
+            for rows in told.chunks(crate::limit::quota::MAX_ROWS_TOLD) {
+                let (rows, warned) = (rows.to_vec(), Vec::new());
+                late.push(QuotaReport { quota: name.clone(), counts: counts.clone(), span, rows, warned });
+            }
+        }
+        late
+    }
+
+    /// Takes what the disk does not have yet, or some of it.
+    pub(crate) fn take_changed(&mut self) -> Vec<Written> {
+        let (mut written, mut room) = (Vec::new(), MOST_WRITTEN);
+        for kept in &mut self.quotas {
+            if kept.changed.is_empty() && !kept.is_new || room == 0 {
+                continue;
+            }
+            let keys = kept.changed.split_off(kept.changed.len().saturating_sub(room));
+            room = room.saturating_sub(keys.len());
+            let mut rows = Vec::with_capacity(keys.len());
+            for key in keys {
+                if let Some(entry) = kept.used.get_mut(&key) {
+                    entry.is_changed = false;
+                    rows.push((key, entry.units, entry.name.clone()));
+                }
+            }
+            let is_new = std::mem::take(&mut kept.is_new);
+            let (name, counts) = (kept.name.clone(), kept.counts.clone());
+            written.push(Written { name, counts, span: kept.span, is_new, rows });
+        }
+        written
+    }
+
+    /// Takes all that the disk does not have yet, in parts that are written one by one.
+    pub(crate) fn take_last(&mut self) -> Vec<Vec<Written>> {
+        let next = || Some(self.take_changed()).filter(|changed| !changed.is_empty());
+        std::iter::from_fn(next).collect()
+    }
+
+    /// What the disk has is not known: all is to be written.
+    pub(crate) fn rewrite(&mut self) {
+        for kept in &mut self.quotas {
+            kept.is_new = kept.span.end != 0;
+            kept.changed = kept.used.keys().copied().collect();
+            kept.used.values_mut().for_each(|entry| entry.is_changed = true);
+        }
+    }
+
+    /// The message that hands all of it to a proxy; `None`: there is nothing.
+    ///
+    /// # Errors
+    /// Out of descriptors or memory.
+    pub(crate) fn opening(&self) -> io::Result<Option<(ToProxy, Vec<OwnedFd>)>> {
+        let known = self.quotas.iter().filter(|kept| kept.is_configured && kept.span.end != 0);
+        let states: Vec<QuotaState> = known
+            .map(|kept| QuotaState {
+                quota: kept.name.clone(),
+                counts: kept.counts.clone(),
+                span: kept.span,
+                rows: kept.used.iter().map(|(key, entry)| (*key, entry.units)).collect(),
+            })
+            .collect();
+        if states.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some((ToProxy::Quotas, vec![seal(&states)?])))
+    }
+
+    /// As operators write a key.
+    pub(crate) fn name(&self, quota: &str, key: u64) -> String {
+        let kept = self.quotas.iter().find(|kept| kept.name == quota && kept.is_configured);
+        let name = kept.and_then(|kept| kept.used.get(&key)).and_then(|entry| entry.name.as_deref());
+        name.map_or_else(|| format!("#{key:016x}"), ToOwned::to_owned)
+    }
+
+    /// Who has used up most, of each quota; and how many there are besides.
+    pub(crate) fn top(&self) -> (Vec<Row>, u64) {
+        let mut rows = Vec::new();
+        for kept in self.quotas.iter().filter(|kept| kept.is_configured) {
+            let mut top = BinaryHeap::new();
+            for (key, entry) in &kept.used {
+                top.push((std::cmp::Reverse(entry.units), *key));
+                if top.len() > MAX_ROWS {
+                    top.pop();
+                }
+            }
+            rows.extend(top.into_sorted_vec().into_iter().map(|(std::cmp::Reverse(units), key)| Row {
+                limit: kept.name.clone(),
+                key: Some(self.name(&kept.name, key)),
+                used: Some(units),
+                resets: u64::try_from(kept.span.end / 1_000).ok(),
+                ..Row::default()
+            }));
+        }
+        rows.sort_by_key(|row| std::cmp::Reverse(row.used));
+        let (rows, _) = first(rows);
+        let all: usize = self.quotas.iter().filter(|kept| kept.is_configured).map(|kept| kept.used.len()).sum();
+        let more = u64::try_from(all.saturating_sub(rows.len())).unwrap_or(u64::MAX);
+        (rows, more)
+    }
+
+    /// Rows that there was no room for, ever.
+    pub(crate) const fn dropped(&self) -> u64 {
+        self.dropped
+    }
+}
+
+impl Kept {
+    fn new(name: String, counts: String) -> Self {
+        Self {
+            name,
+            counts,
+            is_configured: false,
+            was_configured: false,
+            most: 0,
+            span: Span::default(),
+            before: Span::default(),
+            used: HashMap::new(),
+            changed: Vec::new(),
+            is_new: false,
+        }
+    }
+
+    /// A proxy is in this period. `false`: it is over.
+    fn follow(&mut self, span: Span) -> bool {
+        if self.span.is(&span) {
+            // Where the clock was set, the period ends at another time.
+            self.span = span;
+            return true;
+        }
+        if span.end == 0 || self.before.end != 0 && self.before.is(&span) {
+            return false;
+        }
+        (self.before, self.span, self.is_new) = (self.span, span, true);
+        self.used = HashMap::new();
+        self.changed = Vec::new();
+        true
+    }
+
+    /// The entry of a key, which changes. `None`: there is no room.
+    fn entry(&mut self, key: u64) -> Option<&mut Entry> {
+        if self.used.len() >= self.most && !self.used.contains_key(&key) {
+            return None;
+        }
+        let entry = self.used.entry(key).or_default();
+        if !std::mem::replace(&mut entry.is_changed, true) {
+            self.changed.push(key);
+        }
+        Some(entry)
+    }
+}

@@ -1,0 +1,163 @@
+//! The file of what was used up of quotas (SQLite), opened by one thread.
+//!
+//! *Invariant:* a row says of which period it is, and counts in no other.
+
+use std::{collections::HashMap, path::Path, time::Duration};
+
+use rusqlite::{Connection, TransactionBehavior, params};
+
+use super::book::Written;
+use crate::{
+    clock::Now,
+    guard::state_files::{
+        set_aside,
+        sqlite::{self, SqliteError, Wanted},
+    },
+    limit::quota::Span,
+};
+
+/// The file in the state folder.
+pub(crate) const FILE: &str = "quotas.db";
+
+/// What `PRAGMA user_version` says. A newer file is set aside, never changed.
+const SCHEMA: i64 = 1;
+
+/// How long it waits for whoever has locked the file, a backup for example.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+const TABLES: &str = "
+CREATE TABLE machine (one INTEGER PRIMARY KEY CHECK (one = 1), boot TEXT NOT NULL, seen INTEGER NOT NULL);
+CREATE TABLE quota (
+    number INTEGER PRIMARY KEY, name TEXT NOT NULL, counts TEXT NOT NULL,
+    start INTEGER NOT NULL, until INTEGER NOT NULL, again INTEGER NOT NULL, ends INTEGER NOT NULL,
+    UNIQUE (name, counts)
+);
+CREATE TABLE used (
+    quota INTEGER NOT NULL, key INTEGER NOT NULL, units INTEGER NOT NULL, name TEXT, until INTEGER NOT NULL,
+    PRIMARY KEY (quota, key)
+) WITHOUT ROWID;
+";
+
+const WANTED: Wanted = Wanted { patience: PATIENCE, schema: SCHEMA, tables: TABLES };
+
+/// Why the file cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{FILE}{0}")]
+pub(super) struct QuotaStoreError(SqliteError);
+
+impl From<SqliteError> for QuotaStoreError {
+    fn from(error: SqliteError) -> Self {
+        Self(error)
+    }
+}
+
+impl From<rusqlite::Error> for QuotaStoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self(error.into())
+    }
+}
+
+impl From<std::io::Error> for QuotaStoreError {
+    fn from(error: std::io::Error) -> Self {
+        Self(error.into())
+    }
+}
+
+/// The open file.
+pub(super) struct QuotaStore {
+    connection: Connection,
+    boot: String,
+}
+
+impl QuotaStore {
+    /// Opens the file, making it where there is none. One that is damaged is set aside, and that is told.
+    pub(super) fn open(state_dir: &Path, boot: &str) -> Result<(Self, Option<String>), QuotaStoreError> {
+        let path = state_dir.join(FILE);
+        match sqlite::open(&path, &WANTED) {
+            Err(error) if error.is_damage() => {
+                let aside = set_aside(&path)?;
+                let told = format!("{FILE}{error}: it was set aside as {}", aside.display());
+                Ok((Self::of(sqlite::open(&path, &WANTED)?, boot), Some(told)))
+            }
+            opened => Ok((Self::of(opened?, boot), None)),
+        }
+    }
+
+    fn of(connection: Connection, boot: &str) -> Self {
+        Self { connection, boot: boot.to_owned() }
+    }
+
+    /// What was written, as far as its periods are not over at `now`.
+    pub(super) fn load(&self, now: Now) -> Result<Vec<Written>, QuotaStoreError> {
+        let mut query = self.connection.prepare("SELECT boot, seen FROM machine")?;
+        let mut rows = query.query([])?;
+        // In another life of the machine the monotonic clock was another.
+        let seen = match rows.next()? {
+            Some(row) => Some(row.get(1)?).filter(|_| row.get::<_, String>(0).ok().as_ref() != Some(&self.boot)),
+            None => Some(0),
+        };
+        let mut loaded: HashMap<i64, Written> = HashMap::new();
+        let mut query = self.connection.prepare("SELECT number, name, counts, start, until, again, ends FROM quota")?;
+        let mut rows = query.query([])?;
+        while let Some(row) = rows.next()? {
+            let ends: i64 = row.get(6)?;
+            let (start, end, again) = (row.get(3)?, row.get(4)?, row.get(5)?);
+            let span = Span { start, end, again, ends: ends.cast_unsigned() }.restored(seen, now);
+            if span.ends != 0 {
+                let (name, counts) = (row.get(1)?, row.get(2)?);
+                loaded.insert(row.get(0)?, Written { name, counts, span, is_new: false, rows: Vec::new() });
+            }
+        }
+        let mut query = self.connection.prepare("SELECT quota, key, units, name, until FROM used")?;
+        let mut rows = query.query([])?;
+        while let Some(row) = rows.next()? {
+            let until: i64 = row.get(4)?;
+            if let Some(written) = loaded.get_mut(&row.get::<_, i64>(0)?).filter(|written| written.span.end == until) {
+                let (key, units): (i64, i64) = (row.get(1)?, row.get(2)?);
+                let name: Option<String> = row.get(3)?;
+                written.rows.push((key.cast_unsigned(), units.cast_unsigned(), name.map(Into::into)));
+            }
+        }
+        Ok(loaded.into_values().collect())
+    }
+
+    /// Writes what has changed, all or nothing. What is of periods that are long over goes.
+    pub(super) fn write(&mut self, changed: &[Written], now: Now) -> Result<(), QuotaStoreError> {
+        let change = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let seen = i64::try_from(now.unix_millis).unwrap_or(i64::MAX);
+        change
+            .execute("INSERT OR REPLACE INTO machine (one, boot, seen) VALUES (1, ?, ?)", params![self.boot, seen])?;
+        for Written { name, counts, span, is_new, rows } in changed {
+            let Span { start, end, again, ends } = span;
+            let number: i64 = change
+                .prepare_cached(
+                    "INSERT INTO quota (name, counts, start, until, again, ends) VALUES (?, ?, ?, ?, ?, ?)
+                     ON CONFLICT (name, counts) DO UPDATE
+                     SET start = excluded.start, until = excluded.until, again = excluded.again, ends = excluded.ends
+                     RETURNING number",
+                )?
+                .query_row(params![name, counts, start, end, again, ends.cast_signed()], |row| row.get(0))?;
+            if *is_new {
+                change.execute("DELETE FROM used WHERE quota = ? AND until <> ?", [number, *end])?;
+                forget_over(&change, seen)?;
+            }
+            let mut put = change.prepare_cached(
+                "INSERT INTO used (quota, key, units, name, until) VALUES (?, ?, ?, ?, ?)
+                 ON CONFLICT (quota, key) DO UPDATE SET units = excluded.units, until = excluded.until,
+                 name = ifnull(excluded.name, name)",
+            )?;
+            for (key, units, name) in rows {
+                put.execute(params![number, key.cast_signed(), units.cast_signed(), name.as_deref(), end])?;
+            }
+        }
+        Ok(change.commit()?)
+    }
+}
+
+/// Forgets quotas that ended over two months ago: whoever wrote them is configured no more.
+fn forget_over(change: &rusqlite::Transaction<'_>, seen: i64) -> rusqlite::Result<()> {
+    const LONG: i64 = 62 * 86_400_000;
+    let before = seen.saturating_sub(LONG);
+    change.execute("DELETE FROM used WHERE quota IN (SELECT number FROM quota WHERE until < ?)", [before])?;
+    change.execute("DELETE FROM quota WHERE until < ?", [before]).map(drop)
+}

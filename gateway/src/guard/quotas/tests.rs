@@ -1,0 +1,260 @@
+//! What the guard makes of what proxies say of quotas, and what a file has of it after a restart.
+
+use std::{fs, path::PathBuf};
+
+use super::{
+    book::{Book, Written},
+    store::QuotaStore,
+};
+use crate::{
+    clock::{Now, SECOND},
+    limit::{
+        quota::{Span, UsedRow},
+        quotas::{QuotaReport, QuotaState},
+    },
+    message::sealed::unseal,
+    settings::limit::{
+        Allowance, Cost, Except, KeyPart, Limit, Settings,
+        quota::{Period, Quota, QuotaHeaders, WhenFull},
+    },
+};
+
+const COUNTS: &str = "requests of principal per day in UTC";
+const NOON: u64 = 1_773_144_000_000;
+
+fn settings(names: &[&str], capacity: usize) -> Settings {
+    let limit = |name: &&str| Limit {
+        name: (*name).to_owned(),
+        by: vec![KeyPart::Principal],
+        allowance: Allowance::Quota(100),
+        cost: Cost::Requests,
+        routes: None,
+        weights: Vec::new(),
+        except: Except::default(),
+        capacity,
+        delay: std::time::Duration::ZERO,
+        headers: true,
+        shadow: false,
+        shared: false,
+        clamp: None,
+        quota: Some(Quota {
+            period: Period::Day,
+            zone_name: "UTC".to_owned(),
+            zone: jiff::tz::TimeZone::UTC,
+            warn_at: Vec::new(),
+            when_full: WhenFull::Share,
+            headers: QuotaHeaders::default(),
+        }),
+    };
+    Settings { limits: names.iter().map(limit).collect(), ..Settings::default() }
+}
+
+fn now(hours: u64) -> Now {
+    Now { monotonic: (1_000 + hours) * 3_600 * SECOND, unix_millis: NOON + hours * 3_600_000 }
+}
+
+/// The day that [`now`] is in, or one after it.
+fn day(number: i64) -> Span {
+    let start = i64::try_from(NOON).unwrap() - 12 * 3_600_000 + number * 86_400_000;
+    let ends = now(12).monotonic + u64::try_from(number).unwrap() * 86_400 * SECOND;
+    Span { start, end: start + 86_400_000, again: 0, ends }
+}
+
+fn report(span: Span, rows: &[(u64, i64, bool)]) -> QuotaReport {
+    let row = |(key, units, is_whole): &(u64, i64, bool)| UsedRow {
+        key: *key,
+        units: *units,
+        is_whole: *is_whole,
+        name: Some(format!("principal=p{key}")),
+    };
+    let rows = rows.iter().map(row).collect();
+    QuotaReport { quota: "daily".to_owned(), counts: COUNTS.to_owned(), span, rows, warned: Vec::new() }
+}
+
+fn book(capacity: usize) -> Book {
+    let mut book = Book::default();
+    book.configure(&settings(&["daily"], capacity), now(0));
+    book
+}
+
+/// What a proxy that starts is handed.
+fn handed(book: &Book) -> Vec<(u64, u64)> {
+    let Some((_, mut files)) = book.opening().unwrap() else { return Vec::new() };
+    let states: Vec<QuotaState> = unseal(files.remove(0)).unwrap();
+    let mut rows = states.into_iter().flat_map(|state| state.rows).collect::<Vec<_>>();
+    rows.sort_unstable();
+    rows
+}
+
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("gateway-quotas-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn open(&self, boot: &str) -> QuotaStore {
+        QuotaStore::open(&self.0, boot).unwrap().0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).unwrap_or_default();
+    }
+}
+
+#[test]
+fn what_proxies_say_adds_up() {
+    let mut book = book(1_000);
+    let others = book.add(report(day(0), &[(1, 5, false), (2, 7, false)])).unwrap();
+    assert_eq!(others.rows.iter().map(|row| (row.key, row.units)).collect::<Vec<_>>(), [(1, 5), (2, 7)]);
+    assert!(others.rows.iter().all(|row| row.name.is_none()), "other proxies know no names");
+    book.add(report(day(0), &[(1, 3, false), (2, -7, false)]));
+    assert_eq!(handed(&book), [(1, 8), (2, 0)]);
+    // One that was there before this guard says all that it knows, which may be known already.
+    assert!(book.add(report(day(0), &[(1, 8, true), (3, 4, true)])).is_none());
+    assert_eq!(handed(&book), [(1, 8), (2, 0), (3, 4)]);
+    assert_eq!(book.name("daily", 1), "principal=p1");
+    let (top, _) = book.top();
+    assert_eq!((top.len(), top[0].key.as_deref(), top[0].used), (3, Some("principal=p1"), Some(8)));
+    // Another day; what is said of the one before comes too late.
+    book.add(report(day(1), &[(9, 1, false)]));
+    assert!(book.add(report(day(0), &[(1, 5, false)])).is_none());
+    assert_eq!(handed(&book), [(9, 1)]);
+    // What is not configured is not believed.
+    let other = QuotaReport { quota: "other".to_owned(), ..report(day(1), &[(9, 5, false)]) };
+    assert!(book.add(other).is_none());
+    let other = QuotaReport { counts: "other".to_owned(), ..report(day(1), &[(9, 5, false)]) };
+    assert!(book.add(other).is_none());
+    assert_eq!(handed(&book), [(9, 1)]);
+}
+
+#[test]
+fn d06_it_has_room_for_so_many() {
+    let mut book = book(10);
+    for key in 0..100 {
+        book.add(report(day(0), &[(key, 1, false)]));
+    }
+    assert_eq!((handed(&book).len(), book.dropped()), (20, 80));
+    book.add(report(day(0), &[(0, 1, false)]));
+    assert_eq!(handed(&book)[0], (0, 2), "who is known is counted on");
+}
+
+/// A quota that is taken out of the configuration and comes back within its period goes on.
+#[test]
+fn d07_reload_takes_it_out_and_back() {
+    let mut book = book(10);
+    book.add(report(day(0), &[(1, 5, false)]));
+    assert!(!book.configure(&settings(&["daily"], 10), now(1)));
+    assert!(!book.configure(&settings(&[], 10), now(1)));
+    assert!(handed(&book).is_empty() && !book.is_needed());
+    assert!(book.configure(&settings(&["daily"], 10), now(2)), "proxies are to be handed it");
+    assert_eq!(handed(&book), [(1, 5)]);
+    book.configure(&settings(&[], 10), now(2));
+    book.configure(&settings(&[], 10), now(14));
+    book.configure(&settings(&["daily"], 10), now(14));
+    assert!(handed(&book).is_empty(), "its day is over");
+}
+
+#[test]
+fn a_restart_goes_on_with_what_was_written() {
+    let folder = Folder::new("restart");
+    let mut book_before = book(1_000);
+    book_before.add(report(day(0), &[(1, 5, false), (u64::MAX, 7, false)]));
+    let mut store = folder.open("boot-a");
+    store.write(&book_before.take_changed(), now(0)).unwrap();
+    assert!(book_before.take_changed().is_empty());
+    book_before.add(report(day(0), &[(1, 1, false)]));
+    let changed = book_before.take_changed();
+    assert_eq!(changed.iter().map(|written| written.rows.len()).sum::<usize>(), 1, "what has changed alone");
+    store.write(&changed, now(1)).unwrap();
+    drop(store);
+    for (boot, hours, known) in [("boot-a", 2, true), ("boot-b", 2, true), ("boot-b", 13, false)] {
+        let loaded = folder.open(boot).load(now(hours)).unwrap();
+        let mut after = book(1_000);
+        assert_ne!(known, after.load(loaded).is_empty());
+        assert_eq!(handed(&after), if known { vec![(1, 6), (u64::MAX, 7)] } else { vec![] }, "{boot} {hours}");
+        assert!(after.take_changed().is_empty(), "what was read is on the disk");
+        assert!(!known || after.name("daily", 1) == "principal=p1");
+    }
+}
+
+/// Rows of a day that is over count in no other, even where they are still in the file.
+#[test]
+fn d07_window_edge_on_disk() {
+    let folder = Folder::new("edge");
+    let mut store = folder.open("boot");
+    let written = |span: Span, is_new: bool, rows: Vec<(u64, u64, Option<Box<str>>)>| Written {
+        name: "daily".to_owned(),
+        counts: COUNTS.to_owned(),
+        span,
+        is_new,
+        rows,
+    };
+    store.write(&[written(day(0), false, vec![(1, 5, None), (2, 6, None)])], now(0)).unwrap();
+    store.write(&[written(day(1), false, vec![(1, 1, None)])], now(13)).unwrap();
+    let loaded = store.load(now(14)).unwrap();
+    assert_eq!((loaded.len(), &loaded[0].rows), (1, &vec![(1, 1, None)]));
+    store.write(&[written(day(1), true, vec![])], now(15)).unwrap();
+    assert_eq!(store.load(now(16)).unwrap()[0].rows.len(), 1);
+}
+
+/// A disk that could be read only after proxies had begun: both counts add up.
+#[test]
+fn what_is_read_late_is_added() {
+    let mut book = book(1_000);
+    book.add(report(day(0), &[(1, 3, false), (2, 4, true)]));
+    let rows = vec![(1, 10, None), (2, 6, None), (3, 1, None)];
+    let loaded = Written { name: "daily".to_owned(), counts: COUNTS.to_owned(), span: day(0), is_new: false, rows };
+    let late = book.load(vec![loaded]);
+    assert_eq!(handed(&book), [(1, 13), (2, 6), (3, 1)]);
+    let told: Vec<_> = late.iter().flat_map(|report| &report.rows).map(|row| (row.key, row.units)).collect();
+    assert_eq!(told, [(1, 10), (2, 2), (3, 1)], "proxies that serve are told what they lack");
+}
+
+#[test]
+fn a_file_that_failed_is_written_whole() {
+    let folder = Folder::new("whole");
+    let mut book = book(1_000);
+    book.add(report(day(0), &[(1, 5, false)]));
+    drop(book.take_changed());
+    book.add(report(day(0), &[(2, 5, false)]));
+    book.rewrite();
+    folder.open("boot").write(&book.take_changed(), now(0)).unwrap();
+    assert_eq!(folder.open("boot").load(now(1)).unwrap()[0].rows.len(), 2);
+}
+
+/// A stop has no next second: all is written, however much it is.
+#[test]
+fn the_last_rows_are_all_that_there_are() {
+    let (mut book, many) = (book(200_000), 150_000_u64);
+    let rows: Vec<_> = (0..many).map(|key| (key, 1, false)).collect();
+    book.add(report(day(0), &rows));
+    let (folder, last) = (Folder::new("last"), book.take_last());
+    let mut store = folder.open("boot");
+    last.iter().for_each(|part| store.write(part, now(0)).unwrap());
+    assert_eq!(folder.open("boot").load(now(1)).unwrap()[0].rows.len(), usize::try_from(many).unwrap());
+    assert!(last.len() > 1 && book.take_last().is_empty());
+}
+
+#[test]
+fn a_damaged_file_is_set_aside() {
+    let folder = Folder::new("damaged");
+    let path = folder.0.join(super::store::FILE);
+    for spoil in
+        [&b"no database, whatever it may have been"[..], b"SQLite format 3\0 and then nothing of the kind at all"]
+    {
+        fs::write(&path, spoil).unwrap();
+        let (_, told) = QuotaStore::open(&folder.0, "boot").unwrap();
+        assert!(told.is_some_and(|told| told.contains("set aside")));
+        for beside in ["-wal", "-shm"] {
+            fs::remove_file(folder.0.join(format!("{}{beside}", super::store::FILE))).unwrap_or_default();
+        }
+    }
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    assert!(QuotaStore::open(&folder.0, "boot").unwrap().1.is_some());
+}

@@ -1,0 +1,182 @@
+//! The thread that writes what was used up of quotas, so that nobody waits for the disk.
+
+use std::{
+    path::PathBuf,
+    sync::mpsc,
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use super::{book::Written, store::QuotaStore};
+use crate::clock::Now;
+
+/// How long a stop waits for the last rows.
+const LAST: Duration = Duration::from_secs(3);
+
+/// Work for the thread.
+pub(crate) enum Job {
+    /// Open the file, and read it if it was never read.
+    Open,
+    /// Write this, in parts, whatever has failed before: there is no next time.
+    Last(Vec<Vec<Written>>),
+    /// Write this.
+    Write(Vec<Written>),
+}
+
+/// What the thread has done.
+pub(crate) struct Worked {
+    /// What the file had, the first time that it could be read.
+    pub(crate) loaded: Option<Vec<Written>>,
+    /// Why it could not be done: nothing was written.
+    pub(crate) trouble: Option<String>,
+    /// What an operator should know: a file was damaged.
+    pub(crate) finding: Option<String>,
+}
+
+/// The way to the thread.
+pub(crate) struct Writer {
+    jobs: mpsc::SyncSender<Job>,
+    thread: JoinHandle<()>,
+}
+
+impl Writer {
+    /// Starts the thread, which calls `done` for each job, and ends once nobody can give it one.
+    ///
+    /// # Errors
+    /// There can be no more threads.
+    pub(crate) fn start(
+        state_dir: PathBuf,
+        boot: String,
+        done: impl Fn(Worked) + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let (jobs, queue) = mpsc::sync_channel(2);
+        let thread = thread::Builder::new().name("quotas".to_owned()).spawn(move || {
+            let mut desk = Desk { state_dir, boot, store: None, is_read: false, failed: Vec::new() };
+            while let Ok(job) = queue.recv() {
+                done(desk.work(job));
+            }
+        })?;
+        Ok(Self { jobs, thread })
+    }
+
+    /// Gives it a job; whether it has taken it.
+    pub(crate) fn ask(&self, job: Job) -> bool {
+        self.jobs.try_send(job).is_ok()
+    }
+
+    /// Has it write the last rows, and waits for that a moment.
+    pub(crate) fn finish(self, last: Vec<Vec<Written>>) {
+        let until = Instant::now() + LAST;
+        let mut job = Some(Job::Last(last));
+        while let Some(waits) = job.take() {
+            match self.jobs.try_send(waits) {
+                Err(mpsc::TrySendError::Full(waits)) if Instant::now() < until => {
+                    thread::sleep(Duration::from_millis(5));
+                    job = Some(waits);
+                }
+                _ => {}
+            }
+        }
+        drop(self.jobs);
+        while !self.thread.is_finished() && Instant::now() < until {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// What the thread keeps.
+struct Desk {
+    state_dir: PathBuf,
+    boot: String,
+    /// `None`: it cannot be used at the moment.
+    store: Option<QuotaStore>,
+    is_read: bool,
+    /// What could not be written last. The guard has all of it written again, if it has the time.
+    failed: Vec<Written>,
+}
+
+impl Desk {
+    fn work(&mut self, job: Job) -> Worked {
+        let mut worked = Worked { loaded: None, trouble: None, finding: None };
+        let done = match job {
+            Job::Open => self.open(&mut worked),
+            Job::Last(parts) => self.write_last(parts, &mut worked),
+            Job::Write(changed) => self.write(changed),
+        };
+        worked.trouble = done.err();
+        worked
+    }
+
+    fn write(&mut self, changed: Vec<Written>) -> Result<(), String> {
+        self.failed = Vec::new();
+        let store = self.store.as_mut().ok_or("it is not open")?;
+        store.write(&changed, Now::read()).map_err(|error| {
+            // A file that turns out to be damaged is set aside when it is opened again.
+            (self.store, self.failed) = (None, changed);
+            error.to_string()
+        })
+    }
+
+    fn write_last(&mut self, parts: Vec<Vec<Written>>, worked: &mut Worked) -> Result<(), String> {
+        let failed = std::mem::take(&mut self.failed);
+        // What was never read may know more than these rows.
+        if self.store.is_none() && self.is_read {
+            self.open(worked)?;
+        }
+        std::iter::once(failed).chain(parts).try_for_each(|part| self.write(part))
+    }
+
+    fn open(&mut self, worked: &mut Worked) -> Result<(), String> {
+        let (store, finding) = QuotaStore::open(&self.state_dir, &self.boot).map_err(|error| error.to_string())?;
+        worked.finding = finding;
+        if !self.is_read {
+            worked.loaded = Some(store.load(Now::read()).map_err(|error| error.to_string())?);
+            self.is_read = true;
+        }
+        self.store = Some(store);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::store::FILE, *};
+    use crate::limit::quota::Span;
+
+    /// What fails just before the gateway stops is written with the last rows: the guard cannot have it written again.
+    #[test]
+    fn what_failed_is_written_at_the_end() {
+        let folder = std::env::temp_dir().join(format!("gateway-quota-writer-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let now = Now::read();
+        let end = i64::try_from(now.unix_millis).unwrap() + 3_600_000;
+        let span = Span { start: end - 86_400_000, end, again: 0, ends: now.monotonic + 3_600 * crate::clock::SECOND };
+        let rows = |rows: &[(u64, u64)]| {
+            let rows = rows.iter().map(|(key, units)| (*key, *units, None)).collect();
+            let (name, counts) = ("daily".to_owned(), "requests".to_owned());
+            vec![Written { name, counts, span, is_new: false, rows }]
+        };
+        let desk = || Desk {
+            state_dir: folder.clone(),
+            boot: "one".to_owned(),
+            store: None,
+            is_read: false,
+            failed: Vec::new(),
+        };
+        let mut writer = desk();
+        assert_eq!(writer.work(Job::Last(vec![rows(&[(9, 9)])])).trouble.as_deref(), Some("it is not open"));
+        assert_eq!(writer.work(Job::Open).trouble, None);
+        assert_eq!(writer.work(Job::Write(rows(&[(1, 1), (2, 1)]))).trouble, None);
+        let other = rusqlite::Connection::open(folder.join(FILE)).unwrap();
+        let full = "CREATE TRIGGER full BEFORE INSERT ON used BEGIN SELECT RAISE(ABORT, 'full'); END";
+        other.execute_batch(full).unwrap();
+        assert!(writer.work(Job::Write(rows(&[(1, 2), (3, 2)]))).trouble.unwrap().contains("full"));
+        other.execute_batch("DROP TRIGGER full").unwrap();
+        assert_eq!(writer.work(Job::Last(vec![rows(&[(1, 3)]), rows(&[(4, 3)])])).trouble, None);
+        let mut loaded = desk().work(Job::Open).loaded.unwrap().remove(0).rows;
+        loaded.sort_unstable();
+        let loaded: Vec<_> = loaded.into_iter().map(|(key, units, _)| (key, units)).collect();
+        assert_eq!(loaded, [(1, 3), (2, 1), (3, 2), (4, 3)]);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}

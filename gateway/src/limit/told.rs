@@ -1,0 +1,50 @@
+//! Which limit or quota a client is told of: the one that leaves the least.
+
+/// What the client is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// The limit or quota that leaves the least, in `RateLimit`.
+    pub(super) least: Option<Left>,
+    /// The quota that leaves the least, in headers of its own.
+    pub(super) quota: Option<Left>,
+}
+
+/// What one of them leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Left {
+    pub(super) limit: usize,
+    pub(super) allowed: usize,
+    pub(super) left: u64,
+    /// In how many seconds more is left; `None`: once another request is over.
+    pub(super) reset: Option<u64>,
+}
+
+impl Told {
+    /// One that lets the request through. `in_general`: it is told in `RateLimit`; `as_quota`: in headers of its own.
+    pub(super) fn admitted(&mut self, left: Left, in_general: bool, as_quota: bool) {
+        let is_less = |known: &Option<Left>| known.is_none_or(|known| left.left < known.left);
+        if in_general && is_less(&self.least) {
+            self.least = Some(left);
+        }
+        if as_quota && is_less(&self.quota) {
+            self.quota = Some(left);
+        }
+    }
+
+    /// One that refuses the request, and makes it wait longest so far.
+    pub(super) fn refused(&mut self, left: Left, in_general: bool, as_quota: bool) {
+        self.least = in_general.then_some(left);
+        if as_quota {
+            self.quota = Some(left);
+        }
+    }
+
+    const fn is_nothing(&self) -> bool {
+        self.least.is_none() && self.quota.is_none()
+    }
+
+    /// The same, if it is anything.
+    pub(super) fn any(self) -> Option<Self> {
+        (!self.is_nothing()).then_some(self)
+    }
+}

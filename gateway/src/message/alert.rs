@@ -1,0 +1,210 @@
+//! Alerts, between the guard and the observer: the receivers with what their files hold, what operators ask, and what the
+//! observer says to that.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    diagnostic::Diagnostic,
+    file::NamedFile,
+    outbound::Server,
+    settings::alert::{Dial, Kind, SecretUrl, Settings},
+    url::Url,
+};
+
+/// The longest answer of the observer, in bytes.
+pub const LONGEST_REPORT: usize = 48 * 1_024;
+
+/// What an operator asks of the observer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Question {
+    /// What is not usual. It is answered with [`Anomalies`](super::anomalies::Anomalies).
+    Anomalies,
+    /// What alerts, silences and receivers there are.
+    List,
+    /// Silence alerts.
+    Silence(NewSilence),
+    /// Send a test notification.
+    Test {
+        /// To whom; `None`: to everybody.
+        receiver: Option<String>,
+        /// Who asks.
+        by: String,
+    },
+    /// End a silence.
+    Unsilence {
+        /// Its number.
+        number: u64,
+    },
+}
+
+/// A silence that somebody asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewSilence {
+    /// Which labels alerts have; the name of the alert is `alertname`. Patterns as in `alert.where`.
+    pub labels: Vec<(String, String)>,
+    /// For how many seconds.
+    pub seconds: u64,
+    /// Why.
+    pub reason: String,
+    /// Who asks.
+    pub by: String,
+}
+
+/// What the observer says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Said {
+    /// It is done: in words, and the number of what was made.
+    Done(String, u64),
+    /// It is not done: a word, and why.
+    Refused(String, String),
+    /// The [`Report`] or the [`Anomalies`](super::anomalies::Anomalies), as JSON.
+    Report(Vec<u8>),
+}
+
+/// What there is: the text of [`Said::Report`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Those that fire first, the worst first.
+    #[serde(default)]
+    pub alerts: Vec<AlertShown>,
+    /// How many there are besides.
+    #[serde(default)]
+    pub more: u64,
+    /// The newest first.
+    #[serde(default)]
+    pub silences: Vec<SilenceShown>,
+    /// In the order of their names.
+    #[serde(default)]
+    pub receivers: Vec<ReceiverShown>,
+    /// How many rules there are.
+    #[serde(default)]
+    pub rules: u64,
+}
+
+/// An alert.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlertShown {
+    /// Its name.
+    pub name: String,
+    /// `pending`, `firing` or `silenced`.
+    pub state: String,
+    /// `info`, `warning` or `critical`.
+    pub severity: String,
+    /// RFC 3339, UTC.
+    pub since: String,
+    /// What it says.
+    pub summary: String,
+    /// All labels.
+    pub labels: BTreeMap<String, String>,
+    /// Where it is written what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runbook: Option<String>,
+    /// What receivers know it by.
+    pub fingerprint: String,
+}
+
+/// A silence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SilenceShown {
+    /// Its number.
+    pub id: u64,
+    /// What alerts must match.
+    pub labels: BTreeMap<String, String>,
+    /// RFC 3339, UTC.
+    pub until: String,
+    /// Why.
+    pub reason: String,
+    /// Whose it is.
+    pub by: String,
+}
+
+/// A receiver.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceiverShown {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub kind: String,
+    /// How many groups of alerts wait that are due.
+    #[serde(default)]
+    pub waiting: u64,
+    /// How often it failed in a row.
+    #[serde(default)]
+    pub failures: u32,
+    /// Why the last notification or the test failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// Whether a test arrived; absent: there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tested: Option<bool>,
+}
+
+/// The settings with what the files of receivers hold, once it is known that they can be used.
+///
+/// # Errors
+/// A file that is not what it should be.
+pub(super) fn complete(settings: &Settings) -> Result<Settings, Diagnostic> {
+    let mut settings = settings.clone();
+    for receiver in &mut settings.receivers {
+        let table = format!("receiver.{}", receiver.name);
+        let dial = receiver.dial.clone();
+        match &mut receiver.kind {
+            Kind::Alertmanager { url, token } => {
+                address(url, &dial, &table)?;
+                token.as_ref().map_or(Ok(()), |token| word(token, "token_file", &table))?;
+            }
+            Kind::Email(mail) => mail.password.as_ref().map_or(Ok(()), |file| word(file, "password_file", &table))?,
+            Kind::Opsgenie { url, key } | Kind::PagerDuty { url, key } => {
+                address(url, &dial, &table)?;
+                word(key, "key_file", &table)?;
+            }
+            Kind::Slack { url } | Kind::Teams { url } => address(url, &dial, &table)?,
+            Kind::Syslog(_) => continue,
+            Kind::Webhook { url, secret, token } => {
+                address(url, &dial, &table)?;
+                secret.as_ref().map_or(Ok(()), |file| word(file, "secret_file", &table))?;
+                token.as_ref().map_or(Ok(()), |token| word(token, "token_file", &table))?;
+            }
+        }
+        if dial.ca.path.as_os_str().is_empty() {
+            continue;
+        }
+        Server::new(&dial.server()).map_err(|faults| {
+            let fault = faults.into_iter().next();
+            fault.unwrap_or_else(|| Diagnostic::new("ca", "cannot be used")).under(&table)
+        })?;
+    }
+    Ok(settings)
+}
+
+/// The one word that a file holds.
+#[must_use]
+pub fn secret(file: &NamedFile) -> &[u8] {
+    file.bytes.trim_ascii()
+}
+
+fn word(file: &NamedFile, key: &str, table: &str) -> Result<(), Diagnostic> {
+    let held = secret(file);
+    if !held.is_empty() && held.len() <= 4_096 && held.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ') {
+        return Ok(());
+    }
+    let wrong = Diagnostic::new(key, format!("{} does not hold one line of printable characters", file.path.display()));
+    Err(wrong.hint("write the secret in one line").under(table))
+}
+
+/// The URL that a file holds, which is not told.
+fn address(url: &mut SecretUrl, dial: &Dial, table: &str) -> Result<(), Diagnostic> {
+    let Some(file) = &url.file else { return Ok(()) };
+    let path = file.path.display();
+    let wrong = |what: &str| Diagnostic::new("url_file", format!("what {path} holds {what}")).under(table);
+    let text = std::str::from_utf8(secret(file)).map_err(|_binary| wrong("is no text"))?;
+    let read = Url::parse(text).map_err(wrong)?;
+    let is_here = read.host() == "localhost" || read.address().is_some_and(|address: IpAddr| address.is_loopback());
+    if !(read.is_https() || is_here && dial.allow_http) {
+        return Err(wrong("is a URL of http").hint("write https://, or on this host `allow_http = true`"));
+    }
+    url.text = text.to_owned();
+    Ok(())
+}

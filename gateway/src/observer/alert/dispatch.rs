@@ -1,0 +1,308 @@
+//! What is to be sent to whom, and when: alerts in groups, each receiver at its own pace, again after a failure.
+//!
+//! What waits is the state of each group and not a list of messages: a receiver that was away for an hour is told once
+//! how things are and what has ended meanwhile. *Invariant:* there is one notification on its way to a receiver at a time,
+//! and a receiver that hangs keeps no other one waiting.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+pub(super) use outcome::Outcome;
+pub(super) use pace::Pace;
+
+use super::{
+    silence::{Silences, matches},
+    tracker::{Alert, Change},
+};
+use crate::{
+    clock::Now,
+    settings::alert::{Kind, Receiver},
+};
+
+mod outcome;
+mod pace;
+
+/// The most groups of one receiver.
+const MAX_GROUPS: usize = 500;
+
+/// The most alerts of one group.
+const MAX_ENTRIES: usize = 500;
+
+/// The most alerts that one notification names.
+pub(super) const MAX_TOLD: usize = 50;
+
+/// What is sent at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Notification {
+    /// The values by which its alerts are grouped.
+    pub(super) group: GroupKey,
+    /// Alerts that go on.
+    pub(super) firing: Vec<Alert>,
+    /// Alerts that have ended since the last notification.
+    pub(super) ended: Vec<Alert>,
+}
+
+/// The labels by which a receiver groups, with their values.
+pub(super) type GroupKey = Vec<(String, String)>;
+
+/// An alert in a group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Entry {
+    alert: Alert,
+    /// When it began or ended, as far as that is not told yet.
+    changed: u64,
+    /// Whether the receiver knows that it has begun.
+    is_told: bool,
+    /// Whether a try to tell of it has failed: then its end is told in any case.
+    is_tried: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Group {
+    entries: BTreeMap<String, Entry>,
+    /// When the receiver took a notification last: milliseconds since 1970.
+    sent: Option<u64>,
+    /// How many tries in a row have failed.
+    #[serde(default)]
+    tries: u32,
+}
+
+/// One receiver.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Outbox {
+    /// A list, as JSON has no keys but texts.
+    groups: Vec<(GroupKey, Group)>,
+    #[serde(default)]
+    pub(super) pace: Pace,
+    /// Is on its way: the alerts that it tells of, by fingerprint, and whether they have ended.
+    #[serde(skip)]
+    on_its_way: Option<(GroupKey, Vec<(String, bool)>)>,
+    /// How many alerts there was no room for.
+    #[serde(skip)]
+    pub(super) dropped: u64,
+}
+
+impl Outbox {
+    /// Takes what has changed, if it is for this receiver. An alert that goes on may be told as often as one likes: after
+    /// a reload it may be in another group, or no longer be for this receiver.
+    pub(super) fn take(&mut self, receiver: &Receiver, change: &Change, now: Now) {
+        let (Change::Began(alert) | Change::Ended(alert)) = change;
+        let key = group_key(receiver, alert);
+        let at = self.find(&key, &alert.fingerprint);
+        match (change, at) {
+            // What nobody knows to have begun needs no end.
+            (Change::Ended(_), None) => {}
+            (Change::Ended(_), Some(at)) => self.end(at, alert, receiver.resolved, now),
+            (Change::Began(_), None) if !is_for(receiver, alert) => {}
+            (Change::Began(_), None) => self.begin(key, alert, now),
+            (Change::Began(_), Some(at)) if !is_for(receiver, alert) => self.end(at, alert, receiver.resolved, now),
+            (Change::Began(_), Some(at)) => {
+                self.go_on(at, receiver, alert, now);
+                self.move_to(at, key, &alert.fingerprint);
+            }
+        }
+        self.groups.retain(|(_, group)| !group.entries.is_empty());
+    }
+
+    /// In which group an alert is: mostly in the one of this key.
+    fn find(&self, key: &GroupKey, fingerprint: &str) -> Option<usize> {
+        let own = self.groups.iter().position(|(known, _)| known == key);
+        let has = |at: &usize| self.groups.get(*at).is_some_and(|(_, group)| group.entries.contains_key(fingerprint));
+        own.filter(has).or_else(|| (0..self.groups.len()).find(has))
+    }
+
+    /// The group of this key that has room for one more, if there may be one.
+    fn room(&mut self, key: GroupKey) -> Option<&mut Group> {
+        let at = match self.groups.iter().position(|(known, _)| *known == key) {
+            Some(at) => at,
+            None if self.groups.len() >= MAX_GROUPS => return None,
+            None => {
+                self.groups.push((key, Group::default()));
+                self.groups.len() - 1
+            }
+        };
+        let (_, group) = self.groups.get_mut(at)?;
+        (group.entries.len() < MAX_ENTRIES).then_some(group)
+    }
+
+    fn begin(&mut self, key: GroupKey, alert: &Alert, now: Now) {
+        match self.room(key) {
+            None => self.dropped = self.dropped.saturating_add(1),
+            Some(group) => {
+                let (alert, changed) = (alert.clone(), now.unix_millis);
+                let entry = Entry { alert, changed, is_told: false, is_tried: false };
+                group.entries.insert(entry.alert.fingerprint.clone(), entry);
+            }
+        }
+    }
+
+    /// It is known: it goes on, as far as the receiver knows, even if it has ended and begun again meanwhile.
+    fn go_on(&mut self, at: usize, receiver: &Receiver, alert: &Alert, now: Now) {
+        let Some((_, group)) = self.groups.get_mut(at) else { return };
+        let Some(entry) = group.entries.get_mut(&alert.fingerprint) else { return };
+        let began = entry.alert.began;
+        let old = std::mem::replace(&mut entry.alert, Alert { began, ..alert.clone() });
+        if old.severity == alert.severity {
+            return;
+        }
+        // It is worse than was told, or not so bad: that is news.
+        entry.changed = now.unix_millis;
+        let is_known = entry.is_told && receiver.resolved || entry.is_tried;
+        (entry.is_told, entry.is_tried) = (false, is_known);
+        // Alertmanager takes it for another alert, as it knows alerts by all their labels.
+        if is_known && matches!(receiver.kind, Kind::Alertmanager { .. }) {
+            let key = format!("{}-{}", old.fingerprint, old.severity.name());
+            let alert = Alert { fingerprint: key.clone(), ended: Some(now.unix_millis), ..old };
+            let entry = Entry { alert, changed: now.unix_millis, is_told: true, is_tried: true };
+            group.entries.insert(key, entry);
+        }
+    }
+
+    /// Puts an alert into the group of this key, if there is room. The receiver was told when its group was.
+    fn move_to(&mut self, at: usize, key: GroupKey, fingerprint: &str) {
+        let Some((old, group)) = self.groups.get_mut(at).filter(|(old, _)| *old != key) else { return };
+        let (old, sent) = (old.clone(), group.sent);
+        let Some(entry) = group.entries.remove(fingerprint) else { return };
+        let to = if self.room(key.clone()).is_some() { key } else { old };
+        let Some((_, group)) = self.groups.iter_mut().find(|(known, _)| *known == to) else { return };
+        group.sent = group.sent.max(sent);
+        group.entries.insert(fingerprint.to_owned(), entry);
+    }
+
+    /// It has ended, or it is no longer for this receiver, which is told so if it knows of it.
+    fn end(&mut self, at: usize, alert: &Alert, tells_ends: bool, now: Now) {
+        let is_this = |(fingerprint, _): &(String, bool)| *fingerprint == alert.fingerprint;
+        let is_on_its_way = self.on_its_way.as_ref().is_some_and(|(_, told)| told.iter().any(is_this));
+        let Some((_, group)) = self.groups.get_mut(at) else { return };
+        let Some(entry) = group.entries.get_mut(&alert.fingerprint).filter(|entry| entry.alert.ended.is_none()) else {
+            return;
+        };
+        if entry.is_told && tells_ends || entry.is_tried || is_on_its_way {
+            entry.alert.ended = Some(alert.ended.unwrap_or(now.unix_millis));
+            entry.changed = now.unix_millis;
+        } else {
+            group.entries.remove(&alert.fingerprint);
+        }
+    }
+
+    /// The next notification that is due, if there is none on its way.
+    pub(super) fn next(&mut self, receiver: &Receiver, silences: &Silences, now: Now) -> Option<Notification> {
+        if self.on_its_way.is_some() || !self.pace.is_ready(now) {
+            return None;
+        }
+        let due = self.groups.iter().filter_map(|(key, group)| Some((group.due(receiver, silences, now)?, group, key)));
+        // What fails again and again comes last: it may be that it alone is what the receiver cannot take.
+        let due = due.filter(|(due, ..)| *due <= now.unix_millis).map(|(due, group, key)| (group.tries, due, key));
+        let (_, _, key) = due.min()?;
+        let key = key.clone();
+        if !self.pace.spend(receiver.max_per_hour, now) {
+            return None;
+        }
+        let (_, group) = self.groups.iter().find(|(known, _)| *known == key)?;
+        let mut notification = Notification { group: key.clone(), firing: Vec::new(), ended: Vec::new() };
+        let heard = group.entries.values().filter(|entry| !silences.cover(&entry.alert, now.unix_millis));
+        // What is new comes first, and what has no place waits for the next one.
+        let mut heard: Vec<&Entry> = heard.collect();
+        heard.sort_by_key(|entry| (!entry.has_news(), entry.alert.began));
+        // Alertmanager forgets what it is not told again.
+        let most = if matches!(receiver.kind, Kind::Alertmanager { .. }) { MAX_ENTRIES } else { MAX_TOLD };
+        for entry in heard.into_iter().take(most) {
+            let list = if entry.alert.ended.is_some() { &mut notification.ended } else { &mut notification.firing };
+            list.push(entry.alert.clone());
+        }
+        let told = notification.firing.iter().chain(&notification.ended);
+        let told = told.map(|alert| (alert.fingerprint.clone(), alert.ended.is_some())).collect();
+        self.on_its_way = Some((key, told));
+        Some(notification)
+    }
+
+    /// What became of the notification that was on its way. `tells_ends`: the receiver wants to know what has ended.
+    pub(super) fn done(&mut self, outcome: &Outcome, tells_ends: bool, now: Now) {
+        let Some((key, told)) = self.on_its_way.take() else { return };
+        self.pace.done(outcome, now);
+        let mut touched = BTreeSet::from([key.clone()]);
+        for (fingerprint, is_end) in &told {
+            // A reload may have put it into another group meanwhile.
+            let Some(at) = self.find(&key, fingerprint) else { continue };
+            let Some((known, group)) = self.groups.get_mut(at) else { continue };
+            if *known != key {
+                touched.insert(known.clone());
+            }
+            let Some(entry) = group.entries.get_mut(fingerprint) else { continue };
+            match outcome {
+                Outcome::Failed { .. } => entry.is_tried = true,
+                // Whatever the receiver does not want it is not told again before it is due again.
+                Outcome::Refused(_) | Outcome::Sent if *is_end => {
+                    // It may have begun again meanwhile.
+                    match entry.alert.ended {
+                        Some(_) => drop(group.entries.remove(fingerprint)),
+                        None => (entry.is_told, entry.is_tried) = (false, false),
+                    }
+                }
+                // It has ended meanwhile, and nobody is told of that.
+                Outcome::Refused(_) | Outcome::Sent if entry.alert.ended.is_some() && !tells_ends => {
+                    drop(group.entries.remove(fingerprint));
+                }
+                Outcome::Refused(_) | Outcome::Sent => (entry.is_told, entry.is_tried) = (true, false),
+            }
+        }
+        for (_, group) in self.groups.iter_mut().filter(|(known, _)| touched.contains(known)) {
+            group.done(outcome, now);
+        }
+        self.groups.retain(|(_, group)| !group.entries.is_empty());
+    }
+
+    /// How many groups wait that are due.
+    pub(super) fn waiting(&self, receiver: &Receiver, silences: &Silences, now: Now) -> usize {
+        let due = |group: &Group| group.due(receiver, silences, now).is_some_and(|due| due <= now.unix_millis);
+        self.groups.iter().filter(|(_, group)| due(group)).count()
+    }
+}
+
+impl Entry {
+    fn has_news(&self) -> bool {
+        !self.is_told || self.alert.ended.is_some()
+    }
+}
+
+impl Group {
+    /// A notification of it was sent, or could not be.
+    fn done(&mut self, outcome: &Outcome, now: Now) {
+        if matches!(outcome, Outcome::Failed { .. }) {
+            self.tries = self.tries.saturating_add(1);
+        } else {
+            (self.sent, self.tries) = (Some(now.unix_millis), 0);
+        }
+    }
+
+    /// When the next notification is due. `None`: there is nothing to be told.
+    fn due(&self, receiver: &Receiver, silences: &Silences, now: Now) -> Option<u64> {
+        let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let heard = || self.entries.values().filter(|entry| !silences.cover(&entry.alert, now.unix_millis));
+        let news = heard().filter(|entry| entry.has_news()).map(|entry| entry.changed).min();
+        if let Some(changed) = news {
+            let first = changed.saturating_add(millis(receiver.group_wait));
+            let next = self.sent.map_or(0, |sent| sent.saturating_add(millis(receiver.group_interval)));
+            return Some(first.max(next));
+        }
+        let sent = self.sent.filter(|_| !receiver.repeat.is_zero())?;
+        heard().next().map(|_| sent.saturating_add(millis(receiver.repeat)))
+    }
+}
+
+/// The group that an alert belongs to.
+fn group_key(receiver: &Receiver, alert: &Alert) -> GroupKey {
+    let value = |label: &String| alert.labels.get(label).cloned().unwrap_or_default();
+    receiver.group_by.iter().map(|label| (label.clone(), value(label))).collect()
+}
+
+/// Whether a receiver is told of an alert at all.
+fn is_for(receiver: &Receiver, alert: &Alert) -> bool {
+    // Nobody learns by a receiver that this receiver fails.
+    let is_about_it = alert.name() == "alert_receiver_failing" && alert.labels.get("receiver") == Some(&receiver.name);
+    alert.severity >= receiver.severity && matches(&receiver.filter, alert) && !is_about_it
+}
+
+#[cfg(test)]
+pub(super) mod tests;

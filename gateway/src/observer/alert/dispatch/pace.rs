@@ -1,0 +1,67 @@
+//! How often a receiver is written to: not more than so many times an hour, and after a failure later and later.
+
+use serde::{Deserialize, Serialize};
+
+use super::outcome::Outcome;
+use crate::clock::Now;
+
+/// The first pause after a failure, in milliseconds. Each further one is twice as long.
+const FIRST: u64 = 1_000;
+
+/// The longest pause after a failure.
+const LONGEST: u64 = 300_000;
+
+/// The longest time that a receiver may ask for.
+const LONGEST_ASKED: u64 = 3_600_000;
+
+const HOUR: u64 = 3_600_000;
+
+/// The pace of one receiver.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::observer::alert) struct Pace {
+    /// Failures in a row.
+    pub(in crate::observer::alert) failures: u32,
+    /// Why the last one failed.
+    pub(in crate::observer::alert) why: Option<String>,
+    /// Nothing is sent before that: milliseconds since 1970.
+    not_before: u64,
+    /// When the budget of an hour is whole again (GCRA).
+    whole_at: u64,
+}
+
+impl Pace {
+    /// Whether something may be sent as far as failures are concerned.
+    pub(super) fn is_ready(&self, now: Now) -> bool {
+        // A clock that was set back keeps nobody silent for longer than a pause.
+        now.unix_millis >= self.not_before || self.not_before - now.unix_millis > LONGEST_ASKED
+    }
+
+    /// Takes one notification of the budget; whether there was one.
+    pub(super) fn spend(&mut self, per_hour: u32, now: Now) -> bool {
+        let each = HOUR / u64::from(per_hour.max(1));
+        let whole_at = self.whole_at.max(now.unix_millis).min(now.unix_millis.saturating_add(HOUR));
+        if whole_at.saturating_add(each) > now.unix_millis.saturating_add(HOUR) {
+            return false;
+        }
+        self.whole_at = whole_at.saturating_add(each);
+        true
+    }
+
+    /// Something was sent, or could not be.
+    pub(super) fn done(&mut self, outcome: &Outcome, now: Now) {
+        match outcome {
+            Outcome::Failed { why, wait } => {
+                let pause =
+                    FIRST.saturating_mul(1 << self.failures.min(16)).min(LONGEST).max((*wait).min(LONGEST_ASKED));
+                self.failures = self.failures.saturating_add(1);
+                self.not_before = now.unix_millis.saturating_add(pause);
+                self.why = Some(why.clone());
+            }
+            Outcome::Refused(why) => {
+                self.failures = self.failures.saturating_add(1);
+                self.why = Some(why.clone());
+            }
+            Outcome::Sent => *self = Self { whole_at: self.whole_at, ..Self::default() },
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Sends notifications: what each kind of receiver is written, and what its answer means.
+//!
+//! *Invariant:* no secret and no URL that may be one is in what is said of a failure; a redirect is not followed, as it
+//! would show the secret to whom nobody has named.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use tokio::time::timeout;
+
+use sending::Post;
+pub(super) use sending::{Sender, Sending};
+
+use super::dispatch::Outcome;
+use crate::{
+    message::alert::secret,
+    outbound::{
+        Server,
+        client::{Answer, Client, FailureKind, Question},
+    },
+    settings::alert::{Kind, Receiver, SecretUrl},
+    url::Url,
+};
+
+mod alertmanager;
+mod chat;
+mod incident;
+mod mail;
+mod sending;
+mod syslog;
+mod webhook;
+mod words;
+
+/// The longest answer that is read.
+const LONGEST_ANSWER: usize = 16 * 1_024;
+
+/// A receiver that can be written to.
+pub(super) struct Target {
+    pub(super) settings: Receiver,
+    /// `None`: it is not written to by TCP, or by a connection of its own kind.
+    server: Option<Server>,
+}
+
+impl Target {
+    pub(super) fn new(settings: &Receiver) -> Self {
+        let server = match settings.kind {
+            Kind::Syslog(_) => None,
+            _ => Server::new(&settings.dial.server())
+                .map_err(|faults| {
+                    tracing::error!(
+                        receiver = settings.name,
+                        ?faults,
+                        "the receiver cannot be used: nothing is sent to it"
+                    );
+                })
+                .ok(),
+        };
+        Self { settings: settings.clone(), server }
+    }
+
+    /// Sends something, and says what became of it.
+    pub(super) async fn send(&self, client: &Client, sending: &Sending, sender: Sender<'_>) -> Outcome {
+        let time = self.settings.dial.timeout;
+        let late = Outcome::Failed { why: format!("no answer within {} s", time.as_secs_f64()), wait: 0 };
+        match &self.settings.kind {
+            Kind::Email(settings) => {
+                let Some(server) = &self.server else { return unusable() };
+                timeout(time, mail::send(client, server, settings, sending, sender)).await.unwrap_or(late)
+            }
+            Kind::Syslog(server) => {
+                let ca = &self.settings.dial.ca;
+                timeout(time, syslog::send(server, ca, sending, sender)).await.unwrap_or(late)
+            }
+            _ => match self.posts(sending, sender) {
+                Some(posts) => self.post(client, posts).await,
+                None => unusable(),
+            },
+        }
+    }
+
+    /// The requests of something; `None`: the URL is none.
+    fn posts(&self, sending: &Sending, sender: Sender<'_>) -> Option<Vec<Post>> {
+        let read = |url: &SecretUrl| Url::parse(&url.text).ok();
+        Some(match &self.settings.kind {
+            Kind::Alertmanager { url, token } => {
+                let url = read(url)?;
+                let url = url.with_path(&format!("{}/api/v2/alerts", url.path().trim_end_matches('/')));
+                let body = alertmanager::body(sending, sender, &self.settings);
+                vec![Post { url, headers: bearer(token.as_ref().map(secret)), body }]
+            }
+            Kind::Opsgenie { url, key } => incident::opsgenie(&read(url)?, secret(key), sending),
+            Kind::PagerDuty { url, key } => incident::pagerduty(&read(url)?, secret(key), sending),
+            Kind::Slack { url } => {
+                vec![Post { url: read(url)?, headers: Vec::new(), body: chat::slack(sending, sender) }]
+            }
+            Kind::Teams { url } => {
+                vec![Post { url: read(url)?, headers: Vec::new(), body: chat::teams(sending, sender) }]
+            }
+            Kind::Webhook { url, secret: key, token } => {
+                let body = webhook::body(&self.settings.name, sending, sender);
+                let mut headers = bearer(token.as_ref().map(secret));
+                headers.extend(webhook::signed(key.as_ref().map(secret), &body, sender));
+                vec![Post { url: read(url)?, headers, body }]
+            }
+            Kind::Email(_) | Kind::Syslog(_) => Vec::new(),
+        })
+    }
+
+    /// Sends one request after the other. What failed is sent again with all of them: receivers know what they have.
+    async fn post(&self, client: &Client, posts: Vec<Post>) -> Outcome {
+        let Some(server) = &self.server else { return unusable() };
+        let mut refused = None;
+        for post in posts {
+            let Ok(headers) = headers(&post) else { return unusable() };
+            let body = Bytes::from(post.body.to_string());
+            let question = Question { method: Method::POST, url: post.url, headers, body, most: LONGEST_ANSWER };
+            match client.ask(server, question).await {
+                Ok(answer) => match outcome(&answer) {
+                    Outcome::Sent => {}
+                    Outcome::Refused(why) => refused = Some(why),
+                    failed @ Outcome::Failed { .. } => return failed,
+                },
+                // It has been taken: the answer is of no interest.
+                Err(failure) if matches!(failure.kind, FailureKind::TooLarge | FailureKind::Content) => {}
+                Err(failure) => return Outcome::Failed { why: words::without_urls(&failure.why), wait: 0 },
+            }
+        }
+        refused.map_or(Outcome::Sent, Outcome::Refused)
+    }
+}
+
+fn unusable() -> Outcome {
+    Outcome::Failed { why: "it cannot be used with these settings".to_owned(), wait: 0 }
+}
+
+fn bearer(token: Option<&[u8]>) -> Vec<(&'static str, String)> {
+    let token = token.map(|token| ("authorization", format!("Bearer {}", String::from_utf8_lossy(token))));
+    token.into_iter().collect()
+}
+
+fn headers(post: &Post) -> Result<HeaderMap, http::Error> {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    for (name, value) in &post.headers {
+        let mut value = HeaderValue::try_from(value)?;
+        value.set_sensitive(true);
+        headers.insert(HeaderName::from_static(name), value);
+    }
+    Ok(headers)
+}
+
+/// What an answer means. Whatever somebody can put right is tried again: a wrong key, a receiver that has moved.
+fn outcome(answer: &Answer) -> Outcome {
+    let why = || format!("it answers {}", answer.status);
+    match answer.status {
+        status if status.is_success() => Outcome::Sent,
+        StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY => {
+            Outcome::Refused(why())
+        }
+        _ => Outcome::Failed { why: why(), wait: retry_after(&answer.headers) },
+    }
+}
+
+/// How long a receiver wants to be left alone, in milliseconds: seconds or a date (RFC 9110 10.2.3).
+fn retry_after(headers: &HeaderMap) -> u64 {
+    let text = headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()).unwrap_or_default().trim();
+    if let Ok(seconds) = text.parse::<u64>() {
+        return seconds.saturating_mul(1_000);
+    }
+    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text);
+    let left = date.ok().map(|date| date.duration_since(jiff::Timestamp::now()));
+    left.and_then(|left| u64::try_from(left.as_millis()).ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests;

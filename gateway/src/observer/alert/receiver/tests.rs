@@ -1,0 +1,130 @@
+//! What receivers are written, and what their answers mean.
+
+use std::collections::BTreeMap;
+
+use http::HeaderMap;
+
+use super::*;
+use crate::{
+    clock::Now,
+    observer::alert::{
+        dispatch::{Notification, tests::receiver},
+        tracker::Alert,
+    },
+    settings::alert::Severity,
+};
+
+fn sender() -> Sender<'static> {
+    Sender { instance: "edge1", now: Now { monotonic: 5, unix_millis: 1_700_000_000_000 } }
+}
+
+fn alert(ended: Option<u64>) -> Alert {
+    let labels = [("alertname", "down"), ("severity", "critical"), ("instance", "edge1"), ("server", "<!here>")];
+    Alert {
+        fingerprint: "0123456789abcdef".to_owned(),
+        severity: Severity::Critical,
+        labels: labels.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect::<BTreeMap<_, _>>(),
+        summary: "the server <!here> is down".to_owned(),
+        runbook: Some("https://wiki.example/down".to_owned()),
+        began: 1_699_999_999_000,
+        ended,
+    }
+}
+
+fn both() -> Sending {
+    let group = vec![("alertname".to_owned(), "down".to_owned())];
+    Sending::Alerts(Notification { group, firing: vec![alert(None)], ended: vec![alert(Some(1_700_000_000_000))] })
+}
+
+#[test]
+fn chats_call_nobody() {
+    let slack = chat::slack(&both(), sender());
+    let text = slack["text"].as_str().unwrap();
+    assert!(text.starts_with("*edge1: critical down and 1 more*\n"), "{text}");
+    assert!(text.contains("&lt;!here&gt;") && !text.contains('<'), "{text}");
+    let teams = chat::teams(&both(), sender());
+    let card = &teams["attachments"][0]["content"];
+    assert_eq!((card["type"].as_str(), card["body"].as_array().unwrap().len()), (Some("AdaptiveCard"), 3));
+}
+
+#[test]
+fn incidents_are_known_by_their_fingerprint() {
+    let url = Url::parse("https://events.example/base/").unwrap();
+    let posts = incident::pagerduty(&url, b"key", &both());
+    let [begin, end] = posts.as_slice() else { panic!("{posts:?}") };
+    assert_eq!(begin.url.path(), "/base/v2/enqueue");
+    assert_eq!(
+        (begin.body["event_action"].as_str(), end.body["event_action"].as_str()),
+        (Some("trigger"), Some("resolve"))
+    );
+    assert_eq!(begin.body["dedup_key"], end.body["dedup_key"]);
+    assert_eq!(begin.body["payload"]["severity"], "critical");
+    assert_eq!(begin.body["links"][0]["href"], "https://wiki.example/down");
+    let posts = incident::opsgenie(&url, b"key", &both());
+    let [begin, end] = posts.as_slice() else { panic!("{posts:?}") };
+    assert_eq!(begin.headers, [("authorization", "GenieKey key".to_owned())]);
+    assert_eq!((begin.url.path(), begin.body["priority"].as_str()), ("/base/v2/alerts", Some("P1")));
+    assert_eq!(end.url.path(), "/base/v2/alerts/0123456789abcdef/close?identifierType=alias");
+}
+
+#[test]
+fn webhooks_are_signed_as_the_standard_says() {
+    // The example of the specification's libraries.
+    let body = serde_json::json!({ "test": 2_432_232_314_u64 });
+    let signed = webhook::signed(Some(b"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), &body, sender());
+    let [(_, id), (_, timestamp), (_, signature)] = signed.as_slice() else { panic!("{signed:?}") };
+    let key = data_encoding::BASE64.decode(b"MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &key);
+    let sent = data_encoding::BASE64.decode(signature.strip_prefix("v1,").unwrap().as_bytes()).unwrap();
+    let text = format!("{id}.{timestamp}.{{\"test\":2432232314}}");
+    aws_lc_rs::hmac::verify(&key, text.as_bytes(), &sent).unwrap();
+    assert_eq!(webhook::signed(None, &body, sender()).len(), 2);
+}
+
+#[test]
+fn alertmanager_is_told_until_when() {
+    let seconds = std::time::Duration::from_secs;
+    let receiver = Receiver { repeat: seconds(60), ..receiver() };
+    let body = alertmanager::body(&both(), sender(), &receiver);
+    assert_eq!(body[0]["startsAt"], "2023-11-14T22:13:19.000Z");
+    assert_eq!(body[0]["endsAt"], "2023-11-14T22:17:20.000Z");
+    assert_eq!(body[1]["endsAt"], "2023-11-14T22:13:20.000Z");
+    assert_eq!(body[0]["annotations"]["runbook_url"], "https://wiki.example/down");
+    // Each lasts until after it is told the next time, whatever comes more often or less.
+    let until = |sending: &Sending, repeat, heartbeat| {
+        let receiver = Receiver { repeat: seconds(repeat), heartbeat: Some(seconds(heartbeat)), ..receiver.clone() };
+        alertmanager::body(sending, sender(), &receiver)[0]["endsAt"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(until(&both(), 3_600, 10), "2023-11-15T02:13:20.000Z");
+    assert_eq!(until(&Sending::Heartbeat, 3_600, 10), "2023-11-14T22:17:20.000Z");
+    assert_eq!(until(&both(), 60, 3_600), "2023-11-14T22:17:20.000Z");
+    assert_eq!(until(&Sending::Heartbeat, 60, 3_600), "2023-11-15T02:13:20.000Z");
+    assert_eq!(until(&Sending::Test(alert(None)), 3_600, 3_600), "2023-11-14T22:17:20.000Z");
+}
+
+#[test]
+fn what_answers_mean() {
+    let check = |status: u16, after: &str, expect: &Outcome| {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::RETRY_AFTER, HeaderValue::try_from(after).unwrap());
+        let answer = Answer { status: StatusCode::from_u16(status).unwrap(), headers, body: Bytes::new() };
+        assert_eq!(outcome(&answer), *expect);
+    };
+    let failed = |why: &str, wait| Outcome::Failed { why: format!("it answers {why}"), wait };
+    check(202, "", &Outcome::Sent);
+    check(429, "30", &failed("429 Too Many Requests", 30_000));
+    check(503, "Sun, 06 Nov 1994 08:49:37 GMT", &failed("503 Service Unavailable", 0));
+    check(404, "", &failed("404 Not Found", 0));
+    check(400, "", &Outcome::Refused("it answers 400 Bad Request".to_owned()));
+    let mut headers = HeaderMap::new();
+    let later = jiff::Timestamp::now().saturating_add(jiff::SignedDuration::from_secs(100)).unwrap();
+    let date = later.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    headers.insert(header::RETRY_AFTER, HeaderValue::try_from(date).unwrap());
+    assert!((90_000..=100_000).contains(&retry_after(&headers)), "{headers:?}");
+}
+
+#[test]
+fn no_url_is_told() {
+    let said = words::without_urls("https://hooks.example/T0/B0/secret is not https");
+    assert_eq!(said, "the URL is not https");
+}

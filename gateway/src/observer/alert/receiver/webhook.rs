@@ -1,0 +1,55 @@
+//! JSON for programs, signed as Standard Webhooks has it: <https://www.standardwebhooks.com>.
+
+use aws_lc_rs::{digest, hmac};
+use data_encoding::{BASE64, HEXLOWER};
+use serde_json::{Value, json};
+
+use super::sending::{Sender, Sending};
+use crate::{clock::rfc3339, observer::alert::tracker::Alert};
+
+/// Before a secret that is written in base64.
+const PREFIX: &[u8] = b"whsec_";
+
+pub(super) fn body(receiver: &str, sending: &Sending, sender: Sender<'_>) -> Value {
+    let alert = |alert: &Alert| {
+        json!({
+            "status": if alert.ended.is_some() { "ended" } else { "firing" },
+            "name": alert.name(),
+            "severity": alert.severity.name(),
+            "fingerprint": alert.fingerprint,
+            "labels": alert.labels,
+            "summary": alert.summary,
+            "runbook": alert.runbook,
+            "began": rfc3339(alert.began),
+            "ended": alert.ended.map(rfc3339),
+        })
+    };
+    let (kind, alerts): (&str, Vec<Value>) = match sending {
+        Sending::Alerts(it) => ("alerts", it.firing.iter().chain(&it.ended).map(alert).collect()),
+        Sending::Heartbeat => ("heartbeat", Vec::new()),
+        Sending::Test(it) => ("test", vec![alert(it)]),
+    };
+    json!({
+        "version": 1,
+        "type": kind,
+        "receiver": receiver,
+        "instance": sender.instance,
+        "time": rfc3339(sender.now.unix_millis),
+        "alerts": alerts,
+    })
+}
+
+/// The headers that say when it was sent, and by whom.
+pub(super) fn signed(secret: Option<&[u8]>, body: &Value, sender: Sender<'_>) -> Vec<(&'static str, String)> {
+    let (text, timestamp) = (body.to_string(), sender.now.unix_seconds());
+    let digest = digest::digest(&digest::SHA256, text.as_bytes());
+    let id = format!("msg_{}", HEXLOWER.encode(digest.as_ref().get(..16).unwrap_or_default()));
+    let mut headers = vec![("webhook-id", id.clone()), ("webhook-timestamp", timestamp.to_string())];
+    if let Some(secret) = secret {
+        let decoded = secret.strip_prefix(PREFIX).and_then(|text| BASE64.decode(text).ok());
+        let key = hmac::Key::new(hmac::HMAC_SHA256, decoded.as_deref().unwrap_or(secret));
+        let signature = hmac::sign(&key, format!("{id}.{timestamp}.{text}").as_bytes());
+        headers.push(("webhook-signature", format!("v1,{}", BASE64.encode(signature.as_ref()))));
+    }
+    headers
+}

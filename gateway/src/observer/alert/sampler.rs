@@ -1,0 +1,206 @@
+//! Makes the numbers that rules compare: of the sums of now, and for counters and histograms of those a window ago.
+//!
+//! *Invariant:* a counter that goes back, or that the observer has just come to know, is no increase: nobody is told of
+//! what happened before it looked.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::{
+    clock::{Now, SECOND},
+    message::telemetry::{Histogram, Metric, Series, Value},
+    observer::store::Sums,
+    settings::alert::{Match, Measure, Rule},
+};
+
+/// The most alerts that one rule tells apart. What is beyond them is left out, in the order of the labels.
+pub(super) const MAX_GROUPS: usize = 200;
+
+/// How many states are kept of a window.
+const POINTS: u64 = 60;
+
+/// Values of the labels that a rule tells apart.
+pub(super) type Group = Vec<String>;
+
+/// What one rule has seen.
+#[derive(Debug, Default)]
+pub(super) struct Sampler {
+    groups: BTreeMap<Group, VecDeque<Point>>,
+    /// When sums were looked at before.
+    last: Option<u64>,
+}
+
+/// Sums at one moment.
+#[derive(Clone, Debug)]
+struct Point {
+    at: u64,
+    sum: Sum,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Sum {
+    /// Of counters: all that count, and those of them that a share matches. Of gauges: the sum.
+    whole: f64,
+    part: f64,
+    histogram: Histogram,
+    /// A moment, the earliest or the latest.
+    earliest: Option<f64>,
+}
+
+impl Sampler {
+    /// The number of each group that has one.
+    pub(super) fn values(&mut self, rule: &Rule, sums: &Sums, now: Now) -> Vec<(Group, f64)> {
+        let current = gather(rule, sums);
+        if !rule.measure.has_window() {
+            return current.into_iter().filter_map(|(group, sum)| Some((group, level(rule, &sum, now)?))).collect();
+        }
+        let window = u64::try_from(rule.window.as_nanos()).unwrap_or(u64::MAX);
+        let before = self.last.replace(now.monotonic);
+        // Whoever has not looked for a whole window begins anew.
+        let before = before.filter(|before| now.monotonic.saturating_sub(*before) <= window);
+        if before.is_none() {
+            self.groups.clear();
+        }
+        self.groups
+            .retain(|_, points| points.back().is_some_and(|last| now.monotonic.saturating_sub(last.at) <= window));
+        let mut values = Vec::new();
+        for (group, sum) in current {
+            if !self.groups.contains_key(&group) && self.groups.len() >= MAX_GROUPS {
+                continue;
+            }
+            let points = self.groups.entry(group.clone()).or_insert_with(|| {
+                // What is new began at nothing, unless everything is new.
+                before.map(|at| Point { at, sum: Sum::default() }).into_iter().collect()
+            });
+            if points.back().is_some_and(|last| has_gone_back(&last.sum, &sum)) {
+                points.clear();
+            }
+            let value = points.front().and_then(|_| {
+                let start = now.monotonic.saturating_sub(window);
+                let from = points.iter().rev().find(|point| point.at <= start).or_else(|| points.front())?;
+                difference(rule, from, &sum, now.monotonic)
+            });
+            let is_due = points.back().is_none_or(|last| now.monotonic.saturating_sub(last.at) >= window / POINTS);
+            if is_due {
+                points.push_back(Point { at: now.monotonic, sum });
+            }
+            // One is older than the window, so that there is always one to compare with.
+            while points.get(1).is_some_and(|second| now.monotonic.saturating_sub(second.at) >= window) {
+                points.pop_front();
+            }
+            values.extend(value.map(|value| (group, value)));
+        }
+        values
+    }
+}
+
+/// The sums of each group.
+fn gather(rule: &Rule, sums: &Sums) -> BTreeMap<Group, Sum> {
+    let labels = rule.metric.row().labels;
+    let places: Vec<Option<usize>> = rule.by.iter().map(|label| labels.iter().position(|own| own == label)).collect();
+    let group = |series: &Series| -> Group {
+        places.iter().map(|at| at.and_then(|at| series.labels.get(at)).cloned().unwrap_or_default()).collect()
+    };
+    let mut groups: BTreeMap<Group, Sum> = BTreeMap::new();
+    for (series, value) in of_metric(sums, rule.metric).filter(|(series, _)| matches(series, labels, &rule.filter)) {
+        let group = group(series);
+        if !groups.contains_key(&group) && groups.len() >= MAX_GROUPS {
+            continue;
+        }
+        let sum = groups.entry(group).or_default();
+        match value {
+            Value::Count(count) => {
+                #[expect(clippy::cast_precision_loss, reason = "nobody's bound is so exact")]
+                let count = *count as f64;
+                sum.whole += count;
+                if let Measure::Share(share) = &rule.measure
+                    && matches(series, labels, share)
+                {
+                    sum.part += count;
+                }
+            }
+            Value::Level(level) => {
+                sum.whole += level;
+                if *level != 0.0 {
+                    sum.earliest = Some(sum.earliest.map_or(*level, |earliest| earliest.min(*level)));
+                }
+            }
+            Value::Histogram(histogram) => sum.histogram.add(histogram),
+        }
+    }
+    if let Measure::DividedBy(other) | Measure::LessThan(other) = rule.measure {
+        let own = other.row().labels;
+        for (series, value) in of_metric(sums, other) {
+            let Value::Level(level) = value else { continue };
+            let group: Group = rule
+                .by
+                .iter()
+                .map(|label| {
+                    let at = own.iter().position(|own| own == label);
+                    at.and_then(|at| series.labels.get(at)).cloned().unwrap_or_default()
+                })
+                .collect();
+            if let Some(sum) = groups.get_mut(&group) {
+                sum.part += level;
+            }
+        }
+    }
+    groups
+}
+
+fn of_metric(sums: &Sums, metric: Metric) -> impl Iterator<Item = (&Series, &Value)> {
+    let first = Series { metric, labels: Vec::new() };
+    sums.range(first..).take_while(move |(series, _)| series.metric == metric)
+}
+
+fn matches(series: &Series, labels: &[&str], filter: &[Match]) -> bool {
+    filter.iter().all(|one| {
+        let at = labels.iter().position(|label| *label == one.label);
+        at.and_then(|at| series.labels.get(at)).is_some_and(|value| one.is_met(value))
+    })
+}
+
+/// The number of a gauge.
+fn level(rule: &Rule, sum: &Sum, now: Now) -> Option<f64> {
+    #[expect(clippy::cast_precision_loss, reason = "milliseconds of today are exact")]
+    let seconds = now.unix_millis as f64 / 1_000.0;
+    match rule.measure {
+        Measure::Age => Some((seconds - sum.earliest?).max(0.0)),
+        Measure::Left => Some(sum.earliest? - seconds),
+        Measure::DividedBy(_) => (sum.part > 0.0).then(|| sum.whole / sum.part),
+        Measure::LessThan(_) => Some((sum.part - sum.whole).max(0.0)),
+        _ => Some(sum.whole),
+    }
+}
+
+fn has_gone_back(before: &Sum, now: &Sum) -> bool {
+    now.whole < before.whole || now.part < before.part || now.histogram.since(&before.histogram).is_none()
+}
+
+/// The number of a counter or a histogram.
+fn difference(rule: &Rule, from: &Point, sum: &Sum, now: u64) -> Option<f64> {
+    let whole = sum.whole - from.sum.whole;
+    #[expect(clippy::cast_precision_loss, reason = "a few samples")]
+    let least = rule.at_least as f64;
+    match &rule.measure {
+        Measure::Increase => Some(whole),
+        Measure::Rate => {
+            let elapsed = now.saturating_sub(from.at);
+            #[expect(clippy::cast_precision_loss, reason = "a time of an hour at most")]
+            let seconds = elapsed as f64 / 1e9;
+            // Of less than that nobody can tell a rate.
+            (elapsed >= 2 * SECOND).then(|| whole / seconds)
+        }
+        Measure::Share(_) => (whole > 0.0 && whole >= least).then(|| (sum.part - from.sum.part) / whole),
+        Measure::Quantile(millionths) => {
+            let more = sum.histogram.since(&from.sum.histogram)?;
+            if more.count() < rule.at_least {
+                return None;
+            }
+            more.quantile(*millionths)
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+//! What is known outlives reloads, restarts and guards, and reaches everybody.
+
+use super::{dispatch::tests::receiver, *};
+use crate::settings::alert::{Comparison, Condition, builtin};
+
+fn at(second: u64) -> Now {
+    Now { monotonic: second * SECOND, unix_millis: 1_000_000_000_000 + second * 1_000 }
+}
+
+/// Two files in memory that keep this.
+fn files(kept: &Kept) -> [OwnedFd; 2] {
+    let files = ["a", "b"].map(|name| rustix::fs::memfd_create(name, rustix::fs::MemfdFlags::CLOEXEC).unwrap());
+    let copies = files.each_ref().map(|file| file.try_clone().unwrap());
+    Keep::open::<Kept>(copies).0.write(kept).unwrap();
+    files
+}
+
+fn rule() -> Rule {
+    let condition = Condition { comparison: Comparison::Above, bound: 0.0 };
+    let severity = Severity::Warning;
+    Rule { by: Vec::new(), condition, hold: Duration::ZERO, severity, ..builtin::rules().remove(0) }
+}
+
+fn settings(receivers: &[&Receiver]) -> Settings {
+    Settings { rules: vec![rule()], receivers: receivers.iter().copied().cloned().collect() }
+}
+
+/// One alert begins.
+fn begin(alerts: &Alerts, second: u64) {
+    let sentences = Sentences::new();
+    let words = Words { instance: "host", sentences: &sentences };
+    let changes = alerts.tracker.borrow_mut().observe(&rule(), &[(Vec::new(), 1.0)], words, at(second));
+    assert_eq!(changes.len(), 1);
+    alerts.hear(&changes, at(second));
+}
+
+/// Whether something waits for this receiver.
+fn waits(alerts: &Alerts, receiver: &Receiver, second: u64) -> bool {
+    let outboxes = alerts.outboxes.borrow();
+    outboxes[&receiver.name].waiting(receiver, &Silences::default(), at(second)) > 0
+}
+
+/// Sends what is due, and counts it: what goes on, and what has ended.
+fn sent(alerts: &Alerts, receiver: &Receiver, second: u64) -> (usize, usize) {
+    let mut outboxes = alerts.outboxes.borrow_mut();
+    let outbox = outboxes.get_mut(&receiver.name).unwrap();
+    let next = outbox.next(receiver, &Silences::default(), at(second));
+    outbox.done(&Outcome::Sent, receiver.resolved, at(second));
+    next.map_or((0, 0), |it| (it.firing.len(), it.ended.len()))
+}
+
+fn kept(alerts: &Alerts) -> Kept {
+    Kept {
+        version: VERSION,
+        alerts: alerts.tracker.borrow().firing().cloned().collect(),
+        silences: Silences::default(),
+        outboxes: alerts.outboxes.borrow().clone(),
+    }
+}
+
+#[test]
+fn reloads_reach_what_goes_on() {
+    let (ops, worse) = (receiver(), Receiver { severity: Severity::Critical, ..receiver() });
+    let alerts = Alerts::new(at(0));
+    alerts.configure(&settings(&[&ops]), at(0));
+    begin(&alerts, 1);
+    assert_eq!(sent(&alerts, &ops, 20), (1, 0));
+    alerts.configure(&settings(&[&worse]), at(400));
+    assert_eq!(sent(&alerts, &worse, 420), (0, 1), "it is no longer for this receiver");
+    assert!(!waits(&alerts, &worse, 90_000));
+    // The rule is worse now, and the receiver wants to know of it.
+    let mut settings = settings(&[&worse]);
+    settings.rules[0].severity = Severity::Critical;
+    alerts.configure(&settings, at(800));
+    assert_eq!(sent(&alerts, &worse, 820), (1, 0));
+}
+
+#[test]
+fn restarts_tell_who_is_new_or_wants_to_know_less() {
+    let (ops, night) = (receiver(), Receiver { name: "night".to_owned(), ..receiver() });
+    let before = Alerts::new(at(0));
+    before.configure(&settings(&[&ops]), at(0));
+    begin(&before, 1);
+    assert_eq!(sent(&before, &ops, 20), (1, 0));
+    let alerts = Alerts::new(at(30));
+    let worse = Receiver { severity: Severity::Critical, ..receiver() };
+    alerts.configure(&settings(&[&worse, &night]), at(30));
+    alerts.restore(files(&kept(&before)), at(31));
+    assert_eq!((sent(&alerts, &worse, 400), sent(&alerts, &night, 400)), ((0, 1), (1, 0)));
+}
+
+#[test]
+fn other_files_bring_nothing_back() {
+    let ops = receiver();
+    let alerts = Alerts::new(at(0));
+    alerts.configure(&settings(&[&ops]), at(0));
+    let old = kept(&alerts);
+    alerts.restore(files(&old), at(0));
+    begin(&alerts, 1);
+    // Another guard comes while something is being written.
+    let writing = alerts.keep.borrow_mut().take();
+    alerts.restore(files(&old), at(2));
+    assert!(writing.is_some() && alerts.keep.borrow().is_some());
+    assert_eq!(alerts.tracker.borrow().firing().count(), 1);
+    assert_eq!(sent(&alerts, &ops, 20), (1, 0));
+}
+
+#[test]
+fn heartbeats_that_do_not_arrive_are_told_of() {
+    let server = crate::settings::audit::SyslogServer::Unix("/nonexistent/log".into());
+    let kind = crate::settings::alert::Kind::Syslog(server);
+    let ops = Receiver { kind, heartbeat: Some(Duration::from_secs(1)), ..receiver() };
+    let alerts = Alerts::new(at(0));
+    alerts.configure(&settings(&[&ops]), at(0));
+    let is_failing = || {
+        let mut samples = Samples::default();
+        alerts.measure(&mut samples, at(1));
+        let mut samples = samples.into_inner().into_iter();
+        let found = samples.find(|(series, _)| series.metric == Metric::AlertReceiverFailing);
+        matches!(found, Some((_, crate::message::telemetry::Value::Level(level))) if level > 0.5)
+    };
+    alerts.heartbeats.borrow_mut().insert(ops.name.clone(), Beat::default());
+    assert!(!is_failing());
+    let target = Rc::clone(&alerts.receivers.borrow()[0]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(alerts.beat(&target));
+    assert!(is_failing());
+    // Who is not to be told any more fails no more.
+    alerts.configure(&settings(&[&Receiver { heartbeat: None, ..ops }]), at(2));
+    assert!(!is_failing());
+}

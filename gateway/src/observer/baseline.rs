@@ -1,0 +1,177 @@
+//! Learns what is usual of routes, upstreams and the whole, and says what is not: `[anomalies]`.
+//!
+//! [`measure`] makes the numbers of each minute, [`model`] knows what is usual, [`watch`] compares, [`deviation`] says it;
+//! all of them are pure. *Invariant:* nobody is banned because of this: it tells, and whoever reads it decides.
+
+use std::{
+    cell::{Cell, RefCell},
+    os::fd::OwnedFd,
+    rc::Rc,
+};
+
+use jiff::tz::TimeZone;
+
+use deviation::Deviation;
+use measure::{MAX_SCOPES, Minutes, Scope};
+use watch::{Kept, Watch};
+
+use super::{alert::Sentences, keep::Keep, store::Sums};
+use crate::{
+    clock::{Now, SECOND, rfc3339},
+    message::{
+        anomalies::{Anomalies, AnomalyShown},
+        telemetry::{Metric, Samples},
+    },
+    settings::anomalies::Settings,
+};
+
+mod deviation;
+mod measure;
+mod model;
+mod watch;
+
+/// How long after its start the observer begins to count: until then, processes tell it what they have counted before.
+const WARM_UP: u64 = 10 * SECOND;
+
+/// How often what is learned is written, in minutes.
+const SAVE_EVERY: u64 = 10;
+
+/// The most series: there are six of a scope.
+const MAX_SERIES: usize = 6 * MAX_SCOPES;
+
+/// The most deviations that are listed.
+const SHOWN: usize = 60;
+
+/// All of it.
+#[derive(Default)]
+pub(super) struct Baselines {
+    settings: RefCell<Option<(Settings, TimeZone)>>,
+    watch: RefCell<Watch>,
+    minutes: RefCell<Minutes>,
+    began: Cell<Option<u64>>,
+    /// The minute that goes on, since 1970.
+    minute: Cell<u64>,
+    keep: RefCell<Option<Keep>>,
+    /// Whether what is kept has been read: what is known is newer from then on.
+    is_restored: Cell<bool>,
+    saved: Cell<u64>,
+}
+
+impl Baselines {
+    /// Goes on with other settings. `None`: nothing is learned.
+    pub(super) fn configure(&self, settings: Option<&Settings>) {
+        *self.settings.borrow_mut() = settings.map(|settings| {
+            let zone = TimeZone::get(&settings.zone).unwrap_or(TimeZone::UTC);
+            (settings.clone(), zone)
+        });
+    }
+
+    /// Goes on with what is kept in these files.
+    pub(super) fn restore(&self, files: [OwnedFd; 2]) {
+        let (keep, kept) = Keep::open::<Kept>(files);
+        self.keep.replace(Some(keep));
+        let is_first = !self.is_restored.replace(true);
+        if let Some(kept) = kept.filter(|_| is_first) {
+            self.watch.borrow_mut().restore(kept);
+        }
+    }
+
+    /// Looks at the clock, and at the sums when a minute is over.
+    pub(super) fn tick(self: &Rc<Self>, sums: impl FnOnce() -> Sums, now: Now) {
+        let settings = self.settings.borrow();
+        let Some((settings, zone)) = &*settings else { return };
+        let began = self.began.get().unwrap_or(now.monotonic);
+        self.began.set(Some(began));
+        let minute = now.unix_millis / 60_000;
+        if self.minute.replace(minute) == minute || now.monotonic.saturating_sub(began) < WARM_UP {
+            return;
+        }
+        let numbers = self.minutes.borrow_mut().next(&sums());
+        let mut watch = self.watch.borrow_mut();
+        for deviation in watch.minute(numbers, settings, zone, minute * 60_000) {
+            tracing::warn!(sentence = deviation.sentence, "something is not usual");
+        }
+        watch.bound(MAX_SERIES);
+        drop(watch);
+        if minute.saturating_sub(self.saved.get()) >= SAVE_EVERY {
+            self.saved.set(minute);
+            self.save();
+        }
+    }
+
+    /// Writes what is learned, beside everything else.
+    fn save(self: &Rc<Self>) {
+        let Some(mut keep) = self.keep.borrow_mut().take() else { return };
+        let (kept, baselines) = (self.watch.borrow().kept(), Rc::clone(self));
+        tokio::task::spawn_local(async move {
+            let written = tokio::task::spawn_blocking(move || {
+                let written = keep.write(&kept);
+                (keep, written)
+            });
+            match written.await {
+                Ok((keep, written)) => {
+                    if let Err(error) = written {
+                        tracing::error!(%error, "what is usual cannot be kept on the disk");
+                    }
+                    baselines.keep.borrow_mut().get_or_insert(keep);
+                }
+                Err(error) => tracing::error!(%error, "what is usual cannot be kept on the disk"),
+            }
+        });
+    }
+
+    /// What there is to be told.
+    pub(super) fn measure(&self, samples: &mut Samples) {
+        if self.settings.borrow().is_none() {
+            return;
+        }
+        let watch = self.watch.borrow();
+        for (scope, measure) in watch.current.keys() {
+            samples.level(Metric::Anomalies, &[&of(scope), measure.name()], 1);
+        }
+        for ((scope, measure), ratio) in watch.ratios() {
+            samples.number(Metric::UsualRatio, &[&of(scope), measure.name()], ratio);
+        }
+    }
+
+    /// What is said of each deviation that goes on, by the labels of its metric.
+    pub(super) fn sentences(&self) -> Sentences {
+        let watch = self.watch.borrow();
+        let said = watch
+            .current
+            .iter()
+            .map(|((scope, measure), deviation)| ((of(scope), measure.name().to_owned()), deviation.sentence.clone()));
+        said.collect()
+    }
+
+    /// For operators.
+    pub(super) fn report(&self) -> Anomalies {
+        let watch = self.watch.borrow();
+        let (series, learning) = watch.counts();
+        let shown = |deviation: &Deviation| AnomalyShown {
+            of: of(&deviation.scope),
+            measure: deviation.measure.name().to_owned(),
+            sentence: deviation.sentence.clone(),
+            began: rfc3339(deviation.began),
+            ended: deviation.ended.map(rfc3339),
+        };
+        Anomalies {
+            is_on: self.settings.borrow().is_some(),
+            series: u64::try_from(series).unwrap_or(u64::MAX),
+            learning: u64::try_from(learning).unwrap_or(u64::MAX),
+            list: watch.current.values().chain(watch.past.iter().rev()).take(SHOWN).map(shown).collect(),
+        }
+    }
+}
+
+/// What a metric calls it.
+fn of(scope: &Scope) -> String {
+    match scope {
+        Scope::Whole => "all".to_owned(),
+        Scope::Route(route) => route.clone(),
+        Scope::Upstream(upstream) => format!("upstream:{upstream}"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

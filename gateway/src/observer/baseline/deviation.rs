@@ -1,0 +1,79 @@
+//! What is not usual, and how it is said.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    measure::{Measure, Scope},
+    model::{Hour, Known, Usual},
+};
+use crate::settings::alert::Unit;
+
+/// Something that is not usual.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Deviation {
+    pub(super) scope: Scope,
+    pub(super) measure: Measure,
+    pub(super) value: f64,
+    pub(super) usual: (f64, f64),
+    pub(super) sentence: String,
+    /// Milliseconds since 1970.
+    pub(super) began: u64,
+    pub(super) ended: Option<u64>,
+}
+
+/// How many deviations a number is away from what is usual; negative: it is less.
+pub(super) fn distance(measure: Measure, value: f64, usual: &Usual) -> f64 {
+    (value - usual.center) / scale(measure, usual)
+}
+
+fn scale(measure: Measure, usual: &Usual) -> f64 {
+    usual.spread.max(measure.floor(usual.center))
+}
+
+/// From where to where it is usual.
+pub(super) fn range(measure: Measure, usual: &Usual) -> (f64, f64) {
+    let most = if measure == Measure::Errors { 1.0 } else { f64::MAX };
+    let around = 2.0 * usual.spread.max(measure.floor(usual.center) / 2.0);
+    ((usual.center - around).max(0.0), (usual.center + around).min(most))
+}
+
+/// What is said of it: `/login: 41 failures a minute, usually 0 to 3 on Saturdays at 14 h`.
+pub(super) fn sentence(scope: &Scope, measure: Measure, value: f64, usual: &Usual, hour: Hour) -> String {
+    let whose = match scope {
+        Scope::Whole => "all routes".to_owned(),
+        Scope::Route(route) => route.clone(),
+        Scope::Upstream(upstream) => format!("upstream {upstream}"),
+    };
+    let (low, high) = range(measure, usual);
+    let (what, low, high) = match measure {
+        Measure::Failures => (format!("{} failures a minute", whole(value)), whole(low), whole(high)),
+        Measure::Requests => (format!("{} requests a minute", whole(value)), whole(low), whole(high)),
+        Measure::Errors => {
+            let show = |share| Unit::Share.show(share);
+            (format!("{} of the requests fail", show(value)), show(low), show(high))
+        }
+        Measure::Latency => {
+            let show = |seconds| Unit::Seconds.show(seconds);
+            (format!("95 of 100 requests take up to {}", show(value)), show(low), show(high))
+        }
+        Measure::RequestSize => (format!("requests of {}", bytes(value)), bytes(low), bytes(high)),
+        Measure::ResponseSize => (format!("responses of {}", bytes(value)), bytes(low), bytes(high)),
+    };
+    let (day, clock) = (DAYS.get(hour.of_week / 24).copied().unwrap_or_default(), hour.of_week % 24);
+    let when = match usual.known {
+        Known::Week => format!(" on {day} at {clock} h"),
+        Known::Day => format!(" at {clock} h"),
+        Known::All => String::new(),
+    };
+    format!("{whose}: {what}, usually {low} to {high}{when}")
+}
+
+const DAYS: [&str; 7] = ["Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Saturdays", "Sundays"];
+
+fn whole(value: f64) -> String {
+    format!("{value:.0}")
+}
+
+fn bytes(value: f64) -> String {
+    Unit::Bytes.show(value.round())
+}

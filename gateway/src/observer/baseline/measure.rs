@@ -1,0 +1,169 @@
+//! What is watched of routes, upstreams and the whole: the numbers of a minute, from sums before and after it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    message::telemetry::{Histogram, Metric, Series, Value},
+    observer::store::Sums,
+};
+
+/// The most routes and upstreams that are watched. What is beyond them is left out, in the order of the names.
+pub(super) const MAX_SCOPES: usize = 250;
+
+/// Shares, times and sizes of fewer requests say nothing.
+const LEAST: f64 = 20.0;
+
+/// What the numbers are of.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(super) enum Scope {
+    Whole,
+    Route(String),
+    Upstream(String),
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(super) enum Measure {
+    /// The share of requests that were answered 5xx, or not at all.
+    Errors,
+    /// Requests that were refused, in a minute: 4xx.
+    Failures,
+    /// The time in seconds that 95 of 100 requests were not over.
+    Latency,
+    /// Requests in a minute.
+    Requests,
+    /// Bytes of a request's body.
+    RequestSize,
+    /// Bytes of a response's body.
+    ResponseSize,
+}
+
+impl Measure {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Errors => "error_share",
+            Self::Failures => "failures",
+            Self::Latency => "latency",
+            Self::RequestSize => "request_size",
+            Self::Requests => "requests",
+            Self::ResponseSize => "response_size",
+        }
+    }
+
+    /// What is no difference, where so much is usual.
+    pub(super) fn floor(self, usual: f64) -> f64 {
+        match self {
+            Self::Errors => 0.01_f64.max(usual * 0.1),
+            // What comes by chance varies by the root of its number.
+            Self::Failures | Self::Requests => usual.max(0.0).sqrt().max(usual * 0.1).max(2.0),
+            Self::Latency => (usual * 0.2).max(0.02),
+            Self::RequestSize | Self::ResponseSize => (usual * 0.2).max(512.0),
+        }
+    }
+
+    /// Whether it is worth a word if it is less than usual.
+    pub(super) const fn may_lack(self) -> bool {
+        matches!(self, Self::Requests)
+    }
+}
+
+/// Sums of one scope, cumulative.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Totals {
+    requests: f64,
+    failures: f64,
+    errors: f64,
+    sent: f64,
+    received: f64,
+    histogram: Histogram,
+}
+
+/// Makes the numbers of minutes.
+#[derive(Debug, Default)]
+pub(super) struct Minutes {
+    before: Option<BTreeMap<Scope, Totals>>,
+}
+
+impl Minutes {
+    /// The numbers since the last time. None the first time.
+    pub(super) fn next(&mut self, sums: &Sums) -> Vec<((Scope, Measure), f64)> {
+        let totals = gather(sums);
+        let before = self.before.replace(totals.clone());
+        let Some(before) = before else { return Vec::new() };
+        let none = Totals::default();
+        let mut numbers = Vec::new();
+        for (scope, now) in totals {
+            let then = before.get(&scope).unwrap_or(&none);
+            let Some(histogram) = now.histogram.since(&then.histogram) else { continue };
+            let requests = now.requests - then.requests;
+            if requests < 0.0 {
+                continue;
+            }
+            let mut put = |measure, number: f64| numbers.push(((scope.clone(), measure), number));
+            put(Measure::Requests, requests);
+            if !matches!(scope, Scope::Upstream(_)) {
+                put(Measure::Failures, (now.failures - then.failures).max(0.0));
+            }
+            if requests < LEAST {
+                continue;
+            }
+            put(Measure::Errors, (now.errors - then.errors).max(0.0) / requests);
+            if let Some(seconds) = histogram.quantile(950_000) {
+                put(Measure::Latency, seconds);
+            }
+            if !matches!(scope, Scope::Upstream(_)) {
+                put(Measure::RequestSize, (now.received - then.received).max(0.0) / requests);
+                put(Measure::ResponseSize, (now.sent - then.sent).max(0.0) / requests);
+            }
+        }
+        numbers
+    }
+}
+
+fn gather(sums: &Sums) -> BTreeMap<Scope, Totals> {
+    let mut totals: BTreeMap<Scope, Totals> = BTreeMap::new();
+    let metrics = [
+        Metric::Requests,
+        Metric::RequestDuration,
+        Metric::RequestBytes,
+        Metric::ResponseBytes,
+        Metric::UpstreamRequests,
+        Metric::UpstreamDuration,
+    ];
+    for metric in metrics {
+        let first = Series { metric, labels: Vec::new() };
+        for (series, value) in sums.range(first..).take_while(|(series, _)| series.metric == metric) {
+            let Some(name) = series.labels.first() else { continue };
+            let is_upstream = matches!(metric, Metric::UpstreamRequests | Metric::UpstreamDuration);
+            let own = if is_upstream { Scope::Upstream(name.clone()) } else { Scope::Route(name.clone()) };
+            let of = if is_upstream { vec![own] } else { vec![Scope::Whole, own] };
+            for scope in of {
+                if totals.len() < MAX_SCOPES || totals.contains_key(&scope) {
+                    add(totals.entry(scope).or_default(), metric, series, value);
+                }
+            }
+        }
+    }
+    totals
+}
+
+fn add(totals: &mut Totals, metric: Metric, series: &Series, value: &Value) {
+    #[expect(clippy::cast_precision_loss, reason = "of what is usual six digits are plenty")]
+    let count = if let Value::Count(count) = value { *count as f64 } else { 0.0 };
+    match (metric, value) {
+        (Metric::Requests | Metric::UpstreamRequests, _) => {
+            totals.requests += count;
+            match series.labels.get(1).map(String::as_str) {
+                Some("4xx") => totals.failures += count,
+                Some("5xx" | "error") => totals.errors += count,
+                _ => {}
+            }
+        }
+        (Metric::RequestBytes, _) => totals.received += count,
+        (Metric::ResponseBytes, _) => totals.sent += count,
+        (_, Value::Histogram(histogram)) => totals.histogram.add(histogram),
+        _ => {}
+    }
+}

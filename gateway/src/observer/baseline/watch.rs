@@ -1,0 +1,186 @@
+//! Compares each minute with what is usual, and learns from it.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use jiff::{Timestamp, tz::TimeZone};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    deviation::{Deviation, distance, range, sentence},
+    measure::{Measure, Scope},
+    model::{Hour, Model},
+};
+use crate::settings::anomalies::Settings;
+
+/// A series: what it is of, and what is measured.
+pub(super) type Key = (Scope, Measure);
+
+/// How many deviations that are over are remembered.
+const PAST: usize = 100;
+
+/// A deviation of which there is no number any more is over after so many minutes: nobody asks for the route. Shares and
+/// times have no number in a minute with few requests.
+const MISSING: u32 = 10;
+
+/// How near to what is usual a number comes for a deviation to be over.
+const OVER: f64 = 3.0;
+
+/// What is kept of one series.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Watched {
+    model: Model,
+    /// How many minutes in a row were not usual, and how many were.
+    #[serde(skip)]
+    unusual: u32,
+    #[serde(skip)]
+    usual: u32,
+    /// For how many minutes there has been no number.
+    #[serde(skip)]
+    missing: u32,
+    /// The last number, and what was usual then.
+    #[serde(skip)]
+    last: Option<(f64, f64)>,
+}
+
+/// All series.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    series: BTreeMap<Key, Watched>,
+    /// What is not usual now.
+    pub(super) current: BTreeMap<Key, Deviation>,
+    /// What was not, the latest last.
+    pub(super) past: VecDeque<Deviation>,
+}
+
+/// What outlives the observer. Lists, as JSON has no keys but texts.
+#[derive(Default, Serialize, Deserialize)]
+pub(super) struct Kept {
+    version: u32,
+    series: Vec<(Key, Watched)>,
+    current: Vec<Deviation>,
+    past: VecDeque<Deviation>,
+}
+
+/// The version of [`Kept`]. Another one is not read.
+const VERSION: u32 = 1;
+
+impl Watch {
+    /// Goes on with what was kept.
+    pub(super) fn restore(&mut self, kept: Kept) {
+        if kept.version != VERSION {
+            return;
+        }
+        self.series = kept.series.into_iter().collect();
+        self.current = kept.current.into_iter().map(|one| ((one.scope.clone(), one.measure), one)).collect();
+        self.past = kept.past;
+    }
+
+    /// What is to be kept.
+    pub(super) fn kept(&self) -> Kept {
+        let series = self.series.iter().map(|(key, watched)| (key.clone(), watched.clone())).collect();
+        Kept { version: VERSION, series, current: self.current.values().cloned().collect(), past: self.past.clone() }
+    }
+
+    /// Takes the numbers of one minute, which ended at `now_unix` (milliseconds). Returns what begins to be unusual.
+    pub(super) fn minute(
+        &mut self,
+        numbers: Vec<(Key, f64)>,
+        settings: &Settings,
+        zone: &TimeZone,
+        now_unix: u64,
+    ) -> Vec<Deviation> {
+        let hour = hour(now_unix.saturating_sub(60_000), zone);
+        let mut began = Vec::new();
+        for watched in self.series.values_mut() {
+            watched.missing = watched.missing.saturating_add(1);
+        }
+        for (key, value) in numbers {
+            let watched = self.series.entry(key.clone()).or_default();
+            if std::mem::take(&mut watched.missing) > 1 {
+                // Those before it were not the minutes before.
+                watched.unusual = 0;
+            }
+            if let Some(usual) = watched.model.usual(hour) {
+                watched.last = Some((value, usual.center));
+                let away = distance(key.1, value, &usual);
+                let is_far = away > settings.sensitivity || away < -settings.sensitivity && key.1.may_lack();
+                (watched.unusual, watched.usual) = match (is_far, away.abs() < OVER) {
+                    (true, _) => (watched.unusual.saturating_add(1), 0),
+                    (false, true) => (0, watched.usual.saturating_add(1)),
+                    (false, false) => (0, 0),
+                };
+                if is_far && watched.unusual >= settings.minutes {
+                    let said = sentence(&key.0, key.1, value, &usual, hour);
+                    let is_new = !self.current.contains_key(&key);
+                    let deviation = self.current.entry(key.clone()).or_insert_with(|| Deviation {
+                        scope: key.0.clone(),
+                        measure: key.1,
+                        value,
+                        usual: range(key.1, &usual),
+                        sentence: said.clone(),
+                        began: now_unix,
+                        ended: None,
+                    });
+                    if is_new {
+                        began.push(deviation.clone());
+                    }
+                }
+            }
+            watched.model.learn(value, hour, key.1);
+        }
+        let is_over =
+            |watched: &Watched| watched.usual >= settings.minutes || watched.missing >= settings.minutes.max(MISSING);
+        let over: Vec<Key> =
+            self.current.keys().filter(|key| self.series.get(*key).is_none_or(is_over)).cloned().collect();
+        for key in over {
+            if let Some(deviation) = self.current.remove(&key) {
+                if self.past.len() >= PAST {
+                    self.past.pop_front();
+                }
+                self.past.push_back(Deviation { ended: Some(now_unix), ..deviation });
+            }
+        }
+        began
+    }
+
+    /// How many times as much as usual each series is, where something is usual.
+    pub(super) fn ratios(&self) -> impl Iterator<Item = (&Key, f64)> {
+        self.series.iter().filter_map(|(key, watched)| {
+            let (value, usual) = watched.last?;
+            // Of nothing there are no times as much: what is no difference stands in its place.
+            Some((key, value / usual.max(key.1.floor(0.0))))
+        })
+    }
+
+    /// How many series there are, and how many of them are not known yet.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        let learning = self.series.values().filter(|watched| watched.model.hours() < LEARNED).count();
+        (self.series.len(), learning)
+    }
+
+    /// Forgets what is no longer configured or asked for, so that there is room: those that have learned least.
+    pub(super) fn bound(&mut self, most: usize) {
+        while self.series.len() > most {
+            let least = self.series.iter().min_by_key(|(_, watched)| watched.model.hours()).map(|(key, _)| key.clone());
+            let Some(least) = least else { return };
+            self.series.remove(&least);
+            self.current.remove(&least);
+        }
+    }
+}
+
+/// A series with fewer hours is being learned.
+const LEARNED: u16 = 6;
+
+/// The hour of a moment.
+fn hour(unix_millis: u64, zone: &TimeZone) -> Hour {
+    let millis = i64::try_from(unix_millis).unwrap_or(i64::MAX);
+    let moment = Timestamp::from_millisecond(millis).unwrap_or(Timestamp::UNIX_EPOCH);
+    let civil = zone.to_datetime(moment);
+    let day = usize::try_from(civil.weekday().to_monday_zero_offset()).unwrap_or(0);
+    let of_week = day * 24 + usize::try_from(civil.hour()).unwrap_or(0);
+    Hour { of_week, stamp: millis / 3_600_000 }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,272 @@
+//! Weeks of generated minutes: what is usual is learned, and what is not is told in a sentence.
+
+use super::*;
+
+/// A Monday, 2026-01-05T00:00:00Z, in minutes since 1970.
+const MONDAY: u64 = 29_459_520;
+
+const DAY: u64 = 1_440;
+
+const WEEK: u64 = 7 * DAY;
+
+fn settings() -> Settings {
+    Settings { sensitivity: 6.0, minutes: 2, zone: "UTC".to_owned() }
+}
+
+/// Numbers that look like chance, and are always the same.
+struct Noise(u64);
+
+impl Noise {
+    /// From 0 to 1.
+    fn next(&mut self) -> f64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        #[expect(clippy::cast_precision_loss, reason = "a test")]
+        let number = (self.0 >> 40) as f64;
+        number / 16_777_216.0
+    }
+
+    /// About `mean`, by chance as many requests are.
+    fn count(&mut self, mean: f64) -> f64 {
+        let normal: f64 = (0..12).map(|_| self.next()).sum::<f64>() - 6.0;
+        (mean + normal * mean.sqrt()).max(0.0).round()
+    }
+}
+
+struct World {
+    watch: Watch,
+    zone: TimeZone,
+    noise: Noise,
+    /// Minutes since 1970.
+    now: u64,
+    told: Vec<Deviation>,
+}
+
+impl World {
+    fn new(zone: &str) -> Self {
+        let zone = TimeZone::get(zone).unwrap();
+        Self { watch: Watch::default(), zone, noise: Noise(7), now: MONDAY, told: Vec::new() }
+    }
+
+    fn minute(&mut self, numbers: Vec<(Key, f64)>) {
+        self.now += 1;
+        self.told.extend(self.watch.minute(numbers, &settings(), &self.zone, self.now * 60_000));
+    }
+
+    /// The hour of the day, as the zone has it.
+    fn hour(&self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "a test")]
+        let hour = (hour(self.now * 60_000, &self.zone).of_week % 24) as f64;
+        hour
+    }
+
+    /// Minutes with more requests by day than by night, some of which fail.
+    fn usual(&mut self, minutes: u64) {
+        for _ in 0..minutes {
+            let mean = 200.0 + 150.0 * ((self.hour() - 14.0) / 24.0 * std::f64::consts::TAU).cos();
+            let (requests, failures) = (self.noise.count(mean), self.noise.count(1.5));
+            self.minute(vec![(requests_of("/login"), requests), (failures_of("/login"), failures)]);
+        }
+    }
+
+    fn sentences(&mut self) -> Vec<String> {
+        self.told.drain(..).map(|deviation| deviation.sentence).collect()
+    }
+}
+
+fn requests_of(route: &str) -> Key {
+    (Scope::Route(route.to_owned()), Measure::Requests)
+}
+
+fn failures_of(route: &str) -> Key {
+    (Scope::Route(route.to_owned()), Measure::Failures)
+}
+
+#[test]
+fn nothing_is_told_before_it_is_learned_nor_of_what_is_usual() {
+    let mut world = World::new("UTC");
+    // An attack in the first hours: nobody knows that it is one.
+    for _ in 0..120 {
+        world.minute(vec![(failures_of("/login"), 500.0)]);
+    }
+    assert_eq!(world.sentences(), [] as [&str; 0]);
+    let mut world = World::new("UTC");
+    world.usual(6 * WEEK);
+    let told = world.sentences();
+    assert!(told.len() <= 3, "{} in six weeks: {told:?}", told.len());
+    assert_eq!(world.watch.counts(), (2, 0));
+}
+
+#[test]
+fn an_attack_is_told_in_one_sentence() {
+    let mut world = World::new("UTC");
+    // Until a Saturday at 14 h.
+    world.usual(4 * WEEK + 5 * DAY + 14 * 60 + 10);
+    world.told.clear();
+    world.minute(vec![(failures_of("/login"), 41.0)]);
+    assert_eq!(world.sentences(), [] as [&str; 0], "one minute is none");
+    world.minute(vec![(failures_of("/login"), 41.0)]);
+    let told = world.sentences();
+    let [sentence] = told.as_slice() else { panic!("{told:?}") };
+    assert!(sentence.starts_with("/login: 41 failures a minute, usually 0 to "), "{sentence}");
+    assert!(sentence.ends_with(" on Saturdays at 14 h"), "{sentence}");
+    // It is told once, and is over when it is over.
+    for _ in 0..5 {
+        world.minute(vec![(failures_of("/login"), 60.0)]);
+    }
+    assert_eq!((world.sentences().len(), world.watch.current.len()), (0, 1));
+    world.usual(5);
+    assert_eq!((world.watch.current.len(), world.watch.past.len()), (0, 1));
+    assert!(world.watch.past[0].ended.is_some());
+}
+
+#[test]
+fn an_outage_and_a_flash_crowd() {
+    let mut world = World::new("UTC");
+    world.usual(3 * WEEK + 14 * 60 + 10);
+    world.told.clear();
+    for _ in 0..3 {
+        world.minute(vec![(requests_of("/login"), 3_000.0), (failures_of("/login"), 2.0)]);
+    }
+    let told = world.sentences();
+    // Many come, and nothing else is wrong.
+    assert!(told.len() == 1 && told[0].starts_with("/login: 3000 requests a minute"), "{told:?}");
+    world.usual(10);
+    world.told.clear();
+    for _ in 0..3 {
+        world.minute(vec![(requests_of("/login"), 0.0), (failures_of("/login"), 0.0)]);
+    }
+    let told = world.sentences();
+    assert!(told.len() == 1 && told[0].starts_with("/login: 0 requests a minute"), "{told:?}");
+}
+
+#[test]
+fn a_minute_without_a_number_ends_nothing_and_begins_nothing() {
+    let mut world = World::new("UTC");
+    world.usual(3 * WEEK + 14 * 60 + 10);
+    world.told.clear();
+    let attack = || vec![(failures_of("/login"), 80.0)];
+    // They are not in a row.
+    for _ in 0..5 {
+        world.minute(attack());
+        world.minute(Vec::new());
+    }
+    assert_eq!((world.told.len(), world.watch.current.len()), (0, 0));
+    world.minute(attack());
+    world.minute(attack());
+    assert_eq!(world.told.len(), 1);
+    // A share of few requests has a number now and then.
+    for _ in 0..20 {
+        world.minute(Vec::new());
+        world.minute(Vec::new());
+        world.minute(attack());
+    }
+    assert_eq!((world.told.len(), world.watch.current.len()), (1, 1));
+    // After a restart the first minute has no numbers.
+    let kept = serde_json::to_vec(&world.watch.kept()).unwrap();
+    world.watch = Watch::default();
+    world.watch.restore(serde_json::from_slice(&kept).unwrap());
+    world.minute(Vec::new());
+    assert_eq!(world.watch.current.len(), 1);
+    // Nobody asks for it any more.
+    for _ in 0..MISSING {
+        world.minute(Vec::new());
+    }
+    assert_eq!((world.watch.current.len(), world.watch.past.len()), (0, 1));
+}
+
+#[test]
+fn patience_makes_no_attack_usual() {
+    let mut world = World::new("UTC");
+    world.usual(4 * WEEK);
+    world.told.clear();
+    // Four hours a day for three days, twenty times as many failures as usual.
+    for _ in 0..3 {
+        world.usual(12 * 60);
+        for _ in 0..240 {
+            world.minute(vec![(failures_of("/login"), 30.0)]);
+        }
+        world.usual(8 * 60);
+    }
+    assert!(!world.told.is_empty());
+    world.told.clear();
+    // A week later it is told as if it were new.
+    world.usual(4 * DAY + 12 * 60 + 5);
+    world.told.clear();
+    for _ in 0..3 {
+        world.minute(vec![(failures_of("/login"), 30.0)]);
+    }
+    assert_eq!(world.told.len(), 1);
+    // Whoever goes up a twentieth every day is told of before it is ten times as much.
+    let mut world = World::new("UTC");
+    world.usual(4 * WEEK);
+    world.told.clear();
+    let mut failures = 2.0;
+    while world.told.is_empty() && failures < 20.0 {
+        failures *= 1.05;
+        for _ in 0..DAY {
+            world.minute(vec![(failures_of("/login"), failures)]);
+        }
+    }
+    assert!(!world.told.is_empty(), "{failures}");
+}
+
+#[test]
+fn the_hours_of_the_clock_are_what_counts() {
+    // Business by local time: the change to summer time is no anomaly (2026-03-29 in Berlin).
+    let mut world = World::new("Europe/Berlin");
+    let business = |world: &mut World, minutes: u64| {
+        for _ in 0..minutes {
+            let is_open = (8.0..18.0).contains(&world.hour());
+            let requests = world.noise.count(if is_open { 400.0 } else { 20.0 });
+            world.minute(vec![(requests_of("/shop"), requests)]);
+        }
+    };
+    business(&mut world, 11 * WEEK);
+    world.told.clear();
+    business(&mut world, 2 * WEEK);
+    let told = world.sentences();
+    assert_eq!(told, [] as [&str; 0]);
+    // By the clock of another zone it is one.
+    world.zone = TimeZone::get("America/New_York").unwrap();
+    business(&mut world, 0);
+    for _ in 0..DAY {
+        let requests = world.noise.count(400.0);
+        world.minute(vec![(requests_of("/shop"), requests)]);
+    }
+    assert!(!world.told.is_empty());
+}
+
+#[test]
+fn what_is_learned_outlives_the_observer() {
+    let mut world = World::new("UTC");
+    world.usual(3 * WEEK + 600);
+    world.told.clear();
+    for _ in 0..2 {
+        world.minute(vec![(failures_of("/login"), 80.0)]);
+    }
+    assert_eq!(world.told.len(), 1);
+    let kept = serde_json::to_vec(&world.watch.kept()).unwrap();
+    world.watch = Watch::default();
+    world.watch.restore(serde_json::from_slice(&kept).unwrap());
+    world.told.clear();
+    for _ in 0..2 {
+        world.minute(vec![(failures_of("/login"), 80.0)]);
+    }
+    assert_eq!((world.told.len(), world.watch.current.len()), (0, 1), "it is known already");
+    world.usual(10);
+    for _ in 0..2 {
+        world.minute(vec![(failures_of("/login"), 80.0)]);
+    }
+    assert_eq!(world.told.len(), 1, "what is usual is known still");
+}
+
+#[test]
+fn memory_is_bounded() {
+    let mut world = World::new("UTC");
+    for route in 0..500_u32 {
+        world.minute(vec![(requests_of(&format!("/{route}")), 5.0)]);
+        world.watch.bound(100);
+    }
+    assert_eq!(world.watch.counts().0, 100);
+    assert!(world.watch.ratios().count() <= 100);
+}

@@ -1,0 +1,124 @@
+//! The thread: keeps the connections to the store, and asks for what limits wait for.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::watch;
+
+use super::{
+    budgets::{self, Answered},
+    connection::Failure,
+    letters,
+    mail::Mail,
+    pause::{Pause, delayed},
+    state::{Job, State},
+    store::Store,
+};
+use crate::limit::{Ask, Asks};
+
+/// How often it is asked whether it is there, where nothing else is asked.
+const PING: Duration = Duration::from_millis(500);
+
+/// How often it is told at most that the store cannot count some budgets.
+const WARN: Duration = Duration::from_secs(60);
+
+/// Serves by one configuration after the other.
+pub(super) async fn serve(mut jobs: watch::Receiver<Option<Job>>, state: Arc<State>, mail: Arc<Mail>) {
+    loop {
+        let job = jobs.borrow_and_update().clone();
+        state.change(|told| told.is_configured = job.is_some());
+        let serving = async {
+            match &job {
+                Some(job) => {
+                    let place = job.place.with_timeout_of_at_least(letters::PATIENCE);
+                    tokio::join!(keep(job, &state), letters::carry(&place, &state, &mail));
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = serving => {}
+            changed = jobs.changed() => if changed.is_err() {
+                return;
+            },
+        }
+        // Another store may not answer. Limits may go on with these asks.
+        if let Some(asks) = job.as_ref().and_then(|job| job.asks.as_ref()) {
+            asks.set_reachable(false);
+        }
+    }
+}
+
+/// Connects, and connects again.
+async fn keep(job: &Job, state: &State) {
+    let mut pause = Pause::default();
+    loop {
+        let failure = match Store::open(&job.place).await {
+            Ok(store) => spend(job, store, state, &mut pause).await,
+            Err(failure) => failure,
+        };
+        if let Some(asks) = &job.asks {
+            asks.set_reachable(false);
+        }
+        state.failed(&failure);
+        pause.wait().await;
+    }
+}
+
+/// What is to be done next.
+enum Turn {
+    Asks(Vec<Ask>),
+    Ping,
+}
+
+/// Asks for budgets until the store fails.
+async fn spend(job: &Job, mut store: Store, state: &State, pause: &mut Pause) -> Failure {
+    let place = &job.place;
+    let mut ping = delayed(PING);
+    let mut warned: Option<Instant> = None;
+    loop {
+        let turn = tokio::select! {
+            biased;
+            // The first tick is at once: nothing is asked of a store that has not answered yet.
+            _ = ping.tick() => Turn::Ping,
+            asks = next(job.asks.as_ref()) => Turn::Asks(asks),
+        };
+        let began = Instant::now();
+        let (count, answered) = match turn {
+            Turn::Asks(asks) => {
+                (u64::try_from(asks.len()).unwrap_or(u64::MAX), budgets::ask(&mut store, place, asks).await)
+            }
+            Turn::Ping => (1, budgets::probe(&mut store, place).await.map(|()| Answered::default())),
+        };
+        state.calls.fetch_add(count, Ordering::Relaxed);
+        let Answered { failed, why } = match answered {
+            Ok(answered) => answered,
+            Err(failure) => {
+                state.failures.fetch_add(count, Ordering::Relaxed);
+                return failure;
+            }
+        };
+        state.failures.fetch_add(failed, Ordering::Relaxed);
+        if let Some((name, why)) = why.filter(|_| warned.is_none_or(|warned| warned.elapsed() >= WARN)) {
+            warned = Some(began);
+            tracing::warn!(
+                "the store of the cluster cannot count {name}: {why}; this machine's share decides for that key"
+            );
+        }
+        state.latency.store(u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        state.reached();
+        pause.reset();
+        if let Some(asks) = &job.asks {
+            asks.set_reachable(true);
+        }
+    }
+}
+
+async fn next(asks: Option<&Arc<Asks>>) -> Vec<Ask> {
+    match asks {
+        Some(asks) => asks.next(budgets::AT_ONCE).await,
+        None => std::future::pending().await,
+    }
+}

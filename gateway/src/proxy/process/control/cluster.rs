@@ -1,0 +1,57 @@
+//! What the control thread tells of the store between machines.
+
+use super::Control;
+use crate::{
+    limit::{Asks, Limits},
+    message::{
+        ToGuard,
+        cluster::{MAX_WHY, StoreReport},
+    },
+    proxy::generation::Compiled,
+};
+
+impl Control<'_> {
+    /// The store of this configuration is asked from now on, and no other; with its files as they are now.
+    pub(super) fn serve_cluster(&self, compiled: &Compiled) {
+        let Compiled { snapshot, .. } = compiled;
+        let asks = snapshot.limits.as_ref().and_then(Limits::asks);
+        self.shared.cluster.serve(snapshot.tls.load().cluster(), asks);
+    }
+
+    /// How it is with the store; `None`: there is no cluster.
+    pub(super) fn store(&self) -> Option<StoreReport> {
+        let snapshot = self.snapshot();
+        snapshot.settings.cluster.as_ref()?;
+        let told = self.shared.cluster.state().told();
+        let (calls, failures, latency_micros) = self.shared.cluster.state().counts();
+        let (mut why, mut letters) = (told.why, told.letters);
+        for text in [&mut why, &mut letters] {
+            text.truncate(text.floor_char_boundary(MAX_WHY));
+        }
+        let alone = snapshot.limits.as_ref().and_then(Limits::asks).map_or(0, |asks| Asks::alone(asks));
+        let (reachable, since) = (told.is_reachable, told.since);
+        let lost = self.shared.cluster.mail().lost();
+        Some(StoreReport { reachable, since, why, letters, lost, calls, failures, latency_micros, alone })
+    }
+
+    /// Hands the guard what other machines have written. Without a guard it waits.
+    pub(super) fn pass_letters(&mut self) {
+        if !self.guard.has_guard() {
+            return;
+        }
+        loop {
+            let letters = self.shared.cluster.mail().take_heard();
+            if letters.is_empty() {
+                return;
+            }
+            self.guard.say(ToGuard::Letters(letters));
+        }
+    }
+
+    /// Tells the guard how it is with the store.
+    pub(super) fn tell_store(&mut self) {
+        if let Some(report) = self.store() {
+            self.guard.say(ToGuard::Store(Box::new(report)));
+        }
+    }
+}

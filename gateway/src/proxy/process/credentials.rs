@@ -1,0 +1,109 @@
+//! Puts API keys and revocations that the guard hands over into the tables that the workers share.
+
+use std::os::fd::OwnedFd;
+
+use anyhow::Context as _;
+
+use crate::{
+    auth::{
+        api_key::{
+            Pepper,
+            table::{Loaded, State},
+        },
+        revocation::Change,
+        tables::CredentialTables,
+    },
+    message::credentials::{CredentialChange, CredentialReader},
+};
+
+/// Takes over what has changed.
+pub(super) fn change(tables: &CredentialTables, changes: Vec<CredentialChange>) {
+    let (mut keys, mut gone, mut revocations) = (Vec::new(), Vec::new(), Vec::new());
+    for change in changes {
+        match change {
+            CredentialChange::Key(key) => keys.push(key),
+            CredentialChange::KeyGone(id) => gone.push(id),
+            // In their order: what was revoked and then lifted is not revoked.
+            CredentialChange::Revoked(what) => revocations.push(Change::Revoked(what)),
+            CredentialChange::Lifted(what) => revocations.push(Change::Lifted(what)),
+        }
+    }
+    tables.change(keys, &gone, revocations);
+}
+
+/// Takes over what a file says: all that there is if it `replaces` what is known, else what has changed.
+///
+/// # Errors
+/// The file did not come, or cannot be read. What was known stays.
+pub(super) fn load(tables: &CredentialTables, file: Option<OwnedFd>, replaces: bool) -> anyhow::Result<()> {
+    let file = file.context("the guard's file of credentials did not come")?;
+    let mut reader = CredentialReader::begin(file).context("the guard's file of credentials")?;
+    if !replaces {
+        while let Some(piece) = reader.piece()? {
+            change(tables, piece);
+        }
+        return Ok(());
+    }
+    let (mut keys, mut revoked) = (Loaded::default(), Vec::new());
+    while let Some(piece) = reader.piece()? {
+        for change in piece {
+            match change {
+                CredentialChange::Key(key) => keys.add(key),
+                CredentialChange::Revoked(what) => revoked.push(what),
+                CredentialChange::KeyGone(_) | CredentialChange::Lifted(_) => {}
+            }
+        }
+    }
+    if reader.opening.is_complete {
+        tables.replace(keys, revoked);
+    }
+    tables.keys.set_lost(reader.opening.lost_keys);
+    tables.set_state(match reader.opening.pepper {
+        Ok(pepper) => State::Ready(Pepper::new(&pepper).into()),
+        Err(why) => State::Unknown(why),
+    });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        auth::revocation::{Revocable, Revoked},
+        message::credentials::{CredentialWriter, Opening},
+    };
+
+    fn written(is_complete: bool, changes: &[CredentialChange]) -> OwnedFd {
+        let mut writer =
+            CredentialWriter::begin(&Opening { pepper: Err(String::new()), is_complete, lost_keys: false }).unwrap();
+        changes.iter().for_each(|change| writer.add(change.clone()).unwrap());
+        writer.finish().unwrap()
+    }
+
+    /// Whether it is revoked in a proxy that starts with `before`, after these changes as one file and as one message.
+    #[track_caller]
+    fn check(before: &[CredentialChange], since: &[CredentialChange], is_revoked: bool) {
+        for as_file in [true, false] {
+            let tables = CredentialTables::default();
+            load(&tables, Some(written(true, before)), true).unwrap();
+            if as_file {
+                load(&tables, Some(written(false, since)), false).unwrap();
+            } else {
+                change(&tables, since.to_vec());
+            }
+            let key = Revocable { key: Some(7), ..Revocable::default() };
+            assert_eq!(tables.revocations.revokes(&key), is_revoked, "{before:?} {since:?}");
+        }
+    }
+
+    #[test]
+    fn j16_what_has_changed_counts_in_its_order() {
+        let (revoked, lifted) = (CredentialChange::Revoked(Revoked::Key(7)), CredentialChange::Lifted(Revoked::Key(7)));
+        let (revoked, lifted) = (|| revoked.clone(), || lifted.clone());
+        check(&[], &[revoked()], true);
+        check(&[], &[revoked(), lifted()], false);
+        check(&[revoked()], &[lifted()], false);
+        check(&[revoked()], &[lifted(), revoked()], true);
+        check(&[], &[revoked(), lifted(), revoked(), lifted()], false);
+    }
+}

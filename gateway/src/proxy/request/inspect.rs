@@ -1,0 +1,242 @@
+//! Holds a request against the rules of its route that look for attacks, where it has any.
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, Version, header, request::Parts};
+
+use std::{net::IpAddr, sync::Arc};
+
+use super::exchange::Exchange;
+use crate::{
+    proxy::generation::Generation,
+    refusal::{Refusal, Reject},
+    snapshot::CompiledRoute,
+    validate::{
+        graphql,
+        waf::{Request, Verdict, Waf},
+    },
+};
+
+/// What is judged at once, where it arrived, in bytes of head and body, and of one value: about a millisecond.
+const QUICK: usize = 4 * 1024;
+const QUICK_VALUE: usize = 512;
+
+/// What is to be done with the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Inspection {
+    /// It passes as it comes.
+    Head,
+    /// It is read as a whole, up to this size.
+    Whole(u64),
+}
+
+/// Whether the body is inspected, of this `length` where it is known.
+///
+/// # Errors
+/// The body is larger than what is inspected, or encoded, and what cannot be inspected must not pass.
+pub(super) fn plan(route: &CompiledRoute, head: &Parts, length: Option<u64>) -> Result<Inspection, Refusal> {
+    let Some((waf, largest)) = route.waf.as_ref().and_then(|waf| Some((waf, waf.inspect_body()?))) else {
+        return Ok(Inspection::Head);
+    };
+    let is_larger = length.is_some_and(|length| length > largest);
+    match waf.enforces() {
+        true if is_larger => Err(Refusal::new(Reject::BodyTooLarge, "Content-Length over waf.inspect_body")),
+        // What is inspected must be what the upstream reads: nothing is decoded here.
+        true if head.headers.contains_key(header::CONTENT_ENCODING) => {
+            Err(Refusal::new(Reject::UnsupportedMediaType, "Content-Encoding"))
+        }
+        true if !head.headers.get_all(header::CONTENT_TYPE).iter().all(has_known_charset) => {
+            Err(Refusal::new(Reject::UnsupportedMediaType, "charset is none of UTF-8, US-ASCII, ISO-8859-1"))
+        }
+        true => Ok(Inspection::Whole(largest.min(route.max_body))),
+        false if is_larger => Ok(Inspection::Head),
+        false => Ok(Inspection::Whole(route.max_body)),
+    }
+}
+
+/// Whether a body of this type is read byte by byte as it is inspected: what is `charset`, as far as any parser may see it,
+/// is one that has ASCII where ASCII is.
+fn has_known_charset(content_type: &HeaderValue) -> bool {
+    const KNOWN: [&[u8]; 6] = [b"utf-8", b"utf8", b"us-ascii", b"ascii", b"iso-8859-1", b"latin1"];
+    let text = content_type.as_bytes().to_ascii_lowercase();
+    memchr::memmem::find_iter(&text, b"charset").all(|at| {
+        let rest = text.get(at + b"charset".len()..).unwrap_or_default().trim_ascii_start();
+        let Some(value) = rest.strip_prefix(b"=") else { return !rest.starts_with(b"*") };
+        let value = value.split(|byte| matches!(byte, b';' | b',')).next().unwrap_or_default().trim_ascii();
+        let value = value.strip_prefix(b"\"").map_or(value, |value| value.strip_suffix(b"\"").unwrap_or(value));
+        KNOWN.contains(&value)
+    })
+}
+
+/// Judges the request, where its route asks for that. `inspected`: its body as far as it is inspected; `body`: as far as it
+/// was read.
+///
+/// # Errors
+/// It carries an attack, and that is enforced; or its queries are over a limit.
+pub(super) async fn judge(
+    generation: &Generation,
+    route: &CompiledRoute,
+    head: &Parts,
+    (inspected, body): (&Bytes, &Bytes),
+    exchange: &mut Exchange,
+) -> Result<(), Refusal> {
+    // Boxed, as most requests do without it.
+    if route.waf.is_some() {
+        Box::pin(attacks(generation, route, head, inspected, exchange)).await?;
+    }
+    if route.graphql.is_some() {
+        Box::pin(graphql(generation, route, head, body)).await?;
+    }
+    Ok(())
+}
+
+/// Holds a request against the rules of its route.
+async fn attacks(
+    generation: &Generation,
+    route: &CompiledRoute,
+    head: &Parts,
+    body: &Bytes,
+    exchange: &mut Exchange,
+) -> Result<(), Refusal> {
+    let Some(waf) = &route.waf else { return Ok(()) };
+    let request = OwnedRequest::of(head, body.clone(), exchange)?;
+    let verdict = if request.is_quick() {
+        request.judge(waf)
+    } else {
+        let rules = Arc::clone(waf);
+        match generation.validators().run(move || request.judge(&rules)).await {
+            // A report delays nobody and refuses nobody.
+            Err(busy) if !waf.enforces() => {
+                waf.skip();
+                let detail = format!("waf {}: not inspected: {}", waf.name(), busy.detail);
+                exchange.outcome.would_deny.get_or_insert(("waf", detail.into()));
+                return Ok(());
+            }
+            judged => judged?,
+        }
+    };
+    if !verdict.is_attack {
+        return Ok(());
+    }
+    let detail = format!("waf {}: {}", waf.name(), verdict.detail());
+    if waf.enforces() {
+        return Err(Refusal::new(Reject::Injection, detail));
+    }
+    exchange.outcome.would_deny.get_or_insert(("waf", detail.into()));
+    Ok(())
+}
+
+/// Holds the queries of GraphQL in a request against the limits of its route.
+async fn graphql(generation: &Generation, route: &CompiledRoute, head: &Parts, body: &Bytes) -> Result<(), Refusal> {
+    let Some(limits) = route.graphql else { return Ok(()) };
+    let content_type = head.headers.get(header::CONTENT_TYPE).cloned();
+    let query = head.uri.query().map(str::to_owned);
+    let is_quick = query.as_ref().map_or(0, String::len) + body.len() <= QUICK;
+    let body = body.clone();
+    let judge = move || graphql::judge(&limits, query.as_deref(), content_type.as_ref(), &body);
+    if is_quick { judge() } else { generation.validators().run(judge).await? }
+}
+
+/// A request that can go to another thread.
+struct OwnedRequest {
+    method: Method,
+    target: String,
+    version: Version,
+    host: String,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    body: Bytes,
+    client: IpAddr,
+}
+
+impl OwnedRequest {
+    fn of(head: &Parts, body: Bytes, exchange: &Exchange) -> Result<Self, Refusal> {
+        let target = exchange.target()?;
+        // As the client sent it: rules judge what is encoded twice, too.
+        let sent = exchange.request.line.as_ref().and_then(|(_, _, sent)| sent.as_ref());
+        Ok(Self {
+            method: head.method.clone(),
+            target: sent.unwrap_or_else(|| target.origin()).as_str().to_owned(),
+            version: head.version,
+            host: target.authority().to_owned(),
+            headers: head.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+            body,
+            client: exchange.client.address.ip(),
+        })
+    }
+
+    /// Whether it is judged where it arrived: it is small, and so is every value. Reading SQL may take time by the square
+    /// of a value's length.
+    fn is_quick(&self) -> bool {
+        let headers = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
+        let sizes = || [self.target.len(), self.body.len()].into_iter().chain(headers.clone());
+        sizes().sum::<usize>() <= QUICK && sizes().all(|size| size <= QUICK_VALUE)
+    }
+
+    fn judge(&self, waf: &Waf) -> Verdict {
+        let headers = self.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+        // Over HTTP/2 the host is no header.
+        let host =
+            (!self.headers.iter().any(|(name, _)| name == header::HOST)).then_some(("host", self.host.as_bytes()));
+        let headers: Vec<_> = host.into_iter().chain(headers).collect();
+        waf.inspect(&Request {
+            method: self.method.as_str(),
+            target: &self.target,
+            protocol: match self.version {
+                Version::HTTP_10 => "HTTP/1.0",
+                Version::HTTP_2 => "HTTP/2.0",
+                _ => "HTTP/1.1",
+            },
+            headers: &headers,
+            body: &self.body,
+            client: self.client,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_charsets_that_are_inspected_as_they_are_read() {
+        for (content_type, is_known) in [
+            ("text/plain", true),
+            ("application/json; charset=utf-8", true),
+            ("application/json; Charset=\"UTF-8\"", true),
+            ("text/xml;charset = ISO-8859-1; a=b", true),
+            ("text/plain; charset=us-ascii", true),
+            ("application/charset+json", true),
+            ("application/json; charset=utf-16", false),
+            ("application/json; charset=\"utf-7\"", false),
+            ("application/x-www-form-urlencoded; charset=ibm037", false),
+            ("application/json; charset=utf-8; charset=utf-16", false),
+            ("application/json;charset=", false),
+            ("application/json;charset*=utf-8''utf-16", false),
+            ("a; charset=utf-16, application/json", false),
+            ("\u{a0}; charset='utf-16'", false),
+        ] {
+            let value = HeaderValue::from_bytes(content_type.as_bytes()).unwrap();
+            assert_eq!(has_known_charset(&value), is_known, "{content_type}");
+        }
+    }
+
+    #[test]
+    fn what_is_long_is_not_judged_where_it_arrived() {
+        let request = |target: usize, body: usize, values: usize| OwnedRequest {
+            method: Method::GET,
+            target: "a".repeat(target),
+            version: Version::HTTP_11,
+            host: String::new(),
+            headers: vec![(header::ACCEPT, HeaderValue::from_static("abcd")); values],
+            body: Bytes::from(vec![b'a'; body]),
+            client: IpAddr::from([192, 0, 2, 1]),
+        };
+        for (target, body, values, is_quick) in [
+            (QUICK_VALUE, QUICK_VALUE, 10, true),
+            (QUICK_VALUE + 1, 0, 0, false),
+            (0, QUICK_VALUE + 1, 0, false),
+            (1, 1, QUICK / 10 + 1, false),
+        ] {
+            assert_eq!(request(target, body, values).is_quick(), is_quick, "{target} {body} {values}");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! What a request says about its source: each signal is counted, and handed to the rules, which may ask for a ban.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, header};
+
+use super::{exchange::Exchange, looked::Looked};
+use crate::{
+    detect::{BanRequest, Facts, Finished, Observed, Seen, UpstreamAnswer, is_sought_by_scanners},
+    route::target::Target,
+    signal::Signal,
+};
+
+impl Exchange {
+    /// Looks at what rules ask of the head. Most ask for nothing.
+    pub(super) fn look(&mut self, headers: &HeaderMap) {
+        self.looked = Looked::of(&self.listener.snapshot().detector, headers);
+    }
+
+    /// Looks at an upstream's answer, where a rule asks for that.
+    pub(super) fn look_at_answer(&mut self, upstream: usize, status: u16) {
+        let detector = &self.listener.snapshot().detector;
+        if self.client.is_trusted || !detector.looks_at_answers() {
+            return;
+        }
+        let Some(route) = self.routing.route else { return };
+        let answer = UpstreamAnswer { route, upstream, status, is_identified: self.identity.is_some() };
+        // A slow request has begun long before others that were answered before it.
+        let now = crate::clock::monotonic();
+        let Some(signal) = detector.judge_answer(&answer, self.client.source, now) else { return };
+        if signal == Signal::UpstreamUnauthorized && self.looked.bears_session {
+            return;
+        }
+        if signal != Signal::Served {
+            self.outcome.signal = Some(signal);
+        }
+        self.observed(signal, None, &[]);
+        if signal == Signal::UpstreamNotFound {
+            self.look_for_scanner(signal);
+        }
+    }
+
+    /// What does not exist may be what scanners look for.
+    pub(super) fn look_for_scanner(&mut self, signal: Signal) {
+        if !matches!(signal, Signal::UnknownRoute | Signal::UpstreamNotFound)
+            || !self.snapshot().detector.counts(Signal::ScanPath)
+            || !self.request.target.as_ref().is_some_and(|target| is_sought_by_scanners(target.path()))
+        {
+            return;
+        }
+        self.outcome.signal = Some(Signal::ScanPath);
+        self.observed(Signal::ScanPath, None, &[]);
+    }
+
+    /// Notes what is unusual for the principal that the client has proved to be.
+    pub(super) fn look_for_unusual(&mut self, headers: &HeaderMap) {
+        let (Some(identity), detector) = (&self.identity, &self.listener.snapshot().detector) else { return };
+        if !detector.looks_for_unusual() {
+            return;
+        }
+        let source = self.client.named().map(|_| self.client.source.to_string());
+        let agent = headers.get(header::USER_AGENT).map(HeaderValue::as_bytes);
+        let seen = Seen { source: source.as_deref(), agent, ja4: self.connection.ja4() };
+        self.outcome.unusual = detector.unusual(identity.principal(), &seen, self.began.monotonic);
+        if self.outcome.unusual.is_some() {
+            self.observed(Signal::Unusual, None, &[]);
+        }
+    }
+
+    /// Adds it to what its source and its principal do, where that is kept.
+    pub(super) fn profile(&self) {
+        let detector = &self.snapshot().detector;
+        if !detector.keeps_profiles() || self.client.is_trusted {
+            return;
+        }
+        let outcome = &self.outcome;
+        let finished = Finished {
+            principal: self.identity.as_ref().map(|identity| identity.principal()),
+            path: self.request.target.as_ref().map(Target::path),
+            agent: self.looked.agent,
+            status: outcome.status,
+            signal: outcome.signal(),
+            bytes_in: outcome.bytes_in.as_ref().map_or(0, |bytes| bytes.get()),
+            bytes_out: outcome.bytes_out,
+            hour: u8::try_from(self.began.unix_millis / 3_600_000 % 24).unwrap_or(0),
+        };
+        detector.finished(self.client.source, &finished, self.began.monotonic);
+    }
+
+    /// Notes a signal. `claimed`: whose a credential said that it is; `limits`: those that refused it.
+    pub(super) fn observed(&mut self, signal: Signal, claimed: Option<&str>, limits: &[Arc<str>]) {
+        // A load balancer is not to blame for what it relays, and is never banned.
+        if self.client.is_trusted {
+            return;
+        }
+        self.worker.counters.signalled(signal);
+        if self.looked.is_cross_site && Signal::BY_LINK.contains(&signal) {
+            return;
+        }
+        let (source, address) = (self.client.source, self.client.address.ip());
+        let detector = &self.listener.snapshot().detector;
+        let identity = self.identity.as_ref();
+        let principal = identity.map(|identity| identity.principal()).or(claimed);
+        let facts = Facts {
+            path: self.request.target.as_ref().map(Target::path),
+            agent: self.looked.agent,
+            ja4: self.connection.ja4(),
+            session: identity.map(|identity| identity.expires()),
+        };
+        let observed = Observed { signal, source, address, principal, id: self.id, limits, facts };
+        for ask in detector.note(&observed, crate::clock::monotonic()) {
+            self.outcome.rule = Some(ask.rule.as_str().into());
+            self.worker.ask(BanRequest { relay: self.client.relay, ..ask });
+        }
+    }
+}

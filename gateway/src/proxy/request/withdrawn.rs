@@ -1,0 +1,29 @@
+//! Whether a client may be served no longer, though its request has begun: it is banned, or what proved its identity is
+//! revoked.
+
+use super::exchange::Exchange;
+use crate::{clock::Now, proxy::timing::deadline};
+
+impl Exchange {
+    /// Whether the client is banned behind a trusted proxy: the kernel sees that proxy's packets alone. Counts the
+    /// refusal on the ban.
+    pub(in crate::proxy) fn is_banned(&self) -> bool {
+        let client = &self.client;
+        client.relay.is_some() && self.worker.shared.bans.refuses(client.address.ip(), deadline::now())
+    }
+
+    /// Whether what proved the client's identity was revoked meanwhile.
+    pub(in crate::proxy) fn is_revoked(&mut self) -> bool {
+        let Some(identity) = &self.identity else { return false };
+        let tables = self.listener.snapshot().authenticators.tables();
+        let epoch = tables.epoch();
+        if epoch == self.epoch {
+            return false;
+        }
+        let is_revoked = tables.is_revoked(identity, Now::read().unix_seconds());
+        if !is_revoked {
+            self.epoch = epoch;
+        }
+        is_revoked
+    }
+}

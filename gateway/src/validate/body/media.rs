@@ -1,0 +1,118 @@
+//! Media types as requests name them, and ranges of them as documents do.
+
+/// A media type in its plain form: parsers differ on the rest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::validate) struct MediaType {
+    kind: String,
+    subtype: String,
+    parameters: Vec<(String, String)>,
+}
+
+/// Media types: one, those of a kind, or all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::validate) struct MediaRange {
+    /// `None`: any.
+    kind: Option<String>,
+    subtype: Option<String>,
+}
+
+impl MediaType {
+    /// Reads a `Content-Type` (RFC 9110 8.3).
+    pub(in crate::validate) fn read(text: &str) -> Result<Self, &'static str> {
+        let (essence, rest) = text.split_once(';').map_or((text, ""), |(essence, rest)| (essence, rest));
+        let (kind, subtype) = essence.trim_matches([' ', '\t']).split_once('/').unwrap_or_default();
+        if !is_token(kind) || !is_token(subtype) {
+            return Err("Content-Type is not type/subtype");
+        }
+        let mut parameters: Vec<(String, String)> = Vec::new();
+        for parameter in rest.split(';').map(|parameter| parameter.trim_matches([' ', '\t'])) {
+            if parameter.is_empty() {
+                continue;
+            }
+            let bad = "Content-Type has a bad parameter";
+            let (name, value) = parameter.split_once('=').ok_or(bad)?;
+            let value = match value.strip_prefix('"') {
+                Some(quoted) => quoted.strip_suffix('"').filter(|value| is_plain(value)).ok_or(bad)?,
+                None => Some(value).filter(|value| is_token(value)).ok_or(bad)?,
+            };
+            let name = name.to_ascii_lowercase();
+            if !is_token(&name) || parameters.iter().any(|(known, _)| *known == name) {
+                return Err(bad);
+            }
+            parameters.push((name, value.to_owned()));
+        }
+        Ok(Self { kind: kind.to_ascii_lowercase(), subtype: subtype.to_ascii_lowercase(), parameters })
+    }
+
+    pub(in crate::validate) fn parameter(&self, name: &str) -> Option<&str> {
+        self.parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    pub(in crate::validate) fn is_utf_8(&self) -> bool {
+        let is_ascii = |charset: &str| charset.eq_ignore_ascii_case("us-ascii");
+        self.parameter("charset").is_none_or(|charset| charset.eq_ignore_ascii_case("utf-8") || is_ascii(charset))
+    }
+
+    pub(in crate::validate) fn is(&self, kind: &str, subtype: &str) -> bool {
+        self.kind == kind && self.subtype == subtype
+    }
+}
+
+impl MediaRange {
+    /// Reads a key of `content`: `application/json`, `image/*`, `*/*`. Parameters say nothing here.
+    pub(in crate::validate) fn read(text: &str) -> Option<Self> {
+        let essence = text.split(';').next()?.trim().to_ascii_lowercase();
+        let (kind, subtype) = essence.split_once('/')?;
+        let part = |part: &str| if part == "*" { Some(None) } else { is_token(part).then(|| Some(part.to_owned())) };
+        Some(Self { kind: part(kind)?, subtype: part(subtype)? })
+    }
+
+    pub(in crate::validate) fn has(&self, media_type: &MediaType) -> bool {
+        self.kind.as_ref().is_none_or(|kind| *kind == media_type.kind)
+            && self.subtype.as_ref().is_none_or(|subtype| *subtype == media_type.subtype)
+    }
+
+    /// How many parts of it are open: the fewer, the more exact.
+    pub(in crate::validate) fn openness(&self) -> usize {
+        usize::from(self.kind.is_none()) + usize::from(self.subtype.is_none())
+    }
+
+    pub(in crate::validate) fn is(&self, kind: &str, subtype: &str) -> bool {
+        self.kind.as_deref() == Some(kind) && self.subtype.as_deref() == Some(subtype)
+    }
+
+    /// Whether `text/plain` is among them.
+    pub(in crate::validate) fn has_text(&self) -> bool {
+        self.kind.as_deref().is_none_or(|kind| kind == "text") && self.subtype.as_deref().is_none_or(|it| it == "plain")
+    }
+
+    /// `application/json` and types that end in `+json`.
+    pub(in crate::validate) fn is_json(&self) -> bool {
+        self.subtype.as_deref().is_some_and(|subtype| subtype.ends_with("+json"))
+            || self.is("application", "json")
+            || self.is("text", "json")
+    }
+
+    /// One JSON text a line.
+    pub(in crate::validate) fn is_json_lines(&self) -> bool {
+        ["jsonl", "x-ndjson", "ndjson", "json-seq"].iter().any(|subtype| self.is("application", subtype))
+    }
+
+    pub(in crate::validate) fn is_xml(&self) -> bool {
+        self.subtype.as_deref().is_some_and(|subtype| subtype == "xml" || subtype.ends_with("+xml"))
+    }
+
+    pub(in crate::validate) fn is_text(&self) -> bool {
+        self.kind.as_deref() == Some("text")
+    }
+}
+
+/// RFC 9110 5.6.2.
+fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+/// What may stand between quotes without an escape, and every parser reads alike.
+fn is_plain(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| matches!(byte, b' ' | 0x21 | 0x23..=0x5b | 0x5d..=0x7e) && byte != b';')
+}

@@ -1,0 +1,201 @@
+//! `multipart/form-data` (RFC 7578): its parts, their names, types and file names.
+//!
+//! *Invariant:* the parts are within the body that was received; how many, and how large their heads are, is bounded.
+//! What two parsers could read differently is refused: two dispositions, bytes beside the parts, other line ends.
+
+use memchr::memmem;
+
+use super::{
+    field::Field,
+    file_type,
+    media::{MediaRange, MediaType},
+};
+use crate::{
+    validate::{
+        parameter::{Coding, Wrong, decode::Fault, style::Texts},
+        schema::set::Shape,
+    },
+    violation::{Part as Place, Violation},
+};
+
+/// The most parts of one body.
+const MOST_PARTS: usize = 1_000;
+
+/// The largest head of a part, in bytes.
+const LARGEST_HEAD: usize = 4 * 1024;
+
+/// The longest name of a file, in bytes.
+const LONGEST_NAME: usize = 255;
+
+/// One part.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::validate) struct Part<'a> {
+    pub(in crate::validate) name: String,
+    pub(in crate::validate) file_name: Option<String>,
+    pub(in crate::validate) media_type: Option<MediaType>,
+    pub(in crate::validate) content: &'a [u8],
+}
+
+/// Reads a whole body.
+pub(in crate::validate) fn read<'a>(body: &'a [u8], media_type: &MediaType) -> Result<Vec<Part<'a>>, Fault> {
+    let boundary = media_type.parameter("boundary").filter(|boundary| is_boundary(boundary));
+    let boundary = boundary.ok_or(Fault::new("boundary", "Content-Type must have a boundary of 1 to 70 characters"))?;
+    let whole = Fault::new("multipart", "must be parts between its boundary, and nothing else");
+    let delimiter = format!("\r\n--{boundary}");
+    let first = delimiter.get(2..).unwrap_or_default().as_bytes();
+    let mut rest = body.strip_prefix(first).ok_or(whole.clone())?;
+    let finder = memmem::Finder::new(&delimiter);
+    let mut parts = Vec::new();
+    loop {
+        if let Some(end) = rest.strip_prefix(b"--") {
+            return if matches!(end, b"" | b"\r\n") { Ok(parts) } else { Err(whole) };
+        }
+        if parts.len() == MOST_PARTS {
+            return Err(Fault::new("parts", "must have at most 1000 parts"));
+        }
+        let part = rest.strip_prefix(b"\r\n").ok_or(whole.clone())?;
+        let end = finder.find(part).ok_or(whole.clone())?;
+        let (part, behind) = part.split_at_checked(end).ok_or(whole.clone())?;
+        parts.push(read_part(part)?);
+        rest = behind.get(delimiter.len()..).unwrap_or_default();
+    }
+}
+
+/// RFC 2046 5.1.1.
+fn is_boundary(text: &str) -> bool {
+    (1..=70).contains(&text.len())
+        && !text.ends_with(' ')
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"'()+_,-./:=? ".contains(&byte))
+}
+
+fn read_part(part: &[u8]) -> Result<Part<'_>, Fault> {
+    let bad = Fault::new("part", "must have a head with one Content-Disposition: form-data and a name");
+    let end = memmem::find(part.get(..LARGEST_HEAD.min(part.len())).unwrap_or_default(), b"\r\n\r\n");
+    let (head, content) = part.split_at_checked(end.ok_or(bad.clone())?).ok_or(bad.clone())?;
+    let content = content.get(4..).unwrap_or_default();
+    let head = std::str::from_utf8(head).map_err(|_other| bad.clone())?;
+    let (mut disposition, mut media_type) = (None, None);
+    for line in head.split("\r\n") {
+        let (name, value) = line.split_once(':').ok_or(bad.clone())?;
+        let value = value.trim_matches([' ', '\t']);
+        if value.bytes().any(|byte| byte.is_ascii_control()) || name.is_empty() || name.contains([' ', '\t']) {
+            return Err(bad);
+        }
+        match name.to_ascii_lowercase().as_str() {
+            "content-disposition" if disposition.is_none() => disposition = Some(read_disposition(value)?),
+            "content-type" if media_type.is_none() => {
+                media_type = Some(MediaType::read(value).map_err(|why| Fault::new("part", why))?);
+            }
+            "content-disposition" | "content-type" => return Err(bad),
+            "content-transfer-encoding" if !matches!(value, "binary" | "8bit" | "7bit") => {
+                return Err(Fault::new("part", "must not be encoded"));
+            }
+            _ => {}
+        }
+    }
+    let (name, file_name) = disposition.ok_or(bad)?;
+    Ok(Part { name, file_name, media_type, content })
+}
+
+/// The name and the file name.
+fn read_disposition(text: &str) -> Result<(String, Option<String>), Fault> {
+    let bad = Fault::new("part", "Content-Disposition must be form-data with one quoted name");
+    let mut rest = text.strip_prefix("form-data").ok_or(bad.clone())?;
+    let (mut name, mut file_name) = (None, None);
+    while !rest.is_empty() {
+        let parameter = rest.strip_prefix(';').ok_or(bad.clone())?.trim_start_matches([' ', '\t']);
+        let (key, after) = parameter.split_once('=').ok_or(bad.clone())?;
+        let after = after.strip_prefix('"').ok_or(bad.clone())?;
+        let (value, behind) = quoted(after).ok_or(bad.clone())?;
+        rest = behind;
+        match key.to_ascii_lowercase().as_str() {
+            "name" if name.is_none() => name = Some(value),
+            "filename" if file_name.is_none() => file_name = Some(value),
+            // `filename*` is another name for the same file, which only some read (RFC 7578 4.2).
+            _ => return Err(bad),
+        }
+    }
+    if let Some(file) = &file_name {
+        let is_plain = file.len() <= LONGEST_NAME && !file.contains(['/', '\\', '\0']) && file != ".." && file != ".";
+        if !is_plain || file.chars().any(char::is_control) {
+            return Err(Fault::new("filename", "the name of a file must be one name of at most 255 bytes"));
+        }
+    }
+    Ok((name.ok_or(bad)?, file_name))
+}
+
+/// A string up to its closing quote, and what stands behind it. Browsers write a quote as `%22`.
+fn quoted(text: &str) -> Option<(String, &str)> {
+    let mut value = String::new();
+    let mut characters = text.char_indices();
+    while let Some((at, character)) = characters.next() {
+        match character {
+            '"' => return Some((value, text.get(at + 1..)?)),
+            '\\' => match characters.next()?.1 {
+                escaped @ ('"' | '\\') => value.push(escaped),
+                other => value.extend(['\\', other]),
+            },
+            other => value.push(other),
+        }
+    }
+    None
+}
+
+/// The object that the parts stand for. Of files only their types are judged.
+pub(super) fn members_of(fields: &[Field], parts: Vec<Part<'_>>, shape: &Shape) -> Result<Texts, Wrong> {
+    let mut members: Vec<(String, Vec<Texts>)> = Vec::new();
+    for part in parts {
+        let field = fields.iter().find(|field| *field.parameter.name == *part.name);
+        let wrong = |rule, expected: &str| {
+            let violation = Violation::new(Place::Body, "", rule, expected).at(&format!("/{}", part.name));
+            Wrong::Violations([violation].into())
+        };
+        let types: &[MediaRange] = field.map_or(&[], |field| &field.types);
+        let is_text = |media_type: &MediaType| media_type.is("text", "plain");
+        let is_read_as_json = matches!(field.map(|field| &field.parameter.coding), Some(Coding::Json));
+        let is_declared = |range: &MediaRange| match &part.media_type {
+            Some(media_type) => range.has(media_type),
+            // Without a type of its own, a part is text (RFC 7578 4.4). What is read as JSON needs none to be judged.
+            None => is_read_as_json || range.has_text(),
+        };
+        if !types.is_empty() && !types.iter().any(is_declared) {
+            return Err(wrong("contentType", "must have a Content-Type that is declared"));
+        }
+        if part.media_type.as_ref().is_some_and(|media_type| !file_type::is_plausible(media_type, part.content)) {
+            return Err(wrong("contentType", "must be what its Content-Type says"));
+        }
+        let is_json =
+            is_read_as_json || part.media_type.as_ref().is_some_and(|media_type| media_type.is("application", "json"));
+        let is_file = field.is_some_and(|field| field.is_file);
+        let value = if is_file {
+            Texts::One("file".to_owned())
+        } else {
+            let readable = is_json || part.media_type.as_ref().is_none_or(is_text);
+            let text = std::str::from_utf8(part.content).ok().filter(|_| readable && part.file_name.is_none());
+            let text = text.ok_or_else(|| wrong("type", "must be text, and no file"))?.to_owned();
+            if is_json { Texts::Json(text) } else { Texts::One(text) }
+        };
+        match members.iter_mut().find(|(name, _)| *name == part.name) {
+            Some((_, values)) => values.push(value),
+            None => members.push((part.name, vec![value])),
+        }
+    }
+    let mut read = Vec::new();
+    for (name, mut values) in members {
+        let is_list = shape.member(&name).is_some_and(|member| member.takes_arrays());
+        let first_is_json = matches!(values.as_slice(), [Texts::Json(text)] if text.trim_start().starts_with('['));
+        let value = match values.pop() {
+            Some(one) if values.is_empty() && (!is_list || first_is_json) => one,
+            Some(last) if is_list => {
+                values.push(last);
+                Texts::List(values)
+            }
+            _ => {
+                let violation = Violation::new(Place::Body, "", "once", "must be there once");
+                return Err(Wrong::Violations([violation.at(&format!("/{name}"))].into()));
+            }
+        };
+        read.push((name, value));
+    }
+    Ok(Texts::Members(read))
+}

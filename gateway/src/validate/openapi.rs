@@ -1,0 +1,333 @@
+//! OpenAPI 3.0, 3.1 and 3.2: the contract of an API, and whether a request keeps it.
+//!
+//! *Invariant:* pure. What a document uses and the gateway cannot judge is refused when it is compiled, by its place, or
+//! refused of requests, with a warning. Nothing is fetched.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::atomic::Ordering,
+};
+
+use http::{HeaderMap, HeaderValue, Method, header};
+use serde_json::Value;
+
+pub use self::{
+    collector::Reading,
+    document::DocumentFault,
+    security::{Demand, Gateway, Schemes, SecurityRule},
+};
+use self::{
+    collector::{Example, Version},
+    document::Documents,
+    operation::{Operation, Template},
+    paths::Paths,
+};
+use super::{
+    body,
+    parameter::Head,
+    schema::{
+        self,
+        set::{OpenApi, SchemaSet},
+    },
+};
+use crate::{
+    file::NamedFile,
+    refusal::{Refusal, Reject},
+    settings::validate::Formats,
+};
+
+mod collector;
+mod compile;
+mod content;
+mod document;
+mod fields;
+pub mod lint;
+mod operation;
+mod parameters;
+pub(in crate::validate) mod paths;
+mod security;
+mod servers;
+
+#[cfg(test)]
+mod tests;
+
+/// The contract of one API.
+pub struct Contract {
+    path: PathBuf,
+    schemas: SchemaSet,
+    paths: Paths,
+    templates: Vec<Template>,
+    operations: Vec<Operation>,
+    rules: Vec<SecurityRule>,
+    schemes: Schemes,
+    warnings: Vec<DocumentFault>,
+}
+
+/// What of a document only its lint looks at.
+struct Kept<'d> {
+    schemas: Vec<(usize, &'d Value)>,
+    examples: Vec<Example<'d>>,
+}
+
+/// The operation of a request.
+#[derive(Clone, Debug)]
+pub struct Found<'r> {
+    /// Which one.
+    pub operation: OperationId,
+    /// The parameters of its path.
+    values: Vec<(Box<str>, &'r str)>,
+}
+
+/// Which operation of a contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OperationId(usize);
+
+/// Why no operation was found.
+#[derive(Debug)]
+pub enum Miss {
+    /// There is no such path, or nothing of it meets the request.
+    NotFound,
+    /// The path has other methods, which `Allow` tells.
+    Method(Option<HeaderValue>),
+    /// What chooses between the operations of the path is there twice, or cannot be read.
+    Unclear(Refusal),
+}
+
+/// How the body of a request is dealt with.
+#[derive(Debug)]
+pub enum BodyReading {
+    /// Nothing of it is looked at.
+    Pass,
+    /// It is read whole, and judged by [`Contract::judge_body`].
+    Whole,
+}
+
+impl Contract {
+    /// Compiles a document, which may refer to `others` by their paths.
+    ///
+    /// # Errors
+    /// The first fault, with its place.
+    pub fn new(
+        file: &NamedFile,
+        others: &[NamedFile],
+        formats: Formats,
+        reading: &Reading<'_>,
+    ) -> Result<Self, DocumentFault> {
+        let documents = Documents::read(file, others)?;
+        Self::compile(&file.path, &documents, formats, reading).map(|(contract, _)| contract)
+    }
+
+    fn compile<'d>(
+        path: &Path,
+        documents: &'d Documents,
+        formats: Formats,
+        reading: &'d Reading<'d>,
+    ) -> Result<(Self, Kept<'d>), DocumentFault> {
+        let read = compile::read(documents, reading)?;
+        let version = read.version;
+        for (document, schema) in &read.schemas {
+            if let Some((place, meant)) = schema::set::misspelt(schema) {
+                let message = format!("unknown keyword at {place} of a schema: did you mean {meant:?}?");
+                return Err(documents.fault_at(*document, "", message));
+            }
+        }
+        let openapi = OpenApi { is_3_0: version == Version::V3_0, refuses_read_only: !reading.allows_read_only };
+        let schemas = SchemaSet::compile(&documents.all, &read.schemas, openapi, formats)
+            .map_err(|fault| documents.fault_at(fault.document, &fault.place, fault.message))?;
+        let mut operations = read.operations;
+        compile::set_shapes(&mut operations, &schemas);
+        let mut warnings = read.warnings;
+        let unknown = schemas.unknown_formats().iter();
+        warnings.extend(unknown.map(|format| {
+            documents.fault_at(0, "", format!("nobody checks the format {format:?}: spell it out by `pattern`"))
+        }));
+        let contract = Self {
+            path: path.to_owned(),
+            schemas,
+            paths: read.paths,
+            templates: read.templates,
+            operations,
+            rules: read.rules,
+            schemes: read.schemes,
+            warnings,
+        };
+        Ok((contract, Kept { schemas: read.schemas, examples: read.examples }))
+    }
+
+    /// What is not checked, though it looks as if it were.
+    #[must_use]
+    pub fn warnings(&self) -> &[DocumentFault] {
+        &self.warnings
+    }
+
+    /// What operations ask clients to prove.
+    #[must_use]
+    pub fn rules(&self) -> &[SecurityRule] {
+        &self.rules
+    }
+
+    /// The security schemes.
+    #[must_use]
+    pub const fn schemes(&self) -> &Schemes {
+        &self.schemes
+    }
+
+    /// Finds the operation of a request, by its canonical path.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn find<'r>(
+        &self,
+        method: &Method,
+        path: &'r str,
+        query: &str,
+        headers: &HeaderMap,
+    ) -> Result<Found<'r>, Miss> {
+        let (template, values) = self.paths.find(path).ok_or(Miss::NotFound)?;
+        let operations = self.templates.get(template).map_or(&[][..], |template| &template.operations);
+        let of_method = || operations.iter().filter(|(known, _, _)| &**known == method.as_str());
+        let mut chosen = None;
+        for (_, number, names) in of_method() {
+            let mut is_met = true;
+            // Each condition of each operation is read: what is unclear is refused, whichever would be chosen.
+            for condition in self.operations.get(*number).map_or(&[][..], |operation| &operation.conditions) {
+                is_met &= condition.is_met(query, headers).map_err(Miss::Unclear)?;
+            }
+            if is_met && chosen.is_none() {
+                chosen = Some((*number, names));
+            }
+        }
+        if let Some((number, names)) = chosen {
+            let values = names.iter().cloned().zip(values).collect();
+            return Ok(Found { operation: OperationId(number), values });
+        }
+        if of_method().next().is_some() {
+            return Err(Miss::NotFound);
+        }
+        let mut others: Vec<&str> = operations.iter().map(|(method, _, _)| &**method).collect();
+        others.dedup();
+        Err(Miss::Method(HeaderValue::try_from(others.join(", ")).ok()))
+    }
+
+    /// The method and path of an operation, as the document has them.
+    #[must_use]
+    pub fn name(&self, operation: OperationId) -> &str {
+        self.operations.get(operation.0).map_or("", |operation| &operation.name)
+    }
+
+    /// What the clients of an operation prove: an index into [`Self::rules`].
+    #[must_use]
+    pub fn rule(&self, operation: OperationId) -> usize {
+        self.operations.get(operation.0).map_or(usize::MAX, |operation| operation.rule)
+    }
+
+    /// Counts a request for an operation, if it is deprecated.
+    pub fn note_call(&self, operation: OperationId) {
+        if let Some(operation) = self.operations.get(operation.0).filter(|operation| operation.is_deprecated) {
+            operation.calls.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The deprecated operations that were asked for, and how often.
+    pub fn deprecated_calls(&self) -> impl Iterator<Item = (&str, u64)> {
+        let called = self.operations.iter().map(|it| (&*it.name, it.calls.load(Ordering::Relaxed)));
+        called.filter(|(_, count)| *count > 0)
+    }
+
+    /// Judges the parameters of a request.
+    ///
+    /// # Errors
+    /// [`Reject::InvalidParameter`] with all that is wrong.
+    pub fn judge_head(&self, found: &Found<'_>, query: &str, headers: &HeaderMap) -> Result<(), Refusal> {
+        let Some(operation) = self.operations.get(found.operation.0) else { return Err(gone()) };
+        if operation.parameters.is_empty() {
+            return Ok(());
+        }
+        let path: Vec<(&str, &str)> = found.values.iter().map(|(name, value)| (&**name, *value)).collect();
+        operation.parameters.judge(&self.schemas, Head { path: &path, query, headers })
+    }
+
+    /// What is to be done with the body of a request, by its head. `length`: how long it is, where that is known.
+    ///
+    /// # Errors
+    /// It lacks a body that is required, or has one of a media type that is not declared.
+    pub fn reading(
+        &self,
+        operation: OperationId,
+        headers: &HeaderMap,
+        length: Option<u64>,
+    ) -> Result<BodyReading, Refusal> {
+        let Some(operation) = self.operations.get(operation.0) else { return Err(gone()) };
+        if length == Some(0) {
+            return operation.body.judge_none().map(|()| BodyReading::Pass);
+        }
+        // It may end before its first byte.
+        if length.is_none() && !operation.body.is_declared() {
+            return Ok(BodyReading::Whole);
+        }
+        match operation.body.reading(headers.get(header::CONTENT_TYPE))? {
+            body::Reading::Pass => Ok(BodyReading::Pass),
+            body::Reading::Read(..) => Ok(BodyReading::Whole),
+        }
+    }
+
+    /// Judges a whole body if that takes no longer than a worker may be held. `None`: it would; [`Self::judge_body`]
+    /// does it elsewhere.
+    #[must_use]
+    pub fn judge_body_at_once(
+        &self,
+        operation: OperationId,
+        content_type: Option<&HeaderValue>,
+        body: &[u8],
+    ) -> Option<Result<(), Refusal>> {
+        if body.len() > schema::QUICK_BODY {
+            return None;
+        }
+        match self.judge_within(operation, content_type, body, schema::QUICK) {
+            Err(refusal) if refusal.reject == Reject::BodyTooComplex => None,
+            judged => Some(judged),
+        }
+    }
+
+    /// Judges a whole body. Takes up to [`schema::STACK`] bytes of stack.
+    ///
+    /// # Errors
+    /// As [`schema::Schema::validate`].
+    pub fn judge_body(
+        &self,
+        operation: OperationId,
+        content_type: Option<&HeaderValue>,
+        body: &[u8],
+    ) -> Result<(), Refusal> {
+        self.judge_within(operation, content_type, body, schema::limits(body))
+    }
+
+    fn judge_within(
+        &self,
+        operation: OperationId,
+        content_type: Option<&HeaderValue>,
+        body: &[u8],
+        limits: schema::WorkLimits,
+    ) -> Result<(), Refusal> {
+        let Some(operation) = self.operations.get(operation.0) else { return Err(gone()) };
+        if body.is_empty() {
+            return operation.body.judge_none();
+        }
+        match operation.body.reading(content_type)? {
+            body::Reading::Pass => Ok(()),
+            body::Reading::Read(content, media_type) => content.judge(&self.schemas, &media_type, body, limits),
+        }
+    }
+}
+
+/// Of what was not compiled, nothing passes.
+fn gone() -> Refusal {
+    Refusal::new(Reject::NotFound, "no such operation")
+}
+
+impl fmt::Debug for Contract {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Contract({:?})", self.path)
+    }
+}

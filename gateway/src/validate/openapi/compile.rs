@@ -1,0 +1,263 @@
+//! Compiles the paths and operations of a document.
+
+use std::sync::atomic::AtomicU64;
+
+use serde_json::Value;
+
+use super::{
+    collector::{Collector, Example, Reading, Version},
+    content::{self, Contents},
+    document::{At, DocumentFault, Documents},
+    operation::{Condition, Operation, Template},
+    parameters,
+    paths::{self, Paths},
+    security::{self, SecurityRule},
+    servers,
+};
+use crate::{
+    validate::{
+        body::{Body, Content},
+        parameter::{Parameters, decode::decode},
+        schema::set::SchemaSet,
+    },
+    violation::Part,
+};
+
+/// The methods of a path item, as the document has them.
+const METHODS: [&str; 9] = ["delete", "get", "head", "options", "patch", "post", "put", "query", "trace"];
+
+/// What is read of a document so far.
+struct Compiler<'d> {
+    collector: Collector<'d>,
+    schemes: security::Schemes,
+    rules: Vec<SecurityRule>,
+    operations: Vec<Operation>,
+    templates: Vec<Template>,
+    paths: Paths,
+}
+
+/// What a document was compiled to, without its schemas.
+pub(super) struct Read<'d> {
+    pub(super) version: Version,
+    pub(super) schemas: Vec<(usize, &'d Value)>,
+    pub(super) warnings: Vec<DocumentFault>,
+    pub(super) examples: Vec<Example<'d>>,
+    pub(super) schemes: security::Schemes,
+    pub(super) rules: Vec<SecurityRule>,
+    pub(super) operations: Vec<Operation>,
+    pub(super) templates: Vec<Template>,
+    pub(super) paths: Paths,
+}
+
+/// Reads all operations of a document.
+pub(super) fn read<'d>(documents: &'d Documents, reading: &'d Reading<'d>) -> Result<Read<'d>, DocumentFault> {
+    let Some(root) = documents.root() else { return Err(documents.fault_at(0, "", "there is no document")) };
+    let mut compiler = Compiler {
+        collector: Collector::new(documents, reading)?,
+        schemes: security::schemes(documents, &root)?,
+        rules: Vec::new(),
+        operations: Vec::new(),
+        templates: Vec::new(),
+        paths: Paths::default(),
+    };
+    compiler.collector.fields(&root, "document")?;
+    if let Some(dialect) = root.get("jsonSchemaDialect") {
+        let known = ["https://spec.openapis.org/oas/3.1/dialect/", "https://spec.openapis.org/oas/3.2/dialect/"];
+        let text = dialect.value.as_str().unwrap_or_default();
+        let is_known = known.iter().any(|known| text.starts_with(known)) || text.contains("/draft/2020-12/schema");
+        if !is_known {
+            return Err(documents.fault(&dialect, "only the dialect of OpenAPI and draft 2020-12 are read"));
+        }
+    }
+    let bases = servers::bases(documents, &root)?;
+    if let Some(paths) = root.get("paths") {
+        for (path, at) in paths.members().filter(|(path, _)| !path.starts_with("x-")) {
+            compiler.path_item(path, at, &root, &bases)?;
+        }
+    }
+    let Compiler { collector, schemes, rules, operations, templates, paths } = compiler;
+    let Collector { version, schemas, warnings, examples, .. } = collector;
+    Ok(Read { version, schemas, warnings, examples, schemes, rules, operations, templates, paths })
+}
+
+/// Tells each parameter what its schema is about, now that it is compiled.
+pub(super) fn set_shapes(operations: &mut [Operation], schemas: &SchemaSet) {
+    for operation in operations {
+        for parameter in &mut operation.parameters.all {
+            if let Some(schema) = parameter.schema {
+                parameter.shape = schemas.shape(schema);
+            }
+        }
+        if let Some((_, schema, shape)) = &mut operation.parameters.query {
+            *shape = schemas.shape(*schema);
+        }
+        for (_, content) in &mut operation.body.contents {
+            if let Content::Form { schema, fields, shape } | Content::Multipart { schema, fields, shape } = content {
+                *shape = schemas.shape(*schema);
+                content::set_fields(fields, shape);
+            }
+        }
+    }
+}
+
+impl<'d> Compiler<'d> {
+    fn path_item(&mut self, path: &str, at: At<'d>, root: &At<'d>, bases: &[String]) -> Result<(), DocumentFault> {
+        let item = self.collector.documents.resolve(at.clone())?;
+        self.collector.fields(&item, "path item")?;
+        if at.value.get("$ref").is_some()
+            && at.value.as_object().is_some_and(|it| it.keys().any(|key| METHODS.contains(&key.as_str())))
+        {
+            return Err(self
+                .collector
+                .fault(&at, "a path item has \"$ref\" and operations: OpenAPI does not say which count"));
+        }
+        let bases = match item.get("servers") {
+            Some(_) => servers::bases(self.collector.documents, &item)?,
+            None => bases.to_vec(),
+        };
+        let mut operations: Vec<(String, At<'d>)> = METHODS
+            .into_iter()
+            .filter(|method| *method != "query" || self.collector.version >= Version::V3_2)
+            .filter_map(|method| Some((method.to_ascii_uppercase(), item.get(method)?)))
+            .collect();
+        if let Some(more) = item.get("additionalOperations") {
+            operations.extend(more.members().map(|(method, at)| (method.to_owned(), at)));
+        }
+        for (method, at) in operations {
+            self.operation(path, &method, (&item, &at, root), &bases)?;
+        }
+        Ok(())
+    }
+
+    fn operation(
+        &mut self,
+        path: &str,
+        method: &str,
+        (item, at, root): (&At<'d>, &At<'d>, &At<'d>),
+        bases: &[String],
+    ) -> Result<(), DocumentFault> {
+        self.collector.fields(at, "operation")?;
+        let mut parameters = parameters::read(&mut self.collector, item, at)?;
+        let (end, conditions) = self.conditions(path, &mut parameters, at);
+        let plain = path.get(..end).unwrap_or(path);
+        let rule = security::rule(self.collector.documents, root, at, &self.schemes)?;
+        parameters.also_known.extend(self.schemes.in_query(&rule));
+        let body = match at.get("requestBody") {
+            Some(body) => self.body(&self.collector.documents.resolve(body)?)?,
+            None => Body::default(),
+        };
+        let bases = match (self.collector.reading.base_path, at.get("servers")) {
+            (Some(base), _) => vec![base.trim_end_matches('/').to_owned()],
+            (None, Some(_)) => servers::bases(self.collector.documents, at)?,
+            (None, None) => bases.to_vec(),
+        };
+        let rule = self.rules.iter().position(|known| *known == rule).unwrap_or_else(|| {
+            self.rules.push(rule);
+            self.rules.len() - 1
+        });
+        let number = self.operations.len();
+        self.operations.push(Operation {
+            name: format!("{method} {path}").into(),
+            parameters,
+            body,
+            rule,
+            conditions,
+            is_deprecated: at.is_true("deprecated"),
+            calls: AtomicU64::new(0),
+        });
+        for base in bases {
+            self.place(&format!("{base}{plain}"), method, number, at)?;
+        }
+        Ok(())
+    }
+
+    /// Puts an operation where requests find it.
+    fn place(&mut self, path: &str, method: &str, number: usize, at: &At<'d>) -> Result<(), DocumentFault> {
+        let pieces = paths::template(path).map_err(|why| self.collector.fault(at, format!("{path:?}: {why}")))?;
+        let names = paths::names(&pieces);
+        if let Some(name) = names.iter().enumerate().find(|(at, name)| names.iter().take(*at).any(|it| it == *name)) {
+            return Err(self.collector.fault(at, format!("{path:?} has the parameter {:?} twice", name.1)));
+        }
+        if let Some(operation) = self.operations.get(number) {
+            let declared =
+                |name: &str| operation.parameters.all.iter().any(|it| it.part == Part::Path && *it.name == *name);
+            if let Some(name) = names.iter().find(|name| !declared(name)) {
+                self.collector
+                    .warn(at, format!("{path:?} has the parameter {name:?}, which is not declared: any value passes"));
+            }
+        }
+        let template = self.paths.add(&pieces, self.templates.len());
+        if template == self.templates.len() {
+            self.templates.push(Template::default());
+        }
+        let Some(found) = self.templates.get_mut(template) else { return Ok(()) };
+        let wanted = |number: usize| self.operations.get(number).map(|operation| operation.conditions.clone());
+        let rivals = found.operations.iter().filter(|(known, _, _)| **known == *method);
+        let clash = rivals.map(|(_, number, _)| *number).find(|rival| wanted(*rival) == wanted(number));
+        if let Some(rival) = clash {
+            // Two servers may have the same base.
+            if rival == number {
+                return Ok(());
+            }
+            let other = self.operations.get(rival).map_or("", |operation| &operation.name).to_owned();
+            return Err(self.collector.fault(at, format!("no request tells it from {other:?}")));
+        }
+        let conditions = wanted(number).map_or(0, |conditions| conditions.len());
+        let place = found.operations.partition_point(|(_, other, _)| {
+            self.operations.get(*other).is_some_and(|other| other.conditions.len() >= conditions)
+        });
+        found.operations.insert(place, (method.into(), number, names.into()));
+        Ok(())
+    }
+
+    /// What stands behind `#` or `?` in a path, which some documents tell operations of one path apart by:
+    /// `/#Action=CreateQueue`. What no request says is left out: then nothing may be left to be told apart.
+    fn conditions(&mut self, path: &str, parameters: &mut Parameters, at: &At<'_>) -> (usize, Vec<Condition>) {
+        let mut conditions = Vec::new();
+        let end = path.find(['#', '?']).unwrap_or(path.len());
+        let wanted = path.get(end..).unwrap_or_default();
+        let is_query = wanted.starts_with('?');
+        for pair in wanted.split(['#', '?', '&']).filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').map_or((pair, None), |(name, value)| (name, Some(value)));
+            let value = value.filter(|value| !value.starts_with('{'));
+            let declared = parameters.all.iter().find(|it| it.name.eq_ignore_ascii_case(name)).map(|it| it.part);
+            let part = match declared {
+                Some(part @ (Part::Header | Part::Query)) => part,
+                _ if is_query => {
+                    let decoded = decode(name, true).unwrap_or_else(|_fault| name.to_owned());
+                    parameters.also_known.push(decoded.into());
+                    Part::Query
+                }
+                _ => {
+                    self.collector
+                        .warn(at, format!("{name:?} in the path is no declared header or parameter of the query"));
+                    continue;
+                }
+            };
+            // The request's are decoded, too. What no request can be decoded to is left as it stands.
+            let decoded = |text: &str| -> Box<str> {
+                match part {
+                    Part::Query => decode(text, true).unwrap_or_else(|_fault| text.to_owned()).into(),
+                    _ => text.into(),
+                }
+            };
+            conditions.push(Condition { part, name: decoded(name), value: value.map(decoded) });
+        }
+        (end, conditions)
+    }
+
+    fn body(&mut self, at: &At<'d>) -> Result<Body, DocumentFault> {
+        self.collector.fields(at, "request body")?;
+        let mut contents = Contents::default();
+        match at.get("content") {
+            Some(content) => {
+                for (range, media) in content.members() {
+                    let media = self.collector.documents.resolve(media)?;
+                    content::read(&mut self.collector, range, &media, &mut contents)?;
+                }
+            }
+            None => return Err(self.collector.fault(at, "\"content\" is missing")),
+        }
+        Ok(Body { is_required: at.is_true("required"), contents: contents.sorted() })
+    }
+}

@@ -1,0 +1,154 @@
+//! Compiles the parameters of operations.
+
+use super::{
+    collector::Collector,
+    document::{At, DocumentFault},
+};
+use crate::{
+    validate::{
+        body::media::MediaRange,
+        parameter::{Coding, Parameter, Parameters, Style},
+        schema::set::{SchemaId, Shape},
+    },
+    violation::Part,
+};
+
+/// Headers that OpenAPI describes elsewhere: parameters of these names say nothing.
+const DESCRIBED_ELSEWHERE: [&str; 3] = ["accept", "authorization", "content-type"];
+
+/// Reads the parameters of an operation, and those of its path that it does not replace.
+pub(super) fn read<'d>(
+    collector: &mut Collector<'d>,
+    item: &At<'d>,
+    operation: &At<'d>,
+) -> Result<Parameters, DocumentFault> {
+    let mut found: Vec<(Parameter, At<'d>)> = Vec::new();
+    let mut parameters =
+        Parameters { refuses_unknown: !collector.reading.allows_unknown_query, ..Parameters::default() };
+    for holder in [item, operation] {
+        let of_holder = found.len();
+        let Some(list) = holder.get("parameters") else { continue };
+        for at in list.elements() {
+            let at = collector.documents.resolve(at)?;
+            collector.fields(&at, "parameter")?;
+            if at.text("in") == Some("querystring") {
+                let (coding, schema) = content(collector, &at)?;
+                parameters.query = Some((coding, schema, Shape::text()));
+                parameters.requires_query = at.is_true("required");
+                continue;
+            }
+            let Some(parameter) = parameter(collector, &at)? else { continue };
+            let same = |(other, _): &(Parameter, At<'d>)| {
+                let is_header = parameter.part == Part::Header && other.name.eq_ignore_ascii_case(&parameter.name);
+                other.part == parameter.part && (is_header || other.name == parameter.name)
+            };
+            match found.iter().position(same) {
+                Some(place) if place >= of_holder => {
+                    return Err(collector.fault(&at, format!("the parameter {:?} is there twice", parameter.name)));
+                }
+                Some(place) => {
+                    found.remove(place);
+                    found.push((parameter, at));
+                }
+                None => found.push((parameter, at)),
+            }
+        }
+    }
+    parameters.all = found.into_iter().map(|(parameter, _)| parameter).collect();
+    Ok(parameters)
+}
+
+/// Reads one parameter. `None`: it says nothing.
+fn parameter<'d>(collector: &mut Collector<'d>, at: &At<'d>) -> Result<Option<Parameter>, DocumentFault> {
+    let Some(name) = at.text("name").filter(|name| !name.is_empty()) else {
+        return Err(collector.fault(at, "a parameter has no name"));
+    };
+    let part = match at.text("in") {
+        Some("cookie") => Part::Cookie,
+        Some("header") => Part::Header,
+        Some("path") => Part::Path,
+        Some("query") => Part::Query,
+        Some("body" | "formData") => {
+            return Err(collector.fault(at, "parameters of Swagger 2 for bodies are not read: write \"requestBody\""));
+        }
+        _ => return Err(collector.fault(at, "\"in\" is none of path, query, querystring, header and cookie")),
+    };
+    if part == Part::Header && DESCRIBED_ELSEWHERE.contains(&name.to_ascii_lowercase().as_str()) {
+        return Ok(None);
+    }
+    let (coding, schema) = match (at.get("schema"), at.get("content")) {
+        (Some(_), Some(_)) => return Err(collector.fault(at, "a parameter has \"schema\" or \"content\", not both")),
+        (None, Some(_)) => {
+            let (coding, schema) = content(collector, at)?;
+            (coding, Some(schema))
+        }
+        (schema, None) => {
+            if schema.is_none() {
+                collector.warn(at, "a parameter has neither \"schema\" nor \"content\": any value passes");
+            }
+            if let Some(schema) = &schema {
+                collector.examples(at, schema);
+            }
+            (styled(collector, at, part)?, schema.map(|schema| collector.schema(&schema)))
+        }
+    };
+    let parameter = Parameter {
+        name: name.into(),
+        part,
+        coding,
+        is_required: part == Part::Path || at.is_true("required"),
+        may_be_empty: at.is_true("allowEmptyValue"),
+        schema,
+        shape: Shape::text(),
+    };
+    if part == Part::Header && parameter.header().is_none() {
+        return Err(collector.fault(at, format!("{name:?} is no name of a header")));
+    }
+    Ok(Some(parameter))
+}
+
+fn styled(collector: &Collector<'_>, at: &At<'_>, part: Part) -> Result<Coding, DocumentFault> {
+    let default = if matches!(part, Part::Query | Part::Cookie) { Style::Form } else { Style::Simple };
+    let style = match (at.text("style"), part) {
+        (None, _) => default,
+        (Some("form"), Part::Query | Part::Cookie) | (Some("cookie"), Part::Cookie) => Style::Form,
+        (Some("simple"), Part::Path | Part::Header) => Style::Simple,
+        (Some("label"), Part::Path) => Style::Label,
+        (Some("matrix"), Part::Path) => Style::Matrix,
+        (Some("spaceDelimited"), Part::Query) => Style::SpaceDelimited,
+        (Some("pipeDelimited"), Part::Query) => Style::PipeDelimited,
+        (Some("deepObject"), Part::Query) => Style::DeepObject,
+        (Some(other), part) => {
+            return Err(collector.fault(at, format!("there is no style {other:?} in a {}", part.name())));
+        }
+    };
+    let explode = match at.value.get("explode") {
+        None => style == Style::Form,
+        Some(value) => value.as_bool().ok_or_else(|| collector.fault(at, "\"explode\" is true or false"))?,
+    };
+    // Exploded, these are what a form is.
+    let delimited = matches!(style, Style::SpaceDelimited | Style::PipeDelimited);
+    Ok(Coding::Styled { style: if delimited && explode { Style::Form } else { style }, explode })
+}
+
+/// The one media type of `content`.
+fn content<'d>(collector: &mut Collector<'d>, at: &At<'d>) -> Result<(Coding, SchemaId), DocumentFault> {
+    let wrong = "\"content\" of a parameter has one media type, with a schema";
+    let Some(content) = at.get("content") else { return Err(collector.fault(at, wrong)) };
+    let mut media = content.members();
+    let (Some((range, media)), None) = (media.next(), media.next()) else {
+        return Err(collector.fault(&content, wrong));
+    };
+    let media = collector.documents.resolve(media)?;
+    let Some(schema) = media.get("schema") else { return Err(collector.fault(&media, wrong)) };
+    let styled = |style| Coding::Styled { style, explode: false };
+    let coding = match MediaRange::read(range) {
+        Some(range) if range.is_json() => Coding::Json,
+        Some(range) if range.is("text", "plain") => styled(Style::Simple),
+        Some(range) if range.is("application", "x-www-form-urlencoded") && at.text("in") == Some("querystring") => {
+            styled(Style::Form)
+        }
+        _ => return Err(collector.fault(&media, format!("parameters of the type {range:?} are not read"))),
+    };
+    Ok((coding, collector.schema(&schema)))
+}

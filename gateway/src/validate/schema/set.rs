@@ -1,0 +1,176 @@
+//! Schemas that are parts of documents, compiled together: those of an OpenAPI document, and those of parameters.
+
+use std::path::Path;
+
+use jsonschema::Draft;
+use referencing::Registry;
+use serde_json::Value;
+
+pub(in crate::validate) use super::{compile::OpenApi, shape::Shape};
+use super::{
+    compile::{BASE, CompileError, Dialect, Entry, compile_all, family::Family},
+    graph::{Graph, NodeId},
+    judge::{Fault, JudgeError, WorkLimits, explain, judge_within},
+    lint,
+};
+use crate::{
+    file::NamedFile,
+    json::{self, document::JsonDocument},
+    settings::validate::Formats,
+    violation::{LONGEST_PLACE, Part, Violation},
+};
+
+/// Compiled schemas.
+#[derive(Default)]
+pub(in crate::validate) struct SchemaSet {
+    graph: Graph,
+    roots: Vec<NodeId>,
+    unknown_formats: Vec<String>,
+}
+
+/// Which schema of a set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::validate) struct SchemaId(pub(in crate::validate) usize);
+
+/// A document, and the URI that it is known by.
+pub(in crate::validate) struct SchemaDocument {
+    pub(in crate::validate) uri: String,
+    pub(in crate::validate) content: Value,
+}
+
+/// What is wrong with a schema.
+#[derive(Debug)]
+pub(in crate::validate) struct SchemaFault {
+    pub(in crate::validate) message: String,
+    /// The document, by its position.
+    pub(in crate::validate) document: usize,
+    /// A JSON pointer; empty: nobody knows.
+    pub(in crate::validate) place: String,
+}
+
+/// Why a value is refused.
+pub(in crate::validate) enum Unfit {
+    Invalid(Box<[Violation]>),
+    /// Finding out takes too long.
+    TooComplex,
+}
+
+impl SchemaSet {
+    /// Compiles `schemas`, each a part of the document at its position. They are known by their order.
+    ///
+    /// # Errors
+    /// The first fault.
+    pub(in crate::validate) fn compile(
+        documents: &[SchemaDocument],
+        schemas: &[(usize, &Value)],
+        openapi: OpenApi,
+        formats: Formats,
+    ) -> Result<Self, SchemaFault> {
+        let draft = if openapi.is_3_0 { Draft::Draft7 } else { Draft::Draft202012 };
+        let placed = |fault: CompileError| {
+            let found = documents.iter().enumerate().find_map(|(at, it)| Some((at, fault.place_in(&it.content)?)));
+            let (document, place) = found.unwrap_or_default();
+            SchemaFault { message: fault.message, document, place }
+        };
+        let resources = documents.iter().map(|it| (&it.uri, draft.create_resource_ref(&it.content)));
+        let registry = Registry::new().extend(resources).and_then(|registry| registry.draft(draft).prepare());
+        let registry = registry.map_err(|error| placed(error.into()))?;
+        let family = documents.first().map_or_else(Family::default, |main| Family::of(&main.content));
+        let mut entries = Vec::new();
+        for (document, schema) in schemas {
+            let uri = documents.get(*document).map_or(BASE, |document| &document.uri);
+            let base = referencing::uri::from_str(uri).map_err(|error| placed(error.into()))?;
+            entries.push(Entry { schema, base });
+        }
+        let dialect = Dialect { draft, formats, openapi: Some(openapi) };
+        let (compiled, roots) = compile_all(&entries, &family, dialect, &registry).map_err(placed)?;
+        Ok(Self { graph: compiled.graph, roots, unknown_formats: compiled.unknown_formats })
+    }
+
+    /// The formats that they name and that nobody checks.
+    pub(in crate::validate) fn unknown_formats(&self) -> &[String] {
+        &self.unknown_formats
+    }
+
+    /// What values one of them is about.
+    pub(in crate::validate) fn shape(&self, schema: SchemaId) -> Shape {
+        self.root(schema).map_or_else(Shape::text, |root| self.graph.shape(root))
+    }
+
+    fn root(&self, schema: SchemaId) -> Option<NodeId> {
+        self.roots.get(schema.0).copied()
+    }
+
+    /// Judges a value of the part `name` of a request by one of them.
+    pub(in crate::validate) fn judge(
+        &self,
+        schema: SchemaId,
+        value: &JsonDocument,
+        mut limits: WorkLimits,
+        place: (Part, &str),
+    ) -> Result<(), Unfit> {
+        self.judge_within(schema, value, &mut limits, place)
+    }
+
+    /// The same, and takes the steps from the limits, which other values share.
+    pub(in crate::validate) fn judge_within(
+        &self,
+        schema: SchemaId,
+        value: &JsonDocument,
+        limits: &mut WorkLimits,
+        (part, name): (Part, &str),
+    ) -> Result<(), Unfit> {
+        // Of nothing that was compiled, nothing is valid.
+        let Some(root) = self.root(schema) else { return Err(Unfit::TooComplex) };
+        let given = *limits;
+        match judge_within(&self.graph, root, value, limits) {
+            Ok(()) => Ok(()),
+            Err(JudgeError::OutOfWork(_)) => Err(Unfit::TooComplex),
+            Err(JudgeError::Invalid(fault)) => {
+                let mut faults = explain(&self.graph, root, value, given);
+                if faults.is_empty() {
+                    let (at, keyword) = (fault.at, fault.keyword);
+                    faults.push(Fault { at, keyword, expected: "must be valid".to_owned() });
+                }
+                Err(Unfit::Invalid(violations(faults, value, part, name)))
+            }
+        }
+    }
+}
+
+/// Faults as the client is told of them.
+pub(super) fn violations(faults: Vec<Fault>, value: &JsonDocument, part: Part, name: &str) -> Box<[Violation]> {
+    let told = faults.into_iter().map(|fault| {
+        Violation::new(part, name, fault.keyword.as_str(), fault.expected).at(&value.place(fault.at, LONGEST_PLACE))
+    });
+    told.collect()
+}
+
+/// The URI of a file.
+pub(in crate::validate) fn uri(path: &Path) -> String {
+    let mut uri = "file://".to_owned();
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            byte if byte.is_ascii_alphanumeric() || b"/-._~".contains(byte) => uri.push(char::from(*byte)),
+            byte => uri.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    uri
+}
+
+/// The JSON of `others`, which a schema may refer to, but for the file itself.
+pub(super) fn read_others(file: &NamedFile, others: &[NamedFile]) -> Vec<(String, Value)> {
+    let mut read = Vec::new();
+    for other in others.iter().filter(|other| other.path != file.path) {
+        // What OpenAPI documents share may be YAML, which no schema refers to.
+        if let Ok(content) = json::parse(&other.bytes) {
+            read.push((uri(&other.path), content));
+        }
+    }
+    read
+}
+
+/// The first keyword of a schema that is probably misspelt: where, and what is probably meant.
+pub(in crate::validate) fn misspelt(schema: &Value) -> Option<(String, &'static str)> {
+    lint::misspelt(schema)
+}

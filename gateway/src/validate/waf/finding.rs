@@ -1,0 +1,129 @@
+//! What rules have found in a request, and what it adds up to.
+
+use std::fmt;
+
+use super::{exclusion::Exclusions, request::Place, seclang::Outcome};
+
+/// The most findings that are told. All of them count.
+const MOST: usize = 32;
+
+/// How much of a parameter's name is told, in bytes: it is the client's.
+const LONGEST_NAME: usize = 64;
+
+/// A rule that matched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Its name, or its number in the files.
+    pub rule: Box<str>,
+    /// Where it matched.
+    pub place: Place,
+    /// The name of the parameter, as far as it is told.
+    pub parameter: Box<str>,
+    /// What it adds to the score.
+    pub score: u32,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rule, place, parameter, .. } = self;
+        write!(out, "{rule} in {}", place.name())?;
+        if parameter.is_empty() { Ok(()) } else { write!(out, " {parameter:?}") }
+    }
+}
+
+/// What became of a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// The sum of all scores.
+    pub score: u32,
+    /// The threshold that it was held against.
+    pub threshold: u32,
+    /// Whether it is at the threshold or over it, or a rule refuses by itself.
+    pub is_attack: bool,
+    /// The rules that matched, the first of them.
+    pub findings: Vec<Finding>,
+}
+
+impl Verdict {
+    /// For the log: the finding that counts most, and the score.
+    #[must_use]
+    pub fn detail(&self) -> String {
+        let worst = self.findings.iter().rev().max_by_key(|finding| finding.score);
+        let worst = worst.map_or_else(String::new, ToString::to_string);
+        format!("{worst}, score {} of {}", self.score, self.threshold)
+    }
+}
+
+/// What the score is held against.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Judged {
+    pub(super) threshold: u32,
+    /// A rule refuses by itself.
+    pub(super) is_denied: bool,
+}
+
+/// Findings while a request is inspected.
+pub(super) struct Findings<'a> {
+    exclusions: &'a Exclusions,
+    found: Vec<Finding>,
+    /// Of all rules.
+    score: u32,
+    /// Of the built-in ones: rules of files refuse by themselves.
+    own: u32,
+}
+
+impl<'a> Findings<'a> {
+    pub(super) const fn new(exclusions: &'a Exclusions) -> Self {
+        Self { exclusions, found: Vec::new(), score: 0, own: 0 }
+    }
+
+    /// A rule matched. The same rule counts once for a parameter, with its highest score.
+    pub(super) fn add(&mut self, rule: &str, tag: &str, place: Place, name: &[u8], score: u32) {
+        if self.exclusions.excludes(rule, &[tag], place, name) {
+            return;
+        }
+        let parameter = told(name);
+        let same = self.found.iter_mut();
+        let same = same.into_iter().find(|it| &*it.rule == rule && it.place == place && *it.parameter == *parameter);
+        if let Some(known) = same {
+            let more = score.saturating_sub(known.score);
+            known.score += more;
+            self.score = self.score.saturating_add(more);
+            self.own = self.own.saturating_add(more);
+            return;
+        }
+        self.score = self.score.saturating_add(score);
+        self.own = self.own.saturating_add(score);
+        if self.found.len() < MOST {
+            self.found.push(Finding { rule: rule.into(), place, parameter: parameter.into(), score });
+        }
+    }
+
+    /// What rules of files have found. Exceptions were minded there.
+    pub(super) fn add_all(&mut self, outcome: &Outcome<'_>) {
+        let sum = outcome.hits.iter().fold(0_u32, |sum, hit| sum.saturating_add(hit.score));
+        self.score = self.score.saturating_add(outcome.score.unwrap_or(sum));
+        if outcome.is_out_of_work {
+            let rule = "too_much_work".into();
+            self.found.push(Finding { rule, place: Place::Other, parameter: Box::default(), score: 0 });
+        }
+        for hit in &outcome.hits {
+            if self.found.len() >= MOST {
+                break;
+            }
+            let parameter = told(&hit.parameter).into();
+            self.found.push(Finding { rule: hit.rule.into(), place: hit.place, parameter, score: hit.score });
+        }
+    }
+
+    pub(super) fn verdict(self, judged: Judged) -> Verdict {
+        let is_attack = judged.is_denied || self.own >= judged.threshold && !self.found.is_empty();
+        Verdict { score: self.score, threshold: judged.threshold, is_attack, findings: self.found }
+    }
+}
+
+/// What is told of a parameter's name: no control characters, and not all of a long one.
+fn told(name: &[u8]) -> String {
+    let name = String::from_utf8_lossy(name.get(..name.len().min(LONGEST_NAME)).unwrap_or_default());
+    name.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
+}

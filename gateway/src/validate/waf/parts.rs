@@ -1,0 +1,27 @@
+//! What a request body consists of, once it is taken apart.
+
+/// The most values that are taken out of one request.
+pub(super) const MOST_VALUES: usize = 1_000;
+
+/// A name and its value.
+pub(super) type Pair = (Vec<u8>, Vec<u8>);
+
+/// What a body consists of.
+#[derive(Debug, Default)]
+pub(super) struct Parts {
+    /// Fields of forms and multipart, and every scalar of JSON by its path.
+    pub(super) fields: Vec<Pair>,
+    /// Names of fields by which files come, and the names of the files.
+    pub(super) files: Vec<Pair>,
+    /// The sizes of files together.
+    pub(super) files_size: usize,
+    /// Headers of parts, by the names of their fields.
+    pub(super) part_headers: Vec<Pair>,
+    /// The text of XML, and its attributes.
+    pub(super) text: Vec<u8>,
+    pub(super) attributes: Vec<Vec<u8>>,
+    /// Why it is not what it says it is.
+    pub(super) error: Option<&'static str>,
+    /// There are more values than are inspected.
+    pub(super) is_cut: bool,
+}

@@ -1,0 +1,112 @@
+//! Times what detection costs a request: with no rule, with the default rules, with profiles, and with a rule that looks at
+//! every request; of clients that are served, and of one that fails.
+//!
+//! What a shared machine gives away for a moment is lost; the least of many short measurements is what a request costs.
+//! `cargo xtask bench detect` runs this.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a tool of the tests: whatever fails names its line")]
+#![allow(clippy::print_stdout, reason = "the table is what it is for")]
+
+use std::{env, hint::black_box, io, net::Ipv4Addr, path::Path, sync::Arc, time::Instant};
+
+use gateway::{
+    config::{Config, Files},
+    detect::{Detector, Facts, Finished, Observed, UpstreamAnswer},
+    request_id::RequestId,
+};
+use gateway_common::source::Source;
+use serde_json::json;
+
+const BASE: &str = "[proxy]\nuser = \"gateway\"\n[[listener]]\naddress = \"127.0.0.1:80\"\n[upstream.a]\nservers = \
+                    [\"127.0.0.1:81\"]\n[[route]]\npath = \"/{*rest}\"\nrequire = [\"public\"]\nupstream = \"a\"\n";
+
+/// What is configured.
+const CASES: [(&str, &str); 4] = [
+    ("no rule", ""),
+    ("default rules", "[detect]\ndefaults = \"shadow\"\nprofiles = 0\n"),
+    ("default rules, profiles", "[detect]\ndefaults = \"shadow\"\n"),
+    ("the same, scraping", "[detect]\ndefaults = \"shadow\"\n[[rule]]\nname = \"scraping\"\n"),
+];
+
+/// How many clients there are.
+const CLIENTS: [u32; 3] = [1, 10_000, 1_000_000];
+
+/// How many requests one measurement is, and how often each case is measured.
+const REQUESTS: u32 = 20_000;
+const ROUNDS: u32 = 30;
+
+struct Text(String);
+
+impl Files for Text {
+    fn read(&self, _path: &Path) -> io::Result<Arc<[u8]>> {
+        Ok(self.0.as_bytes().into())
+    }
+
+    fn mode(&self, _path: &Path) -> Option<u32> {
+        None
+    }
+}
+
+fn main() {
+    let mut figures = Vec::new();
+    for (name, tables) in CASES {
+        for clients in CLIENTS {
+            for status in [200, 404] {
+                figures.push((name, clients, status, measure(tables, clients, status)));
+            }
+        }
+    }
+    if env::args().any(|argument| argument == "--json") {
+        let row = |(name, clients, status, ns): &(&str, u32, u16, f64)| json!({ "rules": name, "clients": clients, "status": status, "ns": ns });
+        println!("{}", json!(figures.iter().map(row).collect::<Vec<_>>()));
+        return;
+    }
+    println!("{:>26} {:>10} {:>8} {:>14}", "rules", "clients", "status", "ns a request");
+    for (name, clients, status, nanoseconds) in figures {
+        println!("{name:>26} {clients:>10} {status:>8} {nanoseconds:>14.0}");
+    }
+}
+
+/// Nanoseconds of a request, with all that the proxy asks of the detector for it: of so many clients in turn, all of them
+/// served, or all of them but every sixteenth answered by 404.
+fn measure(tables: &str, clients: u32, status: u16) -> f64 {
+    let config = Config::load(Path::new("/gateway.toml"), &Text(format!("{BASE}{tables}"))).unwrap();
+    let detector = Detector::new(&config.proxy.detect);
+    let (mut now, mut next) = (3_600_000_000_000, 0_u32);
+    let mut round = |requests: u32| {
+        let began = Instant::now();
+        for _ in 0..requests {
+            // Steps of a prime visit all of them, in an order that no cache foresees.
+            next = next.wrapping_add(7_919);
+            now += 1_000;
+            let address = Ipv4Addr::from_bits(0x0a00_0000 | (next % clients)).into();
+            let source = Source::of(address, 64);
+            let status = if status == 404 && next % 16 == 0 { 404 } else { 200 };
+            request(&detector, source, status, now);
+        }
+        began.elapsed()
+    };
+    round(clients.max(REQUESTS));
+    let least = (0..ROUNDS).map(|_| round(REQUESTS)).min().unwrap_or_default();
+    least.as_secs_f64() * 1e9 / f64::from(REQUESTS)
+}
+
+fn request(detector: &Detector, source: Source, status: u16, now: u64) {
+    let agent = detector.agent(black_box(b"Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101"));
+    let path = black_box("/orders/7c9e6679-7425-40de-944b-e07fc1f90ae7/items/17");
+    let mut seen = None;
+    if detector.looks_at_answers() {
+        let answer = UpstreamAnswer { route: 0, upstream: 0, status, is_identified: true };
+        seen = detector.judge_answer(&answer, source, now);
+        if let Some(signal) = seen {
+            let facts = Facts { path: Some(path), agent, ja4: None, session: None };
+            let (address, id, principal) = (source.address(), RequestId(1), Some("ada"));
+            let observed = Observed { signal, source, address, principal, id, limits: &[], facts };
+            black_box(detector.note(&observed, now));
+        }
+    }
+    if detector.keeps_profiles() {
+        let (principal, path) = (Some("ada"), Some(path));
+        let finished = Finished { principal, path, agent, status, signal: seen, bytes_in: 0, bytes_out: 500, hour: 14 };
+        detector.finished(source, &finished, now);
+    }
+}

@@ -1,0 +1,441 @@
+//! Alerts arrive: at a real Alertmanager, a real mail server, and webhooks that fail in every way. What waits survives
+//! the observer, and what operators ask is answered.
+
+use std::{
+    fs::{self, Permissions},
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    os::unix::fs::PermissionsExt as _,
+    path::PathBuf,
+    process::{Child, Stdio},
+};
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use support::{
+    admin::{self, value},
+    daemon::{Daemon, send},
+    http1::PATIENCE,
+    report,
+    settings::Settings,
+    small_disk::SmallDisk,
+    upstream::Upstream,
+    wait::{SOON, until},
+    world::World,
+};
+
+/// The example of Standard Webhooks.
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+/// An alert as long as somebody is blocked, by hand: nothing is waited for.
+const BLOCKED: &str = "
+[[alert]]
+name = \"blocked\"
+metric = \"gateway_blocks\"
+condition = \">= 1\"
+recover_after = \"0s\"
+severity = \"critical\"
+labels = { team = \"edge\" }
+summary = \"{value} sources are blocked for {team}\"
+runbook = \"https://wiki.example/blocked\"
+
+[alerts]
+builtin = false
+";
+
+/// A webhook that is told at once.
+fn webhook(name: &str, path: &str, more: &str) -> String {
+    format!(
+        "[receiver.{name}]\ntype = \"webhook\"\nurl = \"http://127.0.0.1:8088{path}\"\nallow_http = true\n\
+         group_wait = \"0s\"\ngroup_interval = \"1s\"\n{more}\n"
+    )
+}
+
+fn settings(more: &str) -> Settings {
+    Settings { interfaces: Vec::new(), more: format!("{}{more}", admin::TABLE), ..Settings::default() }
+}
+
+/// A program that is killed in the end.
+struct Program(Child);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// The receivers of Python.
+struct Receivers {
+    _program: Program,
+    told: PathBuf,
+}
+
+impl Receivers {
+    fn start(world: &World, mail: &[&str]) -> Self {
+        let told = world.folder.join("told.jsonl");
+        let python = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/otlp/bin/python");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/support/alert_receiver.py");
+        assert!(fs::exists(python).unwrap(), "Python is missing: `cargo xtask setup --all`");
+        let mut command = world.gate.command(python.as_ref());
+        let child = command.args([script, "8088"]).arg(&told).args(mail).stdin(Stdio::null()).spawn().unwrap();
+        let receivers = Self { _program: Program(child), told };
+        until("the receivers", SOON, || (!receivers.lines("ready").is_empty()).then_some(()));
+        receivers
+    }
+
+    fn lines(&self, what: &str) -> Vec<Value> {
+        let text = fs::read_to_string(&self.told).unwrap_or_default();
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        whole.lines().map(|line| serde_json::from_str(line).unwrap()).filter(|it: &Value| it["what"] == what).collect()
+    }
+
+    /// What came to a path.
+    fn at(&self, path: &str) -> Vec<Value> {
+        self.lines("http").into_iter().filter(|line| line["path"] == path).collect()
+    }
+
+    /// The names of alerts that came to a path, with their status.
+    fn alerts(&self, path: &str) -> Vec<String> {
+        let alerts = self.at(path);
+        let alerts = alerts.iter().flat_map(|line| line["body"]["alerts"].as_array().unwrap());
+        alerts
+            .map(|alert| format!("{} {}", alert["status"].as_str().unwrap(), alert["name"].as_str().unwrap()))
+            .collect()
+    }
+
+    #[track_caller]
+    fn wait_for(&self, path: &str, expect: &[&str]) {
+        until(&format!("{expect:?} at {path}"), SOON, || (self.alerts(path) == expect).then_some(()));
+    }
+}
+
+/// A file with a secret.
+fn secret(world: &World, name: &str, text: &str) {
+    let path = world.folder.join(name);
+    fs::write(&path, format!("{text}\n")).unwrap();
+    fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
+}
+
+/// What Alertmanager says of its alerts.
+fn alertmanager(world: &World) -> Option<Vec<Value>> {
+    let mut stream = world.gate.enter(|| TcpStream::connect("127.0.0.1:9093")).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(b"GET /api/v2/alerts HTTP/1.0\r\nHost: localhost\r\n\r\n").ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    let (_, body) = text.split_once("\r\n\r\n")?;
+    serde_json::from_str(body).ok()
+}
+
+#[test]
+fn alerts_reach_alertmanager_mail_and_webhooks() {
+    if !report::may_run("alerts") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    support::pki::PKI.write(&world.folder);
+    let folder = world.folder.display().to_string();
+    let (certificate, key) = (format!("{folder}/server.crt"), format!("{folder}/server.key"));
+    let receivers = Receivers::start(&world, &["2525", &certificate, &key, "gateway", "pa ss w0rd"]);
+    fs::write(world.folder.join("am.yml"), "route: {receiver: none}\nreceivers: [{name: none}]\n").unwrap();
+    let manager = world
+        .gate
+        .command("prometheus-alertmanager".as_ref())
+        .args(["--web.listen-address=127.0.0.1:9093", "--cluster.listen-address=", "--log.level=error"])
+        .args([format!("--config.file={folder}/am.yml"), format!("--storage.path={folder}/am")])
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("prometheus-alertmanager is missing: `cargo xtask setup --all`");
+    let _manager = Program(manager);
+    until("Alertmanager", SOON, || alertmanager(&world));
+    secret(&world, "hook.secret", SECRET);
+    secret(&world, "mail.password", "pa ss w0rd");
+    secret(&world, "slack.url", "http://127.0.0.1:8088/services/T0/s3cret");
+    secret(&world, "key", "0123456789abcdef");
+    let hook = webhook("hook", "/ok", "secret_file = \"hook.secret\"\nheartbeat = \"1s\"\nmatch = { team = \"ed*\" }");
+    let others = webhook("others", "/others", "match = { team = \"!edge\" }");
+    let daemon = Daemon::start(
+        &world,
+        &settings(&format!(
+            r#"{BLOCKED}{hook}{others}
+[receiver.am]
+type = "alertmanager"
+url = "http://127.0.0.1:9093"
+allow_http = true
+
+[receiver.mail]
+type = "email"
+server = "smtp://localhost:2525"
+ca = "ca.crt"
+allow_private = true
+user = "gateway"
+password_file = "mail.password"
+from = "Gateway <gateway@edge.example>"
+to = ["ops@example.com", "Boss <boss@example.com>"]
+group_wait = "0s"
+group_interval = "1s"
+
+[receiver.slack]
+type = "slack"
+url_file = "slack.url"
+allow_http = true
+group_wait = "0s"
+
+[receiver.pager]
+type = "pagerduty"
+url = "http://127.0.0.1:8088/pager"
+allow_http = true
+key_file = "key"
+
+[receiver.genie]
+type = "opsgenie"
+url = "http://127.0.0.1:8088/genie"
+allow_http = true
+key_file = "key"
+"#
+        )),
+    );
+    until("a heartbeat", SOON, || {
+        receivers.at("/ok").iter().any(|line| line["body"]["type"] == "heartbeat").then_some(())
+    });
+    daemon.done(&["block", "add", "203.0.113.7", "--reason", "test"]);
+    let hooked =
+        || -> Vec<Value> { receivers.at("/ok").into_iter().filter(|line| line["body"]["type"] == "alerts").collect() };
+    let told = until("the webhook", SOON, || hooked().into_iter().next());
+    let alert = &told["body"]["alerts"][0];
+    assert_eq!(told["signed"], true, "{told}");
+    assert_eq!(
+        (&alert["status"], &alert["summary"], &alert["labels"]["team"]),
+        (&json!("firing"), &json!("1 sources are blocked for edge"), &json!("edge")),
+        "{told}"
+    );
+    let known = until("the alert at Alertmanager", SOON, || {
+        alertmanager(&world)?.into_iter().find(|alert| alert["labels"]["alertname"] == "blocked")
+    });
+    assert_eq!(
+        (&known["labels"]["severity"], &known["status"]["state"]),
+        (&json!("critical"), &json!("active")),
+        "{known}"
+    );
+    assert_eq!(known["annotations"]["runbook_url"], "https://wiki.example/blocked");
+    let mail = until("mail", SOON, || receivers.lines("mail").into_iter().next());
+    let text = mail["text"].as_str().unwrap();
+    assert_eq!((&mail["tls"], &mail["to"]), (&json!(true), &json!(["ops@example.com", "boss@example.com"])), "{mail}");
+    assert!(text.contains("critical blocked") && text.contains("1 sources are blocked for edge"), "{text}");
+    let slack = until("Slack", SOON, || receivers.at("/services/T0/s3cret").into_iter().next());
+    assert!(slack["body"]["text"].as_str().unwrap().contains("blocked"), "{slack}");
+    let pager = until("PagerDuty", SOON, || receivers.at("/pager/v2/enqueue").into_iter().next());
+    assert_eq!(
+        (&pager["body"]["event_action"], &pager["body"]["routing_key"]),
+        (&json!("trigger"), &json!("0123456789abcdef"))
+    );
+    let genie = until("Opsgenie", SOON, || receivers.at("/genie/v2/alerts").into_iter().next());
+    assert_eq!(
+        (&genie["authorization"], &genie["body"]["priority"]),
+        (&json!("GenieKey 0123456789abcdef"), &json!("P1"))
+    );
+    let listed = daemon.done(&["alert", "list"]);
+    assert_eq!(
+        (&listed["alerts"][0]["name"], &listed["alerts"][0]["state"]),
+        (&json!("blocked"), &json!("firing")),
+        "{listed}"
+    );
+
+    daemon.done(&["block", "del", "203.0.113.7"]);
+    until("its end at the webhook", SOON, || {
+        hooked().iter().any(|line| line["body"]["alerts"][0]["status"] == "ended").then_some(())
+    });
+    until("its end at Alertmanager", SOON, || {
+        alertmanager(&world)?.iter().all(|alert| alert["labels"]["alertname"] != "blocked").then_some(())
+    });
+    until("its end by mail", SOON, || (receivers.lines("mail").len() == 2).then_some(()));
+    until("its end at PagerDuty", SOON, || {
+        receivers.at("/pager/v2/enqueue").iter().any(|line| line["body"]["event_action"] == "resolve").then_some(())
+    });
+    let closed = format!("/genie/v2/alerts/{}/close?identifierType=alias", alert["fingerprint"].as_str().unwrap());
+    until("its end at Opsgenie", SOON, || (receivers.at(&closed).len() == 1).then_some(()));
+    assert_eq!(receivers.at("/others"), [] as [Value; 0], "it is for another team");
+
+    // A test reaches all of them.
+    let tested = daemon.done(&["alert", "test"]);
+    let results: Vec<&Value> = tested["receivers"].as_array().unwrap().iter().map(|it| &it["tested"]).collect();
+    assert_eq!(results, vec![&json!(true); 7], "{tested}");
+    until("the test by mail", SOON, || {
+        receivers
+            .lines("mail")
+            .iter()
+            .any(|mail| mail["text"].as_str().unwrap().contains("tests whether"))
+            .then_some(())
+    });
+    // No secret is told.
+    let shown = format!("{}{}", daemon.done(&["check", "--show"]), daemon.standard_error());
+    for word in ["s3cret", "pa ss w0rd", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "0123456789abcdef"] {
+        assert!(!shown.contains(word), "{word}");
+    }
+}
+
+#[test]
+fn receivers_that_fail_keep_nobody_waiting_and_lose_nothing() {
+    if !report::may_run("alerts-failing") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let receivers = Receivers::start(&world, &[]);
+    fs::write(world.folder.join("away"), "").unwrap();
+    let all = [
+        webhook("away", "/away", ""),
+        webhook("busy", "/busy", ""),
+        webhook("hang", "/hang", "timeout = \"1s\""),
+        webhook("ok", "/ok", ""),
+        webhook("redirect", "/redirect", ""),
+        webhook("refuse", "/refuse", ""),
+        webhook("wrong", "/wrong", ""),
+        // Nobody listens there, and nobody may be asked there.
+        webhook("closed", "/", "").replace("8088", "8089"),
+        "[receiver.private]\ntype = \"webhook\"\nurl = \"https://10.0.0.2/\"\nca = \"ca.crt\"\ngroup_wait = \"0s\"\n"
+            .to_owned(),
+    ];
+    let daemon = Daemon::start(&world, &settings(&format!("{BLOCKED}{}", all.concat())));
+    daemon.done(&["block", "add", "203.0.113.7", "--reason", "test"]);
+    receivers.wait_for("/ok", &["firing blocked"]);
+    let busy = until("the busy one twice", SOON, || Some(receivers.at("/busy")).filter(|busy| busy.len() == 2));
+    let waited = busy[1]["time"].as_f64().unwrap() - busy[0]["time"].as_f64().unwrap();
+    assert!(waited >= 1.9, "Retry-After is kept: {waited}");
+    let reasons = [
+        ("away", "503"),
+        ("closed", "refused"),
+        ("hang", "no answer within 1 s"),
+        ("private", "not connected to"),
+        ("redirect", "redirects"),
+        ("refuse", "400"),
+        ("wrong", "401"),
+    ];
+    until("all failures", SOON, || {
+        let listed = daemon.done(&["alert", "list"]);
+        let listed = listed["receivers"].as_array()?;
+        let why = |name: &str| listed.iter().find(|it| it["name"] == name)?["why"].as_str();
+        reasons.iter().all(|(name, expect)| why(name).is_some_and(|why| why.contains(expect))).then_some(())
+    });
+    assert_eq!(receivers.at("/stolen"), [] as [Value; 0], "a redirect is not followed");
+    until("the metrics", SOON, || {
+        let text = admin::get(&world, "/metrics", "").ok()?.text();
+        let is = |row: &str, expect: f64| value(&text, row) == Some(expect);
+        (is("gateway_alert_notifications_total{receiver=\"ok\",result=\"sent\"}", 1.0)
+            && is("gateway_alert_receiver_failing{receiver=\"away\"}", 1.0)
+            && is("gateway_alert_receiver_failing{receiver=\"ok\"}", 0.0)
+            && is("gateway_alert_notifications_total{receiver=\"refuse\",result=\"refused\"}", 1.0)
+            && is("gateway_alerts{severity=\"critical\",state=\"firing\"}", 1.0)
+            && is("gateway_alert_state_saved", 1.0))
+        .then_some(())
+    });
+    let tested = daemon.cli(&["alert", "test", "--receiver", "wrong"]);
+    assert_eq!((tested.code, &tested.json["receivers"][0]["tested"]), (1, &json!(false)), "{}", tested.json);
+
+    // The observer dies. Who has been told is not told again; who was away is told once it is back.
+    let pid = daemon.status()["observer_pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).unwrap();
+    send(pid, Signal::SIGKILL);
+    until("another observer", SOON, || {
+        let next = daemon.status()["observer_pid"].as_u64()?;
+        (next != u64::from(pid)).then_some(())
+    });
+    until("what it knew", SOON, || {
+        let listed = daemon.cli(&["alert", "list"]).json;
+        (listed["alerts"][0]["name"] == "blocked" && listed["receivers"][0]["name"] == "away").then_some(())
+    });
+    fs::remove_file(world.folder.join("away")).unwrap();
+    let before = receivers.at("/away").len();
+    until("the one that was away", SOON, || (receivers.at("/away").len() > before).then_some(()));
+    daemon.done(&["block", "del", "203.0.113.7"]);
+    receivers.wait_for("/ok", &["firing blocked", "ended blocked"]);
+}
+
+#[test]
+fn silences_and_roles() {
+    if !report::may_run("alerts-silences") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let receivers = Receivers::start(&world, &[]);
+    let daemon = Daemon::start(&world, &settings(&format!("{BLOCKED}{}", webhook("ok", "/ok", ""))));
+    let begun = daemon.done(&["alert", "silence", "blocked", "team=e*", "--for", "1h", "--reason", "planned"]);
+    assert_eq!(begun["changed"], 1, "{begun}");
+    daemon.done(&["block", "add", "203.0.113.7", "--reason", "test"]);
+    let listed = until("the silenced alert", SOON, || {
+        let listed = daemon.done(&["alert", "list"]);
+        (listed["alerts"][0]["state"] == "silenced").then_some(listed)
+    });
+    let silence = &listed["silences"][0];
+    assert_eq!((&silence["reason"], &silence["labels"]["team"]), (&json!("planned"), &json!("e*")), "{silence}");
+    assert_eq!(receivers.alerts("/ok"), [] as [&str; 0]);
+    // It outlives the observer.
+    until("the silence on the disk", SOON, || {
+        let text = admin::get(&world, "/metrics", "").ok()?.text();
+        (value(&text, "gateway_alert_state_saved") == Some(1.0)).then_some(())
+    });
+    let id = silence["id"].to_string();
+    daemon.done(&["alert", "unsilence", &id]);
+    receivers.wait_for("/ok", &["firing blocked"]);
+    assert_eq!(daemon.cli(&["alert", "unsilence", &id]).code, 1);
+    assert_eq!(daemon.cli(&["alert", "test", "--receiver", "nobody"]).code, 1);
+    let chain = fs::read_to_string(world.folder.join("state/audit.jsonl")).unwrap();
+    assert!(
+        chain.contains("\"event\":\"alert_silence\"") && chain.contains("\"event\":\"alert_unsilence\""),
+        "{chain}"
+    );
+    // By a token that may look and not silence.
+    let token = daemon.done(&["admin-token", "new", "--name", "eve", "--role", "view"]);
+    let token = token["token"].as_str().unwrap();
+    let ask = |name: &str, arguments: &str| {
+        admin::command(admin::connect(&world).unwrap(), name, token, arguments).unwrap().status
+    };
+    assert_eq!(ask("alert_list", ""), 200);
+    assert_eq!(ask("alert_silence", r#"{"labels":{"alertname":"blocked"},"seconds":60,"reason":""}"#), 403);
+    assert_eq!(ask("alert_test", ""), 403);
+
+    // Other settings are in force at once: the alert of a rule that is gone ends, and a new receiver learns what goes on.
+    daemon.edit("[receiver.ok]", &format!("{}[receiver.ok]", webhook("new", "/new", "")));
+    daemon.done(&["reload"]);
+    receivers.wait_for("/new", &["firing blocked"]);
+    daemon.edit("name = \"blocked\"", "name = \"other\"");
+    daemon.done(&["reload"]);
+    until("the end of the one before", SOON, || {
+        receivers.alerts("/new").contains(&"ended blocked".to_owned()).then_some(())
+    });
+    until("the other one", SOON, || receivers.alerts("/new").contains(&"firing other".to_owned()).then_some(()));
+}
+
+#[test]
+fn a_full_disk_is_told() {
+    if !report::may_run("alerts-disk") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let receivers = Receivers::start(&world, &[]);
+    let disk = SmallDisk::mount(&world.folder.join("state"), 4 << 20);
+    // As long as what is kept of it takes room on the disk.
+    let alert = format!(
+        "[[alert]]\nname = \"disk_full\"\nmetric = \"gateway_disk_available_bytes\"\ncondition = \"< 64KiB\"\nrecover_after = \"0s\"\n\
+         summary = \"{}\"\n",
+        "long ".repeat(2_000)
+    );
+    let _daemon = Daemon::start(&world, &settings(&format!("{alert}{}", webhook("ok", "/ok", ""))));
+    let saved = |expect: f64| {
+        until(&format!("{expect} of the state is saved"), SOON, || {
+            let text = admin::get(&world, "/metrics", "").ok()?.text();
+            (value(&text, "gateway_alert_state_saved") == Some(expect)).then_some(())
+        });
+    };
+    saved(1.0);
+    disk.fill();
+    until("an alert all the same", SOON, || {
+        receivers.alerts("/ok").contains(&"firing disk_full".to_owned()).then_some(())
+    });
+    saved(0.0);
+    disk.clear();
+    saved(1.0);
+}

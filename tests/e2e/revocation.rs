@@ -1,0 +1,291 @@
+//! Revoked tokens: at once, on every worker, remembered or not, and what rests on them is closed.
+
+use std::{fs, time::Duration};
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use support::{
+    daemon::{Daemon, send},
+    http1::{Client, Request},
+    report,
+    settings::{Settings, route},
+    tokens::{self, Algorithm, ISSUER, ISSUERS},
+    upstream::Upstream,
+    wait::{SOON, until},
+    world::{GOOD_V4, World},
+};
+
+use crate::tunnel::{greets, open, serve, upgrade};
+
+fn settings() -> Settings {
+    let may = "upgrade = [\"websocket\"]";
+    let routes = [
+        route("/me", "[\"GET\"]", "[\"authenticated\"]", ""),
+        route("/stream", "[\"GET\"]", "[\"authenticated\"]", ""),
+        format!("[[route]]\npath = \"/ws/{{name}}\"\nrequire = [\"authenticated\"]\nupstream = \"tunnels\"\n{may}\n"),
+    ];
+    Settings {
+        interfaces: Vec::new(),
+        rules: String::new(),
+        routes: routes.concat(),
+        more: "[upstream.tunnels]\nservers = [\"127.0.0.1:9001\"]\n[revocation]\nfile = \"revoked.txt\"\n".to_owned(),
+        ..Settings::default()
+    }
+}
+
+/// A token with this `jti`, issued so many seconds ago.
+fn token(id: &str, subject: &str, age: u64) -> String {
+    let mut claims = tokens::claims(subject, &["reader"]);
+    claims["jti"] = json!(id);
+    claims["iat"] = json!(tokens::now() - age);
+    ISSUERS.token(Algorithm::Es256, &claims)
+}
+
+#[test]
+fn j16_revoked_tokens() {
+    if !report::may_run("revocation") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let _heads = serve(&world.gate, 9001);
+    let file = world.folder.join("revoked.txt");
+    fs::write(&file, "# nothing yet\n").unwrap();
+    let settings = settings();
+    let more = format!("{}[api_keys]\n", settings.more);
+    let daemon = Daemon::start(&world, &Settings { more, ..settings });
+    let client = Client::new(&world, GOOD_V4);
+    let status = |token: &str| client.get("/me", token).unwrap().status;
+    let revoked = |daemon: &Daemon<'_>, token: &str| {
+        let response = client.get("/me", token).unwrap();
+        assert_eq!(response.status, 401, "{}", response.text());
+        let line = daemon.logged(&response.id());
+        assert_eq!((&line["reject"], &line["signal"]), (&json!("invalid_token"), &json!("revoked_token")), "{line}");
+    };
+
+    // One token, remembered by every worker.
+    let (one, two) = (token("one", "ada", 60), token("two", "ada", 60));
+    for _ in 0..16 {
+        assert_eq!((status(&one), status(&two)), (200, 200));
+    }
+    let told =
+        daemon.done(&["token", "revoke", "--issuer", "jwt", "--jti", "one", "--for", "1h", "--reason", "stolen"]);
+    assert_eq!(told["changed"], 1);
+    for _ in 0..16 {
+        revoked(&daemon, &one);
+        assert_eq!(status(&two), 200);
+    }
+    // A forged one is forged, whatever it says.
+    let mut claims = tokens::claims("ada", &[]);
+    claims["jti"] = json!("one");
+    let forged = client.get("/me", &tokens::FOREIGN.token(Algorithm::Es256, &claims)).unwrap();
+    assert_eq!(daemon.logged(&forged.id())["signal"], "forged_token");
+
+    // A subject's tokens up to now; the next one is good.
+    daemon.done(&["token", "revoke", "--issuer", ISSUER, "--subject", "ada", "--issued-before", "now"]);
+    revoked(&daemon, &two);
+    let mut late = tokens::claims("ada", &["reader"]);
+    late["iat"] = json!(tokens::now() + 2);
+    assert_eq!(status(&ISSUERS.token(Algorithm::Es256, &late)), 200);
+    assert_eq!(status(&token("three", "bob", 60)), 200);
+
+    // What is listed, and lifted.
+    let listed = daemon.done(&["token", "revocations", "list"]);
+    let all = listed["revocations"].as_array().unwrap().clone();
+    assert_eq!(all.len(), 2, "{listed}");
+    let number = |of: &str| -> String {
+        all.iter().find(|one| one["what"].as_str().unwrap().contains(of)).unwrap()["number"].to_string()
+    };
+    daemon.done(&["token", "revocations", "del", &number("of ada")]);
+    assert_eq!(status(&two), 200);
+    revoked(&daemon, &one);
+    for (arguments, code) in [
+        (&["token", "revoke", "--issuer", "nobody", "--jti", "a"][..], "no_such_issuer"),
+        (&["token", "revocations", "del", "99"], "not_found"),
+    ] {
+        assert_eq!(daemon.cli(arguments).json["code"], code, "{arguments:?}");
+    }
+
+    // By the file, which is read again; a line that cannot be read lifts nothing.
+    let watched = token("four", "carol", 60);
+    assert_eq!(status(&watched), 200);
+    let made = daemon.done(&["key", "new", "--name", "leaked"]);
+    let key = made["key"].as_str().unwrap();
+    let by_key = || client.send(&Request::new("GET", "/me").header("x-api-key", key)).unwrap();
+    assert_eq!(by_key().status, 200);
+    let listed = format!("sub {ISSUER} carol\nkey {}\nkey 00000000000\n", made["id"].as_str().unwrap());
+    fs::write(&file, listed).unwrap();
+    until("the file to be read", SOON, || (status(&watched) == 401).then_some(()));
+    let refused = by_key();
+    assert_eq!(refused.status, 401, "{}", refused.text());
+    assert_eq!(daemon.logged(&refused.id())["signal"], "revoked_token");
+    fs::write(&file, "subject carol\n").unwrap();
+    until("a warning of the file", SOON, || {
+        daemon.status()["warnings"].to_string().contains("the file of revocations: line 1").then_some(())
+    });
+    revoked(&daemon, &watched);
+    assert_eq!(daemon.cli(&["token", "revocations", "del", &file_row(&daemon)]).json["code"], "of_file");
+    fs::remove_file(&file).unwrap();
+    until("a warning that it is gone", SOON, || {
+        daemon.status()["warnings"].to_string().contains("No such file").then_some(())
+    });
+    revoked(&daemon, &watched);
+
+    // Everything stays so for the next proxy, and the next guard.
+    let proxy = daemon.proxy_pid();
+    send(proxy, Signal::SIGKILL);
+    daemon.proxy_pid_other_than(proxy);
+    until("the next proxy", SOON, || client.get("/me", &one).ok());
+    revoked(&daemon, &one);
+    let guard = daemon.guard_pid();
+    send(guard, Signal::SIGKILL);
+    assert_ne!(daemon.guard_pid_other_than(guard), guard);
+    until("the next guard", SOON, || client.get("/me", &one).ok());
+    revoked(&daemon, &one);
+    revoked(&daemon, &watched);
+    fs::write(&file, "\n").unwrap();
+    until("the file to be whole again", SOON, || (status(&watched) == 200).then_some(()));
+
+    // All of an issuer.
+    daemon.done(&["token", "revoke", "--issuer", "jwt", "--for", "2s"]);
+    revoked(&daemon, &token("five", "dave", 1));
+    let chain = fs::read_to_string(world.folder.join("state/audit.jsonl")).unwrap();
+    for told in
+        ["\"event\":\"token_revoke\"", "\"event\":\"token_unrevoke\"", "\"event\":\"revocation_file\"", "stolen"]
+    {
+        assert!(chain.contains(told), "{told} is not in the chain");
+    }
+}
+
+/// The number of a revocation that stands in the file.
+fn file_row(daemon: &Daemon<'_>) -> String {
+    let listed = daemon.done(&["token", "revocations", "list"]);
+    let is_of_file = |one: &&Value| one["actor"] == "file";
+    listed["revocations"].as_array().unwrap().iter().find(is_of_file).unwrap()["number"].to_string()
+}
+
+#[test]
+fn what_rests_on_a_revoked_token_is_closed() {
+    if !report::may_run("revocation-closing") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let _heads = serve(&world.gate, 9001);
+    fs::write(world.folder.join("revoked.txt"), "# nothing yet\n").unwrap();
+    let settings = settings();
+    let more = format!("{}[api_keys]\n", settings.more);
+    let daemon = Daemon::start(&world, &Settings { more, ..settings });
+    let client = Client::new(&world, GOOD_V4);
+    let key = daemon.done(&["key", "new", "--name", "socket"])["key"].as_str().unwrap().to_owned();
+    let (gone, stays) = (token("gone", "ada", 1), token("stays", "bob", 1));
+
+    let tunnel = |request: Request| {
+        let (mut connection, head) = open(&client, &request);
+        assert_eq!(head.status, 101, "{request:?}");
+        greets(&mut connection);
+        connection
+    };
+    let mut by_token = tunnel(upgrade("/ws/echo").token(&gone));
+    let mut by_other = tunnel(upgrade("/ws/echo").token(&stays));
+    let mut by_key = tunnel(upgrade("/ws/echo").header("x-api-key", &key));
+    // A stream that says nothing for a long time.
+    let mut stream = client.connect().unwrap();
+    stream.write(&Request::new("GET", "/stream?100000").token(&gone).bytes()).unwrap();
+    assert_eq!(stream.head().unwrap().status, 200);
+
+    daemon.done(&["token", "revoke", "--issuer", "jwt", "--jti", "gone"]);
+    for connection in [&mut by_token, &mut stream] {
+        connection.set_patience(Duration::from_secs(10)).unwrap();
+        until("the connection to end", SOON, || connection.has_ended().then_some(()));
+    }
+    let cut = until("the stream in the access log", SOON, || {
+        daemon.access_log().into_iter().find(|line| line["route"] == "/stream")
+    });
+    let told = (&cut["status"], &cut["detail"], &cut["signal"]);
+    assert_eq!(told, (&json!(200), &json!("revoked while it was served"), &json!("revoked_token")), "{cut}");
+    greets(&mut by_other);
+    greets(&mut by_key);
+    daemon.done(&["key", "revoke", "socket"]);
+    until("the tunnel to end", SOON, || by_key.has_ended().then_some(()));
+    greets(&mut by_other);
+    let ended = until("the tunnel in the access log", SOON, || {
+        daemon.access_log().into_iter().find(|line| line["principal"] == "key:socket" && line["status"] == 101)
+    });
+    assert_eq!(ended["detail"], "revoked", "{ended}");
+}
+
+#[test]
+fn a_store_from_an_older_backup_brings_nothing_back() {
+    if !report::may_run("revocation-backup") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    fs::write(world.folder.join("revoked.txt"), "# nothing yet\n").unwrap();
+    let settings = settings();
+    let more = format!("{}[api_keys]\n", settings.more);
+    let mut daemon = Daemon::start(&world, &Settings { more, ..settings });
+    let client = Client::new(&world, GOOD_V4);
+    let make = |daemon: &Daemon<'_>, name: &str| {
+        daemon.done(&["key", "new", "--name", name])["key"].as_str().unwrap().to_owned()
+    };
+    let by_key = |key: &str| client.send(&Request::new("GET", "/me").header("x-api-key", key)).unwrap().status;
+    let by_token = |token: &str| client.get("/me", token).unwrap().status;
+    let stop = |daemon: &mut Daemon<'_>| {
+        daemon.signal(Signal::SIGTERM);
+        assert!(daemon.ended().success());
+    };
+    let (kept, revoked, rotated) = (make(&daemon, "kept"), make(&daemon, "revoked"), make(&daemon, "rotated"));
+    let (good, bad) = (token("good", "ada", 60), token("bad", "bob", 60));
+    for key in [&kept, &revoked, &rotated] {
+        assert_eq!(by_key(key), 200);
+    }
+    assert_eq!((by_token(&good), by_token(&bad)), (200, 200));
+
+    // A start that finds nothing says nothing.
+    stop(&mut daemon);
+    let state = world.folder.join("state");
+    let copy = ["", "-wal"].map(|ending| (ending, fs::read(state.join(format!("credentials.db{ending}"))).ok()));
+    daemon.start_again();
+    let warnings = |daemon: &Daemon<'_>| daemon.status()["warnings"].to_string();
+    assert!(!warnings(&daemon).contains("credentials.db"), "{}", warnings(&daemon));
+
+    daemon.done(&["key", "revoke", "revoked"]);
+    daemon.done(&["key", "rotate", "rotated", "--overlap", "0s"]);
+    daemon.done(&["token", "revoke", "--issuer", "jwt", "--jti", "bad"]);
+    let late = make(&daemon, "late");
+    // What has nothing to do with keys comes after.
+    daemon.done(&["block", "add", "203.0.113.9", "--for", "1h"]);
+    let check = |of: &str| {
+        assert_eq!((by_key(&revoked), by_key(&rotated), by_token(&bad)), (401, 401, 401), "{of}");
+        assert_eq!((by_key(&kept), by_token(&good)), (200, 200), "{of}");
+    };
+    check("before");
+    assert_eq!(by_key(&late), 200);
+
+    stop(&mut daemon);
+    for ending in ["", "-wal", "-shm"] {
+        drop(fs::remove_file(state.join(format!("credentials.db{ending}"))));
+    }
+    for (ending, bytes) in copy {
+        bytes.into_iter().for_each(|bytes| fs::write(state.join(format!("credentials.db{ending}")), bytes).unwrap());
+    }
+    daemon.start_again();
+    check("restored");
+    assert_eq!(by_key(&late), 401);
+    let told = warnings(&daemon);
+    for part in [
+        "credentials.db is older than the audit chain",
+        "1 revocations of tokens and 1 of keys, and the end of 1 keys",
+        "2 keys that were made since are lost",
+    ] {
+        assert!(told.contains(part), "no {part:?}: {told}");
+    }
+
+    // The next start has nothing more to do.
+    stop(&mut daemon);
+    daemon.start_again();
+    check("again");
+    assert!(!warnings(&daemon).contains("credentials.db"), "{}", warnings(&daemon));
+}

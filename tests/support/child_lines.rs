@@ -1,0 +1,47 @@
+//! The lines that a child process prints, each waited for no longer than a state may take.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::Child,
+    sync::mpsc::{Receiver, channel},
+    thread,
+};
+
+use crate::wait::until;
+
+/// What a child prints, line by line.
+#[derive(Debug)]
+pub struct ChildLines {
+    lines: Receiver<String>,
+}
+
+impl ChildLines {
+    /// Reads what `child` prints from now on.
+    ///
+    /// # Panics
+    /// If its standard output is no pipe, or somebody else reads it.
+    #[must_use]
+    pub fn of(child: &mut Child) -> Self {
+        let (sender, lines) = channel();
+        let output = BufReader::new(child.stdout.take().expect("standard output is a pipe"));
+        thread::spawn(move || {
+            // The test may have ended.
+            output.lines().map_while(Result::ok).all(|line| sender.send(line).is_ok());
+        });
+        Self { lines }
+    }
+}
+
+impl Iterator for ChildLines {
+    type Item = String;
+
+    /// The next line; `None` once the child has closed its output.
+    fn next(&mut self) -> Option<String> {
+        use std::sync::mpsc::TryRecvError::{Disconnected, Empty};
+        until("a line of a child", crate::wait::SOON, || match self.lines.try_recv() {
+            Ok(line) => Some(Some(line)),
+            Err(Disconnected) => Some(None),
+            Err(Empty) => None,
+        })
+    }
+}
