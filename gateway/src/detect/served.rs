@@ -56,7 +56,7 @@ impl Count {
 }
 
 const fn half(now: u64) -> u64 {
-    now / (HALF * SECOND) & MOST
+    (now / (HALF * SECOND)) & MOST
 }
 
 impl ServedLately {
