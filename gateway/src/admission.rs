@@ -9,7 +9,7 @@ mod gate;
 mod gradient;
 mod pressure;
 
-pub use class::{Asks, Class, ClassSum, Classes, Shed};
-pub use gate::{Entry, Gate, Left, Report};
+pub use class::{Class, ClassMatcher, ClassSum, Classes, Shed};
+pub use gate::{AdmissionDecision, Departure, Gate, Report};
 pub use gradient::Sample;
 pub use pressure::Pressure;

@@ -19,7 +19,7 @@ use crate::seqpacket;
 
 pub use fields::LENGTH;
 use fields::{Reader, Writer};
-pub use program::{Fault, ProgramId, Unfit};
+pub use program::{ProgramFault, ProgramId, Unfit};
 pub use role::Role;
 
 mod fields;

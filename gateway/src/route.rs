@@ -31,19 +31,19 @@ pub mod cors;
 /// Every route, ready to be looked up. A route is its position in the configuration.
 #[derive(Default)]
 pub struct Routes {
-    hosts: HashMap<Box<str>, Table>,
+    hosts: HashMap<Box<str>, HostRoutes>,
     /// By what stands behind `*.`.
-    wildcards: HashMap<Box<str>, Table>,
+    wildcards: HashMap<Box<str>, HostRoutes>,
     /// The routes that name no host, where there are any.
-    any: Option<Table>,
+    any: Option<HostRoutes>,
 }
 
 /// The routes of one host, by template.
-type Table = matchit::Router<Vec<Served>>;
+type HostRoutes = matchit::Router<Vec<TemplateRoute>>;
 
 /// What one template serves.
 #[derive(Clone)]
-struct Served {
+struct TemplateRoute {
     route: usize,
     /// Empty: every method.
     methods: Box<[Method]>,
@@ -86,7 +86,7 @@ impl Routes {
                 Some((host, None)) => made.hosts.entry(host.into()).or_default(),
                 None => made.any.get_or_insert_default(),
             };
-            let served = Served {
+            let served = TemplateRoute {
                 route: index,
                 methods: route.methods.clone().into(),
                 when: route.when.clone().into(),
@@ -148,7 +148,7 @@ impl Routes {
     }
 
     /// The tables for `host`, the most exact first.
-    fn tables(&self, host: &str) -> impl Iterator<Item = &Table> {
+    fn tables(&self, host: &str) -> impl Iterator<Item = &HostRoutes> {
         let parent = host.split_once('.').and_then(|(_, parent)| self.wildcards.get(parent));
         self.hosts.get(host).into_iter().chain(parent).chain(&self.any)
     }
@@ -167,7 +167,7 @@ impl Routes {
         }
     }
 
-    fn find_any(&self, target: &Target, method: &Method, headers: &HeaderMap) -> Result<&Served, Miss> {
+    fn find_any(&self, target: &Target, method: &Method, headers: &HeaderMap) -> Result<&TemplateRoute, Miss> {
         let Some(found) = self.tables(target.host()).find_map(|table| table.at(target.matched()).ok()) else {
             let refusal = if self.serves(target.host()) {
                 Refusal::new(Reject::NotFound, "no route for this path")
@@ -201,7 +201,7 @@ impl Routes {
                 }
             }
         }
-        let meets = |served: &&Served| served.meets(query, headers).unwrap_or(true);
+        let meets = |served: &&TemplateRoute| served.meets(query, headers).unwrap_or(true);
         let mut others: Vec<&str> = Vec::new();
         for method in found.value.iter().filter(meets).flat_map(|served| &served.methods) {
             if !others.contains(&method.as_str()) {
@@ -217,7 +217,7 @@ impl Routes {
     }
 }
 
-impl Served {
+impl TemplateRoute {
     /// Whether all conditions are met.
     ///
     /// # Errors

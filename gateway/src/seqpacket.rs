@@ -154,16 +154,16 @@ pub fn receive_bytes(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<usi
 }
 
 /// What was received.
-struct Received {
+struct RecvResult {
     bytes: usize,
     flags: ReturnFlags,
 }
 
-fn receive_into(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<(Received, Vec<OwnedFd>)> {
+fn receive_into(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<(RecvResult, Vec<OwnedFd>)> {
     receive_with(socket, bytes, RecvFlags::empty())
 }
 
-fn receive_with(socket: BorrowedFd<'_>, bytes: &mut [u8], flags: RecvFlags) -> io::Result<(Received, Vec<OwnedFd>)> {
+fn receive_with(socket: BorrowedFd<'_>, bytes: &mut [u8], flags: RecvFlags) -> io::Result<(RecvResult, Vec<OwnedFd>)> {
     // Room for as many as can come: the kernel would close the others here and now.
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SENT_AT_MOST))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -175,7 +175,7 @@ fn receive_with(socket: BorrowedFd<'_>, bytes: &mut [u8], flags: RecvFlags) -> i
             descriptors.extend(rights);
         }
     }
-    Ok((Received { bytes: received.bytes, flags: received.flags }, descriptors))
+    Ok((RecvResult { bytes: received.bytes, flags: received.flags }, descriptors))
 }
 
 /// Drops on a thread of its own what may hold descriptors that another process has made: to close the last one of a

@@ -60,7 +60,7 @@ impl Shed {
 
 /// What decides the class of a request.
 #[derive(Clone, Copy, Debug)]
-pub struct Asks<'a> {
+pub struct ClassMatcher<'a> {
     /// Whoever asks, where that is known.
     pub identity: Option<&'a Identity>,
     /// The index of the route.
@@ -70,22 +70,22 @@ pub struct Asks<'a> {
 /// The classes of a configuration, the highest first.
 #[derive(Debug)]
 pub struct Classes {
-    all: Box<[Compiled]>,
+    all: Box<[CompiledClass]>,
     plans: Box<[Members]>,
     authenticated: Class,
     unknown: Class,
 }
 
 #[derive(Debug)]
-struct Compiled {
+struct CompiledClass {
     name: Box<str>,
     /// Whether it is one that was configured.
-    rules: Option<Rules>,
-    counts: Arc<Counts>,
+    rules: Option<ClassRules>,
+    counts: Arc<ClassCounts>,
 }
 
 #[derive(Debug)]
-struct Rules {
+struct ClassRules {
     needs_identity: bool,
     /// Indices into [`Classes::plans`].
     plans: Box<[usize]>,
@@ -97,7 +97,7 @@ struct Rules {
 
 /// What became of the requests of a class.
 #[derive(Debug, Default)]
-struct Counts {
+struct ClassCounts {
     served: AtomicU64,
     shed: [AtomicU64; Shed::ALL.len()],
 }
@@ -128,13 +128,16 @@ impl Classes {
             let known = before.and_then(|before| before.all.iter().find(|class| &*class.name == name));
             known.map(|known| Arc::clone(&known.counts)).unwrap_or_default()
         };
-        let mut all: Vec<(i64, Compiled)> = Vec::new();
+        let mut all: Vec<(i64, CompiledClass)> = Vec::new();
         for class in settings.classes.iter().take(MAX_CONFIGURED) {
-            let rules = Some(Rules::new(class, plans, routes));
-            all.push((class.rank, Compiled { name: class.name.as_str().into(), rules, counts: count(&class.name) }));
+            let rules = Some(ClassRules::new(class, plans, routes));
+            all.push((
+                class.rank,
+                CompiledClass { name: class.name.as_str().into(), rules, counts: count(&class.name) },
+            ));
         }
         for (rank, name) in [(0, AUTHENTICATED), (-1, UNKNOWN)] {
-            all.push((rank, Compiled { name: name.into(), rules: None, counts: count(name) }));
+            all.push((rank, CompiledClass { name: name.into(), rules: None, counts: count(name) }));
         }
         // Among equals, what was configured counts first.
         all.sort_by_key(|(rank, _)| std::cmp::Reverse(*rank));
@@ -153,10 +156,10 @@ impl Classes {
 
     /// The class of a request.
     #[must_use]
-    pub fn find(&self, asks: &Asks<'_>) -> Class {
+    pub fn find(&self, asks: &ClassMatcher<'_>) -> Class {
         if self.all.len() > 2 {
             let plan = asks.identity.and_then(|identity| plan_of(&self.plans, identity));
-            let fits = |class: &Compiled| class.rules.as_ref().is_some_and(|rules| rules.fit(asks, plan));
+            let fits = |class: &CompiledClass| class.rules.as_ref().is_some_and(|rules| rules.fit(asks, plan));
             if let Some(place) = self.all.iter().position(fits) {
                 return Class(u8::try_from(place).unwrap_or(u8::MAX));
             }
@@ -193,7 +196,7 @@ impl Classes {
     /// What became of requests so far.
     #[must_use]
     pub fn sums(&self) -> Vec<ClassSum> {
-        let sum = |class: &Compiled| ClassSum {
+        let sum = |class: &CompiledClass| ClassSum {
             name: class.name.to_string(),
             served: class.counts.served.load(Ordering::Relaxed),
             shed: class.counts.shed.each_ref().map(|count| count.load(Ordering::Relaxed)),
@@ -202,7 +205,7 @@ impl Classes {
     }
 }
 
-impl Rules {
+impl ClassRules {
     fn new(class: &priority::Class, plans: &[Plan], routes: &[Route]) -> Self {
         let plan = |name: &String| plans.iter().position(|plan| plan.name == *name);
         let is_called = |route: &Route| class.routes.iter().any(|name| route.is_called(name));
@@ -215,7 +218,7 @@ impl Rules {
         }
     }
 
-    fn fit(&self, asks: &Asks<'_>, plan: Option<usize>) -> bool {
+    fn fit(&self, asks: &ClassMatcher<'_>, plan: Option<usize>) -> bool {
         if self.routes.as_ref().is_some_and(|routes| routes.get(asks.route) != Some(&true)) {
             return false;
         }

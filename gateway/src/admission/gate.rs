@@ -16,7 +16,7 @@ const SHORTEST: usize = 10;
 
 /// What becomes of a request that comes.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Entry<W> {
+pub enum AdmissionDecision<W> {
     /// It goes on at once.
     Admitted,
     /// There is no room, and nobody of a lower class waits.
@@ -32,7 +32,7 @@ pub enum Entry<W> {
 
 /// What a request that was let through has shown when it leaves.
 #[derive(Clone, Copy, Debug)]
-pub struct Left {
+pub struct Departure {
     /// When it began, or was sent last: `CLOCK_MONOTONIC`, nanoseconds.
     pub began: u64,
     /// `None`: nothing about the upstream.
@@ -120,13 +120,13 @@ impl<W> Gate<W> {
     }
 
     /// A request comes. `waiter` is asked for where it has to wait.
-    pub fn enter(&mut self, class: Class, waiter: impl FnOnce() -> W) -> Entry<W> {
+    pub fn enter(&mut self, class: Class, waiter: impl FnOnce() -> W) -> AdmissionDecision<W> {
         let class = class.place();
         let is_behind = self.queue.iter().take(class + 1).any(|queue| !queue.is_empty());
         if !is_behind && self.in_flight < self.limit.of(class) {
             self.in_flight += 1;
             self.admitted += 1;
-            return Entry::Admitted;
+            return AdmissionDecision::Admitted;
         }
         let longest =
             self.longest.unwrap_or_else(|| usize::try_from(self.limit.of(0)).unwrap_or(SHORTEST).max(SHORTEST));
@@ -137,7 +137,7 @@ impl<W> Gate<W> {
             // The one that came last.
             let displaced = lower.and_then(VecDeque::pop_back);
             self.refused += 1;
-            let Some((_, displaced)) = displaced else { return Entry::Refused };
+            let Some((_, displaced)) = displaced else { return AdmissionDecision::Refused };
             self.waiting -= 1;
             Some(displaced)
         };
@@ -147,7 +147,7 @@ impl<W> Gate<W> {
             queue.push_back((place, waiter()));
             self.waiting += 1;
         }
-        Entry::Waits { place, displaced }
+        AdmissionDecision::Waits { place, displaced }
     }
 
     /// A request that waited is gone: its client left, or its time is over, where it `is_refused`.
@@ -162,7 +162,7 @@ impl<W> Gate<W> {
 
     /// A request that was let through is over at `now`. `admit` tells those that wait that they go on; `false`: the one
     /// is gone.
-    pub fn leave(&mut self, left: Left, now: u64, admit: impl FnMut(W) -> bool) {
+    pub fn leave(&mut self, left: Departure, now: u64, admit: impl FnMut(W) -> bool) {
         if let (Limit::Adaptive(gradient), Some(sample)) = (&mut self.limit, left.sample) {
             gradient.note(sample, left.began, self.in_flight, now);
         }
@@ -218,19 +218,19 @@ mod tests {
         Gate::new(&Concurrency { min: limit, max: limit, queue: Some(queue), wait: Duration::ZERO }, 0)
     }
 
-    const NOTHING: Left = Left { began: 0, sample: None };
+    const NOTHING: Departure = Departure { began: 0, sample: None };
 
     /// A request of this class comes: let through, waiting, refused, or in the place of another.
     #[track_caller]
     fn come(gate: &mut Gate<u32>, class: u8, who: u32, expect: &str) -> u64 {
         match gate.enter(Class::at(class), || who) {
-            Entry::Admitted => assert_eq!(expect, "in", "{who}"),
-            Entry::Refused => assert_eq!(expect, "refused", "{who}"),
-            Entry::Waits { place, displaced: None } => {
+            AdmissionDecision::Admitted => assert_eq!(expect, "in", "{who}"),
+            AdmissionDecision::Refused => assert_eq!(expect, "refused", "{who}"),
+            AdmissionDecision::Waits { place, displaced: None } => {
                 assert_eq!(expect, "waits", "{who}");
                 return place;
             }
-            Entry::Waits { place, displaced: Some(other) } => {
+            AdmissionDecision::Waits { place, displaced: Some(other) } => {
                 assert_eq!(expect, format!("displaces {other}"), "{who}");
                 return place;
             }
@@ -312,9 +312,9 @@ mod tests {
                 })
                 .unwrap();
                 match gate.enter(Class::at(class), || u32::from(class)) {
-                    Entry::Admitted => in_flight.push_back(u32::from(class)),
-                    Entry::Refused => refused[usize::from(class)] += 1,
-                    Entry::Waits { displaced, .. } => {
+                    AdmissionDecision::Admitted => in_flight.push_back(u32::from(class)),
+                    AdmissionDecision::Refused => refused[usize::from(class)] += 1,
+                    AdmissionDecision::Waits { displaced, .. } => {
                         displaced.into_iter().for_each(|class| refused[class as usize] += 1);
                     }
                 }

@@ -187,8 +187,10 @@ fn proxy(root: &Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
         &proxy.roles,
         reader,
     );
-    let known =
-        listener::tls::Known { client_certificates: &proxy.client_certificates, certificates: root.has("certificate") };
+    let known = listener::tls::TlsReferences {
+        client_certificates: &proxy.client_certificates,
+        certificates: root.has("certificate"),
+    };
     proxy.listeners = listener::read(root.tables("listener", listener::KEYS), root, &known, &proxy.trust, reader);
     certificate::warn_of_unused(&proxy.certificates, &proxy.listeners, reader);
     client_certificates::warn_of_unused(&proxy.client_certificates, &proxy.listeners, reader);
@@ -209,7 +211,7 @@ fn proxy(root: &Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
     proxy.wafs = waf::read(root.named_tables("waf", waf::KEYS), reader);
     let methods = proxy.methods();
     proxy.apis = api::read(root.named_tables("api", api::KEYS), &methods);
-    let known = route::Known {
+    let known = route::RouteReferences {
         apis: &proxy.apis,
         upstreams: &upstreams,
         roles: &proxy.roles,
@@ -261,7 +263,7 @@ fn proxy(root: &Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
     proxy.limits.limits.extend(quotas);
     proxy.bandwidth = bandwidth::read(root.named_tables("bandwidth", bandwidth::KEYS), &known, reader);
     let plans = root.named_tables("plan", plan::KEYS);
-    let known = plan::Known {
+    let known = plan::PlanReferences {
         limits: &proxy.limits.limits,
         bandwidth: &proxy.bandwidth,
         roles: &proxy.roles,
@@ -272,7 +274,7 @@ fn proxy(root: &Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
     proxy.bandwidth.follow(&proxy.limits.plans);
     let connection_limits = root.named_tables("connection_limit", connection_limit::KEYS);
     proxy.connection_limits = connection_limit::read(connection_limits, reader);
-    let known = priority::Known { plans: &proxy.limits.plans, roles: &proxy.roles, routes: &proxy.routes };
+    let known = priority::PriorityReferences { plans: &proxy.limits.plans, roles: &proxy.roles, routes: &proxy.routes };
     proxy.priority.classes = priority::read(root.named_tables("priority", priority::KEYS), &known, reader);
     proxy.priority.overload = overload::read(root.table("overload", overload::KEYS));
     let bandwidth = [&proxy.bandwidth.upload, &proxy.bandwidth.download];

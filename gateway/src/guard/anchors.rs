@@ -41,22 +41,22 @@ impl Anchors {
     }
 
     /// What is to be sent now.
-    pub(crate) fn due(&mut self, head: &SignedHead, now: Now) -> Vec<Job> {
+    pub(crate) fn due(&mut self, head: &SignedHead, now: Now) -> Vec<CheckpointJob> {
         let due = self.0.iter_mut().filter_map(|(anchor, schedule)| {
-            let job = || Job { anchor: anchor.clone(), head: head.clone() };
+            let job = || CheckpointJob { anchor: anchor.clone(), head: head.clone() };
             schedule.begin(head, now.monotonic).then(job)
         });
         due.collect()
     }
 
     /// What is to be sent at the end. An authority of time stamps is not asked more often for that.
-    pub(crate) fn last(&mut self, head: &SignedHead, now: Now) -> Vec<Job> {
+    pub(crate) fn last(&mut self, head: &SignedHead, now: Now) -> Vec<CheckpointJob> {
         let due = self.0.iter_mut().filter_map(|(anchor, schedule)| {
             let is_due = match anchor.target {
                 Target::Timestamp(_) => schedule.begin(head, now.monotonic),
                 Target::File(_) | Target::Syslog(_) | Target::Webhook(_) => schedule.begin_last(head),
             };
-            is_due.then(|| Job { anchor: anchor.clone(), head: head.clone() })
+            is_due.then(|| CheckpointJob { anchor: anchor.clone(), head: head.clone() })
         });
         due.collect()
     }
@@ -67,13 +67,13 @@ impl Anchors {
         match result {
             Ok(()) => schedule.sent(seq, rfc3339(now.unix_millis), now.monotonic),
             Err(failure) => {
-                let (Failure::Anchor(reason) | Failure::Observer(reason)) = &failure;
+                let (AnchorFailure::Anchor(reason) | AnchorFailure::Observer(reason)) = &failure;
                 if schedule.state().failing.is_none() {
                     tracing::error!(anchor = name, error = reason, "a checkpoint of the audit chain could not be sent");
                 }
                 match &failure {
-                    Failure::Anchor(reason) => schedule.failed(reason, now.monotonic),
-                    Failure::Observer(reason) => schedule.interrupted(reason, now.monotonic),
+                    AnchorFailure::Anchor(reason) => schedule.failed(reason, now.monotonic),
+                    AnchorFailure::Observer(reason) => schedule.interrupted(reason, now.monotonic),
                 }
             }
         }
@@ -100,7 +100,7 @@ impl Anchors {
 }
 
 /// A checkpoint that is to be sent.
-pub(crate) struct Job {
+pub(crate) struct CheckpointJob {
     anchor: Anchor,
     head: SignedHead,
 }
@@ -109,11 +109,11 @@ pub(crate) struct Job {
 pub(crate) struct Written {
     name: String,
     seq: u64,
-    result: Result<(), Failure>,
+    result: Result<(), AnchorFailure>,
 }
 
 /// Why a checkpoint was not sent.
-pub(crate) enum Failure {
+pub(crate) enum AnchorFailure {
     /// The anchor cannot be reached, or does not take it.
     Anchor(String),
     /// The observer, which was to deliver it, is dead, busy or wrong.
@@ -128,7 +128,7 @@ pub(crate) enum Way {
     Deliver(Delivery, u64),
 }
 
-impl Job {
+impl CheckpointJob {
     /// How it gets there.
     pub(crate) fn way(&self, host: &str, pid: u32) -> Way {
         let head = self.head.to_line();
@@ -167,7 +167,7 @@ impl Job {
             };
             format!("{}: {error}{hint}", path.display())
         });
-        self.ended(result.map_err(Failure::Anchor))
+        self.ended(result.map_err(AnchorFailure::Anchor))
     }
 
     /// It was delivered: a time stamp is looked at, and kept in `state_dir`.
@@ -176,11 +176,11 @@ impl Job {
             Target::Timestamp(_) => self.keep(response, nonce, state_dir),
             _ => Ok(()),
         };
-        self.ended(result.map_err(Failure::Anchor))
+        self.ended(result.map_err(AnchorFailure::Anchor))
     }
 
     /// What became of it.
-    pub(crate) fn ended(self, result: Result<(), Failure>) -> Written {
+    pub(crate) fn ended(self, result: Result<(), AnchorFailure>) -> Written {
         Written { name: self.anchor.name, seq: self.head.seq, result }
     }
 

@@ -28,13 +28,13 @@ pub(crate) use newest::{Recent, newest_first};
 pub(crate) use record::{members, members_of};
 pub(crate) use redo::Redo;
 
-pub use chain::{Audit, Mark};
+pub use chain::{Audit, ChainPosition};
 pub use exported::verify_export;
 pub use finding::Finding;
 pub use outside::{Outside, Stamp};
 pub use public_keys::{PublicKeys, pem};
-pub use verify::{Against, Bad, Verification, read_records, verify, verify_against};
-pub use walk::Line;
+pub use verify::{Against, BadRecord, Verification, read_records, verify, verify_against};
+pub use walk::ChainLine;
 
 #[cfg(test)]
 mod tests;

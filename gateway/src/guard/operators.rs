@@ -39,7 +39,7 @@ enum Id {
 
 /// Somebody who asks, and what they may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Standing {
+pub(crate) struct OperatorIdentity {
     /// As records name them.
     pub(crate) actor: String,
     /// The user's name.
@@ -76,7 +76,7 @@ impl Operators {
     }
 
     /// What a process of this host may do.
-    pub(crate) fn judge(&self, peer: &Peer) -> Standing {
+    pub(crate) fn judge(&self, peer: &Peer) -> OperatorIdentity {
         let Peer { uid, groups, user } = peer;
         let all = |by: &str| every_role().into_iter().map(|role| Grant { role, by: by.to_owned() }).collect();
         let grants = if *uid == 0 {
@@ -90,7 +90,7 @@ impl Operators {
             };
             self.grants(is_theirs, |_role| true)
         };
-        Standing { actor: format!("operator:{uid}"), user: user.clone(), grants }
+        OperatorIdentity { actor: format!("operator:{uid}"), user: user.clone(), grants }
     }
 
     /// Who has roles that somebody lacks.
@@ -110,7 +110,7 @@ impl Operators {
     }
 }
 
-impl Standing {
+impl OperatorIdentity {
     /// Of whoever has a token, who may do what that says and nothing else.
     pub(crate) fn of_token(Holder { name, roles }: Holder) -> Self {
         let by = format!("token {name}");
@@ -233,7 +233,7 @@ mod tests {
     #[test]
     fn a_token_gives_what_it_says() {
         let holder = Holder { name: "ada".to_owned(), roles: [Role::Block].into_iter().collect() };
-        let standing = Standing::of_token(holder);
+        let standing = OperatorIdentity::of_token(holder);
         assert_eq!(standing.actor, "token:ada");
         assert_eq!((standing.lacks(&[Role::Block]), standing.by(&[Role::Block])), (Vec::new(), vec!["token ada"]));
         assert_eq!(standing.lacks(&[Role::View, Role::Configure]), [Role::View, Role::Configure]);

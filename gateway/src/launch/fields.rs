@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use super::{
-    program::{Fault, ProgramId, Unfit},
+    program::{ProgramFault, ProgramId, Unfit},
     role::Role,
 };
 
@@ -47,11 +47,11 @@ impl Writer {
     pub(super) fn unfit(self, unfit: Option<Unfit>) -> Self {
         let Some(Unfit { fault, depth }) = unfit else { return self.byte(0).signed(0).number(0) };
         let (code, number) = match fault {
-            Fault::Kind => (1, 0),
-            Fault::Open(number) => (2, number),
-            Fault::Owner => (3, 0),
-            Fault::Link => (4, 0),
-            Fault::Writable => (5, 0),
+            ProgramFault::Kind => (1, 0),
+            ProgramFault::Open(number) => (2, number),
+            ProgramFault::Owner => (3, 0),
+            ProgramFault::Link => (4, 0),
+            ProgramFault::Writable => (5, 0),
         };
         self.byte(code).signed(number).number(depth.into())
     }
@@ -130,11 +130,11 @@ impl<'bytes> Reader<'bytes> {
         let ([code], number, depth) = (self.take()?, self.signed()?, u16::try_from(self.number()?).ok()?);
         let fault = match (code, number) {
             (0, 0) if depth == 0 => return Some(None),
-            (1, 0) => Fault::Kind,
-            (2, number) => Fault::Open(number),
-            (3, 0) => Fault::Owner,
-            (4, 0) => Fault::Link,
-            (5, 0) => Fault::Writable,
+            (1, 0) => ProgramFault::Kind,
+            (2, number) => ProgramFault::Open(number),
+            (3, 0) => ProgramFault::Owner,
+            (4, 0) => ProgramFault::Link,
+            (5, 0) => ProgramFault::Writable,
             _ => return None,
         };
         Some(Some(Unfit { fault, depth }))

@@ -30,7 +30,7 @@ impl ProgramId {
 
 /// Why what is on disk is not run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum ProgramFault {
     /// It is no regular file that may be run, or what should be a folder is none.
     Kind,
     /// It cannot be opened: the error's number.
@@ -47,7 +47,7 @@ pub enum Fault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unfit {
     /// What is wrong.
-    pub fault: Fault,
+    pub fault: ProgramFault,
     /// How many names of the place lead to it: 0 is the root folder, 1 the first folder below.
     pub depth: u16,
 }
@@ -63,7 +63,7 @@ impl Unfit {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ProgramFault {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Kind => out.write_str("it is no program, or no folder where one should be"),
@@ -91,7 +91,7 @@ mod tests {
             ("/usr/bin/gateway", 3, "/usr/bin/gateway: "),
             ("/usr/bin/gateway", u16::MAX, "/usr/bin/gateway: "),
         ] {
-            let told = Unfit { fault: Fault::Writable, depth }.describe(Path::new(place));
+            let told = Unfit { fault: ProgramFault::Writable, depth }.describe(Path::new(place));
             assert!(told.starts_with(part), "{told}");
         }
     }

@@ -37,7 +37,14 @@ fn each_comes_out_as_it_went_in() {
         check(&command);
     }
     check(&Notice::Found { program, unfit: None });
-    for fault in [Fault::Kind, Fault::Open(i32::MIN), Fault::Open(2), Fault::Owner, Fault::Link, Fault::Writable] {
+    for fault in [
+        ProgramFault::Kind,
+        ProgramFault::Open(i32::MIN),
+        ProgramFault::Open(2),
+        ProgramFault::Owner,
+        ProgramFault::Link,
+        ProgramFault::Writable,
+    ] {
         for depth in [0, u16::MAX] {
             check(&Notice::Found { program: ProgramId::default(), unfit: Some(Unfit { fault, depth }) });
         }

@@ -21,7 +21,7 @@ use rustix::{
     process::geteuid,
 };
 
-use crate::launch::{Fault, ProgramId, Unfit};
+use crate::launch::{ProgramFault, ProgramId, Unfit};
 
 /// How many programs that were found are kept beside those that run.
 const MOST: usize = 8;
@@ -122,9 +122,9 @@ fn judged(place: &Path, own: u32) -> Result<(OwnedFd, Stat), Unfit> {
         let opened = match (&at, name) {
             (None, Component::RootDir) => openat(CWD, "/", flags, Mode::empty()),
             (Some((folder, _)), Component::Normal(name)) => openat(folder, *name, flags, Mode::empty()),
-            _ => return Err(unfit(Fault::Kind)),
+            _ => return Err(unfit(ProgramFault::Kind)),
         };
-        let open = |number: rustix::io::Errno| unfit(Fault::Open(number.raw_os_error()));
+        let open = |number: rustix::io::Errno| unfit(ProgramFault::Open(number.raw_os_error()));
         let opened = opened.map_err(open)?;
         let about = fstat(&opened).map_err(open)?;
         let role = match names.len() - index {
@@ -135,7 +135,7 @@ fn judged(place: &Path, own: u32) -> Result<(OwnedFd, Stat), Unfit> {
         judge(role, &about, own).map_err(unfit)?;
         at = Some((opened, about));
     }
-    at.ok_or(Unfit { fault: Fault::Kind, depth: 0 })
+    at.ok_or(Unfit { fault: ProgramFault::Kind, depth: 0 })
 }
 
 /// What a part of the place leads to.
@@ -148,23 +148,23 @@ enum Part {
     Program,
 }
 
-fn judge(part: Part, about: &Stat, own: u32) -> Result<(), Fault> {
+fn judge(part: Part, about: &Stat, own: u32) -> Result<(), ProgramFault> {
     let is_kind = match (FileType::from_raw_mode(about.st_mode), part) {
-        (FileType::Symlink, _) => return Err(Fault::Link),
+        (FileType::Symlink, _) => return Err(ProgramFault::Link),
         (FileType::RegularFile, Part::Program) => about.st_mode & 0o111 != 0,
         (FileType::Directory, Part::Above | Part::Folder) => true,
         _ => false,
     };
     if !is_kind {
-        return Err(Fault::Kind);
+        return Err(ProgramFault::Kind);
     }
     if about.st_uid != 0 && about.st_uid != own {
-        return Err(Fault::Owner);
+        return Err(ProgramFault::Owner);
     }
     // In /tmp others can add what they like, and take away or rename nothing that is root's.
     let is_kept = part == Part::Above && about.st_mode & STICKY != 0;
     if about.st_mode & OTHERS_WRITE != 0 && !is_kept {
-        return Err(Fault::Writable);
+        return Err(ProgramFault::Writable);
     }
     Ok(())
 }
@@ -181,21 +181,21 @@ mod tests {
         for (part, mode, uid, expect) in [
             (Part::Program, 0o100_755, 0, Ok(())),
             (Part::Program, 0o100_700, own, Ok(())),
-            (Part::Program, 0o100_755, 7, Err(Fault::Owner)),
-            (Part::Program, 0o100_775, 0, Err(Fault::Writable)),
-            (Part::Program, 0o100_757, 0, Err(Fault::Writable)),
-            (Part::Program, 0o101_757, 0, Err(Fault::Writable)),
-            (Part::Program, 0o100_644, 0, Err(Fault::Kind)),
-            (Part::Program, 0o040_755, 0, Err(Fault::Kind)),
-            (Part::Program, 0o120_777, 0, Err(Fault::Link)),
+            (Part::Program, 0o100_755, 7, Err(ProgramFault::Owner)),
+            (Part::Program, 0o100_775, 0, Err(ProgramFault::Writable)),
+            (Part::Program, 0o100_757, 0, Err(ProgramFault::Writable)),
+            (Part::Program, 0o101_757, 0, Err(ProgramFault::Writable)),
+            (Part::Program, 0o100_644, 0, Err(ProgramFault::Kind)),
+            (Part::Program, 0o040_755, 0, Err(ProgramFault::Kind)),
+            (Part::Program, 0o120_777, 0, Err(ProgramFault::Link)),
             (Part::Folder, 0o040_755, 0, Ok(())),
-            (Part::Folder, 0o041_777, 0, Err(Fault::Writable)),
-            (Part::Folder, 0o040_755, 7, Err(Fault::Owner)),
-            (Part::Folder, 0o100_755, 0, Err(Fault::Kind)),
+            (Part::Folder, 0o041_777, 0, Err(ProgramFault::Writable)),
+            (Part::Folder, 0o040_755, 7, Err(ProgramFault::Owner)),
+            (Part::Folder, 0o100_755, 0, Err(ProgramFault::Kind)),
             (Part::Above, 0o041_777, 0, Ok(())),
-            (Part::Above, 0o041_777, 7, Err(Fault::Owner)),
-            (Part::Above, 0o040_777, 0, Err(Fault::Writable)),
-            (Part::Above, 0o120_777, 0, Err(Fault::Link)),
+            (Part::Above, 0o041_777, 7, Err(ProgramFault::Owner)),
+            (Part::Above, 0o040_777, 0, Err(ProgramFault::Writable)),
+            (Part::Above, 0o120_777, 0, Err(ProgramFault::Link)),
         ] {
             let mut about = fstat(io::stdin()).unwrap();
             (about.st_mode, about.st_uid) = (mode, uid);
@@ -219,19 +219,19 @@ mod tests {
         let place = folder.join("gateway");
         let mut programs = Programs::running(place.clone()).unwrap();
         let depth = u16::try_from(place.components().count() - 1).unwrap();
-        assert_eq!(programs.find(), Err(Unfit { fault: Fault::Open(libc::ENOENT), depth }));
+        assert_eq!(programs.find(), Err(Unfit { fault: ProgramFault::Open(libc::ENOENT), depth }));
         written(&place, 0o755);
         let first = programs.find().unwrap();
         assert_eq!(programs.find(), Ok(first));
         assert!(programs.known(first).is_some() && programs.known(ProgramId::default()).is_none());
         written(&place, 0o775);
-        assert_eq!(programs.find(), Err(Unfit { fault: Fault::Writable, depth }));
+        assert_eq!(programs.find(), Err(Unfit { fault: ProgramFault::Writable, depth }));
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
-        assert_eq!(programs.find(), Err(Unfit { fault: Fault::Writable, depth: depth - 1 }));
+        assert_eq!(programs.find(), Err(Unfit { fault: ProgramFault::Writable, depth: depth - 1 }));
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
         fs::remove_file(&place).unwrap();
         std::os::unix::fs::symlink("/bin/true", &place).unwrap();
-        assert_eq!(programs.find(), Err(Unfit { fault: Fault::Link, depth }));
+        assert_eq!(programs.find(), Err(Unfit { fault: ProgramFault::Link, depth }));
         fs::remove_file(&place).unwrap();
 
         // What runs is kept, whatever comes after it. Of the rest the oldest goes.

@@ -36,7 +36,7 @@ pub struct AccessLog {
 
 /// What decides whether a request that was served gets a line.
 #[derive(Clone, Copy, Debug)]
-pub struct Served<'a> {
+pub struct ServedRequest<'a> {
     /// Its id.
     pub id: RequestId,
     /// The status of the response.
@@ -93,7 +93,7 @@ impl AccessLog {
 
     /// Whether a request that was served gets a line. One that was refused always does.
     #[must_use]
-    pub fn keeps(&self, served: &Served<'_>) -> bool {
+    pub fn keeps(&self, served: &ServedRequest<'_>) -> bool {
         self.keep.as_ref().is_none_or(|keep| keeps(keep, served))
     }
 
@@ -103,7 +103,7 @@ impl AccessLog {
     }
 }
 
-fn keeps(keep: &Keep, served: &Served<'_>) -> bool {
+fn keeps(keep: &Keep, served: &ServedRequest<'_>) -> bool {
     if keep.only_refused {
         return false;
     }

@@ -3,11 +3,11 @@
 use http::HeaderName;
 
 use self::{
-    parts::{Headers, Member, Part},
-    place::{Place, Value},
+    parts::{JsonMember, LoggedHeaders, TextPart},
+    place::{Placeholder, Value},
 };
 use super::text;
-use crate::settings::access_log::{Field, Format, Piece, Settings};
+use crate::settings::access_log::{Field, Format, Settings, TemplatePart};
 
 pub(super) use place::Reader;
 
@@ -19,8 +19,8 @@ mod standard;
 
 /// What every line consists of.
 pub(super) struct Layout {
-    form: Form,
-    /// Headers of requests, by the places that [`Place::RequestHeader`] names.
+    form: LineEncoding,
+    /// Headers of requests, by the places that [`Placeholder::RequestHeader`] names.
     pub(super) request_headers: Box<[HeaderName]>,
     /// The same for responses.
     pub(super) response_headers: Box<[HeaderName]>,
@@ -30,55 +30,55 @@ pub(super) struct Layout {
     pub(super) is_timed: bool,
 }
 
-enum Form {
+enum LineEncoding {
     /// A JSON object: how it begins, and its members.
-    Json(Box<str>, Box<[Member]>),
+    Json(Box<str>, Box<[JsonMember]>),
     /// The JSON object that is written where nothing is chosen.
     Standard,
-    Text(Box<[Part]>),
+    Text(Box<[TextPart]>),
 }
 
 impl Layout {
     pub(super) fn new(settings: &Settings) -> Self {
-        let mut headers = Headers::default();
+        let mut headers = LoggedHeaders::default();
         let form = match &settings.format {
-            Format::Combined => Form::Text(combined::parts(&mut headers)),
+            Format::Combined => LineEncoding::Text(combined::parts(&mut headers)),
             Format::Ecs => {
                 let mut members = ecs::members(settings, &mut headers);
                 members.extend(header_members("gateway.", settings, &mut headers));
-                Form::Json(ecs::BEGINS.into(), members.into())
+                LineEncoding::Json(ecs::BEGINS.into(), members.into())
             }
-            Format::Json(fields) if *fields == Field::DEFAULT && has_no_headers(settings) => Form::Standard,
+            Format::Json(fields) if *fields == Field::DEFAULT && has_no_headers(settings) => LineEncoding::Standard,
             Format::Json(fields) => {
-                let of_field = |field: &Field| Member::new(field.name(), Place::Field(*field));
-                let mut members: Vec<Member> = fields.iter().map(of_field).collect();
+                let of_field = |field: &Field| JsonMember::new(field.name(), Placeholder::Field(*field));
+                let mut members: Vec<JsonMember> = fields.iter().map(of_field).collect();
                 members.extend(header_members("", settings, &mut headers));
-                Form::Json("".into(), members.into())
+                LineEncoding::Json("".into(), members.into())
             }
             Format::Template(pieces) => {
                 let mut is_quoted = false;
-                let part = |piece: &Piece| {
+                let part = |piece: &TemplatePart| {
                     let place = match piece {
-                        Piece::Text(text) => {
+                        TemplatePart::Text(text) => {
                             is_quoted ^= text.bytes().filter(|byte| *byte == b'"').count() % 2 == 1;
-                            return Part::Text(text.as_str().into());
+                            return TextPart::Text(text.as_str().into());
                         }
-                        Piece::Field(field) => Place::Field(*field),
-                        Piece::RequestHeader(name) => headers.of_request(name),
-                        Piece::ResponseHeader(name) => headers.of_response(name),
+                        TemplatePart::Field(field) => Placeholder::Field(*field),
+                        TemplatePart::RequestHeader(name) => headers.of_request(name),
+                        TemplatePart::ResponseHeader(name) => headers.of_response(name),
                     };
                     // Between quotation marks a value may have spaces.
-                    if is_quoted { Part::Quoted(place) } else { Part::Plain(place) }
+                    if is_quoted { TextPart::Quoted(place) } else { TextPart::Plain(place) }
                 };
-                Form::Text(pieces.iter().map(part).collect())
+                LineEncoding::Text(pieces.iter().map(part).collect())
             }
         };
         let has = |wanted: &dyn Fn(Field) -> bool| match &form {
-            Form::Standard => false,
-            Form::Json(_, members) => members.iter().any(|member| member.place.field().is_some_and(wanted)),
-            Form::Text(parts) => parts.iter().any(|part| match part {
-                Part::Text(_) => false,
-                Part::Plain(place) | Part::Quoted(place) => place.field().is_some_and(wanted),
+            LineEncoding::Standard => false,
+            LineEncoding::Json(_, members) => members.iter().any(|member| member.place.field().is_some_and(wanted)),
+            LineEncoding::Text(parts) => parts.iter().any(|part| match part {
+                TextPart::Text(_) => false,
+                TextPart::Plain(place) | TextPart::Quoted(place) => place.field().is_some_and(wanted),
             }),
         };
         Self {
@@ -93,9 +93,9 @@ impl Layout {
     /// Appends the line.
     pub(super) fn write(&self, reader: &Reader<'_>, out: &mut Vec<u8>) {
         match &self.form {
-            Form::Json(begins, members) => write_json(reader, begins, members, out),
-            Form::Standard => reader.write_standard(out),
-            Form::Text(parts) => write_text(reader, parts, out),
+            LineEncoding::Json(begins, members) => write_json(reader, begins, members, out),
+            LineEncoding::Standard => reader.write_standard(out),
+            LineEncoding::Text(parts) => write_text(reader, parts, out),
         }
         out.push(b'\n');
     }
@@ -106,18 +106,18 @@ fn has_no_headers(settings: &Settings) -> bool {
 }
 
 /// Members for the headers that the settings name.
-fn header_members(prefix: &str, settings: &Settings, headers: &mut Headers) -> Vec<Member> {
+fn header_members(prefix: &str, settings: &Settings, headers: &mut LoggedHeaders) -> Vec<JsonMember> {
     let mut members = Vec::new();
     for name in &settings.request_headers {
-        members.push(Member::new(&format!("{prefix}request.{name}"), headers.of_request(name)));
+        members.push(JsonMember::new(&format!("{prefix}request.{name}"), headers.of_request(name)));
     }
     for name in &settings.response_headers {
-        members.push(Member::new(&format!("{prefix}response.{name}"), headers.of_response(name)));
+        members.push(JsonMember::new(&format!("{prefix}response.{name}"), headers.of_response(name)));
     }
     members
 }
 
-fn write_json(reader: &Reader<'_>, begins: &str, members: &[Member], out: &mut Vec<u8>) {
+fn write_json(reader: &Reader<'_>, begins: &str, members: &[JsonMember], out: &mut Vec<u8>) {
     out.push(b'{');
     out.extend_from_slice(begins.as_bytes());
     // The first member brings no comma.
@@ -140,15 +140,15 @@ fn write_json(reader: &Reader<'_>, begins: &str, members: &[Member], out: &mut V
     out.push(b'}');
 }
 
-fn write_text(reader: &Reader<'_>, parts: &[Part], out: &mut Vec<u8>) {
+fn write_text(reader: &Reader<'_>, parts: &[TextPart], out: &mut Vec<u8>) {
     for part in parts {
         let (place, is_quoted) = match part {
-            Part::Text(text) => {
+            TextPart::Text(text) => {
                 out.extend_from_slice(text.as_bytes());
                 continue;
             }
-            Part::Quoted(place) => (*place, true),
-            Part::Plain(place) => (*place, false),
+            TextPart::Quoted(place) => (*place, true),
+            TextPart::Plain(place) => (*place, false),
         };
         match reader.value(place) {
             Value::None => out.push(b'-'),

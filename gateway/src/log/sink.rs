@@ -227,12 +227,12 @@ fn write_all(queue: &Receiver<Job>, mut target: Target, shared: &Shared<'_>, dro
 }
 
 /// One worker's lines that have not been handed over yet.
-pub struct Lines {
+pub struct LogBuffer {
     block: RefCell<Vec<u8>>,
     sink: Sink,
 }
 
-impl Lines {
+impl LogBuffer {
     /// An empty block on its way to `sink`.
     #[must_use]
     pub fn new(sink: Sink) -> Self {
@@ -264,7 +264,7 @@ impl Lines {
     }
 }
 
-impl Drop for Lines {
+impl Drop for LogBuffer {
     fn drop(&mut self) {
         self.flush();
     }

@@ -13,11 +13,11 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
     text: Box<str>,
-    pieces: Box<[Piece]>,
+    pieces: Box<[PatternPart]>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Piece {
+enum PatternPart {
     /// The path behind so many segments.
     Behind(usize),
     Literal(Box<str>),
@@ -41,7 +41,7 @@ impl Pattern {
         while let Some((literal, behind)) = rest.split_once('{') {
             let unfinished = || fault(format!("{text:?} has a `{{` without its `}}`"), "write parameters as {name}");
             let (name, behind) = behind.split_once('}').ok_or_else(unfinished)?;
-            pieces.push(Piece::Literal(literal.into()));
+            pieces.push(PatternPart::Literal(literal.into()));
             sample.push_str(literal);
             rest = behind;
             let found = names.iter().find(|(known, _, _)| *known == name);
@@ -51,7 +51,7 @@ impl Pattern {
                     return Err(fault(wrong.to_owned(), "give the parameter another name"));
                 }
                 at_end(rest, text, name)?;
-                pieces.push(Piece::Behind(0));
+                pieces.push(PatternPart::Behind(0));
                 sample.push_str("/x");
                 continue;
             }
@@ -69,15 +69,15 @@ impl Pattern {
                     let hint = format!("write \"/{{{name}}}\" at the end");
                     return Err(fault(format!("{text:?} has {{{name}}} within a segment"), &hint));
                 }
-                pieces.push(Piece::Rest(position));
+                pieces.push(PatternPart::Rest(position));
             } else {
-                pieces.push(Piece::Segment(position));
+                pieces.push(PatternPart::Segment(position));
             }
             sample.push('x');
         }
-        pieces.push(Piece::Literal(rest.into()));
+        pieces.push(PatternPart::Literal(rest.into()));
         sample.push_str(rest);
-        pieces.retain(|piece| !matches!(piece, Piece::Literal(literal) if literal.is_empty()));
+        pieces.retain(|piece| !matches!(piece, PatternPart::Literal(literal) if literal.is_empty()));
         if sample.contains(['?', '#']) {
             let hint = "leave it out: the query of the request is kept";
             return Err(fault(format!("{text:?} has a query or fragment"), hint));
@@ -111,7 +111,7 @@ impl Pattern {
             let hint = "write whole segments that `path` begins with, or use `rewrite`";
             return Err(fault(format!("{prefix:?} is not what {path:?} begins with"), hint));
         }
-        Ok(Self { text: prefix.into(), pieces: [Piece::Behind(segments(&canonical).count())].into() })
+        Ok(Self { text: prefix.into(), pieces: [PatternPart::Behind(segments(&canonical).count())].into() })
     }
 
     /// As the configuration has it.
@@ -128,10 +128,10 @@ impl Pattern {
         let mut out = String::with_capacity(self.text.len() + path.len());
         for piece in &self.pieces {
             out.push_str(match piece {
-                Piece::Behind(count) => behind(path, *count),
-                Piece::Literal(literal) => literal,
-                Piece::Rest(position) => behind(path, *position).strip_prefix('/').unwrap_or_default(),
-                Piece::Segment(position) => segments(path).nth(*position).unwrap_or_default(),
+                PatternPart::Behind(count) => behind(path, *count),
+                PatternPart::Literal(literal) => literal,
+                PatternPart::Rest(position) => behind(path, *position).strip_prefix('/').unwrap_or_default(),
+                PatternPart::Segment(position) => segments(path).nth(*position).unwrap_or_default(),
             });
         }
         if out.is_empty() {

@@ -9,7 +9,7 @@ use std::{rc::Rc, task::Poll, time::Duration};
 use http::{Method, Response, Version, request::Parts};
 
 use self::{
-    head::Malformed,
+    head::MalformedHead,
     request_reader::RequestReader,
     response_writer::{Manner, ResponseWriter, SendError},
 };
@@ -185,8 +185,8 @@ async fn deliver<B: SendBody>(
 }
 
 /// The response to what is no request.
-fn refuse<S: Service>(service: &S, malformed: Malformed) -> (Response<S::ResponseBody>, Manner) {
-    let Malformed { refusal, line } = malformed;
+fn refuse<S: Service>(service: &S, malformed: MalformedHead) -> (Response<S::ResponseBody>, Manner) {
+    let MalformedHead { refusal, line } = malformed;
     let version = line.as_ref().map_or(Version::HTTP_11, |line| line.1);
     let is_head = line.as_ref().is_some_and(|line| line.0 == Method::HEAD);
     (service.refuse(line.map(|line| *line), refusal), Manner { is_head, version, keeps: false })

@@ -56,7 +56,7 @@ use self::{
     group::Attempt,
     pool::Lease,
     request::OriginalBody,
-    retry::{AttemptFailure, Blame, Left, Next, RetryState},
+    retry::{AttemptFailure, Blame, Next, RetryAllowance, RetryState},
     timeout::{TimeLeft, in_time},
 };
 
@@ -175,7 +175,7 @@ pub(super) async fn forward(
                 note(failure, retry.blame(failure, body.state()), server, &lease, job);
                 let now = deadline::now();
                 time.spend(began, now);
-                let left = Left { budget: group.budget(), has_time: !time.is_over(now) };
+                let left = RetryAllowance { budget: group.budget(), has_time: !time.is_over(now) };
                 retry.next(failure, server, body.state(), left, || group.state.usable())
             }
         };

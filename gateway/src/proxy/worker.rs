@@ -28,7 +28,7 @@ use crate::{
     client::Client,
     clock,
     detect::BanRequest,
-    log::sink::Lines,
+    log::sink::LogBuffer,
     message::{MAX_PLAN_MEMBERS, PlanMember, telemetry::Trace},
     request_id::RequestId,
     sparse::Sparse,
@@ -50,7 +50,7 @@ pub(super) struct Worker {
     generation: RefCell<Rc<Generation>>,
     /// Those before it that requests may still have.
     former: RefCell<Vec<Rc<Generation>>>,
-    pub(super) lines: Lines,
+    pub(super) lines: LogBuffer,
     pub(super) draining: Cell<bool>,
     pub(super) good_clients: GoodClients,
     pub(super) plan_members: PlanMembers,
@@ -98,7 +98,7 @@ impl Worker {
     pub(super) fn new(
         shared: Arc<Shared>,
         compiled: &Arc<Compiled>,
-        lines: Lines,
+        lines: LogBuffer,
         events: mpsc::Sender<Event>,
         first_id: u128,
     ) -> Rc<Self> {

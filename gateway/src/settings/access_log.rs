@@ -164,7 +164,7 @@ pub enum Format {
     /// A JSON object with these fields.
     Json(Vec<Field>),
     /// Text with fields in it.
-    Template(Vec<Piece>),
+    Template(Vec<TemplatePart>),
 }
 
 impl Format {
@@ -182,7 +182,7 @@ impl Format {
 
 /// A piece of a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Piece {
+pub enum TemplatePart {
     /// Written as it is.
     Text(String),
     /// A field.

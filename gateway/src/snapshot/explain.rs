@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use self::answer::Judged;
+use self::answer::RequirementResult;
 pub use self::answer::{Explained, ExplainedStep, ExplainedToken, Explanation, Verdict};
 
 use super::{CompiledRoute, Snapshot};
@@ -182,34 +182,40 @@ impl Explainer<'_> {
         let shadow = settings.is_some_and(|route| route.shadow.contains(&Part::Require));
         let methods: Vec<&str> = route.accepted.methods.listed().iter().map(|method| method.name()).collect();
         let methods = methods.join(", ");
-        let step = |asks: String, verdict: Judged<'_>| ExplainedStep::new("authenticate", &asks, verdict, shadow);
+        let step =
+            |asks: String, verdict: RequirementResult<'_>| ExplainedStep::new("authenticate", &asks, verdict, shadow);
         let Some(token) = &asked.token else {
             let Some(principal) = &asked.principal else {
                 let missing = Refusal::new(Reject::MissingToken, "nobody asks, and the route needs an identity");
-                return Ok(Proving::Done(Who::Nobody, step(methods, Judged::Denied(&missing))));
+                return Ok(Proving::Done(Who::Nobody, step(methods, RequirementResult::Denied(&missing))));
             };
             let method = method_of(principal, &route.accepted);
             let supposed = Who::Supposed(self.suppose(asked, principal, method)?);
             if route.accepted.methods.has(method) {
-                return Ok(Proving::Done(supposed, step(format!("{principal} is taken for proved"), Judged::Met)));
+                return Ok(Proving::Done(
+                    supposed,
+                    step(format!("{principal} is taken for proved"), RequirementResult::Met),
+                ));
             }
             let why = format!("{} proves {principal}, and the route accepts {methods}", method.name());
             let refusal = Refusal::new(Reject::MissingToken, why);
-            return Ok(Proving::Done(supposed, step(methods, Judged::Denied(&refusal))));
+            return Ok(Proving::Done(supposed, step(methods, RequirementResult::Denied(&refusal))));
         };
         let identity = match self.identify(token, asked.from, host, &route.accepted)? {
-            Found::Needs(lookup) => return Ok(Proving::Needs(lookup)),
-            Found::Unknown(why) => return Ok(Proving::Done(Who::Unknown, step(methods, Judged::Unknown(&why)))),
-            Found::Decided(Err(refusal)) => {
-                return Ok(Proving::Done(Who::Nobody, step(methods, Judged::Denied(&refusal))));
+            IdentityOutcome::Needs(lookup) => return Ok(Proving::Needs(lookup)),
+            IdentityOutcome::Unknown(why) => {
+                return Ok(Proving::Done(Who::Unknown, step(methods, RequirementResult::Unknown(&why))));
             }
-            Found::Decided(Ok(identity)) => identity,
+            IdentityOutcome::Decided(Err(refusal)) => {
+                return Ok(Proving::Done(Who::Nobody, step(methods, RequirementResult::Denied(&refusal))));
+            }
+            IdentityOutcome::Decided(Ok(identity)) => identity,
         };
         if let Some(principal) = asked.principal.as_ref().filter(|principal| *principal != identity.principal()) {
             return Err(format!("the token is of {:?}, not of {principal:?}", identity.principal()));
         }
         let told = format!("{} proves {}", identity.method().name(), identity.principal());
-        Ok(Proving::Done(Who::Proved(identity), step(told, Judged::Met)))
+        Ok(Proving::Done(Who::Proved(identity), step(told, RequirementResult::Met)))
     }
 
     fn token(&self, token: &Secret) -> Result<Explaining, String> {
@@ -223,14 +229,20 @@ impl Explainer<'_> {
         let accepted = Accepted { methods: Methods::Any(methods), bound_tokens: false };
         let roles = &self.snapshot.settings.roles;
         Ok(Explaining::Done(Explanation::Token(Box::new(match self.identify(token, None, "", &accepted)? {
-            Found::Needs(lookup) => return Ok(Explaining::Needs(lookup)),
-            Found::Unknown(why) => ExplainedToken::unknown(&why),
-            Found::Decided(Err(refusal)) => ExplainedToken::refused(&refusal),
-            Found::Decided(Ok(identity)) => ExplainedToken::good(&identity, roles),
+            IdentityOutcome::Needs(lookup) => return Ok(Explaining::Needs(lookup)),
+            IdentityOutcome::Unknown(why) => ExplainedToken::unknown(&why),
+            IdentityOutcome::Decided(Err(refusal)) => ExplainedToken::refused(&refusal),
+            IdentityOutcome::Decided(Ok(identity)) => ExplainedToken::good(&identity, roles),
         }))))
     }
 
-    fn identify(&self, token: &Secret, from: Option<IpAddr>, host: &str, accepted: &Accepted) -> Result<Found, String> {
+    fn identify(
+        &self,
+        token: &Secret,
+        from: Option<IpAddr>,
+        host: &str,
+        accepted: &Accepted,
+    ) -> Result<IdentityOutcome, String> {
         if token.0.len() > LONGEST_TOKEN {
             return Err(format!("the token is over {LONGEST_TOKEN} bytes"));
         }
@@ -245,16 +257,16 @@ impl Explainer<'_> {
             Presented { headers: &headers, carried: None, certificate: None, source, client, host, answers };
         Ok(match self.snapshot.authenticators.identify(&presented, accepted, self.now) {
             Outcome::Needs(lookup) => match self.unknown {
-                Some(why) => Found::Unknown(why.to_owned()),
-                None => Found::Needs(lookup),
+                Some(why) => IdentityOutcome::Unknown(why.to_owned()),
+                None => IdentityOutcome::Needs(lookup),
             },
             // It may well be good.
             Outcome::Decided(Err(refusal))
                 if refusal.reject == Reject::Unavailable || refusal.detail == NO_CERTIFICATE =>
             {
-                Found::Unknown(refusal.detail.into_owned())
+                IdentityOutcome::Unknown(refusal.detail.into_owned())
             }
-            Outcome::Decided(decided) => Found::Decided(decided),
+            Outcome::Decided(decided) => IdentityOutcome::Decided(decided),
         })
     }
 
@@ -273,7 +285,7 @@ impl Explainer<'_> {
     }
 }
 
-enum Found {
+enum IdentityOutcome {
     Decided(Result<std::sync::Arc<Identity>, Refusal>),
     Needs(Lookup),
     Unknown(String),
@@ -287,13 +299,13 @@ fn done(explained: Explained) -> Explaining {
 fn step_of(step: &authz::explain::Explanation, who: &Who, asked: &Asked) -> ExplainedStep {
     let judged = match &step.verdict {
         Err(_) if asked.from.is_none() && step.asks_source => {
-            Judged::Unknown("where the client is was not said: add --from")
+            RequirementResult::Unknown("where the client is was not said: add --from")
         }
         _ if matches!(who, Who::Unknown) && step.key != Part::Sources.name() => {
-            Judged::Unknown("it is not known who asks")
+            RequirementResult::Unknown("it is not known who asks")
         }
-        Ok(()) => Judged::Met,
-        Err(refusal) => Judged::Denied(refusal),
+        Ok(()) => RequirementResult::Met,
+        Err(refusal) => RequirementResult::Denied(refusal),
     };
     ExplainedStep::new(&step.key, &step.asks, judged, step.in_shadow)
 }

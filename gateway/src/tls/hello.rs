@@ -15,7 +15,7 @@ const SUPPORTED_VERSIONS: u16 = 43;
 
 /// What is read of a hello (RFC 8446 4.1.2), without GREASE (RFC 8701).
 #[derive(Default)]
-struct Hello {
+struct ClientHello {
     version: u16,
     suites: Vec<u16>,
     extensions: Vec<u16>,
@@ -27,7 +27,7 @@ struct Hello {
 /// The fingerprint of a hello as it came over TCP, in one record or many. `None`: it is none.
 pub(crate) fn ja4(received: &[u8]) -> Option<Ja4> {
     let message = message(received)?;
-    Some(Hello::read(&message)?.ja4())
+    Some(ClientHello::read(&message)?.ja4())
 }
 
 /// The first handshake message of a stream of records, without its head.
@@ -52,7 +52,7 @@ fn message(received: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-impl Hello {
+impl ClientHello {
     fn read(message: &[u8]) -> Option<Self> {
         let mut body = Cursor(message);
         let mut hello = Self { version: body.two()?, ..Self::default() };

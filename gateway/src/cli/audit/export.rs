@@ -12,7 +12,7 @@ use super::{chain, moment::Between};
 use crate::{
     anchor::SignedHead,
     cli::{context::Context, exit::Exit, table::clean},
-    guard::audit::{Against, Line, Verification, read_records},
+    guard::audit::{Against, ChainLine, Verification, read_records},
 };
 
 mod forms;
@@ -100,7 +100,7 @@ impl Export {
         read_records(state_dir, &against, &mut |line| self.line(line, out, written), &mut |_, _| {})
     }
 
-    fn line(&self, line: &Line<'_>, out: &mut impl Write, written: &mut Written) -> io::Result<()> {
+    fn line(&self, line: &ChainLine<'_>, out: &mut impl Write, written: &mut Written) -> io::Result<()> {
         // What signs the last record that was asked for belongs to it, where the chain itself is exported.
         let is_end = self.format == Format::Json && written.first.is_some() && !written.is_covered;
         let is_asked = self.between.holds(line.time) || self.between.is_over(line.time) && is_end;

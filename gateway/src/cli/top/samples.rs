@@ -18,11 +18,11 @@ use crate::guard::control::Request;
 const MOST: usize = 1_024;
 
 /// Packets by source and verdict.
-pub(super) type Seen = HashMap<(String, String), u64>;
+pub(super) type PacketCounts = HashMap<(String, String), u64>;
 
 /// What was seen since it was taken last.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Samples(Arc<Mutex<Seen>>);
+pub(super) struct Samples(Arc<Mutex<PacketCounts>>);
 
 impl Samples {
     /// Gathers on a thread of its own for as long as the gateway tells. Without it there are no samples.
@@ -60,7 +60,7 @@ impl Samples {
         }
     }
 
-    pub(super) fn take(&self) -> Seen {
+    pub(super) fn take(&self) -> PacketCounts {
         self.0.lock().map(|mut seen| std::mem::take(&mut *seen)).unwrap_or_default()
     }
 }

@@ -6,7 +6,7 @@ use gateway_common::source::Source;
 use serde::Serialize;
 
 use super::{
-    samples::Seen,
+    samples::PacketCounts,
     screen::{Screen, Sort},
 };
 use crate::{
@@ -22,7 +22,7 @@ const SOURCES: usize = 20;
 pub(super) struct Snapshot {
     pub(super) top: Top,
     /// Sources that packets were dropped of since the last look, and how many.
-    pub(super) samples: Seen,
+    pub(super) samples: PacketCounts,
     /// Since the command began.
     pub(super) at: Duration,
     /// No gateway runs: this is what it left.

@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 use super::tls;
 use crate::{
     config::value::{show_duration, show_size},
-    settings::access_log::{Format, JWT, LogFile, Output, PARAMETERS, Piece, Principal, Settings, Syslog, Transport},
+    settings::access_log::{
+        Format, JWT, LogFile, Output, PARAMETERS, Principal, Settings, Syslog, TemplatePart, Transport,
+    },
 };
 
 pub(super) fn access_log(settings: &Settings) -> Value {
@@ -47,12 +49,12 @@ fn redact(settings: &Settings) -> Value {
     json!({ "parameters": further, "show_parameters": redact.shown, "patterns": patterns })
 }
 
-fn piece(piece: &Piece) -> String {
+fn piece(piece: &TemplatePart) -> String {
     match piece {
-        Piece::Text(text) => text.replace('$', "$$"),
-        Piece::Field(field) => format!("${{{}}}", field.name()),
-        Piece::RequestHeader(name) => format!("${{request.{name}}}"),
-        Piece::ResponseHeader(name) => format!("${{response.{name}}}"),
+        TemplatePart::Text(text) => text.replace('$', "$$"),
+        TemplatePart::Field(field) => format!("${{{}}}", field.name()),
+        TemplatePart::RequestHeader(name) => format!("${{request.{name}}}"),
+        TemplatePart::ResponseHeader(name) => format!("${{response.{name}}}"),
     }
 }
 

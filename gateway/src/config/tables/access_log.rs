@@ -15,8 +15,8 @@ use crate::{
     diagnostic::Diagnostic,
     settings::{
         access_log::{
-            Field, Format, JWT, Keep, Output, PARAMETERS, PATTERN_SIZE, Piece, Principal, Redact, SECRET_ENDINGS,
-            Settings, Statuses, compact_parameter, parameter_name,
+            Field, Format, JWT, Keep, Output, PARAMETERS, PATTERN_SIZE, Principal, Redact, SECRET_ENDINGS, Settings,
+            Statuses, TemplatePart, compact_parameter, parameter_name,
         },
         route::Route,
     },
@@ -117,7 +117,7 @@ fn format(table: &Table<'_>, reader: &Reader<'_>) -> Format {
                 let wrong = Diagnostic::bare("needs a template");
                 table.report("format", wrong.hint("write, for example, `template = \"${time} ${client} ${status}\"`"));
             }
-            Format::Template(template.unwrap_or_else(|| vec![Piece::Text(String::new())]))
+            Format::Template(template.unwrap_or_else(|| vec![TemplatePart::Text(String::new())]))
         }
     }
 }

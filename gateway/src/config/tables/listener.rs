@@ -49,7 +49,7 @@ pub(super) const KEYS: Keys = &[
 pub(super) fn read(
     tables: Vec<Table<'_>>,
     root: &Table<'_>,
-    known: &tls::Known<'_>,
+    known: &tls::TlsReferences<'_>,
     trust: &Trust,
     reader: &Reader<'_>,
 ) -> Vec<Listener> {

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// What plans refer to.
-pub(super) struct Known<'a> {
+pub(super) struct PlanReferences<'a> {
     pub(super) limits: &'a [Limit],
     pub(super) bandwidth: &'a bandwidth::Settings,
     pub(super) roles: &'a authz::Settings,
@@ -106,8 +106,8 @@ fn packets(table: &Table<'_>, limit: Option<SourceLimit>, reader: &Reader<'_>) -
     Some((packets, burst.unwrap_or(packets)))
 }
 
-pub(super) fn read(tables: Vec<(String, Table<'_>)>, known: &Known<'_>, reader: &Reader<'_>) -> Vec<Plan> {
-    let Known { limits, bandwidth: bandwidths, roles, packet_limit, with_keys } = *known;
+pub(super) fn read(tables: Vec<(String, Table<'_>)>, known: &PlanReferences<'_>, reader: &Reader<'_>) -> Vec<Plan> {
+    let PlanReferences { limits, bandwidth: bandwidths, roles, packet_limit, with_keys } = *known;
     let mut plans = Vec::new();
     for (name, table) in tables {
         if let Err(wrong) = simple_name(&name) {

@@ -30,13 +30,17 @@ pub(super) const KEYS: Keys = &[
 ];
 
 /// What classes refer to.
-pub(super) struct Known<'a> {
+pub(super) struct PriorityReferences<'a> {
     pub(super) plans: &'a [Plan],
     pub(super) roles: &'a authz::Settings,
     pub(super) routes: &'a [Route],
 }
 
-pub(super) fn read(tables: Vec<(String, Table<'_>)>, known: &Known<'_>, reader: &Reader<'_>) -> Vec<Class> {
+pub(super) fn read(
+    tables: Vec<(String, Table<'_>)>,
+    known: &PriorityReferences<'_>,
+    reader: &Reader<'_>,
+) -> Vec<Class> {
     let mut classes: Vec<Class> = Vec::new();
     for (name, table) in tables {
         let key = table.own_key().to_owned();

@@ -38,7 +38,7 @@ mod require;
 mod upgrade;
 mod when;
 
-pub(super) use known::Known;
+pub(super) use known::RouteReferences;
 
 /// The keys of `[[route]]`.
 pub(super) const KEYS: Keys = &[
@@ -104,7 +104,7 @@ pub(super) const KEYS: Keys = &[
     ("access_log", "`false`: only refused requests are logged."),
 ];
 
-pub(super) fn read(tables: Vec<Table<'_>>, known: &Known<'_>, reader: &Reader<'_>) -> Vec<Route> {
+pub(super) fn read(tables: Vec<Table<'_>>, known: &RouteReferences<'_>, reader: &Reader<'_>) -> Vec<Route> {
     let mut routes: Vec<Route> = Vec::new();
     let mut used = vec![false; known.upstreams.len()];
     let mut used_cors = vec![false; known.cors.len()];

@@ -2,7 +2,7 @@
 
 use crate::{
     config::tests::{BASE, load, wrong},
-    settings::access_log::{Field, Format, Output, Piece, Principal, Transport},
+    settings::access_log::{Field, Format, Output, Principal, TemplatePart, Transport},
 };
 
 const ROUTE: &str = "[[route]]\n";
@@ -114,7 +114,9 @@ fn what_is_valid_reads_as_it_is_written() {
     let config = load(&BASE.replacen(ROUTE, &format!("{text}{ROUTE}"), 1)).unwrap_or_else(|errors| panic!("{errors}"));
     let log = &config.proxy.access_log;
     let Format::Template(pieces) = &log.format else { panic!("{log:?}") };
-    let [Piece::Field(Field::Client), Piece::Text(text), Piece::RequestHeader(agent)] = &pieces[..] else {
+    let [TemplatePart::Field(Field::Client), TemplatePart::Text(text), TemplatePart::RequestHeader(agent)] =
+        &pieces[..]
+    else {
         panic!("{pieces:?}")
     };
     assert_eq!((text.as_str(), agent.as_str()), (" $ ", "user-agent"));

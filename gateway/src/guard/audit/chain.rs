@@ -71,7 +71,7 @@ pub struct Audit {
 
 /// A place in the chain to go back to.
 #[derive(Clone, Debug)]
-pub struct Mark {
+pub struct ChainPosition {
     seq: u64,
     hash: String,
     first: String,
@@ -269,8 +269,8 @@ impl Audit {
 
     /// Where the chain ends now, to come back to if what is appended next turns out not to be done.
     #[must_use]
-    pub fn mark(&self) -> Mark {
-        Mark {
+    pub fn mark(&self) -> ChainPosition {
+        ChainPosition {
             seq: self.seq,
             hash: self.hash.clone(),
             first: self.first.clone(),
@@ -283,9 +283,9 @@ impl Audit {
     ///
     /// # Errors
     /// The file cannot be cut: the records stay, and the chain goes on after them.
-    pub fn rewind(&mut self, mark: Mark) -> io::Result<()> {
+    pub fn rewind(&mut self, mark: ChainPosition) -> io::Result<()> {
         self.cut(mark.length)?;
-        let Mark { seq, hash, first, length, since_checkpoint } = mark;
+        let ChainPosition { seq, hash, first, length, since_checkpoint } = mark;
         (self.seq, self.hash, self.first) = (seq, hash, first);
         (self.length, self.since_checkpoint) = (length, since_checkpoint);
         Ok(())

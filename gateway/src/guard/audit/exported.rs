@@ -13,7 +13,7 @@ use super::{
     outside::Outside,
     public_keys::PublicKeys,
     record::Record,
-    verify::{Bad, Verification, verification},
+    verify::{BadRecord, Verification, verification},
     walk::Walk,
 };
 
@@ -38,7 +38,7 @@ pub fn verify_export(
 ) -> io::Result<Verification> {
     let mut file = File::open(path)?;
     let bad = |line: u64, reason: &str| {
-        let bad = Bad { file: path.to_owned(), line, seq: 0, reason: reason.to_owned() };
+        let bad = BadRecord { file: path.to_owned(), line, seq: 0, reason: reason.to_owned() };
         Ok(Verification { first_bad: Some(bad), files: 1, ..Verification::default() })
     };
     let Some((end, trailer)) = trailer(&mut file)? else {
@@ -56,7 +56,7 @@ pub fn verify_export(
             _ => bad(1, "the line is no audit record"),
         };
     };
-    let mut visit = |_line: &super::Line<'_>| Ok(());
+    let mut visit = |_line: &super::ChainLine<'_>| Ok(());
     let (before, prev) = (record.seq.saturating_sub(1), record.prev.to_owned());
     let begin = record.seq;
     let mut walk = Walk::new(path, None, keys, outside, &mut visit).after(before, prev);
@@ -78,7 +78,7 @@ pub fn verify_export(
         } else {
             None
         };
-        found.first_bad = reason.map(|reason| Bad { file: path.to_owned(), line, seq: last + 1, reason });
+        found.first_bad = reason.map(|reason| BadRecord { file: path.to_owned(), line, seq: last + 1, reason });
     }
     if let Some(head) = &found.checkpoint
         && head.seq < last.saturating_sub(1)

@@ -11,7 +11,7 @@ use crate::anchor::SignedHead;
 #[derive(Clone, Debug, Default)]
 pub struct Outside {
     /// By the number of their record.
-    anchors: BTreeMap<u64, Vec<Kept>>,
+    anchors: BTreeMap<u64, Vec<AnchoredRecord>>,
     stamps: Vec<Stamp>,
     /// What was found in the chain.
     found: Vec<String>,
@@ -22,7 +22,7 @@ pub struct Outside {
 
 /// What an anchor says of a record.
 #[derive(Clone, Debug)]
-struct Kept {
+struct AnchoredRecord {
     hash: String,
     /// Where it is from, and when it was signed.
     name: String,
@@ -40,7 +40,7 @@ pub struct Stamp {
     pub time: String,
 }
 
-impl Kept {
+impl AnchoredRecord {
     /// Its name, and whether the chain names the key that signed it.
     fn shown(&self, keys: &PublicKeys) -> String {
         let key = if keys.has(&self.key) { "" } else { ", by a key that the chain does not name" };
@@ -62,7 +62,7 @@ impl Outside {
             return Err(format!("{name}: the anchor of record {} is not signed by the key that it names", head.seq));
         };
         let name = format!("{name} ({})", head.time);
-        self.anchors.entry(head.seq).or_default().push(Kept { hash: head.hash.clone(), name, key });
+        self.anchors.entry(head.seq).or_default().push(AnchoredRecord { hash: head.hash.clone(), name, key });
         Ok(())
     }
 

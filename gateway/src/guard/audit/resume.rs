@@ -10,12 +10,12 @@ use super::{
     key::Key,
     outside::Outside,
     redo::Redo,
-    walk::{Fault, Visit, Walk, Walked},
+    walk::{ChainFault, Visit, Walk, Walked},
 };
 use crate::{anchor::SignedHead, guard::store::Anchor};
 
 /// Where writing goes on.
-pub(super) struct Head {
+pub(super) struct ResumePoint {
     pub(super) seq: u64,
     pub(super) hash: String,
     pub(super) first: String,
@@ -35,7 +35,7 @@ pub(super) fn resume(
     closed: &[Closed],
     anchor: Option<&Anchor>,
     key: &Key,
-) -> io::Result<(Head, Vec<Finding>)> {
+) -> io::Result<(ResumePoint, Vec<Finding>)> {
     let walked = walk(path, file, closed, anchor, key)?;
     let mut findings = Vec::new();
     if walked.torn > 0 {
@@ -48,11 +48,11 @@ pub(super) fn resume(
     }
     let anchored = anchor.map_or(0, |anchor| anchor.seq);
     let Walked { seq, hash, first, length, file_first, checkpoint, rotated_to, exposed, is_told, .. } = walked;
-    let mut head = Head { seq, hash, first, length, file_first: 0, checkpoint, rotated_to, exposed };
+    let mut head = ResumePoint { seq, hash, first, length, file_first: 0, checkpoint, rotated_to, exposed };
     match walked.fault {
         // A line that was torn is told above, unless it was complete once.
         Some(fault) if !(fault.torn && seq >= anchored) => {
-            let Fault { file, line, reason, .. } = fault;
+            let ChainFault { file, line, reason, .. } = fault;
             let text = format!("{}, line {line}: {reason}", file.display());
             findings.push(Finding { redo: walked.redo, is_told, ..Finding::broken(text) });
         }

@@ -11,7 +11,7 @@ use super::{
     files,
     outside::Outside,
     public_keys::PublicKeys,
-    walk::{Line, Visit, Walk, Walked},
+    walk::{ChainLine, Visit, Walk, Walked},
 };
 use crate::{
     anchor::SignedHead,
@@ -32,7 +32,7 @@ pub struct Verification {
     /// How many files they are in.
     pub files: usize,
     /// The first that is not; `None`: the chain is whole.
-    pub first_bad: Option<Bad>,
+    pub first_bad: Option<BadRecord>,
     /// What happened to the files of the chain and its store, as the chain itself tells.
     pub notes: Vec<String>,
     /// The last checkpoint whose signature is right. What follows it nobody has signed yet.
@@ -45,7 +45,7 @@ pub struct Verification {
 
 /// The first record that is not as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bad {
+pub struct BadRecord {
     /// Which file.
     pub file: PathBuf,
     /// Which line, from 1; one past the last where records are missing at the end.
@@ -56,7 +56,7 @@ pub struct Bad {
     pub reason: String,
 }
 
-impl fmt::Display for Bad {
+impl fmt::Display for BadRecord {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{}:{}, record {}: {}", self.file.display(), self.line, self.seq, self.reason)
     }
@@ -101,7 +101,7 @@ pub fn verify_against(state_dir: &Path, against: &Against, progress: &mut dyn Fn
 pub fn read_records(
     state_dir: &Path,
     against: &Against,
-    visit: &mut dyn FnMut(&Line<'_>) -> io::Result<()>,
+    visit: &mut dyn FnMut(&ChainLine<'_>) -> io::Result<()>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> io::Result<Verification> {
     read(state_dir, against, visit, progress).map(|(found, _)| found)
@@ -164,7 +164,8 @@ fn anchor(state_dir: &Path, without_store: bool) -> Result<Option<Anchor>, Strin
 
 pub(super) fn verification(walked: Walked, files: usize) -> Verification {
     let Walked { good, fault, notes, checkpoint, checkpoints, times, .. } = walked;
-    let first_bad = fault.map(|fault| Bad { file: fault.file, line: fault.line, seq: fault.seq, reason: fault.reason });
+    let first_bad =
+        fault.map(|fault| BadRecord { file: fault.file, line: fault.line, seq: fault.seq, reason: fault.reason });
     Verification { records: good, files, first_bad, notes, checkpoint, checkpoints, times }
 }
 
@@ -173,7 +174,7 @@ fn stopped(state_dir: &Path, reason: String) -> Verification {
     Verification {
         records: 0,
         files: 0,
-        first_bad: Some(Bad { file: state_dir.join(LOG), line: 1, seq: 1, reason }),
+        first_bad: Some(BadRecord { file: state_dir.join(LOG), line: 1, seq: 1, reason }),
         notes: Vec::new(),
         checkpoint: None,
         checkpoints: 0,

@@ -32,7 +32,7 @@ const UNSIGNED: &str = "the checkpoint's signature is not of this chain's key";
 
 /// What is wrong, and where.
 #[derive(Clone, Debug)]
-pub(super) struct Fault {
+pub(super) struct ChainFault {
     pub(super) file: PathBuf,
     /// In that file, from 1.
     pub(super) line: u64,
@@ -48,7 +48,7 @@ pub(super) struct Fault {
 pub(super) struct Walked {
     /// Records before the first fault.
     pub(super) good: u64,
-    pub(super) fault: Option<Fault>,
+    pub(super) fault: Option<ChainFault>,
     /// Of the last line that can be read.
     pub(super) seq: u64,
     pub(super) hash: String,
@@ -81,7 +81,7 @@ pub(super) struct Walked {
 }
 
 /// What a line says that is as it was written.
-pub struct Line<'line> {
+pub struct ChainLine<'line> {
     /// All of it, without its end.
     pub text: &'line [u8],
     /// Its number.
@@ -95,7 +95,7 @@ pub struct Line<'line> {
 }
 
 /// Told of every line that is a record, good or not.
-pub(super) type Visit<'a> = dyn FnMut(&Line<'_>) -> io::Result<()> + 'a;
+pub(super) type Visit<'a> = dyn FnMut(&ChainLine<'_>) -> io::Result<()> + 'a;
 
 /// Reads files one after the other.
 pub(super) struct Walk<'a> {
@@ -111,7 +111,7 @@ pub(super) struct Walk<'a> {
     line: u64,
     file: PathBuf,
     /// The first checkpoint that no known key has signed, before the chain tells that the key was lost.
-    unsigned: Option<Fault>,
+    unsigned: Option<ChainFault>,
     retired: Vec<Retired>,
     /// Where the last fault is, and where the last record that tells of one.
     last_fault: u64,
@@ -119,7 +119,7 @@ pub(super) struct Walk<'a> {
 }
 
 /// What is wrong with a line, and, if it can be read at all, where the chain would go on after it.
-struct Broken {
+struct BrokenLine {
     reason: String,
     follow: Option<(u64, String)>,
 }
@@ -228,7 +228,7 @@ impl<'a> Walk<'a> {
         }
         match self.check(&record, line) {
             Ok(()) => self.accept(&record, line)?,
-            Err(Broken { reason, follow }) => {
+            Err(BrokenLine { reason, follow }) => {
                 self.fault(reason, false);
                 self.show(&record, line)?;
                 let is_whole = follow.is_some();
@@ -255,7 +255,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn check(&mut self, record: &Record<'_>, line: &[u8]) -> Result<(), Broken> {
+    fn check(&mut self, record: &Record<'_>, line: &[u8]) -> Result<(), BrokenLine> {
         let ending = record.hash.len() + ",\"hash\":\"\"}".len();
         let hashed = line.len().checked_sub(ending).and_then(|length| line.get(..length)).unwrap_or_default();
         if HEXLOWER.encode(digest::digest(&digest::SHA256, hashed).as_ref()) != record.hash
@@ -263,9 +263,9 @@ impl<'a> Walk<'a> {
         {
             let reason = "the record does not match its own hash: it was changed".to_owned();
             // What it says of itself cannot be believed, but the next may well follow it.
-            return Err(Broken { reason, follow: Some((record.seq, record.hash.to_owned())) });
+            return Err(BrokenLine { reason, follow: Some((record.seq, record.hash.to_owned())) });
         }
-        let broken = |reason: String| Broken { reason, follow: Some((record.seq, record.hash.to_owned())) };
+        let broken = |reason: String| BrokenLine { reason, follow: Some((record.seq, record.hash.to_owned())) };
         let expected = self.walked.seq + 1;
         if record.seq != expected {
             return Err(broken(match record.seq {
@@ -330,7 +330,7 @@ impl<'a> Walk<'a> {
 
     fn show(&mut self, record: &Record<'_>, text: &[u8]) -> io::Result<()> {
         let is_good = self.walked.fault.is_none();
-        (self.visit)(&Line { text, seq: record.seq, event: record.event, time: record.time, is_good })
+        (self.visit)(&ChainLine { text, seq: record.seq, event: record.event, time: record.time, is_good })
     }
 
     /// Once for each thing that is told.
@@ -374,7 +374,7 @@ impl<'a> Walk<'a> {
 
     fn unsigned(&mut self, seq: u64, reason: &str) {
         let (file, line, place) = (self.file.clone(), self.line, self.place);
-        self.unsigned.get_or_insert(Fault { file, line, seq, reason: reason.to_owned(), torn: false, place });
+        self.unsigned.get_or_insert(ChainFault { file, line, seq, reason: reason.to_owned(), torn: false, place });
     }
 
     /// Notes a fault; the first one stays.
@@ -385,7 +385,7 @@ impl<'a> Walk<'a> {
 
     fn fault_at(&mut self, line: u64, place: u64, reason: String, torn: bool) {
         let (file, seq) = (self.file.clone(), self.walked.seq + 1);
-        self.walked.fault.get_or_insert(Fault { file, line, seq, reason, torn, place });
+        self.walked.fault.get_or_insert(ChainFault { file, line, seq, reason, torn, place });
     }
 
     /// All files are read. `key_was_lost`: a signature that no key explains is no fault.
@@ -462,7 +462,7 @@ impl<'a> Walk<'a> {
     fn begin_is_wrong(&mut self, file: PathBuf, reason: String) {
         self.last_fault = self.last_fault.max(1);
         self.walked.good = 0;
-        self.walked.fault = Some(Fault { file, line: 1, seq: 1, reason, torn: false, place: 1 });
+        self.walked.fault = Some(ChainFault { file, line: 1, seq: 1, reason, torn: false, place: 1 });
     }
 }
 

@@ -25,7 +25,7 @@ mod work;
 pub(crate) use lists::Reply;
 pub(crate) use plan::Planned;
 
-use lists::{Feeds, Held, Holding, Job, Listed, Rules, Scrub, Session, Stage, actor};
+use lists::{ActiveList, FeedFile, Feeds, Holding, ImportSession, ListUpdate, RuleScrub, Scrub, UpdateStage, actor};
 use shield::Shield;
 
 /// Set in the id of a kernel's entry that is a feed's.
@@ -38,7 +38,7 @@ impl Guard {
     /// Imports that are on their way do not come into force.
     fn cancel_imports(&mut self) {
         let jobs = self.feeds.waiting.iter_mut().chain(&mut self.feeds.job);
-        jobs.for_each(Job::cancel);
+        jobs.for_each(ListUpdate::cancel);
     }
 
     /// Whether the store is locked: this is tried again in a second.
@@ -111,7 +111,7 @@ impl Guard {
             if row.boot != self.ledger.boot() {
                 content.later(now.unix_millis.saturating_sub(row.loaded) / 1_000, now.monotonic);
             }
-            self.feeds.listed.push(Listed { row, content: Arc::new(content) });
+            self.feeds.listed.push(ActiveList { row, content: Arc::new(content) });
         }
         let prefix = self.settings.ipv6_prefix;
         let listed = std::mem::take(&mut self.feeds.listed);
@@ -156,7 +156,7 @@ impl Guard {
         let sources: Vec<Source> = content.entries.iter().map(|entry| entry.source).collect();
         let new = |source: &&Source| self.key(**source).is_some() && self.feeds.decides(**source).is_none();
         self.feeds.exact += sources.iter().filter(new).count();
-        self.feeds.listed.push(Listed { row: row.clone(), content: Arc::clone(&content) });
+        self.feeds.listed.push(ActiveList { row: row.clone(), content: Arc::clone(&content) });
         let prefixes: Vec<Source> = sources.into_iter().filter(|source| self.key(*source).is_none()).collect();
         self.relist(prefixes.into_iter());
         (row, content)
@@ -169,7 +169,7 @@ impl Guard {
 
     /// Feeds, for `status`.
     pub(super) fn feed_list(&self) -> Vec<Feed> {
-        let feed = |one: &Listed| Feed {
+        let feed = |one: &ActiveList| Feed {
             name: one.row.name.clone(),
             entries: u64::try_from(one.content.entries.len()).unwrap_or(u64::MAX),
             mode: one.mode().to_owned(),

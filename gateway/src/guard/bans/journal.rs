@@ -48,7 +48,7 @@ pub(super) type Records = Vec<(&'static str, Map<String, Value>)>;
 pub(super) type InForce<'a> = &'a dyn Fn() -> Vec<Write>;
 
 /// A decision that is in force and not recorded as a whole.
-struct Owed {
+struct UnrecordedDecision {
     /// What the audit chain is still to have; empty: it has it.
     records: Records,
     unix_millis: u64,
@@ -96,7 +96,7 @@ pub(super) struct Journal {
     store: Store,
     audit: Audit,
     /// What is in force and still to be recorded, in order.
-    owed: VecDeque<Owed>,
+    owed: VecDeque<UnrecordedDecision>,
     /// Where all of it are bans of rules that the store learns of in a moment: how many, when the first and when the
     /// last of them was made.
     ahead: Option<(usize, u64, u64)>,
@@ -167,7 +167,7 @@ impl Journal {
         if !is_well || !has_room || self.append(&records, now).is_err() {
             return self.settle(records, now, write, in_force);
         }
-        self.owed.push_back(Owed { records: Vec::new(), unix_millis: now.unix_millis, write });
+        self.owed.push_back(UnrecordedDecision { records: Vec::new(), unix_millis: now.unix_millis, write });
         let first = self.ahead.map_or(now.monotonic, |(_, first, _)| first);
         self.ahead = Some((self.owed.len(), first, now.monotonic));
         self.tell_watchers(&records, now);
@@ -259,7 +259,11 @@ impl Journal {
         if matches!(&failed, Failed::Store(error) if error.is_busy()) && has_room {
             match self.append(&records, now) {
                 Ok(()) => {
-                    self.owed.push_back(Owed { records: Vec::new(), unix_millis: now.unix_millis, write });
+                    self.owed.push_back(UnrecordedDecision {
+                        records: Vec::new(),
+                        unix_millis: now.unix_millis,
+                        write,
+                    });
                     self.tell_watchers(&records, now);
                     return Ok(None);
                 }
@@ -273,7 +277,7 @@ impl Journal {
         }
         if has_room {
             self.tell_watchers(&records, now);
-            self.owed.push_back(Owed { records, unix_millis: now.unix_millis, write });
+            self.owed.push_back(UnrecordedDecision { records, unix_millis: now.unix_millis, write });
         }
         Ok(Some(message))
     }
@@ -333,7 +337,7 @@ impl Journal {
         if !self.owed.is_empty() {
             let has_room = self.owed.len() < OWED;
             if has_room {
-                self.owed.push_back(Owed { records: Vec::new(), unix_millis: 0, write: Box::new(write) });
+                self.owed.push_back(UnrecordedDecision { records: Vec::new(), unix_millis: 0, write: Box::new(write) });
             }
             return has_room;
         }
@@ -344,7 +348,7 @@ impl Journal {
         });
         match &amended {
             Err(error) if error.is_busy() && self.may_owe => {
-                self.owed.push_back(Owed { records: Vec::new(), unix_millis: 0, write: Box::new(write) });
+                self.owed.push_back(UnrecordedDecision { records: Vec::new(), unix_millis: 0, write: Box::new(write) });
                 return true;
             }
             Err(error) => self.fail(&error.to_string()),

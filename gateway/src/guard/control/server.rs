@@ -91,7 +91,7 @@ pub(crate) fn bind_again(
 
 /// Serves clients until the guard ends. Requests go to `calls`, one after the other.
 pub(crate) async fn serve(listener: UnixListener, calls: mpsc::Sender<Call>, watchers: Watchers) {
-    let room = Room::default();
+    let room = ConnectionSlots::default();
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => ByteStream::new(stream),
@@ -116,14 +116,14 @@ pub(crate) async fn serve(listener: UnixListener, calls: mpsc::Sender<Call>, wat
 
 /// Who is served at the moment: nobody without rights keeps root from being served.
 #[derive(Clone, Default)]
-struct Room(Arc<Mutex<BTreeMap<u32, usize>>>);
+struct ConnectionSlots(Arc<Mutex<BTreeMap<u32, usize>>>);
 
-/// A place in the [`Room`], until it is dropped.
-struct Place(Room, u32);
+/// A place in the [`ConnectionSlots`], until it is dropped.
+struct ConnectionSlot(ConnectionSlots, u32);
 
-impl Room {
+impl ConnectionSlots {
     /// One more client of this user; `None`: there are too many.
-    fn enter(&self, uid: u32) -> Option<Place> {
+    fn enter(&self, uid: u32) -> Option<ConnectionSlot> {
         let is_trusted = |uid: u32| uid == 0 || uid == nix::unistd::geteuid().as_raw();
         let mut served = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let alike: usize =
@@ -133,11 +133,11 @@ impl Room {
             return None;
         }
         served.insert(uid, own + 1);
-        Some(Place(self.clone(), uid))
+        Some(ConnectionSlot(self.clone(), uid))
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         let mut served = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
         let left = served.get(&self.1).map_or(0, |count| count.saturating_sub(1));
@@ -279,12 +279,12 @@ mod tests {
 
     #[test]
     fn nobody_keeps_root_from_being_served() {
-        let room = Room::default();
-        let of_one: Vec<Place> = std::iter::from_fn(|| room.enter(1_000_001)).collect();
+        let room = ConnectionSlots::default();
+        let of_one: Vec<ConnectionSlot> = std::iter::from_fn(|| room.enter(1_000_001)).collect();
         assert_eq!(of_one.len(), CLIENTS_OF_ONE);
-        let others: Vec<Place> = (0..100).filter_map(|user| room.enter(1_000_002 + user / 4)).collect();
+        let others: Vec<ConnectionSlot> = (0..100).filter_map(|user| room.enter(1_000_002 + user / 4)).collect();
         assert_eq!(others.len(), CLIENTS - CLIENTS_OF_ONE);
-        let root: Vec<Place> = std::iter::from_fn(|| room.enter(0)).collect();
+        let root: Vec<ConnectionSlot> = std::iter::from_fn(|| room.enter(0)).collect();
         assert_eq!(root.len(), CLIENTS);
         drop((of_one, others, root));
         assert!(room.0.lock().unwrap().is_empty(), "nobody is kept in mind");

@@ -43,7 +43,7 @@ impl Redo {
         let mut redo = Self::default();
         if has_records(state_dir) {
             let against = Against { without_store: true, ..Against::default() };
-            let mut visit = |line: &crate::guard::audit::Line<'_>| {
+            let mut visit = |line: &crate::guard::audit::ChainLine<'_>| {
                 if line.is_good && is_of_credentials(line.event) {
                     redo.last = line.seq;
                     redo.note(line.event, line.text, line.seq > after);

@@ -87,7 +87,7 @@ pub fn look(config: &Config, denied: Vec<PathBuf>) -> Facts {
     let drift = || -> Known<(usize, usize)> {
         let kernel = opened()?;
         rights()?;
-        Ok(compare(&kernel, &Wanted::read(settings, &store)?, settings.ipv6_prefix))
+        Ok(compare(&kernel, &ExpectedState::read(settings, &store)?, settings.ipv6_prefix))
     };
     let mut found = drift();
     if found.as_ref().is_ok_and(|found| *found != (0, 0)) {
@@ -209,14 +209,14 @@ fn interface(name: &str) -> Interface {
 }
 
 /// What the store says should be in the kernel.
-struct Wanted {
+struct ExpectedState {
     records: Vec<Record>,
     allows: HashSet<Source>,
     /// Everything that some feed lists.
     listed: HashSet<Source>,
 }
 
-impl Wanted {
+impl ExpectedState {
     fn read(settings: &Settings, path: &Path) -> Known<Self> {
         let read = || -> Result<Self, StoreError> {
             let store = Store::read(path)?;
@@ -234,7 +234,7 @@ impl Wanted {
 }
 
 /// How many bans and rules the kernel lacks, and how many it has that the store does not know, or otherwise.
-fn compare(kernel: &Kernel, wanted: &Wanted, ipv6_prefix: u8) -> (usize, usize) {
+fn compare(kernel: &Kernel, wanted: &ExpectedState, ipv6_prefix: u8) -> (usize, usize) {
     let now = Now::read();
     let live = |until: u64| until > now.monotonic;
     let bans: HashMap<SourceKey, u64> =

@@ -35,7 +35,7 @@ const DEEPEST: usize = 8;
 pub(super) fn read(bytes: &[u8], each: &mut Each<'_>) -> Result<(), Unreadable> {
     // A document, or one a line.
     let documents = serde_json::Deserializer::from_slice(bytes).into_iter::<Value>();
-    let mut found = Found { each, number: 0, passed: BTreeSet::new() };
+    let mut found = EntryCollector { each, number: 0, passed: BTreeSet::new() };
     for document in documents {
         let document = document.map_err(|error| Unreadable(format!("is no JSON: {error}")))?;
         found.look("", &document, 0);
@@ -50,7 +50,7 @@ pub(super) fn read(bytes: &[u8], each: &mut Each<'_>) -> Result<(), Unreadable> 
     Ok(())
 }
 
-struct Found<'a, 'b> {
+struct EntryCollector<'a, 'b> {
     each: &'a mut Each<'b>,
     /// The number of the last entry, from 1.
     number: u32,
@@ -58,7 +58,7 @@ struct Found<'a, 'b> {
     passed: BTreeSet<String>,
 }
 
-impl Found<'_, '_> {
+impl EntryCollector<'_, '_> {
     fn look(&mut self, name: &str, value: &Value, depth: usize) {
         if depth > DEEPEST {
             return;

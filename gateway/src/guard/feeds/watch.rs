@@ -47,14 +47,14 @@ pub(crate) struct FileContent {
 /// What is remembered of each file.
 #[derive(Debug, Default)]
 pub(crate) struct FeedWatcher {
-    seen: HashMap<String, Seen>,
+    seen: HashMap<String, FileState>,
 }
 
 /// Modification time, size and inode.
 type Stat = (i64, i64, u64, u64);
 
 #[derive(Debug, Default)]
-struct Seen {
+struct FileState {
     last: Option<Stat>,
     handled: Option<Stat>,
     unusable: bool,
@@ -76,8 +76,8 @@ impl FeedWatcher {
     }
 }
 
-fn look(feed: &Feed, seen: &mut Seen, is_new: bool, in_force: Option<&String>) -> Option<FeedNews> {
-    let unusable = |seen: &mut Seen, error: String| {
+fn look(feed: &Feed, seen: &mut FileState, is_new: bool, in_force: Option<&String>) -> Option<FeedNews> {
+    let unusable = |seen: &mut FileState, error: String| {
         let was = std::mem::replace(&mut seen.unusable, true);
         (!was).then(|| {
             FeedNews::Unusable(format!("{}: {error}; what was loaded before stays in force", feed.path.display()))

@@ -22,13 +22,13 @@ const SCANNED: u32 = 4_096;
 
 /// How far a walk over all bans has come.
 #[derive(Debug, Default)]
-pub struct Scan(sys::Place);
+pub struct Scan(sys::BatchCursor);
 
 impl Scan {
     /// Nothing is left.
     #[must_use]
     pub const fn ended() -> Self {
-        Self(sys::Place::ended())
+        Self(sys::BatchCursor::ended())
     }
 
     /// Whether nothing is left.
@@ -41,15 +41,15 @@ impl Scan {
 /// How far a walk over all rules has come.
 #[derive(Debug, Default)]
 pub struct RuleScan {
-    ipv4: sys::Place,
-    ipv6: sys::Place,
+    ipv4: sys::BatchCursor,
+    ipv6: sys::BatchCursor,
 }
 
 impl RuleScan {
     /// Nothing is left.
     #[must_use]
     pub const fn ended() -> Self {
-        Self { ipv4: sys::Place::ended(), ipv6: sys::Place::ended() }
+        Self { ipv4: sys::BatchCursor::ended(), ipv6: sys::BatchCursor::ended() }
     }
 
     /// Whether nothing is left.

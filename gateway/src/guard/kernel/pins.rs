@@ -41,7 +41,7 @@ pub struct PinnedAt {
 
 /// Everything of ours below a folder of pins.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct FoundPins {
     pub(super) links: Vec<(PathBuf, PinnedAt)>,
     pub(super) maps: Vec<(PathBuf, MapData)>,
     pub(super) folders: Vec<PathBuf>,
@@ -105,8 +105,8 @@ fn foreign(path: &Path, what: &str) -> KernelError {
 }
 
 /// What of ours is pinned below `pin_dir`, folders from the innermost.
-pub(super) fn survey(pin_dir: &Path) -> Result<Found, KernelError> {
-    let mut found = Found::default();
+pub(super) fn survey(pin_dir: &Path) -> Result<FoundPins, KernelError> {
+    let mut found = FoundPins::default();
     if !pin_dir.exists() {
         return Ok(found);
     }

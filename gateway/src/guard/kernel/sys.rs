@@ -48,14 +48,14 @@ struct Element {
 
 /// How far a walk over a map has come.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Place {
+pub(super) struct BatchCursor {
     /// Where the next batch begins: a bucket's number or a key, which is never longer than this.
     at: [u8; 32],
     begun: bool,
     pub(super) done: bool,
 }
 
-impl Place {
+impl BatchCursor {
     /// Nothing is left.
     pub(super) const fn ended() -> Self {
         Self { at: [0; 32], begun: true, done: true }
@@ -67,7 +67,7 @@ pub(super) fn dump<const K: usize, const V: usize>(
     map: BorrowedFd<'_>,
     capacity: u32,
 ) -> io::Result<Vec<([u8; K], [u8; V])>> {
-    let (mut entries, mut place) = (Vec::new(), Place::default());
+    let (mut entries, mut place) = (Vec::new(), BatchCursor::default());
     while !place.done && entries.len() < 2 * capacity as usize + 1 {
         entries.extend(some(map, &mut place, BATCH)?);
     }
@@ -76,7 +76,7 @@ pub(super) fn dump<const K: usize, const V: usize>(
 
 /// Every element of an array, as bytes.
 pub(super) fn elements<const V: usize>(map: BorrowedFd<'_>, length: u32) -> io::Result<Vec<[u8; V]>> {
-    let (mut all, mut place) = (Vec::with_capacity(length as usize), Place::default());
+    let (mut all, mut place) = (Vec::with_capacity(length as usize), BatchCursor::default());
     while !place.done && all.len() < length as usize {
         all.extend(
             some::<4, V>(map, &mut place, ELEMENTS.min(length.saturating_add(1)))?.into_iter().map(|(_, it)| it),
@@ -165,7 +165,7 @@ fn one<K, V>(map: BorrowedFd<'_>, command: libc::c_long, key: &K, value: Option<
 /// be told twice.
 pub(super) fn some<const K: usize, const V: usize>(
     map: BorrowedFd<'_>,
-    place: &mut Place,
+    place: &mut BatchCursor,
     most: u32,
 ) -> io::Result<Vec<([u8; K], [u8; V])>> {
     let (mut keys, mut values) = (vec![[0; K]; most as usize], vec![[0; V]; most as usize]);

@@ -66,9 +66,9 @@ impl TracedPacket {
 
 /// Keeps what aya-log hands over until it is asked for.
 #[derive(Clone, Debug, Default)]
-struct Lines(Arc<Mutex<Vec<TracedPacket>>>);
+struct TraceLogger(Arc<Mutex<Vec<TracedPacket>>>);
 
-impl Log for Lines {
+impl Log for TraceLogger {
     fn enabled(&self, _metadata: &Metadata<'_>) -> bool {
         true
     }
@@ -86,8 +86,8 @@ pub(super) struct Tracer {
     traces: Array<MapData, Laid<Trace>>,
     told: PerCpuArray<MapData, Laid<Told>>,
     in_force: [Trace; TRACES as usize],
-    logger: EbpfLogger<Lines>,
-    lines: Lines,
+    logger: EbpfLogger<TraceLogger>,
+    lines: TraceLogger,
 }
 
 impl Tracer {
@@ -95,7 +95,7 @@ impl Tracer {
     pub(super) fn open(ebpf: &mut Ebpf) -> Result<Option<Self>, KernelError> {
         let is_loaded = program(ebpf, Variant::Traced)?.fd().is_ok();
         let (traces, told) = (map(ebpf, name::TRACES)?, map(ebpf, name::TOLD)?);
-        let lines = Lines::default();
+        let lines = TraceLogger::default();
         let logger = EbpfLogger::init_with_logger(ebpf, lines.clone());
         let logger = logger.map_err(|error| KernelError::Object(format!("{}: {error}", name::LINES)))?;
         let in_force = [Trace::default(); TRACES as usize];

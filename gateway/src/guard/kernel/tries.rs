@@ -60,7 +60,7 @@ where
 
 /// The bits of the rules in force, as far as they were read.
 struct Recount {
-    place: sys::Place,
+    place: sys::BatchCursor,
     words: Vec<u64>,
 }
 
@@ -213,7 +213,7 @@ where
         let name = self.name;
         let read = |source| KernelError::Map { map: name, operation: "reading", source };
         let spare = self.spare();
-        let mut place = sys::Place::default();
+        let mut place = sys::BatchCursor::default();
         let some = some::<N>(spare.map().fd().as_fd(), &mut place, u32::try_from(most.max(1)).unwrap_or(u32::MAX));
         remove(spare, name, &keys(&some.map_err(read)?))?;
         if !place.done {
@@ -233,7 +233,7 @@ where
     }
 
     /// Some of the rules in force, from where the last call ended.
-    pub(super) fn some(&self, place: &mut sys::Place) -> io::Result<Vec<(Prefix<N>, Rule)>> {
+    pub(super) fn some(&self, place: &mut sys::BatchCursor) -> io::Result<Vec<(Prefix<N>, Rule)>> {
         some(self.active().map().fd().as_fd(), place, PIECE)
     }
 
@@ -251,7 +251,7 @@ where
         let spare = if self.active == 0 { b } else { a };
         self.outer.set(0, spare, 0).map_err(refused(self.name, "swapping"))?;
         self.active = 1 - self.active;
-        self.stale = Some(Recount { place: sys::Place::default(), words: self.bits.none() });
+        self.stale = Some(Recount { place: sys::BatchCursor::default(), words: self.bits.none() });
         Ok(())
     }
 
@@ -344,7 +344,7 @@ where
 
 /// Everything in a trie, which must have been checked to be of this key and value size.
 fn entries<const N: usize>(trie: BorrowedFd<'_>, capacity: u32) -> io::Result<Vec<(Prefix<N>, Rule)>> {
-    let (mut all, mut place) = (Vec::new(), sys::Place::default());
+    let (mut all, mut place) = (Vec::new(), sys::BatchCursor::default());
     while !place.done && all.len() < 2 * capacity as usize + 1 {
         all.extend(some(trie, &mut place, 8 * PIECE)?);
     }
@@ -352,7 +352,11 @@ fn entries<const N: usize>(trie: BorrowedFd<'_>, capacity: u32) -> io::Result<Ve
 }
 
 /// At most `most` entries of a trie, from where the last call ended.
-fn some<const N: usize>(trie: BorrowedFd<'_>, place: &mut sys::Place, most: u32) -> io::Result<Vec<(Prefix<N>, Rule)>> {
+fn some<const N: usize>(
+    trie: BorrowedFd<'_>,
+    place: &mut sys::BatchCursor,
+    most: u32,
+) -> io::Result<Vec<(Prefix<N>, Rule)>> {
     let read = |key: &[u8], value: &[u8; 16]| {
         let (length, address) = key.split_first_chunk::<4>()?;
         let words = [0, 4, 8, 12].map(|at| value.get(at..)?.first_chunk().copied().map(u32::from_ne_bytes));

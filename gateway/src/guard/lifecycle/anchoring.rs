@@ -13,7 +13,7 @@ use crate::{
     anchor::SignedHead,
     clock::Now,
     guard::{
-        anchors::{Anchors, Failure, Job, Way},
+        anchors::{AnchorFailure, Anchors, CheckpointJob, Way},
         observer::Observer,
     },
     message::{
@@ -46,7 +46,7 @@ impl Service<'_> {
                     match given.and_then(|observer| observer.deliver(&delivery)) {
                         Ok(answer) => self.wait_for_delivery(job, nonce, answer, beside),
                         Err(error) => {
-                            let failure = Failure::Observer(error.to_string());
+                            let failure = AnchorFailure::Observer(error.to_string());
                             self.background.anchors.done(job.ended(Err(failure)), now);
                         }
                     }
@@ -56,7 +56,7 @@ impl Service<'_> {
     }
 
     /// Waits, beside the loop, for what became of a delivery.
-    fn wait_for_delivery(&self, job: Job, nonce: u64, answer: OwnedFd, beside: &mpsc::Sender<Done>) {
+    fn wait_for_delivery(&self, job: CheckpointJob, nonce: u64, answer: OwnedFd, beside: &mpsc::Sender<Done>) {
         let (beside, state_dir) = (beside.clone(), self.config.guard.state_dir.clone());
         tokio::spawn(async move {
             match delivered(answer).await {
@@ -141,7 +141,7 @@ fn host() -> String {
 }
 
 /// What became of a delivery. Nothing that the observer says is believed without a look.
-async fn delivered(answer: OwnedFd) -> Result<Vec<u8>, Failure> {
+async fn delivered(answer: OwnedFd) -> Result<Vec<u8>, AnchorFailure> {
     let heard = async {
         let channel = Channel::new(answer)?;
         let heard = timeout(PATIENCE, channel.receive_alone::<Delivered>()).await;
@@ -149,9 +149,9 @@ async fn delivered(answer: OwnedFd) -> Result<Vec<u8>, Failure> {
         io::Result::Ok(heard)
     };
     match heard.await.unwrap_or_else(|error| Ok(Err(error))) {
-        Ok(Ok(Some(Delivered(delivered)))) => delivered.map_err(Failure::Anchor),
-        Ok(Ok(None)) => Err(Failure::Observer("the observer died meanwhile".to_owned())),
-        Ok(Err(error)) => Err(Failure::Observer(format!("the observer says what is no answer: {error}"))),
-        Err(_elapsed) => Err(Failure::Observer("the observer does not answer".to_owned())),
+        Ok(Ok(Some(Delivered(delivered)))) => delivered.map_err(AnchorFailure::Anchor),
+        Ok(Ok(None)) => Err(AnchorFailure::Observer("the observer died meanwhile".to_owned())),
+        Ok(Err(error)) => Err(AnchorFailure::Observer(format!("the observer says what is no answer: {error}"))),
+        Err(_elapsed) => Err(AnchorFailure::Observer("the observer does not answer".to_owned())),
     }
 }

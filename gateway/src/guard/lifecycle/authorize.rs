@@ -15,7 +15,7 @@ use crate::{
             required::{is_local, name, only_asks, required},
             server::Call,
         },
-        operators::Standing,
+        operators::OperatorIdentity,
     },
     settings::operators::Role,
 };
@@ -52,7 +52,7 @@ impl Service<'_> {
     }
 
     /// The call, and who gives it; whoever cannot prove that is told so.
-    fn identify(&mut self, call: Call, now: Now) -> Option<(Call, Standing)> {
+    fn identify(&mut self, call: Call, now: Now) -> Option<(Call, OperatorIdentity)> {
         let bearer = match &call.caller {
             Caller::Peer(peer) => {
                 let standing = self.commands.operators.judge(peer);
@@ -61,7 +61,7 @@ impl Service<'_> {
             Caller::Token(bearer) => bearer,
         };
         match self.commands.admin_tokens.find(&bearer.digest, now) {
-            Ok(holder) => Some((call, Standing::of_token(holder))),
+            Ok(holder) => Some((call, OperatorIdentity::of_token(holder))),
             Err(refusal) => {
                 self.record_bad_token(&call.request, bearer, &refusal, now);
                 reply(Some(call.answer), no_holder(refusal));
@@ -71,7 +71,7 @@ impl Service<'_> {
     }
 
     /// The call, and the roles that it takes, if whoever gives it has them.
-    fn permit(&mut self, call: Call, standing: &Standing, now: Now) -> Option<(Call, Vec<Role>)> {
+    fn permit(&mut self, call: Call, standing: &OperatorIdentity, now: Now) -> Option<(Call, Vec<Role>)> {
         let mut needed = required(&call.request).to_vec();
         if self.guard.weakens(&call.request, now) {
             needed.push(Role::Allow);
@@ -94,12 +94,12 @@ impl Service<'_> {
     }
 
     /// Whoever is not root leaves a record of what gave them the right, beside that of what was done.
-    fn record_command(&mut self, call: &Call, standing: &Standing, needed: &[Role], now: Now) {
+    fn record_command(&mut self, call: &Call, standing: &OperatorIdentity, needed: &[Role], now: Now) {
         let members = json!({"command": name(&call.request), "roles": needed, "by": standing.by(needed)});
         self.guard.tell("command", now, about(call, standing, members));
     }
 
-    fn record_denial(&mut self, call: &Call, standing: &Standing, lacked: &[Role], now: Now) {
+    fn record_denial(&mut self, call: &Call, standing: &OperatorIdentity, lacked: &[Role], now: Now) {
         let command = name(&call.request);
         if let Some(others) = self.commands.denials.is_log_due(now) {
             let (actor, user) = (&standing.actor, standing.user.as_deref().unwrap_or_default());
@@ -156,7 +156,7 @@ fn no_holder(refusal: NoHolder) -> Answer {
 }
 
 /// A record's members, with who it was.
-fn about(call: &Call, standing: &Standing, members: Value) -> Map<String, Value> {
+fn about(call: &Call, standing: &OperatorIdentity, members: Value) -> Map<String, Value> {
     let mut members = audit::members(members);
     members.insert("actor".to_owned(), standing.actor.clone().into());
     members.extend(standing.user.clone().map(|user| ("user".to_owned(), user.into())));

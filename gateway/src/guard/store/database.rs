@@ -13,7 +13,7 @@ use super::{
     error::StoreError,
     record::{Allowed, Anchor, Ended, Record},
     row::{record, signed, unsigned},
-    seen::Seen,
+    seen::SourceFilter,
 };
 
 /// How many ended bans are kept; the oldest go first.
@@ -24,7 +24,7 @@ pub const HISTORY: u64 = 100_000;
 pub struct Store {
     pub(super) connection: Connection,
     /// Whose bans it may have.
-    pub(super) seen: Seen,
+    pub(super) seen: SourceFilter,
     /// No other process can read it: see [`Store::share`].
     pub(super) alone: bool,
     /// Its file, and which one that was when it was opened.
@@ -148,7 +148,7 @@ pub(super) fn anchor(connection: &Connection) -> Result<Option<Anchor>, StoreErr
 
 /// A change to the store that is not committed yet.
 #[derive(Debug)]
-pub struct Change<'store>(pub(super) Transaction<'store>, &'store Seen);
+pub struct Change<'store>(pub(super) Transaction<'store>, &'store SourceFilter);
 
 impl Change<'_> {
     /// Writes a ban; its id, which is a new one unless it has one.

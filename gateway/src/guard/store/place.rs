@@ -18,7 +18,7 @@ use super::{
     row::unsigned,
     salvage::Salvage,
     schema::MIGRATIONS,
-    seen::Seen,
+    seen::SourceFilter,
 };
 
 /// How many pages the log may have before whoever writes brings it into the file, and waits: 64 MiB.
@@ -85,7 +85,7 @@ impl Store {
         connection.execute_batch(FEED_TABLES)?;
         connection.execute_batch(GOOD_TABLES)?;
         let file = fs::metadata(path).ok().map(|found| (path.to_owned(), found.ino()));
-        let seen = Seen::read(&connection);
+        let seen = SourceFilter::read(&connection);
         Ok(Self { connection, seen, alone, file, stands_in: None })
     }
 
@@ -186,7 +186,7 @@ impl Store {
         let connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(PATIENCE)?;
         Ok(Self {
-            seen: Seen::everybody(),
+            seen: SourceFilter::everybody(),
             connection,
             alone: false,
             file: None,

@@ -14,7 +14,7 @@ use super::{
     record::{Allowed, Anchor, Record},
     row::{record, signed},
     safety::{Pardon, Promotion},
-    seen::Seen,
+    seen::SourceFilter,
 };
 use crate::guard::{feeds::content::Content, state_files::beside};
 
@@ -85,7 +85,7 @@ impl Salvage {
 
     fn read(connection: Connection) -> Self {
         let anchor = anchor(&connection).ok().flatten();
-        let store = Store { connection, seen: Seen::everybody(), alone: false, file: None, stands_in: None };
+        let store = Store { connection, seen: SourceFilter::everybody(), alone: false, file: None, stands_in: None };
         let mut records = Vec::new();
         // Not by an index: that may be what is damaged.
         if let Ok(mut query) = store.connection.prepare("SELECT * FROM ban NOT INDEXED WHERE ended IS NULL")

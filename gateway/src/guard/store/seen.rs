@@ -16,14 +16,14 @@ const BITS: u64 = 1 << 21;
 
 /// The sources of all bans, and some others.
 #[derive(Debug)]
-pub(super) struct Seen {
+pub(super) struct SourceFilter {
     /// Drawn at the start: nobody can aim at a bit.
     hasher: RandomState,
     /// Empty: everybody.
     words: Vec<AtomicU64>,
 }
 
-impl Seen {
+impl SourceFilter {
     /// Everybody: of a store that is read once.
     pub(super) fn everybody() -> Self {
         Self { hasher: RandomState::new(), words: Vec::new() }
@@ -72,14 +72,17 @@ mod tests {
     #[test]
     fn whoever_has_a_row_is_remembered() {
         let connection = Connection::open_in_memory().unwrap();
-        assert!(Seen::read(&connection).may_hold("192.0.2.9".parse().unwrap()), "no table: everybody");
+        assert!(SourceFilter::read(&connection).may_hold("192.0.2.9".parse().unwrap()), "no table: everybody");
         connection.execute_batch("CREATE TABLE ban (source TEXT); INSERT INTO ban VALUES ('192.0.2.1')").unwrap();
-        let seen = Seen::read(&connection);
+        let seen = SourceFilter::read(&connection);
         let held = |text: &str| seen.may_hold(text.parse().unwrap());
         assert!(held("192.0.2.1") && !held("192.0.2.2") && !held("192.0.2.0/24"));
         seen.note("2001:db8::/64".parse().unwrap());
         assert!(held("2001:db8::/64"));
         connection.execute_batch("INSERT INTO ban VALUES ('no source')").unwrap();
-        assert!(Seen::read(&connection).may_hold("192.0.2.2".parse().unwrap()), "a row that cannot be read: everybody");
+        assert!(
+            SourceFilter::read(&connection).may_hold("192.0.2.2".parse().unwrap()),
+            "a row that cannot be read: everybody"
+        );
     }
 }

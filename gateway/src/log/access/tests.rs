@@ -8,7 +8,7 @@ use regex::Regex;
 use super::*;
 use crate::{
     log::line::{Noted, Timings, pick},
-    settings::access_log::{Field, Format, Piece, Statuses},
+    settings::access_log::{Field, Format, Statuses, TemplatePart},
 };
 
 fn line<'a>() -> Line<'a> {
@@ -218,19 +218,19 @@ fn combined_lines() {
 
 #[test]
 fn templates() {
-    let text = |text: &str| Piece::Text(text.to_owned());
+    let text = |text: &str| TemplatePart::Text(text.to_owned());
     let log = log(Format::Template(vec![
-        Piece::Field(Field::Client),
+        TemplatePart::Field(Field::Client),
         text("\t"),
-        Piece::Field(Field::Principal),
+        TemplatePart::Field(Field::Principal),
         text(" \""),
-        Piece::Field(Field::Detail),
+        TemplatePart::Field(Field::Detail),
         text("\" "),
-        Piece::RequestHeader(http::header::USER_AGENT),
+        TemplatePart::RequestHeader(http::header::USER_AGENT),
         text(" "),
-        Piece::ResponseHeader(HeaderName::from_static("x-missing")),
+        TemplatePart::ResponseHeader(HeaderName::from_static("x-missing")),
         text(" "),
-        Piece::Field(Field::QueueUs),
+        TemplatePart::Field(Field::QueueUs),
         text(" $"),
     ]));
     assert!(log.is_timed);
@@ -292,8 +292,8 @@ fn t08_hostile_text_stays_in_its_string() {
 #[test]
 fn t08_hostile_text_forges_no_line_of_text() {
     let combined = log(Format::Combined);
-    let field = |field| Piece::Field(field);
-    let space = || Piece::Text(" ".to_owned());
+    let field = |field| TemplatePart::Field(field);
+    let space = || TemplatePart::Text(" ".to_owned());
     let template = log(Format::Template(vec![
         field(Field::Path),
         space(),
@@ -373,7 +373,7 @@ fn conditions() {
         (Keep { sample: Some(0), ..all() }, 500, 1, None, true),
         (Keep { sample: Some(0), slower_than: slow, ..all() }, 200, 10_001, None, true),
     ] {
-        let served = Served { id: RequestId(7), status, duration_us, route };
+        let served = ServedRequest { id: RequestId(7), status, duration_us, route };
         assert_eq!(keeps(&keep, &served), expect, "{keep:?} {served:?}");
     }
 }

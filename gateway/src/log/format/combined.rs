@@ -4,29 +4,29 @@
 use http::header;
 
 use super::{
-    parts::{Headers, Part},
-    place::Place,
+    parts::{LoggedHeaders, TextPart},
+    place::Placeholder,
 };
 use crate::settings::access_log::Field;
 
-pub(super) fn parts(headers: &mut Headers) -> Box<[Part]> {
-    let text = |text: &str| Part::Text(text.into());
+pub(super) fn parts(headers: &mut LoggedHeaders) -> Box<[TextPart]> {
+    let text = |text: &str| TextPart::Text(text.into());
     Box::new([
-        Part::Plain(Place::Field(Field::Client)),
+        TextPart::Plain(Placeholder::Field(Field::Client)),
         text(" - "),
-        Part::Plain(Place::Field(Field::Principal)),
+        TextPart::Plain(Placeholder::Field(Field::Principal)),
         text(" ["),
-        Part::Plain(Place::Field(Field::TimeClf)),
+        TextPart::Plain(Placeholder::Field(Field::TimeClf)),
         text("] \""),
-        Part::Quoted(Place::ClfRequest),
+        TextPart::Quoted(Placeholder::ClfRequest),
         text("\" "),
-        Part::Plain(Place::ClfStatus),
+        TextPart::Plain(Placeholder::ClfStatus),
         text(" "),
-        Part::Plain(Place::ClfBytes),
+        TextPart::Plain(Placeholder::ClfBytes),
         text(" \""),
-        Part::Quoted(headers.of_request(&header::REFERER)),
+        TextPart::Quoted(headers.of_request(&header::REFERER)),
         text("\" \""),
-        Part::Quoted(headers.of_request(&header::USER_AGENT)),
+        TextPart::Quoted(headers.of_request(&header::USER_AGENT)),
         text("\""),
     ])
 }

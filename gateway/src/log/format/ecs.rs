@@ -4,8 +4,8 @@
 use http::header;
 
 use super::{
-    parts::{Headers, Member},
-    place::Place,
+    parts::{JsonMember, LoggedHeaders},
+    place::Placeholder,
 };
 use crate::settings::access_log::{Field, Principal, Settings};
 
@@ -14,34 +14,34 @@ pub(super) const BEGINS: &str = "\"ecs.version\":\"8.17.0\",\"event.kind\":\"eve
     \"event.category\":[\"web\"],\"event.type\":[\"access\"],\"event.dataset\":\"gateway.access\"";
 
 /// The members, in their order.
-pub(super) fn members(settings: &Settings, headers: &mut Headers) -> Vec<Member> {
-    let field = |name: &str, field: Field| Member::new(name, Place::Field(field));
+pub(super) fn members(settings: &Settings, headers: &mut LoggedHeaders) -> Vec<JsonMember> {
+    let field = |name: &str, field: Field| JsonMember::new(name, Placeholder::Field(field));
     let user = match settings.principal {
         Principal::Hashed(_) => "user.hash",
         Principal::Plain => "user.name",
     };
     vec![
         field("@timestamp", Field::Time),
-        Member::new("event.duration", Place::EcsDuration),
-        Member::new("event.outcome", Place::EcsOutcome),
+        JsonMember::new("event.duration", Placeholder::EcsDuration),
+        JsonMember::new("event.outcome", Placeholder::EcsOutcome),
         field("event.reason", Field::Detail),
         field("source.ip", Field::Client),
         field("source.port", Field::ClientPort),
         field("http.request.id", Field::Id),
         field("http.request.method", Field::Method),
         field("http.request.body.bytes", Field::BytesIn),
-        Member::new("http.request.referrer", headers.of_request(&header::REFERER)),
-        Member::new("http.version", Place::EcsHttpVersion),
+        JsonMember::new("http.request.referrer", headers.of_request(&header::REFERER)),
+        JsonMember::new("http.version", Placeholder::EcsHttpVersion),
         field("http.response.status_code", Field::Status),
         field("http.response.body.bytes", Field::BytesOut),
         field("url.scheme", Field::Scheme),
         field("url.domain", Field::Host),
         field("url.path", Field::Path),
         field("url.query", Field::Query),
-        Member::new("user_agent.original", headers.of_request(&header::USER_AGENT)),
+        JsonMember::new("user_agent.original", headers.of_request(&header::USER_AGENT)),
         field(user, Field::Principal),
-        Member::new("tls.version", Place::EcsTlsVersion),
-        Member::new("tls.version_protocol", Place::EcsTlsProtocol),
+        JsonMember::new("tls.version", Placeholder::EcsTlsVersion),
+        JsonMember::new("tls.version_protocol", Placeholder::EcsTlsProtocol),
         field("trace.id", Field::TraceId),
         field("rule.name", Field::Rule),
         field("gateway.verdict", Field::Verdict),

@@ -2,38 +2,38 @@
 
 use http::HeaderName;
 
-use super::place::Place;
+use super::place::Placeholder;
 
 /// A member of a JSON object.
-pub(super) struct Member {
+pub(super) struct JsonMember {
     /// Up to its value, the quotation mark of a string included.
     pub(super) begins: Box<str>,
-    pub(super) place: Place,
+    pub(super) place: Placeholder,
     pub(super) is_text: bool,
 }
 
 /// A part of a line of text.
-pub(super) enum Part {
+pub(super) enum TextPart {
     Text(Box<str>),
     /// It stands between quotation marks, so it may have spaces.
-    Quoted(Place),
-    Plain(Place),
+    Quoted(Placeholder),
+    Plain(Placeholder),
 }
 
 /// The headers that are noted, and where.
 #[derive(Default)]
-pub(super) struct Headers {
+pub(super) struct LoggedHeaders {
     pub(super) request: Vec<HeaderName>,
     pub(super) response: Vec<HeaderName>,
 }
 
-impl Headers {
-    pub(super) fn of_request(&mut self, name: &HeaderName) -> Place {
-        Place::RequestHeader(place(&mut self.request, name))
+impl LoggedHeaders {
+    pub(super) fn of_request(&mut self, name: &HeaderName) -> Placeholder {
+        Placeholder::RequestHeader(place(&mut self.request, name))
     }
 
-    pub(super) fn of_response(&mut self, name: &HeaderName) -> Place {
-        Place::ResponseHeader(place(&mut self.response, name))
+    pub(super) fn of_response(&mut self, name: &HeaderName) -> Placeholder {
+        Placeholder::ResponseHeader(place(&mut self.response, name))
     }
 }
 
@@ -44,8 +44,8 @@ fn place(names: &mut Vec<HeaderName>, name: &HeaderName) -> usize {
     })
 }
 
-impl Member {
-    pub(super) fn new(name: &str, place: Place) -> Self {
+impl JsonMember {
+    pub(super) fn new(name: &str, place: Placeholder) -> Self {
         let is_text = place.is_text();
         let begins = format!(",\"{name}\":{}", if is_text { "\"" } else { "" });
         Self { begins: begins.into(), place, is_text }

@@ -19,7 +19,7 @@ use crate::{
 
 /// What is written at one place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Placeholder {
     Field(Field),
     RequestHeader(usize),
     ResponseHeader(usize),
@@ -57,7 +57,7 @@ pub(super) enum Value<'a> {
     TimeClf(u64),
 }
 
-impl Place {
+impl Placeholder {
     pub(super) const fn field(self) -> Option<Field> {
         if let Self::Field(field) = self { Some(field) } else { None }
     }
@@ -96,41 +96,43 @@ pub(in crate::log) struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// What a place says of the request.
     #[inline]
-    pub(super) fn value(&self, place: Place) -> Value<'a> {
+    pub(super) fn value(&self, place: Placeholder) -> Value<'a> {
         let noted = self.line.noted;
         match place {
-            Place::Field(field) => self.field(field),
-            Place::RequestHeader(place) => self.header(noted.and_then(|noted| noted.request.get(place))),
-            Place::ResponseHeader(place) => self.header(noted.and_then(|noted| noted.response.get(place))),
+            Placeholder::Field(field) => self.field(field),
+            Placeholder::RequestHeader(place) => self.header(noted.and_then(|noted| noted.request.get(place))),
+            Placeholder::ResponseHeader(place) => self.header(noted.and_then(|noted| noted.response.get(place))),
             other => self.derived(other),
         }
     }
 
     /// What one format alone has.
-    fn derived(&self, place: Place) -> Value<'a> {
+    fn derived(&self, place: Placeholder) -> Value<'a> {
         let line = self.line;
         match place {
-            Place::Field(_) | Place::RequestHeader(_) | Place::ResponseHeader(_) => Value::None,
-            Place::ClfBytes if line.bytes_out == 0 => Value::None,
-            Place::ClfBytes => Value::Number(line.bytes_out),
-            Place::ClfRequest => {
+            Placeholder::Field(_) | Placeholder::RequestHeader(_) | Placeholder::ResponseHeader(_) => Value::None,
+            Placeholder::ClfBytes if line.bytes_out == 0 => Value::None,
+            Placeholder::ClfBytes => Value::Number(line.bytes_out),
+            Placeholder::ClfRequest => {
                 let Some((method, uri)) = line.method.zip(self.uri()) else { return Value::None };
                 Value::Theirs(Cow::Owned([method, " ", &uri, " ", line.protocol.unwrap_or("HTTP/1.1")].concat()))
             }
-            Place::ClfStatus if line.status == 0 => Value::Ours("000"),
-            Place::ClfStatus => Value::Number(line.status.into()),
-            Place::EcsDuration => Value::Number(line.duration_us.saturating_mul(1_000)),
-            Place::EcsHttpVersion => ours(line.protocol.map(|protocol| match protocol {
+            Placeholder::ClfStatus if line.status == 0 => Value::Ours("000"),
+            Placeholder::ClfStatus => Value::Number(line.status.into()),
+            Placeholder::EcsDuration => Value::Number(line.duration_us.saturating_mul(1_000)),
+            Placeholder::EcsHttpVersion => ours(line.protocol.map(|protocol| match protocol {
                 "HTTP/1.0" => "1.0",
                 "HTTP/2.0" => "2",
                 _ => "1.1",
             })),
-            Place::EcsOutcome => {
+            Placeholder::EcsOutcome => {
                 let has_failed = line.reject.is_some() || line.status >= 400;
                 Value::Ours(if has_failed { "failure" } else { "success" })
             }
-            Place::EcsTlsProtocol => ours(line.tls.map(|_version| "tls")),
-            Place::EcsTlsVersion => ours(line.tls.map(|version| if version == "TLSv1.2" { "1.2" } else { "1.3" })),
+            Placeholder::EcsTlsProtocol => ours(line.tls.map(|_version| "tls")),
+            Placeholder::EcsTlsVersion => {
+                ours(line.tls.map(|version| if version == "TLSv1.2" { "1.2" } else { "1.3" }))
+            }
         }
     }
 

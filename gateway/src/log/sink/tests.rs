@@ -41,7 +41,7 @@ const LONG: Duration = Duration::from_secs(20);
 fn lines_reach_the_file_that_is_open() {
     let (first, second) = (memory(), memory());
     let sink = Sink::start(&outputs(&[file("a")]), [first.try_clone().unwrap()]).unwrap();
-    let lines = Lines::new(sink.clone());
+    let lines = LogBuffer::new(sink.clone());
     lines.add(|out| out.extend_from_slice(b"one\n"));
     lines.flush();
     sink.reopen(0, second.try_clone().unwrap());
@@ -57,7 +57,7 @@ fn every_output_gets_every_line_and_changes_by_itself() {
     let (first, second, third) = (memory(), memory(), memory());
     let clone = |file: &File| file.try_clone().unwrap();
     let sink = Sink::start(&outputs(&[file("a"), file("b")]), [clone(&first), clone(&second)]).unwrap();
-    let lines = Lines::new(sink.clone());
+    let lines = LogBuffer::new(sink.clone());
     let add = |line: &str| {
         lines.add(|out| out.extend_from_slice(line.as_bytes()));
         lines.flush();
@@ -144,7 +144,7 @@ fn dropped_lines_are_counted_by_reason() {
         (gone, None, None),
     ] {
         let sink = Sink::start(&outputs(&[output]), opened).unwrap();
-        let lines = Lines::new(sink.clone());
+        let lines = LogBuffer::new(sink.clone());
         lines.add(|out| out.extend_from_slice(b"one\ntwo\n"));
         drop(lines);
         sink.finish(Duration::from_secs(1));

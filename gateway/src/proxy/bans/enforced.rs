@@ -36,7 +36,7 @@ pub(in crate::proxy) struct EnforcedBans {
 }
 
 /// A ban in force.
-struct Ban {
+struct EnforcedBan {
     id: u64,
     until: u64,
     /// Refused requests and connections that the guard was not told.
@@ -46,11 +46,11 @@ struct Ban {
 #[derive(Default)]
 struct BanTable {
     /// Bans of single clients.
-    clients: HashMap<Source, Ban>,
+    clients: HashMap<Source, EnforcedBan>,
     /// The table was found full, and no ban of it expires before this: it is not searched for room until then.
     full_until: u64,
     /// Bans of everything wider or narrower than a client.
-    networks: Vec<(Source, Ban)>,
+    networks: Vec<(Source, EnforcedBan)>,
     /// Allowed sources: they are let through even if a network around them is banned.
     allowed: HashSet<Source>,
 }
@@ -165,7 +165,7 @@ impl EnforcedBans {
 impl BanTable {
     /// Refuses `source` until `expires`. `false`: it is full.
     fn enter(&mut self, id: u64, source: Source, expires: u64, now: u64, ipv6_prefix: u8) -> bool {
-        let ban = Ban { id, until: expires, refused: AtomicU64::new(0) };
+        let ban = EnforcedBan { id, until: expires, refused: AtomicU64::new(0) };
         if source.key(ipv6_prefix).is_none() {
             self.networks.retain(|(other, ban)| *other != source && ban.until > now);
             if self.networks.len() >= WIDE {
@@ -198,13 +198,13 @@ impl BanTable {
     }
 
     /// The ban of exactly this source.
-    fn find(&self, source: Source) -> Option<&Ban> {
+    fn find(&self, source: Source) -> Option<&EnforcedBan> {
         let network = || self.networks.iter().find(|(network, _)| *network == source).map(|(_, ban)| ban);
         self.clients.get(&source).or_else(network)
     }
 
     /// The ban that an address is refused by.
-    fn ban_of(&self, address: IpAddr, ipv6_prefix: u8, now: u64) -> Option<&Ban> {
+    fn ban_of(&self, address: IpAddr, ipv6_prefix: u8, now: u64) -> Option<&EnforcedBan> {
         let client = Source::of(address, ipv6_prefix);
         let narrow = self.clients.get(&client).filter(|ban| ban.until > now);
         let wide = || self.networks.iter().find(|(network, ban)| ban.until > now && network.contains(address));

@@ -25,10 +25,10 @@ const AGAIN: u64 = 20 * SECOND;
 
 /// The good clients that one worker has seen.
 #[derive(Default)]
-pub(in crate::proxy) struct GoodClients(RefCell<Known>);
+pub(in crate::proxy) struct GoodClients(RefCell<KnownClient>);
 
 #[derive(Default)]
-struct Known {
+struct KnownClient {
     /// Their hashes. If two clients collide, which takes billions of them, the second is told later.
     told: HashTable<u64>,
     seed: RandomState,
@@ -65,7 +65,7 @@ impl GoodClients {
         if now.saturating_sub(known.emptied) >= AGAIN {
             known.emptied = now;
             known.told.clear();
-            let Known { told, fresh, seed, .. } = &mut *known;
+            let KnownClient { told, fresh, seed, .. } = &mut *known;
             for hash in fresh.iter().map(|client| seed.hash_one(client)) {
                 told.insert_unique(hash, hash, |&told| told);
             }

@@ -40,12 +40,12 @@ pub(super) struct RequestHead {
 
 /// Why there is no request, and its line where that could be read.
 #[derive(Debug)]
-pub(super) struct Malformed {
+pub(super) struct MalformedHead {
     pub(super) refusal: Refusal,
     pub(super) line: Option<Box<RequestLine>>,
 }
 
-impl From<Refusal> for Malformed {
+impl From<Refusal> for MalformedHead {
     fn from(refusal: Refusal) -> Self {
         Self { refusal, line: None }
     }
@@ -65,7 +65,7 @@ impl HeadReader {
     }
 
     /// Takes a head within `limits` off what has come now. `None`: it is not complete, and nothing is left.
-    pub(super) fn take(&mut self, fresh: &mut Bytes, limits: HeadLimits) -> Result<Option<RequestHead>, Malformed> {
+    pub(super) fn take(&mut self, fresh: &mut Bytes, limits: HeadLimits) -> Result<Option<RequestHead>, MalformedHead> {
         if self.partial.is_empty() {
             // RFC 9112 2.2: empty lines may stand before a request.
             while fresh.starts_with(b"\r\n") {
@@ -121,7 +121,7 @@ fn end(bytes: &[u8], looked: usize) -> Result<Option<usize>, Refusal> {
 }
 
 /// Reads the head, which is the first `end` bytes.
-fn read(bytes: &mut Bytes, end: usize, limits: HeadLimits) -> Result<RequestHead, Malformed> {
+fn read(bytes: &mut Bytes, end: usize, limits: HeadLimits) -> Result<RequestHead, MalformedHead> {
     let head = bytes.split_to(end);
     if end > limits.bytes {
         let is_line = memchr::memchr(b'\n', &head).is_none_or(|line| line > limits.bytes);
@@ -162,7 +162,7 @@ fn read(bytes: &mut Bytes, end: usize, limits: HeadLimits) -> Result<RequestHead
     let mut parts = buffer_pool::parts(parsed.headers.len() + SPARE);
     let headers = &mut parts.headers;
     let path = || uri.path_and_query().cloned();
-    let line = |refusal| Malformed { refusal, line: Some(Box::new((method.clone(), version, path()))) };
+    let line = |refusal| MalformedHead { refusal, line: Some(Box::new((method.clone(), version, path()))) };
     let mut speaks = version == Version::HTTP_10;
     for parsed in parsed.headers.iter() {
         let name = HeaderName::from_bytes(parsed.name.as_bytes()).map_err(|_long| line(bad("invalid header name")))?;

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio::io::ReadBuf;
 
-use super::head::{HeadReader, Malformed, RequestHead};
+use super::head::{HeadReader, MalformedHead, RequestHead};
 use crate::{
     proxy::{
         connection::{CloseReason, Connection, client_io::ClientIo},
@@ -93,7 +93,7 @@ impl RequestReader {
         &self,
         limits: HeadLimits,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<RequestHead>, Malformed>> {
+    ) -> Poll<Result<Option<RequestHead>, MalformedHead>> {
         let mut inner = self.inner.borrow_mut();
         let inner = &mut *inner;
         loop {

@@ -61,7 +61,7 @@ struct Inner {
 
 /// What is wrong with the DATA of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum DataError {
     /// It is not as long as it said.
     Length,
     /// It is more than the window lets be sent.
@@ -76,16 +76,16 @@ impl BodyBuffer {
     }
 
     /// Takes what came, and so many bytes of padding with it.
-    pub(super) fn push(&self, payload: &[u8], padding: u32) -> Result<(), Fault> {
+    pub(super) fn push(&self, payload: &[u8], padding: u32) -> Result<(), DataError> {
         let mut inner = self.inner.borrow_mut();
         let inner = &mut *inner;
         let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
         let window = inner.window.checked_sub(length.saturating_add(padding));
-        let left = inner.left.map(|left| left.checked_sub(u64::from(length)).ok_or(Fault::Length)).transpose();
+        let left = inner.left.map(|left| left.checked_sub(u64::from(length)).ok_or(DataError::Length)).transpose();
         if window.is_none() || left.is_err() {
             self.free(length.saturating_add(padding));
         }
-        inner.window = window.ok_or(Fault::Window)?;
+        inner.window = window.ok_or(DataError::Window)?;
         inner.left = left?;
         inner.expects = false;
         inner.freed += padding;
@@ -112,10 +112,10 @@ impl BodyBuffer {
     }
 
     /// The body is whole, but for what came behind it.
-    pub(super) fn end(&self, trailers: Option<HeaderMap>) -> Result<(), Fault> {
+    pub(super) fn end(&self, trailers: Option<HeaderMap>) -> Result<(), DataError> {
         let mut inner = self.inner.borrow_mut();
         if inner.left.is_some_and(|left| left > 0) {
-            return Err(Fault::Length);
+            return Err(DataError::Length);
         }
         (inner.trailers, inner.ended) = (trailers, true);
         inner.wake();
@@ -288,7 +288,7 @@ mod tests {
         let piece = vec![7; 16_384];
         let all = STREAM_WINDOW / 16_384;
         assert!((0..all).all(|_| buffer.push(&piece, 0).is_ok()));
-        assert_eq!((buffer.push(&[1], 0), freed.take()), (Err(Fault::Window), 1));
+        assert_eq!((buffer.push(&[1], 0), freed.take()), (Err(DataError::Window), 1));
         assert_eq!((buffer.grant(), freed.get()), (0, 0), "nobody took any");
         for _ in 0..all / 2 {
             assert_eq!(next(&body), Poll::Ready(Some(Ok(16_384))));
@@ -325,10 +325,10 @@ mod tests {
         let (buffer, body, _) = buffer(Some(5));
         assert_eq!(body.size_hint().exact(), Some(5));
         buffer.push(b"abc", 0).unwrap();
-        assert_eq!((body.size_hint().exact(), buffer.end(None)), (Some(5), Err(Fault::Length)));
+        assert_eq!((body.size_hint().exact(), buffer.end(None)), (Some(5), Err(DataError::Length)));
         assert_eq!(next(&body), Poll::Ready(Some(Ok(3))));
         assert_eq!((body.size_hint().exact(), next(&body)), (Some(2), Poll::Pending));
-        assert_eq!(buffer.push(b"def", 0), Err(Fault::Length));
+        assert_eq!(buffer.push(b"def", 0), Err(DataError::Length));
         buffer.cut(BodyError::Broken);
         assert_eq!(next(&body), Poll::Ready(Some(Err(BodyError::Broken))));
     }

@@ -22,7 +22,7 @@ const PROBE: Duration = Duration::from_millis(250);
 
 /// What the client was told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Told {
+enum GoawaySent {
     #[default]
     Nothing,
     /// To open no more streams. It may have before it heard that.
@@ -34,7 +34,7 @@ enum Told {
 /// How far the end of a connection is.
 #[derive(Default)]
 pub(super) struct Shutdown {
-    told: Told,
+    told: GoawaySent,
     reply: Alarm,
     /// The client opens no more streams.
     client_leaves: bool,
@@ -46,7 +46,7 @@ pub(super) struct Shutdown {
 impl Shutdown {
     /// Whether the client has not been told yet that the connection ends.
     pub(super) fn is_untold(&self) -> bool {
-        self.told == Told::Nothing
+        self.told == GoawaySent::Nothing
     }
 
     /// Tells the client to open no more streams.
@@ -54,30 +54,30 @@ impl Shutdown {
         frame::goaway(frame::MOST, Reason::NoError, out);
         // What the client sent before it heard that comes before its answer to this.
         frame::ping(0, &GOODBYE, out);
-        self.told = Told::Announced;
+        self.told = GoawaySent::Announced;
     }
 
     /// Whether the client waits to be told which streams are served, and answers the PING now by this `payload`.
     pub(super) fn is_answered_by(&self, payload: &[u8]) -> bool {
-        self.told == Told::Announced && payload == GOODBYE
+        self.told == GoawaySent::Announced && payload == GOODBYE
     }
 
     /// Whether the client has taken too long to answer: it has heard of the end all the same.
     pub(super) fn is_overdue(&mut self, cx: &Context<'_>) -> bool {
-        self.told == Told::Announced && self.reply.poll(REPLY, cx).is_ready()
+        self.told == GoawaySent::Announced && self.reply.poll(REPLY, cx).is_ready()
     }
 
     /// Tells the client that no stream after `last` is served.
     pub(super) fn finish(&mut self, last: u32, out: &mut Vec<u8>) {
         self.reply.rest();
         frame::goaway(last, Reason::NoError, out);
-        self.told = Told::Final(last);
+        self.told = GoawaySent::Final(last);
     }
 
     /// Whether the client was told that nobody looks at this stream.
     #[inline]
     pub(super) const fn ignores(&self, stream: u32) -> bool {
-        matches!(self.told, Told::Final(last) if stream > last)
+        matches!(self.told, GoawaySent::Final(last) if stream > last)
     }
 
     /// The client opens no more streams.
@@ -101,6 +101,6 @@ impl Shutdown {
 
     /// Whether no stream will ever be opened again.
     pub(super) const fn takes_no_streams(&self) -> bool {
-        self.client_leaves || matches!(self.told, Told::Final(_))
+        self.client_leaves || matches!(self.told, GoawaySent::Final(_))
     }
 }

@@ -31,7 +31,7 @@ pub(super) struct FieldBlock {
 
 /// Why there is no request.
 #[derive(Debug)]
-pub(super) enum Wrong {
+pub(super) enum HeadError {
     /// It breaks HTTP/2 (RFC 9113 8.1.1).
     Malformed(&'static str),
     /// It is larger than it may be; its line, where that came before the limit did.
@@ -104,30 +104,30 @@ impl FieldReader {
     }
 
     /// The request, and the length of its body where it tells that.
-    pub(super) fn request(self, ends: bool) -> Result<(Box<Parts>, Option<u64>), Wrong> {
+    pub(super) fn request(self, ends: bool) -> Result<(Box<Parts>, Option<u64>), HeadError> {
         if let Some(detail) = self.wrong {
-            return Err(Wrong::Malformed(detail));
+            return Err(HeadError::Malformed(detail));
         }
         let is_too_large = self.is_too_large();
         let line = self.method.zip(uri(self.authority, self.path, self.is_https));
         if is_too_large {
             let path = |uri: Uri| uri.path_and_query().cloned();
             let line = line.and_then(|(method, uri)| Some(Box::new((method, Version::HTTP_2, path(uri.ok()?)))));
-            return Err(Wrong::TooLarge(line));
+            return Err(HeadError::TooLarge(line));
         }
-        let (method, uri) = line.ok_or(Wrong::Malformed("pseudo header missing"))?;
-        let uri = uri.map_err(Wrong::Malformed)?;
+        let (method, uri) = line.ok_or(HeadError::Malformed("pseudo header missing"))?;
+        let uri = uri.map_err(HeadError::Malformed)?;
         // RFC 9113 8.5: only what is to become a tunnel has no path.
         if (method == Method::CONNECT) != uri.path_and_query().is_none() {
-            return Err(Wrong::Malformed("pseudo header missing"));
+            return Err(HeadError::Malformed("pseudo header missing"));
         }
         if uri.path() == "*" && method != Method::OPTIONS {
-            return Err(Wrong::Malformed("* with another method than OPTIONS"));
+            return Err(HeadError::Malformed("* with another method than OPTIONS"));
         }
         // Whatever else it may say is judged with the other headers.
         let length = self.parts.headers.get(header::CONTENT_LENGTH).and_then(|length| decimal(length.as_bytes()));
         if ends && length.is_some_and(|length| length > 0) {
-            return Err(Wrong::Malformed("length without a body"));
+            return Err(HeadError::Malformed("length without a body"));
         }
         let mut parts = self.parts;
         (parts.method, parts.uri, parts.version) = (method, uri, Version::HTTP_2);
@@ -135,13 +135,13 @@ impl FieldReader {
     }
 
     /// The trailers (RFC 9113 8.1).
-    pub(super) fn trailers(self) -> Result<HeaderMap, Wrong> {
+    pub(super) fn trailers(self) -> Result<HeaderMap, HeadError> {
         let is_request =
             self.method.is_some() || self.path.is_some() || self.authority.is_some() || self.is_https.is_some();
         match self.wrong {
-            Some(detail) => Err(Wrong::Malformed(detail)),
-            None if is_request => Err(Wrong::Malformed("pseudo header in trailers")),
-            None if self.is_too_large() => Err(Wrong::TooLarge(None)),
+            Some(detail) => Err(HeadError::Malformed(detail)),
+            None if is_request => Err(HeadError::Malformed("pseudo header in trailers")),
+            None if self.is_too_large() => Err(HeadError::TooLarge(None)),
             None => Ok(self.parts.headers),
         }
     }
@@ -194,8 +194,8 @@ mod tests {
     fn check(ends: bool, fields: &[(&str, &str)], expect: Result<(&str, Option<u64>), &str>) {
         let found = match read(1_000, fields).request(ends) {
             Ok((parts, length)) => Ok((format!("{} {} {:?}", parts.method, parts.uri, parts.headers), length)),
-            Err(Wrong::Malformed(detail)) => Err(detail),
-            Err(Wrong::TooLarge(line)) => Ok((format!("too large {:?}", line.and_then(|line| line.2)), None)),
+            Err(HeadError::Malformed(detail)) => Err(detail),
+            Err(HeadError::TooLarge(line)) => Ok((format!("too large {:?}", line.and_then(|line| line.2)), None)),
         };
         assert_eq!(found.as_ref().map(|(text, length)| (text.as_str(), *length)).map_err(|it| *it), expect);
     }
@@ -265,7 +265,7 @@ mod tests {
         check(true, &most, Ok(("too large Some(/x?y)", None)));
         check(true, &std::iter::repeat_n(("a", &*long), 8).collect::<Vec<_>>(), Ok(("too large None", None)));
         let many: Vec<_> = [M, S, A, P].into_iter().chain(std::iter::repeat_n(("a", ""), MAX_HEADERS + 1)).collect();
-        assert!(matches!(read(1 << 20, &many).request(true), Err(Wrong::TooLarge(Some(_)))));
+        assert!(matches!(read(1 << 20, &many).request(true), Err(HeadError::TooLarge(Some(_)))));
         assert!(read(1 << 20, &many[..MAX_HEADERS + 4]).request(true).is_ok());
     }
 
@@ -273,8 +273,8 @@ mod tests {
     fn f11_trailers() {
         assert_eq!(read(1_000, &[("x", "y")]).trailers().unwrap()["x"], "y");
         for wrong in [&[P][..], &[S], &[("X", "y")], &[("connection", "close")]] {
-            assert!(matches!(read(1_000, wrong).trailers(), Err(Wrong::Malformed(_))), "{wrong:?}");
+            assert!(matches!(read(1_000, wrong).trailers(), Err(HeadError::Malformed(_))), "{wrong:?}");
         }
-        assert!(matches!(read(10, &[("x", "y")]).trailers(), Err(Wrong::TooLarge(None))));
+        assert!(matches!(read(10, &[("x", "y")]).trailers(), Err(HeadError::TooLarge(None))));
     }
 }

@@ -12,7 +12,7 @@ use super::{
         Reason,
     },
     frame_reader::Frame,
-    head::{FieldBlock, FieldReader, Wrong},
+    head::{FieldBlock, FieldReader, HeadError},
     session::Session,
     stream::{ResponseSender, Stream, StreamState, Work},
 };
@@ -118,8 +118,8 @@ where
         }
         let reason = match taken {
             Ok(()) => return Ok(()),
-            Err(body_buffer::Fault::Window) => Reason::FlowControl,
-            Err(body_buffer::Fault::Length) => Reason::Protocol,
+            Err(body_buffer::DataError::Window) => Reason::FlowControl,
+            Err(body_buffer::DataError::Length) => Reason::Protocol,
         };
         self.end_stream(head.stream, Some(slot), reason)
     }
@@ -192,7 +192,7 @@ where
         }
         if let Some(slot) = self.streams.slot(number) {
             let trailers =
-                if ends { reader.trailers() } else { Err(Wrong::Malformed("trailers that are not the end")) };
+                if ends { reader.trailers() } else { Err(HeadError::Malformed("trailers that are not the end")) };
             let body = self.streams.stream(slot).and_then(|stream| stream.body.clone());
             self.end_remote(slot);
             let ends = trailers.ok().zip(body).is_some_and(|(trailers, body)| body.end(Some(trailers)).is_ok());
@@ -213,7 +213,7 @@ where
                 self.streams.insert(slot, Stream::new(number, state, body, self.flow.initial()));
                 Ok(())
             }
-            Err(Wrong::TooLarge(line)) => {
+            Err(HeadError::TooLarge(line)) => {
                 let (slot, _) = self.streams.free_slot();
                 let refusal = Refusal::new(Reject::HeadersTooLarge, "head too large");
                 let response = self.service.refuse(line.map(|line| *line), refusal);
@@ -223,7 +223,7 @@ where
                 self.streams.insert(slot, Stream::new(number, state, None, self.flow.initial()));
                 Ok(())
             }
-            Err(Wrong::Malformed(detail)) => {
+            Err(HeadError::Malformed(detail)) => {
                 self.service.malformed(detail);
                 self.refuse(number, Reason::Protocol)
             }

@@ -46,7 +46,7 @@ const MAX_PLACES: usize = 256;
 type Hash = [u8; 32];
 
 /// What the metadata of a server was last found to say, and when. Locked while it is read: whoever comes then waits for it.
-type Place = Rc<Mutex<Option<(Result<Url, Failure>, u64)>>>;
+type CachedEndpoint = Rc<Mutex<Option<(Result<Url, Failure>, u64)>>>;
 
 /// What is under way.
 pub(super) struct Introspection {
@@ -57,7 +57,7 @@ pub(super) struct Introspection {
     /// How servers are asked, by their tables.
     servers: RefCell<HashMap<String, Arc<Server>>>,
     /// Where servers are asked, by their tables and issuers.
-    places: RefCell<HashMap<(String, Url), Place>>,
+    places: RefCell<HashMap<(String, Url), CachedEndpoint>>,
 }
 
 impl Introspection {
@@ -175,7 +175,7 @@ impl Introspection {
         read
     }
 
-    fn place(&self, id: (String, Url)) -> Place {
+    fn place(&self, id: (String, Url)) -> CachedEndpoint {
         let mut places = self.places.borrow_mut();
         if places.len() >= MAX_PLACES && !places.contains_key(&id) {
             places.clear();

@@ -10,7 +10,7 @@ use tokio::{
 use super::{
     client::Client,
     job::Asker,
-    keys::{self, Ask},
+    keys::{self, KeyRequest},
     news::News,
 };
 use crate::auth::{
@@ -22,15 +22,15 @@ use crate::auth::{
 const ASKS: usize = 1_024;
 
 /// The keys of an issuer that are kept up to date.
-struct Kept {
+struct KeySetTask {
     set: Arc<KeySet>,
-    asks: mpsc::Sender<Ask>,
+    asks: mpsc::Sender<KeyRequest>,
     task: JoinHandle<()>,
 }
 
 /// Whoever keeps the keys of issuers up to date.
 #[derive(Default)]
-pub(super) struct Keepers(RefCell<HashMap<*const KeySet, Kept>>);
+pub(super) struct Keepers(RefCell<HashMap<*const KeySet, KeySetTask>>);
 
 impl Keepers {
     /// Keeps these keys up to date from now on, and no others.
@@ -48,18 +48,18 @@ impl Keepers {
     /// Looks for a key. Whoever cannot be asked drops the answer, which tells whoever waits.
     pub(super) fn ask(&self, lookup: KeysLookup, asker: Option<Asker>, answer: oneshot::Sender<Answer>) {
         if let Some(kept) = self.0.borrow().get(&Arc::as_ptr(&lookup.set)) {
-            drop(kept.asks.try_send(Ask { name: lookup.name, asker, answer }));
+            drop(kept.asks.try_send(KeyRequest { name: lookup.name, asker, answer }));
         }
     }
 }
 
-fn keep(set: Arc<KeySet>, client: &Client, news: &mpsc::Sender<News>) -> Kept {
+fn keep(set: Arc<KeySet>, client: &Client, news: &mpsc::Sender<News>) -> KeySetTask {
     let (asks, asked) = mpsc::channel(ASKS);
     let task = spawn_local(keys::keep(Arc::clone(&set), client.clone(), asked, news.clone()));
-    Kept { set, asks, task }
+    KeySetTask { set, asks, task }
 }
 
-impl Drop for Kept {
+impl Drop for KeySetTask {
     fn drop(&mut self) {
         tracing::debug!(issuer = self.set.key(), "its keys are fetched no more");
         self.task.abort();

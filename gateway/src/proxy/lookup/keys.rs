@@ -44,7 +44,7 @@ const TOLD_EVERY: Duration = Duration::from_secs(60);
 const MAX_WAITING: usize = 4_096;
 
 /// A request that waits for keys.
-pub(super) struct Ask {
+pub(super) struct KeyRequest {
     pub(super) name: KeyName,
     /// Whose request shows a token by this key; `None`: it is not a client that names the key.
     pub(super) asker: Option<Asker>,
@@ -53,14 +53,14 @@ pub(super) struct Ask {
 
 /// Where the keys are, as the issuer's metadata says, and when it said so.
 #[derive(Clone, Debug)]
-struct Place {
+struct JwksEndpoint {
     url: Url,
     found: u64,
 }
 
 /// What a fetch brought.
 struct Fetched {
-    place: Option<Place>,
+    place: Option<JwksEndpoint>,
     /// `None`: they are as they were.
     keys: Option<(Keys, Vec<u8>)>,
     etag: Option<HeaderValue>,
@@ -70,7 +70,12 @@ struct Fetched {
 type Result<T> = std::result::Result<T, Failure>;
 
 /// Keeps the keys of `set` up to date, as long as it is asked.
-pub(super) async fn keep(set: Arc<KeySet>, client: Client, mut asks: mpsc::Receiver<Ask>, news: mpsc::Sender<News>) {
+pub(super) async fn keep(
+    set: Arc<KeySet>,
+    client: Client,
+    mut asks: mpsc::Receiver<KeyRequest>,
+    news: mpsc::Sender<News>,
+) {
     let Some(mut keeper) = Keeper::new(set, client, news) else { return };
     loop {
         let due = keeper.refresh.due().map(|due| Duration::from_nanos(due.saturating_sub(clock::monotonic())));
@@ -100,10 +105,10 @@ struct Keeper {
     news: mpsc::Sender<News>,
     refresh: Refresh<Option<Asker>>,
     fetching: Option<JoinHandle<Result<Fetched>>>,
-    place: Option<Place>,
+    place: Option<JwksEndpoint>,
     etag: Option<HeaderValue>,
     /// Those who wait for the fetch that is under way, and since when.
-    waiting: Vec<(u64, Ask)>,
+    waiting: Vec<(u64, KeyRequest)>,
     asked: u64,
     /// What was fetched last.
     document: Vec<u8>,
@@ -157,7 +162,7 @@ impl Keeper {
         )));
     }
 
-    fn ask(&mut self, ask: Ask) {
+    fn ask(&mut self, ask: KeyRequest) {
         self.asked = self.asked.saturating_add(1);
         let now = clock::monotonic();
         // A fetch may have brought it while this was on its way.
@@ -213,7 +218,7 @@ impl Keeper {
     fn succeed(
         &mut self,
         fetched: Fetched,
-        waiting: Vec<(u64, Ask)>,
+        waiting: Vec<(u64, KeyRequest)>,
         random: u64,
         now: Now,
     ) -> (Option<Vec<u8>>, Settled<Option<Asker>>) {
@@ -246,7 +251,7 @@ impl Keeper {
             false => Found::Never,
         };
         let mut settled = refresh.succeed(find, fetched.max_age, random, now.monotonic);
-        for (asked, Ask { name, asker, answer: to }) in waiting {
+        for (asked, KeyRequest { name, asker, answer: to }) in waiting {
             let found = find(&name);
             if found == Found::Known {
                 answer(to, KeysAnswer::Known);
@@ -264,7 +269,7 @@ impl Keeper {
         (document, settled)
     }
 
-    fn fail(&mut self, failure: &Failure, waiting: Vec<(u64, Ask)>, random: u64, now: Now) {
+    fn fail(&mut self, failure: &Failure, waiting: Vec<(u64, KeyRequest)>, random: u64, now: Now) {
         self.refresh.fail(random, now.monotonic);
         (self.place, self.etag) = (None, None);
         let (since, _) = self.failing.take().unwrap_or((now.unix_millis, String::new()));
@@ -291,7 +296,7 @@ async fn fetch(
     client: Client,
     server: Arc<Server>,
     set: Arc<KeySet>,
-    place: Option<Place>,
+    place: Option<JwksEndpoint>,
     etag: Option<HeaderValue>,
     now: u64,
 ) -> Result<Fetched> {
@@ -301,7 +306,7 @@ async fn fetch(
         (true, Some(place)) => Some(place),
         (true, None) => {
             let url = discover(&client, &server, &settings.url, set.issuer(), discovery::KEYS).await?;
-            Some(Place { url, found: now })
+            Some(JwksEndpoint { url, found: now })
         }
     };
     let url = place.as_ref().map_or(&settings.url, |place| &place.url);

@@ -124,19 +124,19 @@ pub(in crate::proxy) fn copy(bytes: &[u8]) -> Bytes {
     }
     let mut space = space();
     space.extend_from_slice(bytes);
-    Bytes::from_owner(Piece(space))
+    Bytes::from_owner(PooledBuffer(space))
 }
 
 /// A buffer that returns to the pool once nobody refers to it.
-struct Piece(Vec<u8>);
+struct PooledBuffer(Vec<u8>);
 
-impl AsRef<[u8]> for Piece {
+impl AsRef<[u8]> for PooledBuffer {
     fn as_ref(&self) -> &[u8] {
         &self.0
     }
 }
 
-impl Drop for Piece {
+impl Drop for PooledBuffer {
     fn drop(&mut self) {
         keep_space(std::mem::take(&mut self.0));
     }

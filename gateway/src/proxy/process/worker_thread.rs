@@ -20,7 +20,7 @@ use crate::{
     admission::Pressure,
     clock,
     limit::Limits,
-    log::sink::{Lines, Sink},
+    log::sink::{LogBuffer, Sink},
     proxy::{
         connection::{Close, CloseReason, Connection, accept},
         generation::Compiled,
@@ -58,7 +58,7 @@ pub(super) fn run(
     let first_id = u128::from(u64::from_ne_bytes(random)) << 64;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     tokio::task::LocalSet::new().block_on(&runtime, async {
-        let worker = Worker::new(shared, &compiled, Lines::new(sink), events, first_id);
+        let worker = Worker::new(shared, &compiled, LogBuffer::new(sink), events, first_id);
         drop(compiled);
         serve(&worker, commands, ticks).await;
         Ok(())

@@ -20,7 +20,7 @@ use crate::{
     clock::Now,
     limit::Judged,
     log::{
-        access::Served,
+        access::ServedRequest,
         line::{Line, Noted, Timings, pick, trace_id},
         text::hexadecimal,
     },
@@ -412,7 +412,7 @@ impl Drop for Exchange {
         let took = measured.unwrap_or_else(took);
         let log = &self.snapshot().access_log;
         let route = served.map(|route| &*route.template);
-        let kept = Served { id: self.id, status: self.outcome.status, duration_us: took / 1_000, route };
+        let kept = ServedRequest { id: self.id, status: self.outcome.status, duration_us: took / 1_000, route };
         if self.outcome.refused.is_none() && !log.keeps(&kept) {
             return;
         }

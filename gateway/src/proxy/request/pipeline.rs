@@ -13,7 +13,7 @@ use super::{
     lookup, problem,
     respond::{self, CommonHeaders},
     response_body::{REVOKED, ResponseBody},
-    routing::{self, Found},
+    routing::{self, RouteMatch},
     trace::Recorder,
     unserved::Unserved,
 };
@@ -58,7 +58,7 @@ pub(in crate::proxy) async fn serve(
     });
     exchange.note(&head.headers);
     exchange.look(&head.headers);
-    let asked = Asked::of(&head.headers, listener.snapshot());
+    let asked = ResponseHints::of(&head.headers, listener.snapshot());
     let is_http1 = head.version != Version::HTTP_2;
     let answered = answer(&worker, &connection, &listener, &mut exchange, head, now).await;
     let common = CommonHeaders::of(&listener, &connection, &exchange, answered.is_ok());
@@ -112,7 +112,7 @@ async fn answer(
     // Whoever is over a limit that delays waits before anything is done that the limit is to hold back.
     routing::admit(connection, listener, exchange, &head, now)?;
     let now = exchange.wait_for_turn(now).await?;
-    let Found { route, certificate } = routing::find(worker, connection, listener, exchange, &head, now)?;
+    let RouteMatch { route, certificate } = routing::find(worker, connection, listener, exchange, &head, now)?;
     let now = exchange.wait_for_turn(now).await?;
     exchange.ended(Step::Route);
     let mut would = WouldDeny::default();
@@ -200,14 +200,14 @@ async fn answer(
 }
 
 /// What of the request's headers decides how it is answered: the headers themselves are gone by then.
-struct Asked {
+struct ResponseHints {
     /// The client waits for `100 (Continue)` before it sends its body.
     expects_continue: bool,
     /// The page that asks.
     origin: Option<HeaderValue>,
 }
 
-impl Asked {
+impl ResponseHints {
     fn of(headers: &HeaderMap, snapshot: &Snapshot) -> Self {
         Self {
             expects_continue: headers.contains_key(header::EXPECT),

@@ -2,7 +2,7 @@
 
 use super::exchange::Exchange;
 use crate::{
-    admission::{Asks, Class, Shed},
+    admission::{Class, ClassMatcher, Shed},
     clock,
     mix::mix,
     refusal::{Refusal, Reject},
@@ -19,7 +19,7 @@ impl Exchange {
         let (Some(classes), Some(route)) = (&snapshot.classes, self.routing.route) else {
             return Ok(Class::default());
         };
-        let class = classes.find(&Asks { identity: self.identity.as_deref(), route });
+        let class = classes.find(&ClassMatcher { identity: self.identity.as_deref(), route });
         self.connection.note_class(class, self.identity.is_some());
         if snapshot.settings.priority.overload.is_none() {
             return Ok(class);

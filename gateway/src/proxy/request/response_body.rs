@@ -166,13 +166,13 @@ impl SendBody for ResponseBody {
 }
 
 impl Inner {
-    fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
+    fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, IncompleteResponse>>> {
         let Content::Upstream(response) = &mut self.content else { return Poll::Ready(None) };
         let Poll::Ready(piece) = response.poll_piece(cx) else {
             return self
                 .upstream
                 .poll(self.pause, cx)
-                .map(|()| Some(Err(Broken(Reject::UpstreamFailed, "upstream stopped sending"))));
+                .map(|()| Some(Err(IncompleteResponse(Reject::UpstreamFailed, "upstream stopped sending"))));
         };
         self.upstream.rest();
         if response.is_over()
@@ -185,7 +185,7 @@ impl Inner {
                 (None, None) => Content::Done,
             };
         }
-        Poll::Ready(piece.map(|piece| piece.map_err(|detail| Broken(Reject::UpstreamFailed, detail))))
+        Poll::Ready(piece.map(|piece| piece.map_err(|detail| IncompleteResponse(Reject::UpstreamFailed, detail))))
     }
 }
 
@@ -208,21 +208,24 @@ impl Drop for Inner {
 
 /// The response cannot be completed: the client must not take what it got for the whole.
 #[derive(Debug)]
-pub(in crate::proxy) struct Broken(Reject, &'static str);
+pub(in crate::proxy) struct IncompleteResponse(Reject, &'static str);
 
-impl fmt::Display for Broken {
+impl fmt::Display for IncompleteResponse {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(self.1)
     }
 }
 
-impl Error for Broken {}
+impl Error for IncompleteResponse {}
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = Broken;
+    type Error = IncompleteResponse;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, IncompleteResponse>>> {
         let this = &mut *self.get_mut().0;
         if let Some(throttle) = &mut this.throttle
             && matches!(this.content, Content::Upstream(_) | Content::Whole(_))
@@ -233,11 +236,11 @@ impl Body for ResponseBody {
             Content::Done | Content::Rest(_) | Content::Switched(_) | Content::Trailers(_) => None,
             Content::Whole(bytes) => Some(Ok(std::mem::take(bytes))),
             Content::Upstream(_) if this.exchange.as_mut().is_some_and(|exchange| exchange.is_revoked()) => {
-                Some(Err(Broken(Reject::InvalidToken, REVOKED)))
+                Some(Err(IncompleteResponse(Reject::InvalidToken, REVOKED)))
             }
             Content::Upstream(..) => match ready!(this.poll_upstream(cx)) {
                 Some(Ok(_)) if this.exchange.as_ref().is_some_and(|exchange| exchange.is_banned()) => {
-                    Some(Err(Broken(Reject::Banned, "banned while it was served")))
+                    Some(Err(IncompleteResponse(Reject::Banned, "banned while it was served")))
                 }
                 piece => piece,
             },
@@ -250,7 +253,7 @@ impl Body for ResponseBody {
                     throttle.pass(piece.len());
                 }
             }
-            Some(Err(Broken(reject, detail))) => {
+            Some(Err(IncompleteResponse(reject, detail))) => {
                 this.broke = detail;
                 exchange.broke_off(match reject {
                     Reject::InvalidToken => Refusal::token(TokenFault::Revoked, detail),

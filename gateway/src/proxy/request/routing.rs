@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The route of a request.
-pub(super) struct Found<'a> {
+pub(super) struct RouteMatch<'a> {
     pub(super) route: &'a CompiledRoute,
     /// The certificate that its client has shown.
     pub(super) certificate: Option<&'a ClientCertificate>,
@@ -60,7 +60,7 @@ pub(super) fn find<'a>(
     exchange: &mut Exchange,
     head: &Parts,
     now: Now,
-) -> Result<Found<'a>, Unserved> {
+) -> Result<RouteMatch<'a>, Unserved> {
     let found = ask(worker, connection, listener, exchange, head, now);
     if found.is_err() && exchange.routing.route.is_none() && exchange.routing.cors.is_none() {
         let target = exchange.request.target.as_ref();
@@ -77,7 +77,7 @@ fn ask<'a>(
     exchange: &mut Exchange,
     head: &Parts,
     now: Now,
-) -> Result<Found<'a>, Unserved> {
+) -> Result<RouteMatch<'a>, Unserved> {
     let snapshot = listener.snapshot();
     let sheds = snapshot.settings.priority.overload.is_some();
     if !sheds {
@@ -140,7 +140,7 @@ fn ask<'a>(
     }
     exchange.limit(When::Routed, &head.headers, now.monotonic)?;
     let route = contract::find(route, exchange, head)?;
-    Ok(Found { route, certificate })
+    Ok(RouteMatch { route, certificate })
 }
 
 /// Refuses a request while the proxy is too large.

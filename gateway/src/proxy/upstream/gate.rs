@@ -15,7 +15,7 @@ use http::StatusCode;
 use tokio::sync::oneshot::{Receiver, Sender, channel};
 
 use crate::{
-    admission::{Class, Entry, Gate, Left, Report, Sample},
+    admission::{AdmissionDecision, Class, Departure, Gate, Report, Sample},
     clock,
     settings::upstream::Concurrency,
 };
@@ -44,7 +44,7 @@ impl SharedGate {
         self.lock().report()
     }
 
-    fn leave(&self, left: Left) {
+    fn leave(&self, left: Departure) {
         let now = clock::monotonic();
         self.lock().leave(left, now, |waiter| waiter.send(true).is_ok());
     }
@@ -53,17 +53,17 @@ impl SharedGate {
 /// A request that passed. It leaves when this is dropped.
 pub(super) struct Passage {
     gate: Arc<SharedGate>,
-    left: Left,
+    left: Departure,
 }
 
 impl Passage {
     fn new(gate: &Arc<SharedGate>) -> Self {
-        Self { gate: Arc::clone(gate), left: Left { began: 0, sample: None } }
+        Self { gate: Arc::clone(gate), left: Departure { began: 0, sample: None } }
     }
 
     /// It is sent to a server now.
     pub(super) fn send(&mut self) {
-        self.left = Left { began: clock::monotonic(), sample: None };
+        self.left = Departure { began: clock::monotonic(), sample: None };
     }
 
     /// A response has begun with this `status`, or `is_late`. `is_telling`: the time until then was the server's alone.
@@ -85,7 +85,7 @@ impl Drop for Passage {
 }
 
 /// A request that waits. It leaves the queue when this is dropped.
-struct Waiting<'a> {
+struct QueuedRequest<'a> {
     gate: &'a Arc<SharedGate>,
     class: Class,
     place: u64,
@@ -93,7 +93,7 @@ struct Waiting<'a> {
     is_told: bool,
 }
 
-impl Waiting<'_> {
+impl QueuedRequest<'_> {
     /// Leaves the queue. `true`: its turn came at the same moment.
     fn give_up(&mut self, is_refused: bool) -> bool {
         if std::mem::replace(&mut self.is_told, true) {
@@ -112,10 +112,10 @@ impl Waiting<'_> {
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for QueuedRequest<'_> {
     fn drop(&mut self) {
         if self.give_up(false) {
-            self.gate.leave(Left { began: 0, sample: None });
+            self.gate.leave(Departure { began: 0, sample: None });
         }
     }
 }
@@ -129,17 +129,17 @@ pub(super) async fn pass(gate: &Arc<SharedGate>, class: Class, wait: Duration) -
         sender
     });
     let (place, turn) = match (entered, turn) {
-        (Entry::Admitted, _) => return Some(Passage::new(gate)),
-        (Entry::Waits { place, displaced }, Some(turn)) => {
+        (AdmissionDecision::Admitted, _) => return Some(Passage::new(gate)),
+        (AdmissionDecision::Waits { place, displaced }, Some(turn)) => {
             if let Some(displaced) = displaced {
                 // Whoever is gone needs not be told.
                 displaced.send(false).unwrap_or_default();
             }
             (place, turn)
         }
-        (Entry::Refused | Entry::Waits { .. }, _) => return None,
+        (AdmissionDecision::Refused | AdmissionDecision::Waits { .. }, _) => return None,
     };
-    let mut waiting = Waiting { gate, class, place, turn, is_told: false };
+    let mut waiting = QueuedRequest { gate, class, place, turn, is_told: false };
     let passes = match tokio::time::timeout(wait, &mut waiting.turn).await {
         Ok(told) => {
             waiting.is_told = true;

@@ -65,7 +65,7 @@ pub(super) struct BodyState {
 
 /// What may still be spent on a request.
 #[derive(Clone, Copy)]
-pub(super) struct Left {
+pub(super) struct RetryAllowance {
     /// The retry budget, in hundredths of an attempt.
     pub(super) budget: u32,
     /// Whether the client and the route still wait.
@@ -127,7 +127,7 @@ impl<'a> RetryState<'a> {
         failure: AttemptFailure,
         server: usize,
         body: BodyState,
-        left: Left,
+        left: RetryAllowance,
         usable: impl FnOnce() -> u64,
     ) -> Next {
         if left.has_time && self.is_free(failure, body) {

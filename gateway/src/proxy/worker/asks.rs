@@ -19,14 +19,14 @@ use crate::{
 pub(in crate::proxy) const MOST: usize = 1_024;
 
 /// The way to the guard for requests for bans, and those that it may not have heard.
-pub(in crate::proxy) struct Asks {
+pub(in crate::proxy) struct BanRequests {
     /// `None`: there is no guard, or the control thread alone has a way to it.
     way: Swap<Option<Sender>>,
-    kept: Mutex<Kept>,
+    kept: Mutex<Unacknowledged>,
 }
 
 #[derive(Default)]
-struct Kept {
+struct Unacknowledged {
     /// Each with the number of the last answer to a ping before it.
     asks: VecDeque<(u64, BanRequest)>,
     /// The last answer to a ping.
@@ -36,12 +36,12 @@ struct Kept {
     lost: u64,
 }
 
-impl Asks {
+impl BanRequests {
     pub(in crate::proxy) fn new() -> Self {
         Self { way: Swap::new(None), kept: Mutex::default() }
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
+    fn kept(&self) -> MutexGuard<'_, Unacknowledged> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn what_a_guard_may_not_have_heard_is_said_again() {
-        let asks = Asks::new();
+        let asks = BanRequests::new();
         assert!(asks.ask(ask(1)).is_none(), "it waits for a guard");
         let (ours, _theirs) = channel::pair().unwrap();
         assert_eq!(numbers(&asks.begin(Some(Sender::new(ours)))), [1]);
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_bounded() {
-        let asks = Asks::new();
+        let asks = BanRequests::new();
         let most = u64::try_from(MOST).unwrap();
         (0..most + 7).for_each(|number| drop(asks.ask(ask(number))));
         assert_eq!((asks.take_lost(), asks.take_lost()), (7, 0));

@@ -10,7 +10,7 @@ use std::{
 
 use gateway_common::source::Source;
 
-use super::asks::Asks;
+use super::asks::BanRequests;
 use crate::proxy::{
     bans::enforced::EnforcedBans, cluster::Cluster, connection::fast_lane::MarkedConnections, lookup::Lookups,
 };
@@ -31,7 +31,7 @@ pub(in crate::proxy) struct Shared {
     /// Connections that the kernel serves before unknown clients.
     pub(in crate::proxy) fast_lane: MarkedConnections,
     /// Requests for bans.
-    pub(in crate::proxy) asks: Asks,
+    pub(in crate::proxy) asks: BanRequests,
     /// What was lost because the queue to the control thread was full: requests for bans among it.
     pub(in crate::proxy) lost_asks: AtomicU64,
     /// Whether the gateway is about to stop: clients are still served, and health checks are told.
@@ -56,7 +56,7 @@ impl Shared {
             connections: AtomicUsize::new(0),
             sources: Mutex::default(),
             fast_lane: MarkedConnections::default(),
-            asks: Asks::new(),
+            asks: BanRequests::new(),
             lost_asks: AtomicU64::new(0),
             lost_connections: AtomicU64::new(0),
             is_stopping: AtomicBool::new(false),

@@ -16,7 +16,7 @@ const LONGEST_WORD: usize = 100;
 
 /// What one requirement says.
 #[derive(Clone, Copy)]
-pub(super) enum Judged<'a> {
+pub(super) enum RequirementResult<'a> {
     Met,
     Denied(&'a Refusal),
     Unknown(&'a str),
@@ -152,15 +152,15 @@ impl Explained {
 }
 
 impl ExplainedStep {
-    pub(super) fn new(step: &str, asks: &str, judged: Judged<'_>, shadow: bool) -> Self {
+    pub(super) fn new(step: &str, asks: &str, judged: RequirementResult<'_>, shadow: bool) -> Self {
         let (ok, detail, refused) = match judged {
-            Judged::Met => (Some(true), None, None),
-            Judged::Denied(refusal) => {
+            RequirementResult::Met => (Some(true), None, None),
+            RequirementResult::Denied(refusal) => {
                 let row = refusal.reject.row();
                 let refused = Some((row.status.as_u16(), row.label.to_owned()));
                 (Some(false), Some(cut(&refusal.detail, LONGEST)), refused)
             }
-            Judged::Unknown(why) => (None, Some(cut(why, LONGEST)), None),
+            RequirementResult::Unknown(why) => (None, Some(cut(why, LONGEST)), None),
         };
         Self { step: cut(step, LONGEST_WORD), ok, asks: cut(asks, LONGEST), detail, shadow, refused }
     }

@@ -2,13 +2,13 @@
 
 use serde_json::{Map, Value};
 
-use crate::{guard::audit::Line, syslog};
+use crate::{guard::audit::ChainLine, syslog};
 
 /// The heading of a CSV file.
 pub(super) const CSV_HEADING: &str = "seq,time,event,source,actor,members,hash";
 
 /// A row (RFC 4180). A cell that a spreadsheet would compute gets an apostrophe before it.
-pub(super) fn csv(line: &Line<'_>) -> String {
+pub(super) fn csv(line: &ChainLine<'_>) -> String {
     let record = record(line);
     let text = |name: &str| text(&record, name);
     let members = Value::Object(members(&record)).to_string();
@@ -33,7 +33,7 @@ fn cell_of(text: &str) -> String {
 }
 
 /// A line of the Common Event Format, version 0.
-pub(super) fn cef(line: &Line<'_>) -> String {
+pub(super) fn cef(line: &ChainLine<'_>) -> String {
     let record = record(line);
     let header = |text: &str| text.replace('\\', "\\\\").replace('|', "\\|").replace(['\n', '\r'], " ");
     let value = |text: &str| text.replace('\\', "\\\\").replace('=', "\\=").replace('\n', "\\n").replace('\r', "\\r");
@@ -53,7 +53,7 @@ pub(super) fn cef(line: &Line<'_>) -> String {
 }
 
 /// A message of syslog (RFC 5424), facility 13 (log audit); the message is the record as it stands in the chain.
-pub(super) fn syslog(line: &Line<'_>) -> String {
+pub(super) fn syslog(line: &ChainLine<'_>) -> String {
     let severity = if severity(line.event) > 6 { 4 } else { 5 };
     let event = syslog::name(line.event, 32);
     let record = String::from_utf8_lossy(line.text);
@@ -76,7 +76,7 @@ fn severity(event: &str) -> u8 {
     }
 }
 
-fn record(line: &Line<'_>) -> Map<String, Value> {
+fn record(line: &ChainLine<'_>) -> Map<String, Value> {
     serde_json::from_slice(line.text).unwrap_or_default()
 }
 
@@ -95,9 +95,9 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(form: fn(&Line<'_>) -> String, members: &str, expect: &str) {
+    fn check(form: fn(&ChainLine<'_>) -> String, members: &str, expect: &str) {
         let text = format!("{{\"seq\":7,\"time\":\"T\",\"event\":\"ban\",{members},\"prev\":\"p\",\"hash\":\"h\"}}");
-        let line = Line { text: text.as_bytes(), seq: 7, event: "ban", time: "T", is_good: true };
+        let line = ChainLine { text: text.as_bytes(), seq: 7, event: "ban", time: "T", is_good: true };
         let found = form(&line);
         assert!(found.contains(expect), "{found}\n{expect}");
         assert_eq!(found.lines().count(), 1, "{found}");

@@ -4,13 +4,13 @@ use http::HeaderName;
 use toml::de::DeValue;
 
 use super::words::{field, header};
-use crate::{config::value, diagnostic::Diagnostic, settings::access_log::Piece};
+use crate::{config::value, diagnostic::Diagnostic, settings::access_log::TemplatePart};
 
 /// How long a template may be.
 const LONGEST: usize = 4_000;
 
 /// The pieces of a template.
-pub(super) fn read(value: &DeValue<'_>) -> Result<Vec<Piece>, Diagnostic> {
+pub(super) fn read(value: &DeValue<'_>) -> Result<Vec<TemplatePart>, Diagnostic> {
     let text = value::text(value)?;
     if text.is_empty() {
         return Err(Diagnostic::bare("is empty").hint("write, for example, \"${time} ${client} ${status}\""));
@@ -43,15 +43,15 @@ pub(super) fn read(value: &DeValue<'_>) -> Result<Vec<Piece>, Diagnostic> {
     Ok(pieces)
 }
 
-fn push(pieces: &mut Vec<Piece>, text: &str) {
+fn push(pieces: &mut Vec<TemplatePart>, text: &str) {
     match pieces.last_mut() {
         _ if text.is_empty() => {}
-        Some(Piece::Text(before)) => before.push_str(text),
-        _ => pieces.push(Piece::Text(text.to_owned())),
+        Some(TemplatePart::Text(before)) => before.push_str(text),
+        _ => pieces.push(TemplatePart::Text(text.to_owned())),
     }
 }
 
-fn piece(name: &str) -> Result<Piece, Diagnostic> {
+fn piece(name: &str) -> Result<TemplatePart, Diagnostic> {
     let of_header = |name: &str| {
         let wrong = || Diagnostic::bare(format!("{name:?} is not a header name"));
         let found = HeaderName::from_bytes(name.as_bytes())
@@ -59,8 +59,8 @@ fn piece(name: &str) -> Result<Piece, Diagnostic> {
         header(&found).map(|()| found)
     };
     match name.split_once('.') {
-        Some(("request", name)) => of_header(name).map(Piece::RequestHeader),
-        Some(("response", name)) => of_header(name).map(Piece::ResponseHeader),
-        _ => field(name).map(Piece::Field),
+        Some(("request", name)) => of_header(name).map(TemplatePart::RequestHeader),
+        Some(("response", name)) => of_header(name).map(TemplatePart::ResponseHeader),
+        _ => field(name).map(TemplatePart::Field),
     }
 }

@@ -27,7 +27,7 @@ const HSTS_KEYS: Keys = &[
 const LONGEST_HSTS: Duration = Duration::from_secs(3_650 * 86_400);
 
 /// What a listener's TLS refers to.
-pub(in crate::config::tables) struct Known<'a> {
+pub(in crate::config::tables) struct TlsReferences<'a> {
     pub(in crate::config::tables) client_certificates: &'a [ClientCertificates],
     /// Whether there is a `[[certificate]]`.
     pub(in crate::config::tables) certificates: bool,
@@ -37,7 +37,7 @@ pub(in crate::config::tables) struct Known<'a> {
 /// HTTPS.
 pub(super) fn read(
     table: &Table<'_>,
-    known: &Known<'_>,
+    known: &TlsReferences<'_>,
     trusted: &Trust,
     reader: &Reader<'_>,
 ) -> (Option<Tls>, Option<Hsts>) {
@@ -96,7 +96,7 @@ fn hsts(table: Table<'_>) -> Option<Hsts> {
     Some(Hsts { max_age: max_age?, include_subdomains, hosts })
 }
 
-fn trust(name: &str, known: &Known<'_>) -> Result<usize, Diagnostic> {
+fn trust(name: &str, known: &TlsReferences<'_>) -> Result<usize, Diagnostic> {
     let names = || known.client_certificates.iter().map(|trust| trust.name.as_str());
     if let Some(index) = names().position(|known| known == name) {
         return Ok(index);

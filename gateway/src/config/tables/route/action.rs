@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 use toml::de::DeValue;
 
-use super::known::Known;
+use super::known::RouteReferences;
 use crate::{
     config::{
         reader::Keys,
@@ -51,7 +51,7 @@ const FORWARDED: [&str; 10] = [
 ];
 
 /// `path` is the route's, where it is a template.
-pub(super) fn read(table: &Table<'_>, path: Option<&str>, known: &Known<'_>) -> Option<Action> {
+pub(super) fn read(table: &Table<'_>, path: Option<&str>, known: &RouteReferences<'_>) -> Option<Action> {
     let named: Vec<&str> = ["upstream", "redirect", "respond"].into_iter().filter(|name| table.has(name)).collect();
     if let [first, second, ..] = named.as_slice() {
         let wrong = Diagnostic::bare(format!("cannot be combined with `{first}`"));
@@ -93,7 +93,7 @@ pub(super) fn rewrite(table: &Table<'_>, path: Option<&str>) -> Option<Rewrite> 
     strip.or(table.optional("rewrite", read).map(Rewrite::Template))
 }
 
-fn upstream(name: &str, known: &Known<'_>) -> Result<usize, Diagnostic> {
+fn upstream(name: &str, known: &RouteReferences<'_>) -> Result<usize, Diagnostic> {
     let names = || known.upstreams.iter().map(|upstream| upstream.settings.name.as_str());
     if let Some(index) = names().position(|known| known == name) {
         return Ok(index);

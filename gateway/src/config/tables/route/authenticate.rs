@@ -2,7 +2,7 @@
 
 use toml::{Spanned, de::DeValue};
 
-use super::known::Known;
+use super::known::RouteReferences;
 use crate::{
     config::{
         table::Table,
@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// What a route accepts.
-pub(super) fn read(table: &Table<'_>, require: &Requirement, known: &Known<'_>) -> Accepted {
+pub(super) fn read(table: &Table<'_>, require: &Requirement, known: &RouteReferences<'_>) -> Accepted {
     let methods = of_route(table, require, known);
     let bound_tokens = table.or("certificate_bound", false, value::boolean());
     let wrong = |what: &str, hint: &str| table.report("certificate_bound", Diagnostic::bare(what).hint(hint));
@@ -35,7 +35,7 @@ pub(super) fn read(table: &Table<'_>, require: &Requirement, known: &Known<'_>) 
 }
 
 /// The methods; where the route says nothing, any that is configured, but for routes that require certificates.
-fn of_route(table: &Table<'_>, require: &Requirement, known: &Known<'_>) -> Methods {
+fn of_route(table: &Table<'_>, require: &Requirement, known: &RouteReferences<'_>) -> Methods {
     let form = described("array of methods, or `{ all = [...] }`", |value| methods(value, known.methods));
     let said = table.optional("authenticate", form);
     let wrong = |what: &str, hint: &str| table.report("authenticate", Diagnostic::bare(what).hint(hint));

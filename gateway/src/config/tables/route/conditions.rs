@@ -3,7 +3,7 @@
 use gateway_common::source::Source;
 use http::Method;
 
-use super::{super::sources::HINT, known::Known};
+use super::{super::sources::HINT, known::RouteReferences};
 use crate::{
     config::{
         reader::Reader,
@@ -27,7 +27,7 @@ pub(super) struct Asked<'a> {
     pub(super) require: &'a Requirement,
 }
 
-pub(super) fn sources(table: &Table<'_>, known: &Known<'_>, reader: &Reader<'_>) -> Option<Sources> {
+pub(super) fn sources(table: &Table<'_>, known: &RouteReferences<'_>, reader: &Reader<'_>) -> Option<Sources> {
     let texts = table.list("sources", described("address, prefix, or name of a set in `[sources]`", line));
     if !table.has("sources") {
         return None;
@@ -60,7 +60,7 @@ pub(super) fn allow_if(
     table: &Table<'_>,
     asked: &Asked<'_>,
     authenticate: &Methods,
-    known: &Known<'_>,
+    known: &RouteReferences<'_>,
     reader: &Reader<'_>,
 ) -> Vec<Expression> {
     let texts = table.list("allow_if", described("condition", line));

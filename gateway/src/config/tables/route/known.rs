@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// What routes refer to.
-pub(in crate::config::tables) struct Known<'a> {
+pub(in crate::config::tables) struct RouteReferences<'a> {
     /// Documents that requests are held against.
     pub(in crate::config::tables) apis: &'a [Api],
     pub(in crate::config::tables) upstreams: &'a [NamedUpstream],

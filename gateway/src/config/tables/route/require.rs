@@ -1,6 +1,6 @@
 //! Reads `route.require`: who is let through.
 
-use super::{super::issuer, known::Known};
+use super::{super::issuer, known::RouteReferences};
 use crate::{
     claim::ClaimCondition,
     config::{
@@ -22,7 +22,7 @@ pub(super) fn is_of_document(table: &Table<'_>) -> bool {
     matches!(words.as_slice(), [(_, word)] if word == OPENAPI)
 }
 
-pub(super) fn read(table: &Table<'_>, known: &Known<'_>, reader: &Reader<'_>) -> Requirement {
+pub(super) fn read(table: &Table<'_>, known: &RouteReferences<'_>, reader: &Reader<'_>) -> Requirement {
     if !table.has("require") {
         let warning = Diagnostic::new(table.key("require"), "is missing: nobody has access");
         reader.warn(warning.hint("write [\"public\"], [\"authenticated\"], or the permissions it takes"));
@@ -96,7 +96,7 @@ pub(super) fn of_tokens(
     table: &Table<'_>,
     require: &Requirement,
     authenticate: &Methods,
-    known: &Known<'_>,
+    known: &RouteReferences<'_>,
     reader: &Reader<'_>,
 ) -> (Vec<String>, Vec<ClaimCondition>) {
     let scopes = table.list("scopes", described("scope", |value| scope(line(value)?)));

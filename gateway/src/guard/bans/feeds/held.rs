@@ -11,7 +11,7 @@ impl Feeds {
     pub(super) fn hold(&mut self, row: &FeedRow, holding: Holding, read: u64) {
         match holding {
             Holding { first: Some(first), entries } => {
-                self.held.insert(row.name.clone(), Held { row: row.clone(), read, first, entries });
+                self.held.insert(row.name.clone(), FeedFile { row: row.clone(), read, first, entries });
             }
             Holding { first: None, .. } => drop(self.held.remove(&row.name)),
         }
@@ -43,7 +43,7 @@ impl Guard {
             let ended = one.content.ended(now.monotonic);
             // Rewriting a long list for each of its entries would be worse than keeping a few: the kernel ended them.
             if ended.saturating_mul(20) >= one.content.entries.len().max(1) && ended > 0 {
-                jobs.push(Job::new(Kind::Add, one.row.clone(), Draft::new(now.monotonic), 0, None));
+                jobs.push(ListUpdate::new(Kind::Add, one.row.clone(), Draft::new(now.monotonic), 0, None));
             }
         }
         for mut job in jobs {
@@ -86,7 +86,7 @@ impl Guard {
                     entries = draft.len(),
                     "entries that were held back for good clients are loaded"
                 );
-                self.begin_job(Job::new(Kind::Add, row, draft, 0, None));
+                self.begin_job(ListUpdate::new(Kind::Add, row, draft, 0, None));
             }
             if !held.entries.is_empty() {
                 self.feeds.held.insert(name, held);

@@ -42,15 +42,15 @@ impl Guard {
         self.feeds.next_session += 1;
         let id = self.feeds.next_session;
         let name = feed.clone().unwrap_or_default();
-        let session = Session { seconds, used: now.monotonic, ..self.session(feed, shadow, force, actor, now) };
+        let session = ImportSession { seconds, used: now.monotonic, ..self.session(feed, shadow, force, actor, now) };
         self.feeds.sessions.insert(id, session);
         Ok(Answer::Import(Box::new(Import { id, feed: name, ..Import::default() })))
     }
 
     /// What is shadowed or forced may hit good clients too, as a block that is made by hand.
-    fn session(&self, name: Option<String>, shadow: bool, force: bool, owner: &Actor, now: Now) -> Session {
+    fn session(&self, name: Option<String>, shadow: bool, force: bool, owner: &Actor, now: Now) -> ImportSession {
         let good = || self.policy.good.recent(self.settings.safety.good_for, now.monotonic);
-        Session {
+        ImportSession {
             owner: owner.clone(),
             name,
             seconds: None,
@@ -102,7 +102,7 @@ impl Guard {
         Ok(Answer::Import(Box::new(import)))
     }
 
-    fn arriving(&mut self, id: u64, actor: &Actor) -> Result<Session, Refused> {
+    fn arriving(&mut self, id: u64, actor: &Actor) -> Result<ImportSession, Refused> {
         let is_theirs = self.feeds.sessions.get(&id).is_some_and(|session| session.owner == *actor);
         is_theirs
             .then(|| self.feeds.sessions.remove(&id))
@@ -110,7 +110,7 @@ impl Guard {
             .ok_or_else(|| Refused::new("not_found", "there is no such import: it may have waited for too long"))
     }
 
-    fn take(&self, session: &mut Session, entry: ImportEntry) -> Result<(), Refusal> {
+    fn take(&self, session: &mut ImportSession, entry: ImportEntry) -> Result<(), Refusal> {
         let ImportEntry(line, source, seconds, reason) = entry;
         // `--for` bounds what the list itself says; without either it lasts until it is removed.
         let seconds = match (session.seconds, seconds) {
@@ -147,7 +147,7 @@ impl Guard {
     }
 
     /// What a feed's status says about entries that were refused.
-    pub(super) fn warn_of_refusals(&mut self, session: &mut Session) {
+    pub(super) fn warn_of_refusals(&mut self, session: &mut ImportSession) {
         let (Some(name), Some(first)) = (session.name.clone(), session.first.take()) else { return };
         let (line, code, message) = (first.line, first.code, first.message);
         let refused = session.refused.saturating_sub(session.holding.as_ref().map_or(0, Holding::len));
@@ -183,7 +183,7 @@ impl Guard {
         }
         let kind = if session.name.is_none() { Kind::Add } else { Kind::Replace };
         let row = self.row(session.name.clone().unwrap_or_default(), false, session.shadow, actor, digest, now);
-        self.begin_job(Job::new(kind, row, session.draft, session.refused, Some((id, reply))));
+        self.begin_job(ListUpdate::new(kind, row, session.draft, session.refused, Some((id, reply))));
     }
 
     fn row(&self, name: String, file: bool, shadow: bool, actor: &Actor, digest: String, now: Now) -> FeedRow {
@@ -220,7 +220,7 @@ impl Guard {
             tracing::warn!(feed = name, line = error.line, message = error.message, "a line of a feed cannot be read");
         }
         let session = self.session(Some(name.clone()), shadow, false, &Actor::Guard, now);
-        let session = Session { holding: Some(Holding::default()), ..session };
+        let session = ImportSession { holding: Some(Holding::default()), ..session };
         let lines = match errors.first() {
             Some(first) => {
                 format!("{failed} lines cannot be read, the first is line {}: {}", first.line, first.message)
@@ -240,13 +240,13 @@ impl Guard {
             self.feeds.warnings.remove(&name);
         }
         let row = self.row(name, true, shadow, &Actor::Guard, digest, now);
-        self.begin_job(Job::judging(row, session, entries));
+        self.begin_job(ListUpdate::judging(row, session, entries));
     }
 
     /// Judges some of a file's entries.
     pub(super) fn judge_some(
         &self,
-        session: &mut Session,
+        session: &mut ImportSession,
         entries: &mut std::vec::IntoIter<ImportEntry>,
         most: usize,
     ) -> bool {
@@ -276,7 +276,7 @@ impl Guard {
         for row in gone {
             self.feeds.warnings.remove(&row.name);
             let row = self.row(row.name, true, row.shadow, &Actor::Guard, String::new(), now);
-            self.begin_job(Job::new(Kind::Replace, row, Draft::new(now.monotonic), 0, None));
+            self.begin_job(ListUpdate::new(Kind::Replace, row, Draft::new(now.monotonic), 0, None));
         }
     }
 
@@ -297,7 +297,7 @@ impl Guard {
         for (name, shadow, length) in imported {
             entries += u64::try_from(length).unwrap_or(0);
             let row = self.row(name, false, shadow, &Actor::Guard, String::new(), now);
-            self.begin_job(Job::new(Kind::Replace, row, Draft::new(now.monotonic), 0, None));
+            self.begin_job(ListUpdate::new(Kind::Replace, row, Draft::new(now.monotonic), 0, None));
         }
         entries
     }
@@ -320,7 +320,7 @@ impl Guard {
             return Err(Refused::new("in_feed", message));
         }
         let row = self.row(String::new(), false, one.row.shadow, by, String::new(), now);
-        self.begin_job(Job::new(Kind::Without(source), row, Draft::new(now.monotonic), 0, None));
+        self.begin_job(ListUpdate::new(Kind::Without(source), row, Draft::new(now.monotonic), 0, None));
         Ok(Some((format!("{source} is no longer blocked"), 1)))
     }
 

@@ -25,7 +25,7 @@ use crate::guard::{
 const MOST: usize = 4_096;
 
 /// A list in force.
-pub(in crate::guard::bans) struct Listed {
+pub(in crate::guard::bans) struct ActiveList {
     pub(in crate::guard::bans) row: FeedRow,
     pub(in crate::guard::bans) content: Arc<Content>,
 }
@@ -33,7 +33,7 @@ pub(in crate::guard::bans) struct Listed {
 /// All lists, and what is being done about them.
 #[derive(Default)]
 pub(crate) struct Feeds {
-    pub(super) listed: Vec<Listed>,
+    pub(super) listed: Vec<ActiveList>,
     /// The highest number of a list so far.
     pub(super) numbered: u32,
     /// Another process has locked the store: lists wait until the next second.
@@ -43,14 +43,14 @@ pub(crate) struct Feeds {
     /// Different sources that are exact entries.
     pub(in crate::guard::bans) exact: usize,
     pub(super) generation: u64,
-    pub(super) sessions: HashMap<u64, Session>,
+    pub(super) sessions: HashMap<u64, ImportSession>,
     pub(super) next_session: u64,
-    pub(super) job: Option<Job>,
-    pub(super) waiting: VecDeque<Job>,
+    pub(super) job: Option<ListUpdate>,
+    pub(super) waiting: VecDeque<ListUpdate>,
     pub(super) scrub: Option<Scrub>,
     pub(super) slots: Slots,
     /// Lines that are judged again, by feed.
-    pub(super) held: BTreeMap<String, Held>,
+    pub(super) held: BTreeMap<String, FeedFile>,
     /// What is wrong, by feed.
     pub(super) warnings: BTreeMap<String, String>,
     /// Prefixes whose rules changed while others were being prepared.
@@ -104,20 +104,20 @@ impl Feeds {
         self.listed.iter().flat_map(|one| one.content.entries.iter().map(|entry| entry.source))
     }
 
-    pub(super) fn find(&self, name: &str) -> Option<&Listed> {
+    pub(super) fn find(&self, name: &str) -> Option<&ActiveList> {
         self.listed.iter().find(|one| one.row.name == name)
     }
 
     /// The entry of exactly `source` that decides.
-    pub(super) fn decides(&self, source: Source) -> Option<(&Listed, &Listing, u64)> {
-        let of = |one: &'_ Listed| one.content.find(source).map(|entry| one.content.expires(entry));
+    pub(super) fn decides(&self, source: Source) -> Option<(&ActiveList, &Listing, u64)> {
+        let of = |one: &'_ ActiveList| one.content.find(source).map(|entry| one.content.expires(entry));
         let best = self.listed.iter().filter_map(|one| Some((one, of(one)?)));
         let (one, expires) = best.max_by_key(|(one, expires)| (!one.row.shadow, *expires))?;
         Some((one, one.content.find(source)?, expires))
     }
 }
 
-impl Listed {
+impl ActiveList {
     pub(super) fn actor(&self) -> String {
         actor(&self.row.name)
     }
@@ -132,7 +132,7 @@ pub(super) fn actor(name: &str) -> String {
 }
 
 /// Lines of one file, and when it was read.
-pub(super) struct Held {
+pub(super) struct FeedFile {
     pub(super) row: FeedRow,
     pub(super) read: u64,
     pub(super) first: Refusal,
@@ -163,7 +163,7 @@ impl Holding {
 }
 
 /// A list that is arriving.
-pub(super) struct Session {
+pub(super) struct ImportSession {
     /// Who began it: nobody else goes on with it.
     pub(super) owner: super::Actor,
     pub(super) name: Option<String>,
@@ -191,13 +191,13 @@ pub(in crate::guard::bans) struct Scrub {
     /// Entries are missing: which feed and which entry are looked for next. The blocks made one by one come first.
     pub(super) missing: Option<(usize, usize)>,
     /// The bans are compared; what of the rules is.
-    pub(super) rules: Option<Rules>,
+    pub(super) rules: Option<RuleScrub>,
     /// Rules that were changed meanwhile. They are right, whatever was read of them.
     pub(super) changed: HashSet<Source>,
 }
 
 #[derive(Default)]
-pub(super) struct Rules {
+pub(super) struct RuleScrub {
     pub(super) cursor: RuleScan,
     pub(super) found: HashMap<Source, Rule>,
     /// Sources that may have a rule and are still to be looked at; `None`: what there is is still being read.
@@ -208,7 +208,7 @@ pub(super) struct Rules {
 pub(crate) type Reply = oneshot::Sender<Answer>;
 
 /// A list on its way.
-pub(super) struct Job {
+pub(super) struct ListUpdate {
     pub(super) kind: Kind,
     pub(super) row: FeedRow,
     pub(super) draft: Option<Draft>,
@@ -216,7 +216,7 @@ pub(super) struct Job {
     /// Lines that are judged again once this is in force, and when they were read.
     pub(super) holding: Option<(Holding, u64)>,
     pub(super) reply: Option<(u64, Reply)>,
-    pub(super) stage: Stage,
+    pub(super) stage: UpdateStage,
     pub(super) plan: Plan,
     /// The generation that this one replaces.
     pub(super) old: Option<u64>,
@@ -227,8 +227,8 @@ pub(super) struct Job {
     pub(super) is_cancelled: bool,
 }
 
-pub(super) enum Stage {
-    Judge(Box<(Session, std::vec::IntoIter<ImportEntry>)>),
+pub(super) enum UpdateStage {
+    Judge(Box<(ImportSession, std::vec::IntoIter<ImportEntry>)>),
     Plan,
     Planning,
     Store(u64),
@@ -243,7 +243,7 @@ pub(super) enum Stage {
     Done,
 }
 
-impl Job {
+impl ListUpdate {
     pub(super) fn new(kind: Kind, row: FeedRow, draft: Draft, refused: u64, reply: Option<(u64, Reply)>) -> Self {
         Self {
             kind,
@@ -252,7 +252,7 @@ impl Job {
             refused,
             holding: None,
             reply,
-            stage: Stage::Plan,
+            stage: UpdateStage::Plan,
             plan: Plan::default(),
             old: None,
             leave_first: false,
@@ -261,13 +261,13 @@ impl Job {
         }
     }
 
-    pub(super) fn judging(row: FeedRow, session: Session, entries: Vec<ImportEntry>) -> Self {
-        let stage = Stage::Judge(Box::new((session, entries.into_iter())));
+    pub(super) fn judging(row: FeedRow, session: ImportSession, entries: Vec<ImportEntry>) -> Self {
+        let stage = UpdateStage::Judge(Box::new((session, entries.into_iter())));
         Self { stage, draft: None, ..Self::new(Kind::Replace, row, Draft::default(), 0, None) }
     }
 }
 
-impl Job {
+impl ListUpdate {
     /// Nothing of it is to be changed, unless it follows a file.
     pub(super) fn cancel(&mut self) {
         self.is_cancelled |= !self.row.file && self.is_not_in_force();
@@ -275,7 +275,14 @@ impl Job {
 
     /// Nothing has changed yet.
     pub(super) const fn is_not_in_force(&self) -> bool {
-        matches!(self.stage, Stage::Judge(_) | Stage::Plan | Stage::Planning | Stage::Store(_) | Stage::Force)
+        matches!(
+            self.stage,
+            UpdateStage::Judge(_)
+                | UpdateStage::Plan
+                | UpdateStage::Planning
+                | UpdateStage::Store(_)
+                | UpdateStage::Force
+        )
     }
 
     /// What of a file is judged again, now that the rest is in force: nothing of a list that was replaced otherwise.
@@ -287,7 +294,7 @@ impl Job {
     }
 
     /// Goes on after an error that only the kernel had.
-    pub(super) fn failed(&mut self, error: &dyn std::error::Error, next: Stage) -> Stage {
+    pub(super) fn failed(&mut self, error: &dyn std::error::Error, next: UpdateStage) -> UpdateStage {
         tracing::error!(feed = self.row.name, %error, "a list is not complete in the kernel until the next repair");
         self.error.get_or_insert_with(|| error.to_string());
         next

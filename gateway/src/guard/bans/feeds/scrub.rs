@@ -44,7 +44,7 @@ impl Guard {
                 None => self.scan_some(&mut scrub),
                 Some(at) => self.seek_some(&mut scrub, at),
             };
-            scrub.rules = done.then(Rules::default);
+            scrub.rules = done.then(RuleScrub::default);
             self.feeds.scrub = Some(scrub);
             return;
         }
@@ -53,7 +53,7 @@ impl Guard {
     }
 
     /// Reads some of the rules in force, or compares some of what should be with them; whether nothing is left to do.
-    fn compare_some_rules(&mut self, rules: &mut Rules, changed: &HashSet<Source>, repaired: &mut usize) -> bool {
+    fn compare_some_rules(&mut self, rules: &mut RuleScrub, changed: &HashSet<Source>, repaired: &mut usize) -> bool {
         let Some(wanted) = &mut rules.wanted else {
             match self.enforcer.path().scan_rules(&mut rules.cursor) {
                 Ok(some) => rules.found.extend(some),

@@ -40,15 +40,15 @@ impl Feeds {
         self.touched = None;
         self.scrub = None;
         if let Some(job) = &mut self.job
-            && matches!(job.stage, Stage::Clear | Stage::Fill(_) | Stage::Forget)
+            && matches!(job.stage, UpdateStage::Clear | UpdateStage::Fill(_) | UpdateStage::Forget)
         {
-            job.stage = Stage::Clear;
+            job.stage = UpdateStage::Clear;
         }
     }
 }
 
 impl Guard {
-    pub(super) fn begin_job(&mut self, job: Job) {
+    pub(super) fn begin_job(&mut self, job: ListUpdate) {
         if self.feeds.waiting.len() >= WAITING {
             let refused = Refused::new("busy", "too many lists wait to be put in force");
             return reply(job.reply.map(|(_, reply)| reply), refused.into());
@@ -62,15 +62,15 @@ impl Guard {
             return false;
         }
         match &self.feeds.job {
-            Some(job) => !matches!(job.stage, Stage::Planning),
+            Some(job) => !matches!(job.stage, UpdateStage::Planning),
             None => !self.feeds.waiting.is_empty() || self.feeds.scrub.is_some() || self.ledger.is_sweeping(),
         }
     }
 
     /// What is to be done beside the guard, if anything is: [`Self::planned`] takes the result.
     pub(crate) fn planning(&mut self) -> Option<Planning> {
-        let job = self.feeds.job.as_mut().filter(|job| matches!(job.stage, Stage::Plan))?;
-        job.stage = Stage::Planning;
+        let job = self.feeds.job.as_mut().filter(|job| matches!(job.stage, UpdateStage::Plan))?;
+        job.stage = UpdateStage::Planning;
         let draft = job.draft.take().unwrap_or_default();
         let old = self.feeds.listed.iter().find(|one| one.row.name == job.row.name);
         let others = self.feeds.listed.iter().filter(|one| one.row.name != job.row.name);
@@ -101,14 +101,14 @@ impl Guard {
         job.old = self.feeds.find(&job.row.name).map(|old| old.row.generation);
         if nothing && job.old.is_none() {
             job.hold(&mut self.feeds);
-            job.stage = Stage::Done;
+            job.stage = UpdateStage::Done;
         } else {
-            job.stage = Stage::Store(0);
+            job.stage = UpdateStage::Store(0);
         }
         self.feeds.job = Some(job);
     }
 
-    fn judge_list(&self, job: &mut Job) -> Result<(), Refused> {
+    fn judge_list(&self, job: &mut ListUpdate) -> Result<(), Refused> {
         // The mode is one of the whole list: what is added must not change what is there. Judged here, as lists that
         // waited before this one are in force by now.
         let listed = self.feeds.find(&job.row.name);
@@ -155,8 +155,8 @@ impl Guard {
         }
         // What the comparison has seen is about to change.
         self.feeds.scrub = None;
-        let stage = std::mem::replace(&mut job.stage, Stage::Done);
-        if matches!(stage, Stage::Done) {
+        let stage = std::mem::replace(&mut job.stage, UpdateStage::Done);
+        if matches!(stage, UpdateStage::Done) {
             return Self::finish_job(job);
         }
         match self.advance(&mut job, stage, now) {
@@ -170,70 +170,74 @@ impl Guard {
 
     /// Does a little of a stage: the stage that follows, or what is left of this one. `Err`: nothing of the list comes into
     /// force.
-    fn advance(&mut self, job: &mut Job, stage: Stage, now: Now) -> Result<Stage, Refused> {
+    fn advance(&mut self, job: &mut ListUpdate, stage: UpdateStage, now: Now) -> Result<UpdateStage, Refused> {
         Ok(match stage {
-            Stage::Judge(judging) => self.judge_more(job, judging),
-            stage @ (Stage::Plan | Stage::Planning | Stage::Done) => stage,
-            Stage::Store(number) => match self.store_some(job, number) {
-                Ok(None) => Stage::Force,
-                Ok(Some(next)) => Stage::Store(next),
-                Err(error) if self.waits_for(&error) => Stage::Store(number),
+            UpdateStage::Judge(judging) => self.judge_more(job, judging),
+            stage @ (UpdateStage::Plan | UpdateStage::Planning | UpdateStage::Done) => stage,
+            UpdateStage::Store(number) => match self.store_some(job, number) {
+                Ok(None) => UpdateStage::Force,
+                Ok(Some(next)) => UpdateStage::Store(next),
+                Err(error) if self.waits_for(&error) => UpdateStage::Store(number),
                 Err(error) => return Err(Refused::new("store_failed", error.to_string())),
             },
-            Stage::Force => {
+            UpdateStage::Force => {
                 self.put_list_in_force(job, now)?;
-                if job.leave_first { Stage::Leave(0) } else { Stage::Enter(0) }
+                if job.leave_first { UpdateStage::Leave(0) } else { UpdateStage::Enter(0) }
             }
-            Stage::Enter(at) => self.enter_some(job, at),
-            Stage::Leave(at) => self.leave_some(job, at),
-            Stage::Relist(at) => self.relist_some(job, at),
-            Stage::Clear => match self.enforcer.path_mut().clear_staged(RULES) {
+            UpdateStage::Enter(at) => self.enter_some(job, at),
+            UpdateStage::Leave(at) => self.leave_some(job, at),
+            UpdateStage::Relist(at) => self.relist_some(job, at),
+            UpdateStage::Clear => match self.enforcer.path_mut().clear_staged(RULES) {
                 Ok(true) => {
                     self.feeds.touched = Some(Vec::new());
-                    Stage::Fill(None)
+                    UpdateStage::Fill(None)
                 }
-                Ok(false) => Stage::Clear,
-                Err(error) => job.failed(&error, Stage::Chunks),
+                Ok(false) => UpdateStage::Clear,
+                Err(error) => job.failed(&error, UpdateStage::Chunks),
             },
-            Stage::Fill(sources) => {
+            UpdateStage::Fill(sources) => {
                 let mut sources = sources.unwrap_or_else(|| self.enforcer.prefixes().sources().into_iter());
-                self.fill_some(job, &mut sources).unwrap_or(Stage::Fill(Some(sources)))
+                self.fill_some(job, &mut sources).unwrap_or(UpdateStage::Fill(Some(sources)))
             }
-            Stage::Forget => match self.enforcer.path_mut().clear_staged(RULES) {
-                Ok(true) => Stage::Chunks,
-                Ok(false) => Stage::Forget,
-                Err(error) => job.failed(&error, Stage::Chunks),
+            UpdateStage::Forget => match self.enforcer.path_mut().clear_staged(RULES) {
+                Ok(true) => UpdateStage::Chunks,
+                Ok(false) => UpdateStage::Forget,
+                Err(error) => job.failed(&error, UpdateStage::Chunks),
             },
-            Stage::Chunks => match job.old.map(|old| self.drop_some(old)) {
-                Some(Ok(false)) => Stage::Chunks,
-                Some(Err(error)) if self.waits_for(&error) => Stage::Chunks,
-                Some(Err(error)) => job.failed(&error, Stage::Done),
-                _ => Stage::Done,
+            UpdateStage::Chunks => match job.old.map(|old| self.drop_some(old)) {
+                Some(Ok(false)) => UpdateStage::Chunks,
+                Some(Err(error)) if self.waits_for(&error) => UpdateStage::Chunks,
+                Some(Err(error)) => job.failed(&error, UpdateStage::Done),
+                _ => UpdateStage::Done,
             },
         })
     }
 
     /// Judges some more entries; with the last of them, what may be put in force is known.
-    fn judge_more(&mut self, job: &mut Job, mut judging: Box<(Session, std::vec::IntoIter<ImportEntry>)>) -> Stage {
+    fn judge_more(
+        &mut self,
+        job: &mut ListUpdate,
+        mut judging: Box<(ImportSession, std::vec::IntoIter<ImportEntry>)>,
+    ) -> UpdateStage {
         let (session, entries) = &mut *judging;
         if !self.judge_some(session, entries, JUDGED) {
-            return Stage::Judge(judging);
+            return UpdateStage::Judge(judging);
         }
         job.refused = session.refused;
         self.warn_of_refusals(session);
         job.holding = session.holding.take().map(|holding| (holding, session.draft.base()));
         job.draft = Some(std::mem::take(&mut session.draft));
-        Stage::Plan
+        UpdateStage::Plan
     }
 
     /// Notes of some more prefixes that they are listed.
-    fn relist_some(&mut self, job: &Job, at: usize) -> Stage {
+    fn relist_some(&mut self, job: &ListUpdate, at: usize) -> UpdateStage {
         let some = job.plan.prefixes.get(at..).unwrap_or_default();
         self.relist(some.iter().take(RULES).copied());
         match (at + RULES < job.plan.prefixes.len(), job.plan.prefixes.is_empty()) {
-            (true, _) => Stage::Relist(at + RULES),
-            (false, false) => Stage::Clear,
-            (false, true) => Stage::Chunks,
+            (true, _) => UpdateStage::Relist(at + RULES),
+            (false, false) => UpdateStage::Clear,
+            (false, true) => UpdateStage::Chunks,
         }
     }
 
@@ -247,7 +251,7 @@ impl Guard {
         }
     }
 
-    fn store_some(&mut self, job: &Job, number: u64) -> Result<Option<u64>, StoreError> {
+    fn store_some(&mut self, job: &ListUpdate, number: u64) -> Result<Option<u64>, StoreError> {
         let start = usize::try_from(number).unwrap_or(usize::MAX);
         let rows = job.plan.rows.get(start..).unwrap_or_default();
         if rows.is_empty() {
@@ -270,7 +274,7 @@ impl Guard {
     }
 
     /// The one statement that puts a list in force, with the one record that tells of it.
-    fn put_list_in_force(&mut self, job: &mut Job, now: Now) -> Result<(), Refused> {
+    fn put_list_in_force(&mut self, job: &mut ListUpdate, now: Now) -> Result<(), Refused> {
         let (plan, row) = (&job.plan, &job.row);
         let removed = plan.content.entries.is_empty();
         let members = members(json!({"feed": row.name, "actor": row.actor, "digest": row.digest,
@@ -295,7 +299,7 @@ impl Guard {
         self.feeds.listed.retain(|one| one.row.name != job.row.name);
         if !removed {
             let at = self.feeds.listed.partition_point(|one| one.row.id < written);
-            self.feeds.listed.insert(at, Listed { row: job.row.clone(), content: Arc::clone(&plan.content) });
+            self.feeds.listed.insert(at, ActiveList { row: job.row.clone(), content: Arc::clone(&plan.content) });
         }
         tracing::warn!(
             feed = job.row.name,
@@ -307,10 +311,10 @@ impl Guard {
         Ok(())
     }
 
-    fn enter_some(&mut self, job: &mut Job, at: usize) -> Stage {
+    fn enter_some(&mut self, job: &mut ListUpdate, at: usize) -> UpdateStage {
         let some: Vec<Source> = job.plan.enter.get(at..).unwrap_or_default().iter().take(BATCH).copied().collect();
         if some.is_empty() {
-            return if job.leave_first { Stage::Relist(0) } else { Stage::Leave(0) };
+            return if job.leave_first { UpdateStage::Relist(0) } else { UpdateStage::Leave(0) };
         }
         let counts = job.old.is_some();
         let entries: Vec<(SourceKey, Ban)> = some
@@ -332,15 +336,15 @@ impl Guard {
             entered = entered.and(self.enforcer.path_mut().ban(key, Ban { packets: 0, bytes: 0, ..ban }));
         }
         match entered {
-            Ok(()) => Stage::Enter(at + BATCH),
-            Err(error) => job.failed(&error, Stage::Enter(at + BATCH)),
+            Ok(()) => UpdateStage::Enter(at + BATCH),
+            Err(error) => job.failed(&error, UpdateStage::Enter(at + BATCH)),
         }
     }
 
-    fn leave_some(&mut self, job: &mut Job, at: usize) -> Stage {
+    fn leave_some(&mut self, job: &mut ListUpdate, at: usize) -> UpdateStage {
         let some = job.plan.leave.get(at..).unwrap_or_default();
         if some.is_empty() {
-            return if job.leave_first { Stage::Enter(0) } else { Stage::Relist(0) };
+            return if job.leave_first { UpdateStage::Enter(0) } else { UpdateStage::Relist(0) };
         }
         let mut gone = Vec::new();
         let mut failed = None;
@@ -353,37 +357,37 @@ impl Guard {
             }
         }
         match failed.or(self.enforcer.path_mut().unban_many(&gone).err()) {
-            None => Stage::Leave(at + BATCH),
-            Some(error) => job.failed(&error, Stage::Leave(at + BATCH)),
+            None => UpdateStage::Leave(at + BATCH),
+            Some(error) => job.failed(&error, UpdateStage::Leave(at + BATCH)),
         }
     }
 
     /// Prepares some rules; the next stage once all are in force.
-    fn fill_some(&mut self, job: &mut Job, sources: &mut std::vec::IntoIter<Source>) -> Option<Stage> {
+    fn fill_some(&mut self, job: &mut ListUpdate, sources: &mut std::vec::IntoIter<Source>) -> Option<UpdateStage> {
         let some = sources.by_ref().take(RULES);
         let rules: Vec<(Source, Rule)> =
             some.filter_map(|source| Some((source, self.enforcer.prefixes().rule(source)?))).collect();
         if let Err(error) = self.enforcer.path_mut().stage_rules(&rules) {
             self.feeds.touched = None;
-            return Some(job.failed(&error, Stage::Chunks));
+            return Some(job.failed(&error, UpdateStage::Chunks));
         }
         if sources.len() > 0 {
             return None;
         }
         let touched = self.feeds.touched.take().unwrap_or_default();
         if touched.len() > TOUCHED {
-            return Some(Stage::Clear);
+            return Some(UpdateStage::Clear);
         }
         if let Err(error) = self.enforcer.path_mut().commit_staged() {
-            return Some(job.failed(&error, Stage::Chunks));
+            return Some(job.failed(&error, UpdateStage::Chunks));
         }
         // Whatever is inside of what changed is among them.
         touched.into_iter().for_each(|source| self.enforcer.put_right(source));
-        Some(Stage::Forget)
+        Some(UpdateStage::Forget)
     }
 
     /// Nothing has changed yet, and nothing will.
-    fn give_up(&mut self, job: Job, refused: Refused, now: Now) {
+    fn give_up(&mut self, job: ListUpdate, refused: Refused, now: Now) {
         if let Err(error) = self.drop_some(job.row.generation) {
             tracing::error!(%error, "unused entries of a list stay in the store until the next start");
         }
@@ -391,7 +395,7 @@ impl Guard {
         reply(job.reply.map(|(_, reply)| reply), refused.into());
     }
 
-    fn finish_job(job: Job) {
+    fn finish_job(job: ListUpdate) {
         let Some((id, to)) = job.reply else { return };
         let answer = match job.error {
             Some(message) => Answer::Refused {

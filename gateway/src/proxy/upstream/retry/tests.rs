@@ -11,7 +11,7 @@ const COMING: BodyState = BodyState { is_kept: true, is_coming: true };
 const GONE: BodyState = BodyState { is_kept: false, is_coming: false };
 const GOING: BodyState = BodyState { is_kept: false, is_coming: true };
 
-const ENOUGH: Left = Left { budget: u32::MAX, has_time: true };
+const ENOUGH: RetryAllowance = RetryAllowance { budget: u32::MAX, has_time: true };
 
 /// What is expected, of whatever failed.
 fn again(_: F) -> Next {
@@ -61,7 +61,7 @@ fn check(case: &Case, failure: F, expect: impl FnOnce(F) -> Next) {
     let settings = settings();
     let mut retry = RetryState::new(&settings, &case.method);
     (retry.attempts, retry.needs_new_connection) = (case.attempts, case.needs_new_connection);
-    let left = Left { budget: case.budget, has_time: case.has_time };
+    let left = RetryAllowance { budget: case.budget, has_time: case.has_time };
     let next = retry.next(failure, 0, case.body, left, || case.usable);
     assert_eq!(next, expect, "{} {failure:?} {:?}", case.method, case.body);
     // What is kept for the attempt after this one.
