@@ -11,7 +11,7 @@ mod row;
 mod safety;
 mod salvage;
 mod schema;
-mod seen;
+mod source_filter;
 
 pub(crate) mod feeds;
 pub(crate) mod good;

@@ -4,17 +4,17 @@ use http::HeaderName;
 
 use self::{
     parts::{JsonMember, LoggedHeaders, TextPart},
-    place::{Placeholder, Value},
+    placeholder::{Placeholder, Value},
 };
 use super::text;
 use crate::settings::access_log::{Field, Format, Settings, TemplatePart};
 
-pub(super) use place::Reader;
+pub(super) use placeholder::Reader;
 
 mod combined;
 mod ecs;
 mod parts;
-mod place;
+mod placeholder;
 mod standard;
 
 /// What every line consists of.

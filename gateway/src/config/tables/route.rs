@@ -32,13 +32,13 @@ mod conditions;
 mod cors;
 mod graphql;
 mod headers;
-mod known;
 mod parameters;
+mod references;
 mod require;
 mod upgrade;
 mod when;
 
-pub(super) use known::RouteReferences;
+pub(super) use references::RouteReferences;
 
 /// The keys of `[[route]]`.
 pub(super) const KEYS: Keys = &[

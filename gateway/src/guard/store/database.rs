@@ -13,7 +13,7 @@ use super::{
     error::StoreError,
     record::{Allowed, Anchor, Ended, Record},
     row::{record, signed, unsigned},
-    seen::SourceFilter,
+    source_filter::SourceFilter,
 };
 
 /// How many ended bans are kept; the oldest go first.

@@ -18,7 +18,7 @@ use super::{
     row::unsigned,
     salvage::Salvage,
     schema::MIGRATIONS,
-    seen::SourceFilter,
+    source_filter::SourceFilter,
 };
 
 /// How many pages the log may have before whoever writes brings it into the file, and waits: 64 MiB.

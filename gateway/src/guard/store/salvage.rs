@@ -14,7 +14,7 @@ use super::{
     record::{Allowed, Anchor, Record},
     row::{record, signed},
     safety::{Pardon, Promotion},
-    seen::SourceFilter,
+    source_filter::SourceFilter,
 };
 use crate::guard::{feeds::content::Content, state_files::beside};
 

@@ -5,7 +5,7 @@ use http::header;
 
 use super::{
     parts::{LoggedHeaders, TextPart},
-    place::Placeholder,
+    placeholder::Placeholder,
 };
 use crate::settings::access_log::Field;
 

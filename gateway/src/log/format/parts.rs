@@ -2,7 +2,7 @@
 
 use http::HeaderName;
 
-use super::place::Placeholder;
+use super::placeholder::Placeholder;
 
 /// A member of a JSON object.
 pub(super) struct JsonMember {

@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::place::Reader;
+use super::placeholder::Reader;
 use crate::log::text;
 
 impl Reader<'_> {

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 use toml::de::DeValue;
 
-use super::known::RouteReferences;
+use super::references::RouteReferences;
 use crate::{
     config::{
         reader::Keys,

@@ -2,7 +2,7 @@
 
 use toml::{Spanned, de::DeValue};
 
-use super::known::RouteReferences;
+use super::references::RouteReferences;
 use crate::{
     config::{
         table::Table,

@@ -3,7 +3,7 @@
 use gateway_common::source::Source;
 use http::Method;
 
-use super::{super::sources::HINT, known::RouteReferences};
+use super::{super::sources::HINT, references::RouteReferences};
 use crate::{
     config::{
         reader::Reader,

@@ -1,6 +1,6 @@
 //! Reads `route.require`: who is let through.
 
-use super::{super::issuer, known::RouteReferences};
+use super::{super::issuer, references::RouteReferences};
 use crate::{
     claim::ClaimCondition,
     config::{
