@@ -375,22 +375,7 @@ impl Drop for Exchange {
             self.connection.end();
             self.worker.counters.answered((self.outcome.status != CLIENT_LEFT).then_some(self.outcome.status));
         }
-        let took = || crate::clock::monotonic().saturating_sub(self.began.monotonic);
-        let measured = self.listener.generation.measures().filter(|_| self.counted).map(|measures| {
-            let (outcome, took) = (&self.outcome, took());
-            measures.note(Measured {
-                route: match self.routing.route {
-                    _ if self.routing.is_health => MeasuredRoute::Health,
-                    Some(route) => MeasuredRoute::Route(route),
-                    None => MeasuredRoute::None,
-                },
-                status: (outcome.status != CLIENT_LEFT).then_some(outcome.status),
-                took,
-                bytes_in: outcome.bytes_in.as_ref().map_or(0, |bytes| bytes.get()),
-                bytes_out: outcome.bytes_out,
-            });
-            took
-        });
+        let took = self.measure();
         if let Some(recorder) = self.trace.take().filter(|_| !self.routing.is_health) {
             self.tell_trace(*recorder);
         }
@@ -403,13 +388,43 @@ impl Drop for Exchange {
         if self.counted && !self.routing.is_health {
             self.profile();
         }
+        self.log(took);
+    }
+}
+
+impl Exchange {
+    /// How long it has taken so far, in nanoseconds.
+    fn took(&self) -> u64 {
+        crate::clock::monotonic().saturating_sub(self.began.monotonic)
+    }
+
+    /// Adds it to what is measured of requests. Returns how long it took, where that is measured.
+    fn measure(&self) -> Option<u64> {
+        let measures = self.listener.generation.measures().filter(|_| self.counted)?;
+        let (outcome, took) = (&self.outcome, self.took());
+        measures.note(Measured {
+            route: match self.routing.route {
+                _ if self.routing.is_health => MeasuredRoute::Health,
+                Some(route) => MeasuredRoute::Route(route),
+                None => MeasuredRoute::None,
+            },
+            status: (outcome.status != CLIENT_LEFT).then_some(outcome.status),
+            took,
+            bytes_in: outcome.bytes_in.as_ref().map_or(0, |bytes| bytes.get()),
+            bytes_out: outcome.bytes_out,
+        });
+        Some(took)
+    }
+
+    /// Writes its line of the access log, if it gets one. `took`: nanoseconds, where they were measured.
+    fn log(&self, took: Option<u64>) {
         let served = self.compiled_route();
         let Some(listener) = self.listener.settings() else { return };
         let is_wanted = listener.access_log && served.is_none_or(|route| route.access_log) && !self.routing.is_health;
         if !is_wanted && self.outcome.refused.is_none() {
             return;
         }
-        let took = measured.unwrap_or_else(took);
+        let took = took.unwrap_or_else(|| self.took());
         let log = &self.snapshot().access_log;
         let route = served.map(|route| &*route.template);
         let kept = ServedRequest { id: self.id, status: self.outcome.status, duration_us: took / 1_000, route };
