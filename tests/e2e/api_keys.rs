@@ -58,14 +58,14 @@ fn refused(daemon: &Daemon<'_>, response: &Response, signal: &str, says: &str) {
 }
 
 #[test]
-fn k01_from_creation_to_rotation() {
+fn k01_a_key_lets_its_client_in_and_nobody_else() {
     if !report::may_run("api_keys") {
         return;
     }
     let world = World::new();
     let upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
     let daemon = Daemon::start(&world, &settings());
-    let (client, other) = (Client::new(&world, GOOD_V4), Client::new(&world, ATTACKER_V4));
+    let client = Client::new(&world, GOOD_V4);
     let pepper = world.folder.join("state/api_keys.pepper");
     assert_eq!(fs::metadata(&pepper).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(fs::metadata(world.folder.join("state/credentials.db")).unwrap().permissions().mode() & 0o777, 0o600);
@@ -106,8 +106,19 @@ fn k01_from_creation_to_rotation() {
     }
     let open = client.send(&Request::new("GET", &format!("/open/{key}")).header("User-Agent", &key)).unwrap();
     assert!(!daemon.logged(&open.id()).to_string().contains(&key), "a key is in the access log");
+    check_nowhere(&world, &[&key]);
+}
 
-    // Sources, hosts and time.
+#[test]
+fn k01_keys_are_bound_to_sources_hosts_and_time() {
+    if !report::may_run("api_keys: bounds") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let daemon = Daemon::start(&world, &settings());
+    let (client, other) = (Client::new(&world, GOOD_V4), Client::new(&world, ATTACKER_V4));
+
     let (_, bound) = make(&daemon, &["--name", "ci", "--roles", "reader", "--from", "10.0.0.2,192.0.2.0/24"]);
     assert_eq!(client.send(&with("/me", &bound)).unwrap().status, 200);
     refused(&daemon, &other.send(&with("/me", &bound)).unwrap(), "forbidden", "may not be used from 10.0.0.66");
@@ -120,13 +131,34 @@ fn k01_from_creation_to_rotation() {
 
     // What cannot be made.
     for (arguments, code) in [
-        (&["--name", "deploy", "--roles", "reader"][..], "exists"),
+        (&["--name", "ci", "--roles", "reader"][..], "exists"),
         (&["--name", "x", "--roles", "king"], "no_such_role"),
         (&["--name", "x", "--hosts", "http://a"], "bad_host"),
     ] {
         let told = daemon.cli(&[&["key", "new"], arguments].concat());
         assert_eq!((told.code, &told.json["code"]), (1, &json!(code)), "{arguments:?}: {}", told.json);
     }
+    let listed = daemon.done(&["key", "list"]);
+    let ci = of(&listed, "ci");
+    assert_eq!((ci.len(), &ci[0]["from"]), (1, &json!(["10.0.0.2", "192.0.2.0/24"])), "{listed}");
+    let shown = until("the proxy to tell that the key was used", SOON, || {
+        let shown = daemon.done(&["key", "show", "ci"]);
+        shown["keys"][0]["used"].is_string().then_some(shown)
+    });
+    assert_eq!(shown["keys"][0]["actor"], "operator:0");
+    check_nowhere(&world, &[&bound, &hosted, &short]);
+}
+
+#[test]
+fn k01_keys_are_rotated_and_revoked() {
+    if !report::may_run("api_keys: rotation") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let daemon = Daemon::start(&world, &settings());
+    let client = Client::new(&world, GOOD_V4);
+    let (id, key) = make(&daemon, &["--name", "deploy", "--roles", "reader", "--expires", "90d"]);
 
     // Rotation: both are good for a while, then the new one alone.
     let rotated = daemon.done(&["key", "rotate", "deploy", "--overlap", "1h"]);
@@ -149,20 +181,9 @@ fn k01_from_creation_to_rotation() {
     // Its name is free again.
     let (_, again) = make(&daemon, &["--name", "deploy", "--roles", "editor"]);
     assert_eq!(client.send(&post_with(&again)).unwrap().status, 201);
-
     let listed = daemon.done(&["key", "list"]);
-    let of = |name: &str| -> Vec<Value> {
-        listed["keys"].as_array().unwrap().iter().filter(|key| key["name"] == name).cloned().collect()
-    };
-    assert_eq!((of("deploy").len(), of("ci").len()), (4, 1), "{listed}");
-    assert_eq!(of("ci")[0]["from"], json!(["10.0.0.2", "192.0.2.0/24"]));
-    let shown = until("the proxy to tell that the key was used", SOON, || {
-        let shown = daemon.done(&["key", "show", "ci"]);
-        shown["keys"][0]["used"].is_string().then_some(shown)
-    });
-    assert_eq!(shown["keys"][0]["actor"], "operator:0");
+    assert_eq!(of(&listed, "deploy").len(), 4, "{listed}");
 
-    // No key, old or new, is anywhere but with the clients.
     let chain = fs::read_to_string(world.folder.join("state/audit.jsonl")).unwrap();
     for event in
         ["\"event\":\"api_key_new\"", "\"event\":\"api_key_rotate\"", "\"event\":\"api_key_revoke\"", "seen in a log"]
@@ -170,13 +191,7 @@ fn k01_from_creation_to_rotation() {
         assert!(chain.contains(event), "{event} is not in the chain");
     }
     daemon.done(&["audit", "verify", "--state-dir", world.folder.join("state").to_str().unwrap()]);
-    let written = written(&world);
-    for key in [&key, &bound, &hosted, &short, &second, &third, &again] {
-        let secret = &key[16..key.len() - 6];
-        for (name, content) in &written {
-            assert!(!content.windows(secret.len()).any(|part| part == secret.as_bytes()), "a key is in {name}");
-        }
-    }
+    check_nowhere(&world, &[&key, &second, &third, &again]);
 
     // A proxy that is started anew knows them, and so does another guard.
     let proxy = daemon.proxy_pid();
@@ -192,6 +207,23 @@ fn k01_from_creation_to_rotation() {
     send(guard, Signal::SIGKILL);
     assert_ne!(daemon.guard_pid_other_than(guard), guard);
     after(&daemon);
+}
+
+/// The keys of a list that have this name.
+fn of(listed: &Value, name: &str) -> Vec<Value> {
+    listed["keys"].as_array().unwrap().iter().filter(|key| key["name"] == name).cloned().collect()
+}
+
+/// No key is anywhere but with the clients.
+#[track_caller]
+fn check_nowhere(world: &World, keys: &[&String]) {
+    let written = written(world);
+    for key in keys {
+        let secret = &key[16..key.len() - 6];
+        for (name, content) in &written {
+            assert!(!content.windows(secret.len()).any(|part| part == secret.as_bytes()), "a key is in {name}");
+        }
+    }
 }
 
 fn post_with(key: &str) -> Request {

@@ -208,7 +208,29 @@ fn what_is_malformed_goes_nowhere() {
     let upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
     let daemon = Daemon::start(&world, &settings(""));
     let client = Client::new(&world, GOOD_V4);
-    let token = tokens::good("ada", &["editor"]);
+    let mut wrong = Vec::new();
+    for (name, bytes) in malformed() {
+        upstream.forget();
+        let mut raw = Raw::open(&client, &[]).unwrap();
+        drop(raw.write(&bytes));
+        let heard = raw.hear(PATIENCE, |heard| {
+            !heard.resets.is_empty() || heard.goaway.is_some_and(|error| error != 0) || !heard.heads.is_empty()
+        });
+        let refused = heard.heads.first().is_some_and(|(_, block)| has_status(block, "400"));
+        // To the stream, or to the whole connection: PROTOCOL_ERROR.
+        let error = heard.resets.first().map(|(_, error)| *error).or(heard.goaway);
+        if !(refused || error == Some(1)) {
+            wrong.push(format!("{name}: {heard:?}"));
+        }
+        for request in upstream.received() {
+            wrong.push(format!("{name}: reached the upstream as {} {}", request.method, request.target));
+        }
+    }
+    check_served(&daemon, &client, &wrong);
+}
+
+/// Malformed requests, by name.
+fn malformed() -> Vec<(String, Vec<u8>)> {
     let end = END_STREAM | END_HEADERS;
     let request = |block: Vec<u8>| frame(HEADERS, end, 1, &block);
     let health = |more: &[(&str, &str)]| request(get("/health", more));
@@ -262,27 +284,21 @@ fn what_is_malformed_goes_nowhere() {
     for path in ["health", "/hea lth", "", "*", "https://x/health", "/health\r\nX: y", "/health#/../me", "/health#"] {
         rows.push((format!("H13 path {path:?}"), pseudo(&[m, s, a, (":path", path)])));
     }
+    rows
+}
 
-    let mut wrong = Vec::new();
-    for (name, bytes) in rows {
-        upstream.forget();
-        let mut raw = Raw::open(&client, &[]).unwrap();
-        drop(raw.write(&bytes));
-        let heard = raw.hear(PATIENCE, |heard| {
-            !heard.resets.is_empty() || heard.goaway.is_some_and(|error| error != 0) || !heard.heads.is_empty()
-        });
-        let refused = heard.heads.first().is_some_and(|(_, block)| has_status(block, "400"));
-        // To the stream, or to the whole connection: PROTOCOL_ERROR.
-        let error = heard.resets.first().map(|(_, error)| *error).or(heard.goaway);
-        if !(refused || error == Some(1)) {
-            wrong.push(format!("{name}: {heard:?}"));
-        }
-        for request in upstream.received() {
-            wrong.push(format!("{name}: reached the upstream as {} {}", request.method, request.target));
-        }
+/// F02: what is no length in HTTP/1.1 is none here either.
+#[test]
+fn what_is_no_length_is_refused() {
+    if !report::may_run("h2_hostile: lengths") {
+        return;
     }
-
-    // F02: what is no length in HTTP/1.1 is none here either.
+    let world = World::new();
+    let upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let daemon = Daemon::start(&world, &settings(""));
+    let client = Client::new(&world, GOOD_V4);
+    let token = tokens::good("ada", &["editor"]);
+    let mut wrong = Vec::new();
     for (length, status) in [
         ("18446744073709551616", "400"),
         ("99999999999999999999", "400"),
@@ -301,8 +317,21 @@ fn what_is_malformed_goes_nowhere() {
             wrong.push(format!("F02 Content-Length {length}: {heard:?}"));
         }
     }
+    check_served(&daemon, &client, &wrong);
+}
 
-    // H10: a body that is not as long as it says is never a shorter request.
+/// H10: a body that is not as long as it says is never a shorter request.
+#[test]
+fn a_body_is_as_long_as_it_says() {
+    if !report::may_run("h2_hostile: bodies") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let daemon = Daemon::start(&world, &settings(""));
+    let client = Client::new(&world, GOOD_V4);
+    let token = tokens::good("ada", &["editor"]);
+    let mut wrong = Vec::new();
     let head = post(&[("content-length", "10")], &token);
     for (name, rest) in [
         ("short", frame(DATA, END_STREAM, 1, b"hello")),
@@ -316,6 +345,12 @@ fn what_is_malformed_goes_nowhere() {
             wrong.push(format!("H10 {name}: {heard:?}"));
         }
     }
+    check_served(&daemon, &client, &wrong);
+}
+
+/// Nothing was wrong, and the gateway serves on.
+#[track_caller]
+fn check_served(daemon: &Daemon<'_>, client: &Client<'_>, wrong: &[String]) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(client.send(&Request::new("GET", "/health")).unwrap().status, 200);
     assert!(daemon.standard_error().lines().all(|line| !line.contains("panicked")), "{}", daemon.standard_error());
