@@ -35,7 +35,7 @@ use gateway::{
         },
         certificate::{CertificateNames, ClientCertificate},
         install_crypto,
-        introspection::Received,
+        introspection::ServerResponse,
     },
     clock::Now,
     config::{Config, Files},
@@ -240,7 +240,7 @@ fn introspection(arguments: &Arguments) -> Row {
         let Lookup::Introspection(question) = ask.needs() else { panic!("another lookup") };
         let _place = question.begin().unwrap();
         black_box(question.request(u128::from(number), at()));
-        let received = Received { status: StatusCode::OK, headers: &headers, body: body.as_bytes() };
+        let received = ServerResponse { status: StatusCode::OK, headers: &headers, body: body.as_bytes() };
         let answer = Answer::Introspection(question.received(Ok(received), at()).0);
         ask.pass(&[answer]);
     };

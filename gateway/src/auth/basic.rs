@@ -51,13 +51,13 @@ pub(super) struct Basic {
 
 /// Results of comparisons. They outlive a reload.
 struct Results {
-    known: Sharded<Key, Known>,
+    known: Sharded<Key, KnownPassword>,
     capacity: usize,
     key: hmac::Key,
 }
 
 #[derive(Clone, Copy)]
-struct Known {
+struct KnownPassword {
     is_right: bool,
     /// Until when it counts: `CLOCK_MONOTONIC`, nanoseconds.
     until: u64,
@@ -118,7 +118,7 @@ impl Basic {
             (None, Some(is_right)) => {
                 let until = if is_right { self.settings.remember.as_nanos() } else { u128::from(WRONG_FOR) };
                 let until = now.monotonic.saturating_add(u64::try_from(until).unwrap_or(u64::MAX));
-                self.results.put(key, Known { is_right, until });
+                self.results.put(key, KnownPassword { is_right, until });
                 is_right
             }
             (None, None) => {
@@ -171,7 +171,7 @@ impl Results {
     }
 
     /// Remembers a result. Right ones are worth more: wrong ones are what an attacker has any number of.
-    fn put(&self, key: Key, result: Known) {
+    fn put(&self, key: Key, result: KnownPassword) {
         self.known.lock(&key).put(key, result, |_, known| (known.is_right, known.until));
     }
 }

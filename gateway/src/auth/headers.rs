@@ -9,16 +9,16 @@ use serde_json::Value;
 use super::Identity;
 use crate::{
     claim::ClaimPath,
-    settings::identity_headers::{IdentityHeader, Piece as Template, Settings},
+    settings::identity_headers::{HeaderPart as Template, IdentityHeader, Settings},
 };
 
 /// The headers, ready to be filled in.
 #[derive(Clone, Debug, Default)]
-pub struct IdentityHeaders(Box<[(HeaderName, Box<[Piece]>)]>);
+pub struct IdentityHeaders(Box<[(HeaderName, Box<[CompiledPart]>)]>);
 
 /// A part of a value.
 #[derive(Clone, Debug)]
-enum Piece {
+enum CompiledPart {
     /// The claim at this place among those that are kept.
     Claim(usize),
     Method,
@@ -33,12 +33,14 @@ impl IdentityHeaders {
     #[must_use]
     pub fn new(settings: &Settings, kept: &[ClaimPath]) -> Self {
         let piece = |piece: &Template| match piece {
-            Template::Claim(path) => Piece::Claim(kept.iter().position(|kept| kept == path).unwrap_or(usize::MAX)),
-            Template::Method => Piece::Method,
-            Template::Principal => Piece::Principal,
-            Template::Roles => Piece::Roles,
-            Template::Scopes => Piece::Scopes,
-            Template::Text(text) => Piece::Text(text.as_str().into()),
+            Template::Claim(path) => {
+                CompiledPart::Claim(kept.iter().position(|kept| kept == path).unwrap_or(usize::MAX))
+            }
+            Template::Method => CompiledPart::Method,
+            Template::Principal => CompiledPart::Principal,
+            Template::Roles => CompiledPart::Roles,
+            Template::Scopes => CompiledPart::Scopes,
+            Template::Text(text) => CompiledPart::Text(text.as_str().into()),
         };
         let header = |header: &IdentityHeader| (header.name.clone(), header.value.iter().map(piece).collect());
         Self(settings.iter().map(header).collect())
@@ -57,19 +59,19 @@ impl IdentityHeaders {
 }
 
 /// Writes one part; `false`: there is nothing to write.
-fn fill(piece: &Piece, identity: &Identity, out: &mut Vec<u8>) -> bool {
+fn fill(piece: &CompiledPart, identity: &Identity, out: &mut Vec<u8>) -> bool {
     let before = out.len();
     match piece {
-        Piece::Claim(place) => match identity.claim(*place) {
+        CompiledPart::Claim(place) => match identity.claim(*place) {
             Some(Value::Array(values)) => list(values.iter().filter_map(scalar), out),
             Some(value) => scalar(value).into_iter().for_each(|text| encode(&text, false, out)),
             None => {}
         },
-        Piece::Method => out.extend_from_slice(identity.method().name().as_bytes()),
-        Piece::Principal => encode(identity.principal(), false, out),
-        Piece::Roles => list(identity.roles(), out),
-        Piece::Scopes => list(identity.scopes(), out),
-        Piece::Text(text) => out.extend_from_slice(text.as_bytes()),
+        CompiledPart::Method => out.extend_from_slice(identity.method().name().as_bytes()),
+        CompiledPart::Principal => encode(identity.principal(), false, out),
+        CompiledPart::Roles => list(identity.roles(), out),
+        CompiledPart::Scopes => list(identity.scopes(), out),
+        CompiledPart::Text(text) => out.extend_from_slice(text.as_bytes()),
     }
     out.len() > before
 }

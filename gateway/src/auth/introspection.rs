@@ -29,7 +29,7 @@ mod server;
 
 pub use answer::MAX_ANSWER;
 pub use request::Request;
-pub use server::{Event, RESULTS, Received};
+pub use server::{Event, RESULTS, ServerResponse};
 
 #[cfg(test)]
 pub(super) mod tests;

@@ -260,7 +260,8 @@ fn introspected(all: &Authenticators, token: &str, more: &serde_json::Value) -> 
     said.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let json = [(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"))].into_iter().collect();
     let body = said.to_string();
-    let received = introspection::Received { status: http::StatusCode::OK, headers: &json, body: body.as_bytes() };
+    let received =
+        introspection::ServerResponse { status: http::StatusCode::OK, headers: &json, body: body.as_bytes() };
     let answers = [Answer::Introspection(question.received(Ok(received), now()).0)];
     presented.answers = &answers;
     match all.identify(&presented, &accepted, now()) {

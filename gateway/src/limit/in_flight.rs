@@ -21,10 +21,10 @@ const LEAST_PER_PART: usize = 256;
 /// The requests in flight of one limit.
 pub(super) struct InFlight {
     capacity: AtomicUsize,
-    parts: Box<[Mutex<Part>]>,
+    parts: Box<[Mutex<InFlightShard>]>,
 }
 
-struct Part {
+struct InFlightShard {
     most: u64,
     held: Table<u64, u64>,
     /// What newcomers share that there is no room for.
@@ -47,7 +47,7 @@ impl InFlight {
         let parts = if parts.is_power_of_two() { parts } else { parts.next_power_of_two() / 2 };
         let part = |at: u64| {
             let held = Table::new(capacity / parts, seed ^ at.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-            Mutex::new(Part { most, held, shared: 0, counts: Counts::default() })
+            Mutex::new(InFlightShard { most, held, shared: 0, counts: Counts::default() })
         };
         Self { capacity: AtomicUsize::new(capacity), parts: (0..parts as u64).map(part).collect() }
     }
@@ -56,7 +56,7 @@ impl InFlight {
         self.capacity.load(Ordering::Relaxed)
     }
 
-    fn part(&self, key: u64) -> MutexGuard<'_, Part> {
+    fn part(&self, key: u64) -> MutexGuard<'_, InFlightShard> {
         let place = usize::try_from((key >> 32) & (PARTS as u64 - 1)).unwrap_or(0);
         #[expect(
             clippy::indexing_slicing,
@@ -156,7 +156,7 @@ impl std::fmt::Debug for InFlight {
     }
 }
 
-fn lock(part: &Mutex<Part>) -> MutexGuard<'_, Part> {
+fn lock(part: &Mutex<InFlightShard>) -> MutexGuard<'_, InFlightShard> {
     // A panic while the lock was held left at worst a count behind; the daemon goes on.
     part.lock().unwrap_or_else(PoisonError::into_inner)
 }

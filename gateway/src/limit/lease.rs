@@ -29,10 +29,10 @@ pub struct Granted {
 /// What this machine knows of each key.
 pub(super) struct Leases {
     pub(super) capacity: usize,
-    parts: Box<[Mutex<Part>]>,
+    parts: Box<[Mutex<LeaseShard>]>,
 }
 
-pub(super) struct Part {
+pub(super) struct LeaseShard {
     pub(super) keys: Table<u64, Lease>,
     pub(super) counts: Counts,
 }
@@ -62,12 +62,12 @@ impl Leases {
         let parts = counter::parts(capacity);
         let part = |at: u64| {
             let keys = Table::new(capacity / parts, seed ^ at.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-            Mutex::new(Part { keys, counts: Counts::default() })
+            Mutex::new(LeaseShard { keys, counts: Counts::default() })
         };
         Self { capacity, parts: (0..parts as u64).map(part).collect() }
     }
 
-    pub(super) fn part(&self, key: u64) -> MutexGuard<'_, Part> {
+    pub(super) fn part(&self, key: u64) -> MutexGuard<'_, LeaseShard> {
         // As the tables of limits of one machine do.
         let place = usize::try_from(key >> 32).unwrap_or(0);
         #[expect(
@@ -86,7 +86,7 @@ impl Leases {
     }
 }
 
-impl Part {
+impl LeaseShard {
     /// What is known of a key; nothing yet, if there was room for it. `None`: there is none.
     pub(super) fn of(&mut self, key: u64, now: u64, refill: u64) -> Option<Lease> {
         if let Some(lease) = self.keys.find(key, &key) {

@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use http_body::Body;
 use http_body_util::Full;
 
-use places::{Peer, Places};
+use places::{OpenConnections, Peer};
 use responses::{response, text};
 pub(super) use server::{Socket, serve};
 
@@ -45,18 +45,18 @@ pub(super) struct Admin {
     store: Rc<RefCell<Store>>,
     answers: RefCell<BTreeMap<u16, u64>>,
     written: RefCell<HashMap<Format, (Instant, Bytes)>>,
-    connections: RefCell<Places>,
+    connections: RefCell<OpenConnections>,
     exports: Rc<Exports>,
     alerts: Rc<Alerts>,
     baselines: Rc<Baselines>,
     relay: Rc<Relay>,
-    own: Own,
+    own: ObserverState,
     /// The series of its own that were told last.
     told: RefCell<BTreeSet<Series>>,
 }
 
 /// What is to become of a request.
-enum Judged {
+enum RequestDecision {
     /// It is answered, without a token or with one that is not good.
     Answered(Response<Full<Bytes>>),
     /// It has the token that it takes, and is answered.
@@ -66,7 +66,7 @@ enum Judged {
 }
 
 /// What the observer knows of itself.
-pub(super) struct Own {
+pub(super) struct ObserverState {
     /// What is left to it.
     pub(super) sandbox: sandbox::Report,
     /// `None`: its memory is not known.
@@ -79,7 +79,7 @@ impl Admin {
         store: Rc<RefCell<Store>>,
         (exports, alerts, baselines): (Rc<Exports>, Rc<Alerts>, Rc<Baselines>),
         relay: Rc<Relay>,
-        own: Own,
+        own: ObserverState,
     ) -> anyhow::Result<Self> {
         let admin = Self {
             config: RefCell::default(),
@@ -146,12 +146,12 @@ impl Admin {
         B: Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
     {
         let answered = match self.judge(&request, peer, is_tls) {
-            Judged::Answered(answered) => answered,
-            Judged::Known(answered) => match self.connections.borrow_mut().is_known(place) {
+            RequestDecision::Answered(answered) => answered,
+            RequestDecision::Known(answered) => match self.connections.borrow_mut().is_known(place) {
                 true => answered,
                 false => text(StatusCode::SERVICE_UNAVAILABLE, "there are as many clients as there may be\n"),
             },
-            Judged::Command(command) => self.command(command, place, request.into_body()).await,
+            RequestDecision::Command(command) => self.command(command, place, request.into_body()).await,
         };
         *self.answers.borrow_mut().entry(answered.status().as_u16()).or_default() += 1;
         answered
@@ -178,19 +178,22 @@ impl Admin {
         answered
     }
 
-    fn judge<B>(&self, request: &Request<B>, peer: Peer, is_tls: bool) -> Judged {
+    fn judge<B>(&self, request: &Request<B>, peer: Peer, is_tls: bool) -> RequestDecision {
         let config = self.config.borrow();
         if !config.is_unix && !access::is_ours(request, &config.hosts) {
-            return Judged::Answered(text(StatusCode::FORBIDDEN, "this host name is not one of admin.hosts\n"));
+            return RequestDecision::Answered(text(
+                StatusCode::FORBIDDEN,
+                "this host name is not one of admin.hosts\n",
+            ));
         }
         if commands::is_command(request.uri().path()) {
             return commands::read(request, peer, is_tls)
-                .map_or_else(|refused| Judged::Answered(*refused), Judged::Command);
+                .map_or_else(|refused| RequestDecision::Answered(*refused), RequestDecision::Command);
         }
         self.tell(request, &config)
     }
 
-    fn tell<B>(&self, request: &Request<B>, config: &ObserverConfig) -> Judged {
+    fn tell<B>(&self, request: &Request<B>, config: &ObserverConfig) -> RequestDecision {
         let path = request.uri().path();
         // Whoever asks for health has no token, and is told nothing but that.
         let is_health = matches!(path, "/healthz" | "/readyz");
@@ -199,10 +202,14 @@ impl Admin {
         {
             let mut refused = text(StatusCode::UNAUTHORIZED, "the token of admin.token_file is needed\n");
             refused.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            return Judged::Answered(refused);
+            return RequestDecision::Answered(refused);
         }
         let answered = self.look(request, path, is_health);
-        if is_health || config.token.is_none() { Judged::Answered(answered) } else { Judged::Known(answered) }
+        if is_health || config.token.is_none() {
+            RequestDecision::Answered(answered)
+        } else {
+            RequestDecision::Known(answered)
+        }
     }
 
     fn look<B>(&self, request: &Request<B>, path: &str, is_health: bool) -> Response<Full<Bytes>> {
@@ -255,9 +262,9 @@ mod tests {
         (Rc::default(), Rc::new(Alerts::new(Now::read())), Rc::default())
     }
 
-    fn own() -> Own {
+    fn own() -> ObserverState {
         let sandbox = sandbox::Report { capabilities: Vec::new(), landlock: String::new(), seccomp: 0 };
-        Own { sandbox, resident: None }
+        ObserverState { sandbox, resident: None }
     }
 
     #[track_caller]
@@ -333,7 +340,7 @@ mod tests {
         let judged = |peer: &str, is_tls| {
             let request = Request::builder().method("POST").uri("/v1/status").header("host", "localhost");
             let request = request.header("authorization", "Bearer x").body(()).unwrap();
-            matches!(admin.judge(&request, Some(peer.parse().unwrap()), is_tls), Judged::Command(_))
+            matches!(admin.judge(&request, Some(peer.parse().unwrap()), is_tls), RequestDecision::Command(_))
         };
         assert!(judged("127.0.0.1", false) && judged("::ffff:127.0.0.1", false) && judged("192.0.2.1", true));
         assert!(!judged("192.0.2.1", false), "a token over a network as it is");

@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use super::{
-    admin::{Admin, Own, Socket, serve},
+    admin::{Admin, ObserverState, Socket, serve},
     alert::Alerts,
     baseline::Baselines,
     deliver::deliver,
@@ -79,7 +79,7 @@ fn run() -> anyhow::Result<()> {
     let report = sandbox::observer().context("cannot give up rights")?;
     tracing::info!("the observer is confined: {report}");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let own = Own { sandbox: report, resident };
+    let own = ObserverState { sandbox: report, resident };
     tokio::task::LocalSet::new().block_on(&runtime, listen(launcher, guard, own))
 }
 
@@ -95,7 +95,7 @@ struct Observer {
 }
 
 /// Carries out what one guard after the other says, until the launcher is gone.
-async fn listen(launcher: OwnedFd, guard: OwnedFd, own: Own) -> anyhow::Result<()> {
+async fn listen(launcher: OwnedFd, guard: OwnedFd, own: ObserverState) -> anyhow::Result<()> {
     rustix::io::ioctl_fionbio(&launcher, true)?;
     #[expect(deprecated, reason = "its successor is unsafe for types that may change their descriptor; ours owns it")]
     let launcher = AsyncFd::with_interest(launcher, Interest::READABLE)?;

@@ -68,7 +68,7 @@ impl Relay {
         let (sender, receiver) = oneshot::channel();
         self.waiting.borrow_mut().insert(number, sender);
         // Whoever does not wait any more takes no place.
-        let _place = Place(self, number);
+        let _place = PendingAnswer(self, number);
         let answered = timeout(PATIENCE, async {
             channel.send(&Relayed { number, ..command }, &[]).await.map_err(|_gone| NoAnswer::Gone)?;
             receiver.await.map_err(|_gone| NoAnswer::Gone)
@@ -107,9 +107,9 @@ impl Relay {
     }
 }
 
-struct Place<'relay>(&'relay Relay, u64);
+struct PendingAnswer<'relay>(&'relay Relay, u64);
 
-impl Drop for Place<'_> {
+impl Drop for PendingAnswer<'_> {
     fn drop(&mut self) {
         self.0.waiting.borrow_mut().remove(&self.1);
     }

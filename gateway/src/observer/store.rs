@@ -15,7 +15,7 @@ use crate::message::telemetry::{Kind, MAX_WEIGHT, OTHER, Role, Series, Telemetry
 const SILENT: Duration = Duration::from_secs(5);
 
 /// A role, and which process of it: a larger number is younger.
-pub(super) type Id = (Role, u64);
+pub(super) type ProcessId = (Role, u64);
 
 /// Series in the order in which they are told.
 pub(super) type Sums = BTreeMap<Series, Value>;
@@ -23,9 +23,9 @@ pub(super) type Sums = BTreeMap<Series, Value>;
 /// Everything that is known.
 #[derive(Default)]
 pub(super) struct Store {
-    processes: BTreeMap<Id, Process>,
+    processes: BTreeMap<ProcessId, Process>,
     /// How many channels there are to a proxy: a new guard gives it another before the one before ends.
-    channels: BTreeMap<Id, usize>,
+    channels: BTreeMap<ProcessId, usize>,
     /// Of processes that have ended.
     ended: Group,
     refused: u64,
@@ -49,7 +49,7 @@ struct Group {
 
 impl Store {
     /// A process tells what it measures.
-    pub(super) fn hear(&mut self, id: Id, telemetry: Telemetry) {
+    pub(super) fn hear(&mut self, id: ProcessId, telemetry: Telemetry) {
         let process = self.processes.entry(id).or_default();
         process.heard = Some(Instant::now());
         process.serves = telemetry.serves;
@@ -69,12 +69,12 @@ impl Store {
     }
 
     /// There is a channel to a process.
-    pub(super) fn begin(&mut self, id: Id) {
+    pub(super) fn begin(&mut self, id: ProcessId) {
         *self.channels.entry(id).or_default() += 1;
     }
 
     /// A channel to a process is gone, and with the last one the process.
-    pub(super) fn end(&mut self, id: Id) {
+    pub(super) fn end(&mut self, id: ProcessId) {
         let left = self.channels.get(&id).map_or(0, |channels| channels.saturating_sub(1));
         if left > 0 {
             self.channels.insert(id, left);
@@ -95,7 +95,7 @@ impl Store {
     }
 
     /// Another process has taken the place of this one, and goes on with the sums that it can know.
-    pub(super) fn forget(&mut self, id: Id) {
+    pub(super) fn forget(&mut self, id: ProcessId) {
         self.processes.remove(&id);
     }
 

@@ -13,12 +13,12 @@ pub struct IdentityHeader {
     /// Its name.
     pub name: HeaderName,
     /// What its value is made of.
-    pub value: Vec<Piece>,
+    pub value: Vec<HeaderPart>,
 }
 
 /// A part of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Piece {
+pub enum HeaderPart {
     /// `{claims.PATH}`: a claim of the token.
     Claim(ClaimPath),
     /// `{method}`: how the client proved who it is.
@@ -37,7 +37,7 @@ impl IdentityHeader {
     /// The claims that it tells.
     pub fn claims(&self) -> impl Iterator<Item = &ClaimPath> {
         self.value.iter().filter_map(|piece| match piece {
-            Piece::Claim(path) => Some(path),
+            HeaderPart::Claim(path) => Some(path),
             _ => None,
         })
     }
@@ -45,13 +45,13 @@ impl IdentityHeader {
     /// As it is written in the configuration.
     #[must_use]
     pub fn text(&self) -> String {
-        let piece = |piece: &Piece| match piece {
-            Piece::Claim(path) => format!("{{claims.{path}}}"),
-            Piece::Method => "{method}".to_owned(),
-            Piece::Principal => "{principal}".to_owned(),
-            Piece::Roles => "{roles}".to_owned(),
-            Piece::Scopes => "{scopes}".to_owned(),
-            Piece::Text(text) => text.clone(),
+        let piece = |piece: &HeaderPart| match piece {
+            HeaderPart::Claim(path) => format!("{{claims.{path}}}"),
+            HeaderPart::Method => "{method}".to_owned(),
+            HeaderPart::Principal => "{principal}".to_owned(),
+            HeaderPart::Roles => "{roles}".to_owned(),
+            HeaderPart::Scopes => "{scopes}".to_owned(),
+            HeaderPart::Text(text) => text.clone(),
         };
         self.value.iter().map(piece).collect()
     }

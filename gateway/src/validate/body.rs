@@ -10,7 +10,7 @@ use self::{
     media::{MediaRange, MediaType},
 };
 use super::{
-    parameter::{self, Coding, Style, Wrong, decode::Fault, deep_member, pairs, style},
+    parameter::{self, Coding, Style, ValueError, decode::Fault, deep_member, pairs, style},
     schema::{
         WorkLimits,
         set::{SchemaId, SchemaSet, Shape, Unfit},
@@ -146,9 +146,9 @@ impl Content {
             }
         };
         judged.map_err(|wrong| match wrong {
-            Wrong::TooComplex => too_complex(),
-            Wrong::Fault(fault) => invalid(vec![Violation::new(Part::Body, "", fault.rule, fault.expected)]),
-            Wrong::Violations(violations) => invalid(violations.into_vec()),
+            ValueError::TooComplex => too_complex(),
+            ValueError::Fault(fault) => invalid(vec![Violation::new(Part::Body, "", fault.rule, fault.expected)]),
+            ValueError::Violations(violations) => invalid(violations.into_vec()),
         })
     }
 }
@@ -188,13 +188,13 @@ fn invalid(violations: Vec<Violation>) -> Refusal {
 }
 
 /// The object that a form stands for: its fields by their own styles, what is left by its shape.
-fn members_of(fields: &[Field], pairs: &[pairs::Pair<'_>], shape: &Shape) -> Result<style::Texts, Wrong> {
+fn members_of(fields: &[Field], pairs: &[pairs::Pair<'_>], shape: &Shape) -> Result<style::Texts, ValueError> {
     let is_own = |name: &str| fields.iter().any(|field| *field.parameter.name == *name);
     let mut members = Vec::new();
     for Field { parameter, .. } in fields {
         let at = |fault: Fault| {
             let violation = Violation::new(Part::Body, "", fault.rule, fault.expected);
-            Wrong::Violations([violation.at(&format!("/{}", parameter.name))].into())
+            ValueError::Violations([violation.at(&format!("/{}", parameter.name))].into())
         };
         if let Some(texts) = style::of_pairs(parameter, pairs, &is_own).map_err(at)? {
             members.push((parameter.name.to_string(), texts));

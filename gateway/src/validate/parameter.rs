@@ -114,7 +114,7 @@ impl Parameters {
             Coding::Styled { .. } => style::object_of_pairs(query, shape),
         };
         let judged = read
-            .map_err(Wrong::from)
+            .map_err(ValueError::from)
             .and_then(|texts| judge(schemas, Some(*schema), shape, &texts, (Part::Query, ""), LIMITS));
         add(judged, (Part::Query, ""), violations);
     }
@@ -171,25 +171,25 @@ fn judge_one(
 }
 
 /// Why a value is refused.
-pub(super) enum Wrong {
+pub(super) enum ValueError {
     Fault(Fault),
     /// Finding out takes too long.
     TooComplex,
     Violations(Box<[Violation]>),
 }
 
-impl From<Fault> for Wrong {
+impl From<Fault> for ValueError {
     fn from(fault: Fault) -> Self {
         Self::Fault(fault)
     }
 }
 
-fn add(judged: Result<(), Wrong>, (part, name): (Part, &str), violations: &mut Vec<Violation>) {
+fn add(judged: Result<(), ValueError>, (part, name): (Part, &str), violations: &mut Vec<Violation>) {
     match judged {
         Ok(()) => {}
-        Err(Wrong::TooComplex) => violations.push(Violation::new(part, name, "work", "must be simpler")),
-        Err(Wrong::Fault(fault)) => violations.push(Violation::new(part, name, fault.rule, fault.expected)),
-        Err(Wrong::Violations(found)) => violations.extend(found),
+        Err(ValueError::TooComplex) => violations.push(Violation::new(part, name, "work", "must be simpler")),
+        Err(ValueError::Fault(fault)) => violations.push(Violation::new(part, name, fault.rule, fault.expected)),
+        Err(ValueError::Violations(found)) => violations.extend(found),
     }
     violations.truncate(MOST_VIOLATIONS);
 }
@@ -202,7 +202,7 @@ pub(super) fn judge(
     texts: &Texts,
     place: (Part, &str),
     limits: WorkLimits,
-) -> Result<(), Wrong> {
+) -> Result<(), ValueError> {
     let Some(schema) = schema else { return Ok(()) };
     let mut wrong = None;
     // A text that may be a string and something else is tried as both.
@@ -211,11 +211,11 @@ pub(super) fn judge(
             JsonDocument::parse(&text).map_err(|_error| Fault::new("json", "must be JSON, and each member once"))?;
         match schemas.judge(schema, &document, limits, place) {
             Ok(()) => return Ok(()),
-            Err(Unfit::TooComplex) => return Err(Wrong::TooComplex),
+            Err(Unfit::TooComplex) => return Err(ValueError::TooComplex),
             Err(Unfit::Invalid(violations)) => wrong = wrong.or(Some(violations)),
         }
     }
-    Err(Wrong::Violations(wrong.unwrap_or_default()))
+    Err(ValueError::Violations(wrong.unwrap_or_default()))
 }
 
 /// The refusal of a request for what its parameters break.

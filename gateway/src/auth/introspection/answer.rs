@@ -19,7 +19,7 @@ const SIGNED: &str = "application/token-introspection+jwt";
 
 /// What a server says of a token.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Said {
+pub(super) enum IntrospectionResult {
     /// It is good, and this is what it says.
     Active(Map<String, Value>),
     /// It is not, or not for the gateway to know about.
@@ -64,14 +64,14 @@ pub(super) fn read(
     headers: &HeaderMap,
     body: &[u8],
     verify: Option<Verify<'_>>,
-) -> Result<Said, Failure> {
+) -> Result<IntrospectionResult, Failure> {
     match status {
         StatusCode::OK => {}
         StatusCode::UNAUTHORIZED => return Err(Failure::Credentials(status)),
         StatusCode::BAD_REQUEST => {
             return match error(body).as_str() {
                 "access_denied" | "invalid_client" | "unauthorized_client" => Err(Failure::Credentials(status)),
-                "unsupported_token_type" => Ok(Said::Unsupported),
+                "unsupported_token_type" => Ok(IntrospectionResult::Unsupported),
                 _ => Err(Failure::Question(status)),
             };
         }
@@ -101,8 +101,8 @@ pub(super) fn read(
         },
     };
     match claims.get("active") {
-        Some(Value::Bool(true)) => Ok(Said::Active(claims)),
-        Some(Value::Bool(false)) => Ok(Said::Inactive),
+        Some(Value::Bool(true)) => Ok(IntrospectionResult::Active(claims)),
+        Some(Value::Bool(false)) => Ok(IntrospectionResult::Inactive),
         _ => Err(Failure::Server("the answer's `active` is neither true nor false")),
     }
 }
@@ -152,11 +152,11 @@ mod tests {
     }
 
     #[track_caller]
-    fn shown(said: Result<Said, Failure>, expect: &str, case: &str) {
+    fn shown(said: Result<IntrospectionResult, Failure>, expect: &str, case: &str) {
         let shown = match said {
-            Ok(Said::Active(claims)) => format!("active {}", claims.len()),
-            Ok(Said::Inactive) => "inactive".to_owned(),
-            Ok(Said::Unsupported) => "unsupported".to_owned(),
+            Ok(IntrospectionResult::Active(claims)) => format!("active {}", claims.len()),
+            Ok(IntrospectionResult::Inactive) => "inactive".to_owned(),
+            Ok(IntrospectionResult::Unsupported) => "unsupported".to_owned(),
             Err(Failure::Credentials(_)) => "credentials".to_owned(),
             Err(Failure::Question(_)) => "question".to_owned(),
             Err(Failure::Server(why)) => why.to_owned(),

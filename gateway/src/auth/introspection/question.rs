@@ -7,7 +7,7 @@ use gateway_common::source::Source;
 use super::{
     answer::{SIGNED_TYPE, is_signed},
     request::Request,
-    server::{Event, Hash, Received, Server},
+    server::{Event, Hash, Server, ServerResponse},
 };
 use crate::{
     auth::{
@@ -54,7 +54,7 @@ impl Question {
 
     /// The key that a signed answer is by, where it has to be looked for first: the issuer's keys were rotated.
     #[must_use]
-    pub fn missing_key(&self, received: &Received<'_>, now: Now) -> Option<KeysLookup> {
+    pub fn missing_key(&self, received: &ServerResponse<'_>, now: Now) -> Option<KeysLookup> {
         let keys = self.keys.as_ref().filter(|_| is_signed(received.status, received.headers))?;
         let name = statement::missing_key(keys, received.body.trim_ascii(), now)?;
         Some(KeysLookup { set: Arc::clone(keys), name })
@@ -92,7 +92,7 @@ impl Question {
     /// operator.
     pub fn received(
         &self,
-        received: Result<Received<'_>, &str>,
+        received: Result<ServerResponse<'_>, &str>,
         now: Now,
     ) -> (Result<Arc<Identity>, Refusal>, Option<Event>) {
         let verify = |signed: &[u8]| match &self.keys {

@@ -47,7 +47,7 @@ impl fmt::Debug for Request {
 }
 
 /// Who the gateway is to a server, ready for use.
-pub(super) struct Asker {
+pub(super) struct ServerCredentials {
     id: String,
     proof: Ready,
 }
@@ -64,7 +64,7 @@ enum Ready {
     },
 }
 
-impl Asker {
+impl ServerCredentials {
     /// Reads the secret or the key.
     ///
     /// # Errors

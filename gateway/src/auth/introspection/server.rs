@@ -21,9 +21,9 @@ use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value};
 
 use super::{
-    answer::{self, Failure, Said},
+    answer::{self, Failure, IntrospectionResult},
     breaker::Breaker,
-    request::{Asker, Request},
+    request::{Request, ServerCredentials},
 };
 use crate::{
     auth::{
@@ -61,7 +61,7 @@ pub(super) type Hash = [u8; 32];
 
 /// What came of asking a server.
 #[derive(Clone, Copy, Debug)]
-pub struct Received<'a> {
+pub struct ServerResponse<'a> {
     /// The status of its answer.
     pub status: StatusCode,
     /// Its headers.
@@ -87,22 +87,22 @@ pub(super) struct Server {
     pub(super) settings: Settings,
     pub(super) kept: Vec<ClaimPath>,
     pub(super) role_paths: RolePaths,
-    asker: Asker,
+    asker: ServerCredentials,
     /// How many questions are under way.
     under_way: AtomicUsize,
     /// What tokens are hashed with.
     key: hmac::Key,
-    good: Sharded<Hash, Good>,
-    bad: Sharded<Hash, Bad>,
+    good: Sharded<Hash, GoodToken>,
+    bad: Sharded<Hash, BadToken>,
     breaker: Mutex<Breaker>,
     /// What each source has left of tokens that are not good.
     budgets: Sharded<Source, ArrivalTime>,
     rate: Rate,
-    counts: Counts,
+    counts: ResultCounts,
 }
 
 /// What is remembered of a good token.
-struct Good {
+struct GoodToken {
     identity: Arc<Identity>,
     validity: Validity,
     /// Until when the answer counts: `CLOCK_MONOTONIC`, nanoseconds.
@@ -110,9 +110,9 @@ struct Good {
 }
 
 /// What is remembered of another token.
-struct Bad {
+struct BadToken {
     refusal: Refusal,
-    /// As [`Good::until`].
+    /// As [`GoodToken::until`].
     until: u64,
 }
 
@@ -121,9 +121,9 @@ pub const RESULTS: [&str; 6] = ["active", "inactive", "failed", "credentials", "
 
 /// What became of requests with its tokens, in the order of [`RESULTS`].
 #[derive(Debug, Default)]
-struct Counts([AtomicU64; RESULTS.len()]);
+struct ResultCounts([AtomicU64; RESULTS.len()]);
 
-impl Counts {
+impl ResultCounts {
     fn add(&self, result: &str) {
         for (_, count) in RESULTS.iter().zip(&self.0).filter(|(name, _)| **name == result) {
             count.fetch_add(1, Ordering::Relaxed);
@@ -142,7 +142,7 @@ impl Server {
             .fill(&mut secret)
             .map_err(|_unspecified| Diagnostic::new("client_id", "the machine has no randomness"))?;
         Ok(Self {
-            asker: Asker::new(&settings.client)?,
+            asker: ServerCredentials::new(&settings.client)?,
             under_way: AtomicUsize::new(0),
             kept: kept.to_vec(),
             role_paths: RolePaths::new(&settings.key, &settings.rules),
@@ -153,7 +153,7 @@ impl Server {
             budgets: Sharded::new(SOURCES),
             rate: Rate::per(settings.inactive_per_source.into(), MINUTE, settings.inactive_per_source.into())
                 .unwrap_or(Rate::UNLIMITED),
-            counts: Counts::default(),
+            counts: ResultCounts::default(),
             settings: settings.clone(),
         })
     }
@@ -248,25 +248,25 @@ impl Server {
     pub(super) fn received(
         &self,
         hash: &Hash,
-        received: Result<Received<'_>, &str>,
+        received: Result<ServerResponse<'_>, &str>,
         verify: &Verify<'_>,
         now: Now,
     ) -> (Result<Arc<Identity>, Refusal>, Option<Event>) {
         let said = match received {
             Err(why) => return self.failed("failed", why.to_owned(), now),
-            Ok(Received { status, headers, body }) => {
+            Ok(ServerResponse { status, headers, body }) => {
                 let verify = |signed: &[u8]| self.verified(verify(signed)?, now);
                 let verify: Option<&dyn Fn(&[u8]) -> _> = if self.settings.signed { Some(&verify) } else { None };
                 answer::read(status, headers, body, verify)
             }
         };
         match said {
-            Ok(Said::Active(claims)) => (self.active(hash, &claims, now), self.succeeded()),
-            Ok(Said::Inactive) => {
+            Ok(IntrospectionResult::Active(claims)) => (self.active(hash, &claims, now), self.succeeded()),
+            Ok(IntrospectionResult::Inactive) => {
                 self.counts.add("inactive");
                 (Err(self.bad(hash, INACTIVE.into(), now)), self.succeeded())
             }
-            Ok(Said::Unsupported) => {
+            Ok(IntrospectionResult::Unsupported) => {
                 self.counts.add("inactive");
                 (Err(self.bad(hash, UNSUPPORTED.into(), now)), self.succeeded())
             }
@@ -317,7 +317,7 @@ impl Server {
         let rests_on = identity.rests_on.iter().map(|what| self.of_issuer(what)).collect();
         let identity = Arc::new(Identity { expires, rests_on, ..identity });
         let until = now.monotonic.saturating_add(nanos(self.settings.cache_for));
-        let good = Good { identity: Arc::clone(&identity), validity, until };
+        let good = GoodToken { identity: Arc::clone(&identity), validity, until };
         self.good.lock(hash).put(*hash, good, |_, good| good.until);
         Ok(identity)
     }
@@ -353,7 +353,7 @@ impl Server {
     /// The refusal of a token, which is remembered for a short while.
     fn bad(&self, hash: &Hash, refusal: Refusal, now: Now) -> Refusal {
         let until = now.monotonic.saturating_add(nanos(self.settings.cache_inactive_for));
-        self.bad.lock(hash).put(*hash, Bad { refusal: refusal.clone(), until }, |_, bad| bad.until);
+        self.bad.lock(hash).put(*hash, BadToken { refusal: refusal.clone(), until }, |_, bad| bad.until);
         refusal
     }
 

@@ -91,7 +91,7 @@ impl Scene {
         let status = reply.as_u64().map_or(200, |status| u16::try_from(status).unwrap());
         let body = reply.to_string();
         let received =
-            Received { status: StatusCode::from_u16(status).unwrap(), headers: &headers, body: body.as_bytes() };
+            ServerResponse { status: StatusCode::from_u16(status).unwrap(), headers: &headers, body: body.as_bytes() };
         let received = if reply.is_null() { Err("no answer within 3 s") } else { Ok(received) };
         let (answer, _) = question.received(received, now);
         match self.introspection.authenticate(token.as_bytes(), source, Some(&answer), None, now) {
@@ -390,7 +390,7 @@ fn signed_answers_are_for_us_and_of_now() {
         };
         let media_type = HeaderValue::from_static("application/token-introspection+jwt");
         let headers: HeaderMap = [(CONTENT_TYPE, media_type)].into_iter().collect();
-        let received = Received { status: StatusCode::OK, headers: &headers, body: b"a.b.c" };
+        let received = ServerResponse { status: StatusCode::OK, headers: &headers, body: b"a.b.c" };
         let verify = |signed: &[u8]| {
             assert_eq!(signed, b"a.b.c");
             Ok(claims.as_object().unwrap().clone())

@@ -51,7 +51,7 @@ pub enum Decision {
 
 /// What is known of a key after a fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum KeyPresence {
     /// It was there before, and is not any more.
     Gone,
     /// It is there.
@@ -172,14 +172,14 @@ impl<A> Refresh<A> {
     }
 
     /// A request that the last fetch has decided about is refused: its key is nobody's.
-    pub fn note_absent(&mut self, name: KeyName, found: Found, asker: A, now: u64) {
+    pub fn note_absent(&mut self, name: KeyName, found: KeyPresence, asker: A, now: u64) {
         let until = self.may_begin();
         if self.absent.len() >= MAX_ABSENT && !self.absent.contains_key(&name) {
             return;
         }
         let absent = self.absent.entry(name).or_insert(Absent { until, last: now, looks: 1, askers: Vec::new() });
         (absent.until, absent.last) = (until, now);
-        if found == Found::Gone {
+        if found == KeyPresence::Gone {
             absent.looks = CONVINCED;
         }
         if absent.askers.len() < MAX_ASKERS {
@@ -190,7 +190,7 @@ impl<A> Refresh<A> {
     /// The fetch brought keys; `find` says which. `max_age`: for how long the server thinks that they are good.
     pub fn succeed(
         &mut self,
-        find: impl Fn(&KeyName) -> Found,
+        find: impl Fn(&KeyName) -> KeyPresence,
         max_age: Option<Duration>,
         random: u64,
         now: u64,
@@ -206,7 +206,7 @@ impl<A> Refresh<A> {
         let forgotten = now.saturating_sub(nanos(REMEMBERED));
         let mut settled = Settled { unknown: Vec::new(), wronged: Vec::new() };
         self.absent.retain(|name, absent| {
-            let is_known = find(name) == Found::Known;
+            let is_known = find(name) == KeyPresence::Known;
             absent.looks = absent.looks.saturating_add(1);
             if is_known {
                 settled.wronged.append(&mut absent.askers);
@@ -215,7 +215,7 @@ impl<A> Refresh<A> {
         });
         for Undecided { name, asked, asker } in std::mem::take(&mut self.undecided) {
             let found = find(&name);
-            if found == Found::Known {
+            if found == KeyPresence::Known {
                 continue;
             }
             if self.decides(asked) {

@@ -16,7 +16,7 @@ use crate::{
     settings::{
         auth::Method,
         edits::Side,
-        identity_headers::{IdentityHeader, Piece, Settings},
+        identity_headers::{HeaderPart, IdentityHeader, Settings},
         route::Route,
     },
 };
@@ -26,8 +26,12 @@ pub(super) const KEYS: Keys =
     &[("HEADER", "The value of this header: text, `{principal}`, `{roles}`, `{scopes}`, `{method}`, `{claims.PATH}`.")];
 
 /// The fields, but for claims.
-const FIELDS: [(&str, Piece); 4] =
-    [("method", Piece::Method), ("principal", Piece::Principal), ("roles", Piece::Roles), ("scopes", Piece::Scopes)];
+const FIELDS: [(&str, HeaderPart); 4] = [
+    ("method", HeaderPart::Method),
+    ("principal", HeaderPart::Principal),
+    ("roles", HeaderPart::Roles),
+    ("scopes", HeaderPart::Scopes),
+];
 
 /// The most headers.
 const MOST: usize = 20;
@@ -48,7 +52,7 @@ pub(super) fn read(table: Table<'_>, methods: &[Method], reader: &Reader<'_>) ->
         let wrong = Diagnostic::new(&own_key, "has no effect: nothing gives an identity");
         reader.report(wrong.hint("configure [jwt], [basic] or [client_certificates.NAME], or leave it out"));
     } else if !methods.iter().any(|method| method.is_token()) {
-        let of_tokens = |piece: &Piece| matches!(piece, Piece::Claim(_) | Piece::Scopes);
+        let of_tokens = |piece: &HeaderPart| matches!(piece, HeaderPart::Claim(_) | HeaderPart::Scopes);
         for header in headers.iter().filter(|header| header.value.iter().any(of_tokens)) {
             let wrong =
                 Diagnostic::new(join(&own_key, header.name.as_str()), "would never be set: there are no tokens");
@@ -131,7 +135,7 @@ fn is_of_the_message(name: &str) -> bool {
 }
 
 /// The pieces of a value.
-fn template(value: &DeValue<'_>) -> Result<Vec<Piece>, Diagnostic> {
+fn template(value: &DeValue<'_>) -> Result<Vec<HeaderPart>, Diagnostic> {
     let text = value::line(value)?;
     if !text.is_ascii() {
         return Err(Diagnostic::bare("has letters beyond ASCII").hint("write it in ASCII"));
@@ -148,26 +152,26 @@ fn template(value: &DeValue<'_>) -> Result<Vec<Piece>, Diagnostic> {
         rest = behind;
     }
     push(&mut pieces, rest)?;
-    if pieces.iter().all(|piece| matches!(piece, Piece::Text(_))) {
+    if pieces.iter().all(|piece| matches!(piece, HeaderPart::Text(_))) {
         let wrong = Diagnostic::bare("says nothing of the client: it has no field");
         return Err(wrong.hint("write, for example, \"{principal}\"; fixed headers are `request_headers` of a route"));
     }
     Ok(pieces)
 }
 
-fn push(pieces: &mut Vec<Piece>, text: &str) -> Result<(), Diagnostic> {
+fn push(pieces: &mut Vec<HeaderPart>, text: &str) -> Result<(), Diagnostic> {
     if text.contains('}') {
         return Err(Diagnostic::bare("has a `}` that closes nothing").hint("write a field as `{principal}`"));
     }
     if !text.is_empty() {
-        pieces.push(Piece::Text(text.to_owned()));
+        pieces.push(HeaderPart::Text(text.to_owned()));
     }
     Ok(())
 }
 
-fn piece(field: &str) -> Result<Piece, Diagnostic> {
+fn piece(field: &str) -> Result<HeaderPart, Diagnostic> {
     if let Some(path) = field.strip_prefix("claims.") {
-        return claim_path(path).map(Piece::Claim);
+        return claim_path(path).map(HeaderPart::Claim);
     }
     if let Some((_, piece)) = FIELDS.iter().find(|(name, _)| *name == field) {
         return Ok(piece.clone());

@@ -12,7 +12,7 @@ use crate::guard::control::{Answer, KeyMade};
 /// How long every proxy may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
-struct Waiting {
+struct PendingConfirmation {
     /// The number of the barrier.
     number: u64,
     /// The proxies that have not confirmed yet.
@@ -24,7 +24,7 @@ struct Waiting {
 
 /// The answers that wait.
 #[derive(Default)]
-pub(crate) struct Unconfirmed(Vec<Waiting>);
+pub(crate) struct Unconfirmed(Vec<PendingConfirmation>);
 
 impl Unconfirmed {
     /// Keeps an answer until these proxies have confirmed the barrier.
@@ -37,7 +37,7 @@ impl Unconfirmed {
         now: Instant,
     ) {
         let (proxies, until) = (proxies.into_iter().collect(), now + PATIENCE);
-        self.0.push(Waiting { number, proxies, until, answer, to });
+        self.0.push(PendingConfirmation { number, proxies, until, answer, to });
         self.release(now);
     }
 
@@ -59,10 +59,10 @@ impl Unconfirmed {
 
     /// Answers whoever has waited for long enough.
     pub(crate) fn release(&mut self, now: Instant) {
-        let is_over = |waiting: &Waiting| waiting.proxies.is_empty() || waiting.until <= now;
+        let is_over = |waiting: &PendingConfirmation| waiting.proxies.is_empty() || waiting.until <= now;
         let (over, left): (Vec<_>, Vec<_>) = std::mem::take(&mut self.0).into_iter().partition(is_over);
         self.0 = left;
-        for Waiting { proxies, answer, to, .. } in over {
+        for PendingConfirmation { proxies, answer, to, .. } in over {
             let answer = if proxies.is_empty() { answer } else { late(answer, proxies.len()) };
             if to.send(answer).is_err() {
                 tracing::debug!("a control client did not wait for its answer");

@@ -26,13 +26,13 @@ const PROXIES: usize = 2;
 /// The sums.
 #[derive(Default)]
 pub(crate) struct Book {
-    quotas: Vec<Kept>,
+    quotas: Vec<QuotaSums>,
     /// Rows that there was no room for.
     dropped: u64,
 }
 
 /// The sums of one quota.
-struct Kept {
+struct QuotaSums {
     name: String,
     counts: String,
     is_configured: bool,
@@ -86,7 +86,7 @@ impl Book {
                     kept
                 }
                 None => {
-                    self.quotas.push(Kept::new(limit.name.clone(), counts));
+                    self.quotas.push(QuotaSums::new(limit.name.clone(), counts));
                     let Some(last) = self.quotas.last_mut() else { continue };
                     last
                 }
@@ -141,7 +141,7 @@ impl Book {
                 Some(kept) => kept,
                 None => {
                     // It may be configured again before it ends.
-                    self.quotas.push(Kept { most: rows.len(), ..Kept::new(name.clone(), counts.clone()) });
+                    self.quotas.push(QuotaSums { most: rows.len(), ..QuotaSums::new(name.clone(), counts.clone()) });
                     let Some(last) = self.quotas.last_mut() else { continue };
                     last
                 }
@@ -274,7 +274,7 @@ impl Book {
     }
 }
 
-impl Kept {
+impl QuotaSums {
     fn new(name: String, counts: String) -> Self {
         Self {
             name,

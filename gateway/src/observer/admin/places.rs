@@ -30,7 +30,7 @@ pub(super) type Peer = Option<IpAddr>;
 
 /// What a client has shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
+enum ClientTrust {
     /// Nothing, or a token that is not good.
     Stranger,
     /// A token, which the guard judges. As many as are relayed at once.
@@ -41,40 +41,40 @@ enum Standing {
 
 /// The open connections, the oldest first.
 #[derive(Default)]
-pub(super) struct Places {
-    open: Vec<Open>,
+pub(super) struct OpenConnections {
+    open: Vec<OpenConnection>,
     last: u64,
 }
 
-struct Open {
+struct OpenConnection {
     id: u64,
     peer: Peer,
     since: Instant,
-    standing: Standing,
+    standing: ClientTrust,
     task: Option<AbortHandle>,
 }
 
-impl Places {
+impl OpenConnections {
     /// Gives a new connection a place. If there is none, the oldest connection of a stranger is closed: one of the same
     /// address, where that has too many.
     pub(super) fn admit(&mut self, peer: Peer, now: Instant) -> u64 {
         let peer = peer.map(|peer| peer.to_canonical());
-        let of_peer = |open: &Open| open.standing == Standing::Stranger && open.peer == peer;
+        let of_peer = |open: &OpenConnection| open.standing == ClientTrust::Stranger && open.peer == peer;
         if peer.is_some() && self.open.iter().filter(|open| of_peer(open)).count() >= STRANGERS_OF_ONE {
             self.close_oldest(of_peer);
-        } else if self.count(Standing::Stranger) >= STRANGERS {
-            self.close_oldest(|open| open.standing == Standing::Stranger);
+        } else if self.count(ClientTrust::Stranger) >= STRANGERS {
+            self.close_oldest(|open| open.standing == ClientTrust::Stranger);
         }
         self.last += 1;
-        self.open.push(Open { id: self.last, peer, since: now, standing: Standing::Stranger, task: None });
+        self.open.push(OpenConnection { id: self.last, peer, since: now, standing: ClientTrust::Stranger, task: None });
         self.last
     }
 
-    fn count(&self, standing: Standing) -> usize {
+    fn count(&self, standing: ClientTrust) -> usize {
         self.open.iter().filter(|open| open.standing == standing).count()
     }
 
-    fn close_oldest(&mut self, which: impl Fn(&Open) -> bool) {
+    fn close_oldest(&mut self, which: impl Fn(&OpenConnection) -> bool) {
         if let Some(place) = self.open.iter().position(which)
             && let Some(task) = self.open.remove(place).task
         {
@@ -91,25 +91,25 @@ impl Places {
 
     /// The client has shown a token, which the guard will judge.
     pub(super) fn is_judged(&mut self, id: u64) {
-        if let Some(open) = self.find(id).filter(|open| open.standing == Standing::Stranger) {
-            open.standing = Standing::Judged;
+        if let Some(open) = self.find(id).filter(|open| open.standing == ClientTrust::Stranger) {
+            open.standing = ClientTrust::Judged;
         }
     }
 
     /// What the client has shown is not good.
     pub(super) fn is_strange(&mut self, id: u64) {
         if let Some(open) = self.find(id) {
-            open.standing = Standing::Stranger;
+            open.standing = ClientTrust::Stranger;
         }
     }
 
     /// What the client has shown is good. `false`: there are too many of those.
     pub(super) fn is_known(&mut self, id: u64) -> bool {
-        let is_full = self.count(Standing::Known) >= KNOWN;
+        let is_full = self.count(ClientTrust::Known) >= KNOWN;
         match self.find(id) {
-            Some(open) if open.standing != Standing::Known && is_full => false,
+            Some(open) if open.standing != ClientTrust::Known && is_full => false,
             Some(open) => {
-                open.standing = Standing::Known;
+                open.standing = ClientTrust::Known;
                 true
             }
             None => true,
@@ -119,7 +119,7 @@ impl Places {
     /// Whether the connection has had its time.
     pub(super) fn is_over(&self, id: u64, now: Instant) -> bool {
         let Some(open) = self.open.iter().find(|open| open.id == id) else { return true };
-        let most = if open.standing == Standing::Stranger { STRANGER } else { WHOLE };
+        let most = if open.standing == ClientTrust::Stranger { STRANGER } else { WHOLE };
         now.saturating_duration_since(open.since) >= most
     }
 
@@ -128,7 +128,7 @@ impl Places {
         self.open.retain(|open| open.id != id);
     }
 
-    fn find(&mut self, id: u64) -> Option<&mut Open> {
+    fn find(&mut self, id: u64) -> Option<&mut OpenConnection> {
         self.open.iter_mut().find(|open| open.id == id)
     }
 }
@@ -137,7 +137,7 @@ impl Places {
 mod tests {
     use super::*;
 
-    fn ids(places: &Places) -> Vec<u64> {
+    fn ids(places: &OpenConnections) -> Vec<u64> {
         places.open.iter().map(|open| open.id).collect()
     }
 
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn strangers_of_one_address_have_eight_places() {
-        let (mut places, now) = (Places::default(), Instant::now());
+        let (mut places, now) = (OpenConnections::default(), Instant::now());
         for id in 1..=8 {
             assert_eq!(places.admit(address(1), now), id);
         }
@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn strangers_take_no_place_of_whoever_is_known() {
         for peer in [None, address(1)] {
-            let (mut places, now) = (Places::default(), Instant::now());
+            let (mut places, now) = (OpenConnections::default(), Instant::now());
             let peer = |number: u8| peer.and(address(number));
             for number in 0..32 {
                 let id = places.admit(peer(number), now);
@@ -175,7 +175,7 @@ mod tests {
             for number in 0..200 {
                 places.admit(peer(number), now);
             }
-            assert_eq!((places.count(Standing::Known), places.count(Standing::Stranger)), (KNOWN, STRANGERS));
+            assert_eq!((places.count(ClientTrust::Known), places.count(ClientTrust::Stranger)), (KNOWN, STRANGERS));
             let id = places.admit(peer(7), now);
             assert!(!places.is_known(id), "there are as many as there may be");
             assert!(places.is_known(1), "it is one of them");
@@ -186,10 +186,10 @@ mod tests {
 
     #[test]
     fn strangers_have_less_time() {
-        let (mut places, now) = (Places::default(), Instant::now());
+        let (mut places, now) = (OpenConnections::default(), Instant::now());
         let [stranger, known] = [places.admit(None, now), places.admit(None, now)];
         assert!(places.is_known(known));
-        let over = |places: &Places, seconds| {
+        let over = |places: &OpenConnections, seconds| {
             [stranger, known].map(|id| places.is_over(id, now + Duration::from_secs(seconds)))
         };
         assert_eq!(over(&places, 9), [false, false]);

@@ -57,13 +57,13 @@ pub(in crate::observer) async fn serve(socket: Socket, admin: Rc<Admin>) {
 }
 
 /// The place of a connection while it is open.
-struct Place {
+struct ConnectionSlot {
     id: u64,
     peer: Peer,
     admin: Rc<Admin>,
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.admin.connections.borrow_mut().leave(self.id);
     }
@@ -71,7 +71,7 @@ impl Drop for Place {
 
 fn begin(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, peer: Peer, admin: &Rc<Admin>) {
     let id = admin.connections.borrow_mut().admit(peer, Instant::now());
-    let place = Place { id, peer, admin: Rc::clone(admin) };
+    let place = ConnectionSlot { id, peer, admin: Rc::clone(admin) };
     let task = tokio::task::spawn_local(async move {
         let served = in_time(connection(stream, &place), &place).await;
         if !matches!(served, Some(Ok(()))) {
@@ -83,7 +83,7 @@ fn begin(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, peer: Peer, admi
 }
 
 /// What comes of it within the time that the connection has. `None`: that is over.
-async fn in_time<T>(served: impl Future<Output = T>, place: &Place) -> Option<T> {
+async fn in_time<T>(served: impl Future<Output = T>, place: &ConnectionSlot) -> Option<T> {
     let mut served = pin!(served);
     loop {
         match timeout(LOOK, &mut served).await {
@@ -94,7 +94,7 @@ async fn in_time<T>(served: impl Future<Output = T>, place: &Place) -> Option<T>
     }
 }
 
-async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, place: &Place) -> io::Result<()> {
+async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, place: &ConnectionSlot) -> io::Result<()> {
     let tls = place.admin.tls.borrow().clone();
     match tls {
         None => exchange(stream, place, false).await,
@@ -112,7 +112,7 @@ async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, place: &Place) 
 }
 
 /// One request, one response.
-async fn exchange(stream: impl AsyncRead + AsyncWrite + Unpin, place: &Place, is_tls: bool) -> io::Result<()> {
+async fn exchange(stream: impl AsyncRead + AsyncWrite + Unpin, place: &ConnectionSlot, is_tls: bool) -> io::Result<()> {
     let service = service_fn(|request| async move {
         Ok::<_, Infallible>(place.admin.answer(request, (place.id, place.peer), is_tls).await)
     });

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 pub(super) use outcome::Outcome;
-pub(super) use pace::Pace;
+pub(super) use pace::RateLimiter;
 
 use super::{
     silence::{Silences, matches},
@@ -74,7 +74,7 @@ pub(super) struct Outbox {
     /// A list, as JSON has no keys but texts.
     groups: Vec<(GroupKey, Group)>,
     #[serde(default)]
-    pub(super) pace: Pace,
+    pub(super) pace: RateLimiter,
     /// Is on its way: the alerts that it tells of, by fingerprint, and whether they have ended.
     #[serde(skip)]
     on_its_way: Option<(GroupKey, Vec<(String, bool)>)>,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     measure::{Measure, Scope},
-    model::{Hour, Known, Usual},
+    model::{Coverage, Hour, Usual},
 };
 use crate::settings::alert::Unit;
 
@@ -61,9 +61,9 @@ pub(super) fn sentence(scope: &Scope, measure: Measure, value: f64, usual: &Usua
     };
     let (day, clock) = (DAYS.get(hour.of_week / 24).copied().unwrap_or_default(), hour.of_week % 24);
     let when = match usual.known {
-        Known::Week => format!(" on {day} at {clock} h"),
-        Known::Day => format!(" at {clock} h"),
-        Known::All => String::new(),
+        Coverage::Week => format!(" on {day} at {clock} h"),
+        Coverage::Day => format!(" at {clock} h"),
+        Coverage::All => String::new(),
     };
     format!("{whose}: {what}, usually {low} to {high}{when}")
 }

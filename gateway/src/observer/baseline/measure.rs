@@ -71,7 +71,7 @@ impl Measure {
 
 /// Sums of one scope, cumulative.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Totals {
+struct ScopeTotals {
     requests: f64,
     failures: f64,
     errors: f64,
@@ -83,7 +83,7 @@ struct Totals {
 /// Makes the numbers of minutes.
 #[derive(Debug, Default)]
 pub(super) struct Minutes {
-    before: Option<BTreeMap<Scope, Totals>>,
+    before: Option<BTreeMap<Scope, ScopeTotals>>,
 }
 
 impl Minutes {
@@ -92,7 +92,7 @@ impl Minutes {
         let totals = gather(sums);
         let before = self.before.replace(totals.clone());
         let Some(before) = before else { return Vec::new() };
-        let none = Totals::default();
+        let none = ScopeTotals::default();
         let mut numbers = Vec::new();
         for (scope, now) in totals {
             let then = before.get(&scope).unwrap_or(&none);
@@ -122,8 +122,8 @@ impl Minutes {
     }
 }
 
-fn gather(sums: &Sums) -> BTreeMap<Scope, Totals> {
-    let mut totals: BTreeMap<Scope, Totals> = BTreeMap::new();
+fn gather(sums: &Sums) -> BTreeMap<Scope, ScopeTotals> {
+    let mut totals: BTreeMap<Scope, ScopeTotals> = BTreeMap::new();
     let metrics = [
         Metric::Requests,
         Metric::RequestDuration,
@@ -149,7 +149,7 @@ fn gather(sums: &Sums) -> BTreeMap<Scope, Totals> {
     totals
 }
 
-fn add(totals: &mut Totals, metric: Metric, series: &Series, value: &Value) {
+fn add(totals: &mut ScopeTotals, metric: Metric, series: &Series, value: &Value) {
     #[expect(clippy::cast_precision_loss, reason = "of what is usual six digits are plenty")]
     let count = if let Value::Count(count) = value { *count as f64 } else { 0.0 };
     match (metric, value) {

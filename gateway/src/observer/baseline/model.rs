@@ -33,7 +33,7 @@ const MOST_WIDER: f32 = 0.3;
 
 /// What is usual at one hour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Slot(f32, f32, u16);
+pub(super) struct HourStats(f32, f32, u16);
 
 /// When something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,7 +46,7 @@ pub(super) struct Hour {
 
 /// Of which hours it is known what is usual.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Known {
+pub(super) enum Coverage {
     /// Of this hour of the week.
     Week,
     /// Of this hour of the day.
@@ -61,15 +61,15 @@ pub(super) struct Usual {
     pub(super) center: f64,
     /// A standard deviation, or what comes near to it.
     pub(super) spread: f64,
-    pub(super) known: Known,
+    pub(super) known: Coverage,
 }
 
 /// One series.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Model {
-    week: Vec<Slot>,
-    day: Vec<Slot>,
-    all: Slot,
+    week: Vec<HourStats>,
+    day: Vec<HourStats>,
+    all: HourStats,
     /// The hour that goes on, and its minutes.
     hour: Option<Hour>,
     minutes: Vec<f32>,
@@ -80,9 +80,9 @@ impl Model {
     pub(super) fn usual(&self, hour: Hour) -> Option<Usual> {
         let week = self.week.get(hour.of_week).copied().unwrap_or_default();
         let day = self.day.get(hour.of_week % 24).copied().unwrap_or_default();
-        let of = [(week, Known::Week), (day, Known::Day), (self.all, Known::All)];
+        let of = [(week, Coverage::Week), (day, Coverage::Day), (self.all, Coverage::All)];
         let found = of.into_iter().zip(KNOWN).find(|((slot, _), least)| slot.2 >= *least);
-        let ((Slot(center, spread, _), known), _) = found?;
+        let ((HourStats(center, spread, _), known), _) = found?;
         Some(Usual { center: center.into(), spread: (spread * NORMAL).into(), known })
     }
 
@@ -111,8 +111,8 @@ impl Model {
         let center = median(&mut minutes);
         let mut away: Vec<f32> = minutes.iter().map(|minute| (minute - center).abs()).collect();
         let spread = median(&mut away);
-        self.week.resize(HOURS, Slot::default());
-        self.day.resize(24, Slot::default());
+        self.week.resize(HOURS, HourStats::default());
+        self.day.resize(24, HourStats::default());
         let slots = [self.week.get_mut(hour.of_week), self.day.get_mut(hour.of_week % 24), Some(&mut self.all)];
         for slot in slots.into_iter().flatten() {
             slot.observe(center, spread, measure);
@@ -120,7 +120,7 @@ impl Model {
     }
 }
 
-impl Slot {
+impl HourStats {
     /// Goes a part of the way to what one hour was like.
     fn observe(&mut self, center: f32, spread: f32, measure: Measure) {
         let Self(own, own_spread, seen) = *self;

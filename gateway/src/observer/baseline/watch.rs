@@ -13,7 +13,7 @@ use super::{
 use crate::settings::anomalies::Settings;
 
 /// A series: what it is of, and what is measured.
-pub(super) type Key = (Scope, Measure);
+pub(super) type SeriesKey = (Scope, Measure);
 
 /// How many deviations that are over are remembered.
 const PAST: usize = 100;
@@ -27,7 +27,7 @@ const OVER: f64 = 3.0;
 
 /// What is kept of one series.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Watched {
+struct WatchedSeries {
     model: Model,
     /// How many minutes in a row were not usual, and how many were.
     #[serde(skip)]
@@ -45,9 +45,9 @@ struct Watched {
 /// All series.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
-    series: BTreeMap<Key, Watched>,
+    series: BTreeMap<SeriesKey, WatchedSeries>,
     /// What is not usual now.
-    pub(super) current: BTreeMap<Key, Deviation>,
+    pub(super) current: BTreeMap<SeriesKey, Deviation>,
     /// What was not, the latest last.
     pub(super) past: VecDeque<Deviation>,
 }
@@ -56,7 +56,7 @@ pub(super) struct Watch {
 #[derive(Default, Serialize, Deserialize)]
 pub(super) struct Kept {
     version: u32,
-    series: Vec<(Key, Watched)>,
+    series: Vec<(SeriesKey, WatchedSeries)>,
     current: Vec<Deviation>,
     past: VecDeque<Deviation>,
 }
@@ -84,7 +84,7 @@ impl Watch {
     /// Takes the numbers of one minute, which ended at `now_unix` (milliseconds). Returns what begins to be unusual.
     pub(super) fn minute(
         &mut self,
-        numbers: Vec<(Key, f64)>,
+        numbers: Vec<(SeriesKey, f64)>,
         settings: &Settings,
         zone: &TimeZone,
         now_unix: u64,
@@ -128,9 +128,10 @@ impl Watch {
             }
             watched.model.learn(value, hour, key.1);
         }
-        let is_over =
-            |watched: &Watched| watched.usual >= settings.minutes || watched.missing >= settings.minutes.max(MISSING);
-        let over: Vec<Key> =
+        let is_over = |watched: &WatchedSeries| {
+            watched.usual >= settings.minutes || watched.missing >= settings.minutes.max(MISSING)
+        };
+        let over: Vec<SeriesKey> =
             self.current.keys().filter(|key| self.series.get(*key).is_none_or(is_over)).cloned().collect();
         for key in over {
             if let Some(deviation) = self.current.remove(&key) {
@@ -144,7 +145,7 @@ impl Watch {
     }
 
     /// How many times as much as usual each series is, where something is usual.
-    pub(super) fn ratios(&self) -> impl Iterator<Item = (&Key, f64)> {
+    pub(super) fn ratios(&self) -> impl Iterator<Item = (&SeriesKey, f64)> {
         self.series.iter().filter_map(|(key, watched)| {
             let (value, usual) = watched.last?;
             // Of nothing there are no times as much: what is no difference stands in its place.

@@ -36,12 +36,12 @@ pub(in crate::proxy) struct State {
     pub(super) failures: AtomicU64,
     /// Of the last call that was answered, in microseconds.
     pub(super) latency: AtomicU64,
-    now: Mutex<Told>,
+    now: Mutex<StoreStatus>,
 }
 
 /// How it is with the store at this moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::proxy) struct Told {
+pub(in crate::proxy) struct StoreStatus {
     /// Whether there is one.
     pub(in crate::proxy) is_configured: bool,
     /// Whether it answers.
@@ -55,7 +55,7 @@ pub(in crate::proxy) struct Told {
 }
 
 impl State {
-    pub(in crate::proxy) fn told(&self) -> Told {
+    pub(in crate::proxy) fn told(&self) -> StoreStatus {
         self.now.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -65,14 +65,14 @@ impl State {
         (load(&self.calls), load(&self.failures), load(&self.latency))
     }
 
-    pub(super) fn change(&self, change: impl FnOnce(&mut Told)) {
+    pub(super) fn change(&self, change: impl FnOnce(&mut StoreStatus)) {
         change(&mut self.now.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     pub(super) fn reached(&self) {
         self.change(|told| {
             if !told.is_reachable {
-                *told = Told {
+                *told = StoreStatus {
                     is_configured: true,
                     is_reachable: true,
                     since: Now::read().unix_millis,
@@ -91,7 +91,7 @@ impl State {
                 tracing::warn!(
                     "the store of the cluster is away, shared limits are enforced by this machine's share: {why}"
                 );
-                *told = Told {
+                *told = StoreStatus {
                     is_configured: true,
                     is_reachable: false,
                     since: Now::read().unix_millis,

@@ -20,7 +20,7 @@ use crate::{
     auth::{
         Answer,
         introspection::{
-            Event, MAX_ANSWER, Received, Request,
+            Event, MAX_ANSWER, Request, ServerResponse,
             question::{BUSY, NO_KEY, Question},
         },
         jwt::{KeysAnswer, KeysLookup, discovery},
@@ -96,7 +96,7 @@ impl Introspection {
             Err(failure) if failure.kind == FailureKind::Busy => {
                 return Answer::Introspection(Err(question.unasked(failure.why.clone())));
             }
-            Ok(client::Answer { status, headers, body }) => Ok(Received { status: *status, headers, body }),
+            Ok(client::Answer { status, headers, body }) => Ok(ServerResponse { status: *status, headers, body }),
             Err(failure) => Err(&*failure.why),
         };
         let missing = received.as_ref().ok().and_then(|received| question.missing_key(received, Now::read()));

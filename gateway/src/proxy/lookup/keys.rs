@@ -25,7 +25,7 @@ use crate::{
         jwt::{
             KeyName, KeySet, KeysAnswer, discovery,
             keys::{Keys, MAX_SET},
-            refresh::{Decision, Found, Refresh, Settled, max_age},
+            refresh::{Decision, KeyPresence, Refresh, Settled, max_age},
         },
     },
     clock::{self, Now},
@@ -246,14 +246,14 @@ impl Keeper {
         let (loaded, before, refresh) = (self.set.load(), &self.before, &mut self.refresh);
         let has = |keys: &Arc<Option<Keys>>, name: &KeyName| keys.as_ref().as_ref().is_some_and(|keys| keys.has(name));
         let find = |name: &KeyName| match has(&loaded, name) {
-            true => Found::Known,
-            false if has(before, name) => Found::Gone,
-            false => Found::Never,
+            true => KeyPresence::Known,
+            false if has(before, name) => KeyPresence::Gone,
+            false => KeyPresence::Never,
         };
         let mut settled = refresh.succeed(find, fetched.max_age, random, now.monotonic);
         for (asked, KeyRequest { name, asker, answer: to }) in waiting {
             let found = find(&name);
-            if found == Found::Known {
+            if found == KeyPresence::Known {
                 answer(to, KeysAnswer::Known);
             } else if refresh.decides(asked) {
                 // Whoever does not wait any more was told that nothing can be said.

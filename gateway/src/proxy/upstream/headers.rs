@@ -254,7 +254,7 @@ mod tests {
     use super::*;
     use crate::{
         proxy::raw_head::HeadFormat,
-        settings::identity_headers::{IdentityHeader, Piece},
+        settings::identity_headers::{HeaderPart, IdentityHeader},
     };
 
     fn map(headers: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -269,7 +269,7 @@ mod tests {
         let mut headers = map(sent);
         let alice = Identity::of_token("alice", &["a", "b"], &[], Vec::new());
         let template = |name, piece| IdentityHeader { name: HeaderName::from_static(name), value: vec![piece] };
-        let templates = vec![template("x-tenant-id", Piece::Roles), template("x-empty", Piece::Scopes)];
+        let templates = vec![template("x-tenant-id", HeaderPart::Roles), template("x-empty", HeaderPart::Scopes)];
         let identity_headers = IdentityHeaders::new(&templates, &[]);
         let x_token = HeaderName::from_static("x-token");
         let told = ForwardedHeaders {

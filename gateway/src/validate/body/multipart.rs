@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     validate::{
-        parameter::{Coding, Wrong, decode::Fault, style::Texts},
+        parameter::{Coding, ValueError, decode::Fault, style::Texts},
         schema::set::Shape,
     },
     violation::{Part as Place, Violation},
@@ -142,13 +142,13 @@ fn quoted(text: &str) -> Option<(String, &str)> {
 }
 
 /// The object that the parts stand for. Of files only their types are judged.
-pub(super) fn members_of(fields: &[Field], parts: Vec<Part<'_>>, shape: &Shape) -> Result<Texts, Wrong> {
+pub(super) fn members_of(fields: &[Field], parts: Vec<Part<'_>>, shape: &Shape) -> Result<Texts, ValueError> {
     let mut members: Vec<(String, Vec<Texts>)> = Vec::new();
     for part in parts {
         let field = fields.iter().find(|field| *field.parameter.name == *part.name);
         let wrong = |rule, expected: &str| {
             let violation = Violation::new(Place::Body, "", rule, expected).at(&format!("/{}", part.name));
-            Wrong::Violations([violation].into())
+            ValueError::Violations([violation].into())
         };
         let types: &[MediaRange] = field.map_or(&[], |field| &field.types);
         let is_text = |media_type: &MediaType| media_type.is("text", "plain");
@@ -192,7 +192,7 @@ pub(super) fn members_of(fields: &[Field], parts: Vec<Part<'_>>, shape: &Shape) 
             }
             _ => {
                 let violation = Violation::new(Place::Body, "", "once", "must be there once");
-                return Err(Wrong::Violations([violation.at(&format!("/{name}"))].into()));
+                return Err(ValueError::Violations([violation.at(&format!("/{name}"))].into()));
             }
         };
         read.push((name, value));

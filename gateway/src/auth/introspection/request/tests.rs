@@ -14,8 +14,8 @@ fn file(bytes: impl AsRef<[u8]>) -> NamedFile {
     NamedFile { path: "file".into(), bytes: bytes.as_ref().into() }
 }
 
-fn asker(id: &str, proof: Proof) -> Result<Asker, Diagnostic> {
-    Asker::new(&Client { id: id.to_owned(), proof })
+fn asker(id: &str, proof: Proof) -> Result<ServerCredentials, Diagnostic> {
+    ServerCredentials::new(&Client { id: id.to_owned(), proof })
 }
 
 /// The question about `token` says exactly this.
@@ -61,7 +61,12 @@ fn an_answer_that_is_signed_is_asked_for() {
 }
 
 /// The assertion of a question, taken apart: header, claims, and whether this key signed it.
-fn assertion(asker: &Asker, nonce: u128, algorithm: &'static dyn VerificationAlgorithm, key: &[u8]) -> [Value; 2] {
+fn assertion(
+    asker: &ServerCredentials,
+    nonce: u128,
+    algorithm: &'static dyn VerificationAlgorithm,
+    key: &[u8],
+) -> [Value; 2] {
     let request = asker.ask("abc", false, nonce, NOW);
     let pairs: Vec<_> = form_urlencoded::parse(request.body.as_bytes()).collect();
     let value = |name: &str| pairs.iter().find(|(key, _)| key == name).unwrap_or_else(|| panic!("{name}")).1.clone();

@@ -16,11 +16,11 @@ const fn at(seconds: u64) -> u64 {
 }
 
 /// What a set of these keys has.
-fn has(kids: &'static [&'static str]) -> impl Fn(&KeyName) -> Found {
+fn has(kids: &'static [&'static str]) -> impl Fn(&KeyName) -> KeyPresence {
     move |name| match name.kid.as_deref() {
-        Some(kid) if kids.contains(&kid) => Found::Known,
-        Some("gone") => Found::Gone,
-        _ => Found::Never,
+        Some(kid) if kids.contains(&kid) => KeyPresence::Known,
+        Some("gone") => KeyPresence::Gone,
+        _ => KeyPresence::Never,
     }
 }
 
@@ -97,7 +97,7 @@ fn a_key_that_is_published_late_is_nobodys_for_no_request_that_comes_later() {
                 refresh.succeed(has(kids), None, 0, tenth(now));
                 if !is_known {
                     // The request that had it fetched is refused.
-                    refresh.note_absent(name("late"), Found::Never, 0, tenth(now));
+                    refresh.note_absent(name("late"), KeyPresence::Never, 0, tenth(now));
                 }
             }
         }
@@ -113,7 +113,7 @@ fn a_key_that_has_gone_is_looked_for_once() {
     assert_eq!(refresh.ask(&name("gone"), 1, at(100)), Decision::Fetch);
     refresh.begin(at(100));
     refresh.succeed(has(&["a"]), None, 0, at(101));
-    refresh.note_absent(name("gone"), Found::Gone, 1, at(101));
+    refresh.note_absent(name("gone"), KeyPresence::Gone, 1, at(101));
     assert_eq!(refresh.ask(&name("gone"), 2, at(102)), Decision::Absent);
 }
 

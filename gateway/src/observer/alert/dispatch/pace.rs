@@ -18,7 +18,7 @@ const HOUR: u64 = 3_600_000;
 
 /// The pace of one receiver.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::observer::alert) struct Pace {
+pub(in crate::observer::alert) struct RateLimiter {
     /// Failures in a row.
     pub(in crate::observer::alert) failures: u32,
     /// Why the last one failed.
@@ -29,7 +29,7 @@ pub(in crate::observer::alert) struct Pace {
     whole_at: u64,
 }
 
-impl Pace {
+impl RateLimiter {
     /// Whether something may be sent as far as failures are concerned.
     pub(super) fn is_ready(&self, now: Now) -> bool {
         // A clock that was set back keeps nobody silent for longer than a pause.

@@ -47,12 +47,12 @@ const LONGEST: usize = 4_096;
 const GREETING: &[u8] = b"220 ready\r\n";
 
 /// Why mail was not taken, and whether it would not be taken the next time either.
-struct Fault {
+struct MailError {
     why: String,
     is_final: bool,
 }
 
-impl From<String> for Fault {
+impl From<String> for MailError {
     fn from(why: String) -> Self {
         Self { why, is_final: false }
     }
@@ -67,8 +67,8 @@ pub(super) async fn send(
 ) -> Outcome {
     match deliver(client, server, mail, sending, sender).await {
         Ok(()) => Outcome::Sent,
-        Err(Fault { why, is_final: true }) => Outcome::Refused(why),
-        Err(Fault { why, .. }) => Outcome::Failed { why, wait: 0 },
+        Err(MailError { why, is_final: true }) => Outcome::Refused(why),
+        Err(MailError { why, .. }) => Outcome::Failed { why, wait: 0 },
     }
 }
 
@@ -78,7 +78,7 @@ async fn deliver(
     mail: &Mail,
     sending: &Sending,
     sender: Sender<'_>,
-) -> Result<(), Fault> {
+) -> Result<(), MailError> {
     let message = message(mail, sending, sender)?;
     let scheme = if mail.security == MailSecurity::Plain { "http" } else { "https" };
     let host = if mail.host.contains(':') { format!("[{}]", mail.host) } else { mail.host.clone() };
@@ -86,17 +86,17 @@ async fn deliver(
     let mut socket = client.connect(server, &url).await.map_err(|failure| failure.why.into_owned())?;
     let name = crate::syslog::host(sender.instance);
     let stream: Box<dyn AsyncTokioStream> = match mail.security {
-        MailSecurity::Plain => Box::new(Stream { peer: peer(&socket)?, before: &[], inner: socket }),
+        MailSecurity::Plain => Box::new(MailStream { peer: peer(&socket)?, before: &[], inner: socket }),
         MailSecurity::StartTls => {
             start_tls(&mut socket, &name).await.map_err(|error| error.to_string())?;
             let peer = peer(&socket)?;
             let inner = encrypt(server, &url, socket, Vec::new()).await.map_err(|failure| failure.why.into_owned())?;
-            Box::new(Stream { peer, before: GREETING, inner })
+            Box::new(MailStream { peer, before: GREETING, inner })
         }
         MailSecurity::Tls => {
             let peer = peer(&socket)?;
             let inner = encrypt(server, &url, socket, Vec::new()).await.map_err(|failure| failure.why.into_owned())?;
-            Box::new(Stream { peer, before: &[], inner })
+            Box::new(MailStream { peer, before: &[], inner })
         }
     };
     let said = |error: lettre::transport::smtp::Error| error.to_string();
@@ -108,7 +108,7 @@ async fn deliver(
         connection.auth(&[Mechanism::Plain, Mechanism::Login], &credentials).await.map_err(said)?;
     }
     let sent = connection.send(message.envelope(), &message.formatted()).await;
-    sent.map_err(|error| Fault { is_final: error.is_permanent(), why: error.to_string() })?;
+    sent.map_err(|error| MailError { is_final: error.is_permanent(), why: error.to_string() })?;
     // It is taken: how the connection ends is of no interest.
     drop(connection.quit().await);
     Ok(())
@@ -172,19 +172,19 @@ async fn expect(socket: &mut TcpStream, code: &str) -> io::Result<String> {
 }
 
 /// A connection that has said something before it says what comes.
-struct Stream<S> {
+struct MailStream<S> {
     peer: SocketAddr,
     before: &'static [u8],
     inner: S,
 }
 
-impl<S> fmt::Debug for Stream<S> {
+impl<S> fmt::Debug for MailStream<S> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "Stream({})", self.peer)
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Stream<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for MailStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -200,7 +200,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Stream<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for MailStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.inner).poll_write(context, bytes)
     }
@@ -214,7 +214,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin> AsyncTokioStream for Stream<S> {
+impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin> AsyncTokioStream for MailStream<S> {
     fn peer_addr(&self) -> io::Result<SocketAddr> {
         Ok(self.peer)
     }

@@ -47,7 +47,7 @@ impl World {
         Self { watch: Watch::default(), zone, noise: Noise(7), now: MONDAY, told: Vec::new() }
     }
 
-    fn minute(&mut self, numbers: Vec<(Key, f64)>) {
+    fn minute(&mut self, numbers: Vec<(SeriesKey, f64)>) {
         self.now += 1;
         self.told.extend(self.watch.minute(numbers, &settings(), &self.zone, self.now * 60_000));
     }
@@ -73,11 +73,11 @@ impl World {
     }
 }
 
-fn requests_of(route: &str) -> Key {
+fn requests_of(route: &str) -> SeriesKey {
     (Scope::Route(route.to_owned()), Measure::Requests)
 }
 
-fn failures_of(route: &str) -> Key {
+fn failures_of(route: &str) -> SeriesKey {
     (Scope::Route(route.to_owned()), Measure::Failures)
 }
 

@@ -114,7 +114,7 @@ struct Transaction<'a, 'e> {
 }
 
 /// A value that a rule looks at.
-struct Seen {
+struct InspectedValue {
     /// Its number, where it does not change.
     item: Option<usize>,
     key: Rc<[u8]>,
@@ -246,7 +246,7 @@ impl<'a> Transaction<'a, '_> {
         !self.outcome.is_out_of_work
     }
 
-    fn note(&mut self, seen: &Seen, value: &[u8]) {
+    fn note(&mut self, seen: &InspectedValue, value: &[u8]) {
         let mut name = seen.variable.name().as_bytes().to_vec();
         if !seen.key.is_empty() {
             name.push(b':');
@@ -263,7 +263,7 @@ impl<'a> Transaction<'a, '_> {
     }
 
     /// What a link looks at, without what is taken away.
-    fn seen(&self, rule: &Rule, link: &Link) -> Vec<Seen> {
+    fn seen(&self, rule: &Rule, link: &Link) -> Vec<InspectedValue> {
         let mut all = Vec::new();
         let excluded: Vec<&Target> = link.targets.iter().filter(|target| target.is_excluded).collect();
         let removed: Vec<_> = self.removed_targets.iter().filter(|(set, ..)| set.has(rule)).collect();
@@ -291,7 +291,7 @@ impl<'a> Transaction<'a, '_> {
             if target.is_count {
                 let count = (all.len() - begin).to_string();
                 all.truncate(begin);
-                all.push(Seen {
+                all.push(InspectedValue {
                     item: None,
                     key: Rc::default(),
                     value: count.as_bytes().into(),
@@ -303,14 +303,14 @@ impl<'a> Transaction<'a, '_> {
         all
     }
 
-    fn members(&self, target: &Target, all: &mut Vec<Seen>) {
+    fn members(&self, target: &Target, all: &mut Vec<InspectedValue>) {
         let variable = target.variable;
         let mut add = |key: &[u8], value: &[u8]| {
             let (place, parameter) = match (&self.matched.place, variable) {
                 (Some((place, name)), Variable::MatchedVar | Variable::MatchedVars) => (*place, name.clone()),
                 _ => (Place::Other, key.to_vec()),
             };
-            all.push(Seen { item: None, key: parameter.into(), value: value.into(), place, variable });
+            all.push(InspectedValue { item: None, key: parameter.into(), value: value.into(), place, variable });
         };
         match variable {
             Variable::Tx => match &target.selector {
@@ -333,7 +333,7 @@ impl<'a> Transaction<'a, '_> {
             Variable::MatchedVarsNames => self.matched.all.iter().for_each(|(name, _)| add(name, name)),
             _ => {
                 let members = self.items.of(variable).filter(|(_, item)| target.has(&item.key));
-                all.extend(members.map(|(index, item)| Seen {
+                all.extend(members.map(|(index, item)| InspectedValue {
                     item: Some(index),
                     key: Rc::clone(&item.key),
                     value: Rc::clone(&item.value),
@@ -345,7 +345,7 @@ impl<'a> Transaction<'a, '_> {
     }
 
     /// A value after the transformations of a link; with `multiMatch`, after each.
-    fn transformed(&mut self, seen: &Seen, link: &Link) -> Vec<Rc<[u8]>> {
+    fn transformed(&mut self, seen: &InspectedValue, link: &Link) -> Vec<Rc<[u8]>> {
         if link.is_multi_match {
             let mut steps = vec![Rc::clone(&seen.value)];
             for transform in &link.transforms {
