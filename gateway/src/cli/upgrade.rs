@@ -15,7 +15,7 @@ use crate::guard::control::{
 };
 
 /// How long a new program may take until it serves, and the one before it to come back.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// How often it is asked whether it does.
 const LOOK: Duration = Duration::from_millis(100);
@@ -65,7 +65,7 @@ fn status(socket: &Path) -> Result<Result<Box<Status>, Answer>, Unreachable> {
 /// Waits until another guard than `before` has a proxy that serves.
 fn wait(socket: &Path, before: u32) -> Answer {
     let start = Instant::now();
-    while start.elapsed() < PATIENCE {
+    while start.elapsed() < TIMEOUT {
         // While there is no guard nobody answers.
         if let Ok(Ok(status)) = status(socket)
             && status.guard_pid != before
@@ -80,6 +80,6 @@ fn wait(socket: &Path, before: u32) -> Answer {
         }
         thread::sleep(LOOK);
     }
-    let message = format!("no guard with a proxy has come up within {} s", PATIENCE.as_secs());
+    let message = format!("no guard with a proxy has come up within {} s", TIMEOUT.as_secs());
     Answer::Refused { code: "never_ready".to_owned(), message }
 }

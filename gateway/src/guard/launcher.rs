@@ -17,10 +17,10 @@ use tokio::io::{Interest, unix::AsyncFd};
 use crate::launch::{self, Command, End, Notice, ProgramId, Role, RunAs, Unfit};
 
 /// How long the launcher may take for what it is asked. It takes milliseconds.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long whoever has a port may take to let go of it: a gateway that is ending.
-pub(crate) const PORT_PATIENCE: Duration = Duration::from_secs(3);
+pub(crate) const PORT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Why a listener cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +77,7 @@ impl Launcher {
     pub(crate) fn meet(channel: OwnedFd) -> io::Result<(Self, Opening)> {
         let mut launcher = Self { socket: channel, heard: VecDeque::new(), readable: None };
         let (mut kept, mut living) = (None, Vec::new());
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let (notice, descriptors) = launcher.receive(deadline)?;
             let descriptor = descriptors.into_iter().next();
@@ -120,7 +120,7 @@ impl Launcher {
     fn bind_now(&mut self, address: SocketAddr, sockets: usize) -> io::Result<Vec<OwnedFd>> {
         let sockets = u16::try_from(sockets.max(1)).unwrap_or(u16::MAX).min(launch::MAX_SOCKETS);
         self.ask(&Command::Bind { address, sockets }, &[])?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         let mut bound = Vec::new();
         loop {
             match self.receive(deadline)? {
@@ -149,7 +149,7 @@ impl Launcher {
     /// The launcher is gone.
     pub(crate) fn find(&mut self) -> io::Result<Result<ProgramId, Unfit>> {
         self.ask(&Command::Find, &[])?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             match self.receive(deadline)? {
                 (Notice::Found { program, unfit }, _) => return Ok(unfit.map_or(Ok(program), Err)),
@@ -171,7 +171,7 @@ impl Launcher {
         channel: &OwnedFd,
     ) -> io::Result<u32> {
         self.ask(&Command::Start { role, generation, run_as, program }, &[channel.as_fd()])?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             match self.receive(deadline)? {
                 (Notice::Started { generation: of, pid, error }, _) if of == generation => {
@@ -266,7 +266,7 @@ impl Launcher {
     }
 
     fn ask(&self, command: &Command, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             match launch::send(&self.socket, command, descriptors) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait(PollFlags::POLLOUT, deadline)?,

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// How long a command waits for another one.
-const PATIENCE: Duration = Duration::from_millis(500);
+const TIMEOUT: Duration = Duration::from_millis(500);
 
 /// For status, first of all.
 const DOWN: &str = "the gateway is NOT RUNNING: nobody is served; this is what the store and the pinned maps say";
@@ -56,7 +56,7 @@ fn answer_with(path: &Path, request: Request, uid: u32, resolve: bool) -> Result
         return Err(format!("there is no {}: no gateway ever ran here, or this user may not see it", store.display()));
     }
     // Held until the answer is there.
-    let lock = borrow(&settings.state_dir, PATIENCE).map_err(|error| error.to_string())?;
+    let lock = borrow(&settings.state_dir, TIMEOUT).map_err(|error| error.to_string())?;
     let hold = kernel::hold(&settings.pin_dir).map_err(|error| error.to_string())?;
     let mut standing = vec![DOWN.to_owned()];
     let drops: Box<dyn Enforcement> = match Kernel::open_pinned(&settings) {
@@ -144,7 +144,7 @@ pub fn detach(locations: &Locations, uid: u32) -> Result<Answer, String> {
         return Err("only root may take the gateway out of the kernel: run it as root".to_owned());
     }
     let lock = if locations.state_dir.exists() {
-        Some(borrow(&locations.state_dir, PATIENCE).map_err(|error| error.to_string())?)
+        Some(borrow(&locations.state_dir, TIMEOUT).map_err(|error| error.to_string())?)
     } else {
         None
     };

@@ -25,14 +25,14 @@ use crate::{
 };
 
 /// How long a delivery may take, its answer included.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Delivers what is in `sealed`, and answers on `answer`.
 pub(super) async fn deliver(sealed: OwnedFd, answer: OwnedFd) {
     let delivered = match unseal::<Delivery>(sealed) {
         Ok(delivery) => {
-            let sent = timeout(PATIENCE, send(delivery)).await;
-            sent.unwrap_or_else(|_elapsed| Err(format!("nothing came within {} s", PATIENCE.as_secs())))
+            let sent = timeout(TIMEOUT, send(delivery)).await;
+            sent.unwrap_or_else(|_elapsed| Err(format!("nothing came within {} s", TIMEOUT.as_secs())))
         }
         Err(error) => Err(format!("the delivery cannot be read: {error}")),
     };

@@ -18,7 +18,7 @@ use crate::message::{
 };
 
 /// How long the guard may take. A reload takes until a proxy serves it.
-const PATIENCE: Duration = Duration::from_secs(25);
+const TIMEOUT: Duration = Duration::from_secs(25);
 
 /// What the guard answers: the status of the response, and its body.
 pub(super) type Answer = (u16, Vec<u8>);
@@ -69,7 +69,7 @@ impl Relay {
         self.waiting.borrow_mut().insert(number, sender);
         // Whoever does not wait any more takes no place.
         let _place = PendingAnswer(self, number);
-        let answered = timeout(PATIENCE, async {
+        let answered = timeout(TIMEOUT, async {
             channel.send(&Relayed { number, ..command }, &[]).await.map_err(|_gone| NoAnswer::Gone)?;
             receiver.await.map_err(|_gone| NoAnswer::Gone)
         });

@@ -9,7 +9,7 @@ use tokio::{net::UnixStream, sync::Semaphore, task::spawn_blocking, time::timeou
 use crate::os;
 
 /// How long a directory of users may take to name one.
-const PATIENCE: Duration = Duration::from_millis(500);
+const TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How many names are looked up at once. Who finds no place has none, and is served all the same.
 static LOOKUPS: Semaphore = Semaphore::const_new(4);
@@ -68,5 +68,5 @@ async fn user_name(uid: u32) -> Option<String> {
         drop(place);
         user
     });
-    timeout(PATIENCE, found).await.ok()?.ok()?.ok()?.map(|user| user.name)
+    timeout(TIMEOUT, found).await.ok()?.ok()?.ok()?.map(|user| user.name)
 }

@@ -12,11 +12,11 @@ use thiserror::Error;
 use super::{Answer, Request};
 
 /// How long the guard may take for any step but a reload.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long it may take for a reload: a process compiles the configuration, then a proxy does, each for up to two minutes
 /// with the longest `guard.compile_time`, and names are resolved before.
-const RELOAD_PATIENCE: Duration = Duration::from_secs(300);
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The longest answer, in bytes: lists of as many blocks as the maps hold stay below it.
 const LONGEST: u64 = 1 << 30;
@@ -75,7 +75,7 @@ impl Conversation {
     /// The guard cannot be reached or understood.
     pub fn ask(&mut self, request: &Request) -> Result<Answer, Unreachable> {
         let line = serde_json::to_vec(request).map_err(|error| unreachable(&self.path, error.into()))?;
-        let patience = if matches!(request, Request::Reload { .. }) { RELOAD_PATIENCE } else { PATIENCE };
+        let patience = if matches!(request, Request::Reload { .. }) { RELOAD_TIMEOUT } else { TIMEOUT };
         let patient = self.stream.get_ref().set_read_timeout(Some(patience));
         patient.map_err(|error| unreachable(&self.path, error))?;
         self.ask_line(line)
@@ -101,8 +101,8 @@ impl Conversation {
 fn connect(path: &Path) -> io::Result<Socket> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     // Before connecting: a Unix socket whose queue is full makes one wait by the same timeout.
-    socket.set_write_timeout(Some(PATIENCE))?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_write_timeout(Some(TIMEOUT))?;
+    socket.set_read_timeout(Some(TIMEOUT))?;
     socket.connect(&SockAddr::unix(path)?)?;
     Ok(socket)
 }

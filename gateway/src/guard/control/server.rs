@@ -35,7 +35,7 @@ const CLIENTS: usize = 32;
 const CLIENTS_OF_ONE: usize = 8;
 
 /// How long a client may take to send a line or to take its answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A request that waits for its answer.
 #[derive(Debug)]
@@ -156,7 +156,7 @@ async fn client(stream: ByteStream, calls: mpsc::Sender<Call>, watchers: Watcher
     let mut read = BufReader::new(read);
     loop {
         let mut line = Vec::new();
-        let length = timeout(PATIENCE, (&mut read).take(LONGEST).read_until(b'\n', &mut line)).await??;
+        let length = timeout(TIMEOUT, (&mut read).take(LONGEST).read_until(b'\n', &mut line)).await??;
         if length == 0 {
             return Ok(());
         }
@@ -206,7 +206,7 @@ async fn watch(
     let Some(mut watcher) = watchers.join(watched) else {
         return answer(&mut write, &refused(TOO_MANY, "too many watch already")).await;
     };
-    if let Err(reason) = timeout(PATIENCE, watcher.begun()).await? {
+    if let Err(reason) = timeout(TIMEOUT, watcher.begun()).await? {
         return answer(&mut write, &refused("not_traced", &reason)).await;
     }
     write.write_all(b"{\"event\":\"watching\"}\n").await?;
@@ -229,7 +229,7 @@ async fn watch(
                 return answer(&mut write, &refused("too_slow", "this watcher did not keep up")).await;
             }
         };
-        if timeout(PATIENCE, write.write_all(line.as_bytes())).await.is_err() {
+        if timeout(TIMEOUT, write.write_all(line.as_bytes())).await.is_err() {
             watchers.let_go();
             return Ok(());
         }
@@ -239,7 +239,7 @@ async fn watch(
 async fn answer(write: &mut (impl AsyncWrite + Unpin), answer: &Answer) -> io::Result<()> {
     let mut line = serde_json::to_vec(answer)?;
     line.push(b'\n');
-    timeout(PATIENCE, write.write_all(&line)).await?
+    timeout(TIMEOUT, write.write_all(&line)).await?
 }
 
 fn refused(code: &str, message: &str) -> Answer {

@@ -37,7 +37,7 @@ pub(crate) const FILE: &str = "credentials.db";
 const SCHEMA: i64 = 1;
 
 /// How long it waits for whoever has locked the file, a backup for example.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long keys that may be used no longer are still told from those that never were, in seconds: 90 days.
 const REMEMBERED: u64 = 90 * 86_400;
@@ -137,7 +137,7 @@ impl CredentialStore {
     }
 
     fn at(path: &Path) -> Result<Self, CredentialError> {
-        let connection = sqlite::open(path, &Wanted { patience: PATIENCE, schema: SCHEMA, tables: TABLES })?;
+        let connection = sqlite::open(path, &Wanted { patience: TIMEOUT, schema: SCHEMA, tables: TABLES })?;
         connection.execute_batch(SEEN)?;
         let has_plans = connection.prepare("SELECT 1 FROM pragma_table_info('key') WHERE name = 'plan'")?.exists([])?;
         if !has_plans {

@@ -1,7 +1,7 @@
 //! Holds an answer back until every proxy has said that it knows what has changed: "revoked" is said once no proxy takes
 //! the key or the token any more.
 //!
-//! *Invariant:* a proxy that does not answer is not waited for longer than [`PATIENCE`], and then the answer says so.
+//! *Invariant:* a proxy that does not answer is not waited for longer than [`TIMEOUT`], and then the answer says so.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -10,7 +10,7 @@ use tokio::{sync::oneshot, time::Instant};
 use crate::guard::control::{Answer, KeyMade};
 
 /// How long every proxy may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
 
 struct PendingConfirmation {
     /// The number of the barrier.
@@ -36,7 +36,7 @@ impl Unconfirmed {
         to: oneshot::Sender<Answer>,
         now: Instant,
     ) {
-        let (proxies, until) = (proxies.into_iter().collect(), now + PATIENCE);
+        let (proxies, until) = (proxies.into_iter().collect(), now + TIMEOUT);
         self.0.push(PendingConfirmation { number, proxies, until, answer, to });
         self.release(now);
     }
@@ -73,7 +73,7 @@ impl Unconfirmed {
 
 /// What is said where proxies have not confirmed in time.
 fn late(answer: Answer, proxies: usize) -> Answer {
-    let seconds = PATIENCE.as_secs();
+    let seconds = TIMEOUT.as_secs();
     match answer {
         Answer::Done { message, .. } => {
             let message = format!(
@@ -122,9 +122,9 @@ mod tests {
         let (to, mut late) = oneshot::channel();
         let done = Answer::Done { message: "revoked: a".to_owned(), changed: 1 };
         unconfirmed.hold(5, [9], done, to, now);
-        unconfirmed.release(now + PATIENCE - Duration::from_millis(1));
+        unconfirmed.release(now + TIMEOUT - Duration::from_millis(1));
         assert!(late.try_recv().is_err());
-        unconfirmed.release(now + PATIENCE);
+        unconfirmed.release(now + TIMEOUT);
         let said = late.try_recv().unwrap();
         assert!(matches!(&said, Answer::Refused { code, .. } if code == "not_confirmed"), "{said:?}");
         // A key is shown in any case, and it is said that the one before may still be taken.
@@ -136,7 +136,7 @@ mod tests {
             ))
             .unwrap();
             unconfirmed.hold(6, [9], Answer::KeyMade(Box::new(made)), to, now);
-            unconfirmed.release(now + PATIENCE);
+            unconfirmed.release(now + TIMEOUT);
             let Answer::KeyMade(made) = late.try_recv().unwrap() else { panic!("no key") };
             let warning = made.warning.unwrap();
             assert!(made.key == "k" && warning.contains(expect), "{warning}");

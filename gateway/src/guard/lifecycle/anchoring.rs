@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// The observer ends a delivery before that.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// An observer that is busy is asked again after so long.
 const BUSY: Duration = Duration::from_millis(20);
@@ -144,7 +144,7 @@ fn host() -> String {
 async fn delivered(answer: OwnedFd) -> Result<Vec<u8>, AnchorFailure> {
     let heard = async {
         let channel = Channel::new(answer)?;
-        let heard = timeout(PATIENCE, channel.receive_alone::<Delivered>()).await;
+        let heard = timeout(TIMEOUT, channel.receive_alone::<Delivered>()).await;
         channel.close();
         io::Result::Ok(heard)
     };

@@ -35,7 +35,7 @@ use crate::{
         control::server,
         enforcement::{AtAccept, Enforcement},
         kernel::{self, Kernel, KernelError},
-        launcher::{Launcher, Opening, PORT_PATIENCE},
+        launcher::{Launcher, Opening, PORT_TIMEOUT},
         observer::{Observer, files::open as open_files, socket},
         proxies::supervisor::{Programs, Supervisor},
         state_files::lock::lock,
@@ -120,7 +120,7 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
     let mut guard = Guard::start(parts, start, Now::read()).map_err(|refused| anyhow!("{refused}"))?;
 
     let workers = config.proxy.workers;
-    let sockets = config.proxy.listeners.iter().map(|listener| launcher.bind(listener.address, workers, PORT_PATIENCE));
+    let sockets = config.proxy.listeners.iter().map(|listener| launcher.bind(listener.address, workers, PORT_TIMEOUT));
     let sockets = sockets.collect::<Result<Vec<_>, _>>()?;
     let observes = living.iter().any(|living| living.role == Role::Observer);
     let group = run_as.map(|run_as| run_as.gid);

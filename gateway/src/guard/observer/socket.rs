@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use crate::{
     guard::{
         control::server,
-        launcher::{Launcher, PORT_PATIENCE},
+        launcher::{Launcher, PORT_TIMEOUT},
     },
     settings::{admin::Listen, operators::ControlMode},
 };
@@ -20,7 +20,7 @@ use crate::{
 pub(crate) fn bind(listen: &Listen, launcher: &mut Launcher, group: Option<u32>, is_ours: bool) -> Result<OwnedFd> {
     match listen {
         Listen::Tcp(address) => {
-            let sockets = launcher.bind(*address, 1, PORT_PATIENCE).context("admin.address")?;
+            let sockets = launcher.bind(*address, 1, PORT_TIMEOUT).context("admin.address")?;
             sockets.into_iter().next().context("admin.address: no socket")
         }
         Listen::Unix(path) => unix(path, group, is_ours).with_context(|| format!("admin.socket {}", path.display())),

@@ -12,7 +12,7 @@ use std::{
 use super::set_aside;
 
 /// How long a guard waits for another one to end.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long it waits for a command: those take milliseconds, and more on a machine that has much to do.
 const COMMANDS: Duration = Duration::from_secs(30);
@@ -48,7 +48,7 @@ pub(crate) enum LockError {
 pub(crate) fn lock(state_dir: &Path, pid: u32) -> Result<File, LockError> {
     let mut file = take(state_dir, |waited, pid| {
         let is_guard = pid.parse::<u32>().is_ok_and(|pid| Path::new(&format!("/proc/{pid}")).exists());
-        waited < if is_guard { PATIENCE } else { COMMANDS }
+        waited < if is_guard { TIMEOUT } else { COMMANDS }
     })?;
     let mut write = || {
         file.set_len(0)?;

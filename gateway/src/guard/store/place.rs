@@ -25,7 +25,7 @@ use super::{
 const LONGEST_LOG: i64 = 16_384;
 
 /// How long opening the store waits for whoever has locked it.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a decision waits: it is recorded later then.
 const HURRY: Duration = Duration::from_millis(5);
@@ -36,7 +36,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; [`StoreError::is_damage`] tells whether the file is of no use.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        Self::open_within(path, PATIENCE)
+        Self::open_within(path, TIMEOUT)
     }
 
     fn open_within(path: &Path, patience: Duration) -> Result<Self, StoreError> {
@@ -138,7 +138,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub(crate) fn be_patient(&self) -> Result<(), StoreError> {
-        Ok(self.connection.busy_timeout(PATIENCE)?)
+        Ok(self.connection.busy_timeout(TIMEOUT)?)
     }
 
     /// Whether its file is still where it was.
@@ -184,7 +184,7 @@ impl Store {
     pub(crate) fn read(path: &Path) -> Result<Self, StoreError> {
         let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags)?;
-        connection.busy_timeout(PATIENCE)?;
+        connection.busy_timeout(TIMEOUT)?;
         Ok(Self {
             seen: SourceFilter::everybody(),
             connection,

@@ -9,7 +9,7 @@ const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// How long lines wait for a server to come back. After that they are dropped until it does.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The state of a connection that has failed, or not yet.
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ impl Backoff {
         if now >= at {
             return true;
         }
-        if now.duration_since(since) >= PATIENCE {
+        if now.duration_since(since) >= TIMEOUT {
             return false;
         }
         thread::sleep(at.duration_since(now));
@@ -35,7 +35,7 @@ impl Backoff {
 
     /// Whether lines still wait for the server.
     pub(super) fn is_patient(&self) -> bool {
-        self.failing.is_none_or(|(since, _, _)| since.elapsed() < PATIENCE)
+        self.failing.is_none_or(|(since, _, _)| since.elapsed() < TIMEOUT)
     }
 
     /// It has failed once more.

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// How long a receiver of this host may keep its queue full.
-const PATIENCE: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long the beginning is that is sent of a line which no datagram holds, in bytes. Servers of syslog should take so
 /// much (RFC 5426 3.2).
@@ -131,7 +131,7 @@ fn connect(to: &Address) -> io::Result<Socket> {
         Address::Unix(path) => {
             let socket = UnixDatagram::unbound()?;
             socket.connect(path)?;
-            socket.set_write_timeout(Some(PATIENCE))?;
+            socket.set_write_timeout(Some(TIMEOUT))?;
             Ok(Socket::Unix(socket))
         }
         Address::Udp(address) => {
@@ -139,7 +139,7 @@ fn connect(to: &Address) -> io::Result<Socket> {
             let any: SocketAddr = if server.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() };
             let socket = UdpSocket::bind(any)?;
             socket.connect(server)?;
-            socket.set_write_timeout(Some(PATIENCE))?;
+            socket.set_write_timeout(Some(TIMEOUT))?;
             Ok(Socket::Udp(socket))
         }
     }

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// How long a connection may take to open, and how long the server may take nothing.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Sends lines over a connection, which is opened again when it has ended.
 pub(in crate::log) struct StreamOutput {
@@ -108,15 +108,15 @@ impl Connection {
     fn open(address: &str, tls: Option<&(Arc<ClientConfig>, ServerName<'static>)>) -> io::Result<Self> {
         let mut last = io::Error::from(io::ErrorKind::NotFound);
         for server in address.to_socket_addrs()? {
-            let socket = match TcpStream::connect_timeout(&server, PATIENCE) {
+            let socket = match TcpStream::connect_timeout(&server, TIMEOUT) {
                 Ok(socket) => socket,
                 Err(error) => {
                     last = error;
                     continue;
                 }
             };
-            socket.set_write_timeout(Some(PATIENCE))?;
-            socket.set_read_timeout(Some(PATIENCE))?;
+            socket.set_write_timeout(Some(TIMEOUT))?;
+            socket.set_read_timeout(Some(TIMEOUT))?;
             let Some((config, name)) = tls else { return Ok(Self { socket, tls: None }) };
             let tls = ClientConnection::new(Arc::clone(config), name.clone()).map_err(io::Error::other)?;
             let mut connection = Self { socket, tls: Some(Box::new(tls)) };

@@ -20,7 +20,7 @@ use super::wire;
 use crate::{message::collector::Collector, settings::audit::Url, tls};
 
 /// How long a collector may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The longest response that is read.
 const LONGEST_RESPONSE: usize = 16 * 1_024;
@@ -74,7 +74,7 @@ impl Client {
 
     /// Posts one request.
     pub(super) async fn post(&self, body: Vec<u8>) -> Outcome {
-        match timeout(PATIENCE, self.exchange(body)).await {
+        match timeout(TIMEOUT, self.exchange(body)).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(error)) => Outcome::Failed { why: error.to_string(), wait: Duration::ZERO },
             Err(_late) => Outcome::Failed { why: "no answer in time".to_owned(), wait: Duration::ZERO },
