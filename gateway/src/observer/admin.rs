@@ -137,7 +137,7 @@ impl Admin {
         let before = self.told.replace(now.clone());
         let gone = before.difference(&now).cloned().collect();
         let telemetry = Telemetry { serves: true, changed, gone, traces: Vec::new() };
-        store.hear((Role::Observer, 0), telemetry);
+        store.receive((Role::Observer, 0), telemetry);
     }
 
     /// Answers one request, which came by the connection that has this place.
@@ -270,7 +270,7 @@ mod tests {
     #[track_caller]
     fn check(token: Option<&str>, request: &[(&str, &str)], path: &str, expect: u16) {
         let mut store = Store::default();
-        store.hear((Role::Proxy, 1), Telemetry { serves: true, ..Telemetry::default() });
+        store.receive((Role::Proxy, 1), Telemetry { serves: true, ..Telemetry::default() });
         let store = Rc::new(RefCell::new(store));
         let admin = Admin::new(config(token), store, told(), Rc::default(), own()).unwrap();
         let mut built = Request::builder().uri(path);

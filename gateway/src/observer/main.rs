@@ -136,7 +136,7 @@ async fn listen(launcher: OwnedFd, guard: OwnedFd, own: ObserverState) -> anyhow
                 }
             }
             message = hear, if has_room => match message {
-                Ok(Some((message, descriptors))) => observer.obey(message, descriptors)?,
+                Ok(Some((message, descriptors))) => observer.handle(message, descriptors)?,
                 Ok(None) => channel = None,
                 Err(error) if is_full(&error) => full_until = Some(Instant::now() + FULL_FOR),
                 Err(error) => return Err(error.into()),
@@ -154,7 +154,7 @@ async fn listen(launcher: OwnedFd, guard: OwnedFd, own: ObserverState) -> anyhow
 
 impl Observer {
     /// Carries out what the guard says.
-    fn obey(&mut self, message: ToObserver, descriptors: Vec<OwnedFd>) -> anyhow::Result<()> {
+    fn handle(&mut self, message: ToObserver, descriptors: Vec<OwnedFd>) -> anyhow::Result<()> {
         let mut descriptors = descriptors.into_iter();
         match (message, descriptors.next(), descriptors.next()) {
             (ToObserver::Start, Some(config), Some(socket)) => {
@@ -181,11 +181,16 @@ impl Observer {
                 let (alerts, baselines) = (Rc::clone(&self.alerts), Rc::clone(&self.baselines));
                 tokio::task::spawn_local(async move { answer_question(&alerts, &baselines, sealed, answer).await });
             }
-            (ToObserver::Telemetry(telemetry), ..) => self.store.borrow_mut().hear((Role::Guard, 0), telemetry),
+            (ToObserver::Telemetry(telemetry), ..) => self.store.borrow_mut().receive((Role::Guard, 0), telemetry),
             (ToObserver::Proxy { generation }, Some(socket), _) => {
                 let channel = Channel::new(socket)?;
                 self.store.borrow_mut().begin((Role::Proxy, generation));
-                tokio::task::spawn_local(hear(channel, generation, Rc::clone(&self.store), Rc::clone(&self.exports)));
+                tokio::task::spawn_local(receive(
+                    channel,
+                    generation,
+                    Rc::clone(&self.store),
+                    Rc::clone(&self.exports),
+                ));
             }
             (ToObserver::Relay, Some(socket), _) => self.relay.connect(socket)?,
             (ToObserver::Events, Some(socket), _) => {
@@ -238,7 +243,7 @@ async fn hear_events(channel: Channel, exports: Rc<Exports>) {
 }
 
 /// Listens to one proxy until it is gone, or says what is no message.
-async fn hear(channel: Channel, generation: u64, store: Rc<RefCell<Store>>, exports: Rc<Exports>) {
+async fn receive(channel: Channel, generation: u64, store: Rc<RefCell<Store>>, exports: Rc<Exports>) {
     let id = (Role::Proxy, generation);
     let mut left = PACE;
     loop {
@@ -251,7 +256,7 @@ async fn hear(channel: Channel, generation: u64, store: Rc<RefCell<Store>>, expo
                         false => store.refuse(1),
                     }
                 }
-                store.hear(id, telemetry);
+                store.receive(id, telemetry);
             }
             Ok(None) => break,
             Err(error) => {

@@ -50,7 +50,7 @@ impl Relay {
     pub(super) fn connect(self: &Rc<Self>, socket: OwnedFd) -> io::Result<()> {
         let channel = Rc::new(Channel::new(socket)?);
         *self.channel.borrow_mut() = Some(Rc::clone(&channel));
-        tokio::task::spawn_local(Rc::clone(self).hear(channel));
+        tokio::task::spawn_local(Rc::clone(self).receive(channel));
         Ok(())
     }
 
@@ -77,7 +77,7 @@ impl Relay {
     }
 
     /// Takes answers until the guard is gone.
-    async fn hear(self: Rc<Self>, channel: Rc<Channel>) {
+    async fn receive(self: Rc<Self>, channel: Rc<Channel>) {
         loop {
             let (Answered { number, status }, text) = match channel.receive::<Answered>().await {
                 Ok(Some((answered, sent))) => match sent.into_iter().next().map(unseal::<Vec<u8>>) {

@@ -49,7 +49,7 @@ struct Group {
 
 impl Store {
     /// A process tells what it measures.
-    pub(super) fn hear(&mut self, id: ProcessId, telemetry: Telemetry) {
+    pub(super) fn receive(&mut self, id: ProcessId, telemetry: Telemetry) {
         let process = self.processes.entry(id).or_default();
         process.heard = Some(Instant::now());
         process.serves = telemetry.serves;
@@ -258,9 +258,9 @@ mod tests {
                 samples.level(Metric::UpstreamServer, &["items", "a:1", "up"], up);
             })
         };
-        store.hear((Role::Proxy, 1), say(5, 10, 1));
-        store.hear((Role::Proxy, 1), say(7, 10, 1));
-        store.hear((Role::Proxy, 2), say(1, 3, 0));
+        store.receive((Role::Proxy, 1), say(5, 10, 1));
+        store.receive((Role::Proxy, 1), say(7, 10, 1));
+        store.receive((Role::Proxy, 2), say(1, 3, 0));
         let told = |store: &Store| {
             [
                 level(store, Metric::Requests, &["/", "2xx"]),
@@ -277,9 +277,9 @@ mod tests {
         // A new guard gives a proxy another channel, by which everything is told again.
         let third = (Role::Proxy, 3);
         store.begin(third);
-        store.hear(third, say(5, 1, 1));
+        store.receive(third, say(5, 1, 1));
         store.begin(third);
-        store.hear(third, say(5, 1, 1));
+        store.receive(third, say(5, 1, 1));
         store.end(third);
         assert_eq!(told(&store), [Some(13.0), Some(1.0), Some(1.0)]);
         store.end(third);
@@ -287,9 +287,9 @@ mod tests {
         // That guard counts anew, or goes on with what the kernel counts.
         let packets = |store: &Store| level(store, Metric::Packets, &["blocked"]);
         let guard = (Role::Guard, 0);
-        store.hear(guard, telemetry(true, |samples| samples.count(Metric::Packets, &["blocked"], 9)));
+        store.receive(guard, telemetry(true, |samples| samples.count(Metric::Packets, &["blocked"], 9)));
         store.forget(guard);
-        store.hear(guard, telemetry(true, |samples| samples.count(Metric::Packets, &["blocked"], 4)));
+        store.receive(guard, telemetry(true, |samples| samples.count(Metric::Packets, &["blocked"], 4)));
         assert_eq!(packets(&store), Some(4.0));
         assert_eq!(store.refused(), 0);
     }
@@ -301,11 +301,11 @@ mod tests {
             telemetry(serves, |samples| samples.level(Metric::UpstreamServer, &["items", "a:1", "up"], up))
         };
         assert!(!store.is_ready());
-        store.hear((Role::Proxy, 1), say(true, 1));
-        store.hear((Role::Proxy, 2), say(false, 0));
+        store.receive((Role::Proxy, 1), say(true, 1));
+        store.receive((Role::Proxy, 2), say(false, 0));
         assert!(store.is_ready());
         assert_eq!(level(&store, Metric::UpstreamServer, &["items", "a:1", "up"]), Some(1.0));
-        store.hear((Role::Proxy, 1), say(false, 1));
+        store.receive((Role::Proxy, 1), say(false, 1));
         assert!(!store.is_ready());
         assert_eq!(level(&store, Metric::UpstreamServer, &["items", "a:1", "up"]), Some(0.0));
     }
@@ -314,7 +314,7 @@ mod tests {
     fn a_process_is_not_believed() {
         let mut store = Store::default();
         let id = (Role::Proxy, 1);
-        store.hear(id, telemetry(true, |samples| samples.count(Metric::Lost, &["shed"], 5)));
+        store.receive(id, telemetry(true, |samples| samples.count(Metric::Lost, &["shed"], 5)));
         for bad in [
             telemetry(true, |samples| samples.count(Metric::Lost, &["shed"], 4)),
             telemetry(true, |samples| samples.count(Metric::Lost, &["a", "b"], 4)),
@@ -330,7 +330,7 @@ mod tests {
             },
         ] {
             let before = store.refused();
-            store.hear(id, bad.clone());
+            store.receive(id, bad.clone());
             assert_eq!(store.refused(), before + 1, "{bad:?}");
         }
         assert_eq!((store.series(), level(&store, Metric::Lost, &["shed"])), (1, Some(5.0)));
@@ -343,7 +343,7 @@ mod tests {
                         samples.count(Metric::Lost, &[&format!("{process}-{number}")], 1);
                     }
                 };
-                store.hear((Role::Proxy, process), telemetry(true, many));
+                store.receive((Role::Proxy, process), telemetry(true, many));
             }
             store.end((Role::Proxy, process));
         }

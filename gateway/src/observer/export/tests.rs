@@ -68,7 +68,7 @@ fn metrics_that_could_not_be_sent_are_counted() {
     samples.count(Metric::Lost, &["shed"], 1);
     let mut store = Store::default();
     let telemetry = crate::message::telemetry::Telemetry { changed: samples.into_inner(), ..Default::default() };
-    store.hear((crate::message::telemetry::Role::Proxy, 1), telemetry);
+    store.receive((crate::message::telemetry::Role::Proxy, 1), telemetry);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let client = exporter.target.client().unwrap();
     runtime.block_on(exporter.send(&client, &RefCell::new(store)));
