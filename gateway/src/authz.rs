@@ -12,7 +12,7 @@ use crate::{
     permission::gives,
     refusal::{BearerError, Refusal, Reject},
     settings::{
-        authz::{Part, Requirement, Settings},
+        authz::{Requirement, RequirementPart, Settings},
         route::{Route, Sources},
     },
     source_set::SourceSet,
@@ -20,7 +20,7 @@ use crate::{
 
 use condition::Judge;
 
-pub use condition::Facts;
+pub use condition::RequestFacts;
 pub use shadow::{ShadowParts, WouldDeny};
 
 mod condition;
@@ -183,7 +183,7 @@ impl Access {
     /// # Errors
     /// [`Reject::SourceNotAllowed`].
     pub fn admit(&self, address: Option<IpAddr>, would: &mut WouldDeny) -> Result<(), Refusal> {
-        self.settle(Part::Sources, self.judge_sources(address), would)
+        self.settle(RequirementPart::Sources, self.judge_sources(address), would)
     }
 
     fn judge_sources(&self, address: Option<IpAddr>) -> Result<(), Refusal> {
@@ -214,8 +214,11 @@ impl Access {
     pub fn unproved(&self, refusal: Refusal, would: &mut WouldDeny) -> Result<(), Refusal> {
         match refusal.reject {
             Reject::InvalidCredentials | Reject::InvalidToken | Reject::MissingToken => {
-                self.settle(Part::Require, Err(refusal.clone()), would)?;
-                let asked = [(Part::Scopes, self.scopes.is_empty()), (Part::Claims, self.claims.is_empty())];
+                self.settle(RequirementPart::Require, Err(refusal.clone()), would)?;
+                let asked = [
+                    (RequirementPart::Scopes, self.scopes.is_empty()),
+                    (RequirementPart::Claims, self.claims.is_empty()),
+                ];
                 let mut asked = asked.into_iter().filter(|(_, is_empty)| !is_empty);
                 asked.try_for_each(|(part, _)| self.settle(part, Err(refusal.clone()), would))
             }
@@ -224,7 +227,7 @@ impl Access {
     }
 
     /// Lets a refusal by a part that is in shadow count only.
-    fn settle(&self, part: Part, judged: Result<(), Refusal>, would: &mut WouldDeny) -> Result<(), Refusal> {
+    fn settle(&self, part: RequirementPart, judged: Result<(), Refusal>, would: &mut WouldDeny) -> Result<(), Refusal> {
         match (judged, &self.shadow) {
             (Err(refusal), Some(shadow)) if shadow.has(part) => {
                 would.note(part, refusal);
@@ -249,13 +252,13 @@ impl Access {
     pub fn authorize(
         &self,
         identity: Option<&Identity>,
-        facts: &Facts<'_>,
+        facts: &RequestFacts<'_>,
         would: &mut WouldDeny,
     ) -> Result<Permit, Refusal> {
-        self.settle(Part::Require, self.judge_rule(identity), would)?;
-        self.settle(Part::Scopes, self.judge_scopes(identity), would)?;
-        self.settle(Part::Claims, self.judge_claims(identity), would)?;
-        self.settle(Part::AllowIf, self.judge_conditions(identity, facts), would)?;
+        self.settle(RequirementPart::Require, self.judge_rule(identity), would)?;
+        self.settle(RequirementPart::Scopes, self.judge_scopes(identity), would)?;
+        self.settle(RequirementPart::Claims, self.judge_claims(identity), would)?;
+        self.settle(RequirementPart::AllowIf, self.judge_conditions(identity, facts), would)?;
         Ok(Permit { _made_here: () })
     }
 
@@ -301,7 +304,7 @@ impl Access {
         }
     }
 
-    fn judge_conditions(&self, identity: Option<&Identity>, facts: &Facts<'_>) -> Result<(), Refusal> {
+    fn judge_conditions(&self, identity: Option<&Identity>, facts: &RequestFacts<'_>) -> Result<(), Refusal> {
         let judge = Judge { facts, identity };
         self.conditions.iter().try_for_each(|condition| judge.demand(condition))
     }

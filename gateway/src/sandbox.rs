@@ -100,7 +100,7 @@ pub fn proxy(readable: &[&Path]) -> Result<Report, SandboxError> {
     alone(readable, calls::proxy(std::process::id()), Families::Usual)
 }
 
-fn alone(readable: &[&Path], allow: filter::Allow, families: Families) -> Result<Report, SandboxError> {
+fn alone(readable: &[&Path], allow: filter::AllowedCalls, families: Families) -> Result<Report, SandboxError> {
     keep_capabilities(&CapsHashSet::new())?;
     nix::sys::prctl::set_no_new_privs().map_err(|error| SandboxError::NoNewPrivileges(error.into()))?;
     // It holds private keys: another process of its user could read its memory, and a core dump would keep it.
@@ -127,7 +127,7 @@ pub fn compiler() -> Result<Report, SandboxError> {
 }
 
 /// The last step: the list of calls does not let another filter be put in force.
-fn refuse_others(mut allow: filter::Allow, families: Families) -> Result<usize, SandboxError> {
+fn refuse_others(mut allow: filter::AllowedCalls, families: Families) -> Result<usize, SandboxError> {
     let calls = allow.len();
     for (answered, error) in [(calls::families(families), libc::EAFNOSUPPORT), (calls::clone3(), libc::ENOSYS)] {
         // Of two errors, that of the filter put in force last is heard.

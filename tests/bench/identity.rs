@@ -30,7 +30,7 @@ use gateway::{
             Pepper,
             record::{KeyRecord, Profile},
             sha256,
-            table::{Loaded, State},
+            table::{Loaded, TableState},
             text,
         },
         certificate::{CertificateNames, ClientCertificate},
@@ -304,7 +304,7 @@ fn keys(count: u32) -> (Authenticators, Vec<String>) {
         }
     }
     authenticators.tables().replace(loaded, Vec::new());
-    authenticators.tables().set_state(State::Ready(pepper.into()));
+    authenticators.tables().set_state(TableState::Ready(pepper.into()));
     (authenticators, texts)
 }
 

@@ -17,7 +17,7 @@ use aya::{
 };
 use gateway::{
     guard::kernel::Kernel,
-    settings::guard::{Compile, Mode, Safety, Scope, Settings, SourceLimit, SynCookies},
+    settings::guard::{Compile, Mode, PacketScope, Safety, Settings, SourceLimit, SynCookies},
 };
 use gateway_common::{
     maps::{Ban, LAYOUT, Limits, NEVER, Rule, name},
@@ -220,7 +220,7 @@ fn settings() -> Settings {
     Settings {
         interfaces: Vec::new(),
         mode: Mode::Auto,
-        scope: Scope::Listeners,
+        scope: PacketScope::Listeners,
         state_dir: PathBuf::new(),
         control_socket: PathBuf::new(),
         control_group: None,

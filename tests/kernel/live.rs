@@ -13,7 +13,7 @@ use std::{
 use aya::maps::{HashMap, MapData};
 use gateway::{
     guard::kernel::{self, Kernel, KernelError, Removed},
-    settings::guard::{Compile, Mode, Safety, Scope, Settings, SourceLimit},
+    settings::guard::{Compile, Mode, PacketScope, Safety, Settings, SourceLimit},
 };
 use gateway_common::{
     maps::{Ban, Hits, LAYOUT, NEVER, Rule, name},
@@ -102,7 +102,7 @@ pub(crate) fn settings() -> Settings {
     Settings {
         interfaces: vec!["v0".to_owned()],
         mode: Mode::Auto,
-        scope: Scope::Listeners,
+        scope: PacketScope::Listeners,
         state_dir: PathBuf::new(),
         control_socket: PathBuf::new(),
         control_group: None,
@@ -238,7 +238,7 @@ fn everything_after_start_works_without_any_capability() {
         traces(&mut kernel, cable);
         kernel.apply(&settings(), &[80]).unwrap();
         assert!(cable.answers(BAD), "443 is no longer guarded");
-        kernel.apply(&Settings { scope: Scope::Host, ..settings() }, &[80]).unwrap();
+        kernel.apply(&Settings { scope: PacketScope::Host, ..settings() }, &[80]).unwrap();
         assert!(!cable.answers(BAD), "every port is");
         let blocked = kernel.verdicts().into_iter().find(|(verdict, _)| *verdict == Verdict::Blocked).unwrap().1;
         assert!(blocked.packets > 0 && blocked.bytes > blocked.packets);

@@ -10,7 +10,7 @@ use std::{borrow::Cow, net::IpAddr, sync::Arc};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use http::HeaderMap;
 
-use self::table::{Key, State};
+use self::table::{Key, TableState};
 use crate::{
     auth::{Identity, revocation::Revocable, tables::CredentialTables},
     clock::Now,
@@ -91,8 +91,8 @@ impl ApiKeys {
         };
         let state = self.tables.keys.state();
         let pepper = match &**state {
-            State::Ready(pepper) => pepper,
-            State::Unknown(why) => return Err(Refusal::new(Reject::Unavailable, why.clone())),
+            TableState::Ready(pepper) => pepper,
+            TableState::Unknown(why) => return Err(Refusal::new(Reject::Unavailable, why.clone())),
         };
         if id.is_none() && (key.len() > LONGEST || !self.tables.keys.has_foreign()) {
             return Err(refused(TokenFault::Unfit, "the API key is not in the form of this gateway's keys"));

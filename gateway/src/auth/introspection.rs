@@ -29,7 +29,7 @@ mod server;
 
 pub use answer::MAX_ANSWER;
 pub use request::Request;
-pub use server::{Event, RESULTS, ServerResponse};
+pub use server::{RESULTS, ServerEvent, ServerResponse};
 
 #[cfg(test)]
 pub(super) mod tests;

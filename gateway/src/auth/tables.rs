@@ -9,7 +9,7 @@ use std::sync::{
 use super::{
     api_key::{
         record::KeyRecord,
-        table::{KeyTable, Loaded, State},
+        table::{KeyTable, Loaded, TableState},
         text::KeyId,
     },
     identity::Identity,
@@ -94,7 +94,7 @@ impl CredentialTables {
     }
 
     /// From now on it is known which keys there are, or it is not.
-    pub fn set_state(&self, state: State) {
+    pub fn set_state(&self, state: TableState) {
         self.keys.set_state(state);
     }
 }

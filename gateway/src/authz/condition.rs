@@ -25,7 +25,7 @@ const EXACT: f64 = 9_007_199_254_740_992.0;
 
 /// What conditions look at besides the identity.
 #[derive(Clone, Copy, Debug)]
-pub struct Facts<'a> {
+pub struct RequestFacts<'a> {
     /// The canonical path.
     pub path: &'a str,
     /// It holds what programs read in different ways: its parameters are unknown.
@@ -39,7 +39,7 @@ pub struct Facts<'a> {
 /// A request: what is judged.
 #[derive(Clone, Copy)]
 pub(super) struct Judge<'a> {
-    pub(super) facts: &'a Facts<'a>,
+    pub(super) facts: &'a RequestFacts<'a>,
     pub(super) identity: Option<&'a Identity>,
 }
 
@@ -151,7 +151,7 @@ fn of_json(value: &Value) -> Option<Scalar<'_>> {
 }
 
 /// The part of the path that a parameter took, encoded as it is there.
-fn parameter_of<'a>(facts: &Facts<'a>, parameter: &Parameter) -> Option<&'a str> {
+fn parameter_of<'a>(facts: &RequestFacts<'a>, parameter: &Parameter) -> Option<&'a str> {
     if facts.is_odd {
         return None;
     }

@@ -1,7 +1,7 @@
 //! Explains a decision: what each requirement of a route says of a request, whatever the ones before it say.
 
-use super::{Access, AccessRule, Facts, Judge, listed};
-use crate::{auth::Identity, expression::ComparisonKind, refusal::Refusal, settings::authz::Part};
+use super::{Access, AccessRule, Judge, RequestFacts, listed};
+use crate::{auth::Identity, expression::ComparisonKind, refusal::Refusal, settings::authz::RequirementPart};
 
 /// What one requirement says.
 #[derive(Clone, Debug)]
@@ -21,30 +21,54 @@ pub struct Explanation {
 impl Access {
     /// What every requirement says, in the order in which they are judged. Nobody gets a permit by it.
     #[must_use]
-    pub fn explain(&self, identity: Option<&Identity>, facts: &Facts<'_>) -> Vec<Explanation> {
+    pub fn explain(&self, identity: Option<&Identity>, facts: &RequestFacts<'_>) -> Vec<Explanation> {
         let mut steps = Vec::new();
-        let mut step = |part: Part, key: String, asks: String, verdict, asks_source| {
+        let mut step = |part: RequirementPart, key: String, asks: String, verdict, asks_source| {
             let in_shadow = self.shadow.as_ref().is_some_and(|shadow| shadow.has(part));
             steps.push(Explanation { key, asks, verdict, in_shadow, asks_source });
         };
-        let key = |part: Part| part.name().to_owned();
+        let key = |part: RequirementPart| part.name().to_owned();
         if self.sources.is_some() {
             let asks = "a client within them".to_owned();
-            step(Part::Sources, key(Part::Sources), asks, self.judge_sources(facts.address), true);
+            step(
+                RequirementPart::Sources,
+                key(RequirementPart::Sources),
+                asks,
+                self.judge_sources(facts.address),
+                true,
+            );
         }
-        step(Part::Require, key(Part::Require), self.rule.told(identity), self.judge_rule(identity), false);
+        step(
+            RequirementPart::Require,
+            key(RequirementPart::Require),
+            self.rule.told(identity),
+            self.judge_rule(identity),
+            false,
+        );
         if !self.scopes.is_empty() {
-            step(Part::Scopes, key(Part::Scopes), self.scopes.join(", "), self.judge_scopes(identity), false);
+            step(
+                RequirementPart::Scopes,
+                key(RequirementPart::Scopes),
+                self.scopes.join(", "),
+                self.judge_scopes(identity),
+                false,
+            );
         }
         if !self.claims.is_empty() {
             let claims: Vec<String> = self.claims.iter().map(|(_, claim)| claim.path.to_string()).collect();
-            step(Part::Claims, key(Part::Claims), claims.join(", "), self.judge_claims(identity), false);
+            step(
+                RequirementPart::Claims,
+                key(RequirementPart::Claims),
+                claims.join(", "),
+                self.judge_claims(identity),
+                false,
+            );
         }
         let judge = Judge { facts, identity };
         for (index, condition) in self.conditions.iter().enumerate() {
             let asks = condition.text.to_string();
             let asks_source = condition.comparisons().any(|part| matches!(part.kind, ComparisonKind::From(_)));
-            step(Part::AllowIf, format!("allow_if[{index}]"), asks, judge.demand(condition), asks_source);
+            step(RequirementPart::AllowIf, format!("allow_if[{index}]"), asks, judge.demand(condition), asks_source);
         }
         steps
     }

@@ -12,7 +12,7 @@ use std::{
     },
 };
 
-use crate::{refusal::Refusal, settings::authz::Part};
+use crate::{refusal::Refusal, settings::authz::RequirementPart};
 
 /// So many principals of one requirement are told apart.
 pub const MOST_KNOWN: usize = 4_096;
@@ -38,7 +38,7 @@ pub struct ShadowParts(Box<[ShadowPart]>);
 /// One of them.
 #[derive(Debug)]
 struct ShadowPart {
-    part: Part,
+    part: RequirementPart,
     what: Arc<str>,
     /// An operator ended shadow mode.
     is_promoted: AtomicBool,
@@ -54,17 +54,17 @@ struct ToldPrincipals {
 
 /// What a request would have been denied for.
 #[derive(Debug, Default)]
-pub struct WouldDeny(Vec<(Part, Refusal)>);
+pub struct WouldDeny(Vec<(RequirementPart, Refusal)>);
 
 impl WouldDeny {
     /// The first requirement, if there is one, and why.
     #[must_use]
-    pub fn into_first(self) -> Option<(Part, Refusal)> {
+    pub fn into_first(self) -> Option<(RequirementPart, Refusal)> {
         self.0.into_iter().next()
     }
 
     /// Notes one. A requirement that denies a request twice counts once: why it did first is what is told.
-    pub fn note(&mut self, part: Part, refusal: Refusal) {
+    pub fn note(&mut self, part: RequirementPart, refusal: Refusal) {
         if self.0.iter().all(|(noted, _)| *noted != part) {
             self.0.push((part, refusal));
         }
@@ -86,8 +86,8 @@ impl WouldDeny {
 impl ShadowParts {
     /// The parts of the route `name` that are in shadow, with what `before` has counted of them.
     #[must_use]
-    pub fn new(name: &str, parts: &[Part]) -> Self {
-        let part = |part: &Part| ShadowPart {
+    pub fn new(name: &str, parts: &[RequirementPart]) -> Self {
+        let part = |part: &RequirementPart| ShadowPart {
             part: *part,
             what: format!("route.{name}.{}", part.name()).into(),
             is_promoted: AtomicBool::new(false),
@@ -112,7 +112,7 @@ impl ShadowParts {
 
     /// Whether `part` only counts.
     #[must_use]
-    pub fn has(&self, part: Part) -> bool {
+    pub fn has(&self, part: RequirementPart) -> bool {
         self.0.iter().any(|it| it.part == part && !it.is_promoted.load(Ordering::Relaxed))
     }
 
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
     use crate::refusal::Reject;
 
-    fn would(parts: &[Part]) -> WouldDeny {
+    fn would(parts: &[RequirementPart]) -> WouldDeny {
         let mut would = WouldDeny::default();
         parts.iter().for_each(|part| would.note(*part, Refusal::new(Reject::Forbidden, "")));
         would
@@ -172,32 +172,32 @@ mod tests {
 
     #[test]
     fn what_would_be_denied_is_counted() {
-        let shadow = ShadowParts::new("items", &[Part::Sources, Part::AllowIf]);
+        let shadow = ShadowParts::new("items", &[RequirementPart::Sources, RequirementPart::AllowIf]);
         taken(&shadow, &[]);
         for who in ["ada", "bob", "ada"] {
-            shadow.count(&would(&[Part::AllowIf]), who);
+            shadow.count(&would(&[RequirementPart::AllowIf]), who);
         }
-        shadow.count(&would(&[Part::Sources, Part::AllowIf, Part::Claims]), "cay");
+        shadow.count(&would(&[RequirementPart::Sources, RequirementPart::AllowIf, RequirementPart::Claims]), "cay");
         taken(&shadow, &[("route.items.sources", 1, 1), ("route.items.allow_if", 4, 3)]);
-        shadow.count(&would(&[Part::AllowIf]), "ada");
+        shadow.count(&would(&[RequirementPart::AllowIf]), "ada");
         taken(&shadow, &[("route.items.allow_if", 1, 0)]);
-        assert!(shadow.has(Part::AllowIf) && !shadow.has(Part::Require));
+        assert!(shadow.has(RequirementPart::AllowIf) && !shadow.has(RequirementPart::Require));
         shadow.enforce("route.items.allow_if");
-        assert!(!shadow.has(Part::AllowIf) && shadow.has(Part::Sources));
-        shadow.count(&would(&[Part::Sources]), "ada");
-        let next = ShadowParts::new("items", &[Part::AllowIf, Part::Sources]);
+        assert!(!shadow.has(RequirementPart::AllowIf) && shadow.has(RequirementPart::Sources));
+        shadow.count(&would(&[RequirementPart::Sources]), "ada");
+        let next = ShadowParts::new("items", &[RequirementPart::AllowIf, RequirementPart::Sources]);
         next.go_on(&shadow);
-        assert!(!next.has(Part::AllowIf) && next.has(Part::Sources));
-        next.count(&would(&[Part::Sources]), "cay");
+        assert!(!next.has(RequirementPart::AllowIf) && next.has(RequirementPart::Sources));
+        next.count(&would(&[RequirementPart::Sources]), "cay");
         taken(&next, &[("route.items.sources", 2, 1)]);
     }
 
     #[test]
     fn memory_is_bounded() {
-        let shadow = ShadowParts::new("items", &[Part::Require]);
+        let shadow = ShadowParts::new("items", &[RequirementPart::Require]);
         let mut told = 0;
         for number in 0..10_000 {
-            shadow.count(&would(&[Part::Require]), &number.to_string());
+            shadow.count(&would(&[RequirementPart::Require]), &number.to_string());
             if number % 100 == 0 {
                 told += shadow.take().map(|it| it.principals.len()).sum::<usize>();
             }

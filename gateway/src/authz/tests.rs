@@ -6,7 +6,8 @@ use super::*;
 use crate::expression::RouteScope;
 
 /// A request of which nothing is asked.
-const FACTS: Facts<'_> = Facts { path: "/users/ada", is_odd: false, method: &http::Method::GET, address: None };
+const FACTS: RequestFacts<'_> =
+    RequestFacts { path: "/users/ada", is_odd: false, method: &http::Method::GET, address: None };
 
 fn roles() -> Settings {
     let role = |name: &str, gives: &[&str]| (name.to_owned(), gives.iter().map(|given| (*given).to_owned()).collect());
@@ -206,13 +207,13 @@ fn conditions_and_sources() {
 fn what_is_in_shadow_is_noted_and_lets_through() {
     let scopes = ["a".to_owned()];
     let access = Policy::new(&roles()).compile(&permissions(&["items:read"])).unwrap().of_tokens(&scopes, &[], &[]);
-    let shadow = |parts: &[Part]| Some(Arc::new(ShadowParts::new("items", parts)));
+    let shadow = |parts: &[RequirementPart]| Some(Arc::new(ShadowParts::new("items", parts)));
     let nobody = Identity::of("ann", &[]);
     for (parts, enforced, noted) in [
         (&[][..], Some(Reject::Forbidden), 0),
-        (&[Part::Scopes], Some(Reject::Forbidden), 0),
-        (&[Part::Require], Some(Reject::Forbidden), 1),
-        (&[Part::Scopes, Part::Require], None, 2),
+        (&[RequirementPart::Scopes], Some(Reject::Forbidden), 0),
+        (&[RequirementPart::Require], Some(Reject::Forbidden), 1),
+        (&[RequirementPart::Scopes, RequirementPart::Require], None, 2),
     ] {
         let access = Access { shadow: shadow(parts), ..access.clone() };
         let mut would = WouldDeny::default();
@@ -220,7 +221,7 @@ fn what_is_in_shadow_is_noted_and_lets_through() {
         assert_eq!(verdict.err().map(|refusal| refusal.reject), enforced, "{parts:?}");
         assert_eq!(would.len(), noted, "{parts:?}");
     }
-    let access = Access { shadow: shadow(&[Part::Require]), scopes: Box::default(), ..access };
+    let access = Access { shadow: shadow(&[RequirementPart::Require]), scopes: Box::default(), ..access };
     for (reject, counts) in [(Reject::MissingToken, true), (Reject::InvalidToken, true), (Reject::BadRequest, false)] {
         let mut would = WouldDeny::default();
         let verdict = access.unproved(Refusal::new(reject, ""), &mut would);
@@ -236,7 +237,7 @@ fn a_requirement_in_shadow_opens_no_other() {
     let token = |scopes: &[&str]| Identity::of_token("ann", &["reader"], scopes, vec![None]);
     let claim = ClaimCondition { path: ClaimPath::of(&["tenant"]), any_of: Box::default() };
     let kept = [ClaimPath::of(&["tenant"])];
-    use Part::{Claims, Require, Scopes};
+    use RequirementPart::{Claims, Require, Scopes};
     for (scopes, claims, shadow, identity, refusal, denied, counted) in [
         // Who proves nothing has no scope either.
         (&["a"][..], false, &[Require][..], None, None, Some(Reject::MissingToken), 0),

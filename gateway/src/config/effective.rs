@@ -14,8 +14,8 @@ use crate::settings::{
     alert::Settings as Alerts,
     anomalies::Settings as Anomalies,
     audit::{self, Target},
-    cors::{Cors, Names},
-    guard::{Format, Ladder, Mode, Scope, Settings as Guard, SourceLimit},
+    cors::{Cors, HeaderNames},
+    guard::{Format, Ladder, Mode, PacketScope, Settings as Guard, SourceLimit},
     identity_headers::IdentityHeader,
     listener::Listener,
     operators::{Member, Operator},
@@ -207,8 +207,8 @@ fn guard_table(guard: &Guard) -> Value {
             Mode::Native => "native",
         },
         "scope": match guard.scope {
-            Scope::Host => "host",
-            Scope::Listeners => "listeners",
+            PacketScope::Host => "host",
+            PacketScope::Listeners => "listeners",
         },
         "state_dir": guard.state_dir,
         "control_socket": guard.control_socket,
@@ -404,9 +404,9 @@ fn mapping(mapping: &CertificateMapping) -> Value {
 }
 
 fn cors(group: &Cors) -> (String, Value) {
-    let names = |names: &Names| match names {
-        Names::Any => vec!["*".to_owned()],
-        Names::These(names) => names.iter().map(ToString::to_string).collect(),
+    let names = |names: &HeaderNames| match names {
+        HeaderNames::Any => vec!["*".to_owned()],
+        HeaderNames::These(names) => names.iter().map(ToString::to_string).collect(),
     };
     let members = json!({
         "origins": group.origins.texts(),

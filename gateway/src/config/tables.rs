@@ -253,7 +253,7 @@ fn proxy(root: &Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
         is_in_cluster: root.has("cluster"),
         routes: &proxy.routes,
         ja4: proxy.listeners.iter().any(|listener| listener.tls.as_ref().is_some_and(|tls| tls.ja4)),
-        kernel: limit::clamp::Kernel {
+        kernel: limit::clamp::PacketLimits {
             has_limits: guard.packet_limit.or(guard.byte_limit).or(guard.syn_limit).is_some(),
             has_interfaces: !guard.interfaces.is_empty(),
         },

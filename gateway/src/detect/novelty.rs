@@ -35,17 +35,17 @@ struct Habits {
     /// When it came first, and last: `CLOCK_MONOTONIC`, nanoseconds.
     since: u64,
     used: u64,
-    kinds: [Ring; 3],
+    kinds: [ValueRing; 3],
 }
 
 /// The last values of a kind that were new, as hashes; 0: none.
 #[derive(Clone, Copy, Debug, Default)]
-struct Ring {
+struct ValueRing {
     values: [u32; REMEMBERED],
     next: u8,
 }
 
-impl Ring {
+impl ValueRing {
     /// Remembers a value; whether it is new.
     fn learn(&mut self, value: u32) -> bool {
         if self.values.contains(&value) {
@@ -73,7 +73,7 @@ impl Novelty {
         let values = values.map(|value| value.map(hash));
         let mut known = self.known.lock(&key);
         let Some(habits) = known.find(&key) else {
-            let mut habits = Habits { since: now, used: now, kinds: [Ring::default(); 3] };
+            let mut habits = Habits { since: now, used: now, kinds: [ValueRing::default(); 3] };
             habits.learn(values);
             known.put(key, habits, |_, habits| habits.used);
             return None;

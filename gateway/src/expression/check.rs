@@ -58,7 +58,7 @@ pub fn networks(text: &str, sources: &BTreeMap<String, Vec<Source>>) -> Result<V
 
 /// What a value is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum ValueType {
     /// A claim may be anything.
     Any,
     Number,
@@ -66,7 +66,7 @@ enum Kind {
     Truth,
 }
 
-impl Kind {
+impl ValueType {
     const fn name(self) -> &'static str {
         match self {
             Self::Any => "anything",
@@ -78,12 +78,12 @@ impl Kind {
 }
 
 impl Operand {
-    const fn kind(&self) -> Kind {
+    const fn kind(&self) -> ValueType {
         match self {
-            Self::Claim(_) => Kind::Any,
-            Self::Constant(Value::Number(_)) => Kind::Number,
-            Self::Constant(Value::Bool(_)) => Kind::Truth,
-            Self::Constant(_) | Self::Method | Self::Parameter(_) | Self::Principal => Kind::Text,
+            Self::Claim(_) => ValueType::Any,
+            Self::Constant(Value::Number(_)) => ValueType::Number,
+            Self::Constant(Value::Bool(_)) => ValueType::Truth,
+            Self::Constant(_) | Self::Method | Self::Parameter(_) | Self::Principal => ValueType::Text,
         }
     }
 
@@ -100,7 +100,7 @@ impl Operand {
 
 /// Checks every comparison by itself, and that no claim is compared with two types.
 pub(super) fn check(root: &Node, scope: &RouteScope<'_>) -> Result<(), ExpressionError> {
-    let mut claims: Vec<(&Claim, Kind)> = Vec::new();
+    let mut claims: Vec<(&Claim, ValueType)> = Vec::new();
     let mut waiting = vec![root];
     while let Some(node) = waiting.pop() {
         match node {
@@ -128,13 +128,13 @@ pub(super) fn check(root: &Node, scope: &RouteScope<'_>) -> Result<(), Expressio
 }
 
 /// The claims of a comparison whose type it tells.
-fn compared(comparison: &Comparison) -> Vec<(&Claim, Kind)> {
+fn compared(comparison: &Comparison) -> Vec<(&Claim, ValueType)> {
     match &comparison.kind {
         ComparisonKind::Compare(Operand::Claim(claim), relation, other)
         | ComparisonKind::Compare(other, relation, Operand::Claim(claim)) => match (other, relation) {
             (Operand::Constant(_), _) => vec![(claim, other.kind())],
             (_, Relation::Equal | Relation::NotEqual) => Vec::new(),
-            _ => vec![(claim, Kind::Number)],
+            _ => vec![(claim, ValueType::Number)],
         },
         ComparisonKind::OneOf(Operand::Claim(claim), constants) => {
             let constants = constants.iter().map(|constant| Operand::Constant(constant.clone()).kind());
@@ -154,7 +154,7 @@ fn check_comparison(comparison: &Comparison, scope: &RouteScope<'_>) -> Result<(
             check_pair(&comparison.at, value, Relation::Equal, &Operand::Constant(constant.clone()), scope)
         }),
         ComparisonKind::Among(value, list) => match (value.kind(), list) {
-            (Kind::Number | Kind::Truth, List::Roles | List::Scopes) => {
+            (ValueType::Number | ValueType::Truth, List::Roles | List::Scopes) => {
                 let message = format!("{} is {}, and roles and scopes are texts", value.name(), value.kind().name());
                 Err(fault(&comparison.at, message, "put it in quotation marks"))
             }
@@ -180,13 +180,14 @@ fn check_pair(
         return Err(fault(at, format!("compares {} with itself", left.name()), "compare it with something else"));
     }
     if !matches!(relation, Relation::Equal | Relation::NotEqual) {
-        let unordered = [left, right].into_iter().find(|side| matches!(side.kind(), Kind::Text | Kind::Truth));
+        let unordered =
+            [left, right].into_iter().find(|side| matches!(side.kind(), ValueType::Text | ValueType::Truth));
         if let Some(side) = unordered {
             let message = format!("{} is {}, and only numbers have an order", side.name(), side.kind().name());
             return Err(fault(at, message, "compare it by == or !="));
         }
     }
-    if left.kind() != right.kind() && left.kind() != Kind::Any && right.kind() != Kind::Any {
+    if left.kind() != right.kind() && left.kind() != ValueType::Any && right.kind() != ValueType::Any {
         let told = |side: &Operand| format!("{} is {}", side.name(), side.kind().name());
         let hint = match (left, right) {
             (Operand::Constant(constant), _) | (_, Operand::Constant(constant)) => format!("write '{constant}'"),

@@ -121,7 +121,7 @@ pub(crate) enum AnchorFailure {
 }
 
 /// How a checkpoint gets where it is sent.
-pub(crate) enum Way {
+pub(crate) enum DeliveryWay {
     /// By this process, which waits for the disk.
     Write(PathBuf),
     /// By the observer; with the nonce that a time stamp has to have.
@@ -130,10 +130,10 @@ pub(crate) enum Way {
 
 impl CheckpointJob {
     /// How it gets there.
-    pub(crate) fn way(&self, host: &str, pid: u32) -> Way {
+    pub(crate) fn way(&self, host: &str, pid: u32) -> DeliveryWay {
         let head = self.head.to_line();
         let what = match &self.anchor.target {
-            Target::File(path) => return Way::Write(path.clone()),
+            Target::File(path) => return DeliveryWay::Write(path.clone()),
             Target::Syslog(server) => {
                 Parcel::Syslog { server: server.clone(), message: self.head.to_syslog(host, pid) }
             }
@@ -142,14 +142,17 @@ impl CheckpointJob {
                 let imprint = timestamp::imprint(self.head.seq, &self.head.hash);
                 let body = timestamp::request(&imprint, nonce);
                 let content_type = "application/timestamp-query".to_owned();
-                return Way::Deliver(self.delivery(Parcel::Post { url: url.clone(), content_type, body }), nonce);
+                return DeliveryWay::Deliver(
+                    self.delivery(Parcel::Post { url: url.clone(), content_type, body }),
+                    nonce,
+                );
             }
             Target::Webhook(url) => {
                 let (content_type, body) = ("application/json".to_owned(), head.into_bytes());
                 Parcel::Post { url: url.clone(), content_type, body }
             }
         };
-        Way::Deliver(self.delivery(what), 0)
+        DeliveryWay::Deliver(self.delivery(what), 0)
     }
 
     fn delivery(&self, what: Parcel) -> Delivery {
@@ -249,7 +252,7 @@ mod tests {
         let mut tell = |anchors: &mut Anchors, seq: u64| {
             now.monotonic += 10 * crate::clock::SECOND;
             for job in anchors.due(&head(seq), now) {
-                let Way::Write(path) = job.way("host", 1) else { panic!("a file") };
+                let DeliveryWay::Write(path) = job.way("host", 1) else { panic!("a file") };
                 anchors.done(job.write(&path), now);
             }
         };

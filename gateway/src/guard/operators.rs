@@ -11,7 +11,7 @@ use crate::{
     guard::{
         admin_tokens::Holder,
         bans::Actor,
-        control::{Grant, Whoami, caller::Peer},
+        control::{Grant, Whoami, caller::PeerProcess},
     },
     settings::{
         guard::Settings,
@@ -21,10 +21,10 @@ use crate::{
 
 /// Who may do what, by number.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Operators(Vec<Entry>);
+pub(crate) struct Operators(Vec<OperatorEntry>);
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Entry {
+struct OperatorEntry {
     id: Id,
     /// `group edge-view`.
     label: String,
@@ -65,7 +65,7 @@ impl Operators {
                 Member::User(_) => format!("operator[{index}].user"),
             };
             match found {
-                Ok((id, label)) => entries.push(Entry { id, label, roles: operator.roles.clone() }),
+                Ok((id, label)) => entries.push(OperatorEntry { id, label, roles: operator.roles.clone() }),
                 Err(fault) => faults.push(Diagnostic { key, ..fault }),
             }
         }
@@ -76,15 +76,15 @@ impl Operators {
     }
 
     /// What a process of this host may do.
-    pub(crate) fn judge(&self, peer: &Peer) -> OperatorIdentity {
-        let Peer { uid, groups, user } = peer;
+    pub(crate) fn judge(&self, peer: &PeerProcess) -> OperatorIdentity {
+        let PeerProcess { uid, groups, user } = peer;
         let all = |by: &str| every_role().into_iter().map(|role| Grant { role, by: by.to_owned() }).collect();
         let grants = if *uid == 0 {
             all("root")
         } else if *uid == geteuid().as_raw() {
             all("the guard's own user")
         } else {
-            let is_theirs = |entry: &&Entry| match entry.id {
+            let is_theirs = |entry: &&OperatorEntry| match entry.id {
                 Id::Group(id) => groups.contains(&id),
                 Id::User(id) => id == *uid,
             };
@@ -98,9 +98,9 @@ impl Operators {
         self.grants(|_entry| true, lacks)
     }
 
-    fn grants(&self, of: impl Fn(&&Entry) -> bool, which: impl Fn(Role) -> bool) -> Vec<Grant> {
+    fn grants(&self, of: impl Fn(&&OperatorEntry) -> bool, which: impl Fn(Role) -> bool) -> Vec<Grant> {
         let entries = self.0.iter().filter(of);
-        let each = |entry: &Entry| {
+        let each = |entry: &OperatorEntry| {
             let grant = |role: &Role| Grant { role: *role, by: entry.label.clone() };
             entry.roles.iter().filter(|role| which(**role)).map(grant).collect::<Vec<_>>()
         };
@@ -187,7 +187,7 @@ mod tests {
     use super::*;
 
     fn operators() -> Operators {
-        let entry = |id, label: &str, roles: &[Role]| Entry {
+        let entry = |id, label: &str, roles: &[Role]| OperatorEntry {
             id,
             label: label.to_owned(),
             roles: roles.iter().copied().collect(),
@@ -202,7 +202,7 @@ mod tests {
     #[track_caller]
     fn check(uid: u32, groups: &[u32], roles: &str, denied: &str) {
         let operators = operators();
-        let peer = Peer { uid, groups: groups.to_vec(), user: Some("x".to_owned()) };
+        let peer = PeerProcess { uid, groups: groups.to_vec(), user: Some("x".to_owned()) };
         let standing = operators.judge(&peer);
         let lacked = standing.lacks(&[Role::Block, Role::Configure]);
         assert_eq!(

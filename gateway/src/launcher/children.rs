@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// A process that lives.
-struct Process {
+struct ChildProcess {
     role: Role,
     generation: u64,
     child: Child,
@@ -34,7 +34,7 @@ struct Process {
 
 /// All of them.
 #[derive(Default)]
-pub(super) struct Children(Vec<Process>);
+pub(super) struct Children(Vec<ChildProcess>);
 
 impl Children {
     /// Starts a process. `channel` is its end of the channel to the guard.
@@ -76,7 +76,7 @@ impl Children {
         }
         let child = command.spawn()?;
         let pid = child.id();
-        self.0.push(Process { role, generation, child, program, introductions });
+        self.0.push(ChildProcess { role, generation, child, program, introductions });
         Ok(pid)
     }
 
@@ -124,13 +124,13 @@ impl Children {
 
     /// Gives each a channel to a new guard; what that guard is told of it. One that takes none is told of without.
     pub(super) fn introduce(&self) -> Vec<(Notice, Option<OwnedFd>)> {
-        let channel = |process: &Process| -> io::Result<OwnedFd> {
+        let channel = |process: &ChildProcess| -> io::Result<OwnedFd> {
             let (guards, theirs) = seqpacket::pair()?;
             launch::introduce(&process.introductions, theirs.as_fd())?;
             Ok(guards)
         };
         let introduced = self.0.iter().map(|process| {
-            let Process { role, generation, child, program, .. } = process;
+            let ChildProcess { role, generation, child, program, .. } = process;
             let living =
                 Notice::Living { role: *role, generation: *generation, pid: child.id(), program: program.id() };
             (living, channel(process).ok())

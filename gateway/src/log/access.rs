@@ -12,7 +12,7 @@ use crate::{
     diagnostic::Diagnostic,
     mix::mix,
     request_id::RequestId,
-    settings::access_log::{Keep, Principal, Settings},
+    settings::access_log::{LineFilter, Principal, Settings},
 };
 
 /// The access log of one configuration.
@@ -21,7 +21,7 @@ pub struct AccessLog {
     redact: Redactor,
     hash: Option<Hash>,
     /// `None`: every request gets a line.
-    keep: Option<Keep>,
+    keep: Option<LineFilter>,
     /// Where lines go.
     pub outputs: Box<[Output]>,
     /// Headers of requests that lines say.
@@ -69,7 +69,7 @@ impl AccessLog {
             outputs: outputs.into(),
             redact,
             hash,
-            keep: (settings.keep != Keep::default()).then(|| settings.keep.clone()),
+            keep: (settings.keep != LineFilter::default()).then(|| settings.keep.clone()),
             request_headers: layout.request_headers.clone(),
             response_headers: layout.response_headers.clone(),
             has_trace_id: layout.has_trace_id,
@@ -103,7 +103,7 @@ impl AccessLog {
     }
 }
 
-fn keeps(keep: &Keep, served: &ServedRequest<'_>) -> bool {
+fn keeps(keep: &LineFilter, served: &ServedRequest<'_>) -> bool {
     if keep.only_refused {
         return false;
     }

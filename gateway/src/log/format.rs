@@ -7,7 +7,7 @@ use self::{
     placeholder::{Placeholder, Value},
 };
 use super::text;
-use crate::settings::access_log::{Field, Format, Settings, TemplatePart};
+use crate::settings::access_log::{Field, LineFormat, Settings, TemplatePart};
 
 pub(super) use placeholder::Reader;
 
@@ -42,20 +42,20 @@ impl Layout {
     pub(super) fn new(settings: &Settings) -> Self {
         let mut headers = LoggedHeaders::default();
         let form = match &settings.format {
-            Format::Combined => LineEncoding::Text(combined::parts(&mut headers)),
-            Format::Ecs => {
+            LineFormat::Combined => LineEncoding::Text(combined::parts(&mut headers)),
+            LineFormat::Ecs => {
                 let mut members = ecs::members(settings, &mut headers);
                 members.extend(header_members("gateway.", settings, &mut headers));
                 LineEncoding::Json(ecs::BEGINS.into(), members.into())
             }
-            Format::Json(fields) if *fields == Field::DEFAULT && has_no_headers(settings) => LineEncoding::Standard,
-            Format::Json(fields) => {
+            LineFormat::Json(fields) if *fields == Field::DEFAULT && has_no_headers(settings) => LineEncoding::Standard,
+            LineFormat::Json(fields) => {
                 let of_field = |field: &Field| JsonMember::new(field.name(), Placeholder::Field(*field));
                 let mut members: Vec<JsonMember> = fields.iter().map(of_field).collect();
                 members.extend(header_members("", settings, &mut headers));
                 LineEncoding::Json("".into(), members.into())
             }
-            Format::Template(pieces) => {
+            LineFormat::Template(pieces) => {
                 let mut is_quoted = false;
                 let part = |piece: &TemplatePart| {
                     let place = match piece {

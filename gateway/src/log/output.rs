@@ -18,7 +18,7 @@ use super::drops::Dropped;
 use crate::{
     diagnostic::Diagnostic,
     settings::{
-        access_log::{self as settings, Transport},
+        access_log::{self as settings, SyslogTransport},
         tls::Client,
     },
     tls,
@@ -52,8 +52,8 @@ impl Output {
     pub(super) fn new(settings: &settings::Output) -> Result<Self, Vec<Diagnostic>> {
         let tls = match settings {
             settings::Output::Syslog(syslog) => match &syslog.transport {
-                Transport::Tls(address, client) => Some(compiled(address, client)?),
-                Transport::Tcp(_) | Transport::Udp(_) | Transport::Unix(_) => None,
+                SyslogTransport::Tls(address, client) => Some(compiled(address, client)?),
+                SyslogTransport::Tcp(_) | SyslogTransport::Udp(_) | SyslogTransport::Unix(_) => None,
             },
             settings::Output::File(_) | settings::Output::Journald(_) | settings::Output::Stdout => None,
         };
@@ -70,13 +70,13 @@ impl Output {
             settings::Output::Syslog(syslog) => {
                 let frame = Syslog::new(syslog);
                 match &syslog.transport {
-                    Transport::Unix(path) => {
+                    SyslogTransport::Unix(path) => {
                         Target::Datagram(Box::new(DatagramOutput::unix(path.clone(), Frame::Syslog(frame))))
                     }
-                    Transport::Udp(address) => {
+                    SyslogTransport::Udp(address) => {
                         Target::Datagram(Box::new(DatagramOutput::udp(address.clone(), Frame::Syslog(frame))))
                     }
-                    Transport::Tcp(address) | Transport::Tls(address, _) => {
+                    SyslogTransport::Tcp(address) | SyslogTransport::Tls(address, _) => {
                         Target::Stream(Box::new(StreamOutput::new(address.clone(), self.tls.clone(), frame)))
                     }
                 }

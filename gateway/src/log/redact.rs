@@ -24,10 +24,10 @@ pub(super) struct Redactor {
     /// Without `_`, as `shown`.
     parameters: Box<[String]>,
     shown: Box<[String]>,
-    patterns: Box<[Pattern]>,
+    patterns: Box<[RedactPattern]>,
 }
 
-struct Pattern {
+struct RedactPattern {
     /// What every match has in it: to look for it takes less time.
     literal: Option<Literal>,
     regex: Regex,
@@ -52,7 +52,7 @@ impl Redactor {
         let compile = |pattern: &String| {
             let built = RegexBuilder::new(pattern).size_limit(PATTERN_SIZE).build();
             let literal = (pattern == JWT).then(|| Literal { rarest: b'J', finder: Finder::new(b"eyJ") });
-            let built = built.map(|regex| Pattern { literal, regex });
+            let built = built.map(|regex| RedactPattern { literal, regex });
             built.map_err(|error| Diagnostic::new("access_log.redact.patterns", error.to_string()))
         };
         let patterns = settings.patterns.iter().map(compile).collect::<Result<_, _>>()?;
@@ -63,7 +63,7 @@ impl Redactor {
     /// A text without what patterns match.
     pub(super) fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let mut text = Cow::Borrowed(text);
-        for Pattern { literal, regex } in &self.patterns {
+        for RedactPattern { literal, regex } in &self.patterns {
             if literal.as_ref().is_some_and(|literal| !literal.is_in(&text)) {
                 continue;
             }

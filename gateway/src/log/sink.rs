@@ -47,14 +47,14 @@ enum Job {
 /// Where workers hand their blocks.
 #[derive(Clone)]
 pub struct Sink {
-    queues: Arc<Swap<Vec<Queue>>>,
+    queues: Arc<Swap<Vec<OutputQueue>>>,
     threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
     drops: Arc<Drops>,
 }
 
 /// The queue of one output.
 #[derive(Clone)]
-struct Queue {
+struct OutputQueue {
     output: Output,
     jobs: SyncSender<Job>,
     /// How many bytes wait in it, with those that are being written.
@@ -65,9 +65,9 @@ struct Queue {
 
 /// Outputs that are ready to be written to. Without being used they end.
 pub struct Opened {
-    queues: Vec<Queue>,
+    queues: Vec<OutputQueue>,
     /// Those that were there before, and go on with another file.
-    reopened: Vec<(Queue, File)>,
+    reopened: Vec<(OutputQueue, File)>,
 }
 
 impl Sink {
@@ -108,7 +108,7 @@ impl Sink {
         self.queues.store(queues);
     }
 
-    fn open(&self, output: &Output, file: Option<File>) -> io::Result<Queue> {
+    fn open(&self, output: &Output, file: Option<File>) -> io::Result<OutputQueue> {
         let what = output.settings.describe();
         let missing = || io::Error::new(io::ErrorKind::NotFound, format!("the guard sent no file for {what}"));
         let target = output.target(file).ok_or_else(missing)?;
@@ -121,7 +121,7 @@ impl Sink {
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         threads.retain(|thread| !thread.is_finished());
         threads.push(thread);
-        Ok(Queue { output: output.clone(), jobs, waiting, late })
+        Ok(OutputQueue { output: output.clone(), jobs, waiting, late })
     }
 
     /// Writes to another file from here on: that of the output which is so many among those that the guard opens. Where
@@ -166,7 +166,7 @@ impl Sink {
     }
 }
 
-impl Queue {
+impl OutputQueue {
     /// Puts a block into the queue. `false`: there is no room.
     fn takes(&self, block: &Arc<Vec<u8>>) -> bool {
         let size = block.len();

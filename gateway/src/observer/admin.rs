@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use http_body::Body;
 use http_body_util::Full;
 
-use places::{OpenConnections, Peer};
+use places::{OpenConnections, PeerAddress};
 use responses::{response, text};
 pub(super) use server::{Socket, serve};
 
@@ -141,7 +141,12 @@ impl Admin {
     }
 
     /// Answers one request, which came by the connection that has this place.
-    async fn answer<B>(&self, request: Request<B>, (place, peer): (u64, Peer), is_tls: bool) -> Response<Full<Bytes>>
+    async fn answer<B>(
+        &self,
+        request: Request<B>,
+        (place, peer): (u64, PeerAddress),
+        is_tls: bool,
+    ) -> Response<Full<Bytes>>
     where
         B: Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
     {
@@ -178,7 +183,7 @@ impl Admin {
         answered
     }
 
-    fn judge<B>(&self, request: &Request<B>, peer: Peer, is_tls: bool) -> RequestDecision {
+    fn judge<B>(&self, request: &Request<B>, peer: PeerAddress, is_tls: bool) -> RequestDecision {
         let config = self.config.borrow();
         if !config.is_unix && !access::is_ours(request, &config.hosts) {
             return RequestDecision::Answered(text(

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::time::{Instant, sleep};
 
-use client::{Client, Outcome};
+use client::{CollectorClient, ExportOutcome};
 
 use super::store::Store;
 use crate::{
@@ -89,42 +89,42 @@ impl Exports {
 
 /// Where something is sent, and what has been said of that.
 #[derive(Default)]
-struct Target {
-    client: RefCell<Option<Rc<Client>>>,
+struct CollectorTarget {
+    client: RefCell<Option<Rc<CollectorClient>>>,
     failed: Sparse,
     refused: Sparse,
 }
 
-impl Target {
+impl CollectorTarget {
     /// Goes on with another collector. `None`: nothing is sent.
     fn configure(&self, table: &'static str, collector: Option<&Collector>) {
-        let client = collector.map(Client::new).transpose().unwrap_or_else(|fault| {
+        let client = collector.map(CollectorClient::new).transpose().unwrap_or_else(|fault| {
             tracing::error!(table, fault, "the collector cannot be used: nothing is sent to it");
             None
         });
         *self.client.borrow_mut() = client.map(Rc::new);
     }
 
-    fn client(&self) -> Option<Rc<Client>> {
+    fn client(&self) -> Option<Rc<CollectorClient>> {
         self.client.borrow().clone()
     }
 
     /// Says why something was not sent; once a minute.
-    fn complain(&self, table: &'static str, outcome: &Outcome) {
+    fn complain(&self, table: &'static str, outcome: &ExportOutcome) {
         let now = clock::monotonic();
         match outcome {
-            Outcome::Failed { why, .. } => {
+            ExportOutcome::Failed { why, .. } => {
                 if let Some(others) = self.failed.is_due_every(TOLD_EVERY, now) {
                     tracing::warn!(table, why, others, "the collector takes nothing; trying again");
                 }
             }
-            Outcome::Refused(why) => {
+            ExportOutcome::Refused(why) => {
                 if let Some(others) = self.refused.is_due_every(TOLD_EVERY, now) {
                     tracing::error!(table, why, others, "the collector refuses what it is sent");
                 }
             }
-            Outcome::Taken { rejected: 0, .. } => {}
-            Outcome::Taken { rejected, why } => {
+            ExportOutcome::Taken { rejected: 0, .. } => {}
+            ExportOutcome::Taken { rejected, why } => {
                 if let Some(others) = self.refused.is_due_every(TOLD_EVERY, now) {
                     tracing::error!(table, rejected, why, others, "the collector refuses a part of what it is sent");
                 }
@@ -137,14 +137,14 @@ impl Target {
 pub(super) struct Exporter<T> {
     table: &'static str,
     encode: fn(&str, &[T]) -> Vec<u8>,
-    target: Target,
+    target: CollectorTarget,
     queue: RefCell<VecDeque<T>>,
     lost: Cell<u64>,
 }
 
 impl<T> Exporter<T> {
     fn new(table: &'static str, encode: fn(&str, &[T]) -> Vec<u8>) -> Self {
-        Self { table, encode, target: Target::default(), queue: RefCell::default(), lost: Cell::new(0) }
+        Self { table, encode, target: CollectorTarget::default(), queue: RefCell::default(), lost: Cell::new(0) }
     }
 
     /// Goes on with another collector. `None`: nothing is sent.
@@ -180,7 +180,7 @@ impl<T> Exporter<T> {
 
     /// Sends what waits, until a batch fails: the collector may be another after the pause. `pause`: how long the last one
     /// was. Returns the next.
-    async fn send_waiting(&self, client: &Client, mut pause: Duration) -> Duration {
+    async fn send_waiting(&self, client: &CollectorClient, mut pause: Duration) -> Duration {
         while !self.queue.borrow().is_empty() {
             let batch: Vec<T> = {
                 let mut queue = self.queue.borrow_mut();
@@ -190,15 +190,15 @@ impl<T> Exporter<T> {
             let outcome = client.post((self.encode)(client.service(), &batch)).await;
             self.target.complain(self.table, &outcome);
             match outcome {
-                Outcome::Taken { rejected, .. } => {
+                ExportOutcome::Taken { rejected, .. } => {
                     self.lose(rejected);
                     pause = SECOND;
                 }
-                Outcome::Refused(_) => {
+                ExportOutcome::Refused(_) => {
                     self.lose(count(batch.len()));
                     pause = SECOND;
                 }
-                Outcome::Failed { wait, .. } => {
+                ExportOutcome::Failed { wait, .. } => {
                     self.put_back(batch);
                     return (pause * 2).min(LONGEST).max(wait.min(LONGEST));
                 }
@@ -222,7 +222,7 @@ impl<T> Exporter<T> {
 
 /// Sends all metrics, again and again.
 pub(super) struct MetricsExporter {
-    target: Target,
+    target: CollectorTarget,
     /// `None`: they are not sent.
     interval: Cell<Option<Duration>>,
     /// Sums began then, as far as this process knows.
@@ -232,7 +232,12 @@ pub(super) struct MetricsExporter {
 
 impl Default for MetricsExporter {
     fn default() -> Self {
-        Self { target: Target::default(), interval: Cell::new(None), began: wire::nanos(), failures: Cell::new(0) }
+        Self {
+            target: CollectorTarget::default(),
+            interval: Cell::new(None),
+            began: wire::nanos(),
+            failures: Cell::new(0),
+        }
     }
 }
 
@@ -254,16 +259,16 @@ impl MetricsExporter {
         }
     }
 
-    async fn send(&self, client: &Client, store: &RefCell<Store>) {
+    async fn send(&self, client: &CollectorClient, store: &RefCell<Store>) {
         let sums = store.borrow().sums();
         for part in metrics::encode(client.service(), &sums, self.began, wire::nanos()) {
             let outcome = client.post(part).await;
             self.target.complain("otlp_metrics", &outcome);
             // The next ones tell all that these would have told.
-            if !matches!(outcome, Outcome::Taken { rejected: 0, .. }) {
+            if !matches!(outcome, ExportOutcome::Taken { rejected: 0, .. }) {
                 self.failures.set(self.failures.get() + 1);
             }
-            if matches!(outcome, Outcome::Failed { .. }) {
+            if matches!(outcome, ExportOutcome::Failed { .. }) {
                 return;
             }
         }

@@ -21,7 +21,7 @@ use crate::message::{
 const TIMEOUT: Duration = Duration::from_secs(25);
 
 /// What the guard answers: the status of the response, and its body.
-pub(super) type Answer = (u16, Vec<u8>);
+pub(super) type RelayedAnswer = (u16, Vec<u8>);
 
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub(super) enum NoAnswer {
 #[derive(Default)]
 pub(super) struct Relay {
     channel: RefCell<Option<Rc<Channel>>>,
-    waiting: RefCell<HashMap<u64, oneshot::Sender<Answer>>>,
+    waiting: RefCell<HashMap<u64, oneshot::Sender<RelayedAnswer>>>,
     last: Cell<u64>,
 }
 
@@ -58,7 +58,7 @@ impl Relay {
     ///
     /// # Errors
     /// There is no answer.
-    pub(super) async fn ask(&self, command: Relayed) -> Result<Answer, NoAnswer> {
+    pub(super) async fn ask(&self, command: Relayed) -> Result<RelayedAnswer, NoAnswer> {
         let channel = self.channel.borrow().clone().ok_or(NoAnswer::Gone)?;
         if self.waiting.borrow().len() >= AT_ONCE {
             return Err(NoAnswer::Busy);

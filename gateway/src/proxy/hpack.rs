@@ -56,7 +56,7 @@ pub(super) enum FieldValue {
 
 /// A field of the table. It was checked when it came, and is not checked again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Field {
+pub(super) struct TableField {
     name: FieldName,
     pub(super) content: FieldValue,
     /// As RFC 7541 4.1 counts it, in bytes.
@@ -87,7 +87,7 @@ impl FieldName {
     }
 }
 
-impl Field {
+impl TableField {
     fn new(name: FieldName, value: Bytes) -> Self {
         let size = name.length() + value.len() + OVERHEAD;
         Self { content: content(&name, value), name, size }

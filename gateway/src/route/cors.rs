@@ -12,7 +12,7 @@ use http::{
 use crate::{
     header_values,
     route::target::Target,
-    settings::cors::{Cors, Names},
+    settings::cors::{Cors, HeaderNames},
 };
 
 #[cfg(test)]
@@ -40,19 +40,19 @@ impl Group {
     #[must_use]
     pub fn new(settings: &Cors) -> Self {
         let list = |names: &[&str]| HeaderValue::try_from(names.join(", ")).ok().filter(|list| !list.is_empty());
-        let names = |names: &Names| match names {
-            Names::Any => None,
-            Names::These(names) => list(&names.iter().map(HeaderName::as_str).collect::<Vec<_>>()),
+        let names = |names: &HeaderNames| match names {
+            HeaderNames::Any => None,
+            HeaderNames::These(names) => list(&names.iter().map(HeaderName::as_str).collect::<Vec<_>>()),
         };
         let empty = || HeaderValue::from_static("");
         Self {
             methods: list(&settings.methods.iter().map(Method::as_str).collect::<Vec<_>>()),
             headers: match &settings.headers {
-                Names::Any => None,
+                HeaderNames::Any => None,
                 named => Some(names(named).unwrap_or_else(empty)),
             },
             expose: match &settings.expose {
-                Names::Any => Some(HeaderValue::from_static("*")),
+                HeaderNames::Any => Some(HeaderValue::from_static("*")),
                 named => names(named),
             },
             max_age: HeaderValue::from(settings.max_age.as_secs()),

@@ -2,7 +2,7 @@
 //!
 //! *Invariant:* the launcher may make every call that the others may: they begin with its filter.
 
-use super::filter::{Allow, Condition, is, masked};
+use super::filter::{AllowedCalls, ArgumentCondition, is, masked};
 
 /// What any program does that has threads, memory, files to read and sockets. Calls that a C library of another version
 /// makes in the place of one of them are here too.
@@ -266,19 +266,19 @@ const PR_SET_DUMPABLE: u64 = 4;
 const POLICIES: &[u64] = &[0, 3];
 
 /// What the proxy may do, `pid` being its own id.
-pub(super) fn proxy(pid: u32) -> Allow {
+pub(super) fn proxy(pid: u32) -> AllowedCalls {
     alone(pid)
 }
 
 /// What the compiler may do, `pid` being its own id: it has a channel, and makes no other.
-pub(super) fn compiler(pid: u32) -> Allow {
+pub(super) fn compiler(pid: u32) -> AllowedCalls {
     let mut allow = alone(pid);
     allow.never(MEETING);
     allow
 }
 
 /// What the guard may do, `pid` being its own id.
-pub(super) fn guard(pid: u32) -> Allow {
+pub(super) fn guard(pid: u32) -> AllowedCalls {
     let mut allow = alone(pid);
     for calls in [GUARD, GUARD_OLD] {
         allow.always(calls);
@@ -292,7 +292,7 @@ pub(super) fn guard(pid: u32) -> Allow {
 }
 
 /// What the launcher may do: all that those do which it starts.
-pub(super) fn launcher() -> Allow {
+pub(super) fn launcher() -> AllowedCalls {
     let mut allow = guard(std::process::id());
     for calls in [LAUNCHER, LAUNCHER_OLD] {
         allow.always(calls);
@@ -305,7 +305,7 @@ pub(super) fn launcher() -> Allow {
 }
 
 /// What a process may do that starts no other one, `pid` being its own id.
-fn alone(pid: u32) -> Allow {
+fn alone(pid: u32) -> AllowedCalls {
     let mut allow = shared();
     allow.when(libc::SYS_clone, &[masked(0, NAMESPACES | CLONE_THREAD, CLONE_THREAD)]);
     allow.when(libc::SYS_tgkill, &[is(0, pid.into())]);
@@ -316,8 +316,8 @@ fn alone(pid: u32) -> Allow {
     allow
 }
 
-fn shared() -> Allow {
-    let mut allow = Allow::default();
+fn shared() -> AllowedCalls {
+    let mut allow = AllowedCalls::default();
     for calls in [ALWAYS, ALWAYS_RECENT, ALWAYS_OLD] {
         allow.always(calls);
     }
@@ -340,8 +340,8 @@ fn shared() -> Allow {
     allow.when(libc::SYS_socket, &[is(0, AF_UNIX)]);
     allow.when(libc::SYS_socketpair, &[is(0, AF_UNIX)]);
     // The kernel's socket filters are programs.
-    allow.when(libc::SYS_setsockopt, &[Condition::Not(1, SOL_SOCKET)]);
-    allow.when(libc::SYS_setsockopt, &PROGRAMS.map(|option| Condition::Not(2, option)));
+    allow.when(libc::SYS_setsockopt, &[ArgumentCondition::Not(1, SOL_SOCKET)]);
+    allow.when(libc::SYS_setsockopt, &PROGRAMS.map(|option| ArgumentCondition::Not(2, option)));
     allow
 }
 
@@ -358,14 +358,14 @@ pub(super) enum Families {
 
 /// Sockets of other families are answered as by a kernel that does not have them: whoever tries goes on without, as
 /// the resolver of the C library does.
-pub(super) fn families(families: Families) -> Allow {
+pub(super) fn families(families: Families) -> AllowedCalls {
     let families: &[u64] = match families {
         Families::Netlink => &[AF_UNIX, AF_INET, AF_INET6, AF_NETLINK],
         Families::None => &[],
         Families::Usual => &[AF_UNIX, AF_INET, AF_INET6],
     };
-    let others: Vec<Condition> = families.iter().map(|family| Condition::Not(0, *family)).collect();
-    let mut found = Allow::default();
+    let others: Vec<ArgumentCondition> = families.iter().map(|family| ArgumentCondition::Not(0, *family)).collect();
+    let mut found = AllowedCalls::default();
     for call in [libc::SYS_socket, libc::SYS_socketpair] {
         if others.is_empty() {
             found.always(&[call]);
@@ -378,8 +378,8 @@ pub(super) fn families(families: Families) -> Allow {
 
 /// Answered as by a kernel that does not have it: its flags are in memory, where no filter sees them, and C libraries
 /// then use clone(2).
-pub(super) fn clone3() -> Allow {
-    let mut found = Allow::default();
+pub(super) fn clone3() -> AllowedCalls {
+    let mut found = AllowedCalls::default();
     found.always(&[libc::SYS_clone3]);
     found
 }

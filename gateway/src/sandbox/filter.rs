@@ -17,7 +17,7 @@ const LAST: u32 = 469;
 /// What one argument of a call has to be. Of arguments, the lower 32 bits are all that the kernel looks at in those
 /// calls that have a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Condition {
+pub(super) enum ArgumentCondition {
     /// This argument has this value.
     Is(u8, u64),
     /// These bits of this argument have this value.
@@ -26,19 +26,19 @@ pub(super) enum Condition {
     Not(u8, u64),
 }
 
-pub(super) const fn is(argument: u8, value: u64) -> Condition {
-    Condition::Is(argument, value)
+pub(super) const fn is(argument: u8, value: u64) -> ArgumentCondition {
+    ArgumentCondition::Is(argument, value)
 }
 
-pub(super) const fn masked(argument: u8, mask: u64, value: u64) -> Condition {
-    Condition::Masked(argument, mask, value)
+pub(super) const fn masked(argument: u8, mask: u64, value: u64) -> ArgumentCondition {
+    ArgumentCondition::Masked(argument, mask, value)
 }
 
 /// Calls, each with what its arguments have to be: any one of so many lists of conditions, or nothing at all.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Allow(BTreeMap<i64, Vec<Vec<Condition>>>);
+pub(super) struct AllowedCalls(BTreeMap<i64, Vec<Vec<ArgumentCondition>>>);
 
-impl Allow {
+impl AllowedCalls {
     /// Whatever their arguments are.
     pub(super) fn always(&mut self, calls: &[i64]) {
         for call in calls {
@@ -54,7 +54,7 @@ impl Allow {
     }
 
     /// Where all of these conditions hold, besides what was said of the call before.
-    pub(super) fn when(&mut self, call: i64, conditions: &[Condition]) {
+    pub(super) fn when(&mut self, call: i64, conditions: &[ArgumentCondition]) {
         self.0.entry(call).or_default().push(conditions.to_vec());
     }
 
@@ -126,12 +126,12 @@ fn failed(error: &dyn fmt::Display) -> SandboxError {
     SandboxError::Seccomp(error.to_string())
 }
 
-fn rule(conditions: &[Condition]) -> Result<SeccompRule, SandboxError> {
+fn rule(conditions: &[ArgumentCondition]) -> Result<SeccompRule, SandboxError> {
     let conditions = conditions.iter().map(|condition| {
         let (argument, operator, value) = match *condition {
-            Condition::Is(argument, value) => (argument, SeccompCmpOp::Eq, value),
-            Condition::Masked(argument, mask, value) => (argument, SeccompCmpOp::MaskedEq(mask), value),
-            Condition::Not(argument, value) => (argument, SeccompCmpOp::Ne, value),
+            ArgumentCondition::Is(argument, value) => (argument, SeccompCmpOp::Eq, value),
+            ArgumentCondition::Masked(argument, mask, value) => (argument, SeccompCmpOp::MaskedEq(mask), value),
+            ArgumentCondition::Not(argument, value) => (argument, SeccompCmpOp::Ne, value),
         };
         SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)
     });

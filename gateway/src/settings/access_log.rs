@@ -15,7 +15,7 @@ mod field;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// How a line is written. `access_log.format`.
-    pub format: Format,
+    pub format: LineFormat,
     /// Headers of requests that every line has. `access_log.request_headers`.
     pub request_headers: Vec<HeaderName>,
     /// Headers of responses that every line has. `access_log.response_headers`.
@@ -25,7 +25,7 @@ pub struct Settings {
     /// How principals are written. `access_log.principal`.
     pub principal: Principal,
     /// Which served requests get a line. Refusals always do.
-    pub keep: Keep,
+    pub keep: LineFilter,
     /// Where lines go. `[[access_log.output]]`; never empty.
     pub outputs: Vec<Output>,
 }
@@ -52,7 +52,7 @@ impl Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            format: Format::Json(Field::DEFAULT.to_vec()),
+            format: LineFormat::Json(Field::DEFAULT.to_vec()),
             request_headers: Vec::new(),
             response_headers: Vec::new(),
             redact: Redact {
@@ -61,7 +61,7 @@ impl Default for Settings {
                 patterns: vec![JWT.to_owned()],
             },
             principal: Principal::Plain,
-            keep: Keep::default(),
+            keep: LineFilter::default(),
             outputs: vec![Output::Stdout],
         }
     }
@@ -156,7 +156,7 @@ pub const SECRET_HEADERS: [&str; 19] = [
 
 /// How a line is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum LineFormat {
     /// As Apache and nginx name it.
     Combined,
     /// Fields of the Elastic Common Schema.
@@ -167,7 +167,7 @@ pub enum Format {
     Template(Vec<TemplatePart>),
 }
 
-impl Format {
+impl LineFormat {
     /// As the configuration has it.
     #[must_use]
     pub const fn name(&self) -> &'static str {
@@ -215,7 +215,7 @@ pub enum Principal {
 
 /// Which served requests get a line: those with one of `statuses` or slower than `slower_than`, on one of `routes`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Keep {
+pub struct LineFilter {
     /// Statuses, and classes of them. Empty: all.
     pub statuses: Vec<Statuses>,
     /// How long a request took at least.
@@ -332,7 +332,7 @@ pub struct Rotate {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Syslog {
     /// How it is reached.
-    pub transport: Transport,
+    pub transport: SyslogTransport,
     /// The facility's number.
     pub facility: u8,
     /// The name of this program: `APP-NAME`.
@@ -361,7 +361,7 @@ impl Syslog {
 
 /// How a syslog server is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Transport {
+pub enum SyslogTransport {
     /// TCP, each message with its length in front (RFC 6587).
     Tcp(String),
     /// The same in TLS (RFC 5425).
@@ -372,7 +372,7 @@ pub enum Transport {
     Unix(PathBuf),
 }
 
-impl Transport {
+impl SyslogTransport {
     /// As the configuration has it.
     #[must_use]
     pub const fn name(&self) -> &'static str {

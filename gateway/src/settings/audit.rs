@@ -14,7 +14,7 @@ pub struct Settings {
     /// `audit.checkpoint`: how long a record stays unsigned at most.
     pub checkpoint: Duration,
     /// What of closed files is kept.
-    pub keep: Keep,
+    pub keep: Retention,
     /// `audit.compress`: closed files are compressed, all but the newest.
     pub compress: bool,
     /// `[[audit.anchor]]`.
@@ -26,7 +26,7 @@ pub const MOST_COMPRESSED: u64 = 256 << 20;
 
 /// Closed files beyond any of these are deleted, the oldest first. All `None`: none ever is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Keep {
+pub struct Retention {
     /// `audit.keep_files`.
     pub files: Option<usize>,
     /// `audit.keep_size`: bytes of all of them together.
@@ -132,7 +132,7 @@ impl Default for Settings {
         Self {
             max_size: 64 << 20,
             checkpoint: Duration::from_secs(60),
-            keep: Keep::default(),
+            keep: Retention::default(),
             compress: false,
             anchors: Vec::new(),
         }

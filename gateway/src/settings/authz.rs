@@ -22,7 +22,7 @@ pub enum Requirement {
 
 /// A part of what a route asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum RequirementPart {
     /// `allow_if`.
     AllowIf,
     /// `claims`.
@@ -35,7 +35,7 @@ pub enum Part {
     Sources,
 }
 
-impl Part {
+impl RequirementPart {
     /// The key of each in a route.
     pub const NAMES: [(&'static str, Self); 5] = [
         ("sources", Self::Sources),

@@ -14,9 +14,9 @@ pub struct Cors {
     /// What a preflight is told; empty: the method that it asks for. `cors.NAME.methods`.
     pub methods: Vec<Method>,
     /// Which headers a page may set. `cors.NAME.headers`.
-    pub headers: Names,
+    pub headers: HeaderNames,
     /// Which headers of an answer a page may read. `cors.NAME.expose`.
-    pub expose: Names,
+    pub expose: HeaderNames,
     /// Whether browsers send cookies along, and pages may read the answers then. `cors.NAME.credentials`.
     pub credentials: bool,
     /// How long a browser remembers a preflight. `cors.NAME.max_age`.
@@ -27,7 +27,7 @@ pub struct Cors {
 
 /// Header names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Names {
+pub enum HeaderNames {
     /// Every name: `"*"`.
     Any,
     /// These.

@@ -22,7 +22,7 @@ pub struct Settings {
     /// `guard.mode`.
     pub mode: Mode,
     /// `guard.scope`.
-    pub scope: Scope,
+    pub scope: PacketScope,
     /// `guard.state_dir`: ban store, audit chain.
     pub state_dir: PathBuf,
     /// `guard.control_socket`: what the CLI speaks to.
@@ -215,7 +215,7 @@ pub enum Mode {
 
 /// Which packets lists and limits apply to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
+pub enum PacketScope {
     /// Every packet to this host.
     Host,
     /// Packets to the ports that the proxy listens on.

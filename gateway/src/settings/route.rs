@@ -5,7 +5,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use super::{
     auth::Accepted,
-    authz::{self, Part},
+    authz::{self, RequirementPart},
     cors::Origins,
     edits::Edits,
     graphql,
@@ -50,7 +50,7 @@ pub struct Route {
     /// What must be true of the request, all of it. `route.allow_if`.
     pub allow_if: Vec<Expression>,
     /// Which of these only count. `route.shadow`.
-    pub shadow: Vec<Part>,
+    pub shadow: Vec<RequirementPart>,
     /// `route.upstream`, `route.redirect` or `route.respond`.
     pub action: Action,
     /// The path that the upstream is asked for; `None`: the client's. `route.strip_prefix`, `route.rewrite`.

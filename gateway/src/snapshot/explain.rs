@@ -17,14 +17,14 @@ pub use self::answer::{Explained, ExplainedStep, ExplainedToken, Explanation, Ve
 use super::{CompiledRoute, Snapshot};
 use crate::{
     auth::{Answer, Identity, Lookup, NO_CERTIFICATE, Outcome, Presented, identity::Supposed},
-    authz::{self, Facts},
+    authz::{self, RequestFacts},
     claim::ClaimPath,
     clock::Now,
     refusal::{Refusal, Reject},
     route::target::Target,
     settings::{
         auth::{Accepted, Method as Proof, Methods},
-        authz::Part,
+        authz::RequirementPart,
     },
 };
 
@@ -153,7 +153,8 @@ impl Explainer<'_> {
             Ok(route) => route,
             Err(refusal) => return Ok(done(Explained::refused(&refusal))),
         };
-        let facts = Facts { path: target.path(), is_odd: target.is_odd(), method: &head.method, address: asked.from };
+        let facts =
+            RequestFacts { path: target.path(), is_odd: target.is_odd(), method: &head.method, address: asked.from };
         let (who, authenticated) = if route.access.needs_identity() {
             match self.prove(asked, index, route, target.host())? {
                 Proving::Done(who, step) => (who, Some(step)),
@@ -169,7 +170,7 @@ impl Explainer<'_> {
         };
         let mut steps: Vec<ExplainedStep> =
             route.access.explain(identity, &facts).iter().map(|step| step_of(step, &who, asked)).collect();
-        let place = steps.iter().take_while(|step| step.step == Part::Sources.name()).count();
+        let place = steps.iter().take_while(|step| step.step == RequirementPart::Sources.name()).count();
         authenticated.into_iter().for_each(|step| steps.insert(place, step));
         let principal = identity.map(|identity| identity.principal().to_owned());
         let template = route.template.to_string();
@@ -179,7 +180,7 @@ impl Explainer<'_> {
     /// Who asks, and what is said of how that is proved.
     fn prove(&self, asked: &Asked, index: usize, route: &CompiledRoute, host: &str) -> Result<Proving, String> {
         let settings = self.snapshot.settings.routes.get(index);
-        let shadow = settings.is_some_and(|route| route.shadow.contains(&Part::Require));
+        let shadow = settings.is_some_and(|route| route.shadow.contains(&RequirementPart::Require));
         let methods: Vec<&str> = route.accepted.methods.listed().iter().map(|method| method.name()).collect();
         let methods = methods.join(", ");
         let step =
@@ -301,7 +302,7 @@ fn step_of(step: &authz::explain::Explanation, who: &Who, asked: &Asked) -> Expl
         Err(_) if asked.from.is_none() && step.asks_source => {
             RequirementResult::Unknown("where the client is was not said: add --from")
         }
-        _ if matches!(who, Who::Unknown) && step.key != Part::Sources.name() => {
+        _ if matches!(who, Who::Unknown) && step.key != RequirementPart::Sources.name() => {
             RequirementResult::Unknown("it is not known who asks")
         }
         Ok(()) => RequirementResult::Met,

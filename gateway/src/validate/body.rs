@@ -6,7 +6,7 @@
 use http::HeaderValue;
 
 use self::{
-    field::Field,
+    field::FormField,
     media::{MediaRange, MediaType},
 };
 use super::{
@@ -41,7 +41,7 @@ pub(super) enum Content {
     /// `application/x-www-form-urlencoded`.
     Form {
         schema: SchemaId,
-        fields: Vec<Field>,
+        fields: Vec<FormField>,
         shape: Shape,
     },
     Json(Option<SchemaId>),
@@ -50,7 +50,7 @@ pub(super) enum Content {
     /// `multipart/form-data`.
     Multipart {
         schema: SchemaId,
-        fields: Vec<Field>,
+        fields: Vec<FormField>,
         shape: Shape,
     },
     /// Whatever it is.
@@ -188,10 +188,10 @@ fn invalid(violations: Vec<Violation>) -> Refusal {
 }
 
 /// The object that a form stands for: its fields by their own styles, what is left by its shape.
-fn members_of(fields: &[Field], pairs: &[pairs::Pair<'_>], shape: &Shape) -> Result<style::Texts, ValueError> {
+fn members_of(fields: &[FormField], pairs: &[pairs::Pair<'_>], shape: &Shape) -> Result<style::Texts, ValueError> {
     let is_own = |name: &str| fields.iter().any(|field| *field.parameter.name == *name);
     let mut members = Vec::new();
-    for Field { parameter, .. } in fields {
+    for FormField { parameter, .. } in fields {
         let at = |fault: Fault| {
             let violation = Violation::new(Part::Body, "", fault.rule, fault.expected);
             ValueError::Violations([violation.at(&format!("/{}", parameter.name))].into())
@@ -200,9 +200,9 @@ fn members_of(fields: &[Field], pairs: &[pairs::Pair<'_>], shape: &Shape) -> Res
             members.push((parameter.name.to_string(), texts));
         }
     }
-    let is_deep = |field: &Field| matches!(field.parameter.coding, Coding::Styled { style: Style::DeepObject, .. });
+    let is_deep = |field: &FormField| matches!(field.parameter.coding, Coding::Styled { style: Style::DeepObject, .. });
     let is_taken = |name: &str| {
-        let of_object = |field: &&Field| is_deep(field) && deep_member(&field.parameter.name, name).is_some();
+        let of_object = |field: &&FormField| is_deep(field) && deep_member(&field.parameter.name, name).is_some();
         is_own(name) || fields.iter().any(|field| of_object(&field))
     };
     let others: Vec<pairs::Pair<'_>> = pairs.iter().filter(|pair| !is_taken(&pair.name)).cloned().collect();

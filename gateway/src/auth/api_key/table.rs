@@ -35,7 +35,7 @@ const MOST_USED: usize = 65_536;
 
 /// Whether it is known which keys there are.
 #[derive(Debug)]
-pub enum State {
+pub enum TableState {
     /// It is, and by this pepper they were hashed.
     Ready(Box<Pepper>),
     /// It is not: why, for the log. Keys are neither good nor bad.
@@ -74,7 +74,7 @@ impl Key {
 
 /// Keys in the order of their ids.
 #[derive(Debug, Default)]
-struct Part {
+struct KeyShard {
     ids: Box<[u64]>,
     keys: Box<[Arc<Key>]>,
 }
@@ -85,8 +85,8 @@ pub(super) type Change = (KeyId, Option<Arc<Key>>);
 /// The keys that there are.
 #[derive(Debug)]
 pub struct KeyTable {
-    state: ArcSwap<State>,
-    parts: Box<[ArcSwap<Part>]>,
+    state: ArcSwap<TableState>,
+    parts: Box<[ArcSwap<KeyShard>]>,
     has_foreign: AtomicBool,
     /// Keys were lost: one that is not known may have been good.
     has_lost: AtomicBool,
@@ -100,9 +100,11 @@ pub struct KeyTable {
 
 impl Default for KeyTable {
     fn default() -> Self {
-        let empty = Arc::new(Part::default());
+        let empty = Arc::new(KeyShard::default());
         Self {
-            state: ArcSwap::from_pointee(State::Unknown("the API keys have not come from the guard yet".to_owned())),
+            state: ArcSwap::from_pointee(TableState::Unknown(
+                "the API keys have not come from the guard yet".to_owned(),
+            )),
             parts: (0..PARTS).map(|_| ArcSwap::new(Arc::clone(&empty))).collect(),
             has_foreign: AtomicBool::new(false),
             has_lost: AtomicBool::new(false),
@@ -114,12 +116,12 @@ impl Default for KeyTable {
 }
 
 impl KeyTable {
-    pub(super) fn state(&self) -> Guard<Arc<State>> {
+    pub(super) fn state(&self) -> Guard<Arc<TableState>> {
         self.state.load()
     }
 
     /// From now on it is known which keys there are, or it is not.
-    pub fn set_state(&self, state: State) {
+    pub fn set_state(&self, state: TableState) {
         self.state.store(Arc::new(state));
     }
 
@@ -293,10 +295,10 @@ impl Loaded {
     }
 }
 
-fn sorted(mut keys: Vec<(u64, Arc<Key>)>) -> Part {
+fn sorted(mut keys: Vec<(u64, Arc<Key>)>) -> KeyShard {
     keys.sort_unstable_by_key(|(id, _)| *id);
     let (ids, keys): (Vec<u64>, Vec<Arc<Key>>) = keys.into_iter().unzip();
-    Part { ids: ids.into(), keys: keys.into() }
+    KeyShard { ids: ids.into(), keys: keys.into() }
 }
 
 /// The part where a key is. Ids are random.

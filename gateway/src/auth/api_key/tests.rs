@@ -31,7 +31,7 @@ fn record(key: &str, name: &str) -> KeyRecord {
 /// The tables with these keys.
 fn tables(records: Vec<KeyRecord>) -> Arc<CredentialTables> {
     let tables = CredentialTables::default();
-    tables.set_state(State::Ready(Pepper::new(PEPPER).into()));
+    tables.set_state(TableState::Ready(Pepper::new(PEPPER).into()));
     tables.change(records, &[], Vec::new());
     Arc::new(tables)
 }
@@ -92,9 +92,9 @@ fn k01_which_keys_are_good() {
         "may not be used for api.example",
     );
     // Another pepper.
-    all.set_state(State::Ready(Pepper::new(b"another pepper").into()));
+    all.set_state(TableState::Ready(Pepper::new(b"another pepper").into()));
     refuses(&all, &good, Signal::ForgedToken, "not the secret");
-    all.set_state(State::Unknown("the store is locked".to_owned()));
+    all.set_state(TableState::Unknown("the store is locked".to_owned()));
     let refusal = judge(&all, &good, "192.0.2.1", "").unwrap_err();
     assert_eq!((refusal.reject, refusal.signal, &*refusal.detail), (Reject::Unavailable, None, "the store is locked"));
 }

@@ -7,7 +7,7 @@ use gateway_common::source::Source;
 use super::{
     answer::{SIGNED_TYPE, is_signed},
     request::Request,
-    server::{Event, Hash, Server, ServerResponse},
+    server::{Server, ServerEvent, ServerResponse, TokenHash},
 };
 use crate::{
     auth::{
@@ -26,7 +26,7 @@ pub struct Question {
     /// By which keys signed answers are verified.
     pub(super) keys: Option<Arc<KeySet>>,
     pub(super) token: Box<str>,
-    pub(super) hash: Hash,
+    pub(super) hash: TokenHash,
     /// Whose request caused it.
     pub(super) source: Source,
 }
@@ -94,7 +94,7 @@ impl Question {
         &self,
         received: Result<ServerResponse<'_>, &str>,
         now: Now,
-    ) -> (Result<Arc<Identity>, Refusal>, Option<Event>) {
+    ) -> (Result<Arc<Identity>, Refusal>, Option<ServerEvent>) {
         let verify = |signed: &[u8]| match &self.keys {
             Some(keys) => statement::read(keys, SIGNED_TYPE, signed, now),
             None => Err("there is no issuer whose keys verify signed answers"),

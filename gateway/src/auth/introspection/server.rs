@@ -57,7 +57,7 @@ const INACTIVE: Invalid = Invalid::new(TokenFault::Inactive, "its server does no
 const UNSUPPORTED: Invalid = Invalid::unfit("its server says nothing about tokens of its kind");
 
 /// What stands for a token: nobody can find another for it, or the token itself.
-pub(super) type Hash = [u8; 32];
+pub(super) type TokenHash = [u8; 32];
 
 /// What came of asking a server.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +72,7 @@ pub struct ServerResponse<'a> {
 
 /// What an operator is told of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum ServerEvent {
     /// It answers again.
     Recovered,
     /// It is not asked for a while. Why, for the log.
@@ -92,8 +92,8 @@ pub(super) struct Server {
     under_way: AtomicUsize,
     /// What tokens are hashed with.
     key: hmac::Key,
-    good: Sharded<Hash, GoodToken>,
-    bad: Sharded<Hash, BadToken>,
+    good: Sharded<TokenHash, GoodToken>,
+    bad: Sharded<TokenHash, BadToken>,
     breaker: Mutex<Breaker>,
     /// What each source has left of tokens that are not good.
     budgets: Sharded<Source, ArrivalTime>,
@@ -159,7 +159,7 @@ impl Server {
     }
 
     /// What nobody can find another token for, or the token itself.
-    pub(super) fn hash(&self, token: &str) -> Hash {
+    pub(super) fn hash(&self, token: &str) -> TokenHash {
         let tag = hmac::sign(&self.key, token.as_bytes());
         let mut hash = [0; 32];
         hash.iter_mut().zip(tag.as_ref()).for_each(|(to, from)| *to = *from);
@@ -167,7 +167,7 @@ impl Server {
     }
 
     /// What an earlier answer says, if it still counts.
-    pub(super) fn remember(&self, hash: &Hash, now: Now) -> Option<Result<Arc<Identity>, Refusal>> {
+    pub(super) fn remember(&self, hash: &TokenHash, now: Now) -> Option<Result<Arc<Identity>, Refusal>> {
         let mut good = self.good.lock(hash);
         if let Some(known) = good.find(hash) {
             if now.monotonic < known.until && known.validity.check(now.unix_seconds()).is_ok() {
@@ -206,7 +206,7 @@ impl Server {
     }
 
     /// Has the source pay that caused a question, if its token was found to be none that is good.
-    pub(super) fn settle(&self, source: Source, hash: &Hash, now: Now) {
+    pub(super) fn settle(&self, source: Source, hash: &TokenHash, now: Now) {
         if self.bad.lock(hash).find(hash).is_none() {
             return;
         }
@@ -247,11 +247,11 @@ impl Server {
 
     pub(super) fn received(
         &self,
-        hash: &Hash,
+        hash: &TokenHash,
         received: Result<ServerResponse<'_>, &str>,
         verify: &Verify<'_>,
         now: Now,
-    ) -> (Result<Arc<Identity>, Refusal>, Option<Event>) {
+    ) -> (Result<Arc<Identity>, Refusal>, Option<ServerEvent>) {
         let said = match received {
             Err(why) => return self.failed("failed", why.to_owned(), now),
             Ok(ServerResponse { status, headers, body }) => {
@@ -302,7 +302,7 @@ impl Server {
     }
 
     /// The identity of a token that its server calls active.
-    fn active(&self, hash: &Hash, claims: &Map<String, Value>, now: Now) -> Result<Arc<Identity>, Refusal> {
+    fn active(&self, hash: &TokenHash, claims: &Map<String, Value>, now: Now) -> Result<Arc<Identity>, Refusal> {
         self.counts.add("active");
         let seconds = now.unix_seconds();
         let read = self
@@ -351,7 +351,7 @@ impl Server {
     }
 
     /// The refusal of a token, which is remembered for a short while.
-    fn bad(&self, hash: &Hash, refusal: Refusal, now: Now) -> Refusal {
+    fn bad(&self, hash: &TokenHash, refusal: Refusal, now: Now) -> Refusal {
         let until = now.monotonic.saturating_add(nanos(self.settings.cache_inactive_for));
         self.bad.lock(hash).put(*hash, BadToken { refusal: refusal.clone(), until }, |_, bad| bad.until);
         refusal
@@ -362,20 +362,20 @@ impl Server {
         self.breaker().undecided();
     }
 
-    fn succeeded(&self) -> Option<Event> {
+    fn succeeded(&self) -> Option<ServerEvent> {
         let mut breaker = self.breaker();
         let was_open = breaker.is_open();
         breaker.succeeded();
-        was_open.then_some(Event::Recovered)
+        was_open.then_some(ServerEvent::Recovered)
     }
 
-    fn failed(&self, result: &str, why: String, now: Now) -> (Result<Arc<Identity>, Refusal>, Option<Event>) {
+    fn failed(&self, result: &str, why: String, now: Now) -> (Result<Arc<Identity>, Refusal>, Option<ServerEvent>) {
         self.counts.add(result);
         let mut breaker = self.breaker();
         let opened = breaker.failed(&self.settings.breaker, now.monotonic);
         let wait = if opened { nanos(self.settings.breaker.open_for) } else { 0 };
         drop(breaker);
-        (Err(unavailable(why.clone(), wait)), opened.then_some(Event::Paused(why)))
+        (Err(unavailable(why.clone(), wait)), opened.then_some(ServerEvent::Paused(why)))
     }
 }
 

@@ -53,7 +53,8 @@ fn judge(template: &str, path: &str, text: &str, identity: Option<&Identity>, ex
     let (canonical, odd) = read_path(path).unwrap_or_else(|refusal| panic!("{path}: {}", refusal.detail));
     let canonical = canonical.as_deref().unwrap_or(path);
     let is_odd = odd != PathRules::default();
-    let facts = Facts { path: canonical, is_odd, method: &Method::GET, address: Some("192.0.2.7".parse().unwrap()) };
+    let facts =
+        RequestFacts { path: canonical, is_odd, method: &Method::GET, address: Some("192.0.2.7".parse().unwrap()) };
     let subject = Judge { facts: &facts, identity };
     assert_eq!(subject.expression(&expression.placed(&kept)), expect, "{path}: {text}");
 }

@@ -91,7 +91,7 @@ const fn is_narrow(area: Rect) -> bool {
 
 /// What a column holds, and so what becomes of a text that is too long.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum ColumnKind {
     /// Leans right. Its column is as wide as it takes.
     Number,
     /// An address: without its end it would be another one. Its column is as wide as it takes, if the screen is.
@@ -101,14 +101,14 @@ enum Kind {
 }
 
 /// A column: its heading, how wide it is at least (0: what is left), what it holds.
-type Column = (&'static str, u16, Kind);
+type Column = (&'static str, u16, ColumnKind);
 
 /// A table of these columns in so much room.
 fn table(columns: &[Column], rows: Vec<(Vec<String>, Style)>, area: Rect) -> Table<'static> {
     let widths = widths(columns, &rows, area.width.saturating_sub(2));
     let cell = |(text, ((_, _, kind), width)): (String, (&Column, &u16))| {
         let line = Line::from(cut(text, usize::from(*width)));
-        Cell::from(if *kind == Kind::Number { line.right_aligned() } else { line })
+        Cell::from(if *kind == ColumnKind::Number { line.right_aligned() } else { line })
     };
     let row = |(texts, style): (Vec<String>, Style)| {
         Row::new(texts.into_iter().zip(columns.iter().zip(&widths)).map(cell)).style(style)
@@ -128,12 +128,12 @@ fn widths(columns: &[Column], rows: &[(Vec<String>, Style)], room: u16) -> Vec<u
         cells.map(|text| u16::try_from(text.chars().count()).unwrap_or(u16::MAX)).max().unwrap_or(0)
     };
     let wanted = columns.iter().enumerate().map(|(index, (_, least, kind))| match kind {
-        Kind::Text => *least,
-        Kind::Number | Kind::Whole => longest(index).max(*least),
+        ColumnKind::Text => *least,
+        ColumnKind::Number | ColumnKind::Whole => longest(index).max(*least),
     });
     let mut widths: Vec<u16> = wanted.collect();
     let sum = |widths: &[u16]| widths.iter().fold(0, |sum: u16, width| sum.saturating_add(*width));
-    for kind in [Kind::Text, Kind::Whole] {
+    for kind in [ColumnKind::Text, ColumnKind::Whole] {
         while sum(&widths) > room {
             let some = widths.iter_mut().zip(columns).filter(|(width, column)| column.2 == kind && **width > 1);
             let Some((width, _)) = some.max_by_key(|(width, _)| **width) else { break };
@@ -157,11 +157,11 @@ fn cut(text: String, width: usize) -> String {
 
 fn verdicts(frame: &mut Frame<'_>, area: Rect, rates: &[Rate]) {
     let columns = [
-        ("VERDICT", 19, Kind::Text),
-        ("PACKETS/S", 9, Kind::Number),
-        ("BYTES/S", 10, Kind::Number),
-        ("PACKETS", 9, Kind::Number),
-        ("BYTES", 9, Kind::Number),
+        ("VERDICT", 19, ColumnKind::Text),
+        ("PACKETS/S", 9, ColumnKind::Number),
+        ("BYTES/S", 10, ColumnKind::Number),
+        ("PACKETS", 9, ColumnKind::Number),
+        ("BYTES", 9, ColumnKind::Number),
     ];
     let shown = if area.width < 62 { 3 } else { 5 };
     let rows = rates.iter().map(|rate| {
@@ -185,7 +185,8 @@ fn sources(frame: &mut Frame<'_>, area: Rect, dropped: &[Dropped]) {
         let rate = format!("{about}{}", dropped.packets_per_second);
         (vec![dropped.source.clone(), rate, dropped.verdict.clone()], Style::new())
     });
-    let columns = [("DROPPED OF", 0, Kind::Whole), ("PACKETS/S", 9, Kind::Number), ("AS", 12, Kind::Text)];
+    let columns =
+        [("DROPPED OF", 0, ColumnKind::Whole), ("PACKETS/S", 9, ColumnKind::Number), ("AS", 12, ColumnKind::Text)];
     frame.render_widget(table(&columns, rows.collect(), area).block(Block::bordered()), area);
 }
 
@@ -202,15 +203,18 @@ fn blocks(frame: &mut Frame<'_>, area: Rect, view: &View, screen: &Screen) {
         (texts, Style::new())
     });
     let first = [
-        ("ID", if narrow { 4 } else { 6 }, Kind::Number),
-        ("SOURCE", if narrow { 18 } else { 24 }, Kind::Whole),
-        ("LEFT", 8, Kind::Text),
-        ("PACKETS/S", 9, Kind::Number),
-        ("PACKETS", 9, Kind::Number),
+        ("ID", if narrow { 4 } else { 6 }, ColumnKind::Number),
+        ("SOURCE", if narrow { 18 } else { 24 }, ColumnKind::Whole),
+        ("LEFT", 8, ColumnKind::Text),
+        ("PACKETS/S", 9, ColumnKind::Number),
+        ("PACKETS", 9, ColumnKind::Number),
     ];
-    let more: &[Column] =
-        if narrow { &[] } else { &[("BYTES", 10, Kind::Number), ("MODE", 7, Kind::Text), ("BY", 15, Kind::Text)] };
-    let columns = [&first[..], more, &[("REASON", 0, Kind::Text)]].concat();
+    let more: &[Column] = if narrow {
+        &[]
+    } else {
+        &[("BYTES", 10, ColumnKind::Number), ("MODE", 7, ColumnKind::Text), ("BY", 15, ColumnKind::Text)]
+    };
+    let columns = [&first[..], more, &[("REASON", 0, ColumnKind::Text)]].concat();
     let table = table(&columns, rows.collect(), area).block(Block::bordered().title(view.title.clone()));
     let last = view.blocks.len().saturating_sub(1);
     let mut state = TableState::default().with_selected(Some(screen.selected.min(last)));

@@ -6,16 +6,16 @@ use super::tls;
 use crate::{
     config::value::{show_duration, show_size},
     settings::access_log::{
-        Format, JWT, LogFile, Output, PARAMETERS, Principal, Settings, Syslog, TemplatePart, Transport,
+        JWT, LineFormat, LogFile, Output, PARAMETERS, Principal, Settings, Syslog, SyslogTransport, TemplatePart,
     },
 };
 
 pub(super) fn access_log(settings: &Settings) -> Value {
     let names = |names: &[http::HeaderName]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
     let (fields, template) = match &settings.format {
-        Format::Json(fields) => (Some(fields.iter().map(|field| field.name()).collect::<Vec<_>>()), None),
-        Format::Template(pieces) => (None, Some(pieces.iter().map(piece).collect::<String>())),
-        Format::Combined | Format::Ecs => (None, None),
+        LineFormat::Json(fields) => (Some(fields.iter().map(|field| field.name()).collect::<Vec<_>>()), None),
+        LineFormat::Template(pieces) => (None, Some(pieces.iter().map(piece).collect::<String>())),
+        LineFormat::Combined | LineFormat::Ecs => (None, None),
     };
     let (principal, key) = match &settings.principal {
         Principal::Hashed(key) => ("hashed", key.as_ref().map(tls::file)),
@@ -76,9 +76,9 @@ fn output(output: &Output) -> Value {
         Output::Syslog(syslog) => {
             let facility = Syslog::FACILITIES.iter().find(|(_, number)| *number == syslog.facility);
             let (path, address, tls) = match &syslog.transport {
-                Transport::Unix(path) => (Some(path), None, None),
-                Transport::Tcp(address) | Transport::Udp(address) => (None, Some(address), None),
-                Transport::Tls(address, tls) => (None, Some(address), Some(tls::client(tls))),
+                SyslogTransport::Unix(path) => (Some(path), None, None),
+                SyslogTransport::Tcp(address) | SyslogTransport::Udp(address) => (None, Some(address), None),
+                SyslogTransport::Tls(address, tls) => (None, Some(address), Some(tls::client(tls))),
             };
             json!({
                 "type": "syslog",

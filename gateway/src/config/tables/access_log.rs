@@ -15,8 +15,8 @@ use crate::{
     diagnostic::Diagnostic,
     settings::{
         access_log::{
-            Field, Format, JWT, Keep, Output, PARAMETERS, PATTERN_SIZE, Principal, Redact, SECRET_ENDINGS, Settings,
-            Statuses, TemplatePart, compact_parameter, parameter_name,
+            Field, JWT, LineFilter, LineFormat, Output, PARAMETERS, PATTERN_SIZE, Principal, Redact, SECRET_ENDINGS,
+            Settings, Statuses, TemplatePart, compact_parameter, parameter_name,
         },
         route::Route,
     },
@@ -93,7 +93,7 @@ enum Kind {
     Template,
 }
 
-fn format(table: &Table<'_>, reader: &Reader<'_>) -> Format {
+fn format(table: &Table<'_>, reader: &Reader<'_>) -> LineFormat {
     let kinds = [("json", Kind::Json), ("combined", Kind::Combined), ("ecs", Kind::Ecs), ("template", Kind::Template)];
     let kind = table.or("format", Kind::Json, value::choice(&kinds));
     let fields = fields(table, reader);
@@ -109,15 +109,15 @@ fn format(table: &Table<'_>, reader: &Reader<'_>) -> Format {
         only_for("template", "template");
     }
     match kind {
-        Kind::Combined => Format::Combined,
-        Kind::Ecs => Format::Ecs,
-        Kind::Json => Format::Json(fields),
+        Kind::Combined => LineFormat::Combined,
+        Kind::Ecs => LineFormat::Ecs,
+        Kind::Json => LineFormat::Json(fields),
         Kind::Template => {
             if !table.has("template") {
                 let wrong = Diagnostic::bare("needs a template");
                 table.report("format", wrong.hint("write, for example, `template = \"${time} ${client} ${status}\"`"));
             }
-            Format::Template(template.unwrap_or_else(|| vec![TemplatePart::Text(String::new())]))
+            LineFormat::Template(template.unwrap_or_else(|| vec![TemplatePart::Text(String::new())]))
         }
     }
 }
@@ -165,7 +165,7 @@ fn principal(table: &Table<'_>) -> Principal {
     if is_hashed { Principal::Hashed(key) } else { Principal::Plain }
 }
 
-fn keep(table: &Table<'_>, routes: &[Route], reader: &Reader<'_>) -> Keep {
+fn keep(table: &Table<'_>, routes: &[Route], reader: &Reader<'_>) -> LineFilter {
     let statuses = values(table.list(
         "statuses",
         described("status or class of statuses", |value: &DeValue<'_>| {
@@ -196,7 +196,7 @@ fn keep(table: &Table<'_>, routes: &[Route], reader: &Reader<'_>) -> Keep {
             table.report(key, wrong.hint("leave it out, or `only_refused`"));
         }
     }
-    Keep {
+    LineFilter {
         statuses,
         slower_than,
         routes: values(named),

@@ -9,7 +9,7 @@ use crate::{
         value::{self, address, form::described, word::simple_name},
     },
     diagnostic::Diagnostic,
-    settings::audit::{Anchor, Keep, MOST_COMPRESSED, Settings, SyslogServer, Target, Url},
+    settings::audit::{Anchor, MOST_COMPRESSED, Retention, Settings, SyslogServer, Target, Url},
 };
 
 /// The keys of `[audit]`.
@@ -59,7 +59,7 @@ pub(super) fn read(table: Table<'_>, has_admin: bool) -> Settings {
     let settings = Settings {
         max_size: table.or("max_size", defaults.max_size, value::size_in(SMALLEST..=LARGEST)),
         checkpoint: table.or("checkpoint", defaults.checkpoint, value::duration_in(SECOND..=DAY / 24)),
-        keep: Keep {
+        keep: Retention {
             files: table.optional("keep_files", value::count(0..=100_000)),
             bytes: table.optional("keep_size", value::size_in(0..=1 << 50)),
             age: table.optional("keep_for", value::duration_in(DAY..=36_500 * DAY)),

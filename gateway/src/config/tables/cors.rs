@@ -17,7 +17,7 @@ use crate::{
         },
     },
     diagnostic::Diagnostic,
-    settings::cors::{Cors, Names, Origins},
+    settings::cors::{Cors, HeaderNames, Origins},
 };
 
 /// The keys of `[cors.NAME]`.
@@ -98,7 +98,7 @@ fn group(name: String, table: &Table<'_>) -> Cors {
             table.report(key, wrong.hint("write [\"*\"] alone, or the names alone"));
         }
         let named: Vec<HeaderName> = read.iter().filter_map(|(_, name)| name.clone()).collect();
-        if named.len() < read.len() { Names::Any } else { Names::These(named) }
+        if named.len() < read.len() { HeaderNames::Any } else { HeaderNames::These(named) }
     };
     let headers = names(table, "headers", &["authorization", "content-type"]);
     let expose = names(table, "expose", &["retry-after", "x-request-id"]);

@@ -14,7 +14,7 @@ use crate::{
     },
     diagnostic::Diagnostic,
     settings::{
-        guard::{Compile, KernelTrace, LONGEST_BAN, Mode, Safety, Scope, Settings},
+        guard::{Compile, KernelTrace, LONGEST_BAN, Mode, PacketScope, Safety, Settings},
         operators::ControlMode,
         revocation,
     },
@@ -134,8 +134,8 @@ pub(super) fn read(table: Table<'_>, reader: &Reader<'_>) -> Settings {
         ),
         scope: table.or(
             "scope",
-            Scope::Listeners,
-            value::choice(&[("host", Scope::Host), ("listeners", Scope::Listeners)]),
+            PacketScope::Listeners,
+            value::choice(&[("host", PacketScope::Host), ("listeners", PacketScope::Listeners)]),
         ),
         state_dir: table.path_or("state_dir", STATE_DIR),
         control_socket: table.path_or("control_socket", CONTROL_SOCKET),

@@ -85,7 +85,7 @@ pub(super) struct Known<'a> {
     /// Whether a listener computes JA4 fingerprints.
     pub(super) ja4: bool,
     /// What the kernel has of limits.
-    pub(super) kernel: clamp::Kernel,
+    pub(super) kernel: clamp::PacketLimits,
 }
 
 pub(super) fn read(tables: Vec<(Option<String>, Table<'_>)>, known: &Known<'_>, reader: &Reader<'_>) -> Vec<Limit> {

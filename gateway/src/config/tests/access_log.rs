@@ -2,7 +2,7 @@
 
 use crate::{
     config::tests::{BASE, load, wrong},
-    settings::access_log::{Field, Format, Output, Principal, TemplatePart, Transport},
+    settings::access_log::{Field, LineFormat, Output, Principal, SyslogTransport, TemplatePart},
 };
 
 const ROUTE: &str = "[[route]]\n";
@@ -113,7 +113,7 @@ fn what_is_valid_reads_as_it_is_written() {
         [[access_log.output]]\ntype = \"syslog\"\ntransport = \"udp\"\naddress = \"[::1]:514\"\n";
     let config = load(&BASE.replacen(ROUTE, &format!("{text}{ROUTE}"), 1)).unwrap_or_else(|errors| panic!("{errors}"));
     let log = &config.proxy.access_log;
-    let Format::Template(pieces) = &log.format else { panic!("{log:?}") };
+    let LineFormat::Template(pieces) = &log.format else { panic!("{log:?}") };
     let [TemplatePart::Field(Field::Client), TemplatePart::Text(text), TemplatePart::RequestHeader(agent)] =
         &pieces[..]
     else {
@@ -126,7 +126,7 @@ fn what_is_valid_reads_as_it_is_written() {
     assert!(has("own") && has("x_iban") && has("token") && !has("code") && !has("session_id") && !has("sessionid"));
     assert_eq!(log.redact.shown, ["code", "session_id", "pagetoken"]);
     let Output::Syslog(syslog) = &log.outputs[2] else { panic!("{:?}", log.outputs) };
-    assert_eq!(syslog.transport, Transport::Udp("[::1]:514".to_owned()));
+    assert_eq!(syslog.transport, SyslogTransport::Udp("[::1]:514".to_owned()));
     // What is shown is the same again.
     let text = toml::to_string_pretty(&config.effective()).unwrap();
     let again = load(&text).unwrap_or_else(|errors| panic!("{errors}"));

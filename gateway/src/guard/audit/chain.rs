@@ -16,7 +16,7 @@ use super::{
     files::{self, Closed, LONGEST},
     finding::Finding,
     flush::{Flush, Unflushed},
-    key::Key,
+    key::SigningKey,
     record::{CHECKPOINT, FIRST_PREV, KEY_ROTATED, rotation_text},
     resume,
 };
@@ -52,7 +52,7 @@ pub struct Audit {
     file: Option<File>,
     /// What was read of it is what it holds.
     is_read: bool,
-    key: Key,
+    key: SigningKey,
     seq: u64,
     hash: String,
     first: String,
@@ -88,7 +88,7 @@ impl Audit {
     /// # Errors
     /// No key can be made.
     pub fn open(state_dir: &Path, anchor: Option<&Anchor>) -> io::Result<(Self, Vec<Finding>)> {
-        Self::open_with(state_dir, anchor, Key::open(state_dir)?)
+        Self::open_with(state_dir, anchor, SigningKey::open(state_dir)?)
     }
 
     /// As [`Self::open`], for a command while no guard runs: a key that is lost is left for the guard to tell of.
@@ -96,13 +96,13 @@ impl Audit {
     /// # Errors
     /// As [`Self::open`].
     pub(crate) fn open_whole(state_dir: &Path, anchor: Option<&Anchor>) -> io::Result<(Self, Vec<Finding>)> {
-        Self::open_with(state_dir, anchor, (Key::read_only(state_dir)?, Vec::new()))
+        Self::open_with(state_dir, anchor, (SigningKey::read_only(state_dir)?, Vec::new()))
     }
 
     fn open_with(
         state_dir: &Path,
         anchor: Option<&Anchor>,
-        (key, mut findings): (Key, Vec<Finding>),
+        (key, mut findings): (SigningKey, Vec<Finding>),
     ) -> io::Result<(Self, Vec<Finding>)> {
         let nothing = || FIRST_PREV.to_owned();
         let mut audit = Self {

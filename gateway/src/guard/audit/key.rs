@@ -23,7 +23,7 @@ const LONGEST: u64 = 4_096;
 
 /// The key that signs, and the public halves of all that ever did.
 #[derive(Debug)]
-pub(super) struct Key {
+pub(super) struct SigningKey {
     pair: Ed25519KeyPair,
     /// What is to be written to [`KEY`]; `None`: it is there.
     unkept: Option<Vec<u8>>,
@@ -34,7 +34,7 @@ pub(super) struct Key {
     read_only: bool,
 }
 
-impl Key {
+impl SigningKey {
     /// Reads the key of a state folder, or makes one.
     ///
     /// # Errors

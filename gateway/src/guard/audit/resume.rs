@@ -7,7 +7,7 @@ use std::{fs::File, io, path::Path};
 use super::{
     files::{self, Closed},
     finding::Finding,
-    key::Key,
+    key::SigningKey,
     outside::Outside,
     redo::Redo,
     walk::{ChainFault, Visit, Walk, Walked},
@@ -34,7 +34,7 @@ pub(super) fn resume(
     file: &File,
     closed: &[Closed],
     anchor: Option<&Anchor>,
-    key: &Key,
+    key: &SigningKey,
 ) -> io::Result<(ResumePoint, Vec<Finding>)> {
     let walked = walk(path, file, closed, anchor, key)?;
     let mut findings = Vec::new();
@@ -88,7 +88,7 @@ pub(super) fn resume(
     Ok((head, findings))
 }
 
-fn walk(path: &Path, file: &File, closed: &[Closed], anchor: Option<&Anchor>, key: &Key) -> io::Result<Walked> {
+fn walk(path: &Path, file: &File, closed: &[Closed], anchor: Option<&Anchor>, key: &SigningKey) -> io::Result<Walked> {
     let from = begin(path, closed, anchor)?;
     let visit: &mut Visit<'_> = &mut |_line| Ok(());
     let mut walk = Walk::new(path, anchor, key.public().clone(), Outside::default(), visit);

@@ -12,7 +12,7 @@ use crate::{
     },
     request_id::RequestId,
     settings::{
-        guard::{Mode, Safety, Scope},
+        guard::{Mode, PacketScope, Safety},
         operators::ControlMode,
     },
     signal::Signal,
@@ -51,7 +51,7 @@ impl World {
         Settings {
             interfaces: Vec::new(),
             mode: Mode::Auto,
-            scope: Scope::Listeners,
+            scope: PacketScope::Listeners,
             state_dir: PathBuf::new(),
             control_socket: PathBuf::new(),
             control_group: None,
@@ -99,7 +99,7 @@ impl World {
             shadow,
             ..Rule::default()
         };
-        let own = ["203.0.113.2", "2001:db8:5::2"].map(|text| (text.parse().unwrap(), safety::Role::Own));
+        let own = ["203.0.113.2", "2001:db8:5::2"].map(|text| (text.parse().unwrap(), safety::Protection::Own));
         let parts = Parts {
             settings: Self::settings(),
             rules: vec![rule("bad-tokens", false), rule("trial", true)],

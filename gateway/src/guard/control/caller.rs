@@ -18,7 +18,7 @@ static LOOKUPS: Semaphore = Semaphore::const_new(4);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Caller {
     /// A process of this host.
-    Peer(Peer),
+    Peer(PeerProcess),
     /// Somebody with a token.
     Token(Bearer),
 }
@@ -34,7 +34,7 @@ pub(crate) struct Bearer {
 
 /// A process of this host, as it was when it connected.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Peer {
+pub(crate) struct PeerProcess {
     /// Its user id.
     pub(crate) uid: u32,
     /// All groups that it was in.
@@ -43,7 +43,7 @@ pub(crate) struct Peer {
     pub(crate) user: Option<String>,
 }
 
-impl Peer {
+impl PeerProcess {
     /// Whoever has connected.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ use tokio::{
 
 use super::{
     Answer, DENIED, Request, TOO_MANY,
-    caller::{Caller, Peer},
+    caller::{Caller, PeerProcess},
     watch::{WatchEvent, Watched, Watchers},
 };
 use crate::{message::byte_stream::ByteStream, settings::operators::ControlMode};
@@ -151,7 +151,7 @@ impl Drop for ConnectionSlot {
 
 async fn client(stream: ByteStream, calls: mpsc::Sender<Call>, watchers: Watchers) -> io::Result<()> {
     let Some(socket) = stream.socket() else { return Ok(()) };
-    let caller = Caller::Peer(Peer::of(socket).await?);
+    let caller = Caller::Peer(PeerProcess::of(socket).await?);
     let (read, mut write) = tokio::io::split(stream);
     let mut read = BufReader::new(read);
     loop {

@@ -12,7 +12,7 @@ use gateway_common::{
 };
 
 use super::{bits::Hashed, error::KernelError};
-use crate::settings::guard::{Scope, Settings, SourceLimit, SynCookies, TotalLimit};
+use crate::settings::guard::{PacketScope, Settings, SourceLimit, SynCookies, TotalLimit};
 
 /// The seed of everything that is hashed in the kernel: the one in force, or a new one where there is none.
 pub(super) fn seed(in_force: u64) -> Result<u64, KernelError> {
@@ -53,8 +53,8 @@ pub(super) fn of(settings: &Settings, hashed: Hashed) -> Limits {
         byte_shift: weights.byte_shift,
         flags: if settings.pass_malformed { Limits::PASS_MALFORMED } else { 0 }
             | match settings.scope {
-                Scope::Host => Limits::SCOPE_HOST,
-                Scope::Listeners => 0,
+                PacketScope::Host => Limits::SCOPE_HOST,
+                PacketScope::Listeners => 0,
             }
             | shadow(settings.packet_limit, Limits::SHADOW_PACKETS)
             | shadow(settings.byte_limit, Limits::SHADOW_BYTES)

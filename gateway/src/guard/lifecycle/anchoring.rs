@@ -13,7 +13,7 @@ use crate::{
     anchor::SignedHead,
     clock::Now,
     guard::{
-        anchors::{AnchorFailure, Anchors, CheckpointJob, Way},
+        anchors::{AnchorFailure, Anchors, CheckpointJob, DeliveryWay},
         observer::Observer,
     },
     message::{
@@ -39,8 +39,8 @@ impl Service<'_> {
         let now = Now::read();
         for job in self.background.anchors.due(head, now) {
             match job.way(host().trim(), std::process::id()) {
-                Way::Write(path) => in_background(beside, move || Done::Anchored(job.write(&path))),
-                Way::Deliver(delivery, nonce) => {
+                DeliveryWay::Write(path) => in_background(beside, move || Done::Anchored(job.write(&path))),
+                DeliveryWay::Deliver(delivery, nonce) => {
                     let missing = || io::Error::new(io::ErrorKind::NotConnected, "there is no observer");
                     let given = self.observer.as_ref().ok_or_else(missing);
                     match given.and_then(|observer| observer.deliver(&delivery)) {
@@ -92,8 +92,8 @@ impl LastAnchors {
         let (mut sending, until) = (JoinSet::new(), Instant::now() + AT_STOP);
         for job in self.anchors.last(head, Now::read()) {
             match job.way(host().trim(), std::process::id()) {
-                Way::Write(path) => drop(sending.spawn_blocking(move || job.write(&path))),
-                Way::Deliver(delivery, nonce) => {
+                DeliveryWay::Write(path) => drop(sending.spawn_blocking(move || job.write(&path))),
+                DeliveryWay::Deliver(delivery, nonce) => {
                     let Some(answer) = self.deliver(&delivery, until).await else { continue };
                     let state_dir = self.state_dir.clone();
                     sending.spawn(async move {

@@ -8,7 +8,7 @@ use regex::Regex;
 use super::*;
 use crate::{
     log::line::{Noted, Timings, pick},
-    settings::access_log::{Field, Format, Statuses, TemplatePart},
+    settings::access_log::{Field, LineFormat, Statuses, TemplatePart},
 };
 
 fn line<'a>() -> Line<'a> {
@@ -100,7 +100,7 @@ fn noted(log: &AccessLog) -> Noted {
     }
 }
 
-fn log(format: Format) -> AccessLog {
+fn log(format: LineFormat) -> AccessLog {
     AccessLog::new(&Settings { format, ..Settings::default() }).unwrap()
 }
 
@@ -129,7 +129,7 @@ fn json_lines() {
     let all = Field::ALL.map(|(_, field, _)| field).to_vec();
     let x_version = HeaderName::from_static("x-version");
     let log = AccessLog::new(&Settings {
-        format: Format::Json(all),
+        format: LineFormat::Json(all),
         request_headers: vec![http::header::USER_AGENT],
         response_headers: vec![x_version],
         ..Settings::default()
@@ -160,7 +160,7 @@ fn the_standard_line_is_that_of_its_fields() {
     let standard = AccessLog::new(&Settings::default()).unwrap();
     // One field more, at the end, takes the other way.
     let fields = Field::DEFAULT.iter().copied().chain([Field::QueueUs]).collect();
-    let by_fields = log(Format::Json(fields));
+    let by_fields = log(LineFormat::Json(fields));
     let (noted, jwt) = (Noted::default(), "/eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl/x");
     let lines = [
         line(),
@@ -177,7 +177,7 @@ fn the_standard_line_is_that_of_its_fields() {
 
 #[test]
 fn ecs_lines() {
-    let log = log(Format::Ecs);
+    let log = log(LineFormat::Ecs);
     assert!(!log.is_timed, "no clock is read for it");
     check(
         &log,
@@ -205,7 +205,7 @@ const COMBINED: &str = r#"^[0-9a-f.:]+ - (-|[^ "\\]|\\.)+ \[\d{2}/[A-Z][a-z]{2}/
 
 #[test]
 fn combined_lines() {
-    let log = log(Format::Combined);
+    let log = log(LineFormat::Combined);
     check(
         &log,
         &full(&noted(&log)),
@@ -219,7 +219,7 @@ fn combined_lines() {
 #[test]
 fn templates() {
     let text = |text: &str| TemplatePart::Text(text.to_owned());
-    let log = log(Format::Template(vec![
+    let log = log(LineFormat::Template(vec![
         TemplatePart::Field(Field::Client),
         text("\t"),
         TemplatePart::Field(Field::Principal),
@@ -258,8 +258,8 @@ const HOSTILE: [&str; 14] = [
 
 #[test]
 fn t08_hostile_text_stays_in_its_string() {
-    let all = Format::Json(Field::ALL.map(|(_, field, _)| field).to_vec());
-    for (format, path, principal) in [(all, "path", "principal"), (Format::Ecs, "url.path", "user.name")] {
+    let all = LineFormat::Json(Field::ALL.map(|(_, field, _)| field).to_vec());
+    for (format, path, principal) in [(all, "path", "principal"), (LineFormat::Ecs, "url.path", "user.name")] {
         let log = log(format);
         for text in HOSTILE {
             let mut headers = HeaderMap::new();
@@ -291,10 +291,10 @@ fn t08_hostile_text_stays_in_its_string() {
 
 #[test]
 fn t08_hostile_text_forges_no_line_of_text() {
-    let combined = log(Format::Combined);
+    let combined = log(LineFormat::Combined);
     let field = |field| TemplatePart::Field(field);
     let space = || TemplatePart::Text(" ".to_owned());
-    let template = log(Format::Template(vec![
+    let template = log(LineFormat::Template(vec![
         field(Field::Path),
         space(),
         field(Field::Principal),
@@ -328,7 +328,7 @@ fn t08_hostile_text_forges_no_line_of_text() {
 #[test]
 fn principals_are_hashed_by_one_key() {
     let mut settings = Settings { principal: Principal::Hashed(None), ..Settings::default() };
-    settings.format = Format::Json(vec![Field::Principal]);
+    settings.format = LineFormat::Json(vec![Field::Principal]);
     let line = Line { principal: Some("alice"), ..line() };
     let (one, other) = (AccessLog::new(&settings).unwrap(), AccessLog::new(&settings).unwrap());
     assert_ne!(written(&one, &line), written(&other, &line), "each has a key of its own");
@@ -351,27 +351,27 @@ fn principals_are_hashed_by_one_key() {
 fn conditions() {
     let statuses = |texts: &[&str]| texts.iter().map(|text| Statuses::parse(text).unwrap()).collect::<Vec<_>>();
     let slow = Some(std::time::Duration::from_millis(10));
-    let all = Keep::default;
+    let all = LineFilter::default;
     let routes = || vec!["/a".to_owned()];
     for (keep, status, duration_us, route, expect) in [
         (all(), 200, 5, None, true),
-        (Keep { only_refused: true, ..all() }, 200, 5, None, false),
-        (Keep { statuses: statuses(&["5xx", "404"]), ..all() }, 503, 5, None, true),
-        (Keep { statuses: statuses(&["5xx", "404"]), ..all() }, 404, 5, None, true),
-        (Keep { statuses: statuses(&["5xx", "404"]), ..all() }, 403, 5, None, false),
-        (Keep { slower_than: slow, ..all() }, 200, 10_000, None, false),
-        (Keep { slower_than: slow, ..all() }, 200, 10_001, None, true),
-        (Keep { slower_than: slow, statuses: statuses(&["5xx"]), ..all() }, 500, 1, None, true),
-        (Keep { slower_than: slow, statuses: statuses(&["5xx"]), ..all() }, 200, 10_001, None, true),
-        (Keep { slower_than: slow, statuses: statuses(&["5xx"]), ..all() }, 200, 1, None, false),
-        (Keep { routes: routes(), ..all() }, 200, 1, Some("/a"), true),
-        (Keep { routes: routes(), ..all() }, 200, 1, Some("/b"), false),
-        (Keep { routes: routes(), ..all() }, 200, 1, None, false),
-        (Keep { routes: routes(), statuses: statuses(&["5xx"]), ..all() }, 500, 1, Some("/b"), false),
-        (Keep { sample: Some(0), ..all() }, 200, 1, None, false),
-        (Keep { sample: Some(0), ..all() }, 404, 1, None, true),
-        (Keep { sample: Some(0), ..all() }, 500, 1, None, true),
-        (Keep { sample: Some(0), slower_than: slow, ..all() }, 200, 10_001, None, true),
+        (LineFilter { only_refused: true, ..all() }, 200, 5, None, false),
+        (LineFilter { statuses: statuses(&["5xx", "404"]), ..all() }, 503, 5, None, true),
+        (LineFilter { statuses: statuses(&["5xx", "404"]), ..all() }, 404, 5, None, true),
+        (LineFilter { statuses: statuses(&["5xx", "404"]), ..all() }, 403, 5, None, false),
+        (LineFilter { slower_than: slow, ..all() }, 200, 10_000, None, false),
+        (LineFilter { slower_than: slow, ..all() }, 200, 10_001, None, true),
+        (LineFilter { slower_than: slow, statuses: statuses(&["5xx"]), ..all() }, 500, 1, None, true),
+        (LineFilter { slower_than: slow, statuses: statuses(&["5xx"]), ..all() }, 200, 10_001, None, true),
+        (LineFilter { slower_than: slow, statuses: statuses(&["5xx"]), ..all() }, 200, 1, None, false),
+        (LineFilter { routes: routes(), ..all() }, 200, 1, Some("/a"), true),
+        (LineFilter { routes: routes(), ..all() }, 200, 1, Some("/b"), false),
+        (LineFilter { routes: routes(), ..all() }, 200, 1, None, false),
+        (LineFilter { routes: routes(), statuses: statuses(&["5xx"]), ..all() }, 500, 1, Some("/b"), false),
+        (LineFilter { sample: Some(0), ..all() }, 200, 1, None, false),
+        (LineFilter { sample: Some(0), ..all() }, 404, 1, None, true),
+        (LineFilter { sample: Some(0), ..all() }, 500, 1, None, true),
+        (LineFilter { sample: Some(0), slower_than: slow, ..all() }, 200, 10_001, None, true),
     ] {
         let served = ServedRequest { id: RequestId(7), status, duration_us, route };
         assert_eq!(keeps(&keep, &served), expect, "{keep:?} {served:?}");

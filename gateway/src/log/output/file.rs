@@ -89,12 +89,12 @@ mod tests {
 
     /// A disk with so much room.
     #[derive(Default)]
-    struct Disk {
+    struct LogDisk {
         room: usize,
         written: Vec<u8>,
     }
 
-    impl Write for Disk {
+    impl Write for LogDisk {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             let count = bytes.len().min(self.room - self.written.len());
             if count == 0 {
@@ -112,7 +112,7 @@ mod tests {
     /// Writes three lines to a disk with so much room, makes room, and writes another.
     #[track_caller]
     fn check(room: usize, dropped: Dropped, expect: &str) {
-        let mut output = FileOutput::new(Disk { room, ..Disk::default() });
+        let mut output = FileOutput::new(LogDisk { room, ..LogDisk::default() });
         assert_eq!(output.write(b"one\ntwo\nthree\n"), dropped, "{room}");
         output.file.room = 100;
         assert_eq!(output.write(b"four\n"), None, "{room}");
@@ -135,10 +135,10 @@ mod tests {
 
     #[test]
     fn what_is_torn_stays_in_its_file() {
-        let mut output = FileOutput::new(Disk { room: 5, ..Disk::default() });
+        let mut output = FileOutput::new(LogDisk { room: 5, ..LogDisk::default() });
         assert_eq!(output.write(b"one\ntwo\n"), Some((DropReason::DiskFull, 0)));
         assert_eq!(output.write(b"three\n"), Some((DropReason::DiskFull, 1)), "the disk is full still");
-        assert_eq!(output.reopen(Disk { room: 100, ..Disk::default() }), Some((DropReason::DiskFull, 1)));
+        assert_eq!(output.reopen(LogDisk { room: 100, ..LogDisk::default() }), Some((DropReason::DiskFull, 1)));
         assert_eq!(output.write(b"four\n"), None);
         assert_eq!(output.file.written, b"four\n");
     }

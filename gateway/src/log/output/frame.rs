@@ -75,12 +75,12 @@ impl Syslog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::access_log::Transport;
+    use crate::settings::access_log::SyslogTransport;
 
     #[test]
     fn messages() {
         let syslog = Syslog::new(&access_log::Syslog {
-            transport: Transport::Udp("127.0.0.1:514".to_owned()),
+            transport: SyslogTransport::Udp("127.0.0.1:514".to_owned()),
             facility: 16,
             app_name: "edge".to_owned(),
             hostname: Some("host-1".to_owned()),

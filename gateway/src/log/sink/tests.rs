@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::*;
-use crate::settings::access_log::{self as settings, LogFile, Rotate, Syslog, Transport};
+use crate::settings::access_log::{self as settings, LogFile, Rotate, Syslog, SyslogTransport};
 
 fn memory() -> File {
     rustix::fs::memfd_create("log", rustix::fs::MemfdFlags::CLOEXEC).unwrap().into()
@@ -22,7 +22,7 @@ fn file(name: &str) -> settings::Output {
     settings::Output::File(LogFile { path: name.into(), rotate: None })
 }
 
-fn syslog(transport: Transport) -> settings::Output {
+fn syslog(transport: SyslogTransport) -> settings::Output {
     let (app_name, hostname) = ("gateway".to_owned(), Some("host".to_owned()));
     settings::Output::Syslog(Box::new(Syslog { transport, facility: 1, app_name, hostname }))
 }
@@ -137,7 +137,7 @@ fn an_end_waits_for_no_pipe_that_nobody_reads() {
 
 #[test]
 fn dropped_lines_are_counted_by_reason() {
-    let gone = syslog(Transport::Udp("127.0.0.1:1".to_owned()));
+    let gone = syslog(SyslogTransport::Udp("127.0.0.1:1".to_owned()));
     for (output, opened, expect) in [
         (file("a"), Some(File::open("/dev/null").unwrap()), Some(DropReason::Unwritable)),
         (file("a"), Some(File::options().write(true).open("/dev/full").unwrap()), Some(DropReason::DiskFull)),
@@ -174,8 +174,8 @@ fn datagrams_bear_a_line_each() {
     journal.set_read_timeout(Some(LONG)).unwrap();
     let sink = Sink::start(
         &outputs(&[
-            syslog(Transport::Udp(udp.local_addr().unwrap().to_string())),
-            syslog(Transport::Unix(syslog_at)),
+            syslog(SyslogTransport::Udp(udp.local_addr().unwrap().to_string())),
+            syslog(SyslogTransport::Unix(syslog_at)),
             settings::Output::Journald(journal_at),
         ]),
         [],
@@ -242,7 +242,7 @@ fn counted(mut stream: impl io::Read, until: usize) -> Vec<String> {
 fn a_connection_that_has_ended_is_opened_again() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let sink = Sink::start(&outputs(&[syslog(Transport::Tcp(address))]), []).unwrap();
+    let sink = Sink::start(&outputs(&[syslog(SyslogTransport::Tcp(address))]), []).unwrap();
     for line in ["one", "two \u{20ac}", "three"] {
         sink.hand_over(format!("{line}\n").into_bytes());
         let (stream, _) = listener.accept().unwrap();
@@ -258,7 +258,7 @@ fn a_connection_that_has_ended_is_opened_again() {
 fn a_server_that_comes_late_gets_what_waits() {
     let folder = folder("late");
     let path = folder.join("log");
-    let sink = Sink::start(&outputs(&[syslog(Transport::Unix(path.clone()))]), []).unwrap();
+    let sink = Sink::start(&outputs(&[syslog(SyslogTransport::Unix(path.clone()))]), []).unwrap();
     sink.hand_over(b"early\n".to_vec());
     thread::sleep(Duration::from_millis(150));
     let unix = UnixDatagram::bind(&path).unwrap();

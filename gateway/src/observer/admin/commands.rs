@@ -7,7 +7,7 @@ use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 
 use super::{
     access,
-    places::Peer,
+    places::PeerAddress,
     responses::{response, text},
 };
 use crate::{
@@ -27,7 +27,11 @@ pub(super) fn is_command(path: &str) -> bool {
 ///
 /// # Errors
 /// The response to what is none.
-pub(super) fn read<B>(request: &Request<B>, peer: Peer, is_tls: bool) -> Result<Relayed, Box<Response<Full<Bytes>>>> {
+pub(super) fn read<B>(
+    request: &Request<B>,
+    peer: PeerAddress,
+    is_tls: bool,
+) -> Result<Relayed, Box<Response<Full<Bytes>>>> {
     let name = request.uri().path().strip_prefix(PREFIX).unwrap_or_default();
     let is_name = |name: &str| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
     if name.is_empty() || name.len() > LONGEST_NAME || !is_name(name) {

@@ -26,7 +26,7 @@ const STRANGER: Duration = Duration::from_secs(10);
 const WHOLE: Duration = Duration::from_secs(30);
 
 /// Where a client is; `None`: it came by the Unix socket.
-pub(super) type Peer = Option<IpAddr>;
+pub(super) type PeerAddress = Option<IpAddr>;
 
 /// What a client has shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub(super) struct OpenConnections {
 
 struct OpenConnection {
     id: u64,
-    peer: Peer,
+    peer: PeerAddress,
     since: Instant,
     standing: ClientTrust,
     task: Option<AbortHandle>,
@@ -57,7 +57,7 @@ struct OpenConnection {
 impl OpenConnections {
     /// Gives a new connection a place. If there is none, the oldest connection of a stranger is closed: one of the same
     /// address, where that has too many.
-    pub(super) fn admit(&mut self, peer: Peer, now: Instant) -> u64 {
+    pub(super) fn admit(&mut self, peer: PeerAddress, now: Instant) -> u64 {
         let peer = peer.map(|peer| peer.to_canonical());
         let of_peer = |open: &OpenConnection| open.standing == ClientTrust::Stranger && open.peer == peer;
         if peer.is_some() && self.open.iter().filter(|open| of_peer(open)).count() >= STRANGERS_OF_ONE {

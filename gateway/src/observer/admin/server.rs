@@ -20,7 +20,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{Admin, places::Peer};
+use super::{Admin, places::PeerAddress};
 use crate::message::byte_stream::ByteStream;
 
 /// How long a client may take to shake hands and to ask.
@@ -59,7 +59,7 @@ pub(in crate::observer) async fn serve(socket: Socket, admin: Rc<Admin>) {
 /// The place of a connection while it is open.
 struct ConnectionSlot {
     id: u64,
-    peer: Peer,
+    peer: PeerAddress,
     admin: Rc<Admin>,
 }
 
@@ -69,7 +69,7 @@ impl Drop for ConnectionSlot {
     }
 }
 
-fn begin(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, peer: Peer, admin: &Rc<Admin>) {
+fn begin(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, peer: PeerAddress, admin: &Rc<Admin>) {
     let id = admin.connections.borrow_mut().admit(peer, Instant::now());
     let place = ConnectionSlot { id, peer, admin: Rc::clone(admin) };
     let task = tokio::task::spawn_local(async move {

@@ -48,7 +48,7 @@ pub(super) type GroupKey = Vec<(String, String)>;
 
 /// An alert in a group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Entry {
+struct GroupedAlert {
     alert: Alert,
     /// When it began or ended, as far as that is not told yet.
     changed: u64,
@@ -59,8 +59,8 @@ struct Entry {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Group {
-    entries: BTreeMap<String, Entry>,
+struct AlertGroup {
+    entries: BTreeMap<String, GroupedAlert>,
     /// When the receiver took a notification last: milliseconds since 1970.
     sent: Option<u64>,
     /// How many tries in a row have failed.
@@ -72,7 +72,7 @@ struct Group {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Outbox {
     /// A list, as JSON has no keys but texts.
-    groups: Vec<(GroupKey, Group)>,
+    groups: Vec<(GroupKey, AlertGroup)>,
     #[serde(default)]
     pub(super) pace: RateLimiter,
     /// Is on its way: the alerts that it tells of, by fingerprint, and whether they have ended.
@@ -113,12 +113,12 @@ impl Outbox {
     }
 
     /// The group of this key that has room for one more, if there may be one.
-    fn room(&mut self, key: GroupKey) -> Option<&mut Group> {
+    fn room(&mut self, key: GroupKey) -> Option<&mut AlertGroup> {
         let at = match self.groups.iter().position(|(known, _)| *known == key) {
             Some(at) => at,
             None if self.groups.len() >= MAX_GROUPS => return None,
             None => {
-                self.groups.push((key, Group::default()));
+                self.groups.push((key, AlertGroup::default()));
                 self.groups.len() - 1
             }
         };
@@ -131,7 +131,7 @@ impl Outbox {
             None => self.dropped = self.dropped.saturating_add(1),
             Some(group) => {
                 let (alert, changed) = (alert.clone(), now.unix_millis);
-                let entry = Entry { alert, changed, is_told: false, is_tried: false };
+                let entry = GroupedAlert { alert, changed, is_told: false, is_tried: false };
                 group.entries.insert(entry.alert.fingerprint.clone(), entry);
             }
         }
@@ -154,7 +154,7 @@ impl Outbox {
         if is_known && matches!(receiver.kind, Kind::Alertmanager { .. }) {
             let key = format!("{}-{}", old.fingerprint, old.severity.name());
             let alert = Alert { fingerprint: key.clone(), ended: Some(now.unix_millis), ..old };
-            let entry = Entry { alert, changed: now.unix_millis, is_told: true, is_tried: true };
+            let entry = GroupedAlert { alert, changed: now.unix_millis, is_told: true, is_tried: true };
             group.entries.insert(key, entry);
         }
     }
@@ -203,7 +203,7 @@ impl Outbox {
         let mut notification = Notification { group: key.clone(), firing: Vec::new(), ended: Vec::new() };
         let heard = group.entries.values().filter(|entry| !silences.cover(&entry.alert, now.unix_millis));
         // What is new comes first, and what has no place waits for the next one.
-        let mut heard: Vec<&Entry> = heard.collect();
+        let mut heard: Vec<&GroupedAlert> = heard.collect();
         heard.sort_by_key(|entry| (!entry.has_news(), entry.alert.began));
         // Alertmanager forgets what it is not told again.
         let most = if matches!(receiver.kind, Kind::Alertmanager { .. }) { MAX_ENTRIES } else { MAX_TOLD };
@@ -255,18 +255,18 @@ impl Outbox {
 
     /// How many groups wait that are due.
     pub(super) fn waiting(&self, receiver: &Receiver, silences: &Silences, now: Now) -> usize {
-        let due = |group: &Group| group.due(receiver, silences, now).is_some_and(|due| due <= now.unix_millis);
+        let due = |group: &AlertGroup| group.due(receiver, silences, now).is_some_and(|due| due <= now.unix_millis);
         self.groups.iter().filter(|(_, group)| due(group)).count()
     }
 }
 
-impl Entry {
+impl GroupedAlert {
     fn has_news(&self) -> bool {
         !self.is_told || self.alert.ended.is_some()
     }
 }
 
-impl Group {
+impl AlertGroup {
     /// A notification of it was sent, or could not be.
     fn done(&mut self, outcome: &Outcome, now: Now) {
         if matches!(outcome, Outcome::Failed { .. }) {

@@ -27,7 +27,7 @@ const LONGEST_RESPONSE: usize = 16 * 1_024;
 
 /// What became of a request.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum ExportOutcome {
     /// It is worth another try, after this time at least.
     Failed { why: String, wait: Duration },
     /// The collector does not want it: it would not the next time either.
@@ -37,14 +37,14 @@ pub(super) enum Outcome {
 }
 
 /// A collector that can be spoken to.
-pub(super) struct Client {
+pub(super) struct CollectorClient {
     endpoint: Url,
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
     headers: HeaderMap,
     service: String,
 }
 
-impl Client {
+impl CollectorClient {
     /// # Errors
     /// For people: what cannot be used.
     pub(super) fn new(collector: &Collector) -> Result<Self, String> {
@@ -73,15 +73,15 @@ impl Client {
     }
 
     /// Posts one request.
-    pub(super) async fn post(&self, body: Vec<u8>) -> Outcome {
+    pub(super) async fn post(&self, body: Vec<u8>) -> ExportOutcome {
         match timeout(TIMEOUT, self.exchange(body)).await {
             Ok(Ok(outcome)) => outcome,
-            Ok(Err(error)) => Outcome::Failed { why: error.to_string(), wait: Duration::ZERO },
-            Err(_late) => Outcome::Failed { why: "no answer in time".to_owned(), wait: Duration::ZERO },
+            Ok(Err(error)) => ExportOutcome::Failed { why: error.to_string(), wait: Duration::ZERO },
+            Err(_late) => ExportOutcome::Failed { why: "no answer in time".to_owned(), wait: Duration::ZERO },
         }
     }
 
-    async fn exchange(&self, body: Vec<u8>) -> io::Result<Outcome> {
+    async fn exchange(&self, body: Vec<u8>) -> io::Result<ExportOutcome> {
         let stream = TcpStream::connect((self.endpoint.host.as_str(), self.endpoint.port)).await?;
         match &self.tls {
             None => self.speak(stream, body).await,
@@ -92,7 +92,11 @@ impl Client {
         }
     }
 
-    async fn speak(&self, stream: impl AsyncRead + AsyncWrite + Unpin + 'static, body: Vec<u8>) -> io::Result<Outcome> {
+    async fn speak(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+        body: Vec<u8>,
+    ) -> io::Result<ExportOutcome> {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
         let mut request = Request::post(self.endpoint.path.as_str()).body(Full::new(Bytes::from(body)));
         if let Ok(request) = &mut request {
@@ -126,17 +130,17 @@ impl Client {
     }
 }
 
-fn outcome(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Outcome {
+fn outcome(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ExportOutcome {
     match status.as_u16() {
         200..=299 => {
             let (rejected, why) = wire::partial_success(body).unwrap_or_default();
-            Outcome::Taken { rejected, why }
+            ExportOutcome::Taken { rejected, why }
         }
         429 | 502..=504 => {
             let wait = headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-            Outcome::Failed { why: format!("status {status}"), wait: Duration::from_secs(wait.unwrap_or(0)) }
+            ExportOutcome::Failed { why: format!("status {status}"), wait: Duration::from_secs(wait.unwrap_or(0)) }
         }
-        _ => Outcome::Refused(format!("status {status}")),
+        _ => ExportOutcome::Refused(format!("status {status}")),
     }
 }
 
@@ -145,7 +149,7 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(status: u16, retry_after: Option<&str>, body: &[u8], expect: &Outcome) {
+    fn check(status: u16, retry_after: Option<&str>, body: &[u8], expect: &ExportOutcome) {
         let mut headers = HeaderMap::new();
         if let Some(text) = retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::try_from(text).unwrap());
@@ -155,19 +159,19 @@ mod tests {
 
     #[test]
     fn what_collectors_say() {
-        let failed = |status: &str, seconds| Outcome::Failed {
+        let failed = |status: &str, seconds| ExportOutcome::Failed {
             why: format!("status {status}"),
             wait: Duration::from_secs(seconds),
         };
-        let taken = |rejected, why: &str| Outcome::Taken { rejected, why: why.to_owned() };
+        let taken = |rejected, why: &str| ExportOutcome::Taken { rejected, why: why.to_owned() };
         check(200, None, b"", &taken(0, ""));
         check(200, None, b"\x0a\x07\x08\x03\x12\x03odd", &taken(3, "odd"));
         check(200, None, b"<html>", &taken(0, ""));
         check(503, Some("7"), b"", &failed("503 Service Unavailable", 7));
         check(429, Some("Fri, 31 Dec 1999 23:59:59 GMT"), b"", &failed("429 Too Many Requests", 0));
         check(502, None, b"", &failed("502 Bad Gateway", 0));
-        check(400, None, b"", &Outcome::Refused("status 400 Bad Request".to_owned()));
-        check(500, None, b"", &Outcome::Refused("status 500 Internal Server Error".to_owned()));
-        check(307, None, b"", &Outcome::Refused("status 307 Temporary Redirect".to_owned()));
+        check(400, None, b"", &ExportOutcome::Refused("status 400 Bad Request".to_owned()));
+        check(500, None, b"", &ExportOutcome::Refused("status 500 Internal Server Error".to_owned()));
+        check(307, None, b"", &ExportOutcome::Refused("status 307 Temporary Redirect".to_owned()));
     }
 }

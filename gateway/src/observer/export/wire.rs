@@ -72,11 +72,11 @@ fn pair(key: &str, value: &Message) -> Message {
 pub(super) fn partial_success(response: &[u8]) -> Option<(u64, String)> {
     let (_, partial) = fields(response).into_iter().find(|(field, _)| *field == 1)?;
     let (mut rejected, mut why) = (0, String::new());
-    let Field::Bytes(partial) = partial else { return None };
+    let WireField::Bytes(partial) = partial else { return None };
     for (field, value) in fields(partial) {
         match (field, value) {
-            (1, Field::Number(number)) => rejected = number,
-            (2, Field::Bytes(text)) => {
+            (1, WireField::Number(number)) => rejected = number,
+            (2, WireField::Bytes(text)) => {
                 why = String::from_utf8_lossy(text).chars().filter(|letter| !letter.is_control()).take(200).collect();
             }
             _ => {}
@@ -86,21 +86,21 @@ pub(super) fn partial_success(response: &[u8]) -> Option<(u64, String)> {
 }
 
 /// What a field holds.
-enum Field<'bytes> {
+enum WireField<'bytes> {
     Bytes(&'bytes [u8]),
     Number(u64),
 }
 
 /// The fields of a message, as far as it is one.
-fn fields(mut bytes: &[u8]) -> Vec<(u64, Field<'_>)> {
+fn fields(mut bytes: &[u8]) -> Vec<(u64, WireField<'_>)> {
     let mut fields = Vec::new();
     while let Some(key) = varint(&mut bytes) {
         let value = match key & 7 {
-            0 => varint(&mut bytes).map(Field::Number),
+            0 => varint(&mut bytes).map(WireField::Number),
             2 => varint(&mut bytes).and_then(|length| {
                 let (value, rest) = bytes.split_at_checked(usize::try_from(length).ok()?)?;
                 bytes = rest;
-                Some(Field::Bytes(value))
+                Some(WireField::Bytes(value))
             }),
             _ => None,
         };

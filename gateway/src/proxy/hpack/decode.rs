@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::{Field, FieldName, TABLE, huffman, table};
+use super::{FieldName, TABLE, TableField, huffman, table};
 
 /// A block that cannot be decoded. Later blocks cannot be decoded either.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub(in crate::proxy) struct Undecodable;
 #[derive(Debug)]
 pub(in crate::proxy) struct Decoder {
     /// The newest first.
-    table: VecDeque<Field>,
+    table: VecDeque<TableField>,
     size: usize,
     most: usize,
 }
@@ -28,7 +28,11 @@ impl Decoder {
     ///
     /// # Errors
     /// [`Undecodable`]: the connection cannot go on (RFC 9113 4.3).
-    pub(in crate::proxy) fn decode(&mut self, block: &[u8], mut each: impl FnMut(&Field)) -> Result<(), Undecodable> {
+    pub(in crate::proxy) fn decode(
+        &mut self,
+        block: &[u8],
+        mut each: impl FnMut(&TableField),
+    ) -> Result<(), Undecodable> {
         let mut rest = block;
         let mut has_begun = false;
         while let Some(&first) = rest.first() {
@@ -57,7 +61,7 @@ impl Decoder {
     }
 
     /// The field at `index` (RFC 7541 2.3.3).
-    fn field(&self, index: usize) -> Result<&Field, Undecodable> {
+    fn field(&self, index: usize) -> Result<&TableField, Undecodable> {
         let index = index.checked_sub(1).ok_or(Undecodable)?;
         let fixed = table::fields();
         match index.checked_sub(fixed.len()) {
@@ -68,15 +72,15 @@ impl Decoder {
     }
 
     /// A literal field: its value is spelt out, and its name too if it has no index.
-    fn literal(&self, rest: &mut &[u8], bits: u8) -> Result<Field, Undecodable> {
+    fn literal(&self, rest: &mut &[u8], bits: u8) -> Result<TableField, Undecodable> {
         let name = match integer(rest, bits)? {
             0 => FieldName::of(&string(rest)?),
             index => self.field(index)?.name.clone(),
         };
-        Ok(Field::new(name, string(rest)?))
+        Ok(TableField::new(name, string(rest)?))
     }
 
-    fn keep(&mut self, field: Field) {
+    fn keep(&mut self, field: TableField) {
         self.shrink(self.most.saturating_sub(field.size));
         // One that is larger than the table leaves it empty (RFC 7541 4.4).
         if field.size <= self.most {

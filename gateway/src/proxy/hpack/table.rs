@@ -4,17 +4,17 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 
-use super::{Field, FieldName};
+use super::{FieldName, TableField};
 
-static FIELDS: LazyLock<Vec<Field>> = LazyLock::new(|| {
+static FIELDS: LazyLock<Vec<TableField>> = LazyLock::new(|| {
     let field = |(name, value): &(&'static str, &'static str)| {
-        Field::new(FieldName::of(name.as_bytes()), Bytes::from_static(value.as_bytes()))
+        TableField::new(FieldName::of(name.as_bytes()), Bytes::from_static(value.as_bytes()))
     };
     TEXTS.iter().map(field).collect()
 });
 
 /// The static table, the field of index 1 first.
-pub(super) fn fields() -> &'static [Field] {
+pub(super) fn fields() -> &'static [TableField] {
     &FIELDS
 }
 

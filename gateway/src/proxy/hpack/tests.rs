@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn shown(field: &Field) -> String {
+fn shown(field: &TableField) -> String {
     match &field.content {
         FieldValue::Authority(authority) => format!(":authority={authority}"),
         FieldValue::Header(name, value) => format!("{name}={}", String::from_utf8_lossy(value.as_bytes())),

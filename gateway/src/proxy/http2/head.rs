@@ -10,7 +10,7 @@ use http::{
 use crate::{
     proxy::{
         framing::{OF_HTTP1, length::decimal},
-        hpack::{Field, FieldValue},
+        hpack::{FieldValue, TableField},
         memory::buffer_pool,
         service::RequestLine,
     },
@@ -68,7 +68,7 @@ impl FieldReader {
     }
 
     /// Takes the next field.
-    pub(super) fn add(&mut self, field: &Field) {
+    pub(super) fn add(&mut self, field: &TableField) {
         self.size = self.size.saturating_add(field.size);
         if self.is_too_large() {
             return;

@@ -20,7 +20,7 @@ use crate::{
     auth::{
         Answer,
         introspection::{
-            Event, MAX_ANSWER, Request, ServerResponse,
+            MAX_ANSWER, Request, ServerEvent, ServerResponse,
             question::{BUSY, NO_KEY, Question},
         },
         jwt::{KeysAnswer, KeysLookup, discovery},
@@ -43,7 +43,7 @@ const METADATA: u64 = 60 * clock::MINUTE;
 /// The most servers that are remembered.
 const MAX_PLACES: usize = 256;
 
-type Hash = [u8; 32];
+type TokenHash = [u8; 32];
 
 /// What the metadata of a server was last found to say, and when. Locked while it is read: whoever comes then waits for it.
 type CachedEndpoint = Rc<Mutex<Option<(Result<Url, Failure>, u64)>>>;
@@ -53,7 +53,7 @@ pub(super) struct Introspection {
     client: Client,
     /// Who has the keys that signed answers are by.
     keepers: Rc<Keepers>,
-    flights: RefCell<Flights<Hash, oneshot::Sender<Answer>>>,
+    flights: RefCell<Flights<TokenHash, oneshot::Sender<Answer>>>,
     /// How servers are asked, by their tables.
     servers: RefCell<HashMap<String, Arc<Server>>>,
     /// Where servers are asked, by their tables and issuers.
@@ -207,16 +207,16 @@ fn may_have_moved(answered: &Result<client::Answer, Failure>) -> bool {
 }
 
 /// Tells the operator.
-fn tell(server: &str, event: Option<Event>) {
+fn tell(server: &str, event: Option<ServerEvent>) {
     match event {
-        Some(Event::Paused(why)) => {
+        Some(ServerEvent::Paused(why)) => {
             tracing::error!(
                 server,
                 why,
                 "tokens cannot be asked about: whoever shows one that is not remembered gets 503"
             );
         }
-        Some(Event::Recovered) => tracing::info!(server, "tokens can be asked about again"),
+        Some(ServerEvent::Recovered) => tracing::info!(server, "tokens can be asked about again"),
         None => {}
     }
 }

@@ -53,7 +53,7 @@ struct Compiling {
 }
 
 /// An upstream of the configuration in force.
-struct Watched {
+struct WatchedUpstream {
     upstream: Arc<SharedUpstream>,
     /// How it is, as the guard was last told.
     told: Option<UpstreamReport>,
@@ -75,7 +75,7 @@ pub(in crate::proxy) struct Configurations {
     renewed: Vec<(PathBuf, Vec<u8>)>,
     /// Configurations that requests may still have. Kept here so that no worker has to free them.
     former: Vec<Arc<Compiled>>,
-    watched: Vec<Watched>,
+    watched: Vec<WatchedUpstream>,
 }
 
 impl Configurations {
@@ -265,14 +265,16 @@ impl Configurations {
             let known = before.iter().position(|watched| Arc::ptr_eq(&watched.upstream, upstream));
             self.watched.push(match known {
                 Some(at) => before.swap_remove(at),
-                None => Watched { upstream: Arc::clone(upstream), told: None, _checks: upstream::watch(upstream) },
+                None => {
+                    WatchedUpstream { upstream: Arc::clone(upstream), told: None, _checks: upstream::watch(upstream) }
+                }
             });
         }
     }
 
     /// The upstreams whose state the guard does not know yet, each with where to note what it is told.
     pub(super) fn upstreams(&mut self) -> impl Iterator<Item = (UpstreamReport, &mut Option<UpstreamReport>)> {
-        self.watched.iter_mut().filter_map(|Watched { upstream, told, .. }| {
+        self.watched.iter_mut().filter_map(|WatchedUpstream { upstream, told, .. }| {
             let report = upstream.state.report();
             (told.as_ref() != Some(&report)).then_some((report, told))
         })

@@ -8,7 +8,7 @@ use crate::{
     auth::{
         api_key::{
             Pepper,
-            table::{Loaded, State},
+            table::{Loaded, TableState},
         },
         revocation::Change,
         tables::CredentialTables,
@@ -59,8 +59,8 @@ pub(super) fn load(tables: &CredentialTables, file: Option<OwnedFd>, replaces: b
     }
     tables.keys.set_lost(reader.opening.lost_keys);
     tables.set_state(match reader.opening.pepper {
-        Ok(pepper) => State::Ready(Pepper::new(&pepper).into()),
-        Err(why) => State::Unknown(why),
+        Ok(pepper) => TableState::Ready(Pepper::new(&pepper).into()),
+        Err(why) => TableState::Unknown(why),
     });
     Ok(())
 }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     auth::{Outcome, Presented},
-    authz::{Facts, WouldDeny},
+    authz::{RequestFacts, WouldDeny},
     clock::{self, Now},
     limit::When,
     log::line::Timings,
@@ -141,7 +141,7 @@ async fn answer(
     }
     let target = exchange.target()?;
     let (path, is_odd, address) = (target.path(), target.is_odd(), exchange.client.named());
-    let facts = Facts { path, is_odd, method: &head.method, address };
+    let facts = RequestFacts { path, is_odd, method: &head.method, address };
     let permit = route.access.authorize(exchange.identity.as_deref(), &facts, &mut would)?;
     if !would.is_empty() {
         exchange.would_deny(&route.access, would);

@@ -32,7 +32,7 @@ pub(super) const REVOKED: &str = "revoked while it was served";
 pub(in crate::proxy) struct ResponseBody(Box<Inner>);
 
 struct Inner {
-    content: Content,
+    content: BodyContent,
     /// The head, if it passes as it came.
     raw_head: Option<RawHead>,
     /// Whether the request was answered before its body was read.
@@ -48,7 +48,7 @@ struct Inner {
     throttle: Option<Box<Throttle>>,
 }
 
-enum Content {
+enum BodyContent {
     Done,
     /// None: the connection becomes a tunnel behind the head.
     Switched(Box<Tunnel>),
@@ -63,16 +63,16 @@ enum Content {
 impl ResponseBody {
     /// A body of our own.
     pub(in crate::proxy) fn whole(bytes: Bytes, exchange: Box<Exchange>) -> Self {
-        Self::new(if bytes.is_empty() { Content::Done } else { Content::Whole(bytes) }, exchange)
+        Self::new(if bytes.is_empty() { BodyContent::Done } else { BodyContent::Whole(bytes) }, exchange)
     }
 
     /// An upstream's.
     pub(in crate::proxy) fn relayed(response: UpstreamResponse, exchange: Box<Exchange>) -> Self {
         let leaves_unread = response.leaves_unread();
         let content = if response.is_over() {
-            response.give_back().map_or(Content::Done, Content::Rest)
+            response.give_back().map_or(BodyContent::Done, BodyContent::Rest)
         } else {
-            Content::Upstream(response)
+            BodyContent::Upstream(response)
         };
         let mut body = Self::new(content, exchange);
         body.0.leaves_unread = leaves_unread;
@@ -98,7 +98,7 @@ impl ResponseBody {
 
     /// No body: behind the head the connection becomes `tunnel`, which has the exchange.
     pub(in crate::proxy) fn switched(tunnel: Box<Tunnel>) -> Self {
-        Self::of(Content::Switched(tunnel), None, Duration::ZERO)
+        Self::of(BodyContent::Switched(tunnel), None, Duration::ZERO)
     }
 
     /// Notes the headers that it goes out with, for the access log.
@@ -108,7 +108,7 @@ impl ResponseBody {
         }
     }
 
-    fn new(content: Content, mut exchange: Box<Exchange>) -> Self {
+    fn new(content: BodyContent, mut exchange: Box<Exchange>) -> Self {
         let pause = exchange.timeouts().response;
         let throttle = exchange.throttles.download.take();
         let mut body = Self::of(content, Some(exchange), pause);
@@ -116,7 +116,7 @@ impl ResponseBody {
         body
     }
 
-    fn of(content: Content, exchange: Option<Box<Exchange>>, pause: Duration) -> Self {
+    fn of(content: BodyContent, exchange: Option<Box<Exchange>>, pause: Duration) -> Self {
         Self(Box::new(Inner {
             content,
             raw_head: None,
@@ -142,11 +142,11 @@ impl SendBody for ResponseBody {
     type Tunnel = Box<Tunnel>;
 
     fn take_tunnel(&mut self) -> Option<Box<Tunnel>> {
-        if !matches!(self.0.content, Content::Switched(_)) {
+        if !matches!(self.0.content, BodyContent::Switched(_)) {
             return None;
         }
-        match std::mem::replace(&mut self.0.content, Content::Done) {
-            Content::Switched(tunnel) => Some(tunnel),
+        match std::mem::replace(&mut self.0.content, BodyContent::Done) {
+            BodyContent::Switched(tunnel) => Some(tunnel),
             _ => None,
         }
     }
@@ -167,7 +167,7 @@ impl SendBody for ResponseBody {
 
 impl Inner {
     fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, IncompleteResponse>>> {
-        let Content::Upstream(response) = &mut self.content else { return Poll::Ready(None) };
+        let BodyContent::Upstream(response) = &mut self.content else { return Poll::Ready(None) };
         let Poll::Ready(piece) = response.poll_piece(cx) else {
             return self
                 .upstream
@@ -176,13 +176,13 @@ impl Inner {
         };
         self.upstream.rest();
         if response.is_over()
-            && let Content::Upstream(mut response) = std::mem::replace(&mut self.content, Content::Done)
+            && let BodyContent::Upstream(mut response) = std::mem::replace(&mut self.content, BodyContent::Done)
         {
             let trailers = response.trailers().and_then(|all| headers::trailers(all, &[]));
             self.content = match (trailers, response.give_back()) {
-                (Some(trailers), rest) => Content::Trailers(Box::new((trailers, rest))),
-                (None, Some(rest)) => Content::Rest(rest),
-                (None, None) => Content::Done,
+                (Some(trailers), rest) => BodyContent::Trailers(Box::new((trailers, rest))),
+                (None, Some(rest)) => BodyContent::Rest(rest),
+                (None, None) => BodyContent::Done,
             };
         }
         Poll::Ready(piece.map(|piece| piece.map_err(|detail| IncompleteResponse(Reject::UpstreamFailed, detail))))
@@ -191,10 +191,10 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        let rest = match std::mem::replace(&mut self.content, Content::Done) {
-            Content::Rest(rest) => Some(rest),
-            Content::Trailers(trailers) => trailers.1,
-            Content::Done | Content::Switched(_) | Content::Upstream(_) | Content::Whole(_) => None,
+        let rest = match std::mem::replace(&mut self.content, BodyContent::Done) {
+            BodyContent::Rest(rest) => Some(rest),
+            BodyContent::Trailers(trailers) => trailers.1,
+            BodyContent::Done | BodyContent::Switched(_) | BodyContent::Upstream(_) | BodyContent::Whole(_) => None,
         };
         // The client was answered early. What it still sends belongs to the request, and is passed on.
         if let (Some(rest), Some(exchange)) = (rest, self.exchange.take()) {
@@ -228,17 +228,17 @@ impl Body for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, IncompleteResponse>>> {
         let this = &mut *self.get_mut().0;
         if let Some(throttle) = &mut this.throttle
-            && matches!(this.content, Content::Upstream(_) | Content::Whole(_))
+            && matches!(this.content, BodyContent::Upstream(_) | BodyContent::Whole(_))
         {
             ready!(throttle.poll(cx));
         }
         let piece = match &mut this.content {
-            Content::Done | Content::Rest(_) | Content::Switched(_) | Content::Trailers(_) => None,
-            Content::Whole(bytes) => Some(Ok(std::mem::take(bytes))),
-            Content::Upstream(_) if this.exchange.as_mut().is_some_and(|exchange| exchange.is_revoked()) => {
+            BodyContent::Done | BodyContent::Rest(_) | BodyContent::Switched(_) | BodyContent::Trailers(_) => None,
+            BodyContent::Whole(bytes) => Some(Ok(std::mem::take(bytes))),
+            BodyContent::Upstream(_) if this.exchange.as_mut().is_some_and(|exchange| exchange.is_revoked()) => {
                 Some(Err(IncompleteResponse(Reject::InvalidToken, REVOKED)))
             }
-            Content::Upstream(..) => match ready!(this.poll_upstream(cx)) {
+            BodyContent::Upstream(..) => match ready!(this.poll_upstream(cx)) {
                 Some(Ok(_)) if this.exchange.as_ref().is_some_and(|exchange| exchange.is_banned()) => {
                     Some(Err(IncompleteResponse(Reject::Banned, "banned while it was served")))
                 }
@@ -262,17 +262,17 @@ impl Body for ResponseBody {
             }
             None => {}
         }
-        let before = std::mem::replace(&mut this.content, Content::Done);
+        let before = std::mem::replace(&mut this.content, BodyContent::Done);
         Poll::Ready(match (piece, before) {
-            (None, Content::Trailers(trailers)) => {
+            (None, BodyContent::Trailers(trailers)) => {
                 let (trailers, rest) = *trailers;
                 if exchange.request.is_grpc {
                     exchange.outcome.grpc_status = grpc::status(&trailers);
                 }
-                this.content = rest.map_or(Content::Done, Content::Rest);
+                this.content = rest.map_or(BodyContent::Done, BodyContent::Rest);
                 Some(Ok(Frame::trailers(trailers)))
             }
-            (Some(Ok(piece)), Content::Whole(_)) => Some(Ok(Frame::data(piece))),
+            (Some(Ok(piece)), BodyContent::Whole(_)) => Some(Ok(Frame::data(piece))),
             (Some(Err(broken)), _) => Some(Err(broken)),
             (piece, before) => {
                 this.content = before;
@@ -283,18 +283,20 @@ impl Body for ResponseBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.0.content {
-            Content::Done | Content::Rest(_) | Content::Switched(_) => true,
-            Content::Trailers(_) => false,
-            Content::Upstream(response) => response.is_over(),
-            Content::Whole(bytes) => bytes.is_empty(),
+            BodyContent::Done | BodyContent::Rest(_) | BodyContent::Switched(_) => true,
+            BodyContent::Trailers(_) => false,
+            BodyContent::Upstream(response) => response.is_over(),
+            BodyContent::Whole(bytes) => bytes.is_empty(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0.content {
-            Content::Done | Content::Rest(_) | Content::Switched(_) | Content::Trailers(_) => SizeHint::with_exact(0),
-            Content::Upstream(response) => response.left(),
-            Content::Whole(bytes) => SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX)),
+            BodyContent::Done | BodyContent::Rest(_) | BodyContent::Switched(_) | BodyContent::Trailers(_) => {
+                SizeHint::with_exact(0)
+            }
+            BodyContent::Upstream(response) => response.left(),
+            BodyContent::Whole(bytes) => SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX)),
         }
     }
 }

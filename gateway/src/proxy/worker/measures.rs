@@ -65,18 +65,18 @@ impl Handshake {
 /// What one worker measures.
 pub(in crate::proxy) struct Measures {
     /// By the index of the route; what is over [`MAX_NAMES`] shares the last.
-    routes: Box<[Requests]>,
+    routes: Box<[RequestCounters]>,
     /// Requests that found no route.
-    none: Requests,
-    health: Requests,
+    none: RequestCounters,
+    health: RequestCounters,
     /// By the index of the upstream.
-    upstreams: Box<[Requests]>,
+    upstreams: Box<[RequestCounters]>,
     handshakes: [Cell<u64>; HANDSHAKES],
     authenticated: Cell<u64>,
 }
 
 /// Requests of one route, or to one upstream.
-struct Requests {
+struct RequestCounters {
     name: Arc<str>,
     answers: [Cell<u64>; ANSWERS.len()],
     bytes_in: Cell<u64>,
@@ -137,8 +137,8 @@ impl Measures {
         let upstreams = snapshot.settings.upstreams.iter().map(|upstream| upstream.name.as_str());
         Self {
             routes: named(routes, snapshot.served.len()),
-            none: Requests::new(NO_ROUTE),
-            health: Requests::new(HEALTH),
+            none: RequestCounters::new(NO_ROUTE),
+            health: RequestCounters::new(HEALTH),
             upstreams: named(upstreams, snapshot.settings.upstreams.len()),
             handshakes: Default::default(),
             authenticated: Cell::default(),
@@ -180,8 +180,8 @@ impl Measures {
     pub(in crate::proxy) fn take(&self) -> Delta {
         let routes = self.routes.iter().chain([&self.none, &self.health]);
         Delta {
-            routes: routes.filter_map(Requests::take).collect(),
-            upstreams: self.upstreams.iter().filter_map(Requests::take).collect(),
+            routes: routes.filter_map(RequestCounters::take).collect(),
+            upstreams: self.upstreams.iter().filter_map(RequestCounters::take).collect(),
             handshakes: self.handshakes.each_ref().map(Cell::take),
             authenticated: self.authenticated.take(),
         }
@@ -189,12 +189,12 @@ impl Measures {
 }
 
 /// The first [`MAX_NAMES`] by name, the rest together.
-fn named(names: impl Iterator<Item: AsRef<str>>, count: usize) -> Box<[Requests]> {
-    let rest = (count > MAX_NAMES).then(|| Requests::new(OTHER));
-    names.take(MAX_NAMES).map(|name| Requests::new(name.as_ref())).chain(rest).collect()
+fn named(names: impl Iterator<Item: AsRef<str>>, count: usize) -> Box<[RequestCounters]> {
+    let rest = (count > MAX_NAMES).then(|| RequestCounters::new(OTHER));
+    names.take(MAX_NAMES).map(|name| RequestCounters::new(name.as_ref())).chain(rest).collect()
 }
 
-impl Requests {
+impl RequestCounters {
     fn new(name: &str) -> Self {
         Self {
             name: name.into(),
@@ -247,7 +247,7 @@ mod tests {
 
     #[test]
     fn what_is_measured_is_taken_once() {
-        let requests = Requests::new("/");
+        let requests = RequestCounters::new("/");
         for (status, took) in [(Some(200), 1_000_000), (Some(404), 2_000_000), (None, 0), (Some(42), 7), (Some(700), 7)]
         {
             requests.note(status, took);

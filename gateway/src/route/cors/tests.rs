@@ -9,8 +9,8 @@ fn strings(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|&text| text.to_owned()).collect()
 }
 
-fn these(names: &[&'static str]) -> Names {
-    Names::These(names.iter().map(|name| HeaderName::from_static(name)).collect())
+fn these(names: &[&'static str]) -> HeaderNames {
+    HeaderNames::These(names.iter().map(|name| HeaderName::from_static(name)).collect())
 }
 
 fn group(origins: &[&str], credentials: bool) -> Group {

@@ -5,7 +5,7 @@ use crate::validate::parameter::Parameter;
 
 /// A member of a form, or a part of a multipart body.
 #[derive(Clone, Debug)]
-pub(in crate::validate) struct Field {
+pub(in crate::validate) struct FormField {
     pub(in crate::validate) parameter: Parameter,
     /// The media types that a part may have; empty: any.
     pub(in crate::validate) types: Vec<MediaRange>,

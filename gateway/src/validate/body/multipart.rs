@@ -6,7 +6,7 @@
 use memchr::memmem;
 
 use super::{
-    field::Field,
+    field::FormField,
     file_type,
     media::{MediaRange, MediaType},
 };
@@ -142,7 +142,7 @@ fn quoted(text: &str) -> Option<(String, &str)> {
 }
 
 /// The object that the parts stand for. Of files only their types are judged.
-pub(super) fn members_of(fields: &[Field], parts: Vec<Part<'_>>, shape: &Shape) -> Result<Texts, ValueError> {
+pub(super) fn members_of(fields: &[FormField], parts: Vec<Part<'_>>, shape: &Shape) -> Result<Texts, ValueError> {
     let mut members: Vec<(String, Vec<Texts>)> = Vec::new();
     for part in parts {
         let field = fields.iter().find(|field| *field.parameter.name == *part.name);

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     validate::{
-        body::{Content, field::Field, media::MediaRange},
+        body::{Content, field::FormField, media::MediaRange},
         parameter::{Coding, Parameter, Style},
         schema::set::Shape,
     },
@@ -108,8 +108,8 @@ fn fields<'d>(
     media: &At<'d>,
     schema: &At<'d>,
     is_multipart: bool,
-) -> Result<Vec<Field>, DocumentFault> {
-    let mut fields: Vec<Field> = Vec::new();
+) -> Result<Vec<FormField>, DocumentFault> {
+    let mut fields: Vec<FormField> = Vec::new();
     let mut holders = vec![schema.clone()];
     for part in schema.get("allOf").into_iter().flat_map(|all| all.elements()) {
         holders.push(collector.documents.resolve(part)?);
@@ -132,7 +132,7 @@ fn field<'d>(
     at: At<'d>,
     encoding: Option<At<'d>>,
     is_multipart: bool,
-) -> Result<Field, DocumentFault> {
+) -> Result<FormField, DocumentFault> {
     let at = collector.documents.resolve(at)?;
     let items = at.get("items").map(|items| collector.documents.resolve(items)).transpose()?;
     let is_object = |at: &At<'_>| at.text("type") == Some("object") || at.value.get("properties").is_some();
@@ -178,11 +178,11 @@ fn field<'d>(
         schema: None,
         shape: Shape::text(),
     };
-    Ok(Field { parameter, types, is_file })
+    Ok(FormField { parameter, types, is_file })
 }
 
 /// Tells each field what its schema is about.
-pub(super) fn set_fields(fields: &mut [Field], shape: &Shape) {
+pub(super) fn set_fields(fields: &mut [FormField], shape: &Shape) {
     for field in fields {
         if let Some(shape) = shape.member(&field.parameter.name) {
             field.parameter.shape = shape.clone();

@@ -12,7 +12,7 @@ use crate::{
         value::{self, address, form::described},
     },
     diagnostic::Diagnostic,
-    settings::access_log::{LogFile, Output, Rotate, Settings, Syslog, Transport},
+    settings::access_log::{LogFile, Output, Rotate, Settings, Syslog, SyslogTransport},
 };
 
 /// The keys of `[[access_log.output]]`.
@@ -175,10 +175,10 @@ fn syslog(table: &Table<'_>, path: Option<PathBuf>, is_meant: bool, reader: &Rea
         table.report("transport", wrong.hint("write, for example, `address = \"logs.example.com:6514\"`"));
     }
     let transport = match (by, tls) {
-        (By::Unix, _) => Transport::Unix(path.unwrap_or_else(|| "/dev/log".into())),
-        (By::Udp, _) => Transport::Udp(server?),
-        (By::Tcp, None) => Transport::Tcp(server?),
-        (By::Tcp, Some(tls)) => Transport::Tls(server?, tls),
+        (By::Unix, _) => SyslogTransport::Unix(path.unwrap_or_else(|| "/dev/log".into())),
+        (By::Udp, _) => SyslogTransport::Udp(server?),
+        (By::Tcp, None) => SyslogTransport::Tcp(server?),
+        (By::Tcp, Some(tls)) => SyslogTransport::Tls(server?, tls),
     };
     Some(Syslog { transport, facility, app_name, hostname })
 }

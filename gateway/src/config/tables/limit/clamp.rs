@@ -36,12 +36,12 @@ const MOST: u32 = MAX_EVIDENCE as u32;
 
 /// What limits of packets there are to divide.
 #[derive(Clone, Copy)]
-pub(in crate::config::tables) struct Kernel {
+pub(in crate::config::tables) struct PacketLimits {
     pub(in crate::config::tables) has_limits: bool,
     pub(in crate::config::tables) has_interfaces: bool,
 }
 
-pub(super) fn read(table: &Table<'_>, kernel: Kernel, reader: &Reader<'_>) -> Option<Clamp> {
+pub(super) fn read(table: &Table<'_>, kernel: PacketLimits, reader: &Reader<'_>) -> Option<Clamp> {
     let own = table.table("clamp", KEYS);
     let clamp = Clamp {
         after: own.or("after", 50, value::integer(1..=MOST)),

@@ -14,7 +14,7 @@ use crate::{
     expression::{ComparisonKind, Expression, ExpressionError, Operand, RouteScope, contradiction, networks},
     settings::{
         auth::Methods,
-        authz::{Part, Requirement},
+        authz::{Requirement, RequirementPart},
         route::Sources,
     },
     source_set::SourceSet,
@@ -142,8 +142,8 @@ fn warn_of_several_issuers(key: &str, condition: &Expression, issuers: usize, re
 }
 
 /// Which requirements of the route only count.
-pub(super) fn shadow(table: &Table<'_>, name: Option<&str>, require: &Requirement) -> Vec<Part> {
-    let parts = values(table.list("shadow", choice(&Part::NAMES)));
+pub(super) fn shadow(table: &Table<'_>, name: Option<&str>, require: &Requirement) -> Vec<RequirementPart> {
+    let parts = values(table.list("shadow", choice(&RequirementPart::NAMES)));
     let wrong = |what: String, hint: &str| table.report("shadow", Diagnostic::bare(what).hint(hint));
     if !parts.is_empty() && name.is_none() && !table.has("name") {
         wrong(
@@ -155,7 +155,7 @@ pub(super) fn shadow(table: &Table<'_>, name: Option<&str>, require: &Requiremen
         let key = part.name();
         if parts.iter().take(index).any(|earlier| earlier == part) {
             wrong(format!("lists {key:?} twice"), "name each requirement once");
-        } else if *part == Part::Require && matches!(require, Requirement::Nobody | Requirement::Public) {
+        } else if *part == RequirementPart::Require && matches!(require, Requirement::Nobody | Requirement::Public) {
             let hint = "write require = [\"authenticated\"], or permissions, which are then counted only";
             wrong("has no effect: `require` denies nobody, or everybody for ever".to_owned(), hint);
         } else if !table.has(key) {

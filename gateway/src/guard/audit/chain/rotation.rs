@@ -24,7 +24,7 @@ use crate::{
     clock,
     guard::state_files::{LOG, NEXT_LOG},
     log::rotated::{COMPRESSED, with},
-    settings::audit::{Keep, MOST_COMPRESSED},
+    settings::audit::{MOST_COMPRESSED, Retention},
 };
 
 /// Why a file is deleted: the event and members of the record that says so, and the file's path.
@@ -73,8 +73,8 @@ impl Audit {
     ///
     /// # Errors
     /// It cannot be read.
-    pub(crate) fn retirement(&self, keep: &Keep, unix_millis: u64) -> io::Result<Option<Retirement>> {
-        if *keep == Keep::default() {
+    pub(crate) fn retirement(&self, keep: &Retention, unix_millis: u64) -> io::Result<Option<Retirement>> {
+        if *keep == Retention::default() {
             return Ok(None);
         }
         let Some(oldest) = self.closed.first() else { return Ok(None) };

@@ -5,7 +5,7 @@ use std::{fs, path::Path, time::Duration};
 use serde_json::json;
 
 use super::*;
-use crate::{anchor::SignedHead, guard::state_files::NEXT_LOG, settings::audit::Keep};
+use crate::{anchor::SignedHead, guard::state_files::NEXT_LOG, settings::audit::Retention};
 
 /// When the first record was written.
 const START: u64 = 1_700_000_000_000;
@@ -184,14 +184,14 @@ fn what_cannot_be_closed_goes_on_as_it_was() {
 
 #[test]
 fn closed_files_are_deleted_as_they_are_told_to_be_and_no_others() {
-    let (all, second) = (Keep::default(), Duration::from_secs(1));
+    let (all, second) = (Retention::default(), Duration::from_secs(1));
     for (name, keep, expect) in [
         ("all", all, 3),
-        ("files", Keep { files: Some(1), ..all }, 2),
-        ("none", Keep { files: Some(0), ..all }, 1),
-        ("bytes", Keep { bytes: Some(10), ..all }, 1),
-        ("much", Keep { bytes: Some(1 << 20), files: Some(2), age: Some(second * 60) }, 3),
-        ("age", Keep { age: Some(second * 2), ..all }, 2),
+        ("files", Retention { files: Some(1), ..all }, 2),
+        ("none", Retention { files: Some(0), ..all }, 1),
+        ("bytes", Retention { bytes: Some(10), ..all }, 1),
+        ("much", Retention { bytes: Some(1 << 20), files: Some(2), age: Some(second * 60) }, 3),
+        ("age", Retention { age: Some(second * 2), ..all }, 2),
     ] {
         let place = three_files(&format!("keep-{name}"));
         let (mut store, mut audit, _) = place.open();
@@ -220,8 +220,8 @@ fn closed_files_are_deleted_as_they_are_told_to_be_and_no_others() {
 /// The guard's loop cannot wait until a compressed file is unpacked: what follows it says how it ends.
 #[test]
 fn a_compressed_file_is_deleted_unread() {
-    let (files, age) = (Keep { files: Some(1), ..Keep::default() }, Duration::from_millis(500));
-    let age = Keep { age: Some(age), ..Keep::default() };
+    let (files, age) = (Retention { files: Some(1), ..Retention::default() }, Duration::from_millis(500));
+    let age = Retention { age: Some(age), ..Retention::default() };
     for (name, keep, compressed) in [("files", files, 1), ("age", age, 1), ("both", age, 2)] {
         let place = three_files(&format!("keep-compressed-{name}"));
         let (last, hash, _) = crate::guard::audit::files::last_record(&place.0.join(FIRST)).unwrap().unwrap();
@@ -381,7 +381,7 @@ fn a01_anchors_find_what_store_and_key_cannot() {
 /// Deletes all closed files of three, as the chain tells: record 10 is the first that is there.
 fn retired(place: &Place) {
     let (mut store, mut audit, _) = place.open();
-    let keep = Keep { files: Some(0), ..Keep::default() };
+    let keep = Retention { files: Some(0), ..Retention::default() };
     while let Some((event, members, path)) = audit.retirement(&keep, START).unwrap() {
         audit.append(event, START, members).unwrap();
         audit.delete(path);

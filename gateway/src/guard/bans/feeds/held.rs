@@ -4,7 +4,7 @@
 //! *Invariant:* at most [`MOST`] lines of a file are held; those beyond are judged again when the file changes. A guard
 //! that starts knows no good clients, so it holds nothing, and what was held waits for the file to change.
 
-use super::{plan::Kind, *};
+use super::{plan::UpdateKind, *};
 
 impl Feeds {
     /// A file's list is in force, but for these lines. None are held of what it was before.
@@ -43,7 +43,7 @@ impl Guard {
             let ended = one.content.ended(now.monotonic);
             // Rewriting a long list for each of its entries would be worse than keeping a few: the kernel ended them.
             if ended.saturating_mul(20) >= one.content.entries.len().max(1) && ended > 0 {
-                jobs.push(ListUpdate::new(Kind::Add, one.row.clone(), Draft::new(now.monotonic), 0, None));
+                jobs.push(ListUpdate::new(UpdateKind::Add, one.row.clone(), Draft::new(now.monotonic), 0, None));
             }
         }
         for mut job in jobs {
@@ -86,7 +86,7 @@ impl Guard {
                     entries = draft.len(),
                     "entries that were held back for good clients are loaded"
                 );
-                self.begin_job(ListUpdate::new(Kind::Add, row, draft, 0, None));
+                self.begin_job(ListUpdate::new(UpdateKind::Add, row, draft, 0, None));
             }
             if !held.entries.is_empty() {
                 self.feeds.held.insert(name, held);

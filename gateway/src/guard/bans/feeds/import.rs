@@ -1,6 +1,6 @@
 //! Judges each entry of a list as if it were blocked by hand, and takes the ones that pass.
 
-use super::{super::operator::block::judge_reason, plan::Kind, *};
+use super::{super::operator::block::judge_reason, plan::UpdateKind, *};
 use crate::{
     guard::feeds::watch::{FeedNews, FileContent},
     settings::guard,
@@ -181,7 +181,7 @@ impl Guard {
             let refused = self.list_refused(session.name.as_deref().unwrap_or_default(), refused, now);
             return work::reply(Some(reply), refused.into());
         }
-        let kind = if session.name.is_none() { Kind::Add } else { Kind::Replace };
+        let kind = if session.name.is_none() { UpdateKind::Add } else { UpdateKind::Replace };
         let row = self.row(session.name.clone().unwrap_or_default(), false, session.shadow, actor, digest, now);
         self.begin_job(ListUpdate::new(kind, row, session.draft, session.refused, Some((id, reply))));
     }
@@ -276,7 +276,7 @@ impl Guard {
         for row in gone {
             self.feeds.warnings.remove(&row.name);
             let row = self.row(row.name, true, row.shadow, &Actor::Guard, String::new(), now);
-            self.begin_job(ListUpdate::new(Kind::Replace, row, Draft::new(now.monotonic), 0, None));
+            self.begin_job(ListUpdate::new(UpdateKind::Replace, row, Draft::new(now.monotonic), 0, None));
         }
     }
 
@@ -297,7 +297,7 @@ impl Guard {
         for (name, shadow, length) in imported {
             entries += u64::try_from(length).unwrap_or(0);
             let row = self.row(name, false, shadow, &Actor::Guard, String::new(), now);
-            self.begin_job(ListUpdate::new(Kind::Replace, row, Draft::new(now.monotonic), 0, None));
+            self.begin_job(ListUpdate::new(UpdateKind::Replace, row, Draft::new(now.monotonic), 0, None));
         }
         entries
     }
@@ -320,7 +320,7 @@ impl Guard {
             return Err(Refused::new("in_feed", message));
         }
         let row = self.row(String::new(), false, one.row.shadow, by, String::new(), now);
-        self.begin_job(ListUpdate::new(Kind::Without(source), row, Draft::new(now.monotonic), 0, None));
+        self.begin_job(ListUpdate::new(UpdateKind::Without(source), row, Draft::new(now.monotonic), 0, None));
         Ok(Some((format!("{source} is no longer blocked"), 1)))
     }
 

@@ -11,7 +11,7 @@ use gateway_common::{maps::Rule, source::Source};
 use tokio::sync::oneshot;
 
 use super::{
-    plan::{Kind, Plan},
+    plan::{UpdateKind, UpdatePlan},
     shield::{self, Shield},
 };
 use crate::guard::{
@@ -209,7 +209,7 @@ pub(crate) type Reply = oneshot::Sender<Answer>;
 
 /// A list on its way.
 pub(super) struct ListUpdate {
-    pub(super) kind: Kind,
+    pub(super) kind: UpdateKind,
     pub(super) row: FeedRow,
     pub(super) draft: Option<Draft>,
     pub(super) refused: u64,
@@ -217,7 +217,7 @@ pub(super) struct ListUpdate {
     pub(super) holding: Option<(Holding, u64)>,
     pub(super) reply: Option<(u64, Reply)>,
     pub(super) stage: UpdateStage,
-    pub(super) plan: Plan,
+    pub(super) plan: UpdatePlan,
     /// The generation that this one replaces.
     pub(super) old: Option<u64>,
     /// Entries must go before others come, or they do not fit.
@@ -244,7 +244,7 @@ pub(super) enum UpdateStage {
 }
 
 impl ListUpdate {
-    pub(super) fn new(kind: Kind, row: FeedRow, draft: Draft, refused: u64, reply: Option<(u64, Reply)>) -> Self {
+    pub(super) fn new(kind: UpdateKind, row: FeedRow, draft: Draft, refused: u64, reply: Option<(u64, Reply)>) -> Self {
         Self {
             kind,
             row,
@@ -253,7 +253,7 @@ impl ListUpdate {
             holding: None,
             reply,
             stage: UpdateStage::Plan,
-            plan: Plan::default(),
+            plan: UpdatePlan::default(),
             old: None,
             leave_first: false,
             error: None,
@@ -263,7 +263,7 @@ impl ListUpdate {
 
     pub(super) fn judging(row: FeedRow, session: ImportSession, entries: Vec<ImportEntry>) -> Self {
         let stage = UpdateStage::Judge(Box::new((session, entries.into_iter())));
-        Self { stage, draft: None, ..Self::new(Kind::Replace, row, Draft::default(), 0, None) }
+        Self { stage, draft: None, ..Self::new(UpdateKind::Replace, row, Draft::default(), 0, None) }
     }
 }
 
@@ -287,7 +287,7 @@ impl ListUpdate {
 
     /// What of a file is judged again, now that the rest is in force: nothing of a list that was replaced otherwise.
     pub(super) fn hold(&mut self, feeds: &mut Feeds) {
-        if matches!(self.kind, Kind::Replace) {
+        if matches!(self.kind, UpdateKind::Replace) {
             let (holding, read) = self.holding.take().unwrap_or_default();
             feeds.hold(&self.row, holding, read);
         }

@@ -6,7 +6,7 @@ use crate::guard::feeds::content::Difference;
 
 /// What becomes of the list's earlier content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum UpdateKind {
     /// It stays.
     Add,
     /// It goes.
@@ -17,7 +17,7 @@ pub(super) enum Kind {
 
 /// What is to be done for a list.
 #[derive(Default)]
-pub(super) struct Plan {
+pub(super) struct UpdatePlan {
     pub(super) content: Arc<Content>,
     pub(super) rows: Vec<Vec<u8>>,
     pub(super) enter: Vec<Source>,
@@ -36,7 +36,7 @@ pub(super) struct Plan {
 
 /// Work that needs no guard: sorting and comparing a million entries.
 pub(crate) struct Planning {
-    pub(super) kind: Kind,
+    pub(super) kind: UpdateKind,
     pub(super) draft: Draft,
     pub(super) old: Arc<Content>,
     pub(super) anew: bool,
@@ -45,20 +45,20 @@ pub(crate) struct Planning {
 }
 
 /// Its result.
-pub(crate) struct Planned(pub(super) Box<Plan>);
+pub(crate) struct Planned(pub(super) Box<UpdatePlan>);
 
 impl Planning {
     /// Does it. Takes as long as sorting does.
     pub(crate) fn run(self) -> Planned {
         let mut content = match self.kind {
-            Kind::Add | Kind::Without(_) => self.draft.finish(Some(&self.old)),
-            Kind::Replace => self.draft.finish(None),
+            UpdateKind::Add | UpdateKind::Without(_) => self.draft.finish(Some(&self.old)),
+            UpdateKind::Replace => self.draft.finish(None),
         };
-        if let Kind::Without(source) = self.kind {
+        if let UpdateKind::Without(source) = self.kind {
             content.entries.retain(|entry| entry.source != source);
         }
         let Difference { enter, leave, added, unchanged } = content.difference(&self.old, self.anew);
-        let mut plan = Plan { rows: content.rows(), added, unchanged, ..Plan::default() };
+        let mut plan = UpdatePlan { rows: content.rows(), added, unchanged, ..UpdatePlan::default() };
         let elsewhere = |source: Source| self.others.iter().any(|other| other.find(source).is_some());
         let is_exact = |source: &Source| source.key(self.ipv6_prefix).is_some();
         let family = |source: &Source| usize::from(source.address().is_ipv6());
@@ -91,7 +91,7 @@ impl Planning {
     }
 }
 
-impl Plan {
+impl UpdatePlan {
     /// How many sources are not listed any more.
     pub(super) fn removed(&self) -> u64 {
         let prefixes = self.prefixes.iter().filter(|source| self.content.find(**source).is_none()).count();

@@ -5,7 +5,7 @@
 //! the kernel: new exact entries in batches, prefixes as a whole in the spare trie, and last what is gone.
 
 use super::{
-    plan::{Kind, Planned, Planning},
+    plan::{Planned, Planning, UpdateKind},
     *,
 };
 
@@ -112,7 +112,7 @@ impl Guard {
         // The mode is one of the whole list: what is added must not change what is there. Judged here, as lists that
         // waited before this one are in force by now.
         let listed = self.feeds.find(&job.row.name);
-        if job.kind == Kind::Add && listed.is_some_and(|listed| listed.row.shadow != job.row.shadow) {
+        if job.kind == UpdateKind::Add && listed.is_some_and(|listed| listed.row.shadow != job.row.shadow) {
             let (is, would) = if job.row.shadow { ("enforced", "shadowed") } else { ("in shadow mode", "enforced") };
             let message = format!(
                 "what was imported without a name is {is}, and a list has one mode: name the {would} list by --feed"

@@ -37,7 +37,7 @@ const SAVE_AGAIN: i64 = 300 * 1_000_000_000;
 /// Clients that were served with a valid token.
 #[derive(Debug, Default)]
 pub(in crate::guard::bans) struct Good {
-    clients: HashMap<Source, Client>,
+    clients: HashMap<Source, ClientRecord>,
     made_room: u64,
     /// What the store does not know yet; each client once.
     unsaved: VecDeque<Source>,
@@ -46,7 +46,7 @@ pub(in crate::guard::bans) struct Good {
 }
 
 #[derive(Debug, Default)]
-struct Client {
+struct ClientRecord {
     principals: Vec<Principal>,
     /// When the store learned of it last.
     saved: Option<i64>,
@@ -61,7 +61,7 @@ struct Principal {
     last: i64,
 }
 
-impl Client {
+impl ClientRecord {
     fn last(&self) -> i64 {
         self.principals.iter().map(|principal| principal.last).max().unwrap_or(i64::MIN)
     }
@@ -94,9 +94,9 @@ impl Good {
             let principals: Vec<_> = principals
                 .map(|one| Principal { hash: one.hash, first: at(one.first).min(at(one.last)), last: at(one.last) })
                 .collect();
-            let client = Client { principals, saved: None, is_queued: false };
+            let client = ClientRecord { principals, saved: None, is_queued: false };
             let saved = Some(client.last());
-            good.clients.insert(source, Client { saved, ..client });
+            good.clients.insert(source, ClientRecord { saved, ..client });
         }
         good
     }
@@ -136,7 +136,7 @@ impl Good {
         }
         self.made_room = now;
         let now = moment(now);
-        let lately = |client: &Client| client.principals.iter().any(|one| is_recent(one, safety.good_for, now));
+        let lately = |client: &ClientRecord| client.principals.iter().any(|one| is_recent(one, safety.good_for, now));
         let old = self.clients.iter().filter(|(_, client)| !lately(client));
         let mut old: Vec<(bool, i64, Source)> =
             old.map(|(source, one)| (one.is_established(safety.established, now), one.last(), *source)).collect();
@@ -188,7 +188,7 @@ impl Good {
         let counts = |principal: &&Principal| {
             is_recent(principal, good_for, now) && passed(principal.first, now) >= established.as_nanos()
         };
-        let count = |client: &Client| client.principals.iter().filter(counts).count();
+        let count = |client: &ClientRecord| client.principals.iter().filter(counts).count();
         if let Some(client) = self.clients.get(&source) {
             return count(client);
         }

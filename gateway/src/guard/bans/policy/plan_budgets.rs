@@ -20,7 +20,7 @@ pub(in crate::guard::bans) const LEASE: u64 = 60 * SECOND;
 
 /// A source's.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::guard::bans) struct Lease {
+pub(in crate::guard::bans) struct BudgetLease {
     /// The plan's name.
     pub(in crate::guard::bans) plan: String,
     /// The hash of the principal who has it.
@@ -32,16 +32,16 @@ pub(in crate::guard::bans) struct Lease {
 /// All of them.
 #[derive(Debug, Default)]
 pub(in crate::guard::bans) struct PlanBudgets {
-    known: BTreeMap<Source, Lease>,
+    known: BTreeMap<Source, BudgetLease>,
     by_principal: BTreeMap<u64, usize>,
 }
 
 impl PlanBudgets {
-    pub(in crate::guard::bans) fn find(&self, source: Source) -> Option<&Lease> {
+    pub(in crate::guard::bans) fn find(&self, source: Source) -> Option<&BudgetLease> {
         self.known.get(&source)
     }
 
-    pub(in crate::guard::bans) fn iter(&self) -> impl Iterator<Item = (Source, &Lease)> {
+    pub(in crate::guard::bans) fn iter(&self) -> impl Iterator<Item = (Source, &BudgetLease)> {
         self.known.iter().map(|(source, lease)| (*source, lease))
     }
 
@@ -74,7 +74,7 @@ impl PlanBudgets {
         }
         self.remove(source);
         self.by_principal.insert(principal, of_principal + 1);
-        self.known.insert(source, Lease { plan: plan.to_owned(), principal, expires });
+        self.known.insert(source, BudgetLease { plan: plan.to_owned(), principal, expires });
         true
     }
 
@@ -89,7 +89,7 @@ impl PlanBudgets {
     }
 
     /// Those for which `is_over` holds; they are removed.
-    pub(in crate::guard::bans) fn take(&mut self, is_over: impl Fn(Source, &Lease) -> bool) -> Vec<Source> {
+    pub(in crate::guard::bans) fn take(&mut self, is_over: impl Fn(Source, &BudgetLease) -> bool) -> Vec<Source> {
         let over: Vec<Source> =
             self.known.iter().filter(|(source, lease)| is_over(**source, lease)).map(|(source, _)| *source).collect();
         over.iter().for_each(|source| self.remove(*source));

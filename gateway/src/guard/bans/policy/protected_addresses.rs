@@ -8,7 +8,7 @@ use std::{
 
 use nix::ifaddrs::getifaddrs;
 
-use super::safety::{ProtectedAddresses, Role};
+use super::safety::{ProtectedAddresses, Protection};
 
 impl ProtectedAddresses {
     /// Looks around. What cannot be read protects nothing and is told.
@@ -22,7 +22,7 @@ impl ProtectedAddresses {
                 for address in interfaces.filter_map(|interface| interface.address) {
                     let ipv4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
                     let ipv6 = address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip()));
-                    protected.extend(ipv4.or(ipv6).map(|address| (address, Role::Own)));
+                    protected.extend(ipv4.or(ipv6).map(|address| (address, Protection::Own)));
                 }
             }
             Err(error) => unknown.push(format!("this host's addresses cannot be listed: {error}")),
@@ -30,14 +30,15 @@ impl ProtectedAddresses {
         let read = |path: &str| std::fs::read_to_string(Path::new(path)).unwrap_or_default();
         let gateways = gateways_ipv4(&read("/proc/net/route")).into_iter().map(IpAddr::V4);
         let gateways = gateways.chain(gateways_ipv6(&read("/proc/net/ipv6_route")).into_iter().map(IpAddr::V6));
-        protected.extend(gateways.map(|address| (address, Role::Gateway)));
-        protected.extend(resolvers(&read("/etc/resolv.conf")).into_iter().map(|address| (address, Role::Resolver)));
+        protected.extend(gateways.map(|address| (address, Protection::Gateway)));
+        protected
+            .extend(resolvers(&read("/etc/resolv.conf")).into_iter().map(|address| (address, Protection::Resolver)));
         for server in upstreams {
             if let Ok(address) = server.parse::<std::net::SocketAddr>() {
-                protected.push((address.ip(), Role::Upstream));
+                protected.push((address.ip(), Protection::Upstream));
             } else if resolve {
                 match server.to_socket_addrs() {
-                    Ok(found) => protected.extend(found.map(|address| (address.ip(), Role::Upstream))),
+                    Ok(found) => protected.extend(found.map(|address| (address.ip(), Protection::Upstream))),
                     Err(error) => unknown.push(format!("{server} is not protected from bans: {error}")),
                 }
             }
@@ -73,7 +74,7 @@ fn host_and_port(url: &str) -> Option<String> {
 
 /// Who is logged in, as far as can be seen.
 #[derive(Debug, Default)]
-pub(crate) struct Operators(pub(in crate::guard::bans) Vec<(IpAddr, Role)>);
+pub(crate) struct Operators(pub(in crate::guard::bans) Vec<(IpAddr, Protection)>);
 
 /// Who is logged in by SSH: the other ends of connections to its ports, and whoever started this process. Takes as long
 /// as the tables of connections are.
@@ -87,7 +88,7 @@ pub(crate) fn operators() -> Operators {
     all.sort_unstable();
     all.dedup();
     all.truncate(OPERATORS);
-    Operators(all.into_iter().map(|address| (address, Role::Operator)).collect())
+    Operators(all.into_iter().map(|address| (address, Protection::Operator)).collect())
 }
 
 /// Where sshd listens unless told otherwise. Where it does else, `SSH_CONNECTION` says so.
@@ -132,32 +133,34 @@ fn address(text: &str) -> Option<IpAddr> {
 impl ProtectedAddresses {
     /// As another look has seen them. What names resolve to is found out at start and reload only.
     pub(in crate::guard::bans) fn renew(&mut self, seen: Self) {
-        self.protected.retain(|(_, role)| matches!(role, Role::IdentityProvider | Role::Operator | Role::Upstream));
+        self.protected.retain(|(_, role)| {
+            matches!(role, Protection::IdentityProvider | Protection::Operator | Protection::Upstream)
+        });
         self.protected.extend(seen.protected);
     }
 
-    fn replace(&mut self, role: Role, those: Vec<(IpAddr, Role)>) {
+    fn replace(&mut self, role: Protection, those: Vec<(IpAddr, Protection)>) {
         self.protected.retain(|(_, known)| *known != role);
         self.protected.extend(those);
     }
 
     /// Those are logged in by now.
     pub(in crate::guard::bans) fn operators_are(&mut self, operators: Operators) {
-        self.replace(Role::Operator, operators.0);
+        self.replace(Protection::Operator, operators.0);
     }
 
     /// Identity providers have these addresses by now; where none was found, those of before stay.
     pub(in crate::guard::bans) fn identity_providers_are(&mut self, addresses: Vec<IpAddr>) {
         if !addresses.is_empty() {
-            let those = addresses.into_iter().map(|address| (address, Role::IdentityProvider)).collect();
-            self.replace(Role::IdentityProvider, those);
+            let those = addresses.into_iter().map(|address| (address, Protection::IdentityProvider)).collect();
+            self.replace(Protection::IdentityProvider, those);
         }
     }
 
     /// Those of a new configuration. Identity providers are resolved later, and are known until then.
     pub(in crate::guard::bans) fn replace_all(&mut self, new: Self) {
         let old = std::mem::replace(self, new);
-        let known = old.protected.into_iter().filter(|(_, role)| *role == Role::IdentityProvider);
+        let known = old.protected.into_iter().filter(|(_, role)| *role == Protection::IdentityProvider);
         self.protected.extend(known);
     }
 }
@@ -202,10 +205,10 @@ mod tests {
     fn a_new_look_keeps_what_names_resolved_to() {
         let address = |text: &str| text.parse::<IpAddr>().unwrap();
         let mut known = ProtectedAddresses {
-            protected: vec![(address("192.0.2.1"), Role::Own), (address("198.51.100.7"), Role::Upstream)],
+            protected: vec![(address("192.0.2.1"), Protection::Own), (address("198.51.100.7"), Protection::Upstream)],
         };
-        known.renew(ProtectedAddresses { protected: vec![(address("192.0.2.2"), Role::Own)] });
-        let expect = [(address("198.51.100.7"), Role::Upstream), (address("192.0.2.2"), Role::Own)];
+        known.renew(ProtectedAddresses { protected: vec![(address("192.0.2.2"), Protection::Own)] });
+        let expect = [(address("198.51.100.7"), Protection::Upstream), (address("192.0.2.2"), Protection::Own)];
         assert_eq!(known.protected, expect);
     }
 

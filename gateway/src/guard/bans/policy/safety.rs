@@ -10,12 +10,12 @@ use super::super::refused::Refused;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ProtectedAddresses {
     /// Which address, and what it is.
-    pub(crate) protected: Vec<(IpAddr, Role)>,
+    pub(crate) protected: Vec<(IpAddr, Protection)>,
 }
 
 /// Why an address must not be banned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
+pub(crate) enum Protection {
     /// The way to everywhere else.
     Gateway,
     /// Vouches for tokens.
@@ -42,7 +42,7 @@ pub(crate) struct Bounds {
     pub(crate) widest_ipv6: u8,
 }
 
-impl Role {
+impl Protection {
     const fn code(self) -> &'static str {
         match self {
             Self::Gateway => "default_gateway",
@@ -92,7 +92,7 @@ pub(crate) fn judge(
     }
     // Last what an operator may insist on: nothing else stands against it then.
     let (insistable, absolute): (Vec<_>, Vec<_>) =
-        protected.protected.iter().copied().partition(|(_, role)| *role == Role::Operator);
+        protected.protected.iter().copied().partition(|(_, role)| *role == Protection::Operator);
     for (address, role) in absolute.into_iter().chain(insistable) {
         let own = Source::of(address, 128);
         if source.contains(address) && allowed(own).is_none() {
@@ -100,7 +100,7 @@ pub(crate) fn judge(
             let holds = if source == own { "is" } else { "holds" };
             let address = if source == own { String::new() } else { format!("{address}, ") };
             let advice = match role {
-                Role::Operator => ": with --force it is blocked all the same",
+                Protection::Operator => ": with --force it is blocked all the same",
                 _ if source == own => "",
                 _ => ": `gateway allow add` that address first if the rest is to be blocked",
             };
@@ -143,16 +143,16 @@ mod tests {
     fn check(text: &str, expect: Option<&str>) {
         let protected = ProtectedAddresses {
             protected: vec![
-                ("203.0.113.1".parse().unwrap(), Role::Gateway),
-                ("203.0.113.2".parse().unwrap(), Role::Own),
-                ("2001:db8:5::2".parse().unwrap(), Role::Own),
-                ("9.9.9.9".parse().unwrap(), Role::Resolver),
-                ("198.51.100.7".parse().unwrap(), Role::Upstream),
-                ("100.64.3.4".parse().unwrap(), Role::Own),
-                ("192.0.2.50".parse().unwrap(), Role::Operator),
-                ("203.0.113.9".parse().unwrap(), Role::Operator),
-                ("192.0.2.60".parse().unwrap(), Role::IdentityProvider),
-                ("10.9.9.9".parse().unwrap(), Role::Operator),
+                ("203.0.113.1".parse().unwrap(), Protection::Gateway),
+                ("203.0.113.2".parse().unwrap(), Protection::Own),
+                ("2001:db8:5::2".parse().unwrap(), Protection::Own),
+                ("9.9.9.9".parse().unwrap(), Protection::Resolver),
+                ("198.51.100.7".parse().unwrap(), Protection::Upstream),
+                ("100.64.3.4".parse().unwrap(), Protection::Own),
+                ("192.0.2.50".parse().unwrap(), Protection::Operator),
+                ("203.0.113.9".parse().unwrap(), Protection::Operator),
+                ("192.0.2.60".parse().unwrap(), Protection::IdentityProvider),
+                ("10.9.9.9".parse().unwrap(), Protection::Operator),
             ],
         };
         let allows = [source("10.0.0.0/8"), source("2001:db8:a::/48"), source("100.64.3.4")];

@@ -7,7 +7,7 @@ use super::*;
 impl World {
     /// A look that began so many seconds after now has seen these operators.
     fn saw(&mut self, operators: &[&str], seconds: u64) {
-        let operators = operators.iter().map(|text| (text.parse().unwrap(), safety::Role::Operator)).collect();
+        let operators = operators.iter().map(|text| (text.parse().unwrap(), safety::Protection::Operator)).collect();
         let (began, now) = (self.now.monotonic + seconds * SECOND, self.now);
         self.guard().saw(None, Operators(operators), began, now);
     }

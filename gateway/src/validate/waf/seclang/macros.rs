@@ -4,7 +4,7 @@ use super::targets::Variable;
 
 /// A part of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum MacroPart {
     Text(String),
     /// A variable, and its member in lower case.
     Value(Variable, Option<String>),
@@ -12,7 +12,7 @@ pub(super) enum Part {
 
 /// A text, taken apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Template(pub(super) Vec<Part>);
+pub(super) struct Template(pub(super) Vec<MacroPart>);
 
 impl Template {
     /// Reads a text. What looks like a value and is none stays as it is.
@@ -22,17 +22,17 @@ impl Template {
         while let Some((before, after)) = rest.split_once("%{") {
             let Some((name, after)) = after.split_once('}') else { break };
             if !before.is_empty() {
-                parts.push(Part::Text(before.to_owned()));
+                parts.push(MacroPart::Text(before.to_owned()));
             }
             let (variable, member) = name.split_once(['.', ':']).map_or((name, None), |(name, it)| (name, Some(it)));
             parts.push(match Variable::named(variable) {
-                Some(variable) => Part::Value(variable, member.map(str::to_ascii_lowercase)),
-                None => Part::Text(format!("%{{{name}}}")),
+                Some(variable) => MacroPart::Value(variable, member.map(str::to_ascii_lowercase)),
+                None => MacroPart::Text(format!("%{{{name}}}")),
             });
             rest = after;
         }
         if !rest.is_empty() {
-            parts.push(Part::Text(rest.to_owned()));
+            parts.push(MacroPart::Text(rest.to_owned()));
         }
         Self(parts)
     }
@@ -41,7 +41,7 @@ impl Template {
     pub(super) fn plain(&self) -> Option<&str> {
         match self.0.as_slice() {
             [] => Some(""),
-            [Part::Text(text)] => Some(text),
+            [MacroPart::Text(text)] => Some(text),
             _ => None,
         }
     }

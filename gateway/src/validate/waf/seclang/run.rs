@@ -13,7 +13,7 @@ use super::{
     },
     collect::Items,
     compile::Compiled,
-    macros::{Part, Template},
+    macros::{MacroPart, Template},
     operator::{self, cost, judge},
     rule::{Allowed, Change, Control, Disruptive, Link, Rule, RuleSet, Step},
     targets::{Selector, Target, Variable},
@@ -421,8 +421,8 @@ impl<'a> Transaction<'a, '_> {
         let mut out = Vec::new();
         for part in &template.0 {
             match part {
-                Part::Text(text) => out.extend(text.bytes()),
-                Part::Value(variable, member) => out.extend_from_slice(&self.value(*variable, member.as_deref())),
+                MacroPart::Text(text) => out.extend(text.bytes()),
+                MacroPart::Value(variable, member) => out.extend_from_slice(&self.value(*variable, member.as_deref())),
             }
             out.truncate(LONGEST_VARIABLE);
         }
