@@ -186,7 +186,7 @@ impl Headers {
 
 /// What a frame is; whose it is and where it goes is in [`Headers`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum PacketKind {
     /// An IP packet.
     Ip,
     /// Its headers contradict each other or the frame. The source is known; the port is as for [`Self::Ip`], where
@@ -215,48 +215,48 @@ pub enum Parsed {
 pub fn parse<F: Frame>(frame: &F) -> Parsed {
     let mut headers = Headers::default();
     match read(frame, &mut headers) {
-        Form::Ip => Parsed::Ip(headers.source(), headers.port()),
-        Form::Malformed => Parsed::Malformed(Some(headers.source())),
-        Form::Nobody => Parsed::Malformed(None),
-        Form::NotIp => Parsed::NotIp,
+        PacketKind::Ip => Parsed::Ip(headers.source(), headers.port()),
+        PacketKind::Malformed => Parsed::Malformed(Some(headers.source())),
+        PacketKind::Nobody => Parsed::Malformed(None),
+        PacketKind::NotIp => Parsed::NotIp,
     }
 }
 
 /// Reads the headers of a frame into `headers`, which are to be as by default before.
 #[inline(always)]
-pub fn read<F: Frame>(frame: &F, headers: &mut Headers) -> Form {
-    let Some([kind]) = frame.words(12) else { return Form::Nobody };
+pub fn read<F: Frame>(frame: &F, headers: &mut Headers) -> PacketKind {
+    let Some([kind]) = frame.words(12) else { return PacketKind::Nobody };
     let (mut kind, mut offset) = (kind.value(), 14);
     for _ in 0..VLAN_TAGS {
         if kind != VLAN && kind != SERVICE_VLAN {
             break;
         }
-        let Some([_, inner]) = frame.words(offset) else { return Form::Nobody };
+        let Some([_, inner]) = frame.words(offset) else { return PacketKind::Nobody };
         (kind, offset) = (inner.value(), offset + 4);
     }
     match kind {
         IPV4 => ipv4(frame, offset, headers),
         IPV6 => ipv6(frame, offset, headers),
-        _ => Form::NotIp,
+        _ => PacketKind::NotIp,
     }
 }
 
 /// RFC 791.
 #[inline(always)]
-fn ipv4<F: Frame>(frame: &F, offset: usize, headers: &mut Headers) -> Form {
+fn ipv4<F: Frame>(frame: &F, offset: usize, headers: &mut Headers) -> PacketKind {
     let Some([version, total, _, fragment, protocol, _, high, low, _, _]) = frame.words(offset) else {
-        return Form::Nobody;
+        return PacketKind::Nobody;
     };
     headers.is_ipv4 = true;
     headers.upper = (high.value() as u64) << 16 | low.value() as u64;
     let (is_version, header) = (version.first() >> 4 == 4, (version.first() & 0x0f) as usize * 4);
-    let (mut form, mut end) = (Form::Ip, offset + total.value() as usize);
+    let (mut form, mut end) = (PacketKind::Ip, offset + total.value() as usize);
     if !is_version || header < 20 || end < offset + header || !frame.holds(end) {
         // Segments that the host itself has joined may be more than the field can say, which is 0 then (BIG TCP).
         if is_version && header >= 20 && total.value() == 0 && frame.length() > offset + LONGEST {
             end = frame.length();
         } else {
-            form = Form::Malformed;
+            form = PacketKind::Malformed;
         }
     }
     // More-fragments or an offset: also the first fragment, whose port another fragment could contradict.
@@ -273,29 +273,29 @@ fn ipv4<F: Frame>(frame: &F, offset: usize, headers: &mut Headers) -> Form {
 
 /// RFC 8200.
 #[inline(always)]
-fn ipv6<F: Frame>(frame: &F, offset: usize, headers: &mut Headers) -> Form {
+fn ipv6<F: Frame>(frame: &F, offset: usize, headers: &mut Headers) -> PacketKind {
     let Some([version, _, payload, next, a, b, c, d, e, f, g, h, _, _, _, _, _, _, _, _]) = frame.words(offset) else {
-        return Form::Nobody;
+        return PacketKind::Nobody;
     };
     (headers.upper, headers.lower) = (join(a, b, c, d), join(e, f, g, h));
     let mut at = offset + 40;
     // A length of zero is a jumbogram (RFC 2675), or nothing: bounded by the frame either way.
     let end = if payload.value() == 0 { frame.length() } else { at + payload.value() as usize };
     let (mut next, hop_limit) = (next.first(), next.second());
-    let mut form = if version.first() >> 4 != 6 || !frame.holds(end) { Form::Malformed } else { Form::Ip };
-    if matches!(form, Form::Ip) {
+    let mut form = if version.first() >> 4 != 6 || !frame.holds(end) { PacketKind::Malformed } else { PacketKind::Ip };
+    if matches!(form, PacketKind::Ip) {
         if a.value() & 0xffc0 == 0xfe80 {
-            return Form::NotIp;
+            return PacketKind::NotIp;
         }
         if next == ICMPV6 && hop_limit == 255 && discovers_neighbours(frame, at) {
-            return Form::NotIp;
+            return PacketKind::NotIp;
         }
     }
     for _ in 0..EXTENSION_HEADERS {
         match next {
             HOP_BY_HOP | ROUTING | DESTINATION | AUTHENTICATION => {
                 if at + 8 > end {
-                    form = Form::Malformed;
+                    form = PacketKind::Malformed;
                 }
                 let Some([head]) = frame.words(at) else { return anywhere(form, headers) };
                 // The authentication header counts in words of four bytes, less two (RFC 4302).
@@ -305,7 +305,7 @@ fn ipv6<F: Frame>(frame: &F, offset: usize, headers: &mut Headers) -> Form {
                     (head.second() as usize + 1) * 8
                 };
                 if at > end {
-                    form = Form::Malformed;
+                    form = PacketKind::Malformed;
                 }
                 next = head.first();
             }
@@ -319,7 +319,14 @@ fn ipv6<F: Frame>(frame: &F, offset: usize, headers: &mut Headers) -> Form {
 /// The packet of a protocol whose header begins at the second offset, in a packet between the first and `end`. Also of
 /// a malformed one the port is read where it should be: whether the packet is in scope depends on it.
 #[inline(always)]
-fn transport<F: Frame>(frame: &F, form: Form, protocol: u8, at: [usize; 2], end: usize, headers: &mut Headers) -> Form {
+fn transport<F: Frame>(
+    frame: &F,
+    form: PacketKind,
+    protocol: u8,
+    at: [usize; 2],
+    end: usize,
+    headers: &mut Headers,
+) -> PacketKind {
     let [network, offset] = at;
     let header = match protocol {
         TCP => 20,
@@ -327,7 +334,7 @@ fn transport<F: Frame>(frame: &F, form: Form, protocol: u8, at: [usize; 2], end:
         ENCRYPTED => return anywhere(form, headers),
         _ => return form,
     };
-    let form = if offset + header > end { Form::Malformed } else { form };
+    let form = if offset + header > end { PacketKind::Malformed } else { form };
     let Some([_, port]) = frame.words(offset) else {
         // Cut off, or in the frame but not in its readable beginning.
         return anywhere(form, headers);
@@ -337,7 +344,7 @@ fn transport<F: Frame>(frame: &F, form: Form, protocol: u8, at: [usize; 2], end:
         (headers.network, headers.transport) = (near(network), near(offset));
     }
     if protocol == TCP
-        && matches!(form, Form::Ip)
+        && matches!(form, PacketKind::Ip)
         && let Some([flags]) = frame.words(offset + 12)
         && flags.second() & (SYN | ACK | RST | FIN) == SYN
     {
@@ -347,7 +354,7 @@ fn transport<F: Frame>(frame: &F, form: Form, protocol: u8, at: [usize; 2], end:
 }
 
 #[inline(always)]
-const fn anywhere(form: Form, headers: &mut Headers) -> Form {
+const fn anywhere(form: PacketKind, headers: &mut Headers) -> PacketKind {
     headers.protocol = Headers::ANY;
     form
 }

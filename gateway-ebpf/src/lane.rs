@@ -15,7 +15,7 @@ use aya_ebpf::{
 };
 use gateway_common::{
     maps::{FAST_LANE, Limits},
-    packet::{self, Form, Headers},
+    packet::{self, Headers, PacketKind},
 };
 
 use crate::{budget, frame::Received};
@@ -47,7 +47,7 @@ pub(crate) fn overtakes(context: &XdpContext, headers: &Headers, limits: &Limits
 pub extern "C" fn connection_priority(packet: *mut xdp_md) -> u32 {
     let frame = Received::new(&XdpContext::new(packet));
     let mut headers = Headers { locates: true, ..Headers::default() };
-    if !matches!(packet::read(&frame, &mut headers), Form::Ip) || headers.protocol != TCP {
+    if !matches!(packet::read(&frame, &mut headers), PacketKind::Ip) || headers.protocol != TCP {
         return 0;
     }
     let (network, transport) = (u32::from(headers.network), u32::from(headers.transport));

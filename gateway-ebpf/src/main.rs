@@ -18,7 +18,7 @@ mod trace;
 use aya_ebpf::{Global, bindings::xdp_action, macros::xdp, programs::XdpContext};
 use gateway_common::{
     maps::{Limits, Rule, port},
-    packet::{self, Form, Headers},
+    packet::{self, Headers, PacketKind},
     presence,
     source::SourceKey,
     verdict::Verdict,
@@ -75,15 +75,15 @@ fn judge(
     // Fails open: without limits (the daemon writes them before it attaches) all pass.
     let Some(limits) = maps::limits() else { return Verdict::Unguarded };
     let form = packet::read(frame, headers);
-    if matches!(form, Form::NotIp) {
+    if matches!(form, PacketKind::NotIp) {
         return Verdict::NotIp;
     }
     let passed = match form {
-        Form::Ip => Verdict::Passed,
+        PacketKind::Ip => Verdict::Passed,
         _ if limits.flags & Limits::PASS_MALFORMED != 0 => Verdict::MalformedPassed,
         _ => Verdict::Malformed,
     };
-    if matches!(form, Form::Nobody) {
+    if matches!(form, PacketKind::Nobody) {
         return passed;
     }
     // What is out of scope is none of our business, malformed or not.

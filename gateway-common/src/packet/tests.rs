@@ -104,7 +104,7 @@ fn malformed_packets_have_a_port_where_one_can_be_read() {
         let mut headers = Headers::default();
         assert_eq!(
             super::read(&Bytes { frame: &frame, readable: frame.len() }, &mut headers),
-            Form::Malformed,
+            PacketKind::Malformed,
             "{what}"
         );
         assert_eq!((headers.protocol, headers.port, headers.asks), (protocol, port, false), "{what}");
@@ -145,12 +145,12 @@ fn who_asks_for_a_connection_and_where_it_says_so() {
         let frame = patched(tcp4(), 47, &[flags]);
         let check = |what: &str, frame: &[u8], network, transport| {
             let mut headers = Headers::default();
-            assert_eq!(super::read(&Bytes { frame, readable: frame.len() }, &mut headers), Form::Ip);
+            assert_eq!(super::read(&Bytes { frame, readable: frame.len() }, &mut headers), PacketKind::Ip);
             assert_eq!((headers.source(), headers.port()), (SOURCE, Port::Tcp(443)), "{what}: {flags:x}");
             let expect = if opens { (true, network, transport) } else { (false, 0, 0) };
             assert_eq!((headers.asks, headers.network, headers.transport), expect, "{what}: {flags:x}");
             let mut headers = Headers { locates: true, ..Headers::default() };
-            assert_eq!(super::read(&Bytes { frame, readable: frame.len() }, &mut headers), Form::Ip);
+            assert_eq!(super::read(&Bytes { frame, readable: frame.len() }, &mut headers), PacketKind::Ip);
             let found = (headers.asks, headers.network, headers.transport);
             assert_eq!(found, (opens, network, transport), "{what}, located: {flags:x}");
         };
