@@ -157,6 +157,64 @@ fn j16_revoked_tokens() {
     }
 }
 
+/// A signing key has leaked: nothing that it signs counts from then on, and what is signed by others goes on.
+#[test]
+fn j16_a_revoked_signing_key() {
+    if !report::may_run("revocation-kid") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let _heads = serve(&world.gate, 9001);
+    let file = world.folder.join("revoked.txt");
+    fs::write(&file, "# nothing yet\n").unwrap();
+    let daemon = Daemon::start(&world, &settings());
+    let client = Client::new(&world, GOOD_V4);
+    let claims = tokens::claims("ada", &["reader"]);
+    let (leaked, other) = (ISSUERS.token(Algorithm::Es256, &claims), ISSUERS.token(Algorithm::EdDsa, &claims));
+    let unnamed =
+        ISSUERS.sign(Algorithm::Es256, &json!({"alg": "ES256", "typ": "at+jwt"}).to_string(), &claims.to_string());
+    let ask = |token: &str| {
+        let response = client.get("/me", token).unwrap();
+        (response.status, daemon.logged(&response.id())["signal"].clone())
+    };
+    let (served, revoked) = ((200, Value::Null), (401, json!("revoked_token")));
+    for _ in 0..16 {
+        assert_eq!(
+            [&leaked, &other, &unnamed].map(|token| ask(token)),
+            [served.clone(), served.clone(), served.clone()]
+        );
+    }
+    let (mut tunnel, head) = open(&client, &upgrade("/ws/echo").token(&leaked));
+    assert_eq!(head.status, 101);
+    greets(&mut tunnel);
+
+    let kid = Algorithm::Es256.kid();
+    daemon.done(&["token", "revoke", "--issuer", "jwt", "--kid", kid, "--reason", "leaked"]);
+    for _ in 0..16 {
+        assert_eq!(
+            [&leaked, &unnamed, &other].map(|token| ask(token)),
+            [revoked.clone(), revoked.clone(), served.clone()]
+        );
+    }
+    tunnel.set_patience(Duration::from_secs(10)).unwrap();
+    until("the tunnel to end", SOON, || tunnel.has_ended().then_some(()));
+    let listed = daemon.done(&["token", "revocations", "list"]);
+    let one = &listed["revocations"][0];
+    assert_eq!(one["what"], format!("what {ISSUER} has signed by its key {kid}"), "{listed}");
+    daemon.done(&["token", "revocations", "del", &one["number"].to_string()]);
+    assert_eq!(ask(&leaked), served);
+
+    // By the file, and it stays so for the next proxy.
+    fs::write(&file, format!("kid {ISSUER} {kid}\n")).unwrap();
+    until("the file to be read", SOON, || (ask(&leaked).0 == 401).then_some(()));
+    let proxy = daemon.proxy_pid();
+    send(proxy, Signal::SIGKILL);
+    daemon.proxy_pid_other_than(proxy);
+    until("the next proxy", SOON, || client.get("/me", &other).ok());
+    assert_eq!([&leaked, &unnamed, &other].map(|token| ask(token)), [revoked.clone(), revoked, served]);
+}
+
 /// The number of a revocation that stands in the file.
 fn file_row(daemon: &Daemon<'_>) -> String {
     let listed = daemon.done(&["token", "revocations", "list"]);

@@ -106,7 +106,7 @@ fn revocable(claims: &Map<String, Value>, rules: &ClaimRules) -> Revocable {
         subject: text(rules.subject_claim.find(claims)).unwrap_or_default(),
         // One that is no time was refused.
         issued: time(claims, "iat", f64::floor).unwrap_or_default(),
-        key: None,
+        ..Revocable::default()
     }
 }
 

@@ -209,7 +209,10 @@ impl Jwt {
             found => found?,
         };
         key.check(token)?;
-        let identity = Identity { expires: validity.until, ..identity };
+        let mut identity = Identity { expires: validity.until, ..identity };
+        for what in &mut identity.rests_on {
+            Arc::make_mut(what).signer = key.kid.clone();
+        }
         Ok((Proved { issuer, identity, validity, role_paths }, revision))
     }
 

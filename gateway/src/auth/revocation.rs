@@ -46,6 +46,13 @@ pub enum Revoked {
         /// Its `jti` (RFC 7519 4.1.7).
         id: String,
     },
+    /// Whatever an issuer has signed by one of its keys.
+    Signer {
+        /// The issuer's `iss`.
+        issuer: String,
+        /// The `kid` of the key, as the issuer's key set has it.
+        kid: String,
+    },
 }
 
 /// What has become of a revocation.
@@ -70,6 +77,8 @@ pub struct Revocable {
     pub issued: Option<u64>,
     /// The API key.
     pub key: Option<u64>,
+    /// The `kid` of the key that has verified it: as the key set has it, whatever the token's header says.
+    pub signer: Option<Box<str>>,
 }
 
 /// The revocations in force, shared by all workers and all configurations.
@@ -92,11 +101,12 @@ struct OfIssuer {
     befores: Vec<u64>,
     subjects: HashMap<String, Vec<u64>>,
     ids: HashSet<String>,
+    signers: HashSet<String>,
 }
 
 impl OfIssuer {
     fn is_empty(&self) -> bool {
-        self.befores.is_empty() && self.subjects.is_empty() && self.ids.is_empty()
+        self.befores.is_empty() && self.subjects.is_empty() && self.ids.is_empty() && self.signers.is_empty()
     }
 }
 
@@ -121,6 +131,7 @@ impl Revocations {
         is_older(&of.befores)
             || of.subjects.get(&*what.subject).is_some_and(is_older)
             || what.id.as_ref().is_some_and(|id| of.ids.contains(&**id))
+            || what.signer.as_ref().is_some_and(|kid| of.signers.contains(&**kid))
     }
 
     /// One after the other, these are revoked from now on, or not any more.
@@ -169,6 +180,9 @@ impl InForce {
             Revoked::Token { issuer, id } => {
                 self.issuers.entry(issuer).or_default().ids.insert(id);
             }
+            Revoked::Signer { issuer, kid } => {
+                self.issuers.entry(issuer).or_default().signers.insert(kid);
+            }
         }
     }
 
@@ -198,6 +212,11 @@ impl InForce {
                 of.ids.remove(&id);
                 issuer
             }
+            Revoked::Signer { issuer, kid } => {
+                let Some(of) = self.issuers.get_mut(&issuer) else { return };
+                of.signers.remove(&kid);
+                issuer
+            }
         };
         if self.issuers.get(&name).is_some_and(OfIssuer::is_empty) {
             self.issuers.remove(&name);
@@ -224,7 +243,13 @@ mod tests {
     const ISSUER: &str = "https://issuer.example";
 
     fn token(id: Option<&str>, subject: &str, issued: Option<u64>) -> Revocable {
-        Revocable { issuer: ISSUER.into(), id: id.map(Into::into), subject: subject.into(), issued, key: None }
+        Revocable {
+            issuer: ISSUER.into(),
+            id: id.map(Into::into),
+            subject: subject.into(),
+            issued,
+            ..Revocable::default()
+        }
     }
 
     fn of_issuer(before: Option<u64>) -> Revoked {
@@ -283,6 +308,13 @@ mod tests {
         );
         check(&[of_issuer(None)], &[(a.clone(), true), (b.clone(), true), (foreign, false)]);
         check(&[of_issuer(Some(50)), of_issuer(Some(150))], &[(a, true), (b, false)]);
+        let by = |kid: &str| Revocable { signer: Some(kid.into()), ..untimed.clone() };
+        let elsewhere = Revocable { issuer: "https://other.example".into(), ..by("k1") };
+        let signer = Revoked::Signer { issuer: ISSUER.to_owned(), kid: "k1".to_owned() };
+        check(
+            &[signer],
+            &[(by("k1"), true), (by("k2"), false), (elsewhere, false), (token(Some("k1"), "k1", None), false)],
+        );
         let key = |key| Revocable { key: Some(key), ..Revocable::default() };
         check(&[Revoked::Key(7)], &[(key(7), true), (key(8), false), (untimed, false)]);
         check(&[], &[(unnamed, false)]);

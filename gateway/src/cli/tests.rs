@@ -126,6 +126,9 @@ fn arguments() {
     parses("token revoke --issuer jwt --issued-before 2026-01-31T12:00:00Z", true);
     parses("token revoke --issuer jwt --issued-before yesterday", false);
     parses("token revoke --issuer jwt --jti a --subject b", false);
+    parses("token revoke --issuer jwt --kid k1 --for 1h", true);
+    parses("token revoke --issuer jwt --kid k1 --jti a", false);
+    parses("token revoke --issuer jwt --kid k1 --subject a", false);
     parses("token revoke --jti a", false);
     parses("token revocations list", true);
     parses("token revocations del 7", true);

@@ -34,20 +34,24 @@ pub(super) enum Token {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Without --jti and --subject, all tokens of the issuer are revoked.
+Without --jti, --kid and --subject, all tokens of the issuer are revoked.
 A revocation can end when the last token of its kind has expired: --for.
 
 Examples:
   gateway token revoke --issuer jwt --jti 4f1c2a --for 1h
   gateway token revoke --issuer staff --subject ada
+  gateway token revoke --issuer staff --kid 2026-01 --reason leaked
   gateway token revoke --issuer staff --issued-before now --for 1d")]
 pub(super) struct Revoke {
     /// Whose tokens: `jwt`, the NAME of [issuer.NAME], or the token's `iss`
     #[arg(long, value_name = "ISSUER")]
     issuer: String,
     /// The one token with this `jti`
-    #[arg(long, value_name = "ID", conflicts_with_all = ["subject", "issued_before"])]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["subject", "issued_before", "kid"])]
     jti: Option<String>,
+    /// All that is signed by the issuer's key of this `kid`
+    #[arg(long, value_name = "KID", conflicts_with_all = ["subject", "issued_before"])]
+    kid: Option<String>,
     /// The tokens of this subject
     #[arg(long, value_name = "SUBJECT")]
     subject: Option<String>,
@@ -76,11 +80,13 @@ pub(super) enum Revocations {
 impl Token {
     pub(super) fn execute(self, context: &Context) -> Exit {
         let request = match self {
-            Self::Revoke(Revoke { issuer, jti, subject, issued_before, duration, reason }) => Request::TokenRevoke {
-                what: TokensOf { issuer, id: jti, subject, before: issued_before },
-                seconds: duration.map(|duration| duration.as_secs()),
-                reason,
-            },
+            Self::Revoke(Revoke { issuer, jti, kid, subject, issued_before, duration, reason }) => {
+                Request::TokenRevoke {
+                    what: TokensOf { issuer, id: jti, subject, before: issued_before, kid },
+                    seconds: duration.map(|duration| duration.as_secs()),
+                    reason,
+                }
+            }
             Self::Inspect(inspect) => return inspect.execute(context),
             Self::Revocations(Revocations::List) => return list(context),
             Self::Revocations(Revocations::Del { number }) => Request::TokenRevocationDel { number },

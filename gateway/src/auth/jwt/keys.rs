@@ -53,7 +53,8 @@ pub struct Keys {
 
 /// One public key.
 pub(super) struct VerificationKey {
-    kid: Option<Box<str>>,
+    /// Its name in the key set.
+    pub(super) kid: Option<Box<str>>,
     algorithm: Algorithm,
     /// The algorithm's name in a token's header.
     name: &'static str,

@@ -147,6 +147,7 @@ pub(crate) fn is_tellable(revoked: &Revoked) -> bool {
         Revoked::Issuer { issuer, .. } => fits(issuer),
         Revoked::Subject { issuer, subject, .. } => fits(issuer) && fits(subject),
         Revoked::Token { issuer, id } => fits(issuer) && fits(id),
+        Revoked::Signer { issuer, kid } => fits(issuer) && fits(kid),
     }
 }
 

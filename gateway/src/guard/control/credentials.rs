@@ -69,6 +69,9 @@ pub struct TokensOf {
     /// Those that were issued before: seconds since the Unix epoch.
     #[serde(default)]
     pub before: Option<u64>,
+    /// Those that are signed by the issuer's key of this `kid`.
+    #[serde(default)]
+    pub kid: Option<String>,
 }
 
 /// A new key. Nobody is told its text again.

@@ -7,6 +7,7 @@
 //! | `issuer ISSUER` | all tokens of an issuer |
 //! | `issued-before TIME ISSUER` | those that were issued before |
 //! | `issued-before TIME ISSUER SUBJECT` | the same of one subject |
+//! | `kid ISSUER KID` | whatever an issuer has signed by one of its keys |
 //! | `key ID` | an API key |
 //!
 //! *Invariant:* a file that is gone, that may still be written, or a line of which cannot be read, lifts nothing: what can be
@@ -123,13 +124,14 @@ fn read(text: &str) -> FileRead {
 
 /// Reads one line.
 fn parse(line: &str) -> Result<Revoked, &'static str> {
-    const FORMS: &str = "write `jti ISSUER ID`, `sub ISSUER SUBJECT`, `issuer ISSUER`, `issued-before TIME ISSUER [SUBJECT]` or `key ID`";
+    const FORMS: &str = "write `jti ISSUER ID`, `sub ISSUER SUBJECT`, `issuer ISSUER`, `issued-before TIME ISSUER [SUBJECT]`, `kid ISSUER KID` or `key ID`";
     let (kind, rest) = line.split_once(char::is_whitespace).ok_or(FORMS)?;
     let rest = rest.trim_start();
     let two = || rest.split_once(char::is_whitespace).map(|(one, two)| (one.to_owned(), two.trim_start().to_owned()));
     match kind {
         "jti" => two().map(|(issuer, id)| Revoked::Token { issuer, id }).ok_or(FORMS),
         "sub" => two().map(|(issuer, subject)| Revoked::Subject { issuer, subject, before: None }).ok_or(FORMS),
+        "kid" => two().map(|(issuer, kid)| Revoked::Signer { issuer, kid }).ok_or(FORMS),
         "issuer" if two().is_none() => Ok(Revoked::Issuer { issuer: rest.to_owned(), before: None }),
         "issued-before" => {
             let (time, rest) = two().ok_or(FORMS)?;
@@ -171,6 +173,8 @@ mod tests {
             "sub\thttps://i.example\tAda L",
             Some(Revoked::Subject { issuer: issuer(), subject: "Ada L".to_owned(), before: None }),
         );
+        check("kid https://i.example  k 1", Some(Revoked::Signer { issuer: issuer(), kid: "k 1".to_owned() }));
+        check("kid https://i.example", None);
         check("issuer https://i.example", Some(Revoked::Issuer { issuer: issuer(), before: None }));
         let before = Some(1_767_225_600);
         check(

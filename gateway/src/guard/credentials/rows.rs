@@ -199,6 +199,7 @@ pub(super) fn columns(revoked: &Revoked) -> (&'static str, &str, String, i64) {
         Revoked::Issuer { issuer, before } => ("issuer", issuer, String::new(), moment(before)),
         Revoked::Subject { issuer, subject, before } => ("subject", issuer, subject.clone(), moment(before)),
         Revoked::Token { issuer, id } => ("token", issuer, id.clone(), -1),
+        Revoked::Signer { issuer, kid } => ("signer", issuer, kid.clone(), -1),
     }
 }
 
@@ -211,6 +212,7 @@ pub(super) fn revocation(row: &Row<'_>) -> rusqlite::Result<Option<RevocationRow
         "issuer" => Some(Revoked::Issuer { issuer, before }),
         "subject" => Some(Revoked::Subject { issuer, subject: value, before }),
         "token" => Some(Revoked::Token { issuer, id: value }),
+        "signer" => Some(Revoked::Signer { issuer, kid: value }),
         _ => None,
     };
     let Some(revoked) = revoked else { return Ok(None) };

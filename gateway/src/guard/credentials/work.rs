@@ -181,5 +181,6 @@ pub(crate) fn revoked_text(revoked: &Revoked) -> String {
         Revoked::Issuer { issuer, before } => format!("all tokens of {issuer}{}", since(before)),
         Revoked::Subject { issuer, subject, before } => format!("the tokens of {subject} of {issuer}{}", since(before)),
         Revoked::Token { issuer, id } => format!("the token {id} of {issuer}"),
+        Revoked::Signer { issuer, kid } => format!("what {issuer} has signed by its key {kid}"),
     }
 }

@@ -269,7 +269,7 @@ impl Service<'_> {
     }
 
     fn read_tokens(&self, what: TokensOf) -> Result<Revoked, Refused> {
-        let TokensOf { issuer: named, id, subject, before } = what;
+        let TokensOf { issuer: named, id, subject, before, kid } = what;
         let auth = &self.config.proxy.auth;
         let verified = auth.jwt.iter().flat_map(|jwt| &jwt.issuers);
         let verified = verified.map(|issuer| (issuer.rules.name.as_deref().unwrap_or("jwt"), issuer.issuer.as_str()));
@@ -282,12 +282,13 @@ impl Service<'_> {
             let what = format!("there is no issuer {named:?}; there are: {}", known.join(", "));
             return Err(Refused::new("no_such_issuer", what));
         };
-        match (id, subject, before) {
-            (Some(id), None, None) => Ok(Revoked::Token { issuer, id: short(id)? }),
-            (None, Some(subject), before) => Ok(Revoked::Subject { issuer, subject: short(subject)?, before }),
-            (None, None, before) => Ok(Revoked::Issuer { issuer, before }),
-            (Some(_), ..) => {
-                Err(Refused::new("bad_request", "a token is named by its jti alone, without a subject or a time"))
+        match (id, kid, subject, before) {
+            (Some(id), None, None, None) => Ok(Revoked::Token { issuer, id: short(id)? }),
+            (None, Some(kid), None, None) => Ok(Revoked::Signer { issuer, kid: short(kid)? }),
+            (None, None, Some(subject), before) => Ok(Revoked::Subject { issuer, subject: short(subject)?, before }),
+            (None, None, None, before) => Ok(Revoked::Issuer { issuer, before }),
+            (Some(_), ..) | (_, Some(_), ..) => {
+                Err(Refused::new("bad_request", "a jti or a kid stands alone, without a subject or a time"))
             }
         }
     }
