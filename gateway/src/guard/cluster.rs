@@ -1,6 +1,11 @@
 //! What the guard knows of the other machines of its cluster.
 
-use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +53,8 @@ pub(crate) struct Cluster {
     /// `None`: there is no cluster, or no key.
     writer: Option<Writer>,
     peers: Peers,
+    /// Where the epoch of the last start is kept.
+    epoch_file: PathBuf,
     /// When the last whole was told: `CLOCK_MONOTONIC`, nanoseconds.
     told: Option<u64>,
     /// Since when it goes by these settings, likewise.
@@ -145,8 +152,9 @@ impl Cluster {
         let settings = settings.filter(|settings| settings.has_letters());
         self.peers.configure(settings);
         (self.told, self.since) = (None, now.monotonic);
+        self.epoch_file = state_dir.join(EPOCH);
         self.writer = settings.and_then(|settings| match key::read(&settings.key_file) {
-            Ok(pair) => Some(Writer::new(settings, pair, epoch(&state_dir.join(EPOCH), now))),
+            Ok(pair) => Some(Writer::new(settings, pair, epoch(&self.epoch_file, now))),
             Err(error) => {
                 let path = settings.key_file.display();
                 tracing::error!("other machines hear nothing of this one: {path} cannot be used: {error}");
@@ -186,6 +194,16 @@ impl Cluster {
         Some(now.monotonic.saturating_sub(heard) > nanoseconds(settings.revocation_stale_after))
     }
 
+    /// Looks at the clock, before letters are written: once it was set back, letters begin in another epoch, and all is told
+    /// at once. In the epoch before, nothing would count until the time has passed again.
+    pub(crate) fn look_at_clock(&mut self, now: Now) {
+        if let Some(writer) = self.writer.as_mut().filter(|writer| writer.is_ahead_of(now)) {
+            tracing::warn!("the clock was set back: other machines are told anew what is decided here");
+            writer.begin(epoch(&self.epoch_file, now));
+            self.told = None;
+        }
+    }
+
     /// Letters about what this guard has decided.
     pub(crate) fn letters(&mut self, mut facts: Vec<Fact>, now: Now) -> Vec<Vec<u8>> {
         facts.retain(|fact| self.tells(fact));
@@ -206,7 +224,7 @@ impl Cluster {
     pub(crate) fn whole(&mut self, facts: Vec<Fact>, now: Now) -> Vec<Vec<u8>> {
         let facts = facts.into_iter().filter(|fact| self.tells(fact)).collect();
         self.told = Some(now.monotonic);
-        self.writer.as_ref().and_then(|writer| writer.whole(facts, now)).unwrap_or_default()
+        self.writer.as_mut().and_then(|writer| writer.whole(facts, now)).unwrap_or_default()
     }
 
     /// A letter has come; what it says, if it counts.

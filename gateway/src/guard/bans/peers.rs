@@ -17,6 +17,9 @@ const PACE: u32 = 10;
 /// The most changes that wait to be told. Over it they come with the next whole.
 const MOST_CHANGES: usize = 1_000;
 
+/// Nanoseconds of a millisecond.
+const MILLISECOND: u64 = 1_000_000;
+
 /// The most facts of one whole: what was decided first is left out.
 pub(super) const MOST_FACTS: usize = 20_000;
 
@@ -33,7 +36,15 @@ impl Guard {
     /// All that this guard has decided itself.
     pub(crate) fn own_facts(&self, now: Now) -> Vec<Fact> {
         let is_own = |actor: &str| !actor.starts_with(ACTOR);
-        let blocks = self.ledger.records().rev().filter(|record| expiry(record) > now.monotonic).filter_map(block);
+        let blocks = self.ledger.records().rev().filter(|record| expiry(record) > now.monotonic);
+        let blocks = blocks.filter_map(|record| {
+            let mut fact = block(record)?;
+            // By what is left of it: the wall clock may have been set since.
+            if let (Fact::Block { until: Some(until), .. }, Some(ends)) = (&mut fact, record.expires_monotonic) {
+                *until = now.unix_millis.saturating_add(ends.saturating_sub(now.monotonic) / MILLISECOND);
+            }
+            Some(fact)
+        });
         let allows = self.enforcer.prefixes().operators().filter(|allow| is_own(&allow.actor));
         let allows = allows.map(|allow| Fact::Allow { source: allow.source, reason: allow.reason.clone() });
         let pardons = self.policy.pardons.stored(self.settings.safety.unban_grace).into_iter();

@@ -100,6 +100,20 @@ impl Fact {
         self
     }
 
+    /// The same by the clock of this machine, which is ahead of the other one's by so many milliseconds. When tokens expire is
+    /// the issuer's business.
+    pub(super) fn shifted(mut self, millis: i64) -> Self {
+        match &mut self {
+            Self::Block { started, until, .. } => {
+                *started = started.saturating_add_signed(millis);
+                *until = until.map(|until| until.saturating_add_signed(millis));
+            }
+            Self::Unblock { at, .. } => *at = at.saturating_add_signed(millis),
+            _ => {}
+        }
+        self
+    }
+
     /// Whether it is as long as it may be, and in one line.
     pub(super) fn fits(&self) -> bool {
         let fits = |text: &str, most: usize| text.len() <= most && !text.chars().any(char::is_control);

@@ -20,6 +20,12 @@ use crate::{
 /// How far the clock of another machine may be from this one's, and how old a letter may be, in milliseconds.
 const SKEW: u64 = 5 * 60 * 1_000;
 
+/// A clock that is set back by less is waited for, in milliseconds: time servers do that now and then.
+const STEP: u64 = 1_000;
+
+/// What clocks may differ by before times in letters are corrected, in milliseconds: less may be the way of a letter.
+const CLOSE: i64 = 10_000;
+
 /// How many bytes the facts of one letter take at most, and those of a whole: the store has room for both.
 const MOST_FACT_BYTES: usize = LONGEST_LETTER - 1_024;
 const MOST_WHOLE: usize = 5 * 512 * 1_024;
@@ -40,26 +46,42 @@ pub(crate) struct Writer {
     secret: Vec<u8>,
     epoch: u64,
     number: u64,
+    /// When the last letter of this epoch was written, as it says: milliseconds since the Unix epoch.
+    at: u64,
 }
 
 impl Writer {
     /// `epoch`: larger than that of any start before.
     pub(super) fn new(settings: &Settings, pair: Ed25519KeyPair, epoch: u64) -> Self {
-        Self { node: settings.node.clone(), pair, secret: settings.secret.bytes.to_vec(), epoch, number: 0 }
+        let (node, secret) = (settings.node.clone(), settings.secret.bytes.to_vec());
+        Self { node, pair, secret, epoch, number: 0, at: 0 }
+    }
+
+    /// Whether the clock was set back: nothing that is written in this epoch would be new to the others.
+    pub(super) const fn is_ahead_of(&self, now: Now) -> bool {
+        self.at > now.unix_millis.saturating_add(STEP)
+    }
+
+    /// Goes on in another epoch, larger than all before. The others listen again from the next whole on.
+    pub(super) const fn begin(&mut self, epoch: u64) {
+        (self.epoch, self.number, self.at) = (epoch, 0, 0);
     }
 
     /// Letters about changes.
     pub(super) fn changes(&mut self, facts: Vec<Fact>, now: Now) -> Vec<Vec<u8>> {
+        self.at = self.at.max(now.unix_millis);
         let mut letters = Vec::new();
         for facts in pieces(facts) {
             self.number += 1;
-            letters.extend(self.write(&facts, None, now));
+            letters.extend(self.write(&facts, None));
         }
         letters
     }
 
     /// Letters about all that there is, the most important first: what there is no room for is left out.
-    pub(super) fn whole(&self, facts: Vec<Fact>, now: Now) -> Option<Vec<Vec<u8>>> {
+    pub(super) fn whole(&mut self, facts: Vec<Fact>, now: Now) -> Option<Vec<Vec<u8>>> {
+        // Of two wholes about the same change, the later one is written later.
+        self.at = self.at.saturating_add(1).max(now.unix_millis);
         let mut room = MOST_WHOLE;
         let all = facts.len();
         let fits = |fact: &Fact| {
@@ -77,11 +99,12 @@ impl Writer {
             pieces.push(Vec::new());
         }
         let parts = u16::try_from(pieces.len()).ok()?;
-        pieces.into_iter().zip(0..).map(|(facts, part)| self.write(&facts, Some((part, parts)), now)).collect()
+        pieces.into_iter().zip(0..).map(|(facts, part)| self.write(&facts, Some((part, parts)))).collect()
     }
 
-    fn write(&self, facts: &[Fact], part: Option<(u16, u16)>, now: Now) -> Option<Vec<u8>> {
-        let head = Head { node: self.node.clone(), epoch: self.epoch, number: self.number, at: now.unix_millis, part };
+    fn write(&self, facts: &[Fact], part: Option<(u16, u16)>) -> Option<Vec<u8>> {
+        let Self { node, epoch, number, at, .. } = self;
+        let head = Head { node: node.clone(), epoch: *epoch, number: *number, at: *at, part };
         letter::write(&head, facts, &self.secret, &self.pair)
     }
 }
@@ -109,7 +132,7 @@ fn pieces(facts: Vec<Fact>) -> Vec<Vec<Fact>> {
 pub(crate) struct Peer {
     epoch: u64,
     number: u64,
-    /// When the last letter that counted was written: milliseconds since the Unix epoch.
+    /// When the last letter of this epoch that counted was written: milliseconds since the Unix epoch.
     at: u64,
     /// When it was heard: `CLOCK_MONOTONIC`, nanoseconds; `None`: nothing was.
     heard: Option<u64>,
@@ -210,7 +233,7 @@ impl Peer {
             }
             self.number = number;
             self.note(at, now);
-            return Ok(Some(Said::Change { node, facts }));
+            return Ok(Some(Said::Change { node, facts: corrected(facts, at, now).collect() }));
         };
         let is_known = epoch == self.epoch && (number < self.number || number == self.number && at <= self.at);
         if is_known {
@@ -231,7 +254,12 @@ impl Peer {
         if parts.facts.len() < usize::from(of) {
             return Ok(None);
         }
-        let facts = self.parts.take().into_iter().flat_map(|parts| parts.facts.into_values().flatten()).collect();
+        let facts = self.parts.take().into_iter().flat_map(|parts| parts.facts.into_values().flatten());
+        let facts = corrected(facts, at, now).collect();
+        if epoch > self.epoch {
+            // Another start, or its clock was set back: what it said before has another clock.
+            self.at = 0;
+        }
         (self.epoch, self.number, self.is_whole) = (epoch, number, true);
         self.note(at, now);
         Ok(Some(Said::Whole { node, facts }))
@@ -257,6 +285,13 @@ impl Peer {
     pub(super) const fn refused(&self) -> (u64, Option<Wrong>) {
         (self.refused, self.last_wrong)
     }
+}
+
+/// Facts by the clock of this machine, of a letter that was written `at` by the clock of another.
+fn corrected(facts: impl IntoIterator<Item = Fact>, at: u64, now: Now) -> impl Iterator<Item = Fact> {
+    let ahead = now.unix_millis.cast_signed().saturating_sub(at.cast_signed());
+    let ahead = ahead / CLOSE * CLOSE;
+    facts.into_iter().map(move |fact| fact.shifted(ahead))
 }
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ impl Service<'_> {
             self.guard.forget_peers(&of_bans, now);
             self.share_credentials(of_revocations);
         }
+        self.cluster.look_at_clock(now);
         for letter in self.cluster.letters(facts, now) {
             self.supervisor.tell(&ToProxy::Letter(letter));
         }

@@ -170,8 +170,9 @@ fn forged_cut_and_foreign_letters() {
 #[test]
 fn old_letters_do_not_count() {
     let mut world = World::met();
-    let (late, early) = (world.a.whole(vec![fact(1)], START).unwrap(), later(100));
-    assert_eq!(world.hear(&late[0], early).map(drop), Err(Wrong::Old), "the one before was written at the same time");
+    let (first, second) = (world.a.whole(vec![fact(1)], START).unwrap(), world.a.whole(vec![fact(2)], START).unwrap());
+    assert!(world.hear(&second[0], later(100)).is_ok(), "written at the same time, it is later all the same");
+    assert_eq!(world.hear(&first[0], later(100)).map(drop), Err(Wrong::Old));
     let whole = world.a.whole(vec![fact(1)], later(1)).unwrap();
     assert_eq!(world.hear(&whole[0], later(302)), Err(Wrong::Stale), "kept back for five minutes");
     let whole = world.a.whole(vec![fact(1)], later(400)).unwrap();
@@ -275,4 +276,77 @@ fn without_bans_nobodys_word_counts() {
         assert_eq!(cluster.nodes().0, expect, "{bans}");
     }
     assert!(cluster.configure(None, std::path::Path::new("/no-such-folder"), START) && cluster.nodes().0.is_empty());
+}
+
+/// A machine whose clock is set back is heard at once, and what it said before stays said.
+#[test]
+fn d07_a_clock_that_is_set_back_silences_nobody() {
+    for back in [2, 60, 240] {
+        let (mut world, now, after) = (World::met(), later(300), later(300 - back));
+        let first = world.a.whole(vec![fact(1)], now).unwrap();
+        let change = world.change(2, now);
+        assert!(world.hear(&first[0], now).is_ok());
+        assert_eq!(world.hear(&change, now), said(2));
+        assert!(world.a.is_ahead_of(after), "{back}");
+        let kept_back = world.a.whole(vec![fact(9)], now).unwrap();
+        world.a.begin(101);
+        let whole = world.a.whole(vec![fact(1)], after).unwrap();
+        let behind = i64::try_from(back / 10 * 10_000).unwrap();
+        let facts = vec![fact(1).shifted(behind)];
+        assert_eq!(world.hear(&whole[0], now), Ok(Some(Said::Whole { node: "a".to_owned(), facts })), "{back}");
+        // The same number again, and later by its clock: it counts.
+        let whole = world.a.whole(vec![fact(3)], later(301 - back)).unwrap();
+        assert!(matches!(world.hear(&whole[0], later(301)), Ok(Some(Said::Whole { .. }))), "{back}");
+        let next = world.change(4, later(301 - back));
+        let facts = vec![fact(4).shifted(behind)];
+        let expect = Said::Change { node: "a".to_owned(), facts };
+        assert_eq!(world.hear(&next, later(301)), Ok(Some(expect)), "{back}: a ban is as long by either clock");
+        for letter in [&first[0], &change, &kept_back[0], &whole[0], &next] {
+            assert_eq!(world.hear(letter, later(301)), Err(Wrong::Old), "{back}: a letter is repeated");
+        }
+    }
+}
+
+/// A clock that is set back a little is waited for: the others hear what is said meanwhile, in the same epoch.
+#[test]
+fn d07_a_clock_that_goes_back_a_little() {
+    let mut world = World::met();
+    let back = Now { unix_millis: START.unix_millis - 900, ..START };
+    assert!(!world.a.is_ahead_of(back));
+    for number in 1..4 {
+        let whole = world.a.whole(vec![fact(number)], back).unwrap();
+        assert!(matches!(world.hear(&whole[0], START), Ok(Some(Said::Whole { .. }))), "{number}");
+        let change = world.change(number, back);
+        assert_eq!(world.hear(&change, START), said(number));
+    }
+}
+
+/// The guard of a machine looks at the clock before it writes: it begins an epoch that is kept, and tells all at once.
+#[test]
+fn d07_the_guard_begins_anew() {
+    let folder = std::env::temp_dir().join(format!("gateway-cluster-clock-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let key = folder.join("node.key");
+    super::super::make_key(&key).unwrap();
+    let own = super::super::key::read(&key).unwrap();
+    let (b, keys) = (pair(), |a: &Ed25519KeyPair, b: &Ed25519KeyPair| settings("a", 7, &[("a", a), ("b", b)]));
+    let a = Settings { key_file: key, ..keys(&own, &b) };
+    let b = Settings { node: "b".to_owned(), ..a.clone() };
+    let mut peers = Peers::default();
+    peers.configure(Some(&b));
+    let mut cluster = super::super::Cluster::default();
+    cluster.configure(Some(&a), &folder, START);
+    let epoch = || std::fs::read_to_string(folder.join("cluster.epoch")).unwrap().trim().parse::<u64>().unwrap();
+    let first = epoch();
+    assert!(cluster.is_whole_due(START));
+    let whole = cluster.whole(vec![fact(1)], START);
+    assert!(peers.hear(&whole[0], &b, START).is_ok());
+    let back = Now { monotonic: START.monotonic + SECOND, unix_millis: START.unix_millis - 200_000 };
+    cluster.look_at_clock(back);
+    assert!(epoch() > first && cluster.is_whole_due(back));
+    let whole = cluster.whole(vec![fact(1)], back);
+    assert!(matches!(peers.hear(&whole[0], &b, later(1)), Ok(Some(Said::Whole { .. }))));
+    cluster.look_at_clock(back);
+    assert!(!cluster.is_whole_due(back), "told once");
+    std::fs::remove_dir_all(&folder).unwrap();
 }
