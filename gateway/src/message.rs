@@ -17,7 +17,7 @@ use crate::{
     limit::report::{Question, Row},
     log::drops::Counts,
     snapshot::explain,
-    tls::Chain,
+    tls::TicketKeys,
 };
 
 pub mod alert;
@@ -308,6 +308,8 @@ pub enum ToProxy {
     Letter(Vec<u8>),
     /// Whether tokens and API keys are to be refused, as it is not known what other machines have revoked.
     RevocationsStale(bool),
+    /// By which keys TLS sessions are resumed from now on.
+    TicketKeys(Box<TicketKeys>),
     /// Which part, from 0, of how many of all that this guard has to say to them; it takes the place of what was said before.
     WholeLetter(u16, u16, Vec<u8>),
     /// The first message. Carries the [`Bundle`] as a sealed memory file, then the outputs of the access log that the
@@ -469,21 +471,13 @@ pub struct Bundle {
     /// What is in force besides.
     pub in_force: InForce,
     /// By which keys TLS sessions are resumed, as of now; `None`: by new ones.
-    pub tickets: Option<Chain>,
+    pub tickets: Option<TicketKeys>,
     /// By which key the access log hashes principals, where the configuration has none.
     pub log_key: [u8; 32],
     /// What keys of counters are made with, so that all proxies make the same.
     pub seed: Option<[u8; 16]>,
     /// The last good keys of issuers whose keys are fetched.
     pub keys: Vec<KeptKeys>,
-}
-
-/// Without what the files hold: private keys, passwords, a pepper.
-impl std::fmt::Debug for Bundle {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { number, path, text, files, .. } = self;
-        write!(out, "Bundle({number}, {path:?}, {} bytes, {} files)", text.len(), files.len())
-    }
 }
 
 /// A source that a limit in shadow mode would have refused.

@@ -141,6 +141,7 @@ fn render(cluster: &ClusterStatus) -> String {
         let state = match (&node.wrong, node.own) {
             (_, true) => "this machine".to_owned(),
             (Some(wrong), false) => format!("its letters are refused: {}", clean(wrong)),
+            (None, false) if node.ticket_keys => "TLS sessions with it are resumed here".to_owned(),
             (None, false) => String::new(),
         };
         nodes.row([node.name.clone(), heard, node.refused.to_string(), state]);

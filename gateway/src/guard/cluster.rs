@@ -15,6 +15,7 @@ pub(crate) use self::peers::Said;
 use self::{
     fact::Fact,
     peers::{Peers, Writer},
+    tickets::TicketExchange,
 };
 use crate::{
     clock::{self, Now, SECOND},
@@ -25,12 +26,14 @@ use crate::{
         limit::{Allowance, Limit},
         proxy,
     },
+    tls::Chain,
 };
 
 pub(crate) mod fact;
 mod key;
 mod letter;
 mod peers;
+mod tickets;
 
 /// How often all that this guard has decided is told, however little has changed: in nanoseconds. So long it takes at most
 /// until a machine that was cut off knows all again.
@@ -53,6 +56,10 @@ pub(crate) struct Cluster {
     /// `None`: there is no cluster, or no key.
     writer: Option<Writer>,
     peers: Peers,
+    /// Keys of TLS tickets.
+    pub(crate) tickets: TicketExchange,
+    /// A machine has left that knows this one's.
+    forgets_tickets: bool,
     /// Where the epoch of the last start is kept.
     epoch_file: PathBuf,
     /// When the last whole was told: `CLOCK_MONOTONIC`, nanoseconds.
@@ -108,6 +115,9 @@ pub struct NodeStatus {
     /// Why the last of them was, if none has counted since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wrong: Option<String>,
+    /// Whether TLS sessions with it are resumed here.
+    #[serde(default)]
+    pub ticket_keys: bool,
 }
 
 /// A limit that all machines count together.
@@ -151,6 +161,10 @@ impl Cluster {
         self.settings = settings.cloned();
         let settings = settings.filter(|settings| settings.has_letters());
         self.peers.configure(settings);
+        let sharing = settings.filter(|settings| settings.ticket_keys);
+        let node = sharing.map(|settings| settings.node.as_str()).unwrap_or_default();
+        let peers = sharing.into_iter().flat_map(Settings::peers).map(|node| node.name.as_str());
+        self.forgets_tickets |= self.tickets.configure(node, peers);
         (self.told, self.since) = (None, now.monotonic);
         self.epoch_file = state_dir.join(EPOCH);
         self.writer = settings.and_then(|settings| match key::read(&settings.key_file) {
@@ -177,6 +191,7 @@ impl Cluster {
     pub(crate) fn tells(&self, fact: &Fact) -> bool {
         self.settings.as_ref().is_some_and(|settings| match fact {
             Fact::Key { .. } => settings.api_keys,
+            fact if fact.is_of_tickets() => settings.ticket_keys,
             fact if fact.is_of_credentials() => settings.revocations,
             _ => settings.bans,
         })
@@ -208,6 +223,26 @@ impl Cluster {
     pub(crate) fn letters(&mut self, mut facts: Vec<Fact>, now: Now) -> Vec<Vec<u8>> {
         facts.retain(|fact| self.tells(fact));
         self.writer.as_mut().map(|writer| writer.changes(facts, now)).unwrap_or_default()
+    }
+
+    /// Whether this machine's ticket keys are to be made anew: whoever has left the cluster knows them.
+    pub(crate) const fn take_forgets_tickets(&mut self) -> bool {
+        std::mem::replace(&mut self.forgets_tickets, false)
+    }
+
+    /// Ticket keys that are to be told at once.
+    pub(crate) fn ticket_changes(&mut self, chain: &Chain) -> Vec<Fact> {
+        if self.writer.is_some() { self.tickets.take_changes(chain) } else { Vec::new() }
+    }
+
+    /// All ticket keys that are to be told.
+    pub(crate) fn ticket_facts(&mut self, chain: Option<&Chain>) -> Vec<Fact> {
+        chain.map(|chain| self.tickets.facts(chain)).unwrap_or_default()
+    }
+
+    /// Another machine says this of ticket keys. `true`: other tickets are opened from now on.
+    pub(crate) fn hear_tickets(&mut self, node: &str, facts: &[Fact], is_whole: bool, now: Now) -> bool {
+        self.tickets.hear(node, facts, is_whole, now)
     }
 
     /// Whether all that this guard has decided is to be told again.
@@ -261,6 +296,7 @@ impl Cluster {
                 age_seconds: peer.and_then(|peer| peer.age(now)),
                 refused,
                 wrong: wrong.map(|wrong| wrong.name().to_owned()),
+                ticket_keys: self.tickets.knows(&node.name),
             }
         };
         let nodes = u64::try_from(settings.nodes.len()).unwrap_or(u64::MAX);

@@ -35,6 +35,7 @@ mod resolved;
 mod rotation;
 mod service;
 mod start;
+mod ticket_keys;
 mod timer;
 mod unseen_roles;
 mod upgrade;

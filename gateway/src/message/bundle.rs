@@ -43,6 +43,14 @@ impl Bundle {
     }
 }
 
+/// Without what the files hold: private keys, passwords, a pepper.
+impl std::fmt::Debug for Bundle {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { number, path, text, files, .. } = self;
+        write!(out, "Bundle({number}, {path:?}, {} bytes, {} files)", text.len(), files.len())
+    }
+}
+
 /// The digest of a file's content: by this it is known whether it has changed.
 pub(crate) fn file_digest(content: &[u8]) -> [u8; 32] {
     let mut found = [0; 32];

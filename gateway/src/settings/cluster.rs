@@ -31,6 +31,8 @@ pub struct Settings {
     pub revocations: bool,
     /// `api_keys`: whether they tell each other of API keys that are made, rotated and imported.
     pub api_keys: bool,
+    /// `ticket_keys`: whether they tell each other by which keys TLS sessions are resumed.
+    pub ticket_keys: bool,
     /// `revocation_stale`: what becomes of tokens and API keys while no other machine is heard.
     pub revocation_stale: Stale,
     /// `revocation_stale_after`: for how long that is.
@@ -63,7 +65,7 @@ impl Settings {
     /// Whether the machines tell each other anything.
     #[must_use]
     pub const fn has_letters(&self) -> bool {
-        self.bans || self.revocations || self.api_keys
+        self.bans || self.revocations || self.api_keys || self.ticket_keys
     }
 
     /// The machines that this one writes letters to and reads those of.

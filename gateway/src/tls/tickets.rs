@@ -2,7 +2,8 @@
 //!
 //! Keys form a chain: each is made from the one before by a function that cannot be turned back, and is forgotten after
 //! its successor's time. All workers have the same, and so have the proxies before and after a reload or a crash: the
-//! guard walks along the same chain. *Invariant:* no key older than two periods is kept anywhere.
+//! guard walks along the same chain. Machines of a cluster that tell each other of their keys open each other's tickets;
+//! each seals by its own chain. *Invariant:* no key older than two periods is kept anywhere.
 
 use std::{
     fmt,
@@ -57,13 +58,77 @@ impl Chain {
             }
             return;
         }
+        self.walk(period);
+    }
+
+    /// The same for whoever decides for all others: where the clock was far ahead and is set back, a new chain begins. The
+    /// key of the future would seal until the clock is there again. `true`: it is a new chain.
+    pub(crate) fn follow(&mut self, now: Now) -> bool {
+        let (known, due) = (self.period, now.unix_seconds() / PERIOD);
+        if known > due.saturating_add(1)
+            && let Some(new) = Self::new(now)
+        {
+            *self = new;
+            return true;
+        }
+        self.advance(now);
+        due.saturating_sub(known) > MOST_STEPS
+    }
+
+    fn walk(&mut self, period: u64) {
         while self.period < period {
             self.before = Some(self.link);
             self.link = derive(&self.link, b"gateway tickets: next");
             self.period += 1;
         }
     }
+
+    /// The period of its key.
+    pub(crate) const fn period(&self) -> u64 {
+        self.period
+    }
+
+    /// Whether it is of this time, as far as clocks may differ.
+    pub(crate) fn is_of(&self, now: Now) -> bool {
+        self.period.abs_diff(now.unix_seconds() / PERIOD) <= 1
+    }
+
+    /// Whether both are places on the same chain, at most two periods apart.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let (mut one, mut other) = (self.clone(), other.clone());
+        if one.period.abs_diff(other.period) > 2 {
+            return false;
+        }
+        let period = one.period.max(other.period);
+        one.walk(period);
+        other.walk(period);
+        one.link == other.link
+    }
+
+    /// Forgets what sealed nothing that is still to be opened at `now`. `false`: nothing is left. For a chain that seals no
+    /// more.
+    pub(crate) fn fade(&mut self, now: Now) -> bool {
+        let due = now.unix_seconds() / PERIOD;
+        if due > self.period {
+            self.before = None;
+        }
+        due <= self.period.saturating_add(1)
+    }
 }
+
+/// By which keys sessions are resumed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TicketKeys {
+    /// It seals new tickets.
+    pub own: Chain,
+    /// Chains of other machines: what they sealed is opened.
+    pub others: Vec<Chain>,
+    /// Whoever was told of the chain before is of the cluster no more: nothing that it sealed is opened.
+    pub forgets: bool,
+}
+
+/// The most chains of other machines: two of each.
+pub(crate) const MOST_OTHERS: usize = 2 * crate::settings::cluster::MAX_NODES;
 
 fn derive(link: &[u8; 32], what: &[u8]) -> [u8; 32] {
     let made = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, link), what);
@@ -78,6 +143,14 @@ pub struct Tickets {
 }
 
 struct State {
+    own: Opener,
+    /// The chain before: another guard's, which has died.
+    former: Option<Opener>,
+    others: Vec<Opener>,
+}
+
+/// A chain, and the keys that it stands for.
+struct Opener {
     chain: Chain,
     current: Key,
     before: Option<Key>,
@@ -105,7 +178,7 @@ impl Key {
     }
 }
 
-impl State {
+impl Opener {
     fn of(chain: Chain) -> Option<Self> {
         let before = match &chain.before {
             Some(link) => Some(Key::of(link)?),
@@ -113,31 +186,61 @@ impl State {
         };
         Some(Self { current: Key::of(&chain.link)?, before, chain })
     }
+
+    /// The same at `now`.
+    fn at(&self, now: Now) -> Option<Self> {
+        let mut chain = self.chain.clone();
+        chain.advance(now);
+        Self::of(chain)
+    }
+
+    fn keys(&self) -> impl Iterator<Item = &Key> {
+        std::iter::once(&self.current).chain(&self.before)
+    }
+}
+
+impl State {
+    /// The same at `now`.
+    fn at(&self, now: Now) -> Option<Self> {
+        let former = self.former.as_ref().map(|former| former.chain.clone());
+        let former = former.and_then(|mut chain| chain.fade(now).then_some(chain)).and_then(Opener::of);
+        let others = self.others.iter().filter_map(|other| other.at(now)).collect();
+        Some(Self { own: self.own.at(now)?, former, others })
+    }
+
+    fn keys(&self) -> impl Iterator<Item = &Key> {
+        [&self.own].into_iter().chain(&self.former).chain(&self.others).flat_map(Opener::keys)
+    }
 }
 
 impl Tickets {
     /// Begins at some place of a chain. `None`: the library refuses.
     #[must_use]
     pub fn new(chain: Chain) -> Option<Self> {
-        Some(Self { state: RwLock::new(State::of(chain)?) })
+        let state = State { own: Opener::of(chain)?, former: None, others: Vec::new() };
+        Some(Self { state: RwLock::new(state) })
     }
 
-    /// Goes on from another chain: the guard's.
-    pub fn adopt(&self, chain: Chain) {
-        if let Some(state) = State::of(chain) {
-            *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
-        }
+    /// Goes on by these keys: the guard's. What was sealed before is still opened.
+    pub fn adopt(&self, keys: TicketKeys, now: Now) {
+        let TicketKeys { own, others, forgets } = keys;
+        let others = others.into_iter().take(MOST_OTHERS).filter_map(Opener::of);
+        let others: Vec<_> = others.filter_map(|other| other.at(now)).collect();
+        let Some(own) = Opener::of(own) else { return };
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let is_other = !state.own.chain.is_same(&own.chain);
+        let before = std::mem::replace(&mut *state, State { own, former: None, others });
+        let former = if is_other { Some(before.own) } else { before.former };
+        state.former = former.filter(|_| !forgets);
     }
 
     fn roll(&self, now: Now) {
         let due = now.unix_seconds() / PERIOD;
-        if self.state.read().unwrap_or_else(PoisonError::into_inner).chain.period >= due {
+        if self.state.read().unwrap_or_else(PoisonError::into_inner).own.chain.period >= due {
             return;
         }
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        let mut chain = state.chain.clone();
-        chain.advance(now);
-        if let Some(next) = State::of(chain) {
+        if let Some(next) = state.at(now) {
             *state = next;
         }
     }
@@ -145,7 +248,7 @@ impl Tickets {
     fn seal(&self, plain: &[u8], now: Now) -> Option<Vec<u8>> {
         self.roll(now);
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        let Key { name, aead } = &state.current;
+        let Key { name, aead } = &state.own.current;
         let mut sealed = plain.to_vec();
         let nonce = aead.seal_in_place_append_tag(Aad::from(*name), &mut sealed).ok()?;
         Some([&name[..], nonce.as_ref(), &sealed].concat())
@@ -156,7 +259,7 @@ impl Tickets {
         let (name, rest) = ticket.split_first_chunk::<8>()?;
         let (nonce, sealed) = rest.split_first_chunk::<12>()?;
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        let key = [Some(&state.current), state.before.as_ref()].into_iter().flatten().find(|key| key.name == *name)?;
+        let key = state.keys().find(|key| key.name == *name)?;
         let mut opened = sealed.to_vec();
         let length = key.aead.open_in_place(Nonce::from(nonce), Aad::from(*name), &mut opened).ok()?.len();
         opened.truncate(length);
@@ -210,9 +313,59 @@ mod tests {
         assert_eq!(later.open(&ticket, at(101)).as_deref(), Some(&b"more"[..]));
         let fresh = Tickets::new(Chain::new(at(101)).unwrap()).unwrap();
         assert_eq!(fresh.open(&ticket, at(101)), None);
-        fresh.adopt(guard);
+        let own = fresh.seal(b"own", at(101)).unwrap();
+        fresh.adopt(TicketKeys { own: guard, others: Vec::new(), forgets: false }, at(101));
         assert_eq!(fresh.open(&ticket, at(101)).as_deref(), Some(&b"more"[..]));
+        assert_eq!(fresh.open(&own, at(102)).as_deref(), Some(&b"own"[..]), "what it has sealed itself is still good");
+        assert_eq!(fresh.open(&own, at(103)), None, "for as long as any other");
         assert!(!format!("{fresh:?}").contains('['), "no key is shown");
+    }
+
+    /// Two machines that know each other's keys: each seals by its own, and keys end as if there were one machine.
+    #[test]
+    fn machines_open_each_others_tickets() {
+        let (a, b) = (Chain::new(at(100)).unwrap(), Chain::new(at(100)).unwrap());
+        let tickets = |own: &Chain, other: &Chain| {
+            let tickets = Tickets::new(own.clone()).unwrap();
+            tickets.adopt(TicketKeys { own: own.clone(), others: vec![other.clone()], forgets: false }, at(100));
+            tickets
+        };
+        let (one, other) = (tickets(&a, &b), tickets(&b, &a));
+        let ticket = one.seal(b"secret", at(100)).unwrap();
+        for (period, expect) in [(100, true), (101, true), (102, false)] {
+            assert_eq!(other.open(&ticket, at(period)).is_some(), expect, "{period}");
+        }
+        let later = one.seal(b"secret", at(200)).unwrap();
+        assert!(other.open(&later, at(200)).is_some(), "nobody has to tell of the next key");
+        let mut alone = b;
+        alone.advance(at(200));
+        other.adopt(TicketKeys { own: alone, others: Vec::new(), forgets: true }, at(200));
+        assert_eq!(other.open(&later, at(200)), None, "of the cluster no more");
+    }
+
+    #[test]
+    fn places_on_a_chain() {
+        let chain = Chain::new(at(100)).unwrap();
+        let mut later = chain.clone();
+        later.advance(at(102));
+        assert!(chain.is_same(&later) && later.is_same(&chain) && later.period() == 102);
+        assert!(!chain.is_same(&Chain::new(at(100)).unwrap()));
+        later.advance(at(103));
+        assert!(!chain.is_same(&later), "too far apart");
+        for (period, expect) in [(101, false), (102, true), (103, true), (104, true), (105, false)] {
+            assert_eq!(later.is_of(at(period)), expect, "{period}");
+        }
+    }
+
+    /// A clock that was ahead leaves no key that seals until the time comes again.
+    #[test]
+    fn d07_a_clock_that_was_ahead() {
+        let mut chain = Chain::new(at(100)).unwrap();
+        assert!(!chain.follow(at(100)) && !chain.follow(at(101)) && !chain.follow(at(100)), "an hour or so");
+        assert!(!chain.follow(at(1_000)), "a chain is walked");
+        let ahead = chain.clone();
+        assert!(chain.follow(at(101)) && chain.period() == 101 && !chain.is_same(&ahead));
+        assert!(chain.follow(at(20_000)) && !chain.follow(at(20_001)), "too far to walk");
     }
 
     #[test]

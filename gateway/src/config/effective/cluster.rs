@@ -22,6 +22,7 @@ pub(super) fn cluster(settings: &Settings) -> Value {
         "bans": settings.bans,
         "revocations": settings.revocations,
         "api_keys": settings.api_keys,
+        "ticket_keys": settings.ticket_keys,
         "revocation_stale": settings.revocation_stale.name(),
         "revocation_stale_after": show_duration(settings.revocation_stale_after),
         "store": {

@@ -34,6 +34,11 @@ pub(super) const KEYS: Keys = &[
          has one machine can make keys for all of them then.",
     ),
     (
+        "ticket_keys",
+        "Whether a client resumes its TLS session on every machine. Whoever has one machine can read what resumed sessions of \
+         all of them say then.",
+    ),
+    (
         "revocation_stale",
         "What becomes of requests with tokens and API keys while no other machine is heard: `\"serve\"`, or `\"refuse\"` \
          with status 503.",
@@ -100,6 +105,7 @@ pub(super) fn read(table: Table<'_>, reader: &Reader<'_>) -> Option<Settings> {
     let bans = table.or("bans", true, value::boolean());
     let revocations = table.or("revocations", true, value::boolean());
     let api_keys = table.or("api_keys", false, value::boolean());
+    let ticket_keys = table.or("ticket_keys", false, value::boolean());
     let stale = [("serve", Stale::Serve), ("refuse", Stale::Refuse)];
     let revocation_stale = table.or("revocation_stale", Stale::Serve, value::choice(&stale));
     let after = value::duration_in(Duration::from_secs(15)..=Duration::from_secs(86_400));
@@ -128,6 +134,7 @@ pub(super) fn read(table: Table<'_>, reader: &Reader<'_>) -> Option<Settings> {
         bans,
         revocations,
         api_keys,
+        ticket_keys,
         revocation_stale,
         revocation_stale_after,
         store,

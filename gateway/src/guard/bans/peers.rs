@@ -165,8 +165,14 @@ impl Guard {
                 }
                 self.disallow(*source, actor, now).map(|_done| true)
             }
-            // The store of credentials has them.
-            Fact::Cut | Fact::Key { .. } | Fact::MoreRevoked | Fact::Restore { .. } | Fact::Revoke { .. } => Ok(false),
+            // The store of credentials has them, or whoever keeps ticket keys.
+            Fact::Cut
+            | Fact::Key { .. }
+            | Fact::MoreRevoked
+            | Fact::Restore { .. }
+            | Fact::Revoke { .. }
+            | Fact::TicketBox { .. }
+            | Fact::TicketKeys { .. } => Ok(false),
         }
     }
 

@@ -20,6 +20,15 @@ const LONGEST_REASON: usize = 200;
 /// The longest name of who decided, in bytes: `rule:` and a name.
 const LONGEST_ACTOR: usize = 80;
 
+/// The length of a public key of X25519.
+pub(crate) const BOX_BYTES: usize = 32;
+
+/// The longest form of encrypted ticket keys, in bytes.
+const LONGEST_SEALED: usize = 256;
+
+/// The longest name of a machine, in bytes.
+const LONGEST_NODE: usize = 255;
+
 /// How actors begin that are other machines.
 pub(crate) const ACTOR: &str = "cluster:";
 
@@ -83,6 +92,10 @@ pub(crate) enum Fact {
     Cut,
     /// In a whole: that machine revokes more than it tells here, so that nothing is lifted by it.
     MoreRevoked,
+    /// To this key the others encrypt their ticket keys for that machine.
+    TicketBox { key: [u8; BOX_BYTES] },
+    /// The ticket keys of that machine, encrypted for the machine that they are for.
+    TicketKeys { to: String, sealed: Vec<u8> },
 }
 
 impl Fact {
@@ -95,7 +108,13 @@ impl Fact {
                 shorten(reason, LONGEST_REASON);
             }
             Self::Key { by, .. } => shorten(by, LONGEST_ACTOR),
-            Self::Cut | Self::Disallow { .. } | Self::MoreRevoked | Self::Restore { .. } | Self::Unblock { .. } => {}
+            Self::Cut
+            | Self::Disallow { .. }
+            | Self::MoreRevoked
+            | Self::Restore { .. }
+            | Self::TicketBox { .. }
+            | Self::TicketKeys { .. }
+            | Self::Unblock { .. } => {}
         }
         self
     }
@@ -125,13 +144,21 @@ impl Fact {
             }
             Self::Restore { revoked } => is_tellable(revoked),
             Self::Key { record, by, .. } => fits(by, LONGEST_ACTOR) && is_tellable_key(record),
-            Self::Cut | Self::Disallow { .. } | Self::MoreRevoked | Self::Unblock { .. } => true,
+            Self::TicketKeys { to, sealed } => fits(to, LONGEST_NODE) && sealed.len() <= LONGEST_SEALED,
+            Self::Cut | Self::Disallow { .. } | Self::MoreRevoked | Self::TicketBox { .. } | Self::Unblock { .. } => {
+                true
+            }
         }
     }
 
     /// Whether it is about tokens and keys: none of the bans' business.
     pub(crate) const fn is_of_credentials(&self) -> bool {
         matches!(self, Self::Key { .. } | Self::MoreRevoked | Self::Restore { .. } | Self::Revoke { .. })
+    }
+
+    /// Whether it is about the keys of TLS tickets.
+    pub(crate) const fn is_of_tickets(&self) -> bool {
+        matches!(self, Self::TicketBox { .. } | Self::TicketKeys { .. })
     }
 
     /// How many bytes it takes in a letter.

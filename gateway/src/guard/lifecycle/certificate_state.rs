@@ -40,14 +40,20 @@ impl Default for Certificates {
 impl Certificates {
     /// Where the chain of ticket keys is at `now`. Every proxy gets the same, so that clients resume their sessions with
     /// any of them.
-    pub(super) fn chain(&mut self, now: Now) -> Option<Chain> {
-        if self.tickets.is_none() {
-            self.tickets = Chain::new(now);
+    pub(super) fn chain(&mut self, now: Now) -> Option<&Chain> {
+        self.follow(now);
+        self.tickets.as_ref()
+    }
+
+    /// Goes on with the time. `true`: it is another chain, of which proxies are to be told.
+    pub(super) fn follow(&mut self, now: Now) -> bool {
+        match &mut self.tickets {
+            Some(chain) => chain.follow(now),
+            None => {
+                self.tickets = Chain::new(now);
+                false
+            }
         }
-        if let Some(chain) = &mut self.tickets {
-            chain.advance(now);
-        }
-        self.tickets.clone()
     }
 
     /// Another configuration is in force: its files are looked at anew.

@@ -149,7 +149,7 @@ impl Service<'_> {
             probations: self.guard.probations_in_force(clock::monotonic()),
             promoted: self.guard.promoted(),
         };
-        self.supervisor.bundle.tickets = self.watched.certificates.chain(Now::read());
+        self.supervisor.bundle.tickets = self.ticket_keys();
         self.supervisor.bundle.log_key = self.access_log.key;
         self.supervisor.bundle.seed = self.seed;
         self.supervisor.bundle.keys = self.key_sets.for_proxy();
@@ -261,6 +261,7 @@ impl Service<'_> {
         self.ping();
         self.rotate_logs(beside);
         self.tick_credentials(beside);
+        self.tick_tickets();
         self.tick_cluster();
         self.tick_quotas(beside);
         self.tick_observer();

@@ -65,6 +65,8 @@ impl Service<'_> {
             Event::Said(generation, ToGuard::Adopt { configuration, stage }) => {
                 self.fill_bundle();
                 self.supervisor.adopt(generation, configuration, stage);
+                // The guard before this one had another chain.
+                self.tell_ticket_keys(false);
             }
             Event::Said(generation, ToGuard::Ready) => match self.supervisor.ready(generation) {
                 Some(Outcome::Ready) => {

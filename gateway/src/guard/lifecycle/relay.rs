@@ -28,14 +28,18 @@ impl Service<'_> {
             let (of_bans, of_revocations) = self.cluster.nodes();
             self.guard.forget_peers(&of_bans, now);
             self.share_credentials(of_revocations);
+            self.reconsider_tickets();
         }
+        facts.extend(self.ticket_changes());
         self.cluster.look_at_clock(now);
         for letter in self.cluster.letters(facts, now) {
             self.supervisor.tell(&ToProxy::Letter(letter));
         }
         if self.cluster.is_whole_due(now) {
             // Revocations first: they are what there has to be room for.
-            let facts = self.credentials.shared.facts().chain(self.guard.own_facts(now)).collect();
+            let tickets = self.cluster.ticket_facts(self.watched.certificates.tickets.as_ref());
+            let decided = self.credentials.shared.facts().chain(self.guard.own_facts(now));
+            let facts = tickets.into_iter().chain(decided).collect();
             let letters = self.cluster.whole(facts, now);
             let of = u16::try_from(letters.len()).unwrap_or(u16::MAX);
             for (part, letter) in (0..).zip(letters) {
@@ -70,6 +74,9 @@ impl Service<'_> {
             };
             let is_whole = is_whole && !facts.contains(&Fact::Cut);
             let facts = facts.into_iter().filter(|fact| self.cluster.tells(fact));
+            let (tickets, facts): (Vec<Fact>, Vec<Fact>) = facts.partition(Fact::is_of_tickets);
+            self.hear_tickets(&node, &tickets, is_whole, now);
+            let facts = facts.into_iter();
             let (revocations, facts): (Vec<Fact>, Vec<Fact>) = facts.partition(Fact::is_of_credentials);
             self.hear_revocations(&node, revocations, is_whole);
             if is_whole || !facts.is_empty() {

@@ -96,6 +96,7 @@ fn settings(server: &str, peers: &[&str]) -> Settings {
         bans: true,
         revocations: true,
         api_keys: true,
+        ticket_keys: true,
         revocation_stale: Stale::Serve,
         revocation_stale_after: Duration::from_secs(60),
         store: Store {

@@ -363,6 +363,7 @@ impl<'a> Control<'a> {
             }
             ToProxy::Promoted { what } => self.snapshot().enforce(&what),
             ToProxy::RevocationsStale(is_stale) => self.tables().set_stale(is_stale),
+            ToProxy::TicketKeys(keys) => self.snapshot().tickets.adopt(*keys, Now::read()),
             ToProxy::Letter(letter) => self.shared.cluster.mail().change(letter),
             ToProxy::WholeLetter(part, of, letter) => self.shared.cluster.mail().part(part, of, letter),
             ToProxy::Stopping => self.shared.is_stopping.store(true, Ordering::Relaxed),

@@ -109,8 +109,8 @@ async fn prepare(guard: &GuardLink) -> anyhow::Result<Prepared> {
     tracing::info!("the proxy is confined: {report}");
     let compiled = Compiled::new(&bundle, None, limits)?;
     let snapshot = &compiled.snapshot;
-    if let Some(chain) = bundle.tickets {
-        snapshot.tickets.adopt(chain);
+    if let Some(keys) = bundle.tickets {
+        snapshot.tickets.adopt(keys, Now::read());
     }
     for keys in &bundle.keys {
         let (document, now) = (keys.document.as_bytes(), Now::read());

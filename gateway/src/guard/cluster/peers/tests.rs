@@ -36,6 +36,7 @@ fn settings(node: &str, secret: u8, keys: &[(&str, &Ed25519KeyPair)]) -> Setting
         bans: true,
         revocations: true,
         api_keys: true,
+        ticket_keys: true,
         revocation_stale: Stale::Serve,
         revocation_stale_after: std::time::Duration::from_secs(60),
         store: Store {
