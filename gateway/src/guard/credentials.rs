@@ -17,3 +17,4 @@ pub(crate) mod writer;
 mod pepper;
 mod redo;
 mod rows;
+mod steady;

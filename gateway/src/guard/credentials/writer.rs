@@ -8,6 +8,7 @@ use super::{
     behind::Seen,
     pepper,
     rows::{self, FILE, RevocationRow},
+    steady::Steady,
     store::{self, CredentialError, CredentialStore, Unrecorded},
     work::{Job, Order, Wanted, Worked},
 };
@@ -74,6 +75,8 @@ pub(super) struct Desk {
     findings: Vec<String>,
     /// The other machines of the cluster.
     nodes: Vec<String>,
+    /// By which time revocations end.
+    steady: Steady,
 }
 
 impl Desk {
@@ -86,6 +89,7 @@ impl Desk {
             trouble: None,
             findings: Vec::new(),
             nodes: Vec::new(),
+            steady: Steady::new(),
         }
     }
 
@@ -244,10 +248,11 @@ impl Desk {
             let is_as_before = self.trouble.as_ref() == Some(&before);
             return if is_as_before { Worked { warnings: worked.warnings, ..Worked::default() } } else { worked };
         }
+        let seconds = self.steady.seconds(now);
         self.settle(|desk| {
             let store = desk.store()?;
             store.note_seen(Some(newest))?;
-            let lifted = store.expire(now.unix_seconds())?;
+            let lifted = store.expire(seconds)?;
             Ok(((), lifted.into_iter().map(CredentialChange::Lifted).collect()))
         })
     }

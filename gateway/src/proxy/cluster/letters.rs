@@ -86,6 +86,9 @@ impl Carrier {
         mail: &Mail,
         pause: &mut Pause,
     ) -> Failure {
+        if let Err(failure) = self.rewind(&mut store, place).await {
+            return failure;
+        }
         let mut poll = delayed(POLL);
         let mut polls = 0_u64;
         loop {
@@ -185,6 +188,22 @@ impl Carrier {
         Ok(refused.first().map(|error| Failure::said("letters", error)))
     }
 
+    /// A server that has lost what it had, and whose clock was set back, gives changes earlier names than those that were
+    /// read: they are read from a minute ago on again.
+    async fn rewind(&mut self, store: &mut Store, place: &Place) -> Result<(), Failure> {
+        let time = |peer: &String| (stream(place, peer).into_bytes(), vec![b"TIME".to_vec()]);
+        let asks: Vec<_> = self.peers.keys().map(time).collect();
+        if asks.is_empty() {
+            return Ok(());
+        }
+        for (position, reply) in self.peers.values_mut().zip(store.ask(place, &asks).await?) {
+            if milliseconds(&reply).is_some_and(|now| position.is_after(now)) {
+                position.last.clear();
+            }
+        }
+        Ok(())
+    }
+
     /// Whom nothing was read of yet is read from a minute ago on: by the clock of the server that has the stream.
     async fn begin(&mut self, store: &mut Store, place: &Place) -> Result<Option<Failure>, Failure> {
         let is_new = |peer: &&String| self.peers.get(*peer).is_none_or(|position| position.last.is_empty());
@@ -229,6 +248,12 @@ impl Carrier {
 }
 
 impl Position {
+    /// Whether what was read last has a later name than anything that is written `now`, in milliseconds.
+    fn is_after(&self, now: u64) -> bool {
+        let last = self.last.split('-').next().and_then(|millis| millis.parse::<u64>().ok());
+        last.is_some_and(|last| last > now)
+    }
+
     fn changes(&mut self, reply: &Value, mail: &Mail) {
         // [[stream, [[id, [field, letter]], ...]]]
         let entries = reply.array().and_then(<[_]>::first).and_then(Value::array).and_then(|stream| stream.get(1));
@@ -337,6 +362,14 @@ mod tests {
         position.whole(whole, &mail);
         assert!(position.whole.is_empty(), "there was no room for it: it is read again");
         assert_eq!(mail.lost(), 0);
+    }
+
+    #[test]
+    fn d07_the_clock_of_the_server_is_set_back() {
+        for (last, expect) in [("", false), ("5000-0", false), ("5001-0", true), ("5001-7", true), ("x", false)] {
+            let position = Position { last: last.to_owned(), ..Position::default() };
+            assert_eq!(position.is_after(5_000), expect, "{last:?}");
+        }
     }
 
     #[test]
