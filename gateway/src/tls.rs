@@ -48,7 +48,6 @@ use names::Names;
 pub use outgoing::outgoing;
 pub(crate) use server_name::server_name;
 pub(crate) use session::Secured;
-pub(crate) use tickets::MOST_OTHERS;
 pub use tickets::{Chain, TicketKeys, Tickets};
 
 /// How the gateway speaks to a server that is not behind it: as to the servers of an upstream.

@@ -128,7 +128,7 @@ pub struct TicketKeys {
 }
 
 /// The most chains of other machines: two of each.
-pub(crate) const MOST_OTHERS: usize = 2 * crate::settings::cluster::MAX_NODES;
+const MOST_OTHERS: usize = 2 * crate::settings::cluster::MAX_NODES;
 
 fn derive(link: &[u8; 32], what: &[u8]) -> [u8; 32] {
     let made = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, link), what);

@@ -58,13 +58,12 @@ struct Peer {
 
 impl TicketExchange {
     /// Goes on with these machines. `true`: one of them is of the cluster no more, which knows where the own chain is.
-    pub(super) fn configure<'nodes>(&mut self, node: &str, peers: impl Iterator<Item = &'nodes str>) -> bool {
-        let peers: Vec<&str> = peers.collect();
+    pub(super) fn configure(&mut self, node: &str, peers: &[&str]) -> bool {
         node.clone_into(&mut self.node);
         let gone = self.peers.extract_if(.., |name, _| !peers.contains(&name.as_str()));
         let knew = gone.filter(|(_, peer)| peer.knows).count() > 0;
         for name in peers {
-            self.peers.entry(name.to_owned()).or_default();
+            self.peers.entry((*name).to_owned()).or_default();
         }
         if self.peers.is_empty() {
             self.boxes.clear();
@@ -217,7 +216,7 @@ mod tests {
         fn new() -> Self {
             let machine = |own: &str, other: &str| {
                 let mut exchange = TicketExchange::default();
-                assert!(!exchange.configure(own, [other].into_iter()));
+                assert!(!exchange.configure(own, &[other]));
                 let chain = Chain::new(at(100)).unwrap();
                 exchange.tick(&chain, at(100));
                 (exchange, chain)
@@ -285,7 +284,7 @@ mod tests {
         assert!(!format!("{sealed:?}").contains(link.trim_matches(['[', ']'])));
         let mut other = Chain::new(at(100)).unwrap();
         other.advance(at(101));
-        b.0.configure("b", ["a", "c"].into_iter());
+        b.0.configure("b", &["a", "c"]);
         assert!(!b.0.hear("c", &facts, false, at(100)), "another machine passes it on");
         assert!(!b.0.hear("c", &[Fact::TicketKeys { to: to.clone(), sealed: sealed.clone() }], false, at(100)));
         for place in 0..sealed.len() {
@@ -318,9 +317,9 @@ mod tests {
     #[test]
     fn who_leaves() {
         let mut world = World::met();
-        assert!(!world.a.0.configure("a", ["b", "c"].into_iter()));
-        assert!(!world.a.0.configure("a", ["b"].into_iter()), "C was told nothing");
-        assert!(world.a.0.configure("a", std::iter::empty()) && world.a.0.others().is_empty());
+        assert!(!world.a.0.configure("a", &["b", "c"]));
+        assert!(!world.a.0.configure("a", &["b"]), "C was told nothing");
+        assert!(world.a.0.configure("a", &[]) && world.a.0.others().is_empty());
         assert!(world.a.0.facts(&world.a.1).is_empty() && world.a.0.boxes.is_empty());
     }
 }

@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     authz::shadow::ShadowDenials,
-    clock,
+    clock::{self, Now},
     limit::{ShadowRefusals, report::Question},
     log::{drops::Counts, sink::Sink},
     message::{InForce, STARTED_WITH, Shadowed, Stage, ToGuard, ToProxy, sealed::unseal},

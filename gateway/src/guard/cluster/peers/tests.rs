@@ -176,10 +176,10 @@ fn old_letters_do_not_count() {
     assert_eq!(world.hear(&first[0], later(100)).map(drop), Err(Wrong::Old));
     let whole = world.a.whole(vec![fact(1)], later(1)).unwrap();
     assert_eq!(world.hear(&whole[0], later(302)), Err(Wrong::Stale), "kept back for five minutes");
+    let before = world.change(1, later(1));
     let whole = world.a.whole(vec![fact(1)], later(400)).unwrap();
     assert_eq!(world.hear(&whole[0], later(90)), Err(Wrong::Stale), "written in the future");
     // Another start of a: what it said before does not count any more.
-    let before = world.change(1, later(1));
     let mut again = Writer::new(&world.a_settings(), copy(&world.a_pair), 101);
     let whole = again.whole(vec![fact(2)], later(2)).unwrap();
     assert!(matches!(world.hear(&whole[0], later(2)), Ok(Some(Said::Whole { .. }))));
